@@ -1,0 +1,133 @@
+"""Every exception erlmesh raises, in one tree::
+
+    ErlmeshError
+    ├── CodecError
+    │   ├── EncodeError          this value is no Erlang term                     (also a ValueError)
+    │   └── DecodeError          these bytes are no Erlang term; has an offset    (also a ValueError)
+    ├── ProtocolError
+    │   ├── LocalProtocolError   we were about to break the protocol
+    │   └── RemoteProtocolError  the peer did; it travels as the last event, not up a user's stack
+    ├── NodeStartError           the node cannot start: name taken, port taken, bad name, no cookie
+    ├── ConnectError             a connection could not be made; says which step failed and what to do
+    │   ├── HandshakeRefused     the peer said no
+    │   └── PeerSilent           nothing usable arrived in time
+    ├── NodeNotAlive             the node was never started, or has stopped
+    ├── CallError                a call got no answer
+    │   ├── NoProcess            there is no such process or name there
+    │   ├── NoConnection         the node cannot be reached, or was lost during the call
+    │   ├── CallTimeout          no answer in time                                (also a TimeoutError)
+    │   └── CalleeExited         the process died instead of answering; has its reason
+    └── Exit                     raised in a process body, ends it with a reason
+
+Expected absence is a value, not an error: ``whereis`` gives ``None``, ``ping`` gives ``False``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = [
+    "CallError",
+    "CallTimeout",
+    "CalleeExited",
+    "CodecError",
+    "ConnectError",
+    "DecodeError",
+    "EncodeError",
+    "ErlmeshError",
+    "Exit",
+    "HandshakeRefused",
+    "LocalProtocolError",
+    "NoConnection",
+    "NoProcess",
+    "NodeNotAlive",
+    "NodeStartError",
+    "PeerSilent",
+    "ProtocolError",
+    "RemoteProtocolError",
+]
+
+
+class ErlmeshError(Exception):
+    """Base of all."""
+
+
+class CodecError(ErlmeshError, ValueError):
+    """A value or its bytes cannot be translated."""
+
+
+class EncodeError(CodecError):
+    """This value is no Erlang term; the message names the value and what to use instead."""
+
+
+class DecodeError(CodecError):
+    """These bytes are no Erlang term. ``offset`` is the position of the tag (or byte) at fault."""
+
+    def __init__(self, message: str, offset: int) -> None:
+        super().__init__(f"{message} (at byte {offset})")
+        self.message = message
+        self.offset = offset
+
+
+class ProtocolError(ErlmeshError):
+    """The distribution protocol was broken."""
+
+
+class LocalProtocolError(ProtocolError):
+    """We were asked to do what the protocol forbids."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The peer did what the protocol forbids."""
+
+
+class NodeStartError(ErlmeshError):
+    """The node cannot start; the message says why and what to do."""
+
+
+class ConnectError(ErlmeshError):
+    """A connection could not be made; the message says which step failed, what it means and what to do."""
+
+
+class HandshakeRefused(ConnectError):
+    """The peer refused the handshake."""
+
+
+class PeerSilent(ConnectError):
+    """Nothing usable arrived within the time allowed."""
+
+
+class NodeNotAlive(ErlmeshError):
+    """The node is not running."""
+
+
+class CallError(ErlmeshError):
+    """A call got no answer."""
+
+
+class NoProcess(CallError):
+    """No such process or registered name (``noproc``)."""
+
+
+class NoConnection(CallError):
+    """The node cannot be reached or was lost during the call (``noconnection``)."""
+
+
+class CallTimeout(CallError, TimeoutError):
+    """No answer within the timeout. A late answer is dropped."""
+
+
+class CalleeExited(CallError):
+    """The called process died before it answered; ``reason`` is the exit reason, a term."""
+
+    def __init__(self, message: str, reason: Any) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Exit(ErlmeshError):  # noqa: N818 - Erlang's word
+    """Raised inside a process body: the process ends with ``reason`` (a term), as ``exit(Reason)`` does."""
+
+    def __init__(self, reason: Any) -> None:
+        super().__init__(reason)
+        self.reason = reason

@@ -1,0 +1,103 @@
+"""The arrows point down, and below the waterline nothing touches the world."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).parent.parent / "src"
+
+# Lowest floor first. A module may import its own folder's modules (without cycles) and any floor before its own.
+FLOORS = [
+    ["erlmesh.errors", "erlmesh.terms", "erlmesh.notation", "erlmesh.etf"],
+    ["erlmesh.proto"],
+    ["erlmesh.kernel"],
+    ["erlmesh.net"],
+    ["erlmesh.runtime"],
+    ["erlmesh.services"],
+    ["erlmesh.node"],
+    ["erlmesh.testing"],
+    ["erlmesh"],
+    ["erlmesh.shell", "erlmesh.demo", "erlmesh.bench"],
+    ["erlmesh.cli"],
+    ["erlmesh.__main__"],
+]
+WATERLINE = 3  # floors below this index are pure
+PURE_IMPORTS = {
+    "__future__", "abc", "array", "base64", "bisect", "collections", "contextlib", "dataclasses", "enum", "functools",
+    "hashlib", "heapq", "hmac", "itertools", "math", "operator", "re", "reprlib", "struct", "threading", "types",
+    "typing", "unicodedata", "weakref", "zlib", "random",
+}  # fmt: skip
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(SRC).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in SRC.rglob("*.py")}
+
+
+def floor(module: str) -> int:
+    best = max(
+        ((len(prefix), index) for index, floor in enumerate(FLOORS) for prefix in floor
+         if module == prefix or (module.startswith(prefix + ".") and prefix != "erlmesh")),
+        default=None,
+    )  # fmt: skip
+    assert best is not None, f"{module} stands on no floor: give it one in FLOORS"
+    return best[1]
+
+
+def is_type_checking(node: ast.If) -> bool:
+    return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def imports(path: Path):
+    def walk(node):
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.If) and is_type_checking(child):
+                continue
+            if isinstance(child, ast.Import):
+                yield from (alias.name for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                assert child.level == 0, f"{path}: relative import"
+                base = child.module or ""
+                for alias in child.names:
+                    full = f"{base}.{alias.name}"
+                    yield full if full in MODULES else base
+            yield from walk(child)
+
+    yield from walk(ast.parse(path.read_text()))
+
+
+GRAPH = {module: sorted(set(imports(path))) for module, path in MODULES.items()}
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_arrows_point_down(module):
+    for imported in GRAPH[module]:
+        if imported.split(".")[0] == "erlmesh":
+            assert floor(imported) <= floor(module), f"{module} must not import {imported}: that arrow points up"
+
+
+@pytest.mark.parametrize("module", [module for module in sorted(MODULES) if floor(module) < WATERLINE])
+def test_below_the_waterline_nothing_touches_the_world(module):
+    for imported in GRAPH[module]:
+        root = imported.split(".")[0]
+        assert root == "erlmesh" or root in PURE_IMPORTS, f"{module} is below the waterline and imports {imported}"
+
+
+def test_no_import_cycle():
+    done: set[str] = set()
+
+    def visit(module, trail):
+        assert module not in trail, f"import cycle: {' → '.join([*trail[trail.index(module):], module])}"
+        if module in done or module not in GRAPH:
+            return
+        for imported in GRAPH[module]:
+            if imported != module:
+                visit(imported, [*trail, module])
+        done.add(module)
+
+    for module in sorted(MODULES):
+        visit(module, [])
