@@ -394,6 +394,13 @@ class Router:
     def add(self, process: Process) -> None:
         self.processes[process.number] = process
 
+    def adopt(self, process: Process, parent: Pid, ref: Ref, *, linked: bool, monitored: bool) -> None:
+        """A process was spawned for ``parent``, on its node's request ``ref``: it is linked and watched from its birth."""
+        if linked:
+            self.links.linked(Link(parent, process.pid))
+        if monitored:
+            self.monitors.watched(process.pid, Monitor(parent, process.pid, ref))
+
     def register(self, name: Atom, process: Process) -> None:
         if name in self.names:
             raise ValueError(f"the name {name} is taken by {self.names[name].pid}")
