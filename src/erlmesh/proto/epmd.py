@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Hashable
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Final
 
 from erlmesh.errors import RemoteProtocolError
@@ -33,9 +34,19 @@ MAX_NAME: Final = 255
 REQUEST_TIME: Final = 60.0
 """Seconds after which a half-sent request is given up."""
 
-ALIVE2_REQ, ALIVE2_X_RESP, ALIVE2_RESP = 120, 118, 121
-PORT_PLEASE2_REQ, PORT2_RESP = 122, 119
-NAMES_REQ, DUMP_REQ, KILL_REQ, STOP_REQ = 110, 100, 107, 115
+
+class Request(IntEnum):
+    """First bytes of requests."""
+
+    ALIVE2 = 120
+    PORT_PLEASE2 = 122
+    NAMES = 110
+    DUMP = 100
+    KILL = 107
+    STOP = 115
+
+
+ALIVE2_X_RESP, ALIVE2_RESP, PORT2_RESP = 118, 121, 119
 
 VISIBLE, HIDDEN = 77, 72
 PROTOCOL_TCP = 0
@@ -79,7 +90,7 @@ def encode_register(name: str, port: int, *, hidden: bool = False) -> bytes:
     text = name.encode()
     kind = HIDDEN if hidden else VISIBLE
     head = _NODE.pack(port, kind, PROTOCOL_TCP, HIGHEST, LOWEST)
-    return _request(bytes([ALIVE2_REQ]) + head + len(text).to_bytes(2, "big") + text + b"\0\0")
+    return _request(bytes([Request.ALIVE2]) + head + len(text).to_bytes(2, "big") + text + b"\0\0")
 
 
 def decode_registered(data: bytes) -> Registered | NameTaken | None:
@@ -97,7 +108,7 @@ def decode_registered(data: bytes) -> Registered | NameTaken | None:
 
 def encode_lookup(name: str) -> bytes:
     """PORT_PLEASE2_REQ."""
-    return _request(bytes([PORT_PLEASE2_REQ]) + name.encode())
+    return _request(bytes([Request.PORT_PLEASE2]) + name.encode())
 
 
 def decode_where(data: bytes) -> Where | None:
@@ -114,7 +125,7 @@ def decode_where(data: bytes) -> Where | None:
 
 def encode_names() -> bytes:
     """NAMES_REQ."""
-    return _request(bytes([NAMES_REQ]))
+    return _request(bytes([Request.NAMES]))
 
 
 def decode_names(data: bytes) -> dict[str, int]:
@@ -257,17 +268,17 @@ class Client:
     def _answer(self, what: bytes, request: bytes, unix_time: int) -> bytes:
         self.close = True
         match what[0] if what else 0:
-            case const if const == ALIVE2_REQ:
+            case Request.ALIVE2:
                 answer = self._registry.register(request, self._identity, unix_time)
                 self.close = not answer
                 return answer
-            case const if const == PORT_PLEASE2_REQ:
+            case Request.PORT_PLEASE2:
                 return self._registry.where(request)
-            case const if const == NAMES_REQ:
+            case Request.NAMES:
                 return self._registry.list()
-            case const if const == DUMP_REQ:
+            case Request.DUMP:
                 return self._registry.dump()
-            case const if const == KILL_REQ:
+            case Request.KILL:
                 return b"NO"  # this EPMD ends with its node, not at a stranger's word
         return b""
 
