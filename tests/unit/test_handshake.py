@@ -108,7 +108,7 @@ def test_two_real_nodes_meet_as_ours_do(session):
     name, status, challenge, reply, ack = packets[:5]
     flags, number, creation, _ = struct.unpack_from(">QIIH", challenge, 1)
     answerer = answering(
-        me("b@127.0.0.1", cookie="monster_cookie", creation=creation, challenge=number, flags=Flags(flags))
+        me("b@127.0.0.1", cookie="c", creation=creation, challenge=number, flags=Flags(flags))
     )
 
     events = answerer.receive_data(framed(name, reply), 0.0)
