@@ -108,11 +108,15 @@ class Cluster:
         moved = self.step()
         for task in list(self.tasks):
             before = len(self.sent), sum(map(len, self.queues.values()))
+            ended = True
             try:
                 next(task)
+                ended = False
             except StopIteration:
                 moved = True
-                self.tasks.remove(task)
+            finally:
+                if ended and task in self.tasks:
+                    self.tasks.remove(task)
             moved = moved or before != (len(self.sent), sum(map(len, self.queues.values())))
         return moved
 
@@ -129,7 +133,11 @@ class FakeNode:
         self.alive = True
 
     def nodes(self):
-        return [name for name in self.cluster.nodes if frozenset((self.name, name)) in self.cluster.links and name != self.name]
+        return [
+            name
+            for name in self.cluster.nodes
+            if frozenset((self.name, name)) in self.cluster.links and name != self.name
+        ]
 
     def make_ref(self):
         self.next += 1
@@ -199,15 +207,16 @@ class FakeNode:
         self.cluster.put(self, watcher.node.name, "deliver", watcher, (DOWN, ref, PROCESS, pid, reason), ref)
 
     def lost(self, name):
+        """What a lost connection causes is done before a new one can be made."""
+        for ref, (watcher, _) in list(self.monitors.items()):
+            if watcher.node.name == name:
+                del self.monitors[ref]
         for pid in list(self.processes):
             for ref, target in list(self.processes[pid].refs.items()):
                 where = target.node if isinstance(target, Pid) else target[1]
                 if where.name == name:
-                    self.cluster.put(self, self.name, "deliver", pid, (DOWN, ref, PROCESS, target, NOCONNECTION), ref)
-        for ref, (watcher, _) in list(self.monitors.items()):
-            if watcher.node.name == name:
-                del self.monitors[ref]
-        self.cluster.put(self, self.name, "node_event", "nodedown", name)
+                    self.deliver(pid, (DOWN, ref, PROCESS, target, NOCONNECTION), ref)
+        self.node_event("nodedown", name)
 
     def monitor(self, watcher, ref, target):
         pid = self.names.get(target[0]) if isinstance(target, tuple) else target

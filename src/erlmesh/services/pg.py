@@ -7,6 +7,7 @@ books; :class:`Pg` is its server process, which says to the other nodes' servers
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, TypeGuard
 
 from erlmesh import etf
@@ -52,7 +53,7 @@ class Pg:
 
     # The API
 
-    def join(self, group: Term, pids: Pid | Sequence[Pid]) -> None:
+    def join(self, group: Term, pids: Pid | Iterable[Pid]) -> None:
         """Let a process of this node, or several, join ``group``; each once more if it is in already.
 
         Raises ``ValueError`` for a process of another node (it has to join there), ``TypeError`` for what is no pid,
@@ -60,7 +61,7 @@ class Pg:
         """
         self._perform(self._scope.join(_as_it_travels(group), self._local(pids)))
 
-    def leave(self, group: Term, pids: Pid | Sequence[Pid]) -> bool:
+    def leave(self, group: Term, pids: Pid | Iterable[Pid]) -> bool:
         """Let a process of this node, or several, leave ``group`` once. False when none of them was in it."""
         left, effects = self._scope.leave(group, self._local(pids))
         self._perform(effects)
@@ -209,8 +210,8 @@ class Pg:
 
     # Arguments
 
-    def _local(self, pids: Pid | Sequence[Pid]) -> Sequence[Pid]:
-        several = [pids] if isinstance(pids, Pid) else pids
+    def _local(self, pids: Pid | Iterable[Pid]) -> list[Pid]:
+        several = list(pids) if isinstance(pids, Iterable) else [pids]
         for pid in several:
             if not isinstance(pid, Pid):
                 raise TypeError(f"members are pids, not {type(pid).__name__}: {pid!r}")

@@ -36,8 +36,8 @@ PG2: Final = Atom("pg2")
 KILL: Final = Atom("kill")
 
 Transaction: TypeAlias = "Callable[[Process, Term, Sequence[str], Callable[[], Awaitable[None]]], Awaitable[object]]"
-"""``await trans(me, (resource, requester), nodes, body)``: runs ``body`` while the process ``me`` holds the lock on
-all of ``nodes`` (global:trans/3)."""
+"""``await trans(me, resource, nodes, body)``: runs ``body`` while the process ``me`` has ``resource`` locked on all of
+``nodes`` (global:trans/3 with ``{Resource, self()}``)."""
 
 
 class Word:
@@ -137,7 +137,7 @@ class Pg2:
                 await multi_call(me, self._all_nodes(), PG2, request)
 
             _, caller, _ = await me.receive()
-            await self._trans(me, ((PG2, name), me.pid), self._all_nodes(), ask)
+            await self._trans(me, (PG2, name), self._all_nodes(), ask)
             me.reply(caller, OK)
 
         changer = self._node.spawn(change)

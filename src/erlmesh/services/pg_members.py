@@ -267,6 +267,8 @@ class Scope:
         if not before:
             self._enter(key, name, pids, bag)
             return
+        if listed(before) == pids:
+            return
         old, new = Counter(dict(counts(before))), Counter(pids)
         if came := list((new - old).elements()):
             self._enter(key, name, came)  # first, so that the group does not vanish in between
