@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Changes", "Monitors"]
 
 _NEXT: Final = Atom("next")
-_SHUTDOWN: Final = Atom("shutdown")
+_KILL: Final = Atom("kill")
 
 
 class Changes:
@@ -85,7 +85,7 @@ class _Feed:
 
 def _end(feed: Process, unsubscribe: Callable[[], None]) -> None:
     unsubscribe()
-    feed.exit_signal(feed.pid, _SHUTDOWN)
+    feed.exit_signal(feed.pid, _KILL)
 
 
 class Monitors:
