@@ -263,7 +263,9 @@ class Router:
 
     # What local processes do
 
-    def send(self, sender: Process, to: Destination, message: Term, *, connect: bool = True, strict: bool = True) -> None:
+    def send(
+        self, sender: Process, to: Destination, message: Term, *, connect: bool = True, strict: bool = True
+    ) -> None:
         """See :meth:`Process.send`. Not ``strict``: a local name that nobody has swallows the message."""
         if type(to) is Pid:
             node = to.node
@@ -393,6 +395,13 @@ class Router:
 
     def add(self, process: Process) -> None:
         self.processes[process.number] = process
+
+    def adopt(self, process: Process, parent: Pid, ref: Ref, *, linked: bool, monitored: bool) -> None:
+        """A process was spawned for ``parent``, on its node's request ``ref``: it is linked and watched from its birth."""
+        if linked:
+            self.links.linked(Link(parent, process.pid))
+        if monitored:
+            self.monitors.watched(process.pid, Monitor(parent, process.pid, ref))
 
     def register(self, name: Atom, process: Process) -> None:
         if name in self.names:
