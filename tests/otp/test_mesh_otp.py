@@ -104,9 +104,12 @@ def test_locks_exclude_each_other_across_languages(cluster):
     beam, python = cluster.beam("beam"), cluster.pynode("python")
     assert python.ping(beam.name)
     assert beam.eval("global:sync()", timeout=IN_TIME) == Atom("ok")
+    take = "await node.global_names.set_lock((Atom('resource'), me.pid), retries=0)"
 
     assert beam.eval("global:set_lock({resource, self()})") is True
-    assert python.eval("await node.global_names.set_lock(Atom('resource'), me.pid, retries=0)") is False
+    assert python.eval(take) is False
     assert beam.eval("global:del_lock({resource, self()})") is True
-    assert python.eval("await node.global_names.set_lock(Atom('resource'), me.pid, retries=0)") is True
+    assert python.eval(take) is True
     assert beam.eval("global:set_lock({resource, self()}, [node() | nodes()], 0)") is False
+    python.eval("await node.global_names.del_lock((Atom('resource'), me.pid))")
+    assert beam.eval("global:set_lock({resource, self()}, [node() | nodes()], 0)") is True

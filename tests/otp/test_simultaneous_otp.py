@@ -13,8 +13,7 @@ SPREAD = 0.0015
 """Seconds by which the two may miss each other: around a handshake's own length, so that all its steps collide."""
 
 BEAM_AT = """
-Wait = fun Wait() -> case os:system_time(microsecond) >= At of true -> ok; false -> Wait() end end,
-Wait(),
+(fun Wait() -> case os:system_time(microsecond) >= At of true -> ok; false -> Wait() end end)(),
 net_kernel:connect_node(Peer)
 """
 PYTHON_AT = """
