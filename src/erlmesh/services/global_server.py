@@ -23,6 +23,7 @@ from erlmesh.services.global_protocol import (
     Connect,
     Disconnect,
     Effect,
+    Recheck,
     Reply,
     Resolve,
     StopResolving,
@@ -80,9 +81,11 @@ class GlobalServer:
         """One message of anybody's."""
         match message:
             case (Word.NODEUP, node):
-                effects = self.sync.nodeup(Atom(node))
+                effects = self.partitions.nodeup(Atom(node))
             case (Word.NODEDOWN, node) | (Word.EXTRA_NODEDOWN, node):
                 effects = [*self.partitions.nodedown(Atom(node)), *self._synced(Atom(node))]
+            case (Word.RECHECK, Atom() as node):
+                effects = self.partitions.recheck(node, connected=node.name in self.node.nodes())
             case (Word.DOWN, ref, _, Pid() as pid, _):
                 effects = self._down(ref, pid)
             case tuple((kind, (Pid(), _) as caller, request)) if kind is GEN_CALL:
@@ -232,6 +235,8 @@ class GlobalServer:
                 case Disconnect(node, why):
                     _log.warning("global at %s %s node %s", self.node.name, why, node.name)
                     self.node.disconnect_nowait(node.name)
+                case Recheck(node, seconds):
+                    self.me.send_after(seconds, (Word.RECHECK, node))
                 case Resolve(node):
                     self._resolvers[node] = self.node.spawn(self._resolve, effect)
                 case StopResolving(node):
