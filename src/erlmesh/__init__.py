@@ -1,8 +1,8 @@
 """Python as a full member of an Erlang cluster. The public names; nothing is defined here."""
 
 from erlmesh.errors import (
-    CallError,
     CalleeExited,
+    CallError,
     CallTimeout,
     CodecError,
     ConnectError,

@@ -87,7 +87,9 @@ class Epmd:
             except (ConnectionError, asyncio.IncompleteReadError):
                 continue  # it ended while we asked
             except TimeoutError:
-                raise NodeStartError(f"what listens on port {self.port} does not answer as an EPMD: is the port used by something else?") from None
+                raise NodeStartError(
+                    f"what listens on port {self.port} does not answer as an EPMD: is the port used by something else?"
+                ) from None
             except RemoteProtocolError as fault:
                 raise NodeStartError(f"port {self.port}: {fault}") from None
         raise NodeStartError(f"no EPMD could be reached or started on port {self.port}")
@@ -199,9 +201,13 @@ class Epmd:
         except socket.gaierror as fault:
             raise ConnectError(f"the host {host!r} is unknown here: {fault.strerror}") from None
         except ConnectionRefusedError:
-            raise ConnectError(f"no EPMD answers on port {self.port} of {host}: no node runs there, or it uses another EPMD port") from None
+            raise ConnectError(
+                f"no EPMD answers on port {self.port} of {host}: no node runs there, or it uses another EPMD port"
+            ) from None
         except TimeoutError:
-            raise ConnectError(f"{host} does not answer on EPMD's port {self.port}: is it up, and the port open?") from None
+            raise ConnectError(
+                f"{host} does not answer on EPMD's port {self.port}: is it up, and the port open?"
+            ) from None
         except OSError as fault:
             raise ConnectError(f"cannot reach EPMD on {host} port {self.port}: {fault.strerror or fault}") from None
         except RemoteProtocolError as fault:
@@ -209,7 +215,9 @@ class Epmd:
         if answer is None:
             raise ConnectError(f"the EPMD of {host} knows no node {alive!r}: it is not running, or has another name")
         if answer.highest < 6:
-            raise ConnectError(f"{name} speaks the distribution protocol up to version {answer.highest} only (OTP 22 or before); 6 is needed")
+            raise ConnectError(
+                f"{name} speaks the distribution protocol up to version {answer.highest} only (OTP 22 or before); 6 is needed"
+            )
         return host, answer.port
 
 

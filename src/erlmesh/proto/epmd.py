@@ -184,7 +184,11 @@ class Registry:
             return b""
         large = node.highest >= 6
         if len(node.name) > MAX_NAME or node.name in self.nodes:
-            return bytes([ALIVE2_X_RESP, 1]) + (99).to_bytes(4, "big") if large else bytes([ALIVE2_RESP, 1]) + (99).to_bytes(2, "big")
+            return (
+                bytes([ALIVE2_X_RESP, 1]) + (99).to_bytes(4, "big")
+                if large
+                else bytes([ALIVE2_RESP, 1]) + (99).to_bytes(2, "big")
+            )
         node.creation = self._next_creation(node.name, unix_time, large=large)
         self.nodes[node.name] = node
         if large:
@@ -222,7 +226,9 @@ class Registry:
 
     def dump(self) -> bytes:
         """Answers DUMP_REQ."""
-        lines = (b"active name     <%b> at port %d, fd = 0\n\0" % (node.name, node.port) for node in self.nodes.values())
+        lines = (
+            b"active name     <%b> at port %d, fd = 0\n\0" % (node.name, node.port) for node in self.nodes.values()
+        )
         return self.port.to_bytes(4, "big") + b"".join(lines)
 
 
