@@ -221,7 +221,7 @@ class Registry:
 
     def list(self) -> bytes:
         """Answers NAMES_REQ."""
-        lines = (b"name %b at port %d\n" % (node.name, node.port) for node in self.nodes.values())
+        lines = (b"name %b at port %d\n" % (node.name, node.port) for node in reversed(self.nodes.values()))
         return self.port.to_bytes(4, "big") + b"".join(lines)
 
     def dump(self) -> bytes:
