@@ -10,7 +10,9 @@ from erlmesh.terms import Atom, Pid
 
 SERVER = Atom("global_name_server")
 INIT_CONNECT, LOCK_SET, NEW_NODES, RESOLVED = map(Atom, ("init_connect", "lock_set", "new_nodes", "resolved"))
-NEVER_TO_AN_OLD_ONE = [Atom(word) for word in ("init_connect_ack", "cancel_connect", "lost_connection", "remove_connection")]
+NEVER_TO_AN_OLD_ONE = [
+    Atom(word) for word in ("init_connect_ack", "cancel_connect", "lost_connection", "remove_connection")
+]
 
 
 def start(world, name, *, vsn=8, **options):
@@ -33,7 +35,7 @@ def answer_rex(node, rex, message):
 
 
 def _make_old(node, vsn):
-    """Let a node speak as an old one: it says its version, believes that all others are as old, and checks their forms."""
+    """Let a node speak as an old one: it says its version, believes that others are as old, and checks their forms."""
     me, cast, hear = node.server.me, node.server.me.cast, node.server.receive
 
     def cast_as_old(to, message, *, connect=True):
@@ -76,7 +78,9 @@ def is_quiet(nodes):
 
 def tables(nodes):
     """What each node believes about names."""
-    return [sorted((name.name, pid.node.name, pid.id) for name, pid, _ in node.server.names.entries()) for node in nodes]
+    return [
+        sorted((name.name, pid.node.name, pid.id) for name, pid, _ in node.server.names.entries()) for node in nodes
+    ]
 
 
 def edges(nodes, shape, chance):

@@ -1,6 +1,7 @@
 """Whoever meets one node meets all: whole clusters in memory, in every order, with connections that break."""
 
 import random
+from functools import partial
 
 import pytest
 from fake_runtime import World
@@ -14,7 +15,19 @@ SHAPES = ["chain", "star", "tree", "all"]
 
 def meet(world, nodes, shape, *, spread=0.0):
     for pair in edges(nodes, shape, world.random):
-        world.at(world.random.uniform(0, spread), lambda pair=pair: world.connect(*pair))
+        world.at(world.random.uniform(0, spread), partial(world.connect, *pair))
+
+
+def wait_for_mesh(world, nodes, limit=60):
+    world.run(until=lambda: is_mesh(nodes), limit=limit)
+
+
+def wait_for_quiet(world, nodes):
+    world.run(until=lambda: is_quiet(nodes), limit=30)
+
+
+def wait_for_sync(world, nodes):
+    world.run(until=lambda: all(set(node.server.sync.synced) == set(node.server.sync.known) for node in nodes), limit=1)
 
 
 def reunite(world, nodes):
@@ -39,10 +52,10 @@ def test_nodes_that_meet_in_any_order_end_as_a_full_mesh(size, shape, spread):
         nodes = [start(world, f"{name}@h") for name in names]
 
         meet(world, nodes, shape, spread=spread)
-        world.run(until=lambda: is_mesh(nodes), limit=60)
+        wait_for_mesh(world, nodes, limit=60)
 
-        world.run(until=lambda: is_quiet(nodes), limit=30)
-        world.run(until=lambda: all(set(node.server.sync.synced) == set(node.server.sync.known) for node in nodes), limit=1)
+        wait_for_quiet(world, nodes)
+        wait_for_sync(world, nodes)
 
 
 def test_two_nodes_are_in_sync_within_a_quarter_of_a_second():
@@ -62,12 +75,12 @@ def test_two_clusters_become_one_and_share_all_names():
         right = [start(world, f"{name}@h") for name in "bce"]
         for cluster in (left, right):
             meet(world, cluster, "star")
-            world.run(until=lambda cluster=cluster: is_mesh(cluster))
+            wait_for_mesh(world, cluster)
             for node in cluster:
                 world.ask(node, register, node.name)
 
         world.connect("f@h", "b@h")
-        world.run(until=lambda: is_mesh(left + right), limit=60)
+        wait_for_mesh(world, left + right, limit=60)
 
         everywhere = tables(left + right)
         assert len(everywhere[0]) == 6
@@ -82,11 +95,14 @@ async def register(me, name):
 def test_connections_that_break_at_any_moment_leave_nothing_behind(protect):
     for seed in range(150):
         world = World(seed)
-        nodes = [start(world, f"{name}@h", prevent_overlapping_partitions=protect) for name in world.random.sample("abcdefgh", 4)]
+        nodes = [
+            start(world, f"{name}@h", prevent_overlapping_partitions=protect)
+            for name in world.random.sample("abcdefgh", 4)
+        ]
         meet(world, nodes, "tree", spread=1)
         for _ in range(world.random.randrange(1, 6)):
             pair = [node.name for node in world.random.sample(nodes, 2)]
-            world.at(world.random.uniform(0, 2), lambda pair=pair: world.cut(*pair))
+            world.at(world.random.uniform(0, 2), partial(world.cut, *pair))
 
         world.run(30)
 
@@ -107,7 +123,7 @@ def test_with_the_protection_everybody_sees_whole_clusters_only():
         world = World(seed)
         nodes = [start(world, f"{name}@h") for name in "abcde"]
         meet(world, nodes, "star")
-        world.run(until=lambda: is_mesh(nodes))
+        wait_for_mesh(world, nodes)
 
         pair = [node.name for node in world.random.sample(nodes, 2)]
         world.part(*pair)
@@ -123,7 +139,7 @@ def test_without_the_protection_the_third_keeps_both():
     world = World(1)
     nodes = [start(world, f"{name}@h", prevent_overlapping_partitions=False) for name in "abc"]
     meet(world, nodes, "star")
-    world.run(until=lambda: is_mesh(nodes))
+    wait_for_mesh(world, nodes)
 
     world.part("a@h", "b@h")
     world.run(20)
@@ -153,7 +169,7 @@ def test_a_node_that_comes_back_is_let_in_again():
         world = World(seed)
         nodes = [start(world, f"{name}@h") for name in "abc"]
         meet(world, nodes, "star")
-        world.run(until=lambda: is_mesh(nodes))
+        wait_for_mesh(world, nodes)
         for node in nodes:
             world.ask(node, register, node.name)
         world.stop("b@h")
@@ -179,20 +195,23 @@ def test_old_and_new_versions_make_one_mesh(vsn, shape):
         world.ask(nodes[3], register, "other")
 
         meet(world, nodes, shape, spread=world.random.choice([0, 1]))
-        world.run(until=lambda nodes=nodes: is_mesh(nodes), limit=60)
+        wait_for_mesh(world, nodes, limit=60)
 
-        world.run(until=lambda nodes=nodes: is_quiet(nodes), limit=30)
+        wait_for_quiet(world, nodes)
         assert len({str(table) for table in tables(nodes)}) == 1
 
 
 def test_old_versions_survive_broken_connections():
     for seed in range(100):
         world = World(seed)
-        nodes = [start(world, f"{name}@h", vsn=vsn, prevent_overlapping_partitions=False) for name, vsn in zip("abc", (5, 8, 8), strict=True)]
+        nodes = [
+            start(world, f"{name}@h", vsn=vsn, prevent_overlapping_partitions=False)
+            for name, vsn in zip("abc", (5, 8, 8), strict=True)
+        ]
         meet(world, nodes, "all", spread=0.3)
         for _ in range(2):
             pair = [node.name for node in world.random.sample(nodes, 2)]
-            world.at(world.random.uniform(0, 1), lambda pair=pair: world.cut(*pair))
+            world.at(world.random.uniform(0, 1), partial(world.cut, *pair))
         world.run(20)
 
         assert not any(node.server.locks.snapshot() for node in nodes), seed
@@ -230,19 +249,37 @@ def test_a_peer_in_session_that_never_goes_on_is_forgotten_when_it_is_lost():
 
     world.stop("half@h")
     world.connect("a@h", "b@h")
-    world.run(until=lambda: is_mesh(nodes), limit=10)
+    wait_for_mesh(world, nodes, limit=10)
 
-    world.run(until=lambda: is_quiet(nodes), limit=10)
+    wait_for_quiet(world, nodes)
 
 
 def test_rubbish_from_a_peer_is_ignored():
     world = World(1)
     nodes = [start(world, "a@h"), start(world, "b@h")]
     world.connect("a@h", "b@h")
-    world.run(until=lambda: is_mesh(nodes))
+    wait_for_mesh(world, nodes)
     chance = random.Random(1)
-    words = ["init_connect", "init_connect_ack", "lock_set", "exchange", "resolved", "new_nodes", "in_sync", "lost_connection"]
-    words += ["remove_connection", "cancel_connect", "set_lock", "del_lock", "register", "whereis", "sync", "exchange_ops"]
+    words = [
+        "init_connect",
+        "init_connect_ack",
+        "lock_set",
+        "exchange",
+        "resolved",
+        "new_nodes",
+        "in_sync",
+        "lost_connection",
+    ]
+    words += [
+        "remove_connection",
+        "cancel_connect",
+        "set_lock",
+        "del_lock",
+        "register",
+        "whereis",
+        "sync",
+        "exchange_ops",
+    ]
     things = [Atom("x"), 1, b"x", [], [1], (1, 2), {}, nodes[1].server.me.pid, random_exit_name]
     sender = nodes[1].server.me
 
@@ -263,7 +300,7 @@ def test_what_happened_depends_on_the_seed_alone():
         world = World(seed)
         nodes = [start(world, f"{name}@h") for name in "abcd"]
         meet(world, nodes, "all", spread=0.5)
-        world.run(until=lambda: is_mesh(nodes))
+        wait_for_mesh(world, nodes)
         return world.time, tables(nodes)
 
     assert history(7) == history(7)

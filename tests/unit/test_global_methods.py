@@ -72,7 +72,8 @@ def test_one_function_is_one_term_and_two_are_two():
 
 
 @pytest.mark.parametrize(
-    "method", [Export(Atom("os"), Atom("cmd"), 3), Export(Atom("erlmesh"), Atom("x"), 3), Fun(3, b"", 0, X, 0, 0, P), 17]
+    "method",
+    [Export(Atom("os"), Atom("cmd"), 3), Export(Atom("erlmesh"), Atom("x"), 3), Fun(3, b"", 0, X, 0, 0, P), 17],
 )
 def test_a_method_of_nobody_here_fails_as_in_erlang(method):
     recorder = Recorder()

@@ -286,7 +286,7 @@ def test_messages_of_another_session_only_free_the_locker(late):
 def test_new_nodes_are_known_and_connected_to():
     sync = fresh({HIM: 8})
 
-    effects = sync.new_nodes(HIM, [(INSERT, (X, Q, random_exit_name))], [], [(Z, 8), (HIM, 8), (ME, 8)], [])
+    effects = sync.new_nodes([(INSERT, (X, Q, random_exit_name))], [], [(Z, 8), (HIM, 8), (ME, 8)], [])
 
     assert effects == [Connect(Z), Watch(Q)]
     assert sync.known == {HIM: 8, Z: 8}
@@ -295,9 +295,9 @@ def test_new_nodes_are_known_and_connected_to():
 def test_new_nodes_of_old_versions_have_an_unknown_version_until_it_is_told():
     sync = fresh({HIM: 5})
 
-    sync.new_nodes(HIM, [], [], [Z], [])
+    sync.new_nodes([], [], [Z], [])
     assert sync.known[Z] == 0
-    assert sync.new_nodes(HIM, [], [], [(Z, 8)], []) == []
+    assert sync.new_nodes([], [], [(Z, 8)], []) == []
     assert sync.known[Z] == 8
 
 
@@ -305,7 +305,7 @@ def test_names_of_a_lock_that_no_longer_stands_are_cleared():
     sync = fresh({HIM: 8})
     sync.locks.set((word("global"), b"others"), P)
 
-    sync.new_nodes(HIM, [(INSERT, (X, Q, random_exit_name))], [], [], [(word("lock"), LOCK)])
+    sync.new_nodes([(INSERT, (X, Q, random_exit_name))], [], [], [(word("lock"), LOCK)])
 
     assert sync.names.names() == []
 
@@ -314,7 +314,7 @@ def test_names_under_the_lock_that_stands_are_kept():
     sync = fresh({HIM: 8})
     sync.locks.set(LOCK, P)
 
-    sync.new_nodes(HIM, [(INSERT, (X, Q, random_exit_name))], [], [], [(word("vsn"), 8), (word("lock"), LOCK)])
+    sync.new_nodes([(INSERT, (X, Q, random_exit_name))], [], [], [(word("vsn"), 8), (word("lock"), LOCK)])
 
     assert sync.names.names() == [X]
 

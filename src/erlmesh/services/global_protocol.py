@@ -201,4 +201,6 @@ class Reply:
     answer: Term
 
 
-Effect: TypeAlias = Cast | Tell | ToLocker | Connect | Disconnect | Recheck | Watch | Unwatch | Resolve | StopResolving | Reply
+Effect: TypeAlias = (
+    Cast | Tell | ToLocker | Connect | Disconnect | Recheck | Watch | Unwatch | Resolve | StopResolving | Reply
+)
