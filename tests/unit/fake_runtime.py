@@ -244,7 +244,7 @@ class FakeNode:
 
     def spawn(self, body, *args, name=None):
         process = FakeProcess(self, name)
-        process.start(body(process, *args))
+        process.start(body, *args)
         return process.pid
 
     def spawn_server(self, receive, *, name=None, system=False):
@@ -452,9 +452,13 @@ class FakeProcess:
 
     # The driver
 
-    def start(self, coroutine):
-        self._coroutine = coroutine
-        self.node.world.at(0, lambda: self._step(None))
+    def start(self, body, *args):
+        def begin():
+            if not self.ended:
+                self._coroutine = body(self, *args)
+                self._step(None)
+
+        self.node.world.at(0, begin)
 
     def _step(self, wait):
         if self.ended:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from erlmesh.runtime.process import Process
 
-__all__ = ["backoff", "boss", "del_lock", "set_lock", "trans", "transaction", "try_lock"]
+__all__ = ["backoff", "boss", "check_lock", "del_lock", "set_lock", "trans", "transaction", "try_lock"]
 
 T = TypeVar("T")
 
@@ -52,7 +52,7 @@ async def set_lock(
     Tries for ever, or ``retries`` more times after the first; then the answer is ``False``. Two processes that give
     the same requester hold the lock together. Raises ``TypeError`` if ``lock`` is no pair.
     """
-    _check(lock)
+    check_lock(lock)
     everybody = _nodes(me, nodes)
     attempt = 0
     while not await _attempt(me, lock, everybody, first=attempt == 0):
@@ -78,7 +78,7 @@ async def _attempt(me: Process, lock: LockId, nodes: list[Atom], *, first: bool)
 
 async def del_lock(me: Process, lock: LockId, nodes: Iterable[Atom | str] | None = None) -> None:
     """Let go of ``lock`` on ``nodes``; what ``me`` does not hold is left alone."""
-    _check(lock)
+    check_lock(lock)
     await multi_call(me, _nodes(me, nodes), SERVER, (Word.DEL_LOCK, lock))
 
 
@@ -108,7 +108,8 @@ async def trans(me: Process, lock: LockId, nodes: Iterable[Atom | str] | None, b
         return await body()
 
 
-def _check(lock: LockId) -> None:
+def check_lock(lock: LockId) -> None:
+    """Raise ``TypeError`` if ``lock`` is no pair."""
     if not isinstance(lock, tuple) or len(lock) != 2:
         raise TypeError("a lock is a pair (resource, requester)")
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from erlmesh.errors import CallError
 from erlmesh.kernel.gen import GEN_CALL
-from erlmesh.services.global_calls import del_lock, set_lock, trans, transaction
+from erlmesh.services.global_calls import check_lock, del_lock, set_lock, trans, transaction
 from erlmesh.services.global_methods import Method, random_exit_name
 from erlmesh.services.global_protocol import LockId, Word
 from erlmesh.services.global_registrar import Registrar
@@ -113,6 +113,7 @@ class GlobalNames:
 
     @asynccontextmanager
     async def _kept(self, lock: LockId, nodes: Iterable[Atom | str] | None) -> AsyncIterator[None]:
+        check_lock(lock)
         keeper = self._node.spawn(_keep, lock, None if nodes is None else list(nodes), None)
         try:
             await self._node.call(keeper, Word.SET_LOCK, timeout=None)
@@ -123,6 +124,7 @@ class GlobalNames:
         await self._node.call(keeper, Word.DEL_LOCK, timeout=None)
 
     async def _start_keeper(self, lock: LockId, nodes: list[Atom | str] | None, retries: int | None) -> bool:
+        check_lock(lock)
         keeper = self._node.spawn(_keep, lock, nodes, retries)
         try:
             locked = await self._node.call(keeper, Word.SET_LOCK, timeout=None) is True
