@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Final, TypeGuard
 
 from erlmesh import etf
 from erlmesh.kernel import gen
-from erlmesh.order import exact
 from erlmesh.services.gen_server import BADARG, ERROR, OK
 from erlmesh.services.pg_members import Change, Effect, Joined, Left, Scope, Statistics, Tell, Watch, Word
 from erlmesh.services.pg_watch import Changes, Monitors
-from erlmesh.terms import Atom, Map, Pid, Ref, Term
+from erlmesh.terms import Atom, Map, Pid, Ref, Term, exact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from erlmesh.errors import CallError
 from erlmesh.kernel import gen
-from erlmesh.order import exact
 from erlmesh.services.pg_members import Change, Joined, Word
-from erlmesh.terms import Atom, Pid, Ref, Term
+from erlmesh.terms import Atom, Pid, Ref, Term, exact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
