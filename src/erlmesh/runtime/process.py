@@ -135,7 +135,7 @@ class Process:
         self.budget = TURN
         while True:
             woken = asyncio.get_running_loop().create_future()
-            mailbox.wake = lambda woken=woken: None if woken.done() else woken.set_result(None)  # type: ignore[misc]
+            mailbox.wake = lambda woken=woken: None if woken.done() else woken.set_result(None)
             try:
                 await woken
             finally:
