@@ -144,7 +144,11 @@ class Peer(OsProcess):
         self._open: dict[int, Future[bytes]] = {0: Future()}
         self._ready = self._open[0]
         super().__init__(name, command, environment)
-        self._wait(self._ready, start_timeout, "to be ready")
+        try:
+            self._wait(self._ready, start_timeout, "to be ready")
+        except BaseException:
+            self.close()
+            raise
 
     def request(self, *fields: bytes, timeout: float = 15.0) -> bytes:
         """Sends one request and waits for its answer. Raises EvaluationFailed or PeerGone."""
