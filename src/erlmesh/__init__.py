@@ -1,0 +1,52 @@
+"""Python as a full member of an Erlang cluster. The public names; nothing is defined here."""
+
+from erlmesh.errors import (
+    CallError,
+    CalleeExited,
+    CallTimeout,
+    CodecError,
+    ConnectError,
+    DecodeError,
+    EncodeError,
+    ErlmeshError,
+    Exit,
+    HandshakeRefused,
+    NoConnection,
+    NodeNotAlive,
+    NodeStartError,
+    NoProcess,
+)
+from erlmesh.node import Node
+from erlmesh.runtime.process import Process
+from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref, Term
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Atom",
+    "BitString",
+    "CallError",
+    "CallTimeout",
+    "CalleeExited",
+    "CodecError",
+    "ConnectError",
+    "DecodeError",
+    "EncodeError",
+    "ErlmeshError",
+    "Exit",
+    "Export",
+    "Fun",
+    "HandshakeRefused",
+    "ImproperList",
+    "Map",
+    "NoConnection",
+    "NoProcess",
+    "Node",
+    "NodeNotAlive",
+    "NodeStartError",
+    "Pid",
+    "Port",
+    "Process",
+    "Ref",
+    "Term",
+]

@@ -1,0 +1,108 @@
+"""The network as a node sees it: two verbs. Everything that opens a socket for a connection goes through here."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import socket
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from erlmesh.errors import ConnectError, NodeStartError
+
+__all__ = ["Listener", "Network", "TcpNetwork", "addresses_to_listen_on"]
+
+
+class Listener(Protocol):
+    """What accepts connections until it is closed."""
+
+    port: int
+
+    def close(self) -> None:
+        """No connection is accepted any more; those there are live on."""
+
+
+class Network(Protocol):
+    """Two verbs; :class:`TcpNetwork` is the real one, and a simulated one keeps the same promises."""
+
+    async def dial(self, host: str, port: int, protocol: Callable[[], asyncio.Protocol]) -> None:
+        """Opens a connection and hands it to a new ``protocol()``. Raises ConnectError in words."""
+
+    async def listen(
+        self, hosts: Iterable[str] | None, ports: Iterable[int], protocol: Callable[[], asyncio.Protocol]
+    ) -> Listener:
+        """Accepts on all of ``hosts`` (None: every interface), on the first of ``ports`` that is free (0: any).
+
+        Raises NodeStartError.
+        """
+
+
+class _TcpListener:
+    def __init__(self, server: asyncio.Server) -> None:
+        self._server = server
+        self.port: int = server.sockets[0].getsockname()[1]
+
+    def close(self) -> None:
+        self._server.close()
+
+
+class TcpNetwork:
+    """TCP by asyncio."""
+
+    async def dial(self, host: str, port: int, protocol: Callable[[], asyncio.Protocol]) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.create_connection(protocol, host, port)
+        except socket.gaierror as fault:
+            raise ConnectError(f"the host name {host!r} is unknown: {fault.strerror}") from None
+        except ConnectionRefusedError:
+            raise ConnectError(f"nobody listens on port {port} of {host}, though EPMD names it: is the node still there?") from None
+        except OSError as fault:
+            raise ConnectError(f"cannot reach {host} port {port}: {fault.strerror or fault}") from None
+
+    async def listen(
+        self, hosts: Iterable[str] | None, ports: Iterable[int], protocol: Callable[[], asyncio.Protocol]
+    ) -> Listener:
+        loop = asyncio.get_running_loop()
+        tried: list[int] = []
+        for port in ports:
+            try:
+                server = await loop.create_server(protocol, None if hosts is None else list(hosts), port, backlog=512)
+            except OSError as fault:
+                if fault.errno != errno.EADDRINUSE:
+                    raise NodeStartError(f"cannot listen on port {port}: {fault.strerror or fault}") from None
+                tried.append(port)
+            else:
+                return _TcpListener(server)
+        raise NodeStartError(
+            f"cannot listen: {'port' if len(tried) == 1 else 'ports'} {', '.join(map(str, tried))} taken; choose another, or 0 for any"
+        )
+
+
+async def addresses_to_listen_on(host: str) -> list[str] | None:
+    """The addresses behind a node name's ``host`` if all are this machine's own; None means every interface.
+
+    A node whose name says 127.0.0.1 is for this machine alone. One whose name is a public or a service address that no
+    interface here carries (a NAT, a load balancer) can only listen everywhere.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(host, 0, type=socket.SOCK_STREAM)
+    except socket.gaierror as fault:
+        raise NodeStartError(
+            f"the host part of the node name, {host!r}, cannot be resolved here ({fault.strerror}): "
+            "use an address of this machine, for instance 127.0.0.1"
+        ) from None
+    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    return addresses if all(map(_is_here, addresses)) else None
+
+
+def _is_here(address: str) -> bool:
+    family = socket.AF_INET6 if ipaddress.ip_address(address.partition("%")[0]).version == 6 else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,208 @@
+"""One connection on one transport: bytes in, bytes out, one timer. First a handshake rules it, then a channel."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import Protocol
+
+from erlmesh.errors import ConnectError, ErlmeshError
+from erlmesh.proto.channel import Channel, Lost
+from erlmesh.proto.control import Signal
+from erlmesh.proto.dialogue import Failed, Handshake
+from erlmesh.proto.handshake import Met
+
+__all__ = ["Owner", "Pump"]
+
+HIGH_WATER = 1 << 20
+"""Bytes queued to a peer from which on its senders are suspended: a BEAM's dist_buf_busy_limit."""
+
+
+class Owner(Protocol):
+    """Who is told what a pump meets. Calls come from the event loop, one at a time."""
+
+    def met(self, pump: Pump, met: Met, now: float) -> Channel | None:
+        """The handshake is through: the channel for this connection, or None to close it. An older connection that it
+        replaces ends in here: the peer must not hear our last packet before.
+        """
+
+    def up(self, pump: Pump) -> None:
+        """The pump takes signals from now on."""
+
+    def heard(self, pump: Pump, signals: list[Signal]) -> None:
+        """Signals of the peer, in order."""
+
+    def refused(self, pump: Pump, error: ErlmeshError) -> None:
+        """The handshake failed."""
+
+    def lost(self, pump: Pump, reason: str, why: str) -> None:
+        """The channel ended: OTP's word for it, and a sentence."""
+
+
+class Pump(asyncio.Protocol):
+    """Carries ``handshake``, and after it the channel that ``owner`` gives, over one transport."""
+
+    def __init__(self, handshake: Handshake, owner: Owner) -> None:
+        self.handshake: Handshake | None = handshake
+        self.channel: Channel | None = None
+        self.busy = False
+        self.peer_address = ""
+        self._owner = owner
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._flushing = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._writable: asyncio.Future[None] | None = None
+        self._over = False
+
+    # The transport's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        if self._over:
+            transport.abort()
+            return
+        transport.set_write_buffer_limits(high=HIGH_WATER)
+        address = transport.get_extra_info("peername")
+        self.peer_address = f"{address[0]} port {address[1]}" if isinstance(address, tuple) else str(address)
+        self._arm(0.0)
+        self._flush()
+
+    def data_received(self, data: bytes) -> None:
+        if self._over:
+            return
+        now = self._loop.time()
+        if self.channel is not None:
+            self._hear(self.channel.receive_data(data, now))
+        elif self.handshake is not None:
+            self._shake(self.handshake, self.handshake.receive_data(data, now), now)
+
+    def eof_received(self) -> None:
+        return None
+
+    def connection_lost(self, exception: Exception | None) -> None:
+        self._transport = None
+        if self._over:
+            return
+        if self.handshake is not None:
+            self._shake(self.handshake, self.handshake.eof(), self._loop.time())
+        if not self._over:
+            self._end("connection_closed", "the connection was closed" if exception is None else f"the connection broke: {exception}")
+
+    def pause_writing(self) -> None:
+        self.busy = True
+
+    def resume_writing(self) -> None:
+        self.busy = False
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+        self._writable = None
+
+    # The node's side
+
+    def send(self, signal: Signal) -> None:
+        """Queues a signal. What is queued in one turn of the loop leaves in one write. Raises EncodeError."""
+        channel = self.channel
+        if channel is None:
+            return
+        channel.send(signal)
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    async def wait_writable(self) -> None:
+        """Until the peer has read enough for more, or is gone."""
+        while self.busy and not self._over:
+            if self._writable is None:
+                self._writable = self._loop.create_future()
+            await asyncio.shield(self._writable)
+
+    def close(self) -> None:
+        """Ends the connection, after what is queued; nobody is told."""
+        if self._over:
+            return
+        self._flush()
+        self._finish()
+
+    # Between
+
+    def _shake(self, handshake: Handshake, events: list[Met | Failed], now: float) -> None:
+        for event in events:
+            if isinstance(event, Failed):
+                self._flush()  # it may tell the peer why
+                self._finish()
+                self._owner.refused(self, event.why)
+                return
+            channel = self._owner.met(self, event, now)
+            if channel is None:
+                self._finish()
+                return
+            self._flush()  # the last packet of the handshake, before the first of the channel
+            self.handshake, self.channel = None, channel
+            self._owner.up(self)
+            if handshake.leftover and not self._over:
+                self._hear(channel.receive_data(handshake.leftover, now))
+        if not self._over:
+            self._arm(now)
+            self._flush()
+
+    def _hear(self, events: list[Signal | Lost]) -> None:
+        if events:
+            last = events[-1]
+            if type(last) is Lost:
+                self._owner.heard(self, events[:-1])  # type: ignore[arg-type]
+                if not self._over:
+                    self._end(last.reason, last.why)
+            else:
+                self._owner.heard(self, events)  # type: ignore[arg-type]
+
+    def _flush(self) -> None:
+        self._flushing = False
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if self.channel is not None:
+            data = self.channel.data_to_send(self._loop.time())
+        elif self.handshake is not None:
+            data = self.handshake.data_to_send()
+        else:
+            return
+        if data:
+            transport.write(data)
+
+    def _arm(self, now: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        machine = self.channel or self.handshake
+        deadline = math.inf if machine is None else machine.next_deadline()
+        self._timer = None if deadline == math.inf else self._loop.call_at(max(deadline, now), self._time_out)
+
+    def _time_out(self) -> None:
+        now = self._loop.time()
+        self._timer = None
+        if self.channel is not None:
+            self._hear(self.channel.handle_timeout(now))
+            self._flush()
+        elif self.handshake is not None:
+            self._shake(self.handshake, self.handshake.handle_timeout(now), now)
+        if not self._over:
+            self._arm(now)
+
+    def _end(self, reason: str, why: str) -> None:
+        handshaking = self.handshake is not None
+        self._finish()
+        if handshaking:
+            self._owner.refused(self, ConnectError(why))
+        else:
+            self._owner.lost(self, reason, why)
+
+    def _finish(self) -> None:
+        self._over = True
+        self.busy = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._transport is not None:
+            self._transport.close()
+        self.resume_writing()

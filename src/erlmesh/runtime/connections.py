@@ -1,0 +1,337 @@
+"""Dials, answers and ends connections: turns the verdicts of :mod:`erlmesh.kernel.peers` into sockets and node events.
+
+A signal to a node that is not connected waits here for the connection that it causes, in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from erlmesh.errors import ConnectError, ErlmeshError, HandshakeRefused
+from erlmesh.kernel.peers import Peers
+from erlmesh.net.network import Network
+from erlmesh.net.pump import Pump
+from erlmesh.proto.channel import Channel
+from erlmesh.proto.control import Signal
+from erlmesh.proto.dialogue import SETUP_TIME, Handshake
+from erlmesh.proto.flags import Flags
+from erlmesh.proto.handshake import CallMeNot, Me, Met, Status, answer, call, is_node_name
+from erlmesh.runtime.router import Router
+from erlmesh.terms import Atom
+
+__all__ = ["Connection", "Connections", "Resolver"]
+
+log = logging.getLogger("erlmesh")
+
+REASONS_KEPT: Final = 256
+PENDING_HANDSHAKES: Final = 256
+"""Callers that have not shown the cookie yet; above it the oldest is dropped."""
+
+
+class Resolver(Protocol):
+    """Finds where a node listens."""
+
+    async def where(self, name: str) -> tuple[str, int]:
+        """Host and port of the node ``name``. Raises ConnectError in words."""
+
+
+@dataclass(eq=False, slots=True)
+class Connection:
+    """One attempt, and what became of it. Equal to itself alone: the peer table's token."""
+
+    name: str = ""
+    dialled: bool = False
+    pump: Pump | None = None
+    task: asyncio.Task[None] | None = None
+    hidden: bool = False
+    flags: Flags = Flags(0)
+    creation: int = 0
+    since: float = 0.0
+
+
+@dataclass(slots=True)
+class _Waiting:
+    signals: list[Signal] = field(default_factory=list)
+    done: list[Callable[[bool], None]] = field(default_factory=list)
+
+
+class Connections:
+    """The connections of one node.
+
+    ``on_up(name, hidden)`` is called before anything of the new peer is applied, ``on_down(name, reason, hidden)`` after
+    everything was.
+    """
+
+    def __init__(
+        self,
+        me: Me,
+        router: Router,
+        network: Network,
+        resolver: Resolver,
+        *,
+        net_ticktime: float,
+        on_up: Callable[[str, bool], None],
+        on_down: Callable[[str, str, bool], None],
+    ) -> None:
+        self._me = me
+        self._router = router
+        self._network = network
+        self._resolver = resolver
+        self._net_ticktime = net_ticktime
+        self._on_up = on_up
+        self._on_down = on_down
+        self._peers: Peers[Connection] = Peers(me.name)
+        self._by_pump: dict[Pump, Connection] = {}
+        self._waiting: dict[str, _Waiting] = {}
+        self._why_not: dict[str, str] = {}
+        self._tasks: set[asyncio.Task[None]] = set()  # asyncio itself holds tasks only weakly
+        self._strangers: dict[Pump, None] = {}
+        self._closed = False
+
+    # What the node asks for
+
+    def nodes(self, *, hidden: bool = False) -> list[str]:
+        """Names of the connected visible (or hidden) nodes, in order of connection."""
+        up = [connection for connection in self._peers.all_up().values() if connection.hidden is hidden]
+        return [connection.name for connection in sorted(up, key=lambda connection: connection.since)]
+
+    def connection(self, name: str) -> Connection | None:
+        """The established connection to ``name``."""
+        return self._peers.up(name)
+
+    def why_not(self, name: str) -> str | None:
+        """Why the last attempt to connect with ``name`` failed, in words."""
+        return self._why_not.get(name)
+
+    def connect_nowait(self, name: str, done: Callable[[bool], None]) -> None:
+        """``done(up)`` is called once: at once if connected already, otherwise when the attempt, new or under way, ends."""
+        if name == self._me.name or self._peers.up(name) is not None:
+            done(True)
+        elif self._closed:
+            done(False)
+        else:
+            self._waiting.setdefault(name, _Waiting()).done.append(done)
+            self._dial(name)
+
+    def hold(self, node: Atom, signal: Signal) -> None:
+        """Keeps ``signal`` until its node is connected, which it causes; without success the router takes it back."""
+        if self._closed:
+            self._router.undeliverable(signal, node)
+        else:
+            self._waiting.setdefault(node.name, _Waiting()).signals.append(signal)
+            self._dial(node.name)
+
+    def disconnect(self, name: str) -> bool:
+        """Closes the connection to ``name``. False if there is none."""
+        connection = self._peers.up(name)
+        if connection is None:
+            return False
+        self._down(connection, "disconnect")
+        return True
+
+    def close(self) -> list[asyncio.Task[None]]:
+        """Ends everything, says nothing to anybody here. The tasks returned are to be awaited."""
+        self._closed = True
+        for connection in list(self._peers.all_up().values()):
+            self._down(connection, "disconnect")
+        for pump in list(self._by_pump):
+            self._forget(pump)
+            pump.close()
+        for task in self._tasks:
+            task.cancel()
+        for name in list(self._waiting):
+            self._settle(name)
+        return list(self._tasks)
+
+    # Calling
+
+    def _dial(self, name: str) -> None:
+        connection = Connection(name, dialled=True)
+        if not self._peers.dial(name, connection):
+            return
+        connection.task = self._run(self._call(connection))
+
+    async def _call(self, connection: Connection) -> None:
+        name = connection.name
+        try:
+            self._same_form(name)
+            async with asyncio.timeout(SETUP_TIME):
+                host, port = await self._resolver.where(name)
+                await self._network.dial(host, port, lambda: self._caller(connection))
+        except TimeoutError:
+            self._fail(connection, ConnectError(f"{name} did not answer within {SETUP_TIME:g} s: is its host up, and the way to it open?"))
+        except ErlmeshError as error:
+            self._fail(connection, error)
+
+    def _caller(self, connection: Connection) -> Pump:
+        loop = asyncio.get_running_loop()
+        conversation = call(self._me, connection.name, lambda: self._peers.still_wanted(connection.name, connection))
+        return self._pump(connection, Handshake(conversation, now=loop.time()))
+
+    def _same_form(self, name: str) -> None:
+        if not is_node_name(name):
+            raise ConnectError(f"{name!r} is no node name: it must look like name@host")
+        ours, theirs = self._me.name.partition("@")[2], name.partition("@")[2]
+        if ("." in ours or ":" in ours) != ("." in theirs or ":" in theirs):
+            long, short = (self._me.name, name) if "." in ours or ":" in ours else (name, self._me.name)
+            raise ConnectError(
+                f"{long} is a long node name and {short} a short one, and the two kinds do not mix: "
+                "give both nodes a host with a dot (an address, a full domain name), or both one without"
+            )
+
+    def _expect_call(self, connection: Connection) -> None:
+        name = connection.name
+        asyncio.get_running_loop().call_later(SETUP_TIME, self._call_did_not_come, name)
+
+    def _call_did_not_come(self, name: str) -> None:
+        self._peers.gave_up(name)
+        self._settle(name)
+
+    # Answering
+
+    def answer(self) -> Pump:
+        """A pump for a connection that somebody else has opened (the listener's protocol factory)."""
+        connection = Connection()
+        conversation = answer(self._me, lambda name, flags: self._decide(connection, name, flags))
+        pump = self._pump(connection, Handshake(conversation, now=asyncio.get_running_loop().time()))
+        self._strangers[pump] = None
+        if len(self._strangers) > PENDING_HANDSHAKES:
+            oldest = next(iter(self._strangers))
+            self.refused(oldest, ConnectError("too many handshakes are under way: the oldest was dropped"))
+            oldest.close()
+        return pump
+
+    def _decide(self, connection: Connection, name: str, _flags: Flags) -> Status:
+        if self._closed:
+            return Status.NOT_ALLOWED
+        status, rival = self._peers.called(name, connection)
+        if status is None:
+            raise HandshakeRefused(f"{name} calls once more while its second connection is being looked at")
+        if status in (Status.OK, Status.OK_SIMULTANEOUS, Status.ALIVE):
+            connection.name = name
+        if rival is not None:
+            self._abandon(rival)
+        return status
+
+    def _abandon(self, connection: Connection) -> None:
+        if connection.task is not None:
+            connection.task.cancel()
+        if connection.pump is not None:
+            pump = connection.pump
+            self._forget(pump)
+            pump.close()
+
+    # What pumps tell
+
+    def met(self, pump: Pump, met: Met, now: float) -> Channel | None:
+        connection = self._by_pump[pump]
+        self._strangers.pop(pump, None)
+        counts, replaced = self._peers.met(met.name, connection)
+        if not counts:
+            self._forget(pump)
+            return None
+        if replaced is not None:
+            self._end(replaced, "wait_pending")
+        connection.hidden = Flags.PUBLISHED not in met.theirs or Flags.PUBLISHED not in self._me.flags
+        connection.flags, connection.creation, connection.since = met.flags, met.creation, now
+        return Channel(met.name, self._me.name, met.flags, now=now, net_ticktime=self._net_ticktime)
+
+    def up(self, pump: Pump) -> None:
+        connection = self._by_pump[pump]
+        self._why_not.pop(connection.name, None)
+        self._router.peers[Atom(connection.name)] = pump
+        log.info("connected with %s%s", connection.name, " (hidden)" if connection.hidden else "")
+        self._on_up(connection.name, connection.hidden)
+        self._settle(connection.name)
+
+    def heard(self, pump: Pump, signals: list[Signal]) -> None:
+        self._router.hear(signals, Atom(self._by_pump[pump].name))
+
+    def refused(self, pump: Pump, error: ErlmeshError) -> None:
+        self._strangers.pop(pump, None)
+        connection = self._forget(pump)
+        if connection is None:
+            return
+        if connection.dialled:
+            self._fail(connection, error)
+            return
+        log.warning("a connection from %s failed: %s", pump.peer_address, error)
+        if connection.name:
+            self._peers.failed(connection.name, connection)
+            if connection.name in self._waiting:
+                self._dial(connection.name)  # whoever that was, those who wait want the node of that name
+
+    def lost(self, pump: Pump, reason: str, why: str) -> None:
+        connection = self._by_pump.get(pump)
+        if connection is not None:
+            log.info("lost %s: %s", connection.name, why)
+            self._down(connection, reason)
+
+    # Ends
+
+    def _fail(self, connection: Connection, error: ErlmeshError) -> None:
+        name = connection.name
+        if isinstance(error, CallMeNot):
+            self._peers.call_me_not(name, connection)
+            self._expect_call(connection)
+        else:
+            log.info("cannot connect with %s: %s", name, error)
+            self._why_not.pop(name, None)
+            self._why_not[name] = str(error)
+            if len(self._why_not) > REASONS_KEPT:
+                del self._why_not[next(iter(self._why_not))]
+            self._peers.failed(name, connection)
+        self._settle(name)
+
+    def _down(self, connection: Connection, reason: str) -> None:
+        if self._peers.lost(connection.name, connection):
+            self._end(connection, reason)
+
+    def _end(self, connection: Connection, reason: str) -> None:
+        pump = connection.pump
+        assert pump is not None
+        self._forget(pump)
+        pump.close()
+        atom = Atom(connection.name)
+        if self._router.peers.get(atom) is pump:
+            del self._router.peers[atom]
+        self._router.lost(atom)
+        self._on_down(connection.name, reason, connection.hidden)
+
+    def _settle(self, name: str) -> None:
+        """Those who wait for ``name`` learn how it ended, unless something is still under way."""
+        peer = self._peers.up(name)
+        if peer is None and self._peers.pending(name) and not self._closed:
+            return
+        waiting = self._waiting.pop(name, None)
+        if waiting is None:
+            return
+        atom = Atom(name)
+        for signal in waiting.signals:
+            if peer is not None and peer.pump is not None:
+                peer.pump.send(signal)
+            else:
+                self._router.undeliverable(signal, atom)
+        for done in waiting.done:
+            done(peer is not None)
+
+    # Book-keeping
+
+    def _pump(self, connection: Connection, handshake: Handshake) -> Pump:
+        pump = connection.pump = Pump(handshake, self)
+        self._by_pump[pump] = connection
+        return pump
+
+    def _forget(self, pump: Pump) -> Connection | None:
+        self._strangers.pop(pump, None)
+        return self._by_pump.pop(pump, None)
+
+    def _run(self, work: Awaitable[None]) -> asyncio.Task[None]:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task

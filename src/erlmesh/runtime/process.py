@@ -1,0 +1,252 @@
+"""A process, and the handle its body is given.
+
+A process is one asyncio task with a pid, a mailbox, links and monitors; or, for a *server*, no task at all but a function
+that takes each message as it comes. What a process does to the world goes through its node's router, which decides at
+once; only waiting for messages is asynchronous.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from erlmesh.kernel import gen
+from erlmesh.runtime.mailbox import EMPTY, Mailbox
+from erlmesh.terms import Atom, Pid, Ref, Term
+
+if TYPE_CHECKING:
+    from erlmesh.node import Node
+    from erlmesh.runtime.router import Peer, Router
+
+__all__ = ["Body", "Destination", "Process", "Timer"]
+
+Destination: TypeAlias = "Pid | Ref | Atom | str | tuple[Atom | str, Atom | str]"
+"""Where a message can go: a pid, an alias, a name registered here, or ``(name, node)`` in Erlang's order."""
+
+TURN = 2_000
+"""Messages a process takes before others get a turn, as a BEAM counts reductions."""
+
+Body: TypeAlias = "Callable[..., Awaitable[Any]]"
+"""``async def body(me, *arguments)``."""
+
+
+class Timer:
+    """A message on its way to its own sender (``erlang:send_after``)."""
+
+    __slots__ = ("_handle",)
+
+    def __init__(self, handle: asyncio.TimerHandle) -> None:
+        self._handle = handle
+
+    def cancel(self) -> None:
+        """The message will not come, unless it is in the mailbox already."""
+        self._handle.cancel()
+
+
+class Process:
+    """The handle of a local process, given to its body as the first argument.
+
+    Methods that send return at once; order between two processes is kept. The methods may be called by the process
+    itself only, except :attr:`pid`, :meth:`send` and :meth:`cast`.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_router",
+        "aliases",
+        "alive",
+        "answers",
+        "budget",
+        "exit_reason",
+        "group_leader",
+        "held_by",
+        "label",
+        "mailbox",
+        "names",
+        "node",
+        "number",
+        "pid",
+        "receiver",
+        "task",
+        "trap_exit",
+    )
+
+    def __init__(self, node: Node, router: Router, pid: Pid, label: str) -> None:
+        self.node = node
+        self._router = router
+        self.pid = pid
+        self.number = pid.id | pid.serial << 32
+        self.label = label
+        self.mailbox = Mailbox()
+        self.trap_exit: bool = False
+        """With True, exit signals become messages ``(Atom("EXIT"), pid, reason)``; ``kill`` never does."""
+        self.alive = True
+        self.exit_reason: Term = None
+        self.names: list[Atom] = []
+        self.group_leader: Pid | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.receiver: Callable[[Term], None] | None = None
+        self.answers: dict[Ref, asyncio.Future[Term]] = {}
+        self.aliases: dict[Ref, None] = {}
+        self.held_by: Peer | None = None
+        self.budget = TURN
+
+    # Messages
+
+    def send(self, to: Destination, message: Term, *, connect: bool = True) -> None:
+        """Sends, as ``!`` does: to a process that is gone the message vanishes.
+
+        An unconnected node is connected to first, and the message waits its turn; with ``connect=False`` it is dropped
+        instead. Raises ``ValueError`` for a local name nobody has (as OTP's ``badarg``), ``TypeError`` for anything
+        that is no destination, and ``EncodeError`` for what is no term.
+        """
+        self._router.send(self, to, message, connect=connect)
+
+    async def receive(
+        self, match: Callable[[Term], bool] | None = None, *, timeout: float | None = None  # noqa: ASYNC109 - Erlang's `after`
+    ) -> Term:
+        """Removes the oldest message that ``match`` accepts (any, without one) and returns it, waiting if there is none.
+
+        ``timeout`` is in seconds; raises ``TimeoutError`` when it is over. Messages passed over stay in their order.
+        """
+        if self.held_by is not None or self.budget <= 0:
+            await self._yield()
+        self.budget -= 1
+        mailbox = self.mailbox
+        message = mailbox.take(match)
+        if message is not EMPTY:
+            return message
+        if timeout is None:
+            return await self._wait(match, len(mailbox))
+        async with asyncio.timeout(timeout):
+            return await self._wait(match, len(mailbox))
+
+    def receive_nowait(self, match: Callable[[Term], bool] | None = None) -> Term | None:
+        """The same without waiting: None if there is no such message (None is no term)."""
+        message = self.mailbox.take(match)
+        return None if message is EMPTY else message
+
+    async def _wait(self, match: Callable[[Term], bool] | None, seen: int) -> Term:
+        mailbox = self.mailbox
+        self.budget = TURN
+        while True:
+            woken = asyncio.get_running_loop().create_future()
+            mailbox.wake = lambda woken=woken: None if woken.done() else woken.set_result(None)  # type: ignore[misc]
+            try:
+                await woken
+            finally:
+                mailbox.wake = None
+            message = mailbox.take(match, seen)
+            if message is not EMPTY:
+                return message
+            seen = len(mailbox)
+
+    def __aiter__(self) -> AsyncIterator[Term]:
+        return self
+
+    async def __anext__(self) -> Term:
+        if self.held_by is not None or self.budget <= 0:
+            await self._yield()
+        self.budget -= 1
+        messages = self.mailbox.messages
+        if messages:
+            return messages.popleft()
+        return await self._wait(None, 0)
+
+    async def _yield(self) -> None:
+        """A turn is over: lets the others run; and if we wrote more than a connection can take, waits until it can."""
+        self.budget = TURN
+        await asyncio.sleep(0)
+        await self.flushed()
+
+    async def flushed(self) -> None:
+        """Waits while a connection we have sent to is so full that a BEAM would suspend us (``busy_dist_port``).
+
+        ``receive`` does so by itself; a process that sends much and receives nothing should call this now and then.
+        """
+        while (peer := self.held_by) is not None:
+            self.held_by = None
+            await peer.wait_writable()
+
+    # Calls
+
+    async def call(self, to: Destination, request: Term, *, timeout: float | None = 5.0) -> Term:  # noqa: ASYNC109
+        """``gen_server:call``: sends the request and returns the reply.
+
+        Raises NoProcess, NoConnection, CalleeExited, or CallTimeout after ``timeout`` seconds (None: never); an answer
+        that comes later is dropped.
+        """
+        return await self._router.call(self, to, request, timeout)
+
+    def cast(self, to: Destination, message: Term, *, connect: bool = True) -> None:
+        """``gen_server:cast``: sends ``{'$gen_cast', message}``; to a local name nobody has it vanishes."""
+        self._router.send(self, to, gen.cast(message), connect=connect, strict=False)
+
+    def reply(self, caller: tuple[Pid, Term], answer: Term) -> None:
+        """Answers ``{'$gen_call', caller, request}``."""
+        self._router.send(self, gen.reply_to(caller), (caller[1], answer))
+
+    # Links, monitors, exits
+
+    def link(self, other: Pid) -> None:
+        """Links with ``other``; if that is dead an exit signal ``noproc`` follows, if its node is gone ``noconnection``."""
+        self._router.link(self, other)
+
+    def unlink(self, other: Pid) -> None:
+        """After this no exit signal of the link arrives any more."""
+        self._router.unlink(self, other)
+
+    def monitor(self, target: Pid | Atom | str | tuple[Atom | str, Atom | str]) -> Ref:
+        """When ``target`` goes, ``(Atom("DOWN"), ref, Atom("process"), pid | (name, node), reason)`` arrives, once;
+        at once with ``noproc`` or ``noconnection`` if it is gone already.
+        """
+        return self._router.monitor(self, target)
+
+    def demonitor(self, ref: Ref, *, flush: bool = False) -> bool:
+        """True if the monitor was still there. With ``flush`` a DOWN in the mailbox is removed too."""
+        found = self._router.demonitor(ref)
+        if flush:
+            self.mailbox.take(lambda message: type(message) is tuple and len(message) == 5 and message[1] == ref)
+        return found
+
+    def alias(self) -> Ref:
+        """A reference that messages can be sent to until :meth:`unalias`."""
+        return self._router.alias(self)
+
+    def unalias(self, ref: Ref) -> bool:
+        """Messages to the alias vanish from now on. False if it was none."""
+        return self._router.unalias(ref)
+
+    def exit_signal(self, to: Pid, reason: Term) -> None:
+        """``exit(to, reason)``: with ``Atom("kill")`` it cannot be trapped."""
+        self._router.exit_signal(self.pid, to, reason)
+
+    # Time
+
+    def send_after(self, seconds: float, message: Term) -> Timer:
+        """Sends ``message`` to itself after ``seconds``."""
+        loop = asyncio.get_running_loop()
+        return Timer(loop.call_later(seconds, self._router.deliver, self, message))
+
+    async def sleep(self, seconds: float) -> None:
+        """Lets ``seconds`` pass; messages wait in the mailbox."""
+        await asyncio.sleep(seconds)
+
+    # Children and names
+
+    def spawn(self, body: Body, *arguments: Any, name: Atom | str | None = None, link: bool = False) -> Pid:
+        """Starts ``await body(me, *arguments)`` as a process of the same node, linked to this one with ``link``."""
+        pid = self.node.spawn(body, *arguments, name=name)
+        if link:
+            self.link(pid)
+        return pid
+
+    def register(self, name: Atom | str) -> None:
+        """Registers itself under ``name``. Raises ``ValueError`` if the name is taken."""
+        self.node.register(name, self.pid)
+
+    def __repr__(self) -> str:
+        return f"<Process {self.pid} {self.label}{'' if self.alive else ' dead'}>"
+
+

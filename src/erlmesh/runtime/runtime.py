@@ -1,0 +1,416 @@
+"""A node without its services: processes, names, connections, and the events of nodes coming and going."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from erlmesh.errors import CallError, EncodeError, Exit, NodeNotAlive, NodeStartError
+from erlmesh.etf import encode_term
+from erlmesh.kernel.identifiers import Identifiers
+from erlmesh.net.epmd import Epmd
+from erlmesh.net.network import Network, TcpNetwork, addresses_to_listen_on
+from erlmesh.notation import claim_here, release_here
+from erlmesh.proto.control import SpawnReply, SpawnRequest
+from erlmesh.proto.flags import OFFERED, Flags
+from erlmesh.proto.handshake import Me, is_node_name
+from erlmesh.runtime.connections import Connections, Resolver
+from erlmesh.runtime.process import Body, Destination, Process
+from erlmesh.runtime.router import KILLED, NORMAL, Router
+from erlmesh.terms import Atom, Pid, Ref, Term
+
+if TYPE_CHECKING:
+    from erlmesh.net.network import Listener
+    from erlmesh.node import Node
+
+__all__ = ["Runtime"]
+
+log = logging.getLogger("erlmesh")
+
+NODEUP: Final = Atom("nodeup")
+NODEDOWN: Final = Atom("nodedown")
+SHUTDOWN: Final = Atom("shutdown")
+NET_KERNEL: Final = Atom("net_kernel")
+GRACE: Final = 0.5
+"""Seconds that processes get to tidy up when the node stops."""
+
+_LINKED, _MONITORED = 1, 2
+
+
+class Runtime:
+    """See :class:`erlmesh.Node`, which is this with the services every BEAM expects."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        cookie: str | None = None,
+        cookies: Mapping[str, str] | None = None,
+        hidden: bool = False,
+        net_ticktime: float = 60.0,
+        listen: str | None = None,
+        ports: Iterable[int] = (0,),
+        epmd: Epmd | None = None,
+        network: Network | None = None,
+        resolver: Resolver | None = None,
+        seed: int | None = None,
+    ) -> None:
+        if not is_node_name(name):
+            raise ValueError(f"{name!r} is no node name: it looks like socrates@127.0.0.1, one @, ASCII, at most 255 characters")
+        if cookie is None and not cookies:
+            raise ValueError("a node needs a cookie, the secret its cluster shares; there is no default on purpose")
+        if not net_ticktime > 0:
+            raise ValueError(f"net_ticktime is a positive number of seconds, not {net_ticktime!r}")
+        self.name = name
+        self.atom = Atom(name)
+        self.creation = 0
+        self.hidden = hidden
+        self.net_ticktime = net_ticktime
+        self.random = random.Random(seed)
+        self.port: int | None = None
+        self._cookie = cookie
+        self._cookies = dict(cookies or {})
+        self._listen = listen
+        self._ports = tuple(ports)
+        self._network: Network = network or TcpNetwork()
+        self._epmd = epmd or Epmd()
+        self._resolver: Resolver = resolver or self._epmd
+        self._listener: Listener | None = None
+        self._router_: Router | None = None
+        self._connections_: Connections | None = None
+        self._caller: Process | None = None
+        self._event_receivers: dict[Pid, bool] = {}
+        self._spawnable: dict[tuple[str, str, int], Callable[[list[Term]], Term]] = {}
+        self._stopped = False
+
+    # Life
+
+    async def start(self) -> None:
+        """Brings the node up: listens, registers with EPMD (being it, if none runs). Raises NodeStartError in words."""
+        if self._router_ is not None or self._stopped:
+            raise NodeStartError("a node starts once; make a new one")
+        me = Me(
+            name=self.name,
+            creation=0,
+            cookie_for=self._cookie_for,
+            challenge=lambda: secrets.randbits(32),
+            outstanding=set(),
+            flags=OFFERED & ~Flags.PUBLISHED if self.hidden else OFFERED,
+        )
+        answer: list[Callable[[], asyncio.Protocol]] = []
+        alive, _, host = self.name.partition("@")
+        hosts = await addresses_to_listen_on(self._listen or host)
+        self._listener = await self._network.listen(hosts, self._ports, lambda: answer[0]())
+        self.port = self._listener.port
+        try:
+            self.creation = await self._epmd.register(alive, self.port, hosts=hosts, hidden=self.hidden)
+        except BaseException:
+            self._listener.close()
+            raise
+        me = Me(me.name, self.creation, me.cookie_for, me.challenge, me.outstanding, me.flags)
+        identifiers = Identifiers(self.atom, self.creation)
+        router = self._router_ = Router(identifiers, lambda node, signal: self._connections.hold(node, signal))
+        self._connections_ = Connections(
+            me,
+            router,
+            self._network,
+            self._resolver,
+            net_ticktime=self.net_ticktime,
+            on_up=self._node_up,
+            on_down=self._node_down,
+        )
+        router.why_not = self._connections.why_not
+        router.spawner = self._spawn_requested
+        answer.append(self._connections.answer)
+        claim_here(self.atom)
+        self._caller = self.spawn_server(lambda _: None)
+        self._start_services()
+
+    def _start_services(self) -> None:
+        """For the node that has some; called when everything runs and nothing has been heard yet."""
+
+    async def stop(self) -> None:
+        """Leaves: ends every process (``shutdown``), every connection, the EPMD entry. May be called again."""
+        if self._stopped:
+            return
+        self._stopped = True
+        if self._listener is not None:
+            self._listener.close()
+        waiting: list[asyncio.Task[None]] = []
+        if self._router_ is not None:
+            processes = list(self._router_.processes.values())
+            for process in reversed(processes):  # youngest first: services outlive what leans on them
+                if process.task is not None:
+                    waiting.append(process.task)
+                    self._router_.terminate(process, SHUTDOWN)
+        await _settled(waiting)
+        if self._connections_ is not None:
+            await _settled(self._connections_.close())
+        if self._router_ is not None:
+            for process in list(self._router_.processes.values()):
+                self._router_.terminate(process, SHUTDOWN)
+        await self._epmd.close()
+        release_here(self.atom)
+
+    def _cookie_for(self, peer: str) -> str:
+        cookie = self._cookies.get(peer, self._cookie)
+        return cookie if cookie is not None else secrets.token_hex()  # no cookie for this peer: none it could know
+
+    @property
+    def _router(self) -> Router:
+        if self._router_ is None:
+            raise NodeNotAlive(f"{self.name} is not started: use `async with Node(...)`, or await start() first")
+        return self._router_
+
+    @property
+    def _connections(self) -> Connections:
+        if self._connections_ is None:
+            raise NodeNotAlive(f"{self.name} is not started: use `async with Node(...)`, or await start() first")
+        return self._connections_
+
+    def now(self) -> float:
+        """Seconds on the clock that all time-outs here run on."""
+        return asyncio.get_running_loop().time()
+
+    # Processes
+
+    def spawn(self, body: Body, *arguments: Any, name: Atom | str | None = None) -> Pid:
+        """Starts ``await body(me, *arguments)`` as a process and returns its pid at once.
+
+        It ends with ``normal`` when the body returns, with the reason of an :class:`Exit`, or with
+        ``{ExceptionName, Text, Stack}`` when another exception leaves it, which is also logged. Raises ``ValueError``
+        if ``name`` is taken.
+        """
+        router = self._router
+        process = self._new(getattr(body, "__qualname__", repr(body)), name)
+        process.task = asyncio.get_running_loop().create_task(_run(router, process, body, arguments))
+        return process.pid
+
+    def spawn_server(
+        self, receive: Callable[[Term], None], *, name: Atom | str | None = None, system: bool = False
+    ) -> Process:
+        """Starts a process without a task: ``receive(message)`` is called for each message, one at a time, as it comes.
+
+        What it raises is logged and it goes on. It traps exits. ``system`` gives it one of the low pids.
+        """
+        process = self._new(getattr(receive, "__qualname__", repr(receive)), name, system=system)
+        process.receiver = receive
+        process.trap_exit = True
+        return process
+
+    def _new(self, label: str, name: Atom | str | None, *, system: bool = False) -> Process:
+        router = self._router
+        if self._stopped:
+            raise NodeNotAlive(f"{self.name} has stopped")
+        if name is not None and Atom(name) in router.names:
+            raise ValueError(f"the name {name} is taken by {router.names[Atom(name)].pid}")
+        identifiers = router.identifiers
+        pid = identifiers.system_pid() if system else identifiers.pid(router.processes)
+        process = Process(cast("Node", self), router, pid, f"{pid} {label}")
+        router.add(process)
+        if name is not None:
+            router.register(Atom(name), process)
+        return process
+
+    def process(self, pid: Pid) -> Process | None:
+        """The handle of a living local process; for looking, not for acting in its place."""
+        return self._router.local(pid)
+
+    def processes(self) -> list[Pid]:
+        """The living local processes, oldest first."""
+        return [process.pid for process in self._router.processes.values()]
+
+    def is_alive(self, pid: Pid) -> bool:
+        """Whether a local process lives. Raises ``ValueError`` for a pid of another node, which nobody can know."""
+        if pid.node is not self.atom:
+            raise ValueError(f"{pid} belongs to {pid.node.name}; only its own node knows whether it lives")
+        return self._router.local(pid) is not None
+
+    def exit(self, pid: Pid, reason: Term) -> None:
+        """Sends an exit signal from outside any process; ``Atom("kill")`` cannot be trapped."""
+        self._router.exit_signal(self._own.pid, pid, reason)
+
+    def make_ref(self) -> Ref:
+        """A new reference."""
+        return self._router.identifiers.ref()
+
+    # Names
+
+    def register(self, name: Atom | str, pid: Pid) -> None:
+        """Gives a living local process a name. Raises ``ValueError`` if the name is taken or the process is not here."""
+        process = self._router.local(pid)
+        if process is None:
+            raise ValueError(f"cannot register {pid} as {name}: it is no living process of this node")
+        self._router.register(Atom(name), process)
+
+    def unregister(self, name: Atom | str) -> bool:
+        """Takes a name back. False if nobody had it."""
+        return self._router.unregister(Atom(name))
+
+    def whereis(self, name: Atom | str) -> Pid | None:
+        """The local process registered as ``name``."""
+        process = self._router.names.get(Atom(name))
+        return None if process is None else process.pid
+
+    def registered(self) -> list[str]:
+        """All registered names."""
+        return sorted(name.name for name in self._router.names)
+
+    # Messages from no process in particular
+
+    @property
+    def _own(self) -> Process:
+        assert self._router is not None
+        assert self._caller is not None
+        return self._caller
+
+    def send(self, to: Destination, message: Term) -> None:
+        """Sends as :meth:`Process.send` does."""
+        self._own.send(to, message)
+
+    async def call(self, to: Destination, request: Term, *, timeout: float | None = 5.0) -> Term:  # noqa: ASYNC109
+        """Calls as :meth:`Process.call` does."""
+        return await self._own.call(to, request, timeout=timeout)
+
+    # Other nodes
+
+    def nodes(self, *, hidden: bool = False) -> list[str]:
+        """The connected visible nodes (or the hidden ones), in order of connection."""
+        return self._connections.nodes(hidden=hidden)
+
+    async def ping(self, name: Atom | str) -> bool:
+        """``net_adm:ping``: True (pong) if the node is there, connecting if need be; :meth:`why_not` tells otherwise."""
+        peer = Atom(name)
+        if peer is self.atom:
+            return True
+        try:
+            answer = await self.call((NET_KERNEL, peer), (Atom("is_auth"), self.atom), timeout=None)
+        except CallError:
+            return False
+        if answer is Atom("yes"):
+            return True
+        self.disconnect_nowait(peer)
+        return False
+
+    async def connect(self, name: Atom | str) -> bool:
+        """Connects; True if it is connected now."""
+        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.connect_nowait(name, lambda up: None if done.done() else done.set_result(up))
+        return await done
+
+    def connect_nowait(self, name: Atom | str, done: Callable[[bool], None]) -> None:
+        """Starts or joins an attempt; ``done(up)`` is called once when it ends, at once if connected already."""
+        self._connections.connect_nowait(Atom(name).name, done)
+
+    async def disconnect(self, name: Atom | str) -> bool:
+        """Closes the connection. False if there was none."""
+        return self.disconnect_nowait(name)
+
+    def disconnect_nowait(self, name: Atom | str) -> bool:
+        """The same, at once."""
+        return self._connections.disconnect(Atom(name).name)
+
+    def why_not(self, name: Atom | str) -> str | None:
+        """Why the last attempt to connect with that node failed, and what to do; None if it did not."""
+        return self._connections.why_not(Atom(name).name)
+
+    # Node events
+
+    def monitor_nodes(self, pid: Pid, *, reasons: bool = False) -> None:
+        """``pid`` gets ``(nodeup, node)`` and ``(nodedown, node)`` of visible nodes from now on, names as atoms.
+
+        ``nodeup`` comes before anything else from that node, ``nodedown`` after everything. With ``reasons`` a third
+        element of ``nodedown`` is OTP's word for why: ``connection_closed``, ``net_tick_timeout``, ``disconnect``,
+        ``killed`` (it broke the protocol), ``wait_pending`` (a newer connection replaces it).
+        """
+        self._event_receivers[pid] = reasons
+
+    def _node_up(self, name: str, hidden: bool) -> None:
+        if not hidden:
+            self._announce(lambda _: (NODEUP, Atom(name)))
+
+    def _node_down(self, name: str, reason: str, hidden: bool) -> None:
+        if not hidden:
+            self._announce(lambda reasons: (NODEDOWN, Atom(name), Atom(reason)) if reasons else (NODEDOWN, Atom(name)))
+
+    def _announce(self, event: Callable[[bool], Term]) -> None:
+        for pid, reasons in list(self._event_receivers.items()):
+            process = self._router.local(pid)
+            if process is None:
+                del self._event_receivers[pid]
+            else:
+                self._router.deliver(process, event(reasons))
+
+    # What other nodes may run here
+
+    def spawn_answers(self, module: str, function: str, arity: int, apply: Callable[[list[Term]], Term]) -> None:
+        """Lets a SPAWN_REQUEST for ``module:function/arity`` run ``apply(arguments)``, whose value is the exit reason of
+        the process: that is how ``erpc`` carries its results. ``apply`` may be a coroutine function.
+        """
+        self._spawnable[module, function, arity] = apply
+
+    def _spawn_requested(self, request: SpawnRequest) -> SpawnReply:
+        apply = self._spawnable.get((request.module.name, request.function.name, request.arity))
+        if apply is None:
+            return SpawnReply(request.ref, request.sender, 0, Atom("notsup"))
+        flags = 0
+        for option in request.options:
+            if option is Atom("link"):
+                flags |= _LINKED
+            elif option is Atom("monitor") or (isinstance(option, tuple) and option[:1] == (Atom("monitor"),)):
+                flags |= _MONITORED
+            elif not (isinstance(option, tuple) and len(option) == 2):
+                return SpawnReply(request.ref, request.sender, 0, Atom("badopt"))
+
+        async def body(_me: Process) -> None:
+            value = apply(request.arguments)
+            raise Exit(await value if asyncio.iscoroutine(value) else value)
+
+        pid = self.spawn(body)
+        process = self._router.local(pid)
+        assert process is not None
+        process.label = f"{pid} {request.module}:{request.function}/{request.arity} for {request.sender}"
+        process.group_leader = request.group_leader
+        self._router.adopt(process, request.sender, request.ref, linked=bool(flags & _LINKED), monitored=bool(flags & _MONITORED))
+        return SpawnReply(request.ref, request.sender, flags, pid)
+
+
+async def _run(router: Router, process: Process, body: Body, arguments: tuple[Any, ...]) -> None:
+    """The life of a process: its body, and what its end means to others."""
+    try:
+        await body(process, *arguments)
+        reason: Term = NORMAL
+    except Exit as end:
+        reason = end.reason
+    except asyncio.CancelledError:
+        reason = KILLED if process.alive else process.exit_reason
+    except Exception as fault:
+        if process.alive:
+            log.exception("process %s ended by an exception", process.label)
+        reason = _as_term(fault)
+    try:
+        encode_term(reason)
+    except EncodeError:
+        reason = repr(reason)
+    router.terminate(process, reason)
+
+
+def _as_term(fault: Exception) -> Term:
+    """An exception as an exit reason, in the shape of Erlang's ``{Reason, Stack}``."""
+    frames = [
+        (Atom(frame.name[:255]), [(Atom("file"), frame.filename), (Atom("line"), frame.lineno or 0)])
+        for frame in reversed(traceback.extract_tb(fault.__traceback__))
+    ]
+    return ((Atom(type(fault).__name__[:255]), str(fault)), frames)
+
+
+async def _settled(tasks: list[asyncio.Task[None]]) -> None:
+    """Waits for cancelled tasks, not for ever; a process that stops its own node does not wait for itself."""
+    others = [task for task in tasks if task is not asyncio.current_task()]
+    if others:
+        await asyncio.wait(others, timeout=GRACE)
