@@ -1,0 +1,394 @@
+"""Terms to bytes: one short writer for each type, in one table.
+
+A writer is called as ``writer(term, add, atoms)`` and hands its pieces to ``add``. Containers are written by recursion.
+For terms that are too deep for it, :func:`encode_term` begins again with :func:`_write_deep`, which shares the leaf
+writers but keeps the open containers in a list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
+from math import isfinite
+from struct import Struct
+from struct import error as StructError  # noqa: N812 - struct names it like a module
+from typing import Any, Final, TypeAlias
+
+from erlmesh.errors import EncodeError
+from erlmesh.etf import tags
+from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref, Term
+
+__all__ = ["encode", "encode_term"]
+
+Add: TypeAlias = "Callable[[bytes], object]"
+Atoms: TypeAlias = "Mapping[Atom, int]"
+Writer: TypeAlias = "Callable[[Any, Add, Atoms], None]"
+Opened: TypeAlias = "tuple[bytes, Iterable[Term]]"
+
+_TRUE: Final = Atom("true")
+_FALSE: Final = Atom("false")
+_NO_ATOMS: Final[dict[Atom, int]] = {}
+_VERSION: Final = bytes([tags.VERSION])
+_NIL: Final = bytes([tags.NIL_EXT])
+_STRING_LENGTH_LIMIT: Final = 65536
+
+_tag_i32 = Struct(">Bi").pack
+_tag_u32 = Struct(">BI").pack
+_tag_u16 = Struct(">BH").pack
+_tag_f64 = Struct(">Bd").pack
+_small_big = Struct(">BBB").pack
+_large_big = Struct(">BIB").pack
+_bits_head = Struct(">BIB").pack
+_pid_numbers = Struct(">III").pack
+_v4_port_numbers = Struct(">QI").pack
+_port_numbers = Struct(">II").pack
+_fun_head = Struct(">IB16sII").pack
+_FUN_HEAD_LENGTH: Final = 29
+
+_SMALL_INTEGERS: Final = [bytes([tags.SMALL_INTEGER_EXT, number]) for number in range(256)]
+_SMALL_TUPLES: Final = [bytes([tags.SMALL_TUPLE_EXT, arity]) for arity in range(256)]
+_CACHE_REFS: Final = [bytes([tags.ATOM_CACHE_REF, index]) for index in range(256)]
+
+
+def encode(term: Term) -> bytes:
+    """The term as it stands alone, as ``term_to_binary(Term, [{minor_version, 2}])`` writes it. ``EncodeError`` says
+    what is no term.
+    """
+    return _VERSION + encode_term(term)
+
+
+def encode_term(term: Term, atoms: Atoms | None = None) -> bytes:
+    """The term as it stands inside a frame, without 131.
+
+    ``atoms.get(atom)`` is asked for every atom, each time it occurs and in the order of the bytes: an index (0 …
+    255) makes it a cache reference, None writes it out. ``EncodeError`` says what is no term.
+    """
+    pieces: list[bytes] = []
+    if atoms is None:
+        atoms = _NO_ATOMS
+    try:
+        try:
+            _WRITERS[type(term)](term, pieces.append, atoms)
+        except RecursionError:
+            pieces.clear()
+            _write_deep(term, pieces, atoms)
+    except StructError as error:
+        raise EncodeError(f"a number or a length is out of range: {error}") from None
+    return b"".join(pieces)
+
+
+# Atoms
+
+
+def _write_atom(atom: Atom, add: Add, atoms: Atoms) -> None:
+    index = atoms.get(atom)
+    if index is not None:
+        add(_CACHE_REFS[index])
+        return
+    name = atom.name.encode()
+    length = len(name)
+    if length <= 255:
+        add(b"w%c%b" % (length, name))
+    else:
+        add(_tag_u16(tags.ATOM_UTF8_EXT, length) + name)
+
+
+def _write_bool(truth: bool, add: Add, atoms: Atoms) -> None:
+    _write_atom(_TRUE if truth else _FALSE, add, atoms)
+
+
+# Numbers
+
+
+def _write_integer(number: int, add: Add, _: Atoms) -> None:
+    if 0 <= number <= 255:
+        add(_SMALL_INTEGERS[number])
+    elif -0x80000000 <= number <= 0x7FFFFFFF:
+        add(_tag_i32(tags.INTEGER_EXT, number))
+    else:
+        _write_big(number, add)
+
+
+def _write_big(number: int, add: Add) -> None:
+    magnitude = abs(number)
+    length = (magnitude.bit_length() + 7) // 8
+    if length <= 255:
+        add(_small_big(tags.SMALL_BIG_EXT, length, number < 0))
+    else:
+        add(_large_big(tags.LARGE_BIG_EXT, length, number < 0))
+    add(magnitude.to_bytes(length, "little"))
+
+
+def _write_float(number: float, add: Add, _: Atoms) -> None:
+    if not isfinite(number):
+        raise EncodeError(f"Erlang has no {number}: floats are finite there")
+    add(_tag_f64(tags.NEW_FLOAT_EXT, number))
+
+
+# Binaries
+
+
+def _write_bytes(data: bytes, add: Add, _: Atoms) -> None:
+    add(_tag_u32(tags.BINARY_EXT, len(data)))
+    add(data)
+
+
+def _write_buffer(data: bytearray | memoryview, add: Add, atoms: Atoms) -> None:
+    _write_bytes(bytes(data), add, atoms)
+
+
+def _write_str(text: str, add: Add, atoms: Atoms) -> None:
+    try:
+        data = text.encode()
+    except UnicodeEncodeError as error:
+        raise EncodeError(f"a str travels as UTF-8, and this one has none: {error}") from None
+    _write_bytes(data, add, atoms)
+
+
+def _write_bits(bits: BitString, add: Add, _: Atoms) -> None:
+    add(_bits_head(tags.BIT_BINARY_EXT, len(bits.data), bits.bits))
+    add(bits.data)
+
+
+# Identifiers
+
+
+def _write_pid(pid: Pid, add: Add, atoms: Atoms) -> None:
+    add(b"X")
+    _write_atom(pid.node, add, atoms)
+    add(_pid_numbers(pid.id, pid.serial, pid.creation))
+
+
+def _write_port(port: Port, add: Add, atoms: Atoms) -> None:
+    is_long = port.id >= 1 << 28  # what peers without V4_NC understand
+    add(b"x" if is_long else b"Y")
+    _write_atom(port.node, add, atoms)
+    add((_v4_port_numbers if is_long else _port_numbers)(port.id, port.creation))
+
+
+def _write_ref(ref: Ref, add: Add, atoms: Atoms) -> None:
+    count = len(ref.words)
+    if not 1 <= count <= 5:
+        raise EncodeError(f"a reference has 1 to 5 words, not {count}")
+    add(_tag_u16(tags.NEWER_REFERENCE_EXT, count))
+    _write_atom(ref.node, add, atoms)
+    add(_WORDS[count](ref.creation, *ref.words))
+
+
+_WORDS: Final = [Struct(f">{count + 1}I").pack for count in range(6)]
+
+
+def _write_export(export: Export, add: Add, atoms: Atoms) -> None:
+    if not 0 <= export.arity <= 255:
+        raise EncodeError(f"the arity of an export is 0 to 255, not {export.arity}")
+    add(b"q")
+    _write_atom(export.module, add, atoms)
+    _write_atom(export.function, add, atoms)
+    add(_SMALL_INTEGERS[export.arity])
+
+
+# Containers
+
+
+def _write_tuple(term: tuple[Term, ...], add: Add, atoms: Atoms) -> None:
+    count = len(term)
+    add(_SMALL_TUPLES[count] if count <= 255 else _tag_u32(tags.LARGE_TUPLE_EXT, count))
+    for item in term:
+        _WRITERS[type(item)](item, add, atoms)
+
+
+def _write_list(term: list[Term], add: Add, atoms: Atoms) -> None:
+    string = _as_string(term)
+    if string is not None:
+        add(string)
+        return
+    add(_tag_u32(tags.LIST_EXT, len(term)))
+    for item in term:
+        _WRITERS[type(item)](item, add, atoms)
+    add(_NIL)
+
+
+def _as_string(term: list[Term]) -> bytes | None:
+    """A list that Erlang writes without element tags: none at all, or only bytes."""
+    if not term:
+        return _NIL
+    if not isinstance(term[0], int) or len(term) >= _STRING_LENGTH_LIMIT:
+        return None
+    try:
+        data = bytes(term)
+    except (TypeError, ValueError):
+        return None
+    if not all(issubclass(kind, int) and kind is not bool for kind in set(map(type, term))):
+        return None
+    return _tag_u16(tags.STRING_EXT, len(data)) + data
+
+
+def _write_map(term: Map | dict[Term, Term], add: Add, atoms: Atoms) -> None:
+    header, children = _open_map(term)
+    add(header)
+    for item in children:
+        _WRITERS[type(item)](item, add, atoms)
+
+
+def _write_improper(term: ImproperList, add: Add, atoms: Atoms) -> None:
+    add(_tag_u32(tags.LIST_EXT, len(term.elements)))
+    for item in chain(term.elements, (term.tail,)):
+        _WRITERS[type(item)](item, add, atoms)
+
+
+def _write_fun(fun: Fun, add: Add, atoms: Atoms) -> None:
+    pieces: list[bytes] = []
+    _write_fun_names(fun, pieces.append, atoms)
+    for item in fun.free:
+        _WRITERS[type(item)](item, pieces.append, atoms)
+    add(_fun_header(fun, sum(map(len, pieces))))
+    for piece in pieces:
+        add(piece)
+
+
+def _fun_header(fun: Fun, length: int) -> bytes:
+    """``length``: of all that follows, references to cached atoms as they are."""
+    return b"p" + _fun_head(_FUN_HEAD_LENGTH + length, fun.arity, fun.uniq, fun.index, len(fun.free))
+
+
+def _write_fun_names(fun: Fun, add: Add, atoms: Atoms) -> None:
+    _write_atom(fun.module, add, atoms)
+    _write_integer(fun.old_index, add, atoms)
+    _write_integer(fun.old_uniq, add, atoms)
+    _write_pid(fun.pid, add, atoms)
+
+
+def _open_map(term: Map | dict[Term, Term]) -> Opened:
+    if type(term) is not Map and not _has_distinct_keys(term):
+        raise EncodeError("two keys of the dict are the same term, such as 'a' and b'a', or True and Atom('true')")
+    return _tag_u32(tags.MAP_EXT, len(term)), chain.from_iterable(term.items())
+
+
+def _has_distinct_keys(term: Mapping[Term, Term]) -> bool:
+    kinds = set(map(type, term))
+    return (len(kinds) == 1 and kinds <= _DISTINCT_KINDS) or len(Map(term)) == len(term)
+
+
+_DISTINCT_KINDS: Final = frozenset({str, bytes, Atom, int, Pid})  # of one of these, unequal keys are unequal terms
+
+
+class _Writers(dict[type, Writer]):
+    """Falls back on the writer of a type's ancestor: an IntEnum is an int, a NamedTuple a tuple."""
+
+    def __missing__(self, kind: type) -> Writer:
+        if kind is type(None):
+            raise EncodeError("None is no Erlang term: say Atom('undefined') to Erlang, or Atom('nil') to Elixir")
+        for ancestor in kind.__mro__:
+            if ancestor in self:
+                return self[ancestor]
+        raise EncodeError(f"{kind.__module__}.{kind.__qualname__} is no Erlang term; see erlmesh.terms for what is one")
+
+
+_LEAVES: Final[dict[type, Writer]] = {
+    Atom: _write_atom,
+    bool: _write_bool,
+    int: _write_integer,
+    float: _write_float,
+    bytes: _write_bytes,
+    str: _write_str,
+    bytearray: _write_buffer,
+    memoryview: _write_buffer,
+    BitString: _write_bits,
+    Pid: _write_pid,
+    Port: _write_port,
+    Ref: _write_ref,
+    Export: _write_export,
+}
+_WRITERS: Final = _Writers(
+    _LEAVES
+    | {
+        tuple: _write_tuple,
+        list: _write_list,
+        Map: _write_map,
+        dict: _write_map,
+        ImproperList: _write_improper,
+        Fun: _write_fun,
+    }
+)
+
+
+# Terms of any depth
+
+
+class _Output:
+    """Pieces, and how many bytes they are: a fun begins with the number of bytes it will have had in the end."""
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self.pieces = pieces
+        self.length = 0
+
+    def add(self, piece: bytes) -> None:
+        self.pieces.append(piece)
+        self.length += len(piece)
+
+
+class _Open:
+    """A container whose header is written, and whose children are being."""
+
+    def __init__(self, term: Term, children: Iterable[Term], close: Callable[[], object] | None = None) -> None:
+        self.term = term
+        self.children: Iterator[Term] = iter(children)
+        self.close = close
+
+
+def _write_deep(term: Term, pieces: list[bytes], atoms: Atoms) -> None:
+    """As the writers do, for terms of any depth; a term that contains itself is found out here."""
+    output = _Output(pieces)
+    opened = [_Open(None, (term,))]
+    inside: set[int] = set()
+    while opened:
+        for item in opened[-1].children:
+            container = _open(item, output, atoms)
+            if container is None:
+                _WRITERS[type(item)](item, output.add, atoms)
+                continue
+            if id(item) in inside:
+                raise EncodeError(f"a {type(item).__name__} that contains itself is no Erlang term")
+            inside.add(id(item))
+            opened.append(container)
+            break
+        else:
+            done = opened.pop()
+            inside.discard(id(done.term))
+            if done.close is not None:
+                done.close()
+
+
+def _open(term: Term, output: _Output, atoms: Atoms) -> _Open | None:
+    """Write the header of a container; None, and nothing written, for a term that has no children."""
+    match term:
+        case tuple():
+            output.add(_SMALL_TUPLES[len(term)] if len(term) <= 255 else _tag_u32(tags.LARGE_TUPLE_EXT, len(term)))
+            return _Open(term, term)
+        case list():
+            if _as_string(term) is not None:
+                return None
+            output.add(_tag_u32(tags.LIST_EXT, len(term)))
+            return _Open(term, chain(term, ([],)))
+        case ImproperList():
+            output.add(_tag_u32(tags.LIST_EXT, len(term.elements)))
+            return _Open(term, chain(term.elements, (term.tail,)))
+        case Map() | dict():
+            header, children = _open_map(term)
+            output.add(header)
+            return _Open(term, children)
+        case Fun():
+            return _open_fun(term, output, atoms)
+    return None
+
+
+def _open_fun(fun: Fun, output: _Output, atoms: Atoms) -> _Open:
+    at, start = len(output.pieces), output.length
+    output.add(b"")
+    _write_fun_names(fun, output.add, atoms)
+
+    def close() -> None:
+        output.pieces[at] = _fun_header(fun, output.length - start)
+        output.length += len(output.pieces[at])
+
+    return _Open(fun, fun.free, close)

@@ -1,0 +1,111 @@
+"""Erlang's standard order of terms.
+
+number < atom < reference < fun < port < pid < tuple < map < nil < list < bitstring. Numbers compare by value, tuples
+and maps by size first, lists element by element. A term becomes one flat tuple of small parts, each kind led by
+its rank, that compares like the term: at the first difference both sides are at a rank or inside equal kinds.
+"""
+
+from __future__ import annotations
+
+from math import copysign
+from typing import Any, Final
+
+from erlmesh.terms.atoms import Atom
+from erlmesh.terms.maps import Map
+from erlmesh.terms.values import BitString, Export, Fun, ImproperList, Pid, Port, Ref, Term
+
+__all__ = ["sort_key"]
+
+_NUMBER, _ATOM, _REF, _FUN, _PORT, _PID, _TUPLE, _MAP, _NIL, _CONS, _BITS = range(11)
+
+
+def sort_key(term: Term) -> tuple[Any, ...]:
+    """A key for ``sorted``, ``min`` and ``max`` in Erlang's standard order. ``TypeError`` for what is no term.
+
+    ``1`` and ``1.0`` have equal keys, as they are ``==`` in Erlang.
+    """
+    return tuple(_flat(term, in_key=False))
+
+
+class _Cons:
+    """Stands before each element of a list."""
+
+
+_cons: Final = _Cons()
+
+
+def _flat(term: Term, *, in_key: bool) -> list[Any]:
+    """``in_key``: inside the key of a map, where all integers are smaller than all floats."""
+    out: list[Any] = []
+    pending = [term]
+    while pending:
+        item = pending.pop()
+        if item is _cons:
+            out.append(_CONS)
+        elif isinstance(item, tuple):
+            out += (_TUPLE, len(item))
+            pending.extend(reversed(item))
+        elif isinstance(item, (list, ImproperList)):
+            _push_list(item, pending, out)
+        elif isinstance(item, (Map, dict)):
+            keys, values = _sorted_pairs(item)
+            out += (_MAP, len(keys))
+            for key in keys:
+                out += key
+            pending.extend(reversed(values))
+        elif isinstance(item, Fun):
+            out += (_FUN, 0, item.module.name, item.old_index, item.old_uniq, len(item.free))
+            pending.extend(reversed(item.free))
+        else:
+            out += _leaf(item, in_key=in_key)
+    return out
+
+
+def _push_list(term: list[Term] | ImproperList, pending: list[Any], out: list[Any]) -> None:
+    if not term:
+        out.append(_NIL)
+        return
+    elements, tail = (term, []) if isinstance(term, list) else (term.elements, term.tail)
+    pending.append(tail)
+    for element in reversed(elements):
+        pending += (element, _cons)
+
+
+def _sorted_pairs(term: Map | dict[Term, Term]) -> tuple[list[list[Any]], list[Term]]:
+    pairs = sorted(((_flat(key, in_key=True), value) for key, value in term.items()), key=lambda pair: pair[0])
+    return [key for key, _ in pairs], [value for _, value in pairs]
+
+
+def _leaf(term: Term, *, in_key: bool) -> tuple[Any, ...]:
+    match term:
+        case bool():
+            return _ATOM, "true" if term else "false"
+        case int():
+            return (_NUMBER, 0, term) if in_key else (_NUMBER, term)
+        case float():
+            return (_NUMBER, 1, term, copysign(1, term)) if in_key else (_NUMBER, term)
+        case Atom():
+            return _ATOM, term.name
+        case Pid():
+            return _PID, term.serial, term.id, term.node.name, term.creation
+        case Ref():
+            return _REF, term.node.name, term.creation, _significant(term.words)
+        case Port():
+            return _PORT, term.node.name, term.creation, term.id
+        case Export():
+            return _FUN, 1, term.module.name, term.function.name, term.arity
+        case str():
+            return _BITS, term.encode(), 0
+        case bytes() | bytearray() | memoryview():
+            return _BITS, bytes(term), 0
+        case BitString():
+            return _BITS, term.data, term.bits - 8
+    raise TypeError(f"{type(term).__name__} is no Erlang term")
+
+
+def _significant(words: tuple[int, ...]) -> tuple[int, ...]:
+    """The words of a reference as one number, the last word first, zeros in front left out."""
+    number = words[::-1]
+    while number and number[0] == 0:
+        number = number[1:]
+    return (len(number), *number)

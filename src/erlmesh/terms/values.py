@@ -1,0 +1,115 @@
+"""Identifiers, funs, bitstrings and improper lists: frozen, compared by value, opaque where Erlang's are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from erlmesh.terms.atoms import Atom
+from erlmesh.terms.printing import Printed
+
+__all__ = ["BitString", "Export", "Fun", "ImproperList", "Pid", "Port", "Ref", "Term"]
+
+Term: TypeAlias = Any
+"""Any value of the table in :mod:`erlmesh.terms`. (A precise recursive alias would help nobody.)"""
+
+
+class _Shown(Printed):
+    """Prints alike in a list and alone."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Pid(Printed):
+    """A process identifier. ``creation`` tells a node's life from its former ones: pids that differ only there
+    print alike and are not equal. All numbers are 0 … 2³²-1. Prints as ``<0.64.0>``, ``repr`` as ``#PID<0.64.0>``.
+    """
+
+    node: Atom
+    id: int
+    serial: int
+    creation: int
+
+    def __repr__(self) -> str:
+        return f"#PID{self}"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Port(_Shown):
+    """A port identifier of another node; opaque. ``id`` is 0 … 2⁶⁴-1."""
+
+    node: Atom
+    id: int
+    creation: int
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Ref(_Shown):
+    """A reference. ``words`` holds one to five 32-bit words in wire order; printing shows them in reverse."""
+
+    node: Atom
+    creation: int
+    words: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Export(_Shown):
+    """``fun Module:Function/Arity``; opaque, never called by name from the wire. ``arity`` is 0 … 255."""
+
+    module: Atom
+    function: Atom
+    arity: int
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Fun(_Shown):
+    """A closure of another node (tag 112): opaque, kept in its parts so that it can be sent on unchanged.
+
+    ``uniq`` is the 16-byte MD5 of its module's code, ``free`` are the values of its free variables.
+    """
+
+    arity: int
+    uniq: bytes
+    index: int
+    module: Atom
+    old_index: int
+    old_uniq: int
+    pid: Pid
+    free: tuple[Term, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ImproperList(_Shown):
+    """``[a, b | tail]``: at least one element, and a tail that is no list."""
+
+    elements: tuple[Term, ...]
+    tail: Term
+
+    def __post_init__(self) -> None:
+        if not self.elements:
+            raise ValueError("an improper list has at least one element before its tail")
+        if isinstance(self.tail, (list, ImproperList)):
+            raise TypeError("the tail of an improper list is no list: join the two instead")
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class BitString(_Shown):
+    """A bitstring whose length is no multiple of eight: ``bits`` (1 … 7) of the last byte count, from the top.
+
+    The unused low bits of the last byte must be zero, so that equal bitstrings are equal values.
+    """
+
+    data: bytes
+    bits: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.bits <= 7:
+            raise ValueError("a BitString uses 1 to 7 bits of its last byte; whole bytes are bytes")
+        if not self.data:
+            raise ValueError("a BitString has at least one byte")
+        if self.data[-1] & ((1 << (8 - self.bits)) - 1):
+            raise ValueError("the unused bits of the last byte must be zero")
