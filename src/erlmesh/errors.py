@@ -17,6 +17,10 @@
     │   ├── NoConnection         the node cannot be reached, or was lost during the call
     │   ├── CallTimeout          no answer in time                                (also a TimeoutError)
     │   └── CalleeExited         the process died instead of answering; has its reason
+    ├── GroupError               pg2 says no; has OTP's reason, a term
+    │   ├── NoSuchGroup          nobody has created it, or it was deleted
+    │   └── EmptyGroup           it has no members to choose from
+    ├── Undef                    there is no such function to call here
     └── Exit                     raised in a process body, ends it with a reason
 
 Expected absence is a value, not an error: ``whereis`` gives ``None``, ``ping`` gives ``False``.
@@ -33,18 +37,22 @@ __all__ = [
     "CodecError",
     "ConnectError",
     "DecodeError",
+    "EmptyGroup",
     "EncodeError",
     "ErlmeshError",
     "Exit",
+    "GroupError",
     "HandshakeRefused",
     "LocalProtocolError",
     "NoConnection",
     "NoProcess",
+    "NoSuchGroup",
     "NodeNotAlive",
     "NodeStartError",
     "PeerSilent",
     "ProtocolError",
     "RemoteProtocolError",
+    "Undef",
 ]
 
 
@@ -125,7 +133,33 @@ class CalleeExited(CallError):
         self.reason = reason
 
 
-class Exit(ErlmeshError):  # noqa: N818 - Erlang's word
+class GroupError(ErlmeshError):
+    """pg2 says no. ``reason`` is what OTP gives in ``{error, Reason}``, such as ``{no_such_group, Name}``."""
+
+    def __init__(self, message: str, reason: Any) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class NoSuchGroup(GroupError):
+    """No group of this name has been created, or it was deleted (``{no_such_group, Name}``)."""
+
+
+class EmptyGroup(GroupError):
+    """The group has no members (``{no_process, Name}``)."""
+
+
+class Undef(ErlmeshError):
+    """There is no such function that other nodes may call (``undef``)."""
+
+    def __init__(self, module: str, function: str, arity: int) -> None:
+        super().__init__(f"{module}:{function}/{arity} is not exposed on this node")
+        self.module = module
+        self.function = function
+        self.arity = arity
+
+
+class Exit(ErlmeshError):
     """Raised inside a process body: the process ends with ``reason`` (a term), as ``exit(Reason)`` does."""
 
     def __init__(self, reason: Any) -> None:

@@ -1,0 +1,50 @@
+"""gen_server's words for services, and the call that asks several nodes at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from erlmesh.kernel import gen
+from erlmesh.terms import Atom, Ref, Term
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from erlmesh.runtime.process import Process
+
+__all__ = ["BADARG", "ERROR", "OK", "multi_call"]
+
+OK: Final = Atom("ok")
+ERROR: Final = Atom("error")
+BADARG: Final = (ERROR, Atom("badarg"))
+"""The answer to a call that is not understood. OTP's servers would end; a caller is better off with an answer."""
+
+
+async def multi_call(me: Process, nodes: Iterable[str], name: Atom, request: Term) -> dict[str, Term]:
+    """Ask the server registered as ``name`` on each of ``nodes`` at once; wait until each has answered or is gone.
+
+    Returns the answers by node; a node without such a server, or lost meanwhile, is left out. There is no time limit:
+    the caller ends with the last connection (gen_server:multi_call/3 with ``infinity``).
+    """
+    waiting: dict[Ref, str] = {}
+    for node in nodes:
+        target = (name, Atom(node))
+        ref = me.monitor(target)
+        me.send(target, (gen.GEN_CALL, (me.pid, ref), request))
+        waiting[ref] = node
+    answers: dict[str, Term] = {}
+
+    def concerns_us(message: Term) -> bool:
+        match message:
+            case (Ref() as ref, _) | (Atom("DOWN"), Ref() as ref, _, _, _):
+                return ref in waiting
+        return False
+
+    while waiting:
+        match await me.receive(concerns_us):
+            case (Ref() as ref, answer):
+                me.demonitor(ref, flush=True)
+                answers[waiting.pop(ref)] = answer
+            case (_, ref, *_):
+                del waiting[ref]
+    return answers

@@ -1,0 +1,37 @@
+"""net_kernel: the server that answers a ping, for which a BEAM asks it ``{is_auth, Node}`` and waits without limit."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+from erlmesh.kernel import gen
+from erlmesh.services.gen_server import ERROR
+from erlmesh.terms import Atom, Pid, Term
+
+if TYPE_CHECKING:
+    from erlmesh.runtime.runtime import Runtime
+
+__all__ = ["NetKernel"]
+
+log = logging.getLogger("erlmesh.net_kernel")
+
+YES: Final = Atom("yes")
+NOTSUP: Final = Atom("notsup")
+
+
+class NetKernel:
+    """Registered as ``net_kernel`` on ``node``. It starts no processes for others (the old way to spawn came here)."""
+
+    def __init__(self, node: Runtime) -> None:
+        self._me = node.spawn_server(self._receive, name=Atom("net_kernel"))
+
+    def _receive(self, message: Term) -> None:
+        match message:
+            case (gen.GEN_CALL, (Pid(), _) as caller, (Atom("is_auth"), Atom())):
+                self._me.reply(caller, YES)
+            case (gen.GEN_CALL, (Pid(), _) as caller, request):
+                log.debug("not understood: call %r", request)
+                self._me.reply(caller, (ERROR, NOTSUP))
+            case _:
+                log.debug("ignored %r", message)

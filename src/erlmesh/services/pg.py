@@ -1,0 +1,249 @@
+"""pg: process groups as OTP 23 and later keep them, live on every node that is connected.
+
+Groups need no creation: one exists while it has members. Nothing here waits for another node. :class:`Scope` keeps the
+books; :class:`Pg` is its server process, which says to the other nodes' servers what the books return.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final, TypeGuard
+
+from erlmesh import etf
+from erlmesh.kernel import gen
+from erlmesh.order import exact
+from erlmesh.services.gen_server import BADARG, ERROR, OK
+from erlmesh.services.pg_members import Change, Effect, Joined, Left, Scope, Statistics, Tell, Watch, Word
+from erlmesh.services.pg_watch import Changes, Monitors
+from erlmesh.terms import Atom, Map, Pid, Ref, Term
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from erlmesh.runtime.runtime import Runtime
+
+__all__ = ["Change", "Changes", "Joined", "Left", "Pg"]
+
+log = logging.getLogger("erlmesh.pg")
+
+NOT_JOINED: Final = Atom("not_joined")
+NOLOCAL: Final = Atom("nolocal")
+
+
+class Pg:
+    """One scope of process groups on ``node``; ``node.pg`` is the default scope, ``pg``.
+
+    A group is any term. Its members are processes of any connected node, and a process that joined twice is in it
+    twice. A process that ends leaves all its groups; a node that is lost takes its members along.
+    """
+
+    def __init__(self, node: Runtime, scope: Atom = Atom("pg")) -> None:  # noqa: B008 - an atom is a constant
+        self._node = node
+        self._me = node.spawn_server(self._receive, name=scope)
+        self._scope = Scope(self._me.pid)
+        self._watched: dict[Pid, Ref] = {}
+        self._monitors = Monitors(self._me)
+        self._subscribers: list[Callable[[Change], None]] = []
+        self._announcing = False
+        self.scope = scope
+        node.monitor_nodes(self._me.pid)
+        for name in node.nodes():
+            self._discover(Atom(name))
+
+    # The API
+
+    def join(self, group: Term, pids: Pid | Iterable[Pid]) -> None:
+        """Let a process of this node, or several, join ``group``; each once more if it is in already.
+
+        Raises ``ValueError`` for a process of another node (it has to join there), ``TypeError`` for what is no pid,
+        and ``EncodeError`` for a group that is no term.
+        """
+        self._perform(self._scope.join(_as_it_travels(group), self._local(pids)))
+
+    def leave(self, group: Term, pids: Pid | Iterable[Pid]) -> bool:
+        """Let a process of this node, or several, leave ``group`` once. False when none of them was in it."""
+        left, effects = self._scope.leave(group, self._local(pids))
+        self._perform(effects)
+        return left
+
+    def get_members(self, group: Term) -> list[Pid]:
+        """The members on all nodes, newest first, repeated as often as they joined; ``[]`` for no such group."""
+        return self._scope.members(group)
+
+    def get_local_members(self, group: Term) -> list[Pid]:
+        """The members on this node, newest first."""
+        return self._scope.local_members(group)
+
+    def which_groups(self) -> list[Term]:
+        """All groups that have members."""
+        return self._scope.groups()
+
+    def which_local_groups(self) -> list[Term]:
+        """The groups that have members on this node."""
+        return self._scope.local_groups()
+
+    def watch(self, group: Term) -> Changes:
+        """The changes of ``group`` from now on, :class:`Joined` and :class:`Left`, as an ``async for`` takes them.
+
+        It listens from this call on: ``get_members`` in the same breath gives the state they start from.
+        """
+        return Changes(self._node, group, self.subscribe)
+
+    def subscribe(self, callback: Callable[[Change], None]) -> Callable[[], None]:
+        """Have ``callback`` called with each change of any group, once the books show it. Returns what ends this."""
+
+        def unsubscribe() -> None:
+            if callback in self._subscribers:
+                self._subscribers.remove(callback)
+                self._observe()
+
+        self._subscribers.append(callback)
+        self._observe()
+        return unsubscribe
+
+    def statistics(self) -> Statistics:
+        return self._scope.statistics()
+
+    # The server
+
+    def _receive(self, message: Term) -> None:
+        match message:
+            case (Word.JOIN, Pid() as server, group, members) if pids := _pids(members):
+                self._scope.joined(server, group, pids)
+                self._announce()
+            case (Word.LEAVE, Pid() as server, members, list() as groups) if pids := _pids(members):
+                self._scope.left(server, pids, groups)
+                self._announce()
+            case (Word.DISCOVER, Pid() as server) | (Word.DISCOVER, Pid() as server, _):
+                self._perform(self._scope.discovered(server))
+            case (gen.GEN_CAST, (Word.SYNC, Pid() as server, groups)) if _is_membership(groups):
+                self._perform(self._scope.synced(server, groups))
+            case (gen.GEN_CALL, (Pid(), _) as caller, request):
+                self._me.reply(caller, self._answer(caller[0], request))
+            case (Atom("DOWN"), Ref() as ref, _, Pid() as pid, reason):
+                self._down(ref, pid, reason)
+            case (Atom("nodeup"), Atom() as name):
+                self._discover(name)
+            case (Atom("nodedown"), _) | (Word.JOIN, Pid(), _, []) | (Word.LEAVE, Pid(), [], _):
+                pass  # a lost node's server is reported by its monitor
+            case _:
+                log.debug("%s: ignored %r", self.scope, message)
+
+    def _answer(self, caller: Pid, request: Term) -> Term:
+        """pg.erl's calls, which only pg itself makes: that is, somebody with a pid of ours in hand."""
+        match request:
+            case (Atom("join_local"), group, members) if (pids := _pids(members)) is not None:
+                if foreign := self._foreign(pids):
+                    return (ERROR, (NOLOCAL, foreign))
+                self._perform(self._scope.join(group, pids))
+                return OK
+            case (Atom("leave_local"), group, members) if (pids := _pids(members)) is not None:
+                left, effects = self._scope.leave(group, pids)
+                self._perform(effects)
+                return OK if left else NOT_JOINED
+            case Atom("monitor"):
+                everything = Map((group, self._scope.members(group)) for group in self._scope.groups())
+                return (self._monitored(self._monitors.add(caller)), everything)
+            case (Atom("monitor"), group):
+                return (self._monitored(self._monitors.add(caller, exact(group))), self._scope.members(group))
+            case (Atom("demonitor"), Ref() as ref):
+                return OK if self._forget_monitor(ref) else False
+        log.debug("%s: not understood: call %r", self.scope, request)
+        return BADARG
+
+    def _discover(self, node: Atom) -> None:
+        # Two elements: OTP 25 ends its scope at the three that later releases would also take.
+        self._me.send((self.scope, node), (Word.DISCOVER, self._me.pid))
+
+    def _down(self, ref: Ref, pid: Pid, reason: Term) -> None:
+        if self._watched.get(pid) == ref:
+            del self._watched[pid]
+            self._perform(self._scope.down(pid, reason))
+        else:
+            self._forget_monitor(ref)
+
+    def _perform(self, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Tell(server, message):
+                    self._me.send(server, message, connect=False)
+                case Watch(pid):
+                    self._watched[pid] = self._me.monitor(pid)
+                case _:
+                    self._me.demonitor(self._watched.pop(effect.pid), flush=True)
+        self._announce()
+
+    # Observers
+
+    def _announce(self) -> None:
+        """Pass on what changed. A callback that joins or leaves adds to the end of the queue, so all see one order."""
+        if self._announcing or not self._scope.observed:
+            return
+        self._announcing = True
+        try:
+            while changes := self._scope.take_changes():
+                for change in changes:
+                    self._monitors.change(change)
+                    for callback in tuple(self._subscribers):
+                        self._call_back(callback, change)
+        finally:
+            self._announcing = False
+
+    def _call_back(self, callback: Callable[[Change], None], change: Change) -> None:
+        try:
+            callback(change)
+        except Exception:
+            log.exception("%s: a subscriber failed on %r", self.scope, change)
+
+    def _observe(self) -> None:
+        self._scope.observed = bool(self._subscribers or self._monitors)
+
+    def _monitored(self, ref: Ref) -> Ref:
+        self._observe()
+        return ref
+
+    def _forget_monitor(self, ref: Ref) -> bool:
+        known = self._monitors.remove(ref)
+        self._observe()
+        return known
+
+    # Arguments
+
+    def _local(self, pids: Pid | Iterable[Pid]) -> list[Pid]:
+        several = list(pids) if isinstance(pids, Iterable) else [pids]
+        for pid in several:
+            if not isinstance(pid, Pid):
+                raise TypeError(f"members are pids, not {type(pid).__name__}: {pid!r}")
+        if foreign := self._foreign(several):
+            raise ValueError(f"{foreign!r} is a process of {foreign.node.name}: it can only join and leave there")
+        return several
+
+    def _foreign(self, pids: Sequence[Pid]) -> Pid | None:
+        me = self._me.pid
+        return next((pid for pid in pids if pid.node is not me.node or pid.creation != me.creation), None)
+
+
+def _as_it_travels(group: Term) -> Term:
+    """A group is named as other nodes would name it (a ``str`` as ``bytes``), and cannot change afterwards."""
+    return group if isinstance(group, Atom) else etf.decode(etf.encode(group))
+
+
+def _pids(value: Term) -> list[Pid] | None:
+    if type(value) is Pid:
+        return [value]
+    if type(value) is list and all(type(pid) is Pid for pid in value):
+        return value
+    return None
+
+
+def _is_membership(value: Term) -> TypeGuard[list[tuple[Term, list[Pid]]]]:
+    if type(value) is not list:
+        return False
+    return all(
+        type(entry) is tuple
+        and len(entry) == 2
+        and type(entry[1]) is list
+        and all(type(pid) is Pid for pid in entry[1])
+        for entry in value
+    )

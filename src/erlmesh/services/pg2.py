@@ -1,0 +1,221 @@
+"""pg2: the process groups of OTP 23 and before, which every node knows in full.
+
+Reading is local. A change takes a lock on all nodes and is made by each of them, so it waits for every connected node,
+also one that does not answer, until that is given up; then, or when a node is met, each tells the other what it has ::
+
+    create, delete, join, leave   calls, to ``pg2`` on all nodes under the lock {{pg2, Name}, Caller}
+    exchange                      on nodeup: all groups with their members; the other adds what it lacks
+    new_pg2                       a server that started late asks for an exchange
+
+Deaths are not told: each node monitors all members itself.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeGuard
+
+from erlmesh import etf
+from erlmesh.errors import EmptyGroup, NoSuchGroup
+from erlmesh.kernel import gen
+from erlmesh.services.gen_server import BADARG, OK, multi_call
+from erlmesh.services.pg2_members import Groups, Statistics
+from erlmesh.terms import Atom, Pid, Ref, Term
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from erlmesh.runtime.process import Process
+    from erlmesh.runtime.runtime import Runtime
+
+__all__ = ["Pg2", "Transaction"]
+
+log = logging.getLogger("erlmesh.pg2")
+
+PG2: Final = Atom("pg2")
+KILL: Final = Atom("kill")
+
+Transaction: TypeAlias = "Callable[[Process, Term, Sequence[str], Callable[[], Awaitable[None]]], Awaitable[object]]"
+"""``await trans(me, resource, nodes, body)``: runs ``body`` while the process ``me`` has ``resource`` locked on all of
+``nodes`` (global:trans/3 with ``{Resource, self()}``)."""
+
+
+class Word:
+    """The atoms of the protocol."""
+
+    CREATE: Final = Atom("create")
+    DELETE: Final = Atom("delete")
+    JOIN: Final = Atom("join")
+    LEAVE: Final = Atom("leave")
+    EXCHANGE: Final = Atom("exchange")
+    NEW_PG2: Final = Atom("new_pg2")
+    NO_SUCH_GROUP: Final = Atom("no_such_group")
+    NO_PROCESS: Final = Atom("no_process")
+
+
+class Pg2:
+    """The pg2 server of ``node``, and what its users call. ``trans`` takes the cluster-wide lock.
+
+    Names are any terms. Any process may be let into a group, also one of another node, and counts as often as it
+    joined.
+    """
+
+    def __init__(self, node: Runtime, trans: Transaction) -> None:
+        self._node = node
+        self._trans = trans
+        self._groups = Groups()
+        self._watched: dict[Pid, Ref] = {}
+        self._me = node.spawn_server(self._receive, name=PG2)
+        node.monitor_nodes(self._me.pid)
+        for name in node.nodes():
+            self._me.send((PG2, Atom(name)), (Word.NEW_PG2, node.atom))
+            self._exchange_with(Atom(name))
+
+    # The API: what changes
+
+    def start(self) -> tuple[Atom, Pid]:
+        """``{ok, Pid}`` of the server, which runs already."""
+        return (OK, self._me.pid)
+
+    async def create(self, name: Term) -> None:
+        """Make an empty group on all nodes, unless this one knows it already."""
+        if name not in self._groups:
+            await self._on_all_nodes(name, (Word.CREATE, _as_it_travels(name)))
+
+    async def delete(self, name: Term) -> None:
+        """Remove a group, members or not, from all nodes; no harm if there is none."""
+        await self._on_all_nodes(name, (Word.DELETE, name))
+
+    async def join(self, name: Term, pid: Pid) -> None:
+        """Let ``pid``, of whatever node, into the group, once more if it is in already. One that has died is out again
+        at once. Raises :class:`NoSuchGroup`, and ``TypeError`` for what is no pid.
+        """
+        self._check(name, pid)
+        await self._on_all_nodes(name, (Word.JOIN, name, pid))
+
+    async def leave(self, name: Term, pid: Pid) -> None:
+        """Take ``pid`` out once; no harm if it is not in. Raises :class:`NoSuchGroup`, and ``TypeError`` for no pid."""
+        self._check(name, pid)
+        await self._on_all_nodes(name, (Word.LEAVE, name, pid))
+
+    # The API: what is known here
+
+    def get_members(self, name: Term) -> list[Pid]:
+        """The members on all nodes in Erlang's term order. Raises :class:`NoSuchGroup`."""
+        members = self._groups.members(name)
+        if members is None:
+            raise _no_such_group(name)
+        return members
+
+    def get_local_members(self, name: Term) -> list[Pid]:
+        """The members on this node in Erlang's term order. Raises :class:`NoSuchGroup`."""
+        return [pid for pid in self.get_members(name) if pid.node is self._node.atom]
+
+    def get_closest_pid(self, name: Term) -> Pid:
+        """A random member of this node, or of any if there is none here. Raises :class:`NoSuchGroup`,
+        and :class:`EmptyGroup` if it has no members.
+        """
+        members = self.get_local_members(name) or self.get_members(name)
+        if not members:
+            raise EmptyGroup(f"the pg2 group {name!r} has no members", (Word.NO_PROCESS, name))
+        return self._node.random.choice(members)
+
+    def which_groups(self) -> list[Term]:
+        """All groups, also empty ones, in Erlang's term order."""
+        return self._groups.names()
+
+    def statistics(self) -> Statistics:
+        return self._groups.statistics()
+
+    # Changing all nodes
+
+    async def _on_all_nodes(self, name: Term, request: Term) -> None:
+        """In a process of its own: the lock has to have an owner, whose death releases it."""
+
+        async def change(me: Process) -> None:
+            async def ask() -> None:
+                await multi_call(me, self._all_nodes(), PG2, request)
+
+            _, caller, _ = await me.receive()
+            await self._trans(me, (PG2, name), self._all_nodes(), ask)
+            me.reply(caller, OK)
+
+        changer = self._node.spawn(change)
+        try:
+            await self._node.call(changer, request, timeout=None)
+        except BaseException:  # nobody waits any more, so nobody must go on asking for the lock
+            self._me.exit_signal(changer, KILL)
+            raise
+
+    def _all_nodes(self) -> list[str]:
+        return [self._node.name, *self._node.nodes()]
+
+    def _check(self, name: Term, pid: Pid) -> None:
+        if not isinstance(pid, Pid):
+            raise TypeError(f"members are pids, not {type(pid).__name__}: {pid!r}")
+        if name not in self._groups:
+            raise _no_such_group(name)
+
+    # The server
+
+    def _receive(self, message: Term) -> None:
+        match message:
+            case (gen.GEN_CALL, (Pid(), _) as caller, request):
+                self._me.reply(caller, self._answer(request))
+            case (gen.GEN_CAST, (Word.EXCHANGE, _, groups)) if _is_table(groups):
+                self._watch(self._groups.merge(groups))
+            case (Atom("DOWN"), Ref() as ref, _, Pid() as pid, _) if self._watched.get(pid) == ref:
+                del self._watched[pid]
+                self._groups.died(pid)
+            case (Atom("nodeup") | Word.NEW_PG2, Atom() as node):
+                self._exchange_with(node)
+            case (Atom("nodedown"), _) | (gen.GEN_CAST, (Atom("del_member"), _, _)) | (Atom("DOWN"), _, _, _, _):
+                pass  # members are monitored one by one, and so is every process that old nodes report
+            case _:
+                log.debug("ignored %r", message)
+
+    def _answer(self, request: Term) -> Term:
+        match request:
+            case (Word.CREATE, name):
+                self._groups.create(name)
+            case (Word.DELETE, name):
+                self._unwatch(self._groups.delete(name))
+            case (Word.JOIN, name, Pid() as pid):
+                self._watch(self._groups.join(name, pid))
+            case (Word.LEAVE, name, Pid() as pid):
+                self._groups.leave(name, pid)
+                self._unwatch([pid])
+            case _:
+                log.debug("not understood: call %r", request)
+                return BADARG
+        return OK
+
+    def _exchange_with(self, node: Atom) -> None:
+        self._me.cast((PG2, node), (Word.EXCHANGE, self._node.atom, self._groups.everything()))
+
+    def _watch(self, pids: Sequence[Pid]) -> None:
+        for pid in pids:
+            self._watched[pid] = self._me.monitor(pid)
+
+    def _unwatch(self, pids: Sequence[Pid]) -> None:
+        for pid in pids:
+            if pid in self._watched and not self._groups.has_member(pid):
+                self._me.demonitor(self._watched.pop(pid), flush=True)
+
+
+def _no_such_group(name: Term) -> NoSuchGroup:
+    return NoSuchGroup(f"there is no pg2 group {name!r}: create it first", (Word.NO_SUCH_GROUP, name))
+
+
+def _as_it_travels(name: Term) -> Term:
+    """A group is named as other nodes would name it (a ``str`` as ``bytes``), and cannot change afterwards."""
+    return name if isinstance(name, Atom) else etf.decode(etf.encode(name))
+
+
+def _is_table(value: Term) -> TypeGuard[list[tuple[Term, list[Pid]]]]:
+    if type(value) is not list:
+        return False
+    return all(
+        type(entry) is list and len(entry) == 2 and type(entry[1]) is list and all(type(pid) is Pid for pid in entry[1])
+        for entry in value
+    )

@@ -1,0 +1,128 @@
+"""The book-keeping of pg2: groups that exist until they are deleted, and their members on all nodes.
+
+Every node holds the whole table and monitors every member itself. The facts are those of pg2.erl, up to OTP 23.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from erlmesh.order import exact, sort_key
+from erlmesh.services.multiset import EMPTY, Multiset, added, counts, listed, removed, size
+
+if TYPE_CHECKING:
+    from erlmesh.terms import Pid, Term
+
+__all__ = ["Groups", "Statistics"]
+
+Key: TypeAlias = Hashable
+
+
+@dataclass(slots=True)
+class _Group:
+    name: Term
+    members: Multiset[Pid]
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """A snapshot. Memberships are counted with multiplicity."""
+
+    groups: int
+    memberships: int
+
+
+class Groups:
+    """Names and members. A method that lets members in returns the pids to monitor from now on."""
+
+    def __init__(self) -> None:
+        self._groups: dict[Key, _Group] = {}
+        self._joined: dict[Pid, Multiset[Key]] = {}
+
+    def names(self) -> list[Term]:
+        """All groups, also empty ones, in Erlang's term order."""
+        return sorted((group.name for group in self._groups.values()), key=sort_key)
+
+    def __contains__(self, name: Term) -> bool:
+        return exact(name) in self._groups
+
+    def members(self, name: Term) -> list[Pid] | None:
+        """In Erlang's term order, repeated as often as they joined; None if there is no such group."""
+        group = self._groups.get(exact(name))
+        return None if group is None else sorted(listed(group.members), key=sort_key)
+
+    def statistics(self) -> Statistics:
+        return Statistics(len(self._groups), sum(size(group.members) for group in self._groups.values()))
+
+    def has_member(self, pid: Pid) -> bool:
+        """Whether ``pid`` is in any group, and so to be monitored."""
+        return pid in self._joined
+
+    def create(self, name: Term) -> None:
+        key = exact(name)
+        if key not in self._groups:
+            self._groups[key] = _Group(name, EMPTY)
+
+    def delete(self, name: Term) -> list[Pid]:
+        """Returns who was in it; see :meth:`has_member` for whom to go on monitoring."""
+        group = self._groups.get(exact(name))
+        if group is None:
+            return []
+        gone = [pid for pid, times in counts(group.members) for _ in range(times)]
+        for pid in gone:
+            self.leave(name, pid)
+        del self._groups[exact(name)]
+        return list(dict.fromkeys(gone))
+
+    def join(self, name: Term, pid: Pid) -> list[Pid]:
+        """Nothing happens if there is no such group."""
+        key = exact(name)
+        group = self._groups.get(key)
+        if group is None:
+            return []
+        is_new = pid not in self._joined
+        group.members = added(group.members, (pid,))
+        self._joined[pid] = added(self._joined.get(pid, EMPTY), (key,))
+        return [pid] if is_new else []
+
+    def leave(self, name: Term, pid: Pid) -> None:
+        """Once; nothing happens to who is not in it."""
+        key = exact(name)
+        keys = removed(self._joined.get(pid, EMPTY), key)
+        if keys is None:
+            return
+        if keys:
+            self._joined[pid] = keys
+        else:
+            del self._joined[pid]
+        self._drop(key, pid)
+
+    def died(self, pid: Pid) -> None:
+        """It leaves all groups, as often as it was in them."""
+        for key in listed(self._joined.pop(pid, EMPTY)):
+            self._drop(key, pid)
+
+    def merge(self, groups: Iterable[tuple[Term, Sequence[Pid]]]) -> list[Pid]:
+        """What another node knows: its groups, and of their members those that are missing here. Nothing is removed:
+        a group deleted here while the nodes did not see each other comes back.
+        """
+        fresh: list[Pid] = []
+        for name, theirs in groups:
+            self.create(name)
+            ours = Counter(dict(counts(self._groups[exact(name)].members)))
+            for pid in (Counter(theirs) - ours).elements():
+                fresh += self.join(name, pid)
+        return fresh
+
+    def everything(self) -> list[list[Term]]:
+        """``[[Name, [Pid]]]``, as it is told to another node."""
+        return [[group.name, listed(group.members)] for group in self._groups.values()]
+
+    def _drop(self, key: Key, pid: Pid) -> None:
+        group = self._groups[key]
+        rest = removed(group.members, pid)
+        if rest is not None:
+            group.members = rest

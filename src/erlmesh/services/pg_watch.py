@@ -1,0 +1,119 @@
+"""Who wants to hear of changes in a scope: Python's ``async for``, and the ``monitor`` of a process on a BEAM."""
+
+from __future__ import annotations
+
+import weakref
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from erlmesh.errors import CallError
+from erlmesh.kernel import gen
+from erlmesh.order import exact
+from erlmesh.services.pg_members import Change, Joined, Word
+from erlmesh.terms import Atom, Pid, Ref, Term
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    from erlmesh.runtime.process import Process
+    from erlmesh.runtime.runtime import Runtime
+
+__all__ = ["Changes", "Monitors"]
+
+_NEXT: Final = Atom("next")
+_SHUTDOWN: Final = Atom("shutdown")
+
+
+class Changes:
+    """The changes of one group from the moment this was made, one by one, for as long as somebody asks: ``async for``.
+
+    They wait in memory until they are asked for. Leaving the loop, or :meth:`close`, ends it.
+    """
+
+    def __init__(
+        self, node: Runtime, group: Term, subscribe: Callable[[Callable[[Change], None]], Callable[[], None]]
+    ) -> None:
+        feed = _Feed(exact(group))
+        feed.me = node.spawn_server(feed.receive)
+        self._node = node
+        self._pid = feed.me.pid
+        # The subscription must not hold this object, so that dropping it (``break``) ends the subscription.
+        self._end = weakref.finalize(self, _end, feed.me, subscribe(feed.change))
+
+    def __aiter__(self) -> Changes:
+        return self
+
+    async def __anext__(self) -> Change:
+        if not self._end.alive:
+            raise StopAsyncIteration
+        try:
+            change: Change = await self._node.call(self._pid, _NEXT, timeout=None)
+        except CallError:  # closed by somebody else, or the node has stopped
+            raise StopAsyncIteration from None
+        return change
+
+    def close(self) -> None:
+        """Stop listening. A loop that waits for the next change ends."""
+        self._end()
+
+
+class _Feed:
+    """The server behind one :class:`Changes`: changes wait for askers, or askers for changes."""
+
+    me: Process
+
+    def __init__(self, key: Hashable) -> None:
+        self._key = key
+        self._changes: deque[Change] = deque()
+        self._askers: deque[tuple[Pid, Term]] = deque()
+
+    def change(self, change: Change) -> None:
+        if exact(change.group) == self._key:
+            self._changes.append(change)
+            self._serve()
+
+    def receive(self, message: Term) -> None:
+        match message:
+            case (gen.GEN_CALL, (Pid(), _) as asker, Atom("next")):
+                self._askers.append(asker)
+                self._serve()
+
+    def _serve(self) -> None:
+        while self._changes and self._askers:
+            self.me.reply(self._askers.popleft(), self._changes.popleft())
+
+
+def _end(feed: Process, unsubscribe: Callable[[], None]) -> None:
+    unsubscribe()
+    feed.exit_signal(feed.pid, _SHUTDOWN)
+
+
+class Monitors:
+    """pg:monitor/1 and pg:monitor_scope/0 asked of us by messages: ``{Ref, join|leave, Group, Pids}`` follow."""
+
+    def __init__(self, me: Process) -> None:
+        self._me = me
+        self._by_ref: dict[Ref, tuple[Pid, Hashable | None]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._by_ref)
+
+    def add(self, pid: Pid, key: Hashable | None = None) -> Ref:
+        """``pid`` wants the changes of the group with this key, or of all groups. Returns the reference they carry."""
+        ref = self._me.monitor(pid)
+        self._by_ref[ref] = (pid, key)
+        return ref
+
+    def remove(self, ref: Ref) -> bool:
+        """Whether there was such a monitor. To be called on its DOWN, too."""
+        if self._by_ref.pop(ref, None) is None:
+            return False
+        self._me.demonitor(ref)
+        return True
+
+    def change(self, change: Change) -> None:
+        key = exact(change.group)
+        event = Word.JOIN if isinstance(change, Joined) else Word.LEAVE
+        for ref, (pid, wanted) in self._by_ref.items():
+            if wanted is None or wanted == key:
+                self._me.send(pid, (ref, event, change.group, list(change.pids)), connect=False)

@@ -1,0 +1,289 @@
+"""Nodes without a network, a loop or a clock: what a service asks of its runtime, and every signal in our hands.
+
+Signals wait in one queue per ordered pair of processes' nodes; :meth:`Cluster.run` delivers until nothing is left. A
+``random`` chooses the pair to serve next, so that a schedule can be drawn, and the order within a pair is kept.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict, deque
+from types import coroutine
+
+from erlmesh.errors import CalleeExited, NoProcess
+from erlmesh.kernel import gen
+from erlmesh.terms import Atom, Pid, Ref
+
+DOWN, PROCESS, NOPROC, NOCONNECTION, NORMAL = (
+    Atom(word) for word in ("DOWN", "process", "noproc", "noconnection", "normal")
+)
+
+
+@coroutine
+def wait():
+    yield
+
+
+class Cluster:
+    def __init__(self, seed=0):
+        self.random = random.Random(seed)
+        self.nodes = {}
+        self.queues = defaultdict(deque)
+        self.links = set()
+        self.tasks = []
+        self.sent = []
+
+    def node(self, name, creation=1):
+        node = FakeNode(self, name, creation)
+        self.nodes[name] = node
+        return node
+
+    def connect(self, a, b):
+        link = frozenset((a.name, b.name))
+        assert link not in self.links
+        self.links.add(link)
+        a.node_event("nodeup", b.name)
+        b.node_event("nodeup", a.name)
+
+    def cut(self, a, b):
+        """Both see the connection go, in whatever order; what was on its way is lost."""
+        self.links.discard(frozenset((a.name, b.name)))
+        for one, other in ((a, b), (b, a)):
+            self.queues.pop((other.name, one.name), None)
+            one.lost(other.name)
+
+    def crash(self, node):
+        """kill -9."""
+        node.alive = False
+        del self.nodes[node.name]
+        self.queues.pop((node.name, node.name), None)
+        for name in node.nodes():
+            self.cut(node, self.nodes[name])
+
+    def put(self, source, target, signal, *args):
+        if source.name == target or frozenset((source.name, target)) in self.links:
+            self.queues[source.name, target].append((signal, *args))
+            return True
+        return False
+
+    def step(self):
+        ready = [pair for pair, queue in self.queues.items() if queue]
+        if not ready:
+            return False
+        pair = self.random.choice(ready)
+        signal, *args = self.queues[pair].popleft()
+        node = self.nodes.get(pair[1])
+        if node:
+            getattr(node, signal)(*args)
+        return True
+
+    def run(self, body=None):
+        """Deliver everything; then drive ``body``, an awaitable, to its end if one is given, and return its value."""
+        if body is None:
+            while self._turn():
+                pass
+            return None
+        done = []
+
+        async def outer():
+            done.append(await body)
+
+        task = outer().__await__()
+        self.tasks.append(task)
+        while not done:
+            assert self._turn() or done, "everybody waits"
+        return done[0]
+
+    def start(self, body):
+        """Let ``body`` run beside the test; returns the list that its value will be put into."""
+        done = []
+
+        async def outer():
+            done.append(await body)
+
+        self.tasks.append(outer().__await__())
+        return done
+
+    def _turn(self):
+        moved = self.step()
+        for task in list(self.tasks):
+            before = len(self.sent), sum(map(len, self.queues.values()))
+            ended = True
+            try:
+                next(task)
+                ended = False
+            except StopIteration:
+                moved = True
+            finally:
+                if ended and task in self.tasks:
+                    self.tasks.remove(task)
+            moved = moved or before != (len(self.sent), sum(map(len, self.queues.values())))
+        return moved
+
+
+class FakeNode:
+    def __init__(self, cluster, name, creation):
+        self.cluster, self.name, self.atom, self.creation = cluster, name, Atom(name), creation
+        self.random = cluster.random
+        self.processes = {}
+        self.names = {}
+        self.monitors = {}
+        self.node_monitors = []
+        self.next = 100
+        self.alive = True
+
+    def nodes(self):
+        return [
+            name
+            for name in self.cluster.nodes
+            if frozenset((self.name, name)) in self.cluster.links and name != self.name
+        ]
+
+    def make_ref(self):
+        self.next += 1
+        return Ref(self.atom, self.creation, (self.next, 0, 0))
+
+    def process(self, name=None):
+        self.next += 1
+        me = FakeProcess(self, Pid(self.atom, self.next, 0, self.creation))
+        self.processes[me.pid] = me
+        if name:
+            assert name not in self.names
+            self.names[name] = me.pid
+        return me
+
+    def spawn_server(self, receive, *, name=None):
+        me = self.process(name)
+        me.receiver = receive
+        return me
+
+    def spawn(self, body, *args, name=None):
+        me = self.process(name)
+
+        async def life():
+            await body(me, *args)
+            self.end(me.pid, NORMAL)
+
+        me.task = life().__await__()
+        self.cluster.tasks.append(me.task)
+        return me.pid
+
+    def monitor_nodes(self, pid, *, reasons=False):
+        self.node_monitors.append(pid)
+
+    def node_event(self, event, name):
+        for pid in self.node_monitors:
+            if pid in self.processes:
+                self.processes[pid].take((Atom(event), Atom(name)))
+
+    async def call(self, to, request, timeout=5.0):
+        me = self.process()
+        ref = me.monitor(to)
+        me.send(to, (gen.GEN_CALL, (me.pid, ref), request))
+        while True:
+            match await me.receive():
+                case (Ref() as tag, answer) if tag == ref:
+                    return answer
+                case (Atom("DOWN"), _, _, _, Atom("noproc")):
+                    raise NoProcess("noproc")
+                case (Atom("DOWN"), _, _, _, reason):
+                    raise CalleeExited("it died", reason)
+
+    # signals
+
+    def end(self, pid, reason=Atom("killed")):
+        me = self.processes.pop(pid, None)
+        if me is None:
+            return
+        if me.task in self.cluster.tasks:
+            self.cluster.tasks.remove(me.task)
+        self.names = {name: owner for name, owner in self.names.items() if owner != pid}
+        for ref, (watcher, target) in list(self.monitors.items()):
+            if target == pid:
+                del self.monitors[ref]
+                self.down(watcher, ref, pid, reason)
+
+    def down(self, watcher, ref, pid, reason):
+        self.cluster.put(self, watcher.node.name, "deliver", watcher, (DOWN, ref, PROCESS, pid, reason), ref)
+
+    def lost(self, name):
+        """What a lost connection causes is done before a new one can be made."""
+        for ref, (watcher, _) in list(self.monitors.items()):
+            if watcher.node.name == name:
+                del self.monitors[ref]
+        for pid in list(self.processes):
+            for ref, target in list(self.processes[pid].refs.items()):
+                where = target.node if isinstance(target, Pid) else target[1]
+                if where.name == name:
+                    self.deliver(pid, (DOWN, ref, PROCESS, target, NOCONNECTION), ref)
+        self.node_event("nodedown", name)
+
+    def monitor(self, watcher, ref, target):
+        pid = self.names.get(target[0]) if isinstance(target, tuple) else target
+        if pid in self.processes:
+            self.monitors[ref] = (watcher, pid)
+        else:
+            self.down(watcher, ref, target, NOPROC)
+
+    def demonitor(self, ref):
+        self.monitors.pop(ref, None)
+
+    def deliver(self, to, message, ref=None):
+        pid = self.names.get(to) if isinstance(to, Atom) else to
+        me = self.processes.get(pid)
+        if me and (ref is None or me.refs.pop(ref, None) is not None):
+            me.take(message)
+
+
+class FakeProcess:
+    def __init__(self, node, pid):
+        self.node, self.pid = node, pid
+        self.mailbox = deque()
+        self.receiver = None
+        self.task = None
+        self.refs = {}
+
+    def take(self, message):
+        if self.receiver:
+            self.receiver(message)
+        else:
+            self.mailbox.append(message)
+
+    def send(self, to, message, *, connect=True):
+        name, where = to if isinstance(to, tuple) else (to, to.node if isinstance(to, (Pid, Ref)) else self.node.atom)
+        self.node.cluster.sent.append((self.pid, to, message))
+        self.node.cluster.put(self.node, where.name, "deliver", name, message)
+
+    def cast(self, to, message, *, connect=True):
+        self.send(to, gen.cast(message), connect=connect)
+
+    def reply(self, caller, answer):
+        self.send(gen.reply_to(caller), (caller[1], answer))
+
+    def monitor(self, target):
+        ref = self.node.make_ref()
+        self.refs[ref] = target
+        where = target.node if isinstance(target, Pid) else target[1]
+        if not self.node.cluster.put(self.node, where.name, "monitor", self.pid, ref, target):
+            self.node.cluster.put(
+                self.node, self.node.name, "deliver", self.pid, (DOWN, ref, PROCESS, target, NOCONNECTION), ref
+            )
+        return ref
+
+    def demonitor(self, ref, *, flush=False):
+        target = self.refs.pop(ref, None)
+        if target is not None:
+            where = target.node if isinstance(target, Pid) else target[1]
+            self.node.cluster.put(self.node, where.name, "demonitor", ref)
+        return target is not None
+
+    def exit_signal(self, to, reason):
+        self.node.cluster.put(self.node, to.node.name, "end", to, reason)
+
+    async def receive(self, match=None, *, timeout=None):
+        while True:
+            for index, message in enumerate(self.mailbox):
+                if match is None or match(message):
+                    del self.mailbox[index]
+                    return message
+            await wait()

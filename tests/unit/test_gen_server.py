@@ -1,0 +1,68 @@
+"""Asking several nodes at once."""
+
+from fake_cluster import Cluster
+
+from erlmesh.services.gen_server import multi_call
+from erlmesh.terms import Atom
+
+ECHO = Atom("echo")
+
+
+def cluster_of(*names):
+    cluster = Cluster()
+    nodes = [cluster.node(name) for name in names]
+    for node in nodes[1:]:
+        cluster.connect(nodes[0], node)
+    return cluster, nodes
+
+
+def echo(node):
+    def receive(message):
+        _, caller, request = message
+        me.reply(caller, (node.atom, request))
+
+    me = node.spawn_server(receive, name=ECHO)
+
+
+def ask(cluster, node, names):
+    answers = []
+
+    async def body(me):
+        me.mailbox.append(Atom("unrelated"))
+        answers.append(await multi_call(me, names, ECHO, 1))
+        answers.append(list(me.mailbox))
+        answers.append(list(me.refs))
+
+    node.spawn(body)
+    cluster.run()
+    return answers
+
+
+def test_every_node_that_has_the_server_answers_and_the_others_are_passed_over():
+    cluster, (a, b, _) = cluster_of("a@h", "b@h", "c@h")
+    echo(a)
+    echo(b)
+
+    answers, mailbox, monitors = ask(cluster, a, ["a@h", "b@h", "c@h", "unknown@h"])
+
+    assert answers == {"a@h": (a.atom, 1), "b@h": (b.atom, 1)}
+    assert mailbox == [Atom("unrelated")]
+    assert monitors == []
+
+
+def test_a_node_that_is_lost_before_it_answers_is_passed_over():
+    cluster, (a, b) = cluster_of("a@h", "b@h")
+    echo(a)
+    b.spawn_server(lambda message: None, name=ECHO)
+    assert ask(cluster, a, ["a@h", "b@h"]) == []
+
+    cluster.crash(b)
+
+    cluster.run()
+    assert cluster.tasks == []
+
+
+def test_asking_nobody_answers_at_once():
+    cluster, (a,) = cluster_of("a@h")
+
+    assert ask(cluster, a, [])[0] == {}

@@ -1,0 +1,56 @@
+"""A multiset keeps what a list would keep, small or large."""
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from erlmesh.services.multiset import EMPTY, added, counts, listed, removed, size
+
+values = st.integers(0, 14)
+acts = st.lists(st.tuples(st.booleans(), st.lists(values, min_size=1, max_size=12)), max_size=40)
+
+
+@given(acts)
+def test_it_holds_what_was_put_in_and_not_taken_out(acts):
+    bag, model = EMPTY, Counter()
+
+    for puts, some in acts:
+        if puts:
+            bag = added(bag, some)
+            model.update(some)
+            continue
+        for value in some:
+            rest = removed(bag, value)
+            assert (rest is None) == (model[value] == 0)
+            if rest is not None:
+                bag = rest
+                model[value] -= 1
+
+    assert Counter(listed(bag)) == +model == Counter(dict(counts(bag)))
+    assert size(bag) == model.total()
+    assert bool(bag) == bool(+model)
+
+
+@given(st.lists(values, unique=True))
+def test_the_newest_comes_first(some):
+    bag = EMPTY
+
+    for value in some:
+        bag = added(bag, [value])
+
+    assert listed(bag) == some[::-1]
+
+
+def test_values_put_in_together_keep_their_order():
+    assert listed(added(added(EMPTY, [9]), [1, 2])) == [1, 2, 9]
+    assert listed(added(added(EMPTY, [99]), range(20))) == [*range(20), 99]
+
+
+def test_a_small_multiset_is_not_changed_in_place_so_it_can_be_shared():
+    bag = added(EMPTY, [1, 2])
+
+    added(bag, [3])
+    removed(bag, 1)
+
+    assert listed(bag) == [1, 2]

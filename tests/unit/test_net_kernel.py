@@ -1,0 +1,39 @@
+"""The answer to a ping."""
+
+from fake_cluster import Cluster
+
+from erlmesh.services.net_kernel import NetKernel
+from erlmesh.terms import Atom
+
+NET_KERNEL = (Atom("net_kernel"), Atom("a@h"))
+
+
+def met():
+    cluster = Cluster()
+    a, b = cluster.node("a@h"), cluster.node("b@h")
+    NetKernel(a)
+    cluster.connect(a, b)
+    return cluster, b
+
+
+def test_a_ping_is_answered_yes():
+    cluster, b = met()
+
+    assert cluster.run(b.call(NET_KERNEL, (Atom("is_auth"), b.atom))) is Atom("yes")
+
+
+def test_another_call_gets_an_answer_too_so_that_nobody_waits_for_ever():
+    cluster, b = met()
+
+    answer = cluster.run(b.call(NET_KERNEL, (Atom("spawn"), Atom("m"), Atom("f"), [], Atom("user"))))
+
+    assert answer == (Atom("error"), Atom("notsup"))
+
+
+def test_garbage_is_ignored():
+    cluster, b = met()
+
+    b.process().send(NET_KERNEL, (Atom("$gen_call"), Atom("x")))
+    cluster.run()
+
+    assert cluster.run(b.call(NET_KERNEL, (Atom("is_auth"), b.atom))) is Atom("yes")

@@ -1,0 +1,527 @@
+"""pg between nodes: what its servers say to each other, and what their users see."""
+
+from collections import Counter
+
+import pytest
+from fake_cluster import Cluster
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from erlmesh.errors import EncodeError
+from erlmesh.services.pg import Joined, Left, Pg
+from erlmesh.terms import Atom, Map, Pid, Ref
+
+PG, G, H = Atom("pg"), Atom("g"), Atom("h")
+OK, ERROR, CALL, CAST, DISCOVER, SYNC, JOIN, LEAVE = (
+    Atom(word) for word in ("ok", "error", "$gen_call", "$gen_cast", "discover", "sync", "join", "leave")
+)
+
+
+class Strict(Pg):
+    """Ends the test where the scope of an OTP 25 node would end: at a leave of what it was not told."""
+
+    def _receive(self, message):
+        match message:
+            case (Atom("leave"), Pid() as server, Pid() | [Pid(), *_] as pids, [*groups]) if (
+                peer := self._scope._peers.get(server)
+            ) is not None:
+                held = {key: Counter(bag if isinstance(bag, dict) else list(bag)) for key, bag in peer.groups.items()}
+                for group in groups:
+                    assert group in held, f"{message} to a node that holds {held}"
+                    held[group] -= Counter(pids if isinstance(pids, list) else [pids])
+                    if not held[group]:
+                        del held[group]
+        super()._receive(message)
+
+
+def pair(cluster=None):
+    cluster = cluster or Cluster()
+    a, b = cluster.node("a@h"), cluster.node("b@h")
+    return cluster, a, b, Strict(a), Strict(b)
+
+
+def met():
+    cluster, a, b, pg_a, pg_b = pair()
+    cluster.connect(a, b)
+    cluster.run()
+    return cluster, a, b, pg_a, pg_b
+
+
+# Between nodes
+
+
+def test_members_from_before_the_meeting_are_seen_after_it():
+    cluster, a, b, pg_a, pg_b = pair()
+    p, q = a.process().pid, b.process().pid
+    pg_a.join(G, [p, p])
+    pg_b.join(G, q)
+
+    cluster.connect(a, b)
+    cluster.run()
+
+    assert sorted(pg_a.get_members(G), key=str) == sorted(pg_b.get_members(G), key=str) == [p, p, q]
+    assert pg_a.get_local_members(G) == [p, p]
+
+
+def test_a_scope_that_starts_on_a_connected_node_finds_the_others():
+    cluster = Cluster()
+    a, b = cluster.node("a@h"), cluster.node("b@h")
+    pg_a = Strict(a)
+    p = a.process().pid
+    pg_a.join(G, p)
+    cluster.connect(a, b)
+    cluster.run()
+
+    pg_b = Strict(b)
+    cluster.run()
+
+    assert pg_b.get_members(G) == [p]
+    assert pg_a.statistics().peers == 1
+
+
+def test_the_whole_meeting_is_two_discovers_and_two_syncs_each():
+    cluster, _a, _b, _pg_a, _pg_b = met()
+
+    said = Counter(message[1][0] if message[0] is CAST else message[0] for _, _, message in cluster.sent)
+
+    assert said == {DISCOVER: 4, SYNC: 4}
+    assert {len(message) for _, _, message in cluster.sent if message[0] is DISCOVER} == {2}
+
+
+def test_joins_leaves_and_deaths_are_seen_on_the_other_node():
+    cluster, a, _, pg_a, pg_b = met()
+    p, q = a.process().pid, a.process().pid
+
+    pg_a.join(G, [p, q])
+    pg_a.join(G, p)
+    cluster.run()
+    assert Counter(pg_b.get_members(G)) == {p: 2, q: 1}
+    assert pg_a.leave(G, p) is True
+    cluster.run()
+    assert Counter(pg_b.get_members(G)) == {p: 1, q: 1}
+    pg_a.join(H, p)
+    a.end(p)
+    cluster.run()
+
+    assert pg_a.get_members(G) == pg_b.get_members(G) == [q]
+    assert pg_a.which_groups() == pg_b.which_groups() == [G]
+    assert pg_b.which_local_groups() == []
+
+
+def test_a_dead_process_that_joins_is_gone_at_once():
+    cluster, a, _, pg_a, pg_b = met()
+    p = a.process().pid
+    a.end(p)
+
+    pg_a.join(G, p)
+    cluster.run()
+
+    assert pg_a.which_groups() == pg_b.which_groups() == []
+
+
+def test_a_process_that_leaves_while_it_dies_harms_nobody():
+    cluster, a, _, pg_a, pg_b = met()
+    p = a.process().pid
+    pg_a.join(G, p)
+    cluster.run()
+
+    a.end(p)
+    left = pg_a.leave(G, p)
+    pg_a.join(H, p)
+    cluster.run()
+
+    assert left
+    assert pg_a.which_groups() == pg_b.which_groups() == []
+
+
+def test_a_lost_node_takes_its_members_along_and_a_new_life_of_it_brings_none_back():
+    cluster, a, b, pg_a, pg_b = met()
+    q = b.process().pid
+    pg_b.join(G, q)
+    cluster.run()
+
+    cluster.crash(b)
+    cluster.run()
+    assert pg_a.get_members(G) == []
+    b = cluster.node("b@h", creation=2)
+    Strict(b)
+    cluster.connect(a, b)
+    cluster.run()
+
+    assert pg_a.get_members(G) == []
+    assert pg_a.statistics().peers == 1
+
+
+def test_a_healed_cut_brings_back_what_changed_meanwhile():
+    cluster, a, b, pg_a, pg_b = met()
+    p, q = a.process().pid, b.process().pid
+    pg_a.join(G, p)
+    pg_b.join(G, q)
+    cluster.run()
+
+    cluster.cut(a, b)
+    pg_b.leave(G, q)
+    pg_b.join(H, q)
+    cluster.run()
+    assert pg_a.get_members(G) == [p]
+    cluster.connect(a, b)
+    cluster.run()
+
+    assert pg_a.get_members(G) == pg_b.get_members(G) == [p]
+    assert pg_a.get_members(H) == [q]
+
+
+def test_the_scope_alone_ending_takes_its_members_along():
+    cluster, _a, b, pg_a, pg_b = met()
+    pg_b.join(G, b.process().pid)
+    cluster.run()
+
+    b.end(b.names[PG])
+    cluster.run()
+
+    assert pg_a.get_members(G) == []
+
+
+def test_scopes_do_not_see_each_other():
+    cluster, a, b, pg_a, _ = pair()
+    other_a, other_b = Strict(a, Atom("other")), Strict(b, Atom("other"))
+    cluster.connect(a, b)
+    cluster.run()
+
+    other_a.join(G, a.process().pid)
+    cluster.run()
+
+    assert len(other_b.get_members(G)) == 1
+    assert pg_a.get_members(G) == []
+
+
+acts = st.lists(
+    st.tuples(
+        st.sampled_from(["join", "join", "join", "leave", "leave", "die", "cut", "crash", "scope", "step", "step"]),
+        st.integers(0, 2),
+        st.integers(0, 2),
+        st.integers(0, 12),
+    ),
+    max_size=60,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(acts, st.integers(0, 10_000))
+def test_whatever_happens_all_nodes_agree_in_the_end_and_no_beam_would_have_been_harmed(acts, seed):
+    cluster = Cluster(seed)
+    names = ["a@h", "b@h", "c@h"]
+    lives = dict.fromkeys(names, 1)
+    scopes, pids, model = {}, {}, {}
+
+    def boot(name):
+        node = cluster.node(name, lives[name])
+        scopes[name] = Strict(node)
+        pids[name] = [node.process().pid for _ in range(3)]
+        model[name] = Counter()
+
+    def link_all():
+        for i, one in enumerate(names):
+            for other in names[i + 1 :]:
+                if frozenset((one, other)) not in cluster.links:
+                    cluster.connect(cluster.nodes[one], cluster.nodes[other])
+
+    for name in names:
+        boot(name)
+    cluster.connect(cluster.nodes["a@h"], cluster.nodes["b@h"])
+    for act, x, y, z in acts:
+        name, group = names[x], (G, H, 1)[y]
+        node, pid = cluster.nodes[name], pids[name][z % 3]
+        match act:
+            case "join":
+                scopes[name].join(group, [pid] * (1 + z % 2))
+                if pid in node.processes:
+                    model[name][group, pid] += 1 + z % 2
+            case "leave":
+                scopes[name].leave(group, pid)
+                if model[name][group, pid]:
+                    model[name][group, pid] -= 1
+            case "die":
+                node.end(pid)
+                for other in (G, H, 1):
+                    model[name].pop((other, pid), None)
+            case "cut":
+                other = names[(x + 1) % 3]
+                if frozenset((name, other)) in cluster.links:
+                    cluster.cut(node, cluster.nodes[other])
+                else:
+                    cluster.connect(node, cluster.nodes[other])
+            case "crash" if z > 6:
+                cluster.crash(node)
+                lives[name] += 1
+                boot(name)
+            case "scope" if z > 6:
+                node.end(node.names[PG])
+                scopes[name] = Strict(node)
+                model[name] = Counter()
+            case _:
+                for _ in range(z):
+                    cluster.step()
+    link_all()
+    cluster.run()
+
+    expected = sum((+model[name] for name in names), Counter())
+    for name in names:
+        seen = scopes[name]
+        members = Counter((group, pid) for group in seen.which_groups() for pid in seen.get_members(group))
+        assert members == expected
+        assert all(seen.get_members(group) for group in seen.which_groups())
+        assert seen.statistics().peers == 2
+
+
+# The API
+
+
+def test_only_processes_of_this_node_join_and_leave():
+    _, a, b, pg_a, _ = met()
+    mine, theirs, former = a.process().pid, b.process().pid, Pid(Atom("a@h"), 101, 0, 99)
+
+    for group_act in (pg_a.join, pg_a.leave):
+        with pytest.raises(ValueError, match="is a process of b@h: it can only join and leave there"):
+            group_act(G, [mine, theirs])
+        with pytest.raises(ValueError, match="a@h"):
+            group_act(G, former)
+        with pytest.raises(TypeError, match="members are pids, not str"):
+            group_act(G, [mine, "me"])
+        with pytest.raises(TypeError, match="members are pids, not Atom"):
+            group_act(G, Atom("me"))
+
+    assert pg_a.which_groups() == []
+
+
+def test_leaving_without_being_a_member_is_said_so():
+    _, a, _, pg_a, _ = met()
+
+    assert pg_a.leave(G, a.process().pid) is False
+    assert pg_a.get_members(Atom("none")) == []
+
+
+def test_a_group_is_named_as_it_travels_and_does_not_change_with_its_namegiver():
+    _, a, _, pg_a, _ = met()
+    p, name = a.process().pid, [1]
+
+    pg_a.join("greeters", p)
+    pg_a.join(name, p)
+    name.append(2)
+
+    assert pg_a.which_groups() == [b"greeters", [1]]
+    assert pg_a.get_members("greeters") == pg_a.get_members(b"greeters") == pg_a.get_members([1]) == [p]
+
+
+def test_a_group_that_is_no_term_is_refused_at_the_call():
+    _, a, _, pg_a, _ = met()
+
+    with pytest.raises(EncodeError):
+        pg_a.join(object(), a.process().pid)
+
+    assert pg_a.which_groups() == []
+
+
+# Messages
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Atom("hello"),
+        (),
+        5,
+        (DISCOVER,),
+        (DISCOVER, Atom("me")),
+        (JOIN, Atom("me"), G, []),
+        (LEAVE, "pid", "pids", "groups"),
+        (CAST, Atom("hello")),
+        (CAST, (SYNC, Atom("me"), [])),
+        (Atom("nodeup"), 5),
+        (Atom("DOWN"), 1, 2, 3, 4),
+    ],
+)
+def test_garbage_is_ignored(message):
+    cluster, a, b, pg_a, _ = met()
+    p = a.process().pid
+    pg_a.join(G, p)
+
+    b.process().send((PG, Atom("a@h")), message)
+    cluster.run()
+
+    assert pg_a.get_members(G) == [p]
+
+
+@pytest.mark.parametrize(
+    "groups", [Atom("x"), [G], [(G,)], [(G, Atom("pid"))], [(G, [Atom("pid")])], [[G, []]], [(G, []), 5], ()]
+)
+def test_a_malformed_sync_changes_nothing(groups):
+    cluster, _a, b, pg_a, pg_b = met()
+    q = b.process().pid
+    pg_b.join(G, q)
+    cluster.run()
+
+    b.process().send((PG, Atom("a@h")), (CAST, (SYNC, b.names[PG], groups)))
+    cluster.run()
+
+    assert pg_a.get_members(G) == [q]
+
+
+@pytest.mark.parametrize("members", [Atom("x"), [Atom("x")], 5, ()])
+def test_a_malformed_join_or_leave_changes_nothing(members):
+    cluster, _a, b, pg_a, pg_b = met()
+    q, someone = b.process().pid, b.process()
+    pg_b.join(G, q)
+    cluster.run()
+
+    someone.send((PG, Atom("a@h")), (JOIN, b.names[PG], G, members))
+    someone.send((PG, Atom("a@h")), (LEAVE, b.names[PG], members, [G]))
+    someone.send((PG, Atom("a@h")), (LEAVE, b.names[PG], q, G))
+    cluster.run()
+
+    assert pg_a.get_members(G) == [q]
+
+
+def test_the_discover_of_later_releases_is_understood():
+    cluster, a, b, _pg_a, _ = pair()
+    cluster.links.add(frozenset(("a@h", "b@h")))
+    stranger = b.process()
+
+    stranger.send((PG, Atom("a@h")), (DISCOVER, stranger.pid, 1))
+    cluster.run()
+
+    assert list(stranger.mailbox) == [(CAST, (SYNC, a.names[PG], [])), (DISCOVER, a.names[PG])]
+
+
+def call(cluster, node, request):
+    return cluster.run(node.call((PG, Atom("a@h")), request))
+
+
+def test_the_calls_of_pg_are_answered_as_pg_does():
+    cluster, a, b, pg_a, _ = met()
+    p = a.process().pid
+
+    assert call(cluster, b, (Atom("join_local"), G, [p])) is OK
+    assert call(cluster, b, (Atom("join_local"), G, p)) is OK
+    assert pg_a.get_members(G) == [p, p]
+    assert call(cluster, b, (Atom("leave_local"), G, [p, p])) is OK
+    assert call(cluster, b, (Atom("leave_local"), G, p)) is Atom("not_joined")
+    assert call(cluster, b, (Atom("join_local"), G, b.process().pid))[0] is ERROR
+    assert call(cluster, b, Atom("hello")) == (ERROR, Atom("badarg"))
+    assert pg_a.which_groups() == []
+
+
+def test_a_process_that_monitors_a_group_hears_of_it_until_it_demonitors():
+    cluster, a, b, pg_a, _pg_b = met()
+    p, watcher = a.process().pid, b.process()
+    pg_a.join(G, p)
+
+    def ask(request):
+        ref = watcher.monitor((PG, Atom("a@h")))
+        watcher.send((PG, Atom("a@h")), (CALL, (watcher.pid, ref), request))
+        cluster.run()
+        answer = watcher.mailbox.pop()
+        assert answer[0] == ref
+        return answer[1]
+
+    ref, members = ask((Atom("monitor"), G))
+    everything_ref, everything = ask(Atom("monitor"))
+    assert isinstance(ref, Ref)
+    assert members == [p]
+    assert everything == Map({G: [p]})
+    pg_a.join(H, p)
+    pg_a.leave(G, p)
+    cluster.run()
+    heard = list(watcher.mailbox)
+    watcher.mailbox.clear()
+
+    assert heard in (
+        [(everything_ref, JOIN, H, [p]), (ref, LEAVE, G, [p]), (everything_ref, LEAVE, G, [p])],
+        [(everything_ref, JOIN, H, [p]), (everything_ref, LEAVE, G, [p]), (ref, LEAVE, G, [p])],
+    )
+    assert ask((Atom("demonitor"), ref)) is OK
+    assert ask((Atom("demonitor"), ref)) is False
+    b.end(watcher.pid)
+    cluster.run()
+    assert not pg_a._monitors
+    assert pg_a._scope.observed is False
+
+
+# Observers
+
+
+def test_a_watch_gives_the_changes_of_its_group_from_then_on():
+    cluster, a, b, pg_a, pg_b = met()
+    p, q = a.process().pid, b.process().pid
+    pg_a.join(G, p)
+    changes = pg_a.watch(G)
+
+    pg_a.join(H, p)
+    pg_b.join(G, q)
+    first = cluster.run(changes.__anext__())
+    waiting = cluster.start(changes.__anext__())
+    cluster.run()
+    assert waiting == []
+    cluster.crash(b)
+    cluster.run()
+    a.end(p, Atom("oops"))
+    third = cluster.run(changes.__anext__())
+
+    assert first == Joined((q,), G)
+    assert waiting == [Left((q,), Atom("noconnection"), G)]
+    assert third == Left((p,), Atom("oops"), G)
+
+
+def test_a_watch_that_is_closed_or_dropped_ends():
+    cluster, a, _, pg_a, _ = met()
+    before = len(a.processes)
+    kept = pg_a.watch(G)
+    ended = []
+
+    async def loop():
+        async for change in kept:
+            ended.append(change)
+        ended.append("end")
+
+    done = cluster.start(loop())
+    cluster.run()
+    kept.close()
+    cluster.run()
+    pg_a.watch(G)
+    cluster.run()
+
+    assert ended == ["end"]
+    assert done == [None]
+    assert pg_a._subscribers == []
+    assert pg_a._scope.observed is False
+    assert len(a.processes) == before + 1  # the caller that asked for the next change
+
+
+def test_subscribers_see_one_order_even_when_one_of_them_joins():
+    _cluster, a, _, pg_a, _ = met()
+    p = a.process().pid
+    seen = []
+
+    def eager(change):
+        if change.group is G:
+            pg_a.join(H, p)
+
+    pg_a.subscribe(eager)
+    end = pg_a.subscribe(seen.append)
+    pg_a.join(G, p)
+    end()
+    pg_a.join(G, p)
+
+    assert seen == [Joined((p,), G), Joined((p,), H)]
+
+
+def test_a_subscriber_that_fails_harms_nobody(caplog):
+    _, a, _, pg_a, _ = met()
+    p, seen = a.process().pid, []
+    pg_a.subscribe(lambda change: change.nonsense)
+    pg_a.subscribe(seen.append)
+
+    pg_a.join(G, p)
+
+    assert seen == [Joined((p,), G)]
+    assert "a subscriber failed" in caplog.text

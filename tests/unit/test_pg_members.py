@@ -1,0 +1,362 @@
+"""The books of a scope: what is known, and what must be said."""
+
+import pytest
+
+from erlmesh.services.pg_members import Joined, Left, Scope, Tell, Unwatch, Watch
+from erlmesh.terms import Atom, Pid
+
+A, B, C = Atom("a@h"), Atom("b@h"), Atom("c@h")
+G, H = Atom("g"), Atom("h")
+DISCOVER, JOIN, LEAVE, KILLED, NOCONNECTION = (
+    Atom(word) for word in ("discover", "join", "leave", "killed", "noconnection")
+)
+
+
+def pid(node, number):
+    return Pid(node, number, 0, 1)
+
+
+ME, PEER, OTHER = pid(A, 1), pid(B, 1), pid(C, 1)
+P, Q = pid(A, 10), pid(A, 11)
+X, Y = pid(B, 10), pid(B, 11)
+
+
+def sync(server, *groups):
+    return (Atom("$gen_cast"), (Atom("sync"), server, list(groups)))
+
+
+def scope(*peers):
+    scope = Scope(ME)
+    for peer in peers:
+        scope.discovered(peer)
+    scope.observed = True
+    return scope
+
+
+# Local members
+
+
+def test_a_process_that_joins_is_a_member_and_is_watched_once():
+    books = scope()
+
+    first, again = books.join(G, [P]), books.join(H, [P])
+
+    assert first == [Watch(P)]
+    assert again == []
+    assert books.members(G) == books.local_members(G) == [P]
+    assert books.groups() == books.local_groups() == [G, H]
+
+
+def test_a_process_that_joins_twice_is_twice_a_member():
+    books = scope()
+
+    books.join(G, [P])
+    effects = books.join(G, [P, Q])
+
+    assert sorted(books.members(G), key=str) == [P, P, Q]
+    assert effects == [Watch(Q)]
+
+
+def test_a_leave_takes_out_one_membership_and_the_last_ends_the_watch():
+    books = scope()
+    books.join(G, [P, P])
+
+    first, second, third = books.leave(G, [P]), books.leave(G, [P]), books.leave(G, [P])
+
+    assert first == (True, [])
+    assert second == (True, [Unwatch(P)])
+    assert third == (False, [])
+    assert books.groups() == books.local_groups() == []
+
+
+def test_who_is_in_another_group_is_still_watched():
+    books = scope()
+    books.join(G, [P])
+    books.join(H, [P])
+
+    left, effects = books.leave(G, [P])
+
+    assert (left, effects) == (True, [])
+    assert books.members(H) == [P]
+
+
+def test_joining_nobody_makes_no_group_and_says_nothing():
+    books = scope(PEER)
+
+    effects = books.join(G, [])
+
+    assert effects == []
+    assert books.groups() == []
+
+
+def test_leaving_a_group_without_being_in_it_says_nothing():
+    books = scope(PEER)
+    books.joined(PEER, G, [X])
+
+    assert books.leave(G, [P]) == (False, [])
+    assert books.leave(G, [X]) == (False, [])
+    assert books.members(G) == [X]
+
+
+@pytest.mark.parametrize("name", [1, 1.0, True, Atom("1"), b"1", (1,), [1], {1: 1}])
+def test_groups_are_told_apart_as_erlang_does(name):
+    books = scope()
+    books.join(name, [P])
+
+    others = [other for other in (1, 1.0, True, Atom("1"), b"1", (1,), (1.0,), [1], {1: 1}) if books.members(other)]
+
+    assert len(others) == 1
+    assert type(others[0]) is type(name)
+
+
+# What other nodes are told
+
+
+def test_an_unknown_server_that_discovers_us_is_told_everything_watched_and_asked_back():
+    books = scope()
+    books.join(G, [P, P])
+    books.join(H, [Q])
+
+    effects = books.discovered(PEER)
+
+    assert effects == [Tell(PEER, sync(ME, (G, [P, P]), (H, [Q]))), Watch(PEER), Tell(PEER, (DISCOVER, ME))]
+
+
+def test_a_known_server_is_not_asked_back_so_that_discovering_ends():
+    books = scope(PEER)
+
+    effects = books.discovered(PEER)
+
+    assert effects == [Tell(PEER, sync(ME))]
+
+
+def test_only_local_members_are_told():
+    books = scope(PEER)
+    books.joined(PEER, G, [X])
+
+    assert books.discovered(OTHER)[0] == Tell(OTHER, sync(ME))
+
+
+def test_joins_and_leaves_are_told_to_every_known_server():
+    books = scope(PEER, OTHER)
+
+    joined = books.join(G, [P])
+    both = books.join(G, [P, Q])
+    _, left = books.leave(G, [P])
+    _, most = books.leave(G, [P, Q, Q])
+
+    assert joined == [Watch(P), Tell(PEER, (JOIN, ME, G, P)), Tell(OTHER, (JOIN, ME, G, P))]
+    assert both == [Watch(Q), Tell(PEER, (JOIN, ME, G, [P, Q])), Tell(OTHER, (JOIN, ME, G, [P, Q]))]
+    assert left == [Tell(PEER, (LEAVE, ME, P, [G])), Tell(OTHER, (LEAVE, ME, P, [G]))]
+    assert most[-2:] == [Tell(PEER, (LEAVE, ME, [P, Q], [G])), Tell(OTHER, (LEAVE, ME, [P, Q], [G]))]
+
+
+def test_a_death_is_told_once_with_all_groups_as_often_as_they_were_joined():
+    books = scope(PEER)
+    books.join(G, [P, P])
+    books.join(H, [P, Q])
+
+    [told] = books.down(P, KILLED)
+
+    server, message = told.to, told.message
+    assert (server, message[:3]) == (PEER, (LEAVE, ME, P))
+    assert sorted(group.name for group in message[3]) == ["g", "g", "h"]
+    assert books.members(G) == []
+    assert books.members(H) == [Q]
+    assert books.down(P, KILLED) == []
+
+
+def test_a_server_known_by_its_sync_alone_first_hears_a_sync_and_never_a_leave_of_what_it_was_not_told():
+    books = scope()
+    books.join(G, [P])
+    books.join(H, [Q])
+    books.synced(PEER, [])
+
+    _, first = books.leave(G, [P])
+    _, second = books.leave(H, [Q])
+
+    assert first == [Unwatch(P), Tell(PEER, sync(ME, (H, [Q])))]
+    assert second == [Unwatch(Q), Tell(PEER, (LEAVE, ME, Q, [H]))]
+
+
+def test_our_own_server_is_never_taken_for_another():
+    books = scope()
+    books.join(G, [P])
+
+    assert books.discovered(ME) == books.discovered(pid(A, 77)) == []
+    assert books.synced(pid(A, 77), [(G, [P])]) == []
+    assert books.members(G) == [P]
+
+
+# What other nodes say
+
+
+def test_members_of_other_nodes_are_members_but_not_local_ones():
+    books = scope(PEER)
+    books.join(G, [P])
+
+    books.joined(PEER, G, [X, Y])
+
+    assert books.members(G) == [X, Y, P]
+    assert books.local_members(G) == [P]
+    assert books.local_groups() == [G]
+
+
+def test_a_sync_from_an_unknown_server_is_believed_and_the_server_watched():
+    books = scope()
+
+    effects = books.synced(PEER, [(G, [X])])
+
+    assert effects == [Watch(PEER)]
+    assert books.members(G) == [X]
+    assert books.synced(PEER, [(G, [X])]) == []
+
+
+def test_a_sync_replaces_what_was_known_of_this_server_alone():
+    books = scope(PEER, OTHER)
+    books.join(G, [P])
+    books.joined(OTHER, G, [OTHER])
+    books.joined(PEER, G, [X, X, Y])
+    books.joined(PEER, H, [X])
+
+    books.synced(PEER, [(G, [X]), (Atom("new"), [Y])])
+
+    assert sorted(books.members(G), key=str) == sorted([P, X, OTHER], key=str)
+    assert books.members(H) == []
+    assert books.members(Atom("new")) == [Y]
+    assert len(books.groups()) == 2
+
+
+def test_a_sync_without_groups_and_one_with_an_empty_group_leave_no_group_behind():
+    books = scope(PEER)
+    books.joined(PEER, G, [X])
+
+    books.synced(PEER, [(H, [])])
+
+    assert books.groups() == []
+    books.joined(PEER, G, [])
+    assert books.groups() == []
+
+
+def test_joins_and_leaves_of_an_unknown_server_are_ignored():
+    books = scope()
+
+    books.joined(PEER, G, [X])
+    books.left(PEER, [X], [G])
+
+    assert books.groups() == []
+
+
+def test_a_remote_leave_takes_out_one_membership_in_each_group_it_names():
+    books = scope(PEER)
+    books.joined(PEER, G, [X, X, Y])
+    books.joined(PEER, H, [X])
+
+    books.left(PEER, [X], [G, H])
+
+    assert books.members(G) == [X, Y]
+    assert books.groups() == [G]
+
+
+def test_a_group_that_a_remote_leave_empties_is_gone_whatever_the_order_of_pids():
+    books = scope(PEER)
+    books.joined(PEER, G, [X, Y])
+
+    books.left(PEER, [Y, X], [G])
+
+    assert books.groups() == []
+    assert books.down(PEER, NOCONNECTION) == []
+
+
+def test_a_leave_of_what_was_never_told_changes_nothing():
+    books = scope(PEER, OTHER)
+    books.join(G, [P])
+    books.joined(PEER, G, [X])
+
+    books.left(PEER, [Y, P], [G, H])
+    books.left(OTHER, [X], [G])
+
+    assert books.members(G) == [X, P]
+
+
+def test_a_server_that_goes_takes_its_members_along_and_nobody_elses():
+    books = scope(PEER, OTHER)
+    books.join(G, [P])
+    books.joined(PEER, G, [X])
+    books.joined(PEER, H, [X])
+    books.joined(OTHER, G, [OTHER])
+
+    effects = books.down(PEER, NOCONNECTION)
+
+    assert effects == []
+    assert books.members(G) == [OTHER, P]
+    assert books.groups() == [G]
+    assert [effect.to for effect in books.leave(G, [P])[1] if isinstance(effect, Tell)] == [OTHER]
+
+
+def test_large_groups_behave_as_small_ones():
+    books = scope(PEER)
+    many = [pid(B, number) for number in range(100, 1100)]
+    books.synced(PEER, [(G, many)])
+
+    books.synced(PEER, [(G, many[500:])])
+    books.left(PEER, many[500:999], [G])
+
+    assert books.members(G) == [many[999]]
+    assert books.statistics().memberships == 1
+
+
+# Changes
+
+
+def test_every_change_is_reported_with_its_cause():
+    books = scope(PEER)
+
+    books.join(G, [P])
+    books.joined(PEER, G, [X, Y])
+    books.left(PEER, [X], [G])
+    books.leave(G, [P])
+    books.join(G, [Q, Q])
+    books.down(Q, KILLED)
+    books.down(PEER, NOCONNECTION)
+
+    assert books.take_changes() == [
+        Joined((P,), G),
+        Joined((X, Y), G),
+        Left((X,), LEAVE, G),
+        Left((P,), LEAVE, G),
+        Joined((Q, Q), G),
+        Left((Q, Q), KILLED, G),
+        Left((Y,), NOCONNECTION, G),
+    ]
+    assert books.take_changes() == []
+
+
+def test_a_sync_that_differs_reports_the_difference():
+    books = scope(PEER)
+    books.joined(PEER, G, [X])
+    books.joined(PEER, H, [X])
+    books.take_changes()
+
+    books.synced(PEER, [(G, [Y])])
+
+    assert books.take_changes() == [Joined((Y,), G), Left((X,), LEAVE, G), Left((X,), LEAVE, H)]
+
+
+def test_nothing_is_kept_for_nobody():
+    books = scope()
+    books.observed = False
+
+    books.join(G, [P])
+
+    assert books.take_changes() == []
+
+
+def test_the_snapshot_counts_what_there_is():
+    books = scope(PEER)
+    books.join(G, [P, P])
+    books.joined(PEER, H, [X])
+
+    seen = books.statistics()
+
+    assert (seen.groups, seen.memberships, seen.local_memberships, seen.peers) == (2, 3, 2, 1)
