@@ -1,0 +1,146 @@
+"""Calls to the ``global_name_server`` of several nodes at once, and the cluster-wide locks made of them.
+
+A lock belongs to the calling process and is freed everywhere when that process ends. A node without the service, or
+one that is gone, counts as locked: ``gen_server:multi_call`` skips it, and so do all users of ``global:set_lock``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+from erlmesh.kernel.gen import ALIAS, GEN_CALL
+from erlmesh.services.global_protocol import SERVER, LockId, Word
+from erlmesh.terms import Atom, ImproperList, Ref, Term
+
+if TYPE_CHECKING:
+    import random
+
+    from erlmesh.runtime.process import Process
+
+__all__ = ["backoff", "boss", "del_lock", "multi_call", "set_lock", "trans", "transaction", "try_lock"]
+
+T = TypeVar("T")
+
+
+async def multi_call(me: Process, nodes: Iterable[Atom], request: Term, name: Atom = SERVER) -> dict[Atom, Term]:
+    """Call the process ``name`` on every one of ``nodes`` at once. The result lacks the nodes that cannot answer."""
+    waiting: dict[Ref, Atom] = {}
+    replies: dict[Atom, Term] = {}
+    try:
+        for node in nodes:
+            ref = me.monitor((name, node))
+            waiting[ref] = node
+            me.send((name, node), (GEN_CALL, (me.pid, ref), request))
+        while waiting:
+            match await me.receive(lambda message: _answered(message) in waiting):
+                case (Ref() as ref, reply):
+                    me.demonitor(ref, flush=True)
+                    replies[waiting.pop(ref)] = reply
+                case (_, ref, *_):
+                    del waiting[ref]
+    finally:
+        for ref in waiting:
+            me.demonitor(ref, flush=True)
+    return replies
+
+
+def _answered(message: Term) -> Ref | None:
+    match message:
+        case (Ref() as ref, _) | (Word.DOWN, Ref() as ref, _, _, _):
+            return ref
+    return None
+
+
+def boss(nodes: Iterable[Atom]) -> Atom:
+    """The node that everybody locks first and frees last: a queue for all who want the same lock."""
+    return max(nodes, key=lambda node: node.name)
+
+
+def backoff(attempt: int, chance: random.Random) -> float:
+    """Seconds to wait after the failed ``attempt`` (1, 2, …): at random, up to ¼ s, then twice that, up to 8 s."""
+    return chance.uniform(0.001, 8.0 if attempt > 5 else 2.0**attempt / 8)
+
+
+async def try_lock(me: Process, lock: LockId, nodes: Iterable[Atom]) -> bool:
+    """Set ``lock`` on all ``nodes`` or, if one of them refuses, on none."""
+    replies = await multi_call(me, nodes, (Word.SET_LOCK, lock))
+    if False not in replies.values():
+        return True
+    await del_lock(me, lock, [node for node, reply in replies.items() if reply is True])
+    return False
+
+
+async def set_lock(
+    me: Process, lock: LockId, nodes: Iterable[Atom | str] | None = None, retries: int | None = None
+) -> bool:
+    """Lock ``lock``, a pair ``(resource, requester)`` of terms, for ``me`` on ``nodes`` (all nodes, this one included).
+
+    Tries for ever, or ``retries`` more times after the first; then the answer is ``False``. Two processes that give
+    the same requester hold the lock together. Raises ``TypeError`` if ``lock`` is no pair.
+    """
+    _check(lock)
+    everybody = _nodes(me, nodes)
+    attempt = 0
+    while not await _attempt(me, lock, everybody, first=attempt == 0):
+        attempt += 1
+        if retries is not None and attempt > retries:
+            return False
+        await me.sleep(backoff(attempt, me.node.random))
+    return True
+
+
+async def _attempt(me: Process, lock: LockId, nodes: list[Atom], *, first: bool) -> bool:
+    if first or len(nodes) < 2:
+        return await try_lock(me, lock, nodes)
+    # Somebody competes. Whoever gets the boss wins; the others are not in his way while they try.
+    chief = boss(nodes)
+    if not await try_lock(me, lock, [chief]):
+        return False
+    if await try_lock(me, lock, [node for node in nodes if node != chief]):
+        return True
+    await del_lock(me, lock, [chief])
+    return False
+
+
+async def del_lock(me: Process, lock: LockId, nodes: Iterable[Atom | str] | None = None) -> None:
+    """Let go of ``lock`` on ``nodes``; what ``me`` does not hold is left alone."""
+    _check(lock)
+    await multi_call(me, _nodes(me, nodes), (Word.DEL_LOCK, lock))
+
+
+def del_lock_nowait(me: Process, lock: LockId, nodes: Iterable[Atom]) -> None:
+    """The same without waiting for the answers, which go nowhere."""
+    nowhere = ImproperList((ALIAS,), me.node.make_ref())
+    for node in nodes:
+        me.send((SERVER, node), (GEN_CALL, (me.pid, nowhere), (Word.DEL_LOCK, lock)))
+
+
+@asynccontextmanager
+async def transaction(me: Process, lock: LockId, nodes: Iterable[Atom | str] | None = None) -> AsyncIterator[None]:
+    """``async with transaction(me, (resource, requester)):`` holds the lock for the block, however it ends."""
+    everybody = _nodes(me, nodes)
+    await set_lock(me, lock, everybody)
+    try:
+        yield
+    except BaseException:
+        del_lock_nowait(me, lock, everybody)  # the process may be ending: it can send, but no longer wait
+        raise
+    await del_lock(me, lock, everybody)
+
+
+async def trans(me: Process, lock: LockId, nodes: Iterable[Atom | str] | None, body: Callable[[], Awaitable[T]]) -> T:
+    """Run ``body`` while ``me`` holds ``lock`` on ``nodes``, as ``global:trans(Id, Fun, Nodes)``; what it returns."""
+    async with transaction(me, lock, nodes):
+        return await body()
+
+
+def _check(lock: LockId) -> None:
+    if not isinstance(lock, tuple) or len(lock) != 2:
+        raise TypeError("a lock is a pair (resource, requester)")
+
+
+def _nodes(me: Process, nodes: Iterable[Atom | str] | None) -> list[Atom]:
+    chosen = [me.node.atom, *map(Atom, me.node.nodes())] if nodes is None else map(Atom, nodes)
+    return list(dict.fromkeys(chosen))

@@ -1,0 +1,216 @@
+"""The locker: the process that locks ``global`` in our partition, so that it can be joined with a peer's.
+
+For every peer in session, one after the other, either side may begin::
+
+    our locker                                                            his locker
+    set_lock at our boss, then here and at the peer, then at all we know
+    lock_set true ─────────────────────────────────────────────────────►
+                                                             the same set_lock in his partition
+    ◄────────────────────────────────────────────────────── lock_set true, or false: let go, later again
+    lock_is_set to our server; we hold the lock until the server says cancel, with messages to pass on before
+
+Both use the same lock, ``{global, [the two lockers' pids in order]}``, so nodes of both partitions are held by both.
+The lock belongs to the process that calls ``set_lock``: all calls come from the locker. (``the_locker`` in global.erl;
+it waits for a peer's answer without a limit, because a peer that is in session and silent is about to be lost.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from erlmesh.order import sort_key
+from erlmesh.services.global_calls import boss, del_lock, multi_call, try_lock
+from erlmesh.services.global_locks import LockTable
+from erlmesh.services.global_protocol import SERVER, TAGGED_VSN, VERIFY_CONNECT_VSN, LockId, Word
+from erlmesh.terms import Atom, Pid, Term
+
+if TYPE_CHECKING:
+    from erlmesh.runtime.process import Process
+
+__all__ = ["Locker", "lock_id"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Him:
+    """A peer in session: his locker, what he speaks, and the two tags."""
+
+    node: Atom
+    locker: Pid
+    vsn: int
+    my_tag: Term
+    his_tag: Term
+
+
+def lock_id(locker: Pid, other: Pid) -> LockId:
+    """The lock under which these two lockers join their partitions: the same for both."""
+    return Word.GLOBAL, sorted((locker, other), key=sort_key)
+
+
+class Locker:
+    """``run`` is the body of the process. ``known`` and ``locks`` are the server's own, read only."""
+
+    def __init__(self, own: Atom, known: Mapping[Atom, int], locks: LockTable) -> None:
+        self._own = own
+        self._known = known
+        self._locks = locks
+        self._peers: dict[Atom, _Him] = {}
+        self._next_attempt: float | None = None
+
+    async def run(self, me: Process) -> None:
+        me.trap_exit = True
+        while True:
+            wait = None if self._next_attempt is None else max(0.0, self._next_attempt - me.node.now())
+            try:
+                message = await me.receive(timeout=wait)
+            except TimeoutError:
+                await self._attempt(me)
+            else:
+                await self._hear(me, message)
+
+    async def _hear(self, me: Process, message: Term) -> None:
+        match message:
+            case (Word.HIS_THE_LOCKER, Pid() as locker, int() as vsn, his_tag, my_tag):
+                self._peers[locker.node] = _Him(locker.node, locker, vsn, my_tag, his_tag)
+                if self._next_attempt is None:
+                    self._plan(me)
+            case (Word.CANCEL, node, my_tag, list() as announce):
+                self._remove(node, my_tag)
+                _pass_on(me, announce)
+            case (Word.LOCK_SET, Pid() as locker, True, _):
+                him = self._peers.get(locker.node)
+                await self._answer(me, locker, him)
+            case (Word.LOCK_SET, Pid() as locker, True, _, my_tag):
+                him = self._peers.get(locker.node)
+                await self._answer(me, locker, him if him is not None and him.my_tag == my_tag else None)
+
+    # He began
+
+    async def _answer(self, me: Process, locker: Pid, him: _Him | None) -> None:
+        if him is None:
+            # No such session: he hears it in the form that every version reads.
+            me.send(locker, (Word.LOCK_SET, me.pid, False, list(self._known)))
+            return
+        lock = lock_id(me.pid, locker)
+        held = await self._lock(me, lock, [])
+        self._tell(me, him, locked=bool(held))
+        if held:
+            await self._joined(me, him, lock, held)
+
+    # We begin
+
+    async def _attempt(self, me: Process) -> None:
+        for node in [node for node in self._peers if node in self._known]:
+            del self._peers[node]
+        if not self._peers:
+            self._next_attempt = None
+            return
+        if self._locks.is_set(Word.GLOBAL):
+            self._plan(me)
+            return
+        him = me.node.random.choice(list(self._peers.values()))
+        lock = lock_id(me.pid, him.locker)
+        # Locking him as well is what prevents a deadlock: his partition can now be locked by him with this lock only.
+        held = await self._lock(me, lock, [him.node])
+        if held:
+            self._tell(me, him, locked=True)
+            if await self._agreed(me, him):
+                await self._joined(me, him, lock, held)
+                return
+            await self._unlock(me, lock, held)
+        self._plan(me)
+
+    async def _agreed(self, me: Process, him: _Him) -> bool:
+        """Wait for his word on our ``lock_set true``, or for the end of the session."""
+
+        def concerns_us(message: Term) -> bool:
+            match message:
+                case (Word.LOCK_SET, Pid() as locker, bool(), _):
+                    return locker.node == him.node
+                case (Word.LOCK_SET, Pid() as locker, bool(), _, _):
+                    return locker.node == him.node
+                case (Word.CANCEL, him.node, him.my_tag, list()):
+                    return True
+            return False
+
+        while True:
+            match await me.receive(concerns_us):
+                case (Word.CANCEL, _, _, announce):
+                    _pass_on(me, announce)
+                    self._remove(him.node, him.my_tag)
+                    return False
+                case (_, _, bool() as locked, _):
+                    return locked
+                case (_, _, bool() as locked, _, him.my_tag):
+                    return locked
+
+    # Both
+
+    async def _joined(self, me: Process, him: _Him, lock: LockId, held: list[Atom]) -> None:
+        """Both sides are locked: the servers exchange their names now, and then ours says cancel."""
+
+        def cancels(message: Term) -> bool:
+            match message:
+                case (Word.CANCEL, him.node, him.my_tag, list()):
+                    return True
+            return False
+
+        me.cast(SERVER, (Word.LOCK_IS_SET, him.node, him.my_tag, lock))
+        _, _, _, announce = await me.receive(cancels)
+        _pass_on(me, announce)
+        await self._unlock(me, lock, held)
+        self._remove(him.node, him.my_tag)
+        self._next_attempt = me.node.now() if self._peers else None  # no reason to wait after a success
+
+    async def _lock(self, me: Process, lock: LockId, extra: list[Atom]) -> list[Atom]:
+        """Lock our partition and ``extra``: the boss first, then us and ``extra``, then all the others.
+
+        All nodes that are locked now, or none.
+        """
+        first = [boss([self._own, *self._known])]
+        # Locking ourselves first could stop somebody who holds the boss already: only look whether it could be done.
+        if first != [self._own] and not self._locks.can_set(lock):
+            return []
+        if not await try_lock(me, lock, first):
+            return []
+        second = [node for node in [self._own, *extra] if node not in first]
+        if not await try_lock(me, lock, second):
+            await del_lock(me, lock, first)
+            return []
+        third = [node for node in self._known if node not in first]
+        if not await try_lock(me, lock, third):
+            await del_lock(me, lock, [*second, *first])
+            return []
+        return [*first, *second, *third]
+
+    async def _unlock(self, me: Process, lock: LockId, held: list[Atom]) -> None:
+        """The boss last: until then nobody else begins to lock this partition in vain."""
+        chief = boss(held)
+        await multi_call(me, dict.fromkeys(node for node in held if node != chief), (Word.DEL_LOCK, lock))
+        await multi_call(me, [chief], (Word.DEL_LOCK, lock))
+
+    def _tell(self, me: Process, him: _Him, *, locked: bool) -> None:
+        known = list(self._known)
+        if him.vsn < TAGGED_VSN:
+            me.send(him.locker, (Word.LOCK_SET, me.pid, locked, known))
+        elif him.vsn < VERIFY_CONNECT_VSN:
+            me.cast((SERVER, him.node), (Word.LOCK_SET, me.pid, locked, known))
+        else:
+            me.cast((SERVER, him.node), (Word.LOCK_SET, me.pid, locked, known, him.his_tag))
+
+    def _remove(self, node: Atom, my_tag: Term) -> None:
+        him = self._peers.get(node)
+        if him is not None and him.my_tag == my_tag:
+            del self._peers[node]
+
+    def _plan(self, me: Process) -> None:
+        """The longer the more we are, and never two nodes in step: somebody else may need the lock between."""
+        known = len(self._known)
+        pause = min(1.0 + 0.1 * known, 3.0) if known else 0.2
+        self._next_attempt = me.node.now() + pause * me.node.random.uniform(0.5, 1.0)
+
+
+def _pass_on(me: Process, announce: list[Term]) -> None:
+    for node, message in announce:
+        me.cast((SERVER, node), message)

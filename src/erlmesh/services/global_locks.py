@@ -1,0 +1,102 @@
+"""The lock table of one node: which resource is locked by which requester, held by which processes.
+
+A lock is free, or belongs to one *requester* and is held by one or more processes that gave this same requester. A
+holder that dies lets go. (``global_locks`` in OTP's global.erl.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from erlmesh.order import exact
+from erlmesh.services.global_protocol import Effect, LockId, Unwatch, Watch, Word
+from erlmesh.terms import Pid, Term
+
+__all__ = ["LockTable"]
+
+_GLOBAL: Final = exact(Word.GLOBAL)
+
+
+@dataclass(slots=True)
+class _Lock:
+    resource: Term
+    requester: Term
+    requester_key: Any
+    holders: dict[Pid, None] = field(default_factory=dict)
+
+
+class LockTable:
+    """Pure: every change returns the monitors it needs or no longer needs."""
+
+    def __init__(self) -> None:
+        self._locks: dict[Any, _Lock] = {}
+        self._held: dict[Pid, dict[Any, None]] = {}
+        self.global_lock_lost = False
+        """The last holder of the resource ``global`` died holding it: names it was about to insert must not stay."""
+
+    def can_set(self, lock: LockId) -> bool:
+        resource, requester = lock
+        held = self._locks.get(exact(resource))
+        return held is None or held.requester_key == exact(requester)
+
+    def is_set(self, resource: Term) -> bool:
+        return exact(resource) in self._locks
+
+    def set(self, lock: LockId, pid: Pid) -> tuple[bool, list[Effect]]:
+        """Whether ``pid`` now holds ``lock``. Setting it twice is holding it once."""
+        resource, requester = lock
+        key, requester_key = exact(resource), exact(requester)
+        held = self._locks.get(key)
+        if held is None:
+            held = self._locks[key] = _Lock(resource, requester, requester_key)
+        elif held.requester_key != requester_key:
+            return False, []
+        if pid in held.holders:
+            return True, []
+        held.holders[pid] = None
+        self._held.setdefault(pid, {})[key] = None
+        return True, [Watch(pid)]
+
+    def delete(self, lock: LockId, pid: Pid) -> list[Effect]:
+        """``pid`` lets go; somebody else's lock is left alone."""
+        resource, requester = lock
+        key = exact(resource)
+        held = self._locks.get(key)
+        if held is None or held.requester_key != exact(requester) or pid not in held.holders:
+            return []
+        return self._release(key, held, pid, lost=False)
+
+    def down(self, pid: Pid) -> list[Effect]:
+        """``pid`` died: it lets go of everything."""
+        effects: list[Effect] = []
+        for key in list(self._held.get(pid, ())):
+            effects += self._release(key, self._locks[key], pid, lost=True)
+        return effects
+
+    def global_holder(self, pid: Pid) -> bool:
+        """Whether a name that the process ``pid`` registers may stay (``lock_still_set`` in global.erl)."""
+        held = self._locks.get(_GLOBAL)
+        return not self.global_lock_lost if held is None else pid in held.holders
+
+    def global_lock_is(self, lock: Term) -> bool:
+        """Whether names that arrive under the global lock ``lock`` may stay."""
+        held = self._locks.get(_GLOBAL)
+        if held is None:
+            return not self.global_lock_lost
+        return isinstance(lock, tuple) and len(lock) == 2 and held.requester_key == exact(lock[1])
+
+    def snapshot(self) -> list[tuple[Term, Term, list[Pid]]]:
+        """``[(resource, requester, holders)]``."""
+        return [(lock.resource, lock.requester, list(lock.holders)) for lock in self._locks.values()]
+
+    def _release(self, key: Any, held: _Lock, pid: Pid, *, lost: bool) -> list[Effect]:
+        del held.holders[pid]
+        del self._held[pid][key]
+        if not self._held[pid]:
+            del self._held[pid]
+        if not held.holders:
+            del self._locks[key]
+            if key == _GLOBAL:
+                self.global_lock_lost = lost
+        return [Unwatch(pid)]

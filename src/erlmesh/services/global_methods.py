@@ -1,0 +1,96 @@
+"""What to do when two partitions meet and one name means two processes: the methods of ``global:register_name/3``.
+
+A method is a term, because it travels with the name: one of the three below, or any function of another node (kept
+as it came). A Python function becomes a term by being given a name here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Protocol, TypeAlias
+
+from erlmesh.terms import Atom, Export, Fun, Pid, Term
+
+__all__ = [
+    "Method",
+    "Methods",
+    "PythonMethod",
+    "Sender",
+    "notify_all_name",
+    "random_exit_name",
+    "random_notify_name",
+]
+
+PythonMethod: TypeAlias = Callable[[Term, Pid, Pid], Pid | None]
+"""``method(name, pid1, pid2)`` gives the pid that keeps the name, or ``None`` if neither does. It must not wait."""
+
+Method: TypeAlias = Export | Fun | PythonMethod
+
+_GLOBAL: Final = Atom("global")
+random_exit_name: Final = Export(_GLOBAL, Atom("random_exit_name"), 3)
+"""One of the two processes is killed."""
+random_notify_name: Final = Export(_GLOBAL, Atom("random_notify_name"), 3)
+"""One loses the name and gets ``{global_name_conflict, Name}``."""
+notify_all_name: Final = Export(_GLOBAL, Atom("notify_all_name"), 3)
+"""Both lose the name and get ``{global_name_conflict, Name, OtherPid}``."""
+
+_CONFLICT: Final = Atom("global_name_conflict")
+_KILL: Final = Atom("kill")
+_NONE: Final = Atom("none")
+_OURS: Final = Atom("erlmesh")
+
+
+class Sender(Protocol):
+    """Who kills and tells on behalf of a method: a process."""
+
+    def send(self, to: Pid, message: Term, *, connect: bool = True) -> None: ...
+    def exit_signal(self, to: Pid, reason: Term) -> None: ...
+
+
+class Methods:
+    """The methods this node can run."""
+
+    def __init__(self) -> None:
+        self._functions: dict[Export, PythonMethod] = {}
+
+    def term(self, method: Method) -> Export | Fun:
+        """The term that stands for ``method``. Raises ``TypeError`` for what is no function of three arguments."""
+        if isinstance(method, (Export, Fun)):
+            if method.arity != 3:
+                raise TypeError(f"a resolve method takes (name, pid1, pid2), {method} takes {method.arity}")
+            return method
+        if not callable(method):
+            raise TypeError(f"a resolve method is a function or a fun of arity 3, not {type(method).__name__}")
+        for export, function in self._functions.items():
+            if function == method:
+                return export
+        name = getattr(method, "__qualname__", type(method).__name__)[-200:]
+        export = Export(_OURS, Atom(f"{name}#{len(self._functions)}"), 3)
+        self._functions[export] = method
+        return export
+
+    def run(self, sender: Sender, method: Term, name: Term, pid: Pid, pid2: Pid) -> Term:
+        """The answer of ``method``: a pid, ``none``, or whatever the method's failure looks like in Erlang."""
+        match method:
+            case Export(Atom("global"), Atom("random_notify_name"), 3):
+                kept, lost = _in_order(pid, pid2)
+                sender.send(lost, (_CONFLICT, name))
+                return kept
+            case Export(Atom("global"), Atom("notify_all_name"), 3):
+                sender.send(pid, (_CONFLICT, name, pid2))
+                sender.send(pid2, (_CONFLICT, name, pid))
+                return _NONE
+            # OTP hands its default around as a local fun: random_exit_name is the only one it can be.
+            case Export(Atom("global"), Atom("random_exit_name"), 3) | Fun(arity=3, module=Atom("global")):
+                kept, lost = _in_order(pid, pid2)
+                sender.exit_signal(lost, _KILL)
+                return kept
+            case Export() if method in self._functions:
+                answer = self._functions[method](name, pid, pid2)
+                return _NONE if answer is None else answer
+        return (Atom("EXIT"), (Atom("undef"), []))
+
+
+def _in_order(pid: Pid, pid2: Pid) -> tuple[Pid, Pid]:
+    """Not random in spite of the methods' names: the process on the smaller node keeps the name."""
+    return (pid, pid2) if pid.node.name < pid2.node.name else (pid2, pid)

@@ -1,0 +1,200 @@
+"""Names and locks of the whole cluster, as OTP's ``global`` has them: ``node.global_names``.
+
+>>> if await node.global_names.register(Atom("leader"), me.pid):        # on every node, or nowhere
+...     ...
+>>> node.global_names.whereis(Atom("leader"))                           # a local look-up on every node
+
+Starting it makes the node a member of the full mesh: whoever connects to one node is introduced to all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from erlmesh.errors import CallError
+from erlmesh.kernel.gen import GEN_CALL, reply_to
+from erlmesh.order import exact
+from erlmesh.services.global_calls import del_lock, set_lock, transaction
+from erlmesh.services.global_methods import Method, random_exit_name
+from erlmesh.services.global_protocol import LockId, Word
+from erlmesh.services.global_registrar import Registrar
+from erlmesh.services.global_server import GlobalServer
+from erlmesh.terms import Atom, Pid, Term
+
+if TYPE_CHECKING:
+    from erlmesh.runtime.process import Process
+    from erlmesh.runtime.runtime import Runtime
+
+__all__ = ["GlobalNames"]
+
+_KILL = Atom("kill")
+
+
+class GlobalNames:
+    """The service on one node. Create it when the node runs, before it connects to anybody."""
+
+    def __init__(self, node: Runtime, *, prevent_overlapping_partitions: bool = True) -> None:
+        """``prevent_overlapping_partitions`` is OTP's kernel parameter of this name: the same on all nodes, or none."""
+        self._node = node
+        self._server = GlobalServer(node, prevent_overlapping_partitions=prevent_overlapping_partitions)
+        self._registrar = node.spawn(Registrar(self._server).run)
+        self._keepers: dict[Any, Pid] = {}
+
+    # Names
+
+    async def register(self, name: Term, pid: Pid, method: Method = random_exit_name) -> bool:
+        """Give ``pid``, of any node, the ``name`` on all nodes. ``False`` if the name is taken or the pid has another.
+
+        When two partitions meet that both have the name, ``method`` says who keeps it: one of the three of
+        ``global_methods``, or a Python function ``(name, pid1, pid2)`` that returns the pid or ``None`` and must not
+        wait; it is asked only for processes of this node. Raises ``TypeError`` if ``pid`` is no pid.
+        """
+        return await self._change((Word.REGISTER, name, _pid(pid), self._server.methods.term(method)))
+
+    async def re_register(self, name: Term, pid: Pid, method: Method = random_exit_name) -> None:
+        """The same, whoever had the name before."""
+        await self._change((Word.RE_REGISTER, name, _pid(pid), self._server.methods.term(method)))
+
+    async def unregister(self, name: Term) -> None:
+        """Nobody has the name any more."""
+        if self._server.whereis(name) is not None:
+            await self._change((Word.UNREGISTER, name))
+
+    def whereis(self, name: Term) -> Pid | None:
+        """The process that has the name, as this node knows it now."""
+        return self._server.whereis(name)
+
+    def registered(self) -> list[Term]:
+        """All names."""
+        return self._server.names.names()
+
+    async def _change(self, request: Term) -> bool:
+        exact(request)  # raises at the caller, not in the registrar, if the name is no term
+        return bool(await self._node.call(self._registrar, request, timeout=None) == Word.YES)
+
+    # Locks
+
+    async def set_lock(
+        self,
+        lock: LockId,
+        nodes: Iterable[Atom | str] | None = None,
+        retries: int | None = None,
+        *,
+        me: Process | None = None,
+    ) -> bool:
+        """Lock ``lock``, a pair of any resource and a requester, on ``nodes`` (``None``: all connected, and this).
+
+        The lock belongs to the process ``me`` and is free when that ends; without ``me``, to this service, until
+        ``del_lock``. Two who give the same requester share the lock. Tries for ever, at random intervals, or
+        ``retries`` times after the first; then ``False``.
+        """
+        chosen = None if nodes is None else list(nodes)
+        if me is not None:
+            return await set_lock(me, lock, chosen, retries)
+        return await self._start_keeper(lock, chosen, retries)
+
+    async def del_lock(
+        self, lock: LockId, nodes: Iterable[Atom | str] | None = None, *, me: Process | None = None
+    ) -> None:
+        """Let go of what ``set_lock`` with the same ``me`` has locked."""
+        if me is not None:
+            await del_lock(me, lock, nodes)
+        else:
+            await self._stop_keeper(lock)
+
+    def trans(
+        self, lock: LockId, nodes: Iterable[Atom | str] | None = None, *, me: Process | None = None
+    ) -> AbstractAsyncContextManager[None]:
+        """``async with names.trans((resource, requester)):`` the block runs while the lock is held."""
+        return self._kept(lock, nodes) if me is None else transaction(me, lock, nodes)
+
+    @asynccontextmanager
+    async def _kept(self, lock: LockId, nodes: Iterable[Atom | str] | None) -> AsyncIterator[None]:
+        keeper = self._node.spawn(_keep, lock, None if nodes is None else list(nodes), None)
+        try:
+            await self._node.call(keeper, Word.SET_LOCK, timeout=None)
+            yield
+        except BaseException:
+            self._server.me.exit_signal(keeper, _KILL)  # its death frees the lock
+            raise
+        await self._node.call(keeper, Word.DEL_LOCK, timeout=None)
+
+    async def _start_keeper(self, lock: LockId, nodes: list[Atom | str] | None, retries: int | None) -> bool:
+        keeper = self._node.spawn(_keep, lock, nodes, retries)
+        try:
+            locked = await self._node.call(keeper, Word.SET_LOCK, timeout=None) is True
+        except BaseException:
+            self._server.me.exit_signal(keeper, _KILL)  # its death frees the lock
+            raise
+        if locked:
+            await self._stop_keeper(lock)  # locked twice is locked once
+            self._keepers[exact(lock)] = keeper
+        return locked
+
+    async def _stop_keeper(self, lock: LockId) -> None:
+        keeper = self._keepers.pop(exact(lock), None)
+        if keeper is not None:
+            try:
+                await self._node.call(keeper, Word.DEL_LOCK, timeout=None)
+            except CallError:
+                pass  # it ended, and its lock with it
+
+    # The cluster
+
+    async def sync(self, nodes: Iterable[Atom | str] | None = None, *, timeout: float | None = None) -> None:
+        """Wait until all connected nodes (or ``nodes``) have the same names as this one.
+
+        A node that is connected and does not speak ``global`` is waited for as long as it is connected, as OTP does:
+        raises ``CallTimeout`` after ``timeout`` seconds.
+        """
+        chosen = [Atom(node) for node in (self._node.nodes() if nodes is None else nodes)]
+        await self._node.call(self._server.me.pid, (Word.SYNC, chosen), timeout=timeout)
+
+    def known(self) -> list[str]:
+        """The nodes of our partition: those we are in sync with, and those they told us of."""
+        return [node.name for node in self._server.sync.known]
+
+    def leave(self) -> None:
+        """Call before the node closes its connections: they are no losses that others should hear of."""
+        self._server.partitions.enabled = False
+
+    # For rex and erpc
+
+    def resolve_it(self, method: Term, name: Term, pid: Pid, pid2: Pid) -> Term:
+        """``global:resolve_it/4``, which other nodes call here to settle conflicts. Does not wait, does not raise."""
+        return self._server.resolve_it(method, name, pid, pid2)
+
+
+async def _keep(me: Process, lock: LockId, nodes: list[Atom | str] | None, retries: int | None) -> None:
+    """Hold ``lock`` for somebody who is no process: answer once it is locked, or is not, then hold it until asked."""
+    locked = await set_lock(me, lock, nodes, retries)
+    _reply(me, await _asked(me, Word.SET_LOCK), locked)
+    if locked:
+        caller = await _asked(me, Word.DEL_LOCK)
+        await del_lock(me, lock, nodes)
+        _reply(me, caller, True)
+
+
+async def _asked(me: Process, request: Atom) -> tuple[Pid, Term]:
+    """Wait for a call that is this ``request``; its caller."""
+    _, caller, _ = await me.receive(lambda message: _is_call(message, request))
+    return caller
+
+
+def _is_call(message: Term, request: Atom) -> bool:
+    match message:
+        case (kind, (Pid(), _), what):
+            return kind is GEN_CALL and what is request
+    return False
+
+
+def _reply(me: Process, caller: tuple[Pid, Term], answer: Term) -> None:
+    me.send(reply_to(caller), (caller[1], answer))
+
+
+def _pid(pid: Pid) -> Pid:
+    if not isinstance(pid, Pid):
+        raise TypeError(f"a name is given to a Pid, not to {type(pid).__name__}")
+    return pid

@@ -1,0 +1,89 @@
+"""No overlapping partitions: who has lost a connection is left by all, so that everybody sees whole clusters only.
+
+1. A node that loses the connection to another tells it to all it knows: ``lost_connection``.
+2. Who hears this for the first time passes it on, asks the lost node to hang up (``remove_connection``) and forgets it.
+3. Who is asked hangs up. Neither of the two announces that end as a loss.
+
+(The header of OTP's global.erl, "Prevent Overlapping Partitions Algorithm".)
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from erlmesh.services.global_protocol import PARTITION_VSN, Disconnect, Effect, Tell, Word
+from erlmesh.services.global_sync import GlobalSync
+from erlmesh.terms import Atom
+
+__all__ = ["Partitions"]
+
+MEMORY_SECONDS: Final = 3600.0  # global.erl: lost_conn_info_cleanup_time
+
+
+class Partitions:
+    """Pure: what losses mean. ``enabled`` is OTP's kernel parameter ``prevent_overlapping_partitions``."""
+
+    def __init__(self, sync: GlobalSync, *, life: int, enabled: bool = True) -> None:
+        """``life`` is any integer that no other life of this node has: OTP's extended creation."""
+        self.enabled = enabled
+        self._sync = sync
+        self._life = life
+        self._losses = 0
+        self._removing: dict[Atom, None] = {}
+        self._heard: dict[tuple[Atom, Atom], tuple[int, int, float]] = {}  # (life, loss, when to forget)
+
+    def nodedown(self, node: Atom) -> list[Effect]:
+        """The connection to ``node`` is gone, or one that had to be could not be made."""
+        others = self._others(node)
+        effects = self._sync.forget(node)
+        if node in self._removing:
+            del self._removing[node]
+        elif self.enabled:
+            self._losses += 1
+            loss = (Word.LOST_CONNECTION, self._sync.own, self._life, self._losses, node)
+            effects += [Tell(other, loss) for other in others]
+        return effects
+
+    def lost_connection(self, reporter: Atom, life: int, loss: int, lost: Atom, now: float) -> list[Effect]:
+        """``reporter`` says that it lost ``lost``. News travel on to everybody, whoever is lost is left."""
+        if not self.enabled or not self._is_news(reporter, lost, life, loss, now):
+            return []
+        news = (Word.LOST_CONNECTION, reporter, life, loss, lost)
+        effects: list[Effect] = [Tell(other, news) for other in self._others(reporter)]
+        # Whoever lost us is about to be lost to us: hurry that on, and do not make others leave him too.
+        leave = reporter if lost == self._sync.own else lost
+        if not self._sync.is_potentially_known(leave):
+            return effects
+        if self._sync.vsn(leave) < PARTITION_VSN:
+            effects.append(Disconnect(leave, "disconnected old"))
+        else:
+            effects.append(Tell(leave, (Word.REMOVE_CONNECTION, self._sync.own)))
+        return effects + self._remove(leave)
+
+    def remove_connection(self, node: Atom) -> list[Effect]:
+        """``node`` asks us to hang up."""
+        if not self._sync.is_potentially_known(node):
+            return []
+        return [Disconnect(node, "disconnected"), *self._remove(node)]
+
+    def removing(self) -> list[Atom]:
+        """Nodes whose connection is about to end without being announced."""
+        return list(self._removing)
+
+    def _remove(self, node: Atom) -> list[Effect]:
+        self._removing[node] = None
+        return self._sync.forget(node)
+
+    def _others(self, node: Atom) -> list[Atom]:
+        everybody = {**self._sync.known, **self._sync.pending}
+        return [other for other, vsn in everybody.items() if vsn >= PARTITION_VSN and other != node]
+
+    def _is_news(self, reporter: Atom, lost: Atom, life: int, loss: int, now: float) -> bool:
+        heard = self._heard.pop((reporter, lost), None)
+        if heard is not None and heard[0] == life and loss <= heard[1] and now < heard[2]:
+            self._heard[reporter, lost] = heard
+            return False
+        for pair in [pair for pair, (_, _, until) in self._heard.items() if until <= now]:
+            del self._heard[pair]
+        self._heard[reporter, lost] = (life, loss, now + MEMORY_SECONDS)
+        return True
