@@ -82,6 +82,7 @@ class Evaluator:
         self._running: _Job | None = None
         self._started: asyncio.Future[Process] | None = None
         self._guard: Process | None = None
+        self._closed = False
 
     @property
     def me(self) -> Process:
@@ -110,6 +111,10 @@ class Evaluator:
         finally:
             self._running = None
 
+    def close(self) -> None:
+        """From now on the death of the shell's process is expected."""
+        self._closed = True
+
     async def _body(self, me: Process, started: asyncio.Future[Process]) -> None:
         started.set_result(me)
         while True:
@@ -125,7 +130,7 @@ class Evaluator:
 
     def _guarded(self, message: Term) -> None:
         match message:
-            case (Atom("DOWN"), _, _, Pid() as pid, reason):
+            case (Atom("DOWN"), _, _, Pid() as pid, reason) if not self._closed:
                 self._started = None
                 self._jobs = asyncio.Queue()
                 self._on_death(pid, reason)

@@ -7,14 +7,13 @@ import traceback
 from pathlib import Path
 from typing import Any, Final
 
-import erlmesh
 from erlmesh.notation import elixir
 from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref
 
 __all__ = ["remember_source", "show", "show_error", "show_term"]
 
 _ERLANGS_OWN: Final = (Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref)
-_HIDDEN: Final = tuple({str(Path(module.__file__ or "").parent) for module in (erlmesh, linecache)})  # ours, Python's
+_HIDDEN: Final = (str(Path(__file__).parent.parent), str(Path(linecache.__file__).parent))  # ours and Python's
 _DEEP: Final = 50  # nesting beyond this is looked at no further
 _FRAMES: Final = 8
 
