@@ -1,8 +1,8 @@
 """Python as a full member of an Erlang cluster. The public names; nothing is defined here."""
 
 from erlmesh.errors import (
-    CallError,
     CalleeExited,
+    CallError,
     CallTimeout,
     CodecError,
     ConnectError,
@@ -16,8 +16,6 @@ from erlmesh.errors import (
     NodeStartError,
     NoProcess,
 )
-from erlmesh.node import Node
-from erlmesh.runtime.process import Process
 from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref, Term
 
 __version__ = "0.1.0"
@@ -41,12 +39,10 @@ __all__ = [
     "Map",
     "NoConnection",
     "NoProcess",
-    "Node",
     "NodeNotAlive",
     "NodeStartError",
     "Pid",
     "Port",
-    "Process",
     "Ref",
     "Term",
 ]

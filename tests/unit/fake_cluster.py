@@ -14,8 +14,8 @@ from erlmesh.errors import CalleeExited, NoProcess
 from erlmesh.kernel import gen
 from erlmesh.terms import Atom, Pid, Ref
 
-DOWN, PROCESS, NOPROC, NOCONNECTION, NORMAL = (
-    Atom(word) for word in ("DOWN", "process", "noproc", "noconnection", "normal")
+DOWN, PROCESS, NOPROC, NOCONNECTION, NORMAL, KILLED = (
+    Atom(word) for word in ("DOWN", "process", "noproc", "noconnection", "normal", "killed")
 )
 
 
@@ -133,11 +133,7 @@ class FakeNode:
         self.alive = True
 
     def nodes(self):
-        return [
-            name
-            for name in self.cluster.nodes
-            if frozenset((self.name, name)) in self.cluster.links and name != self.name
-        ]
+        return [name for name in self.cluster.nodes if frozenset((self.name, name)) in self.cluster.links]
 
     def make_ref(self):
         self.next += 1
@@ -152,7 +148,7 @@ class FakeNode:
             self.names[name] = me.pid
         return me
 
-    def spawn_server(self, receive, *, name=None):
+    def spawn_server(self, receive, *, name=None, system=False):
         me = self.process(name)
         me.receiver = receive
         return me
@@ -176,7 +172,7 @@ class FakeNode:
             if pid in self.processes:
                 self.processes[pid].take((Atom(event), Atom(name)))
 
-    async def call(self, to, request, timeout=5.0):
+    async def call(self, to, request, timeout=5.0):  # noqa: ASYNC109
         me = self.process()
         ref = me.monitor(to)
         me.send(to, (gen.GEN_CALL, (me.pid, ref), request))
@@ -191,7 +187,7 @@ class FakeNode:
 
     # signals
 
-    def end(self, pid, reason=Atom("killed")):
+    def end(self, pid, reason=KILLED):
         me = self.processes.pop(pid, None)
         if me is None:
             return
@@ -280,7 +276,7 @@ class FakeProcess:
     def exit_signal(self, to, reason):
         self.node.cluster.put(self.node, to.node.name, "end", to, reason)
 
-    async def receive(self, match=None, *, timeout=None):
+    async def receive(self, match=None, *, timeout=None):  # noqa: ASYNC109
         while True:
             for index, message in enumerate(self.mailbox):
                 if match is None or match(message):

@@ -21,7 +21,9 @@ class Locks:
         self.asked = []
         self.blocked = False
 
-    async def trans(self, me, resource, nodes, body):
+    async def trans(self, me, lock, nodes, body):
+        resource, requester = lock
+        assert requester == me.pid
         self.asked.append((me.pid, resource, list(nodes)))
         while self.blocked or resource in self.held:
             await wait()

@@ -36,7 +36,9 @@ class Links:
 
     def linked(self, link: Link) -> None:
         """A LINK came in for a living local process (the caller answers for a dead one)."""
-        if self._of.get(link.to, {}).get(link.sender) is None:  # while unlinking, the old link's fate is decided by the ack
+        if (
+            self._of.get(link.to, {}).get(link.sender) is None
+        ):  # while unlinking, the old link's fate is decided by the ack
             self._activate(link.to, link.sender)
 
     def unlink(self, local: Pid, other: Pid) -> list[Unlink]:

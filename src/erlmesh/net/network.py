@@ -57,7 +57,9 @@ class TcpNetwork:
         except socket.gaierror as fault:
             raise ConnectError(f"the host name {host!r} is unknown: {fault.strerror}") from None
         except ConnectionRefusedError:
-            raise ConnectError(f"nobody listens on port {port} of {host}, though EPMD names it: is the node still there?") from None
+            raise ConnectError(
+                f"nobody listens on port {port} of {host}, though EPMD names it: is the node still there?"
+            ) from None
         except OSError as fault:
             raise ConnectError(f"cannot reach {host} port {port}: {fault.strerror or fault}") from None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import Protocol
+from typing import Protocol, cast
 
 from erlmesh.errors import ConnectError, ErlmeshError
 from erlmesh.proto.channel import Channel, Lost
@@ -88,7 +88,10 @@ class Pump(asyncio.Protocol):
         if self.handshake is not None:
             self._shake(self.handshake, self.handshake.eof(), self._loop.time())
         if not self._over:
-            self._end("connection_closed", "the connection was closed" if exception is None else f"the connection broke: {exception}")
+            self._end(
+                "connection_closed",
+                "the connection was closed" if exception is None else f"the connection broke: {exception}",
+            )
 
     def pause_writing(self) -> None:
         self.busy = True
@@ -149,13 +152,11 @@ class Pump(asyncio.Protocol):
 
     def _hear(self, events: list[Signal | Lost]) -> None:
         if events:
-            last = events[-1]
-            if type(last) is Lost:
-                self._owner.heard(self, events[:-1])  # type: ignore[arg-type]
-                if not self._over:
-                    self._end(last.reason, last.why)
-            else:
-                self._owner.heard(self, events)  # type: ignore[arg-type]
+            lost = events.pop() if type(events[-1]) is Lost else None
+            self._owner.heard(self, cast("list[Signal]", events))
+            if lost is not None and not self._over:
+                assert isinstance(lost, Lost)
+                self._end(lost.reason, lost.why)
 
     def _flush(self) -> None:
         self._flushing = False

@@ -48,7 +48,7 @@ class Connection:
     pump: Pump | None = None
     task: asyncio.Task[None] | None = None
     hidden: bool = False
-    flags: Flags = Flags(0)
+    flags: Flags | None = None
     creation: int = 0
     since: float = 0.0
 
@@ -163,7 +163,10 @@ class Connections:
                 host, port = await self._resolver.where(name)
                 await self._network.dial(host, port, lambda: self._caller(connection))
         except TimeoutError:
-            self._fail(connection, ConnectError(f"{name} did not answer within {SETUP_TIME:g} s: is its host up, and the way to it open?"))
+            self._fail(
+                connection,
+                ConnectError(f"{name} did not answer within {SETUP_TIME:g} s: is its host up, and the way to it open?"),
+            )
         except ErlmeshError as error:
             self._fail(connection, error)
 

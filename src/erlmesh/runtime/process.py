@@ -104,7 +104,10 @@ class Process:
         self._router.send(self, to, message, connect=connect)
 
     async def receive(
-        self, match: Callable[[Term], bool] | None = None, *, timeout: float | None = None  # noqa: ASYNC109 - Erlang's `after`
+        self,
+        match: Callable[[Term], bool] | None = None,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - Erlang's `after`
     ) -> Term:
         """Removes the oldest message that ``match`` accepts (any, without one) and returns it, waiting if there is none.
 
@@ -248,5 +251,3 @@ class Process:
 
     def __repr__(self) -> str:
         return f"<Process {self.pid} {self.label}{'' if self.alive else ' dead'}>"
-
-

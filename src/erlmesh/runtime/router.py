@@ -263,7 +263,9 @@ class Router:
 
     # What local processes do
 
-    def send(self, sender: Process, to: Destination, message: Term, *, connect: bool = True, strict: bool = True) -> None:
+    def send(
+        self, sender: Process, to: Destination, message: Term, *, connect: bool = True, strict: bool = True
+    ) -> None:
         """See :meth:`Process.send`. Not ``strict``: a local name that nobody has swallows the message."""
         if type(to) is Pid:
             node = to.node

@@ -61,7 +61,9 @@ class Runtime:
         seed: int | None = None,
     ) -> None:
         if not is_node_name(name):
-            raise ValueError(f"{name!r} is no node name: it looks like socrates@127.0.0.1, one @, ASCII, at most 255 characters")
+            raise ValueError(
+                f"{name!r} is no node name: it looks like socrates@127.0.0.1, one @, ASCII, at most 255 characters"
+            )
         if cookie is None and not cookies:
             raise ValueError("a node needs a cookie, the secret its cluster shares; there is no default on purpose")
         if not net_ticktime > 0:
@@ -376,7 +378,9 @@ class Runtime:
         assert process is not None
         process.label = f"{pid} {request.module}:{request.function}/{request.arity} for {request.sender}"
         process.group_leader = request.group_leader
-        self._router.adopt(process, request.sender, request.ref, linked=bool(flags & _LINKED), monitored=bool(flags & _MONITORED))
+        self._router.adopt(
+            process, request.sender, request.ref, linked=bool(flags & _LINKED), monitored=bool(flags & _MONITORED)
+        )
         return SpawnReply(request.ref, request.sender, flags, pid)
 
 

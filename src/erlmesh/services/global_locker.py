@@ -20,11 +20,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from erlmesh.order import sort_key
 from erlmesh.services.global_calls import boss, del_lock, multi_call, try_lock
 from erlmesh.services.global_locks import LockTable
 from erlmesh.services.global_protocol import SERVER, TAGGED_VSN, VERIFY_CONNECT_VSN, LockId, Word
-from erlmesh.terms import Atom, Pid, Term
+from erlmesh.terms import Atom, Pid, Term, sort_key
 
 if TYPE_CHECKING:
     from erlmesh.runtime.process import Process

@@ -9,9 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from erlmesh.order import exact
 from erlmesh.services.global_protocol import Effect, LockId, Unwatch, Watch, Word
-from erlmesh.terms import Pid, Term
+from erlmesh.terms import Pid, Term, exact
 
 __all__ = ["LockTable"]
 

@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from erlmesh.errors import CallError
 from erlmesh.kernel.gen import GEN_CALL, reply_to
-from erlmesh.order import exact
 from erlmesh.services.global_calls import del_lock, set_lock, transaction
 from erlmesh.services.global_methods import Method, random_exit_name
 from erlmesh.services.global_protocol import LockId, Word
 from erlmesh.services.global_registrar import Registrar
 from erlmesh.services.global_server import GlobalServer
-from erlmesh.terms import Atom, Pid, Term
+from erlmesh.terms import Atom, Pid, Term, exact
 
 if TYPE_CHECKING:
     from erlmesh.runtime.process import Process

@@ -9,9 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from erlmesh.order import exact
 from erlmesh.services.global_protocol import Conflict, Effect, Unwatch, Watch, Word
-from erlmesh.terms import Atom, Pid, Term
+from erlmesh.terms import Atom, Pid, Term, exact
 
 __all__ = ["NameTable", "compare", "settle"]
 

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Final, TypeGuard
 
 from erlmesh import etf
 from erlmesh.kernel import gen
-from erlmesh.order import exact
 from erlmesh.services.gen_server import BADARG, ERROR, OK
 from erlmesh.services.pg_members import Change, Effect, Joined, Left, Scope, Statistics, Tell, Watch, Word
 from erlmesh.services.pg_watch import Changes, Monitors
-from erlmesh.terms import Atom, Map, Pid, Ref, Term
+from erlmesh.terms import Atom, Map, Pid, Ref, Term, exact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,7 +39,7 @@ class Pg:
 
     def __init__(self, node: Runtime, scope: Atom = Atom("pg")) -> None:  # noqa: B008 - an atom is a constant
         self._node = node
-        self._me = node.spawn_server(self._receive, name=scope)
+        self._me = node.spawn_server(self._receive, name=scope, system=True)
         self._scope = Scope(self._me.pid)
         self._watched: dict[Pid, Ref] = {}
         self._monitors = Monitors(self._me)

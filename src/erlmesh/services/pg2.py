@@ -36,8 +36,8 @@ PG2: Final = Atom("pg2")
 KILL: Final = Atom("kill")
 
 Transaction: TypeAlias = "Callable[[Process, Term, Sequence[str], Callable[[], Awaitable[None]]], Awaitable[object]]"
-"""``await trans(me, resource, nodes, body)``: runs ``body`` while the process ``me`` has ``resource`` locked on all of
-``nodes`` (global:trans/3 with ``{Resource, self()}``)."""
+"""``await trans(me, (resource, requester), nodes, body)``: runs ``body`` while the process ``me`` holds the lock on
+all of ``nodes`` (global:trans/3)."""
 
 
 class Word:
@@ -65,7 +65,7 @@ class Pg2:
         self._trans = trans
         self._groups = Groups()
         self._watched: dict[Pid, Ref] = {}
-        self._me = node.spawn_server(self._receive, name=PG2)
+        self._me = node.spawn_server(self._receive, name=PG2, system=True)
         node.monitor_nodes(self._me.pid)
         for name in node.nodes():
             self._me.send((PG2, Atom(name)), (Word.NEW_PG2, node.atom))
@@ -137,7 +137,7 @@ class Pg2:
                 await multi_call(me, self._all_nodes(), PG2, request)
 
             _, caller, _ = await me.receive()
-            await self._trans(me, (PG2, name), self._all_nodes(), ask)
+            await self._trans(me, ((PG2, name), me.pid), self._all_nodes(), ask)
             me.reply(caller, OK)
 
         changer = self._node.spawn(change)

@@ -10,8 +10,8 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from erlmesh.order import exact, sort_key
 from erlmesh.services.multiset import EMPTY, Multiset, added, counts, listed, removed, size
+from erlmesh.terms import exact, sort_key
 
 if TYPE_CHECKING:
     from erlmesh.terms import Pid, Term

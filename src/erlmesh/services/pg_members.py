@@ -17,14 +17,13 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from erlmesh.kernel import gen
-from erlmesh.order import exact
 from erlmesh.services.multiset import EMPTY, Multiset, added, counts, listed, removed, size
-from erlmesh.terms import Atom, Pid, Term
+from erlmesh.terms import Atom, Pid, Term, exact
 
 __all__ = ["Change", "Effect", "Joined", "Left", "Scope", "Statistics", "Tell", "Unwatch", "Watch", "Word"]
 
 Key: TypeAlias = Hashable
-"""A group's name as ``erlmesh.order.exact`` makes it: 1, 1.0 and True are three groups."""
+"""A group's name as ``erlmesh.terms.exact`` makes it: 1, 1.0 and True are three groups."""
 
 
 class Word:

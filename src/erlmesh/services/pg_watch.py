@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from erlmesh.errors import CallError
 from erlmesh.kernel import gen
-from erlmesh.order import exact
 from erlmesh.services.pg_members import Change, Joined, Word
-from erlmesh.terms import Atom, Pid, Ref, Term
+from erlmesh.terms import Atom, Pid, Ref, Term, exact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Changes", "Monitors"]
 
 _NEXT: Final = Atom("next")
-_SHUTDOWN: Final = Atom("shutdown")
+_KILL: Final = Atom("kill")
 
 
 class Changes:
@@ -85,7 +84,7 @@ class _Feed:
 
 def _end(feed: Process, unsubscribe: Callable[[], None]) -> None:
     unsubscribe()
-    feed.exit_signal(feed.pid, _SHUTDOWN)
+    feed.exit_signal(feed.pid, _KILL)
 
 
 class Monitors:

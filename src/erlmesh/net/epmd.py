@@ -1,0 +1,310 @@
+"""EPMD on the network: asks it, stays registered with it, and is it where none runs.
+
+There is one EPMD a host. A node that finds none becomes it, for as long as the node lives; the others register anew with
+whoever takes over, and keep their creation. EPMD answers on 127.0.0.1 for the nodes of its host, and for other hosts at
+the addresses that nodes have in their names: an embedded one may not listen there (it belongs to a node of another
+address), so each node sees to it that its own address answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from erlmesh.errors import ConnectError, ErlmeshError, NodeStartError, RemoteProtocolError
+from erlmesh.proto import epmd as protocol
+
+__all__ = ["Epmd", "EpmdServer", "default_port", "known_names"]
+
+log = logging.getLogger("erlmesh.epmd")
+
+LOCALHOST: Final = "127.0.0.1"
+RETRY: Final = 2.0
+"""Seconds between attempts to register anew, as erl_epmd.erl does."""
+PATIENCE: Final = 5.0
+"""Seconds for an EPMD to answer."""
+MAX_ANSWER: Final = 1 << 20
+
+
+def default_port() -> int:
+    """``ERL_EPMD_PORT``, or 4369. Raises NodeStartError for what is no port."""
+    text = os.environ.get("ERL_EPMD_PORT", "")
+    if not text:
+        return protocol.DEFAULT_PORT
+    if not text.isdigit() or not 0 < int(text) < 65536:
+        raise NodeStartError(f"ERL_EPMD_PORT is {text!r}, which is no port number")
+    return int(text)
+
+
+class Epmd:
+    """A node's dealings with EPMD. ``port`` None means :func:`default_port`; ``be_it`` False never starts one."""
+
+    def __init__(self, port: int | None = None, *, be_it: bool = True) -> None:
+        self.port = default_port() if port is None else port
+        self.server: EpmdServer | None = None
+        self._be_it = be_it
+        self._request = b""
+        self._hosts: Sequence[str] | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._fronts: list[asyncio.Server] = []
+
+    # The own node
+
+    async def register(self, name: str, port: int, *, hosts: Sequence[str] | None, hidden: bool) -> int:
+        """Registers, being EPMD if none runs, and stays registered until :meth:`close`; returns the creation.
+
+        ``hosts`` are the addresses the node listens on (None: all). Raises NodeStartError in words.
+        """
+        self._request = protocol.encode_register(name, port, hidden=hidden)
+        self._hosts = hosts
+        reader, answer = await self._reach()
+        if isinstance(answer, protocol.NameTaken):
+            await self.close()
+            raise NodeStartError(
+                f"the name {name!r} is taken by another node of this host: choose another, or stop that one"
+            )
+        self._keeper = asyncio.create_task(self._keep(reader))
+        await self._answer_at_own_addresses()
+        return answer.creation
+
+    async def _reach(self) -> tuple[asyncio.StreamReader, protocol.Registered | protocol.NameTaken]:
+        for _ in range(20):  # whoever loses the race to be EPMD finds the winner at the next attempt
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    return await self._ask_to_register()
+            except ConnectionRefusedError:
+                if not self._be_it:
+                    raise NodeStartError(f"no EPMD answers on port {self.port} of this host") from None
+                await self._become()
+            except (ConnectionError, asyncio.IncompleteReadError):
+                continue  # it ended while we asked
+            except TimeoutError:
+                raise NodeStartError(
+                    f"what listens on port {self.port} does not answer as an EPMD: is the port used by something else?"
+                ) from None
+            except RemoteProtocolError as fault:
+                raise NodeStartError(f"port {self.port}: {fault}") from None
+        raise NodeStartError(f"no EPMD could be reached or started on port {self.port}")
+
+    async def _ask_to_register(self) -> tuple[asyncio.StreamReader, protocol.Registered | protocol.NameTaken]:
+        reader, writer = await asyncio.open_connection(LOCALHOST, self.port)
+        try:
+            writer.write(self._request)
+            data = b""
+            while (answer := protocol.decode_registered(data)) is None:
+                piece = await reader.read(64)
+                if not piece:
+                    raise ConnectionResetError
+                data += piece
+        except BaseException:
+            writer.close()
+            raise
+        if isinstance(answer, protocol.Registered):
+            self._writer = writer
+        else:
+            writer.close()
+        return reader, answer
+
+    async def _become(self) -> None:
+        everywhere = self._hosts is None or not all(map(_is_loopback, self._hosts))
+        server = EpmdServer(self.port)
+        try:
+            await server.start(None if everywhere else [LOCALHOST])
+        except OSError as fault:
+            if fault.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL):
+                raise NodeStartError(f"cannot be the EPMD on port {self.port}: {fault.strerror or fault}") from None
+            if everywhere:  # some address is in use, by a node that answers there for itself
+                try:
+                    await server.start([LOCALHOST])
+                except OSError:
+                    return
+            else:
+                return
+        self.server = server
+        log.info("no EPMD ran on port %d: this node is it now", self.port)
+
+    async def _keep(self, reader: asyncio.StreamReader) -> None:
+        """Stays registered: the registration lives as long as its connection."""
+        while True:
+            try:
+                while await reader.read(256):
+                    pass
+            except OSError:
+                pass
+            log.info("EPMD is gone; registering anew")
+            while True:
+                try:
+                    reader, answer = await self._reach()
+                except ErlmeshError as fault:
+                    log.warning("%s; trying again", fault)
+                else:
+                    if isinstance(answer, protocol.Registered):
+                        break  # its creation is not ours: our pids are out in the world already
+                    log.warning("our name is registered by another node now; trying again")
+                await asyncio.sleep(RETRY)
+
+    async def _answer_at_own_addresses(self) -> None:
+        for host in self._hosts or ():
+            if host == LOCALHOST:
+                continue
+            try:
+                front = await asyncio.start_server(self._relay, host, self.port)
+            except OSError:
+                continue  # somebody answers there: EPMD itself, or a node with the same address
+            self._fronts.append(front)
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(protocol.REQUEST_TIME):
+                request = await reader.readexactly(2)
+                request += await reader.readexactly(int.from_bytes(request, "big"))
+                if request[2] == protocol.Request.ALIVE2:
+                    return  # a node registers on its own host
+                writer.write(await _ask(LOCALHOST, self.port, request))
+        except (OSError, EOFError, TimeoutError, IndexError):
+            pass
+        finally:
+            writer.close()
+
+    async def close(self) -> None:
+        """Unregisters; if this node was the EPMD of its host, there is none until another node takes over."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait([self._keeper])
+            self._keeper = None
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        for front in self._fronts:
+            front.close()
+        self._fronts.clear()
+        if self.server is not None:
+            self.server.close()
+            self.server = None
+
+    # Other nodes
+
+    async def where(self, name: str) -> tuple[str, int]:
+        """Host and port of the node ``name``, by the EPMD of its host. Raises ConnectError in words."""
+        alive, _, host = name.partition("@")
+        try:
+            async with asyncio.timeout(PATIENCE):
+                answer = protocol.decode_where(await _ask(host, self.port, protocol.encode_lookup(alive)))
+        except socket.gaierror as fault:
+            raise ConnectError(f"the host {host!r} is unknown here: {fault.strerror}") from None
+        except ConnectionRefusedError:
+            raise ConnectError(
+                f"no EPMD answers on port {self.port} of {host}: no node runs there, or it uses another EPMD port"
+            ) from None
+        except TimeoutError:
+            raise ConnectError(
+                f"{host} does not answer on EPMD's port {self.port}: is it up, and the port open?"
+            ) from None
+        except OSError as fault:
+            raise ConnectError(f"cannot reach EPMD on {host} port {self.port}: {fault.strerror or fault}") from None
+        except RemoteProtocolError as fault:
+            raise ConnectError(f"{host} port {self.port}: {fault}") from None
+        if answer is None:
+            raise ConnectError(f"the EPMD of {host} knows no node {alive!r}: it is not running, or has another name")
+        if answer.highest < 6:
+            raise ConnectError(
+                f"{name} speaks the distribution protocol up to version {answer.highest} only (OTP 22 or before); 6 is needed"
+            )
+        return host, answer.port
+
+
+async def known_names(host: str, port: int) -> dict[str, int]:
+    """The nodes that the EPMD of ``host`` knows, with their ports. Raises ``OSError`` or RemoteProtocolError."""
+    async with asyncio.timeout(PATIENCE):
+        return protocol.decode_names(await _ask(host, port, protocol.encode_names()))
+
+
+async def _ask(host: str, port: int, request: bytes) -> bytes:
+    reader, writer = await asyncio.open_connection(host, port)
+    try:
+        writer.write(request)
+        answer = b""
+        while len(answer) < MAX_ANSWER and (piece := await reader.read(1 << 16)):
+            answer += piece
+        return answer
+    finally:
+        writer.close()
+
+
+class EpmdServer:
+    """An EPMD on ``port``: :meth:`start` it, and :meth:`close` it."""
+
+    def __init__(self, port: int, unix_time: Callable[[], float] = time.time) -> None:
+        self.registry = protocol.Registry(port)
+        self.unix_time = unix_time
+        self._server: asyncio.Server | None = None
+        self._clients: set[_Client] = set()
+
+    async def start(self, hosts: Iterable[str] | None) -> None:
+        """Listens on ``hosts`` (None: all interfaces). Raises ``OSError``."""
+        where = None if hosts is None else list(hosts)
+        self._server = await asyncio.get_running_loop().create_server(lambda: _Client(self), where, self.registry.port)
+
+    def close(self) -> None:
+        """Ends, and with it every registration."""
+        if self._server is not None:
+            self._server.close()
+        for client in list(self._clients):
+            client.end()
+
+    def joined(self, client: _Client) -> None:
+        self._clients.add(client)
+
+    def left(self, client: _Client) -> None:
+        self._clients.discard(client)
+        self.registry.gone(client)
+
+
+class _Client(asyncio.Protocol):
+    def __init__(self, server: EpmdServer) -> None:
+        self._server = server
+        self._loop = asyncio.get_running_loop()
+        self._request = protocol.Client(server.registry, self, self._loop.time())
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._server.joined(self)
+        deadline = self._request.next_deadline()
+        if deadline is not None:
+            self._timer = self._loop.call_at(deadline, self._too_late)
+
+    def data_received(self, data: bytes) -> None:
+        answer = self._request.receive_data(data, int(self._server.unix_time()))
+        if self._transport is not None and answer:
+            self._transport.write(answer)
+        if self._request.close:
+            self.end()
+
+    def connection_lost(self, _exception: Exception | None) -> None:
+        self._transport = None
+        if self._timer is not None:
+            self._timer.cancel()
+        self._server.left(self)
+
+    def _too_late(self) -> None:
+        if self._request.next_deadline() is not None:
+            self.end()
+
+    def end(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+
+def _is_loopback(address: str) -> bool:
+    return ipaddress.ip_address(address.partition("%")[0]).is_loopback

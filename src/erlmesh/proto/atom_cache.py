@@ -1,0 +1,150 @@
+"""The distribution header and its atom cache (``erl_dist_protocol``, "Distribution Header").
+
+Each direction of a connection has 8 segments of 256 cells, all empty at first. A header lists the atoms of its frame as
+references: ``new`` ones carry their text and fill a cell, the others name a cell that is filled. In the terms that
+follow an atom is then two bytes, the number of its reference::
+
+    N  flags for N references and one for all, half a byte each  N × (slot [length text])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from erlmesh.errors import RemoteProtocolError
+from erlmesh.terms import Atom
+
+__all__ = ["MAX_REFERENCES", "OLD_HEADER_SIZE", "AtomReader", "AtomWriter", "Reference", "encode_references"]
+
+MAX_REFERENCES: Final = 255
+CELLS: Final = 8 * 256
+_NEW: Final = 8
+_LONG_ATOMS: Final = 1
+
+OLD_HEADER_SIZE: Final = (3, *(3 + count // 2 + 1 + count for count in range(1, 256)))
+"""How long ``131 68 N …`` is for N references none of which is new."""
+
+Reference = tuple[int, bytes | None]
+"""A cell (segment × 256 + slot) and, when the cell is filled anew, the atom's text."""
+
+
+class AtomReader:
+    """The cells that the peer has filled."""
+
+    def __init__(self) -> None:
+        self._cells: dict[int, Atom] = {}
+        self.overwrites = 0
+        """How often a filled cell was given another atom: what was remembered about references is then void."""
+
+    def read(self, data: bytes, offset: int) -> tuple[tuple[Atom, ...], bool, int]:
+        """The references at ``offset`` (where N stands): their atoms, whether any was new, and the offset after them.
+
+        Headers must be read in the order of their arrival. Raises RemoteProtocolError.
+        """
+        try:
+            return self._read(data, offset)
+        except IndexError:
+            raise RemoteProtocolError("the distribution header is cut short") from None
+
+    def _read(self, data: bytes, offset: int) -> tuple[tuple[Atom, ...], bool, int]:
+        count = data[offset]
+        if not count:
+            return (), False, offset + 1
+        flags_at = offset + 1
+        offset = flags_at + count // 2 + 1
+        long_atoms = bool(_nibble(data, flags_at, count) & _LONG_ATOMS)
+        atoms: list[Atom] = []
+        fresh = False
+        for index in range(count):
+            flags = _nibble(data, flags_at, index)
+            cell = (flags & 7) << 8 | data[offset]
+            offset += 1
+            if flags & _NEW:
+                fresh = True
+                offset = self._fill(cell, data, offset, long_atoms=long_atoms)
+            elif cell not in self._cells:
+                raise RemoteProtocolError(f"the distribution header refers to the empty atom cache cell {cell}")
+            atoms.append(self._cells[cell])
+        return tuple(atoms), fresh, offset
+
+    def _fill(self, cell: int, data: bytes, offset: int, *, long_atoms: bool) -> int:
+        size = data[offset]
+        offset += 1
+        if long_atoms:
+            size = size << 8 | data[offset]
+            offset += 1
+        text = data[offset : offset + size]
+        if len(text) < size:
+            raise IndexError
+        try:
+            atom = Atom(text.decode())
+        except ValueError as error:
+            raise RemoteProtocolError(f"the distribution header has an invalid atom: {error}") from None
+        if self._cells.get(cell, atom) is not atom:
+            self.overwrites += 1
+        self._cells[cell] = atom
+        return offset + size
+
+
+def _nibble(data: bytes, flags_at: int, index: int) -> int:
+    byte = data[flags_at + index // 2]
+    return byte >> 4 if index & 1 else byte & 15
+
+
+def encode_references(references: Sequence[Reference]) -> bytes:
+    """A header from N on. At most 255 references."""
+    count = len(references)
+    if not count:
+        return b"\x00"
+    long_atoms = any(text is not None and len(text) > 255 for _, text in references)  # noqa: PLR2004 - one byte of length
+    nibbles = [cell >> 8 | (_NEW if text is not None else 0) for cell, text in references]
+    nibbles += [_LONG_ATOMS if long_atoms else 0, 0]
+    out = bytearray([count])
+    out += bytes(nibbles[index] | nibbles[index + 1] << 4 for index in range(0, count + 1, 2))
+    for cell, text in references:
+        out.append(cell & 0xFF)
+        if text is not None:
+            out += len(text).to_bytes(2 if long_atoms else 1, "big")
+            out += text
+    return bytes(out)
+
+
+class AtomWriter:
+    """The cells that we fill: one after the other, none twice, so that what the peer remembers stays true.
+
+    When all are used, further atoms are not admitted and must be written where they stand.
+    """
+
+    def __init__(self) -> None:
+        self._cells: dict[Atom, int] = {}
+
+    def admit(self, atoms: Iterable[Atom]) -> dict[Atom, int]:
+        """Of ``atoms`` those that have a cell or could get one, each with the number of its reference. Changes nothing."""
+        numbers: dict[Atom, int] = {}
+        free = CELLS - len(self._cells)
+        for atom in atoms:
+            if atom in numbers or len(numbers) == MAX_REFERENCES:
+                continue
+            if atom not in self._cells:
+                if not free:
+                    continue
+                free -= 1
+            numbers[atom] = len(numbers)
+        return numbers
+
+    def write(self, numbers: Iterable[Atom]) -> tuple[bytes, bool]:
+        """The header for admitted atoms, from N on, and whether any of them is new to the peer. It must be sent: the
+        cells now count as filled.
+        """
+        references: list[Reference] = []
+        fresh = False
+        for atom in numbers:
+            cell = self._cells.get(atom)
+            if cell is None:
+                fresh = True
+                cell = self._cells[atom] = len(self._cells)
+                references.append((cell, atom.name.encode()))
+            else:
+                references.append((cell, None))
+        return encode_references(references), fresh

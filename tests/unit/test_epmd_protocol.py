@@ -1,0 +1,174 @@
+"""EPMD's bytes, both roles, against what a real epmd answered."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from erlmesh.errors import RemoteProtocolError
+from erlmesh.proto import epmd
+
+PORT = 4302
+CAPTURED = json.loads((Path(__file__).parent.parent / "vectors" / "otp25.json").read_text())["epmd"]
+BY_NOTE = {entry["note"]: entry for entry in CAPTURED}
+NOON = 0x6B02B28F
+
+
+class Host:
+    """An EPMD and the connections to it, as bytes."""
+
+    def __init__(self):
+        self.registry = epmd.Registry(PORT)
+        self.clients = 0
+
+    def ask(self, request, unix_time=NOON, pieces=None):
+        self.clients += 1
+        client = epmd.Client(self.registry, self.clients, 0.0)
+        answer = b"".join(client.receive_data(piece, unix_time) for piece in pieces or [request])
+        return answer, client
+
+    def replay(self, note, unix_time=NOON):
+        entry = BY_NOTE[note]
+        answer, client = self.ask(bytes.fromhex(entry["req"]), unix_time)
+        if not note.startswith("DUMP"):  # the file descriptors in it are epmd's own
+            assert answer.hex() == entry["rsp"], note
+        assert client.close is entry["closed_by_epmd"], note
+        return self.clients
+
+
+def test_a_life_of_epmd_as_captured():
+    host = Host()
+    host.replay("NAMES empty")
+    alpha = host.replay("ALIVE2 alpha v6")
+    host.replay("ALIVE2 beta hidden hi6 lo5 extra xyz")
+    host.ask(bytes.fromhex(BY_NOTE["ALIVE2 old v5 (16-bit creation answer)"]["req"]))
+    for note in (
+        "ALIVE2 duplicate name",
+        "PORT_PLEASE2 alpha",
+        "PORT_PLEASE2 beta",
+        "PORT_PLEASE2 unknown",
+        "NAMES",
+        "DUMP",
+    ):
+        host.replay(note)
+    host.registry.gone(alpha)
+    host.replay("PORT_PLEASE2 alpha after close (auto-unregistered)")
+    for attempt in range(3):
+        alpha = host.replay(f"re-ALIVE2 alpha #{attempt}", NOON + 1000)
+        host.registry.gone(alpha)
+    for attempt in range(2):
+        host.registry.gone(host.replay(f"ALIVE2 v5 old2 #{attempt}"))
+    cyrillic = host.replay("ALIVE2 utf8 name", 0x6B02B292)
+    host.replay("PORT_PLEASE2 utf8")
+    host.replay("NAMES utf8")
+    host.registry.gone(cyrillic)
+    for note in (
+        "ALIVE2 empty name",
+        "unknown request Q",
+        "length 0",
+        "STOP_REQ (not allowed without -relaxed_command_check)",
+        "KILL while names registered",
+        "NAMES still",
+        "alpha again",
+    ):
+        host.replay(note)
+
+
+@pytest.mark.parametrize("note", ["ALIVE2 256 byte name", "ALIVE2 1021 byte name"])
+def test_a_name_that_is_too_long_is_refused(note):
+    answer, _ = Host().ask(bytes.fromhex(BY_NOTE[note]["req"]))
+
+    assert epmd.decode_registered(answer) == epmd.NameTaken()
+
+
+def test_a_registration_and_its_lookup_go_round():
+    host = Host()
+    answer, client = host.ask(epmd.encode_register("socrates", 9100, hidden=True))
+
+    assert epmd.decode_registered(answer) == epmd.Registered(NOON)
+    assert not client.close
+    where, _ = host.ask(epmd.encode_lookup("socrates"))
+    assert epmd.decode_where(where) == epmd.Where(9100, hidden=True, highest=6, lowest=5)
+    names, _ = host.ask(epmd.encode_names())
+    assert epmd.decode_names(names) == {"socrates": 9100}
+
+
+def test_how_a_request_is_cut_makes_no_difference():
+    request = epmd.encode_register("socrates", 9100)
+    whole, _ = Host().ask(request)
+
+    bytewise, _ = Host().ask(b"", pieces=[request[i : i + 1] for i in range(len(request))])
+
+    assert bytewise == whole
+
+
+def test_an_answer_that_is_not_whole_is_waited_for():
+    answer, _ = Host().ask(epmd.encode_register("socrates", 9100))
+
+    assert all(epmd.decode_registered(answer[:size]) is None for size in range(len(answer)))
+
+
+def test_what_a_registered_node_says_is_not_listened_to():
+    host = Host()
+    _, client = host.ask(epmd.encode_register("socrates", 9100))
+
+    assert client.receive_data(epmd.encode_names(), NOON) == b""
+    assert not client.close
+
+
+def test_a_half_sent_request_has_a_deadline_and_a_whole_one_has_none():
+    client = epmd.Client(epmd.Registry(PORT), 1, now=100.0)
+
+    client.receive_data(b"\0", NOON)
+
+    assert client.next_deadline() == 100.0 + epmd.REQUEST_TIME
+    client.receive_data(b"\1n", NOON)
+    assert client.next_deadline() is None
+
+
+def test_a_name_keeps_its_creations_apart_over_many_lives():
+    host = Host()
+    creations = set()
+    for _ in range(5):
+        answer, _ = host.ask(epmd.encode_register("socrates", 9100))
+        registered = epmd.decode_registered(answer)
+        assert isinstance(registered, epmd.Registered)
+        creations.add(registered.creation)
+        host.registry.gone(host.clients)
+
+    assert len(creations) == 5
+
+
+def test_the_memory_of_dead_names_is_bounded():
+    registry = epmd.Registry(PORT, remembered=3)
+    host = Host()
+    host.registry = registry
+
+    for number in range(20):
+        host.ask(epmd.encode_register(f"n{number}", 9100))
+        registry.gone(host.clients)
+
+    assert len(registry._creations) == 3
+
+
+@pytest.mark.parametrize("decode", [epmd.decode_registered, epmd.decode_where, epmd.decode_names])
+@given(data=st.binary(max_size=60))
+def test_any_answer_is_understood_or_no_epmd(decode, data):
+    try:
+        decode(data)
+    except RemoteProtocolError as error:
+        assert "EPMD" in str(error)
+
+
+@given(requests=st.lists(st.binary(max_size=40), max_size=5))
+def test_any_request_leaves_the_registry_whole(requests):
+    host = Host()
+    for request in requests:
+        host.ask(request)
+        host.ask(len(request).to_bytes(2, "big") + request)
+
+    host.registry.list()
+    host.registry.dump()
+    host.registry.names()

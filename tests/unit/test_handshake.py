@@ -1,0 +1,476 @@
+import hashlib
+import json
+import math
+import struct
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from erlmesh.errors import ErlmeshError, HandshakeRefused, LocalProtocolError, PeerSilent, RemoteProtocolError
+from erlmesh.proto.dialogue import Failed, Handshake
+from erlmesh.proto.flags import HIDDEN, OFFERED, REQUIRED, Flags
+from erlmesh.proto.handshake import CallMeNot, Me, Met, Status, answer, call, digest, is_node_name
+
+VECTORS = json.loads((Path(__file__).parent.parent / "vectors" / "otp25.json").read_text())
+CAPTURED = {vector["title"]: vector for vector in VECTORS["handshake"]}
+SOCRATES, PLATO = "socrates@127.0.0.1", "plato@127.0.0.1"
+
+
+def me(name, *, cookie="monster", challenge=0xCAFEBABE, creation=7, flags=OFFERED, outstanding=None):
+    return Me(name, creation, lambda _: cookie, lambda: challenge, set() if outstanding is None else outstanding, flags)
+
+
+def calling(who, name, *, still_wanted=True, **options):
+    return Handshake(call(who, name, lambda: still_wanted), now=0.0, **options)
+
+
+def answering(who, status=Status.OK, **options):
+    return Handshake(answer(who, lambda _name, _flags: status), now=0.0, **options)
+
+
+def framed(*packets):
+    return b"".join(struct.pack(">H", len(packet)) + packet for packet in packets)
+
+
+def name_packet(name, flags=OFFERED, creation=1):
+    return struct.pack(">cQIH", b"N", flags, creation, len(name)) + name.encode("latin-1")
+
+
+def challenge_packet(name, flags=OFFERED, challenge=1):
+    return struct.pack(">cQIIH", b"N", flags, challenge, 9, len(name)) + name.encode()
+
+
+def converse(caller, answerer):
+    """Carries bytes until both are silent; what each learned."""
+    learned = ([], [])
+    while True:
+        question, reply = caller.data_to_send(), answerer.data_to_send()
+        if not question and not reply:
+            return learned
+        learned[0].extend(caller.receive_data(reply, 0.0))
+        learned[1].extend(answerer.receive_data(question, 0.0))
+
+
+def have_met(learned):
+    return [[type(event) for event in side] for side in learned] == [[Met], [Met]]
+
+
+def said(captured, direction):
+    return [bytes.fromhex(frame["hex"]) for frame in captured["frames"] if frame["dir"] == direction and "hex" in frame]
+
+
+# Against what real OTP said
+
+
+@pytest.mark.parametrize(
+    "title",
+    [title for title, vector in CAPTURED.items() if vector["we_are"] == "initiator" and "dynamic" not in title],
+)
+def test_a_captured_call_is_repeated_byte_for_byte(title):
+    captured = CAPTURED[title]
+    who = me(
+        captured["our_name"],
+        cookie=captured["cookie"],
+        creation=captured["our_creation"],
+        flags=Flags(int(captured["our_flags"], 16)),
+    )
+    handshake = calling(who, "a@127.0.0.1", still_wanted="false" not in title)
+
+    sent, events = handshake.data_to_send(), []
+    for packet in said(captured, "beam->us"):
+        events += handshake.receive_data(framed(packet), 0.0)
+        sent += handshake.data_to_send()
+    events += handshake.eof()
+
+    assert sent == framed(*said(captured, "us->beam"))
+    assert len(events) == 1
+    assert isinstance(events[0], Met) == (captured["result"] == "connected")
+
+
+def test_a_captured_answer_is_repeated_byte_for_byte():
+    captured = CAPTURED["beam connects to us: ok"]
+    handshake = answering(me("acc@127.0.0.1", cookie=captured["cookie"], challenge=0xDEADBEEF))
+
+    sent, events = b"", []
+    for packet in said(captured, "beam->us"):
+        events += handshake.receive_data(framed(packet), 0.0)
+        sent += handshake.data_to_send()
+
+    assert sent == framed(*said(captured, "us->beam"))
+    assert events == [Met("a@127.0.0.1", OFFERED, OFFERED, 0x6B02C00C)]
+
+
+@pytest.mark.parametrize("session", ["session_beam_beam", "session_beam_beam_pg2"])
+def test_two_real_nodes_meet_as_ours_do(session):
+    packets = [bytes.fromhex(frame["hex"]) for frame in VECTORS[session]["frames"] if frame["kind"] == "handshake"]
+    name, status, challenge, reply, ack = packets[:5]
+    flags, number, creation, _ = struct.unpack_from(">QIIH", challenge, 1)
+    answerer = answering(
+        me("b@127.0.0.1", cookie="c", creation=creation, challenge=number, flags=Flags(flags))
+    )
+
+    events = answerer.receive_data(framed(name, reply), 0.0)
+
+    assert answerer.data_to_send() == framed(status, challenge, ack)
+    assert [event.name for event in events] == ["a@127.0.0.1"]
+
+
+def test_a_node_that_wants_to_be_named_is_refused_in_words():
+    captured = CAPTURED["dynamic name (NAME_ME, name = host only)"]
+    handshake = answering(me(PLATO))
+
+    (event,) = handshake.receive_data(framed(said(captured, "us->beam")[0]), 0.0)
+
+    assert "asks to be given a node name" in str(event.why)
+    assert handshake.data_to_send() == framed(b"snot_allowed")
+
+
+# Both roles, every status
+
+
+def test_two_nodes_with_one_cookie_meet():
+    learned = converse(calling(me(SOCRATES), PLATO), answering(me(PLATO, challenge=1, creation=9)))
+
+    assert learned == ([Met(PLATO, OFFERED, OFFERED, 9)], [Met(SOCRATES, OFFERED, OFFERED, 7)])
+
+
+def test_they_may_use_what_both_can_do_and_know_who_is_hidden():
+    answerer = answering(me(PLATO, challenge=1, flags=OFFERED & ~Flags.FRAGMENTS))
+    (at_caller,), (at_answerer,) = converse(calling(me(SOCRATES, flags=HIDDEN), PLATO), answerer)
+
+    assert at_caller.flags == at_answerer.flags == HIDDEN & ~Flags.FRAGMENTS
+    assert Flags.PUBLISHED in at_caller.theirs
+    assert Flags.PUBLISHED not in at_answerer.theirs
+
+
+def test_a_simultaneous_call_that_wins_goes_on():
+    assert have_met(converse(calling(me(SOCRATES), PLATO), answering(me(PLATO, challenge=1), Status.OK_SIMULTANEOUS)))
+
+
+def test_a_simultaneous_call_that_loses_is_told_to_wait_for_the_other():
+    (at_caller,), (at_answerer,) = converse(calling(me(SOCRATES), PLATO), answering(me(PLATO), Status.NOK))
+
+    assert type(at_caller.why) is CallMeNot
+    assert type(at_answerer.why) is HandshakeRefused
+
+
+def test_not_allowed_is_a_refusal():
+    (at_caller,), (at_answerer,) = converse(calling(me(SOCRATES), PLATO), answering(me(PLATO), Status.NOT_ALLOWED))
+
+    assert "not_allowed" in str(at_caller.why)
+    assert "not allowed" in str(at_answerer.why)
+
+
+def test_an_old_connection_is_replaced_when_the_caller_has_lost_it():
+    assert have_met(converse(calling(me(SOCRATES), PLATO), answering(me(PLATO, challenge=1), Status.ALIVE)))
+
+
+def test_an_old_connection_is_kept_when_the_caller_still_has_it():
+    caller = calling(me(SOCRATES), PLATO, still_wanted=False)
+    (at_caller,), (at_answerer,) = converse(caller, answering(me(PLATO), Status.ALIVE))
+
+    assert type(at_caller.why) is CallMeNot
+    assert "keeps the connection" in str(at_answerer.why)
+
+
+def test_a_wrong_cookie_does_not_replace_an_old_connection():
+    answerer = answering(me(PLATO, challenge=1), Status.ALIVE)
+    _, (at_answerer,) = converse(calling(me(SOCRATES, cookie="other"), PLATO), answerer)
+
+    assert "cookies differ" in str(at_answerer.why)
+
+
+def test_the_kernel_is_asked_once_with_the_name_and_the_flags():
+    asked = []
+
+    def decide(name, flags):
+        asked.append((name, flags))
+        return Status.OK
+
+    converse(calling(me(SOCRATES, flags=HIDDEN), PLATO), Handshake(answer(me(PLATO, challenge=1), decide), now=0.0))
+
+    assert asked == [(SOCRATES, HIDDEN)]
+
+
+def test_our_own_name_as_caller_is_refused_without_asking():
+    handshake = Handshake(answer(me(PLATO), lambda _name, _flags: pytest.fail("asked")), now=0.0)
+    (at_caller,), (at_answerer,) = converse(calling(me(PLATO), PLATO), handshake)
+
+    assert type(at_caller.why) is CallMeNot
+    assert "our own name" in str(at_answerer.why)
+
+
+# Cookies
+
+
+def test_a_wrong_cookie_is_refused_by_the_answerer():
+    _, (event,) = converse(calling(me(SOCRATES, cookie="other"), PLATO), answering(me(PLATO, challenge=1)))
+
+    assert str(event.why) == (
+        "Connection attempt from node socrates@127.0.0.1 rejected: invalid challenge reply (the cookies differ)"
+    )
+
+
+def test_a_wrong_cookie_shows_to_the_caller_as_silence():
+    caller, answerer = calling(me(SOCRATES, cookie="other"), PLATO), answering(me(PLATO, challenge=1))
+    converse(caller, answerer)
+
+    (event,) = caller.eof()
+
+    assert type(event.why) is HandshakeRefused
+    assert str(event.why) == (
+        "plato@127.0.0.1 closed the connection after our challenge reply: the cookies probably differ"
+    )
+
+
+def test_a_caller_does_not_believe_a_node_that_cannot_prove_the_cookie():
+    caller = calling(me(SOCRATES), PLATO)
+
+    (event,) = caller.receive_data(framed(b"sok", challenge_packet(PLATO), b"a" + bytes(16)), 0.0)
+
+    assert "does not know our cookie" in str(event.why)
+
+
+def test_each_peer_has_its_own_cookie():
+    cookies = {PLATO: "one", SOCRATES: "one", "other@h": "two"}
+    socrates = Me(SOCRATES, 1, {PLATO: "one"}.__getitem__, lambda: 5, set())
+    plato = Me(PLATO, 1, cookies.__getitem__, lambda: 6, set())
+
+    learned = converse(calling(socrates, PLATO), answering(plato))
+
+    assert have_met(learned)
+
+
+def test_a_latin_1_cookie_is_one_byte_a_letter_and_others_cannot_be():
+    assert digest("é", 1) == hashlib.md5(b"\xe91").digest()
+    with pytest.raises(ValueError, match="Latin-1"):
+        digest("€", 1)
+
+
+def test_a_challenge_of_ours_that_comes_back_is_not_answered():
+    outstanding = set()
+    answerer = answering(me(PLATO, challenge=0xAAAA, outstanding=outstanding))
+    answerer.receive_data(framed(name_packet(SOCRATES)), 0.0)
+    caller = calling(me(PLATO, outstanding=outstanding), SOCRATES)
+    caller.data_to_send()
+
+    (event,) = caller.receive_data(framed(b"sok", challenge_packet(SOCRATES, challenge=0xAAAA)), 0.0)
+
+    assert "our own challenge" in str(event.why)
+    assert caller.data_to_send() == b""
+
+
+@pytest.mark.parametrize("end", ["give_up", "eof"])
+def test_no_challenge_stays_outstanding_when_a_handshake_ends(end):
+    outstanding = set()
+    answerer = answering(me(PLATO, outstanding=outstanding))
+    answerer.receive_data(framed(name_packet(SOCRATES)), 0.0)
+    assert outstanding == {0xCAFEBABE}
+
+    getattr(answerer, end)()
+
+    assert outstanding == set()
+
+
+# Names and flags
+
+
+@pytest.mark.parametrize("name", ["a@b", "x" * 100 + "@" + "y" * 154, "a@::1", "a.b@c.d"])
+def test_these_are_node_names(name):
+    assert is_node_name(name)
+
+
+@pytest.mark.parametrize("name", ["", "@", "a@", "@b", "a", "a@b@c", "é@h", "a\n@h", "x" * 100 + "@" + "y" * 155])
+def test_these_are_not_and_their_callers_are_dropped_without_a_word(name):
+    handshake = answering(me(PLATO))
+
+    (event,) = handshake.receive_data(framed(name_packet(name)), 0.0)
+
+    assert not is_node_name(name)
+    assert type(event.why) is RemoteProtocolError
+    assert handshake.data_to_send() == b""
+
+
+def test_we_do_not_even_begin_to_call_what_is_no_node_name():
+    with pytest.raises(LocalProtocolError, match="name@host"):
+        calling(me(SOCRATES), "plato")
+
+
+def test_another_node_at_the_address_is_named():
+    (event,), _ = converse(calling(me(SOCRATES), "plato@localhost"), answering(me(PLATO, challenge=1)))
+
+    assert "plato@127.0.0.1, not plato@localhost" in str(event.why)
+
+
+@pytest.mark.parametrize("lacking", list(REQUIRED))
+def test_a_caller_without_a_required_flag_is_not_allowed_and_the_flag_is_named(lacking):
+    flags = REQUIRED & ~lacking
+    (at_caller,), (at_answerer,) = converse(calling(me(SOCRATES, flags=flags), PLATO), answering(me(PLATO)))
+
+    assert lacking.name in str(at_answerer.why)
+    assert "not_allowed" in str(at_caller.why)
+
+
+def test_an_answerer_without_a_required_flag_is_left():
+    packet = challenge_packet(PLATO, flags=REQUIRED & ~Flags.UTF8_ATOMS)
+
+    (event,) = calling(me(SOCRATES), PLATO).receive_data(framed(b"sok", packet), 0.0)
+
+    assert "lacks UTF8_ATOMS" in str(event.why)
+
+
+def test_bytes_after_the_names_are_ignored():
+    answerer = answering(me(PLATO))
+
+    assert answerer.receive_data(framed(name_packet(SOCRATES) + b"more"), 0.0) == []
+    assert answerer.data_to_send().startswith(framed(b"sok"))
+
+
+def test_an_old_first_message_is_completed_later():
+    answerer = answering(me(PLATO, challenge=1))
+    old = b"n" + struct.pack(">HI", 5, OFFERED & 0xFFFFFFFF) + SOCRATES.encode()
+    complement = b"c" + struct.pack(">II", OFFERED >> 32, 77)
+    reply = b"r" + struct.pack(">I", 5) + digest("monster", 1)
+
+    events = answerer.receive_data(framed(old, complement, reply), 0.0)
+
+    assert events == [Met(SOCRATES, OFFERED, OFFERED, 77)]
+
+
+def test_an_older_node_than_that_is_refused():
+    (event,) = answering(me(PLATO)).receive_data(framed(b"n" + struct.pack(">HI", 5, 0x7499) + SOCRATES.encode()), 0.0)
+
+    assert "HANDSHAKE_23" in str(event.why)
+
+
+# Bytes, time, strangers
+
+
+def test_inside_tls_lengths_take_four_bytes():
+    caller = calling(me(SOCRATES), PLATO, tls=True)
+    first = caller.data_to_send()
+
+    assert first[:4] == struct.pack(">I", len(first) - 4)
+    assert have_met(converse(calling(me(SOCRATES), PLATO, tls=True), answering(me(PLATO, challenge=1), tls=True)))
+
+
+def test_seven_seconds_are_for_the_whole_handshake_however_it_trickles_in():
+    handshake = answering(me(PLATO))
+    packet = framed(name_packet(SOCRATES))
+    for second in range(6):
+        assert handshake.receive_data(packet[second : second + 1], float(second)) == []
+        assert handshake.handle_timeout(float(second)) == []
+
+    assert handshake.next_deadline() == 7.0
+    (event,) = handshake.handle_timeout(7.0)
+    assert type(event.why) is PeerSilent
+    assert str(event.why) == "the caller's name did not arrive within 7 s"
+    assert handshake.next_deadline() == math.inf
+
+
+def test_a_close_says_what_was_awaited():
+    (event,) = calling(me(SOCRATES), PLATO).eof()
+
+    assert str(event.why) == "the connection was closed while we waited for plato@127.0.0.1's status"
+
+
+@pytest.mark.parametrize(
+    ("greeting", "language"),
+    [
+        (b"GET / HTTP/1.1\r\n", "HTTP"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "TLS"),
+        (b"SSH-2.0-OpenSSH", "SSH"),
+    ],
+)
+def test_strangers_are_recognised_at_once(greeting, language):
+    handshake = answering(me(PLATO))
+
+    (event,) = handshake.receive_data(greeting, 0.0)
+
+    assert f"speaks {language}" in str(event.why)
+    assert handshake.data_to_send() == handshake.leftover == b""
+
+
+@pytest.mark.parametrize("packet", [b"\x00\x00", b"\x00\x01N", framed(b"Nabc"), framed(b"s" + b"ok")])
+def test_nonsense_for_a_name_ends_it(packet):
+    (event,) = answering(me(PLATO)).receive_data(packet, 0.0)
+
+    assert type(event.why) is RemoteProtocolError
+
+
+def test_a_packet_of_absurd_length_is_not_waited_for():
+    (event,) = answering(me(PLATO), tls=True).receive_data(b"\x7f\xff\xff\xff", 0.0)
+
+    assert "2147483647 bytes" in str(event.why)
+
+
+def test_an_unknown_status_ends_it():
+    (event,) = calling(me(SOCRATES), PLATO).receive_data(framed(b"snamed:xyz"), 0.0)
+
+    assert "unknown status" in str(event.why)
+
+
+def test_a_senseless_word_on_alive_ends_it():
+    handshake = answering(me(PLATO), Status.ALIVE)
+
+    (event,) = handshake.receive_data(framed(name_packet(SOCRATES), b"sperhaps"), 0.0)
+
+    assert "neither true nor false" in str(event.why)
+
+
+def test_what_follows_the_handshake_is_left_for_the_channel():
+    answerer = answering(me(PLATO, challenge=1))
+    caller = calling(me(SOCRATES), PLATO)
+    answerer.receive_data(caller.data_to_send(), 0.0)
+    caller.receive_data(answerer.data_to_send(), 0.0)
+
+    answerer.receive_data(caller.data_to_send() + b"\x00\x00\x00\x00\x00", 0.0)
+
+    assert answerer.leftover == b"\x00\x00\x00\x00\x00"
+
+
+def test_after_its_end_it_says_nothing_more():
+    handshake = answering(me(PLATO))
+    handshake.give_up()
+
+    assert handshake.receive_data(b"GET /", 0.0) == handshake.eof() == handshake.handle_timeout(9.0) == []
+
+
+NAME = framed(name_packet(SOCRATES))
+REPLY = framed(b"r" + struct.pack(">I", 5) + digest("monster", 1))
+
+
+def hear_all(handshake, pieces):
+    events = []
+    for piece in pieces:
+        events += handshake.receive_data(piece, 0.0)
+    return [str(event.why) if isinstance(event, Failed) else event for event in events], handshake.data_to_send()
+
+
+TALK = st.lists(
+    st.one_of(st.just(NAME), st.just(REPLY), st.binary(max_size=40), st.binary(max_size=30).map(framed)), max_size=4
+).map(b"".join)
+
+
+@given(TALK, st.data())
+def test_how_the_bytes_are_cut_makes_no_difference(talk, data):
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(talk)), max_size=8)))
+    pieces = [talk[a:b] for a, b in zip([0, *cuts], [*cuts, len(talk)], strict=True)]
+
+    assert hear_all(answering(me(PLATO, challenge=1)), pieces) == hear_all(answering(me(PLATO, challenge=1)), [talk])
+
+
+@given(st.binary(max_size=80), st.sampled_from([b"", NAME, NAME + REPLY]))
+def test_any_bytes_give_an_event_or_nothing(noise, before):
+    events = answering(me(PLATO, challenge=1)).receive_data(before + noise, 0.0)
+
+    assert all(isinstance(event, Met) or isinstance(event.why, ErlmeshError) for event in events)
+
+
+@given(st.binary(max_size=80), st.sampled_from([b"", framed(b"sok"), framed(b"salive")]))
+def test_any_bytes_give_the_caller_an_event_or_nothing(noise, before):
+    events = calling(me(SOCRATES), PLATO).receive_data(before + noise, 0.0)
+
+    assert all(isinstance(event, Met) or isinstance(event.why, ErlmeshError) for event in events)
