@@ -8,7 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from erlmesh import Node
+from erlmesh.node import Node
 from erlmesh.cli.cookie import find_cookie
 from erlmesh.cli.settings import complete_name, passing_name
 from erlmesh.errors import ConnectError

@@ -9,9 +9,10 @@ import argparse
 import asyncio
 import sys
 
-from erlmesh import Node, __version__
+from erlmesh import __version__
 from erlmesh.cli.meeting import meet
 from erlmesh.cli.settings import Settings, add_node_options, settings
+from erlmesh.node import Node
 from erlmesh.shell import front
 
 __all__ = ["EXAMPLE", "add_options", "run"]

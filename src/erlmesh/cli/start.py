@@ -10,7 +10,7 @@ import asyncio
 import os
 import signal
 
-from erlmesh import Node
+from erlmesh.node import Node
 from erlmesh.cli.meeting import meet
 from erlmesh.cli.settings import Settings, add_node_options, settings
 
