@@ -11,7 +11,7 @@ bytes of such beginnings and what they mean, and then has only the message left 
 from __future__ import annotations
 
 from struct import Struct
-from struct import error as StructError  # noqa: N812 - struct names it like a module
+from struct import error as StructError
 from typing import Any, Final
 
 from erlmesh.errors import DecodeError, RemoteProtocolError

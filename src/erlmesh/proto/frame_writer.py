@@ -47,8 +47,8 @@ class FrameWriter:
         """The frame (or frames) that say ``signal``, to be sent in the order of the calls. Raises EncodeError or
         LocalProtocolError, and then nothing has happened.
         """
-        if type(signal) is Send or type(signal) is SendName:
-            key = (signal.sender, signal.name if type(signal) is SendName else signal.to)
+        if isinstance(signal, (Send, SendName)):
+            key = (signal.sender, signal.to if isinstance(signal, Send) else signal.name)
             beginning = self._known.get(key)
             if beginning is not None and signal.token is None:
                 head, numbers = beginning
