@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from beam import Beam, NoSuchOtp, programs
-from cluster import Cluster, free_port
+from cluster import Cluster, free_port, own_cluster
 from pynode import PyNode
 
 HERE = Path(__file__).parent
@@ -83,6 +83,13 @@ def cluster(epmd_port: int, tmp_path: Path, request: pytest.FixtureRequest) -> I
     finally:
         request.node.add_report_section("call", "nodes", cluster.stories())
         cluster.close()
+
+
+@pytest.fixture
+def cluster_without_epmd(epmd_port: int, tmp_path: Path) -> Iterator[Cluster]:
+    """A cluster in which the first node has to be the EPMD, as on a machine without Erlang."""
+    with own_cluster(tmp_path, epmd_port=epmd_port, otp_epmd=False) as cluster:
+        yield cluster
 
 
 @pytest.fixture
