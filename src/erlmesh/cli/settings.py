@@ -112,6 +112,6 @@ class _Lines(logging.StreamHandler[TextIO]):
 class _Words(logging.Formatter):
     """An exception's one line and the user's own frames, never ours."""
 
-    def formatException(self, ei: object) -> str:  # noqa: N802 - logging's name
+    def formatException(self, ei: object) -> str:
         error = ei[1] if isinstance(ei, tuple) else None
         return show_error(error) if isinstance(error, BaseException) else ""

@@ -97,7 +97,7 @@ def encode_references(references: Sequence[Reference]) -> bytes:
     count = len(references)
     if not count:
         return b"\x00"
-    long_atoms = any(text is not None and len(text) > 255 for _, text in references)  # noqa: PLR2004 - one byte of length
+    long_atoms = any(text is not None and len(text) > 255 for _, text in references)
     nibbles = [cell >> 8 | (_NEW if text is not None else 0) for cell, text in references]
     nibbles += [_LONG_ATOMS if long_atoms else 0, 0]
     out = bytearray([count])
@@ -120,7 +120,7 @@ class AtomWriter:
         self._cells: dict[Atom, int] = {}
 
     def admit(self, atoms: Iterable[Atom]) -> dict[Atom, int]:
-        """Of ``atoms`` those that have a cell or could get one, each with the number of its reference. Changes nothing."""
+        """Of ``atoms`` those that have or could get a cell, each with the number of its reference. Changes nothing."""
         numbers: dict[Atom, int] = {}
         free = CELLS - len(self._cells)
         for atom in atoms:

@@ -149,7 +149,7 @@ class Evaluator:
             if task is not None and task.cancelling():
                 raise
             return Raised(error)  # something the line awaited was cancelled, not the line
-        except Exception as error:  # noqa: BLE001 - this is the user's
+        except Exception as error:
             return Raised(error)
 
     async def _value(self, job: _Job) -> Any:

@@ -34,7 +34,7 @@ class Interrupts:
     @types.coroutine
     def stepping(self, coroutine: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
         """Awaits ``coroutine``, noting when its code runs. An interrupt may come out as ``KeyboardInterrupt``."""
-        step: Callable[[], Any] = lambda: coroutine.send(None)  # noqa: E731
+        step: Callable[[], Any] = lambda: coroutine.send(None)
         while True:
             try:
                 self._since = time.monotonic()
@@ -45,7 +45,7 @@ class Interrupts:
                 self._since = None
             try:
                 sent = yield awaited
-            except BaseException as error:  # noqa: BLE001 - all of them belong to the coroutine
+            except BaseException as error:
                 step = _throw(coroutine, error)
             else:
                 step = _send(coroutine, sent)

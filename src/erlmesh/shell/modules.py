@@ -263,7 +263,7 @@ class ProcessModule(Module):
         """Process.flag(:trap_exit, true): exits of linked processes become messages. Returns the former value."""
         if as_name(name).name != "trap_exit":
             raise ValueError("the one flag here is :trap_exit")
-        me = self._words._me()  # noqa: SLF001
+        me = self._words._me()
         former, me.trap_exit = me.trap_exit, bool(value)
         return former
 

@@ -24,7 +24,7 @@ def show(value: Any) -> str:
         return show_term(value)
     try:
         return repr(value)
-    except Exception as error:  # noqa: BLE001 - any class may have a broken __repr__
+    except Exception as error:
         return f"<{type(value).__qualname__} whose repr failed: {error!r}>"
 
 

@@ -85,7 +85,7 @@ def _lexer() -> Lexer | None:
         return None
 
     class Atoms(PythonLexer):
-        tokens = {  # noqa: RUF012 - as pygments has it
+        tokens = {
             **PythonLexer.tokens,
             "expr": [(r"(?<![\w\])}]):[a-zA-Z_]\w*[?!]?", String.Symbol), *PythonLexer.tokens["expr"]],
         }
