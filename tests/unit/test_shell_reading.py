@@ -79,6 +79,11 @@ def test_valid_python_keeps_its_meaning():
     assert meaning("x = 1 #PID<0.1.0>") == "x = 1"
 
 
+def test_a_command_is_called_and_not_annotated():
+    assert meaning('Node.ping :"plato@x"') == "await Node.ping(Atom('plato@x'))"
+    assert meaning("x :int") == "x: int"
+
+
 def test_the_error_is_that_of_the_line_as_it_was_typed():
     with pytest.raises(SyntaxError) as raised:
         read(":a +* 2", word)

@@ -45,7 +45,8 @@ def read(source: str, word: Callable[[str], Word], *, final: bool = True, filena
     line. Raises ``SyntaxError`` for the line as it was typed.
     """
     error: SyntaxError | None = None
-    for candidate in _candidates(source):
+    rewritten = translate(source)
+    for candidate in _candidates(source, rewritten):
         try:
             if not _complete(candidate, filename):
                 return None
@@ -56,15 +57,15 @@ def read(source: str, word: Callable[[str], Word], *, final: bool = True, filena
             error = error or _as_syntax_error(reason)
             continue
         assert isinstance(tree, ast.Module)
+        if candidate == source != rewritten and _annotates_a_command(tree, word):
+            continue
         if not final and _may_go_on(tree, source):
             return None
         return ast.fix_missing_locations(_Rewrite(word).visit(tree))
-    assert error is not None
-    raise error
+    raise error or SyntaxError("invalid syntax")
 
 
-def _candidates(source: str) -> list[str]:
-    rewritten = translate(source)
+def _candidates(source: str, rewritten: str) -> list[str]:
     if rewritten == source:
         return [source]
     return [rewritten, source] if has_pid_literal(source) else [source, rewritten]
@@ -76,6 +77,16 @@ def _complete(source: str, filename: str) -> bool:
     compiler = codeop.CommandCompiler()
     compiler.compiler.flags |= TOP_LEVEL_AWAIT
     return compiler(source, filename, "exec") is not None
+
+
+def _annotates_a_command(tree: ast.Module, word: Callable[[str], Word]) -> bool:
+    """``Node.ping :plato`` is Python too, an annotation without a value; nobody means that with a command."""
+    return any(
+        isinstance(statement, ast.AnnAssign)
+        and statement.value is None
+        and word(_dotted(statement.target)) is not ORDINARY
+        for statement in tree.body
+    )
 
 
 def _as_syntax_error(reason: Exception) -> SyntaxError:

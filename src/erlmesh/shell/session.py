@@ -55,6 +55,9 @@ class Session:
             "pg2": Pg2Module(self.node),
             "global_": GlobalModule(self.node),
             "rpc": RpcModule(self.node, words),
+            "nil": terms.Atom("nil"),
+            "true": True,
+            "false": False,
         }
 
     @property
