@@ -85,7 +85,7 @@ class Beam(Peer):
     """``erl -name NAME`` with a cookie, under a private EPMD port, ready to evaluate.
 
     ``arguments`` go to ``erl`` as they are (``["-kernel", "net_ticktime", "8"]``). ``name`` without ``@`` is put on
-    127.0.0.1. EPMD must run: this never starts one, because it would outlive the test.
+    127.0.0.1. ``core`` keeps it on one core. EPMD must run: this never starts one, because it would outlive the test.
     """
 
     def __init__(
@@ -98,6 +98,7 @@ class Beam(Peer):
         otp: int | None = None,
         arguments: tuple[str, ...] | list[str] = (),
         environment: Mapping[str, str] | None = None,
+        core: int | None = None,
     ) -> None:
         self.otp = otp or installed_otp()
         folder = programs(otp)
@@ -107,7 +108,8 @@ class Beam(Peer):
             *arguments,
             *("-eval", EVALUATE + "."),
         ]
-        super().__init__(full, command, {**surroundings(epmd_port, home, folder), **(environment or {})})
+        surrounded = {**surroundings(epmd_port, home, folder), **(environment or {})}
+        super().__init__(full, command, surrounded, core=core)
         self.atom = Atom(full)
 
     def eval(self, source: str, *, timeout: float = 15.0, **bindings: Term) -> Term:

@@ -18,8 +18,12 @@ OTPS = (23, 25, 27)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--every-otp", action="store_true", help="run the tests of the fixture `otp` with OTP 23, 25 and 27")
-    parser.addoption("--rounds", type=int, default=0, help="how often to repeat what chance has a part in (0: a few times)")
+    parser.addoption(
+        "--every-otp", action="store_true", help="run the tests of the fixture `otp` with OTP 23, 25 and 27"
+    )
+    parser.addoption(
+        "--rounds", type=int, default=0, help="how often to repeat what chance has a part in (0: a few times)"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

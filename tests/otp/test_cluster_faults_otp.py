@@ -147,7 +147,12 @@ FRAMES = {
     "absurd tuple": PLAIN + b"i\x7f\xff\xff\xff",
     "absurd list": PLAIN + b"h\x02a\x01l\xff\xff\xff\xff",
     "deep": PLAIN + b"h\x01" * 100_000,
-    "broken payload": PLAIN + b"h\x04a\x06X" + b"w\x01a" + bytes(12) + b"w\x00w\x0bnet_kernel" + b"\x83m\xff\xff\xff\xff",
+    "broken payload": PLAIN
+    + b"h\x04a\x06X"
+    + b"w\x01a"
+    + bytes(12)
+    + b"w\x00w\x0bnet_kernel"
+    + b"\x83m\xff\xff\xff\xff",
     "link from a stranger": PLAIN + b"h\x03a\x01" + 2 * (b"Xw\x06x@y.zz" + bytes(12)),
     "fragment from nowhere": b"\x83\x46" + bytes(16),
     "cut header": b"\x83\x44\x05",
@@ -221,5 +226,5 @@ def test_a_python_node_can_be_the_epmd_for_beams(cluster_without_epmd):
 
     assert beam.ping(python.name)
     assert python.ping(beam.name)
-    names = beam.eval('{ok, Known} = erl_epmd:names({127,0,0,1}), [list_to_atom(Name) || {Name, _} <- Known]')
+    names = beam.eval("{ok, Known} = erl_epmd:names({127,0,0,1}), [list_to_atom(Name) || {Name, _} <- Known]")
     assert set(names) == {Atom("python"), Atom("beam")}
