@@ -175,7 +175,7 @@ def test_joins_leaves_and_deaths_of_either_side_are_seen_by_both(cluster, otp):
     assert beam.eval("is_pid(whereis(pg))")
 
 
-@pytest.mark.parametrize("name", [1, 1.0, True, "text", b"bytes", (Atom("a"), 1), [1, 2], {1: 2, 1.0: 3}])
+@pytest.mark.parametrize("name", [1, 1.0, True, "text", b"bytes", (Atom("a"), 1), [1, 2], {1: 2, b"k": 3}])
 def test_any_term_is_a_group(cluster, name):
     beam, py, theirs, ours = pg_pair(cluster)
     py.ping(beam.name)
@@ -282,7 +282,7 @@ def test_a_cut_connection_is_healed_by_one_ping_and_changes_made_meanwhile_are_s
 
 
 def test_no_history_of_ours_harms_the_scope_of_a_beam(cluster, rounds):
-    beam, py, theirs, ours = pg_pair(cluster)
+    beam, py, theirs, _ = pg_pair(cluster)
     scope = beam.eval("whereis(pg)")
     py.eval(STORM)
 
@@ -369,7 +369,7 @@ node.spawn(listen)
 
 
 def test_many_memberships_are_learnt_at_first_contact(cluster):
-    beam, py, theirs, ours = pg_pair(cluster)
+    beam, py, _, _ = pg_pair(cluster)
     beam.eval("P = spawn(fun() -> receive never -> ok end end), [pg:join(N, [P, P]) || N <- lists:seq(1, 10000)], ok")
     py.eval("for number in range(10_000): node.pg.join((Atom('py'), number), [me.pid, me.pid])")
 
