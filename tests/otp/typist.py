@@ -32,7 +32,11 @@ class Typist(OsProcess):
         self._heard = threading.Condition()
         self._over = False
         super().__init__(name, command, environment)
-        self.type("", timeout=30.0)
+        try:
+            self.type("", timeout=30.0)
+        except BaseException:
+            self.close()
+            raise
 
     def type(self, line: str, *, timeout: float = 15.0) -> str:
         """Types ``line`` and gives the printed answer, without prompts."""

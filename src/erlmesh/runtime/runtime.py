@@ -275,7 +275,7 @@ class Runtime:
         """Sends as :meth:`Process.send` does."""
         self._own.send(to, message)
 
-    async def call(self, to: Destination, request: Term, *, timeout: float | None = 5.0) -> Term:  # noqa: ASYNC109
+    async def call(self, to: Destination, request: Term, *, timeout: float | None = 5.0) -> Term:
         """Calls as :meth:`Process.call` does."""
         return await self._own.call(to, request, timeout=timeout)
 
