@@ -1,4 +1,4 @@
-"""``python -m bench``: rounds in which the contenders take turns, then medians and ratios. Nothing here passes or fails."""
+"""``python -m bench``: rounds in which the contenders take turns, then medians and ratios. Nothing passes or fails."""
 
 from __future__ import annotations
 
@@ -49,9 +49,8 @@ def main() -> int:
         otp = world.pairs["BEAM", "one core"].clock.text("erlang:system_info(otp_release)").strip('"')
     show("")
     print(table(rounds))
-    print(
-        f"\n{options.rounds} rounds in {time.monotonic() - started:.0f} s; medians; ratio is erlmesh over BEAM (OTP {otp})"
-    )
+    seconds = time.monotonic() - started
+    print(f"\n{options.rounds} rounds in {seconds:.0f} s; medians; the ratio is erlmesh over BEAM (OTP {otp})")
     write_json(options.json, rounds, otp)
     return 0
 

@@ -69,7 +69,7 @@ def installed_otp() -> int | None:
 
 @functools.cache
 def programs(otp: int | None = None) -> Path:
-    """The folder with that OTP's ``erl``, ``iex``, ``erlc`` and ``epmd``: the installed one, or one brought beside it."""
+    """The folder with that OTP's ``erl``, ``iex``, ``erlc`` and ``epmd``: the installed one, or one beside it."""
     if otp is None or otp == installed_otp():
         erl = shutil.which("erl")
         if erl is None:
@@ -113,7 +113,7 @@ class Beam(Peer):
         self.atom = Atom(full)
 
     def eval(self, source: str, *, timeout: float = 15.0, **bindings: Term) -> Term:
-        """The value of ``source`` (Erlang expressions; no closing dot), as a term of erlmesh. ``bindings`` are variables.
+        """The value of ``source`` (Erlang expressions; no closing dot), as a term; ``bindings`` are variables.
 
         A variable keeps its value from one call to the next. Raises :class:`EvaluationFailed` with Erlang's reason.
         """
@@ -151,7 +151,7 @@ class Beam(Peer):
 
     def halt(self) -> None:
         """``erlang:halt(0)``: ends at once, without saying goodbye to anybody."""
-        self.write(" ".join(["0", "aGFsdCgp", "g2o="]))  # halt() with no variables; nobody answers
+        self.write("0 aGFsdCgp g2o=")  # halt(), with no variables; nobody answers
         self.wait()
 
 

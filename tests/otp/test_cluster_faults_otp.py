@@ -1,4 +1,4 @@
-"""What must not work, and must not harm: wrong cookies, strangers on the port, garbage on a link, hosts that are not there."""
+"""What must not work, and must not harm: wrong cookies, strangers on the port, garbage on a link, absent hosts."""
 
 import contextlib
 import random

@@ -46,7 +46,7 @@ def test_the_session_with_pg2_of_otp_23_runs_line_by_line(cluster, kinds):
         assert at.type(":pg2.create(:group)") == ":ok"
         assert at.type(":pg2.join(:group, self)") == ":ok"
         assert members(at, "pg2") == [at.type("self")]
-    assert socrates.type(f":pg2.get_members(:nothing)") == "{:error, {:no_such_group, :nothing}}"
+    assert socrates.type(":pg2.get_members(:nothing)") == "{:error, {:no_such_group, :nothing}}"
 
     assert socrates.type(f'Node.ping(:"{node("plato")}")') == ":pong"
     wait_for_members("pg2", 2, socrates, plato)
