@@ -11,13 +11,14 @@ connection that breaks. Broken connections deliver a random part of what was und
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import random
 from collections import deque
 
 from erlmesh.errors import CalleeExited, CallTimeout, Exit, NoConnection, NoProcess
-from erlmesh.kernel.gen import GEN_CALL, GEN_CAST
+from erlmesh.kernel.gen import GEN_CALL, GEN_CAST, reply_to
 from erlmesh.terms import Atom, ImproperList, Pid, Ref
 
 NORMAL, KILL, KILLED, NOPROC, NOCONNECTION = map(Atom, ("normal", "kill", "killed", "noproc", "noconnection"))
@@ -243,10 +244,10 @@ class FakeNode:
 
     def spawn(self, body, *args, name=None):
         process = FakeProcess(self, name)
-        process.start(body(process, *args))
+        process.start(body, *args)
         return process.pid
 
-    def spawn_server(self, receive, *, name=None):
+    def spawn_server(self, receive, *, name=None, system=False):
         process = FakeProcess(self, name)
         process.handler = receive
         return process
@@ -400,7 +401,7 @@ class FakeNode:
     def send(self, to, message):
         self._anybody().send(to, message)
 
-    async def call(self, to, request, *, timeout=5.0):
+    async def call(self, to, request, *, timeout=5.0):  # noqa: ASYNC109 - the runtime's own signature
         # A process of its own, as a caller that is none has to have.
         caller = FakeProcess(self, None)
         try:
@@ -451,9 +452,13 @@ class FakeProcess:
 
     # The driver
 
-    def start(self, coroutine):
-        self._coroutine = coroutine
-        self.node.world.at(0, lambda: self._step(None))
+    def start(self, body, *args):
+        def begin():
+            if not self.ended:
+                self._coroutine = body(self, *args)
+                self._step(None)
+
+        self.node.world.at(0, begin)
 
     def _step(self, wait):
         if self.ended:
@@ -519,10 +524,8 @@ class FakeProcess:
             return
         self.ended = True
         if self._coroutine is not None:
-            try:
+            with contextlib.suppress(RuntimeError, ValueError):
                 self._coroutine.close()
-            except (RuntimeError, ValueError):
-                pass
         self.node._ended(self, reason)
 
     def exit_received(self, origin, reason):
@@ -550,6 +553,9 @@ class FakeProcess:
 
     def cast(self, to, message, *, connect=True):
         self.send(to, (GEN_CAST, message), connect=connect)
+
+    def reply(self, caller, answer):
+        self.send(reply_to(caller), (caller[1], answer))
 
     def monitor(self, target):
         ref = self.node.make_ref()
@@ -590,7 +596,7 @@ class FakeProcess:
                 return message
         return None
 
-    async def receive(self, match=None, *, timeout=None):
+    async def receive(self, match=None, *, timeout=None):  # noqa: ASYNC109 - the runtime's own signature
         deadline = None if timeout is None else self.node.now() + timeout
 
         def ready():
@@ -619,7 +625,7 @@ class FakeProcess:
         self.node.world.at(seconds, lambda: None if timer.cancelled else self.deliver(message))
         return timer
 
-    async def call(self, to, request, *, timeout=5.0):
+    async def call(self, to, request, *, timeout=5.0):  # noqa: ASYNC109 - the runtime's own signature
         ref = self.monitor(to)
         tag = ImproperList((ALIAS,), ref)
         self.send(to, (GEN_CALL, (self.pid, ref), request))

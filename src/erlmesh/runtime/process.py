@@ -107,7 +107,7 @@ class Process:
         self,
         match: Callable[[Term], bool] | None = None,
         *,
-        timeout: float | None = None,  # noqa: ASYNC109 - Erlang's `after`
+        timeout: float | None = None,
     ) -> Term:
         """Removes the oldest message that ``match`` accepts (any, without one) and returns it, waiting if there is none.
 
@@ -135,7 +135,7 @@ class Process:
         self.budget = TURN
         while True:
             woken = asyncio.get_running_loop().create_future()
-            mailbox.wake = lambda woken=woken: None if woken.done() else woken.set_result(None)  # type: ignore[misc]
+            mailbox.wake = lambda woken=woken: None if woken.done() else woken.set_result(None)
             try:
                 await woken
             finally:
@@ -174,7 +174,7 @@ class Process:
 
     # Calls
 
-    async def call(self, to: Destination, request: Term, *, timeout: float | None = 5.0) -> Term:  # noqa: ASYNC109
+    async def call(self, to: Destination, request: Term, *, timeout: float | None = 5.0) -> Term:
         """``gen_server:call``: sends the request and returns the reply.
 
         Raises NoProcess, NoConnection, CalleeExited, or CallTimeout after ``timeout`` seconds (None: never); an answer

@@ -362,7 +362,7 @@ class Router:
             raise TypeError(f"an exit signal goes to a pid, not to {to!r}")
         self._say(to.node, ExitSend(sender, to, reason))
 
-    async def call(self, caller: Process, to: Destination, request: Term, timeout: float | None) -> Term:  # noqa: ASYNC109
+    async def call(self, caller: Process, to: Destination, request: Term, timeout: float | None) -> Term:
         loop = asyncio.get_running_loop()
         ref = self.alias(caller)
         answer = caller.answers[ref] = loop.create_future()

@@ -9,13 +9,12 @@ Starting it makes the node a member of the full mesh: whoever connects to one no
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from erlmesh.errors import CallError
-from erlmesh.kernel.gen import GEN_CALL, reply_to
-from erlmesh.services.global_calls import del_lock, set_lock, transaction
+from erlmesh.kernel.gen import GEN_CALL
+from erlmesh.services.global_calls import check_lock, del_lock, set_lock, trans, transaction
 from erlmesh.services.global_methods import Method, random_exit_name
 from erlmesh.services.global_protocol import LockId, Word
 from erlmesh.services.global_registrar import Registrar
@@ -23,12 +22,15 @@ from erlmesh.services.global_server import GlobalServer
 from erlmesh.terms import Atom, Pid, Term, exact
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+
     from erlmesh.runtime.process import Process
     from erlmesh.runtime.runtime import Runtime
 
 __all__ = ["GlobalNames"]
 
 _KILL = Atom("kill")
+T = TypeVar("T")
 
 
 class GlobalNames:
@@ -111,6 +113,7 @@ class GlobalNames:
 
     @asynccontextmanager
     async def _kept(self, lock: LockId, nodes: Iterable[Atom | str] | None) -> AsyncIterator[None]:
+        check_lock(lock)
         keeper = self._node.spawn(_keep, lock, None if nodes is None else list(nodes), None)
         try:
             await self._node.call(keeper, Word.SET_LOCK, timeout=None)
@@ -121,6 +124,7 @@ class GlobalNames:
         await self._node.call(keeper, Word.DEL_LOCK, timeout=None)
 
     async def _start_keeper(self, lock: LockId, nodes: list[Atom | str] | None, retries: int | None) -> bool:
+        check_lock(lock)
         keeper = self._node.spawn(_keep, lock, nodes, retries)
         try:
             locked = await self._node.call(keeper, Word.SET_LOCK, timeout=None) is True
@@ -135,10 +139,14 @@ class GlobalNames:
     async def _stop_keeper(self, lock: LockId) -> None:
         keeper = self._keepers.pop(exact(lock), None)
         if keeper is not None:
-            try:
+            with suppress(CallError):  # it has ended, and its lock with it
                 await self._node.call(keeper, Word.DEL_LOCK, timeout=None)
-            except CallError:
-                pass  # it ended, and its lock with it
+
+    async def transaction(
+        self, me: Process, lock: LockId, nodes: Iterable[Atom | str] | None, body: Callable[[], Awaitable[T]]
+    ) -> T:
+        """Run ``body`` while ``me`` holds ``lock`` on ``nodes``, as ``global:trans(Id, Fun, Nodes)``."""
+        return await trans(me, lock, nodes, body)
 
     # The cluster
 
@@ -169,16 +177,17 @@ class GlobalNames:
 async def _keep(me: Process, lock: LockId, nodes: list[Atom | str] | None, retries: int | None) -> None:
     """Hold ``lock`` for somebody who is no process: answer once it is locked, or is not, then hold it until asked."""
     locked = await set_lock(me, lock, nodes, retries)
-    _reply(me, await _asked(me, Word.SET_LOCK), locked)
+    me.reply(await _asked(me, Word.SET_LOCK), locked)
     if locked:
         caller = await _asked(me, Word.DEL_LOCK)
         await del_lock(me, lock, nodes)
-        _reply(me, caller, True)
+        me.reply(caller, True)
 
 
 async def _asked(me: Process, request: Atom) -> tuple[Pid, Term]:
     """Wait for a call that is this ``request``; its caller."""
-    _, caller, _ = await me.receive(lambda message: _is_call(message, request))
+    message = await me.receive(lambda message: _is_call(message, request))
+    caller: tuple[Pid, Term] = message[1]
     return caller
 
 
@@ -187,10 +196,6 @@ def _is_call(message: Term, request: Atom) -> bool:
         case (kind, (Pid(), _), what):
             return kind is GEN_CALL and what is request
     return False
-
-
-def _reply(me: Process, caller: tuple[Pid, Term], answer: Term) -> None:
-    me.send(reply_to(caller), (caller[1], answer))
 
 
 def _pid(pid: Pid) -> Pid:

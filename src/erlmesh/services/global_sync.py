@@ -236,8 +236,8 @@ class GlobalSync:
         self.synced[node] = None
         return effects
 
-    def new_nodes(self, node: Atom, operations: Term, external: Term, nodes: Term, extra: Term) -> list[Effect]:
-        """``node``, of our partition, has met others: ``nodes``, with names that make ``operations`` necessary."""
+    def new_nodes(self, operations: Term, external: Term, nodes: Term, extra: Term) -> list[Effect]:
+        """Somebody of our partition has met others: ``nodes``, with names that make ``operations`` necessary."""
         added = self._add_known(_read_nodes(nodes))
         effects: list[Effect] = [Connect(name) for name in added]
         lock = None
