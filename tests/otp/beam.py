@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from erlmesh.etf import decode, encode
-from erlmesh.terms import Atom, Term
-from peer import MARK, Peer
+from erlmesh.terms import Atom, Pid, Term
+from peer import MARK, Peer, in_order
 
 __all__ = ["Beam", "NoSuchOtp", "installed_otp", "programs"]
 
@@ -136,6 +136,16 @@ class Beam(Peer):
 
     def ping(self, node: str) -> bool:
         return bool(self.eval("net_adm:ping(PingedNode__)", PingedNode__=Atom(node)) == Atom("pong"))
+
+    def join(self, group: Term) -> Pid:
+        """Joins the evaluating process to a group of ``pg``, starting that if need be; gives its pid."""
+        pid = self.eval("_ = pg:start(pg), ok = pg:join(JoinedGroup__, self()), self()", JoinedGroup__=group)
+        assert isinstance(pid, Pid)
+        return pid
+
+    def members(self, group: Term) -> list[Pid]:
+        """``pg:get_members``, as a sorted list (the order of members differs from node to node)."""
+        return in_order(self.eval("_ = pg:start(pg), pg:get_members(ListedGroup__)", ListedGroup__=group))
 
     def halt(self) -> None:
         """``erlang:halt(0)``: ends at once, without saying goodbye to anybody."""

@@ -76,10 +76,14 @@ class Cluster:
             raise PeerGone(epmd.story())
         return epmd
 
-    def _start(self, kind: Callable[..., Peerish], name: str, **options: Any) -> Peerish:
+    def start_epmd_once(self) -> None:
+        """Sees to it that the private EPMD runs, before nodes are started from several threads."""
         if self._otp_epmd:
             self._otp_epmd = False
             self.start_epmd()
+
+    def _start(self, kind: Callable[..., Peerish], name: str, **options: Any) -> Peerish:
+        self.start_epmd_once()
         peer = kind(name, epmd_port=self.epmd_port, home=self.home, **options)
         self.members.append(peer)
         return peer

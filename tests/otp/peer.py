@@ -15,12 +15,13 @@ import signal
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from typing import Any
 
-__all__ = ["EvaluationFailed", "OsProcess", "Peer", "PeerGone"]
+from erlmesh.terms import Pid
+
+__all__ = ["EvaluationFailed", "OsProcess", "Peer", "PeerGone", "in_order"]
 
 MARK = "\x02"
 LOG_LINES = 400
@@ -188,6 +189,6 @@ class Peer(OsProcess):
             answer.set_exception(PeerGone(f"{self.title} ended\n{self.story()}"))
 
 
-def bound(bindings: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Keyword arguments as the pairs a request carries."""
-    return list(bindings.items())
+def in_order(pids: Iterable[Pid]) -> list[Pid]:
+    """Members as a multiset that can be compared: sorted by node, number and life."""
+    return sorted(pids, key=lambda pid: (pid.node.name, pid.id, pid.serial, pid.creation))

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from erlmesh.terms import Atom
-from peer import Peer
+from erlmesh.terms import Atom, Pid, Term
+from peer import Peer, in_order
 
 __all__ = ["PyNode", "python_surroundings"]
 
@@ -50,6 +50,16 @@ class PyNode(Peer):
 
     def ping(self, node: str) -> bool:
         return bool(self.eval("await node.ping(PINGED)", PINGED=node))
+
+    def join(self, group: Term) -> Pid:
+        """Joins the evaluating process to a group of ``pg``; gives its pid."""
+        pid = self.eval("node.pg.join(JOINED, me.pid) or me.pid", JOINED=group)
+        assert isinstance(pid, Pid)
+        return pid
+
+    def members(self, group: Term) -> list[Pid]:
+        """The members of a group of ``pg``, as a sorted list."""
+        return in_order(self.eval("node.pg.get_members(LISTED)", LISTED=group))
 
     def halt(self) -> None:
         """Leaves in order, as at the end of a program."""

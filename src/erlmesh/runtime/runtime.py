@@ -88,6 +88,7 @@ class Runtime:
         self._caller: Process | None = None
         self._event_receivers: dict[Pid, bool] = {}
         self._spawnable: dict[tuple[str, str, int], Callable[[list[Term]], Term]] = {}
+        self._starting = True  # services get the low pids, users the post's own <0.64.0>
         self._stopped = False
 
     # Life
@@ -132,6 +133,7 @@ class Runtime:
         claim_here(self.atom)
         self._caller = self.spawn_server(lambda _: None)
         self._start_services()
+        self._starting = False
 
     def _start_services(self) -> None:
         """For the node that has some; called when everything runs and nothing has been heard yet."""
@@ -193,26 +195,24 @@ class Runtime:
         process.task = asyncio.get_running_loop().create_task(_run(router, process, body, arguments))
         return process.pid
 
-    def spawn_server(
-        self, receive: Callable[[Term], None], *, name: Atom | str | None = None, system: bool = False
-    ) -> Process:
+    def spawn_server(self, receive: Callable[[Term], None], *, name: Atom | str | None = None) -> Process:
         """Starts a process without a task: ``receive(message)`` is called for each message, one at a time, as it comes.
 
-        What it raises is logged and it goes on. It traps exits. ``system`` gives it one of the low pids.
+        What it raises is logged and it goes on. It traps exits.
         """
-        process = self._new(getattr(receive, "__qualname__", repr(receive)), name, system=system)
+        process = self._new(getattr(receive, "__qualname__", repr(receive)), name)
         process.receiver = receive
         process.trap_exit = True
         return process
 
-    def _new(self, label: str, name: Atom | str | None, *, system: bool = False) -> Process:
+    def _new(self, label: str, name: Atom | str | None) -> Process:
         router = self._router
         if self._stopped:
             raise NodeNotAlive(f"{self.name} has stopped")
         if name is not None and Atom(name) in router.names:
             raise ValueError(f"the name {name} is taken by {router.names[Atom(name)].pid}")
         identifiers = router.identifiers
-        pid = identifiers.system_pid() if system else identifiers.pid(router.processes)
+        pid = identifiers.system_pid() if self._starting else identifiers.pid(router.processes)
         process = Process(cast("Node", self), router, pid, f"{pid} {label}")
         router.add(process)
         if name is not None:

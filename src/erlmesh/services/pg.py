@@ -39,7 +39,7 @@ class Pg:
 
     def __init__(self, node: Runtime, scope: Atom = Atom("pg")) -> None:
         self._node = node
-        self._me = node.spawn_server(self._receive, name=scope, system=True)
+        self._me = node.spawn_server(self._receive, name=scope)
         self._scope = Scope(self._me.pid)
         self._watched: dict[Pid, Ref] = {}
         self._monitors = Monitors(self._me)

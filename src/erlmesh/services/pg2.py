@@ -65,7 +65,7 @@ class Pg2:
         self._trans = trans
         self._groups = Groups()
         self._watched: dict[Pid, Ref] = {}
-        self._me = node.spawn_server(self._receive, name=PG2, system=True)
+        self._me = node.spawn_server(self._receive, name=PG2)
         node.monitor_nodes(self._me.pid)
         for name in node.nodes():
             self._me.send((PG2, Atom(name)), (Word.NEW_PG2, node.atom))
