@@ -97,11 +97,13 @@ elixir = st.recursive(
     atoms.map(lambda name: (f":{name}", f'Atom("{name}")'))
     | st.integers(0, 99).map(lambda number: (str(number), str(number)))
     | st.text("ab :{}#'[]", max_size=6).map(lambda text: (f'"{text}"', f'"{text}"')),
-    lambda inner: st.lists(inner, min_size=1, max_size=4).map(
-        lambda parts: (f"{{{', '.join(p[0] for p in parts)}}}", f"({''.join(p[1] + ', ' for p in parts)})")
-    )
-    | st.lists(inner, max_size=3).map(
-        lambda parts: (f"[{', '.join(p[0] for p in parts)}]", f"[{', '.join(p[1] for p in parts)}]")
+    lambda inner: (
+        st.lists(inner, min_size=1, max_size=4).map(
+            lambda parts: (f"{{{', '.join(p[0] for p in parts)}}}", f"({''.join(p[1] + ', ' for p in parts)})")
+        )
+        | st.lists(inner, max_size=3).map(
+            lambda parts: (f"[{', '.join(p[0] for p in parts)}]", f"[{', '.join(p[1] for p in parts)}]")
+        )
     ),
     max_leaves=12,
 )

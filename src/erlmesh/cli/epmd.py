@@ -26,7 +26,9 @@ example:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, metavar="N", help="the port [ERL_EPMD_PORT, 4369]")
-    parser.add_argument("--address", metavar="A", action="append", help="where to listen, else everywhere; with --names, whom to ask")
+    parser.add_argument(
+        "--address", metavar="A", action="append", help="where to listen, else everywhere; with --names, whom to ask"
+    )
     parser.add_argument("--names", action="store_true", help="list the nodes of this host and their ports")
     add_verbose(parser)
 

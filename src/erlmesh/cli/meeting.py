@@ -8,10 +8,10 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from erlmesh.node import Node
 from erlmesh.cli.cookie import find_cookie
 from erlmesh.cli.settings import complete_name, passing_name
 from erlmesh.errors import ConnectError
+from erlmesh.node import Node
 
 __all__ = ["looking_in", "meet", "why_not"]
 

@@ -50,7 +50,7 @@ def _members(answer: Term, peer: str, module: str) -> list[Pid]:
             return answer
         case (Atom("error"), (Atom("no_such_group"), group)):
             raise ErlmeshError(f"{peer} knows no pg2 group {elixir(group)}")
-        case (Atom("badrpc"), (Atom("EXIT"), (Atom("undef"), *_))) | (Atom("badrpc"), (Atom("EXIT"), ((Atom("undef"), *_), *_))):
+        case (Atom("badrpc"), (Atom("EXIT"), (Atom("undef"), *_))):
             raise ErlmeshError(f"{peer} has no {module}" + (" (OTP has removed it in 24)" if module == "pg2" else ""))
         case (Atom("badrpc"), (Atom("EXIT"), (Atom("badarg"), *_))) if module == "pg":
             raise ErlmeshError(f"pg is not started on {peer}; there, type  :pg.start_link()")

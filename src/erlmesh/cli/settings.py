@@ -34,7 +34,9 @@ class Settings:
 
 def add_node_options(parser: argparse.ArgumentParser, *, joins: bool = True) -> None:
     """Adds ``--name``, ``--cookie``, ``--cookie-file``, ``--join`` and ``--verbose``."""
-    parser.add_argument("--name", metavar="NAME[@HOST]", help=f"this node's name; HOST is {LOOPBACK} if not given [ERLMESH_NAME]")
+    parser.add_argument(
+        "--name", metavar="NAME[@HOST]", help=f"this node's name; HOST is {LOOPBACK} if not given [ERLMESH_NAME]"
+    )
     parser.add_argument("--cookie", metavar="TEXT", help=f"{COOKIE_HELP} [ERLMESH_COOKIE]")
     parser.add_argument(
         "--cookie-file", metavar="FILE", help="file with the cookie, else ~/.erlang.cookie [ERLMESH_COOKIE_FILE]"
@@ -73,7 +75,8 @@ def _peer(peer: str, name: str) -> str:
     full = complete_name(peer if "@" in peer else f"{peer}@{host}")
     if _is_long(full) != _is_long(name):
         raise NodeStartError(
-            f"{name} and {full} cannot meet: one has a long name (its host has a dot, or is an address), the other a short one"
+            f"{name} and {full} cannot meet: one has a long name (its host has a dot, or is an address), "
+            "the other a short one"
         )
     return full
 
@@ -99,19 +102,18 @@ def configure_log(verbose: int) -> None:
 
 
 class _Lines(logging.StreamHandler[TextIO]):
-    """Writes to whatever ``sys.stderr`` is at the time: a prompt puts its own in place, to keep the line that is typed."""
+    """Writes to whatever ``sys.stderr`` is at the time: a prompt puts its own there, to keep the line being typed."""
 
-    def __init__(self) -> None:
-        logging.Handler.__init__(self)
-
-    @property  # type: ignore[override]
-    def stream(self) -> TextIO:
-        return sys.stderr
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
 
 
 class _Words(logging.Formatter):
     """An exception's one line and the user's own frames, never ours."""
 
-    def formatException(self, ei: object) -> str:
-        error = ei[1] if isinstance(ei, tuple) else None
-        return show_error(error) if isinstance(error, BaseException) else ""
+    def formatException(self, ei: object) -> str:  # noqa: N802 - logging's name
+        match ei:
+            case (_, BaseException() as error, _):
+                return show_error(error)
+        return ""

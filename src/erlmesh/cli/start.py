@@ -10,9 +10,9 @@ import asyncio
 import os
 import signal
 
-from erlmesh.node import Node
 from erlmesh.cli.meeting import meet
 from erlmesh.cli.settings import Settings, add_node_options, settings
+from erlmesh.node import Node
 
 __all__ = ["EXAMPLE", "add_options", "run"]
 

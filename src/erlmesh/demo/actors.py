@@ -5,6 +5,7 @@ What an actor answers to a line is what its shell printed between that line and 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import re
@@ -71,17 +72,13 @@ class Actor:
     def close(self) -> None:
         """Ends it, whatever it is doing; may be called again."""
         if self._process.poll() is None:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
-                try:
+                with contextlib.suppress(OSError):
                     stream.close()
-                except OSError:
-                    pass
 
     def _answer(self, line: str) -> str:
         assert self._process.stdin is not None
@@ -146,7 +143,7 @@ class _Iex(Actor):
 
 def iex(program: str, name: str, cookie: str, epmd_port: int) -> Actor:
     """A real Elixir node, listening on the loopback address alone."""
-    erl = '-start_epmd false -kernel inet_dist_use_interface {127,0,0,1} -kernel logger_level error'
+    erl = "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1} -kernel logger_level error"
     command = [program, "--name", name, "--cookie", cookie, "--erl", erl, "--dot-iex", "/dev/null"]
     environment = {"ERL_EPMD_PORT": str(epmd_port), "ERL_EPMD_ADDRESS": "127.0.0.1", "NO_COLOR": "1"}
     return _Iex(name, f"iex({name}){{}}> ", command, environment)

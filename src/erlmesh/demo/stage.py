@@ -26,13 +26,13 @@ class Stage:
         self._colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
     def chapter(self, title: str) -> None:
-        print(f"\n{self._in('1', title)}", flush=True)
+        _say(f"\n{self._in('1', title)}")
 
     def remark(self, text: str) -> None:
-        print(self._in("2", f"# {text}"), flush=True)
+        _say(self._in("2", f"# {text}"))
 
     def type(self, actor: Actor, line: str, *, expect: str | None = None) -> str:
-        """Types ``line`` into the actor's shell and shows it with its answer, which must match the pattern ``expect``."""
+        """Types ``line`` into the actor's shell and shows it with its answer, all of which must match ``expect``."""
         answer = actor.ask(line)
         self._show(actor, line, answer)
         if expect is not None and not re.fullmatch(expect, answer, re.DOTALL):
@@ -40,7 +40,7 @@ class Stage:
         return answer
 
     def type_until(self, actor: Actor, line: str, true: Callable[[str], bool], what: str) -> float:
-        """Asks ``line`` again and again until its answer is ``true``, shows that one, and returns the seconds it took."""
+        """Asks ``line`` again and again until its answer is ``true`` and shows that one. Returns the seconds."""
         began = time.monotonic()
         while not true(answer := actor.ask(line)):
             if time.monotonic() - began > PATIENCE:
@@ -56,17 +56,21 @@ class Stage:
         if not holds:
             raise Failed(what)
         self.checked += 1
-        print(f"  {self._in('32', '✓')} {what}", flush=True)
+        _say(f"  {self._in('32', '✓')} {what}")
 
     def fail(self, what: str) -> None:
-        print(f"  {self._in('31', '✗')} {what}", flush=True)
+        _say(f"  {self._in('31', '✗')} {what}")
 
     def _show(self, actor: Actor, line: str, answer: str) -> None:
         prompt = actor.prompt.format(actor.number)
         actor.number += 1
-        print(f"{self._in(_COLOURS.get(actor.alive_name, '36'), prompt)}{line}", flush=True)
+        _say(f"{self._in(_COLOURS.get(actor.alive_name, '36'), prompt)}{line}")
         if answer:
-            print(answer, flush=True)
+            _say(answer)
 
     def _in(self, code: str, text: str) -> str:
         return f"\033[{code}m{text}\033[0m" if self._colours else text
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201 - this is what a demo is for

@@ -67,9 +67,10 @@ class _Story:
             actor.close()
 
     def play(self, *, elixir: bool) -> None:
-        socrates, plato, aristotle = (self._start(name) for name in ("socrates", "plato", "aristotle"))
-        for actor in (socrates, plato, aristotle):
+        actors: list[Actor] = [self._start(name) for name in ("socrates", "plato", "aristotle")]
+        for actor in actors:
             actor.wait_up()
+        socrates, plato, aristotle = actors
         self._alone(socrates, plato)
         self._two_meet(socrates, plato)
         self._third_meets_all(socrates, plato, aristotle)
@@ -188,7 +189,9 @@ class _Story:
         say.remark("kill -9 diotima")
         say.type_until(socrates, WORKERS, _has(3), "three members")
         took = time.monotonic() - began
-        say.check(took < 1.0, f"{took * 1000:.0f} ms after the kill, socrates no longer sees Elixir's shell in the group")
+        say.check(
+            took < 1.0, f"{took * 1000:.0f} ms after the kill, socrates no longer sees Elixir's shell in the group"
+        )
 
     def _all_agree(self, actors: list[Actor], line: str, count: int) -> None:
         """Every node names the same processes, down to the life of their nodes (which no print of a pid shows)."""
@@ -222,4 +225,3 @@ def _has(count: int) -> Callable[[str], bool]:
 def _free_port() -> int:
     with socket.create_server((HOST, 0)) as probe:
         return int(probe.getsockname()[1])
-

@@ -321,6 +321,13 @@ class Runtime:
         """Why the last attempt to connect with that node failed, and what to do; None if it did not."""
         return self._connections.why_not(Atom(name).name)
 
+    def creation_of(self, name: Atom | str) -> int | None:
+        """Which life of that node this one is connected with (or is); None if it is not connected."""
+        if Atom(name) is self.atom:
+            return self.creation
+        connection = self._connections.connection(Atom(name).name)
+        return None if connection is None else connection.creation
+
     # Node events
 
     def monitor_nodes(self, pid: Pid, *, reasons: bool = False) -> None:

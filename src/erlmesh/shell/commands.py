@@ -36,10 +36,10 @@ def is_command(value: object) -> bool:
 
 
 def commands_of(owner: object) -> dict[str, Callable[..., Any]]:
-    """The commands that are methods of ``owner``, by name."""
-    names = (name for name in dir(type(owner)) if not name.startswith("_"))
-    found = ((name, getattr(owner, name)) for name in names)
-    return {name: value for name, value in found if is_command(value)}
+    """The commands that are methods of ``owner``, or were lent to it by another, by name."""
+    found = {name: value for name, value in vars(owner).items() if is_command(value)}
+    found |= {name: getattr(owner, name) for name in dir(type(owner)) if is_command(getattr(type(owner), name))}
+    return dict(sorted(found.items()))
 
 
 def word_in(namespace: Mapping[str, Any]) -> Callable[[str], Word]:

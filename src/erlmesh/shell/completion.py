@@ -1,4 +1,4 @@
-"""What Tab offers: names and attributes of live objects, node names inside a string or atom, groups and modules behind ":"."""
+"""What Tab offers: names and attributes of live objects, nodes inside a string, groups and modules behind ":"."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from erlmesh.shell.commands import is_command
 __all__ = ["Completion", "Live", "complete"]
 
 _QUOTED: Final = re.compile(r""":?["']([^"'\\\n]*)$""")
-_ATOM: Final = re.compile(r"(?:^|[\s(\[{,=]):([A-Za-z_][\w@.]*)?$")
+_ATOM: Final = re.compile(r"(?:^|[\s(\[{,=]):([A-Za-z_][\w@]*)?$")
 _DOTTED: Final = re.compile(r":?((?:[^\W\d]\w*\.)*)([^\W\d]\w*)?$")
 _MODULES: Final = ("pg", "pg2", "global", "rpc")
 

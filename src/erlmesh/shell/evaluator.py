@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from inspect import CO_COROUTINE, isawaitable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from erlmesh.shell.interrupts import Interrupts
 from erlmesh.shell.commands import is_command
+from erlmesh.shell.interrupts import Interrupts
 from erlmesh.shell.reading import TOP_LEVEL_AWAIT
 from erlmesh.terms import Atom, Pid, Term
 

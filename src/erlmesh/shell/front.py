@@ -30,7 +30,7 @@ def is_interactive() -> bool:
 
 
 async def run(node: Node) -> int:
-    """The shell on ``node``, until it is left; returns the exit code, which is 0 for Ctrl-D, end of input and SIGTERM."""
+    """The shell on ``node``, until it is left. Returns the exit code: 0 for Ctrl-D, end of input and SIGTERM."""
     session = Session(node)
     await session.start()
     front = asyncio.ensure_future(_front(session))

@@ -1,8 +1,8 @@
 """Ctrl-C and SIGTERM for a line that runs, whether it waits or computes; and a word when it computes too long.
 
 A line that waits (``receive()``) is a task and is cancelled. A line that computes (``while True: pass``) holds the
-event loop, so only the signal handler itself can stop it: by raising inside it. Hence :meth:`Interrupts.stepping`, which
-knows at every moment whether the line's own code is being run.
+event loop, so only the signal handler itself can stop it: by raising inside it. Hence :meth:`Interrupts.stepping`,
+which knows at every moment whether the line's own code is being run.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Interrupts:
     @types.coroutine
     def stepping(self, coroutine: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
         """Awaits ``coroutine``, noting when its code runs. An interrupt may come out as ``KeyboardInterrupt``."""
-        step: Callable[[], Any] = lambda: coroutine.send(None)
+        step = _send(coroutine, None)
         while True:
             try:
                 self._since = time.monotonic()

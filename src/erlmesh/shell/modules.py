@@ -1,9 +1,9 @@
-"""The modules of the shell, ``Node``, ``pg``, ``pg2``, ``global_``, ``Process``, ``rpc``: OTP's functions with OTP's answers."""
+"""The modules ``Node``, ``pg``, ``pg2``, ``global_``, ``Process`` and ``rpc``: OTP's functions with OTP's answers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from erlmesh.errors import CallError, GroupError
 from erlmesh.shell.commands import Module, command
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["GlobalModule", "NodeModule", "Pg2Module", "PgModule", "ProcessModule", "RpcModule"]
 
+Pids: TypeAlias = list[Pid]
+Atoms: TypeAlias = list[Atom]
 ERROR: Final = Atom("error")
 UNDEFINED: Final = Atom("undefined")
 
@@ -32,7 +34,7 @@ class NodeModule(Module):
         return self._node.atom
 
     @command(value=True)
-    def list(self, which: Atom | str = "visible") -> list[Atom]:
+    def list(self, which: Atom | str = "visible") -> Atoms:
         """The connected nodes in order of connection; Node.list(:hidden) those that hide."""
         name = as_name(which).name
         if name not in ("visible", "hidden", "connected", "this"):
@@ -234,12 +236,12 @@ class ProcessModule(Module):
         return self._words.exit(pid, reason)
 
     @command(value=True)
-    def list(self) -> list[Pid]:
+    def list(self) -> Pids:
         """The processes of this node."""
         return self._node.processes()
 
     @command(value=True)
-    def registered(self) -> list[Atom]:
+    def registered(self) -> Atoms:
         """The names registered on this node."""
         return [Atom(name) for name in self._node.registered()]
 
@@ -263,7 +265,7 @@ class ProcessModule(Module):
         """Process.flag(:trap_exit, true): exits of linked processes become messages. Returns the former value."""
         if as_name(name).name != "trap_exit":
             raise ValueError("the one flag here is :trap_exit")
-        me = self._words._me()
+        me = self._words.me
         former, me.trap_exit = me.trap_exit, bool(value)
         return former
 
@@ -284,5 +286,3 @@ class RpcModule(Module):
             return await self._words.call((Atom("rex"), target), request, timeout=None)
         except CallError:
             return (Atom("badrpc"), Atom("nodedown"))
-
-

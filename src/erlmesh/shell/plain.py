@@ -6,13 +6,16 @@ With a terminal but without prompt_toolkit it shows the prompt and leaves editin
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 import threading
-from typing import TextIO
+from typing import Final, TextIO
 
 from erlmesh.shell.session import Session
 
 __all__ = ["run"]
+
+INTERRUPTED: Final = "** interrupted"
 
 
 async def run(session: Session, *, source: TextIO | None = None) -> None:
@@ -21,6 +24,8 @@ async def run(session: Session, *, source: TextIO | None = None) -> None:
     prompts = source.isatty()
     lines = _Lines(source)
     text, ahead = "", None
+    if prompts:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, lines.interrupt)
     while session.left is None:
         if prompts and ahead is None:
             session_prompt = "..> ".rjust(len(session.prompt)) if text else session.prompt
@@ -29,7 +34,11 @@ async def run(session: Session, *, source: TextIO | None = None) -> None:
         ahead = None
         if line is None:
             break
-        if text and not _goes_on(text, line) and session.is_complete(text + "\n"):
+        if line is INTERRUPTED:
+            print()
+            text = ""
+            continue
+        if text and not _goes_on(line) and session.is_complete(text + "\n"):
             await session.run(text)
             text, ahead = "", line
             continue
@@ -43,8 +52,8 @@ async def run(session: Session, *, source: TextIO | None = None) -> None:
         print()
 
 
-def _goes_on(text: str, line: str) -> bool:
-    """Whether ``line`` can belong to the statement begun in ``text``: it is indented, or continues an ``if`` or ``try``."""
+def _goes_on(line: str) -> bool:
+    """Whether ``line`` can belong to the statement before it: it is indented, or continues an ``if`` or ``try``."""
     first = line.partition(" ")[0].rstrip(":")
     return not line.strip() or line[0].isspace() or first in ("else", "elif", "except", "finally", "case")
 
@@ -57,12 +66,21 @@ class _Lines:
         self._loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[str | None] = asyncio.Queue()
         self._wanted = threading.Semaphore(0)
+        self._asked = False
         threading.Thread(target=self._read, name="erlmesh-stdin", daemon=True).start()
 
     async def next(self) -> str | None:
         """The next line without its end; None when there are no more."""
-        self._wanted.release()
-        return await self._queue.get()
+        if not self._asked:
+            self._asked = True
+            self._wanted.release()
+        line = await self._queue.get()
+        self._asked = line is INTERRUPTED
+        return line
+
+    def interrupt(self) -> None:
+        """Ctrl-C: :meth:`next` returns INTERRUPTED; the terminal has dropped what was typed."""
+        self._queue.put_nowait(INTERRUPTED)
 
     def _read(self) -> None:
         while True:

@@ -12,7 +12,7 @@ import codeop
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from erlmesh.shell.language import has_pid_literal, translate
 
@@ -24,6 +24,8 @@ _COMPOUND: Final = (
     ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.If, ast.For, ast.AsyncFor, ast.While, ast.With,
     ast.AsyncWith, ast.Try, ast.TryStar, ast.Match,
 )  # fmt: skip
+
+_OWN_RULES: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda, ast.GeneratorExp)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,9 @@ class Word:
 ORDINARY: Final = Word()
 
 
-def read(source: str, word: Callable[[str], Word], *, final: bool = True, filename: str = "<line>") -> ast.Module | None:
+def read(
+    source: str, word: Callable[[str], Word], *, final: bool = True, filename: str = "<line>"
+) -> ast.Module | None:
     """The tree of ``source``, or ``None`` when more lines must follow.
 
     ``final=False`` says that the user could still go on: a compound statement is then complete only after an empty
@@ -61,7 +65,8 @@ def read(source: str, word: Callable[[str], Word], *, final: bool = True, filena
             continue
         if not final and _may_go_on(tree, source):
             return None
-        return ast.fix_missing_locations(_Rewrite(word).visit(tree))
+        _Rewrite(word).visit(tree)
+        return ast.fix_missing_locations(tree)
     raise error or SyntaxError("invalid syntax")
 
 
@@ -135,11 +140,8 @@ class _Rewrite(ast.NodeTransformer):
         name = _dotted(node)
         return self.word(name) if name else ORDINARY
 
-    def _leave_alone(self, node: ast.AST) -> ast.AST:
-        return node
-
-    visit_FunctionDef = visit_AsyncFunctionDef = visit_ClassDef = _leave_alone
-    visit_Lambda = visit_GeneratorExp = _leave_alone
+    def visit(self, node: ast.AST) -> Any:
+        return node if isinstance(node, _OWN_RULES) else super().visit(node)
 
 
 def _dotted(node: ast.expr) -> str:

@@ -103,8 +103,8 @@ class Session:
         match outcome:
             case Value(value):
                 self._keep(value)
-            case Raised(error):
-                self.complain(show_error(error))
+            case Raised(raised):
+                self.complain(show_error(raised))
             case Interrupted():
                 self.complain("** interrupted")
             case Left(code):
@@ -145,5 +145,3 @@ class Session:
     def hint(self, text: str) -> None:
         """A remark beside a result."""
         print(f"   {text}", file=self._err or sys.stderr, flush=True)
-
-

@@ -1,4 +1,4 @@
-"""How results and errors look: terms as iex prints them, Python's own values as Python does, errors in one clean line."""
+"""How results look (terms as iex prints them, Python's own values as Python does) and errors: one clean line."""
 
 from __future__ import annotations
 
@@ -101,5 +101,3 @@ def remember_source(filename: str, source: str) -> None:
     linecache.cache[filename] = (len(source), None, lines, filename)
     if len(linecache.cache) > 2_000:
         linecache.checkcache()
-
-

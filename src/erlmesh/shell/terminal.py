@@ -24,10 +24,9 @@ from prompt_toolkit.styles import Style
 from erlmesh.shell.completion import Live, complete
 
 try:
-    from pygments.lexers.python import PythonLexer
-    from pygments.token import String
-except ImportError:
-    PythonLexer = None  # type: ignore[assignment,misc]
+    from erlmesh.shell.colours import Colours
+except ImportError:  # without pygments there is no colour
+    Colours = None  # type: ignore[assignment,misc]
 
 if TYPE_CHECKING:
     from erlmesh.shell.session import Session
@@ -81,16 +80,7 @@ def _history(file: Path | None) -> History:
 
 
 def _lexer() -> Lexer | None:
-    if PythonLexer is None:
-        return None
-
-    class Atoms(PythonLexer):
-        tokens = {
-            **PythonLexer.tokens,
-            "expr": [(r"(?<![\w\])}]):[a-zA-Z_]\w*[?!]?", String.Symbol), *PythonLexer.tokens["expr"]],
-        }
-
-    return PygmentsLexer(Atoms)
+    return None if Colours is None else PygmentsLexer(Colours)
 
 
 class _Completer(Completer):

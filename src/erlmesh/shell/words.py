@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from erlmesh.errors import Exit
 from erlmesh.notation import node_of_prefix
-from erlmesh.shell.commands import command
+from erlmesh.shell.commands import command, is_command
 from erlmesh.shell.help import about, describe, overview
 from erlmesh.shell.show import show_term
 from erlmesh.terms import Atom, Pid, Ref, Term
@@ -38,6 +38,11 @@ class Words:
         self._results = results
         self._say = say
 
+    @property
+    def me(self) -> Process:
+        """The process of this shell."""
+        return self._me()
+
     # Who and where
 
     @command(value=True)
@@ -62,11 +67,11 @@ class Words:
 
     @command()
     def pid(self, number: str | int, serial: int | None = None, last: int | None = None) -> Pid:
-        """A pid as it is printed: pid("0.64.0"), pid(0, 64, 0), or #PID<0.64.0>."""
+        """The process that prints as #PID<0.64.0>, by the text "0.64.0" or three numbers."""
         if isinstance(number, str):
             parts = number.strip().removeprefix("#PID").strip("<>").split(".")
             if len(parts) != 3 or not all(part.isdigit() for part in parts):
-                raise ValueError(f"a pid is written as three numbers, like pid(\"0.64.0\"), not {number!r}")
+                raise ValueError(f'a pid is written as three numbers, like pid("0.64.0"), not {number!r}')
             prefix, identifier, high = (int(part) for part in parts)
         else:
             prefix, identifier, high = number, serial or 0, last or 0
@@ -114,7 +119,8 @@ class Words:
     @command()
     def spawn(self, function: Callable[..., Any], *arguments: Any) -> Pid:
         """Starts a process that runs a function, plain or async. One that takes one argument more than it is given
-        gets its own process first: async def echo(me): send(shell, await me.receive())"""
+        gets its own process first: async def echo(me): send(shell, await me.receive())
+        """
         return self._node.spawn(body_of(function, len(arguments)), *arguments)
 
     @command()
@@ -146,7 +152,7 @@ class Words:
 
     @command()
     def exit(self, *arguments: Any) -> bool:
-        """exit() leaves the shell. exit(pid, :kill) sends an exit signal to a process, here or elsewhere."""
+        """Leaves the shell; with a pid and a reason, such as :kill, it ends a process, here or elsewhere."""
         if len(arguments) == 2:
             self._me().exit_signal(*arguments)
             return True
@@ -186,12 +192,12 @@ class Words:
 
     @command(quoting=True)
     def h(self, *things: Any) -> None:
-        """h() shows the commands, h(Node.ping) one of them, h(anything) its signature and documentation."""
+        """Help: without arguments an overview, with one of the commands or anything else about that."""
         self._say("\n".join(map(about, things)) if things else overview())
 
     @command()
     def v(self, number: int = -1) -> Any:
-        """The value of line number; v() that of the last one, v(-2) the one before."""
+        """The value of a line by its number; without one that of the last, with -2 the one before."""
         if number < 0:
             number = sorted(self._results)[number] if -number <= len(self._results) else 0
         if number not in self._results:
@@ -209,9 +215,11 @@ def body_of(function: Callable[..., Any], given: int) -> Callable[..., Any]:
     if not callable(function):
         raise TypeError(f"spawn takes a function, not {type(function).__name__}")
 
+    with_process = not is_command(function) and _takes(function, given + 1)
+
     async def body(me: Process, *arguments: Any) -> None:
         try:
-            result = function(me, *arguments) if _takes(function, given + 1) else function(*arguments)
+            result = function(me, *arguments) if with_process else function(*arguments)
             if inspect.isawaitable(result):
                 await result
         except SystemExit:  # ends the process that said so, not the node
