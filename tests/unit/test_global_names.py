@@ -8,6 +8,7 @@ from global_world import SERVER, idle, is_mesh, is_quiet, start, tables
 
 from erlmesh.errors import CallTimeout
 from erlmesh.services.global_methods import notify_all_name, random_exit_name, random_notify_name
+from erlmesh.services.global_protocol import Tell
 from erlmesh.terms import Atom, Pid
 
 X, Y = Atom("x"), Atom("y")
@@ -412,3 +413,100 @@ def test_names_survive_registrations_during_joins():
 
         everywhere = [{name for name, _, _ in node.server.names.entries()} for node in nodes]
         assert everywhere == [{(node.name, number) for node in nodes for number in range(3)}] * 4, seed
+
+
+def test_the_partition_may_grow_while_the_registrar_locks_it():
+    for seed in range(30):
+        world = World(seed)
+        nodes = cluster(world, "bc")
+        newcomer = start(world, "a@h")
+        registrar = nodes[0].processes[nodes[0].global_names._registrar]
+
+        async def register_while_growing(me, registrar=registrar, newcomer=newcomer):
+            # The registrar has its answers and the newcomer is in: what a slow registrar would see.
+            real, known = registrar.receive, me.node.server.sync.known
+
+            async def slow(match=None, *, timeout=None):  # noqa: ASYNC109
+                message = await real(match, timeout=timeout)
+                known.setdefault(newcomer.atom, 8)
+                return message
+
+            registrar.receive = slow
+            return await me.node.global_names.register(X, me.spawn(idle))
+
+        world.connect("a@h", "b@h")
+        world.run(until=lambda nodes=nodes: "a@h" in nodes[0].nodes())
+
+        assert world.ask(nodes[0], register_while_growing) is True
+        assert newcomer.server.names.names() == [X], seed
+
+
+def test_a_stale_word_of_the_others_locker_is_dropped_by_the_server():
+    world = World(1)
+    half = world.node("half@h")
+    heard = []
+    server = half.spawn_server(heard.append, name=SERVER)
+    (node,) = cluster(world, "a")
+    world.connect("half@h", "a@h")
+    world.run(0.05)
+    hello = (Atom("locker"), Atom("no_longer_a_pid"), {}, server.pid)
+    server.cast((SERVER, node.atom), (Atom("init_connect"), (8, 1), half.atom, hello))
+    world.run(0.01)
+    heard.clear()
+
+    server.cast((SERVER, node.atom), (Atom("lock_set"), server.pid, True, [], 12345))
+    world.run(0.02)
+
+    assert heard == []
+
+
+def test_what_is_best_effort_makes_no_connection():
+    world = World(1)
+    nodes = [start(world, "a@h"), start(world, "b@h")]
+
+    nodes[0].server._carry_out([Tell(nodes[1].atom, (Atom("lost_connection"),))])
+    world.run(1)
+
+    assert nodes[0].nodes() == []
+
+
+def test_the_end_of_a_former_monitor_means_nothing():
+    world = World(1)
+    (node,) = cluster(world, "a")
+    pid = spawned(node)
+    does(world, node, "register", X, pid)
+
+    node.server.receive((Atom("DOWN"), node.make_ref(), Atom("process"), pid, Atom("noproc")))
+
+    assert node.global_names.whereis(X) == pid
+
+
+def test_our_own_conflicts_are_settled_without_asking_anybody():
+    world = World(1)
+    nodes, pids = two_with_the_same_name(world, random_exit_name)
+    nodes[0].unregister("rex")
+
+    world.connect("b@h", "a@h")
+    world.run(until=partial(is_mesh, nodes))
+    world.run(1)
+
+    assert agree(nodes, X, pids[0])
+
+
+def test_whoever_is_asked_about_a_conflict_is_not_waited_for_longer_than_the_session_lasts():
+    world = World(1)
+    left, right = cluster(world, "ad"), cluster(world, "bc")
+    for node in (left[1], right[1]):
+        does(world, node, "register", X, spawned(node))
+    left[1].unregister("rex")
+    left[1].spawn_server(lambda message: None, name="rex")
+    before = len(left[0].processes)
+    world.connect("a@h", "b@h")
+    world.run(5)
+    assert len(left[0].processes) == before + 1
+
+    world.stop("b@h")
+    world.run(1)
+
+    assert len(left[0].processes) == before
+    assert left[0].server.locks.snapshot() == []
