@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Self
 
 from erlmesh.errors import Undef
-from erlmesh.runtime.process import Process
 from erlmesh.runtime.runtime import Runtime
 from erlmesh.services import erpc
 from erlmesh.services.global_calls import trans
@@ -67,7 +66,7 @@ class Node(Runtime):
         erpc.serve(self, self._apply)
         self.global_names = GlobalNames(self, prevent_overlapping_partitions=self._prevent_overlapping_partitions)
         self.pg = Pg(self)
-        self.pg2 = Pg2(self, _locked)
+        self.pg2 = Pg2(self, trans)
         self._functions |= {
             ("global", "resolve_it", 4): self.global_names.resolve_it,
             ("pg", "get_members", 1): self.pg.get_members,
@@ -88,8 +87,3 @@ class Node(Runtime):
         if apply is None:
             raise Undef(module.name, function.name, len(arguments))
         return apply(*arguments)
-
-
-async def _locked(me: Process, resource: Term, nodes: Sequence[str], body: Callable[[], Awaitable[None]]) -> None:
-    """pg2's lock is one of global's, requested in the name of the process that makes the change."""
-    await trans(me, (resource, me.pid), nodes, body)

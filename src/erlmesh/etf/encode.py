@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from math import isfinite
 from struct import Struct
-from struct import error as StructError  # noqa: N812 - struct names it like a module
+from struct import error as StructError
 from typing import Any, Final, TypeAlias
 
 from erlmesh.errors import EncodeError
@@ -40,6 +40,7 @@ _small_big = Struct(">BBB").pack
 _large_big = Struct(">BIB").pack
 _bits_head = Struct(">BIB").pack
 _pid_numbers = Struct(">III").pack
+_cached_pid = Struct(">BBBIII").pack
 _v4_port_numbers = Struct(">QI").pack
 _port_numbers = Struct(">II").pack
 _fun_head = Struct(">IB16sII").pack
@@ -154,8 +155,12 @@ def _write_bits(bits: BitString, add: Add, _: Atoms) -> None:
 
 
 def _write_pid(pid: Pid, add: Add, atoms: Atoms) -> None:
+    index = atoms.get(pid.node)
+    if index is not None:  # in one piece: every message begins with a pid or two
+        add(_cached_pid(tags.NEW_PID_EXT, tags.ATOM_CACHE_REF, index, pid.id, pid.serial, pid.creation))
+        return
     add(b"X")
-    _write_atom(pid.node, add, atoms)
+    _write_atom(pid.node, add, _NO_ATOMS)
     add(_pid_numbers(pid.id, pid.serial, pid.creation))
 
 

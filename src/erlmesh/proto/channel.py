@@ -58,8 +58,8 @@ class Channel:
 
     ``now`` is in seconds, of any clock that never goes back. After ``receive_data``, ``send`` and ``handle_timeout``
     write what :meth:`data_to_send` gives, and call :meth:`handle_timeout` when :meth:`next_deadline` has come; but
-    give it first whatever has arrived by then. Events are signals, in the order in which the peer sent them; the last may be
-    :class:`Lost`, and after that the channel is silent.
+    give it first whatever has arrived by then. Events are signals, in the order in which the peer sent them; the last
+    may be :class:`Lost`, and after that the channel is silent.
     """
 
     def __init__(

@@ -3,43 +3,32 @@
 A frame is a length of four bytes, a header, a control tuple and perhaps a message. What both ends can do decides the
 header, once and for all: with an atom cache or fragments every frame has one (``131 68 …``), else none (``112 131 …``).
 A frame of length 0 is a tick.
-
-One frame in a row is much like the one before: the same references, sender and receiver. The reader remembers the
-bytes of such beginnings and what they mean, and then has only the message left to read.
 """
 
 from __future__ import annotations
 
 from struct import Struct
-from struct import error as StructError  # noqa: N812 - struct names it like a module
-from typing import Any, Final
+from typing import Final
 
 from erlmesh.errors import DecodeError, RemoteProtocolError
 from erlmesh.etf import decode_term
 from erlmesh.proto.atom_cache import OLD_HEADER_SIZE, AtomReader
-from erlmesh.proto.control import Send, SendAlias, SendName, Signal
+from erlmesh.proto.beginnings import CONTROL_SIZE, Beginnings
+from erlmesh.proto.control import Signal
 from erlmesh.proto.decode_control import decode_control
 from erlmesh.proto.flags import Flags
 from erlmesh.proto.fragments import FRAGMENT_HEAD_SIZE, Reassembly
-from erlmesh.proto.ops import NO_MESSAGE, Op, carries_message
-from erlmesh.terms import Atom, Ref
+from erlmesh.proto.ops import NO_MESSAGE, carries_message
+from erlmesh.terms import Atom
 
 __all__ = ["FrameReader", "FrameTooLong"]
 
 MAX_SEQUENCES: Final = 4096
-MAX_KNOWN: Final = 1024
 
 _VERSION: Final = 131
 _NORMAL, _FIRST_FRAGMENT, _FRAGMENT, _PASS_THROUGH = b"DEFp"
 
 _u32 = Struct(">I").unpack_from
-_three_words = Struct(">III").unpack_from
-_WORDS_SIZE: Final = 12
-
-# {22, From, To} with both nodes as references, {6, From, '', Name} with three of them, and {33, From, Alias} up to the
-# alias's words, which never come twice. 0 for what is not remembered.
-_REMEMBERED: Final = {Op.SEND_SENDER: 2 + 2 + 15 + 15, Op.REG_SEND: 2 + 2 + 15 + 2 + 2, Op.ALIAS_SEND: 2 + 2 + 15 + 9}
-_CONTROL_SIZE: Final = tuple(_REMEMBERED.get(op, 0) for op in range(256))  # type: ignore[call-overload]
 
 
 class FrameTooLong(RemoteProtocolError):
@@ -56,7 +45,7 @@ class FrameReader:
         self._has_header = self._has_fragments or Flags.DIST_HDR_ATOM_CACHE in flags
         self._cache = AtomReader()
         self._overwrites = 0
-        self._known: dict[bytes, tuple[tuple[Atom, ...], Any, Any, Any]] = {}
+        self._beginnings = Beginnings()
         self._unfinished = Reassembly(max_sequences=MAX_SEQUENCES, max_bytes=max_unfinished)
         self._partial = bytearray()
         self._wanted = 0
@@ -83,7 +72,7 @@ class FrameReader:
 
     def _read_frames(self, data: bytes, signals: list[Signal]) -> int:
         """All frames that are complete; the offset of the first that is not."""
-        known, append, max_frame = self._known, signals.append, self._max_frame
+        known, append, max_frame = self._beginnings.known, signals.append, self._max_frame
         position, end = 0, len(data)
         while (start := position + 4) <= end:
             (length,) = _u32(data, position)
@@ -99,18 +88,15 @@ class FrameReader:
                 continue
             try:
                 control_at = start + OLD_HEADER_SIZE[data[start + 2]]
-                at = control_at + _CONTROL_SIZE[data[control_at + 3]]
+                at = control_at + CONTROL_SIZE[data[control_at + 3]]
                 beginning = known.get(data[start:at])
                 if beginning is not None:
                     atoms, kind, sender, target = beginning
-                    if kind is SendAlias:
-                        target = Ref(target[0], target[1], _three_words(data, at))
-                        at += _WORDS_SIZE
                     message, at = decode_term(data, at, atoms)
                     if at <= stop:
                         append(kind(sender, target, message))
                         continue
-            except (IndexError, StructError, DecodeError):
+            except (IndexError, DecodeError):
                 pass  # too short or faulty: read alone, it will say so in its own words
             signal = self._read_frame(data[start:stop])
             if signal is not None:
@@ -125,8 +111,7 @@ class FrameReader:
             raise RemoteProtocolError(f"a distribution header begins with 131, not {frame[0]}")
         layout = frame[1] if len(frame) > 1 else None
         if layout == _NORMAL:
-            atoms, fresh, offset = self._read_header(frame, 2)
-            return self._read_terms(frame, offset, atoms, remember=not fresh)
+            return self._beginnings.recall(frame) or self._read_normal(frame)
         if not self._has_fragments or layout not in (_FIRST_FRAGMENT, _FRAGMENT):
             raise RemoteProtocolError(f"a distribution header of the unknown kind {layout}")
         if layout == _FIRST_FRAGMENT:
@@ -136,40 +121,24 @@ class FrameReader:
             whole = self._unfinished.go_on(frame)
         return self._read_terms(whole[1], 0, whole[0]) if whole is not None else None
 
+    def _read_normal(self, frame: bytes) -> Signal:
+        atoms, fresh, offset = self._read_header(frame, 2)
+        return self._read_terms(frame, offset, atoms, remember=not fresh)
+
     def _read_header(self, frame: bytes, offset: int) -> tuple[tuple[Atom, ...], bool, int]:
         header = self._cache.read(frame, offset)
         if self._cache.overwrites != self._overwrites:
             self._overwrites = self._cache.overwrites
-            self._known.clear()
+            self._beginnings.forget()
         return header
 
     def _read_terms(self, frame: bytes, control_at: int, atoms: tuple[Atom, ...], *, remember: bool = False) -> Signal:
         control, offset = decode_term(frame, control_at, atoms)
         message = decode_term(frame, offset, atoms)[0] if carries_message(control) else NO_MESSAGE
         signal = decode_control(control, message, self._peer)
-        if remember and offset - control_at >= _REMEMBERED[Op.REG_SEND]:
-            self._remember(frame, control_at, offset, atoms, signal)
+        if remember:
+            self._beginnings.remember(frame, control_at, offset, atoms, signal)
         return signal
-
-    def _remember(
-        self, frame: bytes, control_at: int, message_at: int, atoms: tuple[Atom, ...], signal: Signal
-    ) -> None:
-        """Only what depends on the remembered bytes alone, as long as no cell of the cache is overwritten."""
-        target: Any
-        match signal:
-            case Send(_, target):
-                at = message_at
-            case SendName(_, target):
-                at = message_at
-            case SendAlias(_, Ref(node, creation, (_, _, _))):
-                target, at = (node, creation), message_at - _WORDS_SIZE
-            case _:
-                return
-        if at - control_at != _CONTROL_SIZE[frame[control_at + 3]]:
-            return
-        if len(self._known) >= MAX_KNOWN:
-            self._known.clear()
-        self._known[frame[:at]] = atoms, type(signal), signal.sender, target
 
     def _read_pass_through(self, frame: bytes) -> Signal:
         if frame[0] != _PASS_THROUGH:

@@ -88,6 +88,7 @@ class Runtime:
         self._caller: Process | None = None
         self._event_receivers: dict[Pid, bool] = {}
         self._spawnable: dict[tuple[str, str, int], Callable[[list[Term]], Term]] = {}
+        self._starting = True  # services get the low pids, users the post's own <0.64.0>
         self._stopped = False
 
     # Life
@@ -116,7 +117,7 @@ class Runtime:
             raise
         me = Me(me.name, self.creation, me.cookie_for, me.challenge, me.outstanding, me.flags)
         identifiers = Identifiers(self.atom, self.creation)
-        router = self._router_ = Router(identifiers, lambda node, signal: self._connections.hold(node, signal))
+        router = self._router_ = Router(identifiers, lambda *held: self._connections.hold(*held))
         self._connections_ = Connections(
             me,
             router,
@@ -132,6 +133,7 @@ class Runtime:
         claim_here(self.atom)
         self._caller = self.spawn_server(lambda _: None)
         self._start_services()
+        self._starting = False
 
     def _start_services(self) -> None:
         """For the node that has some; called when everything runs and nothing has been heard yet."""
@@ -146,6 +148,9 @@ class Runtime:
         waiting: list[asyncio.Task[None]] = []
         if self._router_ is not None:
             processes = list(self._router_.processes.values())
+            for process in processes:
+                if process.task is asyncio.current_task():
+                    process.task = None  # whoever stops the node lives to the end of this
             for process in reversed(processes):  # youngest first: services outlive what leans on them
                 if process.task is not None:
                     waiting.append(process.task)
@@ -193,26 +198,24 @@ class Runtime:
         process.task = asyncio.get_running_loop().create_task(_run(router, process, body, arguments))
         return process.pid
 
-    def spawn_server(
-        self, receive: Callable[[Term], None], *, name: Atom | str | None = None, system: bool = False
-    ) -> Process:
+    def spawn_server(self, receive: Callable[[Term], None], *, name: Atom | str | None = None) -> Process:
         """Starts a process without a task: ``receive(message)`` is called for each message, one at a time, as it comes.
 
-        What it raises is logged and it goes on. It traps exits. ``system`` gives it one of the low pids.
+        What it raises is logged and it goes on. It traps exits.
         """
-        process = self._new(getattr(receive, "__qualname__", repr(receive)), name, system=system)
+        process = self._new(getattr(receive, "__qualname__", repr(receive)), name)
         process.receiver = receive
         process.trap_exit = True
         return process
 
-    def _new(self, label: str, name: Atom | str | None, *, system: bool = False) -> Process:
+    def _new(self, label: str, name: Atom | str | None) -> Process:
         router = self._router
         if self._stopped:
             raise NodeNotAlive(f"{self.name} has stopped")
         if name is not None and Atom(name) in router.names:
             raise ValueError(f"the name {name} is taken by {router.names[Atom(name)].pid}")
         identifiers = router.identifiers
-        pid = identifiers.system_pid() if system else identifiers.pid(router.processes)
+        pid = identifiers.system_pid() if self._starting else identifiers.pid(router.processes)
         process = Process(cast("Node", self), router, pid, f"{pid} {label}")
         router.add(process)
         if name is not None:
@@ -275,9 +278,12 @@ class Runtime:
         """Sends as :meth:`Process.send` does."""
         self._own.send(to, message)
 
-    async def call(self, to: Destination, request: Term, *, timeout: float | None = 5.0) -> Term:  # noqa: ASYNC109
+    async def call(self, to: Destination, request: Term, *, timeout: float | None = 5.0) -> Term:
         """Calls as :meth:`Process.call` does."""
-        return await self._own.call(to, request, timeout=timeout)
+        try:
+            return await self._own.call(to, request, timeout=timeout)
+        except Exit:
+            raise NodeNotAlive(f"{self.name} has stopped") from None
 
     # Other nodes
 
@@ -321,6 +327,13 @@ class Runtime:
         """Why the last attempt to connect with that node failed, and what to do; None if it did not."""
         return self._connections.why_not(Atom(name).name)
 
+    def creation_of(self, name: Atom | str) -> int | None:
+        """Which life of that node this one is connected with (or is); None if it is not connected."""
+        if Atom(name) is self.atom:
+            return self.creation
+        connection = self._connections.connection(Atom(name).name)
+        return None if connection is None else connection.creation
+
     # Node events
 
     def monitor_nodes(self, pid: Pid, *, reasons: bool = False) -> None:
@@ -358,7 +371,7 @@ class Runtime:
 
     def _spawn_requested(self, request: SpawnRequest) -> SpawnReply:
         apply = self._spawnable.get((request.module.name, request.function.name, request.arity))
-        if apply is None:
+        if apply is None or self._stopped:
             return SpawnReply(request.ref, request.sender, 0, Atom("notsup"))
         flags = 0
         for option in request.options:
@@ -401,6 +414,7 @@ async def _run(router: Router, process: Process, body: Body, arguments: tuple[An
         encode_term(reason)
     except EncodeError:
         reason = repr(reason)
+    process.task = None  # it ends by itself
     router.terminate(process, reason)
 
 

@@ -150,7 +150,7 @@ class GlobalNames:
 
     # The cluster
 
-    async def sync(self, nodes: Iterable[Atom | str] | None = None, *, timeout: float | None = None) -> None:  # noqa: ASYNC109
+    async def sync(self, nodes: Iterable[Atom | str] | None = None, *, timeout: float | None = None) -> None:
         """Wait until all connected nodes (or ``nodes``) have the same names as this one.
 
         A node that is connected and does not speak ``global`` is waited for as long as it is connected, as OTP does:

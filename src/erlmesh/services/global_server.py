@@ -72,7 +72,7 @@ class GlobalServer:
         self._monitors: dict[Pid, tuple[Ref, int]] = {}
         self._resolvers: dict[Atom, Pid] = {}
         self._waiting: list[tuple[dict[Atom, None], tuple[Pid, Term]]] = []  # callers of sync, and for whom they wait
-        self.me: Process = node.spawn_server(self.receive, name=SERVER, system=True)
+        self.me: Process = node.spawn_server(self.receive, name=SERVER)
         node.monitor_nodes(self.me.pid)
         for name in node.nodes():
             self._carry_out(self.sync.nodeup(Atom(name)))
