@@ -10,6 +10,7 @@ Starting it makes the node a member of the full mesh: whoever connects to one no
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from erlmesh.errors import CallError
@@ -27,10 +28,23 @@ if TYPE_CHECKING:
     from erlmesh.runtime.process import Process
     from erlmesh.runtime.runtime import Runtime
 
-__all__ = ["GlobalNames"]
+__all__ = ["GlobalNames", "Statistics"]
 
 _KILL = Atom("kill")
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """The service on one node at one moment. Nodes that stay ``in_session`` do not answer; ``leaving`` are nodes that
+    have been asked to hang up; a lock is a resource and its holders."""
+
+    known: tuple[str, ...]
+    synced: tuple[str, ...]
+    in_session: tuple[str, ...]
+    leaving: tuple[str, ...]
+    names: int
+    locks: tuple[tuple[Term, tuple[Pid, ...]], ...]
 
 
 class GlobalNames:
@@ -162,6 +176,18 @@ class GlobalNames:
     def known(self) -> list[str]:
         """The nodes of our partition: those we are in sync with, and those they told us of."""
         return [node.name for node in self._server.sync.known]
+
+    def statistics(self) -> Statistics:
+        """What the service holds, now."""
+        sync = self._server.sync
+        return Statistics(
+            known=tuple(self.known()),
+            synced=tuple(node.name for node in sync.synced),
+            in_session=tuple(node.name for node in sync.sessions()),
+            leaving=tuple(node.name for node in self._server.partitions.removing()),
+            names=len(self._server.names.entries()),
+            locks=tuple((resource, tuple(holders)) for resource, _, holders in self._server.locks.snapshot()),
+        )
 
     def leave(self) -> None:
         """Call before the node closes its connections: they are no losses that others should hear of."""
