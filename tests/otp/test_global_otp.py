@@ -3,9 +3,9 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from waiting import wait_until
 
 from erlmesh.terms import Atom
+from waiting import wait_until
 
 X, PLAYED, YES, NO, UNDEFINED = map(Atom, ("x", "played", "yes", "no", "undefined"))
 SPAWN = "spawn(fun() -> receive stop -> ok end end)"

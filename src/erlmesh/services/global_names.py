@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from erlmesh.errors import CallError
+from erlmesh.etf import encode
 from erlmesh.kernel.gen import GEN_CALL
 from erlmesh.services.global_calls import check_lock, del_lock, set_lock, trans, transaction
 from erlmesh.services.global_methods import Method, random_exit_name
@@ -37,7 +38,8 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True)
 class Statistics:
     """The service on one node at one moment. Nodes that stay ``in_session`` do not answer; ``leaving`` are nodes that
-    have been asked to hang up; a lock is a resource and its holders."""
+    have been asked to hang up; a lock is a resource and its holders.
+    """
 
     known: tuple[str, ...]
     synced: tuple[str, ...]
@@ -64,7 +66,8 @@ class GlobalNames:
 
         When two partitions meet that both have the name, ``method`` says who keeps it: one of the three of
         ``global_methods``, or a Python function ``(name, pid1, pid2)`` that returns the pid or ``None`` and must not
-        wait; it is asked only for processes of this node. Raises ``TypeError`` if ``pid`` is no pid.
+        wait; it is asked only for processes of this node. Raises ``TypeError`` if ``pid`` is no pid, ``EncodeError`` if
+        the name is no term.
         """
         return await self._change((Word.REGISTER, name, _pid(pid), self._server.methods.term(method)))
 
@@ -86,7 +89,7 @@ class GlobalNames:
         return self._server.names.names()
 
     async def _change(self, request: Term) -> bool:
-        exact(request)  # raises at the caller, not in the registrar, if the name is no term
+        encode(request)  # a name that is no term is refused here, at its caller, not by the registrar
         return bool(await self._node.call(self._registrar, request, timeout=None) == Word.YES)
 
     # Locks
