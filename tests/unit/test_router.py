@@ -1,9 +1,11 @@
 """The router, driven by hand: no connections, no tasks, only signals and what they cause."""
 
 import asyncio
+import itertools
 import logging
 
 import pytest
+from virtual_time import run, turns
 
 from erlmesh.errors import CalleeExited, CallTimeout, EncodeError, Exit, NoConnection, NoProcess
 from erlmesh.kernel.gen import GEN_CALL
@@ -27,7 +29,6 @@ from erlmesh.proto.control import (
 from erlmesh.runtime.process import Process
 from erlmesh.runtime.router import Router
 from erlmesh.terms import Atom, ImproperList, Pid, Ref
-from virtual_time import run, turns
 
 A, B, C = Atom("a@h"), Atom("b@h"), Atom("c@h")
 DOWN, EXIT, PROCESS = Atom("DOWN"), Atom("EXIT"), Atom("process")
@@ -395,7 +396,7 @@ EXITS = [
 
 @pytest.mark.parametrize("remote", [True, False])
 @pytest.mark.parametrize(("by", "reason", "traps", "dies_with", "hears"), EXITS)
-def test_what_an_exit_signal_does(world, by, reason, traps, dies_with, hears, remote):
+def test_what_an_exit_signal_does(world, by, reason, traps, dies_with, hears, remote):  # noqa: PLR0917 - a table
     p, other = world.process(trap=traps), world.process()
     world.connect()
     sender = p.pid if by == "self" else X if remote else other.pid
@@ -464,7 +465,7 @@ def test_linked_local_processes_die_together(world):
 
 def test_a_chain_of_links_of_any_length_dies_as_one(world):
     chain = [world.process() for _ in range(3_000)]
-    for one, next_one in zip(chain, chain[1:], strict=False):
+    for one, next_one in itertools.pairwise(chain):
         one.link(next_one.pid)
 
     world.router.terminate(chain[0], BOOM)
@@ -1138,7 +1139,7 @@ def test_a_call_to_a_node_that_is_lost_is_no_connection(calls):
 
         calls.disconnect()
 
-        with pytest.raises(NoConnection, match="no connection to b@h$"):
+        with pytest.raises(NoConnection, match=r"no connection to b@h$"):
             await answer
 
     run(main())
@@ -1152,7 +1153,7 @@ def test_a_call_to_one_who_dies_is_callee_exited_with_the_reason(calls):
 
         calls.router.terminate(q, BOOM)
 
-        with pytest.raises(CalleeExited, match="server on a@h exited before it answered: boom") as exited:
+        with pytest.raises(CalleeExited, match=r"server on a@h exited before it answered: boom") as exited:
             await answer
         assert exited.value.reason is BOOM
         assert mailbox(p) == []
