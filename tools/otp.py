@@ -1,10 +1,11 @@
-"""Brings another Erlang/OTP (and its Elixir) beside the installed one: ``python tools/otp.py 23`` prints the path of its ``erl``.
+"""Brings another Erlang/OTP, with its Elixir, beside the installed one: ``python tools/otp.py 23`` prints its ``erl``.
 
-Debian's releases carry different OTPs. Their packages, with everything those need down to the C library, are fetched with a
-private apt configuration and unpacked below ``.otp/``: nothing is installed, no root is needed, and a second call
-prints the path at once. The mirrors are the ones this machine's apt already uses.
+Debian's releases carry different OTPs. Their packages, with everything those need down to the C library, are fetched
+with a private apt configuration and unpacked below ``.otp/``: nothing is installed, no root is needed, and a second
+call prints the path at once. The mirrors are the ones this machine's apt already uses.
 
-Exit status: 0 the path is printed; 3 this machine cannot do it (the reason is on standard error); 1 it should have worked and did not.
+Exit status: 0 the path is printed; 3 this machine cannot do it, for the reason on standard error; 1 it should have
+worked and did not.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ def script(path: Path, *lines: str) -> None:
 
 
 def run_on_its_own_libraries(root: Path, erts: Path) -> None:
-    """Replaces each program of the run-time system by a script that starts it with the loader and libraries it was built for."""
+    """Has each program of the run-time system started with the loader and libraries it was built for."""
     loader = next(path for path in sorted((root / "usr/lib").glob("*/ld-linux-*.so.*")))
     for program in sorted((erts / "bin").iterdir()):
         with program.open("rb") as file:

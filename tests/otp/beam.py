@@ -69,7 +69,7 @@ def installed_otp() -> int | None:
 
 @functools.cache
 def programs(otp: int | None = None) -> Path:
-    """The folder with that OTP's ``erl``, ``iex``, ``erlc`` and ``epmd``: the installed one, or one brought beside it."""
+    """The folder with that OTP's ``erl``, ``iex``, ``erlc`` and ``epmd``: the installed one, or one beside it."""
     if otp is None or otp == installed_otp():
         erl = shutil.which("erl")
         if erl is None:
@@ -85,7 +85,7 @@ class Beam(Peer):
     """``erl -name NAME`` with a cookie, under a private EPMD port, ready to evaluate.
 
     ``arguments`` go to ``erl`` as they are (``["-kernel", "net_ticktime", "8"]``). ``name`` without ``@`` is put on
-    127.0.0.1. EPMD must run: this never starts one, because it would outlive the test.
+    127.0.0.1. ``core`` keeps it on one core. EPMD must run: this never starts one, because it would outlive the test.
     """
 
     def __init__(
@@ -98,6 +98,7 @@ class Beam(Peer):
         otp: int | None = None,
         arguments: tuple[str, ...] | list[str] = (),
         environment: Mapping[str, str] | None = None,
+        core: int | None = None,
     ) -> None:
         self.otp = otp or installed_otp()
         folder = programs(otp)
@@ -107,11 +108,12 @@ class Beam(Peer):
             *arguments,
             *("-eval", EVALUATE + "."),
         ]
-        super().__init__(full, command, {**surroundings(epmd_port, home, folder), **(environment or {})})
+        surrounded = {**surroundings(epmd_port, home, folder), **(environment or {})}
+        super().__init__(full, command, surrounded, core=core)
         self.atom = Atom(full)
 
     def eval(self, source: str, *, timeout: float = 15.0, **bindings: Term) -> Term:
-        """The value of ``source`` (Erlang expressions; no closing dot), as a term of erlmesh. ``bindings`` are variables.
+        """The value of ``source`` (Erlang expressions; no closing dot), as a term; ``bindings`` are variables.
 
         A variable keeps its value from one call to the next. Raises :class:`EvaluationFailed` with Erlang's reason.
         """
@@ -149,7 +151,7 @@ class Beam(Peer):
 
     def halt(self) -> None:
         """``erlang:halt(0)``: ends at once, without saying goodbye to anybody."""
-        self.write(" ".join(["0", "aGFsdCgp", "g2o="]))  # halt() with no variables; nobody answers
+        self.write("0 aGFsdCgp g2o=")  # halt(), with no variables; nobody answers
         self.wait()
 
 

@@ -40,8 +40,8 @@ def answers(port: int) -> bool:
 
 
 class Cluster:
-    """Starts nodes that share one private EPMD port. OTP's own epmd is started with the first node that needs it, unless
-    ``otp_epmd`` is false: then some Python node has to be it.
+    """Starts nodes that share one private EPMD port. OTP's own epmd is started with the first node that needs it,
+    unless ``otp_epmd`` is false: then some Python node has to be it.
     """
 
     def __init__(self, home: Path, *, epmd_port: int | None = None, otp_epmd: bool = True) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from beam import Beam, NoSuchOtp, programs
-from cluster import Cluster, free_port
+from cluster import Cluster, free_port, own_cluster
 from pynode import PyNode
 
 HERE = Path(__file__).parent
@@ -18,8 +18,12 @@ OTPS = (23, 25, 27)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--every-otp", action="store_true", help="run the tests of the fixture `otp` with OTP 23, 25 and 27")
-    parser.addoption("--rounds", type=int, default=0, help="how often to repeat what chance has a part in (0: a few times)")
+    parser.addoption(
+        "--every-otp", action="store_true", help="run the tests of the fixture `otp` with OTP 23, 25 and 27"
+    )
+    parser.addoption(
+        "--rounds", type=int, default=0, help="how often to repeat what chance has a part in (0: a few times)"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -83,6 +87,13 @@ def cluster(epmd_port: int, tmp_path: Path, request: pytest.FixtureRequest) -> I
     finally:
         request.node.add_report_section("call", "nodes", cluster.stories())
         cluster.close()
+
+
+@pytest.fixture
+def cluster_without_epmd(epmd_port: int, tmp_path: Path) -> Iterator[Cluster]:
+    """A cluster in which the first node has to be the EPMD, as on a machine without Erlang."""
+    with own_cluster(tmp_path, epmd_port=epmd_port, otp_epmd=False) as cluster:
+        yield cluster
 
 
 @pytest.fixture

@@ -138,13 +138,19 @@ class Peer(OsProcess):
     """A node in a process of its own that evaluates what it is asked. Ready when the constructor returns."""
 
     def __init__(
-        self, name: str, command: Sequence[str], environment: Mapping[str, str], *, start_timeout: float = 30.0
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        core: int | None = None,
+        start_timeout: float = 30.0,
     ) -> None:
         self.name = name
         self._numbers = itertools.count(1)
         self._open: dict[int, Future[bytes]] = {0: Future()}
         self._ready = self._open[0]
-        super().__init__(name, command, environment)
+        super().__init__(name, pinned(command, core), environment)
         try:
             self._wait(self._ready, start_timeout, "to be ready")
         except BaseException:
@@ -187,6 +193,11 @@ class Peer(OsProcess):
         while self._open:
             _, answer = self._open.popitem()
             answer.set_exception(PeerGone(f"{self.title} ended\n{self.story()}"))
+
+
+def pinned(command: Sequence[str], core: int | None) -> list[str]:
+    """The command that runs ``command`` on one core only."""
+    return list(command) if core is None else ["taskset", "--cpu-list", str(core), *command]
 
 
 def in_order(pids: Iterable[Pid]) -> list[Pid]:

@@ -29,11 +29,13 @@ class PyNode(Peer):
         home: Path,
         cookie: str = "monster",
         environment: Mapping[str, str] | None = None,
+        core: int | None = None,
         **options: Any,
     ) -> None:
         full = name if "@" in name else f"{name}@127.0.0.1"
         command = [sys.executable, "-W", "error", str(DRIVER), json.dumps({"name": full, "cookie": cookie, **options})]
-        super().__init__(full, command, {**python_surroundings(epmd_port, home), **(environment or {})})
+        surrounded = {**python_surroundings(epmd_port, home), **(environment or {})}
+        super().__init__(full, command, surrounded, core=core)
         self.atom = Atom(full)
 
     def eval(self, source: str, *, timeout: float = 15.0, **bindings: Any) -> Any:

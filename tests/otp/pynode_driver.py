@@ -1,8 +1,8 @@
 """The inside of :class:`pynode.PyNode`: an erlmesh node that evaluates what comes on its standard input.
 
-``python pynode_driver.py '{"name": ..., "cookie": ...}'``. A request is evaluated in the body of one process, ``me``, in
-which ``node``, the names of erlmesh and everything assigned before are to hand; statements and ``await`` work. When that
-process is ended by a signal, another takes its place.
+``python pynode_driver.py '{"name": ..., "cookie": ...}'``. A request is evaluated in the body of one process, ``me``,
+where ``node``, the names of erlmesh and everything assigned before are to hand; statements and ``await`` work. When
+that process is ended by a signal, another takes its place.
 """
 
 from __future__ import annotations

@@ -22,7 +22,9 @@ def full_mesh(nodes):
 def start_five(cluster, kinds, otp):
     cluster.start_epmd_once()
     starts = [
-        (lambda name=f"n{i}": cluster.beam(name, otp=otp)) if kind == "beam" else (lambda name=f"n{i}": cluster.pynode(name))
+        (lambda name=f"n{i}": cluster.beam(name, otp=otp))
+        if kind == "beam"
+        else (lambda name=f"n{i}": cluster.pynode(name))
         for i, kind in enumerate(kinds)
     ]
     with ThreadPoolExecutor(len(kinds)) as pool:
@@ -48,7 +50,9 @@ def test_five_nodes_started_at_once_become_a_full_mesh(tmp_path, rounds, otp, re
                 join_through(nodes, nodes[0])
                 wait_until(lambda nodes=nodes: full_mesh(nodes), IN_TIME, what="a full mesh")
                 pids = {node.join(Atom("group")) for node in nodes}
-                wait_until(lambda nodes=nodes, pids=pids: all(set(n.members(Atom("group"))) == pids for n in nodes), IN_TIME)
+                wait_until(
+                    lambda nodes=nodes, pids=pids: all(set(n.members(Atom("group"))) == pids for n in nodes), IN_TIME
+                )
             except BaseException:
                 request.node.add_report_section("call", f"round {number}: {kinds}", cluster.stories())
                 raise

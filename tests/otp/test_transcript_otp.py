@@ -105,7 +105,9 @@ def test_a_dead_member_leaves_while_its_node_lives(pair):
     mine = plato.join(GROUP)
     assert plato.ping(socrates.name)
     if hasattr(socrates, "otp"):
-        short_lived = socrates.eval("S = spawn(fun() -> receive stop -> ok end end), pg:start(pg), pg:join(group, S), S")
+        short_lived = socrates.eval(
+            "S = spawn(fun() -> receive stop -> ok end end), pg:start(pg), pg:join(group, S), S"
+        )
     else:
         socrates.eval("async def until_told(me): await me.receive()")
         short_lived = socrates.eval("node.spawn(until_told)")

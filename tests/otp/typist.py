@@ -19,7 +19,7 @@ MARK = "~typed~"
 
 
 class Typist(OsProcess):
-    """``type(line)`` gives what the prompt answers. After each line it types another that prints a mark, to know the end."""
+    """``type(line)`` gives what the prompt answers. After each line it types one that prints a mark."""
 
     end = 'print("{mark}")'
     prompt = re.compile(r"")

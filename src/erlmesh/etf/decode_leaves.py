@@ -37,7 +37,7 @@ _u32_u32 = Struct(">II").unpack_from
 _u64_u32 = Struct(">QI").unpack_from
 _pid_numbers = Struct(">III").unpack_from
 _old_pid_numbers = Struct(">IIB").unpack_from
-_old_float = re.compile(rb"[ ]*([+-]?[0-9]+\.[0-9]+(?:[eE][+-]?[0-9]+)?)\0*\Z").match
+_old_float = re.compile(rb"([+-]?[0-9]+\.[0-9]+(?:[eE][+-]?[0-9]+)?)(?:\0|\Z)").match
 
 
 def table(readers: dict[int, Reader], otherwise: Reader) -> list[Reader]:
@@ -87,7 +87,7 @@ def read_integer(data: bytes, offset: int) -> tuple[int, int]:
         return data[offset + 1], offset + 2
     if data[offset] == tags.INTEGER_EXT:
         return _i32(data, offset + 1)[0], offset + 5
-    raise DecodeError(f"a small integer is wanted here, not tag {data[offset]}", offset)
+    raise DecodeError(f"an integer of 32 bits is wanted here, not tag {data[offset]}", offset)
 
 
 def _small_big(data: bytes, offset: int, _: Atoms) -> tuple[int, int]:
@@ -310,9 +310,10 @@ def _old_reference(data: bytes, offset: int, atoms: Atoms) -> tuple[Ref, int]:
 def _export(data: bytes, offset: int, atoms: Atoms) -> tuple[Export, int]:
     module, offset = read_name(data, offset, atoms)
     function, offset = read_name(data, offset, atoms)
-    if data[offset] != tags.SMALL_INTEGER_EXT:
-        raise DecodeError("the arity of an export is a small integer", offset)
-    return Export(module, function, data[offset + 1]), offset + 2
+    arity, end = read_integer(data, offset)
+    if not 0 <= arity <= 255:
+        raise DecodeError(f"the arity of an export is 0 to 255, not {arity}", offset)
+    return Export(module, function, arity), end
 
 
 LEAVES: Final[dict[int, Reader]] = {tag: _as_term(read) for tag, read in _NAMES.items()} | {

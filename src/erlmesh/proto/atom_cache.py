@@ -100,12 +100,14 @@ def _nibble(data: bytes, flags_at: int, index: int) -> int:
     return byte >> 4 if index & 1 else byte & 15
 
 
-def encode_references(references: Sequence[Reference]) -> bytes:
-    """A header from N on. At most 255 references."""
+def encode_references(references: Sequence[Reference], *, long_atoms: bool = False) -> bytes:
+    """A header from N on. At most 255 references. ``long_atoms`` writes all lengths in two bytes, needed or not, as a
+    BEAM does when an atom referred to is long and not new.
+    """
     count = len(references)
     if not count:
         return b"\x00"
-    long_atoms = any(text is not None and len(text) > 255 for _, text in references)
+    long_atoms = long_atoms or any(text is not None and len(text) > 255 for _, text in references)
     nibbles = [cell >> 8 | (_NEW if text is not None else 0) for cell, text in references]
     nibbles += [_LONG_ATOMS if long_atoms else 0, 0]
     out = bytearray([count])

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from erlmesh.errors import Exit
 from erlmesh.kernel import gen
 from erlmesh.runtime.mailbox import EMPTY, Mailbox
 from erlmesh.terms import Atom, Pid, Ref, Term
@@ -49,6 +50,10 @@ class Process:
 
     Methods that send return at once; order between two processes is kept. The methods may be called by the process
     itself only, except :attr:`pid`, :meth:`send` and :meth:`cast`.
+
+    When an exit signal ends the process its task is cancelled. While the task tidies up it can still send, and take
+    back what it has asked for; what waits, links or monitors raises :class:`Exit` with the reason, for nothing would
+    come.
     """
 
     __slots__ = (
@@ -131,6 +136,7 @@ class Process:
         return None if message is EMPTY else message
 
     async def _wait(self, match: Callable[[Term], bool] | None, seen: int) -> Term:
+        self._require_life()
         mailbox = self.mailbox
         self.budget = TURN
         while True:
@@ -178,8 +184,12 @@ class Process:
         """``gen_server:call``: sends the request and returns the reply.
 
         Raises NoProcess, NoConnection, CalleeExited, or CallTimeout after ``timeout`` seconds (None: never); an answer
-        that comes later is dropped.
+        that comes later is dropped (from OTP 23 and before, which answer to the pid, it is a message like others).
         """
+        self._require_life()
+        if self.held_by is not None or self.budget <= 0:
+            await self._yield()
+        self.budget -= 1
         return await self._router.call(self, to, request, timeout)
 
     def cast(self, to: Destination, message: Term, *, connect: bool = True) -> None:
@@ -194,6 +204,7 @@ class Process:
 
     def link(self, other: Pid) -> None:
         """Links with ``other``; if that is dead an exit signal ``noproc`` follows, if its node is gone ``noconnection``."""
+        self._require_life()
         self._router.link(self, other)
 
     def unlink(self, other: Pid) -> None:
@@ -204,22 +215,24 @@ class Process:
         """When ``target`` goes, ``(Atom("DOWN"), ref, Atom("process"), pid | (name, node), reason)`` arrives, once;
         at once with ``noproc`` or ``noconnection`` if it is gone already.
         """
+        self._require_life()
         return self._router.monitor(self, target)
 
     def demonitor(self, ref: Ref, *, flush: bool = False) -> bool:
-        """True if the monitor was still there. With ``flush`` a DOWN in the mailbox is removed too."""
-        found = self._router.demonitor(ref)
-        if flush:
-            self.mailbox.take(lambda message: type(message) is tuple and len(message) == 5 and message[1] == ref)
+        """True if the monitor was still there. With ``flush`` a DOWN that is not yet received is removed too."""
+        found = self._router.demonitor(self, ref)
+        if flush and not found:
+            self._router.forget_down(self, ref)
         return found
 
     def alias(self) -> Ref:
         """A reference that messages can be sent to until :meth:`unalias`."""
+        self._require_life()
         return self._router.alias(self)
 
     def unalias(self, ref: Ref) -> bool:
-        """Messages to the alias vanish from now on. False if it was none."""
-        return self._router.unalias(ref)
+        """Messages to the alias vanish from now on. False if it was none of this process."""
+        return self._router.unalias(self, ref)
 
     def exit_signal(self, to: Pid, reason: Term) -> None:
         """``exit(to, reason)``: with ``Atom("kill")`` it cannot be trapped."""
@@ -240,6 +253,8 @@ class Process:
 
     def spawn(self, body: Body, *arguments: Any, name: Atom | str | None = None, link: bool = False) -> Pid:
         """Starts ``await body(me, *arguments)`` as a process of the same node, linked to this one with ``link``."""
+        if link:
+            self._require_life()
         pid = self.node.spawn(body, *arguments, name=name)
         if link:
             self.link(pid)
@@ -248,6 +263,10 @@ class Process:
     def register(self, name: Atom | str) -> None:
         """Registers itself under ``name``. Raises ``ValueError`` if the name is taken."""
         self.node.register(name, self.pid)
+
+    def _require_life(self) -> None:
+        if not self.alive:
+            raise Exit(self.exit_reason)
 
     def __repr__(self) -> str:
         return f"<Process {self.pid} {self.label}{'' if self.alive else ' dead'}>"

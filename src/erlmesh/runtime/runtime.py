@@ -117,7 +117,7 @@ class Runtime:
             raise
         me = Me(me.name, self.creation, me.cookie_for, me.challenge, me.outstanding, me.flags)
         identifiers = Identifiers(self.atom, self.creation)
-        router = self._router_ = Router(identifiers, lambda node, signal: self._connections.hold(node, signal))
+        router = self._router_ = Router(identifiers, lambda *held: self._connections.hold(*held))
         self._connections_ = Connections(
             me,
             router,
@@ -148,6 +148,9 @@ class Runtime:
         waiting: list[asyncio.Task[None]] = []
         if self._router_ is not None:
             processes = list(self._router_.processes.values())
+            for process in processes:
+                if process.task is asyncio.current_task():
+                    process.task = None  # whoever stops the node lives to the end of this
             for process in reversed(processes):  # youngest first: services outlive what leans on them
                 if process.task is not None:
                     waiting.append(process.task)
@@ -277,7 +280,10 @@ class Runtime:
 
     async def call(self, to: Destination, request: Term, *, timeout: float | None = 5.0) -> Term:
         """Calls as :meth:`Process.call` does."""
-        return await self._own.call(to, request, timeout=timeout)
+        try:
+            return await self._own.call(to, request, timeout=timeout)
+        except Exit:
+            raise NodeNotAlive(f"{self.name} has stopped") from None
 
     # Other nodes
 
@@ -365,7 +371,7 @@ class Runtime:
 
     def _spawn_requested(self, request: SpawnRequest) -> SpawnReply:
         apply = self._spawnable.get((request.module.name, request.function.name, request.arity))
-        if apply is None:
+        if apply is None or self._stopped:
             return SpawnReply(request.ref, request.sender, 0, Atom("notsup"))
         flags = 0
         for option in request.options:
@@ -408,6 +414,7 @@ async def _run(router: Router, process: Process, body: Body, arguments: tuple[An
         encode_term(reason)
     except EncodeError:
         reason = repr(reason)
+    process.task = None  # it ends by itself
     router.terminate(process, reason)
 
 

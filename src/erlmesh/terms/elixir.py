@@ -15,13 +15,15 @@ from erlmesh.terms.values import BitString, Export, Fun, ImproperList, Pid, Port
 
 __all__ = ["elixir"]
 
-_OPERATORS: Final = frozenset(
-    "+ - * / ** ++ -- +++ --- && || ! &&& ||| <<< >>> ~>> <<~ ~> <~ <~> <|> ^^^ ~~~ == != =~ === !== < > <= >= "
-    "<> .. ..// |> = & | ^ @ \\\\ <- :: => % %{} {} <<>> ... .".split()
-) - {"=>", ".", "."}  # fmt: skip
+_CALLABLE_OPERATORS: Final = frozenset({
+    "!", "!=", "!==", "&", "&&", "&&&", "*", "**", "+", "++", "+++", "-", "--", "---", "/", "<", "<-", "<<<", "<<~",
+    "<=", "<>", "<~", "<~>", "=", "==", "===", "=~", ">", ">=", ">>>", "@", "\\\\", "^", "|", "|>", "||", "|||", "~>",
+    "~>>",
+})  # fmt: skip
+_OPERATORS: Final = _CALLABLE_OPERATORS | {"..", "..//", "%", "%{}", "{}", "<<>>", "...", ".", "->"}
 _ALIAS: Final = re.compile(r"Elixir\.([A-Z][a-zA-Z0-9_]*(?:\.[A-Z][a-zA-Z0-9_]*)*)\Z")
 _ASCII_NAME: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_@]*[?!]?\Z")
-_CALL: Final = re.compile(r"[a-z_][a-zA-Z0-9_]*[?!]?\Z")
+_CALL: Final = re.compile(r"[^\WA-Z0-9][^\W@]*[?!]?\Z")
 _ESCAPES: Final = {
     0: "\\0", 7: "\\a", 8: "\\b", 9: "\\t", 10: "\\n", 11: "\\v", 12: "\\f", 13: "\\r", 27: "\\e", 92: "\\\\",
     127: "\\d",
@@ -82,23 +84,26 @@ def _atom(name: str) -> str:
     if name in ("nil", "true", "false"):
         return name
     alias = _ALIAS.match(name)
-    if alias and not name.startswith("Elixir.Elixir"):
-        return alias[1]
+    if alias:
+        return name if re.match(r"Elixir(\.|\Z)", alias[1]) else alias[1]
     if name == "Elixir":
         return name
     return f":{name}" if _is_bare(name) else f':"{_escaped(name, chr(34))}"'
 
 
 def _key(name: str) -> str:
-    bare = _is_bare(name) and (name not in _OPERATORS or name in ("{}", "%{}", "<<>>", "..."))
-    bare = _is_bare(name)
-    return f"{name}: " if bare else f'"{_escaped(name, chr(34))}": '
+    return f"{name}: " if _is_bare(name) else f'"{_escaped(name, chr(34))}": '
 
 
 def _integer(number: int) -> str:
     if number.bit_length() <= _MAX_DECIMAL_BITS:
         return str(int(number))
     return f"{'-' if number < 0 else ''}0x{abs(number):X}"
+
+
+def _float(number: float) -> str:
+    """As Erlang, but whole numbers below 10¹⁶ in full."""
+    return f"{int(number)}.0" if 1 <= abs(number) < 1e16 and number.is_integer() else float_digits(number)
 
 
 def _binary(data: bytes) -> str:
@@ -134,7 +139,7 @@ def _list(term: list[Term]) -> str | list[Any]:
     if _is_ascii_printable(term):
         return f"'{_escaped(bytes(term).decode(), chr(39))}'"
     if all(map(_is_keyword, term)):
-        return ["[", *_keywords(term)[1:], Text("]")] if False else _bracketed("[", _keywords(term), "]")
+        return _bracketed("[", _keywords(term), "]")
     return joined("[", term, _COMMA, "]")
 
 
@@ -173,14 +178,18 @@ def _map(term: Iterable[Term]) -> list[Any]:
 
 def _export(fun: Export) -> str:
     name = fun.function.name
-    shown = name if _CALL.match(name) or name in _OPERATORS else f'"{_escaped(name, chr(34))}"'
+    shown = (
+        name
+        if name in _CALLABLE_OPERATORS or (_is_bare(name) and _CALL.match(name))
+        else f'"{_escaped(name, chr(34))}"'
+    )
     return f"&{_atom(fun.module.name)}.{shown}/{fun.arity}"
 
 
 _ELIXIR: Final[Notation] = {
     bool: lambda truth: "true" if truth else "false",
     int: _integer,
-    float: float_digits,
+    float: _float,
     str: lambda text: _binary(text.encode("utf-8", "backslashreplace")),
     bytes: _binary,
     bytearray: lambda data: _binary(bytes(data)),
@@ -196,5 +205,5 @@ _ELIXIR: Final[Notation] = {
     Port: lambda port: f"#Port<{dotted(port, port.id)}>",
     Ref: lambda ref: f"#Reference<{dotted(ref, *reference_words(ref))}>",
     Export: _export,
-    Fun: lambda fun: f"#Function<{fun.old_index}.{fun.old_uniq}/{fun.arity} in {_atom(fun.module.name)}>",
+    Fun: lambda fun: f"#Function<{fun.index}.{fun.old_uniq}/{fun.arity} in {_atom(fun.module.name)}>",
 }

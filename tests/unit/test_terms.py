@@ -1,0 +1,195 @@
+"""Atoms, identifiers and the other frozen values."""
+
+import copy
+import gc
+import pickle
+import threading
+
+import pytest
+
+from erlmesh.notation import claim_here, erlang, node_of_prefix, release_here
+from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref
+
+A = Atom("a@127.0.0.1")
+PID = Pid(A, 64, 0, 1)
+VALUES = [
+    PID,
+    Port(A, 5, 1),
+    Ref(A, 1, (1, 2, 3)),
+    Export(Atom("m"), Atom("f"), 1),
+    Fun(1, bytes(16), 0, Atom("m"), 0, 123, PID, (1, [2])),
+    ImproperList((1,), 2),
+    BitString(b"\xa0", 3),
+]
+
+
+def test_an_atom_is_itself_and_nothing_else():
+    assert Atom("ok") is Atom("ok")
+    assert Atom("ok") == Atom("ok")
+    assert Atom("ok") != Atom("error")
+    assert Atom("ok") != "ok"
+    assert Atom(Atom("ok")) is Atom("ok")
+
+
+def test_an_atom_made_from_a_part_of_a_str_class_is_the_same_atom():
+    class Name(str):
+        __slots__ = ()
+
+    atom = Atom(Name("some_new_name"))
+
+    assert atom is Atom("some_new_name")
+    assert type(atom.name) is str
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [("x" * 256, ValueError), ("\ud800", ValueError), (b"ok", TypeError), (None, TypeError), (1, TypeError)],
+)
+def test_a_name_no_atom_can_have_is_refused(name, error):
+    with pytest.raises(error):
+        Atom(name)
+
+
+def test_an_atom_may_have_255_characters_of_any_script():
+    assert Atom("😀" * 255).name == "😀" * 255
+
+
+def test_an_atom_cannot_be_changed():
+    with pytest.raises(AttributeError, match="immutable"):
+        Atom("ok").name = "error"
+    with pytest.raises(AttributeError, match="immutable"):
+        del Atom("ok").name
+
+
+def test_copies_of_an_atom_are_the_atom():
+    atom = Atom("ok")
+
+    assert pickle.loads(pickle.dumps(atom)) is atom
+    assert copy.copy(atom) is atom
+    assert copy.deepcopy([atom])[0] is atom
+
+
+def test_an_atom_nobody_holds_is_forgotten():
+    from erlmesh.terms import atoms
+
+    Atom("held by nobody")
+    gc.collect()
+
+    assert "held by nobody" not in atoms._atoms
+
+
+def test_a_late_farewell_does_not_forget_the_atoms_successor():
+    from erlmesh.terms import atoms
+
+    first = Atom("born twice")
+    farewell = atoms._atoms["born twice"].__callback__
+    del first
+    second = Atom("born twice")
+    farewell(None)
+
+    assert Atom("born twice") is second
+
+
+def test_threads_that_make_one_atom_at_once_get_one_atom():
+    barrier = threading.Barrier(4)
+    made = [[] for _ in range(4)]
+
+    def make(mine):
+        barrier.wait()
+        mine.extend(Atom(f"raced {number}") for number in range(500))
+
+    threads = [threading.Thread(target=make, args=(mine,)) for mine in made]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert all(len(set(map(id, same))) == 1 for same in zip(*made, strict=True))
+
+
+def test_atoms_match_by_class_pattern():
+    match (Atom("hello"), PID):
+        case (Atom("hello"), Pid() as sender):
+            assert sender is PID
+        case _:
+            pytest.fail("no match")
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
+def test_a_value_is_frozen_and_equal_to_its_copy(value):
+    field = value.__slots__[0]
+
+    with pytest.raises(AttributeError):
+        setattr(value, field, None)
+    assert copy.deepcopy(value) == value
+    assert pickle.loads(pickle.dumps(value)) == value
+
+
+@pytest.mark.parametrize("value", [value for value in VALUES if not isinstance(value, Fun)])
+def test_a_value_is_hashable(value):
+    assert {value: 1}[copy.deepcopy(value)] == 1
+
+
+def test_pids_of_two_lives_of_a_node_print_alike_and_are_not_equal():
+    old, new = Pid(A, 64, 0, 1), Pid(A, 64, 0, 2)
+
+    assert old != new
+    assert str(old) == str(new)
+
+
+def test_an_improper_list_needs_an_element_and_a_tail_that_is_no_list():
+    with pytest.raises(ValueError, match="at least one element"):
+        ImproperList((), 1)
+    with pytest.raises(TypeError, match="tail"):
+        ImproperList((1,), [])
+    with pytest.raises(TypeError, match="tail"):
+        ImproperList((1,), ImproperList((1,), 2))
+
+
+@pytest.mark.parametrize(("data", "bits"), [(b"\xa0", 0), (b"\xa0", 8), (b"", 3), (b"\xa1", 3)])
+def test_a_bitstring_that_could_be_written_two_ways_is_refused(data, bits):
+    with pytest.raises(ValueError, match="BitString|unused"):
+        BitString(data, bits)
+
+
+def test_the_first_node_that_claims_is_here_and_prints_as_zero():
+    here, other = Atom("here@host"), Atom("other@host")
+
+    assert claim_here(here)
+    assert not claim_here(other)
+    release_here(other)
+    try:
+        assert str(Pid(here, 64, 0, 1)) == "<0.64.0>"
+        assert str(Pid(other, 64, 0, 1)) != "<0.64.0>"
+        assert node_of_prefix(0) is here
+    finally:
+        release_here(here)
+    assert node_of_prefix(0) is None
+    assert str(Pid(here, 64, 0, 1)) != "<0.64.0>"
+
+
+def test_a_printed_prefix_leads_back_to_its_node():
+    node = Atom("first printed here@host")
+
+    number = int(erlang(Pid(node, 1, 0, 1))[1:].split(".")[0])
+
+    assert number > 0
+    assert node_of_prefix(number) is node
+    assert str(Ref(node, 9, (1,))) == f"#Ref<{number}.1>"
+    assert node_of_prefix(number + 1000) is None
+    assert node_of_prefix(-1) is None
+
+
+def test_prefixes_are_counted_up_in_order_of_first_printing():
+    first, second = (int(str(Port(Atom(f"{name}@counted"), 1, 1))[6:].split(".")[0]) for name in ("a", "b"))
+
+    assert second == first + 1
+
+
+def test_what_str_and_repr_show():
+    assert repr(Atom("a b")) == "Atom('a b')"
+    assert str(Atom("a b")) == "'a b'"
+    assert repr(PID) == f"#PID{PID}"
+    assert repr(ImproperList((1,), 2)) == str(ImproperList((1,), 2)) == "[1|2]"
+    assert repr(Map({Atom("a"): 1})) == "Map({Atom('a'): 1})"
+    assert str(Map({Atom("a"): 1})) == "#{a => 1}"

@@ -1,0 +1,156 @@
+"""Maps, and keys that tell terms apart as Erlang does."""
+
+from enum import IntEnum
+from itertools import combinations
+
+import pytest
+from hypothesis import given
+
+from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref, exact
+from terms_strategy import terms
+
+A = Atom("a@127.0.0.1")
+PID = Pid(A, 1, 0, 1)
+
+
+class Colour(IntEnum):
+    RED = 1
+
+
+DIFFERENT = [
+    1, 1.0, True, 0, 0.0, -0.0, False, -1, 2**61 - 1, 2**61, 2**4000, Atom("1"), b"1", b"", Atom(""), [], (), Map(),
+    [1], [1.0], [True], (1,), (1.0,), (True,), ((1,),), ([1],), [(1,)], [[1]], [1, []], ImproperList((1,), 1),
+    ImproperList((1, 1), 1), ImproperList((1.0,), 1), ImproperList((1,), 1.0), Map({1: 1}), Map({1.0: 1}), Map({1: 1.0}), Map({True: 1}), Map({1: Map()}),
+    Map([([1], 1)]), Map([((1,), 1)]), BitString(b"\x80", 1), BitString(b"\x80", 2), b"\x80", PID, Pid(A, 1, 0, 2), Pid(A, 1, 1, 0), Port(A, 1, 1),
+    Ref(A, 1, (1,)), Ref(A, 1, (1, 1)), Export(A, A, 1), Fun(1, bytes(16), 0, A, 0, 0, PID, ()), Fun(1, bytes(16), 0, A, 0, 0, PID, (1,)),
+    Fun(1, bytes(16), 0, A, 0, 0, PID, (1.0,)), (PID, 1), (PID, 1.0), [PID, 1], [Port(A, 1, 1)], [Ref(A, 1, (1,))], [Export(A, A, 1)], [BitString(b"\x80", 1)],
+    [2**61], [b"1"], [Atom("1")], [b"1", b"2"], [b"12"], [Atom("1"), Atom("2")],
+]  # fmt: skip
+
+SAME = [
+    (True, Atom("true")),
+    (False, Atom("false")),
+    ("é", "é".encode()),
+    (bytearray(b"x"), b"x"),
+    (memoryview(b"x"), b"x"),
+    (Colour.RED, 1),
+    ({"a": 1}, Map({b"a": 1})),
+    ({1: [True], 2: ()}, Map([(2, ()), (1, [Atom("true")])])),
+    ((True, "a"), (Atom("true"), b"a")),
+    (([True], "a"), ([Atom("true")], b"a")),
+    ({Atom("a"): {Atom("b"): 1}}, Map({Atom("a"): Map({Atom("b"): 1})})),
+]
+
+
+def test_terms_that_differ_in_erlang_have_different_keys():
+    for one, other in combinations(DIFFERENT, 2):
+        assert exact(one) != exact(other), (one, other)
+        assert exact((one, [one])) != exact((other, [other])), (one, other)
+        assert len(Map([(one, 1), (other, 2)])) == 2
+
+
+@pytest.mark.parametrize(("one", "other"), SAME)
+def test_terms_that_are_one_in_erlang_have_one_key(one, other):
+    assert exact(one) == exact(other)
+    assert hash(exact(one)) == hash(exact(other))
+    assert exact([one, (one,)]) == exact([other, (other,)])
+    assert len(Map([(one, 1), (other, 2)])) == 1
+
+
+@pytest.mark.parametrize("term", [Atom("a"), 1, b"x", PID, Ref(A, 1, (1,)), (Atom("a"), 1, b"x", PID)])
+def test_a_simple_term_is_its_own_key(term):
+    assert exact(term) == term
+
+
+def test_a_key_is_never_equal_to_another_term():
+    for term in DIFFERENT:
+        assert exact(exact(term) if type(exact(term)) is not tuple else b"") is not None
+    assert exact(1.0) != (1.0,)
+
+
+def test_integers_that_python_hashes_alike_do_not_collide():
+    modulus = 2**61 - 1
+
+    assert len({hash(exact(number * modulus)) for number in range(2, 100)}) > 90
+
+
+@pytest.mark.parametrize("value", [None, object(), [None], {1: object()}, {1, 2}])
+def test_what_is_no_term_has_no_key(value):
+    with pytest.raises(TypeError, match="no Erlang term"):
+        exact(value)
+
+
+@given(terms)
+def test_every_term_has_a_key_and_its_copy_the_same(term):
+    assert exact(term) == exact(term)
+    assert exact([term]) == exact([term])
+
+
+def test_a_map_tells_keys_apart_as_erlang_does():
+    m = Map([(1, "int"), (1.0, "float"), (True, "true"), ([1], "list"), (Map({1: 2}), "map")])
+
+    assert [m[1], m[1.0], m[True], m[[1]], m[{1: 2}]] == ["int", "float", "true", "list", "map"]
+    assert m[Atom("true")] == "true"
+    assert list(m) == [1, 1.0, True, [1], Map({1: 2})]
+    assert [type(key) for key in m] == [int, float, bool, list, Map]
+    assert len(m) == 5
+    assert list(m.values()) == ["int", "float", "true", "list", "map"]
+    assert list(m.items())[3] == ([1], "list")
+
+
+def test_a_map_keeps_the_order_it_came_in_and_the_last_value_of_a_key():
+    m = Map([(2, "a"), (1, "b"), (2, "c")])
+
+    assert list(m.items()) == [(2, "c"), (1, "b")]
+
+
+def test_a_key_that_is_not_there_is_a_key_error_even_if_it_is_no_term():
+    m = Map({1: 2})
+
+    with pytest.raises(KeyError):
+        m[2]
+    with pytest.raises(KeyError):
+        m[None]
+    assert m.get(1.0) is None
+    assert None not in m
+    assert 1.0 not in m
+    assert 1 in m
+
+
+def test_maps_are_equal_if_their_pairs_are_the_same_terms_in_any_order():
+    one = Map([(1, [True]), ("k", 2)])
+
+    assert one == one  # noqa: PLR0124
+    assert one == Map([(b"k", 2), (1, [Atom("true")])])
+    assert one == {"k": 2, 1: [True]}
+    assert one != {"k": 2, 1: [1]}
+    assert one != {"k": 2}
+    assert one != {"k": 2, 1: None}
+    assert one != 5
+    assert hash(one) == hash(Map([(b"k", 2), (1, [Atom("true")])]))
+    assert Map({1: 1}) != Map({1: 1.0})
+
+
+def test_a_map_of_distinct_keys_says_if_they_are_not():
+    assert Map.of_distinct([1, 1.0], [2, 3]) == Map([(1, 2), (1.0, 3)])
+    assert Map.of_distinct([1, 1], [2, 3]) is None
+    assert Map.of_distinct([True, Atom("true")], [2, 3]) is None
+
+
+def test_keys_and_hashes_of_very_deep_terms():
+    deep = []
+    for _ in range(100_000):
+        deep = [deep]
+    m = Map([(deep, 1)])
+
+    assert exact(deep) == exact(deep)
+    assert m[deep] == 1
+    assert hash(m) == hash(Map([(deep, 1)]))
+
+
+def test_a_map_in_a_key_of_a_map_is_digested_once():
+    deep = Map()
+    for _ in range(20_000):
+        deep = Map([((deep,), 1), (1, 2)])
+
+    assert len(deep) == 2
