@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -147,9 +148,8 @@ def test_a_demo_that_is_interrupted_leaves_nothing_behind(erlmesh):
 
     assert demo.process.wait(timeout=5) == 130
     assert len(shells) >= 3
-    assert not [pid for pid in shells if os.path.exists(f"/proc/{pid}")]
+    assert not [pid for pid in shells if Path(f"/proc/{pid}").exists()]
 
 
 def children(pid):
-    with open(f"/proc/{pid}/task/{pid}/children") as file:
-        return [int(each) for each in file.read().split()]
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

@@ -123,6 +123,20 @@ def test_on_a_terminal_it_prompts_completes_interrupts_and_leaves(terminal):
     assert shell.process.wait(timeout=5) == 0
 
 
+def test_what_is_printed_meanwhile_stands_above_the_prompt(terminal):
+    pytest.importorskip("prompt_toolkit")
+    shell = terminal("--name", "socrates")
+    shell.shows("1> ")
+    shell.press("import asyncio; timer = asyncio.get_running_loop().call_later(0.2, print, 'from' + ' behind')\r")
+    shell.shows("2> ")
+    shell.press("40 + ")
+
+    shell.shows("from behind")
+    shell.shows("2> 40 +")
+    shell.press("2\r")
+    shell.shows("42")
+
+
 def test_a_terminal_is_given_back_as_it_was_after_sigterm(terminal):
     import termios
 
