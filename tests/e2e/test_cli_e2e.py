@@ -120,8 +120,8 @@ def test_nobody_to_list_names_is_said(erlmesh):
 
 
 def test_the_demo_holds(erlmesh):
-    code, out, _ = erlmesh.run("demo", "--without-elixir")
+    code, out, err = erlmesh.run("demo", "--without-elixir")
 
-    assert code == 0, out
+    assert code == 0, out + err
     assert "✗" not in out
     assert out.count("✓") >= 10

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from erlmesh import demo
+from erlmesh.demo import run as play
 
 __all__ = ["EXAMPLE", "add_options", "run"]
 
@@ -21,4 +21,4 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    return demo.run(elixir=not options.without_elixir)
+    return play(elixir=not options.without_elixir)

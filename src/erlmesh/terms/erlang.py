@@ -14,10 +14,10 @@ from erlmesh.terms.values import BitString, Export, Fun, ImproperList, Pid, Port
 
 __all__ = ["dotted", "erlang", "float_digits", "reference_words"]
 
-_RESERVED: Final = frozenset(
-    "after and andalso band begin bnot bor bsl bsr bxor case catch cond div end fun if let not of or orelse "
-    "receive rem try when xor".split()
-)
+_RESERVED: Final = frozenset({
+    "after", "and", "andalso", "band", "begin", "bnot", "bor", "bsl", "bsr", "bxor", "case", "catch", "cond", "div",
+    "end", "fun", "if", "let", "not", "of", "or", "orelse", "receive", "rem", "try", "when", "xor",
+})  # fmt: skip
 _BARE_ATOM: Final = re.compile(r"[a-zß-öø-ÿ][a-zA-Z0-9_@À-ÖØ-öø-ÿ]*\Z")
 _PRINTABLE: Final = re.compile(r"[\b\t\n\v\f\r\x1b -~\xa0-\xff]*\Z")  # Latin-1, io:printable_range()'s default
 _ESCAPES: Final = {8: "\\b", 9: "\\t", 10: "\\n", 11: "\\v", 12: "\\f", 13: "\\r", 27: "\\e", 92: "\\\\", 127: "\\d"}
