@@ -16,6 +16,8 @@ from erlmesh.errors import (
     NodeStartError,
     NoProcess,
 )
+from erlmesh.node import Node
+from erlmesh.runtime.process import Process
 from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref, Term
 
 __version__ = "0.1.0"
@@ -39,10 +41,12 @@ __all__ = [
     "Map",
     "NoConnection",
     "NoProcess",
+    "Node",
     "NodeNotAlive",
     "NodeStartError",
     "Pid",
     "Port",
+    "Process",
     "Ref",
     "Term",
 ]

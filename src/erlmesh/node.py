@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Self
 
-from erlmesh.errors import Undef
-from erlmesh.runtime.process import Process
+from erlmesh.errors import GroupError, Undef
 from erlmesh.runtime.runtime import Runtime
 from erlmesh.services import erpc
 from erlmesh.services.global_calls import trans
@@ -67,15 +66,22 @@ class Node(Runtime):
         erpc.serve(self, self._apply)
         self.global_names = GlobalNames(self, prevent_overlapping_partitions=self._prevent_overlapping_partitions)
         self.pg = Pg(self)
-        self.pg2 = Pg2(self, _locked)
+        self.pg2 = Pg2(self, trans)
         self._functions |= {
             ("global", "resolve_it", 4): self.global_names.resolve_it,
             ("pg", "get_members", 1): self.pg.get_members,
-            ("pg2", "get_members", 1): self.pg2.get_members,
+            ("pg2", "get_members", 1): self._pg2_members,
             ("erlang", "node", 0): lambda: self.atom,
         }
         for peer in self._join:
             self.connect_nowait(peer, lambda _: None)
+
+    def _pg2_members(self, name: Term) -> Term:
+        """For other nodes, with OTP's error."""
+        try:
+            return self.pg2.get_members(name)
+        except GroupError as error:
+            return (Atom("error"), error.reason)
 
     async def stop(self) -> None:
         if self._router_ is not None and hasattr(self, "global_names"):
@@ -88,8 +94,3 @@ class Node(Runtime):
         if apply is None:
             raise Undef(module.name, function.name, len(arguments))
         return apply(*arguments)
-
-
-async def _locked(me: Process, resource: Term, nodes: Sequence[str], body: Callable[[], Awaitable[None]]) -> None:
-    """pg2's lock is one of global's, requested in the name of the process that makes the change."""
-    await trans(me, (resource, me.pid), nodes, body)

@@ -297,7 +297,8 @@ class Connections:
         if connection.dialled:
             self._fail(connection, error)
             return
-        log.warning("a connection from %s failed: %s", pump.peer_address, error)
+        level = logging.DEBUG if isinstance(error, CallMeNot) else logging.WARNING
+        log.log(level, "a connection from %s failed: %s", pump.peer_address, error)
         if connection.name:
             self._peers.failed(connection.name, connection)
             waiting = self._waiting.get(connection.name)

@@ -112,7 +112,7 @@ class Process:
         self,
         match: Callable[[Term], bool] | None = None,
         *,
-        timeout: float | None = None,  # noqa: ASYNC109 - Erlang's `after`
+        timeout: float | None = None,
     ) -> Term:
         """Removes the oldest message that ``match`` accepts (any, without one) and returns it, waiting if there is none.
 
@@ -180,7 +180,7 @@ class Process:
 
     # Calls
 
-    async def call(self, to: Destination, request: Term, *, timeout: float | None = 5.0) -> Term:  # noqa: ASYNC109
+    async def call(self, to: Destination, request: Term, *, timeout: float | None = 5.0) -> Term:
         """``gen_server:call``: sends the request and returns the reply.
 
         Raises NoProcess, NoConnection, CalleeExited, or CallTimeout after ``timeout`` seconds (None: never); an answer

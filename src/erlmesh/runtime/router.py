@@ -380,7 +380,7 @@ class Router:
         encode_term(reason)  # it would go on from process to process, and to any node
         self._say(to.node, ExitSend(sender, to, reason))
 
-    async def call(self, caller: Process, to: Destination, request: Term, timeout: float | None) -> Term:  # noqa: ASYNC109
+    async def call(self, caller: Process, to: Destination, request: Term, timeout: float | None) -> Term:
         loop = asyncio.get_running_loop()
         ref = self.alias(caller)
         answer = caller.answers[ref] = loop.create_future()

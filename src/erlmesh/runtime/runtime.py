@@ -66,6 +66,9 @@ class Runtime:
             )
         if cookie is None and not cookies:
             raise ValueError("a node needs a cookie, the secret its cluster shares; there is no default on purpose")
+        for secret in (cookie, *(cookies or {}).values()):
+            if secret is not None and (not secret or not secret.isascii()):
+                raise ValueError("a cookie is one or more ASCII characters")
         if not net_ticktime > 0:
             raise ValueError(f"net_ticktime is a positive number of seconds, not {net_ticktime!r}")
         self.name = name
@@ -88,6 +91,7 @@ class Runtime:
         self._caller: Process | None = None
         self._event_receivers: dict[Pid, bool] = {}
         self._spawnable: dict[tuple[str, str, int], Callable[[list[Term]], Term]] = {}
+        self._starting = True  # services get the low pids, users the post's own <0.64.0>
         self._stopped = False
 
     # Life
@@ -132,6 +136,7 @@ class Runtime:
         claim_here(self.atom)
         self._caller = self.spawn_server(lambda _: None)
         self._start_services()
+        self._starting = False
 
     def _start_services(self) -> None:
         """For the node that has some; called when everything runs and nothing has been heard yet."""
@@ -196,26 +201,24 @@ class Runtime:
         process.task = asyncio.get_running_loop().create_task(_run(router, process, body, arguments))
         return process.pid
 
-    def spawn_server(
-        self, receive: Callable[[Term], None], *, name: Atom | str | None = None, system: bool = False
-    ) -> Process:
+    def spawn_server(self, receive: Callable[[Term], None], *, name: Atom | str | None = None) -> Process:
         """Starts a process without a task: ``receive(message)`` is called for each message, one at a time, as it comes.
 
-        What it raises is logged and it goes on. It traps exits. ``system`` gives it one of the low pids.
+        What it raises is logged and it goes on. It traps exits.
         """
-        process = self._new(getattr(receive, "__qualname__", repr(receive)), name, system=system)
+        process = self._new(getattr(receive, "__qualname__", repr(receive)), name)
         process.receiver = receive
         process.trap_exit = True
         return process
 
-    def _new(self, label: str, name: Atom | str | None, *, system: bool = False) -> Process:
+    def _new(self, label: str, name: Atom | str | None) -> Process:
         router = self._router
         if self._stopped:
             raise NodeNotAlive(f"{self.name} has stopped")
         if name is not None and Atom(name) in router.names:
             raise ValueError(f"the name {name} is taken by {router.names[Atom(name)].pid}")
         identifiers = router.identifiers
-        pid = identifiers.system_pid() if system else identifiers.pid(router.processes)
+        pid = identifiers.system_pid() if self._starting else identifiers.pid(router.processes)
         process = Process(cast("Node", self), router, pid, f"{pid} {label}")
         router.add(process)
         if name is not None:
@@ -278,7 +281,7 @@ class Runtime:
         """Sends as :meth:`Process.send` does."""
         self._own.send(to, message)
 
-    async def call(self, to: Destination, request: Term, *, timeout: float | None = 5.0) -> Term:  # noqa: ASYNC109
+    async def call(self, to: Destination, request: Term, *, timeout: float | None = 5.0) -> Term:
         """Calls as :meth:`Process.call` does."""
         try:
             return await self._own.call(to, request, timeout=timeout)
@@ -326,6 +329,13 @@ class Runtime:
     def why_not(self, name: Atom | str) -> str | None:
         """Why the last attempt to connect with that node failed, and what to do; None if it did not."""
         return self._connections.why_not(Atom(name).name)
+
+    def creation_of(self, name: Atom | str) -> int | None:
+        """Which life of that node this one is connected with (or is); None if it is not connected."""
+        if Atom(name) is self.atom:
+            return self.creation
+        connection = self._connections.connection(Atom(name).name)
+        return None if connection is None else connection.creation
 
     # Node events
 

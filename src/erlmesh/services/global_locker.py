@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from erlmesh.services.global_calls import boss, del_lock, multi_call, try_lock
+from erlmesh.services.global_calls import boss, del_lock, try_lock
 from erlmesh.services.global_locks import LockTable
 from erlmesh.services.global_protocol import SERVER, TAGGED_VSN, VERIFY_CONNECT_VSN, LockId, Word
 from erlmesh.terms import Atom, Pid, Term, sort_key
@@ -186,8 +186,8 @@ class Locker:
     async def _unlock(self, me: Process, lock: LockId, held: list[Atom]) -> None:
         """The boss last: until then nobody else begins to lock this partition in vain."""
         chief = boss(held)
-        await multi_call(me, dict.fromkeys(node for node in held if node != chief), (Word.DEL_LOCK, lock))
-        await multi_call(me, [chief], (Word.DEL_LOCK, lock))
+        await del_lock(me, lock, [node for node in held if node != chief])
+        await del_lock(me, lock, [chief])
 
     def _tell(self, me: Process, him: _Him, *, locked: bool) -> None:
         known = list(self._known)
