@@ -483,6 +483,18 @@ async def test_a_stranger_does_not_take_over_without_the_cookie(network, a, b):
 
 
 @with_nodes("a@h", "b@h")
+async def test_a_third_call_during_a_take_over_is_closed_without_a_word(network, a, b):
+    await a.connect("b@h")
+    second, third = Caller(b"b@h"), Caller(b"b@h")
+    for caller in (second, third):
+        await network.dial("memory", a.port, lambda caller=caller: caller)
+        await turns()
+
+    assert (second.heard, third.heard) == (b"\0\6salive", b"")
+    assert [pipe.is_open for pipe in network.pipes] == [True, True, False]
+
+
+@with_nodes("a@h", "b@h")
 async def test_who_disconnects_on_nodeup_leaves_a_clean_table(network, a, b):
     heard = []
 
