@@ -14,7 +14,9 @@ TURN = 0.005
 """Seconds between two looks."""
 
 
-def wait_until(condition: Callable[[], T], timeout: float = 15.0, *, what: str = "", seen: Callable[[], Any] = str) -> T:
+def wait_until(
+    condition: Callable[[], T], timeout: float = 15.0, *, what: str = "", seen: Callable[[], Any] = str
+) -> T:
     """Looks again and again until ``condition()`` is true and gives its value.
 
     After ``timeout`` seconds ``AssertionError`` with the last value, and with what ``seen()`` shows.
