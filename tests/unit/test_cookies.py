@@ -26,7 +26,7 @@ def test_no_cookie_at_all_is_refused():
         Cookies(None, {})
 
 
-@pytest.mark.parametrize("cookie", ["", "€", "x" * 256, b"bytes"])
+@pytest.mark.parametrize("cookie", ["", "é", "x" * 256, b"bytes"])
 def test_what_can_be_no_cookie_is_refused(cookie):
     with pytest.raises(ValueError, match="a cookie"):
         Cookies(cookie, {})

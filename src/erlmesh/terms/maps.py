@@ -151,7 +151,7 @@ class _Items(ItemsView[Term, Term]):
         self._mapping = mapping
 
     def __iter__(self) -> Iterator[tuple[Term, Term]]:
-        return zip(iter(self._mapping), self._mapping._values.values(), strict=True)
+        return zip(iter(self._mapping), self._mapping._values.values(), strict=True)  # noqa: SLF001 - its own class
 
 
 def _digest(term: Term) -> bytes:
@@ -191,7 +191,7 @@ class _Seal:
         text = b"%b%d:%b" % (self.mark, len(mine), b"".join(mine))
         parts[start:] = [b"D" + blake2b(text, digest_size=24).digest()]
         if type(self.term) is Map:
-            self.term._digest = parts[-1]
+            self.term._digest = parts[-1]  # noqa: SLF001 - its own class
 
 
 def _opened(term: Term) -> tuple[bytes, Any]:
@@ -207,8 +207,7 @@ def _opened(term: Term) -> tuple[bytes, Any]:
     if isinstance(term, dict):
         return b"m", [*chain.from_iterable(Map(term).items())]
     if isinstance(term, Fun):
-        head = (term.arity, term.uniq, term.index, term.module, term.old_index, term.old_uniq, term.pid)
-        return b"f", (*head, *term.free)
+        return b"f", (term.module, term.index, term.old_uniq, *term.free)  # as Erlang compares them
     raise TypeError(f"{type(term).__name__} is no Erlang term")
 
 
@@ -216,7 +215,7 @@ def _written(term: Term) -> bytes | None:
     """A leaf as bytes that no other leaf, and no start of one, is equal to; None for a term with parts."""
     key = _leaf_key(term)
     if key is None:
-        return term._digest if type(term) is Map else None
+        return term._digest if type(term) is Map else None  # noqa: SLF001 - its own class
     writer: Callable[[Any], bytes] = _WRITERS[type(key)]
     return writer(key)
 
