@@ -137,7 +137,7 @@ def form(options: argparse.Namespace, environment: Mapping[str, str]) -> dict[st
         "listen": given.several("listen"),
         "ports": ports,
         "advertise_port": given.one("advertise_port", _port),
-        "net_ticktime": given.one("net_ticktime", _seconds),
+        "net_ticktime": given.one("net_ticktime", positive_seconds),
         "prevent_overlapping_partitions": given.flag("prevent_overlapping_partitions"),
         "epmd": mapper,
         "resolver": resolver,
@@ -247,7 +247,8 @@ def _port(text: str, source: str) -> int:
     return int(text)
 
 
-def _seconds(text: str, source: str) -> float:
+def positive_seconds(text: str, source: str) -> float:
+    """Raises NodeStartError."""
     try:
         seconds = float(text)
     except ValueError:
