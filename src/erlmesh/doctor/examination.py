@@ -109,7 +109,7 @@ async def _meet(patient: Patient, host: str, port: int, recorder: sockets.Record
     try:
         cookie = patient.cookies.get(patient.target) or patient.cookie()
     except NodeStartError as error:
-        yield failed("cookie", "there is no cookie here to show", str(error))
+        yield failed("cookie", "there is no cookie here to show", "All nodes of a cluster share one.", str(error))
         return
     table = Addresses({patient.target: (host, port)})
     options: dict[str, Any] = {
@@ -153,7 +153,9 @@ async def _look_around(node: Node, patient: Patient) -> AsyncIterator[Finding]:
     if not round_trips:
         return
     yield services.release(await _release(node, patient))
-    yield services.global_state(target, await _global(node, patient))
+    yield services.global_state(
+        target, await _global(node, patient), runs=await _runs(node, "global_name_server", patient)
+    )
     yield services.scopes(target, {scope: await _runs(node, scope, patient) for scope in patient.scopes})
 
 

@@ -47,8 +47,15 @@ def release(otp: str | None) -> Finding:
     return ok("release", f"it is a BEAM of OTP {otp}", otp=otp)
 
 
-def global_state(target: str, state: GlobalState | None) -> Finding:
+def global_state(target: str, state: GlobalState | None, *, runs: bool) -> Finding:
     """Whether ``global`` runs there, and whether it is in step with the nodes it knows."""
+    if state is None and runs:
+        return note(
+            "global",
+            f"global runs on {target} and does not answer",
+            "Whoever registers a name or takes a lock of the whole cluster waits for it. It is stuck or very busy.",
+            "There,  process_info(whereis(global_name_server))  shows what it waits for.",
+        )
     if state is None:
         return note(
             "global",

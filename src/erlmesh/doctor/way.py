@@ -169,8 +169,8 @@ def port_reached(host: str, port: int, tried: Mapping[str, Fault | None], *, by_
             else "No node listens there, or on another port or interface.",
             f"On its host,  ss -ltn  shows where port {port} listens: 127.0.0.1 there means for that machine alone "
             "(erl: -kernel inet_dist_use_interface; erlmesh: --listen).",
-            "Behind a NAT or in a container, map the port, fixed by  -kernel inet_dist_listen_min N inet_dist_listen_max N  "
-            "(erlmesh: --port N, --advertise-port).",
+            "Behind a NAT or in a container, fix the port and map it: -kernel inet_dist_listen_min N "
+            "inet_dist_listen_max N  (erlmesh: --port N, --advertise-port).",
             **facts,
         )
     return failed(
