@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from erlmesh.cli.cookie import read_protected
+from erlmesh.discovery.looking import check_sources
+from erlmesh.discovery.sources import Kind, Source, sources
 from erlmesh.errors import NodeStartError
 from erlmesh.net.addresses import Surroundings, own_address
 from erlmesh.net.epmd import Epmd
@@ -25,6 +27,8 @@ __all__ = [
     "add_way_options",
     "form",
     "host_of",
+    "places_to_look",
+    "positive_seconds",
     "unknown_variables",
     "way",
 ]
@@ -114,10 +118,21 @@ def host_of(options: argparse.Namespace, environment: Mapping[str, str]) -> str:
         return LOOPBACK
     host, source = found
     if host == AUTO:
-        return own_address(Surroundings.here())
+        names = [place.value for place in places_to_look(options, environment) if place.kind is Kind.DNS]
+        return own_address(Surroundings.here(discovery_names=names))
     if not re.fullmatch(r"[A-Za-z0-9_.:%-]+", host):
         raise NodeStartError(f"{source} is {host!r}: it must be a host name, an address, or auto")
     return str(host)
+
+
+def places_to_look(options: argparse.Namespace, environment: Mapping[str, str]) -> list[Source]:
+    """What ``--discover`` says. Raises NodeStartError."""
+    found = _Given(options, environment).text("discover")
+    if found is None:
+        return []
+    places = sources(found[0] if isinstance(found[0], list) else [found[0]])
+    check_sources(places)
+    return places
 
 
 def _switch(about: str) -> dict[str, Any]:
