@@ -16,7 +16,7 @@ from erlmesh.kernel.identifiers import Identifiers
 from erlmesh.net.epmd import Epmd
 from erlmesh.net.network import Network, TcpNetwork, addresses_to_listen_on
 from erlmesh.notation import claim_here, release_here
-from erlmesh.proto.control import SpawnReply, SpawnRequest
+from erlmesh.proto.control import Signal, SpawnReply, SpawnRequest
 from erlmesh.proto.flags import OFFERED, Flags
 from erlmesh.proto.handshake import Me, is_node_name
 from erlmesh.runtime.connections import Connections, Resolver
@@ -111,7 +111,7 @@ class Runtime:
         answer: list[Callable[[], asyncio.Protocol]] = []
         alive, _, host = self.name.partition("@")
         hosts = await addresses_to_listen_on(self._listen or host)
-        self._listener = await self._network.listen(hosts, self._ports, lambda: answer[0]())
+        self._listener = await self._network.listen(hosts, self._ports, lambda: answer[0]())  # noqa: PLW0108 - filled later
         self.port = self._listener.port
         try:
             self.creation = await self._epmd.register(alive, self.port, hosts=hosts, hidden=self.hidden)
@@ -120,7 +120,7 @@ class Runtime:
             raise
         me = Me(me.name, self.creation, me.cookie_for, me.challenge, me.outstanding, me.flags)
         identifiers = Identifiers(self.atom, self.creation)
-        router = self._router_ = Router(identifiers, lambda *held: self._connections.hold(*held))
+        router = self._router_ = Router(identifiers, self._hold)
         self._connections_ = Connections(
             me,
             router,
@@ -170,6 +170,9 @@ class Runtime:
     def _cookie_for(self, peer: str) -> str:
         cookie = self._cookies.get(peer, self._cookie)
         return cookie if cookie is not None else secrets.token_hex()  # no cookie for this peer: none it could know
+
+    def _hold(self, node: Atom, signal: Signal, dial: bool) -> bool:
+        return self._connections.hold(node, signal, dial)
 
     @property
     def _router(self) -> Router:
@@ -250,7 +253,7 @@ class Runtime:
     # Names
 
     def register(self, name: Atom | str, pid: Pid) -> None:
-        """Gives a living local process a name. Raises ``ValueError`` if the name is taken or the process is not here."""
+        """Gives a living local process a name. Raises ``ValueError`` if it is taken or the process is not here."""
         process = self._router.local(pid)
         if process is None:
             raise ValueError(f"cannot register {pid} as {name}: it is no living process of this node")
@@ -295,7 +298,7 @@ class Runtime:
         return self._connections.nodes(hidden=hidden)
 
     async def ping(self, name: Atom | str) -> bool:
-        """``net_adm:ping``: True (pong) if the node is there, connecting if need be; :meth:`why_not` tells otherwise."""
+        """``net_adm:ping``: True (pong) if the node is there; connects if need be. :meth:`why_not` says why False."""
         peer = Atom(name)
         if peer is self.atom:
             return True
@@ -367,8 +370,8 @@ class Runtime:
     # What other nodes may run here
 
     def spawn_answers(self, module: str, function: str, arity: int, apply: Callable[[list[Term]], Term]) -> None:
-        """Lets a SPAWN_REQUEST for ``module:function/arity`` run ``apply(arguments)``, whose value is the exit reason of
-        the process: that is how ``erpc`` carries its results. ``apply`` may be a coroutine function.
+        """Lets a SPAWN_REQUEST for ``module:function/arity`` run ``apply(arguments)``, whose value is the exit reason
+        of the process: that is how ``erpc`` carries its results. ``apply`` may be a coroutine function.
         """
         self._spawnable[module, function, arity] = apply
 
