@@ -203,7 +203,7 @@ class Process:
     # Links, monitors, exits
 
     def link(self, other: Pid) -> None:
-        """Links with ``other``; if that is dead the exit signal ``noproc`` follows, without its node ``noconnection``."""
+        """Links with ``other``; if it is dead the exit signal ``noproc`` follows, without its node ``noconnection``."""
         self._require_life()
         self._router.link(self, other)
 
