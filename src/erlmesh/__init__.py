@@ -16,11 +16,16 @@ from erlmesh.errors import (
     NodeStartError,
     NoProcess,
 )
+from erlmesh.net.epmd import Epmd
+from erlmesh.net.epmdless import Addresses, FixedPort, NoEpmd
+from erlmesh.node import Node
+from erlmesh.runtime.process import Process
 from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref, Term
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Addresses",
     "Atom",
     "BitString",
     "CallError",
@@ -30,19 +35,24 @@ __all__ = [
     "ConnectError",
     "DecodeError",
     "EncodeError",
+    "Epmd",
     "ErlmeshError",
     "Exit",
     "Export",
+    "FixedPort",
     "Fun",
     "HandshakeRefused",
     "ImproperList",
     "Map",
     "NoConnection",
+    "NoEpmd",
     "NoProcess",
+    "Node",
     "NodeNotAlive",
     "NodeStartError",
     "Pid",
     "Port",
+    "Process",
     "Ref",
     "Term",
 ]

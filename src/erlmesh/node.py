@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Self
 
-from erlmesh.errors import Undef
-from erlmesh.runtime.process import Process
+from erlmesh.errors import GroupError, Undef
 from erlmesh.runtime.runtime import Runtime
 from erlmesh.services import erpc
 from erlmesh.services.global_calls import trans
@@ -30,8 +29,15 @@ class Node(Runtime):
     ``name`` is ``alive@host``; other nodes reach it at that host by exactly that name. All nodes of a cluster share the
     ``cookie`` (``cookies`` gives others for single peers) and should have the same ``net_ticktime`` (seconds without a
     sign of life until a peer is given up, within a quarter). ``join`` names nodes to connect with at the start, which
-    introduce all others. ``hidden`` keeps out of the mesh and of everybody's ``nodes()``. ``listen`` is the host or
-    address to accept connections on, else the name's own; ``ports`` the ports to try, in order, 0 for any.
+    introduce all others.
+
+    ``hidden`` keeps out of the mesh and of everybody's ``nodes()``. ``allow`` lists the only nodes to be met, whoever
+    dials: nodes (``plato@10.0.0.7``), hosts (``10.0.0.7``), names on any host (``plato@``), with ``*`` and ``?``.
+
+    ``listen`` is the host or address (or several; ``*`` is all) to accept connections on, else the name's own;
+    ``ports`` the ports to try, in order, 0 for any; ``advertise_port`` what others are told instead, where a NAT or a container
+    engine maps ports. ``epmd`` makes the node known and ``resolver`` finds the others, both EPMD if not given:
+    ``epmd=FixedPort(4370)`` is OTP's ``-erl_epmd_port``, and a resolver is any object with ``async where(name)``.
 
     Raises ``ValueError`` for malformed arguments, and :class:`NodeStartError` on start when the name or port is taken or
     the host cannot be found.
@@ -67,15 +73,22 @@ class Node(Runtime):
         erpc.serve(self, self._apply)
         self.global_names = GlobalNames(self, prevent_overlapping_partitions=self._prevent_overlapping_partitions)
         self.pg = Pg(self)
-        self.pg2 = Pg2(self, _locked)
+        self.pg2 = Pg2(self, trans)
         self._functions |= {
             ("global", "resolve_it", 4): self.global_names.resolve_it,
             ("pg", "get_members", 1): self.pg.get_members,
-            ("pg2", "get_members", 1): self.pg2.get_members,
+            ("pg2", "get_members", 1): self._pg2_members,
             ("erlang", "node", 0): lambda: self.atom,
         }
         for peer in self._join:
             self.connect_nowait(peer, lambda _: None)
+
+    def _pg2_members(self, name: Term) -> Term:
+        """For other nodes, with OTP's error."""
+        try:
+            return self.pg2.get_members(name)
+        except GroupError as error:
+            return (Atom("error"), error.reason)
 
     async def stop(self) -> None:
         if self._router_ is not None and hasattr(self, "global_names"):
@@ -88,8 +101,3 @@ class Node(Runtime):
         if apply is None:
             raise Undef(module.name, function.name, len(arguments))
         return apply(*arguments)
-
-
-async def _locked(me: Process, resource: Term, nodes: Sequence[str], body: Callable[[], Awaitable[None]]) -> None:
-    """pg2's lock is one of global's, requested in the name of the process that makes the change."""
-    await trans(me, (resource, me.pid), nodes, body)

@@ -54,3 +54,17 @@ def test_a_small_multiset_is_not_changed_in_place_so_it_can_be_shared():
     removed(bag, 1)
 
     assert listed(bag) == [1, 2]
+
+
+def test_what_is_put_into_a_large_multiset_once_more_is_its_newest():
+    assert listed(added(added(EMPTY, range(20)), [7]))[:2] == [7, 7]
+
+
+def test_a_large_multiset_that_loses_everything_is_empty():
+    bag = added(EMPTY, range(20))
+
+    for value in range(20):
+        bag = removed(bag, value)
+
+    assert not bag
+    assert removed(bag, 1) is None

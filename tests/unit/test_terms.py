@@ -3,8 +3,6 @@
 import copy
 import gc
 import pickle
-import subprocess
-import sys
 import threading
 
 import pytest
@@ -202,13 +200,3 @@ def test_what_str_and_repr_show():
     assert repr(ImproperList((1,), 2)) == str(ImproperList((1,), 2)) == "[1|2]"
     assert repr(Map({Atom("a"): 1})) == "Map({Atom('a'): 1})"
     assert str(Map({Atom("a"): 1})) == "#{a => 1}"
-
-
-def test_terms_import_fast_and_alone():
-    code = "import sys, erlmesh.terms; print([m for m in ('asyncio', 'socket', 'erlmesh.etf') if m in sys.modules])"
-
-    shown = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": ":".join(sys.path)}
-    )
-
-    assert shown.stdout.strip() == "[]"

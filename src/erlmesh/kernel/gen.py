@@ -39,7 +39,7 @@ def _alias_in(tag: Term) -> Ref | None:
     match tag:
         case ImproperList((Atom("alias"),), Ref() as alias):
             return alias
-        case ImproperList((ImproperList((Atom("alias"),), Ref() as alias),), _):
+        case ImproperList((ImproperList((Atom("alias"),), Ref() as alias), *_), _):
             return alias
         case [ImproperList((Atom("alias"),), Ref() as alias), *_]:
             return alias

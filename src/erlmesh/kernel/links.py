@@ -1,7 +1,7 @@
 """Who is linked to whom, with the unlink handshake (erl_dist_protocol, "Link Protocol").
 
-Per pair of a local and any other pid a link is *none*, *active*, or *unlinking* with an id that the other side still has
-to acknowledge. While unlinking, exit signals over the link are ignored: one may have been under way when we unlinked.
+Per pair of a local and any other pid a link is *none*, *active*, or *unlinking* with an id that the other side still
+has to acknowledge. While unlinking, exit signals over the link are ignored: one may have been under way by then.
 A local pair keeps two entries, one from each end. The table returns the signals to send and sends nothing.
 """
 
@@ -36,9 +36,7 @@ class Links:
 
     def linked(self, link: Link) -> None:
         """A LINK came in for a living local process (the caller answers for a dead one)."""
-        if (
-            self._of.get(link.to, {}).get(link.sender) is None
-        ):  # while unlinking, the old link's fate is decided by the ack
+        if self._of.get(link.to, {}).get(link.sender) is None:  # while unlinking, it is a link that our UNLINK ends
             self._activate(link.to, link.sender)
 
     def unlink(self, local: Pid, other: Pid) -> list[Unlink]:
@@ -78,15 +76,19 @@ class Links:
         return [ExitLink(local, other, reason) for other, state in links.items() if state == ACTIVE]
 
     def lost(self, node: Atom, reason: Term) -> list[ExitLink]:
-        """The connection to ``node`` is gone: what local processes hear of their links there."""
+        """The connection to ``node`` is gone: what local processes hear of their links there. Each EXIT must be given
+        to :meth:`broken`, as if the node had sent it: hearing one, a process may unlink from the next.
+        """
         signals = []
-        for local, other in self._across.pop(node, {}):
-            links = self._of[local]
-            if links.pop(other) == ACTIVE:
+        for local, other in list(self._across.get(node, ())):
+            if self._of[local][other] == ACTIVE:
                 signals.append(ExitLink(other, local, reason))
-            if not links:
-                del self._of[local]
+            else:
+                self._forget(local, other)
         return signals
+
+    def __len__(self) -> int:
+        return sum(map(len, self._of.values()))
 
     def _activate(self, local: Pid, other: Pid) -> bool:
         links = self._of.setdefault(local, {})

@@ -54,10 +54,13 @@ class Monitors:
             self._watching_on.setdefault(node, {})[ref] = None
         return Monitor(owner, target, ref)
 
-    def unwatch(self, ref: Ref) -> tuple[Watch, Demonitor] | None:
-        """The owner stops watching. None if that watch is over already."""
-        watch = self._end(ref)
-        return None if watch is None else (watch, Demonitor(watch.owner, watch.target, ref))
+    def unwatch(self, owner: Pid, ref: Ref) -> tuple[Watch, Demonitor] | None:
+        """``owner`` stops watching. None if that watch is over already, or is somebody else's."""
+        watch = self._watching.get(ref)
+        if watch is None or watch.owner != owner:
+            return None
+        self._end(ref)
+        return watch, Demonitor(owner, watch.target, ref)
 
     def down(self, ref: Ref, node: Atom) -> Watch | None:
         """A DOWN came in from ``node``: the watch it ends, or None if that is over already, or is none of theirs."""
@@ -102,7 +105,7 @@ class Monitors:
             told.append(Down(named, watcher, ref, reason))
         taken_back = []
         for ref in list(self._watching_of.get(process, ())):
-            ended = self.unwatch(ref)
+            ended = self.unwatch(process, ref)
             if ended is not None:
                 taken_back.append(ended)
         return told, taken_back

@@ -33,10 +33,14 @@ class _Peer(Generic[C]):
     dialling: C | None = None
     answering: C | None = None
     up: C | None = None
-    expecting: bool = False
+    expecting: C | None = None
+    """The attempt that was told ``nok``."""
+
+    def pending(self) -> bool:
+        return self.dialling is not None or self.answering is not None or self.expecting is not None
 
     def idle(self) -> bool:
-        return self.dialling is None and self.answering is None and self.up is None and not self.expecting
+        return self.up is None and not self.pending()
 
 
 class Peers(Generic[C]):
@@ -54,7 +58,7 @@ class Peers(Generic[C]):
     def pending(self, name: str) -> bool:
         """Something is under way that may yet end in a connection: whoever wants one must wait for it."""
         peer = self._peers.get(name)
-        return peer is not None and (peer.dialling is not None or peer.answering is not None or peer.expecting)
+        return peer is not None and peer.pending()
 
     def dial(self, name: str, connection: C) -> bool:
         """We want to dial. False if we are connected, or something is under way already."""
@@ -76,11 +80,11 @@ class Peers(Generic[C]):
             return Status.ALIVE, None
         rival = peer.dialling if peer.dialling is not None else peer.answering
         if rival is None:
-            peer.answering, peer.expecting = connection, False
+            peer.answering, peer.expecting = connection, None
             return Status.OK, None
         if self._ours > name:
             return Status.NOK, None
-        peer.dialling, peer.answering, peer.expecting = None, connection, False
+        peer.dialling, peer.answering = None, connection
         return Status.OK_SIMULTANEOUS, rival
 
     def still_wanted(self, name: str, connection: C) -> bool:
@@ -89,11 +93,10 @@ class Peers(Generic[C]):
         return peer is not None and peer.dialling == connection and peer.up is None
 
     def call_me_not(self, name: str, connection: C) -> None:
-        """We dialled and heard ``nok``: their call is on its way, or here already."""
+        """We dialled and heard ``nok``: their call is on its way. (If it is here already, we dial no more.)"""
         peer = self._peers.get(name)
         if peer is not None and peer.dialling == connection:
-            peer.dialling = None
-            peer.expecting = peer.answering is None
+            peer.dialling, peer.expecting = None, connection
 
     def met(self, name: str, connection: C) -> tuple[bool, C | None]:
         """The handshake is through: whether the connection counts, and the old one that it replaces."""
@@ -102,7 +105,6 @@ class Peers(Generic[C]):
             return False, None  # given up for another in the meantime
         replaced, peer.up = peer.up, connection
         peer.dialling = peer.answering = None
-        peer.expecting = False
         return True, replaced
 
     def failed(self, name: str, connection: C) -> None:
@@ -116,12 +118,14 @@ class Peers(Generic[C]):
             peer.answering = None
         self._tidy(name, peer)
 
-    def gave_up(self, name: str) -> None:
-        """The call that was expected after ``nok`` did not come."""
+    def gave_up(self, name: str, connection: C) -> bool:
+        """Time is over for the call that was expected since ``connection`` heard ``nok``: True if it did not come."""
         peer = self._peers.get(name)
-        if peer is not None:
-            peer.expecting = False
-            self._tidy(name, peer)
+        if peer is None or peer.expecting != connection:
+            return False
+        peer.expecting = None
+        self._tidy(name, peer)
+        return True
 
     def lost(self, name: str, connection: C) -> bool:
         """An established connection ended: True if it was the one that counts."""

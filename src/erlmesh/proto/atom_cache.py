@@ -10,12 +10,20 @@ follow an atom is then two bytes, the number of its reference::
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from erlmesh.errors import RemoteProtocolError
 from erlmesh.terms import Atom
 
-__all__ = ["MAX_REFERENCES", "OLD_HEADER_SIZE", "AtomReader", "AtomWriter", "Reference", "encode_references"]
+__all__ = [
+    "MAX_REFERENCES",
+    "OLD_HEADER_SIZE",
+    "AtomReader",
+    "AtomWriter",
+    "Reference",
+    "References",
+    "encode_references",
+]
 
 MAX_REFERENCES: Final = 255
 CELLS: Final = 8 * 256
@@ -92,12 +100,14 @@ def _nibble(data: bytes, flags_at: int, index: int) -> int:
     return byte >> 4 if index & 1 else byte & 15
 
 
-def encode_references(references: Sequence[Reference]) -> bytes:
-    """A header from N on. At most 255 references."""
+def encode_references(references: Sequence[Reference], *, long_atoms: bool = False) -> bytes:
+    """A header from N on. At most 255 references. ``long_atoms`` writes all lengths in two bytes, needed or not, as a
+    BEAM does when an atom referred to is long and not new.
+    """
     count = len(references)
     if not count:
         return b"\x00"
-    long_atoms = any(text is not None and len(text) > 255 for _, text in references)  # noqa: PLR2004 - one byte of length
+    long_atoms = long_atoms or any(text is not None and len(text) > 255 for _, text in references)
     nibbles = [cell >> 8 | (_NEW if text is not None else 0) for cell, text in references]
     nibbles += [_LONG_ATOMS if long_atoms else 0, 0]
     out = bytearray([count])
@@ -110,41 +120,52 @@ def encode_references(references: Sequence[Reference]) -> bytes:
     return bytes(out)
 
 
+class References(dict[Atom, int]):
+    """The references of a header in the making, each with its number. Asked for an atom, with ``get``, it takes that in
+    if it has a cell or there is one left for it; a plain ``dict`` made of it only answers.
+
+    Atoms of messages may use only half of the cells (``learning``): names, which last, come first.
+    """
+
+    def __init__(self, cells: dict[Atom, int], *, most: int) -> None:
+        super().__init__()
+        self._cells = cells
+        self._most = most
+        self.learning = False
+
+    def get(self, atom: Atom, default: Any = None) -> Any:
+        number = super().get(atom, default)
+        if number is None and len(self) < self._most and (atom in self._cells or self._may_fill()):
+            number = self[atom] = len(self)
+        return number
+
+    def _may_fill(self) -> bool:
+        return len(self._cells) + len(self) < (CELLS // 2 if self.learning else CELLS)
+
+
 class AtomWriter:
     """The cells that we fill: one after the other, none twice, so that what the peer remembers stays true.
 
-    When all are used, further atoms are not admitted and must be written where they stand.
+    When all are used, further atoms must be written where they stand.
     """
 
     def __init__(self) -> None:
         self._cells: dict[Atom, int] = {}
 
-    def admit(self, atoms: Iterable[Atom]) -> dict[Atom, int]:
-        """Of ``atoms`` those that have a cell or could get one, each with the number of its reference. Changes nothing."""
-        numbers: dict[Atom, int] = {}
-        free = CELLS - len(self._cells)
-        for atom in atoms:
-            if atom in numbers or len(numbers) == MAX_REFERENCES:
-                continue
-            if atom not in self._cells:
-                if not free:
-                    continue
-                free -= 1
-            numbers[atom] = len(numbers)
-        return numbers
+    def begin(self, *, most: int = MAX_REFERENCES) -> References:
+        """A header of at most ``most`` references. Nothing is said with it until it is written."""
+        return References(self._cells, most=most)
 
-    def write(self, numbers: Iterable[Atom]) -> tuple[bytes, bool]:
-        """The header for admitted atoms, from N on, and whether any of them is new to the peer. It must be sent: the
-        cells now count as filled.
-        """
-        references: list[Reference] = []
+    def write(self, references: Iterable[Atom]) -> tuple[bytes, bool]:
+        """The header from N on, and whether it fills cells: then it must be sent, and not twice."""
+        entries: list[Reference] = []
         fresh = False
-        for atom in numbers:
+        for atom in references:
             cell = self._cells.get(atom)
             if cell is None:
                 fresh = True
                 cell = self._cells[atom] = len(self._cells)
-                references.append((cell, atom.name.encode()))
+                entries.append((cell, atom.name.encode()))
             else:
-                references.append((cell, None))
-        return encode_references(references), fresh
+                entries.append((cell, None))
+        return encode_references(entries), fresh

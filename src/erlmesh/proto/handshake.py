@@ -197,7 +197,7 @@ def _welcome(me: Me, name: str, theirs: Flags, status: Status) -> Generator[byte
         case Status.NOK if name == me.name:
             raise HandshakeRefused(f"Connection attempt from a node with our own name, {name}, rejected")
         case Status.NOK:
-            raise HandshakeRefused(f"Connection attempt from node {name} rejected: our own call to it goes first")
+            raise CallMeNot(f"Connection attempt from node {name} rejected: our own call to it goes first")
         case Status.NOT_ALLOWED:
             _require(theirs, name)
             raise HandshakeRefused(f"Connection attempt from node {name} rejected: not allowed here")

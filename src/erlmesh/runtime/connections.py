@@ -9,10 +9,12 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 from erlmesh.errors import ConnectError, ErlmeshError, HandshakeRefused
+from erlmesh.kernel.allowed import Allowed
 from erlmesh.kernel.peers import Peers
+from erlmesh.net.epmdless import Resolver
 from erlmesh.net.network import Network
 from erlmesh.net.pump import Pump
 from erlmesh.proto.channel import Channel
@@ -23,20 +25,13 @@ from erlmesh.proto.handshake import CallMeNot, Me, Met, Status, answer, call, is
 from erlmesh.runtime.router import Router
 from erlmesh.terms import Atom
 
-__all__ = ["Connection", "Connections", "Resolver"]
+__all__ = ["Connection", "Connections"]
 
 log = logging.getLogger("erlmesh")
 
 REASONS_KEPT: Final = 256
 PENDING_HANDSHAKES: Final = 256
 """Callers that have not shown the cookie yet; above it the oldest is dropped."""
-
-
-class Resolver(Protocol):
-    """Finds where a node listens."""
-
-    async def where(self, name: str) -> tuple[str, int]:
-        """Host and port of the node ``name``. Raises ConnectError in words."""
 
 
 @dataclass(eq=False, slots=True)
@@ -57,13 +52,15 @@ class Connection:
 class _Waiting:
     signals: list[Signal] = field(default_factory=list)
     done: list[Callable[[bool], None]] = field(default_factory=list)
+    dial: bool = False
+    """Somebody wants the connection; otherwise there are only signals that will go with one that comes by itself."""
 
 
 class Connections:
     """The connections of one node.
 
-    ``on_up(name, hidden)`` is called before anything of the new peer is applied, ``on_down(name, reason, hidden)`` after
-    everything was.
+    ``on_up(name, hidden)`` is called before anything of the new peer is applied, ``on_down(name, reason, hidden)``
+    after everything was.
     """
 
     def __init__(
@@ -74,6 +71,7 @@ class Connections:
         resolver: Resolver,
         *,
         net_ticktime: float,
+        allowed: Allowed | None = None,
         on_up: Callable[[str, bool], None],
         on_down: Callable[[str, str, bool], None],
     ) -> None:
@@ -82,6 +80,7 @@ class Connections:
         self._network = network
         self._resolver = resolver
         self._net_ticktime = net_ticktime
+        self._allowed = allowed or Allowed()
         self._on_up = on_up
         self._on_down = on_down
         self._peers: Peers[Connection] = Peers(me.name)
@@ -96,45 +95,64 @@ class Connections:
 
     def nodes(self, *, hidden: bool = False) -> list[str]:
         """Names of the connected visible (or hidden) nodes, in order of connection."""
-        up = [connection for connection in self._peers.all_up().values() if connection.hidden is hidden]
+        up = [
+            connection
+            for name, connection in self._peers.all_up().items()
+            if connection.hidden is hidden and self.connection(name) is not None
+        ]
         return [connection.name for connection in sorted(up, key=lambda connection: connection.since)]
 
     def connection(self, name: str) -> Connection | None:
-        """The established connection to ``name``."""
-        return self._peers.up(name)
+        """The established connection to ``name``; none while a new one is about to take an old one's place."""
+        connection = self._peers.up(name)
+        if connection is None or self._router.peers.get(Atom(name)) is not connection.pump:
+            return None
+        return connection
 
     def why_not(self, name: str) -> str | None:
         """Why the last attempt to connect with ``name`` failed, in words."""
         return self._why_not.get(name)
 
     def connect_nowait(self, name: str, done: Callable[[bool], None]) -> None:
-        """``done(up)`` is called once: at once if connected already, otherwise when the attempt, new or under way, ends."""
-        if name == self._me.name or self._peers.up(name) is not None:
+        """``done(up)`` is called once: at once if connected, or else when the attempt, new or under way, ends."""
+        if name == self._me.name or self.connection(name) is not None:
             done(True)
         elif self._closed:
-            done(False)
+            asyncio.get_running_loop().call_soon(done, False)
         else:
-            self._waiting.setdefault(name, _Waiting()).done.append(done)
+            self._wait(name, dial=True).done.append(done)
             self._dial(name)
 
-    def hold(self, node: Atom, signal: Signal) -> None:
-        """Keeps ``signal`` until its node is connected, which it causes; without success the router takes it back."""
+    def hold(self, node: Atom, signal: Signal, dial: bool) -> bool:
+        """Keeps ``signal`` until ``node`` is connected, and with ``dial`` makes it so; without success the router takes
+        it back. False if it was not kept, for without ``dial`` nothing is under way.
+        """
+        name = node.name
+        if not dial and (self._closed or not (self._peers.pending(name) or self._peers.up(name))):
+            return False
         if self._closed:
-            self._router.undeliverable(signal, node)
-        else:
-            self._waiting.setdefault(node.name, _Waiting()).signals.append(signal)
-            self._dial(node.name)
+            asyncio.get_running_loop().call_soon(self._router.undeliverable, signal, node)
+            return True
+        self._wait(name, dial=dial).signals.append(signal)
+        if dial:
+            self._dial(name)
+        return True
+
+    def _wait(self, name: str, *, dial: bool) -> _Waiting:
+        waiting = self._waiting.setdefault(name, _Waiting())
+        waiting.dial |= dial
+        return waiting
 
     def disconnect(self, name: str) -> bool:
         """Closes the connection to ``name``. False if there is none."""
-        connection = self._peers.up(name)
+        connection = self.connection(name)
         if connection is None:
             return False
         self._down(connection, "disconnect")
         return True
 
     def close(self) -> list[asyncio.Task[None]]:
-        """Ends everything, says nothing to anybody here. The tasks returned are to be awaited."""
+        """Ends everything; nothing is dialled or accepted any more. The tasks returned are to be awaited."""
         self._closed = True
         for connection in list(self._peers.all_up().values()):
             self._down(connection, "disconnect")
@@ -158,7 +176,7 @@ class Connections:
     async def _call(self, connection: Connection) -> None:
         name = connection.name
         try:
-            self._same_form(name)
+            self._may_call(name)
             async with asyncio.timeout(SETUP_TIME):
                 host, port = await self._resolver.where(name)
                 await self._network.dial(host, port, lambda: self._caller(connection))
@@ -169,15 +187,22 @@ class Connections:
             )
         except ErlmeshError as error:
             self._fail(connection, error)
+        except Exception as fault:  # others wait for the end of this: a resolver of somebody else's must not keep them
+            log.exception("dialling %s failed in an unexpected way", name)
+            self._fail(connection, ConnectError(f"cannot reach {name}: {type(fault).__name__}: {fault}"))
 
     def _caller(self, connection: Connection) -> Pump:
         loop = asyncio.get_running_loop()
         conversation = call(self._me, connection.name, lambda: self._peers.still_wanted(connection.name, connection))
         return self._pump(connection, Handshake(conversation, now=loop.time()))
 
-    def _same_form(self, name: str) -> None:
+    def _may_call(self, name: str) -> None:
         if not is_node_name(name):
             raise ConnectError(f"{name!r} is no node name: it must look like name@host")
+        if not self._allowed.allows(name):
+            raise ConnectError(
+                f"{name} is not among the nodes that this one may meet: {', '.join(self._allowed.entries)}"
+            )
         ours, theirs = self._me.name.partition("@")[2], name.partition("@")[2]
         if ("." in ours or ":" in ours) != ("." in theirs or ":" in theirs):
             long, short = (self._me.name, name) if "." in ours or ":" in ours else (name, self._me.name)
@@ -187,12 +212,15 @@ class Connections:
             )
 
     def _expect_call(self, connection: Connection) -> None:
-        name = connection.name
-        asyncio.get_running_loop().call_later(SETUP_TIME, self._call_did_not_come, name)
+        asyncio.get_running_loop().call_later(SETUP_TIME, self._call_did_not_come, connection)
 
-    def _call_did_not_come(self, name: str) -> None:
-        self._peers.gave_up(name)
-        self._settle(name)
+    def _call_did_not_come(self, connection: Connection) -> None:
+        name = connection.name
+        if self._peers.gave_up(name, connection):
+            self._explain(
+                name, f"{name} refused our call because it was calling us, and its own did not come in {SETUP_TIME:g} s"
+            )
+            self._settle(name)
 
     # Answering
 
@@ -201,6 +229,10 @@ class Connections:
         connection = Connection()
         conversation = answer(self._me, lambda name, flags: self._decide(connection, name, flags))
         pump = self._pump(connection, Handshake(conversation, now=asyncio.get_running_loop().time()))
+        if self._closed:
+            self._forget(pump)
+            pump.close()
+            return pump
         self._strangers[pump] = None
         if len(self._strangers) > PENDING_HANDSHAKES:
             oldest = next(iter(self._strangers))
@@ -209,7 +241,7 @@ class Connections:
         return pump
 
     def _decide(self, connection: Connection, name: str, _flags: Flags) -> Status:
-        if self._closed:
+        if self._closed or not self._allowed.allows(name):
             return Status.NOT_ALLOWED
         status, rival = self._peers.called(name, connection)
         if status is None:
@@ -237,19 +269,23 @@ class Connections:
         if not counts:
             self._forget(pump)
             return None
-        if replaced is not None:
-            self._end(replaced, "wait_pending")
         connection.hidden = Flags.PUBLISHED not in met.theirs or Flags.PUBLISHED not in self._me.flags
         connection.flags, connection.creation, connection.since = met.flags, met.creation, now
+        if replaced is not None:
+            self._end(replaced, "wait_pending")
         return Channel(met.name, self._me.name, met.flags, now=now, net_ticktime=self._net_ticktime)
 
     def up(self, pump: Pump) -> None:
         connection = self._by_pump[pump]
-        self._why_not.pop(connection.name, None)
-        self._router.peers[Atom(connection.name)] = pump
-        log.info("connected with %s%s", connection.name, " (hidden)" if connection.hidden else "")
-        self._on_up(connection.name, connection.hidden)
-        self._settle(connection.name)
+        name = connection.name
+        self._why_not.pop(name, None)
+        self._router.peers[Atom(name)] = pump
+        log.info("connected with %s%s", name, " (hidden)" if connection.hidden else "")
+        waiting = self._waiting.pop(name, None) or _Waiting()
+        for signal in waiting.signals:  # before what anybody says who hears of the node now: order is kept
+            pump.send(signal)
+        self._on_up(name, connection.hidden)
+        self._tell(waiting.done, self.connection(name) is connection)
 
     def heard(self, pump: Pump, signals: list[Signal]) -> None:
         self._router.hear(signals, Atom(self._by_pump[pump].name))
@@ -262,11 +298,14 @@ class Connections:
         if connection.dialled:
             self._fail(connection, error)
             return
-        log.warning("a connection from %s failed: %s", pump.peer_address, error)
+        level = logging.DEBUG if isinstance(error, CallMeNot) else logging.WARNING
+        log.log(level, "a connection from %s failed: %s", pump.peer_address, error)
         if connection.name:
             self._peers.failed(connection.name, connection)
-            if connection.name in self._waiting:
+            waiting = self._waiting.get(connection.name)
+            if waiting is not None and waiting.dial:
                 self._dial(connection.name)  # whoever that was, those who wait want the node of that name
+            self._settle(connection.name)
 
     def lost(self, pump: Pump, reason: str, why: str) -> None:
         connection = self._by_pump.get(pump)
@@ -282,13 +321,16 @@ class Connections:
             self._peers.call_me_not(name, connection)
             self._expect_call(connection)
         else:
-            log.info("cannot connect with %s: %s", name, error)
-            self._why_not.pop(name, None)
-            self._why_not[name] = str(error)
-            if len(self._why_not) > REASONS_KEPT:
-                del self._why_not[next(iter(self._why_not))]
+            self._explain(name, str(error))
             self._peers.failed(name, connection)
         self._settle(name)
+
+    def _explain(self, name: str, why: str) -> None:
+        log.info("cannot connect with %s: %s", name, why)
+        self._why_not.pop(name, None)
+        self._why_not[name] = why
+        if len(self._why_not) > REASONS_KEPT:
+            del self._why_not[next(iter(self._why_not))]
 
     def _down(self, connection: Connection, reason: str) -> None:
         if self._peers.lost(connection.name, connection):
@@ -306,21 +348,23 @@ class Connections:
         self._on_down(connection.name, reason, connection.hidden)
 
     def _settle(self, name: str) -> None:
-        """Those who wait for ``name`` learn how it ended, unless something is still under way."""
-        peer = self._peers.up(name)
-        if peer is None and self._peers.pending(name) and not self._closed:
+        """Those who wait for ``name`` learn that it cannot be reached, unless something is still under way."""
+        if not self._closed and (self._peers.pending(name) or self._peers.up(name) is not None):
             return
         waiting = self._waiting.pop(name, None)
         if waiting is None:
             return
         atom = Atom(name)
         for signal in waiting.signals:
-            if peer is not None and peer.pump is not None:
-                peer.pump.send(signal)
-            else:
-                self._router.undeliverable(signal, atom)
-        for done in waiting.done:
-            done(peer is not None)
+            self._router.undeliverable(signal, atom)
+        self._tell(waiting.done, False)
+
+    def _tell(self, waiting: list[Callable[[bool], None]], up: bool) -> None:
+        for done in waiting:
+            try:
+                done(up)
+            except Exception:
+                log.exception("a callback of connect_nowait failed")
 
     # Book-keeping
 

@@ -1,7 +1,7 @@
 """A process, and the handle its body is given.
 
-A process is one asyncio task with a pid, a mailbox, links and monitors; or, for a *server*, no task at all but a function
-that takes each message as it comes. What a process does to the world goes through its node's router, which decides at
+A process is one asyncio task with a pid, a mailbox, links and monitors; or, for a *server*, no task but a function that
+takes each message as it comes. What a process does to the world goes through its node's router, which decides at
 once; only waiting for messages is asynchronous.
 """
 
@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from erlmesh.errors import Exit
 from erlmesh.kernel import gen
 from erlmesh.runtime.mailbox import EMPTY, Mailbox
 from erlmesh.terms import Atom, Pid, Ref, Term
@@ -49,6 +50,10 @@ class Process:
 
     Methods that send return at once; order between two processes is kept. The methods may be called by the process
     itself only, except :attr:`pid`, :meth:`send` and :meth:`cast`.
+
+    When an exit signal ends the process its task is cancelled. While the task tidies up it can still send, and take
+    back what it has asked for; what waits, links or monitors raises :class:`Exit` with the reason, for nothing would
+    come.
     """
 
     __slots__ = (
@@ -107,9 +112,9 @@ class Process:
         self,
         match: Callable[[Term], bool] | None = None,
         *,
-        timeout: float | None = None,  # noqa: ASYNC109 - Erlang's `after`
+        timeout: float | None = None,
     ) -> Term:
-        """Removes the oldest message that ``match`` accepts (any, without one) and returns it, waiting if there is none.
+        """Removes the oldest message that ``match`` accepts (any, without one) and returns it; waits if there is none.
 
         ``timeout`` is in seconds; raises ``TimeoutError`` when it is over. Messages passed over stay in their order.
         """
@@ -131,11 +136,12 @@ class Process:
         return None if message is EMPTY else message
 
     async def _wait(self, match: Callable[[Term], bool] | None, seen: int) -> Term:
+        self._require_life()
         mailbox = self.mailbox
         self.budget = TURN
         while True:
             woken = asyncio.get_running_loop().create_future()
-            mailbox.wake = lambda woken=woken: None if woken.done() else woken.set_result(None)  # type: ignore[misc]
+            mailbox.wake = lambda woken=woken: None if woken.done() else woken.set_result(None)
             try:
                 await woken
             finally:
@@ -174,12 +180,16 @@ class Process:
 
     # Calls
 
-    async def call(self, to: Destination, request: Term, *, timeout: float | None = 5.0) -> Term:  # noqa: ASYNC109
+    async def call(self, to: Destination, request: Term, *, timeout: float | None = 5.0) -> Term:
         """``gen_server:call``: sends the request and returns the reply.
 
         Raises NoProcess, NoConnection, CalleeExited, or CallTimeout after ``timeout`` seconds (None: never); an answer
-        that comes later is dropped.
+        that comes later is dropped (from OTP 23 and before, which answer to the pid, it is a message like others).
         """
+        self._require_life()
+        if self.held_by is not None or self.budget <= 0:
+            await self._yield()
+        self.budget -= 1
         return await self._router.call(self, to, request, timeout)
 
     def cast(self, to: Destination, message: Term, *, connect: bool = True) -> None:
@@ -193,7 +203,8 @@ class Process:
     # Links, monitors, exits
 
     def link(self, other: Pid) -> None:
-        """Links with ``other``; if that is dead an exit signal ``noproc`` follows, if its node is gone ``noconnection``."""
+        """Links with ``other``; if it is dead the exit signal ``noproc`` follows, without its node ``noconnection``."""
+        self._require_life()
         self._router.link(self, other)
 
     def unlink(self, other: Pid) -> None:
@@ -204,22 +215,24 @@ class Process:
         """When ``target`` goes, ``(Atom("DOWN"), ref, Atom("process"), pid | (name, node), reason)`` arrives, once;
         at once with ``noproc`` or ``noconnection`` if it is gone already.
         """
+        self._require_life()
         return self._router.monitor(self, target)
 
     def demonitor(self, ref: Ref, *, flush: bool = False) -> bool:
-        """True if the monitor was still there. With ``flush`` a DOWN in the mailbox is removed too."""
-        found = self._router.demonitor(ref)
-        if flush:
-            self.mailbox.take(lambda message: type(message) is tuple and len(message) == 5 and message[1] == ref)
+        """True if the monitor was still there. With ``flush`` a DOWN that is not yet received is removed too."""
+        found = self._router.demonitor(self, ref)
+        if flush and not found:
+            self._router.forget_down(self, ref)
         return found
 
     def alias(self) -> Ref:
         """A reference that messages can be sent to until :meth:`unalias`."""
+        self._require_life()
         return self._router.alias(self)
 
     def unalias(self, ref: Ref) -> bool:
-        """Messages to the alias vanish from now on. False if it was none."""
-        return self._router.unalias(ref)
+        """Messages to the alias vanish from now on. False if it was none of this process."""
+        return self._router.unalias(self, ref)
 
     def exit_signal(self, to: Pid, reason: Term) -> None:
         """``exit(to, reason)``: with ``Atom("kill")`` it cannot be trapped."""
@@ -240,6 +253,8 @@ class Process:
 
     def spawn(self, body: Body, *arguments: Any, name: Atom | str | None = None, link: bool = False) -> Pid:
         """Starts ``await body(me, *arguments)`` as a process of the same node, linked to this one with ``link``."""
+        if link:
+            self._require_life()
         pid = self.node.spawn(body, *arguments, name=name)
         if link:
             self.link(pid)
@@ -249,5 +264,9 @@ class Process:
         """Registers itself under ``name``. Raises ``ValueError`` if the name is taken."""
         self.node.register(name, self.pid)
 
+    def _require_life(self) -> None:
+        if not self.alive:
+            raise Exit(self.exit_reason)
+
     def __repr__(self) -> str:
-        return f"<Process {self.pid} {self.label}{'' if self.alive else ' dead'}>"
+        return f"<Process {self.label}{'' if self.alive else ' dead'}>"

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol, TypeAlias
 
-from erlmesh.errors import CalleeExited, CallError, CallTimeout, NoConnection, NoProcess
+from erlmesh.errors import CalleeExited, CallError, CallTimeout, Exit, NoConnection, NoProcess
 from erlmesh.etf import encode_term
 from erlmesh.kernel import gen
 from erlmesh.kernel.identifiers import Identifiers
@@ -35,6 +35,7 @@ from erlmesh.proto.control import (
     Unlink,
     UnlinkAck,
 )
+from erlmesh.runtime.mailbox import EMPTY
 from erlmesh.runtime.process import Destination, Process
 from erlmesh.terms import Atom, ImproperList, Pid, Ref, Term
 
@@ -72,11 +73,12 @@ class Peer(Protocol):
 class Router:
     """The processes of one node and the signals between them and the world.
 
-    ``hold(node, signal)`` is called for a signal to a node that is not connected: it dials, and passes the signal on or
-    calls :meth:`undeliverable`.
+    ``hold(node, signal, dial)`` is called for a signal to a node that is not connected. If ``dial``, or if a connection
+    is under way anyway, it keeps the signal and answers True; later it passes it on, in order, or calls
+    :meth:`undeliverable`, not from within.
     """
 
-    def __init__(self, identifiers: Identifiers, hold: Callable[[Atom, Signal], None]) -> None:
+    def __init__(self, identifiers: Identifiers, hold: Callable[[Atom, Signal, bool], bool]) -> None:
         self.identifiers = identifiers
         self.atom = identifiers.node
         self.creation = identifiers.creation
@@ -91,6 +93,8 @@ class Router:
         self._hold = hold
         self._turns: deque[tuple[Process, Term]] = deque()
         self._turning = False
+        self._last_words: deque[tuple[Atom, Signal]] = deque()
+        self._telling = False
         self._hear: dict[type, Callable[[Any, Atom], None]] = {
             Send: self._hear_send,
             SendName: self._hear_send_name,
@@ -112,8 +116,11 @@ class Router:
 
     def hear(self, signals: Iterable[Signal], peer: Atom) -> None:
         """Applies what the node ``peer`` said, in order."""
-        processes, hear = self.processes, self._hear
+        processes, hear, peers = self.processes, self._hear, self.peers
+        connection = peers.get(peer)
         for signal in signals:
+            if peers.get(peer) is not connection:
+                return  # somebody who heard the last one has disconnected: this peer is down, and speaks no more
             if type(signal) is Send:  # the one signal that must cost nothing: `_hear_send`, written out
                 to = signal.to
                 process = processes.get(to.id | to.serial << 32)
@@ -142,7 +149,7 @@ class Router:
         turns = self._turns
         while turns:
             process, message = turns.popleft()
-            if process.receiver is None or not process.alive or (process.answers and self._answered(process, message)):
+            if process.receiver is None or (process.answers and self._answered(process, message)):
                 continue
             try:
                 process.receiver(message)
@@ -225,7 +232,7 @@ class Router:
         target = signal.target
         process = self.local(target) if isinstance(target, Pid) else self.names.get(target)
         if process is None:
-            self._tell_down(Down(target, signal.sender, signal.ref, NOPROC))
+            self._pass_on(signal.sender.node, Down(target, signal.sender, signal.ref, NOPROC))
         else:
             self.monitors.watched(process.pid, signal)
 
@@ -290,7 +297,10 @@ class Router:
             self._hear[type(signal)](signal, node)
         elif connect:
             encode_term(message)  # what is no term must be told now, to the one who said it
-            self._hold(node, signal)
+            self._hold(node, signal, True)
+        else:
+            encode_term(message)
+            self._hold(node, signal, False)
 
     def _send_to_local_name(self, name: Atom, message: Term, *, strict: bool) -> None:
         process = self.names.get(name)
@@ -300,6 +310,7 @@ class Router:
             raise ValueError(f"no process is registered here as {name}; for another node use (name, node)")
 
     def link(self, process: Process, other: Pid) -> None:
+        _require_pid(other)
         if other == process.pid:
             return
         for signal in self.links.link(process.pid, other):
@@ -311,14 +322,10 @@ class Router:
                 self.links.linked(signal)
 
     def unlink(self, process: Process, other: Pid) -> None:
+        _require_pid(other)
         for signal in self.links.unlink(process.pid, other):
-            if other.node is self.atom:
-                self.links.unlinked(signal)
-                self.links.acknowledged(UnlinkAck(signal.id or 0, other, process.pid))
-            elif other.node in self.peers:
-                self._pass_on(other.node, signal)
-            else:
-                self.links.acknowledged(UnlinkAck(signal.id or 0, other, process.pid))
+            if not self._pass_on(other.node, signal):
+                self._never_mind(signal)
 
     def monitor(self, process: Process, target: Pid | Atom | str | tuple[Atom | str, Atom | str]) -> Ref:
         ref = self.identifiers.ref()
@@ -329,7 +336,7 @@ class Router:
         if isinstance(target, Pid):
             node: Atom = target.node
             watched: Pid | Atom = target
-        elif isinstance(target, tuple):
+        elif isinstance(target, tuple) and len(target) == 2:
             watched, node = Atom(target[0]), Atom(target[1])
         elif isinstance(target, (Atom, str)):
             watched, node = Atom(target), self.atom
@@ -337,13 +344,23 @@ class Router:
             raise TypeError(f"cannot monitor {target!r}: give a pid, a name, or (name, node)")
         self._say(node, self.monitors.watch(process.pid, watched, node, ref))
 
-    def demonitor(self, ref: Ref) -> bool:
-        ended = self.monitors.unwatch(ref)
+    def demonitor(self, process: Process, ref: Ref) -> bool:
+        ended = self.monitors.unwatch(process.pid, ref)
         if ended is None:
             return False
         watch, signal = ended
         self._pass_on(watch.node, signal)
         return True
+
+    def forget_down(self, process: Process, ref: Ref) -> None:
+        """Removes a DOWN that ``process`` has been sent and has not seen."""
+
+        def is_it(message: Term) -> bool:
+            return type(message) is tuple and len(message) == 5 and message[0] is DOWN and message[1] == ref
+
+        if process.mailbox.take(is_it) is EMPTY and process.receiver is not None:
+            for turn in [turn for turn in self._turns if turn[0] is process and is_it(turn[1])]:
+                self._turns.remove(turn)
 
     def alias(self, process: Process) -> Ref:
         ref = self.identifiers.ref()
@@ -351,33 +368,33 @@ class Router:
         process.aliases[ref] = None
         return ref
 
-    def unalias(self, ref: Ref) -> bool:
-        process = self.aliases.pop(ref, None)
-        if process is not None:
-            process.aliases.pop(ref, None)
-        return process is not None
+    def unalias(self, process: Process, ref: Ref) -> bool:
+        if self.aliases.get(ref) is not process:
+            return False
+        del self.aliases[ref]
+        del process.aliases[ref]
+        return True
 
     def exit_signal(self, sender: Pid, to: Pid, reason: Term) -> None:
-        if not isinstance(to, Pid):
-            raise TypeError(f"an exit signal goes to a pid, not to {to!r}")
+        _require_pid(to)
+        encode_term(reason)  # it would go on from process to process, and to any node
         self._say(to.node, ExitSend(sender, to, reason))
 
-    async def call(self, caller: Process, to: Destination, request: Term, timeout: float | None) -> Term:  # noqa: ASYNC109
+    async def call(self, caller: Process, to: Destination, request: Term, timeout: float | None) -> Term:
         loop = asyncio.get_running_loop()
         ref = self.alias(caller)
         answer = caller.answers[ref] = loop.create_future()
         expiry = None if timeout is None else loop.call_later(timeout, _expire, answer, to, timeout)
         try:
             self._watch(caller, to, ref)
-            if not answer.done():
-                self.send(caller, to, gen.call(caller.pid, ref, request), strict=False)
+            self.send(caller, to, gen.call(caller.pid, ref, request), strict=False)
             return await answer
         finally:
             if expiry is not None:
                 expiry.cancel()
-            del caller.answers[ref]
-            self.unalias(ref)
-            self.demonitor(ref)
+            caller.answers.pop(ref, None)
+            self.unalias(caller, ref)
+            self.demonitor(caller, ref)
             if answer.done() and not answer.cancelled():
                 answer.exception()  # told already, or nobody waits any more
 
@@ -397,7 +414,7 @@ class Router:
         self.processes[process.number] = process
 
     def adopt(self, process: Process, parent: Pid, ref: Ref, *, linked: bool, monitored: bool) -> None:
-        """A process was spawned for ``parent``, on its node's request ``ref``: it is linked and watched from its birth."""
+        """A process was spawned for ``parent``, on its node's request ``ref``: linked and watched from its birth."""
         if linked:
             self.links.linked(Link(parent, process.pid))
         if monitored:
@@ -416,7 +433,11 @@ class Router:
         return process is not None
 
     def terminate(self, process: Process, reason: Term) -> None:
-        """Ends a process: at once for everybody else; its task is cancelled and may still tidy up."""
+        """Ends a process: at once for everybody else; its task is cancelled and may still tidy up.
+
+        ``reason`` is a term. When this returns all who are to hear of it have been told, except when it is called from
+        one who is being told of a death: then those who come first are told first.
+        """
         if not process.alive:
             return
         process.alive = False
@@ -428,29 +449,43 @@ class Router:
         for ref in process.aliases:
             del self.aliases[ref]
         process.aliases.clear()
-        for link in self.links.died(process.pid, reason):  # links before monitors, as a BEAM does
-            self._tell_exit(link)
-        told, taken_back = self.monitors.died(process.pid, reason)
-        for down in told:
-            self._tell_down(down)
-        for watch, demonitor in taken_back:
-            self._pass_on(watch.node, demonitor)
-        task = process.task
-        if task is not None and not task.done() and task is not _current_task():
-            task.cancel()
+        for answer in process.answers.values():
+            if not answer.done():
+                answer.set_exception(Exit(reason))
+        process.answers.clear()
+        if process.task is not None:
+            process.task.cancel()
+        downs, taken_back = self.monitors.died(process.pid, reason)
+        words = self._last_words  # links before monitors, as a BEAM does
+        words += [(link.to.node, link) for link in self.links.died(process.pid, reason)]
+        words += [(down.to.node, down) for down in downs]
+        words += [(watch.node, demonitor) for watch, demonitor in taken_back]
+        if not self._telling:  # the deaths it causes take their turn: a chain of links may be long
+            self._telling = True
+            try:
+                self._tell()
+            finally:
+                self._telling = False
+
+    def _tell(self) -> None:
+        words = self._last_words
+        while words:
+            self._pass_on(*words.popleft())
 
     def lost(self, node: Atom) -> None:
         """The connection to ``node`` is gone."""
-        for link in self.links.lost(node, NOCONNECTION):
-            process = self.local(link.to)
-            if process is not None:
-                self._exit(process, link.sender, NOCONNECTION)
-        for down in self.monitors.lost(node, NOCONNECTION):
+        exits = self.links.lost(node, NOCONNECTION)
+        downs = self.monitors.lost(node, NOCONNECTION)  # before anybody who hears of it watches that node anew
+        for link in exits:
+            self._hear_exit_link(link, node)
+        for down in downs:
             self._hear_down(down, node)
 
     def undeliverable(self, signal: Signal, node: Atom) -> None:
         """A signal that was held could not be sent: its node cannot be reached."""
-        if isinstance(signal, Link):
+        if isinstance(signal, Unlink):
+            self._never_mind(signal)
+        elif isinstance(signal, Link):
             self._hear_exit_link(ExitLink(signal.to, signal.sender, NOCONNECTION), node)
         elif isinstance(signal, Monitor):
             self._hear_down(Down(signal.target, signal.sender, signal.ref, NOCONNECTION), node)
@@ -465,21 +500,25 @@ class Router:
         elif node is self.atom:
             self._hear[type(signal)](signal, node)
         else:
-            self._hold(node, signal)
+            self._hold(node, signal, True)
 
-    def _pass_on(self, node: Atom, signal: Signal) -> None:
-        """To ``node`` if it is connected: the signal means nothing to a later life of the connection."""
+    def _pass_on(self, node: Atom, signal: Signal) -> bool:
+        """To ``node`` if it is connected, or will be in a moment: then what the signal takes back may be waiting for
+        that too. To an unconnected node the signal means nothing; False says so.
+        """
         peer = self.peers.get(node)
         if peer is not None:
             peer.send(signal)
         elif node is self.atom:
             self._hear[type(signal)](signal, node)
+        else:
+            return self._hold(node, signal, False)
+        return True
 
-    def _tell_exit(self, signal: ExitLink) -> None:
-        self._pass_on(signal.to.node, signal)
-
-    def _tell_down(self, signal: Down) -> None:
-        self._pass_on(signal.to.node, signal)
+    def _never_mind(self, signal: Unlink) -> None:
+        """Nobody will acknowledge this one: there is no connection that the link could be on."""
+        assert signal.id is not None
+        self.links.acknowledged(UnlinkAck(signal.id, signal.to, signal.sender))
 
 
 def _refuse(request: SpawnRequest) -> SpawnReply:
@@ -491,8 +530,6 @@ def _expire(answer: asyncio.Future[Term], to: Destination, seconds: float) -> No
         answer.set_exception(CallTimeout(f"no answer from {to} within {seconds:g} s"))
 
 
-def _current_task() -> asyncio.Task[Any] | None:
-    try:
-        return asyncio.current_task()
-    except RuntimeError:  # no loop is running: the node is being taken apart
-        return None
+def _require_pid(pid: object) -> None:
+    if type(pid) is not Pid:
+        raise TypeError(f"a pid is wanted here, not {pid!r}: ask whereis() for the pid of a name")

@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from erlmesh.errors import CallError, EncodeError, Exit, NodeNotAlive, NodeStartError
 from erlmesh.etf import encode_term
+from erlmesh.kernel.allowed import Allowed
+from erlmesh.kernel.cookies import Cookies
 from erlmesh.kernel.identifiers import Identifiers
 from erlmesh.net.epmd import Epmd
-from erlmesh.net.network import Network, TcpNetwork, addresses_to_listen_on
+from erlmesh.net.epmdless import PortMapper, Resolver, checked_port, ports_to_try
+from erlmesh.net.network import Network, TcpNetwork, addresses_of_name, addresses_to_listen_on
 from erlmesh.notation import claim_here, release_here
-from erlmesh.proto.control import SpawnReply, SpawnRequest
+from erlmesh.proto.control import Signal, SpawnReply, SpawnRequest
 from erlmesh.proto.flags import OFFERED, Flags
 from erlmesh.proto.handshake import Me, is_node_name
-from erlmesh.runtime.connections import Connections, Resolver
+from erlmesh.runtime.connections import Connections
 from erlmesh.runtime.process import Body, Destination, Process
 from erlmesh.runtime.router import KILLED, NORMAL, Router
 from erlmesh.terms import Atom, Pid, Ref, Term
@@ -51,11 +54,13 @@ class Runtime:
         *,
         cookie: str | None = None,
         cookies: Mapping[str, str] | None = None,
+        allow: Iterable[str] | None = None,
         hidden: bool = False,
         net_ticktime: float = 60.0,
-        listen: str | None = None,
-        ports: Iterable[int] = (0,),
-        epmd: Epmd | None = None,
+        listen: str | Iterable[str] | None = None,
+        ports: Iterable[int] | None = None,
+        advertise_port: int | None = None,
+        epmd: PortMapper | None = None,
         network: Network | None = None,
         resolver: Resolver | None = None,
         seed: int | None = None,
@@ -64,8 +69,6 @@ class Runtime:
             raise ValueError(
                 f"{name!r} is no node name: it looks like socrates@127.0.0.1, one @, ASCII, at most 255 characters"
             )
-        if cookie is None and not cookies:
-            raise ValueError("a node needs a cookie, the secret its cluster shares; there is no default on purpose")
         if not net_ticktime > 0:
             raise ValueError(f"net_ticktime is a positive number of seconds, not {net_ticktime!r}")
         self.name = name
@@ -75,12 +78,13 @@ class Runtime:
         self.net_ticktime = net_ticktime
         self.random = random.Random(seed)
         self.port: int | None = None
-        self._cookie = cookie
-        self._cookies = dict(cookies or {})
-        self._listen = listen
-        self._ports = tuple(ports)
+        self._cookies = Cookies(cookie, cookies or {})
+        self._allowed = Allowed(allow)
+        self._listen = (listen,) if isinstance(listen, str) else None if listen is None else tuple(listen)
+        self._ports = ports_to_try(ports, epmd)
+        self._advertised = None if advertise_port is None else checked_port(advertise_port, "advertise_port")
         self._network: Network = network or TcpNetwork()
-        self._epmd = epmd or Epmd()
+        self._epmd: PortMapper = epmd or Epmd()
         self._resolver: Resolver = resolver or self._epmd
         self._listener: Listener | None = None
         self._router_: Router | None = None
@@ -88,6 +92,7 @@ class Runtime:
         self._caller: Process | None = None
         self._event_receivers: dict[Pid, bool] = {}
         self._spawnable: dict[tuple[str, str, int], Callable[[list[Term]], Term]] = {}
+        self._starting = True  # services get the low pids, users the post's own <0.64.0>
         self._stopped = False
 
     # Life
@@ -99,30 +104,34 @@ class Runtime:
         me = Me(
             name=self.name,
             creation=0,
-            cookie_for=self._cookie_for,
+            cookie_for=self._cookies.cookie_for,
             challenge=lambda: secrets.randbits(32),
             outstanding=set(),
             flags=OFFERED & ~Flags.PUBLISHED if self.hidden else OFFERED,
         )
         answer: list[Callable[[], asyncio.Protocol]] = []
         alive, _, host = self.name.partition("@")
-        hosts = await addresses_to_listen_on(self._listen or host)
-        self._listener = await self._network.listen(hosts, self._ports, lambda: answer[0]())
+        hosts = await addresses_of_name(host, needed=self._listen is None)
+        listen = hosts if self._listen is None else await addresses_to_listen_on(self._listen)
+        self._listener = await self._network.listen(listen, self._ports, lambda: answer[0]() if answer else _NotYet())
         self.port = self._listener.port
         try:
-            self.creation = await self._epmd.register(alive, self.port, hosts=hosts, hidden=self.hidden)
+            self.creation = await self._epmd.register(
+                alive, self._advertised or self.port, hosts=hosts, hidden=self.hidden
+            )
         except BaseException:
             self._listener.close()
             raise
         me = Me(me.name, self.creation, me.cookie_for, me.challenge, me.outstanding, me.flags)
         identifiers = Identifiers(self.atom, self.creation)
-        router = self._router_ = Router(identifiers, lambda node, signal: self._connections.hold(node, signal))
+        router = self._router_ = Router(identifiers, self._hold)
         self._connections_ = Connections(
             me,
             router,
             self._network,
             self._resolver,
             net_ticktime=self.net_ticktime,
+            allowed=self._allowed,
             on_up=self._node_up,
             on_down=self._node_down,
         )
@@ -132,6 +141,7 @@ class Runtime:
         claim_here(self.atom)
         self._caller = self.spawn_server(lambda _: None)
         self._start_services()
+        self._starting = False
 
     def _start_services(self) -> None:
         """For the node that has some; called when everything runs and nothing has been heard yet."""
@@ -146,6 +156,9 @@ class Runtime:
         waiting: list[asyncio.Task[None]] = []
         if self._router_ is not None:
             processes = list(self._router_.processes.values())
+            for process in processes:
+                if process.task is asyncio.current_task():
+                    process.task = None  # whoever stops the node lives to the end of this
             for process in reversed(processes):  # youngest first: services outlive what leans on them
                 if process.task is not None:
                     waiting.append(process.task)
@@ -159,9 +172,8 @@ class Runtime:
         await self._epmd.close()
         release_here(self.atom)
 
-    def _cookie_for(self, peer: str) -> str:
-        cookie = self._cookies.get(peer, self._cookie)
-        return cookie if cookie is not None else secrets.token_hex()  # no cookie for this peer: none it could know
+    def _hold(self, node: Atom, signal: Signal, dial: bool) -> bool:
+        return self._connections.hold(node, signal, dial)
 
     @property
     def _router(self) -> Router:
@@ -193,26 +205,24 @@ class Runtime:
         process.task = asyncio.get_running_loop().create_task(_run(router, process, body, arguments))
         return process.pid
 
-    def spawn_server(
-        self, receive: Callable[[Term], None], *, name: Atom | str | None = None, system: bool = False
-    ) -> Process:
+    def spawn_server(self, receive: Callable[[Term], None], *, name: Atom | str | None = None) -> Process:
         """Starts a process without a task: ``receive(message)`` is called for each message, one at a time, as it comes.
 
-        What it raises is logged and it goes on. It traps exits. ``system`` gives it one of the low pids.
+        What it raises is logged and it goes on. It traps exits.
         """
-        process = self._new(getattr(receive, "__qualname__", repr(receive)), name, system=system)
+        process = self._new(getattr(receive, "__qualname__", repr(receive)), name)
         process.receiver = receive
         process.trap_exit = True
         return process
 
-    def _new(self, label: str, name: Atom | str | None, *, system: bool = False) -> Process:
+    def _new(self, label: str, name: Atom | str | None) -> Process:
         router = self._router
         if self._stopped:
             raise NodeNotAlive(f"{self.name} has stopped")
         if name is not None and Atom(name) in router.names:
             raise ValueError(f"the name {name} is taken by {router.names[Atom(name)].pid}")
         identifiers = router.identifiers
-        pid = identifiers.system_pid() if system else identifiers.pid(router.processes)
+        pid = identifiers.system_pid() if self._starting else identifiers.pid(router.processes)
         process = Process(cast("Node", self), router, pid, f"{pid} {label}")
         router.add(process)
         if name is not None:
@@ -244,7 +254,7 @@ class Runtime:
     # Names
 
     def register(self, name: Atom | str, pid: Pid) -> None:
-        """Gives a living local process a name. Raises ``ValueError`` if the name is taken or the process is not here."""
+        """Gives a living local process a name. Raises ``ValueError`` if it is taken or the process is not here."""
         process = self._router.local(pid)
         if process is None:
             raise ValueError(f"cannot register {pid} as {name}: it is no living process of this node")
@@ -275,9 +285,12 @@ class Runtime:
         """Sends as :meth:`Process.send` does."""
         self._own.send(to, message)
 
-    async def call(self, to: Destination, request: Term, *, timeout: float | None = 5.0) -> Term:  # noqa: ASYNC109
+    async def call(self, to: Destination, request: Term, *, timeout: float | None = 5.0) -> Term:
         """Calls as :meth:`Process.call` does."""
-        return await self._own.call(to, request, timeout=timeout)
+        try:
+            return await self._own.call(to, request, timeout=timeout)
+        except Exit:
+            raise NodeNotAlive(f"{self.name} has stopped") from None
 
     # Other nodes
 
@@ -286,7 +299,7 @@ class Runtime:
         return self._connections.nodes(hidden=hidden)
 
     async def ping(self, name: Atom | str) -> bool:
-        """``net_adm:ping``: True (pong) if the node is there, connecting if need be; :meth:`why_not` tells otherwise."""
+        """``net_adm:ping``: True (pong) if the node is there; connects if need be. :meth:`why_not` says why False."""
         peer = Atom(name)
         if peer is self.atom:
             return True
@@ -321,6 +334,34 @@ class Runtime:
         """Why the last attempt to connect with that node failed, and what to do; None if it did not."""
         return self._connections.why_not(Atom(name).name)
 
+    def creation_of(self, name: Atom | str) -> int | None:
+        """Which life of that node this one is connected with (or is); None if it is not connected."""
+        if Atom(name) is self.atom:
+            return self.creation
+        connection = self._connections.connection(Atom(name).name)
+        return None if connection is None else connection.creation
+
+    # Who may come in
+
+    def set_cookie(self, name: Atom | str, cookie: Atom | str) -> None:
+        """``erlang:set_cookie/2``: the cookie for the node ``name`` from its next handshake on, in both directions; for
+        the own name, that of all nodes without one of their own. Raises ``ValueError``.
+        """
+        peer = Atom(name).name
+        if not is_node_name(peer):
+            raise ValueError(f"{peer!r} is no node name: it looks like socrates@127.0.0.1")
+        self._cookies.set(None if peer == self.name else peer, Atom(cookie).name)
+
+    def allow(self, names: Iterable[Atom | str]) -> None:
+        """``net_kernel:allow/1``: only these nodes, and those allowed before, are met from now on (see ``allow`` of
+        :class:`erlmesh.Node` for what an entry may be). Connections that are up stay. Raises ``ValueError``.
+        """
+        self._allowed.add(names)
+
+    def allowed(self) -> list[str]:
+        """The entries of the allow-list; ``[]`` if every node with the cookie is allowed."""
+        return list(self._allowed.entries)
+
     # Node events
 
     def monitor_nodes(self, pid: Pid, *, reasons: bool = False) -> None:
@@ -351,14 +392,14 @@ class Runtime:
     # What other nodes may run here
 
     def spawn_answers(self, module: str, function: str, arity: int, apply: Callable[[list[Term]], Term]) -> None:
-        """Lets a SPAWN_REQUEST for ``module:function/arity`` run ``apply(arguments)``, whose value is the exit reason of
-        the process: that is how ``erpc`` carries its results. ``apply`` may be a coroutine function.
+        """Lets a SPAWN_REQUEST for ``module:function/arity`` run ``apply(arguments)``, whose value is the exit reason
+        of the process: that is how ``erpc`` carries its results. ``apply`` may be a coroutine function.
         """
         self._spawnable[module, function, arity] = apply
 
     def _spawn_requested(self, request: SpawnRequest) -> SpawnReply:
         apply = self._spawnable.get((request.module.name, request.function.name, request.arity))
-        if apply is None:
+        if apply is None or self._stopped:
             return SpawnReply(request.ref, request.sender, 0, Atom("notsup"))
         flags = 0
         for option in request.options:
@@ -384,6 +425,14 @@ class Runtime:
         return SpawnReply(request.ref, request.sender, flags, pid)
 
 
+class _NotYet(asyncio.Protocol):
+    """For whoever calls between our listening and our being up."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.abort()
+
+
 async def _run(router: Router, process: Process, body: Body, arguments: tuple[Any, ...]) -> None:
     """The life of a process: its body, and what its end means to others."""
     try:
@@ -401,6 +450,7 @@ async def _run(router: Router, process: Process, body: Body, arguments: tuple[An
         encode_term(reason)
     except EncodeError:
         reason = repr(reason)
+    process.task = None  # it ends by itself
     router.terminate(process, reason)
 
 

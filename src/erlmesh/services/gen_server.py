@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from erlmesh.kernel import gen
 from erlmesh.terms import Atom, Ref, Term
@@ -14,25 +14,22 @@ if TYPE_CHECKING:
 
 __all__ = ["BADARG", "ERROR", "OK", "multi_call"]
 
+N = TypeVar("N", str, Atom)
+
 OK: Final = Atom("ok")
 ERROR: Final = Atom("error")
 BADARG: Final = (ERROR, Atom("badarg"))
 """The answer to a call that is not understood. OTP's servers would end; a caller is better off with an answer."""
 
 
-async def multi_call(me: Process, nodes: Iterable[str], name: Atom, request: Term) -> dict[str, Term]:
+async def multi_call(me: Process, nodes: Iterable[N], name: Atom, request: Term) -> dict[N, Term]:
     """Ask the server registered as ``name`` on each of ``nodes`` at once; wait until each has answered or is gone.
 
     Returns the answers by node; a node without such a server, or lost meanwhile, is left out. There is no time limit:
     the caller ends with the last connection (gen_server:multi_call/3 with ``infinity``).
     """
-    waiting: dict[Ref, str] = {}
-    for node in nodes:
-        target = (name, Atom(node))
-        ref = me.monitor(target)
-        me.send(target, (gen.GEN_CALL, (me.pid, ref), request))
-        waiting[ref] = node
-    answers: dict[str, Term] = {}
+    waiting: dict[Ref, N] = {}
+    answers: dict[N, Term] = {}
 
     def concerns_us(message: Term) -> bool:
         match message:
@@ -40,11 +37,20 @@ async def multi_call(me: Process, nodes: Iterable[str], name: Atom, request: Ter
                 return ref in waiting
         return False
 
-    while waiting:
-        match await me.receive(concerns_us):
-            case (Ref() as ref, answer):
-                me.demonitor(ref, flush=True)
-                answers[waiting.pop(ref)] = answer
-            case (_, ref, *_):
-                del waiting[ref]
+    try:
+        for node in nodes:
+            target = (name, Atom(node))
+            ref = me.monitor(target)
+            waiting[ref] = node
+            me.send(target, (gen.GEN_CALL, (me.pid, ref), request))
+        while waiting:
+            match await me.receive(concerns_us):
+                case (Ref() as ref, answer):
+                    me.demonitor(ref, flush=True)
+                    answers[waiting.pop(ref)] = answer
+                case (_, ref, *_):
+                    del waiting[ref]
+    finally:  # whoever gives up waiting is not told of the rest
+        for ref in waiting:
+            me.demonitor(ref, flush=True)
     return answers

@@ -6,51 +6,23 @@ one that is gone, counts as locked: ``gen_server:multi_call`` skips it, and so d
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from erlmesh.kernel.gen import ALIAS, GEN_CALL
+from erlmesh.services.gen_server import multi_call
 from erlmesh.services.global_protocol import SERVER, LockId, Word
-from erlmesh.terms import Atom, ImproperList, Ref, Term
+from erlmesh.terms import Atom, ImproperList
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
     from erlmesh.runtime.process import Process
 
-__all__ = ["backoff", "boss", "del_lock", "multi_call", "set_lock", "trans", "transaction", "try_lock"]
+__all__ = ["backoff", "boss", "check_lock", "connected", "del_lock", "set_lock", "trans", "transaction", "try_lock"]
 
 T = TypeVar("T")
-
-
-async def multi_call(me: Process, nodes: Iterable[Atom], request: Term, name: Atom = SERVER) -> dict[Atom, Term]:
-    """Call the process ``name`` on every one of ``nodes`` at once. The result lacks the nodes that cannot answer."""
-    waiting: dict[Ref, Atom] = {}
-    replies: dict[Atom, Term] = {}
-    try:
-        for node in nodes:
-            ref = me.monitor((name, node))
-            waiting[ref] = node
-            me.send((name, node), (GEN_CALL, (me.pid, ref), request))
-        while waiting:
-            match await me.receive(lambda message: _answered(message) in waiting):
-                case (Ref() as ref, reply):
-                    me.demonitor(ref, flush=True)
-                    replies[waiting.pop(ref)] = reply
-                case (_, ref, *_):
-                    del waiting[ref]
-    finally:
-        for ref in waiting:
-            me.demonitor(ref, flush=True)
-    return replies
-
-
-def _answered(message: Term) -> Ref | None:
-    match message:
-        case (Ref() as ref, _) | (Word.DOWN, Ref() as ref, _, _, _):
-            return ref
-    return None
 
 
 def boss(nodes: Iterable[Atom]) -> Atom:
@@ -65,7 +37,7 @@ def backoff(attempt: int, chance: random.Random) -> float:
 
 async def try_lock(me: Process, lock: LockId, nodes: Iterable[Atom]) -> bool:
     """Set ``lock`` on all ``nodes`` or, if one of them refuses, on none."""
-    replies = await multi_call(me, nodes, (Word.SET_LOCK, lock))
+    replies = await multi_call(me, nodes, SERVER, (Word.SET_LOCK, lock))
     if False not in replies.values():
         return True
     await del_lock(me, lock, [node for node, reply in replies.items() if reply is True])
@@ -80,7 +52,7 @@ async def set_lock(
     Tries for ever, or ``retries`` more times after the first; then the answer is ``False``. Two processes that give
     the same requester hold the lock together. Raises ``TypeError`` if ``lock`` is no pair.
     """
-    _check(lock)
+    check_lock(lock)
     everybody = _nodes(me, nodes)
     attempt = 0
     while not await _attempt(me, lock, everybody, first=attempt == 0):
@@ -105,21 +77,24 @@ async def _attempt(me: Process, lock: LockId, nodes: list[Atom], *, first: bool)
 
 
 async def del_lock(me: Process, lock: LockId, nodes: Iterable[Atom | str] | None = None) -> None:
-    """Let go of ``lock`` on ``nodes``; what ``me`` does not hold is left alone."""
-    _check(lock)
-    await multi_call(me, _nodes(me, nodes), (Word.DEL_LOCK, lock))
+    """Let go of ``lock`` on ``nodes``; what ``me`` does not hold is left alone.
+
+    A node that is no longer connected let go of it with the connection: asking it would only connect it again.
+    """
+    check_lock(lock)
+    await multi_call(me, connected(me, _nodes(me, nodes)), SERVER, (Word.DEL_LOCK, lock))
 
 
 def del_lock_nowait(me: Process, lock: LockId, nodes: Iterable[Atom]) -> None:
     """The same without waiting for the answers, which go nowhere."""
     nowhere = ImproperList((ALIAS,), me.node.make_ref())
     for node in nodes:
-        me.send((SERVER, node), (GEN_CALL, (me.pid, nowhere), (Word.DEL_LOCK, lock)))
+        me.send((SERVER, node), (GEN_CALL, (me.pid, nowhere), (Word.DEL_LOCK, lock)), connect=False)
 
 
 @asynccontextmanager
 async def transaction(me: Process, lock: LockId, nodes: Iterable[Atom | str] | None = None) -> AsyncIterator[None]:
-    """``async with transaction(me, (resource, requester)):`` holds the lock for the block, however it ends."""
+    """Hold ``lock`` for the block of an ``async with``, however it ends."""
     everybody = _nodes(me, nodes)
     await set_lock(me, lock, everybody)
     try:
@@ -136,7 +111,14 @@ async def trans(me: Process, lock: LockId, nodes: Iterable[Atom | str] | None, b
         return await body()
 
 
-def _check(lock: LockId) -> None:
+def connected(me: Process, nodes: Iterable[Atom]) -> list[Atom]:
+    """Those of ``nodes`` that are here or connected now."""
+    here = {me.node.name, *me.node.nodes(), *me.node.nodes(hidden=True)}
+    return [node for node in nodes if node.name in here]
+
+
+def check_lock(lock: LockId) -> None:
+    """Raise ``TypeError`` if ``lock`` is no pair."""
     if not isinstance(lock, tuple) or len(lock) != 2:
         raise TypeError("a lock is a pair (resource, requester)")
 

@@ -9,13 +9,14 @@ Starting it makes the node a member of the full mesh: whoever connects to one no
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from erlmesh.errors import CallError
-from erlmesh.kernel.gen import GEN_CALL, reply_to
-from erlmesh.services.global_calls import del_lock, set_lock, transaction
+from erlmesh.etf import encode
+from erlmesh.kernel.gen import GEN_CALL
+from erlmesh.services.global_calls import check_lock, del_lock, set_lock, trans, transaction
 from erlmesh.services.global_methods import Method, random_exit_name
 from erlmesh.services.global_protocol import LockId, Word
 from erlmesh.services.global_registrar import Registrar
@@ -23,12 +24,29 @@ from erlmesh.services.global_server import GlobalServer
 from erlmesh.terms import Atom, Pid, Term, exact
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+
     from erlmesh.runtime.process import Process
     from erlmesh.runtime.runtime import Runtime
 
-__all__ = ["GlobalNames"]
+__all__ = ["GlobalNames", "Statistics"]
 
 _KILL = Atom("kill")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """The service on one node at one moment. Nodes that stay ``in_session`` do not answer; ``leaving`` are nodes that
+    have been asked to hang up; a lock is a resource and its holders.
+    """
+
+    known: tuple[str, ...]
+    synced: tuple[str, ...]
+    in_session: tuple[str, ...]
+    leaving: tuple[str, ...]
+    names: int
+    locks: tuple[tuple[Term, tuple[Pid, ...]], ...]
 
 
 class GlobalNames:
@@ -48,7 +66,8 @@ class GlobalNames:
 
         When two partitions meet that both have the name, ``method`` says who keeps it: one of the three of
         ``global_methods``, or a Python function ``(name, pid1, pid2)`` that returns the pid or ``None`` and must not
-        wait; it is asked only for processes of this node. Raises ``TypeError`` if ``pid`` is no pid.
+        wait; it is asked only for processes of this node. Raises ``TypeError`` if ``pid`` is no pid, ``EncodeError`` if
+        the name is no term.
         """
         return await self._change((Word.REGISTER, name, _pid(pid), self._server.methods.term(method)))
 
@@ -70,7 +89,7 @@ class GlobalNames:
         return self._server.names.names()
 
     async def _change(self, request: Term) -> bool:
-        exact(request)  # raises at the caller, not in the registrar, if the name is no term
+        encode(request)  # a name that is no term is refused here, at its caller, not by the registrar
         return bool(await self._node.call(self._registrar, request, timeout=None) == Word.YES)
 
     # Locks
@@ -111,6 +130,7 @@ class GlobalNames:
 
     @asynccontextmanager
     async def _kept(self, lock: LockId, nodes: Iterable[Atom | str] | None) -> AsyncIterator[None]:
+        check_lock(lock)
         keeper = self._node.spawn(_keep, lock, None if nodes is None else list(nodes), None)
         try:
             await self._node.call(keeper, Word.SET_LOCK, timeout=None)
@@ -121,6 +141,7 @@ class GlobalNames:
         await self._node.call(keeper, Word.DEL_LOCK, timeout=None)
 
     async def _start_keeper(self, lock: LockId, nodes: list[Atom | str] | None, retries: int | None) -> bool:
+        check_lock(lock)
         keeper = self._node.spawn(_keep, lock, nodes, retries)
         try:
             locked = await self._node.call(keeper, Word.SET_LOCK, timeout=None) is True
@@ -135,10 +156,14 @@ class GlobalNames:
     async def _stop_keeper(self, lock: LockId) -> None:
         keeper = self._keepers.pop(exact(lock), None)
         if keeper is not None:
-            try:
+            with suppress(CallError):  # it has ended, and its lock with it
                 await self._node.call(keeper, Word.DEL_LOCK, timeout=None)
-            except CallError:
-                pass  # it ended, and its lock with it
+
+    async def transaction(
+        self, me: Process, lock: LockId, nodes: Iterable[Atom | str] | None, body: Callable[[], Awaitable[T]]
+    ) -> T:
+        """Run ``body`` while ``me`` holds ``lock`` on ``nodes``, as ``global:trans(Id, Fun, Nodes)``."""
+        return await trans(me, lock, nodes, body)
 
     # The cluster
 
@@ -155,6 +180,18 @@ class GlobalNames:
         """The nodes of our partition: those we are in sync with, and those they told us of."""
         return [node.name for node in self._server.sync.known]
 
+    def statistics(self) -> Statistics:
+        """What the service holds, now."""
+        sync = self._server.sync
+        return Statistics(
+            known=tuple(self.known()),
+            synced=tuple(node.name for node in sync.synced),
+            in_session=tuple(node.name for node in sync.sessions()),
+            leaving=tuple(node.name for node in self._server.partitions.removing()),
+            names=len(self._server.names.entries()),
+            locks=tuple((resource, tuple(holders)) for resource, _, holders in self._server.locks.snapshot()),
+        )
+
     def leave(self) -> None:
         """Call before the node closes its connections: they are no losses that others should hear of."""
         self._server.partitions.enabled = False
@@ -169,16 +206,17 @@ class GlobalNames:
 async def _keep(me: Process, lock: LockId, nodes: list[Atom | str] | None, retries: int | None) -> None:
     """Hold ``lock`` for somebody who is no process: answer once it is locked, or is not, then hold it until asked."""
     locked = await set_lock(me, lock, nodes, retries)
-    _reply(me, await _asked(me, Word.SET_LOCK), locked)
+    me.reply(await _asked(me, Word.SET_LOCK), locked)
     if locked:
         caller = await _asked(me, Word.DEL_LOCK)
         await del_lock(me, lock, nodes)
-        _reply(me, caller, True)
+        me.reply(caller, True)
 
 
 async def _asked(me: Process, request: Atom) -> tuple[Pid, Term]:
     """Wait for a call that is this ``request``; its caller."""
-    _, caller, _ = await me.receive(lambda message: _is_call(message, request))
+    message = await me.receive(lambda message: _is_call(message, request))
+    caller: tuple[Pid, Term] = message[1]
     return caller
 
 
@@ -187,10 +225,6 @@ def _is_call(message: Term, request: Atom) -> bool:
         case (kind, (Pid(), _), what):
             return kind is GEN_CALL and what is request
     return False
-
-
-def _reply(me: Process, caller: tuple[Pid, Term], answer: Term) -> None:
-    me.send(reply_to(caller), (caller[1], answer))
 
 
 def _pid(pid: Pid) -> Pid:

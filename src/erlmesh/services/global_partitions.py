@@ -4,6 +4,8 @@
 2. Who hears this for the first time passes it on, asks the lost node to hang up (``remove_connection``) and forgets it.
 3. Who is asked hangs up. Neither of the two announces that end as a loss.
 
+One step is our own: who was asked and did not hang up, because it heard nothing or does not know us, is hung up on.
+
 (The header of OTP's global.erl, "Prevent Overlapping Partitions Algorithm".)
 """
 
@@ -11,13 +13,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from erlmesh.services.global_protocol import PARTITION_VSN, Disconnect, Effect, Tell, Word
+from erlmesh.services.global_protocol import PARTITION_VSN, Disconnect, Effect, Recheck, Tell, Word
 from erlmesh.services.global_sync import GlobalSync
 from erlmesh.terms import Atom
 
 __all__ = ["Partitions"]
 
 MEMORY_SECONDS: Final = 3600.0  # global.erl: lost_conn_info_cleanup_time
+PATIENCE_SECONDS: Final = 7.0  # as long as a connection may take to come up
 
 
 class Partitions:
@@ -31,6 +34,12 @@ class Partitions:
         self._losses = 0
         self._removing: dict[Atom, None] = {}
         self._heard: dict[tuple[Atom, Atom], tuple[int, int, float]] = {}  # (life, loss, when to forget)
+
+    def nodeup(self, node: Atom) -> list[Effect]:
+        """A visible node is connected; if it was to be left while we were still connecting, it could not hear us."""
+        if node in self._removing:
+            return [Tell(node, (Word.REMOVE_CONNECTION, self._sync.own)), Recheck(node, PATIENCE_SECONDS)]
+        return self._sync.nodeup(node)
 
     def nodedown(self, node: Atom) -> list[Effect]:
         """The connection to ``node`` is gone, or one that had to be could not be made."""
@@ -52,19 +61,29 @@ class Partitions:
         effects: list[Effect] = [Tell(other, news) for other in self._others(reporter)]
         # Whoever lost us is about to be lost to us: hurry that on, and do not make others leave him too.
         leave = reporter if lost == self._sync.own else lost
+        self._sync.unlearn(leave)
         if not self._sync.is_potentially_known(leave):
             return effects
         if self._sync.vsn(leave) < PARTITION_VSN:
             effects.append(Disconnect(leave, "disconnected old"))
         else:
-            effects.append(Tell(leave, (Word.REMOVE_CONNECTION, self._sync.own)))
+            effects += [Tell(leave, (Word.REMOVE_CONNECTION, self._sync.own)), Recheck(leave, PATIENCE_SECONDS)]
         return effects + self._remove(leave)
 
     def remove_connection(self, node: Atom) -> list[Effect]:
-        """``node`` asks us to hang up."""
-        if not self._sync.is_potentially_known(node):
+        """``node`` asks us to hang up. It may be one that was told of us while we have not been told of it."""
+        if not self._sync.is_potentially_known(node) and node not in self._sync.synced:
             return []
         return [Disconnect(node, "disconnected"), *self._remove(node)]
+
+    def recheck(self, node: Atom, *, connected: bool) -> list[Effect]:
+        """The time to hang up is over for ``node``, if it is still one that we want to be left by."""
+        if node not in self._removing:
+            return []
+        if connected:
+            return [Disconnect(node, "disconnected")]
+        del self._removing[node]
+        return []
 
     def removing(self) -> list[Atom]:
         """Nodes whose connection is about to end without being announced."""

@@ -24,6 +24,7 @@ __all__ = [
     "Disconnect",
     "Effect",
     "LockId",
+    "Recheck",
     "Reply",
     "Resolve",
     "StopResolving",
@@ -97,6 +98,7 @@ class Word:
     HIS_THE_LOCKER = Atom("his_the_locker")
     CANCEL = Atom("cancel")
     EXTRA_NODEDOWN = Atom("extra_nodedown")
+    RECHECK = Atom("recheck")
     # from the runtime
     NODEUP = Atom("nodeup")
     NODEDOWN = Atom("nodedown")
@@ -139,6 +141,14 @@ class Disconnect:
 
     node: Atom
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recheck:
+    """After ``seconds``, see whether ``node`` has hung up."""
+
+    node: Atom
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,4 +201,6 @@ class Reply:
     answer: Term
 
 
-Effect: TypeAlias = Cast | Tell | ToLocker | Connect | Disconnect | Watch | Unwatch | Resolve | StopResolving | Reply
+Effect: TypeAlias = (
+    Cast | Tell | ToLocker | Connect | Disconnect | Recheck | Watch | Unwatch | Resolve | StopResolving | Reply
+)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from erlmesh.kernel.gen import GEN_CALL, reply_to
-from erlmesh.services.global_calls import backoff, boss, del_lock, multi_call, try_lock
-from erlmesh.services.global_protocol import Word
+from erlmesh.kernel.gen import GEN_CALL
+from erlmesh.services.gen_server import multi_call
+from erlmesh.services.global_calls import backoff, boss, del_lock, try_lock
+from erlmesh.services.global_protocol import SERVER, Word
 from erlmesh.services.global_server import GlobalServer
 from erlmesh.terms import Atom, Pid, Term
 
@@ -34,7 +35,7 @@ class Registrar:
         async for message in me:
             match message:
                 case tuple((kind, (Pid(), _) as caller, request)) if kind is GEN_CALL:
-                    me.send(reply_to(caller), (caller[1], await self._change(me, request)))
+                    me.reply(caller, await self._change(me, request))
 
     async def _change(self, me: Process, request: Term) -> Term:
         lock = (Word.GLOBAL, me.pid)
@@ -44,9 +45,9 @@ class Registrar:
                 case (Word.REGISTER, name, pid, _) if not self._is_free(name, pid):
                     return Word.NO
                 case (Word.REGISTER | Word.RE_REGISTER, name, pid, method):
-                    await multi_call(me, nodes, (Word.REGISTER, name, pid, method))
+                    await multi_call(me, nodes, SERVER, (Word.REGISTER, name, pid, method))
                 case (Word.UNREGISTER, _):
-                    await multi_call(me, nodes, request)
+                    await multi_call(me, nodes, SERVER, request)
             return Word.YES
         finally:
             chief = boss(nodes)

@@ -10,7 +10,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from erlmesh.errors import CallError
-from erlmesh.kernel.gen import GEN_CALL, GEN_CAST, reply_to
+from erlmesh.kernel.gen import GEN_CALL, GEN_CAST
 from erlmesh.services.global_locker import Locker
 from erlmesh.services.global_locks import LockTable
 from erlmesh.services.global_methods import Methods
@@ -23,6 +23,7 @@ from erlmesh.services.global_protocol import (
     Connect,
     Disconnect,
     Effect,
+    Recheck,
     Reply,
     Resolve,
     StopResolving,
@@ -80,9 +81,11 @@ class GlobalServer:
         """One message of anybody's."""
         match message:
             case (Word.NODEUP, node):
-                effects = self.sync.nodeup(Atom(node))
+                effects = self.partitions.nodeup(Atom(node))
             case (Word.NODEDOWN, node) | (Word.EXTRA_NODEDOWN, node):
                 effects = [*self.partitions.nodedown(Atom(node)), *self._synced(Atom(node))]
+            case (Word.RECHECK, Atom() as node):
+                effects = self.partitions.recheck(node, connected=node.name in self.node.nodes())
             case (Word.DOWN, ref, _, Pid() as pid, _):
                 effects = self._down(ref, pid)
             case tuple((kind, (Pid(), _) as caller, request)) if kind is GEN_CALL:
@@ -175,8 +178,8 @@ class GlobalServer:
                 return self._and_synced(node, sync.exchange_ops(node, tag, operations, resolved))
             case (Word.RESOLVED, Atom() as node, operations, known, _, external, tag):
                 return self._and_synced(node, sync.resolved(node, operations, known, external, tag))
-            case (Word.NEW_NODES, Atom() as node, operations, external, nodes, extra):
-                return sync.new_nodes(node, operations, external, nodes, extra)
+            case (Word.NEW_NODES, Atom(), operations, external, nodes, extra):
+                return sync.new_nodes(operations, external, nodes, extra)
             case (Word.IN_SYNC, Atom() as node, _):
                 return self._and_synced(node, sync.in_sync(node))
             case (Word.ASYNC_DEL_NAME | Word.ASYNC_DEL_LOCK, _, _):
@@ -221,7 +224,7 @@ class GlobalServer:
                 case ToLocker(message):
                     self.me.send(self._locker_pid, message)
                 case Reply(caller, answer):
-                    self.me.send(reply_to(caller), (caller[1], answer))
+                    self.me.reply(caller, answer)
                 case Watch(pid):
                     ref, count = self._monitors.get(pid) or (self.me.monitor(pid), 0)
                     self._monitors[pid] = ref, count + 1
@@ -232,6 +235,8 @@ class GlobalServer:
                 case Disconnect(node, why):
                     _log.warning("global at %s %s node %s", self.node.name, why, node.name)
                     self.node.disconnect_nowait(node.name)
+                case Recheck(node, seconds):
+                    self.me.send_after(seconds, (Word.RECHECK, node))
                 case Resolve(node):
                     self._resolvers[node] = self.node.spawn(self._resolve, effect)
                 case StopResolving(node):

@@ -236,8 +236,8 @@ class GlobalSync:
         self.synced[node] = None
         return effects
 
-    def new_nodes(self, node: Atom, operations: Term, external: Term, nodes: Term, extra: Term) -> list[Effect]:
-        """``node``, of our partition, has met others: ``nodes``, with names that make ``operations`` necessary."""
+    def new_nodes(self, operations: Term, external: Term, nodes: Term, extra: Term) -> list[Effect]:
+        """Somebody of our partition has met others: ``nodes``, with names that make ``operations`` necessary."""
         added = self._add_known(_read_nodes(nodes))
         effects: list[Effect] = [Connect(name) for name in added]
         lock = None
@@ -260,6 +260,13 @@ class GlobalSync:
         self.known.pop(node, None)
         self.synced.pop(node, None)
         return effects
+
+    def unlearn(self, node: Atom) -> None:
+        """Take ``node`` out of what peers have told and we have not acted on yet: it is news of before its loss."""
+        for session in self._sessions.values():
+            if session.result is not None:
+                known = [(name, vsn) for name, vsn in session.result.known if name != node]
+                session.result = session.result._replace(known=known)
 
     def _restart(self, node: Atom) -> list[Effect]:
         was_up = node in self._sessions

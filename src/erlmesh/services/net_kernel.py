@@ -24,7 +24,7 @@ class NetKernel:
     """Registered as ``net_kernel`` on ``node``. It starts no processes for others (the old way to spawn came here)."""
 
     def __init__(self, node: Runtime) -> None:
-        self._me = node.spawn_server(self._receive, name=Atom("net_kernel"), system=True)
+        self._me = node.spawn_server(self._receive, name=Atom("net_kernel"))
 
     def _receive(self, message: Term) -> None:
         match message:

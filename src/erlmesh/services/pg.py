@@ -10,9 +10,9 @@ import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, TypeGuard
 
-from erlmesh import etf
 from erlmesh.kernel import gen
 from erlmesh.services.gen_server import BADARG, ERROR, OK
+from erlmesh.services.group_names import group_name
 from erlmesh.services.pg_members import Change, Effect, Joined, Left, Scope, Statistics, Tell, Watch, Word
 from erlmesh.services.pg_watch import Changes, Monitors
 from erlmesh.terms import Atom, Map, Pid, Ref, Term, exact
@@ -39,7 +39,7 @@ class Pg:
 
     def __init__(self, node: Runtime, scope: Atom = Atom("pg")) -> None:  # noqa: B008 - an atom is a constant
         self._node = node
-        self._me = node.spawn_server(self._receive, name=scope, system=True)
+        self._me = node.spawn_server(self._receive, name=scope)
         self._scope = Scope(self._me.pid)
         self._watched: dict[Pid, Ref] = {}
         self._monitors = Monitors(self._me)
@@ -58,7 +58,7 @@ class Pg:
         Raises ``ValueError`` for a process of another node (it has to join there), ``TypeError`` for what is no pid,
         and ``EncodeError`` for a group that is no term.
         """
-        self._perform(self._scope.join(_as_it_travels(group), self._local(pids)))
+        self._perform(self._scope.join(group_name(group), self._local(pids)))
 
     def leave(self, group: Term, pids: Pid | Iterable[Pid]) -> bool:
         """Let a process of this node, or several, leave ``group`` once. False when none of them was in it."""
@@ -81,6 +81,12 @@ class Pg:
     def which_local_groups(self) -> list[Term]:
         """The groups that have members on this node."""
         return self._scope.local_groups()
+
+    def discover(self, node: Atom | str) -> None:
+        """Exchange members with that node's scope. Visible nodes do this by themselves when they meet; a hidden one is
+        met by nobody's ``pg``, so one of the two has to say this once for each connection.
+        """
+        self._discover(Atom(node))
 
     def watch(self, group: Term) -> Changes:
         """The changes of ``group`` from now on, :class:`Joined` and :class:`Left`, as an ``async for`` takes them.
@@ -221,11 +227,6 @@ class Pg:
     def _foreign(self, pids: Sequence[Pid]) -> Pid | None:
         me = self._me.pid
         return next((pid for pid in pids if pid.node is not me.node or pid.creation != me.creation), None)
-
-
-def _as_it_travels(group: Term) -> Term:
-    """A group is named as other nodes would name it (a ``str`` as ``bytes``), and cannot change afterwards."""
-    return group if isinstance(group, Atom) else etf.decode(etf.encode(group))
 
 
 def _pids(value: Term) -> list[Pid] | None:

@@ -15,10 +15,10 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeGuard
 
-from erlmesh import etf
 from erlmesh.errors import EmptyGroup, NoSuchGroup
 from erlmesh.kernel import gen
 from erlmesh.services.gen_server import BADARG, OK, multi_call
+from erlmesh.services.group_names import group_name
 from erlmesh.services.pg2_members import Groups, Statistics
 from erlmesh.terms import Atom, Pid, Ref, Term
 
@@ -65,7 +65,7 @@ class Pg2:
         self._trans = trans
         self._groups = Groups()
         self._watched: dict[Pid, Ref] = {}
-        self._me = node.spawn_server(self._receive, name=PG2, system=True)
+        self._me = node.spawn_server(self._receive, name=PG2)
         node.monitor_nodes(self._me.pid)
         for name in node.nodes():
             self._me.send((PG2, Atom(name)), (Word.NEW_PG2, node.atom))
@@ -79,8 +79,9 @@ class Pg2:
 
     async def create(self, name: Term) -> None:
         """Make an empty group on all nodes, unless this one knows it already."""
+        name = group_name(name)
         if name not in self._groups:
-            await self._on_all_nodes(name, (Word.CREATE, _as_it_travels(name)))
+            await self._on_all_nodes(name, (Word.CREATE, name))
 
     async def delete(self, name: Term) -> None:
         """Remove a group, members or not, from all nodes; no harm if there is none."""
@@ -205,11 +206,6 @@ class Pg2:
 
 def _no_such_group(name: Term) -> NoSuchGroup:
     return NoSuchGroup(f"there is no pg2 group {name!r}: create it first", (Word.NO_SUCH_GROUP, name))
-
-
-def _as_it_travels(name: Term) -> Term:
-    """A group is named as other nodes would name it (a ``str`` as ``bytes``), and cannot change afterwards."""
-    return name if isinstance(name, Atom) else etf.decode(etf.encode(name))
 
 
 def _is_table(value: Term) -> TypeGuard[list[tuple[Term, list[Pid]]]]:

@@ -55,7 +55,7 @@ class Rex:
     def __init__(self, node: Runtime, apply: Apply = nothing_is_exposed) -> None:
         self._features = (Word.FEATURES_REPLY, node.atom, [Word.ERPC])
         self._apply = apply
-        self._me = node.spawn_server(self._receive, name=Word.REX, system=True)
+        self._me = node.spawn_server(self._receive, name=Word.REX)
 
     def _receive(self, message: Term) -> None:
         match message:

@@ -1,0 +1,61 @@
+# `make` alone lists what there is. Needed: make, and Python 3.11 or newer with venv; everything else is set up in .venv and .otp.
+
+VENV   := .venv
+BIN    := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+SHELL  := /bin/sh
+ARGS   ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+.PHONY: help demo shell test check format otp bench erlang clean
+
+help:           ## this list
+	@sed -n 's/^\([a-z]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+demo: $(VENV)/run.stamp          ## three nodes meet, share a group, lose one and take it back, for real
+	@$(BIN)/erlmesh demo $(ARGS)
+
+shell: $(VENV)/run.stamp         ## a prompt on a node of your own: make shell ARGS='--name a@127.0.0.1 --cookie secret'
+	@$(BIN)/erlmesh shell $(ARGS)
+
+test: $(VENV)/dev.stamp erlang check  ## everything: style, types, floors, units, and interop with real Erlang and Elixir
+	$(PYTEST) $(ARGS)
+
+check: $(VENV)/dev.stamp         ## format, lint, types and the floors of the architecture: seconds
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(PYTEST) tests/test_architecture.py
+
+format: $(VENV)/dev.stamp        ## puts the code into the project's format
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+otp: $(VENV)/dev.stamp erlang    ## interop with OTP 23, 25 and 27, each test on each
+	$(PYTEST) tests/otp --every-otp $(ARGS)
+
+bench: $(VENV)/dev.stamp erlang  ## erlmesh beside the BEAM, in turns, in one run: a table, and bench/latest.json
+	$(BIN)/python -m bench $(ARGS)
+
+erlang:         # Erlang and Elixir from the system's packages where that is allowed; else says what will be missing
+	@tools/erlang.sh
+
+clean:          ## forgets what was built and fetched
+	rm -rf $(VENV) .otp .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# One environment for everything. run.stamp: enough to use erlmesh; dev.stamp: also what tests and checks need.
+$(VENV)/bin/python:
+	@python=$$(tools/python.sh) && "$$python" -m venv $(VENV)
+
+$(VENV)/run.stamp: pyproject.toml | $(VENV)/bin/python
+	@echo "setting up $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[shell]'
+	@touch $@
+
+$(VENV)/dev.stamp: pyproject.toml $(VENV)/run.stamp
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
+	@touch $@

@@ -1,0 +1,59 @@
+"""``python -m bench``: rounds in which the contenders take turns, then medians and ratios. Nothing passes or fails."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from bench.measures import MEASURES, Numbers
+from bench.report import table, write_json
+from bench.world import CONTENDERS, ROOT, World
+from cluster import own_cluster
+
+
+def show(progress: str) -> None:
+    """On a terminal, what is being measured; it is overwritten."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r{progress:60}\r")
+        sys.stderr.flush()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="erlmesh beside the BEAM, in turns.")
+    parser.add_argument("--rounds", type=int, default=3, help="how often everything is measured (3)")
+    parser.add_argument("--only", choices=[measure.__name__ for measure in MEASURES], help="one family of measures")
+    parser.add_argument("--json", type=Path, default=ROOT / "bench" / "latest.json", help="where the numbers go")
+    options = parser.parse_args()
+    chosen = [measure for measure in MEASURES if options.only in (None, measure.__name__)]
+    if (os.cpu_count() or 1) < 2:
+        print("bench: needs two cores, one for the clock and one for what it measures", file=sys.stderr)
+        return 1
+
+    started = time.monotonic()
+    rounds: dict[str, list[Numbers]] = {contender: [] for contender in CONTENDERS}
+    with tempfile.TemporaryDirectory() as scratch, own_cluster(Path(scratch)) as cluster:
+        world = World(cluster, Path(scratch))
+        for round_number in range(options.rounds):
+            turn = CONTENDERS if round_number % 2 == 0 else CONTENDERS[::-1]
+            numbers: dict[str, Numbers] = {contender: {} for contender in CONTENDERS}
+            for measure in chosen:
+                for contender in turn:
+                    show(f"round {round_number + 1} of {options.rounds}: {measure.__name__}, {contender}")
+                    numbers[contender] |= measure(world, contender)
+            for contender in CONTENDERS:
+                rounds[contender].append(numbers[contender])
+        otp = world.pairs["BEAM", "one core"].clock.text("erlang:system_info(otp_release)").strip('"')
+    show("")
+    print(table(rounds))
+    seconds = time.monotonic() - started
+    print(f"\n{options.rounds} rounds in {seconds:.0f} s; medians; the ratio is erlmesh over BEAM (OTP {otp})")
+    write_json(options.json, rounds, otp)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

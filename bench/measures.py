@@ -1,0 +1,149 @@
+"""What is measured. Each measure is asked for one contender at a time and gives one number per line of the table."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.world import CLOCK_CORE, OTHER_CORE, ROOT, Beam, PyNode, World
+
+__all__ = ["LINES", "MEASURES", "Line", "Numbers"]
+
+Numbers = dict[str, float]
+MESSAGES, TRIPS, CALLS, IN_FLIGHT, JOINS = 100_000, 3000, 20_000, 100, 200
+GROUPS, EACH = 10_000, 10
+IDLE_SECONDS = 4.0
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the table. ``goal`` is the ratio to the BEAM that the pure-Python erlmesh is meant to reach, or the
+    number itself where ``unit`` says ``absolute``; ``more`` tells whether more is better.
+    """
+
+    key: str
+    text: str
+    unit: str
+    more: bool = False
+    goal: float | None = None
+    absolute: bool = False
+
+
+LINES = [
+    Line("received", "small messages received", "1/s", more=True, goal=0.3),
+    Line("sent", "small messages sent", "1/s", more=True, goal=0.3),
+    Line("trip1 p50", "round trip, one core, median", "µs", goal=2.5),
+    Line("trip1 p99", "round trip, one core, p99", "µs"),
+    Line("trip2 p50", "round trip, two cores, median", "µs", goal=2.5),
+    Line("trip2 p99", "round trip, two cores, p99", "µs"),
+    Line("calls", "calls answered, 100 in flight", "1/s", more=True, goal=0.3),
+    Line("calls from", "calls made, 100 in flight", "1/s", more=True, goal=0.3),
+    Line("join there1", "its join seen by a BEAM, one core", "µs"),
+    Line("join there2", "its join seen by a BEAM, two cores", "µs"),
+    Line("join here1", "a BEAM's join seen by it, one core", "µs"),
+    Line("join here2", "a BEAM's join seen by it, two cores", "µs"),
+    Line("learn", "100,000 memberships learnt from a BEAM", "ms"),
+    Line("learn memory", "memory per membership learnt", "bytes"),
+    Line("teach", "100,000 memberships taught to a BEAM", "ms"),
+    Line("start", "start of a process with a node", "ms", goal=300, absolute=True),
+    Line("import", "import of the library", "ms", goal=100, absolute=True),
+    Line("idle memory", "memory of an idle, connected node", "MB", goal=35, absolute=True),
+    Line("idle cpu", "processor time of an idle node", "%", goal=0.2, absolute=True),
+]
+
+
+def throughput(world: World, contender: str) -> Numbers:
+    pair = world.pairs[contender, "two cores"]
+    return {
+        name: pair.clock.eval(f"mesh_bench:{function}(Node, {arguments})", Node=pair.subject.atom, timeout=60)
+        for name, function, arguments in (
+            ("received", "received", MESSAGES),
+            ("sent", "sent", MESSAGES),
+            ("calls", "calls", f"{CALLS}, {IN_FLIGHT}"),
+            ("calls from", "calls_from", f"{CALLS}, {IN_FLIGHT}"),
+        )
+    }
+
+
+def latency(world: World, contender: str) -> Numbers:
+    numbers: Numbers = {}
+    for cores, where in ((1, "one core"), (2, "two cores")):
+        pair = world.pairs[contender, where]
+
+        def ask(function: str, count: int, pair=pair) -> tuple[float, float]:
+            return pair.clock.eval(f"mesh_bench:{function}(Node, {count})", Node=pair.subject.atom, timeout=60)
+
+        numbers[f"trip{cores} p50"], numbers[f"trip{cores} p99"] = ask("round_trips", TRIPS)
+        numbers[f"join there{cores}"], _ = ask("joins_there", JOINS)
+        numbers[f"join here{cores}"], _ = ask("joins_here", JOINS)
+    return numbers
+
+
+def memberships(world: World, contender: str) -> Numbers:
+    """A fresh node meets one that has them all; and the other way round."""
+    beam, learner = world.fresh("BEAM", CLOCK_CORE), world.fresh(contender, OTHER_CORE)
+    beam.eval(f"mesh_bench:hold({GROUPS}, {EACH})", timeout=60)
+    before = resident(learner)
+    seconds = learn(learner, beam)
+    numbers = {"learn": seconds * 1000, "learn memory": (resident(learner) - before) / (GROUPS * EACH)}
+    beam.close()
+    learner.close()
+
+    teacher, beam = world.fresh(contender, OTHER_CORE), world.fresh("BEAM", CLOCK_CORE)
+    if isinstance(teacher, PyNode):
+        teacher.eval(f"subject.hold(node, {GROUPS}, {EACH})", timeout=60)
+    else:
+        teacher.eval(f"mesh_bench:hold({GROUPS}, {EACH})", timeout=60)
+    numbers["teach"] = learn(beam, teacher) * 1000
+    beam.close()
+    teacher.close()
+    return numbers
+
+
+def learn(learner: Beam | PyNode, teacher: Beam | PyNode) -> float:
+    if isinstance(learner, PyNode):
+        return learner.eval(f"subject.learn(node, peer, {GROUPS})", peer=teacher.name, timeout=60)
+    return learner.eval(f"mesh_bench:learn(Node, {GROUPS})", Node=teacher.atom, timeout=60)
+
+
+def life(world: World, contender: str) -> Numbers:
+    """From nothing to a node that answers; then that node in peace, connected with another."""
+    started = time.perf_counter()
+    node = world.fresh(contender, OTHER_CORE)
+    numbers = {"start": (time.perf_counter() - started) * 1000}
+    assert world.pairs[contender, "two cores"].clock.ping(node.name)
+    before = processor_seconds(node)
+    time.sleep(IDLE_SECONDS)
+    numbers["idle cpu"] = (processor_seconds(node) - before) / IDLE_SECONDS * 100
+    numbers["idle memory"] = resident(node) / 1e6
+    node.close()
+    if contender == "erlmesh":
+        numbers["import"] = statistics.median(import_time() for _ in range(5)) * 1000
+    return numbers
+
+
+def import_time() -> float:
+    source = "import time; start = time.perf_counter(); import erlmesh; print(time.perf_counter() - start)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run([sys.executable, "-c", source], env=environment, capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
+def resident(node: Beam | PyNode) -> int:
+    """Bytes of memory in use by the process."""
+    return int(Path(f"/proc/{node.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def processor_seconds(node: Beam | PyNode) -> float:
+    fields = Path(f"/proc/{node.pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+MEASURES: list[Callable[[World, str], Numbers]] = [throughput, latency, memberships, life]

@@ -1,0 +1,88 @@
+"""Rounds of numbers as a table for people and as JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import sys
+from pathlib import Path
+
+from bench.measures import LINES, Line, Numbers
+from bench.world import CONTENDERS
+
+__all__ = ["medians", "table", "write_json"]
+
+Rounds = dict[str, list[Numbers]]
+"""By contender, one dict of numbers per round."""
+
+
+def medians(rounds: Rounds) -> dict[str, dict[str, float]]:
+    """By key of a line, the median of each contender that has it."""
+    return {
+        line.key: {
+            contender: statistics.median(values)
+            for contender in CONTENDERS
+            if (values := [numbers[line.key] for numbers in rounds[contender] if line.key in numbers])
+        }
+        for line in LINES
+    }
+
+
+def table(rounds: Rounds) -> str:
+    """The table; ratios are erlmesh over BEAM."""
+    of = medians(rounds)
+    rows = [("", "", *CONTENDERS, "ratio", "goal", "")]
+    for line in LINES:
+        beam, ours = (of[line.key].get(contender) for contender in CONTENDERS)
+        ratio = ours / beam if ours and beam else None
+        rows.append(
+            (
+                line.text,
+                line.unit,
+                number(beam),
+                number(ours),
+                f"{ratio:.2f}" if ratio else "",
+                goal(line),
+                met(line, ours, ratio),
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if column < 2 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )
+
+
+def number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 1 else f"{value:.2f}"
+
+
+def goal(line: Line) -> str:
+    if line.goal is None:
+        return ""
+    return f"{'≥' if line.more else '≤'} {number(line.goal)}{' ' + line.unit if line.absolute else '×'}"
+
+
+def met(line: Line, ours: float | None, ratio: float | None) -> str:
+    value = ours if line.absolute else ratio
+    if line.goal is None or value is None:
+        return ""
+    return "✓" if (value >= line.goal if line.more else value <= line.goal) else "missed"
+
+
+def write_json(path: Path, rounds: Rounds, otp: str) -> None:
+    machine = {
+        "cores": os.cpu_count(),
+        "system": platform.platform(),
+        "python": sys.version.split()[0],
+        "otp": otp,
+        "load before": os.getloadavg()[0],
+    }
+    path.write_text(json.dumps({"machine": machine, "medians": medians(rounds), "rounds": rounds}, indent=1) + "\n")

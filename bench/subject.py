@@ -1,0 +1,117 @@
+"""The Python twin of ``mesh_bench:serve/0``: what the measured node runs, written as a user would write it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from erlmesh import Atom, Pid
+
+if TYPE_CHECKING:
+    from erlmesh import Node, Process
+    from erlmesh.terms import Term
+
+PING, PONG, COUNTED, CALLED = Atom("ping"), Atom("pong"), Atom("counted"), Atom("called")
+JOINED, LEFT, WATCHING, SEEN, ADD = Atom("joined"), Atom("left"), Atom("watching"), Atom("seen"), Atom("add")
+MANY = 200
+"""Messages that a process sends before it looks whether the connection can take more."""
+
+
+def serve(node: Node) -> None:
+    for body in (sink, source, echo, caller, joiner, watcher, server):
+        node.spawn(body, name=body.__name__)
+
+
+async def sink(me: Process) -> None:
+    missing, asker = 0, None
+    async for message in me:
+        match message:
+            case (Atom("ping"), _):
+                missing -= 1
+                if not missing:
+                    me.send(asker, COUNTED)
+            case (Atom("expect"), Pid() as asker, missing):
+                pass
+
+
+async def source(me: Process) -> None:
+    async for _, to, count in me:
+        for number in range(count, 0, -1):
+            me.send(to, (PING, number))
+            if not number % MANY:
+                await me.flushed()
+
+
+async def echo(me: Process) -> None:
+    async for message in me:
+        match message:
+            case (Atom("ping"), Pid() as sender, number):
+                me.send(sender, (PONG, number))
+
+
+async def server(me: Process) -> None:
+    async for message in me:
+        match message:
+            case (Atom("$gen_call"), who, (Atom("add"), number)):
+                me.reply(who, number + 1)
+
+
+async def caller(me: Process) -> None:
+    async for _, asker, to, count, in_flight in me:
+        left = [in_flight]
+        done = asyncio.get_running_loop().create_future()
+        for _ in range(in_flight):
+            me.spawn(one_caller, to, count // in_flight, left, done)
+        await done
+        me.send(asker, CALLED)
+
+
+async def one_caller(me: Process, to: Term, count: int, left: list[int], done: asyncio.Future[None]) -> None:
+    for number in range(count):
+        await me.call(to, (ADD, number), timeout=None)
+    left[0] -= 1
+    if not left[0]:
+        done.set_result(None)
+
+
+async def joiner(me: Process) -> None:
+    async for message in me:
+        match message:
+            case (Atom("join"), Pid() as asker, group):
+                now = time.time_ns()
+                me.node.pg.join(group, me.pid)
+                me.send(asker, (JOINED, now))
+            case (Atom("leave"), Pid() as asker, group):
+                me.node.pg.leave(group, me.pid)
+                me.send(asker, LEFT)
+
+
+async def watcher(me: Process) -> None:
+    async for _, asker, group in me:
+        changes = me.node.pg.watch(group)
+        me.send(asker, WATCHING)
+        async for _ in changes:
+            me.send(asker, (SEEN, time.time_ns()))
+            break
+        changes.close()
+
+
+async def idle(me: Process) -> None:
+    await me.receive()
+
+
+def hold(node: Node, groups: int, each: int) -> None:
+    pids = [node.spawn(idle) for _ in range(each)]
+    for number in range(1, groups + 1):
+        node.pg.join((Atom("room"), number), pids)
+
+
+async def learn(node: Node, peer: str, groups: int) -> float:
+    """Seconds from the call to a peer until all its groups are known here."""
+    start = time.perf_counter()
+    if not await node.connect(peer):
+        raise ConnectionError(node.why_not(peer))
+    while node.pg.statistics().groups != groups:  # noqa: ASYNC110 - the BEAM's side looks once a millisecond, too
+        await asyncio.sleep(0.001)
+    return time.perf_counter() - start

@@ -1,0 +1,62 @@
+"""The processes of a benchmark: each contender twice, on one core with its clock and on a core of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests" / "otp"))
+
+from beam import Beam, programs  # noqa: E402 - the nodes that the tests drive are the ones measured here
+from cluster import Cluster  # noqa: E402
+from pynode import PyNode  # noqa: E402
+
+__all__ = ["CONTENDERS", "Beam", "Pair", "PyNode", "World"]
+
+CONTENDERS = ("BEAM", "erlmesh")
+CLOCK_CORE, OTHER_CORE = 0, 1
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A clock, which is a BEAM, and the node that it measures."""
+
+    clock: Beam
+    subject: Beam | PyNode
+
+
+class World:
+    """Everything that runs. ``fresh`` makes more nodes; whoever makes them ends them."""
+
+    def __init__(self, cluster: Cluster, scratch: Path) -> None:
+        self.cluster = cluster
+        self._scratch = scratch
+        self._count = 0
+        source = ROOT / "bench" / "mesh_bench.erl"
+        subprocess.run([programs() / "erlc", "-o", scratch, source], check=True, stdin=subprocess.DEVNULL)
+        cluster.start_epmd_once()
+        self.pairs = {
+            (contender, where): self._pair(contender, core)
+            for where, core in (("one core", CLOCK_CORE), ("two cores", OTHER_CORE))
+            for contender in CONTENDERS
+        }
+
+    def fresh(self, contender: str, core: int | None = None) -> Beam | PyNode:
+        """A new node of a contender, connected with nobody."""
+        self._count += 1
+        name = f"n{self._count}"
+        if contender == "BEAM":
+            return self.cluster.beam(name, core=core, arguments=["-pa", str(self._scratch)])
+        node = self.cluster.pynode(name, core=core, environment={"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"})
+        node.eval("from bench import subject")
+        return node
+
+    def _pair(self, contender: str, core: int) -> Pair:
+        clock, subject = self.fresh("BEAM", CLOCK_CORE), self.fresh(contender, core)
+        clock.eval("mesh_bench:serve()")  # it answers calls, too
+        subject.eval("mesh_bench:serve()" if contender == "BEAM" else "subject.serve(node)")
+        assert clock.ping(subject.name)
+        return Pair(clock, subject)

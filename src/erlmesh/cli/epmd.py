@@ -1,0 +1,68 @@
+"""Be the host's EPMD (the nodes' phone book) in the foreground, or list the names it knows.
+
+Nodes find or start one by themselves; a stand-alone one outlives them all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import errno
+import signal
+
+from erlmesh.cli.settings import add_verbose
+from erlmesh.errors import NodeStartError
+from erlmesh.net.epmd import EpmdServer, default_port, known_names
+
+__all__ = ["EXAMPLE", "add_options", "run"]
+
+EXAMPLE = """\
+example:
+  erlmesh epmd --names
+  socrates at port 40123
+
+  erlmesh epmd --port 4369"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--port", type=int, metavar="N", help="the port [ERL_EPMD_PORT, 4369]")
+    parser.add_argument(
+        "--address", metavar="A", action="append", help="where to listen, else everywhere; with --names, whom to ask"
+    )
+    parser.add_argument("--names", action="store_true", help="list the nodes of this host and their ports")
+    add_verbose(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    port = default_port() if options.port is None else options.port
+    if not 0 < port < 65536:
+        raise ValueError(f"--port is 1 to 65535, not {port}")
+    return asyncio.run(_names(options.address, port) if options.names else _serve(options.address, port))
+
+
+async def _names(addresses: list[str] | None, port: int) -> int:
+    host = addresses[0] if addresses else "127.0.0.1"
+    try:
+        names = await known_names(host, port)
+    except (OSError, TimeoutError):
+        raise NodeStartError(f"no EPMD answers on port {port} of {host}: no node runs there") from None
+    for name, at in names.items():
+        print(f"{name} at port {at}")
+    return 0
+
+
+async def _serve(addresses: list[str] | None, port: int) -> int:
+    over = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, over.set)
+    server = EpmdServer(port)
+    try:
+        await server.start(addresses)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise NodeStartError(f"port {port} is taken: an EPMD runs already, or something else does") from None
+        raise NodeStartError(f"cannot listen on port {port}: {error.strerror}") from None
+    print(f"EPMD is up on port {port}", flush=True)
+    await over.wait()
+    server.close()
+    return 0

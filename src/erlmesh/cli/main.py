@@ -1,0 +1,80 @@
+"""``erlmesh COMMAND …``: arguments in, one call each, an exit code out.
+
+0 it worked · 1 it did not (no such node, name taken …) · 2 it was asked in a way that cannot work · 130 Ctrl-C
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import io
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from erlmesh import __version__
+from erlmesh.cli.settings import configure_log
+from erlmesh.errors import ErlmeshError
+
+__all__ = ["main"]
+
+_DESCRIPTION = "Python as a full member of an Erlang cluster."
+_EPILOG = """\
+try it: in two terminals
+  erlmesh shell --name socrates --cookie monster
+  erlmesh shell --name plato --cookie monster
+and in the second  Node.ping :socrates"""
+
+
+COMMANDS: Final = {
+    "shell": "a prompt on a node of its own",
+    "start": "run a node without a prompt",
+    "ping": "ask whether a node is there",
+    "members": "print the members of a process group",
+    "epmd": "be the nodes' phone book, or read it",
+    "demo": "show nodes meeting, sharing groups, dying and coming back",
+}
+
+
+def parser(asked: str) -> argparse.ArgumentParser:
+    """All commands, but the options only of the one that is ``asked`` for: the others are not even imported."""
+    top = argparse.ArgumentParser(
+        prog="erlmesh", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    top.add_argument("--version", action="version", version=f"erlmesh {__version__}")
+    commands = top.add_subparsers(metavar="COMMAND", required=True)
+    for name, about in COMMANDS.items():
+        command = commands.add_parser(name, help=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+        if name == asked:
+            module = importlib.import_module(f"erlmesh.cli.{name}")
+            command.description, command.epilog = module.__doc__, module.EXAMPLE
+            module.add_options(command)
+            command.set_defaults(run=module.run)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The entry point; raises SystemExit for ``--help`` and for arguments argparse does not know."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show a sign shows another
+    given = sys.argv[1:] if arguments is None else arguments
+    options = parser(given[0] if given else "").parse_args(given)
+    configure_log(getattr(options, "verbose", 0))
+    try:
+        return int(options.run(options))
+    except ErlmeshError as error:
+        print(f"erlmesh: {error}", file=sys.stderr)
+        return 1
+    except ValueError as error:
+        print(f"erlmesh: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads: nothing more to say at exit
+        return 1
+    except OSError as error:
+        print(f"erlmesh: {error.strerror or error}", file=sys.stderr)
+        return 1

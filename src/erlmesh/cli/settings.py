@@ -1,0 +1,119 @@
+"""The options that every command with a node shares, and their mirrors in the environment."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import re
+import secrets
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, TextIO
+
+from erlmesh.cli.cookie import find_cookie
+from erlmesh.errors import NodeStartError
+from erlmesh.shell.show import show_error
+
+__all__ = ["Settings", "add_node_options", "complete_name", "configure_log", "passing_name", "settings"]
+
+LOOPBACK: Final = "127.0.0.1"
+COOKIE_HELP: Final = "the cluster's secret; other users of this machine see it in `ps`, so a file is better"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a node needs to start. ``chosen`` says that its name was completed or made up, and should be shown."""
+
+    name: str
+    cookie: str
+    join: tuple[str, ...]
+    chosen: bool
+
+
+def add_node_options(parser: argparse.ArgumentParser, *, joins: bool = True) -> None:
+    """Adds ``--name``, ``--cookie``, ``--cookie-file``, ``--join`` and ``--verbose``."""
+    parser.add_argument(
+        "--name", metavar="NAME[@HOST]", help=f"this node's name; HOST is {LOOPBACK} if not given [ERLMESH_NAME]"
+    )
+    parser.add_argument("--cookie", metavar="TEXT", help=f"{COOKIE_HELP} [ERLMESH_COOKIE]")
+    parser.add_argument(
+        "--cookie-file", metavar="FILE", help="file with the cookie, else ~/.erlang.cookie [ERLMESH_COOKIE_FILE]"
+    )
+    if joins:
+        parser.add_argument(
+            "--join", metavar="NODE", action="append", help="node to meet at the start; may be repeated [ERLMESH_JOIN]"
+        )
+    add_verbose(parser)
+
+
+def add_verbose(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-v", "--verbose", action="count", default=0, help="say who comes and goes; -vv says more")
+
+
+def settings(arguments: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> Settings:
+    """The settings of a node that stays. Raises NodeStartError in words."""
+    given = arguments.name or environment.get("ERLMESH_NAME")
+    name = complete_name(given) if given else f"py{os.getpid()}@{LOOPBACK}"
+    join = getattr(arguments, "join", None) or re.split(r"[,\s]+", environment.get("ERLMESH_JOIN", "").strip())
+    cookie = find_cookie(arguments.cookie, arguments.cookie_file, environment)
+    return Settings(name, cookie, tuple(_peer(peer, name) for peer in join if peer), chosen=name != given)
+
+
+def complete_name(name: str) -> str:
+    """``name``, with the loopback address for a host if it has none. Raises NodeStartError if it is no node name."""
+    full = name if "@" in name else f"{name}@{LOOPBACK}"
+    if not re.fullmatch(r"[A-Za-z0-9_-]+@[A-Za-z0-9_.:\[\]%-]+", full) or len(full) > 255:
+        raise NodeStartError(f"{name!r} is no node name: it looks like socrates@127.0.0.1")
+    return full
+
+
+def _peer(peer: str, name: str) -> str:
+    """The node meant by ``--join``; a long name and a short one never meet, so they are refused before they try."""
+    host = name.partition("@")[2]
+    full = complete_name(peer if "@" in peer else f"{peer}@{host}")
+    if _is_long(full) != _is_long(name):
+        raise NodeStartError(
+            f"{name} and {full} cannot meet: one has a long name (its host has a dot, or is an address), "
+            "the other a short one"
+        )
+    return full
+
+
+def _is_long(name: str) -> bool:
+    host = name.partition("@")[2]
+    return "." in host or ":" in host
+
+
+def passing_name(target: str) -> str:
+    """A name for a node that only looks in on ``target`` and goes: long or short as that one is."""
+    return f"erlmesh-{os.getpid()}-{secrets.token_hex(3)}@{LOOPBACK if _is_long(target) else 'localhost'}"
+
+
+def configure_log(verbose: int) -> None:
+    """Warnings to stderr; with ``verbose`` who comes and goes, with more of it everything."""
+    handler = _Lines()
+    handler.setFormatter(_Words("%(message)s"))
+    log = logging.getLogger("erlmesh")
+    log.handlers[:] = [handler]
+    log.propagate = False
+    log.setLevel((logging.WARNING, logging.INFO)[verbose] if verbose < 2 else logging.DEBUG)
+
+
+class _Lines(logging.StreamHandler[TextIO]):
+    """Writes to whatever ``sys.stderr`` is at the time: a prompt puts its own there, to keep the line being typed."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
+
+
+class _Words(logging.Formatter):
+    """An exception's one line and the user's own frames, never ours."""
+
+    def formatException(self, ei: object) -> str:  # noqa: N802 - logging's name
+        match ei:
+            case (_, BaseException() as error, _):
+                return show_error(error)
+        return ""

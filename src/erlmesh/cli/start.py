@@ -1,0 +1,42 @@
+"""Run a node without a prompt, until SIGTERM or Ctrl-C.
+
+It takes part in the mesh, in pg, pg2 and global; ``--verbose`` says who comes and goes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+
+from erlmesh.cli.meeting import meet
+from erlmesh.cli.settings import Settings, add_node_options, settings
+from erlmesh.node import Node
+
+__all__ = ["EXAMPLE", "add_options", "run"]
+
+EXAMPLE = """\
+example:
+  erlmesh start --name plato@127.0.0.1 --cookie-file ./cookie --join socrates@127.0.0.1 --verbose"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    add_node_options(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    return asyncio.run(_run(settings(options)))
+
+
+async def _run(chosen: Settings) -> int:
+    over = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, over.set)
+    async with Node(chosen.name, cookie=chosen.cookie) as node:
+        epmd = os.environ.get("ERL_EPMD_PORT", "4369")
+        print(f"{node.name} is up: listening on port {node.port}, known to the EPMD on port {epmd}", flush=True)
+        meeting = asyncio.ensure_future(meet(node, chosen.join))
+        await over.wait()
+        meeting.cancel()
+    return 0

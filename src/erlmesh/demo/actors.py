@@ -1,0 +1,153 @@
+"""Shells that are typed into through pipes: erlmesh's, and Elixir's iex.
+
+What an actor answers to a line is what its shell printed between that line and a mark that is asked for behind it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Final
+
+import erlmesh
+
+__all__ = ["Actor", "Failed", "PythonShell", "iex"]
+
+MARK: Final = "-- erlmesh demo mark --"
+PATIENCE: Final = 10.0
+"""Seconds a shell may take for a line, or to come up."""
+
+
+class Failed(Exception):
+    """Something was not as it must be; the text says what."""
+
+
+class Actor:
+    """A shell of the node ``name``; ``prompt`` is what it shows, with ``{}`` for the number of the line."""
+
+    mark = ""
+    mark_shown = MARK
+
+    def __init__(self, name: str, prompt: str, command: list[str], environment: dict[str, str]) -> None:
+        self.name = name
+        self.prompt = prompt
+        self.number = 1
+        self._lines: queue.Queue[str | None] = queue.Queue()
+        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter, or the iex that was found
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **environment},
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,
+        )
+        threading.Thread(target=self._read, daemon=True).start()
+
+    @property
+    def alive_name(self) -> str:
+        return self.name.partition("@")[0]
+
+    def wait_up(self) -> None:
+        """Until the shell answers. Raises Failed if it does not."""
+        self._answer("")
+
+    def ask(self, line: str) -> str:
+        """What the shell prints for ``line``. Raises Failed when it does not answer."""
+        return self._answer(line)
+
+    def value(self, line: str) -> str:
+        """The same without remarks: the last line printed."""
+        return self._answer(line).rpartition("\n")[2]
+
+    def kill(self) -> None:
+        """``kill -9``, returns at once."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Ends it, whatever it is doing; may be called again."""
+        if self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+
+    def _answer(self, line: str) -> str:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(f"{line}\n{self.mark}\n")
+            self._process.stdin.flush()
+        except OSError:
+            raise Failed(f"the shell of {self.name} has ended: {self._rest()}") from None
+        answer: list[str] = []
+        while True:
+            try:
+                printed = self._lines.get(timeout=PATIENCE)
+            except queue.Empty:
+                raise Failed(f"{self.name} did not answer {line!r} within {PATIENCE:g} s: {answer}") from None
+            if printed is None:
+                raise Failed(f"the shell of {self.name} has ended: {' '.join(answer)}")
+            printed = self._without_prompt(printed)
+            if printed == self.mark_shown:
+                return "\n".join(answer).strip("\n")
+            answer.append(printed)
+
+    def _without_prompt(self, printed: str) -> str:
+        return printed
+
+    def _rest(self) -> str:
+        lines = []
+        while (line := self._lines.get(timeout=PATIENCE)) is not None:
+            lines.append(line)
+        return " ".join(lines)
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        try:
+            for line in self._process.stdout:
+                self._lines.put(line.rstrip("\n"))
+        except (OSError, ValueError):
+            pass
+        self._lines.put(None)
+
+
+class PythonShell(Actor):
+    """``erlmesh shell``."""
+
+    mark = f"print({MARK!r})"
+
+    def __init__(self, name: str, cookie_file: Path, epmd_port: int) -> None:
+        command = [sys.executable, "-m", "erlmesh", "shell", "--name", name, "--cookie-file", str(cookie_file)]
+        paths = [str(Path(erlmesh.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
+        environment = {"ERL_EPMD_PORT": str(epmd_port), "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+        for variable in ("ERLMESH_NAME", "ERLMESH_JOIN"):
+            environment[variable] = ""
+        super().__init__(name, f"py({name}){{}}> ", command, environment)
+
+
+class _Iex(Actor):
+    mark = f':"{MARK}"'
+    mark_shown = mark
+
+    def _without_prompt(self, printed: str) -> str:
+        return re.sub(r"^(?:(?:iex|\.\.\.)\([^)]*\)\d*>\s?)+", "", printed)
+
+
+def iex(program: str, name: str, cookie: str, epmd_port: int) -> Actor:
+    """A real Elixir node, listening on the loopback address alone."""
+    erl = "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1} -kernel logger_level error"
+    command = [program, "--name", name, "--cookie", cookie, "--erl", erl, "--dot-iex", "/dev/null"]
+    environment = {"ERL_EPMD_PORT": str(epmd_port), "ERL_EPMD_ADDRESS": "127.0.0.1", "NO_COLOR": "1"}
+    return _Iex(name, f"iex({name}){{}}> ", command, environment)

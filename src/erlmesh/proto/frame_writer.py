@@ -1,0 +1,134 @@
+"""Signals to bytes: what leaves on an established connection.
+
+What is said once is likely to be said again by the same process to the same process. The writer keeps the bytes of
+header and control tuple for such pairs, and then has only the message left to write. The header it keeps also refers
+to the atoms of the message that it was made for: others like it will need them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from struct import Struct
+from struct import error as StructError  # noqa: N812 - struct names it like a module
+from typing import Any, Final
+
+from erlmesh.errors import EncodeError, LocalProtocolError
+from erlmesh.etf import encode_term
+from erlmesh.proto.atom_cache import AtomWriter, References
+from erlmesh.proto.beginnings import WORDS_SIZE
+from erlmesh.proto.control import Demonitor, Down, Monitor, Send, SendAlias, SendName, Signal
+from erlmesh.proto.encode_control import encode_control
+from erlmesh.proto.flags import Flags
+from erlmesh.proto.fragments import FRAGMENT_SIZE, split
+from erlmesh.proto.ops import NO_MESSAGE
+from erlmesh.terms import Atom
+
+__all__ = ["TICK", "FrameWriter"]
+
+TICK: Final = bytes(4)
+MAX_KNOWN: Final = 1024
+MAX_REFERENCES: Final = 24
+"""References of one header; more would cost more than they save."""
+MAX_FRAME: Final = 0x07FF0000
+"""Bytes of the longest frame that we send: a BEAM reads up to 2²⁷-1, header included."""
+_WORDS_COUNT: Final = 3
+
+_u32 = Struct(">I").pack
+_words = Struct(">III").pack
+
+
+class FrameWriter:
+    """Gives each signal its bytes at once; ``nodes`` are the names of both ends, which every header refers to."""
+
+    def __init__(self, nodes: Iterable[Atom], flags: Flags) -> None:
+        self._nodes = tuple(nodes)
+        self._flags = flags
+        self._has_fragments = Flags.FRAGMENTS in flags
+        self._has_cache = Flags.DIST_HDR_ATOM_CACHE in flags
+        self._has_header = self._has_fragments or self._has_cache
+        self._pays_exits = Flags.EXIT_PAYLOAD in flags
+        self._cache = AtomWriter()
+        self._known: dict[Any, tuple[bytes, dict[Atom, int]]] = {}
+        self._sequence = 0
+
+    def write(self, signal: Signal) -> bytes:
+        """The frame (or frames) that say ``signal``, to be sent in the order of the calls. Raises EncodeError or
+        LocalProtocolError, and then nothing has happened.
+        """
+        if isinstance(signal, (Send, SendName)):
+            key = (signal.sender, signal.to if isinstance(signal, Send) else signal.name)
+            known = self._known.get(key)
+            if known is None or signal.token is not None:
+                return self._write_new(signal, key if signal.token is None else None)
+            head, references = known
+            message = encode_term(signal.message, references)
+            if len(message) <= FRAGMENT_SIZE:
+                return _u32(len(head) + len(message)) + head + message
+            return self._frame(head, message)
+        return self._write_referring(signal)
+
+    def _write_referring(self, signal: Signal) -> bytes:
+        """Tuples that end in a reference, which is another one every time: they are known up to its words."""
+        key: Any
+        match signal:
+            case Monitor(sender, target, ref) | Demonitor(sender, target, ref):
+                key, term = (type(signal), sender, target, ref.node, ref.creation), NO_MESSAGE
+            case SendAlias(sender, ref, term, None):
+                key = (sender, ref.node, ref.creation)
+            case Down(source, to, ref, term) if self._pays_exits:
+                key = (Down, source, to, ref.node, ref.creation)
+            case _:
+                return self._write_new(signal)
+        if len(ref.words) != _WORDS_COUNT:
+            return self._write_new(signal)
+        known = self._known.get(key)
+        if known is None:
+            return self._write_new(signal, key, own=WORDS_SIZE)
+        head, references = known
+        message = encode_term(term, references) if term is not NO_MESSAGE else b""
+        try:
+            return self._frame(head + _words(*ref.words), message)
+        except StructError as error:
+            raise EncodeError(f"the words of a reference are out of range: {error}") from None
+
+    def _write_new(self, signal: Signal, key: Any = None, *, own: int = 0) -> bytes:
+        """``key``: under what to keep the beginning; ``own``: how many bytes at its end are this signal's alone."""
+        control, term = encode_control(signal, self._flags)
+        references = self._begin_references()
+        body = encode_term(control, references)
+        references.learning = True
+        message = encode_term(term, references) if term is not NO_MESSAGE else b""
+        self._check_length(body, message)
+        if not self._has_header:
+            return self._frame(b"p\x83" + body, b"\x83" + message if term is not NO_MESSAGE else b"")
+        # From here on nothing can fail: the peer must hear of the cells that the header fills.
+        header, fresh = self._cache.write(references)
+        head = b"\x83D" + header + body
+        if key is not None and not fresh:
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()
+            self._known[key] = head[: len(head) - own], dict(references)
+        return self._frame(head, message)
+
+    def _begin_references(self) -> References:
+        references = self._cache.begin(most=MAX_REFERENCES if self._has_cache else 0)
+        for node in self._nodes:
+            references.get(node)
+        return references
+
+    def _frame(self, head: bytes, message: bytes) -> bytes:
+        if len(message) <= FRAGMENT_SIZE or not self._has_fragments:
+            return _u32(len(head) + len(message)) + head + message
+        self._sequence += 1
+        return b"".join(_framed(split(self._sequence, head[2:], message)))
+
+    def _check_length(self, body: bytes, message: bytes) -> None:
+        length = len(body) + (0 if self._has_fragments else len(message))
+        if length > MAX_FRAME:
+            raise LocalProtocolError(f"a frame of {length} bytes is longer than any peer reads ({MAX_FRAME})")
+
+
+def _framed(frames: Iterable[bytes]) -> Iterator[bytes]:
+    for frame in frames:
+        yield _u32(len(frame))
+        yield frame

@@ -1,0 +1,76 @@
+"""The numbers that control tuples begin with (DOP_… in ``dist.h``), and which of them a message follows."""
+
+from __future__ import annotations
+
+from enum import IntEnum, IntFlag
+from typing import Final
+
+from erlmesh.errors import RemoteProtocolError
+from erlmesh.notation import erlang
+from erlmesh.terms import Term
+
+__all__ = ["NO_MESSAGE", "Altact", "Op", "carries_message"]
+
+
+class Op(IntEnum):
+    """The first element of a control tuple (DOP_… in ``dist.h``)."""
+
+    LINK = 1
+    SEND = 2
+    EXIT = 3
+    UNLINK = 4
+    REG_SEND = 6
+    GROUP_LEADER = 7
+    EXIT2 = 8
+    SEND_TT = 12
+    EXIT_TT = 13
+    REG_SEND_TT = 16
+    EXIT2_TT = 18
+    MONITOR_P = 19
+    DEMONITOR_P = 20
+    MONITOR_P_EXIT = 21
+    SEND_SENDER = 22
+    SEND_SENDER_TT = 23
+    PAYLOAD_EXIT = 24
+    PAYLOAD_EXIT_TT = 25
+    PAYLOAD_EXIT2 = 26
+    PAYLOAD_EXIT2_TT = 27
+    PAYLOAD_MONITOR_P_EXIT = 28
+    SPAWN_REQUEST = 29
+    SPAWN_REQUEST_TT = 30
+    SPAWN_REPLY = 31
+    SPAWN_REPLY_TT = 32
+    ALIAS_SEND = 33
+    ALIAS_SEND_TT = 34
+    UNLINK_ID = 35
+    UNLINK_ID_ACK = 36
+    ALTACT_SIG_SEND = 37
+
+
+class Altact(IntFlag):
+    """The second element of ALTACT_SIG_SEND (OTP 28)."""
+
+    PRIORITY = 1
+    TOKEN = 2
+    ALIAS = 4
+    NAME = 8
+    EXIT = 16
+
+
+NO_MESSAGE: Final = object()
+"""Stands for the message where there is none."""
+
+_WITH_MESSAGE: Final = frozenset(
+    {
+        Op.SEND, Op.SEND_TT, Op.REG_SEND, Op.REG_SEND_TT, Op.SEND_SENDER, Op.SEND_SENDER_TT,
+        Op.PAYLOAD_EXIT, Op.PAYLOAD_EXIT_TT, Op.PAYLOAD_EXIT2, Op.PAYLOAD_EXIT2_TT, Op.PAYLOAD_MONITOR_P_EXIT,
+        Op.SPAWN_REQUEST, Op.SPAWN_REQUEST_TT, Op.ALIAS_SEND, Op.ALIAS_SEND_TT, Op.ALTACT_SIG_SEND,
+    }
+)  # fmt: skip
+
+
+def carries_message(control: Term) -> bool:
+    """Whether a message follows ``control``. Raises RemoteProtocolError if that is no control tuple at all."""
+    if type(control) is not tuple or not control or type(control[0]) is not int:
+        raise RemoteProtocolError(f"Invalid distribution message: {erlang(control)} is no control tuple")
+    return control[0] in _WITH_MESSAGE

@@ -1,0 +1,24 @@
+"""Python's colours, and one for atoms."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pygments.lexers.python import PythonLexer  # type: ignore[import-untyped]
+from pygments.token import Comment, Number, String  # type: ignore[import-untyped]
+
+__all__ = ["Colours"]
+
+
+class Colours(PythonLexer):  # type: ignore[misc]
+    """For :class:`prompt_toolkit.lexers.PygmentsLexer`."""
+
+    tokens: ClassVar[dict[str, Any]] = {
+        **PythonLexer.tokens,
+        "root": [
+            (r"#PID<[\d.]+>", Number),
+            (r"#.*$", Comment.Single),
+            (r"(?<![\w\])}:]):(?:[a-zA-Z_][\w@]*[?!]?|\"[^\"\n]*\"?)", String.Symbol),
+            *PythonLexer.tokens["root"],
+        ],
+    }

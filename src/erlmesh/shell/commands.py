@@ -1,0 +1,57 @@
+"""What makes a function a command of the shell: how it is read without parentheses, and whether its call waits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from inspect import iscoroutinefunction
+from typing import Any, TypeVar
+
+from erlmesh.shell.reading import ORDINARY, Word
+
+__all__ = ["Module", "command", "commands_of", "is_command", "word_in"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def command(*, value: bool = False, quoting: bool = False) -> Callable[[F], F]:
+    """Marks a method as a command; for ``value`` and ``quoting`` see :class:`erlmesh.shell.reading.Word`."""
+
+    def mark(function: F) -> F:
+        function.__erlmesh_word__ = Word(value, iscoroutinefunction(function), quoting)  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
+class Module:
+    """A namespace of commands, such as ``Node`` or ``pg2``: its public methods."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {', '.join(sorted(commands_of(self)))}>"
+
+
+def is_command(value: object) -> bool:
+    """Whether ``value`` is a command itself (and not its result)."""
+    return callable(value) and isinstance(getattr(value, "__erlmesh_word__", None), Word)
+
+
+def commands_of(owner: object) -> dict[str, Callable[..., Any]]:
+    """The commands that are methods of ``owner``, or were lent to it by another, by name."""
+    found = {name: value for name, value in vars(owner).items() if is_command(value)}
+    found |= {name: getattr(owner, name) for name in dir(type(owner)) if is_command(getattr(type(owner), name))}
+    return dict(sorted(found.items()))
+
+
+def word_in(namespace: Mapping[str, Any]) -> Callable[[str], Word]:
+    """How the reader has to take a dotted name, as long as the user has not bound it to something else."""
+
+    def word(dotted: str) -> Word:
+        first, *rest = dotted.split(".")
+        value = namespace.get(first)
+        for name in rest:
+            if not isinstance(value, Module):
+                return ORDINARY
+            value = getattr(value, name, None)
+        return value.__erlmesh_word__ if is_command(value) else ORDINARY  # type: ignore[union-attr]
+
+    return word

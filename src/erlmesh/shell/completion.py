@@ -1,0 +1,109 @@
+"""What Tab offers: names and attributes of live objects, nodes inside a string, groups and modules behind ":"."""
+
+from __future__ import annotations
+
+import builtins
+import inspect
+import keyword
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from erlmesh.shell.commands import is_command
+
+__all__ = ["Completion", "Live", "complete"]
+
+_QUOTED: Final = re.compile(r""":?["']([^"'\\\n]*)$""")
+_ATOM: Final = re.compile(r"(?:^|[\s(\[{,=]):([A-Za-z_][\w@]*)?$")
+_DOTTED: Final = re.compile(r":?((?:[^\W\d]\w*\.)*)([^\W\d]\w*)?$")
+_MODULES: Final = ("pg", "pg2", "global", "rpc")
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """``text`` replaces the last ``back`` characters before the cursor; ``shown`` is what the menu says."""
+
+    text: str
+    back: int
+    shown: str
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What is out there now: asked at each Tab."""
+
+    nodes: Callable[[], Iterable[str]]
+    atoms: Callable[[], Iterable[str]]
+
+
+def complete(before: str, namespace: Mapping[str, Any], live: Live) -> list[Completion]:
+    """The completions for a line whose text up to the cursor is ``before``. Nothing typed is ever called."""
+    if _in_string(before) and (match := _QUOTED.search(before)):
+        return _matching(match[1], live.nodes())
+    if match := _ATOM.search(before):
+        return _matching(match[1] or "", [*_MODULES, *live.atoms()])
+    match = _DOTTED.search(before)
+    if match is None or not match.group():
+        return []
+    owners, start = match[1].rstrip("."), match[2] or ""
+    if owners:
+        found, owner = _resolve(owners.split("."), namespace)
+        return _matching(start, _attributes(owner), owner) if found else []
+    names = {*namespace, *dir(builtins), *keyword.kwlist}
+    return _matching(start, names, namespace) if start else []
+
+
+def _in_string(before: str) -> bool:
+    line = before.rpartition("\n")[2]
+    quote = ""
+    for previous, char in zip(" " + line, line, strict=False):
+        if quote:
+            if char == quote and previous != "\\":
+                quote = ""
+        elif char in "\"'":
+            quote = char
+        elif char == "#":
+            return False
+    return bool(quote)
+
+
+def _resolve(names: list[str], namespace: Mapping[str, Any]) -> tuple[bool, Any]:
+    """The object named, by looking only: a property is not run."""
+    first, *rest = names
+    name = {"global": "global_"}.get(first, first)
+    if name not in namespace and not hasattr(builtins, name):
+        return False, None
+    value = namespace[name] if name in namespace else getattr(builtins, name)
+    for name in rest:
+        try:
+            static = inspect.getattr_static(value, name)
+        except AttributeError:
+            return False, None
+        value = static if isinstance(static, property) else getattr(value, name, None)
+    return True, value
+
+
+def _attributes(owner: Any) -> list[str]:
+    names = dir(owner)
+    commands = [name for name in names if not name.startswith("_") and is_command(_quietly(owner, name))]
+    return commands or names
+
+
+def _quietly(owner: Any, name: str) -> Any:
+    static = inspect.getattr_static(owner, name, None)
+    return None if isinstance(static, property) else static
+
+
+def _matching(start: str, names: Iterable[str], owner: Any = None) -> list[Completion]:
+    found = []
+    for name in sorted(set(names)):
+        if not name.startswith(start) or (name.startswith("_") and not start.startswith("_")):
+            continue
+        if isinstance(owner, Mapping):
+            value = owner.get(name, getattr(builtins, name, None))
+        else:
+            value = None if owner is None else _quietly(owner, name)
+        call = is_command(value) or inspect.isroutine(value)
+        found.append(Completion(name + ("(" if call else ""), len(start), name))
+    return found

@@ -1,0 +1,174 @@
+"""Runs lines inside a process of the node, so that ``self()`` is somebody others can send to, monitor and kill.
+
+If that process dies (somebody killed it, or something it was linked to failed) the line it was running is over and a
+new process takes its place, with a new pid and in no group; names bound so far stay.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from inspect import CO_COROUTINE, isawaitable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from erlmesh.shell.commands import is_command
+from erlmesh.shell.interrupts import Interrupts
+from erlmesh.shell.reading import TOP_LEVEL_AWAIT
+from erlmesh.terms import Atom, Pid, Term
+
+if TYPE_CHECKING:
+    from erlmesh.node import Node
+    from erlmesh.runtime.process import Process
+
+__all__ = ["Died", "Evaluator", "Interrupted", "Left", "Outcome", "Raised", "Value"]
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """The line ended; ``value`` is that of its last expression, else None."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """The line raised."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """The line was stopped by Ctrl-C."""
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """The line asked to leave the shell (``exit()``, ``sys.exit(2)``)."""
+
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class Died:
+    """The process that ran the line died of ``reason``."""
+
+    reason: Term
+
+
+Outcome: TypeAlias = Value | Raised | Interrupted | Left | Died
+
+
+@dataclass(slots=True)
+class _Job:
+    tree: ast.Module
+    filename: str
+    done: asyncio.Future[Outcome]
+
+
+class Evaluator:
+    """``on_death(pid, reason)`` is called when the shell's process has died and another has taken its place."""
+
+    def __init__(
+        self, node: Node, namespace: dict[str, Any], interrupts: Interrupts, on_death: Callable[[Pid, Term], None]
+    ) -> None:
+        self._node = node
+        self._namespace = namespace
+        self._interrupts = interrupts
+        self._on_death = on_death
+        self._jobs: asyncio.Queue[_Job] = asyncio.Queue()
+        self._running: _Job | None = None
+        self._started: asyncio.Future[Process] | None = None
+        self._guard: Process | None = None
+        self._closed = False
+
+    @property
+    def me(self) -> Process:
+        """The process the lines run in. Raises RuntimeError before :meth:`process` was awaited once."""
+        if self._started is None or not self._started.done():
+            raise RuntimeError("the shell's process has not started yet")
+        return self._started.result()
+
+    async def process(self) -> Process:
+        """The process the lines run in, started if there is none."""
+        return await asyncio.shield(self._started or self._start())
+
+    def _start(self) -> asyncio.Future[Process]:
+        self._started = asyncio.get_running_loop().create_future()
+        self._jobs = asyncio.Queue()
+        if self._guard is None:
+            self._guard = self._node.spawn_server(self._guarded)
+        self._guard.monitor(self._node.spawn(self._body, self._started))
+        return self._started
+
+    async def run(self, tree: ast.Module, filename: str) -> Outcome:
+        """Runs one line and says how it ended; it raises nothing of the line's own."""
+        await self.process()
+        self._running = job = _Job(tree, filename, asyncio.get_running_loop().create_future())
+        self._jobs.put_nowait(job)
+        try:
+            return await job.done
+        finally:
+            self._running = None
+
+    def close(self) -> None:
+        """From now on the death of the shell's process is expected."""
+        self._closed = True
+
+    async def _body(self, me: Process, started: asyncio.Future[Process]) -> None:
+        started.set_result(me)
+        while True:
+            job = await self._jobs.get()
+            line = asyncio.get_running_loop().create_task(self._evaluate(job))
+            try:
+                with self._interrupts.watching(line):
+                    await asyncio.wait([line])
+            finally:
+                line.cancel()
+            if not job.done.done():
+                job.done.set_result(Interrupted() if line.cancelled() else line.result())
+
+    def _guarded(self, message: Term) -> None:
+        match message:
+            case (Atom("DOWN"), _, _, Pid() as pid, reason) if not self._closed:
+                self._start()
+                self._on_death(pid, reason)
+                if self._running is not None and not self._running.done.done():
+                    self._running.done.set_result(Died(reason))
+
+    async def _evaluate(self, job: _Job) -> Outcome:
+        try:
+            return Value(await self._interrupts.stepping(self._value(job)))
+        except KeyboardInterrupt:
+            return Interrupted()
+        except SystemExit as leaving:  # would end the event loop, and with it the node, from inside a task
+            return Left(leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None))
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            return Raised(error)  # something the line awaited was cancelled, not the line
+        except Exception as error:
+            return Raised(error)
+
+    async def _value(self, job: _Job) -> Any:
+        body = job.tree.body
+        last = body[-1] if body and isinstance(body[-1], ast.Expr) else None
+        statements = body[:-1] if last is not None else body
+        if statements:
+            await self._execute(ast.Module(statements, []), job.filename, "exec")
+        if last is None:
+            return None
+        value = await self._execute(ast.Expression(last.value), job.filename, "eval")
+        if is_command(value):
+            value = value()  # written without parentheses
+        while isawaitable(value) and not isinstance(value, asyncio.Task):  # a task is meant to run beside the line
+            value = await value
+        return value
+
+    async def _execute(self, tree: ast.Module | ast.Expression, filename: str, mode: str) -> Any:
+        code = compile(tree, filename, mode, TOP_LEVEL_AWAIT)
+        value = eval(code, self._namespace)
+        return await value if code.co_flags & CO_COROUTINE else value

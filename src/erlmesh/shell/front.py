@@ -1,0 +1,83 @@
+"""Chooses the front for a session and answers SIGTERM; what ``erlmesh shell`` calls once its node is up."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import importlib.util
+import os
+import re
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from erlmesh.shell import plain
+from erlmesh.shell.session import Session
+
+if TYPE_CHECKING:
+    from erlmesh.node import Node
+
+__all__ = ["history_file", "is_interactive", "run"]
+
+
+def is_interactive() -> bool:
+    """Whether a person sits in front of it."""
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
+
+
+async def run(node: Node) -> int:
+    """The shell on ``node``, until it is left. Returns the exit code: 0 for Ctrl-D, end of input and SIGTERM."""
+    session = Session(node)
+    await session.start()
+    front = asyncio.ensure_future(_front(session))
+    with _terminating(session, front):
+        try:
+            await front
+        except asyncio.CancelledError:
+            if session.left is None:
+                raise
+        finally:
+            session.close()
+    return session.left or 0
+
+
+async def _front(session: Session) -> None:
+    if is_interactive() and importlib.util.find_spec("prompt_toolkit") is not None:
+        terminal = importlib.import_module("erlmesh.shell.terminal")  # 0.2 s that a pipe need not pay
+        await terminal.run(session, history_file(session.node.name))
+    else:
+        await plain.run(session)
+
+
+@contextmanager
+def _terminating(session: Session, front: asyncio.Future[None]) -> Iterator[None]:
+    """SIGTERM leaves, whether the prompt waits or a line computes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+
+    def leave(*_: object) -> None:
+        session.left = 0
+        loop.call_soon_threadsafe(front.cancel)
+        session.interrupts.interrupt()
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def history_file(node: str) -> Path | None:
+    """Where the lines typed on ``node`` are kept (XDG base directories, state); None if there is no home for them."""
+    state = os.environ.get("XDG_STATE_HOME") or ""
+    try:
+        root = Path(state) if Path(state).is_absolute() else Path.home() / ".local" / "state"
+    except RuntimeError:
+        return None
+    return root / "erlmesh" / "history" / re.sub(r"[^\w@.-]", "_", node)

@@ -1,0 +1,104 @@
+"""What ``h`` and ``i`` print."""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from typing import TYPE_CHECKING, Any, Final
+
+from erlmesh.shell.commands import Module, commands_of
+from erlmesh.shell.show import show, show_term
+from erlmesh.terms import Atom, Pid
+
+if TYPE_CHECKING:
+    from erlmesh.node import Node
+
+__all__ = ["about", "describe", "overview"]
+
+OVERVIEW: Final = """\
+Python runs here, in a process of this node. Lines of Elixir's kind are understood too.
+
+  self                         this shell's pid               Node.self   this node's name
+  Node.ping :"plato@10.0.0.3"  meet a node: :pong or :pang    Node.list   the nodes it knows
+  pg.join(:group, self)        join a group                   pg.get_members(:group)
+  :pg2.create(:group)          the same as the older pg2      :pg2.join(:group, self)
+  send(pid, {:hello, self})    a message to anybody           receive()   flush   what has come
+  spawn(f)  monitor(pid)  exit(pid, :kill)                    processes
+  global_.register_name(:x, self)  global_.whereis_name(:x)   names that all nodes know
+  groups  nodes  pids  i(pid)  v(3)  _                        look around
+  :group is Atom("group"), {:ok, 1} is (Atom("ok"), 1), #PID<0.64.0> is pid("0.64.0")
+
+  h(Node)  h(pg.join)  h(anything)   more about it            exit() or Ctrl-D leaves"""
+
+
+def overview() -> str:
+    """The page of ``h()``."""
+    return OVERVIEW
+
+
+def about(thing: Any) -> str:
+    """Signature and documentation of one thing."""
+    if isinstance(thing, Module):
+        return _about_module(thing)
+    name = getattr(thing, "__qualname__", None) or type(thing).__qualname__
+    text = inspect.getdoc(thing) or "has no documentation"
+    return f"{_short(name)}{_signature(thing)}\n{textwrap.indent(text, '    ')}"
+
+
+def _about_module(module: Module) -> str:
+    lines = [inspect.getdoc(module) or ""]
+    for name, function in commands_of(module).items():
+        first = (inspect.getdoc(function) or "").partition("\n")[0]
+        lines.append(f"  {name + _signature(function, types=False):<34} {first}")
+    return "\n".join(lines)
+
+
+def _short(name: str) -> str:
+    owner, _, last = name.rpartition(".")
+    return last if owner == "Words" else f"{owner.removesuffix('Module')}.{last}".lstrip(".")
+
+
+def _signature(thing: Any, *, types: bool = True) -> str:
+    try:
+        signature = inspect.signature(thing)
+    except (TypeError, ValueError):
+        return ""
+    if types:
+        return str(signature)
+    bare = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in signature.parameters.values()]
+    return str(inspect.Signature(bare))
+
+
+def describe(node: Node, thing: Any) -> str:
+    """The page of ``i(thing)``."""
+    rows = [("term", show(thing)), ("type", type(thing).__qualname__)]
+    if isinstance(thing, Pid):
+        rows += _process_rows(node, thing)
+    elif isinstance(thing, Atom) and "@" in thing.name:
+        rows.append(("node", _connection_word(node, thing)))
+    return "\n".join(f"{label:<12} {text}" for label, text in rows)
+
+
+def _connection_word(node: Node, name: Atom) -> str:
+    if name is node.atom:
+        return "this node"
+    if name.name in node.nodes():
+        return "connected"
+    return "connected, hidden" if name.name in node.nodes(hidden=True) else "not connected"
+
+
+def _process_rows(node: Node, pid: Pid) -> list[tuple[str, str]]:
+    rows = [("node", f"{show_term(pid.node)} ({_connection_word(node, pid.node)})")]
+    if pid.node is node.atom:
+        process = node.process(pid)
+        if process is None:
+            return [*rows, ("alive", "no")]
+        rows.append(("alive", "yes"))
+        rows.append(("runs", process.label.partition(" ")[2]))
+        rows.append(("messages", f"{len(process.mailbox)} waiting"))
+        rows.append(("traps exits", "yes" if process.trap_exit else "no"))
+        if process.names:
+            rows.append(("registered", ", ".join(map(show_term, process.names))))
+    groups = [f"pg {show_term(group)}" for group in node.pg.which_groups() if pid in node.pg.get_members(group)]
+    groups += [f"pg2 {show_term(group)}" for group in node.pg2.which_groups() if pid in node.pg2.get_members(group)]
+    return [*rows, ("groups", ", ".join(groups) or "none")]

@@ -1,0 +1,286 @@
+"""Lines in Elixir's clothes, rewritten as Python: text in, text out, nothing else.
+
+=============================  =================================
+typed                          read as
+=============================  =================================
+``:group``, ``:"plato@x.y"``   ``Atom("group")``, ``Atom("plato@x.y")``
+``:pg2.create(:group)``        ``pg2.create(Atom("group"))``
+``{:ok, pid}``, ``{:ok}``      ``(Atom("ok"), pid,)``, ``(Atom("ok"),)``
+``%{a: 1, "b" => 2}``          ``{Atom("a"): 1, "b": 2}``
+``#PID<0.64.0>``               ``pid("0.64.0")``
+``true``, ``false``, ``nil``   ``True``, ``False``, ``Atom("nil")``
+``Process.alive?(p)``          ``Process.alive(p)``
+``Node.ping :plato``           ``Node.ping(Atom("plato"))``
+=============================  =================================
+
+Only a line that is *not* valid Python is brought here (:mod:`erlmesh.shell.reading`), so a line of Python keeps its
+meaning. Even so a line may mix the two, and strings, comments, slices, dict displays, lambdas and annotations are
+left alone: a lexer knows where they are.
+"""
+
+from __future__ import annotations
+
+import keyword
+import re
+from dataclasses import dataclass, field
+from typing import Final
+
+__all__ = ["has_pid_literal", "translate"]
+
+_LEXEMES: Final = re.compile(
+    r"""
+      (?P<pid>\#PID<\d+\.\d+\.\d+>)
+    | (?P<comment>\#[^\n]*)
+    | (?P<string>[rRbBuUfF]{0,2}(?:\"\"\"(?:[^\\]|\\.)*?\"\"\"|'''(?:[^\\]|\\.)*?'''
+                                  |"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'))
+    | (?P<name>[^\W\d]\w*)
+    | (?P<number>\d(?:\w|\.(?=\d))*)
+    | (?P<space>(?:[ \t\f]|\\\n)+)
+    | (?P<newline>\n)
+    | (?P<op>=>|.)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_CONSTANTS: Final = {"true": "True", "false": "False", "nil": 'Atom("nil")'}
+_MODULES: Final = {"global": "global_"}  # a word Python keeps for itself
+_CLAUSES: Final = frozenset({"else", "try", "finally", "lambda", "except"})  # may have their colon right behind
+_BARE_CALLS: Final = frozenset({"send", "spawn", "exit", "monitor", "link", "h", "i", "v", "pid", "node"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Lexeme:
+    kind: str
+    text: str
+
+
+@dataclass(slots=True)
+class _Bracket:
+    """An open bracket: where it was written, and what has been seen directly inside it."""
+
+    char: str
+    at: int
+    subscript: bool = False
+    map: bool = False
+    python: bool = False  # a colon of a dict display, a comprehension, an unpacked mapping: leave the braces alone
+
+
+def has_pid_literal(source: str) -> bool:
+    """Whether ``#PID<0.64.0>`` stands outside strings and comments; Python alone would take it for a comment."""
+    return any(lexeme.kind == "pid" for lexeme in _lexemes(source))
+
+
+def translate(source: str) -> str:
+    """``source`` with everything of the table above rewritten; unbalanced or foreign parts are left as they are."""
+    return _Translation(_lexemes(source)).text()
+
+
+def _lexemes(source: str) -> list[_Lexeme]:
+    return [_Lexeme(match.lastgroup or "op", match.group()) for match in _LEXEMES.finditer(source)]
+
+
+@dataclass(slots=True)
+class _Translation:
+    lexemes: list[_Lexeme]
+    at: int = 0
+    out: list[str] = field(default_factory=list)
+    brackets: list[_Bracket] = field(default_factory=list)
+    last: _Lexeme | None = None  # the last lexeme that was neither space nor comment
+    adjacent: bool = False  # nothing stands between it and the current one
+    callee: bool = True  # since the statement began (or its "="), only a dotted name was seen
+    dotted: bool = False
+    unclosed: bool = False  # a call without parentheses was opened and ends with the line
+
+    def text(self) -> str:
+        while self.at < len(self.lexemes):
+            lexeme = self.lexemes[self.at]
+            if self._call_without_parentheses(lexeme):
+                lexeme = _Lexeme("space", "(")
+            if lexeme.kind in ("space", "comment"):
+                if lexeme.kind == "comment":
+                    self._close_call_without_parentheses()
+                self.out.append(lexeme.text)
+                self.adjacent = False
+            else:
+                self._one(lexeme)
+                self.last, self.adjacent = self.lexemes[self.at], True  # _one may have moved on
+            self.at += 1
+        self._close_call_without_parentheses()
+        return "".join(self.out)
+
+    def _one(self, lexeme: _Lexeme) -> None:
+        match lexeme.kind, lexeme.text:
+            case "pid", text:
+                self.out.append(f'pid("{text[5:-1]}")')
+                self.callee = False
+            case "name", text:
+                self._name(text)
+            case "newline", _:
+                if not self.brackets:
+                    self._close_call_without_parentheses()
+                    self.callee, self.dotted = True, False
+                self.out.append("\n")
+            case "op", ":" if self._begins_atom():
+                self._atom()
+            case "op", text:
+                self._operator(text)
+            case _, text:
+                self.out.append(text)
+                self.callee = False
+
+    def _name(self, name: str) -> None:
+        after_dot = self.adjacent and self._last_is(".")
+        if name == "for" and self.brackets:
+            self.brackets[-1].python = True
+        if keyword.iskeyword(name):
+            self.callee = name in ("await", "return")
+            self.out.append(name)
+        elif self.brackets and self.brackets[-1].map and self._next_is(":") and not self._begins_atom(1):
+            self.out.append(f'Atom("{name}")')
+        else:
+            self.out.append(name if after_dot else _CONSTANTS.get(name, name))
+
+    def _operator(self, op: str) -> None:
+        if op in "([{":
+            subscript = op == "[" and self.adjacent and self._last_ends_an_expression()
+            is_map = op == "{" and self.adjacent and self._last_is("%") and self.out[-1] == ""
+            self.brackets.append(_Bracket(op, len(self.out), subscript, is_map))
+            self.out.append(op)
+            self.callee = False
+        elif op in ")]}" and self.brackets:
+            self._close(op)
+        elif op == "%" and self._next_is("{") and not self._last_ends_an_expression():
+            self.out.append("")
+        elif op == "?" and self.adjacent and self.last is not None and self.last.kind == "name":
+            pass  # the end of a name in Elixir
+        elif op == "=>" and self.brackets and self.brackets[-1].map:
+            self.out.append(":")
+        else:
+            self._plain_operator(op)
+
+    def _plain_operator(self, op: str) -> None:
+        if self.brackets and op == ":":
+            self.brackets[-1].python = True
+        if op == "*" and self._last_is("*") and self.brackets:
+            self.brackets[-1].python = True
+        if op == ".":
+            self.dotted = True
+        else:
+            self.callee, self.dotted = op in "=;" and not self.brackets, False
+            if op == ";":
+                self._close_call_without_parentheses()
+        self.out.append(op)
+
+    def _close(self, op: str) -> None:
+        bracket = self.brackets.pop()
+        if op == "}" and bracket.char == "{" and not bracket.map and not bracket.python:
+            empty = not "".join(self.out[bracket.at + 1 :]).strip()
+            self.out[bracket.at] = "("
+            op = ")" if empty or self._last_is(",") else ",)"
+        self.out.append(op)
+
+    # atoms
+
+    def _begins_atom(self, ahead: int = 0) -> bool:
+        """Whether the colon at hand (or ``ahead`` lexemes on) begins an atom rather than belonging to Python."""
+        follower = self._peek(ahead + 1)
+        if follower is None or not (follower.kind == "name" or _is_plain_string(follower)):
+            return False
+        if ahead:
+            return False  # a colon right behind a name
+        if self.brackets and self.brackets[-1].subscript:
+            return False
+        last = self.last
+        if last is None or last.kind == "newline":
+            return True
+        if last.kind == "name" and keyword.iskeyword(last.text):
+            return not self.adjacent and last.text != "lambda"
+        if self._last_ends_an_expression():
+            return not self.adjacent and not self.brackets and last.kind == "name"
+        return not (self.adjacent and last.text == ":")
+
+    def _atom(self) -> None:
+        name = self.lexemes[self.at + 1]
+        self.at += 1
+        if name.kind == "string":
+            self.out.append(f"Atom({name.text})")
+            self.callee = False
+            return
+        text = name.text
+        while (more := self._peek(1)) is not None and more.text == "@" and self._peek_kind(2) in ("name", "number"):
+            text += "@" + self.lexemes[self.at + 2].text
+            self.at += 2
+        if self._next_is("?") or (self._next_is("!") and self._peek_text(2) != "="):
+            self.at += 1
+            text += self.lexemes[self.at].text
+        if self._next_is(".") and self._peek_kind(2) == "name":
+            self.out.append(_MODULES.get(text, text))  # :pg2.create — a module, not a value
+        else:
+            self.out.append(f'Atom("{text}")')
+            self.callee = False
+
+    # calls without parentheses: `Node.ping :plato`, `send pid, {:hello}`
+
+    def _call_without_parentheses(self, lexeme: _Lexeme) -> bool:
+        last = self.last
+        if lexeme.kind != "space" or not self.callee or self.brackets or self.unclosed or last is None:
+            return False
+        if last.kind != "name" or keyword.iskeyword(last.text) or not (self.dotted or last.text in _BARE_CALLS):
+            return False
+        if not self._begins_argument():
+            return False
+        self.callee, self.unclosed = False, True
+        return True
+
+    def _begins_argument(self) -> bool:
+        first, second = self._peek(1), self._peek(2)
+        if first is None:
+            return False
+        if first.kind == "name":
+            return not keyword.iskeyword(first.text) or first.text in ("True", "False", "None", "lambda", "not")
+        if first.kind in ("string", "number", "pid"):
+            return True
+        if second is None:
+            return False
+        if first.text == ":":
+            return second.kind == "name" or _is_plain_string(second)
+        return first.text == "{" or (first.text == "%" and second.text == "{")
+
+    def _close_call_without_parentheses(self) -> None:
+        if self.unclosed and not self.brackets:
+            end = len(self.out)
+            while end and not self.out[end - 1].strip():
+                end -= 1
+            self.out.insert(end, ")")
+            self.unclosed = False
+
+    # what stands around
+
+    def _last_is(self, text: str) -> bool:
+        return self.last is not None and self.last.text == text
+
+    def _last_ends_an_expression(self) -> bool:
+        last = self.last
+        if last is None:
+            return False
+        if last.kind == "name":
+            return not keyword.iskeyword(last.text) or last.text in ("True", "False", "None")
+        return last.kind in ("number", "string", "pid") or last.text in (")", "]", "}")
+
+    def _peek(self, ahead: int) -> _Lexeme | None:
+        position = self.at + ahead
+        return self.lexemes[position] if position < len(self.lexemes) else None
+
+    def _peek_kind(self, ahead: int) -> str:
+        lexeme = self._peek(ahead)
+        return "" if lexeme is None else lexeme.kind
+
+    def _peek_text(self, ahead: int) -> str:
+        lexeme = self._peek(ahead)
+        return "" if lexeme is None else lexeme.text
+
+    def _next_is(self, text: str) -> bool:
+        return self._peek_text(1) == text
+
+
+def _is_plain_string(lexeme: _Lexeme) -> bool:
+    return lexeme.kind == "string" and lexeme.text[0] in "\"'" and not lexeme.text.startswith(('"""', "'''"))

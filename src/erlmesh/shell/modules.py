@@ -1,0 +1,288 @@
+"""The modules ``Node``, ``pg``, ``pg2``, ``global_``, ``Process`` and ``rpc``: OTP's functions with OTP's answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from erlmesh.errors import CallError, GroupError
+from erlmesh.shell.commands import Module, command
+from erlmesh.shell.words import OK, Words, as_name, full_node_name
+from erlmesh.terms import Atom, Pid, Term
+
+if TYPE_CHECKING:
+    from erlmesh.node import Node
+
+__all__ = ["GlobalModule", "NodeModule", "Pg2Module", "PgModule", "ProcessModule", "RpcModule"]
+
+Pids: TypeAlias = list[Pid]
+Atoms: TypeAlias = list[Atom]
+ERROR: Final = Atom("error")
+UNDEFINED: Final = Atom("undefined")
+
+
+class NodeModule(Module):
+    """Elixir's Node: this node and the ones it knows."""
+
+    def __init__(self, node: Node, hint: Callable[[str], None]) -> None:
+        self._node = node
+        self._hint = hint
+
+    @command(value=True)
+    def self(self) -> Atom:
+        """The name of this node."""
+        return self._node.atom
+
+    @command(value=True)
+    def list(self, which: Atom | str = "visible") -> Atoms:
+        """The connected nodes in order of connection; Node.list(:hidden) those that hide."""
+        name = as_name(which).name
+        if name not in ("visible", "hidden", "connected", "this"):
+            raise ValueError(f"Node.list takes :visible, :hidden, :connected or :this, not :{name}")
+        found = [self._node.name] if name == "this" else []
+        found += self._node.nodes() if name in ("visible", "connected") else []
+        found += self._node.nodes(hidden=True) if name in ("hidden", "connected") else []
+        return [Atom(each) for each in found]
+
+    @command()
+    async def ping(self, name: Atom | str) -> Atom:
+        """:pong if the node is there (it is connected then, and its neighbours follow), else :pang and why."""
+        full = full_node_name(name, self._node.name)
+        if await self._node.ping(full):
+            return Atom("pong")
+        self._why(full)
+        return Atom("pang")
+
+    @command()
+    async def connect(self, name: Atom | str) -> bool:
+        """Connects to a node; True if it is connected now."""
+        full = full_node_name(name, self._node.name)
+        connected = await self._node.connect(full)
+        if not connected:
+            self._why(full)
+        return connected
+
+    @command()
+    async def disconnect(self, name: Atom | str) -> bool:
+        """Closes the connection to a node. The whole cluster may part: OTP 25 and later do so on purpose."""
+        return await self._node.disconnect(full_node_name(name, self._node.name))
+
+    @command()
+    def alive(self) -> bool:
+        """Whether this node can be reached by others: it can."""
+        return True
+
+    def _why(self, name: str) -> None:
+        if reason := self._node.why_not(name):
+            self._hint(reason)
+
+
+class PgModule(Module):
+    """OTP's pg, the groups of today. A group needs no creation: it is there while it has members."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    @command()
+    def join(self, group: Term, pids: Pid | list[Pid]) -> Atom:
+        """Lets a process of this node, or a list of them, into the group."""
+        self._node.pg.join(group, pids)
+        return OK
+
+    @command()
+    def leave(self, group: Term, pids: Pid | list[Pid]) -> Atom:
+        """Takes a process of this node, or a list of them, out once; :not_joined if it was not in."""
+        return OK if self._node.pg.leave(group, pids) else Atom("not_joined")
+
+    @command()
+    def get_members(self, group: Term) -> list[Pid]:
+        """The members on all nodes."""
+        return self._node.pg.get_members(group)
+
+    @command()
+    def get_local_members(self, group: Term) -> list[Pid]:
+        """The members on this node."""
+        return self._node.pg.get_local_members(group)
+
+    @command(value=True)
+    def which_groups(self) -> list[Term]:
+        """All groups that have members."""
+        return self._node.pg.which_groups()
+
+
+class Pg2Module(Module):
+    """OTP's pg2, the groups of the post. A group is created first, and known to every node."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    @command(value=True)
+    def start(self) -> tuple[Atom, Pid]:
+        """{:ok, pid} of the pg2 server, which runs already."""
+        return (OK, self._node.pg2.start()[1])
+
+    start_link = start
+
+    @command()
+    async def create(self, name: Term) -> Atom:
+        """Makes an empty group on all nodes; no harm if it is there."""
+        await self._node.pg2.create(name)
+        return OK
+
+    @command()
+    async def delete(self, name: Term) -> Atom:
+        """Removes a group from all nodes; no harm if there is none."""
+        await self._node.pg2.delete(name)
+        return OK
+
+    @command()
+    async def join(self, name: Term, pid: Pid) -> Term:
+        """Lets a process, of whatever node, into the group."""
+        try:
+            await self._node.pg2.join(name, pid)
+        except GroupError as error:
+            return (ERROR, error.reason)
+        return OK
+
+    @command()
+    async def leave(self, name: Term, pid: Pid) -> Term:
+        """Takes a process out once; no harm if it was not in."""
+        try:
+            await self._node.pg2.leave(name, pid)
+        except GroupError as error:
+            return (ERROR, error.reason)
+        return OK
+
+    @command()
+    def get_members(self, name: Term) -> Term:
+        """The members on all nodes."""
+        return _answer(self._node.pg2.get_members, name)
+
+    @command()
+    def get_local_members(self, name: Term) -> Term:
+        """The members on this node."""
+        return _answer(self._node.pg2.get_local_members, name)
+
+    @command()
+    def get_closest_pid(self, name: Term) -> Term:
+        """A member of this node, or of another if there is none here."""
+        return _answer(self._node.pg2.get_closest_pid, name)
+
+    @command(value=True)
+    def which_groups(self) -> list[Term]:
+        """All groups, also empty ones."""
+        return self._node.pg2.which_groups()
+
+
+def _answer(function: Callable[[Term], Term], name: Term) -> Term:
+    try:
+        return function(name)
+    except GroupError as error:
+        return (ERROR, error.reason)
+
+
+class GlobalModule(Module):
+    """OTP's global: names that all nodes know. (``global`` itself is a word of Python.)"""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    @command()
+    async def register_name(self, name: Term, pid: Pid) -> Atom:
+        """Gives a process a name on all nodes: :yes, or :no if it is taken."""
+        return Atom("yes") if await self._node.global_names.register(name, pid) else Atom("no")
+
+    @command()
+    async def re_register_name(self, name: Term, pid: Pid) -> Atom:
+        """The same, whoever had the name before."""
+        await self._node.global_names.re_register(name, pid)
+        return Atom("yes")
+
+    @command()
+    async def unregister_name(self, name: Term) -> Atom:
+        """Nobody has the name any more."""
+        await self._node.global_names.unregister(name)
+        return OK
+
+    @command()
+    def whereis_name(self, name: Term) -> Pid | Atom:
+        """The process that has the name, or :undefined."""
+        return self._node.global_names.whereis(name) or UNDEFINED
+
+    @command(value=True)
+    def registered_names(self) -> list[Term]:
+        """All names."""
+        return self._node.global_names.registered()
+
+    @command()
+    async def sync(self) -> Atom:
+        """Waits until this node and the ones it knows agree on all names."""
+        await self._node.global_names.sync()
+        return OK
+
+
+class ProcessModule(Module):
+    """Elixir's Process, in part."""
+
+    def __init__(self, node: Node, words: Words) -> None:
+        self._node = node
+        self._words = words
+        self.monitor, self.demonitor = words.monitor, words.demonitor
+        self.link, self.unlink, self.whereis = words.link, words.unlink, words.whereis
+
+    @command()
+    def exit(self, pid: Pid, reason: Term) -> bool:
+        """Sends an exit signal to a process, here or elsewhere; :kill cannot be refused."""
+        return self._words.exit(pid, reason)
+
+    @command(value=True)
+    def list(self) -> Pids:
+        """The processes of this node."""
+        return self._node.processes()
+
+    @command(value=True)
+    def registered(self) -> Atoms:
+        """The names registered on this node."""
+        return [Atom(name) for name in self._node.registered()]
+
+    @command()
+    def alive(self, pid: Pid) -> bool:
+        """Whether a process of this node lives (Process.alive? may be typed)."""
+        return self._node.is_alive(pid)
+
+    @command()
+    def register(self, pid: Pid, name: Atom) -> bool:
+        """Gives a process of this node a name."""
+        return self._words.register(name, pid)
+
+    @command()
+    def unregister(self, name: Atom) -> bool:
+        """Takes a name back."""
+        return self._node.unregister(as_name(name))
+
+    @command()
+    def flag(self, name: Atom, value: bool) -> bool:
+        """Process.flag(:trap_exit, true): exits of linked processes become messages. Returns the former value."""
+        if as_name(name).name != "trap_exit":
+            raise ValueError("the one flag here is :trap_exit")
+        me = self._words.me
+        former, me.trap_exit = me.trap_exit, bool(value)
+        return former
+
+
+class RpcModule(Module):
+    """OTP's rpc: runs a function of a module on another node."""
+
+    def __init__(self, node: Node, words: Words) -> None:
+        self._node = node
+        self._words = words
+
+    @command()
+    async def call(self, node: Atom | str, module: Atom, function: Atom, arguments: list[Term]) -> Term:
+        """rpc.call(:"plato@127.0.0.1", :erlang, :node, []): its value, or {:badrpc, why}."""
+        target = Atom(full_node_name(node, self._node.name))
+        request = (Atom("call"), as_name(module), as_name(function), list(arguments), Atom("user"))
+        try:
+            return await self._words.call((Atom("rex"), target), request, timeout=None)
+        except CallError:
+            return (Atom("badrpc"), Atom("nodedown"))

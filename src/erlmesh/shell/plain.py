@@ -1,0 +1,98 @@
+"""The shell without a terminal: lines from a pipe or file, results on stdout, errors on stderr, nothing else.
+
+With a terminal but without prompt_toolkit it shows the prompt and leaves editing to the terminal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import signal
+import sys
+import threading
+from typing import Final, TextIO
+
+from erlmesh.shell.session import Session
+
+__all__ = ["run"]
+
+INTERRUPTED: Final = "** interrupted"
+
+
+async def run(session: Session, *, source: TextIO | None = None) -> None:
+    """Runs what comes from ``source`` (stdin) until it ends or a line leaves. An error ends its line only."""
+    source = source or sys.stdin or io.StringIO()  # it may have been closed
+    prompts = source.isatty()
+    lines = _Lines(source)
+    text, ahead = "", None
+    if prompts:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, lines.interrupt)
+    while session.left is None:
+        if prompts and ahead is None:
+            session_prompt = "..> ".rjust(len(session.prompt)) if text else session.prompt
+            print(session_prompt, end="", flush=True)
+        line = ahead if ahead is not None else await lines.next()
+        ahead = None
+        if line is None:
+            break
+        if line is INTERRUPTED:
+            print()
+            text = ""
+            continue
+        if text and not _goes_on(line) and session.is_complete(text + "\n"):
+            await session.run(text)
+            text, ahead = "", line
+            continue
+        text = f"{text}\n{line}" if text else line
+        if session.is_complete(text):
+            await session.run(text)
+            text = ""
+    if text.strip() and session.left is None:
+        await session.run(text)
+    if prompts and session.left is None:
+        print()
+
+
+def _goes_on(line: str) -> bool:
+    """Whether ``line`` can belong to the statement before it: it is indented, or continues an ``if`` or ``try``."""
+    first = line.partition(" ")[0].rstrip(":")
+    return not line.strip() or line[0].isspace() or first in ("else", "elif", "except", "finally", "case")
+
+
+class _Lines:
+    """Reads in a thread, which ends with the program: a read from a pipe cannot be interrupted."""
+
+    def __init__(self, source: TextIO) -> None:
+        self._source = source
+        self._loop = asyncio.get_running_loop()
+        self._queue: asyncio.Queue[str | None] = asyncio.Queue()
+        self._wanted = threading.Semaphore(0)
+        self._asked = False
+        threading.Thread(target=self._read, name="erlmesh-stdin", daemon=True).start()
+
+    async def next(self) -> str | None:
+        """The next line without its end; None when there are no more."""
+        if not self._asked:
+            self._asked = True
+            self._wanted.release()
+        line = await self._queue.get()
+        self._asked = line is INTERRUPTED
+        return line
+
+    def interrupt(self) -> None:
+        """Ctrl-C: :meth:`next` returns INTERRUPTED; the terminal has dropped what was typed."""
+        self._queue.put_nowait(INTERRUPTED)
+
+    def _read(self) -> None:
+        while True:
+            self._wanted.acquire()
+            try:
+                line = self._source.readline()
+            except (OSError, ValueError):
+                line = ""
+            try:
+                self._loop.call_soon_threadsafe(self._queue.put_nowait, line.rstrip("\r\n") if line else None)
+            except RuntimeError:
+                return  # the loop is closed
+            if not line:
+                return

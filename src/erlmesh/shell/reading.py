@@ -1,0 +1,153 @@
+"""What was typed, as a syntax tree: Python if it is Python, Elixir's clothes taken off if not.
+
+The tree is then made to read as it would in iex: a command that is a value needs no parentheses (``self``,
+``Node.list``), and one that waits needs no ``await`` (``x = Node.ping(:plato)``). Inside ``def``, ``class``, lambdas
+and generator expressions Python's own rules hold.
+"""
+
+from __future__ import annotations
+
+import ast
+import codeop
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from erlmesh.shell.language import has_pid_literal, translate
+
+__all__ = ["ORDINARY", "TOP_LEVEL_AWAIT", "Word", "read"]
+
+TOP_LEVEL_AWAIT: Final = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+_FLAGS: Final = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | ast.PyCF_ONLY_AST
+_COMPOUND: Final = (
+    ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.If, ast.For, ast.AsyncFor, ast.While, ast.With,
+    ast.AsyncWith, ast.Try, ast.TryStar, ast.Match,
+)  # fmt: skip
+
+_OWN_RULES: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda, ast.GeneratorExp)
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What a dotted name means to the reader."""
+
+    value: bool = False  # stands for its result: called when it is written without parentheses
+    awaited: bool = False  # its call is awaited
+    quoting: bool = False  # its arguments are meant as they stand (``h(self)`` asks about the command)
+
+
+ORDINARY: Final = Word()
+
+
+def read(
+    source: str, word: Callable[[str], Word], *, final: bool = True, filename: str = "<line>"
+) -> ast.Module | None:
+    """The tree of ``source``, or ``None`` when more lines must follow.
+
+    ``final=False`` says that the user could still go on: a compound statement is then complete only after an empty
+    line. Raises ``SyntaxError`` for the line as it was typed.
+    """
+    error: SyntaxError | None = None
+    rewritten = translate(source)
+    for candidate in _candidates(source, rewritten):
+        try:
+            if not _complete(candidate, filename):
+                return None
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                tree = compile(candidate, filename, "exec", _FLAGS)
+        except (SyntaxError, ValueError, OverflowError) as reason:
+            error = error or _as_syntax_error(reason)
+            continue
+        assert isinstance(tree, ast.Module)
+        if candidate == source != rewritten and _annotates_a_command(tree, word):
+            continue
+        if not final and _may_go_on(tree, source):
+            return None
+        _Rewrite(word).visit(tree)
+        return ast.fix_missing_locations(tree)
+    raise error or SyntaxError("invalid syntax")
+
+
+def _candidates(source: str, rewritten: str) -> list[str]:
+    if rewritten == source:
+        return [source]
+    return [rewritten, source] if has_pid_literal(source) else [source, rewritten]
+
+
+def _complete(source: str, filename: str) -> bool:
+    if not source.strip():
+        return True
+    compiler = codeop.CommandCompiler()
+    compiler.compiler.flags |= TOP_LEVEL_AWAIT
+    return compiler(source, filename, "exec") is not None
+
+
+def _annotates_a_command(tree: ast.Module, word: Callable[[str], Word]) -> bool:
+    """``Node.ping :plato`` is Python too, an annotation without a value; nobody means that with a command."""
+    return any(
+        isinstance(statement, ast.AnnAssign)
+        and statement.value is None
+        and word(_dotted(statement.target)) is not ORDINARY
+        for statement in tree.body
+    )
+
+
+def _as_syntax_error(reason: Exception) -> SyntaxError:
+    return reason if isinstance(reason, SyntaxError) else SyntaxError(str(reason))
+
+
+def _may_go_on(tree: ast.Module, source: str) -> bool:
+    if not tree.body or not isinstance(tree.body[-1], _COMPOUND):
+        return False
+    return bool(source.rstrip(" \t").rpartition("\n")[2])
+
+
+class _Rewrite(ast.NodeTransformer):
+    """Calls the values, awaits what waits."""
+
+    def __init__(self, word: Callable[[str], Word]) -> None:
+        self.word = word
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        word = self._word_of(node.func)
+        if word is ORDINARY:
+            node.func = self.visit(node.func)
+        if not word.quoting:
+            node.args = [self.visit(argument) for argument in node.args]
+            node.keywords = [self.visit(argument) for argument in node.keywords]
+        return ast.copy_location(ast.Await(node), node) if word.awaited else node
+
+    def visit_Await(self, node: ast.Await) -> ast.AST:
+        value = self.visit(node.value)
+        return value if isinstance(value, ast.Await) else ast.copy_location(ast.Await(value), node)
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        return self._value(node) or self.generic_visit(node)
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        return self._value(node) or node
+
+    def _value(self, node: ast.Name | ast.Attribute) -> ast.AST | None:
+        word = self._word_of(node)
+        if not word.value or not isinstance(node.ctx, ast.Load):
+            return None
+        call = ast.copy_location(ast.Call(node, [], []), node)
+        return ast.copy_location(ast.Await(call), node) if word.awaited else call
+
+    def _word_of(self, node: ast.expr) -> Word:
+        name = _dotted(node)
+        return self.word(name) if name else ORDINARY
+
+    def visit(self, node: ast.AST) -> Any:
+        return node if isinstance(node, _OWN_RULES) else super().visit(node)
+
+
+def _dotted(node: ast.expr) -> str:
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute):
+        owner = _dotted(node.value)
+        return f"{owner}.{node.attr}" if owner else ""
+    return ""

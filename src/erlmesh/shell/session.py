@@ -1,0 +1,148 @@
+"""One session: a node, a process to run lines in, the names bound so far, and what is printed about each line.
+
+Fronts (:mod:`erlmesh.shell.terminal`, :mod:`erlmesh.shell.plain`) only bring the text and show the prompt.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import sys
+from typing import TYPE_CHECKING, Any, Final, TextIO
+
+from erlmesh import terms
+from erlmesh.shell.commands import commands_of, word_in
+from erlmesh.shell.evaluator import Died, Evaluator, Interrupted, Left, Raised, Value
+from erlmesh.shell.interrupts import Interrupts
+from erlmesh.shell.modules import GlobalModule, NodeModule, Pg2Module, PgModule, ProcessModule, RpcModule
+from erlmesh.shell.reading import read
+from erlmesh.shell.show import remember_source, show, show_error, show_term
+from erlmesh.shell.words import Words
+from erlmesh.terms import Pid, Term
+
+if TYPE_CHECKING:
+    from erlmesh.node import Node
+
+__all__ = ["Session"]
+
+RESULTS_KEPT: Final = 100
+
+
+class Session:
+    """``number`` is that of the line to be typed next; ``left`` is the exit code once somebody has asked to leave."""
+
+    def __init__(self, node: Node, *, out: TextIO | None = None, err: TextIO | None = None) -> None:
+        self.node = node
+        self.number = 1
+        self.left: int | None = None
+        self._out = out
+        self._err = err
+        self._results: dict[int, Any] = {}
+        self.interrupts = Interrupts(self.hint)
+        self.namespace: dict[str, Any] = {"__name__": "__main__", "__builtins__": builtins, "_": None}
+        self._evaluator = Evaluator(node, self.namespace, self.interrupts, self._died)
+        self._word = word_in(self.namespace)
+        self._bind()
+
+    def _bind(self) -> None:
+        words = Words(self.node, lambda: self._evaluator.me, self._results, self.say)
+        self.namespace |= {name: getattr(terms, name) for name in terms.__all__ if name[0].isupper()}
+        self.namespace |= commands_of(words)
+        self.namespace |= {
+            "Node": NodeModule(self.node, self.hint),
+            "Process": ProcessModule(self.node, words),
+            "pg": PgModule(self.node),
+            "pg2": Pg2Module(self.node),
+            "global_": GlobalModule(self.node),
+            "rpc": RpcModule(self.node, words),
+            "nil": terms.Atom("nil"),
+            "true": True,
+            "false": False,
+        }
+
+    @property
+    def prompt(self) -> str:
+        """``py(socrates@127.0.0.1)3> ``"""
+        return f"py({self.node.name}){self.number}> "
+
+    async def start(self) -> Pid:
+        """Sees to it that there is a process to run lines in, and returns its pid."""
+        me = await self._evaluator.process()
+        self.namespace["me"] = me
+        return me.pid
+
+    def close(self) -> None:
+        """The end of the node is no news from here on."""
+        self._evaluator.close()
+
+    def read(self, text: str, *, final: bool) -> ast.Module | None:
+        """The line as a tree; None when more must follow. Raises SyntaxError."""
+        return read(text, self._word, final=final, filename=self._filename)
+
+    def is_complete(self, text: str) -> bool:
+        """Whether Enter ends the line here: it can run, or nothing that follows could make it right."""
+        try:
+            return self.read(text, final=False) is not None
+        except SyntaxError:
+            return True
+
+    async def run(self, text: str) -> None:
+        """Runs a whole line and prints what it gives; it raises nothing of the line's own."""
+        filename = self._filename
+        try:
+            tree = self.read(text, final=True)
+            if tree is None:
+                raise SyntaxError("the line ends too early", (filename, 1, None, None))
+        except SyntaxError as error:
+            self.complain(show_error(error))
+            return
+        if not tree.body:
+            return
+        remember_source(filename, text)
+        await self.start()
+        outcome = await self._evaluator.run(tree, filename)
+        match outcome:
+            case Value(value):
+                self._keep(value)
+            case Raised(raised):
+                self.complain(show_error(raised))
+            case Interrupted():
+                self.complain("** interrupted")
+            case Left(code):
+                self.left = code
+            case Died():
+                pass  # that has been said
+        self.number += 1
+
+    @property
+    def _filename(self) -> str:
+        return f"<py {self.number}>"
+
+    def _keep(self, value: Any) -> None:
+        if value is None:
+            return
+        self.say(show(value))
+        self.namespace["_"] = value
+        self._results[self.number] = value
+        if len(self._results) > RESULTS_KEPT:
+            del self._results[next(iter(self._results))]
+
+    def _died(self, pid: Pid, reason: Term) -> None:
+        self.complain(
+            f"** (EXIT from {show_term(pid)}) the shell's process ended: {show_term(reason)}\n"
+            "   another takes its place, with a new self(), in no group and with no messages; names stay bound"
+        )
+
+    # What is printed. Looked up at each use: a front may have put its own streams in place.
+
+    def say(self, text: str) -> None:
+        """A result."""
+        print(text, file=self._out or sys.stdout, flush=True)
+
+    def complain(self, text: str) -> None:
+        """An error."""
+        print(text, file=self._err or sys.stderr, flush=True)
+
+    def hint(self, text: str) -> None:
+        """A remark beside a result."""
+        print(f"   {text}", file=self._err or sys.stderr, flush=True)

@@ -1,0 +1,150 @@
+"""The shell on a terminal, by prompt_toolkit: editing, history, Tab, colour. Imported only when it is used."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.application import get_app
+from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
+from prompt_toolkit.completion import CompleteEvent, Completer
+from prompt_toolkit.completion import Completion as Offered
+from prompt_toolkit.document import Document
+from prompt_toolkit.filters import Condition, completion_is_selected, has_focus, is_searching
+from prompt_toolkit.formatted_text import FormattedText
+from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.lexers import Lexer, PygmentsLexer
+from prompt_toolkit.patch_stdout import patch_stdout
+from prompt_toolkit.styles import Style
+
+from erlmesh.errors import ErlmeshError
+from erlmesh.net.epmd import default_port, known_names
+from erlmesh.shell.completion import Live, complete
+
+try:
+    from erlmesh.shell.colours import Colours
+except ImportError:  # without pygments there is no colour
+    Colours = None  # type: ignore[assignment,misc]
+
+if TYPE_CHECKING:
+    from erlmesh.shell.session import Session
+
+__all__ = ["run"]
+
+AT_ONCE: Final = 1.0
+"""Seconds within which a second Ctrl-C at an empty prompt says how to leave."""
+EPMD_PATIENCE: Final = 0.3
+_STYLE: Final = Style.from_dict({"prompt": "ansicyan", "pygments.error": ""})
+
+
+async def run(session: Session, history_file: Path | None = None) -> None:
+    """Prompts until a line leaves or Ctrl-D is pressed. Cancelling it restores the terminal."""
+    prompt: PromptSession[str] = PromptSession(
+        history=_history(history_file),
+        completer=_Completer(session),
+        complete_while_typing=False,
+        auto_suggest=AutoSuggestFromHistory(),
+        lexer=_lexer(),
+        style=_STYLE,
+        multiline=True,
+        key_bindings=_keys(session),
+        prompt_continuation=lambda width, _number, _soft: "..> ".rjust(width),
+    )
+    interrupted = 0.0
+    with patch_stdout(raw=True):
+        while session.left is None:
+            try:
+                text = await prompt.prompt_async(FormattedText([("class:prompt", session.prompt)]))
+            except KeyboardInterrupt:
+                if time.monotonic() - interrupted < AT_ONCE:
+                    session.hint("Ctrl-D or exit() leaves the shell")
+                interrupted = time.monotonic()
+                continue
+            except EOFError:
+                return
+            await session.run(text)
+
+
+def _history(file: Path | None) -> History:
+    """The lines of former sessions; for this session only where they cannot be kept."""
+    if file is None:
+        return InMemoryHistory()
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file.touch(mode=0o600)
+        with file.open("ab"):
+            return FileHistory(str(file))
+    except OSError:
+        return InMemoryHistory()
+
+
+def _lexer() -> Lexer | None:
+    return None if Colours is None else PygmentsLexer(Colours)
+
+
+class _Completer(Completer):
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._live = Live(self._nodes, self._atoms)
+        self._neighbours: list[str] = []
+
+    def _nodes(self) -> Iterable[str]:
+        node = self._session.node
+        return [node.name, *node.nodes(), *node.nodes(hidden=True), *self._neighbours]
+
+    async def _look_for_neighbours(self) -> None:
+        """The nodes of this host, met or not, as EPMD knows them."""
+        host = self._session.node.name.partition("@")[2]
+        with contextlib.suppress(OSError, TimeoutError, ErlmeshError):
+            async with asyncio.timeout(EPMD_PATIENCE):
+                self._neighbours = [f"{name}@{host}" for name in await known_names(host, default_port())]
+
+    def _atoms(self) -> Iterable[str]:
+        node = self._session.node
+        groups = [*node.pg.which_groups(), *node.pg2.which_groups(), *node.global_names.registered()]
+        return [getattr(group, "name", "") for group in groups if hasattr(group, "name")] + node.registered()
+
+    def get_completions(self, document: Document, _event: CompleteEvent) -> Iterable[Offered]:
+        for found in complete(document.text_before_cursor, self._session.namespace, self._live):
+            yield Offered(found.text, start_position=-found.back, display=found.shown)
+
+    async def get_completions_async(self, document: Document, event: CompleteEvent) -> AsyncGenerator[Offered, None]:
+        await self._look_for_neighbours()
+        for found in self.get_completions(document, event):
+            yield found
+
+
+def _keys(session: Session) -> KeyBindings:
+    keys = KeyBindings()
+    typing = has_focus("DEFAULT_BUFFER") & ~is_searching
+
+    @Condition
+    def only_space_before() -> bool:
+        return not get_app().current_buffer.document.current_line_before_cursor.strip()
+
+    @keys.add("enter", filter=typing & ~completion_is_selected)
+    def _enter(event: KeyPressEvent) -> None:
+        buffer = event.current_buffer
+        at_the_end = not buffer.document.text_after_cursor.strip()
+        if at_the_end and session.is_complete(buffer.text):
+            buffer.validate_and_handle()
+        elif at_the_end:
+            line = buffer.document.current_line
+            indent = line[: len(line) - len(line.lstrip())] + ("    " if line.rstrip().endswith(":") else "")
+            buffer.insert_text("\n" + indent)
+        elif session.is_complete(buffer.text) and "\n" not in buffer.text:
+            buffer.validate_and_handle()
+        else:
+            buffer.newline()
+
+    @keys.add("tab", filter=typing & only_space_before)
+    def _indent(event: KeyPressEvent) -> None:
+        event.current_buffer.insert_text("    ")
+
+    return keys

@@ -1,0 +1,102 @@
+"""``erlmesh`` as a user runs it: a process of its own, with an EPMD port and a cookie of its own."""
+
+import os
+import queue
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import erlmesh
+
+SOURCE = str(Path(erlmesh.__file__).parent.parent)
+PATIENCE = 20
+
+
+class Commands:
+    """``run`` waits for the end; ``start`` gives a process whose lines can be waited for. All end with the test."""
+
+    def __init__(self, folder):
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port = probe.getsockname()[1]
+        self.cookie = folder / "cookie"
+        self.cookie.touch(mode=0o600)
+        self.cookie.write_text("e2e-cookie")
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("ERL")},
+            "ERL_EPMD_PORT": str(self.port),
+            "ERLMESH_COOKIE_FILE": str(self.cookie),
+            "PYTHONPATH": SOURCE,
+            "HOME": str(folder),
+            "PYTHONWARNINGS": "error",
+        }
+        self.started = []
+
+    def run(self, *arguments, stdin="", **environment):
+        """(exit code, stdout, stderr)"""
+        done = subprocess.run(
+            [sys.executable, "-m", "erlmesh", *arguments], input=stdin, capture_output=True, text=True,
+            timeout=PATIENCE, env={**self.environment, **environment}, check=False,
+        )  # fmt: skip
+        return done.returncode, done.stdout, done.stderr
+
+    def start(self, *arguments, **environment):
+        process = Started([sys.executable, "-m", "erlmesh", *arguments], {**self.environment, **environment})
+        self.started.append(process)
+        return process
+
+    def close(self):
+        for process in self.started:
+            process.close()
+
+
+class Started:
+    def __init__(self, command, environment):
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+        )
+        self._lines = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            self._lines.put(line.rstrip("\n"))
+        self._lines.put(None)
+
+    def type(self, line):
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def line(self):
+        """The next line it prints; None at its end."""
+        return self._lines.get(timeout=PATIENCE)
+
+    def wait_for(self, text):
+        """The first line from here on that contains ``text``."""
+        while (line := self.line()) is not None:
+            if text in line:
+                return line
+        raise AssertionError(f"it ended without saying {text!r}")
+
+    def ask(self, line):
+        """What a shell prints for ``line``."""
+        self.type(line)
+        self.type("print('-- mark --')")
+        answer = []
+        while (printed := self.line()) != "-- mark --":
+            assert printed is not None, answer
+            answer.append(printed)
+        return "\n".join(answer)
+
+    def until(self, line, expected):
+        for _ in range(2000):
+            if (answer := self.ask(line)) == expected:
+                return
+        raise AssertionError(f"{line} is still {answer}, not {expected}")
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdin.close()
+        self.process.stdout.close()

@@ -1,0 +1,108 @@
+"""One test's own little world: its EPMD, its nodes of every kind, and their end."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from beam import Beam, programs
+from peer import OsProcess, PeerGone
+from pynode import PyNode
+from typist import ErlmeshShell, Iex
+from waiting import wait_until
+
+__all__ = ["Cluster", "answers", "free_port", "own_cluster"]
+
+Peerish = TypeVar("Peerish", bound=OsProcess)
+
+
+def free_port() -> int:
+    """A TCP port nobody listens on, below the range that outgoing connections take theirs from."""
+    while True:
+        port = random.randrange(15000, 32000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
+def answers(port: int) -> bool:
+    """Whether somebody accepts connections at ``port`` of 127.0.0.1."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
+        return True
+    return False
+
+
+class Cluster:
+    """Starts nodes that share one private EPMD port. OTP's own epmd is started with the first node that needs it,
+    unless ``otp_epmd`` is false: then some Python node has to be it.
+    """
+
+    def __init__(self, home: Path, *, epmd_port: int | None = None, otp_epmd: bool = True) -> None:
+        self.home = home
+        self.epmd_port = epmd_port or free_port()
+        self.members: list[OsProcess] = []
+        self._otp_epmd = otp_epmd
+
+    def beam(self, name: str, **options: Any) -> Beam:
+        """An Erlang node; see :class:`beam.Beam` for the options (``otp=23``, ``cookie=``, ``arguments=``)."""
+        return self._start(Beam, name, **options)
+
+    def pynode(self, name: str, **options: Any) -> PyNode:
+        """A Python node in a process of its own; see :class:`pynode.PyNode`."""
+        return self._start(PyNode, name, **options)
+
+    def iex(self, name: str, **options: Any) -> Iex:
+        """A real iex to type at."""
+        return self._start(Iex, name, **options)
+
+    def shell(self, name: str, **options: Any) -> ErlmeshShell:
+        """``erlmesh shell``, to type at."""
+        return self._start(ErlmeshShell, name, **options)
+
+    def start_epmd(self) -> OsProcess:
+        """OTP's epmd, in the foreground, on the private port."""
+        command = [str(programs() / "epmd"), "-port", str(self.epmd_port), "-address", "127.0.0.1"]
+        epmd = OsProcess("epmd", command, {})
+        self.members.append(epmd)
+        wait_until(lambda: answers(self.epmd_port) or not epmd.is_running(), what="an epmd that listens")
+        if not epmd.is_running():
+            raise PeerGone(epmd.story())
+        return epmd
+
+    def start_epmd_once(self) -> None:
+        """Sees to it that the private EPMD runs, before nodes are started from several threads."""
+        if self._otp_epmd:
+            self._otp_epmd = False
+            self.start_epmd()
+
+    def _start(self, kind: Callable[..., Peerish], name: str, **options: Any) -> Peerish:
+        self.start_epmd_once()
+        peer = kind(name, epmd_port=self.epmd_port, home=self.home, **options)
+        self.members.append(peer)
+        return peer
+
+    def stories(self) -> str:
+        """The logs of all, for a failure's report."""
+        return "".join(member.story() for member in self.members)
+
+    def close(self) -> None:
+        """Ends every process that was started here, the youngest first."""
+        while self.members:
+            self.members.pop().close()
+
+
+@contextlib.contextmanager
+def own_cluster(home: Path, **options: Any) -> Iterator[Cluster]:
+    """A cluster for a ``with`` statement."""
+    cluster = Cluster(home, **options)
+    try:
+        yield cluster
+    finally:
+        cluster.close()

@@ -1,0 +1,205 @@
+"""Another operating system process that a test drives by lines: what both kinds of node share.
+
+A request is one line, ``NUMBER FIELD ...`` with base64 fields; its answer is one line, ``\\x02 NUMBER ok|error FIELD``.
+Everything else the process prints is its log, shown when something goes wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import itertools
+import os
+import signal
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+
+from erlmesh.terms import Pid
+
+__all__ = ["EvaluationFailed", "OsProcess", "Peer", "PeerGone", "in_order"]
+
+MARK = "\x02"
+LOG_LINES = 400
+
+
+class PeerGone(AssertionError):
+    """The process ended, or said nothing in time; carries its log."""
+
+
+class EvaluationFailed(AssertionError):
+    """The other side raised; its own words."""
+
+
+class OsProcess:
+    """A process with its output collected line by line. Signals go to its pid and to nothing else."""
+
+    def __init__(self, title: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        self.title = title
+        self.log: deque[str] = deque(maxlen=LOG_LINES)
+        self._changed = threading.Condition()
+        self._process = subprocess.Popen(
+            command,
+            env={**os.environ, **environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        self._reader = threading.Thread(target=self._read, name=f"output of {title}", daemon=True)
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        """``kill -9``, and gone when this returns."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGCONT)
+        self._process.kill()
+        self.wait()
+
+    def stop(self) -> None:
+        """SIGSTOP: the process stands still, its sockets stay."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def cont(self) -> None:
+        """SIGCONT after :meth:`stop`."""
+        self._process.send_signal(signal.SIGCONT)
+
+    def terminate(self) -> None:
+        """SIGTERM; does not wait."""
+        self._process.terminate()
+
+    def wait(self, timeout: float = 15.0) -> int:
+        """The exit status, when the process has ended and all its output is read."""
+        try:
+            status = self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise PeerGone(f"{self.title} still runs after {timeout} s\n{self.story()}") from None
+        self._reader.join(timeout)
+        if not self._reader.is_alive():
+            self._close_pipes()
+        return status
+
+    def close(self) -> None:
+        """Ends it, whatever state it is in. May be called again."""
+        if self.is_running():
+            self.kill()
+        else:
+            self.wait()
+
+    def story(self) -> str:
+        """What it printed last, for a failure's message."""
+        lines = "".join(f"    {line}\n" for line in list(self.log))
+        return f"--- {self.title}, {'running' if self.is_running() else f'exited {self._process.returncode}'}\n{lines}"
+
+    def logged(self, text: str) -> bool:
+        """Whether a line of its output contains ``text``."""
+        return any(text in line for line in list(self.log))
+
+    def write(self, line: str) -> None:
+        """Types one line. Raises PeerGone if nobody is there to read it."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(line.encode() + b"\n")
+            self._process.stdin.flush()
+        except (BrokenPipeError, ValueError):
+            raise PeerGone(f"{self.title} is gone\n{self.story()}") from None
+
+    def heard(self, line: str) -> None:
+        """One line of output (in the reader's thread)."""
+        self.log.append(line)
+
+    def ended(self) -> None:
+        """All output has been heard (in the reader's thread)."""
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for raw in self._process.stdout:
+            self.heard(raw.decode(errors="replace").rstrip("\r\n"))
+        self.ended()
+
+    def _close_pipes(self) -> None:
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+
+class Peer(OsProcess):
+    """A node in a process of its own that evaluates what it is asked. Ready when the constructor returns."""
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        core: int | None = None,
+        start_timeout: float = 30.0,
+    ) -> None:
+        self.name = name
+        self._numbers = itertools.count(1)
+        self._open: dict[int, Future[bytes]] = {0: Future()}
+        self._ready = self._open[0]
+        super().__init__(name, pinned(command, core), environment)
+        try:
+            self._wait(self._ready, start_timeout, "to be ready")
+        except BaseException:
+            self.close()
+            raise
+
+    def request(self, *fields: bytes, timeout: float = 15.0) -> bytes:
+        """Sends one request and waits for its answer. Raises EvaluationFailed or PeerGone."""
+        number, answer = next(self._numbers), Future[bytes]()
+        self._open[number] = answer
+        if self._ready.exception() is None and not self._reader.is_alive():
+            self.ended()
+        self.write(" ".join([str(number), *(base64.b64encode(field).decode() or "-" for field in fields)]))
+        return self._wait(answer, timeout, "to answer")
+
+    async def request_async(self, *fields: bytes, timeout: float = 15.0) -> bytes:
+        """The same from a test whose own node has to go on running meanwhile."""
+        return await asyncio.to_thread(self.request, *fields, timeout=timeout)
+
+    def _wait(self, answer: Future[bytes], timeout: float, what: str) -> bytes:
+        try:
+            return answer.result(timeout)
+        except FutureTimeout:
+            raise PeerGone(f"{self.title} took more than {timeout} s {what}\n{self.story()}") from None
+        except EvaluationFailed as failure:
+            raise EvaluationFailed(f"{failure}\n{self.story()}") from None
+
+    def heard(self, line: str) -> None:
+        if not line.startswith(MARK):
+            super().heard(line)
+            return
+        _, number, verdict, value = line.split(" ", 3)
+        answer, content = self._open.pop(int(number)), base64.b64decode(value)
+        if verdict == "ok":
+            answer.set_result(content)
+        else:
+            answer.set_exception(EvaluationFailed(f"{self.title}: {content.decode(errors='replace')}"))
+
+    def ended(self) -> None:
+        while self._open:
+            _, answer = self._open.popitem()
+            answer.set_exception(PeerGone(f"{self.title} ended\n{self.story()}"))
+
+
+def pinned(command: Sequence[str], core: int | None) -> list[str]:
+    """The command that runs ``command`` on one core only."""
+    return list(command) if core is None else ["taskset", "--cpu-list", str(core), *command]
+
+
+def in_order(pids: Iterable[Pid]) -> list[Pid]:
+    """Members as a multiset that can be compared: sorted by node, number and life."""
+    return sorted(pids, key=lambda pid: (pid.node.name, pid.id, pid.serial, pid.creation))

@@ -1,0 +1,80 @@
+"""An erlmesh node in a Python process of its own, so that ``kill -9`` and SIGSTOP are real."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from erlmesh.terms import Atom, Pid, Term
+from peer import Peer, in_order
+
+__all__ = ["PyNode", "python_surroundings"]
+
+DRIVER = Path(__file__).with_name("pynode_driver.py")
+SRC = Path(__file__).parents[2] / "src"
+
+
+class PyNode(Peer):
+    """A node named ``name`` (on 127.0.0.1 unless it says otherwise); ``options`` are those of :class:`erlmesh.Node`."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        epmd_port: int,
+        home: Path,
+        cookie: str = "monster",
+        environment: Mapping[str, str] | None = None,
+        core: int | None = None,
+        **options: Any,
+    ) -> None:
+        full = name if "@" in name else f"{name}@127.0.0.1"
+        command = [sys.executable, "-W", "error", str(DRIVER), json.dumps({"name": full, "cookie": cookie, **options})]
+        surrounded = {**python_surroundings(epmd_port, home), **(environment or {})}
+        super().__init__(full, command, surrounded, core=core)
+        self.atom = Atom(full)
+
+    def eval(self, source: str, *, timeout: float = 15.0, **bindings: Any) -> Any:
+        """The value of ``source``: Python, in a process ``me`` of the ``node``; awaited if it is a coroutine."""
+        return pickle.loads(self.request(source.encode(), pickle.dumps(bindings), timeout=timeout))
+
+    async def eval_async(self, source: str, *, timeout: float = 15.0, **bindings: Any) -> Any:
+        """:meth:`eval` while the test's own loop goes on."""
+        return pickle.loads(await self.request_async(source.encode(), pickle.dumps(bindings), timeout=timeout))
+
+    def nodes(self) -> set[str]:
+        """The visible nodes it is connected with."""
+        return set(self.eval("node.nodes()"))
+
+    def ping(self, node: str) -> bool:
+        return bool(self.eval("await node.ping(PINGED)", PINGED=node))
+
+    def join(self, group: Term) -> Pid:
+        """Joins the evaluating process to a group of ``pg``; gives its pid."""
+        pid = self.eval("node.pg.join(JOINED, me.pid) or me.pid", JOINED=group)
+        assert isinstance(pid, Pid)
+        return pid
+
+    def members(self, group: Term) -> list[Pid]:
+        """The members of a group of ``pg``, as a sorted list."""
+        return in_order(self.eval("node.pg.get_members(LISTED)", LISTED=group))
+
+    def halt(self) -> None:
+        """Leaves in order, as at the end of a program."""
+        self.write("")
+        self.wait()
+
+
+def python_surroundings(epmd_port: int, home: Path) -> dict[str, str]:
+    """The environment of an erlmesh process that meddles with nothing of this machine's."""
+    return {
+        "ERL_EPMD_PORT": str(epmd_port),
+        "HOME": str(home),
+        "PYTHONPATH": str(SRC),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONUTF8": "1",
+    }

@@ -1,0 +1,86 @@
+"""The inside of :class:`pynode.PyNode`: an erlmesh node that evaluates what comes on its standard input.
+
+``python pynode_driver.py '{"name": ..., "cookie": ...}'``. A request is evaluated in the body of one process, ``me``,
+where ``node``, the names of erlmesh and everything assigned before are to hand; statements and ``await`` work. When
+that process is ended by a signal, another takes its place.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import base64
+import inspect
+import json
+import logging
+import pickle
+import signal
+import sys
+import threading
+import traceback
+from typing import Any
+
+import erlmesh
+
+MARK = "\x02"
+
+
+def answer(number: str, verdict: str, value: bytes) -> None:
+    sys.stdout.write(f"{MARK} {number} {verdict} {base64.b64encode(value).decode()}\n")
+    sys.stdout.flush()
+
+
+def compiled(source: str) -> Any:
+    for mode in ("eval", "exec"):
+        try:
+            return compile(source, "<test>", mode, flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        except SyntaxError:
+            if mode == "exec":
+                raise
+    return None
+
+
+async def evaluate(line: str, names: dict[str, Any]) -> None:
+    number, source, given = line.split()
+    try:
+        names.update(pickle.loads(base64.b64decode(given)))
+        value = eval(compiled(base64.b64decode(source).decode()), names)
+        if inspect.isawaitable(value):
+            value = await value
+        answer(number, "ok", pickle.dumps(value))
+    except Exception:
+        answer(number, "error", traceback.format_exc().encode())
+
+
+def read_lines(loop: asyncio.AbstractEventLoop, lines: asyncio.Queue[str]) -> None:
+    for line in sys.stdin:
+        loop.call_soon_threadsafe(lines.put_nowait, line.rstrip("\n"))
+    loop.call_soon_threadsafe(lines.put_nowait, "")
+
+
+async def main(options: dict[str, Any]) -> None:
+    loop, lines, done = asyncio.get_running_loop(), asyncio.Queue[str](), asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, done.set)
+    async with erlmesh.Node(**options) as node:
+        names: dict[str, Any] = {"node": node, "asyncio": asyncio, "erlmesh": erlmesh}
+        names |= {name: getattr(erlmesh, name) for name in erlmesh.__all__}
+
+        async def prompt(me: erlmesh.Process) -> None:
+            names["me"] = me
+            try:
+                while line := await lines.get():
+                    await evaluate(line, names)
+                done.set()
+            finally:
+                if not done.is_set():
+                    loop.call_soon(node.spawn, prompt)
+
+        node.spawn(prompt)
+        threading.Thread(target=read_lines, args=(loop, lines), daemon=True).start()
+        answer("0", "ok", node.name.encode())
+        await done.wait()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    asyncio.run(main(json.loads(sys.argv[1])))

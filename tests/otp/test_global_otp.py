@@ -1,0 +1,453 @@
+"""``global`` with real Erlang: meshes, names, locks and partitions of both kinds of node."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from erlmesh.terms import Atom
+from waiting import wait_until
+
+X, PLAYED, YES, NO, UNDEFINED = map(Atom, ("x", "played", "yes", "no", "undefined"))
+SPAWN = "spawn(fun() -> receive stop -> ok end end)"
+# What the Python nodes of these tests can do: processes that keep what they are sent.
+PYTHON = """
+boxes = {}
+async def keep(me):
+    boxes[me.pid] = []
+    async for message in me:
+        boxes[me.pid].append(message)
+"""
+
+
+@pytest.fixture
+def python(cluster):
+    def start(name, **options):
+        node = cluster.pynode(name, **options)
+        node.eval(PYTHON)
+        return node
+
+    return start
+
+
+def is_beam(node):
+    return hasattr(node, "otp")
+
+
+def known(node):
+    if is_beam(node):
+        return {name.name for name in node.eval("gen_server:call(global_name_server, get_known)")}
+    return set(node.eval("node.global_names.known()"))
+
+
+def is_mesh(nodes):
+    names = {node.name for node in nodes}
+    return all(node.nodes() | {node.name} == names and known(node) | {node.name} == names for node in nodes)
+
+
+def wait_for_mesh(*nodes, seconds=20):
+    wait_until(lambda: is_mesh(nodes), seconds, what="a full mesh")
+
+
+def whereis(node, name=X):
+    if is_beam(node):
+        pid = node.eval("global:whereis_name(Name__)", Name__=name)
+        return None if pid == UNDEFINED else pid
+    return node.eval("node.global_names.whereis(name)", name=name)
+
+
+def wait_for_name(pid, *nodes, name=X, seconds=10):
+    wait_until(lambda: all(whereis(node, name) == pid for node in nodes), seconds, what=f"{name} as {pid} everywhere")
+
+
+def spawn(node):
+    return node.eval(SPAWN) if is_beam(node) else node.eval("node.spawn(keep)")
+
+
+def register(node, pid, name=X, method="random_exit_name"):
+    if is_beam(node):
+        return node.eval(f"global:register_name(Name__, Pid__, fun global:{method}/3)", Name__=name, Pid__=pid) == YES
+    return node.eval(
+        "await node.global_names.register(name, pid, erlmesh.Export(Atom('global'), Atom(method), 3))",
+        name=name,
+        pid=pid,
+        method=method,
+    )
+
+
+def sync(node):
+    if is_beam(node):
+        assert node.eval("global:sync()") == Atom("ok")
+    else:
+        node.eval("await node.global_names.sync()")
+
+
+def all_works(*nodes):
+    """Nothing of global hangs on any of the nodes: sync, names, transactions."""
+    for number, node in enumerate(nodes):
+        sync(node)
+        pid = spawn(node)
+        assert register(node, pid, name=(PLAYED, number))
+        wait_for_name(pid, *nodes, name=(PLAYED, number))
+        if is_beam(node):
+            assert node.eval("global:trans({r, self()}, fun() -> done end)") == Atom("done")
+        else:
+            node.eval("async with node.global_names.trans((Atom('r'), me.pid)): pass")
+
+
+def test_a_beam_and_python_meet_and_everything_of_global_works(cluster, python, otp):
+    beam, node = cluster.beam("b", otp=otp), python("p")
+
+    assert beam.ping(node.name)
+
+    wait_for_mesh(beam, node)
+    all_works(beam, node)
+
+
+def test_python_calls_first(cluster, python, otp):
+    beam, node = cluster.beam("b", otp=otp), python("p")
+
+    assert node.ping(beam.name)
+
+    wait_for_mesh(beam, node)
+    all_works(beam, node)
+
+
+def test_they_know_each_other_within_half_a_second(cluster, python):
+    beam, node = cluster.beam("b"), python("p")
+
+    assert node.ping(beam.name)
+
+    wait_for_mesh(beam, node, seconds=1)
+
+
+def test_python_introduces_two_beams(cluster, python, otp):
+    a, b, node = cluster.beam("a", otp=otp), cluster.beam("b"), python("p")
+
+    assert a.ping(node.name)
+    assert b.ping(node.name)
+
+    wait_for_mesh(a, b, node)
+    all_works(a, b, node)
+
+
+def test_a_beam_introduces_python_to_a_beam(cluster, python):
+    a, b, node = cluster.beam("a"), cluster.beam("b"), python("p")
+    assert a.ping(b.name)
+    wait_for_mesh(a, b)
+
+    assert node.ping(a.name)
+
+    wait_for_mesh(a, b, node)
+    all_works(a, b, node)
+
+
+def test_a_beam_introduces_two_python_nodes(cluster, python):
+    a, p, q = cluster.beam("a"), python("p"), python("q")
+
+    assert p.ping(a.name)
+    assert q.ping(a.name)
+
+    wait_for_mesh(a, p, q)
+    all_works(a, p, q)
+
+
+def test_otp_23_is_introduced_to_otp_25_by_python(cluster, python):
+    old, new, node = cluster.beam("o", otp=23), cluster.beam("m"), python("p")
+
+    assert old.ping(node.name)
+    wait_until(lambda: old.name in known(node))
+    assert new.ping(node.name)
+
+    wait_until(lambda: all(len(one.nodes()) == 2 for one in (old, new, node)), 20)
+    wait_until(lambda: known(node) == {old.name, new.name}, 20)
+    pid = spawn(old)
+    assert register(old, pid)
+    wait_for_name(pid, old, new, node)
+    pid = spawn(node)
+    assert register(node, pid, name=PLAYED)
+    wait_for_name(pid, old, new, node, name=PLAYED)
+
+
+def test_nodes_of_both_kinds_that_start_at_once_and_join_through_one_are_a_mesh(cluster, python, rounds):
+    for number in range(rounds(2)):
+        cluster.start_epmd_once()
+        with ThreadPoolExecutor() as threads:
+            names = [f"{letter}{number}" for letter in "abcde"]
+            kinds = [cluster.beam, python, cluster.beam, python, cluster.beam]
+            nodes = list(threads.map(lambda kind, name: kind(name), kinds, names))
+            pings = [threads.submit(node.ping, nodes[1].name) for node in nodes if node is not nodes[1]]
+            assert all(ping.result() for ping in pings)
+
+        wait_for_mesh(*nodes)
+        all_works(*nodes)
+        for node in nodes:
+            node.close()
+
+
+def test_a_name_goes_everywhere_and_goes_with_its_process(cluster, python):
+    beam, node = cluster.beam("b"), python("p")
+    node.ping(beam.name)
+    wait_for_mesh(beam, node)
+    theirs, ours = spawn(beam), spawn(node)
+    assert register(beam, theirs)
+    assert register(node, ours, name=PLAYED)
+    wait_for_name(theirs, node)
+    wait_for_name(ours, beam, name=PLAYED)
+
+    assert not register(node, spawn(node))
+    assert not register(beam, spawn(beam), name=PLAYED)
+    beam.eval("exit(P__, kill)", P__=theirs)
+    node.eval("me.exit_signal(pid, Atom('kill'))", pid=ours)
+
+    wait_for_name(None, beam, node)
+    wait_for_name(None, beam, node, name=PLAYED)
+
+
+def test_names_go_with_a_killed_node(cluster, python):
+    beam, p, q = cluster.beam("b"), python("p"), python("q")
+    p.ping(beam.name)
+    q.ping(beam.name)
+    wait_for_mesh(beam, p, q)
+    register(p, spawn(p))
+    wait_for_name(whereis(p), beam, q)
+
+    p.kill()
+
+    wait_for_name(None, beam, q)
+    wait_for_mesh(beam, q)
+    all_works(beam, q)
+
+
+def test_one_may_register_processes_of_the_other(cluster, python):
+    beam, node = cluster.beam("b"), python("p")
+    node.ping(beam.name)
+    wait_for_mesh(beam, node)
+    theirs, ours = spawn(beam), spawn(node)
+
+    assert register(node, theirs)
+    assert beam.eval("global:register_name(played, P__)", P__=ours) == YES
+
+    wait_for_name(theirs, beam, node)
+    wait_for_name(ours, beam, node, name=PLAYED)
+    beam.eval("global:send(played, hello)")
+    wait_until(lambda: node.eval("boxes[pid]", pid=ours) == [Atom("hello")])
+    node.eval("await node.global_names.unregister(Atom('x'))")
+    beam.eval("global:unregister_name(played)")
+    wait_for_name(None, beam, node)
+    wait_for_name(None, beam, node, name=PLAYED)
+
+
+@pytest.mark.parametrize("beam_name", ["a", "z"])
+@pytest.mark.parametrize("default", [True, False])
+def test_a_name_on_both_sides_ends_with_one_process(cluster, python, beam_name, default):
+    beam, node = cluster.beam(beam_name), python("m")
+    theirs, ours = spawn(beam), spawn(node)
+    if default:  # a local fun of module global travels with the name
+        assert beam.eval("global:register_name(x, P__)", P__=theirs) == YES
+    else:
+        assert register(beam, theirs)
+    assert register(node, ours)
+
+    assert node.ping(beam.name)
+    wait_for_mesh(beam, node)
+
+    kept = theirs if beam_name == "a" else ours
+    wait_for_name(kept, beam, node)
+    wait_until(lambda: beam.eval("is_process_alive(P__)", P__=theirs) == (kept == theirs))
+    wait_until(lambda: node.eval("node.is_alive(pid)", pid=ours) == (kept == ours))
+    all_works(beam, node)
+
+
+@pytest.mark.parametrize("beam_name", ["a", "z"])
+def test_the_loser_of_a_name_is_told(cluster, python, beam_name):
+    beam, node = cluster.beam(beam_name), python("m")
+    theirs = beam.eval(
+        "Box = spawn(fun Loop() -> receive {get, To} -> To ! process_info(self(), messages), Loop() end end)"
+    )
+    ours = spawn(node)
+    assert register(beam, theirs, method="random_notify_name")
+    assert register(node, ours, method="random_notify_name")
+
+    assert beam.ping(node.name)
+    wait_for_mesh(beam, node)
+
+    told = (Atom("global_name_conflict"), X)
+    if beam_name == "a":
+        wait_for_name(theirs, beam, node)
+        wait_until(lambda: node.eval("boxes[pid]", pid=ours) == [told])
+    else:
+        wait_for_name(ours, beam, node)
+        wait_until(lambda: beam.eval("process_info(Box, messages)") == (Atom("messages"), [told]))
+
+
+@pytest.mark.parametrize("beam_name", ["a", "z"])
+def test_both_may_lose_a_name(cluster, python, beam_name):
+    beam, node = cluster.beam(beam_name), python("m")
+    theirs, ours = spawn(beam), spawn(node)
+    assert register(beam, theirs, method="notify_all_name")
+    assert register(node, ours, method="notify_all_name")
+
+    assert beam.ping(node.name)
+    wait_for_mesh(beam, node)
+
+    wait_for_name(None, beam, node)
+    wait_until(lambda: node.eval("boxes[pid]", pid=ours) == [(Atom("global_name_conflict"), X, theirs)])
+
+
+def test_python_decides_for_a_process_of_a_beam_in_its_partition(cluster, python):
+    mine, node, other = cluster.beam("m"), python("a"), cluster.beam("z")
+    node.ping(mine.name)
+    wait_for_mesh(mine, node)
+    ours, theirs = spawn(mine), spawn(other)
+    assert register(mine, ours)
+    assert register(other, theirs)
+    wait_for_name(ours, node)
+
+    assert node.ping(other.name)
+    wait_for_mesh(mine, node, other)
+
+    wait_for_name(ours, mine, node, other)
+    wait_until(lambda: other.eval("is_process_alive(P__)", P__=theirs) is False)
+    all_works(mine, node, other)
+
+
+def test_a_beam_asks_python_to_decide_for_its_process(cluster, python):
+    near, node, other = cluster.beam("a"), python("m"), cluster.beam("z")
+    node.ping(near.name)
+    wait_for_mesh(near, node)
+    ours, theirs = spawn(node), spawn(other)
+    node.eval("def the_other(name, pid, pid2): return max(pid, pid2, key=lambda p: p.node.name)")
+    assert node.eval("await node.global_names.register(Atom('x'), pid, the_other)", pid=ours)
+    assert register(other, theirs)
+    wait_for_name(ours, near)
+
+    assert near.ping(other.name)
+    wait_for_mesh(near, node, other)
+
+    wait_for_name(theirs, near, node, other)
+    assert node.eval("node.is_alive(pid)", pid=ours)
+
+
+def test_a_lock_excludes_the_other_kind_and_dies_with_its_holder(cluster, python):
+    beam, node = cluster.beam("b"), python("p")
+    node.ping(beam.name)
+    wait_for_mesh(beam, node)
+    wanted = "await node.global_names.set_lock((Atom('r'), me.pid), retries=0, me=me)"
+
+    beam.eval("Holder = spawn(fun() -> true = global:set_lock({r, self()}), receive stop -> ok end end)")
+    wait_until(lambda: node.eval(wanted) is False)
+    beam.eval("exit(Holder, kill)")
+    wait_until(lambda: node.eval(wanted) is True)
+
+    assert beam.eval("global:set_lock({r, self()}, [node() | nodes()], 0)") is False
+    node.eval("await node.global_names.del_lock((Atom('r'), me.pid), me=me)")
+    assert beam.eval("global:set_lock({r, self()}, [node() | nodes()], 0)") is True
+    assert beam.eval("global:del_lock({r, self()})") is True
+    assert node.eval(wanted) is True
+    node.kill()
+    wait_until(lambda: beam.eval("global:set_lock({r, self()}, [node() | nodes()], 0)"))
+
+
+def test_transactions_of_both_kinds_never_overlap(cluster, python):
+    beam, node = cluster.beam("b"), python("p")
+    node.ping(beam.name)
+    wait_for_mesh(beam, node)
+    beam.eval("ets:new(inside, [named_table, public]), ets:insert(inside, {count, 0}), ets:insert(inside, {most, 0})")
+    beam.eval(
+        "Enter = fun() -> N = ets:update_counter(inside, count, 1),"
+        " ets:insert(inside, {most, max(N, ets:lookup_element(inside, most, 2))}) end,"
+        "Leave = fun() -> ets:update_counter(inside, count, -1) end,"
+        "register(counter, spawn(fun Loop() ->"
+        " receive {in, P} -> Enter(), P ! ok; {out, P} -> Leave(), P ! ok end, Loop() end))"
+    )
+    node.eval(
+        "async def work(me):\n"
+        "    for _ in range(8):\n"
+        "        async with node.global_names.trans((Atom('r'), me.pid), me=me):\n"
+        "            for word in ('in', 'out'):\n"
+        "                me.send((Atom('counter'), Atom('b@127.0.0.1')), (Atom(word), me.pid))\n"
+        "                await me.receive(lambda message: message is Atom('ok'))\n"
+        "    done.append(me.pid)\n"
+        "done = []\n"
+    )
+    beam.eval(
+        "Self = self(), Tell = fun(Word) -> counter ! {Word, self()}, receive ok -> ok end end,"
+        "Work = fun() -> global:trans({r, self()}, fun() -> Tell(in), Tell(out) end) end,"
+        "[spawn(fun() -> [Work() || _ <- lists:seq(1, 8)], Self ! finished end) || _ <- [1, 2]]"
+    )
+    node.eval("for _ in range(2): node.spawn(work)")
+
+    beam.eval("[receive finished -> ok end || _ <- [1, 2]]", timeout=60)
+    wait_until(lambda: len(node.eval("done")) == 2, 60)
+    assert beam.eval("{ets:lookup_element(inside, most, 2), ets:lookup_element(inside, count, 2)}") == (1, 0)
+
+
+@pytest.mark.parametrize("third", ["python", "beam"])
+def test_a_disconnect_leaves_all_three_alone_with_either_kind_as_the_third(cluster, python, third):
+    a, b = cluster.beam("a"), cluster.beam("b")
+    c = python("c") if third == "python" else cluster.beam("c")
+    a.ping(c.name)
+    b.ping(c.name)
+    wait_for_mesh(a, b, c)
+
+    a.eval("erlang:disconnect_node(N__)", N__=b.atom)
+
+    wait_until(lambda: all(node.nodes() == set() and known(node) == set() for node in (a, b, c)), 10)
+    a.ping(c.name)
+    b.ping(c.name)
+    wait_for_mesh(a, b, c)
+    all_works(a, b, c)
+
+
+def test_python_disconnects_and_all_three_are_alone(cluster, python):
+    a, b, node = cluster.beam("a"), cluster.beam("b"), python("p")
+    a.ping(node.name)
+    b.ping(node.name)
+    wait_for_mesh(a, b, node)
+
+    node.eval("await node.disconnect(name)", name=b.name)
+
+    wait_until(lambda: all(one.nodes() == set() for one in (a, b, node)), 10)
+
+
+def test_without_the_protection_python_keeps_both(cluster, python):
+    off = ["-kernel", "prevent_overlapping_partitions", "false"]
+    a, b = cluster.beam("a", arguments=off), cluster.beam("b", arguments=off)
+    node = python("p", prevent_overlapping_partitions=False)
+    a.ping(node.name)
+    b.ping(node.name)
+    wait_for_mesh(a, b, node)
+
+    a.eval("erlang:disconnect_node(N__)", N__=b.atom)
+
+    wait_until(lambda: a.nodes() == {node.name} and b.nodes() == {node.name}, 10)
+    assert node.nodes() == {a.name, b.name}
+
+
+@pytest.mark.parametrize("how", ["halt", "kill"])
+@pytest.mark.parametrize("who", ["python", "beam"])
+def test_a_node_that_leaves_is_missed_by_nobody_else(cluster, python, how, who):
+    nodes = [cluster.beam("a"), cluster.beam("b"), python("p"), python("q")]
+    for node in nodes[1:]:
+        node.ping(nodes[0].name)
+    wait_for_mesh(*nodes)
+
+    gone = nodes.pop(1 if who == "beam" else 2)
+    getattr(gone, how)()
+
+    wait_for_mesh(*nodes)
+    all_works(*nodes)
+
+
+def test_a_beam_that_takes_no_part_in_the_mesh_disturbs_nobody(cluster, python):
+    loner = cluster.beam("l", arguments=["-connect_all", "false"])
+    beam, node = cluster.beam("b"), python("p")
+    assert loner.ping(node.name)
+
+    assert node.ping(beam.name)
+    wait_until(lambda: known(node) == {beam.name} and known(beam) == {node.name})
+
+    pid = spawn(node)
+    assert register(node, pid)
+    wait_for_name(pid, beam, node)
+    assert node.nodes() == {loner.name, beam.name}

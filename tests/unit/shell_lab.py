@@ -1,0 +1,88 @@
+"""A shell on a real node, with an EPMD of its own on a free port; lines in, what was printed out."""
+
+import asyncio
+import contextlib
+import io
+import socket
+
+from erlmesh.net.epmd import Epmd
+from erlmesh.node import Node
+from erlmesh.shell.session import Session
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
+
+
+def new_node(name, port, **options):
+    return Node(f"{name}@127.0.0.1", cookie="lab", epmd=Epmd(port), **options)
+
+
+class Lab:
+    """``await lab("1 + 1")`` gives what was printed for the line: results, then errors and hints."""
+
+    def __init__(self, node):
+        self.node = node
+        self.out, self.err = io.StringIO(), io.StringIO()
+        self.session = Session(node, out=self.out, err=self.err)
+
+    async def __call__(self, *lines):
+        for line in lines:
+            self.out.truncate(self.out.seek(0))
+            self.err.truncate(self.err.seek(0))
+            await self.session.run(line)
+        return (self.out.getvalue() + self.err.getvalue()).rstrip("\n")
+
+    async def until(self, line, expected):
+        async with asyncio.timeout(5):
+            while (answer := await self(line)) != expected:  # noqa: ASYNC110 - another node changes it, in its own time
+                await asyncio.sleep(0.005)
+        return answer
+
+    async def until_said(self, text):
+        async with asyncio.timeout(5):
+            while text not in self.err.getvalue():  # noqa: ASYNC110 - nothing else tells
+                await asyncio.sleep(0)
+
+
+@contextlib.asynccontextmanager
+async def shells(*names):
+    """A lab for each name; the nodes have not met."""
+    port = free_port()
+    async with contextlib.AsyncExitStack() as stack:
+        labs = []
+        for name in names:
+            lab = Lab(await stack.enter_async_context(new_node(name, port)))
+            await lab.session.start()
+            stack.callback(lab.session.close)
+            labs.append(lab)
+        yield labs
+
+
+def on_a_node(test):
+    """Runs ``async def test(shell, …)`` with a shell on one node."""
+
+    def run():
+        async def body():
+            async with asyncio.timeout(20), shells("socrates") as (shell,):
+                await test(shell)
+
+        asyncio.run(body())
+
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    return run
+
+
+def on_two_nodes(test):
+    """Runs ``async def test(socrates, plato)``."""
+
+    def run():
+        async def body():
+            async with asyncio.timeout(20), shells("socrates", "plato") as (socrates, plato):
+                await test(socrates, plato)
+
+        asyncio.run(body())
+
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    return run

@@ -1,0 +1,658 @@
+import math
+import re
+import struct
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from erlmesh.errors import EncodeError, LocalProtocolError
+from erlmesh.etf import encode_term
+from erlmesh.proto.atom_cache import encode_references
+from erlmesh.proto.channel import Channel, Lost
+from erlmesh.proto.control import (
+    Demonitor,
+    Down,
+    ExitLink,
+    Link,
+    Monitor,
+    Send,
+    SendAlias,
+    SendName,
+    SpawnReply,
+    SpawnRequest,
+    Unlink,
+    UnlinkAck,
+)
+from erlmesh.proto.flags import OFFERED, Flags
+from erlmesh.terms import Atom, Map, Pid, Ref
+
+SOCRATES, PLATO = "socrates@127.0.0.1", "plato@127.0.0.1"
+HERE, THERE = Pid(Atom(SOCRATES), 85, 0, 7), Pid(Atom(PLATO), 90, 0, 9)
+REF = Ref(Atom(SOCRATES), 7, (1, 2, 3))
+THEIR_REF = Ref(Atom(PLATO), 9, (4, 5, 6))
+PING = Atom("ping")
+TICK = bytes(4)
+
+CACHED = OFFERED
+FRAGMENTS_ONLY = OFFERED & ~Flags.DIST_HDR_ATOM_CACHE
+CACHE_ONLY = OFFERED & ~Flags.FRAGMENTS
+PASS_THROUGH = FRAGMENTS_ONLY & ~Flags.FRAGMENTS
+FRAMINGS = [CACHED, FRAGMENTS_ONLY, CACHE_ONLY, PASS_THROUGH]
+every_framing = pytest.mark.parametrize("flags", FRAMINGS, ids=["both", "fragments", "cache", "pass-through"])
+
+
+def pair(flags=OFFERED, **options):
+    """What socrates has towards plato, and plato towards socrates."""
+    return Channel(PLATO, SOCRATES, flags, now=0.0, **options), Channel(SOCRATES, PLATO, flags, now=0.0, **options)
+
+
+def plato(flags=OFFERED, **options):
+    return pair(flags, **options)[1]
+
+
+def framed(*frames):
+    return b"".join(struct.pack(">I", len(frame)) + frame for frame in frames)
+
+
+def carry(signals, flags=OFFERED):
+    """What arrives of ``signals``, and how many bytes went."""
+    sender, receiver = pair(flags)
+    events, size = [], 0
+    for signal in signals:
+        sender.send(signal)
+        data = sender.data_to_send(0.0)
+        size += len(data)
+        events += receiver.receive_data(data, 0.0)
+    return events, size
+
+
+SIGNALS = [
+    Send(HERE, THERE, (PING, 1)),
+    SendName(HERE, Atom("rex"), [HERE, THERE, True]),
+    SendAlias(HERE, THEIR_REF, b"answer"),
+    Link(HERE, THERE),
+    Unlink(5, HERE, THERE),
+    UnlinkAck(1 << 63, HERE, THERE),
+    ExitLink(HERE, THERE, Atom("killed")),
+    Monitor(HERE, Atom("rex"), REF),
+    Monitor(HERE, THERE, REF),
+    Demonitor(HERE, THERE, REF),
+    Down(Atom("rex"), THERE, THEIR_REF, Atom("noproc")),
+    Down(HERE, THERE, THEIR_REF, (Atom("shutdown"), 1)),
+    SpawnRequest(REF, HERE, HERE, Atom("m"), Atom("f"), 1, [Atom("monitor")], [1]),
+    SpawnReply(THEIR_REF, THERE, 2, HERE),
+    Send(HERE, THERE, (PING, 2), (0, 1, 2, HERE, 0)),
+]
+
+
+@every_framing
+def test_every_signal_arrives_as_it_was_sent_again_and_again(flags):
+    said = [signal for _ in range(4) for signal in SIGNALS]
+
+    assert carry(said, flags)[0] == said
+
+
+def test_what_is_said_again_takes_fewer_bytes():
+    once, many = carry([SIGNALS[0]])[1], carry([SIGNALS[0]] * 101)[1]
+
+    assert (many - once) / 100 < 0.7 * once
+
+
+def test_a_pair_that_is_known_differs_in_its_message_alone():
+    said = [Send(HERE, THERE, (PING, number, Atom(f"other{number % 7}"))) for number in range(50)]
+
+    assert carry(said)[0] == said
+
+
+def test_each_reference_of_a_known_pair_is_its_own():
+    refs = [Ref(Atom(SOCRATES), 7, (number, 1 << 31, 3)) for number in range(20)]
+    said = [kind(HERE, Atom("rex"), ref) for ref in refs for kind in (Monitor, Demonitor)]
+    said += [Down(HERE, THERE, Ref(Atom(PLATO), 9, ref.words), (Atom("noproc"), ref)) for ref in refs]
+    said += [SendAlias(HERE, Ref(Atom(PLATO), 9, ref.words), ref.words[0]) for ref in refs]
+    said += [SendAlias(HERE, Ref(Atom(PLATO), 9, (number, 2)), 1) for number in range(5)]
+
+    assert carry(said)[0] == said
+
+
+def test_a_pid_of_another_life_is_not_taken_for_its_successor():
+    lives = [Send(HERE, Pid(Atom(PLATO), 90, 0, creation), 1) for creation in (9, 10, 9, 10, 9, 10)]
+
+    assert carry(lives)[0] == lives
+
+
+def test_many_pairs_are_remembered_and_forgotten_without_harm():
+    said = [Send(Pid(Atom(SOCRATES), number % 1500, 0, 7), THERE, number) for number in range(5000)]
+
+    assert carry(said)[0] == said
+
+
+def test_more_atoms_than_the_cache_holds_are_carried():
+    said = [SendName(HERE, Atom(f"name{number}"), Atom(f"message{number}")) for number in range(3000)] * 2
+
+    assert carry(said)[0] == said
+
+
+def test_the_order_is_kept_in_one_write():
+    sender, receiver = pair()
+    for signal in SIGNALS:
+        sender.send(signal)
+
+    assert receiver.receive_data(sender.data_to_send(0.0), 0.0) == SIGNALS
+
+
+def test_atoms_of_messages_do_not_crowd_out_names():
+    chatter = [Send(HERE, Pid(Atom(PLATO), number, 0, 9), Atom(f"once{number}")) for number in range(3000)]
+    late = SendName(HERE, Atom("a_name_that_comes_late_and_is_rather_long"), 1)
+
+    _, once = carry([*chatter, late])
+    _, again = carry([*chatter, late, late])
+
+    assert again - once < len(late.name.name) + 30
+
+
+# Long messages
+
+
+@every_framing
+@pytest.mark.parametrize("size", [65_000, 65_536 - 5, 65_536 - 4, 65_537, 200_000, 1_000_000])
+def test_a_long_message_arrives_whole(flags, size):
+    said = [Send(HERE, THERE, b"\x07" * size), Send(HERE, THERE, (PING, b"\x08" * size)), Send(HERE, THERE, PING)]
+
+    assert carry(said, flags)[0] == said
+
+
+def test_a_long_message_travels_in_pieces_of_64_kib():
+    sender, _ = pair()
+    sender.send(Send(HERE, THERE, bytes(200_000)))
+    data, sizes = sender.data_to_send(0.0), []
+    while data:
+        size = int.from_bytes(data[:4], "big")
+        sizes.append((data[5:6], size))
+        data = data[4 + size :]
+
+    assert [kind for kind, _ in sizes] == [b"E", b"F", b"F", b"F"]
+    assert max(size for _, size in sizes) < 65_536 + 200
+
+
+def test_no_two_long_messages_share_a_sequence():
+    sender, _ = pair()
+    for number in range(3):
+        sender.send(Send(HERE, THERE, bytes(70_000 + number)))
+
+    assert len({match[1] for match in re.finditer(rb"\x83E(.{8})", sender.data_to_send(0.0), re.DOTALL)}) == 3
+
+
+def fragments(count, sequence, message, control=(22, HERE, THERE), references=()):
+    """Frames as a node writes them that cuts ``message`` into ``count`` pieces."""
+    numbers = {Atom(name.decode()): number for number, (_, name) in enumerate(references)}
+    head = encode_references(references) + encode_term(control, numbers)
+    data = encode_term(message, numbers)
+    cuts = [len(data) * index // count for index in range(count + 1)]
+    pieces = [data[start:end] for start, end in pairwise(cuts)]
+    return [
+        struct.pack(">2sQQ", b"\x83E" if not index else b"\x83F", sequence, count - index)
+        + (head if not index else b"")
+        + piece
+        for index, piece in enumerate(pieces)
+    ]
+
+
+def test_sequences_of_several_senders_may_interleave():
+    first, second = fragments(3, 1, [1] * 30), fragments(2, 2, b"x" * 30)
+    frames = [first[0], second[0], first[1], second[1], first[2]]
+
+    events = plato().receive_data(framed(*frames), 0.0)
+
+    assert [event.message for event in events] == [b"x" * 30, [1] * 30]
+
+
+def test_atoms_are_those_of_the_first_fragment_whatever_is_said_between():
+    first = fragments(2, 1, (Atom("early"), 1), references=[(5, b"early")])
+    between = b"\x83D" + encode_references([(5, b"late")]) + encode_term((22, HERE, THERE)) + b"R\x00"
+
+    events = plato().receive_data(framed(first[0], between, first[1]), 0.0)
+
+    assert [event.message for event in events] == [Atom("late"), (Atom("early"), 1)]
+
+
+def test_one_fragment_may_be_all():
+    events = plato().receive_data(framed(*fragments(1, 9, PING)), 0.0)
+
+    assert events == [Send(HERE, THERE, PING)]
+
+
+A, B, C = fragments(3, 1, [1] * 30)
+
+
+@pytest.mark.parametrize(
+    ("frames", "why"),
+    [
+        ([A, C], "fragment 1 of sequence 1, where 2 is due"),
+        ([A, B, B], "fragment 2 of sequence 1, where 1 is due"),
+        ([A, A], "begins a second time"),
+        ([B], "which has not begun"),
+        ([A, B, C, C], "which has not begun"),
+        ([A[:10] + bytes(8) + A[18:]], "begins with fragment 0"),
+        ([A, B[:17]], "cut short"),
+        ([A[:18]], "cut short"),
+        ([A[:15]], "cut short"),
+    ],
+)
+def test_fragments_out_of_order_end_the_connection(frames, why):
+    *_, lost = plato().receive_data(framed(*frames), 0.0)
+
+    assert lost.reason == "killed"
+    assert why in lost.why
+
+
+def test_fragments_that_were_not_negotiated_end_the_connection():
+    (lost,) = plato(CACHE_ONLY).receive_data(framed(A), 0.0)
+
+    assert "unknown kind" in lost.why
+
+
+def test_unfinished_messages_are_bounded_in_bytes_and_number():
+    (lost,) = plato(max_unfinished=100).receive_data(framed(*fragments(2, 1, bytes(300))[:1]), 0.0)
+    assert "100 bytes" in lost.why
+
+    begun = framed(*(fragments(2, number, 1)[0] for number in range(4097)))
+    (lost,) = plato().receive_data(begun, 0.0)
+    assert "4096 unfinished" in lost.why
+
+
+def test_a_finished_message_counts_no_longer():
+    receiver = plato(max_unfinished=400)
+
+    for number in range(5):
+        assert receiver.receive_data(framed(*fragments(3, number, bytes(300))), 0.0) == [Send(HERE, THERE, bytes(300))]
+    assert receiver.statistics().held == 0
+
+
+# Faults
+
+
+@every_framing
+def test_the_good_before_a_fault_is_delivered(flags):
+    sender, receiver = pair(flags)
+    sender.send(SIGNALS[0])
+
+    events = receiver.receive_data(sender.data_to_send(0.0) + framed(b"nonsense") + TICK, 0.0)
+
+    assert events[0] == SIGNALS[0]
+    assert isinstance(events[1], Lost)
+    assert len(events) == 2
+
+
+def test_after_a_fault_the_channel_is_silent():
+    channel = plato()
+    channel.send(SIGNALS[0])
+    channel.receive_data(framed(b"nonsense"), 0.0)
+
+    channel.send(SIGNALS[0])
+
+    assert channel.receive_data(framed(b"more"), 0.0) == channel.handle_timeout(1e9) == []
+    assert channel.data_to_send(0.0) == b""
+    assert channel.pending == 0
+    assert channel.next_deadline() == math.inf
+
+
+SENT = encode_term((22, HERE, THERE))
+
+
+@pytest.mark.parametrize(
+    ("frame", "why"),
+    [
+        (b"\x83", "unknown kind"),
+        (b"\x84D\x00", "begins with 131"),
+        (b"\x83G\x00", "unknown kind"),
+        (b"\x83D", "cut short"),
+        (b"\x83D\x01\x00\x05", "empty atom cache cell"),
+        (b"\x83D\x00" + SENT, "ends inside"),
+        (b"\x83D\x00" + SENT + b"R\x00", "cache reference"),
+        (b"\x83D\x00" + SENT + b"P\x00\x00\x00\x01", "tag 80"),
+        (b"\x83D\x00" + SENT + b"F\x7f\xf8\x00\x00\x00\x00\x00\x00", "finite"),
+        (b"\x83D\x00" + encode_term((99, HERE, THERE)), "Invalid distribution message: {99,"),
+        (b"\x83D\x00" + encode_term((1, THERE, THERE)), "Invalid distribution message: {1,"),
+        (b"\x83D\x00" + encode_term(PING), "no control tuple"),
+        (b"p\x83" + SENT + b"\x83a\x01", "begins with 131"),
+    ],
+)
+def test_a_fault_says_what_is_wrong(frame, why):
+    (lost,) = plato().receive_data(framed(frame), 0.0)
+
+    assert lost.reason == "killed"
+    assert why in lost.why
+
+
+@pytest.mark.parametrize("frame", [b"\x83D\x00" + SENT + b"a\x01", b"p\x83" + SENT + b"a\x01", b"p" + SENT, b"p"])
+def test_a_fault_in_pass_through_ends_it_too(frame):
+    (lost,) = plato(PASS_THROUGH).receive_data(framed(frame), 0.0)
+
+    assert lost.reason == "killed"
+
+
+def test_bytes_after_the_message_are_ignored():
+    assert plato().receive_data(framed(b"\x83D\x00" + SENT + b"a\x01" + b"more"), 0.0) == [Send(HERE, THERE, 1)]
+
+
+def known_frame(message):
+    return b"\x83D" + encode_references([(0, None), (1, None)]) + KNOWN_CONTROL + message
+
+
+NODES = {Atom(SOCRATES): 0, Atom(PLATO): 1}
+KNOWN_CONTROL = encode_term((22, HERE, THERE), NODES)
+FIRST = b"\x83D" + encode_references([(0, SOCRATES.encode()), (1, PLATO.encode())]) + KNOWN_CONTROL + b"a\x00"
+
+
+@pytest.mark.parametrize("cut", [b"h\x02a\x01", b"m\x00\x00\x00\x04ab", b"a", b""])
+def test_a_message_cut_short_in_a_known_frame_does_not_read_into_the_next(cut):
+    cut = known_frame(cut)
+
+    *good, lost = plato().receive_data(framed(FIRST, known_frame(b"a\x01"), cut, known_frame(b"a\x02")), 0.0)
+
+    assert [signal.message for signal in good] == [0, 1]
+    assert "ends inside" in lost.why
+
+
+def test_trailing_bytes_of_a_known_frame_are_ignored():
+    events = plato().receive_data(framed(FIRST, *[known_frame(b"a\x01more"), known_frame(b"a\x02")] * 2), 0.0)
+
+    assert [event.message for event in events] == [0, 1, 2, 1, 2]
+
+
+def test_a_known_beginning_is_forgotten_when_its_cell_is_overwritten():
+    renamed = b"\x83D" + encode_references([(1, b"other@127.0.0.1")]) + encode_term((2, Atom(""), HERE)) + b"a\x02"
+
+    frames = [FIRST, known_frame(b"a\x01"), known_frame(b"a\x01"), renamed, known_frame(b"a\x03")]
+    events = plato().receive_data(framed(*frames), 0.0)
+
+    assert [event.to.node.name for event in events] == [PLATO, PLATO, PLATO, SOCRATES, "other@127.0.0.1"]
+
+
+def test_a_known_reference_is_forgotten_when_its_cell_is_overwritten():
+    control = encode_term((19, HERE, Atom("rex"), REF), NODES | {Atom("rex"): 2})
+    cells = [(0, SOCRATES.encode()), (1, PLATO.encode()), (2, b"rex")]
+    first = b"\x83D" + encode_references(cells) + control
+    again = b"\x83D" + encode_references([(cell, None) for cell, _ in cells]) + control
+    renamed = b"\x83D" + encode_references([(2, b"kernel")]) + encode_term((1, HERE, THERE))
+
+    events = plato().receive_data(framed(first, again, again, renamed, again), 0.0)
+
+    assert [event.target.name for event in events if isinstance(event, Monitor)] == ["rex", "rex", "rex", "kernel"]
+
+
+def test_a_reference_that_looks_like_a_known_one_is_read_for_what_it_is():
+    references = [Ref(Atom("a@bc"), 9, (number, 2)) for number in range(4)]
+    header = b"\x83D" + encode_references([(0, None), (1, None)])
+    frames = [header + encode_term((33, HERE, ref), NODES) + b"a\x01" for ref in references]
+
+    events = plato().receive_data(framed(FIRST, *frames), 0.0)
+
+    assert [event.alias for event in events[1:]] == references
+
+
+def test_a_frame_longer_than_allowed_is_not_waited_for():
+    (lost,) = plato(max_frame=1000).receive_data(b"\x00\x00\x03\xe9", 0.0)
+    assert lost.reason == "emsgsize"
+
+    (lost,) = plato().receive_data(b"\x7f\xff\xff\xff", 0.0)
+    assert lost.reason == "emsgsize"
+
+
+def test_a_frame_of_just_the_length_allowed_is_read():
+    frame = b"\x83D\x00" + SENT + encode_term(bytes(100))
+
+    assert plato(max_frame=len(frame)).receive_data(framed(frame), 0.0) == [Send(HERE, THERE, bytes(100))]
+
+
+# What we are asked to send
+
+
+@every_framing
+@pytest.mark.parametrize("message", [None, float("nan"), object(), (PING, Atom("new"), None)])
+def test_what_is_no_term_is_refused_at_once_and_nothing_has_happened(flags, message):
+    sender, receiver = pair(flags)
+    for signal in (
+        Send(HERE, THERE, message),
+        SendName(HERE, Atom("unheard"), message),
+        SendAlias(HERE, THEIR_REF, message),
+    ):
+        with pytest.raises(EncodeError):
+            sender.send(signal)
+    assert sender.pending == 0
+
+    for signal in SIGNALS:
+        sender.send(signal)
+
+    assert receiver.receive_data(sender.data_to_send(0.0), 0.0) == SIGNALS
+
+
+def test_a_reference_out_of_range_is_refused_however_well_its_like_are_known():
+    sender, _ = pair()
+    for _ in range(4):
+        with pytest.raises(EncodeError):
+            sender.send(SendAlias(HERE, Ref(Atom(PLATO), 9, (1 << 32, 2, 3)), 1))
+        sender.send(SendAlias(HERE, THEIR_REF, 1))
+
+
+def test_a_frame_that_no_peer_reads_is_refused():
+    sender, _ = pair(CACHE_ONLY)
+
+    with pytest.raises(LocalProtocolError, match="longer than any peer reads"):
+        sender.send(Send(HERE, THERE, bytes(0x08000000)))
+
+
+def test_pending_counts_what_waits():
+    sender, _ = pair()
+    sender.send(SIGNALS[0])
+    sender.send(SIGNALS[1])
+
+    pending, data = sender.pending, sender.data_to_send(0.0)
+
+    assert pending == len(data)
+    assert sender.pending == 0
+    assert sender.data_to_send(0.0) == b""
+
+
+# Ticks
+
+
+def test_a_quarter_of_the_tick_time_of_silence_is_ended_by_a_tick():
+    channel = plato(net_ticktime=8.0)
+    assert channel.next_deadline() == 2.0
+    assert channel.handle_timeout(1.9) == []
+    assert channel.data_to_send(1.9) == b""
+
+    assert channel.handle_timeout(2.0) == []
+
+    assert channel.data_to_send(2.0) == TICK
+    assert channel.next_deadline() == 4.0
+
+
+def test_who_speaks_need_not_tick():
+    channel = plato(net_ticktime=8.0)
+    channel.send(SIGNALS[0])
+    channel.data_to_send(1.5)
+
+    channel.handle_timeout(2.0)
+
+    assert channel.data_to_send(2.0) == b""
+    assert channel.next_deadline() == 3.5
+
+
+def test_no_tick_is_put_behind_what_waits_to_be_written():
+    channel = plato(net_ticktime=8.0)
+    channel.send(SIGNALS[0])
+
+    channel.handle_timeout(2.0)
+
+    assert channel.next_deadline() == 4.0
+    assert not channel.data_to_send(2.0).endswith(TICK)
+
+
+def test_a_peer_is_gone_when_nothing_is_heard_for_the_tick_time():
+    channel = plato(net_ticktime=8.0)
+    channel.receive_data(TICK, 1.0)
+    times = [2.0 * step for step in range(1, 5)]
+
+    assert [channel.handle_timeout(now) for now in times] == [[], [], [], []]
+    (lost,) = channel.handle_timeout(9.0)
+    assert lost == Lost("net_tick_timeout", "nothing was heard of socrates@127.0.0.1 for 8 s")
+
+
+def test_deadlines_lead_to_the_discovery_in_time():
+    channel, now = plato(net_ticktime=8.0), 0.0
+    while not channel.handle_timeout(now):
+        channel.data_to_send(now)
+        assert channel.next_deadline() > now
+        now = channel.next_deadline()
+
+    assert now == 8.0
+
+
+def test_any_byte_is_a_sign_of_life():
+    channel = plato(net_ticktime=8.0)
+    for now in range(1, 100):
+        channel.receive_data(b"\x00" if now % 2 else b"\x00\x00\x00\x00", float(now))
+        assert channel.handle_timeout(float(now)) == []
+
+
+def test_a_tick_is_answered_so_that_peers_with_a_shorter_tick_time_hear_us():
+    channel = plato()
+    channel.receive_data(TICK, 0.0)
+
+    assert channel.data_to_send(0.0) == TICK
+
+
+def test_a_tick_is_not_answered_when_something_was_said_since_the_last():
+    channel = plato()
+    channel.send(SIGNALS[0])
+    channel.receive_data(TICK, 0.0)
+    spoken = channel.data_to_send(0.0)
+
+    assert not spoken.endswith(TICK)
+    channel.receive_data(TICK, 1.0)
+    assert channel.data_to_send(1.0) == TICK
+
+
+def test_two_idle_nodes_live_through_an_hour_on_ticks_alone():
+    ends = pair(net_ticktime=8.0)
+    ticks = 0
+    for quarter in range(4 * 3600):
+        now = quarter / 4
+        for end, other in (ends, ends[::-1]):
+            assert end.handle_timeout(now) == []
+            data = end.data_to_send(now)
+            ticks += len(data) // 4
+            assert other.receive_data(data, now) == []
+
+    assert ticks <= 2 * 3600 / 2 * 2
+
+
+def test_a_peer_whose_tick_time_is_an_eighth_of_ours_still_hears_us():
+    ours, theirs = (
+        Channel(PLATO, SOCRATES, OFFERED, now=0.0),
+        Channel(SOCRATES, PLATO, OFFERED, now=0.0, net_ticktime=8.0),
+    )
+    for quarter in range(4 * 300):
+        now = quarter / 4
+        for end, other in ((ours, theirs), (theirs, ours)):
+            assert end.handle_timeout(now) == []
+            assert other.receive_data(end.data_to_send(now), now) == []
+
+
+# Statistics
+
+
+def test_statistics_count_what_went_through():
+    sender, receiver = pair()
+    sender.send(SIGNALS[0])
+    data = sender.data_to_send(0.0)
+    receiver.receive_data(TICK + data + data[:5], 0.0)
+
+    assert sender.statistics().signals_out == 1
+    assert sender.statistics().bytes_out == len(data)
+    seen = receiver.statistics()
+    assert (seen.signals_in, seen.ticks_in, seen.ticks_out, seen.bytes_in) == (1, 1, 1, len(data) + 9)
+    assert (seen.pending, seen.held) == (4, 5)
+
+
+# Three properties of the parser
+
+ATOMS = st.sampled_from([PING, Atom("pong"), Atom(PLATO), Atom("true"), Atom("ж" * 200)])
+PIDS = st.builds(Pid, st.sampled_from([Atom(SOCRATES)]), st.integers(0, 3), st.just(0), st.integers(7, 8))
+THEIR_PIDS = st.builds(Pid, st.sampled_from([Atom(PLATO), Atom("third@h")]), st.integers(0, 3), st.just(0), st.just(9))
+REFS = st.builds(
+    Ref, st.sampled_from([Atom(PLATO)]), st.just(9), st.lists(st.integers(0, 5), min_size=1, max_size=5).map(tuple)
+)
+MESSAGES = st.recursive(
+    st.one_of(st.integers(), ATOMS, st.binary(max_size=9), PIDS, REFS, st.just(bytes(70_000))),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.tuples(inner, inner), st.builds(lambda a: Map({1: a}), inner)
+    ),
+    max_leaves=5,
+)
+ANY_SIGNAL = st.one_of(
+    st.builds(Send, PIDS, THEIR_PIDS, MESSAGES),
+    st.builds(SendName, PIDS, ATOMS, MESSAGES),
+    st.builds(SendAlias, PIDS, REFS, MESSAGES),
+    st.builds(Monitor, PIDS, st.one_of(THEIR_PIDS, ATOMS), REFS),
+    st.builds(Demonitor, PIDS, st.one_of(THEIR_PIDS, ATOMS), REFS),
+    st.builds(Down, st.one_of(PIDS, ATOMS), THEIR_PIDS, REFS, MESSAGES),
+    st.builds(ExitLink, PIDS, THEIR_PIDS, MESSAGES),
+)
+
+
+def as_sent(signal):
+    """True and Atom("true") are one term, which arrives as True within messages."""
+    return repr(signal).replace("Atom('true')", "True")
+
+
+@given(st.lists(ANY_SIGNAL, max_size=12), st.sampled_from(FRAMINGS))
+def test_what_is_sent_is_received(said, flags):
+    assert [as_sent(event) for event in carry(said, flags)[0]] == [as_sent(signal) for signal in said]
+
+
+@st.composite
+def streams(draw):
+    """Good frames, and perhaps something else in their midst."""
+    sender, _ = pair()
+    for signal in draw(st.lists(ANY_SIGNAL, max_size=8)):
+        sender.send(signal)
+    stream = sender.data_to_send(0.0)
+    if len(stream) < 5000 and draw(st.booleans()):
+        at = draw(st.integers(0, len(stream)))
+        gone = draw(st.integers(0, 3))
+        stream = stream[:at] + draw(st.binary(max_size=6)) + stream[at + gone :]
+    return stream
+
+
+@given(streams(), st.data())
+def test_how_the_bytes_are_cut_makes_no_difference(stream, data):
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=10)))
+    whole, pieces = plato(), plato()
+
+    together = whole.receive_data(stream, 0.0)
+    apart = [
+        event
+        for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True)
+        for event in pieces.receive_data(stream[start:end], 0.0)
+    ]
+
+    assert [repr(event) for event in apart] == [repr(event) for event in together]
+    assert whole.statistics().held == pieces.statistics().held
+
+
+@given(streams(), st.sampled_from(FRAMINGS))
+def test_any_bytes_give_signals_and_at_most_one_loss_at_the_end(stream, flags):
+    events = plato(flags).receive_data(stream, 0.0)
+
+    assert not any(isinstance(event, Lost) for event in events[:-1])
+
+
+@given(st.binary(max_size=200), st.sampled_from(FRAMINGS))
+def test_pure_noise_gives_no_exception(noise, flags):
+    plato(flags).receive_data(noise, 0.0)
+    plato(flags).receive_data(framed(noise) if noise else TICK, 0.0)

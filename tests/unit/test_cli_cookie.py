@@ -1,0 +1,79 @@
+"""Where the cookie comes from, and what is wrong with it, in words."""
+
+import os
+
+import pytest
+
+from erlmesh.cli.cookie import find_cookie, read_cookie_file
+from erlmesh.errors import NodeStartError
+
+
+def cookie_file(path, text="secret\n", mode=0o600):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(mode)
+    return path
+
+
+def test_the_order_is_option_file_option_file_variable_variable_home_configuration(tmp_path):
+    option, variable = cookie_file(tmp_path / "a", "a"), cookie_file(tmp_path / "b", "b")
+    home, config = tmp_path / "home", tmp_path / "config"
+    cookie_file(home / ".erlang.cookie", "home")
+    cookie_file(config / "erlang" / ".erlang.cookie", "config")
+    environment = {
+        "ERLMESH_COOKIE_FILE": str(variable), "ERLMESH_COOKIE": "c", "HOME": str(home), "XDG_CONFIG_HOME": str(config),
+    }  # fmt: skip
+
+    found = [find_cookie("typed", str(option), environment), find_cookie(None, str(option), environment)]
+    for gone in ("ERLMESH_COOKIE_FILE", "ERLMESH_COOKIE", None):
+        found.append(find_cookie(None, None, environment))
+        environment.pop(gone, None)
+    (home / ".erlang.cookie").unlink()
+    found.append(find_cookie(None, None, environment))
+
+    assert found == ["typed", "a", "b", "c", "home", "config"]
+
+
+def test_without_any_the_error_says_how_to_make_one(tmp_path):
+    with pytest.raises(NodeStartError, match=r"(?s)Make one with.*umask 077.*--cookie-file"):
+        find_cookie(None, None, {"HOME": str(tmp_path)})
+    with pytest.raises(NodeStartError, match="Make one with"):
+        find_cookie(None, None, {})
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o660, 0o610])
+def test_a_file_others_can_read_is_refused_with_the_cure(tmp_path, mode):
+    file = cookie_file(tmp_path / "cookie", mode=mode)
+
+    with pytest.raises(NodeStartError, match=f"chmod 600 {file}"):
+        read_cookie_file(file)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_file_that_was_mounted_for_us_may_have_any_mode(tmp_path):
+    file = cookie_file(tmp_path / "cookie", mode=0o444)
+    os.chown(file, 12345, 12345)
+
+    assert read_cookie_file(file) == "secret"
+
+
+@pytest.mark.parametrize("text", ["secret", "secret\n", " secret \r\n"])
+def test_white_space_around_the_cookie_is_no_part_of_it(tmp_path, text):
+    assert read_cookie_file(cookie_file(tmp_path / "cookie", text)) == "secret"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("", "is empty"), ("\n", "is empty"), ("a\nb", "one line"), ("\xe4", "ASCII"), ("x" * 256, "255")],
+)
+def test_what_is_no_cookie_is_refused(tmp_path, text, words):
+    with pytest.raises(NodeStartError, match=words):
+        read_cookie_file(cookie_file(tmp_path / "cookie", text))
+
+
+def test_a_missing_file_and_a_folder_are_said_to_be_so(tmp_path):
+    with pytest.raises(NodeStartError, match="there is no cookie file"):
+        read_cookie_file(tmp_path / "none")
+    tmp_path.chmod(0o700)
+    with pytest.raises(NodeStartError, match="cannot read the cookie file"):
+        read_cookie_file(tmp_path)

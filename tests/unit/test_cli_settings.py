@@ -1,0 +1,78 @@
+"""Names, joins and groups, as they are typed on a command line."""
+
+import argparse
+
+import pytest
+
+from erlmesh.cli.members import group_name
+from erlmesh.cli.settings import complete_name, passing_name, settings
+from erlmesh.errors import NodeStartError
+from erlmesh.terms import Atom
+
+
+def given(name=None, join=None, **environment):
+    options = argparse.Namespace(name=name, join=join, cookie="c", cookie_file=None)
+    return settings(options, environment)
+
+
+def test_a_name_without_a_host_lives_on_the_loopback_address():
+    assert given("socrates").name == "socrates@127.0.0.1"
+    assert given("socrates").chosen
+    assert not given("socrates@127.0.0.1").chosen
+
+
+def test_the_environment_mirrors_the_options_and_the_options_win():
+    found = given(ERLMESH_NAME="plato", ERLMESH_JOIN="a@127.0.0.1, b@127.0.0.1 c")
+
+    assert found.name == "plato@127.0.0.1"
+    assert found.join == ("a@127.0.0.1", "b@127.0.0.1", "c@127.0.0.1")
+    assert given("x", ["y"], ERLMESH_NAME="plato", ERLMESH_JOIN="a").join == ("y@127.0.0.1",)
+
+
+def test_without_any_name_one_is_made_up():
+    found = given()
+
+    assert found.chosen
+    assert found.name.endswith("@127.0.0.1")
+
+
+@pytest.mark.parametrize("name", ["", "@", "a@", "@b", "a b@c", "a@b@c", "a@b c", "ä@b", "a" * 250 + "@host.x"])
+def test_what_is_no_name_is_refused(name):
+    with pytest.raises(NodeStartError, match="is no node name"):
+        complete_name(name)
+
+
+@pytest.mark.parametrize(("name", "join"), [("a@10.0.0.1", "b@host"), ("a@host", "b@10.0.0.1"), ("a", "b@host")])
+def test_long_and_short_names_are_told_apart_before_they_try_to_meet(name, join):
+    with pytest.raises(NodeStartError, match="cannot meet"):
+        given(name, [join])
+
+
+def test_a_node_that_looks_in_has_a_name_of_the_same_kind_each_time_another():
+    assert passing_name("plato@10.0.0.1").endswith("@127.0.0.1")
+    assert passing_name("plato@host").endswith("@localhost")
+    assert passing_name("plato@host") != passing_name("plato@host")
+
+
+@pytest.mark.parametrize(
+    ("text", "group"),
+    [
+        ("group", Atom("group")),
+        (":group", Atom("group")),
+        (':"my group"', Atom("my group")),
+        ('"text"', b"text"),
+        ('""', b""),
+        ("7", 7),
+        ("-7", -7),
+        ("7a", Atom("7a")),
+        ("Elixir.Phoenix.PubSub", Atom("Elixir.Phoenix.PubSub")),
+    ],
+)
+def test_a_group_is_an_atom_a_string_or_a_number(text, group):
+    assert group_name(text) == group
+
+
+@pytest.mark.parametrize("text", ["", ":"])
+def test_a_group_without_a_name_is_refused(text):
+    with pytest.raises(ValueError, match="needs a name"):
+        group_name(text)

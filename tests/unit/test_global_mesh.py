@@ -1,0 +1,307 @@
+"""Whoever meets one node meets all: whole clusters in memory, in every order, with connections that break."""
+
+import random
+from functools import partial
+
+import pytest
+from fake_runtime import World
+from global_world import SERVER, edges, idle, is_mesh, is_quiet, start, tables
+
+from erlmesh.services.global_methods import random_exit_name
+from erlmesh.terms import Atom
+
+SHAPES = ["chain", "star", "tree", "all"]
+
+
+def meet(world, nodes, shape, *, spread=0.0):
+    for pair in edges(nodes, shape, world.random):
+        world.at(world.random.uniform(0, spread), partial(world.connect, *pair))
+
+
+def wait_for_mesh(world, nodes, limit=60):
+    world.run(until=lambda: is_mesh(nodes), limit=limit)
+
+
+def wait_for_quiet(world, nodes):
+    world.run(until=lambda: is_quiet(nodes), limit=30)
+
+
+def wait_for_sync(world, nodes):
+    world.run(until=lambda: all(set(node.server.sync.synced) == set(node.server.sync.known) for node in nodes), limit=1)
+
+
+def reunite(world, nodes):
+    """What a user or a reconnecting node does after an accident: dial the first node until all are together."""
+    for _ in range(20):
+        if is_mesh(nodes):
+            return
+        for node in nodes[1:]:
+            if nodes[0].name not in node.nodes():
+                world.connect(node.name, nodes[0].name)
+        world.run(8)
+    assert is_mesh(nodes), [(node.name, node.nodes(), node.global_names.known()) for node in nodes]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("size", [2, 3, 5, 8])
+@pytest.mark.parametrize("spread", [0, 0.05, 2])
+def test_nodes_that_meet_in_any_order_end_as_a_full_mesh(size, shape, spread):
+    for seed in range(4):
+        world = World(seed)
+        names = world.random.sample("abcdefghij", size)
+        nodes = [start(world, f"{name}@h") for name in names]
+
+        meet(world, nodes, shape, spread=spread)
+        wait_for_mesh(world, nodes, limit=60)
+
+        wait_for_quiet(world, nodes)
+        wait_for_sync(world, nodes)
+
+
+def test_two_nodes_are_in_sync_within_a_quarter_of_a_second():
+    world = World(1)
+    nodes = [start(world, "a@h"), start(world, "b@h")]
+
+    world.connect("a@h", "b@h")
+    world.run(0.25)
+
+    assert is_mesh(nodes)
+
+
+def test_two_clusters_become_one_and_share_all_names():
+    for seed in range(30):
+        world = World(seed)
+        left = [start(world, f"{name}@h") for name in "adf"]
+        right = [start(world, f"{name}@h") for name in "bce"]
+        for cluster in (left, right):
+            meet(world, cluster, "star")
+            wait_for_mesh(world, cluster)
+            for node in cluster:
+                world.ask(node, register, node.name)
+
+        world.connect("f@h", "b@h")
+        wait_for_mesh(world, left + right, limit=60)
+
+        everywhere = tables(left + right)
+        assert len(everywhere[0]) == 6
+        assert all(table == everywhere[0] for table in everywhere)
+
+
+async def register(me, name):
+    assert await me.node.global_names.register(Atom(name), me.spawn(idle))
+
+
+@pytest.mark.parametrize("protect", [True, False])
+def test_connections_that_break_at_any_moment_leave_nothing_behind(protect):
+    for seed in range(150):
+        world = World(seed)
+        nodes = [
+            start(world, f"{name}@h", prevent_overlapping_partitions=protect)
+            for name in world.random.sample("abcdefgh", 4)
+        ]
+        meet(world, nodes, "tree", spread=1)
+        for _ in range(world.random.randrange(1, 6)):
+            pair = [node.name for node in world.random.sample(nodes, 2)]
+            world.at(world.random.uniform(0, 2), partial(world.cut, *pair))
+
+        world.run(30)
+
+        assert not any(node.server.locks.snapshot() for node in nodes), seed
+        assert all(set(node.global_names.known()) <= set(node.nodes()) for node in nodes), seed
+        if protect:
+            reunite(world, nodes)
+            for node in nodes:
+                world.ask(node, sync)
+
+
+async def sync(me):
+    await me.node.global_names.sync()
+
+
+def test_with_the_protection_everybody_sees_whole_clusters_only():
+    for seed in range(60):
+        world = World(seed)
+        nodes = [start(world, f"{name}@h") for name in "abcde"]
+        meet(world, nodes, "star")
+        wait_for_mesh(world, nodes)
+
+        pair = [node.name for node in world.random.sample(nodes, 2)]
+        world.part(*pair)
+        world.run(20)
+
+        for node in nodes:
+            seen = {node.name, *node.nodes()}
+            assert all({other, *world.nodes[other].nodes()} == seen for other in node.nodes()), seed
+        assert not set(pair) <= {nodes[0].name, *nodes[0].nodes()}
+
+
+def test_without_the_protection_the_third_keeps_both():
+    world = World(1)
+    nodes = [start(world, f"{name}@h", prevent_overlapping_partitions=False) for name in "abc"]
+    meet(world, nodes, "star")
+    wait_for_mesh(world, nodes)
+
+    world.part("a@h", "b@h")
+    world.run(20)
+
+    assert [node.nodes() for node in nodes] == [["c@h"], ["c@h"], ["a@h", "b@h"]]
+    assert [node.global_names.known() for node in nodes] == [["c@h"], ["c@h"], ["a@h", "b@h"]]
+
+
+def test_a_node_that_dies_leaves_a_whole_cluster():
+    for seed in range(60):
+        world = World(seed)
+        nodes = [start(world, f"{name}@h") for name in "abcd"]
+        meet(world, nodes, "all")
+        world.run(world.random.uniform(0, 1.5))
+
+        dead = world.random.choice(nodes)
+        nodes.remove(dead)
+        world.stop(dead.name)
+        world.run(20)
+
+        reunite(world, nodes)
+        assert not any(dead.name in node.global_names.known() for node in nodes)
+
+
+def test_a_node_that_comes_back_is_let_in_again():
+    for seed in range(20):
+        world = World(seed)
+        nodes = [start(world, f"{name}@h") for name in "abc"]
+        meet(world, nodes, "star")
+        wait_for_mesh(world, nodes)
+        for node in nodes:
+            world.ask(node, register, node.name)
+        world.stop("b@h")
+        world.run(2)
+        nodes[1] = start(world, "b@h")
+
+        world.connect("b@h", "c@h")
+        reunite(world, nodes)
+
+        assert all([name for name, _, _ in table] == ["a@h", "c@h"] for table in tables(nodes))
+
+
+@pytest.mark.parametrize("vsn", [5, 6, 7])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_old_and_new_versions_make_one_mesh(vsn, shape):
+    for seed in range(12):
+        world = World(seed)
+        nodes = [
+            start(world, f"{name}@h", vsn=world.random.choice([vsn, 8]), prevent_overlapping_partitions=False)
+            for name in world.random.sample("abcde", 4)
+        ]
+        world.ask(nodes[0], register, "one")
+        world.ask(nodes[3], register, "other")
+
+        meet(world, nodes, shape, spread=world.random.choice([0, 1]))
+        wait_for_mesh(world, nodes, limit=60)
+
+        wait_for_quiet(world, nodes)
+        assert len({str(table) for table in tables(nodes)}) == 1
+
+
+def test_old_versions_survive_broken_connections():
+    for seed in range(100):
+        world = World(seed)
+        nodes = [
+            start(world, f"{name}@h", vsn=vsn, prevent_overlapping_partitions=False)
+            for name, vsn in zip("abc", (5, 8, 8), strict=True)
+        ]
+        meet(world, nodes, "all", spread=0.3)
+        for _ in range(2):
+            pair = [node.name for node in world.random.sample(nodes, 2)]
+            world.at(world.random.uniform(0, 1), partial(world.cut, *pair))
+        world.run(20)
+
+        assert not any(node.server.locks.snapshot() for node in nodes), seed
+
+
+def test_a_peer_that_does_not_speak_global_disturbs_nobody():
+    world = World(1)
+    silent = world.node("silent@h")
+    nodes = [start(world, f"{name}@h") for name in "abc"]
+    for node in nodes:
+        world.connect("silent@h", node.name)
+    world.run(1)
+
+    meet(world, nodes, "star")
+    world.run(until=lambda: is_mesh_beside(nodes, silent), limit=10)
+
+    world.ask(nodes[0], register, "x", limit=10)
+    assert nodes[2].global_names.whereis(Atom("x")) is not None
+
+
+def is_mesh_beside(nodes, silent):
+    return all(len(node.global_names.known()) == 2 and silent.name in node.nodes() for node in nodes)
+
+
+def test_a_peer_in_session_that_never_goes_on_is_forgotten_when_it_is_lost():
+    world = World(1)
+    half = world.node("half@h")
+    server = half.spawn_server(lambda message: None, name=SERVER)
+    nodes = [start(world, "a@h"), start(world, "b@h")]
+    world.connect("half@h", "a@h")
+    world.run(0.1)
+    hello = (Atom("locker"), Atom("no_longer_a_pid"), {}, server.pid)
+    server.cast((SERVER, Atom("a@h")), (Atom("init_connect"), (8, 1), Atom("half@h"), hello))
+    world.run(5)
+
+    world.stop("half@h")
+    world.connect("a@h", "b@h")
+    wait_for_mesh(world, nodes, limit=10)
+
+    wait_for_quiet(world, nodes)
+
+
+def test_rubbish_from_a_peer_is_ignored():
+    world = World(1)
+    nodes = [start(world, "a@h"), start(world, "b@h")]
+    world.connect("a@h", "b@h")
+    wait_for_mesh(world, nodes)
+    chance = random.Random(1)
+    words = [
+        "init_connect",
+        "init_connect_ack",
+        "lock_set",
+        "exchange",
+        "resolved",
+        "new_nodes",
+        "in_sync",
+        "lost_connection",
+    ]
+    words += [
+        "remove_connection",
+        "cancel_connect",
+        "set_lock",
+        "del_lock",
+        "register",
+        "whereis",
+        "sync",
+        "exchange_ops",
+    ]
+    things = [Atom("x"), 1, b"x", [], [1], (1, 2), {}, nodes[1].server.me.pid, random_exit_name]
+    sender = nodes[1].server.me
+
+    for _ in range(2000):
+        junk = (Atom(chance.choice(words)), *chance.choices(things, k=chance.randrange(7)))
+        kind = chance.randrange(3)
+        call = (Atom("$gen_call"), (sender.pid, 1), junk)
+        sender.send((SERVER, Atom("a@h")), [junk, (Atom("$gen_cast"), junk), call][kind])
+        sender.send(nodes[0].server._locker_pid, junk)
+    world.run(20)
+
+    assert nodes[0].server.me.pid in nodes[0].processes
+    assert nodes[0].server._locker_pid in nodes[0].processes
+
+
+def test_what_happened_depends_on_the_seed_alone():
+    def history(seed):
+        world = World(seed)
+        nodes = [start(world, f"{name}@h") for name in "abcd"]
+        meet(world, nodes, "all", spread=0.5)
+        wait_for_mesh(world, nodes)
+        return world.time, tables(nodes)
+
+    assert history(7) == history(7)
+    assert history(7) != history(8)

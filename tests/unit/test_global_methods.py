@@ -1,0 +1,88 @@
+"""Methods that say which of two processes keeps a name."""
+
+import pytest
+
+from erlmesh.services.global_methods import Methods, notify_all_name, random_exit_name, random_notify_name
+from erlmesh.terms import Atom, Export, Fun, Pid
+
+P, Q = Pid(Atom("a@h"), 9, 0, 1), Pid(Atom("b@h"), 2, 0, 1)
+X = Atom("x")
+CONFLICT = Atom("global_name_conflict")
+# fun random_exit_name/3 inside module global, as OTP 25 sends it with a name
+OTP_DEFAULT = Fun(3, bytes.fromhex("d740a9b2a5f306392d0d7682478c4022"), 0, Atom("global"), 0, 112854349, Q)
+
+
+class Recorder:
+    def __init__(self):
+        self.did = []
+
+    def send(self, to, message, *, connect=True):
+        self.did.append((to, message))
+
+    def exit_signal(self, to, reason):
+        self.did.append((to, "exit", reason))
+
+
+@pytest.mark.parametrize("method", [random_exit_name, OTP_DEFAULT])
+@pytest.mark.parametrize("pids", [(P, Q), (Q, P)])
+def test_the_process_on_the_larger_node_is_killed(method, pids):
+    recorder = Recorder()
+
+    assert Methods().run(recorder, method, X, *pids) == P
+    assert recorder.did == [(Q, "exit", Atom("kill"))]
+
+
+def test_the_process_on_the_larger_node_is_told():
+    recorder = Recorder()
+
+    assert Methods().run(recorder, random_notify_name, X, Q, P) == P
+    assert recorder.did == [(Q, (CONFLICT, X))]
+
+
+def test_both_are_told_and_neither_keeps_the_name():
+    recorder = Recorder()
+
+    assert Methods().run(recorder, notify_all_name, X, P, Q) == Atom("none")
+    assert recorder.did == [(P, (CONFLICT, X, Q)), (Q, (CONFLICT, X, P))]
+
+
+def test_a_python_function_decides_as_a_term():
+    methods = Methods()
+
+    term = methods.term(lambda name, pid, pid2: pid2)
+
+    assert isinstance(term, Export)
+    assert methods.run(Recorder(), term, X, P, Q) == Q
+
+
+def test_a_python_function_may_say_that_nobody_keeps_the_name():
+    methods = Methods()
+
+    term = methods.term(lambda name, pid, pid2: None)
+
+    assert methods.run(Recorder(), term, X, P, Q) == Atom("none")
+
+
+def test_one_function_is_one_term_and_two_are_two():
+    methods = Methods()
+    first, second = (lambda *_: None), (lambda *_: None)
+
+    assert methods.term(first) == methods.term(first)
+    assert methods.term(first) != methods.term(second)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [Export(Atom("os"), Atom("cmd"), 3), Export(Atom("erlmesh"), Atom("x"), 3), Fun(3, b"", 0, X, 0, 0, P), 17],
+)
+def test_a_method_of_nobody_here_fails_as_in_erlang(method):
+    recorder = Recorder()
+
+    assert Methods().run(recorder, method, X, P, Q)[0] == Atom("EXIT")
+    assert recorder.did == []
+
+
+@pytest.mark.parametrize("method", ["random_exit_name", None, Export(Atom("m"), Atom("f"), 2)])
+def test_what_is_no_method_is_refused_with_the_reason(method):
+    with pytest.raises(TypeError, match="method"):
+        Methods().term(method)

@@ -1,0 +1,248 @@
+"""Names of the whole cluster: ``node.global_names``, on clusters in memory."""
+
+from functools import partial
+
+import pytest
+from fake_runtime import World
+from global_world import agree, cluster, does, idle, is_mesh, is_quiet, spawned, start, tables
+
+from erlmesh.errors import CallTimeout, EncodeError
+from erlmesh.terms import Atom
+
+X, Y = Atom("x"), Atom("y")
+
+
+def test_a_name_is_there_on_all_nodes_when_register_returns():
+    for seed in range(20):
+        world = World(seed)
+        nodes = cluster(world, "abc")
+        pid = spawned(nodes[1])
+
+        assert does(world, nodes[2], "register", X, pid) is True
+
+        assert agree(nodes, X, pid)
+        assert [node.global_names.registered() for node in nodes] == [[X]] * 3
+        assert is_quiet(nodes)
+
+
+def test_a_name_that_is_taken_is_refused():
+    world = World(1)
+    nodes = cluster(world, "ab")
+    first = spawned(nodes[0])
+    does(world, nodes[0], "register", X, first)
+
+    assert does(world, nodes[1], "register", X, spawned(nodes[1])) is False
+    assert agree(nodes, X, first)
+
+
+def test_a_process_has_one_name():
+    world = World(1)
+    nodes = cluster(world, "ab")
+    pid = spawned(nodes[0])
+    does(world, nodes[0], "register", X, pid)
+
+    assert does(world, nodes[1], "register", Y, pid) is False
+
+
+def test_of_all_who_want_a_name_at_once_one_gets_it():
+    for seed in range(40):
+        world = World(seed)
+        nodes = cluster(world, "abcd")
+
+        async def want(me):
+            return me.pid if await me.node.global_names.register(X, me.spawn(idle)) else None
+
+        outcomes = [world.start(node, want) for node in nodes]
+        winners = [world.wait(outcome) for outcome in outcomes]
+
+        assert sum(winner is not None for winner in winners) == 1
+        assert len({str(table) for table in tables(nodes)}) == 1
+
+
+def test_a_name_goes_when_its_process_dies():
+    world = World(1)
+    nodes = cluster(world, "abc")
+    pid = spawned(nodes[0])
+    does(world, nodes[0], "register", X, pid)
+
+    nodes[0].processes[pid].end(Atom("normal"))
+
+    assert nodes[0].global_names.whereis(X) is None
+    world.run(1)
+    assert agree(nodes, X, None)
+    assert tables(nodes) == [[], [], []]
+
+
+def test_a_name_goes_when_its_node_dies():
+    world = World(1)
+    nodes = cluster(world, "abc")
+    does(world, nodes[1], "register", X, spawned(nodes[0]))
+
+    world.stop(nodes.pop(0).name)
+    world.run(1)
+
+    assert tables(nodes) == [[], []]
+
+
+def test_unregister_frees_the_name_everywhere():
+    world = World(1)
+    nodes = cluster(world, "abc")
+    does(world, nodes[0], "register", X, spawned(nodes[0]))
+
+    does(world, nodes[2], "unregister", X)
+
+    assert tables(nodes) == [[], [], []]
+    does(world, nodes[2], "unregister", X)
+
+
+def test_re_register_moves_the_name():
+    world = World(1)
+    nodes = cluster(world, "abc")
+    first, second = spawned(nodes[0]), spawned(nodes[1])
+    does(world, nodes[0], "register", X, first)
+
+    does(world, nodes[2], "re_register", X, second)
+
+    assert agree(nodes, X, second)
+    nodes[0].processes[first].end(Atom("normal"))
+    world.run(1)
+    assert agree(nodes, X, second)
+
+
+@pytest.mark.parametrize("name", [1, b"x", "x", (1, [2, {3: 4}]), [X], {X: 1}])
+def test_any_term_is_a_name(name):
+    world = World(1)
+    nodes = cluster(world, "ab")
+    pid = spawned(nodes[0])
+
+    does(world, nodes[0], "register", name, pid)
+
+    assert agree(nodes, name, pid)
+
+
+@pytest.mark.parametrize("bad", [("register", X, "no pid"), ("register", object(), None), ("register", X, None)])
+def test_a_wrong_argument_is_refused_at_the_call(bad):
+    world = World(1)
+    (node,) = cluster(world, "a")
+    act, name, pid = bad
+
+    with pytest.raises((TypeError, EncodeError)):
+        does(world, node, act, name, pid if name is X else spawned(node))
+    assert does(world, node, "register", Y, spawned(node)) is True
+
+
+def test_sync_returns_when_all_connected_nodes_share_all_names():
+    for seed in range(20):
+        world = World(seed)
+        nodes = [start(world, f"{name}@h") for name in "abc"]
+        does(world, nodes[2], "register", X, spawned(nodes[2]))
+        world.connect("a@h", "b@h")
+        world.connect("a@h", "c@h")
+        world.run(until=lambda nodes=nodes: len(nodes[0].nodes()) == 2)
+
+        does(world, nodes[0], "sync")
+
+        assert set(nodes[0].global_names.known()) == {"b@h", "c@h"}
+        assert nodes[0].global_names.whereis(X) is not None
+
+
+def test_sync_alone_returns_at_once():
+    world = World(1)
+    (node,) = cluster(world, "a")
+
+    does(world, node, "sync")
+
+    assert world.time < 0.1
+
+
+def test_sync_does_not_wait_for_a_node_that_is_lost():
+    world = World(1)
+    node = start(world, "a@h")
+    world.node("silent@h")
+    world.connect("a@h", "silent@h")
+    world.run(1)
+
+    async def sync(me):
+        await me.node.global_names.sync()
+
+    outcome = world.start(node, sync)
+    world.run(20)
+    assert not outcome
+    world.stop("silent@h")
+
+    world.wait(outcome, limit=1)
+
+
+def test_sync_with_a_node_that_does_not_speak_global_times_out_if_told_to():
+    world = World(1)
+    node = start(world, "a@h")
+    world.node("silent@h")
+    world.connect("a@h", "silent@h")
+    world.run(1)
+
+    with pytest.raises(CallTimeout):
+        does(world, node, "sync", timeout=2)
+
+
+def test_names_survive_registrations_during_joins():
+    for seed in range(60):
+        world = World(seed)
+        nodes = [start(world, f"{name}@h") for name in "abcd"]
+        outcomes = []
+
+        async def register_some(me):
+            for number in range(3):
+                assert await me.node.global_names.register((me.node.name, number), me.spawn(idle))
+                await me.sleep(me.node.random.uniform(0, 0.5))
+
+        for node in nodes[1:]:
+            world.at(world.random.uniform(0, 1), partial(world.connect, node.name, "a@h"))
+        outcomes = [world.start(node, register_some) for node in nodes]
+        for outcome in outcomes:
+            world.wait(outcome)
+        world.run(until=partial(is_mesh, nodes), limit=60)
+        world.run(until=partial(is_quiet, nodes), limit=60)
+
+        everywhere = [{name for name, _, _ in node.server.names.entries()} for node in nodes]
+        assert everywhere == [{(node.name, number) for node in nodes for number in range(3)}] * 4, seed
+
+
+def test_the_partition_may_grow_while_the_registrar_locks_it():
+    for seed in range(30):
+        world = World(seed)
+        nodes = cluster(world, "bc")
+        newcomer = start(world, "a@h")
+        registrar = nodes[0].processes[nodes[0].global_names._registrar]
+
+        async def register_while_growing(me, registrar=registrar, newcomer=newcomer):
+            # The registrar has its answers and the newcomer is in: what a slow registrar would see.
+            real, known = registrar.receive, me.node.server.sync.known
+
+            async def slow(match=None, *, timeout=None):
+                message = await real(match, timeout=timeout)
+                known.setdefault(newcomer.atom, 8)
+                return message
+
+            registrar.receive = slow
+            return await me.node.global_names.register(X, me.spawn(idle))
+
+        world.connect("a@h", "b@h")
+        world.run(until=lambda nodes=nodes: "a@h" in nodes[0].nodes())
+
+        assert world.ask(nodes[0], register_while_growing) is True
+        assert newcomer.server.names.names() == [X], seed
+
+
+def test_statistics_tell_what_is_known_held_and_waited_for():
+    world = World(1)
+    world.node("silent@h")
+    nodes = cluster(world, "ab")
+    world.connect("silent@h", "a@h")
+    does(world, nodes[0], "register", X, spawned(nodes[0]))
+    holder = spawned(nodes[1])
+    nodes[0].server.locks.set((b"r", holder), holder)
+
+    now = nodes[0].global_names.statistics()
+
+    assert (now.known, now.synced, now.in_session, now.leaving) == (("b@h",), ("b@h",), ("silent@h",), ())
+    assert (now.names, now.locks) == (1, ((b"r", (holder,)),))

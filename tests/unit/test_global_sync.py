@@ -1,0 +1,351 @@
+"""Sessions: what two servers say to each other, message by message (the forms are those of a capture of OTP 25)."""
+
+import pytest
+
+from erlmesh.services.global_locks import LockTable
+from erlmesh.services.global_methods import random_exit_name
+from erlmesh.services.global_partitions import Partitions
+from erlmesh.services.global_protocol import (
+    Cast,
+    Connect,
+    Disconnect,
+    Resolve,
+    StopResolving,
+    Tell,
+    ToLocker,
+    Watch,
+)
+from erlmesh.services.global_sync import GlobalSync
+from erlmesh.services.global_table import NameTable
+from erlmesh.terms import Atom, Map, Pid
+
+ME, HIM, C, D, Z = (Atom(f"{name}@h") for name in ("m", "h", "c", "d", "z"))
+LOCKER, HIS = Pid(ME, 2, 0, 1), Pid(HIM, 56, 0, 1)
+ZS = Pid(Z, 56, 0, 1)
+P, Q = Pid(ME, 5, 0, 1), Pid(HIM, 6, 0, 1)
+X, INSERT, UNUSED = Atom("x"), Atom("insert"), Atom("unused")
+NO_PID = Atom("no_longer_a_pid")
+LOCK = (Atom("global"), [LOCKER, HIS])
+
+
+def word(name):
+    return Atom(name)
+
+
+def hello(locker=HIS):
+    return (word("locker"), NO_PID, Map(), locker)
+
+
+def fresh(known=()):
+    locks, names = LockTable(), NameTable()
+    sync = GlobalSync(ME, LOCKER, names, locks, known=dict(known), first_tag=100)
+    sync.names, sync.locks = names, locks
+    return sync
+
+
+def met(known=(), *, node=HIM, locker=HIS, vsn=8):
+    """A session in which both have said hello: our tag is 100, his is 7."""
+    sync = fresh(known)
+    sync.nodeup(node)
+    sync.init_connect(node, (vsn, 7), hello(locker))
+    return sync
+
+
+def test_a_node_that_comes_up_is_greeted():
+    sync = fresh({C: 8})
+
+    assert sync.nodeup(HIM) == [
+        Cast(HIM, (word("init_connect"), (8, 100), ME, (word("locker"), NO_PID, Map({C: 8}), LOCKER)))
+    ]
+
+
+def test_a_node_we_were_told_of_needs_no_greeting():
+    assert fresh({HIM: 8}).nodeup(HIM) == []
+
+
+def test_a_greeting_goes_to_the_locker_and_is_confirmed():
+    sync = fresh()
+    sync.nodeup(HIM)
+
+    assert sync.init_connect(HIM, (8, 7), hello()) == [
+        ToLocker((word("his_the_locker"), HIS, 8, 7, 100)),
+        Tell(HIM, (word("init_connect_ack"), ME, 7, 100)),
+    ]
+    assert sync.pending == {HIM: 8}
+
+
+def test_a_greeting_that_comes_before_nodeup_is_kept():
+    sync = fresh()
+
+    assert sync.init_connect(HIM, (8, 7), hello()) == []
+    assert [type(effect) for effect in sync.nodeup(HIM)] == [Cast, ToLocker, Tell]
+
+
+def test_a_greeting_of_a_former_connection_is_not_kept():
+    sync = fresh()
+    sync.init_connect(HIM, (8, 7), hello())
+    sync.forget(HIM)
+
+    assert [type(effect) for effect in sync.nodeup(HIM)] == [Cast]
+
+
+@pytest.mark.parametrize(("theirs", "spoken"), [(5, 5), (6, 6), (7, 7), (8, 8), (9, 8)])
+def test_the_older_version_is_spoken(theirs, spoken):
+    sync = fresh()
+    sync.nodeup(HIM)
+
+    effects = sync.init_connect(HIM, (theirs, 7, b"of the future")[: 2 if theirs < 9 else 3], hello())
+
+    assert effects[0] == ToLocker((word("his_the_locker"), HIS, spoken, 7, 100))
+    assert len(effects) == (2 if theirs >= 8 else 1)
+    assert sync.pending == {HIM: theirs}
+
+
+@pytest.mark.parametrize("version", [(4, 7), 8, (b"8", 7), ()])
+def test_a_greeting_of_no_version_we_know_is_ignored(version):
+    sync = fresh()
+    sync.nodeup(HIM)
+
+    assert sync.init_connect(HIM, version, hello()) == []
+
+
+def test_a_second_greeting_begins_anew():
+    sync = met()
+
+    effects = sync.init_connect(HIM, (8, 8), hello())
+
+    assert effects[0] == Tell(HIM, (word("cancel_connect"), ME, 8))
+    assert ToLocker((word("cancel"), HIM, 100, [])) in effects
+    assert effects[-1].message[1] == (8, 101)
+    assert sync.pending == {}
+
+
+def test_a_second_greeting_of_an_old_version_ends_the_connection():
+    sync = met(vsn=5)
+
+    assert [type(effect) for effect in sync.init_connect(HIM, (5, 8), hello())] == [Disconnect]
+
+
+def test_a_confirmation_of_this_session_changes_nothing():
+    assert met().init_connect_ack(HIM, 100, 7) == []
+
+
+@pytest.mark.parametrize(("mine", "his"), [(99, 7), (100, 6)])
+def test_a_confirmation_of_another_session_begins_anew(mine, his):
+    sync = met()
+
+    effects = sync.init_connect_ack(HIM, mine, his)
+
+    assert effects[0] == Tell(HIM, (word("cancel_connect"), ME, his))
+    assert effects[-1].message[1] == (8, 101)
+
+
+def test_a_confirmation_without_a_session_is_cancelled_only():
+    assert fresh().init_connect_ack(HIM, 100, 7) == [Tell(HIM, (word("cancel_connect"), ME, 7))]
+
+
+def test_a_cancelled_session_begins_anew():
+    sync = met()
+
+    effects = sync.cancel_connect(HIM, 100)
+
+    assert ToLocker((word("cancel"), HIM, 100, [])) in effects
+    assert effects[-1].message[1] == (8, 101)
+    assert sync.cancel_connect(HIM, 100) == []
+
+
+def test_both_locked_means_names_are_sent():
+    sync = met()
+    sync.names.insert(X, P, random_exit_name)
+
+    assert sync.lock_is_set(HIM, 100, LOCK) == [Cast(HIM, (word("exchange"), ME, [(X, P, random_exit_name)], [], 7))]
+
+
+@pytest.mark.parametrize("locked_first", [True, False])
+def test_names_are_compared_when_both_the_lock_and_his_names_are_there(locked_first):
+    sync = met({C: 8})
+    locked = lambda: sync.lock_is_set(HIM, 100, LOCK)  # noqa: E731
+    his = lambda: sync.exchange(HIM, [(X, Q, random_exit_name)], 100)  # noqa: E731
+
+    first, second = (locked, his) if locked_first else (his, locked)
+
+    assert len(first()) == (1 if locked_first else 0)
+    assert second()[-1] == Cast(HIM, (word("resolved"), ME, [], [(C, 8)], UNUSED, [], 7))
+    assert sync.names.whereis(X) is None  # only when he has resolved, too
+
+
+def test_an_old_peer_hears_of_nodes_without_versions():
+    sync = met({C: 8}, vsn=6)
+    sync.lock_is_set(HIM, 100, LOCK)
+
+    assert sync.exchange(HIM, [], 100)[-1].message[3] == [C]
+
+
+def finish(sync, known=(), operations=(), node=HIM):
+    sync.lock_is_set(node, 100, LOCK)
+    sync.exchange(node, [], 100)
+    return sync.resolved(node, list(operations), list(known), [], 100)
+
+
+def test_the_end_of_a_session_brings_everybody_together():
+    sync = met({C: 8, D: 5})
+
+    effects = finish(sync, [(Z, 8)], [(INSERT, (X, Q, random_exit_name))])
+
+    info = [(word("vsn"), 8), (word("lock"), LOCK)]
+    operations = [(INSERT, (X, Q, random_exit_name))]
+    announce = [
+        (C, (word("new_nodes"), ME, operations, [], [(HIM, 8), (Z, 8)], info)),
+        (D, (word("new_nodes"), ME, operations, [], [HIM, Z], info)),
+    ]
+    assert effects == [Connect(Z), Watch(Q), ToLocker((word("cancel"), HIM, 100, announce))]
+    assert sync.known == {C: 8, D: 5, HIM: 8, Z: 8}
+    assert sync.pending == {}
+    assert list(sync.synced) == [HIM]
+    assert sync.names.whereis(X) == Q
+
+
+def test_a_session_with_somebody_the_peer_knows_is_needless():
+    sync = met()
+    sync.nodeup(Z)
+    sync.init_connect(Z, (8, 9), hello(ZS))
+
+    effects = finish(sync, [(Z, 8)])
+
+    assert effects[0] == Connect(Z)
+    assert effects[1] == ToLocker((word("cancel"), Z, 101, []))
+    assert sync.sessions() == []
+    assert sync.pending == {}
+
+
+def test_his_answer_may_be_there_before_ours():
+    sync = met()
+    sync.lock_is_set(HIM, 100, LOCK)
+
+    assert sync.resolved(HIM, [], [], [], 100) == []
+    assert [type(effect) for effect in sync.exchange(HIM, [], 100)] == [Cast, ToLocker]
+    assert sync.known == {HIM: 8}
+
+
+def test_we_are_not_new_to_ourselves():
+    sync = met()
+
+    effects = finish(sync, [(ME, 8), (HIM, 8)])
+
+    assert Connect not in [type(effect) for effect in effects]
+    assert list(sync.known) == [HIM]
+
+
+def test_the_smaller_node_has_conflicts_resolved():
+    sync = met(node=Z, locker=ZS)
+    sync.names.insert(X, P, b"mine")
+    sync.lock_is_set(Z, 100, LOCK)
+
+    (task,) = sync.exchange(Z, [(X, Q, b"his"), (b"new", Q, b"his")], 100)
+
+    assert isinstance(task, Resolve)
+    assert task.operations == ((INSERT, (b"new", Q, b"his")),)
+    assert [conflict.name for conflict in task.conflicts] == [X]
+    assert sync.exchange_ops(Z, 100, [], [b"for him"])[0].message[:3] == (word("resolved"), ME, [b"for him"])
+
+
+def test_the_larger_node_leaves_conflicts_to_the_other():
+    sync = met()
+    sync.names.insert(X, P, b"mine")
+    sync.lock_is_set(HIM, 100, LOCK)
+
+    assert [type(effect) for effect in sync.exchange(HIM, [(X, Q, b"his")], 100)] == [Cast]
+
+
+def test_nobody_waits_for_the_conflicts_of_a_lost_session():
+    sync = met(node=Z, locker=ZS)
+    sync.names.insert(X, P, b"mine")
+    sync.lock_is_set(Z, 100, LOCK)
+    sync.exchange(Z, [(X, Q, b"his")], 100)
+
+    assert StopResolving(Z) in sync.forget(Z)
+
+
+@pytest.mark.parametrize(
+    "late",
+    [
+        lambda sync, tag: sync.lock_is_set(HIM, tag, LOCK),
+        lambda sync, tag: sync.exchange(HIM, [(X, Q, random_exit_name)], tag),
+        lambda sync, tag: sync.exchange_ops(HIM, tag, [], []),
+        lambda sync, tag: sync.resolved(HIM, [(INSERT, (X, Q, random_exit_name))], [(C, 8)], [], tag),
+    ],
+)
+def test_messages_of_another_session_only_free_the_locker(late):
+    sync = met()
+
+    assert late(sync, 99) == [ToLocker((word("cancel"), HIM, 99, []))]
+    assert late(fresh(), 100) == [ToLocker((word("cancel"), HIM, 100, []))]
+    assert sync.known == {}
+    assert sync.names.names() == []
+
+
+def test_new_nodes_are_known_and_connected_to():
+    sync = fresh({HIM: 8})
+
+    effects = sync.new_nodes([(INSERT, (X, Q, random_exit_name))], [], [(Z, 8), (HIM, 8), (ME, 8)], [])
+
+    assert effects == [Connect(Z), Watch(Q)]
+    assert sync.known == {HIM: 8, Z: 8}
+
+
+def test_new_nodes_of_old_versions_have_an_unknown_version_until_it_is_told():
+    sync = fresh({HIM: 5})
+
+    sync.new_nodes([], [], [Z], [])
+    assert sync.known[Z] == 0
+    assert sync.new_nodes([], [], [(Z, 8)], []) == []
+    assert sync.known[Z] == 8
+
+
+def test_names_of_a_lock_that_no_longer_stands_are_cleared():
+    sync = fresh({HIM: 8})
+    sync.locks.set((word("global"), b"others"), P)
+
+    sync.new_nodes([(INSERT, (X, Q, random_exit_name))], [], [], [(word("lock"), LOCK)])
+
+    assert sync.names.names() == []
+
+
+def test_names_under_the_lock_that_stands_are_kept():
+    sync = fresh({HIM: 8})
+    sync.locks.set(LOCK, P)
+
+    sync.new_nodes([(INSERT, (X, Q, random_exit_name))], [], [], [(word("vsn"), 8), (word("lock"), LOCK)])
+
+    assert sync.names.names() == [X]
+
+
+def test_in_sync_ends_the_session_without_a_cancel():
+    sync = met()
+
+    assert sync.in_sync(HIM) == [ToLocker((word("cancel"), HIM, 100, []))]
+    assert sync.pending == {}
+    assert list(sync.synced) == [HIM]
+
+
+def test_a_forgotten_node_is_told_if_it_believes_in_a_session():
+    sync = met({C: 8})
+
+    assert sync.forget(HIM) == [ToLocker((word("cancel"), HIM, 100, [])), Tell(HIM, (word("cancel_connect"), ME, 7))]
+    assert sync.forget(C) == []
+    assert sync.known == sync.pending == sync.synced == {}
+
+
+def test_an_old_node_is_not_told():
+    assert [type(effect) for effect in met(vsn=7).forget(HIM)] == [ToLocker]
+
+
+def test_a_node_that_was_lost_meanwhile_is_not_met_through_older_news():
+    sync = met()
+    sync.lock_is_set(HIM, 100, LOCK)
+    sync.resolved(HIM, [], [(Z, 8), (C, 8)], [], 100)
+
+    Partitions(sync, life=1).lost_connection(HIM, 5, 1, Z, 0.0)
+
+    assert Connect(Z) not in sync.exchange(HIM, [], 100)
+    assert sync.known == {HIM: 8, C: 8}

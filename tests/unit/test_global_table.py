@@ -1,0 +1,120 @@
+"""The table of global names, and two tables that meet."""
+
+import pytest
+
+from erlmesh.services.global_methods import random_exit_name
+from erlmesh.services.global_protocol import Conflict, Unwatch, Watch
+from erlmesh.services.global_table import NameTable, compare, settle
+from erlmesh.terms import Atom, Pid
+
+A, B = Atom("a@h"), Atom("b@h")
+P, Q = Pid(A, 1, 0, 1), Pid(B, 2, 0, 1)
+X, Y, INSERT, DELETE = Atom("x"), Atom("y"), Atom("insert"), Atom("delete")
+METHOD = random_exit_name
+
+
+def table(*entries):
+    names = NameTable()
+    for name, pid in entries:
+        names.insert(name, pid, METHOD)
+    return names
+
+
+def test_a_name_is_found_until_its_process_dies():
+    names = NameTable()
+
+    assert names.insert(X, P, METHOD) == [Watch(P)]
+    assert names.whereis(X) == P
+    assert names.entries() == [(X, P, METHOD)]
+    assert names.names_of(P) == [X]
+    assert names.down(P) == [Unwatch(P)]
+    assert names.whereis(X) is None
+    assert names.names() == names.names_of(P) == []
+
+
+def test_a_name_that_moves_no_longer_depends_on_its_former_process():
+    names = table((X, P))
+
+    assert names.insert(X, Q, METHOD) == [Watch(Q), Unwatch(P)]
+    assert names.down(P) == []
+    assert names.whereis(X) == Q
+
+
+def test_a_name_told_twice_stays_watched_all_the_time():
+    names = table((X, P))
+
+    assert names.insert(X, P, METHOD) == [Watch(P), Unwatch(P)]
+    assert names.delete(X) == [Unwatch(P)]
+    assert names.delete(X) == []
+
+
+def test_names_are_compared_as_erlang_terms():
+    names = table((1, P))
+
+    assert names.whereis(1.0) is None
+    assert names.whereis(True) is None
+    assert names.whereis(1) == P
+    names.insert("ä", Q, METHOD)
+    assert names.whereis("ä".encode()) == Q
+
+
+def test_operations_insert_and_delete():
+    names = table((X, P))
+
+    names.apply([(DELETE, X), (INSERT, (Y, Q, METHOD)), (INSERT, 1), b"rubbish"], [], allowed=True)
+
+    assert names.entries() == [(Y, Q, METHOD)]
+
+
+def test_operations_whose_lock_is_gone_clear_the_names():
+    names = table((X, P))
+
+    effects = names.apply([(INSERT, (X, Q, METHOD))], [], allowed=False)
+
+    assert names.entries() == []
+    assert effects == [Watch(Q), Unwatch(P), Unwatch(Q)]
+
+
+def test_external_names_keep_the_node_that_registered_them():
+    names = NameTable()
+
+    names.apply([(INSERT, (X, P, METHOD)), (INSERT, (Y, Q, METHOD))], [(X, P, B), (Y, P, B)], allowed=True)
+
+    assert names.external() == [(X, P, B)]
+    names.delete(X)
+    assert names.external() == []
+
+
+def test_a_new_name_is_taken_over():
+    assert compare(table(), [(X, Q, METHOD)], decide=False) == ([(INSERT, (X, Q, METHOD))], [])
+
+
+def test_a_name_both_have_for_the_same_process_is_no_conflict():
+    assert compare(table((X, Q)), [(X, Q, b"another method")], decide=True) == ([], [])
+
+
+def test_one_side_alone_decides_a_conflict():
+    assert compare(table((X, P)), [(X, Q, METHOD)], decide=False) == ([], [])
+    assert compare(table((X, P)), [(X, Q, b"his")], decide=True) == ([], [Conflict(X, Q, b"his", P, METHOD)])
+
+
+def test_names_that_are_none_are_passed_over():
+    assert compare(table(), [1, (X, 2, 3), (X, Q), (Y, Q, METHOD)], decide=True)[0] == [(INSERT, (Y, Q, METHOD))]
+
+
+CONFLICT = Conflict(X, Q, b"his", P, b"mine")
+
+
+@pytest.mark.parametrize(
+    ("answer", "operations"),
+    [
+        (P, (None, (INSERT, (X, P, b"mine")))),
+        (Q, ((INSERT, (X, Q, b"his")), None)),
+        (Atom("none"), ((DELETE, X), (DELETE, X))),
+        ((Atom("badrpc"), Atom("nodedown")), ((INSERT, (X, Q, b"his")), None)),
+        ((Atom("EXIT"), b"whatever"), ((DELETE, X), (DELETE, X))),
+        (Pid(A, 9, 0, 1), ((DELETE, X), (DELETE, X))),
+    ],
+)
+def test_the_answer_of_a_method_means_the_same_on_both_sides(answer, operations):
+    assert settle(CONFLICT, answer) == operations

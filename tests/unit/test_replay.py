@@ -1,0 +1,204 @@
+"""Whole connections between real nodes, replayed: what they said, and that we would have said it in the same bytes."""
+
+import base64
+import json
+import re
+import struct
+import zlib
+from enum import IntEnum
+from pathlib import Path
+
+import pytest
+
+from erlmesh.etf import encode_term
+from erlmesh.proto.atom_cache import AtomReader, encode_references
+from erlmesh.proto.channel import Channel, Lost
+from erlmesh.proto.encode_control import encode_control
+from erlmesh.proto.flags import OFFERED, Flags
+from erlmesh.proto.ops import NO_MESSAGE
+from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref
+
+VECTORS = json.loads((Path(__file__).parent.parent / "vectors" / "otp25.json").read_text())
+
+
+def body(frame):
+    return bytes.fromhex(frame["hex"]) if "hex" in frame else zlib.decompress(base64.b64decode(frame["zlib_b64"]))
+
+
+def python_beam(session):
+    ends = {"beam->py": "a@127.0.0.1", "py->beam": "py@127.0.0.1"}
+    return Flags(int(session["negotiated"], 16)), [[(ends[frame["dir"]], frame) for frame in session["frames"]]]
+
+
+def beam_beam(session):
+    """One list of frames for each connection: a handshake starts the next."""
+    connections = []
+    for frame in session["frames"]:
+        if frame["kind"] == "handshake":
+            if not connections or connections[-1]:
+                connections.append([])
+        else:
+            connections[-1].append((frame["frm"], frame))
+    return OFFERED, connections
+
+
+SESSIONS = {session["title"]: python_beam(session) for session in VECTORS["sessions_python_beam"]} | {
+    name: beam_beam(VECTORS[name]) for name in ("session_beam_beam", "session_beam_beam_pg2")
+}
+CONNECTIONS = [
+    pytest.param(flags, connection, id=f"{title} {number}")
+    for title, (flags, connections) in SESSIONS.items()
+    for number, connection in enumerate(connections)
+]
+
+
+def text(term):
+    """As the captures show terms."""
+    match term:
+        case IntEnum():
+            return str(int(term))
+        case Fun():
+            identity = f"{text(term.module)}, {term.index}, {term.arity}, {term.uniq.hex()!r}"
+            return f"#Fun({identity}, {term.old_index}, {term.old_uniq}, {text(term.pid)}, {text(term.free)})"
+        case BitString():
+            return f"Bits(data={term.data!r}, bits={term.bits})"
+        case Export():
+            return f"Export(mod={term.module.name}, fun={term.function.name}, arity={term.arity})"
+        case Port():
+            return f"Port(node={term.node.name!r}, id={term.id}, creation={term.creation})"
+        case Pid():
+            return f"<{term.node.name}.{term.id}.{term.serial}/c{term.creation}>"
+        case Ref():
+            return f"#Ref<{term.node.name}/c{term.creation} {'.'.join(map(str, term.words))}>"
+        case bool():
+            return str(term).lower()
+        case Atom():
+            return term.name if re.fullmatch(r"[a-zа-я][a-zA-Z0-9_@а-я]*", term.name) else repr(term.name)
+        case tuple():
+            return f"({', '.join(map(text, term))}{',' if len(term) == 1 else ''})"
+        case list():
+            return f"[{', '.join(map(text, term))}]"
+        case ImproperList():
+            return f"[{','.join(map(text, term.elements))}|{text(term.tail)}]"
+        case Map():
+            return "#{" + ",".join(f"{text(key)}=>{text(value)}" for key, value in term.items()) + "}"
+    return repr(term)
+
+
+class Direction:
+    """What one node said on one connection."""
+
+    def __init__(self, sender, flags):
+        self.channel = Channel(sender, "other@127.0.0.1", flags, now=0.0)
+        self.cache = AtomReader()
+
+    def signals(self, frame):
+        return self.channel.receive_data(struct.pack(">I", len(frame)) + frame, 0.0)
+
+
+def replay(flags, connection):
+    directions = {}
+    for sender, frame in connection:
+        direction = directions.setdefault(sender, Direction(sender, flags))
+        raw = body(frame)
+        yield frame, raw, direction, direction.signals(raw)
+
+
+@pytest.mark.parametrize(("flags", "connection"), CONNECTIONS)
+def test_every_frame_of_a_connection_is_understood(flags, connection):
+    for frame, raw, _, signals in replay(flags, connection):
+        assert not any(isinstance(signal, Lost) for signal in signals), (frame.get("op"), signals)
+        assert len(signals) == 1 or raw[1] in b"EF"
+
+
+@pytest.mark.parametrize(("flags", "connection"), CONNECTIONS)
+def test_it_says_what_the_capture_says(flags, connection):
+    said = 0
+    for frame, _, _, signals in replay(flags, connection):
+        shown = frame.get("control", frame.get("ctl"))
+        if not shown:
+            continue
+        control, message = encode_control(signals[0], flags)
+        assert shown in (text(control), text(control[1:]))
+        if "message" in frame or "msg" in frame:
+            captured = frame.get("message", frame.get("msg"))
+            assert text(message)[: len(captured)] == captured
+            assert len(captured) in (len(text(message)), 400, 500)
+        else:
+            assert message is NO_MESSAGE
+        said += 1
+    assert said > 10
+
+
+@pytest.mark.parametrize(("flags", "connection"), CONNECTIONS)
+def test_with_the_same_references_we_write_the_same_bytes(flags, connection):
+    for _, raw, direction, signals in replay(flags, connection):
+        if raw[:1] == b"p":
+            control, message = encode_control(signals[0], flags)
+            written = b"p\x83" + encode_term(control)
+            written += b"\x83" + encode_term(message) if message is not NO_MESSAGE else b""
+        elif raw[1:2] == b"D":
+            atoms, _, offset = direction.cache.read(raw, 2)
+            control, message = encode_control(signals[0], flags)
+            numbers = {atom: number for number, atom in enumerate(atoms)}
+            written = b"\x83D" + header(raw, offset)
+            written += encode_term(control, numbers)
+            written += encode_term(message, numbers) if message is not NO_MESSAGE else b""
+        else:
+            if raw[1:2] == b"E":
+                direction.cache.read(raw, 18)
+            continue
+        assert written == raw
+
+
+def header(raw, end):
+    found, long_atoms = references(raw, end)
+    return encode_references(found, long_atoms=long_atoms)
+
+
+def references(raw, end):
+    """Cells and texts of the header of ``raw``, and whether its lengths are long: read in a way of its own."""
+    count = raw[2]
+    nibbles = [nibble for byte in raw[3 : 3 + count // 2 + 1] for nibble in (byte & 15, byte >> 4)]
+    width = 2 if count and nibbles[count] & 1 else 1
+    at, found = 3 + (count // 2 + 1 if count else 0), []
+    for nibble in nibbles[:count]:
+        cell, at = (nibble & 7) * 256 + raw[at], at + 1
+        if nibble & 8:
+            size = int.from_bytes(raw[at : at + width], "big")
+            found.append((cell, raw[at + width : at + width + size]))
+            at += width + size
+        else:
+            found.append((cell, None))
+    assert at == end
+    return found, width == 2
+
+
+def test_the_references_are_those_that_were_captured():
+    checked = 0
+    for session in VECTORS["sessions_python_beam"]:
+        for frame in session["frames"]:
+            if frame.get("header") == "normal" and "atom_refs" in frame:
+                raw = body(frame)
+                reader = AtomReader()
+                reader._cells = dict.fromkeys(range(2048), Atom("filled"))
+                expected = [
+                    (segment * 256 + slot, name.encode() if kind == "new" else None)
+                    for kind, segment, slot, name in frame["atom_refs"]
+                ]
+                assert references(raw, reader.read(raw, 2)[2])[0] == expected
+                checked += 1
+    assert checked > 60
+
+
+@pytest.mark.parametrize(("flags", "connection"), CONNECTIONS)
+def test_a_stream_in_single_bytes_says_the_same(flags, connection):
+    for sender in {sender for sender, _ in connection}:
+        frames = [body(frame) for who, frame in connection if who == sender]
+        stream = b"".join(struct.pack(">I", len(frame)) + frame for frame in frames if len(frame) < 2000)
+        whole, pieces = (Channel(sender, "other@127.0.0.1", flags, now=0.0) for _ in range(2))
+
+        together = whole.receive_data(stream, 0.0)
+        apart = [event for byte in stream for event in pieces.receive_data(bytes([byte]), 0.0)]
+
+        assert [repr(event) for event in apart] == [repr(event) for event in together]

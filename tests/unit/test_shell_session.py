@@ -1,0 +1,439 @@
+"""What a line prints: the commands of one node, and of two that meet."""
+
+import asyncio
+import re
+import signal
+import threading
+import time
+
+import pytest
+from shell_lab import on_a_node, on_two_nodes
+
+from erlmesh.shell.interrupts import Interrupts
+from erlmesh.terms import Atom
+
+PID = r"#PID<0\.\d+\.0>"
+
+
+# Who and where
+
+
+@on_a_node
+async def test_self_and_the_node_have_names_with_and_without_parentheses(shell):
+    pid = await shell("self()")
+
+    assert re.fullmatch(PID, pid)
+    assert await shell("self") == pid
+    assert await shell("Node.self") == await shell("Node.self()") == ':"socrates@127.0.0.1"'
+    assert await shell("Node.list") == await shell("nodes") == "[]"
+    assert await shell("node()") == await shell("node(self)") == ':"socrates@127.0.0.1"'
+
+
+@on_a_node
+async def test_the_prompt_shows_the_node_and_counts_the_lines(shell):
+    assert shell.session.prompt == "py(socrates@127.0.0.1)1> "
+
+    await shell("1", "1/0", "")
+
+    assert shell.session.prompt == "py(socrates@127.0.0.1)3> "
+
+
+@on_a_node
+async def test_a_printed_pid_can_be_typed(shell):
+    printed = await shell("self")
+
+    assert await shell(printed) == printed
+    assert await shell(f'pid("{printed[5:-1]}") == self') == "True"
+    assert await shell(f"pid(0, {printed[5:-1].split('.')[1]}, 0) == self") == "True"
+    assert "three numbers" in await shell('pid("0.64")')
+    assert "no pid that begins with 999" in await shell('pid("999.64.0")')
+
+
+# Values
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("1 + 1", "2"),
+        ("'a'", "'a'"),
+        ("b'a'", "b'a'"),
+        ("1 == 1", "True"),
+        ("None", ""),
+        ("x = 3", ""),
+        (":a", ":a"),
+        ("{:ok, [1, true]}", "{:ok, [1, true]}"),
+        ("{:a, 'text'}", '{:a, "text"}'),
+        ("[Atom('b'), {}, ()]", "[:b, %{}, {}]"),
+        ("%{a: 1}", "%{a: 1}"),
+        ("nil", "nil"),
+        ("[1, 2]", "[1, 2]"),
+        ("length([:a, :b])", "2"),
+    ],
+)
+def test_values_print_as_iex_or_python_prints_them(line, shown):
+    @on_a_node
+    async def test(shell):
+        assert await shell(line) == shown
+
+    test()
+
+
+@on_a_node
+async def test_earlier_values_can_be_had_again(shell):
+    await shell("40", "x = 1", "{:ok, 2}")
+
+    assert await shell("_") == "{:ok, 2}"
+    assert await shell("v(1)") == "40"
+    assert await shell("v(3)") == "{:ok, 2}"
+    assert "has left no value" in await shell("v(2)")
+
+
+@on_a_node
+async def test_coroutines_are_awaited_and_tasks_are_not(shell):
+    assert await shell("import asyncio", "asyncio.sleep(0, 5)") == "5"
+    assert await shell("await asyncio.sleep(0, 6)") == "6"
+    assert await shell("asyncio.gather(asyncio.sleep(0, 7))") == "[7]"
+    assert "Task" in await shell("t = asyncio.create_task(asyncio.sleep(60))", "t")
+    await shell("t.cancel()")
+
+
+@on_a_node
+async def test_many_lines_make_one_statement(shell):
+    await shell("async def double(x):\n    return 2 * x\n")
+
+    assert await shell("double(4)") == "8"
+    assert await shell("for n in range(2):\n    print(n)") == ""
+    assert await shell("x = 1; y = 2; {:sum, x + y}") == "{:sum, 3}"
+
+
+# Errors
+
+
+@on_a_node
+async def test_an_error_is_one_clean_line(shell):
+    assert await shell("1/0") == "** (ZeroDivisionError) division by zero"
+    assert await shell("nothing") == "** (NameError) name 'nothing' is not defined"
+    assert await shell("{}['a']") == "** (KeyError) no such key: 'a'"
+    assert await shell("exit(:boom)") == "** (Exit) :boom"
+    assert await shell("raise ValueError('two\\nlines')") == "** (ValueError) two\nlines"
+
+
+@on_a_node
+async def test_a_traceback_shows_the_users_code_only(shell):
+    await shell("def f():\n    return 1/0\n")
+
+    assert await shell("f()") == (
+        "** (ZeroDivisionError) division by zero\n    <py 2>:1: f()\n    <py 1>:2 in f: return 1/0"
+    )
+    assert await shell("pg.join(:g, 5)") == "** (TypeError) members are pids, not int: 5"
+
+
+@on_a_node
+async def test_a_syntax_error_points_at_the_line_as_it_was_typed(shell):
+    assert await shell("1 +* :a") == "** (SyntaxError) invalid syntax\n    1 +* :a\n       ^"
+    answer = await shell("x = (1 +* 2)")
+    assert answer == "** (SyntaxError) invalid syntax\n    x = (1 +* 2)\n            ^"
+    assert (await shell("(1,")).startswith("** (SyntaxError) the line ends too early")
+
+
+@on_a_node
+async def test_an_error_leaves_the_shell_alive(shell):
+    pid = await shell("self")
+
+    await shell("1/0")
+
+    assert await shell("self") == pid
+
+
+# Messages
+
+
+@on_a_node
+async def test_messages_are_sent_flushed_and_received(shell):
+    assert await shell('send(self, {:hello, "x"})') == '{:hello, "x"}'
+    await shell("send self, 2")
+    assert await shell("flush") == '{:hello, "x"}\n2\n:ok'
+    assert await shell("flush()") == ":ok"
+    await shell("send(self, :three)")
+    assert await shell("receive()") == ":three"
+    assert await shell("receive(0)") == "** (TimeoutError) no message came within 0 s"
+
+
+@on_a_node
+async def test_sending_to_nonsense_says_where_messages_go(shell):
+    assert "messages go to a pid" in await shell("send(5, :x)")
+    assert (await shell("send(:nobody, :x)")).startswith("** (ValueError)")
+
+
+@on_a_node
+async def test_spawned_functions_of_every_kind_run(shell):
+    await shell("async def echo(me):\n    me.send(await me.receive(), Atom('echo'))\n")
+    await shell("p = spawn(echo)", "send(p, self)")
+    assert await shell("receive(5)") == ":echo"
+    await shell("spawn(lambda: send(me.pid, Atom('plain')))")
+    assert await shell("receive(5)") == ":plain"
+    await shell("spawn(lambda me, x: me.send(x, Atom('given')), self)")
+    assert await shell("receive(5)") == ":given"
+    await shell("monitor(spawn(exit))")
+    assert re.fullmatch(rf"\{{:DOWN, #Reference<.*>, :process, {PID}, :(normal|noproc)\}}", await shell("receive(5)"))
+    assert await shell("1") == "1"
+    assert await shell("spawn(3)") == "** (TypeError) spawn takes a function, not int"
+
+
+@on_a_node
+async def test_processes_have_names(shell):
+    assert await shell("register(:me)") == "True"
+    assert await shell("whereis(:me) == self") == "True"
+    await shell("send(:me, 1)")
+    assert await shell("receive(0)") == "1"
+    assert await shell("whereis(:you)") == "nil"
+    assert ":me" in await shell("Process.registered")
+    assert await shell("Process.unregister(:me)") == "True"
+    assert (await shell("whereis(5)")).startswith("** (TypeError) a name is an atom")
+
+
+# Groups
+
+
+@on_a_node
+async def test_the_posts_lines_can_be_typed_as_they_stand(shell):
+    pid = await shell("self")
+
+    assert re.fullmatch(rf"\{{:ok, {PID}\}}", await shell(":pg2.start()"))
+    assert await shell(":pg2.get_members(:group)") == "{:error, {:no_such_group, :group}}"
+    assert await shell(":pg2.join(:group, self)") == "{:error, {:no_such_group, :group}}"
+    assert await shell(":pg2.create(:group)") == ":ok"
+    assert await shell(":pg2.get_closest_pid(:group)") == "{:error, {:no_process, :group}}"
+    assert await shell(":pg2.join(:group, self)") == ":ok"
+    assert await shell(":pg2.get_members(:group)") == f"[{pid}]"
+    assert await shell(":pg2.get_local_members :group") == f"[{pid}]"
+    assert await shell(":pg2.get_closest_pid(:group)") == pid
+    assert await shell(":pg2.which_groups") == "[:group]"
+    assert await shell(":pg2.leave(:group, self)") == ":ok"
+    assert await shell(":pg2.leave(:none, self)") == "{:error, {:no_such_group, :none}}"
+    assert await shell(":pg2.delete(:group)") == ":ok"
+
+
+@on_a_node
+async def test_pg_answers_as_otp_does(shell):
+    pid = await shell("self")
+
+    assert await shell(":pg.join(:g, self)") == ":ok"
+    assert await shell("pg.get_members(Atom('g'))") == f"[{pid}]"
+    assert await shell("pg.get_local_members(:g)") == f"[{pid}]"
+    assert await shell(":pg.which_groups") == "[:g]"
+    assert await shell("groups") == f"pg   :g                   [{pid}]"
+    assert await shell(":pg.leave(:g, self)") == ":ok"
+    assert await shell(":pg.leave(:g, self)") == ":not_joined"
+    assert (await shell("groups")).startswith("no groups yet")
+
+
+@on_a_node
+async def test_global_names_are_registered(shell):
+    assert await shell(":global.whereis_name(:x)") == ":undefined"
+    assert await shell(":global.register_name(:x, self)") == ":yes"
+    assert await shell(":global.register_name(:x, self)") == ":no"
+    assert await shell("global_.whereis_name(:x) == self") == "True"
+    assert await shell("global_.registered_names") == "[:x]"
+    assert await shell(":global.unregister_name(:x)") == ":ok"
+
+
+# Two nodes
+
+
+@on_two_nodes
+async def test_two_shells_meet_and_talk(socrates, plato):
+    assert await socrates('Node.ping(:"plato@127.0.0.1")') == ":pong"
+    assert await socrates("Node.list") == '[:"plato@127.0.0.1"]'
+    await plato.until("Node.list", '[:"socrates@127.0.0.1"]')
+    for shell in (socrates, plato):
+        await shell(":pg.join(:g, self)")
+    await socrates.until("length(pg.get_members(:g))", "2")
+    await socrates("for p in pg.get_members(Atom('g')): send(p, {:hi, self})")
+    assert (await plato("receive(5)")).startswith("{:hi, #PID<")
+    assert await socrates("rpc.call(:plato, :erlang, :node, [])") == ':"plato@127.0.0.1"'
+    assert await socrates("Node.disconnect(:plato)") == "True"
+    assert await socrates("Node.list") == "[]"
+    assert await socrates("Node.connect(:plato)") == "True"
+
+
+@on_two_nodes
+async def test_a_ping_in_the_middle_of_a_line_gives_its_answer(socrates, plato):
+    assert await socrates("x = Node.ping(:plato)", "x") == ":pong"
+    assert await socrates("[Node.ping(n) for n in [:plato, Node.self]]") == "[:pong, :pong]"
+    assert await socrates("await Node.ping(:plato) == :pong") == "True"
+
+
+@on_a_node
+async def test_pang_comes_with_the_reason(shell):
+    answer = await shell("Node.ping :nobody")
+
+    assert answer.startswith(":pang\n   ")
+    assert "nobody" in answer
+    assert (await shell("Node.connect(:nobody)")).startswith("False\n   ")
+
+
+@on_two_nodes
+async def test_a_remote_pid_can_be_typed_as_it_prints(socrates, plato):
+    await plato(":pg.join(:g, self)")
+    await socrates("Node.ping :plato")
+    await socrates.until("length(pg.get_members(:g))", "1")
+    printed = (await socrates("pg.get_members(:g)[0]")).strip()
+
+    assert await socrates(f"{printed} == pg.get_members(:g)[0]") == "True"
+
+
+# The shell's process
+
+
+@on_a_node
+async def test_a_killed_shell_gets_a_new_process_and_keeps_its_names(shell):
+    pid = await shell("x = 7", "self")
+    await shell(":pg.join(:g, self)")
+
+    notice = await shell("exit(self, :kill)")
+
+    assert notice.startswith(f"** (EXIT from {pid}) the shell's process ended: :killed\n")
+    assert await shell("self") != pid
+    assert await shell("x") == "7"
+    assert await shell("pg.get_members(:g)") == "[]"
+    assert await shell("me.pid == self") == "True"
+
+
+@on_a_node
+async def test_a_shell_killed_while_it_is_idle_has_another_process_at_once(shell):
+    pid = await shell.session.start()
+
+    shell.node.exit(pid, Atom("kill"))
+    await shell.until_said("(EXIT from")
+
+    assert await shell("me.pid == self") == "True"
+    assert shell.session.namespace["me"].pid != pid
+
+
+@on_a_node
+async def test_a_linked_process_that_fails_takes_the_shell_along(shell):
+    pid = await shell("self")
+
+    notice = await shell("spawn_link(lambda: exit(:bad)); receive()")
+
+    assert notice.startswith(f"** (EXIT from {pid}) the shell's process ended: :bad")
+    assert await shell("1") == "1"
+
+
+@on_a_node
+async def test_with_trapped_exits_they_are_messages(shell):
+    assert await shell("Process.flag(:trap_exit, true)") == "False"
+    await shell("p = spawn_link(lambda: exit(:bad))")
+
+    assert re.fullmatch(rf"\{{:EXIT, {PID}, :bad\}}", await shell("receive(5)"))
+
+
+@on_a_node
+async def test_leaving_gives_the_exit_code_and_leaves_the_node_up(shell):
+    await shell("exit()")
+    assert shell.session.left == 0
+    await shell("import sys", "sys.exit(3)")
+    assert shell.session.left == 3
+    await shell("exit")
+    assert shell.session.left == 0
+    assert await shell("Node.self") == ':"socrates@127.0.0.1"'
+
+
+# Help
+
+
+@on_a_node
+async def test_help_explains_the_shell_a_module_a_command_and_anything(shell):
+    assert "Node.ping" in await shell("h")
+    assert await shell("h()") == await shell("h")
+    assert "get_members(group)" in await shell("h(pg)")
+    assert (await shell("h(Node.ping)")).startswith("Node.ping(name")
+    assert (await shell("h(self)")).startswith("self()")
+    assert (await shell("h(len)")).startswith("len(")
+
+
+@on_a_node
+async def test_a_process_can_be_looked_at(shell):
+    await shell(":pg.join(:g, self)", "register(:me)")
+
+    seen = await shell("i")
+
+    assert "alive        yes" in seen
+    assert "registered   :me" in seen
+    assert "groups       pg :g" in seen
+    assert "type         int" in await shell("i(5)")
+    assert "not connected" in await shell('i(:"x@y.z")')
+
+
+# Interrupts
+
+
+@on_a_node
+async def test_an_interrupt_stops_a_line_that_waits(shell):
+    pid = await shell("self")
+    asyncio.get_running_loop().call_later(0.05, shell.session.interrupts.interrupt)
+
+    assert await shell("receive()") == "** interrupted"
+    assert await shell("self") == pid
+
+
+@on_a_node
+async def test_ctrl_c_stops_a_line_that_computes(shell):
+    threading.Timer(0.1, lambda: signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)).start()
+
+    assert await shell("while True: pass") == "** interrupted"
+    assert await shell("1") == "1"
+
+
+@on_a_node
+async def test_a_line_that_cancels_something_else_is_not_interrupted(shell):
+    await shell("import asyncio", "t = asyncio.create_task(asyncio.sleep(60))", "t.cancel()")
+
+    assert (await shell("await t")).startswith("** (CancelledError)")
+
+
+def test_a_line_that_blocks_the_node_is_told():
+    said = threading.Event()
+    interrupts = Interrupts(lambda _: said.set(), blocked_after=0.05)
+
+    async def line():
+        assert said.wait(5)  # blocks the loop until the warning has come
+
+    async def body():
+        task = asyncio.ensure_future(interrupts.stepping(line()))
+        with interrupts.watching(task):
+            await task
+
+    asyncio.run(body())
+
+
+def test_a_line_that_only_waits_is_not_told():
+    said = []
+    interrupts = Interrupts(said.append, blocked_after=0.05)
+
+    async def body():
+        task = asyncio.ensure_future(interrupts.stepping(asyncio.sleep(0.2)))
+        with interrupts.watching(task):
+            await task
+
+    asyncio.run(body())
+
+    assert said == []
+
+
+def test_stepping_is_awaiting():
+    async def inner():
+        await asyncio.sleep(0)
+        try:
+            await asyncio.wait_for(asyncio.sleep(60), 0.01)
+        except TimeoutError:
+            return Atom("late")
+
+    async def body():
+        return await Interrupts(print).stepping(inner())
+
+    began = time.monotonic()
+    assert asyncio.run(body()) is Atom("late")
+    assert time.monotonic() - began < 5

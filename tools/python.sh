@@ -1,0 +1,19 @@
+#!/bin/sh
+# Prints a Python that can build the project's environment: 3.11 or newer, with venv and ensurepip. Else says what to install.
+old=
+for python in ${PYTHON:-} python3 python3.14 python3.13 python3.12 python3.11 python; do
+    command -v "$python" >/dev/null 2>&1 || continue
+    if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+        continue
+    elif "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+        command -v "$python"
+        exit
+    fi
+    old=$python
+done
+if [ -n "$old" ]; then
+    echo "$old has no venv or ensurepip: install its venv package (Debian, Ubuntu: apt-get install python3-venv)" >&2
+else
+    echo "erlmesh needs Python 3.11 or newer: none found as python3 or python3.11 … python3.14 (say PYTHON=/path/to/python)" >&2
+fi
+exit 1
