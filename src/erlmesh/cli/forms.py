@@ -65,7 +65,7 @@ def add_form_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--prevent-overlapping-partitions",
-        **_switch("as OTP 25 and later do (the default); the same on all nodes [ERLMESH_PREVENT_OVERLAPPING_PARTITIONS]"),
+        **_switch("as OTP 25 does (the default); the same on all nodes [ERLMESH_PREVENT_OVERLAPPING_PARTITIONS]"),
     )
 
 
