@@ -35,12 +35,13 @@ class Node(Runtime):
     dials: nodes (``plato@10.0.0.7``), hosts (``10.0.0.7``), names on any host (``plato@``), with ``*`` and ``?``.
 
     ``listen`` is the host or address (or several; ``*`` is all) to accept connections on, else the name's own;
-    ``ports`` the ports to try, in order, 0 for any; ``advertise_port`` what others are told instead, where a NAT or a container
-    engine maps ports. ``epmd`` makes the node known and ``resolver`` finds the others, both EPMD if not given:
-    ``epmd=FixedPort(4370)`` is OTP's ``-erl_epmd_port``, and a resolver is any object with ``async where(name)``.
+    ``ports`` the ports to try, in order, 0 for any; ``advertise_port`` what others are told instead, where a NAT or a
+    container engine maps ports. ``epmd`` makes the node known and ``resolver`` finds the others, both EPMD if not
+    given: ``epmd=FixedPort(4370)`` is OTP's ``-erl_epmd_port``, and a resolver is any object with ``async
+    where(name)``.
 
-    Raises ``ValueError`` for malformed arguments, and :class:`NodeStartError` on start when the name or port is taken or
-    the host cannot be found.
+    Raises ``ValueError`` for malformed arguments, and :class:`NodeStartError` on start when the name or port is taken
+    or the host cannot be found.
     """
 
     pg: Pg
@@ -96,7 +97,7 @@ class Node(Runtime):
         await super().stop()
 
     def _apply(self, module: Atom, function: Atom, arguments: list[Term]) -> Term:
-        """The functions that other nodes may call here; nothing is looked up by names from the wire but in this table."""
+        """What other nodes may call here: nothing is looked up by a name from the wire but in this table."""
         apply = self._functions.get((module.name, function.name, len(arguments)))
         if apply is None:
             raise Undef(module.name, function.name, len(arguments))
