@@ -1,6 +1,7 @@
 """The ways a node can be placed, hidden and guarded, each beside a real Erlang node that does the same."""
 
 import asyncio
+import contextlib
 import sys
 
 import pytest
@@ -106,6 +107,29 @@ def test_several_nodes_of_one_process_are_as_many_for_a_beam(cluster):
             assert all(str(pid).startswith("<0.") for pid in aristotle.pg.get_members(Atom("g")))
 
     run(main())
+
+
+def test_when_the_node_that_is_the_epmd_ends_another_of_its_process_takes_over(cluster_without_epmd):
+    async def main():
+        first, second = (Node(f"{name}@127.0.0.1", cookie="monster") for name in ("first", "second"))
+        async with second_after(first, second):
+            plato = await asyncio.to_thread(cluster_without_epmd.beam, "plato")
+            await first.stop()
+            creation = second.creation
+
+            async def found():
+                return await plato.eval_async("net_adm:ping('second@127.0.0.1')") == PONG
+
+            await until(found)
+            assert second.creation == creation
+
+    run(main())
+
+
+@contextlib.asynccontextmanager
+async def second_after(first, second):
+    async with first, second:
+        yield
 
 
 # Cookies

@@ -31,17 +31,22 @@ def test_a_loop_that_hangs_is_told_with_for_how_long(tmp_path):
 
     async def main():
         server = HealthServer("plato@h", dict, [tmp_path])
-        asking = threading.Thread(target=lambda: answers.extend(read_health(server.path, 5) for _ in range(2)))
-        asking.start()
-        while asking.is_alive():
-            asking.join(0.01)  # the loop does not turn
+
+        def hang(times):
+            asking = threading.Thread(target=lambda: answers.extend(read_health(server.path, 5) for _ in range(times)))
+            asking.start()
+            asking.join()  # the loop does not turn
+
+        hang(2)
         answers.append(await asyncio.to_thread(read_health, server.path, 5))
+        hang(1)
         server.close()
 
     asyncio.run(main())
 
-    assert [answer["alive"] for answer in answers] == [False, False, True]
+    assert [answer["alive"] for answer in answers] == [False, False, True, False]
     assert answers[1]["loop_ms"] > answers[0]["loop_ms"] >= 1000
+    assert answers[3]["loop_ms"] < answers[1]["loop_ms"]
 
 
 def test_a_socket_of_a_former_life_is_replaced_and_that_of_a_later_one_left(tmp_path):
