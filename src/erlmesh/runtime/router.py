@@ -12,12 +12,13 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol, TypeAlias
 
-from erlmesh.errors import CalleeExited, CallError, CallTimeout, Exit, NoConnection, NoProcess
+from erlmesh.errors import CalleeExited, CallError, CallTimeout, EncodeError, Exit, NoConnection, NoProcess
 from erlmesh.etf import encode_term
 from erlmesh.kernel import gen
 from erlmesh.kernel.identifiers import Identifiers
 from erlmesh.kernel.links import Links
 from erlmesh.kernel.monitors import Monitors, Watch
+from erlmesh.kernel.spawns import LINKED, MONITORED, Spawns, undone
 from erlmesh.proto.control import (
     Demonitor,
     Down,
@@ -36,7 +37,7 @@ from erlmesh.proto.control import (
     UnlinkAck,
 )
 from erlmesh.runtime.mailbox import EMPTY
-from erlmesh.runtime.process import Destination, Process
+from erlmesh.runtime.process import Destination, Ending, Process
 from erlmesh.terms import Atom, ImproperList, Pid, Ref, Term
 
 __all__ = ["Peer", "Router"]
@@ -52,8 +53,10 @@ KILLED: Final = Atom("killed")
 NOPROC: Final = Atom("noproc")
 NOCONNECTION: Final = Atom("noconnection")
 NOTSUP: Final = Atom("notsup")
-SPAWN_REPLY: Final = Atom("spawn_reply")
+MONITOR: Final = Atom("monitor")
 
+Call: TypeAlias = tuple[Atom, Atom, list[Term]]
+"""Module, function, arguments."""
 Spawner: TypeAlias = Callable[[SpawnRequest], SpawnReply]
 
 
@@ -88,6 +91,7 @@ class Router:
         self.links = Links(self.atom)
         self.monitors = Monitors(self.atom)
         self.aliases: dict[Ref, Process] = {}
+        self.spawns = Spawns()
         self.spawner: Spawner = _refuse
         self.why_not: Callable[[str], str | None] = lambda _: None
         self._hold = hold
@@ -251,7 +255,11 @@ class Router:
         answer = process.answers.get(ref)
         if answer is None:
             self.deliver(process, (DOWN, ref, PROCESS, watch.as_seen(), reason))
-        elif not answer.done():
+        elif answer.done():
+            return
+        elif type(answer) is Ending:
+            answer.set_result(reason)
+        else:
             answer.set_exception(self._call_error(watch, reason))
 
     def _hear_group_leader(self, signal: GroupLeader, _peer: Atom) -> None:
@@ -262,11 +270,37 @@ class Router:
     def _hear_spawn_request(self, signal: SpawnRequest, _peer: Atom) -> None:
         self._pass_on(signal.sender.node, self.spawner(signal))
 
-    def _hear_spawn_reply(self, signal: SpawnReply, _peer: Atom) -> None:
-        process = self.local(signal.to)
-        if process is not None:
-            verdict = Atom("ok") if isinstance(signal.result, Pid) else Atom("error")
-            self.deliver(process, (SPAWN_REPLY, signal.ref, verdict, signal.result))
+    def _hear_spawn_reply(self, signal: SpawnReply, peer: Atom) -> None:
+        asked = self.spawns.answered(signal, peer)
+        if asked is None:
+            return
+        process, child = self.local(signal.to), signal.result
+        answer = None if process is None else process.answers.get(signal.ref)
+        if not isinstance(child, Pid):
+            if answer is not None and not answer.done():
+                answer.set_exception(CallError(f"{peer.name} starts no process for us: {child}"))
+        elif answer is None or answer.done():
+            for end in undone(signal, child):
+                self._pass_on(peer, end)
+        else:
+            if signal.flags & LINKED:
+                self.links.linked(Link(child, signal.to))
+            if signal.flags & MONITORED:
+                self.monitors.watch(signal.to, child, peer, signal.ref)
+            if type(answer) is not Ending:
+                answer.set_result(child)
+
+    def _unspawned(self, ref: Ref) -> None:
+        """The node asked for a process is gone, or cannot be reached."""
+        asked = self.spawns.forget(ref)
+        process = None if asked is None else self.local(asked.owner)
+        answer = None if process is None else process.answers.get(ref)
+        if asked is None or answer is None or answer.done():
+            return
+        if type(answer) is Ending:
+            answer.set_result(NOCONNECTION)
+        else:
+            answer.set_exception(self._no_connection(asked.node))
 
     # What local processes do
 
@@ -405,11 +439,61 @@ class Router:
         if reason is NOPROC:
             return NoProcess(f"there is no process {who}")
         if reason is NOCONNECTION:
-            why = self.why_not(watch.node.name)
-            return NoConnection(f"no connection to {watch.node.name}" + (f": {why}" if why else ""))
+            return self._no_connection(watch.node)
         return CalleeExited(f"{who} exited before it answered: {reason}", reason)
 
+    def _no_connection(self, node: Atom) -> NoConnection:
+        why = self.why_not(node.name)
+        return NoConnection(f"no connection to {node.name}" + (f": {why}" if why else ""))
+
     # Births and deaths
+
+    async def spawn(self, parent: Process, node: Atom, call: Call, leader: Pid, options: list[Atom]) -> tuple[Pid, Ref]:
+        """Asks ``node`` for a process that runs ``call``; its pid, and the monitor's reference if ``monitor`` is among the
+        ``options``. Raises CallError, NoConnection, EncodeError.
+        """
+        born: asyncio.Future[Term] = asyncio.get_running_loop().create_future()
+        ref = self._request_spawn(parent, node, call, leader, options, born)
+        try:
+            return await born, ref
+        finally:
+            del parent.answers[ref]
+
+    async def spawn_to_the_end(self, parent: Process, node: Atom, call: Call, leader: Pid) -> Term:
+        """The exit reason of a process started on ``node`` for this; ``noconnection`` also when there is no such node.
+        Raises CallError and EncodeError. Whoever gives up waiting leaves the process alone.
+        """
+        end = Ending(loop=asyncio.get_running_loop())
+        ref = self._request_spawn(parent, node, call, leader, [MONITOR], end)
+        try:
+            return await end
+        finally:
+            del parent.answers[ref]
+            self.demonitor(parent, ref)
+
+    def spawn_nowait(self, parent: Process, node: Atom, call: Call, leader: Pid) -> None:
+        """The same without a word back; to a node that cannot be reached it vanishes."""
+        self._say_request(self.identifiers.ref(), parent, node, call, leader, [])
+
+    def _request_spawn(
+        self, parent: Process, node: Atom, call: Call, leader: Pid, options: list[Atom], answer: asyncio.Future[Term]
+    ) -> Ref:
+        ref = self.identifiers.ref()
+        parent.answers[ref] = answer
+        self.spawns.ask(ref, parent.pid, node)
+        try:
+            self._say_request(ref, parent, node, call, leader, options)
+        except EncodeError:
+            del parent.answers[ref]
+            self.spawns.forget(ref)
+            raise
+        return ref
+
+    def _say_request(self, ref: Ref, parent: Process, node: Atom, call: Call, leader: Pid, options: list[Atom]) -> None:
+        module, function, arguments = call
+        if node not in self.peers and node is not self.atom:
+            encode_term(arguments)  # what is no term must be told now, to the one who said it
+        self._say(node, SpawnRequest(ref, parent.pid, leader, module, function, len(arguments), [*options], arguments))
 
     def add(self, process: Process) -> None:
         self.processes[process.number] = process
@@ -490,6 +574,8 @@ class Router:
             self._hear_exit_link(ExitLink(signal.to, signal.sender, NOCONNECTION), node)
         elif isinstance(signal, Monitor):
             self._hear_down(Down(signal.target, signal.sender, signal.ref, NOCONNECTION), node)
+        elif isinstance(signal, SpawnRequest):
+            self._unspawned(signal.ref)
 
     # Ways out
 
@@ -524,6 +610,10 @@ class Router:
 
 def _refuse(request: SpawnRequest) -> SpawnReply:
     return SpawnReply(request.ref, request.sender, 0, NOTSUP)
+
+
+def _picture(value: object) -> str:
+    return repr(value).encode("utf-8", "backslashreplace").decode()
 
 
 def _expire(answer: asyncio.Future[Term], to: Destination, seconds: float) -> None:
