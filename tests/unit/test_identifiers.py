@@ -23,7 +23,7 @@ def test_services_have_the_pids_below():
 
     pids = [identifiers.system_pid() for _ in range(FIRST_PROCESS - 1)]
 
-    assert pids == [Pid(HERE, id, 0, 7) for id in range(1, 64)]
+    assert pids == [Pid(HERE, n, 0, 7) for n in range(1, 64)]
     with pytest.raises(RuntimeError, match="at most 63"):
         identifiers.system_pid()
 

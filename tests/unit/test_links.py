@@ -161,7 +161,7 @@ def test_a_lost_node_takes_its_links_with_it_and_nobody_elses(links):
     exits = links.lost(B, NOCONNECTION)
 
     assert exits == [ExitLink(X, P, NOCONNECTION), ExitLink(X, Q, NOCONNECTION)]
-    assert all(links.broken(exit.to, exit.sender) for exit in exits)
+    assert all(links.broken(said.to, said.sender) for said in exits)
     assert links.of(P) == [Q, Z]
     assert links.lost(B, NOCONNECTION) == []
 
@@ -219,15 +219,15 @@ class Cluster:
         for queue in self.queues:
             queue.clear()
         for side in (0, 1):
-            for exit in self.tables[side].lost((B, A)[side], NOCONNECTION):
-                assert exit.to in self.alive
-                self.exit(side, exit)
+            for said in self.tables[side].lost((B, A)[side], NOCONNECTION):
+                assert said.to in self.alive
+                self.exit(side, said)
         self.unlinks.clear()
         self.heard.clear()
 
-    def exit(self, side, exit):
-        if self.tables[side].broken(exit.to, exit.sender):
-            assert (exit.to, exit.sender) not in self.deaf, "an exit arrived after unlink had returned"
+    def exit(self, side, said):
+        if self.tables[side].broken(said.to, said.sender):
+            assert (said.to, said.sender) not in self.deaf, "an exit arrived after unlink had returned"
 
     def deliver(self, side, *_):
         if not self.queues[side]:

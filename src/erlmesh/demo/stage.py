@@ -32,7 +32,7 @@ class Stage:
         _say(self._in("2", f"# {text}"))
 
     def type(self, actor: Actor, line: str, *, expect: str | None = None) -> str:
-        """Types ``line`` into the actor's shell and shows it with its answer, all or a line of which must match ``expect``.
+        """Types ``line`` into the actor's shell and shows the answer, all or a line of which must match ``expect``.
 
         (A line of it may be a remark of the node, which can come at any time.)
         """

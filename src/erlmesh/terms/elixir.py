@@ -76,7 +76,7 @@ def _is_bare(name: str) -> bool:
         len(name) - len(word) <= 1
         and word.replace("@", "_").isidentifier()
         and word[0] != "@"
-        and unicodedata.is_normalized("NFC", word)
+        and unicodedata.is_normalized("NFKC", word)
     )
 
 
