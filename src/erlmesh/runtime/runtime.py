@@ -413,7 +413,7 @@ class Runtime:
         body = self._spawnable.get((module.name, function.name, request.arity))
         given = tuple(arguments) if body else (module, function, arguments)
         body = body or self._body(module, function, arguments)
-        if body is None:
+        if body is None or self._stopped:
             return SpawnReply(request.ref, request.sender, 0, Atom("notsup"))
         flags = _flags(request.options)
         if flags is None:
