@@ -8,6 +8,7 @@ from erlmesh.errors import (
     ConnectError,
     DecodeError,
     EncodeError,
+    ErlangError,
     ErlmeshError,
     Exit,
     HandshakeRefused,
@@ -15,9 +16,14 @@ from erlmesh.errors import (
     NodeNotAlive,
     NodeStartError,
     NoProcess,
+    RemoteError,
+    RemoteExit,
+    RemoteThrow,
+    Throw,
 )
 from erlmesh.node import Node
 from erlmesh.runtime.process import Process
+from erlmesh.services.exposed import expose
 from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref, Term
 
 __version__ = "0.1.0"
@@ -32,6 +38,7 @@ __all__ = [
     "ConnectError",
     "DecodeError",
     "EncodeError",
+    "ErlangError",
     "ErlmeshError",
     "Exit",
     "Export",
@@ -48,5 +55,10 @@ __all__ = [
     "Port",
     "Process",
     "Ref",
+    "RemoteError",
+    "RemoteExit",
+    "RemoteThrow",
     "Term",
+    "Throw",
+    "expose",
 ]

@@ -47,6 +47,8 @@ class Node(Runtime):
     """Process groups as OTP 23 and before have them."""
     global_names: GlobalNames
     """Names and locks of the whole cluster (OTP's ``global``)."""
+    functions: Functions
+    """What other nodes may call here."""
 
     def __init__(
         self,
@@ -63,7 +65,7 @@ class Node(Runtime):
         self._output = output
         self._scopes: dict[Atom, Pg] = {}
         self._offered = Functions()
-        self._functions = Functions(EVERYWHERE, self._offered)
+        self.functions = Functions(EVERYWHERE, self._offered)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -77,8 +79,8 @@ class Node(Runtime):
     def _start_services(self) -> None:
         NetKernel(self)
         self._leader = GroupLeader(self, self._output)
-        Rex(self, self._functions.apply)
-        erpc.serve(self, self._functions.apply)
+        Rex(self, self.functions.apply)
+        erpc.serve(self, self.functions.apply)
         self.global_names = GlobalNames(self, prevent_overlapping_partitions=self._prevent_overlapping_partitions)
         self.start_scope("pg")
         self.pg2 = Pg2(self, trans)
@@ -117,9 +119,9 @@ class Node(Runtime):
     def expose(self, what: Callable[..., Any] | ModuleType, *, as_: str | None = None, name: str | None = None) -> None:
         """Lets other nodes call a function, or a module's, on this node alone. See :func:`erlmesh.expose`."""
         if isinstance(what, ModuleType):
-            self._functions.add_module(what, as_)
+            self.functions.add_module(what, as_)
         else:
-            self._functions.add(what, as_ or what.__module__.rpartition(".")[2], name)
+            self.functions.add(what, as_ or what.__module__.rpartition(".")[2], name)
 
     async def rpc(
         self,
@@ -165,12 +167,12 @@ class Node(Runtime):
 
     def _body(self, _module: Atom, _function: Atom, _arguments: list[Term]) -> Body:
         """A process started from another node runs what may be called, or ends with ``undef``."""
-        return self._functions.apply
+        return self.functions.apply
 
     async def _apply(self, me: Process, function: Term, arguments: list[Term]) -> Term:
         """``erlang:apply/2``: a fun of an exposed function may be called; the code of any other is not here."""
         if isinstance(function, Export) and isinstance(arguments, list) and len(arguments) == function.arity:
-            return await self._functions.apply(me, function.module, function.function, arguments)
+            return await self.functions.apply(me, function.module, function.function, arguments)
         if isinstance(function, Fun):
             raise Undef(Atom("undef"), [(function, arguments, [])], str(function))
         raise ErlangError(Atom("badarg"), [(Atom("erlang"), Atom("apply"), [function, arguments], [])])

@@ -1,0 +1,74 @@
+%% What a suite of OTP's asks of Common Test, and a runner in its place: most installations of Erlang have none.
+%%
+%% erl ... -run test_server run SUITE [CASE ...] runs the groups as the suite lists them, prints `CASE name ok | reason` as each
+%% case ends, and leaves with 0 if all are ok.
+-module(test_server).
+-export([run/1, start_peer/3, peer_name/2, is_cover/0]).
+
+start_peer(Options, _Suite, _Case) ->
+    peer:start_link(Options).
+
+peer_name(Suite, Case) ->
+    peer:random_name(lists:concat([Suite, "-", Case])).
+
+is_cover() ->
+    false.
+
+run([Name | Chosen]) ->
+    Suite = list_to_atom(Name),
+    {module, Suite} = code:ensure_loaded(Suite),
+    Cases = [list_to_atom(Case) || Case <- Chosen],
+    Failed = lists:sum([run(Suite, Entry, Cases) || Entry <- Suite:all()]),
+    halt(min(Failed, 1)).
+
+%% How many failed. Cases of a parallel group run beside each other.
+run(Suite, {group, Group}, Chosen) ->
+    {Group, Properties, Entries} = lists:keyfind(Group, 1, Suite:groups()),
+    case lists:member(parallel, Properties) of
+        true ->
+            Me = self(),
+            Pids = [spawn_link(fun() -> Me ! {self(), run(Suite, Entry, Chosen)} end) || Entry <- Entries],
+            lists:sum([receive {Pid, Failed} -> Failed end || Pid <- Pids]);
+        false ->
+            lists:sum([run(Suite, Entry, Chosen) || Entry <- Entries])
+    end;
+run(Suite, Case, Chosen) ->
+    case Chosen =:= [] orelse lists:member(Case, Chosen) of
+        true -> run_case(Suite, Case);
+        false -> 0
+    end.
+
+run_case(Suite, Case) ->
+    {Pid, Monitor} = spawn_monitor(fun() -> exit({ended, whole(Suite, Case)}) end),
+    Outcome = receive
+                  {'DOWN', Monitor, process, Pid, {ended, Ended}} -> Ended;
+                  {'DOWN', Monitor, process, Pid, Reason} -> {exit, Reason}
+              after time(Suite, Case) ->
+                  Stack = process_info(Pid, current_stacktrace),
+                  exit(Pid, kill),
+                  receive {'DOWN', Monitor, process, Pid, _} -> ok end,
+                  {timetrap, Stack}
+              end,
+    io:format("CASE ~s ~0p~n", [Case, Outcome]),
+    case Outcome of ok -> 0; _ -> 1 end.
+
+whole(Suite, Case) ->
+    try
+        Config = case Suite:init_per_testcase(Case, []) of
+                     {ok, Kept} -> Kept;
+                     Kept -> Kept
+                 end,
+        _ = Suite:Case(Config),
+        _ = Suite:end_per_testcase(Case, Config),
+        ok
+    catch
+        Class:Reason:Stack -> {Class, Reason, Stack}
+    end.
+
+time(Suite, Case) ->
+    Own = case erlang:function_exported(Suite, Case, 0) of
+              true -> Suite:Case();
+              false -> []
+          end,
+    {seconds, Seconds} = proplists:get_value(timetrap, Own ++ Suite:suite(), {seconds, 60}),
+    Seconds * 1000.
