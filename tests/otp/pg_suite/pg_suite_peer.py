@@ -65,6 +65,11 @@ def spawn_fun(me: Process, fun):
     return me.spawn(run_fun, fun, [])
 
 
+async def hibernate(_module, _function, _arguments):
+    """``erlang:hibernate/3``: how the suite of OTP 27 has a process sleep for ever."""
+    await asyncio.get_running_loop().create_future()
+
+
 async def second_monitor(me, *free):
     """Monitors the scope or the group, tells its controller, and keeps all events until it is asked for them, once."""
     group, (scope, control) = group_and_pids(free)
@@ -127,6 +132,7 @@ async def ask_system(me, server, request):
 
 
 EXPOSED.add(run_fun, "erlang", "apply")
+EXPOSED.add(hibernate, "erlang")
 EXPOSED.add(spawn_fun, "erlang", "spawn")
 EXPOSED.add(stop_proc, "pg_SUITE")
 EXPOSED.add(ensure_peers_info, "pg_SUITE")

@@ -3,7 +3,7 @@
 %% erl ... -run test_server run SUITE [CASE ...] runs the groups as the suite lists them, prints `CASE name ok | reason` as each
 %% case ends, and leaves with 0 if all are ok.
 -module(test_server).
--export([run/1, start_peer/3, peer_name/2, is_cover/0]).
+-export([run/1, start_peer/3, peer_name/2, is_cover/0, is_release_available/1]).
 
 start_peer(Options, _Suite, _Case) ->
     peer:start_link(Options).
@@ -14,32 +14,42 @@ peer_name(Suite, Case) ->
 is_cover() ->
     false.
 
+is_release_available(_Release) ->
+    false.
+
 run([Name | Chosen]) ->
     Suite = list_to_atom(Name),
     {module, Suite} = code:ensure_loaded(Suite),
     Cases = [list_to_atom(Case) || Case <- Chosen],
-    Failed = lists:sum([run(Suite, Entry, Cases) || Entry <- Suite:all()]),
+    Failed = lists:sum([run(Suite, Entry, [], Cases) || Entry <- Suite:all()]),
     halt(min(Failed, 1)).
 
 %% How many failed. Cases of a parallel group run beside each other.
-run(Suite, {group, Group}, Chosen) ->
+run(Suite, {group, Group}, Before, Chosen) ->
     {Group, Properties, Entries} = lists:keyfind(Group, 1, Suite:groups()),
-    case lists:member(parallel, Properties) of
-        true ->
+    Config = case erlang:function_exported(Suite, init_per_group, 2) of
+                 true -> Suite:init_per_group(Group, Before);
+                 false -> Before
+             end,
+    case {Config, lists:member(parallel, Properties)} of
+        {{skip, Why}, _} ->
+            io:format("SKIPPED ~s: ~ts~n", [Group, Why]),
+            0;
+        {_, true} ->
             Me = self(),
-            Pids = [spawn_link(fun() -> Me ! {self(), run(Suite, Entry, Chosen)} end) || Entry <- Entries],
+            Pids = [spawn_link(fun() -> Me ! {self(), run(Suite, Entry, Config, Chosen)} end) || Entry <- Entries],
             lists:sum([receive {Pid, Failed} -> Failed end || Pid <- Pids]);
-        false ->
-            lists:sum([run(Suite, Entry, Chosen) || Entry <- Entries])
+        {_, false} ->
+            lists:sum([run(Suite, Entry, Config, Chosen) || Entry <- Entries])
     end;
-run(Suite, Case, Chosen) ->
+run(Suite, Case, Config, Chosen) ->
     case Chosen =:= [] orelse lists:member(Case, Chosen) of
-        true -> run_case(Suite, Case);
+        true -> run_case(Suite, Case, Config);
         false -> 0
     end.
 
-run_case(Suite, Case) ->
-    {Pid, Monitor} = spawn_monitor(fun() -> exit({ended, whole(Suite, Case)}) end),
+run_case(Suite, Case, Config) ->
+    {Pid, Monitor} = spawn_monitor(fun() -> exit({ended, whole(Suite, Case, Config)}) end),
     Outcome = receive
                   {'DOWN', Monitor, process, Pid, {ended, Ended}} -> Ended;
                   {'DOWN', Monitor, process, Pid, Reason} -> {exit, Reason}
@@ -52,14 +62,14 @@ run_case(Suite, Case) ->
     io:format("CASE ~s ~0p~n", [Case, Outcome]),
     case Outcome of ok -> 0; _ -> 1 end.
 
-whole(Suite, Case) ->
+whole(Suite, Case, Config) ->
     try
-        Config = case Suite:init_per_testcase(Case, []) of
-                     {ok, Kept} -> Kept;
-                     Kept -> Kept
-                 end,
-        _ = Suite:Case(Config),
-        _ = Suite:end_per_testcase(Case, Config),
+        Mine = case Suite:init_per_testcase(Case, Config) of
+                   {ok, _} -> Config;
+                   Kept -> Kept
+               end,
+        _ = Suite:Case(Mine),
+        _ = Suite:end_per_testcase(Case, Mine),
         ok
     catch
         Class:Reason:Stack -> {Class, Reason, Stack}
