@@ -188,7 +188,7 @@ class EmptyGroup(GroupError):
 
 
 class Exit(ErlmeshError):
-    """Raised inside a process body or an exposed function: ends it with ``reason`` (a term), as ``exit(Reason)`` does."""
+    """Raised inside a process body or an exposed function: ends it with ``reason`` (a term), as ``exit(Reason)``."""
 
     def __init__(self, reason: Any) -> None:
         super().__init__(reason)

@@ -105,7 +105,7 @@ class Node(Runtime):
         return self._scopes[_PG]
 
     def start_scope(self, name: Atom | str) -> Pg:
-        """Starts another scope of process groups, or one that was stopped. Raises ``ValueError`` if the name is taken."""
+        """Starts another scope of groups, or one that was stopped. Raises ``ValueError`` if the name is taken."""
         scope = self._scopes[Atom(name)] = Pg(self, Atom(name))
         return scope
 
@@ -136,9 +136,9 @@ class Node(Runtime):
 
             await node.rpc("plato@127.0.0.1", "lists", "sum", [[1, 2, 3]])
 
-        Raises RemoteThrow, RemoteExit or RemoteError for what the function did instead of returning, CalleeExited when its
-        process was ended, NoConnection, CallTimeout after ``timeout`` seconds (the function goes on there, as with OTP),
-        and EncodeError for arguments that are no terms. What the function prints is written here.
+        Raises RemoteThrow, RemoteExit or RemoteError for what the function did instead of returning, CalleeExited when
+        its process was ended, NoConnection, CallTimeout after ``timeout`` seconds (the function goes on there, as with
+        OTP), and EncodeError for arguments that are no terms. What the function prints is written here.
         """
         return await rpc.call(self, peer, module, function, arguments, timeout=timeout)
 

@@ -1,7 +1,7 @@
 """Run a node without a prompt, until SIGTERM or Ctrl-C.
 
-It takes part in the mesh, in pg, pg2 and global; ``--verbose`` says who comes and goes. ``--expose`` offers functions to
-other nodes; ``--app`` runs a process of yours, with whose end the node ends.
+It takes part in the mesh, in pg, pg2 and global; ``--verbose`` says who comes and goes. ``--expose`` offers functions
+to other nodes; ``--app`` runs a process of yours, with whose end the node ends.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import inspect
 import os
 import signal
 import sys
+from pathlib import Path
 from types import ModuleType
 
 from erlmesh.cli.meeting import meet
@@ -36,8 +37,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="MODULE",
         action="append",
         default=[],
-        help="let other nodes call this Python module's functions, those marked @expose or else all public ones; as the last "
-        "part of its name, or as NAME in NAME=MODULE; may be repeated (erlmesh.stock: what OTP's own tools ask a node for)",
+        help="let other nodes call this Python module's functions, those marked @expose or else all public ones, by the "
+        "last part of its name, or as NAME for NAME=MODULE; may be repeated (erlmesh.stock: what OTP's tools ask for)",
     )
     parser.add_argument(
         "--app", metavar="MODULE:FUNCTION", help="run `async def FUNCTION(me)` as a process; the node ends with it"
@@ -45,8 +46,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    if "" not in sys.path and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # modules lie where one stands, as for `python -m`
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)  # modules lie where one stands, as for `python -m`
     offered = [_module(text) for text in options.expose]
     app = _function(options.app) if options.app else None
     return asyncio.run(_run(settings(options), offered, app))

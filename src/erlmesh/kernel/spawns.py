@@ -1,7 +1,7 @@
 """Processes that were asked for on other nodes and are not there yet (erl_dist_protocol, SPAWN_REQUEST).
 
-The answer is a SPAWN_REPLY with the request's reference, which is also that of the monitor, if one was asked for. Whoever
-asked may give up meanwhile: then the answer undoes what it brings. The table returns signals and sends none.
+The answer is a SPAWN_REPLY with the request's reference, which is also that of the monitor, if one was asked for.
+Whoever asked may give up meanwhile: then the answer undoes what it brings. The table returns signals and sends none.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Spawns:
 
 
 def undone(reply: SpawnReply, child: Pid) -> list[ExitLink | Demonitor]:
-    """Nobody waits for ``child`` any more: what ends the link and the monitor it was born with, to be sent to its node."""
+    """Nobody waits for ``child`` any more: the signals to its node that end the link and monitor it was born with."""
     signals: list[ExitLink | Demonitor] = []
     if reply.flags & LINKED:
         signals.append(ExitLink(reply.to, child, _ABANDONED))

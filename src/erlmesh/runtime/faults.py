@@ -9,7 +9,7 @@ from typing import Final
 from erlmesh.errors import ErlangError, Exit, Throw
 from erlmesh.terms import Atom, Term
 
-__all__ = ["ERROR", "EXIT", "THROW", "exit_reason", "fault_of"]
+__all__ = ["ERROR", "EXIT", "THROW", "Outcome", "exit_reason", "fault_of"]
 
 THROW: Final = Atom("throw")
 EXIT: Final = Atom("exit")
@@ -23,8 +23,12 @@ _MACHINERY: Final = ("erlmesh.runtime.", "erlmesh.services.")
 _VARARGS: Final = 0x04
 
 
+class Outcome(Exit):
+    """An exit whose reason is known to be a term: it may be large, and is looked at once less."""
+
+
 def fault_of(fault: Exception) -> tuple[Atom, Term, list[Term]]:
-    """``(throw | exit | error, reason, stack)``. An exception unknown to Erlang is ``{'ValueError', <<"its text">>}``."""
+    """``(throw | exit | error, reason, stack)``; the reason of a Python fault is ``{'ValueError', <<"its text">>}``."""
     if isinstance(fault, Exit):
         return EXIT, fault.reason, []
     if isinstance(fault, Throw):

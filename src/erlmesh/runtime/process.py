@@ -25,6 +25,7 @@ __all__ = ["Body", "Destination", "Ending", "Process", "Timer"]
 Destination: TypeAlias = "Pid | Ref | Atom | str | tuple[Atom | str, Atom | str]"
 """Where a message can go: a pid, an alias, a name registered here, or ``(name, node)`` in Erlang's order."""
 
+_NORMAL = Atom("normal")
 TURN = 2_000
 """Messages a process takes before others get a turn, as a BEAM counts reductions."""
 
@@ -266,8 +267,9 @@ class Process:
     ) -> Pid:
         """Starts ``module:function(arguments)`` as a process of another ``node``, linked to this one with ``link``.
 
-        What is printed there is shown here: our group leader goes with it. Raises NoConnection, EncodeError, and CallError
-        when the node starts no process. A function that does not exist there is a process that ends with ``undef``.
+        What is printed there is shown here: our group leader goes with it. Raises NoConnection, EncodeError, and
+        CallError when the node starts no process. For a function that does not exist it starts one that ends with
+        ``undef``.
         """
         options = [Atom("link")] if link else []
         pid, _ = await self._spawn_remote(node, module, function, arguments, options)
@@ -296,7 +298,7 @@ class Process:
     ) -> tuple[Pid, Ref]:
         call = (Atom(module), Atom(function), list(arguments))
         leader = self.group_leader or self.node.group_leader
-        return await self._router.spawn(self, Atom(node), call, leader, options)
+        return await self._router.births.spawn(self, Atom(node), call, leader, options)
 
     def spawn(self, body: Body, *arguments: Any, name: Atom | str | None = None, link: bool = False) -> Pid:
         """Starts ``await body(me, *arguments)`` as a process of the same node, linked to this one with ``link``."""
@@ -308,7 +310,7 @@ class Process:
             self.link(pid)
         return pid
 
-    def stop(self, reason: Term = Atom("normal")) -> None:
+    def stop(self, reason: Term = _NORMAL) -> None:
         """Ends a server, at once. (A body returns instead, or raises :class:`erlmesh.Exit`.)"""
         self._router.terminate(self, reason)
 

@@ -18,7 +18,6 @@ from erlmesh.kernel import gen
 from erlmesh.kernel.identifiers import Identifiers
 from erlmesh.kernel.links import Links
 from erlmesh.kernel.monitors import Monitors, Watch
-from erlmesh.kernel.spawns import LINKED, MONITORED, Spawns, undone
 from erlmesh.proto.control import (
     Demonitor,
     Down,
@@ -37,6 +36,7 @@ from erlmesh.proto.control import (
     UnlinkAck,
 )
 from erlmesh.runtime.mailbox import EMPTY
+from erlmesh.runtime.births import Births
 from erlmesh.runtime.process import Destination, Ending, Process
 from erlmesh.terms import Atom, ImproperList, Pid, Ref, Term
 
@@ -53,10 +53,7 @@ KILLED: Final = Atom("killed")
 NOPROC: Final = Atom("noproc")
 NOCONNECTION: Final = Atom("noconnection")
 NOTSUP: Final = Atom("notsup")
-MONITOR: Final = Atom("monitor")
 
-Call: TypeAlias = tuple[Atom, Atom, list[Term]]
-"""Module, function, arguments."""
 Spawner: TypeAlias = Callable[[SpawnRequest], SpawnReply]
 
 
@@ -91,7 +88,7 @@ class Router:
         self.links = Links(self.atom)
         self.monitors = Monitors(self.atom)
         self.aliases: dict[Ref, Process] = {}
-        self.spawns = Spawns()
+        self.births = Births(self)
         self.spawner: Spawner = _refuse
         self.why_not: Callable[[str], str | None] = lambda _: None
         self._hold = hold
@@ -201,13 +198,13 @@ class Router:
 
     def _hear_link(self, signal: Link, _peer: Atom) -> None:
         if self.local(signal.to) is None:
-            self._pass_on(signal.sender.node, ExitLink(signal.to, signal.sender, NOPROC))
+            self.pass_on(signal.sender.node, ExitLink(signal.to, signal.sender, NOPROC))
         else:
             self.links.linked(signal)
 
     def _hear_unlink(self, signal: Unlink, _peer: Atom) -> None:
         for ack in self.links.unlinked(signal):
-            self._pass_on(ack.to.node, ack)
+            self.pass_on(ack.to.node, ack)
 
     def _hear_unlink_ack(self, signal: UnlinkAck, _peer: Atom) -> None:
         self.links.acknowledged(signal)
@@ -236,7 +233,7 @@ class Router:
         target = signal.target
         process = self.local(target) if isinstance(target, Pid) else self.names.get(target)
         if process is None:
-            self._pass_on(signal.sender.node, Down(target, signal.sender, signal.ref, NOPROC))
+            self.pass_on(signal.sender.node, Down(target, signal.sender, signal.ref, NOPROC))
         else:
             self.monitors.watched(process.pid, signal)
 
@@ -268,39 +265,10 @@ class Router:
             process.group_leader = signal.leader
 
     def _hear_spawn_request(self, signal: SpawnRequest, _peer: Atom) -> None:
-        self._pass_on(signal.sender.node, self.spawner(signal))
+        self.pass_on(signal.sender.node, self.spawner(signal))
 
     def _hear_spawn_reply(self, signal: SpawnReply, peer: Atom) -> None:
-        asked = self.spawns.answered(signal, peer)
-        if asked is None:
-            return
-        process, child = self.local(signal.to), signal.result
-        answer = None if process is None else process.answers.get(signal.ref)
-        if not isinstance(child, Pid):
-            if answer is not None and not answer.done():
-                answer.set_exception(CallError(f"{peer.name} starts no process for us: {child}"))
-        elif answer is None or answer.done():
-            for end in undone(signal, child):
-                self._pass_on(peer, end)
-        else:
-            if signal.flags & LINKED:
-                self.links.linked(Link(child, signal.to))
-            if signal.flags & MONITORED:
-                self.monitors.watch(signal.to, child, peer, signal.ref)
-            if type(answer) is not Ending:
-                answer.set_result(child)
-
-    def _unspawned(self, ref: Ref) -> None:
-        """The node asked for a process is gone, or cannot be reached."""
-        asked = self.spawns.forget(ref)
-        process = None if asked is None else self.local(asked.owner)
-        answer = None if process is None else process.answers.get(ref)
-        if asked is None or answer is None or answer.done():
-            return
-        if type(answer) is Ending:
-            answer.set_result(NOCONNECTION)
-        else:
-            answer.set_exception(self._no_connection(asked.node))
+        self.births.hear(signal, peer)
 
     # What local processes do
 
@@ -349,7 +317,7 @@ class Router:
             return
         for signal in self.links.link(process.pid, other):
             if other.node is not self.atom:
-                self._say(other.node, signal)
+                self.say(other.node, signal)
             elif self.local(other) is None:
                 self._hear_exit_link(ExitLink(other, process.pid, NOPROC), self.atom)
             else:
@@ -358,7 +326,7 @@ class Router:
     def unlink(self, process: Process, other: Pid) -> None:
         _require_pid(other)
         for signal in self.links.unlink(process.pid, other):
-            if not self._pass_on(other.node, signal):
+            if not self.pass_on(other.node, signal):
                 self._never_mind(signal)
 
     def monitor(self, process: Process, target: Pid | Atom | str | tuple[Atom | str, Atom | str]) -> Ref:
@@ -376,14 +344,14 @@ class Router:
             watched, node = Atom(target), self.atom
         else:
             raise TypeError(f"cannot monitor {target!r}: give a pid, a name, or (name, node)")
-        self._say(node, self.monitors.watch(process.pid, watched, node, ref))
+        self.say(node, self.monitors.watch(process.pid, watched, node, ref))
 
     def demonitor(self, process: Process, ref: Ref) -> bool:
         ended = self.monitors.unwatch(process.pid, ref)
         if ended is None:
             return False
         watch, signal = ended
-        self._pass_on(watch.node, signal)
+        self.pass_on(watch.node, signal)
         return True
 
     def forget_down(self, process: Process, ref: Ref) -> None:
@@ -412,7 +380,7 @@ class Router:
     def exit_signal(self, sender: Pid, to: Pid, reason: Term) -> None:
         _require_pid(to)
         encode_term(reason)  # it would go on from process to process, and to any node
-        self._say(to.node, ExitSend(sender, to, reason))
+        self.say(to.node, ExitSend(sender, to, reason))
 
     async def call(self, caller: Process, to: Destination, request: Term, timeout: float | None) -> Term:
         loop = asyncio.get_running_loop()
@@ -438,61 +406,14 @@ class Router:
         if reason is NOPROC:
             return NoProcess(f"there is no process {who}")
         if reason is NOCONNECTION:
-            return self._no_connection(watch.node)
+            return self.no_connection(watch.node)
         return CalleeExited(f"{who} exited before it answered: {reason}", reason)
 
-    def _no_connection(self, node: Atom) -> NoConnection:
+    def no_connection(self, node: Atom) -> NoConnection:
         why = self.why_not(node.name)
         return NoConnection(f"no connection to {node.name}" + (f": {why}" if why else ""))
 
     # Births and deaths
-
-    async def spawn(self, parent: Process, node: Atom, call: Call, leader: Pid, options: list[Atom]) -> tuple[Pid, Ref]:
-        """Asks ``node`` for a process that runs ``call``; its pid, and the monitor's reference if ``monitor`` is among the
-        ``options``. Raises CallError, NoConnection, EncodeError.
-        """
-        born: asyncio.Future[Term] = asyncio.get_running_loop().create_future()
-        ref = self._request_spawn(parent, node, call, leader, options, born)
-        try:
-            return await born, ref
-        finally:
-            del parent.answers[ref]
-
-    async def spawn_to_the_end(self, parent: Process, node: Atom, call: Call, leader: Pid) -> Term:
-        """The exit reason of a process started on ``node`` for this; ``noconnection`` also when there is no such node.
-        Raises CallError and EncodeError. Whoever gives up waiting leaves the process alone.
-        """
-        end = Ending(loop=asyncio.get_running_loop())
-        ref = self._request_spawn(parent, node, call, leader, [MONITOR], end)
-        try:
-            return await end
-        finally:
-            del parent.answers[ref]
-            self.demonitor(parent, ref)
-
-    def spawn_nowait(self, parent: Process, node: Atom, call: Call, leader: Pid) -> None:
-        """The same without a word back; to a node that cannot be reached it vanishes."""
-        self._say_request(self.identifiers.ref(), parent, node, call, leader, [])
-
-    def _request_spawn(
-        self, parent: Process, node: Atom, call: Call, leader: Pid, options: list[Atom], answer: asyncio.Future[Term]
-    ) -> Ref:
-        ref = self.identifiers.ref()
-        parent.answers[ref] = answer
-        self.spawns.ask(ref, parent.pid, node)
-        try:
-            self._say_request(ref, parent, node, call, leader, options)
-        except EncodeError:
-            del parent.answers[ref]
-            self.spawns.forget(ref)
-            raise
-        return ref
-
-    def _say_request(self, ref: Ref, parent: Process, node: Atom, call: Call, leader: Pid, options: list[Atom]) -> None:
-        module, function, arguments = call
-        if node not in self.peers and node is not self.atom:
-            encode_term(arguments)  # what is no term must be told now, to the one who said it
-        self._say(node, SpawnRequest(ref, parent.pid, leader, module, function, len(arguments), [*options], arguments))
 
     def add(self, process: Process) -> None:
         self.processes[process.number] = process
@@ -554,7 +475,7 @@ class Router:
     def _tell(self) -> None:
         words = self._last_words
         while words:
-            self._pass_on(*words.popleft())
+            self.pass_on(*words.popleft())
 
     def lost(self, node: Atom) -> None:
         """The connection to ``node`` is gone."""
@@ -574,11 +495,11 @@ class Router:
         elif isinstance(signal, Monitor):
             self._hear_down(Down(signal.target, signal.sender, signal.ref, NOCONNECTION), node)
         elif isinstance(signal, SpawnRequest):
-            self._unspawned(signal.ref)
+            self.births.undeliverable(signal.ref)
 
     # Ways out
 
-    def _say(self, node: Atom, signal: Signal) -> None:
+    def say(self, node: Atom, signal: Signal) -> None:
         """To ``node``, which is connected to if need be."""
         peer = self.peers.get(node)
         if peer is not None:
@@ -588,7 +509,7 @@ class Router:
         else:
             self._hold(node, signal, True)
 
-    def _pass_on(self, node: Atom, signal: Signal) -> bool:
+    def pass_on(self, node: Atom, signal: Signal) -> bool:
         """To ``node`` if it is connected, or will be in a moment: then what the signal takes back may be waiting for
         that too. To an unconnected node the signal means nothing; False says so.
         """

@@ -9,7 +9,8 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from erlmesh.errors import CallError, Exit, NodeNotAlive, NodeStartError, Undef
+from erlmesh.errors import CallError, EncodeError, Exit, NodeNotAlive, NodeStartError, Undef
+from erlmesh.etf import encode_term
 from erlmesh.kernel.identifiers import Identifiers
 from erlmesh.kernel.spawns import LINKED, MONITORED
 from erlmesh.net.epmd import Epmd
@@ -19,7 +20,7 @@ from erlmesh.proto.control import SpawnReply, SpawnRequest
 from erlmesh.proto.flags import OFFERED, Flags
 from erlmesh.proto.handshake import Me, is_node_name
 from erlmesh.runtime.connections import Connections, Resolver
-from erlmesh.runtime.faults import exit_reason
+from erlmesh.runtime.faults import Outcome, exit_reason
 from erlmesh.runtime.process import Body, Destination, Process
 from erlmesh.runtime.router import KILLED, NORMAL, Router
 from erlmesh.terms import Atom, Pid, Ref, Term
@@ -382,7 +383,7 @@ class Runtime:
     ) -> None:
         """The same without waiting, and without a word if there is no such node."""
         call = (Atom(module), Atom(function), list(arguments))
-        self._router.spawn_nowait(self._own, Atom(node), call, self.group_leader)
+        self._router.births.spawn_nowait(self._own, Atom(node), call, self.group_leader)
 
     async def spawn_to_the_end(
         self, node: Atom | str, module: Atom | str, function: Atom | str, arguments: Sequence[Term] = ()
@@ -392,7 +393,7 @@ class Runtime:
         Raises CallError when the node starts no process, and EncodeError. Whoever stops waiting leaves it alone.
         """
         call = (Atom(module), Atom(function), list(arguments))
-        return await self._router.spawn_to_the_end(self._own, Atom(node), call, self.group_leader)
+        return await self._router.births.spawn_to_the_end(self._own, Atom(node), call, self.group_leader)
 
     def can_spawn(self, node: Atom | str) -> bool:
         """Whether the connected ``node`` starts processes for others (every node since OTP 23)."""
@@ -443,15 +444,26 @@ async def _run(router: Router, process: Process, body: Body, arguments: tuple[An
     try:
         await body(process, *arguments)
         reason: Term = NORMAL
-    except Exit as end:
+    except Outcome as end:
         reason = end.reason
+    except Exit as end:
+        reason = _term(end.reason)
     except asyncio.CancelledError:
         reason = KILLED if process.alive else process.exit_reason
     except Exception as fault:
         if process.alive and not isinstance(fault, Undef):
             log.exception("process %s ended by an exception", process.label)
-        reason = exit_reason(fault)
+        reason = _term(exit_reason(fault))
     router.terminate(process, reason)
+
+
+def _term(reason: object) -> Term:
+    """``reason``, or its picture if it is no term."""
+    try:
+        encode_term(reason)
+    except EncodeError:
+        return repr(reason).encode("utf-8", "backslashreplace").decode()
+    return reason
 
 
 async def _settled(tasks: list[asyncio.Task[None]]) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from erlmesh.errors import ErlangError, Exit, Throw
 from erlmesh.etf import encode_term
-from erlmesh.runtime.faults import ERROR, fault_of
+from erlmesh.runtime.faults import ERROR, Outcome, fault_of
 from erlmesh.terms import Atom, Term
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ RETURN: Final = Atom("return")
 BADARG: Final = Atom("badarg")
 
 Apply: TypeAlias = "Callable[[Process, Atom, Atom, Sequence[Term]], Awaitable[Term]]"
-"""``await apply(me, module, function, arguments)``: the function's value, computed in the process ``me``. Raises ``Undef``
-when there is none to call, and whatever the function raises."""
+"""``await apply(me, module, function, arguments)``: the function's value, computed in the process ``me``. Raises
+``Undef`` when there is none to call, and whatever the function raises."""
 
 
 def serve(node: Runtime, apply: Apply) -> None:
@@ -41,7 +41,7 @@ def serve(node: Runtime, apply: Apply) -> None:
 
     async def execute_call(me: Process, result: Term, module: Term, function: Term, arguments: Term) -> None:
         kind, value, stack = await outcome(me, apply, module, function, arguments)
-        raise Exit((result, kind, value, stack) if kind is ERROR else (result, kind, value))
+        raise Outcome((result, kind, value, stack) if kind is ERROR else (result, kind, value))
 
     async def execute_cast(me: Process, module: Term, function: Term, arguments: Term) -> None:
         await outcome(me, apply, module, function, arguments)
@@ -53,7 +53,7 @@ def serve(node: Runtime, apply: Apply) -> None:
 async def outcome(
     me: Process, apply: Apply, module: Term, function: Term, arguments: Term
 ) -> tuple[Atom, Term, list[Term]]:
-    """``(return | throw | exit | error, value or reason, stack)`` of a call; terms for sure. Python's faults are logged."""
+    """``(return | throw | exit | error, value or reason, stack)`` of a call; terms for sure. Faults are logged."""
     match (module, function, arguments):
         case Atom(), Atom(), list():
             pass

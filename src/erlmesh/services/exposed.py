@@ -1,4 +1,4 @@
-"""The functions that other nodes may call here, and nothing else: a table, filled by :func:`expose` and ``node.expose``.
+"""The functions that other nodes may call here, and no others: a table, filled by :func:`expose` and ``node.expose``.
 
 What arrives from outside is looked up in the table by module, function and number of arguments. Nothing is imported,
 no attribute is read and nothing is evaluated because of a name on the wire.
@@ -46,8 +46,9 @@ class Functions:
     def add(self, function: Callable[..., Any], module: str, name: str | None = None) -> None:
         """Lets others call ``module:name``, for each number of arguments that ``function`` takes.
 
-        A first parameter annotated ``Process`` is not counted: it is given the calling process. Raises ``TypeError`` for
-        what cannot be called with positional arguments, ``ValueError`` for a name that is taken by another function.
+        A first parameter annotated ``Process`` is not counted: it is given the process the call runs in. Raises
+        ``TypeError`` for what cannot be called with positional arguments, ``ValueError`` for a name that another
+        function has.
         """
         Atom(module), Atom(name := name or function.__name__)
         wants_process, arities = _shape(function)
@@ -61,8 +62,8 @@ class Functions:
     def add_module(self, module: ModuleType, as_: str | None = None) -> None:
         """Lets others call the functions of a Python module as ``as_``, or else by the last part of the module's name.
 
-        Those marked with :func:`expose` if there are any, else all public ones that are defined in it (in ``__all__``, or
-        without an underscore in front). A module with a table of its own, ``EXPOSED``, has that taken over. Raises
+        Those marked with :func:`expose` if there are any, else all public ones that are defined in it (in ``__all__``,
+        or without an underscore in front). A module with a table of its own, ``EXPOSED``, has that taken over. Raises
         ``ValueError`` for a module that offers nothing.
         """
         own = getattr(module, "EXPOSED", None)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from erlmesh.runtime.process import Process
 
-__all__ = ["BADARG", "ERROR", "OK", "SYSTEM", "answer_system", "multi_call"]
+__all__ = ["BADARG", "ERROR", "OK", "answer_system", "multi_call"]
 
 N = TypeVar("N", str, Atom)
 
@@ -20,12 +20,13 @@ OK: Final = Atom("ok")
 ERROR: Final = Atom("error")
 BADARG: Final = (ERROR, Atom("badarg"))
 """The answer to a call that is not understood. OTP's servers would end; a caller is better off with an answer."""
-SYSTEM: Final = Atom("system")
-"""``{system, From, Request}``: what OTP's ``sys`` asks any server, and ``gen_server:stop`` among it (sys.erl)."""
 
 
 def answer_system(me: Process, caller: tuple[Pid, Term], request: Term, *, state: Term) -> None:
-    """Answers a request of ``sys``; ``state`` is what there is to show. ``terminate`` ends the server."""
+    """Answers ``{system, caller, request}``, which OTP's ``sys`` asks any server, and ``gen_server:stop`` by it (sys.erl).
+
+    ``state`` is what there is to show. ``terminate`` ends the server ``me``.
+    """
     match request:
         case (Atom("terminate"), reason):
             me.reply(caller, OK)

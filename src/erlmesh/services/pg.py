@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeGuard
 
 from erlmesh.errors import NoProcess
 from erlmesh.kernel import gen
-from erlmesh.services.gen_server import BADARG, ERROR, OK, SYSTEM, answer_system
+from erlmesh.services.gen_server import BADARG, ERROR, OK, answer_system
 from erlmesh.services.group_names import group_name
 from erlmesh.services.pg_members import Change, Effect, Joined, Left, Scope, Statistics, Tell, Watch, Word
 from erlmesh.services.pg_watch import Changes, Monitors
@@ -137,7 +137,7 @@ class Pg:
                 self._perform(self._scope.synced(server, groups))
             case (gen.GEN_CALL, (Pid(), _) as caller, request):
                 self._me.reply(caller, self._answer(caller[0], request))
-            case (SYSTEM, (Pid(), _) as caller, request):
+            case (Atom("system"), (Pid(), _) as caller, request):
                 answer_system(self._me, caller, request, state=(Atom("state"), self.scope))
             case (Atom("DOWN"), Ref() as ref, _, Pid() as pid, reason):
                 self._down(ref, pid, reason)

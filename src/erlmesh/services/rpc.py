@@ -1,5 +1,5 @@
-"""Calling functions of other nodes, by erpc: we have a process started there that runs the function, and are told how it
-ended. Nodes that cannot start processes for others (before OTP 23) are asked by way of their ``rex``.
+"""Calling functions of other nodes, by erpc: we have a process started there that runs the function, and are told how
+it ended. Nodes that cannot start processes for others (before OTP 23) are asked by way of their ``rex``.
 """
 
 from __future__ import annotations
