@@ -21,6 +21,8 @@ from erlmesh.errors import (
     RemoteThrow,
     Throw,
 )
+from erlmesh.net.epmd import Epmd
+from erlmesh.net.epmdless import Addresses, FixedPort, NoEpmd
 from erlmesh.node import Node
 from erlmesh.runtime.process import Process
 from erlmesh.services.exposed import expose
@@ -29,6 +31,7 @@ from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Addresses",
     "Atom",
     "BitString",
     "CallError",
@@ -38,15 +41,18 @@ __all__ = [
     "ConnectError",
     "DecodeError",
     "EncodeError",
+    "Epmd",
     "ErlangError",
     "ErlmeshError",
     "Exit",
     "Export",
+    "FixedPort",
     "Fun",
     "HandshakeRefused",
     "ImproperList",
     "Map",
     "NoConnection",
+    "NoEpmd",
     "NoProcess",
     "Node",
     "NodeNotAlive",

@@ -7,11 +7,17 @@ import errno
 import ipaddress
 import socket
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Final, Protocol
 
 from erlmesh.errors import ConnectError, NodeStartError
 
-__all__ = ["Listener", "Network", "TcpNetwork", "addresses_to_listen_on"]
+__all__ = ["Listener", "Network", "TcpNetwork", "addresses_of_name", "addresses_to_listen_on"]
+
+EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104 - asked for by name
+ATTEMPTS: Final = 10
+"""To find a port that is free at every address."""
+HEAD_START: Final = 0.25
+"""Seconds that one address of a host has before the next is tried too."""
 
 
 class Listener(Protocol):
@@ -39,12 +45,13 @@ class Network(Protocol):
 
 
 class _TcpListener:
-    def __init__(self, server: asyncio.Server) -> None:
-        self._server = server
-        self.port: int = server.sockets[0].getsockname()[1]
+    def __init__(self, servers: list[asyncio.Server]) -> None:
+        self._servers = servers
+        self.port: int = servers[0].sockets[0].getsockname()[1]
 
     def close(self) -> None:
-        self._server.close()
+        for server in self._servers:
+            server.close()
 
 
 class TcpNetwork:
@@ -53,12 +60,12 @@ class TcpNetwork:
     async def dial(self, host: str, port: int, protocol: Callable[[], asyncio.Protocol]) -> None:
         loop = asyncio.get_running_loop()
         try:
-            await loop.create_connection(protocol, host, port)
+            await loop.create_connection(protocol, host, port, happy_eyeballs_delay=HEAD_START)
         except socket.gaierror as fault:
             raise ConnectError(f"the host name {host!r} is unknown: {fault.strerror}") from None
         except ConnectionRefusedError:
             raise ConnectError(
-                f"nobody listens on port {port} of {host}, though EPMD names it: is the node still there?"
+                f"nobody listens on port {port} of {host}, where the node is said to be: is it still there?"
             ) from None
         except OSError as fault:
             raise ConnectError(f"cannot reach {host} port {port}: {fault.strerror or fault}") from None
@@ -66,38 +73,84 @@ class TcpNetwork:
     async def listen(
         self, hosts: Iterable[str] | None, ports: Iterable[int], protocol: Callable[[], asyncio.Protocol]
     ) -> Listener:
-        loop = asyncio.get_running_loop()
+        addresses = list(EVERYWHERE if hosts is None else hosts)
         tried: list[int] = []
         for port in ports:
-            try:
-                server = await loop.create_server(protocol, None if hosts is None else list(hosts), port, backlog=512)
-            except OSError as fault:
-                if fault.errno != errno.EADDRINUSE:
-                    raise NodeStartError(f"cannot listen on port {port}: {fault.strerror or fault}") from None
-                tried.append(port)
-            else:
-                return _TcpListener(server)
+            for _ in range(1 if port else ATTEMPTS):
+                try:
+                    return _TcpListener(await _servers(addresses, port, protocol, all_needed=hosts is not None))
+                except OSError as fault:
+                    if fault.errno != errno.EADDRINUSE:
+                        raise NodeStartError(f"cannot listen on port {port}: {fault.strerror or fault}") from None
+            tried.append(port)
         raise NodeStartError(
-            f"cannot listen: {'port' if len(tried) == 1 else 'ports'} {', '.join(map(str, tried))} taken; choose another, or 0 for any"
+            f"cannot listen: {'port' if len(tried) == 1 else 'ports'} {', '.join(map(str, tried))} taken; "
+            "choose another, or 0 for any"
         )
 
 
-async def addresses_to_listen_on(host: str) -> list[str] | None:
+async def _servers(
+    addresses: list[str], port: int, protocol: Callable[[], asyncio.Protocol], *, all_needed: bool
+) -> list[asyncio.Server]:
+    """One server an address, all on the same port: with 0, on the one that the first gets. Raises ``OSError``."""
+    loop = asyncio.get_running_loop()
+    servers: list[asyncio.Server] = []
+    for address in addresses:
+        try:
+            servers.append(await loop.create_server(protocol, address, port, backlog=512))
+        except OSError as fault:
+            if all_needed or not servers or fault.errno == errno.EADDRINUSE:
+                for server in servers:
+                    server.close()
+                raise
+            continue  # a machine without IPv6
+        port = servers[0].sockets[0].getsockname()[1]
+    return servers
+
+
+async def addresses_of_name(host: str, *, needed: bool = True) -> list[str] | None:
     """The addresses behind a node name's ``host`` if all are this machine's own; None means every interface.
 
     A node whose name says 127.0.0.1 is for this machine alone. One whose name is a public or a service address that no
-    interface here carries (a NAT, a load balancer) can only listen everywhere.
+    interface here carries (a NAT, a load balancer) can only listen everywhere. Raises NodeStartError if the host is
+    unknown here; unless it is not ``needed``: then that means every interface, too.
     """
-    loop = asyncio.get_running_loop()
     try:
-        found = await loop.getaddrinfo(host, 0, type=socket.SOCK_STREAM)
+        addresses = await _addresses(host)
     except socket.gaierror as fault:
+        if not needed:
+            return None
         raise NodeStartError(
             f"the host part of the node name, {host!r}, cannot be resolved here ({fault.strerror}): "
-            "use an address of this machine, for instance 127.0.0.1"
+            "use an address of this machine, for instance 127.0.0.1, or say where to listen"
         ) from None
-    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
     return addresses if all(map(_is_here, addresses)) else None
+
+
+async def addresses_to_listen_on(hosts: Iterable[str]) -> list[str] | None:
+    """The addresses of ``hosts``, which must be this machine's own; ``*`` means every interface (None).
+
+    Raises NodeStartError.
+    """
+    found: list[str] = []
+    for host in hosts:
+        if host == "*":
+            return None
+        try:
+            addresses = await _addresses(host)
+        except socket.gaierror as fault:
+            raise NodeStartError(f"cannot listen on {host!r}: it cannot be resolved here ({fault.strerror})") from None
+        if elsewhere := [address for address in addresses if not _is_here(address)]:
+            raise NodeStartError(f"cannot listen on {host!r}: {elsewhere[0]} is no address of this machine")
+        found += addresses
+    if not found:
+        raise NodeStartError("there is no address to listen on: name one, or * for all")
+    return list(dict.fromkeys(found))
+
+
+async def _addresses(host: str) -> list[str]:
+    found = await asyncio.get_running_loop().getaddrinfo(host, 0, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 def _is_here(address: str) -> bool:

@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from erlmesh.errors import CallError, EncodeError, Exit, NodeNotAlive, NodeStartError, Undef
 from erlmesh.etf import encode_term
+from erlmesh.kernel.allowed import Allowed
+from erlmesh.kernel.cookies import Cookies
 from erlmesh.kernel.identifiers import Identifiers
 from erlmesh.kernel.spawns import LINKED, MONITORED
 from erlmesh.net.epmd import Epmd
-from erlmesh.net.network import Network, TcpNetwork, addresses_to_listen_on
+from erlmesh.net.epmdless import PortMapper, Resolver, checked_port, ports_to_try
+from erlmesh.net.network import Network, TcpNetwork, addresses_of_name, addresses_to_listen_on
 from erlmesh.notation import claim_here, release_here
-from erlmesh.proto.control import SpawnReply, SpawnRequest
+from erlmesh.proto.control import Signal, SpawnReply, SpawnRequest
 from erlmesh.proto.flags import OFFERED, Flags
 from erlmesh.proto.handshake import Me, is_node_name
-from erlmesh.runtime.connections import Connections, Resolver
+from erlmesh.runtime.connections import Connections
 from erlmesh.runtime.faults import Outcome, exit_reason
 from erlmesh.runtime.process import Body, Destination, Process
 from erlmesh.runtime.router import KILLED, NORMAL, Router
@@ -50,11 +53,13 @@ class Runtime:
         *,
         cookie: str | None = None,
         cookies: Mapping[str, str] | None = None,
+        allow: Iterable[str] | None = None,
         hidden: bool = False,
         net_ticktime: float = 60.0,
-        listen: str | None = None,
-        ports: Iterable[int] = (0,),
-        epmd: Epmd | None = None,
+        listen: str | Iterable[str] | None = None,
+        ports: Iterable[int] | None = None,
+        advertise_port: int | None = None,
+        epmd: PortMapper | None = None,
         network: Network | None = None,
         resolver: Resolver | None = None,
         seed: int | None = None,
@@ -63,11 +68,6 @@ class Runtime:
             raise ValueError(
                 f"{name!r} is no node name: it looks like socrates@127.0.0.1, one @, ASCII, at most 255 characters"
             )
-        if cookie is None and not cookies:
-            raise ValueError("a node needs a cookie, the secret its cluster shares; there is no default on purpose")
-        for secret in (cookie, *(cookies or {}).values()):
-            if secret is not None and (not secret or not secret.isascii()):
-                raise ValueError("a cookie is one or more ASCII characters")
         if not net_ticktime > 0:
             raise ValueError(f"net_ticktime is a positive number of seconds, not {net_ticktime!r}")
         self.name = name
@@ -77,12 +77,13 @@ class Runtime:
         self.net_ticktime = net_ticktime
         self.random = random.Random(seed)
         self.port: int | None = None
-        self._cookie = cookie
-        self._cookies = dict(cookies or {})
-        self._listen = listen
-        self._ports = tuple(ports)
+        self._cookies = Cookies(cookie, cookies or {})
+        self._allowed = Allowed(allow)
+        self._listen = (listen,) if isinstance(listen, str) else None if listen is None else tuple(listen)
+        self._ports = ports_to_try(ports, epmd)
+        self._advertised = None if advertise_port is None else checked_port(advertise_port, "advertise_port")
         self._network: Network = network or TcpNetwork()
-        self._epmd = epmd or Epmd()
+        self._epmd: PortMapper = epmd or Epmd()
         self._resolver: Resolver = resolver or self._epmd
         self._listener: Listener | None = None
         self._router_: Router | None = None
@@ -102,30 +103,34 @@ class Runtime:
         me = Me(
             name=self.name,
             creation=0,
-            cookie_for=self._cookie_for,
+            cookie_for=self._cookies.cookie_for,
             challenge=lambda: secrets.randbits(32),
             outstanding=set(),
             flags=OFFERED & ~Flags.PUBLISHED if self.hidden else OFFERED,
         )
         answer: list[Callable[[], asyncio.Protocol]] = []
         alive, _, host = self.name.partition("@")
-        hosts = await addresses_to_listen_on(self._listen or host)
-        self._listener = await self._network.listen(hosts, self._ports, lambda: answer[0]())
+        hosts = await addresses_of_name(host, needed=self._listen is None)
+        listen = hosts if self._listen is None else await addresses_to_listen_on(self._listen)
+        self._listener = await self._network.listen(listen, self._ports, lambda: answer[0]() if answer else _NotYet())
         self.port = self._listener.port
         try:
-            self.creation = await self._epmd.register(alive, self.port, hosts=hosts, hidden=self.hidden)
+            self.creation = await self._epmd.register(
+                alive, self._advertised or self.port, hosts=hosts, hidden=self.hidden
+            )
         except BaseException:
             self._listener.close()
             raise
         me = Me(me.name, self.creation, me.cookie_for, me.challenge, me.outstanding, me.flags)
         identifiers = Identifiers(self.atom, self.creation)
-        router = self._router_ = Router(identifiers, lambda *held: self._connections.hold(*held))
+        router = self._router_ = Router(identifiers, self._hold)
         self._connections_ = Connections(
             me,
             router,
             self._network,
             self._resolver,
             net_ticktime=self.net_ticktime,
+            allowed=self._allowed,
             on_up=self._node_up,
             on_down=self._node_down,
         )
@@ -166,9 +171,8 @@ class Runtime:
         await self._epmd.close()
         release_here(self.atom)
 
-    def _cookie_for(self, peer: str) -> str:
-        cookie = self._cookies.get(peer, self._cookie)
-        return cookie if cookie is not None else secrets.token_hex()  # no cookie for this peer: none it could know
+    def _hold(self, node: Atom, signal: Signal, dial: bool) -> bool:
+        return self._connections.hold(node, signal, dial)
 
     @property
     def _router(self) -> Router:
@@ -251,7 +255,7 @@ class Runtime:
     # Names
 
     def register(self, name: Atom | str, pid: Pid) -> None:
-        """Gives a living local process a name. Raises ``ValueError`` if the name is taken or the process is not here."""
+        """Gives a living local process a name. Raises ``ValueError`` if it is taken or the process is not here."""
         process = self._router.local(pid)
         if process is None:
             raise ValueError(f"cannot register {pid} as {name}: it is no living process of this node")
@@ -301,7 +305,7 @@ class Runtime:
         return self._connections.nodes(hidden=hidden)
 
     async def ping(self, name: Atom | str) -> bool:
-        """``net_adm:ping``: True (pong) if the node is there, connecting if need be; :meth:`why_not` tells otherwise."""
+        """``net_adm:ping``: True (pong) if the node is there; connects if need be. :meth:`why_not` says why False."""
         peer = Atom(name)
         if peer is self.atom:
             return True
@@ -342,6 +346,27 @@ class Runtime:
             return self.creation
         connection = self._connections.connection(Atom(name).name)
         return None if connection is None else connection.creation
+
+    # Who may come in
+
+    def set_cookie(self, name: Atom | str, cookie: Atom | str) -> None:
+        """``erlang:set_cookie/2``: the cookie for the node ``name`` from its next handshake on, in both directions; for
+        the own name, that of all nodes without one of their own. Raises ``ValueError``.
+        """
+        peer = Atom(name).name
+        if not is_node_name(peer):
+            raise ValueError(f"{peer!r} is no node name: it looks like socrates@127.0.0.1")
+        self._cookies.set(None if peer == self.name else peer, Atom(cookie).name)
+
+    def allow(self, names: Iterable[Atom | str]) -> None:
+        """``net_kernel:allow/1``: only these nodes, and those allowed before, are met from now on (see ``allow`` of
+        :class:`erlmesh.Node` for what an entry may be). Connections that are up stay. Raises ``ValueError``.
+        """
+        self._allowed.add(names)
+
+    def allowed(self) -> list[str]:
+        """The entries of the allow-list; ``[]`` if every node with the cookie is allowed."""
+        return list(self._allowed.entries)
 
     # Node events
 
@@ -439,6 +464,14 @@ def _flags(options: list[Term]) -> int | None:
     return flags
 
 
+class _NotYet(asyncio.Protocol):
+    """For whoever calls between our listening and our being up."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.abort()
+
+
 async def _run(router: Router, process: Process, body: Body, arguments: tuple[Any, ...]) -> None:
     """The life of a process: its body, and what its end means to others."""
     try:
@@ -454,6 +487,7 @@ async def _run(router: Router, process: Process, body: Body, arguments: tuple[An
         if process.alive and not isinstance(fault, Undef):
             log.exception("process %s ended by an exception", process.label)
         reason = _term(exit_reason(fault))
+    process.task = None  # it ends by itself
     router.terminate(process, reason)
 
 
