@@ -83,13 +83,20 @@ def test_calls_do_not_wait_for_each_other():
 
 
 def test_a_caller_whose_process_is_killed_is_told():
+    called = []
+
     async def endless(me: "Process"):  # noqa: F821
-        me.node.end(me.pid)
-        await wait()
+        called.append(me)
+        while True:
+            await wait()
 
     cluster, b = met(endless)
+    answer = cluster.start(b.call(REX, (CALL, LISTS, SUM, [], USER)))
+    cluster.run()
+    called[0].stop(Atom("killed"))
+    cluster.run()
 
-    assert cluster.run(b.call(REX, (CALL, LISTS, SUM, [], USER))) == (BADRPC, (EXIT, Atom("killed")))
+    assert answer == [(BADRPC, (EXIT, Atom("killed")))]
 
 
 def test_nothing_can_be_called_unless_it_is_exposed():

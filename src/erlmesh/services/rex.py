@@ -41,7 +41,6 @@ class Word:
     CAST: Final = Atom("cast")
     BADRPC: Final = Atom("badrpc")
     EXIT: Final = Atom("EXIT")
-    NORMAL: Final = Atom("normal")
 
 
 class Rex:
@@ -68,7 +67,7 @@ class Rex:
             case (Pid() as caller, (Word.CALL, *call)) if len(call) == 4:
                 self._call(call, lambda answer: self._me.send(caller, (Word.REX, answer)))
             case (Atom("DOWN"), Ref() as ref, _, _, reason):
-                if (reply := self._waiting.pop(ref, None)) is not None and reason is not Word.NORMAL:
+                if (reply := self._waiting.pop(ref, None)) is not None:
                     reply(_badrpc(reason))  # it was killed
             case _:
                 log.debug("ignored %r", message)
@@ -78,9 +77,12 @@ class Rex:
 
         async def answer(me: Process) -> None:
             me.group_leader = leader if isinstance(leader, Pid) else None
-            reply(await self._value(me, *what))
+            value = await self._value(me, *what)
+            del self._waiting[ref]
+            reply(value)
 
-        self._waiting[self._me.monitor(self._node.spawn(answer))] = reply
+        ref = self._me.monitor(self._node.spawn(answer))
+        self._waiting[ref] = reply
 
     async def _value(self, me: Process, module: Term, function: Term, arguments: Term) -> Term:
         kind, value, stack = await outcome(me, self._apply, module, function, arguments)
