@@ -1,9 +1,10 @@
-"""The functions of OTP that tools and test suites on the Erlang side ask a node for: ``node.expose(erlmesh.stock)``, or
-``erlmesh start --expose erlmesh.stock``.
+"""The functions of OTP that tools and test suites on the Erlang side ask a node for: ``node.expose(erlmesh.stock)``,
+or ``erlmesh start --expose erlmesh.stock``.
 
-They give what OTP 25's own give, also for arguments that are wrong (the facts are in erlang.erl, timer.erl, gen_server.erl,
-pg.erl and OTP 23's pg2.erl). As there, "the caller" is the process that a remote call runs in, and it ends with the call:
-who calls ``pg:monitor/1`` or ``pg:start_link/1`` by ``rpc`` gets a monitor without an owner, and a scope that ends at once.
+They give what OTP 25's own give, also for arguments that are wrong (the facts are in erlang.erl, timer.erl,
+gen_server.erl, pg.erl and OTP 23's pg2.erl). As there, "the caller" is the process that a remote call runs in, and it ends
+with the call: who calls ``pg:monitor/1`` or ``pg:start_link/1`` by ``rpc`` gets a monitor without an owner, and a scope
+that ends at once.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ NORMAL: Final = Atom("normal")
 NOPROC: Final = Atom("noproc")
 INFINITY: Final = Atom("infinity")
 PG: Final = Atom("pg")
-MAX_TIMEOUT: Final = 4_294_967_295
-"""Milliseconds; a BEAM's timers go no further."""
+LONG: Final = 1 << 50
+"""Milliseconds: longer than any node lives."""
 _BIF_INFO: Final = [(Atom("error_info"), Map([(Atom("module"), Atom("erl_erts_errors"))]))]
 
 
@@ -46,7 +47,7 @@ def _function_clause() -> ErlangError:
 
 
 def _offer(module: str, name: str | None = None, *, scope: bool = False) -> Callable[[F], F]:
-    """Puts a function into the table; with ``scope`` also without its first argument, the scope, which is ``pg`` then."""
+    """Puts a function into the table; with ``scope`` also without its first argument, the scope, ``pg`` then."""
 
     def put(function: F) -> F:
         called = name or function.__name__
@@ -142,9 +143,9 @@ def spawn(me: Process, module: Term, function: Term, arguments: Term) -> Term:
 
 @_offer("timer")
 async def sleep(_me: Process, milliseconds: Term) -> Term:
-    if milliseconds is INFINITY:
+    if milliseconds is INFINITY or (type(milliseconds) is int and milliseconds > LONG):
         await asyncio.get_running_loop().create_future()
-    if type(milliseconds) is not int or not 0 <= milliseconds <= MAX_TIMEOUT:
+    if type(milliseconds) is not int or milliseconds < 0:
         raise ErlangError(Atom("timeout_value"), [(Atom("timer"), Atom("sleep"), 1, [])])
     await asyncio.sleep(milliseconds / 1000)
     return OK

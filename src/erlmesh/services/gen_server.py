@@ -32,7 +32,7 @@ def answer_system(me: Process, caller: tuple[Pid, Term], request: Term, *, state
             me.reply(caller, OK)
             me.stop(reason)
         case Atom("get_state"):
-            me.reply(caller, (OK, state))
+            me.reply(caller, state)
         case (Atom("debug"), (Atom("log"), Atom("get"))):
             me.reply(caller, (OK, []))  # there is no log: but all that came before has been dealt with
         case Atom("suspend") | Atom("resume"):
