@@ -101,6 +101,8 @@ def asked(asker, node, calls):
 
 
 def test_every_function_answers_as_otps_own(beam, stock, otp):
+    if otp == 23:
+        pytest.skip("the functions are those of OTP 25 and later; pg2 has its own test")
     real = beam("plato", otp=otp, arguments=["-kernel", "start_pg", "true"])
 
     expected = asked(beam("asker1", otp=otp), real, ERLANG_AND_PG)

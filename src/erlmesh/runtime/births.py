@@ -41,7 +41,7 @@ class Births:
         try:
             return await born, request.ref
         finally:
-            del parent.answers[request.ref]
+            parent.answers.pop(request.ref, None)
 
     async def spawn_to_the_end(self, parent: Process, node: Atom, call: Call, leader: Pid) -> Term:
         """The exit reason of a process started on ``node`` for this; ``noconnection`` also when there is no such node.
@@ -99,7 +99,8 @@ class Births:
                 self._router.links.linked(Link(child, reply.to))
             if reply.flags & MONITORED:
                 self._router.monitors.watch(reply.to, child, peer, reply.ref)
-            if type(answer) is not Ending:
+            if parent is not None and type(answer) is not Ending:
+                del parent.answers[reply.ref]  # its DOWN, if that comes now, is the parent's
                 answer.set_result(child)
 
     def lost(self, node: Atom) -> None:
