@@ -19,7 +19,7 @@ FLOORS = [
     ["erlmesh.stock"],
     ["erlmesh.testing"],
     ["erlmesh"],
-    ["erlmesh.shell", "erlmesh.demo", "erlmesh.bench"],
+    ["erlmesh.shell", "erlmesh.demo", "erlmesh.bench", "erlmesh.doctor", "erlmesh.discovery"],
     ["erlmesh.cli"],
     ["erlmesh.__main__"],
 ]

@@ -41,14 +41,15 @@ class Node(Runtime):
     dials: nodes (``plato@10.0.0.7``), hosts (``10.0.0.7``), names on any host (``plato@``), with ``*`` and ``?``.
 
     ``listen`` is the host or address (or several; ``*`` is all) to accept connections on, else the name's own;
-    ``ports`` the ports to try, in order, 0 for any; ``advertise_port`` what others are told instead, where a NAT or a container
-    engine maps ports. ``epmd`` makes the node known and ``resolver`` finds the others, both EPMD if not given:
-    ``epmd=FixedPort(4370)`` is OTP's ``-erl_epmd_port``, and a resolver is any object with ``async where(name)``.
+    ``ports`` the ports to try, in order, 0 for any; ``advertise_port`` what others are told instead, where a NAT or a
+    container engine maps ports. ``epmd`` makes the node known and ``resolver`` finds the others, both EPMD if not
+    given: ``epmd=FixedPort(4370)`` is OTP's ``-erl_epmd_port``, and a resolver is any object with ``async
+    where(name)``.
 
     ``output`` gets the text that processes print which we started on other nodes, else standard output does.
 
-    Raises ``ValueError`` for malformed arguments, and :class:`NodeStartError` on start when the name or port is taken or
-    the host cannot be found.
+    Raises ``ValueError`` for malformed arguments, and :class:`NodeStartError` on start when the name or port is taken
+    or the host cannot be found.
     """
 
     pg2: Pg2

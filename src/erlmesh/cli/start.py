@@ -10,14 +10,14 @@ import argparse
 import asyncio
 import importlib
 import inspect
-import os
 import signal
 import sys
 from pathlib import Path
 from types import ModuleType
 
-from erlmesh.cli.meeting import meet
+from erlmesh.cli.meeting import meet, staying
 from erlmesh.cli.settings import Settings, add_node_options, settings
+from erlmesh.net.epmd import default_port
 from erlmesh.node import Node
 from erlmesh.runtime.process import Body
 from erlmesh.terms import Atom, Term
@@ -57,12 +57,12 @@ async def _run(chosen: Settings, offered: list[tuple[ModuleType, str | None]], a
     over = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, over.set)
-    node = Node(chosen.name, cookie=chosen.cookie)
+    node = Node(chosen.name, cookie=chosen.cookie, **chosen.form)
     for module, name in offered:
         node.expose(module, as_=name)
-    async with node:
-        epmd = os.environ.get("ERL_EPMD_PORT", "4369")
-        print(f"{node.name} is up: listening on port {node.port}, known to the EPMD on port {epmd}", flush=True)
+    async with node, staying(node, chosen):
+        known = "not known to any EPMD" if "epmd" in chosen.form else f"known to the EPMD on port {default_port()}"
+        print(f"{node.name} is up: listening on port {node.port}, {known}", flush=True)
         meeting = asyncio.ensure_future(meet(node, chosen.join))
         watched = _Watched(node, app, over) if app else None
         await over.wait()
