@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""Brings a file of Erlang/OTP's sources, such as a test suite, from Debian's source package; nothing of it is committed.
+"""Brings a file of Erlang/OTP's sources, such as a test suite, from Debian's source package; nothing of it is
+committed.
 
     tools/otp_source.py 25 lib/kernel/test/pg_SUITE.erl      prints where it lies now
 
-Files land in ``.otp/source-VERSION``, which git ignores. Exit code 3: this machine cannot (no apt, no Debian), in words.
+Files land in ``.otp/source-VERSION``, which git ignores. Exit code 3: this machine cannot (no apt, no Debian), in
+words.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 or ``erlmesh start --expose erlmesh.stock``.
 
 They give what OTP 25's own give, also for arguments that are wrong (the facts are in erlang.erl, timer.erl,
-gen_server.erl, pg.erl and OTP 23's pg2.erl). As there, "the caller" is the process that a remote call runs in, and it ends
-with the call: who calls ``pg:monitor/1`` or ``pg:start_link/1`` by ``rpc`` gets a monitor without an owner, and a scope
-that ends at once.
+gen_server.erl, pg.erl and OTP 23's pg2.erl). As there, "the caller" is the process that a remote call runs in, and it
+ends with the call: who calls ``pg:monitor/1`` or ``pg:start_link/1`` by ``rpc`` gets a monitor without an owner, and
+a scope that ends at once.
 """
 
 from __future__ import annotations

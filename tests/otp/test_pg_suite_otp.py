@@ -1,7 +1,8 @@
 """OTP's own test suite of pg, unchanged, with an erlmesh node wherever it starts a peer.
 
-The suite is fetched from Debian's source package when the test runs. It starts peers by ``peer`` and is run by Common Test;
-``pg_suite/`` has small modules of both names, found before OTP's, and in Python what the suite runs on its peers.
+The suite is fetched from Debian's source package when the test runs. It starts peers by ``peer`` and is run by Common
+Test; ``pg_suite/`` has small modules of both names, found before OTP's, and in Python what the suite runs on its
+peers.
 """
 
 from __future__ import annotations
@@ -68,7 +69,8 @@ def test_every_case_of_pg_suite_passes_with_erlmesh_nodes_as_peers(
         "ERLMESH_PEER": PEER,
     }
     environment["PYTHONPATH"] += os.pathsep + str(HELPERS)
-    # As the suite has it for its peers: whom they know is the suite's own affair, so nobody introduces them to each other.
+    # As the suite has it for its peers: whom they know is the suite's own affair, so nobody introduces them to
+    # each other.
     command = [
         "erl",
         "-noshell",

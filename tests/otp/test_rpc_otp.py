@@ -146,7 +146,7 @@ def test_processes_are_started_elsewhere_linked_and_monitored(beam, otp):
                 heard.append((await me.receive())[2])
                 monitored, ref = await me.spawn_monitor(plato.name, "erlang", "exit", [(Atom("done"), 1)])
                 heard.append(await me.receive() == (Atom("DOWN"), ref, Atom("process"), monitored, (Atom("done"), 1)))
-                nobody, ref = await me.spawn_monitor(plato.name, "no", "such", [1], link=True)
+                _nobody, ref = await me.spawn_monitor(plato.name, "no", "such", [1], link=True)
                 heard.append([(await me.receive())[-1] for _ in "12"])
                 with pytest.raises(NoConnection):
                     await me.spawn_remote("nobody@127.0.0.1", "erlang", "node")

@@ -53,7 +53,7 @@ def test_a_c_node_gets_the_value_in_its_own_form():
 
 def test_a_cast_calls_and_says_nothing():
     calls = []
-    cluster, b = met(lambda numbers: calls.append(numbers))
+    cluster, b = met(lambda numbers: calls.append(numbers))  # noqa: PLW0108 - looked up when it is called
 
     b.process().cast(REX, (CAST, LISTS, SUM, [[1]], USER))
     cluster.run()

@@ -37,8 +37,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="MODULE",
         action="append",
         default=[],
-        help="let other nodes call this Python module's functions, those marked @expose or else all public ones, by the "
-        "last part of its name, or as NAME for NAME=MODULE; may be repeated (erlmesh.stock: what OTP's tools ask for)",
+        help="let other nodes call this Python module's functions, those marked @expose or else all public ones, "
+        "by the last part of its name, or as NAME for NAME=MODULE; may be repeated "
+        "(erlmesh.stock: what OTP's tools ask for)",
     )
     parser.add_argument(
         "--app", metavar="MODULE:FUNCTION", help="run `async def FUNCTION(me)` as a process; the node ends with it"

@@ -35,8 +35,8 @@ from erlmesh.proto.control import (
     Unlink,
     UnlinkAck,
 )
-from erlmesh.runtime.mailbox import EMPTY
 from erlmesh.runtime.births import Births
+from erlmesh.runtime.mailbox import EMPTY
 from erlmesh.runtime.process import Destination, Ending, Process
 from erlmesh.terms import Atom, ImproperList, Pid, Ref, Term
 

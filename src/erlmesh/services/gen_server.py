@@ -23,7 +23,8 @@ BADARG: Final = (ERROR, Atom("badarg"))
 
 
 def answer_system(me: Process, caller: tuple[Pid, Term], request: Term, *, state: Term) -> None:
-    """Answers ``{system, caller, request}``, which OTP's ``sys`` asks any server, and ``gen_server:stop`` by it (sys.erl).
+    """Answers ``{system, caller, request}``, which OTP's ``sys`` asks any server, and ``gen_server:stop`` by it
+    (sys.erl).
 
     ``state`` is what there is to show. ``terminate`` ends the server ``me``.
     """

@@ -1,4 +1,5 @@
-"""The group leader: what processes print that we started on other nodes comes here, and is written on this node's output.
+"""The group leader: what processes print that we started on other nodes comes here, and is written on this node's
+output.
 
 Erlang's I/O protocol ("The Erlang I/O Protocol", stdlib user's guide) ::
 

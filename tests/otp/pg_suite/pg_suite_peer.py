@@ -1,10 +1,12 @@
 """What OTP's pg_SUITE runs on its peers, for peers that have no BEAM: its own functions and funs, in Python.
 
-``erlmesh start --expose erlmesh.stock --expose pg_suite_peer --app pg_suite_peer:control``. The suite sends funs, whose code
-is Erlang's and stays there; which of its funs one is can be told from its arity and from what it has closed over.
+``erlmesh start --expose erlmesh.stock --expose pg_suite_peer --app pg_suite_peer:control``. The suite sends funs,
+whose code is Erlang's and stays there; which of its funs one is can be told from its arity and from what it has
+closed over.
 
-:func:`control` serves calls that do not come over the distribution: file descriptors 3 and 4, each way terms with their
-length in front (4 bytes), ``{Number, [Module, Function, Arguments]}`` and ``{Number, {return, Value} | {Class, Reason, Stack}}``.
+:func:`control` serves calls that do not come over the distribution: file descriptors 3 and 4, each way terms with
+their length in front (4 bytes), ``{Number, [Module, Function, Arguments]}`` and ``{Number, {return, Value} | {Class,
+Reason, Stack}}``.
 """
 
 from __future__ import annotations
@@ -110,7 +112,9 @@ async def ensure_peers_info(me: Process, scope, nodes):
 
 
 async def replace_state(me: Process, _name, fun):
-    """``sys:replace_state/2``, which the suite uses to have one server ask another for its state, and so to wait for it."""
+    """``sys:replace_state/2``, which the suite uses to have one server ask another for its state, and so to wait for
+    it.
+    """
     match fun:
         case Fun(module=Atom("pg_SUITE"), arity=1, free=(Atom() as name, Atom() as node)):
             await ask_system(me, (name, node) if me.node.whereis(name) else (node, name), GET_STATE)
