@@ -356,6 +356,8 @@ node.spawn(listen)
     p, dead = member(beam), member(beam)
 
     theirs.join([p, dead])
+    wait_until(lambda: py.eval("heard"))
+    py.ping(beam.name)  # behind the monitors that the watch has set
     kill(beam, dead)
     wait_until(lambda: len(py.eval("heard")) == 2)
     beam.kill()
@@ -363,8 +365,8 @@ node.spawn(listen)
 
     assert py.eval("heard") == [
         ("Joined", (p, dead), None),
-        ("Left", (dead,), Atom("leave")),
-        ("Left", (p,), Atom("noconnection")),
+        ("Left", (dead,), Atom("killed")),
+        ("Left", (p,), Atom("connection_closed")),
     ]
 
 
