@@ -132,6 +132,9 @@ class FakeNode:
         self.next = 100
         self.alive = True
 
+    def why_lost(self, name):
+        return None
+
     def nodes(self):
         return [name for name in self.cluster.nodes if frozenset((self.name, name)) in self.cluster.links]
 

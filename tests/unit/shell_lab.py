@@ -36,13 +36,13 @@ class Lab:
 
     async def until(self, line, expected):
         async with asyncio.timeout(5):
-            while (answer := await self(line)) != expected:  # noqa: ASYNC110 - another node changes it, in its own time
+            while (answer := await self(line)) != expected:
                 await asyncio.sleep(0.005)
         return answer
 
     async def until_said(self, text):
         async with asyncio.timeout(5):
-            while text not in self.err.getvalue():  # noqa: ASYNC110 - nothing else tells
+            while text not in self.err.getvalue():
                 await asyncio.sleep(0)
 
 

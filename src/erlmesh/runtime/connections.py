@@ -87,6 +87,7 @@ class Connections:
         self._by_pump: dict[Pump, Connection] = {}
         self._waiting: dict[str, _Waiting] = {}
         self._why_not: dict[str, str] = {}
+        self._why_lost: dict[str, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()  # asyncio itself holds tasks only weakly
         self._strangers: dict[Pump, None] = {}
         self._closed = False
@@ -108,6 +109,10 @@ class Connections:
         if connection is None or self._router.peers.get(Atom(name)) is not connection.pump:
             return None
         return connection
+
+    def why_lost(self, name: str) -> str | None:
+        """OTP's word for how the last connection with ``name`` ended, from the first signal of its end on."""
+        return self._why_lost.get(name)
 
     def why_not(self, name: str) -> str | None:
         """Why the last attempt to connect with ``name`` failed, in words."""
@@ -344,6 +349,10 @@ class Connections:
         atom = Atom(connection.name)
         if self._router.peers.get(atom) is pump:
             del self._router.peers[atom]
+        self._why_lost.pop(connection.name, None)
+        self._why_lost[connection.name] = reason
+        if len(self._why_lost) > REASONS_KEPT:
+            del self._why_lost[next(iter(self._why_lost))]
         self._router.lost(atom)
         self._on_down(connection.name, reason, connection.hidden)
 

@@ -461,6 +461,7 @@ class Router:
         if process.task is not None:
             process.task.cancel()
         downs, taken_back = self.monitors.died(process.pid, reason)
+        downs.sort(key=lambda down: down.to.node is self.atom)  # what others say of this death must not come before it
         words = self._last_words  # links before monitors, as a BEAM does
         words += [(link.to.node, link) for link in self.links.died(process.pid, reason)]
         words += [(down.to.node, down) for down in downs]

@@ -340,6 +340,10 @@ class Runtime:
         """Why the last attempt to connect with that node failed, and what to do; None if it did not."""
         return self._connections.why_not(Atom(name).name)
 
+    def why_lost(self, name: Atom | str) -> str | None:
+        """How the last connection with that node ended, in OTP's word (see :meth:`monitor_nodes`); None if none did."""
+        return self._connections.why_lost(Atom(name).name)
+
     def creation_of(self, name: Atom | str) -> int | None:
         """Which life of that node this one is connected with (or is); None if it is not connected."""
         if Atom(name) is self.atom:

@@ -12,11 +12,13 @@ if TYPE_CHECKING:
 
     from erlmesh.runtime.process import Process
 
-__all__ = ["BADARG", "ERROR", "OK", "answer_system", "multi_call"]
+__all__ = ["BADARG", "ERROR", "OK", "answer_system", "ask", "multi_call"]
 
+D = TypeVar("D", Pid, tuple[Atom, Atom])
 N = TypeVar("N", str, Atom)
 
 OK: Final = Atom("ok")
+TIMEOUT: Final = Atom("timeout")
 ERROR: Final = Atom("error")
 BADARG: Final = (ERROR, Atom("badarg"))
 """The answer to a call that is not understood. OTP's servers would end; a caller is better off with an answer."""
@@ -42,14 +44,17 @@ def answer_system(me: Process, caller: tuple[Pid, Term], request: Term, *, state
             me.reply(caller, (ERROR, (Atom("unknown_system_msg"), request)))
 
 
-async def multi_call(me: Process, nodes: Iterable[N], name: Atom, request: Term) -> dict[N, Term]:
-    """Ask the server registered as ``name`` on each of ``nodes`` at once; wait until each has answered or is gone.
+async def ask(
+    me: Process, targets: Iterable[D], request: Term, timeout: float | None = None
+) -> tuple[dict[D, Term], dict[D, Term]]:
+    """Makes one call to each of ``targets`` (pids, or ``(name, node)``) at once; waits until each has answered or is
+    gone, at most ``timeout`` seconds.
 
-    Returns the answers by node; a node without such a server, or lost meanwhile, is left out. There is no time limit:
-    the caller ends with the last connection (gen_server:multi_call/3 with ``infinity``).
+    Returns the answers, and the reasons of those who gave none: that of their DOWN, or ``timeout``.
     """
-    waiting: dict[Ref, N] = {}
-    answers: dict[N, Term] = {}
+    waiting: dict[Ref, D] = {}
+    answers: dict[D, Term] = {}
+    missing: dict[D, Term] = {}
 
     def concerns_us(message: Term) -> bool:
         match message:
@@ -57,20 +62,34 @@ async def multi_call(me: Process, nodes: Iterable[N], name: Atom, request: Term)
                 return ref in waiting
         return False
 
+    deadline = None if timeout is None else me.node.now() + timeout
     try:
-        for node in nodes:
-            target = (name, Atom(node))
+        for target in targets:
             ref = me.monitor(target)
-            waiting[ref] = node
+            waiting[ref] = target
             me.send(target, (gen.GEN_CALL, (me.pid, ref), request))
         while waiting:
-            match await me.receive(concerns_us):
+            left = None if deadline is None else max(0.0, deadline - me.node.now())
+            match await me.receive(concerns_us, timeout=left):
                 case (Ref() as ref, answer):
                     me.demonitor(ref, flush=True)
                     answers[waiting.pop(ref)] = answer
-                case (_, ref, *_):
-                    del waiting[ref]
+                case (_, ref, _, _, reason):
+                    missing[waiting.pop(ref)] = reason
+    except TimeoutError:
+        missing |= dict.fromkeys(waiting.values(), TIMEOUT)
     finally:  # whoever gives up waiting is not told of the rest
         for ref in waiting:
             me.demonitor(ref, flush=True)
-    return answers
+    return answers, missing
+
+
+async def multi_call(me: Process, nodes: Iterable[N], name: Atom, request: Term) -> dict[N, Term]:
+    """Ask the server registered as ``name`` on each of ``nodes`` at once; wait until each has answered or is gone.
+
+    Returns the answers by node; a node without such a server, or lost meanwhile, is left out. There is no time limit:
+    the caller ends with the last connection (gen_server:multi_call/3 with ``infinity``).
+    """
+    targets = {(name, Atom(node)): node for node in nodes}
+    answers, _ = await ask(me, targets, request)
+    return {targets[target]: answer for target, answer in answers.items()}

@@ -14,6 +14,7 @@ from erlmesh.errors import NoProcess
 from erlmesh.kernel import gen
 from erlmesh.services.gen_server import BADARG, ERROR, OK, answer_system
 from erlmesh.services.group_names import group_name
+from erlmesh.services.pg_choice import Answers, Membership, Picker, ask_all
 from erlmesh.services.pg_members import Change, Effect, Joined, Left, Scope, Statistics, Tell, Watch, Word
 from erlmesh.services.pg_watch import Changes, Monitors
 from erlmesh.terms import Atom, Map, Pid, Ref, Term, exact
@@ -48,6 +49,7 @@ class Pg:
         self._monitors = Monitors(self._me)
         self._subscribers: list[Callable[[Change], None]] = []
         self._announcing = False
+        self._picker = Picker(node.random)
         self.scope = scope
         node.monitor_nodes(self._me.pid)
         for name in node.nodes():
@@ -110,7 +112,7 @@ class Pg:
 
         It listens from this call on: ``get_members`` in the same breath gives the state they start from.
         """
-        return Changes(self._node, group, self.subscribe)
+        return Changes(self._node, group, self.get_members(group), self.subscribe)
 
     def subscribe(self, callback: Callable[[Change], None]) -> Callable[[], None]:
         """Have ``callback`` called with each change of any group, once the books show it. Returns what ends this."""
@@ -123,6 +125,36 @@ class Pg:
         self._subscribers.append(callback)
         self._observe()
         return unsubscribe
+
+    def view(self, group: Term) -> Membership:
+        """The group as it is now, as a value that does not change."""
+        return Membership(group, tuple(self.get_members(group)), tuple(self.get_local_members(group)))
+
+    # Beyond OTP's API: to a group instead of a process
+
+    def publish(self, group: Term, message: Term) -> int:
+        """Sends ``message`` to every process in the group, once each however often it joined; how many that were.
+
+        Raises ``EncodeError`` for what is no term, if a member is on another node.
+        """
+        pids = dict.fromkeys(self._scope.members(group))
+        for pid in pids:
+            self._me.send(pid, message)
+        return len(pids)
+
+    def pick(self, group: Term, strategy: str = "local") -> Pid | None:
+        """One member, None if there is none: ``local``, at random from this node or else from any; ``random``, from
+        any; ``round_robin``, each in turn. Raises ``ValueError`` for another strategy.
+        """
+        return self._picker.pick(group, strategy, self._scope.members(group), self._scope.local_members(group))
+
+    async def ask_all(self, group: Term, request: Term, *, timeout: float | None = 5.0) -> Answers:
+        """Makes the ``gen_server`` call ``request`` to every process in the group at once, once each.
+
+        Returns the replies by pid, and by pid what became of those who did not reply: ``timeout`` after that many
+        seconds, ``noproc``, ``noconnection``, or their exit reason. A late reply vanishes. Raises ``EncodeError``.
+        """
+        return await ask_all(self._node, dict.fromkeys(self._scope.members(group)), request, timeout)
 
     def statistics(self) -> Statistics:
         return self._scope.statistics()

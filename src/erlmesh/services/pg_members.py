@@ -72,9 +72,10 @@ class Joined:
 class Left:
     """``pids`` are no longer in ``group``; a pid stands there as often as it left.
 
-    ``reason`` is the exit reason of a local process that died; ``noconnection`` when the members' node was lost; the
-    exit reason of their node's scope when that alone ended; and ``leave`` for who left by itself, or died on another
-    node (which tells the two alike).
+    ``reason`` is ``leave`` for who left by itself; the exit reason of a process that died; OTP's word for the loss of
+    its node (``connection_closed``, ``net_tick_timeout``, ``disconnect`` …); the exit reason of its node's scope when
+    that alone ended. ``subscribe`` knows less of other nodes than ``watch``: pg tells a death there as a ``leave``, and
+    a lost node as ``noconnection``.
     """
 
     pids: tuple[Pid, ...]

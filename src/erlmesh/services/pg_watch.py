@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import weakref
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Final
 
 from erlmesh.errors import CallError
 from erlmesh.kernel import gen
-from erlmesh.services.pg_members import Change, Joined, Word
+from erlmesh.services.pg_members import Change, Joined, Left, Word
 from erlmesh.terms import Atom, Pid, Ref, Term, exact
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Iterable
 
     from erlmesh.runtime.process import Process
     from erlmesh.runtime.runtime import Runtime
@@ -21,6 +21,7 @@ __all__ = ["Changes", "Monitors"]
 
 _NEXT: Final = Atom("next")
 _KILL: Final = Atom("kill")
+_NOCONNECTION: Final = Atom("noconnection")
 
 
 class Changes:
@@ -30,10 +31,16 @@ class Changes:
     """
 
     def __init__(
-        self, node: Runtime, group: Term, subscribe: Callable[[Callable[[Change], None]], Callable[[], None]]
+        self,
+        node: Runtime,
+        group: Term,
+        members: Iterable[Pid],
+        subscribe: Callable[[Callable[[Change], None]], Callable[[], None]],
     ) -> None:
-        feed = _Feed(exact(group))
+        """``members`` are those of ``group`` now."""
+        feed = _Feed(node, exact(group))
         feed.me = node.spawn_server(feed.receive)
+        feed.observe(members)
         self._node = node
         self._pid = feed.me.pid
         # The subscription must not hold this object, so that dropping it (``break``) ends the subscription.
@@ -57,25 +64,69 @@ class Changes:
 
 
 class _Feed:
-    """The server behind one :class:`Changes`: changes wait for askers, or askers for changes."""
+    """The server behind one :class:`Changes`: changes wait for askers, or askers for changes.
+
+    pg does not tell why a process of another node left. So the members there are monitored, for as long as somebody
+    watches: the DOWN of a death is on its way before the leave that its node's pg makes of it.
+    """
 
     me: Process
 
-    def __init__(self, key: Hashable) -> None:
+    def __init__(self, node: Runtime, key: Hashable) -> None:
+        self._node = node
         self._key = key
         self._changes: deque[Change] = deque()
         self._askers: deque[tuple[Pid, Term]] = deque()
+        self._memberships: Counter[Pid] = Counter()
+        self._monitored: dict[Pid, Ref] = {}
+        self._deaths: dict[Pid, Term] = {}
+
+    def observe(self, pids: Iterable[Pid]) -> None:
+        """``pids`` of the group are to be explained when they leave."""
+        for pid in pids:
+            self._memberships[pid] += 1
+            if pid.node is not self._node.atom and pid not in self._monitored:
+                self._monitored[pid] = self.me.monitor(pid)
 
     def change(self, change: Change) -> None:
-        if exact(change.group) == self._key:
+        if exact(change.group) != self._key:
+            return
+        if isinstance(change, Joined):
+            self.observe(change.pids)
             self._changes.append(change)
-            self._serve()
+        else:
+            by_reason: dict[Hashable, tuple[Term, list[Pid]]] = {}
+            for pid in change.pids:
+                reason = self._explained(pid, change.reason)
+                by_reason.setdefault(exact(reason), (reason, []))[1].append(pid)
+            self._changes.extend(Left(tuple(pids), reason, change.group) for reason, pids in by_reason.values())
+            for pid in change.pids:
+                self._forget(pid)
+        self._serve()
+
+    def _explained(self, pid: Pid, reason: Term) -> Term:
+        if reason is Word.LEAVE:
+            return self._deaths.get(pid, reason)
+        if reason is _NOCONNECTION and pid.node is not self._node.atom:
+            return Atom(self._node.why_lost(pid.node) or _NOCONNECTION)
+        return reason
+
+    def _forget(self, pid: Pid) -> None:
+        self._memberships[pid] -= 1
+        if self._memberships[pid] <= 0:
+            del self._memberships[pid]
+            self._deaths.pop(pid, None)
+            if (ref := self._monitored.pop(pid, None)) is not None:
+                self.me.demonitor(ref, flush=True)
 
     def receive(self, message: Term) -> None:
         match message:
             case (gen.GEN_CALL, (Pid(), _) as asker, Atom("next")):
                 self._askers.append(asker)
                 self._serve()
+            case (Atom("DOWN"), Ref(), _, Pid() as pid, reason) if reason is not _NOCONNECTION:
+                if pid in self._memberships:
+                    self._deaths[pid] = reason
 
     def _serve(self) -> None:
         while self._changes and self._askers:

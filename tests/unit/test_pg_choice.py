@@ -1,0 +1,162 @@
+"""A group in place of a process: published to, picked from, asked."""
+
+import asyncio
+import random
+
+import pytest
+
+from erlmesh import Atom, Exit, Node
+from erlmesh.kernel import gen
+from erlmesh.services.pg import Joined, Left
+from erlmesh.services.pg_choice import Membership, Picker
+from erlmesh.terms import Pid
+
+HERE = Atom("a@h")
+ONE, TWO, THREE = (Pid(HERE, number, 0, 1) for number in (1, 2, 3))
+
+
+def test_picking_prefers_a_local_member():
+    picker = Picker(random.Random(1))
+
+    assert {picker.pick("g", "local", [ONE, TWO], [TWO]) for _ in range(20)} == {TWO}
+    assert {picker.pick("g", "local", [ONE, TWO], []) for _ in range(50)} == {ONE, TWO}
+    assert {picker.pick("g", "random", [ONE, TWO], [TWO]) for _ in range(50)} == {ONE, TWO}
+
+
+def test_round_robin_gives_each_its_turn_in_each_group():
+    picker = Picker(random.Random(1))
+
+    turns = [picker.pick("g", "round_robin", [THREE, TWO, ONE], []) for _ in range(6)]
+
+    assert turns == [ONE, TWO, THREE] * 2
+    assert picker.pick("other", "round_robin", [TWO, ONE], []) == ONE
+    assert picker.pick("g", "round_robin", [], []) is None
+
+
+def test_nobody_can_be_picked_from_nobody_nor_by_an_unknown_strategy():
+    picker = Picker(random.Random(1))
+
+    assert picker.pick("g", "local", [], []) is None
+    assert picker.pick("g", "random", [], []) is None
+    with pytest.raises(ValueError, match="round_robin"):
+        picker.pick("g", "best", [ONE], [])
+
+
+def pair(free_port, body):
+    """Runs ``body(a, b)`` with two real nodes that have met."""
+
+    async def main():
+        from erlmesh import Epmd
+
+        async with (
+            Node("a@127.0.0.1", cookie="c", epmd=Epmd(free_port), seed=1) as a,
+            Node("b@127.0.0.1", cookie="c", epmd=Epmd(free_port), seed=2) as b,
+        ):
+            assert await a.ping(b.name)
+            async with asyncio.timeout(20):
+                await body(a, b)
+
+    asyncio.run(main())
+
+
+async def until(condition):
+    while not condition():
+        await asyncio.sleep(0)
+
+
+async def member(me, answer="pong"):
+    me.node.pg.join("g", me.pid)
+    async for message in me:
+        match message:
+            case (gen.GEN_CALL, caller, Atom("die")):
+                raise Exit((Atom("told"), 1))
+            case (gen.GEN_CALL, caller, Atom("mute")):
+                pass
+            case (gen.GEN_CALL, caller, _):
+                me.reply(caller, answer)
+            case (Atom("end"), reason):
+                raise Exit(reason)
+            case _:
+                me.node.seen.append((me.pid, message))
+
+
+def test_a_message_is_published_once_to_every_process_of_the_group(free_port):
+    async def body(a, b):
+        a.seen, b.seen = [], []
+        one, two = a.spawn(member), b.spawn(member)
+        b.pg.join("g", two)
+        await until(lambda: len(a.pg.get_members("g")) == 3)
+
+        assert a.pg.publish("g", (Atom("tick"), 7)) == 2
+
+        await until(lambda: a.seen and b.seen)
+        assert (a.seen, b.seen) == ([(one, (Atom("tick"), 7))], [(two, (Atom("tick"), 7))])
+
+    pair(free_port, body)
+
+
+def test_a_group_is_asked_and_who_is_missing_is_told_with_the_reason(free_port):
+    async def body(a, b):
+        one, two = a.spawn(member, "one"), b.spawn(member, "two")
+        await until(lambda: len(a.pg.get_members("g")) == 2)
+
+        answers = await a.pg.ask_all("g", Atom("hello"))
+        assert (answers.replies, answers.missing) == ({one: "one", two: b"two"}, {})
+        answers = await a.pg.ask_all("g", Atom("mute"), timeout=0.02)
+        assert (answers.replies, answers.missing) == ({}, {one: Atom("timeout"), two: Atom("timeout")})
+        answers = await a.pg.ask_all("g", Atom("die"))
+        assert (answers.replies, answers.missing) == ({}, dict.fromkeys((one, two), (Atom("told"), 1)))
+        assert (await a.pg.ask_all("g", Atom("hello"))).replies == {}
+
+    pair(free_port, body)
+
+
+def test_a_view_does_not_change(free_port):
+    async def body(a, b):
+        two = b.spawn(member)
+        await until(lambda: a.pg.get_members("g"))
+        view = a.pg.view("g")
+
+        b.exit(two, Atom("kill"))
+
+        await until(lambda: not a.pg.get_members("g"))
+        assert view == Membership("g", (two,), ())
+        assert a.pg.view("g") == Membership("g", (), ())
+
+    pair(free_port, body)
+
+
+def test_a_watcher_hears_why_a_member_of_another_node_left(free_port):
+    async def body(a, b):
+        changes = a.pg.watch("g")
+        early = b.spawn(member)
+        assert await anext(changes) == Joined((early,), b"g")
+        late = a.pg.watch("g")
+        assert await a.ping(b.name)  # behind the monitors
+
+        b.send(early, (Atom("end"), (Atom("tired"), 3)))
+
+        assert await anext(changes) == await anext(late) == Left((early,), (Atom("tired"), 3), b"g")
+        leaver = b.spawn(member)
+        assert await anext(changes) == Joined((leaver,), b"g")
+        b.pg.leave("g", leaver)
+        assert await anext(changes) == Left((leaver,), Atom("leave"), b"g")
+        b.pg.join("g", leaver)
+        assert await anext(changes) == Joined((leaver,), b"g")
+        await a.disconnect(b.name)
+        assert await anext(changes) == Left((leaver,), Atom("disconnect"), b"g")
+
+    pair(free_port, body)
+
+
+def test_a_watcher_hears_how_a_node_was_lost(free_port):
+    async def body(a, b):
+        changes = a.pg.watch("g")
+        pid = b.spawn(member)
+        assert await anext(changes) == Joined((pid,), b"g")
+
+        await b.disconnect(a.name)
+
+        assert await anext(changes) == Left((pid,), Atom("connection_closed"), b"g")
+
+    pair(free_port, body)
