@@ -66,7 +66,7 @@ def test_every_case_of_pg_suite_passes_with_erlmesh_nodes_as_peers(
         **os.environ,
         **surroundings(cluster.epmd_port, tmp_path, folder),
         **python_surroundings(cluster.epmd_port, tmp_path),
-        "ERLMESH_PEER": PEER,
+        "PG_SUITE_PEER": PEER,
     }
     environment["PYTHONPATH"] += os.pathsep + str(HELPERS)
     # As the suite has it for its peers: whom they know is the suite's own affair, so nobody introduces them to
@@ -90,7 +90,7 @@ def test_every_case_of_pg_suite_passes_with_erlmesh_nodes_as_peers(
             [folder / command[0], *command[1:]],
             env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=110, check=False,
         )  # fmt: skip
-        outcomes = dict(re.findall(r"^CASE (\w+) (.*)$", run.stdout, re.MULTILINE))
+        outcomes = dict(re.findall(r"CASE (\w+) (.*)$", run.stdout, re.MULTILINE))
 
         assert {case: outcome for case, outcome in outcomes.items() if outcome != "ok"} == {}, run.stdout
         assert len(outcomes) == CASES[release], run.stdout

@@ -386,3 +386,13 @@ def test_erlang_ends_a_call_in_the_middle_of_being_lost(caller, models):
     models.kill()
 
     assert caller.text(CAUGHT.replace("CALL", "erpc:receive_response(Key)")) == "{error,{erpc,noconnection}}"
+
+
+def test_what_elixir_prints_for_the_shell_is_shown_in_the_shell(cluster):
+    cluster.iex("plato")
+    socrates = cluster.shell("socrates")
+    assert socrates.type('Node.ping(:"plato@127.0.0.1")') == ":pong"
+
+    shown = socrates.type('rpc.call(:"plato@127.0.0.1", Atom("Elixir.IO"), :puts, ["hello from elixir"])')
+
+    assert shown.splitlines() == ["hello from elixir", ":ok"]

@@ -281,7 +281,7 @@ class RpcModule(Module):
     async def call(self, node: Atom | str, module: Atom, function: Atom, arguments: list[Term]) -> Term:
         """rpc.call(:"plato@127.0.0.1", :erlang, :node, []): its value, or {:badrpc, why}."""
         target = Atom(full_node_name(node, self._node.name))
-        request = (Atom("call"), as_name(module), as_name(function), list(arguments), Atom("user"))
+        request = (Atom("call"), as_name(module), as_name(function), list(arguments), self._node.group_leader)
         try:
             return await self._words.call((Atom("rex"), target), request, timeout=None)
         except CallError:

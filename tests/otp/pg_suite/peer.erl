@@ -1,7 +1,7 @@
 %% OTP's `peer`, as far as its pg_SUITE asks for it, with erlmesh nodes as the peers. It is found before OTP's own when its
 %% folder comes first in the code path; the suite and Common Test are unchanged.
 %%
-%% ERLMESH_PEER is the command that starts a node: the words of `erlmesh start`, without a name and a cookie. The node is
+%% PG_SUITE_PEER is the command that starts a node: the words of `erlmesh start`, without a name and a cookie. The node is
 %% called by way of file descriptors 3 and 4 (see pg_suite_peer.py), as OTP's peer has a connection of its own, so that it
 %% hears us also when it is cut off from the cluster.
 -module(peer).
@@ -59,7 +59,7 @@ supervision_child_spec() ->
     none.
 
 run(Starter, Node) ->
-    [Program | Words] = string:lexemes(os:getenv("ERLMESH_PEER"), " "),
+    [Program | Words] = string:lexemes(os:getenv("PG_SUITE_PEER"), " "),
     Arguments = Words ++ ["--name", atom_to_list(Node), "--cookie", atom_to_list(erlang:get_cookie())],
     Port = open_port({spawn_executable, Program}, [{args, Arguments}, {packet, 4}, nouse_stdio, binary, exit_status]),
     receive
