@@ -1,6 +1,7 @@
 """The codec, the notations and the order, asked of a real Erlang (and Elixir): random terms, there and back."""
 
 import json
+import re
 import shutil
 import struct
 import subprocess
@@ -172,7 +173,9 @@ def test_changed_bytes_that_erlang_accepts_are_the_same_term_here(oracle, term, 
         try:
             read = decode(bytes(changed))
         except DecodeError as error:
-            assert "a reference has" in error.message  # OTP reads one of 0 words, and writes none  # noqa: PT017
+            # OTP reads a reference of 0 words, and writes none; and it reads tags of its own, meant for
+            # ETS (external.h).
+            assert re.search(r"a reference has|tag 7[3-6] (starts no term|is no)|not tag 7[3-6]", error.message)  # noqa: PT017
         else:
             assert exact(decode(answer)) == exact(read)
 
