@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Self
 
-from erlmesh.errors import Undef
+from erlmesh.errors import GroupError, Undef
 from erlmesh.runtime.runtime import Runtime
 from erlmesh.services import erpc
 from erlmesh.services.global_calls import trans
@@ -70,11 +70,18 @@ class Node(Runtime):
         self._functions |= {
             ("global", "resolve_it", 4): self.global_names.resolve_it,
             ("pg", "get_members", 1): self.pg.get_members,
-            ("pg2", "get_members", 1): self.pg2.get_members,
+            ("pg2", "get_members", 1): self._pg2_members,
             ("erlang", "node", 0): lambda: self.atom,
         }
         for peer in self._join:
             self.connect_nowait(peer, lambda _: None)
+
+    def _pg2_members(self, name: Term) -> Term:
+        """For other nodes, with OTP's error."""
+        try:
+            return self.pg2.get_members(name)
+        except GroupError as error:
+            return (Atom("error"), error.reason)
 
     async def stop(self) -> None:
         if self._router_ is not None and hasattr(self, "global_names"):

@@ -1,7 +1,10 @@
 """Each command as it is typed: what it prints, and its exit code."""
 
+import os
+import shutil
 import signal
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -120,8 +123,33 @@ def test_nobody_to_list_names_is_said(erlmesh):
 
 
 def test_the_demo_holds(erlmesh):
-    code, out, _ = erlmesh.run("demo", "--without-elixir")
+    code, out, err = erlmesh.run("demo", "--without-elixir")
 
-    assert code == 0, out
+    assert code == 0, out + err
     assert "✗" not in out
     assert out.count("✓") >= 10
+
+
+@pytest.mark.otp
+@pytest.mark.skipif(shutil.which("iex") is None and not os.environ.get("CI"), reason="Elixir is not installed")
+def test_the_demo_holds_with_a_real_elixir(erlmesh):
+    code, out, err = erlmesh.run("demo")
+
+    assert code == 0, out + err
+    assert "Elixir is in the mesh" in out
+
+
+def test_a_demo_that_is_interrupted_leaves_nothing_behind(erlmesh):
+    demo = erlmesh.start("demo")
+    demo.wait_for("Node.self")
+    shells = children(demo.process.pid)
+
+    demo.process.send_signal(signal.SIGINT)
+
+    assert demo.process.wait(timeout=5) == 130
+    assert len(shells) >= 3
+    assert not [pid for pid in shells if Path(f"/proc/{pid}").exists()]
+
+
+def children(pid):
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

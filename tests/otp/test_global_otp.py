@@ -175,7 +175,8 @@ def test_nodes_of_both_kinds_that_start_at_once_and_join_through_one_are_a_mesh(
             names = [f"{letter}{number}" for letter in "abcde"]
             kinds = [cluster.beam, python, cluster.beam, python, cluster.beam]
             nodes = list(threads.map(lambda kind, name: kind(name), kinds, names))
-            assert all(threads.map(lambda node: node.ping(nodes[1].name), nodes[2:] + nodes[:1]))
+            pings = [threads.submit(node.ping, nodes[1].name) for node in nodes if node is not nodes[1]]
+            assert all(ping.result() for ping in pings)
 
         wait_for_mesh(*nodes)
         all_works(*nodes)
@@ -353,9 +354,11 @@ def test_transactions_of_both_kinds_never_overlap(cluster, python):
     wait_for_mesh(beam, node)
     beam.eval("ets:new(inside, [named_table, public]), ets:insert(inside, {count, 0}), ets:insert(inside, {most, 0})")
     beam.eval(
-        "In = fun() -> N = ets:update_counter(inside, count, 1), ets:insert(inside, {most, max(N, ets:lookup_element(inside, most, 2))}) end,"
-        "Out = fun() -> ets:update_counter(inside, count, -1) end, register(counter, spawn(fun Loop() ->"
-        " receive {in, P} -> In(), P ! ok; {out, P} -> Out(), P ! ok end, Loop() end))"
+        "Enter = fun() -> N = ets:update_counter(inside, count, 1),"
+        " ets:insert(inside, {most, max(N, ets:lookup_element(inside, most, 2))}) end,"
+        "Leave = fun() -> ets:update_counter(inside, count, -1) end,"
+        "register(counter, spawn(fun Loop() ->"
+        " receive {in, P} -> Enter(), P ! ok; {out, P} -> Leave(), P ! ok end, Loop() end))"
     )
     node.eval(
         "async def work(me):\n"
@@ -368,8 +371,9 @@ def test_transactions_of_both_kinds_never_overlap(cluster, python):
         "done = []\n"
     )
     beam.eval(
-        "Self = self(), [spawn(fun() -> [global:trans({r, self()}, fun() -> [begin counter ! {W, self()}, receive ok -> ok end end"
-        " || W <- [in, out]] end) || _ <- lists:seq(1, 8)], Self ! finished end) || _ <- [1, 2]]"
+        "Self = self(), Tell = fun(Word) -> counter ! {Word, self()}, receive ok -> ok end end,"
+        "Work = fun() -> global:trans({r, self()}, fun() -> Tell(in), Tell(out) end) end,"
+        "[spawn(fun() -> [Work() || _ <- lists:seq(1, 8)], Self ! finished end) || _ <- [1, 2]]"
     )
     node.eval("for _ in range(2): node.spawn(work)")
 

@@ -98,3 +98,27 @@ async def idle(me):
     """A process that lives and keeps what it is sent."""
     me.node.mail = me.mailbox
     await me.receive(lambda message: False)
+
+
+def cluster(world, names, **options):
+    """Nodes that are a full mesh already."""
+    nodes = [start(world, f"{name}@h", **options) for name in names]
+    for node in nodes[1:]:
+        world.connect(node.name, nodes[0].name)
+    world.run(until=lambda: is_mesh(nodes), limit=60)
+    return nodes
+
+
+def spawned(node):
+    return node.spawn(idle)
+
+
+def does(world, node, act, *args, **options):
+    async def body(me):
+        return await getattr(me.node.global_names, act)(*args, **options)
+
+    return world.ask(node, body)
+
+
+def agree(nodes, name, pid):
+    return all(node.global_names.whereis(name) == pid for node in nodes)

@@ -36,9 +36,14 @@ class Lab:
 
     async def until(self, line, expected):
         async with asyncio.timeout(5):
-            while (answer := await self(line)) != expected:
+            while (answer := await self(line)) != expected:  # noqa: ASYNC110 - another node changes it, in its own time
                 await asyncio.sleep(0.005)
         return answer
+
+    async def until_said(self, text):
+        async with asyncio.timeout(5):
+            while text not in self.err.getvalue():  # noqa: ASYNC110 - nothing else tells
+                await asyncio.sleep(0)
 
 
 @contextlib.asynccontextmanager

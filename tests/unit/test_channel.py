@@ -1,4 +1,5 @@
 import math
+import re
 import struct
 from itertools import pairwise
 
@@ -141,6 +142,16 @@ def test_the_order_is_kept_in_one_write():
     assert receiver.receive_data(sender.data_to_send(0.0), 0.0) == SIGNALS
 
 
+def test_atoms_of_messages_do_not_crowd_out_names():
+    chatter = [Send(HERE, Pid(Atom(PLATO), number, 0, 9), Atom(f"once{number}")) for number in range(3000)]
+    late = SendName(HERE, Atom("a_name_that_comes_late_and_is_rather_long"), 1)
+
+    _, once = carry([*chatter, late])
+    _, again = carry([*chatter, late, late])
+
+    assert again - once < len(late.name.name) + 30
+
+
 # Long messages
 
 
@@ -163,6 +174,14 @@ def test_a_long_message_travels_in_pieces_of_64_kib():
 
     assert [kind for kind, _ in sizes] == [b"E", b"F", b"F", b"F"]
     assert max(size for _, size in sizes) < 65_536 + 200
+
+
+def test_no_two_long_messages_share_a_sequence():
+    sender, _ = pair()
+    for number in range(3):
+        sender.send(Send(HERE, THERE, bytes(70_000 + number)))
+
+    assert len({match[1] for match in re.finditer(rb"\x83E(.{8})", sender.data_to_send(0.0), re.DOTALL)}) == 3
 
 
 def fragments(count, sequence, message, control=(22, HERE, THERE), references=()):
@@ -327,8 +346,9 @@ KNOWN_CONTROL = encode_term((22, HERE, THERE), NODES)
 FIRST = b"\x83D" + encode_references([(0, SOCRATES.encode()), (1, PLATO.encode())]) + KNOWN_CONTROL + b"a\x00"
 
 
-def test_a_message_cut_short_in_a_known_frame_does_not_read_into_the_next():
-    cut = known_frame(b"h\x02a\x01")
+@pytest.mark.parametrize("cut", [b"h\x02a\x01", b"m\x00\x00\x00\x04ab", b"a", b""])
+def test_a_message_cut_short_in_a_known_frame_does_not_read_into_the_next(cut):
+    cut = known_frame(cut)
 
     *good, lost = plato().receive_data(framed(FIRST, known_frame(b"a\x01"), cut, known_frame(b"a\x02")), 0.0)
 
@@ -363,6 +383,16 @@ def test_a_known_reference_is_forgotten_when_its_cell_is_overwritten():
     assert [event.target.name for event in events if isinstance(event, Monitor)] == ["rex", "rex", "rex", "kernel"]
 
 
+def test_a_reference_that_looks_like_a_known_one_is_read_for_what_it_is():
+    references = [Ref(Atom("a@bc"), 9, (number, 2)) for number in range(4)]
+    header = b"\x83D" + encode_references([(0, None), (1, None)])
+    frames = [header + encode_term((33, HERE, ref), NODES) + b"a\x01" for ref in references]
+
+    events = plato().receive_data(framed(FIRST, *frames), 0.0)
+
+    assert [event.alias for event in events[1:]] == references
+
+
 def test_a_frame_longer_than_allowed_is_not_waited_for():
     (lost,) = plato(max_frame=1000).receive_data(b"\x00\x00\x03\xe9", 0.0)
     assert lost.reason == "emsgsize"
@@ -374,7 +404,7 @@ def test_a_frame_longer_than_allowed_is_not_waited_for():
 def test_a_frame_of_just_the_length_allowed_is_read():
     frame = b"\x83D\x00" + SENT + encode_term(bytes(100))
 
-    assert len(plato(max_frame=len(frame)).receive_data(framed(frame), 0.0)) == 1
+    assert plato(max_frame=len(frame)).receive_data(framed(frame), 0.0) == [Send(HERE, THERE, bytes(100))]
 
 
 # What we are asked to send
@@ -450,6 +480,16 @@ def test_who_speaks_need_not_tick():
 
     assert channel.data_to_send(2.0) == b""
     assert channel.next_deadline() == 3.5
+
+
+def test_no_tick_is_put_behind_what_waits_to_be_written():
+    channel = plato(net_ticktime=8.0)
+    channel.send(SIGNALS[0])
+
+    channel.handle_timeout(2.0)
+
+    assert channel.next_deadline() == 4.0
+    assert not channel.data_to_send(2.0).endswith(TICK)
 
 
 def test_a_peer_is_gone_when_nothing_is_heard_for_the_tick_time():

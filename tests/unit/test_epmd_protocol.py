@@ -141,6 +141,33 @@ def test_a_name_keeps_its_creations_apart_over_many_lives():
     assert len(creations) == 5
 
 
+@pytest.mark.parametrize("request_", ["ALIVE2 alpha v6", "DUMP", "KILL with no names"])
+def test_only_this_host_may_register_and_kill(request_):
+    host = Host()
+    client = epmd.Client(host.registry, 1, 0.0)
+    client.local = False
+
+    assert client.receive_data(bytes.fromhex(BY_NOTE[request_]["req"]), NOON) == b""
+    assert client.close
+    assert host.registry.names() == {}
+
+
+def test_another_host_may_ask_for_names_and_ports():
+    host = Host()
+    host.ask(epmd.encode_register("socrates", 9100))
+    for request in (epmd.encode_lookup("socrates"), epmd.encode_names()):
+        client = epmd.Client(host.registry, 2, 0.0)
+        client.local = False
+
+        assert b"socrates" in client.receive_data(request, NOON)
+
+
+def test_a_name_cannot_forge_a_line_of_the_list():
+    host = Host()
+
+    assert host.ask(epmd.encode_register("a at port 1\nname b", 9100))[0] == b""
+
+
 def test_the_memory_of_dead_names_is_bounded():
     registry = epmd.Registry(PORT, remembered=3)
     host = Host()

@@ -337,3 +337,21 @@ def test_a_silent_holder_of_the_name_does_not_stop_others_for_longer_than_it_is_
     world.stop("half@h")
 
     assert world.wait(outcome, limit=1) is True
+
+
+def test_a_lock_that_is_refused_by_one_is_left_with_none():
+    world = World(1)
+    nodes = cluster(world, "abc")
+
+    async def hold(me):
+        await set_lock(me, (R, me.pid), ["a@h"])
+        await me.receive()
+
+    async def want(me):
+        assert not await set_lock(me, (R, me.pid), retries=3)
+        return [held(node) for node in nodes]
+
+    nodes[0].spawn(hold)
+    world.run(0.1)
+
+    assert world.ask(nodes[1], want) == [[R], [], []]

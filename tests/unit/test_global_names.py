@@ -4,37 +4,12 @@ from functools import partial
 
 import pytest
 from fake_runtime import World
-from global_world import SERVER, idle, is_mesh, is_quiet, start, tables
+from global_world import agree, cluster, does, idle, is_mesh, is_quiet, spawned, start, tables
 
-from erlmesh.errors import CallTimeout
-from erlmesh.services.global_methods import notify_all_name, random_exit_name, random_notify_name
-from erlmesh.terms import Atom, Pid
+from erlmesh.errors import CallTimeout, EncodeError
+from erlmesh.terms import Atom
 
 X, Y = Atom("x"), Atom("y")
-CONFLICT = Atom("global_name_conflict")
-
-
-def cluster(world, names, **options):
-    nodes = [start(world, f"{name}@h", **options) for name in names]
-    for node in nodes[1:]:
-        world.connect(node.name, nodes[0].name)
-    world.run(until=lambda: is_mesh(nodes), limit=60)
-    return nodes
-
-
-def spawned(node):
-    return node.spawn(idle)
-
-
-def does(world, node, act, *args, **options):
-    async def body(me):
-        return await getattr(me.node.global_names, act)(*args, **options)
-
-    return world.ask(node, body)
-
-
-def agree(nodes, name, pid):
-    return all(node.global_names.whereis(name) == pid for node in nodes)
 
 
 def test_a_name_is_there_on_all_nodes_when_register_returns():
@@ -151,104 +126,9 @@ def test_a_wrong_argument_is_refused_at_the_call(bad):
     (node,) = cluster(world, "a")
     act, name, pid = bad
 
-    with pytest.raises(TypeError):
+    with pytest.raises((TypeError, EncodeError)):
         does(world, node, act, name, pid if name is X else spawned(node))
     assert does(world, node, "register", Y, spawned(node)) is True
-
-
-def two_with_the_same_name(world, method):
-    """a@h and b@h, not connected, each with a process that has the name x."""
-    nodes = [start(world, "a@h"), start(world, "b@h")]
-    pids = [spawned(node) for node in nodes]
-    for node, pid in zip(nodes, pids, strict=True):
-        does(world, node, "register", X, pid, method)
-    return nodes, pids
-
-
-def test_of_two_processes_that_meet_under_one_name_one_is_killed():
-    for seed in range(20):
-        world = World(seed)
-        nodes, pids = two_with_the_same_name(world, random_exit_name)
-
-        world.connect("b@h", "a@h")
-        world.run(until=partial(is_mesh, nodes))
-        world.run(1)
-
-        assert agree(nodes, X, pids[0])
-        assert [nodes[0].is_alive(pids[0]), nodes[1].is_alive(pids[1])] == [True, False]
-
-
-def test_of_two_processes_that_meet_under_one_name_one_is_told():
-    world = World(1)
-    nodes, pids = two_with_the_same_name(world, random_notify_name)
-
-    world.connect("b@h", "a@h")
-    world.run(until=partial(is_mesh, nodes))
-    world.run(1)
-
-    assert agree(nodes, X, pids[0])
-    assert list(nodes[1].processes[pids[1]].mailbox) == [(CONFLICT, X)]
-
-
-def test_both_processes_that_meet_under_one_name_may_lose_it():
-    world = World(1)
-    nodes, pids = two_with_the_same_name(world, notify_all_name)
-
-    world.connect("b@h", "a@h")
-    world.run(until=partial(is_mesh, nodes))
-    world.run(1)
-
-    assert tables(nodes) == [[], []]
-    assert list(nodes[0].processes[pids[0]].mailbox) == [(CONFLICT, X, pids[1])]
-    assert list(nodes[1].processes[pids[1]].mailbox) == [(CONFLICT, X, pids[0])]
-
-
-def test_a_python_function_decides_where_its_process_lives():
-    world = World(1)
-    asked = []
-
-    def the_larger(name, *pids):
-        asked.append((name, pids))
-        return max(pids, key=lambda pid: pid.node.name)
-
-    nodes, pids = two_with_the_same_name(world, the_larger)
-    world.connect("b@h", "a@h")
-    world.run(until=partial(is_mesh, nodes))
-    world.run(1)
-
-    assert asked == [(X, (pids[1], pids[0]))]
-    assert agree(nodes, X, pids[1])
-    assert all(node.is_alive(pid) for node, pid in zip(nodes, pids, strict=True))
-
-
-def test_a_function_that_fails_costs_the_name_and_nothing_else():
-    world = World(1)
-
-    def fails(name, pid, pid2):
-        raise ZeroDivisionError
-
-    nodes, _ = two_with_the_same_name(world, fails)
-    world.connect("b@h", "a@h")
-    world.run(until=partial(is_mesh, nodes))
-
-    assert tables(nodes) == [[], []]
-
-
-def test_the_conflicts_of_whole_partitions_are_settled_where_the_processes_are():
-    for seed in range(20):
-        world = World(seed)
-        left, right = cluster(world, "ad"), cluster(world, "bc")
-        mine, his = spawned(left[1]), spawned(right[1])
-        does(world, left[1], "register", X, mine, random_notify_name)
-        does(world, right[1], "register", X, his, random_notify_name)
-
-        world.connect("a@h", "b@h")
-        world.run(until=partial(is_mesh, left + right), limit=60)
-        world.run(until=partial(is_quiet, left + right), limit=60)
-        world.run(0.1)
-
-        assert agree(left + right, X, his)  # c@h is smaller than d@h
-        assert list(left[1].processes[mine].mailbox) == [(CONFLICT, X)]
 
 
 def test_sync_returns_when_all_connected_nodes_share_all_names():
@@ -304,93 +184,6 @@ def test_sync_with_a_node_that_does_not_speak_global_times_out_if_told_to():
         does(world, node, "sync", timeout=2)
 
 
-async def ask(me, node, request):
-    return await me.call((SERVER, node.atom), request)
-
-
-@pytest.mark.parametrize(
-    ("request_", "answer"),
-    [
-        (Atom("get_known"), [Atom("b@h")]),
-        (Atom("get_synced"), [Atom("b@h")]),
-        (Atom("get_protocol_version"), 8),
-        (Atom("get_names_ext"), []),
-        ((Atom("sync"), [Atom("b@h")]), Atom("ok")),
-        ((Atom("unregister"), X), Atom("ok")),
-        ((Atom("del_lock"), (1, 2)), True),
-        ((Atom("set_lock"), (1, 2)), True),
-    ],
-)
-def test_the_calls_of_otp_are_answered(request_, answer):
-    world = World(1)
-    nodes = cluster(world, "ab")
-
-    assert world.ask(nodes[1], ask, nodes[0], request_) == answer
-
-
-def test_names_registered_by_calls_are_kept_if_the_caller_holds_the_lock():
-    world = World(1)
-    nodes = cluster(world, "ab")
-    pid = spawned(nodes[1])
-
-    async def as_a_registrar(me):
-        lock = (Atom("global"), me.pid)
-        await me.call((SERVER, nodes[0].atom), (Atom("set_lock"), lock))
-        answers = [
-            await me.call((SERVER, nodes[0].atom), (Atom("register"), X, pid, random_exit_name)),
-            await me.call((SERVER, nodes[0].atom), (Atom("register_ext"), Y, pid, random_exit_name, nodes[1].atom)),
-        ]
-        await me.call((SERVER, nodes[0].atom), (Atom("del_lock"), lock))
-        return answers
-
-    async def without_the_lock(me):
-        await me.call((SERVER, nodes[0].atom), (Atom("register"), b"z", pid, random_exit_name))
-
-    async def holds(me):
-        await me.call((SERVER, nodes[0].atom), (Atom("set_lock"), (Atom("global"), me.pid)))
-        await me.receive(lambda message: False)
-
-    assert world.ask(nodes[1], as_a_registrar) == [Atom("yes"), Atom("yes")]
-    assert nodes[0].server.names.external() == [(Y, pid, nodes[1].atom)]
-    nodes[1].spawn(holds)
-    world.run(0.1)
-    world.ask(nodes[1], without_the_lock)
-    assert nodes[0].global_names.registered() == [X, Y]
-
-
-def test_a_look_up_by_message_waits_while_names_are_being_changed():
-    world = World(1)
-    nodes = cluster(world, "ab")
-    pid = spawned(nodes[0])
-    does(world, nodes[0], "register", X, pid)
-
-    async def look(me):
-        lock = (Atom("global"), me.pid)
-        await me.call((SERVER, nodes[0].atom), (Atom("set_lock"), lock))
-        for name in (X, Y):
-            me.send((SERVER, nodes[0].atom), (Atom("whereis"), name, (me.pid, name)))
-        await me.sleep(10)
-        early = list(me.mailbox)
-        await me.call((SERVER, nodes[0].atom), (Atom("del_lock"), lock))
-        return early, sorted([await me.receive(), await me.receive()], key=lambda answer: answer[0].name)
-
-    assert world.ask(nodes[1], look) == ([], [(X, pid), (Y, Atom("undefined"))])
-
-
-def test_an_answer_goes_to_the_alias_of_the_caller():
-    world = World(1)
-    (node,) = cluster(world, "a")
-    sent = []
-    node.server.me.send = lambda to, message, **_: sent.append((to, message))
-    alias = node.make_ref()
-    from erlmesh.kernel.gen import call
-
-    node.server.receive(call(Pid(node.atom, 1, 0, 1), alias, Atom("get_protocol_version")))
-
-    assert sent[0][0] == alias
-    assert sent[0][1][1] == 8
-
-
 def test_names_survive_registrations_during_joins():
     for seed in range(60):
         world = World(seed)
@@ -412,3 +205,44 @@ def test_names_survive_registrations_during_joins():
 
         everywhere = [{name for name, _, _ in node.server.names.entries()} for node in nodes]
         assert everywhere == [{(node.name, number) for node in nodes for number in range(3)}] * 4, seed
+
+
+def test_the_partition_may_grow_while_the_registrar_locks_it():
+    for seed in range(30):
+        world = World(seed)
+        nodes = cluster(world, "bc")
+        newcomer = start(world, "a@h")
+        registrar = nodes[0].processes[nodes[0].global_names._registrar]
+
+        async def register_while_growing(me, registrar=registrar, newcomer=newcomer):
+            # The registrar has its answers and the newcomer is in: what a slow registrar would see.
+            real, known = registrar.receive, me.node.server.sync.known
+
+            async def slow(match=None, *, timeout=None):
+                message = await real(match, timeout=timeout)
+                known.setdefault(newcomer.atom, 8)
+                return message
+
+            registrar.receive = slow
+            return await me.node.global_names.register(X, me.spawn(idle))
+
+        world.connect("a@h", "b@h")
+        world.run(until=lambda nodes=nodes: "a@h" in nodes[0].nodes())
+
+        assert world.ask(nodes[0], register_while_growing) is True
+        assert newcomer.server.names.names() == [X], seed
+
+
+def test_statistics_tell_what_is_known_held_and_waited_for():
+    world = World(1)
+    world.node("silent@h")
+    nodes = cluster(world, "ab")
+    world.connect("silent@h", "a@h")
+    does(world, nodes[0], "register", X, spawned(nodes[0]))
+    holder = spawned(nodes[1])
+    nodes[0].server.locks.set((b"r", holder), holder)
+
+    now = nodes[0].global_names.statistics()
+
+    assert (now.known, now.synced, now.in_session, now.leaving) == (("b@h",), ("b@h",), ("silent@h",), ())
+    assert (now.names, now.locks) == (1, ((b"r", (holder,)),))

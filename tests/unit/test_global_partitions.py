@@ -154,3 +154,10 @@ def test_who_was_given_up_and_never_connected_may_come_again():
 
     assert Recheck not in [type(effect) for effect in mine.nodeup(B)]
     assert mine.nodeup(A) == []
+
+
+def test_who_is_in_sync_with_us_may_ask_us_to_hang_up_before_we_were_told_of_it():
+    sync, mine = partitions()
+    sync.in_sync(Atom("early@h"))
+
+    assert mine.remove_connection(Atom("early@h")) == [Disconnect(Atom("early@h"), "disconnected")]

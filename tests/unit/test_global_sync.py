@@ -4,6 +4,7 @@ import pytest
 
 from erlmesh.services.global_locks import LockTable
 from erlmesh.services.global_methods import random_exit_name
+from erlmesh.services.global_partitions import Partitions
 from erlmesh.services.global_protocol import (
     Cast,
     Connect,
@@ -337,3 +338,14 @@ def test_a_forgotten_node_is_told_if_it_believes_in_a_session():
 
 def test_an_old_node_is_not_told():
     assert [type(effect) for effect in met(vsn=7).forget(HIM)] == [ToLocker]
+
+
+def test_a_node_that_was_lost_meanwhile_is_not_met_through_older_news():
+    sync = met()
+    sync.lock_is_set(HIM, 100, LOCK)
+    sync.resolved(HIM, [], [(Z, 8), (C, 8)], [], 100)
+
+    Partitions(sync, life=1).lost_connection(HIM, 5, 1, Z, 0.0)
+
+    assert Connect(Z) not in sync.exchange(HIM, [], 100)
+    assert sync.known == {HIM: 8, C: 8}

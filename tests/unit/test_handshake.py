@@ -42,6 +42,11 @@ def challenge_packet(name, flags=OFFERED, challenge=1):
     return struct.pack(">cQIIH", b"N", flags, challenge, 9, len(name)) + name.encode()
 
 
+def reply_packet(challenge):
+    """The answer to challenge 1."""
+    return b"r" + struct.pack(">I", challenge) + digest("monster", 1)
+
+
 def converse(caller, answerer):
     """Carries bytes until both are silent; what each learned."""
     learned = ([], [])
@@ -107,9 +112,7 @@ def test_two_real_nodes_meet_as_ours_do(session):
     packets = [bytes.fromhex(frame["hex"]) for frame in VECTORS[session]["frames"] if frame["kind"] == "handshake"]
     name, status, challenge, reply, ack = packets[:5]
     flags, number, creation, _ = struct.unpack_from(">QIIH", challenge, 1)
-    answerer = answering(
-        me("b@127.0.0.1", cookie="c", creation=creation, challenge=number, flags=Flags(flags))
-    )
+    answerer = answering(me("b@127.0.0.1", cookie="c", creation=creation, challenge=number, flags=Flags(flags)))
 
     events = answerer.receive_data(framed(name, reply), 0.0)
 
@@ -262,6 +265,15 @@ def test_a_challenge_of_ours_that_comes_back_is_not_answered():
     assert caller.data_to_send() == b""
 
 
+def test_an_answerer_does_not_answer_a_challenge_of_ours_either():
+    answerer = answering(me(PLATO, challenge=1, outstanding={5}))
+
+    (event,) = answerer.receive_data(framed(name_packet(SOCRATES), reply_packet(5)), 0.0)
+
+    assert "our own challenge" in str(event.why)
+    assert not answerer.data_to_send().endswith(digest("monster", 5))
+
+
 @pytest.mark.parametrize("end", ["give_up", "eof"])
 def test_no_challenge_stays_outstanding_when_a_handshake_ends(end):
     outstanding = set()
@@ -332,9 +344,7 @@ def test_an_old_first_message_is_completed_later():
     answerer = answering(me(PLATO, challenge=1))
     old = b"n" + struct.pack(">HI", 5, OFFERED & 0xFFFFFFFF) + SOCRATES.encode()
     complement = b"c" + struct.pack(">II", OFFERED >> 32, 77)
-    reply = b"r" + struct.pack(">I", 5) + digest("monster", 1)
-
-    events = answerer.receive_data(framed(old, complement, reply), 0.0)
+    events = answerer.receive_data(framed(old, complement, reply_packet(5)), 0.0)
 
     assert events == [Met(SOCRATES, OFFERED, OFFERED, 77)]
 
@@ -439,7 +449,7 @@ def test_after_its_end_it_says_nothing_more():
 
 
 NAME = framed(name_packet(SOCRATES))
-REPLY = framed(b"r" + struct.pack(">I", 5) + digest("monster", 1))
+REPLY = framed(reply_packet(5))
 
 
 def hear_all(handshake, pieces):

@@ -61,8 +61,10 @@ READS_AS = {
 
 LEFT_ALONE = [
     "d[1:n]", "d[a:b]", "d[:n]", "d[::n]", "d[a::n]", 'd["x":n]', '{"a":b}', "{a:b}", "{a: b}", "{k: v for k, v in x}",
-    "{v for v in x}", "{**a}", "lambda x:x", "lambda:x", "lambda *a:f", "def f(x:int)->int:", "x:int", "else:x", "try:x",
-    '":group"', "':group {:ok}'", 'f":{x}"', '"""\n:a {:b}\n"""', "# :a {:b} #PID<0.1.0>", "x  # self :a", "a % b",
+    "{v for v in x}",
+    "{**a}", "lambda x:x", "lambda:x", "lambda *a:f", "def f(x:int)->int:", "x:int", "else:x", "try:x",
+    '":group"',
+    "':group {:ok}'", 'f":{x}"', '"""\n:a {:b}\n"""', "# :a {:b} #PID<0.1.0>", "x  # self :a", "a % b",
     'print "x"', "foo bar", "return x", "(y:=x)", "match x:", "x if y else z", "not x", "r'\\:a'",
     "b':a'", "assert x, y", "import a.b as c", "from a.b import c", "a.b is c", "a.b in c", "a.b if c else d",
 ]  # fmt: skip

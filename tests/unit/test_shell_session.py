@@ -302,6 +302,17 @@ async def test_a_killed_shell_gets_a_new_process_and_keeps_its_names(shell):
 
 
 @on_a_node
+async def test_a_shell_killed_while_it_is_idle_has_another_process_at_once(shell):
+    pid = await shell.session.start()
+
+    shell.node.exit(pid, Atom("kill"))
+    await shell.until_said("(EXIT from")
+
+    assert await shell("me.pid == self") == "True"
+    assert shell.session.namespace["me"].pid != pid
+
+
+@on_a_node
 async def test_a_linked_process_that_fails_takes_the_shell_along(shell):
     pid = await shell("self")
 

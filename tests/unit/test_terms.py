@@ -130,6 +130,13 @@ def test_a_value_is_hashable(value):
     assert {value: 1}[copy.deepcopy(value)] == 1
 
 
+def test_a_fun_is_equal_to_the_same_fun_made_by_another_process():
+    fun = VALUES[4]
+
+    assert Fun(1, bytes(16), 0, Atom("m"), 0, 123, Pid(A, 65, 0, 1), (1, [2])) == fun
+    assert Fun(1, bytes(16), 1, Atom("m"), 0, 123, PID, (1, [2])) != fun
+
+
 def test_pids_of_two_lives_of_a_node_print_alike_and_are_not_equal():
     old, new = Pid(A, 64, 0, 1), Pid(A, 64, 0, 2)
 
@@ -148,7 +155,7 @@ def test_an_improper_list_needs_an_element_and_a_tail_that_is_no_list():
 
 @pytest.mark.parametrize(("data", "bits"), [(b"\xa0", 0), (b"\xa0", 8), (b"", 3), (b"\xa1", 3)])
 def test_a_bitstring_that_could_be_written_two_ways_is_refused(data, bits):
-    with pytest.raises(ValueError, match="BitString|unused"):
+    with pytest.raises(ValueError, match=r"BitString|unused"):
         BitString(data, bits)
 
 

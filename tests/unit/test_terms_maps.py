@@ -20,11 +20,16 @@ class Colour(IntEnum):
 DIFFERENT = [
     1, 1.0, True, 0, 0.0, -0.0, False, -1, 2**61 - 1, 2**61, 2**4000, Atom("1"), b"1", b"", Atom(""), [], (), Map(),
     [1], [1.0], [True], (1,), (1.0,), (True,), ((1,),), ([1],), [(1,)], [[1]], [1, []], ImproperList((1,), 1),
-    ImproperList((1, 1), 1), ImproperList((1.0,), 1), ImproperList((1,), 1.0), Map({1: 1}), Map({1.0: 1}), Map({1: 1.0}), Map({True: 1}), Map({1: Map()}),
-    Map([([1], 1)]), Map([((1,), 1)]), BitString(b"\x80", 1), BitString(b"\x80", 2), b"\x80", PID, Pid(A, 1, 0, 2), Pid(A, 1, 1, 0), Port(A, 1, 1),
-    Ref(A, 1, (1,)), Ref(A, 1, (1, 1)), Export(A, A, 1), Fun(1, bytes(16), 0, A, 0, 0, PID, ()), Fun(1, bytes(16), 0, A, 0, 0, PID, (1,)),
-    Fun(1, bytes(16), 0, A, 0, 0, PID, (1.0,)), (PID, 1), (PID, 1.0), [PID, 1], [Port(A, 1, 1)], [Ref(A, 1, (1,))], [Export(A, A, 1)], [BitString(b"\x80", 1)],
+    ImproperList((1, 1), 1), ImproperList((1.0,), 1), ImproperList((1,), 1.0), Map({1: 1}), Map({1.0: 1}),
+    Map({1: 1.0}), Map({True: 1}), Map({1: Map()}),
+    Map([([1], 1)]), Map([((1,), 1)]), BitString(b"\x80", 1), BitString(b"\x80", 2), b"\x80", PID, Pid(A, 1, 0, 2),
+    Pid(A, 1, 1, 0), Port(A, 1, 1),
+    Ref(A, 1, (1,)), Ref(A, 1, (1, 1)), Export(A, A, 1), Fun(1, bytes(16), 0, A, 0, 0, PID, ()), Fun(1, bytes(16),
+    0, A, 0, 0, PID, (1,)),
+    Fun(1, bytes(16), 0, A, 0, 0, PID, (1.0,)), (PID, 1), (PID, 1.0),
+    [PID, 1], [Port(A, 1, 1)], [Ref(A, 1, (1,))], [Export(A, A, 1)], [BitString(b"\x80", 1)],
     [2**61], [b"1"], [Atom("1")], [b"1", b"2"], [b"12"], [Atom("1"), Atom("2")],
+    Fun(1, bytes(16), 1, A, 0, 0, PID, ()), Fun(1, bytes(16), 0, A, 0, 1, PID, ()), Fun(1, bytes(16), 0, Atom("1"), 0, 0, PID, ()),
 ]  # fmt: skip
 
 SAME = [
@@ -34,6 +39,7 @@ SAME = [
     (bytearray(b"x"), b"x"),
     (memoryview(b"x"), b"x"),
     (Colour.RED, 1),
+    (Fun(1, bytes(16), 0, A, 0, 0, PID, (1,)), Fun(2, b"x" * 16, 0, A, 3, 0, Pid(A, 2, 0, 1), (1,))),
     ({"a": 1}, Map({b"a": 1})),
     ({1: [True], 2: ()}, Map([(2, ()), (1, [Atom("true")])])),
     ((True, "a"), (Atom("true"), b"a")),

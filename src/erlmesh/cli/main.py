@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import argparse
+import importlib
+import io
+import os
 import sys
 from collections.abc import Sequence
+from typing import Final
 
 from erlmesh import __version__
-from erlmesh.cli import demo, epmd, members, ping, shell, start
 from erlmesh.cli.settings import configure_log
 from erlmesh.errors import ErlmeshError
 
@@ -19,36 +22,45 @@ __all__ = ["main"]
 _DESCRIPTION = "Python as a full member of an Erlang cluster."
 _EPILOG = """\
 try it: in two terminals
-  erlmesh shell --name socrates --cookie-file ./cookie
-  erlmesh shell --name plato --cookie-file ./cookie
+  erlmesh shell --name socrates --cookie monster
+  erlmesh shell --name plato --cookie monster
 and in the second  Node.ping :socrates"""
 
 
-def parser() -> argparse.ArgumentParser:
-    """All commands and their options."""
+COMMANDS: Final = {
+    "shell": "a prompt on a node of its own",
+    "start": "run a node without a prompt",
+    "ping": "ask whether a node is there",
+    "members": "print the members of a process group",
+    "epmd": "be the nodes' phone book, or read it",
+    "demo": "show nodes meeting, sharing groups, dying and coming back",
+}
+
+
+def parser(asked: str) -> argparse.ArgumentParser:
+    """All commands, but the options only of the one that is ``asked`` for: the others are not even imported."""
     top = argparse.ArgumentParser(
         prog="erlmesh", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     top.add_argument("--version", action="version", version=f"erlmesh {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
-    for module in (shell, start, ping, members, epmd, demo):
-        name = module.__name__.rpartition(".")[2]
-        about = (module.__doc__ or "").partition("\n")[0]
-        command = commands.add_parser(
-            name,
-            help=about[0].lower() + about[1:].rstrip("."),
-            description=about,
-            epilog=module.EXAMPLE,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        module.add_options(command)
-        command.set_defaults(run=module.run)
+    for name, about in COMMANDS.items():
+        command = commands.add_parser(name, help=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+        if name == asked:
+            module = importlib.import_module(f"erlmesh.cli.{name}")
+            command.description, command.epilog = module.__doc__, module.EXAMPLE
+            module.add_options(command)
+            command.set_defaults(run=module.run)
     return top
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The entry point; raises SystemExit for ``--help`` and for arguments argparse does not know."""
-    options = parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show a sign shows another
+    given = sys.argv[1:] if arguments is None else arguments
+    options = parser(given[0] if given else "").parse_args(given)
     configure_log(getattr(options, "verbose", 0))
     try:
         return int(options.run(options))
@@ -61,5 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads: nothing more to say at exit
+        return 1
+    except OSError as error:
+        print(f"erlmesh: {error.strerror or error}", file=sys.stderr)
         return 1

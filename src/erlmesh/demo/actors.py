@@ -65,6 +65,10 @@ class Actor:
         """What the shell prints for ``line``. Raises Failed when it does not answer."""
         return self._answer(line)
 
+    def value(self, line: str) -> str:
+        """The same without remarks: the last line printed."""
+        return self._answer(line).rpartition("\n")[2]
+
     def kill(self) -> None:
         """``kill -9``, returns at once."""
         os.killpg(self._process.pid, signal.SIGKILL)

@@ -32,10 +32,13 @@ class Stage:
         _say(self._in("2", f"# {text}"))
 
     def type(self, actor: Actor, line: str, *, expect: str | None = None) -> str:
-        """Types ``line`` into the actor's shell and shows it with its answer, all of which must match ``expect``."""
+        """Types ``line`` into the actor's shell and shows the answer, all or a line of which must match ``expect``.
+
+        (A line of it may be a remark of the node, which can come at any time.)
+        """
         answer = actor.ask(line)
         self._show(actor, line, answer)
-        if expect is not None and not re.fullmatch(expect, answer, re.DOTALL):
+        if expect is not None and not any(re.fullmatch(expect, each) for each in (answer, *answer.splitlines())):
             raise Failed(f"{actor.alive_name} should have answered {expect!r}")
         return answer
 

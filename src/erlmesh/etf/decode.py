@@ -82,12 +82,6 @@ def _decode_compressed(data: bytes, max_length: int) -> Term:
         raise DecodeError(f"inside a compressed term: {error}", 1) from None
 
 
-def _check_count(data: bytes, offset: int, count: int) -> None:
-    """Every element takes a byte at least, so a count beyond the end is a lie, refused before anything is built."""
-    if count > len(data) - offset:
-        ends_early(data)
-
-
 # Containers. A header gives the count of the elements, what to make of them, and where they begin
 
 
@@ -96,11 +90,20 @@ def _small_tuple_header(data: bytes, offset: int, _: Atoms) -> tuple[int, Build,
 
 
 def _large_tuple_header(data: bytes, offset: int, _: Atoms) -> tuple[int, Build, int]:
-    return _u32(data, offset)[0], tuple, offset + 4
+    (arity,) = _u32(data, offset)
+    return _checked(arity, data, offset + 4), tuple, offset + 4
+
+
+def _checked(count: int, data: bytes, offset: int) -> int:
+    """Every element takes a byte at least, so a count beyond the end is a lie, refused before anything is built."""
+    if count > len(data) - offset:
+        ends_early(data)
+    return count
 
 
 def _list_header(data: bytes, offset: int, _: Atoms) -> tuple[int, Build, int]:
-    return _u32(data, offset)[0] + 1, _list_of, offset + 4
+    (length,) = _u32(data, offset)
+    return _checked(length + 1, data, offset + 4), _list_of, offset + 4
 
 
 def _list_of(items: list[Term]) -> Term:
@@ -110,8 +113,6 @@ def _list_of(items: list[Term]) -> Term:
     if type(tail) is list:
         items += tail
         return items
-    if type(tail) is ImproperList:
-        return ImproperList((*items, *tail.elements), tail.tail)
     return ImproperList(tuple(items), tail)
 
 
@@ -122,7 +123,8 @@ def _map_header(data: bytes, offset: int, _: Atoms) -> tuple[int, Build, int]:
             raise DecodeError("a map with the same key twice", offset - 1)
         return made
 
-    return _u32(data, offset)[0] * 2, map_of, offset + 4
+    (size,) = _u32(data, offset)
+    return _checked(size * 2, data, offset + 4), map_of, offset + 4
 
 
 def _fun_header(data: bytes, offset: int, atoms: Atoms) -> tuple[int, Build, int]:
@@ -135,7 +137,7 @@ def _fun_header(data: bytes, offset: int, atoms: Atoms) -> tuple[int, Build, int
     def fun_of(free: list[Term]) -> Fun:
         return Fun(arity, uniq, index, module, old_index, old_uniq, pid, tuple(free))
 
-    return free_count, fun_of, offset
+    return _checked(free_count, data, offset), fun_of, offset
 
 
 _HEADERS: Final[dict[int, Header]] = {
@@ -174,33 +176,64 @@ def _read_many(data: bytes, offset: int, atoms: Atoms, count: int) -> tuple[list
 def _container(read_header: Header) -> Reader:
     def read(data: bytes, offset: int, atoms: Atoms) -> tuple[Term, int]:
         count, build, offset = read_header(data, offset, atoms)
-        _check_count(data, offset, count)
         items, offset = _read_many(data, offset, atoms, count)
         return build(items), offset
 
     return read
 
 
+def _list(data: bytes, offset: int, atoms: Atoms) -> tuple[Term, int]:
+    """A list whose tail is a list, and so on, is one list: appended to, never copied at each step."""
+    items: list[Term] = []
+    tag = tags.LIST_EXT
+    while tag == tags.LIST_EXT:
+        count, _, offset = _list_header(data, offset, atoms)
+        more, offset = _read_many(data, offset, atoms, count - 1)
+        items += more
+        tag = data[offset]
+        offset += 1
+    tail, offset = _READERS[tag](data, offset, atoms)
+    items.append(tail)
+    return _list_of(items), offset
+
+
+class _Open:
+    """A container of which some elements are still to come."""
+
+    __slots__ = ("build", "count", "items")
+
+    def __init__(self, count: int, build: Build) -> None:
+        self.items: list[Term] = []
+        self.count = count
+        self.build = build
+
+    def is_at_tail(self) -> bool:
+        return self.build is _list_of and len(self.items) == self.count - 1
+
+
 def _read_deep(data: bytes, offset: int, atoms: Atoms) -> tuple[Term, int]:
     """As the readers do, for terms of any depth: the containers that are still open wait in a list."""
-    opened: list[tuple[list[Term], int, Build]] = []
+    opened: list[_Open] = []
     while True:
-        read_header = _HEADERS.get(data[offset])
-        if read_header is not None:
-            count, build, offset = read_header(data, offset + 1, atoms)
-            _check_count(data, offset, count)
-            opened.append(([], count, build))
+        tag = data[offset]
+        read_header = _HEADERS.get(tag)
+        if read_header is None:
+            item, offset = _READERS[tag](data, offset + 1, atoms)
+            if not opened:
+                return item, offset
+            opened[-1].items.append(item)
         else:
-            item, offset = _READERS[data[offset]](data, offset + 1, atoms)
+            count, build, offset = read_header(data, offset + 1, atoms)
+            if build is _list_of and opened and opened[-1].is_at_tail():
+                opened[-1].count += count - 1
+            else:
+                opened.append(_Open(count, build))
+        while len(opened[-1].items) == opened[-1].count:
+            done = opened.pop()
+            item = done.build(done.items)
             if not opened:
                 return item, offset
-            opened[-1][0].append(item)
-        while len(opened[-1][0]) == opened[-1][1]:
-            items, _, build = opened.pop()
-            item = build(items)
-            if not opened:
-                return item, offset
-            opened[-1][0].append(item)
+            opened[-1].items.append(item)
 
 
 def _refuse(data: bytes, offset: int, _: Atoms) -> NoReturn:
@@ -209,3 +242,4 @@ def _refuse(data: bytes, offset: int, _: Atoms) -> NoReturn:
 
 _READERS: Final = table(LEAVES | {tag: _container(header) for tag, header in _HEADERS.items()}, _refuse)
 _READERS[tags.SMALL_TUPLE_EXT] = _small_tuple
+_READERS[tags.LIST_EXT] = _list

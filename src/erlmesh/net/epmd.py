@@ -279,6 +279,7 @@ class _Client(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self._request.local = _is_local(transport)
         self._server.joined(self)
         deadline = self._request.next_deadline()
         if deadline is not None:
@@ -304,6 +305,11 @@ class _Client(asyncio.Protocol):
     def end(self) -> None:
         if self._transport is not None:
             self._transport.close()
+
+
+def _is_local(transport: asyncio.Transport) -> bool:
+    there, here = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+    return bool(there) and (_is_loopback(there[0]) or there[0] == here[0])
 
 
 def _is_loopback(address: str) -> bool:

@@ -71,6 +71,8 @@ class Beginnings:
             case Down(source, to, ref):
                 self._remember_referring(frame, control_at, message_at, (atoms, Down, source, to), ref)
 
+    # What no look-up would find, because it has another form, is not kept.
+
     def _remember(self, frame: bytes, control_at: int, message_at: int, meaning: Known) -> None:
         if message_at - control_at != CONTROL_SIZE[frame[control_at + 3]]:
             return
@@ -83,7 +85,7 @@ class Beginnings:
     ) -> None:
         end = message_at - WORDS_SIZE
         head = frame[end - _REF : end - _REF + len(_REF_HEAD)]
-        if end != _referring_end(frame, control_at) or head != _REF_HEAD or len(ref.words) != 3:
+        if end != _referring_end(frame, control_at) or head != _REF_HEAD:
             return
         if len(self._referring) >= MAX_KNOWN:
             self._referring.clear()

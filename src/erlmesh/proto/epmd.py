@@ -240,16 +240,20 @@ def _parse_node(request: bytes, client: Hashable) -> _Node | None:
     end = start + int.from_bytes(request[start - 2 : start], "big")
     extra_end = end + 2 + int.from_bytes(request[end : end + 2], "big")
     name = request[start:end]
-    if len(request) < extra_end or not name or b"\0" in name:
+    if len(request) < extra_end or not name or b"\0" in name or b"\n" in name:
         return None
     return _Node(name, port, kind, protocol, highest, lowest, request[end + 2 : extra_end], 0, client)
+
+
+_FROM_ANYWHERE: Final = frozenset({bytes([Request.PORT_PLEASE2]), bytes([Request.NAMES])})
 
 
 class Client:
     """One connection to our EPMD: ``receive_data`` collects its one request and says what to answer.
 
     After an answer to a registration the connection stays open, and its end is to be told to :meth:`Registry.gone`;
-    after all others it is to be closed (``close`` says which).
+    after all others it is to be closed (``close`` says which). Unless it is ``local``, from this very host, it may only
+    ask for names, as with a real epmd: else strangers could take the names and the ports of our nodes.
     """
 
     def __init__(self, registry: Registry, identity: Hashable, now: float) -> None:
@@ -257,6 +261,7 @@ class Client:
         self._identity = identity
         self._received = b""
         self._deadline: float | None = now + REQUEST_TIME
+        self.local = True
         self.close = False
 
     def receive_data(self, data: bytes, unix_time: int) -> bytes:
@@ -273,6 +278,8 @@ class Client:
 
     def _answer(self, what: bytes, request: bytes, unix_time: int) -> bytes:
         self.close = True
+        if not self.local and what not in _FROM_ANYWHERE:
+            return b""
         match what[0] if what else 0:
             case Request.ALIVE2:
                 answer = self._registry.register(request, self._identity, unix_time)

@@ -66,6 +66,9 @@ class Runtime:
             )
         if cookie is None and not cookies:
             raise ValueError("a node needs a cookie, the secret its cluster shares; there is no default on purpose")
+        for secret in (cookie, *(cookies or {}).values()):
+            if secret is not None and (not secret or not secret.isascii()):
+                raise ValueError("a cookie is one or more ASCII characters")
         if not net_ticktime > 0:
             raise ValueError(f"net_ticktime is a positive number of seconds, not {net_ticktime!r}")
         self.name = name

@@ -10,9 +10,11 @@ Starting it makes the node a member of the full mesh: whoever connects to one no
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from erlmesh.errors import CallError
+from erlmesh.etf import encode
 from erlmesh.kernel.gen import GEN_CALL
 from erlmesh.services.global_calls import check_lock, del_lock, set_lock, trans, transaction
 from erlmesh.services.global_methods import Method, random_exit_name
@@ -27,10 +29,24 @@ if TYPE_CHECKING:
     from erlmesh.runtime.process import Process
     from erlmesh.runtime.runtime import Runtime
 
-__all__ = ["GlobalNames"]
+__all__ = ["GlobalNames", "Statistics"]
 
 _KILL = Atom("kill")
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """The service on one node at one moment. Nodes that stay ``in_session`` do not answer; ``leaving`` are nodes that
+    have been asked to hang up; a lock is a resource and its holders.
+    """
+
+    known: tuple[str, ...]
+    synced: tuple[str, ...]
+    in_session: tuple[str, ...]
+    leaving: tuple[str, ...]
+    names: int
+    locks: tuple[tuple[Term, tuple[Pid, ...]], ...]
 
 
 class GlobalNames:
@@ -50,7 +66,8 @@ class GlobalNames:
 
         When two partitions meet that both have the name, ``method`` says who keeps it: one of the three of
         ``global_methods``, or a Python function ``(name, pid1, pid2)`` that returns the pid or ``None`` and must not
-        wait; it is asked only for processes of this node. Raises ``TypeError`` if ``pid`` is no pid.
+        wait; it is asked only for processes of this node. Raises ``TypeError`` if ``pid`` is no pid, ``EncodeError`` if
+        the name is no term.
         """
         return await self._change((Word.REGISTER, name, _pid(pid), self._server.methods.term(method)))
 
@@ -72,7 +89,7 @@ class GlobalNames:
         return self._server.names.names()
 
     async def _change(self, request: Term) -> bool:
-        exact(request)  # raises at the caller, not in the registrar, if the name is no term
+        encode(request)  # a name that is no term is refused here, at its caller, not by the registrar
         return bool(await self._node.call(self._registrar, request, timeout=None) == Word.YES)
 
     # Locks
@@ -162,6 +179,18 @@ class GlobalNames:
     def known(self) -> list[str]:
         """The nodes of our partition: those we are in sync with, and those they told us of."""
         return [node.name for node in self._server.sync.known]
+
+    def statistics(self) -> Statistics:
+        """What the service holds, now."""
+        sync = self._server.sync
+        return Statistics(
+            known=tuple(self.known()),
+            synced=tuple(node.name for node in sync.synced),
+            in_session=tuple(node.name for node in sync.sessions()),
+            leaving=tuple(node.name for node in self._server.partitions.removing()),
+            names=len(self._server.names.entries()),
+            locks=tuple((resource, tuple(holders)) for resource, _, holders in self._server.locks.snapshot()),
+        )
 
     def leave(self) -> None:
         """Call before the node closes its connections: they are no losses that others should hear of."""

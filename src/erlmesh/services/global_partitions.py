@@ -61,6 +61,7 @@ class Partitions:
         effects: list[Effect] = [Tell(other, news) for other in self._others(reporter)]
         # Whoever lost us is about to be lost to us: hurry that on, and do not make others leave him too.
         leave = reporter if lost == self._sync.own else lost
+        self._sync.unlearn(leave)
         if not self._sync.is_potentially_known(leave):
             return effects
         if self._sync.vsn(leave) < PARTITION_VSN:
@@ -70,8 +71,8 @@ class Partitions:
         return effects + self._remove(leave)
 
     def remove_connection(self, node: Atom) -> list[Effect]:
-        """``node`` asks us to hang up."""
-        if not self._sync.is_potentially_known(node):
+        """``node`` asks us to hang up. It may be one that was told of us while we have not been told of it."""
+        if not self._sync.is_potentially_known(node) and node not in self._sync.synced:
             return []
         return [Disconnect(node, "disconnected"), *self._remove(node)]
 

@@ -261,6 +261,13 @@ class GlobalSync:
         self.synced.pop(node, None)
         return effects
 
+    def unlearn(self, node: Atom) -> None:
+        """Take ``node`` out of what peers have told and we have not acted on yet: it is news of before its loss."""
+        for session in self._sessions.values():
+            if session.result is not None:
+                known = [(name, vsn) for name, vsn in session.result.known if name != node]
+                session.result = session.result._replace(known=known)
+
     def _restart(self, node: Atom) -> list[Effect]:
         was_up = node in self._sessions
         effects = self._end(node, tell=True)

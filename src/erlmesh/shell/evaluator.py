@@ -69,7 +69,7 @@ class _Job:
 
 
 class Evaluator:
-    """``on_death(pid, reason)`` is called when the shell's process has died, before the next one exists."""
+    """``on_death(pid, reason)`` is called when the shell's process has died and another has taken its place."""
 
     def __init__(
         self, node: Node, namespace: dict[str, Any], interrupts: Interrupts, on_death: Callable[[Pid, Term], None]
@@ -93,13 +93,15 @@ class Evaluator:
 
     async def process(self) -> Process:
         """The process the lines run in, started if there is none."""
-        if self._started is None:
-            self._started = asyncio.get_running_loop().create_future()
-            if self._guard is None:
-                self._guard = self._node.spawn_server(self._guarded)
-            pid = self._node.spawn(self._body, self._started)
-            self._guard.monitor(pid)
-        return await asyncio.shield(self._started)
+        return await asyncio.shield(self._started or self._start())
+
+    def _start(self) -> asyncio.Future[Process]:
+        self._started = asyncio.get_running_loop().create_future()
+        self._jobs = asyncio.Queue()
+        if self._guard is None:
+            self._guard = self._node.spawn_server(self._guarded)
+        self._guard.monitor(self._node.spawn(self._body, self._started))
+        return self._started
 
     async def run(self, tree: ast.Module, filename: str) -> Outcome:
         """Runs one line and says how it ended; it raises nothing of the line's own."""
@@ -131,8 +133,7 @@ class Evaluator:
     def _guarded(self, message: Term) -> None:
         match message:
             case (Atom("DOWN"), _, _, Pid() as pid, reason) if not self._closed:
-                self._started = None
-                self._jobs = asyncio.Queue()
+                self._start()
                 self._on_death(pid, reason)
                 if self._running is not None and not self._running.done.done():
                     self._running.done.set_result(Died(reason))

@@ -26,7 +26,7 @@ __all__ = ["history_file", "is_interactive", "run"]
 
 def is_interactive() -> bool:
     """Whether a person sits in front of it."""
-    return sys.stdin.isatty() and sys.stdout.isatty()
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
 
 
 async def run(node: Node) -> int:

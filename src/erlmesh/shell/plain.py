@@ -6,6 +6,7 @@ With a terminal but without prompt_toolkit it shows the prompt and leaves editin
 from __future__ import annotations
 
 import asyncio
+import io
 import signal
 import sys
 import threading
@@ -20,7 +21,7 @@ INTERRUPTED: Final = "** interrupted"
 
 async def run(session: Session, *, source: TextIO | None = None) -> None:
     """Runs what comes from ``source`` (stdin) until it ends or a line leaves. An error ends its line only."""
-    source = source or sys.stdin
+    source = source or sys.stdin or io.StringIO()  # it may have been closed
     prompts = source.isatty()
     lines = _Lines(source)
     text, ahead = "", None

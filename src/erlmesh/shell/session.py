@@ -66,7 +66,7 @@ class Session:
         return f"py({self.node.name}){self.number}> "
 
     async def start(self) -> Pid:
-        """Starts the shell's process and returns its pid."""
+        """Sees to it that there is a process to run lines in, and returns its pid."""
         me = await self._evaluator.process()
         self.namespace["me"] = me
         return me.pid
@@ -99,6 +99,7 @@ class Session:
         if not tree.body:
             return
         remember_source(filename, text)
+        await self.start()
         outcome = await self._evaluator.run(tree, filename)
         match outcome:
             case Value(value):
@@ -110,7 +111,7 @@ class Session:
             case Left(code):
                 self.left = code
             case Died():
-                await self.start()
+                pass  # that has been said
         self.number += 1
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from collections.abc import AsyncGenerator, Iterable
 from pathlib import Path
@@ -21,6 +23,8 @@ from prompt_toolkit.lexers import Lexer, PygmentsLexer
 from prompt_toolkit.patch_stdout import patch_stdout
 from prompt_toolkit.styles import Style
 
+from erlmesh.errors import ErlmeshError
+from erlmesh.net.epmd import default_port, known_names
 from erlmesh.shell.completion import Live, complete
 
 try:
@@ -35,6 +39,7 @@ __all__ = ["run"]
 
 AT_ONCE: Final = 1.0
 """Seconds within which a second Ctrl-C at an empty prompt says how to leave."""
+EPMD_PATIENCE: Final = 0.3
 _STYLE: Final = Style.from_dict({"prompt": "ansicyan", "pygments.error": ""})
 
 
@@ -87,10 +92,18 @@ class _Completer(Completer):
     def __init__(self, session: Session) -> None:
         self._session = session
         self._live = Live(self._nodes, self._atoms)
+        self._neighbours: list[str] = []
 
     def _nodes(self) -> Iterable[str]:
         node = self._session.node
-        return [node.name, *node.nodes(), *node.nodes(hidden=True)]
+        return [node.name, *node.nodes(), *node.nodes(hidden=True), *self._neighbours]
+
+    async def _look_for_neighbours(self) -> None:
+        """The nodes of this host, met or not, as EPMD knows them."""
+        host = self._session.node.name.partition("@")[2]
+        with contextlib.suppress(OSError, TimeoutError, ErlmeshError):
+            async with asyncio.timeout(EPMD_PATIENCE):
+                self._neighbours = [f"{name}@{host}" for name in await known_names(host, default_port())]
 
     def _atoms(self) -> Iterable[str]:
         node = self._session.node
@@ -102,6 +115,7 @@ class _Completer(Completer):
             yield Offered(found.text, start_position=-found.back, display=found.shown)
 
     async def get_completions_async(self, document: Document, event: CompleteEvent) -> AsyncGenerator[Offered, None]:
+        await self._look_for_neighbours()
         for found in self.get_completions(document, event):
             yield found
 

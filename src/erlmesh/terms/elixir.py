@@ -15,10 +15,11 @@ from erlmesh.terms.values import BitString, Export, Fun, ImproperList, Pid, Port
 
 __all__ = ["elixir"]
 
-_CALLABLE_OPERATORS: Final = frozenset(
-    "+ - * / ** ++ -- +++ --- && || ! &&& ||| <<< >>> ~>> <<~ ~> <~ <~> == != =~ === !== < > <= >= <> |> = & | "
-    "^ @ \\\\ <-".split()  # noqa: SIM905
-)
+_CALLABLE_OPERATORS: Final = frozenset({
+    "!", "!=", "!==", "&", "&&", "&&&", "*", "**", "+", "++", "+++", "-", "--", "---", "/", "<", "<-", "<<<", "<<~",
+    "<=", "<>", "<~", "<~>", "=", "==", "===", "=~", ">", ">=", ">>>", "@", "\\\\", "^", "|", "|>", "||", "|||", "~>",
+    "~>>",
+})  # fmt: skip
 _OPERATORS: Final = _CALLABLE_OPERATORS | {"..", "..//", "%", "%{}", "{}", "<<>>", "...", ".", "->"}
 _ALIAS: Final = re.compile(r"Elixir\.([A-Z][a-zA-Z0-9_]*(?:\.[A-Z][a-zA-Z0-9_]*)*)\Z")
 _ASCII_NAME: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_@]*[?!]?\Z")
@@ -75,7 +76,7 @@ def _is_bare(name: str) -> bool:
         len(name) - len(word) <= 1
         and word.replace("@", "_").isidentifier()
         and word[0] != "@"
-        and unicodedata.is_normalized("NFC", word)
+        and unicodedata.is_normalized("NFKC", word)
     )
 
 

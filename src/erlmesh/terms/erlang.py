@@ -14,11 +14,12 @@ from erlmesh.terms.values import BitString, Export, Fun, ImproperList, Pid, Port
 
 __all__ = ["dotted", "erlang", "float_digits", "reference_words"]
 
-_RESERVED: Final = frozenset(
-    "after and andalso band begin bnot bor bsl bsr bxor case catch cond div end fun if let not of or orelse "
-    "receive rem try when xor".split()
-)
+_RESERVED: Final = frozenset({
+    "after", "and", "andalso", "band", "begin", "bnot", "bor", "bsl", "bsr", "bxor", "case", "catch", "cond", "div",
+    "end", "fun", "if", "let", "not", "of", "or", "orelse", "receive", "rem", "try", "when", "xor",
+})  # fmt: skip
 _BARE_ATOM: Final = re.compile(r"[a-zß-öø-ÿ][a-zA-Z0-9_@À-ÖØ-öø-ÿ]*\Z")
+_BARE_NAME: Final = re.compile(r"[a-zß-öø-ÿ][a-zA-Z0-9_À-ÖØ-öø-ÿ]*\Z")
 _PRINTABLE: Final = re.compile(r"[\b\t\n\v\f\r\x1b -~\xa0-\xff]*\Z")  # Latin-1, io:printable_range()'s default
 _ESCAPES: Final = {8: "\\b", 9: "\\t", 10: "\\n", 11: "\\v", 12: "\\f", 13: "\\r", 27: "\\e", 92: "\\\\", 127: "\\d"}
 _CONTROLS: Final = {code: f"\\{code:03o}" for code in (*range(32), *range(128, 160))} | _ESCAPES
@@ -41,6 +42,11 @@ def quoted(text: str, quote: str) -> str:
 
 def atom(name: str) -> str:
     return name if _BARE_ATOM.match(name) and name not in _RESERVED else quoted(name, "'")
+
+
+def called(name: str) -> str:
+    """A name after ``fun``, which the emulator writes: by its own rules, that know no reserved words and no ``@``."""
+    return name if _BARE_NAME.match(name) else quoted(name, "'")
 
 
 def integer(number: int) -> str:
@@ -87,9 +93,6 @@ def binary(data: bytes) -> str:
         text = data.decode("latin-1")
     if _PRINTABLE.match(text):
         return f"<<{quoted(text, chr(34))}{'/utf8' if len(text) != len(data) else ''}>>"
-    text = data.decode("latin-1")
-    if _PRINTABLE.match(text):
-        return f"<<{quoted(text, chr(34))}>>"
     return f"<<{','.join(map(str, data))}>>"
 
 
@@ -149,7 +152,7 @@ ERLANG.update(
         Pid: lambda pid: f"<{dotted(pid, pid.id, pid.serial)}>",
         Port: lambda port: f"#Port<{dotted(port, port.id)}>",
         Ref: lambda ref: f"#Ref<{dotted(ref, *reference_words(ref))}>",
-        Export: lambda fun: f"fun {atom(fun.module.name)}:{atom(fun.function.name)}/{fun.arity}",
-        Fun: lambda fun: f"#Fun<{atom(fun.module.name)}.{fun.old_index}.{fun.old_uniq}>",
+        Export: lambda fun: f"fun {called(fun.module.name)}:{called(fun.function.name)}/{fun.arity}",
+        Fun: lambda fun: f"#Fun<{fun.module.name}.{fun.old_index}.{fun.old_uniq}>",
     }
 )

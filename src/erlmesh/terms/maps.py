@@ -207,8 +207,7 @@ def _opened(term: Term) -> tuple[bytes, Any]:
     if isinstance(term, dict):
         return b"m", [*chain.from_iterable(Map(term).items())]
     if isinstance(term, Fun):
-        head = (term.arity, term.uniq, term.index, term.module, term.old_index, term.old_uniq, term.pid)
-        return b"f", (*head, *term.free)
+        return b"f", (term.module, term.index, term.old_uniq, *term.free)  # as Erlang compares them
     raise TypeError(f"{type(term).__name__} is no Erlang term")
 
 

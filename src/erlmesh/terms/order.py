@@ -54,7 +54,7 @@ def _flat(term: Term, *, in_key: bool) -> list[Any]:
                 out += key
             pending.extend(reversed(values))
         elif isinstance(item, Fun):
-            out += (_FUN, 0, item.module.name, item.old_index, item.old_uniq, len(item.free))
+            out += (_FUN, 0, item.module.name, item.index, item.old_uniq, len(item.free))
             pending.extend(reversed(item.free))
         else:
             out += _leaf(item, in_key=in_key)

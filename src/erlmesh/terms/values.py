@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from erlmesh.terms.atoms import Atom
@@ -91,16 +91,17 @@ class Export(_Shown):
 class Fun(_Shown):
     """A closure of another node (tag 112): opaque, kept in its parts so that it can be sent on unchanged.
 
-    ``uniq`` is the 16-byte MD5 of its module's code, ``free`` are the values of its free variables.
+    ``uniq`` is the 16-byte MD5 of its module's code, ``free`` are the values of its free variables. As in Erlang, two
+    funs are equal if they stand at the same place of the same module and hold the same values, whoever made them.
     """
 
-    arity: int
-    uniq: bytes
+    arity: int = field(compare=False)
+    uniq: bytes = field(compare=False)
     index: int
     module: Atom
-    old_index: int
+    old_index: int = field(compare=False)
     old_uniq: int
-    pid: Pid
+    pid: Pid = field(compare=False)
     free: tuple[Term, ...] = ()
 
 

@@ -1,0 +1,302 @@
+"""The protocol machines alone, on blocking sockets, face to face with a real node."""
+
+import contextlib
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from erlmesh.errors import HandshakeRefused
+from erlmesh.proto import epmd
+from erlmesh.proto.channel import Channel, Lost
+from erlmesh.proto.control import (
+    Demonitor,
+    Down,
+    ExitLink,
+    ExitSend,
+    Link,
+    Monitor,
+    Send,
+    SendAlias,
+    SendName,
+    Unlink,
+    UnlinkAck,
+)
+from erlmesh.proto.dialogue import Failed, Handshake
+from erlmesh.proto.flags import HIDDEN, OFFERED, Flags
+from erlmesh.proto.handshake import Me, Met, Status, answer, call
+from erlmesh.terms import Atom, Pid, Ref
+
+OURS, CREATION = "python@127.0.0.1", 77
+ME = Pid(Atom(OURS), 1, 0, CREATION)
+WAIT = 15.0
+FRAMINGS = {
+    "both": OFFERED,
+    "fragments": OFFERED & ~Flags.DIST_HDR_ATOM_CACHE,
+    "cache": OFFERED & ~Flags.FRAGMENTS,
+    "pass-through": OFFERED & ~Flags.FRAGMENTS & ~Flags.DIST_HDR_ATOM_CACHE,
+    "hidden": HIDDEN,
+    "old words": OFFERED & ~(Flags.SEND_SENDER | Flags.EXIT_PAYLOAD),
+}
+ECHO = """
+Echo = spawn(fun Loop() -> receive {From, Message} -> From ! {self(), Message}, Loop() end end),
+register(echo, Echo), Echo
+"""
+
+
+class Peer:
+    """A node that is only a protocol: says signals, and hears them in order."""
+
+    def __init__(self, connection, handshake):
+        self.socket, self.heard = connection, []
+        connection.settimeout(WAIT)
+        while not (events := self._shake(handshake)):
+            pass
+        if isinstance(events[0], Failed):
+            connection.close()
+            raise events[0].why
+        self.met = events[0]
+        self.channel = Channel(self.met.name, OURS, self.met.flags, now=time.monotonic())
+        self._take(handshake.leftover)
+
+    def _shake(self, handshake):
+        self.socket.sendall(handshake.data_to_send())
+        data = self.socket.recv(65536)
+        events = handshake.receive_data(data, time.monotonic()) if data else handshake.eof()
+        self.socket.sendall(handshake.data_to_send())
+        return events
+
+    def _take(self, data):
+        self.heard += self.channel.receive_data(data, time.monotonic())
+
+    def say(self, *signals):
+        for signal in signals:
+            self.channel.send(signal)
+        self.socket.sendall(self.channel.data_to_send(time.monotonic()))
+
+    def hear(self, kind, which=lambda _signal: True):
+        """The next signal of that kind; others meant for nobody here are dropped."""
+        while True:
+            while self.heard:
+                signal = self.heard.pop(0)
+                assert not isinstance(signal, Lost), signal
+                if isinstance(signal, kind) and which(signal):
+                    return signal
+            data = self.socket.recv(1 << 20)
+            assert data, "the peer closed the connection"
+            self._take(data)
+
+    def hear_message(self):
+        return self.hear(Send, lambda signal: signal.to == ME).message
+
+    def hear_close(self):
+        while data := self.socket.recv(65536):
+            self._take(data)
+
+
+def needs(peer, flag):
+    if flag not in peer.met.flags:
+        pytest.skip(f"this release has no {flag.name}")
+
+
+def me(cookie="monster", flags=OFFERED):
+    return Me(OURS, CREATION, lambda _: cookie, lambda: time.monotonic_ns() & 0xFFFFFFFF, set(), flags)
+
+
+def ask_epmd(port, request):
+    with socket.create_connection(("127.0.0.1", port), WAIT) as connection:
+        connection.sendall(request)
+        answer = b""
+        while data := connection.recv(4096):
+            answer += data
+    return answer
+
+
+@pytest.fixture
+def plato(beam, otp):
+    return beam("plato", otp=otp)
+
+
+@pytest.fixture
+def closing():
+    """What a test opens is closed with it."""
+    with contextlib.ExitStack() as stack:
+        yield stack.enter_context
+
+
+@pytest.fixture
+def dial(epmd_port, closing):
+    """``dial(node)`` calls it, ``called`` by another name if wanted."""
+
+    def dial(node, *, called=None, **options):
+        where = epmd.decode_where(ask_epmd(epmd_port, epmd.encode_lookup(node.name.partition("@")[0])))
+        connection = closing(socket.create_connection(("127.0.0.1", where.port), WAIT))
+        conversation = call(me(**options), called or node.name, lambda: True)
+        return Peer(connection, Handshake(conversation, now=time.monotonic()))
+
+    return dial
+
+
+@pytest.fixture
+def listen(epmd_port, closing):
+    """``listen()`` makes us known in EPMD, and gives a function that answers the next call."""
+
+    def listen():
+        server, registration = closing(socket.create_server(("127.0.0.1", 0))), closing(socket.socket())
+        for each in (server, registration):
+            each.settimeout(WAIT)
+        registration.connect(("127.0.0.1", epmd_port))
+        registration.sendall(epmd.encode_register("python", server.getsockname()[1]))
+        assert isinstance(epmd.decode_registered(registration.recv(64)), epmd.Registered)
+
+        def answered(**options):
+            connection = closing(server.accept()[0])
+            conversation = answer(me(**options), lambda *_: Status.OK)
+            return Peer(connection, Handshake(conversation, now=time.monotonic()))
+
+        return answered
+
+    return listen
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_terms_go_there_and_come_back(plato, dial, framing):
+    echo = plato.eval(ECHO)
+    peer = dial(plato, flags=FRAMINGS[framing])
+    messages = [(Atom(f"atom{number % 9}"), number, [ME, echo], "ж" * number, True) for number in range(100)]
+    messages += [Atom("ж" * 255), (Atom("x" * 255), Atom("ж" * 200)), 1 << 70, -1.5, [], (), b"", [1, 2, 3]]
+
+    for message in messages:
+        peer.say(Send(ME, echo, (ME, message)), SendName(ME, Atom("echo"), (ME, message)))
+
+    for message in messages:
+        sent = (
+            tuple(part.encode() if isinstance(part, str) else part for part in message)
+            if isinstance(message, tuple)
+            else message
+        )
+        assert peer.hear_message() == (echo, sent)
+        assert peer.hear_message() == (echo, sent)
+
+
+def test_more_atoms_than_both_caches_hold_arrive(plato, dial):
+    echo = plato.eval(ECHO)
+    peer = dial(plato)
+    names = [Atom(f"a_rather_unique_atom_{number}") for number in range(5000)]
+    with ThreadPoolExecutor(1) as pool:
+        heard = pool.submit(lambda: [peer.hear_message() for _ in names])
+
+        for name in names:
+            peer.say(Send(ME, echo, (ME, name)))
+
+        assert heard.result(60) == [(echo, name) for name in names]
+
+
+@pytest.mark.parametrize("framing", ["both", "fragments", "cache", "pass-through"])
+def test_long_messages_go_there_and_come_back(plato, dial, framing):
+    echo = plato.eval(ECHO)
+    peer = dial(plato, flags=FRAMINGS[framing])
+    for message in [b"\x07" * 65_536, (Atom("first_seen_in_a_long_one"), b"\x08" * 200_000), b"\x09" * 3_000_000]:
+        peer.say(Send(ME, echo, (ME, message)))
+
+        assert peer.hear_message() == (echo, message)
+
+
+def test_long_messages_of_many_senders_are_told_apart(plato, dial):
+    peer = dial(plato)
+    plato.eval(
+        "[spawn(fun() -> [To ! {N, I, binary:copy(<<N>>, 150000)} || I <- [1, 2, 3]] end) || N <- [1, 2, 3, 4]]", To=ME
+    )
+
+    heard = [peer.hear_message() for _ in range(12)]
+
+    for sender in (1, 2, 3, 4):
+        assert [index for number, index, _ in heard if number == sender] == [1, 2, 3]
+    assert all(data == bytes([number]) * 150_000 for number, _, data in heard)
+
+
+@pytest.mark.parametrize("framing", ["both", "old words"])
+def test_monitors_and_links_speak_the_same_words(plato, dial, framing):
+    peer = dial(plato, flags=FRAMINGS[framing])
+    ref, other = (Ref(Atom(OURS), CREATION, (number, 0, 0)) for number in (1, 2))
+    peer.say(Monitor(ME, Atom("nobody"), ref))
+    assert peer.hear(Down) == Down(Atom("nobody"), ME, ref, Atom("noproc"))
+
+    victim = plato.eval("spawn(fun() -> receive after infinity -> ok end end)")
+    peer.say(Monitor(ME, victim, ref), Monitor(ME, victim, other), Demonitor(ME, victim, other), Link(ME, victim))
+    peer.say(ExitSend(ME, victim, Atom("kill")))
+
+    assert peer.hear(ExitLink) == ExitLink(victim, ME, Atom("killed"))
+    assert peer.hear(Down) == Down(victim, ME, ref, Atom("killed"))
+
+
+def test_a_node_acknowledges_our_unlink(plato, dial):
+    peer = dial(plato)
+    needs(peer, Flags.UNLINK_ID)
+    victim = plato.eval("spawn(fun() -> receive after infinity -> ok end end)")
+
+    peer.say(Link(ME, victim), Unlink(9, ME, victim))
+
+    assert peer.hear(UnlinkAck) == UnlinkAck(9, victim, ME)
+
+
+def test_an_answer_to_an_alias_arrives(plato, dial):
+    peer = dial(plato)
+    needs(peer, Flags.ALIAS)
+    caller = plato.eval("spawn(fun() -> A = alias(), To ! {ask, A}, receive X -> To ! {got, X} end end)", To=ME)
+    _, alias = peer.hear_message()
+
+    peer.say(SendAlias(ME, alias, b"answer"))
+
+    assert peer.hear(Send, lambda signal: signal.to == ME) == Send(caller, ME, (Atom("got"), b"answer"))
+
+
+def test_a_node_calls_us_and_is_answered(plato, listen):
+    answered = listen()
+    with ThreadPoolExecutor(1) as pool:
+        connected = pool.submit(plato.eval, "net_kernel:connect_node('python@127.0.0.1')")
+        peer = answered()
+
+        assert connected.result(WAIT) is True
+    assert peer.met == Met(plato.name, OFFERED & peer.met.theirs, peer.met.theirs, peer.met.creation)
+    assert plato.nodes() == {OURS}
+    plato.eval("Me = self(), spawn(fun() -> To ! {hello, Me} end)", To=ME)
+    assert peer.hear_message()[0] == Atom("hello")
+
+
+def test_a_node_with_another_cookie_is_refused_when_it_calls(plato, listen):
+    answered = listen()
+    with ThreadPoolExecutor(1) as pool:
+        connected = pool.submit(plato.eval, "net_kernel:connect_node('python@127.0.0.1')")
+
+        with pytest.raises(HandshakeRefused, match="cookies differ"):
+            answered(cookie="other")
+        assert connected.result(WAIT) is False
+
+
+def test_our_wrong_cookie_is_told_in_words(plato, dial):
+    with pytest.raises(HandshakeRefused, match="the cookies probably differ"):
+        dial(plato, cookie="other")
+
+
+def test_a_node_that_we_call_by_another_name_is_not_accepted(plato, dial):
+    with pytest.raises(HandshakeRefused, match=r"plato@127.0.0.1, not plato@localhost"):
+        dial(plato, called="plato@localhost")
+
+
+def test_what_we_lack_is_not_allowed(plato, dial):
+    with pytest.raises(HandshakeRefused, match="not_allowed"):
+        dial(plato, flags=OFFERED & ~(Flags.UTF8_ATOMS | Flags.MANDATORY_25_DIGEST))
+
+
+def test_a_second_connection_of_ours_replaces_the_first(plato, dial):
+    first = dial(plato)
+    needs(first, Flags.ALIAS)  # OTP 23 says "alive", and then keeps the first all the same
+
+    second = dial(plato)
+
+    first.hear_close()
+    echo = plato.eval(ECHO)
+    second.say(Send(ME, echo, (ME, 1)))
+    assert second.hear_message() == (echo, 1)

@@ -1,0 +1,53 @@
+"""Where the answer to a call goes."""
+
+import pytest
+
+from erlmesh.kernel import gen
+from erlmesh.terms import Atom, ImproperList, Pid, Ref
+
+CALLER = Pid(Atom("a@h"), 64, 0, 1)
+ALIAS = Ref(Atom("a@h"), 1, (1, 2, 3))
+ALIASED = ImproperList((Atom("alias"),), ALIAS)
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        ALIASED,
+        [ALIASED],
+        [ALIASED, Atom("more")],
+        ImproperList((ALIASED,), Atom("end")),
+        ImproperList((ALIASED, Atom("more")), Atom("end")),
+    ],
+)
+def test_a_tag_with_an_alias_is_answered_at_the_alias(tag):
+    assert gen.reply_to((CALLER, tag)) == ALIAS
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        ALIAS,
+        Atom("alias"),
+        [],
+        [Atom("alias"), ALIAS],
+        [ALIAS, ALIASED],
+        ImproperList((Atom("other"),), ALIAS),
+        ImproperList((Atom("alias"),), CALLER),
+        ImproperList((Atom("alias"), Atom("alias")), ALIAS),
+        ImproperList((ImproperList((Atom("alias"),), 7),), ALIAS),
+    ],
+)
+def test_any_other_tag_is_answered_at_the_pid(tag):
+    assert gen.reply_to((CALLER, tag)) == CALLER
+
+
+def test_our_own_calls_are_answered_at_their_alias():
+    kind, caller, request = gen.call(CALLER, ALIAS, Atom("question"))
+
+    assert (kind, caller, request) == (Atom("$gen_call"), (CALLER, ALIASED), Atom("question"))
+    assert gen.reply_to(caller) == ALIAS
+
+
+def test_a_cast_carries_its_message():
+    assert gen.cast([1, 2]) == (Atom("$gen_cast"), [1, 2])

@@ -1,0 +1,256 @@
+"""The locker by itself: whom it locks in which order, what it says to the other locker, and when."""
+
+import pytest
+from fake_runtime import World
+
+from erlmesh.kernel.gen import GEN_CALL, GEN_CAST, reply_to
+from erlmesh.services.global_locker import Locker, lock_id
+from erlmesh.services.global_locks import LockTable
+from erlmesh.terms import Atom, Pid
+
+ME, HIM = Atom("m@h"), Atom("h@h")
+SERVER, GLOBAL = Atom("global_name_server"), Atom("global")
+SET, DEL, LOCK_SET, LOCK_IS_SET = map(Atom, ("set_lock", "del_lock", "lock_set", "lock_is_set"))
+HIS_THE_LOCKER, CANCEL, IN_SYNC = map(Atom, ("his_the_locker", "cancel", "in_sync"))
+
+
+class Stage:
+    """One real locker on m@h, known nodes whose servers write down what they are asked, and a scripted peer h@h."""
+
+    def __init__(self, known=(), *, seed=1):
+        self.world = World(seed, delay=(0.0001, 0.0001))
+        self.calls = []
+        self.casts = []
+        self.refusing = set()
+        self.locks = LockTable()
+        self.known = {}
+        names = ["m@h", "h@h", *known]
+        self.nodes = {name: self.world.node(name) for name in names}
+        self.servers = {}
+        for name, node in self.nodes.items():
+            self.servers[name] = node.spawn_server(self._server(name), name=SERVER)
+            if name != "m@h":
+                self.world.connect("m@h", name)
+        self.world.run(1)
+        self.known.update({Atom(name): 8 for name in known})
+        self.me = self.nodes["m@h"]
+        self.locker = self.me.spawn(Locker(ME, self.known, self.locks).run)
+        self.his = self.nodes["h@h"].spawn_server(lambda message: self.casts.append(("his locker", message))).pid
+
+    def _server(self, name):
+        def receive(message):
+            match message:
+                case (kind, (Pid() as pid, tag), (what, lock)) if kind is GEN_CALL:
+                    assert pid == self.locker, "locks belong to the locker"
+                    assert lock == lock_id(self.locker, self.his)
+                    self.calls.append((what.name, name))
+                    answer = what is DEL or name not in self.refusing
+                    self.servers[name].send(reply_to((pid, tag)), (tag, answer))
+                case (kind, cast) if kind is GEN_CAST:
+                    self.casts.append((name, cast))
+
+        return receive
+
+    def tell(self, *message):
+        self.me.send(self.locker, message)
+
+    def meet(self, *, vsn=8):
+        self.tell(HIS_THE_LOCKER, self.his, vsn, 7, 100)
+
+    def run(self, seconds=4.0):
+        self.world.run(seconds)
+        return self
+
+    def said(self, name):
+        return [cast for where, cast in self.casts if where == name]
+
+
+def test_the_boss_is_locked_first_then_we_and_the_peer_then_the_others():
+    stage = Stage(["a@h", "z@h", "c@h"])
+
+    stage.meet()
+    stage.run()
+
+    assert stage.calls[0] == ("set_lock", "z@h")
+    assert sorted(stage.calls[1:3]) == [("set_lock", "h@h"), ("set_lock", "m@h")]
+    assert sorted(stage.calls[3:]) == [("set_lock", "a@h"), ("set_lock", "c@h")]
+    assert stage.said("h@h") == [(LOCK_SET, stage.locker, True, [Atom("a@h"), Atom("z@h"), Atom("c@h")], 7)]
+
+
+def test_the_boss_is_let_go_last_and_after_the_news():
+    stage = Stage(["a@h", "z@h"])
+    stage.meet()
+    stage.run()
+    stage.tell(LOCK_SET, stage.his, True, [], 100)
+    stage.run()
+    stage.calls.clear()
+
+    stage.tell(CANCEL, HIM, 100, [(Atom("a@h"), (Atom("new_nodes"),)), (Atom("z@h"), (Atom("new_nodes"),))])
+    stage.run()
+
+    assert stage.said("m@h") == [(LOCK_IS_SET, HIM, 100, lock_id(stage.locker, stage.his))]
+    assert stage.said("a@h") == stage.said("z@h") == [(Atom("new_nodes"),)]
+    assert sorted(stage.calls[:3]) == [("del_lock", name) for name in ("a@h", "h@h", "m@h")]
+    assert stage.calls[3:] == [("del_lock", "z@h")]
+
+
+@pytest.mark.parametrize("refusing", ["a@h", "h@h", "m@h", "z@h"])
+def test_whoever_refuses_everything_taken_is_given_back(refusing):
+    stage = Stage(["a@h", "z@h"])
+    stage.refusing.add(refusing)
+
+    stage.meet()
+    stage.run(8)
+
+    taken = [name for what, name in stage.calls if what == "set_lock" and name != refusing]
+    given = [name for what, name in stage.calls if what == "del_lock"]
+    assert sorted(taken) == sorted(given)
+    assert len([name for what, name in stage.calls if what == "set_lock" and name == "z@h"]) > 1  # again and again
+    assert stage.said("h@h") == []
+
+
+@pytest.mark.parametrize("end", ["no", "cancel"])
+def test_the_lock_is_given_back_if_the_peer_cannot_lock_or_is_lost(end):
+    stage = Stage(["a@h"])
+    stage.meet()
+    stage.run(1.2)
+    assert len(stage.calls) == 3
+
+    stage.tell(*((LOCK_SET, stage.his, False, [], 100) if end == "no" else (CANCEL, HIM, 100, [])))
+    stage.run(0.1)
+
+    assert sorted(stage.calls[3:]) == [("del_lock", name) for name in ("a@h", "h@h", "m@h")]
+    stage.calls.clear()
+    stage.run(3)
+    assert bool(stage.calls) == (end == "no")  # tried again, unless the session is over
+    assert stage.said("m@h") == []
+
+
+def test_words_of_other_sessions_do_not_count():
+    stage = Stage()
+    stage.meet()
+    stage.run()
+
+    stage.tell(LOCK_SET, stage.his, True, [], 99)
+    stage.tell(LOCK_SET, stage.his, False, [], 99)
+    stage.tell(CANCEL, HIM, 99, [])
+    stage.tell(LOCK_SET, Pid(Atom("other@h"), 1, 0, 1), True, [], 100)
+    stage.run()
+
+    assert stage.said("m@h") == []
+    assert [what for what, _ in stage.calls] == ["set_lock", "set_lock"]
+
+
+def test_nothing_is_tried_while_somebody_holds_global_here():
+    stage = Stage()
+    stage.locks.set((GLOBAL, b"x"), stage.his)
+
+    stage.meet()
+    stage.run(10)
+    assert stage.calls == []
+    stage.locks.delete((GLOBAL, b"x"), stage.his)
+
+    assert stage.run(1).calls != []
+
+
+def test_the_boss_is_left_alone_if_we_cannot_be_locked_ourselves():
+    stage = Stage(["z@h"])
+    stage.locks.set((GLOBAL, b"x"), stage.his)
+    stage.meet()
+
+    stage.tell(LOCK_SET, stage.his, True, [], 100)
+    stage.run(0.1)
+
+    assert stage.calls == []
+    assert stage.said("h@h") == [(LOCK_SET, stage.locker, False, [Atom("z@h")], 7)]
+
+
+def test_the_peer_may_begin():
+    stage = Stage(["a@h"])
+    stage.meet()
+
+    stage.tell(LOCK_SET, stage.his, True, [], 100)
+    stage.run(0.1)
+
+    assert sorted(stage.calls) == [("set_lock", "a@h"), ("set_lock", "m@h")]  # he has locked himself
+    assert stage.said("h@h") == [(LOCK_SET, stage.locker, True, [Atom("a@h")], 7)]
+    assert stage.said("m@h") == [(LOCK_IS_SET, HIM, 100, lock_id(stage.locker, stage.his))]
+
+
+@pytest.mark.parametrize("tag", [99, None])
+def test_a_peer_that_begins_a_session_we_do_not_have_hears_no(tag):
+    stage = Stage(["a@h"])
+    if tag is not None:
+        stage.meet()
+
+    stage.tell(LOCK_SET, stage.his, True, [], tag)
+    stage.run(0.1)
+
+    assert stage.calls == []
+    assert stage.said("his locker") == [(LOCK_SET, stage.locker, False, [Atom("a@h")])]
+
+
+@pytest.mark.parametrize(
+    ("vsn", "where", "tags"), [(5, "his locker", ()), (6, "h@h", ()), (7, "h@h", ()), (8, "h@h", (7,))]
+)
+def test_each_version_is_spoken_to_in_its_form(vsn, where, tags):
+    stage = Stage()
+
+    stage.meet(vsn=vsn)
+    stage.run(1)
+
+    assert stage.said(where) == [(LOCK_SET, stage.locker, True, [], *tags)]
+    assert len(stage.said("h@h")) + len(stage.said("his locker")) == 1
+
+
+def test_old_versions_answer_without_a_tag():
+    stage = Stage()
+    stage.meet(vsn=5)
+    stage.run(1)
+
+    stage.tell(LOCK_SET, stage.his, True, [])
+    stage.run(1)
+
+    assert stage.said("m@h") == [(LOCK_IS_SET, HIM, 100, lock_id(stage.locker, stage.his))]
+
+
+def test_a_peer_that_became_known_needs_no_lock():
+    stage = Stage()
+    stage.meet()
+    stage.known[HIM] = 8
+
+    stage.run(10)
+
+    assert stage.calls == []
+
+
+def test_a_cancelled_peer_is_not_tried():
+    stage = Stage()
+    stage.meet()
+    stage.tell(CANCEL, HIM, 100, [])
+
+    stage.run(10)
+
+    assert stage.calls == []
+
+
+def test_the_first_try_of_a_lonely_node_is_soon_and_at_random():
+    def first(seed, known=()):
+        stage = Stage(known, seed=seed)
+        stage.meet()
+        began = stage.world.time
+        stage.world.run(until=lambda: stage.calls)
+        return stage.world.time - began
+
+    alone = [first(seed) for seed in range(20)]
+    known = [first(seed, ["a@h", "b@h"]) for seed in range(20)]
+
+    assert all(0.1 < pause < 0.21 for pause in alone)
+    assert all(0.6 < pause < 1.21 for pause in known)
+    assert len({round(pause, 4) for pause in alone}) > 10
+
+
+def test_the_two_lockers_agree_on_the_lock():
+    low, high = Pid(Atom("z@h"), 5, 0, 9), Pid(Atom("a@h"), 5, 1, 1)
+
+    assert lock_id(low, high) == lock_id(high, low) == (GLOBAL, [low, high])

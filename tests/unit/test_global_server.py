@@ -1,0 +1,137 @@
+"""The server by itself: its answers, and what it makes of messages that nobody should send."""
+
+import pytest
+from fake_runtime import World
+from global_world import SERVER, cluster, does, spawned, start
+
+from erlmesh.kernel.gen import call
+from erlmesh.services.global_methods import random_exit_name
+from erlmesh.services.global_protocol import Tell
+from erlmesh.terms import Atom, Pid
+
+X, Y = Atom("x"), Atom("y")
+
+
+async def ask(me, node, request):
+    return await me.call((SERVER, node.atom), request)
+
+
+@pytest.mark.parametrize(
+    ("request_", "answer"),
+    [
+        (Atom("get_known"), [Atom("b@h")]),
+        (Atom("get_synced"), [Atom("b@h")]),
+        (Atom("get_protocol_version"), 8),
+        (Atom("get_names_ext"), []),
+        ((Atom("sync"), [Atom("b@h")]), Atom("ok")),
+        ((Atom("unregister"), X), Atom("ok")),
+        ((Atom("del_lock"), (1, 2)), True),
+        ((Atom("set_lock"), (1, 2)), True),
+    ],
+)
+def test_the_calls_of_otp_are_answered(request_, answer):
+    world = World(1)
+    nodes = cluster(world, "ab")
+
+    assert world.ask(nodes[1], ask, nodes[0], request_) == answer
+
+
+def test_names_registered_by_calls_are_kept_if_the_caller_holds_the_lock():
+    world = World(1)
+    nodes = cluster(world, "ab")
+    pid = spawned(nodes[1])
+
+    async def as_a_registrar(me):
+        lock = (Atom("global"), me.pid)
+        await me.call((SERVER, nodes[0].atom), (Atom("set_lock"), lock))
+        answers = [
+            await me.call((SERVER, nodes[0].atom), (Atom("register"), X, pid, random_exit_name)),
+            await me.call((SERVER, nodes[0].atom), (Atom("register_ext"), Y, pid, random_exit_name, nodes[1].atom)),
+        ]
+        await me.call((SERVER, nodes[0].atom), (Atom("del_lock"), lock))
+        return answers
+
+    async def without_the_lock(me):
+        await me.call((SERVER, nodes[0].atom), (Atom("register"), b"z", pid, random_exit_name))
+
+    async def holds(me):
+        await me.call((SERVER, nodes[0].atom), (Atom("set_lock"), (Atom("global"), me.pid)))
+        await me.receive(lambda message: False)
+
+    assert world.ask(nodes[1], as_a_registrar) == [Atom("yes"), Atom("yes")]
+    assert nodes[0].server.names.external() == [(Y, pid, nodes[1].atom)]
+    nodes[1].spawn(holds)
+    world.run(0.1)
+    world.ask(nodes[1], without_the_lock)
+    assert nodes[0].global_names.registered() == [X, Y]
+
+
+def test_a_look_up_by_message_waits_while_names_are_being_changed():
+    world = World(1)
+    nodes = cluster(world, "ab")
+    pid = spawned(nodes[0])
+    does(world, nodes[0], "register", X, pid)
+
+    async def look(me):
+        lock = (Atom("global"), me.pid)
+        await me.call((SERVER, nodes[0].atom), (Atom("set_lock"), lock))
+        for name in (X, Y):
+            me.send((SERVER, nodes[0].atom), (Atom("whereis"), name, (me.pid, name)))
+        await me.sleep(10)
+        early = list(me.mailbox)
+        await me.call((SERVER, nodes[0].atom), (Atom("del_lock"), lock))
+        return early, sorted([await me.receive(), await me.receive()], key=lambda answer: answer[0].name)
+
+    assert world.ask(nodes[1], look) == ([], [(X, pid), (Y, Atom("undefined"))])
+
+
+def test_an_answer_goes_to_the_alias_of_the_caller():
+    world = World(1)
+    (node,) = cluster(world, "a")
+    sent = []
+    node.server.me.send = lambda to, message, **_: sent.append((to, message))
+    alias = node.make_ref()
+    node.server.receive(call(Pid(node.atom, 1, 0, 1), alias, Atom("get_protocol_version")))
+
+    assert sent[0][0] == alias
+    assert sent[0][1][1] == 8
+
+
+def test_a_stale_word_of_the_others_locker_is_dropped_by_the_server():
+    world = World(1)
+    half = world.node("half@h")
+    heard = []
+    server = half.spawn_server(heard.append, name=SERVER)
+    (node,) = cluster(world, "a")
+    world.connect("half@h", "a@h")
+    world.run(0.05)
+    hello = (Atom("locker"), Atom("no_longer_a_pid"), {}, server.pid)
+    server.cast((SERVER, node.atom), (Atom("init_connect"), (8, 1), half.atom, hello))
+    world.run(0.01)
+    heard.clear()
+
+    server.cast((SERVER, node.atom), (Atom("lock_set"), server.pid, True, [], 12345))
+    world.run(0.02)
+
+    assert heard == []
+
+
+def test_what_is_best_effort_makes_no_connection():
+    world = World(1)
+    nodes = [start(world, "a@h"), start(world, "b@h")]
+
+    nodes[0].server._carry_out([Tell(nodes[1].atom, (Atom("lost_connection"),))])
+    world.run(1)
+
+    assert nodes[0].nodes() == []
+
+
+def test_the_end_of_a_former_monitor_means_nothing():
+    world = World(1)
+    (node,) = cluster(world, "a")
+    pid = spawned(node)
+    does(world, node, "register", X, pid)
+
+    node.server.receive((Atom("DOWN"), node.make_ref(), Atom("process"), pid, Atom("noproc")))
+
+    assert node.global_names.whereis(X) == pid

@@ -1,0 +1,246 @@
+"""Who watches whom: every watch ends with one DOWN, or with none once it was taken back."""
+
+from collections import Counter, deque
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from erlmesh.kernel.monitors import Monitors, Watch
+from erlmesh.proto.control import Demonitor, Down, Monitor
+from erlmesh.terms import Atom, Pid, Ref
+
+A, B, C = Atom("a@h"), Atom("b@h"), Atom("c@h")
+NAME, NORMAL, NOPROC, NOCONNECTION = Atom("server"), Atom("normal"), Atom("noproc"), Atom("noconnection")
+P, Q = Pid(A, 64, 0, 1), Pid(A, 65, 0, 1)
+X, Y, Z = Pid(B, 64, 0, 1), Pid(B, 65, 0, 1), Pid(C, 64, 0, 1)
+
+
+def ref(n, node=A):
+    return Ref(node, 1, (n, 0, 0))
+
+
+@pytest.fixture
+def monitors():
+    return Monitors(A)
+
+
+def assert_empty(monitors):
+    assert len(monitors) == 0
+    assert not any(table for name, table in vars(monitors).items() if name != "_node")
+
+
+def test_a_watch_is_said_in_the_words_it_was_asked_in(monitors):
+    assert monitors.watch(P, X, B, ref(1)) == Monitor(P, X, ref(1))
+    assert monitors.watch(P, NAME, B, ref(2)) == Monitor(P, NAME, ref(2))
+
+
+def test_a_down_ends_the_watch_and_names_the_process_as_the_owner_did(monitors):
+    monitors.watch(P, X, B, ref(1))
+    monitors.watch(P, NAME, B, ref(2))
+
+    by_pid, by_name = monitors.down(ref(1), B), monitors.down(ref(2), B)
+
+    assert (by_pid, by_name) == (Watch(P, X, B), Watch(P, NAME, B))
+    assert (by_pid.as_seen(), by_name.as_seen()) == (X, (NAME, B))
+    assert monitors.down(ref(1), B) is None
+    assert_empty(monitors)
+
+
+def test_a_down_of_a_third_node_is_ignored(monitors):
+    monitors.watch(P, X, B, ref(1))
+
+    assert monitors.down(ref(1), C) is None
+    assert monitors.down(ref(1), A) is None
+    assert monitors.down(ref(1), B) == Watch(P, X, B)
+
+
+def test_a_watch_that_is_taken_back_hears_no_down(monitors):
+    monitors.watch(P, X, B, ref(1))
+
+    assert monitors.unwatch(P, ref(1)) == (Watch(P, X, B), Demonitor(P, X, ref(1)))
+    assert monitors.down(ref(1), B) is None
+    assert monitors.unwatch(P, ref(1)) is None
+    assert_empty(monitors)
+
+
+def test_nobody_takes_back_the_watch_of_another(monitors):
+    monitors.watch(P, X, B, ref(1))
+
+    assert monitors.unwatch(Q, ref(1)) is None
+    assert monitors.down(ref(1), B) == Watch(P, X, B)
+
+
+def test_all_who_watch_the_dead_are_told_in_their_own_words(monitors):
+    monitors.watched(P, Monitor(Q, P, ref(1)))
+    monitors.watched(P, Monitor(X, NAME, ref(1, B)))
+    monitors.watched(Q, Monitor(X, Q, ref(2, B)))
+
+    assert monitors.watchers_of(P) == [Q, X]
+    assert monitors.died(P, NORMAL) == ([Down(P, Q, ref(1), NORMAL), Down(NAME, X, ref(1, B), NORMAL)], [])
+    assert monitors.watchers_of(P) == []
+    assert monitors.watchers_of(Q) == [X]
+
+
+def test_the_watches_of_the_dead_are_taken_back(monitors):
+    monitors.watch(P, X, B, ref(1))
+    monitors.watch(P, NAME, C, ref(2))
+    monitors.watch(Q, X, B, ref(3))
+
+    assert monitors.died(P, NORMAL) == (
+        [],
+        [(Watch(P, X, B), Demonitor(P, X, ref(1))), (Watch(P, NAME, C), Demonitor(P, NAME, ref(2)))],
+    )
+    assert len(monitors) == 1
+
+
+def test_who_watches_itself_leaves_nothing_behind(monitors):
+    monitors.watched(P, monitors.watch(P, P, A, ref(1)))
+
+    downs, taken_back = monitors.died(P, NORMAL)
+
+    assert downs == [Down(P, P, ref(1), NORMAL)]
+    assert [demonitor for _, demonitor in taken_back] == [Demonitor(P, P, ref(1))]
+    assert_empty(monitors)
+
+
+def test_a_watcher_loses_interest(monitors):
+    monitors.watched(P, Monitor(X, P, ref(1, B)))
+
+    monitors.unwatched(ref(1, B), X)
+    monitors.unwatched(ref(1, B), X)
+
+    assert_empty(monitors)
+
+
+def test_nobody_loses_interest_for_another(monitors):
+    monitors.watched(P, Monitor(X, P, ref(1, B)))
+
+    monitors.unwatched(ref(1, B), Y)
+    monitors.unwatched(ref(1, B), Z)
+
+    assert monitors.watchers_of(P) == [X]
+
+
+def test_a_reference_in_use_is_not_taken_over(monitors):
+    monitors.watched(P, Monitor(X, P, ref(1, B)))
+
+    monitors.watched(Q, Monitor(Z, Q, ref(1, B)))
+
+    assert monitors.watchers_of(Q) == []
+    assert monitors.died(P, NORMAL)[0] == [Down(P, X, ref(1, B), NORMAL)]
+    assert_empty(monitors)
+
+
+def test_a_lost_node_is_cleaned_up_in_both_directions(monitors):
+    monitors.watch(P, X, B, ref(1))
+    monitors.watch(Q, NAME, B, ref(2))
+    monitors.watch(Q, Z, C, ref(3))
+    monitors.watched(P, Monitor(X, P, ref(1, B)))
+    monitors.watched(P, Monitor(Z, P, ref(1, C)))
+
+    downs = monitors.lost(B, NOCONNECTION)
+
+    assert downs == [Down(X, P, ref(1), NOCONNECTION), Down(NAME, Q, ref(2), NOCONNECTION)]
+    assert monitors.watchers_of(P) == [Z]
+    assert [monitors.down(down.ref, B) for down in downs] == [Watch(P, X, B), Watch(Q, NAME, B)]
+    assert monitors.lost(B, NOCONNECTION) == []
+    assert len(monitors) == 2
+
+
+class Cluster:
+    """Two nodes of three processes each and the two streams between them."""
+
+    def __init__(self):
+        self.tables = (Monitors(A), Monitors(B))
+        self.pids = tuple([Pid(node, 64 + i, 0, 1) for i in range(3)] for node in (A, B))
+        self.alive = {pid for pids in self.pids for pid in pids}
+        self.queues = (deque(), deque())
+        self.refs = {}  # ref: owner, of watches that are not over
+        self.taken_back = set()
+        self.downs = Counter()
+
+    def watch(self, side, p, q):
+        if p in self.alive:
+            new = ref(len(self.refs) + 1, p.node)
+            self.refs[new] = p
+            self.queues[1 - side].append(self.tables[side].watch(p, q, q.node, new))
+
+    def unwatch(self, side, p, _):
+        for old in [ref for ref, owner in self.refs.items() if owner == p and p in self.alive][-1:]:
+            ended = self.tables[side].unwatch(p, old)
+            assert (ended is None) == (old in self.taken_back or self.downs[old] > 0)
+            self.taken_back.add(old)
+            if ended is not None:
+                self.queues[1 - side].append(ended[1])
+
+    def die(self, side, p, _):
+        if p in self.alive:
+            self.alive.discard(p)
+            downs, taken_back = self.tables[side].died(p, NORMAL)
+            self.queues[1 - side].extend([*downs, *(demonitor for _, demonitor in taken_back)])
+
+    def lose(self, *_):
+        for queue in self.queues:
+            queue.clear()
+        for side in (0, 1):
+            for down in self.tables[side].lost((B, A)[side], NOCONNECTION):
+                self.hear_down(side, down)
+
+    def hear_down(self, side, down):
+        watch = self.tables[side].down(down.ref, (B, A)[side])
+        if watch is not None:
+            assert down.ref not in self.taken_back, "a DOWN arrived after demonitor had returned"
+            assert watch.owner in self.alive
+            self.downs[down.ref] += 1
+
+    def deliver(self, side, *_):
+        if not self.queues[side]:
+            return
+        table = self.tables[side]
+        match signal := self.queues[side].popleft():
+            case Monitor() if signal.target in self.alive:
+                table.watched(signal.target, signal)
+            case Monitor():
+                self.queues[1 - side].append(Down(signal.target, signal.sender, signal.ref, NOPROC))
+            case Demonitor():
+                table.unwatched(signal.ref, signal.sender)
+            case Down():
+                self.hear_down(side, signal)
+
+    def settle(self):
+        while any(self.queues):
+            for side in (0, 1):
+                self.deliver(side)
+
+
+ACTS = st.tuples(
+    st.sampled_from(["watch"] * 4 + ["unwatch"] * 2 + ["deliver"] * 6 + ["die", "lose"]),
+    st.integers(0, 1), st.integers(0, 2), st.integers(0, 2),
+)  # fmt: skip
+
+
+@given(st.lists(ACTS, max_size=60))
+@settings(max_examples=400, deadline=None)
+def test_every_watch_ends_with_one_down_or_with_none_once_it_is_taken_back(acts):
+    cluster = Cluster()
+    for act, side, i, j in acts:
+        getattr(cluster, act)(side, cluster.pids[side][i], cluster.pids[1 - side][j])
+
+    cluster.settle()
+
+    a, b = cluster.tables
+    for one, other in ((a, b), (b, a)):
+        assert one._watching.keys() == other._watched_by.keys(), "half a watch"
+    for x in cluster.pids[1]:
+        cluster.die(1, x, None)
+    cluster.settle()
+    for old, owner in cluster.refs.items():
+        if owner in cluster.pids[0] and owner in cluster.alive:
+            assert cluster.downs[old] + (old in cluster.taken_back) >= 1
+    for p in cluster.pids[0]:
+        cluster.die(0, p, None)
+    cluster.settle()
+    assert_empty(a)
+    assert_empty(b)
+    assert max(cluster.downs.values(), default=0) <= 1
