@@ -91,7 +91,7 @@ def test_no_import_cycle():
     done: set[str] = set()
 
     def visit(module, trail):
-        assert module not in trail, f"import cycle: {' → '.join([*trail[trail.index(module):], module])}"
+        assert module not in trail, f"import cycle: {' → '.join([*trail[trail.index(module) :], module])}"
         if module in done or module not in GRAPH:
             return
         for imported in GRAPH[module]:

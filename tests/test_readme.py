@@ -14,7 +14,11 @@ def test_the_library_example_runs(tmp_path, free_port):
     (code,) = re.findall(r"<!-- tests/test_readme.py runs this -->\n```python\n(.*?)```", README, re.DOTALL)
     script = tmp_path / "example.py"
     script.write_text(code)
-    environment = os.environ | {"ERL_EPMD_PORT": str(free_port), "PYTHONPATH": str(ROOT / "src"), "PYTHONUNBUFFERED": "1"}
+    environment = os.environ | {
+        "ERL_EPMD_PORT": str(free_port),
+        "PYTHONPATH": str(ROOT / "src"),
+        "PYTHONUNBUFFERED": "1",
+    }
 
     with subprocess.Popen([sys.executable, script], env=environment, stdout=subprocess.PIPE, text=True) as example:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -43,6 +43,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test is reported with what its nodes printed."""
+    report = yield
+    cluster = getattr(item, "funcargs", {}).get("cluster")
+    if report.when == "call" and report.failed and cluster is not None:
+        report.sections.append(("What the nodes printed", cluster.stories()))
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     try:
         return (yield)
@@ -79,14 +89,10 @@ def epmd_port(monkeypatch: pytest.MonkeyPatch) -> int:
 
 
 @pytest.fixture
-def cluster(epmd_port: int, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Cluster]:
+def cluster(epmd_port: int, tmp_path: Path) -> Iterator[Cluster]:
     """Nodes of every kind; ended with the test, and their logs shown if it fails."""
-    cluster = Cluster(tmp_path, epmd_port=epmd_port)
-    try:
+    with own_cluster(tmp_path, epmd_port=epmd_port) as cluster:
         yield cluster
-    finally:
-        request.node.add_report_section("call", "nodes", cluster.stories())
-        cluster.close()
 
 
 @pytest.fixture

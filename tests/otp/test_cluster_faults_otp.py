@@ -197,8 +197,7 @@ def test_a_paused_node_is_given_up_and_comes_back(cluster):
 
     beam.stop()
     wait_until(lambda: python.members(GROUP) == [mine], 10, what="a group without the silent")
-    beam.cont()
-    wait_until(lambda: beam.nodes() == set(), 10)
+    beam.cont()  # from here OTP's global sometimes reconnects by itself
 
     assert python.ping(beam.name)
     wait_until(lambda: set(python.members(GROUP)) == set(beam.members(GROUP)) == {mine, other})

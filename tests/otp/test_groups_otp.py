@@ -3,9 +3,9 @@
 from collections import Counter
 
 import pytest
-from waiting import wait_until
 
 from erlmesh.terms import Atom
+from waiting import wait_until
 
 OK, GROUP = Atom("ok"), Atom("group")
 IDLE = """

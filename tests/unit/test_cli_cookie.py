@@ -63,7 +63,8 @@ def test_white_space_around_the_cookie_is_no_part_of_it(tmp_path, text):
 
 
 @pytest.mark.parametrize(
-    ("text", "words"), [("", "is empty"), ("\n", "is empty"), ("a\nb", "one line"), ("x" * 256, "255")]
+    ("text", "words"),
+    [("", "is empty"), ("\n", "is empty"), ("a\nb", "one line"), ("\xe4", "ASCII"), ("x" * 256, "255")],
 )
 def test_what_is_no_cookie_is_refused(tmp_path, text, words):
     with pytest.raises(NodeStartError, match=words):

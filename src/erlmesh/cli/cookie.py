@@ -79,6 +79,6 @@ def _otps_files(environment: Mapping[str, str]) -> list[Path]:
 def _checked(cookie: str, source: str) -> str:
     if not cookie:
         raise NodeStartError(f"the cookie of {source} is empty")
-    if len(cookie) > 255 or not cookie.isprintable():
-        raise NodeStartError(f"the cookie of {source} must be one line of at most 255 printable characters")
+    if len(cookie) > 255 or not (cookie.isascii() and cookie.isprintable()):
+        raise NodeStartError(f"the cookie of {source} must be one line of at most 255 printable ASCII characters")
     return cookie

@@ -12,7 +12,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from struct import Struct
-from struct import error as StructError
+from struct import error as StructError  # noqa: N812 - struct names it like a module
 from typing import Final, NoReturn, TypeAlias
 
 from erlmesh.errors import DecodeError

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from math import isfinite
 from struct import Struct
-from struct import error as StructError
+from struct import error as StructError  # noqa: N812 - struct names it like a module
 from typing import Any, Final, TypeAlias
 
 from erlmesh.errors import EncodeError

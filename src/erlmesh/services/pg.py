@@ -37,7 +37,7 @@ class Pg:
     twice. A process that ends leaves all its groups; a node that is lost takes its members along.
     """
 
-    def __init__(self, node: Runtime, scope: Atom = Atom("pg")) -> None:
+    def __init__(self, node: Runtime, scope: Atom = Atom("pg")) -> None:  # noqa: B008 - an atom is a constant
         self._node = node
         self._me = node.spawn_server(self._receive, name=scope)
         self._scope = Scope(self._me.pid)

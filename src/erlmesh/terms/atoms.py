@@ -27,7 +27,7 @@ class Atom(Printed):
 
     name: str
 
-    def __new__(cls, name: str | Atom) -> Atom:
+    def __new__(cls, name: str | Atom) -> Atom:  # noqa: PYI034 - final in all but name
         entry = _atoms.get(name)  # type: ignore[arg-type]
         if entry is not None:
             atom = entry()

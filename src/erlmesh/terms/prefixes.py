@@ -20,7 +20,7 @@ _nodes: list[Atom] = []  # _nodes[n - 1] has the number n
 
 def claim_here(node: Atom) -> bool:
     """Make ``node`` the one that prints as 0, if no other node is. True if it is now the one."""
-    global _here
+    global _here  # noqa: PLW0603 - what is here is one for the process
     with _lock:
         if _here is None:
             _here = node
@@ -29,7 +29,7 @@ def claim_here(node: Atom) -> bool:
 
 def release_here(node: Atom) -> None:
     """End the claim of ``node``. Nothing happens if it has none."""
-    global _here
+    global _here  # noqa: PLW0603 - what is here is one for the process
     with _lock:
         if _here is node:
             _here = None
