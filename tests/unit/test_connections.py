@@ -323,6 +323,33 @@ async def test_the_smaller_name_that_hears_nok_waits_for_the_call_of_the_greater
 
 
 @with_nodes("a@h", "b@h")
+async def test_a_dial_that_gives_way_to_a_call_is_made_no_more(network, a, b):
+    network.gates["b@h"] = asyncio.Event()
+    answers = told(a, "b@h")
+    await turns()
+
+    assert await b.connect("a@h")
+    network.gates["b@h"].set()
+    await turns(20)
+
+    assert answers == [True]
+    assert len(network.pipes) == 1
+
+
+@with_nodes("a@h", "b@h")
+async def test_a_connection_that_gives_way_to_a_call_is_closed(network, a, b):
+    first, second = Caller(b"b@h"), Caller(b"b@h")
+    await network.dial("memory", a.port, lambda: first)
+    await turns()
+
+    await network.dial("memory", a.port, lambda: second)
+    await turns()
+
+    assert second.heard.startswith(b"\0\x10sok_simultaneous")
+    assert [pipe.is_open for pipe in network.pipes] == [False, True]
+
+
+@with_nodes("a@h", "b@h")
 async def test_after_nok_and_silence_those_who_wait_are_told_no_in_time(network, a, b):
     network.gates["a@h"] = asyncio.Event()
     b.connect_nowait("a@h", lambda _: None)
@@ -456,6 +483,18 @@ async def test_a_stranger_does_not_take_over_without_the_cookie(network, a, b):
 
 
 @with_nodes("a@h", "b@h")
+async def test_a_third_call_during_a_take_over_is_closed_without_a_word(network, a, b):
+    await a.connect("b@h")
+    second, third = Caller(b"b@h"), Caller(b"b@h")
+    for caller in (second, third):
+        await network.dial("memory", a.port, lambda caller=caller: caller)
+        await turns()
+
+    assert (second.heard, third.heard) == (b"\0\6salive", b"")
+    assert [pipe.is_open for pipe in network.pipes] == [True, True, False]
+
+
+@with_nodes("a@h", "b@h")
 async def test_who_disconnects_on_nodeup_leaves_a_clean_table(network, a, b):
     heard = []
 
@@ -540,6 +579,25 @@ async def test_a_node_that_stops_with_attempts_under_way_tells_all_who_wait(netw
     later = told(a, "b@h")
     await turns()
     assert later == [False]
+
+
+@with_nodes("a@h")
+async def test_a_node_that_stops_hangs_up_on_whoever_is_calling_and_answers_nobody_else(network, a):
+    accept = network.listening[a.port]
+    caller = Caller(b"b@h")
+    await network.dial("memory", a.port, lambda: caller)
+    await turns()
+
+    await a.stop()
+    await turns()
+
+    network.listening[a.port] = accept  # the listener had this one accepted already
+    late = Caller(b"c@h")
+    await network.dial("memory", a.port, lambda: late)
+    await turns()
+    assert caller.transport.is_closing()
+    assert late.transport.is_closing()
+    assert late.heard == b""
 
 
 @with_nodes("a@h")

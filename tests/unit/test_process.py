@@ -421,6 +421,17 @@ async def test_a_dying_process_cannot_take_a_name(node):
 
 
 @with_node
+async def test_a_process_says_who_it_is_and_whether_it_lives(node):
+    pid = node.spawn(idle)
+    process = node.process(pid)
+    assert repr(process) == f"<Process {pid} idle>"
+
+    node.exit(pid, BOOM)
+
+    assert repr(process) == f"<Process {pid} idle dead>"
+
+
+@with_node
 async def test_only_a_pid_of_this_node_is_known_to_live_or_not(node):
     with pytest.raises(ValueError, match="only its own node knows"):
         node.is_alive(Pid(B, 64, 0, 1))

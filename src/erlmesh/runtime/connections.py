@@ -228,9 +228,11 @@ class Connections:
         connection = Connection()
         conversation = answer(self._me, lambda name, flags: self._decide(connection, name, flags))
         pump = self._pump(connection, Handshake(conversation, now=asyncio.get_running_loop().time()))
-        self._strangers[pump] = None
         if self._closed:
+            self._forget(pump)
             pump.close()
+            return pump
+        self._strangers[pump] = None
         if len(self._strangers) > PENDING_HANDSHAKES:
             oldest = next(iter(self._strangers))
             self.refused(oldest, ConnectError("too many handshakes are under way: the oldest was dropped"))

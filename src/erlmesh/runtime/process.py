@@ -269,4 +269,4 @@ class Process:
             raise Exit(self.exit_reason)
 
     def __repr__(self) -> str:
-        return f"<Process {self.pid} {self.label}{'' if self.alive else ' dead'}>"
+        return f"<Process {self.label}{'' if self.alive else ' dead'}>"

@@ -149,7 +149,7 @@ class Router:
         turns = self._turns
         while turns:
             process, message = turns.popleft()
-            if process.receiver is None or not process.alive or (process.answers and self._answered(process, message)):
+            if process.receiver is None or (process.answers and self._answered(process, message)):
                 continue
             try:
                 process.receiver(message)
@@ -387,8 +387,7 @@ class Router:
         expiry = None if timeout is None else loop.call_later(timeout, _expire, answer, to, timeout)
         try:
             self._watch(caller, to, ref)
-            if not answer.done():
-                self.send(caller, to, gen.call(caller.pid, ref, request), strict=False)
+            self.send(caller, to, gen.call(caller.pid, ref, request), strict=False)
             return await answer
         finally:
             if expiry is not None:
