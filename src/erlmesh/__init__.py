@@ -16,6 +16,8 @@ from erlmesh.errors import (
     NodeStartError,
     NoProcess,
 )
+from erlmesh.net.epmd import Epmd
+from erlmesh.net.epmdless import Addresses, FixedPort, NoEpmd
 from erlmesh.node import Node
 from erlmesh.runtime.process import Process
 from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref, Term
@@ -23,6 +25,7 @@ from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Addresses",
     "Atom",
     "BitString",
     "CallError",
@@ -32,14 +35,17 @@ __all__ = [
     "ConnectError",
     "DecodeError",
     "EncodeError",
+    "Epmd",
     "ErlmeshError",
     "Exit",
     "Export",
+    "FixedPort",
     "Fun",
     "HandshakeRefused",
     "ImproperList",
     "Map",
     "NoConnection",
+    "NoEpmd",
     "NoProcess",
     "Node",
     "NodeNotAlive",

@@ -29,8 +29,15 @@ class Node(Runtime):
     ``name`` is ``alive@host``; other nodes reach it at that host by exactly that name. All nodes of a cluster share the
     ``cookie`` (``cookies`` gives others for single peers) and should have the same ``net_ticktime`` (seconds without a
     sign of life until a peer is given up, within a quarter). ``join`` names nodes to connect with at the start, which
-    introduce all others. ``hidden`` keeps out of the mesh and of everybody's ``nodes()``. ``listen`` is the host or
-    address to accept connections on, else the name's own; ``ports`` the ports to try, in order, 0 for any.
+    introduce all others.
+
+    ``hidden`` keeps out of the mesh and of everybody's ``nodes()``. ``allow`` lists the only nodes to be met, whoever
+    dials: nodes (``plato@10.0.0.7``), hosts (``10.0.0.7``), names on any host (``plato@``), with ``*`` and ``?``.
+
+    ``listen`` is the host or address (or several; ``*`` is all) to accept connections on, else the name's own;
+    ``ports`` the ports to try, in order, 0 for any; ``advertise_port`` what others are told instead, where a NAT or a container
+    engine maps ports. ``epmd`` makes the node known and ``resolver`` finds the others, both EPMD if not given:
+    ``epmd=FixedPort(4370)`` is OTP's ``-erl_epmd_port``, and a resolver is any object with ``async where(name)``.
 
     Raises ``ValueError`` for malformed arguments, and :class:`NodeStartError` on start when the name or port is taken or
     the host cannot be found.

@@ -9,8 +9,8 @@ address), so each node sees to it that its own address answers.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
-import ipaddress
 import logging
 import os
 import socket
@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from erlmesh.errors import ConnectError, ErlmeshError, NodeStartError, RemoteProtocolError
+from erlmesh.net.addresses import has_ipv6_loopback, is_loopback, local_addresses
 from erlmesh.proto import epmd as protocol
 
 __all__ = ["Epmd", "EpmdServer", "default_port", "known_names"]
@@ -26,6 +27,8 @@ __all__ = ["Epmd", "EpmdServer", "default_port", "known_names"]
 log = logging.getLogger("erlmesh.epmd")
 
 LOCALHOST: Final = "127.0.0.1"
+LOCALHOST_6: Final = "::1"
+"""Where a BEAM of ``-proto_dist inet6_tcp`` registers."""
 RETRY: Final = 2.0
 """Seconds between attempts to register anew, as erl_epmd.erl does."""
 PATIENCE: Final = 5.0
@@ -61,7 +64,7 @@ class Epmd:
     async def register(self, name: str, port: int, *, hosts: Sequence[str] | None, hidden: bool) -> int:
         """Registers, being EPMD if none runs, and stays registered until :meth:`close`; returns the creation.
 
-        ``hosts`` are the addresses the node listens on (None: all). Raises NodeStartError in words.
+        ``hosts`` are the addresses behind the node's name (None: any). Raises NodeStartError in words.
         """
         self._request = protocol.encode_register(name, port, hidden=hidden)
         self._hosts = hosts
@@ -114,7 +117,7 @@ class Epmd:
         return reader, answer
 
     async def _become(self) -> None:
-        everywhere = self._hosts is None or not all(map(_is_loopback, self._hosts))
+        everywhere = self._hosts is None or not all(map(is_loopback, self._hosts))
         server = EpmdServer(self.port)
         try:
             await server.start(None if everywhere else [LOCALHOST])
@@ -129,6 +132,8 @@ class Epmd:
             else:
                 return
         self.server = server
+        if has_ipv6_loopback():
+            await server.start_too(LOCALHOST_6)
         log.info("no EPMD ran on port %d: this node is it now", self.port)
 
     async def _keep(self, reader: asyncio.StreamReader) -> None:
@@ -152,7 +157,7 @@ class Epmd:
                 await asyncio.sleep(RETRY)
 
     async def _answer_at_own_addresses(self) -> None:
-        for host in self._hosts or ():
+        for host in local_addresses() if self._hosts is None else self._hosts:
             if host == LOCALHOST:
                 continue
             try:
@@ -245,18 +250,25 @@ class EpmdServer:
     def __init__(self, port: int, unix_time: Callable[[], float] = time.time) -> None:
         self.registry = protocol.Registry(port)
         self.unix_time = unix_time
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._clients: set[_Client] = set()
 
     async def start(self, hosts: Iterable[str] | None) -> None:
         """Listens on ``hosts`` (None: all interfaces). Raises ``OSError``."""
         where = None if hosts is None else list(hosts)
-        self._server = await asyncio.get_running_loop().create_server(lambda: _Client(self), where, self.registry.port)
+        self._servers.append(
+            await asyncio.get_running_loop().create_server(lambda: _Client(self), where, self.registry.port)
+        )
+
+    async def start_too(self, host: str) -> None:
+        """Listens on ``host`` as well, if nobody else (this very EPMD, for instance) does."""
+        with contextlib.suppress(OSError):
+            await self.start([host])
 
     def close(self) -> None:
         """Ends, and with it every registration."""
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
         for client in list(self._clients):
             client.end()
 
@@ -309,8 +321,4 @@ class _Client(asyncio.Protocol):
 
 def _is_local(transport: asyncio.Transport) -> bool:
     there, here = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
-    return bool(there) and (_is_loopback(there[0]) or there[0] == here[0])
-
-
-def _is_loopback(address: str) -> bool:
-    return ipaddress.ip_address(address.partition("%")[0]).is_loopback
+    return bool(there) and (is_loopback(there[0]) or there[0] == here[0])

@@ -7,11 +7,14 @@ import errno
 import ipaddress
 import socket
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Final, Protocol
 
 from erlmesh.errors import ConnectError, NodeStartError
 
-__all__ = ["Listener", "Network", "TcpNetwork", "addresses_to_listen_on"]
+__all__ = ["Listener", "Network", "TcpNetwork", "addresses_of_name", "addresses_to_listen_on"]
+
+HEAD_START: Final = 0.25
+"""Seconds that one address of a host has before the next is tried too."""
 
 
 class Listener(Protocol):
@@ -53,12 +56,12 @@ class TcpNetwork:
     async def dial(self, host: str, port: int, protocol: Callable[[], asyncio.Protocol]) -> None:
         loop = asyncio.get_running_loop()
         try:
-            await loop.create_connection(protocol, host, port)
+            await loop.create_connection(protocol, host, port, happy_eyeballs_delay=HEAD_START)
         except socket.gaierror as fault:
             raise ConnectError(f"the host name {host!r} is unknown: {fault.strerror}") from None
         except ConnectionRefusedError:
             raise ConnectError(
-                f"nobody listens on port {port} of {host}, though EPMD names it: is the node still there?"
+                f"nobody listens on port {port} of {host}, where the node is said to be: is it still there?"
             ) from None
         except OSError as fault:
             raise ConnectError(f"cannot reach {host} port {port}: {fault.strerror or fault}") from None
@@ -82,22 +85,49 @@ class TcpNetwork:
         )
 
 
-async def addresses_to_listen_on(host: str) -> list[str] | None:
+async def addresses_of_name(host: str, *, needed: bool = True) -> list[str] | None:
     """The addresses behind a node name's ``host`` if all are this machine's own; None means every interface.
 
     A node whose name says 127.0.0.1 is for this machine alone. One whose name is a public or a service address that no
-    interface here carries (a NAT, a load balancer) can only listen everywhere.
+    interface here carries (a NAT, a load balancer) can only listen everywhere. Raises NodeStartError if the host is
+    unknown here; unless it is not ``needed``: then that means every interface, too.
     """
-    loop = asyncio.get_running_loop()
     try:
-        found = await loop.getaddrinfo(host, 0, type=socket.SOCK_STREAM)
+        addresses = await _addresses(host)
     except socket.gaierror as fault:
+        if not needed:
+            return None
         raise NodeStartError(
             f"the host part of the node name, {host!r}, cannot be resolved here ({fault.strerror}): "
-            "use an address of this machine, for instance 127.0.0.1"
+            "use an address of this machine, for instance 127.0.0.1, or say where to listen"
         ) from None
-    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
     return addresses if all(map(_is_here, addresses)) else None
+
+
+async def addresses_to_listen_on(hosts: Iterable[str]) -> list[str] | None:
+    """The addresses of ``hosts``, which must be this machine's own; ``*`` means every interface (None).
+
+    Raises NodeStartError.
+    """
+    found: list[str] = []
+    for host in hosts:
+        if host == "*":
+            return None
+        try:
+            addresses = await _addresses(host)
+        except socket.gaierror as fault:
+            raise NodeStartError(f"cannot listen on {host!r}: it cannot be resolved here ({fault.strerror})") from None
+        if elsewhere := [address for address in addresses if not _is_here(address)]:
+            raise NodeStartError(f"cannot listen on {host!r}: {elsewhere[0]} is no address of this machine")
+        found += addresses
+    if not found:
+        raise NodeStartError("there is no address to listen on: name one, or * for all")
+    return list(dict.fromkeys(found))
+
+
+async def _addresses(host: str) -> list[str]:
+    found = await asyncio.get_running_loop().getaddrinfo(host, 0, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 def _is_here(address: str) -> bool:

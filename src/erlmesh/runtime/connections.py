@@ -9,10 +9,12 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 from erlmesh.errors import ConnectError, ErlmeshError, HandshakeRefused
+from erlmesh.kernel.allowed import Allowed
 from erlmesh.kernel.peers import Peers
+from erlmesh.net.epmdless import Resolver
 from erlmesh.net.network import Network
 from erlmesh.net.pump import Pump
 from erlmesh.proto.channel import Channel
@@ -23,20 +25,13 @@ from erlmesh.proto.handshake import CallMeNot, Me, Met, Status, answer, call, is
 from erlmesh.runtime.router import Router
 from erlmesh.terms import Atom
 
-__all__ = ["Connection", "Connections", "Resolver"]
+__all__ = ["Connection", "Connections"]
 
 log = logging.getLogger("erlmesh")
 
 REASONS_KEPT: Final = 256
 PENDING_HANDSHAKES: Final = 256
 """Callers that have not shown the cookie yet; above it the oldest is dropped."""
-
-
-class Resolver(Protocol):
-    """Finds where a node listens."""
-
-    async def where(self, name: str) -> tuple[str, int]:
-        """Host and port of the node ``name``. Raises ConnectError in words."""
 
 
 @dataclass(eq=False, slots=True)
@@ -76,6 +71,7 @@ class Connections:
         resolver: Resolver,
         *,
         net_ticktime: float,
+        allowed: Allowed | None = None,
         on_up: Callable[[str, bool], None],
         on_down: Callable[[str, str, bool], None],
     ) -> None:
@@ -84,6 +80,7 @@ class Connections:
         self._network = network
         self._resolver = resolver
         self._net_ticktime = net_ticktime
+        self._allowed = allowed or Allowed()
         self._on_up = on_up
         self._on_down = on_down
         self._peers: Peers[Connection] = Peers(me.name)
@@ -179,7 +176,7 @@ class Connections:
     async def _call(self, connection: Connection) -> None:
         name = connection.name
         try:
-            self._same_form(name)
+            self._may_call(name)
             async with asyncio.timeout(SETUP_TIME):
                 host, port = await self._resolver.where(name)
                 await self._network.dial(host, port, lambda: self._caller(connection))
@@ -199,9 +196,13 @@ class Connections:
         conversation = call(self._me, connection.name, lambda: self._peers.still_wanted(connection.name, connection))
         return self._pump(connection, Handshake(conversation, now=loop.time()))
 
-    def _same_form(self, name: str) -> None:
+    def _may_call(self, name: str) -> None:
         if not is_node_name(name):
             raise ConnectError(f"{name!r} is no node name: it must look like name@host")
+        if not self._allowed.allows(name):
+            raise ConnectError(
+                f"{name} is not among the nodes that this one may meet: {', '.join(self._allowed.entries)}"
+            )
         ours, theirs = self._me.name.partition("@")[2], name.partition("@")[2]
         if ("." in ours or ":" in ours) != ("." in theirs or ":" in theirs):
             long, short = (self._me.name, name) if "." in ours or ":" in ours else (name, self._me.name)
@@ -240,7 +241,7 @@ class Connections:
         return pump
 
     def _decide(self, connection: Connection, name: str, _flags: Flags) -> Status:
-        if self._closed:
+        if self._closed or not self._allowed.allows(name):
             return Status.NOT_ALLOWED
         status, rival = self._peers.called(name, connection)
         if status is None:

@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from erlmesh.errors import CallError, EncodeError, Exit, NodeNotAlive, NodeStartError
 from erlmesh.etf import encode_term
+from erlmesh.kernel.allowed import Allowed
+from erlmesh.kernel.cookies import Cookies
 from erlmesh.kernel.identifiers import Identifiers
 from erlmesh.net.epmd import Epmd
-from erlmesh.net.network import Network, TcpNetwork, addresses_to_listen_on
+from erlmesh.net.epmdless import PortMapper, Resolver, checked_port, ports_to_try
+from erlmesh.net.network import Network, TcpNetwork, addresses_of_name, addresses_to_listen_on
 from erlmesh.notation import claim_here, release_here
 from erlmesh.proto.control import SpawnReply, SpawnRequest
 from erlmesh.proto.flags import OFFERED, Flags
 from erlmesh.proto.handshake import Me, is_node_name
-from erlmesh.runtime.connections import Connections, Resolver
+from erlmesh.runtime.connections import Connections
 from erlmesh.runtime.process import Body, Destination, Process
 from erlmesh.runtime.router import KILLED, NORMAL, Router
 from erlmesh.terms import Atom, Pid, Ref, Term
@@ -51,11 +54,13 @@ class Runtime:
         *,
         cookie: str | None = None,
         cookies: Mapping[str, str] | None = None,
+        allow: Iterable[str] | None = None,
         hidden: bool = False,
         net_ticktime: float = 60.0,
-        listen: str | None = None,
-        ports: Iterable[int] = (0,),
-        epmd: Epmd | None = None,
+        listen: str | Iterable[str] | None = None,
+        ports: Iterable[int] | None = None,
+        advertise_port: int | None = None,
+        epmd: PortMapper | None = None,
         network: Network | None = None,
         resolver: Resolver | None = None,
         seed: int | None = None,
@@ -64,11 +69,6 @@ class Runtime:
             raise ValueError(
                 f"{name!r} is no node name: it looks like socrates@127.0.0.1, one @, ASCII, at most 255 characters"
             )
-        if cookie is None and not cookies:
-            raise ValueError("a node needs a cookie, the secret its cluster shares; there is no default on purpose")
-        for secret in (cookie, *(cookies or {}).values()):
-            if secret is not None and (not secret or not secret.isascii()):
-                raise ValueError("a cookie is one or more ASCII characters")
         if not net_ticktime > 0:
             raise ValueError(f"net_ticktime is a positive number of seconds, not {net_ticktime!r}")
         self.name = name
@@ -78,12 +78,13 @@ class Runtime:
         self.net_ticktime = net_ticktime
         self.random = random.Random(seed)
         self.port: int | None = None
-        self._cookie = cookie
-        self._cookies = dict(cookies or {})
-        self._listen = listen
-        self._ports = tuple(ports)
+        self._cookies = Cookies(cookie, cookies or {})
+        self._allowed = Allowed(allow)
+        self._listen = (listen,) if isinstance(listen, str) else None if listen is None else tuple(listen)
+        self._ports = ports_to_try(ports, epmd)
+        self._advertised = None if advertise_port is None else checked_port(advertise_port, "advertise_port")
         self._network: Network = network or TcpNetwork()
-        self._epmd = epmd or Epmd()
+        self._epmd: PortMapper = epmd or Epmd()
         self._resolver: Resolver = resolver or self._epmd
         self._listener: Listener | None = None
         self._router_: Router | None = None
@@ -103,18 +104,21 @@ class Runtime:
         me = Me(
             name=self.name,
             creation=0,
-            cookie_for=self._cookie_for,
+            cookie_for=self._cookies.cookie_for,
             challenge=lambda: secrets.randbits(32),
             outstanding=set(),
             flags=OFFERED & ~Flags.PUBLISHED if self.hidden else OFFERED,
         )
         answer: list[Callable[[], asyncio.Protocol]] = []
         alive, _, host = self.name.partition("@")
-        hosts = await addresses_to_listen_on(self._listen or host)
-        self._listener = await self._network.listen(hosts, self._ports, lambda: answer[0]())
+        hosts = await addresses_of_name(host, needed=self._listen is None)
+        listen = hosts if self._listen is None else await addresses_to_listen_on(self._listen)
+        self._listener = await self._network.listen(listen, self._ports, lambda: answer[0]() if answer else _NotYet())
         self.port = self._listener.port
         try:
-            self.creation = await self._epmd.register(alive, self.port, hosts=hosts, hidden=self.hidden)
+            self.creation = await self._epmd.register(
+                alive, self._advertised or self.port, hosts=hosts, hidden=self.hidden
+            )
         except BaseException:
             self._listener.close()
             raise
@@ -127,6 +131,7 @@ class Runtime:
             self._network,
             self._resolver,
             net_ticktime=self.net_ticktime,
+            allowed=self._allowed,
             on_up=self._node_up,
             on_down=self._node_down,
         )
@@ -166,10 +171,6 @@ class Runtime:
                 self._router_.terminate(process, SHUTDOWN)
         await self._epmd.close()
         release_here(self.atom)
-
-    def _cookie_for(self, peer: str) -> str:
-        cookie = self._cookies.get(peer, self._cookie)
-        return cookie if cookie is not None else secrets.token_hex()  # no cookie for this peer: none it could know
 
     @property
     def _router(self) -> Router:
@@ -337,6 +338,27 @@ class Runtime:
         connection = self._connections.connection(Atom(name).name)
         return None if connection is None else connection.creation
 
+    # Who may come in
+
+    def set_cookie(self, name: Atom | str, cookie: Atom | str) -> None:
+        """``erlang:set_cookie/2``: the cookie for the node ``name`` from its next handshake on, in both directions; for
+        the own name, that of all nodes without one of their own. Raises ``ValueError``.
+        """
+        peer = Atom(name).name
+        if not is_node_name(peer):
+            raise ValueError(f"{peer!r} is no node name: it looks like socrates@127.0.0.1")
+        self._cookies.set(None if peer == self.name else peer, Atom(cookie).name)
+
+    def allow(self, names: Iterable[Atom | str]) -> None:
+        """``net_kernel:allow/1``: only these nodes, and those allowed before, are met from now on (see ``allow`` of
+        :class:`erlmesh.Node` for what an entry may be). Connections that are up stay. Raises ``ValueError``.
+        """
+        self._allowed.add(names)
+
+    def allowed(self) -> list[str]:
+        """The entries of the allow-list; ``[]`` if every node with the cookie is allowed."""
+        return list(self._allowed.entries)
+
     # Node events
 
     def monitor_nodes(self, pid: Pid, *, reasons: bool = False) -> None:
@@ -398,6 +420,14 @@ class Runtime:
             process, request.sender, request.ref, linked=bool(flags & _LINKED), monitored=bool(flags & _MONITORED)
         )
         return SpawnReply(request.ref, request.sender, flags, pid)
+
+
+class _NotYet(asyncio.Protocol):
+    """For whoever calls between our listening and our being up."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.abort()
 
 
 async def _run(router: Router, process: Process, body: Body, arguments: tuple[Any, ...]) -> None:

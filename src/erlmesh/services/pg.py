@@ -82,6 +82,12 @@ class Pg:
         """The groups that have members on this node."""
         return self._scope.local_groups()
 
+    def discover(self, node: Atom | str) -> None:
+        """Exchange members with that node's scope. Visible nodes do this by themselves when they meet; a hidden one is
+        met by nobody's ``pg``, so one of the two has to say this once for each connection.
+        """
+        self._discover(Atom(node))
+
     def watch(self, group: Term) -> Changes:
         """The changes of ``group`` from now on, :class:`Joined` and :class:`Left`, as an ``async for`` takes them.
 

@@ -1,0 +1,120 @@
+"""The addresses of this machine, and which of them others reach it by. Linux; nothing is sent and no tool is run."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from erlmesh.errors import NodeStartError
+
+__all__ = ["Surroundings", "has_ipv6_loopback", "is_loopback", "local_addresses", "own_address", "parse_fib_trie"]
+
+FAR_AWAY: Final = ("192.0.2.1", 9)
+"""An address reserved for documentation: asking for the way to it sends nothing (RFC 5737)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What this machine knows of itself: the evidence for :func:`own_address`."""
+
+    host: str | None
+    """What the user says (ERLMESH_HOST)."""
+    hostname: str
+    hosts: str
+    """The text of /etc/hosts."""
+    local: tuple[str, ...]
+    """The IPv4 addresses of all interfaces."""
+    towards_others: str | None
+    """The address that packets to far away would leave from."""
+
+    @classmethod
+    def here(cls, host: str | None = None) -> Surroundings:
+        """This machine, now."""
+        return cls(host or None, socket.gethostname(), _read("/etc/hosts"), local_addresses(), _source_address())
+
+
+def own_address(here: Surroundings) -> str:
+    """The address that others reach this machine by. The first of: what the user says; the line that /etc/hosts has for
+    the own host name (container engines write it); the address that packets leave from; the only one there is.
+
+    Raises NodeStartError with the candidates if that leaves a choice.
+    """
+    if here.host is not None:
+        return here.host
+    usable = [address for address in here.local if not is_loopback(address)]
+    named = [address for address in _addresses_in_hosts(here.hosts, here.hostname) if address in usable]
+    if len(named) == 1:
+        return named[0]
+    candidates = named or usable
+    if here.towards_others is not None and here.towards_others in candidates:
+        return here.towards_others
+    if len(candidates) == 1:
+        return candidates[0]
+    if not candidates:
+        raise NodeStartError(
+            "this machine has no address but the loopback one, so no other can reach it: "
+            "connect it to a network, or name the host (127.0.0.1 is for nodes of this machine alone)"
+        )
+    raise NodeStartError(
+        f"this machine has several addresses, and nothing says which of them others reach it by: "
+        f"{', '.join(candidates)}. Choose one with --host or ERLMESH_HOST"
+    )
+
+
+def local_addresses() -> tuple[str, ...]:
+    """The IPv4 addresses of all interfaces, the loopback one included."""
+    return parse_fib_trie(_read("/proc/net/fib_trie"))
+
+
+def parse_fib_trie(text: str) -> tuple[str, ...]:
+    """The addresses that the kernel's table of routes calls its own, in order, each once."""
+    found: list[str] = []
+    address = ""
+    for line in text.splitlines():
+        words = line.split()
+        if words[:1] == ["|--"] and len(words) > 1:
+            address = words[1]
+        elif words[:3] == ["/32", "host", "LOCAL"] and address not in found:
+            found.append(address)
+    return tuple(found)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine reaches ``address``, an IPv4 or IPv6 one."""
+    return ipaddress.ip_address(address.partition("%")[0]).is_loopback
+
+
+def has_ipv6_loopback() -> bool:
+    """Whether ::1 can be listened on here."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as probe:
+        probe.bind(("::1", 0))
+        return True
+    return False
+
+
+def _addresses_in_hosts(text: str, hostname: str) -> Sequence[str]:
+    found = []
+    for line in text.splitlines():
+        address, *names = line.partition("#")[0].split() or [""]
+        if hostname in names and address not in found:
+            found.append(address)
+    return found
+
+
+def _source_address() -> str | None:
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(FAR_AWAY)
+        return str(probe.getsockname()[0])
+    return None
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,274 @@
+"""The ways a node can be placed, hidden and guarded, each beside a real Erlang node that does the same."""
+
+import pytest
+
+from cluster import answers, free_port
+from erlmesh import Addresses, Atom, FixedPort, Node, NoEpmd, NoProcess
+from relay import relay
+from waiting import run, until, wait_until
+
+PONG, PANG = Atom("pong"), Atom("pang")
+PORT_OF = "element(2, erl_epmd:port_please(binary_to_list(Name), {127,0,0,1}))"
+
+
+async def sees(beam, *nodes):
+    return await beam.eval_async("lists:sort(nodes())") == list(nodes)
+
+
+# Hidden
+
+
+def test_a_hidden_python_node_is_in_nobodys_nodes_and_not_in_the_mesh(cluster):
+    plato, aristotle = cluster.beam("plato"), cluster.beam("aristotle")
+    plato.ping(aristotle.name)
+    socrates = cluster.pynode("socrates", hidden=True)
+
+    assert socrates.ping(plato.name)
+
+    assert plato.eval("nodes(hidden)") == [socrates.atom]
+    assert plato.nodes() == {aristotle.name}
+    assert socrates.nodes() == set()
+    assert socrates.eval("node.nodes(hidden=True)") == [plato.name]
+    assert plato.eval("global:sync()") == Atom("ok")
+    assert aristotle.eval("nodes(connected)") == [plato.atom]  # nobody introduced it
+
+
+def test_a_hidden_beam_is_in_nobodys_nodes(cluster, otp):
+    socrates, plato = cluster.pynode("socrates"), cluster.beam("plato", otp=otp, arguments=["-hidden"])
+
+    assert plato.ping(socrates.name)
+
+    assert plato.eval("nodes(hidden)") == [socrates.atom]
+    assert socrates.nodes() == set()
+    assert socrates.eval("node.nodes(hidden=True)") == [plato.name]
+    assert socrates.eval("node.global_names.statistics().known") == ()
+
+
+@pytest.mark.parametrize("who_is_hidden", ["python", "beam"])
+@pytest.mark.parametrize("who_discovers", ["python", "beam"])
+def test_pg_works_with_a_hidden_node_if_one_of_the_two_discovers(cluster, who_is_hidden, who_discovers):
+    socrates = cluster.pynode("socrates", hidden=who_is_hidden == "python")
+    plato = cluster.beam("plato", arguments=["-hidden"] if who_is_hidden == "beam" else [])
+    ours, theirs = socrates.join(Atom("g")), plato.join(Atom("g"))
+    socrates.ping(plato.name)
+    assert (socrates.members(Atom("g")), plato.members(Atom("g"))) == ([ours], [theirs])
+
+    if who_discovers == "python":
+        socrates.eval("node.pg.discover(PEER)", PEER=plato.name)
+    else:
+        plato.eval("{pg, N} ! {discover, whereis(pg)}", N=socrates.atom)
+
+    both = sorted([ours, theirs], key=str)
+    wait_until(lambda: sorted(socrates.members(Atom("g")), key=str) == both)
+    wait_until(lambda: sorted(plato.members(Atom("g")), key=str) == both)
+    socrates.eval("node.pg.leave(erlmesh.Atom('g'), me.pid)")
+    wait_until(lambda: plato.members(Atom("g")) == [theirs])
+    plato.halt()
+    wait_until(lambda: socrates.members(Atom("g")) == [])
+
+
+# Several in one process
+
+
+def test_several_nodes_of_one_process_are_as_many_for_a_beam(cluster):
+    plato = cluster.beam("plato")
+
+    async def main():
+        async with (
+            Node("socrates@127.0.0.1", cookie="monster") as socrates,
+            Node("aristotle@127.0.0.1", cookie="monster", join=[plato.name]) as aristotle,
+        ):
+            assert await socrates.ping(plato.name)
+            await until(lambda: set(socrates.nodes()) == {plato.name, aristotle.name}, what="the mesh")
+            await until(lambda: sees(plato, aristotle.atom, socrates.atom))
+            pids = {node.spawn(lambda me: me.receive()) for node in (socrates, aristotle)}
+            for pid in pids:
+                (socrates if pid.node is socrates.atom else aristotle).pg.join(Atom("g"), pid)
+            await plato.eval_async("pg:start(pg)")
+            await until(lambda: set(socrates.pg.get_members(Atom("g"))) == pids)
+            await until(lambda: set(aristotle.pg.get_members(Atom("g"))) == pids)
+
+            async def members():
+                return set(await plato.eval_async("pg:get_members(g)")) == pids
+
+            await until(members)
+            assert len({str(pid) for pid in pids}) == 2  # one is <0.…>, the other is not
+            await socrates.stop()
+            await until(lambda: {pid.node for pid in aristotle.pg.get_members(Atom("g"))} == {aristotle.atom})
+            assert all(str(pid).startswith("<0.") for pid in aristotle.pg.get_members(Atom("g")))
+
+    run(main())
+
+
+# Cookies
+
+
+def test_each_peer_can_have_a_cookie_of_its_own(cluster):
+    plato, aristotle = cluster.beam("plato", cookie="p"), cluster.beam("aristotle", cookie="a")
+    socrates = cluster.pynode("socrates", cookies={plato.name: "p"}, cookie="a")
+
+    assert socrates.ping(plato.name)
+    assert aristotle.ping(socrates.name)
+
+
+def test_the_cookie_of_a_peer_can_be_changed_at_run_time_on_either_side(cluster):
+    plato, socrates = cluster.beam("plato", cookie="p"), cluster.pynode("socrates")
+    assert not socrates.ping(plato.name)
+    assert not plato.ping(socrates.name)
+
+    socrates.eval("node.set_cookie(PEER, 'p')", PEER=plato.name)
+    assert socrates.ping(plato.name)
+
+    socrates.eval("await node.disconnect(PEER), node.set_cookie(PEER, 'q')", PEER=plato.name)
+    assert not plato.ping(socrates.name)
+    plato.eval("erlang:set_cookie(N, q)", N=socrates.atom)
+    assert plato.ping(socrates.name)
+
+    aristotle = cluster.beam("aristotle", cookie="everybody")
+    assert not socrates.ping(aristotle.name)
+    socrates.eval("node.set_cookie(node.name, 'everybody')")
+    assert socrates.ping(aristotle.name)
+
+
+# Whom it meets
+
+
+@pytest.mark.parametrize("allow", [["plato@127.0.0.1"], ["plato@"], ["p*@127.0.*"]])
+def test_only_allowed_nodes_are_met_in_either_direction(cluster, allow):
+    plato, aristotle = cluster.beam("plato"), cluster.beam("aristotle")
+    socrates = cluster.pynode("socrates", allow=allow)
+
+    assert plato.ping(socrates.name)
+    assert not aristotle.ping(socrates.name)
+    assert not socrates.ping(aristotle.name)
+    assert "is not among the nodes" in socrates.eval("node.why_not(PEER)", PEER=aristotle.name)
+
+    socrates.eval("node.allow([PEER])", PEER=aristotle.name)
+    assert aristotle.ping(socrates.name)
+
+
+def test_a_beam_that_does_not_allow_us_says_so(cluster, otp):
+    plato, socrates = cluster.beam("plato", otp=otp), cluster.pynode("socrates")
+    plato.eval("ok = net_kernel:allow(['somebody@127.0.0.1'])")
+
+    assert not socrates.ping(plato.name)
+
+    assert "not_allowed" in socrates.eval("node.why_not(PEER)", PEER=plato.name)
+
+
+@pytest.mark.parametrize(
+    "entry", ["plato@127.0.0.1", "127.0.0.1", "plato@", "plato", "@127.0.0.1", "p*@127.0.0.1", "localhost"]
+)
+def test_an_entry_means_what_it_means_to_otp(cluster, entry):
+    plato = cluster.beam("plato")
+    socrates = cluster.beam("socrates")
+    try:
+        allow = Node("x@127.0.0.1", cookie="c", allow=[entry])
+        ours = allow._allowed.allows(plato.name)
+    except ValueError:
+        ours = False
+
+    socrates.eval("ok = net_kernel:allow([E])", E=Atom(entry))
+
+    assert plato.ping(socrates.name) is (ours and "*" not in entry)  # patterns are ours alone
+
+
+# Where it listens, and what others are told
+
+
+def test_the_port_is_the_first_free_one_of_a_range_and_epmd_is_told_it(cluster):
+    plato, first = cluster.beam("plato"), free_port()
+    one = cluster.pynode("one", ports=[first, first + 1])
+    two = cluster.pynode("two", ports=[first, first + 1])
+
+    assert [one.eval("node.port"), two.eval("node.port")] == [first, first + 1]
+    assert plato.eval(PORT_OF, Name="two") == first + 1
+    assert plato.ping(two.name)
+
+
+def test_epmd_is_told_the_advertised_port_instead_of_the_bound_one(cluster):
+    plato, told, bound = cluster.beam("plato"), free_port(), free_port()
+
+    async def main():
+        options = {"listen": "127.0.0.9", "ports": [bound], "advertise_port": told}
+        async with Node("socrates@127.0.0.1", cookie="monster", **options) as socrates:
+            assert await plato.eval_async("net_adm:ping(N)", N=socrates.atom) == PANG
+            assert await plato.eval_async(PORT_OF, Name="socrates") == told
+            async with relay(("127.0.0.1", told), ("127.0.0.9", bound)):
+                assert await plato.eval_async("net_adm:ping(N)", N=socrates.atom) == PONG
+
+    run(main())
+
+
+def test_a_node_can_listen_on_every_interface_and_still_be_named_after_one(cluster):
+    plato, socrates = cluster.beam("plato"), cluster.pynode("socrates", listen=["*"])
+
+    assert plato.ping(socrates.name)
+    assert plato.eval("{ok, S} = gen_tcp:connect({127,0,0,77}, P, []), gen_tcp:close(S)", P=socrates.eval("node.port"))
+
+
+# Without EPMD
+
+
+def test_nodes_with_one_port_for_all_need_no_epmd(cluster_without_epmd, otp):
+    cluster, port = cluster_without_epmd, free_port()
+    fixed = ["-erl_epmd_port", str(port)]
+
+    def interface(last):
+        return [*fixed, "-kernel", "inet_dist_use_interface", f"{{127,0,0,{last}}}"]
+
+    plato = cluster.beam("plato@127.0.0.2", arguments=interface(2), otp=otp)
+    aristotle = cluster.beam("aristotle@127.0.0.3", arguments=interface(3), otp=otp)
+
+    async def main():
+        async with Node("socrates@127.0.0.4", cookie="monster", epmd=FixedPort(port)) as socrates:
+            assert socrates.port == port
+            assert socrates.creation >= 4
+            assert await socrates.ping(plato.name)
+            assert await aristotle.eval_async("net_adm:ping(N)", N=socrates.atom) == PONG
+            await until(lambda: set(socrates.nodes()) == {plato.name, aristotle.name})
+            await until(lambda: sees(plato, aristotle.atom, socrates.atom))
+            with pytest.raises(NoProcess):
+                await socrates.call((Atom("nobody"), plato.atom), Atom("x"))
+
+    run(main())
+    assert not answers(cluster.epmd_port)  # nobody started one
+
+
+def test_a_resolver_of_ones_own_says_where_nodes_listen(cluster):
+    port = free_port()
+    listen = ["-kernel", "inet_dist_listen_min", str(port), "inet_dist_listen_max", str(port)]
+    plato = cluster.beam("plato@127.0.0.2", arguments=listen)
+
+    async def main():
+        table = Addresses({"plato@127.0.0.2": ("127.0.0.1", port)})
+        async with Node("socrates@127.0.0.1", cookie="monster", epmd=NoEpmd(), resolver=table) as socrates:
+            assert await socrates.ping(plato.name)
+            assert not await socrates.ping("aristotle@127.0.0.2")
+            assert "its resolver has no entry" in socrates.why_not("aristotle@127.0.0.2")
+            assert await plato.eval_async("{ok, L} = erl_epmd:names({127,0,0,1}), length(L)") == 1
+
+    run(main())
+
+
+# IPv6
+
+
+def test_nodes_meet_over_ipv6(cluster):
+    plato = cluster.beam("plato@::1", arguments=["-proto_dist", "inet6_tcp"])
+    socrates = cluster.pynode("socrates@::1")
+    aristotle = cluster.pynode("aristotle@::1")
+
+    assert socrates.ping(plato.name)
+    assert plato.ping(aristotle.name)
+
+    wait_until(lambda: plato.nodes() == {socrates.name, aristotle.name})
+
+
+def test_a_beam_on_ipv6_registers_with_a_python_node_that_is_the_epmd(cluster_without_epmd):
+    cluster = cluster_without_epmd
+    socrates = cluster.pynode("socrates@::1")
+    plato = cluster.beam("plato@::1", arguments=["-proto_dist", "inet6_tcp"])
+
+    assert plato.ping(socrates.name)
+    assert plato.eval("{ok, L} = erl_epmd:names({0,0,0,0,0,0,0,1}), length(L)") == 2
