@@ -72,7 +72,7 @@ def containers(inner):
             Fun,
             u8,
             st.binary(min_size=16, max_size=16),
-            u32,
+            st.integers(0, 2**31 - 1),  # OTP compares them as signed numbers
             names,
             st.integers(0, 2**31 - 1),
             st.integers(0, 2**27 - 1),

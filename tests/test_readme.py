@@ -31,10 +31,9 @@ def test_the_library_example_runs(tmp_path, free_port):
 
 
 def test_every_command_of_the_readme_exists():
-    from erlmesh.cli.main import parser
+    from erlmesh.cli.main import COMMANDS
 
     commands = set(re.findall(r"^erlmesh (\w+) ", README, re.MULTILINE))
 
     assert commands
-    for command in commands:
-        assert command in parser().format_help()
+    assert commands <= set(COMMANDS)

@@ -31,11 +31,16 @@ def connect_at(node, at, peer):
 
 
 def part(node, peer):
-    if hasattr(node, "otp"):
-        node.eval("erlang:disconnect_node(Peer)", Peer=peer.atom)
-    else:
-        node.eval("await node.disconnect(peer)", peer=peer.name)
-    wait_until(lambda: not node.nodes() and not peer.nodes(), what="both alone")
+    """Disconnects until both are alone: what a service of either sends in the same instant connects them again."""
+
+    def both_are_alone():
+        if hasattr(node, "otp"):
+            node.eval("erlang:disconnect_node(Peer)", Peer=peer.atom)
+        else:
+            node.eval("await node.disconnect(peer)", peer=peer.name)
+        return not node.nodes() and not peer.nodes()
+
+    wait_until(both_are_alone, what="both alone", seen=lambda: (node.nodes(), peer.nodes()))
 
 
 # The greater name wins when both dial, so each kind has to play both parts.

@@ -14,16 +14,17 @@ TURN = 0.005
 """Seconds between two looks."""
 
 
-def wait_until(condition: Callable[[], T], timeout: float = 15.0, *, what: str = "") -> T:
+def wait_until(
+    condition: Callable[[], T], timeout: float = 15.0, *, what: str = "", seen: Callable[[], Any] = str
+) -> T:
     """Looks again and again until ``condition()`` is true and gives its value.
 
-    After ``timeout`` seconds ``AssertionError`` with the last value seen, which should show why: prefer conditions that
-    return what they compare.
+    After ``timeout`` seconds ``AssertionError`` with the last value, and with what ``seen()`` shows.
     """
     deadline = time.monotonic() + timeout
     while not (value := condition()):
         if time.monotonic() > deadline:
-            raise AssertionError(f"after {timeout} s still not {what or 'true'}: {value!r}")
+            raise AssertionError(f"after {timeout} s still not {what or 'true'}: {value!r} {seen()}")
         time.sleep(TURN)
     return value
 

@@ -86,7 +86,7 @@ class NoTerm:
         (Export(Atom("m"), Atom("f"), 2), b"qw\x01mw\x01fa\x02"),
         (
             Fun(1, bytes(range(16)), 2, Atom("m"), 3, 400, Pid(AB, 0, 0, 0), (5,)),
-            b"p\x00\x00\x00\x3b\x01" + bytes(range(16)) 
+            b"p\x00\x00\x00\x3b\x01" + bytes(range(16))
             + b"\0\0\0\x02\0\0\0\x01w\x01ma\x03b\0\0\x01\x90X" + NODE + bytes(12) + b"a\x05",
         ),
     ],

@@ -29,7 +29,8 @@ DIFFERENT = [
     Fun(1, bytes(16), 0, A, 0, 0, PID, (1.0,)), (PID, 1), (PID, 1.0),
     [PID, 1], [Port(A, 1, 1)], [Ref(A, 1, (1,))], [Export(A, A, 1)], [BitString(b"\x80", 1)],
     [2**61], [b"1"], [Atom("1")], [b"1", b"2"], [b"12"], [Atom("1"), Atom("2")],
-    Fun(1, bytes(16), 1, A, 0, 0, PID, ()), Fun(1, bytes(16), 0, A, 0, 1, PID, ()), Fun(1, bytes(16), 0, Atom("1"), 0, 0, PID, ()),
+    Fun(1, bytes(16), 1, A, 0, 0, PID, ()), Fun(1, bytes(16), 0, A, 0, 1, PID, ()),
+    Fun(1, bytes(16), 0, Atom("1"), 0, 0, PID, ()),
 ]  # fmt: skip
 
 SAME = [

@@ -10,7 +10,7 @@ from typing import Final
 
 from erlmesh.errors import NodeStartError
 
-__all__ = ["find_cookie", "read_cookie_file"]
+__all__ = ["find_cookie", "read_cookie_file", "read_protected"]
 
 _MOUNTED: Final = Path("/run/secrets")  # where containers put secrets, with modes of their own
 _HOW: Final = """\
@@ -39,11 +39,16 @@ def find_cookie(cookie: str | None, cookie_file: str | None, environment: Mappin
 
 def read_cookie_file(file: Path) -> str:
     """The cookie in ``file``. Raises NodeStartError if it cannot be read, or can be by others."""
+    return _checked(read_protected(file).strip(), str(file))
+
+
+def read_protected(file: Path) -> str:
+    """The text of a file with a secret. Raises NodeStartError if it cannot be read, or can be by others."""
     try:
         status = file.stat()
         if _open_to_others(file, status):
             raise NodeStartError(f"others can read the cookie in {file}; protect it with\n    chmod 600 {file}")
-        text = file.read_text(encoding="latin-1")
+        return file.read_text(encoding="latin-1")
     except FileNotFoundError:
         raise NodeStartError(f"there is no cookie file {file}") from None
     except PermissionError:
@@ -53,7 +58,6 @@ def read_cookie_file(file: Path) -> str:
         ) from None
     except OSError as error:
         raise NodeStartError(f"cannot read the cookie file {file}: {error.strerror}") from None
-    return _checked(text.strip(), str(file))
 
 
 def _open_to_others(file: Path, status: os.stat_result) -> bool:

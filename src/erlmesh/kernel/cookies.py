@@ -37,6 +37,6 @@ class Cookies:
 def _checked(cookie: str) -> str:
     if not isinstance(cookie, str):
         raise ValueError(f"a cookie is text, not {type(cookie).__name__}")  # noqa: TRY004 - one kind of error for all
-    if not 0 < len(cookie) <= 255 or not all(ord(character) < 256 for character in cookie):
-        raise ValueError("a cookie has 1 to 255 characters, all of Latin-1")
+    if not 0 < len(cookie) <= 255 or not cookie.isascii():
+        raise ValueError("a cookie is one or more ASCII characters, at most 255")
     return cookie

@@ -1,7 +1,7 @@
 """Who is linked to whom, with the unlink handshake (erl_dist_protocol, "Link Protocol").
 
-Per pair of a local and any other pid a link is *none*, *active*, or *unlinking* with an id that the other side still has
-to acknowledge. While unlinking, exit signals over the link are ignored: one may have been under way when we unlinked.
+Per pair of a local and any other pid a link is *none*, *active*, or *unlinking* with an id that the other side still
+has to acknowledge. While unlinking, exit signals over the link are ignored: one may have been under way by then.
 A local pair keeps two entries, one from each end. The table returns the signals to send and sends nothing.
 """
 

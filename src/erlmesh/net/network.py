@@ -13,6 +13,9 @@ from erlmesh.errors import ConnectError, NodeStartError
 
 __all__ = ["Listener", "Network", "TcpNetwork", "addresses_of_name", "addresses_to_listen_on"]
 
+EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104 - asked for by name
+ATTEMPTS: Final = 10
+"""To find a port that is free at every address."""
 HEAD_START: Final = 0.25
 """Seconds that one address of a host has before the next is tried too."""
 
@@ -42,12 +45,13 @@ class Network(Protocol):
 
 
 class _TcpListener:
-    def __init__(self, server: asyncio.Server) -> None:
-        self._server = server
-        self.port: int = server.sockets[0].getsockname()[1]
+    def __init__(self, servers: list[asyncio.Server]) -> None:
+        self._servers = servers
+        self.port: int = servers[0].sockets[0].getsockname()[1]
 
     def close(self) -> None:
-        self._server.close()
+        for server in self._servers:
+            server.close()
 
 
 class TcpNetwork:
@@ -69,20 +73,39 @@ class TcpNetwork:
     async def listen(
         self, hosts: Iterable[str] | None, ports: Iterable[int], protocol: Callable[[], asyncio.Protocol]
     ) -> Listener:
-        loop = asyncio.get_running_loop()
+        addresses = list(EVERYWHERE if hosts is None else hosts)
         tried: list[int] = []
         for port in ports:
-            try:
-                server = await loop.create_server(protocol, None if hosts is None else list(hosts), port, backlog=512)
-            except OSError as fault:
-                if fault.errno != errno.EADDRINUSE:
-                    raise NodeStartError(f"cannot listen on port {port}: {fault.strerror or fault}") from None
-                tried.append(port)
-            else:
-                return _TcpListener(server)
+            for _ in range(1 if port else ATTEMPTS):
+                try:
+                    return _TcpListener(await _servers(addresses, port, protocol, all_needed=hosts is not None))
+                except OSError as fault:
+                    if fault.errno != errno.EADDRINUSE:
+                        raise NodeStartError(f"cannot listen on port {port}: {fault.strerror or fault}") from None
+            tried.append(port)
         raise NodeStartError(
-            f"cannot listen: {'port' if len(tried) == 1 else 'ports'} {', '.join(map(str, tried))} taken; choose another, or 0 for any"
+            f"cannot listen: {'port' if len(tried) == 1 else 'ports'} {', '.join(map(str, tried))} taken; "
+            "choose another, or 0 for any"
         )
+
+
+async def _servers(
+    addresses: list[str], port: int, protocol: Callable[[], asyncio.Protocol], *, all_needed: bool
+) -> list[asyncio.Server]:
+    """One server an address, all on the same port: with 0, on the one that the first gets. Raises ``OSError``."""
+    loop = asyncio.get_running_loop()
+    servers: list[asyncio.Server] = []
+    for address in addresses:
+        try:
+            servers.append(await loop.create_server(protocol, address, port, backlog=512))
+        except OSError as fault:
+            if all_needed or not servers or fault.errno == errno.EADDRINUSE:
+                for server in servers:
+                    server.close()
+                raise
+            continue  # a machine without IPv6
+        port = servers[0].sockets[0].getsockname()[1]
+    return servers
 
 
 async def addresses_of_name(host: str, *, needed: bool = True) -> list[str] | None:

@@ -114,7 +114,7 @@ class Connections:
         return self._why_not.get(name)
 
     def connect_nowait(self, name: str, done: Callable[[bool], None]) -> None:
-        """``done(up)`` is called once: at once if connected already, or else when the attempt, new or under way, ends."""
+        """``done(up)`` is called once: at once if connected, or else when the attempt, new or under way, ends."""
         if name == self._me.name or self.connection(name) is not None:
             done(True)
         elif self._closed:

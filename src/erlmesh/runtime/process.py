@@ -1,7 +1,7 @@
 """A process, and the handle its body is given.
 
-A process is one asyncio task with a pid, a mailbox, links and monitors; or, for a *server*, no task at all but a function
-that takes each message as it comes. What a process does to the world goes through its node's router, which decides at
+A process is one asyncio task with a pid, a mailbox, links and monitors; or, for a *server*, no task but a function that
+takes each message as it comes. What a process does to the world goes through its node's router, which decides at
 once; only waiting for messages is asynchronous.
 """
 
@@ -114,7 +114,7 @@ class Process:
         *,
         timeout: float | None = None,
     ) -> Term:
-        """Removes the oldest message that ``match`` accepts (any, without one) and returns it, waiting if there is none.
+        """Removes the oldest message that ``match`` accepts (any, without one) and returns it; waits if there is none.
 
         ``timeout`` is in seconds; raises ``TimeoutError`` when it is over. Messages passed over stay in their order.
         """
@@ -203,7 +203,7 @@ class Process:
     # Links, monitors, exits
 
     def link(self, other: Pid) -> None:
-        """Links with ``other``; if that is dead an exit signal ``noproc`` follows, if its node is gone ``noconnection``."""
+        """Links with ``other``; if it is dead the exit signal ``noproc`` follows, without its node ``noconnection``."""
         self._require_life()
         self._router.link(self, other)
 

@@ -414,7 +414,7 @@ class Router:
         self.processes[process.number] = process
 
     def adopt(self, process: Process, parent: Pid, ref: Ref, *, linked: bool, monitored: bool) -> None:
-        """A process was spawned for ``parent``, on its node's request ``ref``: it is linked and watched from its birth."""
+        """A process was spawned for ``parent``, on its node's request ``ref``: linked and watched from its birth."""
         if linked:
             self.links.linked(Link(parent, process.pid))
         if monitored:

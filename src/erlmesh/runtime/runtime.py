@@ -19,7 +19,7 @@ from erlmesh.net.epmd import Epmd
 from erlmesh.net.epmdless import PortMapper, Resolver, checked_port, ports_to_try
 from erlmesh.net.network import Network, TcpNetwork, addresses_of_name, addresses_to_listen_on
 from erlmesh.notation import claim_here, release_here
-from erlmesh.proto.control import SpawnReply, SpawnRequest
+from erlmesh.proto.control import Signal, SpawnReply, SpawnRequest
 from erlmesh.proto.flags import OFFERED, Flags
 from erlmesh.proto.handshake import Me, is_node_name
 from erlmesh.runtime.connections import Connections
@@ -124,7 +124,7 @@ class Runtime:
             raise
         me = Me(me.name, self.creation, me.cookie_for, me.challenge, me.outstanding, me.flags)
         identifiers = Identifiers(self.atom, self.creation)
-        router = self._router_ = Router(identifiers, lambda *held: self._connections.hold(*held))
+        router = self._router_ = Router(identifiers, self._hold)
         self._connections_ = Connections(
             me,
             router,
@@ -171,6 +171,9 @@ class Runtime:
                 self._router_.terminate(process, SHUTDOWN)
         await self._epmd.close()
         release_here(self.atom)
+
+    def _hold(self, node: Atom, signal: Signal, dial: bool) -> bool:
+        return self._connections.hold(node, signal, dial)
 
     @property
     def _router(self) -> Router:
@@ -251,7 +254,7 @@ class Runtime:
     # Names
 
     def register(self, name: Atom | str, pid: Pid) -> None:
-        """Gives a living local process a name. Raises ``ValueError`` if the name is taken or the process is not here."""
+        """Gives a living local process a name. Raises ``ValueError`` if it is taken or the process is not here."""
         process = self._router.local(pid)
         if process is None:
             raise ValueError(f"cannot register {pid} as {name}: it is no living process of this node")
@@ -296,7 +299,7 @@ class Runtime:
         return self._connections.nodes(hidden=hidden)
 
     async def ping(self, name: Atom | str) -> bool:
-        """``net_adm:ping``: True (pong) if the node is there, connecting if need be; :meth:`why_not` tells otherwise."""
+        """``net_adm:ping``: True (pong) if the node is there; connects if need be. :meth:`why_not` says why False."""
         peer = Atom(name)
         if peer is self.atom:
             return True
@@ -389,8 +392,8 @@ class Runtime:
     # What other nodes may run here
 
     def spawn_answers(self, module: str, function: str, arity: int, apply: Callable[[list[Term]], Term]) -> None:
-        """Lets a SPAWN_REQUEST for ``module:function/arity`` run ``apply(arguments)``, whose value is the exit reason of
-        the process: that is how ``erpc`` carries its results. ``apply`` may be a coroutine function.
+        """Lets a SPAWN_REQUEST for ``module:function/arity`` run ``apply(arguments)``, whose value is the exit reason
+        of the process: that is how ``erpc`` carries its results. ``apply`` may be a coroutine function.
         """
         self._spawnable[module, function, arity] = apply
 

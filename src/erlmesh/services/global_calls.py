@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from erlmesh.runtime.process import Process
 
-__all__ = ["backoff", "boss", "check_lock", "del_lock", "set_lock", "trans", "transaction", "try_lock"]
+__all__ = ["backoff", "boss", "check_lock", "connected", "del_lock", "set_lock", "trans", "transaction", "try_lock"]
 
 T = TypeVar("T")
 
@@ -77,16 +77,19 @@ async def _attempt(me: Process, lock: LockId, nodes: list[Atom], *, first: bool)
 
 
 async def del_lock(me: Process, lock: LockId, nodes: Iterable[Atom | str] | None = None) -> None:
-    """Let go of ``lock`` on ``nodes``; what ``me`` does not hold is left alone."""
+    """Let go of ``lock`` on ``nodes``; what ``me`` does not hold is left alone.
+
+    A node that is no longer connected let go of it with the connection: asking it would only connect it again.
+    """
     check_lock(lock)
-    await multi_call(me, _nodes(me, nodes), SERVER, (Word.DEL_LOCK, lock))
+    await multi_call(me, connected(me, _nodes(me, nodes)), SERVER, (Word.DEL_LOCK, lock))
 
 
 def del_lock_nowait(me: Process, lock: LockId, nodes: Iterable[Atom]) -> None:
     """The same without waiting for the answers, which go nowhere."""
     nowhere = ImproperList((ALIAS,), me.node.make_ref())
     for node in nodes:
-        me.send((SERVER, node), (GEN_CALL, (me.pid, nowhere), (Word.DEL_LOCK, lock)))
+        me.send((SERVER, node), (GEN_CALL, (me.pid, nowhere), (Word.DEL_LOCK, lock)), connect=False)
 
 
 @asynccontextmanager
@@ -106,6 +109,12 @@ async def trans(me: Process, lock: LockId, nodes: Iterable[Atom | str] | None, b
     """Run ``body`` while ``me`` holds ``lock`` on ``nodes``, as ``global:trans(Id, Fun, Nodes)``; what it returns."""
     async with transaction(me, lock, nodes):
         return await body()
+
+
+def connected(me: Process, nodes: Iterable[Atom]) -> list[Atom]:
+    """Those of ``nodes`` that are here or connected now."""
+    here = {me.node.name, *me.node.nodes(), *me.node.nodes(hidden=True)}
+    return [node for node in nodes if node.name in here]
 
 
 def check_lock(lock: LockId) -> None:

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from erlmesh.services.global_calls import boss, del_lock, try_lock
+from erlmesh.services.global_calls import boss, connected, del_lock, try_lock
 from erlmesh.services.global_locks import LockTable
 from erlmesh.services.global_protocol import SERVER, TAGGED_VSN, VERIFY_CONNECT_VSN, LockId, Word
 from erlmesh.terms import Atom, Pid, Term, sort_key
@@ -89,7 +89,7 @@ class Locker:
     async def _answer(self, me: Process, locker: Pid, him: _Him | None) -> None:
         if him is None:
             # No such session: he hears it in the form that every version reads.
-            me.send(locker, (Word.LOCK_SET, me.pid, False, list(self._known)))
+            me.send(locker, (Word.LOCK_SET, me.pid, False, list(self._known)), connect=False)
             return
         lock = lock_id(me.pid, locker)
         held = await self._lock(me, lock, [])
@@ -174,7 +174,8 @@ class Locker:
         if not await try_lock(me, lock, first):
             return []
         second = [node for node in [self._own, *extra] if node not in first]
-        if not await try_lock(me, lock, second):
+        # Somebody new who was lost meanwhile must not be called back by our asking him.
+        if connected(me, extra) != extra or not await try_lock(me, lock, second):
             await del_lock(me, lock, first)
             return []
         third = [node for node in self._known if node not in first]
@@ -190,13 +191,14 @@ class Locker:
         await del_lock(me, lock, [chief])
 
     def _tell(self, me: Process, him: _Him, *, locked: bool) -> None:
+        """A session means something on its connection only: lost, it is not to be made again for this."""
         known = list(self._known)
         if him.vsn < TAGGED_VSN:
-            me.send(him.locker, (Word.LOCK_SET, me.pid, locked, known))
+            me.send(him.locker, (Word.LOCK_SET, me.pid, locked, known), connect=False)
         elif him.vsn < VERIFY_CONNECT_VSN:
-            me.cast((SERVER, him.node), (Word.LOCK_SET, me.pid, locked, known))
+            me.cast((SERVER, him.node), (Word.LOCK_SET, me.pid, locked, known), connect=False)
         else:
-            me.cast((SERVER, him.node), (Word.LOCK_SET, me.pid, locked, known, him.his_tag))
+            me.cast((SERVER, him.node), (Word.LOCK_SET, me.pid, locked, known, him.his_tag), connect=False)
 
     def _remove(self, node: Atom, my_tag: Term) -> None:
         him = self._peers.get(node)

@@ -1,0 +1,52 @@
+import pytest
+
+from erlmesh.kernel.allowed import Allowed
+from erlmesh.terms import Atom
+
+
+@pytest.mark.parametrize(
+    ("entry", "met", "not_met"),
+    [
+        ("plato@10.0.0.7", "plato@10.0.0.7", "plato@10.0.0.70"),
+        ("10.0.0.7", "anybody@10.0.0.7", "anybody@10x0.0.7"),
+        ("plato@", "plato@anywhere", "platon@anywhere"),
+        ("w*@10.0.*", "w12@10.0.3.4", "w12@10.1.0.3"),
+        ("w?@*", "w1@x", "w12@x"),
+        ("*", "a@b", ""),
+        (Atom("a@::1"), "a@::1", "a@::2"),
+    ],
+)
+def test_an_entry_allows_a_node_a_host_a_name_or_a_pattern(entry, met, not_met):
+    allowed = Allowed([entry])
+
+    assert allowed.allows(met)
+    assert not allowed.allows(not_met)
+
+
+def test_everybody_is_allowed_until_somebody_is():
+    allowed = Allowed()
+    assert allowed.allows("a@b")
+    assert allowed.entries == ()
+
+    allowed.add(["a@b"])
+    allowed.add(["c@d"])
+
+    assert [name for name in ("a@b", "c@d", "e@f") if allowed.allows(name)] == ["a@b", "c@d"]
+    assert allowed.entries == ("a@b", "c@d")
+
+
+@pytest.mark.parametrize("entry", ["", "@", "@host", "a@b@c", "a b@c", "a\n@b"])
+def test_an_entry_that_can_match_nobody_is_refused_and_changes_nothing(entry):
+    allowed = Allowed(["x@y"])
+
+    with pytest.raises(ValueError, match="allows no node"):
+        allowed.add(["a@b", entry])
+
+    assert allowed.entries == ("x@y",)
+
+
+def test_a_list_that_keeps_everybody_out_or_is_none_is_refused():
+    with pytest.raises(ValueError, match="empty allow-list"):
+        Allowed([])
+    with pytest.raises(TypeError, match="list of names"):
+        Allowed("plato@host")

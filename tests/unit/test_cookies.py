@@ -1,0 +1,38 @@
+import pytest
+
+from erlmesh.errors import HandshakeRefused
+from erlmesh.kernel.cookies import Cookies
+
+
+def test_a_peer_has_its_own_cookie_or_that_of_all():
+    cookies = Cookies("all", {"plato@h": "his"})
+
+    assert (cookies.cookie_for("plato@h"), cookies.cookie_for("other@h")) == ("his", "all")
+
+
+def test_a_cookie_can_be_changed():
+    cookies = Cookies(None, {"plato@h": "his"})
+    with pytest.raises(HandshakeRefused, match="no cookie for other@h"):
+        cookies.cookie_for("other@h")
+
+    cookies.set("plato@h", "new")
+    cookies.set(None, "all")
+
+    assert (cookies.cookie_for("plato@h"), cookies.cookie_for("other@h")) == ("new", "all")
+
+
+def test_no_cookie_at_all_is_refused():
+    with pytest.raises(ValueError, match="no default on purpose"):
+        Cookies(None, {})
+
+
+@pytest.mark.parametrize("cookie", ["", "é", "x" * 256, b"bytes"])
+def test_what_can_be_no_cookie_is_refused(cookie):
+    with pytest.raises(ValueError, match="a cookie"):
+        Cookies(cookie, {})
+    with pytest.raises(ValueError, match="a cookie"):
+        Cookies("c", {"a@b": cookie})
+    cookies = Cookies("c", {})
+    with pytest.raises(ValueError, match="a cookie"):
+        cookies.set("a@b", cookie)
+    assert cookies.cookie_for("a@b") == "c"

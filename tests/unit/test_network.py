@@ -1,0 +1,73 @@
+"""Listening and finding addresses, on this machine's loopback."""
+
+import asyncio
+import socket
+
+import pytest
+
+from erlmesh.errors import ConnectError, NodeStartError
+from erlmesh.net.network import TcpNetwork, addresses_of_name, addresses_to_listen_on
+
+
+def listening(hosts, ports=(0,)):
+    async def main():
+        listener = await TcpNetwork().listen(hosts, ports, asyncio.Protocol)
+        try:
+            reached = []
+            for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+                with socket.socket(family) as probe:
+                    if probe.connect_ex((address, listener.port)) == 0:
+                        reached.append(address)
+            return listener.port, reached
+        finally:
+            listener.close()
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize("hosts", [None, ["127.0.0.1", "::1"], ["::1", "127.0.0.1"]])
+def test_all_addresses_listen_on_the_same_port(hosts):
+    for _ in range(5):
+        port, reached = listening(hosts)
+
+        assert port > 0
+        assert reached == ["127.0.0.1", "::1"]
+
+
+def test_the_first_free_port_is_taken_and_without_one_all_are_named():
+    with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
+        taken = [first.getsockname()[1], second.getsockname()[1]]
+        assert listening(["127.0.0.1"], [taken[0], 0])[0] not in taken
+
+        with pytest.raises(NodeStartError, match=f"ports {taken[0]}, {taken[1]} taken"):
+            listening(["127.0.0.1"], taken)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "words"),
+    [
+        (["192.0.2.1"], "192.0.2.1 is no address of this machine"),
+        (["no-such.invalid"], "cannot be resolved"),
+        ([], "no address"),
+    ],
+)
+def test_an_address_that_is_not_ours_cannot_be_listened_on(hosts, words):
+    with pytest.raises(NodeStartError, match=words):
+        asyncio.run(addresses_to_listen_on(hosts))
+
+
+def test_where_a_name_says_nothing_of_this_machine_all_interfaces_listen():
+    assert asyncio.run(addresses_of_name("192.0.2.1")) is None
+    assert asyncio.run(addresses_of_name("127.0.0.1")) == ["127.0.0.1"]
+    assert asyncio.run(addresses_of_name("no-such.invalid", needed=False)) is None
+    with pytest.raises(NodeStartError, match=r"no-such\.invalid"):
+        asyncio.run(addresses_of_name("no-such.invalid"))
+    assert asyncio.run(addresses_to_listen_on(["127.0.0.1", "*"])) is None
+
+
+def test_a_port_where_nobody_listens_is_told_in_words():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+
+    with pytest.raises(ConnectError, match=f"nobody listens on port {port} of 127.0.0.1"):
+        asyncio.run(TcpNetwork().dial("127.0.0.1", port, asyncio.Protocol))
