@@ -39,6 +39,9 @@ class Node(Runtime):
     engine maps ports. ``epmd`` makes the node known and ``resolver`` finds the others, both EPMD if not given:
     ``epmd=FixedPort(4370)`` is OTP's ``-erl_epmd_port``, and a resolver is any object with ``async where(name)``.
 
+    ``network`` and ``seed`` are for simulations (:mod:`erlmesh.testing`): with a seed all chance repeats itself, also the
+    challenges of the handshake, which must be unpredictable in the real world.
+
     Raises ``ValueError`` for malformed arguments, and :class:`NodeStartError` on start when the name or port is taken or
     the host cannot be found.
     """

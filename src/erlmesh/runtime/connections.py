@@ -87,7 +87,7 @@ class Connections:
         self._by_pump: dict[Pump, Connection] = {}
         self._waiting: dict[str, _Waiting] = {}
         self._why_not: dict[str, str] = {}
-        self._tasks: set[asyncio.Task[None]] = set()  # asyncio itself holds tasks only weakly
+        self._tasks: dict[asyncio.Task[None], None] = {}  # asyncio itself holds tasks only weakly
         self._strangers: dict[Pump, None] = {}
         self._closed = False
 
@@ -379,6 +379,6 @@ class Connections:
 
     def _run(self, work: Awaitable[None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(self._tasks.pop)
         return task

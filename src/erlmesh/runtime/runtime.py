@@ -8,6 +8,7 @@ import random
 import secrets
 import traceback
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from erlmesh.errors import CallError, EncodeError, Exit, NodeNotAlive, NodeStartError
@@ -17,7 +18,7 @@ from erlmesh.kernel.cookies import Cookies
 from erlmesh.kernel.identifiers import Identifiers
 from erlmesh.net.epmd import Epmd
 from erlmesh.net.epmdless import PortMapper, Resolver, checked_port, ports_to_try
-from erlmesh.net.network import Network, TcpNetwork, addresses_of_name, addresses_to_listen_on
+from erlmesh.net.network import Network, TcpNetwork
 from erlmesh.notation import claim_here, release_here
 from erlmesh.proto.control import Signal, SpawnReply, SpawnRequest
 from erlmesh.proto.flags import OFFERED, Flags
@@ -77,6 +78,7 @@ class Runtime:
         self.hidden = hidden
         self.net_ticktime = net_ticktime
         self.random = random.Random(seed)
+        self._challenge = partial(secrets.randbits if seed is None else random.Random(seed).getrandbits, 32)
         self.port: int | None = None
         self._cookies = Cookies(cookie, cookies or {})
         self._allowed = Allowed(allow)
@@ -105,14 +107,13 @@ class Runtime:
             name=self.name,
             creation=0,
             cookie_for=self._cookies.cookie_for,
-            challenge=lambda: secrets.randbits(32),
+            challenge=self._challenge,
             outstanding=set(),
             flags=OFFERED & ~Flags.PUBLISHED if self.hidden else OFFERED,
         )
         answer: list[Callable[[], asyncio.Protocol]] = []
         alive, _, host = self.name.partition("@")
-        hosts = await addresses_of_name(host, needed=self._listen is None)
-        listen = hosts if self._listen is None else await addresses_to_listen_on(self._listen)
+        hosts, listen = await self._network.addresses(host, self._listen)
         self._listener = await self._network.listen(listen, self._ports, lambda: answer[0]() if answer else _NotYet())
         self.port = self._listener.port
         try:

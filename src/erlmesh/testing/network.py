@@ -1,4 +1,4 @@
-"""A network in memory: the two verbs of the real one, and what TCP may do to people who trust it.
+"""A network in memory: the verbs of the real one, and what TCP may do to people who trust it.
 
 It keeps TCP's promises (order, nothing lost while both ends live) and breaks only what TCP may break: delay, the
 size of pieces, silence for as long as a cut lasts, a reset, an end that nobody hears of. One seed decides everything.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context, copy_context
 from random import Random
 from typing import Any, Final
@@ -16,11 +16,16 @@ from typing import Any, Final
 from erlmesh.errors import ConnectError, NodeStartError
 from erlmesh.net.network import Listener
 
-__all__ = ["Internet", "Host"]
+__all__ = ["Host", "Internet", "Names"]
 
-CONNECT_TIME: Final = 0.5
-RETRANSMIT: Final = 1.0
-"""Seconds at most until what a cut has held back arrives after the heal: TCP backs off."""
+SYN_AGAIN: Final = 1.0
+"""Seconds after which an unanswered attempt to connect is repeated."""
+BACKOFF: Final = 30.0
+"""What a cut has held back arrives some time after the heal: TCP has backed off as long as the cut was, at most this."""
+PIECES: Final = 0.2
+"""How often what is written arrives in more than one piece."""
+SOCKET_BUFFERS: Final = 1 << 17
+"""Bytes that two kernels take before a write has to wait."""
 
 
 class Internet:
@@ -29,82 +34,159 @@ class Internet:
     def __init__(self, seed: int = 0, *, delay: tuple[float, float] = (0.0002, 0.003)) -> None:
         self.random = Random(seed)
         self.delay = delay
-        self.machines: dict[str, Host] = {}
-        self._cuts: set[tuple[str, str]] = set()
+        self.hosts: dict[str, Host] = {}
+        self._cuts: dict[tuple[str, str], float] = {}
 
     def host(self, address: str) -> Host:
         """The host with that address."""
-        if address not in self.machines:
-            self.machines[address] = Host(self, address)
-        return self.machines[address]
+        if address not in self.hosts:
+            self.hosts[address] = Host(self, address)
+        return self.hosts[address]
 
     def cut(self, sender: str, receiver: str) -> None:
         """From now on nothing passes from ``sender`` to ``receiver``; what is sent waits."""
-        self._cuts.add((sender, receiver))
+        self._cuts.setdefault((sender, receiver), asyncio.get_running_loop().time())
 
     def heal(self, sender: str, receiver: str) -> None:
         """What waited arrives, a little late."""
-        self._cuts.discard((sender, receiver))
-        for wire in self.machines[sender].wires:
-            if wire.receiver.host.address == receiver:
-                wire.heal(self.random.uniform(0.0, RETRANSMIT))
+        since = self._cuts.pop((sender, receiver), None)
+        if since is not None:
+            lasted = asyncio.get_running_loop().time() - since
+            for wire in self._wires(sender, receiver):
+                wire.go_on(self.random.uniform(0.0, min(lasted, BACKOFF)))
 
     def is_cut(self, sender: str, receiver: str) -> bool:
         return (sender, receiver) in self._cuts
 
+    def passes(self, one: str, other: str) -> bool:
+        """Whether a packet and its answer get through, so that the two can connect."""
+        return not self.is_cut(one, other) and not self.is_cut(other, one)
+
+    def reset(self, one: str, other: str) -> bool:
+        """Breaks every connection between the two, and both hear of it. False if there is none."""
+        wires = [*self._wires(one, other), *self._wires(other, one)]
+        for wire in wires:
+            wire.receiver.end(ConnectionResetError("connection reset by peer"))
+        return bool(wires)
+
+    def forget(self, one: str, other: str) -> bool:
+        """``one`` loses its connections with ``other``, which hears nothing until it speaks. False if there is none."""
+        wires = self._wires(one, other)
+        for wire in wires:
+            wire.sender.end(ConnectionAbortedError("connection timed out"))
+        return bool(wires)
+
+    def latency(self) -> float:
+        """Seconds that a packet takes."""
+        return self.random.uniform(*self.delay)
+
+    def _wires(self, sender: str, receiver: str) -> list[_Wire]:
+        return [wire for wire in self.host(sender).wires if wire.receiver.host.address == receiver]
+
 
 class Host:
-    """One address: what a node is given as its network."""
+    """One address: what a node is given as its ``network``."""
 
     def __init__(self, internet: Internet, address: str) -> None:
         self.internet = internet
         self.address = address
-        self.up = True
+        self.has_power = True
         self.wires: dict[_Wire, None] = {}
+        self.names: dict[str, int] = {}
+        self.lives = 0
         self._listeners: dict[int, tuple[Callable[[], asyncio.Protocol], Context]] = {}
-        self._next_port = 40_000
+        self._last_port = 40_000
+
+    async def addresses(
+        self, host: str, listen: Iterable[str] | None
+    ) -> tuple[Sequence[str] | None, Sequence[str] | None]:
+        return [host], [host] if listen is None else list(listen)
 
     async def dial(self, host: str, port: int, protocol: Callable[[], asyncio.Protocol]) -> None:
-        internet, there = self.internet, self.internet.machines.get(host)
-        await asyncio.sleep(internet.random.uniform(*internet.delay))
-        while there is not None and (internet.is_cut(self.address, host) or internet.is_cut(host, self.address) or not there.up):
-            await asyncio.sleep(CONNECT_TIME)  # the caller's own time limit ends this
-        answer = None if there is None else there.answer(port)
-        if there is None or answer is None:
+        there = await self.reach(host)
+        answering = there.listener(port)
+        if answering is None:
             raise ConnectError(f"nobody listens on port {port} of {host}")
-        caller, called = _Transport(self, host), _Transport(there, self.address)
-        factory, context = answer
-        caller.connect(called, protocol(), copy_context())
-        called.connect(caller, context.run(factory), context.copy())
+        caller = _Transport(self, host, copy_context())
+        called = _Transport(there, self.address, answering[1].copy())
+        caller.join(called)
+        called.join(caller)
+        caller.begin(protocol)
+        called.accept(answering[0], lambda: there.listener(port) is not None)
 
     async def listen(
-        self, hosts: Iterable[str] | None, ports: Iterable[int], protocol: Callable[[], asyncio.Protocol]  # noqa: ARG002
+        self,
+        hosts: Iterable[str] | None,  # noqa: ARG002
+        ports: Iterable[int],
+        protocol: Callable[[], asyncio.Protocol],
     ) -> Listener:
         for wanted in ports:
             if not wanted:
-                self._next_port += 1
-            port = wanted or self._next_port
+                self._last_port += 1
+            port = wanted or self._last_port
             if port not in self._listeners:
                 self._listeners[port] = (protocol, copy_context())
                 return _Listener(self, port)
         raise NodeStartError(f"all ports of {self.address} that may be used are taken")
 
-    def answer(self, port: int) -> tuple[Callable[[], asyncio.Protocol], Context] | None:
+    async def reach(self, address: str) -> Host:
+        """The host with that address, once a packet has come through to it and back; the caller's own time limit ends
+        the attempts. Raises ConnectError if there is no such address.
+        """
+        internet = self.internet
+        await asyncio.sleep(internet.latency() + internet.latency())
+        there = internet.hosts.get(address)
+        if there is None:
+            raise ConnectError(f"there is no host {address}")
+        while not there.has_power or not internet.passes(self.address, address):  # noqa: ASYNC110 - as TCP does
+            await asyncio.sleep(SYN_AGAIN)
+        return there
+
+    def listener(self, port: int) -> tuple[Callable[[], asyncio.Protocol], Context] | None:
         return self._listeners.get(port)
 
     def close(self, port: int) -> None:
+        """Nobody listens on ``port`` any more."""
         self._listeners.pop(port, None)
 
     def crash(self, *, silently: bool = False) -> None:
-        """The machine is off. The kernel of a killed process resets its connections; a machine without power does not,
-        and its peers are left with half-open connections (``silently``).
+        """The process is gone. Its kernel closes or resets the connections; but a machine without power does not
+        (``silently``), and leaves its peers with half-open ones.
         """
         self._listeners.clear()
+        self.names.clear()
+        self.has_power = not silently
         for wire in list(self.wires):
-            wire.vanish()
-            if not silently:
-                wire.reset()
-        self.wires.clear()
+            wire.sender.vanish(silently=silently)
+
+    def restart(self) -> None:
+        """It has power again."""
+        self.has_power = True
+
+
+class Names:
+    """The EPMD of every host at once: the port mapper and the resolver of the node on ``host``."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    async def register(self, name: str, port: int, *, hosts: Sequence[str] | None, hidden: bool) -> int:  # noqa: ARG002
+        host = self._host
+        if name in host.names:
+            raise NodeStartError(f"the name {name} is in use on {host.address}")
+        host.names[name] = port
+        host.lives += 1
+        return host.lives + 3
+
+    async def where(self, name: str) -> tuple[str, int]:
+        alive, _, address = name.partition("@")
+        there = await self._host.reach(address)
+        if alive not in there.names:
+            raise ConnectError(f"there is no node {alive} on {address}")
+        return address, there.names[alive]
+
+    async def close(self) -> None:
+        self._host.names.clear()
 
 
 class _Listener:
@@ -117,30 +199,36 @@ class _Listener:
 
 
 class _Wire:
-    """One direction of a connection: pieces on their way, in order."""
+    """One direction of a connection: pieces on their way, in order. ``None`` is the end of the stream."""
 
     def __init__(self, sender: _Transport, receiver: _Transport) -> None:
         self.sender, self.receiver = sender, receiver
+        self.unread = 0
         self._pieces: deque[bytes | None] = deque()
         self._arrives = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self.in_flight = 0
         sender.host.wires[self] = None
 
     def put(self, data: bytes | None) -> None:
-        """``None`` is the end of the stream."""
-        random = self.sender.host.internet.random
-        while data and len(data) > 1 and random.random() < 0.2:
-            cut = random.randrange(1, len(data))
+        internet = self.sender.host.internet
+        if data is not None:
+            self.unread += len(data)
+        while data and len(data) > 1 and internet.random.random() < PIECES:
+            cut = internet.random.randrange(1, len(data))
             self._pieces.append(data[:cut])
             data = data[cut:]
         self._pieces.append(data)
-        self.in_flight = sum(len(piece or b"") for piece in self._pieces)
-        self._schedule(random.uniform(*self.sender.host.internet.delay))
+        self._schedule(internet.latency())
 
-    def heal(self, after: float) -> None:
+    def go_on(self, after: float) -> None:
+        """What was held back is on its way."""
         if self._pieces:
             self._schedule(after)
+
+    def read(self, size: int) -> None:
+        """The receiver has taken ``size`` bytes."""
+        self.unread -= size
+        self.sender.drained(self.unread)
 
     def _schedule(self, after: float) -> None:
         if self._timer is None:
@@ -151,110 +239,130 @@ class _Wire:
     def _arrive(self) -> None:
         self._timer = None
         sender, receiver = self.sender.host, self.receiver.host
-        if sender.internet.is_cut(sender.address, receiver.address):
+        if sender.internet.is_cut(sender.address, receiver.address) or not self._pieces:
             return
-        if self._pieces:
-            piece = self._pieces.popleft()
-            self.in_flight -= len(piece or b"")
-            if piece is None:
-                self.receiver.end(None)
-            else:
-                self.receiver.receive(piece)
-            self.sender.drained(self.in_flight)
+        piece = self._pieces.popleft()
+        if self.receiver.is_gone:
+            self._refuse()
+        elif piece is None:
+            self.receiver.end(None)
+        else:
+            self.receiver.receive(piece)
         if self._pieces:
             self._schedule(sender.internet.random.uniform(0.0, sender.internet.delay[0]))
+        elif piece is None:
+            sender.wires.pop(self, None)
 
-    def reset(self) -> None:
-        """The other end hears that this one is no more."""
-        loop = asyncio.get_running_loop()
-        after = self.sender.host.internet.random.uniform(*self.sender.host.internet.delay)
-        loop.call_later(after, self._reset, context=Context())
-
-    def _reset(self) -> None:
-        sender, receiver = self.sender.host, self.receiver.host
-        if sender.internet.is_cut(sender.address, receiver.address):
-            return  # it will never be heard: the connection is half open
-        self.receiver.end(ConnectionResetError("connection reset by peer"))
-
-    def vanish(self) -> None:
-        """This end is gone, and what it had sent with it."""
+    def _refuse(self) -> None:
+        """Nobody is there for what has arrived: a kernel says so, if there is one."""
         self._pieces.clear()
+        if self.receiver.host.has_power:
+            _reset(self.receiver, self.sender)
+
+    def clear(self) -> None:
+        """What has been sent and has not arrived never does."""
+        self._pieces.clear()
+        self.sender.host.wires.pop(self, None)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self.sender.vanish()
 
 
 class _Transport(asyncio.Transport):
-    """One end of a connection."""
+    """One end of a connection. ``context`` is where its protocol is at home: what that is told, it is told there, or when
+    that machine wakes.
+    """
 
-    def __init__(self, host: Host, peer: str) -> None:
+    def __init__(self, host: Host, peer: str, context: Context) -> None:
         super().__init__({"peername": (peer, 0), "sockname": (host.address, 0)})
         self.host = host
+        self.is_gone = False
         self._protocol: asyncio.Protocol | None = None
-        self._machine: Context | None = None
-        self._wire: _Wire | None = None
+        self._context = context
+        self._out: _Wire | None = None
+        self._in: _Wire | None = None
         self._closing = False
         self._high = 1 << 16
         self._full = False
 
-    def connect(self, other: _Transport, protocol: asyncio.Protocol, machine: Context) -> None:
-        """``machine`` is where ``protocol`` is at home: what it is told, it is told there, or when that wakes."""
-        self._wire = _Wire(self, other)
-        self._protocol = protocol
-        self._machine = machine
-        self._tell("connection_made", self)
+    def join(self, other: _Transport) -> None:
+        """What is written here arrives at ``other``."""
+        self._out = other._in = _Wire(self, other)  # noqa: SLF001 - the other end
 
-    def write(self, data: Any) -> None:
-        if self._wire is None or self._closing:
-            return
-        self._wire.put(bytes(data))
-        if not self._full and self._wire.in_flight > self._high and self._protocol is not None:
-            self._full = True
-            self._tell("pause_writing")
+    def begin(self, protocol: Callable[[], asyncio.Protocol]) -> None:
+        """For the one who dialled."""
+        self._protocol = protocol()
+        self._protocol.connection_made(self)
 
-    def drained(self, in_flight: int) -> None:
-        if self._full and in_flight <= self._high // 4 and self._protocol is not None:
-            self._full = False
-            self._tell("resume_writing")
+    def accept(self, protocol: Callable[[], asyncio.Protocol], is_listening: Callable[[], bool]) -> None:
+        """For the one who is dialled: as soon as its machine can."""
+
+        def accepted() -> None:
+            if is_listening():
+                self.begin(protocol)
+            else:
+                self.abort()
+
+        asyncio.get_running_loop().call_soon(accepted, context=self._context)
+
+    # What the network does
 
     def receive(self, data: bytes) -> None:
-        self._tell("data_received", data)
+        self._soon(self._read, data)
 
     def end(self, error: Exception | None) -> None:
-        if self._protocol is not None:
-            self._leave()
-            self._tell("connection_lost", error)
+        """The other end is closed, or the connection broken."""
+        if not self.is_gone:
+            self.is_gone = True
+            if error is None and self._out is not None:
+                self._out.put(None)
+            elif self._out is not None:
+                self._out.clear()
+            self._soon(self._lose, error)
+
+    def drained(self, unread: int) -> None:
+        if self._full and unread <= self._high // 4:
+            self._full = False
+            self._soon(self._tell, "resume_writing")
+
+    def vanish(self, *, silently: bool) -> None:
+        """The process of this end is no more."""
+        self._closing = self.is_gone = True
+        self._protocol = None
+        if self._out is None:
+            return
+        if silently:
+            self._out.clear()
+        elif self._in is not None and self.host.internet.random.random() < 0.3:  # unread data: the kernel resets
+            self._out.clear()
+            _reset(self, self._out.receiver)
+        else:
+            self._out.put(None)
+
+    # What its protocol asks for
+
+    def write(self, data: Any) -> None:
+        if self._out is None or self._closing or self.is_gone:
+            return
+        self._out.put(bytes(data))
+        if not self._full and self._out.unread > self._high + SOCKET_BUFFERS:
+            self._full = True
+            self._soon(self._tell, "pause_writing")
 
     def close(self) -> None:
         if not self._closing:
             self._closing = True
-            if self._wire is not None:
-                self._wire.put(None)
-            asyncio.get_running_loop().call_soon(self.end, None)
+            if self._out is not None and not self.is_gone:
+                self._out.put(None)
+            self._soon(self._lose, None)
 
     def abort(self) -> None:
         if not self._closing:
             self._closing = True
-            if self._wire is not None:
-                self._wire.reset()
-            asyncio.get_running_loop().call_soon(self.end, None)
-
-    def vanish(self) -> None:
-        self._closing = True
-        self._protocol = None
-
-    def _tell(self, what: str, *arguments: Any) -> None:
-        asyncio.get_running_loop().call_soon(self._say, what, arguments, context=self._machine)
-
-    def _say(self, what: str, arguments: tuple[Any, ...]) -> None:
-        protocol = self._protocol
-        if what == "connection_lost":
-            self._protocol = None
-        elif what == "data_received" and self._closing:
-            return
-        if protocol is not None:
-            getattr(protocol, what)(*arguments)
+            if self._out is not None and not self.is_gone:
+                self._out.clear()
+                _reset(self, self._out.receiver)
+            self._soon(self._lose, None)
 
     def is_closing(self) -> bool:
         return self._closing
@@ -263,8 +371,36 @@ class _Transport(asyncio.Transport):
         self._high = high or self._high
 
     def get_write_buffer_size(self) -> int:
-        return 0 if self._wire is None else self._wire.in_flight
+        return 0 if self._out is None else max(0, self._out.unread - SOCKET_BUFFERS)
 
-    def _leave(self) -> None:
-        if self._wire is not None:
-            self.host.wires.pop(self._wire, None)
+    # In its own context
+
+    def _soon(self, callback: Callable[..., None], *arguments: Any) -> None:
+        asyncio.get_running_loop().call_soon(callback, *arguments, context=self._context)
+
+    def _read(self, data: bytes) -> None:
+        if self._in is not None:
+            self._in.read(len(data))
+        if self._protocol is not None and not self._closing:
+            self._protocol.data_received(data)
+
+    def _tell(self, what: str) -> None:
+        if self._protocol is not None:
+            getattr(self._protocol, what)()
+
+    def _lose(self, error: Exception | None) -> None:
+        self._closing = self.is_gone = True
+        protocol, self._protocol = self._protocol, None
+        if protocol is not None:
+            protocol.connection_lost(error)
+
+
+def _reset(one: _Transport, other: _Transport) -> None:
+    """``other`` hears that ``one`` is no more, if a packet gets through."""
+    internet = one.host.internet
+
+    def arrive() -> None:
+        if not internet.is_cut(one.host.address, other.host.address):
+            other.end(ConnectionResetError("connection reset by peer"))
+
+    asyncio.get_running_loop().call_later(internet.latency(), arrive, context=Context())
