@@ -46,6 +46,7 @@ class Machine:
         self._due: list[_Step] = []
         self._late: list[_Step] = []
         self._tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
+        self._graves: list[asyncio.Task[Any]] = []
         self._entered: list[Token[Machine | None]] = []
 
     def __enter__(self) -> Machine:
@@ -78,6 +79,7 @@ class Machine:
     def kill(self) -> None:
         """Nothing of it runs any more."""
         self.alive = False
+        self._graves += [task for task in self._tasks if not task.done()]  # collected, they would say how they ended
         self._due.clear()
         self._late.clear()
 
@@ -91,7 +93,7 @@ class Machine:
 
     def bury(self) -> None:
         """Lets go of what the dead machine's tasks held. Their ``finally`` blocks run here and reach nobody."""
-        for task in list(self._tasks):
+        for task in self._graves:
             _bury(task)
 
 

@@ -156,6 +156,9 @@ class Cluster:
     async def on(self, which: Which, work: Callable[[], Awaitable[_T]]) -> _T:
         """What ``await work()`` gives, done on the node's machine. Raises Crashed if that is killed meanwhile."""
         name = self.name(which)
+        node = self._nodes.get(name)
+        if node is None or (isinstance(which, Node) and which is not node):
+            raise Crashed(f"{name} runs no longer")
         done: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
 
         async def go() -> None:
@@ -168,7 +171,7 @@ class Cluster:
                 if not done.done():
                     done.set_result(result)
 
-        with self._nodes[name].machine:
+        with node.machine:
             task = asyncio.get_running_loop().create_task(go())
         waiting = self._waiting.setdefault(name, {})
         waiting[done] = None
@@ -176,7 +179,7 @@ class Cluster:
             return await done
         finally:
             waiting.pop(done, None)
-            if name in self._nodes:
+            if node.machine.alive:
                 task.cancel()
 
     # What may happen to a node
