@@ -175,10 +175,13 @@ class Story:
                 )
             self.note(f"spawn {life.people[-1].pid.node.name} {life.people[-1].pid.id}")
 
-    def join(self) -> None:
+    async def join(self) -> None:
         actor = self.some_actor()
         if actor is None:
-            return self.spawn()
+            self.spawn()
+            return
+        if self.random.random() < 0.1:
+            actor = self.random.choice(self.lives[actor.node.name].people)  # dead, perhaps
         life = self.lives[actor.node.name]
         scope = self.random.choice(list(life.scopes))
         group = self.random.choice(GROUPS)
@@ -190,7 +193,7 @@ class Story:
         self.most[key] = max(self.most[key], members[actor.pid])
         with self.cluster.machine(life.node):
             life.scopes[scope].join(group, pids)
-        return None
+        await asyncio.sleep(0)
 
     def leave(self) -> None:
         actor = self.some_actor()
