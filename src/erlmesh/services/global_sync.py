@@ -264,8 +264,8 @@ class GlobalSync:
     # The end
 
     def forget(self, node: Atom) -> list[Effect]:
-        """``node`` is no longer of our partition."""
-        effects = self._end(node, tell=True)
+        """``node`` is no longer of our partition. Its names go at once: until it hangs up others could hear of them."""
+        effects = [*self._end(node, tell=True), *self._names.lost(node)]
         self.known.pop(node, None)
         self.synced.pop(node, None)
         return effects
