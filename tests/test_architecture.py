@@ -16,9 +16,10 @@ FLOORS = [
     ["erlmesh.runtime"],
     ["erlmesh.services"],
     ["erlmesh.node"],
+    ["erlmesh.stock"],
     ["erlmesh.testing"],
     ["erlmesh"],
-    ["erlmesh.shell", "erlmesh.demo", "erlmesh.bench"],
+    ["erlmesh.shell", "erlmesh.demo", "erlmesh.bench", "erlmesh.doctor", "erlmesh.discovery"],
     ["erlmesh.cli"],
     ["erlmesh.__main__"],
 ]

@@ -13,11 +13,25 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from erlmesh.cli.cookie import read_protected
+from erlmesh.discovery.looking import check_sources
+from erlmesh.discovery.sources import Kind, Source, sources
 from erlmesh.errors import NodeStartError
+from erlmesh.net.addresses import Surroundings, own_address
 from erlmesh.net.epmd import Epmd
 from erlmesh.net.epmdless import Addresses, FixedPort, NoEpmd, PortMapper, Resolver
 
-__all__ = ["VARIABLES", "add_form_options", "add_way_options", "form", "unknown_variables", "way"]
+__all__ = [
+    "LOOPBACK",
+    "VARIABLES",
+    "add_form_options",
+    "add_way_options",
+    "form",
+    "host_of",
+    "places_to_look",
+    "positive_seconds",
+    "unknown_variables",
+    "way",
+]
 
 T = TypeVar("T")
 
@@ -28,6 +42,9 @@ VARIABLES: Final = frozenset({
     "ERLMESH_PREVENT_OVERLAPPING_PARTITIONS", "ERLMESH_DISCOVER", "ERLMESH_STATE", "ERLMESH_CODEC",
 })  # fmt: skip
 """All that erlmesh reads, beside OTP's ERL_EPMD_PORT."""
+
+LOOPBACK: Final = "127.0.0.1"
+AUTO: Final = "auto"
 
 _SERVICE_LINK: Final = re.compile(r"ERLMESH_(SERVICE_HOST|SERVICE_PORT\w*|PORT|PORT_\d+_\w+)")
 """What Kubernetes sets in every pod when a service is called ``erlmesh``."""
@@ -65,7 +82,9 @@ def add_form_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--prevent-overlapping-partitions",
-        **_switch("as OTP 25 and later do (the default); the same on all nodes [ERLMESH_PREVENT_OVERLAPPING_PARTITIONS]"),
+        **_switch(
+            "as OTP 25 and later do (the default); the same on all nodes [ERLMESH_PREVENT_OVERLAPPING_PARTITIONS]"
+        ),
     )
 
 
@@ -89,6 +108,33 @@ def add_way_options(parser: argparse._ActionsContainer) -> None:
     )
 
 
+def host_of(options: argparse.Namespace, environment: Mapping[str, str]) -> str:
+    """The host of names that are given without one. Raises NodeStartError, which lists the addresses to choose from.
+
+    The loopback address, unless the user names another; ``auto`` finds the one that others reach this machine by.
+    """
+    found = _Given(options, environment).text("host")
+    if found is None:
+        return LOOPBACK
+    host, source = found
+    if host == AUTO:
+        names = [place.value for place in places_to_look(options, environment) if place.kind is Kind.DNS]
+        return own_address(Surroundings.here(discovery_names=names))
+    if not re.fullmatch(r"[A-Za-z0-9_.:%-]+", host):
+        raise NodeStartError(f"{source} is {host!r}: it must be a host name, an address, or auto")
+    return str(host)
+
+
+def places_to_look(options: argparse.Namespace, environment: Mapping[str, str]) -> list[Source]:
+    """What ``--discover`` says. Raises NodeStartError."""
+    found = _Given(options, environment).text("discover")
+    if found is None:
+        return []
+    places = sources(found[0] if isinstance(found[0], list) else [found[0]])
+    check_sources(places)
+    return places
+
+
 def _switch(about: str) -> dict[str, Any]:
     return {"action": argparse.BooleanOptionalAction, "default": None, "help": about}
 
@@ -106,7 +152,7 @@ def form(options: argparse.Namespace, environment: Mapping[str, str]) -> dict[st
         "listen": given.several("listen"),
         "ports": ports,
         "advertise_port": given.one("advertise_port", _port),
-        "net_ticktime": given.one("net_ticktime", _seconds),
+        "net_ticktime": given.one("net_ticktime", positive_seconds),
         "prevent_overlapping_partitions": given.flag("prevent_overlapping_partitions"),
         "epmd": mapper,
         "resolver": resolver,
@@ -116,12 +162,10 @@ def form(options: argparse.Namespace, environment: Mapping[str, str]) -> dict[st
 
 
 def way(options: argparse.Namespace, environment: Mapping[str, str]) -> dict[str, Any]:
-    """The same for a node that only looks in: it finds others as they are to be found, and is itself not known."""
+    """The same for a node that only looks in: it finds others as they are to be found, and nobody is told of it."""
     given = _Given(options, environment)
     mapper, resolver = _mapper_and_resolver(given)
-    if isinstance(mapper, FixedPort):
-        mapper, resolver = NoEpmd(), resolver or mapper
-    chosen = {"epmd": mapper, "resolver": resolver, "cookies": _cookies(given)}
+    chosen = {"epmd": NoEpmd(), "resolver": resolver or mapper or Epmd(), "cookies": _cookies(given)}
     return {name: value for name, value in chosen.items() if value is not None}
 
 
@@ -183,8 +227,7 @@ def _mapper_and_resolver(given: _Given) -> tuple[PortMapper | None, Resolver | N
     if table is None:
         return mapper, None
     source = given.text("resolve") or ("", "--resolve")
-    mapper = mapper or Epmd()
-    return mapper, Addresses(dict(_entry(entry, source[1]) for entry in table), mapper)
+    return mapper, Addresses(dict(_entry(entry, source[1]) for entry in table), mapper or Epmd())
 
 
 def _entry(text: str, source: str) -> tuple[str, tuple[str, int]]:
@@ -219,7 +262,8 @@ def _port(text: str, source: str) -> int:
     return int(text)
 
 
-def _seconds(text: str, source: str) -> float:
+def positive_seconds(text: str, source: str) -> float:
+    """Raises NodeStartError."""
     try:
         seconds = float(text)
     except ValueError:

@@ -3,17 +3,50 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 from erlmesh.cli.cookie import find_cookie
-from erlmesh.cli.settings import complete_name, passing_name
+from erlmesh.cli.forms import host_of, way
+from erlmesh.cli.settings import Settings, complete_name, passing_name
+from erlmesh.discovery.looking import Look
+from erlmesh.discovery.task import Discovery
 from erlmesh.errors import ConnectError
+from erlmesh.net.epmd import default_port
+from erlmesh.net.epmdless import FixedPort
+from erlmesh.net.health import HealthServer, folders
 from erlmesh.node import Node
 
-__all__ = ["looking_in", "meet", "why_not"]
+__all__ = ["looking_in", "meet", "staying", "why_not"]
+
+log = logging.getLogger("erlmesh")
+
+
+@asynccontextmanager
+async def staying(node: Node, chosen: Settings) -> AsyncIterator[None]:
+    """What a node does that stays: it answers ``erlmesh health``, and looks for others if it shall."""
+    async with AsyncExitStack() as stack:
+        began = node.now()
+
+        def report() -> dict[str, Any]:
+            others = {"nodes": len(node.nodes()), "hidden": len(node.nodes(hidden=True))}
+            return {"port": node.port, "processes": len(node.processes()), "up": round(node.now() - began, 1), **others}
+
+        try:
+            server = HealthServer(node.name, report, folders(os.environ))
+        except OSError as fault:
+            log.info("erlmesh health will find nothing: %s", fault)
+        else:
+            stack.callback(server.close)
+        if chosen.discover:
+            base = node.name.partition("@")[0] if isinstance(chosen.form.get("epmd"), FixedPort) else None
+            look = Look(chosen.discover, epmd_port=default_port(), base=base)
+            await stack.enter_async_context(Discovery(node, look))
+        yield
 
 
 async def meet(node: Node, peers: Sequence[str]) -> None:
@@ -32,10 +65,11 @@ def why_not(node: Node, peer: str) -> str:
 @asynccontextmanager
 async def looking_in(options: argparse.Namespace, target: str) -> AsyncIterator[tuple[Node, str]]:
     """A hidden node connected with ``target``, and that one's full name. Raises ConnectError if it is not there."""
-    peer = complete_name(target)
-    name = complete_name(options.name) if options.name else passing_name(peer)
+    host = host_of(options, os.environ)
+    peer = complete_name(target, host)
+    name = complete_name(options.name, host) if options.name else passing_name(peer)
     cookie = find_cookie(options.cookie, options.cookie_file, os.environ)
-    async with Node(name, cookie=cookie, hidden=True) as node:
+    async with Node(name, cookie=cookie, hidden=True, **way(options, os.environ)) as node:
         if not await node.ping(peer):
             raise ConnectError(why_not(node, peer))
         yield node, peer
