@@ -89,7 +89,7 @@ class Partitions:
         return list(self._removing)
 
     def _be_left_by(self, node: Atom) -> list[Effect]:
-        ask = [Tell(node, (Word.REMOVE_CONNECTION, self._sync.own)), Recheck(node, PATIENCE_SECONDS)]
+        ask: list[Effect] = [Tell(node, (Word.REMOVE_CONNECTION, self._sync.own)), Recheck(node, PATIENCE_SECONDS)]
         return [*ask, *self._remove(node)]
 
     def _remove(self, node: Atom) -> list[Effect]:

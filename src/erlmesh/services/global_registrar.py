@@ -40,7 +40,7 @@ class Registrar:
     async def _change(self, me: Process, request: Term) -> Term:
         lock = (Word.GLOBAL, me.pid)
         nodes = await self._lock_all_known(me, lock)
-        # Who was lost meanwhile must not be told: the call would wait for its next life, and reach that past all others.
+        # Who was lost meanwhile must not be told: the call would wait for its next life, and reach that past all.
         still = [node for node in nodes if node == me.node.atom or node in self._server.sync.known]
         try:
             match request:

@@ -37,7 +37,7 @@ PG2: Final = ("old", "older")
 RESOURCES: Final = ("bread", "wine")
 LATE: Final = Atom("late")
 KILL: Final = Atom("kill")
-RECOVERY: Final = 400.0
+RECOVERY: Final = 600.0
 """Virtual seconds until a healed cluster must be whole and at rest."""
 
 
@@ -74,7 +74,10 @@ class Story:
         self.acts = acts
         self.size = nodes or self.random.choice((2, 3, 3, 4, 4, 5))
         self.net_ticktime = self.random.choice((8.0, 8.0, 60.0))
-        self.cluster = Cluster(self.random.getrandbits(64), net_ticktime=self.net_ticktime)
+        self.reconnect = self.random.random() < 0.8
+        self.cluster = Cluster(
+            self.random.getrandbits(64), net_ticktime=self.net_ticktime, reconnect=self.reconnect
+        )
         self.cluster.seed = seed
         self.lives: dict[str, Life] = {}
         self.everybody: dict[Pid, Actor] = {}
@@ -530,11 +533,13 @@ class Story:
             await self.birth(self.dead.pop())
         started = self.cluster.now()
         calm = 0
+        self.help_to_meet()
         while calm < 3:  # what is half open shows itself within a tick time and a quarter
             await asyncio.sleep(self.net_ticktime)
             self.check()
             calm = calm + 1 if self.is_at_rest() else 0
-            self.help_to_meet()
+            if not self.reconnect:
+                self.help_to_meet()
             if self.cluster.now() - started > RECOVERY + 10 * self.net_ticktime:
                 self.blame(f"not at rest after {self.cluster.now() - started:g} s: {self.state()}")
                 self.check()
@@ -552,6 +557,13 @@ class Story:
         return f"{nodes} {list(self.errands.values())}"
 
     def help_to_meet(self) -> None:
+        """As users and discovery do: says once who belongs together, or, without reconnection, dials again and again."""
+        if self.reconnect:
+            first, *others = self.lives.values()
+            for life in others:
+                with self.cluster.machine(life.node):
+                    life.node.reconnect_with(first.node.name)
+            return
         for one in self.lives.values():
             for other in self.lives.values():
                 if one.node.name < other.node.name and other.node.name not in one.node.nodes():
