@@ -21,7 +21,7 @@ __all__ = ["Redial"]
 
 FIRST_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 15.0
-HEAD_START: Final = 3.0
+HEAD_START: Final = 1.0
 """Seconds that the smaller name has before the greater one dials, too."""
 FOR_OTHERS: Final = 60.0
 """Seconds until a peer is dialled that was left for the sake of others; twice that the next time, up to"""

@@ -86,7 +86,7 @@ class Actor:
 
     def say(self, other: Pid) -> None:
         self.said[other] += 1
-        self.me.send(other, (SAY, self.pid, self.said[other]))
+        self.me.send(other, (SAY, self.pid, other, self.said[other]))
 
     def link(self, other: Pid) -> None:
         self.has_linked[other] = None
@@ -115,7 +115,9 @@ class Actor:
         if self.node.is_alive(self.pid):  # a dying one may have been told of its end before its last letters
             self._note(f"{self.pid.node.name} {self.pid.id} hears {_short(message)}")
         match message:
-            case (Atom("say"), Pid() as sender, int() as number):
+            case (Atom("say"), Pid() as sender, Pid() as to, int() as number):
+                if to != self.pid:
+                    self._blame(f"{self.pid!r}, {self.pid.creation}, hears what is for {to!r}, {to.creation}")
                 self._said(sender, number)
             case (Atom("EXIT"), Pid() as sender, reason):
                 self._exit(sender, reason)
@@ -126,6 +128,8 @@ class Actor:
                 if name.name in self.up:
                     self._blame(f"{self.pid!r} hears nodeup of {name} twice")
                 self.up[name.name] = self.node.creation_of(name) or 0
+                for other in [pid for pid in self.said if pid.node is name]:
+                    self.say(other)  # what has waited for the connection must come before
             case (Atom("nodedown"), Atom() as name):
                 if self.up.pop(name.name, None) is None:
                     self._blame(f"{self.pid!r} hears nodedown of {name}, which was not up")

@@ -533,6 +533,7 @@ class Story:
             await self.birth(self.dead.pop())
         started = self.cluster.now()
         calm = 0
+        await asyncio.sleep(2 * self.net_ticktime)  # what was said in anger has arrived by then
         self.help_to_meet()
         while calm < 3:  # what is half open shows itself within a tick time and a quarter
             await asyncio.sleep(self.net_ticktime)
@@ -572,6 +573,7 @@ class Story:
     async def compare(self) -> None:
         """All views are equal to what the story knows; an idle time ends nothing."""
         self.compare_views()
+        await self.meet_at_once()
         await self.smoke()
         since = self.connections()
         await asyncio.sleep(3600.0 if self.net_ticktime > 30 else 10 * self.net_ticktime)
@@ -579,6 +581,28 @@ class Story:
         if self.connections() != since:
             self.blame("an idle time has ended a connection")
         self.compare_views()
+        self.check()
+
+    async def meet_at_once(self) -> None:
+        """Two who have parted and dial each other in the same moment are connected soon."""
+        one, other = list(self.lives.values())[:2]
+        with self.cluster.machine(one.node):
+            one.node.disconnect_nowait(other.node.name)
+        await asyncio.sleep(2 * self.net_ticktime)
+        for _ in range(3):
+            self.connect(one, other)
+            self.connect(other, one)
+            await asyncio.sleep(0.1)
+            if connected_since(one.node, other.node.name) is None or connected_since(other.node, one.node.name) is None:
+                self.blame(f"{one.node.name} and {other.node.name} dial each other and do not meet: {self.state()}")
+            self.cluster.reset(one.node, other.node)
+            await asyncio.sleep(0.01)
+        for _ in range(30):
+            await asyncio.sleep(self.net_ticktime)
+            if self.is_at_rest():
+                break
+            if not self.reconnect:
+                self.help_to_meet()
         self.check()
 
     def connections(self) -> dict[tuple[str, str], float | None]:
@@ -607,6 +631,9 @@ class Story:
                     self.blame(f"{life.node.name} {name}: {view} instead of {wanted}")
         self.compare_names(lives)
         self.compare_links()
+        groups = {life.node.name: life.node.pg2.which_groups() for life in lives}
+        if len({str(names) for names in groups.values()}) > 1:
+            self.blame(f"pg2 groups differ: {groups}")
 
     def compare_names(self, lives: list[Life]) -> None:
         for name in NAMES:
