@@ -1,0 +1,95 @@
+"""For pytest: tests that are told a cluster, on a virtual clock.
+
+::
+
+    async def test_a_lost_member_comes_back(cluster):
+        mesh = await cluster(3)
+        a, b, c = mesh
+        mesh.partition([a], [b, c])
+        await mesh.until(lambda: a.nodes() == [])
+        mesh.heal()
+        await mesh.until(mesh.is_complete)
+
+A coroutine test with the fixture ``cluster`` runs on :class:`erlmesh.testing.clock.Clock`; every minute in it takes
+milliseconds. ``cluster(n, seed=…, **options)`` starts ``n`` nodes that are connected with each other (the options are
+those of :class:`erlmesh.testing.cluster.Cluster`) and gives the cluster. Without a ``seed`` it is the one of
+``--simulation-seed``, 0 if not given; a failed test reports its seeds and what happened.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from erlmesh.testing.clock import run
+from erlmesh.testing.cluster import Cluster
+
+__all__ = ["Clusters"]
+
+LINES = 60
+
+
+class Clusters:
+    """The fixture ``cluster``: what a test has started."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.started: list[Cluster] = []
+
+    async def __call__(self, size: int = 0, *, seed: int | None = None, **options: Any) -> Cluster:
+        """A cluster of ``size`` connected nodes."""
+        cluster = Cluster(self.seed if seed is None else seed, **options)
+        self.started.append(cluster)
+        await cluster.mesh(size)
+        return cluster
+
+    def story(self) -> str:
+        """What happened, for a failure's report."""
+        return "\n".join(
+            f"seed {cluster.seed}, {len(cluster.history)} events:\n" + "\n".join(cluster.history[-LINES:])
+            for cluster in self.started
+        )
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("erlmesh")
+    group.addoption("--simulation-seed", type=int, default=0, help="the seed of simulated clusters (0)")
+
+
+@pytest.fixture
+def cluster(request: pytest.FixtureRequest) -> Clusters:
+    """Where simulated clusters come from: a mesh of three is what awaiting it with 3 gives."""
+    return Clusters(request.config.getoption("--simulation-seed"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Runs a coroutine test that has our fixture; others are not ours."""
+    clusters = pyfuncitem.funcargs.get("cluster")
+    if not isinstance(clusters, Clusters) or not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}  # noqa: SLF001 - as pytest
+
+    async def main() -> None:
+        try:
+            await pyfuncitem.obj(**arguments)
+        finally:
+            for started in clusters.started:
+                for name in started.names():
+                    started.crash(name)
+
+    run(main)
+    return True
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test is reported with what happened to its clusters."""
+    report = yield
+    clusters = getattr(item, "funcargs", {}).get("cluster")
+    if report.when == "call" and report.failed and isinstance(clusters, Clusters):
+        report.sections.append(("simulated clusters", clusters.story()))
+    return report
