@@ -5,14 +5,17 @@ import argparse
 import pytest
 
 from erlmesh.cli.members import group_name
-from erlmesh.cli.settings import complete_name, passing_name, settings
+from erlmesh.cli.settings import add_node_options, complete_name, passing_name, settings
 from erlmesh.errors import NodeStartError
 from erlmesh.terms import Atom
 
 
-def given(name=None, join=None, **environment):
-    options = argparse.Namespace(name=name, join=join, cookie="c", cookie_file=None)
-    return settings(options, environment)
+def given(name=None, join=None, *options, **environment):
+    parser = argparse.ArgumentParser()
+    add_node_options(parser)
+    words = [*options, "--cookie", "c"] + (["--name", name] if name is not None else [])
+    words += [word for peer in join or [] for word in ("--join", peer)]
+    return settings(parser.parse_args(words), environment)
 
 
 def test_a_name_without_a_host_lives_on_the_loopback_address():

@@ -14,10 +14,20 @@ from typing import Any, Final, TypeVar
 
 from erlmesh.cli.cookie import read_protected
 from erlmesh.errors import NodeStartError
+from erlmesh.net.addresses import Surroundings, own_address
 from erlmesh.net.epmd import Epmd
 from erlmesh.net.epmdless import Addresses, FixedPort, NoEpmd, PortMapper, Resolver
 
-__all__ = ["VARIABLES", "add_form_options", "add_way_options", "form", "unknown_variables", "way"]
+__all__ = [
+    "LOOPBACK",
+    "VARIABLES",
+    "add_form_options",
+    "add_way_options",
+    "form",
+    "host_of",
+    "unknown_variables",
+    "way",
+]
 
 T = TypeVar("T")
 
@@ -28,6 +38,9 @@ VARIABLES: Final = frozenset({
     "ERLMESH_PREVENT_OVERLAPPING_PARTITIONS", "ERLMESH_DISCOVER", "ERLMESH_STATE", "ERLMESH_CODEC",
 })  # fmt: skip
 """All that erlmesh reads, beside OTP's ERL_EPMD_PORT."""
+
+LOOPBACK: Final = "127.0.0.1"
+AUTO: Final = "auto"
 
 _SERVICE_LINK: Final = re.compile(r"ERLMESH_(SERVICE_HOST|SERVICE_PORT\w*|PORT|PORT_\d+_\w+)")
 """What Kubernetes sets in every pod when a service is called ``erlmesh``."""
@@ -65,7 +78,9 @@ def add_form_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--prevent-overlapping-partitions",
-        **_switch("as OTP 25 and later do (the default); the same on all nodes [ERLMESH_PREVENT_OVERLAPPING_PARTITIONS]"),
+        **_switch(
+            "as OTP 25 and later do (the default); the same on all nodes [ERLMESH_PREVENT_OVERLAPPING_PARTITIONS]"
+        ),
     )
 
 
@@ -87,6 +102,22 @@ def add_way_options(parser: argparse._ActionsContainer) -> None:
         action="append",
         help="where NODE listens, without asking EPMD; may be repeated [ERLMESH_RESOLVE]",
     )
+
+
+def host_of(options: argparse.Namespace, environment: Mapping[str, str]) -> str:
+    """The host of names that are given without one. Raises NodeStartError, which lists the addresses to choose from.
+
+    The loopback address, unless the user names another; ``auto`` finds the one that others reach this machine by.
+    """
+    found = _Given(options, environment).text("host")
+    if found is None:
+        return LOOPBACK
+    host, source = found
+    if host == AUTO:
+        return own_address(Surroundings.here())
+    if not re.fullmatch(r"[A-Za-z0-9_.:%-]+", host):
+        raise NodeStartError(f"{source} is {host!r}: it must be a host name, an address, or auto")
+    return str(host)
 
 
 def _switch(about: str) -> dict[str, Any]:
@@ -116,12 +147,10 @@ def form(options: argparse.Namespace, environment: Mapping[str, str]) -> dict[st
 
 
 def way(options: argparse.Namespace, environment: Mapping[str, str]) -> dict[str, Any]:
-    """The same for a node that only looks in: it finds others as they are to be found, and is itself not known."""
+    """The same for a node that only looks in: it finds others as they are to be found, and nobody is told of it."""
     given = _Given(options, environment)
     mapper, resolver = _mapper_and_resolver(given)
-    if isinstance(mapper, FixedPort):
-        mapper, resolver = NoEpmd(), resolver or mapper
-    chosen = {"epmd": mapper, "resolver": resolver, "cookies": _cookies(given)}
+    chosen = {"epmd": NoEpmd(), "resolver": resolver or mapper or Epmd(), "cookies": _cookies(given)}
     return {name: value for name, value in chosen.items() if value is not None}
 
 
@@ -183,8 +212,7 @@ def _mapper_and_resolver(given: _Given) -> tuple[PortMapper | None, Resolver | N
     if table is None:
         return mapper, None
     source = given.text("resolve") or ("", "--resolve")
-    mapper = mapper or Epmd()
-    return mapper, Addresses(dict(_entry(entry, source[1]) for entry in table), mapper)
+    return mapper, Addresses(dict(_entry(entry, source[1]) for entry in table), mapper or Epmd())
 
 
 def _entry(text: str, source: str) -> tuple[str, tuple[str, int]]:

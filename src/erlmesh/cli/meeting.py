@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from erlmesh.cli.cookie import find_cookie
+from erlmesh.cli.forms import host_of, way
 from erlmesh.cli.settings import complete_name, passing_name
 from erlmesh.errors import ConnectError
 from erlmesh.node import Node
@@ -32,10 +33,11 @@ def why_not(node: Node, peer: str) -> str:
 @asynccontextmanager
 async def looking_in(options: argparse.Namespace, target: str) -> AsyncIterator[tuple[Node, str]]:
     """A hidden node connected with ``target``, and that one's full name. Raises ConnectError if it is not there."""
-    peer = complete_name(target)
-    name = complete_name(options.name) if options.name else passing_name(peer)
+    host = host_of(options, os.environ)
+    peer = complete_name(target, host)
+    name = complete_name(options.name, host) if options.name else passing_name(peer)
     cookie = find_cookie(options.cookie, options.cookie_file, os.environ)
-    async with Node(name, cookie=cookie, hidden=True) as node:
+    async with Node(name, cookie=cookie, hidden=True, **way(options, os.environ)) as node:
         if not await node.ping(peer):
             raise ConnectError(why_not(node, peer))
         yield node, peer

@@ -22,7 +22,7 @@ notices: it asks as a hidden node with a name of its own."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("node", metavar="NODE", help="the node's name; its host is 127.0.0.1 if not given")
+    parser.add_argument("node", metavar="NODE", help="the node's name; its host is that of --host if not given")
     add_node_options(parser, joins=False)
 
 

@@ -7,35 +7,46 @@ import logging
 import os
 import re
 import secrets
+import socket
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final, TextIO
+from dataclasses import dataclass, field
+from typing import Any, Final, TextIO
 
 from erlmesh.cli.cookie import find_cookie
+from erlmesh.cli.forms import AUTO, LOOPBACK, add_form_options, add_way_options, form, host_of, unknown_variables
 from erlmesh.errors import NodeStartError
 from erlmesh.shell.show import show_error
 
 __all__ = ["Settings", "add_node_options", "complete_name", "configure_log", "passing_name", "settings"]
 
-LOOPBACK: Final = "127.0.0.1"
+log = logging.getLogger("erlmesh")
+
 COOKIE_HELP: Final = "the cluster's secret; other users of this machine see it in `ps`, so a file is better"
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a node needs to start. ``chosen`` says that its name was completed or made up, and should be shown."""
+    """What a node needs to start. ``chosen`` says that its name was completed or made up, and should be shown; ``form``
+    are further arguments of :class:`erlmesh.Node`.
+    """
 
     name: str
     cookie: str
     join: tuple[str, ...]
     chosen: bool
+    form: dict[str, Any] = field(default_factory=dict)
 
 
 def add_node_options(parser: argparse.ArgumentParser, *, joins: bool = True) -> None:
-    """Adds ``--name``, ``--cookie``, ``--cookie-file``, ``--join`` and ``--verbose``."""
+    """Adds ``--name``, ``--host``, ``--cookie``, ``--cookie-file`` and ``--verbose``; and for a node that stays
+    (``joins``) ``--join`` and all that :mod:`erlmesh.cli.forms` knows.
+    """
+    parser.add_argument("--name", metavar="NAME[@HOST]", help="this node's name [ERLMESH_NAME]")
     parser.add_argument(
-        "--name", metavar="NAME[@HOST]", help=f"this node's name; HOST is {LOOPBACK} if not given [ERLMESH_NAME]"
+        "--host",
+        metavar="HOST",
+        help=f"for names without one, else {LOOPBACK}; {AUTO} finds this machine's address [ERLMESH_HOST]",
     )
     parser.add_argument("--cookie", metavar="TEXT", help=f"{COOKIE_HELP} [ERLMESH_COOKIE]")
     parser.add_argument(
@@ -45,6 +56,9 @@ def add_node_options(parser: argparse.ArgumentParser, *, joins: bool = True) -> 
         parser.add_argument(
             "--join", metavar="NODE", action="append", help="node to meet at the start; may be repeated [ERLMESH_JOIN]"
         )
+        add_form_options(parser)
+    else:
+        add_way_options(parser)
     add_verbose(parser)
 
 
@@ -54,17 +68,27 @@ def add_verbose(parser: argparse.ArgumentParser) -> None:
 
 def settings(arguments: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> Settings:
     """The settings of a node that stays. Raises NodeStartError in words."""
-    given = arguments.name or environment.get("ERLMESH_NAME")
-    name = complete_name(given) if given else f"py{os.getpid()}@{LOOPBACK}"
+    for sentence in unknown_variables(environment):
+        log.warning("%s", sentence)
+    given, host = arguments.name or environment.get("ERLMESH_NAME"), host_of(arguments, environment)
+    name = complete_name(given or _made_up(arguments, environment), host)
     join = getattr(arguments, "join", None) or re.split(r"[,\s]+", environment.get("ERLMESH_JOIN", "").strip())
     cookie = find_cookie(arguments.cookie, arguments.cookie_file, environment)
-    return Settings(name, cookie, tuple(_peer(peer, name) for peer in join if peer), chosen=name != given)
+    joins = tuple(_peer(peer, name) for peer in join if peer)
+    return Settings(name, cookie, joins, chosen=name != given, form=form(arguments, environment))
 
 
-def complete_name(name: str) -> str:
-    """``name``, with the loopback address for a host if it has none. Raises NodeStartError if it is no node name."""
-    full = name if "@" in name else f"{name}@{LOOPBACK}"
-    if not re.fullmatch(r"[A-Za-z0-9_-]+@[A-Za-z0-9_.:\[\]%-]+", full) or len(full) > 255:
+def _made_up(arguments: argparse.Namespace, environment: Mapping[str, str]) -> str:
+    """A name for a node that was given none: in a container, where the host is to be found out, that of the host."""
+    if AUTO in (arguments.host, environment.get("ERLMESH_HOST")):
+        return re.sub(r"[^A-Za-z0-9_-]", "_", socket.gethostname().partition(".")[0]) or "py"
+    return f"py{os.getpid()}"
+
+
+def complete_name(name: str, host: str = LOOPBACK) -> str:
+    """``name``, with ``host`` if it has none. Raises NodeStartError if it is no node name."""
+    full = name if "@" in name else f"{name}@{host}"
+    if not re.fullmatch(r"[A-Za-z0-9_-]+@[A-Za-z0-9_.:%-]+", full) or len(full) > 255:
         raise NodeStartError(f"{name!r} is no node name: it looks like socrates@127.0.0.1")
     return full
 

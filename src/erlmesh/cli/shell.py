@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _run(chosen: Settings) -> int:
-    async with Node(chosen.name, cookie=chosen.cookie) as node:
+    async with Node(chosen.name, cookie=chosen.cookie, **chosen.form) as node:
         if front.is_interactive():
             python = ".".join(map(str, sys.version_info[:3]))
             print(f"erlmesh {__version__} on Python {python}, node {node.name}. h() for help, Ctrl-D to leave.")

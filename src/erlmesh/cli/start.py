@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import signal
 
 from erlmesh.cli.meeting import meet
 from erlmesh.cli.settings import Settings, add_node_options, settings
+from erlmesh.net.epmd import default_port
 from erlmesh.node import Node
 
 __all__ = ["EXAMPLE", "add_options", "run"]
@@ -33,9 +33,9 @@ async def _run(chosen: Settings) -> int:
     over = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, over.set)
-    async with Node(chosen.name, cookie=chosen.cookie) as node:
-        epmd = os.environ.get("ERL_EPMD_PORT", "4369")
-        print(f"{node.name} is up: listening on port {node.port}, known to the EPMD on port {epmd}", flush=True)
+    async with Node(chosen.name, cookie=chosen.cookie, **chosen.form) as node:
+        known = "not known to any EPMD" if "epmd" in chosen.form else f"known to the EPMD on port {default_port()}"
+        print(f"{node.name} is up: listening on port {node.port}, {known}", flush=True)
         meeting = asyncio.ensure_future(meet(node, chosen.join))
         await over.wait()
         meeting.cancel()

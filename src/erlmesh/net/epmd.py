@@ -322,4 +322,3 @@ class _Client(asyncio.Protocol):
 def _is_local(transport: asyncio.Transport) -> bool:
     there, here = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
     return bool(there) and (is_loopback(there[0]) or there[0] == here[0])
-

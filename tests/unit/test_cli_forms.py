@@ -1,0 +1,144 @@
+"""Every option of a node's form, from the command line and from the environment."""
+
+import argparse
+import asyncio
+
+import pytest
+
+from erlmesh.cli.forms import VARIABLES, add_form_options, form, host_of, unknown_variables, way
+from erlmesh.errors import ConnectError, NodeStartError
+from erlmesh.net.epmd import Epmd
+from erlmesh.net.epmdless import FixedPort, NoEpmd
+
+
+def parsed(*words):
+    parser = argparse.ArgumentParser()
+    add_form_options(parser)
+    parser.add_argument("--host")
+    return parser.parse_args(words)
+
+
+def given(*words, **environment):
+    return form(parsed(*words), environment)
+
+
+@pytest.mark.parametrize(
+    ("words", "environment", "expected"),
+    [
+        ([], {}, {}),
+        ([], {"ERLMESH_HIDDEN": "", "ERLMESH_ALLOW": " "}, {}),
+        (["--hidden"], {"ERLMESH_HIDDEN": "true"}, {"hidden": True}),
+        (["--no-hidden"], {"ERLMESH_HIDDEN": "No"}, {"hidden": False}),
+        (["--allow", "a@b", "--allow", "c@"], {"ERLMESH_ALLOW": "a@b, c@"}, {"allow": ["a@b", "c@"]}),
+        (["--listen", "*"], {"ERLMESH_LISTEN": "*"}, {"listen": ["*"]}),
+        (["--port", "9100"], {"ERLMESH_PORT_MIN": "9100"}, {"ports": range(9100, 9101)}),
+        (
+            ["--port", "9100-9105"],
+            {"ERLMESH_PORT_MIN": "9100", "ERLMESH_PORT_MAX": "9105"},
+            {"ports": range(9100, 9106)},
+        ),
+        (["--advertise-port", "80"], {"ERLMESH_ADVERTISE_PORT": "80"}, {"advertise_port": 80}),
+        (["--net-ticktime", "8.5"], {"ERLMESH_NET_TICKTIME": "8.5"}, {"net_ticktime": 8.5}),
+        (
+            ["--no-prevent-overlapping-partitions"],
+            {"ERLMESH_PREVENT_OVERLAPPING_PARTITIONS": "off"},
+            {"prevent_overlapping_partitions": False},
+        ),
+    ],
+)
+def test_an_option_and_its_variable_mean_the_same(words, environment, expected):
+    assert given(*words) == (expected if words else {})
+    assert given(**environment) == expected
+    assert given(*words, **dict.fromkeys(environment, "nonsense") if words else {}) == (expected if words else {})
+
+
+@pytest.mark.parametrize(
+    ("words", "environment", "said"),
+    [
+        ([], {"ERLMESH_HIDDEN": "perhaps"}, "ERLMESH_HIDDEN is 'perhaps': it must be true or false"),
+        (["--port", "x"], {}, "--port is 'x': a port is a number"),
+        (["--port", "0"], {}, "--port is '0'"),
+        (["--port", "9105-9100"], {}, "the range is empty"),
+        (["--port", "9100-"], {}, None),
+        ([], {"ERLMESH_PORT_MIN": "tcp://10.0.0.1:80"}, "ERLMESH_PORT_MIN is"),
+        ([], {"ERLMESH_PORT_MIN": "1", "ERLMESH_PORT_MAX": "many"}, "ERLMESH_PORT_MIN and _MAX is 'many'"),
+        ([], {"ERLMESH_PORT_MAX": "9100"}, "needs ERLMESH_PORT_MIN"),
+        (["--advertise-port", "70000"], {}, "--advertise-port is '70000'"),
+        ([], {"ERLMESH_NET_TICKTIME": "never"}, "ERLMESH_NET_TICKTIME is 'never': it must be a positive number"),
+        (["--net-ticktime", "inf"], {}, "positive"),
+        (["--net-ticktime", "-1"], {}, "positive"),
+        (["--erl-epmd-port", "4370", "--port", "9100"], {}, "says where to listen"),
+        (["--erl-epmd-port", "4370", "--epmd"], {}, "there is no EPMD"),
+        (["--resolve", "plato@h=10.0.0.1"], {}, "--resolve is 'plato@h=10.0.0.1': it looks like"),
+        ([], {"ERLMESH_RESOLVE": "h=10.0.0.1:1"}, "ERLMESH_RESOLVE is"),
+        ([], {"ERLMESH_COOKIES_FILE": "/nonexistent"}, "there is no cookie file /nonexistent"),
+    ],
+)
+def test_what_means_nothing_is_refused_with_its_source(words, environment, said):
+    if said is None:
+        assert given(*words, **environment) == {"ports": range(9100, 9101)}
+        return
+    with pytest.raises(NodeStartError) as refusal:
+        given(*words, **environment)
+    assert said in str(refusal.value)
+
+
+def test_there_are_three_ways_to_find_others():
+    assert isinstance(given("--erl-epmd-port", "4370")["epmd"], FixedPort)
+    assert isinstance(given(ERLMESH_EPMD="false")["epmd"], NoEpmd)
+    resolver = given("--no-epmd", "--resolve", "a@h=10.0.0.1:9100", "--resolve", "b@::1=[::1]:9101")["resolver"]
+
+    assert asyncio.run(resolver.where("a@h")) == ("10.0.0.1", 9100)
+    assert asyncio.run(resolver.where("b@::1")) == ("::1", 9101)
+    with pytest.raises(ConnectError, match="nobody says where c@h listens"):
+        asyncio.run(resolver.where("c@h"))
+
+
+def test_a_node_that_only_looks_in_is_made_known_to_nobody():
+    assert isinstance(way(parsed(), {})["epmd"], NoEpmd)
+    assert isinstance(way(parsed(), {})["resolver"], Epmd)
+    assert isinstance(way(parsed(), {"ERLMESH_ERL_EPMD_PORT": "4370"})["resolver"], FixedPort)
+
+
+def test_cookies_of_single_peers_come_from_a_protected_file(tmp_path):
+    file = tmp_path / "cookies"
+    file.touch(mode=0o600)
+    file.write_text("# those that differ\nplato@h secret\n\nother@h  two # and why\n")
+
+    assert given("--cookies-file", str(file))["cookies"] == {"plato@h": "secret", "other@h": "two"}
+
+    file.write_text("plato@h secret\nsecret\n")
+    with pytest.raises(NodeStartError, match="line 2"):
+        given("--cookies-file", str(file))
+    file.chmod(0o644)
+    with pytest.raises(NodeStartError, match="others can read"):
+        given("--cookies-file", str(file))
+
+
+def test_the_host_is_the_loopback_address_unless_the_user_says_otherwise():
+    assert host_of(parsed(), {}) == "127.0.0.1"
+    assert host_of(parsed(), {"ERLMESH_HOST": "10.0.0.1"}) == "10.0.0.1"
+    assert host_of(parsed("--host", "node.example.org"), {"ERLMESH_HOST": "10.0.0.1"}) == "node.example.org"
+    with pytest.raises(NodeStartError, match="ERLMESH_HOST is 'a b'"):
+        host_of(parsed(), {"ERLMESH_HOST": "a b"})
+
+
+def test_a_misspelt_variable_is_told_and_one_of_a_container_platform_is_not():
+    environment = dict.fromkeys([*VARIABLES, "ERLMESH_PORT", "ERLMESH_SERVICE_HOST", "ERLMESH_PORT_4369_TCP_ADDR"], "x")
+
+    assert unknown_variables(environment) == []
+    assert unknown_variables({"ERLMESH_HIDEN": "1", "OTHER": "1"}) == [
+        "ERLMESH_HIDEN means nothing here: is ERLMESH_HIDDEN meant?"
+    ]
+
+
+def test_every_variable_is_told_of_in_the_help():
+    parser = argparse.ArgumentParser()
+    add_form_options(parser)
+    from erlmesh.cli.settings import add_node_options
+
+    everything = argparse.ArgumentParser()
+    add_node_options(everything)
+    told = everything.format_help()
+
+    assert {name for name in VARIABLES if name not in told} <= {"ERLMESH_CODEC", "ERLMESH_STATE", "ERLMESH_DISCOVER"}
