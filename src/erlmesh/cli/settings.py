@@ -14,7 +14,16 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TextIO
 
 from erlmesh.cli.cookie import find_cookie
-from erlmesh.cli.forms import AUTO, LOOPBACK, add_form_options, add_way_options, form, host_of, unknown_variables
+from erlmesh.cli.forms import (
+    AUTO,
+    LOOPBACK,
+    add_form_options,
+    add_way_options,
+    form,
+    host_of,
+    lets_in,
+    unknown_variables,
+)
 from erlmesh.errors import NodeStartError
 from erlmesh.shell.show import show_error
 
@@ -36,6 +45,7 @@ class Settings:
     join: tuple[str, ...]
     chosen: bool
     form: dict[str, Any] = field(default_factory=dict)
+    lets_in: bool = False
 
 
 def add_node_options(parser: argparse.ArgumentParser, *, joins: bool = True) -> None:
@@ -75,7 +85,14 @@ def settings(arguments: argparse.Namespace, environment: Mapping[str, str] = os.
     join = getattr(arguments, "join", None) or re.split(r"[,\s]+", environment.get("ERLMESH_JOIN", "").strip())
     cookie = find_cookie(arguments.cookie, arguments.cookie_file, environment)
     joins = tuple(_peer(peer, name) for peer in join if peer)
-    return Settings(name, cookie, joins, chosen=name != given, form=form(arguments, environment))
+    return Settings(
+        name,
+        cookie,
+        joins,
+        chosen=name != given,
+        form=form(arguments, environment),
+        lets_in=lets_in(arguments, environment),
+    )
 
 
 def _made_up(arguments: argparse.Namespace, environment: Mapping[str, str]) -> str:

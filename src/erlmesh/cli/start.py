@@ -1,6 +1,7 @@
 """Run a node without a prompt, until SIGTERM or Ctrl-C.
 
-It takes part in the mesh, in pg, pg2 and global; ``--verbose`` says who comes and goes.
+It takes part in the mesh, in pg, pg2 and global; ``--verbose`` says who comes and goes. With ``--prompt`` it has one
+where there is a terminal: what a container's command should be, which may be started with or without one.
 """
 
 from __future__ import annotations
@@ -9,10 +10,13 @@ import argparse
 import asyncio
 import signal
 
+from erlmesh.cli import shell
 from erlmesh.cli.meeting import meet
 from erlmesh.cli.settings import Settings, add_node_options, settings
 from erlmesh.net.epmd import default_port
 from erlmesh.node import Node
+from erlmesh.shell import front
+from erlmesh.shell.hosting import host_shells
 
 __all__ = ["EXAMPLE", "add_options", "run"]
 
@@ -22,11 +26,15 @@ example:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--prompt", action="store_true", help="be a shell if there is a terminal")
     add_node_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    return asyncio.run(_run(settings(options)))
+    chosen = settings(options)
+    if options.prompt and front.is_interactive():
+        return shell.attend(chosen)
+    return asyncio.run(_run(chosen))
 
 
 async def _run(chosen: Settings) -> int:
@@ -34,6 +42,8 @@ async def _run(chosen: Settings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, over.set)
     async with Node(chosen.name, cookie=chosen.cookie, **chosen.form) as node:
+        if chosen.lets_in:
+            host_shells(node)
         known = "not known to any EPMD" if "epmd" in chosen.form else f"known to the EPMD on port {default_port()}"
         print(f"{node.name} is up: listening on port {node.port}, {known}", flush=True)
         meeting = asyncio.ensure_future(meet(node, chosen.join))
