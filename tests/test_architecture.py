@@ -18,7 +18,7 @@ FLOORS = [
     ["erlmesh.node"],
     ["erlmesh.testing"],
     ["erlmesh"],
-    ["erlmesh.shell", "erlmesh.demo", "erlmesh.bench"],
+    ["erlmesh.shell", "erlmesh.demo", "erlmesh.bench", "erlmesh.doctor", "erlmesh.discovery"],
     ["erlmesh.cli"],
     ["erlmesh.__main__"],
 ]

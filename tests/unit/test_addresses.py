@@ -32,8 +32,8 @@ Local:
 """
 
 
-def own(*local, host=None, hosts="", towards=None):
-    return own_address(Surroundings(host, "socrates", hosts, ("127.0.0.1", *local), towards))
+def own(*local, host=None, hosts="", towards=None, discovered=()):
+    return own_address(Surroundings(host, "socrates", hosts, ("127.0.0.1", *local), towards, discovered))
 
 
 def test_the_kernels_table_tells_the_local_addresses():
@@ -50,6 +50,15 @@ def test_the_line_of_the_own_host_name_comes_before_the_way_out():
     hosts = "127.0.0.1 localhost\n172.18.0.3\tsocrates other # 10.0.0.9 socrates\n"
 
     assert own("172.18.0.3", "10.0.0.9", hosts=hosts, towards="10.0.0.9") == "172.18.0.3"
+
+
+def test_where_the_cluster_is_looked_for_comes_before_the_hosts_file_and_the_way_out():
+    hosts = "172.18.0.3 socrates\n"
+    task_and_peer = ("10.0.1.5", "10.0.1.6")
+
+    assert own("172.18.0.3", "10.0.1.5", hosts=hosts, towards="172.18.0.3", discovered=task_and_peer) == "10.0.1.5"
+    assert own("172.18.0.3", hosts=hosts, discovered=task_and_peer) == "172.18.0.3"
+    assert Surroundings.here(discovery_names=["localhost", "no-such.invalid"]).discovered[:1] == ("127.0.0.1",)
 
 
 def test_a_line_that_names_a_loopback_or_a_foreign_address_is_no_evidence():

@@ -6,6 +6,7 @@ import asyncio
 import pytest
 
 from erlmesh.cli.forms import VARIABLES, add_form_options, form, host_of, unknown_variables, way
+from erlmesh.cli.settings import add_node_options
 from erlmesh.errors import ConnectError, NodeStartError
 from erlmesh.net.epmd import Epmd
 from erlmesh.net.epmdless import FixedPort, NoEpmd
@@ -133,10 +134,6 @@ def test_a_misspelt_variable_is_told_and_one_of_a_container_platform_is_not():
 
 
 def test_every_variable_is_told_of_in_the_help():
-    parser = argparse.ArgumentParser()
-    add_form_options(parser)
-    from erlmesh.cli.settings import add_node_options
-
     everything = argparse.ArgumentParser()
     add_node_options(everything)
     told = everything.format_help()

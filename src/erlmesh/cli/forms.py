@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from erlmesh.cli.cookie import read_protected
+from erlmesh.discovery.looking import check_sources
+from erlmesh.discovery.sources import Kind, Source, sources
 from erlmesh.errors import NodeStartError
 from erlmesh.net.addresses import Surroundings, own_address
 from erlmesh.net.epmd import Epmd
@@ -25,6 +27,8 @@ __all__ = [
     "add_way_options",
     "form",
     "host_of",
+    "places_to_look",
+    "positive_seconds",
     "unknown_variables",
     "way",
 ]
@@ -117,10 +121,21 @@ def host_of(options: argparse.Namespace, environment: Mapping[str, str]) -> str:
         return LOOPBACK
     host, source = found
     if host == AUTO:
-        return own_address(Surroundings.here())
+        names = [place.value for place in places_to_look(options, environment) if place.kind is Kind.DNS]
+        return own_address(Surroundings.here(discovery_names=names))
     if not re.fullmatch(r"[A-Za-z0-9_.:%-]+", host):
         raise NodeStartError(f"{source} is {host!r}: it must be a host name, an address, or auto")
     return str(host)
+
+
+def places_to_look(options: argparse.Namespace, environment: Mapping[str, str]) -> list[Source]:
+    """What ``--discover`` says. Raises NodeStartError."""
+    found = _Given(options, environment).text("discover")
+    if found is None:
+        return []
+    places = sources(found[0] if isinstance(found[0], list) else [found[0]])
+    check_sources(places)
+    return places
 
 
 def _switch(about: str) -> dict[str, Any]:
@@ -140,7 +155,7 @@ def form(options: argparse.Namespace, environment: Mapping[str, str]) -> dict[st
         "listen": given.several("listen"),
         "ports": ports,
         "advertise_port": given.one("advertise_port", _port),
-        "net_ticktime": given.one("net_ticktime", _seconds),
+        "net_ticktime": given.one("net_ticktime", positive_seconds),
         "prevent_overlapping_partitions": given.flag("prevent_overlapping_partitions"),
         "epmd": mapper,
         "resolver": resolver,
@@ -153,7 +168,12 @@ def way(options: argparse.Namespace, environment: Mapping[str, str]) -> dict[str
     """The same for a node that only looks in: it finds others as they are to be found, and nobody is told of it."""
     given = _Given(options, environment)
     mapper, resolver = _mapper_and_resolver(given)
-    chosen = {"epmd": NoEpmd(), "resolver": resolver or mapper or Epmd(), "cookies": _cookies(given)}
+    chosen = {
+        "epmd": NoEpmd(),
+        "resolver": resolver or mapper or Epmd(),
+        "cookies": _cookies(given),
+        "net_ticktime": given.one("net_ticktime", positive_seconds),
+    }
     return {name: value for name, value in chosen.items() if value is not None}
 
 
@@ -255,7 +275,8 @@ def _port(text: str, source: str) -> int:
     return int(text)
 
 
-def _seconds(text: str, source: str) -> float:
+def positive_seconds(text: str, source: str) -> float:
+    """Raises NodeStartError."""
     try:
         seconds = float(text)
     except ValueError:

@@ -33,6 +33,8 @@ COMMANDS: Final = {
     "remsh": "a prompt on a node that runs already",
     "ping": "ask whether a node is there",
     "members": "print the members of a process group",
+    "health": "ask whether a node of this machine is well",
+    "doctor": "find out step by step why a node cannot be met",
     "epmd": "be the nodes' phone book, or read it",
     "demo": "show nodes meeting, sharing groups, dying and coming back",
 }

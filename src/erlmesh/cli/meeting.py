@@ -3,18 +3,53 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 from erlmesh.cli.cookie import find_cookie
 from erlmesh.cli.forms import host_of, way
-from erlmesh.cli.settings import complete_name, passing_name
+from erlmesh.cli.settings import Settings, complete_name, passing_name
+from erlmesh.discovery.looking import Look
+from erlmesh.discovery.task import Discovery
 from erlmesh.errors import ConnectError
+from erlmesh.net.epmd import default_port
+from erlmesh.net.epmdless import FixedPort
+from erlmesh.net.health import HealthServer, folders
 from erlmesh.node import Node
+from erlmesh.shell.hosting import host_shells
 
-__all__ = ["looking_in", "meet", "why_not"]
+__all__ = ["looking_in", "meet", "staying", "why_not"]
+
+log = logging.getLogger("erlmesh")
+
+
+@asynccontextmanager
+async def staying(node: Node, chosen: Settings) -> AsyncIterator[None]:
+    """What a node does that stays: it answers ``erlmesh health``, and if it shall, lets shells in and looks for others."""
+    async with AsyncExitStack() as stack:
+        began = node.now()
+
+        def report() -> dict[str, Any]:
+            others = {"nodes": len(node.nodes()), "hidden": len(node.nodes(hidden=True))}
+            return {"port": node.port, "processes": len(node.processes()), "up": round(node.now() - began, 1), **others}
+
+        try:
+            server = HealthServer(node.name, report, folders(os.environ))
+        except OSError as fault:
+            log.info("erlmesh health will find nothing: %s", fault)
+        else:
+            stack.callback(server.close)
+        if chosen.lets_in:
+            host_shells(node)
+        if chosen.discover:
+            base = node.name.partition("@")[0] if isinstance(chosen.form.get("epmd"), FixedPort) else None
+            look = Look(chosen.discover, epmd_port=default_port(), base=base)
+            await stack.enter_async_context(Discovery(node, look))
+        yield
 
 
 async def meet(node: Node, peers: Sequence[str]) -> None:

@@ -22,8 +22,10 @@ from erlmesh.cli.forms import (
     form,
     host_of,
     lets_in,
+    places_to_look,
     unknown_variables,
 )
+from erlmesh.discovery.sources import Source
 from erlmesh.errors import NodeStartError
 from erlmesh.shell.show import show_error
 
@@ -45,6 +47,7 @@ class Settings:
     join: tuple[str, ...]
     chosen: bool
     form: dict[str, Any] = field(default_factory=dict)
+    discover: tuple[Source, ...] = ()
     lets_in: bool = False
 
 
@@ -66,6 +69,13 @@ def add_node_options(parser: argparse.ArgumentParser, *, joins: bool = True) -> 
         parser.add_argument(
             "--join", metavar="NODE", action="append", help="node to meet at the start; may be repeated [ERLMESH_JOIN]"
         )
+        parser.add_argument(
+            "--discover",
+            metavar="WHERE",
+            action="append",
+            help="look for others: static:a@host,b@host, dns:NAME, srv:NAME, file:PATH; may be repeated "
+            "[ERLMESH_DISCOVER]",
+        )
         add_form_options(parser)
     else:
         add_way_options(parser)
@@ -85,14 +95,8 @@ def settings(arguments: argparse.Namespace, environment: Mapping[str, str] = os.
     join = getattr(arguments, "join", None) or re.split(r"[,\s]+", environment.get("ERLMESH_JOIN", "").strip())
     cookie = find_cookie(arguments.cookie, arguments.cookie_file, environment)
     joins = tuple(_peer(peer, name) for peer in join if peer)
-    return Settings(
-        name,
-        cookie,
-        joins,
-        chosen=name != given,
-        form=form(arguments, environment),
-        lets_in=lets_in(arguments, environment),
-    )
+    discover, placed = tuple(places_to_look(arguments, environment)), form(arguments, environment)
+    return Settings(name, cookie, joins, name != given, placed, discover, lets_in=lets_in(arguments, environment))
 
 
 def _made_up(arguments: argparse.Namespace, environment: Mapping[str, str]) -> str:

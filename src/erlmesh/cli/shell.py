@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
+from typing import Final
 
 from erlmesh import __version__
-from erlmesh.cli.meeting import meet
+from erlmesh.cli.health import running
+from erlmesh.cli.meeting import meet, staying
 from erlmesh.cli.remsh import enter
 from erlmesh.cli.settings import Settings, add_node_options, settings
+from erlmesh.errors import NodeStartError
 from erlmesh.node import Node
 from erlmesh.shell import front
-from erlmesh.shell.hosting import host_shells
 
 __all__ = ["EXAMPLE", "add_options", "attend", "run"]
 
+PATIENCE: Final = 3.0
 EXAMPLE = """\
 example:
   erlmesh shell --name socrates@127.0.0.1 --cookie-file ./cookie
@@ -36,7 +40,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="NODE",
         nargs="?",
         const="",
-        help="start no node: be a prompt of NODE, or of the one that --name or the environment says; see erlmesh remsh",
+        help="start no node: be a prompt of NODE, or of the one that runs here already; see erlmesh remsh",
     )
     add_node_options(parser)
 
@@ -44,9 +48,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     if options.remsh is None:
         return attend(settings(options))
-    target = options.remsh or settings(options).name
+    target = options.remsh or _running(options.name or os.environ.get("ERLMESH_NAME"))
     options.name = None  # that is the other's
     return enter(options, target)
+
+
+def _running(name: str | None) -> str:
+    found = [node for node, _ in running(name, PATIENCE)]
+    if len(found) != 1:
+        which = f"one of {', '.join(found)}" if found else "none runs here"
+        raise NodeStartError(f"which node is meant by --remsh? Say its name: {which}")
+    return found[0]
 
 
 def attend(chosen: Settings) -> int:
@@ -55,9 +67,7 @@ def attend(chosen: Settings) -> int:
 
 
 async def _attend(chosen: Settings) -> int:
-    async with Node(chosen.name, cookie=chosen.cookie, **chosen.form) as node:
-        if chosen.lets_in:
-            host_shells(node)
+    async with Node(chosen.name, cookie=chosen.cookie, **chosen.form) as node, staying(node, chosen):
         if front.is_interactive():
             python = ".".join(map(str, sys.version_info[:3]))
             print(f"erlmesh {__version__} on Python {python}, node {node.name}. h() for help, Ctrl-D to leave.")

@@ -11,12 +11,11 @@ import asyncio
 import signal
 
 from erlmesh.cli import shell
-from erlmesh.cli.meeting import meet
+from erlmesh.cli.meeting import meet, staying
 from erlmesh.cli.settings import Settings, add_node_options, settings
 from erlmesh.net.epmd import default_port
 from erlmesh.node import Node
 from erlmesh.shell import front
-from erlmesh.shell.hosting import host_shells
 
 __all__ = ["EXAMPLE", "add_options", "run"]
 
@@ -41,9 +40,7 @@ async def _run(chosen: Settings) -> int:
     over = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, over.set)
-    async with Node(chosen.name, cookie=chosen.cookie, **chosen.form) as node:
-        if chosen.lets_in:
-            host_shells(node)
+    async with Node(chosen.name, cookie=chosen.cookie, **chosen.form) as node, staying(node, chosen):
         known = "not known to any EPMD" if "epmd" in chosen.form else f"known to the EPMD on port {default_port()}"
         print(f"{node.name} is up: listening on port {node.port}, {known}", flush=True)
         meeting = asyncio.ensure_future(meet(node, chosen.join))

@@ -31,22 +31,30 @@ class Surroundings:
     """The IPv4 addresses of all interfaces."""
     towards_others: str | None
     """The address that packets to far away would leave from."""
+    discovered: tuple[str, ...] = ()
+    """The addresses under which the cluster's nodes are looked for: one of them may be ours."""
 
     @classmethod
-    def here(cls, host: str | None = None) -> Surroundings:
-        """This machine, now."""
-        return cls(host or None, socket.gethostname(), _read("/etc/hosts"), local_addresses(), _source_address())
+    def here(cls, host: str | None = None, discovery_names: Sequence[str] = ()) -> Surroundings:
+        """This machine, now. The names are looked up, which may take a while."""
+        found = tuple(address for name in discovery_names for address in _look_up(name))
+        hosts, local, towards = _read("/etc/hosts"), local_addresses(), _source_address()
+        return cls(host or None, socket.gethostname(), hosts, local, towards, found)
 
 
 def own_address(here: Surroundings) -> str:
-    """The address that others reach this machine by. The first of: what the user says; the line that /etc/hosts has for
-    the own host name (container engines write it); the address that packets leave from; the only one there is.
+    """The address that others reach this machine by. The first of: what the user says; an own address among those that
+    the cluster is looked for at; the line that /etc/hosts has for the own host name (container engines write it); the
+    address that packets leave from; the only one there is.
 
     Raises NodeStartError with the candidates if that leaves a choice.
     """
     if here.host is not None:
         return here.host
     usable = [address for address in here.local if not is_loopback(address)]
+    sought = [address for address in usable if address in here.discovered]
+    if len(sought) == 1:
+        return sought[0]
     named = [address for address in _addresses_in_hosts(here.hosts, here.hostname) if address in usable]
     if len(named) == 1:
         return named[0]
@@ -104,6 +112,14 @@ def _addresses_in_hosts(text: str, hostname: str) -> Sequence[str]:
         if hostname in names and address not in found:
             found.append(address)
     return found
+
+
+def _look_up(name: str) -> list[str]:
+    try:
+        found = socket.getaddrinfo(name, 0, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return []
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 def _source_address() -> str | None:

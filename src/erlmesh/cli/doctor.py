@@ -1,0 +1,109 @@
+"""Find out why a node cannot be met: step by step, in words, with what to do.
+
+It goes the way that a connection goes (the name, its host, EPMD, the port, the handshake, flags and cookie), and then
+looks around on the node: ping, global, pg. Nobody else of the cluster notices.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import textwrap
+from dataclasses import asdict
+from typing import Any, Final
+
+from erlmesh.cli.cookie import find_cookie
+from erlmesh.cli.forms import host_of, positive_seconds, way
+from erlmesh.cli.settings import add_node_options, complete_name, passing_name
+from erlmesh.doctor.examination import Patient, examine
+from erlmesh.doctor.findings import Finding, Verdict
+from erlmesh.net.epmd import Epmd, default_port
+
+__all__ = ["EXAMPLE", "add_options", "run"]
+
+EXAMPLE = """\
+example:
+  erlmesh doctor plato@127.0.0.1
+  ✓ name        plato@127.0.0.1 is a long node name
+  ✓ dns         127.0.0.1 is an address, nothing is to be looked up
+  ✗ epmd        nothing listens on EPMD's port 4369 of 127.0.0.1
+                …
+
+The exit code is 0 if the node can be met, and 1 with the step that fails. With --json, one object:
+{"node", "ok", "steps": [{"step", "verdict", "says", "means", "advice", "facts"}]}; verdicts are ok, note,
+skipped and failed."""
+
+_MARKS: Final = {Verdict.OK: "✓", Verdict.NOTE: "·", Verdict.SKIPPED: "-", Verdict.FAILED: "✗"}
+_INDENT: Final = " " * 14
+_WIDTH: Final = 110
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("node", metavar="NODE", help="the node's name; its host is that of --host if not given")
+    parser.add_argument("--json", action="store_true", help="one JSON object, for programs")
+    parser.add_argument(
+        "--scope", metavar="NAME", action="append", help="scope of pg to look for; may be repeated [pg]"
+    )
+    parser.add_argument("--timeout", metavar="SECONDS", default="5", help="patience with each step, 5")
+    add_node_options(parser, joins=False)
+
+
+def run(options: argparse.Namespace) -> int:
+    return asyncio.run(_run(options))
+
+
+async def _run(options: argparse.Namespace) -> int:
+    findings: list[Finding] = []
+    patient = _patient(options)
+    async for finding in examine(patient):
+        findings.append(finding)
+        if not options.json:
+            print(_lines(finding), flush=True)
+    fine = all(finding.verdict is not Verdict.FAILED for finding in findings)
+    if options.json:
+        json.dump(_object(patient.target, findings, fine=fine), sys.stdout, ensure_ascii=False, indent=2)
+        print()
+    else:
+        print(f"\n{patient.target} can be met." if fine else f"\n{patient.target} cannot be met as things are.")
+    return 0 if fine else 1
+
+
+def _patient(options: argparse.Namespace) -> Patient:
+    host = host_of(options, os.environ)
+    target = options.node if "@" in options.node else f"{options.node}@{host}"
+    ours = options.name or os.environ.get("ERLMESH_NAME")
+    chosen = way(options, os.environ)
+    resolver = chosen["resolver"]
+    return Patient(
+        target,
+        passing_name(target),
+        cookie=lambda: find_cookie(options.cookie, options.cookie_file, os.environ),
+        epmd_port=default_port(),
+        ours=None if ours is None else complete_name(ours, host),
+        resolver=None if isinstance(resolver, Epmd) else resolver,
+        cookies=chosen.get("cookies", {}),
+        scopes=options.scope or ("pg",),
+        timeout=positive_seconds(options.timeout, "--timeout"),
+    )
+
+
+def _lines(finding: Finding) -> str:
+    said = f"{_MARKS[finding.verdict]} {finding.step:<12}" + _folded(finding.says)
+    below = [finding.means, *(f"→ {advice}" for advice in finding.advice)]
+    return "\n".join([said, *(_INDENT + _folded(text, "  " * text.startswith("→")) for text in below if text)])
+
+
+def _folded(text: str, hang: str = "") -> str:
+    folded = (
+        line
+        for paragraph in text.splitlines()
+        for line in textwrap.wrap(paragraph, _WIDTH - len(_INDENT), break_long_words=False, break_on_hyphens=False)
+    )
+    return f"\n{_INDENT}{hang}".join(folded)
+
+
+def _object(target: str, findings: list[Finding], *, fine: bool) -> dict[str, Any]:
+    return {"node": target, "ok": fine, "steps": [{**asdict(each), "verdict": each.verdict.value} for each in findings]}

@@ -1,0 +1,83 @@
+"""Ask a running node of this machine whether it is well; for health checks of containers.
+
+It asks over a socket in the node's own folder: no connection of Erlang's, no name, no cookie. The node serves it when
+it was started by `erlmesh start` or `erlmesh shell`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from erlmesh.cli.forms import positive_seconds
+from erlmesh.errors import NodeStartError
+from erlmesh.net.health import folders, read_health
+
+__all__ = ["EXAMPLE", "add_options", "run", "running"]
+
+EXAMPLE = """\
+example:
+  erlmesh health
+  ok: plato@10.0.0.7, its loop answers in 0.2 ms, connected with 2 nodes, up for 35 s
+
+The exit code is 0 if the node's loop answers in time, and 1 if it hangs or there is none."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--name", metavar="NAME[@HOST]", help="which node, if several of this user run here [ERLMESH_NAME]"
+    )
+    parser.add_argument("--json", action="store_true", help="what the node tells, as it tells it")
+    parser.add_argument("--timeout", metavar="SECONDS", default="3", help="patience, 3")
+
+
+def run(options: argparse.Namespace) -> int:
+    timeout = positive_seconds(options.timeout, "--timeout")
+    name = options.name or os.environ.get("ERLMESH_NAME")
+    found = running(name, timeout)
+    if not found:
+        print(f"no node {name + ' ' if name else ''}of this user answers here")
+        return 1
+    if len(found) > 1:
+        raise NodeStartError(f"several nodes run here: say --name, one of {', '.join(node for node, _ in found)}")
+    ((node, answer),) = found
+    print(json.dumps({"node": node, **answer}) if options.json else _line(node, answer))
+    return 0 if answer.get("alive") is True else 1
+
+
+def running(name: str | None, timeout: float) -> list[tuple[str, dict[str, Any]]]:
+    """The nodes of this user that run here, those called ``name`` if it is not None, with what they tell."""
+    told = [(path.name.removesuffix(".health"), _ask(path, timeout)) for path in _sockets(name)]
+    return [(node, answer) for node, answer in told if answer is not None]
+
+
+def _sockets(name: str | None) -> list[Path]:
+    paths = [path for folder in folders(os.environ) for path in sorted(folder.glob("*.health"))]
+    return [path for path in paths if name is None or path.name == f"{name}.health" or _alive(path) == name]
+
+
+def _alive(path: Path) -> str:
+    return path.name.partition("@")[0]
+
+
+def _ask(path: Path, timeout: float) -> dict[str, Any] | None:
+    """What the node tells; None if it is not there any more."""
+    try:
+        return read_health(path, timeout)
+    except (ConnectionRefusedError, FileNotFoundError):
+        return None
+    except OSError as fault:
+        return {"alive": False, "fault": f"no answer: {fault}"}
+
+
+def _line(node: str, told: dict[str, Any]) -> str:
+    if told.get("alive") is not True:
+        return f"not well: {node}, " + (told.get("fault") or f"its loop has not turned for {told.get('loop_ms')} ms")
+    others = told.get("nodes", 0)
+    return (
+        f"ok: {node}, its loop answers in {told['loop_ms']} ms, connected with {others} "
+        f"node{'' if others == 1 else 's'}, up for {told.get('up', 0):.0f} s"
+    )

@@ -1,0 +1,76 @@
+"""Where to look for other nodes, as a user writes it: ``static:a@h,b@h``, ``dns:NAME``, ``srv:NAME``, ``file:PATH``.
+
+What a source names is either a node (``plato@10.0.0.7``), or a host, whose EPMD is asked which nodes live there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from erlmesh.errors import NodeStartError
+
+__all__ = ["Host", "Kind", "Source", "entries", "sources"]
+
+
+class Kind(Enum):
+    """The ways to look."""
+
+    STATIC = "static"
+    DNS = "dns"
+    SRV = "srv"
+    FILE = "file"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One place to look; ``value`` is a list, a name or a path."""
+
+    kind: Kind
+    value: str
+
+    def __str__(self) -> str:
+        return f"{self.kind.value}:{self.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A host to ask for its nodes. ``epmd_port`` None is the usual one."""
+
+    name: str
+    epmd_port: int | None = None
+
+
+def sources(texts: Iterable[str]) -> list[Source]:
+    """The sources written in ``texts``, several in one text apart by spaces. Raises NodeStartError in words."""
+    return [_source(word) for text in texts for word in text.split()]
+
+
+def _source(text: str) -> Source:
+    kind, colon, value = text.partition(":")
+    known = {each.value: each for each in Kind}
+    if not colon or not value or kind not in known:
+        raise NodeStartError(
+            f"{text!r} says nothing about where to discover nodes: write static:a@host,b@host, dns:NAME, srv:NAME "
+            "or file:PATH"
+        )
+    source = Source(known[kind], value)
+    if source.kind is Kind.STATIC:
+        entries(value, str(source))
+    return source
+
+
+def entries(text: str, where: str) -> list[str | Host]:
+    """The nodes and hosts in a list (commas, spaces, lines; ``#`` begins a remark). Raises NodeStartError."""
+    found: list[str | Host] = []
+    for line in text.splitlines():
+        for word in re.split(r"[,\s]+", line.partition("#")[0]):
+            if re.fullmatch(r"[A-Za-z0-9_-]+@[A-Za-z0-9_.:%-]+", word):
+                found.append(word)
+            elif re.fullmatch(r"[A-Za-z0-9_.:%-]+", word):
+                found.append(Host(word))
+            elif word:
+                raise NodeStartError(f"{where}: {word!r} is neither a node (plato@10.0.0.7) nor a host")
+    return found

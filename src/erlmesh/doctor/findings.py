@@ -1,0 +1,63 @@
+"""What a step found: a sentence, what it means, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+__all__ = ["Fault", "Finding", "Verdict", "failed", "note", "ok", "skipped"]
+
+
+class Verdict(Enum):
+    """How a step ended."""
+
+    OK = "ok"
+    NOTE = "note"
+    """Worth knowing, and no obstacle to the connection."""
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+class Fault(Enum):
+    """Why somebody could not be talked to."""
+
+    REFUSED = "refused"
+    """That machine is there, and says that nobody listens (or its firewall says so)."""
+    SILENT = "silent"
+    """Nothing comes back: dropped on the way, or taken by somebody who does not answer."""
+    UNREACHABLE = "unreachable"
+    """There is no way to that address."""
+    CLOSED = "closed"
+    """Whoever it is closed the connection without a word."""
+    FOREIGN = "foreign"
+    """It speaks another language."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """``says`` is one line; ``means`` and ``advice`` are for those that are not fine; ``facts`` are JSON values."""
+
+    step: str
+    verdict: Verdict
+    says: str
+    means: str = ""
+    advice: Sequence[str] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def ok(step: str, says: str, **facts: Any) -> Finding:
+    return Finding(step, Verdict.OK, says, facts=facts)
+
+
+def note(step: str, says: str, means: str = "", *advice: str, **facts: Any) -> Finding:
+    return Finding(step, Verdict.NOTE, says, means, advice, facts)
+
+
+def failed(step: str, says: str, means: str, *advice: str, **facts: Any) -> Finding:
+    return Finding(step, Verdict.FAILED, says, means, advice, facts)
+
+
+def skipped(step: str, says: str) -> Finding:
+    return Finding(step, Verdict.SKIPPED, says)

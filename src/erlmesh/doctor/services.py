@@ -1,0 +1,92 @@
+"""What runs on a node that we are connected with: net_kernel, the release, global, and scopes of pg."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from erlmesh.doctor.findings import Finding, failed, note, ok
+
+__all__ = ["GlobalState", "global_state", "pinged", "release", "scopes"]
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalState:
+    """What ``global_name_server`` told: its protocol version, and the nodes it knows and is in step with."""
+
+    version: int
+    known: Sequence[str]
+    synced: Sequence[str]
+
+
+def pinged(target: str, round_trips: Sequence[float], asked: int) -> Finding:
+    """Answers of ``net_kernel`` to ``asked`` pings, each with the seconds it took by our clock alone."""
+    if not round_trips:
+        return failed(
+            "ping",
+            f"connected, but net_kernel of {target} does not answer",
+            "The connection stands while the node's own processes do not run: it is starting, overloaded, or stopped.",
+            "Try again; if it stays so, look at that node's load and its log.",
+        )
+    times = [seconds * 1000 for seconds in round_trips]
+    facts: dict[str, Any] = {
+        "ms": {"least": round(min(times), 3), "median": round(median(times), 3), "most": round(max(times), 3)}
+    }
+    says = f"net_kernel answers; there and back takes {median(times):.1f} ms ({min(times):.1f} to {max(times):.1f})"
+    if len(round_trips) < asked:
+        return note("ping", f"{says}, but {asked - len(round_trips)} of {asked} were lost", **facts)
+    return ok("ping", says, **facts)
+
+
+def release(otp: str | None) -> Finding:
+    """Which OTP the node says it is; None if it is no BEAM."""
+    if otp is None:
+        return ok("release", "it does not name an OTP release: no BEAM, perhaps a node of erlmesh", otp=None)
+    return ok("release", f"it is a BEAM of OTP {otp}", otp=otp)
+
+
+def global_state(target: str, state: GlobalState | None, *, runs: bool) -> Finding:
+    """Whether ``global`` runs there, and whether it is in step with the nodes it knows."""
+    if state is None and runs:
+        return note(
+            "global",
+            f"global runs on {target} and does not answer",
+            "Whoever registers a name or takes a lock of the whole cluster waits for it. It is stuck or very busy.",
+            "There,  process_info(whereis(global_name_server))  shows what it waits for.",
+        )
+    if state is None:
+        return note(
+            "global",
+            f"{target} does not run global",
+            "It keeps out of the mesh: nobody introduces it to others, and it has no names of the whole cluster.",
+        )
+    facts = {"version": state.version, "known": list(state.known), "synced": list(state.synced)}
+    behind = [node for node in state.known if node not in state.synced]
+    if behind:
+        return note(
+            "global",
+            f"global runs (version {state.version}) and is not in step with {', '.join(behind)}",
+            "It is either meeting them right now, or waiting for a lock that somebody does not give back.",
+            "Ask again in a few seconds. If it stays so,  global:info()  on that node shows who is in the way.",
+            **facts,
+        )
+    others = f"in step with {', '.join(state.synced)}" if state.synced else "it knows no other node"
+    return ok("global", f"global runs (version {state.version}); {others}", **facts)
+
+
+def scopes(target: str, running: Mapping[str, bool]) -> Finding:
+    """Which scopes of ``pg`` run there."""
+    there = [scope for scope, runs in running.items() if runs]
+    facts = {"scopes": dict(running)}
+    if there:
+        lacking = [scope for scope, runs in running.items() if not runs]
+        return ok("pg", f"pg runs: {', '.join(there)}" + (f"; not {', '.join(lacking)}" if lacking else ""), **facts)
+    return note(
+        "pg",
+        f"no scope of pg runs on {target} ({', '.join(running)})",
+        "Groups are not exchanged with that node. Nothing starts pg by itself on a BEAM.",
+        "There,  pg:start_link().  or in a supervisor  %{id: :pg, start: {:pg, :start_link, []}}",
+        **facts,
+    )
