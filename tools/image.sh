@@ -19,7 +19,7 @@ fi
 
 rm -rf build/wheelhouse
 mkdir -p build/wheelhouse
-"$python" -m pip wheel --quiet --disable-pip-version-check --wheel-dir build/wheelhouse '.[shell]'
+"$python" -m pip wheel --quiet --disable-pip-version-check --wheel-dir build/wheelhouse '.[shell,dns]'
 "$python" -m pip download --quiet --disable-pip-version-check --no-deps --dest build/wheelhouse pip
 builder=0
 docker buildx version >/dev/null 2>&1 && builder=1
