@@ -98,9 +98,10 @@ class Evaluator:
     def _start(self) -> asyncio.Future[Process]:
         self._started = asyncio.get_running_loop().create_future()
         self._jobs = asyncio.Queue()
+        pid = self._node.spawn(self._body, self._started)
         if self._guard is None:
             self._guard = self._node.spawn_server(self._guarded)
-        self._guard.monitor(self._node.spawn(self._body, self._started))
+        self._guard.monitor(pid)
         return self._started
 
     async def run(self, tree: ast.Module, filename: str) -> Outcome:
