@@ -43,8 +43,9 @@ LINES = [
     Line("trip1 p99", "round trip, one core, p99", "µs"),
     Line("trip2 p50", "round trip, two cores, median", "µs", goal=2.5),
     Line("trip2 p99", "round trip, two cores, p99", "µs"),
-    Line("calls", "calls answered, 100 in flight", "1/s", more=True, goal=0.3),
-    Line("calls from", "calls made, 100 in flight", "1/s", more=True, goal=0.3),
+    Line("requests", "requests answered, 100 open, one asker", "1/s", more=True, goal=0.3),
+    Line("calls", "gen_server calls answered, 100 callers", "1/s", more=True, goal=0.3),
+    Line("calls from", "gen_server calls made, 100 callers", "1/s", more=True, goal=0.3),
     Line("join there1", "its join seen by a BEAM, one core", "µs"),
     Line("join there2", "its join seen by a BEAM, two cores", "µs"),
     Line("join here1", "a BEAM's join seen by it, one core", "µs"),
@@ -66,6 +67,7 @@ def throughput(world: World, contender: str) -> Numbers:
         for name, function, arguments in (
             ("received", "received", MESSAGES),
             ("sent", "sent", MESSAGES),
+            ("requests", "requests", f"{CALLS}, {IN_FLIGHT}"),
             ("calls", "calls", f"{CALLS}, {IN_FLIGHT}"),
             ("calls from", "calls_from", f"{CALLS}, {IN_FLIGHT}"),
         )

@@ -4,7 +4,7 @@
 -behaviour(gen_server).
 
 -export([serve/0, hold/2, learn/2]).
--export([received/2, sent/2, round_trips/2, calls/3, calls_from/3, joins_there/2, joins_here/2]).
+-export([received/2, sent/2, round_trips/2, requests/3, calls/3, calls_from/3, joins_there/2, joins_here/2]).
 -export([init/1, handle_call/3, handle_cast/2]).
 
 %% The measured node
@@ -83,6 +83,19 @@ round_trips(Node, N) ->
 trip(Echo, I) ->
     {Time, ok} = tc(fun() -> Echo ! {ping, self(), I}, receive {pong, I} -> ok end end),
     Time.
+
+%% One process keeps InFlight requests open; unlike calls/3 nobody monitors anybody, so only the messages count.
+requests(Node, N, InFlight) ->
+    rate(N, fun() ->
+        [request({server, Node}, I) || I <- lists:seq(1, InFlight)],
+        answers({server, Node}, N - InFlight, InFlight)
+    end).
+
+request(Server, I) -> Server ! {'$gen_call', {self(), I}, {add, I}}.
+
+answers(_, 0, 0) -> ok;
+answers(Server, 0, Open) -> receive {_, _} -> answers(Server, 0, Open - 1) end;
+answers(Server, More, Open) -> receive {_, _} -> request(Server, More), answers(Server, More - 1, Open) end.
 
 calls(Node, N, InFlight) ->
     rate(N, fun() -> call_all({server, Node}, N, InFlight) end).

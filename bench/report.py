@@ -36,6 +36,8 @@ def table(rounds: Rounds) -> str:
     rows = [("", "", *CONTENDERS, "ratio", "goal", "")]
     for line in LINES:
         beam, ours = (of[line.key].get(contender) for contender in CONTENDERS)
+        if beam is None and ours is None:
+            continue  # only some families were asked for
         ratio = ours / beam if ours and beam else None
         rows.append(
             (

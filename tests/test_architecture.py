@@ -16,6 +16,7 @@ FLOORS = [
     ["erlmesh.runtime"],
     ["erlmesh.services"],
     ["erlmesh.node"],
+    ["erlmesh.stock"],
     ["erlmesh.testing"],
     ["erlmesh"],
     ["erlmesh.shell", "erlmesh.demo", "erlmesh.bench", "erlmesh.doctor", "erlmesh.discovery"],

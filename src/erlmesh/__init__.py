@@ -8,6 +8,7 @@ from erlmesh.errors import (
     ConnectError,
     DecodeError,
     EncodeError,
+    ErlangError,
     ErlmeshError,
     Exit,
     HandshakeRefused,
@@ -15,11 +16,16 @@ from erlmesh.errors import (
     NodeNotAlive,
     NodeStartError,
     NoProcess,
+    RemoteError,
+    RemoteExit,
+    RemoteThrow,
+    Throw,
 )
 from erlmesh.net.epmd import Epmd
 from erlmesh.net.epmdless import Addresses, FixedPort, NoEpmd
 from erlmesh.node import Node
 from erlmesh.runtime.process import Process
+from erlmesh.services.exposed import expose
 from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref, Term
 
 __version__ = "0.1.0"
@@ -36,6 +42,7 @@ __all__ = [
     "DecodeError",
     "EncodeError",
     "Epmd",
+    "ErlangError",
     "ErlmeshError",
     "Exit",
     "Export",
@@ -54,5 +61,10 @@ __all__ = [
     "Port",
     "Process",
     "Ref",
+    "RemoteError",
+    "RemoteExit",
+    "RemoteThrow",
     "Term",
+    "Throw",
+    "expose",
 ]

@@ -16,12 +16,17 @@
     │   ├── NoProcess            there is no such process or name there
     │   ├── NoConnection         the node cannot be reached, or was lost during the call
     │   ├── CallTimeout          no answer in time                                (also a TimeoutError)
-    │   └── CalleeExited         the process died instead of answering; has its reason
+    │   ├── CalleeExited         the process died instead of answering; has its reason
+    │   ├── RemoteThrow          the function called there threw; has the value
+    │   ├── RemoteExit           it exited; has the reason
+    │   └── RemoteError          it failed; has the reason and Erlang's stack
     ├── GroupError               pg2 says no; has OTP's reason, a term
     │   ├── NoSuchGroup          nobody has created it, or it was deleted
     │   └── EmptyGroup           it has no members to choose from
-    ├── Undef                    there is no such function to call here
-    └── Exit                     raised in a process body, ends it with a reason
+    ├── Exit                     raised by a process or an exposed function: exit(Reason)
+    ├── Throw                    raised by an exposed function: throw(Value)
+    └── ErlangError              raised by an exposed function: error(Reason)
+        └── Undef                there is no such function that other nodes may call
 
 Expected absence is a value, not an error: ``whereis`` gives ``None``, ``ping`` gives ``False``.
 """
@@ -39,6 +44,7 @@ __all__ = [
     "DecodeError",
     "EmptyGroup",
     "EncodeError",
+    "ErlangError",
     "ErlmeshError",
     "Exit",
     "GroupError",
@@ -51,7 +57,11 @@ __all__ = [
     "NodeStartError",
     "PeerSilent",
     "ProtocolError",
+    "RemoteError",
+    "RemoteExit",
     "RemoteProtocolError",
+    "RemoteThrow",
+    "Throw",
     "Undef",
 ]
 
@@ -133,6 +143,34 @@ class CalleeExited(CallError):
         self.reason = reason
 
 
+class RemoteThrow(CallError):
+    """The function called on another node threw ``value``, a term."""
+
+    def __init__(self, message: str, value: Any) -> None:
+        super().__init__(message)
+        self.value = value
+
+
+class RemoteExit(CallError):
+    """The function called on another node exited with ``reason``, a term."""
+
+    def __init__(self, message: str, reason: Any) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class RemoteError(CallError):
+    """The function called on another node failed with ``reason``, a term.
+
+    ``stack`` is Erlang's: ``[(module, function, arity_or_arguments, info)]``, the innermost call first.
+    """
+
+    def __init__(self, message: str, reason: Any, stack: list[Any]) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.stack = stack
+
+
 class GroupError(ErlmeshError):
     """pg2 says no. ``reason`` is what OTP gives in ``{error, Reason}``, such as ``{no_such_group, Name}``."""
 
@@ -149,19 +187,41 @@ class EmptyGroup(GroupError):
     """The group has no members (``{no_process, Name}``)."""
 
 
-class Undef(ErlmeshError):
-    """There is no such function that other nodes may call (``undef``)."""
-
-    def __init__(self, module: str, function: str, arity: int) -> None:
-        super().__init__(f"{module}:{function}/{arity} is not exposed on this node")
-        self.module = module
-        self.function = function
-        self.arity = arity
-
-
 class Exit(ErlmeshError):
-    """Raised inside a process body: the process ends with ``reason`` (a term), as ``exit(Reason)`` does."""
+    """Raised inside a process body or an exposed function: ends it with ``reason`` (a term), as ``exit(Reason)``."""
 
     def __init__(self, reason: Any) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class Throw(ErlmeshError):
+    """Raised inside an exposed function: the caller catches ``value`` (a term), as of ``throw(Value)``."""
+
+    def __init__(self, value: Any) -> None:
+        super().__init__(value)
+        self.value = value
+
+
+class ErlangError(ErlmeshError):
+    """Raised inside an exposed function: fails with ``reason`` (a term), as ``error(Reason)`` does.
+
+    ``stack`` is what the caller is shown, in Erlang's form ``[(module, function, arity_or_arguments, info)]``; without
+    one it is made of Python's frames.
+    """
+
+    def __init__(self, reason: Any, stack: list[Any] | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.stack = stack
+
+
+class Undef(ErlangError):
+    """There is no such function that other nodes may call. ``reason`` and ``stack`` are Erlang's own for that."""
+
+    def __init__(self, reason: Any, stack: list[Any], function: str) -> None:
+        super().__init__(reason, stack)
+        self.function = function
+
+    def __str__(self) -> str:
+        return f"{self.function} is not exposed on this node"

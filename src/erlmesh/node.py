@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from types import TracebackType
+from collections.abc import Callable, Iterable, Sequence
+from types import ModuleType, TracebackType
 from typing import Any, Self
 
-from erlmesh.errors import GroupError, Undef
+from erlmesh.errors import ErlangError, GroupError, Undef
+from erlmesh.runtime.process import Body, Process
 from erlmesh.runtime.runtime import Runtime
-from erlmesh.services import erpc
+from erlmesh.services import erpc, rpc
+from erlmesh.services.exposed import EVERYWHERE, Functions
 from erlmesh.services.global_calls import trans
 from erlmesh.services.global_names import GlobalNames
+from erlmesh.services.group_leader import GroupLeader, to_stdout
 from erlmesh.services.net_kernel import NetKernel
 from erlmesh.services.pg import Pg
 from erlmesh.services.pg2 import Pg2
 from erlmesh.services.rex import Rex
-from erlmesh.terms import Atom, Term
+from erlmesh.services.rpc import Replies
+from erlmesh.terms import Atom, Export, Fun, Pid, Term
 
 __all__ = ["Node"]
+
+_PG = Atom("pg")
 
 
 class Node(Runtime):
@@ -35,28 +41,40 @@ class Node(Runtime):
     dials: nodes (``plato@10.0.0.7``), hosts (``10.0.0.7``), names on any host (``plato@``), with ``*`` and ``?``.
 
     ``listen`` is the host or address (or several; ``*`` is all) to accept connections on, else the name's own;
-    ``ports`` the ports to try, in order, 0 for any; ``advertise_port`` what others are told instead, where a NAT or a container
-    engine maps ports. ``epmd`` makes the node known and ``resolver`` finds the others, both EPMD if not given:
-    ``epmd=FixedPort(4370)`` is OTP's ``-erl_epmd_port``, and a resolver is any object with ``async where(name)``.
+    ``ports`` the ports to try, in order, 0 for any; ``advertise_port`` what others are told instead, where a NAT or a
+    container engine maps ports. ``epmd`` makes the node known and ``resolver`` finds the others, both EPMD if not
+    given: ``epmd=FixedPort(4370)`` is OTP's ``-erl_epmd_port``, and a resolver is any object with ``async
+    where(name)``.
 
-    Raises ``ValueError`` for malformed arguments, and :class:`NodeStartError` on start when the name or port is taken or
-    the host cannot be found.
+    ``output`` gets the text that processes print which we started on other nodes, else standard output does.
+
+    Raises ``ValueError`` for malformed arguments, and :class:`NodeStartError` on start when the name or port is taken
+    or the host cannot be found.
     """
 
-    pg: Pg
-    """Process groups as OTP 23 and later have them."""
     pg2: Pg2
     """Process groups as OTP 23 and before have them."""
     global_names: GlobalNames
     """Names and locks of the whole cluster (OTP's ``global``)."""
+    functions: Functions
+    """What other nodes may call here."""
 
     def __init__(
-        self, name: str, *, join: Iterable[str] = (), prevent_overlapping_partitions: bool = True, **options: Any
+        self,
+        name: str,
+        *,
+        join: Iterable[str] = (),
+        prevent_overlapping_partitions: bool = True,
+        output: Callable[[str], object] = to_stdout,
+        **options: Any,
     ) -> None:
         super().__init__(name, **options)
         self._join = tuple(join)
         self._prevent_overlapping_partitions = prevent_overlapping_partitions
-        self._functions: dict[tuple[str, str, int], Callable[..., Term]] = {}
+        self._output = output
+        self._scopes: dict[Atom, Pg] = {}
+        self._offered = Functions()
+        self.functions = Functions(EVERYWHERE, self._offered)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -69,35 +87,112 @@ class Node(Runtime):
 
     def _start_services(self) -> None:
         NetKernel(self)
-        Rex(self, self._apply)
-        erpc.serve(self, self._apply)
+        self._leader = GroupLeader(self, self._output)
+        Rex(self, self.functions.apply)
+        erpc.serve(self, self.functions.apply)
         self.global_names = GlobalNames(self, prevent_overlapping_partitions=self._prevent_overlapping_partitions)
-        self.pg = Pg(self)
+        self.start_scope("pg")
         self.pg2 = Pg2(self, trans)
-        self._functions |= {
-            ("global", "resolve_it", 4): self.global_names.resolve_it,
-            ("pg", "get_members", 1): self.pg.get_members,
-            ("pg2", "get_members", 1): self._pg2_members,
-            ("erlang", "node", 0): lambda: self.atom,
-        }
+        self._offered.add(self.global_names.resolve_it, "global")
+        self._offered.add(self._pg_members, "pg", "get_members")
+        self._offered.add(self._pg2_members, "pg2", "get_members")
+        self._offered.add(lambda: self.atom, "erlang", "node")
+        self._offered.add(self._apply, "erlang", "apply")
         for peer in self._join:
             self.connect_nowait(peer, lambda _: None)
-
-    def _pg2_members(self, name: Term) -> Term:
-        """For other nodes, with OTP's error."""
-        try:
-            return self.pg2.get_members(name)
-        except GroupError as error:
-            return (Atom("error"), error.reason)
 
     async def stop(self) -> None:
         if self._router_ is not None and hasattr(self, "global_names"):
             self.global_names.leave()
         await super().stop()
 
-    def _apply(self, module: Atom, function: Atom, arguments: list[Term]) -> Term:
-        """The functions that other nodes may call here; nothing is looked up by names from the wire but in this table."""
-        apply = self._functions.get((module.name, function.name, len(arguments)))
-        if apply is None:
-            raise Undef(module.name, function.name, len(arguments))
-        return apply(*arguments)
+    # Groups
+
+    @property
+    def pg(self) -> Pg:
+        """Process groups as OTP 23 and later have them: the default scope."""
+        return self._scopes[_PG]
+
+    def start_scope(self, name: Atom | str) -> Pg:
+        """Starts another scope of groups, or one that was stopped. Raises ``ValueError`` if the name is taken."""
+        scope = self._scopes[Atom(name)] = Pg(self, Atom(name))
+        return scope
+
+    def scope(self, name: Atom | str) -> Pg | None:
+        """The scope of that name, if it runs."""
+        scope = self._scopes.get(Atom(name))
+        return scope if scope is not None and scope.running else None
+
+    # Functions: ours for others, and others' for us
+
+    def expose(self, what: Callable[..., Any] | ModuleType, *, as_: str | None = None, name: str | None = None) -> None:
+        """Lets other nodes call a function, or a module's, on this node alone. See :func:`erlmesh.expose`."""
+        if isinstance(what, ModuleType):
+            self.functions.add_module(what, as_)
+        else:
+            self.functions.add(what, as_ or what.__module__.rpartition(".")[2], name)
+
+    async def rpc(
+        self,
+        peer: Atom | str,
+        module: Atom | str,
+        function: Atom | str,
+        arguments: Sequence[Term] = (),
+        *,
+        timeout: float | None = 5.0,
+    ) -> Term:
+        """Calls a function of another node, in a process of its own there; its value. ::
+
+            await node.rpc("plato@127.0.0.1", "lists", "sum", [[1, 2, 3]])
+
+        Raises RemoteThrow, RemoteExit or RemoteError for what the function did instead of returning, CalleeExited when
+        its process was ended, NoConnection, CallTimeout after ``timeout`` seconds (the function goes on there, as with
+        OTP), and EncodeError for arguments that are no terms. What the function prints is written here.
+        """
+        return await rpc.call(self, peer, module, function, arguments, timeout=timeout)
+
+    async def multicall(
+        self,
+        nodes: Iterable[Atom | str],
+        module: Atom | str,
+        function: Atom | str,
+        arguments: Sequence[Term] = (),
+        *,
+        timeout: float | None = 5.0,
+    ) -> Replies:
+        """The same on several nodes at once: ``(replies, missing)``, the values by node, and for the others why not."""
+        return await rpc.multicall(self, nodes, module, function, arguments, timeout=timeout)
+
+    def rpc_cast(
+        self, peer: Atom | str, module: Atom | str, function: Atom | str, arguments: Sequence[Term] = ()
+    ) -> None:
+        """Has a function called on another node and hears nothing of it, not even whether there is such a node."""
+        rpc.cast(self, peer, module, function, arguments)
+
+    @property
+    def group_leader(self) -> Pid:
+        """The server that writes what our processes on other nodes print. It is registered as ``user``."""
+        return self._leader.pid
+
+    def _body(self, _module: Atom, _function: Atom, _arguments: list[Term]) -> Body:
+        """A process started from another node runs what may be called, or ends with ``undef``."""
+        return self.functions.apply
+
+    async def _apply(self, me: Process, function: Term, arguments: list[Term]) -> Term:
+        """``erlang:apply/2``: a fun of an exposed function may be called; the code of any other is not here."""
+        if isinstance(function, Export) and isinstance(arguments, list) and len(arguments) == function.arity:
+            return await self.functions.apply(me, function.module, function.function, arguments)
+        if isinstance(function, Fun):
+            raise Undef(Atom("undef"), [(function, arguments, [])], str(function))
+        raise ErlangError(Atom("badarg"), [(Atom("erlang"), Atom("apply"), [function, arguments], [])])
+
+    def _pg_members(self, group: Term) -> Term:
+        scope = self.scope(_PG)
+        return scope.get_members(group) if scope else []
+
+    def _pg2_members(self, name: Term) -> Term:
+        """With OTP's error."""
+        try:
+            return self.pg2.get_members(name)
+        except GroupError as error:
+            return (Atom("error"), error.reason)

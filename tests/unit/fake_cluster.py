@@ -234,10 +234,18 @@ class FakeNode:
 class FakeProcess:
     def __init__(self, node, pid):
         self.node, self.pid = node, pid
+        self.trap_exit = False
         self.mailbox = deque()
         self.receiver = None
         self.task = None
         self.refs = {}
+
+    @property
+    def alive(self):
+        return self.pid in self.node.processes
+
+    def stop(self, reason=NORMAL):
+        self.node.end(self.pid, reason)
 
     def take(self, message):
         if self.receiver:

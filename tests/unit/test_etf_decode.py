@@ -294,6 +294,20 @@ def test_a_count_beyond_the_end_allocates_nothing(tag, depth):
     assert peak < 5_000_000
 
 
+@pytest.mark.parametrize("tag", [b"i", b"l", b"t"])
+@pytest.mark.parametrize("depth", [0, 5000])
+def test_a_count_beyond_the_end_is_refused_before_its_elements_are_built(tag, depth):
+    bomb = b"h\x01" * depth + tag + b"\x00\xff\xff\xff" + b"j" * 500_000
+
+    tracemalloc.start()
+    with pytest.raises(DecodeError):
+        decode_term(bomb, 0)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak < 5_000_000
+
+
 def test_many_large_counts_one_inside_the_other_allocate_nothing():
     bomb = b"i\x00\x00\xff\xff" * 50_000
 

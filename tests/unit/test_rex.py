@@ -1,10 +1,11 @@
 """Remote calls by way of rex."""
 
 import pytest
-from fake_cluster import Cluster
+from fake_cluster import Cluster, wait
 
-from erlmesh.errors import Exit, Undef
-from erlmesh.services.rex import Rex, nothing_is_exposed
+from erlmesh.errors import ErlangError, Exit, Throw
+from erlmesh.services.exposed import Functions
+from erlmesh.services.rex import Rex
 from erlmesh.terms import Atom
 
 REX = (Atom("rex"), Atom("a@h"))
@@ -12,21 +13,15 @@ CALL, CAST, BADRPC, EXIT, USER = (Atom(word) for word in ("call", "cast", "badrp
 LISTS, SUM = Atom("lists"), Atom("sum")
 
 
-def met(apply=None):
+def met(*functions):
     cluster = Cluster()
     a, b = cluster.node("a@h"), cluster.node("b@h")
-    if apply:
-        Rex(a, apply)
-    else:
-        Rex(a)
+    offered = Functions()
+    for function in functions:
+        offered.add(function, "lists", "sum")
+    Rex(a, offered.apply)
     cluster.connect(a, b)
     return cluster, b
-
-
-def add_up(module, function, arguments):
-    if (module, function, len(arguments)) != (LISTS, SUM, 1):
-        raise Undef(module.name, function.name, len(arguments))
-    return sum(arguments[0])
 
 
 def test_a_node_that_asks_what_we_can_do_is_told_erpc():
@@ -41,13 +36,13 @@ def test_a_node_that_asks_what_we_can_do_is_told_erpc():
 
 @pytest.mark.parametrize("word", ["call", "block_call"])
 def test_a_call_gets_the_value(word):
-    cluster, b = met(add_up)
+    cluster, b = met(sum)
 
     assert cluster.run(b.call(REX, (Atom(word), LISTS, SUM, [[1, 2]], USER))) == 3
 
 
 def test_a_c_node_gets_the_value_in_its_own_form():
-    cluster, b = met(add_up)
+    cluster, b = met(sum)
     caller = b.process()
 
     caller.send(REX, (caller.pid, (CALL, LISTS, SUM, [[1, 2]], USER)))
@@ -58,13 +53,50 @@ def test_a_c_node_gets_the_value_in_its_own_form():
 
 def test_a_cast_calls_and_says_nothing():
     calls = []
-    cluster, b = met(lambda *call: calls.append(call))
+    cluster, b = met(lambda numbers: calls.append(numbers))  # noqa: PLW0108 - looked up when it is called
 
     b.process().cast(REX, (CAST, LISTS, SUM, [[1]], USER))
     cluster.run()
 
-    assert calls == [(LISTS, SUM, [[1]])]
+    assert calls == [[1]]
     assert len(cluster.sent) == 1
+
+
+def test_calls_do_not_wait_for_each_other():
+    waiting = [True]
+
+    async def slowly(numbers):
+        while numbers and waiting:
+            await wait()
+        return sum(numbers)
+
+    cluster, b = met(slowly)
+    first = cluster.start(b.call(REX, (CALL, LISTS, SUM, [[1]], USER)))
+
+    assert cluster.run(b.call(REX, (CALL, LISTS, SUM, [[]], USER))) == 0
+    assert first == []
+
+    waiting.clear()
+    cluster.run()
+
+    assert first == [1]
+
+
+def test_a_caller_whose_process_is_killed_is_told():
+    called = []
+
+    async def endless(me: "Process"):  # noqa: F821
+        called.append(me)
+        while True:
+            await wait()
+
+    cluster, b = met(endless)
+    answer = cluster.start(b.call(REX, (CALL, LISTS, SUM, [], USER)))
+    cluster.run()
+    called[0].stop(Atom("killed"))
+    cluster.run()
+
+    assert answer == [(BADRPC, (EXIT, Atom("killed")))]
 
 
 def test_nothing_can_be_called_unless_it_is_exposed():
@@ -73,33 +105,49 @@ def test_nothing_can_be_called_unless_it_is_exposed():
     answer = cluster.run(b.call(REX, (CALL, LISTS, SUM, [[1]], USER)))
 
     assert answer == (BADRPC, (EXIT, (Atom("undef"), [(LISTS, SUM, [[1]], [])])))
-    with pytest.raises(Undef, match="lists:sum/1 is not exposed on this node"):
-        nothing_is_exposed(LISTS, SUM, [[1]])
 
 
-def test_an_exit_reason_reaches_the_caller():
-    def apply(*_):
-        raise Exit((Atom("shutdown"), 5))
+@pytest.mark.parametrize(
+    ("raised", "answer"),
+    [
+        (Exit((Atom("shutdown"), 5)), (BADRPC, (EXIT, (Atom("shutdown"), 5)))),
+        (Throw(5), 5),
+        (Throw((EXIT, 5)), (BADRPC, (EXIT, 5))),
+        (ErlangError(Atom("badarg"), []), (BADRPC, (EXIT, (Atom("badarg"), [])))),
+    ],
+)
+def test_what_the_function_does_instead_of_returning_reaches_the_caller(raised, answer):
+    def fail():
+        raise raised
 
-    cluster, b = met(apply)
+    cluster, b = met(fail)
 
-    assert cluster.run(b.call(REX, (CALL, LISTS, SUM, [], USER))) == (BADRPC, (EXIT, (Atom("shutdown"), 5)))
+    assert cluster.run(b.call(REX, (CALL, LISTS, SUM, [], USER))) == answer
 
 
-def test_a_function_that_fails_is_logged_here_and_named_there(caplog):
-    cluster, b = met(lambda *_: 1 / 0)
+def test_a_function_that_fails_is_logged_here_and_explained_there(caplog):
+    cluster, b = met(lambda: 1 / 0)
 
-    answer = cluster.run(b.call(REX, (CALL, LISTS, SUM, [], USER)))
-
-    assert answer == (BADRPC, (EXIT, (Atom("error"), "ZeroDivisionError")))
+    match cluster.run(b.call(REX, (CALL, LISTS, SUM, [], USER))):
+        case (Atom("badrpc"), (Atom("EXIT"), (reason, [(module, _, 0, place)]))):
+            assert reason == (Atom("ZeroDivisionError"), "division by zero")
+            assert module is Atom("test_rex")
+            assert place[0] == (Atom("file"), list(b"test_rex.py"))
+        case other:
+            pytest.fail(f"not understood: {other}")
     assert "lists:sum/0, called from another node, failed" in caplog.text
 
 
 def test_a_call_that_is_not_understood_gets_an_answer_and_garbage_none():
-    cluster, b = met(add_up)
+    cluster, b = met(sum)
 
     b.process().send(REX, (CALL, LISTS))
     b.process().send(REX, Atom("hello"))
     b.process().cast(REX, (CAST, LISTS, SUM, Atom("x"), USER))
 
-    assert cluster.run(b.call(REX, (CALL, "lists", SUM, [], USER))) == (Atom("error"), Atom("badarg"))
+    assert cluster.run(b.call(REX, (CALL, LISTS))) == (Atom("error"), Atom("badarg"))
+    match cluster.run(b.call(REX, (CALL, "lists", SUM, [], USER))):
+        case (Atom("badrpc"), (Atom("EXIT"), (Atom("badarg"), _))):
+            pass
+        case other:
+            pytest.fail(f"not understood: {other}")

@@ -237,16 +237,14 @@ def test_the_group_leader_is_noted(world):
     assert p.group_leader == Z
 
 
-def test_a_reply_to_a_spawn_is_a_message(world):
+def test_a_reply_to_a_spawn_nobody_asked_for_is_ignored(world):
     p = world.process()
     ref = world.router.identifiers.ref()
 
-    world.hear(SpawnReply(ref, p.pid, 0, X), SpawnReply(ref, p.pid, 0, Atom("notsup")))
+    world.hear(SpawnReply(ref, p.pid, 3, X), SpawnReply(ref, p.pid, 0, Atom("notsup")))
 
-    assert mailbox(p) == [
-        (Atom("spawn_reply"), ref, Atom("ok"), X),
-        (Atom("spawn_reply"), ref, Atom("error"), Atom("notsup")),
-    ]
+    assert mailbox(p) == []
+    assert world.router.links.of(p.pid) == []
 
 
 def test_a_spawn_request_is_refused_by_a_router_without_a_spawner(world):

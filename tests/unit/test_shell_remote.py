@@ -80,7 +80,7 @@ async def test_what_is_printed_after_the_line_comes_too(there, session, capsys):
 @visiting
 async def test_a_waiting_line_can_be_interrupted(there, session, capsys):
     line = asyncio.ensure_future(session.run("receive()"))
-    await until(lambda: there.processes())
+    await until(there.processes)
     while not line.done():
         session.interrupt()
         await asyncio.sleep(0.005)

@@ -20,7 +20,7 @@ from erlmesh.errors import NodeStartError
 from erlmesh.node import Node
 from erlmesh.shell import front
 
-__all__ = ["EXAMPLE", "add_options", "attend", "run"]
+__all__ = ["EXAMPLE", "add_options", "run"]
 
 PATIENCE: Final = 3.0
 EXAMPLE = """\
@@ -47,7 +47,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     if options.remsh is None:
-        return attend(settings(options))
+        return asyncio.run(_run(settings(options)))
     target = options.remsh or _running(options.name or os.environ.get("ERLMESH_NAME"))
     options.name = None  # that is the other's
     return enter(options, target)
@@ -61,12 +61,7 @@ def _running(name: str | None) -> str:
     return found[0]
 
 
-def attend(chosen: Settings) -> int:
-    """The node, and a prompt on it until it is left; the exit code."""
-    return asyncio.run(_attend(chosen))
-
-
-async def _attend(chosen: Settings) -> int:
+async def _run(chosen: Settings) -> int:
     async with Node(chosen.name, cookie=chosen.cookie, **chosen.form) as node, staying(node, chosen):
         if front.is_interactive():
             python = ".".join(map(str, sys.version_info[:3]))

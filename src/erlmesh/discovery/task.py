@@ -19,7 +19,8 @@ log = logging.getLogger("erlmesh.discovery")
 
 
 class Discovery:
-    """``async with Discovery(node, Look(sources(["dns:nodes"]), epmd_port=4369)):`` connects ``node`` with all it finds.
+    """``async with Discovery(node, Look(sources(["dns:nodes"]), epmd_port=4369)):`` connects ``node`` with all it
+    finds.
 
     It never disconnects anybody. Whoever is lost and is still found is called again.
     """

@@ -1,9 +1,9 @@
 """EPMD on the network: asks it, stays registered with it, and is it where none runs.
 
-There is one EPMD a host. A node that finds none becomes it, for as long as the node lives; the others register anew with
-whoever takes over, and keep their creation. EPMD answers on 127.0.0.1 for the nodes of its host, and for other hosts at
-the addresses that nodes have in their names: an embedded one may not listen there (it belongs to a node of another
-address), so each node sees to it that its own address answers.
+There is one EPMD a host. A node that finds none becomes it, for as long as the node lives; the others register anew
+with whoever takes over, and keep their creation. EPMD answers on 127.0.0.1 for the nodes of its host, and for other
+hosts at the addresses that nodes have in their names: an embedded one may not listen there (it belongs to a node of
+another address), so each node sees to it that its own address answers.
 """
 
 from __future__ import annotations
@@ -221,7 +221,8 @@ class Epmd:
             raise ConnectError(f"the EPMD of {host} knows no node {alive!r}: it is not running, or has another name")
         if answer.highest < 6:
             raise ConnectError(
-                f"{name} speaks the distribution protocol up to version {answer.highest} only (OTP 22 or before); 6 is needed"
+                f"{name} speaks the distribution protocol up to version {answer.highest} only (OTP 22 or before): "
+                "6 is needed"
             )
         return host, answer.port
 

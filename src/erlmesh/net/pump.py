@@ -75,6 +75,8 @@ class Pump(asyncio.Protocol):
         now = self._loop.time()
         if self.channel is not None:
             self._hear(self.channel.receive_data(data, now))
+            # Behind the processes that this has woken: what they answer leaves in the turn in which they answer.
+            self._flush_soon()
         elif self.handshake is not None:
             self._shake(self.handshake, self.handshake.receive_data(data, now), now)
 
@@ -110,9 +112,7 @@ class Pump(asyncio.Protocol):
         if channel is None:
             return
         channel.send(signal)
-        if not self._flushing:
-            self._flushing = True
-            self._loop.call_soon(self._flush)
+        self._flush_soon()
 
     async def wait_writable(self) -> None:
         """Until the peer has read enough for more, or is gone."""
@@ -157,6 +157,11 @@ class Pump(asyncio.Protocol):
             if lost is not None and not self._over:
                 assert isinstance(lost, Lost)
                 self._end(lost.reason, lost.why)
+
+    def _flush_soon(self) -> None:
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         self._flushing = False

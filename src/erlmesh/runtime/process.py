@@ -8,7 +8,7 @@ once; only waiting for messages is asynchronous.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from erlmesh.errors import Exit
@@ -20,16 +20,21 @@ if TYPE_CHECKING:
     from erlmesh.node import Node
     from erlmesh.runtime.router import Peer, Router
 
-__all__ = ["Body", "Destination", "Process", "Timer"]
+__all__ = ["Body", "Destination", "Ending", "Process", "Timer"]
 
 Destination: TypeAlias = "Pid | Ref | Atom | str | tuple[Atom | str, Atom | str]"
 """Where a message can go: a pid, an alias, a name registered here, or ``(name, node)`` in Erlang's order."""
 
+_NORMAL = Atom("normal")
 TURN = 2_000
 """Messages a process takes before others get a turn, as a BEAM counts reductions."""
 
 Body: TypeAlias = "Callable[..., Awaitable[Any]]"
 """``async def body(me, *arguments)``."""
+
+
+class Ending(asyncio.Future[Term]):
+    """Waits for a monitored process to end, however it does: the result is its exit reason."""
 
 
 class Timer:
@@ -251,14 +256,63 @@ class Process:
 
     # Children and names
 
+    async def spawn_remote(
+        self,
+        node: Atom | str,
+        module: Atom | str,
+        function: Atom | str,
+        arguments: Sequence[Term] = (),
+        *,
+        link: bool = False,
+    ) -> Pid:
+        """Starts ``module:function(arguments)`` as a process of another ``node``, linked to this one with ``link``.
+
+        What is printed there is shown here: our group leader goes with it. Raises NoConnection, EncodeError, and
+        CallError when the node starts no process. For a function that does not exist it starts one that ends with
+        ``undef``.
+        """
+        options = [Atom("link")] if link else []
+        pid, _ = await self._spawn_remote(node, module, function, arguments, options)
+        return pid
+
+    async def spawn_monitor(
+        self,
+        node: Atom | str,
+        module: Atom | str,
+        function: Atom | str,
+        arguments: Sequence[Term] = (),
+        *,
+        link: bool = False,
+    ) -> tuple[Pid, Ref]:
+        """The same, monitored from its birth: its DOWN carries the reference returned."""
+        options = [Atom("monitor"), Atom("link")] if link else [Atom("monitor")]
+        return await self._spawn_remote(node, module, function, arguments, options)
+
+    async def _spawn_remote(
+        self,
+        node: Atom | str,
+        module: Atom | str,
+        function: Atom | str,
+        arguments: Sequence[Term],
+        options: list[Atom],
+    ) -> tuple[Pid, Ref]:
+        call = (Atom(module), Atom(function), list(arguments))
+        leader = self.group_leader or self.node.group_leader
+        return await self._router.births.spawn(self, Atom(node), call, leader, options)
+
     def spawn(self, body: Body, *arguments: Any, name: Atom | str | None = None, link: bool = False) -> Pid:
         """Starts ``await body(me, *arguments)`` as a process of the same node, linked to this one with ``link``."""
         if link:
             self._require_life()
         pid = self.node.spawn(body, *arguments, name=name)
+        self._router.processes[pid.id | pid.serial << 32].group_leader = self.group_leader
         if link:
             self.link(pid)
         return pid
+
+    def stop(self, reason: Term = _NORMAL) -> None:
+        """Ends a server, at once. (A body returns instead, or raises :class:`erlmesh.Exit`.)"""
+        self._router.terminate(self, reason)
 
     def register(self, name: Atom | str) -> None:
         """Registers itself under ``name``. Raises ``ValueError`` if the name is taken."""

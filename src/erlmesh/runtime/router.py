@@ -35,8 +35,9 @@ from erlmesh.proto.control import (
     Unlink,
     UnlinkAck,
 )
+from erlmesh.runtime.births import Births
 from erlmesh.runtime.mailbox import EMPTY
-from erlmesh.runtime.process import Destination, Process
+from erlmesh.runtime.process import Destination, Ending, Process
 from erlmesh.terms import Atom, ImproperList, Pid, Ref, Term
 
 __all__ = ["Peer", "Router"]
@@ -52,7 +53,6 @@ KILLED: Final = Atom("killed")
 NOPROC: Final = Atom("noproc")
 NOCONNECTION: Final = Atom("noconnection")
 NOTSUP: Final = Atom("notsup")
-SPAWN_REPLY: Final = Atom("spawn_reply")
 
 Spawner: TypeAlias = Callable[[SpawnRequest], SpawnReply]
 
@@ -88,6 +88,7 @@ class Router:
         self.links = Links(self.atom)
         self.monitors = Monitors(self.atom)
         self.aliases: dict[Ref, Process] = {}
+        self.births = Births(self)
         self.spawner: Spawner = _refuse
         self.why_not: Callable[[str], str | None] = lambda _: None
         self._hold = hold
@@ -197,13 +198,13 @@ class Router:
 
     def _hear_link(self, signal: Link, _peer: Atom) -> None:
         if self.local(signal.to) is None:
-            self._pass_on(signal.sender.node, ExitLink(signal.to, signal.sender, NOPROC))
+            self.pass_on(signal.sender.node, ExitLink(signal.to, signal.sender, NOPROC))
         else:
             self.links.linked(signal)
 
     def _hear_unlink(self, signal: Unlink, _peer: Atom) -> None:
         for ack in self.links.unlinked(signal):
-            self._pass_on(ack.to.node, ack)
+            self.pass_on(ack.to.node, ack)
 
     def _hear_unlink_ack(self, signal: UnlinkAck, _peer: Atom) -> None:
         self.links.acknowledged(signal)
@@ -232,7 +233,7 @@ class Router:
         target = signal.target
         process = self.local(target) if isinstance(target, Pid) else self.names.get(target)
         if process is None:
-            self._pass_on(signal.sender.node, Down(target, signal.sender, signal.ref, NOPROC))
+            self.pass_on(signal.sender.node, Down(target, signal.sender, signal.ref, NOPROC))
         else:
             self.monitors.watched(process.pid, signal)
 
@@ -251,7 +252,11 @@ class Router:
         answer = process.answers.get(ref)
         if answer is None:
             self.deliver(process, (DOWN, ref, PROCESS, watch.as_seen(), reason))
-        elif not answer.done():
+        elif answer.done():
+            return
+        elif type(answer) is Ending:
+            answer.set_result(reason)
+        else:
             answer.set_exception(self._call_error(watch, reason))
 
     def _hear_group_leader(self, signal: GroupLeader, _peer: Atom) -> None:
@@ -260,13 +265,10 @@ class Router:
             process.group_leader = signal.leader
 
     def _hear_spawn_request(self, signal: SpawnRequest, _peer: Atom) -> None:
-        self._pass_on(signal.sender.node, self.spawner(signal))
+        self.pass_on(signal.sender.node, self.spawner(signal))
 
-    def _hear_spawn_reply(self, signal: SpawnReply, _peer: Atom) -> None:
-        process = self.local(signal.to)
-        if process is not None:
-            verdict = Atom("ok") if isinstance(signal.result, Pid) else Atom("error")
-            self.deliver(process, (SPAWN_REPLY, signal.ref, verdict, signal.result))
+    def _hear_spawn_reply(self, signal: SpawnReply, peer: Atom) -> None:
+        self.births.hear(signal, peer)
 
     # What local processes do
 
@@ -315,7 +317,7 @@ class Router:
             return
         for signal in self.links.link(process.pid, other):
             if other.node is not self.atom:
-                self._say(other.node, signal)
+                self.say(other.node, signal)
             elif self.local(other) is None:
                 self._hear_exit_link(ExitLink(other, process.pid, NOPROC), self.atom)
             else:
@@ -324,7 +326,7 @@ class Router:
     def unlink(self, process: Process, other: Pid) -> None:
         _require_pid(other)
         for signal in self.links.unlink(process.pid, other):
-            if not self._pass_on(other.node, signal):
+            if not self.pass_on(other.node, signal):
                 self._never_mind(signal)
 
     def monitor(self, process: Process, target: Pid | Atom | str | tuple[Atom | str, Atom | str]) -> Ref:
@@ -342,14 +344,14 @@ class Router:
             watched, node = Atom(target), self.atom
         else:
             raise TypeError(f"cannot monitor {target!r}: give a pid, a name, or (name, node)")
-        self._say(node, self.monitors.watch(process.pid, watched, node, ref))
+        self.say(node, self.monitors.watch(process.pid, watched, node, ref))
 
     def demonitor(self, process: Process, ref: Ref) -> bool:
         ended = self.monitors.unwatch(process.pid, ref)
         if ended is None:
             return False
         watch, signal = ended
-        self._pass_on(watch.node, signal)
+        self.pass_on(watch.node, signal)
         return True
 
     def forget_down(self, process: Process, ref: Ref) -> None:
@@ -378,7 +380,7 @@ class Router:
     def exit_signal(self, sender: Pid, to: Pid, reason: Term) -> None:
         _require_pid(to)
         encode_term(reason)  # it would go on from process to process, and to any node
-        self._say(to.node, ExitSend(sender, to, reason))
+        self.say(to.node, ExitSend(sender, to, reason))
 
     async def call(self, caller: Process, to: Destination, request: Term, timeout: float | None) -> Term:
         loop = asyncio.get_running_loop()
@@ -404,9 +406,12 @@ class Router:
         if reason is NOPROC:
             return NoProcess(f"there is no process {who}")
         if reason is NOCONNECTION:
-            why = self.why_not(watch.node.name)
-            return NoConnection(f"no connection to {watch.node.name}" + (f": {why}" if why else ""))
+            return self.no_connection(watch.node)
         return CalleeExited(f"{who} exited before it answered: {reason}", reason)
+
+    def no_connection(self, node: Atom) -> NoConnection:
+        why = self.why_not(node.name)
+        return NoConnection(f"no connection to {node.name}" + (f": {why}" if why else ""))
 
     # Births and deaths
 
@@ -470,7 +475,7 @@ class Router:
     def _tell(self) -> None:
         words = self._last_words
         while words:
-            self._pass_on(*words.popleft())
+            self.pass_on(*words.popleft())
 
     def lost(self, node: Atom) -> None:
         """The connection to ``node`` is gone."""
@@ -489,10 +494,12 @@ class Router:
             self._hear_exit_link(ExitLink(signal.to, signal.sender, NOCONNECTION), node)
         elif isinstance(signal, Monitor):
             self._hear_down(Down(signal.target, signal.sender, signal.ref, NOCONNECTION), node)
+        elif isinstance(signal, SpawnRequest):
+            self.births.undeliverable(signal.ref)
 
     # Ways out
 
-    def _say(self, node: Atom, signal: Signal) -> None:
+    def say(self, node: Atom, signal: Signal) -> None:
         """To ``node``, which is connected to if need be."""
         peer = self.peers.get(node)
         if peer is not None:
@@ -502,7 +509,7 @@ class Router:
         else:
             self._hold(node, signal, True)
 
-    def _pass_on(self, node: Atom, signal: Signal) -> bool:
+    def pass_on(self, node: Atom, signal: Signal) -> bool:
         """To ``node`` if it is connected, or will be in a moment: then what the signal takes back may be waiting for
         that too. To an unconnected node the signal means nothing; False says so.
         """
@@ -523,6 +530,10 @@ class Router:
 
 def _refuse(request: SpawnRequest) -> SpawnReply:
     return SpawnReply(request.ref, request.sender, 0, NOTSUP)
+
+
+def _picture(value: object) -> str:
+    return repr(value).encode("utf-8", "backslashreplace").decode()
 
 
 def _expire(answer: asyncio.Future[Term], to: Destination, seconds: float) -> None:

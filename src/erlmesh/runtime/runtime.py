@@ -6,15 +6,15 @@ import asyncio
 import logging
 import random
 import secrets
-import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from erlmesh.errors import CallError, EncodeError, Exit, NodeNotAlive, NodeStartError
+from erlmesh.errors import CallError, EncodeError, Exit, NodeNotAlive, NodeStartError, Undef
 from erlmesh.etf import encode_term
 from erlmesh.kernel.allowed import Allowed
 from erlmesh.kernel.cookies import Cookies
 from erlmesh.kernel.identifiers import Identifiers
+from erlmesh.kernel.spawns import LINKED, MONITORED
 from erlmesh.net.epmd import Epmd
 from erlmesh.net.epmdless import PortMapper, Resolver, checked_port, ports_to_try
 from erlmesh.net.network import Network, TcpNetwork, addresses_of_name, addresses_to_listen_on
@@ -23,6 +23,7 @@ from erlmesh.proto.control import Signal, SpawnReply, SpawnRequest
 from erlmesh.proto.flags import OFFERED, Flags
 from erlmesh.proto.handshake import Me, is_node_name
 from erlmesh.runtime.connections import Connections
+from erlmesh.runtime.faults import Outcome, exit_reason
 from erlmesh.runtime.process import Body, Destination, Process
 from erlmesh.runtime.router import KILLED, NORMAL, Router
 from erlmesh.terms import Atom, Pid, Ref, Term
@@ -41,8 +42,6 @@ SHUTDOWN: Final = Atom("shutdown")
 NET_KERNEL: Final = Atom("net_kernel")
 GRACE: Final = 0.5
 """Seconds that processes get to tidy up when the node stops."""
-
-_LINKED, _MONITORED = 1, 2
 
 
 class Runtime:
@@ -91,7 +90,7 @@ class Runtime:
         self._connections_: Connections | None = None
         self._caller: Process | None = None
         self._event_receivers: dict[Pid, bool] = {}
-        self._spawnable: dict[tuple[str, str, int], Callable[[list[Term]], Term]] = {}
+        self._spawnable: dict[tuple[str, str, int], Body] = {}
         self._starting = True  # services get the low pids, users the post's own <0.64.0>
         self._stopped = False
 
@@ -197,13 +196,15 @@ class Runtime:
         """Starts ``await body(me, *arguments)`` as a process and returns its pid at once.
 
         It ends with ``normal`` when the body returns, with the reason of an :class:`Exit`, or with
-        ``{ExceptionName, Text, Stack}`` when another exception leaves it, which is also logged. Raises ``ValueError``
+        ``{{ExceptionName, Text}, Stack}`` when another exception leaves it, which is also logged. Raises ``ValueError``
         if ``name`` is taken.
         """
-        router = self._router
-        process = self._new(getattr(body, "__qualname__", repr(body)), name)
-        process.task = asyncio.get_running_loop().create_task(_run(router, process, body, arguments))
-        return process.pid
+        return self._start(body, arguments, getattr(body, "__qualname__", repr(body)), name).pid
+
+    def _start(self, body: Body, arguments: tuple[Any, ...], label: str, name: Atom | str | None = None) -> Process:
+        process = self._new(label, name)
+        process.task = asyncio.get_running_loop().create_task(_run(self._router, process, body, arguments))
+        return process
 
     def spawn_server(self, receive: Callable[[Term], None], *, name: Atom | str | None = None) -> Process:
         """Starts a process without a task: ``receive(message)`` is called for each message, one at a time, as it comes.
@@ -284,6 +285,11 @@ class Runtime:
     def send(self, to: Destination, message: Term) -> None:
         """Sends as :meth:`Process.send` does."""
         self._own.send(to, message)
+
+    @property
+    def group_leader(self) -> Pid:
+        """Where the processes we start elsewhere send what they print. A node has a server for it."""
+        return self._own.pid
 
     async def call(self, to: Destination, request: Term, *, timeout: float | None = 5.0) -> Term:
         """Calls as :meth:`Process.call` does."""
@@ -389,40 +395,73 @@ class Runtime:
             else:
                 self._router.deliver(process, event(reasons))
 
-    # What other nodes may run here
+    # Processes started across nodes
 
-    def spawn_answers(self, module: str, function: str, arity: int, apply: Callable[[list[Term]], Term]) -> None:
-        """Lets a SPAWN_REQUEST for ``module:function/arity`` run ``apply(arguments)``, whose value is the exit reason
-        of the process: that is how ``erpc`` carries its results. ``apply`` may be a coroutine function.
+    async def spawn_on(
+        self, node: Atom | str, module: Atom | str, function: Atom | str, arguments: Sequence[Term] = ()
+    ) -> Pid:
+        """Starts a process on another node as :meth:`Process.spawn_remote` does, linked to nobody."""
+        return await self._own.spawn_remote(node, module, function, arguments)
+
+    def spawn_nowait(
+        self, node: Atom | str, module: Atom | str, function: Atom | str, arguments: Sequence[Term] = ()
+    ) -> None:
+        """The same without waiting, and without a word if there is no such node."""
+        call = (Atom(module), Atom(function), list(arguments))
+        self._router.births.spawn_nowait(self._own, Atom(node), call, self.group_leader)
+
+    async def spawn_to_the_end(
+        self, node: Atom | str, module: Atom | str, function: Atom | str, arguments: Sequence[Term] = ()
+    ) -> Term:
+        """Starts a process on another node and waits for its end: its exit reason, or ``noconnection``.
+
+        Raises CallError when the node starts no process, and EncodeError. Whoever stops waiting leaves it alone.
         """
-        self._spawnable[module, function, arity] = apply
+        call = (Atom(module), Atom(function), list(arguments))
+        return await self._router.births.spawn_to_the_end(self._own, Atom(node), call, self.group_leader)
+
+    def can_spawn(self, node: Atom | str) -> bool:
+        """Whether the connected ``node`` starts processes for others (every node since OTP 23)."""
+        connection = self._connections.connection(Atom(node).name)
+        known = connection is not None and connection.flags is not None and Flags.SPAWN in connection.flags
+        return known or Atom(node) is self.atom
+
+    def spawn_answers(self, module: str, function: str, arity: int, body: Body) -> None:
+        """Lets a SPAWN_REQUEST for ``module:function/arity`` run ``await body(me, *arguments)`` as a process."""
+        self._spawnable[module, function, arity] = body
+
+    def _body(self, _module: Atom, _function: Atom, _arguments: list[Term]) -> Body | None:
+        """What runs for any other SPAWN_REQUEST: ``body(me, module, function, arguments)``, or None to refuse it."""
+        return None
 
     def _spawn_requested(self, request: SpawnRequest) -> SpawnReply:
-        apply = self._spawnable.get((request.module.name, request.function.name, request.arity))
-        if apply is None or self._stopped:
+        module, function, arguments = request.module, request.function, request.arguments
+        body = self._spawnable.get((module.name, function.name, request.arity))
+        given = tuple(arguments) if body else (module, function, arguments)
+        body = body or self._body(module, function, arguments)
+        if body is None or self._stopped:
             return SpawnReply(request.ref, request.sender, 0, Atom("notsup"))
-        flags = 0
-        for option in request.options:
-            if option is Atom("link"):
-                flags |= _LINKED
-            elif option is Atom("monitor") or (isinstance(option, tuple) and option[:1] == (Atom("monitor"),)):
-                flags |= _MONITORED
-            elif not (isinstance(option, tuple) and len(option) == 2):
-                return SpawnReply(request.ref, request.sender, 0, Atom("badopt"))
-
-        async def body(_me: Process) -> None:
-            value = apply(request.arguments)
-            raise Exit(await value if asyncio.iscoroutine(value) else value)
-
-        pid = self.spawn(body)
-        process = self._router.local(pid)
-        assert process is not None
-        process.label = f"{pid} {request.module}:{request.function}/{request.arity} for {request.sender}"
+        flags = _flags(request.options)
+        if flags is None:
+            return SpawnReply(request.ref, request.sender, 0, Atom("badopt"))
+        process = self._start(body, given, f"{module.name}:{function.name}/{request.arity} for {request.sender}")
         process.group_leader = request.group_leader
-        self._router.adopt(
-            process, request.sender, request.ref, linked=bool(flags & _LINKED), monitored=bool(flags & _MONITORED)
-        )
-        return SpawnReply(request.ref, request.sender, flags, pid)
+        linked, monitored = bool(flags & LINKED), bool(flags & MONITORED)
+        self._router.adopt(process, request.sender, request.ref, linked=linked, monitored=monitored)
+        return SpawnReply(request.ref, request.sender, flags, process.pid)
+
+
+def _flags(options: list[Term]) -> int | None:
+    """What the new process is to its parent from its birth; None for options that are none."""
+    flags = 0
+    for option in options:
+        if option is Atom("link"):
+            flags |= LINKED
+        elif option is Atom("monitor") or (isinstance(option, tuple) and option[:1] == (Atom("monitor"),)):
+            flags |= MONITORED
+        elif not (isinstance(option, tuple) and len(option) == 2):
+            return None
+    return flags
 
 
 class _NotYet(asyncio.Protocol):
@@ -438,29 +477,27 @@ async def _run(router: Router, process: Process, body: Body, arguments: tuple[An
     try:
         await body(process, *arguments)
         reason: Term = NORMAL
-    except Exit as end:
+    except Outcome as end:
         reason = end.reason
+    except Exit as end:
+        reason = _term(end.reason)
     except asyncio.CancelledError:
         reason = KILLED if process.alive else process.exit_reason
     except Exception as fault:
-        if process.alive:
+        if process.alive and not isinstance(fault, Undef):
             log.exception("process %s ended by an exception", process.label)
-        reason = _as_term(fault)
-    try:
-        encode_term(reason)
-    except EncodeError:
-        reason = repr(reason)
+        reason = _term(exit_reason(fault))
     process.task = None  # it ends by itself
     router.terminate(process, reason)
 
 
-def _as_term(fault: Exception) -> Term:
-    """An exception as an exit reason, in the shape of Erlang's ``{Reason, Stack}``."""
-    frames = [
-        (Atom(frame.name[:255]), [(Atom("file"), frame.filename), (Atom("line"), frame.lineno or 0)])
-        for frame in reversed(traceback.extract_tb(fault.__traceback__))
-    ]
-    return ((Atom(type(fault).__name__[:255]), str(fault)), frames)
+def _term(reason: object) -> Term:
+    """``reason``, or its picture if it is no term."""
+    try:
+        encode_term(reason)
+    except EncodeError:
+        return repr(reason).encode("utf-8", "backslashreplace").decode()
+    return reason
 
 
 async def _settled(tasks: list[asyncio.Task[None]]) -> None:

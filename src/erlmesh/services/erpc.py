@@ -12,53 +12,67 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-from erlmesh.errors import Exit, Undef
-from erlmesh.terms import Atom, Ref, Term
+from erlmesh.errors import ErlangError, Exit, Throw
+from erlmesh.etf import encode_term
+from erlmesh.runtime.faults import ERROR, Outcome, fault_of
+from erlmesh.terms import Atom, Term
 
 if TYPE_CHECKING:
+    from erlmesh.runtime.process import Process
     from erlmesh.runtime.runtime import Runtime
-    from erlmesh.services.rex import Apply
 
-__all__ = ["serve"]
+__all__ = ["Apply", "outcome", "serve"]
 
 log = logging.getLogger("erlmesh.erpc")
 
 RETURN: Final = Atom("return")
-EXIT: Final = Atom("exit")
-ERROR: Final = Atom("error")
-UNDEF: Final = Atom("undef")
 BADARG: Final = Atom("badarg")
-NORMAL: Final = Atom("normal")
+
+Apply: TypeAlias = "Callable[[Process, Atom, Atom, Sequence[Term]], Awaitable[Term]]"
+"""``await apply(me, module, function, arguments)``: the function's value, computed in the process ``me``. Raises
+``Undef`` when there is none to call, and whatever the function raises."""
 
 
 def serve(node: Runtime, apply: Apply) -> None:
     """Answer erpc on ``node``; ``apply`` decides what may be called."""
 
-    def execute_call(arguments: list[Term]) -> Term:
-        match arguments:
-            case [Ref() as result, Atom() as module, Atom() as function, list() as values]:
-                return _outcome(result, apply, module, function, values)
-        return BADARG
+    async def execute_call(me: Process, result: Term, module: Term, function: Term, arguments: Term) -> None:
+        kind, value, stack = await outcome(me, apply, module, function, arguments)
+        raise Outcome((result, kind, value, stack) if kind is ERROR else (result, kind, value))
 
-    def execute_cast(arguments: list[Term]) -> Term:
-        match arguments:
-            case [Atom() as module, Atom() as function, list() as values]:
-                _outcome(None, apply, module, function, values)
-        return NORMAL
+    async def execute_cast(me: Process, module: Term, function: Term, arguments: Term) -> None:
+        await outcome(me, apply, module, function, arguments)
 
     node.spawn_answers("erpc", "execute_call", 4, execute_call)
     node.spawn_answers("erpc", "execute_cast", 3, execute_cast)
 
 
-def _outcome(result: Ref | None, apply: Apply, module: Atom, function: Atom, values: list[Term]) -> Term:
+async def outcome(
+    me: Process, apply: Apply, module: Term, function: Term, arguments: Term
+) -> tuple[Atom, Term, list[Term]]:
+    """``(return | throw | exit | error, value or reason, stack)`` of a call; terms for sure. Faults are logged."""
+    match (module, function, arguments):
+        case Atom(), Atom(), list():
+            pass
+        case _:
+            return ERROR, BADARG, [(Atom("erlang"), Atom("apply"), [module, function, arguments], [])]
     try:
-        return (result, RETURN, apply(module, function, values))
-    except Undef:
-        return (result, ERROR, UNDEF, [(module, function, values, [])])
-    except Exit as ended:
-        return (result, EXIT, ended.reason)
-    except Exception as error:
-        log.exception("%s:%s/%d, called from another node, failed", module.name, function.name, len(values))
-        return (result, ERROR, (Atom(type(error).__name__[:255]), str(error)), [])
+        value = await apply(me, module, function, arguments)
+        encode_term(value)
+        return RETURN, value, []
+    except (Exit, Throw, ErlangError) as meant:
+        return _term_for_sure(*fault_of(meant))
+    except Exception as fault:
+        log.exception("%s:%s/%d, called from another node, failed", module.name, function.name, len(arguments))
+        return _term_for_sure(*fault_of(fault))
+
+
+def _term_for_sure(kind: Atom, reason: Term, stack: list[Term]) -> tuple[Atom, Term, list[Term]]:
+    try:
+        encode_term((reason, stack))
+    except Exception as fault:
+        kind, reason, stack = fault_of(fault)
+    return kind, reason, stack

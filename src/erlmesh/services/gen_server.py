@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from erlmesh.kernel import gen
-from erlmesh.terms import Atom, Ref, Term
+from erlmesh.terms import Atom, Pid, Ref, Term
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from erlmesh.runtime.process import Process
 
-__all__ = ["BADARG", "ERROR", "OK", "multi_call"]
+__all__ = ["BADARG", "ERROR", "OK", "answer_system", "multi_call"]
 
 N = TypeVar("N", str, Atom)
 
@@ -20,6 +20,26 @@ OK: Final = Atom("ok")
 ERROR: Final = Atom("error")
 BADARG: Final = (ERROR, Atom("badarg"))
 """The answer to a call that is not understood. OTP's servers would end; a caller is better off with an answer."""
+
+
+def answer_system(me: Process, caller: tuple[Pid, Term], request: Term, *, state: Term) -> None:
+    """Answers ``{system, caller, request}``, which OTP's ``sys`` asks any server, and ``gen_server:stop`` by it
+    (sys.erl).
+
+    ``state`` is what there is to show. ``terminate`` ends the server ``me``.
+    """
+    match request:
+        case (Atom("terminate"), reason):
+            me.reply(caller, OK)
+            me.stop(reason)
+        case Atom("get_state"):
+            me.reply(caller, state)
+        case (Atom("debug"), (Atom("log"), Atom("get"))):
+            me.reply(caller, (OK, []))  # there is no log: but all that came before has been dealt with
+        case Atom("suspend") | Atom("resume"):
+            me.reply(caller, (ERROR, Atom("notsup")))
+        case _:
+            me.reply(caller, (ERROR, (Atom("unknown_system_msg"), request)))
 
 
 async def multi_call(me: Process, nodes: Iterable[N], name: Atom, request: Term) -> dict[N, Term]:

@@ -10,8 +10,9 @@ import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, TypeGuard
 
+from erlmesh.errors import NoProcess
 from erlmesh.kernel import gen
-from erlmesh.services.gen_server import BADARG, ERROR, OK
+from erlmesh.services.gen_server import BADARG, ERROR, OK, answer_system
 from erlmesh.services.group_names import group_name
 from erlmesh.services.pg_members import Change, Effect, Joined, Left, Scope, Statistics, Tell, Watch, Word
 from erlmesh.services.pg_watch import Changes, Monitors
@@ -26,6 +27,7 @@ __all__ = ["Change", "Changes", "Joined", "Left", "Pg"]
 
 log = logging.getLogger("erlmesh.pg")
 
+NORMAL: Final = Atom("normal")
 NOT_JOINED: Final = Atom("not_joined")
 NOLOCAL: Final = Atom("nolocal")
 
@@ -40,6 +42,7 @@ class Pg:
     def __init__(self, node: Runtime, scope: Atom = Atom("pg")) -> None:  # noqa: B008 - an atom is a constant
         self._node = node
         self._me = node.spawn_server(self._receive, name=scope)
+        self._me.trap_exit = False  # as OTP's: an exit signal ends the scope
         self._scope = Scope(self._me.pid)
         self._watched: dict[Pid, Ref] = {}
         self._monitors = Monitors(self._me)
@@ -52,11 +55,25 @@ class Pg:
 
     # The API
 
+    @property
+    def pid(self) -> Pid:
+        """The server, registered under the scope's name."""
+        return self._me.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the server lives: not after :meth:`stop`, an exit signal to it, or the end of the node."""
+        return self._me.alive
+
+    def stop(self, reason: Term = NORMAL) -> None:
+        """Ends the scope: here it has no groups any more, elsewhere they lose our members, and its name is free."""
+        self._me.stop(reason)
+
     def join(self, group: Term, pids: Pid | Iterable[Pid]) -> None:
         """Let a process of this node, or several, join ``group``; each once more if it is in already.
 
         Raises ``ValueError`` for a process of another node (it has to join there), ``TypeError`` for what is no pid,
-        and ``EncodeError`` for a group that is no term.
+        ``EncodeError`` for a group that is no term, and NoProcess when the scope was stopped.
         """
         self._perform(self._scope.join(group_name(group), self._local(pids)))
 
@@ -126,6 +143,8 @@ class Pg:
                 self._perform(self._scope.synced(server, groups))
             case (gen.GEN_CALL, (Pid(), _) as caller, request):
                 self._me.reply(caller, self._answer(caller[0], request))
+            case (Atom("system"), (Pid(), _) as caller, request):
+                answer_system(self._me, caller, request, state=(Atom("state"), self.scope))
             case (Atom("DOWN"), Ref() as ref, _, Pid() as pid, reason):
                 self._down(ref, pid, reason)
             case (Atom("nodeup"), Atom() as name):
@@ -216,6 +235,8 @@ class Pg:
     # Arguments
 
     def _local(self, pids: Pid | Iterable[Pid]) -> list[Pid]:
+        if not self._me.alive:
+            raise NoProcess(f"the pg scope {self.scope} has stopped")
         several = list(pids) if isinstance(pids, Iterable) else [pids]
         for pid in several:
             if not isinstance(pid, Pid):

@@ -6,29 +6,29 @@ Since OTP 23 calls come as spawn requests for ``erpc``, with rex as the way back
     call {call, M, F, Args, Leader}      the value, or {badrpc, {'EXIT', Reason}}; likewise block_call
     cast {cast, M, F, Args, Leader}      no answer
     {Pid, {call, M, F, Args, user}}      a C node's way to call: {rex, Value}
+
+Each call runs in a process of its own. (OTP's rex runs a block_call itself and is deaf meanwhile; that helps nobody.)
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
-from erlmesh.errors import Exit, Undef
 from erlmesh.kernel import gen
+from erlmesh.runtime.faults import ERROR, EXIT, THROW
+from erlmesh.services.erpc import Apply, outcome
 from erlmesh.services.gen_server import BADARG
-from erlmesh.terms import Atom, Pid, Term
+from erlmesh.terms import Atom, Pid, Ref, Term
 
 if TYPE_CHECKING:
+    from erlmesh.runtime.process import Process
     from erlmesh.runtime.runtime import Runtime
 
-__all__ = ["Apply", "Rex", "nothing_is_exposed"]
+__all__ = ["Rex"]
 
 log = logging.getLogger("erlmesh.rex")
-
-Apply: TypeAlias = Callable[[Atom, Atom, list[Term]], Term]
-"""``apply(module, function, arguments)``: the function's value. Raises ``Undef`` when there is none to call, ``Exit``
-to give the caller an exit reason; whatever else it raises is logged here and told to the caller by name only."""
 
 
 class Word:
@@ -41,52 +41,61 @@ class Word:
     CAST: Final = Atom("cast")
     BADRPC: Final = Atom("badrpc")
     EXIT: Final = Atom("EXIT")
-    UNDEF: Final = Atom("undef")
-
-
-def nothing_is_exposed(module: Atom, function: Atom, arguments: list[Term]) -> Term:
-    """The safe choice of ``apply``: there is no function to call."""
-    raise Undef(module.name, function.name, len(arguments))
 
 
 class Rex:
     """Registered as ``rex`` on ``node``; ``apply`` decides what may be called."""
 
-    def __init__(self, node: Runtime, apply: Apply = nothing_is_exposed) -> None:
+    def __init__(self, node: Runtime, apply: Apply) -> None:
+        self._node = node
         self._features = (Word.FEATURES_REPLY, node.atom, [Word.ERPC])
         self._apply = apply
         self._me = node.spawn_server(self._receive, name=Word.REX)
+        self._waiting: dict[Ref, Callable[[Term], None]] = {}
 
     def _receive(self, message: Term) -> None:
         match message:
             case (Pid() as asker, Word.FEATURES_REQUEST):
                 self._me.send(asker, self._features)
-            case (
-                gen.GEN_CALL,
-                (Pid(), _) as caller,
-                (Word.CALL | Word.BLOCK_CALL, Atom() as module, Atom() as function, list() as arguments, _),
-            ):
-                self._me.reply(caller, self._value(module, function, arguments))
+            case (gen.GEN_CALL, (Pid(), _) as asker, (Word.CALL | Word.BLOCK_CALL, *call)) if len(call) == 4:
+                self._call(call, lambda answer: self._me.reply(asker, answer))
             case (gen.GEN_CALL, (Pid(), _) as caller, request):
                 log.debug("not understood: call %r", request)
                 self._me.reply(caller, BADARG)
-            case (gen.GEN_CAST, (Word.CAST, Atom() as module, Atom() as function, list() as arguments, _)):
-                self._value(module, function, arguments)
-            case (Pid() as caller, (Word.CALL, Atom() as module, Atom() as function, list() as arguments, _)):
-                self._me.send(caller, (Word.REX, self._value(module, function, arguments)))
+            case (gen.GEN_CAST, (Word.CAST, *call)) if len(call) == 4:
+                self._call(call, lambda _: None)
+            case (Pid() as caller, (Word.CALL, *call)) if len(call) == 4:
+                self._call(call, lambda answer: self._me.send(caller, (Word.REX, answer)))
+            case (Atom("DOWN"), Ref() as ref, _, _, reason):
+                if (reply := self._waiting.pop(ref, None)) is not None:
+                    reply(_badrpc(reason))  # it was killed
             case _:
                 log.debug("ignored %r", message)
 
-    def _value(self, module: Atom, function: Atom, arguments: list[Term]) -> Term:
-        try:
-            return self._apply(module, function, arguments)
-        except Undef:
-            return _badrpc((Word.UNDEF, [(module, function, arguments, [])]))
-        except Exit as ended:
-            return _badrpc(ended.reason)
-        except Exception as error:
-            log.exception("%s:%s/%d, called from another node, failed", module.name, function.name, len(arguments))
-            return _badrpc((Atom("error"), type(error).__name__))
+    def _call(self, call: list[Term], reply: Callable[[Term], None]) -> None:
+        *what, leader = call
+
+        async def answer(me: Process) -> None:
+            me.group_leader = leader if isinstance(leader, Pid) else None
+            value = await self._value(me, *what)
+            del self._waiting[ref]
+            reply(value)
+
+        ref = self._me.monitor(self._node.spawn(answer))
+        self._waiting[ref] = reply
+
+    async def _value(self, me: Process, module: Term, function: Term, arguments: Term) -> Term:
+        kind, value, stack = await outcome(me, self._apply, module, function, arguments)
+        if kind is EXIT:
+            return _badrpc(value)
+        if kind is ERROR:
+            return _badrpc((value, stack))
+        return _badrpc(value[1]) if kind is THROW and _is_exit(value) else value
+
+
+def _is_exit(value: Term) -> bool:
+    """A caught exit in old Erlang's clothes is taken for one, as rpc does."""
+    return isinstance(value, tuple) and len(value) == 2 and value[0] is Word.EXIT
 
 
 def _badrpc(reason: Term) -> Term:

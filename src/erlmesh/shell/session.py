@@ -6,6 +6,7 @@ Fronts (:mod:`erlmesh.shell.terminal`, :mod:`erlmesh.shell.plain`) only bring th
 from __future__ import annotations
 
 import ast
+import asyncio
 import builtins
 import sys
 from collections.abc import Callable
@@ -46,7 +47,12 @@ class Session:
         self._err = err
         self._results: dict[int, Any] = {}
         self.interrupts = Interrupts(self.hint, signals=not far)
-        self.namespace: dict[str, Any] = {"__name__": "__main__", "__builtins__": builtins, "_": None}
+        self.namespace: dict[str, Any] = {
+            "__name__": "__main__",
+            "__builtins__": builtins,
+            "asyncio": asyncio,  # for those who await more than the shell's own words
+            "_": None,
+        }
         self._evaluator = Evaluator(node, self.namespace, self.interrupts, self._died)
         self._word = word_in(self.namespace)
         self._surroundings = Surroundings(node)

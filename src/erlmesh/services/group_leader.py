@@ -1,0 +1,156 @@
+"""The group leader: what processes print that we started on other nodes comes here, and is written on this node's
+output.
+
+Erlang's I/O protocol ("The Erlang I/O Protocol", stdlib user's guide) ::
+
+    {io_request, From, ReplyAs, Request}       to the group leader; the printing process waits for
+    {io_reply, ReplyAs, ok | {error, Reason}}  its answer
+
+There is nobody to read from here: all requests for input are answered ``{error, enotsup}``.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from erlmesh.services.gen_server import ERROR, OK
+from erlmesh.services.io_format import BadFormat, characters, formatted
+from erlmesh.terms import Atom, ImproperList, Pid, Ref, Term
+
+if TYPE_CHECKING:
+    from erlmesh.runtime.runtime import Runtime
+
+__all__ = ["GroupLeader", "to_stdout"]
+
+log = logging.getLogger("erlmesh.group_leader")
+
+ENOTSUP: Final = (ERROR, Atom("enotsup"))
+REQUEST: Final = (ERROR, Atom("request"))
+PUT_CHARS: Final = Atom("put_chars")
+UNICODE: Final = Atom("unicode")
+LATIN1: Final = Atom("latin1")
+OPTIONS: Final = [(Atom("binary"), True), (Atom("encoding"), UNICODE)]
+_COMMANDS: Final = re.compile(r"(?!\x1b\[[0-9;]{0,32}m)[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+NESTED: Final = 16
+"""Lists of requests within lists of requests; OTP has no bound, but no use for more than one either."""
+
+
+def to_stdout(text: str) -> None:
+    """Writes to ``sys.stdout`` as it is at the moment: a prompt puts one in place that writes above the line typed.
+
+    Colours pass; whatever else could make a terminal do something is shown as what it is.
+    """
+    sys.stdout.write(_COMMANDS.sub(lambda found: f"\\x{ord(found[0]):02x}", text))
+    sys.stdout.flush()
+
+
+class GroupLeader:
+    """Registered as ``user`` on ``node``; ``write(text)`` gets what is printed."""
+
+    def __init__(self, node: Runtime, write: Callable[[str], object] = to_stdout) -> None:
+        self._write = write
+        self._me = node.spawn_server(self._receive, name=Atom("user"))
+        self.pid = self._me.pid
+        node.spawn_server(_logged, name=Atom("logger_proxy"))
+
+    def _receive(self, message: Term) -> None:
+        match message:
+            case (Atom("io_request"), Pid() | Ref() as printer, reply_as, request):
+                answer = self._answer(request, NESTED)
+                self._me.send(printer, (Atom("io_reply"), reply_as, answer), connect=False)
+            case _:
+                log.debug("ignored %r", message)
+
+    def _answer(self, request: Term, depth: int) -> Term:
+        match request:
+            case (Atom("put_chars"), Atom("unicode" | "latin1") as encoding, text):
+                return self._print(lambda: _text(text, encoding))
+            case (Atom("put_chars"), Atom("unicode" | "latin1"), Atom() as module, Atom() as function, list() as given):
+                return self._print(lambda: _applied(module, function, given))
+            case (Atom("put_chars"), Atom() as module, Atom() as function, list() as given):
+                return self._print(lambda: _applied(module, function, given))
+            case (Atom("put_chars"), text):
+                return self._print(lambda: _text(text, LATIN1))
+            case (Atom("requests"), list() as requests) if depth:
+                return self._all(requests, depth - 1)
+            case (Atom("setopts"), list()):
+                return OK
+            case Atom("getopts"):
+                return OPTIONS
+            case _ if _is_request(request):
+                return ENOTSUP
+        return REQUEST
+
+    def _all(self, requests: list[Term], depth: int) -> Term:
+        """One after the other; the first that fails is the last."""
+        answer: Term = OK
+        for request in requests:
+            answer = self._answer(request, depth)
+            if isinstance(answer, tuple) and answer[0] is ERROR:
+                break
+        return answer
+
+    def _print(self, text: Callable[[], str]) -> Term:
+        try:
+            self._write(text())
+        except BadFormat as why:
+            log.debug("cannot be printed: %s", why)
+            return (ERROR, PUT_CHARS)
+        except (OSError, ValueError) as why:  # our own output is closed: the printer is not to blame, but to know
+            log.debug("cannot be written: %s", why)
+            return (ERROR, Atom("terminated"))
+        return OK
+
+
+def _text(text: Term, encoding: Atom) -> str:
+    if encoding is LATIN1:
+        text = _latin1(text)
+    return characters(text)
+
+
+def _latin1(text: Term) -> Term:
+    """The same with its binaries decoded; iodata nests a few levels only where it is text."""
+    if isinstance(text, bytes):
+        return text.decode("latin-1")
+    try:
+        if isinstance(text, list):
+            return [_latin1(part) for part in text]
+        if isinstance(text, ImproperList):
+            return [*(_latin1(part) for part in text.elements), _latin1(text.tail)]
+    except RecursionError:
+        raise BadFormat("text nested so deep is none") from None
+    return text
+
+
+def _applied(module: Atom, function: Atom, given: list[Term]) -> str:
+    """``put_chars`` may name a function that makes the text. The one that is used is known here, others are not."""
+    if module is Atom("io_lib") and function.name in ("format", "fwrite") and len(given) == 2:
+        return formatted(*given)
+    if module is Atom("io_lib") and function.name == "write" and len(given) == 1:
+        return formatted("~w", given)
+    if module is Atom("io_lib") and function.name == "print" and len(given) == 1:
+        return formatted("~p", given)
+    raise BadFormat(f"{module}:{function}/{len(given)} is not known here")
+
+
+def _is_request(request: Term) -> bool:
+    name = request[0] if isinstance(request, tuple) and request else None
+    return isinstance(name, Atom) and name.name in (
+        "get_chars", "get_line", "get_until", "get_password", "get_geometry", "setopts", "fread"
+    )  # fmt: skip
+
+
+def _logged(message: Term) -> None:
+    """``logger_proxy``: crash reports of processes that we started elsewhere, which their nodes have not logged."""
+    match message:
+        case (Atom("log"), level, text, list() as given, _) if log.isEnabledFor(logging.DEBUG):
+            try:
+                log.debug("%s: %s", level, formatted(text, given))
+            except BadFormat:
+                log.debug("%s: %r %r", level, text, given)
+        case (Atom("log"), level, report, _):
+            log.debug("%s: %r", level, report)

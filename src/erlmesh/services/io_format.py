@@ -1,0 +1,189 @@
+"""``io_lib:format/2`` for what other nodes print here: text from a format and arguments, on one line per line.
+
+Differences from OTP, which lays out terms to fit a terminal: ``~p`` breaks no lines.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+from erlmesh.notation import erlang
+from erlmesh.terms import Atom, BitString, ImproperList, Term
+from erlmesh.terms.printing import ERLANG, Notation, Text, joined, spell
+
+__all__ = ["BadFormat", "characters", "formatted"]
+
+_DIRECTIVE: Final = re.compile(r"~(-?\d+|\*)?(?:\.(\d+|\*)?)?(?:\.(\*|.))?([tlkK]*)([~cfegswpWPbBxX#+ni])", re.DOTALL)
+_DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
+MAX_WIDTH: Final = 10_000
+"""A field wider than this is no layout but an attack."""
+
+
+class BadFormat(ValueError):
+    """The arguments do not fit the format (``badarg``)."""
+
+
+def formatted(text: Term, arguments: Term) -> str:
+    """The text. Raises :class:`BadFormat`."""
+    if not isinstance(arguments, list):
+        raise BadFormat("the arguments are no list")
+    given = iter(arguments)
+    out: list[str] = []
+    format_ = text.name if isinstance(text, Atom) else characters(text)
+    place = 0
+    for found in _DIRECTIVE.finditer(format_):
+        between = format_[place : found.start()]
+        if "~" in between:
+            break
+        out += (between, _directive(found, given))
+        place = found.end()
+    rest = format_[place:]
+    if "~" in rest or next(given, given) is not given:
+        raise BadFormat(f"{format_!r} does not fit its {len(arguments)} arguments")
+    return "".join([*out, rest])
+
+
+def characters(chardata: Term) -> str:
+    """The text of Erlang's ``unicode:chardata()``: binaries and code points in lists, however deep. Raises
+    BadFormat.
+    """
+    out: list[str] = []
+    pending = [chardata]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, (bytes, str)):
+            out.append(item if isinstance(item, str) else item.decode("utf-8", "backslashreplace"))
+        elif type(item) is int and 0 <= item < 0x110000 and not 0xD800 <= item < 0xE000:
+            out.append(chr(item))
+        elif isinstance(item, list):
+            pending.extend(reversed(item))
+        elif isinstance(item, ImproperList):
+            pending += (item.tail, *reversed(item.elements))
+        else:
+            raise BadFormat(f"{item!r} is no text")
+    return "".join(out)
+
+
+def _directive(found: re.Match[str], given: Iterator[Any]) -> str:
+    width, precision = _number(found[1], given), _number(found[2], given)
+    pad = found[3] or " "
+    if pad == "*":
+        pad = chr(_next(given, int))
+    kind = found[5]
+    if kind == "n":
+        return "\n" * max(1, min(width or 1, MAX_WIDTH))
+    if kind == "~":
+        return "~"
+    if kind == "i":
+        _next(given)
+        return ""
+    if kind == "c":
+        return chr(_next(given, int)) * min(precision or abs(width or 1), MAX_WIDTH)
+    return _fitted(_value(kind, given, precision), width, precision if kind == "s" else None, pad)
+
+
+def _value(kind: str, given: Iterator[Any], precision: int | None) -> str:
+    term = _next(given)
+    if kind == "s":
+        return (
+            term.name if isinstance(term, Atom) else str(term).lower() if isinstance(term, bool) else characters(term)
+        )
+    if kind in "pP":
+        text = erlang(term)
+    elif kind in "wW":
+        text = spell(term, _WRITTEN)
+    elif kind in "feg":
+        text = _float(kind, term, precision)
+    else:
+        text = _integer(kind, term, precision or 10, given)
+    if kind in "WP":
+        _next(given)  # a depth, of no use without line breaks
+    return text
+
+
+def _float(kind: str, term: Term, precision: int | None) -> str:
+    if not isinstance(term, (int, float)) or isinstance(term, bool):
+        raise BadFormat(f"{term!r} is no number")
+    digits = min(6 if precision is None else precision, 300)
+    if kind == "g":
+        kind = "f" if 0.1 <= abs(term) < 10000 else "e"
+    return f"{term:.{digits}f}" if kind == "f" else f"{term:.{max(digits - 1, 0)}e}"
+
+
+def _integer(kind: str, term: Term, base: int, given: Iterator[Any]) -> str:
+    if type(term) is not int or not 2 <= base <= 36:
+        raise BadFormat(f"{term!r} is no integer, or {base} no base")
+    prefix = ""
+    if kind in "xX":
+        leader = _next(given)
+        prefix = leader.name if isinstance(leader, Atom) else characters(leader)
+    elif kind in "#+":
+        prefix = f"{base}#"
+    digits = _in_base(abs(term), base)
+    return ("-" if term < 0 else "") + prefix + (digits.upper() if kind in "BX#" else digits)
+
+
+def _in_base(number: int, base: int) -> str:
+    if base == 10 and number.bit_length() < 4096:
+        return str(number)
+    if number.bit_length() > 65536:  # the time this takes grows with the square
+        return f"16#{number:x}"
+    digits = [_DIGITS[number % base]]
+    while number := number // base:
+        digits.append(_DIGITS[number % base])
+    return "".join(reversed(digits))
+
+
+def _fitted(text: str, width: int | None, precision: int | None, pad: str) -> str:
+    if precision is not None:
+        text = text[:precision].ljust(min(precision, MAX_WIDTH), pad)
+    if width is None:
+        return text
+    size = min(abs(width), MAX_WIDTH)
+    if len(text) > size:
+        return text[:size] if precision is not None else "*" * size
+    return text.ljust(size, pad) if width < 0 else text.rjust(size, pad)
+
+
+def _number(text: str | None, given: Iterator[Any]) -> int | None:
+    if not text:
+        return None
+    return _next(given, int) if text == "*" else int(text)
+
+
+def _next(given: Iterator[Any], kind: type = object) -> Any:
+    value = next(given, given)
+    if (
+        value is given
+        or not isinstance(value, kind)
+        or (isinstance(value, int) and kind is int and not -MAX_WIDTH <= value < 0x110000)
+    ):
+        raise BadFormat("too few arguments, or one of the wrong type")
+    return value
+
+
+_COMMA: Final = Text(",")
+_WRITTEN: Notation = {}
+"""Terms as ``~w`` writes them: no list or binary is taken for text."""
+
+
+def _written_binary(data: bytes | str) -> str:
+    octets = data.encode("utf-8", "backslashreplace") if isinstance(data, str) else bytes(data)
+    return f"<<{','.join(map(str, octets))}>>"
+
+
+def _written_bits(bits: BitString) -> str:
+    return erlang(bits)
+
+
+_WRITTEN.update(ERLANG)
+_WRITTEN.update(
+    {
+        str: _written_binary,
+        bytes: _written_binary,
+        list: lambda term: joined("[", term, _COMMA, "]"),
+        BitString: _written_bits,
+    }
+)

@@ -1,0 +1,360 @@
+"""The functions of OTP that tools and test suites on the Erlang side ask a node for: ``node.expose(erlmesh.stock)``,
+or ``erlmesh start --expose erlmesh.stock``.
+
+They give what OTP 25's own give, also for arguments that are wrong (the facts are in erlang.erl, timer.erl,
+gen_server.erl, pg.erl and OTP 23's pg2.erl). As there, "the caller" is the process that a remote call runs in, and it
+ends with the call: who calls ``pg:monitor/1`` or ``pg:start_link/1`` by ``rpc`` gets a monitor without an owner, and
+a scope that ends at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
+
+from erlmesh.errors import CalleeExited, ErlangError, Exit, GroupError, NoConnection, NoProcess, Throw
+from erlmesh.runtime.process import Process
+from erlmesh.services.exposed import Functions
+from erlmesh.terms import Atom, ImproperList, Map, Pid, Term
+
+__all__ = ["EXPOSED"]
+
+EXPOSED: Final = Functions()
+"""What :meth:`erlmesh.Node.expose` takes over."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+OK: Final = Atom("ok")
+ERROR: Final = Atom("error")
+NORMAL: Final = Atom("normal")
+NOPROC: Final = Atom("noproc")
+INFINITY: Final = Atom("infinity")
+PG: Final = Atom("pg")
+LONG: Final = 1 << 50
+"""Milliseconds: longer than any node lives."""
+_BIF_INFO: Final = [(Atom("error_info"), Map([(Atom("module"), Atom("erl_erts_errors"))]))]
+
+
+def _badarg() -> ErlangError:
+    return ErlangError(Atom("badarg"))
+
+
+def _function_clause() -> ErlangError:
+    return ErlangError(Atom("function_clause"))
+
+
+def _offer(module: str, name: str | None = None, *, scope: bool = False) -> Callable[[F], F]:
+    """Puts a function into the table; with ``scope`` also without its first argument, the scope, ``pg`` then."""
+
+    def put(function: F) -> F:
+        called = name or function.__name__
+        EXPOSED.add(_told_as(function, module, called, ()), module, called)
+        if scope:
+            EXPOSED.add(_told_as(function, module, called, (PG,)), module, called)
+        return function
+
+    return put
+
+
+def _told_as(function: Callable[..., Any], module: str, name: str, given: tuple[Term, ...]) -> Callable[..., Any]:
+    """``function`` with ``given`` before its arguments, whose errors name it as OTP would."""
+    info = _BIF_INFO if module == "erlang" else []
+
+    @functools.wraps(function)
+    async def told(me: Process, *arguments: Term) -> Term:
+        try:
+            value = function(me, *given, *arguments)
+            return await value if inspect.isawaitable(value) else value
+        except ErlangError as error:
+            error.stack = error.stack or [(Atom(module), Atom(name), [*given, *arguments], info)]
+            raise
+
+    signature = inspect.signature(function)
+    me, *rest = signature.parameters.values()
+    told.__signature__ = signature.replace(parameters=[me, *rest[len(given) :]])  # type: ignore[attr-defined]
+    return told
+
+
+# erlang
+
+
+@_offer("erlang")
+def node(me: Process) -> Term:
+    return me.node.atom
+
+
+@_offer("erlang")
+def nodes(me: Process) -> Term:
+    return [Atom(name) for name in me.node.nodes()]
+
+
+@_offer("erlang")
+def whereis(me: Process, name: Term) -> Term:
+    return me.node.whereis(_atom(name, _badarg)) or Atom("undefined")
+
+
+@_offer("erlang")
+def is_process_alive(me: Process, pid: Term) -> Term:
+    if not isinstance(pid, Pid) or pid.node is not me.node.atom:
+        raise _badarg()
+    return me.node.is_alive(pid)
+
+
+@_offer("erlang", "exit")
+def exit_signal(me: Process, pid: Term, reason: Term) -> Term:
+    if not isinstance(pid, Pid):
+        raise _badarg()
+    me.exit_signal(pid, reason)
+    return True
+
+
+@_offer("erlang", "exit")
+def exit_with(_me: Process, reason: Term) -> Term:
+    raise Exit(reason)
+
+
+@_offer("erlang")
+def throw(_me: Process, value: Term) -> Term:
+    raise Throw(value)
+
+
+@_offer("erlang")
+def hd(_me: Process, elements: Term) -> Term:
+    if isinstance(elements, ImproperList):
+        return elements.elements[0]
+    if not isinstance(elements, list) or not elements:
+        raise _badarg()
+    return elements[0]
+
+
+@_offer("erlang")
+def spawn(me: Process, module: Term, function: Term, arguments: Term) -> Term:
+    """Of what may be called here; any other function is a process that ends with ``undef``, as in Erlang."""
+    if not isinstance(arguments, list):
+        raise _badarg()
+    return me.spawn(me.node.functions.apply, _atom(module, _badarg), _atom(function, _badarg), arguments)
+
+
+# timer, net_kernel, gen_server
+
+
+@_offer("timer")
+async def sleep(_me: Process, milliseconds: Term) -> Term:
+    if milliseconds is INFINITY or (type(milliseconds) is int and milliseconds > LONG):
+        await asyncio.get_running_loop().create_future()
+    if type(milliseconds) is not int or milliseconds < 0:
+        raise ErlangError(Atom("timeout_value"), [(Atom("timer"), Atom("sleep"), 1, [])])
+    await asyncio.sleep(milliseconds / 1000)
+    return OK
+
+
+@_offer("net_kernel")
+async def connect_node(me: Process, name: Term) -> Term:
+    return await me.node.connect(_atom(name, _function_clause))
+
+
+@_offer("gen_server", "stop")
+async def stop_server(me: Process, server: Term) -> Term:
+    """Of any server that heeds ``sys``, here or elsewhere, by pid, name or ``{Name, Node}``; pg scopes among them."""
+    if not isinstance(server, (Pid, Atom)) and not _is_name_on_node(server):
+        raise _function_clause()
+    ref = me.monitor(server)
+    if not isinstance(server, Atom) or me.node.whereis(server) is not None:
+        me.send(server, (Atom("system"), (me.pid, ref), (Atom("terminate"), NORMAL)))
+    down = await me.receive(lambda message: isinstance(message, tuple) and len(message) == 5 and message[1] == ref)
+    match down[4]:
+        case Atom("normal"):
+            return OK
+        case Atom("noproc"):
+            raise Exit(NOPROC)
+        case reason:
+            raise Exit((reason, (Atom("sys"), Atom("terminate"), [server, NORMAL, INFINITY])))
+
+
+# pg
+
+
+@_offer("pg", "start")
+def start_scope(me: Process, scope: Term) -> Term:
+    name = _atom(scope, _function_clause)
+    if (taken := me.node.whereis(name)) is not None:
+        return (ERROR, (Atom("already_started"), taken))
+    return (OK, me.node.start_scope(name).pid)
+
+
+@_offer("pg", "start_link")
+def start_scope_linked(me: Process, scope: Term) -> Term:
+    answer = start_scope(me, scope)
+    if answer[0] is OK:
+        me.link(answer[1])
+    return answer
+
+
+@_offer("pg", scope=True)
+async def join(me: Process, scope: Term, group: Term, pids: Term) -> Term:
+    _check_local(me, pids)
+    return await _call(me, scope, (Atom("join_local"), group, pids))
+
+
+@_offer("pg", scope=True)
+async def leave(me: Process, scope: Term, group: Term, pids: Term) -> Term:
+    _check_local(me, pids)
+    return await _call(me, scope, (Atom("leave_local"), group, pids))
+
+
+@_offer("pg", scope=True)
+def get_members(me: Process, scope: Term, group: Term) -> Term:
+    running = me.node.scope(scope) if isinstance(scope, Atom) else None
+    return running.get_members(group) if running else []
+
+
+@_offer("pg", scope=True)
+def get_local_members(me: Process, scope: Term, group: Term) -> Term:
+    running = me.node.scope(scope) if isinstance(scope, Atom) else None
+    return running.get_local_members(group) if running else []
+
+
+@_offer("pg", scope=True)
+def which_groups(me: Process, scope: Term) -> Term:
+    running = me.node.scope(_atom(scope, _function_clause))
+    if running is None:
+        raise _badarg()
+    return running.which_groups()
+
+
+@_offer("pg", scope=True)
+def which_local_groups(me: Process, scope: Term) -> Term:
+    running = me.node.scope(_atom(scope, _function_clause))
+    if running is None:
+        raise _badarg()
+    return running.which_local_groups()
+
+
+@_offer("pg", scope=True)
+async def monitor_scope(me: Process, scope: Term) -> Term:
+    return await _call(me, scope, Atom("monitor"))
+
+
+@_offer("pg", scope=True)
+async def monitor(me: Process, scope: Term, group: Term) -> Term:
+    return await _call(me, scope, (Atom("monitor"), group))
+
+
+@_offer("pg", scope=True)
+async def demonitor(me: Process, scope: Term, ref: Term) -> Term:
+    if await _call(me, scope, (Atom("demonitor"), ref)) is not OK:
+        return False
+    while me.receive_nowait(lambda event: isinstance(event, tuple) and len(event) == 4 and event[0] == ref):
+        pass
+    return OK
+
+
+# pg2
+
+
+@_offer("pg2", "start")
+def start_pg2(me: Process) -> Term:
+    return me.node.pg2.start()
+
+
+@_offer("pg2")
+async def create(me: Process, name: Term) -> Term:
+    await me.node.pg2.create(name)
+    return OK
+
+
+@_offer("pg2")
+async def delete(me: Process, name: Term) -> Term:
+    await me.node.pg2.delete(name)
+    return OK
+
+
+@_offer("pg2", "join")
+async def join_pg2(me: Process, name: Term, pid: Term) -> Term:
+    if not isinstance(pid, Pid):
+        raise _function_clause()
+    return await _ok(me.node.pg2.join(name, pid))
+
+
+@_offer("pg2", "leave")
+async def leave_pg2(me: Process, name: Term, pid: Term) -> Term:
+    if not isinstance(pid, Pid):
+        raise _function_clause()
+    return await _ok(me.node.pg2.leave(name, pid))
+
+
+@_offer("pg2", "get_members")
+def get_members_pg2(me: Process, name: Term) -> Term:
+    return _or_error(me.node.pg2.get_members, name)
+
+
+@_offer("pg2", "get_local_members")
+def get_local_members_pg2(me: Process, name: Term) -> Term:
+    return _or_error(me.node.pg2.get_local_members, name)
+
+
+@_offer("pg2")
+def get_closest_pid(me: Process, name: Term) -> Term:
+    return _or_error(me.node.pg2.get_closest_pid, name)
+
+
+@_offer("pg2", "which_groups")
+def which_groups_pg2(me: Process) -> Term:
+    return me.node.pg2.which_groups()
+
+
+# What they share
+
+
+def _atom(value: Term, otherwise: Callable[[], ErlangError]) -> Atom:
+    if isinstance(value, bool):
+        return Atom("true" if value else "false")
+    if not isinstance(value, Atom):
+        raise otherwise()
+    return value
+
+
+def _is_name_on_node(value: Term) -> bool:
+    return isinstance(value, tuple) and len(value) == 2 and all(isinstance(part, Atom) for part in value)
+
+
+def _check_local(me: Process, pids: Term) -> None:
+    """pg:ensure_local/1."""
+    if not isinstance(pids, (Pid, list)):
+        raise _function_clause()
+    for pid in pids if isinstance(pids, list) else [pids]:
+        if not isinstance(pid, Pid) or pid.node is not me.node.atom:
+            raise ErlangError((Atom("nolocal"), pid))
+
+
+async def _call(me: Process, server: Term, request: Term) -> Term:
+    """``gen_server:call(server, request, infinity)``, with its exits."""
+    if not isinstance(server, (Pid, Atom)) and not _is_name_on_node(server):
+        raise ErlangError(Atom("function_clause"))
+    try:
+        return await me.call(server, request, timeout=None)
+    except NoProcess:
+        reason: Term = NOPROC
+    except NoConnection:
+        reason = (Atom("nodedown"), server.node if isinstance(server, Pid) else server[1])
+    except CalleeExited as end:
+        reason = end.reason
+    raise Exit((reason, (Atom("gen_server"), Atom("call"), [server, request, INFINITY])))
+
+
+async def _ok(change: Awaitable[None]) -> Term:
+    try:
+        await change
+    except GroupError as error:
+        return (ERROR, error.reason)
+    return OK
+
+
+def _or_error(read: Callable[[Term], Term], name: Term) -> Term:
+    try:
+        return read(name)
+    except GroupError as error:
+        return (ERROR, error.reason)

@@ -1,0 +1,97 @@
+"""OTP's own test suite of pg, unchanged, with an erlmesh node wherever it starts a peer.
+
+The suite is fetched from Debian's source package when the test runs. It starts peers by ``peer`` and is run by Common
+Test; ``pg_suite/`` has small modules of both names, found before OTP's, and in Python what the suite runs on its
+peers.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from beam import TOOLS, NoSuchOtp, installed_otp, programs, surroundings
+from cluster import Cluster
+from pynode import python_surroundings
+
+HELPERS = Path(__file__).parent / "pg_suite"
+PEER = f"{sys.executable} -m erlmesh start --expose erlmesh.stock --expose pg_suite_peer --app pg_suite_peer:control"
+CASES = {25: 25, 27: 28}
+"""How many cases each release's suite has that need no other release of OTP."""
+
+
+def source(otp: int, path: str) -> Path:
+    """A file of OTP's sources; raises NoSuchOtp if it is not to be had here."""
+    brought = subprocess.run(
+        [sys.executable, TOOLS / "otp_source.py", str(otp), path], capture_output=True, text=True, check=False
+    )
+    if brought.returncode:
+        raise NoSuchOtp(brought.stderr.strip())
+    return Path(brought.stdout.strip())
+
+
+COMPILE = """
+[Out, Include | Sources] = init:get_plain_arguments(),
+Made = [compile:file(Source, [report, {outdir, Out}, {i, Include}]) || Source <- Sources],
+halt(case [No || No <- Made, element(1, No) =/= ok] of [] -> 0; _ -> 1 end).
+"""
+
+
+def compile_beside(suite: Path, header: Path, folder: Path, erl: Path) -> None:
+    """Compiles the suite and our modules into ``folder``."""
+    modules = [str(suite), *map(str, sorted(HELPERS.glob("*.erl")))]
+    include = header.parents[2]  # where -include_lib finds common_test/include/ct.hrl
+    subprocess.run([erl, "-noshell", "-eval", COMPILE, "-extra", str(folder), str(include), *modules], check=True)
+
+
+def test_every_case_of_pg_suite_passes_with_erlmesh_nodes_as_peers(
+    cluster: Cluster, otp: int | None, tmp_path: Path, rounds: Callable[[int], int]
+) -> None:
+    release = otp or installed_otp()
+    if release not in CASES:
+        pytest.skip(f"the suite of OTP {release} starts its peers in another way")
+    folder = programs(otp)
+    suite, header = (
+        source(release, path) for path in ("lib/kernel/test/pg_SUITE.erl", "lib/common_test/include/ct.hrl")
+    )
+    compile_beside(suite, header, tmp_path, folder / "erl")
+    cluster.start_epmd_once()
+    environment = {
+        **os.environ,
+        **surroundings(cluster.epmd_port, tmp_path, folder),
+        **python_surroundings(cluster.epmd_port, tmp_path),
+        "ERLMESH_PEER": PEER,
+    }
+    environment["PYTHONPATH"] += os.pathsep + str(HELPERS)
+    # As the suite has it for its peers: whom they know is the suite's own affair, so nobody introduces them to
+    # each other.
+    command = [
+        "erl",
+        "-noshell",
+        "-name",
+        "ct@127.0.0.1",
+        "-setcookie",
+        "monster",
+        "-connect_all",
+        "false",
+        "-start_epmd",
+        "false",
+    ]
+    command += ["-pa", str(tmp_path), "-run", "test_server", "run", "pg_SUITE"]
+
+    for _ in range(rounds(1)):
+        run = subprocess.run(
+            [folder / command[0], *command[1:]],
+            env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=110, check=False,
+        )  # fmt: skip
+        outcomes = dict(re.findall(r"^CASE (\w+) (.*)$", run.stdout, re.MULTILINE))
+
+        assert {case: outcome for case, outcome in outcomes.items() if outcome != "ok"} == {}, run.stdout
+        assert len(outcomes) == CASES[release], run.stdout
+        assert run.returncode == 0

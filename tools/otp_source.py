@@ -1,0 +1,81 @@
+#!/usr/bin/env python3
+"""Brings a file of Erlang/OTP's sources, such as a test suite, from Debian's source package; nothing of it is
+committed.
+
+    tools/otp_source.py 25 lib/kernel/test/pg_SUITE.erl      prints where it lies now
+
+Files land in ``.otp/source-VERSION``, which git ignores. Exit code 3: this machine cannot (no apt, no Debian), in
+words.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from otp import CANNOT_HERE, HOME, RELEASES, CannotHere, check_machine, private_apt, run
+
+
+def bring(version: str, wanted: str) -> Path:
+    """The path of the file ``wanted`` of that version's sources. Callers in other processes wait for each other."""
+    home = HOME / f"source-{version}"
+    HOME.mkdir(exist_ok=True)
+    with (HOME / f"source-{version}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        found = home / wanted
+        if not found.exists():
+            check_machine()
+            home.mkdir(exist_ok=True)
+            unpack(fetch(home, RELEASES[version]), wanted, home)
+        if not found.exists():
+            raise RuntimeError(f"OTP {version} has no file {wanted}")
+    return found
+
+
+def fetch(home: Path, release: str) -> Path:
+    """Downloads the sources once; gives the archive."""
+    archives = list(home.glob("erlang_*.orig.tar.*"))
+    if not archives:
+        apt = {**os.environ, **private_apt(home, release)}
+        sources = home / "sources.list"
+        lines = sources.read_text().replace("deb [", "deb-src [").splitlines(keepends=True)
+        for chosen in (lines[:1], lines):  # the main archive; security's keeps no old sources, but some only it has
+            sources.write_text("".join(chosen))
+            try:
+                run(["apt-get", "update", "-q"], env=apt)
+                run(["apt-get", "source", "-q", "--download-only", "erlang"], env=apt, cwd=home)
+                break
+            except RuntimeError:
+                if chosen == lines:
+                    raise
+        shutil.rmtree(home / "lists")
+        archives = list(home.glob("erlang_*.orig.tar.*"))
+    return archives[0]
+
+
+def unpack(archive: Path, wanted: str, home: Path) -> None:
+    run(["tar", "-x", "-f", str(archive), "-C", str(home), "--strip-components=1", "--wildcards", f"*/{wanted}"])
+
+
+def main(arguments: list[str]) -> int:
+    if len(arguments) != 2 or arguments[0] not in RELEASES:
+        sys.stderr.write(f"usage: otp_source.py {'|'.join(RELEASES)} PATH\n")
+        return 2
+    version, wanted = arguments
+    try:
+        print(bring(version, wanted))
+    except CannotHere as why:
+        sys.stderr.write(f"sources of OTP {version}: {why}\n")
+        return CANNOT_HERE
+    except (RuntimeError, OSError, subprocess.SubprocessError) as why:
+        sys.stderr.write(f"{wanted} of OTP {version} cannot be had: {why}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
