@@ -3,7 +3,7 @@
 # BASE_IMAGE; without one the official one, if this engine has it or can pull it; else one of Debian's packages made here.
 set -eu
 cd "$(dirname "$0")/.."
-python=${1:-$(tools/python.sh)}
+python=${1:-${PYTHON:-$(tools/python.sh)}}
 image=${IMAGE:-localhost/erlmesh:dev}
 base=${BASE_IMAGE:-$(tools/base_image.sh --or "$(sed -n 's/^ARG BASE_IMAGE=//p' Dockerfile)")}
 

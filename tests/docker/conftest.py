@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import secrets
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
-from containers import ROOT, Compose, Lab, engine_version
+from containers import ROOT, Compose, Lab, compose_command, engine_version
 
 from erlmesh.demo.actors import Failed
 
@@ -35,47 +37,53 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(f"NOT TESTED: {count} tests with containers ({why})", yellow=True)
 
 
+def not_here(request: pytest.FixtureRequest, why: str) -> NoReturn:
+    """A test that cannot run on this machine: counted and told at the end; in CI that is a failure."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"CI must test this, and cannot: {why}", pytrace=False)
+    seen = request.config.stash[NOT_TESTED]
+    seen[why] = seen.get(why, 0) + 1
+    pytest.skip(why)
+
+
 @pytest.fixture
 def engine(request: pytest.FixtureRequest) -> str:
-    """The version of the Docker Engine that answers here. Without one the test is left out; in CI it fails."""
+    """The version of the Docker Engine that answers here."""
     try:
         return engine_version()
     except Failed as why:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"CI must test this, and cannot: {why}", pytrace=False)
-        seen = request.config.stash[NOT_TESTED]
-        seen[str(why)] = seen.get(str(why), 0) + 1
-        pytest.skip(str(why))
+        not_here(request, str(why))
 
 
 @pytest.fixture(scope="session")
-def built() -> dict[str, str]:
+def built() -> dict[str, str | None]:
     """What was built already, and what the build said of it."""
     return {}
 
 
-def _build(script: str, built: dict[str, str], **names: str) -> str:
+def _build(request: pytest.FixtureRequest, script: str, **names: str) -> str:
+    built = request.getfixturevalue("built")
     (image,) = names.values()
     if image not in built:
-        base = {"BASE_IMAGE": os.environ.get("BASE_IMAGE", ""), "ELIXIR_BASE_IMAGE": ""}
-        done = subprocess.run(
-            [ROOT / "tools" / script], capture_output=True, text=True, check=False, env={**os.environ, **base, **names}
-        )
-        assert done.returncode == 0, done.stderr
-        built[image] = done.stdout
+        environment = {**os.environ, "PYTHON": sys.executable, **names}
+        done = subprocess.run([ROOT / "tools" / script], capture_output=True, text=True, check=False, env=environment)
+        built[image] = done.stdout if done.returncode == 0 else None
+        built[f"why not {image}"] = done.stderr.strip()
+    if built[image] is None:
+        not_here(request, built[f"why not {image}"])
     return image
 
 
 @pytest.fixture
-def image(engine: str, built: dict[str, str]) -> str:
+def image(request: pytest.FixtureRequest, engine: str) -> str:
     """The image of the node, built once from these sources."""
-    return _build("image.sh", built, IMAGE=IMAGE)
+    return _build(request, "image.sh", IMAGE=IMAGE)
 
 
 @pytest.fixture
-def elixir_image(engine: str, built: dict[str, str]) -> str:
+def elixir_image(request: pytest.FixtureRequest, engine: str) -> str:
     """The image of a real Elixir node."""
-    return _build("elixir_image.sh", built, ELIXIR_IMAGE=ELIXIR_IMAGE)
+    return _build(request, "elixir_image.sh", ELIXIR_IMAGE=ELIXIR_IMAGE)
 
 
 @pytest.fixture
@@ -89,12 +97,15 @@ def lab(image: str, tmp_path: Path) -> Iterator[Lab]:
 
 
 @pytest.fixture
-def compose(image: str, elixir_image: str, tmp_path: Path) -> Iterator[Compose]:
+def compose(request: pytest.FixtureRequest, image: str, elixir_image: str, tmp_path: Path) -> Iterator[Compose]:
     """``compose.yaml`` as it stands, as a project of the test's own."""
+    command = compose_command()
+    if command is None:
+        not_here(request, "neither `docker compose` nor docker-compose is here")
     cookie = tmp_path / "secret" / "cookie"
     subprocess.run([ROOT / "tools" / "cookie.sh", cookie], check=True, capture_output=True)
     compose = Compose(
-        f"erlmesh-test-{secrets.token_hex(3)}", IMAGE=image, ELIXIR_IMAGE=elixir_image, COOKIE_FILE=str(cookie)
+        command, f"erlmesh-test-{secrets.token_hex(3)}", IMAGE=image, ELIXIR_IMAGE=elixir_image, COOKIE_FILE=str(cookie)
     )
     try:
         yield compose

@@ -30,6 +30,13 @@ def engine_version() -> str:
     return done.stdout.strip()
 
 
+def compose_command() -> list[str] | None:
+    """Whichever of compose's two commands is here."""
+    if subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode == 0:
+        return ["docker", "compose"]
+    return ["docker-compose"] if shutil.which("docker-compose") else None
+
+
 class Lab(Engine):
     """An engine with a network and a cookie, and containers that run the image in the background."""
 
@@ -81,13 +88,12 @@ class Lab(Engine):
 
 
 class Compose:
-    """A project of compose, by whichever of its two commands is here."""
+    """A project of compose."""
 
-    def __init__(self, project: str, **environment: str) -> None:
+    def __init__(self, command: list[str], project: str, **environment: str) -> None:
         self.project = project
         self._environment = {**os.environ, **environment, "NET_TICKTIME": "8"}
-        plugin = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode == 0
-        self._command = ["docker", "compose"] if plugin else ["docker-compose"]
+        self._command = command
         self._shells: dict[str, ContainerShell] = {}
 
     def run(self, *arguments: str) -> str:

@@ -54,22 +54,27 @@ def test_a_node_finds_its_own_address(lab):
     assert f"plato@{address} is up: listening on port 9100" in lab.logs(container)
 
 
-def test_a_node_with_two_addresses_refuses_and_names_them(lab):
+def test_of_two_addresses_the_one_that_is_discovered_counts(lab):
     other = f"{lab.network}-other"
     lab.run("network", "create", "--internal", "--label", lab._label, other)
     container = lab.container("plato")
     lab.run(
-        "create", "--name", container, "--hostname", "plato", "--label", lab._label, "--network", lab.network,
-        "--env", "ERLMESH_COOKIE=abc", lab.image,
+        "create", "--name", container, "--hostname", "plato", "--label", lab._label, "--network", other,
+        "--env", "ERLMESH_COOKIE=abc", "--env", "ERLMESH_DISCOVER=dns:nodes", lab.image,
     )  # fmt: skip
-    lab.run("network", "connect", other, container)
+    lab.run("network", "connect", "--alias", "nodes", lab.network, container)
+
     lab.run("start", container)
 
+    lab.wait_up(container)
+    assert f"plato@{lab.address(1)} is up" in lab.logs(container)
+
+
+def test_a_node_without_an_address_refuses_and_says_why(lab):
+    container = lab.node("plato", network="none")
+
     assert lab.wait_over(container) == 1
-    said = lab.logs(container)
-    assert "several addresses" in said
-    assert "ERLMESH_HOST" in said
-    assert lab.address(1) in said
+    assert "no address but the loopback one" in lab.logs(container)
 
 
 @pytest.mark.parametrize("terminal", [False, True], ids=["headless", "with_a_terminal"])
