@@ -29,6 +29,7 @@ class Commands:
             "ERLMESH_COOKIE_FILE": str(self.cookie),
             "PYTHONPATH": SOURCE,
             "HOME": str(folder),
+            "ERLMESH_STATE": str(folder / "state"),
             "PYTHONWARNINGS": "error",
         }
         self.started = []

@@ -74,6 +74,7 @@ def python_surroundings(epmd_port: int, home: Path) -> dict[str, str]:
     return {
         "ERL_EPMD_PORT": str(epmd_port),
         "HOME": str(home),
+        "ERLMESH_STATE": str(home / "state"),
         "PYTHONPATH": str(SRC),
         "PYTHONUNBUFFERED": "1",
         "PYTHONUTF8": "1",

@@ -1,9 +1,18 @@
 """The ways a node can be placed, hidden and guarded, each beside a real Erlang node that does the same."""
 
+import asyncio
+import contextlib
+import sys
+
 import pytest
 
 from cluster import answers, free_port
 from erlmesh import Addresses, Atom, FixedPort, Node, NoEpmd, NoProcess
+from erlmesh.discovery.looking import Look
+from erlmesh.discovery.sources import sources
+from erlmesh.discovery.task import Discovery
+from peer import OsProcess
+from pynode import python_surroundings
 from relay import relay
 from waiting import run, until, wait_until
 
@@ -98,6 +107,29 @@ def test_several_nodes_of_one_process_are_as_many_for_a_beam(cluster):
             assert all(str(pid).startswith("<0.") for pid in aristotle.pg.get_members(Atom("g")))
 
     run(main())
+
+
+def test_when_the_node_that_is_the_epmd_ends_another_of_its_process_takes_over(cluster_without_epmd):
+    async def main():
+        first, second = (Node(f"{name}@127.0.0.1", cookie="monster") for name in ("first", "second"))
+        async with second_after(first, second):
+            plato = await asyncio.to_thread(cluster_without_epmd.beam, "plato")
+            await first.stop()
+            creation = second.creation
+
+            async def found():
+                return await plato.eval_async("net_adm:ping('second@127.0.0.1')") == PONG
+
+            await until(found)
+            assert second.creation == creation
+
+    run(main())
+
+
+@contextlib.asynccontextmanager
+async def second_after(first, second):
+    async with first, second:
+        yield
 
 
 # Cookies
@@ -272,3 +304,54 @@ def test_a_beam_on_ipv6_registers_with_a_python_node_that_is_the_epmd(cluster_wi
 
     assert plato.ping(socrates.name)
     assert plato.eval("{ok, L} = erl_epmd:names({0,0,0,0,0,0,0,1}), length(L)") == 2
+
+
+# From the command line
+
+
+def test_the_command_line_starts_a_node_without_epmd_that_a_beam_meets(cluster_without_epmd):
+    cluster, port = cluster_without_epmd, free_port()
+    listen = ["-erl_epmd_port", str(port), "-kernel", "inet_dist_use_interface", "{127,0,0,2}"]
+    plato = cluster.beam("plato@127.0.0.2", arguments=listen)
+    command = [sys.executable, "-m", "erlmesh", "start", "--name", "socrates@127.0.0.3", "--cookie", "monster"]
+    environment = {**python_surroundings(cluster.epmd_port, cluster.home), "ERLMESH_ERL_EPMD_PORT": str(port)}
+    socrates = OsProcess("erlmesh start", command, environment)
+    cluster.members.append(socrates)
+    wait_until(lambda: socrates.logged("is up"))
+
+    assert plato.ping("socrates@127.0.0.3")
+    assert not answers(cluster.epmd_port)
+
+
+# Discovery
+
+
+def test_a_beam_is_discovered_by_the_epmd_of_its_host_and_found_again_after_its_death(cluster):
+    plato = cluster.beam("plato")
+
+    async def main():
+        look = Look(sources(["dns:127.0.0.1"]), epmd_port=cluster.epmd_port)
+        async with Node("socrates@127.0.0.1", cookie="monster") as socrates, Discovery(socrates, look):
+            await until(lambda: socrates.nodes() == [plato.name], what="plato met")
+            plato.kill()
+            await until(lambda: socrates.nodes() == [])
+            await asyncio.to_thread(cluster.beam, "plato")
+            await until(lambda: socrates.nodes() == [plato.name], 30, what="plato met again")
+
+    run(main())
+
+
+def test_an_answer_without_a_node_disconnects_nobody(cluster, tmp_path):
+    plato, file = cluster.beam("plato"), tmp_path / "peers"
+    file.write_text(plato.name)
+
+    async def main():
+        look = Look(sources([f"file:{file}"]), epmd_port=cluster.epmd_port)
+        async with Node("socrates@127.0.0.1", cookie="monster") as socrates, Discovery(socrates, look) as discovery:
+            await until(lambda: socrates.nodes() == [plato.name], what="plato met")
+            file.write_text("")
+            discovery.look_now()
+            await until(lambda: not discovery.found)
+            assert socrates.nodes() == [plato.name]
+
+    run(main())

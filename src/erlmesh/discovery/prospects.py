@@ -71,6 +71,10 @@ class Prospects:
                 prospect.pause = min(prospect.pause * 2, LONGEST_PAUSE)
         return due
 
+    def look_now(self, now: float) -> None:
+        """The next look is due."""
+        self._look_at = now
+
     def look_due(self, now: float) -> bool:
         """Whether it is time to look."""
         return now >= self._look_at

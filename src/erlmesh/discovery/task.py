@@ -19,8 +19,7 @@ log = logging.getLogger("erlmesh.discovery")
 
 
 class Discovery:
-    """``async with Discovery(node, Look(sources(["dns:nodes"]), epmd_port=4369)):`` connects ``node`` with all it
-    finds.
+    """``async with Discovery(node, Look(sources(["dns:nodes"]), epmd_port=4369)):`` meets all it finds.
 
     It never disconnects anybody. Whoever is lost and is still found is called again.
     """
@@ -28,7 +27,19 @@ class Discovery:
     def __init__(self, node: Node, look: Look) -> None:
         self._node = node
         self._look = look
+        self._prospects = Prospects(node.name, node.random, node.now())
         self._task: asyncio.Task[None] | None = None
+        self._awake = asyncio.Event()
+
+    @property
+    def found(self) -> list[str]:
+        """The nodes that were found, connected or not."""
+        return self._prospects.names
+
+    def look_now(self) -> None:
+        """Looks at once, and not when it is time again."""
+        self._prospects.look_now(self._node.now())
+        self._awake.set()
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._run())
@@ -43,23 +54,28 @@ class Discovery:
             await self._task
 
     async def _run(self) -> None:
-        node, known = self._node, set[str]()
-        prospects = Prospects(node.name, node.random, node.now())
+        node, prospects = self._node, self._prospects
         while True:
+            pause = 1.0
             try:
                 if prospects.look_due(node.now()):
-                    names, whole = await self._look.look()
-                    prospects.looked(names, whole=whole, now=node.now())
-                    for name in prospects.names:
-                        if name not in known:
-                            log.info("discovered %s", name)
-                    known = set(prospects.names)
-                connected = {*node.nodes(), *node.nodes(hidden=True)}
-                for name in prospects.to_call(connected, node.now()):
+                    await self._take_a_look()
+                for name in prospects.to_call({*node.nodes(), *node.nodes(hidden=True)}, node.now()):
                     node.connect_nowait(name, lambda _: None)
+                pause = max(prospects.next_deadline() - node.now(), 0.01)
             except NodeNotAlive:
                 return
             except Exception:  # whatever a look meets, the next may go well
                 log.exception("discovery failed and goes on")
-                await asyncio.sleep(1.0)
-            await asyncio.sleep(max(prospects.next_deadline() - node.now(), 0.01))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._awake.wait()
+            self._awake.clear()
+
+    async def _take_a_look(self) -> None:
+        before = set(self.found)
+        names, whole = await self._look.look()
+        self._prospects.looked(names, whole=whole, now=self._node.now())
+        for name in self.found:
+            if name not in before:
+                log.info("discovered %s", name)

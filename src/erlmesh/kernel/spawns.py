@@ -6,7 +6,6 @@ Whoever asked may give up meanwhile: then the answer undoes what it brings. The 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -52,7 +51,7 @@ class Spawns:
         del self._asked[reply.ref]
         return asked
 
-    def of(self, node: Atom) -> Iterable[Ref]:
+    def of(self, node: Atom) -> list[Ref]:
         """The requests that wait for ``node``, oldest first."""
         return [ref for ref, asked in self._asked.items() if asked.node is node]
 

@@ -144,6 +144,8 @@ class Epmd:
                     pass
             except OSError:
                 pass
+            if self._writer is not None:
+                self._writer.close()
             log.info("EPMD is gone; registering anew")
             while True:
                 try:

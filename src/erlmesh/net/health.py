@@ -1,5 +1,4 @@
-"""Is the node alive, and does its loop turn? Told over a unix socket, by a thread, so that a loop that hangs is told
-too.
+"""Is the node alive, and does its loop turn? Told over a unix socket by a thread, so that a loop that hangs is told.
 
 Whoever connects gets one line of JSON and the end. Only this user can connect: the folder is his alone.
 """
@@ -28,9 +27,7 @@ MAX_LINE: Final = 1 << 16
 
 
 def folders(environment: Mapping[str, str]) -> list[Path]:
-    """Where the socket may be, the first that can be written first: ERLMESH_STATE, or else XDG's runtime and state
-    folders.
-    """
+    """Where the socket may be, the likeliest first: ERLMESH_STATE, or else XDG's runtime and state folders."""
     if state := environment.get("ERLMESH_STATE"):
         return [Path(state)]
     home = environment.get("HOME")
@@ -43,9 +40,7 @@ def folders(environment: Mapping[str, str]) -> list[Path]:
 
 
 class HealthServer:
-    """Serves ``report()``, which is called in the loop that runs now, under the name of ``node`` until
-    :meth:`close`.
-    """
+    """Serves ``report()``, called in the loop that runs now, under the name of ``node`` until :meth:`close`."""
 
     def __init__(self, node: str, report: Callable[[], dict[str, Any]], places: list[Path]) -> None:
         """Raises ``OSError`` if no place can be written."""
@@ -97,9 +92,7 @@ class HealthServer:
 
 
 def read_health(path: Path, timeout: float) -> dict[str, Any]:
-    """What the node with the socket ``path`` tells. Raises ``OSError``: refused means that it has ended without a
-    word.
-    """
+    """What the node with the socket ``path`` tells. Raises ``OSError``; refused means that it has been killed."""
     with _short(path) as short, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
         link.settimeout(timeout)
         link.connect(short)

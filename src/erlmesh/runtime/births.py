@@ -53,7 +53,7 @@ class Births:
         try:
             return await end
         finally:
-            del parent.answers[request.ref]
+            parent.answers.pop(request.ref, None)
             self._router.demonitor(parent, request.ref)
 
     def spawn_nowait(self, parent: Process, node: Atom, call: Call, leader: Pid) -> None:
@@ -103,10 +103,9 @@ class Births:
                 del parent.answers[reply.ref]  # its DOWN, if that comes now, is the parent's
                 answer.set_result(child)
 
-    def lost(self, node: Atom) -> None:
-        """The connection to ``node`` is gone, and with it what it had not answered."""
-        for ref in self._spawns.of(node):
-            self.undeliverable(ref)
+    def asked_of(self, node: Atom) -> list[Ref]:
+        """What ``node`` has not answered; if its connection is gone, each is :meth:`undeliverable`."""
+        return self._spawns.of(node)
 
     def undeliverable(self, ref: Ref) -> None:
         """The request with this reference will not be answered."""

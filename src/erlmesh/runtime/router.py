@@ -481,10 +481,13 @@ class Router:
         """The connection to ``node`` is gone."""
         exits = self.links.lost(node, NOCONNECTION)
         downs = self.monitors.lost(node, NOCONNECTION)  # before anybody who hears of it watches that node anew
+        unborn = self.births.asked_of(node)
         for link in exits:
             self._hear_exit_link(link, node)
         for down in downs:
             self._hear_down(down, node)
+        for ref in unborn:
+            self.births.undeliverable(ref)
 
     def undeliverable(self, signal: Signal, node: Atom) -> None:
         """A signal that was held could not be sent: its node cannot be reached."""
@@ -530,10 +533,6 @@ class Router:
 
 def _refuse(request: SpawnRequest) -> SpawnReply:
     return SpawnReply(request.ref, request.sender, 0, NOTSUP)
-
-
-def _picture(value: object) -> str:
-    return repr(value).encode("utf-8", "backslashreplace").decode()
 
 
 def _expire(answer: asyncio.Future[Term], to: Destination, seconds: float) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from erlmesh.services.gen_server import ERROR, OK
 from erlmesh.services.io_format import BadFormat, characters, formatted
-from erlmesh.terms import Atom, ImproperList, Pid, Ref, Term
+from erlmesh.terms import Atom, Pid, Ref, Term
 
 if TYPE_CHECKING:
     from erlmesh.runtime.runtime import Runtime
@@ -40,7 +40,7 @@ NESTED: Final = 16
 
 
 def to_stdout(text: str) -> None:
-    """Writes to ``sys.stdout`` as it is at the moment: a prompt puts one in place that writes above the line typed.
+    """Writes to ``sys.stdout``, as it is at the moment: a prompt puts one in place that writes above the line typed.
 
     Colours pass; whatever else could make a terminal do something is shown as what it is.
     """
@@ -107,23 +107,7 @@ class GroupLeader:
 
 
 def _text(text: Term, encoding: Atom) -> str:
-    if encoding is LATIN1:
-        text = _latin1(text)
-    return characters(text)
-
-
-def _latin1(text: Term) -> Term:
-    """The same with its binaries decoded; iodata nests a few levels only where it is text."""
-    if isinstance(text, bytes):
-        return text.decode("latin-1")
-    try:
-        if isinstance(text, list):
-            return [_latin1(part) for part in text]
-        if isinstance(text, ImproperList):
-            return [*(_latin1(part) for part in text.elements), _latin1(text.tail)]
-    except RecursionError:
-        raise BadFormat("text nested so deep is none") from None
-    return text
+    return characters(text, "latin-1" if encoding is LATIN1 else "utf-8")
 
 
 def _applied(module: Atom, function: Atom, given: list[Term]) -> str:

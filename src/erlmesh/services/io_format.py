@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any, Final
 
 from erlmesh.notation import erlang
@@ -16,6 +17,7 @@ from erlmesh.terms.printing import ERLANG, Notation, Text, joined, spell
 __all__ = ["BadFormat", "characters", "formatted"]
 
 _DIRECTIVE: Final = re.compile(r"~(-?\d+|\*)?(?:\.(\d+|\*)?)?(?:\.(\*|.))?([tlkK]*)([~cfegswpWPbBxX#+ni])", re.DOTALL)
+_EXACT: Final = Context(prec=1000)
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 MAX_WIDTH: Final = 10_000
 """A field wider than this is no layout but an attack."""
@@ -45,16 +47,20 @@ def formatted(text: Term, arguments: Term) -> str:
     return "".join([*out, rest])
 
 
-def characters(chardata: Term) -> str:
-    """The text of Erlang's ``unicode:chardata()``: binaries and code points in lists, however deep. Raises
-    BadFormat.
+def characters(chardata: Term, encoding: str = "utf-8") -> str:
+    """The text of Erlang's ``unicode:chardata()``: binaries (in ``encoding``) and code points in lists, however deep.
+
+    Raises :class:`BadFormat`.
     """
+    if isinstance(chardata, int):
+        raise BadFormat(f"{chardata!r} is a character, and no text")
     out: list[str] = []
     pending = [chardata]
     while pending:
         item = pending.pop()
         if isinstance(item, (bytes, str)):
-            out.append(item if isinstance(item, str) else item.decode("utf-8", "backslashreplace"))
+            octets = item.encode("utf-8", "backslashreplace") if isinstance(item, str) else item
+            out.append(octets.decode(encoding, "backslashreplace"))
         elif type(item) is int and 0 <= item < 0x110000 and not 0xD800 <= item < 0xE000:
             out.append(chr(item))
         elif isinstance(item, list):
@@ -80,22 +86,23 @@ def _directive(found: re.Match[str], given: Iterator[Any]) -> str:
         _next(given)
         return ""
     if kind == "c":
-        return chr(_next(given, int)) * min(precision or abs(width or 1), MAX_WIDTH)
-    return _fitted(_value(kind, given, precision), width, precision if kind == "s" else None, pad)
+        count = min(precision or abs(width or 1), MAX_WIDTH)
+        return _fitted(chr(_next(given, int)) * count, width, None, pad, is_text=False)
+    if kind in "pP":  # its width is a column, for breaking lines
+        return _value(found[4], kind, given, precision)
+    return _fitted(_value(found[4], kind, given, precision), width, precision, pad, is_text=kind == "s")
 
 
-def _value(kind: str, given: Iterator[Any], precision: int | None) -> str:
+def _value(modifiers: str, kind: str, given: Iterator[Any], precision: int | None) -> str:
     term = _next(given)
     if kind == "s":
-        return (
-            term.name if isinstance(term, Atom) else str(term).lower() if isinstance(term, bool) else characters(term)
-        )
-    if kind in "pP":
-        text = erlang(term)
-    elif kind in "wW":
-        text = spell(term, _WRITTEN)
+        if isinstance(term, (Atom, bool)):
+            return erlang(term).strip("'") if isinstance(term, bool) else term.name
+        return characters(term, "utf-8" if "t" in modifiers else "latin-1")
+    if kind in "pPwW":
+        text = erlang(term) if kind in "pP" and "l" not in modifiers else spell(term, _WRITTEN)
     elif kind in "feg":
-        text = _float(kind, term, precision)
+        text = _float(kind, term, 6 if precision is None else min(precision, 300))
     else:
         text = _integer(kind, term, precision or 10, given)
     if kind in "WP":
@@ -103,13 +110,17 @@ def _value(kind: str, given: Iterator[Any], precision: int | None) -> str:
     return text
 
 
-def _float(kind: str, term: Term, precision: int | None) -> str:
-    if not isinstance(term, (int, float)) or isinstance(term, bool):
-        raise BadFormat(f"{term!r} is no number")
-    digits = min(6 if precision is None else precision, 300)
-    if kind == "g":
-        kind = "f" if 0.1 <= abs(term) < 10000 else "e"
-    return f"{term:.{digits}f}" if kind == "f" else f"{term:.{max(digits - 1, 0)}e}"
+def _float(kind: str, term: Term, precision: int) -> str:
+    if not isinstance(term, float):
+        raise BadFormat(f"{term!r} is no float")
+    size = abs(term)
+    if kind == "f":
+        return f"{Decimal(term).quantize(Decimal(1).scaleb(-precision), ROUND_HALF_UP, _EXACT):f}"
+    if kind == "g" and 0.1 <= size < 10000:
+        whole = -1 if size < 1 else len(str(int(size))) - 1
+        return _float("f", term, max(precision - 1 - whole, 1))
+    mantissa, _, exponent = f"{term:.{max(precision - 1, 1)}e}".partition("e")
+    return f"{mantissa}e{int(exponent):+d}"
 
 
 def _integer(kind: str, term: Term, base: int, given: Iterator[Any]) -> str:
@@ -136,14 +147,14 @@ def _in_base(number: int, base: int) -> str:
     return "".join(reversed(digits))
 
 
-def _fitted(text: str, width: int | None, precision: int | None, pad: str) -> str:
-    if precision is not None:
+def _fitted(text: str, width: int | None, precision: int | None, pad: str, *, is_text: bool) -> str:
+    if is_text and precision is not None:
         text = text[:precision].ljust(min(precision, MAX_WIDTH), pad)
     if width is None:
         return text
     size = min(abs(width), MAX_WIDTH)
     if len(text) > size:
-        return text[:size] if precision is not None else "*" * size
+        return text[:size] if is_text else "*" * size
     return text.ljust(size, pad) if width < 0 else text.rjust(size, pad)
 
 

@@ -1,0 +1,75 @@
+"""``erlmesh start`` with functions to offer and a process to run."""
+
+import os
+
+import pytest
+
+MODELS = """
+from erlmesh import Atom, Process, expose
+
+@expose
+def double(x):
+    return 2 * x
+
+def hidden():
+    pass
+
+async def app(me: Process):
+    me.register("app")
+    async for message in me:
+        if message is Atom("fail"):
+            raise ValueError("as asked")
+        return
+
+def no_process():
+    pass
+"""
+
+
+@pytest.fixture
+def start(erlmesh, tmp_path):
+    (tmp_path / "mypackage").mkdir()
+    (tmp_path / "mypackage" / "models.py").write_text(MODELS)
+    path = os.pathsep.join([erlmesh.environment["PYTHONPATH"], str(tmp_path)])
+
+    def start(*arguments):
+        return erlmesh.start("start", "--name", "plato", *arguments, PYTHONPATH=path)
+
+    start.run = lambda *arguments: erlmesh.run("start", "--name", "plato", *arguments, PYTHONPATH=path)
+    return start
+
+
+def test_a_modules_functions_are_offered_by_its_name_or_another(start, erlmesh):
+    start("--expose", "mypackage.models", "--expose", "mine=mypackage.models").wait_for("is up")
+    shell = erlmesh.start("shell", "--name", "socrates", "--join", "plato")
+
+    assert shell.ask('rpc.call(:"plato@127.0.0.1", :models, :double, [4])') == "8"
+    assert shell.ask('rpc.call(:"plato@127.0.0.1", :mine, :double, [4])') == "8"
+    assert ":undef" in shell.ask('rpc.call(:"plato@127.0.0.1", :models, :hidden, [])')
+
+
+@pytest.mark.parametrize(("message", "code"), [("stop", 0), ("fail", 1)])
+def test_the_node_ends_with_its_app(start, erlmesh, message, code):
+    plato = start("--app", "mypackage.models:app")
+    plato.wait_for("is up")
+    shell = erlmesh.start("shell", "--name", "socrates", "--join", "plato")
+
+    shell.ask(f'send((Atom("app"), Atom("plato@127.0.0.1")), Atom("{message}"))')
+
+    assert plato.process.wait(timeout=10) == code
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--expose", "no.such.module"], "cannot import no.such.module"),
+        (["--app", "mypackage.models:no_process"], "is no `async def` function to run as a process"),
+        (["--app", "mypackage.models:nope"], "is no `async def` function to run as a process"),
+    ],
+)
+def test_what_cannot_be_offered_or_run_is_said_in_words(start, arguments, words):
+    code, _, err = start.run(*arguments)
+
+    assert code == 2
+    assert words in err
+    assert "Traceback" not in err

@@ -1,0 +1,187 @@
+"""Where to look, whom to call and when, and what a look finds."""
+
+import asyncio
+import itertools
+import random
+
+import pytest
+
+from erlmesh.discovery.looking import Look
+from erlmesh.discovery.prospects import LONGEST_PAUSE, LOOK_AGAIN, REMEMBERED, Prospects
+from erlmesh.discovery.sources import Host, Kind, Source, entries, sources
+from erlmesh.errors import NodeStartError
+from erlmesh.net.epmd import Epmd, EpmdServer
+
+# Sources
+
+
+def test_a_source_is_a_kind_and_a_value():
+    assert sources(["dns:nodes", "static:a@h,b@h  file:/etc/peers"]) == [
+        Source(Kind.DNS, "nodes"),
+        Source(Kind.STATIC, "a@h,b@h"),
+        Source(Kind.FILE, "/etc/peers"),
+    ]
+    assert str(sources(["srv:_epmd._tcp.nodes"])[0]) == "srv:_epmd._tcp.nodes"
+
+
+@pytest.mark.parametrize("text", ["nodes", "dns:", ":x", "gossip:x", "DNS:x", "static:a@b@c", "static:a b@@c"])
+def test_what_is_no_source_is_refused_in_words(text):
+    with pytest.raises(NodeStartError, match=r"dns:NAME|neither a node"):
+        sources([text])
+
+
+def test_entries_are_nodes_and_hosts():
+    text = "plato@10.0.0.7, 10.0.0.8 # both\n\n# none\nhost.example.org\na@::1"
+
+    assert entries(text, "x") == ["plato@10.0.0.7", Host("10.0.0.8"), Host("host.example.org"), "a@::1"]
+
+
+# Prospects
+
+
+def book(now=0.0):
+    return Prospects("me@h", random.Random(1), now)
+
+
+def test_who_is_found_is_called_soon_and_the_node_itself_never():
+    prospects = book()
+    assert prospects.look_due(0.0)
+
+    prospects.looked(["me@h", "a@h", "b@h"], whole=True, now=0.0)
+
+    assert prospects.names == ["a@h", "b@h"]
+    assert sorted(prospects.to_call([], 0.2)) == ["a@h", "b@h"]
+    assert prospects.to_call([], 0.2) == []
+
+
+def test_pauses_grow_while_calls_fail_and_start_anew_after_success():
+    prospects, now, calls = book(), 0.0, []
+    prospects.looked(["a@h"], whole=True, now=now)
+    while len(calls) < 12:
+        now = max(now, min(each.call_at for each in prospects._prospects.values()))
+        calls += [now] * len(prospects.to_call([], now))
+
+    pauses = [later - earlier for earlier, later in itertools.pairwise(calls)]
+    assert 0.75 <= pauses[0] <= 1.25
+    assert pauses[3] > pauses[0] * 4
+    assert max(pauses) <= LONGEST_PAUSE * 1.25
+
+    assert prospects.to_call(["a@h"], now + 1000) == []
+    again = now + 1000 + 1.25
+    assert prospects.to_call([], again) == ["a@h"]
+    assert prospects.to_call([], again + 1.25) == ["a@h"]
+
+
+def test_only_a_whole_look_drops_a_name_unless_it_is_very_old():
+    prospects = book()
+    prospects.looked(["a@h", "b@h"], whole=True, now=0.0)
+
+    prospects.looked(["a@h"], whole=False, now=10.0)
+    assert prospects.names == ["a@h", "b@h"]
+    prospects.looked(["a@h"], whole=False, now=REMEMBERED + 1)
+    assert prospects.names == ["a@h"]
+    prospects.looked([], whole=True, now=REMEMBERED + 2)
+    assert prospects.names == []
+
+
+def test_looks_come_soon_until_somebody_is_found():
+    prospects, now, looks = book(), 0.0, []
+    for _ in range(6):
+        assert prospects.look_due(now)
+        looks.append(now)
+        prospects.looked([], whole=True, now=now)
+        now = prospects.next_deadline()
+
+    assert looks[1] - looks[0] <= 2.5
+    assert LOOK_AGAIN * 0.75 <= looks[-1] - looks[-2] <= LOOK_AGAIN * 1.25
+    assert not prospects.look_due(looks[-1] + 1)
+
+
+# Looks
+
+
+def look(*texts, epmd_port=1, **options):
+    return asyncio.run(Look(sources(texts), epmd_port=epmd_port, **options).look())
+
+
+def test_a_list_and_a_file_name_nodes(tmp_path):
+    file = tmp_path / "peers"
+    file.write_text("b@h\nc@h\n")
+
+    assert look("static:a@h,b@h", f"file:{file}") == (["a@h", "b@h", "c@h"], True)
+    file.write_text("b@h\nno node!\n")
+    assert look("static:a@h", f"file:{file}") == (["a@h"], False)
+    assert look(f"file:{tmp_path}/none") == ([], False)
+
+
+def test_hosts_are_asked_which_nodes_live_there():
+    async def main():
+        server, port = EpmdServer(0), 0
+        for port in random.Random().sample(range(15000, 32000), 20):
+            server = EpmdServer(port)
+            try:
+                await server.start(["127.0.0.1"])
+            except OSError:
+                continue
+            break
+        nodes = [Epmd(port, be_it=False) for _ in range(2)]
+        for node, name in zip(nodes, ("plato", "socrates"), strict=True):
+            await node.register(name, 9, hosts=["127.0.0.1"], hidden=False)
+        found = await Look(sources(["dns:127.0.0.1"]), epmd_port=port).look()
+        partly = await Look(sources(["static:127.0.0.1,127.0.0.77"]), epmd_port=port).look()
+        for node in nodes:
+            await node.close()
+        server.close()
+        return found, partly
+
+    found, partly = asyncio.run(main())
+
+    assert (sorted(found[0]), found[1]) == (["plato@127.0.0.1", "socrates@127.0.0.1"], True)
+    assert (sorted(partly[0]), partly[1]) == (["plato@127.0.0.1", "socrates@127.0.0.1"], False)
+
+
+def test_without_epmd_nodes_at_all_hosts_have_one_name():
+    assert look("static:10.0.0.1,10.0.0.2", base="app") == (["app@10.0.0.1", "app@10.0.0.2"], True)
+
+
+def test_a_name_that_dns_does_not_know_spoils_only_its_own_look():
+    assert look("dns:no-such-host.invalid", "static:a@h") == (["a@h"], False)
+
+
+class Srv(asyncio.DatagramProtocol):
+    """A name server with two SRV records for any question."""
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def datagram_received(self, data, address):
+        dns = pytest.importorskip("dns.message")
+        rrset = pytest.importorskip("dns.rrset")
+        question = dns.from_wire(data)
+        answer = dns.make_response(question)
+        name = question.question[0].name
+        if "nodes" in str(name):
+            records = ["0 0 4370 socrates-0.nodes.local.", "0 0 4370 socrates-1.nodes.local."]
+            answer.answer.append(rrset.from_text(name, 5, "IN", "SRV", *records))
+        self.transport.sendto(answer.to_wire(), address)
+
+
+def test_srv_records_name_hosts_and_their_epmd():
+    library = pytest.importorskip("dns.asyncresolver")
+
+    async def main():
+        transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(Srv, local_addr=("127.0.0.1", 0))
+        resolver = library.Resolver(configure=False)
+        resolver.nameservers, resolver.port = ["127.0.0.1"], transport.get_extra_info("sockname")[1]
+        here = Look(sources(["srv:_epmd._tcp.nodes.local"]), epmd_port=1, base="app", resolver=resolver)
+        nothing = Look(sources(["srv:_epmd._tcp.other.local"]), epmd_port=1, base="app", resolver=resolver)
+        try:
+            return await here.look(), await here._entries(here.sources[0]), await nothing.look()
+        finally:
+            transport.close()
+
+    found, hosts, nothing = asyncio.run(main())
+
+    assert (sorted(found[0]), found[1]) == (["app@socrates-0.nodes.local", "app@socrates-1.nodes.local"], True)
+    assert sorted(hosts, key=str) == [Host("socrates-0.nodes.local", 4370), Host("socrates-1.nodes.local", 4370)]
+    assert nothing == ([], False)

@@ -1,0 +1,160 @@
+"""Which functions other nodes may call, and under which names."""
+
+import sys
+from types import ModuleType, SimpleNamespace
+
+import pytest
+from virtual_time import run
+
+from erlmesh.errors import Undef
+from erlmesh.runtime.process import Process
+from erlmesh.services import exposed
+from erlmesh.services.exposed import EVERYWHERE, Functions, expose
+from erlmesh.terms import Atom
+
+M, F = Atom("m"), Atom("f")
+
+
+@pytest.fixture(autouse=True)
+def nothing_marked(monkeypatch):
+    monkeypatch.setattr(exposed, "EVERYWHERE", Functions())
+
+
+def module(source, name="pack.models"):
+    made = ModuleType(name)
+    made.__dict__["expose"] = expose
+    made.__dict__["Process"] = Process
+    exec(source, made.__dict__)
+    return made
+
+
+def apply(functions, name, *arguments, me=None):
+    of, _, function = name.partition(":")
+    return run(functions.apply(me, Atom(of), Atom(function), arguments))
+
+
+def test_a_function_is_called_by_module_name_and_number_of_arguments():
+    functions = Functions()
+    functions.add(lambda a, b=2, *, c=3: (a, b, c), "m", "f")
+
+    assert apply(functions, "m:f", 1) == (1, 2, 3)
+    assert apply(functions, "m:f", 1, 5) == (1, 5, 3)
+    assert functions.names() == [("m", "f", 1), ("m", "f", 2)]
+    for wrong in [(), (1, 2, 3)]:
+        with pytest.raises(Undef, match=f"m:f/{len(wrong)} is not exposed on this node") as undefined:
+            apply(functions, "m:f", *wrong)
+        assert undefined.value.stack == [(M, F, list(wrong), [])]
+
+
+def test_coroutine_functions_are_awaited_and_none_is_nil():
+    async def f():
+        pass
+
+    functions = Functions()
+    functions.add(f, "m")
+
+    assert apply(functions, "m:f") is Atom("nil")
+
+
+def test_the_process_is_given_to_who_asks_for_it_and_is_no_argument():
+    def by_class(me: Process, x):
+        return me, x
+
+    def by_name(me: "Process", *rest):
+        return me, rest
+
+    def other(me: SimpleNamespace):
+        return me
+
+    functions, me = Functions(), object()
+    for function in (by_class, by_name, other):
+        functions.add(function, "m")
+
+    assert apply(functions, "m:by_class", 1, me=me) == (me, 1)
+    assert apply(functions, "m:by_name", 1, 2, me=me) == (me, (1, 2))
+    assert apply(functions, "m:by_name", me=me) == (me, ())
+    assert apply(functions, "m:other", 1, me=me) == 1
+
+
+def test_what_erlang_could_not_call_is_refused_at_once():
+    functions = Functions()
+
+    def demanding(*, keyword):
+        return keyword
+
+    with pytest.raises(TypeError, match="keyword 'keyword', which Erlang cannot give"):
+        functions.add(demanding, "m")
+    with pytest.raises(TypeError, match="only functions"):
+        functions.add(5, "m", "f")
+    with pytest.raises(ValueError, match="255"):
+        functions.add(len, "m", "x" * 256)
+
+
+def test_a_name_that_is_taken_is_refused_but_a_newer_edition_of_the_function_is_not():
+    functions = Functions()
+    for edition in (1, 2):
+        functions.add(module(f"def f(): return {edition}").f, "models")
+
+    assert apply(functions, "models:f") == 2
+    with pytest.raises(ValueError, match="models:f/0 is taken by"):
+        functions.add(lambda: 3, "models", "f")
+
+
+def test_all_public_functions_of_a_module_are_exposed():
+    functions = Functions()
+
+    functions.add_module(
+        module("from os.path import join\ndef f(): return 1\ndef _g(): return 2\nclass C: pass\nh = 5")
+    )
+    functions.add_module(module("__all__ = ['_g']\ndef f(): return 1\ndef _g(): return 2"), "other")
+
+    assert functions.names() == [("models", "f", 0), ("other", "_g", 0)]
+
+
+def test_of_a_module_with_marked_functions_only_those_are_exposed():
+    functions = Functions()
+
+    functions.add_module(
+        module("@expose\ndef f(): return 1\n@expose(as_='x', name='g!')\ndef _g(): return 2\ndef h(): return 3")
+    )
+
+    assert functions.names() == [("models", "f", 0), ("x", "g!", 0)]
+
+
+def test_a_module_without_functions_is_a_mistake():
+    with pytest.raises(ValueError, match=r"no public function in pack\.models"):
+        Functions().add_module(module("x = 1"))
+
+
+def test_what_is_marked_is_exposed_everywhere_and_the_decorator_changes_nothing_else():
+    marked = module("@expose\ndef f(x): return x")
+
+    assert marked.f(5) == 5
+    assert exposed.EVERYWHERE.names() == [("models", "f", 1)]
+
+    expose(module("def g(): return 1\ndef h(): return 2"), as_="mine")
+
+    assert exposed.EVERYWHERE.names() == [("mine", "g", 0), ("mine", "h", 0), ("models", "f", 1)]
+
+
+def test_the_own_table_comes_before_the_defaults():
+    defaults = Functions()
+    functions = Functions(defaults)
+    defaults.add(lambda: 1, "m", "f")
+    defaults.add(lambda: 1, "m", "g")
+
+    functions.add(lambda: 2, "m", "f")
+
+    assert (apply(functions, "m:f"), apply(functions, "m:g")) == (2, 1)
+
+
+def test_importing_the_stock_exposes_nothing_until_it_is_asked_for():
+    import erlmesh.stock
+
+    functions = Functions()
+
+    assert EVERYWHERE.find(Atom("timer"), Atom("sleep"), 1) is None
+    functions.add_module(sys.modules["erlmesh.stock"])
+
+    assert {key[0] for key in functions.names()} == {"erlang", "gen_server", "net_kernel", "pg", "pg2", "timer"}
+    assert erlmesh.stock.EXPOSED.names() == functions.names()

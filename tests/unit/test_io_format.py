@@ -1,0 +1,73 @@
+"""io_lib:format, as OTP 25 formats (each line was printed by one)."""
+
+import pytest
+
+from erlmesh.services.io_format import BadFormat, characters, formatted
+from erlmesh.terms import Atom, ImproperList, Map
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "expected"),
+    [
+        ("plain ~~ ~n", [], "plain ~ \n"),
+        ("~p ~w", ["text", b"text"], '<<"text">> <<116,101,120,116>>'),
+        ("~p ~w", [list(b"text"), list(b"text")], '"text" [116,101,120,116]'),
+        ("~tp ~tw", [Atom("ä b"), Map([(1, [])])], "'ä b' #{1 => []}"),
+        ("~s ~ts ~s", ["bin", [228, ["x", b"y"]], Atom("atom")], "bin äxy atom"),
+        ("~10s|~-10s|~.2s|~5.2s", ["abc"] * 4, "       abc|abc       |ab|   ab"),
+        ("~2s", ["abc"], "ab"),
+        ("~5.5.0w", [5], "00005"),
+        ("~3.*.0B", [10, 7], "007"),
+        ("~*w", [5, 1], "    1"),
+        ("~B ~.16B ~.16b ~.16# ~.2+", [255, 255, -255, 255, 5], "255 FF -ff 16#FF 2#101"),
+        ("~.16X ~.16x", [255, "0x", -255, "0x"], "0xFF -0xff"),
+        ("~c~c~3c", [104, 105, 33], "hi!!!"),
+        ("~f ~.2f ~e ~.3e ~g", [1.5, 1.005, 1.5, 1.5, 1.5], "1.500000 1.00 1.50000e+0 1.50e+0 1.50000"),
+        ("~W ~P", [[1, 2], 9, [1, 2], 9], "[1,2] [1,2]"),
+        ("a~ib", [Atom("ignored")], "ab"),
+        (b"binary ~p", [1], "binary 1"),
+        (Atom("atom ~p"), [1], "atom 1"),
+        (list(b"list ~p"), [1], "list 1"),
+        ("~p", [True], "true"),
+        ("~s", [True], "true"),
+    ],
+)
+def test_formats(text, arguments, expected):
+    assert formatted(text, arguments) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments"),
+    [
+        ("~p", []),
+        ("", [1]),
+        ("~q", [1]),
+        ("~", []),
+        ("~s", [5.0]),
+        ("~B", [1.0]),
+        ("~f", [1]),
+        ("~.37B", [1]),
+        ("~f", ["x"]),
+        ("~c", ["x"]),
+        ("~p", 1),
+    ],
+)
+def test_what_does_not_fit_is_refused(text, arguments):
+    with pytest.raises(BadFormat):
+        formatted(text, arguments)
+
+
+def test_widths_beyond_reason_are_cut():
+    assert len(formatted("~99999999999w", [1])) == 10_000
+    assert len(formatted("~99999999999n", [])) == 10_000
+
+
+def test_characters_nest_however_deep():
+    deep = []
+    for _ in range(100_000):
+        deep = [deep, 120]
+
+    assert characters(deep) == "x" * 100_000
+    assert characters(ImproperList((97,), b"b")) == "ab"
+    with pytest.raises(BadFormat):
+        characters([0xD800])
