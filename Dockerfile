@@ -6,6 +6,7 @@
 ARG BASE_IMAGE=python:3.12-slim-bookworm
 
 FROM ${BASE_IMAGE} AS build
+LABEL erlmesh=build
 COPY pyproject.toml README.md LICENSE build/wheelhouse* /erlmesh/
 COPY src /erlmesh/src
 COPY docker/install.sh /erlmesh/
