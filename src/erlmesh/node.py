@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from types import ModuleType, TracebackType
 from typing import Any, Self
 
@@ -35,7 +36,8 @@ class Node(Runtime):
     ``name`` is ``alive@host``; other nodes reach it at that host by exactly that name. All nodes of a cluster share the
     ``cookie`` (``cookies`` gives others for single peers) and should have the same ``net_ticktime`` (seconds without a
     sign of life until a peer is given up, within a quarter). ``join`` names nodes to connect with at the start, which
-    introduce all others.
+    introduce all others. With ``reconnect`` a lost node is dialled again, after growing pauses, until it is there, or
+    somebody disconnects it on purpose.
 
     ``hidden`` keeps out of the mesh and of everybody's ``nodes()``. ``allow`` lists the only nodes to be met, whoever
     dials: nodes (``plato@10.0.0.7``), hosts (``10.0.0.7``), names on any host (``plato@``), with ``*`` and ``?``.
@@ -47,6 +49,8 @@ class Node(Runtime):
     where(name)``.
 
     ``output`` gets the text that processes print which we started on other nodes, else standard output does.
+    ``network`` and ``seed`` are for simulations (:mod:`erlmesh.testing`): with a seed all chance repeats itself, also
+    the challenges of the handshake, which must be unpredictable in the real world.
 
     Raises ``ValueError`` for malformed arguments, and :class:`NodeStartError` on start when the name or port is taken
     or the host cannot be found.
@@ -64,11 +68,12 @@ class Node(Runtime):
         name: str,
         *,
         join: Iterable[str] = (),
+        reconnect: bool = True,
         prevent_overlapping_partitions: bool = True,
         output: Callable[[str], object] = to_stdout,
         **options: Any,
     ) -> None:
-        super().__init__(name, **options)
+        super().__init__(name, reconnect=reconnect, **options)
         self._join = tuple(join)
         self._prevent_overlapping_partitions = prevent_overlapping_partitions
         self._output = output
@@ -99,7 +104,14 @@ class Node(Runtime):
         self._offered.add(lambda: self.atom, "erlang", "node")
         self._offered.add(self._apply, "erlang", "apply")
         for peer in self._join:
-            self.connect_nowait(peer, lambda _: None)
+            self.connect_nowait(peer, partial(self._joined, peer))
+
+    def _joined(self, peer: str, up: bool) -> None:
+        if not up:
+            self.reconnect_with(peer)
+
+    def _is_left_for_others(self, name: str) -> bool:
+        return self.global_names.is_leaving(name)
 
     async def stop(self) -> None:
         if self._router_ is not None and hasattr(self, "global_names"):

@@ -91,7 +91,10 @@ class FakeNode:
         elif link.broken:
             self.world.at(0.001, lambda: self._redial(name))
 
-    def disconnect_nowait(self, name):
+    def reconnect_with(self, name):
+        pass
+
+    def hang_up(self, name):
         if name not in self.links:
             return False
         link = self.links[name]

@@ -93,6 +93,9 @@ class MemoryNetwork:
         self.pipes.append(pipe)
         pipe.open()
 
+    async def addresses(self, host, listen):
+        return None, None
+
     async def listen(self, hosts, ports, protocol):
         port = 1000 + self.lives
         self.listening[port] = protocol

@@ -33,7 +33,7 @@ def with_nodes(*names, **options):
                     connections = node._connections
                     assert connections._by_pump == {}
                     assert connections._waiting == {}
-                    assert connections._tasks == set()
+                    assert not connections._tasks
                     assert connections._strangers == {}
 
             run(main())

@@ -1,8 +1,8 @@
 """Losses: who is told, who is left, what is heard once."""
 
 from erlmesh.services.global_locks import LockTable
-from erlmesh.services.global_partitions import MEMORY_SECONDS, PATIENCE_SECONDS, Partitions
-from erlmesh.services.global_protocol import Disconnect, Recheck, Tell
+from erlmesh.services.global_partitions import MEMORY_SECONDS, Partitions
+from erlmesh.services.global_protocol import PATIENCE_SECONDS, Disconnect, Recheck, Tell
 from erlmesh.services.global_sync import GlobalSync
 from erlmesh.services.global_table import NameTable
 from erlmesh.terms import Atom, Pid
@@ -161,3 +161,25 @@ def test_who_is_in_sync_with_us_may_ask_us_to_hang_up_before_we_were_told_of_it(
     sync.in_sync(Atom("early@h"))
 
     assert mine.remove_connection(Atom("early@h")) == [Disconnect(Atom("early@h"), "disconnected")]
+
+
+def test_who_says_in_sync_and_has_been_introduced_by_nobody_is_to_hang_up_and_begin_anew():
+    sync, mine = partitions()
+    sync.known.pop(B)
+    (recheck,) = sync.in_sync(B)
+
+    effects = mine.recheck(B, connected=True)
+
+    assert recheck == Recheck(B, PATIENCE_SECONDS)
+    assert Tell(B, (REMOVE, ME)) in effects
+    assert B in mine.removing()
+    assert not sync.is_unannounced(B)
+
+
+def test_who_says_in_sync_before_others_introduce_it_is_welcome():
+    sync, mine = partitions()
+    sync.known.pop(B)
+    sync.in_sync(B)
+    sync.new_nodes([], [], [(B, 8)], [])
+
+    assert mine.recheck(B, connected=True) == []

@@ -322,6 +322,7 @@ def test_names_under_the_lock_that_stands_are_kept():
 
 def test_in_sync_ends_the_session_without_a_cancel():
     sync = met()
+    sync.known[HIM] = 8
 
     assert sync.in_sync(HIM) == [ToLocker((word("cancel"), HIM, 100, []))]
     assert sync.pending == {}

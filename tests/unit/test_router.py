@@ -596,6 +596,20 @@ def test_a_monitor_of_nobody_says_noproc_at_once(world, gone):
     assert mailbox(p) == [(DOWN, ref, PROCESS, gone, NOPROC)]
 
 
+def test_a_server_has_the_reference_of_its_monitor_before_it_hears_the_down(world):
+    heard, refs = [], []
+    server = world.server(lambda message: heard.append((message[1], list(refs))))
+
+    async def main():
+        refs.append(server.monitor(Pid(A, 999, 0, 1)))
+        refs.append(server.monitor(Pid(A, 998, 0, 1)))
+        await turns(1)
+
+    run(main())
+
+    assert heard == [(refs[0], refs), (refs[1], refs)]
+
+
 def test_a_monitor_of_oneself_says_nothing_and_leaves_nothing(world):
     p = world.process()
 

@@ -1,4 +1,4 @@
-"""The network as a node sees it: two verbs. Everything that opens a socket for a connection goes through here."""
+"""The network as a node sees it: three verbs. Everything that opens a socket for a connection goes through here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import errno
 import ipaddress
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 
 from erlmesh.errors import ConnectError, NodeStartError
@@ -30,7 +30,14 @@ class Listener(Protocol):
 
 
 class Network(Protocol):
-    """Two verbs; :class:`TcpNetwork` is the real one, and a simulated one keeps the same promises."""
+    """Three verbs; :class:`TcpNetwork` is the real one, and :mod:`erlmesh.testing` has one that keeps its promises."""
+
+    async def addresses(
+        self, host: str, listen: Iterable[str] | None
+    ) -> tuple[Sequence[str] | None, Sequence[str] | None]:
+        """This machine's addresses behind ``host``, the name's part after the ``@``; and those to listen on, which are
+        the same unless ``listen`` names others (``*``: every interface). None means any. Raises NodeStartError.
+        """
 
     async def dial(self, host: str, port: int, protocol: Callable[[], asyncio.Protocol]) -> None:
         """Opens a connection and hands it to a new ``protocol()``. Raises ConnectError in words."""
@@ -56,6 +63,12 @@ class _TcpListener:
 
 class TcpNetwork:
     """TCP by asyncio."""
+
+    async def addresses(
+        self, host: str, listen: Iterable[str] | None
+    ) -> tuple[Sequence[str] | None, Sequence[str] | None]:
+        own = await addresses_of_name(host, needed=listen is None)
+        return own, own if listen is None else await addresses_to_listen_on(listen)
 
     async def dial(self, host: str, port: int, protocol: Callable[[], asyncio.Protocol]) -> None:
         loop = asyncio.get_running_loop()

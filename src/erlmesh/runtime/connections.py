@@ -59,8 +59,8 @@ class _Waiting:
 class Connections:
     """The connections of one node.
 
-    ``on_up(name, hidden)`` is called before anything of the new peer is applied, ``on_down(name, reason, hidden)``
-    after everything was.
+    ``on_up(name, hidden)`` is called before anything of the new peer is applied, and
+    ``on_down(name, reason, hidden, dialled)`` after everything was.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Connections:
         net_ticktime: float,
         allowed: Allowed | None = None,
         on_up: Callable[[str, bool], None],
-        on_down: Callable[[str, str, bool], None],
+        on_down: Callable[[str, str, bool, bool], None],
     ) -> None:
         self._me = me
         self._router = router
@@ -87,7 +87,7 @@ class Connections:
         self._by_pump: dict[Pump, Connection] = {}
         self._waiting: dict[str, _Waiting] = {}
         self._why_not: dict[str, str] = {}
-        self._tasks: set[asyncio.Task[None]] = set()  # asyncio itself holds tasks only weakly
+        self._tasks: dict[asyncio.Task[None], None] = {}  # asyncio itself holds tasks only weakly
         self._strangers: dict[Pump, None] = {}
         self._closed = False
 
@@ -345,7 +345,7 @@ class Connections:
         if self._router.peers.get(atom) is pump:
             del self._router.peers[atom]
         self._router.lost(atom)
-        self._on_down(connection.name, reason, connection.hidden)
+        self._on_down(connection.name, reason, connection.hidden, connection.dialled)
 
     def _settle(self, name: str) -> None:
         """Those who wait for ``name`` learn that it cannot be reached, unless something is still under way."""
@@ -379,6 +379,6 @@ class Connections:
 
     def _run(self, work: Awaitable[None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(self._tasks.pop)
         return task

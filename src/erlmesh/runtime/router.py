@@ -140,11 +140,14 @@ class Router:
             self._turns.append((process, message))
         else:
             self._turns.append((process, message))
-            self._turning = True
-            try:
-                self._take_turns()
-            finally:
-                self._turning = False
+            self._take_waiting_turns()
+
+    def _take_waiting_turns(self) -> None:
+        self._turning = True
+        try:
+            self._take_turns()
+        finally:
+            self._turning = False
 
     def _take_turns(self) -> None:
         turns = self._turns
@@ -331,7 +334,17 @@ class Router:
 
     def monitor(self, process: Process, target: Pid | Atom | str | tuple[Atom | str, Atom | str]) -> Ref:
         ref = self.identifiers.ref()
-        self._watch(process, target, ref)
+        if process.receiver is None or self._turning:
+            self._watch(process, target, ref)
+            return ref
+        # A server, outside its turn: the DOWN of who is dead must not come before the caller has the reference.
+        self._turning = True
+        try:
+            self._watch(process, target, ref)
+        finally:
+            self._turning = False
+            if self._turns:
+                asyncio.get_running_loop().call_soon(self._take_waiting_turns)
         return ref
 
     def _watch(self, process: Process, target: Destination, ref: Ref) -> None:

@@ -7,6 +7,7 @@ import logging
 import random
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from erlmesh.errors import CallError, EncodeError, Exit, NodeNotAlive, NodeStartError, Undef
@@ -17,7 +18,7 @@ from erlmesh.kernel.identifiers import Identifiers
 from erlmesh.kernel.spawns import LINKED, MONITORED
 from erlmesh.net.epmd import Epmd
 from erlmesh.net.epmdless import PortMapper, Resolver, checked_port, ports_to_try
-from erlmesh.net.network import Network, TcpNetwork, addresses_of_name, addresses_to_listen_on
+from erlmesh.net.network import Network, TcpNetwork
 from erlmesh.notation import claim_here, release_here
 from erlmesh.proto.control import Signal, SpawnReply, SpawnRequest
 from erlmesh.proto.flags import OFFERED, Flags
@@ -25,6 +26,7 @@ from erlmesh.proto.handshake import Me, is_node_name
 from erlmesh.runtime.connections import Connections
 from erlmesh.runtime.faults import Outcome, exit_reason
 from erlmesh.runtime.process import Body, Destination, Process
+from erlmesh.runtime.reconnect import Reconnect
 from erlmesh.runtime.router import KILLED, NORMAL, Router
 from erlmesh.terms import Atom, Pid, Ref, Term
 
@@ -40,6 +42,9 @@ NODEUP: Final = Atom("nodeup")
 NODEDOWN: Final = Atom("nodedown")
 SHUTDOWN: Final = Atom("shutdown")
 NET_KERNEL: Final = Atom("net_kernel")
+PARTING: Final = Atom("parting")
+OURS: Final = Atom("erlmesh")
+REPLACED: Final = "wait_pending"
 GRACE: Final = 0.5
 """Seconds that processes get to tidy up when the node stops."""
 
@@ -62,6 +67,7 @@ class Runtime:
         epmd: PortMapper | None = None,
         network: Network | None = None,
         resolver: Resolver | None = None,
+        reconnect: bool = False,
         seed: int | None = None,
     ) -> None:
         if not is_node_name(name):
@@ -76,6 +82,7 @@ class Runtime:
         self.hidden = hidden
         self.net_ticktime = net_ticktime
         self.random = random.Random(seed)
+        self._challenge = partial(secrets.randbits if seed is None else random.Random(seed).getrandbits, 32)
         self.port: int | None = None
         self._cookies = Cookies(cookie, cookies or {})
         self._allowed = Allowed(allow)
@@ -89,6 +96,9 @@ class Runtime:
         self._router_: Router | None = None
         self._connections_: Connections | None = None
         self._caller: Process | None = None
+        self._reconnects = reconnect
+        self._reconnect: Reconnect | None = None
+        self._hanging_up = False
         self._event_receivers: dict[Pid, bool] = {}
         self._spawnable: dict[tuple[str, str, int], Body] = {}
         self._starting = True  # services get the low pids, users the post's own <0.64.0>
@@ -104,14 +114,13 @@ class Runtime:
             name=self.name,
             creation=0,
             cookie_for=self._cookies.cookie_for,
-            challenge=lambda: secrets.randbits(32),
+            challenge=self._challenge,
             outstanding=set(),
             flags=OFFERED & ~Flags.PUBLISHED if self.hidden else OFFERED,
         )
         answer: list[Callable[[], asyncio.Protocol]] = []
         alive, _, host = self.name.partition("@")
-        hosts = await addresses_of_name(host, needed=self._listen is None)
-        listen = hosts if self._listen is None else await addresses_to_listen_on(self._listen)
+        hosts, listen = await self._network.addresses(host, self._listen)
         self._listener = await self._network.listen(listen, self._ports, lambda: answer[0]() if answer else _NotYet())
         self.port = self._listener.port
         try:
@@ -134,11 +143,15 @@ class Runtime:
             on_up=self._node_up,
             on_down=self._node_down,
         )
+        if self._reconnects:
+            self._reconnect = Reconnect(self.name, self.random, self._connections.connect_nowait)
         router.why_not = self._connections.why_not
         router.spawner = self._spawn_requested
         answer.append(self._connections.answer)
         claim_here(self.atom)
         self._caller = self.spawn_server(lambda _: None)
+        if self._reconnects:
+            self.spawn_server(self._hear_parting, name=OURS)
         self._start_services()
         self._starting = False
 
@@ -152,6 +165,8 @@ class Runtime:
         self._stopped = True
         if self._listener is not None:
             self._listener.close()
+        if self._reconnect is not None:
+            self._reconnect.close()
         waiting: list[asyncio.Task[None]] = []
         if self._router_ is not None:
             processes = list(self._router_.processes.values())
@@ -315,7 +330,7 @@ class Runtime:
             return False
         if answer is Atom("yes"):
             return True
-        self.disconnect_nowait(peer)
+        self.hang_up(peer)
         return False
 
     async def connect(self, name: Atom | str) -> bool:
@@ -329,12 +344,41 @@ class Runtime:
         self._connections.connect_nowait(Atom(name).name, done)
 
     async def disconnect(self, name: Atom | str) -> bool:
-        """Closes the connection. False if there was none."""
+        """Closes the connection, and dials that node no more until somebody wants it. False if there was none."""
         return self.disconnect_nowait(name)
 
     def disconnect_nowait(self, name: Atom | str) -> bool:
-        """The same, at once."""
-        return self._connections.disconnect(Atom(name).name)
+        """The same, at once. The other node, if it is one of ours, is told that this is meant, and does not dial."""
+        peer = Atom(name)
+        if self._reconnect is not None:
+            self._reconnect.forget(peer.name)
+        if self._connections.connection(peer.name) is not None:
+            self._own.send((OURS, peer), (PARTING, self.atom), connect=False)
+        return self._connections.disconnect(peer.name)
+
+    def hang_up(self, name: Atom | str) -> bool:
+        """Closes the connection because others have lost that node, or we have lost others: it is dialled again later.
+        False if there was none.
+        """
+        self._hanging_up, before = True, self._hanging_up
+        try:
+            return self._connections.disconnect(Atom(name).name)
+        finally:
+            self._hanging_up = before
+
+    def reconnect_with(self, name: Atom | str) -> None:
+        """``name`` is missed: it is dialled until it is there. Nothing happens without ``reconnect``."""
+        if self._reconnect is not None:
+            self._reconnect.wanted(Atom(name).name)
+
+    def missed(self) -> list[str]:
+        """The nodes that are being dialled again and again."""
+        return [] if self._reconnect is None else self._reconnect.missed()
+
+    def _hear_parting(self, message: Term) -> None:
+        match message:
+            case (Atom("parting"), Atom() as peer) if self._reconnect is not None:
+                self._reconnect.forget(peer.name)
 
     def why_not(self, name: Atom | str) -> str | None:
         """Why the last attempt to connect with that node failed, and what to do; None if it did not."""
@@ -380,12 +424,19 @@ class Runtime:
         self._event_receivers[pid] = reasons
 
     def _node_up(self, name: str, hidden: bool) -> None:
+        if self._reconnect is not None:
+            self._reconnect.up(name, hidden=hidden)
         if not hidden:
             self._announce(lambda _: (NODEUP, Atom(name)))
 
-    def _node_down(self, name: str, reason: str, hidden: bool) -> None:
+    def _node_down(self, name: str, reason: str, hidden: bool, dialled: bool) -> None:
+        if self._reconnect is not None and (dialled or not hidden) and reason != REPLACED:
+            self._reconnect.lost(name, for_others=self._hanging_up or self._is_left_for_others(name))
         if not hidden:
             self._announce(lambda reasons: (NODEDOWN, Atom(name), Atom(reason)) if reasons else (NODEDOWN, Atom(name)))
+
+    def _is_left_for_others(self, name: str) -> bool:  # noqa: ARG002 - the node that has `global` knows
+        return False
 
     def _announce(self, event: Callable[[bool], Term]) -> None:
         for pid, reasons in list(self._event_receivers.items()):

@@ -192,6 +192,10 @@ class GlobalNames:
             locks=tuple((resource, tuple(holders)) for resource, _, holders in self._server.locks.snapshot()),
         )
 
+    def is_leaving(self, node: Atom | str) -> bool:
+        """Whether that node has been asked to hang up, for the sake of others that have lost it."""
+        return Atom(node) in self._server.partitions.removing()
+
     def leave(self) -> None:
         """Call before the node closes its connections: they are no losses that others should hear of."""
         self._server.partitions.enabled = False

@@ -13,14 +13,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from erlmesh.services.global_protocol import PARTITION_VSN, Disconnect, Effect, Recheck, Tell, Word
+from erlmesh.services.global_protocol import PARTITION_VSN, PATIENCE_SECONDS, Disconnect, Effect, Recheck, Tell, Word
 from erlmesh.services.global_sync import GlobalSync
 from erlmesh.terms import Atom
 
 __all__ = ["Partitions"]
 
 MEMORY_SECONDS: Final = 3600.0  # global.erl: lost_conn_info_cleanup_time
-PATIENCE_SECONDS: Final = 7.0  # as long as a connection may take to come up
 
 
 class Partitions:
@@ -67,7 +66,7 @@ class Partitions:
         if self._sync.vsn(leave) < PARTITION_VSN:
             effects.append(Disconnect(leave, "disconnected old"))
         else:
-            effects += [Tell(leave, (Word.REMOVE_CONNECTION, self._sync.own)), Recheck(leave, PATIENCE_SECONDS)]
+            return effects + self._be_left_by(leave)
         return effects + self._remove(leave)
 
     def remove_connection(self, node: Atom) -> list[Effect]:
@@ -77,9 +76,9 @@ class Partitions:
         return [Disconnect(node, "disconnected"), *self._remove(node)]
 
     def recheck(self, node: Atom, *, connected: bool) -> list[Effect]:
-        """The time to hang up is over for ``node``, if it is still one that we want to be left by."""
+        """The time is over for ``node``: to hang up, if it is still to leave us; or to have been introduced."""
         if node not in self._removing:
-            return []
+            return self._be_left_by(node) if connected and self._sync.is_unannounced(node) else []
         if connected:
             return [Disconnect(node, "disconnected")]
         del self._removing[node]
@@ -88,6 +87,10 @@ class Partitions:
     def removing(self) -> list[Atom]:
         """Nodes whose connection is about to end without being announced."""
         return list(self._removing)
+
+    def _be_left_by(self, node: Atom) -> list[Effect]:
+        ask: list[Effect] = [Tell(node, (Word.REMOVE_CONNECTION, self._sync.own)), Recheck(node, PATIENCE_SECONDS)]
+        return [*ask, *self._remove(node)]
 
     def _remove(self, node: Atom) -> list[Effect]:
         self._removing[node] = None

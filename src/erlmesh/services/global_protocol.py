@@ -14,6 +14,7 @@ from erlmesh.terms import Atom, Pid, Term
 __all__ = [
     "OLDEST_VSN",
     "PARTITION_VSN",
+    "PATIENCE_SECONDS",
     "SERVER",
     "TAGGED_VSN",
     "VERIFY_CONNECT_VSN",
@@ -41,6 +42,8 @@ VERIFY_CONNECT_VSN: Final = 8  # init_connect_ack, cancel_connect and a tag in l
 PARTITION_VSN: Final = 7  # lost_connection, remove_connection, and lists of known nodes carry versions
 TAGGED_VSN: Final = 6  # lock_set goes through the servers; below, from locker to locker
 OLDEST_VSN: Final = 5
+
+PATIENCE_SECONDS: Final = 7.0  # as long as a connection may take to come up
 
 SERVER: Final = Atom("global_name_server")
 

@@ -40,14 +40,16 @@ class Registrar:
     async def _change(self, me: Process, request: Term) -> Term:
         lock = (Word.GLOBAL, me.pid)
         nodes = await self._lock_all_known(me, lock)
+        # Who was lost meanwhile must not be told: the call would wait for its next life, and reach that past all.
+        still = [node for node in nodes if node == me.node.atom or node in self._server.sync.known]
         try:
             match request:
                 case (Word.REGISTER, name, pid, _) if not self._is_free(name, pid):
                     return Word.NO
                 case (Word.REGISTER | Word.RE_REGISTER, name, pid, method):
-                    await multi_call(me, nodes, SERVER, (Word.REGISTER, name, pid, method))
+                    await multi_call(me, still, SERVER, (Word.REGISTER, name, pid, method))
                 case (Word.UNREGISTER, _):
-                    await multi_call(me, nodes, SERVER, request)
+                    await multi_call(me, still, SERVER, request)
             return Word.YES
         finally:
             chief = boss(nodes)

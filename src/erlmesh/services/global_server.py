@@ -234,7 +234,7 @@ class GlobalServer:
                     self._connect(node)
                 case Disconnect(node, why):
                     _log.warning("global at %s %s node %s", self.node.name, why, node.name)
-                    self.node.disconnect_nowait(node.name)
+                    self.node.hang_up(node.name)
                 case Recheck(node, seconds):
                     self.me.send_after(seconds, (Word.RECHECK, node))
                 case Resolve(node):
@@ -266,6 +266,7 @@ class GlobalServer:
                 self.me.cast((SERVER, node), (Word.IN_SYNC, self.node.atom, True))
             else:
                 _log.warning("global at %s failed to connect to %s", self.node.name, node.name)
+                self.node.reconnect_with(node.name)
                 self.me.send(self.me.pid, (Word.EXTRA_NODEDOWN, node))
 
         self.node.connect_nowait(node.name, connected)

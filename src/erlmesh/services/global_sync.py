@@ -27,6 +27,7 @@ from erlmesh.services.global_locks import LockTable
 from erlmesh.services.global_protocol import (
     OLDEST_VSN,
     PARTITION_VSN,
+    PATIENCE_SECONDS,
     VERIFY_CONNECT_VSN,
     VSN,
     Cast,
@@ -34,6 +35,7 @@ from erlmesh.services.global_protocol import (
     Disconnect,
     Effect,
     LockId,
+    Recheck,
     Resolve,
     StopResolving,
     Tell,
@@ -250,13 +252,20 @@ class GlobalSync:
     def in_sync(self, node: Atom) -> list[Effect]:
         """``node`` was introduced to us by others: a session of our own with it has become needless."""
         self.synced[node] = None
-        return self._end(node, tell=False)
+        effects = self._end(node, tell=False)
+        return effects if node in self.known else [*effects, Recheck(node, PATIENCE_SECONDS)]
+
+    def is_unannounced(self, node: Atom) -> bool:
+        """``node`` believes that others have introduced it to us, but nobody has: they meant a former life of ours, or
+        died on the way. It would not tell us of names, nor we it.
+        """
+        return node in self.synced and node not in self.known
 
     # The end
 
     def forget(self, node: Atom) -> list[Effect]:
-        """``node`` is no longer of our partition."""
-        effects = self._end(node, tell=True)
+        """``node`` is no longer of our partition. Its names go at once: until it hangs up others could hear of them."""
+        effects = [*self._end(node, tell=True), *self._names.lost(node)]
         self.known.pop(node, None)
         self.synced.pop(node, None)
         return effects

@@ -78,6 +78,13 @@ class NameTable:
             effects += self.delete(name)
         return effects
 
+    def lost(self, node: Atom) -> list[Effect]:
+        """``node`` is no longer of our partition: the names of its processes are free."""
+        effects: list[Effect] = []
+        for pid in [pid for pid in self._names_of if pid.node is node]:
+            effects += self.down(pid)
+        return effects
+
     def apply(self, operations: Iterable[Term], external: Term, *, allowed: bool) -> list[Effect]:
         """Carry out ``{insert, {Name, Pid, Method}}`` and ``{delete, Name}``: inserts first, then deletes.
 

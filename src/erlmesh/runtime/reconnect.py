@@ -1,0 +1,76 @@
+"""Dials lost peers again: carries out what :mod:`erlmesh.kernel.redial` decides."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from functools import partial
+from random import Random
+
+from erlmesh.kernel.redial import Redial
+
+__all__ = ["Reconnect"]
+
+
+class Reconnect:
+    """``dial(name, done)`` starts or joins an attempt and calls ``done(up)`` once. :meth:`close` before the loop ends.
+
+    When it dials is the policy's business; here is only the one timer.
+    """
+
+    def __init__(self, ours: str, chance: Random, dial: Callable[[str, Callable[[bool], None]], None]) -> None:
+        self._dial = dial
+        self._redial = Redial(ours, chance)
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    def wanted(self, name: str) -> None:
+        """``name`` could not be reached, and is to be dialled until it can."""
+        self._redial.wanted(name, self._loop.time())
+        self._arm()
+
+    def up(self, name: str, *, hidden: bool) -> None:
+        """``name`` is connected. Who is hidden may be a passing tool: it is minded only if it was missed."""
+        if not hidden or self._redial.knows(name):
+            self._redial.up(name, self._loop.time())
+            self._arm()
+
+    def lost(self, name: str, *, for_others: bool) -> None:
+        """The connection to ``name`` ended, and neither side wanted it so."""
+        self._redial.lost(name, self._loop.time(), for_others=for_others)
+        self._arm()
+
+    def forget(self, name: str) -> None:
+        """``name`` is to be left alone."""
+        self._redial.forget(name)
+        self._arm()
+
+    def missed(self) -> list[str]:
+        """The peers that are being dialled again and again."""
+        return self._redial.missed()
+
+    def close(self) -> None:
+        """Dials nobody any more."""
+        self._closed = True
+        self._arm()
+
+    def _arm(self) -> None:
+        deadline = math.inf if self._closed else self._redial.next_deadline()
+        if self._timer is not None:
+            if self._timer.when() == deadline:
+                return
+            self._timer.cancel()
+        self._timer = None if deadline == math.inf else self._loop.call_at(deadline, self._dial_again)
+
+    def _dial_again(self) -> None:
+        self._timer = None
+        for name in self._redial.due(self._loop.time()):
+            self._dial(name, partial(self._dialled, name))
+        self._arm()
+
+    def _dialled(self, name: str, up: bool) -> None:
+        if not up:
+            self._redial.failed(name, self._loop.time())
+            self._arm()

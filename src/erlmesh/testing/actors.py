@@ -1,0 +1,238 @@
+"""The people of a story: processes that remember what they were told and what they must not be told."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from random import Random
+from typing import Final
+
+from erlmesh.errors import Exit
+from erlmesh.node import Node
+from erlmesh.runtime.process import Process
+from erlmesh.services.pg import Joined, Left, Pg
+from erlmesh.terms import Atom, Pid, Ref, Term, exact
+
+__all__ = ["Actor", "Broken", "Groups", "Witness"]
+
+SAY: Final = Atom("say")
+EXIT: Final = Atom("EXIT")
+DOWN: Final = Atom("DOWN")
+NODEUP: Final = Atom("nodeup")
+NODEDOWN: Final = Atom("nodedown")
+STOP: Final = Atom("stop")
+NOPROC: Final = Atom("noproc")
+NOCONNECTION: Final = Atom("noconnection")
+
+
+class Broken(AssertionError):
+    """An invariant does not hold."""
+
+
+class Actor:
+    """A process of a story, with a task or (``server``) without. It traps exits and watches nodes.
+
+    What it checks with each message: it comes from a node that is up, from no former life of it, and in order; an exit
+    comes over a link and a ``DOWN`` from a monitor that there is, and each once.
+    """
+
+    def __init__(
+        self, node: Node, note: Callable[[str], None], blame: Callable[[str], None], everybody: dict[Pid, Actor],
+        *, server: bool,
+    ) -> None:
+        self.node = node
+        self._blame = blame
+        self.links: dict[Pid, None] = {}
+        self.has_linked: dict[Pid, None] = {}
+        self.watches: dict[Ref, Pid] = {}
+        self.heard: dict[Pid, int] = {}
+        self.said: Counter[Pid] = Counter()
+        self.up: dict[str, int] = {}
+        self.deaths: Counter[Pid] = Counter()
+        self._note = note
+        self._everybody = everybody
+        self._started = False
+        if server:
+            self.me = node.spawn_server(self.receive)
+        else:
+            self.me = self._handle(node, node.spawn(self._live))
+            self.me.trap_exit = True
+        everybody[self.me.pid] = self
+        node.monitor_nodes(self.me.pid)
+        for name in node.nodes():
+            self.up[name] = node.creation_of(name) or 0
+
+    @staticmethod
+    def _handle(node: Node, pid: Pid) -> Process:
+        process = node.process(pid)
+        assert process is not None
+        return process
+
+    @property
+    def pid(self) -> Pid:
+        return self.me.pid
+
+    @property
+    def lives(self) -> bool:
+        return self.me.alive
+
+    async def _live(self, me: Process) -> None:
+        async for message in me:
+            if message is STOP:
+                raise Exit(Atom("stopped"))
+            self.receive(message)
+
+    # What it does
+
+    def say(self, other: Pid) -> None:
+        self.said[other] += 1
+        self.me.send(other, (SAY, self.pid, self.said[other]))
+
+    def link(self, other: Pid) -> None:
+        self.has_linked[other] = None
+        if other != self.pid:
+            self.links[other] = None
+        self.me.link(other)
+
+    def unlink(self, other: Pid) -> None:
+        self.me.unlink(other)
+        if not any(type(message) is tuple and message[:2] == (EXIT, other) for message in self.me.mailbox.messages):
+            self.links.pop(other, None)
+
+    def watch(self, other: Pid) -> None:
+        ref = self.me.monitor(other)
+        self.watches[ref] = other
+
+    def unwatch(self, chance: Random) -> None:
+        if self.watches:
+            ref = chance.choice(list(self.watches))
+            self.me.demonitor(ref, flush=True)
+            del self.watches[ref]
+
+    # What it hears
+
+    def receive(self, message: Term) -> None:
+        if self.node.is_alive(self.pid):  # a dying one may have been told of its end before its last letters
+            self._note(f"{self.pid.node.name} {self.pid.id} hears {_short(message)}")
+        match message:
+            case (Atom("say"), Pid() as sender, int() as number):
+                self._said(sender, number)
+            case (Atom("EXIT"), Pid() as sender, reason):
+                self._exit(sender, reason)
+            case (Atom("DOWN"), Ref() as ref, _, Pid() as target, _):
+                if self.watches.pop(ref, None) != target:
+                    self._blame(f"{self.pid!r} hears DOWN of {target!r}, which it does not watch (any more)")
+            case (Atom("nodeup"), Atom() as name):
+                if name.name in self.up:
+                    self._blame(f"{self.pid!r} hears nodeup of {name} twice")
+                self.up[name.name] = self.node.creation_of(name) or 0
+            case (Atom("nodedown"), Atom() as name):
+                if self.up.pop(name.name, None) is None:
+                    self._blame(f"{self.pid!r} hears nodedown of {name}, which was not up")
+
+    def _said(self, sender: Pid, number: int) -> None:
+        here = sender.node is self.node.atom
+        if not here and sender.node.name not in self.up:
+            self._blame(f"{self.pid!r} hears {sender!r}, whose node is not up")
+        creation = self.node.creation if here else self.up[sender.node.name]
+        if self.me.receiver is not None and sender.creation != creation:
+            self._blame(f"{self.pid!r} hears {sender!r} of a former life, {sender.creation}, now {creation}")
+        if number <= self.heard.get(sender, 0):
+            self._blame(f"{self.pid!r} hears {number} of {sender!r} after {self.heard[sender]}")
+        self.heard[sender] = number
+
+    def _exit(self, sender: Pid, reason: Term) -> None:
+        other = self._everybody.get(sender)
+        invited = other is not None and self.pid in other.has_linked
+        if sender not in self.links and not invited:
+            self._blame(f"{self.pid!r} hears EXIT of {sender!r}, to which it is not linked")
+        self.links.pop(sender, None)
+        if reason not in (NOPROC, NOCONNECTION):
+            self.deaths[sender] += 1
+            if self.deaths[sender] > 1:
+                self._blame(f"{self.pid!r} hears twice that {sender!r} died")
+
+
+class Groups:
+    """What one who subscribed to a scope's changes believes of its groups; ends with :meth:`close`."""
+
+    def __init__(self, pg: Pg, note: Callable[[str], None], name: str) -> None:
+        self.pg = pg
+        self._note = note
+        self._name = name
+        self._open = True
+        self.members: dict[object, Counter[Pid]] = {
+            exact(group): Counter(pg.get_members(group)) for group in pg.which_groups()
+        }
+        self._unsubscribe = pg.subscribe(self._change)
+        self.fault: str | None = None
+
+    def close(self) -> None:
+        self._open = False
+        self._unsubscribe()
+
+    def _change(self, change: Joined | Left) -> None:
+        what = "joined" if isinstance(change, Joined) else "left"
+        self._note(f"{self._name} {what} {change.group!r}: {[(pid.node.name, pid.id) for pid in change.pids]}")
+        if not self._open:
+            self.fault = f"{self._name}: an event after the end of the subscription"
+            return
+        members = self.members.setdefault(exact(change.group), Counter())
+        if isinstance(change, Joined):
+            members.update(change.pids)
+        else:
+            members.subtract(change.pids)
+        if any(count < 0 for count in members.values()):
+            self.fault = f"{self._name}: somebody left {change.group!r} who was not in it"
+        for pid in [pid for pid, count in members.items() if not count]:
+            del members[pid]
+        if not members:
+            del self.members[exact(change.group)]
+
+    def check(self) -> None:
+        """Raises Broken if the events do not lead to what the books say."""
+        books = {exact(group): Counter(self.pg.get_members(group)) for group in self.pg.which_groups()}
+        if self.fault is None and self._open and self.members != books:
+            self.fault = f"{self._name}: the events say {self.members}, the books {books}"
+        if self.fault is not None:
+            raise Broken(self.fault)
+
+
+class Witness:
+    """A server that watches nodes come and go, and notes it; its list must be the node's."""
+
+    def __init__(self, node: Node, note: Callable[[str], None]) -> None:
+        self.node = node
+        self._note = note
+        self._up = dict.fromkeys(node.nodes())
+        self._fault: str | None = None
+        self._me = node.spawn_server(self._receive)
+        node.monitor_nodes(self._me.pid, reasons=True)
+
+    def _receive(self, message: Term) -> None:
+        word, name, *reason = message
+        self._note(f"{self.node.name} {word.name} {name.name} {' '.join(atom.name for atom in reason)}".rstrip())
+        if word is NODEUP:
+            if name.name in self._up:
+                self._fault = f"{self.node.name}: nodeup of {name.name} twice"
+            self._up[name.name] = None
+        elif name.name in self._up:
+            del self._up[name.name]
+        else:
+            self._fault = f"{self.node.name}: nodedown of {name.name}, which was not up"
+
+    def check(self) -> None:
+        if self._fault is None and sorted(self._up) != sorted(self.node.nodes()):
+            self._fault = f"{self.node.name}: told of {list(self._up)}, nodes() are {self.node.nodes()}"
+        if self._fault is not None:
+            raise Broken(self._fault)
+
+
+def _short(message: Term) -> str:
+    if type(message) is tuple:
+        return " ".join(_short(part) for part in message)
+    if type(message) is Pid:
+        return f"{message.node.name}/{message.id}/{message.creation}"
+    if type(message) is Ref:
+        return "ref"
+    return str(message)

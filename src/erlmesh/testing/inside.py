@@ -1,0 +1,52 @@
+"""What checks look at in a node and users have no business with."""
+# ruff: noqa: SLF001 - that is what this file is for
+
+from __future__ import annotations
+
+from erlmesh.node import Node
+from erlmesh.terms import Pid, Term
+
+__all__ = ["connected_since", "duplicate_connections", "leftovers", "linked", "lock_holders"]
+
+
+def connected_since(node: Node, peer: str) -> float | None:
+    """When the present connection with ``peer`` came up; None if there is none."""
+    connection = node._connections.connection(peer)
+    return None if connection is None else connection.since
+
+
+def duplicate_connections(node: Node) -> list[str]:
+    """Peers with more than one established connection."""
+    up = [
+        connection.name
+        for pump, connection in node._connections._by_pump.items()
+        if pump.channel is not None and not pump._over
+    ]
+    return [name for name in dict.fromkeys(up) if up.count(name) > 1]
+
+
+def linked(node: Node, pid: Pid) -> list[Pid]:
+    """Whom the local process is linked to."""
+    return node._router.links.of(pid)
+
+
+def lock_holders(node: Node) -> list[tuple[Term, Pid]]:
+    """Resources locked on this node, each with each of its holders."""
+    return [(resource, pid) for resource, pids in node.global_names.statistics().locks for pid in pids]
+
+
+def leftovers(node: Node) -> dict[str, int]:
+    """What must be nothing on a node that is at rest and has no processes but its services."""
+    connections, router = node._connections, node._router
+    return {
+        "links": len(router.links),
+        "attempts to connect": len(connections._tasks),
+        "waiting for connections": len(connections._waiting),
+        "strangers": len(connections._strangers),
+        "connections beside those that are up": len(connections._by_pump)
+        - len(node.nodes())
+        - len(node.nodes(hidden=True)),
+        "global sessions": len(node.global_names.statistics().in_session),
+        "locks": len(node.global_names.statistics().locks),
+        "local pg memberships": node.pg.statistics().local_memberships,
+    }

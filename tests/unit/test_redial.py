@@ -1,0 +1,167 @@
+"""Whom to dial again, and when."""
+
+import math
+from random import Random
+
+import pytest
+
+from erlmesh.kernel.redial import FIRST_PAUSE, FOR_OTHERS, GIVE_UP, HEAD_START, LONGEST_PAUSE, MOST, STABLE, Redial
+
+A, B, C = "a@h", "b@h", "c@h"
+
+
+@pytest.fixture
+def book():
+    return Redial(A, Random(1))
+
+
+def pauses(book, count, name=B, now=0.0):
+    """The pauses before the next ``count`` attempts, all of which fail."""
+    found = []
+    for _ in range(count):
+        deadline = book.next_deadline()
+        found.append(deadline - now)
+        now = deadline
+        assert book.due(now) == [name]
+        book.failed(name, now)
+    return found
+
+
+def test_nobody_is_dialled_who_is_not_missed(book):
+    book.up(B, 1.0)
+
+    assert book.next_deadline() == math.inf
+    assert book.due(1e9) == []
+    assert book.missed() == []
+
+
+def test_a_lost_peer_is_dialled_after_pauses_that_double_up_to_a_cap(book):
+    book.up(B, 0.0)
+    book.lost(B, 0.0)
+
+    found = pauses(book, 12)
+
+    limits = [min(FIRST_PAUSE * 2**n, LONGEST_PAUSE) for n in range(12)]
+    assert all(limit / 2 <= pause <= limit for pause, limit in zip(found, limits, strict=True))
+
+
+def test_chance_keeps_nodes_out_of_step():
+    books = [Redial(A, Random(seed)) for seed in (1, 2)]
+    for book in books:
+        book.lost(B, 0.0)
+
+    assert books[0].next_deadline() != books[1].next_deadline()
+
+
+def test_the_greater_name_gives_the_smaller_a_head_start():
+    book = Redial(C, Random(1))
+    book.lost(B, 0.0)
+
+    assert HEAD_START + FIRST_PAUSE / 2 <= book.next_deadline() <= HEAD_START + FIRST_PAUSE
+
+
+def test_a_peer_that_comes_and_goes_is_dialled_less_and_less(book):
+    now = 0.0
+    for _ in range(8):
+        book.up(B, now)
+        now += 1.0
+        book.lost(B, now)
+
+    assert book.next_deadline() - now >= LONGEST_PAUSE / 2
+
+
+def test_after_a_stable_time_the_pauses_begin_anew(book):
+    book.lost(B, 0.0)
+    pauses(book, 8)
+    book.up(B, 100.0)
+    book.lost(B, 100.0 + STABLE)
+
+    assert book.next_deadline() <= 100.0 + STABLE + FIRST_PAUSE
+
+
+def test_who_was_left_for_the_sake_of_others_is_dialled_much_later(book):
+    book.lost(B, 0.0, for_others=True)
+
+    assert book.next_deadline() >= FOR_OTHERS
+
+
+def test_and_later_still_when_that_was_in_vain(book):
+    book.lost(B, 0.0, for_others=True)
+    now = book.next_deadline()
+    book.due(now)
+    book.up(B, now)
+    book.lost(B, now + 8.0, for_others=True)
+
+    assert book.next_deadline() - now >= 2 * FOR_OTHERS
+
+
+def test_but_soon_when_somebody_who_was_really_lost_is_back(book):
+    book.lost(B, 0.0, for_others=True)
+    book.lost(C, 0.0)
+
+    book.up(C, 5.0)
+
+    assert book.next_deadline() <= 5.0 + LONGEST_PAUSE
+
+
+def test_who_is_to_be_left_alone_is_not_dialled(book):
+    book.lost(B, 0.0)
+    book.forget(B)
+
+    assert book.next_deadline() == math.inf
+
+
+def test_who_is_to_be_left_alone_when_it_goes_is_not_dialled_then(book):
+    book.up(B, 0.0)
+    book.forget(B)
+    book.lost(B, 1.0)
+
+    assert book.next_deadline() == math.inf
+
+
+@pytest.mark.parametrize("again", ["wanted", "up"])
+def test_until_somebody_wants_it_again(book, again):
+    book.up(B, 0.0)
+    book.forget(B)
+    getattr(book, again)(B, 1.0)
+    book.lost(B, 2.0)
+
+    assert book.next_deadline() < 3.0
+
+
+def test_an_attempt_is_made_once_until_it_has_ended(book):
+    book.wanted(B, 0.0)
+
+    assert book.due(10.0) == [B]
+    assert book.due(20.0) == []
+    assert book.missed() == [B]
+
+
+def test_after_a_day_in_vain_a_peer_is_forgotten(book):
+    book.wanted(B, 0.0)
+    book.due(GIVE_UP)
+    book.failed(B, GIVE_UP + 1.0)
+
+    assert book.missed() == []
+
+
+def test_a_failure_of_somebody_who_is_up_or_unknown_is_nothing(book):
+    book.up(B, 0.0)
+    book.failed(B, 1.0)
+    book.failed(C, 1.0)
+
+    assert book.next_deadline() == math.inf
+
+
+def test_nobody_dials_itself(book):
+    book.wanted(A, 0.0)
+
+    assert book.missed() == []
+
+
+def test_the_book_is_bounded(book):
+    for number in range(MOST + 10):
+        book.wanted(f"n{number}@h", 0.0)
+
+    assert len(book.missed()) == MOST
+    assert not book.knows("n0@h")
