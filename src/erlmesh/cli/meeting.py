@@ -29,7 +29,7 @@ log = logging.getLogger("erlmesh")
 
 @asynccontextmanager
 async def staying(node: Node, chosen: Settings) -> AsyncIterator[None]:
-    """What a node does that stays: it answers ``erlmesh health``; if it shall, it lets shells in, and looks for others."""
+    """What a node does that stays: it answers ``erlmesh health``; if it shall, it lets shells in and looks about."""
     async with AsyncExitStack() as stack:
         began = node.now()
 
