@@ -172,3 +172,11 @@ def test_remsh_is_refused_where_it_was_not_allowed(lab):
 
     assert "lets nobody in" in said
     assert said.endswith("refused")
+
+
+def test_a_read_only_root_is_enough(lab):
+    container = lab.node("plato", "--read-only", "--tmpfs", "/var/lib/node:uid=10001,gid=10001,mode=700")
+    lab.wait_up(container)
+
+    assert lab.run("exec", container, "erlmesh", "health").startswith("ok: plato@")
+    assert ":pong" in lab.run("exec", container, "sh", "-c", "echo 'Node.ping(Node.self)' | erlmesh shell --remsh")

@@ -73,3 +73,19 @@ def test_a_paused_container_comes_back_by_itself(lab: Lab):
     lab.run("unpause", containers[1])
 
     wait_until(lambda: shell.ask("len(Node.list())") == "2", 30)
+
+
+def test_a_rolling_restart_keeps_the_mesh_and_what_the_others_know(lab: Lab):
+    options = ("--network-alias", "nodes", "--env", "ERLMESH_DISCOVER=dns:nodes")
+    names = ("socrates", "plato", "aristotle")
+    for number, name in enumerate(names, 1):
+        lab.node(name, "--ip", lab.address(number), *options)
+    shells = {name: lab.shell(name) for name in names}
+    for name in names:
+        wait_until(lambda at=name: shells[at].ask("len(Node.list())") == "2", 30, what=f"{name} meets all")
+
+    for name in names:
+        lab.run("restart", lab.container(name))
+        shells[name] = lab.shell(name)
+        for each in names:
+            wait_until(lambda at=each: shells[at].ask("len(Node.list())") == "2", 30, what=f"{each} meets all again")

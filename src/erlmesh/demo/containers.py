@@ -29,7 +29,7 @@ PID: Final = r"#PID<\d+\.\d+\.\d+>"
 TICK: Final = 4.0
 """The nodes' net_ticktime: a silent one is given up after 3 to 5 seconds, where 60 would take 45 to 75."""
 LONGEST: Final = TICK * 1.25 + 1.0
-RETURN: Final = 15.0
+RETURN: Final = 20.0
 """Seconds within which those who were lost meet again: they are dialled again and again."""
 AT_ONCE: Final = 1.0
 """Seconds within which the others know of an end that the kernel tells them of."""
