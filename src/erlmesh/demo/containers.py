@@ -79,9 +79,9 @@ class _Story:
         self._shells: list[Actor] = []
 
     def close(self) -> None:
-        self.engine.close()
         for shell in self._shells:
             shell.close()
+        self.engine.close()
 
     def play(self) -> None:
         if not self.engine.has_image(self.image):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,8 @@ __all__ = ["IMAGE", "ContainerShell", "Engine"]
 IMAGE: Final = "localhost/erlmesh:dev"
 PATIENCE: Final = 60.0
 """Seconds a command of the engine may take."""
+TIDYING: Final = 20.0
+"""Seconds until what cannot be removed is left."""
 _SUBNETS: Final = tuple(f"172.31.{third}" for third in range(240, 256))
 _COOKIE: Final = "/run/secrets/cookie"
 
@@ -95,13 +98,19 @@ class Engine:
         return [self._program, "exec", "--interactive", self.container(name), "erlmesh", "shell", "--remsh"]
 
     def close(self) -> None:
-        """Removes what was made; may be called again."""
-        with contextlib.suppress(Failed):
-            if found := self.run("ps", "--all", "--quiet", "--filter", f"label={self._label}").split():
-                self.run("rm", "--force", "--volumes", *found)
-        with contextlib.suppress(Failed):
-            if found := self.run("network", "ls", "--quiet", "--filter", f"label={self._label}").split():
-                self.run("network", "rm", *found)
+        """Removes what was made, and what is still being made; may be called again."""
+        label, deadline = f"label={self._label}", time.monotonic() + TIDYING
+        while time.monotonic() < deadline:
+            with contextlib.suppress(Failed):
+                containers = self.run("ps", "--all", "--quiet", "--filter", label).split()
+                if containers:
+                    self.run("rm", "--force", "--volumes", *containers)
+                networks = self.run("network", "ls", "--quiet", "--filter", label).split()
+                if networks:
+                    self.run("network", "rm", *networks)
+                if not containers and not networks:
+                    return
+            time.sleep(0.2)
 
 
 class ContainerShell(Actor):
