@@ -9,13 +9,25 @@ ARGS   ?=
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-.PHONY: help demo shell test check format otp bench erlang clean
+.PHONY: help demo docker-demo image elixir-image cookie docker shell test check format otp bench erlang clean
 
 help:           ## this list
-	@sed -n 's/^\([a-z]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 demo: $(VENV)/run.stamp          ## three nodes meet, share a group, lose one and take it back, for real
 	@$(BIN)/erlmesh demo $(ARGS)
+
+docker-demo: $(VENV)/run.stamp image  ## the same in containers: paused, killed, cut off, joined by others; then all is removed
+	@$(BIN)/erlmesh demo --docker $(ARGS)
+
+image: $(VENV)/run.stamp         ## the image localhost/erlmesh:dev, for Docker; without a registry its base is made here
+	@tools/image.sh $(BIN)/python
+
+elixir-image:   ## the image localhost/erlmesh-elixir:dev, a real Elixir node for compose.yaml
+	@tools/elixir_image.sh
+
+cookie:         ## a new secret in docker/secret/cookie, for compose.yaml, if there is none
+	@tools/cookie.sh
 
 shell: $(VENV)/run.stamp         ## a prompt on a node of your own: make shell ARGS='--name a@127.0.0.1 --cookie secret'
 	@$(BIN)/erlmesh shell $(ARGS)
@@ -35,6 +47,9 @@ format: $(VENV)/dev.stamp        ## puts the code into the project's format
 
 otp: $(VENV)/dev.stamp erlang    ## interop with OTP 23, 25 and 27, each test on each
 	$(PYTEST) tests/otp --every-otp $(ARGS)
+
+docker: $(VENV)/dev.stamp        ## the tests with containers alone, on the Docker Engine of this machine
+	$(PYTEST) tests/docker $(ARGS)
 
 bench: $(VENV)/dev.stamp erlang  ## erlmesh beside the BEAM, in turns, in one run: a table, and bench/latest.json
 	$(BIN)/python -m bench $(ARGS)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 
 from erlmesh.demo import run as play
+from erlmesh.demo import run_in_containers
+from erlmesh.demo.engine import IMAGE
 
 __all__ = ["EXAMPLE", "add_options", "run"]
 
 EXAMPLE = """\
 example:
   erlmesh demo
+  erlmesh demo --docker
 
 Every node is a process of its own, and what you see is what its shell prints. With iex installed a real
 Elixir node takes part. The exit code is 0 if every step was as it must be."""
@@ -18,7 +21,13 @@ Elixir node takes part. The exit code is 0 if every step was as it must be."""
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--without-elixir", action="store_true", help="leave out the part with iex")
+    parser.add_argument(
+        "--docker", action="store_true", help="with containers: paused, killed, cut off, joined by others"
+    )
+    parser.add_argument("--image", metavar="IMAGE", default=IMAGE, help=f"for --docker, {IMAGE} (built if missing)")
 
 
 def run(options: argparse.Namespace) -> int:
+    if options.docker:
+        return run_in_containers(options.image)
     return play(elixir=not options.without_elixir)

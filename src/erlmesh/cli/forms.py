@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 VARIABLES: Final = frozenset({
     "ERLMESH_NAME", "ERLMESH_HOST", "ERLMESH_COOKIE", "ERLMESH_COOKIE_FILE", "ERLMESH_COOKIES_FILE", "ERLMESH_JOIN",
-    "ERLMESH_HIDDEN", "ERLMESH_ALLOW", "ERLMESH_LISTEN", "ERLMESH_PORT_MIN", "ERLMESH_PORT_MAX",
+    "ERLMESH_HIDDEN", "ERLMESH_ALLOW", "ERLMESH_ALLOW_REMSH", "ERLMESH_LISTEN", "ERLMESH_PORT_MIN", "ERLMESH_PORT_MAX",
     "ERLMESH_ADVERTISE_PORT", "ERLMESH_EPMD", "ERLMESH_ERL_EPMD_PORT", "ERLMESH_RESOLVE", "ERLMESH_NET_TICKTIME",
     "ERLMESH_PREVENT_OVERLAPPING_PARTITIONS", "ERLMESH_DISCOVER", "ERLMESH_STATE", "ERLMESH_CODEC",
 })  # fmt: skip
@@ -76,10 +76,10 @@ def add_form_options(parser: argparse.ArgumentParser) -> None:
         "--advertise-port", metavar="N", help="the port that others are told, if mapped [ERLMESH_ADVERTISE_PORT]"
     )
     add_way_options(group)
-    group.add_argument("--epmd", **_switch("be known to EPMD, and ask it for others (the default) [ERLMESH_EPMD]"))
     group.add_argument(
-        "--net-ticktime", metavar="SECONDS", help="of silence until a node is given up, 60 [ERLMESH_NET_TICKTIME]"
+        "--allow-remsh", **_switch("let whoever has the cookie open a shell here, with remsh [ERLMESH_ALLOW_REMSH]")
     )
+    group.add_argument("--epmd", **_switch("be known to EPMD, and ask it for others (the default) [ERLMESH_EPMD]"))
     group.add_argument(
         "--prevent-overlapping-partitions",
         **_switch(
@@ -94,6 +94,9 @@ def add_way_options(parser: argparse._ActionsContainer) -> None:
         "--cookies-file",
         metavar="FILE",
         help="file with lines NODE COOKIE, for those that differ [ERLMESH_COOKIES_FILE]",
+    )
+    parser.add_argument(
+        "--net-ticktime", metavar="SECONDS", help="of silence until a node is given up, 60 [ERLMESH_NET_TICKTIME]"
     )
     parser.add_argument(
         "--erl-epmd-port",
@@ -165,7 +168,12 @@ def way(options: argparse.Namespace, environment: Mapping[str, str]) -> dict[str
     """The same for a node that only looks in: it finds others as they are to be found, and nobody is told of it."""
     given = _Given(options, environment)
     mapper, resolver = _mapper_and_resolver(given)
-    chosen = {"epmd": NoEpmd(), "resolver": resolver or mapper or Epmd(), "cookies": _cookies(given)}
+    chosen = {
+        "epmd": NoEpmd(),
+        "resolver": resolver or mapper or Epmd(),
+        "cookies": _cookies(given),
+        "net_ticktime": given.one("net_ticktime", positive_seconds),
+    }
     return {name: value for name, value in chosen.items() if value is not None}
 
 
@@ -177,6 +185,11 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
             near = get_close_matches(name, sorted(VARIABLES), n=1)
             said.append(f"{name} means nothing here" + (f": is {near[0]} meant?" if near else ""))
     return said
+
+
+def lets_in(options: argparse.Namespace, environment: Mapping[str, str]) -> bool:
+    """Whether shells may be opened on the node from others."""
+    return bool(_Given(options, environment).flag("allow_remsh"))
 
 
 class _Given:

@@ -16,7 +16,7 @@ from erlmesh.cli.forms import positive_seconds
 from erlmesh.errors import NodeStartError
 from erlmesh.net.health import folders, read_health
 
-__all__ = ["EXAMPLE", "add_options", "run"]
+__all__ = ["EXAMPLE", "add_options", "run", "running"]
 
 EXAMPLE = """\
 example:
@@ -37,16 +37,21 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     timeout = positive_seconds(options.timeout, "--timeout")
     name = options.name or os.environ.get("ERLMESH_NAME")
-    told = [(path.name.removesuffix(".health"), _ask(path, timeout)) for path in _sockets(name)]
-    running = [(node, answer) for node, answer in told if answer is not None]
-    if not running:
+    found = running(name, timeout)
+    if not found:
         print(f"no node {name + ' ' if name else ''}of this user answers here")
         return 1
-    if len(running) > 1:
-        raise NodeStartError(f"several nodes run here: say --name, one of {', '.join(node for node, _ in running)}")
-    ((node, answer),) = running
+    if len(found) > 1:
+        raise NodeStartError(f"several nodes run here: say --name, one of {', '.join(node for node, _ in found)}")
+    ((node, answer),) = found
     print(json.dumps({"node": node, **answer}) if options.json else _line(node, answer))
     return 0 if answer.get("alive") is True else 1
+
+
+def running(name: str | None, timeout: float) -> list[tuple[str, dict[str, Any]]]:
+    """The nodes of this user that run here, those called ``name`` if it is not None, with what they tell."""
+    told = [(path.name.removesuffix(".health"), _ask(path, timeout)) for path in _sockets(name)]
+    return [(node, answer) for node, answer in told if answer is not None]
 
 
 def _sockets(name: str | None) -> list[Path]:

@@ -30,6 +30,7 @@ and in the second  Node.ping :socrates"""
 COMMANDS: Final = {
     "shell": "a prompt on a node of its own",
     "start": "run a node without a prompt",
+    "remsh": "a prompt on a node that runs already",
     "ping": "ask whether a node is there",
     "members": "print the members of a process group",
     "health": "ask whether a node of this machine is well",

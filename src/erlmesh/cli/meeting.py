@@ -20,6 +20,7 @@ from erlmesh.net.epmd import default_port
 from erlmesh.net.epmdless import FixedPort
 from erlmesh.net.health import HealthServer, folders
 from erlmesh.node import Node
+from erlmesh.shell.hosting import host_shells
 
 __all__ = ["looking_in", "meet", "staying", "why_not"]
 
@@ -28,7 +29,7 @@ log = logging.getLogger("erlmesh")
 
 @asynccontextmanager
 async def staying(node: Node, chosen: Settings) -> AsyncIterator[None]:
-    """What a node does that stays: it answers ``erlmesh health``, and looks for others if it shall."""
+    """What a node does that stays: it answers ``erlmesh health``; if it shall, it lets shells in and looks about."""
     async with AsyncExitStack() as stack:
         began = node.now()
 
@@ -42,6 +43,8 @@ async def staying(node: Node, chosen: Settings) -> AsyncIterator[None]:
             log.info("erlmesh health will find nothing: %s", fault)
         else:
             stack.callback(server.close)
+        if chosen.lets_in:
+            host_shells(node)
         if chosen.discover:
             base = node.name.partition("@")[0] if isinstance(chosen.form.get("epmd"), FixedPort) else None
             look = Look(chosen.discover, epmd_port=default_port(), base=base)

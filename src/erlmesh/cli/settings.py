@@ -21,6 +21,7 @@ from erlmesh.cli.forms import (
     add_way_options,
     form,
     host_of,
+    lets_in,
     places_to_look,
     unknown_variables,
 )
@@ -47,6 +48,7 @@ class Settings:
     chosen: bool
     form: dict[str, Any] = field(default_factory=dict)
     discover: tuple[Source, ...] = ()
+    lets_in: bool = False
 
 
 def add_node_options(parser: argparse.ArgumentParser, *, joins: bool = True) -> None:
@@ -93,8 +95,8 @@ def settings(arguments: argparse.Namespace, environment: Mapping[str, str] = os.
     join = getattr(arguments, "join", None) or re.split(r"[,\s]+", environment.get("ERLMESH_JOIN", "").strip())
     cookie = find_cookie(arguments.cookie, arguments.cookie_file, environment)
     joins = tuple(_peer(peer, name) for peer in join if peer)
-    discover = tuple(places_to_look(arguments, environment))
-    return Settings(name, cookie, joins, name != given, form(arguments, environment), discover)
+    discover, placed = tuple(places_to_look(arguments, environment)), form(arguments, environment)
+    return Settings(name, cookie, joins, name != given, placed, discover, lets_in=lets_in(arguments, environment))
 
 
 def _made_up(arguments: argparse.Namespace, environment: Mapping[str, str]) -> str:

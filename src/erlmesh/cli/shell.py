@@ -7,31 +7,58 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
+from typing import Final
 
 from erlmesh import __version__
+from erlmesh.cli.health import running
 from erlmesh.cli.meeting import meet, staying
+from erlmesh.cli.remsh import enter
 from erlmesh.cli.settings import Settings, add_node_options, settings
+from erlmesh.errors import NodeStartError
 from erlmesh.node import Node
 from erlmesh.shell import front
 
 __all__ = ["EXAMPLE", "add_options", "run"]
 
+PATIENCE: Final = 3.0
 EXAMPLE = """\
 example:
   erlmesh shell --name socrates@127.0.0.1 --cookie-file ./cookie
   py(socrates@127.0.0.1)1> Node.ping :"plato@127.0.0.1"
   :pong
 
-  echo 'Node.list' | erlmesh shell --join plato@127.0.0.1"""
+  echo 'Node.list' | erlmesh shell --join plato@127.0.0.1
+
+  docker exec -it plato erlmesh shell --remsh          the node that runs in this container"""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--remsh",
+        metavar="NODE",
+        nargs="?",
+        const="",
+        help="start no node: be a prompt of NODE, or of the one that runs here already; see erlmesh remsh",
+    )
     add_node_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    return asyncio.run(_run(settings(options)))
+    if options.remsh is None:
+        return asyncio.run(_run(settings(options)))
+    target = options.remsh or _running(options.name or os.environ.get("ERLMESH_NAME"))
+    options.name = None  # that is the other's
+    return enter(options, target)
+
+
+def _running(name: str | None) -> str:
+    found = [node for node, _ in running(name, PATIENCE)]
+    if len(found) != 1:
+        which = f"one of {', '.join(found)}" if found else "none runs here"
+        raise NodeStartError(f"which node is meant by --remsh? Say its name: {which}")
+    return found[0]
 
 
 async def _run(chosen: Settings) -> int:

@@ -1,7 +1,8 @@
 """Run a node without a prompt, until SIGTERM or Ctrl-C.
 
 It takes part in the mesh, in pg, pg2 and global; ``--verbose`` says who comes and goes. ``--expose`` offers functions
-to other nodes; ``--app`` runs a process of yours, with whose end the node ends.
+to other nodes; ``--app`` runs a process of yours, with whose end the node ends. With ``--prompt`` it has a prompt after
+all where there is a terminal: what a container's command should be, which may be started with or without one.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from erlmesh.cli.settings import Settings, add_node_options, settings
 from erlmesh.net.epmd import default_port
 from erlmesh.node import Node
 from erlmesh.runtime.process import Body
+from erlmesh.shell import front
 from erlmesh.terms import Atom, Term
 
 __all__ = ["EXAMPLE", "add_options", "run"]
@@ -31,6 +33,7 @@ example:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--prompt", action="store_true", help="be a shell if there is a terminal")
     add_node_options(parser)
     parser.add_argument(
         "--expose",
@@ -51,13 +54,17 @@ def run(options: argparse.Namespace) -> int:
         sys.path.insert(0, here)  # modules lie where one stands, as for `python -m`
     offered = [_module(text) for text in options.expose]
     app = _function(options.app) if options.app else None
-    return asyncio.run(_run(settings(options), offered, app))
+    return asyncio.run(_run(settings(options), offered, app, prompt=options.prompt))
 
 
-async def _run(chosen: Settings, offered: list[tuple[ModuleType, str | None]], app: Body | None) -> int:
+async def _run(
+    chosen: Settings, offered: list[tuple[ModuleType, str | None]], app: Body | None, *, prompt: bool = False
+) -> int:
     over = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, over.set)
+    prompt = prompt and front.is_interactive()
+    if not prompt:  # which has its own ways to be left
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, over.set)
     node = Node(chosen.name, cookie=chosen.cookie, **chosen.form)
     for module, name in offered:
         node.expose(module, as_=name)
@@ -66,9 +73,20 @@ async def _run(chosen: Settings, offered: list[tuple[ModuleType, str | None]], a
         print(f"{node.name} is up: listening on port {node.port}, {known}", flush=True)
         meeting = asyncio.ensure_future(meet(node, chosen.join))
         watched = _Watched(node, app, over) if app else None
-        await over.wait()
+        left = await _prompted(node, over) if prompt else await over.wait()
         meeting.cancel()
-    return watched.code if watched else 0
+    return watched.code if watched else int(left) if prompt else 0
+
+
+async def _prompted(node: Node, over: asyncio.Event) -> int:
+    """A prompt until it is left, with its exit code, or until it is ``over``."""
+    shell, end = asyncio.ensure_future(front.run(node)), asyncio.ensure_future(over.wait())
+    await asyncio.wait([shell, end], return_when=asyncio.FIRST_COMPLETED)
+    left = shell.result() if shell.done() else 0
+    for each in (shell, end):
+        each.cancel()
+    await asyncio.gather(shell, end, return_exceptions=True)
+    return left
 
 
 class _Watched:

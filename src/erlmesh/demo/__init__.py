@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from erlmesh.demo.containers import run_in_containers
 from erlmesh.demo.story import run
 
-__all__ = ["run"]
+__all__ = ["run", "run_in_containers"]

@@ -42,13 +42,15 @@ class Stage:
             raise Failed(f"{actor.alive_name} should have answered {expect!r}")
         return answer
 
-    def type_until(self, actor: Actor, line: str, true: Callable[[str], bool], what: str) -> float:
+    def type_until(
+        self, actor: Actor, line: str, true: Callable[[str], bool], what: str, *, within: float = PATIENCE
+    ) -> float:
         """Asks ``line`` again and again until its answer is ``true`` and shows that one. Returns the seconds."""
         began = time.monotonic()
         while not true(answer := actor.ask(line)):
-            if time.monotonic() - began > PATIENCE:
+            if time.monotonic() - began > within:
                 self._show(actor, line, answer)
-                raise Failed(f"{actor.alive_name}: {what} did not come true within {PATIENCE:g} s")
+                raise Failed(f"{actor.alive_name}: {what} did not come true within {within:g} s")
             time.sleep(0.001)
         took = time.monotonic() - began
         self._show(actor, line, answer)

@@ -19,7 +19,7 @@ from typing import Final
 from erlmesh.demo.actors import Actor, Failed, PythonShell, iex
 from erlmesh.demo.stage import Stage
 
-__all__ = ["run"]
+__all__ = ["interrupted", "run"]
 
 HOST: Final = "127.0.0.1"
 MEMBERS: Final = ":pg2.get_members(:group)"
@@ -31,7 +31,7 @@ def run(*, elixir: bool = True) -> int:
     """Plays it; 0 if every step was as it must be, 1 if one was not, 130 after Ctrl-C."""
     began = time.monotonic()
     stage = Stage()
-    former = signal.signal(signal.SIGTERM, _interrupted)
+    former = signal.signal(signal.SIGTERM, interrupted)
     with tempfile.TemporaryDirectory(prefix="erlmesh-demo-") as folder:
         story = _Story(stage, Path(folder))
         try:
@@ -48,7 +48,8 @@ def run(*, elixir: bool = True) -> int:
     return 0
 
 
-def _interrupted(_number: int, _frame: FrameType | None) -> None:
+def interrupted(_number: int, _frame: FrameType | None) -> None:
+    """For SIGTERM: what was started is ended too."""
     raise KeyboardInterrupt
 
 

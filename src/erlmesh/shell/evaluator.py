@@ -118,6 +118,15 @@ class Evaluator:
         """From now on the death of the shell's process is expected."""
         self._closed = True
 
+    def end(self) -> None:
+        """The shell's process ends, with the line it runs."""
+        self.close()
+        if self._guard is None:
+            return
+        if self._started is not None and self._started.done():
+            self._guard.exit_signal(self._started.result().pid, Atom("kill"))
+        self._guard.exit_signal(self._guard.pid, Atom("kill"))
+
     async def _body(self, me: Process, started: asyncio.Future[Process]) -> None:
         started.set_result(me)
         while True:

@@ -20,8 +20,9 @@ from erlmesh.shell.session import Session
 
 if TYPE_CHECKING:
     from erlmesh.node import Node
+    from erlmesh.shell.prompted import Prompted
 
-__all__ = ["history_file", "is_interactive", "run"]
+__all__ = ["attend", "history_file", "is_interactive", "run"]
 
 
 def is_interactive() -> bool:
@@ -33,6 +34,14 @@ async def run(node: Node) -> int:
     """The shell on ``node``, until it is left. Returns the exit code: 0 for Ctrl-D, end of input and SIGTERM."""
     session = Session(node)
     await session.start()
+    try:
+        return await attend(session)
+    finally:
+        session.close()
+
+
+async def attend(session: Prompted) -> int:
+    """A prompt for ``session`` until it is left; the exit code."""
     front = asyncio.ensure_future(_front(session))
     with _terminating(session, front):
         try:
@@ -40,21 +49,19 @@ async def run(node: Node) -> int:
         except asyncio.CancelledError:
             if session.left is None:
                 raise
-        finally:
-            session.close()
     return session.left or 0
 
 
-async def _front(session: Session) -> None:
+async def _front(session: Prompted) -> None:
     if is_interactive() and importlib.util.find_spec("prompt_toolkit") is not None:
         terminal = importlib.import_module("erlmesh.shell.terminal")  # 0.2 s that a pipe need not pay
-        await terminal.run(session, history_file(session.node.name))
+        await terminal.run(session, history_file(session.node_name))
     else:
         await plain.run(session)
 
 
 @contextmanager
-def _terminating(session: Session, front: asyncio.Future[None]) -> Iterator[None]:
+def _terminating(session: Prompted, front: asyncio.Future[None]) -> Iterator[None]:
     """SIGTERM leaves, whether the prompt waits or a line computes."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -64,7 +71,7 @@ def _terminating(session: Session, front: asyncio.Future[None]) -> Iterator[None
     def leave(*_: object) -> None:
         session.left = 0
         loop.call_soon_threadsafe(front.cancel)
-        session.interrupts.interrupt()
+        session.interrupt()
 
     before = signal.signal(signal.SIGTERM, leave)
     try:

@@ -13,19 +13,24 @@ import threading
 import time
 import types
 from collections.abc import Callable, Coroutine, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
-__all__ = ["Interrupts"]
+__all__ = ["Interrupts", "handling"]
 
 BLOCKED_AFTER = 5.0
 """Seconds a line may hold the loop before it is told to; peers drop a silent node after 45 (net_ticktime 60)."""
 
 
 class Interrupts:
-    """One per session, used in the main thread; elsewhere signals do not exist and nothing is installed."""
+    """One per session, used in the main thread; elsewhere signals do not exist and nothing is installed, nor with
+    ``signals=False``, for a session whose Ctrl-C comes from another program.
+    """
 
-    def __init__(self, warn: Callable[[str], None], *, blocked_after: float = BLOCKED_AFTER) -> None:
+    def __init__(
+        self, warn: Callable[[str], None], *, blocked_after: float = BLOCKED_AFTER, signals: bool = True
+    ) -> None:
+        self._signals = signals
         self._warn = warn
         self._blocked_after = blocked_after
         self._since: float | None = None  # the line's code has been running from then on, without a break
@@ -65,7 +70,7 @@ class Interrupts:
         self._line = line
         watchdog.start()
         try:
-            with _handling(signal.SIGINT, self.interrupt):
+            with handling(signal.SIGINT, self.interrupt) if self._signals else nullcontext():
                 yield
         finally:
             self._line = None
@@ -92,7 +97,8 @@ def _throw(coroutine: Coroutine[Any, Any, Any], error: BaseException) -> Callabl
 
 
 @contextmanager
-def _handling(number: signal.Signals, act: Callable[[], None]) -> Iterator[None]:
+def handling(number: signal.Signals, act: Callable[[], None]) -> Iterator[None]:
+    """Within it the signal calls ``act``; only in the main thread, elsewhere there are none."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -10,16 +10,17 @@ import io
 import signal
 import sys
 import threading
-from typing import Final, TextIO
+from typing import TYPE_CHECKING, Final, TextIO
 
-from erlmesh.shell.session import Session
+if TYPE_CHECKING:
+    from erlmesh.shell.prompted import Prompted
 
 __all__ = ["run"]
 
 INTERRUPTED: Final = "** interrupted"
 
 
-async def run(session: Session, *, source: TextIO | None = None) -> None:
+async def run(session: Prompted, *, source: TextIO | None = None) -> None:
     """Runs what comes from ``source`` (stdin) until it ends or a line leaves. An error ends its line only."""
     source = source or sys.stdin or io.StringIO()  # it may have been closed
     prompts = source.isatty()

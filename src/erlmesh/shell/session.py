@@ -9,12 +9,15 @@ import ast
 import asyncio
 import builtins
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from erlmesh import terms
 from erlmesh.shell.commands import commands_of, word_in
+from erlmesh.shell.completion import Completion, complete
 from erlmesh.shell.evaluator import Died, Evaluator, Interrupted, Left, Raised, Value
 from erlmesh.shell.interrupts import Interrupts
+from erlmesh.shell.live import Surroundings
 from erlmesh.shell.modules import GlobalModule, NodeModule, Pg2Module, PgModule, ProcessModule, RpcModule
 from erlmesh.shell.reading import read
 from erlmesh.shell.show import remember_source, show, show_error, show_term
@@ -30,16 +33,20 @@ RESULTS_KEPT: Final = 100
 
 
 class Session:
-    """``number`` is that of the line to be typed next; ``left`` is the exit code once somebody has asked to leave."""
+    """``number`` is that of the line to be typed next; ``left`` is the exit code once somebody has asked to leave.
 
-    def __init__(self, node: Node, *, out: TextIO | None = None, err: TextIO | None = None) -> None:
+    A session that is ``far`` from whoever types takes no signals of this program, and what its lines ``print`` goes
+    where its results go.
+    """
+
+    def __init__(self, node: Node, *, out: TextIO | None = None, err: TextIO | None = None, far: bool = False) -> None:
         self.node = node
         self.number = 1
         self.left: int | None = None
         self._out = out
         self._err = err
         self._results: dict[int, Any] = {}
-        self.interrupts = Interrupts(self.hint)
+        self.interrupts = Interrupts(self.hint, signals=not far)
         self.namespace: dict[str, Any] = {
             "__name__": "__main__",
             "__builtins__": builtins,
@@ -48,7 +55,10 @@ class Session:
         }
         self._evaluator = Evaluator(node, self.namespace, self.interrupts, self._died)
         self._word = word_in(self.namespace)
+        self._surroundings = Surroundings(node)
         self._bind()
+        if far:
+            self.namespace["print"] = _printing_to(out)
 
     def _bind(self) -> None:
         words = Words(self.node, lambda: self._evaluator.me, self._results, self.say)
@@ -67,6 +77,11 @@ class Session:
         }
 
     @property
+    def node_name(self) -> str:
+        """The node whose prompt it is."""
+        return self.node.name
+
+    @property
     def prompt(self) -> str:
         """``py(socrates@127.0.0.1)3> ``"""
         return f"py({self.node.name}){self.number}> "
@@ -80,6 +95,18 @@ class Session:
     def close(self) -> None:
         """The end of the node is no news from here on."""
         self._evaluator.close()
+
+    def end(self) -> None:
+        """Closes it and ends the process that its lines run in, if the node is to go on without it."""
+        self._evaluator.end()
+
+    def interrupt(self) -> None:
+        """Stops the line that runs, if there is one."""
+        self.interrupts.interrupt()
+
+    async def completions(self, before: str) -> list[Completion]:
+        """What Tab offers."""
+        return complete(before, self.namespace, await self._surroundings.now())
 
     def read(self, text: str, *, final: bool) -> ast.Module | None:
         """The line as a tree; None when more must follow. Raises SyntaxError."""
@@ -152,3 +179,13 @@ class Session:
     def hint(self, text: str) -> None:
         """A remark beside a result."""
         print(f"   {text}", file=self._err or sys.stderr, flush=True)
+
+
+def _printing_to(out: TextIO | None) -> Callable[..., None]:
+    def printing(
+        *values: Any, sep: str | None = " ", end: str | None = "\n", file: Any = None, flush: bool = False
+    ) -> None:
+        builtins.print(*values, sep=sep, end=end, file=file or out, flush=flush)
+
+    printing.__doc__ = builtins.print.__doc__
+    return printing

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import time
 from collections.abc import AsyncGenerator, Iterable
 from pathlib import Path
@@ -23,27 +21,22 @@ from prompt_toolkit.lexers import Lexer, PygmentsLexer
 from prompt_toolkit.patch_stdout import patch_stdout
 from prompt_toolkit.styles import Style
 
-from erlmesh.errors import ErlmeshError
-from erlmesh.net.epmd import default_port, known_names
-from erlmesh.shell.completion import Live, complete
-
 try:
     from erlmesh.shell.colours import Colours
 except ImportError:  # without pygments there is no colour
     Colours = None  # type: ignore[assignment,misc]
 
 if TYPE_CHECKING:
-    from erlmesh.shell.session import Session
+    from erlmesh.shell.prompted import Prompted
 
 __all__ = ["run"]
 
 AT_ONCE: Final = 1.0
 """Seconds within which a second Ctrl-C at an empty prompt says how to leave."""
-EPMD_PATIENCE: Final = 0.3
 _STYLE: Final = Style.from_dict({"prompt": "ansicyan", "pygments.error": ""})
 
 
-async def run(session: Session, history_file: Path | None = None) -> None:
+async def run(session: Prompted, history_file: Path | None = None) -> None:
     """Prompts until a line leaves or Ctrl-D is pressed. Cancelling it restores the terminal."""
     prompt: PromptSession[str] = PromptSession(
         history=_history(history_file),
@@ -89,38 +82,22 @@ def _lexer() -> Lexer | None:
 
 
 class _Completer(Completer):
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Prompted) -> None:
         self._session = session
-        self._live = Live(self._nodes, self._atoms)
-        self._neighbours: list[str] = []
 
-    def _nodes(self) -> Iterable[str]:
-        node = self._session.node
-        return [node.name, *node.nodes(), *node.nodes(hidden=True), *self._neighbours]
+    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Offered]:
+        del document, complete_event
+        return ()  # they may be far away, so they are always waited for
 
-    async def _look_for_neighbours(self) -> None:
-        """The nodes of this host, met or not, as EPMD knows them."""
-        host = self._session.node.name.partition("@")[2]
-        with contextlib.suppress(OSError, TimeoutError, ErlmeshError):
-            async with asyncio.timeout(EPMD_PATIENCE):
-                self._neighbours = [f"{name}@{host}" for name in await known_names(host, default_port())]
-
-    def _atoms(self) -> Iterable[str]:
-        node = self._session.node
-        groups = [*node.pg.which_groups(), *node.pg2.which_groups(), *node.global_names.registered()]
-        return [getattr(group, "name", "") for group in groups if hasattr(group, "name")] + node.registered()
-
-    def get_completions(self, document: Document, _event: CompleteEvent) -> Iterable[Offered]:
-        for found in complete(document.text_before_cursor, self._session.namespace, self._live):
+    async def get_completions_async(
+        self, document: Document, complete_event: CompleteEvent
+    ) -> AsyncGenerator[Offered, None]:
+        del complete_event
+        for found in await self._session.completions(document.text_before_cursor):
             yield Offered(found.text, start_position=-found.back, display=found.shown)
 
-    async def get_completions_async(self, document: Document, event: CompleteEvent) -> AsyncGenerator[Offered, None]:
-        await self._look_for_neighbours()
-        for found in self.get_completions(document, event):
-            yield found
 
-
-def _keys(session: Session) -> KeyBindings:
+def _keys(session: Prompted) -> KeyBindings:
     keys = KeyBindings()
     typing = has_focus("DEFAULT_BUFFER") & ~is_searching
 

@@ -1,0 +1,56 @@
+"""A prompt on a node that runs already, here or on another machine.
+
+Lines are run there, and what they print is shown here. The node must have been started with --allow-remsh. Nobody else
+of the cluster notices: this comes as a hidden node with a name of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+
+from erlmesh.cli.meeting import looking_in
+from erlmesh.cli.settings import add_node_options
+from erlmesh.shell import front
+from erlmesh.shell.remote import RemoteSession
+
+__all__ = ["EXAMPLE", "add_options", "enter", "run"]
+
+EXAMPLE = """\
+example:
+  erlmesh start --name plato --allow-remsh &
+  erlmesh remsh plato
+  py(plato@127.0.0.1)1> Node.self
+  :"plato@127.0.0.1"
+
+  docker exec -it plato erlmesh shell --remsh          the node of this very container
+
+Ctrl-D leaves; the node stays."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("node", metavar="NODE", help="the node's name; its host is 127.0.0.1 if not given")
+    add_node_options(parser, joins=False)
+
+
+def run(options: argparse.Namespace) -> int:
+    return enter(options, options.node)
+
+
+def enter(options: argparse.Namespace, target: str) -> int:
+    """The prompt of ``target``, until it is left. Raises ConnectError if it is not there or lets nobody in."""
+    return asyncio.run(_enter(options, target))
+
+
+async def _enter(options: argparse.Namespace, target: str) -> int:
+    async with looking_in(options, target) as (node, peer):
+        session = RemoteSession(node, peer)
+        await session.open()
+        if front.is_interactive():
+            print(f"the shell of {peer}: lines are run there. Ctrl-D leaves, and the node stays.")
+        attending = asyncio.ensure_future(front.attend(session))
+        session.on_lost = attending.cancel
+        try:
+            return await attending
+        finally:
+            session.close()

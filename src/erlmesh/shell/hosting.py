@@ -1,0 +1,132 @@
+"""Sessions for people who sit at other nodes: their lines are sent here, run here, and what they print is sent back.
+
+The process registered as ``shell`` opens them; each is then a process of its own, watched and watching ::
+
+    {open, Client}              →   {opened, Session, Prompt}      to and from ``shell``
+    {run, Text}                 →   {out, Text} … {err, Text} … {done, Prompt} or {left, Code}
+    {complete, Tag, Text}       →   {completed, Tag, [{Text, Back, Shown}]}
+    interrupt, close            →                                  what the line was doing stops; all of it does
+
+Whoever knows the cookie can run anything here then, as on every BEAM; so it is done only where it was asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import logging
+from typing import TYPE_CHECKING, Final, TextIO, cast
+
+from erlmesh.errors import EncodeError
+from erlmesh.shell.session import Session
+from erlmesh.terms import Atom, Pid, Term
+
+if TYPE_CHECKING:
+    from erlmesh.node import Node
+    from erlmesh.runtime.process import Process
+
+__all__ = ["SHELL", "Word", "host_shells"]
+
+log = logging.getLogger("erlmesh.shell")
+
+SHELL: Final = Atom("shell")
+
+
+class Word:
+    """The words of the exchange."""
+
+    OPEN: Final = Atom("open")
+    OPENED: Final = Atom("opened")
+    RUN: Final = Atom("run")
+    OUT: Final = Atom("out")
+    ERR: Final = Atom("err")
+    DONE: Final = Atom("done")
+    LEFT: Final = Atom("left")
+    COMPLETE: Final = Atom("complete")
+    COMPLETED: Final = Atom("completed")
+    INTERRUPT: Final = Atom("interrupt")
+    CLOSE: Final = Atom("close")
+    DOWN: Final = Atom("DOWN")
+
+
+def host_shells(node: Node) -> None:
+    """From now on whoever can connect to ``node`` can open a shell on it."""
+
+    def receive(message: Term) -> None:
+        match message:
+            case (Word.OPEN, Pid() as client):
+                log.info("a shell is opened from %s", client.node.name)
+                node.spawn(_serve, client)
+            case _:
+                log.debug("ignored %r", message)
+
+    node.spawn_server(receive, name=SHELL)
+
+
+async def _serve(me: Process, client: Pid) -> None:
+    """One session, until its client closes it or is gone."""
+    watch = me.monitor(client)
+    out, err = (cast("TextIO", _Stream(me, client, word)) for word in (Word.OUT, Word.ERR))
+    session = Session(me.node, out=out, err=err, far=True)
+    tasks: set[asyncio.Task[None]] = set()
+    try:
+        await session.start()
+        me.send(client, (Word.OPENED, me.pid, session.prompt))
+        async for message in me:
+            match message:
+                case (Word.RUN, bytes() as text):
+                    work = _run(me, client, session, text.decode(errors="replace"))
+                case (Word.COMPLETE, tag, bytes() as text):
+                    work = _complete(me, client, session, tag, text.decode(errors="replace"))
+                case Word.INTERRUPT:
+                    session.interrupt()
+                    continue
+                case Word.CLOSE:
+                    return
+                case (Word.DOWN, ref, *_) if ref == watch:
+                    return
+                case _:
+                    continue
+            task = asyncio.get_running_loop().create_task(work)
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+    finally:
+        for task in tasks:
+            task.cancel()
+        session.end()
+
+
+async def _run(me: Process, client: Pid, session: Session, text: str) -> None:
+    await session.run(text)
+    me.send(client, (Word.DONE, session.prompt) if session.left is None else (Word.LEFT, session.left))
+
+
+async def _complete(me: Process, client: Pid, session: Session, tag: Term, text: str) -> None:
+    found = await session.completions(text)
+    me.send(client, (Word.COMPLETED, tag, [(each.text, each.back, each.shown) for each in found]))
+
+
+class _Stream(io.TextIOBase):
+    """What is written goes to the client, a line or more at a time."""
+
+    def __init__(self, me: Process, client: Pid, word: Atom) -> None:
+        self._me = me
+        self._client = client
+        self._word = word
+        self._text = ""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        self._text += text
+        if "\n" in text:
+            self.flush()
+        return len(text)
+
+    def flush(self) -> None:
+        text, self._text = self._text, ""
+        if text:
+            with contextlib.suppress(EncodeError):  # too long for a message, and for anybody's eyes
+                self._me.send(self._client, (self._word, text.encode(errors="replace")))

@@ -1,0 +1,44 @@
+"""What is out there at the moment Tab is pressed: nodes, groups, names."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+from erlmesh.errors import ErlmeshError
+from erlmesh.net.epmd import default_port, known_names
+from erlmesh.shell.completion import Live
+
+if TYPE_CHECKING:
+    from erlmesh.node import Node
+
+__all__ = ["Surroundings"]
+
+EPMD_PATIENCE: Final = 0.3
+
+
+class Surroundings:
+    """``node`` and what it knows."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._neighbours: list[str] = []
+
+    async def now(self) -> Live:
+        """The nodes of this host too, met or not, as EPMD knows them."""
+        host = self._node.name.partition("@")[2]
+        with contextlib.suppress(OSError, TimeoutError, ErlmeshError):
+            async with asyncio.timeout(EPMD_PATIENCE):
+                self._neighbours = [f"{name}@{host}" for name in await known_names(host, default_port())]
+        return Live(self._nodes, self._atoms)
+
+    def _nodes(self) -> Iterable[str]:
+        node = self._node
+        return [node.name, *node.nodes(), *node.nodes(hidden=True), *self._neighbours]
+
+    def _atoms(self) -> Iterable[str]:
+        node = self._node
+        groups = [*node.pg.which_groups(), *node.pg2.which_groups(), *node.global_names.registered()]
+        return [getattr(group, "name", "") for group in groups if hasattr(group, "name")] + node.registered()

@@ -1,0 +1,80 @@
+"""The files people deploy with: right by the schema, and true to the image and the command line."""
+
+import itertools
+import re
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from erlmesh.cli.forms import VARIABLES
+
+ROOT = Path(__file__).parent.parent.parent
+FILES = sorted((ROOT / "deploy" / "kubernetes").glob("*.yaml"))
+OBJECTS = [
+    pytest.param(each, id=f"{each['kind']}-{each['metadata']['name']}")
+    for each in itertools.chain.from_iterable(yaml.safe_load_all(file.read_text()) for file in FILES)
+]
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
+SWARM = yaml.safe_load((ROOT / "deploy" / "swarm.yaml").read_text())
+
+
+def the(kind):
+    (found,) = (each.values[0] for each in OBJECTS if each.values[0]["kind"] == kind)
+    return found
+
+
+@pytest.mark.parametrize("thing", OBJECTS)
+def test_a_manifest_is_right_by_the_schema(thing):
+    kubernetes_validate.validate(thing, kubernetes_validate.latest_version(), strict=True)
+
+
+def test_a_wrong_manifest_would_be_found():
+    wrong = {**the("StatefulSet")}
+    wrong["spec"] = {**wrong["spec"], "replica": 3}
+
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(wrong, kubernetes_validate.latest_version(), strict=True)
+
+
+def test_nodes_are_found_before_they_are_ready():
+    assert the("Service")["spec"]["publishNotReadyAddresses"] is True
+    assert the("Service")["spec"]["clusterIP"] == "None"
+
+
+def test_the_pods_run_as_the_images_user_and_reach_its_ports():
+    spec = the("StatefulSet")["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+
+    assert f"USER {spec['securityContext']['runAsUser']}:{spec['securityContext']['runAsGroup']}" in DOCKERFILE
+    ports = {port["containerPort"] for port in container["ports"]}
+    assert ports == {4369, int(re.search(r"ERLMESH_PORT_MIN=(\d+)", DOCKERFILE)[1])}
+    assert ports == {port["port"] for port in the("NetworkPolicy")["spec"]["ingress"][0]["ports"]}
+
+
+def test_the_secrets_key_is_the_file_that_is_read():
+    spec = the("StatefulSet")["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    variables = {each["name"]: each.get("value") for each in container["env"]}
+    folder = next(each["mountPath"] for each in container["volumeMounts"] if each["name"] == "cookie")
+
+    assert variables["ERLMESH_COOKIE_FILE"] == f"{folder}/{next(iter(the('Secret')['stringData']))}"
+
+
+def test_the_cookie_in_the_repository_is_one_that_every_node_refuses():
+    assert the("Secret")["stringData"] == {"cookie": ""}
+
+
+def test_every_variable_is_one_that_erlmesh_reads():
+    used = set(re.findall(r"ERLMESH_[A-Z_]+", DOCKERFILE))
+    used |= {each["name"] for each in the("StatefulSet")["spec"]["template"]["spec"]["containers"][0]["env"]}
+    used |= set(COMPOSE["services"]["plato"]["environment"]) | set(SWARM["services"]["node"]["environment"])
+
+    assert used <= VARIABLES
+
+
+def test_no_cookie_is_an_argument_or_a_variable_of_the_image():
+    assert not re.search(r"^(ARG|ENV).*COOKIE", DOCKERFILE, re.MULTILINE)
+    assert "ERLMESH_COOKIE=" not in DOCKERFILE

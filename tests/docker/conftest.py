@@ -1,0 +1,113 @@
+"""Fixtures for tests with containers, on a real Docker Engine. Whatever a test makes is found again by its label."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+from containers import ROOT, Compose, Lab, compose_command, engine_version
+
+from erlmesh.demo.actors import Failed
+
+HERE = Path(__file__).parent
+NOT_TESTED = pytest.StashKey[dict[str, int]]()
+IMAGE = "localhost/erlmesh:test"
+ELIXIR_IMAGE = "localhost/erlmesh-elixir:test"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[NOT_TESTED] = {}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.docker)
+            item.add_marker(pytest.mark.timeout(400))  # the first one builds
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for why, count in config.stash[NOT_TESTED].items():
+        terminalreporter.write_line(f"NOT TESTED: {count} tests with containers ({why})", yellow=True)
+
+
+def not_here(request: pytest.FixtureRequest, why: str) -> NoReturn:
+    """A test that cannot run on this machine: counted and told at the end; in CI that is a failure."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"CI must test this, and cannot: {why}", pytrace=False)
+    seen = request.config.stash[NOT_TESTED]
+    seen[why] = seen.get(why, 0) + 1
+    pytest.skip(why)
+
+
+@pytest.fixture
+def engine(request: pytest.FixtureRequest) -> str:
+    """The version of the Docker Engine that answers here."""
+    try:
+        return engine_version()
+    except Failed as why:
+        not_here(request, str(why))
+
+
+@pytest.fixture(scope="session")
+def built() -> dict[str, str | None]:
+    """What was built already, and what the build said of it."""
+    return {}
+
+
+def _build(request: pytest.FixtureRequest, script: str, **names: str) -> str:
+    built = request.getfixturevalue("built")
+    (image,) = names.values()
+    if image not in built:
+        environment = {**os.environ, "PYTHON": sys.executable, **names}
+        done = subprocess.run([ROOT / "tools" / script], capture_output=True, text=True, check=False, env=environment)
+        built[image] = done.stdout if done.returncode == 0 else None
+        built[f"why not {image}"] = done.stderr.strip()
+    if built[image] is None:
+        not_here(request, built[f"why not {image}"])
+    return image
+
+
+@pytest.fixture
+def image(request: pytest.FixtureRequest, engine: str) -> str:
+    """The image of the node, built once from these sources."""
+    return _build(request, "image.sh", IMAGE=IMAGE)
+
+
+@pytest.fixture
+def elixir_image(request: pytest.FixtureRequest, engine: str) -> str:
+    """The image of a real Elixir node."""
+    return _build(request, "elixir_image.sh", ELIXIR_IMAGE=ELIXIR_IMAGE)
+
+
+@pytest.fixture
+def lab(image: str, tmp_path: Path) -> Iterator[Lab]:
+    """Containers on a network of the test's own; all is gone when the test is over."""
+    lab = Lab(image, tmp_path)
+    try:
+        yield lab
+    finally:
+        lab.close()
+
+
+@pytest.fixture
+def compose(request: pytest.FixtureRequest, image: str, elixir_image: str, tmp_path: Path) -> Iterator[Compose]:
+    """``compose.yaml`` as it stands, as a project of the test's own."""
+    command = compose_command()
+    if command is None:
+        not_here(request, "neither `docker compose` nor docker-compose is here")
+    cookie = tmp_path / "secret" / "cookie"
+    subprocess.run([ROOT / "tools" / "cookie.sh", cookie], check=True, capture_output=True)
+    compose = Compose(
+        command, f"erlmesh-test-{secrets.token_hex(3)}", IMAGE=image, ELIXIR_IMAGE=elixir_image, COOKIE_FILE=str(cookie)
+    )
+    try:
+        yield compose
+    finally:
+        compose.close()

@@ -1,0 +1,174 @@
+"""Containers for tests: with the engine's own command, with compose, and through a real terminal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import secrets
+import shutil
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+from erlmesh.demo.actors import Failed
+from erlmesh.demo.engine import ContainerShell, Engine
+from otp.waiting import wait_until
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def engine_version() -> str:
+    """Raises Failed if no engine answers."""
+    docker = shutil.which("docker")
+    if docker is None:
+        raise Failed("there is no docker here")
+    command = [docker, "version", "--format", "{{.Server.Version}}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    if done.returncode:
+        raise Failed("no Docker Engine answers here")
+    return done.stdout.strip()
+
+
+def compose_command() -> list[str] | None:
+    """Whichever of compose's two commands is here."""
+    if subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode == 0:
+        return ["docker", "compose"]
+    return ["docker-compose"] if shutil.which("docker-compose") else None
+
+
+class Lab(Engine):
+    """An engine with a network and a cookie, and containers that run the image in the background."""
+
+    def __init__(self, image: str, folder: Path) -> None:
+        cookie = folder / "cookie"
+        cookie.write_text(secrets.token_hex(10))
+        cookie.chmod(0o444)
+        super().__init__(secrets.token_hex(3), cookie)
+        self.image = image
+        self.folder = folder
+        self.make_network()
+        self._shells: list[ContainerShell] = []
+
+    def node(self, name: str, *options: str, command: tuple[str, ...] = (), network: str = "") -> str:
+        """The name of a new container, which has the node ``name`` in it. ``options`` are those of docker run."""
+        container = self.container(name)
+        self.run(
+            "run", "--detach", "--name", container, "--hostname", name, "--label", self._label,
+            "--network", network or self.network, "--env", "ERLMESH_COOKIE_FILE=/run/secrets/cookie",
+            "--volume", f"{self._cookie_file}:/run/secrets/cookie:ro", *options, self.image, *command,
+        )  # fmt: skip
+        return container
+
+    def wait_up(self, container: str) -> None:
+        wait_until(lambda: " is up: " in self.logs(container), what="up", seen=lambda: self.logs(container))
+
+    def wait_over(self, container: str) -> int:
+        """Its exit code."""
+        return int(self.run("wait", container))
+
+    def logs(self, container: str) -> str:
+        done = subprocess.run(["docker", "logs", container], capture_output=True, text=True, check=False)
+        return done.stdout + done.stderr
+
+    def inspect(self, thing: str, template: str) -> str:
+        return self.run("inspect", "--format", "{{" + template + "}}", thing)
+
+    def shell(self, name: str) -> ContainerShell:
+        """A second shell on the node that runs in the container of ``name``, once it does."""
+        wait_until(lambda: self._is_well(name), what=f"{name} is well")
+        shell = ContainerShell(name, self.remsh(name))
+        self._shells.append(shell)
+        shell.wait_up()
+        return shell
+
+    def _is_well(self, name: str) -> bool:
+        command = ["docker", "exec", self.container(name), "erlmesh", "health"]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+    def close(self) -> None:
+        super().close()
+        for shell in self._shells:
+            shell.close()
+
+
+class Compose:
+    """A project of compose."""
+
+    def __init__(self, command: list[str], project: str, **environment: str) -> None:
+        self.project = project
+        self._environment = {**os.environ, **environment, "NET_TICKTIME": "8"}
+        self._command = command
+        self._shells: dict[str, ContainerShell] = {}
+
+    def run(self, *arguments: str) -> str:
+        done = subprocess.run(
+            [*self._command, "--project-name", self.project, "--project-directory", str(ROOT), "--profile", "elixir",
+             "--file", str(ROOT / "compose.yaml"), *arguments],
+            capture_output=True, text=True, check=False, env=self._environment,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def container(self, service: str) -> str:
+        return self.run("ps", "-q", service)
+
+    def ask(self, service: str, line: str) -> str:
+        """What the running node answers to a line, typed into a second shell on it."""
+        if service not in self._shells:
+            command = ["docker", "exec", "--interactive", self.container(service), "erlmesh", "shell", "--remsh"]
+            self._shells[service] = ContainerShell(service, command)
+        return self._shells[service].ask(line)
+
+    def close(self) -> None:
+        for shell in self._shells.values():
+            shell.close()
+        self.run("down", "--timeout", "2", "--volumes")
+
+
+class Terminal:
+    """A command with a real terminal before it; keys in, and what has been shown."""
+
+    def __init__(self, *command: str) -> None:
+        self._master, slave = pty.openpty()
+        self._process = subprocess.Popen(
+            command, stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+            env={**os.environ, "TERM": "xterm"},
+        )  # fmt: skip
+        os.close(slave)
+        self.shown = ""
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        while True:
+            try:
+                data = os.read(self._master, 65536)
+            except OSError:
+                return
+            if not data:
+                return
+            self.shown += data.decode(errors="replace")
+
+    def press(self, keys: str) -> None:
+        os.write(self._master, keys.encode())
+
+    def wait_for(self, text: str, timeout: float = 15.0) -> None:
+        wait_until(lambda: text in self.shown, timeout, what=f"{text!r} shown", seen=lambda: self.shown)
+
+    def wait_end(self, timeout: float = 15.0) -> int:
+        return self._process.wait(timeout)
+
+    def close(self) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        self._reader.join(5)
+        os.close(self._master)
+
+
+def seconds(action: object) -> float:
+    """How long ``action()`` takes."""
+    began = time.monotonic()
+    action()  # type: ignore[operator]
+    return time.monotonic() - began

@@ -1,0 +1,178 @@
+"""The image: what is in it, what is not, and how a node behaves that is a container's first process."""
+
+import json
+import os
+
+import pytest
+from containers import Terminal, seconds
+
+from otp.waiting import wait_until
+
+
+def test_the_image_is_small(image, built):
+    on_top = int(built[image].rpartition(" MB of it on top")[0].rpartition(" ")[2])
+
+    print(built[image])
+    assert on_top < 80
+
+
+def test_the_image_says_how_to_run_it(lab):
+    config = json.loads(lab.inspect(lab.image, "json .Config"))
+
+    assert config["User"] == "10001:10001"
+    assert config["Entrypoint"] == ["erlmesh"]
+    assert config["StopSignal"] == "SIGTERM"
+    assert config["Healthcheck"]["Test"] == ["CMD", "erlmesh", "health"]
+    assert not [line for line in config["Env"] if "COOKIE" in line]
+
+
+def test_nothing_in_the_image_installs_or_compiles(lab):
+    look = "python -m pip --version 2>&1; for tool in gcc cc make; do command -v $tool; done; true"
+    found = lab.run("run", "--rm", "--label", lab._label, "--entrypoint", "sh", lab.image, "-c", look)
+
+    assert found == "/opt/erlmesh/bin/python: No module named pip"
+
+
+def test_the_node_is_the_first_process_and_nobody_in_particular(lab):
+    container = lab.node("plato")
+    lab.wait_up(container)
+
+    assert lab.run("exec", container, "id", "-u") == "10001"
+    assert "erlmesh" in lab.run("exec", container, "cat", "/proc/1/cmdline")
+    assert lab.run("exec", container, "erlmesh", "health").startswith("ok: plato@172.31.")
+
+
+def test_a_node_finds_its_own_address(lab):
+    container = lab.node("plato")
+    lab.wait_up(container)
+
+    address = lab.inspect(container, f'(index .NetworkSettings.Networks "{lab.network}").IPAddress')
+    assert f"plato@{address} is up: listening on port 9100" in lab.logs(container)
+
+
+def test_of_two_addresses_the_one_that_is_discovered_counts(lab):
+    other = f"{lab.network}-other"
+    lab.run("network", "create", "--internal", "--label", lab._label, other)
+    container = lab.container("plato")
+    lab.run(
+        "create", "--name", container, "--hostname", "plato", "--label", lab._label, "--network", other,
+        "--env", "ERLMESH_COOKIE=abc", "--env", "ERLMESH_DISCOVER=dns:nodes", lab.image,
+    )  # fmt: skip
+    lab.run("network", "connect", "--alias", "nodes", lab.network, container)
+
+    lab.run("start", container)
+
+    lab.wait_up(container)
+    assert f"plato@{lab.address(1)} is up" in lab.logs(container)
+
+
+def test_a_node_without_an_address_refuses_and_says_why(lab):
+    container = lab.node("plato", network="none")
+
+    assert lab.wait_over(container) == 1
+    assert "no address but the loopback one" in lab.logs(container)
+
+
+@pytest.mark.parametrize("terminal", [False, True], ids=["headless", "with_a_terminal"])
+def test_docker_stop_is_quick_and_orderly(lab, terminal):
+    container = lab.node("plato", *(["--tty", "--interactive"] if terminal else []))
+    lab.wait_up(container)
+
+    took = seconds(lambda: lab.run("stop", container))
+
+    assert lab.inspect(container, ".State.ExitCode") == "0"
+    assert took < 1.0
+
+
+def test_a_killed_container_starts_again_under_the_same_name(lab):
+    container = lab.node("plato", "--ip", lab.address(3))
+    lab.wait_up(container)
+    lab.run("kill", container)
+
+    lab.run("start", container)
+
+    wait_until(lambda: lab.logs(container).count(f"plato@{lab.address(3)} is up") == 2)
+
+
+def test_a_loop_that_hangs_makes_the_container_unhealthy(lab):
+    container = lab.node("plato", "--health-interval", "1s", "--health-retries", "1", "--health-start-period", "0s")
+    lab.wait_up(container)
+    wait_until(lambda: lab.inspect(container, ".State.Health.Status") == "healthy")
+    shell = lab.shell("plato")
+    shell._process.stdin.write("import time; time.sleep(300)\n")
+    shell._process.stdin.flush()
+
+    wait_until(lambda: lab.inspect(container, ".State.Health.Status") == "unhealthy", 20)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's files are out of reach of the container's user")
+def test_a_secret_that_cannot_be_read_says_what_to_do(lab):
+    secret = lab.folder / "root_only"
+    secret.write_text("monster")
+    secret.chmod(0o600)
+    container = lab.node(
+        "plato", "--volume", f"{secret}:/run/secrets/mine:ro", "--env", "ERLMESH_COOKIE_FILE=/run/secrets/mine"
+    )
+
+    assert lab.wait_over(container) == 1
+    assert "/run/secrets/mine belongs to user 0 and user 10001 may not read it" in lab.logs(container)
+    assert "chmod 444" in lab.logs(container)
+
+
+def test_a_node_without_a_cookie_says_how_to_get_one(lab):
+    container = lab.node("plato", "--env", "ERLMESH_COOKIE_FILE=")
+
+    assert lab.wait_over(container) == 1
+    assert "no cookie" in lab.logs(container)
+
+
+def test_a_terminal_in_the_container_has_the_prompt_of_its_node(lab):
+    container = lab.node("plato")
+    lab.wait_up(container)
+    terminal = Terminal("docker", "exec", "--interactive", "--tty", container, "erlmesh", "shell", "--remsh")
+    try:
+        terminal.wait_for("1> ")
+        terminal.press("Node.self\r")
+        terminal.wait_for("2> ")
+        terminal.press("\x04")
+
+        assert terminal.wait_end() == 0
+        assert terminal.shown.count(':"plato@') == 1
+    finally:
+        terminal.close()
+    assert lab.run("exec", container, "erlmesh", "health").startswith("ok")
+
+
+def test_docker_attach_is_at_the_prompt_of_the_node(lab):
+    container = lab.node("plato", "--interactive", "--tty")
+    lab.wait_up(container)
+    terminal = Terminal("docker", "attach", container)
+    try:
+        terminal.press("1 + 41\r")
+        terminal.wait_for("42")
+        terminal.press("\x10\x11")
+
+        terminal.wait_end()
+    finally:
+        terminal.close()
+    assert lab.inspect(container, ".State.Running") == "true"
+
+
+def test_remsh_is_refused_where_it_was_not_allowed(lab):
+    container = lab.node("plato", "--env", "ERLMESH_ALLOW_REMSH=off")
+    lab.wait_up(container)
+
+    said = lab.run(
+        "exec", container, "sh", "-c", "echo Node.self | erlmesh shell --remsh 2>&1 || echo refused"
+    )  # fmt: skip
+
+    assert "lets nobody in" in said
+    assert said.endswith("refused")
+
+
+def test_a_read_only_root_is_enough(lab):
+    container = lab.node("plato", "--read-only", "--tmpfs", "/var/lib/node:uid=10001,gid=10001,mode=700")
+    lab.wait_up(container)
+
+    assert lab.run("exec", container, "erlmesh", "health").startswith("ok: plato@")
+    assert ":pong" in lab.run("exec", container, "sh", "-c", "echo 'Node.ping(Node.self)' | erlmesh shell --remsh")

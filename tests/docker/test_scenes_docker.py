@@ -1,0 +1,91 @@
+"""What is done to containers, and what the nodes in them make of it."""
+
+import subprocess
+import sys
+
+from containers import ROOT, Lab
+
+from otp.waiting import wait_until
+
+
+def test_the_demo_in_containers_holds_and_leaves_nothing_behind(image):
+    done = subprocess.run(
+        [sys.executable, "-m", "erlmesh", "demo", "--docker", "--image", image], capture_output=True, text=True,
+        check=False, env={"PATH": "/usr/local/bin:/usr/bin:/bin", "PYTHONPATH": str(ROOT / "src")}, timeout=180,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    print("\n".join(line for line in done.stdout.splitlines() if "✓" in line or line.startswith("All")))
+    listed = subprocess.run(
+        ["docker", "ps", "--all", "--quiet", "--filter", "label=erlmesh.demo"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert listed.stdout == ""
+
+
+def test_compose_makes_a_mesh_without_a_ping_and_elixir_is_in_it(compose):
+    compose.run("up", "--detach", "--no-build")
+
+    for philosopher in ("socrates", "plato", "aristotle"):
+        wait_until(
+            lambda at=philosopher: compose.ask(at, "len(Node.list())") == "3", 30, what=f"{philosopher} meets all"
+        )
+    compose.ask("socrates", "[diotima] = [n for n in Node.list() if n.name.startswith('diotima')]")
+    assert compose.ask("socrates", "len(rpc.call(diotima, :erlang, :nodes, []))") == "3"
+
+    compose.ask("socrates", ":pg.join(:group, self)")
+    compose.ask("socrates", "theirs = rpc.call(diotima, :erlang, :whereis, [:rex])")
+    assert compose.ask("socrates", "rpc.call(diotima, :pg, :join, [:group, theirs])") == ":ok"
+
+    for philosopher in ("socrates", "plato", "aristotle"):
+        wait_until(lambda at=philosopher: compose.ask(at, "len(pg.get_members(:group))") == "2", what="two members")
+    wait_until(lambda: compose.ask("socrates", "len(rpc.call(diotima, :pg, :get_members, [:group]))") == "2")
+
+
+def test_a_container_that_was_killed_is_found_again(lab: Lab):
+    """Nobody pings: discovery calls whoever it finds and is not connected."""
+    options = ("--network-alias", "nodes", "--env", "ERLMESH_DISCOVER=dns:nodes", "--env", "ERLMESH_NET_TICKTIME=4")
+    containers = [lab.node(name, *options) for name in ("socrates", "plato")]
+    for container in containers:
+        lab.wait_up(container)
+    shell = lab.shell("socrates")
+    wait_until(lambda: shell.ask("len(Node.list())") == "1", 30)
+
+    lab.run("kill", containers[1])
+    wait_until(lambda: shell.ask("Node.list()") == "[]")
+    lab.run("start", containers[1])
+
+    wait_until(lambda: shell.ask("len(Node.list())") == "1", 30)
+
+
+def test_a_paused_container_comes_back_by_itself(lab: Lab):
+    options = ("--network-alias", "nodes", "--env", "ERLMESH_DISCOVER=dns:nodes", "--env", "ERLMESH_NET_TICKTIME=4")
+    containers = [lab.node(name, *options) for name in ("socrates", "plato", "aristotle")]
+    for container in containers:
+        lab.wait_up(container)
+    shell = lab.shell("socrates")
+    wait_until(lambda: shell.ask("len(Node.list())") == "2", 30)
+
+    lab.run("pause", containers[1])
+    wait_until(lambda: shell.ask("len(Node.list())") == "1", 10)
+    lab.run("unpause", containers[1])
+
+    wait_until(lambda: shell.ask("len(Node.list())") == "2", 30)
+
+
+def test_a_rolling_restart_keeps_the_mesh_and_what_the_others_know(lab: Lab):
+    options = ("--network-alias", "nodes", "--env", "ERLMESH_DISCOVER=dns:nodes")
+    names = ("socrates", "plato", "aristotle")
+    for number, name in enumerate(names, 1):
+        lab.node(name, "--ip", lab.address(number), *options)
+    shells = {name: lab.shell(name) for name in names}
+    for name in names:
+        wait_until(lambda at=name: shells[at].ask("len(Node.list())") == "2", 30, what=f"{name} meets all")
+
+    for name in names:
+        lab.run("restart", lab.container(name))
+        shells[name] = lab.shell(name)
+        for each in names:
+            wait_until(lambda at=each: shells[at].ask("len(Node.list())") == "2", 30, what=f"{each} meets all again")

@@ -1,0 +1,71 @@
+"""``erlmesh remsh``, as a user runs it."""
+
+import pytest
+from command import Commands
+
+
+@pytest.fixture
+def erlmesh(tmp_path):
+    commands = Commands(tmp_path)
+    try:
+        yield commands
+    finally:
+        commands.close()
+
+
+def test_lines_run_on_the_other_node_and_it_stays(erlmesh):
+    erlmesh.start("start", "--name", "plato", "--allow-remsh").wait_for("is up")
+
+    first = erlmesh.run("remsh", "plato", stdin="Node.self\nnode_wide = 1\n")
+    second = erlmesh.run("remsh", "plato", stdin="Node.list\nexit(3)\n")
+
+    assert first == (0, ':"plato@127.0.0.1"\n', "")
+    assert second == (3, "[]\n", "")
+
+
+def test_the_node_that_runs_here_need_not_be_named(erlmesh):
+    erlmesh.start("start", "--name", "plato", "--allow-remsh").wait_for("is up")
+
+    assert erlmesh.run("shell", "--remsh", stdin="Node.self\n") == (0, ':"plato@127.0.0.1"\n', "")
+
+
+def test_of_several_nodes_one_must_be_named(erlmesh):
+    erlmesh.start("start", "--name", "plato", "--allow-remsh").wait_for("is up")
+    erlmesh.start("start", "--name", "zeno").wait_for("is up")
+
+    code, _, said = erlmesh.run("shell", "--remsh")
+
+    assert code == 1
+    assert "plato@127.0.0.1, zeno@127.0.0.1" in said
+    assert erlmesh.run("shell", "--remsh", "--name", "plato", stdin="1 + 1\n") == (0, "2\n", "")
+
+
+def test_without_a_node_it_says_so(erlmesh):
+    code, _, said = erlmesh.run("shell", "--remsh")
+
+    assert (code, said) == (1, "erlmesh: which node is meant by --remsh? Say its name: none runs here\n")
+
+
+@pytest.mark.parametrize("environment", [{}, {"ERLMESH_ALLOW_REMSH": "off"}], ids=["default", "off"])
+def test_a_node_lets_nobody_in_unless_it_was_told_to(erlmesh, environment):
+    erlmesh.start("start", "--name", "plato", **environment).wait_for("is up")
+
+    code, out, said = erlmesh.run("remsh", "plato", stdin="Node.self\n")
+
+    assert (code, out) == (1, "")
+    assert "lets nobody in" in said
+
+
+def test_the_environment_lets_in_too(erlmesh):
+    erlmesh.start("start", "--name", "plato", ERLMESH_ALLOW_REMSH="on").wait_for("is up")
+
+    assert erlmesh.run("remsh", "plato", stdin="1 + 1\n") == (0, "2\n", "")
+
+
+def test_a_wrong_cookie_gets_no_shell(erlmesh):
+    erlmesh.start("start", "--name", "plato", "--allow-remsh").wait_for("is up")
+
+    code, out, said = erlmesh.run("remsh", "plato", "--cookie", "other", stdin="Node.self\n")
+
+    assert (code, out) == (1, "")
+    assert "cookie" in said

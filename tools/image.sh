@@ -1,0 +1,17 @@
+#!/bin/sh
+# image.sh [PYTHON]: builds the image IMAGE (localhost/erlmesh:dev) and says how much it adds to its base. The base is
+# BASE_IMAGE; without one the official one, if this engine has it or can pull it; else one of Debian's packages made here.
+set -eu
+cd "$(dirname "$0")/.."
+python=${1:-${PYTHON:-$(tools/python.sh)}}
+image=${IMAGE:-localhost/erlmesh:dev}
+base=${BASE_IMAGE:-$(tools/base_image.sh --or "$(sed -n 's/^ARG BASE_IMAGE=//p' Dockerfile)")}
+
+rm -rf build/wheelhouse
+mkdir -p build/wheelhouse
+"$python" -m pip wheel --quiet --disable-pip-version-check --wheel-dir build/wheelhouse '.[shell,dns]'
+"$python" -m pip download --quiet --disable-pip-version-check --no-deps --dest build/wheelhouse pip
+tools/docker_build.sh --build-arg BASE_IMAGE="$base" --label erlmesh=node --tag "$image" .
+docker image prune --force --filter label=erlmesh --filter until=24h >/dev/null 2>&1 || :
+size() { docker image inspect --format '{{.Size}}' "$1"; }
+echo "$image: $(($(size "$image") / 1000000)) MB, $((($(size "$image") - $(size "$base")) / 1000000)) MB of it on top of $base"
