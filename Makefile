@@ -33,7 +33,7 @@ shell: $(VENV)/run.stamp         ## a prompt on a node of your own: make shell A
 	@$(BIN)/erlmesh shell $(ARGS)
 
 test: $(VENV)/dev.stamp erlang check  ## everything: style, types, floors, units, and interop with real Erlang and Elixir
-	$(PYTEST) $(ARGS)
+	$(PYTEST) --ignore tests/docker $(ARGS)
 
 check: $(VENV)/dev.stamp         ## format, lint, types and the floors of the architecture: seconds
 	$(BIN)/ruff format --check

@@ -36,7 +36,7 @@ def visiting(test):
 
 
 async def until(condition):
-    while not condition():  # noqa: ASYNC110 - another node changes it, in its own time
+    while not condition():
         await asyncio.sleep(0.005)
 
 
