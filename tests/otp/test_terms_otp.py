@@ -305,6 +305,7 @@ def test_a_term_prints_as_elixir_prints_it(elixir_oracle, term):
 elixir_names = st.text(st.sampled_from("abAB_09@?!.é ~<>=|&+-*/\\^%{}:\n\"'"), max_size=5)
 
 
+@example("::")
 @given(name=elixir_names | elixir_names.map(lambda name: f"Elixir.{name}"))
 @asked_often
 def test_an_atom_prints_as_elixir_prints_it(elixir_oracle, name):

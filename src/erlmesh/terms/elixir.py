@@ -180,7 +180,7 @@ def _export(fun: Export) -> str:
     name = fun.function.name
     shown = (
         name
-        if name in _CALLABLE_OPERATORS or (_is_bare(name) and _CALL.match(name))
+        if name in _CALLABLE_OPERATORS or name == "::" or (_is_bare(name) and _CALL.match(name))
         else f'"{_escaped(name, chr(34))}"'
     )
     return f"&{_atom(fun.module.name)}.{shown}/{fun.arity}"
