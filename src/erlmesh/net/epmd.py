@@ -189,6 +189,8 @@ class Epmd:
             self._keeper = None
         if self._writer is not None:
             self._writer.close()
+            with contextlib.suppress(OSError):
+                await self._writer.wait_closed()
             self._writer = None
         for front in self._fronts:
             front.close()
@@ -245,6 +247,8 @@ async def _ask(host: str, port: int, request: bytes) -> bytes:
         return answer
     finally:
         writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
 
 
 class EpmdServer:
