@@ -1,6 +1,5 @@
 """``global`` with real Erlang: meshes, names, locks and partitions of both kinds of node."""
 
-import contextlib
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -383,22 +382,16 @@ def test_transactions_of_both_kinds_never_overlap(cluster, python):
     assert beam.eval("{ets:lookup_element(inside, most, 2), ets:lookup_element(inside, count, 2)}") == (1, 0)
 
 
-def until_alone(disconnect, *nodes):
-    """Disconnects until nobody is connected: what a BEAM sends in that instant connects again, with three BEAMs too."""
-
-    def are_alone():
-        return all(node.nodes() == set() for node in nodes)
-
-    for _ in range(5):
-        disconnect()
-        with contextlib.suppress(AssertionError):
-            wait_until(are_alone, 3)
-            return
-    raise AssertionError({node.name: node.nodes() for node in nodes})
+def until_no_overlap(disconnect, *nodes):
+    """Nobody is left who is connected with both that have lost each other. Mostly all three are alone then; with three
+    BEAMs, too, it happens that one of the two stays with the third.
+    """
+    disconnect()
+    wait_until(lambda: all(len(node.nodes()) < 2 for node in nodes), 10)
 
 
 @pytest.mark.parametrize("third", ["python", "beam"])
-def test_a_disconnect_leaves_all_three_alone_with_either_kind_as_the_third(cluster, python, third):
+def test_a_disconnect_leaves_no_overlap_with_either_kind_as_the_third(cluster, python, third):
     a, b = cluster.beam("a"), cluster.beam("b")
     c = python("c", reconnect=False) if third == "python" else cluster.beam("c")
     a.ping(c.name)
@@ -406,15 +399,14 @@ def test_a_disconnect_leaves_all_three_alone_with_either_kind_as_the_third(clust
     wait_for_mesh(a, b, c)
     wait_until(lambda: all(len(known(one)) == 2 for one in (a, b, c)), 10)
 
-    until_alone(lambda: a.eval("erlang:disconnect_node(N__)", N__=b.atom), a, b, c)
-    wait_until(lambda: all(known(node) == set() for node in (a, b, c)), 10)
+    until_no_overlap(lambda: a.eval("erlang:disconnect_node(N__)", N__=b.atom), a, b, c)
     a.ping(c.name)
     b.ping(c.name)
     wait_for_mesh(a, b, c)
     all_works(a, b, c)
 
 
-def test_python_disconnects_and_all_three_are_alone(cluster, python):
+def test_python_disconnects_and_no_overlap_is_left(cluster, python):
     a, b, node = cluster.beam("a"), cluster.beam("b"), python("p", reconnect=False)
     a.ping(node.name)
     b.ping(node.name)
@@ -422,7 +414,7 @@ def test_python_disconnects_and_all_three_are_alone(cluster, python):
     # Only who is known, which comes after the connection, is missed and reported to others.
     wait_until(lambda: all(len(known(one)) == 2 for one in (a, b, node)), 10)
 
-    until_alone(lambda: node.eval("await node.disconnect(name)", name=b.name), a, b, node)
+    until_no_overlap(lambda: node.eval("await node.disconnect(name)", name=b.name), a, b, node)
 
 
 def test_without_the_protection_python_keeps_both(cluster, python):
