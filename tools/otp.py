@@ -21,7 +21,7 @@ from pathlib import Path
 RELEASES = {"23": "bullseye", "25": "bookworm", "27": "trixie"}
 PACKAGES = ["erlang-base", "elixir"]
 PROGRAMS = ["erl", "erlc", "iex", "elixir", "epmd"]
-HOME = Path(__file__).resolve().parent.parent / ".otp"
+HOME = (Path(__file__).resolve().parent.parent / ".otp").resolve()  # several work trees may share one by a link
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 CANNOT_HERE = 3
 
