@@ -114,7 +114,7 @@ class Node(Runtime):
         return self.global_names.is_leaving(name)
 
     async def stop(self) -> None:
-        if self._router_ is not None and hasattr(self, "global_names"):
+        if hasattr(self, "global_names"):
             self.global_names.leave()
         await super().stop()
 
@@ -186,7 +186,7 @@ class Node(Runtime):
         """The server that writes what our processes on other nodes print. It is registered as ``user``."""
         return self._leader.pid
 
-    def _body(self, _module: Atom, _function: Atom, _arguments: list[Term]) -> Body:
+    def _body_for(self, _module: Atom, _function: Atom, _arguments: list[Term]) -> Body:
         """A process started from another node runs what may be called, or ends with ``undef``."""
         return self.functions.apply
 

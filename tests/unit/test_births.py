@@ -34,7 +34,7 @@ class World:
         self.router = Router(Identifiers(A, 1), lambda node, signal, _dial: self.held.append((node, signal)) or True)
         self.births = self.router.births
         self.parent = Process(None, self.router, self.router.identifiers.pid({}), "parent")
-        self.router.add(self.parent)
+        self.router.registry.add(self.parent)
 
     def connect(self):
         self.peer = self.router.peers[B] = FakePeer()
@@ -134,10 +134,10 @@ def test_a_node_that_is_lost_or_cannot_be_reached_starts_nothing(connected):
 
         if connected:
             del world.router.peers[B]
-            world.router.lost(B)
+            world.router.deaths.lost(B)
         else:
             for node, signal in world.held:
-                world.router.undeliverable(signal, node)
+                world.router.deaths.undeliverable(signal, node)
 
         with pytest.raises(NoConnection, match="no connection to b@h"):
             await asked

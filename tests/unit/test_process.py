@@ -334,7 +334,7 @@ async def test_a_cancelled_caller_stops_calling(node):
     node.exit(pid, BOOM)
     await turns()
 
-    assert node._router.aliases == {}
+    assert node._router.registry.aliases == {}
     assert len(node._router.monitors) == 0
 
 

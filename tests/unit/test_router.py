@@ -80,15 +80,15 @@ class World:
 
     def disconnect(self, node=B):
         del self.router.peers[node]
-        self.router.lost(node)
+        self.router.deaths.lost(node)
 
     def process(self, name=None, *, trap=False):
         """A process with a mailbox and no task."""
-        process = Subject(None, self.router, self.router.identifiers.pid(self.router.processes), "test")
+        process = Subject(None, self.router, self.router.identifiers.pid(self.router.registry.processes), "test")
         process.trap_exit = trap
-        self.router.add(process)
+        self.router.registry.add(process)
         if name is not None:
-            self.router.register(Atom(name), process)
+            self.router.registry.register(Atom(name), process)
         return process
 
     def server(self, receive=None, **options):
@@ -104,15 +104,15 @@ class World:
         """Nothing is left of those who lived here."""
         router = self.router
         assert (len(router.links), len(router.monitors)) == (0, 0)
-        assert (router.processes, router.names, router.aliases) == ({}, {}, {})
+        assert (router.registry.processes, router.registry.names, router.registry.aliases) == ({}, {}, {})
 
 
 @pytest.fixture
 def world():
     world = World()
     yield world
-    for process in list(world.router.processes.values()):
-        world.router.terminate(process, NORMAL)
+    for process in list(world.router.registry.processes.values()):
+        world.router.deaths.terminate(process, NORMAL)
     for node in list(world.router.peers):
         world.disconnect(node)
     world.assert_empty()
@@ -255,24 +255,6 @@ def test_a_spawn_request_is_refused_by_a_router_without_a_spawner(world):
     assert peer.take() == [SpawnReply(REF, X, 0, Atom("notsup"))]
 
 
-def test_an_adopted_process_is_linked_and_watched_from_its_birth(world):
-    peer, p = world.connect(), world.process()
-
-    world.router.adopt(p, X, REF, linked=True, monitored=True)
-    world.router.terminate(p, BOOM)
-
-    assert peer.take() == [ExitLink(p.pid, X, BOOM), Down(p.pid, X, REF, BOOM)]
-
-
-def test_an_adopted_process_is_neither_unless_asked(world):
-    peer, p = world.connect(), world.process()
-
-    world.router.adopt(p, X, REF, linked=False, monitored=False)
-    world.router.terminate(p, BOOM)
-
-    assert peer.take() == []
-
-
 # Servers
 
 
@@ -330,7 +312,7 @@ def test_a_server_that_ends_another_silences_it_at_once(world):
 
     def execute(_):
         p.send(q.pid, 1)
-        world.router.terminate(q, BOOM)
+        world.router.deaths.terminate(q, BOOM)
         p.send(q.pid, 2)
 
     p = world.server(execute)
@@ -344,7 +326,7 @@ def test_a_server_that_ends_itself_hears_no_more(world):
 
     def receive(message):
         heard.append(message)
-        world.router.terminate(p, BOOM)
+        world.router.deaths.terminate(p, BOOM)
 
     p = world.server(receive)
     world.hear(Send(X, p.pid, 1), Send(X, p.pid, 2))
@@ -403,7 +385,7 @@ def test_what_an_exit_signal_does(world, by, reason, traps, dies_with, hears, re
             world.hear(Link(X, p.pid), ExitLink(X, p.pid, reason))
         case "link":
             p.link(other.pid)
-            world.router.terminate(other, reason)
+            world.router.deaths.terminate(other, reason)
         case "exit2" if remote:
             world.hear(ExitSend(X, p.pid, reason))
         case "exit2":
@@ -456,7 +438,7 @@ def test_linked_local_processes_die_together(world):
     p.link(q.pid)
     r.link(q.pid)
 
-    world.router.terminate(p, BOOM)
+    world.router.deaths.terminate(p, BOOM)
 
     assert (q.exit_reason, r.exit_reason) == (BOOM, BOOM)
 
@@ -466,7 +448,7 @@ def test_a_chain_of_links_of_any_length_dies_as_one(world):
     for one, next_one in itertools.pairwise(chain):
         one.link(next_one.pid)
 
-    world.router.terminate(chain[0], BOOM)
+    world.router.deaths.terminate(chain[0], BOOM)
 
     assert {process.exit_reason for process in chain} == {BOOM}
 
@@ -497,7 +479,7 @@ def test_after_unlink_a_death_is_not_heard(world):
     p.link(q.pid)
 
     q.unlink(p.pid)
-    world.router.terminate(p, BOOM)
+    world.router.deaths.terminate(p, BOOM)
 
     assert q.alive
 
@@ -523,7 +505,7 @@ def test_a_link_from_another_node_ends_with_our_death(world):
     peer, p = world.connect(), world.process()
     world.hear(Link(X, p.pid))
 
-    world.router.terminate(p, BOOM)
+    world.router.deaths.terminate(p, BOOM)
 
     assert peer.take() == [ExitLink(p.pid, X, BOOM)]
 
@@ -543,7 +525,7 @@ def test_an_unlink_is_acknowledged_before_anything_else(world):
     world.hear(Link(X, p.pid))
 
     world.hear(Unlink(9, X, p.pid))
-    world.router.terminate(p, BOOM)
+    world.router.deaths.terminate(p, BOOM)
 
     assert peer.take() == [UnlinkAck(9, p.pid, X)]
 
@@ -577,7 +559,7 @@ def test_a_monitor_of_a_local_process_tells_of_its_death_once(world):
     p, q = world.process(), world.process("server")
     by_pid, by_name, by_node = p.monitor(q.pid), p.monitor("server"), p.monitor(("server", A))
 
-    world.router.terminate(q, BOOM)
+    world.router.deaths.terminate(q, BOOM)
 
     named = (Atom("server"), A)
     assert mailbox(p) == [
@@ -614,7 +596,7 @@ def test_a_monitor_of_oneself_says_nothing_and_leaves_nothing(world):
     p = world.process()
 
     p.monitor(p.pid)
-    world.router.terminate(p, BOOM)
+    world.router.deaths.terminate(p, BOOM)
 
     assert mailbox(p) == []
     world.assert_empty()
@@ -625,7 +607,7 @@ def test_after_demonitor_no_down_arrives(world):
     ref = p.monitor(q.pid)
 
     assert p.demonitor(ref)
-    world.router.terminate(q, BOOM)
+    world.router.deaths.terminate(q, BOOM)
 
     assert mailbox(p) == []
     assert not p.demonitor(ref)
@@ -637,7 +619,7 @@ def test_a_flush_removes_the_down_that_is_there_and_no_other_message(world):
     alike = [(Atom("UP"), ref, PROCESS, q.pid, BOOM), (DOWN, ref), (DOWN, REF, PROCESS, q.pid, BOOM)]
     for message in alike:
         q.send(p.pid, message)
-    world.router.terminate(q, BOOM)
+    world.router.deaths.terminate(q, BOOM)
 
     assert not p.demonitor(ref, flush=True)
 
@@ -651,7 +633,7 @@ def test_a_flush_removes_the_down_that_waits_for_a_servers_turn(world):
     def receive(message):
         heard.append(message)
         if message == 1:
-            world.router.terminate(q, BOOM)
+            world.router.deaths.terminate(q, BOOM)
             p.send(p.pid, 2)
             p.demonitor(ref, flush=True)
 
@@ -667,7 +649,7 @@ def test_nobody_takes_back_the_monitor_of_another(world):
     ref = p.monitor(q.pid)
 
     assert not r.demonitor(ref)
-    world.router.terminate(q, BOOM)
+    world.router.deaths.terminate(q, BOOM)
 
     assert mailbox(p) == [(DOWN, ref, PROCESS, q.pid, BOOM)]
 
@@ -722,7 +704,7 @@ def test_monitors_of_other_nodes_hear_of_deaths_here_in_their_own_words(world):
     world.hear(Monitor(X, p.pid, refs[0]), Monitor(X, Atom("server"), refs[1]), Monitor(Y, p.pid, refs[2]))
     world.hear(Demonitor(Y, p.pid, refs[2]))
 
-    world.router.terminate(p, BOOM)
+    world.router.deaths.terminate(p, BOOM)
 
     assert peer.take() == [Down(p.pid, X, refs[0], BOOM), Down(Atom("server"), X, refs[1], BOOM)]
 
@@ -743,7 +725,7 @@ def test_at_a_death_links_are_told_before_monitors_and_watches_taken_back_last(w
     peer.take()
     world.hear(Monitor(X, p.pid, REF), Link(X, p.pid))
 
-    world.router.terminate(p, BOOM)
+    world.router.deaths.terminate(p, BOOM)
 
     assert peer.take() == [ExitLink(p.pid, X, BOOM), Down(p.pid, X, REF, BOOM), Demonitor(p.pid, Y, mine)]
 
@@ -752,8 +734,8 @@ def test_the_second_end_of_a_process_is_nothing(world):
     p, q = world.process(), world.process(trap=True)
     q.link(p.pid)
 
-    world.router.terminate(p, BOOM)
-    world.router.terminate(p, KILLED)
+    world.router.deaths.terminate(p, BOOM)
+    world.router.deaths.terminate(p, KILLED)
 
     assert p.exit_reason is BOOM
     assert mailbox(q) == [(EXIT, p.pid, BOOM)]
@@ -766,22 +748,22 @@ def test_a_name_is_one_processs_and_free_after_its_death(world):
     p, q = world.process("server"), world.process()
 
     with pytest.raises(ValueError, match=r"the name server is taken by <\d+.64.0>"):
-        world.router.register(Atom("server"), q)
-    world.router.terminate(p, BOOM)
-    world.router.register(Atom("server"), q)
+        world.router.registry.register(Atom("server"), q)
+    world.router.deaths.terminate(p, BOOM)
+    world.router.registry.register(Atom("server"), q)
 
-    assert world.router.names == {Atom("server"): q}
+    assert world.router.registry.names == {Atom("server"): q}
 
 
 def test_a_name_that_is_taken_back_stays_back(world):
     p = world.process("server")
 
-    assert world.router.unregister(Atom("server"))
-    assert not world.router.unregister(Atom("server"))
-    world.router.register(Atom("server"), world.process())
-    world.router.terminate(p, BOOM)
+    assert world.router.registry.unregister(Atom("server"))
+    assert not world.router.registry.unregister(Atom("server"))
+    world.router.registry.register(Atom("server"), world.process())
+    world.router.deaths.terminate(p, BOOM)
 
-    assert Atom("server") in world.router.names
+    assert Atom("server") in world.router.registry.names
 
 
 # Nodes that are not connected
@@ -834,7 +816,7 @@ def test_what_takes_something_back_follows_what_is_held(world):
 
     p.unlink(X)
     p.demonitor(first)
-    world.router.terminate(p, BOOM)
+    world.router.deaths.terminate(p, BOOM)
 
     assert [signal for _, signal in world.held[4:]] == [
         Unlink(1, p.pid, X), Demonitor(p.pid, X, first), ExitLink(p.pid, Y, BOOM), Demonitor(p.pid, Y, second),
@@ -845,7 +827,7 @@ def give_back(world):
     held, world.held = world.held, []
     world.dialling.clear()
     for node, signal in held:
-        world.router.undeliverable(signal, node)
+        world.router.deaths.undeliverable(signal, node)
 
 
 def test_what_cannot_be_delivered_comes_back_as_noconnection(world):
@@ -895,7 +877,7 @@ def test_a_lost_node_breaks_links_and_monitors_in_both_directions(world):
     world.disconnect(B)
 
     assert mailbox(p) == [(EXIT, X, NOCONNECTION), (EXIT, Y, NOCONNECTION), (DOWN, ref, PROCESS, X, NOCONNECTION)]
-    world.router.terminate(p, BOOM)
+    world.router.deaths.terminate(p, BOOM)
     assert third.take() == [ExitLink(p.pid, Z, BOOM), Demonitor(p.pid, Z, other)]
     world.connect(B)
     assert world.router.peers[B].take() == []
@@ -965,7 +947,7 @@ def test_what_a_node_said_behind_its_own_end_is_not_heard(world):
 def test_the_dead_can_send_and_take_back_but_not_wait_link_or_watch(world):
     p, q = world.process(), world.process()
     ref, alias = p.monitor(q.pid), p.alias()
-    world.router.terminate(p, BOOM)
+    world.router.deaths.terminate(p, BOOM)
 
     p.send(q.pid, 1)
     assert not p.demonitor(ref)
@@ -983,7 +965,7 @@ def test_the_dead_wait_for_nothing(world):
     async def main():
         p = world.process()
         p.send(p.pid, 1)
-        world.router.terminate(p, BOOM)
+        world.router.deaths.terminate(p, BOOM)
         assert await p.receive() == 1
         with pytest.raises(Exit):
             await p.receive()
@@ -1005,7 +987,7 @@ class Calls(World):
         return asyncio.create_task(caller.call(to, Atom("question"), timeout=timeout))
 
     def assert_no_trace(self, *callers):
-        assert self.router.aliases == {}
+        assert self.router.registry.aliases == {}
         assert len(self.router.monitors) == 0
         assert all(caller.answers == {} and caller.aliases == {} for caller in callers)
 
@@ -1102,7 +1084,7 @@ def test_the_second_answer_is_dropped(calls):
         q.reply(caller, 1)
         q.reply(caller, 2)
         q.send(p.pid, (caller[1], 3))
-        calls.router.terminate(q, BOOM)
+        calls.router.deaths.terminate(q, BOOM)
 
         assert await answer == 1
         q.reply(caller, 4)
@@ -1164,7 +1146,7 @@ def test_a_call_to_one_who_dies_is_callee_exited_with_the_reason(calls):
         answer = calls.call(p, "server")
         await turns()
 
-        calls.router.terminate(q, BOOM)
+        calls.router.deaths.terminate(q, BOOM)
 
         with pytest.raises(CalleeExited, match=r"server on a@h exited before it answered: boom") as exited:
             await answer
@@ -1228,7 +1210,7 @@ def test_a_call_ends_with_its_caller(calls):
         answer = calls.call(p, q.pid, timeout=None)
         await turns()
 
-        calls.router.terminate(p, BOOM)
+        calls.router.deaths.terminate(p, BOOM)
 
         with pytest.raises(Exit):
             await answer

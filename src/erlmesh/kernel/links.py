@@ -59,6 +59,11 @@ class Links:
         if self._of.get(ack.to, {}).get(ack.sender) == ack.id:
             self._forget(ack.to, ack.sender)
 
+    def never_mind(self, unlink: Unlink) -> None:
+        """Nobody will acknowledge this one: there is no connection that the link could be on."""
+        if self._of.get(unlink.sender, {}).get(unlink.to) == unlink.id:
+            self._forget(unlink.sender, unlink.to)
+
     def broken(self, local: Pid, other: Pid) -> bool:
         """An exit signal came over the link: True if the link was active, and it is gone now."""
         if self._of.get(local, {}).get(other) != ACTIVE:

@@ -54,7 +54,7 @@ class Births:
             return await end
         finally:
             parent.answers.pop(request.ref, None)
-            self._router.demonitor(parent, request.ref)
+            self._router.acts.demonitor(parent, request.ref)
 
     def spawn_nowait(self, parent: Process, node: Atom, call: Call, leader: Pid) -> None:
         """The same without a word back; to a node that cannot be reached it vanishes."""
@@ -86,7 +86,7 @@ class Births:
         """The node ``peer`` answered. Who has stopped waiting is not linked to, and watches, nobody."""
         if self._spawns.answered(reply, peer) is None:
             return
-        parent, child = self._router.local(reply.to), reply.result
+        parent, child = self._router.registry.local(reply.to), reply.result
         answer = None if parent is None else parent.answers.get(reply.ref)
         if not isinstance(child, Pid):
             if answer is not None and not answer.done():
@@ -110,7 +110,7 @@ class Births:
     def undeliverable(self, ref: Ref) -> None:
         """The request with this reference will not be answered."""
         asked = self._spawns.forget(ref)
-        parent = None if asked is None else self._router.local(asked.owner)
+        parent = None if asked is None else self._router.registry.local(asked.owner)
         answer = None if parent is None else parent.answers.get(ref)
         if asked is None or answer is None or answer.done():
             return

@@ -136,7 +136,7 @@ class Connections:
         if not dial and (self._closed or not (self._peers.pending(name) or self._peers.up(name))):
             return False
         if self._closed:
-            asyncio.get_running_loop().call_soon(self._router.undeliverable, signal, node)
+            asyncio.get_running_loop().call_soon(self._router.deaths.undeliverable, signal, node)
             return True
         self._wait(name, dial=dial).signals.append(signal)
         if dial:
@@ -353,7 +353,7 @@ class Connections:
         self._why_lost[connection.name] = reason
         if len(self._why_lost) > REASONS_KEPT:
             del self._why_lost[next(iter(self._why_lost))]
-        self._router.lost(atom)
+        self._router.deaths.lost(atom)
         self._on_down(connection.name, reason, connection.hidden, connection.dialled)
 
     def _settle(self, name: str) -> None:
@@ -365,7 +365,7 @@ class Connections:
             return
         atom = Atom(name)
         for signal in waiting.signals:
-            self._router.undeliverable(signal, atom)
+            self._router.deaths.undeliverable(signal, atom)
         self._tell(waiting.done, False)
 
     def _tell(self, waiting: list[Callable[[bool], None]], up: bool) -> None:

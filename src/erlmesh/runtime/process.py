@@ -63,6 +63,7 @@ class Process:
 
     __slots__ = (
         "__weakref__",
+        "_acts",
         "_router",
         "aliases",
         "alive",
@@ -85,6 +86,7 @@ class Process:
     def __init__(self, node: Node, router: Router, pid: Pid, label: str) -> None:
         self.node = node
         self._router = router
+        self._acts = router.acts
         self.pid = pid
         self.number = pid.id | pid.serial << 32
         self.label = label
@@ -111,7 +113,7 @@ class Process:
         instead. Raises ``ValueError`` for a local name nobody has (as OTP's ``badarg``), ``TypeError`` for anything
         that is no destination, and ``EncodeError`` for what is no term.
         """
-        self._router.send(self, to, message, connect=connect)
+        self._acts.send(self, to, message, connect=connect)
 
     async def receive(
         self,
@@ -195,60 +197,60 @@ class Process:
         if self.held_by is not None or self.budget <= 0:
             await self._yield()
         self.budget -= 1
-        return await self._router.call(self, to, request, timeout)
+        return await self._router.calls.call(self, to, request, timeout)
 
     def cast(self, to: Destination, message: Term, *, connect: bool = True) -> None:
         """``gen_server:cast``: sends ``{'$gen_cast', message}``; to a local name nobody has it vanishes."""
-        self._router.send(self, to, gen.cast(message), connect=connect, strict=False)
+        self._acts.send(self, to, gen.cast(message), connect=connect, strict=False)
 
     def reply(self, caller: tuple[Pid, Term], answer: Term) -> None:
         """Answers ``{'$gen_call', caller, request}``."""
-        self._router.send(self, gen.reply_to(caller), (caller[1], answer))
+        self._acts.send(self, gen.reply_to(caller), (caller[1], answer))
 
     # Links, monitors, exits
 
     def link(self, other: Pid) -> None:
         """Links with ``other``; if it is dead the exit signal ``noproc`` follows, without its node ``noconnection``."""
         self._require_life()
-        self._router.link(self, other)
+        self._acts.link(self, other)
 
     def unlink(self, other: Pid) -> None:
         """After this no exit signal of the link arrives any more."""
-        self._router.unlink(self, other)
+        self._acts.unlink(self, other)
 
     def monitor(self, target: Pid | Atom | str | tuple[Atom | str, Atom | str]) -> Ref:
         """When ``target`` goes, ``(Atom("DOWN"), ref, Atom("process"), pid | (name, node), reason)`` arrives, once;
         at once with ``noproc`` or ``noconnection`` if it is gone already.
         """
         self._require_life()
-        return self._router.monitor(self, target)
+        return self._acts.monitor(self, target)
 
     def demonitor(self, ref: Ref, *, flush: bool = False) -> bool:
         """True if the monitor was still there. With ``flush`` a DOWN that is not yet received is removed too."""
-        found = self._router.demonitor(self, ref)
+        found = self._acts.demonitor(self, ref)
         if flush and not found:
-            self._router.forget_down(self, ref)
+            self._acts.forget_down(self, ref)
         return found
 
     def alias(self) -> Ref:
         """A reference that messages can be sent to until :meth:`unalias`."""
         self._require_life()
-        return self._router.alias(self)
+        return self._router.registry.alias(self)
 
     def unalias(self, ref: Ref) -> bool:
         """Messages to the alias vanish from now on. False if it was none of this process."""
-        return self._router.unalias(self, ref)
+        return self._router.registry.unalias(self, ref)
 
     def exit_signal(self, to: Pid, reason: Term) -> None:
         """``exit(to, reason)``: with ``Atom("kill")`` it cannot be trapped."""
-        self._router.exit_signal(self.pid, to, reason)
+        self._acts.exit_signal(self.pid, to, reason)
 
     # Time
 
     def send_after(self, seconds: float, message: Term) -> Timer:
         """Sends ``message`` to itself after ``seconds``."""
         loop = asyncio.get_running_loop()
-        return Timer(loop.call_later(seconds, self._router.deliver, self, message))
+        return Timer(loop.call_later(seconds, self._router.delivery.deliver, self, message))
 
     async def sleep(self, seconds: float) -> None:
         """Lets ``seconds`` pass; messages wait in the mailbox."""
@@ -305,14 +307,14 @@ class Process:
         if link:
             self._require_life()
         pid = self.node.spawn(body, *arguments, name=name)
-        self._router.processes[pid.id | pid.serial << 32].group_leader = self.group_leader
+        self._router.registry.processes[pid.id | pid.serial << 32].group_leader = self.group_leader
         if link:
             self.link(pid)
         return pid
 
     def stop(self, reason: Term = _NORMAL) -> None:
         """Ends a server, at once. (A body returns instead, or raises :class:`erlmesh.Exit`.)"""
-        self._router.terminate(self, reason)
+        self._router.deaths.terminate(self, reason)
 
     def register(self, name: Atom | str) -> None:
         """Registers itself under ``name``. Raises ``ValueError`` if the name is taken."""

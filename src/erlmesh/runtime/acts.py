@@ -1,0 +1,147 @@
+"""What a local process does to others, here and on other nodes: sends, links, monitors, exit signals.
+
+Each is decided at once and is a signal in the end, for the router or for a peer; nothing here awaits.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from erlmesh.etf import encode_term
+from erlmesh.proto.control import ExitLink, ExitSend, Send, SendAlias, SendName, Signal
+from erlmesh.runtime.process import Destination, Process
+from erlmesh.terms import Atom, Pid, Ref, Term
+
+if TYPE_CHECKING:
+    from erlmesh.runtime.router import Router
+
+__all__ = ["Acts"]
+
+DOWN: Final = Atom("DOWN")
+NOPROC: Final = Atom("noproc")
+
+
+class Acts:
+    """The acts of the processes of one node; each method's first argument is who acts."""
+
+    def __init__(self, router: Router) -> None:
+        self._router = router
+        self._atom = router.atom
+        self._peers = router.peers
+        self._local = router.registry.local
+
+    # Messages
+
+    def send(
+        self, sender: Process, to: Destination, message: Term, *, connect: bool = True, strict: bool = True
+    ) -> None:
+        """See :meth:`Process.send`. Not ``strict``: a local name that nobody has swallows the message."""
+        if type(to) is Pid:
+            node = to.node
+            if node is self._atom:
+                self._send_here(self._local(to), message)
+                return
+            signal: Signal = Send(sender.pid, to, message)
+        elif type(to) is Ref:
+            node = to.node
+            signal = SendAlias(sender.pid, to, message)
+        elif type(to) is tuple and len(to) == 2:
+            node = Atom(to[1])
+            signal = SendName(sender.pid, Atom(to[0]), message)
+        elif isinstance(to, (Atom, str)):
+            self._send_to_local_name(Atom(to), message, strict=strict)
+            return
+        else:
+            raise TypeError(f"cannot send to {to!r}: a destination is a pid, an alias, a name, or (name, node)")
+        peer = self._peers.get(node)
+        if peer is not None:
+            peer.send(signal)
+            if peer.busy:
+                sender.held_by = peer
+        elif node is self._atom:
+            self._router.apply(signal, node)
+        else:
+            encode_term(message)  # what is no term must be told now, to the one who said it
+            self._router.hold(node, signal, connect)
+
+    def _send_here(self, process: Process | None, message: Term) -> None:
+        if process is not None:
+            self._router.delivery.deliver(process, message)
+
+    def _send_to_local_name(self, name: Atom, message: Term, *, strict: bool) -> None:
+        router = self._router
+        process = router.registry.names.get(name)
+        if process is not None:
+            router.delivery.deliver(process, message)
+        elif strict:
+            raise ValueError(f"no process is registered here as {name}; for another node use (name, node)")
+
+    # Links and exit signals
+
+    def link(self, process: Process, other: Pid) -> None:
+        _require_pid(other)
+        if other == process.pid:
+            return
+        router = self._router
+        for signal in router.links.link(process.pid, other):
+            if other.node is not self._atom:
+                router.say(other.node, signal)
+            elif router.registry.local(other) is None:
+                router.apply(ExitLink(other, process.pid, NOPROC), self._atom)
+            else:
+                router.links.linked(signal)
+
+    def unlink(self, process: Process, other: Pid) -> None:
+        _require_pid(other)
+        for signal in self._router.links.unlink(process.pid, other):
+            if not self._router.pass_on(other.node, signal):
+                self._router.links.never_mind(signal)
+
+    def exit_signal(self, sender: Pid, to: Pid, reason: Term) -> None:
+        _require_pid(to)
+        encode_term(reason)  # it would go on from process to process, and to any node
+        self._router.say(to.node, ExitSend(sender, to, reason))
+
+    # Monitors
+
+    def monitor(self, process: Process, target: Destination) -> Ref:
+        ref = self._router.identifiers.ref()
+        if process.receiver is None:
+            self.watch(process, target, ref)
+        else:  # the DOWN of who is dead must not come before the caller has the reference
+            self._router.delivery.deliver_later(self.watch, process, target, ref)
+        return ref
+
+    def watch(self, process: Process, target: Destination, ref: Ref) -> None:
+        """Monitors ``target`` under a reference that the caller has made."""
+        if isinstance(target, Pid):
+            node: Atom = target.node
+            watched: Pid | Atom = target
+        elif isinstance(target, tuple) and len(target) == 2:
+            watched, node = Atom(target[0]), Atom(target[1])
+        elif isinstance(target, (Atom, str)):
+            watched, node = Atom(target), self._atom
+        else:
+            raise TypeError(f"cannot monitor {target!r}: give a pid, a name, or (name, node)")
+        self._router.say(node, self._router.monitors.watch(process.pid, watched, node, ref))
+
+    def demonitor(self, process: Process, ref: Ref) -> bool:
+        ended = self._router.monitors.unwatch(process.pid, ref)
+        if ended is None:
+            return False
+        watch, signal = ended
+        self._router.pass_on(watch.node, signal)
+        return True
+
+    def forget_down(self, process: Process, ref: Ref) -> None:
+        """Removes a DOWN that ``process`` has been sent and has not seen."""
+
+        def is_it(message: Term) -> bool:
+            return type(message) is tuple and len(message) == 5 and message[0] is DOWN and message[1] == ref
+
+        self._router.delivery.take_back(process, is_it)
+
+
+def _require_pid(pid: object) -> None:
+    if type(pid) is not Pid:
+        raise TypeError(f"a pid is wanted here, not {pid!r}: ask whereis() for the pid of a name")

@@ -1,0 +1,64 @@
+"""``gen_server:call``: asks, and waits for the answer, for the callee's end, or for the time-out."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from erlmesh.errors import CalleeExited, CallError, CallTimeout, NoProcess
+from erlmesh.kernel import gen
+from erlmesh.kernel.monitors import Watch
+from erlmesh.runtime.process import Destination, Process
+from erlmesh.terms import Atom, Pid, Term
+
+if TYPE_CHECKING:
+    from erlmesh.runtime.router import Router
+
+__all__ = ["Calls"]
+
+NOPROC: Final = Atom("noproc")
+NOCONNECTION: Final = Atom("noconnection")
+
+
+class Calls:
+    """The calls that processes of this node make. An answer comes to an alias, which is also the monitor's reference;
+    the future that waits is in the caller's ``answers``.
+    """
+
+    def __init__(self, router: Router) -> None:
+        self._router = router
+
+    async def call(self, caller: Process, to: Destination, request: Term, timeout: float | None) -> Term:
+        """See :meth:`Process.call`."""
+        loop = asyncio.get_running_loop()
+        registry, acts = self._router.registry, self._router.acts
+        ref = registry.alias(caller)
+        answer = caller.answers[ref] = loop.create_future()
+        expiry = None if timeout is None else loop.call_later(timeout, _expire, answer, to, timeout)
+        try:
+            acts.watch(caller, to, ref)
+            acts.send(caller, to, gen.call(caller.pid, ref, request), strict=False)
+            return await answer
+        finally:
+            if expiry is not None:
+                expiry.cancel()
+            caller.answers.pop(ref, None)
+            registry.unalias(caller, ref)
+            acts.demonitor(caller, ref)
+            if answer.done() and not answer.cancelled():
+                answer.exception()  # told already, or nobody waits any more
+
+    def error(self, watch: Watch, reason: Term) -> CallError:
+        """What the caller is told whose callee has gone."""
+        seen = watch.as_seen()
+        who = str(seen) if isinstance(seen, Pid) else f"{seen[0]} on {seen[1].name}"
+        if reason is NOPROC:
+            return NoProcess(f"there is no process {who}")
+        if reason is NOCONNECTION:
+            return self._router.no_connection(watch.node)
+        return CalleeExited(f"{who} exited before it answered: {reason}", reason)
+
+
+def _expire(answer: asyncio.Future[Term], to: Destination, seconds: float) -> None:
+    if not answer.done():
+        answer.set_exception(CallTimeout(f"no answer from {to} within {seconds:g} s"))

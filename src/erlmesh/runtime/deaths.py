@@ -1,0 +1,93 @@
+"""Ends: of a process, of a connection, and of a signal that cannot be sent; and who is told of them."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from erlmesh.errors import Exit
+from erlmesh.proto.control import Down, ExitLink, Link, Monitor, Signal, SpawnRequest, Unlink
+from erlmesh.runtime.process import Process
+from erlmesh.terms import Atom, Term
+
+if TYPE_CHECKING:
+    from erlmesh.runtime.router import Router
+
+__all__ = ["Deaths"]
+
+NOCONNECTION: Final = Atom("noconnection")
+
+
+class Deaths:
+    """The part of a router that says what ends. What it says are signals as any other, into the same router."""
+
+    def __init__(self, router: Router) -> None:
+        self._router = router
+        self._last_words: deque[tuple[Atom, Signal]] = deque()
+        self._telling = False
+
+    def terminate(self, process: Process, reason: Term) -> None:
+        """Ends a process: at once for everybody else; its task is cancelled and may still tidy up.
+
+        ``reason`` is a term. When this returns all who are to hear of it have been told, except when it is called from
+        one who is being told of a death: then those who come first are told first.
+        """
+        if not process.alive:
+            return
+        process.alive = False
+        process.exit_reason = reason
+        process.receiver = None
+        self._router.registry.remove(process)
+        for answer in process.answers.values():
+            if not answer.done():
+                answer.set_exception(Exit(reason))
+        process.answers.clear()
+        if process.task is not None:
+            process.task.cancel()
+        self._gather_last_words(process, reason)
+        if not self._telling:  # the deaths it causes take their turn: a chain of links may be long
+            self._telling = True
+            try:
+                self._tell()
+            finally:
+                self._telling = False
+
+    def _gather_last_words(self, process: Process, reason: Term) -> None:
+        router, words = self._router, self._last_words
+        downs, taken_back = router.monitors.died(process.pid, reason)
+        downs.sort(
+            key=lambda down: down.to.node is router.atom
+        )  # what others say of this death must not come before it
+        words += [(link.to.node, link) for link in router.links.died(process.pid, reason)]  # first, as a BEAM does
+        words += [(down.to.node, down) for down in downs]
+        words += [(watch.node, demonitor) for watch, demonitor in taken_back]
+
+    def _tell(self) -> None:
+        words = self._last_words
+        while words:
+            self._router.pass_on(*words.popleft())
+
+    def lost(self, node: Atom) -> None:
+        """The connection to ``node`` is gone."""
+        router = self._router
+        exits = router.links.lost(node, NOCONNECTION)
+        downs = router.monitors.lost(node, NOCONNECTION)  # before anybody who hears of it watches that node anew
+        unborn = router.births.asked_of(node)
+        for exit_signal in exits:
+            router.apply(exit_signal, node)
+        for down in downs:
+            router.apply(down, node)
+        for ref in unborn:
+            router.births.undeliverable(ref)
+
+    def undeliverable(self, signal: Signal, node: Atom) -> None:
+        """A signal that was held could not be sent: its node cannot be reached."""
+        router = self._router
+        if isinstance(signal, Unlink):
+            router.links.never_mind(signal)
+        elif isinstance(signal, Link):
+            router.apply(ExitLink(signal.to, signal.sender, NOCONNECTION), node)
+        elif isinstance(signal, Monitor):
+            router.apply(Down(signal.target, signal.sender, signal.ref, NOCONNECTION), node)
+        elif isinstance(signal, SpawnRequest):
+            router.births.undeliverable(signal.ref)

@@ -1,0 +1,68 @@
+"""Processes that other nodes start here: what a SPAWN_REQUEST gets. (What we ask of others is in `births`.)"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+from erlmesh.kernel.spawns import LINKED, MONITORED
+from erlmesh.proto.control import Link, Monitor, SpawnReply, SpawnRequest
+from erlmesh.runtime.process import Body, Process
+from erlmesh.runtime.router import Router
+from erlmesh.runtime.spawning import Spawning
+from erlmesh.terms import Atom, Term
+
+__all__ = ["Guests", "Otherwise"]
+
+NOTSUP: Final = Atom("notsup")
+BADOPT: Final = Atom("badopt")
+
+Otherwise: TypeAlias = "Callable[[Atom, Atom, list[Term]], Body | None]"
+"""What runs for a function that is not in the table, as ``body(me, module, function, arguments)``; None refuses it."""
+
+
+class Guests:
+    """``bodies`` are the functions that may be started, by module, name and arity."""
+
+    def __init__(self, router: Router, spawning: Spawning, otherwise: Otherwise) -> None:
+        self.bodies: dict[tuple[str, str, int], Body] = {}
+        self._router = router
+        self._spawning = spawning
+        self._otherwise = otherwise
+
+    def requested(self, request: SpawnRequest) -> SpawnReply:
+        """Starts what is asked for, or says why not."""
+        module, function, arguments = request.module, request.function, request.arguments
+        body = self.bodies.get((module.name, function.name, request.arity))
+        given = tuple(arguments) if body else (module, function, arguments)
+        body = body or self._otherwise(module, function, arguments)
+        if body is None:
+            return SpawnReply(request.ref, request.sender, 0, NOTSUP)
+        flags = _flags(request.options)
+        if flags is None:
+            return SpawnReply(request.ref, request.sender, 0, BADOPT)
+        label = f"{module.name}:{function.name}/{request.arity} for {request.sender}"
+        process = self._spawning.start(body, given, label)
+        process.group_leader = request.group_leader
+        self._adopt(process, request, flags)
+        return SpawnReply(request.ref, request.sender, flags, process.pid)
+
+    def _adopt(self, process: Process, request: SpawnRequest, flags: int) -> None:
+        """It is linked and watched from its birth."""
+        if flags & LINKED:
+            self._router.links.linked(Link(request.sender, process.pid))
+        if flags & MONITORED:
+            self._router.monitors.watched(process.pid, Monitor(request.sender, process.pid, request.ref))
+
+
+def _flags(options: list[Term]) -> int | None:
+    """What the new process is to its parent from its birth; None for options that are none."""
+    flags = 0
+    for option in options:
+        if option is Atom("link"):
+            flags |= LINKED
+        elif option is Atom("monitor") or (isinstance(option, tuple) and option[:1] == (Atom("monitor"),)):
+            flags |= MONITORED
+        elif not (isinstance(option, tuple) and len(option) == 2):
+            return None
+    return flags

@@ -1,0 +1,39 @@
+"""Who is told when nodes come and go."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from erlmesh.runtime.router import Router
+from erlmesh.terms import Atom, Pid, Term
+
+__all__ = ["NodeEvents"]
+
+NODEUP: Final = Atom("nodeup")
+NODEDOWN: Final = Atom("nodedown")
+
+
+class NodeEvents:
+    """The subscribers of one node; who has died is forgotten when there is something to tell."""
+
+    def __init__(self, router: Router) -> None:
+        self._router = router
+        self._receivers: dict[Pid, bool] = {}
+
+    def subscribe(self, pid: Pid, *, reasons: bool) -> None:
+        self._receivers[pid] = reasons
+
+    def up(self, name: str) -> None:
+        event = (NODEUP, Atom(name))
+        self._tell(event, event)
+
+    def down(self, name: str, reason: str) -> None:
+        self._tell((NODEDOWN, Atom(name)), (NODEDOWN, Atom(name), Atom(reason)))
+
+    def _tell(self, event: Term, with_reason: Term) -> None:
+        for pid, reasons in list(self._receivers.items()):
+            process = self._router.registry.local(pid)
+            if process is None:
+                del self._receivers[pid]
+            else:
+                self._router.delivery.deliver(process, with_reason if reasons else event)

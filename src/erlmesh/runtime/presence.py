@@ -1,0 +1,79 @@
+"""Where others find a node: it listens, and is registered under its name, from the start to the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from erlmesh.net.epmdless import PortMapper, checked_port, ports_to_try
+from erlmesh.net.network import Network
+
+if TYPE_CHECKING:
+    from erlmesh.net.network import Listener
+
+__all__ = ["Presence"]
+
+
+class Presence:
+    """``port`` is where it listens, once it does. See :class:`erlmesh.Node` for what the arguments mean."""
+
+    def __init__(
+        self,
+        name: str,
+        network: Network,
+        epmd: PortMapper,
+        *,
+        hidden: bool,
+        listen: str | Iterable[str] | None,
+        ports: Iterable[int] | None,
+        advertise_port: int | None,
+    ) -> None:
+        self.port: int | None = None
+        self._name = name
+        self._network = network
+        self._epmd = epmd
+        self._hidden = hidden
+        self._listen = (listen,) if isinstance(listen, str) else None if listen is None else tuple(listen)
+        self._ports = ports_to_try(ports, epmd)
+        self._advertised = None if advertise_port is None else checked_port(advertise_port, "advertise_port")
+        self._answer: Callable[[], asyncio.Protocol] = _NotYet
+        self._listener: Listener | None = None
+
+    async def begin(self) -> int:
+        """Listens and registers; the creation that the node has in this life. Who calls is sent away until
+        :meth:`answer_with`. Raises NodeStartError.
+        """
+        alive, _, host = self._name.partition("@")
+        hosts, listen = await self._network.addresses(host, self._listen)
+        self._listener = await self._network.listen(listen, self._ports, self._answer_call)
+        self.port = self._listener.port
+        try:
+            return await self._epmd.register(alive, self._advertised or self.port, hosts=hosts, hidden=self._hidden)
+        except BaseException:
+            self._listener.close()
+            raise
+
+    def answer_with(self, answer: Callable[[], asyncio.Protocol]) -> None:
+        """From now on ``answer()`` makes the protocol for each connection that comes in."""
+        self._answer = answer
+
+    def _answer_call(self) -> asyncio.Protocol:
+        return self._answer()
+
+    def close_door(self) -> None:
+        """Accepts nobody any more."""
+        if self._listener is not None:
+            self._listener.close()
+
+    async def end(self) -> None:
+        """The name is free again."""
+        await self._epmd.close()
+
+
+class _NotYet(asyncio.Protocol):
+    """For whoever calls between our listening and our being up."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.abort()

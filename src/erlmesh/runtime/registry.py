@@ -1,0 +1,68 @@
+"""Who lives on this node: its processes by pid, by name and by alias."""
+
+from __future__ import annotations
+
+from erlmesh.kernel.identifiers import Identifiers
+from erlmesh.runtime.process import Process
+from erlmesh.terms import Atom, Pid, Ref
+
+__all__ = ["Registry"]
+
+
+class Registry:
+    """The living processes of one life of a node. Whoever reads the tables looks and does not write."""
+
+    def __init__(self, identifiers: Identifiers) -> None:
+        self.identifiers = identifiers
+        self.processes: dict[int, Process] = {}
+        self.names: dict[Atom, Process] = {}
+        self.aliases: dict[Ref, Process] = {}
+        self._node = identifiers.node
+        self._creation = identifiers.creation
+
+    def local(self, pid: Pid) -> Process | None:
+        """The living process with exactly this pid; a pid of a former life of this node is nobody."""
+        process = self.processes.get(pid.id | pid.serial << 32)
+        if process is None or pid.creation != self._creation or pid.node is not self._node:
+            return None
+        return process
+
+    def add(self, process: Process) -> None:
+        self.processes[process.number] = process
+
+    def remove(self, process: Process) -> None:
+        """Its pid, its names and its aliases are nobody's from now on."""
+        del self.processes[process.number]
+        for name in process.names:
+            del self.names[name]
+        for ref in process.aliases:
+            del self.aliases[ref]
+        process.aliases.clear()
+
+    def register(self, name: Atom, process: Process) -> None:
+        """Raises ``ValueError`` if the name is taken."""
+        if name in self.names:
+            raise ValueError(f"the name {name} is taken by {self.names[name].pid}")
+        self.names[name] = process
+        process.names.append(name)
+
+    def unregister(self, name: Atom) -> bool:
+        """False if nobody had it."""
+        process = self.names.pop(name, None)
+        if process is not None:
+            process.names.remove(name)
+        return process is not None
+
+    def alias(self, process: Process) -> Ref:
+        ref = self.identifiers.ref()
+        self.aliases[ref] = process
+        process.aliases[ref] = None
+        return ref
+
+    def unalias(self, process: Process, ref: Ref) -> bool:
+        """False if it was none of this process."""
+        if self.aliases.get(ref) is not process:
+            return False
+        del self.aliases[ref]
+        del process.aliases[ref]
+        return True
