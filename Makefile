@@ -5,11 +5,13 @@ BIN    := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 SHELL  := /bin/sh
 ARGS   ?=
+SEEDS  ?= 1000
+FIRST  ?= 0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-.PHONY: help demo docker-demo image elixir-image cookie docker shell test check format otp bench erlang clean
+.PHONY: help demo docker-demo image elixir-image cookie docker shell test check format otp sim bench erlang clean
 
 help:           ## this list
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -47,6 +49,9 @@ format: $(VENV)/dev.stamp        ## puts the code into the project's format
 
 otp: $(VENV)/dev.stamp erlang    ## interop with OTP 23, 25 and 27, each test on each
 	$(PYTEST) tests/otp --every-otp $(ARGS)
+
+sim: $(VENV)/dev.stamp           ## random lives of simulated clusters: make sim SEEDS=1000 FIRST=0; SEED=7 tells one again
+	@$(BIN)/python -m erlmesh.testing.story $(if $(SEED),--seed $(SEED),--first $(FIRST) --seeds $(SEEDS)) $(ARGS)
 
 docker: $(VENV)/dev.stamp        ## the tests with containers alone, on the Docker Engine of this machine
 	$(PYTEST) tests/docker $(ARGS)
