@@ -10,6 +10,7 @@ from virtual_time import run, turns
 from erlmesh.errors import CalleeExited, NoConnection, NodeNotAlive
 from erlmesh.proto.dialogue import SETUP_TIME
 from erlmesh.runtime import connections as module
+from erlmesh.runtime.reasons import KEPT
 from erlmesh.terms import Atom, Pid
 
 A, B, C = Atom("a@h"), Atom("b@h"), Atom("c@h")
@@ -148,7 +149,7 @@ async def test_a_host_that_does_not_answer_is_given_up_in_time(network, a, b):
 
 @with_nodes("a@h", "b@h")
 async def test_only_so_many_reasons_are_kept(network, a, b):
-    for number in range(module.REASONS_KEPT + 1):
+    for number in range(KEPT + 1):
         await a.connect(f"x{number}@h")
 
     assert a.why_not("x0@h") is None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from erlmesh.errors import ConnectError, ErlmeshError, HandshakeRefused
@@ -21,15 +21,17 @@ from erlmesh.proto.channel import Channel
 from erlmesh.proto.control import Signal
 from erlmesh.proto.dialogue import SETUP_TIME, Handshake
 from erlmesh.proto.flags import Flags
-from erlmesh.proto.handshake import CallMeNot, Me, Met, Status, answer, call, is_node_name
+from erlmesh.proto.handshake import CallMeNot, Me, Met, Status, answer, call
+from erlmesh.runtime.dialling import Dialling
+from erlmesh.runtime.reasons import Reasons
 from erlmesh.runtime.router import Router
+from erlmesh.runtime.waiting import Waiting
 from erlmesh.terms import Atom
 
 __all__ = ["Connection", "Connections"]
 
 log = logging.getLogger("erlmesh")
 
-REASONS_KEPT: Final = 256
 PENDING_HANDSHAKES: Final = 256
 """Callers that have not shown the cookie yet; above it the oldest is dropped."""
 
@@ -46,14 +48,6 @@ class Connection:
     flags: Flags | None = None
     creation: int = 0
     since: float = 0.0
-
-
-@dataclass(slots=True)
-class _Waiting:
-    signals: list[Signal] = field(default_factory=list)
-    done: list[Callable[[bool], None]] = field(default_factory=list)
-    dial: bool = False
-    """Somebody wants the connection; otherwise there are only signals that will go with one that comes by itself."""
 
 
 class Connections:
@@ -77,17 +71,16 @@ class Connections:
     ) -> None:
         self._me = me
         self._router = router
-        self._network = network
-        self._resolver = resolver
         self._net_ticktime = net_ticktime
         self._allowed = allowed or Allowed()
+        self._dialling = Dialling(me.name, network, resolver, self._allowed)
         self._on_up = on_up
         self._on_down = on_down
         self._peers: Peers[Connection] = Peers(me.name)
         self._by_pump: dict[Pump, Connection] = {}
-        self._waiting: dict[str, _Waiting] = {}
-        self._why_not: dict[str, str] = {}
-        self._why_lost: dict[str, str] = {}
+        self._waiting: dict[str, Waiting] = {}
+        self._why_not = Reasons()
+        self._why_lost = Reasons()
         self._tasks: dict[asyncio.Task[None], None] = {}  # asyncio itself holds tasks only weakly
         self._strangers: dict[Pump, None] = {}
         self._closed = False
@@ -112,11 +105,11 @@ class Connections:
 
     def why_lost(self, name: str) -> str | None:
         """OTP's word for how the last connection with ``name`` ended, from the first signal of its end on."""
-        return self._why_lost.get(name)
+        return self._why_lost.of(name)
 
     def why_not(self, name: str) -> str | None:
         """Why the last attempt to connect with ``name`` failed, in words."""
-        return self._why_not.get(name)
+        return self._why_not.of(name)
 
     def connect_nowait(self, name: str, done: Callable[[bool], None]) -> None:
         """``done(up)`` is called once: at once if connected, or else when the attempt, new or under way, ends."""
@@ -143,8 +136,8 @@ class Connections:
             self._dial(name)
         return True
 
-    def _wait(self, name: str, *, dial: bool) -> _Waiting:
-        waiting = self._waiting.setdefault(name, _Waiting())
+    def _wait(self, name: str, *, dial: bool) -> Waiting:
+        waiting = self._waiting.setdefault(name, Waiting())
         waiting.dial |= dial
         return waiting
 
@@ -179,42 +172,15 @@ class Connections:
         connection.task = self._run(self._call(connection))
 
     async def _call(self, connection: Connection) -> None:
-        name = connection.name
         try:
-            self._may_call(name)
-            async with asyncio.timeout(SETUP_TIME):
-                host, port = await self._resolver.where(name)
-                await self._network.dial(host, port, lambda: self._caller(connection))
-        except TimeoutError:
-            self._fail(
-                connection,
-                ConnectError(f"{name} did not answer within {SETUP_TIME:g} s: is its host up, and the way to it open?"),
-            )
+            await self._dialling.dial(connection.name, lambda: self._caller(connection))
         except ErlmeshError as error:
             self._fail(connection, error)
-        except Exception as fault:  # others wait for the end of this: a resolver of somebody else's must not keep them
-            log.exception("dialling %s failed in an unexpected way", name)
-            self._fail(connection, ConnectError(f"cannot reach {name}: {type(fault).__name__}: {fault}"))
 
     def _caller(self, connection: Connection) -> Pump:
         loop = asyncio.get_running_loop()
         conversation = call(self._me, connection.name, lambda: self._peers.still_wanted(connection.name, connection))
         return self._pump(connection, Handshake(conversation, now=loop.time()))
-
-    def _may_call(self, name: str) -> None:
-        if not is_node_name(name):
-            raise ConnectError(f"{name!r} is no node name: it must look like name@host")
-        if not self._allowed.allows(name):
-            raise ConnectError(
-                f"{name} is not among the nodes that this one may meet: {', '.join(self._allowed.entries)}"
-            )
-        ours, theirs = self._me.name.partition("@")[2], name.partition("@")[2]
-        if ("." in ours or ":" in ours) != ("." in theirs or ":" in theirs):
-            long, short = (self._me.name, name) if "." in ours or ":" in ours else (name, self._me.name)
-            raise ConnectError(
-                f"{long} is a long node name and {short} a short one, and the two kinds do not mix: "
-                "give both nodes a host with a dot (an address, a full domain name), or both one without"
-            )
 
     def _expect_call(self, connection: Connection) -> None:
         asyncio.get_running_loop().call_later(SETUP_TIME, self._call_did_not_come, connection)
@@ -283,14 +249,14 @@ class Connections:
     def up(self, pump: Pump) -> None:
         connection = self._by_pump[pump]
         name = connection.name
-        self._why_not.pop(name, None)
+        self._why_not.forget(name)
         self._router.peers[Atom(name)] = pump
         log.info("connected with %s%s", name, " (hidden)" if connection.hidden else "")
-        waiting = self._waiting.pop(name, None) or _Waiting()
+        waiting = self._waiting.pop(name, None) or Waiting()
         for signal in waiting.signals:  # before what anybody says who hears of the node now: order is kept
             pump.send(signal)
         self._on_up(name, connection.hidden)
-        self._tell(waiting.done, self.connection(name) is connection)
+        waiting.tell(self.connection(name) is connection)
 
     def heard(self, pump: Pump, signals: list[Signal]) -> None:
         self._router.hear(signals, Atom(self._by_pump[pump].name))
@@ -332,10 +298,7 @@ class Connections:
 
     def _explain(self, name: str, why: str) -> None:
         log.info("cannot connect with %s: %s", name, why)
-        self._why_not.pop(name, None)
-        self._why_not[name] = why
-        if len(self._why_not) > REASONS_KEPT:
-            del self._why_not[next(iter(self._why_not))]
+        self._why_not.note(name, why)
 
     def _down(self, connection: Connection, reason: str) -> None:
         if self._peers.lost(connection.name, connection):
@@ -349,10 +312,7 @@ class Connections:
         atom = Atom(connection.name)
         if self._router.peers.get(atom) is pump:
             del self._router.peers[atom]
-        self._why_lost.pop(connection.name, None)
-        self._why_lost[connection.name] = reason
-        if len(self._why_lost) > REASONS_KEPT:
-            del self._why_lost[next(iter(self._why_lost))]
+        self._why_lost.note(connection.name, reason)
         self._router.deaths.lost(atom)
         self._on_down(connection.name, reason, connection.hidden, connection.dialled)
 
@@ -366,14 +326,7 @@ class Connections:
         atom = Atom(name)
         for signal in waiting.signals:
             self._router.deaths.undeliverable(signal, atom)
-        self._tell(waiting.done, False)
-
-    def _tell(self, waiting: list[Callable[[bool], None]], up: bool) -> None:
-        for done in waiting:
-            try:
-                done(up)
-            except Exception:
-                log.exception("a callback of connect_nowait failed")
+        waiting.tell(False)
 
     # Book-keeping
 

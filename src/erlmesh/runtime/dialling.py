@@ -1,0 +1,64 @@
+"""Calls a node: may it be called at all, where does it listen, and a connection to there."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from erlmesh.errors import ConnectError, ErlmeshError
+from erlmesh.kernel.allowed import Allowed
+from erlmesh.net.epmdless import Resolver
+from erlmesh.net.network import Network
+from erlmesh.proto.dialogue import SETUP_TIME
+from erlmesh.proto.handshake import is_node_name
+
+__all__ = ["Dialling"]
+
+log = logging.getLogger("erlmesh")
+
+
+class Dialling:
+    """How the node ``ours`` reaches others."""
+
+    def __init__(self, ours: str, network: Network, resolver: Resolver, allowed: Allowed) -> None:
+        self._ours = ours
+        self._network = network
+        self._resolver = resolver
+        self._allowed = allowed
+
+    async def dial(self, name: str, protocol: Callable[[], asyncio.Protocol]) -> None:
+        """Opens a connection to ``name``, for the protocol that ``protocol()`` makes. Raises ErlmeshError in words."""
+        self._may_call(name)
+        try:
+            async with asyncio.timeout(SETUP_TIME):
+                host, port = await self._resolver.where(name)
+                await self._network.dial(host, port, protocol)
+        except TimeoutError:
+            raise ConnectError(
+                f"{name} did not answer within {SETUP_TIME:g} s: is its host up, and the way to it open?"
+            ) from None
+        except ErlmeshError:
+            raise
+        except Exception as fault:  # others wait for the end of this: a resolver of somebody else's must not keep them
+            log.exception("dialling %s failed in an unexpected way", name)
+            raise ConnectError(f"cannot reach {name}: {type(fault).__name__}: {fault}") from fault
+
+    def _may_call(self, name: str) -> None:
+        if not is_node_name(name):
+            raise ConnectError(f"{name!r} is no node name: it must look like name@host")
+        if not self._allowed.allows(name):
+            raise ConnectError(
+                f"{name} is not among the nodes that this one may meet: {', '.join(self._allowed.entries)}"
+            )
+        if _is_long(self._ours) != _is_long(name):
+            long, short = (self._ours, name) if _is_long(self._ours) else (name, self._ours)
+            raise ConnectError(
+                f"{long} is a long node name and {short} a short one, and the two kinds do not mix: "
+                "give both nodes a host with a dot (an address, a full domain name), or both one without"
+            )
+
+
+def _is_long(name: str) -> bool:
+    host = name.partition("@")[2]
+    return "." in host or ":" in host
