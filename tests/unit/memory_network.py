@@ -76,12 +76,15 @@ class Listener:
 
 
 class MemoryNetwork:
-    """Network, EPMD and resolver of all nodes. ``gates[name]`` (an Event) delays every dial to that node."""
+    """Network, EPMD and resolver of all nodes. ``gates[name]`` (an Event) delays every dial to that node;
+    ``on_pipe(pipe)`` is called with each new pipe before it carries anything.
+    """
 
     def __init__(self):
         self.listening = {}
         self.names = {}
         self.gates = {}
+        self.on_pipe = lambda pipe: None
         self.pipes = []
         self.lives = 0
 
@@ -91,6 +94,7 @@ class MemoryNetwork:
             raise ConnectError("nobody listens there")
         pipe = Pipe(len(self.pipes), protocol(), accept())
         self.pipes.append(pipe)
+        self.on_pipe(pipe)
         pipe.open()
 
     async def addresses(self, host, listen):

@@ -31,10 +31,14 @@ class FakePeer:
 class World:
     def __init__(self):
         self.held = []
-        self.router = Router(Identifiers(A, 1), lambda node, signal, _dial: self.held.append((node, signal)) or True)
+        self.router = Router(Identifiers(A, 1), self.hold)
         self.births = self.router.births
         self.parent = Process(None, self.router, self.router.identifiers.pid({}), "parent")
         self.router.registry.add(self.parent)
+
+    def hold(self, node, signal, _size, dial):
+        assert dial
+        self.held.append((node, signal))
 
     def connect(self):
         self.peer = self.router.peers[B] = FakePeer()

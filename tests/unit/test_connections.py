@@ -1,6 +1,7 @@
 """Connections between nodes in one event loop: who waits, who is told, and in which order."""
 
 import asyncio
+import inspect
 from contextlib import AsyncExitStack
 
 import pytest
@@ -11,6 +12,7 @@ from erlmesh.errors import CalleeExited, NoConnection, NodeNotAlive
 from erlmesh.proto.dialogue import SETUP_TIME
 from erlmesh.runtime import connections as module
 from erlmesh.runtime.reasons import KEPT
+from erlmesh.runtime.waiting import FULL
 from erlmesh.terms import Atom, Pid
 
 A, B, C = Atom("a@h"), Atom("b@h"), Atom("c@h")
@@ -22,12 +24,12 @@ def with_nodes(*names, **options):
     """The test is given the network and a started node for each name; everything is closed in the end."""
 
     def decorate(test):
-        def wrapped():
+        def wrapped(**fixtures):
             async def main():
                 async with AsyncExitStack() as stack:
                     network = MemoryNetwork()
                     nodes = [await stack.enter_async_context(started(network, name, **options)) for name in names]
-                    await test(network, *nodes)
+                    await test(network, *nodes, **fixtures)
                 await turns()
                 assert network.open_pipes() == []
                 for node in nodes:
@@ -39,7 +41,10 @@ def with_nodes(*names, **options):
 
             run(main())
 
+        parameters = list(inspect.signature(test).parameters.values())
+        fixtures = [each.replace(kind=each.KEYWORD_ONLY) for each in parameters[1 + len(names) :]]
         wrapped.__name__, wrapped.__doc__ = test.__name__, test.__doc__
+        wrapped.__signature__ = inspect.Signature(fixtures)
         return wrapped
 
     return decorate
@@ -145,6 +150,18 @@ async def test_a_host_that_does_not_answer_is_given_up_in_time(network, a, b):
 
     assert a.now() == pytest.approx(SETUP_TIME)
     assert "did not answer within 7 s" in a.why_not("b@h")
+
+
+@with_nodes("a@h", "b@h")
+async def test_finding_a_node_dialling_it_and_the_handshake_have_one_time_limit_together(network, a, b):
+    gate = network.gates["b@h"] = asyncio.Event()
+    asyncio.get_running_loop().call_later(SETUP_TIME - 1, gate.set)
+    network.on_pipe = lambda pipe: setattr(pipe, "silent", True)
+
+    assert not await a.connect("b@h")
+
+    assert a.now() == pytest.approx(SETUP_TIME)
+    assert "did not arrive within 7 s" in a.why_not("b@h")
 
 
 @with_nodes("a@h", "b@h")
@@ -287,6 +304,109 @@ async def test_noconnect_sends_to_connected_nodes_and_to_those_that_are_being_co
 async def test_a_call_to_a_node_that_cannot_be_reached_says_why(network, a):
     with pytest.raises(NoConnection, match="no connection to b@h: no node b@h"):
         await a.call(("server", B), 1)
+
+
+MEGABYTE = b"x" * (1 << 20)
+
+
+@with_nodes("a@h", "b@h")
+async def test_who_sends_much_to_a_node_that_is_dialled_is_held_until_it_is_there(network, a, b):
+    gate = network.gates["b@h"] = asyncio.Event()
+    _, heard = listener(b, "server", events=False)
+    trace = []
+
+    async def flood(me):
+        for number in range(3):
+            me.send(("server", B), (number, MEGABYTE))
+            await me.flushed()
+            trace.append(number)
+
+    a.spawn(flood)
+    await asyncio.sleep(SETUP_TIME - 1)
+    assert trace == []
+    gate.set()
+    await turns(30)
+
+    assert trace == [0, 1, 2]
+    assert [number for number, _ in heard] == [0, 1, 2]
+
+
+@with_nodes("a@h", "b@h")
+async def test_little_holds_nobody(network, a, b):
+    network.gates["b@h"] = asyncio.Event()
+    trace = []
+
+    async def body(me):
+        for _ in range(100):
+            me.send(("server", B), b"little")
+            await me.flushed()
+        trace.append(a.now())
+
+    a.spawn(body)
+    await turns()
+
+    assert trace == [0.0]
+
+
+@with_nodes("a@h", "b@h")
+async def test_who_is_held_goes_on_when_the_node_cannot_be_reached(network, a, b):
+    network.gates["b@h"] = asyncio.Event()
+    trace = []
+
+    async def body(me):
+        me.send(("server", B), MEGABYTE)
+        await me.flushed()
+        trace.append(a.now())
+
+    a.spawn(body)
+    await asyncio.sleep(SETUP_TIME + 1)
+
+    assert trace == [pytest.approx(SETUP_TIME)]
+
+
+@with_nodes("a@h", "b@h")
+async def test_who_is_held_goes_on_when_its_node_stops(network, a, b):
+    network.gates["b@h"] = asyncio.Event()
+    trace = []
+
+    async def body(me):
+        me.send(("server", B), MEGABYTE)
+        try:
+            await me.flushed()
+        finally:
+            trace.append("ended")
+
+    a.spawn(body)
+    await turns()
+    await a.stop()
+
+    assert trace == ["ended"]
+
+
+@with_nodes("a@h", "b@h")
+async def test_what_those_send_who_never_wait_is_given_up_when_it_is_too_much(network, a, b, caplog):
+    gate = network.gates["b@h"] = asyncio.Event()
+    _, heard = listener(b, "server", events=False)
+    watcher, seen = listener(a, events=False)
+    ref = watcher.monitor(("server", B))
+    for number in range(FULL // len(MEGABYTE) + 10):
+        a.send(("server", B), (number, MEGABYTE))
+        assert len(a._connections._waiting["b@h"].signals) <= FULL // len(MEGABYTE)
+    late = watcher.monitor(("server", B))
+    await turns()
+    why = a.why_not("b@h")
+    gate.set()
+    await turns()
+    a.send(("server", B), "now")
+    await turns()
+
+    assert heard == [b"now"]
+    assert seen == [(DOWN, each, PROCESS, (Atom("server"), B), NOCONNECTION) for each in (ref, late)]
+    assert why == "more than 64 MiB waited for the connection, and were given up"
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+        "more than 64 MiB wait for a connection with b@h, and are given up"
+    ]
+    assert len(b._router.monitors) == 0
 
 
 # Both at once

@@ -67,12 +67,12 @@ class World:
         self.dialling = set()
         self.router = Router(Identifiers(A, 1), self.hold)
 
-    def hold(self, node, signal, dial):
+    def hold(self, node, signal, _size, dial):
         if dial:
             self.dialling.add(node)
         if node in self.dialling:
             self.held.append((node, signal))
-        return node in self.dialling
+        return FakePeer() if node in self.dialling else None
 
     def connect(self, node=B):
         peer = self.router.peers[node] = FakePeer()

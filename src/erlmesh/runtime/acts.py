@@ -61,8 +61,10 @@ class Acts:
         elif node is self._atom:
             self._router.apply(signal, node)
         else:
-            encode_term(message)  # what is no term must be told now, to the one who said it
-            self._router.hold(node, signal, connect)
+            size = len(encode_term(message))  # what is no term must be told now, to the one who said it
+            held = self._router.hold(node, signal, size, dial=connect)
+            if held is not None and held.busy:
+                sender.held_by = held
 
     def _send_here(self, process: Process | None, message: Term) -> None:
         if process is not None:
@@ -99,8 +101,8 @@ class Acts:
 
     def exit_signal(self, sender: Pid, to: Pid, reason: Term) -> None:
         _require_pid(to)
-        encode_term(reason)  # it would go on from process to process, and to any node
-        self._router.say(to.node, ExitSend(sender, to, reason))
+        size = len(encode_term(reason))  # no term must go on from process to process, and to any node
+        self._router.say(to.node, ExitSend(sender, to, reason), size)
 
     # Monitors
 

@@ -76,9 +76,10 @@ class Births:
             raise
 
     def _say(self, node: Atom, request: SpawnRequest) -> None:
+        size = 0
         if node not in self._router.peers and node is not self._router.atom:
-            encode_term(request.arguments)  # what is no term must be told now, to the one who said it
-        self._router.say(node, request)
+            size = len(encode_term(request.arguments))  # what is no term must be told now, to the one who said it
+        self._router.say(node, request, size)
 
     # What becomes of it
 

@@ -25,7 +25,7 @@ from erlmesh.proto.handshake import CallMeNot, Me, Met, Status, answer, call
 from erlmesh.runtime.dialling import Dialling
 from erlmesh.runtime.reasons import Reasons
 from erlmesh.runtime.router import Router
-from erlmesh.runtime.waiting import Waiting
+from erlmesh.runtime.waiting import FULL, Waiting
 from erlmesh.terms import Atom
 
 __all__ = ["Connection", "Connections"]
@@ -47,6 +47,7 @@ class Connection:
     hidden: bool = False
     flags: Flags | None = None
     creation: int = 0
+    began: float = 0.0
     since: float = 0.0
 
 
@@ -121,20 +122,32 @@ class Connections:
             self._wait(name, dial=True).done.append(done)
             self._dial(name)
 
-    def hold(self, node: Atom, signal: Signal, dial: bool) -> bool:
-        """Keeps ``signal`` until ``node`` is connected, and with ``dial`` makes it so; without success the router takes
-        it back. False if it was not kept, for without ``dial`` nothing is under way.
+    def hold(self, node: Atom, signal: Signal, size: int, dial: bool) -> Waiting | None:
+        """Keeps ``signal``, whose message has ``size`` bytes, until ``node`` is connected, and with ``dial`` makes it
+        so; without success the router takes it back. None if it was not kept, for without ``dial`` nothing is under
+        way; else what its sender may have to wait for.
         """
         name = node.name
         if not dial and (self._closed or not (self._peers.pending(name) or self._peers.up(name))):
-            return False
+            return None
         if self._closed:
-            asyncio.get_running_loop().call_soon(self._router.deaths.undeliverable, signal, node)
-            return True
-        self._wait(name, dial=dial).signals.append(signal)
+            self._give_up(node, [signal])
+            return Waiting()
+        waiting = self._wait(name, dial=dial)
+        given_up_before = waiting.given_up
+        lost = waiting.keep(signal, size)
+        if waiting.given_up and not given_up_before:
+            self._why_not.note(name, f"more than {FULL >> 20} MiB waited for the connection, and were given up")
+            log.warning("more than %d MiB wait for a connection with %s, and are given up", FULL >> 20, name)
+        if lost:
+            self._give_up(node, lost)
         if dial:
             self._dial(name)
-        return True
+        return waiting
+
+    def _give_up(self, node: Atom, signals: list[Signal]) -> None:
+        for signal in signals:
+            asyncio.get_running_loop().call_soon(self._router.deaths.undeliverable, signal, node)
 
     def _wait(self, name: str, *, dial: bool) -> Waiting:
         waiting = self._waiting.setdefault(name, Waiting())
@@ -166,21 +179,20 @@ class Connections:
     # Calling
 
     def _dial(self, name: str) -> None:
-        connection = Connection(name, dialled=True)
+        connection = Connection(name, dialled=True, began=asyncio.get_running_loop().time())
         if not self._peers.dial(name, connection):
             return
         connection.task = self._run(self._call(connection))
 
     async def _call(self, connection: Connection) -> None:
         try:
-            await self._dialling.dial(connection.name, lambda: self._caller(connection))
+            await self._dialling.dial(connection.name, lambda: self._caller(connection), connection.began + SETUP_TIME)
         except ErlmeshError as error:
             self._fail(connection, error)
 
     def _caller(self, connection: Connection) -> Pump:
-        loop = asyncio.get_running_loop()
         conversation = call(self._me, connection.name, lambda: self._peers.still_wanted(connection.name, connection))
-        return self._pump(connection, Handshake(conversation, now=loop.time()))
+        return self._pump(connection, Handshake(conversation, now=connection.began))  # its time runs since the dialling
 
     def _expect_call(self, connection: Connection) -> None:
         asyncio.get_running_loop().call_later(SETUP_TIME, self._call_did_not_come, connection)
@@ -256,7 +268,7 @@ class Connections:
         for signal in waiting.signals:  # before what anybody says who hears of the node now: order is kept
             pump.send(signal)
         self._on_up(name, connection.hidden)
-        waiting.tell(self.connection(name) is connection)
+        waiting.over(self.connection(name) is connection)
 
     def heard(self, pump: Pump, signals: list[Signal]) -> None:
         self._router.hear(signals, Atom(self._by_pump[pump].name))
@@ -326,7 +338,7 @@ class Connections:
         atom = Atom(name)
         for signal in waiting.signals:
             self._router.deaths.undeliverable(signal, atom)
-        waiting.tell(False)
+        waiting.over(False)
 
     # Book-keeping
 

@@ -27,11 +27,13 @@ class Dialling:
         self._resolver = resolver
         self._allowed = allowed
 
-    async def dial(self, name: str, protocol: Callable[[], asyncio.Protocol]) -> None:
-        """Opens a connection to ``name``, for the protocol that ``protocol()`` makes. Raises ErlmeshError in words."""
+    async def dial(self, name: str, protocol: Callable[[], asyncio.Protocol], deadline: float) -> None:
+        """Opens a connection to ``name``, for the protocol that ``protocol()`` makes, before the loop's time is
+        ``deadline``. Raises ErlmeshError in words.
+        """
         self._may_call(name)
         try:
-            async with asyncio.timeout(SETUP_TIME):
+            async with asyncio.timeout_at(deadline):
                 host, port = await self._resolver.where(name)
                 await self._network.dial(host, port, protocol)
         except TimeoutError:

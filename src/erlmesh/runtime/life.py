@@ -27,6 +27,7 @@ from erlmesh.runtime.node_events import NodeEvents
 from erlmesh.runtime.reconnect import Reconnect
 from erlmesh.runtime.router import Router, refuse_to_spawn
 from erlmesh.runtime.spawning import Spawning
+from erlmesh.runtime.waiting import Waiting
 from erlmesh.terms import Atom
 
 if TYPE_CHECKING:
@@ -120,8 +121,8 @@ class Life:
                 self.router.deaths.terminate(process, SHUTDOWN)
         return ended
 
-    def _hold(self, node: Atom, signal: Signal, dial: bool) -> bool:
-        return self.connections.hold(node, signal, dial)
+    def _hold(self, node: Atom, signal: Signal, size: int, dial: bool) -> Waiting | None:
+        return self.connections.hold(node, signal, size, dial)
 
     def _node_up(self, name: str, hidden: bool) -> None:
         if self.reconnect is not None:

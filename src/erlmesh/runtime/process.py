@@ -18,7 +18,7 @@ from erlmesh.terms import Atom, Pid, Ref, Term
 
 if TYPE_CHECKING:
     from erlmesh.node import Node
-    from erlmesh.runtime.router import Peer, Router
+    from erlmesh.runtime.router import Outlet, Router
 
 __all__ = ["Body", "Destination", "Ending", "Process", "Timer"]
 
@@ -101,7 +101,7 @@ class Process:
         self.receiver: Callable[[Term], None] | None = None
         self.answers: dict[Ref, asyncio.Future[Term]] = {}
         self.aliases: dict[Ref, None] = {}
-        self.held_by: Peer | None = None
+        self.held_by: Outlet | None = None
         self.budget = TURN
 
     # Messages
@@ -110,7 +110,10 @@ class Process:
         """Sends, as ``!`` does: to a process that is gone the message vanishes.
 
         An unconnected node is connected to first, and the message waits its turn; with ``connect=False`` it is dropped
-        instead. Raises ``ValueError`` for a local name nobody has (as OTP's ``badarg``), ``TypeError`` for anything
+        instead. This never waits: who has filled a connection, or sent 1 MiB to a node that is being connected to, is
+        held when it next receives or calls (see :meth:`flushed`). What never waits, a server or a loop without
+        ``await``, can have 64 MiB wait for a node that is being connected to; then all of that is dropped, with a
+        warning in the log, as it would be if the node could not be reached. Raises ``ValueError`` for a local name nobody has (as OTP's ``badarg``), ``TypeError`` for anything
         that is no destination, and ``EncodeError`` for what is no term.
         """
         self._acts.send(self, to, message, connect=connect)

@@ -43,7 +43,7 @@ from erlmesh.runtime.process import Ending, Process
 from erlmesh.runtime.registry import Registry
 from erlmesh.terms import Atom, Pid, Ref, Term
 
-__all__ = ["Peer", "Router", "refuse_to_spawn"]
+__all__ = ["Outlet", "Peer", "Router", "refuse_to_spawn"]
 
 DOWN: Final = Atom("DOWN")
 EXIT: Final = Atom("EXIT")
@@ -57,28 +57,38 @@ NOTSUP: Final = Atom("notsup")
 Spawner: TypeAlias = Callable[[SpawnRequest], SpawnReply]
 
 
-class Peer(Protocol):
-    """An established connection, as the router needs it."""
+class Outlet(Protocol):
+    """Where signals to a node go, as a sender needs to know it."""
 
     busy: bool
     """More is queued than a BEAM lets a process send without being suspended."""
-
-    def send(self, signal: Signal) -> None:
-        """Queues the signal. Raises EncodeError for what is no term, and is unharmed by it."""
 
     async def wait_writable(self) -> None:
         """Until it is busy no more, or gone."""
 
 
-class Router:
-    """The signals between the processes of one node and the world.
+class Peer(Outlet, Protocol):
+    """An established connection, as the router needs it."""
 
-    ``hold(node, signal, dial)`` is called for a signal to a node that is not connected. If ``dial``, or if a connection
-    is under way anyway, it keeps the signal and answers True; later it passes it on, in order, or calls
-    :meth:`Deaths.undeliverable`, not from within.
+    def send(self, signal: Signal) -> None:
+        """Queues the signal. Raises EncodeError for what is no term, and is unharmed by it."""
+
+
+class Hold(Protocol):
+    """Keeps signals for nodes that are not connected."""
+
+    def __call__(self, node: Atom, signal: Signal, size: int, dial: bool) -> Outlet | None:
+        """If ``dial``, or if a connection is under way anyway, the signal, whose message has ``size`` bytes, is kept;
+        later it is passed on, in order, or :meth:`Deaths.undeliverable` is called, not from within. Else None.
+        """
+
+
+class Router:
+    """The signals between the processes of one node and the world. Those to other nodes that are not connected go to
+    ``hold``.
     """
 
-    def __init__(self, identifiers: Identifiers, hold: Callable[[Atom, Signal, bool], bool]) -> None:
+    def __init__(self, identifiers: Identifiers, hold: Hold) -> None:
         self.identifiers = identifiers
         self.atom = identifiers.node
         self.creation = identifiers.creation
@@ -134,15 +144,15 @@ class Router:
 
     # Ways out
 
-    def say(self, node: Atom, signal: Signal) -> None:
-        """To ``node``, which is connected to if need be."""
+    def say(self, node: Atom, signal: Signal, size: int = 0) -> None:
+        """To ``node``, which is connected to if need be. ``size`` is the bytes of the terms in the signal, if known."""
         peer = self.peers.get(node)
         if peer is not None:
             peer.send(signal)
         elif node is self.atom:
             self.apply(signal, node)
         else:
-            self.hold(node, signal, True)
+            self.hold(node, signal, size, dial=True)
 
     def pass_on(self, node: Atom, signal: Signal) -> bool:
         """To ``node`` if it is connected, or will be in a moment: then what the signal takes back may be waiting for
@@ -154,7 +164,7 @@ class Router:
         elif node is self.atom:
             self.apply(signal, node)
         else:
-            return self.hold(node, signal, False)
+            return self.hold(node, signal, 0, dial=False) is not None
         return True
 
     def no_connection(self, node: Atom) -> NoConnection:
