@@ -113,8 +113,10 @@ class Process:
         instead. This never waits: who has filled a connection, or sent 1 MiB to a node that is being connected to, is
         held when it next receives or calls (see :meth:`flushed`). What never waits, a server or a loop without
         ``await``, can have 64 MiB wait for a node that is being connected to; then all of that is dropped, with a
-        warning in the log, as it would be if the node could not be reached. Raises ``ValueError`` for a local name nobody has (as OTP's ``badarg``), ``TypeError`` for anything
-        that is no destination, and ``EncodeError`` for what is no term.
+        warning in the log, as it would be if the node could not be reached.
+
+        Raises ``ValueError`` for a local name nobody has (as OTP's ``badarg``), ``TypeError`` for anything that is no
+        destination, and ``EncodeError`` for what is no term.
         """
         self._acts.send(self, to, message, connect=connect)
 
