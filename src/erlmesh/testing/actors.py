@@ -12,6 +12,7 @@ from erlmesh.node import Node
 from erlmesh.runtime.process import Process
 from erlmesh.services.pg import Joined, Left, Pg
 from erlmesh.terms import Atom, Pid, Ref, Term, exact
+from erlmesh.testing.inside import connected_since
 
 __all__ = ["Actor", "Broken", "Groups", "Witness"]
 
@@ -21,6 +22,7 @@ DOWN: Final = Atom("DOWN")
 NODEUP: Final = Atom("nodeup")
 NODEDOWN: Final = Atom("nodedown")
 STOP: Final = Atom("stop")
+KILL: Final = Atom("kill")
 NOPROC: Final = Atom("noproc")
 NOCONNECTION: Final = Atom("noconnection")
 
@@ -32,8 +34,9 @@ class Broken(AssertionError):
 class Actor:
     """A process of a story, with a task or (``server``) without. It traps exits and watches nodes.
 
-    What it checks with each message: it comes from a node that is up, from no former life of it, and in order; an exit
-    comes over a link and a ``DOWN`` from a monitor that there is, and each once.
+    What it checks with each message: it comes from a node that is up, from no former life of it, in order, and none is
+    missing that was said over the same connection; an exit comes over a link and a ``DOWN`` from a monitor that there
+    is, and each once. What it heard of ends is in ``exits`` and ``downs``.
     """
 
     def __init__(
@@ -49,9 +52,13 @@ class Actor:
         self._blame = blame
         self.links: dict[Pid, None] = {}
         self.has_linked: dict[Pid, None] = {}
-        self.watches: dict[Ref, Pid] = {}
+        self.has_unlinked: dict[Pid, None] = {}
+        self.watches: dict[Ref, Pid | tuple[Atom, Atom]] = {}
+        self.exits: dict[Pid, Term] = {}
+        self.downs: list[tuple[Term, Term]] = []
         self.heard: dict[Pid, int] = {}
         self.said: Counter[Pid] = Counter()
+        self._heard_over: dict[Pid, float | None] = {}
         self.up: dict[str, int] = {}
         self.deaths: Counter[Pid] = Counter()
         self._note = note
@@ -100,11 +107,12 @@ class Actor:
         self.me.link(other)
 
     def unlink(self, other: Pid) -> None:
+        self.has_unlinked[other] = None
         self.me.unlink(other)
         if not any(type(message) is tuple and message[:2] == (EXIT, other) for message in self.me.mailbox.messages):
             self.links.pop(other, None)
 
-    def watch(self, other: Pid) -> None:
+    def watch(self, other: Pid | tuple[Atom, Atom]) -> None:
         ref = self.me.monitor(other)
         self.watches[ref] = other
 
@@ -113,6 +121,15 @@ class Actor:
             ref = chance.choice(list(self.watches))
             self.me.demonitor(ref, flush=True)
             del self.watches[ref]
+
+    def unwatch_all(self, target: Pid) -> None:
+        for ref in [ref for ref, watched in self.watches.items() if watched == target]:
+            self.me.demonitor(ref, flush=True)
+            del self.watches[ref]
+
+    def shoot(self, other: Pid) -> None:
+        """Nobody survives that."""
+        self.me.exit_signal(other, KILL)
 
     # What it hears
 
@@ -126,7 +143,8 @@ class Actor:
                 self._said(sender, number)
             case (Atom("EXIT"), Pid() as sender, reason):
                 self._exit(sender, reason)
-            case (Atom("DOWN"), Ref() as ref, _, Pid() as target, _):
+            case (Atom("DOWN"), Ref() as ref, _, target, reason):
+                self.downs.append((target, reason))
                 if self.watches.pop(ref, None) != target:
                     self._blame(f"{self.pid!r} hears DOWN of {target!r}, which it does not watch (any more)")
             case (Atom("nodeup"), Atom() as name):
@@ -148,7 +166,16 @@ class Actor:
             self._blame(f"{self.pid!r} hears {sender!r} of a former life, {sender.creation}, now {creation}")
         if number <= self.heard.get(sender, 0):
             self._blame(f"{self.pid!r} hears {number} of {sender!r} after {self.heard[sender]}")
+        self._none_is_missing(sender, number)
         self.heard[sender] = number
+
+    def _none_is_missing(self, sender: Pid, number: int) -> None:
+        if self.me.receiver is None:
+            return  # it reads its mailbox when it comes to it: over which connection that came, it cannot tell
+        over = connected_since(self.node, sender.node.name)
+        if number > self.heard.get(sender, number) + 1 and self._heard_over[sender] == over:
+            self._blame(f"{self.pid!r} hears {number} of {sender!r} after {self.heard[sender]}: one is lost")
+        self._heard_over[sender] = over
 
     def _exit(self, sender: Pid, reason: Term) -> None:
         other = self._everybody.get(sender)
@@ -156,6 +183,7 @@ class Actor:
         if sender not in self.links and not invited:
             self._blame(f"{self.pid!r} hears EXIT of {sender!r}, to which it is not linked")
         self.links.pop(sender, None)
+        self.exits[sender] = reason
         if reason not in (NOPROC, NOCONNECTION):
             self.deaths[sender] += 1
             if self.deaths[sender] > 1:

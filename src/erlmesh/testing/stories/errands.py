@@ -8,7 +8,8 @@ from typing import Any
 
 from erlmesh.node import Node
 from erlmesh.runtime.process import Process
-from erlmesh.terms import Term
+from erlmesh.services.group_names import group_name
+from erlmesh.terms import Term, exact
 from erlmesh.testing.inside import connected_since
 from erlmesh.testing.stories.world import NAMES, PG2, RESOURCES, Holding, World
 
@@ -27,6 +28,8 @@ def pg2(world: World) -> None:
         "delete": lambda: pg2.delete(group),
     }
     what = world.random.choices(list(work), (3, 4, 2, 1))[0]
+    if what == "join":
+        world.pg2_joins[exact(group_name(group)), actor.pid] += 1
     world.errand(node, f"pg2 {what} {group}", work[what])
 
 

@@ -1,19 +1,36 @@
-"""What must hold after every act of a story, on every node that is awake."""
+"""What must hold after every act of a story, on every node that is awake.
+
+Most of it holds at every moment. The rest may be untrue for a while that the protocols limit: a silent peer is up until
+the tick time is over; ``pg2`` and ``global`` learn of processes from third nodes, and then connect to theirs in order
+to watch them. Such a *doubt* is a fault when every check for longer than that has found it.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
+from typing import Final, TypeAlias
 
+from erlmesh.proto.dialogue import SETUP_TIME
 from erlmesh.services.pg import Pg
-from erlmesh.terms import exact
-from erlmesh.testing.inside import duplicate_connections, lock_holders
+from erlmesh.terms import Atom, Pid, Term, exact
+from erlmesh.testing.inside import connected_since, duplicate_connections, lock_holders
 from erlmesh.testing.stories.world import Life, World
 
 __all__ = ["check"]
 
+CONNECTING: Final = 2 * SETUP_TIME + 6.0
+"""Seconds until an attempt to connect has surely ended: it may have been told to wait for the other's."""
+SILENCE: Final = 1.25
+"""Tick times after which a silent peer is down."""
+GRACE: Final = 2.0
+
+Doubts: TypeAlias = dict[tuple[object, ...], float]
+"""What is not as it should be, and for how many seconds that may be so."""
+
 
 def check(world: World) -> None:
     """Raises Broken."""
+    doubts: Doubts = {}
     for life in world.awake():
         life.witness.check()
         for watcher in life.watchers:
@@ -21,9 +38,20 @@ def check(world: World) -> None:
         for name, scope in life.scopes.items():
             _check_members(world, life, name, scope)
             _check_own_members(world, life, name, scope)
-        _check_connections(world, life)
-        _check_locks(world, life)
+        _check_connections(world, life, doubts)
+        _check_locks(world, life, doubts)
+        _check_pg2(world, life, doubts)
+        _check_names(world, life, doubts)
+    _judge(world, doubts)
     world.complain()
+
+
+def _judge(world: World, doubts: Doubts) -> None:
+    now = world.cluster.now()
+    world.doubts = {doubt: world.doubts.get(doubt, now) for doubt in doubts}
+    for doubt, since in world.doubts.items():
+        if now - since > doubts[doubt]:
+            world.blame(f"for {now - since:.1f} s: {' '.join(map(str, doubt))}")
 
 
 def _check_members(world: World, life: Life, name: str, scope: Pg) -> None:
@@ -51,12 +79,62 @@ def _check_own_members(world: World, life: Life, name: str, scope: Pg) -> None:
                 world.blame(f"{node.name} {name} {key!r}: {have} instead of {want}")
 
 
-def _check_connections(world: World, life: Life) -> None:
-    for name in duplicate_connections(life.node):
-        world.blame(f"{life.node.name} has two connections with {name}")
+def _check_connections(world: World, life: Life, doubts: Doubts) -> None:
+    node = life.node
+    for name in duplicate_connections(node):
+        world.blame(f"{node.name} has two connections with {name}")
+    for name in node.nodes():
+        creation = node.creation_of(name) or 0
+        if creation < life.creations.get(name, 0):
+            world.blame(f"{node.name} is connected with life {creation} of {name}, after {life.creations[name]}")
+        life.creations[name] = creation
+        if not _hears(world, node.name, name, creation):
+            doubts["silent peer is up", node.name, name, connected_since(node, name)] = (
+                SILENCE * world.net_ticktime + GRACE
+            )
 
 
-def _check_locks(world: World, life: Life) -> None:
-    for resource, pid in lock_holders(life.node):
-        if pid.node is not life.node.atom and life.node.creation_of(pid.node) not in (None, pid.creation):
-            world.blame(f"{life.node.name}: {resource!r} is held by {pid!r} of a former life")
+def _hears(world: World, name: str, peer: str, creation: int) -> bool:
+    """Whether anything that this life of ``peer`` says can reach ``name``."""
+    life = world.lives.get(peer)
+    if life is None or life.node.creation != creation or world.cluster.is_paused(peer):
+        return False
+    return (peer, name) not in world.cluster.cuts()
+
+
+def _check_locks(world: World, life: Life, doubts: Doubts) -> None:
+    node = life.node
+    holders: dict[object, tuple[Term, list[Pid]]] = {}
+    for resource, pid in lock_holders(node):
+        holders.setdefault(exact(resource), (resource, []))[1].append(pid)
+        if pid.node is node.atom and not node.is_alive(pid):
+            world.blame(f"{node.name}: {resource!r} is held by {pid!r}, who is dead")
+        if pid.node is not node.atom and node.creation_of(pid.node) not in (None, pid.creation):
+            world.blame(f"{node.name}: {resource!r} is held by {pid!r} of a former life")
+        if node.creation_of(pid.node) != pid.creation:
+            doubts["lock of a node that is down", node.name, resource, pid, pid.creation] = CONNECTING
+    for resource, pids in holders.values():
+        if len(pids) > (2 if resource == Atom("global") else 1):  # the lockers of two partitions hold that together
+            world.blame(f"{node.name}: {resource!r} is held by {pids}")
+
+
+def _check_pg2(world: World, life: Life, doubts: Doubts) -> None:
+    node = life.node
+    for group in node.pg2.which_groups():
+        for pid, count in Counter(node.pg2.get_members(group)).items():
+            if count > world.pg2_joins[exact(group), pid]:
+                world.blame(f"{node.name} pg2 {group!r}: {pid!r} is in it {count} times, and never joined so often")
+            if pid.node is node.atom and not node.is_alive(pid):
+                world.blame(f"{node.name} pg2 {group!r}: {pid!r} is dead")
+            if node.creation_of(pid.node) != pid.creation:
+                doubts["pg2 member of a node that is down", node.name, group, pid, pid.creation] = CONNECTING
+
+
+def _check_names(world: World, life: Life, doubts: Doubts) -> None:
+    node = life.node
+    for name in node.global_names.registered():
+        pid = node.global_names.whereis(name)
+        if pid is None:
+            world.blame(f"{node.name}: the global name {name} belongs to a process of ours that is dead")
+        elif node.creation_of(pid.node) != pid.creation:
+            doubts["global name of a node that is down", node.name, name, pid, pid.creation] = CONNECTING

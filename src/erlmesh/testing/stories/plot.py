@@ -40,7 +40,7 @@ class Story:
         """Raises Broken, or gives the fingerprint of the history."""
         world = self.world
         try:
-            async with world.cluster:
+            async with world.listening(), world.cluster:
                 await self._begin()
                 for _ in range(self.acts):
                     await self._act()

@@ -11,7 +11,6 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -78,23 +77,12 @@ def _begin() -> None:
 
 
 def _tell(acts: int, seed: int) -> Told:
-    with _silence():
-        story = Story(seed, acts=acts)
-        try:
-            run(story.tell)
-        except Exception as fault:
-            return Told(seed, story.lasted, f"{type(fault).__name__}: {fault}")
-    return Told(seed, story.lasted, None)
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)  # a node of a story has every reason to warn
+    story = Story(seed, acts=acts)
     try:
-        yield
-    finally:
-        logging.disable(before)
+        run(story.tell)
+    except Exception as fault:
+        return Told(seed, story.lasted, f"{type(fault).__name__}: {fault}")
+    return Told(seed, story.lasted, None)
 
 
 class _Run:
@@ -132,7 +120,7 @@ class _Run:
             self._failed.append(told.seed)
             self._say(f"seed {told.seed}: {told.fault[:400]}")
         now = time.monotonic()
-        if now - self._shown >= (0.2 if self._alive else 10.0):
+        if self._count < len(self._seeds) and now - self._shown >= (0.2 if self._alive else 10.0):
             self._shown = now
             self._progress(end="" if self._alive else "\n")
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final
@@ -37,6 +39,8 @@ class Life:
     people: list[Actor] = field(default_factory=list)
     joined: dict[tuple[str, object], Counter[Pid]] = field(default_factory=dict)
     """Who has joined what, and not left it: by scope and ``exact`` group."""
+    creations: dict[str, int] = field(default_factory=dict)
+    """The last life of each peer that it was connected with."""
 
     def living(self) -> list[Actor]:
         return [actor for actor in self.people if actor.lives]
@@ -49,6 +53,18 @@ class Holding:
     resource: Term
     node: Node
     asked: float
+
+
+class _Ear(logging.Handler):
+    """Hears of exceptions."""
+
+    def __init__(self, blame: Callable[[str], None]) -> None:
+        super().__init__(logging.ERROR)
+        self._blame = blame
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info is not None:
+            self._blame(f"{record.getMessage()}: {record.exc_info[1]!r}")
 
 
 class World:
@@ -68,6 +84,10 @@ class World:
         self.everybody: dict[Pid, Actor] = {}
         self.most: Counter[tuple[str, object, Pid]] = Counter()
         """How often somebody was ever in a group at once, at most."""
+        self.pg2_joins: Counter[tuple[object, Pid]] = Counter()
+        """How often somebody was ever let into a pg2 group."""
+        self.doubts: dict[tuple[object, ...], float] = {}
+        """What is not as it should be, and may be so for a while; and since when."""
         self.holdings: list[Holding] = []
         self.errands: dict[asyncio.Task[None], str] = {}
         self.faults: list[str] = []
@@ -81,6 +101,20 @@ class World:
         """A promise is broken; the next :meth:`complain` says so."""
         self.cluster.note(f"BROKEN: {fault}")
         self.faults.append(fault)
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[None]:
+        """Takes blame for exceptions that nodes log and outlive, and for those that reach the loop."""
+        asyncio.get_running_loop().set_exception_handler(self._overheard)
+        ear, logger = _Ear(self.blame), logging.getLogger("erlmesh")
+        logger.addHandler(ear)
+        try:
+            yield
+        finally:
+            logger.removeHandler(ear)
+
+    def _overheard(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        self.blame(f"{context['message']}: {context.get('exception')!r}")
 
     def complain(self) -> None:
         """Raises Broken if there is blame."""
