@@ -1,7 +1,7 @@
 """Losses: who is told, who is left, what is heard once."""
 
 from erlmesh.services.global_locks import LockTable
-from erlmesh.services.global_partitions import MEMORY_SECONDS, Partitions
+from erlmesh.services.global_partitions import FAREWELL_SECONDS, MEMORY_SECONDS, Partitions
 from erlmesh.services.global_protocol import PATIENCE_SECONDS, Disconnect, Recheck, Tell
 from erlmesh.services.global_sync import GlobalSync
 from erlmesh.services.global_table import NameTable
@@ -21,7 +21,7 @@ def partitions(*, enabled=True):
 def test_a_loss_is_told_to_all_that_understand_it():
     sync, mine = partitions()
 
-    effects = mine.nodedown(A)
+    effects = mine.nodedown(A, 0.0)
 
     assert effects == [Tell(node, (LOST, ME, 77, 1, A)) for node in (B, NEW)]
     assert A not in sync.known
@@ -30,14 +30,14 @@ def test_a_loss_is_told_to_all_that_understand_it():
 def test_each_loss_has_a_larger_number():
     _, mine = partitions()
 
-    assert mine.nodedown(A)[0].message == (LOST, ME, 77, 1, A)
-    assert mine.nodedown(OLD)[0].message == (LOST, ME, 77, 2, OLD)
+    assert mine.nodedown(A, 0.0)[0].message == (LOST, ME, 77, 1, A)
+    assert mine.nodedown(OLD, 0.0)[0].message == (LOST, ME, 77, 2, OLD)
 
 
 def test_without_the_protection_a_loss_is_nobody_elses_business():
     sync, mine = partitions(enabled=False)
 
-    assert mine.nodedown(A) == []
+    assert mine.nodedown(A, 0.0) == []
     assert mine.lost_connection(A, 5, 1, B, 0.0) == []
     assert list(sync.known) == [B, OLD, C]
 
@@ -62,6 +62,42 @@ def test_a_loss_is_news_once():
     assert mine.lost_connection(A, 5, 3, B, 1.0) != []
     assert mine.lost_connection(A, 6, 1, B, 1.0) != []
     assert mine.lost_connection(B, 5, 2, A, 1.0) != []
+
+
+def test_nobody_is_told_again_that_others_lost_the_same_node():
+    _, mine = partitions()
+    mine.lost_connection(A, 5, 1, C, 0.0)
+    late = Atom("late@h")
+    mine._sync.known[late] = 8
+
+    assert mine.lost_connection(NEW, 9, 1, C, 1.0) == [Tell(late, (LOST, NEW, 9, 1, C))]
+    assert mine.lost_connection(late, 6, 1, C, 1.0) == []
+
+
+def test_our_own_loss_is_no_news_for_those_whom_we_told_of_another_s():
+    _, mine = partitions()
+    mine.lost_connection(A, 5, 1, C, 0.0)
+
+    assert mine.nodedown(C, 1.0) == []
+
+
+def test_when_a_node_was_back_in_between_its_loss_is_told_anew():
+    _, mine = partitions()
+    again = [Tell(node, (LOST, A, 5, 2, C)) for node in (B, NEW)]
+    mine.lost_connection(A, 5, 1, C, 0.0)
+
+    assert mine.lost_connection(A, 5, 2, C, 1.0)[:2] == again, "who reported it had it back"
+    mine.nodeup(C)
+    assert Tell(NEW, (LOST, B, 5, 1, C)) in mine.lost_connection(B, 5, 1, C, 1.0), "we had it back"
+    assert Tell(NEW, (LOST, OLD, 5, 1, C)) in mine.lost_connection(OLD, 5, 1, C, FAREWELL_SECONDS + 1.0), "long ago"
+
+
+def test_who_begins_anew_knows_nothing_of_what_a_former_life_was_told():
+    _, mine = partitions()
+    mine.lost_connection(A, 5, 1, C, 0.0)
+    mine.nodeup(NEW)
+
+    assert mine.lost_connection(B, 9, 1, C, 1.0) == [Tell(NEW, (LOST, B, 9, 1, C))]
 
 
 def test_a_loss_is_forgotten_after_an_hour():
@@ -103,9 +139,10 @@ def test_the_end_of_a_connection_that_was_given_up_is_not_announced():
     _, mine = partitions()
     mine.lost_connection(A, 5, 1, B, 0.0)
 
-    assert mine.nodedown(B) == []
+    assert mine.nodedown(B, 0.0) == []
     assert mine.removing() == []
-    assert mine.nodedown(B) != []
+    mine.nodeup(B)
+    assert mine.nodedown(B, 0.0) != []
 
 
 def test_whoever_asks_us_to_hang_up_is_hung_up_on_in_silence():
@@ -113,14 +150,14 @@ def test_whoever_asks_us_to_hang_up_is_hung_up_on_in_silence():
 
     assert mine.remove_connection(A) == [Disconnect(A, "disconnected")]
     assert A not in sync.known
-    assert mine.nodedown(A) == []
+    assert mine.nodedown(A, 0.0) == []
 
 
 def test_a_stranger_cannot_make_us_hang_up():
     _, mine = partitions()
 
     assert mine.remove_connection(Atom("stranger@h")) == []
-    assert mine.nodedown(Atom("stranger@h")) != []
+    assert mine.nodedown(Atom("stranger@h"), 0.0) != []
 
 
 def test_a_node_in_session_is_as_good_as_known():
@@ -135,7 +172,7 @@ def test_who_was_asked_to_hang_up_and_did_not_is_hung_up_on():
     mine.lost_connection(A, 5, 1, B, 0.0)
 
     assert mine.recheck(B, connected=True) == [Disconnect(B, "disconnected")]
-    assert mine.nodedown(B) == []
+    assert mine.nodedown(B, 0.0) == []
     assert mine.recheck(B, connected=True) == []
 
 

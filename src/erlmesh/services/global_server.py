@@ -83,7 +83,8 @@ class GlobalServer:
             case (Word.NODEUP, node):
                 effects = self.partitions.nodeup(Atom(node))
             case (Word.NODEDOWN, node) | (Word.EXTRA_NODEDOWN, node):
-                effects = [*self.partitions.nodedown(Atom(node)), *self._synced(Atom(node))]
+                lost = Atom(node)
+                effects = [*self.partitions.nodedown(lost, self.node.now()), *self._synced(lost)]
             case (Word.RECHECK, Atom() as node):
                 effects = self.partitions.recheck(node, connected=node.name in self.node.nodes())
             case (Word.DOWN, ref, _, Pid() as pid, _):
