@@ -13,7 +13,8 @@ COPY docker/install.sh /erlmesh/
 RUN sh /erlmesh/install.sh /erlmesh /opt/erlmesh
 
 FROM ${BASE_IMAGE}
-RUN echo 'node:x:10001:10001:node:/var/lib/node:/usr/sbin/nologin' >> /etc/passwd \
+RUN rm -rf /usr/local/bin/pip* /usr/local/lib/python3*/ensurepip /usr/local/lib/python3*/site-packages/pip* \
+ && echo 'node:x:10001:10001:node:/var/lib/node:/usr/sbin/nologin' >> /etc/passwd \
  && echo 'node:x:10001:' >> /etc/group \
  && mkdir -p /var/lib/node && chmod 700 /var/lib/node && chown 10001:10001 /var/lib/node
 COPY --from=build /opt/erlmesh /opt/erlmesh

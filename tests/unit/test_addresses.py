@@ -67,10 +67,13 @@ def test_a_line_that_names_a_loopback_or_a_foreign_address_is_no_evidence():
     assert own("10.0.0.1", "10.0.0.2", hosts=hosts, towards="10.0.0.2") == "10.0.0.2"
 
 
-def test_of_several_networks_in_the_hosts_file_the_way_out_decides_if_it_is_among_them():
+def test_of_several_networks_in_the_hosts_file_the_way_out_decides_if_it_is_among_them_with_a_warning(caplog):
     hosts = "172.18.0.3 socrates\n172.19.0.3 socrates\n"
 
     assert own("172.18.0.3", "172.19.0.3", "10.0.0.1", hosts=hosts, towards="172.19.0.3") == "172.19.0.3"
+    (warning,) = caplog.messages
+    assert "172.18.0.3 and 172.19.0.3" in warning
+    assert "ERLMESH_HOST" in warning
     with pytest.raises(NodeStartError, match=r"172\.18\.0\.3, 172\.19\.0\.3"):
         own("172.18.0.3", "172.19.0.3", "10.0.0.1", hosts=hosts, towards="10.0.0.1")
 

@@ -34,6 +34,16 @@ def test_the_order_is_option_file_option_file_variable_variable_home_configurati
     assert found == ["typed", "a", "b", "c", "home", "config"]
 
 
+def test_last_of_all_it_is_the_secret_of_a_container(tmp_path, monkeypatch):
+    monkeypatch.setattr("erlmesh.cli.cookie._MOUNTED", tmp_path)
+    cookie_file(tmp_path / "cookie", "mounted", mode=0o444)
+    environment = {"HOME": str(tmp_path / "home")}
+
+    assert find_cookie(None, None, environment) == "mounted"
+    cookie_file(tmp_path / "home" / ".erlang.cookie", "home")
+    assert find_cookie(None, None, environment) == "home"
+
+
 def test_without_any_the_error_says_how_to_make_one(tmp_path):
     with pytest.raises(NodeStartError, match=r"(?s)Make one with.*umask 077.*--cookie-file"):
         find_cookie(None, None, {"HOME": str(tmp_path)})
@@ -75,5 +85,5 @@ def test_a_missing_file_and_a_folder_are_said_to_be_so(tmp_path):
     with pytest.raises(NodeStartError, match="there is no cookie file"):
         read_cookie_file(tmp_path / "none")
     tmp_path.chmod(0o700)
-    with pytest.raises(NodeStartError, match="cannot read the cookie file"):
+    with pytest.raises(NodeStartError, match="is a folder; Docker makes one"):
         read_cookie_file(tmp_path)

@@ -16,12 +16,14 @@ _MOUNTED: Final = Path("/run/secrets")  # where containers put secrets, with mod
 _HOW: Final = """\
 no cookie: all nodes of a cluster share one secret. Make one with
     (umask 077; head -c 24 /dev/urandom | base64 | tr -d '/+=' > ~/.erlang.cookie)
-and copy it to the other machines, or name a file with --cookie-file or ERLMESH_COOKIE_FILE"""
+and copy it to the other machines, or name a file with --cookie-file or ERLMESH_COOKIE_FILE;
+for a container mount that file at /run/secrets/cookie"""
 
 
 def find_cookie(cookie: str | None, cookie_file: str | None, environment: Mapping[str, str]) -> str:
-    """The first of: ``--cookie``, ``--cookie-file``, ERLMESH_COOKIE_FILE, ERLMESH_COOKIE, and the two files OTP
-    looks for (auth.erl): ``~/.erlang.cookie`` and ``erlang/.erlang.cookie`` under the user's configuration.
+    """The first of: ``--cookie``, ``--cookie-file``, ERLMESH_COOKIE_FILE, ERLMESH_COOKIE, the two files OTP looks
+    for (auth.erl): ``~/.erlang.cookie`` and ``erlang/.erlang.cookie`` under the user's configuration, and the secret
+    ``cookie`` of a container.
 
     Raises NodeStartError, which says how to make a cookie or how to protect the file.
     """
@@ -31,7 +33,7 @@ def find_cookie(cookie: str | None, cookie_file: str | None, environment: Mappin
         return read_cookie_file(Path(named).expanduser())
     if found := environment.get("ERLMESH_COOKIE"):
         return _checked(found, "ERLMESH_COOKIE")
-    for file in _otps_files(environment):
+    for file in (*_otps_files(environment), _MOUNTED / "cookie"):
         if file.exists():
             return read_cookie_file(file)
     raise NodeStartError(_HOW)
@@ -55,6 +57,11 @@ def read_protected(file: Path) -> str:
         raise NodeStartError(
             f"the cookie file {file} belongs to user {_owner(file)} and user {os.geteuid()} may not read it; "
             "a file mounted into a container keeps its owner and mode: chmod 444 it inside a folder of mode 700"
+        ) from None
+    except IsADirectoryError:
+        raise NodeStartError(
+            f"the cookie file {file} is a folder; Docker makes one where a file that is to be mounted does not exist: "
+            "make the file, remove the folder that stands in its place, and start a new container"
         ) from None
     except OSError as error:
         raise NodeStartError(f"cannot read the cookie file {file}: {error.strerror}") from None

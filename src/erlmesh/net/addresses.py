@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import logging
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from typing import Final
 from erlmesh.errors import NodeStartError
 
 __all__ = ["Surroundings", "has_ipv6_loopback", "is_loopback", "local_addresses", "own_address", "parse_fib_trie"]
+
+log = logging.getLogger("erlmesh")
 
 FAR_AWAY: Final = ("192.0.2.1", 9)
 """An address reserved for documentation: asking for the way to it sends nothing (RFC 5737)."""
@@ -47,7 +50,8 @@ def own_address(here: Surroundings) -> str:
     the cluster is looked for at; the line that /etc/hosts has for the own host name (container engines write it); the
     address that packets leave from; the only one there is.
 
-    Raises NodeStartError with the candidates if that leaves a choice.
+    Raises NodeStartError with the candidates if that leaves a choice; warns if /etc/hosts has several and the last but
+    one decides.
     """
     if here.host is not None:
         return here.host
@@ -60,6 +64,13 @@ def own_address(here: Surroundings) -> str:
         return named[0]
     candidates = named or usable
     if here.towards_others is not None and here.towards_others in candidates:
+        if len(named) > 1:  # in a container on several networks: which of them the way out leads through says little
+            log.warning(
+                "this machine is %s, and packets to far away leave from %s: if the other nodes are on another network, "
+                "choose with --host or ERLMESH_HOST",
+                " and ".join(named),
+                here.towards_others,
+            )
         return here.towards_others
     if len(candidates) == 1:
         return candidates[0]

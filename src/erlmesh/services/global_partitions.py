@@ -124,7 +124,7 @@ class Partitions:
         return effects
 
     def _farewell(self, lost: Atom, reporter: Atom, now: float) -> _Farewell:
-        """The one that this report belongs to. Who reports a loss again had the node back in between: another begins."""
+        """The one this report belongs to; who reports a loss again had the node back in between: a new one begins."""
         farewell = self._farewells.get(lost)
         if farewell is None or farewell.until <= now or reporter in farewell.reporters:
             self._farewells = {node: each for node, each in self._farewells.items() if each.until > now}
