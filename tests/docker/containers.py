@@ -50,13 +50,18 @@ class Lab(Engine):
         self.make_network()
         self._shells: list[ContainerShell] = []
 
-    def node(self, name: str, *options: str, command: tuple[str, ...] = (), network: str = "") -> str:
-        """The name of a new container, which has the node ``name`` in it. ``options`` are those of docker run."""
+    def node(
+        self, name: str, *options: str, command: tuple[str, ...] = (), network: str = "", cookie: str | None = ""
+    ) -> str:
+        """The name of a new container, which has the node ``name`` in it. ``options`` are those of docker run.
+
+        ``cookie`` is the file with the secret, else that of all; None: it has no secret.
+        """
         container = self.container(name)
+        secret = () if cookie is None else ("--volume", f"{cookie or self._cookie_file}:/run/secrets/cookie:ro")
         self.run(
             "run", "--detach", "--name", container, "--hostname", name, "--label", self._label,
-            "--network", network or self.network, "--env", "ERLMESH_COOKIE_FILE=/run/secrets/cookie",
-            "--volume", f"{self._cookie_file}:/run/secrets/cookie:ro", *options, self.image, *command,
+            "--network", network or self.network, *secret, *options, self.image, *command,
         )  # fmt: skip
         return container
 

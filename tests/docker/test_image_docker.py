@@ -110,20 +110,27 @@ def test_a_secret_that_cannot_be_read_says_what_to_do(lab):
     secret = lab.folder / "root_only"
     secret.write_text("monster")
     secret.chmod(0o600)
-    container = lab.node(
-        "plato", "--volume", f"{secret}:/run/secrets/mine:ro", "--env", "ERLMESH_COOKIE_FILE=/run/secrets/mine"
-    )
+    container = lab.node("plato", cookie=str(secret))
 
     assert lab.wait_over(container) == 1
-    assert "/run/secrets/mine belongs to user 0 and user 10001 may not read it" in lab.logs(container)
+    assert "/run/secrets/cookie belongs to user 0 and user 10001 may not read it" in lab.logs(container)
     assert "chmod 444" in lab.logs(container)
 
 
 def test_a_node_without_a_cookie_says_how_to_get_one(lab):
-    container = lab.node("plato", "--env", "ERLMESH_COOKIE_FILE=")
+    container = lab.node("plato", cookie=None)
 
     assert lab.wait_over(container) == 1
     assert "no cookie" in lab.logs(container)
+    assert "/run/secrets/cookie" in lab.logs(container)
+
+
+def test_a_mount_of_a_file_that_is_not_there_is_explained(lab):
+    """The engine makes a folder of that name."""
+    container = lab.node("plato", cookie=str(lab.folder / "misspelt"))
+
+    assert lab.wait_over(container) == 1
+    assert "/run/secrets/cookie is a folder" in lab.logs(container)
 
 
 def test_a_terminal_in_the_container_has_the_prompt_of_its_node(lab):
