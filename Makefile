@@ -11,7 +11,7 @@ FIRST  ?= 0
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-.PHONY: help demo docker-demo image elixir-image cookie docker shell test check format otp sim bench erlang clean
+.PHONY: help demo docker-demo image elixir-image cookie docker shell test check format otp conformance sim bench erlang clean
 
 help:           ## this list
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -52,6 +52,9 @@ otp: $(VENV)/dev.stamp erlang    ## interop with OTP 23, 25 and 27, each test on
 
 sim: $(VENV)/dev.stamp           ## random lives of simulated clusters: make sim SEEDS=1000 FIRST=0; SEED=7 tells one again
 	@$(BIN)/python -m erlmesh.testing.story $(if $(SEED),--seed $(SEED),--first $(FIRST) --seeds $(SEEDS)) $(ARGS)
+
+conformance: $(VENV)/dev.stamp erlang  ## OTP as the judge: what it sees of a node must be what it sees of a BEAM
+	$(PYTEST) tests/otp/test_conformance_otp.py --every-otp $(ARGS)
 
 docker: $(VENV)/dev.stamp        ## the tests with containers alone, on the Docker Engine of this machine
 	$(PYTEST) tests/docker $(ARGS)

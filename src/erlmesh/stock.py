@@ -158,7 +158,14 @@ async def connect_node(me: Process, name: Term) -> Term:
 
 @_offer("gen_server", "stop")
 async def stop_server(me: Process, server: Term) -> Term:
-    """Of any server that heeds ``sys``, here or elsewhere, by pid, name or ``{Name, Node}``; pg scopes among them."""
+    """Of any server that heeds ``sys``, here or elsewhere, by pid, name, ``{Name, Node}`` or ``{global, Name}``; pg
+    scopes among them.
+    """
+    match server:
+        case (Atom("global"), name):
+            server = me.node.global_names.whereis(name)
+            if server is None:
+                raise Exit(NOPROC)
     if not isinstance(server, (Pid, Atom)) and not _is_name_on_node(server):
         raise _function_clause()
     ref = me.monitor(server)
@@ -170,8 +177,11 @@ async def stop_server(me: Process, server: Term) -> Term:
             return OK
         case Atom("noproc"):
             raise Exit(NOPROC)
-        case reason:
-            raise Exit((reason, (Atom("sys"), Atom("terminate"), [server, NORMAL, INFINITY])))
+        case Atom("noconnection"):
+            reason: Term = _nodedown(server)
+        case _:
+            reason = down[4]
+    raise Exit((reason, (Atom("sys"), Atom("terminate"), [server, NORMAL, INFINITY])))
 
 
 # pg
@@ -221,7 +231,7 @@ def get_local_members(me: Process, scope: Term, group: Term) -> Term:
 def which_groups(me: Process, scope: Term) -> Term:
     running = me.node.scope(_atom(scope, _function_clause))
     if running is None:
-        raise _badarg()
+        raise _no_table("match", scope, (Atom("$1"), Atom("_"), Atom("_")))
     return running.which_groups()
 
 
@@ -229,7 +239,8 @@ def which_groups(me: Process, scope: Term) -> Term:
 def which_local_groups(me: Process, scope: Term) -> Term:
     running = me.node.scope(_atom(scope, _function_clause))
     if running is None:
-        raise _badarg()
+        row = (Atom("$1"), Atom("_"), Atom("$2"))
+        raise _no_table("select", scope, [(row, [(Atom("=/="), Atom("$2"), [])], [Atom("$1")])])
     return running.which_local_groups()
 
 
@@ -317,6 +328,11 @@ def _atom(value: Term, otherwise: Callable[[], ErlangError]) -> Atom:
     return value
 
 
+def _no_table(function: str, scope: Term, pattern: Term) -> ErlangError:
+    """OTP's pg reads its groups from a table that has the scope's name."""
+    return ErlangError(Atom("badarg"), [(Atom("ets"), Atom(function), [scope, pattern], [])])
+
+
 def _is_name_on_node(value: Term) -> bool:
     return isinstance(value, tuple) and len(value) == 2 and all(isinstance(part, Atom) for part in value)
 
@@ -327,22 +343,26 @@ def _check_local(me: Process, pids: Term) -> None:
         raise _function_clause()
     for pid in pids if isinstance(pids, list) else [pids]:
         if not isinstance(pid, Pid) or pid.node is not me.node.atom:
-            raise ErlangError((Atom("nolocal"), pid))
+            raise ErlangError((Atom("nolocal"), pid), [(PG, Atom("ensure_local"), 1, [])])
 
 
 async def _call(me: Process, server: Term, request: Term) -> Term:
     """``gen_server:call(server, request, infinity)``, with its exits."""
-    if not isinstance(server, (Pid, Atom)) and not _is_name_on_node(server):
-        raise ErlangError(Atom("function_clause"))
     try:
+        if not isinstance(server, (Pid, Atom)) and not _is_name_on_node(server):
+            raise CalleeExited("", (Atom("function_clause"), [(Atom("gen"), Atom("do_for_proc"), 2, [])]))
         return await me.call(server, request, timeout=None)
     except NoProcess:
         reason: Term = NOPROC
     except NoConnection:
-        reason = (Atom("nodedown"), server.node if isinstance(server, Pid) else server[1])
+        reason = _nodedown(server)
     except CalleeExited as end:
         reason = end.reason
     raise Exit((reason, (Atom("gen_server"), Atom("call"), [server, request, INFINITY])))
+
+
+def _nodedown(server: Term) -> Term:
+    return (Atom("nodedown"), server.node if isinstance(server, Pid) else server[1])
 
 
 async def _ok(change: Awaitable[None]) -> Term:

@@ -39,7 +39,7 @@ def source(otp: int, path: str) -> Path:
 COMPILE = """
 [Out, Include | Sources] = init:get_plain_arguments(),
 Made = [compile:file(Source, [report, {outdir, Out}, {i, Include}]) || Source <- Sources],
-halt(case [No || No <- Made, element(1, No) =/= ok] of [] -> 0; _ -> 1 end).
+halt(case [error || error <- Made] of [] -> 0; _ -> 1 end).
 """
 
 

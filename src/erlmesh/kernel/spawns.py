@@ -2,17 +2,19 @@
 
 The answer is a SPAWN_REPLY with the request's reference, which is also that of the monitor, if one was asked for.
 Whoever asked may give up meanwhile: then the answer undoes what it brings. The table returns signals and sends none.
+And the other way round: what an asker may wish of a process that is born here.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from erlmesh.proto.control import Demonitor, ExitLink, SpawnReply
-from erlmesh.terms import Atom, Pid, Ref
+from erlmesh.terms import Atom, Map, Pid, Ref, Term
 
-__all__ = ["LINKED", "MONITORED", "Asked", "Spawns", "undone"]
+__all__ = ["LINKED", "MONITORED", "Asked", "Spawns", "ties", "undone"]
 
 LINKED: Final = 1
 MONITORED: Final = 2
@@ -67,3 +69,58 @@ def undone(reply: SpawnReply, child: Pid) -> list[ExitLink | Demonitor]:
     if reply.flags & MONITORED:
         signals.append(Demonitor(reply.to, child, reply.ref))
     return signals
+
+
+def ties(options: Term) -> int | None:
+    """What a process asked for with the ``options`` of ``spawn_opt`` is to its parent from its birth: LINKED,
+    MONITORED. None for options that a BEAM calls ``badopt``. Those for scheduler and memory have no meaning here.
+    """
+    flags = 0
+    if not isinstance(options, list):
+        return None
+    for option in options:
+        match option:
+            case Atom("link"):
+                flags |= LINKED
+            case Atom("monitor"):
+                flags |= MONITORED
+            case (Atom("monitor"), list() as wishes) if all(map(_is_monitor_option, wishes)):
+                flags |= MONITORED
+            case (Atom(name=name), value) if name in _MEANINGLESS and _MEANINGLESS[name](value):
+                pass
+            case _:
+                return None
+    return flags
+
+
+def _is_monitor_option(option: Term) -> bool:
+    match option:
+        case (Atom("alias"), Atom(name=name)):
+            return name in ("explicit_unalias", "demonitor", "reply_demonitor")
+        case (Atom("tag"), _):
+            return True
+    return False
+
+
+def _one_of(*names: str) -> Callable[[Term], bool]:
+    return lambda value: isinstance(value, Atom) and value.name in names
+
+
+def _is_size(value: Term) -> bool:
+    return type(value) is int and 0 <= value < 1 << 59
+
+
+def _is_heap_limit(value: Term) -> bool:
+    return _is_size(value) or (isinstance(value, Map) and _is_size(value.get(Atom("size"))))
+
+
+_MEANINGLESS: Final[dict[str, Callable[[Term], bool]]] = {
+    "priority": _one_of("low", "normal", "high", "max"),
+    "message_queue_data": _one_of("on_heap", "off_heap"),
+    "min_heap_size": _is_size,
+    "min_bin_vheap_size": _is_size,
+    "max_heap_size": _is_heap_limit,
+    "fullsweep_after": lambda value: _is_size(value) and value < 1 << 16,
+    "scheduler": _is_size,
+    "async_dist": lambda value: isinstance(value, bool),
+}

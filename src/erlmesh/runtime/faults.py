@@ -19,7 +19,7 @@ FILE: Final = Atom("file")
 LINE: Final = Atom("line")
 DEPTH: Final = 20
 """Calls shown at most, the innermost first. A BEAM shows 8; Python's frames say less each."""
-_MACHINERY: Final = ("erlmesh.runtime.", "erlmesh.services.")
+_MACHINERY: Final = ("erlmesh.runtime.", "erlmesh.services.", "erlmesh.stock")
 _VARARGS: Final = 0x04
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
-from erlmesh.kernel.spawns import LINKED, MONITORED
+from erlmesh.kernel.spawns import LINKED, MONITORED, ties
 from erlmesh.proto.control import Link, Monitor, SpawnReply, SpawnRequest
 from erlmesh.runtime.process import Body, Process
 from erlmesh.runtime.router import Router
@@ -38,7 +38,7 @@ class Guests:
         body = body or self._otherwise(module, function, arguments)
         if body is None:
             return SpawnReply(request.ref, request.sender, 0, NOTSUP)
-        flags = _flags(request.options)
+        flags = ties(request.options)
         if flags is None:
             return SpawnReply(request.ref, request.sender, 0, BADOPT)
         label = f"{module.name}:{function.name}/{request.arity} for {request.sender}"
@@ -53,16 +53,3 @@ class Guests:
             self._router.links.linked(Link(request.sender, process.pid))
         if flags & MONITORED:
             self._router.monitors.watched(process.pid, Monitor(request.sender, process.pid, request.ref))
-
-
-def _flags(options: list[Term]) -> int | None:
-    """What the new process is to its parent from its birth; None for options that are none."""
-    flags = 0
-    for option in options:
-        if option is Atom("link"):
-            flags |= LINKED
-        elif option is Atom("monitor") or (isinstance(option, tuple) and option[:1] == (Atom("monitor"),)):
-            flags |= MONITORED
-        elif not (isinstance(option, tuple) and len(option) == 2):
-            return None
-    return flags

@@ -8,7 +8,7 @@ from erlmesh.kernel import gen
 from erlmesh.terms import Atom, Pid, Ref, Term
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from erlmesh.runtime.process import Process
 
@@ -20,28 +20,64 @@ N = TypeVar("N", str, Atom)
 OK: Final = Atom("ok")
 TIMEOUT: Final = Atom("timeout")
 ERROR: Final = Atom("error")
+RUNNING: Final = Atom("running")
 BADARG: Final = (ERROR, Atom("badarg"))
 """The answer to a call that is not understood. OTP's servers would end; a caller is better off with an answer."""
 
 
-def answer_system(me: Process, caller: tuple[Pid, Term], request: Term, *, state: Term) -> None:
+def answer_system(me: Process, caller: tuple[Pid, Term], request: Term, *, state: Callable[[], Term]) -> None:
     """Answers ``{system, caller, request}``, which OTP's ``sys`` asks any server, and ``gen_server:stop`` by it
     (sys.erl).
 
-    ``state`` is what there is to show. ``terminate`` ends the server ``me``.
+    ``state`` gives what there is to show. ``terminate`` ends the server ``me``; while it is suspended messages wait.
     """
     match request:
         case (Atom("terminate"), reason):
             me.reply(caller, OK)
             me.stop(reason)
         case Atom("get_state"):
-            me.reply(caller, state)
+            me.reply(caller, (OK, state()))  # as OTP 26 and later: older ones take any answer, those no other
         case (Atom("debug"), (Atom("log"), Atom("get"))):
             me.reply(caller, (OK, []))  # there is no log: but all that came before has been dealt with
-        case Atom("suspend") | Atom("resume"):
-            me.reply(caller, (ERROR, Atom("notsup")))
+        case Atom("get_status"):
+            me.reply(caller, _status(me, RUNNING, state))
+        case Atom("suspend"):
+            _suspend(me, state)
+            me.reply(caller, OK)
+        case Atom("resume"):
+            me.reply(caller, OK)
         case _:
             me.reply(caller, (ERROR, (Atom("unknown_system_msg"), request)))
+
+
+def _status(me: Process, how: Atom, state: Callable[[], Term]) -> Term:
+    shown = [(Atom("header"), f"Status for {me.label}"), (Atom("data"), [("State", state())])]
+    return (Atom("status"), me.pid, (Atom("module"), Atom("gen_server")), [[], how, me.pid, [], shown])
+
+
+def _suspend(me: Process, state: Callable[[], Term]) -> None:
+    """Puts another function in the place of the server's until ``resume``, when all that has waited is dealt with."""
+    awake = me.receiver
+    waiting: list[Term] = []
+
+    def asleep(message: Term) -> None:
+        match message:
+            case (Atom("system"), (Pid(), _) as caller, Atom("resume")):
+                me.receiver = awake
+                me.reply(caller, OK)
+                for each in waiting:
+                    if me.receiver is not None:
+                        me.receiver(each)
+            case (Atom("system"), (Pid(), _) as caller, Atom("suspend")):
+                me.reply(caller, OK)
+            case (Atom("system"), (Pid(), _) as caller, Atom("get_status")):
+                me.reply(caller, _status(me, Atom("suspended"), state))
+            case (Atom("system"), (Pid(), _) as caller, request):
+                answer_system(me, caller, request, state=state)
+            case _:
+                waiting.append(message)
+
+    me.receiver = asleep
 
 
 async def ask(

@@ -17,7 +17,7 @@ from erlmesh.services.group_names import group_name
 from erlmesh.services.pg_choice import Answers, Membership, Picker, ask_all
 from erlmesh.services.pg_members import Change, Effect, Joined, Left, Scope, Statistics, Tell, Watch, Word
 from erlmesh.services.pg_watch import Changes, Monitors
-from erlmesh.terms import Atom, Map, Pid, Ref, Term, exact
+from erlmesh.terms import Atom, Map, Pid, Ref, Term
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -176,7 +176,7 @@ class Pg:
             case (gen.GEN_CALL, (Pid(), _) as caller, request):
                 self._me.reply(caller, self._answer(caller[0], request))
             case (Atom("system"), (Pid(), _) as caller, request):
-                answer_system(self._me, caller, request, state=(Atom("state"), self.scope))
+                answer_system(self._me, caller, request, state=self._state)
             case (Atom("DOWN"), Ref() as ref, _, Pid() as pid, reason):
                 self._down(ref, pid, reason)
             case (Atom("nodeup"), Atom() as name):
@@ -200,13 +200,21 @@ class Pg:
                 return OK if left else NOT_JOINED
             case Atom("monitor"):
                 everything = Map((group, self._scope.members(group)) for group in self._scope.groups())
-                return (self._monitored(self._monitors.add(caller)), everything)
+                return (self._monitored(self._monitors.add_scope(caller)), everything)
             case (Atom("monitor"), group):
-                return (self._monitored(self._monitors.add(caller, exact(group))), self._scope.members(group))
+                return (self._monitored(self._monitors.add(caller, group)), self._scope.members(group))
             case (Atom("demonitor"), Ref() as ref):
                 return OK if self._forget_monitor(ref) else False
         log.debug("%s: not understood: call %r", self.scope, request)
         return BADARG
+
+    def _state(self) -> Term:
+        """What ``sys:get_state`` shows of OTP's pg: members here, the other servers with theirs, and who monitors."""
+        local, remote = self._scope.books()
+        scope, by_ref, by_group = self._monitors.books()
+        members = Map((pid, (self._watched[pid], groups)) for pid, groups in local)
+        servers = Map((pid, (self._watched[pid], Map(groups))) for pid, groups in remote)
+        return (Atom("state"), self.scope, members, servers, Map(scope), Map(by_ref), Map(by_group))
 
     def _discover(self, node: Atom) -> None:
         # Two elements: OTP 25 ends its scope at the three that later releases would also take.

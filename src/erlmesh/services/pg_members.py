@@ -70,7 +70,8 @@ class Joined:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """``pids`` are no longer in ``group``; a pid stands there as often as it left.
+    """``pids`` are no longer in ``group``; a pid stands there as often as it left, or (in OTP and so here) as it asked
+    to, in one call for several.
 
     ``reason`` is ``leave`` for who left by itself; the exit reason of a process that died; OTP's word for the loss of
     its node (``connection_closed``, ``net_tick_timeout``, ``disconnect`` …); the exit reason of its node's scope when
@@ -146,6 +147,15 @@ class Scope:
             peers=len(self._peers),
         )
 
+    def books(self) -> tuple[list[tuple[Pid, list[Term]]], list[tuple[Pid, list[tuple[Term, list[Pid]]]]]]:
+        """Each member here with its groups; each other server with the groups and members it told of."""
+        here = [(pid, [self._groups[key].name for key in listed(keys)]) for pid, keys in self._locals.items()]
+        there = [
+            (server, [(self._groups[key].name, listed(bag)) for key, bag in peer.groups.items()])
+            for server, peer in self._peers.items()
+        ]
+        return here, there
+
     def take_changes(self) -> list[Change]:
         """What changed since the last call, while ``observed``."""
         changes, self._changes = self._changes, []
@@ -171,12 +181,12 @@ class Scope:
         """Local ``pids`` leave ``group``, once for each time they are listed; False when none of them was in it."""
         key = exact(group)
         effects: list[Effect] = []
-        left: list[Pid] = []
+        left = False
         for pid in pids:
             groups = removed(self._locals.get(pid, EMPTY), key)
             if groups is None:
                 continue
-            left.append(pid)
+            left = True
             if groups:
                 self._locals[pid] = groups
             else:
@@ -185,8 +195,8 @@ class Scope:
         if not left:
             return False, []
         name = self._groups[key].name
-        self._take_own(key, left, Word.LEAVE)
-        return True, effects + self._broadcast((Word.LEAVE, self._server, _one_or_list(left), [name]))
+        self._take_own(key, pids, Word.LEAVE)  # all that were named, as OTP says it here and to the others
+        return True, effects + self._broadcast((Word.LEAVE, self._server, _one_or_list(pids), [name]))
 
     def down(self, pid: Pid, reason: Term) -> list[Effect]:
         """A watched process ended: a local member, or another node's server, with all the members it told us of."""
@@ -277,9 +287,9 @@ class Scope:
 
     def _local_died(self, pid: Pid, keys: Multiset[Key], reason: Term) -> list[Effect]:
         names: list[Term] = []
-        for key, times in counts(keys):
-            names += [self._groups[key].name] * times
-            self._take_own(key, [pid] * times, reason)
+        for key in listed(keys):  # one by one, the newest first, as OTP does and says it
+            names.append(self._groups[key].name)
+            self._take_own(key, [pid], reason)
         return self._broadcast((Word.LEAVE, self._server, pid, names))
 
     def _take_own(self, key: Key, pids: Sequence[Pid], reason: Term) -> None:

@@ -143,16 +143,32 @@ class Monitors:
 
     def __init__(self, me: Process) -> None:
         self._me = me
-        self._by_ref: dict[Ref, tuple[Pid, Hashable | None]] = {}
+        self._by_ref: dict[Ref, tuple[Pid, Hashable | None, Term]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._by_ref)
 
-    def add(self, pid: Pid, key: Hashable | None = None) -> Ref:
-        """``pid`` wants the changes of the group with this key, or of all groups. Returns the reference they carry."""
+    def add_scope(self, pid: Pid) -> Ref:
+        """``pid`` wants the changes of all groups. Returns the reference they carry."""
+        return self._add(pid, None, None)
+
+    def add(self, pid: Pid, group: Term) -> Ref:
+        """The same for one group."""
+        return self._add(pid, exact(group), group)
+
+    def _add(self, pid: Pid, key: Hashable | None, group: Term) -> Ref:
         ref = self._me.monitor(pid)
-        self._by_ref[ref] = (pid, key)
+        self._by_ref[ref] = (pid, key, group)
         return ref
+
+    def books(self) -> tuple[list[tuple[Ref, Pid]], list[tuple[Ref, tuple[Pid, Term]]], list[tuple[Term, list[Term]]]]:
+        """Who watches the scope, who watches which group, and which group is watched by whom."""
+        of_groups = [(ref, pid, group) for ref, (pid, key, group) in self._by_ref.items() if key is not None]
+        by_group: dict[Hashable, tuple[Term, list[Term]]] = {}
+        for ref, pid, group in of_groups:
+            by_group.setdefault(exact(group), (group, []))[1].insert(0, (pid, ref))
+        of_scope = [(ref, pid) for ref, (pid, key, _) in self._by_ref.items() if key is None]
+        return of_scope, [(ref, (pid, group)) for ref, pid, group in of_groups], list(by_group.values())
 
     def remove(self, ref: Ref) -> bool:
         """Whether there was such a monitor. To be called on its DOWN, too."""
@@ -164,6 +180,7 @@ class Monitors:
     def change(self, change: Change) -> None:
         key = exact(change.group)
         event = Word.JOIN if isinstance(change, Joined) else Word.LEAVE
-        for ref, (pid, wanted) in self._by_ref.items():
-            if wanted is None or wanted == key:
-                self._me.send(pid, (ref, event, change.group, list(change.pids)), connect=False)
+        for watched in (None, key):  # as OTP: whoever watches the scope hears first
+            for ref, (pid, wanted, _) in self._by_ref.items():
+                if wanted == watched:
+                    self._me.send(pid, (ref, event, change.group, list(change.pids)), connect=False)

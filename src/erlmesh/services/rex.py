@@ -6,6 +6,7 @@ Since OTP 23 calls come as spawn requests for ``erpc``, with rex as the way back
     call {call, M, F, Args, Leader}      the value, or {badrpc, {'EXIT', Reason}}; likewise block_call
     cast {cast, M, F, Args, Leader}      no answer
     {Pid, {call, M, F, Args, user}}      a C node's way to call: {rex, Value}
+    {Pid, {sbcast, Name, Message}}       pass it on, and say {rex, Node, Node}, or {nonexisting_name, Name} last
 
 Each call runs in a process of its own. (OTP's rex runs a block_call itself and is deaf meanwhile; that helps nobody.)
 """
@@ -39,6 +40,8 @@ class Word:
     CALL: Final = Atom("call")
     BLOCK_CALL: Final = Atom("block_call")
     CAST: Final = Atom("cast")
+    SBCAST: Final = Atom("sbcast")
+    NONEXISTING_NAME: Final = Atom("nonexisting_name")
     BADRPC: Final = Atom("badrpc")
     EXIT: Final = Atom("EXIT")
 
@@ -66,11 +69,20 @@ class Rex:
                 self._call(call, lambda _: None)
             case (Pid() as caller, (Word.CALL, *call)) if len(call) == 4:
                 self._call(call, lambda answer: self._me.send(caller, (Word.REX, answer)))
+            case (Pid() as speaker, (Word.SBCAST, Atom() as name, what)):
+                self._me.send(speaker, (Word.REX, self._node.atom, self._pass_on(name, what)))
             case (Atom("DOWN"), Ref() as ref, _, _, reason):
                 if (reply := self._waiting.pop(ref, None)) is not None:
                     reply(_badrpc(reason))  # it was killed
             case _:
                 log.debug("ignored %r", message)
+
+    def _pass_on(self, name: Atom, message: Term) -> Term:
+        pid = self._node.whereis(name)
+        if pid is None:
+            return (Word.NONEXISTING_NAME, name)
+        self._me.send(pid, message)
+        return self._node.atom
 
     def _call(self, call: list[Term], reply: Callable[[Term], None]) -> None:
         *what, leader = call

@@ -1,0 +1,133 @@
+"""OTP as the judge: cases written in Erlang, run against a BEAM and against ``erlmesh start --expose erlmesh.stock``.
+
+The cases are the functions of one argument in ``conformance/``; each gives what it saw. What is seen of an erlmesh node
+must be what is seen of a BEAM, to the last element of the last tuple.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from beam import Beam, installed_otp, programs
+from cluster import Cluster, own_cluster
+from erlmesh.terms import Atom
+from peer import OsProcess
+from pynode import python_surroundings
+from waiting import wait_until
+
+CASES = Path(__file__).parent / "conformance"
+COMPILE = """
+[Out | Sources] = init:get_plain_arguments(),
+Made = [compile:file(Source, [report, {outdir, Out}]) || Source <- Sources],
+halt(case [error || error <- Made] of [] -> 0; _ -> 1 end).
+"""
+COOKIE = "conformance"
+
+
+def cases(*modules: str) -> list[str]:
+    """``module:case`` for each function of one argument, called N, in the order of the files."""
+    heads = ((module, re.compile(r"^(\w+)\(N\) ->$", re.MULTILINE)) for module in modules)
+    return [
+        f"{module}:{case}" for module, head in heads for case in head.findall((CASES / f"{module}.erl").read_text())
+    ]
+
+
+class Court:
+    """A judge of one OTP, a BEAM and an erlmesh node. The two never meet: each has a judge of its own."""
+
+    def __init__(self, cluster: Cluster, otp: int | None, folder: Path) -> None:
+        self.cluster = cluster
+        self._otp, self._folder = otp, folder
+        sources = [str(source) for source in sorted(CASES.glob("*.erl"))]
+        command = [programs(otp) / "erl", "-noshell", "-eval", COMPILE, "-extra", folder, *sources]
+        subprocess.run(command, check=True, timeout=60)
+        cluster.start_epmd_once()
+        self._judges: dict[str, Beam] = {}
+        self._beam: Beam | None = None
+        self._erlmesh: OsProcess | None = None
+
+    def judge(self, of: str) -> Beam:
+        judge = self._judges.get(of)
+        if judge is None or not judge.is_running():
+            options = ["-pa", str(self._folder), "-kernel", "prevent_overlapping_partitions", "true"]
+            options += ["-kernel", "start_pg", "true"]
+            judge = self._judges[of] = self.cluster.beam(f"judge_{of}", otp=self._otp, arguments=options, cookie=COOKIE)
+        return judge
+
+    def beam(self) -> str:
+        if self._beam is None or not self._beam.is_running():
+            options = ["-kernel", "start_pg", "true"]
+            self._beam = self.cluster.beam("plato", otp=self._otp, arguments=options, cookie=COOKIE)
+        return self._beam.name
+
+    def erlmesh(self) -> str:
+        if self._erlmesh is None or not self._erlmesh.is_running():
+            self._erlmesh = erlmesh(self.cluster, "socrates")
+        return "socrates@127.0.0.1"
+
+    def saw(self, case: str, *, of: str) -> str:
+        subject = self.beam() if of == "beam" else self.erlmesh()
+        module, _, name = case.partition(":")
+        judge = self.judge(of)
+        verdict, seen = judge.eval(f"judge:run({module}, {name}, Node)", Node=Atom(subject), timeout=90)
+        return f"{verdict.name}: {seen.decode()}"
+
+
+def difference(expected: str, given: str) -> str:
+    """Where the two part."""
+    at = next((at for at, (one, other) in enumerate(zip(expected, given, strict=False)) if one != other), 0)
+    begin = max(0, at - 200)
+    return f"\n  of a BEAM    ... {expected[begin : at + 300]}\n  of erlmesh   ... {given[begin : at + 300]}\n"
+
+
+def erlmesh(cluster: Cluster, name: str, *options: str) -> OsProcess:
+    """The node as anybody starts it."""
+    command = [sys.executable, "-W", "error", "-m", "erlmesh", "start", "--expose", "erlmesh.stock", "--name"]
+    command += [f"{name}@127.0.0.1", "--cookie", COOKIE, *options]
+    node = OsProcess(name, command, python_surroundings(cluster.epmd_port, cluster.home))
+    cluster.members.append(node)
+    wait_until(lambda: node.logged("is up") or not node.is_running(), what="a node that is up", seen=node.story)
+    return node
+
+
+@pytest.fixture(scope="module")
+def courts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int | None], Court]]:
+    """The court of an OTP, which sits until the last case of this file."""
+    with contextlib.ExitStack() as open_courts:
+
+        @functools.cache
+        def court(otp: int | None) -> Court:
+            folder = tmp_path_factory.mktemp("conformance")
+            return Court(open_courts.enter_context(own_cluster(folder)), otp, folder)
+
+        yield court
+
+
+@pytest.mark.parametrize("case", cases("conf_processes", "conf_calls", "conf_pg", "conf_terms", "conf_load"))
+def test_an_erlmesh_node_is_seen_as_a_beam_is(courts, otp, case):
+    if (otp or installed_otp()) < 25:
+        pytest.skip("the cases use what OTP 25 has")
+    court = courts(otp)
+
+    expected, given = court.saw(case, of="beam"), court.saw(case, of="erlmesh")
+
+    assert given == expected, difference(expected, given) + court.cluster.stories()
+    assert expected.startswith("saw: ")
+
+
+@pytest.mark.parametrize("case", cases("conf_pg2"))
+def test_pg2_of_otp_23_sees_an_erlmesh_node_as_a_beam(courts, case):
+    court = courts(23)
+
+    expected, given = court.saw(case, of="beam"), court.saw(case, of="erlmesh")
+
+    assert given == expected, difference(expected, given) + court.cluster.stories()
+    assert expected.startswith("saw: ")

@@ -1,0 +1,43 @@
+"""What an asker may wish of a process that is born here."""
+
+import pytest
+
+from erlmesh.kernel.spawns import LINKED, MONITORED, ties
+from erlmesh.terms import Atom, ImproperList, Map
+
+LINK, MONITOR = Atom("link"), Atom("monitor")
+
+
+@pytest.mark.parametrize(
+    ("options", "flags"),
+    [
+        ([], 0),
+        ([LINK], LINKED),
+        ([MONITOR, LINK], LINKED | MONITORED),
+        ([(MONITOR, [(Atom("tag"), 1), (Atom("alias"), Atom("demonitor"))])], MONITORED),
+        ([(Atom("priority"), Atom("high")), LINK], LINKED),
+        ([(Atom("max_heap_size"), Map([(Atom("size"), 5)]))], 0),
+    ],
+)
+def test_links_and_monitors_are_made_and_what_concerns_a_heap_is_nothing_here(options, flags):
+    assert ties(options) == flags
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [Atom("foo")],
+        [(Atom("foo"), 1)],
+        [(LINK, 1)],
+        [(MONITOR, [Atom("foo")])],
+        [(Atom("priority"), 5)],
+        [(Atom("min_heap_size"), -1)],
+        [(Atom("fullsweep_after"), True)],
+        [(Atom("max_heap_size"), Map([]))],
+        [1],
+        ImproperList([LINK], LINK),
+        LINK,
+    ],
+)
+def test_what_a_beam_calls_badopt_is_none(options):
+    assert ties(options) is None
