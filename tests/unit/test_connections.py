@@ -306,6 +306,17 @@ async def test_a_call_to_a_node_that_cannot_be_reached_says_why(network, a):
         await a.call(("server", B), 1)
 
 
+@with_nodes("a@h", "b@h")
+async def test_what_waits_is_what_it_was_when_it_was_sent(network, a, b):
+    _, heard = listener(b, "server", events=False)
+    message = [1]
+    a.send(("server", B), message)
+    message.append(2)
+    await turns()
+
+    assert heard == [[1]]
+
+
 MEGABYTE = b"x" * (1 << 20)
 
 

@@ -44,6 +44,76 @@ def ends(node, *pids):
     return reasons
 
 
+# Messages are values
+
+
+@with_node
+async def test_a_list_that_is_changed_after_it_was_sent_is_not_changed_at_the_receiver(node):
+    got, ways = [], {}
+
+    async def receiver(me):
+        ways["pid"], ways["alias"], ways["name"], ways["name and node"] = me.pid, me.alias(), "here", ("here", A)
+        while True:
+            got.append(await me.receive())
+
+    async def sender(me):
+        message = [Atom("before")]
+        for way in ways.values():
+            me.send(way, message)
+        message.append(Atom("after"))
+
+    node.spawn(receiver, name="here")
+    await turns()
+    node.spawn(sender)
+    await turns()
+
+    assert got == [[Atom("before")]] * 4
+    assert len(set(map(id, got))) == 4
+
+
+@with_node
+async def test_a_message_to_itself_after_a_while_is_what_it_was_when_it_was_sent(node):
+    got = []
+
+    async def body(me):
+        message = [1]
+        me.send_after(5, message)
+        message.append(2)
+        got.append(await me.receive())
+
+    node.spawn(body)
+    await asyncio.sleep(6)
+
+    assert got == [[1]]
+
+
+@with_node
+async def test_the_state_of_a_server_that_answers_with_it_is_its_own(node):
+    state = [1]
+
+    async def server(me):
+        async for message in me:
+            me.reply(message[1], state)
+
+    answer = await node.call(node.spawn(server), Atom("get"))
+    answer.append(2)
+
+    assert state == [1]
+
+
+@with_node
+async def test_an_object_that_is_no_term_is_shared_on_its_node(node):
+    thing, got = object(), []
+
+    async def body(me):
+        got.append(await me.receive())
+
+    node.send(node.spawn(body), (1, thing))
+    await turns()
+
+    assert got[0][1] is thing
+
+
 # Receiving
 
 

@@ -5,12 +5,13 @@ Each is decided at once and is a signal in the end, for the router or for a peer
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from erlmesh.etf import encode_term
-from erlmesh.proto.control import ExitLink, ExitSend, Send, SendAlias, SendName, Signal
+from erlmesh.proto.control import ExitLink, ExitSend, Send, SendAlias, SendName
 from erlmesh.runtime.process import Destination, Process
 from erlmesh.terms import Atom, Pid, Ref, Term
+from erlmesh.terms.copies import copied
 
 if TYPE_CHECKING:
     from erlmesh.runtime.router import Router
@@ -36,18 +37,17 @@ class Acts:
         self, sender: Process, to: Destination, message: Term, *, connect: bool = True, strict: bool = True
     ) -> None:
         """See :meth:`Process.send`. Not ``strict``: a local name that nobody has swallows the message."""
+        kind: type[Send | SendAlias | SendName]
+        target: Any
         if type(to) is Pid:
-            node = to.node
-            if node is self._atom:
+            if to.node is self._atom:
                 self._send_here(self._local(to), message)
                 return
-            signal: Signal = Send(sender.pid, to, message)
+            node, kind, target = to.node, Send, to
         elif type(to) is Ref:
-            node = to.node
-            signal = SendAlias(sender.pid, to, message)
+            node, kind, target = to.node, SendAlias, to
         elif type(to) is tuple and len(to) == 2:
-            node = Atom(to[1])
-            signal = SendName(sender.pid, Atom(to[0]), message)
+            node, kind, target = Atom(to[1]), SendName, Atom(to[0])
         elif isinstance(to, (Atom, str)):
             self._send_to_local_name(Atom(to), message, strict=strict)
             return
@@ -55,28 +55,26 @@ class Acts:
             raise TypeError(f"cannot send to {to!r}: a destination is a pid, an alias, a name, or (name, node)")
         peer = self._peers.get(node)
         if peer is not None:
-            peer.send(signal)
+            peer.send(kind(sender.pid, target, message))
             if peer.busy:
                 sender.held_by = peer
         elif node is self._atom:
-            self._router.apply(signal, node)
+            self._router.apply(kind(sender.pid, target, copied(message)), node)
         else:
             size = len(encode_term(message))  # what is no term must be told now, to the one who said it
-            held = self._router.hold(node, signal, size, dial=connect)
+            held = self._router.hold(node, kind(sender.pid, target, copied(message)), size, dial=connect)
             if held is not None and held.busy:
                 sender.held_by = held
 
     def _send_here(self, process: Process | None, message: Term) -> None:
         if process is not None:
-            self._router.delivery.deliver(process, message)
+            self._router.delivery.deliver(process, copied(message))
 
     def _send_to_local_name(self, name: Atom, message: Term, *, strict: bool) -> None:
-        router = self._router
-        process = router.registry.names.get(name)
-        if process is not None:
-            router.delivery.deliver(process, message)
-        elif strict:
+        process = self._router.registry.names.get(name)
+        if process is None and strict:
             raise ValueError(f"no process is registered here as {name}; for another node use (name, node)")
+        self._send_here(process, message)
 
     # Links and exit signals
 

@@ -15,6 +15,7 @@ from erlmesh.errors import Exit
 from erlmesh.kernel import gen
 from erlmesh.runtime.mailbox import EMPTY, Mailbox
 from erlmesh.terms import Atom, Pid, Ref, Term
+from erlmesh.terms.copies import copied
 
 if TYPE_CHECKING:
     from erlmesh.node import Node
@@ -107,7 +108,9 @@ class Process:
     # Messages
 
     def send(self, to: Destination, message: Term, *, connect: bool = True) -> None:
-        """Sends, as ``!`` does: to a process that is gone the message vanishes.
+        """Sends, as ``!`` does: to a process that is gone the message vanishes. A message is a value: what its sender
+        does to a list or dict in it afterwards the receiver does not see, here no more than on another node. (Objects
+        that are no terms can be sent on the same node alone, and are shared.)
 
         An unconnected node is connected to first, and the message waits its turn; with ``connect=False`` it is dropped
         instead. This never waits: who has filled a connection, or sent 1 MiB to a node that is being connected to, is
@@ -255,7 +258,7 @@ class Process:
     def send_after(self, seconds: float, message: Term) -> Timer:
         """Sends ``message`` to itself after ``seconds``."""
         loop = asyncio.get_running_loop()
-        return Timer(loop.call_later(seconds, self._router.delivery.deliver, self, message))
+        return Timer(loop.call_later(seconds, self._router.delivery.deliver, self, copied(message)))
 
     async def sleep(self, seconds: float) -> None:
         """Lets ``seconds`` pass; messages wait in the mailbox."""
