@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,7 @@ class Beam(Peer):
         arguments: tuple[str, ...] | list[str] = (),
         environment: Mapping[str, str] | None = None,
         core: int | None = None,
+        inside: Sequence[str] = (),
     ) -> None:
         self.otp = otp or installed_otp()
         folder = programs(otp)
@@ -109,7 +110,7 @@ class Beam(Peer):
             *("-eval", EVALUATE + "."),
         ]
         surrounded = {**surroundings(epmd_port, home, folder), **(environment or {})}
-        super().__init__(full, command, surrounded, core=core)
+        super().__init__(full, command, surrounded, core=core, inside=inside)
         self.atom = Atom(full)
 
     def eval(self, source: str, *, timeout: float = 15.0, **bindings: Term) -> Term:

@@ -135,7 +135,10 @@ class OsProcess:
 
 
 class Peer(OsProcess):
-    """A node in a process of its own that evaluates what it is asked. Ready when the constructor returns."""
+    """A node in a process of its own that evaluates what it is asked. Ready when the constructor returns.
+
+    ``inside`` is what comes before the command to run it elsewhere, such as in a network namespace; it must exec.
+    """
 
     def __init__(
         self,
@@ -144,13 +147,14 @@ class Peer(OsProcess):
         environment: Mapping[str, str],
         *,
         core: int | None = None,
+        inside: Sequence[str] = (),
         start_timeout: float = 30.0,
     ) -> None:
         self.name = name
         self._numbers = itertools.count(1)
         self._open: dict[int, Future[bytes]] = {0: Future()}
         self._ready = self._open[0]
-        super().__init__(name, pinned(command, core), environment)
+        super().__init__(name, [*inside, *pinned(command, core)], environment)
         try:
             self._wait(self._ready, start_timeout, "to be ready")
         except BaseException:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,13 @@ class PyNode(Peer):
         cookie: str = "monster",
         environment: Mapping[str, str] | None = None,
         core: int | None = None,
+        inside: Sequence[str] = (),
         **options: Any,
     ) -> None:
         full = name if "@" in name else f"{name}@127.0.0.1"
         command = [sys.executable, "-W", "error", str(DRIVER), json.dumps({"name": full, "cookie": cookie, **options})]
         surrounded = {**python_surroundings(epmd_port, home), **(environment or {})}
-        super().__init__(full, command, surrounded, core=core)
+        super().__init__(full, command, surrounded, core=core, inside=inside)
         self.atom = Atom(full)
 
     def eval(self, source: str, *, timeout: float = 15.0, **bindings: Any) -> Any:
