@@ -49,6 +49,7 @@ class Scenarios:
         given: dict[str, Any] = dict(item.callspec.params)
         options = next((mark.kwargs for mark in item.iter_markers("world")), {})
         world = World(given["kinds"], **options)
+        world.long = item.config.getoption("--long")
         self._worlds.add(world)
         try:
             if self._over:
@@ -56,7 +57,7 @@ class Scenarios:
             with world:
                 world.row.scenario = (item.obj.__doc__ or "").strip().partition("\n")[0].rstrip(".")
                 try:
-                    _call(item.obj, world=world, request=item, **given)
+                    _call(item.obj, world=world, **given)
                 except BaseException as fault:
                     fault.add_note(world.stories())
                     raise

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -97,6 +97,8 @@ class World:
     def __init__(self, kinds: Sequence[str], *, ticktime: int = 6, **options: Any) -> None:
         self.kinds = list(kinds)
         self.ticktime = ticktime
+        self.long = False
+        """As long as the promises say."""
         self.row = Row(who=" ".join(kinds), only_beams=not any(map(is_python, kinds)))
         self.nodes: list[Node] = []
         self.members: list[Pid] = []
@@ -230,12 +232,25 @@ class World:
             node.eval("ok = pg:leave(G, self()), ok = pg:join(E, self())", G=GROUP, E=ELSEWHERE)
         return member
 
-    def heal_to_whole(self, *, grace: float = 6.0, timeout: float = 25.0) -> None:
+    def until_known(self) -> None:
+        """Until ``global`` of every node has got to know all others, too."""
+        for node in self.nodes:
+            others = {other.name for other in self.nodes if other is not node}
+            self.until(lambda node=node, others=others: known_to(node) >= others, 20, what=f"all known to {node.name}")
+
+    def stays(self, condition: Callable[[], object], seconds: float) -> None:
+        """For so long the condition holds at every look: what must not happen has to be waited for."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            assert condition(), self.views()
+            time.sleep(LOOK * 4)
+
+    def heal_to_whole(self, *, by_itself: bool = True, grace: float = 6.0, timeout: float = 25.0) -> None:
         """After the repair: counts until all is whole again. With a Python node in it this must come by itself; BEAMs
-        among themselves get a ping after ``grace`` seconds.
+        among themselves, and others not ``by_itself``, get a ping after ``grace`` seconds.
         """
         began = time.monotonic()
-        if self.row.only_beams:
+        if self.row.only_beams or not by_itself:
             try:
                 self.until_whole(grace)
             except AssertionError:
@@ -310,6 +325,13 @@ class World:
         yield
         weather.close()
         self.switch.heal()
+
+
+def known_to(node: Node) -> set[str]:
+    """The nodes in ``global``'s partition of this one."""
+    if isinstance(node, PyNode):
+        return set(node.eval("node.global_names.known()"))
+    return {known.name for known in node.eval("gen_server:call(global_name_server, get_known, 5000)")}
 
 
 def _text(why: Any) -> str:

@@ -7,6 +7,7 @@ import math
 from typing import Protocol, cast
 
 from erlmesh.errors import ConnectError, ErlmeshError
+from erlmesh.net.network import all_heard
 from erlmesh.proto.channel import Channel, Lost
 from erlmesh.proto.control import Signal
 from erlmesh.proto.dialogue import Failed, Handshake
@@ -47,6 +48,8 @@ class Pump(asyncio.Protocol):
         self.channel: Channel | None = None
         self.busy = False
         self.peer_address = ""
+        self.was_heard = False
+        """The peer closed the connection although it had heard all that we said, and we said something lately."""
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
@@ -81,7 +84,8 @@ class Pump(asyncio.Protocol):
             self._shake(self.handshake, self.handshake.receive_data(data, now), now)
 
     def eof_received(self) -> None:
-        return None
+        if self.channel is not None and self._transport is not None:
+            self.was_heard = self.channel.has_spoken_lately(self._loop.time()) and all_heard(self._transport)
 
     def connection_lost(self, exception: Exception | None) -> None:
         self._transport = None

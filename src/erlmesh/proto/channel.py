@@ -150,6 +150,10 @@ class Channel:
                 self._tick()
         return []
 
+    def has_spoken_lately(self, now: float) -> bool:
+        """Whether a peer that hears us cannot have missed us yet: it would wait for three quarters of a tick time."""
+        return now < self._spoke_at + self.net_ticktime / 2
+
     def statistics(self) -> ChannelStatistics:
         return ChannelStatistics(
             signals_in=self._signals_in,

@@ -106,11 +106,14 @@ class Me:
     flags: Flags = OFFERED
 
 
-def call(me: Me, name: str, still_wanted: Callable[[], bool]) -> Conversation:
+def call(
+    me: Me, name: str, still_wanted: Callable[[], bool], hung_up: Callable[[int], bool] = lambda _: False
+) -> Conversation:
     """Call the node ``name``, on a connection that we opened.
 
     ``still_wanted`` is asked when the peer believes that it is connected with us: true to replace that connection,
-    false if by now we have a working one ourselves. Raises :class:`CallMeNot`, HandshakeRefused, RemoteProtocolError.
+    false if by now we have a working one ourselves. ``hung_up`` is asked whether the peer, in the life of that
+    creation, wants to be left alone. Raises :class:`CallMeNot`, HandshakeRefused, RemoteProtocolError.
     """
     if not is_node_name(name):
         raise LocalProtocolError(f"{name!r} is no node name: it must look like name@host, in ASCII")
@@ -123,6 +126,8 @@ def call(me: Me, name: str, still_wanted: Callable[[], bool]) -> Conversation:
             f"the node at that address is {answered}, not {name}: "
             "a node must be called by exactly the name it was started with"
         )
+    if hung_up(creation):
+        raise HandshakeRefused(f"{name} has hung up on us and lives on: it is left alone until somebody wants it")
     _require(theirs, name)
     _not_reflected(me, challenge, name)
     cookie = me.cookie_for(name)

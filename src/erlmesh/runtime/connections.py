@@ -13,6 +13,7 @@ from typing import Final
 
 from erlmesh.errors import ConnectError, ErlmeshError, HandshakeRefused
 from erlmesh.kernel.allowed import Allowed
+from erlmesh.kernel.hung_up import HungUp
 from erlmesh.kernel.peers import Peers
 from erlmesh.net.epmdless import Resolver
 from erlmesh.net.network import Network
@@ -80,6 +81,7 @@ class Connections:
         self._peers: Peers[Connection] = Peers(me.name)
         self._by_pump: dict[Pump, Connection] = {}
         self._waiting: dict[str, Waiting] = {}
+        self.hung_up = HungUp()
         self._why_not = Reasons()
         self._why_lost = Reasons()
         self._tasks: dict[asyncio.Task[None], None] = {}  # asyncio itself holds tasks only weakly
@@ -114,6 +116,11 @@ class Connections:
 
     def connect_nowait(self, name: str, done: Callable[[bool], None]) -> None:
         """``done(up)`` is called once: at once if connected, or else when the attempt, new or under way, ends."""
+        self.hung_up.forget(name)
+        self.dial_again(name, done)
+
+    def dial_again(self, name: str, done: Callable[[bool], None]) -> None:
+        """The same for a peer that was lost, which is to be left alone if it turns out that it hung up on us."""
         if name == self._me.name or self.connection(name) is not None:
             done(True)
         elif self._closed:
@@ -142,6 +149,7 @@ class Connections:
         if lost:
             self._give_up(node, lost)
         if dial:
+            self.hung_up.forget(name)
             self._dial(name)
         return waiting
 
@@ -191,7 +199,13 @@ class Connections:
             self._fail(connection, error)
 
     def _caller(self, connection: Connection) -> Pump:
-        conversation = call(self._me, connection.name, lambda: self._peers.still_wanted(connection.name, connection))
+        name = connection.name
+        conversation = call(
+            self._me,
+            name,
+            lambda: self._peers.still_wanted(name, connection),
+            lambda creation: self.hung_up.lives_on(name, creation),
+        )
         return self._pump(connection, Handshake(conversation, now=connection.began))  # its time runs since the dialling
 
     def _expect_call(self, connection: Connection) -> None:
@@ -262,6 +276,7 @@ class Connections:
         connection = self._by_pump[pump]
         name = connection.name
         self._why_not.forget(name)
+        self.hung_up.forget(name)
         self._router.peers[Atom(name)] = pump
         log.info("connected with %s%s", name, " (hidden)" if connection.hidden else "")
         waiting = self._waiting.pop(name, None) or Waiting()
@@ -294,6 +309,8 @@ class Connections:
         connection = self._by_pump.get(pump)
         if connection is not None:
             log.info("lost %s: %s", connection.name, why)
+            if pump.was_heard:
+                self.hung_up.closed(connection.name, connection.creation)
             self._down(connection, reason)
 
     # Ends

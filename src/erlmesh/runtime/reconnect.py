@@ -14,13 +14,21 @@ __all__ = ["Reconnect"]
 
 
 class Reconnect:
-    """``dial(name, done)`` starts or joins an attempt and calls ``done(up)`` once. :meth:`close` before the loop ends.
+    """``dial(name, done)`` starts or joins an attempt and calls ``done(up)`` once; ``is_left_alone`` is asked after one
+    that failed whether it is to be the last. :meth:`close` before the loop ends.
 
     When it dials is the policy's business; here is only the one timer.
     """
 
-    def __init__(self, ours: str, chance: Random, dial: Callable[[str, Callable[[bool], None]], None]) -> None:
+    def __init__(
+        self,
+        ours: str,
+        chance: Random,
+        dial: Callable[[str, Callable[[bool], None]], None],
+        is_left_alone: Callable[[str], bool],
+    ) -> None:
         self._dial = dial
+        self._is_left_alone = is_left_alone
         self._redial = Redial(ours, chance)
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -71,6 +79,10 @@ class Reconnect:
         self._arm()
 
     def _dialled(self, name: str, up: bool) -> None:
-        if not up:
+        if up:
+            return
+        if self._is_left_alone(name):
+            self._redial.forget(name)
+        else:
             self._redial.failed(name, self._loop.time())
-            self._arm()
+        self._arm()

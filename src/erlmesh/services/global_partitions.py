@@ -48,7 +48,7 @@ class Partitions:
         self._sync = sync
         self._life = life
         self._losses = 0
-        self._removing: dict[Atom, None] = {}
+        self._removing: dict[Atom, bool] = {}  # whether for the sake of others
         self._heard: dict[tuple[Atom, Atom], tuple[int, int, float]] = {}  # (life, loss, when to forget), oldest first
         self._farewells: dict[Atom, _Farewell] = {}
 
@@ -82,11 +82,10 @@ class Partitions:
         self._sync.unlearn(leave)
         if not self._sync.is_potentially_known(leave):
             return effects
+        for_others = leave == lost
         if self._sync.vsn(leave) < PARTITION_VSN:
-            effects.append(Disconnect(leave, "disconnected old"))
-        else:
-            return effects + self._be_left_by(leave)
-        return effects + self._remove(leave)
+            return [*effects, Disconnect(leave, "disconnected old"), *self._remove(leave, for_others=for_others)]
+        return effects + self._be_left_by(leave, for_others=for_others)
 
     def remove_connection(self, node: Atom) -> list[Effect]:
         """``node`` asks us to hang up. It may be one that was told of us while we have not been told of it."""
@@ -107,12 +106,16 @@ class Partitions:
         """Nodes whose connection is about to end without being announced."""
         return list(self._removing)
 
-    def _be_left_by(self, node: Atom) -> list[Effect]:
-        ask: list[Effect] = [Tell(node, (Word.REMOVE_CONNECTION, self._sync.own)), Recheck(node, PATIENCE_SECONDS)]
-        return [*ask, *self._remove(node)]
+    def left_for_others(self, node: Atom) -> bool | None:
+        """Whether that connection is about to end although the two could reach each other; None: it is not to end."""
+        return self._removing.get(node)
 
-    def _remove(self, node: Atom) -> list[Effect]:
-        self._removing[node] = None
+    def _be_left_by(self, node: Atom, *, for_others: bool = True) -> list[Effect]:
+        ask: list[Effect] = [Tell(node, (Word.REMOVE_CONNECTION, self._sync.own)), Recheck(node, PATIENCE_SECONDS)]
+        return [*ask, *self._remove(node, for_others=for_others)]
+
+    def _remove(self, node: Atom, *, for_others: bool = True) -> list[Effect]:
+        self._removing[node] = for_others
         return self._sync.forget(node)
 
     def _tell(self, news: LostConnection, others: list[Atom], now: float) -> list[Effect]:

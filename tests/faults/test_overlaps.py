@@ -1,0 +1,96 @@
+"""Two of three lose each other and both still see the third: with Erlang's nodes and ours in every place, all ends as it
+does with Erlang's alone.
+
+What is the same in every run of three BEAMs is asserted for all: nobody stays in two groups, one of the two that lost
+each other stays with the third at most, the third hangs up on nobody but one of them. Which of the two it is depends on
+whose clock is first, with BEAMs too. (``prevent_overlapping_partitions``, the header of OTP's global.erl.)
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from world import World, is_python
+
+PLACES = [kinds for kinds in itertools.product(("py", "25"), repeat=3) if kinds != ("25", "25", "25")]
+EVERY_PLACE = pytest.mark.parametrize("kinds", [*PLACES, ("25", "25", "25"), ("27", "py", "27")], ids=" ".join)
+ENDS_OF_A_CUT = ([[0], [1, 2]], [[0, 2], [1]], [[0], [1], [2]])
+LATEST = 1.25
+
+
+def until_parted(world: World) -> None:
+    """Until one of the two that do not reach each other is out of it, and no overlap is left."""
+
+    def parted() -> bool:
+        lost = world.went(0, 1) or world.went(1, 0)
+        return bool(lost) and not world.overlaps() and world.partition() in ENDS_OF_A_CUT
+
+    world.until(parted, world.ticktime * LATEST * 2 + 2, what="parted without overlaps")
+    world.row.noticed = [events[0].at - world.fault_at for events in (world.went(0, 1), world.went(1, 0)) if events]
+
+
+def stays_parted(world: World) -> None:
+    """While the cut lasts nobody comes back to be thrown out again: no churn, whoever redials."""
+    before = world.partition()
+    world.stays(lambda: world.partition() == before, world.ticktime)
+
+
+def comes_back(world: World) -> None:
+    """Whoever has lost somebody dials; if those are BEAMs nobody does, and the third knows too little to do it soon."""
+    world.switch.heal_pair(0, 1)
+    redials = any(map(is_python, world.kinds[:2]))
+    third = is_python(world.kinds[2])
+    world.heal_to_whole(by_itself=redials, grace=100 if world.long and third else 4)
+
+
+@EVERY_PLACE
+def test_a_cut_of_one_pair_of_three_parts_them_as_it_parts_beams(world, kinds):
+    """Only the way between the first two cut, silently; both see the third."""
+    world.meet()
+
+    world.fault()
+    world.switch.cut_pair(0, 1)
+
+    until_parted(world)
+    assert min(world.row.noticed) < world.ticktime * LATEST + 0.5
+    stays_parted(world)
+    world.row.outcome = "one of the two is left by the third; no overlap"
+    comes_back(world)
+
+
+@EVERY_PLACE
+def test_a_one_way_cut_parts_them_as_it_parts_beams(world, kinds):
+    """Only what the first says to the second is lost."""
+    world.meet()
+
+    world.fault()
+    world.switch.cut_one_way(0, 1)
+
+    until_parted(world)
+    assert min(world.row.noticed) < world.ticktime * LATEST + 0.5
+    stays_parted(world)
+    world.row.outcome = "one of the two is left by the third; no overlap"
+    comes_back(world)
+
+
+@EVERY_PLACE
+def test_a_disconnect_on_purpose_parts_them_as_it_parts_beams(world, kinds):
+    """The first disconnects from the second on purpose."""
+    world.meet()
+    world.until_known()
+
+    world.fault()
+    first, second = world.nodes[0], world.nodes[1]
+    if is_python(kinds[0]):
+        assert first.eval("node.disconnect_nowait(name)", name=second.name)
+    else:
+        first.eval("erlang:disconnect_node(Second)", Second=second.atom)
+
+    world.until(lambda: world.went(0, 1) and world.went(1, 0) and not world.overlaps(), 5, what="no overlap")
+    assert second.name not in first.nodes()
+    assert max(event.at - world.fault_at for event in world.went(0, 1) + world.went(1, 0)) < 2
+    world.stays(lambda: not world.overlaps() and second.name not in first.nodes(), world.ticktime / 2)
+    world.row.noticed = [world.went(0, 1)[0].at - world.fault_at, world.went(1, 0)[0].at - world.fault_at]
+    world.row.outcome = "left, and no overlap remains"
