@@ -145,5 +145,3 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(
             f"NOT TESTED: {scenarios.not_tested} real faults on real nodes ({scenarios.why_not})", yellow=True
         )
-
-

@@ -19,7 +19,6 @@ NOWHERE = "02:00:00:00:00:ff"
 _numbers = itertools.count()
 
 
-
 class CannotHere(Exception):
     """This machine cannot have namespaces; the message says why."""
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Self
 
 from beam import Beam, installed_otp, programs
 from erlmesh.terms import Atom, Pid
@@ -63,7 +63,6 @@ node.spawn(see)
 """
 
 Node = Beam | PyNode
-T = TypeVar("T")
 
 
 class Event(NamedTuple):
@@ -92,9 +91,9 @@ def is_python(kind: str) -> bool:
 
 
 class World:
-    """A node of each of ``kinds`` (``py``, or an OTP as ``25``) on a machine of its own, under one cookie, not connected."""
+    """A node of each of ``kinds`` (``py``, or an OTP as ``25``), each on a machine of its own, and not connected."""
 
-    def __init__(self, kinds: Sequence[str], *, ticktime: int = 6, **options: Any) -> None:
+    def __init__(self, kinds: Sequence[str], *, ticktime: int = 6, otp_epmd: bool = False, **options: Any) -> None:
         self.kinds = list(kinds)
         self.ticktime = ticktime
         self.long = False
@@ -103,15 +102,20 @@ class World:
         self.nodes: list[Node] = []
         self.members: list[Pid] = []
         self.home = Path(tempfile.mkdtemp(prefix="erlmesh-faults-"))
+        self.epmds: dict[int, OsProcess] = {}
+        self._otp_epmd = otp_epmd
         self._options = options
         self._processes: list[OsProcess] = []
         self._closing = threading.Lock()
         self.fault_at = 0.0
         self.switch: Switch
 
-    def __enter__(self) -> World:
+    def __enter__(self) -> Self:
         self.switch = Switch(len(self.kinds))
         try:
+            if self._otp_epmd:
+                for machine in self.switch.machines:
+                    self.start_epmd(machine)
             for number in range(len(self.kinds)):
                 self.nodes.append(self.start(number))
         except BaseException:
@@ -158,15 +162,15 @@ class World:
         self._processes.append(node)
         return node
 
-    def start_epmd(self, machine: Machine) -> OsProcess | None:
+    def start_epmd(self, machine: Machine) -> None:
         """OTP's EPMD on a machine, unless somebody is it there already."""
         if self.knows_epmd(machine):
-            return None
+            return
         command = [*machine.inside, str(programs() / "epmd"), "-port", str(EPMD_PORT)]
         epmd = OsProcess(f"epmd on {machine.address}", command, {})
         self._processes.append(epmd)
+        self.epmds[machine.number] = epmd
         wait_until(lambda: self.knows_epmd(machine), what="an EPMD")
-        return epmd
 
     def knows_epmd(self, machine: Machine) -> bool:
         return bool(self.listing(machine))
@@ -282,7 +286,7 @@ class World:
         ]
 
     def is_gone(self, number: int, observers: Iterable[int], *, within: float) -> None:
-        """Waits until all ``observers`` have lost node ``number`` and list none of its members; notes how long it took."""
+        """Until all ``observers`` have lost node ``number`` and list none of its members; notes how long it took."""
         observers, member = list(observers), self.members[number]
         self.until(
             lambda: all(self.went(observer, number) for observer in observers),

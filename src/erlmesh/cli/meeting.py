@@ -53,10 +53,11 @@ async def staying(node: Node, chosen: Settings) -> AsyncIterator[None]:
 
 
 async def meet(node: Node, peers: Sequence[str]) -> None:
-    """Pings each of ``peers``; says on stderr which are not there, and why."""
+    """Pings each of ``peers``; says on stderr which are not there, and why. They are looked for from then on."""
     for peer in peers:
         if not await node.ping(peer):
             print(f"erlmesh: did not meet {why_not(node, peer)}", file=sys.stderr)
+            node.reconnect_with(peer)
 
 
 def why_not(node: Node, peer: str) -> str:

@@ -1,0 +1,97 @@
+"""Who is lost is looked for; who wants to be left alone is left alone; and restarts, one after the other, end in a mesh."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from erlmesh.terms import Atom
+from world import World, is_python
+
+
+def pairs_of(*kinds):
+    return pytest.mark.parametrize("kinds", [tuple(each.split()) for each in kinds], ids=" ".join)
+
+
+@pairs_of("py 25", "py 27")
+def test_a_beam_that_disconnects_on_purpose_is_left_alone_until_somebody_wants_it(world, kinds):
+    world.meet()
+    python, beam = world.nodes
+
+    world.fault()
+    beam.eval("erlang:disconnect_node(Peer)", Peer=python.atom)
+
+    world.until(lambda: python.logged("has hung up on us"), 5, what="found alive, and left alone")
+    world.stays(lambda: python.nodes() == beam.nodes() == set(), 3)
+    assert python.eval("node.missed()") == []
+    assert not beam.logged("REPORT")
+    python.eval("node.send((Atom('nobody'), PEER), 1)", PEER=beam.atom)  # a mere message is a wish
+    world.until_whole(5)
+
+
+@pairs_of("py 25", "25 py", "py py")
+def test_a_python_node_that_disconnects_on_purpose_is_left_alone(world, kinds):
+    world.meet()
+    first, second = world.nodes
+    leaver = first if is_python(kinds[0]) else second
+    other = second if leaver is first else first
+
+    leaver.eval("node.disconnect_nowait(name)", name=other.name)
+
+    world.until(lambda: first.nodes() == second.nodes() == set(), 5)
+    world.stays(lambda: first.nodes() == second.nodes() == set(), 3)
+    assert leaver.ping(other.name)
+    world.until_whole(5)
+
+
+@pytest.mark.world(ticktime=2)
+@pairs_of("py 25")
+def test_a_node_without_reconnect_does_not_dial_whom_it_lost(world, kinds):
+    world.meet()
+    python, beam = world.nodes
+    quiet = world.nodes[0] = world.start(0, name="quiet", reconnect=False)
+    python.kill()
+    assert quiet.ping(beam.name)
+
+    beam.kill()
+    world.start(1)  # another life, which knows nobody
+
+    world.stays(lambda: quiet.nodes() == set(), 4)
+    assert quiet.eval("node.missed()") == []
+
+
+@pytest.mark.timeout(1800)
+@pairs_of("py 25 py 27 py", "py py py py py")
+def test_five_nodes_that_restart_one_after_the_other_are_a_full_mesh_again(world, kinds):
+    """A rolling restart of five nodes."""
+    meet_all_at_once(world)
+
+    for _ in range(20 if world.long else 2):
+        for number in range(5):
+            roll(world, number)
+        world.heal_to_whole()
+
+    world.row.outcome = "a full mesh, every time"
+
+
+def meet_all_at_once(world: World) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(lambda node: node.ping(world.nodes[0].name), world.nodes[1:]))
+    world.members = [node.join(Atom("group")) for node in world.nodes]
+    world.until_whole()
+
+
+def roll(world: World, number: int) -> None:
+    """One node leaves in order and is started again; a Python node is told of one other, a BEAM tries all. Nobody waits until all is whole."""
+    world.nodes[number].terminate()
+    world.nodes[number].wait()
+    others = [world.name((number + step) % 5) for step in range(1, 5)]
+    if is_python(world.kinds[number]):
+        node = world.nodes[number] = world.start(number, join=others[:1])
+    else:
+        node = world.nodes[number] = world.start(number)
+        node.eval(
+            "spawn(fun() -> lists:any(fun net_kernel:connect_node/1, Others) end)", Others=list(map(Atom, others))
+        )
+    world.members[number] = node.join(Atom("group"))
