@@ -11,7 +11,7 @@ FIRST  ?= 0
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-.PHONY: help demo docker-demo image elixir-image cookie docker shell test check format otp conformance sim bench erlang clean
+.PHONY: help faults demo docker-demo image elixir-image cookie docker shell test check format otp conformance sim bench erlang clean
 
 help:           ## this list
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -55,6 +55,10 @@ sim: $(VENV)/dev.stamp           ## random lives of simulated clusters: make sim
 
 conformance: $(VENV)/dev.stamp erlang  ## OTP as the judge: what it sees of a node must be what it sees of a BEAM
 	$(PYTEST) tests/otp/test_conformance_otp.py --every-otp $(ARGS)
+
+faults: $(VENV)/dev.stamp erlang  ## real faults on real nodes, at length, and docs/faults.md written anew (root; some minutes)
+	@tools/faults.sh
+	$(PYTEST) tests/faults --long --table docs/faults.md $(ARGS)
 
 docker: $(VENV)/dev.stamp        ## the tests with containers alone, on the Docker Engine of this machine
 	$(PYTEST) tests/docker $(ARGS)

@@ -1,8 +1,8 @@
 """Machines on one Linux: network namespaces, each with one port on a switch that can be cut in every way.
 
 The switch is a namespace of its own, so that nothing of this is seen in the machine's own network, and all of it is
-gone with the namespaces. Cables are pairs of veth; a group of machines that see each other is a bridge. A cut is silent:
-carriers stay, nobody is told.
+gone with the namespaces. Cables are pairs of veth; a group of machines that see each other is a bridge. A cut is
+silent: carriers stay, nobody is told.
 """
 
 from __future__ import annotations

@@ -28,11 +28,15 @@ node. The last column is the same with Erlang alone.
 def write_table(path: Path, rows: Iterable[Row], ticktime: float = 6) -> None:
     alone = {row.scenario: row for row in rows if row.only_beams}
     lines = [
-        f"| {row.scenario} | {row.who} | {row.outcome} | {_noticed(row)} | {_whole(row)} | {_beside(alone.get(row.scenario))} |\n"
+        "| " + " | ".join([row.scenario, row.who, *_told(row), _beside(alone.get(row.scenario))]) + " |\n"
         for row in sorted(rows, key=lambda row: (row.scenario, row.who))
         if not row.only_beams
     ]
     path.write_text(HEAD.format(ticktime=ticktime, least=ticktime * 0.75, most=ticktime * 1.25) + "".join(lines))
+
+
+def _told(row: Row) -> list[str]:
+    return [row.outcome, _noticed(row), _whole(row)]
 
 
 def _seconds(value: float) -> str:

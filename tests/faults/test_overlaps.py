@@ -1,5 +1,5 @@
-"""Two of three lose each other and both still see the third: with Erlang's nodes and ours in every place, all ends as it
-does with Erlang's alone.
+"""Two of three lose each other and both still see the third: with Erlang's nodes and ours in every place, all ends as
+it does with Erlang's alone.
 
 What is the same in every run of three BEAMs is asserted for all: nobody stays in two groups, one of the two that lost
 each other stays with the third at most, the third hangs up on nobody but one of them. Which of the two it is depends on

@@ -1,4 +1,4 @@
-"""Who is lost is looked for; who wants to be left alone is left alone; and restarts, one after the other, end in a mesh."""
+"""Who is lost is looked for, who wants to be left alone is left alone, and restarts one by one end in a full mesh."""
 
 from __future__ import annotations
 
@@ -91,7 +91,6 @@ def roll(world: World, number: int) -> None:
         node = world.nodes[number] = world.start(number, join=others[:1])
     else:
         node = world.nodes[number] = world.start(number)
-        node.eval(
-            "spawn(fun() -> lists:any(fun net_kernel:connect_node/1, Others) end)", Others=list(map(Atom, others))
-        )
+        there = [Atom(other) for other in others]
+        node.eval("spawn(fun() -> lists:any(fun net_kernel:connect_node/1, There) end)", There=there)
     world.members[number] = node.join(Atom("group"))

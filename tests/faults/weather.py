@@ -1,8 +1,8 @@
 """Bad weather between machines: carries frames by hand, with delay, jitter, loss and reordering from a seed.
 
 ``python weather.py SEED p0=02:..:01 p1=02:..:02`` in the switch's namespace carries between these ports, which are on
-no bridge, until it is ended; ``python weather.py plain eth0`` in a machine's namespace has that interface send frames as
-they would be on a wire. Kernels may lack ``tc netem``; packet sockets are in all of them.
+no bridge, until it is ended; ``python weather.py plain eth0`` in a machine's namespace has that interface send frames
+as they would be on a wire. Kernels may lack ``tc netem``; packet sockets are in all of them.
 """
 
 from __future__ import annotations

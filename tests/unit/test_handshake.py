@@ -185,6 +185,18 @@ def test_a_wrong_cookie_does_not_replace_an_old_connection():
     assert "cookies differ" in str(at_answerer.why)
 
 
+def test_who_has_hung_up_and_lives_on_is_left_after_its_first_words():
+    asked = []
+    caller = Handshake(call(me(SOCRATES), PLATO, lambda: True, lambda life: asked.append(life) or True), now=0.0)
+
+    learned, seen = converse(caller, answering(me(PLATO, creation=9)))
+
+    assert asked == [9]
+    assert isinstance(learned[0], Failed)
+    assert "hung up" in str(learned[0].why)
+    assert seen == []
+
+
 def test_the_kernel_is_asked_once_with_the_name_and_the_flags():
     asked = []
 

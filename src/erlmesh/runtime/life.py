@@ -60,8 +60,8 @@ class Settings:
 class Life:
     """Begins when it is made. :meth:`end` before the loop ends.
 
-    ``body_for`` says what runs for others, and ``left_for_others(name)`` whether a connection that ends was given up for
-    the sake of other nodes; None if it was not given up at all.
+    ``body_for`` says what runs for others, and ``left_for_others(name)`` whether a connection that ends was given up
+    for the sake of other nodes; None if it was not given up at all.
     """
 
     def __init__(

@@ -193,7 +193,7 @@ class GlobalNames:
         )
 
     def left_for_others(self, node: Atom | str) -> bool | None:
-        """Whether that node is being left for the sake of others alone, and could be reached; None if it is not left."""
+        """Whether that node is left for the sake of others alone, and could be reached; None if it is not left."""
         return self._server.partitions.left_for_others(Atom(node))
 
     def leave(self) -> None:
