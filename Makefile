@@ -57,7 +57,6 @@ conformance: $(VENV)/dev.stamp erlang  ## OTP as the judge: what it sees of a no
 	$(PYTEST) tests/otp/test_conformance_otp.py --every-otp $(ARGS)
 
 faults: $(VENV)/dev.stamp erlang  ## real faults on real nodes, at length, and docs/faults.md written anew (root; some minutes)
-	@tools/faults.sh
 	$(PYTEST) tests/faults --long --table docs/faults.md $(ARGS)
 
 docker: $(VENV)/dev.stamp        ## the tests with containers alone, on the Docker Engine of this machine
@@ -66,8 +65,9 @@ docker: $(VENV)/dev.stamp        ## the tests with containers alone, on the Dock
 bench: $(VENV)/dev.stamp erlang  ## erlmesh beside the BEAM, in turns, in one run: a table, and bench/latest.json
 	$(BIN)/python -m bench $(ARGS)
 
-erlang:         # Erlang and Elixir from the system's packages where that is allowed; else says what will be missing
+erlang:         # Erlang, Elixir and what real faults need, from the system where that is allowed; else says what is missing
 	@tools/erlang.sh
+	@tools/faults.sh
 
 clean:          ## forgets what was built and fetched
 	rm -rf $(VENV) .otp .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build

@@ -83,7 +83,9 @@ def meet_all_at_once(world: World) -> None:
 
 
 def roll(world: World, number: int) -> None:
-    """One node leaves in order and is started again; a Python node is told of one other, a BEAM tries all. Nobody waits until all is whole."""
+    """One node leaves in order and is started again, without waiting until all is whole. A Python node is told of one
+    other; a BEAM, which looks for nobody, tries all.
+    """
     world.nodes[number].terminate()
     world.nodes[number].wait()
     others = [world.name((number + step) % 5) for step in range(1, 5)]

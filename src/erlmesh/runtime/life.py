@@ -135,7 +135,7 @@ class Life:
     def _node_down(self, name: str, reason: str, hidden: bool, dialled: bool) -> None:
         if self.reconnect is not None and (dialled or not hidden) and reason != REPLACED:
             for_others = True if self.hanging_up else self._left_for_others(name)
-            if for_others is not None:
+            if for_others:
                 self.connections.hung_up.forget(name)  # it did what it was asked to
             self.reconnect.lost(name, for_others=bool(for_others))
         if not hidden:
