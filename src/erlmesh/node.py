@@ -110,8 +110,8 @@ class Node(Runtime):
         if not up:
             self.reconnect_with(peer)
 
-    def _left_for_others(self, name: str) -> bool | None:
-        return self.global_names.left_for_others(name)
+    def _is_left_for_others(self, name: str) -> bool:
+        return self.global_names.is_left_for_others(name)
 
     async def stop(self) -> None:
         if hasattr(self, "global_names"):

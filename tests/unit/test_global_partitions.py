@@ -51,8 +51,7 @@ def test_a_loss_elsewhere_is_passed_on_and_the_lost_one_left():
     assert effects[2:] == [Tell(B, (REMOVE, ME)), Recheck(B, PATIENCE_SECONDS)]
     assert B not in sync.known
     assert mine.removing() == [B]
-    assert mine.left_for_others(B) is True
-    assert mine.left_for_others(A) is None
+    assert mine.is_left_for_others(B)
 
 
 def test_a_loss_is_news_once():
@@ -120,7 +119,7 @@ def test_whoever_lost_us_is_left():
     assert effects[-2:] == [Tell(A, (REMOVE, ME)), Recheck(A, PATIENCE_SECONDS)]
     assert A not in sync.known
     assert B in sync.known
-    assert mine.left_for_others(A) is False
+    assert not mine.is_left_for_others(A)
 
 
 def test_an_old_node_that_was_lost_is_hung_up_on():

@@ -60,8 +60,8 @@ class Settings:
 class Life:
     """Begins when it is made. :meth:`end` before the loop ends.
 
-    ``body_for`` says what runs for others, and ``left_for_others(name)`` whether a connection that ends was given up
-    for the sake of other nodes; None if it was not given up at all.
+    ``body_for`` says what runs for others, and ``is_left_for_others(name)`` whether a connection that ends was given up
+    for the sake of other nodes.
     """
 
     def __init__(
@@ -70,12 +70,12 @@ class Life:
         creation: int,
         settings: Settings,
         body_for: Otherwise,
-        left_for_others: Callable[[str], bool | None],
+        is_left_for_others: Callable[[str], bool],
     ) -> None:
         self.creation = creation
         self.hanging_up = False
         """A connection that ends now does so because others have lost that node, or we have lost others."""
-        self._left_for_others = left_for_others
+        self._is_left_for_others = is_left_for_others
         atom = Atom(settings.name)
         self.router = Router(Identifiers(atom, creation), self._hold)
         self.spawning = Spawning(node, self.router)
@@ -134,10 +134,10 @@ class Life:
 
     def _node_down(self, name: str, reason: str, hidden: bool, dialled: bool) -> None:
         if self.reconnect is not None and (dialled or not hidden) and reason != REPLACED:
-            for_others = True if self.hanging_up else self._left_for_others(name)
+            for_others = self.hanging_up or self._is_left_for_others(name)
             if for_others:
                 self.connections.hung_up.forget(name)  # it did what it was asked to
-            self.reconnect.lost(name, for_others=bool(for_others))
+            self.reconnect.lost(name, for_others=for_others)
         if not hidden:
             self.events.down(name, reason)
 

@@ -96,7 +96,7 @@ class Runtime:
         creation = await self._presence.begin()
         claim_here(self.atom)
         node = cast("Node", self)
-        life = self._life_ = Life(node, creation, self._settings, self._body_for, self._left_for_others)
+        life = self._life_ = Life(node, creation, self._settings, self._body_for, self._is_left_for_others)
         self._presence.answer_with(life.connections.answer)
         if life.reconnect is not None:
             self.spawn_server(self._hear_parting, name=OURS)
@@ -350,8 +350,8 @@ class Runtime:
         """
         self._life.events.subscribe(pid, reasons=reasons)
 
-    def _left_for_others(self, name: str) -> bool | None:  # noqa: ARG002 - the node that has `global` knows
-        return None
+    def _is_left_for_others(self, name: str) -> bool:  # noqa: ARG002 - the node that has `global` knows
+        return False
 
     # Processes started across nodes
 

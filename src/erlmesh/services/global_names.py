@@ -192,9 +192,9 @@ class GlobalNames:
             locks=tuple((resource, tuple(holders)) for resource, _, holders in self._server.locks.snapshot()),
         )
 
-    def left_for_others(self, node: Atom | str) -> bool | None:
-        """Whether that node is left for the sake of others alone, and could be reached; None if it is not left."""
-        return self._server.partitions.left_for_others(Atom(node))
+    def is_left_for_others(self, node: Atom | str) -> bool:
+        """Whether that node has been asked to hang up because others lost it, and could be reached from here."""
+        return self._server.partitions.is_left_for_others(Atom(node))
 
     def leave(self) -> None:
         """Call before the node closes its connections: they are no losses that others should hear of."""

@@ -106,9 +106,9 @@ class Partitions:
         """Nodes whose connection is about to end without being announced."""
         return list(self._removing)
 
-    def left_for_others(self, node: Atom) -> bool | None:
-        """Whether that connection is about to end although the two could reach each other; None: it is not to end."""
-        return self._removing.get(node)
+    def is_left_for_others(self, node: Atom) -> bool:
+        """Whether that connection is about to end although the two nodes could reach each other."""
+        return self._removing.get(node, False)
 
     def _be_left_by(self, node: Atom, *, for_others: bool = True) -> list[Effect]:
         ask: list[Effect] = [Tell(node, (Word.REMOVE_CONNECTION, self._sync.own)), Recheck(node, PATIENCE_SECONDS)]
