@@ -9,6 +9,7 @@ whose clock is first, with BEAMs too. (``prevent_overlapping_partitions``, the h
 from __future__ import annotations
 
 import itertools
+from collections import deque
 
 import pytest
 
@@ -21,14 +22,19 @@ LATEST = 1.25
 
 
 def until_parted(world: World) -> None:
-    """Until one of the two that do not reach each other is out of it, and no overlap is left."""
+    """Until the two have lost each other, one of them at least is out of it, and all have heard what they will hear.
+
+    If both notice in the same moment, the third is told to leave the one, and a moment later the other.
+    """
+    looks: deque[list[list[int]]] = deque(maxlen=10)
 
     def parted() -> bool:
-        lost = world.went(0, 1) or world.went(1, 0)
-        return bool(lost) and not world.overlaps() and world.partition() in ENDS_OF_A_CUT
+        looks.append(world.partition())
+        both = world.went(0, 1) and world.went(1, 0)
+        return bool(both) and looks[-1] in ENDS_OF_A_CUT and all(look == looks[-1] for look in looks)
 
     world.until(parted, world.ticktime * LATEST * 2 + 2, what="parted without overlaps")
-    world.row.noticed = [events[0].at - world.fault_at for events in (world.went(0, 1), world.went(1, 0)) if events]
+    world.row.noticed = [world.went(0, 1)[0].at - world.fault_at, world.went(1, 0)[0].at - world.fault_at]
 
 
 def stays_parted(world: World) -> None:
