@@ -7,17 +7,17 @@ ARG BASE_IMAGE=python:3.12-slim-bookworm
 
 FROM ${BASE_IMAGE} AS build
 LABEL erlmesh=build
-COPY pyproject.toml README.md LICENSE build/wheelhouse* /erlmesh/
+COPY pyproject.toml README.md LICENSE docker/install.sh build/wheelhouse* /erlmesh/
 COPY src /erlmesh/src
-COPY docker/install.sh /erlmesh/
 RUN sh /erlmesh/install.sh /erlmesh /opt/erlmesh
 
+# What changes comes last, so that a second build has all the rest already. What installs programs is not left in the base.
 FROM ${BASE_IMAGE}
+LABEL erlmesh=node
 RUN rm -rf /usr/local/bin/pip* /usr/local/lib/python3*/ensurepip /usr/local/lib/python3*/site-packages/pip* \
  && echo 'node:x:10001:10001:node:/var/lib/node:/usr/sbin/nologin' >> /etc/passwd \
  && echo 'node:x:10001:' >> /etc/group \
  && mkdir -p /var/lib/node && chmod 700 /var/lib/node && chown 10001:10001 /var/lib/node
-COPY --from=build /opt/erlmesh /opt/erlmesh
 
 # The name is the container's host name at the address that others reach it by. No cookie is in here, nor may one be.
 ENV PATH=/opt/erlmesh/bin:$PATH \
@@ -36,3 +36,4 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s --retries=3 CMD ["erlmesh", "health"]
 ENTRYPOINT ["erlmesh"]
 CMD ["start", "--prompt"]
+COPY --from=build /opt/erlmesh /opt/erlmesh

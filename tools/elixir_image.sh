@@ -5,4 +5,4 @@ set -eu
 cd "$(dirname "$0")/.."
 official=$(sed -n 's/^ARG BASE_IMAGE=//p' docker/elixir/Dockerfile)
 base=${ELIXIR_BASE_IMAGE:-$(tools/base_image.sh --or "$official" elixir)}
-tools/docker_build.sh --build-arg BASE_IMAGE="$base" --label erlmesh=node --tag "${ELIXIR_IMAGE:-localhost/erlmesh-elixir:dev}" docker/elixir
+tools/docker_build.sh --build-arg BASE_IMAGE="$base" --tag "${ELIXIR_IMAGE:-localhost/erlmesh-elixir:dev}" docker/elixir

@@ -11,7 +11,7 @@ rm -rf build/wheelhouse
 mkdir -p build/wheelhouse
 "$python" -m pip wheel --quiet --disable-pip-version-check --wheel-dir build/wheelhouse '.[shell,dns]'
 "$python" -m pip download --quiet --disable-pip-version-check --no-deps --dest build/wheelhouse pip
-tools/docker_build.sh --build-arg BASE_IMAGE="$base" --label erlmesh=node --tag "$image" .
+tools/docker_build.sh --build-arg BASE_IMAGE="$base" --tag "$image" .
 docker image prune --force --filter label=erlmesh --filter until=24h >/dev/null 2>&1 || :
 size() { docker image inspect --format '{{.Size}}' "$1"; }
 echo "$image: $(($(size "$image") / 1000000)) MB, $((($(size "$image") - $(size "$base")) / 1000000)) MB of it on top of $base"
