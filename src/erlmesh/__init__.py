@@ -1,34 +1,58 @@
-"""Python as a full member of an Erlang cluster. The public names; nothing is defined here."""
+"""Python as a full member of an Erlang cluster. The public names; nothing is defined here.
 
-from erlmesh.errors import (
-    CalleeExited,
-    CallError,
-    CallTimeout,
-    CodecError,
-    ConnectError,
-    DecodeError,
-    EncodeError,
-    ErlangError,
-    ErlmeshError,
-    Exit,
-    HandshakeRefused,
-    NoConnection,
-    NodeNotAlive,
-    NodeStartError,
-    NoProcess,
-    RemoteError,
-    RemoteExit,
-    RemoteThrow,
-    Throw,
-)
-from erlmesh.net.epmd import Epmd
-from erlmesh.net.epmdless import Addresses, FixedPort, NoEpmd
-from erlmesh.node import Node
-from erlmesh.runtime.process import Process
-from erlmesh.services.exposed import expose
-from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref, Term
+A name is looked for in its module when it is first used: whoever needs little of all this (a health check, every ten
+seconds in every container) does not import the rest.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from erlmesh.errors import (
+        CalleeExited,
+        CallError,
+        CallTimeout,
+        CodecError,
+        ConnectError,
+        DecodeError,
+        EncodeError,
+        ErlangError,
+        ErlmeshError,
+        Exit,
+        HandshakeRefused,
+        NoConnection,
+        NodeNotAlive,
+        NodeStartError,
+        NoProcess,
+        RemoteError,
+        RemoteExit,
+        RemoteThrow,
+        Throw,
+    )
+    from erlmesh.net.epmd import Epmd
+    from erlmesh.net.epmdless import Addresses, FixedPort, NoEpmd
+    from erlmesh.node import Node
+    from erlmesh.runtime.process import Process
+    from erlmesh.services.exposed import expose
+    from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref, Term
 
 __version__ = "0.1.0"
+
+_HOMES: Final = {
+    "erlmesh.errors": (
+        "CalleeExited CallError CallTimeout CodecError ConnectError DecodeError EncodeError ErlangError "
+        "ErlmeshError Exit HandshakeRefused NoConnection NodeNotAlive NodeStartError NoProcess RemoteError "
+        "RemoteExit RemoteThrow Throw"
+    ),
+    "erlmesh.net.epmd": "Epmd",
+    "erlmesh.net.epmdless": "Addresses FixedPort NoEpmd",
+    "erlmesh.node": "Node",
+    "erlmesh.runtime.process": "Process",
+    "erlmesh.services.exposed": "expose",
+    "erlmesh.terms": "Atom BitString Export Fun ImproperList Map Pid Port Ref Term",
+}
 
 __all__ = [
     "Addresses",
@@ -68,3 +92,15 @@ __all__ = [
     "Throw",
     "expose",
 ]
+
+
+def __getattr__(name: str) -> object:
+    for home, names in _HOMES.items():
+        if name in names.split():
+            found = globals()[name] = getattr(importlib.import_module(home), name)
+            return found
+    raise AttributeError(f"module 'erlmesh' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

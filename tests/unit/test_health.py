@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from erlmesh.net.health import HealthServer, folders, read_health
+from erlmesh.net.health import HealthServer
+from erlmesh.net.health_socket import folders, read_health
 
 
 def test_a_node_whose_loop_turns_tells_its_report(tmp_path):

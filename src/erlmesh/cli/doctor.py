@@ -16,7 +16,8 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from erlmesh.cli.cookie import find_cookie
-from erlmesh.cli.forms import host_of, positive_seconds, way
+from erlmesh.cli.forms import host_of, way
+from erlmesh.cli.seconds import positive_seconds
 from erlmesh.cli.settings import add_node_options, complete_name, passing_name
 from erlmesh.doctor.examination import Patient, examine
 from erlmesh.doctor.findings import Finding, Verdict

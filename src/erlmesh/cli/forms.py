@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from erlmesh.cli.cookie import read_protected
+from erlmesh.cli.seconds import positive_seconds
 from erlmesh.discovery.looking import check_sources
 from erlmesh.discovery.sources import Kind, Source, sources
 from erlmesh.errors import NodeStartError
@@ -28,7 +29,6 @@ __all__ = [
     "form",
     "host_of",
     "places_to_look",
-    "positive_seconds",
     "unknown_variables",
     "way",
 ]
@@ -273,17 +273,6 @@ def _port(text: str, source: str) -> int:
     if not (text.isascii() and text.isdigit()) or not 0 < int(text) < 65536:
         raise NodeStartError(f"{source} is {text!r}: a port is a number from 1 to 65535")
     return int(text)
-
-
-def positive_seconds(text: str, source: str) -> float:
-    """Raises NodeStartError."""
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise NodeStartError(f"{source} is {text!r}: it must be a positive number of seconds")
-    return seconds
 
 
 def _cookies(given: _Given) -> dict[str, str] | None:

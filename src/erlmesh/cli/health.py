@@ -12,9 +12,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from erlmesh.cli.forms import positive_seconds
+from erlmesh.cli.seconds import positive_seconds
 from erlmesh.errors import NodeStartError
-from erlmesh.net.health import folders, read_health
+from erlmesh.net.health_socket import folders, read_health
 
 __all__ = ["EXAMPLE", "add_options", "run", "running"]
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from erlmesh import __version__
-from erlmesh.cli.settings import configure_log
+from erlmesh.cli.logs import configure_log
 from erlmesh.errors import ErlmeshError
 
 __all__ = ["main"]

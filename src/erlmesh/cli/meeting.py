@@ -18,7 +18,8 @@ from erlmesh.discovery.task import Discovery
 from erlmesh.errors import ConnectError
 from erlmesh.net.epmd import default_port
 from erlmesh.net.epmdless import FixedPort
-from erlmesh.net.health import HealthServer, folders
+from erlmesh.net.health import HealthServer
+from erlmesh.net.health_socket import folders
 from erlmesh.node import Node
 from erlmesh.shell.hosting import host_shells
 

@@ -8,10 +8,9 @@ import os
 import re
 import secrets
 import socket
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, TextIO
+from typing import Any, Final
 
 from erlmesh.cli.cookie import find_cookie
 from erlmesh.cli.forms import (
@@ -27,9 +26,8 @@ from erlmesh.cli.forms import (
 )
 from erlmesh.discovery.sources import Source
 from erlmesh.errors import NodeStartError
-from erlmesh.shell.show import show_error
 
-__all__ = ["Settings", "add_node_options", "complete_name", "configure_log", "passing_name", "settings"]
+__all__ = ["Settings", "add_node_options", "complete_name", "passing_name", "settings"]
 
 log = logging.getLogger("erlmesh")
 
@@ -134,31 +132,3 @@ def _is_long(name: str) -> bool:
 def passing_name(target: str) -> str:
     """A name for a node that only looks in on ``target`` and goes: long or short as that one is."""
     return f"erlmesh-{os.getpid()}-{secrets.token_hex(3)}@{LOOPBACK if _is_long(target) else 'localhost'}"
-
-
-def configure_log(verbose: int) -> None:
-    """Warnings to stderr; with ``verbose`` who comes and goes, with more of it everything."""
-    handler = _Lines()
-    handler.setFormatter(_Words("%(message)s"))
-    log = logging.getLogger("erlmesh")
-    log.handlers[:] = [handler]
-    log.propagate = False
-    log.setLevel((logging.WARNING, logging.INFO)[verbose] if verbose < 2 else logging.DEBUG)
-
-
-class _Lines(logging.StreamHandler[TextIO]):
-    """Writes to whatever ``sys.stderr`` is at the time: a prompt puts its own there, to keep the line being typed."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.stream = sys.stderr
-        super().emit(record)
-
-
-class _Words(logging.Formatter):
-    """An exception's one line and the user's own frames, never ours."""
-
-    def formatException(self, ei: object) -> str:  # noqa: N802 - logging's name
-        match ei:
-            case (_, BaseException() as error, _):
-                return show_error(error)
-        return ""

@@ -9,34 +9,21 @@ import asyncio
 import contextlib
 import json
 import logging
-import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["HealthServer", "folders", "read_health"]
+from erlmesh.net.health_socket import short_name
+
+__all__ = ["HealthServer"]
 
 log = logging.getLogger("erlmesh.health")
 
 ANSWER: Final = 1.0
 """Seconds that the loop has to answer; then what is told is how long it has not."""
-MAX_LINE: Final = 1 << 16
-
-
-def folders(environment: Mapping[str, str]) -> list[Path]:
-    """Where the socket may be, the likeliest first: ERLMESH_STATE, or else XDG's runtime and state folders."""
-    if state := environment.get("ERLMESH_STATE"):
-        return [Path(state)]
-    home = environment.get("HOME")
-    named = [
-        environment.get("XDG_RUNTIME_DIR"),
-        environment.get("XDG_STATE_HOME"),
-        f"{home}/.local/state" if home else None,
-    ]
-    return [Path(root) / "erlmesh" for root in named if root and Path(root).is_absolute()]
 
 
 class HealthServer:
@@ -91,21 +78,6 @@ class HealthServer:
         return {"alive": False, "loop_ms": round((time.monotonic() - (asked if since is None else since)) * 1000, 1)}
 
 
-def read_health(path: Path, timeout: float) -> dict[str, Any]:
-    """What the node with the socket ``path`` tells. Raises ``OSError``; refused means that it has been killed."""
-    with _short(path) as short, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
-        link.settimeout(timeout)
-        link.connect(short)
-        data = b""
-        while len(data) < MAX_LINE and (piece := link.recv(MAX_LINE)):
-            data += piece
-    try:
-        told = json.loads(data)
-    except ValueError:
-        raise ConnectionAbortedError("the answer breaks off") from None
-    return told if isinstance(told, dict) else {}
-
-
 def _listen(node: str, places: list[Path]) -> tuple[Path, socket.socket]:
     fault: OSError = FileNotFoundError("there is no home folder and no ERLMESH_STATE")
     for place in places:
@@ -114,7 +86,7 @@ def _listen(node: str, places: list[Path]) -> tuple[Path, socket.socket]:
         try:
             place.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.unlink(missing_ok=True)  # of a former life: no second node of this name runs
-            with _short(path) as short:
+            with short_name(path) as short:
                 listener.bind(short)
             path.chmod(0o600)
             listener.listen(4)
@@ -124,13 +96,3 @@ def _listen(node: str, places: list[Path]) -> tuple[Path, socket.socket]:
         else:
             return path, listener
     raise fault
-
-
-@contextlib.contextmanager
-def _short(path: Path) -> Iterator[str]:
-    """A name for ``path`` that fits into a socket's address, which has room for 107 bytes."""
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield f"/proc/self/fd/{folder}/{path.name}"
-    finally:
-        os.close(folder)
