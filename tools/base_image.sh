@@ -31,6 +31,7 @@ command -v apt-get >/dev/null 2>&1 || give_up "it is made of Debian's packages, 
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM # dash leaves out the other one else
 loudly() { "$@" >"$work/log" 2>&1 || { cat "$work/log" >&2; give_up "'$1' failed"; }; }
 
 if ! command -v mmdebstrap >/dev/null 2>&1; then

@@ -4,7 +4,7 @@ import json
 import os
 
 import pytest
-from containers import Terminal, seconds
+from containers import Terminal
 
 from otp.waiting import wait_until
 
@@ -66,6 +66,52 @@ def test_of_two_addresses_the_one_that_is_discovered_counts(lab):
     assert f"plato@{lab.address(1)} is up" in lab.logs(container)
 
 
+WITHOUT_A_WAY_OUT = """
+import fcntl, os, socket, struct
+any_address = struct.pack("H14x", socket.AF_INET)
+default_route = struct.pack("L16s16s16sHhLPhPLLH", 0, any_address, any_address, any_address, 3, *[0] * 8)
+fcntl.ioctl(socket.socket(socket.AF_INET, socket.SOCK_DGRAM), 0x890C, default_route)
+os.setuid(10001)
+os.execvp("erlmesh", ["erlmesh", "start"])
+"""
+"""An internal network of older engines has a default route all the same: here it is deleted (SIOCDELRT)."""
+
+
+def test_a_node_on_two_networks_without_a_way_out_refuses_with_the_candidates(lab):
+    other = f"{lab.network}-other"
+    lab.run("network", "create", "--internal", "--label", lab._label, other)
+    container = lab.container("plato")
+    lab.run(
+        "create", "--name", container, "--hostname", "plato", "--label", lab._label, "--network", lab.network,
+        "--user", "0", "--cap-add", "NET_ADMIN", "--entrypoint", "python3", lab.image, "-c", WITHOUT_A_WAY_OUT,
+    )  # fmt: skip
+    lab.run("network", "connect", other, container)
+
+    lab.run("start", container)
+
+    assert lab.wait_over(container) == 1
+    addresses = lab.inspect(container, "range .NetworkSettings.Networks}}{{.IPAddress}} {{end").split()
+    assert "several addresses" in lab.logs(container), lab.logs(container)
+    assert all(address in lab.logs(container) for address in addresses)
+    assert "ERLMESH_HOST" in lab.logs(container)
+
+
+def test_a_node_on_two_networks_with_a_way_out_says_what_it_took(lab):
+    other = f"{lab.network}-other"
+    lab.run("network", "create", "--internal", "--label", lab._label, other)
+    container = lab.container("plato")
+    lab.run(
+        "create", "--name", container, "--hostname", "plato", "--label", lab._label, "--network", lab.network,
+        "--env", "ERLMESH_COOKIE=abc", lab.image,
+    )  # fmt: skip
+    lab.run("network", "connect", other, container)
+
+    lab.run("start", container)
+
+    lab.wait_up(container)
+    assert "choose with --host or ERLMESH_HOST" in lab.logs(container)
+
+
 def test_a_node_without_an_address_refuses_and_says_why(lab):
     container = lab.node("plato", network="none")
 
@@ -78,7 +124,7 @@ def test_docker_stop_is_quick_and_orderly(lab, terminal):
     container = lab.node("plato", *(["--tty", "--interactive"] if terminal else []))
     lab.wait_up(container)
 
-    took = seconds(lambda: lab.run("stop", container))
+    took = lab.stopped_in(container)
 
     assert lab.inspect(container, ".State.ExitCode") == "0"
     assert took < 1.0

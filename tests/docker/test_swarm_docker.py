@@ -1,0 +1,61 @@
+"""``deploy/swarm.yaml`` as it stands, in a swarm of one machine."""
+
+import os
+import subprocess
+
+import pytest
+from containers import ROOT
+from missing import not_here
+
+from otp.waiting import wait_until
+
+STACK = "erlmesh-test"
+GATEWAYS = "docker_gwbridge"
+"""A network that a swarm leaves behind."""
+
+
+@pytest.fixture
+def stack(request, lab, monkeypatch):
+    """Three tasks, found by ``lab``'s commands. The swarm is left afterwards."""
+    if os.environ.get("CI") != "true":
+        not_here(request, "this would make a swarm of this machine: CI=true does")
+    if lab.run("info", "--format", "{{.Swarm.LocalNodeState}}") != "inactive":
+        not_here(request, "this machine is in a swarm already")
+    had_gateways = GATEWAYS in lab.run("network", "ls", "--format", "{{.Name}}").split()
+    monkeypatch.setenv("IMAGE", lab.image)
+    lab.run("swarm", "init", "--advertise-addr", "127.0.0.1")
+    try:
+        lab.run("secret", "create", "erlmesh_cookie", str(lab._cookie_file))
+        lab.run("stack", "deploy", "--compose-file", str(ROOT / "deploy" / "swarm.yaml"), STACK)
+        yield STACK
+    finally:
+        lab.run("stack", "rm", STACK)
+        wait_until(lambda: not tasks(lab), 30, what="all tasks are over")
+        lab.run("swarm", "leave", "--force")
+        left = lab.run("ps", "--all", "--quiet", "--filter", f"name={STACK}").split()
+        if left:
+            lab.run("rm", "--force", *left)
+        if not had_gateways:
+            lab.run("network", "rm", GATEWAYS)
+
+
+def tasks(lab):
+    """The containers of the tasks that run."""
+    return lab.run("ps", "--quiet", "--filter", f"name={STACK}").split()
+
+
+def others(container):
+    """How many nodes the node there knows; what stands in the way until it runs."""
+    command = ["docker", "exec", container, "sh", "-c", "echo 'len(Node.list())' | erlmesh shell --remsh"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return (done.stdout or done.stderr).strip().rpartition("\n")[2]
+
+
+def test_tasks_find_each_other_and_a_new_one_takes_the_place_of_one_that_was_killed(lab, stack):
+    wait_until(lambda: [others(task) for task in tasks(lab)] == ["2"] * 3, 90, what="three tasks in a mesh")
+
+    victim, *survivors = tasks(lab)
+    lab.run("kill", victim)
+
+    wait_until(lambda: others(survivors[0]) == "1", what="the dead one is gone")
+    wait_until(lambda: [others(task) for task in tasks(lab)] == ["2"] * 3, 90, what="three tasks in a mesh again")
