@@ -9,9 +9,10 @@ import pytest
 import yaml
 
 from erlmesh.cli.forms import VARIABLES
+from erlmesh.cli.start import LEAVING
 
 ROOT = Path(__file__).parent.parent.parent
-FILES = sorted((ROOT / "deploy" / "kubernetes").glob("*.yaml"))
+FILES = sorted((ROOT / "deploy" / "kubernetes").rglob("*.yaml"))
 OBJECTS = [
     pytest.param(each, id=f"{each['kind']}-{each['metadata']['name']}")
     for each in itertools.chain.from_iterable(yaml.safe_load_all(file.read_text()) for file in FILES)
@@ -65,6 +66,24 @@ def test_the_secrets_key_is_the_file_that_is_read():
 
 def test_the_cookie_in_the_repository_is_one_that_every_node_refuses():
     assert the("Secret")["stringData"] == {"cookie": ""}
+
+
+def test_applying_the_folder_does_not_put_the_empty_cookie_over_the_real_one():
+    applied = [
+        each
+        for file in (ROOT / "deploy" / "kubernetes").glob("*.yaml")
+        for each in yaml.safe_load_all(file.read_text())
+    ]
+
+    assert "Secret" not in {each["kind"] for each in applied}
+    assert "StatefulSet" in {each["kind"] for each in applied}
+
+
+def test_a_pod_has_longer_to_leave_than_a_node_takes():
+    spec = the("StatefulSet")["spec"]["template"]["spec"]
+
+    assert spec["terminationGracePeriodSeconds"] > LEAVING
+    assert int(COMPOSE["services"]["plato"]["stop_grace_period"].removesuffix("s")) > LEAVING
 
 
 def test_every_variable_is_one_that_erlmesh_reads():

@@ -11,10 +11,13 @@ import argparse
 import asyncio
 import importlib
 import inspect
+import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from types import ModuleType
+from typing import Final
 
 from erlmesh.cli.meeting import meet, staying
 from erlmesh.cli.settings import Settings, add_node_options, settings
@@ -24,7 +27,10 @@ from erlmesh.runtime.process import Body
 from erlmesh.shell import front
 from erlmesh.terms import Atom, Term
 
-__all__ = ["EXAMPLE", "add_options", "run"]
+__all__ = ["EXAMPLE", "LEAVING", "add_options", "run"]
+
+LEAVING: Final = 8.0
+"""Seconds until a node that was told to leave is gone, whatever it still does: less than the ten that Docker gives."""
 
 EXAMPLE = """\
 example:
@@ -74,8 +80,23 @@ async def _run(
         meeting = asyncio.ensure_future(meet(node, chosen.join))
         watched = _Watched(node, app, over) if app else None
         left = await _prompted(node, over) if prompt else await over.wait()
+        _leave_in_time()
         meeting.cancel()
     return watched.code if watched else int(left) if prompt else 0
+
+
+def _leave_in_time() -> None:
+    """The end comes even if somebody's thread does not end, for which Python would wait."""
+
+    def give_up() -> None:
+        print(
+            f"erlmesh: not everything has ended within {LEAVING:g} s: it is left to itself", file=sys.stderr, flush=True
+        )
+        os._exit(1)
+
+    alarm = threading.Timer(LEAVING, give_up)
+    alarm.daemon = True
+    alarm.start()
 
 
 async def _prompted(node: Node, over: asyncio.Event) -> int:
