@@ -563,6 +563,70 @@ def test_a_peer_whose_tick_time_is_an_eighth_of_ours_still_hears_us():
             assert other.receive_data(end.data_to_send(now), now) == []
 
 
+def test_who_comes_late_himself_gives_the_peer_time_for_one_tick_once():
+    channel = plato(net_ticktime=8.0)
+    assert channel.is_silent(24.0)
+
+    assert channel.handle_timeout(24.0) == []
+
+    assert channel.data_to_send(24.0) == TICK
+    assert not channel.is_silent(25.9)
+    assert channel.next_deadline() == 26.0
+    (lost,) = channel.handle_timeout(50.0)
+    assert lost == Lost("net_tick_timeout", "nothing was heard of socrates@127.0.0.1 for 50 s")
+
+
+def test_who_was_heard_after_an_absence_may_be_missed_again():
+    channel = plato(net_ticktime=8.0)
+    for absence in range(30, 300, 30):
+        assert channel.handle_timeout(float(absence)) == []
+        channel.receive_data(TICK, absence + 0.1)
+
+
+def test_who_is_a_little_late_judges():
+    channel = plato(net_ticktime=8.0)
+
+    (lost,) = channel.handle_timeout(9.9)
+
+    assert lost.reason == "net_tick_timeout"
+
+
+def test_what_others_said_in_our_stead_was_said():
+    channel = plato(net_ticktime=8.0)
+    channel.note_said(2, 50, 1.5)
+
+    channel.handle_timeout(2.0)
+
+    assert channel.data_to_send(2.0) == b""
+    assert channel.next_deadline() == 3.5
+    assert (channel.statistics().ticks_out, channel.statistics().bytes_out) == (2, 50)
+    channel.receive_data(TICK, 2.5)
+    assert channel.data_to_send(2.5) == b""
+
+
+@every_framing
+def test_a_word_may_stand_between_any_two_frames_and_changes_nothing(flags):
+    sender, receiver = pair(flags)
+    word = SendName(HERE, Atom("erlmesh"), (Atom("busy"), Atom(SOCRATES), 2000))
+    events = []
+    for signal in SIGNALS * 3:
+        spoken = sender.word(word)
+        sender.send(signal)
+        events += receiver.receive_data(spoken + sender.data_to_send(0.0), 0.0)
+
+    assert events == [each for signal in SIGNALS * 3 for each in (word, signal)]
+    assert sender.statistics().signals_out == len(SIGNALS) * 3
+
+
+def test_words_never_wait():
+    channel = plato()
+
+    assert channel.word(SIGNALS[0])
+
+    assert channel.pending == 0
+    assert channel.data_to_send(0.0) == b""
+
+
 # Statistics
 
 

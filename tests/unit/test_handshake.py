@@ -496,3 +496,34 @@ def test_any_bytes_give_the_caller_an_event_or_nothing(noise, before):
     events = calling(me(SOCRATES), PLATO).receive_data(before + noise, 0.0)
 
     assert all(isinstance(event, Met) or isinstance(event.why, ErlmeshError) for event in events)
+
+
+def test_time_in_which_nobody_here_could_listen_does_not_count_once():
+    handshake = answering(me(PLATO))
+    assert handshake.is_silent(7.0)
+
+    assert handshake.handle_timeout(10.0) == []
+
+    assert handshake.next_deadline() == 13.0
+    (event,) = handshake.handle_timeout(20.0)
+    assert type(event.why) is PeerSilent
+
+
+def test_who_was_away_for_long_gives_no_more_than_the_whole_time_again():
+    handshake = answering(me(PLATO))
+
+    handshake.handle_timeout(1000.0)
+
+    assert handshake.next_deadline() == 1007.0
+
+
+def test_an_answer_that_lay_there_when_the_time_was_up_has_half_a_second_for_the_rest_once():
+    caller, answerer = calling(me(SOCRATES), PLATO), answering(me(PLATO, challenge=1))
+    answerer.receive_data(caller.data_to_send(), 0.0)
+
+    assert caller.receive_data(answerer.data_to_send(), 7.0) == []
+
+    assert caller.handle_timeout(7.0) == []
+    assert caller.next_deadline() == 7.5
+    (event,) = caller.handle_timeout(7.5)
+    assert type(event.why) is PeerSilent

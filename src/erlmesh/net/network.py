@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import fcntl
 import ipaddress
 import socket
-import termios
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 
 from erlmesh.errors import ConnectError, NodeStartError
 
-__all__ = ["Listener", "Network", "TcpNetwork", "addresses_of_name", "addresses_to_listen_on", "all_heard"]
+__all__ = ["Listener", "Network", "TcpNetwork", "addresses_of_name", "addresses_to_listen_on"]
 
 EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104 - asked for by name
 ATTEMPTS: Final = 10
@@ -75,7 +73,10 @@ class TcpNetwork:
     async def dial(self, host: str, port: int, protocol: Callable[[], asyncio.Protocol]) -> None:
         loop = asyncio.get_running_loop()
         try:
-            await loop.create_connection(protocol, host, port, happy_eyeballs_delay=HEAD_START)
+            if isinstance(loop, asyncio.BaseEventLoop):
+                await loop.create_connection(protocol, host, port, happy_eyeballs_delay=HEAD_START)
+            else:  # uvloop, which tries one address after the other
+                await loop.create_connection(protocol, host, port)
         except socket.gaierror as fault:
             raise ConnectError(f"the host name {host!r} is unknown: {fault.strerror}") from None
         except ConnectionRefusedError:
@@ -102,18 +103,6 @@ class TcpNetwork:
             f"cannot listen: {'port' if len(tried) == 1 else 'ports'} {', '.join(map(str, tried))} taken; "
             "choose another, or 0 for any"
         )
-
-
-def all_heard(transport: asyncio.Transport) -> bool:
-    """Whether the other machine has acknowledged all that was written; False also where that cannot be known."""
-    connection = transport.get_extra_info("socket")
-    if connection is None or transport.get_write_buffer_size():
-        return False
-    try:
-        unacknowledged = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4))
-    except OSError:
-        return False
-    return not any(unacknowledged)
 
 
 async def _servers(

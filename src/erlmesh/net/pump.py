@@ -7,10 +7,11 @@ import math
 from typing import Protocol, cast
 
 from erlmesh.errors import ConnectError, ErlmeshError
-from erlmesh.net.network import all_heard
+from erlmesh.net.outlet import Outlet, descriptor_of
 from erlmesh.proto.channel import Channel, Lost
 from erlmesh.proto.control import Signal
 from erlmesh.proto.dialogue import Failed, Handshake
+from erlmesh.proto.frame_writer import TICK
 from erlmesh.proto.handshake import Met
 
 __all__ = ["Owner", "Pump"]
@@ -52,7 +53,8 @@ class Pump(asyncio.Protocol):
         """The peer closed the connection although it had heard all that we said, and we said something lately."""
         self._owner = owner
         self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport | None = None
+        self._out: asyncio.Transport | Outlet | None = None
+        self._outlet: Outlet | None = None
         self._flushing = False
         self._timer: asyncio.TimerHandle | None = None
         self._writable: asyncio.Future[None] | None = None
@@ -60,13 +62,16 @@ class Pump(asyncio.Protocol):
 
     # The transport's side
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvloop's
         if self._over:
             transport.abort()
             return
-        transport.set_write_buffer_limits(high=HIGH_WATER)
+        descriptor = descriptor_of(transport)
+        if descriptor is None:
+            self._out = transport
+            transport.set_write_buffer_limits(high=HIGH_WATER)
+        else:
+            self._out = self._outlet = Outlet(transport, descriptor, self, high=HIGH_WATER)
         address = transport.get_extra_info("peername")
         self.peer_address = f"{address[0]} port {address[1]}" if isinstance(address, tuple) else str(address)
         self._arm(0.0)
@@ -84,11 +89,15 @@ class Pump(asyncio.Protocol):
             self._shake(self.handshake, self.handshake.receive_data(data, now), now)
 
     def eof_received(self) -> None:
-        if self.channel is not None and self._transport is not None:
-            self.was_heard = self.channel.has_spoken_lately(self._loop.time()) and all_heard(self._transport)
+        if self.channel is not None and self._outlet is not None:
+            self._note_said(self.channel, self._outlet)
+            self.was_heard = self.channel.has_spoken_lately(self._loop.time()) and self._outlet.all_heard()
 
     def connection_lost(self, exception: Exception | None) -> None:
-        self._transport = None
+        outlet, self._out, self._outlet = self._outlet, None, None
+        if outlet is not None:
+            outlet.gone()
+            exception = exception or outlet.fault
         if self._over:
             return
         if self.handshake is not None:
@@ -132,6 +141,22 @@ class Pump(asyncio.Protocol):
         self._flush()
         self._finish()
 
+    # For a thread, while the loop stands still
+
+    def silent_since(self) -> float | None:
+        """When we spoke last (``time.monotonic``); None where nobody but the loop can speak."""
+        outlet = self._outlet
+        return None if outlet is None or self.channel is None else outlet.spoke_at
+
+    def say(self, signal: Signal | None) -> bool:
+        """Says a short signal, or with None a tick; if something waits to be written, pushes that instead. Whether it
+        was said. Raises EncodeError, LocalProtocolError.
+        """
+        outlet, channel = self._outlet, self.channel
+        if outlet is None or channel is None:
+            return False
+        return outlet.say(TICK if signal is None else channel.word(signal))
+
     # Between
 
     def _shake(self, handshake: Handshake, events: list[Met | Failed], now: float) -> None:
@@ -169,8 +194,8 @@ class Pump(asyncio.Protocol):
 
     def _flush(self) -> None:
         self._flushing = False
-        transport = self._transport
-        if transport is None or transport.is_closing():
+        out = self._out
+        if out is None or out.is_closing():
             return
         if self.channel is not None:
             data = self.channel.data_to_send(self._loop.time())
@@ -179,7 +204,12 @@ class Pump(asyncio.Protocol):
         else:
             return
         if data:
-            transport.write(data)
+            out.write(data)
+
+    def _note_said(self, channel: Channel, outlet: Outlet) -> None:
+        said = outlet.take_said()
+        if said.words:
+            channel.note_said(said.words, said.size, said.last)
 
     def _arm(self, now: float) -> None:
         if self._timer is not None:
@@ -189,15 +219,29 @@ class Pump(asyncio.Protocol):
         self._timer = None if deadline == math.inf else self._loop.call_at(max(deadline, now), self._time_out)
 
     def _time_out(self) -> None:
-        now = self._loop.time()
         self._timer = None
+        machine = self.channel or self.handshake
+        now = self._loop.time()
+        if machine is not None and machine.is_silent(now):
+            # This may be the first that we do after a long time, and what was said in it lies in the socket: the loop
+            # asks that between one turn and the next, and not always before the timers.
+            self._loop.call_soon(self._loop.call_soon, self._look_at, now)
+        else:
+            self._look_at(now)
+
+    def _look_at(self, then: float) -> None:
+        """Lets time pass for the machine: what was due ``then`` is due if nothing has been heard since."""
+        if self._over:
+            return
         if self.channel is not None:
-            self._hear(self.channel.handle_timeout(now))
+            if self._outlet is not None:
+                self._note_said(self.channel, self._outlet)
+            self._hear(self.channel.handle_timeout(then))
             self._flush()
         elif self.handshake is not None:
-            self._shake(self.handshake, self.handshake.handle_timeout(now), now)
+            self._shake(self.handshake, self.handshake.handle_timeout(then), then)
         if not self._over:
-            self._arm(now)
+            self._arm(self._loop.time())
 
     def _end(self, reason: str, why: str) -> None:
         handshaking = self.handshake is not None
@@ -213,6 +257,6 @@ class Pump(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._transport is not None:
-            self._transport.close()
+        if self._out is not None:
+            self._out.close()
         self.resume_writing()

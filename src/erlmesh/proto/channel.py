@@ -6,6 +6,7 @@ came for the whole tick time is taken for dead (``net_kernel``, ``net_ticktime``
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -58,8 +59,11 @@ class Channel:
 
     ``now`` is in seconds, of any clock that never goes back. After ``receive_data``, ``send`` and ``handle_timeout``
     write what :meth:`data_to_send` gives, and call :meth:`handle_timeout` when :meth:`next_deadline` has come; but
-    give it first whatever has arrived by then. Events are signals, in the order in which the peer sent them; the last
-    may be :class:`Lost`, and after that the channel is silent.
+    give it first whatever has arrived by then, if :meth:`is_silent`. Events are signals, in the order in which the peer
+    sent them; the last may be :class:`Lost`, and after that the channel is silent.
+
+    Whoever must speak while all this stands still says :meth:`word` or TICK behind what was written, and tells
+    :meth:`note_said` of it later.
     """
 
     def __init__(
@@ -75,11 +79,13 @@ class Channel:
     ) -> None:
         self.peer = peer
         self.net_ticktime = net_ticktime
+        self._interval = net_ticktime / _TICKS_PER_TICKTIME
         self._reader = FrameReader(Atom(peer), flags, max_frame=max_frame, max_unfinished=max_unfinished)
         self._writer = FrameWriter((Atom(ours), Atom(peer)), flags)
         self._queue: list[bytes] = []
         self._lost = False
         self._heard_at = self._spoke_at = now
+        self._patient_until = -math.inf
         self._spoke_since_tick = False
         self._signals_in = self._signals_out = 0
         self._bytes_in = self._bytes_out = 0
@@ -131,20 +137,37 @@ class Channel:
         self._spoke_at = now
         return data
 
+    def word(self, signal: Signal) -> bytes:
+        """A frame that says the short ``signal`` and touches nothing here. Raises EncodeError, LocalProtocolError."""
+        return self._writer.write_plain(signal)
+
+    def note_said(self, ticks: int, size: int, now: float) -> None:
+        """Others have said ``size`` bytes on this connection in our stead, the last ``now``; so many were ticks."""
+        self._ticks_out += ticks
+        self._bytes_out += size
+        self._spoke_at = max(self._spoke_at, now)
+        self._spoke_since_tick = True
+
     def next_deadline(self) -> float:
         """When :meth:`handle_timeout` has something to do, if nothing is heard or said before."""
         if self._lost:
-            return float("inf")
-        return min(self._heard_at + self.net_ticktime, self._spoke_at + self.net_ticktime / _TICKS_PER_TICKTIME)
+            return math.inf
+        return min(self._patience_ends(), self._spoke_at + self._interval)
+
+    def is_silent(self, now: float) -> bool:
+        """Whether :meth:`handle_timeout` would find that the peer is gone."""
+        return now >= self._patience_ends() and not self._lost
 
     def handle_timeout(self, now: float) -> list[Event]:
         """Tick, or find that the peer is gone. Harmless at any time."""
         if self._lost:
             return []
-        if now >= self._heard_at + self.net_ticktime:
-            silence = now - self._heard_at
-            return [self._lose("net_tick_timeout", f"nothing was heard of {self.peer} for {silence:.3g} s")]
-        if now >= self._spoke_at + self.net_ticktime / _TICKS_PER_TICKTIME:
+        if now >= self._patience_ends():
+            if not self._comes_late(now):
+                silence = now - self._heard_at
+                return [self._lose("net_tick_timeout", f"nothing was heard of {self.peer} for {silence:.3g} s")]
+            self._patient_until = now + self._interval
+        if now >= self._spoke_at + self._interval:
             self._spoke_at = now
             if not self._queue:
                 self._tick()
@@ -153,6 +176,16 @@ class Channel:
     def has_spoken_lately(self, now: float) -> bool:
         """Whether a peer that hears us cannot have missed us yet: it would wait for three quarters of a tick time."""
         return now < self._spoke_at + self.net_ticktime / 2
+
+    def _patience_ends(self) -> float:
+        return max(self._heard_at + self.net_ticktime, self._patient_until)
+
+    def _comes_late(self, now: float) -> bool:
+        """Whether we stood still ourselves. The peer may have stood still too, and would have spoken had anybody
+        listened: it gets the time for one tick, once, as a BEAM in our place would give it.
+        """
+        due = self._heard_at + self.net_ticktime
+        return now >= due + self._interval and self._patient_until <= due
 
     def statistics(self) -> ChannelStatistics:
         return ChannelStatistics(

@@ -15,6 +15,8 @@ __all__ = ["Failed", "Handshake"]
 SETUP_TIME: Final = 7.0
 """Seconds; kernel's ``net_setuptime``."""
 MAX_PACKET: Final = 0xFFFF
+LATE: Final = 0.5
+"""Seconds; a time limit that is looked at so much later ran while nobody here could listen."""
 
 _STRANGERS: Final = {
     b"GET": "HTTP",
@@ -45,7 +47,9 @@ class Handshake:
 
     After every verb write what :meth:`data_to_send` gives. At most one event ever comes, :class:`Met` or
     :class:`Failed`; then give the connection and :attr:`leftover` to a Channel, or close it. ``timeout`` seconds is for
-    all of it, however the bytes trickle in. ``tls`` says that the connection is encrypted: lengths then take 4 bytes.
+    all of it, however the bytes trickle in; only time in which nobody here could listen does not count, once. Before
+    :meth:`handle_timeout` give it whatever has arrived by then, if :meth:`is_silent`. ``tls`` says that the connection
+    is encrypted: lengths then take 4 bytes.
     Raises LocalProtocolError if the conversation cannot even begin.
     """
 
@@ -61,6 +65,7 @@ class Handshake:
         self._hear = Hear("anything", b"")
         self._over = False
         self._first = True
+        self._excused = False
         self._speak_on(next(conversation))
 
     @property
@@ -68,13 +73,15 @@ class Handshake:
         """What arrived behind the last packet of the handshake: it belongs to the channel."""
         return bytes(self._received)
 
-    def receive_data(self, data: bytes, now: float) -> list[Met | Failed]:  # noqa: ARG002 - the shape of machines
+    def receive_data(self, data: bytes, now: float) -> list[Met | Failed]:
         self._received += data
         if self._over:
             return []
         try:
             while (packet := self._next_packet()) is not None:
                 self._first = False
+                if now >= self._deadline:  # it lay there when the time was up
+                    self._excuse(now + LATE)
                 if met := self._go_on(packet):
                     return self._end(met)
         except ErlmeshError as error:
@@ -96,10 +103,24 @@ class Handshake:
     def next_deadline(self) -> float:
         return math.inf if self._over else self._deadline
 
+    def is_silent(self, now: float) -> bool:
+        """Whether its time is up."""
+        return now >= self.next_deadline()
+
     def handle_timeout(self, now: float) -> list[Met | Failed]:
-        if now < self.next_deadline():
+        if not self.is_silent(now):
+            return []
+        late = now - self._deadline
+        if late >= LATE and self._excuse(now + min(late, self._timeout)):
             return []
         return self._fail(PeerSilent(f"{self._hear.what} did not arrive within {self._timeout:g} s"))
+
+    def _excuse(self, deadline: float) -> bool:
+        """Gives the peer until then, once."""
+        if self._excused:
+            return False
+        self._excused, self._deadline = True, deadline
+        return True
 
     def data_to_send(self) -> bytes:
         data, self._to_send = b"".join(self._to_send), []

@@ -31,6 +31,7 @@ MAX_REFERENCES: Final = 24
 """References of one header; more would cost more than they save."""
 MAX_FRAME: Final = 0x07FF0000
 """Bytes of the longest frame that we send: a BEAM reads up to 2²⁷-1, header included."""
+NO_REFERENCES: Final = b"\x83D\x00"
 _WORDS_COUNT: Final = 3
 
 _u32 = Struct(">I").pack
@@ -66,6 +67,19 @@ class FrameWriter:
                 return _u32(len(head) + len(message)) + head + message
             return self._frame(head, message)
         return self._write_referring(signal)
+
+    def write_plain(self, signal: Signal) -> bytes:
+        """One frame for a short ``signal`` that refers to nothing said before and teaches nothing: it may stand between
+        any two others, and may be made in another thread meanwhile. Raises EncodeError or LocalProtocolError.
+        """
+        control, term = encode_control(signal, self._flags)
+        body = encode_term(control)
+        message = encode_term(term) if term is not NO_MESSAGE else b""
+        if self._has_header:
+            body = NO_REFERENCES + body
+        else:
+            body, message = b"p\x83" + body, b"\x83" + message if message else b""
+        return _u32(len(body) + len(message)) + body + message
 
     def _write_referring(self, signal: Signal) -> bytes:
         """Tuples that end in a reference, which is another one every time: they are known up to its words."""

@@ -3,6 +3,7 @@
 Router        processes and their signals          Connections   other nodes
 Spawning      processes that are made here         Reconnect     other nodes that are missed
 Guests        processes that others start here     NodeEvents    who wants to know of all this
+Guarding      loops that are held
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from erlmesh.kernel.allowed import Allowed
 from erlmesh.kernel.cookies import Cookies
 from erlmesh.kernel.identifiers import Identifiers
 from erlmesh.net.epmdless import Resolver
-from erlmesh.net.network import Network
+from erlmesh.net.network import Network, TcpNetwork
 from erlmesh.proto.control import Signal
 from erlmesh.proto.flags import OFFERED, Flags
 from erlmesh.proto.handshake import Me
 from erlmesh.runtime.connections import Connections
+from erlmesh.runtime.guarding import Guarding
 from erlmesh.runtime.guests import Guests, Otherwise
 from erlmesh.runtime.node_events import NodeEvents
 from erlmesh.runtime.reconnect import Reconnect
@@ -100,6 +102,9 @@ class Life:
         self.router.spawner = self.guests.requested
         self.own = self.spawning.start_server(lambda _: None)
         """The process that speaks for the node itself, and the first of all."""
+        self.guarding = Guarding(self.own, settings.net_ticktime, self.router.peers)
+        if isinstance(settings.network, TcpNetwork):
+            self.guarding.begin()
 
     async def end(self) -> None:
         """Ends every process (``shutdown``), youngest first, and every connection."""
@@ -108,6 +113,7 @@ class Life:
             self.reconnect.close()
         await _settled(self._end_tasks())
         await _settled(self.connections.close())
+        self.guarding.end()
         for process in list(self.router.registry.processes.values()):
             self.router.deaths.terminate(process, SHUTDOWN)
 
@@ -133,6 +139,7 @@ class Life:
             self.events.up(name)
 
     def _node_down(self, name: str, reason: str, hidden: bool, dialled: bool) -> None:
+        self.guarding.forget(name)
         if self.reconnect is not None and (dialled or not hidden) and reason != REPLACED:
             for_others = self.hanging_up or self._is_left_for_others(name)
             if for_others:

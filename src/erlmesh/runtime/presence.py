@@ -74,6 +74,5 @@ class Presence:
 class _NotYet(asyncio.Protocol):
     """For whoever calls between our listening and our being up."""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvloop's
         transport.abort()

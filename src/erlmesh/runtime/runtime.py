@@ -19,6 +19,7 @@ from erlmesh.notation import claim_here, release_here
 from erlmesh.proto.flags import Flags
 from erlmesh.proto.handshake import is_node_name
 from erlmesh.runtime.connections import Connections
+from erlmesh.runtime.guarding import OURS
 from erlmesh.runtime.life import Life, Settings
 from erlmesh.runtime.presence import Presence
 from erlmesh.runtime.process import Body, Destination, Process
@@ -33,7 +34,6 @@ __all__ = ["Runtime"]
 
 NET_KERNEL: Final = Atom("net_kernel")
 PARTING: Final = Atom("parting")
-OURS: Final = Atom("erlmesh")
 
 
 class Runtime:
@@ -98,8 +98,7 @@ class Runtime:
         node = cast("Node", self)
         life = self._life_ = Life(node, creation, self._settings, self._body_for, self._is_left_for_others)
         self._presence.answer_with(life.connections.answer)
-        if life.reconnect is not None:
-            self.spawn_server(self._hear_parting, name=OURS)
+        self.spawn_server(self._hear_ours, name=OURS)
         self._start_services()
         life.spawning.services_are_there()
 
@@ -298,10 +297,18 @@ class Runtime:
         """The nodes that are being dialled again and again."""
         return [] if self._life.reconnect is None else self._life.reconnect.missed()
 
-    def _hear_parting(self, message: Term) -> None:
+    def busy(self) -> dict[str, float]:
+        """The connected nodes of erlmesh whose event loops are held by somebody's code, as they have told, and for how
+        many seconds by now. They send ticks and answer nothing until the code is done.
+        """
+        return self._life.guarding.busy()
+
+    def _hear_ours(self, message: Term) -> None:
         match message:
             case (Atom("parting"), Atom() as peer) if self._life.reconnect is not None:
                 self._life.reconnect.forget(peer.name)
+            case _:
+                self._life.guarding.hear(message)
 
     def why_not(self, name: Atom | str) -> str | None:
         """Why the last attempt to connect with that node failed, and what to do; None if it did not."""

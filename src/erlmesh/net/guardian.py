@@ -1,0 +1,157 @@
+"""Speaks for nodes while somebody's code holds their event loop: ticks, and a word about why nothing else comes.
+
+One thread a loop, for as long as there are nodes on it. It wakes once a second (more often for tick times below eight
+seconds), asks the loop for an answer, and looks whether a peer must hear us; what it makes of that is decided in
+:mod:`erlmesh.kernel.vigil`. It needs the interpreter now and then: a C function that keeps it to itself silences the
+guardian, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from traceback import StackSummary
+from typing import Final, Protocol
+
+from erlmesh.kernel.vigil import PERIOD, Vigil, is_due, period_of
+from erlmesh.net.stacks import stack_of
+from erlmesh.proto.control import Signal
+
+__all__ = ["Guardian", "Spoken", "Ward"]
+
+log = logging.getLogger("erlmesh")
+
+HELD: Final = "%s: the event loop has not turned for %.1f s, and nothing but ticks goes out. It is held by\n%s"
+FREE: Final = "%s: the event loop turns again, after %.1f s"
+MUTE: Final = (
+    "%s: for %.1f s no thread could run, for a C function kept the interpreter to itself (a regular expression, a huge "
+    "number?); not even ticks went out. The event loop is at\n%s"
+)
+
+
+class Spoken(Protocol):
+    """A connection, as far as a thread may use it; see :class:`erlmesh.net.pump.Pump`."""
+
+    def silent_since(self) -> float | None: ...
+    def say(self, signal: Signal | None) -> bool: ...
+
+
+class Ward(Protocol):
+    """A node. ``connections`` and ``word`` are called by the guardian's thread, ``free`` in the loop."""
+
+    name: str
+    net_ticktime: float
+
+    def connections(self) -> Sequence[Spoken]:
+        """Those that there are now."""
+
+    def word(self, held: float) -> Signal:
+        """What peers are told, once, when the loop has been held for so many seconds."""
+
+    def free(self) -> None:
+        """The loop turns again. Peers may have been told that it did not."""
+
+
+_guardians: dict[asyncio.AbstractEventLoop, Guardian] = {}
+
+
+class Guardian:
+    """The guardian of one loop. In that loop :meth:`join` it, and :meth:`leave` it before the loop ends."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._thread_of_loop = threading.get_ident()
+        self._wards: dict[Ward, None] = {}
+        self._vigil = Vigil()
+        self._telling = False
+        self._told: dict[Spoken, None] = {}
+        self._turn = threading.Lock()
+        """Either the thread looks and speaks, or the loop says that it turns: peers are told the two in order."""
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="erlmesh guardian", daemon=True)
+
+    @classmethod
+    def join(cls, ward: Ward) -> Guardian:
+        """Guards ``ward`` from now on."""
+        loop = asyncio.get_running_loop()
+        guardian = _guardians.get(loop)
+        if guardian is None:
+            guardian = _guardians[loop] = cls(loop)
+            guardian._thread.start()
+        guardian._wards[ward] = None
+        return guardian
+
+    def leave(self, ward: Ward) -> None:
+        """No longer. With the last node the thread ends, before this returns."""
+        self._wards.pop(ward, None)
+        if not self._wards:
+            self._over.set()
+            self._thread.join()
+
+    # The thread
+
+    def _watch(self) -> None:
+        while not self._over.wait(self._period()) and not self._loop.is_closed():
+            try:
+                self._look()
+            except Exception:
+                log.exception("the guardian stumbled, and goes on")
+        _guardians.pop(self._loop, None)
+
+    def _period(self) -> float:
+        return min((period_of(ward.net_ticktime) for ward in list(self._wards)), default=PERIOD)
+
+    def _look(self) -> None:
+        wards = list(self._wards)
+        with self._turn:
+            now = time.monotonic()
+            look = self._vigil.look(now, time.process_time())
+            if look.ask:
+                self._telling = False
+                self._told.clear()
+                with contextlib.suppress(RuntimeError):  # the loop is closed
+                    self._loop.call_soon_threadsafe(self._answer)
+            self._telling |= look.tell
+            for ward in wards:
+                self._speak_for(ward, now, look.held)
+        names = ", ".join(ward.name for ward in wards)
+        if look.tell:
+            _tell(HELD, names, look.held, stack_of(self._thread_of_loop))
+        if look.mute:
+            _tell(MUTE, names, look.mute, stack_of(self._thread_of_loop))
+
+    def _speak_for(self, ward: Ward, now: float, held: float) -> None:
+        for connection in ward.connections():
+            since = connection.silent_since()
+            if since is None:
+                continue
+            if self._telling and connection not in self._told:
+                if connection.say(ward.word(held)):
+                    self._told[connection] = None
+            elif is_due(now - since, ward.net_ticktime, held):
+                connection.say(None)
+
+    # The loop
+
+    def _answer(self) -> None:
+        self._thread_of_loop = threading.get_ident()
+        with self._turn:
+            held = self._vigil.answer(time.monotonic())
+        if held:
+            wards = list(self._wards)
+            log.warning(FREE, ", ".join(ward.name for ward in wards), held)
+            for ward in wards:
+                ward.free()
+
+
+def _tell(words: str, names: str, seconds: float, stack: StackSummary) -> None:
+    """In a thread of its own: the log itself may be what holds the loop, and must not hold the guardian, too."""
+
+    def tell() -> None:
+        log.warning(words, names, seconds, "".join(stack.format()).rstrip() or "  nobody: no thread runs it")
+
+    threading.Thread(target=tell, name="erlmesh guardian's log", daemon=True).start()
