@@ -102,6 +102,7 @@ class Node(Runtime):
         self._offered.add(self._pg_members, "pg", "get_members")
         self._offered.add(self._pg2_members, "pg2", "get_members")
         self._offered.add(lambda: self.atom, "erlang", "node")
+        self._offered.add(self._busy, "erlmesh", "busy")
         self._offered.add(self._apply, "erlang", "apply")
         for peer in self._join:
             self.connect_nowait(peer, partial(self._joined, peer))
@@ -197,6 +198,10 @@ class Node(Runtime):
         if isinstance(function, Fun):
             raise Undef(Atom("undef"), [(function, arguments, [])], str(function))
         raise ErlangError(Atom("badarg"), [(Atom("erlang"), Atom("apply"), [function, arguments], [])])
+
+    def _busy(self) -> Term:
+        """For those who look in: ``[{Node, Milliseconds}]``."""
+        return [(Atom(peer), round(seconds * 1000)) for peer, seconds in self.busy().items()]
 
     def _pg_members(self, group: Term) -> Term:
         scope = self.scope(_PG)

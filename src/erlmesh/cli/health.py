@@ -75,9 +75,12 @@ def _ask(path: Path, timeout: float) -> dict[str, Any] | None:
 
 def _line(node: str, told: dict[str, Any]) -> str:
     if told.get("alive") is not True:
-        return f"not well: {node}, " + (told.get("fault") or f"its loop has not turned for {told.get('loop_ms')} ms")
-    others = told.get("nodes", 0)
+        by = f": {told['held_by']} holds it" if told.get("held_by") else ""
+        held = f"its loop has not turned for {told.get('loop_ms')} ms{by}"
+        return f"not well: {node}, " + (told.get("fault") or held)
+    others, busy = told.get("nodes", 0), told.get("busy") or {}
     return (
         f"ok: {node}, its loop answers in {told['loop_ms']} ms, connected with {others} "
         f"node{'' if others == 1 else 's'}, up for {told.get('up', 0):.0f} s"
+        + "".join(f"; {peer} is busy for {seconds:.0f} s" for peer, seconds in busy.items())
     )

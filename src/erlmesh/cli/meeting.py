@@ -15,6 +15,7 @@ from erlmesh.cli.forms import host_of, way
 from erlmesh.cli.settings import Settings, complete_name, passing_name
 from erlmesh.discovery.looking import Look
 from erlmesh.discovery.task import Discovery
+from erlmesh.doctor.services import read_busy
 from erlmesh.errors import ConnectError
 from erlmesh.net.epmd import default_port
 from erlmesh.net.epmdless import FixedPort
@@ -22,8 +23,9 @@ from erlmesh.net.health import HealthServer
 from erlmesh.net.health_socket import folders
 from erlmesh.node import Node
 from erlmesh.shell.hosting import host_shells
+from erlmesh.terms import Atom, Term
 
-__all__ = ["looking_in", "meet", "staying", "why_not"]
+__all__ = ["busy_nodes", "looking_in", "meet", "staying", "why_not"]
 
 log = logging.getLogger("erlmesh")
 
@@ -36,7 +38,9 @@ async def staying(node: Node, chosen: Settings) -> AsyncIterator[None]:
 
         def report() -> dict[str, Any]:
             others = {"nodes": len(node.nodes()), "hidden": len(node.nodes(hidden=True))}
-            return {"port": node.port, "processes": len(node.processes()), "up": round(node.now() - began, 1), **others}
+            busy = {peer: round(seconds, 1) for peer, seconds in node.busy().items()}
+            up = round(node.now() - began, 1)
+            return {"port": node.port, "processes": len(node.processes()), "up": up, **others, "busy": busy}
 
         try:
             server = HealthServer(node.name, report, folders(os.environ))
@@ -78,3 +82,9 @@ async def looking_in(options: argparse.Namespace, target: str) -> AsyncIterator[
         if not await node.ping(peer):
             raise ConnectError(why_not(node, peer))
         yield node, peer
+
+
+async def busy_nodes(node: Node, peer: str) -> dict[str, float]:
+    """The nodes whose loops are held, as ``peer`` knows, with seconds; none if it is a BEAM, which does not know."""
+    request: Term = (Atom("call"), Atom("erlmesh"), Atom("busy"), [], Atom("user"))
+    return read_busy(await node.call((Atom("rex"), Atom(peer)), request))

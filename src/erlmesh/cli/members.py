@@ -7,7 +7,7 @@ import asyncio
 import re
 
 from erlmesh import Atom, ErlmeshError, Pid, Term
-from erlmesh.cli.meeting import looking_in
+from erlmesh.cli.meeting import busy_nodes, looking_in
 from erlmesh.cli.settings import add_node_options
 from erlmesh.notation import elixir
 
@@ -19,8 +19,9 @@ example:
   socrates@127.0.0.1 <0.114.0>
   plato@127.0.0.1 <0.64.0>
 
-GROUP is an atom (group or :group), a "string" or a number. One line for each time a process joined;
-the exit code is 1 if there are no members."""
+GROUP is an atom (group or :group), a "string" or a number. One line for each time a process joined; "busy for 5 s"
+behind it if code holds the event loop of its node (erlmesh's), which then answers nothing. The exit code is 1 if there
+are no members."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -39,8 +40,10 @@ async def _run(options: argparse.Namespace) -> int:
     async with looking_in(options, options.on) as (node, peer):
         request = (Atom("call"), module, Atom("get_members"), [group], Atom("user"))
         members = _members(await node.call((Atom("rex"), Atom(peer)), request), peer, module.name)
+        busy = await busy_nodes(node, peer)
     for pid in members:
-        print(f"{pid.node.name} <0.{pid.id}.{pid.serial}>")
+        seconds = busy.get(pid.node.name)
+        print(f"{pid.node.name} <0.{pid.id}.{pid.serial}>" + (f"  busy for {seconds:.0f} s" if seconds else ""))
     return 0 if members else 1
 
 

@@ -156,6 +156,12 @@ async def _look_around(node: Node, patient: Patient) -> AsyncIterator[Finding]:
     yield services.global_state(
         target, await _global(node, patient), runs=await _runs(node, "global_name_server", patient)
     )
+    request: Term = (Atom("call"), Atom("erlmesh"), Atom("busy"), [], Atom("user"))
+    held = services.busy(
+        target, services.read_busy(await _call(node, (Atom("rex"), Atom(target)), request, patient.timeout))
+    )
+    if held is not None:
+        yield held
     yield services.scopes(target, {scope: await _runs(node, scope, patient) for scope in patient.scopes})
 
 

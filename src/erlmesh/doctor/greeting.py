@@ -204,6 +204,7 @@ def _wordless(fault: Fault, why: str) -> Finding:
             "The node is stopped or hangs (SIGSTOP, docker pause, a machine out of memory), or what listens is no "
             "node: the operating system accepts on its behalf.",
             "Is the process running?  ps -o stat,cmd  shows T for a stopped one.",
+            "If it is a node of erlmesh, code may hold its event loop: there,  erlmesh health  says which.",
             "If it only hangs for a while, it answers again by itself: try later.",
             fault=fault.value,
             detail=why,

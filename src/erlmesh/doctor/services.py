@@ -8,8 +8,9 @@ from statistics import median
 from typing import Any
 
 from erlmesh.doctor.findings import Finding, failed, note, ok
+from erlmesh.terms import Atom, Term
 
-__all__ = ["GlobalState", "global_state", "pinged", "release", "scopes"]
+__all__ = ["GlobalState", "busy", "global_state", "pinged", "read_busy", "release", "scopes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,4 +90,26 @@ def scopes(target: str, running: Mapping[str, bool]) -> Finding:
         "Groups are not exchanged with that node. Nothing starts pg by itself on a BEAM.",
         "There,  pg:start_link().  or in a supervisor  %{id: :pg, start: {:pg, :start_link, []}}",
         **facts,
+    )
+
+
+def read_busy(answer: Term) -> dict[str, float]:
+    """What a node of erlmesh says of ``erlmesh:busy()``: nodes and for how many seconds. Nothing, if it is a BEAM."""
+    if not isinstance(answer, list):
+        return {}
+    pairs = [pair for pair in answer if isinstance(pair, tuple) and len(pair) == 2]
+    return {node.name: held / 1000 for node, held in pairs if isinstance(node, Atom) and isinstance(held, int)}
+
+
+def busy(target: str, nodes: Mapping[str, float]) -> Finding | None:
+    """Which nodes that it is connected with have told it that their loops are held; None if there are none."""
+    if not nodes:
+        return None
+    return note(
+        "busy",
+        f"{target} is connected with nodes that are busy: "
+        + ", ".join(f"{node} for {seconds:.0f} s" for node, seconds in nodes.items()),
+        "Code of theirs holds their event loop. They send ticks, and answer nothing until it is done.",
+        "Their logs, and there  erlmesh health,  say which code it is. Long work belongs into asyncio.to_thread.",
+        nodes=dict(nodes),
     )

@@ -58,6 +58,11 @@ class Vigil:
             self._tell_after = held * AGAIN
         return Look(ask=False, held=held, tell=tell, mute=mute)
 
+    def held(self, now: float) -> float:
+        """For how long the loop has not turned; 0 if nothing is known against it. At any time, in any thread."""
+        asked = self._asked
+        return 0.0 if asked is None else now - asked
+
     def answer(self, now: float) -> float:
         """The loop answers. Returns how long it had not turned, if that has been told; else 0."""
         held = 0.0 if self._asked is None or self._tell_after == TELL_AFTER else now - self._asked

@@ -78,7 +78,7 @@ class Guardian:
     def join(cls, ward: Ward) -> Guardian:
         """Guards ``ward`` from now on."""
         loop = asyncio.get_running_loop()
-        guardian = _guardians.get(loop)
+        guardian = cls.of(loop)
         if guardian is None:
             guardian = _guardians[loop] = cls(loop)
             guardian._thread.start()
@@ -91,6 +91,15 @@ class Guardian:
         if not self._wards:
             self._over.set()
             self._thread.join()
+
+    @classmethod
+    def of(cls, loop: asyncio.AbstractEventLoop) -> Guardian | None:
+        """The guardian of ``loop``, if it has one."""
+        return _guardians.get(loop)
+
+    def held(self) -> float:
+        """For how many seconds the loop has not turned, as far as the guardian knows. For any thread."""
+        return self._vigil.held(time.monotonic())
 
     # The thread
 

@@ -16,7 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from erlmesh.net.guardian import Guardian
 from erlmesh.net.health_socket import short_name
+from erlmesh.net.stacks import innermost, stack_of
 
 __all__ = ["HealthServer"]
 
@@ -32,6 +34,7 @@ class HealthServer:
     def __init__(self, node: str, report: Callable[[], dict[str, Any]], places: list[Path]) -> None:
         """Raises ``OSError`` if no place can be written."""
         self._loop = asyncio.get_running_loop()
+        self._thread_of_loop = threading.get_ident()
         self._report = report
         self._asked_since: float | None = None
         self.path, self._listener = _listen(node, places)
@@ -58,7 +61,9 @@ class HealthServer:
                 link.sendall(json.dumps(self._ask()).encode() + b"\n")
 
     def _ask(self) -> dict[str, Any]:
-        """The report, with the milliseconds that the loop took to come to it; without one, how long it has not."""
+        """The report, with the milliseconds that the loop took to come to it; without one, how long it has not turned,
+        and which code holds it.
+        """
         answer: dict[str, Any] = {}
         answered = threading.Event()
         asked = time.monotonic()
@@ -75,7 +80,11 @@ class HealthServer:
         if answered.wait(ANSWER):
             return {**answer, "alive": True, "loop_ms": round((time.monotonic() - asked) * 1000, 1)}
         since = self._asked_since
-        return {"alive": False, "loop_ms": round((time.monotonic() - (asked if since is None else since)) * 1000, 1)}
+        held = time.monotonic() - (asked if since is None else since)
+        if (guardian := Guardian.of(self._loop)) is not None:
+            held = max(held, guardian.held())
+        by = innermost(stack_of(self._thread_of_loop))
+        return {"alive": False, "loop_ms": round(held * 1000, 1), "held_by": by}
 
 
 def _listen(node: str, places: list[Path]) -> tuple[Path, socket.socket]:
