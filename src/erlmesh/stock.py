@@ -63,14 +63,24 @@ def _told_as(function: Callable[..., Any], module: str, name: str, given: tuple[
     """``function`` with ``given`` before its arguments, whose errors name it as OTP would."""
     info = _BIF_INFO if module == "erlang" else []
 
+    def explain(error: ErlangError, arguments: tuple[Term, ...]) -> None:
+        error.stack = error.stack or [(Atom(module), Atom(name), [*given, *arguments], info)]
+
+    async def told_when_it_has_ended(value: Awaitable[Term], arguments: tuple[Term, ...]) -> Term:
+        try:
+            return await value
+        except ErlangError as error:
+            explain(error, arguments)
+            raise
+
     @functools.wraps(function)
-    async def told(me: Process, *arguments: Term) -> Term:
+    def told(me: Process, *arguments: Term) -> Any:
         try:
             value = function(me, *given, *arguments)
-            return await value if inspect.isawaitable(value) else value
         except ErlangError as error:
-            error.stack = error.stack or [(Atom(module), Atom(name), [*given, *arguments], info)]
+            explain(error, arguments)
             raise
+        return told_when_it_has_ended(value, arguments) if inspect.isawaitable(value) else value
 
     signature = inspect.signature(function)
     me, *rest = signature.parameters.values()

@@ -30,10 +30,15 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[NOT_TESTED] = {}
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With ``-n`` and ``--dist loadgroup`` those that share nodes run in one process."""
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.otp)
+        if "courts" in getattr(item, "fixturenames", ()):
+            otp = item.callspec.params.get("otp", 23)  # type: ignore[attr-defined]
+            item.add_marker(pytest.mark.xdist_group(f"court of OTP {otp}"))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -36,7 +36,7 @@ class World:
         self.guests = Guests(self.router, self, lambda *_: self.otherwise)
         self.router.spawner = self.guests.requested
 
-    def start(self, body, arguments, _label):
+    def start_lightly(self, body, arguments, _runs):
         self.started.append((body, arguments))
         self.process = Process(None, self.router, self.router.identifiers.pid({}), "guest")
         self.router.registry.add(self.process)

@@ -7,7 +7,7 @@ to the atoms of the message that it was made for: others like it will need them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from struct import Struct
 from struct import error as StructError  # noqa: N812 - struct names it like a module
 from typing import Any, Final
@@ -16,12 +16,12 @@ from erlmesh.errors import EncodeError, LocalProtocolError
 from erlmesh.etf import encode_term
 from erlmesh.proto.atom_cache import AtomWriter, References
 from erlmesh.proto.beginnings import WORDS_SIZE
-from erlmesh.proto.control import Demonitor, Down, Monitor, Send, SendAlias, SendName, Signal
+from erlmesh.proto.control import Demonitor, Down, Monitor, Send, SendAlias, SendName, Signal, SpawnReply
 from erlmesh.proto.encode_control import encode_control
 from erlmesh.proto.flags import Flags
 from erlmesh.proto.fragments import FRAGMENT_SIZE, split
-from erlmesh.proto.ops import NO_MESSAGE
-from erlmesh.terms import Atom
+from erlmesh.proto.ops import NO_MESSAGE, Op
+from erlmesh.terms import Atom, Pid, Ref
 
 __all__ = ["TICK", "FrameWriter"]
 
@@ -36,6 +36,12 @@ _WORDS_COUNT: Final = 3
 
 _u32 = Struct(">I").pack
 _words = Struct(">III").pack
+# Birth and death of a process that the peer asked for, and watches: {31, Ref, Parent, Flags, Pid}, {28, Pid, Parent,
+# Ref}. Our headers begin with our node and the peer's: a pid's node is reference 0 or 1.
+_OUR_PID, _THEIR_PID, _THEIR_REF = b"XR\0", b"XR\1", b"Z\0\3R\1"
+_born = Struct(">4s5sI3I3sIIIcB3sIII").pack
+_dead = Struct(">4s3sIII3sIII5sI3I").pack
+_BORN, _DEAD = b"h\5a%c" % Op.SPAWN_REPLY, b"h\4a%c" % Op.PAYLOAD_MONITOR_P_EXIT
 
 
 class FrameWriter:
@@ -89,6 +95,12 @@ class FrameWriter:
                 key, term = (type(signal), sender, target, ref.node, ref.creation), NO_MESSAGE
             case SendAlias(sender, ref, term, None):
                 key = (sender, ref.node, ref.creation)
+            case Down(Pid() as source, to, ref, term) if self._pays_exits and self._are_near(source, to, ref):
+                return self._write_packed(signal, _dead_control(source, to, ref), term)
+            case SpawnReply(ref, to, flags, Pid() as child, None) if 0 <= flags < 256 and self._are_near(
+                child, to, ref
+            ):
+                return self._write_packed(signal, _born_control(child, to, ref, flags), NO_MESSAGE)
             case Down(source, to, ref, term) if self._pays_exits:
                 key = (Down, source, to, ref.node, ref.creation)
             case _:
@@ -104,6 +116,20 @@ class FrameWriter:
             return self._frame(head + _words(*ref.words), message)
         except StructError as error:
             raise EncodeError(f"the words of a reference are out of range: {error}") from None
+
+    def _are_near(self, child: Pid, parent: Pid, ref: Ref) -> bool:
+        if not self._has_cache or len(ref.words) != _WORDS_COUNT:
+            return False
+        ours, theirs = self._nodes
+        return child.node is ours and parent.node is theirs and ref.node is theirs
+
+    def _write_packed(self, signal: Signal, control: bytes, term: Any) -> bytes:
+        """Nothing but ``control`` and the message is new: the header is that of the last signal of its kind."""
+        known = self._known.get(type(signal))
+        if known is None:
+            return self._write_new(signal, type(signal), own=len(control))
+        head, references = known
+        return self._frame(head + control, encode_term(term, references) if term is not NO_MESSAGE else b"")
 
     def _write_new(self, signal: Signal, key: Any = None, *, own: int = 0) -> bytes:
         """``key``: under what to keep the beginning; ``own``: how many bytes at its end are this signal's alone."""
@@ -140,6 +166,25 @@ class FrameWriter:
         length = len(body) + (0 if self._has_fragments else len(message))
         if length > MAX_FRAME:
             raise LocalProtocolError(f"a frame of {length} bytes is longer than any peer reads ({MAX_FRAME})")
+
+
+def _born_control(child: Pid, parent: Pid, ref: Ref, flags: int) -> bytes:
+    to = parent.id, parent.serial, parent.creation
+    who = child.id, child.serial, child.creation
+    return _packed(_born, _BORN, _THEIR_REF, ref.creation, *ref.words, _THEIR_PID, *to, b"a", flags, _OUR_PID, *who)
+
+
+def _dead_control(child: Pid, parent: Pid, ref: Ref) -> bytes:
+    to = parent.id, parent.serial, parent.creation
+    who = child.id, child.serial, child.creation
+    return _packed(_dead, _DEAD, _OUR_PID, *who, _THEIR_PID, *to, _THEIR_REF, ref.creation, *ref.words)
+
+
+def _packed(pack: Callable[..., bytes], *parts: Any) -> bytes:
+    try:
+        return pack(*parts)
+    except StructError as error:
+        raise EncodeError(f"a number in an identifier is out of range: {error}") from None
 
 
 def _framed(frames: Iterable[bytes]) -> Iterator[bytes]:

@@ -41,8 +41,7 @@ class Guests:
         flags = ties(request.options)
         if flags is None:
             return SpawnReply(request.ref, request.sender, 0, BADOPT)
-        label = f"{module.name}:{function.name}/{request.arity} for {request.sender}"
-        process = self._spawning.start(body, given, label)
+        process = self._spawning.start_lightly(body, given, lambda: _described(request))
         process.group_leader = request.group_leader
         self._adopt(process, request, flags)
         return SpawnReply(request.ref, request.sender, flags, process.pid)
@@ -53,3 +52,7 @@ class Guests:
             self._router.links.linked(Link(request.sender, process.pid))
         if flags & MONITORED:
             self._router.monitors.watched(process.pid, Monitor(request.sender, process.pid, request.ref))
+
+
+def _described(request: SpawnRequest) -> str:
+    return f"{request.module.name}:{request.function.name}/{request.arity} for {request.sender}"

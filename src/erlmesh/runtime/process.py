@@ -66,6 +66,7 @@ class Process:
         "__weakref__",
         "_acts",
         "_router",
+        "_runs",
         "aliases",
         "alive",
         "answers",
@@ -73,7 +74,6 @@ class Process:
         "exit_reason",
         "group_leader",
         "held_by",
-        "label",
         "mailbox",
         "names",
         "node",
@@ -84,13 +84,13 @@ class Process:
         "trap_exit",
     )
 
-    def __init__(self, node: Node, router: Router, pid: Pid, label: str) -> None:
+    def __init__(self, node: Node, router: Router, pid: Pid, runs: str | Callable[[], str]) -> None:
         self.node = node
         self._router = router
         self._acts = router.acts
         self.pid = pid
         self.number = pid.id | pid.serial << 32
-        self.label = label
+        self._runs = runs
         self.mailbox = Mailbox()
         self.trap_exit: bool = False
         """With True, exit signals become messages ``(Atom("EXIT"), pid, reason)``; ``kill`` never does."""
@@ -104,6 +104,11 @@ class Process:
         self.aliases: dict[Ref, None] = {}
         self.held_by: Outlet | None = None
         self.budget = TURN
+
+    @property
+    def label(self) -> str:
+        """Its pid and what it runs, for logs."""
+        return f"{self.pid} {self._runs if isinstance(self._runs, str) else self._runs()}"
 
     # Messages
 

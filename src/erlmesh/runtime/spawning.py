@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any
 
 from erlmesh.errors import EncodeError, Exit, Undef
@@ -17,7 +18,7 @@ from erlmesh.terms import Atom, Term
 if TYPE_CHECKING:
     from erlmesh.node import Node
 
-__all__ = ["Spawning"]
+__all__ = ["Spawning", "in_a_task"]
 
 log = logging.getLogger("erlmesh")
 
@@ -39,6 +40,15 @@ class Spawning:
         process.task = asyncio.get_running_loop().create_task(_run(self._router, process, body, arguments))
         return process
 
+    def start_lightly(self, body: Body, arguments: tuple[Any, ...], runs: Callable[[], str]) -> Process:
+        """The same for a body that seldom waits, and says :func:`in_a_task` before it does: if it never does, it needs
+        no task, and a task costs as much as all the rest of a short life.
+        """
+        process = self._new(runs)
+        life = _run(self._router, process, body, arguments)
+        asyncio.get_running_loop().call_soon(_begin, process, life)
+        return process
+
     def start_server(self, receive: Callable[[Term], None], name: Atom | str | None = None) -> Process:
         """A process without a task, that traps exits."""
         process = self._new(getattr(receive, "__qualname__", repr(receive)), name)
@@ -46,17 +56,40 @@ class Spawning:
         process.trap_exit = True
         return process
 
-    def _new(self, label: str, name: Atom | str | None) -> Process:
+    def _new(self, runs: str | Callable[[], str], name: Atom | str | None = None) -> Process:
         registry = self._router.registry
         if name is not None and Atom(name) in registry.names:
             raise ValueError(f"the name {name} is taken by {registry.names[Atom(name)].pid}")
         identifiers = registry.identifiers
         pid = identifiers.system_pid() if self._starting else identifiers.pid(registry.processes)
-        process = Process(self._node, self._router, pid, f"{pid} {label}")
+        process = Process(self._node, self._router, pid, runs)
         registry.add(process)
         if name is not None:
             registry.register(Atom(name), process)
         return process
+
+
+@types.coroutine
+def in_a_task() -> Generator[None, None, None]:
+    """From here on a process may wait for anything, whichever way it was started."""
+    if asyncio.current_task() is None:
+        yield
+
+
+def _begin(process: Process, life: Coroutine[None, None, None]) -> None:
+    if not process.alive:
+        life.close()
+        return
+    try:
+        life.send(None)
+    except StopIteration:
+        return
+    process.task = asyncio.get_running_loop().create_task(_go_on(life))
+
+
+@types.coroutine
+def _go_on(life: Coroutine[None, None, None]) -> Generator[None, None, None]:
+    yield from life
 
 
 async def _run(router: Router, process: Process, body: Body, arguments: tuple[Any, ...]) -> None:

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, overload
 
 from erlmesh.errors import Undef
+from erlmesh.runtime.spawning import in_a_task
 from erlmesh.terms import Atom, Term
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ class Functions:
             raise Undef(Atom("undef"), stack, f"{module.name}:{function.name}/{len(arguments)}")
         value = exposed.call(me, *arguments) if exposed.wants_process else exposed.call(*arguments)
         if inspect.isawaitable(value):
+            await in_a_task()
             value = await value
         return _NIL if value is None else value
 

@@ -1,0 +1,132 @@
+"""Whole lives of ``erlmesh start --expose erlmesh.stock`` as BEAMs see them: restarts, a mesh, a cut, a long run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from erlmesh.terms import Atom
+from test_conformance_otp import COOKIE, erlmesh
+from waiting import wait_until
+
+OK = Atom("ok")
+NAME = "socrates@127.0.0.1"
+N = Atom(NAME)
+PAGE = os.sysconf("SC_PAGE_SIZE")
+START_PG = ["-kernel", "start_pg", "true"]
+
+
+@pytest.fixture
+def judge(cluster, otp):
+    return cluster.beam("judge", otp=otp, cookie=COOKIE, arguments=START_PG)
+
+
+def resident(node) -> int:
+    return int(Path(f"/proc/{node.pid}/statm").read_text().split()[1]) * PAGE
+
+
+def test_a_node_that_is_killed_and_started_again_and_again_is_another_each_time(cluster, judge, rounds):
+    judge.eval("net_kernel:monitor_nodes(true), Next = fun() -> receive X -> X after 10000 -> nothing end end")
+    judge.eval("Down = fun(R) -> receive {'DOWN', R, _, _, Why} -> Why after 10000 -> nothing end end")
+    olds: list = []
+    for _ in range(rounds(20)):
+        node = erlmesh(cluster, "socrates")
+        assert judge.ping(NAME)
+        assert judge.eval("Next()") == (Atom("nodeup"), N)
+        pid, ref = judge.eval("spawn_monitor(N, timer, sleep, [infinity])", N=N)
+        assert judge.eval("rpc:call(N, pg, join, [g, P])", N=N, P=pid) == OK
+        wait_until(lambda pid=pid: judge.eval("pg:get_members(g)") == [pid])
+        for old in olds:  # nobody any more, though a process with their numbers lives
+            assert judge.eval("Down(monitor(process, Old))", Old=old) == Atom("noproc")
+            assert judge.eval("rpc:call(N, erlang, is_process_alive, [Old])", N=N, Old=old) is False
+
+        node.kill()
+
+        assert judge.eval("Down(M)", M=ref) == Atom("noconnection")
+        assert judge.eval("Next()") == (Atom("nodedown"), N)
+        wait_until(lambda: judge.eval("pg:get_members(g) =:= []"))
+        olds = [*olds[-2:], pid]
+
+
+def test_a_node_between_two_beams_makes_a_mesh_and_leaves_it_whole(cluster, otp):
+    one, other = (cluster.beam(name, otp=otp, cookie=COOKIE, arguments=START_PG) for name in ("plato", "aristotle"))
+    node = erlmesh(cluster, "socrates")
+
+    assert one.ping(NAME)
+    assert other.ping(NAME)
+
+    wait_until(lambda: one.nodes() == {other.name, NAME} and other.nodes() == {one.name, NAME})
+    pid = one.eval("P = spawn(N, timer, sleep, [infinity])", N=N)
+    wait_until(lambda: one.eval("global:register_name(sleeper, P)") == Atom("yes"))
+    wait_until(lambda: other.eval("global:whereis_name(sleeper)") == pid)
+    assert other.eval("rpc:call(N, pg, join, [g, P])", N=N, P=pid) == OK
+    wait_until(lambda: one.eval("pg:get_members(g)") == other.eval("pg:get_members(g)") == [pid])
+    node.kill()
+    wait_until(lambda: one.eval("{global:whereis_name(sleeper), pg:get_members(g)}") == (Atom("undefined"), []))
+    wait_until(lambda: other.eval("{global:whereis_name(sleeper), pg:get_members(g)}") == (Atom("undefined"), []))
+    erlmesh(cluster, "socrates", "--join", one.name)
+    wait_until(lambda: one.nodes() == {other.name, NAME} and other.nodes() == {one.name, NAME}, timeout=30)
+
+
+def test_changes_on_both_sides_of_a_cut_that_lasts_are_seen_when_it_ends(cluster, judge):
+    erlmesh(cluster, "socrates")
+    through = cluster.beam("through", cookie=COOKIE, arguments=["-hidden", "-connect_all", "false"])
+    assert judge.ping(NAME)
+    judge.eval("[P, Q] = [spawn(N, timer, sleep, [infinity]) || _ <- [1, 2]], Me = self()", N=N)
+    judge.eval("[rpc:call(N, pg, join, [G, X]) || {G, X} <- [{old, P}, {moved, P}, {dies, Q}]], pg:join(mine, Me)", N=N)
+    p, q = judge.eval("[P, Q]")
+
+    judge.eval("erlang:set_cookie(N, wrong), erlang:disconnect_node(N)", N=N)
+
+    wait_until(lambda: judge.eval("pg:which_groups()") == [Atom("mine")])
+    assert not judge.ping(NAME)
+    ask = "rpc:call(N, M, F, A)"
+
+    def there(module, function, *arguments):
+        return through.eval(ask, N=N, M=Atom(module), F=Atom(function), A=list(arguments))
+
+    assert there("erlang", "nodes") == []
+    assert there("pg", "leave", Atom("moved"), p) == there("pg", "join", Atom("new"), p) == OK
+    assert there("erlang", "exit", q, Atom("kill")) is True
+    wait_until(lambda: there("pg", "get_members", Atom("dies")) == [])
+    judge.eval("pg:join(mine, Me), pg:join(also, Me)")
+    assert there("pg", "get_members", Atom("mine")) == []
+    judge.eval("erlang:set_cookie(N, Cookie)", N=N, Cookie=Atom(COOKIE))
+    assert judge.ping(NAME)
+    groups = [Atom(name) for name in ("also", "mine", "new", "old")]
+    wait_until(lambda: judge.eval("lists:sort(pg:which_groups())") == groups)
+    wait_until(lambda: sorted(there("pg", "which_groups"), key=str) == groups)
+    assert judge.eval("[pg:get_members(G) =:= [P] || G <- [old, new]]") == [True, True]
+    assert len(there("pg", "get_members", Atom("mine"))) == 2
+
+
+WORK = """
+    S = rpc:call(N, erlang, whereis, [pg]), Nothing = make_ref(),
+    [S ! {'$gen_call', {self(), I}, {demonitor, Nothing}} || I <- lists:seq(1, 50000)],
+    [receive {I, false} -> ok end || I <- lists:seq(1, 50000)],
+    Odd = fun(I) -> {I, make_ref(), list_to_atom([$x | integer_to_list(I rem 1000)])} end,
+    [erpc:call(N, erlang, hd, [[Odd(I)]]) || I <- lists:seq(1, 3000)],
+    Ps = [spawn(N, timer, sleep, [infinity]) || _ <- lists:seq(1, 2000)],
+    Rs = [monitor(process, X) || X <- Ps], [link(X) || X <- Ps], [unlink(X) || X <- Ps],
+    [ok = rpc:call(N, pg, join, [{g, I rem 50}, X]) || {I, X} <- lists:zip(lists:seq(1, 500), lists:sublist(Ps, 500))],
+    [exit(X, kill) || X <- Ps], [receive {'DOWN', R, _, _, _} -> ok end || R <- Rs],
+    [erlang:monitor(process, {list_to_atom("nobody" ++ integer_to_list(I rem 1000)), N}) || I <- lists:seq(1, 2000)],
+    [receive {'DOWN', _, _, _, noproc} -> ok end || _ <- lists:seq(1, 2000)],
+    Bin = binary:copy(<<1>>, 1000000), [Bin = erpc:call(N, erlang, hd, [[Bin]]) || _ <- lists:seq(1, 20)],
+    erpc:call(N, pg, which_groups, [])
+"""
+
+
+def test_two_hundred_thousand_messages_leave_nothing_behind(cluster, judge):
+    node = erlmesh(cluster, "socrates")
+    judge.eval("Work = fun(N) -> " + WORK + " end")
+    for _ in range(2):  # what is kept is kept by then
+        assert judge.eval("Work(N)", N=N, timeout=60) == []
+    before = resident(node)
+
+    for _ in range(2):
+        assert judge.eval("Work(N)", N=N, timeout=60) == []
+
+    assert resident(node) - before < 4 << 20, f"{before} bytes became {resident(node)}"

@@ -1,0 +1,84 @@
+"""Processes that other nodes start: those that never wait need no task, and nobody can tell."""
+
+import asyncio
+
+from test_process import BOOM, KILL, KILLED, NORMAL, ends, with_node
+from virtual_time import turns
+
+from erlmesh.errors import Exit
+from erlmesh.runtime.spawning import in_a_task
+
+
+def start(node, body):
+    return node._life.spawning.start_lightly(body, (), lambda: "light")
+
+
+@with_node
+async def test_who_never_waits_has_no_task_and_ends_as_others_do(node):
+    tasks = []
+
+    async def body(me):
+        tasks.append(asyncio.current_task())
+
+    async def fails(_me):
+        raise Exit(BOOM)
+
+    reasons = ends(node, start(node, body).pid, start(node, fails).pid)
+    await turns()
+
+    assert reasons == [NORMAL, BOOM]
+    assert tasks == [None]
+
+
+@with_node
+async def test_who_says_so_is_in_a_task_from_there_on_and_may_wait(node):
+    async def body(me):
+        await in_a_task()
+        await in_a_task()
+        async with asyncio.timeout(1):
+            raise Exit(await me.receive())
+
+    process = start(node, body)
+    reasons = ends(node, process.pid)
+    await turns()
+    assert node.is_alive(process.pid)
+    node.send(process.pid, BOOM)
+    await turns()
+
+    assert reasons == [BOOM]
+
+
+@with_node
+async def test_who_is_killed_before_it_runs_never_does_and_later_is_cancelled(node):
+    seen = []
+
+    async def body(me):
+        seen.append(me)
+        await in_a_task()
+        try:
+            await me.receive()
+        finally:
+            seen.append("cancelled")
+
+    early, late = start(node, body), None
+    reasons = ends(node, early.pid)
+    node.exit(early.pid, KILL)
+    await turns()
+    assert (reasons, seen) == ([KILLED], [])
+
+    late = start(node, body)
+    await turns()
+    node.exit(late.pid, KILL)
+    await turns()
+
+    assert seen == [late, "cancelled"]
+
+
+@with_node
+async def test_its_label_says_what_it_runs(node):
+    async def body(me):
+        pass
+
+    process = start(node, body)
+
+    assert process.label == f"{process.pid} light"
