@@ -63,29 +63,29 @@ def _told_as(function: Callable[..., Any], module: str, name: str, given: tuple[
     """``function`` with ``given`` before its arguments, whose errors name it as OTP would."""
     info = _BIF_INFO if module == "erlang" else []
 
-    def explain(error: ErlangError, arguments: tuple[Term, ...]) -> None:
+    def explain(error: ErlangError, arguments: tuple[Term, ...]) -> ErlangError:
         error.stack = error.stack or [(Atom(module), Atom(name), [*given, *arguments], info)]
-
-    async def told_when_it_has_ended(value: Awaitable[Term], arguments: tuple[Term, ...]) -> Term:
-        try:
-            return await value
-        except ErlangError as error:
-            explain(error, arguments)
-            raise
+        return error
 
     @functools.wraps(function)
-    def told(me: Process, *arguments: Term) -> Any:
+    def told(me: Process, *arguments: Term) -> Term:
         try:
-            value = function(me, *given, *arguments)
+            return function(me, *given, *arguments)
         except ErlangError as error:
-            explain(error, arguments)
-            raise
-        return told_when_it_has_ended(value, arguments) if inspect.isawaitable(value) else value
+            raise explain(error, arguments) from None
 
+    @functools.wraps(function)
+    async def told_later(me: Process, *arguments: Term) -> Term:
+        try:
+            return await function(me, *given, *arguments)
+        except ErlangError as error:
+            raise explain(error, arguments) from None
+
+    wrapped: Any = told_later if inspect.iscoroutinefunction(function) else told
     signature = inspect.signature(function)
     me, *rest = signature.parameters.values()
-    told.__signature__ = signature.replace(parameters=[me, *rest[len(given) :]])  # type: ignore[attr-defined]
-    return told
+    wrapped.__signature__ = signature.replace(parameters=[me, *rest[len(given) :]])
+    return wrapped  # type: ignore[no-any-return]
 
 
 # erlang

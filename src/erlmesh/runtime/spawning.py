@@ -72,7 +72,11 @@ class Spawning:
 @types.coroutine
 def in_a_task() -> Generator[None, None, None]:
     """From here on a process may wait for anything, whichever way it was started."""
-    if asyncio.current_task() is None:
+    try:
+        needs_one = asyncio.current_task() is None
+    except RuntimeError:
+        needs_one = False  # whoever runs it does so without asyncio, and is not us
+    if needs_one:
         yield
 
 

@@ -35,6 +35,8 @@ Key: TypeAlias = tuple[str, str, int]
 class _Exposed:
     call: Callable[..., Any]
     wants_process: bool
+    waits: bool
+    """A coroutine function: its process needs a task."""
 
 
 class Functions:
@@ -53,7 +55,7 @@ class Functions:
         """
         Atom(module), Atom(name := name or function.__name__)
         wants_process, arities = _shape(function)
-        exposed = _Exposed(function, wants_process)
+        exposed = _Exposed(function, wants_process, inspect.iscoroutinefunction(function))
         for arity in arities:
             taken = self._functions.get((module, name, arity))
             if taken is not None and not _same(taken.call, function):
@@ -101,6 +103,8 @@ class Functions:
         if exposed is None:
             stack: list[Term] = [(module, function, list(arguments), [])]
             raise Undef(Atom("undef"), stack, f"{module.name}:{function.name}/{len(arguments)}")
+        if exposed.waits:
+            await in_a_task()
         value = exposed.call(me, *arguments) if exposed.wants_process else exposed.call(*arguments)
         if inspect.isawaitable(value):
             await in_a_task()
