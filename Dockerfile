@@ -7,7 +7,7 @@ ARG BASE_IMAGE=python:3.12-slim-bookworm
 
 FROM ${BASE_IMAGE} AS build
 LABEL erlmesh=build
-COPY pyproject.toml README.md LICENSE docker/install.sh build/wheelhouse* /erlmesh/
+COPY pyproject.toml README.md LICENSE docker/install.sh docker/wheelhouse* /erlmesh/
 COPY src /erlmesh/src
 RUN sh /erlmesh/install.sh /erlmesh /opt/erlmesh
 

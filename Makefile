@@ -70,7 +70,7 @@ erlang:         # Erlang, Elixir and what real faults need, from the system wher
 	@tools/faults.sh
 
 clean:          ## forgets what was built and fetched
-	rm -rf $(VENV) .otp .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
+	rm -rf $(VENV) .otp .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build docker/wheelhouse
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One environment for everything. run.stamp: enough to use erlmesh; dev.stamp: also what tests and checks need.

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import subprocess
 from pathlib import Path
 
 import kubernetes_validate
@@ -92,6 +93,16 @@ def test_every_variable_is_one_that_erlmesh_reads():
     used |= set(COMPOSE["services"]["plato"]["environment"]) | set(SWARM["services"]["node"]["environment"])
 
     assert used <= VARIABLES
+
+
+def test_what_the_build_may_copy_lies_in_folders_that_every_clone_has():
+    """BuildKit fails where a pattern's folder is not there, even if nothing need match the pattern."""
+    tracked = subprocess.run(["git", "ls-files"], capture_output=True, text=True, check=True, cwd=ROOT).stdout.split()
+    folders = {str(parent) for file in tracked for parent in Path(file).parents} | set(tracked)
+
+    copied = [line.split()[1:-1] for line in DOCKERFILE.splitlines() if re.match(r"COPY (?!--from)", line)]
+    for source in itertools.chain.from_iterable(copied):
+        assert (str(Path(source).parent) if "*" in source else source) in folders, source
 
 
 def test_no_cookie_is_an_argument_or_a_variable_of_the_image():

@@ -97,13 +97,14 @@ class Lab(Engine):
 
     def shell(self, name: str) -> ContainerShell:
         """A second shell on the node that runs in the container of ``name``, once it does."""
-        wait_until(lambda: self._is_well(name), what=f"{name} is well")
+        wait_until(lambda: self.is_well(name), what=f"{name} is well")
         shell = ContainerShell(name, self.remsh(name))
         self._shells.append(shell)
         shell.wait_up()
         return shell
 
-    def _is_well(self, name: str) -> bool:
+    def is_well(self, name: str) -> bool:
+        """Whether the node of that name says so itself."""
         command = ["docker", "exec", self.container(name), "erlmesh", "health"]
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
