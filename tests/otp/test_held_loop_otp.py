@@ -1,4 +1,6 @@
-"""A node whose event loop is held by somebody's code is alive, and says what it is that holds it."""
+"""A node whose event loop is held by somebody's code is alive for all others, and says what it is that holds it."""
+
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -8,35 +10,118 @@ from waiting import wait_until
 GROUP = Atom("group")
 
 HOLDS = {
-    "sleeping": "import time; time.sleep({seconds})",
-    "computing": "import time; began = time.monotonic()\nwhile time.monotonic() - began < {seconds}: sum(range(1000))",
-    "compressing": (
-        "import time, zlib; began, data = time.monotonic(), bytes(range(256)) * 40_000\n"
-        "while time.monotonic() - began < {seconds}: zlib.compress(data, 9)"
-    ),
+    "sleeping": "time.sleep(0.05)",
+    "computing": "sum(number * number for number in range(1000))",
+    "compressing": "zlib.compress(data, 9)",
 }
+HOLD = """
+import time, zlib
+data = bytes(range(256)) * 20_000
+began = time.monotonic()
+while time.monotonic() - began < {seconds}:
+    {how}
+"""
+EVENTS = "All = fun All(Sofar) -> receive {nodedown, Node} -> All([Node | Sofar]) after 0 -> Sofar end end, All([])"
 
 
-def events(beam):
-    """What the BEAM has noticed of nodes that come and go since :func:`watch`."""
-    return beam.eval("receive Event -> [Event] after 0 -> [] end")
+def held(node, how, seconds):
+    """Code of that kind holds the node's event loop for so long; returns when it is over."""
+    node.eval(HOLD.format(seconds=seconds, how=HOLDS[how]), timeout=seconds + 30)
 
 
 @pytest.mark.parametrize("ticktime", [4, 8])
-@pytest.mark.parametrize("how", HOLDS)
-def test_a_beam_keeps_a_node_whose_loop_is_held_for_three_tick_times(cluster, otp, how, ticktime):
-    beam = cluster.beam("beam", otp=otp, arguments=["-kernel", "net_ticktime", str(ticktime)])
-    python = cluster.pynode("python", net_ticktime=ticktime)
-    mine = python.join(GROUP)
+def test_nobody_gives_up_nodes_whose_loops_are_held_for_three_tick_times(cluster, ticktime):
+    """Sleeping, computing in Python and in C, at once; in the eyes of OTP 25, OTP 27 and of another Python node."""
+    tick = ["-kernel", "net_ticktime", str(ticktime)]
+    beams = [cluster.beam("beam"), cluster.beam("beam27", otp=27, arguments=tick)]
+    beams[0].eval(f"net_kernel:set_net_ticktime({ticktime}, 0)")
+    nodes = {how: cluster.pynode(how, net_ticktime=ticktime) for how in HOLDS}
+    other = cluster.pynode("other", net_ticktime=ticktime)
+    everybody = [*beams, *nodes.values(), other]
+    members = [node.join(GROUP) for node in nodes.values()]
+    for node in everybody:
+        assert node is other or node.ping(other.name)
+    for node in everybody:
+        wait_until(lambda node=node: len(node.nodes()) == len(everybody) - 1, what=f"a full mesh at {node.name}")
+        wait_until(lambda node=node: len(node.members(GROUP)) == len(members))
+    for beam in beams:
+        beam.eval("ok = net_kernel:monitor_nodes(true)")
+
+    with ThreadPoolExecutor() as threads:
+        all_held = [threads.submit(held, node, how, 3 * ticktime) for how, node in nodes.items()]
+        wait_until(
+            lambda: set(other.eval("node.busy()")) == {node.name for node in nodes.values()},
+            2 * ticktime,
+            what="all known to be busy",
+        )
+        assert not any(each.done() for each in all_held)
+        for each in all_held:
+            each.result()
+
+    assert [beam.eval(EVENTS) for beam in beams] == [[], []]
+    for node in everybody:
+        assert len(node.nodes()) == len(everybody) - 1
+        assert len(node.members(GROUP)) == len(members)
+        assert not node.logged("nothing was heard")
+    wait_until(lambda: other.eval("node.busy()") == {})
+    for how, node in nodes.items():
+        wait_until(lambda node=node: node.logged("the event loop turns again, after"))
+        assert node.logged(f"{node.name}: the event loop has not turned for"), how
+        assert node.logged("in evaluate")
+
+
+SEND_AND_HOLD = """
+import time, zlib
+me.send(("sink", BEAM), bytes(16 << 20))
+await asyncio.sleep(0)
+await asyncio.sleep(0)
+(connection,) = node._life.guarding.connections()
+print("waiting:", len(connection._outlet._pending) >> 20, flush=True)
+time.sleep(SECONDS)
+"""
+
+
+def test_the_other_half_of_a_message_leaves_while_the_loop_is_held(cluster, otp):
+    """16 MiB to a node that does not read at first: a tick in the midst of them would end the connection."""
+    beam = cluster.beam("beam", otp=otp, arguments=["-kernel", "net_ticktime", "4"])
+    python = cluster.pynode("python", net_ticktime=4)
     assert beam.ping(python.name)
-    wait_until(lambda: beam.members(GROUP) == [mine])
+    beam.eval("Me = self(), register(sink, spawn(fun() -> receive Big -> Me ! {got, byte_size(Big)} end end))")
     beam.eval("net_kernel:monitor_nodes(true)")
 
-    python.eval(HOLDS[how].format(seconds=3 * ticktime), timeout=60)
+    with ThreadPoolExecutor() as threads:
+        beam.stop()
+        holding = threads.submit(python.eval, SEND_AND_HOLD, timeout=60, BEAM=beam.name, SECONDS=20)
+        wait_until(lambda: python.logged("waiting:"))
+        beam.cont()
+        size = beam.eval("receive {got, Size} -> Size after 15000 -> late end", timeout=30)
+        assert not holding.done()
+        assert any(python.logged(f"waiting: {megabytes}") for megabytes in range(8, 17))
+        holding.result()
 
-    assert events(beam) == []
-    assert beam.members(GROUP) == [mine]
+    assert size == 16 << 20
+    assert beam.nodes() == {python.name}
+    assert beam.eval("receive {nodedown, Gone} -> Gone after 0 -> nobody end") == Atom("nobody")
     assert beam.ping(python.name)
+
+
+def test_a_paused_node_that_resumes_keeps_those_who_went_on_talking(cluster, otp):
+    """Its own tick time has passed twice; theirs, which is longer, has not."""
+    beam, python = cluster.beam("beam", otp=otp), cluster.pynode("python", net_ticktime=4)
+    assert beam.ping(python.name)
+    beam.eval("net_kernel:monitor_nodes(true)")
+    beam.eval(
+        "Talk = fun Talk(N) -> {nobody, Node} ! lists:duplicate(1000, N), receive after 100 -> Talk(N + 1) end end, "
+        "spawn(fun() -> Talk(0) end)",
+        Node=python.atom,
+    )
+
+    python.stop()
+    assert beam.eval("receive {nodedown, Gone} -> Gone after 8000 -> nobody end") == Atom("nobody")
+    python.cont()
+
     assert python.nodes() == {beam.name}
-    assert python.logged("has not turned for")
-    assert python.logged("turns again, after")
+    assert not python.logged("nothing was heard")
+    assert not python.logged(f"lost {beam.name}")
+    assert beam.eval("receive {nodedown, Lost} -> Lost after 0 -> nobody end") == Atom("nobody")
+    assert beam.ping(python.name)

@@ -1,0 +1,52 @@
+"""A node whose loop is held, as users see it: its log, its health, and the members that others show."""
+
+import re
+
+import pytest
+
+HOLDS = """
+import threading
+import time
+
+from erlmesh import Atom, Process
+
+async def app(me: Process):
+    me.node.pg.join("workers", me.pid)
+    async for _ in me:
+        train_for_ages()
+
+def train_for_ages():
+    time.sleep(30)
+"""
+
+
+@pytest.fixture
+def held(erlmesh, tmp_path):
+    """plato, whose app holds it, and socrates, who is connected with it."""
+    (tmp_path / "worker.py").write_text(HOLDS)
+    socrates = erlmesh.start("shell", "--name", "socrates@127.0.0.1")
+    socrates.until("1 + 1", "2")  # it is the EPMD, too, which a loop that is held cannot be
+    plato = erlmesh.start(
+        *("start", "--name", "plato@127.0.0.1", "--app", "worker:app", "--join", "socrates@127.0.0.1"),
+        PYTHONPATH=f"{erlmesh.environment['PYTHONPATH']}:{tmp_path}",
+    )
+    plato.wait_for("plato@127.0.0.1 is up")
+    socrates.until('len(pg.get_members("workers"))', "1")
+    socrates.type('send(pg.get_members("workers")[0], "go")')
+    plato.wait_for("has not turned")
+    return plato, socrates
+
+
+def test_who_holds_it_is_told_to_all_who_ask(erlmesh, held):
+    plato, _ = held
+
+    plato.wait_for("in train_for_ages")
+    code, out, _ = erlmesh.run("health", "--name", "plato")
+    assert code == 1
+    assert re.search(r"its loop has not turned for [\d.]+ ms: train_for_ages \(\S+worker\.py:\d+\) holds it", out)
+    assert "; plato@127.0.0.1 is busy for" in erlmesh.run("health", "--name", "socrates")[1]
+    code, out, err = erlmesh.run("members", '"workers"', "--on", "socrates@127.0.0.1")
+    assert (code, err) == (0, "")
+    assert re.fullmatch(r"plato@127\.0\.0\.1 <0\.\d+\.0>  busy for \d+ s\n", out)
+    code, out, _ = erlmesh.run("doctor", "socrates@127.0.0.1")
+    assert "busy        socrates@127.0.0.1 is connected with nodes that are busy: plato@127.0.0.1 for" in out
