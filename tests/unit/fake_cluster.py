@@ -151,7 +151,7 @@ class FakeNode:
             self.names[name] = me.pid
         return me
 
-    def spawn_server(self, receive, *, name=None, system=False):
+    def spawn_server(self, receive, *, name=None, on_end=None):
         me = self.process(name)
         me.receiver = receive
         return me

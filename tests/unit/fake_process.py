@@ -45,8 +45,9 @@ class FakeNode:
         process.start(body, *args)
         return process.pid
 
-    def spawn_server(self, receive, *, name=None, system=False):
+    def spawn_server(self, receive, *, name=None, on_end=None):
         process = FakeProcess(self, name)
+        process.on_end = on_end
         process.handler = receive
         return process
 
@@ -94,7 +95,7 @@ class FakeNode:
     def reconnect_with(self, name):
         pass
 
-    def hang_up(self, name):
+    def hang_up(self, name, *, for_others=True):
         if name not in self.links:
             return False
         link = self.links[name]
@@ -196,6 +197,8 @@ class FakeNode:
             process.demonitor(ref)
         for ref, (watcher, target) in self._watched.pop(process.pid, {}).items():
             self._signal(watcher.node.name, ("down", watcher, ref, target, reason), connect=False)
+        if process.on_end is not None and self.alive:
+            process.on_end()
 
     # From no process in particular
 
@@ -239,6 +242,7 @@ class FakeProcess:
         self.trap_exit = False
         self.ended = False
         self.handler = None
+        self.on_end = None
         self.mailbox: deque = deque()
         self._coroutine = None
         self._waits: list[_Wait] = []
@@ -328,6 +332,8 @@ class FakeProcess:
             with contextlib.suppress(RuntimeError, ValueError):
                 self._coroutine.close()
         self.node._ended(self, reason)
+
+    stop = end
 
     def exit_received(self, origin, reason):
         if reason is KILL:

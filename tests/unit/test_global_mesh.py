@@ -288,11 +288,11 @@ def test_rubbish_from_a_peer_is_ignored():
         kind = chance.randrange(3)
         call = (Atom("$gen_call"), (sender.pid, 1), junk)
         sender.send((SERVER, Atom("a@h")), [junk, (Atom("$gen_cast"), junk), call][kind])
-        sender.send(nodes[0].server._locker_pid, junk)
+        sender.send(nodes[0].server._locker, junk)
     world.run(20)
 
     assert nodes[0].server.me.pid in nodes[0].processes
-    assert nodes[0].server._locker_pid in nodes[0].processes
+    assert nodes[0].server._locker in nodes[0].processes
 
 
 def test_what_happened_depends_on_the_seed_alone():

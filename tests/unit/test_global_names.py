@@ -212,7 +212,7 @@ def test_the_partition_may_grow_while_the_registrar_locks_it():
         world = World(seed)
         nodes = cluster(world, "bc")
         newcomer = start(world, "a@h")
-        registrar = nodes[0].processes[nodes[0].global_names._registrar]
+        registrar = nodes[0].processes[nodes[0].server.registrar]
 
         async def register_while_growing(me, registrar=registrar, newcomer=newcomer):
             # The registrar has its answers and the newcomer is in: what a slow registrar would see.

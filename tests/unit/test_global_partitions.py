@@ -12,8 +12,9 @@ LOST, REMOVE = Atom("lost_connection"), Atom("remove_connection")
 
 
 def partitions(*, enabled=True):
-    known = {A: 8, B: 7, OLD: 5, C: 0}
-    sync = GlobalSync(ME, Pid(ME, 1, 0, 1), NameTable(), LockTable(), known=known, first_tag=1)
+    sync = GlobalSync(ME, NameTable(), LockTable(), first_tag=1)
+    sync.locker = Pid(ME, 1, 0, 1)
+    sync.known.update({A: 8, B: 7, OLD: 5, C: 0})
     sync.pending[NEW] = 8
     return sync, Partitions(sync, life=77, enabled=enabled)
 

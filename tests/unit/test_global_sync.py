@@ -38,7 +38,9 @@ def hello(locker=HIS):
 
 def fresh(known=()):
     locks, names = LockTable(), NameTable()
-    sync = GlobalSync(ME, LOCKER, names, locks, known=dict(known), first_tag=100)
+    sync = GlobalSync(ME, names, locks, first_tag=100)
+    sync.locker = LOCKER
+    sync.known.update(known)
     sync.names, sync.locks = names, locks
     return sync
 

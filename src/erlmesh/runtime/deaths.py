@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from erlmesh.errors import Exit
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Deaths"]
 
+log = logging.getLogger("erlmesh")
+
 NOCONNECTION: Final = Atom("noconnection")
 
 
@@ -23,7 +27,10 @@ class Deaths:
 
     def __init__(self, router: Router) -> None:
         self._router = router
+        self.all_end = False
+        """The node stops: no process that ends is followed by another."""
         self._last_words: deque[tuple[Atom, Signal]] = deque()
+        self._successions: deque[Callable[[], object]] = deque()
         self._telling = False
 
     def terminate(self, process: Process, reason: Term) -> None:
@@ -44,6 +51,8 @@ class Deaths:
         process.answers.clear()
         if process.task is not None:
             process.task.cancel()
+        if process.on_end is not None:
+            self._successions.append(process.on_end)
         self._gather_last_words(process, reason)
         if not self._telling:  # the deaths it causes take their turn: a chain of links may be long
             self._telling = True
@@ -63,9 +72,19 @@ class Deaths:
         words += [(watch.node, demonitor) for watch, demonitor in taken_back]
 
     def _tell(self) -> None:
-        words = self._last_words
-        while words:
-            self._router.pass_on(*words.popleft())
+        words, successions = self._last_words, self._successions
+        while words or successions:
+            while words:
+                self._router.pass_on(*words.popleft())
+            if successions:
+                self._succeed(successions.popleft())
+
+    def _succeed(self, begin: Callable[[], object]) -> None:
+        if not self.all_end:
+            try:
+                begin()
+            except Exception:
+                log.exception("what was to follow the end of a server failed")
 
     def lost(self, node: Atom) -> None:
         """The connection to ``node`` is gone."""

@@ -26,6 +26,7 @@ from erlmesh.runtime.connections import Connections
 from erlmesh.runtime.guarding import Guarding
 from erlmesh.runtime.guests import Guests, Otherwise
 from erlmesh.runtime.node_events import NodeEvents
+from erlmesh.runtime.process import Process
 from erlmesh.runtime.reconnect import Reconnect
 from erlmesh.runtime.router import Router, refuse_to_spawn
 from erlmesh.runtime.spawning import Spawning
@@ -100,15 +101,20 @@ class Life:
             )
         self.router.why_not = self.connections.why_not
         self.router.spawner = self.guests.requested
-        self.own = self.spawning.start_server(lambda _: None)
+        self.own = self._start_own()
         """The process that speaks for the node itself, and the first of all."""
         self.guarding = Guarding(self.own, settings.net_ticktime, self.router.peers)
         if isinstance(settings.network, TcpNetwork):
             self.guarding.begin()
 
+    def _start_own(self) -> Process:
+        self.own = self.spawning.start_server(lambda _: None, on_end=self._start_own)
+        return self.own
+
     async def end(self) -> None:
         """Ends every process (``shutdown``), youngest first, and every connection."""
         self.router.spawner = refuse_to_spawn
+        self.router.deaths.all_end = True
         if self.reconnect is not None:
             self.reconnect.close()
         await _settled(self._end_tasks())

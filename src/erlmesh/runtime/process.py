@@ -78,6 +78,7 @@ class Process:
         "names",
         "node",
         "number",
+        "on_end",
         "pid",
         "receiver",
         "task",
@@ -100,6 +101,7 @@ class Process:
         self.group_leader: Pid | None = None
         self.task: asyncio.Task[None] | None = None
         self.receiver: Callable[[Term], None] | None = None
+        self.on_end: Callable[[], object] | None = None
         self.answers: dict[Ref, asyncio.Future[Term]] = {}
         self.aliases: dict[Ref, None] = {}
         self.held_by: Outlet | None = None

@@ -98,7 +98,7 @@ class Runtime:
         node = cast("Node", self)
         life = self._life_ = Life(node, creation, self._settings, self._body_for, self._is_left_for_others)
         self._presence.answer_with(life.connections.answer)
-        self.spawn_server(self._hear_ours, name=OURS)
+        self._start_ours()
         self._start_services()
         life.spawning.services_are_there()
 
@@ -161,12 +161,19 @@ class Runtime:
         """
         return self._spawning.start(body, arguments, getattr(body, "__qualname__", repr(body)), name).pid
 
-    def spawn_server(self, receive: Callable[[Term], None], *, name: Atom | str | None = None) -> Process:
+    def spawn_server(
+        self,
+        receive: Callable[[Term], None],
+        *,
+        name: Atom | str | None = None,
+        on_end: Callable[[], object] | None = None,
+    ) -> Process:
         """Starts a process without a task: ``receive(message)`` is called for each message, one at a time, as it comes.
 
-        What it raises is logged and it goes on. It traps exits.
+        What it raises is logged and it goes on. It traps exits. ``on_end()`` is called when it has ended and everybody
+        was told, unless the node stops: for a server that the node is nothing without, to start it again.
         """
-        return self._spawning.start_server(receive, name)
+        return self._spawning.start_server(receive, name, on_end)
 
     def process(self, pid: Pid) -> Process | None:
         """The handle of a living local process; for looking, not for acting in its place."""
@@ -277,12 +284,12 @@ class Runtime:
             self._own.send((OURS, peer), (PARTING, self.atom), connect=False)
         return self._connections.disconnect(peer.name)
 
-    def hang_up(self, name: Atom | str) -> bool:
-        """Closes the connection because others have lost that node, or we have lost others: it is dialled again later.
-        False if there was none.
+    def hang_up(self, name: Atom | str, *, for_others: bool = True) -> bool:
+        """Closes the connection because others have lost that node, or we have lost others: it is dialled again much
+        later. If not ``for_others``, it is dialled again as any node that is lost. False if there was none.
         """
         life = self._life
-        life.hanging_up, before = True, life.hanging_up
+        life.hanging_up, before = for_others, life.hanging_up
         try:
             return life.connections.disconnect(Atom(name).name)
         finally:
@@ -302,6 +309,9 @@ class Runtime:
         many seconds by now. They send ticks and answer nothing until the code is done.
         """
         return self._life.guarding.busy()
+
+    def _start_ours(self) -> None:
+        self.spawn_server(self._hear_ours, name=OURS, on_end=self._start_ours)
 
     def _hear_ours(self, message: Term) -> None:
         match message:

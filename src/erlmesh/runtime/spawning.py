@@ -49,11 +49,17 @@ class Spawning:
         asyncio.get_running_loop().call_soon(_begin, process, life)
         return process
 
-    def start_server(self, receive: Callable[[Term], None], name: Atom | str | None = None) -> Process:
-        """A process without a task, that traps exits."""
+    def start_server(
+        self,
+        receive: Callable[[Term], None],
+        name: Atom | str | None = None,
+        on_end: Callable[[], object] | None = None,
+    ) -> Process:
+        """A process without a task, that traps exits. See :meth:`Runtime.spawn_server`."""
         process = self._new(getattr(receive, "__qualname__", repr(receive)), name)
         process.receiver = receive
         process.trap_exit = True
+        process.on_end = on_end
         return process
 
     def _new(self, runs: str | Callable[[], str], name: Atom | str | None = None) -> Process:

@@ -19,7 +19,6 @@ from erlmesh.kernel.gen import GEN_CALL
 from erlmesh.services.global_calls import check_lock, del_lock, set_lock, trans, transaction
 from erlmesh.services.global_methods import Method, random_exit_name
 from erlmesh.services.global_protocol import LockId, Word
-from erlmesh.services.global_registrar import Registrar
 from erlmesh.services.global_server import GlobalServer
 from erlmesh.terms import Atom, Pid, Term, exact
 
@@ -56,7 +55,6 @@ class GlobalNames:
         """``prevent_overlapping_partitions`` is OTP's kernel parameter of this name: the same on all nodes, or none."""
         self._node = node
         self._server = GlobalServer(node, prevent_overlapping_partitions=prevent_overlapping_partitions)
-        self._registrar = node.spawn(Registrar(self._server).run)
         self._keepers: dict[Any, Pid] = {}
 
     # Names
@@ -90,7 +88,7 @@ class GlobalNames:
 
     async def _change(self, request: Term) -> bool:
         encode(request)  # a name that is no term is refused here, at its caller, not by the registrar
-        return bool(await self._node.call(self._registrar, request, timeout=None) == Word.YES)
+        return bool(await self._node.call(self._server.registrar, request, timeout=None) == Word.YES)
 
     # Locks
 

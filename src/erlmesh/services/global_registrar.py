@@ -13,11 +13,11 @@ from erlmesh.kernel.gen import GEN_CALL
 from erlmesh.services.gen_server import multi_call
 from erlmesh.services.global_calls import backoff, boss, del_lock, try_lock
 from erlmesh.services.global_protocol import SERVER, Word
-from erlmesh.services.global_server import GlobalServer
 from erlmesh.terms import Atom, Pid, Term
 
 if TYPE_CHECKING:
     from erlmesh.runtime.process import Process
+    from erlmesh.services.global_server import GlobalServer
 
 __all__ = ["Registrar"]
 

@@ -33,6 +33,7 @@ from erlmesh.services.global_protocol import (
     Watch,
     Word,
 )
+from erlmesh.services.global_registrar import Registrar
 from erlmesh.services.global_sync import GlobalSync
 from erlmesh.services.global_table import NameTable, settle
 from erlmesh.terms import Atom, Pid, Ref, Term
@@ -59,23 +60,46 @@ class GlobalServer:
         self.locks = LockTable()
         self.names = NameTable()
         self.methods = Methods()
-        known: dict[Atom, int] = {}
-        self.locker = Locker(node.atom, known, self.locks)
-        self._locker_pid = node.spawn(self.locker.run)
         chance = node.random
-        self.sync = GlobalSync(
-            node.atom, self._locker_pid, self.names, self.locks, known=known, first_tag=chance.getrandbits(48)
-        )
+        self.sync = GlobalSync(node.atom, self.names, self.locks, first_tag=chance.getrandbits(48))
         # OTP's extended creation: 28 bits of chance above the creation.
         life = (chance.getrandbits(27) << 32) + node.creation
         self.partitions = Partitions(self.sync, life=life, enabled=prevent_overlapping_partitions)
         self._monitors: dict[Pid, tuple[Ref, int]] = {}
         self._resolvers: dict[Atom, Pid] = {}
         self._waiting: list[tuple[dict[Atom, None], tuple[Pid, Term]]] = []  # callers of sync, and for whom they wait
-        self.me: Process = node.spawn_server(self.receive, name=SERVER)
-        node.monitor_nodes(self.me.pid)
+        self._start()
         for name in node.nodes():
             self._carry_out(self.sync.nodeup(Atom(name)))
+
+    # The processes
+
+    def _start(self) -> None:
+        node = self.node
+        self.me: Process = node.spawn_server(self.receive, name=SERVER, on_end=self._start_again)
+        self._locker = node.spawn(Locker(node.atom, self.sync.known, self.locks).run)
+        self.registrar = node.spawn(Registrar(self).run)
+        self.sync.locker = self._locker
+        self._companions = [self.me.monitor(self._locker), self.me.monitor(self.registrar)]
+        node.monitor_nodes(self.me.pid)
+
+    def _start_again(self) -> None:
+        """One of the three has ended: somebody killed it, or it failed. On a BEAM that ends the node; here the node is
+        cut off from all others and meets them anew. Both leave nobody with a session, a lock or an answer that would
+        never come; but the names and locks of our own processes outlive this, as they do any cut.
+        """
+        _log.error(
+            "global on %s has lost one of its processes: it parts with all nodes and starts again", self.node.name
+        )
+        for pid in (self._locker, self.registrar, *self._resolvers.values()):
+            self.me.exit_signal(pid, _KILL)
+        self._resolvers.clear()
+        self._waiting.clear()  # they have heard of the end
+        self._start()
+        self._monitors = {pid: (self.me.monitor(pid), count) for pid, (_, count) in self._monitors.items()}
+        self._carry_out(self.sync.forget_all())  # so nobody is known who could be told that the others are lost
+        for name in self.node.nodes():
+            self.node.hang_up(name, for_others=False)
 
     def receive(self, message: Term) -> None:
         """One message of anybody's."""
@@ -223,7 +247,7 @@ class GlobalServer:
                 case Tell(node, message):
                     self.me.send((SERVER, node), message, connect=False)
                 case ToLocker(message):
-                    self.me.send(self._locker_pid, message)
+                    self.me.send(self._locker, message)
                 case Reply(caller, answer):
                     self.me.reply(caller, answer)
                 case Watch(pid):
@@ -256,6 +280,8 @@ class GlobalServer:
             self.me.demonitor(ref, flush=True)
 
     def _down(self, ref: Term, pid: Pid) -> list[Effect]:
+        if ref in self._companions:
+            self.me.stop(_KILL)
         if self._monitors.get(pid, (None, 0))[0] != ref:
             return []
         del self._monitors[pid]

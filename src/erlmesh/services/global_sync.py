@@ -84,15 +84,15 @@ class GlobalSync:
     ``synced`` are the nodes that have the same names as we have.
     """
 
-    def __init__(
-        self, own: Atom, locker: Pid, names: NameTable, locks: LockTable, *, known: dict[Atom, int], first_tag: int
-    ) -> None:
-        """``known`` is empty, and shared with the locker. ``first_tag``: unlikely to be of an earlier life."""
+    locker: Pid
+    """Our locker. To be set before anybody is met."""
+
+    def __init__(self, own: Atom, names: NameTable, locks: LockTable, *, first_tag: int) -> None:
+        """``first_tag``: unlikely to be of an earlier life."""
         self.own = own
-        self.known = known
+        self.known: dict[Atom, int] = {}
         self.pending: dict[Atom, int] = {}
         self.synced: dict[Atom, None] = {}
-        self._locker = locker
         self._names = names
         self._locks = locks
         self._next_tag = first_tag
@@ -124,7 +124,7 @@ class GlobalSync:
             return []
         session = self._sessions[node] = _Session(self._next_tag)
         self._next_tag += 1
-        hello = (Word.LOCKER, Word.NO_LONGER_A_PID, Map(self.known), self._locker)
+        hello = (Word.LOCKER, Word.NO_LONGER_A_PID, Map(self.known), self.locker)
         effects: list[Effect] = [Cast(node, (Word.INIT_CONNECT, (VSN, session.my_tag), self.own, hello))]
         early = self._early.pop(node, None)
         return effects if early is None else effects + self._meet(node, session, early)
@@ -269,6 +269,11 @@ class GlobalSync:
         self.known.pop(node, None)
         self.synced.pop(node, None)
         return effects
+
+    def forget_all(self) -> list[Effect]:
+        """Nothing that was agreed with anybody counts any more."""
+        everybody = {**self.known, **self.pending, **self._sessions, **self.synced, **self._early}
+        return [effect for node in everybody for effect in self.forget(node)]
 
     def unlearn(self, node: Atom) -> None:
         """Take ``node`` out of what peers have told and we have not acted on yet: it is news of before its loss."""

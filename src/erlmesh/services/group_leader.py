@@ -53,9 +53,16 @@ class GroupLeader:
 
     def __init__(self, node: Runtime, write: Callable[[str], object] = to_stdout) -> None:
         self._write = write
-        self._me = node.spawn_server(self._receive, name=Atom("user"))
+        self._node = node
+        self._start()
+        self._start_log()
+
+    def _start(self) -> None:
+        self._me = self._node.spawn_server(self._receive, name=Atom("user"), on_end=self._start)
         self.pid = self._me.pid
-        node.spawn_server(_logged, name=Atom("logger_proxy"))
+
+    def _start_log(self) -> None:
+        self._node.spawn_server(_logged, name=Atom("logger_proxy"), on_end=self._start_log)
 
     def _receive(self, message: Term) -> None:
         match message:

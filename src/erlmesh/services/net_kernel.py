@@ -1,4 +1,8 @@
-"""net_kernel: the server that answers a ping, for which a BEAM asks it ``{is_auth, Node}`` and waits without limit."""
+"""net_kernel: the server that answers a ping, for which a BEAM asks it ``{is_auth, Node}`` and waits without limit.
+
+On a BEAM the end of a process like this one ends the node. Here it is started again: what other programs can end by
+knowing a pid should not be the user's whole program.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +28,11 @@ class NetKernel:
     """Registered as ``net_kernel`` on ``node``. It starts no processes for others (the old way to spawn came here)."""
 
     def __init__(self, node: Runtime) -> None:
-        self._me = node.spawn_server(self._receive, name=Atom("net_kernel"))
+        self._node = node
+        self._start()
+
+    def _start(self) -> None:
+        self._me = self._node.spawn_server(self._receive, name=Atom("net_kernel"), on_end=self._start)
 
     def _receive(self, message: Term) -> None:
         match message:

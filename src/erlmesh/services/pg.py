@@ -42,7 +42,7 @@ class Pg:
 
     def __init__(self, node: Runtime, scope: Atom = Atom("pg")) -> None:  # noqa: B008 - an atom is a constant
         self._node = node
-        self._me = node.spawn_server(self._receive, name=scope)
+        self._me = node.spawn_server(self._receive, name=scope, on_end=self._ended)
         self._me.trap_exit = False  # as OTP's: an exit signal ends the scope
         self._scope = Scope(self._me.pid)
         self._watched: dict[Pid, Ref] = {}
@@ -68,8 +68,13 @@ class Pg:
         return self._me.alive
 
     def stop(self, reason: Term = NORMAL) -> None:
-        """Ends the scope: here it has no groups any more, elsewhere they lose our members, and its name is free."""
+        """Ends the scope: here it has no groups any more, elsewhere they lose our members, and its name is free. So
+        does an exit signal, of anybody; :meth:`erlmesh.Node.start_scope` starts it anew.
+        """
         self._me.stop(reason)
+
+    def _ended(self) -> None:
+        self._scope = Scope(self._me.pid)
 
     def join(self, group: Term, pids: Pid | Iterable[Pid]) -> None:
         """Let a process of this node, or several, join ``group``; each once more if it is in already.
@@ -112,7 +117,7 @@ class Pg:
 
         It listens from this call on: ``get_members`` in the same breath gives the state they start from.
         """
-        return Changes(self._node, group, self.get_members(group), self.subscribe)
+        return Changes(self._node, self._me.pid, group, self.get_members(group), self.subscribe)
 
     def subscribe(self, callback: Callable[[Change], None]) -> Callable[[], None]:
         """Have ``callback`` called with each change of any group, once the books show it. Returns what ends this."""

@@ -65,8 +65,17 @@ class Pg2:
         self._trans = trans
         self._groups = Groups()
         self._watched: dict[Pid, Ref] = {}
-        self._me = node.spawn_server(self._receive, name=PG2)
+        self._start()
+
+    def _start(self) -> None:
+        """Also after its end, as OTP's supervisor does. That one's groups are gone then, until others tell it theirs;
+        ours are not.
+        """
+        node = self._node
+        members, self._watched = list(self._watched), {}
+        self._me = node.spawn_server(self._receive, name=PG2, on_end=self._start)
         node.monitor_nodes(self._me.pid)
+        self._watch(members)
         for name in node.nodes():
             self._me.send((PG2, Atom(name)), (Word.NEW_PG2, node.atom))
             self._exchange_with(Atom(name))

@@ -27,19 +27,21 @@ _NOCONNECTION: Final = Atom("noconnection")
 class Changes:
     """The changes of one group from the moment this was made, one by one, for as long as somebody asks: ``async for``.
 
-    They wait in memory until they are asked for. Leaving the loop, or :meth:`close`, ends it.
+    They wait in memory until they are asked for. Leaving the loop, :meth:`close`, and the end of the scope end it.
     """
 
     def __init__(
         self,
         node: Runtime,
+        scope: Pid,
         group: Term,
         members: Iterable[Pid],
         subscribe: Callable[[Callable[[Change], None]], Callable[[], None]],
     ) -> None:
-        """``members`` are those of ``group`` now."""
-        feed = _Feed(node, exact(group))
+        """``scope`` is its server; ``members`` are those of ``group`` now."""
+        feed = _Feed(node, scope, exact(group))
         feed.me = node.spawn_server(feed.receive)
+        feed.me.monitor(scope)
         feed.observe(members)
         self._node = node
         self._pid = feed.me.pid
@@ -54,7 +56,7 @@ class Changes:
             raise StopAsyncIteration
         try:
             change: Change = await self._node.call(self._pid, _NEXT, timeout=None)
-        except CallError:  # closed by somebody else, or the node has stopped
+        except CallError:  # closed by somebody else, or the scope or the node has stopped
             raise StopAsyncIteration from None
         return change
 
@@ -72,8 +74,10 @@ class _Feed:
 
     me: Process
 
-    def __init__(self, node: Runtime, key: Hashable) -> None:
+    def __init__(self, node: Runtime, scope: Pid, key: Hashable) -> None:
         self._node = node
+        self._scope = scope
+        self._over = False
         self._key = key
         self._changes: deque[Change] = deque()
         self._askers: deque[tuple[Pid, Term]] = deque()
@@ -124,6 +128,9 @@ class _Feed:
             case (gen.GEN_CALL, (Pid(), _) as asker, Atom("next")):
                 self._askers.append(asker)
                 self._serve()
+            case (Atom("DOWN"), Ref(), _, self._scope, _):
+                self._over = True
+                self._serve()
             case (Atom("DOWN"), Ref(), _, Pid() as pid, reason) if reason is not _NOCONNECTION:
                 if pid in self._memberships:
                     self._deaths[pid] = reason
@@ -131,6 +138,8 @@ class _Feed:
     def _serve(self) -> None:
         while self._changes and self._askers:
             self.me.reply(self._askers.popleft(), self._changes.popleft())
+        if self._over and not self._changes:
+            self.me.stop()
 
 
 def _end(feed: Process, unsubscribe: Callable[[], None]) -> None:

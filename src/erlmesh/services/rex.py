@@ -53,8 +53,11 @@ class Rex:
         self._node = node
         self._features = (Word.FEATURES_REPLY, node.atom, [Word.ERPC])
         self._apply = apply
-        self._me = node.spawn_server(self._receive, name=Word.REX)
-        self._waiting: dict[Ref, Callable[[Term], None]] = {}
+        self._start()
+
+    def _start(self) -> None:
+        self._me = self._node.spawn_server(self._receive, name=Word.REX, on_end=self._start)
+        self._waiting: dict[Ref, Callable[[Term], None]] = {}  # who waited for one before has heard of its end
 
     def _receive(self, message: Term) -> None:
         match message:
@@ -90,8 +93,8 @@ class Rex:
         async def answer(me: Process) -> None:
             me.group_leader = leader if isinstance(leader, Pid) else None
             value = await self._value(me, *what)
-            del self._waiting[ref]
-            reply(value)
+            if self._waiting.pop(ref, None) is not None:
+                reply(value)
 
         ref = self._me.monitor(self._node.spawn(answer))
         self._waiting[ref] = reply

@@ -57,9 +57,15 @@ class SimulatedNode(Node):
         with self.machine:
             return super().spawn(body, *arguments, name=name)
 
-    def spawn_server(self, receive: Callable[[Term], None], *, name: Atom | str | None = None) -> Process:
+    def spawn_server(
+        self,
+        receive: Callable[[Term], None],
+        *,
+        name: Atom | str | None = None,
+        on_end: Callable[[], object] | None = None,
+    ) -> Process:
         with self.machine:
-            return super().spawn_server(receive, name=name)
+            return super().spawn_server(receive, name=name, on_end=on_end)
 
 
 class Cluster:

@@ -1,0 +1,117 @@
+"""A BEAM kills servers of a Python node by their pids: what it sees of that, and what works again afterwards."""
+
+import pytest
+
+from erlmesh.terms import Atom
+from waiting import wait_until
+
+KILL, KILLED, PONG, YES, X = map(Atom, ("kill", "killed", "pong", "yes", "x"))
+IDLE = "async def idle(me):\n    async for _ in me: pass"
+WATCH = """
+    fun() ->
+        Ref = erlang:monitor(process, P__),
+        exit(P__, kill),
+        receive {'DOWN', Ref, process, P__, Reason} -> Reason after 5000 -> timeout end
+    end()"""
+
+
+@pytest.fixture
+def pair(cluster, otp):
+    beam, python = cluster.beam("plato", otp=otp), cluster.pynode("socrates")
+    python.eval(IDLE)
+    assert python.ping(beam.name)
+    wait_until(lambda: is_mesh(beam, python))
+    return beam, python
+
+
+def is_mesh(beam, python):
+    known = beam.eval("gen_server:call(global_name_server, get_known)")
+    return known == [Atom(python.name)] and python.eval("node.global_names.known()") == [beam.name]
+
+
+def kill(beam, pid):
+    """Its monitor of the process fires, as for any."""
+    assert beam.eval(WATCH, P__=pid) == KILLED
+
+
+def whereis(python, name):
+    return python.eval("node.whereis(name)", name=name)
+
+
+def test_a_ping_is_answered_after_net_kernel_was_killed(pair):
+    beam, python = pair
+    kill(beam, whereis(python, "net_kernel"))
+
+    assert beam.eval("gen_server:call({net_kernel, N__}, {is_auth, node()})", N__=Atom(python.name)) == YES
+    assert beam.eval("net_adm:ping(N__)", N__=Atom(python.name)) == PONG
+
+
+def test_calls_are_answered_after_rex_was_killed(pair):
+    beam, python = pair
+    kill(beam, whereis(python, "rex"))
+
+    call = "gen_server:call({rex, N__}, {call, erlang, node, [], group_leader()})"
+    assert beam.eval(call, N__=Atom(python.name)) == Atom(python.name)
+
+
+def test_what_is_printed_there_is_shown_here_after_the_group_leader_was_killed(pair):
+    beam, python = pair
+    old = whereis(python, "user")
+    kill(beam, old)
+
+    assert python.eval("node.group_leader") not in (None, old)
+    assert python.eval("await node.rpc(peer, 'io', 'format', ['shown~n'])", peer=beam.name) == Atom("ok")
+
+
+def test_a_scope_of_pg_that_is_killed_loses_its_members_everywhere_and_can_be_started_again(pair):
+    beam, python = pair
+    beam.eval("case pg:start(pg) of {ok, _} -> ok; {error, {already_started, _}} -> ok end")
+    member = python.eval("node.spawn(idle)")
+    python.eval("node.pg.join('x', member)", member=member)
+    members = 'pg:get_members(<<"x">>)'
+    wait_until(lambda: beam.eval(members) == [member])
+    kill(beam, whereis(python, "pg"))
+    wait_until(lambda: beam.eval(members) == [])
+    assert python.eval("node.pg.running, node.pg.which_groups()") == (False, [])
+
+    python.eval("node.start_scope('pg').join('x', member)", member=member)
+
+    wait_until(lambda: beam.eval(members) == [member])
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["node.whereis('global_name_server')", "node.global_names._server._locker", "node.global_names._server.registrar"],
+)
+def test_names_and_locks_of_the_cluster_work_after_a_process_of_global_was_killed(pair, part):
+    beam, python = pair
+    mine = python.eval("node.spawn(idle)")
+    assert python.eval("await node.global_names.register('mine', mine)", mine=mine)
+    theirs = beam.eval("P = spawn(fun() -> timer:sleep(infinity) end), yes = global:register_name(theirs, P), P")
+    beam.eval("true = global:set_lock({lock, self()}, nodes())")
+    old = python.eval(part)
+    kill(beam, old)
+    wait_until(lambda: is_mesh(beam, python), 30)
+
+    assert python.eval(part) != old
+    wait_until(lambda: beam.eval('global:whereis_name(<<"mine">>)') == mine)
+    wait_until(lambda: python.eval("node.global_names.whereis(Atom('theirs'))") == theirs)
+    assert beam.eval("global:register_name(again, P__)", P__=theirs, timeout=20) == Atom("no")  # it has one already
+    assert beam.eval("global:register_name(again, spawn(fun() -> timer:sleep(infinity) end))", timeout=20) == YES
+    assert beam.eval("global:trans({other, self()}, fun() -> done end)", timeout=20) == Atom("done")
+    assert python.eval("await node.global_names.register('more', node.spawn(idle))")
+
+
+def test_pg2_has_its_groups_after_it_was_killed(cluster):
+    beam, python = cluster.beam("plato", otp=23), cluster.pynode("socrates")
+    python.eval(IDLE)
+    assert python.ping(beam.name)
+    beam.eval("{ok, _} = pg2:start(), ok = pg2:create(x), ok = pg2:join(x, whereis(init))")
+    wait_until(lambda: len(python.eval("node.pg2.which_groups()")) == 1)
+    member = python.eval("node.spawn(idle)")
+    python.eval("await node.pg2.join(Atom('x'), member)", member=member)
+    kill(beam, whereis(python, "pg2"))
+
+    assert set(python.eval("node.pg2.get_members(Atom('x'))")) == set(beam.eval("pg2:get_members(x)"))
+    assert beam.eval("pg2:leave(x, P__)", P__=member, timeout=20) == Atom("ok")
+    wait_until(lambda: python.eval("member not in node.pg2.get_members(Atom('x'))"))

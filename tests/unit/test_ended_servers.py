@@ -1,0 +1,240 @@
+"""Servers of a node that somebody has killed, or that failed: what is again as it was, and what is over."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import pytest
+from memory_network import MemoryEpmd, MemoryNetwork
+from virtual_time import run, turns
+
+from erlmesh.errors import CallError, NoProcess
+from erlmesh.node import Node
+from erlmesh.services.global_locker import Locker
+from erlmesh.services.pg import Joined
+from erlmesh.terms import Atom
+
+A, B = Atom("a@h"), Atom("b@h")
+DOWN, PROCESS, KILL, KILLED = map(Atom, ("DOWN", "process", "kill", "killed"))
+YES, X = Atom("yes"), Atom("x")
+
+
+def with_nodes(*names, **options):
+    """The test is given started nodes with all their services, connected with each other."""
+
+    def decorate(test):
+        def wrapped():
+            async def main():
+                async with AsyncExitStack() as stack:
+                    network, nodes = MemoryNetwork(), []
+                    for name in names:
+                        node = Node(
+                            name, cookie="monster", network=network, resolver=network,
+                            epmd=MemoryEpmd(network, "h"), seed=len(nodes), **options
+                        )  # fmt: skip
+                        nodes.append(await stack.enter_async_context(node))
+                    await met(nodes)
+                    await test(*nodes)
+
+            run(main())
+
+        wrapped.__name__, wrapped.__doc__ = test.__name__, test.__doc__
+        return wrapped
+
+    return decorate
+
+
+async def until(condition, seconds=60):
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.1)
+
+
+async def met(nodes):
+    for node in nodes[1:]:
+        await node.connect(nodes[0].name)
+    await until(lambda: is_mesh(nodes))
+
+
+def is_mesh(nodes):
+    names = sorted(node.name for node in nodes)
+    return all(sorted([node.name, *node.global_names.known()]) == names for node in nodes)
+
+
+async def idle(me):
+    async for _ in me:
+        pass
+
+
+def kill(node, name):
+    pid = node.whereis(name)
+    node.exit(pid, KILL)
+    return pid
+
+
+@pytest.mark.parametrize("name", ["net_kernel", "rex", "user", "logger_proxy", "pg2", "erlmesh", "global_name_server"])
+def test_a_server_that_is_killed_has_ended_for_who_watches_it_and_is_there_again(name):
+    @with_nodes("a@h")
+    async def told(a):
+        seen = []
+        old = a.whereis(name)
+        ref = a.spawn_server(seen.append).monitor(old)
+        kill(a, name)
+        new = a.whereis(name)
+        await turns()
+
+        assert new not in (None, old)
+        assert not a.is_alive(old)
+        assert seen == [(DOWN, ref, PROCESS, old, KILLED)]
+
+    told()
+
+
+@with_nodes("a@h")
+async def test_a_node_speaks_for_itself_after_its_own_process_was_killed(a):
+    async def echo(me):
+        async for message in me:
+            me.reply(message[1], message[2])
+
+    a.exit(a._own.pid, KILL)
+
+    assert await a.call(a.spawn(echo), X) == X
+
+
+@with_nodes("a@h", "b@h")
+async def test_nothing_starts_again_on_a_node_that_stops(a, b):
+    await a.stop()
+
+    assert a.processes() == []
+
+
+@with_nodes("a@h", "b@h")
+async def test_a_node_whose_net_kernel_was_killed_answers_pings(a, b):
+    kill(a, "net_kernel")
+
+    assert await b.ping("a@h")
+
+
+@with_nodes("a@h", "b@h")
+async def test_pg2_keeps_its_groups_and_watches_their_members(a, b):
+    here, there = a.spawn(idle), b.spawn(idle)
+    await a.pg2.create(X)
+    await a.pg2.join(X, here)
+    await a.pg2.join(X, there)
+    kill(a, "pg2")
+    a.exit(here, KILL)
+    b.exit(there, KILL)
+    await turns()
+
+    assert a.pg2.get_members(X) == b.pg2.get_members(X) == []
+
+
+@with_nodes("a@h", "b@h")
+async def test_a_scope_of_pg_that_is_killed_has_ended_and_can_be_started_again(a, b):
+    member, changes = a.spawn(idle), []
+
+    async def watch():
+        changes.extend([change async for change in a.pg.watch(X)])
+
+    watching = asyncio.ensure_future(watch())
+    await turns()
+    a.pg.join(X, member)
+    await turns()
+    old = a.pg
+    kill(a, "pg")
+    await asyncio.wait_for(watching, 1)
+    await turns()
+    assert changes == [Joined((member,), X)]
+    assert not old.running
+    assert old.get_members(X) == old.which_groups() == b.pg.get_members(X) == []
+    with pytest.raises(NoProcess):
+        old.join(X, member)
+
+    a.start_scope("pg").join(X, member)
+    await turns()
+
+    assert a.pg.get_members(X) == b.pg.get_members(X) == [member]
+
+
+# global
+
+
+def locker(node):
+    return node.global_names._server._locker
+
+
+def registrar(node):
+    return node.global_names._server.registrar
+
+
+def server(node):
+    return node.whereis("global_name_server")
+
+
+@pytest.mark.parametrize("part", [server, locker, registrar])
+def test_global_parts_with_all_and_meets_them_anew_when_a_part_of_it_is_killed(part):
+    @with_nodes("a@h", "b@h", "c@h")
+    async def told(a, b, c):
+        mine, his = a.spawn(idle), b.spawn(idle)
+        assert await a.global_names.register(Atom("mine"), mine)
+        assert await b.global_names.register(Atom("his"), his)
+        parts = [server(a), locker(a), registrar(a)]
+        a.exit(part(a), KILL)
+        await turns()
+        assert not any(map(a.is_alive, parts))
+        assert a.global_names.known() == []
+        await until(lambda: is_mesh([a, b, c]))
+        await until(lambda: all(node.global_names.whereis(Atom("mine")) == mine for node in (a, b, c)))
+
+        assert all(node.global_names.whereis(Atom("his")) == his for node in (a, b, c))
+        for node in (a, b, c):
+            async with asyncio.timeout(60):
+                assert await node.global_names.register(Atom(node.name), node.spawn(idle))
+        assert sorted(b.nodes()) == ["a@h", "c@h"]
+
+    told()
+
+
+@with_nodes("a@h", "b@h")
+async def test_a_lock_of_a_process_of_ours_outlives_the_server(a, b):
+    release = asyncio.Event()
+
+    async def holds(me):
+        async with a.global_names.trans((X, me.pid), ["a@h"], me=me):
+            await release.wait()
+
+    a.spawn(holds)
+    await turns()
+    a.exit(server(a), KILL)
+    await until(lambda: is_mesh([a, b]))
+
+    assert not await b.global_names.set_lock((X, 2), ["a@h"], 0)
+    release.set()
+    await turns()
+    assert await b.global_names.set_lock((X, 2), ["a@h"], 0)
+
+
+@with_nodes("a@h", "b@h")
+async def test_who_waits_for_global_while_it_is_killed_is_told(a, b):
+    asked = asyncio.ensure_future(a.global_names.register(X, a.spawn(idle)))
+    await asyncio.sleep(0)
+    a.exit(registrar(a), KILL)
+
+    with pytest.raises(CallError):
+        await asked
+
+
+@with_nodes("a@h", "b@h")
+async def test_a_locker_that_fails_is_as_one_that_was_killed(a, b):
+    old = locker(a)
+
+    async def fails(*_):
+        raise ZeroDivisionError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Locker, "_hear", fails)
+        a.send(old, X)
+        await turns()
+    await until(lambda: is_mesh([a, b]))
+
+    assert locker(a) != old
+    assert await b.global_names.register(X, b.spawn(idle))
