@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from erlmesh.node import Node
     from erlmesh.runtime.process import Process
     from erlmesh.services.exposed import expose
+    from erlmesh.services.pg_members import Joined, Left
     from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref, Term
 
 __version__ = "0.1.0"
@@ -51,6 +52,7 @@ _HOMES: Final = {
     "erlmesh.node": "Node",
     "erlmesh.runtime.process": "Process",
     "erlmesh.services.exposed": "expose",
+    "erlmesh.services.pg_members": "Joined Left",
     "erlmesh.terms": "Atom BitString Export Fun ImproperList Map Pid Port Ref Term",
 }
 
@@ -74,6 +76,8 @@ __all__ = [
     "Fun",
     "HandshakeRefused",
     "ImproperList",
+    "Joined",
+    "Left",
     "Map",
     "NoConnection",
     "NoEpmd",

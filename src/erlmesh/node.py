@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from types import ModuleType, TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from erlmesh.errors import ErlangError, GroupError, Undef
+from erlmesh.runtime.options import Options
 from erlmesh.runtime.process import Body, Process
 from erlmesh.runtime.runtime import Runtime
 from erlmesh.services import erpc, rpc
@@ -71,7 +72,7 @@ class Node(Runtime):
         reconnect: bool = True,
         prevent_overlapping_partitions: bool = True,
         output: Callable[[str], object] = to_stdout,
-        **options: Any,
+        **options: Unpack[Options],
     ) -> None:
         super().__init__(name, reconnect=reconnect, **options)
         self._join = tuple(join)

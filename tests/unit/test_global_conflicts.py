@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import pytest
 from fake_runtime import World
 from global_world import agree, cluster, does, is_mesh, is_quiet, spawned, start, tables
 
@@ -57,6 +58,17 @@ def test_both_processes_that_meet_under_one_name_may_lose_it():
     assert tables(nodes) == [[], []]
     assert list(nodes[0].processes[pids[0]].mailbox) == [(CONFLICT, X, pids[1])]
     assert list(nodes[1].processes[pids[1]].mailbox) == [(CONFLICT, X, pids[0])]
+
+
+def test_a_python_function_is_refused_for_a_process_of_another_node_where_it_could_not_run():
+    world = World(1)
+    nodes = cluster(world, "ab")
+    theirs = spawned(nodes[1])
+
+    for act in ("register", "re_register"):
+        with pytest.raises(ValueError, match="it would have to run on b@h"):
+            does(world, nodes[0], act, X, theirs, lambda name, pid, pid2: pid)
+    assert does(world, nodes[0], "register", X, theirs, random_notify_name)
 
 
 def test_a_python_function_decides_where_its_process_lives():

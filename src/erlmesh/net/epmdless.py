@@ -38,7 +38,7 @@ class PortMapper(Resolver, Protocol):
         """Takes it back."""
 
 
-class FixedPort:
+class FixedPort(PortMapper):
     """Every node listens on ``port`` of its own address, and so no EPMD is needed: OTP's ``-erl_epmd_port``.
 
     One node an address. The creation is random, as in OTP, since nobody gives numbers out.
@@ -57,7 +57,7 @@ class FixedPort:
         """Nothing is to be taken back."""
 
 
-class NoEpmd:
+class NoEpmd(PortMapper):
     """The node is made known nowhere: it finds others by its ``resolver``, and others find it by theirs."""
 
     async def register(self, name: str, port: int, *, hosts: Sequence[str] | None, hidden: bool) -> int:  # noqa: ARG002
@@ -70,7 +70,7 @@ class NoEpmd:
         """Nothing is to be taken back."""
 
 
-class Addresses:
+class Addresses(Resolver):
     """A table of where nodes listen, ``{"plato@10.0.0.7": ("10.0.0.7", 9100)}``; for the rest ``otherwise``."""
 
     def __init__(self, table: Mapping[str, tuple[str, int]], otherwise: Resolver | None = None) -> None:

@@ -20,7 +20,7 @@ from erlmesh.services.global_calls import check_lock, del_lock, set_lock, trans,
 from erlmesh.services.global_methods import Method, random_exit_name
 from erlmesh.services.global_protocol import LockId, Word
 from erlmesh.services.global_server import GlobalServer
-from erlmesh.terms import Atom, Pid, Term, exact
+from erlmesh.terms import Atom, Export, Fun, Pid, Term, exact
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -64,14 +64,23 @@ class GlobalNames:
 
         When two partitions meet that both have the name, ``method`` says who keeps it: one of the three of
         ``global_methods``, or a Python function ``(name, pid1, pid2)`` that returns the pid or ``None`` and must not
-        wait; it is asked only for processes of this node. Raises ``TypeError`` if ``pid`` is no pid, ``EncodeError`` if
-        the name is no term.
+        wait. As with OTP it runs on the node of ``pid``, or of the process that the other partition has, so a function
+        of this node's is for its own processes: raises ``ValueError`` with another's. ``TypeError`` if ``pid`` is no
+        pid, ``EncodeError`` if the name is no term.
         """
-        return await self._change((Word.REGISTER, name, _pid(pid), self._server.methods.term(method)))
+        return await self._change((Word.REGISTER, name, _pid(pid), self._method(method, pid)))
 
     async def re_register(self, name: Term, pid: Pid, method: Method = random_exit_name) -> None:
         """The same, whoever had the name before."""
-        await self._change((Word.RE_REGISTER, name, _pid(pid), self._server.methods.term(method)))
+        await self._change((Word.RE_REGISTER, name, _pid(pid), self._method(method, pid)))
+
+    def _method(self, method: Method, pid: Pid) -> Term:
+        if not isinstance(method, (Export, Fun)) and callable(method) and pid.node is not self._node.atom:
+            raise ValueError(
+                f"a Python function cannot decide for {pid}: it would have to run on {pid.node.name}; "
+                "give one of the three methods of global_methods, or an Export of a function of that node"
+            )
+        return self._server.methods.term(method)
 
     async def unregister(self, name: Term) -> None:
         """Nobody has the name any more."""

@@ -1,0 +1,65 @@
+"""What users write, for the type checker alone: it is right where nothing is ignored, and wrong where something is.
+
+An ignore that is not needed is an error, too (``warn_unused_ignores``); so each is a promise that mypy finds the fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import assert_type
+
+from erlmesh import Atom, FixedPort, Joined, Left, Map, Node, Pid, Process, Ref, expose
+
+
+@expose
+def length(text: bytes) -> int:
+    return len(text)
+
+
+@expose(as_="models", name="predict!")
+async def predict(me: Process, image: bytes) -> float:
+    return float(len(image)) if me.alive else 0.0
+
+
+assert_type(length(b"four"), int)
+still: Callable[[Process, bytes], object] = predict
+length("four")  # type: ignore[arg-type]
+
+
+async def member(me: Process, group: str, *, often: int = 1) -> None:
+    for _ in range(often):
+        me.node.pg.join(group, me.pid)
+    async for message in me:
+        match message:
+            case (Atom("hello"), Pid() as sender):
+                me.send(sender, (Atom("hi"), me.pid))
+            case Map() as found:
+                me.send(("server", "plato@127.0.0.1"), found)
+    assert_type(me.monitor(me.pid), Ref)
+    me.link("server")  # type: ignore[arg-type]
+
+
+async def changes(node: Node) -> AsyncIterator[tuple[Pid, ...]]:
+    async for change in node.pg.watch("greeters"):
+        match change:
+            case Joined(pids):
+                yield pids
+            case Left(pids, _reason):
+                yield pids
+
+
+async def main() -> None:
+    options = Node("a@127.0.0.1", cookie="monster", ports=range(9000, 9010), listen=["127.0.0.1", "::1"], hidden=True)
+    await options.start()
+    Node("a@127.0.0.1", cokie="monster")  # type: ignore[call-arg]
+    Node("a@127.0.0.1", hidden="yes")  # type: ignore[arg-type]
+    Node("a@127.0.0.1", epmd=4370)  # type: ignore[arg-type]
+    async with Node("a@127.0.0.1", epmd=FixedPort(4370), join=["b@127.0.0.1"]) as node:
+        assert_type(node, Node)
+        assert_type(node.spawn(member, "greeters", often=2, name="member"), Pid)  # type: ignore[call-arg]
+        assert_type(node.spawn(member, "greeters", name="member"), Pid)
+        assert_type(await node.ping("b@127.0.0.1"), bool)
+        assert_type(node.nodes(), list[str])
+        assert_type(node.whereis("member"), Pid | None)
+        assert_type(node.pg.get_members("greeters"), list[Pid])
+        await node.rpc("b@127.0.0.1", "lists", "sum", 3)  # type: ignore[arg-type]
