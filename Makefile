@@ -54,7 +54,7 @@ sim: $(VENV)/dev.stamp           ## random lives of simulated clusters: make sim
 	@$(BIN)/python -m erlmesh.testing.story $(if $(SEED),--seed $(SEED),--first $(FIRST) --seeds $(SEEDS)) $(ARGS)
 
 conformance: $(VENV)/dev.stamp erlang  ## OTP as the judge: what it sees of a node must be what it sees of a BEAM
-	$(PYTEST) tests/otp/test_conformance_otp.py tests/otp/test_conformance_life_otp.py --every-otp $(ARGS)
+	$(PYTEST) tests/otp/test_conformance_otp.py tests/otp/test_conformance_life_otp.py tests/otp/test_conformance_hostile_otp.py --every-otp $(ARGS)
 
 faults: $(VENV)/dev.stamp erlang  ## real faults on real nodes, at length, and docs/faults.md written anew (root; some minutes)
 	$(PYTEST) tests/faults --long --table docs/faults.md $(ARGS)

@@ -90,6 +90,7 @@ def difference(expected: str, given: str) -> str:
 
 def erlmesh(cluster: Cluster, name: str, *options: str) -> OsProcess:
     """The node as anybody starts it."""
+    cluster.start_epmd_once()
     command = [sys.executable, "-W", "error", "-m", "erlmesh", "start", "--expose", "erlmesh.stock", "--name"]
     command += [f"{name}@127.0.0.1", "--cookie", COOKIE, *options]
     node = OsProcess(name, command, python_surroundings(cluster.epmd_port, cluster.home))

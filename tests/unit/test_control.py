@@ -62,6 +62,7 @@ NOW = [
     (Down(NAME, OURS, REF, REASON), (28, NAME, OURS, REF), REASON),
     (GroupLeader(THEIRS, OURS), (7, THEIRS, OURS), NO_MESSAGE),
     (SpawnRequest(REF, THEIRS, THEIRS, *MFA, OPTIONS, [1]), (29, REF, THEIRS, THEIRS, MFA, OPTIONS), [1]),
+    (SpawnRequest(REF, THEIRS, THEIRS, *MFA, NAME, [1]), (29, REF, THEIRS, THEIRS, MFA, NAME), [1]),  # that is badopt
     (SpawnRequest(REF, THEIRS, THEIRS, *MFA, [], [], TOKEN), (30, REF, THEIRS, THEIRS, MFA, [], TOKEN), []),
     (SpawnReply(REF, OURS, 2, THEIRS), (31, REF, OURS, 2, THEIRS), NO_MESSAGE),
     (SpawnReply(REF, OURS, 0, Atom("badopt")), (31, REF, OURS, 0, Atom("badopt")), NO_MESSAGE),
@@ -186,7 +187,6 @@ def test_a_tuple_of_another_size_is_refused(control, change):
         (29, REF, THEIRS, THEIRS, (Atom("m"), Atom("f")), []),
         (29, REF, THEIRS, THEIRS, (Atom("m"), Atom("f"), True), []),
         (29, REF, THEIRS, THEIRS, (Atom("m"), 1, 0), []),
-        (29, REF, THEIRS, THEIRS, MFA, NAME),
         (31, REF, OURS, NAME, THEIRS),
         (31, REF, OURS, 0, 1),
         (37, 16, THIRD, OURS),

@@ -143,7 +143,7 @@ class SpawnRequest:
     module: Atom
     function: Atom
     arity: int
-    options: list[Term]
+    options: Term
     arguments: list[Term]
     token: Term = None
 

@@ -147,7 +147,7 @@ def _read_spawn_request(control: tuple[Term, ...], message: Term, peer: Atom) ->
             Pid() as sender,
             Pid() as leader,
             (m, f, int() as arity),
-            list() as options,
+            options,
         ):
             token = None
         case (
@@ -156,7 +156,7 @@ def _read_spawn_request(control: tuple[Term, ...], message: Term, peer: Atom) ->
             Pid() as sender,
             Pid() as leader,
             (m, f, int() as arity),
-            list() as options,
+            options,
             token,
         ):
             pass

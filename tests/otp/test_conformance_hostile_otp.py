@@ -1,0 +1,268 @@
+"""What no node would say, said to ``erlmesh start`` and to a BEAM: the link that said it may end, and nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import secrets
+import socket
+import struct
+import time
+from pathlib import Path
+
+import pytest
+
+from erlmesh.errors import ErlmeshError
+from erlmesh.etf import encode_term
+from erlmesh.kernel import gen
+from erlmesh.proto import epmd
+from erlmesh.proto import handshake_packets as packets
+from erlmesh.proto.control import SendName
+from erlmesh.proto.dialogue import Handshake
+from erlmesh.proto.flags import OFFERED
+from erlmesh.proto.handshake import Me, call
+from erlmesh.proto.ops import Op
+from erlmesh.terms import Atom, Pid, Ref
+from malformed import DEEP, framed, said
+from test_conformance_otp import COOKIE, erlmesh
+from test_proto_otp import ME, OURS, Peer, ask_epmd
+from waiting import wait_until
+
+NAME = "socrates@127.0.0.1"
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class World:
+    """A good BEAM that must notice nothing, a subject, and a way to be its bad peer."""
+
+    def __init__(self, cluster, subject, closing):
+        self.subject, self._closing, self._port = subject, closing, cluster.epmd_port
+        self.names = (f"guest{number}@127.0.0.1" for number in itertools.count())
+        self.good = cluster.beam("good", cookie=COOKIE)
+        assert self.good.ping(subject)
+        self.victim = self.good.eval("V = spawn(N, timer, sleep, [infinity]), monitor(process, V), V", N=Atom(subject))
+
+    def port(self):
+        alive = self.subject.partition("@")[0]
+        return epmd.decode_where(ask_epmd(self._port, epmd.encode_lookup(alive))).port
+
+    def socket(self):
+        return self._closing(socket.create_connection(("127.0.0.1", self.port()), 15))
+
+    def guest(self, cookie=COOKIE):
+        """By the name whose pid is ME: each takes the place of the one before."""
+        us = Me(OURS, 77, lambda _: cookie, lambda: secrets.randbits(32), set(), OFFERED)
+        return Peer(self.socket(), Handshake(call(us, self.subject, lambda: True), now=time.monotonic()))
+
+    def lives_after(self, *frames, patience=0.0):
+        """Whether the link of a guest who says ``frames`` is still there: at once, and for ``patience`` seconds."""
+        guest = self.guest()
+        with contextlib.closing(guest.socket):
+            ref = Ref(Atom(OURS), 77, (secrets.randbits(18), 5, 5))
+            with contextlib.suppress(ConnectionError):
+                for frame in frames:
+                    guest.socket.sendall(struct.pack(">I", len(frame)) + frame)
+                guest.say(SendName(ME, Atom("net_kernel"), (gen.GEN_CALL, (ME, ref), (Atom("is_auth"), Atom(OURS)))))
+            try:
+                while guest.hear_message() != (ref, Atom("yes")):
+                    pass
+            except (AssertionError, ConnectionError):
+                return False
+            with contextlib.suppress(TimeoutError, BlockingIOError):
+                guest.socket.settimeout(patience)
+                while guest.socket.recv(65536):
+                    pass
+                return False
+            return True
+
+    def assert_unharmed(self):
+        assert self.good.eval("receive {'DOWN', _, _, V, _} -> dead after 0 -> nobody_died end") == Atom("nobody_died")
+        assert self.good.eval("{rpc:call(N, erlang, is_process_alive, [V]), nodes()}")[0] is True
+
+
+@pytest.fixture
+def closing():
+    with contextlib.ExitStack() as stack:
+        yield stack.enter_context
+
+
+@pytest.fixture
+def node(cluster):
+    return erlmesh(cluster, "socrates", "--verbose")
+
+
+@pytest.fixture
+def world(cluster, node, closing):
+    return World(cluster, NAME, closing)
+
+
+class Fragile:
+    """A BEAM as the subject, which is started again when it dies of what it is told: OTP 25 does, of some fragments."""
+
+    def __init__(self, cluster, closing, otp):
+        self._cluster, self._closing, self._otp = cluster, closing, otp
+        self._start()
+
+    def _start(self):
+        self._beam = self._cluster.beam("plato", otp=self._otp, cookie=COOKIE)
+        self._world = World.__new__(World)
+        self._world.subject, self._world._closing, self._world._port = (
+            self._beam.name,
+            self._closing,
+            self._cluster.epmd_port,
+        )
+        self.victim = self._beam.eval("Loop = fun Loop() -> receive _ -> Loop() end end, spawn(Loop)")
+
+    def lives_after(self, what):
+        if not self._beam.is_running():
+            self._start()
+        try:
+            return self._world.lives_after(*said(self.victim)[what], patience=PATIENCE)
+        except (ConnectionError, AttributeError):
+            self._beam.wait()
+            self._start()
+            return self._world.lives_after(*said(self.victim)[what], patience=PATIENCE)
+
+
+PATIENCE = 1.0
+"""Seconds: a BEAM looks at a message when its receiver does, which may be after we have asked for a sign of life."""
+ON_PURPOSE = (
+    "(<Op.SPAWN_REQUEST: 29>",
+    "(<Op.UNLINK_ID_ACK: 36>, 0",
+    "fragments: number 0",
+    "message: a reference of none",
+)
+"""Where we are stricter: who asks for a process is of the node that asks, the arguments are as many as it says; and
+some numbers that a BEAM does not look at.
+"""
+
+
+def test_what_no_node_says_ends_a_link_where_a_beam_ends_it_and_nothing_else(cluster, world, closing, otp):
+    beam = Fragile(cluster, closing, otp)
+
+    with_us = {what: world.lives_after(*frames) for what, frames in said(world.victim).items()}
+    world.assert_unharmed()
+    stricter = [what for what, lives in with_us.items() if not lives and not what.startswith(ON_PURPOSE)]
+    stricter = [what for what in stricter if beam.lives_after(what)]
+
+    assert not stricter, "\n".join(stricter)
+    lenient = [what for what, lives in with_us.items() if lives]
+    assert len(with_us) - len(lenient) > 200
+
+
+def say(connection, packet):
+    """A packet of the handshake."""
+    connection.sendall(struct.pack(">H", len(packet)) + packet)
+
+
+def hear(connection):
+    """The next one; b"" when the other side has closed."""
+    connection.settimeout(15)
+    with contextlib.suppress(ConnectionError), connection.makefile("rb", buffering=0) as stream:
+        if size := stream.read(2):
+            return stream.read(int.from_bytes(size, "big"))
+    return b""
+
+
+def resident(process):
+    return int(Path(f"/proc/{process.pid}/statm").read_text().split()[1]) * PAGE
+
+
+def closed_after(connection, seconds):
+    """How long it took the other side to close; fails after ``seconds``."""
+    started = time.monotonic()
+    connection.settimeout(seconds)
+    with contextlib.suppress(ConnectionError):
+        while connection.recv(4096):
+            pass
+    return time.monotonic() - started
+
+
+def test_a_caller_that_trickles_is_given_up_in_seven_seconds_and_silent_ones_are_in_nobodys_way(cluster, world):
+    silent = [world.socket() for _ in range(300)]
+    trickle = world.socket()
+    trickle.sendall(b"\x00\x30N" + bytes(5))
+
+    took = min(
+        world.good.eval("erlang:disconnect_node(N), element(1, timer:tc(net_kernel, connect_node, [N]))", N=Atom(NAME))
+        for _ in range(5)
+    )
+
+    assert took < 100_000
+    assert 1.0 < closed_after(trickle, 10.0) < 8.0
+    assert all(closed_after(each, 8.0) < 8.0 for each in silent)
+    assert world.good.ping(NAME)
+
+
+def test_who_takes_the_name_of_a_connected_node_without_the_cookie_changes_nothing(world, node):
+    world.good.eval("net_kernel:monitor_nodes(true)")
+    us = Me(world.good.name, 5, lambda _: "guess", lambda: secrets.randbits(32), set(), OFFERED)
+
+    with contextlib.suppress(ErlmeshError):
+        Peer(world.socket(), Handshake(call(us, NAME, lambda: True), now=time.monotonic()))
+
+    world.assert_unharmed()
+    assert world.good.eval("receive {nodedown, _} -> down after 0 -> up end") == Atom("up")
+    wait_until(lambda: node.logged("rejected"))
+
+
+def test_our_own_challenge_is_not_answered_to_who_sends_it_back(world, closing, epmd_port):
+    """The node asks it of our call; we ask it of the node's call, and would answer with its answer."""
+    listener = closing(socket.create_server(("127.0.0.1", 0)))
+    registration = closing(socket.create_connection(("127.0.0.1", epmd_port), 15))
+    registration.sendall(epmd.encode_register("mirror", listener.getsockname()[1]))
+    assert isinstance(epmd.decode_registered(registration.recv(64)), epmd.Registered)
+    calling = world.socket()
+    say(calling, packets.encode_name(OFFERED, 5, "other@127.0.0.1"))
+    assert hear(calling) == b"sok"
+    _, challenge, _, _ = packets.decode_challenge(hear(calling))
+
+    world.good.eval("K = rpc:async_call(N, net_kernel, connect_node, ['mirror@127.0.0.1'])", N=Atom(NAME))
+    called = closing(listener.accept()[0])
+    assert packets.decode_name(hear(called))[2] == NAME
+    say(called, b"sok")
+    say(called, packets.encode_challenge(OFFERED, challenge, 5, "mirror@127.0.0.1"))
+
+    assert hear(called) == b""
+    assert world.good.eval("rpc:yield(K)") is False
+    world.assert_unharmed()
+
+
+def test_a_term_a_million_deep_is_read_or_refused_and_its_memory_returns(world, node):
+    nobody = Pid(world.victim.node, 32000, 0, world.victim.creation)
+    before = resident(node)
+
+    world.lives_after(framed((Op.SEND_SENDER, ME, nobody), DEEP))
+
+    world.assert_unharmed()
+    wait_until(lambda: resident(node) - before < 64 << 20)  # it takes 130 MB while it is there
+
+
+def test_a_flood_of_atoms_is_forgotten(world, node):
+    flood = """
+        Flood = fun(From) -> [erpc:call(N, erlang, hd, [[[list_to_atom("flood" ++ integer_to_list(I * 1000 + J))
+                              || J <- lists:seq(1, 1000)]]]) || I <- lists:seq(From, From + 49)], ok end
+    """
+    world.good.eval(flood, N=Atom(NAME))
+    world.good.eval("Flood(0)", timeout=60)
+    before = resident(node)
+
+    for begin in (100, 200, 300):
+        world.good.eval("Flood(From)", From=begin, timeout=60)
+
+    assert resident(node) - before < 8 << 20
+    world.assert_unharmed()
+
+
+def test_thousands_of_unfinished_messages_end_their_link_and_are_forgotten(world, node):
+    before = resident(node)
+    head = encode_term((Op.SEND_SENDER, ME, world.victim))
+
+    lives = world.lives_after(
+        *(b"\x83E" + struct.pack(">QQ", number, 9) + b"\x00" + head + bytes(1000) for number in range(1, 6000))
+    )
+
+    assert not lives
+    world.assert_unharmed()
+    assert resident(node) - before < 16 << 20
