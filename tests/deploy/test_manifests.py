@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from erlmesh.cli.forms import VARIABLES
-from erlmesh.cli.start import LEAVING
+from erlmesh.cli.ending import LEAVING
 
 ROOT = Path(__file__).parent.parent.parent
 FILES = sorted((ROOT / "deploy" / "kubernetes").rglob("*.yaml"))

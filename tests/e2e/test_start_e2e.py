@@ -4,12 +4,7 @@ import os
 
 import pytest
 
-from erlmesh.cli.start import LEAVING
-
 MODELS = """
-import asyncio
-import time
-
 from erlmesh import Atom, Process, expose
 
 @expose
@@ -25,10 +20,6 @@ async def app(me: Process):
         if message is Atom("fail"):
             raise ValueError("as asked")
         return
-
-async def stubborn(me: Process):
-    print("stuck", flush=True)
-    await asyncio.to_thread(time.sleep, 600)
 
 def no_process():
     pass
@@ -66,16 +57,6 @@ def test_the_node_ends_with_its_app(start, erlmesh, message, code):
     shell.ask(f'send((Atom("app"), Atom("plato@127.0.0.1")), Atom("{message}"))')
 
     assert plato.process.wait(timeout=10) == code
-
-
-def test_a_thread_that_does_not_end_does_not_keep_a_node_that_is_told_to_leave(start):
-    plato = start("--app", "mypackage.models:stubborn")
-    plato.wait_for("stuck")
-
-    plato.process.terminate()
-
-    assert plato.process.wait(timeout=LEAVING + 5.0) == 1
-    plato.wait_for("not everything has ended within 8 s")
 
 
 @pytest.mark.parametrize(

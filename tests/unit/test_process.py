@@ -633,10 +633,12 @@ async def test_a_node_that_stops_ends_the_youngest_first_and_gives_them_time_to_
 
 @with_node
 async def test_a_node_that_stops_does_not_wait_for_ever(node):
+    free = asyncio.Event()
+
     async def stubborn(me):
         with suppress(asyncio.CancelledError):
             await me.receive()
-        await asyncio.sleep(100)
+        await free.wait()
 
     node.spawn(stubborn)
     await turns()
@@ -644,6 +646,8 @@ async def test_a_node_that_stops_does_not_wait_for_ever(node):
     await node.stop()
 
     assert node.now() - start < 1
+    free.set()
+    await turns()
 
 
 @with_node

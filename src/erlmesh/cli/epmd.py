@@ -8,8 +8,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import errno
-import signal
+from functools import partial
 
+from erlmesh.cli.ending import run_until_told
 from erlmesh.cli.settings import add_verbose
 from erlmesh.errors import NodeStartError
 from erlmesh.net.epmd import EpmdServer, default_port, known_names
@@ -37,7 +38,9 @@ def run(options: argparse.Namespace) -> int:
     port = default_port() if options.port is None else options.port
     if not 0 < port < 65536:
         raise ValueError(f"--port is 1 to 65535, not {port}")
-    return asyncio.run(_names(options.address, port) if options.names else _serve(options.address, port))
+    if options.names:
+        return asyncio.run(_names(options.address, port))
+    return run_until_told(partial(_serve, addresses=options.address, port=port))
 
 
 async def _names(addresses: list[str] | None, port: int) -> int:
@@ -51,10 +54,7 @@ async def _names(addresses: list[str] | None, port: int) -> int:
     return 0
 
 
-async def _serve(addresses: list[str] | None, port: int) -> int:
-    over = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, over.set)
+async def _serve(over: asyncio.Event, addresses: list[str] | None, port: int) -> int:
     server = EpmdServer(port)
     try:
         await server.start(addresses)

@@ -1,6 +1,7 @@
 """``erlmesh COMMAND …``: arguments in, one call each, an exit code out.
 
-0 it worked · 1 it did not (no such node, name taken …) · 2 it was asked in a way that cannot work · 130 Ctrl-C
+0 it worked · 1 it did not (no such node, name taken …) · 2 it was asked in a way that cannot work
+130 Ctrl-C · 143 SIGTERM
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Final
 
 from erlmesh import __version__
 from erlmesh.cli.logs import configure_log
+from erlmesh.cli.terminated import terminate_in_order
 from erlmesh.errors import ErlmeshError
 
 __all__ = ["main"]
@@ -63,9 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that cannot show a sign shows another
     given = sys.argv[1:] if arguments is None else arguments
-    options = parser(given[0] if given else "").parse_args(given)
-    configure_log(getattr(options, "verbose", 0))
+    terminate_in_order()
     try:
+        options = parser(given[0] if given else "").parse_args(given)
+        configure_log(getattr(options, "verbose", 0))
         return int(options.run(options))
     except ErlmeshError as error:
         print(f"erlmesh: {error}", file=sys.stderr)

@@ -16,6 +16,7 @@ from erlmesh.cli.health import running
 from erlmesh.cli.meeting import meet, staying
 from erlmesh.cli.remsh import enter
 from erlmesh.cli.settings import Settings, add_node_options, settings
+from erlmesh.cli.terminated import Terminated
 from erlmesh.errors import NodeStartError
 from erlmesh.node import Node
 from erlmesh.shell import front
@@ -47,7 +48,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     if options.remsh is None:
-        return asyncio.run(_run(settings(options)))
+        try:
+            return asyncio.run(_run(settings(options)))
+        except Terminated:
+            return 0
     target = options.remsh or _running(options.name or os.environ.get("ERLMESH_NAME"))
     options.name = None  # that is the other's
     return enter(options, target)

@@ -11,14 +11,12 @@ import argparse
 import asyncio
 import importlib
 import inspect
-import os
-import signal
 import sys
-import threading
+from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Final
 
+from erlmesh.cli.ending import ASKING, run_until_told
 from erlmesh.cli.meeting import meet, staying
 from erlmesh.cli.settings import Settings, add_node_options, settings
 from erlmesh.net.epmd import default_port
@@ -27,10 +25,7 @@ from erlmesh.runtime.process import Body
 from erlmesh.shell import front
 from erlmesh.terms import Atom, Term
 
-__all__ = ["EXAMPLE", "LEAVING", "add_options", "run"]
-
-LEAVING: Final = 8.0
-"""Seconds until a node that was told to leave is gone, whatever it still does: less than the ten that Docker gives."""
+__all__ = ["EXAMPLE", "add_options", "run"]
 
 EXAMPLE = """\
 example:
@@ -60,17 +55,19 @@ def run(options: argparse.Namespace) -> int:
         sys.path.insert(0, here)  # modules lie where one stands, as for `python -m`
     offered = [_module(text) for text in options.expose]
     app = _function(options.app) if options.app else None
-    return asyncio.run(_run(settings(options), offered, app, prompt=options.prompt))
+    chosen, prompt = settings(options), options.prompt and front.is_interactive()
+    main = partial(_run, chosen=chosen, offered=offered, app=app, prompt=prompt)
+    return run_until_told(main, by=() if prompt else ASKING)  # a prompt has its own ways to be left
 
 
 async def _run(
-    chosen: Settings, offered: list[tuple[ModuleType, str | None]], app: Body | None, *, prompt: bool = False
+    over: asyncio.Event,
+    chosen: Settings,
+    offered: list[tuple[ModuleType, str | None]],
+    app: Body | None,
+    *,
+    prompt: bool = False,
 ) -> int:
-    over = asyncio.Event()
-    prompt = prompt and front.is_interactive()
-    if not prompt:  # which has its own ways to be left
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, over.set)
     node = Node(chosen.name, cookie=chosen.cookie, **chosen.form)
     for module, name in offered:
         node.expose(module, as_=name)
@@ -80,23 +77,8 @@ async def _run(
         meeting = asyncio.ensure_future(meet(node, chosen.join))
         watched = _Watched(node, app, over) if app else None
         left = await _prompted(node, over) if prompt else await over.wait()
-        _leave_in_time()
         meeting.cancel()
     return watched.code if watched else int(left) if prompt else 0
-
-
-def _leave_in_time() -> None:
-    """The end comes even if somebody's thread does not end, for which Python would wait."""
-
-    def give_up() -> None:
-        print(
-            f"erlmesh: not everything has ended within {LEAVING:g} s: it is left to itself", file=sys.stderr, flush=True
-        )
-        os._exit(1)
-
-    alarm = threading.Timer(LEAVING, give_up)
-    alarm.daemon = True
-    alarm.start()
 
 
 async def _prompted(node: Node, over: asyncio.Event) -> int:

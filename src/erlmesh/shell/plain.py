@@ -25,9 +25,16 @@ async def run(session: Prompted, *, source: TextIO | None = None) -> None:
     source = source or sys.stdin or io.StringIO()  # it may have been closed
     prompts = source.isatty()
     lines = _Lines(source)
-    text, ahead = "", None
     if prompts:
         asyncio.get_running_loop().add_signal_handler(signal.SIGINT, lines.interrupt)
+    try:
+        await _read_all(session, lines, prompts=prompts)
+    finally:
+        lines.close()
+
+
+async def _read_all(session: Prompted, lines: _Lines, *, prompts: bool) -> None:
+    text, ahead = "", None
     while session.left is None:
         if prompts and ahead is None:
             session_prompt = "..> ".rjust(len(session.prompt)) if text else session.prompt
@@ -61,14 +68,14 @@ def _goes_on(line: str) -> bool:
 
 
 class _Lines:
-    """Reads in a thread, which ends with the program: a read from a pipe cannot be interrupted."""
+    """Reads in a thread. :meth:`close` ends it, or the end of the program if it reads: that cannot be interrupted."""
 
     def __init__(self, source: TextIO) -> None:
         self._source = source
         self._loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[str | None] = asyncio.Queue()
         self._wanted = threading.Semaphore(0)
-        self._asked = False
+        self._asked = self._closed = False
         threading.Thread(target=self._read, name="erlmesh-stdin", daemon=True).start()
 
     async def next(self) -> str | None:
@@ -84,9 +91,13 @@ class _Lines:
         """Ctrl-C: :meth:`next` returns INTERRUPTED; the terminal has dropped what was typed."""
         self._queue.put_nowait(INTERRUPTED)
 
+    def close(self) -> None:
+        """No line is wanted any more."""
+        self._closed = True
+        self._wanted.release()
+
     def _read(self) -> None:
-        while True:
-            self._wanted.acquire()
+        while self._wanted.acquire() and not self._closed:
             try:
                 line = self._source.readline()
             except (OSError, ValueError):

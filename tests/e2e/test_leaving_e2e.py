@@ -1,0 +1,181 @@
+"""Leaving: every command that is told to end does, soon, in order where it can, and without a traceback."""
+
+import os
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+IN_TIME = 1.0
+LEEWAY = 2.0
+"""Seconds that a machine with much else to do may take more: what the tests look for is what never ends."""
+APPS = """
+import asyncio, time
+
+async def stubborn(me):
+    me.register("app")
+    while True:
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            pass
+
+async def member(me):
+    me.register("app")
+    for number in range(1000):
+        me.node.pg.join(number, me.pid)
+    async for _ in me:
+        pass
+
+async def blocked(me):
+    print("it blocks", flush=True)
+    while True:
+        time.sleep(100)
+
+async def threaded(me):
+    me.register("app")
+    await asyncio.to_thread(time.sleep, 100)
+"""
+
+
+@pytest.fixture
+def silent():
+    """An address of this machine at which connections are accepted, and nothing is said; with the EPMD port there."""
+    connections = []
+
+    def accept(server):
+        while True:
+            try:
+                connections.append(server.accept()[0])
+            except OSError:
+                return
+
+    with socket.create_server(("127.0.0.9", 0)) as server:
+        thread = threading.Thread(target=accept, args=(server,))
+        thread.start()
+        yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    for connection in connections:
+        connection.close()
+
+
+@pytest.fixture
+def start(erlmesh, tmp_path):
+    (tmp_path / "apps.py").write_text(APPS)
+    path = os.pathsep.join([erlmesh.environment["PYTHONPATH"], str(tmp_path)])
+    return lambda *arguments, **more: erlmesh.start("start", "--name", "plato", *arguments, PYTHONPATH=path, **more)
+
+
+def leaves(started, *signals, within=IN_TIME + LEEWAY):
+    """Its exit code, after one signal or more; what it still says is in ``started.last``."""
+    began = time.monotonic()
+    for number in signals:
+        started.process.send_signal(number)
+        time.sleep(0.02)  # two of one kind at once are one
+    code = started.process.wait(timeout=10)
+    taken = time.monotonic() - began
+    started.last = list(iter(started.line, None))
+    assert not any("Traceback" in line for line in started.last), started.last
+    assert taken < within, started.last
+    return code
+
+
+def known(erlmesh):
+    return erlmesh.run("epmd", "--names")[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_node_leaves_its_groups_its_peers_and_epmd(erlmesh, start, number):
+    erlmesh.start("epmd").wait_for("is up")
+    plato = start("--app", "apps:member")
+    plato.wait_for("is up")
+    shell = erlmesh.start("shell", "--name", "socrates", "--join", "plato")
+    shell.until("length(pg.get_members(999))", "1")
+    assert "plato at" in known(erlmesh)
+
+    assert leaves(plato, number) == 0
+
+    assert shell.ask("pg.get_members(999)") == "[]"
+    assert shell.ask("Node.list") == "[]"
+    assert "plato at" not in known(erlmesh)
+
+
+def test_a_node_that_is_dialling_somebody_who_does_not_answer_leaves(start, silent):
+    plato = start("--join", "b@127.0.0.9", "-vv", ERL_EPMD_PORT=str(silent))
+    plato.wait_for("is up")
+
+    assert leaves(plato, signal.SIGTERM) == 0
+
+
+@pytest.mark.parametrize("app", ["stubborn", "threaded", "blocked"])
+def test_an_app_that_does_not_let_go_keeps_nobody(start, app):
+    plato = start("--app", f"apps:{app}")
+    plato.wait_for("it blocks" if app == "blocked" else "is up")
+
+    assert leaves(plato, signal.SIGTERM) == 0
+
+    assert any("ended by force" in line for line in plato.last)
+
+
+def test_ctrl_c_twice_ends_at_once_whatever_runs(start):
+    plato = start("--app", "apps:blocked")
+    plato.wait_for("it blocks")
+
+    assert leaves(plato, signal.SIGINT, signal.SIGINT) == 130
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_phone_book_leaves(erlmesh, number):
+    epmd = erlmesh.start("epmd")
+    epmd.wait_for("is up")
+
+    assert leaves(epmd, number) == 0
+
+
+def test_a_shell_leaves_while_a_line_waits(erlmesh):
+    shell = erlmesh.start("shell", "--name", "socrates")
+    shell.ask("1")
+    shell.type("print('waiting'); receive()")
+    shell.wait_for("waiting")
+
+    assert leaves(shell, signal.SIGTERM) == 0
+
+
+def test_a_shell_leaves_while_it_dials_somebody_who_does_not_answer(erlmesh, silent):
+    shell = erlmesh.start("shell", "--name", "socrates", "--join", "b@127.0.0.9", "-vv", ERL_EPMD_PORT=str(silent))
+    shell.wait_for("this node is it now")
+
+    assert leaves(shell, signal.SIGTERM) == 0
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("ping", "b@127.0.0.9"),
+        ("doctor", "b@127.0.0.9"),
+        ("members", "g", "--on", "b@127.0.0.9"),
+        ("remsh", "b@127.0.0.9"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_command_that_waits_for_an_answer_leaves(erlmesh, silent, command, number, code):
+    waiting = erlmesh.start(*command, "-vv", ERL_EPMD_PORT=str(silent))
+    wait_for_a_caller(silent)
+
+    assert leaves(waiting, number) == code
+
+
+def wait_for_a_caller(port):
+    """Until somebody is connected with the silent address."""
+    wanted = f"0900007F:{port:04X}"
+    for _ in range(2000):
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        if any(row[2] == wanted and row[3] == "01" for row in rows):
+            return
+        time.sleep(0.01)
+    raise AssertionError("nobody calls")
