@@ -1,10 +1,13 @@
 """Fixtures for all tests."""
 
+import asyncio
 import os
 import socket
 
 import pytest
 from hypothesis import settings
+
+from leaks import Held, TasksLeft
 
 # What passed once in CI passes again; at home every run looks at other examples.
 settings.register_profile("ci", derandomize=True)
@@ -24,3 +27,17 @@ def pytest_addoption(pluginmanager):
     """The plugin that users get with erlmesh, also where erlmesh is not installed but lies in src."""
     if not pluginmanager.has_plugin("erlmesh"):
         pluginmanager.import_plugin("erlmesh.testing.pytest_plugin")
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind(request, monkeypatch):
+    """No task, thread, socket or pipe outlives its test."""
+    if request.node.get_closest_marker("together"):  # others' are there, too
+        yield
+        return
+    tasks, before = TasksLeft(), Held.now()
+    monkeypatch.setattr(asyncio.runners, "_cancel_all_tasks", tasks.watching(asyncio.runners._cancel_all_tasks))
+    yield
+    left = tasks.found + before.grown()
+    if left:
+        pytest.fail("left behind: " + ", ".join(left), pytrace=False)

@@ -1,0 +1,79 @@
+"""What a test leaves behind: tasks of its loops, threads, and descriptors of sockets, pipes and the like.
+
+``asyncio.run`` cancels what is still there when its main coroutine has returned, and says nothing. A node that forgets
+a task would never be noticed so; hence the end of every loop is watched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+__all__ = ["Held", "TasksLeft"]
+
+SETTLING = 3.0
+"""Seconds that ends which have begun may take: threads that are joined, sockets that are closed with the last turn."""
+KINDS = ("socket:", "pipe:", "anon_inode:")
+STANDARD_STREAMS = 3
+
+
+@dataclass(frozen=True)
+class Held:
+    """What this process holds at one moment."""
+
+    threads: frozenset[threading.Thread]
+    descriptors: frozenset[tuple[int, str]]
+
+    @staticmethod
+    def now() -> Held:
+        return Held(frozenset(threading.enumerate()), frozenset(_descriptors()))
+
+    def grown(self) -> list[str]:
+        """What is held now and was not then, in words, after it has had time to end."""
+        if not self._more():
+            return []
+        gc.collect()
+        end = time.monotonic() + SETTLING
+        while (more := self._more()) and time.monotonic() < end:
+            time.sleep(0.01)
+        return more
+
+    def _more(self) -> list[str]:
+        now = Held.now()
+        return [
+            *(f"thread {thread.name}" for thread in now.threads - self.threads),
+            *(f"descriptor {number} ({what})" for number, what in sorted(now.descriptors - self.descriptors)),
+        ]
+
+
+def _descriptors() -> list[tuple[int, str]]:
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            what = os.readlink(f"/proc/self/fd/{name}")
+        except OSError:
+            continue  # that of the listing itself
+        if what.startswith(KINDS) and int(name) >= STANDARD_STREAMS:
+            found.append((int(name), what))
+    return found
+
+
+@dataclass
+class TasksLeft:
+    """Tasks that were running when the main coroutine of their loop had returned."""
+
+    found: list[str] = field(default_factory=list)
+
+    def watching(self, cancel_all: Callable[[asyncio.AbstractEventLoop], None]) -> Callable[..., None]:
+        """A stand-in for what asyncio ends its loops with."""
+
+        def watched(loop: asyncio.AbstractEventLoop) -> None:
+            self.found += [f"task {task.get_coro()!r}" for task in asyncio.all_tasks(loop)]
+            cancel_all(loop)
+
+        return watched
