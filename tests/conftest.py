@@ -36,7 +36,7 @@ def nothing_is_left_behind(request, monkeypatch):
         yield
         return
     tasks, before = TasksLeft(), Held.now()
-    monkeypatch.setattr(asyncio.runners, "_cancel_all_tasks", tasks.watching(asyncio.runners._cancel_all_tasks))
+    monkeypatch.setattr(asyncio.runners, "_cancel_all_tasks", tasks.cancel_all)
     yield
     left = tasks.found + before.grown()
     if left:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 __all__ = ["Held", "TasksLeft"]
 
@@ -20,6 +19,7 @@ SETTLING = 3.0
 """Seconds that ends which have begun may take: threads that are joined, sockets that are closed with the last turn."""
 KINDS = ("socket:", "pipe:", "anon_inode:")
 STANDARD_STREAMS = 3
+CANCEL_ALL = asyncio.runners._cancel_all_tasks
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,13 @@ class Held:
 
 def _descriptors() -> list[tuple[int, str]]:
     found = []
-    for name in os.listdir("/proc/self/fd"):
+    for link in Path("/proc/self/fd").iterdir():
         try:
-            what = os.readlink(f"/proc/self/fd/{name}")
+            what = str(link.readlink())
         except OSError:
             continue  # that of the listing itself
-        if what.startswith(KINDS) and int(name) >= STANDARD_STREAMS:
-            found.append((int(name), what))
+        if what.startswith(KINDS) and int(link.name) >= STANDARD_STREAMS:
+            found.append((int(link.name), what))
     return found
 
 
@@ -69,11 +69,7 @@ class TasksLeft:
 
     found: list[str] = field(default_factory=list)
 
-    def watching(self, cancel_all: Callable[[asyncio.AbstractEventLoop], None]) -> Callable[..., None]:
+    def cancel_all(self, loop: asyncio.AbstractEventLoop) -> None:
         """A stand-in for what asyncio ends its loops with."""
-
-        def watched(loop: asyncio.AbstractEventLoop) -> None:
-            self.found += [f"task {task.get_coro()!r}" for task in asyncio.all_tasks(loop)]
-            cancel_all(loop)
-
-        return watched
+        self.found += [f"task {task.get_coro()!r}" for task in asyncio.all_tasks(loop)]
+        CANCEL_ALL(loop)

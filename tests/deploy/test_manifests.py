@@ -9,8 +9,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from erlmesh.cli.forms import VARIABLES
 from erlmesh.cli.ending import LEAVING
+from erlmesh.cli.forms import VARIABLES
 
 ROOT = Path(__file__).parent.parent.parent
 FILES = sorted((ROOT / "deploy" / "kubernetes").rglob("*.yaml"))

@@ -1,0 +1,96 @@
+"""What outlives a test is seen; and nodes leave nothing behind, however many come and go."""
+
+import asyncio
+import gc
+import os
+import socket
+import threading
+
+import pytest
+
+import leaks
+from erlmesh import Node
+from leaks import Held, TasksLeft
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(leaks, "SETTLING", 0.05)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_socket_and_a_pipe_that_stay_open_are_seen():
+    before = Held.now()
+
+    with socket.socket():
+        inlet, outlet = os.pipe()
+        grown = before.grown()
+        os.close(inlet)
+        os.close(outlet)
+
+    assert sorted(what.split("(")[1].split(":")[0] for what in grown) == ["pipe", "pipe", "socket"]
+    assert before.grown() == []
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_thread_that_goes_on_is_seen():
+    before, over = Held.now(), threading.Event()
+    thread = threading.Thread(target=over.wait, name="forgotten")
+    thread.start()
+
+    grown = before.grown()
+    over.set()
+    thread.join()
+
+    assert grown == ["thread forgotten"]
+
+
+def test_a_task_that_asyncio_would_cancel_without_a_word_is_seen(monkeypatch):
+    tasks = TasksLeft()
+    monkeypatch.setattr(asyncio.runners, "_cancel_all_tasks", tasks.cancel_all)
+    kept = []
+
+    async def forgotten():
+        await asyncio.sleep(1000)
+
+    async def main():
+        kept.append(asyncio.create_task(forgotten()))
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+
+    assert len(tasks.found) == 1
+    assert "forgotten" in tasks.found[0]
+
+
+def test_two_hundred_lives_of_a_node_leave_nothing(monkeypatch, free_port):
+    monkeypatch.setenv("ERL_EPMD_PORT", str(free_port))
+
+    async def live(number):
+        async with Node("a@127.0.0.1", cookie="x") as a:
+            a.pg.join("group", a.spawn(idle))
+            if number % 10 == 0:
+                async with Node("b@127.0.0.1", cookie="x") as b:
+                    assert await b.ping(a.name)
+                    await a.global_names.register("name", b.spawn(idle))
+
+    async def idle(me):
+        await me.receive()
+
+    async def main():
+        counts = []
+        for number in range(200):
+            await live(number)
+            if number in (40, 199):
+                await asyncio.sleep(0)
+                gc.collect()
+                counts.append((len(gc.get_objects()), len(asyncio.all_tasks()), Held.now()))
+        return counts
+
+    (early, early_tasks, held), (late, late_tasks, held_later) = asyncio.run(main())
+
+    assert not any(isinstance(thing, Node) for thing in gc.get_objects())
+    assert late_tasks == early_tasks == 1
+    assert len(held_later.descriptors) <= len(held.descriptors)
+    assert len(held_later.threads) <= len(held.threads)
+    assert late - early < 159  # less than one thing a life
