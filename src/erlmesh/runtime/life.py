@@ -21,9 +21,9 @@ from erlmesh.net.epmdless import Resolver
 from erlmesh.net.network import Network, TcpNetwork
 from erlmesh.proto.control import Signal
 from erlmesh.proto.flags import OFFERED, Flags
-from erlmesh.proto.handshake import Me
+from erlmesh.proto.handshake import Me, is_node_name
 from erlmesh.runtime.connections import Connections
-from erlmesh.runtime.guarding import Guarding
+from erlmesh.runtime.guarding import OURS, Guarding
 from erlmesh.runtime.guests import Guests, Otherwise
 from erlmesh.runtime.node_events import NodeEvents
 from erlmesh.runtime.process import Process
@@ -31,13 +31,15 @@ from erlmesh.runtime.reconnect import Reconnect
 from erlmesh.runtime.router import Router, refuse_to_spawn
 from erlmesh.runtime.spawning import Spawning
 from erlmesh.runtime.waiting import Waiting
-from erlmesh.terms import Atom
+from erlmesh.terms import Atom, Term
 
 if TYPE_CHECKING:
     from erlmesh.node import Node
 
-__all__ = ["Life", "Settings"]
+__all__ = ["PARTING", "Life", "Settings"]
 
+PARTING: Final = Atom("parting")
+"""To our own kind: that we leave on purpose, and nobody need dial."""
 SHUTDOWN: Final = Atom("shutdown")
 REPLACED: Final = "wait_pending"
 GRACE: Final = 0.5
@@ -46,7 +48,7 @@ GRACE: Final = 0.5
 
 @dataclass(frozen=True)
 class Settings:
-    """What a node is told before it starts."""
+    """What a node is told before it starts. Raises ``ValueError`` for a name that is none."""
 
     name: str
     cookies: Cookies
@@ -58,6 +60,14 @@ class Settings:
     reconnect: bool
     chance: Random
     challenge: Callable[[], int]
+
+    def __post_init__(self) -> None:
+        if not is_node_name(self.name):
+            raise ValueError(
+                f"{self.name!r} is no node name: it looks like socrates@127.0.0.1, one @, ASCII, at most 255 characters"
+            )
+        if not self.net_ticktime > 0:
+            raise ValueError(f"net_ticktime is a positive number of seconds, not {self.net_ticktime!r}")
 
 
 class Life:
@@ -106,10 +116,21 @@ class Life:
         self.guarding = Guarding(self.own, settings.net_ticktime, self.router.peers)
         if isinstance(settings.network, TcpNetwork):
             self.guarding.begin()
+        self._start_ours()
 
     def _start_own(self) -> Process:
         self.own = self.spawning.start_server(lambda _: None, on_end=self._start_own)
         return self.own
+
+    def _start_ours(self) -> None:
+        self.spawning.start_server(self._hear_ours, OURS, self._start_ours)
+
+    def _hear_ours(self, message: Term) -> None:
+        match message:
+            case (Atom("parting"), Atom() as peer) if self.reconnect is not None:
+                self.reconnect.forget(peer.name)
+            case _:
+                self.guarding.hear(message)
 
     async def end(self) -> None:
         """Ends every process (``shutdown``), youngest first, and every connection."""

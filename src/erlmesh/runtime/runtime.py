@@ -20,7 +20,7 @@ from erlmesh.proto.flags import Flags
 from erlmesh.proto.handshake import is_node_name
 from erlmesh.runtime.connections import Connections
 from erlmesh.runtime.guarding import OURS
-from erlmesh.runtime.life import Life, Settings
+from erlmesh.runtime.life import PARTING, Life, Settings
 from erlmesh.runtime.presence import Presence
 from erlmesh.runtime.process import Body, Destination, Process
 from erlmesh.runtime.router import Router
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["Runtime"]
 
 NET_KERNEL: Final = Atom("net_kernel")
-PARTING: Final = Atom("parting")
 
 
 class Runtime:
@@ -57,17 +56,7 @@ class Runtime:
         reconnect: bool = False,
         seed: int | None = None,
     ) -> None:
-        if not is_node_name(name):
-            raise ValueError(
-                f"{name!r} is no node name: it looks like socrates@127.0.0.1, one @, ASCII, at most 255 characters"
-            )
-        if not net_ticktime > 0:
-            raise ValueError(f"net_ticktime is a positive number of seconds, not {net_ticktime!r}")
         network, epmd = network or TcpNetwork(), epmd or Epmd()
-        self.name = name
-        self.atom = Atom(name)
-        self.hidden = hidden
-        self.net_ticktime = net_ticktime
         self.random = random.Random(seed)
         self._settings = Settings(
             name=name,
@@ -81,6 +70,10 @@ class Runtime:
             chance=self.random,
             challenge=partial(secrets.randbits if seed is None else random.Random(seed).getrandbits, 32),
         )
+        self.name = name
+        self.atom = Atom(name)
+        self.hidden = hidden
+        self.net_ticktime = net_ticktime
         self._presence = Presence(
             name, network, epmd, hidden=hidden, listen=listen, ports=ports, advertise_port=advertise_port
         )
@@ -98,7 +91,6 @@ class Runtime:
         node = cast("Node", self)
         life = self._life_ = Life(node, creation, self._settings, self._body_for, self._is_left_for_others)
         self._presence.answer_with(life.connections.answer)
-        self._start_ours()
         self._start_services()
         life.spawning.services_are_there()
 
@@ -309,16 +301,6 @@ class Runtime:
         many seconds by now. They send ticks and answer nothing until the code is done.
         """
         return self._life.guarding.busy()
-
-    def _start_ours(self) -> None:
-        self.spawn_server(self._hear_ours, name=OURS, on_end=self._start_ours)
-
-    def _hear_ours(self, message: Term) -> None:
-        match message:
-            case (Atom("parting"), Atom() as peer) if self._life.reconnect is not None:
-                self._life.reconnect.forget(peer.name)
-            case _:
-                self._life.guarding.hear(message)
 
     def why_not(self, name: Atom | str) -> str | None:
         """Why the last attempt to connect with that node failed, and what to do; None if it did not."""
