@@ -138,11 +138,13 @@ some numbers that a BEAM does not look at.
 """
 
 
-def test_what_no_node_says_ends_a_link_where_a_beam_ends_it_and_nothing_else(cluster, world, closing, otp):
+def test_what_no_node_says_ends_a_link_where_a_beam_ends_it_and_nothing_else(cluster, world, node, closing, otp):
     beam = Fragile(cluster, closing, otp)
 
     with_us = {what: world.lives_after(*frames) for what, frames in said(world.victim).items()}
     world.assert_unharmed()
+    assert not node.logged("Traceback")
+    assert not node.logged("ERROR")
     stricter = [what for what, lives in with_us.items() if not lives and not what.startswith(ON_PURPOSE)]
     stricter = [what for what in stricter if beam.lives_after(what)]
 

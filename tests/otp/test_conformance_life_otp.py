@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from beam import programs, surroundings
 from erlmesh.terms import Atom
 from test_conformance_otp import COOKIE, erlmesh
 from waiting import wait_until
@@ -130,3 +132,37 @@ def test_two_hundred_thousand_messages_leave_nothing_behind(cluster, judge):
         assert judge.eval("Work(N)", N=N, timeout=60) == []
 
     assert resident(node) - before < 4 << 20, f"{before} bytes became {resident(node)}"
+
+
+def test_a_c_node_sees_what_it_sees_of_a_beam(cluster):
+    """OTP's own ``erl_call``, which is made of its C library."""
+    erlmesh(cluster, "socrates")
+    plato = cluster.beam("plato", cookie=COOKIE)
+    asked = ["erlang node []", "erlang hd [[{1,two,[3]},4]]", "erlang hd [[]]", "no such []", "erlang throw [ball]"]
+
+    def erl_call(node, *arguments):
+        command = [programs() / "erl_call", "-c", COOKIE, "-name", node, *arguments]
+        environment = {**os.environ, **surroundings(cluster.epmd_port, cluster.home, programs())}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False, env=environment)
+        return done.returncode, done.stdout.strip().replace(node, "NODE").partition("[{")[0]
+
+    assert [erl_call(NAME, "-a", call) for call in asked] == [erl_call(plato.name, "-a", call) for call in asked]
+    assert erl_call(NAME, "-a", "erlang node []") == (0, "'NODE'")
+
+
+FORMS = [["-hidden"], ["-connect_all", "false"], ["-kernel", "dist_auto_connect", "once"]]
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form[-2 if len(form) > 1 else 0].lstrip("-"))
+def test_a_judge_of_any_form_is_served(cluster, otp, form):
+    erlmesh(cluster, "socrates")
+    judge = cluster.beam("judge", otp=otp, cookie=COOKIE, arguments=[*START_PG, *form])
+
+    assert judge.ping(NAME)
+
+    assert judge.eval("rpc:call(N, erlang, nodes, [])", N=N) == ([] if form == ["-hidden"] else [judge.atom])
+    assert judge.eval("P = spawn(N, timer, sleep, [infinity]), rpc:call(N, pg, join, [g, P])", N=N) == OK
+    if form != ["-hidden"]:
+        wait_until(lambda: judge.eval("pg:get_members(g) =:= [P]"))
+    judge.eval("R = monitor(process, P), exit(P, over)")
+    assert judge.eval("receive {'DOWN', R, _, P, Why} -> Why after 9000 -> late end") == Atom("over")

@@ -353,3 +353,39 @@ the_state_of_a_scope_has_otps_shape(N) ->
     {_, _} = gen_server:call(There, monitor), {_, _} = gen_server:call(There, {monitor, g}),
     settled(N, has_state),
     {Here, case sys:get_state(There) of {ok, State} -> State; State -> State end}.
+
+%% OTP 26 and later take a discover of three elements as one of two; OTP 25 ends at it.
+the_discover_of_later_releases_is_understood(N) ->
+    case list_to_integer(erlang:system_info(otp_release)) >= 26 of
+        true ->
+            S = scope(N, later_discover),
+            S ! {discover, self(), 1},
+            {drained(), rpc:call(N, erlang, whereis, [later_discover]) =:= S};
+        false ->
+            not_asked
+    end.
+
+%% Whatever happens in between, what both sides show in the end is the same, and is what there is.
+a_storm_of_changes_ends_with_the_same_on_both_sides(N) ->
+    pair(N, storm),
+    rand:seed(exsss, {1, 2, 3}),
+    There = sleepers(N, 15),
+    Here = [spawn(fun() -> receive after infinity -> ok end end) || _ <- lists:seq(1, 15)],
+    Groups = [g, {h, 1}, 1, 1.0],
+    One = fun(List) -> lists:nth(rand:uniform(length(List)), List) end,
+    Step = fun(I) when I rem 100 =:= 0 -> apart(N), true = net_kernel:connect_node(N);
+              (I) when I rem 40 =:= 0 -> exit(One(There), kill), exit(One(Here), kill);
+              (_) ->
+                   {Far, Pids} = One([{true, [One(There)]}, {true, [One(There), One(There)]}, {false, [One(Here)]}]),
+                   Call = {One([join_local, join_local, leave_local]), One(Groups), Pids},
+                   gen_server:call(case Far of true -> {storm, N}; false -> storm end, Call)
+           end,
+    [Step(I) || I <- lists:seq(1, 1000)],
+    settled(N, storm),
+    Alive = [P || P <- There, rpc:call(N, erlang, is_process_alive, [P])] ++ [P || P <- Here, is_process_alive(P)],
+    [begin
+         Seen = pg:get_members(storm, G),
+         {G, soon(fun() -> lists:sort(pg:get_members(storm, G)) =:= lists:sort(pg(N, get_members, [storm, G])) end),
+          Seen -- [P || P <- Seen, lists:member(P, Alive)],
+          lists:sort([P || P <- Seen, node(P) =:= N]) =:= lists:sort(pg(N, get_local_members, [storm, G]))}
+     end || G <- Groups].
