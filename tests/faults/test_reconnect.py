@@ -75,6 +75,31 @@ def test_five_nodes_that_restart_one_after_the_other_are_a_full_mesh_again(world
     world.row.outcome = "a full mesh, every time"
 
 
+@pairs_of("py 25")
+def test_who_is_discovered_is_called_again_when_lost_and_not_when_left_on_purpose(world, kinds):
+    python, beam = world.nodes
+
+    python.eval(DISCOVER, where=f"static:{beam.name}")
+
+    world.until(lambda: beam.nodes() == {python.name}, 10, what="discovered")
+    beam.kill()
+    beam = world.nodes[1] = world.start(1)
+    world.until(lambda: beam.nodes() == {python.name}, 10, what="called again")
+    python.eval("node.disconnect_nowait(name)", name=beam.name)
+    world.until(lambda: beam.nodes() == set(), 5)
+    world.stays(lambda: beam.nodes() == set(), 6)
+    assert python.ping(beam.name)
+
+
+DISCOVER = """
+from erlmesh.discovery.looking import Look
+from erlmesh.discovery.sources import sources
+from erlmesh.discovery.task import Discovery
+discovery = Discovery(node, Look(sources([where]), epmd_port=4369))
+await discovery.__aenter__()
+"""
+
+
 def meet_all_at_once(world: World) -> None:
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(lambda node: node.ping(world.nodes[0].name), world.nodes[1:]))

@@ -119,6 +119,18 @@ def test_who_is_to_be_left_alone_when_it_goes_is_not_dialled_then(book):
     assert book.next_deadline() == math.inf
 
 
+def test_it_is_known_who_is_left_alone(book):
+    book.up(B, 0.0)
+    assert not book.is_left_alone(B)
+    book.forget(B)
+    book.lost(B, 1.0)
+
+    assert book.is_left_alone(B)
+    assert not book.is_left_alone(C)
+    book.up(B, 2.0)
+    assert not book.is_left_alone(B)
+
+
 @pytest.mark.parametrize("again", ["wanted", "up"])
 def test_until_somebody_wants_it_again(book, again):
     book.up(B, 0.0)

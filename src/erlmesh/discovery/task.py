@@ -21,7 +21,7 @@ log = logging.getLogger("erlmesh.discovery")
 class Discovery:
     """``async with Discovery(node, Look(sources(["dns:nodes"]), epmd_port=4369)):`` meets all it finds.
 
-    It never disconnects anybody. Whoever is lost and is still found is called again.
+    It never disconnects anybody. Whoever is lost and is still found is called again, unless it was left on purpose.
     """
 
     def __init__(self, node: Node, look: Look) -> None:
@@ -61,7 +61,8 @@ class Discovery:
                 if prospects.look_due(node.now()):
                     await self._take_a_look()
                 for name in prospects.to_call({*node.nodes(), *node.nodes(hidden=True)}, node.now()):
-                    node.connect_nowait(name, lambda _: None)
+                    if not node.leaves_alone(name):
+                        node.connect_nowait(name, lambda _: None)
                 pause = max(prospects.next_deadline() - node.now(), 0.01)
             except NodeNotAlive:
                 return

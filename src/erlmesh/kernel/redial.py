@@ -41,8 +41,6 @@ class _Peer:
     up_since: float | None = None
     for_others: bool = False
     pause_for_others: float = FOR_OTHERS
-    alone: bool = False
-    """Somebody wants it to be left alone when it goes."""
 
 
 class Redial:
@@ -52,14 +50,14 @@ class Redial:
         self._ours = ours
         self._chance = chance
         self._peers: dict[str, _Peer] = {}
+        self._alone: dict[str, None] = {}
 
     def wanted(self, name: str, now: float) -> None:
         """``name`` could not be reached and is to be dialled until it can."""
         if name == self._ours:
             return
-        if name in self._peers:
-            self._peers[name].alone = False
-        else:
+        self._alone.pop(name, None)
+        if name not in self._peers:
             self._plan(self._peer(name, now), name, now)
 
     def up(self, name: str, now: float) -> None:
@@ -68,7 +66,8 @@ class Redial:
         peer.up_since, peer.dial_at = now, math.inf
         if not peer.for_others:
             self._hurry(now)
-        peer.for_others = peer.alone = False
+        peer.for_others = False
+        self._alone.pop(name, None)
 
     def knows(self, name: str) -> bool:
         """Whether anything is written here of ``name``."""
@@ -76,10 +75,10 @@ class Redial:
 
     def lost(self, name: str, now: float, *, for_others: bool = False) -> None:
         """It is down again, and neither of the two wanted it so."""
-        peer = self._peer(name, now)
-        if peer.alone:
-            del self._peers[name]
+        if name in self._alone:
+            self._peers.pop(name, None)
             return
+        peer = self._peer(name, now)
         if peer.up_since is not None and now - peer.up_since >= STABLE:
             peer.pause, peer.pause_for_others = FIRST_PAUSE, FOR_OTHERS
         peer.up_since, peer.wanted_since = None, now
@@ -99,11 +98,16 @@ class Redial:
 
     def forget(self, name: str) -> None:
         """Somebody wants this peer to be left alone, or to be so once its connection ends, until one comes up again."""
+        self._alone[name] = None
+        if len(self._alone) > MOST:
+            del self._alone[next(iter(self._alone))]
         peer = self._peers.get(name)
-        if peer is not None and peer.up_since is not None:
-            peer.alone = True
-        else:
-            self._peers.pop(name, None)
+        if peer is not None and peer.up_since is None:
+            del self._peers[name]
+
+    def is_left_alone(self, name: str) -> bool:
+        """Whether somebody wants that, and nobody has wanted it otherwise since."""
+        return name in self._alone
 
     def next_deadline(self) -> float:
         """When :meth:`due` has somebody, if nothing happens before; ``inf`` if nobody is missed."""

@@ -55,6 +55,10 @@ class Reconnect:
         self._redial.forget(name)
         self._arm()
 
+    def leaves_alone(self, name: str) -> bool:
+        """Whether ``name`` is being left alone on purpose: its own, or somebody's here."""
+        return self._redial.is_left_alone(name)
+
     def missed(self) -> list[str]:
         """The peers that are being dialled again and again."""
         return self._redial.missed()

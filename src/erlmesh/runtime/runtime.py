@@ -292,6 +292,10 @@ class Runtime:
         if self._life.reconnect is not None:
             self._life.reconnect.wanted(Atom(name).name)
 
+    def leaves_alone(self, name: Atom | str) -> bool:
+        """Whether that node was disconnected on purpose, here or there, and nobody has wanted it since."""
+        return self._life.reconnect is not None and self._life.reconnect.leaves_alone(Atom(name).name)
+
     def missed(self) -> list[str]:
         """The nodes that are being dialled again and again."""
         return [] if self._life.reconnect is None else self._life.reconnect.missed()
