@@ -6,7 +6,7 @@ from __future__ import annotations
 from erlmesh.node import Node
 from erlmesh.terms import Pid, Term
 
-__all__ = ["connected_since", "duplicate_connections", "leftovers", "linked", "lock_holders"]
+__all__ = ["connected_since", "duplicate_connections", "leftovers", "linked", "lock_holders", "monitors"]
 
 
 def connected_since(node: Node, peer: str) -> float | None:
@@ -33,6 +33,11 @@ def linked(node: Node, pid: Pid) -> list[Pid]:
 def lock_holders(node: Node) -> list[tuple[Term, Pid]]:
     """Resources locked on this node, each with each of its holders."""
     return [(resource, pid) for resource, pids in node.global_names.statistics().locks for pid in pids]
+
+
+def monitors(node: Node) -> int:
+    """How many monitors there are from and to its processes."""
+    return len(node._router.monitors)
 
 
 def leftovers(node: Node) -> dict[str, int]:

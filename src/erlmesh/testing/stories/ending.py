@@ -8,7 +8,7 @@ import asyncio
 from collections import Counter
 
 from erlmesh.terms import Pid, exact
-from erlmesh.testing.inside import connected_since, leftovers, linked
+from erlmesh.testing.inside import connected_since, leftovers, linked, monitors
 from erlmesh.testing.stories.exams import examine
 from erlmesh.testing.stories.invariants import check
 from erlmesh.testing.stories.rest import help_to_meet, wait_for_rest
@@ -125,7 +125,13 @@ async def farewell(world: World) -> None:
             world.blame(f"{life.node.name}: pg2 groups of the dead")
         if life.node.global_names.registered():
             world.blame(f"{life.node.name}: names of the dead: {life.node.global_names.registered()}")
+        others = [other for other in world.lives.values() if other is not life]
         left = {what: count for what, count in leftovers(life.node).items() if count}
+        between_scopes = 2 * sum(name in other.scopes for other in others for name in life.scopes)
+        if monitors(life.node) != between_scopes:
+            left["monitors"] = monitors(life.node) - between_scopes
+        if strays := [pid for pid in life.node.processes() if pid not in life.services]:
+            left["processes"] = len(strays)
         if left:
             world.blame(f"{life.node.name}: left over: {left}")
     check(world)

@@ -41,6 +41,8 @@ class Life:
     """Who has joined what, and not left it: by scope and ``exact`` group."""
     creations: dict[str, int] = field(default_factory=dict)
     """The last life of each peer that it was connected with."""
+    services: set[Pid] = field(default_factory=set)
+    """Its processes that are no people."""
 
     def living(self) -> list[Actor]:
         return [actor for actor in self.people if actor.lives]
@@ -163,6 +165,7 @@ class World:
 
     def open_scope(self, life: Life, name: str, scope: Pg) -> None:
         life.scopes[name] = scope
+        life.services |= {*life.node.processes()} if name == "pg" else {scope.pid}
         life.watchers.append(Groups(scope, self.note, f"{life.node.name} {name}"))
 
     def spawn(self, life: Life, *, server: bool) -> Actor:
