@@ -242,6 +242,8 @@ class Witness:
         self.node = node
         self._note = note
         self._up = dict.fromkeys(node.nodes())
+        self.ups: Counter[str] = Counter()
+        """How often it was told of whom."""
         self._fault: str | None = None
         self._me = node.spawn_server(self._receive)
         node.monitor_nodes(self._me.pid, reasons=True)
@@ -250,6 +252,7 @@ class Witness:
         word, name, *reason = message
         self._note(f"{self.node.name} {word.name} {name.name} {' '.join(atom.name for atom in reason)}".rstrip())
         if word is NODEUP:
+            self.ups[name.name] += 1
             if name.name in self._up:
                 self._fault = f"{self.node.name}: nodeup of {name.name} twice"
             self._up[name.name] = None

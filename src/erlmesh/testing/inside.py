@@ -6,7 +6,7 @@ from __future__ import annotations
 from erlmesh.node import Node
 from erlmesh.terms import Pid, Term
 
-__all__ = ["connected_since", "duplicate_connections", "leftovers", "linked", "lock_holders", "monitors"]
+__all__ = ["connected_since", "duplicate_connections", "leftovers", "linked", "lock_holders", "monitors", "watchers"]
 
 
 def connected_since(node: Node, peer: str) -> float | None:
@@ -55,3 +55,8 @@ def leftovers(node: Node) -> dict[str, int]:
         "locks": len(node.global_names.statistics().locks),
         "local pg memberships": node.pg.statistics().local_memberships,
     }
+
+
+def watchers(node: Node, pid: Pid) -> list[Pid]:
+    """Who watches the local process."""
+    return node._router.monitors.watchers_of(pid)

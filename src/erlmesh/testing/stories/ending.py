@@ -8,7 +8,7 @@ import asyncio
 from collections import Counter
 
 from erlmesh.terms import Pid, exact
-from erlmesh.testing.inside import connected_since, leftovers, linked, monitors
+from erlmesh.testing.inside import connected_since, leftovers, linked, monitors, watchers
 from erlmesh.testing.stories.exams import examine
 from erlmesh.testing.stories.invariants import check
 from erlmesh.testing.stories.rest import help_to_meet, wait_for_rest
@@ -31,10 +31,10 @@ async def recover(world: World) -> None:
     await wait_for_rest(world)
 
 
-async def compare(world: World) -> None:
+async def compare(world: World, *, exams: int) -> None:
     """All views are equal to what the story knows; an idle time ends nothing."""
     _compare_views(world)
-    await examine(world)
+    await examine(world, exams)
     since = _connections(world)
     await asyncio.sleep(3600.0 if world.net_ticktime > 30 else 10 * world.net_ticktime)
     check(world)
@@ -101,6 +101,10 @@ def _compare_links(world: World) -> None:
             parted = other in actor.has_unlinked or (partner is not None and actor.pid in partner.has_unlinked)
             if other not in present and not parted:
                 world.blame(f"{actor.pid!r} was never told that its link to {other!r} is gone")
+        there = Counter(pid for pid in watchers(actor.node, actor.pid) if pid in world.everybody)
+        known = Counter({who.pid: [*who.watches.values()].count(actor.pid) for who in people})
+        if there != +known:
+            world.blame(f"{actor.pid!r} is watched by {there} and not by {+known}")
         for target in actor.watches.values():
             if isinstance(target, Pid) and not world.is_alive(target):
                 world.blame(f"{actor.pid!r} was never told that {target!r} is gone")

@@ -28,11 +28,14 @@ ACTS: Final[list[tuple[int, Callable[[World], Any]]]] = [
 
 
 class Story:
-    """Tell it with :meth:`tell`, once, on a :class:`~erlmesh.testing.clock.Clock`. ``acts`` is how many there are."""
+    """Tell it with :meth:`tell`, once, on a :class:`~erlmesh.testing.clock.Clock`. ``acts`` and
+    ``exams`` are how many there are.
+    """
 
-    def __init__(self, seed: int, *, nodes: int | None = None, acts: int = 40) -> None:
+    def __init__(self, seed: int, *, nodes: int | None = None, acts: int = 40, exams: int = 3) -> None:
         self.world = World(seed, nodes)
         self.acts = acts
+        self.exams = exams
         self.lasted = 0.0
         """Virtual seconds."""
 
@@ -47,7 +50,7 @@ class Story:
                     await self._pass_time()
                     check(world)
                 await ending.recover(world)
-                await ending.compare(world)
+                await ending.compare(world, exams=self.exams)
                 await ending.farewell(world)
                 return world.cluster.digest()
         finally:

@@ -1,0 +1,206 @@
+"""Who dials, who wins when both dial, what waits for a connection, silence, and reconnection."""
+
+from mutants.mutation import Mutant
+
+PEERS = "erlmesh.kernel.peers:Peers."
+REDIAL = "erlmesh.kernel.redial:Redial."
+CONNECTIONS = "erlmesh.runtime.connections:Connections."
+CHANNEL = "erlmesh.proto.channel:Channel."
+
+MUTANTS = [
+    Mutant(
+        PEERS + "called",
+        "of two who dial each other both go on",
+        "if self._ours > name:",
+        "if False:",
+    ),
+    Mutant(
+        PEERS + "called",
+        "of two who dial each other neither goes on",
+        "if self._ours > name:",
+        "if True:",
+    ),
+    Mutant(
+        PEERS + "called",
+        "who gives way goes on dialling",
+        "return Status.OK_SIMULTANEOUS, rival",
+        "return Status.OK_SIMULTANEOUS, None",
+    ),
+    Mutant(
+        PEERS + "called",
+        "a peer that calls again is refused as long as its old connection seems to live",
+        "peer.answering = connection\n            return Status.ALIVE, None",
+        "return None, None",
+    ),
+    Mutant(
+        PEERS + "called",
+        "the call that was expected is not what was waited for",
+        "peer.answering, peer.expecting = connection, None",
+        "peer.answering = connection",
+    ),
+    Mutant(
+        PEERS + "still_wanted",
+        "a dead connection is kept, and the new one dropped",
+        "return peer is not None and peer.dialling == connection and peer.up is None",
+        "return False",
+    ),
+    Mutant(
+        PEERS + "call_me_not",
+        "who is told to wait does not wait",
+        "peer.dialling, peer.expecting = None, connection",
+        "peer.dialling = None",
+    ),
+    Mutant(
+        PEERS + "gave_up",
+        "who waits for a call waits for ever",
+        "peer.expecting = None",
+        "return False",
+    ),
+    Mutant(
+        PEERS + "met",
+        "an old connection stays beside the new one",
+        "return True, replaced",
+        "return True, None",
+    ),
+    Mutant(
+        PEERS + "met",
+        "a connection that was given up counts",
+        "if peer is None or connection not in (peer.dialling, peer.answering):",
+        "if peer is None:",
+    ),
+    Mutant(
+        PEERS + "failed",
+        "a failed call is under way for ever",
+        "peer.dialling = None",
+        "pass",
+    ),
+    Mutant(
+        CONNECTIONS + "up",
+        "what waited for the connection is lost",
+        "pump.send(signal)",
+        "pass",
+    ),
+    Mutant(
+        CONNECTIONS + "up",
+        "what waited for the connection comes last first",
+        "for signal in waiting.signals:",
+        "for signal in reversed(waiting.signals):",
+    ),
+    Mutant(
+        CONNECTIONS + "up",
+        "who hears that a node is up speaks before what has waited",
+        "        for signal in waiting.signals:  # before what anybody says who hears of the node now: order is kept\n"
+        "            pump.send(signal)\n"
+        "        self._on_up(name, connection.hidden)\n",
+        "        self._on_up(name, connection.hidden)\n"
+        "        for signal in waiting.signals:\n"
+        "            pump.send(signal)\n",
+    ),
+    Mutant(
+        CONNECTIONS + "_end",
+        "the end of a connection is no end of links and monitors",
+        "self._router.deaths.lost(atom)",
+        "pass",
+    ),
+    Mutant(
+        CONNECTIONS + "_end",
+        "nobody is told that a node is down",
+        "self._on_down(connection.name, reason, connection.hidden, connection.dialled)",
+        "pass",
+    ),
+    Mutant(
+        CONNECTIONS + "_settle",
+        "who waits for a connection is not told that there will be none",
+        "waiting.over(False)",
+        "pass",
+    ),
+    Mutant(
+        CONNECTIONS + "_settle",
+        "signals that cannot be sent vanish",
+        "self._router.deaths.undeliverable(signal, atom)",
+        "pass",
+    ),
+    Mutant(
+        CONNECTIONS + "_abandon",
+        "the attempt that gives way is not ended",
+        "connection.pump is not None:",
+        "False:",
+    ),
+    Mutant(
+        CONNECTIONS + "met",
+        "the life of a peer is not noted",
+        "met.flags, met.creation, now",
+        "met.flags, 4, now",
+    ),
+    Mutant(
+        CONNECTIONS + "met",
+        "a connection that does not count is used",
+        "self._forget(pump)\n            return None",
+        "pass",
+    ),
+    Mutant(
+        CHANNEL + "handle_timeout",
+        "nobody ticks",
+        "if not self._queue:\n                self._tick()",
+        "pass",
+    ),
+    Mutant(
+        CHANNEL + "handle_timeout",
+        "a silent peer is waited for, for ever",
+        "if now >= self._heard_at + self.net_ticktime:",
+        "if False:",
+    ),
+    Mutant(
+        CHANNEL + "handle_timeout",
+        "a silent peer is waited for twice as long",
+        "if now >= self._heard_at + self.net_ticktime:",
+        "if now >= self._heard_at + 2 * self.net_ticktime:",
+    ),
+    Mutant(
+        REDIAL + "lost",
+        "a lost peer is not dialled again",
+        "self._plan(peer, name, now)",
+        "pass",
+    ),
+    Mutant(
+        REDIAL + "failed",
+        "a peer is dialled again once only",
+        "self._plan(peer, name, now)",
+        "pass",
+    ),
+    Mutant(
+        REDIAL + "due",
+        "a peer that is being dialled is dialled at once again",
+        "self._peers[name].dial_at = math.inf",
+        "pass",
+    ),
+    Mutant(
+        REDIAL + "forget",
+        "who is to be left alone is dialled",
+        "peer.alone = True",
+        "pass",
+    ),
+    Mutant(
+        REDIAL + "wanted",
+        "who is wanted after all stays left alone",
+        "self._peers[name].alone = False",
+        "pass",
+    ),
+    Mutant(
+        "erlmesh.runtime.reconnect:Reconnect._dialled",
+        "a failed attempt is taken for the last",
+        "if not up:",
+        "if False:",
+    ),
+]
+
+EQUIVALENT = [
+    Mutant(
+        PEERS + "still_wanted",
+        "an attempt is wanted although the peer is up",
+        " and peer.up is None",
+        "",
+        "While an attempt of ours is `dialling` the peer is not up: dial() wants it idle, and met() and called() end "
+        "the attempt before another connection comes up.",
+    ),
+]

@@ -1,0 +1,233 @@
+"""global: sessions, names, locks, and whole partitions."""
+
+from mutants.mutation import Mutant
+
+SYNC = "erlmesh.services.global_sync:GlobalSync."
+LOCKS = "erlmesh.services.global_locks:LockTable."
+NAMES = "erlmesh.services.global_table:NameTable."
+PARTITIONS = "erlmesh.services.global_partitions:Partitions."
+LOCKER = "erlmesh.services.global_locker:Locker."
+SERVER = "erlmesh.services.global_server:GlobalServer."
+REGISTRAR = "erlmesh.services.global_registrar:Registrar."
+CALLS = "erlmesh.services.global_calls:"
+
+MUTANTS = [
+    Mutant(
+        LOCKS + "set",
+        "a lock can be had by two",
+        "elif held.requester_key != requester_key:\n            return False, []",
+        "elif False:\n            return False, []",
+    ),
+    Mutant(
+        LOCKS + "down",
+        "the dead hold their locks",
+        "effects += self._release(key, self._locks[key], pid, lost=True)",
+        "pass",
+    ),
+    Mutant(
+        LOCKS + "delete",
+        "whoever says so frees another's lock",
+        "held is None or held.requester_key != exact(requester) or pid not in held.holders",
+        "held is None or pid not in held.holders",
+    ),
+    Mutant(
+        LOCKS + "set",
+        "holders of locks are not watched",
+        "return True, [Watch(pid)]",
+        "return True, []",
+    ),
+    Mutant(
+        NAMES + "insert",
+        "who has a name is not watched",
+        "return [Watch(pid), *effects]",
+        "return effects",
+    ),
+    Mutant(
+        NAMES + "down",
+        "the dead keep their names",
+        "effects += self.delete(name)",
+        "pass",
+    ),
+    Mutant(
+        NAMES + "lost",
+        "names of a lost node stay",
+        "effects += self.down(pid)",
+        "pass",
+    ),
+    Mutant(
+        NAMES + "delete",
+        "a name that is given up is watched on",
+        "return [Unwatch(entry.pid)]",
+        "return []",
+    ),
+    Mutant(
+        "erlmesh.services.global_table:compare",
+        "names of the other partition are not taken over",
+        "operations.append((Word.INSERT, (name, pid, method)))",
+        "pass",
+    ),
+    Mutant(
+        "erlmesh.services.global_table:compare",
+        "of a name that two partitions have nobody decides",
+        "elif mine[0] != pid and decide:",
+        "elif False:",
+    ),
+    Mutant(
+        "erlmesh.services.global_table:settle",
+        "the loser of a conflict is told to nobody",
+        "return None, (Word.INSERT, (conflict.name, conflict.ours, conflict.our_method))",
+        "return None, None",
+    ),
+    Mutant(
+        SYNC + "_compare",
+        "conflicts are decided on both sides",
+        "decide = self.own.name < node.name",
+        "decide = True",
+    ),
+    Mutant(
+        SYNC + "_finish",
+        "whom others have met is not connected with",
+        "effects: list[Effect] = [Connect(name) for name in theirs]",
+        "effects: list[Effect] = []",
+    ),
+    Mutant(
+        SYNC + "_finish",
+        "the own partition is not told of newcomers",
+        "for name, vsn in self.known.items()\n        ]",
+        "for name, vsn in ()\n        ]",
+    ),
+    Mutant(
+        SYNC + "new_nodes",
+        "who is told of newcomers does not connect with them",
+        "effects: list[Effect] = [Connect(name) for name in added]",
+        "effects: list[Effect] = []",
+    ),
+    Mutant(
+        SYNC + "forget",
+        "names of a node that leaves the partition stay",
+        "*self._names.lost(node)",
+        "",
+    ),
+    Mutant(
+        SYNC + "forget",
+        "a lost node is still of the partition",
+        "self.known.pop(node, None)",
+        "pass",
+    ),
+    Mutant(
+        SYNC + "_end",
+        "who begins anew does not tell the other",
+        "if tell and his_vsn >= VERIFY_CONNECT_VSN:",
+        "if False:",
+    ),
+    Mutant(
+        SYNC + "_end",
+        "the locker is not told that a session is over",
+        "effects: list[Effect] = [ToLocker((Word.CANCEL, node, session.my_tag, list(announce)))]",
+        "effects: list[Effect] = []",
+    ),
+    Mutant(
+        SYNC + "unlearn",
+        "news of before a loss are acted on after it",
+        "if session.result is not None:",
+        "if False:",
+    ),
+    Mutant(
+        SYNC + "is_unannounced",
+        "who was introduced to us by nobody is taken for one of us",
+        "return node in self.synced and node not in self.known",
+        "return False",
+    ),
+    Mutant(
+        PARTITIONS + "lost_connection",
+        "the losses of others mean nothing",
+        "if not self.enabled or not self._is_news(reporter, lost, life, loss, now):",
+        "if True:",
+    ),
+    Mutant(
+        PARTITIONS + "nodedown",
+        "a loss is not told to others",
+        "effects += [Tell(other, loss) for other in others]",
+        "pass",
+    ),
+    Mutant(
+        PARTITIONS + "remove_connection",
+        "who is asked to hang up does not",
+        'return [Disconnect(node, "disconnected"), *self._remove(node)]',
+        "return [*self._remove(node)]",
+    ),
+    Mutant(
+        LOCKER + "_joined",
+        "both partitions stay locked after they have met",
+        "await self._unlock(me, lock, held)",
+        "pass",
+    ),
+    Mutant(
+        LOCKER + "_attempt",
+        "a lock that the other side refuses is kept",
+        "await self._unlock(me, lock, held)",
+        "pass",
+    ),
+    Mutant(
+        LOCKER + "_hear",
+        "a session that has ended is attempted again and again",
+        "self._remove(node, my_tag)",
+        "pass",
+    ),
+    Mutant(
+        SERVER + "_insert",
+        "a name is registered although the lock is lost",
+        "return effects if self.locks.global_holder(registrar) else effects + self.names.delete(name)",
+        "return effects",
+    ),
+    Mutant(
+        SERVER + "_down",
+        "a death frees no name",
+        "return [*self.locks.down(pid), *self.names.down(pid)]",
+        "return [*self.locks.down(pid)]",
+    ),
+    Mutant(
+        SERVER + "_connect",
+        "a newcomer that cannot be reached is of the partition nevertheless",
+        "self.me.send(self.me.pid, (Word.EXTRA_NODEDOWN, node))",
+        "pass",
+    ),
+    Mutant(
+        REGISTRAR + "_is_free",
+        "a name that is taken can be had",
+        "return not others and self._server.whereis(name) is None",
+        "return not others",
+    ),
+    Mutant(
+        REGISTRAR + "_change",
+        "names change without a lock being let go",
+        "await del_lock(me, lock, [chief])",
+        "pass",
+    ),
+    Mutant(
+        REGISTRAR + "_change",
+        "who was lost since the lock was taken is told of a name",
+        "if node == me.node.atom or node in self._server.sync.known]",
+        "if True]",
+    ),
+    Mutant(
+        CALLS + "try_lock",
+        "who does not get a lock everywhere keeps it where he got it",
+        "await del_lock(me, lock, [node for node, reply in replies.items() if reply is True])",
+        "pass",
+    ),
+    Mutant(
+        CALLS + "try_lock",
+        "a lock that one node refuses is had",
+        "if False not in replies.values():",
+        "if True in replies.values():",
+    ),
+    Mutant(
+        CALLS + "transaction",
+        "a critical section ends without freeing its lock",
+        "await del_lock(me, lock, everybody)",
+        "pass",
+    ),
+]
+
+EQUIVALENT = []
