@@ -59,6 +59,9 @@ conformance: $(VENV)/dev.stamp erlang  ## OTP as the judge: what it sees of a no
 faults: $(VENV)/dev.stamp erlang  ## real faults on real nodes, at length, and docs/faults.md written anew (root; some minutes)
 	$(PYTEST) tests/faults --long --table docs/faults.md $(ARGS)
 
+mutants: $(VENV)/dev.stamp       ## judges the stories by deliberately wrong versions: what catches each
+	@$(BIN)/python tests/sim/judge.py $(ARGS)
+
 docker: $(VENV)/dev.stamp        ## the tests with containers alone, on the Docker Engine of this machine
 	$(PYTEST) tests/docker $(ARGS)
 

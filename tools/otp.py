@@ -82,11 +82,11 @@ def private_apt(home: Path, release: str) -> dict[str, str]:
     return {**os.environ, "APT_CONFIG": str(home / "apt.conf")}
 
 
-def fetch(home: Path, release: str) -> Path:
+def fetch(home: Path, release: str, packages: list[str]) -> Path:
     """Downloads and unpacks; gives the root of the unpacked tree."""
     apt, root = private_apt(home, release), home / "root"
     run(["apt-get", "update", "-q"], env=apt)
-    run(["apt-get", "install", "-q", "--yes", "--download-only", *PACKAGES], env=apt)
+    run(["apt-get", "install", "-q", "--yes", "--download-only", *packages], env=apt)
     root.mkdir()
     for top in ("bin", "sbin", "lib", "lib64"):  # the merged layout, which older packages leave to base-files
         (root / "usr" / top).mkdir(parents=True, exist_ok=True)
@@ -145,7 +145,7 @@ def bring(version: str) -> Path:
         check_machine()
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir()
-        root = fetch(home, RELEASES[version])
+        root = fetch(home, RELEASES[version], PACKAGES)
         erts = next((root / "usr/lib/erlang").glob("erts-*"))
         run_on_its_own_libraries(root, erts)
         doors(home, root, erts)

@@ -6,6 +6,7 @@ import ast
 import importlib
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 
 class DoesNotApply(Exception):
@@ -54,7 +55,7 @@ class Mutant:
     def code(self):
         """The code of the broken function."""
         module, _, path = self.where.partition(":")
-        source = importlib.import_module(module).__loader__.get_source(module)
+        source = Path(importlib.import_module(module).__file__).read_text()
         node = _node(ast.parse(source), path)
         lines = source.splitlines(keepends=True)
         text = "".join(lines[node.lineno - 1 : node.end_lineno])
