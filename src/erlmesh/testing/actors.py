@@ -22,6 +22,7 @@ DOWN: Final = Atom("DOWN")
 NODEUP: Final = Atom("nodeup")
 NODEDOWN: Final = Atom("nodedown")
 STOP: Final = Atom("stop")
+LEAVE: Final = Atom("leave")
 KILL: Final = Atom("kill")
 NOPROC: Final = Atom("noproc")
 NOCONNECTION: Final = Atom("noconnection")
@@ -218,13 +219,23 @@ class Groups:
         if isinstance(change, Joined):
             members.update(change.pids)
         else:
-            members.subtract(change.pids)
-        if any(count < 0 for count in members.values()):
-            self.fault = f"{self._name}: somebody left {change.group!r} who was not in it"
+            self._left(members, change)
         for pid in [pid for pid, count in members.items() if not count]:
             del members[pid]
         if not members:
             del self.members[exact(change.group)]
+
+    def _left(self, members: Counter[Pid], change: Left) -> None:
+        """Who leaves was in it, as often as it leaves; but who leaves by itself, and is named with others or more often
+        than it was in, is told of as it was named, in OTP too. Then somebody was in it.
+        """
+        meant = change.reason is LEAVE and any(members[pid] for pid in change.pids)
+        members.subtract(change.pids)
+        for pid, count in members.items():
+            if count < 0:
+                members[pid] = 0
+                if not meant:
+                    self.fault = f"{self._name}: somebody left {change.group!r} who was not in it"
 
     def check(self) -> None:
         """Raises Broken if the events do not lead to what the books say."""

@@ -189,8 +189,8 @@ MUTANTS = [
     Mutant(
         "erlmesh.runtime.reconnect:Reconnect._dialled",
         "a failed attempt is taken for the last",
-        "if not up:",
-        "if False:",
+        "self._redial.failed(name, self._loop.time())",
+        "pass",
     ),
 ]
 

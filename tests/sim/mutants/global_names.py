@@ -147,7 +147,7 @@ MUTANTS = [
     Mutant(
         PARTITIONS + "nodedown",
         "a loss is not told to others",
-        "effects += [Tell(other, loss) for other in others]",
+        "effects += self._tell((Word.LOST_CONNECTION, self._sync.own, self._life, self._losses, node), others, now)",
         "pass",
     ),
     Mutant(

@@ -27,14 +27,8 @@ MUTANTS = [
     Mutant(
         SCOPE + "leave",
         "others are not told who leaves",
-        "return True, effects + self._broadcast((Word.LEAVE, self._server, _one_or_list(left), [name]))",
+        "return True, effects + self._broadcast((Word.LEAVE, self._server, _one_or_list(pids), [name]))",
         "return True, effects",
-    ),
-    Mutant(
-        SCOPE + "leave",
-        "others are told of more leaving than there were",
-        "_one_or_list(left), [name]",
-        "_one_or_list(pids), [name]",
     ),
     Mutant(
         SCOPE + "leave",
@@ -62,9 +56,9 @@ MUTANTS = [
     ),
     Mutant(
         SCOPE + "_local_died",
-        "who was in a group twice is in it once after death, elsewhere",
-        "names += [self._groups[key].name] * times",
-        "names += [self._groups[key].name]",
+        "who dies leaves one of its groups, elsewhere",
+        "names.append(self._groups[key].name)",
+        "names[:] = [self._groups[key].name]",
     ),
     Mutant(
         SCOPE + "discovered",
