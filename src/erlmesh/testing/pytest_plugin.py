@@ -10,22 +10,25 @@
         mesh.heal()
         await mesh.until(mesh.is_complete)
 
-A coroutine test with the fixture ``cluster`` runs on :class:`erlmesh.testing.clock.Clock`; every minute in it takes
-milliseconds. ``cluster(n, seed=…, **options)`` starts ``n`` nodes that are connected with each other (the options are
-those of :class:`erlmesh.testing.cluster.Cluster`) and gives the cluster. Without a ``seed`` it is the one of
-``--simulation-seed``, 0 if not given; a failed test reports its seeds and what happened.
+A coroutine test with the fixture ``cluster`` runs on :class:`erlmesh.testing.clock.Clock`, whatever else runs coroutine
+tests; every minute in it takes milliseconds. ``cluster(n, seed=…, **options)`` starts ``n`` nodes that are connected
+with each other (the options are those of :class:`erlmesh.testing.cluster.Cluster`) and gives the cluster. Without a
+``seed`` it is the one of ``--simulation-seed``, 0 if not given; a failed test reports its seeds and what happened.
+
+pytest loads this in every project that has erlmesh installed: it imports the rest when a test wants it. A fixture
+``cluster`` of the project's own takes the place of this one, and then nothing here is done.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Generator
-from typing import Any
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from erlmesh.testing.clock import run
-from erlmesh.testing.cluster import Cluster
+if TYPE_CHECKING:
+    from erlmesh.testing.cluster import Cluster
 
 __all__ = ["Clusters"]
 
@@ -41,10 +44,26 @@ class Clusters:
 
     async def __call__(self, size: int = 0, *, seed: int | None = None, **options: Any) -> Cluster:
         """A cluster of ``size`` connected nodes."""
+        from erlmesh.testing.cluster import Cluster  # noqa: PLC0415 - see above
+
         cluster = Cluster(self.seed if seed is None else seed, **options)
         self.started.append(cluster)
         await cluster.mesh(size)
         return cluster
+
+    def run(self, test: Callable[..., Any], arguments: dict[str, Any]) -> None:
+        """Runs the coroutine test on a clock of its own, and ends what it has started."""
+        from erlmesh.testing.clock import run  # noqa: PLC0415 - see above
+
+        async def main() -> None:
+            try:
+                await test(**arguments)
+            finally:
+                for started in self.started:
+                    for name in started.names():
+                        started.crash(name)
+
+        run(main)
 
     def story(self) -> str:
         """What happened, for a failure's report."""
@@ -61,7 +80,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def cluster(request: pytest.FixtureRequest) -> Clusters:
-    """Where simulated clusters come from: a mesh of three is what awaiting it with 3 gives."""
+    """Simulated clusters: awaiting it with 3 gives three nodes that are connected with each other."""
     return Clusters(request.config.getoption("--simulation-seed"))
 
 
@@ -69,19 +88,13 @@ def cluster(request: pytest.FixtureRequest) -> Clusters:
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Runs a coroutine test that has our fixture; others are not ours."""
     clusters = pyfuncitem.funcargs.get("cluster")
-    if not isinstance(clusters, Clusters) or not inspect.iscoroutinefunction(pyfuncitem.obj):
+    if not isinstance(clusters, Clusters):
+        return None
+    test = inspect.unwrap(pyfuncitem.obj)  # a plugin that runs all coroutine tests has made a function of it
+    if not inspect.iscoroutinefunction(test):
         return None
     arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}  # noqa: SLF001 - as pytest
-
-    async def main() -> None:
-        try:
-            await pyfuncitem.obj(**arguments)
-        finally:
-            for started in clusters.started:
-                for name in started.names():
-                    started.crash(name)
-
-    run(main)
+    clusters.run(test, arguments)
     return True
 
 

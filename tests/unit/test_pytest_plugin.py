@@ -1,0 +1,123 @@
+"""The fixture ``cluster`` in a project that merely has erlmesh installed."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs/testing.md").read_text()
+
+
+@pytest.fixture
+def project(tmp_path):
+    """Runs pytest on a test file in a folder of its own."""
+
+    def run(code, *arguments, beside=("-p", "no:asyncio")):
+        (tmp_path / "test_it.py").write_text(code)
+        (tmp_path / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
+        loads = [] if _is_installed() else ["-p", "erlmesh.testing.pytest_plugin"]
+        return subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *loads, *beside, *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=100,
+        )
+
+    return run
+
+
+def _is_installed():
+    from importlib.metadata import entry_points
+
+    return any(point.value == "erlmesh.testing.pytest_plugin" for point in entry_points(group="pytest11"))
+
+
+def test_the_page_on_testing_is_true(project):
+    (code,) = re.findall(r"<!-- tests/unit/test_pytest_plugin.py runs this -->\n```python\n(.*?)```", PAGE, re.DOTALL)
+
+    done = project(code)
+
+    assert "3 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_what_the_page_names_exists():
+    from erlmesh.testing.cluster import Cluster
+
+    names = set(re.findall(r"\bmesh\.(\w+)", PAGE.replace("erlmesh.", "")))
+
+    assert {"partition", "heal", "pause", "resume", "kill"} <= names
+    assert [name for name in sorted(names) if not hasattr(Cluster, name) and name != "history"] == []
+    assert Cluster().history == []
+
+
+FAILS = """
+async def test_it(cluster):
+    mesh = await cluster(2)
+    mesh.note("the sky falls")
+    assert len(mesh) == 3
+"""
+
+
+def test_a_failed_test_shows_its_seed_and_what_happened(project):
+    done = project(FAILS, "--simulation-seed", "4711")
+
+    assert done.returncode == 1
+    assert "assert 2 == 3" in done.stdout
+    assert "simulated clusters" in done.stdout
+    assert re.search(r"seed 4711, \d+ events:\n.*a@10.0.0.1 starts", done.stdout)
+    assert re.search(r"^0\.\d+ the sky falls$", done.stdout, re.MULTILINE)
+
+
+def test_a_fixture_of_ones_own_called_cluster_is_left_alone(project):
+    done = project(
+        "import pytest\n\n"
+        "@pytest.fixture\ndef cluster():\n    return 'mine'\n\n"
+        "def test_it(cluster):\n    assert cluster == 'mine'\n"
+    )
+
+    assert "1 passed" in done.stdout, done.stdout
+
+
+def test_methods_parameters_and_other_fixtures_are_as_always(project):
+    done = project(
+        "import pytest\n\n"
+        "class TestIt:\n"
+        "    @pytest.mark.parametrize('size', [1, 2])\n"
+        "    async def test_it(self, cluster, size, tmp_path):\n"
+        "        assert len(await cluster(size)) == size and tmp_path.is_dir()\n"
+    )
+
+    assert "2 passed" in done.stdout, done.stdout
+
+
+@pytest.mark.parametrize("mode", ["strict", "auto"])
+def test_beside_pytest_asyncio_each_runs_its_own(project, mode):
+    code = (
+        "import asyncio, pytest\n\n"
+        "async def test_ours(cluster):\n"
+        "    mesh = await cluster(2)\n    await mesh.sleep(3600)\n    assert mesh.is_complete()\n\n"
+        "@pytest.mark.asyncio\nasync def test_theirs():\n"
+        "    assert type(asyncio.get_running_loop()).__name__ != 'Clock'\n"
+    )
+
+    scope = "asyncio_default_fixture_loop_scope=function"
+    done = project(code, "-o", f"asyncio_mode={mode}", "-o", scope, beside=())
+
+    assert "2 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_who_does_not_use_it_does_not_import_it(project):
+    done = project(
+        "import sys\n\n"
+        "def test_it():\n"
+        "    assert not [name for name in sys.modules if name.startswith('erlmesh.') and 'testing' not in name]\n"
+    )
+
+    assert "1 passed" in done.stdout, done.stdout
