@@ -6,9 +6,11 @@ from erlmesh.services.global_locks import LockTable
 from erlmesh.services.global_methods import random_exit_name
 from erlmesh.services.global_partitions import Partitions
 from erlmesh.services.global_protocol import (
+    PATIENCE_SECONDS,
     Cast,
     Connect,
     Disconnect,
+    Recheck,
     Resolve,
     StopResolving,
     Tell,
@@ -352,3 +354,82 @@ def test_a_node_that_was_lost_meanwhile_is_not_met_through_older_news():
 
     assert Connect(Z) not in sync.exchange(HIM, [], 100)
     assert sync.known == {HIM: 8, C: 8}
+
+
+def test_the_names_of_a_forgotten_node_go_at_once():
+    sync = fresh({HIM: 8})
+    sync.names.insert(X, Q, random_exit_name)
+    sync.names.insert(Atom("y"), P, random_exit_name)
+
+    sync.forget(HIM)
+
+    assert sync.names.names() == [Atom("y")]
+
+
+def test_a_forgotten_node_is_in_sync_no_more():
+    sync = fresh({HIM: 8})
+    sync.in_sync(HIM)
+
+    sync.forget(HIM)
+
+    assert sync.synced == {}
+
+
+def test_a_version_that_is_known_is_not_unlearnt():
+    sync = fresh({Z: 8})
+
+    sync.new_nodes([], [], [(Z, 7), Z], [])
+
+    assert sync.known == {Z: 8}
+
+
+def test_a_version_that_the_peer_does_not_tell_is_the_one_we_know():
+    sync = met(vsn=6)
+    sync.pending[Z] = 7
+
+    finish(sync, [Z])
+
+    assert sync.known == {HIM: 6, Z: 7}
+
+
+def test_a_session_that_begins_anew_has_the_peer_begin_anew():
+    sync = met()
+
+    assert Tell(HIM, (word("cancel_connect"), ME, 7)) in sync.cancel_connect(HIM, 100)
+
+
+def test_a_second_nodeup_begins_no_second_session():
+    sync = met()
+
+    assert sync.nodeup(HIM) == []
+    assert sync.tag(HIM) == 100
+
+
+def test_the_version_of_a_node_is_known_from_the_greeting_on():
+    sync = met({C: 7}, vsn=6)
+
+    assert [sync.vsn(node) for node in (ME, HIM, C, Z)] == [8, 6, 7, 0]
+    assert [sync.is_potentially_known(node) for node in (HIM, C, Z)] == [True, True, False]
+
+
+def test_who_is_in_sync_and_introduced_by_nobody_is_looked_at_again():
+    sync = met()
+
+    assert Recheck(HIM, PATIENCE_SECONDS) in sync.in_sync(HIM)
+    assert sync.is_unannounced(HIM)
+    assert not sync.is_unannounced(Z)
+    sync.known[HIM] = 8
+    assert not sync.is_unannounced(HIM)
+
+
+@pytest.mark.parametrize("garbage", [b"", 7, Atom("x"), None])
+def test_what_is_no_list_is_nothing(garbage):
+    sync = met({C: 8})
+    sync.lock_is_set(HIM, 100, LOCK)
+    sync.exchange(HIM, garbage, 100)
+
+    sync.resolved(HIM, garbage, garbage, garbage, 100)
+    sync.new_nodes(garbage, garbage, garbage, garbage)
+
+    assert sync.known == {C: 8, HIM: 8}
+    assert sync.names.names() == []

@@ -477,3 +477,12 @@ def test_three_nodes_under_any_order_end_with_one_connection_a_pair(chance, dial
         nodes.check()
 
     nodes.check_end()
+
+
+def test_the_failure_of_an_attempt_that_gave_way_is_no_failure_of_the_call(small):
+    small.dial(GREAT, "out")
+    assert small.called(GREAT, "in") == (Status.OK_SIMULTANEOUS, "out")
+    small.failed(GREAT, "out")
+
+    assert small.pending(GREAT)
+    assert small.met(GREAT, "in") == (True, None)

@@ -177,3 +177,49 @@ def test_the_book_is_bounded(book):
 
     assert len(book.missed()) == MOST
     assert not book.knows("n0@h")
+
+
+def test_who_was_left_alone_and_is_gone_is_dialled_when_somebody_wants_it(book):
+    book.up(B, 0.0)
+    book.forget(B)
+    book.lost(B, 1.0)
+    assert not book.knows(B)
+
+    book.wanted(B, 2.0)
+
+    assert book.knows(B)
+    assert book.next_deadline() < 4.0
+
+
+def test_one_who_was_left_for_others_and_is_back_brings_no_other_of_these(book):
+    book.lost(B, 0.0, for_others=True)
+    book.lost(C, 0.0, for_others=True)
+    book.up(C, 5.0)
+
+    assert book.next_deadline() >= FOR_OTHERS
+
+
+def test_the_return_of_a_lost_one_changes_nothing_for_others_that_are_lost(book):
+    book.lost(B, 0.0)
+    before = book.next_deadline()
+    book.lost(C, 0.0)
+    book.up(C, 0.1)
+
+    assert book.next_deadline() == before
+
+
+def test_nor_does_it_dial_who_was_left_for_others_and_is_up(book):
+    book.lost(B, 0.0, for_others=True)
+    book.up(B, 1.0)
+    book.up(C, 2.0)
+
+    assert book.next_deadline() == math.inf
+
+
+def test_after_a_failed_attempt_who_was_left_for_others_is_dialled_as_any_lost_peer(book):
+    book.lost(B, 0.0, for_others=True)
+    now = book.next_deadline()
+    book.due(now)
+    book.failed(B, now)
+
+    assert book.next_deadline() - now <= LONGEST_PAUSE

@@ -133,12 +133,6 @@ MUTANTS = [
         "met.flags, 4, now",
     ),
     Mutant(
-        CONNECTIONS + "met",
-        "a connection that does not count is used",
-        "self._forget(pump)\n            return None",
-        "pass",
-    ),
-    Mutant(
         CHANNEL + "handle_timeout",
         "nobody ticks",
         "if not self._queue:\n                self._tick()",
@@ -202,5 +196,13 @@ EQUIVALENT = [
         "",
         "While an attempt of ours is `dialling` the peer is not up: dial() wants it idle, and met() and called() end "
         "the attempt before another connection comes up.",
+    ),
+    Mutant(
+        CONNECTIONS + "met",
+        "a connection that does not count is used",
+        "self._forget(pump)\n            return None",
+        "pass",
+        "Who is given up is abandoned at once: its pump is over, and never tells that it met anybody. What counts and "
+        "what does not is the table's to say nevertheless.",
     ),
 ]
