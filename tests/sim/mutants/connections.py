@@ -141,14 +141,20 @@ MUTANTS = [
     Mutant(
         CHANNEL + "handle_timeout",
         "a silent peer is waited for, for ever",
-        "if now >= self._heard_at + self.net_ticktime:",
+        "if now >= self._patience_ends():",
         "if False:",
     ),
     Mutant(
-        CHANNEL + "handle_timeout",
+        CHANNEL + "_patience_ends",
         "a silent peer is waited for twice as long",
-        "if now >= self._heard_at + self.net_ticktime:",
-        "if now >= self._heard_at + 2 * self.net_ticktime:",
+        "self._heard_at + self.net_ticktime",
+        "self._heard_at + 2 * self.net_ticktime",
+    ),
+    Mutant(
+        CHANNEL + "_comes_late",
+        "who stood still itself gives its peers no time to speak",
+        "return now >= due + self._interval and self._patient_until <= due",
+        "return False",
     ),
     Mutant(
         REDIAL + "lost",
