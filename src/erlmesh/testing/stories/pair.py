@@ -136,7 +136,8 @@ async def _while_dialling(pair: _Pair) -> None:
 
 async def _links_anew(pair: _Pair) -> None:
     """A link that was taken back can be made again by either, and an exit on its way over it means nothing."""
-    one, two, reader = pair.actor(pair.one), pair.actor(pair.two), pair.actor(pair.one, server=False)
+    one, two = pair.actor(pair.one), pair.actor(pair.two)
+    reader, neighbour = pair.actor(pair.one, server=False), pair.actor(pair.one)
     for linker, unlinker, other in ((one, one, two), (two, one, one), (one, two, two)):
         with pair.world.cluster.machine(linker.node):
             linker.link(other.pid)
@@ -157,9 +158,9 @@ async def _links_anew(pair: _Pair) -> None:
     with pair.world.cluster.machine(pair.one):
         one.unlink(two.pid)
         reader.unwatch_all(two.pid)
-        reader.watch(one.pid)
-        pair.one.exit(one.pid, KILL)
-        reader.unwatch_all(one.pid)  # the DOWN is in its mailbox
+        reader.watch(neighbour.pid)
+        pair.one.exit(neighbour.pid, KILL)
+        reader.unwatch_all(neighbour.pid)  # the DOWN is in its mailbox
     await asyncio.sleep(MOMENT)
     if one.exits or reader.downs:
         pair.blame(f"after the end of a link and a watch came {one.exits}, {reader.downs}")
