@@ -352,6 +352,7 @@ def test_nothing_is_kept_for_nobody():
     books.observed = False
 
     books.join(G, [P])
+    books.leave(G, [P])
 
     assert books.take_changes() == []
 

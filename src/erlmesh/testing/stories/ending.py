@@ -131,9 +131,9 @@ async def farewell(world: World) -> None:
             world.blame(f"{life.node.name}: names of the dead: {life.node.global_names.registered()}")
         others = [other for other in world.lives.values() if other is not life]
         left = {what: count for what, count in leftovers(life.node).items() if count}
-        between_scopes = 2 * sum(name in other.scopes for other in others for name in life.scopes)
-        if monitors(life.node) != between_scopes:
-            left["monitors"] = monitors(life.node) - between_scopes
+        needed = life.monitors + 2 * sum(name in other.scopes for other in others for name in life.scopes)
+        if monitors(life.node) != needed:
+            left["monitors"] = monitors(life.node) - needed
         if strays := [pid for pid in life.node.processes() if pid not in life.services]:
             left["processes"] = len(strays)
         if left:

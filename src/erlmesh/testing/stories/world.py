@@ -17,6 +17,7 @@ from erlmesh.services.pg import Pg
 from erlmesh.terms import Atom, Pid, Term
 from erlmesh.testing.actors import Actor, Broken, Groups, Witness
 from erlmesh.testing.cluster import Cluster, Crashed
+from erlmesh.testing.inside import monitors
 
 __all__ = ["GROUPS", "KILL", "LATE", "NAMES", "PG2", "RESOURCES", "Holding", "Life", "World"]
 
@@ -43,6 +44,8 @@ class Life:
     """The last life of each peer that it was connected with."""
     services: set[Pid] = field(default_factory=set)
     """Its processes that are no people."""
+    monitors: int = 0
+    """How many monitors those have among each other."""
 
     def living(self) -> list[Actor]:
         return [actor for actor in self.people if actor.lives]
@@ -158,7 +161,7 @@ class World:
     async def birth(self, name: str, **options: Any) -> None:
         (node,) = await self.cluster.start(name, **options)
         with self.cluster.machine(node):
-            life = self.lives[node.name] = Life(node, Witness(node, self.note))
+            life = self.lives[node.name] = Life(node, Witness(node, self.note), monitors=monitors(node))
             self.open_scope(life, "pg", node.pg)
             if self.random.random() < 0.3:
                 self.open_scope(life, "late", Pg(node, LATE))
