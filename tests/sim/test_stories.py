@@ -37,8 +37,9 @@ def histories(python, hash_seed):
 
 def other_python():
     """CPython 3.13; where there is no way to have it this is said, and in CI fails."""
-    if found := shutil.which("python3.13"):
-        return found
+    found = shutil.which("python3.13")
+    if found is not None and subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode == 0:
+        return found  # and no shim of pyenv that finds nothing
     brought = subprocess.run(
         [sys.executable, ROOT / "tools/python_of.py", "3.13"], capture_output=True, text=True, check=False
     )
