@@ -7,8 +7,9 @@ import threading
 import time
 
 import pytest
-from shell_lab import on_a_node, on_two_nodes
+from shell_lab import on_a_node, on_two_nodes, shells
 
+from erlmesh.kernel import vigil
 from erlmesh.shell.interrupts import Interrupts
 from erlmesh.terms import Atom
 
@@ -394,33 +395,45 @@ async def test_a_line_that_cancels_something_else_is_not_interrupted(shell):
     assert (await shell("await t")).startswith("** (CancelledError)")
 
 
-def test_a_line_that_blocks_the_node_is_told():
-    said = threading.Event()
-    interrupts = Interrupts(lambda _: said.set(), blocked_after=0.05)
+def test_a_line_that_holds_the_node_is_told_to_who_typed_it():
+    said = []
+    interrupts = Interrupts(said.append)
 
     async def line():
-        assert said.wait(5)  # blocks the loop until the warning has come
+        assert interrupts.held(2.4)
+
+    asyncio.run(interrupts.stepping(line()))
+
+    assert said == [
+        "the shell has blocked this node for 2 s: nothing else runs here until the line ends (Ctrl-C stops it)"
+    ]
+
+
+def test_what_else_holds_the_node_while_a_line_waits_is_left_to_the_log():
+    interrupts = Interrupts(pytest.fail)
 
     async def body():
-        task = asyncio.ensure_future(interrupts.stepping(line()))
-        with interrupts.watching(task):
-            await task
+        line = asyncio.ensure_future(interrupts.stepping(asyncio.sleep(0.01)))
+        await asyncio.sleep(0)
+        assert not interrupts.held(2.4)
+        await line
 
     asyncio.run(body())
 
 
-def test_a_line_that_only_waits_is_not_told():
-    said = []
-    interrupts = Interrupts(said.append, blocked_after=0.05)
+def test_a_line_that_computes_for_long_is_told_by_the_node_and_not_in_the_log(caplog, monkeypatch):
+    async def main():
+        async with shells("socrates") as (shell,):
+            monkeypatch.setattr(vigil, "TELL_AFTER", 0.1)
+            told = shell.session.namespace["told"] = threading.Event()
+            monkeypatch.setattr(shell.session.interrupts, "_warn", lambda _: told.set())
+            await asyncio.sleep(0)
 
-    async def body():
-        task = asyncio.ensure_future(interrupts.stepping(asyncio.sleep(0.2)))
-        with interrupts.watching(task):
-            await task
+            assert await shell("told.wait(20)") == "True"
 
-    asyncio.run(body())
+    asyncio.run(main())
 
-    assert said == []
+    assert "event loop" not in caplog.text
 
 
 def test_stepping_is_awaiting():

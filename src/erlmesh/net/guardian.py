@@ -13,11 +13,11 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from traceback import StackSummary
 from typing import Final, Protocol
 
-from erlmesh.kernel.vigil import PERIOD, Vigil, is_due, period_of
+from erlmesh.kernel.vigil import PERIOD, Look, Vigil, is_due, period_of
 from erlmesh.net.stacks import stack_of
 from erlmesh.proto.control import Signal
 
@@ -41,7 +41,7 @@ class Spoken(Protocol):
 
 
 class Ward(Protocol):
-    """A node. ``connections`` and ``word`` are called by the guardian's thread, ``free`` in the loop."""
+    """A node. ``free`` is called in the loop, all else by other threads."""
 
     name: str
     net_ticktime: float
@@ -51,6 +51,9 @@ class Ward(Protocol):
 
     def word(self, held: float) -> Signal:
         """What peers are told, once, when the loop has been held for so many seconds."""
+
+    def is_told(self, held: float) -> bool:
+        """Tells whoever has to know that the loop has been held for so many seconds; False if the log shall."""
 
     def free(self) -> None:
         """The loop turns again. Peers may have been told that it did not."""
@@ -68,6 +71,7 @@ class Guardian:
         self._wards: dict[Ward, None] = {}
         self._vigil = Vigil()
         self._telling = False
+        self._in_log = False
         self._told: dict[Spoken, None] = {}
         self._turn = threading.Lock()
         """Either the thread looks and speaks, or the loop says that it turns: peers are told the two in order."""
@@ -120,18 +124,27 @@ class Guardian:
             now = time.monotonic()
             look = self._vigil.look(now, time.process_time())
             if look.ask:
-                self._telling = False
+                self._telling = self._in_log = False
                 self._told.clear()
                 with contextlib.suppress(RuntimeError):  # the loop is closed
                     self._loop.call_soon_threadsafe(self._answer)
             self._telling |= look.tell
             for ward in wards:
                 self._speak_for(ward, now, look.held)
-        names = ", ".join(ward.name for ward in wards)
-        if look.tell:
-            _tell(HELD, names, look.held, stack_of(self._thread_of_loop))
+        if look.tell or look.mute:
+            stack = stack_of(self._thread_of_loop)
+            # From a thread of its own: the log itself may be what holds the loop, and must not hold the guardian, too.
+            telling = threading.Thread(target=self._tell, args=(look, wards, stack), name="erlmesh guardian's log")
+            telling.daemon = True
+            telling.start()
+
+    def _tell(self, look: Look, wards: list[Ward], stack: StackSummary) -> None:
+        shown = "".join(stack.format()).rstrip() or "  nobody: no thread runs it"
         if look.mute:
-            _tell(MUTE, names, look.mute, stack_of(self._thread_of_loop))
+            log.warning(MUTE, _names(wards), look.mute, shown)
+        if look.tell and not any(ward.is_told(look.held) for ward in wards):
+            self._in_log = True
+            log.warning(HELD, _names(wards), look.held, shown)
 
     def _speak_for(self, ward: Ward, now: float, held: float) -> None:
         for connection in ward.connections():
@@ -152,15 +165,11 @@ class Guardian:
             held = self._vigil.answer(time.monotonic())
         if held:
             wards = list(self._wards)
-            log.warning(FREE, ", ".join(ward.name for ward in wards), held)
+            if self._in_log:
+                log.warning(FREE, _names(wards), held)
             for ward in wards:
                 ward.free()
 
 
-def _tell(words: str, names: str, seconds: float, stack: StackSummary) -> None:
-    """In a thread of its own: the log itself may be what holds the loop, and must not hold the guardian, too."""
-
-    def tell() -> None:
-        log.warning(words, names, seconds, "".join(stack.format()).rstrip() or "  nobody: no thread runs it")
-
-    threading.Thread(target=tell, name="erlmesh guardian's log", daemon=True).start()
+def _names(wards: Iterable[Ward]) -> str:
+    return ", ".join(ward.name for ward in wards)

@@ -9,7 +9,7 @@ A node whose loop is held tells it to the process ``erlmesh`` of its peers (BEAM
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, cast
 
 from erlmesh.net.guardian import Guardian, Spoken
@@ -38,6 +38,8 @@ class Guarding:
         self._peers = peers
         self._guardian: Guardian | None = None
         self._busy: dict[str, float] = {}
+        self.teller: Callable[[float], bool] | None = None
+        """Told, in another thread, for how many seconds our loop has been held; False if the log is to say it."""
 
     # Our own loop
 
@@ -56,6 +58,9 @@ class Guarding:
 
     def word(self, held: float) -> SendName:
         return SendName(self._own.pid, OURS, (BUSY, self._own.pid.node, round(held * 1000)))
+
+    def is_told(self, held: float) -> bool:
+        return self.teller is not None and self.teller(held)
 
     def free(self) -> None:
         for peer in list(self._peers):

@@ -306,6 +306,12 @@ class Runtime:
         """
         return self._life.guarding.busy()
 
+    def when_held(self, teller: Callable[[float], bool] | None) -> None:
+        """``teller(seconds)`` is called, in another thread, when somebody's code has held this node's event loop for so
+        long, at growing intervals. If it returns False, or is None, the log shows that code.
+        """
+        self._life.guarding.teller = teller
+
     def why_not(self, name: Atom | str) -> str | None:
         """Why the last attempt to connect with that node failed, and what to do; None if it did not."""
         return self._connections.why_not(Atom(name).name)

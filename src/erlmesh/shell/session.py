@@ -45,6 +45,7 @@ class Session:
         self.left: int | None = None
         self._out = out
         self._err = err
+        self._far = far
         self._results: dict[int, Any] = {}
         self.interrupts = Interrupts(self.hint, signals=not far)
         self.namespace: dict[str, Any] = {
@@ -88,12 +89,16 @@ class Session:
 
     async def start(self) -> Pid:
         """Sees to it that there is a process to run lines in, and returns its pid."""
+        if not self._far:
+            self.node.when_held(self.interrupts.held)
         me = await self._evaluator.process()
         self.namespace["me"] = me
         return me.pid
 
     def close(self) -> None:
         """The end of the node is no news from here on."""
+        if not self._far:
+            self.node.when_held(None)
         self._evaluator.close()
 
     def end(self) -> None:
