@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.otp)
         if "courts" in getattr(item, "fixturenames", ()):
-            otp = item.callspec.params.get("otp", 23)  # type: ignore[attr-defined]
+            otp = item.callspec.params.get("judge_otp", 23)  # type: ignore[attr-defined]
             item.add_marker(pytest.mark.xdist_group(f"court of OTP {otp}"))
 
 

@@ -166,3 +166,18 @@ def test_a_judge_of_any_form_is_served(cluster, otp, form):
         wait_until(lambda: judge.eval("pg:get_members(g) =:= [P]"))
     judge.eval("R = monitor(process, P), exit(P, over)")
     assert judge.eval("receive {'DOWN', R, _, P, Why} -> Why after 9000 -> late end") == Atom("over")
+
+
+def test_a_node_that_is_its_own_epmd_is_another_after_the_quickest_restart(cluster_without_epmd, rounds):
+    cluster = cluster_without_epmd
+    lives = []
+    node = erlmesh(cluster, "socrates")
+    judge = cluster.beam("judge", cookie=COOKIE)
+    for _ in range(rounds(4)):
+        assert judge.ping(NAME)
+        lives.append(judge.eval("spawn(N, timer, sleep, [infinity])", N=N).creation)
+        node.kill()
+        wait_until(lambda: judge.nodes() == set())
+        node = erlmesh(cluster, "socrates")
+
+    assert len(set(lives)) == len(lives)

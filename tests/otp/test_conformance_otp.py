@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from beam import Beam, installed_otp, programs
+from beam import Beam, programs
 from cluster import Cluster, own_cluster
 from erlmesh.terms import Atom
 from peer import OsProcess
@@ -30,6 +30,7 @@ Made = [compile:file(Source, [report, {outdir, Out}]) || Source <- Sources],
 halt(case [error || error <- Made] of [] -> 0; _ -> 1 end).
 """
 COOKIE = "conformance"
+JUDGES = (25, 27)
 
 
 def cases(*modules: str) -> list[str]:
@@ -99,6 +100,13 @@ def erlmesh(cluster: Cluster, name: str, *options: str) -> OsProcess:
     return node
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """The cases use what OTP 25 and later have."""
+    if "judge_otp" in metafunc.fixturenames:
+        otps = JUDGES if metafunc.config.getoption("--every-otp") else [None]
+        metafunc.parametrize("judge_otp", otps, ids=lambda otp: f"otp{otp or ''}")
+
+
 @pytest.fixture(scope="module")
 def courts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int | None], Court]]:
     """The court of an OTP, which sits until the last case of this file."""
@@ -113,10 +121,8 @@ def courts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int |
 
 
 @pytest.mark.parametrize("case", cases("conf_processes", "conf_calls", "conf_pg", "conf_terms", "conf_load"))
-def test_an_erlmesh_node_is_seen_as_a_beam_is(courts, otp, case):
-    if (otp or installed_otp()) < 25:
-        pytest.skip("the cases use what OTP 25 has")
-    court = courts(otp)
+def test_an_erlmesh_node_is_seen_as_a_beam_is(courts, judge_otp, case):
+    court = courts(judge_otp)
 
     expected, given = court.saw(case, of="beam"), court.saw(case, of="erlmesh")
 

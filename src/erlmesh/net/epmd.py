@@ -34,6 +34,10 @@ RETRY: Final = 2.0
 PATIENCE: Final = 5.0
 """Seconds for an EPMD to answer."""
 MAX_ANSWER: Final = 1 << 20
+MOMENTS: Final = 16
+"""In a second, for creations. OTP's epmd counts seconds; but one that ends with its node, and begins anew with it, must
+tell two lives in one second apart.
+"""
 
 
 def default_port() -> int:
@@ -304,7 +308,7 @@ class _Client(asyncio.Protocol):
             self._timer = self._loop.call_at(deadline, self._too_late)
 
     def data_received(self, data: bytes) -> None:
-        answer = self._request.receive_data(data, int(self._server.unix_time()))
+        answer = self._request.receive_data(data, int(self._server.unix_time() * MOMENTS))
         if self._transport is not None and answer:
             self._transport.write(answer)
         if self._request.close:

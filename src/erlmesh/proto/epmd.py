@@ -159,7 +159,8 @@ class _Node:
 class Registry:
     """What an EPMD knows: the living nodes, and the last creation of every name that ever registered.
 
-    ``port`` is the one it listens on, and ``remembered`` bounds the names it keeps a creation for.
+    ``port`` is the one it listens on, and ``remembered`` bounds the names it keeps a creation for. The creation of a
+    name that is new here is the ``moment``: a number that has grown since any life of the name before.
     """
 
     def __init__(self, port: int, *, remembered: int = 10_000) -> None:
@@ -177,7 +178,7 @@ class Registry:
         for node in [node for node in self.nodes.values() if node.client == client]:
             del self.nodes[node.name]
 
-    def register(self, request: bytes, client: Hashable, unix_time: int) -> bytes:
+    def register(self, request: bytes, client: Hashable, moment: int) -> bytes:
         """Answers ALIVE2_REQ (without its first byte)."""
         node = _parse_node(request, client)
         if node is None:
@@ -189,16 +190,16 @@ class Registry:
                 if large
                 else bytes([ALIVE2_RESP, 1]) + (99).to_bytes(2, "big")
             )
-        node.creation = self._next_creation(node.name, unix_time, large=large)
+        node.creation = self._next_creation(node.name, moment, large=large)
         self.nodes[node.name] = node
         if large:
             return bytes([ALIVE2_X_RESP, 0]) + node.creation.to_bytes(4, "big")
         return bytes([ALIVE2_RESP, 0]) + node.creation.to_bytes(2, "big")
 
-    def _next_creation(self, name: bytes, unix_time: int, *, large: bool) -> int:
+    def _next_creation(self, name: bytes, moment: int, *, large: bool) -> int:
         last = self._creations.pop(name, None)
         if large:
-            creation = (unix_time & 0xFFFFFFFF if last is None else last + 1 & 0xFFFFFFFF) or 4
+            creation = (moment & 0xFFFFFFFF if last is None else last + 1 & 0xFFFFFFFF) or 4
         else:
             creation = 1 if last is None else last % 3 + 1
         self._creations[name] = creation  # last in order: the names least used are forgotten first
@@ -264,7 +265,7 @@ class Client:
         self.local = True
         self.close = False
 
-    def receive_data(self, data: bytes, unix_time: int) -> bytes:
+    def receive_data(self, data: bytes, moment: int) -> bytes:
         """The answer to write, empty while the request is not whole; then look at :attr:`close`."""
         if self._deadline is None:
             return b""  # registered: whatever a node says now, EPMD does not listen
@@ -274,15 +275,15 @@ class Client:
             return b""
         self._deadline = None
         request = self._received[2 : 2 + size]
-        return self._answer(request[:1], request[1:], unix_time)
+        return self._answer(request[:1], request[1:], moment)
 
-    def _answer(self, what: bytes, request: bytes, unix_time: int) -> bytes:
+    def _answer(self, what: bytes, request: bytes, moment: int) -> bytes:
         self.close = True
         if not self.local and what not in _FROM_ANYWHERE:
             return b""
         match what[0] if what else 0:
             case Request.ALIVE2:
-                answer = self._registry.register(request, self._identity, unix_time)
+                answer = self._registry.register(request, self._identity, moment)
                 self.close = not answer
                 return answer
             case Request.PORT_PLEASE2:
