@@ -177,13 +177,13 @@ MUTANTS = [
     Mutant(
         REDIAL + "forget",
         "who is to be left alone is dialled",
-        "peer.alone = True",
+        "self._alone[name] = None",
         "pass",
     ),
     Mutant(
         REDIAL + "wanted",
         "who is wanted after all stays left alone",
-        "self._peers[name].alone = False",
+        "self._alone.pop(name, None)",
         "pass",
     ),
     Mutant(

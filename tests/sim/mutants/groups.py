@@ -94,7 +94,7 @@ MUTANTS = [
         SCOPE + "left",
         "who leaves once leaves for good",
         "self._exit(key, gone, Word.LEAVE)",
-        "self._exit(key, gone, Word.LEAVE) if rest else self._exit(key, gone + gone, Word.LEAVE)",
+        "self._exit(key, gone + gone if rest else gone, Word.LEAVE)",
     ),
     Mutant(
         SCOPE + "left",
