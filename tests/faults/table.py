@@ -12,13 +12,13 @@ __all__ = ["write_table"]
 HEAD = """\
 # Faults, and what they do
 
-Real nodes in network namespaces, each on a machine of its own; `py` is an erlmesh node, `25` and `27` are Erlang/OTP.
-The order is that of the nodes in the scenario: the first is the one to which it happens. The tick time is {ticktime} s,
-so a silent peer is to be given up after {least:g} to {most:g} s. *Noticed* is the time until `nodedown`, over all who
-saw it; *whole again* the time from the repair until everybody sees everybody and the group has all its members on every
-node. The last column is the same with Erlang alone.
+Real nodes in network namespaces, each on a machine of its own; `py` is an erlmesh node, `23`, `25` and `27` are Erlang/OTP. They
+stand in the order of their names, and what happens happens to the first. The tick time is {ticktime} s unless another is named, so a
+silent peer is to be given up {least:g} to {most:g} s after its last word. *Noticed* is the time until `nodedown`, over all who saw it;
+*whole again* the time from the repair until everybody sees everybody, and the group has all its members on every node. The last column
+is the same with Erlang alone, which mostly waits to be pinged.
 
-`make faults` measures all this anew and writes this file.
+`make faults` measures all this anew and writes this file; a fault that ends otherwise than it says here is a failed test.
 
 | what happens | to whom | outcome | noticed | whole again | Erlang alone |
 | --- | --- | --- | --- | --- | --- |
@@ -28,7 +28,7 @@ node. The last column is the same with Erlang alone.
 def write_table(path: Path, rows: Iterable[Row], ticktime: float = 6) -> None:
     alone = {row.scenario: row for row in rows if row.only_beams}
     lines = [
-        "| " + " | ".join([row.scenario, row.who, *_told(row), _beside(alone.get(row.scenario))]) + " |\n"
+        "| " + " | ".join([row.scenario, row.who, *_told(row), _beside(row, alone.get(row.scenario))]) + " |\n"
         for row in sorted(rows, key=lambda row: (row.scenario, row.who))
         if not row.only_beams
     ]
@@ -53,10 +53,13 @@ def _noticed(row: Row) -> str:
 def _whole(row: Row) -> str:
     if row.whole is None:
         return "–"
-    return _seconds(row.whole) if row.by_itself else f"never by itself; {_seconds(row.whole)} with a ping"
+    return _seconds(row.whole) if row.by_itself else "not by itself"
 
 
-def _beside(row: Row | None) -> str:
-    if row is None:
+def _beside(row: Row, alone: Row | None) -> str:
+    if alone is None:
         return "–"
-    return f"{row.outcome}; noticed {_noticed(row)}; whole {_whole(row)}"
+    told = ["the same" if alone.outcome == row.outcome else alone.outcome]
+    told += [_noticed(alone)] if alone.noticed else []
+    told += [_whole(alone)] if alone.whole is not None else []
+    return "; ".join(told)

@@ -79,7 +79,7 @@ def test_a_name_on_both_sides_of_a_cut_ends_as_its_method_says(world, kinds):
 @pytest.mark.world(ticktime=4)
 @pairs
 def test_names_and_locks_wait_for_who_is_cut_off_until_it_is_given_up(world, kinds):
-    """A name and a lock wanted just after a cut, the lock held on the other side."""
+    """A name and a lock wanted just after a cut, the lock held on the other side, at tick time 4."""
     ready(world)
     first, second = world.nodes
     hold(first)
