@@ -12,11 +12,12 @@ __all__ = ["write_table"]
 HEAD = """\
 # Faults, and what they do
 
-Real nodes in network namespaces, each on a machine of its own; `py` is an erlmesh node, `23`, `25` and `27` are Erlang/OTP. They
-stand in the order of their names, and what happens happens to the first. The tick time is {ticktime} s unless another is named, so a
-silent peer is to be given up {least:g} to {most:g} s after its last word. *Noticed* is the time until `nodedown`, over all who saw it;
-*whole again* the time from the repair until everybody sees everybody, and the group has all its members on every node. The last column
-is the same with Erlang alone, which mostly waits to be pinged.
+Real nodes in network namespaces, each on a machine of its own; `py` is an erlmesh node, `23`, `25` and `27` are
+Erlang/OTP. They stand in the order of their names, and what happens happens to the first. The tick time is
+{ticktime} s unless another is named, so a silent peer is to be given up {least:g} to {most:g} s after its last word.
+*Noticed* is the time until `nodedown`, over all who saw it; *whole again* the time from the repair until everybody
+sees everybody, and the group has all its members on every node. The last column is the same with Erlang alone, which
+mostly waits to be pinged.
 
 `make faults` measures all this anew and writes this file; a fault that ends otherwise than it says here is a failed test.
 
