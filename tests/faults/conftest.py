@@ -1,7 +1,7 @@
 """Scenarios mostly wait, so they run at the same time: each in a thread, with machines of its own.
 
 A test here is a function of a ``world`` and of ``kinds``, the nodes that the world is made of. The first one to be run
-starts all that were asked for, a few at a time and in order; each then reports its own.
+starts all that were asked for, a few at a time, the long ones first; each then reports its own.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from table import write_table
 from world import Row, World
 
 HERE = Path(__file__).parent
-AT_ONCE = 6
+AT_ONCE = 8
 
 
 class Scenarios:
@@ -42,8 +42,8 @@ class Scenarios:
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="fault")
         self.why_not = why_not_here()
         if self.why_not is None:
-            # The longest first would be faster, in order is easier to follow.
-            self.futures = {item.nodeid: self._pool.submit(self._play, item) for item in items}
+            longest_first = sorted(items, key=lambda item: item.get_closest_marker("long") is None)
+            self.futures = {item.nodeid: self._pool.submit(self._play, item) for item in longest_first}
 
     def _play(self, item: pytest.Function) -> None:
         given: dict[str, Any] = dict(item.callspec.params)
@@ -88,6 +88,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[SCENARIOS] = Scenarios()
     config.addinivalue_line("markers", "world(**options): how the world of a scenario is made")
+    config.addinivalue_line("markers", "long: a scenario that takes longer than most")
 
 
 SCENARIOS = pytest.StashKey[Scenarios]()

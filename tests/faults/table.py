@@ -19,7 +19,8 @@ Erlang/OTP. They stand in the order of their names, and what happens happens to 
 sees everybody, and the group has all its members on every node. The last column is the same with Erlang alone, which
 mostly waits to be pinged.
 
-`make faults` measures all this anew and writes this file; a fault that ends otherwise than it says here is a failed test.
+`make faults` measures all this anew and writes this file; a fault that ends otherwise than is said here is a failed
+test.
 
 | what happens | to whom | outcome | noticed | whole again | Erlang alone |
 | --- | --- | --- | --- | --- | --- |

@@ -61,6 +61,7 @@ def test_a_node_without_reconnect_does_not_dial_whom_it_lost(world, kinds):
     assert quiet.eval("node.missed()") == []
 
 
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 @pairs_of("py 25 py 27 py", "py py py py py")
 def test_five_nodes_that_restart_one_after_the_other_are_a_full_mesh_again(world, kinds):

@@ -88,6 +88,7 @@ def cpu(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / 100
 
 
+@pytest.mark.long
 @pytest.mark.world(ticktime=8)
 @kinds_are("py 25 27", "py py 25", "25 27 25")
 def test_bad_weather_is_no_reason_to_drop_anybody(world, kinds):
