@@ -52,7 +52,7 @@ def remembered() -> dict[str, str]:
     """What caught which mutant."""
     if not CAUGHT.exists():
         return {}
-    pairs = (line.split(": ", 1) for line in CAUGHT.read_text().splitlines() if not line.startswith("#"))
+    pairs = (line.rsplit(": ", 1) for line in CAUGHT.read_text().splitlines() if not line.startswith("#"))
     return {name: by for by, name in pairs}
 
 

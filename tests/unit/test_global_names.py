@@ -246,3 +246,27 @@ def test_statistics_tell_what_is_known_held_and_waited_for():
 
     assert (now.known, now.synced, now.in_session, now.leaving) == (("b@h",), ("b@h",), ("silent@h",), ())
     assert (now.names, now.locks) == (1, ((b"r", (holder,)),))
+
+
+def test_who_is_lost_while_the_registrar_locks_is_not_told_of_the_name():
+    world = World(1)
+    nodes = cluster(world, "bc")
+    mine, lost = nodes
+    registrar = mine.processes[mine.server.registrar]
+
+    async def register_while_losing(me):
+        # The lock is set everywhere, and one of the nodes is lost before the name is told.
+        real, known = registrar.receive, me.node.server.sync.known
+
+        async def slow(match=None, *, timeout=None):
+            message = await real(match, timeout=timeout)
+            if lost.server.locks.is_set(Atom("global")):
+                known.pop(lost.atom, None)
+            return message
+
+        registrar.receive = slow
+        return await me.node.global_names.register(X, me.spawn(idle))
+
+    assert world.ask(mine, register_while_losing) is True
+    assert mine.server.names.names() == [X]
+    assert lost.server.names.names() == []
