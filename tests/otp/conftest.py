@@ -30,15 +30,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[NOT_TESTED] = {}
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With ``-n`` and ``--dist loadgroup`` those that share nodes run in one process."""
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.otp)
-        if "courts" in getattr(item, "fixturenames", ()):
-            otp = item.callspec.params.get("judge_otp", 23)  # type: ignore[attr-defined]
-            item.add_marker(pytest.mark.xdist_group(f"court of OTP {otp}"))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -55,6 +50,14 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     if report.when == "call" and report.failed and cluster is not None:
         report.sections.append(("What the nodes printed", cluster.stories()))
     return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    try:
+        return (yield)
+    except NoSuchOtp as why:
+        not_here(item, str(why))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -6,12 +6,10 @@ must be what is seen of a BEAM, to the last element of the last tuple.
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -47,39 +45,20 @@ class Court:
 
     def __init__(self, cluster: Cluster, otp: int | None, folder: Path) -> None:
         self.cluster = cluster
-        self._otp, self._folder = otp, folder
         sources = [str(source) for source in sorted(CASES.glob("*.erl"))]
         command = [programs(otp) / "erl", "-noshell", "-eval", COMPILE, "-extra", folder, *sources]
         subprocess.run(command, check=True, timeout=60)
-        cluster.start_epmd_once()
-        self._judges: dict[str, Beam] = {}
-        self._beam: Beam | None = None
-        self._erlmesh: OsProcess | None = None
 
-    def judge(self, of: str) -> Beam:
-        judge = self._judges.get(of)
-        if judge is None or not judge.is_running():
-            options = ["-pa", str(self._folder), "-kernel", "prevent_overlapping_partitions", "true"]
-            options += ["-kernel", "start_pg", "true"]
-            judge = self._judges[of] = self.cluster.beam(f"judge_{of}", otp=self._otp, arguments=options, cookie=COOKIE)
-        return judge
+        def beam(name: str) -> Beam:
+            return cluster.beam(name, otp=otp, cookie=COOKIE, arguments=["-pa", folder, "-kernel", "start_pg", "true"])
 
-    def beam(self) -> str:
-        if self._beam is None or not self._beam.is_running():
-            options = ["-kernel", "start_pg", "true"]
-            self._beam = self.cluster.beam("plato", otp=self._otp, arguments=options, cookie=COOKIE)
-        return self._beam.name
-
-    def erlmesh(self) -> str:
-        if self._erlmesh is None or not self._erlmesh.is_running():
-            self._erlmesh = erlmesh(self.cluster, "socrates")
-        return "socrates@127.0.0.1"
+        self.subjects = {"beam": beam("plato"), "erlmesh": erlmesh(cluster, "socrates")}
+        self._judges = {of: beam(f"judge_of_{of}") for of in self.subjects}
 
     def saw(self, case: str, *, of: str) -> str:
-        subject = self.beam() if of == "beam" else self.erlmesh()
         module, _, name = case.partition(":")
-        judge = self.judge(of)
-        verdict, seen = judge.eval(f"judge:run({module}, {name}, Node)", Node=Atom(subject), timeout=90)
+        subject = f"{self.subjects[of].title.partition('@')[0]}@127.0.0.1"
+        verdict, seen = self._judges[of].eval(f"judge:run({module}, {name}, N)", N=Atom(subject), timeout=90)
         return f"{verdict.name}: {seen.decode()}"
 
 
@@ -102,29 +81,24 @@ def erlmesh(cluster: Cluster, name: str, *options: str) -> OsProcess:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """The cases use what OTP 25 and later have."""
-    if "judge_otp" in metafunc.fixturenames:
-        otps = JUDGES if metafunc.config.getoption("--every-otp") else [None]
-        metafunc.parametrize("judge_otp", otps, ids=lambda otp: f"otp{otp or ''}")
+    """The cases use what OTP 25 and later have; pg2 is OTP 23's."""
+    if "court" in metafunc.fixturenames:
+        judges = JUDGES if metafunc.config.getoption("--every-otp") else [None]
+        if "pg2" in metafunc.function.__name__:
+            judges = [23]
+        metafunc.parametrize("court", judges, indirect=True, scope="module", ids=lambda otp: f"otp{otp or ''}")
 
 
 @pytest.fixture(scope="module")
-def courts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int | None], Court]]:
-    """The court of an OTP, which sits until the last case of this file."""
-    with contextlib.ExitStack() as open_courts:
-
-        @functools.cache
-        def court(otp: int | None) -> Court:
-            folder = tmp_path_factory.mktemp("conformance")
-            return Court(open_courts.enter_context(own_cluster(folder)), otp, folder)
-
-        yield court
+def court(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Court]:
+    """The court of an OTP, which sits until its last case."""
+    folder = tmp_path_factory.mktemp("conformance")
+    with own_cluster(folder) as cluster:
+        yield Court(cluster, request.param, folder)
 
 
 @pytest.mark.parametrize("case", cases("conf_processes", "conf_calls", "conf_pg", "conf_terms", "conf_load"))
-def test_an_erlmesh_node_is_seen_as_a_beam_is(courts, judge_otp, case):
-    court = courts(judge_otp)
-
+def test_an_erlmesh_node_is_seen_as_a_beam_is(court, case):
     expected, given = court.saw(case, of="beam"), court.saw(case, of="erlmesh")
 
     assert given == expected, difference(expected, given) + court.cluster.stories()
@@ -132,9 +106,7 @@ def test_an_erlmesh_node_is_seen_as_a_beam_is(courts, judge_otp, case):
 
 
 @pytest.mark.parametrize("case", cases("conf_pg2"))
-def test_pg2_of_otp_23_sees_an_erlmesh_node_as_a_beam(courts, case):
-    court = courts(23)
-
+def test_pg2_of_otp_23_sees_an_erlmesh_node_as_a_beam(court, case):
     expected, given = court.saw(case, of="beam"), court.saw(case, of="erlmesh")
 
     assert given == expected, difference(expected, given) + court.cluster.stories()
