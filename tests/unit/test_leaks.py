@@ -103,4 +103,6 @@ def machinery():
     """
     modules = ("erlmesh.runtime", "erlmesh.net", "erlmesh.kernel", "erlmesh.services", "asyncio", "_asyncio")
     kinds = (type(thing) for thing in gc.get_objects())
-    return Counter(kind for kind in kinds if kind.__module__.startswith(modules) and kind is not asyncio.TimerHandle)
+    return Counter(
+        kind for kind in kinds if str(kind.__module__).startswith(modules) and kind is not asyncio.TimerHandle
+    )
