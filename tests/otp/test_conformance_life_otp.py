@@ -29,6 +29,7 @@ def resident(node) -> int:
     return int(Path(f"/proc/{node.pid}/statm").read_text().split()[1]) * PAGE
 
 
+@pytest.mark.timeout(600)  # twenty starts of Python, on a machine that may be busy
 def test_a_node_that_is_killed_and_started_again_and_again_is_another_each_time(cluster, judge, rounds):
     judge.eval("net_kernel:monitor_nodes(true), Next = fun() -> receive X -> X after 10000 -> nothing end end")
     judge.eval("Down = fun(R) -> receive {'DOWN', R, _, _, Why} -> Why after 10000 -> nothing end end")

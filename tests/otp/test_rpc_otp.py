@@ -97,7 +97,8 @@ def test_a_call_that_gets_no_answer_says_why(beam):
             plato.kill()
             await until(lambda: ends)
             assert ends[0][0][0] is Atom("NoConnection")
-            assert (len(node._router.births), len(node._own.answers), len(node._router.monitors)) == (0, 0, 0)
+            assert (len(node._router.births), len(node._own.answers)) == (0, 0)
+            await until(lambda: len(node._router.monitors) == 0, what="no monitor left, of global's servers neither")
 
     async def killer(node):
         return await plato.eval_async("[fun() -> exit(self(), kill) end, []]")
