@@ -52,7 +52,7 @@ class Actor:
         self.node = node
         self._blame = blame
         self.links: dict[Pid, None] = {}
-        self.has_linked: dict[Pid, None] = {}
+        self.has_linked: Counter[Pid] = Counter()
         self.has_unlinked: dict[Pid, None] = {}
         self.watches: dict[Ref, Pid | tuple[Atom, Atom]] = {}
         self.exits: dict[Pid, Term] = {}
@@ -102,7 +102,7 @@ class Actor:
         self.me.send(other, (SAY, self.pid, other, self.said[other]))
 
     def link(self, other: Pid) -> None:
-        self.has_linked[other] = None
+        self.has_linked[other] += 1
         if other != self.pid:
             self.links[other] = None
         self.me.link(other)
@@ -181,6 +181,9 @@ class Actor:
     def _exit(self, sender: Pid, reason: Term) -> None:
         other = self._everybody.get(sender)
         invited = other is not None and self.pid in other.has_linked
+        if reason is NOPROC:  # one for each time that it linked with nobody, the last before it read of the first
+            self.has_linked[sender] -= 1
+            invited |= self.has_linked[sender] >= 0
         if sender not in self.links and not invited:
             self._blame(f"{self.pid!r} hears EXIT of {sender!r}, to which it is not linked")
         self.links.pop(sender, None)

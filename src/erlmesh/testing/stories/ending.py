@@ -53,6 +53,10 @@ def _connections(world: World) -> dict[tuple[str, str], float | None]:
 
 
 def _compare_views(world: World) -> None:
+    """Names and pg are the same everywhere. pg2 need not be, in OTP neither: two nodes tell each other what they have
+    when they meet, and not what they hear of others afterwards. So who met a node before that heard of a group, and its
+    maker never, does not know the group. What is exact in pg2 the exams ask for.
+    """
     lives = list(world.lives.values())
     truth: dict[tuple[str, object], Counter[Pid]] = {}
     for life in lives:
@@ -67,9 +71,6 @@ def _compare_views(world: World) -> None:
                 world.blame(f"{life.node.name} {name}: {view} instead of {wanted}")
     _compare_names(world, lives)
     _compare_links(world)
-    groups = {life.node.name: life.node.pg2.which_groups() for life in lives}
-    if len({str(names) for names in groups.values()}) > 1:
-        world.blame(f"pg2 groups differ: {groups}")
 
 
 def _compare_names(world: World, lives: list[Life]) -> None:

@@ -265,9 +265,9 @@ async def strangers(world: World) -> None:
     await world.birth("newcomer", join=[first.node.name])
     await wait_for_rest(world, times=1)
     newcomer = list(world.lives.values())[-1]
-    for life in world.lives.values():
-        if life.node.pg2.which_groups() != newcomer.node.pg2.which_groups():
-            world.blame(f"{newcomer.node.name} has other pg2 groups than {life.node.name}")
+    told = {exact(group) for life in world.lives.values() for group in life.node.pg2.which_groups()}
+    if told != {exact(group) for group in newcomer.node.pg2.which_groups()}:
+        world.blame(f"{newcomer.node.name} has other pg2 groups than all whom it met: {told}")
     await world.cluster.stop(newcomer.node)
     world.lost(newcomer.node.name)
     world.dead.remove(newcomer.node.name)
