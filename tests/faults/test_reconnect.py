@@ -25,7 +25,8 @@ def test_a_beam_that_disconnects_on_purpose_is_left_alone_until_somebody_wants_i
 
     world.until(lambda: python.logged("has hung up on us"), 5, what="found alive, and left alone")
     world.stays(lambda: python.nodes() == beam.nodes() == set(), 3)
-    assert python.eval("node.missed()") == []
+    world.until(lambda: python.eval("node.missed()") == [], 30, what="left alone for good")
+    assert python.nodes() == beam.nodes() == set()
     assert not beam.logged("REPORT")
     python.eval("node.send((Atom('nobody'), PEER), 1)", PEER=beam.atom)  # a mere message is a wish
     world.until_whole(5)

@@ -199,12 +199,12 @@ class Connections:
             self._fail(connection, error)
 
     def _caller(self, connection: Connection) -> Pump:
-        name = connection.name
+        loop, name = asyncio.get_running_loop(), connection.name
         conversation = call(
             self._me,
             name,
             lambda: self._peers.still_wanted(name, connection),
-            lambda creation: self.hung_up.lives_on(name, creation),
+            lambda creation: self.hung_up.lives_on(name, creation, loop.time()),
         )
         return self._pump(connection, Handshake(conversation, now=connection.began))  # its time runs since the dialling
 
@@ -310,7 +310,7 @@ class Connections:
         if connection is not None:
             log.info("lost %s: %s", connection.name, why)
             if pump.was_heard:
-                self.hung_up.closed(connection.name, connection.creation)
+                self.hung_up.closed(connection.name, connection.creation, asyncio.get_running_loop().time())
             self._down(connection, reason)
 
     # Ends
