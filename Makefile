@@ -11,7 +11,7 @@ FIRST  ?= 0
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-.PHONY: help faults demo docker-demo image elixir-image cookie docker shell test check format otp conformance sim bench erlang clean
+.PHONY: help faults demo docker-demo image elixir-image cookie docker shell test check format otp conformance sim mutants bench erlang engine clean
 
 help:           ## this list
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -34,8 +34,8 @@ cookie:         ## a new secret in docker/secret/cookie, for compose.yaml, if th
 shell: $(VENV)/run.stamp         ## a prompt on a node of your own: make shell ARGS='--name a@127.0.0.1 --cookie secret'
 	@$(BIN)/erlmesh shell $(ARGS)
 
-test: $(VENV)/dev.stamp erlang check  ## everything: style, types, floors, units, and interop with real Erlang and Elixir
-	$(PYTEST) --ignore tests/docker $(ARGS)
+test: $(VENV)/dev.stamp erlang engine check  ## everything: style, types, units, real Erlang and Elixir, real faults, containers
+	@tools/test.sh $(BIN)/python $(ARGS)
 
 check: $(VENV)/dev.stamp         ## format, lint, types and the floors of the architecture: seconds
 	$(BIN)/ruff format --check
@@ -71,6 +71,9 @@ bench: $(VENV)/dev.stamp erlang  ## erlmesh beside the BEAM, in turns, in one ru
 erlang:         # Erlang, Elixir and what real faults need, from the system where that is allowed; else says what is missing
 	@tools/erlang.sh
 	@tools/faults.sh
+
+engine:         # a Docker Engine, started where that is allowed; else says what is missing
+	@tools/engine.sh
 
 clean:          ## forgets what was built and fetched
 	rm -rf $(VENV) .otp .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build docker/wheelhouse

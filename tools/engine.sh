@@ -1,0 +1,33 @@
+#!/bin/sh
+# engine.sh: sees to it that a Docker Engine answers, for the tests with containers. Elsewhere than in CI it only looks, and
+# says in one line what will not be tested. With CI=true and as root it installs and starts one, if there is none.
+set -eu
+is_there() { docker info >/dev/null 2>&1; }
+not_tested() { echo "NOT TESTED on this machine: nodes in containers ($1)" >&2; }
+
+if is_there; then exit 0; fi
+if [ "${CI:-}" != true ]; then
+    not_tested "no Docker Engine answers; is one running, and may $(id -un) use it?"
+    exit 0
+fi
+[ "$(id -u)" = 0 ] || { not_tested "no Docker Engine answers, and starting one takes root"; exit 1; }
+
+log=$(mktemp)
+if ! command -v dockerd >/dev/null 2>&1 || ! command -v docker-compose >/dev/null 2>&1; then
+    echo "installing Docker Engine and compose ..."
+    export DEBIAN_FRONTEND=noninteractive
+    options="-qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3"
+    # shellcheck disable=SC2086
+    { apt-get $options update && apt-get $options install --yes --no-install-recommends docker.io docker-compose; } \
+        >"$log" 2>&1 || { cat "$log" >&2; exit 1; }
+fi
+is_there || {
+    echo "starting Docker Engine ..."
+    setsid dockerd >"$log" 2>&1 </dev/null &
+    waited=0
+    until is_there; do
+        [ "$waited" -lt 60 ] || { tail -n 20 "$log" >&2; not_tested "the Docker Engine did not start"; exit 1; }
+        sleep 1
+        waited=$((waited + 1))
+    done
+}
