@@ -39,12 +39,14 @@ def _is_installed():
     return any(point.value == "erlmesh.testing.pytest_plugin" for point in entry_points(group="pytest11"))
 
 
-def test_the_page_on_testing_is_true(project):
-    (code,) = re.findall(r"<!-- tests/unit/test_pytest_plugin.py runs this -->\n```python\n(.*?)```", PAGE, re.DOTALL)
+@pytest.mark.parametrize("page", ["README.md", "docs/testing.md"])
+def test_what_is_shown_of_testing_is_true(project, page):
+    shown = r"<!-- tests/unit/test_pytest_plugin.py runs this -->\n```python\n(.*?)```"
+    (code,) = re.findall(shown, (ROOT / page).read_text(), re.DOTALL)
 
     done = project(code)
 
-    assert "3 passed" in done.stdout, done.stdout + done.stderr
+    assert f"{code.count('def test_')} passed" in done.stdout, done.stdout + done.stderr
 
 
 def test_what_the_page_names_exists():

@@ -25,6 +25,8 @@ __all__ = ["Guardian", "Spoken", "Ward"]
 
 log = logging.getLogger("erlmesh")
 
+OVERSLEPT: Final = 1.5
+"""Periods after which somebody has kept this thread from waking."""
 HELD: Final = "%s: the event loop has not turned for %.1f s, and nothing but ticks goes out. It is held by\n%s"
 FREE: Final = "%s: the event loop turns again, after %.1f s"
 MUTE: Final = (
@@ -73,6 +75,7 @@ class Guardian:
         self._telling = False
         self._in_log = False
         self._told: dict[Spoken, None] = {}
+        self._looked = time.monotonic()
         self._turn = threading.Lock()
         """Either the thread looks and speaks, or the loop says that it turns: peers are told the two in order."""
         self._over = threading.Event()
@@ -120,8 +123,11 @@ class Guardian:
 
     def _look(self) -> None:
         wards = list(self._wards)
+        # Who has kept all threads out goes on as soon as we wait for anything: where it is must be seen before.
+        late = time.monotonic() - self._looked > OVERSLEPT * self._period()
+        stack = stack_of(self._thread_of_loop) if late else None
         with self._turn:
-            now = time.monotonic()
+            now = self._looked = time.monotonic()
             look = self._vigil.look(now, time.process_time())
             if look.ask:
                 self._telling = self._in_log = False
@@ -132,7 +138,7 @@ class Guardian:
             for ward in wards:
                 self._speak_for(ward, now, look.held)
         if look.tell or look.mute:
-            stack = stack_of(self._thread_of_loop)
+            stack = stack or stack_of(self._thread_of_loop)
             # From a thread of its own: the log itself may be what holds the loop, and must not hold the guardian, too.
             telling = threading.Thread(target=self._tell, args=(look, wards, stack), name="erlmesh guardian's log")
             telling.daemon = True
