@@ -39,7 +39,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "otp" in metafunc.fixturenames:
         every = metafunc.config.getoption("--every-otp")
-        metafunc.parametrize("otp", OTPS if every else [None], ids=lambda otp: f"otp{otp or ''}")
+        chosen = metafunc.definition.get_closest_marker("otps")
+        otps = chosen.args if chosen else OTPS
+        metafunc.parametrize("otp", otps if every else [None], ids=lambda otp: f"otp{otp or ''}")
 
 
 @pytest.hookimpl(wrapper=True)

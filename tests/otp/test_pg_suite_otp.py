@@ -50,6 +50,7 @@ def compile_beside(suite: Path, header: Path, folder: Path, erl: Path) -> None:
     subprocess.run([erl, "-noshell", "-eval", COMPILE, "-extra", str(folder), str(include), *modules], check=True)
 
 
+@pytest.mark.otps(25, 27)
 def test_every_case_of_pg_suite_passes_with_erlmesh_nodes_as_peers(
     cluster: Cluster, otp: int | None, tmp_path: Path, rounds: Callable[[int], int]
 ) -> None:

@@ -95,11 +95,6 @@ class Peer:
             self._take(data)
 
 
-def needs(peer, flag):
-    if flag not in peer.met.flags:
-        pytest.skip(f"this release has no {flag.name}")
-
-
 def me(cookie="monster", flags=OFFERED):
     return Me(OURS, CREATION, lambda _: cookie, lambda: time.monotonic_ns() & 0xFFFFFFFF, set(), flags)
 
@@ -231,9 +226,9 @@ def test_monitors_and_links_speak_the_same_words(plato, dial, framing):
     assert peer.hear(Down) == Down(victim, ME, ref, Atom("killed"))
 
 
+@pytest.mark.otps(25, 27)
 def test_a_node_acknowledges_our_unlink(plato, dial):
     peer = dial(plato)
-    needs(peer, Flags.UNLINK_ID)
     victim = plato.eval("spawn(fun() -> receive after infinity -> ok end end)")
 
     peer.say(Link(ME, victim), Unlink(9, ME, victim))
@@ -241,9 +236,9 @@ def test_a_node_acknowledges_our_unlink(plato, dial):
     assert peer.hear(UnlinkAck) == UnlinkAck(9, victim, ME)
 
 
+@pytest.mark.otps(25, 27)
 def test_an_answer_to_an_alias_arrives(plato, dial):
     peer = dial(plato)
-    needs(peer, Flags.ALIAS)
     caller = plato.eval("spawn(fun() -> A = alias(), To ! {ask, A}, receive X -> To ! {got, X} end end)", To=ME)
     _, alias = peer.hear_message()
 
@@ -290,9 +285,9 @@ def test_what_we_lack_is_not_allowed(plato, dial):
         dial(plato, flags=OFFERED & ~(Flags.UTF8_ATOMS | Flags.MANDATORY_25_DIGEST))
 
 
+@pytest.mark.otps(25, 27)  # 23 says "alive", and then keeps the first all the same
 def test_a_second_connection_of_ours_replaces_the_first(plato, dial):
     first = dial(plato)
-    needs(first, Flags.ALIAS)  # OTP 23 says "alive", and then keeps the first all the same
 
     second = dial(plato)
 

@@ -98,9 +98,8 @@ def asked(asker, node, calls):
     ]
 
 
+@pytest.mark.otps(25, 27)  # whose functions these are; pg2 has its own test
 def test_every_function_answers_as_otps_own(beam, stock, otp):
-    if otp == 23:
-        pytest.skip("the functions are those of OTP 25 and later; pg2 has its own test")
     real = beam("plato", otp=otp, arguments=["-kernel", "start_pg", "true"])
 
     expected = asked(beam("asker1", otp=otp), real, ERLANG_AND_PG)
