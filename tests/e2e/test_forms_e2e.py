@@ -44,6 +44,19 @@ def test_a_loop_that_hangs_is_not_well(erlmesh):
     assert "its loop has not turned for" in out
 
 
+@pytest.mark.parametrize(("option", "missed"), [("--no-reconnect", "[]"), ("--reconnect", "['plato@127.0.0.1']")])
+def test_a_lost_node_is_dialled_again_unless_nobody_wants_that(erlmesh, option, missed):
+    plato = erlmesh.start("start", "--name", "plato")
+    plato.wait_for("is up")
+    socrates = erlmesh.start("shell", "--name", "socrates", option, "--join", "plato")
+    socrates.until("Node.list", '[:"plato@127.0.0.1"]')
+
+    plato.process.kill()
+
+    socrates.until("Node.list", "[]")
+    assert socrates.ask("print(me.node.missed())") == missed
+
+
 def test_of_several_nodes_one_is_to_be_named(erlmesh):
     for name in ("plato", "socrates"):
         erlmesh.start("start", "--name", name).wait_for("is up")

@@ -39,6 +39,7 @@ def given(*words, **environment):
             {"ports": range(9100, 9106)},
         ),
         (["--advertise-port", "80"], {"ERLMESH_ADVERTISE_PORT": "80"}, {"advertise_port": 80}),
+        (["--no-reconnect"], {"ERLMESH_RECONNECT": "off"}, {"reconnect": False}),
         (["--net-ticktime", "8.5"], {"ERLMESH_NET_TICKTIME": "8.5"}, {"net_ticktime": 8.5}),
         (
             ["--no-prevent-overlapping-partitions"],

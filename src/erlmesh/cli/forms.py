@@ -39,7 +39,7 @@ VARIABLES: Final = frozenset({
     "ERLMESH_NAME", "ERLMESH_HOST", "ERLMESH_COOKIE", "ERLMESH_COOKIE_FILE", "ERLMESH_COOKIES_FILE", "ERLMESH_JOIN",
     "ERLMESH_HIDDEN", "ERLMESH_ALLOW", "ERLMESH_ALLOW_REMSH", "ERLMESH_LISTEN", "ERLMESH_PORT_MIN", "ERLMESH_PORT_MAX",
     "ERLMESH_ADVERTISE_PORT", "ERLMESH_EPMD", "ERLMESH_ERL_EPMD_PORT", "ERLMESH_RESOLVE", "ERLMESH_NET_TICKTIME",
-    "ERLMESH_PREVENT_OVERLAPPING_PARTITIONS", "ERLMESH_DISCOVER", "ERLMESH_STATE", "ERLMESH_CODEC",
+    "ERLMESH_PREVENT_OVERLAPPING_PARTITIONS", "ERLMESH_RECONNECT", "ERLMESH_DISCOVER", "ERLMESH_STATE",
 })  # fmt: skip
 """All that erlmesh reads, beside OTP's ERL_EPMD_PORT."""
 
@@ -80,6 +80,9 @@ def add_form_options(parser: argparse.ArgumentParser) -> None:
         "--allow-remsh", **_switch("let whoever has the cookie open a shell here, with remsh [ERLMESH_ALLOW_REMSH]")
     )
     group.add_argument("--epmd", **_switch("be known to EPMD, and ask it for others (the default) [ERLMESH_EPMD]"))
+    group.add_argument(
+        "--reconnect", **_switch("dial nodes that were lost until they are back (the default) [ERLMESH_RECONNECT]")
+    )
     group.add_argument(
         "--prevent-overlapping-partitions",
         **_switch(
@@ -157,6 +160,7 @@ def form(options: argparse.Namespace, environment: Mapping[str, str]) -> dict[st
         "advertise_port": given.one("advertise_port", _port),
         "net_ticktime": given.one("net_ticktime", positive_seconds),
         "prevent_overlapping_partitions": given.flag("prevent_overlapping_partitions"),
+        "reconnect": given.flag("reconnect"),
         "epmd": mapper,
         "resolver": resolver,
         "cookies": _cookies(given),

@@ -16,7 +16,7 @@ from typing import Final
 
 from erlmesh import __version__
 from erlmesh.cli.logs import configure_log
-from erlmesh.cli.terminated import terminate_in_order
+from erlmesh.cli.terminated import TERMINATED, terminate_in_order, was_terminated
 from erlmesh.errors import ErlmeshError
 
 __all__ = ["main"]
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"erlmesh: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        return 130
+        return TERMINATED if was_terminated() else 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads: nothing more to say at exit
         return 1

@@ -16,7 +16,7 @@ from erlmesh.cli.health import running
 from erlmesh.cli.meeting import meet, staying
 from erlmesh.cli.remsh import enter
 from erlmesh.cli.settings import Settings, add_node_options, settings
-from erlmesh.cli.terminated import Terminated
+from erlmesh.cli.terminated import was_terminated
 from erlmesh.errors import NodeStartError
 from erlmesh.node import Node
 from erlmesh.shell import front
@@ -50,8 +50,10 @@ def run(options: argparse.Namespace) -> int:
     if options.remsh is None:
         try:
             return asyncio.run(_run(settings(options)))
-        except Terminated:
-            return 0
+        except KeyboardInterrupt:
+            if was_terminated():
+                return 0
+            raise
     target = options.remsh or _running(options.name or os.environ.get("ERLMESH_NAME"))
     options.name = None  # that is the other's
     return enter(options, target)

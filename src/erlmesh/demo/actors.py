@@ -130,6 +130,7 @@ class PythonShell(Actor):
 
     def __init__(self, name: str, cookie_file: Path, epmd_port: int) -> None:
         command = [sys.executable, "-m", "erlmesh", "shell", "--name", name, "--cookie-file", str(cookie_file)]
+        command.append("--no-reconnect")  # as in the post: who comes back is met by a ping, and not before
         paths = [str(Path(erlmesh.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
         environment = {"ERL_EPMD_PORT": str(epmd_port), "PYTHONPATH": os.pathsep.join(filter(None, paths))}
         for variable in ("ERLMESH_NAME", "ERLMESH_JOIN"):
