@@ -38,17 +38,22 @@ def until_parted(world: World) -> None:
 
 
 def stays_parted(world: World) -> None:
-    """While the cut lasts nobody comes back to be thrown out again: no churn, whoever redials."""
+    """While the cut lasts nobody comes back to be thrown out again: no churn, whoever redials; and a BEAM that is
+    called and not met makes nothing of it.
+    """
     before = world.partition()
     world.stays(lambda: world.partition() == before, world.ticktime)
+    assert not [node.name for node in world.nodes if node.logged("Connection attempt from")]
 
 
 def comes_back(world: World) -> None:
-    """Whoever has lost somebody dials; if those are BEAMs nobody does, and the third knows too little to do it soon."""
+    """Whoever has lost somebody dials; if those are BEAMs nobody does, and the third, who has only been told, tries
+    after a while.
+    """
     world.switch.heal_pair(0, 1)
     redials = any(map(is_python, world.kinds[:2]))
     third = is_python(world.kinds[2])
-    world.heal_to_whole(by_itself=redials, grace=100 if world.long and third else 4)
+    world.heal_to_whole(by_itself=redials, grace=40 if world.long and third else 4)
 
 
 @EVERY_PLACE

@@ -121,6 +121,93 @@ async def test_while_one_pair_is_cut_the_others_are_seldom_disturbed(cluster):
     assert await mesh.until(mesh.is_complete, timeout=600) < 400
 
 
+async def parted_by_hearsay(mesh):
+    """``c`` has gone, and ``b`` has heard of it by ``a``, which dials nobody, before ``c``'s own last word came."""
+    await mesh.start("a", reconnect=False)
+    await mesh.start("b", "c", join=[mesh.name("a")])
+    _, b, c = mesh
+    await mesh.until(lambda: mesh.is_complete() and all(len(node.global_names.known()) == 2 for node in mesh))
+    mesh.cut(b, c)
+    mesh.crash(c)
+    await mesh.until(lambda: b.global_names.is_left_for_others(c.name), what="heard by hearsay")
+    mesh.heal()
+    await mesh.until(lambda: c.name not in b.nodes())
+    return b, mesh.name("c")
+
+
+async def test_who_ended_and_was_left_for_the_sake_of_others_before_is_met_again_soon(cluster):
+    mesh = await cluster()
+    b, lost = await parted_by_hearsay(mesh)
+    assert b.missed() == [lost]
+
+    await mesh.start("c")
+
+    assert await mesh.until(mesh.is_complete) < 10
+
+
+async def test_and_no_later_than_any_other_when_it_was_gone_for_long(cluster):
+    mesh = await cluster()
+    await parted_by_hearsay(mesh)
+    await mesh.sleep(600)
+
+    await mesh.start("c")
+
+    assert await mesh.until(mesh.is_complete) < 20
+
+
+async def test_a_node_that_restarts_while_a_pair_is_cut_is_met_in_its_new_life(cluster):
+    mesh = await cluster(3)
+    a, b, _ = mesh
+    mesh.cut(a, b)
+    await mesh.until(lambda: {len(node.nodes()) for node in mesh} == {0, 1}, what="one of the two is left")
+    left = next(node for node in mesh if not node.nodes())
+    await mesh.sleep(300)  # after several attempts in vain it is spared for minutes
+    await mesh.until(lambda: not left.nodes())
+    mesh.heal()
+    mesh.crash(left)
+
+    await mesh.start(left.name)
+
+    assert await mesh.until(mesh.is_complete) < 20
+
+
+async def test_for_whom_the_others_are_left_meets_them_when_the_pair_is_whole(cluster):
+    mesh = await cluster()
+    await mesh.start("a", "b", reconnect=False)
+    a, b = mesh
+    await mesh.start("c", join=[a.name, b.name])
+    c = mesh.node("c")
+    await mesh.until(mesh.is_complete)
+    await mesh.until(lambda: mesh.is_complete() and all(len(node.global_names.known()) == 2 for node in mesh))
+    mesh.cut(a, b)
+    await mesh.until(lambda: len(c.nodes()) < 2, what="one of the two is left, or both")
+    await mesh.sleep(1)
+    parted = c.nodes()
+    await mesh.sleep(10)
+    assert c.nodes() == parted
+
+    mesh.heal()
+
+    assert await mesh.until(mesh.is_complete) < 20
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_whom_somebody_disconnects_while_global_still_introduces_it_stays_away(cluster, seed):
+    mesh = await cluster(seed=seed)
+    await mesh.start("a", "b", reconnect=False)
+    a, b = mesh
+    for step in range(40):
+        assert await a.connect(b.name)
+        await mesh.until(b.nodes)
+        await mesh.sleep(step * 0.01)
+        leaver = mesh.random.choice([a, b])
+
+        leaver.disconnect_nowait(a.name if leaver is b else b.name)
+
+        await mesh.sleep(10)
+        assert a.nodes() == b.nodes() == [], step
+
+
 async def test_who_is_gone_is_dialled_no_oftener_than_the_cap_allows(cluster):
     mesh = await cluster(2)
     _, b = mesh

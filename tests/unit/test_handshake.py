@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from erlmesh.errors import ErlmeshError, HandshakeRefused, LocalProtocolError, PeerSilent, RemoteProtocolError
 from erlmesh.proto.dialogue import Failed, Handshake
 from erlmesh.proto.flags import HIDDEN, OFFERED, REQUIRED, Flags
-from erlmesh.proto.handshake import CallMeNot, Me, Met, Status, answer, call, digest, is_node_name
+from erlmesh.proto.handshake import CallerLeft, CallMeNot, Me, Met, Status, answer, call, digest, is_node_name
 
 VECTORS = json.loads((Path(__file__).parent.parent / "vectors" / "otp25.json").read_text())
 CAPTURED = {vector["title"]: vector for vector in VECTORS["handshake"]}
@@ -185,16 +185,28 @@ def test_a_wrong_cookie_does_not_replace_an_old_connection():
     assert "cookies differ" in str(at_answerer.why)
 
 
-def test_who_has_hung_up_and_lives_on_is_left_after_its_first_words():
+def test_who_is_not_to_be_met_in_that_life_is_left_after_its_first_words():
     asked = []
-    caller = Handshake(call(me(SOCRATES), PLATO, lambda: True, lambda life: asked.append(life) or True), now=0.0)
+    caller = Handshake(call(me(SOCRATES), PLATO, lambda: True, lambda life: asked.append(life) or "hung up"), now=0.0)
+    answerer = answering(me(PLATO, creation=9))
 
-    learned, seen = converse(caller, answering(me(PLATO, creation=9)))
+    learned, seen = converse(caller, answerer)
 
     assert asked == [9]
     assert isinstance(learned[0], Failed)
     assert "hung up" in str(learned[0].why)
     assert seen == []
+    (left,) = answerer.eof()
+    assert isinstance(left.why, CallerLeft)
+
+
+def test_unless_it_was_calling_us():
+    caller = Handshake(call(me(SOCRATES), PLATO, lambda: True, lambda _: "hung up"), now=0.0)
+
+    (at_caller,), (at_answerer,) = converse(caller, answering(me(PLATO, challenge=1), Status.OK_SIMULTANEOUS))
+
+    assert isinstance(at_caller, Met)
+    assert isinstance(at_answerer, Met)
 
 
 def test_the_kernel_is_asked_once_with_the_name_and_the_flags():

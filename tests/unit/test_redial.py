@@ -5,7 +5,17 @@ from random import Random
 
 import pytest
 
-from erlmesh.kernel.redial import FIRST_PAUSE, FOR_OTHERS, GIVE_UP, HEAD_START, LONGEST_PAUSE, MOST, STABLE, Redial
+from erlmesh.kernel.redial import (
+    FIRST_PAUSE,
+    FOR_OTHERS,
+    GIVE_UP,
+    HEAD_START,
+    LONGEST_FOR_OTHERS,
+    LONGEST_PAUSE,
+    MOST,
+    STABLE,
+    Redial,
+)
 
 A, B, C = "a@h", "b@h", "c@h"
 
@@ -79,29 +89,72 @@ def test_after_a_stable_time_the_pauses_begin_anew(book):
     assert book.next_deadline() <= 100.0 + STABLE + FIRST_PAUSE
 
 
-def test_who_was_left_for_the_sake_of_others_is_dialled_much_later(book):
+def test_who_was_left_for_the_sake_of_others_is_dialled_soon_but_spared(book):
     book.lost(B, 0.0, for_others=True)
 
-    assert book.next_deadline() >= FOR_OTHERS
+    assert book.next_deadline() <= FIRST_PAUSE
+    assert book.is_spared(B, 0.0)
+    assert book.is_spared(B, FOR_OTHERS - 0.01)
+    assert not book.is_spared(B, FOR_OTHERS)
 
 
-def test_and_later_still_when_that_was_in_vain(book):
+@pytest.mark.parametrize("ours", [A, C])
+def test_it_is_dialled_as_soon_as_it_is_spared_no_longer(ours):
+    book = Redial(ours, Random(1))
     book.lost(B, 0.0, for_others=True)
+    attempts = [found_once(book) for _ in range(7)]
+
+    met = next(now for now in attempts if not book.is_spared(B, now))
+
+    assert FOR_OTHERS <= met <= FOR_OTHERS + HEAD_START + FIRST_PAUSE
+
+
+def found_once(book):
     now = book.next_deadline()
-    book.due(now)
-    book.up(B, now)
-    book.lost(B, now + 8.0, for_others=True)
-
-    assert book.next_deadline() - now >= 2 * FOR_OTHERS
+    assert book.due(now) == [B]
+    book.found(B, now)
+    return now
 
 
-def test_but_soon_when_somebody_who_was_really_lost_is_back(book):
+def test_it_is_spared_longer_when_that_was_in_vain_up_to_a_cap(book):
+    now, spared = 0.0, []
+    for _ in range(7):
+        book.up(B, now)
+        book.lost(B, now + 8.0, for_others=True)
+        now += 8.0 + LONGEST_FOR_OTHERS
+        spared.append(next(limit for limit in LIMITS if not book.is_spared(B, now - LONGEST_FOR_OTHERS + limit)))
+
+    assert spared == [*LIMITS, LONGEST_FOR_OTHERS]
+
+
+LIMITS = [FOR_OTHERS * 2**n for n in range(5)] + [LONGEST_FOR_OTHERS]
+
+
+def test_but_not_when_somebody_who_was_really_lost_is_back(book):
     book.lost(B, 0.0, for_others=True)
     book.lost(C, 0.0)
 
     book.up(C, 5.0)
 
+    assert not book.is_spared(B, 5.0)
     assert book.next_deadline() <= 5.0 + LONGEST_PAUSE
+
+
+def test_nor_when_it_could_not_be_reached(book):
+    book.lost(B, 0.0, for_others=True)
+    now = book.next_deadline()
+    book.due(now)
+    book.failed(B, now)
+
+    assert not book.is_spared(B, now)
+    assert book.next_deadline() - now <= LONGEST_PAUSE
+
+
+def test_nobody_else_is_spared(book):
+    book.lost(B, 0.0)
+
+    assert not book.is_spared(B, 0.0)
+    assert not book.is_spared(C, 0.0)
 
 
 def test_who_is_to_be_left_alone_is_not_dialled(book):
@@ -196,7 +249,7 @@ def test_one_who_was_left_for_others_and_is_back_brings_no_other_of_these(book):
     book.lost(C, 0.0, for_others=True)
     book.up(C, 5.0)
 
-    assert book.next_deadline() >= FOR_OTHERS
+    assert book.is_spared(B, 5.0)
 
 
 def test_the_return_of_a_lost_one_changes_nothing_for_others_that_are_lost(book):
@@ -216,10 +269,10 @@ def test_nor_does_it_dial_who_was_left_for_others_and_is_up(book):
     assert book.next_deadline() == math.inf
 
 
-def test_after_a_failed_attempt_who_was_left_for_others_is_dialled_as_any_lost_peer(book):
+def test_who_is_found_but_up_or_unknown_is_not_dialled(book):
     book.lost(B, 0.0, for_others=True)
-    now = book.next_deadline()
-    book.due(now)
-    book.failed(B, now)
+    book.up(B, 1.0)
+    book.found(B, 2.0)
+    book.found(C, 2.0)
 
-    assert book.next_deadline() - now <= LONGEST_PAUSE
+    assert book.next_deadline() == math.inf

@@ -6,8 +6,11 @@ dial at once, and a peer that never redials (a BEAM does not) is dialled by whoe
 
 Two peers may lose each other and both still see a third. Then ``global`` (``prevent_overlapping_partitions``) has one
 of the two leave everybody. Were it to come back at once, it would only be introduced to the one it cannot reach, and
-have to leave again, with others. So those who were left *for the sake of others* are dialled again much later, or as
-soon as somebody who was really lost is back: through him all are met again.
+have to leave again, with others. So those who were left *for the sake of others* are spared for a while, or until
+somebody who was really lost is back: through him all are met again.
+
+But the news that a node is lost may be here before its own last word, and then it is left for others although it has
+ended. So who is spared is dialled like any other, and met only if that is another life of it.
 """
 
 from __future__ import annotations
@@ -23,8 +26,8 @@ FIRST_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 15.0
 HEAD_START: Final = 1.0
 """Seconds that the smaller name has before the greater one dials, too."""
-FOR_OTHERS: Final = 60.0
-"""Seconds until a peer is dialled that was left for the sake of others; twice that the next time, up to"""
+FOR_OTHERS: Final = 15.0
+"""Seconds for which a life of a peer is spared that was left for the sake of others; twice that the next time, up to"""
 LONGEST_FOR_OTHERS: Final = 300.0
 STABLE: Final = 60.0
 """Seconds after which a connection that came up counts as a success."""
@@ -40,6 +43,7 @@ class _Peer:
     dial_at: float = math.inf
     up_since: float | None = None
     for_others: bool = False
+    spared_until: float = -math.inf
     pause_for_others: float = FOR_OTHERS
 
 
@@ -83,7 +87,21 @@ class Redial:
             peer.pause, peer.pause_for_others = FIRST_PAUSE, FOR_OTHERS
         peer.up_since, peer.wanted_since = None, now
         peer.for_others = for_others
+        if for_others:
+            peer.spared_until = now + peer.pause_for_others
+            peer.pause_for_others = min(peer.pause_for_others * 2, LONGEST_FOR_OTHERS)
         self._plan(peer, name, now)
+
+    def is_spared(self, name: str, now: float) -> bool:
+        """Whether ``name`` is not to be met now in the life in which it was left for the sake of others."""
+        peer = self._peers.get(name)
+        return peer is not None and peer.for_others and now < peer.spared_until
+
+    def found(self, name: str, now: float) -> None:
+        """An attempt has found ``name`` in that life, and was given up."""
+        peer = self._peers.get(name)
+        if peer is not None and peer.up_since is None:
+            self._plan(peer, name, now)
 
     def failed(self, name: str, now: float) -> None:
         """An attempt to reach ``name`` has failed."""
@@ -114,7 +132,7 @@ class Redial:
         return min((peer.dial_at for peer in self._peers.values()), default=math.inf)
 
     def due(self, now: float) -> list[str]:
-        """Who is to be dialled now. For each, :meth:`up` or :meth:`failed` must follow."""
+        """Who is to be dialled now. For each, :meth:`up`, :meth:`found` or :meth:`failed` must follow."""
         names = [name for name, peer in self._peers.items() if peer.dial_at <= now]
         for name in names:
             self._peers[name].dial_at = math.inf
@@ -135,12 +153,11 @@ class Redial:
     def _plan(self, peer: _Peer, name: str, now: float) -> None:
         pause = peer.pause * self._chance.uniform(0.5, 1.0)
         peer.pause = min(peer.pause * 2, LONGEST_PAUSE)
-        if self._ours > name:
-            pause += HEAD_START
-        if peer.for_others:
-            pause += peer.pause_for_others
-            peer.pause_for_others = min(peer.pause_for_others * 2, LONGEST_FOR_OTHERS)
         peer.dial_at = now + pause
+        if self.is_spared(name, now):  # when that is over it is to be met, and not only at the end of a long pause
+            peer.dial_at = min(peer.dial_at, peer.spared_until + self._chance.uniform(0.0, FIRST_PAUSE))
+        if self._ours > name:
+            peer.dial_at += HEAD_START
 
     def _hurry(self, now: float) -> None:
         """Somebody who was really lost is back: those left for others' sake come next, if not by introduction."""

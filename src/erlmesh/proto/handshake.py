@@ -32,6 +32,7 @@ from erlmesh.proto.handshake_packets import digest, is_node_name
 
 __all__ = [
     "CallMeNot",
+    "CallerLeft",
     "Conversation",
     "Hear",
     "Me",
@@ -74,6 +75,10 @@ class CallMeNot(HandshakeRefused):
     """Our call ends because another connection with this node is coming or there already: wait for that one."""
 
 
+class CallerLeft(HandshakeRefused):
+    """A caller has seen who we are, and has left: it is for him to know why."""
+
+
 class PeerClosed(Exception):
     """There will be no further packet. Thrown into a conversation that listens."""
 
@@ -107,18 +112,18 @@ class Me:
 
 
 def call(
-    me: Me, name: str, still_wanted: Callable[[], bool], hung_up: Callable[[int], bool] = lambda _: False
+    me: Me, name: str, still_wanted: Callable[[], bool], why_not: Callable[[int], str | None] = lambda _: None
 ) -> Conversation:
     """Call the node ``name``, on a connection that we opened.
 
     ``still_wanted`` is asked when the peer believes that it is connected with us: true to replace that connection,
-    false if by now we have a working one ourselves. ``hung_up`` is asked whether the peer, in the life of that
-    creation, wants to be left alone. Raises :class:`CallMeNot`, HandshakeRefused, RemoteProtocolError.
+    false if by now we have a working one ourselves. ``why_not`` is asked for a reason not to meet the peer in the life
+    of that creation, unless it was calling us, too. Raises :class:`CallMeNot`, HandshakeRefused, RemoteProtocolError.
     """
     if not is_node_name(name):
         raise LocalProtocolError(f"{name!r} is no node name: it must look like name@host, in ASCII")
     yield packets.encode_name(me.flags, me.creation, me.name)
-    yield from _be_welcomed(name, still_wanted)
+    calls_us = yield from _be_welcomed(name, still_wanted)
 
     theirs, challenge, creation, answered = packets.decode_challenge((yield Hear(f"{name}'s challenge", b"N")))
     if answered != name:
@@ -126,8 +131,8 @@ def call(
             f"the node at that address is {answered}, not {name}: "
             "a node must be called by exactly the name it was started with"
         )
-    if hung_up(creation):
-        raise HandshakeRefused(f"{name} has hung up on us and lives on: it is left alone until somebody wants it")
+    if not calls_us and (why := why_not(creation)):
+        raise HandshakeRefused(why)
     _require(theirs, name)
     _not_reflected(me, challenge, name)
     cookie = me.cookie_for(name)
@@ -165,7 +170,10 @@ def answer(me: Me, decide: Callable[[str, Flags], Status]) -> Conversation:
         if packets.is_old(first):
             high, creation = packets.decode_complement((yield Hear(f"the rest of {name}'s flags", b"c")))
             theirs = (theirs | Flags(high << 32)).expanded()
-        challenge, proof = packets.decode_reply((yield Hear(f"{name}'s challenge reply", b"r")))
+        try:
+            challenge, proof = packets.decode_reply((yield Hear(f"{name}'s challenge reply", b"r")))
+        except PeerClosed:
+            raise CallerLeft(f"{name} closed the connection after our challenge") from None
         if not hmac.compare_digest(proof, digest(cookie, ours)):
             raise HandshakeRefused(
                 f"Connection attempt from node {name} rejected: invalid challenge reply (the cookies differ)"
@@ -178,10 +186,13 @@ def answer(me: Me, decide: Callable[[str, Flags], Status]) -> Conversation:
 # The middle of each conversation
 
 
-def _be_welcomed(name: str, still_wanted: Callable[[], bool]) -> Generator[bytes | Hear, bytes, None]:
+def _be_welcomed(name: str, still_wanted: Callable[[], bool]) -> Generator[bytes | Hear, bytes, bool]:
+    """Whether the peer was calling us at the same time, and has given that up for our call."""
     match (yield Hear(f"{name}'s status", b"s"))[1:]:
-        case b"ok" | b"ok_simultaneous":
-            return
+        case b"ok":
+            return False
+        case b"ok_simultaneous":
+            return True
         case b"nok":
             raise CallMeNot(f"{name} is calling us at the same time, and its call goes first")
         case b"not_allowed":
@@ -193,6 +204,7 @@ def _be_welcomed(name: str, still_wanted: Callable[[], bool]) -> Generator[bytes
             yield b"strue" if wanted else b"sfalse"
             if not wanted:
                 raise CallMeNot(f"{name} has connected us in the meantime")
+            return False
         case other:
             raise RemoteProtocolError(f"{name} answered our name with the unknown status {other[:40]!r}")
 

@@ -22,7 +22,7 @@ from erlmesh.proto.channel import Channel
 from erlmesh.proto.control import Signal
 from erlmesh.proto.dialogue import SETUP_TIME, Handshake
 from erlmesh.proto.flags import Flags
-from erlmesh.proto.handshake import CallMeNot, Me, Met, Status, answer, call
+from erlmesh.proto.handshake import CallerLeft, CallMeNot, Me, Met, Status, answer, call
 from erlmesh.runtime.dialling import Dialling
 from erlmesh.runtime.reasons import Reasons
 from erlmesh.runtime.router import Router
@@ -33,6 +33,8 @@ __all__ = ["Connection", "Connections"]
 
 log = logging.getLogger("erlmesh")
 
+_LEVELS: Final[dict[type[ErlmeshError], int]] = {CallMeNot: logging.DEBUG, CallerLeft: logging.INFO}
+"""How loudly it is said that somebody's call came to nothing, if that is no trouble."""
 PENDING_HANDSHAKES: Final = 256
 """Callers that have not shown the cookie yet; above it the oldest is dropped."""
 
@@ -56,7 +58,7 @@ class Connections:
     """The connections of one node.
 
     ``on_up(name, hidden)`` is called before anything of the new peer is applied, and
-    ``on_down(name, reason, hidden, dialled)`` after everything was.
+    ``on_down(connection, reason)`` after everything was.
     """
 
     def __init__(
@@ -69,7 +71,7 @@ class Connections:
         net_ticktime: float,
         allowed: Allowed | None = None,
         on_up: Callable[[str, bool], None],
-        on_down: Callable[[str, str, bool, bool], None],
+        on_down: Callable[[Connection, str], None],
     ) -> None:
         self._me = me
         self._router = router
@@ -120,7 +122,7 @@ class Connections:
         self.dial_again(name, done)
 
     def dial_again(self, name: str, done: Callable[[bool], None]) -> None:
-        """The same for a peer that was lost, which is to be left alone if it turns out that it hung up on us."""
+        """The same for a peer that was lost, which is not met if that is against what is written in ``hung_up``."""
         if name == self._me.name or self.connection(name) is not None:
             done(True)
         elif self._closed:
@@ -204,7 +206,7 @@ class Connections:
             self._me,
             name,
             lambda: self._peers.still_wanted(name, connection),
-            lambda creation: self.hung_up.lives_on(name, creation, loop.time()),
+            lambda creation: self.hung_up.why_not(name, creation, loop.time()),
         )
         return self._pump(connection, Handshake(conversation, now=connection.began))  # its time runs since the dialling
 
@@ -296,7 +298,7 @@ class Connections:
         if connection.dialled:
             self._fail(connection, error)
             return
-        level = logging.DEBUG if isinstance(error, CallMeNot) else logging.WARNING
+        level = _LEVELS.get(type(error), logging.WARNING)
         log.log(level, "a connection from %s failed: %s", pump.peer_address, error)
         if connection.name:
             self._peers.failed(connection.name, connection)
@@ -343,7 +345,7 @@ class Connections:
             del self._router.peers[atom]
         self._why_lost.note(connection.name, reason)
         self._router.deaths.lost(atom)
-        self._on_down(connection.name, reason, connection.hidden, connection.dialled)
+        self._on_down(connection, reason)
 
     def _settle(self, name: str) -> None:
         """Those who wait for ``name`` learn that it cannot be reached, unless something is still under way."""

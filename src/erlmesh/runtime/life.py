@@ -22,7 +22,7 @@ from erlmesh.net.network import Network, TcpNetwork
 from erlmesh.proto.control import Signal
 from erlmesh.proto.flags import OFFERED, Flags
 from erlmesh.proto.handshake import Me, is_node_name
-from erlmesh.runtime.connections import Connections
+from erlmesh.runtime.connections import Connection, Connections
 from erlmesh.runtime.guarding import OURS, Guarding
 from erlmesh.runtime.guests import Guests, Otherwise
 from erlmesh.runtime.node_events import NodeEvents
@@ -107,7 +107,7 @@ class Life:
         self.reconnect: Reconnect | None = None
         if settings.reconnect:
             self.reconnect = Reconnect(
-                settings.name, settings.chance, self.connections.dial_again, self.connections.hung_up.is_left_alone
+                settings.name, settings.chance, self.connections.dial_again, self.connections.hung_up
             )
         self.router.why_not = self.connections.why_not
         self.router.spawner = self.guests.requested
@@ -165,12 +165,13 @@ class Life:
         if not hidden:
             self.events.up(name)
 
-    def _node_down(self, name: str, reason: str, hidden: bool, dialled: bool) -> None:
+    def _node_down(self, connection: Connection, reason: str) -> None:
+        name, hidden = connection.name, connection.hidden
         self.guarding.forget(name)
-        if self.reconnect is not None and (dialled or not hidden) and reason != REPLACED:
+        if self.reconnect is not None and (connection.dialled or not hidden) and reason != REPLACED:
             for_others = self.hanging_up or self._is_left_for_others(name)
-            if for_others:
-                self.connections.hung_up.forget(name)  # it did what it was asked to
+            if for_others:  # not because it has hung up: it did what it was asked to
+                self.connections.hung_up.left(name, connection.creation, asyncio.get_running_loop().time())
             self.reconnect.lost(name, for_others=for_others)
         if not hidden:
             self.events.down(name, reason)

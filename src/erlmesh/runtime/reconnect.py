@@ -8,14 +8,15 @@ from collections.abc import Callable
 from functools import partial
 from random import Random
 
+from erlmesh.kernel.hung_up import HungUp
 from erlmesh.kernel.redial import Redial
 
 __all__ = ["Reconnect"]
 
 
 class Reconnect:
-    """``dial(name, done)`` starts or joins an attempt and calls ``done(up)`` once; ``is_left_alone`` is asked after one
-    that failed whether it is to be the last. :meth:`close` before the loop ends.
+    """``dial(name, done)`` starts or joins an attempt and calls ``done(up)`` once; whom it does not meet is written in
+    ``hung_up``. :meth:`close` before the loop ends.
 
     When it dials is the policy's business; here is only the one timer.
     """
@@ -25,10 +26,10 @@ class Reconnect:
         ours: str,
         chance: Random,
         dial: Callable[[str, Callable[[bool], None]], None],
-        is_left_alone: Callable[[str], bool],
+        hung_up: HungUp,
     ) -> None:
         self._dial = dial
-        self._is_left_alone = is_left_alone
+        self._hung_up = hung_up
         self._redial = Redial(ours, chance)
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -46,7 +47,7 @@ class Reconnect:
             self._arm()
 
     def lost(self, name: str, *, for_others: bool) -> None:
-        """The connection to ``name`` ended, and neither side wanted it so."""
+        """The connection to ``name`` ended, and neither side wanted it so; with ``for_others`` others did."""
         self._redial.lost(name, self._loop.time(), for_others=for_others)
         self._arm()
 
@@ -78,15 +79,20 @@ class Reconnect:
 
     def _dial_again(self) -> None:
         self._timer = None
-        for name in self._redial.due(self._loop.time()):
+        now = self._loop.time()
+        for name in self._redial.due(now):
+            if not self._redial.is_spared(name, now):
+                self._hung_up.may_return(name)
             self._dial(name, partial(self._dialled, name))
         self._arm()
 
     def _dialled(self, name: str, up: bool) -> None:
         if up:
             return
-        if self._is_left_alone(name):
+        if self._hung_up.is_left_alone(name):
             self._redial.forget(name)
+        elif self._hung_up.was_found(name):
+            self._redial.found(name, self._loop.time())
         else:
             self._redial.failed(name, self._loop.time())
         self._arm()

@@ -277,8 +277,9 @@ class Runtime:
         return self._connections.disconnect(peer.name)
 
     def hang_up(self, name: Atom | str, *, for_others: bool = True) -> bool:
-        """Closes the connection because others have lost that node, or we have lost others: it is dialled again much
-        later. If not ``for_others``, it is dialled again as any node that is lost. False if there was none.
+        """Closes the connection because others have lost that node, or we have lost others: it is dialled again, but
+        for a while met in another life only. If not ``for_others``, it is dialled again as any node that is lost.
+        False if there was none.
         """
         life = self._life
         life.hanging_up, before = for_others, life.hanging_up

@@ -20,6 +20,7 @@ UNITS = {
     "erlmesh.kernel.monitors": ["test_monitors.py", "test_router.py", "test_process.py"],
     "erlmesh.kernel.peers": ["test_peers.py", "test_connections.py"],
     "erlmesh.kernel.redial": ["test_redial.py"],
+    "erlmesh.kernel.hung_up": ["test_hung_up.py"],
     "erlmesh.proto.handshake": ["test_handshake.py"],
     "erlmesh.proto.channel": ["test_channel.py"],
     "erlmesh.runtime": ["test_router.py", "test_process.py", "test_connections.py"],

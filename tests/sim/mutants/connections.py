@@ -4,6 +4,7 @@ from mutants.mutation import Mutant
 
 PEERS = "erlmesh.kernel.peers:Peers."
 REDIAL = "erlmesh.kernel.redial:Redial."
+HUNG_UP = "erlmesh.kernel.hung_up:HungUp."
 CONNECTIONS = "erlmesh.runtime.connections:Connections."
 CHANNEL = "erlmesh.proto.channel:Channel."
 
@@ -105,7 +106,7 @@ MUTANTS = [
     Mutant(
         CONNECTIONS + "_end",
         "nobody is told that a node is down",
-        "self._on_down(connection.name, reason, connection.hidden, connection.dialled)",
+        "self._on_down(connection, reason)",
         "pass",
     ),
     Mutant(
@@ -184,6 +185,42 @@ MUTANTS = [
         REDIAL + "wanted",
         "who is wanted after all stays left alone",
         "self._alone.pop(name, None)",
+        "pass",
+    ),
+    Mutant(
+        REDIAL + "lost",
+        "who was left for others is met at once in the same life",
+        "peer.spared_until = now + peer.pause_for_others",
+        "pass",
+    ),
+    Mutant(
+        REDIAL + "_plan",
+        "who is spared no longer is dialled at the end of a long pause only",
+        "if self.is_spared(name, now):",
+        "if False:",
+    ),
+    Mutant(
+        REDIAL + "found",
+        "who is found in the life in which it was left is not dialled again",
+        "self._plan(peer, name, now)",
+        "pass",
+    ),
+    Mutant(
+        HUNG_UP + "why_not",
+        "of who was left for others another life is not met either",
+        "life.creation != creation",
+        "False",
+    ),
+    Mutant(
+        HUNG_UP + "may_return",
+        "who was left for others is never met in that life",
+        "self.forget(name)",
+        "pass",
+    ),
+    Mutant(
+        "erlmesh.runtime.reconnect:Reconnect._dial_again",
+        "who was left for others is spared for ever",
+        "self._hung_up.may_return(name)",
         "pass",
     ),
     Mutant(

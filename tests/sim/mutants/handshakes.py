@@ -15,7 +15,7 @@ MUTANTS = [
         HANDSHAKE + "_be_welcomed",
         "who is told that the other calls, too, goes on nevertheless",
         'raise CallMeNot(f"{name} is calling us at the same time, and its call goes first")',
-        "return",
+        "return False",
     ),
     Mutant(
         HANDSHAKE + "_be_welcomed",
