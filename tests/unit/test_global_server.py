@@ -6,7 +6,7 @@ from global_world import SERVER, cluster, does, spawned, start
 
 from erlmesh.kernel.gen import call
 from erlmesh.services.global_methods import random_exit_name
-from erlmesh.services.global_protocol import Tell
+from erlmesh.services.global_protocol import Cast, Tell
 from erlmesh.terms import Atom, Pid
 
 X, Y = Atom("x"), Atom("y")
@@ -135,3 +135,27 @@ def test_the_end_of_a_former_monitor_means_nothing():
     node.server.receive((Atom("DOWN"), node.make_ref(), Atom("process"), pid, Atom("noproc")))
 
     assert node.global_names.whereis(X) == pid
+
+
+def test_nothing_that_a_session_still_has_to_say_calls_back_who_was_disconnected():
+    world = World(1)
+    (a,) = cluster(world, "a")
+    b = start(world, "b@h")
+
+    a.server._carry_out([Cast(b.atom, (Atom("exchange"), a.atom, [], [], 1))])
+    a.server.me.send(a.server.sync.locker, (Atom("cancel"), b.atom, 1, [(b.atom, Atom("news"))]))
+    world.run(1)
+
+    assert a.nodes() == b.nodes() == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_nor_does_a_change_of_names_for_which_it_was_to_be_locked(seed):
+    world = World(seed, delay=(0.001, 0.002))
+    a, b, _ = cluster(world, "abc")
+    world.at(0.0015, lambda: a.hang_up(b.name))  # while the boss, c, is being asked
+
+    assert does(world, a, "register", X, spawned(a))
+    world.run(1)
+
+    assert b.name not in a.nodes()

@@ -214,4 +214,4 @@ class Locker:
 
 def _pass_on(me: Process, announce: list[Term]) -> None:
     for node, message in announce:
-        me.cast((SERVER, node), message)
+        me.cast((SERVER, node), message, connect=False)

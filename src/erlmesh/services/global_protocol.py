@@ -110,7 +110,7 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """Cast ``message`` to the server on ``node``. It waits for a connection that is being made: never to be dropped."""
+    """Cast ``message`` to the server on ``node``. It waits for a connection that is being made, and makes none."""
 
     node: Atom
     message: Term

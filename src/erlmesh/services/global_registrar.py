@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from erlmesh.kernel.gen import GEN_CALL
 from erlmesh.services.gen_server import multi_call
-from erlmesh.services.global_calls import backoff, boss, del_lock, try_lock
+from erlmesh.services.global_calls import backoff, boss, connected, del_lock, try_lock
 from erlmesh.services.global_protocol import SERVER, Word
 from erlmesh.terms import Atom, Pid, Term
 
@@ -70,7 +70,8 @@ class Registrar:
             nodes = [me.node.atom, *known]
             chief = boss(nodes)
             if await try_lock(me, lock, [chief]):
-                if await try_lock(me, lock, [node for node in nodes if node != chief]):
+                # Who was lost, or left on purpose, meanwhile must not be called back by our asking him.
+                if await try_lock(me, lock, connected(me, [node for node in nodes if node != chief])):
                     if all(node in nodes for node in known):
                         return nodes
                     await del_lock(me, lock, nodes)

@@ -240,10 +240,13 @@ class GlobalServer:
     # Effects
 
     def _carry_out(self, effects: list[Effect]) -> None:
+        """Only ``Connect`` connects: what is said to a node of a session that its loss, or a disconnect on purpose, has
+        ended must not call it back.
+        """
         for effect in effects:
             match effect:
                 case Cast(node, message):
-                    self.me.cast((SERVER, node), message)
+                    self.me.cast((SERVER, node), message, connect=False)
                 case Tell(node, message):
                     self.me.send((SERVER, node), message, connect=False)
                 case ToLocker(message):
@@ -290,7 +293,7 @@ class GlobalServer:
     def _connect(self, node: Atom) -> None:
         def connected(up: bool) -> None:
             if up:
-                self.me.cast((SERVER, node), (Word.IN_SYNC, self.node.atom, True))
+                self.me.cast((SERVER, node), (Word.IN_SYNC, self.node.atom, True), connect=False)
             else:
                 _log.warning("global at %s failed to connect to %s", self.node.name, node.name)
                 self.node.reconnect_with(node.name)
