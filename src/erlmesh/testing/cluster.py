@@ -270,6 +270,10 @@ class Cluster:
         self.note(f"forget {self.name(one)} {self.name(other)}")
         return self.internet.forget(_address(self.name(one)), _address(self.name(other)))
 
+    def arrived(self, sender: Which, receiver: Which) -> int:
+        """How many pieces have come from the machine of ``sender`` to that of ``receiver``."""
+        return self.internet.arrived[_address(self.name(sender)), _address(self.name(receiver))]
+
     def cuts(self) -> list[tuple[str, str]]:
         """What does not pass: senders and receivers."""
         return list(self._cuts)

@@ -7,7 +7,7 @@ size of pieces, silence for as long as a cut lasts, a reset, an end that nobody 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context, copy_context
 from random import Random
@@ -37,6 +37,8 @@ class Internet:
         self.random = Random(seed)
         self.delay = delay
         self.hosts: dict[str, Host] = {}
+        self.arrived: Counter[tuple[str, str]] = Counter()
+        """How many pieces have come from one address to another: a truth about silence that no node keeps."""
         self._cuts: dict[tuple[str, str], float] = {}
 
     def host(self, address: str) -> Host:
@@ -244,6 +246,7 @@ class _Wire:
         if sender.internet.is_cut(sender.address, receiver.address) or not self._pieces:
             return
         piece = self._pieces.popleft()
+        sender.internet.arrived[sender.address, receiver.address] += 1
         if self.receiver.is_gone:
             self._refuse()
         elif piece is None:

@@ -89,9 +89,8 @@ def _check_connections(world: World, life: Life, doubts: Doubts) -> None:
             world.blame(f"{node.name} is connected with life {creation} of {name}, after {life.creations[name]}")
         life.creations[name] = creation
         if not _hears(world, node.name, name, creation):
-            doubts["silent peer is up", node.name, name, connected_since(node, name)] = (
-                SILENCE * world.net_ticktime + GRACE
-            )
+            since = connected_since(node, name), world.cluster.arrived(name, node)  # a heal lets old words through
+            doubts["silent peer is up", node.name, name, since] = SILENCE * world.net_ticktime + GRACE
 
 
 def _hears(world: World, name: str, peer: str, creation: int) -> bool:
