@@ -132,12 +132,14 @@ LIMITS = [FOR_OTHERS * 2**n for n in range(5)] + [LONGEST_FOR_OTHERS]
 
 def test_but_not_when_somebody_who_was_really_lost_is_back(book):
     book.lost(B, 0.0, for_others=True)
+    for _ in range(4):
+        found_once(book)
     book.lost(C, 0.0)
 
-    book.up(C, 5.0)
+    book.up(C, 8.0)
 
-    assert not book.is_spared(B, 5.0)
-    assert book.next_deadline() <= 5.0 + LONGEST_PAUSE
+    assert not book.is_spared(B, 8.0)
+    assert book.next_deadline() <= 8.0 + FIRST_PAUSE
 
 
 def test_nor_when_it_could_not_be_reached(book):

@@ -164,4 +164,5 @@ class Redial:
         for name, peer in self._peers.items():
             if peer.for_others and peer.up_since is None:
                 peer.for_others = False
+                peer.pause = FIRST_PAUSE  # the attempts so far did not fail: they were given up
                 self._plan(peer, name, now)
