@@ -47,7 +47,7 @@ def fetch(home: Path, release: str) -> Path:
             sources.write_text("".join(chosen))
             try:
                 run(["apt-get", "update", "-q"], env=apt)
-                run(["apt-get", "source", "-q", "--download-only", "erlang"], env=apt, cwd=home)
+                run(["apt-get", "source", "-q", "--download-only", "--tar-only", "erlang"], env=apt, cwd=home)
                 break
             except RuntimeError:
                 if chosen == lines:

@@ -21,7 +21,8 @@ def prompt(cluster, kind, name, otp=None):
 
 
 def pids(shown):
-    """The pids in a printed list, which must be nothing but a list of pids."""
+    """The pids in a printed list, which must be nothing but a list of pids, but for what the node remarks before."""
+    shown = re.sub(r"\A(global at .*\n)+", "", shown)
     assert re.fullmatch(r"\[(#PID<[\d.]+>(, *\n? *)?)*\]", shown), shown
     return PID.findall(shown)
 

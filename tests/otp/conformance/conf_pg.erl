@@ -312,6 +312,7 @@ a_sync_replaces_what_was_known(N) ->
     [A, B] = [spawn(fun() -> receive after infinity -> ok end end) || _ <- [1, 2]],
     [begin
          gen_server:cast(S, {sync, self(), Groups}),
+         sys:get_state(S), % which comes after it; the tables are read by others
          [{G, lists:sort(pg(N, get_members, [synced, G]))} || G <- lists:sort(pg(N, which_groups, [synced]))]
      end || Groups <- [[{g, [A]}], [{g, [A, B]}, {h, [B]}], [{h, [B, B]}], [], [{g, [A, A]}], [{g, [B]}]]] ++ [drained()].
 
