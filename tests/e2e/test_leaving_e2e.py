@@ -16,7 +16,7 @@ APPS = """
 import asyncio, time
 
 async def stubborn(me):
-    me.register("app")
+    print("it holds on", flush=True)
     while True:
         try:
             await asyncio.sleep(1000)
@@ -31,13 +31,16 @@ async def member(me):
         pass
 
 async def blocked(me):
-    print("it blocks", flush=True)
+    print("it holds on", flush=True)
     while True:
         time.sleep(100)
 
+def sleep():
+    print("it holds on", flush=True)
+    time.sleep(100)
+
 async def threaded(me):
-    me.register("app")
-    await asyncio.to_thread(time.sleep, 100)
+    await asyncio.to_thread(sleep)
 """
 
 
@@ -114,7 +117,7 @@ def test_a_node_that_is_dialling_somebody_who_does_not_answer_leaves(start, sile
 @pytest.mark.parametrize("app", ["stubborn", "threaded", "blocked"])
 def test_an_app_that_does_not_let_go_keeps_nobody(start, app):
     plato = start("--app", f"apps:{app}")
-    plato.wait_for("it blocks" if app == "blocked" else "is up")
+    plato.wait_for("it holds on")
 
     assert leaves(plato, signal.SIGTERM) == 0
 
@@ -123,7 +126,7 @@ def test_an_app_that_does_not_let_go_keeps_nobody(start, app):
 
 def test_ctrl_c_twice_ends_at_once_whatever_runs(start):
     plato = start("--app", "apps:blocked")
-    plato.wait_for("it blocks")
+    plato.wait_for("it holds on")
 
     assert leaves(plato, signal.SIGINT, signal.SIGINT) == 130
 

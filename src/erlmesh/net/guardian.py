@@ -25,6 +25,8 @@ __all__ = ["Guardian", "Spoken", "Ward"]
 
 log = logging.getLogger("erlmesh")
 
+LOGGING: Final = 0.2
+"""Seconds that whoever leaves waits for the last line of the log, which may hang."""
 OVERSLEPT: Final = 1.5
 """Periods after which somebody has kept this thread from waking."""
 HELD: Final = "%s: the event loop has not turned for %.1f s, and nothing but ticks goes out. It is held by\n%s"
@@ -78,6 +80,7 @@ class Guardian:
         self._looked = time.monotonic()
         self._turn = threading.Lock()
         """Either the thread looks and speaks, or the loop says that it turns: peers are told the two in order."""
+        self._teller: threading.Thread | None = None
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="erlmesh guardian", daemon=True)
 
@@ -93,11 +96,13 @@ class Guardian:
         return guardian
 
     def leave(self, ward: Ward) -> None:
-        """No longer. With the last node the thread ends, before this returns."""
+        """No longer. With the last node the thread ends, before this returns, and what it has to say is logged."""
         self._wards.pop(ward, None)
         if not self._wards:
             self._over.set()
             self._thread.join()
+            if self._teller is not None:
+                self._teller.join(LOGGING)
 
     @classmethod
     def of(cls, loop: asyncio.AbstractEventLoop) -> Guardian | None:
@@ -140,9 +145,10 @@ class Guardian:
         if look.tell or look.mute:
             stack = stack or stack_of(self._thread_of_loop)
             # From a thread of its own: the log itself may be what holds the loop, and must not hold the guardian, too.
-            telling = threading.Thread(target=self._tell, args=(look, wards, stack), name="erlmesh guardian's log")
-            telling.daemon = True
-            telling.start()
+            teller = threading.Thread(target=self._tell, args=(look, wards, stack), name="erlmesh guardian's log")
+            teller.daemon = True
+            teller.start()
+            self._teller = teller
 
     def _tell(self, look: Look, wards: list[Ward], stack: StackSummary) -> None:
         shown = "".join(stack.format()).rstrip() or "  nobody: no thread runs it"
