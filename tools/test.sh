@@ -1,30 +1,39 @@
 #!/bin/sh
 # test.sh PYTHON [ARGUMENT ...]: all tests, in four parts, each with as many at a time as it bears; further arguments are
-# pytest's. A part that fails does not keep the others from running. Only where nothing was run at all is that a failure too.
+# pytest's. A part that fails does not keep the others from running. What has failed beside others is run once more, alone:
+# then it either fails for good, or is named at the end as what does not bear a busy machine. No test run at all is a failure.
 set -u
 python=$1
 shift
 cores=$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
-failed='' ran=
+failed='' not_beside_others='' ran=
 
-part() { # NAME PYTEST-ARGUMENT ...
-    name=$1
-    shift
+part() { # NAME HOW-MANY-AT-A-TIME PYTEST-ARGUMENT ...
+    name=$1 at_a_time=$2 cache=.pytest_cache/part-$2-$(echo "$1" | tr -dc '[:alnum:]')
+    shift 2
     echo "--- $name"
-    "$python" -m pytest "$@"
+    "$python" -m pytest -o cache_dir="$cache" -n "$at_a_time" "$@"
     case $? in
-        0) ran=yes ;;
-        5) ;; # the arguments chose none of these
+        0) ran=yes && return ;;
+        1) ran=yes ;;
         2) exit 2 ;; # Ctrl-C
-        *) failed="$failed, $name" ;;
+        5) return ;; # the arguments chose none of these
+        *) failed="$failed; $name" && return ;;
     esac
+    echo "--- once more, alone: what has failed of $name"
+    if "$python" -m pytest -o cache_dir="$cache" --last-failed --last-failed-no-failures none "$@"; then
+        not_beside_others="$not_beside_others; $name"
+    else
+        failed="$failed; $name"
+    fi
 }
 
-part "values, bytes, tables, simulated clusters, commands" --ignore tests/otp --ignore tests/faults --ignore tests/docker \
-    -n "$cores" --dist loadgroup "$@"
-part "with real Erlang and Elixir: OTP 23, 25 and 27" tests/otp --every-otp -n $((cores * 2)) --dist loadgroup "$@" # they mostly wait
-part "real faults on real nodes" tests/faults "$@"
-part "in containers" tests/docker "$@"
+part "values, bytes, tables, simulated clusters, commands" "$cores" \
+    --ignore tests/otp --ignore tests/faults --ignore tests/docker "$@"
+part "with real Erlang and Elixir: OTP 23, 25 and 27" $((cores * 2)) tests/otp --every-otp "$@" # they mostly wait
+part "real faults on real nodes" 0 tests/faults "$@"
+part "in containers" 0 tests/docker "$@"
 
-[ -z "$failed" ] || { echo "failed: ${failed#, }" >&2; exit 1; }
+[ -z "$not_beside_others" ] || echo "FAILED AT FIRST, and not alone (see above): ${not_beside_others#; }"
+[ -z "$failed" ] || { echo "failed: ${failed#; }" >&2; exit 1; }
 [ -n "$ran" ] || { echo "no test was run" >&2; exit 5; }
