@@ -9,9 +9,9 @@ SRC = Path(__file__).parent.parent / "src"
 
 # Lowest floor first. A module may import its own folder's modules (without cycles) and any floor before its own.
 FLOORS = [
-    ["erlmesh.errors", "erlmesh.terms", "erlmesh.notation", "erlmesh.etf"],
+    ["erlmesh.errors", "erlmesh.terms", "erlmesh.formatters", "erlmesh.etf"],
     ["erlmesh.proto"],
-    ["erlmesh.kernel"],
+    ["erlmesh.core"],
     ["erlmesh.net"],
     ["erlmesh.runtime"],
     ["erlmesh.services"],

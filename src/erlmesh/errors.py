@@ -55,7 +55,7 @@ __all__ = [
     "NoSuchGroup",
     "NodeNotAlive",
     "NodeStartError",
-    "PeerSilent",
+    "HandshakeTimeout",
     "ProtocolError",
     "RemoteError",
     "RemoteExit",
@@ -111,7 +111,7 @@ class HandshakeRefused(ConnectError):
     """The peer refused the handshake."""
 
 
-class PeerSilent(ConnectError):
+class HandshakeTimeout(ConnectError):
     """Nothing usable arrived within the time allowed."""
 
 

@@ -67,7 +67,7 @@ def test_no_cookie_is_an_error_that_says_how_to_make_one(erlmesh):
     code, _, err = erlmesh.run("shell", ERLMESH_COOKIE_FILE="")
 
     assert code == 1
-    assert ".erlang.cookie" in err
+    assert ".format_erlang.cookie" in err
 
 
 def test_members_are_those_of_the_whole_cluster(erlmesh):

@@ -38,7 +38,7 @@ def plain(interface: str) -> None:
 
 class Weather:
     def __init__(self, seed: int, ports: dict[str, bytes]) -> None:
-        self._chance = random.Random(seed)
+        self._rng = random.Random(seed)
         self._selector = selectors.DefaultSelector()
         self._doors: dict[bytes, socket.socket] = {}
         self._late: list[tuple[float, int, socket.socket, bytes]] = []
@@ -66,11 +66,11 @@ class Weather:
         there = self._doors.get(frame[:6])
         doors = [there] if there else [door for door in self._doors.values() if door is not came_by]
         for door in doors:
-            if self._chance.random() < LOSS:
+            if self._rng.random() < LOSS:
                 self.lost += 1
                 continue
             self.carried += 1
-            late = 0.0 if self._chance.random() < REORDERED else DELAY + self._chance.uniform(-JITTER, JITTER)
+            late = 0.0 if self._rng.random() < REORDERED else DELAY + self._rng.uniform(-JITTER, JITTER)
             heapq.heappush(self._late, (time.monotonic() + late, next(self._numbers), door, frame))
 
 

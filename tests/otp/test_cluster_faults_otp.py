@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from erlmesh.proto.dialogue import Handshake
 from erlmesh.proto.flags import OFFERED
-from erlmesh.proto.handshake import Me, Met, call
+from erlmesh.proto.handshake import HandshakeCompleted, LocalNode, initiate
+from erlmesh.proto.handshake_driver import HandshakeDriver
 from erlmesh.terms import Atom
 from waiting import wait_until
 
@@ -115,15 +115,15 @@ class Guest:
     """A node of a few lines that knows the cookie, to say on an open link what no node would."""
 
     def __init__(self, name, python, cookie="monster"):
-        me = Me(name, 1, lambda _: cookie, lambda: secrets.randbits(32), set(), OFFERED)
+        me = LocalNode(name, 1, lambda _: cookie, lambda: secrets.randbits(32), set(), OFFERED)
         self.connection = socket.create_connection(("127.0.0.1", port_of(python)), 5)
         self.connection.settimeout(10)
-        handshake = Handshake(call(me, python.name, lambda: True), now=time.monotonic())
+        handshake = HandshakeDriver(initiate(me, python.name, lambda: True), now=time.monotonic())
         met = []
         while not met:
             self.connection.sendall(handshake.data_to_send())
             met = handshake.receive_data(self.connection.recv(4096), time.monotonic())
-        assert isinstance(met[0], Met), met
+        assert isinstance(met[0], HandshakeCompleted), met
 
     def say(self, frame):
         self.connection.sendall(struct.pack(">I", len(frame)) + frame)

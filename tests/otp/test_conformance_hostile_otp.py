@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
+from erlmesh.core import gen
 from erlmesh.errors import ErlmeshError
 from erlmesh.etf import encode_term
-from erlmesh.kernel import gen
 from erlmesh.proto import epmd
 from erlmesh.proto import handshake_packets as packets
 from erlmesh.proto.control import SendName
-from erlmesh.proto.dialogue import Handshake
 from erlmesh.proto.flags import OFFERED
-from erlmesh.proto.handshake import Me, call
+from erlmesh.proto.handshake import LocalNode, initiate
+from erlmesh.proto.handshake_driver import HandshakeDriver
 from erlmesh.proto.ops import Op
 from erlmesh.terms import Atom, Pid, Ref
 from malformed import DEEP, framed, said
@@ -45,15 +45,15 @@ class World:
 
     def port(self):
         alive = self.subject.partition("@")[0]
-        return epmd.decode_where(ask_epmd(self._port, epmd.encode_lookup(alive))).port
+        return epmd.decode_lookup_response(ask_epmd(self._port, epmd.encode_lookup(alive))).port
 
     def socket(self):
         return self._closing(socket.create_connection(("127.0.0.1", self.port()), 15))
 
     def guest(self, cookie=COOKIE):
         """By the name whose pid is ME: each takes the place of the one before."""
-        us = Me(OURS, 77, lambda _: cookie, lambda: secrets.randbits(32), set(), OFFERED)
-        return Peer(self.socket(), Handshake(call(us, self.subject, lambda: True), now=time.monotonic()))
+        us = LocalNode(OURS, 77, lambda _: cookie, lambda: secrets.randbits(32), set(), OFFERED)
+        return Peer(self.socket(), HandshakeDriver(initiate(us, self.subject, lambda: True), now=time.monotonic()))
 
     def lives_after(self, *frames, patience=0.0):
         """Whether the link of a guest who says ``frames`` is still there: at once, and for ``patience`` seconds."""
@@ -199,10 +199,10 @@ def test_a_caller_that_trickles_is_given_up_in_seven_seconds_and_silent_ones_are
 
 def test_who_takes_the_name_of_a_connected_node_without_the_cookie_changes_nothing(world, node):
     world.good.eval("net_kernel:monitor_nodes(true)")
-    us = Me(world.good.name, 5, lambda _: "guess", lambda: secrets.randbits(32), set(), OFFERED)
+    us = LocalNode(world.good.name, 5, lambda _: "guess", lambda: secrets.randbits(32), set(), OFFERED)
 
     with contextlib.suppress(ErlmeshError):
-        Peer(world.socket(), Handshake(call(us, NAME, lambda: True), now=time.monotonic()))
+        Peer(world.socket(), HandshakeDriver(initiate(us, NAME, lambda: True), now=time.monotonic()))
 
     world.assert_unharmed()
     assert world.good.eval("receive {nodedown, _} -> down after 0 -> up end") == Atom("up")
@@ -214,7 +214,7 @@ def test_our_own_challenge_is_not_answered_to_who_sends_it_back(world, closing, 
     listener = closing(socket.create_server(("127.0.0.1", 0)))
     registration = closing(socket.create_connection(("127.0.0.1", epmd_port), 15))
     registration.sendall(epmd.encode_register("mirror", listener.getsockname()[1]))
-    assert isinstance(epmd.decode_registered(registration.recv(64)), epmd.Registered)
+    assert isinstance(epmd.decode_register_response(registration.recv(64)), epmd.Registered)
     calling = world.socket()
     say(calling, packets.encode_name(OFFERED, 5, "other@127.0.0.1"))
     assert hear(calling) == b"sok"

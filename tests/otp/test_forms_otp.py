@@ -8,10 +8,10 @@ import pytest
 
 from cluster import answers, free_port
 from erlmesh import Addresses, Atom, FixedPort, Node, NoEpmd, NoProcess
+from erlmesh.core.allow_list import AllowList
 from erlmesh.discovery.looking import Look
 from erlmesh.discovery.sources import sources
 from erlmesh.discovery.task import Discovery
-from erlmesh.kernel.allowed import Allowed
 from peer import OsProcess
 from pynode import python_surroundings
 from relay import relay
@@ -196,7 +196,7 @@ def test_an_entry_means_what_it_means_to_otp(cluster, entry):
     plato = cluster.beam("plato")
     socrates = cluster.beam("socrates")
     try:
-        ours = Allowed([entry]).allows(plato.name)
+        ours = AllowList([entry]).allows(plato.name)
     except ValueError:
         ours = False
 

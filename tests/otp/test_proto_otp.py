@@ -9,7 +9,7 @@ import pytest
 
 from erlmesh.errors import HandshakeRefused
 from erlmesh.proto import epmd
-from erlmesh.proto.channel import Channel, Lost
+from erlmesh.proto.channel import Channel, ConnectionLost
 from erlmesh.proto.control import (
     Demonitor,
     Down,
@@ -23,9 +23,9 @@ from erlmesh.proto.control import (
     Unlink,
     UnlinkAck,
 )
-from erlmesh.proto.dialogue import Failed, Handshake
 from erlmesh.proto.flags import HIDDEN, OFFERED, Flags
-from erlmesh.proto.handshake import Me, Met, Status, answer, call
+from erlmesh.proto.handshake import HandshakeCompleted, LocalNode, Status, accept, initiate
+from erlmesh.proto.handshake_driver import HandshakeDriver, HandshakeFailed
 from erlmesh.terms import Atom, Pid, Ref
 
 OURS, CREATION = "python@127.0.0.1", 77
@@ -53,12 +53,12 @@ class Peer:
         connection.settimeout(WAIT)
         while not (events := self._shake(handshake)):
             pass
-        if isinstance(events[0], Failed):
+        if isinstance(events[0], HandshakeFailed):
             connection.close()
             raise events[0].why
         self.met = events[0]
         self.channel = Channel(self.met.name, OURS, self.met.flags, now=time.monotonic())
-        self._take(handshake.leftover)
+        self._take(handshake.trailing_data)
 
     def _shake(self, handshake):
         self.socket.sendall(handshake.data_to_send())
@@ -80,7 +80,7 @@ class Peer:
         while True:
             while self.heard:
                 signal = self.heard.pop(0)
-                assert not isinstance(signal, Lost), signal
+                assert not isinstance(signal, ConnectionLost), signal
                 if isinstance(signal, kind) and which(signal):
                     return signal
             data = self.socket.recv(1 << 20)
@@ -96,7 +96,7 @@ class Peer:
 
 
 def me(cookie="monster", flags=OFFERED):
-    return Me(OURS, CREATION, lambda _: cookie, lambda: time.monotonic_ns() & 0xFFFFFFFF, set(), flags)
+    return LocalNode(OURS, CREATION, lambda _: cookie, lambda: time.monotonic_ns() & 0xFFFFFFFF, set(), flags)
 
 
 def ask_epmd(port, request):
@@ -125,10 +125,10 @@ def dial(epmd_port, closing):
     """``dial(node)`` calls it, ``called`` by another name if wanted."""
 
     def dial(node, *, called=None, **options):
-        where = epmd.decode_where(ask_epmd(epmd_port, epmd.encode_lookup(node.name.partition("@")[0])))
+        where = epmd.decode_lookup_response(ask_epmd(epmd_port, epmd.encode_lookup(node.name.partition("@")[0])))
         connection = closing(socket.create_connection(("127.0.0.1", where.port), WAIT))
-        conversation = call(me(**options), called or node.name, lambda: True)
-        return Peer(connection, Handshake(conversation, now=time.monotonic()))
+        conversation = initiate(me(**options), called or node.name, lambda: True)
+        return Peer(connection, HandshakeDriver(conversation, now=time.monotonic()))
 
     return dial
 
@@ -143,12 +143,12 @@ def listen(epmd_port, closing):
             each.settimeout(WAIT)
         registration.connect(("127.0.0.1", epmd_port))
         registration.sendall(epmd.encode_register("python", server.getsockname()[1]))
-        assert isinstance(epmd.decode_registered(registration.recv(64)), epmd.Registered)
+        assert isinstance(epmd.decode_register_response(registration.recv(64)), epmd.Registered)
 
         def answered(**options):
             connection = closing(server.accept()[0])
-            conversation = answer(me(**options), lambda *_: Status.OK)
-            return Peer(connection, Handshake(conversation, now=time.monotonic()))
+            conversation = accept(me(**options), lambda *_: Status.OK)
+            return Peer(connection, HandshakeDriver(conversation, now=time.monotonic()))
 
         return answered
 
@@ -254,7 +254,7 @@ def test_a_node_calls_us_and_is_answered(plato, listen):
         peer = answered()
 
         assert connected.result(WAIT) is True
-    assert peer.met == Met(plato.name, OFFERED & peer.met.theirs, peer.met.theirs, peer.met.creation)
+    assert peer.met == HandshakeCompleted(plato.name, OFFERED & peer.met.theirs, peer.met.theirs, peer.met.creation)
     assert plato.nodes() == {OURS}
     plato.eval("Me = self(), spawn(fun() -> To ! {hello, Me} end)", To=ME)
     assert peer.hear_message()[0] == Atom("hello")

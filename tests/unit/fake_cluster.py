@@ -10,8 +10,8 @@ import random
 from collections import defaultdict, deque
 from types import coroutine
 
+from erlmesh.core import gen
 from erlmesh.errors import CalleeExited, NoProcess
-from erlmesh.kernel import gen
 from erlmesh.terms import Atom, Pid, Ref
 
 DOWN, PROCESS, NOPROC, NOCONNECTION, NORMAL, KILLED = (

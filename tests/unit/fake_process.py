@@ -6,8 +6,8 @@ import contextlib
 import itertools
 from collections import deque
 
+from erlmesh.core.gen import GEN_CALL, GEN_CAST, reply_to
 from erlmesh.errors import CalleeExited, CallTimeout, Exit, NoConnection, NoProcess
-from erlmesh.kernel.gen import GEN_CALL, GEN_CAST, reply_to
 from erlmesh.terms import Atom, ImproperList, Pid, Ref
 
 NORMAL, KILL, KILLED, NOPROC, NOCONNECTION = map(Atom, ("normal", "kill", "killed", "noproc", "noconnection"))
@@ -80,7 +80,7 @@ class FakeNode:
         link = self.world.link(self.name, name)
         if link is None:
             self.world.connect(self.name, name)
-        elif self.name in link.gone or (link.broken and self.name not in link.up):
+        elif self.name in link.gone or (link.exit_received and self.name not in link.up):
             self.world.at(0.001, lambda: self._redial(name))
 
     def _redial(self, name):
@@ -89,7 +89,7 @@ class FakeNode:
         link = self.world.link(self.name, name)
         if link is None:
             self.world.connect(self.name, name)
-        elif link.broken:
+        elif link.exit_received:
             self.world.at(0.001, lambda: self._redial(name))
 
     def reconnect_with(self, name):
@@ -99,8 +99,8 @@ class FakeNode:
         if name not in self.links:
             return False
         link = self.links[name]
-        if not link.broken:
-            link.broken = True
+        if not link.exit_received:
+            link.exit_received = True
             # Our side is down at once, after what is being done now; the other side when it notices.
             self.world.at(0, lambda: link.lose(self.name))
             self.world.at(self.random.uniform(0.0005, 0.003), lambda: link.lose(name))

@@ -127,7 +127,7 @@ class _Link:
         self.world, self.ends = world, (a, b)
         self.lives = {end: world.nodes.get(end) for end in (a, b)}
         self.up: set[str] = set()
-        self.broken = False
+        self.exit_received = False
         self.gone: set[str] = set()
         self.last = {a: 0.0, b: 0.0}  # arrival of the newest signal at that end
         self.backlog = {a: deque(), b: deque()}  # sent to that end before it was up
@@ -155,9 +155,9 @@ class _Link:
                 node._connected(self.other(end), up=False)
 
     def come_up(self, end):
-        if self.broken or not self.lives[end].alive or not self.lives[self.other(end)].alive:
+        if self.exit_received or not self.lives[end].alive or not self.lives[self.other(end)].alive:
             if not self.up:
-                self.broken = True
+                self.exit_received = True
                 self.fail()
             return
         self.up.add(end)
@@ -168,7 +168,7 @@ class _Link:
 
     def send(self, sender, signal):
         end = self.other(sender)
-        if self.broken or sender in self.gone:
+        if self.exit_received or sender in self.gone:
             return
         if end in self.up:
             self.arrive(end, signal)
@@ -187,9 +187,9 @@ class _Link:
         world.at(when - world.time, deliver)
 
     def cut(self):
-        if self.broken:
+        if self.exit_received:
             return
-        self.broken = True
+        self.exit_received = True
         if not self.up:
             self.fail()
             return

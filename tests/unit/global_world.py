@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from erlmesh.kernel.gen import GEN_CALL, GEN_CAST, reply_to
+from erlmesh.core.gen import GEN_CALL, GEN_CAST, reply_to
 from erlmesh.services.global_names import GlobalNames
 from erlmesh.terms import Atom, Pid
 

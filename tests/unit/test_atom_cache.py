@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from erlmesh.errors import RemoteProtocolError
-from erlmesh.proto.atom_cache import CELLS, OLD_HEADER_SIZE, AtomReader, AtomWriter, encode_references
+from erlmesh.proto.atom_cache import CACHED_HEADER_SIZE, CELLS, AtomReader, AtomWriter, encode_references
 from erlmesh.terms import Atom
 
 
@@ -86,7 +86,7 @@ def test_a_header_cut_short_is_an_error(entries, data):
         AtomReader().read(header[:cut], 0)
 
 
-@given(st.binary(max_size=60))
+@given(st.format_binary(max_size=60))
 def test_any_bytes_give_atoms_or_the_peers_fault(noise):
     try:
         atoms, _, offset = AtomReader().read(noise, 0)
@@ -99,7 +99,7 @@ def test_any_bytes_give_atoms_or_the_peers_fault(noise):
 def test_old_header_sizes_are_those_of_headers_that_fill_nothing():
     sizes = [2 + len(encode_references([(0, None)] * count)) for count in range(256)]
 
-    assert list(OLD_HEADER_SIZE) == sizes
+    assert list(CACHED_HEADER_SIZE) == sizes
 
 
 # Writing
@@ -123,7 +123,7 @@ def test_an_atom_is_spelled_out_once():
 
 def test_what_is_not_written_has_not_filled_anything():
     writer = AtomWriter()
-    writer.begin().get(Atom("never said"))
+    writer.new_header().get(Atom("never said"))
 
     assert written(writer, ["rex"]) == (b"\x01\x08\x00\x03rex", True)
 
@@ -134,7 +134,7 @@ def test_when_all_cells_are_used_further_atoms_have_no_number_and_no_cell_is_los
         header, _ = written(writer, [f"atom{number}"])
         reader.read(header, 0)
 
-    references = writer.begin()
+    references = writer.new_header()
 
     assert references.get(Atom("one too many")) is None
     assert references.get(Atom("atom0")) == 0
@@ -145,16 +145,16 @@ def test_atoms_of_messages_leave_half_of_the_cells_to_names():
     writer = AtomWriter()
     for number in range(CELLS // 2):
         written(writer, [f"atom{number}"])
-    references = writer.begin()
+    references = writer.new_header()
 
-    references.learning = True
+    references.encoding_message = True
     assert references.get(Atom("from a message")) is None
-    references.learning = False
+    references.encoding_message = False
     assert references.get(Atom("a name")) == 0
 
 
 def test_a_header_has_at_most_255_references():
-    references = AtomWriter().begin()
+    references = AtomWriter().new_header()
 
     numbers = [references.get(Atom(f"atom{number}")) for number in range(300)]
 

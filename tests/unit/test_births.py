@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from virtual_time import run, turns
 
+from erlmesh.core.identifiers import Identifiers
 from erlmesh.errors import CallError, EncodeError, NoConnection
-from erlmesh.kernel.identifiers import Identifiers
 from erlmesh.proto.control import Demonitor, Down, ExitLink, SpawnReply, SpawnRequest
 from erlmesh.runtime.process import Process
 from erlmesh.runtime.router import Router
@@ -68,7 +68,7 @@ def test_the_request_carries_the_call_the_leader_and_the_options():
         world.hear(SpawnReply(request.ref, world.parent.pid, 3, CHILD))
 
         assert await asked == (CHILD, request.ref)
-        assert world.router.links.of(world.parent.pid) == [CHILD]
+        assert world.router.links.links_of(world.parent.pid) == [CHILD]
         world.hear(ExitLink(CHILD, world.parent.pid, NORMAL), Down(CHILD, world.parent.pid, request.ref, NORMAL))
         assert world.mailbox() == [(Atom("DOWN"), request.ref, Atom("process"), CHILD, NORMAL)]
         assert world.is_empty()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from erlmesh.errors import EncodeError, LocalProtocolError
 from erlmesh.etf import encode_term
 from erlmesh.proto.atom_cache import encode_references
-from erlmesh.proto.channel import Channel, Lost
+from erlmesh.proto.channel import Channel, ConnectionLost
 from erlmesh.proto.control import (
     Demonitor,
     Down,
@@ -244,22 +244,22 @@ def test_fragments_out_of_order_end_the_connection(frames, why):
     *_, lost = plato().receive_data(framed(*frames), 0.0)
 
     assert lost.reason == "killed"
-    assert why in lost.why
+    assert why in lost.detail
 
 
 def test_fragments_that_were_not_negotiated_end_the_connection():
     (lost,) = plato(CACHE_ONLY).receive_data(framed(A), 0.0)
 
-    assert "unknown kind" in lost.why
+    assert "unknown kind" in lost.detail
 
 
 def test_unfinished_messages_are_bounded_in_bytes_and_number():
     (lost,) = plato(max_unfinished=100).receive_data(framed(*fragments(2, 1, bytes(300))[:1]), 0.0)
-    assert "100 bytes" in lost.why
+    assert "100 bytes" in lost.detail
 
     begun = framed(*(fragments(2, number, 1)[0] for number in range(4097)))
     (lost,) = plato().receive_data(begun, 0.0)
-    assert "4096 unfinished" in lost.why
+    assert "4096 unfinished" in lost.detail
 
 
 def test_a_finished_message_counts_no_longer():
@@ -267,7 +267,7 @@ def test_a_finished_message_counts_no_longer():
 
     for number in range(5):
         assert receiver.receive_data(framed(*fragments(3, number, bytes(300))), 0.0) == [Send(HERE, THERE, bytes(300))]
-    assert receiver.statistics().held == 0
+    assert receiver.statistics().buffered == 0
 
 
 # Faults
@@ -281,7 +281,7 @@ def test_the_good_before_a_fault_is_delivered(flags):
     events = receiver.receive_data(sender.data_to_send(0.0) + framed(b"nonsense") + TICK, 0.0)
 
     assert events[0] == SIGNALS[0]
-    assert isinstance(events[1], Lost)
+    assert isinstance(events[1], ConnectionLost)
     assert len(events) == 2
 
 
@@ -323,7 +323,7 @@ def test_a_fault_says_what_is_wrong(frame, why):
     (lost,) = plato().receive_data(framed(frame), 0.0)
 
     assert lost.reason == "killed"
-    assert why in lost.why
+    assert why in lost.detail
 
 
 @pytest.mark.parametrize("frame", [b"\x83D\x00" + SENT + b"a\x01", b"p\x83" + SENT + b"a\x01", b"p" + SENT, b"p"])
@@ -353,7 +353,7 @@ def test_a_message_cut_short_in_a_known_frame_does_not_read_into_the_next(cut):
     *good, lost = plato().receive_data(framed(FIRST, known_frame(b"a\x01"), cut, known_frame(b"a\x02")), 0.0)
 
     assert [signal.message for signal in good] == [0, 1]
-    assert "ends inside" in lost.why
+    assert "ends inside" in lost.detail
 
 
 def test_trailing_bytes_of_a_known_frame_are_ignored():
@@ -499,7 +499,7 @@ def test_a_peer_is_gone_when_nothing_is_heard_for_the_tick_time():
 
     assert [channel.handle_timeout(now) for now in times] == [[], [], [], []]
     (lost,) = channel.handle_timeout(9.0)
-    assert lost == Lost("net_tick_timeout", "nothing was heard of socrates@127.0.0.1 for 8 s")
+    assert lost == ConnectionLost("net_tick_timeout", "nothing was heard of socrates@127.0.0.1 for 8 s")
 
 
 def test_deadlines_lead_to_the_discovery_in_time():
@@ -565,15 +565,15 @@ def test_a_peer_whose_tick_time_is_an_eighth_of_ours_still_hears_us():
 
 def test_who_comes_late_himself_gives_the_peer_time_for_one_tick_once():
     channel = plato(net_ticktime=8.0)
-    assert channel.is_silent(24.0)
+    assert channel.is_timed_out(24.0)
 
     assert channel.handle_timeout(24.0) == []
 
     assert channel.data_to_send(24.0) == TICK
-    assert not channel.is_silent(25.9)
+    assert not channel.is_timed_out(25.9)
     assert channel.next_deadline() == 26.0
     (lost,) = channel.handle_timeout(50.0)
-    assert lost == Lost("net_tick_timeout", "nothing was heard of socrates@127.0.0.1 for 50 s")
+    assert lost == ConnectionLost("net_tick_timeout", "nothing was heard of socrates@127.0.0.1 for 50 s")
 
 
 def test_who_was_heard_after_an_absence_may_be_missed_again():
@@ -593,7 +593,7 @@ def test_who_is_a_little_late_judges():
 
 def test_what_others_said_in_our_stead_was_said():
     channel = plato(net_ticktime=8.0)
-    channel.note_said(2, 50, 1.5)
+    channel.note_external_write(2, 50, 1.5)
 
     channel.handle_timeout(2.0)
 
@@ -610,7 +610,7 @@ def test_a_word_may_stand_between_any_two_frames_and_changes_nothing(flags):
     word = SendName(HERE, Atom("erlmesh"), (Atom("busy"), Atom(SOCRATES), 2000))
     events = []
     for signal in SIGNALS * 3:
-        spoken = sender.word(word)
+        spoken = sender.encode_standalone(word)
         sender.send(signal)
         events += receiver.receive_data(spoken + sender.data_to_send(0.0), 0.0)
 
@@ -621,7 +621,7 @@ def test_a_word_may_stand_between_any_two_frames_and_changes_nothing(flags):
 def test_words_never_wait():
     channel = plato()
 
-    assert channel.word(SIGNALS[0])
+    assert channel.encode_standalone(SIGNALS[0])
 
     assert channel.pending == 0
     assert channel.data_to_send(0.0) == b""
@@ -640,7 +640,7 @@ def test_statistics_count_what_went_through():
     assert sender.statistics().bytes_out == len(data)
     seen = receiver.statistics()
     assert (seen.signals_in, seen.ticks_in, seen.ticks_out, seen.bytes_in) == (1, 1, 1, len(data) + 9)
-    assert (seen.pending, seen.held) == (4, 5)
+    assert (seen.pending, seen.buffered) == (4, 5)
 
 
 # Three properties of the parser
@@ -652,7 +652,7 @@ REFS = st.builds(
     Ref, st.sampled_from([Atom(PLATO)]), st.just(9), st.lists(st.integers(0, 5), min_size=1, max_size=5).map(tuple)
 )
 MESSAGES = st.recursive(
-    st.one_of(st.integers(), ATOMS, st.binary(max_size=9), PIDS, REFS, st.just(bytes(70_000))),
+    st.one_of(st.integers(), ATOMS, st.format_binary(max_size=9), PIDS, REFS, st.just(bytes(70_000))),
     lambda inner: st.one_of(
         st.lists(inner, max_size=3), st.tuples(inner, inner), st.builds(lambda a: Map({1: a}), inner)
     ),
@@ -689,7 +689,7 @@ def streams(draw):
     if len(stream) < 5000 and draw(st.booleans()):
         at = draw(st.integers(0, len(stream)))
         gone = draw(st.integers(0, 3))
-        stream = stream[:at] + draw(st.binary(max_size=6)) + stream[at + gone :]
+        stream = stream[:at] + draw(st.format_binary(max_size=6)) + stream[at + gone :]
     return stream
 
 
@@ -706,17 +706,17 @@ def test_how_the_bytes_are_cut_makes_no_difference(stream, data):
     ]
 
     assert [repr(event) for event in apart] == [repr(event) for event in together]
-    assert whole.statistics().held == pieces.statistics().held
+    assert whole.statistics().buffered == pieces.statistics().buffered
 
 
 @given(streams(), st.sampled_from(FRAMINGS))
 def test_any_bytes_give_signals_and_at_most_one_loss_at_the_end(stream, flags):
     events = plato(flags).receive_data(stream, 0.0)
 
-    assert not any(isinstance(event, Lost) for event in events[:-1])
+    assert not any(isinstance(event, ConnectionLost) for event in events[:-1])
 
 
-@given(st.binary(max_size=200), st.sampled_from(FRAMINGS))
+@given(st.format_binary(max_size=200), st.sampled_from(FRAMINGS))
 def test_pure_noise_gives_no_exception(noise, flags):
     plato(flags).receive_data(noise, 0.0)
     plato(flags).receive_data(framed(noise) if noise else TICK, 0.0)

@@ -9,7 +9,7 @@ from memory_network import MemoryNetwork, started
 from virtual_time import run, turns
 
 from erlmesh.errors import CalleeExited, NoConnection, NodeNotAlive
-from erlmesh.proto.dialogue import SETUP_TIME
+from erlmesh.proto.handshake_driver import SETUP_TIMEOUT
 from erlmesh.runtime import connections as module
 from erlmesh.runtime.reasons import KEPT
 from erlmesh.runtime.waiting import FULL
@@ -148,19 +148,19 @@ async def test_a_host_that_does_not_answer_is_given_up_in_time(network, a, b):
 
     assert not await a.connect("b@h")
 
-    assert a.now() == pytest.approx(SETUP_TIME)
+    assert a.now() == pytest.approx(SETUP_TIMEOUT)
     assert "did not answer within 7 s" in a.why_not("b@h")
 
 
 @with_nodes("a@h", "b@h")
 async def test_finding_a_node_dialling_it_and_the_handshake_have_one_time_limit_together(network, a, b):
     gate = network.gates["b@h"] = asyncio.Event()
-    asyncio.get_running_loop().call_later(SETUP_TIME - 1, gate.set)
+    asyncio.get_running_loop().call_later(SETUP_TIMEOUT - 1, gate.set)
     network.on_pipe = lambda pipe: setattr(pipe, "silent", True)
 
     assert not await a.connect("b@h")
 
-    assert a.now() == pytest.approx(SETUP_TIME)
+    assert a.now() == pytest.approx(SETUP_TIMEOUT)
     assert "did not arrive within 7 s" in a.why_not("b@h")
 
 
@@ -333,7 +333,7 @@ async def test_who_sends_much_to_a_node_that_is_dialled_is_held_until_it_is_ther
             trace.append(number)
 
     a.spawn(flood)
-    await asyncio.sleep(SETUP_TIME - 1)
+    await asyncio.sleep(SETUP_TIMEOUT - 1)
     assert trace == []
     gate.set()
     await turns(30)
@@ -370,9 +370,9 @@ async def test_who_is_held_goes_on_when_the_node_cannot_be_reached(network, a, b
         trace.append(a.now())
 
     a.spawn(body)
-    await asyncio.sleep(SETUP_TIME + 1)
+    await asyncio.sleep(SETUP_TIMEOUT + 1)
 
-    assert trace == [pytest.approx(SETUP_TIME)]
+    assert trace == [pytest.approx(SETUP_TIMEOUT)]
 
 
 @with_nodes("a@h", "b@h")
@@ -489,7 +489,7 @@ async def test_after_nok_and_silence_those_who_wait_are_told_no_in_time(network,
 
     assert not await a.connect("b@h")
 
-    assert a.now() == pytest.approx(1 + SETUP_TIME)
+    assert a.now() == pytest.approx(1 + SETUP_TIMEOUT)
     assert "refused our call because it was calling us" in a.why_not("b@h")
     network.gates.clear()
     assert await a.connect("b@h")
@@ -658,7 +658,7 @@ async def test_of_too_many_strangers_the_oldest_is_dropped_and_a_node_still_gets
     assert await b.connect("a@h")
     assert len(a._connections._strangers) < module.PENDING_HANDSHAKES
 
-    await asyncio.sleep(SETUP_TIME + 1)
+    await asyncio.sleep(SETUP_TIMEOUT + 1)
     assert len(network.open_pipes()) == 1
 
 

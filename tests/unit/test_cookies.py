@@ -1,7 +1,7 @@
 import pytest
 
+from erlmesh.core.cookies import Cookies
 from erlmesh.errors import HandshakeRefused
-from erlmesh.kernel.cookies import Cookies
 
 
 def test_a_peer_has_its_own_cookie_or_that_of_all():

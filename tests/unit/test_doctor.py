@@ -6,7 +6,7 @@ from erlmesh.doctor import services, way
 from erlmesh.doctor.findings import Fault, Verdict
 from erlmesh.doctor.greeting import Heard, foreign_tongue, generation, greeted, read_greeting
 from erlmesh.proto import handshake_packets as packets
-from erlmesh.proto.epmd import Where
+from erlmesh.proto.epmd import PortInfo
 from erlmesh.proto.flags import OFFERED, Flags
 
 PLATO = "plato@10.0.0.7"
@@ -61,8 +61,8 @@ def test_every_fault_of_an_epmd_has_a_meaning_and_an_advice(fault):
 
 
 def test_an_old_node_is_told_from_its_entry():
-    assert way.registration(PLATO, Where(9100, False, 6, 5), {}).verdict is OK
-    assert "OTP 22" in way.registration(PLATO, Where(9100, False, 5, 5), {}).means
+    assert way.registration(PLATO, PortInfo(9100, False, 6, 5), {}).verdict is OK
+    assert "OTP 22" in way.registration(PLATO, PortInfo(9100, False, 5, 5), {}).means
 
 
 def test_a_port_is_reached_if_one_address_takes_it():

@@ -21,12 +21,12 @@ class Host:
     """An EPMD and the connections to it, as bytes."""
 
     def __init__(self):
-        self.registry = epmd.Registry(PORT)
+        self.registry = epmd.EpmdRegistry(PORT)
         self.clients = 0
 
     def ask(self, request, unix_time=NOON, pieces=None):
         self.clients += 1
-        client = epmd.Client(self.registry, self.clients, 0.0)
+        client = epmd.ServerConnection(self.registry, self.clients, 0.0)
         answer = b"".join(client.receive_data(piece, unix_time) for piece in pieces or [request])
         return answer, client
 
@@ -35,7 +35,7 @@ class Host:
         answer, client = self.ask(bytes.fromhex(entry["req"]), unix_time)
         if not note.startswith("DUMP"):  # the file descriptors in it are epmd's own
             assert answer.hex() == entry["rsp"], note
-        assert client.close is entry["closed_by_epmd"], note
+        assert client.should_close is entry["closed_by_epmd"], note
         return self.clients
 
 
@@ -54,17 +54,17 @@ def test_a_life_of_epmd_as_captured():
         "DUMP",
     ):
         host.replay(note)
-    host.registry.gone(alpha)
+    host.registry.client_disconnected(alpha)
     host.replay("PORT_PLEASE2 alpha after close (auto-unregistered)")
     for attempt in range(3):
         alpha = host.replay(f"re-ALIVE2 alpha #{attempt}", NOON + 1000)
-        host.registry.gone(alpha)
+        host.registry.client_disconnected(alpha)
     for attempt in range(2):
-        host.registry.gone(host.replay(f"ALIVE2 v5 old2 #{attempt}"))
+        host.registry.client_disconnected(host.replay(f"ALIVE2 v5 old2 #{attempt}"))
     cyrillic = host.replay("ALIVE2 utf8 name", 0x6B02B292)
     host.replay("PORT_PLEASE2 utf8")
     host.replay("NAMES utf8")
-    host.registry.gone(cyrillic)
+    host.registry.client_disconnected(cyrillic)
     for note in (
         "ALIVE2 empty name",
         "unknown request Q",
@@ -81,19 +81,19 @@ def test_a_life_of_epmd_as_captured():
 def test_a_name_that_is_too_long_is_refused(note):
     answer, _ = Host().ask(bytes.fromhex(BY_NOTE[note]["req"]))
 
-    assert epmd.decode_registered(answer) == epmd.NameTaken()
+    assert epmd.decode_register_response(answer) == epmd.NameTaken()
 
 
 def test_a_registration_and_its_lookup_go_round():
     host = Host()
     answer, client = host.ask(epmd.encode_register("socrates", 9100, hidden=True))
 
-    assert epmd.decode_registered(answer) == epmd.Registered(NOON)
-    assert not client.close
+    assert epmd.decode_register_response(answer) == epmd.Registered(NOON)
+    assert not client.should_close
     where, _ = host.ask(epmd.encode_lookup("socrates"))
-    assert epmd.decode_where(where) == epmd.Where(9100, hidden=True, highest=6, lowest=5)
+    assert epmd.decode_lookup_response(where) == epmd.PortInfo(9100, hidden=True, highest_version=6, lowest_version=5)
     names, _ = host.ask(epmd.encode_names())
-    assert epmd.decode_names(names) == {"socrates": 9100}
+    assert epmd.decode_names_response(names) == {"socrates": 9100}
 
 
 def test_how_a_request_is_cut_makes_no_difference():
@@ -108,7 +108,7 @@ def test_how_a_request_is_cut_makes_no_difference():
 def test_an_answer_that_is_not_whole_is_waited_for():
     answer, _ = Host().ask(epmd.encode_register("socrates", 9100))
 
-    assert all(epmd.decode_registered(answer[:size]) is None for size in range(len(answer)))
+    assert all(epmd.decode_register_response(answer[:size]) is None for size in range(len(answer)))
 
 
 def test_what_a_registered_node_says_is_not_listened_to():
@@ -116,15 +116,15 @@ def test_what_a_registered_node_says_is_not_listened_to():
     _, client = host.ask(epmd.encode_register("socrates", 9100))
 
     assert client.receive_data(epmd.encode_names(), NOON) == b""
-    assert not client.close
+    assert not client.should_close
 
 
 def test_a_half_sent_request_has_a_deadline_and_a_whole_one_has_none():
-    client = epmd.Client(epmd.Registry(PORT), 1, now=100.0)
+    client = epmd.ServerConnection(epmd.EpmdRegistry(PORT), 1, now=100.0)
 
     client.receive_data(b"\0", NOON)
 
-    assert client.next_deadline() == 100.0 + epmd.REQUEST_TIME
+    assert client.next_deadline() == 100.0 + epmd.REQUEST_TIMEOUT
     client.receive_data(b"\1n", NOON)
     assert client.next_deadline() is None
 
@@ -134,10 +134,10 @@ def test_a_name_keeps_its_creations_apart_over_many_lives():
     creations = set()
     for _ in range(5):
         answer, _ = host.ask(epmd.encode_register("socrates", 9100))
-        registered = epmd.decode_registered(answer)
+        registered = epmd.decode_register_response(answer)
         assert isinstance(registered, epmd.Registered)
         creations.add(registered.creation)
-        host.registry.gone(host.clients)
+        host.registry.client_disconnected(host.clients)
 
     assert len(creations) == 5
 
@@ -145,11 +145,11 @@ def test_a_name_keeps_its_creations_apart_over_many_lives():
 @pytest.mark.parametrize("request_", ["ALIVE2 alpha v6", "DUMP", "KILL with no names"])
 def test_only_this_host_may_register_and_kill(request_):
     host = Host()
-    client = epmd.Client(host.registry, 1, 0.0)
-    client.local = False
+    client = epmd.ServerConnection(host.registry, 1, 0.0)
+    client.is_local = False
 
     assert client.receive_data(bytes.fromhex(BY_NOTE[request_]["req"]), NOON) == b""
-    assert client.close
+    assert client.should_close
     assert host.registry.names() == {}
 
 
@@ -157,8 +157,8 @@ def test_another_host_may_ask_for_names_and_ports():
     host = Host()
     host.ask(epmd.encode_register("socrates", 9100))
     for request in (epmd.encode_lookup("socrates"), epmd.encode_names()):
-        client = epmd.Client(host.registry, 2, 0.0)
-        client.local = False
+        client = epmd.ServerConnection(host.registry, 2, 0.0)
+        client.is_local = False
 
         assert b"socrates" in client.receive_data(request, NOON)
 
@@ -170,31 +170,33 @@ def test_a_name_cannot_forge_a_line_of_the_list():
 
 
 def test_the_memory_of_dead_names_is_bounded():
-    registry = epmd.Registry(PORT, remembered=3)
+    registry = epmd.EpmdRegistry(PORT, max_creations=3)
     host = Host()
     host.registry = registry
 
     for number in range(20):
         host.ask(epmd.encode_register(f"n{number}", 9100))
-        registry.gone(host.clients)
+        registry.client_disconnected(host.clients)
 
     assert len(registry._creations) == 3
 
 
-@pytest.mark.parametrize("decode", [epmd.decode_registered, epmd.decode_where, epmd.decode_names])
-@given(data=st.binary(max_size=60))
+@pytest.mark.parametrize(
+    "decode", [epmd.decode_register_response, epmd.decode_lookup_response, epmd.decode_names_response]
+)
+@given(data=st.format_binary(max_size=60))
 def test_any_answer_is_understood_or_no_epmd(decode, data):
     with contextlib.suppress(RemoteProtocolError):
         decode(data)
 
 
-@given(requests=st.lists(st.binary(max_size=40), max_size=5))
+@given(requests=st.lists(st.format_binary(max_size=40), max_size=5))
 def test_any_request_leaves_the_registry_whole(requests):
     host = Host()
     for request in requests:
         host.ask(request)
         host.ask(len(request).to_bytes(2, "big") + request)
 
-    host.registry.list()
-    host.registry.dump()
+    host.registry.handle_names()
+    host.registry.handle_dump()
     host.registry.names()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from erlmesh.kernel import gen
+from erlmesh.core import gen
 from erlmesh.terms import Atom, ImproperList, Pid, Ref
 
 CALLER = Pid(Atom("a@h"), 64, 0, 1)

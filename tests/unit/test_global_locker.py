@@ -3,7 +3,7 @@
 import pytest
 from fake_runtime import World
 
-from erlmesh.kernel.gen import GEN_CALL, GEN_CAST, reply_to
+from erlmesh.core.gen import GEN_CALL, GEN_CAST, reply_to
 from erlmesh.services.global_locker import Locker, lock_id
 from erlmesh.services.global_locks import LockTable
 from erlmesh.terms import Atom, Pid

@@ -4,7 +4,7 @@ import pytest
 from fake_runtime import World
 from global_world import SERVER, cluster, does, spawned, start
 
-from erlmesh.kernel.gen import call
+from erlmesh.core.gen import call
 from erlmesh.services.global_methods import random_exit_name
 from erlmesh.services.global_protocol import Cast, Tell
 from erlmesh.terms import Atom, Pid

@@ -11,7 +11,7 @@ import time
 import pytest
 from test_outlet import on_every_loop
 
-from erlmesh.kernel import vigil
+from erlmesh.core import loop_watchdog
 from erlmesh.net import guardian as module
 from erlmesh.net.guardian import Guardian
 from erlmesh.net.stacks import innermost, stack_of
@@ -86,7 +86,7 @@ def guardians():
 @pytest.fixture
 def soon(monkeypatch):
     """It is told after 0.3 s."""
-    monkeypatch.setattr(vigil, "TELL_AFTER", 0.3)
+    monkeypatch.setattr(loop_watchdog, "REPORT_AFTER", 0.3)
 
 
 def run(main, factory=asyncio.SelectorEventLoop, *, debug=False):
@@ -394,8 +394,8 @@ def test_what_is_shown_is_what_the_loop_runs_without_the_loop_itself():
 
 @pytest.mark.skipif(not getattr(sys, "_is_gil_enabled", lambda: True)(), reason="no thread can keep others out")
 def test_a_function_that_keeps_the_interpreter_is_named_afterwards(monkeypatch, caplog):
-    monkeypatch.setattr(vigil, "PERIOD", 0.1)
-    monkeypatch.setattr(vigil, "TELL_AFTER", 0.3)
+    monkeypatch.setattr(loop_watchdog, "SAMPLE_INTERVAL", 0.1)
+    monkeypatch.setattr(loop_watchdog, "REPORT_AFTER", 0.3)
     monkeypatch.setattr(time, "process_time", time.monotonic)  # as on a machine that has nothing else to do
 
     def hoards():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from erlmesh.kernel.identifiers import FIRST_PROCESS, Identifiers
+from erlmesh.core.identifiers import FIRST_PROCESS, Identifiers
 from erlmesh.terms import Atom, Pid, Ref
 
 HERE = Atom("a@h")

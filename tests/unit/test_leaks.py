@@ -101,7 +101,7 @@ def machinery():
     """How many things there are of what nodes are made of. Terms may be kept in memos, which are bounded, and cancelled
     timers by asyncio, for a while.
     """
-    modules = ("erlmesh.runtime", "erlmesh.net", "erlmesh.kernel", "erlmesh.services", "asyncio", "_asyncio")
+    modules = ("erlmesh.runtime", "erlmesh.net", "erlmesh.core", "erlmesh.services", "asyncio", "_asyncio")
     kinds = (type(thing) for thing in gc.get_objects())
     return Counter(
         kind for kind in kinds if str(kind.__module__).startswith(modules) and kind is not asyncio.TimerHandle

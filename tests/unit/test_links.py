@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from erlmesh.kernel.links import Links
+from erlmesh.core.links import Links
 from erlmesh.proto.control import ExitLink, Link, Unlink, UnlinkAck
 from erlmesh.terms import Atom, Pid
 
@@ -22,7 +22,7 @@ def links():
 
 
 def assert_empty(links):
-    assert (len(links), links._of, links._across) == (0, {}, {})
+    assert (len(links), links._of, links._by_node) == (0, {}, {})
 
 
 def test_a_link_is_said_once(links):
@@ -32,7 +32,7 @@ def test_a_link_is_said_once(links):
 
 
 def test_a_link_of_theirs_is_as_good_as_ours(links):
-    links.linked(Link(X, P))
+    links.link_received(Link(X, P))
 
     assert links.of(P) == [X]
     assert links.link(P, X) == []
@@ -41,16 +41,16 @@ def test_a_link_of_theirs_is_as_good_as_ours(links):
 def test_an_exit_breaks_an_active_link_once(links):
     links.link(P, X)
 
-    assert links.broken(P, X)
-    assert not links.broken(P, X)
+    assert links.exit_received(P, X)
+    assert not links.exit_received(P, X)
     assert_empty(links)
 
 
 def test_an_exit_over_no_link_is_nothing(links):
     links.link(P, X)
 
-    assert not links.broken(P, Y)
-    assert not links.broken(Q, X)
+    assert not links.exit_received(P, Y)
+    assert not links.exit_received(Q, X)
 
 
 def test_after_unlink_no_exit_arrives(links):
@@ -60,14 +60,14 @@ def test_after_unlink_no_exit_arrives(links):
 
     assert (unlink.sender, unlink.to) == (P, X)
     assert links.of(P) == []
-    assert not links.broken(P, X)
+    assert not links.exit_received(P, X)
 
 
 def test_the_ack_ends_an_unlink(links):
     links.link(P, X)
     (unlink,) = links.unlink(P, X)
 
-    links.acknowledged(UnlinkAck(unlink.id, X, P))
+    links.unlink_ack_received(UnlinkAck(unlink.id, X, P))
 
     assert_empty(links)
 
@@ -93,7 +93,7 @@ def test_linking_again_while_unlinking_is_said_and_the_old_ack_does_not_end_it(l
     (unlink,) = links.unlink(P, X)
 
     assert links.link(P, X) == [Link(P, X)]
-    links.acknowledged(UnlinkAck(unlink.id, X, P))
+    links.unlink_ack_received(UnlinkAck(unlink.id, X, P))
     assert links.of(P) == [X]
 
 
@@ -103,9 +103,9 @@ def test_an_ack_of_an_earlier_unlink_does_not_end_a_later_one(links):
     links.link(P, X)
     (second,) = links.unlink(P, X)
 
-    links.acknowledged(UnlinkAck(first.id, X, P))
+    links.unlink_ack_received(UnlinkAck(first.id, X, P))
     assert len(links) == 1
-    links.acknowledged(UnlinkAck(second.id, X, P))
+    links.unlink_ack_received(UnlinkAck(second.id, X, P))
     assert_empty(links)
 
 
@@ -113,32 +113,32 @@ def test_a_link_of_theirs_that_crosses_our_unlink_is_ended_by_it(links):
     links.link(P, X)
     links.unlink(P, X)
 
-    links.linked(Link(X, P))
+    links.link_received(Link(X, P))
 
     assert links.of(P) == []
-    assert not links.broken(P, X)
+    assert not links.exit_received(P, X)
 
 
 def test_their_unlink_is_acknowledged_with_its_id_whatever_the_state(links):
     links.link(P, X)
 
-    assert links.unlinked(Unlink(9, X, P)) == [UnlinkAck(9, P, X)]
+    assert links.unlink_received(Unlink(9, X, P)) == [UnlinkAck(9, P, X)]
     assert_empty(links)
-    assert links.unlinked(Unlink(9, X, P)) == [UnlinkAck(9, P, X)]
+    assert links.unlink_received(Unlink(9, X, P)) == [UnlinkAck(9, P, X)]
 
 
 def test_when_both_unlink_each_waits_for_its_own_ack(links):
     links.link(P, X)
     links.unlink(P, X)
 
-    assert links.unlinked(Unlink(9, X, P)) == [UnlinkAck(9, P, X)]
+    assert links.unlink_received(Unlink(9, X, P)) == [UnlinkAck(9, P, X)]
     assert len(links) == 1
 
 
 def test_an_unlink_of_the_old_kind_is_not_answered(links):
     links.link(P, X)
 
-    assert links.unlinked(Unlink(None, X, P)) == []
+    assert links.unlink_received(Unlink(None, X, P)) == []
     assert_empty(links)
 
 
@@ -161,7 +161,7 @@ def test_a_lost_node_takes_its_links_with_it_and_nobody_elses(links):
     exits = links.lost(B, NOCONNECTION)
 
     assert exits == [ExitLink(X, P, NOCONNECTION), ExitLink(X, Q, NOCONNECTION)]
-    assert all(links.broken(said.to, said.sender) for said in exits)
+    assert all(links.exit_received(said.to, said.sender) for said in exits)
     assert links.of(P) == [Q, Z]
     assert links.lost(B, NOCONNECTION) == []
 
@@ -171,10 +171,10 @@ def test_who_unlinks_on_the_first_exit_of_a_lost_node_gets_no_second(links):
     links.link(P, Y)
     first, second = links.lost(B, NOCONNECTION)
 
-    assert links.broken(P, first.sender)
+    assert links.exit_received(P, first.sender)
     links.unlink(P, second.sender)
 
-    assert not links.broken(P, second.sender)
+    assert not links.exit_received(P, second.sender)
 
 
 # Two tables and the two streams between them
@@ -219,14 +219,14 @@ class Cluster:
         for queue in self.queues:
             queue.clear()
         for side in (0, 1):
-            for said in self.tables[side].lost((B, A)[side], NOCONNECTION):
+            for said in self.tables[side].connection_lost((B, A)[side], NOCONNECTION):
                 assert said.to in self.alive
                 self.exit(side, said)
         self.unlinks.clear()
         self.heard.clear()
 
     def exit(self, side, said):
-        if self.tables[side].broken(said.to, said.sender):
+        if self.tables[side].exit_received(said.to, said.sender):
             assert (said.to, said.sender) not in self.deaf, "an exit arrived after unlink had returned"
 
     def deliver(self, side, *_):
@@ -241,12 +241,12 @@ class Cluster:
             case Link():
                 if heard == self.unlinks.get((p, q), 0):
                     self.deaf.discard((p, q))
-                table.linked(signal)
+                table.link_received(signal)
             case Unlink():
                 self.heard[p, q] = self.heard.get((p, q), 0) + 1
-                self.say(side, table.unlinked(signal))
+                self.say(side, table.unlink_received(signal))
             case UnlinkAck():
-                table.acknowledged(signal)
+                table.unlink_ack_received(signal)
             case ExitLink() if p in self.alive:
                 self.exit(side, signal)
 
@@ -275,8 +275,8 @@ def test_whatever_happens_no_half_link_is_left_and_no_exit_arrives_after_unlink(
     a, b = cluster.tables
     for p in cluster.pids[0]:
         for x in cluster.pids[1]:
-            assert (x in a.of(p)) == (p in b.of(x)), "half a link"
-    assert len(a) == len(b) == sum(len(a.of(p)) for p in cluster.pids[0]), "an unlink that waits for ever"
+            assert (x in a.links_of(p)) == (p in b.links_of(x)), "half a link"
+    assert len(a) == len(b) == sum(len(a.links_of(p)) for p in cluster.pids[0]), "an unlink that waits for ever"
     for side in (0, 1):
         for pid in cluster.pids[side]:
             cluster.die(side, pid, None)

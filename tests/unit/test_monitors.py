@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from erlmesh.kernel.monitors import Monitors, Watch
+from erlmesh.core.monitors import MonitorEntry, Monitors
 from erlmesh.proto.control import Demonitor, Down, Monitor
 from erlmesh.terms import Atom, Pid, Ref
 
@@ -41,8 +41,8 @@ def test_a_down_ends_the_watch_and_names_the_process_as_the_owner_did(monitors):
 
     by_pid, by_name = monitors.down(ref(1), B), monitors.down(ref(2), B)
 
-    assert (by_pid, by_name) == (Watch(P, X, B), Watch(P, NAME, B))
-    assert (by_pid.as_seen(), by_name.as_seen()) == (X, (NAME, B))
+    assert (by_pid, by_name) == (MonitorEntry(P, X, B), MonitorEntry(P, NAME, B))
+    assert (by_pid.down_object(), by_name.down_object()) == (X, (NAME, B))
     assert monitors.down(ref(1), B) is None
     assert_empty(monitors)
 
@@ -52,13 +52,13 @@ def test_a_down_of_a_third_node_is_ignored(monitors):
 
     assert monitors.down(ref(1), C) is None
     assert monitors.down(ref(1), A) is None
-    assert monitors.down(ref(1), B) == Watch(P, X, B)
+    assert monitors.down(ref(1), B) == MonitorEntry(P, X, B)
 
 
 def test_a_watch_that_is_taken_back_hears_no_down(monitors):
     monitors.watch(P, X, B, ref(1))
 
-    assert monitors.unwatch(P, ref(1)) == (Watch(P, X, B), Demonitor(P, X, ref(1)))
+    assert monitors.unwatch(P, ref(1)) == (MonitorEntry(P, X, B), Demonitor(P, X, ref(1)))
     assert monitors.down(ref(1), B) is None
     assert monitors.unwatch(P, ref(1)) is None
     assert_empty(monitors)
@@ -68,18 +68,18 @@ def test_nobody_takes_back_the_watch_of_another(monitors):
     monitors.watch(P, X, B, ref(1))
 
     assert monitors.unwatch(Q, ref(1)) is None
-    assert monitors.down(ref(1), B) == Watch(P, X, B)
+    assert monitors.down(ref(1), B) == MonitorEntry(P, X, B)
 
 
 def test_all_who_watch_the_dead_are_told_in_their_own_words(monitors):
-    monitors.watched(P, Monitor(Q, P, ref(1)))
-    monitors.watched(P, Monitor(X, NAME, ref(1, B)))
-    monitors.watched(Q, Monitor(X, Q, ref(2, B)))
+    monitors.monitor_received(P, Monitor(Q, P, ref(1)))
+    monitors.monitor_received(P, Monitor(X, NAME, ref(1, B)))
+    monitors.monitor_received(Q, Monitor(X, Q, ref(2, B)))
 
-    assert monitors.watchers_of(P) == [Q, X]
+    assert monitors.monitored_by(P) == [Q, X]
     assert monitors.died(P, NORMAL) == ([Down(P, Q, ref(1), NORMAL), Down(NAME, X, ref(1, B), NORMAL)], [])
-    assert monitors.watchers_of(P) == []
-    assert monitors.watchers_of(Q) == [X]
+    assert monitors.monitored_by(P) == []
+    assert monitors.monitored_by(Q) == [X]
 
 
 def test_the_watches_of_the_dead_are_taken_back(monitors):
@@ -89,13 +89,13 @@ def test_the_watches_of_the_dead_are_taken_back(monitors):
 
     assert monitors.died(P, NORMAL) == (
         [],
-        [(Watch(P, X, B), Demonitor(P, X, ref(1))), (Watch(P, NAME, C), Demonitor(P, NAME, ref(2)))],
+        [(MonitorEntry(P, X, B), Demonitor(P, X, ref(1))), (MonitorEntry(P, NAME, C), Demonitor(P, NAME, ref(2)))],
     )
     assert len(monitors) == 1
 
 
 def test_who_watches_itself_leaves_nothing_behind(monitors):
-    monitors.watched(P, monitors.watch(P, P, A, ref(1)))
+    monitors.monitor_received(P, monitors.watch(P, P, A, ref(1)))
 
     downs, taken_back = monitors.died(P, NORMAL)
 
@@ -105,29 +105,29 @@ def test_who_watches_itself_leaves_nothing_behind(monitors):
 
 
 def test_a_watcher_loses_interest(monitors):
-    monitors.watched(P, Monitor(X, P, ref(1, B)))
+    monitors.monitor_received(P, Monitor(X, P, ref(1, B)))
 
-    monitors.unwatched(ref(1, B), X)
-    monitors.unwatched(ref(1, B), X)
+    monitors.demonitor_received(ref(1, B), X)
+    monitors.demonitor_received(ref(1, B), X)
 
     assert_empty(monitors)
 
 
 def test_nobody_loses_interest_for_another(monitors):
-    monitors.watched(P, Monitor(X, P, ref(1, B)))
+    monitors.monitor_received(P, Monitor(X, P, ref(1, B)))
 
-    monitors.unwatched(ref(1, B), Y)
-    monitors.unwatched(ref(1, B), Z)
+    monitors.demonitor_received(ref(1, B), Y)
+    monitors.demonitor_received(ref(1, B), Z)
 
-    assert monitors.watchers_of(P) == [X]
+    assert monitors.monitored_by(P) == [X]
 
 
 def test_a_reference_in_use_is_not_taken_over(monitors):
-    monitors.watched(P, Monitor(X, P, ref(1, B)))
+    monitors.monitor_received(P, Monitor(X, P, ref(1, B)))
 
-    monitors.watched(Q, Monitor(Z, Q, ref(1, B)))
+    monitors.monitor_received(Q, Monitor(Z, Q, ref(1, B)))
 
-    assert monitors.watchers_of(Q) == []
+    assert monitors.monitored_by(Q) == []
     assert monitors.died(P, NORMAL)[0] == [Down(P, X, ref(1, B), NORMAL)]
     assert_empty(monitors)
 
@@ -136,14 +136,14 @@ def test_a_lost_node_is_cleaned_up_in_both_directions(monitors):
     monitors.watch(P, X, B, ref(1))
     monitors.watch(Q, NAME, B, ref(2))
     monitors.watch(Q, Z, C, ref(3))
-    monitors.watched(P, Monitor(X, P, ref(1, B)))
-    monitors.watched(P, Monitor(Z, P, ref(1, C)))
+    monitors.monitor_received(P, Monitor(X, P, ref(1, B)))
+    monitors.monitor_received(P, Monitor(Z, P, ref(1, C)))
 
     downs = monitors.lost(B, NOCONNECTION)
 
     assert downs == [Down(X, P, ref(1), NOCONNECTION), Down(NAME, Q, ref(2), NOCONNECTION)]
-    assert monitors.watchers_of(P) == [Z]
-    assert [monitors.down(down.ref, B) for down in downs] == [Watch(P, X, B), Watch(Q, NAME, B)]
+    assert monitors.monitored_by(P) == [Z]
+    assert [monitors.down(down.ref, B) for down in downs] == [MonitorEntry(P, X, B), MonitorEntry(Q, NAME, B)]
     assert monitors.lost(B, NOCONNECTION) == []
     assert len(monitors) == 2
 
@@ -184,7 +184,7 @@ class Cluster:
         for queue in self.queues:
             queue.clear()
         for side in (0, 1):
-            for down in self.tables[side].lost((B, A)[side], NOCONNECTION):
+            for down in self.tables[side].connection_lost((B, A)[side], NOCONNECTION):
                 self.hear_down(side, down)
 
     def hear_down(self, side, down):
@@ -200,11 +200,11 @@ class Cluster:
         table = self.tables[side]
         match signal := self.queues[side].popleft():
             case Monitor() if signal.target in self.alive:
-                table.watched(signal.target, signal)
+                table.monitor_received(signal.target, signal)
             case Monitor():
                 self.queues[1 - side].append(Down(signal.target, signal.sender, signal.ref, NOPROC))
             case Demonitor():
-                table.unwatched(signal.ref, signal.sender)
+                table.demonitor_received(signal.ref, signal.sender)
             case Down():
                 self.hear_down(side, signal)
 
@@ -231,7 +231,7 @@ def test_every_watch_ends_with_one_down_or_with_none_once_it_is_taken_back(acts)
 
     a, b = cluster.tables
     for one, other in ((a, b), (b, a)):
-        assert one._watching.keys() == other._watched_by.keys(), "half a watch"
+        assert one._origins.keys() == other._target_by_ref.keys(), "half a watch"
     for x in cluster.pids[1]:
         cluster.die(1, x, None)
     cluster.settle()

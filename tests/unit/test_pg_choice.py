@@ -6,7 +6,7 @@ import random
 import pytest
 
 from erlmesh import Atom, Exit, Node
-from erlmesh.kernel import gen
+from erlmesh.core import gen
 from erlmesh.services.pg import Joined, Left
 from erlmesh.services.pg_choice import Membership, Picker
 from erlmesh.terms import Pid

@@ -12,7 +12,7 @@ import pytest
 
 from erlmesh.etf import encode_term
 from erlmesh.proto.atom_cache import AtomReader, encode_references
-from erlmesh.proto.channel import Channel, Lost
+from erlmesh.proto.channel import Channel, ConnectionLost
 from erlmesh.proto.encode_control import encode_control
 from erlmesh.proto.flags import OFFERED, Flags
 from erlmesh.proto.ops import NO_MESSAGE
@@ -107,7 +107,7 @@ def replay(flags, connection):
 @pytest.mark.parametrize(("flags", "connection"), CONNECTIONS)
 def test_every_frame_of_a_connection_is_understood(flags, connection):
     for frame, raw, _, signals in replay(flags, connection):
-        assert not any(isinstance(signal, Lost) for signal in signals), (frame.get("op"), signals)
+        assert not any(isinstance(signal, ConnectionLost) for signal in signals), (frame.get("op"), signals)
         assert len(signals) == 1 or raw[1] in b"EF"
 
 

@@ -7,9 +7,9 @@ import logging
 import pytest
 from virtual_time import run, turns
 
+from erlmesh.core.gen import GEN_CALL
+from erlmesh.core.identifiers import Identifiers
 from erlmesh.errors import CalleeExited, CallTimeout, EncodeError, Exit, NoConnection, NoProcess
-from erlmesh.kernel.gen import GEN_CALL
-from erlmesh.kernel.identifiers import Identifiers
 from erlmesh.proto.control import (
     Demonitor,
     Down,
@@ -64,15 +64,15 @@ class World:
 
     def __init__(self):
         self.held = []
-        self.dialling = set()
+        self.outgoing = set()
         self.router = Router(Identifiers(A, 1), self.hold)
 
     def hold(self, node, signal, _size, dial):
         if dial:
-            self.dialling.add(node)
-        if node in self.dialling:
+            self.outgoing.add(node)
+        if node in self.outgoing:
             self.held.append((node, signal))
-        return FakePeer() if node in self.dialling else None
+        return FakePeer() if node in self.outgoing else None
 
     def connect(self, node=B):
         peer = self.router.peers[node] = FakePeer()
@@ -825,7 +825,7 @@ def test_what_takes_something_back_follows_what_is_held(world):
 
 def give_back(world):
     held, world.held = world.held, []
-    world.dialling.clear()
+    world.outgoing.clear()
     for node, signal in held:
         world.router.deaths.undeliverable(signal, node)
 

@@ -9,7 +9,7 @@ import time
 import pytest
 from shell_lab import on_a_node, on_two_nodes, shells
 
-from erlmesh.kernel import vigil
+from erlmesh.core import loop_watchdog
 from erlmesh.shell.interrupts import Interrupts
 from erlmesh.terms import Atom
 
@@ -424,7 +424,7 @@ def test_what_else_holds_the_node_while_a_line_waits_is_left_to_the_log():
 def test_a_line_that_computes_for_long_is_told_by_the_node_and_not_in_the_log(caplog, monkeypatch):
     async def main():
         async with shells("socrates") as (shell,):
-            monkeypatch.setattr(vigil, "TELL_AFTER", 0.1)
+            monkeypatch.setattr(loop_watchdog, "REPORT_AFTER", 0.1)
             told = shell.session.namespace["told"] = threading.Event()
             monkeypatch.setattr(shell.session.interrupts, "_warn", lambda _: told.set())
             await asyncio.sleep(0)

@@ -6,8 +6,8 @@ import pickle
 import threading
 
 import pytest
+from erlmesh.formatters import claim_local, format_erlang, node_by_number, release_local
 
-from erlmesh.notation import claim_here, erlang, node_of_prefix, release_here
 from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref
 
 A = Atom("a@127.0.0.1")
@@ -162,29 +162,29 @@ def test_a_bitstring_that_could_be_written_two_ways_is_refused(data, bits):
 def test_the_first_node_that_claims_is_here_and_prints_as_zero():
     here, other = Atom("here@host"), Atom("other@host")
 
-    assert claim_here(here)
-    assert not claim_here(other)
-    release_here(other)
+    assert claim_local(here)
+    assert not claim_local(other)
+    release_local(other)
     try:
         assert str(Pid(here, 64, 0, 1)) == "<0.64.0>"
         assert str(Pid(other, 64, 0, 1)) != "<0.64.0>"
-        assert node_of_prefix(0) is here
+        assert node_by_number(0) is here
     finally:
-        release_here(here)
-    assert node_of_prefix(0) is None
+        release_local(here)
+    assert node_by_number(0) is None
     assert str(Pid(here, 64, 0, 1)) != "<0.64.0>"
 
 
 def test_a_printed_prefix_leads_back_to_its_node():
     node = Atom("first printed here@host")
 
-    number = int(erlang(Pid(node, 1, 0, 1))[1:].split(".")[0])
+    number = int(format_erlang(Pid(node, 1, 0, 1))[1:].split(".")[0])
 
     assert number > 0
-    assert node_of_prefix(number) is node
+    assert node_by_number(number) is node
     assert str(Ref(node, 9, (1,))) == f"#Ref<{number}.1>"
-    assert node_of_prefix(number + 1000) is None
-    assert node_of_prefix(-1) is None
+    assert node_by_number(number + 1000) is None
+    assert node_by_number(-1) is None
 
 
 def test_prefixes_are_counted_up_in_order_of_first_printing():

@@ -16,9 +16,9 @@ from test_outlet import on_every_loop
 from erlmesh.net.pump import Pump
 from erlmesh.proto.channel import Channel
 from erlmesh.proto.control import SendName
-from erlmesh.proto.dialogue import SETUP_TIME, Handshake
 from erlmesh.proto.flags import OFFERED
-from erlmesh.proto.handshake import Me, Status, answer, call
+from erlmesh.proto.handshake import LocalNode, Status, accept, initiate
+from erlmesh.proto.handshake_driver import SETUP_TIMEOUT, HandshakeDriver
 from erlmesh.terms import Atom, Pid
 
 OURS, THEIRS = "ours@h", "theirs@h"
@@ -28,7 +28,7 @@ MESSAGE = SendName(Pid(Atom(THEIRS), 90, 0, 9), Atom("x"), b"." * 1000)
 
 
 def me(name):
-    return Me(name, 1, lambda _: "monster", lambda: secrets.randbits(32), set(), OFFERED)
+    return LocalNode(name, 1, lambda _: "monster", lambda: secrets.randbits(32), set(), OFFERED)
 
 
 class Skipping(asyncio.SelectorEventLoop):
@@ -83,7 +83,9 @@ class Peer:
     def __init__(self, connection, pump, owner):
         self.all.append(self)
         self.connection, self.pump, self.owner = connection, pump, owner
-        self.handshake = Handshake(answer(me(THEIRS), lambda _name, _flags: Status.OK), now=0.0, timeout=float("inf"))
+        self.handshake = HandshakeDriver(
+            accept(me(THEIRS), lambda _name, _flags: Status.OK), now=0.0, timeout=float("inf")
+        )
         self.channel = Channel(OURS, THEIRS, OFFERED, now=0.0)
 
     async def listen(self):
@@ -125,7 +127,7 @@ async def connected(ticktime=TICKTIME, **options):
     """A peer whose handshake has not begun."""
     loop = asyncio.get_running_loop()
     owner = Owner(ticktime, **options)
-    pump = Pump(Handshake(call(me(OURS), THEIRS, lambda: True), now=loop.time()), owner)
+    pump = Pump(HandshakeDriver(initiate(me(OURS), THEIRS, lambda: True), now=loop.time()), owner)
     with socket.create_server(("127.0.0.1", 0)) as server:
         await loop.create_connection(lambda: pump, *server.getsockname())
         connection, _ = server.accept()
@@ -272,7 +274,7 @@ def test_a_handshake_whose_answers_lie_in_the_socket_is_not_given_up(late):
         await peer.listen()
 
         peer.say_now(peer.handshake.data_to_send())  # all that a peer says before it hears us again
-        loop.stand_still(SETUP_TIME + late)
+        loop.stand_still(SETUP_TIMEOUT + late)
         await peer.meet()
 
         assert peer.owner.ended is None
@@ -289,7 +291,7 @@ def test_a_handshake_whose_last_word_lies_in_the_socket_is_complete(late):
         await peer.listen()
 
         peer.say_now(peer.handshake.data_to_send())
-        loop.stand_still(SETUP_TIME + late)
+        loop.stand_still(SETUP_TIMEOUT + late)
 
         assert await peer.owner.told.get() == "up"
 
@@ -299,11 +301,11 @@ def test_a_handshake_whose_last_word_lies_in_the_socket_is_complete(late):
 def test_a_handshake_that_nobody_answers_ends_also_after_we_stood_still():
     async def test(loop):
         peer = await connected()
-        loop.stand_still(SETUP_TIME + 60)
+        loop.stand_still(SETUP_TIMEOUT + 60)
         await turns()
         assert peer.owner.ended is None
 
-        loop.stand_still(SETUP_TIME)
+        loop.stand_still(SETUP_TIMEOUT)
         assert await peer.owner.told.get() == "refused"
 
     run(test)

@@ -9,7 +9,7 @@ import re
 from erlmesh import Atom, ErlmeshError, Pid, Term
 from erlmesh.cli.meeting import busy_nodes, looking_in
 from erlmesh.cli.settings import add_node_options
-from erlmesh.notation import elixir
+from erlmesh.formatting import format_elixir
 
 __all__ = ["EXAMPLE", "add_options", "group_name", "run"]
 
@@ -52,12 +52,12 @@ def _members(answer: Term, peer: str, module: str) -> list[Pid]:
         case list() if all(isinstance(pid, Pid) for pid in answer):
             return answer
         case (Atom("error"), (Atom("no_such_group"), group)):
-            raise ErlmeshError(f"{peer} knows no pg2 group {elixir(group)}")
+            raise ErlmeshError(f"{peer} knows no pg2 group {format_elixir(group)}")
         case (Atom("badrpc"), (Atom("EXIT"), (Atom("undef"), *_))):
             raise ErlmeshError(f"{peer} has no {module}" + (" (OTP has removed it in 24)" if module == "pg2" else ""))
         case (Atom("badrpc"), (Atom("EXIT"), (Atom("badarg"), *_))) if module == "pg":
             raise ErlmeshError(f"pg is not started on {peer}; there, type  :pg.start_link()")
-    raise ErlmeshError(f"{peer} answers {elixir(answer)}")
+    raise ErlmeshError(f"{peer} answers {format_elixir(answer)}")
 
 
 def group_name(text: str) -> Term:

@@ -67,7 +67,7 @@ class EpmdTalk:
 
     address: str
     names: dict[str, int] | None = None
-    where: protocol.Where | None = None
+    where: protocol.PortInfo | None = None
     fault: Fault | None = None
     saw: str = ""
 
@@ -96,7 +96,7 @@ async def _talk(address: str, port: int, alive: str, timeout: float) -> EpmdTalk
     try:
         if int.from_bytes(names[:4], "big") != port and not 0 < int.from_bytes(names[:4], "big") < 65536:
             raise RemoteProtocolError
-        return EpmdTalk(address, protocol.decode_names(names), protocol.decode_where(where))
+        return EpmdTalk(address, protocol.decode_names_response(names), protocol.decode_lookup_response(where))
     except RemoteProtocolError:
         who = foreign_tongue(names) or foreign_tongue(where)
         return EpmdTalk(address, fault=Fault.FOREIGN, saw=who or f"it says {names[:16]!r}")

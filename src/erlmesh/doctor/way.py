@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 
 from erlmesh.doctor.findings import Fault, Finding, failed, note, ok, skipped
-from erlmesh.proto.epmd import Where
+from erlmesh.proto.epmd import PortInfo
 from erlmesh.proto.handshake import is_node_name
 
 __all__ = ["addresses_found", "epmd_answered", "epmd_not_asked", "is_long", "name_form", "port_reached", "registration"]
@@ -127,7 +127,7 @@ def epmd_answered(host: str, port: int, names: Mapping[str, int] | None, fault: 
     )
 
 
-def registration(target: str, where: Where | None, names: Mapping[str, int]) -> Finding:
+def registration(target: str, where: PortInfo | None, names: Mapping[str, int]) -> Finding:
     """Whether EPMD knows the node, and what it says of it."""
     alive, _, host = target.partition("@")
     if where is None:
@@ -140,11 +140,11 @@ def registration(target: str, where: Where | None, names: Mapping[str, int]) -> 
             f"Is {near[0]}@{host} meant?" if near else "Start the node, or use one of the names that are there.",
             names=list(names),
         )
-    facts = {"port": where.port, "hidden": where.hidden, "versions": [where.lowest, where.highest]}
-    if where.highest < 6:
+    facts = {"port": where.port, "hidden": where.hidden, "versions": [where.lowest_version, where.highest_version]}
+    if where.highest_version < 6:
         return failed(
             "registered",
-            f"{alive} speaks the distribution protocol up to version {where.highest} only",
+            f"{alive} speaks the distribution protocol up to version {where.highest_version} only",
             "That is OTP 22 or older. Version 6 came with OTP 23, and is needed.",
             "Run that node with OTP 23 or later.",
             **facts,

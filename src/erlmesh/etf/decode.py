@@ -17,7 +17,16 @@ from typing import Final, NoReturn, TypeAlias
 
 from erlmesh.errors import DecodeError
 from erlmesh.etf import tags
-from erlmesh.etf.decode_leaves import LEAVES, Atoms, Reader, ends_early, read_integer, read_name, read_pid, table
+from erlmesh.etf.decode_leaves import (
+    LEAVES,
+    Atoms,
+    Reader,
+    build_table,
+    raise_truncated,
+    read_integer,
+    read_name,
+    read_pid,
+)
 from erlmesh.terms import Fun, ImproperList, Map, Term
 
 __all__ = ["DEFAULT_MAX_LENGTH", "decode", "decode_term"]
@@ -53,20 +62,20 @@ def decode_term(data: bytes, offset: int, atoms: Atoms = ()) -> tuple[Term, int]
     try:
         return _READERS[data[offset]](data, offset + 1, atoms)
     except (IndexError, StructError):
-        ends_early(data)
+        raise_truncated(data)
     except RecursionError:
         pass
     try:
         return _read_deep(data, offset, atoms)
     except (IndexError, StructError):
-        ends_early(data)
+        raise_truncated(data)
 
 
 def _decode_compressed(data: bytes, max_length: int) -> Term:
     try:
         (size,) = _u32(data, 2)
     except StructError:
-        ends_early(data)
+        raise_truncated(data)
     if size > max_length:
         raise DecodeError(f"a compressed term claims {size} bytes, more than the {max_length} allowed", 1)
     inflater = zlib.decompressobj()
@@ -91,19 +100,19 @@ def _small_tuple_header(data: bytes, offset: int, _: Atoms) -> tuple[int, Build,
 
 def _large_tuple_header(data: bytes, offset: int, _: Atoms) -> tuple[int, Build, int]:
     (arity,) = _u32(data, offset)
-    return _checked(arity, data, offset + 4), tuple, offset + 4
+    return _check_count(arity, data, offset + 4), tuple, offset + 4
 
 
-def _checked(count: int, data: bytes, offset: int) -> int:
+def _check_count(count: int, data: bytes, offset: int) -> int:
     """Every element takes a byte at least, so a count beyond the end is a lie, refused before anything is built."""
     if count > len(data) - offset:
-        ends_early(data)
+        raise_truncated(data)
     return count
 
 
 def _list_header(data: bytes, offset: int, _: Atoms) -> tuple[int, Build, int]:
     (length,) = _u32(data, offset)
-    return _checked(length + 1, data, offset + 4), _list_of, offset + 4
+    return _check_count(length + 1, data, offset + 4), _list_of, offset + 4
 
 
 def _list_of(items: list[Term]) -> Term:
@@ -118,13 +127,13 @@ def _list_of(items: list[Term]) -> Term:
 
 def _map_header(data: bytes, offset: int, _: Atoms) -> tuple[int, Build, int]:
     def map_of(items: list[Term]) -> Map:
-        made = Map.of_distinct(items[::2], items[1::2])
+        made = Map.from_distinct(items[::2], items[1::2])
         if made is None:
             raise DecodeError("a map with the same key twice", offset - 1)
         return made
 
     (size,) = _u32(data, offset)
-    return _checked(size * 2, data, offset + 4), map_of, offset + 4
+    return _check_count(size * 2, data, offset + 4), map_of, offset + 4
 
 
 def _fun_header(data: bytes, offset: int, atoms: Atoms) -> tuple[int, Build, int]:
@@ -137,7 +146,7 @@ def _fun_header(data: bytes, offset: int, atoms: Atoms) -> tuple[int, Build, int
     def fun_of(free: list[Term]) -> Fun:
         return Fun(arity, uniq, index, module, old_index, old_uniq, pid, tuple(free))
 
-    return _checked(free_count, data, offset), fun_of, offset
+    return _check_count(free_count, data, offset), fun_of, offset
 
 
 _HEADERS: Final[dict[int, Header]] = {
@@ -197,7 +206,7 @@ def _list(data: bytes, offset: int, atoms: Atoms) -> tuple[Term, int]:
     return _list_of(items), offset
 
 
-class _Open:
+class _OpenContainer:
     """A container of which some elements are still to come."""
 
     __slots__ = ("build", "count", "items")
@@ -213,7 +222,7 @@ class _Open:
 
 def _read_deep(data: bytes, offset: int, atoms: Atoms) -> tuple[Term, int]:
     """As the readers do, for terms of any depth: the containers that are still open wait in a list."""
-    opened: list[_Open] = []
+    opened: list[_OpenContainer] = []
     while True:
         tag = data[offset]
         read_header = _HEADERS.get(tag)
@@ -227,7 +236,7 @@ def _read_deep(data: bytes, offset: int, atoms: Atoms) -> tuple[Term, int]:
             if build is _list_of and opened and opened[-1].is_at_tail():
                 opened[-1].count += count - 1
             else:
-                opened.append(_Open(count, build))
+                opened.append(_OpenContainer(count, build))
         while len(opened[-1].items) == opened[-1].count:
             done = opened.pop()
             item = done.build(done.items)
@@ -236,10 +245,10 @@ def _read_deep(data: bytes, offset: int, atoms: Atoms) -> tuple[Term, int]:
             opened[-1].items.append(item)
 
 
-def _refuse(data: bytes, offset: int, _: Atoms) -> NoReturn:
+def _unknown_tag(data: bytes, offset: int, _: Atoms) -> NoReturn:
     raise DecodeError(f"tag {data[offset - 1]} starts no term here", offset - 1)
 
 
-_READERS: Final = table(LEAVES | {tag: _container(header) for tag, header in _HEADERS.items()}, _refuse)
+_READERS: Final = build_table(LEAVES | {tag: _container(header) for tag, header in _HEADERS.items()}, _unknown_tag)
 _READERS[tags.SMALL_TUPLE_EXT] = _small_tuple
 _READERS[tags.LIST_EXT] = _list

@@ -17,7 +17,17 @@ from erlmesh.errors import DecodeError
 from erlmesh.etf import tags
 from erlmesh.terms import MAX_ATOM_CHARACTERS, Atom, BitString, Export, Pid, Port, Ref, Term
 
-__all__ = ["LEAVES", "MAX_BIG_BYTES", "Atoms", "Reader", "ends_early", "read_integer", "read_name", "read_pid", "table"]
+__all__ = [
+    "LEAVES",
+    "MAX_BIG_BYTES",
+    "Atoms",
+    "Reader",
+    "raise_truncated",
+    "read_integer",
+    "read_name",
+    "read_pid",
+    "build_table",
+]
 
 MAX_BIG_BYTES: Final = 512 * 1024  # 4 Mbit, as much as any OTP release calculates with
 MAX_REFERENCE_WORDS: Final = 5
@@ -40,18 +50,18 @@ _old_pid_numbers = Struct(">IIB").unpack_from
 _old_float = re.compile(rb"([+-]?[0-9]+\.[0-9]+(?:[eE][+-]?[0-9]+)?)(?:\0|\Z)").match
 
 
-def table(readers: dict[int, Reader], otherwise: Reader) -> list[Reader]:
-    return [readers.get(tag, otherwise) for tag in range(256)]
+def build_table(readers: dict[int, Reader], default: Reader) -> list[Reader]:
+    return [readers.get(tag, default) for tag in range(256)]
 
 
-def ends_early(data: bytes) -> NoReturn:
+def raise_truncated(data: bytes) -> NoReturn:
     raise DecodeError("the data ends inside a term", len(data)) from None
 
 
 def _slice(data: bytes, start: int, length: int) -> bytes:
     end = start + length
     if end > len(data):
-        ends_early(data)
+        raise_truncated(data)
     return data[start:end]
 
 
@@ -113,7 +123,7 @@ def _small_utf8(data: bytes, offset: int, _: Atoms) -> tuple[Atom, int]:
     start = offset + 1
     end = start + data[offset]
     if end > len(data):
-        ends_early(data)
+        raise_truncated(data)
     try:
         return Atom(data[start:end].decode()), end
     except UnicodeDecodeError:
@@ -184,7 +194,7 @@ _NAMES: Final[dict[int, Reader]] = {
     tags.SMALL_ATOM_EXT: _small_latin1,
     tags.ATOM_EXT: _latin1,
 }
-_NAME_READERS: Final = table(_NAMES, _not_an_atom)
+_NAME_READERS: Final = build_table(_NAMES, _not_an_atom)
 
 
 def read_name(data: bytes, offset: int, atoms: Atoms) -> tuple[Atom, int]:
@@ -199,7 +209,7 @@ def _binary(data: bytes, offset: int, _: Atoms) -> tuple[bytes, int]:
     start = offset + 4
     end = start + _u32(data, offset)[0]
     if end > len(data):
-        ends_early(data)
+        raise_truncated(data)
     return data[start:end], end
 
 
@@ -232,7 +242,7 @@ def _new_pid(data: bytes, offset: int, atoms: Atoms) -> tuple[Pid, int]:
     key = (node, data[offset:end])
     pid = _recent_pids.get(key)
     if pid is None:
-        pid = _recall_pid(key, Pid(node, *_pid_numbers(data, offset)))
+        pid = _cache_pid(key, Pid(node, *_pid_numbers(data, offset)))
     return pid, end
 
 
@@ -241,7 +251,7 @@ _recent_pids: dict[tuple[Atom, bytes], Pid] = {}
 """The same few processes write most of the messages, and finding a pid takes a third of the time of making one."""
 
 
-def _recall_pid(key: tuple[Atom, bytes], pid: Pid) -> Pid:
+def _cache_pid(key: tuple[Atom, bytes], pid: Pid) -> Pid:
     if len(_recent_pids) >= _RECENT_PIDS_LIMIT:
         _recent_pids.clear()
     _recent_pids[key] = pid

@@ -332,7 +332,7 @@ class _Output:
         self.length += len(piece)
 
 
-class _Open:
+class _OpenContainer:
     """A container whose header is written, and whose children are being."""
 
     def __init__(self, term: Term, children: Iterable[Term], close: Callable[[], object] | None = None) -> None:
@@ -344,7 +344,7 @@ class _Open:
 def _write_deep(term: Term, pieces: list[bytes], atoms: Atoms) -> None:
     """As the writers do, for terms of any depth; a term that contains itself is found out here."""
     output = _Output(pieces)
-    opened = [_Open(None, (term,))]
+    opened = [_OpenContainer(None, (term,))]
     inside: set[int] = set()
     while opened:
         for item in opened[-1].children:
@@ -364,30 +364,30 @@ def _write_deep(term: Term, pieces: list[bytes], atoms: Atoms) -> None:
                 done.close()
 
 
-def _open(term: Term, output: _Output, atoms: Atoms) -> _Open | None:
+def _open(term: Term, output: _Output, atoms: Atoms) -> _OpenContainer | None:
     """Write the header of a container; None, and nothing written, for a term that has no children."""
     match term:
         case tuple():
             output.add(_SMALL_TUPLES[len(term)] if len(term) <= 255 else _tag_u32(tags.LARGE_TUPLE_EXT, len(term)))
-            return _Open(term, term)
+            return _OpenContainer(term, term)
         case list():
             if _as_string(term) is not None:
                 return None
             output.add(_tag_u32(tags.LIST_EXT, len(term)))
-            return _Open(term, chain(term, ([],)))
+            return _OpenContainer(term, chain(term, ([],)))
         case ImproperList():
             output.add(_tag_u32(tags.LIST_EXT, len(term.elements)))
-            return _Open(term, chain(term.elements, (term.tail,)))
+            return _OpenContainer(term, chain(term.elements, (term.tail,)))
         case Map() | dict():
             header, children = _open_map(term)
             output.add(header)
-            return _Open(term, children)
+            return _OpenContainer(term, children)
         case Fun():
             return _open_fun(term, output, atoms)
     return None
 
 
-def _open_fun(fun: Fun, output: _Output, atoms: Atoms) -> _Open:
+def _open_fun(fun: Fun, output: _Output, atoms: Atoms) -> _OpenContainer:
     at, start = len(output.pieces), output.length
     output.add(b"")
     _write_fun_names(fun, output.add, atoms)
@@ -396,4 +396,4 @@ def _open_fun(fun: Fun, output: _Output, atoms: Atoms) -> _Open:
         output.pieces[at] = _fun_header(fun, output.length - start)
         output.length += len(output.pieces[at])
 
-    return _Open(fun, fun.free, close)
+    return _OpenContainer(fun, fun.free, close)

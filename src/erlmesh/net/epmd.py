@@ -106,7 +106,7 @@ class Epmd:
         try:
             writer.write(self._request)
             data = b""
-            while (answer := protocol.decode_registered(data)) is None:
+            while (answer := protocol.decode_register_response(data)) is None:
                 piece = await reader.read(64)
                 if not piece:
                     raise ConnectionResetError
@@ -174,7 +174,7 @@ class Epmd:
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            async with asyncio.timeout(protocol.REQUEST_TIME):
+            async with asyncio.timeout(protocol.REQUEST_TIMEOUT):
                 request = await reader.readexactly(2)
                 request += await reader.readexactly(int.from_bytes(request, "big"))
                 if request[2] == protocol.Request.ALIVE2:
@@ -210,7 +210,7 @@ class Epmd:
         alive, _, host = name.partition("@")
         try:
             async with asyncio.timeout(PATIENCE):
-                answer = protocol.decode_where(await _ask(host, self.port, protocol.encode_lookup(alive)))
+                answer = protocol.decode_lookup_response(await _ask(host, self.port, protocol.encode_lookup(alive)))
         except socket.gaierror as fault:
             raise ConnectError(f"the host {host!r} is unknown here: {fault.strerror}") from None
         except ConnectionRefusedError:
@@ -227,9 +227,9 @@ class Epmd:
             raise ConnectError(f"{host} port {self.port}: {fault}") from None
         if answer is None:
             raise ConnectError(f"the EPMD of {host} knows no node {alive!r}: it is not running, or has another name")
-        if answer.highest < 6:
+        if answer.highest_version < 6:
             raise ConnectError(
-                f"{name} speaks the distribution protocol up to version {answer.highest} only (OTP 22 or before): "
+                f"{name} speaks the distribution protocol up to version {answer.highest_version} only (OTP 22 or before): "
                 "6 is needed"
             )
         return host, answer.port
@@ -238,7 +238,7 @@ class Epmd:
 async def known_names(host: str, port: int) -> dict[str, int]:
     """The nodes that the EPMD of ``host`` knows, with their ports. Raises ``OSError`` or RemoteProtocolError."""
     async with asyncio.timeout(PATIENCE):
-        return protocol.decode_names(await _ask(host, port, protocol.encode_names()))
+        return protocol.decode_names_response(await _ask(host, port, protocol.encode_names()))
 
 
 async def _ask(host: str, port: int, request: bytes) -> bytes:
@@ -259,7 +259,7 @@ class EpmdServer:
     """An EPMD on ``port``: :meth:`start` it, and :meth:`close` it."""
 
     def __init__(self, port: int, unix_time: Callable[[], float] = time.time) -> None:
-        self.registry = protocol.Registry(port)
+        self.registry = protocol.EpmdRegistry(port)
         self.unix_time = unix_time
         self._servers: list[asyncio.Server] = []
         self._clients: set[_Client] = set()
@@ -288,20 +288,20 @@ class EpmdServer:
 
     def left(self, client: _Client) -> None:
         self._clients.discard(client)
-        self.registry.gone(client)
+        self.registry.client_disconnected(client)
 
 
 class _Client(asyncio.Protocol):
     def __init__(self, server: EpmdServer) -> None:
         self._server = server
         self._loop = asyncio.get_running_loop()
-        self._request = protocol.Client(server.registry, self, self._loop.time())
+        self._request = protocol.ServerConnection(server.registry, self, self._loop.time())
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvloop's
         self._transport = transport
-        self._request.local = _is_local(transport)
+        self._request.is_local = _is_local(transport)
         self._server.joined(self)
         deadline = self._request.next_deadline()
         if deadline is not None:
@@ -311,7 +311,7 @@ class _Client(asyncio.Protocol):
         answer = self._request.receive_data(data, int(self._server.unix_time() * MOMENTS))
         if self._transport is not None and answer:
             self._transport.write(answer)
-        if self._request.close:
+        if self._request.should_close:
             self.end()
 
     def connection_lost(self, _exception: Exception | None) -> None:

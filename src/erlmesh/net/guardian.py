@@ -2,7 +2,7 @@
 
 One thread a loop, for as long as there are nodes on it. It wakes once a second (more often for tick times below eight
 seconds), asks the loop for an answer, and looks whether a peer must hear us; what it makes of that is decided in
-:mod:`erlmesh.kernel.vigil`. It needs the interpreter now and then: a C function that keeps it to itself silences the
+:mod:`erlmesh.core.loop_watchdog`. It needs the interpreter now and then: a C function that keeps it to itself silences the
 guardian, too.
 """
 
@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from traceback import StackSummary
 from typing import Final, Protocol
 
-from erlmesh.kernel.vigil import PERIOD, Look, Vigil, is_due, period_of
+from erlmesh.core.loop_watchdog import SAMPLE_INTERVAL, LoopWatchdog, Sample, is_tick_due, sample_interval
 from erlmesh.net.stacks import stack_of
 from erlmesh.proto.control import Signal
 
@@ -73,7 +73,7 @@ class Guardian:
         self._loop = loop
         self._thread_of_loop = threading.get_ident()
         self._wards: dict[Ward, None] = {}
-        self._vigil = Vigil()
+        self._vigil = LoopWatchdog()
         self._telling = False
         self._in_log = False
         self._told: dict[Spoken, None] = {}
@@ -111,7 +111,7 @@ class Guardian:
 
     def held(self) -> float:
         """For how many seconds the loop has not turned, as far as the guardian knows. For any thread."""
-        return self._vigil.held(time.monotonic())
+        return self._vigil.blocked_for(time.monotonic())
 
     # The thread
 
@@ -124,7 +124,7 @@ class Guardian:
         _guardians.pop(self._loop, None)
 
     def _period(self) -> float:
-        return min((period_of(ward.net_ticktime) for ward in list(self._wards)), default=PERIOD)
+        return min((sample_interval(ward.net_ticktime) for ward in list(self._wards)), default=SAMPLE_INTERVAL)
 
     def _look(self) -> None:
         wards = list(self._wards)
@@ -133,16 +133,16 @@ class Guardian:
         stack = stack_of(self._thread_of_loop) if late else None
         with self._turn:
             now = self._looked = time.monotonic()
-            look = self._vigil.look(now, time.process_time())
-            if look.ask:
+            look = self._vigil.sample(now, time.process_time())
+            if look.request_ack:
                 self._telling = self._in_log = False
                 self._told.clear()
                 with contextlib.suppress(RuntimeError):  # the loop is closed
                     self._loop.call_soon_threadsafe(self._answer)
-            self._telling |= look.tell
+            self._telling |= look.report
             for ward in wards:
-                self._speak_for(ward, now, look.held)
-        if look.tell or look.mute:
+                self._speak_for(ward, now, look.blocked_for)
+        if look.report or look.gil_held_for:
             stack = stack or stack_of(self._thread_of_loop)
             # From a thread of its own: the log itself may be what holds the loop, and must not hold the guardian, too.
             teller = threading.Thread(target=self._tell, args=(look, wards, stack), name="erlmesh guardian's log")
@@ -150,13 +150,13 @@ class Guardian:
             teller.start()
             self._teller = teller
 
-    def _tell(self, look: Look, wards: list[Ward], stack: StackSummary) -> None:
+    def _tell(self, look: Sample, wards: list[Ward], stack: StackSummary) -> None:
         shown = "".join(stack.format()).rstrip() or "  nobody: no thread runs it"
-        if look.mute:
-            log.warning(MUTE, _names(wards), look.mute, shown)
-        if look.tell and not any(ward.is_told(look.held) for ward in wards):
+        if look.gil_held_for:
+            log.warning(MUTE, _names(wards), look.gil_held_for, shown)
+        if look.report and not any(ward.is_told(look.blocked_for) for ward in wards):
             self._in_log = True
-            log.warning(HELD, _names(wards), look.held, shown)
+            log.warning(HELD, _names(wards), look.blocked_for, shown)
 
     def _speak_for(self, ward: Ward, now: float, held: float) -> None:
         for connection in ward.connections():
@@ -166,7 +166,7 @@ class Guardian:
             if self._telling and connection not in self._told:
                 if connection.say(ward.word(held)):
                     self._told[connection] = None
-            elif is_due(now - since, ward.net_ticktime, held):
+            elif is_tick_due(now - since, ward.net_ticktime, held):
                 connection.say(None)
 
     # The loop
@@ -174,7 +174,7 @@ class Guardian:
     def _answer(self) -> None:
         self._thread_of_loop = threading.get_ident()
         with self._turn:
-            held = self._vigil.answer(time.monotonic())
+            held = self._vigil.acknowledge(time.monotonic())
         if held:
             wards = list(self._wards)
             if self._in_log:

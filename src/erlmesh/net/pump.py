@@ -8,11 +8,11 @@ from typing import Protocol, cast
 
 from erlmesh.errors import ConnectError, ErlmeshError
 from erlmesh.net.outlet import Outlet, descriptor_of
-from erlmesh.proto.channel import Channel, Lost
+from erlmesh.proto.channel import Channel, ConnectionLost
 from erlmesh.proto.control import Signal
-from erlmesh.proto.dialogue import Failed, Handshake
 from erlmesh.proto.frame_writer import TICK
-from erlmesh.proto.handshake import Met
+from erlmesh.proto.handshake import HandshakeCompleted
+from erlmesh.proto.handshake_driver import HandshakeDriver, HandshakeFailed
 
 __all__ = ["Owner", "Pump"]
 
@@ -23,7 +23,7 @@ HIGH_WATER = 1 << 20
 class Owner(Protocol):
     """Who is told what a pump meets. Calls come from the event loop, one at a time."""
 
-    def met(self, pump: Pump, met: Met, now: float) -> Channel | None:
+    def met(self, pump: Pump, met: HandshakeCompleted, now: float) -> Channel | None:
         """The handshake is through: the channel for this connection, or None to close it. An older connection that it
         replaces ends in here: the peer must not hear our last packet before.
         """
@@ -44,8 +44,8 @@ class Owner(Protocol):
 class Pump(asyncio.Protocol):
     """Carries ``handshake``, and after it the channel that ``owner`` gives, over one transport."""
 
-    def __init__(self, handshake: Handshake, owner: Owner) -> None:
-        self.handshake: Handshake | None = handshake
+    def __init__(self, handshake: HandshakeDriver, owner: Owner) -> None:
+        self.handshake: HandshakeDriver | None = handshake
         self.channel: Channel | None = None
         self.busy = False
         self.peer_address = ""
@@ -91,7 +91,7 @@ class Pump(asyncio.Protocol):
     def eof_received(self) -> None:
         if self.channel is not None and self._outlet is not None:
             self._note_said(self.channel, self._outlet)
-            self.was_heard = self.channel.has_spoken_lately(self._loop.time()) and self._outlet.all_heard()
+            self.was_heard = self.channel.sent_recently(self._loop.time()) and self._outlet.all_heard()
 
     def connection_lost(self, exception: Exception | None) -> None:
         outlet, self._out, self._outlet = self._outlet, None, None
@@ -101,7 +101,7 @@ class Pump(asyncio.Protocol):
         if self._over:
             return
         if self.handshake is not None:
-            self._shake(self.handshake, self.handshake.eof(), self._loop.time())
+            self._shake(self.handshake, self.handshake.receive_eof(), self._loop.time())
         if not self._over:
             self._end(
                 "connection_closed",
@@ -155,16 +155,18 @@ class Pump(asyncio.Protocol):
         outlet, channel = self._outlet, self.channel
         if outlet is None or channel is None:
             return False
-        return outlet.say(TICK if signal is None else channel.word(signal))
+        return outlet.say(TICK if signal is None else channel.encode_standalone(signal))
 
     # Between
 
-    def _shake(self, handshake: Handshake, events: list[Met | Failed], now: float) -> None:
+    def _shake(
+        self, handshake: HandshakeDriver, events: list[HandshakeCompleted | HandshakeFailed], now: float
+    ) -> None:
         for event in events:
-            if isinstance(event, Failed):
+            if isinstance(event, HandshakeFailed):
                 self._flush()  # it may tell the peer why
                 self._finish()
-                self._owner.refused(self, event.why)
+                self._owner.refused(self, event.error)
                 return
             channel = self._owner.met(self, event, now)
             if channel is None:
@@ -173,19 +175,19 @@ class Pump(asyncio.Protocol):
             self._flush()  # the last packet of the handshake, before the first of the channel
             self.handshake, self.channel = None, channel
             self._owner.up(self)
-            if handshake.leftover and not self._over:
-                self._hear(channel.receive_data(handshake.leftover, now))
+            if handshake.trailing_data and not self._over:
+                self._hear(channel.receive_data(handshake.trailing_data, now))
         if not self._over:
             self._arm(now)
             self._flush()
 
-    def _hear(self, events: list[Signal | Lost]) -> None:
+    def _hear(self, events: list[Signal | ConnectionLost]) -> None:
         if events:
-            lost = events.pop() if type(events[-1]) is Lost else None
+            lost = events.pop() if type(events[-1]) is ConnectionLost else None
             self._owner.heard(self, cast("list[Signal]", events))
             if lost is not None and not self._over:
-                assert isinstance(lost, Lost)
-                self._end(lost.reason, lost.why)
+                assert isinstance(lost, ConnectionLost)
+                self._end(lost.reason, lost.detail)
 
     def _flush_soon(self) -> None:
         if not self._flushing:
@@ -209,7 +211,7 @@ class Pump(asyncio.Protocol):
     def _note_said(self, channel: Channel, outlet: Outlet) -> None:
         said = outlet.take_said()
         if said.words:
-            channel.note_said(said.words, said.size, said.last)
+            channel.note_external_write(said.words, said.size, said.last)
 
     def _arm(self, now: float) -> None:
         if self._timer is not None:
@@ -222,7 +224,7 @@ class Pump(asyncio.Protocol):
         self._timer = None
         machine = self.channel or self.handshake
         now = self._loop.time()
-        if machine is not None and machine.is_silent(now):
+        if machine is not None and machine.is_timed_out(now):
             # This may be the first that we do after a long time, and what was said in it lies in the socket: the loop
             # asks that between one turn and the next, and not always before the timers.
             self._loop.call_soon(self._loop.call_soon, self._look_at, now)

@@ -17,7 +17,7 @@ from erlmesh.terms import Atom
 
 __all__ = [
     "MAX_REFERENCES",
-    "OLD_HEADER_SIZE",
+    "CACHED_HEADER_SIZE",
     "AtomReader",
     "AtomWriter",
     "Reference",
@@ -30,7 +30,7 @@ CELLS: Final = 8 * 256
 _NEW: Final = 8
 _LONG_ATOMS: Final = 1
 
-OLD_HEADER_SIZE: Final = (3, *(3 + count // 2 + 1 + count for count in range(1, 256)))
+CACHED_HEADER_SIZE: Final = (3, *(3 + count // 2 + 1 + count for count in range(1, 256)))
 """How long ``131 68 N …`` is for N references none of which is new."""
 
 Reference = tuple[int, bytes | None]
@@ -127,20 +127,20 @@ class References(dict[Atom, int]):
     Atoms of messages may use only half of the cells (``learning``): names, which last, come first.
     """
 
-    def __init__(self, cells: dict[Atom, int], *, most: int) -> None:
+    def __init__(self, cells: dict[Atom, int], *, limit: int) -> None:
         super().__init__()
         self._cells = cells
-        self._most = most
-        self.learning = False
+        self._limit = limit
+        self.encoding_message = False
 
     def get(self, atom: Atom, default: Any = None) -> Any:
         number = super().get(atom, default)
-        if number is None and len(self) < self._most and (atom in self._cells or self._may_fill()):
+        if number is None and len(self) < self._limit and (atom in self._cells or self._may_fill()):
             number = self[atom] = len(self)
         return number
 
     def _may_fill(self) -> bool:
-        return len(self._cells) + len(self) < (CELLS // 2 if self.learning else CELLS)
+        return len(self._cells) + len(self) < (CELLS // 2 if self.encoding_message else CELLS)
 
 
 class AtomWriter:
@@ -152,9 +152,9 @@ class AtomWriter:
     def __init__(self) -> None:
         self._cells: dict[Atom, int] = {}
 
-    def begin(self, *, most: int = MAX_REFERENCES) -> References:
+    def new_header(self, *, limit: int = MAX_REFERENCES) -> References:
         """A header of at most ``most`` references. Nothing is said with it until it is written."""
-        return References(self._cells, most=most)
+        return References(self._cells, limit=limit)
 
     def write(self, references: Iterable[Atom]) -> tuple[bytes, bool]:
         """The header from N on, and whether it fills cells: then it must be sent, and not twice."""

@@ -17,25 +17,25 @@ from erlmesh.proto.frame_reader import FrameReader, FrameTooLong
 from erlmesh.proto.frame_writer import TICK, FrameWriter
 from erlmesh.terms import Atom
 
-__all__ = ["Channel", "ChannelStatistics", "Event", "Lost"]
+__all__ = ["Channel", "ChannelStatistics", "Event", "ConnectionLost"]
 
 NET_TICKTIME: Final = 60.0
 MAX_FRAME: Final = 128 * 1024 * 1024
 MAX_UNFINISHED: Final = 512 * 1024 * 1024
-_TICKS_PER_TICKTIME: Final = 4
+_TICK_INTENSITY: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
+class ConnectionLost:
     """The connection is over: close it. ``reason`` is the text of the atom that ``nodedown`` gives in OTP
     (``net_tick_timeout``, ``emsgsize``, ``killed`` for a broken protocol), ``why`` a sentence for the log.
     """
 
     reason: str
-    why: str
+    detail: str
 
 
-Event = Signal | Lost
+Event = Signal | ConnectionLost
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class ChannelStatistics:
     ticks_out: int
     pending: int
     """Bytes that wait to be sent."""
-    held: int
+    buffered: int
     """Bytes received that wait for the rest of their frame or message."""
 
 
@@ -69,7 +69,7 @@ class Channel:
     def __init__(
         self,
         peer: str,
-        ours: str,
+        local_name: str,
         flags: Flags,
         *,
         now: float,
@@ -79,14 +79,14 @@ class Channel:
     ) -> None:
         self.peer = peer
         self.net_ticktime = net_ticktime
-        self._interval = net_ticktime / _TICKS_PER_TICKTIME
+        self._interval = net_ticktime / _TICK_INTENSITY
         self._reader = FrameReader(Atom(peer), flags, max_frame=max_frame, max_unfinished=max_unfinished)
-        self._writer = FrameWriter((Atom(ours), Atom(peer)), flags)
+        self._writer = FrameWriter((Atom(local_name), Atom(peer)), flags)
         self._queue: list[bytes] = []
         self._lost = False
-        self._heard_at = self._spoke_at = now
-        self._patient_until = -math.inf
-        self._spoke_since_tick = False
+        self._last_received_at = self._last_sent_at = now
+        self._grace_until = -math.inf
+        self._sent_since_tick = False
         self._signals_in = self._signals_out = 0
         self._bytes_in = self._bytes_out = 0
         self._ticks_out = 0
@@ -99,16 +99,16 @@ class Channel:
         """
         if self._lost or not data:
             return []
-        self._heard_at = now
+        self._last_received_at = now
         self._bytes_in += len(data)
         events: list[Event] = []
         ticks = self._reader.ticks
         try:
-            self._reader.receive(data, events)  # type: ignore[arg-type]
+            self._reader.feed_data(data, events)  # type: ignore[arg-type]
         except FrameTooLong as error:
-            events.append(self._lose("emsgsize", str(error)))
+            events.append(self._mark_lost("emsgsize", str(error)))
         except (RemoteProtocolError, DecodeError) as error:
-            events.append(self._lose("killed", str(error)))
+            events.append(self._mark_lost("killed", str(error)))
         self._signals_in += len(events) - self._lost
         if self._reader.ticks > ticks:
             self._answer_tick()
@@ -124,7 +124,7 @@ class Channel:
         self._queue.append(frame)
         self.pending += len(frame)
         self._signals_out += 1
-        self._spoke_since_tick = True
+        self._sent_since_tick = True
 
     def data_to_send(self, now: float) -> bytes:
         """What is to be written, which is thereby said."""
@@ -134,58 +134,58 @@ class Channel:
         self._queue.clear()
         self.pending = 0
         self._bytes_out += len(data)
-        self._spoke_at = now
+        self._last_sent_at = now
         return data
 
-    def word(self, signal: Signal) -> bytes:
+    def encode_standalone(self, signal: Signal) -> bytes:
         """A frame that says the short ``signal`` and touches nothing here. Raises EncodeError, LocalProtocolError."""
-        return self._writer.write_plain(signal)
+        return self._writer.write_standalone(signal)
 
-    def note_said(self, ticks: int, size: int, now: float) -> None:
+    def note_external_write(self, ticks: int, size: int, now: float) -> None:
         """Others have said ``size`` bytes on this connection in our stead, the last ``now``; so many were ticks."""
         self._ticks_out += ticks
         self._bytes_out += size
-        self._spoke_at = max(self._spoke_at, now)
-        self._spoke_since_tick = True
+        self._last_sent_at = max(self._last_sent_at, now)
+        self._sent_since_tick = True
 
     def next_deadline(self) -> float:
         """When :meth:`handle_timeout` has something to do, if nothing is heard or said before."""
         if self._lost:
             return math.inf
-        return min(self._patience_ends(), self._spoke_at + self._interval)
+        return min(self._idle_deadline(), self._last_sent_at + self._interval)
 
-    def is_silent(self, now: float) -> bool:
+    def is_timed_out(self, now: float) -> bool:
         """Whether :meth:`handle_timeout` would find that the peer is gone."""
-        return now >= self._patience_ends() and not self._lost
+        return now >= self._idle_deadline() and not self._lost
 
     def handle_timeout(self, now: float) -> list[Event]:
         """Tick, or find that the peer is gone. Harmless at any time."""
         if self._lost:
             return []
-        if now >= self._patience_ends():
-            if not self._comes_late(now):
-                silence = now - self._heard_at
-                return [self._lose("net_tick_timeout", f"nothing was heard of {self.peer} for {silence:.3g} s")]
-            self._patient_until = now + self._interval
-        if now >= self._spoke_at + self._interval:
-            self._spoke_at = now
+        if now >= self._idle_deadline():
+            if not self._woke_late(now):
+                silence = now - self._last_received_at
+                return [self._mark_lost("net_tick_timeout", f"nothing was heard of {self.peer} for {silence:.3g} s")]
+            self._grace_until = now + self._interval
+        if now >= self._last_sent_at + self._interval:
+            self._last_sent_at = now
             if not self._queue:
                 self._tick()
         return []
 
-    def has_spoken_lately(self, now: float) -> bool:
+    def sent_recently(self, now: float) -> bool:
         """Whether a peer that hears us cannot have missed us yet: it would wait for three quarters of a tick time."""
-        return now < self._spoke_at + self.net_ticktime / 2
+        return now < self._last_sent_at + self.net_ticktime / 2
 
-    def _patience_ends(self) -> float:
-        return max(self._heard_at + self.net_ticktime, self._patient_until)
+    def _idle_deadline(self) -> float:
+        return max(self._last_received_at + self.net_ticktime, self._grace_until)
 
-    def _comes_late(self, now: float) -> bool:
+    def _woke_late(self, now: float) -> bool:
         """Whether we stood still ourselves. The peer may have stood still too, and would have spoken had anybody
         listened: it gets the time for one tick, once, as a BEAM in our place would give it.
         """
-        due = self._heard_at + self.net_ticktime
-        return now >= due + self._interval and self._patient_until <= due
+        due = self._last_received_at + self.net_ticktime
+        return now >= due + self._interval and self._grace_until <= due
 
     def statistics(self) -> ChannelStatistics:
         return ChannelStatistics(
@@ -196,26 +196,26 @@ class Channel:
             ticks_in=self._reader.ticks,
             ticks_out=self._ticks_out,
             pending=self.pending,
-            held=self._reader.held,
+            buffered=self._reader.buffered,
         )
 
     def _answer_tick(self) -> None:
         """A peer with a shorter tick time than ours must hear us in its own rhythm. Silence between two of its ticks is
         what we answer, so that two nodes never answer each other's answers.
         """
-        if not self._spoke_since_tick and not self._lost:
+        if not self._sent_since_tick and not self._lost:
             self._tick()
         else:
-            self._spoke_since_tick = False
+            self._sent_since_tick = False
 
     def _tick(self) -> None:
         self._queue.append(TICK)
         self.pending += len(TICK)
         self._ticks_out += 1
-        self._spoke_since_tick = True
+        self._sent_since_tick = True
 
-    def _lose(self, reason: str, why: str) -> Lost:
+    def _mark_lost(self, reason: str, detail: str) -> ConnectionLost:
         self._lost = True
         self._queue.clear()
         self.pending = 0
-        return Lost(reason, why)
+        return ConnectionLost(reason, detail)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from erlmesh.errors import RemoteProtocolError
-from erlmesh.notation import erlang
+from erlmesh.formatting import format_erlang
 from erlmesh.proto.control import (
     Demonitor,
     Down,
@@ -41,7 +41,7 @@ def decode_control(control: tuple[Term, ...], message: Term, peer: Atom) -> Sign
     read = _READERS.get(control[0])
     signal = read(control, message, peer) if read is not None else None
     if signal is None:
-        raise RemoteProtocolError(f"Invalid distribution message: {erlang(control)}")
+        raise RemoteProtocolError(f"Invalid distribution message: {format_erlang(control)}")
     return signal
 
 

@@ -57,7 +57,7 @@ def _write_send_name(signal: SendName, _flags: Flags) -> tuple[tuple[Term, ...],
 
 
 def _write_send_alias(signal: SendAlias, flags: Flags) -> tuple[tuple[Term, ...], Term]:
-    _need(Flags.ALIAS, flags, "a message to an alias")
+    _require_flag(Flags.ALIAS, flags, "a message to an alias")
     return _traced(Op.ALIAS_SEND, Op.ALIAS_SEND_TT, signal.token, signal.sender, signal.alias), signal.message
 
 
@@ -72,7 +72,7 @@ def _write_unlink(signal: Unlink, flags: Flags) -> tuple[tuple[Term, ...], Term]
 
 
 def _write_unlink_ack(signal: UnlinkAck, flags: Flags) -> tuple[tuple[Term, ...], Term]:
-    _need(Flags.UNLINK_ID, flags, "an unlink acknowledgement")
+    _require_flag(Flags.UNLINK_ID, flags, "an unlink acknowledgement")
     return (Op.UNLINK_ID_ACK, signal.id, signal.sender, signal.to), NO_MESSAGE
 
 
@@ -111,19 +111,19 @@ def _write_group_leader(signal: GroupLeader, _flags: Flags) -> tuple[tuple[Term,
 
 
 def _write_spawn_request(signal: SpawnRequest, flags: Flags) -> tuple[tuple[Term, ...], Term]:
-    _need(Flags.SPAWN, flags, "a spawn request")
+    _require_flag(Flags.SPAWN, flags, "a spawn request")
     mfa = (signal.module, signal.function, signal.arity)
     elements = (signal.ref, signal.sender, signal.group_leader, mfa, signal.options)
     return _traced(Op.SPAWN_REQUEST, Op.SPAWN_REQUEST_TT, signal.token, *elements), signal.arguments
 
 
 def _write_spawn_reply(signal: SpawnReply, flags: Flags) -> tuple[tuple[Term, ...], Term]:
-    _need(Flags.SPAWN, flags, "a spawn reply")
+    _require_flag(Flags.SPAWN, flags, "a spawn reply")
     elements = (signal.ref, signal.to, signal.flags, signal.result)
     return _traced(Op.SPAWN_REPLY, Op.SPAWN_REPLY_TT, signal.token, *elements), NO_MESSAGE
 
 
-def _need(flag: Flags, flags: Flags, what: str) -> None:
+def _require_flag(flag: Flags, flags: Flags, what: str) -> None:
     if flag not in flags:
         raise LocalProtocolError(f"the peer does not know {what}: {flag.name} was not negotiated")
 

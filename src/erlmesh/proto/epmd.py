@@ -16,14 +16,14 @@ from erlmesh.errors import RemoteProtocolError
 
 __all__ = [
     "DEFAULT_PORT",
-    "Client",
+    "ServerConnection",
     "NameTaken",
     "Registered",
-    "Registry",
-    "Where",
-    "decode_names",
-    "decode_registered",
-    "decode_where",
+    "EpmdRegistry",
+    "PortInfo",
+    "decode_names_response",
+    "decode_register_response",
+    "decode_lookup_response",
     "encode_lookup",
     "encode_names",
     "encode_register",
@@ -31,7 +31,7 @@ __all__ = [
 
 DEFAULT_PORT: Final = 4369
 MAX_NAME: Final = 255
-REQUEST_TIME: Final = 60.0
+REQUEST_TIMEOUT: Final = 60.0
 """Seconds after which a half-sent request is given up."""
 
 
@@ -48,9 +48,9 @@ class Request(IntEnum):
 
 ALIVE2_X_RESP, ALIVE2_RESP, PORT2_RESP = 118, 121, 119
 
-VISIBLE, HIDDEN = 77, 72
+NORMAL_NODE, HIDDEN_NODE = 77, 72
 PROTOCOL_TCP = 0
-HIGHEST, LOWEST = 6, 5
+HIGHEST_VERSION, LOWEST_VERSION = 6, 5
 """The versions of the distribution protocol that we and OTP 25 register."""
 
 _NODE = struct.Struct(">HBBHH")
@@ -69,31 +69,31 @@ class NameTaken:
 
 
 @dataclass(frozen=True, slots=True)
-class Where:
+class PortInfo:
     """Where a node listens, and which versions it speaks."""
 
     port: int
     hidden: bool
-    highest: int
-    lowest: int
+    highest_version: int
+    lowest_version: int
 
 
 # The node's side
 
 
-def _request(body: bytes) -> bytes:
+def _length_prefixed(body: bytes) -> bytes:
     return len(body).to_bytes(2, "big") + body
 
 
 def encode_register(name: str, port: int, *, hidden: bool = False) -> bytes:
     """ALIVE2_REQ for the part of a node name before the ``@``."""
     text = name.encode()
-    kind = HIDDEN if hidden else VISIBLE
-    head = _NODE.pack(port, kind, PROTOCOL_TCP, HIGHEST, LOWEST)
-    return _request(bytes([Request.ALIVE2]) + head + len(text).to_bytes(2, "big") + text + b"\0\0")
+    kind = HIDDEN_NODE if hidden else NORMAL_NODE
+    head = _NODE.pack(port, kind, PROTOCOL_TCP, HIGHEST_VERSION, LOWEST_VERSION)
+    return _length_prefixed(bytes([Request.ALIVE2]) + head + len(text).to_bytes(2, "big") + text + b"\0\0")
 
 
-def decode_registered(data: bytes) -> Registered | NameTaken | None:
+def decode_register_response(data: bytes) -> Registered | NameTaken | None:
     """The answer to a registration; None while it is not whole. Raises RemoteProtocolError."""
     if not data:
         return None
@@ -108,10 +108,10 @@ def decode_registered(data: bytes) -> Registered | NameTaken | None:
 
 def encode_lookup(name: str) -> bytes:
     """PORT_PLEASE2_REQ."""
-    return _request(bytes([Request.PORT_PLEASE2]) + name.encode())
+    return _length_prefixed(bytes([Request.PORT_PLEASE2]) + name.encode())
 
 
-def decode_where(data: bytes) -> Where | None:
+def decode_lookup_response(data: bytes) -> PortInfo | None:
     """The whole answer to a look-up, after EPMD closed: None if it knows no such node. Raises RemoteProtocolError."""
     if len(data) < 2 or data[0] != PORT2_RESP:
         raise RemoteProtocolError(f"that is no EPMD: it answered a look-up with {data[:8]!r}")
@@ -120,15 +120,15 @@ def decode_where(data: bytes) -> Where | None:
     if len(data) < 2 + _NODE.size:
         raise RemoteProtocolError("EPMD's answer to a look-up breaks off")
     port, kind, _, highest, lowest = _NODE.unpack_from(data, 2)
-    return Where(port, kind == HIDDEN, highest, lowest)
+    return PortInfo(port, kind == HIDDEN_NODE, highest, lowest)
 
 
 def encode_names() -> bytes:
     """NAMES_REQ."""
-    return _request(bytes([Request.NAMES]))
+    return _length_prefixed(bytes([Request.NAMES]))
 
 
-def decode_names(data: bytes) -> dict[str, int]:
+def decode_names_response(data: bytes) -> dict[str, int]:
     """The whole answer to a request for the names: ports by name. Raises RemoteProtocolError."""
     if len(data) < 4:
         raise RemoteProtocolError("that is no EPMD: its list of names breaks off")
@@ -147,85 +147,85 @@ def decode_names(data: bytes) -> dict[str, int]:
 class _Node:
     name: bytes
     port: int
-    kind: int
+    node_type: int
     protocol: int
-    highest: int
-    lowest: int
+    highest_version: int
+    lowest_version: int
     extra: bytes
     creation: int
     client: Hashable
 
 
-class Registry:
+class EpmdRegistry:
     """What an EPMD knows: the living nodes, and the last creation of every name that ever registered.
 
     ``port`` is the one it listens on, and ``remembered`` bounds the names it keeps a creation for. The creation of a
     name that is new here is the ``moment``: a number that has grown since any life of the name before.
     """
 
-    def __init__(self, port: int, *, remembered: int = 10_000) -> None:
+    def __init__(self, port: int, *, max_creations: int = 10_000) -> None:
         self.port = port
         self.nodes: dict[bytes, _Node] = {}
         self._creations: dict[bytes, int] = {}
-        self._remembered = remembered
+        self._max_creations = max_creations
 
     def names(self) -> dict[str, int]:
         """Ports of the living nodes by name."""
         return {node.name.decode("utf-8", "replace"): node.port for node in self.nodes.values()}
 
-    def gone(self, client: Hashable) -> None:
+    def client_disconnected(self, client: Hashable) -> None:
         """The connection ``client`` has ended, and what it registered with it."""
         for node in [node for node in self.nodes.values() if node.client == client]:
             del self.nodes[node.name]
 
-    def register(self, request: bytes, client: Hashable, moment: int) -> bytes:
+    def handle_alive2(self, request: bytes, client: Hashable, creation_seed: int) -> bytes:
         """Answers ALIVE2_REQ (without its first byte)."""
         node = _parse_node(request, client)
         if node is None:
             return b""
-        large = node.highest >= 6
+        large = node.highest_version >= 6
         if len(node.name) > MAX_NAME or node.name in self.nodes:
             return (
                 bytes([ALIVE2_X_RESP, 1]) + (99).to_bytes(4, "big")
                 if large
                 else bytes([ALIVE2_RESP, 1]) + (99).to_bytes(2, "big")
             )
-        node.creation = self._next_creation(node.name, moment, large=large)
+        node.creation = self._next_creation(node.name, creation_seed, large=large)
         self.nodes[node.name] = node
         if large:
             return bytes([ALIVE2_X_RESP, 0]) + node.creation.to_bytes(4, "big")
         return bytes([ALIVE2_RESP, 0]) + node.creation.to_bytes(2, "big")
 
-    def _next_creation(self, name: bytes, moment: int, *, large: bool) -> int:
+    def _next_creation(self, name: bytes, creation_seed: int, *, large: bool) -> int:
         last = self._creations.pop(name, None)
         if large:
-            creation = (moment & 0xFFFFFFFF if last is None else last + 1 & 0xFFFFFFFF) or 4
+            creation = (creation_seed & 0xFFFFFFFF if last is None else last + 1 & 0xFFFFFFFF) or 4
         else:
             creation = 1 if last is None else last % 3 + 1
         self._creations[name] = creation  # last in order: the names least used are forgotten first
-        if len(self._creations) > self._remembered:
+        if len(self._creations) > self._max_creations:
             forgotten = next((old for old in self._creations if old not in self.nodes), None)
             if forgotten is not None:
                 del self._creations[forgotten]
         return creation
 
-    def where(self, name: bytes) -> bytes:
+    def handle_port_please2(self, name: bytes) -> bytes:
         """Answers PORT_PLEASE2_REQ."""
         node = self.nodes.get(name)
         if node is None:
             return bytes([PORT2_RESP, 1])
-        head = _NODE.pack(node.port, node.kind, node.protocol, node.highest, node.lowest)
+        head = _NODE.pack(node.port, node.node_type, node.protocol, node.highest_version, node.lowest_version)
         return b"".join((
             bytes([PORT2_RESP, 0]), head,
             len(name).to_bytes(2, "big"), name, len(node.extra).to_bytes(2, "big"), node.extra,
         ))  # fmt: skip
 
-    def list(self) -> bytes:
+    def handle_names(self) -> bytes:
         """Answers NAMES_REQ."""
         lines = (b"name %b at port %d\n" % (node.name, node.port) for node in reversed(self.nodes.values()))
         return self.port.to_bytes(4, "big") + b"".join(lines)
 
-    def dump(self) -> bytes:
+    def handle_dump(self) -> bytes:
         """Answers DUMP_REQ."""
         lines = (
             b"active name     <%b> at port %d, fd = 0\n\0" % (node.name, node.port) for node in self.nodes.values()
@@ -246,10 +246,10 @@ def _parse_node(request: bytes, client: Hashable) -> _Node | None:
     return _Node(name, port, kind, protocol, highest, lowest, request[end + 2 : extra_end], 0, client)
 
 
-_FROM_ANYWHERE: Final = frozenset({bytes([Request.PORT_PLEASE2]), bytes([Request.NAMES])})
+_REMOTE_REQUESTS: Final = frozenset({bytes([Request.PORT_PLEASE2]), bytes([Request.NAMES])})
 
 
-class Client:
+class ServerConnection:
     """One connection to our EPMD: ``receive_data`` collects its one request and says what to answer.
 
     After an answer to a registration the connection stays open, and its end is to be told to :meth:`Registry.gone`;
@@ -257,15 +257,15 @@ class Client:
     ask for names, as with a real epmd: else strangers could take the names and the ports of our nodes.
     """
 
-    def __init__(self, registry: Registry, identity: Hashable, now: float) -> None:
+    def __init__(self, registry: EpmdRegistry, client_id: Hashable, now: float) -> None:
         self._registry = registry
-        self._identity = identity
+        self._client_id = client_id
         self._received = b""
-        self._deadline: float | None = now + REQUEST_TIME
-        self.local = True
-        self.close = False
+        self._deadline: float | None = now + REQUEST_TIMEOUT
+        self.is_local = True
+        self.should_close = False
 
-    def receive_data(self, data: bytes, moment: int) -> bytes:
+    def receive_data(self, data: bytes, creation_seed: int) -> bytes:
         """The answer to write, empty while the request is not whole; then look at :attr:`close`."""
         if self._deadline is None:
             return b""  # registered: whatever a node says now, EPMD does not listen
@@ -275,23 +275,23 @@ class Client:
             return b""
         self._deadline = None
         request = self._received[2 : 2 + size]
-        return self._answer(request[:1], request[1:], moment)
+        return self._handle_request(request[:1], request[1:], creation_seed)
 
-    def _answer(self, what: bytes, request: bytes, moment: int) -> bytes:
-        self.close = True
-        if not self.local and what not in _FROM_ANYWHERE:
+    def _handle_request(self, request_tag: bytes, request: bytes, creation_seed: int) -> bytes:
+        self.should_close = True
+        if not self.is_local and request_tag not in _REMOTE_REQUESTS:
             return b""
-        match what[0] if what else 0:
+        match request_tag[0] if request_tag else 0:
             case Request.ALIVE2:
-                answer = self._registry.register(request, self._identity, moment)
-                self.close = not answer
+                answer = self._registry.handle_alive2(request, self._client_id, creation_seed)
+                self.should_close = not answer
                 return answer
             case Request.PORT_PLEASE2:
-                return self._registry.where(request)
+                return self._registry.handle_port_please2(request)
             case Request.NAMES:
-                return self._registry.list()
+                return self._registry.handle_names()
             case Request.DUMP:
-                return self._registry.dump()
+                return self._registry.handle_dump()
             case Request.KILL:
                 return b"NO"  # this EPMD ends with its node, not at a stranger's word
         return b""

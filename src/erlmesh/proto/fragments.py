@@ -15,7 +15,7 @@ from typing import Final
 from erlmesh.errors import RemoteProtocolError
 from erlmesh.terms import Atom
 
-__all__ = ["FRAGMENT_HEAD_SIZE", "FRAGMENT_SIZE", "Reassembly", "Whole", "split"]
+__all__ = ["FRAGMENT_HEAD_SIZE", "FRAGMENT_SIZE", "Reassembly", "Reassembled", "split"]
 
 FRAGMENT_SIZE: Final = 64 * 1024
 """Bytes of message in one frame (ERTS_DIST_FRAGMENT_SIZE)."""
@@ -25,7 +25,7 @@ _FIRST: Final = b"\x83E"
 _FURTHER: Final = b"\x83F"
 _head = Struct(">2sQQ")
 
-Whole = tuple[tuple[Atom, ...], bytes]
+Reassembled = tuple[tuple[Atom, ...], bytes]
 """The atoms of a complete sequence and its bytes from the control tuple on."""
 
 
@@ -41,7 +41,7 @@ def split(sequence: int, head: bytes, message: bytes) -> Iterator[bytes]:
 @dataclass(slots=True)
 class _Sequence:
     atoms: tuple[Atom, ...]
-    due: int
+    next_number: int
     """The number of the fragment that must come next."""
     pieces: list[bytes] = field(default_factory=list)
     size: int = 0
@@ -53,47 +53,47 @@ class Reassembly:
     def __init__(self, *, max_sequences: int, max_bytes: int) -> None:
         self._max_sequences = max_sequences
         self._max_bytes = max_bytes
-        self._open: dict[int, _Sequence] = {}
-        self.held = 0
+        self._sequences: dict[int, _Sequence] = {}
+        self.buffered = 0
         """Bytes of all unfinished sequences."""
 
     def __len__(self) -> int:
-        return len(self._open)
+        return len(self._sequences)
 
-    def begin(self, frame: bytes, offset: int, atoms: tuple[Atom, ...]) -> Whole | None:
+    def add_first(self, frame: bytes, offset: int, atoms: tuple[Atom, ...]) -> Reassembled | None:
         """A first fragment, whose header ends at ``offset`` and stands for ``atoms``, whatever comes between."""
         _, sequence, number = _head.unpack_from(frame)
-        if sequence in self._open:
+        if sequence in self._sequences:
             raise RemoteProtocolError(f"fragment sequence {sequence} begins a second time")
         if number == 0:
             raise RemoteProtocolError(f"fragment sequence {sequence} begins with fragment 0")
-        if len(self._open) >= self._max_sequences:
+        if len(self._sequences) >= self._max_sequences:
             raise RemoteProtocolError(f"more than {self._max_sequences} unfinished fragment sequences")
-        self._open[sequence] = _Sequence(atoms, number)
+        self._sequences[sequence] = _Sequence(atoms, number)
         return self._add(sequence, frame[offset:])
 
-    def go_on(self, frame: bytes) -> Whole | None:
+    def add_next(self, frame: bytes) -> Reassembled | None:
         """Another fragment. The whole, if it is the last."""
         if len(frame) < FRAGMENT_HEAD_SIZE:
             raise RemoteProtocolError("the header of a fragment is cut short")
         _, sequence, number = _head.unpack_from(frame)
-        begun = self._open.get(sequence)
+        begun = self._sequences.get(sequence)
         if begun is None:
             raise RemoteProtocolError(f"fragment {number} of sequence {sequence}, which has not begun")
-        if number != begun.due:
-            raise RemoteProtocolError(f"fragment {number} of sequence {sequence}, where {begun.due} is due")
+        if number != begun.next_number:
+            raise RemoteProtocolError(f"fragment {number} of sequence {sequence}, where {begun.next_number} is due")
         return self._add(sequence, frame[FRAGMENT_HEAD_SIZE:])
 
-    def _add(self, sequence: int, piece: bytes) -> Whole | None:
-        begun = self._open[sequence]
+    def _add(self, sequence: int, piece: bytes) -> Reassembled | None:
+        begun = self._sequences[sequence]
         begun.pieces.append(piece)
         begun.size += len(piece)
-        self.held += len(piece)
-        if self.held > self._max_bytes:
+        self.buffered += len(piece)
+        if self.buffered > self._max_bytes:
             raise RemoteProtocolError(f"unfinished fragment sequences of more than {self._max_bytes} bytes")
-        begun.due -= 1
-        if begun.due:
+        begun.next_number -= 1
+        if begun.next_number:
             return None
-        del self._open[sequence]
-        self.held -= begun.size
+        del self._sequences[sequence]
+        self.buffered -= begun.size
         return begun.atoms, b"".join(begun.pieces)

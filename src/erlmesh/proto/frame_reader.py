@@ -12,12 +12,12 @@ from typing import Final
 
 from erlmesh.errors import DecodeError, RemoteProtocolError
 from erlmesh.etf import decode_term
-from erlmesh.proto.atom_cache import OLD_HEADER_SIZE, AtomReader
-from erlmesh.proto.beginnings import CONTROL_SIZE, Beginnings
+from erlmesh.proto.atom_cache import CACHED_HEADER_SIZE, AtomReader
 from erlmesh.proto.control import Signal
 from erlmesh.proto.decode_control import decode_control
 from erlmesh.proto.flags import Flags
 from erlmesh.proto.fragments import FRAGMENT_HEAD_SIZE, Reassembly
+from erlmesh.proto.frame_prefix_cache import CONTROL_SIZE, FramePrefixCache
 from erlmesh.proto.ops import NO_MESSAGE, carries_message
 from erlmesh.terms import Atom
 
@@ -43,26 +43,26 @@ class FrameReader:
         self._max_frame = max_frame
         self._has_fragments = Flags.FRAGMENTS in flags
         self._has_header = self._has_fragments or Flags.DIST_HDR_ATOM_CACHE in flags
-        self._cache = AtomReader()
+        self._atom_cache = AtomReader()
         self._overwrites = 0
-        self._beginnings = Beginnings()
-        self._unfinished = Reassembly(max_sequences=MAX_SEQUENCES, max_bytes=max_unfinished)
+        self._prefix_cache = FramePrefixCache()
+        self._reassembly = Reassembly(max_sequences=MAX_SEQUENCES, max_bytes=max_unfinished)
         self._partial = bytearray()
-        self._wanted = 0
+        self._needed = 0
         self.ticks = 0
 
     @property
-    def held(self) -> int:
+    def buffered(self) -> int:
         """Bytes that wait for the rest of their frame or of their message."""
-        return len(self._partial) + self._unfinished.held
+        return len(self._partial) + self._reassembly.buffered
 
-    def receive(self, data: bytes, signals: list[Signal]) -> None:
+    def feed_data(self, data: bytes, signals: list[Signal]) -> None:
         """Append to ``signals`` what ``data`` completes. Raises RemoteProtocolError or DecodeError for the first fault,
         when all before it is appended; nothing may be received after that.
         """
         if self._partial:
             self._partial += data
-            if len(self._partial) < self._wanted:
+            if len(self._partial) < self._needed:
                 return
             data = bytes(self._partial)
             self._partial = bytearray()
@@ -72,7 +72,7 @@ class FrameReader:
 
     def _read_frames(self, data: bytes, signals: list[Signal]) -> int:
         """All frames that are complete; the offset of the first that is not."""
-        known, append, max_frame = self._beginnings.known, signals.append, self._max_frame
+        known, append, max_frame = self._prefix_cache.send_entries, signals.append, self._max_frame
         position, end = 0, len(data)
         while (start := position + 4) <= end:
             (length,) = _u32(data, position)
@@ -80,14 +80,14 @@ class FrameReader:
                 raise FrameTooLong(f"a frame of {length} bytes is announced, more than the {max_frame} allowed")
             stop = start + length
             if stop > end:
-                self._wanted = stop - position
+                self._needed = stop - position
                 return position
             position = stop
             if not length:
                 self.ticks += 1
                 continue
             try:
-                control_at = start + OLD_HEADER_SIZE[data[start + 2]]
+                control_at = start + CACHED_HEADER_SIZE[data[start + 2]]
                 at = control_at + CONTROL_SIZE[data[control_at + 3]]
                 beginning = known.get(data[start:at])
                 if beginning is not None:
@@ -101,7 +101,7 @@ class FrameReader:
             signal = self._read_frame(data[start:stop])
             if signal is not None:
                 append(signal)
-        self._wanted = 4
+        self._needed = 4
         return position
 
     def _read_frame(self, frame: bytes) -> Signal | None:
@@ -111,46 +111,46 @@ class FrameReader:
             raise RemoteProtocolError(f"a distribution header begins with 131, not {frame[0]}")
         layout = frame[1] if len(frame) > 1 else None
         if layout == _NORMAL:
-            return self._beginnings.recall(frame) or self._read_normal(frame)
+            return self._prefix_cache.lookup(frame) or self._read_normal(frame)
         if not self._has_fragments or layout not in (_FIRST_FRAGMENT, _FRAGMENT):
             raise RemoteProtocolError(f"a distribution header of the unknown kind {layout}")
         if layout == _FIRST_FRAGMENT:
             atoms, _, offset = self._read_header(frame, FRAGMENT_HEAD_SIZE)
-            whole = self._unfinished.begin(frame, offset, atoms)
+            whole = self._reassembly.add_first(frame, offset, atoms)
         else:
-            whole = self._unfinished.go_on(frame)
+            whole = self._reassembly.add_next(frame)
         return self._read_terms(whole[1], 0, whole[0]) if whole is not None else None
 
     def _read_normal(self, frame: bytes) -> Signal:
         atoms, fresh, offset = self._read_header(frame, 2)
-        return self._read_terms(frame, offset, atoms, remember=not fresh)
+        return self._read_terms(frame, offset, atoms, cacheable=not fresh)
 
     def _read_header(self, frame: bytes, offset: int) -> tuple[tuple[Atom, ...], bool, int]:
-        header = self._cache.read(frame, offset)
-        if self._cache.overwrites != self._overwrites:
-            self._overwrites = self._cache.overwrites
-            self._beginnings.forget()
+        header = self._atom_cache.read(frame, offset)
+        if self._atom_cache.overwrites != self._overwrites:
+            self._overwrites = self._atom_cache.overwrites
+            self._prefix_cache.clear()
         return header
 
-    def _read_terms(self, frame: bytes, control_at: int, atoms: tuple[Atom, ...], *, remember: bool = False) -> Signal:
+    def _read_terms(self, frame: bytes, control_at: int, atoms: tuple[Atom, ...], *, cacheable: bool = False) -> Signal:
         control, offset = decode_term(frame, control_at, atoms)
         message = decode_term(frame, offset, atoms)[0] if carries_message(control) else NO_MESSAGE
         signal = decode_control(control, message, self._peer)
-        if remember:
-            self._beginnings.remember(frame, control_at, offset, atoms, signal)
+        if cacheable:
+            self._prefix_cache.store(frame, control_at, offset, atoms, signal)
         return signal
 
     def _read_pass_through(self, frame: bytes) -> Signal:
         if frame[0] != _PASS_THROUGH:
             raise RemoteProtocolError(f"a frame without distribution header begins with 112, not {frame[0]}")
-        control, offset = decode_term(frame, _after_version(frame, 1))
+        control, offset = decode_term(frame, _skip_version(frame, 1))
         if not carries_message(control):
             return decode_control(control, NO_MESSAGE, self._peer)
-        message, _ = decode_term(frame, _after_version(frame, offset))
+        message, _ = decode_term(frame, _skip_version(frame, offset))
         return decode_control(control, message, self._peer)
 
 
-def _after_version(frame: bytes, offset: int) -> int:
+def _skip_version(frame: bytes, offset: int) -> int:
     if frame[offset : offset + 1] != b"\x83":
         raise RemoteProtocolError(f"a term that stands alone begins with 131, not {frame[offset : offset + 1]!r}")
     return offset + 1

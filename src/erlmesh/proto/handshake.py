@@ -13,7 +13,7 @@
 A digest is MD5 over the cookie and the other side's challenge in decimal: each proves that it knows the cookie, and
 neither shows it. The two conversations below are generators that read like this picture: they yield a packet to say
 it and a :class:`Hear` to be sent the next one, and return whom they :class:`Met`.
-:class:`erlmesh.proto.dialogue.Handshake` gives them bytes and time.
+:class:`erlmesh.proto.handshake_driver.Handshake` gives them bytes and time.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from erlmesh.proto.flags import OFFERED, REQUIRED, Flags
 from erlmesh.proto.handshake_packets import digest, is_node_name
 
 __all__ = [
-    "CallMeNot",
-    "CallerLeft",
-    "Conversation",
-    "Hear",
-    "Me",
-    "Met",
+    "SimultaneousConnect",
+    "InitiatorClosed",
+    "HandshakeSteps",
+    "NeedPacket",
+    "LocalNode",
+    "HandshakeCompleted",
     "PeerClosed",
     "Status",
-    "answer",
-    "call",
+    "accept",
+    "initiate",
     "digest",
     "is_node_name",
 ]
@@ -60,22 +60,22 @@ class Status(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Met:
+class HandshakeCompleted:
     """The handshake is done. ``flags`` is what both can do, ``theirs`` what the peer said of itself (expanded): whether
     it is visible is ``Flags.PUBLISHED in met.theirs``.
     """
 
     name: str
     flags: Flags
-    theirs: Flags
+    peer_flags: Flags
     creation: int
 
 
-class CallMeNot(HandshakeRefused):
+class SimultaneousConnect(HandshakeRefused):
     """Our call ends because another connection with this node is coming or there already: wait for that one."""
 
 
-class CallerLeft(HandshakeRefused):
+class InitiatorClosed(HandshakeRefused):
     """A caller has seen who we are, and has left: it is for him to know why."""
 
 
@@ -84,18 +84,18 @@ class PeerClosed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Hear:
+class NeedPacket:
     """A conversation waits for a packet that begins with one of ``tags``; ``what`` names it for people."""
 
-    what: str
+    description: str
     tags: bytes
 
 
-Conversation: TypeAlias = Generator[bytes | Hear, bytes, Met]
+HandshakeSteps: TypeAlias = Generator[bytes | NeedPacket, bytes, HandshakeCompleted]
 
 
 @dataclass(frozen=True, slots=True)
-class Me:
+class LocalNode:
     """What a node brings to every handshake.
 
     ``cookie_for`` gives the cookie shared with the named peer. ``challenge`` gives an unpredictable number 0 … 2³²-1.
@@ -106,14 +106,17 @@ class Me:
     name: str
     creation: int
     cookie_for: Callable[[str], str]
-    challenge: Callable[[], int]
+    new_challenge: Callable[[], int]
     outstanding: set[int]
     flags: Flags = OFFERED
 
 
-def call(
-    me: Me, name: str, still_wanted: Callable[[], bool], why_not: Callable[[int], str | None] = lambda _: None
-) -> Conversation:
+def initiate(
+    local: LocalNode,
+    name: str,
+    keep_attempt: Callable[[], bool],
+    refusal_reason: Callable[[int], str | None] = lambda _: None,
+) -> HandshakeSteps:
     """Call the node ``name``, on a connection that we opened.
 
     ``still_wanted`` is asked when the peer believes that it is connected with us: true to replace that connection,
@@ -122,35 +125,35 @@ def call(
     """
     if not is_node_name(name):
         raise LocalProtocolError(f"{name!r} is no node name: it must look like name@host, in ASCII")
-    yield packets.encode_name(me.flags, me.creation, me.name)
-    calls_us = yield from _be_welcomed(name, still_wanted)
+    yield packets.encode_name(local.flags, local.creation, local.name)
+    calls_us = yield from _receive_status(name, keep_attempt)
 
-    theirs, challenge, creation, answered = packets.decode_challenge((yield Hear(f"{name}'s challenge", b"N")))
+    theirs, challenge, creation, answered = packets.decode_challenge((yield NeedPacket(f"{name}'s challenge", b"N")))
     if answered != name:
         raise HandshakeRefused(
             f"the node at that address is {answered}, not {name}: "
             "a node must be called by exactly the name it was started with"
         )
-    if not calls_us and (why := why_not(creation)):
+    if not calls_us and (why := refusal_reason(creation)):
         raise HandshakeRefused(why)
-    _require(theirs, name)
-    _not_reflected(me, challenge, name)
-    cookie = me.cookie_for(name)
+    _require_flags(theirs, name)
+    _reject_reflected_challenge(local, challenge, name)
+    cookie = local.cookie_for(name)
 
-    with _challenging(me) as ours:
+    with _outstanding_challenge(local) as ours:
         yield packets.encode_reply(ours, digest(cookie, challenge))
         try:
-            proof = packets.decode_ack((yield Hear(f"{name}'s proof of the cookie", b"a")))
+            proof = packets.decode_ack((yield NeedPacket(f"{name}'s proof of the cookie", b"a")))
         except PeerClosed:
             raise HandshakeRefused(
                 f"{name} closed the connection after our challenge reply: the cookies probably differ"
             ) from None
         if not hmac.compare_digest(proof, digest(cookie, ours)):
             raise HandshakeRefused(f"{name} does not know our cookie: its proof is wrong (the cookies differ)")
-    return Met(name, me.flags & theirs, theirs, creation)
+    return HandshakeCompleted(name, local.flags & theirs, theirs, creation)
 
 
-def answer(me: Me, decide: Callable[[str, Flags], Status]) -> Conversation:
+def accept(local: LocalNode, decide: Callable[[str, Flags], Status]) -> HandshakeSteps:
     """Answer whoever calls, on a connection that the peer opened.
 
     ``decide(name, flags)`` is called once, the moment a well-formed caller has said its name, and must there and then
@@ -158,68 +161,70 @@ def answer(me: Me, decide: Callable[[str, Flags], Status]) -> Conversation:
     whatever was reserved is to be given back. After ``ALIVE`` the old connection must end before the last packet
     is written, as ``dist_util.erl`` does.
     """
-    first = yield Hear("the caller's name", b"Nn")
+    first = yield NeedPacket("the caller's name", b"Nn")
     theirs, creation, name = packets.decode_name(first)
-    status = _opinion(me, name, theirs) or decide(name, theirs)
+    status = _preliminary_status(local, name, theirs) or decide(name, theirs)
     yield b"s" + status.value.encode()
-    yield from _welcome(me, name, theirs, status)
+    yield from _enforce_status(local, name, theirs, status)
 
-    cookie = me.cookie_for(name)
-    with _challenging(me) as ours:
-        yield packets.encode_challenge(me.flags, ours, me.creation, me.name)
+    cookie = local.cookie_for(name)
+    with _outstanding_challenge(local) as ours:
+        yield packets.encode_challenge(local.flags, ours, local.creation, local.name)
         if packets.is_old(first):
-            high, creation = packets.decode_complement((yield Hear(f"the rest of {name}'s flags", b"c")))
+            high, creation = packets.decode_complement((yield NeedPacket(f"the rest of {name}'s flags", b"c")))
             theirs = (theirs | Flags(high << 32)).expanded()
         try:
-            challenge, proof = packets.decode_reply((yield Hear(f"{name}'s challenge reply", b"r")))
+            challenge, proof = packets.decode_reply((yield NeedPacket(f"{name}'s challenge reply", b"r")))
         except PeerClosed:
-            raise CallerLeft(f"{name} closed the connection after our challenge") from None
+            raise InitiatorClosed(f"{name} closed the connection after our challenge") from None
         if not hmac.compare_digest(proof, digest(cookie, ours)):
             raise HandshakeRefused(
                 f"Connection attempt from node {name} rejected: invalid challenge reply (the cookies differ)"
             )
-        _not_reflected(me, challenge, name)
+        _reject_reflected_challenge(local, challenge, name)
     yield b"a" + digest(cookie, challenge)
-    return Met(name, me.flags & theirs, theirs, creation)
+    return HandshakeCompleted(name, local.flags & theirs, theirs, creation)
 
 
 # The middle of each conversation
 
 
-def _be_welcomed(name: str, still_wanted: Callable[[], bool]) -> Generator[bytes | Hear, bytes, bool]:
+def _receive_status(name: str, keep_attempt: Callable[[], bool]) -> Generator[bytes | NeedPacket, bytes, bool]:
     """Whether the peer was calling us at the same time, and has given that up for our call."""
-    match (yield Hear(f"{name}'s status", b"s"))[1:]:
+    match (yield NeedPacket(f"{name}'s status", b"s"))[1:]:
         case b"ok":
             return False
         case b"ok_simultaneous":
             return True
         case b"nok":
-            raise CallMeNot(f"{name} is calling us at the same time, and its call goes first")
+            raise SimultaneousConnect(f"{name} is calling us at the same time, and its call goes first")
         case b"not_allowed":
             raise HandshakeRefused(
                 f"{name} does not let us in: not_allowed (it misses something in us; its log says what)"
             )
         case b"alive":
-            wanted = still_wanted()
+            wanted = keep_attempt()
             yield b"strue" if wanted else b"sfalse"
             if not wanted:
-                raise CallMeNot(f"{name} has connected us in the meantime")
+                raise SimultaneousConnect(f"{name} has connected us in the meantime")
             return False
         case other:
             raise RemoteProtocolError(f"{name} answered our name with the unknown status {other[:40]!r}")
 
 
-def _welcome(me: Me, name: str, theirs: Flags, status: Status) -> Generator[bytes | Hear, bytes, None]:
+def _enforce_status(
+    local: LocalNode, name: str, peer_flags: Flags, status: Status
+) -> Generator[bytes | NeedPacket, bytes, None]:
     match status:
-        case Status.NOK if name == me.name:
+        case Status.NOK if name == local.name:
             raise HandshakeRefused(f"Connection attempt from a node with our own name, {name}, rejected")
         case Status.NOK:
-            raise CallMeNot(f"Connection attempt from node {name} rejected: our own call to it goes first")
+            raise SimultaneousConnect(f"Connection attempt from node {name} rejected: our own call to it goes first")
         case Status.NOT_ALLOWED:
-            _require(theirs, name)
+            _require_flags(peer_flags, name)
             raise HandshakeRefused(f"Connection attempt from node {name} rejected: not allowed here")
         case Status.ALIVE:
-            match (yield Hear(f"{name}'s word on the old connection", b"s"))[1:]:
+            match (yield NeedPacket(f"{name}'s word on the old connection", b"s"))[1:]:
                 case b"true":
                     return
                 case b"false":
@@ -230,36 +235,36 @@ def _welcome(me: Me, name: str, theirs: Flags, status: Status) -> Generator[byte
                     )
 
 
-def _opinion(me: Me, name: str, theirs: Flags) -> Status | None:
+def _preliminary_status(local: LocalNode, name: str, peer_flags: Flags) -> Status | None:
     """What needs no asking: None to go on and ask."""
-    if theirs.missing(REQUIRED) or Flags.NAME_ME in theirs:
+    if peer_flags.missing(REQUIRED) or Flags.NAME_ME in peer_flags:
         return Status.NOT_ALLOWED
-    return Status.NOK if name == me.name else None
+    return Status.NOK if name == local.name else None
 
 
-def _require(theirs: Flags, name: str) -> None:
-    if missing := theirs.missing(REQUIRED):
+def _require_flags(peer_flags: Flags, name: str) -> None:
+    if missing := peer_flags.missing(REQUIRED):
         raise HandshakeRefused(
             f"{name} cannot do what we need: it lacks {', '.join(missing)} (it is older than OTP 23)"
         )
-    if Flags.NAME_ME in theirs:
+    if Flags.NAME_ME in peer_flags:
         raise HandshakeRefused(
             f"{name} asks to be given a node name, which this node does not do: start it with a name"
         )
 
 
-def _not_reflected(me: Me, challenge: int, name: str) -> None:
-    if challenge in me.outstanding:
+def _reject_reflected_challenge(local: LocalNode, challenge: int, name: str) -> None:
+    if challenge in local.outstanding:
         raise HandshakeRefused(
             f"{name} sent our own challenge back to us, to have us answer it: it does not know the cookie"
         )
 
 
 @contextmanager
-def _challenging(me: Me) -> Iterator[int]:
-    challenge = me.challenge()
-    me.outstanding.add(challenge)
+def _outstanding_challenge(local: LocalNode) -> Iterator[int]:
+    challenge = local.new_challenge()
+    local.outstanding.add(challenge)
     try:
         yield challenge
     finally:
-        me.outstanding.discard(challenge)
+        local.outstanding.discard(challenge)

@@ -95,17 +95,17 @@ def decode_ack(packet: bytes) -> bytes:
     return packet[1:17]
 
 
-def _unpack(layout: struct.Struct, packet: bytes, what: str) -> tuple[Any, ...]:
+def _unpack(layout: struct.Struct, packet: bytes, packet_kind: str) -> tuple[Any, ...]:
     if len(packet) < layout.size:
-        raise RemoteProtocolError(f"its {what} message is cut short: {packet[:60]!r}")
+        raise RemoteProtocolError(f"its {packet_kind} message is cut short: {packet[:60]!r}")
     return layout.unpack_from(packet)
 
 
-def _node_name(packet: bytes, start: int, length: int, what: str, *, host_only: bool = False) -> str:
+def _node_name(packet: bytes, start: int, length: int, packet_kind: str, *, host_only: bool = False) -> str:
     raw = packet[start : start + length]
     name = raw.decode("latin-1")
     if len(raw) < length:
-        raise RemoteProtocolError(f"its {what} message is cut short within the name {name[:60]!r}")
+        raise RemoteProtocolError(f"its {packet_kind} message is cut short within the name {name[:60]!r}")
     if not (is_node_name(name) or (host_only and name.isascii())):
-        raise RemoteProtocolError(f"its {what} message has no valid node name but {name[:60]!r}")
+        raise RemoteProtocolError(f"its {packet_kind} message has no valid node name but {name[:60]!r}")
     return name

@@ -6,7 +6,7 @@ from enum import IntEnum, IntFlag
 from typing import Final
 
 from erlmesh.errors import RemoteProtocolError
-from erlmesh.notation import erlang
+from erlmesh.formatting import format_erlang
 from erlmesh.terms import Term
 
 __all__ = ["NO_MESSAGE", "Altact", "Op", "carries_message"]
@@ -72,5 +72,5 @@ _WITH_MESSAGE: Final = frozenset(
 def carries_message(control: Term) -> bool:
     """Whether a message follows ``control``. Raises RemoteProtocolError if that is no control tuple at all."""
     if type(control) is not tuple or not control or type(control[0]) is not int:
-        raise RemoteProtocolError(f"Invalid distribution message: {erlang(control)} is no control tuple")
+        raise RemoteProtocolError(f"Invalid distribution message: {format_erlang(control)} is no control tuple")
     return control[0] in _WITH_MESSAGE

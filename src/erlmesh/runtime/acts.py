@@ -11,7 +11,7 @@ from erlmesh.etf import encode_term
 from erlmesh.proto.control import ExitLink, ExitSend, Send, SendAlias, SendName
 from erlmesh.runtime.process import Destination, Process
 from erlmesh.terms import Atom, Pid, Ref, Term
-from erlmesh.terms.copies import copied
+from erlmesh.terms.copying import copy_term
 
 if TYPE_CHECKING:
     from erlmesh.runtime.router import Router
@@ -59,16 +59,16 @@ class Acts:
             if peer.busy:
                 sender.held_by = peer
         elif node is self._atom:
-            self._router.apply(kind(sender.pid, target, copied(message)), node)
+            self._router.apply(kind(sender.pid, target, copy_term(message)), node)
         else:
             size = len(encode_term(message))  # what is no term must be told now, to the one who said it
-            held = self._router.hold(node, kind(sender.pid, target, copied(message)), size, dial=connect)
+            held = self._router.hold(node, kind(sender.pid, target, copy_term(message)), size, dial=connect)
             if held is not None and held.busy:
                 sender.held_by = held
 
     def _send_here(self, process: Process | None, message: Term) -> None:
         if process is not None:
-            self._router.delivery.deliver(process, copied(message))
+            self._router.delivery.deliver(process, copy_term(message))
 
     def _send_to_local_name(self, name: Atom, message: Term, *, strict: bool) -> None:
         process = self._router.registry.names.get(name)
@@ -89,13 +89,13 @@ class Acts:
             elif router.registry.local(other) is None:
                 router.apply(ExitLink(other, process.pid, NOPROC), self._atom)
             else:
-                router.links.linked(signal)
+                router.links.link_received(signal)
 
     def unlink(self, process: Process, other: Pid) -> None:
         _require_pid(other)
         for signal in self._router.links.unlink(process.pid, other):
             if not self._router.pass_on(other.node, signal):
-                self._router.links.never_mind(signal)
+                self._router.links.unlink_undeliverable(signal)
 
     def exit_signal(self, sender: Pid, to: Pid, reason: Term) -> None:
         _require_pid(to)
@@ -123,10 +123,10 @@ class Acts:
             watched, node = Atom(target), self._atom
         else:
             raise TypeError(f"cannot monitor {target!r}: give a pid, a name, or (name, node)")
-        self._router.say(node, self._router.monitors.watch(process.pid, watched, node, ref))
+        self._router.say(node, self._router.monitors.monitor(process.pid, watched, node, ref))
 
     def demonitor(self, process: Process, ref: Ref) -> bool:
-        ended = self._router.monitors.unwatch(process.pid, ref)
+        ended = self._router.monitors.demonitor(process.pid, ref)
         if ended is None:
             return False
         watch, signal = ended

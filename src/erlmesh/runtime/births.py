@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from erlmesh.core.spawn_requests import LINKED, MONITORED, SpawnRequests, cancel_signals
 from erlmesh.errors import CallError, EncodeError
 from erlmesh.etf import encode_term
-from erlmesh.kernel.spawns import LINKED, MONITORED, Spawns, undone
 from erlmesh.proto.control import Link, SpawnReply, SpawnRequest
 from erlmesh.runtime.process import Ending, Process
 from erlmesh.terms import Atom, Pid, Ref, Term
@@ -29,7 +29,7 @@ class Births:
 
     def __init__(self, router: Router) -> None:
         self._router = router
-        self._spawns = Spawns()
+        self._spawns = SpawnRequests()
 
     async def spawn(self, parent: Process, node: Atom, call: Call, leader: Pid, options: list[Atom]) -> tuple[Pid, Ref]:
         """Asks ``node`` for a process that runs ``call``; its pid, and the monitor's reference if ``monitor`` is among
@@ -67,12 +67,12 @@ class Births:
 
     def _ask(self, node: Atom, request: SpawnRequest, parent: Process, answer: asyncio.Future[Term]) -> None:
         parent.answers[request.ref] = answer
-        self._spawns.ask(request.ref, parent.pid, node)
+        self._spawns.add(request.ref, parent.pid, node)
         try:
             self._say(node, request)
         except EncodeError:
             del parent.answers[request.ref]
-            self._spawns.forget(request.ref)
+            self._spawns.pop(request.ref)
             raise
 
     def _say(self, node: Atom, request: SpawnRequest) -> None:
@@ -85,7 +85,7 @@ class Births:
 
     def hear(self, reply: SpawnReply, peer: Atom) -> None:
         """The node ``peer`` answered. Who has stopped waiting is not linked to, and watches, nobody."""
-        if self._spawns.answered(reply, peer) is None:
+        if self._spawns.reply_received(reply, peer) is None:
             return
         parent, child = self._router.registry.local(reply.to), reply.result
         answer = None if parent is None else parent.answers.get(reply.ref)
@@ -93,24 +93,24 @@ class Births:
             if answer is not None and not answer.done():
                 answer.set_exception(CallError(f"{peer.name} starts no process for us: {child}"))
         elif answer is None or answer.done():
-            for end in undone(reply, child):
+            for end in cancel_signals(reply, child):
                 self._router.pass_on(peer, end)
         else:
             if reply.flags & LINKED:
-                self._router.links.linked(Link(child, reply.to))
+                self._router.links.link_received(Link(child, reply.to))
             if reply.flags & MONITORED:
-                self._router.monitors.watch(reply.to, child, peer, reply.ref)
+                self._router.monitors.monitor(reply.to, child, peer, reply.ref)
             if parent is not None and type(answer) is not Ending:
                 del parent.answers[reply.ref]  # its DOWN, if that comes now, is the parent's
                 answer.set_result(child)
 
     def asked_of(self, node: Atom) -> list[Ref]:
         """What ``node`` has not answered; if its connection is gone, each is :meth:`undeliverable`."""
-        return self._spawns.of(node)
+        return self._spawns.pending_on(node)
 
     def undeliverable(self, ref: Ref) -> None:
         """The request with this reference will not be answered."""
-        asked = self._spawns.forget(ref)
+        asked = self._spawns.pop(ref)
         parent = None if asked is None else self._router.registry.local(asked.owner)
         answer = None if parent is None else parent.answers.get(ref)
         if asked is None or answer is None or answer.done():

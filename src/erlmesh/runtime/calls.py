@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+from erlmesh.core import gen
+from erlmesh.core.monitors import MonitorEntry
 from erlmesh.errors import CalleeExited, CallError, CallTimeout, NoProcess
-from erlmesh.kernel import gen
-from erlmesh.kernel.monitors import Watch
 from erlmesh.runtime.process import Destination, Process
 from erlmesh.terms import Atom, Pid, Term
 
@@ -48,9 +48,9 @@ class Calls:
             if answer.done() and not answer.cancelled():
                 answer.exception()  # told already, or nobody waits any more
 
-    def error(self, watch: Watch, reason: Term) -> CallError:
+    def error(self, watch: MonitorEntry, reason: Term) -> CallError:
         """What the caller is told whose callee has gone."""
-        seen = watch.as_seen()
+        seen = watch.down_object()
         who = str(seen) if isinstance(seen, Pid) else f"{seen[0]} on {seen[1].name}"
         if reason is NOPROC:
             return NoProcess(f"there is no process {who}")

@@ -1,4 +1,4 @@
-"""Dials, answers and ends connections: turns the verdicts of :mod:`erlmesh.kernel.peers` into sockets and node events.
+"""Dials, answers and ends connections: turns the verdicts of :mod:`erlmesh.core.connection_table` into sockets and node events.
 
 A signal to a node that is not connected waits here for the connection that it causes, in order.
 """
@@ -11,18 +11,26 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
+from erlmesh.core.allow_list import AllowList
+from erlmesh.core.connection_table import ConnectionTable
+from erlmesh.core.disconnect_history import DisconnectHistory
 from erlmesh.errors import ConnectError, ErlmeshError, HandshakeRefused
-from erlmesh.kernel.allowed import Allowed
-from erlmesh.kernel.hung_up import HungUp
-from erlmesh.kernel.peers import Peers
 from erlmesh.net.epmdless import Resolver
 from erlmesh.net.network import Network
 from erlmesh.net.pump import Pump
 from erlmesh.proto.channel import Channel
 from erlmesh.proto.control import Signal
-from erlmesh.proto.dialogue import SETUP_TIME, Handshake
 from erlmesh.proto.flags import Flags
-from erlmesh.proto.handshake import CallerLeft, CallMeNot, Me, Met, Status, answer, call
+from erlmesh.proto.handshake import (
+    HandshakeCompleted,
+    InitiatorClosed,
+    LocalNode,
+    SimultaneousConnect,
+    Status,
+    accept,
+    initiate,
+)
+from erlmesh.proto.handshake_driver import SETUP_TIMEOUT, HandshakeDriver
 from erlmesh.runtime.dialling import Dialling
 from erlmesh.runtime.reasons import Reasons
 from erlmesh.runtime.router import Router
@@ -33,7 +41,7 @@ __all__ = ["Connection", "Connections"]
 
 log = logging.getLogger("erlmesh")
 
-_LEVELS: Final[dict[type[ErlmeshError], int]] = {CallMeNot: logging.DEBUG, CallerLeft: logging.INFO}
+_LEVELS: Final[dict[type[ErlmeshError], int]] = {SimultaneousConnect: logging.DEBUG, InitiatorClosed: logging.INFO}
 """How loudly it is said that somebody's call came to nothing, if that is no trouble."""
 PENDING_HANDSHAKES: Final = 256
 """Callers that have not shown the cookie yet; above it the oldest is dropped."""
@@ -63,27 +71,27 @@ class Connections:
 
     def __init__(
         self,
-        me: Me,
+        me: LocalNode,
         router: Router,
         network: Network,
         resolver: Resolver,
         *,
         net_ticktime: float,
-        allowed: Allowed | None = None,
+        allowed: AllowList | None = None,
         on_up: Callable[[str, bool], None],
         on_down: Callable[[Connection, str], None],
     ) -> None:
         self._me = me
         self._router = router
         self._net_ticktime = net_ticktime
-        self._allowed = allowed or Allowed()
+        self._allowed = allowed or AllowList()
         self._dialling = Dialling(me.name, network, resolver, self._allowed)
         self._on_up = on_up
         self._on_down = on_down
-        self._peers: Peers[Connection] = Peers(me.name)
+        self._peers: ConnectionTable[Connection] = ConnectionTable(me.name)
         self._by_pump: dict[Pump, Connection] = {}
         self._waiting: dict[str, Waiting] = {}
-        self.hung_up = HungUp()
+        self.hung_up = DisconnectHistory()
         self._why_not = Reasons()
         self._why_lost = Reasons()
         self._tasks: dict[asyncio.Task[None], None] = {}  # asyncio itself holds tasks only weakly
@@ -96,14 +104,14 @@ class Connections:
         """Names of the connected visible (or hidden) nodes, in order of connection."""
         up = [
             connection
-            for name, connection in self._peers.all_up().items()
+            for name, connection in self._peers.established_connections().items()
             if connection.hidden is hidden and self.connection(name) is not None
         ]
         return [connection.name for connection in sorted(up, key=lambda connection: connection.since)]
 
     def connection(self, name: str) -> Connection | None:
         """The established connection to ``name``; none while a new one is about to take an old one's place."""
-        connection = self._peers.up(name)
+        connection = self._peers.established_connection(name)
         if connection is None or self._router.peers.get(Atom(name)) is not connection.pump:
             return None
         return connection
@@ -118,7 +126,7 @@ class Connections:
 
     def connect_nowait(self, name: str, done: Callable[[bool], None]) -> None:
         """``done(up)`` is called once: at once if connected, or else when the attempt, new or under way, ends."""
-        self.hung_up.forget(name)
+        self.hung_up.discard(name)
         self.dial_again(name, done)
 
     def dial_again(self, name: str, done: Callable[[bool], None]) -> None:
@@ -137,7 +145,9 @@ class Connections:
         way; else what its sender may have to wait for.
         """
         name = node.name
-        if not dial and (self._closed or not (self._peers.pending(name) or self._peers.up(name))):
+        if not dial and (
+            self._closed or not (self._peers.is_pending(name) or self._peers.established_connection(name))
+        ):
             return None
         if self._closed:
             self._give_up(node, [signal])
@@ -151,7 +161,7 @@ class Connections:
         if lost:
             self._give_up(node, lost)
         if dial:
-            self.hung_up.forget(name)
+            self.hung_up.discard(name)
             self._dial(name)
         return waiting
 
@@ -175,7 +185,7 @@ class Connections:
     def close(self) -> list[asyncio.Task[None]]:
         """Ends everything; nothing is dialled or accepted any more. The tasks returned are to be awaited."""
         self._closed = True
-        for connection in list(self._peers.all_up().values()):
+        for connection in list(self._peers.established_connections().values()):
             self._down(connection, "disconnect")
         for pump in list(self._by_pump):
             self._forget(pump)
@@ -196,28 +206,33 @@ class Connections:
 
     async def _call(self, connection: Connection) -> None:
         try:
-            await self._dialling.dial(connection.name, lambda: self._caller(connection), connection.began + SETUP_TIME)
+            await self._dialling.dial(
+                connection.name, lambda: self._caller(connection), connection.began + SETUP_TIMEOUT
+            )
         except ErlmeshError as error:
             self._fail(connection, error)
 
     def _caller(self, connection: Connection) -> Pump:
         loop, name = asyncio.get_running_loop(), connection.name
-        conversation = call(
+        conversation = initiate(
             self._me,
             name,
-            lambda: self._peers.still_wanted(name, connection),
-            lambda creation: self.hung_up.why_not(name, creation, loop.time()),
+            lambda: self._peers.keep_attempt(name, connection),
+            lambda creation: self.hung_up.refusal_reason(name, creation, loop.time()),
         )
-        return self._pump(connection, Handshake(conversation, now=connection.began))  # its time runs since the dialling
+        return self._pump(
+            connection, HandshakeDriver(conversation, now=connection.began)
+        )  # its time runs since the dialling
 
     def _expect_call(self, connection: Connection) -> None:
-        asyncio.get_running_loop().call_later(SETUP_TIME, self._call_did_not_come, connection)
+        asyncio.get_running_loop().call_later(SETUP_TIMEOUT, self._call_did_not_come, connection)
 
     def _call_did_not_come(self, connection: Connection) -> None:
         name = connection.name
-        if self._peers.gave_up(name, connection):
+        if self._peers.expire(name, connection):
             self._explain(
-                name, f"{name} refused our call because it was calling us, and its own did not come in {SETUP_TIME:g} s"
+                name,
+                f"{name} refused our call because it was calling us, and its own did not come in {SETUP_TIMEOUT:g} s",
             )
             self._settle(name)
 
@@ -226,8 +241,8 @@ class Connections:
     def answer(self) -> Pump:
         """A pump for a connection that somebody else has opened (the listener's protocol factory)."""
         connection = Connection()
-        conversation = answer(self._me, lambda name, flags: self._decide(connection, name, flags))
-        pump = self._pump(connection, Handshake(conversation, now=asyncio.get_running_loop().time()))
+        conversation = accept(self._me, lambda name, flags: self._decide(connection, name, flags))
+        pump = self._pump(connection, HandshakeDriver(conversation, now=asyncio.get_running_loop().time()))
         if self._closed:
             self._forget(pump)
             pump.close()
@@ -242,7 +257,7 @@ class Connections:
     def _decide(self, connection: Connection, name: str, _flags: Flags) -> Status:
         if self._closed or not self._allowed.allows(name):
             return Status.NOT_ALLOWED
-        status, rival = self._peers.called(name, connection)
+        status, rival = self._peers.incoming(name, connection)
         if status is None:
             raise HandshakeRefused(f"{name} calls once more while its second connection is being looked at")
         if status in (Status.OK, Status.OK_SIMULTANEOUS, Status.ALIVE):
@@ -261,14 +276,14 @@ class Connections:
 
     # What pumps tell
 
-    def met(self, pump: Pump, met: Met, now: float) -> Channel | None:
+    def met(self, pump: Pump, met: HandshakeCompleted, now: float) -> Channel | None:
         connection = self._by_pump[pump]
         self._strangers.pop(pump, None)
-        counts, replaced = self._peers.met(met.name, connection)
+        counts, replaced = self._peers.established(met.name, connection)
         if not counts:
             self._forget(pump)
             return None
-        connection.hidden = Flags.PUBLISHED not in met.theirs or Flags.PUBLISHED not in self._me.flags
+        connection.hidden = Flags.PUBLISHED not in met.peer_flags or Flags.PUBLISHED not in self._me.flags
         connection.flags, connection.creation, connection.since = met.flags, met.creation, now
         if replaced is not None:
             self._end(replaced, "wait_pending")
@@ -278,7 +293,7 @@ class Connections:
         connection = self._by_pump[pump]
         name = connection.name
         self._why_not.forget(name)
-        self.hung_up.forget(name)
+        self.hung_up.discard(name)
         self._router.peers[Atom(name)] = pump
         log.info("connected with %s%s", name, " (hidden)" if connection.hidden else "")
         waiting = self._waiting.pop(name, None) or Waiting()
@@ -301,7 +316,7 @@ class Connections:
         level = _LEVELS.get(type(error), logging.WARNING)
         log.log(level, "a connection from %s failed: %s", pump.peer_address, error)
         if connection.name:
-            self._peers.failed(connection.name, connection)
+            self._peers.handshake_failed(connection.name, connection)
             waiting = self._waiting.get(connection.name)
             if waiting is not None and waiting.dial:
                 self._dial(connection.name)  # whoever that was, those who wait want the node of that name
@@ -312,19 +327,19 @@ class Connections:
         if connection is not None:
             log.info("lost %s: %s", connection.name, why)
             if pump.was_heard:
-                self.hung_up.closed(connection.name, connection.creation, asyncio.get_running_loop().time())
+                self.hung_up.record_peer_close(connection.name, connection.creation, asyncio.get_running_loop().time())
             self._down(connection, reason)
 
     # Ends
 
     def _fail(self, connection: Connection, error: ErlmeshError) -> None:
         name = connection.name
-        if isinstance(error, CallMeNot):
-            self._peers.call_me_not(name, connection)
+        if isinstance(error, SimultaneousConnect):
+            self._peers.nok_received(name, connection)
             self._expect_call(connection)
         else:
             self._explain(name, str(error))
-            self._peers.failed(name, connection)
+            self._peers.handshake_failed(name, connection)
         self._settle(name)
 
     def _explain(self, name: str, why: str) -> None:
@@ -332,7 +347,7 @@ class Connections:
         self._why_not.note(name, why)
 
     def _down(self, connection: Connection, reason: str) -> None:
-        if self._peers.lost(connection.name, connection):
+        if self._peers.connection_lost(connection.name, connection):
             self._end(connection, reason)
 
     def _end(self, connection: Connection, reason: str) -> None:
@@ -349,7 +364,7 @@ class Connections:
 
     def _settle(self, name: str) -> None:
         """Those who wait for ``name`` learn that it cannot be reached, unless something is still under way."""
-        if not self._closed and (self._peers.pending(name) or self._peers.up(name) is not None):
+        if not self._closed and (self._peers.is_pending(name) or self._peers.established_connection(name) is not None):
             return
         waiting = self._waiting.pop(name, None)
         if waiting is None:
@@ -361,7 +376,7 @@ class Connections:
 
     # Book-keeping
 
-    def _pump(self, connection: Connection, handshake: Handshake) -> Pump:
+    def _pump(self, connection: Connection, handshake: HandshakeDriver) -> Pump:
         pump = connection.pump = Pump(handshake, self)
         self._by_pump[pump] = connection
         return pump

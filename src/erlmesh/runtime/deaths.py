@@ -63,11 +63,13 @@ class Deaths:
 
     def _gather_last_words(self, process: Process, reason: Term) -> None:
         router, words = self._router, self._last_words
-        downs, taken_back = router.monitors.died(process.pid, reason)
+        downs, taken_back = router.monitors.process_exited(process.pid, reason)
         downs.sort(
             key=lambda down: down.to.node is router.atom
         )  # what others say of this death must not come before it
-        words += [(link.to.node, link) for link in router.links.died(process.pid, reason)]  # first, as a BEAM does
+        words += [
+            (link.to.node, link) for link in router.links.process_exited(process.pid, reason)
+        ]  # first, as a BEAM does
         words += [(down.to.node, down) for down in downs]
         words += [(watch.node, demonitor) for watch, demonitor in taken_back]
 
@@ -89,8 +91,10 @@ class Deaths:
     def lost(self, node: Atom) -> None:
         """The connection to ``node`` is gone."""
         router = self._router
-        exits = router.links.lost(node, NOCONNECTION)
-        downs = router.monitors.lost(node, NOCONNECTION)  # before anybody who hears of it watches that node anew
+        exits = router.links.connection_lost(node, NOCONNECTION)
+        downs = router.monitors.connection_lost(
+            node, NOCONNECTION
+        )  # before anybody who hears of it watches that node anew
         unborn = router.births.asked_of(node)
         for exit_signal in exits:
             router.apply(exit_signal, node)
@@ -103,7 +107,7 @@ class Deaths:
         """A signal that was held could not be sent: its node cannot be reached."""
         router = self._router
         if isinstance(signal, Unlink):
-            router.links.never_mind(signal)
+            router.links.unlink_undeliverable(signal)
         elif isinstance(signal, Link):
             router.apply(ExitLink(signal.to, signal.sender, NOCONNECTION), node)
         elif isinstance(signal, Monitor):

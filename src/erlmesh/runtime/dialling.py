@@ -6,12 +6,12 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from erlmesh.core.allow_list import AllowList
 from erlmesh.errors import ConnectError, ErlmeshError
-from erlmesh.kernel.allowed import Allowed
 from erlmesh.net.epmdless import Resolver
 from erlmesh.net.network import Network
-from erlmesh.proto.dialogue import SETUP_TIME
 from erlmesh.proto.handshake import is_node_name
+from erlmesh.proto.handshake_driver import SETUP_TIMEOUT
 
 __all__ = ["Dialling"]
 
@@ -21,7 +21,7 @@ log = logging.getLogger("erlmesh")
 class Dialling:
     """How the node ``ours`` reaches others."""
 
-    def __init__(self, ours: str, network: Network, resolver: Resolver, allowed: Allowed) -> None:
+    def __init__(self, ours: str, network: Network, resolver: Resolver, allowed: AllowList) -> None:
         self._ours = ours
         self._network = network
         self._resolver = resolver
@@ -38,7 +38,7 @@ class Dialling:
                 await self._network.dial(host, port, protocol)
         except TimeoutError:
             raise ConnectError(
-                f"{name} did not answer within {SETUP_TIME:g} s: is its host up, and the way to it open?"
+                f"{name} did not answer within {SETUP_TIMEOUT:g} s: is its host up, and the way to it open?"
             ) from None
         except ErlmeshError:
             raise

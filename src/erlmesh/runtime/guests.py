@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
-from erlmesh.kernel.spawns import LINKED, MONITORED, ties
+from erlmesh.core.spawn_requests import LINKED, MONITORED, parse_spawn_options
 from erlmesh.proto.control import Link, Monitor, SpawnReply, SpawnRequest
 from erlmesh.runtime.process import Body, Process
 from erlmesh.runtime.router import Router
@@ -38,7 +38,7 @@ class Guests:
         body = body or self._otherwise(module, function, arguments)
         if body is None:
             return SpawnReply(request.ref, request.sender, 0, NOTSUP)
-        flags = ties(request.options)
+        flags = parse_spawn_options(request.options)
         if flags is None:
             return SpawnReply(request.ref, request.sender, 0, BADOPT)
         process = self._spawning.start_lightly(body, given, lambda: _described(request))
@@ -49,9 +49,9 @@ class Guests:
     def _adopt(self, process: Process, request: SpawnRequest, flags: int) -> None:
         """It is linked and watched from its birth."""
         if flags & LINKED:
-            self._router.links.linked(Link(request.sender, process.pid))
+            self._router.links.link_received(Link(request.sender, process.pid))
         if flags & MONITORED:
-            self._router.monitors.watched(process.pid, Monitor(request.sender, process.pid, request.ref))
+            self._router.monitors.monitor_received(process.pid, Monitor(request.sender, process.pid, request.ref))
 
 
 def _described(request: SpawnRequest) -> str:

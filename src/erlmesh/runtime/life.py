@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Final
 
-from erlmesh.kernel.allowed import Allowed
-from erlmesh.kernel.cookies import Cookies
-from erlmesh.kernel.identifiers import Identifiers
+from erlmesh.core.allow_list import AllowList
+from erlmesh.core.cookies import Cookies
+from erlmesh.core.identifiers import Identifiers
 from erlmesh.net.epmdless import Resolver
 from erlmesh.net.network import Network, TcpNetwork
 from erlmesh.proto.control import Signal
 from erlmesh.proto.flags import OFFERED, Flags
-from erlmesh.proto.handshake import Me, is_node_name
+from erlmesh.proto.handshake import LocalNode, is_node_name
 from erlmesh.runtime.connections import Connection, Connections
 from erlmesh.runtime.guarding import OURS, Guarding
 from erlmesh.runtime.guests import Guests, Otherwise
@@ -52,7 +52,7 @@ class Settings:
 
     name: str
     cookies: Cookies
-    allowed: Allowed
+    allowed: AllowList
     hidden: bool
     net_ticktime: float
     network: Network
@@ -171,18 +171,20 @@ class Life:
         if self.reconnect is not None and (connection.dialled or not hidden) and reason != REPLACED:
             for_others = self.hanging_up or self._is_left_for_others(name)
             if for_others:  # not because it has hung up: it did what it was asked to
-                self.connections.hung_up.left(name, connection.creation, asyncio.get_running_loop().time())
+                self.connections.hung_up.record_overlap_disconnect(
+                    name, connection.creation, asyncio.get_running_loop().time()
+                )
             self.reconnect.lost(name, for_others=for_others)
         if not hidden:
             self.events.down(name, reason)
 
 
-def _introduction(settings: Settings, creation: int) -> Me:
-    return Me(
+def _introduction(settings: Settings, creation: int) -> LocalNode:
+    return LocalNode(
         name=settings.name,
         creation=creation,
         cookie_for=settings.cookies.cookie_for,
-        challenge=settings.challenge,
+        new_challenge=settings.challenge,
         outstanding=set(),
         flags=OFFERED & ~Flags.PUBLISHED if settings.hidden else OFFERED,
     )

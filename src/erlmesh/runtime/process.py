@@ -11,11 +11,11 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from erlmesh.core import gen
 from erlmesh.errors import Exit
-from erlmesh.kernel import gen
 from erlmesh.runtime.mailbox import EMPTY, Mailbox
 from erlmesh.terms import Atom, Pid, Ref, Term
-from erlmesh.terms.copies import copied
+from erlmesh.terms.copying import copy_term
 
 if TYPE_CHECKING:
     from erlmesh.node import Node
@@ -265,7 +265,7 @@ class Process:
     def send_after(self, seconds: float, message: Term) -> Timer:
         """Sends ``message`` to itself after ``seconds``."""
         loop = asyncio.get_running_loop()
-        return Timer(loop.call_later(seconds, self._router.delivery.deliver, self, copied(message)))
+        return Timer(loop.call_later(seconds, self._router.delivery.deliver, self, copy_term(message)))
 
     async def sleep(self, seconds: float) -> None:
         """Lets ``seconds`` pass; messages wait in the mailbox."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from erlmesh.kernel.identifiers import Identifiers
+from erlmesh.core.identifiers import Identifiers
 from erlmesh.runtime.process import Process
 from erlmesh.terms import Atom, Pid, Ref
 

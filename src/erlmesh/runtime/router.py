@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol, TypeAlias
 
+from erlmesh.core.identifiers import Identifiers
+from erlmesh.core.links import Links
+from erlmesh.core.monitors import MonitorEntry, Monitors
 from erlmesh.errors import NoConnection
-from erlmesh.kernel.identifiers import Identifiers
-from erlmesh.kernel.links import Links
-from erlmesh.kernel.monitors import Monitors, Watch
 from erlmesh.proto.control import (
     Demonitor,
     Down,
@@ -206,18 +206,18 @@ class Router:
         if self.registry.local(signal.to) is None:
             self.pass_on(signal.sender.node, ExitLink(signal.to, signal.sender, NOPROC))
         else:
-            self.links.linked(signal)
+            self.links.link_received(signal)
 
     def _hear_unlink(self, signal: Unlink, _peer: Atom) -> None:
-        for ack in self.links.unlinked(signal):
+        for ack in self.links.unlink_received(signal):
             self.pass_on(ack.to.node, ack)
 
     def _hear_unlink_ack(self, signal: UnlinkAck, _peer: Atom) -> None:
-        self.links.acknowledged(signal)
+        self.links.unlink_ack_received(signal)
 
     def _hear_exit_link(self, signal: ExitLink, _peer: Atom) -> None:
         process = self.registry.local(signal.to)
-        if process is not None and self.links.broken(signal.to, signal.sender):
+        if process is not None and self.links.exit_received(signal.to, signal.sender):
             self._exit(process, signal.sender, signal.reason)
 
     def _hear_exit_send(self, signal: ExitSend, _peer: Atom) -> None:
@@ -243,23 +243,23 @@ class Router:
         if process is None:
             self.pass_on(signal.sender.node, Down(target, signal.sender, signal.ref, NOPROC))
         else:
-            self.monitors.watched(process.pid, signal)
+            self.monitors.monitor_received(process.pid, signal)
 
     def _hear_demonitor(self, signal: Demonitor, _peer: Atom) -> None:
-        self.monitors.unwatched(signal.ref, signal.sender)
+        self.monitors.demonitor_received(signal.ref, signal.sender)
 
     def _hear_down(self, signal: Down, peer: Atom) -> None:
-        watch = self.monitors.down(signal.ref, peer)
+        watch = self.monitors.down_received(signal.ref, peer)
         if watch is not None:
             self._down(watch, signal.ref, signal.reason)
 
-    def _down(self, watch: Watch, ref: Ref, reason: Term) -> None:
-        process = self.registry.local(watch.owner)
+    def _down(self, watch: MonitorEntry, ref: Ref, reason: Term) -> None:
+        process = self.registry.local(watch.origin)
         if process is None:
             return
         answer = process.answers.get(ref)
         if answer is None:
-            self.delivery.deliver(process, (DOWN, ref, PROCESS, watch.as_seen(), reason))
+            self.delivery.deliver(process, (DOWN, ref, PROCESS, watch.down_object(), reason))
         elif answer.done():
             return
         elif type(answer) is Ending:

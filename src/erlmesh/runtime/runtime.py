@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from erlmesh.core.allow_list import AllowList
+from erlmesh.core.cookies import Cookies
 from erlmesh.errors import CallError, Exit, NodeNotAlive, NodeStartError
-from erlmesh.kernel.allowed import Allowed
-from erlmesh.kernel.cookies import Cookies
+from erlmesh.formatting import claim_local, release_local
 from erlmesh.net.epmd import Epmd
 from erlmesh.net.epmdless import PortMapper, Resolver
 from erlmesh.net.network import Network, TcpNetwork
-from erlmesh.notation import claim_here, release_here
 from erlmesh.proto.flags import Flags
 from erlmesh.proto.handshake import is_node_name
 from erlmesh.runtime.connections import Connections
@@ -61,7 +61,7 @@ class Runtime:
         self._settings = Settings(
             name=name,
             cookies=Cookies(cookie, cookies or {}),
-            allowed=Allowed(allow),
+            allowed=AllowList(allow),
             hidden=hidden,
             net_ticktime=net_ticktime,
             network=network,
@@ -87,7 +87,7 @@ class Runtime:
         if self._life_ is not None or self._stopped:
             raise NodeStartError("a node starts once; make a new one")
         creation = await self._presence.begin()
-        claim_here(self.atom)
+        claim_local(self.atom)
         node = cast("Node", self)
         life = self._life_ = Life(node, creation, self._settings, self._body_for, self._is_left_for_others)
         self._presence.answer_with(life.connections.answer)
@@ -106,7 +106,7 @@ class Runtime:
         if self._life_ is not None:
             await self._life_.end()
         await self._presence.end()
-        release_here(self.atom)
+        release_local(self.atom)
 
     @property
     def _life(self) -> Life:

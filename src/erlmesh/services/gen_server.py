@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from erlmesh.kernel import gen
+from erlmesh.core import gen
 from erlmesh.terms import Atom, Pid, Ref, Term
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from erlmesh.kernel.gen import ALIAS, GEN_CALL
+from erlmesh.core.gen import ALIAS, GEN_CALL
 from erlmesh.services.gen_server import multi_call
 from erlmesh.services.global_protocol import SERVER, LockId, Word
 from erlmesh.terms import Atom, ImproperList

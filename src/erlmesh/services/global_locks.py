@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from erlmesh.services.global_protocol import Effect, LockId, Unwatch, Watch, Word
-from erlmesh.terms import Pid, Term, exact
+from erlmesh.terms import Pid, Term, exact_key
 
 __all__ = ["LockTable"]
 
-_GLOBAL: Final = exact(Word.GLOBAL)
+_GLOBAL: Final = exact_key(Word.GLOBAL)
 
 
 @dataclass(slots=True)
@@ -36,16 +36,16 @@ class LockTable:
 
     def can_set(self, lock: LockId) -> bool:
         resource, requester = lock
-        held = self._locks.get(exact(resource))
-        return held is None or held.requester_key == exact(requester)
+        held = self._locks.get(exact_key(resource))
+        return held is None or held.requester_key == exact_key(requester)
 
     def is_set(self, resource: Term) -> bool:
-        return exact(resource) in self._locks
+        return exact_key(resource) in self._locks
 
     def set(self, lock: LockId, pid: Pid) -> tuple[bool, list[Effect]]:
         """Whether ``pid`` now holds ``lock``. Setting it twice is holding it once."""
         resource, requester = lock
-        key, requester_key = exact(resource), exact(requester)
+        key, requester_key = exact_key(resource), exact_key(requester)
         held = self._locks.get(key)
         if held is None:
             held = self._locks[key] = _Lock(resource, requester, requester_key)
@@ -60,9 +60,9 @@ class LockTable:
     def delete(self, lock: LockId, pid: Pid) -> list[Effect]:
         """``pid`` lets go; somebody else's lock is left alone."""
         resource, requester = lock
-        key = exact(resource)
+        key = exact_key(resource)
         held = self._locks.get(key)
-        if held is None or held.requester_key != exact(requester) or pid not in held.holders:
+        if held is None or held.requester_key != exact_key(requester) or pid not in held.holders:
             return []
         return self._release(key, held, pid, lost=False)
 
@@ -83,7 +83,7 @@ class LockTable:
         held = self._locks.get(_GLOBAL)
         if held is None:
             return not self.global_lock_lost
-        return isinstance(lock, tuple) and len(lock) == 2 and held.requester_key == exact(lock[1])
+        return isinstance(lock, tuple) and len(lock) == 2 and held.requester_key == exact_key(lock[1])
 
     def snapshot(self) -> list[tuple[Term, Term, list[Pid]]]:
         """``[(resource, requester, holders)]``."""

@@ -13,14 +13,14 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from erlmesh.core.gen import GEN_CALL
 from erlmesh.errors import CallError
 from erlmesh.etf import encode
-from erlmesh.kernel.gen import GEN_CALL
 from erlmesh.services.global_calls import check_lock, del_lock, set_lock, trans, transaction
 from erlmesh.services.global_methods import Method, random_exit_name
 from erlmesh.services.global_protocol import LockId, Word
 from erlmesh.services.global_server import GlobalServer
-from erlmesh.terms import Atom, Export, Fun, Pid, Term, exact
+from erlmesh.terms import Atom, Export, Fun, Pid, Term, exact_key
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -157,11 +157,11 @@ class GlobalNames:
             raise
         if locked:
             await self._stop_keeper(lock)  # locked twice is locked once
-            self._keepers[exact(lock)] = keeper
+            self._keepers[exact_key(lock)] = keeper
         return locked
 
     async def _stop_keeper(self, lock: LockId) -> None:
-        keeper = self._keepers.pop(exact(lock), None)
+        keeper = self._keepers.pop(exact_key(lock), None)
         if keeper is not None:
             with suppress(CallError):  # it has ended, and its lock with it
                 await self._node.call(keeper, Word.DEL_LOCK, timeout=None)

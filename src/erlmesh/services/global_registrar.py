@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from erlmesh.kernel.gen import GEN_CALL
+from erlmesh.core.gen import GEN_CALL
 from erlmesh.services.gen_server import multi_call
 from erlmesh.services.global_calls import backoff, boss, connected, del_lock, try_lock
 from erlmesh.services.global_protocol import SERVER, Word

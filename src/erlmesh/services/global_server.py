@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from erlmesh.core.gen import GEN_CALL, GEN_CAST
 from erlmesh.errors import CallError
-from erlmesh.kernel.gen import GEN_CALL, GEN_CAST
 from erlmesh.services.global_locker import Locker
 from erlmesh.services.global_locks import LockTable
 from erlmesh.services.global_methods import Methods

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from erlmesh.services.global_protocol import Conflict, Effect, Unwatch, Watch, Word
-from erlmesh.terms import Atom, Pid, Term, exact
+from erlmesh.terms import Atom, Pid, Term, exact_key
 
 __all__ = ["NameTable", "compare", "settle"]
 
@@ -31,7 +31,7 @@ class NameTable:
         self._external: dict[Any, tuple[Term, Pid, Atom]] = {}
 
     def whereis(self, name: Term) -> Pid | None:
-        entry = self._entries.get(exact(name))
+        entry = self._entries.get(exact_key(name))
         return entry.pid if entry else None
 
     def names(self) -> list[Term]:
@@ -51,7 +51,7 @@ class NameTable:
     def insert(self, name: Term, pid: Pid, method: Term, external: Atom | None = None) -> list[Effect]:
         """``name`` is ``pid`` from now on, whatever it was before."""
         effects = self.delete(name)
-        key = exact(name)
+        key = exact_key(name)
         self._entries[key] = _Entry(name, pid, method)
         self._names_of.setdefault(pid, {})[key] = None
         if external is not None:
@@ -60,7 +60,7 @@ class NameTable:
         return [Watch(pid), *effects]
 
     def delete(self, name: Term) -> list[Effect]:
-        key = exact(name)
+        key = exact_key(name)
         entry = self._entries.pop(key, None)
         if entry is None:
             return []
@@ -97,7 +97,7 @@ class NameTable:
         for operation in operations:
             match operation:
                 case (Word.INSERT, (name, Pid() as pid, method)):
-                    effects += self.insert(name, pid, method, registrars.get((exact(name), pid)))
+                    effects += self.insert(name, pid, method, registrars.get((exact_key(name), pid)))
                     if not allowed:
                         effects += self.delete(name)
         for operation in operations:
@@ -112,7 +112,7 @@ def _registrars(external: Term) -> dict[tuple[Any, Pid], Atom]:
     for item in external if isinstance(external, list) else ():
         match item:
             case (name, Pid() as pid, Atom() as node):
-                found[exact(name), pid] = node
+                found[exact_key(name), pid] = node
     return found
 
 
@@ -121,13 +121,13 @@ def compare(table: NameTable, theirs: Iterable[Term], *, decide: bool) -> tuple[
 
     The node with the smaller name decides, so that every conflict of two partitions is decided once.
     """
-    ours = {exact(name): (pid, method) for name, pid, method in table.entries()}
+    ours = {exact_key(name): (pid, method) for name, pid, method in table.entries()}
     operations: list[Term] = []
     conflicts: list[Conflict] = []
     for item in theirs:
         match item:
             case (name, Pid() as pid, method):
-                mine = ours.get(exact(name))
+                mine = ours.get(exact_key(name))
                 if mine is None:
                     operations.append((Word.INSERT, (name, pid, method)))
                 elif mine[0] != pid and decide:

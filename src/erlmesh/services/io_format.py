@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any, Final
 
-from erlmesh.notation import erlang
+from erlmesh.formatting import format_erlang
 from erlmesh.terms import Atom, BitString, ImproperList, Term
-from erlmesh.terms.printing import ERLANG, Notation, Text, joined, spell
+from erlmesh.terms.printing import ERLANG_FORMATTERS, Formatters, Text, format_term, joined
 
 __all__ = ["BadFormat", "characters", "formatted"]
 
@@ -97,10 +97,10 @@ def _value(modifiers: str, kind: str, given: Iterator[Any], precision: int | Non
     term = _next(given)
     if kind == "s":
         if isinstance(term, (Atom, bool)):
-            return erlang(term).strip("'") if isinstance(term, bool) else term.name
+            return format_erlang(term).strip("'") if isinstance(term, bool) else term.name
         return characters(term, "utf-8" if "t" in modifiers else "latin-1")
     if kind in "pPwW":
-        text = erlang(term) if kind in "pP" and "l" not in modifiers else spell(term, _WRITTEN)
+        text = format_erlang(term) if kind in "pP" and "l" not in modifiers else format_term(term, _WRITTEN)
     elif kind in "feg":
         text = _float(kind, term, 6 if precision is None else min(precision, 300))
     else:
@@ -176,7 +176,7 @@ def _next(given: Iterator[Any], kind: type = object) -> Any:
 
 
 _COMMA: Final = Text(",")
-_WRITTEN: Notation = {}
+_WRITTEN: Formatters = {}
 """Terms as ``~w`` writes them: no list or binary is taken for text."""
 
 
@@ -186,10 +186,10 @@ def _written_binary(data: bytes | str) -> str:
 
 
 def _written_bits(bits: BitString) -> str:
-    return erlang(bits)
+    return format_erlang(bits)
 
 
-_WRITTEN.update(ERLANG)
+_WRITTEN.update(ERLANG_FORMATTERS)
 _WRITTEN.update(
     {
         str: _written_binary,

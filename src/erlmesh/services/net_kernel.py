@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-from erlmesh.kernel import gen
+from erlmesh.core import gen
 from erlmesh.services.gen_server import ERROR
 from erlmesh.terms import Atom, Pid, Term
 

@@ -10,8 +10,8 @@ import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, TypeGuard
 
+from erlmesh.core import gen
 from erlmesh.errors import NoProcess
-from erlmesh.kernel import gen
 from erlmesh.services.gen_server import BADARG, ERROR, OK, answer_system
 from erlmesh.services.group_names import group_name
 from erlmesh.services.pg_choice import Answers, Membership, Picker, ask_all

@@ -15,8 +15,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeGuard
 
+from erlmesh.core import gen
 from erlmesh.errors import EmptyGroup, NoSuchGroup
-from erlmesh.kernel import gen
 from erlmesh.services.gen_server import BADARG, OK, multi_call
 from erlmesh.services.group_names import group_name
 from erlmesh.services.pg2_members import Groups, Statistics

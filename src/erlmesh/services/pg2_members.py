@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from erlmesh.services.multiset import EMPTY, Multiset, added, counts, listed, removed, size
-from erlmesh.terms import exact, sort_key
+from erlmesh.terms import exact_key, sort_key
 
 if TYPE_CHECKING:
     from erlmesh.terms import Pid, Term
@@ -47,11 +47,11 @@ class Groups:
         return sorted((group.name for group in self._groups.values()), key=sort_key)
 
     def __contains__(self, name: Term) -> bool:
-        return exact(name) in self._groups
+        return exact_key(name) in self._groups
 
     def members(self, name: Term) -> list[Pid] | None:
         """In Erlang's term order, repeated as often as they joined; None if there is no such group."""
-        group = self._groups.get(exact(name))
+        group = self._groups.get(exact_key(name))
         return None if group is None else sorted(listed(group.members), key=sort_key)
 
     def statistics(self) -> Statistics:
@@ -62,24 +62,24 @@ class Groups:
         return pid in self._joined
 
     def create(self, name: Term) -> None:
-        key = exact(name)
+        key = exact_key(name)
         if key not in self._groups:
             self._groups[key] = _Group(name, EMPTY)
 
     def delete(self, name: Term) -> list[Pid]:
         """Returns who was in it; see :meth:`has_member` for whom to go on monitoring."""
-        group = self._groups.get(exact(name))
+        group = self._groups.get(exact_key(name))
         if group is None:
             return []
         gone = [pid for pid, times in counts(group.members) for _ in range(times)]
         for pid in gone:
             self.leave(name, pid)
-        del self._groups[exact(name)]
+        del self._groups[exact_key(name)]
         return list(dict.fromkeys(gone))
 
     def join(self, name: Term, pid: Pid) -> list[Pid]:
         """Nothing happens if there is no such group."""
-        key = exact(name)
+        key = exact_key(name)
         group = self._groups.get(key)
         if group is None:
             return []
@@ -90,7 +90,7 @@ class Groups:
 
     def leave(self, name: Term, pid: Pid) -> None:
         """Once; nothing happens to who is not in it."""
-        key = exact(name)
+        key = exact_key(name)
         keys = removed(self._joined.get(pid, EMPTY), key)
         if keys is None:
             return
@@ -112,7 +112,7 @@ class Groups:
         fresh: list[Pid] = []
         for name, theirs in groups:
             self.create(name)
-            ours = Counter(dict(counts(self._groups[exact(name)].members)))
+            ours = Counter(dict(counts(self._groups[exact_key(name)].members)))
             for pid in (Counter(theirs) - ours).elements():
                 fresh += self.join(name, pid)
         return fresh

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from erlmesh.services.gen_server import ask
-from erlmesh.terms import Atom, Pid, Term, exact
+from erlmesh.terms import Atom, Pid, Term, exact_key
 
 if TYPE_CHECKING:
     from random import Random
@@ -52,7 +52,7 @@ class Picker:
             case "random":
                 return self._random.choice(members) if members else None
             case "round_robin":
-                return self._next(exact(group), members)
+                return self._next(exact_key(group), members)
         raise ValueError(f"pick by local, random or round_robin, not by {strategy!r}")
 
     def _next(self, key: Hashable, members: Sequence[Pid]) -> Pid | None:

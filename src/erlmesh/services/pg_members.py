@@ -16,9 +16,9 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from erlmesh.kernel import gen
+from erlmesh.core import gen
 from erlmesh.services.multiset import EMPTY, Multiset, added, counts, listed, removed, size
-from erlmesh.terms import Atom, Pid, Term, exact
+from erlmesh.terms import Atom, Pid, Term, exact_key
 
 __all__ = ["Change", "Effect", "Joined", "Left", "Scope", "Statistics", "Tell", "Unwatch", "Watch", "Word"]
 
@@ -127,11 +127,11 @@ class Scope:
     # What is known
 
     def members(self, group: Term) -> list[Pid]:
-        entry = self._groups.get(exact(group))
+        entry = self._groups.get(exact_key(group))
         return listed(entry.members) if entry else []
 
     def local_members(self, group: Term) -> list[Pid]:
-        return listed(self._own.get(exact(group), EMPTY))
+        return listed(self._own.get(exact_key(group), EMPTY))
 
     def groups(self) -> list[Term]:
         return [group.name for group in self._groups.values()]
@@ -167,7 +167,7 @@ class Scope:
         """Local ``pids`` join ``group``, once for each time they are listed."""
         if not pids:
             return []  # a BEAM would make an empty group of this, here and on every node
-        key = exact(group)
+        key = exact_key(group)
         effects: list[Effect] = []
         for pid in pids:
             if pid not in self._locals:
@@ -179,7 +179,7 @@ class Scope:
 
     def leave(self, group: Term, pids: Sequence[Pid]) -> tuple[bool, list[Effect]]:
         """Local ``pids`` leave ``group``, once for each time they are listed; False when none of them was in it."""
-        key = exact(group)
+        key = exact_key(group)
         effects: list[Effect] = []
         left = False
         for pid in pids:
@@ -236,7 +236,7 @@ class Scope:
         before, peer.groups = peer.groups, {}
         for name, pids in groups:
             if pids:
-                key = exact(name)
+                key = exact_key(name)
                 self._replace(peer, key, name, before.pop(key, EMPTY), pids)
         for key, bag in before.items():
             self._exit(key, listed(bag), Word.LEAVE)
@@ -249,7 +249,7 @@ class Scope:
         peer = self._peers.get(server)
         if peer is None or not pids:
             return
-        key = exact(group)
+        key = exact_key(group)
         peer.groups[key] = added(peer.groups.get(key, EMPTY), pids)
         self._enter(key, group, pids)
 
@@ -259,7 +259,7 @@ class Scope:
         if peer is None:
             return
         for group in groups:
-            key = exact(group)
+            key = exact_key(group)
             gone, rest = _subtract(peer.groups.get(key, EMPTY), pids)
             if not gone:
                 continue

@@ -6,10 +6,10 @@ import weakref
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Final
 
+from erlmesh.core import gen
 from erlmesh.errors import CallError
-from erlmesh.kernel import gen
 from erlmesh.services.pg_members import Change, Joined, Left, Word
-from erlmesh.terms import Atom, Pid, Ref, Term, exact
+from erlmesh.terms import Atom, Pid, Ref, Term, exact_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
@@ -39,7 +39,7 @@ class Changes:
         subscribe: Callable[[Callable[[Change], None]], Callable[[], None]],
     ) -> None:
         """``scope`` is its server; ``members`` are those of ``group`` now."""
-        feed = _Feed(node, scope, exact(group))
+        feed = _Feed(node, scope, exact_key(group))
         feed.me = node.spawn_server(feed.receive)
         feed.me.monitor(scope)
         feed.observe(members)
@@ -93,7 +93,7 @@ class _Feed:
                 self._monitored[pid] = self.me.monitor(pid)
 
     def change(self, change: Change) -> None:
-        if exact(change.group) != self._key:
+        if exact_key(change.group) != self._key:
             return
         if isinstance(change, Joined):
             self.observe(change.pids)
@@ -102,7 +102,7 @@ class _Feed:
             by_reason: dict[Hashable, tuple[Term, list[Pid]]] = {}
             for pid in change.pids:
                 reason = self._explained(pid, change.reason)
-                by_reason.setdefault(exact(reason), (reason, []))[1].append(pid)
+                by_reason.setdefault(exact_key(reason), (reason, []))[1].append(pid)
             self._changes.extend(Left(tuple(pids), reason, change.group) for reason, pids in by_reason.values())
             for pid in change.pids:
                 self._forget(pid)
@@ -163,7 +163,7 @@ class Monitors:
 
     def add(self, pid: Pid, group: Term) -> Ref:
         """The same for one group."""
-        return self._add(pid, exact(group), group)
+        return self._add(pid, exact_key(group), group)
 
     def _add(self, pid: Pid, key: Hashable | None, group: Term) -> Ref:
         ref = self._me.monitor(pid)
@@ -175,7 +175,7 @@ class Monitors:
         of_groups = [(ref, pid, group) for ref, (pid, key, group) in self._by_ref.items() if key is not None]
         by_group: dict[Hashable, tuple[Term, list[Term]]] = {}
         for ref, pid, group in of_groups:
-            by_group.setdefault(exact(group), (group, []))[1].insert(0, (pid, ref))
+            by_group.setdefault(exact_key(group), (group, []))[1].insert(0, (pid, ref))
         of_scope = [(ref, pid) for ref, (pid, key, _) in self._by_ref.items() if key is None]
         return of_scope, [(ref, (pid, group)) for ref, pid, group in of_groups], list(by_group.values())
 
@@ -187,7 +187,7 @@ class Monitors:
         return True
 
     def change(self, change: Change) -> None:
-        key = exact(change.group)
+        key = exact_key(change.group)
         event = Word.JOIN if isinstance(change, Joined) else Word.LEAVE
         for watched in (None, key):  # as OTP: whoever watches the scope hears first
             for ref, (pid, wanted, _) in self._by_ref.items():

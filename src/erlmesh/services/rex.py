@@ -17,7 +17,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from erlmesh.kernel import gen
+from erlmesh.core import gen
 from erlmesh.runtime.faults import ERROR, EXIT, THROW
 from erlmesh.services.erpc import Apply, outcome
 from erlmesh.services.gen_server import BADARG

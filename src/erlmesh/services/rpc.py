@@ -18,7 +18,7 @@ from erlmesh.errors import (
     RemoteExit,
     RemoteThrow,
 )
-from erlmesh.notation import erlang
+from erlmesh.formatting import format_erlang
 from erlmesh.terms import Atom, Term
 
 if TYPE_CHECKING:
@@ -174,5 +174,5 @@ def _name(what: tuple[Atom, Atom, list[Term]]) -> str:
 
 
 def _short(term: Term) -> str:
-    text = erlang(term)
+    text = format_erlang(term)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from erlmesh.errors import ConnectError
-from erlmesh.notation import erlang
+from erlmesh.formatting import format_erlang
 from erlmesh.shell.completion import Completion
 from erlmesh.shell.hosting import SHELL, Word
 from erlmesh.shell.interrupts import handling
@@ -139,14 +139,16 @@ class RemoteSession:
             self._opened.set_exception(ConnectError(self._refusal(reason)))
         elif self.left is None and not self._closed:
             self.left = 1
-            print(f"erlmesh: the shell on {self.node_name} is gone: {erlang(reason)}", file=sys.stderr, flush=True)
+            print(
+                f"erlmesh: the shell on {self.node_name} is gone: {format_erlang(reason)}", file=sys.stderr, flush=True
+            )
             self._line_is_over()
             self.on_lost()
 
     def _refusal(self, reason: Term) -> str:
         if reason is Atom("noproc"):
             return f"{self.node_name} lets nobody in: it was started without --allow-remsh (ERLMESH_ALLOW_REMSH=on)"
-        return f"{self.node_name} went away: {erlang(reason)}"
+        return f"{self.node_name} went away: {format_erlang(reason)}"
 
 
 def _completion(text: bytes, back: int, shown: bytes) -> Completion:

@@ -7,7 +7,7 @@ import traceback
 from pathlib import Path
 from typing import Any, Final
 
-from erlmesh.notation import elixir
+from erlmesh.formatting import format_elixir
 from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref
 
 __all__ = ["remember_source", "show", "show_error", "show_term"]
@@ -31,7 +31,7 @@ def show(value: Any) -> str:
 def show_term(value: Any) -> str:
     """``value`` as iex prints it; what is no term by its ``repr``."""
     try:
-        return elixir(value)
+        return format_elixir(value)
     except (TypeError, ValueError, RecursionError):
         return repr(value)
 

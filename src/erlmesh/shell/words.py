@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from erlmesh.errors import Exit
-from erlmesh.notation import node_of_prefix
+from erlmesh.formatting import node_by_number
 from erlmesh.shell.commands import command, is_command
 from erlmesh.shell.help import about, describe, overview
 from erlmesh.shell.show import show_term
@@ -78,7 +78,7 @@ class Words:
         return self._as_printed(prefix, identifier, high)
 
     def _as_printed(self, prefix: int, identifier: int, serial: int) -> Pid:
-        node = self._node.atom if prefix == 0 else node_of_prefix(prefix)
+        node = self._node.atom if prefix == 0 else node_by_number(prefix)
         if node is None:
             raise ValueError(f"no pid that begins with {prefix} has been printed here")
         creation = self._node.creation_of(node)

@@ -28,8 +28,8 @@ dictionary key that tells terms apart as Erlang does, :func:`sort_key` sorts the
 from __future__ import annotations
 
 from erlmesh.terms.atoms import MAX_ATOM_CHARACTERS, Atom
-from erlmesh.terms.erlang import erlang as _erlang  # noqa: F401 - fills the table that `str` of a term prints by
-from erlmesh.terms.maps import Map, exact
+from erlmesh.terms.erlang import format_erlang as _erlang  # noqa: F401 - fills the table that `str` of a term prints by
+from erlmesh.terms.maps import Map, exact_key
 from erlmesh.terms.order import sort_key
 from erlmesh.terms.values import BitString, Export, Fun, ImproperList, Pid, Port, Ref, Term
 
@@ -45,6 +45,6 @@ __all__ = [
     "Port",
     "Ref",
     "Term",
-    "exact",
+    "exact_key",
     "sort_key",
 ]

@@ -6,14 +6,14 @@ import threading
 import weakref
 from typing import Final
 
-from erlmesh.terms.printing import Printed
+from erlmesh.terms.printing import ErlangStr
 
 __all__ = ["MAX_ATOM_CHARACTERS", "Atom"]
 
 MAX_ATOM_CHARACTERS: Final = 255
 
 
-class Atom(Printed):
+class Atom(ErlangStr):
     """An Erlang atom: a name that is equal to itself and to nothing else, least of all to a ``str``.
 
     Atoms are interned for as long as somebody holds them, so equality is identity and costs nothing; names read
@@ -74,11 +74,11 @@ def _intern(name: str | Atom) -> Atom:
         if atom is None:
             atom = object.__new__(Atom)
             object.__setattr__(atom, "name", name)
-            _atoms[name] = weakref.ref(atom, _Forget(name))
+            _atoms[name] = weakref.ref(atom, _RemoveInterned(name))
         return atom
 
 
-class _Forget:
+class _RemoveInterned:
     """Weak-reference callback; an object and not a closure, so that it holds the name alone."""
 
     __slots__ = ("name",)

@@ -10,10 +10,10 @@ from typing import Any, Final
 from erlmesh.terms.atoms import Atom
 from erlmesh.terms.erlang import dotted, float_digits, reference_words
 from erlmesh.terms.maps import Map
-from erlmesh.terms.printing import Notation, Text, joined, spell
+from erlmesh.terms.printing import Formatters, Text, format_term, joined
 from erlmesh.terms.values import BitString, Export, Fun, ImproperList, Pid, Port, Ref, Term
 
-__all__ = ["elixir"]
+__all__ = ["format_elixir"]
 
 _CALLABLE_OPERATORS: Final = frozenset({
     "!", "!=", "!==", "&", "&&", "&&&", "*", "**", "+", "++", "+++", "-", "--", "---", "/", "<", "<-", "<<<", "<<~",
@@ -34,12 +34,12 @@ _ARROW: Final = Text(" => ")
 _STRUCT: Final = Atom("__struct__")
 
 
-def elixir(term: Term) -> str:
+def format_elixir(term: Term) -> str:
     """The term as iex shows it, on one line, however deep: ``{:ok, #PID<0.64.0>, %{"k" => [1 | 2]}}``.
 
     Charlists print in single quotes (iex until 1.14), a struct as ``%Name{field: value}`` whatever its module.
     """
-    return spell(term, _ELIXIR)
+    return format_term(term, _ELIXIR_FORMATTERS)
 
 
 def _escaped(text: str, quote: str) -> str:
@@ -186,7 +186,7 @@ def _export(fun: Export) -> str:
     return f"&{_atom(fun.module.name)}.{shown}/{fun.arity}"
 
 
-_ELIXIR: Final[Notation] = {
+_ELIXIR_FORMATTERS: Final[Formatters] = {
     bool: lambda truth: "true" if truth else "false",
     int: _integer,
     float: _float,

@@ -8,11 +8,11 @@ from typing import Any, Final
 
 from erlmesh.terms.atoms import Atom
 from erlmesh.terms.maps import Map
-from erlmesh.terms.prefixes import prefix
-from erlmesh.terms.printing import ERLANG, Text, joined, spell
+from erlmesh.terms.node_numbers import node_number
+from erlmesh.terms.printing import ERLANG_FORMATTERS, Text, format_term, joined
 from erlmesh.terms.values import BitString, Export, Fun, ImproperList, Pid, Port, Ref, Term
 
-__all__ = ["dotted", "erlang", "float_digits", "reference_words"]
+__all__ = ["dotted", "format_erlang", "float_digits", "reference_words"]
 
 _RESERVED: Final = frozenset({
     "after", "and", "andalso", "band", "begin", "bnot", "bor", "bsl", "bsr", "bxor", "case", "catch", "cond", "div",
@@ -28,28 +28,28 @@ _COMMA: Final = Text(",")
 _ARROW: Final = Text(" => ")
 
 
-def erlang(term: Term) -> str:
+def format_erlang(term: Term) -> str:
     """The term as Erlang prints it, on one line, however deep: ``{ok,<0.64.0>,#{<<"k">> => [1|2]}}``.
 
     Integers of more than 4096 bits are written in base 16 (``16#FF…``), which Erlang reads as well.
     """
-    return spell(term, ERLANG)
+    return format_term(term, ERLANG_FORMATTERS)
 
 
 def quoted(text: str, quote: str) -> str:
     return f"{quote}{text.translate(_CONTROLS | {ord(quote): chr(92) + quote})}{quote}"
 
 
-def atom(name: str) -> str:
+def format_atom(name: str) -> str:
     return name if _BARE_ATOM.match(name) and name not in _RESERVED else quoted(name, "'")
 
 
-def called(name: str) -> str:
+def format_fun_name(name: str) -> str:
     """A name after ``fun``, which the emulator writes: by its own rules, that know no reserved words and no ``@``."""
     return name if _BARE_NAME.match(name) else quoted(name, "'")
 
 
-def integer(number: int) -> str:
+def format_integer(number: int) -> str:
     if number.bit_length() <= _MAX_DECIMAL_BITS:
         return str(int(number))
     return f"{'-' if number < 0 else ''}16#{abs(number):X}"
@@ -84,7 +84,7 @@ def _scientific(digits: str, exponent: int) -> str:
     return f"{digits[0]}.{digits[1:] or '0'}e{exponent}"
 
 
-def binary(data: bytes) -> str:
+def format_binary(data: bytes) -> str:
     if not data:
         return "<<>>"
     try:
@@ -96,7 +96,7 @@ def binary(data: bytes) -> str:
     return f"<<{','.join(map(str, data))}>>"
 
 
-def bitstring(bits: BitString) -> str:
+def format_bitstring(bits: BitString) -> str:
     last = f"{bits.data[-1] >> (8 - bits.bits)}:{bits.bits}"
     return f"<<{','.join([*map(str, bits.data[:-1]), last])}>>"
 
@@ -126,33 +126,33 @@ def _map(term: Iterable[Term]) -> list[Any]:
 
 def dotted(identifier: Pid | Port | Ref, *numbers: int) -> str:
     """The numbers between the angle brackets of an identifier, its node's prefix first."""
-    return ".".join(map(str, (prefix(identifier.node), *numbers)))
+    return ".".join(map(str, (node_number(identifier.node), *numbers)))
 
 
 def reference_words(ref: Ref) -> tuple[int, ...]:
     return ref.words[::-1]
 
 
-ERLANG.update(
+ERLANG_FORMATTERS.update(
     {
         bool: lambda truth: "true" if truth else "false",
-        int: integer,
+        int: format_integer,
         float: float_digits,
-        str: lambda text: binary(text.encode("utf-8", "backslashreplace")),
-        bytes: binary,
-        bytearray: lambda data: binary(bytes(data)),
-        memoryview: lambda data: binary(bytes(data)),
+        str: lambda text: format_binary(text.encode("utf-8", "backslashreplace")),
+        bytes: format_binary,
+        bytearray: lambda data: format_binary(bytes(data)),
+        memoryview: lambda data: format_binary(bytes(data)),
         tuple: lambda term: joined("{", term, _COMMA, "}"),
         list: _list,
         dict: _map,
         Map: _map,
-        Atom: lambda term: atom(term.name),
+        Atom: lambda term: format_atom(term.name),
         ImproperList: _improper,
-        BitString: bitstring,
+        BitString: format_bitstring,
         Pid: lambda pid: f"<{dotted(pid, pid.id, pid.serial)}>",
         Port: lambda port: f"#Port<{dotted(port, port.id)}>",
         Ref: lambda ref: f"#Ref<{dotted(ref, *reference_words(ref))}>",
-        Export: lambda fun: f"fun {called(fun.module.name)}:{called(fun.function.name)}/{fun.arity}",
+        Export: lambda fun: f"fun {format_fun_name(fun.module.name)}:{format_fun_name(fun.function.name)}/{fun.arity}",
         Fun: lambda fun: f"#Fun<{fun.module.name}.{fun.old_index}.{fun.old_uniq}>",
     }
 )

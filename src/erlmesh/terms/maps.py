@@ -14,23 +14,23 @@ from struct import Struct
 from typing import Any, Final
 
 from erlmesh.terms.atoms import Atom
-from erlmesh.terms.printing import Printed
+from erlmesh.terms.printing import ErlangStr
 from erlmesh.terms.values import BitString, Export, Fun, ImproperList, Pid, Port, Ref, Term
 
-__all__ = ["Map", "exact"]
+__all__ = ["Map", "exact_key"]
 
 _TRUE: Final = Atom("true")
 _FALSE: Final = Atom("false")
-_OWN_KEY: Final = frozenset({Atom, bytes, Pid, Port, Ref, Export, BitString})
+_SELF_KEYED: Final = frozenset({Atom, bytes, Pid, Port, Ref, Export, BitString})
 _FLOAT: Final = object()  # marks the keys that are no terms themselves: no term from the wire is equal to one
 _BIG: Final = object()
 _DIGEST: Final = object()
-_FEW_BITS: Final = 1 << 60  # Python's hash folds longer integers, so a peer could choose many that collide
+_SMALL_INT_LIMIT: Final = 1 << 60  # Python's hash folds longer integers, so a peer could choose many that collide
 
 _pack_float = Struct(">d").pack
 
 
-def exact(term: Term) -> Hashable:
+def exact_key(term: Term) -> Hashable:
     """A hashable key: two keys are equal if and only if the terms are ``=:=`` in Erlang.
 
     ``1``, ``1.0`` and ``True`` have three keys, and so have ``0.0`` and ``-0.0`` (as in OTP 27). A ``str`` and the
@@ -39,10 +39,10 @@ def exact(term: Term) -> Hashable:
     no term. Its time is linear in the size of the term, and a ``Map`` remembers its part.
     """
     kind = type(term)
-    if kind in _OWN_KEY:
+    if kind in _SELF_KEYED:
         return term  # type: ignore[no-any-return]
     if kind is int:
-        return term if -_FEW_BITS < term < _FEW_BITS else (_BIG, b"%x" % term)
+        return term if -_SMALL_INT_LIMIT < term < _SMALL_INT_LIMIT else (_BIG, b"%x" % term)
     if kind is tuple:
         keys = tuple([_leaf_key(element) for element in term])
         return (_DIGEST, _digest(term)) if None in keys else keys
@@ -53,10 +53,10 @@ def exact(term: Term) -> Hashable:
 def _leaf_key(term: Term) -> Hashable:
     """The key of a term that holds no terms; None for one that does."""
     kind = type(term)
-    if kind in _OWN_KEY:
+    if kind in _SELF_KEYED:
         return term  # type: ignore[no-any-return]
     if kind is int:
-        return term if -_FEW_BITS < term < _FEW_BITS else (_BIG, b"%x" % term)
+        return term if -_SMALL_INT_LIMIT < term < _SMALL_INT_LIMIT else (_BIG, b"%x" % term)
     if kind is bool:
         return _TRUE if term else _FALSE
     if isinstance(term, str):
@@ -70,7 +70,7 @@ def _leaf_key(term: Term) -> Hashable:
     return None
 
 
-class Map(Printed, Mapping[Term, Term]):
+class Map(ErlangStr, Mapping[Term, Term]):
     """An Erlang map: immutable, in the order it came, its keys told apart as Erlang does.
 
     ``1``, ``1.0`` and ``True`` are three keys, and lists and maps may be keys, neither of which a ``dict`` can do.
@@ -78,44 +78,44 @@ class Map(Printed, Mapping[Term, Term]):
     Hashable when its values are terms, whether or not Python could hash them.
     """
 
-    __slots__ = ("_digest", "_spelt", "_values")
+    __slots__ = ("_digest", "_original_keys", "_values")
 
     _values: dict[Hashable, Term]  # by the exact key
-    _spelt: dict[Hashable, Term]  # how the keys came that are not their own exact key
+    _original_keys: dict[Hashable, Term]  # how the keys came that are not their own exact key
     _digest: bytes | None
 
     def __init__(self, items: Mapping[Term, Term] | Iterable[tuple[Term, Term]] = ()) -> None:
         self._values = {}
-        self._spelt = {}
+        self._original_keys = {}
         self._digest = None
         for key, value in items.items() if isinstance(items, Mapping) else items:
-            unique = exact(key)
+            unique = exact_key(key)
             self._values[unique] = value
             if unique is not key:
-                self._spelt[unique] = key
+                self._original_keys[unique] = key
 
     @classmethod
-    def of_distinct(cls, keys: list[Term], values: list[Term]) -> Map | None:
+    def from_distinct(cls, keys: list[Term], values: list[Term]) -> Map | None:
         """The map of as many keys as values; None if two of the keys are one term."""
         made = cls(zip(keys, values, strict=True))
         return made if len(made._values) == len(keys) else None
 
     def __getitem__(self, key: Term) -> Term:
         try:
-            return self._values[exact(key)]
+            return self._values[exact_key(key)]
         except (KeyError, TypeError):
             raise KeyError(key) from None
 
     def __contains__(self, key: object) -> bool:
         try:
-            return exact(key) in self._values
+            return exact_key(key) in self._values
         except TypeError:
             return False
 
     def __iter__(self) -> Iterator[Term]:
-        if not self._spelt:
+        if not self._original_keys:
             return iter(self._values)
-        return (self._spelt.get(key, key) for key in self._values)
+        return (self._original_keys.get(key, key) for key in self._values)
 
     def items(self) -> ItemsView[Term, Term]:
         return _Items(self)
@@ -160,20 +160,20 @@ def _digest(term: Term) -> bytes:
     parts: list[bytes] = []
     while pending:
         item = pending.pop()
-        if type(item) is _Seal:  # all its children have become parts
-            item.close(parts)
+        if type(item) is _PendingDigest:  # all its children have become parts
+            item.finish(parts)
             continue
-        written = _written(item)
+        written = _leaf_bytes(item)
         if written is not None:
             parts.append(written)
             continue
-        mark, children = _opened(item)
-        pending.append(_Seal(item, mark, len(children)))
+        mark, children = _mark_and_children(item)
+        pending.append(_PendingDigest(item, mark, len(children)))
         pending.extend(children)
     return parts[0]
 
 
-class _Seal:
+class _PendingDigest:
     """Waits below a term's children, to make one part of theirs."""
 
     __slots__ = ("count", "mark", "term")
@@ -183,7 +183,7 @@ class _Seal:
         self.mark = mark
         self.count = count
 
-    def close(self, parts: list[bytes]) -> None:
+    def finish(self, parts: list[bytes]) -> None:
         start = len(parts) - self.count
         mine = parts[start:]
         if self.mark == b"m":  # a map has no order: sort its pairs
@@ -194,7 +194,7 @@ class _Seal:
             self.term._digest = parts[-1]  # noqa: SLF001 - its own class
 
 
-def _opened(term: Term) -> tuple[bytes, Any]:
+def _mark_and_children(term: Term) -> tuple[bytes, Any]:
     """The mark and the children of a term that contains terms."""
     if isinstance(term, tuple):
         return b"t", term
@@ -211,7 +211,7 @@ def _opened(term: Term) -> tuple[bytes, Any]:
     raise TypeError(f"{type(term).__name__} is no Erlang term")
 
 
-def _written(term: Term) -> bytes | None:
+def _leaf_bytes(term: Term) -> bytes | None:
     """A leaf as bytes that no other leaf, and no start of one, is equal to; None for a term with parts."""
     key = _leaf_key(term)
     if key is None:

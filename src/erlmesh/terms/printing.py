@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
-__all__ = ["ERLANG", "Notation", "Printed", "Text", "joined", "spell"]
+__all__ = ["ERLANG_FORMATTERS", "Formatters", "ErlangStr", "Text", "joined", "format_term"]
 
 
 class Text(str):
@@ -19,13 +19,13 @@ class Text(str):
     __slots__ = ()
 
 
-Spelling: TypeAlias = "str | list[Any]"
-Notation: TypeAlias = "dict[type, Callable[[Any], Spelling]]"
+Formatted: TypeAlias = "str | list[Any]"
+Formatters: TypeAlias = "dict[type, Callable[[Any], Formatted]]"
 
-ERLANG: Notation = {}
+ERLANG_FORMATTERS: Formatters = {}
 
 
-def spell(term: Any, notation: Notation) -> str:
+def format_term(term: Any, formatters: Formatters) -> str:
     """The term as text on one line. What is no term is shown by its ``repr``."""
     out: list[str] = []
     pending = [term]
@@ -34,7 +34,7 @@ def spell(term: Any, notation: Notation) -> str:
         if type(item) is Text:
             out.append(item)
             continue
-        spelling = _speller(type(item), notation)(item)
+        spelling = _formatter_for(type(item), formatters)(item)
         if isinstance(spelling, str):
             out.append(spelling)
         else:
@@ -51,18 +51,18 @@ def joined(opening: str, terms: Iterable[Any], separator: Text, closing: str) ->
     return pieces
 
 
-def _speller(kind: type, notation: Notation) -> Callable[[Any], Spelling]:
+def _formatter_for(kind: type, formatters: Formatters) -> Callable[[Any], Formatted]:
     for ancestor in kind.__mro__:
-        speller = notation.get(ancestor)
+        speller = formatters.get(ancestor)
         if speller is not None:
             return speller
     return repr
 
 
-class Printed:
+class ErlangStr:
     """A term whose ``str`` is Erlang's notation."""
 
     __slots__ = ()
 
     def __str__(self) -> str:
-        return spell(self, ERLANG)
+        return format_term(self, ERLANG_FORMATTERS)

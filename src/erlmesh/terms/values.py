@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from erlmesh.terms.atoms import Atom
-from erlmesh.terms.printing import Printed
+from erlmesh.terms.printing import ErlangStr
 
 __all__ = ["BitString", "Export", "Fun", "ImproperList", "Pid", "Port", "Ref", "Term"]
 
@@ -14,7 +14,7 @@ Term: TypeAlias = Any
 """Any value of the table in :mod:`erlmesh.terms`. (A precise recursive alias would help nobody.)"""
 
 
-class _Shown(Printed):
+class _ErlangRepr(ErlangStr):
     """Prints alike in a list and alone."""
 
     __slots__ = ()
@@ -24,7 +24,7 @@ class _Shown(Printed):
 
 
 @dataclass(frozen=True, slots=True, repr=False, init=False)
-class Pid(Printed):
+class Pid(ErlangStr):
     """A process identifier. ``creation`` tells a node's life from its former ones: pids that differ only there
     print alike and are not equal. All numbers are 0 … 2³²-1. Prints as ``<0.64.0>``, ``repr`` as ``#PID<0.64.0>``.
     """
@@ -51,7 +51,7 @@ _set_node, _set_id, _set_serial, _set_creation = (
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Port(_Shown):
+class Port(_ErlangRepr):
     """A port identifier of another node; opaque. ``id`` is 0 … 2⁶⁴-1."""
 
     node: Atom
@@ -60,7 +60,7 @@ class Port(_Shown):
 
 
 @dataclass(frozen=True, slots=True, repr=False, init=False)
-class Ref(_Shown):
+class Ref(_ErlangRepr):
     """A reference. ``words`` holds one to five 32-bit words in wire order; printing shows them in reverse."""
 
     node: Atom
@@ -79,7 +79,7 @@ _set_ref_node, _set_ref_creation, _set_ref_words = (
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Export(_Shown):
+class Export(_ErlangRepr):
     """``fun Module:Function/Arity``; opaque, never called by name from the wire. ``arity`` is 0 … 255."""
 
     module: Atom
@@ -88,7 +88,7 @@ class Export(_Shown):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Fun(_Shown):
+class Fun(_ErlangRepr):
     """A closure of another node (tag 112): opaque, kept in its parts so that it can be sent on unchanged.
 
     ``uniq`` is the 16-byte MD5 of its module's code, ``free`` are the values of its free variables. As in Erlang, two
@@ -106,7 +106,7 @@ class Fun(_Shown):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class ImproperList(_Shown):
+class ImproperList(_ErlangRepr):
     """``[a, b | tail]``: at least one element, and a tail that is no list."""
 
     elements: tuple[Term, ...]
@@ -120,7 +120,7 @@ class ImproperList(_Shown):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class BitString(_Shown):
+class BitString(_ErlangRepr):
     """A bitstring whose length is no multiple of eight: ``bits`` (1 … 7) of the last byte count, from the top.
 
     The unused low bits of the last byte must be zero, so that equal bitstrings are equal values.

@@ -11,7 +11,7 @@ from erlmesh.errors import Exit
 from erlmesh.node import Node
 from erlmesh.runtime.process import Process
 from erlmesh.services.pg import Joined, Left, Pg
-from erlmesh.terms import Atom, Pid, Ref, Term, exact
+from erlmesh.terms import Atom, Pid, Ref, Term, exact_key
 from erlmesh.testing.inside import connected_since
 
 __all__ = ["Actor", "Broken", "Groups", "Witness"]
@@ -203,7 +203,7 @@ class Groups:
         self._name = name
         self._open = True
         self.members: dict[object, Counter[Pid]] = {
-            exact(group): Counter(pg.get_members(group)) for group in pg.which_groups()
+            exact_key(group): Counter(pg.get_members(group)) for group in pg.which_groups()
         }
         self._unsubscribe = pg.subscribe(self._change)
         self.fault: str | None = None
@@ -218,7 +218,7 @@ class Groups:
         if not self._open:
             self.fault = f"{self._name}: an event after the end of the subscription"
             return
-        members = self.members.setdefault(exact(change.group), Counter())
+        members = self.members.setdefault(exact_key(change.group), Counter())
         if isinstance(change, Joined):
             members.update(change.pids)
         else:
@@ -226,7 +226,7 @@ class Groups:
         for pid in [pid for pid, count in members.items() if not count]:
             del members[pid]
         if not members:
-            del self.members[exact(change.group)]
+            del self.members[exact_key(change.group)]
 
     def _left(self, members: Counter[Pid], change: Left) -> None:
         """Who leaves was in it, as often as it leaves; but who leaves by itself, and is named with others or more often
@@ -242,7 +242,7 @@ class Groups:
 
     def check(self) -> None:
         """Raises Broken if the events do not lead to what the books say."""
-        books = {exact(group): Counter(self.pg.get_members(group)) for group in self.pg.which_groups()}
+        books = {exact_key(group): Counter(self.pg.get_members(group)) for group in self.pg.which_groups()}
         if self.fault is None and self._open and self.members != books:
             self.fault = f"{self._name}: the events say {self.members}, the books {books}"
         if self.fault is not None:

@@ -26,8 +26,8 @@ from random import Random
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias, TypeVar
 
+from erlmesh.formatting import release_local
 from erlmesh.node import Node
-from erlmesh.notation import release_here
 from erlmesh.runtime.process import Body, Process
 from erlmesh.terms import Atom, Pid, Term
 from erlmesh.testing.clock import Clock, Machine
@@ -128,7 +128,7 @@ class Cluster:
         except BaseException:
             self._nodes.pop(name, None)
             machine.kill()
-            release_here(Atom(name))
+            release_local(Atom(name))
             raise
         self.note(f"{name} starts, creation {node.creation}")
         return node
@@ -213,7 +213,7 @@ class Cluster:
         self.note(f"crash {name}{' silently' if silently else ''}")
         node = self._nodes.pop(name)
         node.machine.kill()
-        release_here(node.atom)  # what a dead machine cannot do itself
+        release_local(node.atom)  # what a dead machine cannot do itself
         self.internet.host(name.partition("@")[2]).crash(silently=silently)
         for future in self._waiting.pop(name, {}):
             if not future.done():

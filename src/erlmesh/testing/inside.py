@@ -27,7 +27,7 @@ def duplicate_connections(node: Node) -> list[str]:
 
 def linked(node: Node, pid: Pid) -> list[Pid]:
     """Whom the local process is linked to."""
-    return node._router.links.of(pid)
+    return node._router.links.links_of(pid)
 
 
 def lock_holders(node: Node) -> list[tuple[Term, Pid]]:
@@ -59,4 +59,4 @@ def leftovers(node: Node) -> dict[str, int]:
 
 def watchers(node: Node, pid: Pid) -> list[Pid]:
     """Who watches the local process."""
-    return node._router.monitors.watchers_of(pid)
+    return node._router.monitors.monitored_by(pid)

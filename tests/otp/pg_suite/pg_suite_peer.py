@@ -15,8 +15,8 @@ import asyncio
 import os
 
 from erlmesh import Atom, ErlangError, Fun, Pid, Process
+from erlmesh.core import gen
 from erlmesh.etf import decode, encode
-from erlmesh.kernel import gen
 from erlmesh.services.erpc import outcome
 from erlmesh.services.exposed import Functions
 from erlmesh.terms import Ref

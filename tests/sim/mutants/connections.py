@@ -2,9 +2,9 @@
 
 from mutants.mutation import Mutant
 
-PEERS = "erlmesh.kernel.peers:Peers."
-REDIAL = "erlmesh.kernel.redial:Redial."
-HUNG_UP = "erlmesh.kernel.hung_up:HungUp."
+PEERS = "erlmesh.core.connection_table:Peers."
+REDIAL = "erlmesh.core.reconnect_policy:Redial."
+HUNG_UP = "erlmesh.core.disconnect_history:HungUp."
 CONNECTIONS = "erlmesh.runtime.connections:Connections."
 CHANNEL = "erlmesh.proto.channel:Channel."
 
@@ -30,31 +30,31 @@ MUTANTS = [
     Mutant(
         PEERS + "called",
         "a peer that calls again is refused as long as its old connection seems to live",
-        "peer.answering = connection\n            return Status.ALIVE, None",
+        "peer.incoming = connection\n            return Status.ALIVE, None",
         "return None, None",
     ),
     Mutant(
         PEERS + "called",
         "the call that was expected is not what was waited for",
-        "peer.answering, peer.expecting = connection, None",
-        "peer.answering = connection",
+        "peer.incoming, peer.awaiting_incoming = connection, None",
+        "peer.incoming = connection",
     ),
     Mutant(
         PEERS + "still_wanted",
         "a dead connection is kept, and the new one dropped",
-        "return peer is not None and peer.dialling == connection and peer.up is None",
+        "return peer is not None and peer.outgoing == connection and peer.up is None",
         "return False",
     ),
     Mutant(
         PEERS + "call_me_not",
         "who is told to wait does not wait",
-        "peer.dialling, peer.expecting = None, connection",
-        "peer.dialling = None",
+        "peer.outgoing, peer.awaiting_incoming = None, connection",
+        "peer.outgoing = None",
     ),
     Mutant(
         PEERS + "gave_up",
         "who waits for a call waits for ever",
-        "peer.expecting = None",
+        "peer.awaiting_incoming = None",
         "return False",
     ),
     Mutant(
@@ -66,13 +66,13 @@ MUTANTS = [
     Mutant(
         PEERS + "met",
         "a connection that was given up counts",
-        "if peer is None or connection not in (peer.dialling, peer.answering):",
+        "if peer is None or connection not in (peer.outgoing, peer.incoming):",
         "if peer is None:",
     ),
     Mutant(
         PEERS + "failed",
         "a failed call is under way for ever",
-        "peer.dialling = None",
+        "peer.outgoing = None",
         "pass",
     ),
     Mutant(
@@ -142,19 +142,19 @@ MUTANTS = [
     Mutant(
         CHANNEL + "handle_timeout",
         "a silent peer is waited for, for ever",
-        "if now >= self._patience_ends():",
+        "if now >= self._idle_deadline():",
         "if False:",
     ),
     Mutant(
         CHANNEL + "_patience_ends",
         "a silent peer is waited for twice as long",
-        "self._heard_at + self.net_ticktime",
-        "self._heard_at + 2 * self.net_ticktime",
+        "self._last_received_at + self.net_ticktime",
+        "self._last_received_at + 2 * self.net_ticktime",
     ),
     Mutant(
         CHANNEL + "_comes_late",
         "who stood still itself gives its peers no time to speak",
-        "return now >= due + self._interval and self._patient_until <= due",
+        "return now >= due + self._interval and self._grace_until <= due",
         "return False",
     ),
     Mutant(
@@ -190,13 +190,13 @@ MUTANTS = [
     Mutant(
         REDIAL + "lost",
         "who was left for others is met at once in the same life",
-        "peer.spared_until = now + peer.pause_for_others",
+        "peer.deferred_until = now + peer.deferral",
         "pass",
     ),
     Mutant(
         REDIAL + "_plan",
         "who is spared no longer is dialled at the end of a long pause only",
-        "if self.is_spared(name, now):",
+        "if self.is_deferred(name, now):",
         "if False:",
     ),
     Mutant(
@@ -220,7 +220,7 @@ MUTANTS = [
     Mutant(
         "erlmesh.runtime.reconnect:Reconnect._dial_again",
         "who was left for others is spared for ever",
-        "self._hung_up.may_return(name)",
+        "self._hung_up.clear_deferral(name)",
         "pass",
     ),
     Mutant(

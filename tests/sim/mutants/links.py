@@ -2,8 +2,8 @@
 
 from mutants.mutation import Mutant
 
-LINKS = "erlmesh.kernel.links:Links."
-MONITORS = "erlmesh.kernel.monitors:Monitors."
+LINKS = "erlmesh.core.links:Links."
+MONITORS = "erlmesh.core.monitors:Monitors."
 ROUTER = "erlmesh.runtime.router:Router."
 
 MUTANTS = [
@@ -52,13 +52,13 @@ MUTANTS = [
     Mutant(
         MONITORS + "lost",
         "the loss of a node is told to nobody who watches a process there",
-        "for ref in self._watching_on.get(node, ())",
+        "for ref in self._origins_by_target_node.get(node, ())",
         "for ref in ()",
     ),
     Mutant(
         MONITORS + "lost",
         "watchers on a lost node are kept",
-        "for ref, process in self._watchers_on.pop(node, {}).items():",
+        "for ref, process in self._targets_by_origin_node.pop(node, {}).items():",
         "for ref, process in {}.items():",
     ),
     Mutant(
@@ -70,7 +70,7 @@ MUTANTS = [
     Mutant(
         MONITORS + "unwatched",
         "a demonitor of another node is ignored",
-        "del self._watched_by[ref]",
+        "del self._target_by_ref[ref]",
         "return",
     ),
     Mutant(

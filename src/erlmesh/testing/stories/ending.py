@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
-from erlmesh.terms import Pid, exact
+from erlmesh.terms import Pid, exact_key
 from erlmesh.testing.inside import connected_since, leftovers, linked, monitors, watchers
 from erlmesh.testing.stories.exams import examine
 from erlmesh.testing.stories.invariants import check
@@ -65,7 +65,7 @@ def _compare_views(world: World) -> None:
             truth.setdefault(key, Counter()).update(living)
     for life in lives:
         for name, scope in life.scopes.items():
-            view = {exact(group): Counter(scope.get_members(group)) for group in scope.which_groups()}
+            view = {exact_key(group): Counter(scope.get_members(group)) for group in scope.which_groups()}
             wanted = {key: members for (scope_name, key), members in truth.items() if scope_name == name and members}
             if view != wanted:
                 world.blame(f"{life.node.name} {name}: {view} instead of {wanted}")

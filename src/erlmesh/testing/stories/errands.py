@@ -9,7 +9,7 @@ from typing import Any
 from erlmesh.node import Node
 from erlmesh.runtime.process import Process
 from erlmesh.services.group_names import group_name
-from erlmesh.terms import Term, exact
+from erlmesh.terms import Term, exact_key
 from erlmesh.testing.inside import connected_since
 from erlmesh.testing.stories.world import NAMES, PG2, RESOURCES, Holding, World
 
@@ -29,7 +29,7 @@ def pg2(world: World) -> None:
     }
     what = world.random.choices(list(work), (3, 4, 2, 1))[0]
     if what == "join":
-        world.pg2_joins[exact(group_name(group)), actor.pid] += 1
+        world.pg2_joins[exact_key(group_name(group)), actor.pid] += 1
     world.errand(node, f"pg2 {what} {group}", work[what])
 
 

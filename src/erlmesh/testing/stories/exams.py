@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 from erlmesh.node import Node
 from erlmesh.runtime.process import Process
-from erlmesh.terms import Atom, Pid, Term, exact
+from erlmesh.terms import Atom, Pid, Term, exact_key
 from erlmesh.testing.actors import Actor
 from erlmesh.testing.inside import connected_since
 from erlmesh.testing.stories.errands import hold
@@ -136,7 +136,7 @@ async def pg2_groups(world: World) -> None:
     await _do(world, one, "pg2 create", lambda: one.node.pg2.create(name))
     _pg2_is(world, name, [])
     for actor, member in ((one, one), (other, other), (other, one), (one, other)):
-        world.pg2_joins[exact(b"exam"), member.pid] += 1
+        world.pg2_joins[exact_key(b"exam"), member.pid] += 1
         await _do(world, actor, "pg2 join", lambda actor=actor, member=member: actor.node.pg2.join(name, member.pid))  # type: ignore[misc]
     _pg2_is(world, name, [one.pid, one.pid, other.pid, other.pid])
     await _do(world, one, "pg2 leave", lambda: one.node.pg2.leave(name, other.pid))
@@ -206,7 +206,7 @@ async def halves(world: World) -> None:
             if {life.node.name, *life.node.nodes()} != names:
                 world.blame(f"{life.node.name} sees {life.node.nodes()} of its half {names}")
     for actor in (one, other):
-        world.pg2_joins[exact(b"half"), actor.pid] += 1
+        world.pg2_joins[exact_key(b"half"), actor.pid] += 1
         await _do(world, actor, "pg2 join", lambda actor=actor: actor.node.pg2.join("half", actor.pid))  # type: ignore[misc]
         register = lambda actor=actor: actor.node.global_names.register(name, actor.pid)  # noqa: E731
         _expect(world, True, await _do(world, actor, "register", register))
@@ -269,8 +269,8 @@ async def strangers(world: World) -> None:
     await world.birth("newcomer", join=[first.node.name])
     await wait_for_rest(world, times=1)
     newcomer = list(world.lives.values())[-1]
-    told = {exact(group) for life in world.lives.values() for group in life.node.pg2.which_groups()}
-    if told != {exact(group) for group in newcomer.node.pg2.which_groups()}:
+    told = {exact_key(group) for life in world.lives.values() for group in life.node.pg2.which_groups()}
+    if told != {exact_key(group) for group in newcomer.node.pg2.which_groups()}:
         world.blame(f"{newcomer.node.name} has other pg2 groups than all whom it met: {told}")
     await world.cluster.stop(newcomer.node)
     world.lost(newcomer.node.name)

@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final, TypeAlias
 
-from erlmesh.proto.dialogue import SETUP_TIME
+from erlmesh.proto.handshake_driver import SETUP_TIMEOUT
 from erlmesh.services.pg import Pg
-from erlmesh.terms import Atom, Pid, Term, exact
+from erlmesh.terms import Atom, Pid, Term, exact_key
 from erlmesh.testing.inside import connected_since, duplicate_connections, lock_holders
 from erlmesh.testing.stories.world import Life, World
 
 __all__ = ["check"]
 
-CONNECTING: Final = 2 * SETUP_TIME + 6.0
+CONNECTING: Final = 2 * SETUP_TIMEOUT + 6.0
 """Seconds until an attempt to connect has surely ended: it may have been told to wait for the other's."""
 SILENCE: Final = 1.25
 """Tick times after which a silent peer is down."""
@@ -64,13 +64,13 @@ def _check_members(world: World, life: Life, name: str, scope: Pg) -> None:
         for pid, count in members.items():
             if node.creation_of(pid.node) != pid.creation:
                 world.blame(f"{node.name} {name} {group!r}: {pid!r} is of a node that is down")
-            if count > world.most[name, exact(group), pid]:
+            if count > world.most[name, exact_key(group), pid]:
                 world.blame(f"{node.name} {name} {group!r}: {pid!r} is in it {count} times")
 
 
 def _check_own_members(world: World, life: Life, name: str, scope: Pg) -> None:
     node = life.node
-    groups = {exact(group): group for group in scope.which_groups()}
+    groups = {exact_key(group): group for group in scope.which_groups()}
     for (scope_name, key), wanted in life.joined.items():
         if scope_name == name:
             want = Counter({pid: count for pid, count in wanted.items() if count and node.is_alive(pid)})
@@ -105,7 +105,7 @@ def _check_locks(world: World, life: Life, doubts: Doubts) -> None:
     node = life.node
     holders: dict[object, tuple[Term, list[Pid]]] = {}
     for resource, pid in lock_holders(node):
-        holders.setdefault(exact(resource), (resource, []))[1].append(pid)
+        holders.setdefault(exact_key(resource), (resource, []))[1].append(pid)
         if pid.node is node.atom and not node.is_alive(pid):
             world.blame(f"{node.name}: {resource!r} is held by {pid!r}, who is dead")
         if pid.node is not node.atom and node.creation_of(pid.node) not in (None, pid.creation):
@@ -121,7 +121,7 @@ def _check_pg2(world: World, life: Life, doubts: Doubts) -> None:
     node = life.node
     for group in node.pg2.which_groups():
         for pid, count in Counter(node.pg2.get_members(group)).items():
-            if count > world.pg2_joins[exact(group), pid]:
+            if count > world.pg2_joins[exact_key(group), pid]:
                 world.blame(f"{node.name} pg2 {group!r}: {pid!r} is in it {count} times, and never joined so often")
             if pid.node is node.atom and not node.is_alive(pid):
                 world.blame(f"{node.name} pg2 {group!r}: {pid!r} is dead")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
-from erlmesh.terms import exact
+from erlmesh.terms import exact_key
 from erlmesh.testing.actors import STOP
 from erlmesh.testing.stories.world import GROUPS, KILL, World
 
@@ -31,9 +31,9 @@ async def join(world: World) -> None:
     group = world.random.choice(GROUPS)
     pids = [actor.pid] * world.random.choice((1, 1, 1, 2))
     world.note(f"join {scope} {group!r} {actor.node.name} {actor.pid.id} x{len(pids)}")
-    members = life.joined.setdefault((scope, exact(group)), Counter())
+    members = life.joined.setdefault((scope, exact_key(group)), Counter())
     members.update(pids)
-    key = scope, exact(group), actor.pid
+    key = scope, exact_key(group), actor.pid
     world.most[key] = max(world.most[key], members[actor.pid])
     with world.cluster.machine(life.node):
         life.scopes[scope].join(group, pids)
@@ -49,7 +49,7 @@ def leave(world: World) -> None:
     group = world.random.choice(GROUPS)
     pids = [actor.pid] * world.random.choice((1, 1, 2))
     world.note(f"leave {scope} {group!r} {actor.node.name} {actor.pid.id} x{len(pids)}")
-    members = life.joined.setdefault((scope, exact(group)), Counter())
+    members = life.joined.setdefault((scope, exact_key(group)), Counter())
     was_in = members[actor.pid] > 0
     members[actor.pid] = max(0, members[actor.pid] - len(pids))
     with world.cluster.machine(life.node):

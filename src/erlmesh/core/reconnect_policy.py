@@ -20,112 +20,112 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
-__all__ = ["Redial"]
+__all__ = ["ReconnectPolicy"]
 
-FIRST_PAUSE: Final = 0.5
-LONGEST_PAUSE: Final = 15.0
+INITIAL_BACKOFF: Final = 0.5
+MAX_BACKOFF: Final = 15.0
 HEAD_START: Final = 1.0
 """Seconds that the smaller name has before the greater one dials, too."""
-FOR_OTHERS: Final = 15.0
+INITIAL_DEFERRAL: Final = 15.0
 """Seconds for which a life of a peer is spared that was left for the sake of others; twice that the next time, up to"""
-LONGEST_FOR_OTHERS: Final = 300.0
-STABLE: Final = 60.0
+MAX_DEFERRAL: Final = 300.0
+STABLE_AFTER: Final = 60.0
 """Seconds after which a connection that came up counts as a success."""
-GIVE_UP: Final = 24 * 3600.0
-MOST: Final = 4096
+GIVE_UP_AFTER: Final = 24 * 3600.0
+MAX_PEERS: Final = 4096
 """Peers that are remembered; above it the oldest is forgotten."""
 
 
 @dataclass(slots=True)
 class _Peer:
-    wanted_since: float
-    pause: float = FIRST_PAUSE
+    disconnected_since: float
+    backoff: float = INITIAL_BACKOFF
     dial_at: float = math.inf
-    up_since: float | None = None
-    for_others: bool = False
-    spared_until: float = -math.inf
-    pause_for_others: float = FOR_OTHERS
+    connected_since: float | None = None
+    overlap_disconnect: bool = False
+    deferred_until: float = -math.inf
+    deferral: float = INITIAL_DEFERRAL
 
 
-class Redial:
+class ReconnectPolicy:
     """The book of the node called ``ours``. Tell it what happens; at :meth:`next_deadline` ask whom to dial."""
 
-    def __init__(self, ours: str, chance: Random) -> None:
-        self._ours = ours
-        self._chance = chance
+    def __init__(self, local_name: str, rng: Random) -> None:
+        self._local_name = local_name
+        self._rng = rng
         self._peers: dict[str, _Peer] = {}
-        self._alone: dict[str, None] = {}
+        self._suppressed: dict[str, None] = {}
 
-    def wanted(self, name: str, now: float) -> None:
+    def request(self, name: str, now: float) -> None:
         """``name`` could not be reached and is to be dialled until it can."""
-        if name == self._ours:
+        if name == self._local_name:
             return
-        self._alone.pop(name, None)
+        self._suppressed.pop(name, None)
         if name not in self._peers:
-            self._plan(self._peer(name, now), name, now)
+            self._schedule(self._ensure_peer(name, now), name, now)
 
-    def up(self, name: str, now: float) -> None:
+    def connected(self, name: str, now: float) -> None:
         """A connection with ``name`` is up."""
-        peer = self._peer(name, now)
-        peer.up_since, peer.dial_at = now, math.inf
-        if not peer.for_others:
-            self._hurry(now)
-        peer.for_others = False
-        self._alone.pop(name, None)
+        peer = self._ensure_peer(name, now)
+        peer.connected_since, peer.dial_at = now, math.inf
+        if not peer.overlap_disconnect:
+            self._clear_deferrals(now)
+        peer.overlap_disconnect = False
+        self._suppressed.pop(name, None)
 
-    def knows(self, name: str) -> bool:
+    def is_tracked(self, name: str) -> bool:
         """Whether anything is written here of ``name``."""
         return name in self._peers
 
-    def lost(self, name: str, now: float, *, for_others: bool = False) -> None:
+    def disconnected(self, name: str, now: float, *, overlap_disconnect: bool = False) -> None:
         """It is down again, and neither of the two wanted it so."""
-        if name in self._alone:
+        if name in self._suppressed:
             self._peers.pop(name, None)
             return
-        peer = self._peer(name, now)
-        if peer.up_since is not None and now - peer.up_since >= STABLE:
-            peer.pause, peer.pause_for_others = FIRST_PAUSE, FOR_OTHERS
-        peer.up_since, peer.wanted_since = None, now
-        peer.for_others = for_others
-        if for_others:
-            peer.spared_until = now + peer.pause_for_others
-            peer.pause_for_others = min(peer.pause_for_others * 2, LONGEST_FOR_OTHERS)
-        self._plan(peer, name, now)
+        peer = self._ensure_peer(name, now)
+        if peer.connected_since is not None and now - peer.connected_since >= STABLE_AFTER:
+            peer.backoff, peer.deferral = INITIAL_BACKOFF, INITIAL_DEFERRAL
+        peer.connected_since, peer.disconnected_since = None, now
+        peer.overlap_disconnect = overlap_disconnect
+        if overlap_disconnect:
+            peer.deferred_until = now + peer.deferral
+            peer.deferral = min(peer.deferral * 2, MAX_DEFERRAL)
+        self._schedule(peer, name, now)
 
-    def is_spared(self, name: str, now: float) -> bool:
+    def is_deferred(self, name: str, now: float) -> bool:
         """Whether ``name`` is not to be met now in the life in which it was left for the sake of others."""
         peer = self._peers.get(name)
-        return peer is not None and peer.for_others and now < peer.spared_until
+        return peer is not None and peer.overlap_disconnect and now < peer.deferred_until
 
-    def found(self, name: str, now: float) -> None:
+    def found_same_incarnation(self, name: str, now: float) -> None:
         """An attempt has found ``name`` in that life, and was given up."""
         peer = self._peers.get(name)
-        if peer is not None and peer.up_since is None:
-            self._plan(peer, name, now)
+        if peer is not None and peer.connected_since is None:
+            self._schedule(peer, name, now)
 
-    def failed(self, name: str, now: float) -> None:
+    def attempt_failed(self, name: str, now: float) -> None:
         """An attempt to reach ``name`` has failed."""
         peer = self._peers.get(name)
-        if peer is None or peer.up_since is not None:
+        if peer is None or peer.connected_since is not None:
             return
-        if now - peer.wanted_since > GIVE_UP:
+        if now - peer.disconnected_since > GIVE_UP_AFTER:
             del self._peers[name]
             return
-        peer.for_others = False
-        self._plan(peer, name, now)
+        peer.overlap_disconnect = False
+        self._schedule(peer, name, now)
 
-    def forget(self, name: str) -> None:
+    def suppress(self, name: str) -> None:
         """Somebody wants this peer to be left alone, or to be so once its connection ends, until one comes up again."""
-        self._alone[name] = None
-        if len(self._alone) > MOST:
-            del self._alone[next(iter(self._alone))]
+        self._suppressed[name] = None
+        if len(self._suppressed) > MAX_PEERS:
+            del self._suppressed[next(iter(self._suppressed))]
         peer = self._peers.get(name)
-        if peer is not None and peer.up_since is None:
+        if peer is not None and peer.connected_since is None:
             del self._peers[name]
 
-    def is_left_alone(self, name: str) -> bool:
+    def is_suppressed(self, name: str) -> bool:
         """Whether somebody wants that, and nobody has wanted it otherwise since."""
-        return name in self._alone
+        return name in self._suppressed
 
     def next_deadline(self) -> float:
         """When :meth:`due` has somebody, if nothing happens before; ``inf`` if nobody is missed."""
@@ -138,31 +138,31 @@ class Redial:
             self._peers[name].dial_at = math.inf
         return names
 
-    def missed(self) -> list[str]:
+    def reconnecting(self) -> list[str]:
         """The peers that are being dialled again and again."""
-        return [name for name, peer in self._peers.items() if peer.up_since is None]
+        return [name for name, peer in self._peers.items() if peer.connected_since is None]
 
-    def _peer(self, name: str, now: float) -> _Peer:
+    def _ensure_peer(self, name: str, now: float) -> _Peer:
         peer = self._peers.get(name)
         if peer is None:
             peer = self._peers[name] = _Peer(now)
-            if len(self._peers) > MOST:
+            if len(self._peers) > MAX_PEERS:
                 del self._peers[next(iter(self._peers))]
         return peer
 
-    def _plan(self, peer: _Peer, name: str, now: float) -> None:
-        pause = peer.pause * self._chance.uniform(0.5, 1.0)
-        peer.pause = min(peer.pause * 2, LONGEST_PAUSE)
+    def _schedule(self, peer: _Peer, name: str, now: float) -> None:
+        pause = peer.backoff * self._rng.uniform(0.5, 1.0)
+        peer.backoff = min(peer.backoff * 2, MAX_BACKOFF)
         peer.dial_at = now + pause
-        if self.is_spared(name, now):  # when that is over it is to be met, and not only at the end of a long pause
-            peer.dial_at = min(peer.dial_at, peer.spared_until + self._chance.uniform(0.0, FIRST_PAUSE))
-        if self._ours > name:
+        if self.is_deferred(name, now):  # when that is over it is to be met, and not only at the end of a long pause
+            peer.dial_at = min(peer.dial_at, peer.deferred_until + self._rng.uniform(0.0, INITIAL_BACKOFF))
+        if self._local_name > name:
             peer.dial_at += HEAD_START
 
-    def _hurry(self, now: float) -> None:
+    def _clear_deferrals(self, now: float) -> None:
         """Somebody who was really lost is back: those left for others' sake come next, if not by introduction."""
         for name, peer in self._peers.items():
-            if peer.for_others and peer.up_since is None:
-                peer.for_others = False
-                peer.pause = FIRST_PAUSE  # the attempts so far did not fail: they were given up
-                self._plan(peer, name, now)
+            if peer.overlap_disconnect and peer.connected_since is None:
+                peer.overlap_disconnect = False
+                peer.backoff = INITIAL_BACKOFF  # the attempts so far did not fail: they were given up
+                self._schedule(peer, name, now)

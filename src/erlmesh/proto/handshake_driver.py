@@ -7,18 +7,18 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-from erlmesh.errors import ErlmeshError, HandshakeRefused, PeerSilent, RemoteProtocolError
-from erlmesh.proto.handshake import Conversation, Hear, Met, PeerClosed
+from erlmesh.errors import ErlmeshError, HandshakeRefused, HandshakeTimeout, RemoteProtocolError
+from erlmesh.proto.handshake import HandshakeCompleted, HandshakeSteps, NeedPacket, PeerClosed
 
-__all__ = ["Failed", "Handshake"]
+__all__ = ["HandshakeFailed", "HandshakeDriver"]
 
-SETUP_TIME: Final = 7.0
+SETUP_TIMEOUT: Final = 7.0
 """Seconds; kernel's ``net_setuptime``."""
 MAX_PACKET: Final = 0xFFFF
-LATE: Final = 0.5
+STALL_THRESHOLD: Final = 0.5
 """Seconds; a time limit that is looked at so much later ran while nobody here could listen."""
 
-_STRANGERS: Final = {
+_OTHER_PROTOCOLS: Final = {
     b"GET": "HTTP",
     b"HEA": "HTTP",
     b"POS": "HTTP",
@@ -34,15 +34,15 @@ _STRANGERS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class HandshakeFailed:
     """The handshake is over and the connection is to be closed, once what :meth:`Handshake.data_to_send` gives is
     written: it may tell the peer why.
     """
 
-    why: ErlmeshError
+    error: ErlmeshError
 
 
-class Handshake:
+class HandshakeDriver:
     """One conversation on one connection: ``Handshake(call(…), now=…)`` or ``Handshake(answer(…), now=…)``.
 
     After every verb write what :meth:`data_to_send` gives. At most one event ever comes, :class:`Met` or
@@ -53,82 +53,82 @@ class Handshake:
     Raises LocalProtocolError if the conversation cannot even begin.
     """
 
-    def __init__(
-        self, conversation: Conversation, *, now: float, timeout: float = SETUP_TIME, tls: bool = False
-    ) -> None:
-        self._conversation = conversation
+    def __init__(self, steps: HandshakeSteps, *, now: float, timeout: float = SETUP_TIMEOUT, tls: bool = False) -> None:
+        self._steps = steps
         self._timeout = timeout
         self._deadline = now + timeout
         self._length = struct.Struct(">I" if tls else ">H")
         self._received = bytearray()
         self._to_send: list[bytes] = []
-        self._hear = Hear("anything", b"")
-        self._over = False
-        self._first = True
-        self._excused = False
-        self._speak_on(next(conversation))
+        self._need = NeedPacket("anything", b"")
+        self._finished = False
+        self._is_first_packet = True
+        self._deadline_extended = False
+        self._advance(next(steps))
 
     @property
-    def leftover(self) -> bytes:
+    def trailing_data(self) -> bytes:
         """What arrived behind the last packet of the handshake: it belongs to the channel."""
         return bytes(self._received)
 
-    def receive_data(self, data: bytes, now: float) -> list[Met | Failed]:
+    def receive_data(self, data: bytes, now: float) -> list[HandshakeCompleted | HandshakeFailed]:
         self._received += data
-        if self._over:
+        if self._finished:
             return []
         try:
             while (packet := self._next_packet()) is not None:
-                self._first = False
+                self._is_first_packet = False
                 if now >= self._deadline:  # it lay there when the time was up
-                    self._excuse(now + LATE)
-                if met := self._go_on(packet):
-                    return self._end(met)
+                    self._extend_deadline_once(now + STALL_THRESHOLD)
+                if met := self._feed(packet):
+                    return self._finish(met)
         except ErlmeshError as error:
             return self._fail(error)
         return []
 
-    def eof(self) -> list[Met | Failed]:
+    def receive_eof(self) -> list[HandshakeCompleted | HandshakeFailed]:
         """The peer closed the connection."""
-        if self._over:
+        if self._finished:
             return []
         try:
-            self._conversation.throw(PeerClosed())
+            self._steps.throw(PeerClosed())
         except PeerClosed:
-            return self._fail(HandshakeRefused(f"the connection was closed while we waited for {self._hear.what}"))
+            return self._fail(
+                HandshakeRefused(f"the connection was closed while we waited for {self._need.description}")
+            )
         except ErlmeshError as error:
             return self._fail(error)
         raise AssertionError("a conversation went on after the end of its stream")
 
     def next_deadline(self) -> float:
-        return math.inf if self._over else self._deadline
+        return math.inf if self._finished else self._deadline
 
-    def is_silent(self, now: float) -> bool:
+    def is_timed_out(self, now: float) -> bool:
         """Whether its time is up."""
         return now >= self.next_deadline()
 
-    def handle_timeout(self, now: float) -> list[Met | Failed]:
-        if not self.is_silent(now):
+    def handle_timeout(self, now: float) -> list[HandshakeCompleted | HandshakeFailed]:
+        if not self.is_timed_out(now):
             return []
         late = now - self._deadline
-        if late >= LATE and self._excuse(now + min(late, self._timeout)):
+        if late >= STALL_THRESHOLD and self._extend_deadline_once(now + min(late, self._timeout)):
             return []
-        return self._fail(PeerSilent(f"{self._hear.what} did not arrive within {self._timeout:g} s"))
+        return self._fail(HandshakeTimeout(f"{self._need.description} did not arrive within {self._timeout:g} s"))
 
-    def _excuse(self, deadline: float) -> bool:
+    def _extend_deadline_once(self, deadline: float) -> bool:
         """Gives the peer until then, once."""
-        if self._excused:
+        if self._deadline_extended:
             return False
-        self._excused, self._deadline = True, deadline
+        self._deadline_extended, self._deadline = True, deadline
         return True
 
     def data_to_send(self) -> bytes:
         data, self._to_send = b"".join(self._to_send), []
         return data
 
-    def give_up(self) -> None:
+    def abort(self) -> None:
         """End without an event: the attempt is no longer wanted."""
-        self._end(None)
+        self._finish(None)
 
     def _next_packet(self) -> bytes | None:
         received, start = self._received, self._length.size
@@ -136,43 +136,47 @@ class Handshake:
             return None
         (size,) = self._length.unpack_from(received)
         if not 0 < size <= MAX_PACKET:
-            raise RemoteProtocolError(f"{self._hear.what} was expected, but a packet of {size} bytes is announced")
+            raise RemoteProtocolError(
+                f"{self._need.description} was expected, but a packet of {size} bytes is announced"
+            )
         if len(received) == start:
             return None
-        if received[start] not in self._hear.tags:
-            raise RemoteProtocolError(self._who_is_this(bytes(received[: start + 1])))
+        if received[start] not in self._need.tags:
+            raise RemoteProtocolError(self._unexpected_packet(bytes(received[: start + 1])))
         if len(received) < start + size:
             return None
         packet = bytes(received[start : start + size])
         del received[: start + size]
         return packet
 
-    def _who_is_this(self, beginning: bytes) -> str:
-        if self._first and (language := _STRANGERS.get(beginning)):
-            return f"{self._hear.what} was expected, but the peer speaks {language}"
-        return f"{self._hear.what} was expected, but a packet came that begins with {beginning[self._length.size :]!r}"
+    def _unexpected_packet(self, prefix: bytes) -> str:
+        if self._is_first_packet and (language := _OTHER_PROTOCOLS.get(prefix)):
+            return f"{self._need.description} was expected, but the peer speaks {language}"
+        return (
+            f"{self._need.description} was expected, but a packet came that begins with {prefix[self._length.size :]!r}"
+        )
 
-    def _go_on(self, packet: bytes) -> Met | None:
+    def _feed(self, packet: bytes) -> HandshakeCompleted | None:
         try:
-            self._speak_on(self._conversation.send(packet))
+            self._advance(self._steps.send(packet))
         except StopIteration as stop:
-            met: Met = stop.value
+            met: HandshakeCompleted = stop.value
             return met
         return None
 
-    def _speak_on(self, step: bytes | Hear) -> None:
-        while not isinstance(step, Hear):
+    def _advance(self, step: bytes | NeedPacket) -> None:
+        while not isinstance(step, NeedPacket):
             self._to_send.append(self._length.pack(len(step)) + step)
-            step = next(self._conversation)
-        self._hear = step
+            step = next(self._steps)
+        self._need = step
 
-    def _end(self, event: Met | None) -> list[Met | Failed]:
-        self._over = True
-        self._conversation.close()
+    def _finish(self, event: HandshakeCompleted | None) -> list[HandshakeCompleted | HandshakeFailed]:
+        self._finished = True
+        self._steps.close()
         return [event] if event is not None else []
 
-    def _fail(self, why: ErlmeshError) -> list[Met | Failed]:
-        self._over = True
+    def _fail(self, error: ErlmeshError) -> list[HandshakeCompleted | HandshakeFailed]:
+        self._finished = True
         self._received.clear()
-        self._conversation.close()
-        return [Failed(why)]
+        self._steps.close()
+        return [HandshakeFailed(error)]

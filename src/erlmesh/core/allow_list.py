@@ -12,10 +12,10 @@ from collections.abc import Iterable
 
 from erlmesh.terms import Atom
 
-__all__ = ["Allowed"]
+__all__ = ["AllowList"]
 
 
-class Allowed:
+class AllowList:
     """The list of one node. None allows everybody, as OTP does before the first call of ``allow``."""
 
     def __init__(self, entries: Iterable[Atom | str] | None = None) -> None:
@@ -37,7 +37,7 @@ class Allowed:
         if isinstance(entries, str | Atom):
             raise TypeError(f"an allow-list is a list of names, not one: [{str(entries)!r}]")
         new = [Atom(entry).name for entry in entries]
-        patterns = [_pattern(entry) for entry in new]
+        patterns = [_compile_entry(entry) for entry in new]
         self._entries += new
         self._patterns += patterns
 
@@ -46,16 +46,16 @@ class Allowed:
         return not self._patterns or any(pattern.fullmatch(name) for pattern in self._patterns)
 
 
-def _pattern(entry: str) -> re.Pattern[str]:
+def _compile_entry(entry: str) -> re.Pattern[str]:
     alive, at, host = entry.rpartition("@")
     if not entry or "@" in alive or (at and not alive) or not entry.isprintable() or " " in entry:
         raise ValueError(
             f"{entry!r} allows no node: write a node (plato@10.0.0.7), a host (10.0.0.7) or a name on any host (plato@)"
         )
-    return re.compile(f"{_part(alive)}@{_part(host)}")
+    return re.compile(f"{_glob_to_regex(alive)}@{_glob_to_regex(host)}")
 
 
-def _part(text: str) -> str:
-    if not text:
+def _glob_to_regex(glob: str) -> str:
+    if not glob:
         return "[^@]+"
-    return "".join({"*": "[^@]*", "?": "[^@]"}.get(character) or re.escape(character) for character in text)
+    return "".join({"*": "[^@]*", "?": "[^@]"}.get(character) or re.escape(character) for character in glob)

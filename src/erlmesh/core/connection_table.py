@@ -23,123 +23,123 @@ from typing import Generic, TypeVar
 
 from erlmesh.proto.handshake import Status
 
-__all__ = ["Peers"]
+__all__ = ["ConnectionTable"]
 
 C = TypeVar("C")
 
 
 @dataclass(slots=True)
 class _Peer(Generic[C]):
-    dialling: C | None = None
-    answering: C | None = None
-    up: C | None = None
-    expecting: C | None = None
+    outgoing: C | None = None
+    incoming: C | None = None
+    established: C | None = None
+    awaiting_incoming: C | None = None
     """The attempt that was told ``nok``."""
 
-    def pending(self) -> bool:
-        return self.dialling is not None or self.answering is not None or self.expecting is not None
+    def is_pending(self) -> bool:
+        return self.outgoing is not None or self.incoming is not None or self.awaiting_incoming is not None
 
-    def idle(self) -> bool:
-        return self.up is None and not self.pending()
+    def is_idle(self) -> bool:
+        return self.established is None and not self.is_pending()
 
 
-class Peers(Generic[C]):
+class ConnectionTable(Generic[C]):
     """The connections of the node called ``ours`` (a full name)."""
 
-    def __init__(self, ours: str) -> None:
-        self._ours = ours
+    def __init__(self, local_name: str) -> None:
+        self._local_name = local_name
         self._peers: dict[str, _Peer[C]] = {}
 
-    def up(self, name: str) -> C | None:
+    def established_connection(self, name: str) -> C | None:
         """The established connection to ``name``."""
         peer = self._peers.get(name)
-        return None if peer is None else peer.up
+        return None if peer is None else peer.established
 
-    def pending(self, name: str) -> bool:
+    def is_pending(self, name: str) -> bool:
         """Something is under way that may yet end in a connection: whoever wants one must wait for it."""
         peer = self._peers.get(name)
-        return peer is not None and peer.pending()
+        return peer is not None and peer.is_pending()
 
     def dial(self, name: str, connection: C) -> bool:
         """We want to dial. False if we are connected, or something is under way already."""
         peer = self._peers.setdefault(name, _Peer())
-        if not peer.idle():
+        if not peer.is_idle():
             return False
-        peer.dialling = connection
+        peer.outgoing = connection
         return True
 
-    def called(self, name: str, connection: C) -> tuple[Status | None, C | None]:
+    def incoming(self, name: str, connection: C) -> tuple[Status | None, C | None]:
         """``name`` calls: the status to answer with (None: close without a word), and a connection of ours to drop."""
-        if name == self._ours:
+        if name == self._local_name:
             return Status.NOK, None
         peer = self._peers.setdefault(name, _Peer())
-        if peer.up is not None:
-            if peer.answering is not None:
+        if peer.established is not None:
+            if peer.incoming is not None:
                 return None, None
-            peer.answering = connection
+            peer.incoming = connection
             return Status.ALIVE, None
-        rival = peer.dialling if peer.dialling is not None else peer.answering
+        rival = peer.outgoing if peer.outgoing is not None else peer.incoming
         if rival is None:
-            peer.answering, peer.expecting = connection, None
+            peer.incoming, peer.awaiting_incoming = connection, None
             return Status.OK, None
-        if self._ours > name:
+        if self._local_name > name:
             return Status.NOK, None
-        peer.dialling, peer.answering = None, connection
+        peer.outgoing, peer.incoming = None, connection
         return Status.OK_SIMULTANEOUS, rival
 
-    def still_wanted(self, name: str, connection: C) -> bool:
+    def keep_attempt(self, name: str, connection: C) -> bool:
         """We dialled and heard ``alive``: does the peer's old connection have to give way to this new one?"""
         peer = self._peers.get(name)
-        return peer is not None and peer.dialling == connection and peer.up is None
+        return peer is not None and peer.outgoing == connection and peer.established is None
 
-    def call_me_not(self, name: str, connection: C) -> None:
+    def nok_received(self, name: str, connection: C) -> None:
         """We dialled and heard ``nok``: their call is on its way. (If it is here already, we dial no more.)"""
         peer = self._peers.get(name)
-        if peer is not None and peer.dialling == connection:
-            peer.dialling, peer.expecting = None, connection
+        if peer is not None and peer.outgoing == connection:
+            peer.outgoing, peer.awaiting_incoming = None, connection
 
-    def met(self, name: str, connection: C) -> tuple[bool, C | None]:
+    def established(self, name: str, connection: C) -> tuple[bool, C | None]:
         """The handshake is through: whether the connection counts, and the old one that it replaces."""
         peer = self._peers.get(name)
-        if peer is None or connection not in (peer.dialling, peer.answering):
+        if peer is None or connection not in (peer.outgoing, peer.incoming):
             return False, None  # given up for another in the meantime
-        replaced, peer.up = peer.up, connection
-        peer.dialling = peer.answering = None
+        replaced, peer.established = peer.established, connection
+        peer.outgoing = peer.incoming = None
         return True, replaced
 
-    def failed(self, name: str, connection: C) -> None:
+    def handshake_failed(self, name: str, connection: C) -> None:
         """A handshake ended without a connection."""
         peer = self._peers.get(name)
         if peer is None:
             return
-        if peer.dialling == connection:
-            peer.dialling = None
-        if peer.answering == connection:
-            peer.answering = None
-        self._tidy(name, peer)
+        if peer.outgoing == connection:
+            peer.outgoing = None
+        if peer.incoming == connection:
+            peer.incoming = None
+        self._remove_if_idle(name, peer)
 
-    def gave_up(self, name: str, connection: C) -> bool:
+    def expire(self, name: str, connection: C) -> bool:
         """Time is over for the call that was expected since ``connection`` heard ``nok``: True if it did not come."""
         peer = self._peers.get(name)
-        if peer is None or peer.expecting != connection:
+        if peer is None or peer.awaiting_incoming != connection:
             return False
-        peer.expecting = None
-        self._tidy(name, peer)
+        peer.awaiting_incoming = None
+        self._remove_if_idle(name, peer)
         return True
 
-    def lost(self, name: str, connection: C) -> bool:
+    def connection_lost(self, name: str, connection: C) -> bool:
         """An established connection ended: True if it was the one that counts."""
         peer = self._peers.get(name)
-        if peer is None or peer.up != connection:
+        if peer is None or peer.established != connection:
             return False
-        peer.up = None
-        self._tidy(name, peer)
+        peer.established = None
+        self._remove_if_idle(name, peer)
         return True
 
-    def all_up(self) -> dict[str, C]:
+    def established_connections(self) -> dict[str, C]:
         """Every established connection."""
-        return {name: peer.up for name, peer in self._peers.items() if peer.up is not None}
+        return {name: peer.established for name, peer in self._peers.items() if peer.established is not None}
 
-    def _tidy(self, name: str, peer: _Peer[C]) -> None:
-        if peer.idle():
+    def _remove_if_idle(self, name: str, peer: _Peer[C]) -> None:
+        if peer.is_idle():
             del self._peers[name]

@@ -15,21 +15,21 @@ from typing import Any, Final, TypeAlias
 
 from erlmesh.errors import DecodeError
 from erlmesh.etf import decode_term
-from erlmesh.proto.atom_cache import OLD_HEADER_SIZE
+from erlmesh.proto.atom_cache import CACHED_HEADER_SIZE
 from erlmesh.proto.control import Demonitor, Down, Monitor, Send, SendAlias, SendName, Signal
 from erlmesh.proto.ops import Op
 from erlmesh.terms import Atom, Ref, Term
 
-__all__ = ["CONTROL_SIZE", "WORDS_SIZE", "Beginnings"]
+__all__ = ["CONTROL_SIZE", "REF_WORDS_SIZE", "FramePrefixCache"]
 
-MAX_KNOWN: Final = 1024
+MAX_ENTRIES: Final = 1024
 """Beginnings of each form; then all are forgotten."""
 
 # A tuple's head and op; a pid, atom and the start of a reference (up to its words) whose atom is a cache reference.
 _HEAD, _PID, _ATOM, _REF = 4, 15, 2, 9
 _PID_TAG: Final = ord("X")
 _REF_HEAD: Final = b"Z\x00\x03R"
-WORDS_SIZE: Final = 12
+REF_WORDS_SIZE: Final = 12
 _words = Struct(">III").unpack_from
 
 _SIZES: Final = {Op.SEND_SENDER: _HEAD + _PID + _PID, Op.REG_SEND: _HEAD + _PID + _ATOM + _ATOM}
@@ -37,84 +37,84 @@ CONTROL_SIZE: Final = tuple(dict(_SIZES).get(op, 0) for op in range(256))  # typ
 """By op: how long a control tuple of the first form is; 0 for all others."""
 
 _ALIAS_SEND, _DOWN = int(Op.ALIAS_SEND), int(Op.PAYLOAD_MONITOR_P_EXIT)
-_REFERRING: Final = {_ALIAS_SEND, _DOWN, int(Op.MONITOR_P), int(Op.DEMONITOR_P)}
+_REF_OPS: Final = {_ALIAS_SEND, _DOWN, int(Op.MONITOR_P), int(Op.DEMONITOR_P)}
 
-Known: TypeAlias = tuple[tuple[Atom, ...], Callable[[Any, Any, Term], Signal], Any, Any]
-Referring: TypeAlias = tuple[tuple[Atom, ...], type, Any, Any, Atom, int]
+SendEntry: TypeAlias = tuple[tuple[Atom, ...], Callable[[Any, Any, Term], Signal], Any, Any]
+RefEntry: TypeAlias = tuple[tuple[Atom, ...], type, Any, Any, Atom, int]
 
 
-class Beginnings:
+class FramePrefixCache:
     """``known`` maps beginnings of the first form to the atoms of the frame, the kind of signal, sender and target."""
 
     def __init__(self) -> None:
-        self.known: dict[bytes, Known] = {}
-        self._referring: dict[bytes, Referring] = {}
+        self.send_entries: dict[bytes, SendEntry] = {}
+        self._ref_entries: dict[bytes, RefEntry] = {}
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """A cell of the atom cache was overwritten."""
-        self.known.clear()
-        self._referring.clear()
+        self.send_entries.clear()
+        self._ref_entries.clear()
 
-    def remember(self, frame: bytes, control_at: int, message_at: int, atoms: tuple[Atom, ...], signal: Signal) -> None:
+    def store(self, frame: bytes, control_at: int, message_at: int, atoms: tuple[Atom, ...], signal: Signal) -> None:
         """``frame``, whose control tuple has these bounds, was found to be ``signal``. None of its references may be
         new.
         """
         match signal:
             case Send(sender, to) if sender is not None:
-                self._remember(frame, control_at, message_at, (atoms, Send, sender, to))
+                self._store_send(frame, control_at, message_at, (atoms, Send, sender, to))
             case SendName(sender, name):
-                self._remember(frame, control_at, message_at, (atoms, SendName, sender, name))
+                self._store_send(frame, control_at, message_at, (atoms, SendName, sender, name))
             case SendAlias(sender, ref):
-                self._remember_referring(frame, control_at, message_at, (atoms, SendAlias, sender, None), ref)
+                self._store_ref(frame, control_at, message_at, (atoms, SendAlias, sender, None), ref)
             case Monitor(sender, target, ref) | Demonitor(sender, target, ref):
-                self._remember_referring(frame, control_at, message_at, (atoms, type(signal), sender, target), ref)
+                self._store_ref(frame, control_at, message_at, (atoms, type(signal), sender, target), ref)
             case Down(source, to, ref):
-                self._remember_referring(frame, control_at, message_at, (atoms, Down, source, to), ref)
+                self._store_ref(frame, control_at, message_at, (atoms, Down, source, to), ref)
 
     # What no look-up would find, because it has another form, is not kept.
 
-    def _remember(self, frame: bytes, control_at: int, message_at: int, meaning: Known) -> None:
+    def _store_send(self, frame: bytes, control_at: int, message_at: int, entry: SendEntry) -> None:
         if message_at - control_at != CONTROL_SIZE[frame[control_at + 3]]:
             return
-        if len(self.known) >= MAX_KNOWN:
-            self.known.clear()
-        self.known[frame[:message_at]] = meaning
+        if len(self.send_entries) >= MAX_ENTRIES:
+            self.send_entries.clear()
+        self.send_entries[frame[:message_at]] = entry
 
-    def _remember_referring(
-        self, frame: bytes, control_at: int, message_at: int, meaning: tuple[tuple[Atom, ...], type, Any, Any], ref: Ref
+    def _store_ref(
+        self, frame: bytes, control_at: int, message_at: int, entry: tuple[tuple[Atom, ...], type, Any, Any], ref: Ref
     ) -> None:
-        end = message_at - WORDS_SIZE
+        end = message_at - REF_WORDS_SIZE
         head = frame[end - _REF : end - _REF + len(_REF_HEAD)]
-        if end != _referring_end(frame, control_at) or head != _REF_HEAD:
+        if end != _ref_prefix_end(frame, control_at) or head != _REF_HEAD:
             return
-        if len(self._referring) >= MAX_KNOWN:
-            self._referring.clear()
-        self._referring[frame[:end]] = *meaning, ref.node, ref.creation
+        if len(self._ref_entries) >= MAX_ENTRIES:
+            self._ref_entries.clear()
+        self._ref_entries[frame[:end]] = *entry, ref.node, ref.creation
 
-    def recall(self, frame: bytes) -> Signal | None:
+    def lookup(self, frame: bytes) -> Signal | None:
         """The signal of a frame with a remembered beginning of the second form; None too if its rest is faulty."""
         try:
-            end = _referring_end(frame, OLD_HEADER_SIZE[frame[2]])
-            meaning = self._referring.get(frame[:end]) if end else None
+            end = _ref_prefix_end(frame, CACHED_HEADER_SIZE[frame[2]])
+            meaning = self._ref_entries.get(frame[:end]) if end else None
             return self._complete(meaning, frame, end) if meaning is not None else None
         except (IndexError, StructError, DecodeError):
             return None
 
-    def _complete(self, meaning: Referring, frame: bytes, end: int) -> Signal:
-        atoms, kind, first, second, node, creation = meaning
+    def _complete(self, entry: RefEntry, frame: bytes, end: int) -> Signal:
+        atoms, kind, first, second, node, creation = entry
         ref = Ref(node, creation, _words(frame, end))
         if kind is SendAlias:
-            return SendAlias(first, ref, decode_term(frame, end + WORDS_SIZE, atoms)[0])
+            return SendAlias(first, ref, decode_term(frame, end + REF_WORDS_SIZE, atoms)[0])
         if kind is Down:
-            return Down(first, second, ref, decode_term(frame, end + WORDS_SIZE, atoms)[0])
+            return Down(first, second, ref, decode_term(frame, end + REF_WORDS_SIZE, atoms)[0])
         signal: Signal = kind(first, second, ref)
         return signal
 
 
-def _referring_end(frame: bytes, control_at: int) -> int:
+def _ref_prefix_end(frame: bytes, control_at: int) -> int:
     """Where the words of the last element stand, if this is a tuple of the second form; 0 if not."""
     op = frame[control_at + 3]
-    if op not in _REFERRING:
+    if op not in _REF_OPS:
         return 0
     if op == _ALIAS_SEND:
         return control_at + _HEAD + _PID + _REF

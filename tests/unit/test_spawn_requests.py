@@ -2,7 +2,7 @@
 
 import pytest
 
-from erlmesh.kernel.spawns import LINKED, MONITORED, ties
+from erlmesh.core.spawn_requests import LINKED, MONITORED, parse_spawn_options
 from erlmesh.terms import Atom, ImproperList, Map
 
 LINK, MONITOR = Atom("link"), Atom("monitor")
@@ -20,7 +20,7 @@ LINK, MONITOR = Atom("link"), Atom("monitor")
     ],
 )
 def test_links_and_monitors_are_made_and_what_concerns_a_heap_is_nothing_here(options, flags):
-    assert ties(options) == flags
+    assert parse_spawn_options(options) == flags
 
 
 @pytest.mark.parametrize(
@@ -40,4 +40,4 @@ def test_links_and_monitors_are_made_and_what_concerns_a_heap_is_nothing_here(op
     ],
 )
 def test_what_a_beam_calls_badopt_is_none(options):
-    assert ties(options) is None
+    assert parse_spawn_options(options) is None

@@ -5,16 +5,16 @@ from random import Random
 
 import pytest
 
-from erlmesh.kernel.redial import (
-    FIRST_PAUSE,
-    FOR_OTHERS,
-    GIVE_UP,
+from erlmesh.core.reconnect_policy import (
+    GIVE_UP_AFTER,
     HEAD_START,
-    LONGEST_FOR_OTHERS,
-    LONGEST_PAUSE,
-    MOST,
-    STABLE,
-    Redial,
+    INITIAL_BACKOFF,
+    INITIAL_DEFERRAL,
+    MAX_BACKOFF,
+    MAX_DEFERRAL,
+    MAX_PEERS,
+    STABLE_AFTER,
+    ReconnectPolicy,
 )
 
 A, B, C = "a@h", "b@h", "c@h"
@@ -22,7 +22,7 @@ A, B, C = "a@h", "b@h", "c@h"
 
 @pytest.fixture
 def book():
-    return Redial(A, Random(1))
+    return ReconnectPolicy(A, Random(1))
 
 
 def pauses(book, count, name=B, now=0.0):
@@ -51,23 +51,23 @@ def test_a_lost_peer_is_dialled_after_pauses_that_double_up_to_a_cap(book):
 
     found = pauses(book, 12)
 
-    limits = [min(FIRST_PAUSE * 2**n, LONGEST_PAUSE) for n in range(12)]
+    limits = [min(INITIAL_BACKOFF * 2**n, MAX_BACKOFF) for n in range(12)]
     assert all(limit / 2 <= pause <= limit for pause, limit in zip(found, limits, strict=True))
 
 
 def test_chance_keeps_nodes_out_of_step():
-    books = [Redial(A, Random(seed)) for seed in (1, 2)]
+    books = [ReconnectPolicy(A, Random(seed)) for seed in (1, 2)]
     for book in books:
-        book.lost(B, 0.0)
+        book.disconnected(B, 0.0)
 
     assert books[0].next_deadline() != books[1].next_deadline()
 
 
 def test_the_greater_name_gives_the_smaller_a_head_start():
-    book = Redial(C, Random(1))
-    book.lost(B, 0.0)
+    book = ReconnectPolicy(C, Random(1))
+    book.disconnected(B, 0.0)
 
-    assert HEAD_START + FIRST_PAUSE / 2 <= book.next_deadline() <= HEAD_START + FIRST_PAUSE
+    assert HEAD_START + INITIAL_BACKOFF / 2 <= book.next_deadline() <= HEAD_START + INITIAL_BACKOFF
 
 
 def test_a_peer_that_comes_and_goes_is_dialled_less_and_less(book):
@@ -77,36 +77,36 @@ def test_a_peer_that_comes_and_goes_is_dialled_less_and_less(book):
         now += 1.0
         book.lost(B, now)
 
-    assert book.next_deadline() - now >= LONGEST_PAUSE / 2
+    assert book.next_deadline() - now >= MAX_BACKOFF / 2
 
 
 def test_after_a_stable_time_the_pauses_begin_anew(book):
     book.lost(B, 0.0)
     pauses(book, 8)
     book.up(B, 100.0)
-    book.lost(B, 100.0 + STABLE)
+    book.lost(B, 100.0 + STABLE_AFTER)
 
-    assert book.next_deadline() <= 100.0 + STABLE + FIRST_PAUSE
+    assert book.next_deadline() <= 100.0 + STABLE_AFTER + INITIAL_BACKOFF
 
 
 def test_who_was_left_for_the_sake_of_others_is_dialled_soon_but_spared(book):
-    book.lost(B, 0.0, for_others=True)
+    book.lost(B, 0.0, overlap_disconnect=True)
 
-    assert book.next_deadline() <= FIRST_PAUSE
-    assert book.is_spared(B, 0.0)
-    assert book.is_spared(B, FOR_OTHERS - 0.01)
-    assert not book.is_spared(B, FOR_OTHERS)
+    assert book.next_deadline() <= INITIAL_BACKOFF
+    assert book.is_deferred(B, 0.0)
+    assert book.is_deferred(B, INITIAL_DEFERRAL - 0.01)
+    assert not book.is_deferred(B, INITIAL_DEFERRAL)
 
 
 @pytest.mark.parametrize("ours", [A, C])
 def test_it_is_dialled_as_soon_as_it_is_spared_no_longer(ours):
-    book = Redial(ours, Random(1))
-    book.lost(B, 0.0, for_others=True)
+    book = ReconnectPolicy(ours, Random(1))
+    book.disconnected(B, 0.0, overlap_disconnect=True)
     attempts = [found_once(book) for _ in range(7)]
 
-    met = next(now for now in attempts if not book.is_spared(B, now))
+    met = next(now for now in attempts if not book.is_deferred(B, now))
 
-    assert FOR_OTHERS <= met <= FOR_OTHERS + HEAD_START + FIRST_PAUSE
+    assert INITIAL_DEFERRAL <= met <= INITIAL_DEFERRAL + HEAD_START + INITIAL_BACKOFF
 
 
 def found_once(book):
@@ -120,43 +120,43 @@ def test_it_is_spared_longer_when_that_was_in_vain_up_to_a_cap(book):
     now, spared = 0.0, []
     for _ in range(7):
         book.up(B, now)
-        book.lost(B, now + 8.0, for_others=True)
-        now += 8.0 + LONGEST_FOR_OTHERS
-        spared.append(next(limit for limit in LIMITS if not book.is_spared(B, now - LONGEST_FOR_OTHERS + limit)))
+        book.lost(B, now + 8.0, overlap_disconnect=True)
+        now += 8.0 + MAX_DEFERRAL
+        spared.append(next(limit for limit in LIMITS if not book.is_deferred(B, now - MAX_DEFERRAL + limit)))
 
-    assert spared == [*LIMITS, LONGEST_FOR_OTHERS]
+    assert spared == [*LIMITS, MAX_DEFERRAL]
 
 
-LIMITS = [FOR_OTHERS * 2**n for n in range(5)] + [LONGEST_FOR_OTHERS]
+LIMITS = [INITIAL_DEFERRAL * 2**n for n in range(5)] + [MAX_DEFERRAL]
 
 
 def test_but_not_when_somebody_who_was_really_lost_is_back(book):
-    book.lost(B, 0.0, for_others=True)
+    book.lost(B, 0.0, overlap_disconnect=True)
     for _ in range(4):
         found_once(book)
     book.lost(C, 0.0)
 
     book.up(C, 8.0)
 
-    assert not book.is_spared(B, 8.0)
-    assert book.next_deadline() <= 8.0 + FIRST_PAUSE
+    assert not book.is_deferred(B, 8.0)
+    assert book.next_deadline() <= 8.0 + INITIAL_BACKOFF
 
 
 def test_nor_when_it_could_not_be_reached(book):
-    book.lost(B, 0.0, for_others=True)
+    book.lost(B, 0.0, overlap_disconnect=True)
     now = book.next_deadline()
     book.due(now)
     book.failed(B, now)
 
-    assert not book.is_spared(B, now)
-    assert book.next_deadline() - now <= LONGEST_PAUSE
+    assert not book.is_deferred(B, now)
+    assert book.next_deadline() - now <= MAX_BACKOFF
 
 
 def test_nobody_else_is_spared(book):
     book.lost(B, 0.0)
 
-    assert not book.is_spared(B, 0.0)
-    assert not book.is_spared(C, 0.0)
+    assert not book.is_deferred(B, 0.0)
+    assert not book.is_deferred(C, 0.0)
 
 
 def test_who_is_to_be_left_alone_is_not_dialled(book):
@@ -176,17 +176,17 @@ def test_who_is_to_be_left_alone_when_it_goes_is_not_dialled_then(book):
 
 def test_it_is_known_who_is_left_alone(book):
     book.up(B, 0.0)
-    assert not book.is_left_alone(B)
+    assert not book.is_suppressed(B)
     book.forget(B)
     book.lost(B, 1.0)
 
-    assert book.is_left_alone(B)
-    assert not book.is_left_alone(C)
+    assert book.is_suppressed(B)
+    assert not book.is_suppressed(C)
     book.up(B, 2.0)
-    assert not book.is_left_alone(B)
+    assert not book.is_suppressed(B)
 
 
-@pytest.mark.parametrize("again", ["wanted", "up"])
+@pytest.mark.parametrize("again", ["request", "connected"])
 def test_until_somebody_wants_it_again(book, again):
     book.up(B, 0.0)
     book.forget(B)
@@ -206,8 +206,8 @@ def test_an_attempt_is_made_once_until_it_has_ended(book):
 
 def test_after_a_day_in_vain_a_peer_is_forgotten(book):
     book.wanted(B, 0.0)
-    book.due(GIVE_UP)
-    book.failed(B, GIVE_UP + 1.0)
+    book.due(GIVE_UP_AFTER)
+    book.failed(B, GIVE_UP_AFTER + 1.0)
 
     assert book.missed() == []
 
@@ -227,31 +227,31 @@ def test_nobody_dials_itself(book):
 
 
 def test_the_book_is_bounded(book):
-    for number in range(MOST + 10):
+    for number in range(MAX_PEERS + 10):
         book.wanted(f"n{number}@h", 0.0)
 
-    assert len(book.missed()) == MOST
-    assert not book.knows("n0@h")
+    assert len(book.missed()) == MAX_PEERS
+    assert not book.is_tracked("n0@h")
 
 
 def test_who_was_left_alone_and_is_gone_is_dialled_when_somebody_wants_it(book):
     book.up(B, 0.0)
     book.forget(B)
     book.lost(B, 1.0)
-    assert not book.knows(B)
+    assert not book.is_tracked(B)
 
     book.wanted(B, 2.0)
 
-    assert book.knows(B)
+    assert book.is_tracked(B)
     assert book.next_deadline() < 4.0
 
 
 def test_one_who_was_left_for_others_and_is_back_brings_no_other_of_these(book):
-    book.lost(B, 0.0, for_others=True)
-    book.lost(C, 0.0, for_others=True)
+    book.lost(B, 0.0, overlap_disconnect=True)
+    book.lost(C, 0.0, overlap_disconnect=True)
     book.up(C, 5.0)
 
-    assert book.is_spared(B, 5.0)
+    assert book.is_deferred(B, 5.0)
 
 
 def test_the_return_of_a_lost_one_changes_nothing_for_others_that_are_lost(book):
@@ -264,7 +264,7 @@ def test_the_return_of_a_lost_one_changes_nothing_for_others_that_are_lost(book)
 
 
 def test_nor_does_it_dial_who_was_left_for_others_and_is_up(book):
-    book.lost(B, 0.0, for_others=True)
+    book.lost(B, 0.0, overlap_disconnect=True)
     book.up(B, 1.0)
     book.up(C, 2.0)
 
@@ -272,7 +272,7 @@ def test_nor_does_it_dial_who_was_left_for_others_and_is_up(book):
 
 
 def test_who_is_found_but_up_or_unknown_is_not_dialled(book):
-    book.lost(B, 0.0, for_others=True)
+    book.lost(B, 0.0, overlap_disconnect=True)
     book.up(B, 1.0)
     book.found(B, 2.0)
     book.found(C, 2.0)

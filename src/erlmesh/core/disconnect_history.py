@@ -12,71 +12,71 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-__all__ = ["HungUp"]
+__all__ = ["DisconnectHistory"]
 
-LINGERING: Final = 10.0
+SHUTDOWN_GRACE: Final = 10.0
 """Seconds in which a node that is shutting down may still answer."""
-MOST: Final = 256
+MAX_DISCONNECTS: Final = 256
 """Peers that are remembered; above it the oldest is forgotten."""
 
 
-class _Life(NamedTuple):
+class _Disconnect(NamedTuple):
     creation: int
-    since: float
-    for_others: bool
+    disconnected_at: float
+    overlap_disconnect: bool
 
 
-class HungUp:
+class DisconnectHistory:
     """The book of one node."""
 
     def __init__(self) -> None:
-        self._lives: dict[str, _Life] = {}
-        self._alone: dict[str, None] = {}
-        self._found: dict[str, None] = {}
+        self._disconnects: dict[str, _Disconnect] = {}
+        self._suppressed: dict[str, None] = {}
+        self._found_deferred: dict[str, None] = {}
 
-    def closed(self, name: str, creation: int, now: float) -> None:
+    def record_peer_close(self, name: str, creation: int, now: float) -> None:
         """The peer ``name`` in that life has heard us to the end, and closed the connection."""
-        self._note(name, _Life(creation, now, for_others=False))
+        self._record(name, _Disconnect(creation, now, overlap_disconnect=False))
 
-    def left(self, name: str, creation: int, now: float) -> None:
+    def record_overlap_disconnect(self, name: str, creation: int, now: float) -> None:
         """The connection with that life of ``name`` was given up for the sake of others."""
-        self._note(name, _Life(creation, now, for_others=True))
+        self._record(name, _Disconnect(creation, now, overlap_disconnect=True))
 
-    def why_not(self, name: str, creation: int, now: float) -> str | None:
+    def refusal_reason(self, name: str, creation: int, now: float) -> str | None:
         """``name`` has been found: why it is not to be met, in words, if this is the life of which one of those was
         said. Who hung up is in the end left alone for it.
         """
-        life = self._lives.get(name)
+        life = self._disconnects.get(name)
         if life is None or life.creation != creation:
             return None
-        if life.for_others:
-            self._found[name] = None
+        if life.overlap_disconnect:
+            self._found_deferred[name] = None
             return f"{name} was left for the sake of other nodes and lives on: it is not met again yet"
-        if now - life.since >= LINGERING:
-            self._alone[name] = None
+        if now - life.disconnected_at >= SHUTDOWN_GRACE:
+            self._suppressed[name] = None
         return f"{name} has hung up on us and lives on: it is left alone until somebody wants it"
 
-    def is_left_alone(self, name: str) -> bool:
+    def is_suppressed(self, name: str) -> bool:
         """Whether it has been found to live on, long after it hung up."""
-        return name in self._alone
+        return name in self._suppressed
 
-    def was_found(self, name: str) -> bool:
+    def pop_found(self, name: str) -> bool:
         """Whether it has been found in the life in which it was left for others, since this was last asked."""
-        return self._found.pop(name, name) is None
+        return self._found_deferred.pop(name, name) is None
 
-    def may_return(self, name: str) -> None:
+    def clear_deferral(self, name: str) -> None:
         """If ``name`` was left for others, that is no reason any more."""
-        life = self._lives.get(name)
-        if life is not None and life.for_others:
-            self.forget(name)
+        life = self._disconnects.get(name)
+        if life is not None and life.overlap_disconnect:
+            self.discard(name)
 
-    def forget(self, name: str) -> None:
+    def discard(self, name: str) -> None:
         """Somebody wants ``name``, or there was another reason."""
-        for book in (self._lives, self._alone, self._found):
+        for book in (self._disconnects, self._suppressed, self._found_deferred):
             book.pop(name, None)
 
-    def _note(self, name: str, life: _Life) -> None:
-        self.forget(name)
-        self._lives[name] = life
-        if len(self._lives) > MOST:
-            self.forget(next(iter(self._lives)))
+    def _record(self, name: str, disconnect: _Disconnect) -> None:
+        self.discard(name)
+        self._disconnects[name] = disconnect
+        if len(self._disconnects) > MAX_DISCONNECTS:
+            self.discard(next(iter(self._disconnects)))

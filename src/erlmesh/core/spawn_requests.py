@@ -14,7 +14,7 @@ from typing import Final
 from erlmesh.proto.control import Demonitor, ExitLink, SpawnReply
 from erlmesh.terms import Atom, Map, Pid, Ref, Term
 
-__all__ = ["LINKED", "MONITORED", "Asked", "Spawns", "ties", "undone"]
+__all__ = ["LINKED", "MONITORED", "PendingSpawn", "SpawnRequests", "parse_spawn_options", "cancel_signals"]
 
 LINKED: Final = 1
 MONITORED: Final = 2
@@ -24,44 +24,44 @@ _ABANDONED: Final = Atom("abandoned")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PendingSpawn:
     """``owner`` asked ``node`` for a process."""
 
     owner: Pid
     node: Atom
 
 
-class Spawns:
+class SpawnRequests:
     """The requests of one node that are not answered."""
 
     def __init__(self) -> None:
-        self._asked: dict[Ref, Asked] = {}
+        self._pending: dict[Ref, PendingSpawn] = {}
 
-    def ask(self, ref: Ref, owner: Pid, node: Atom) -> None:
+    def add(self, ref: Ref, owner: Pid, node: Atom) -> None:
         """A request goes out."""
-        self._asked[ref] = Asked(owner, node)
+        self._pending[ref] = PendingSpawn(owner, node)
 
-    def forget(self, ref: Ref) -> Asked | None:
+    def pop(self, ref: Ref) -> PendingSpawn | None:
         """The request never left, or its node is gone: no answer will come. None if there was no such request."""
-        return self._asked.pop(ref, None)
+        return self._pending.pop(ref, None)
 
-    def answered(self, reply: SpawnReply, node: Atom) -> Asked | None:
+    def reply_received(self, reply: SpawnReply, node: Atom) -> PendingSpawn | None:
         """The reply ends its request; None when it answers nothing that was asked of ``node`` for that process."""
-        asked = self._asked.get(reply.ref)
+        asked = self._pending.get(reply.ref)
         if asked is None or asked.node is not node or asked.owner != reply.to:
             return None
-        del self._asked[reply.ref]
+        del self._pending[reply.ref]
         return asked
 
-    def of(self, node: Atom) -> list[Ref]:
+    def pending_on(self, node: Atom) -> list[Ref]:
         """The requests that wait for ``node``, oldest first."""
-        return [ref for ref, asked in self._asked.items() if asked.node is node]
+        return [ref for ref, asked in self._pending.items() if asked.node is node]
 
     def __len__(self) -> int:
-        return len(self._asked)
+        return len(self._pending)
 
 
-def undone(reply: SpawnReply, child: Pid) -> list[ExitLink | Demonitor]:
+def cancel_signals(reply: SpawnReply, child: Pid) -> list[ExitLink | Demonitor]:
     """Nobody waits for ``child`` any more: the signals to its node that end the link and monitor it was born with."""
     signals: list[ExitLink | Demonitor] = []
     if reply.flags & LINKED:
@@ -71,7 +71,7 @@ def undone(reply: SpawnReply, child: Pid) -> list[ExitLink | Demonitor]:
     return signals
 
 
-def ties(options: Term) -> int | None:
+def parse_spawn_options(options: Term) -> int | None:
     """What a process asked for with the ``options`` of ``spawn_opt`` is to its parent from its birth: LINKED,
     MONITORED. None for options that a BEAM calls ``badopt``. Those for scheduler and memory have no meaning here.
     """
@@ -86,7 +86,7 @@ def ties(options: Term) -> int | None:
                 flags |= MONITORED
             case (Atom("monitor"), list() as wishes) if all(map(_is_monitor_option, wishes)):
                 flags |= MONITORED
-            case (Atom(name=name), value) if name in _MEANINGLESS and _MEANINGLESS[name](value):
+            case (Atom(name=name), value) if name in _IGNORED_OPTIONS and _IGNORED_OPTIONS[name](value):
                 pass
             case _:
                 return None
@@ -114,7 +114,7 @@ def _is_heap_limit(value: Term) -> bool:
     return _is_size(value) or (isinstance(value, Map) and _is_size(value.get(Atom("size"))))
 
 
-_MEANINGLESS: Final[dict[str, Callable[[Term], bool]]] = {
+_IGNORED_OPTIONS: Final[dict[str, Callable[[Term], bool]]] = {
     "priority": _one_of("low", "normal", "high", "max"),
     "message_queue_data": _one_of("on_heap", "off_heap"),
     "min_heap_size": _is_size,

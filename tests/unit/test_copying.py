@@ -5,7 +5,7 @@ from hypothesis import given
 
 from erlmesh.etf import encode_term
 from erlmesh.terms import Atom, ImproperList, Map, Pid
-from erlmesh.terms.copies import copied
+from erlmesh.terms.copying import copy_term
 from terms_strategy import terms
 
 A = Atom("a")
@@ -30,12 +30,12 @@ def changeable(term):
 
 @given(terms)
 def test_a_copy_is_the_same_term(term):
-    assert encode_term(copied(term)) == encode_term(term)
+    assert encode_term(copy_term(term)) == encode_term(term)
 
 
 @given(terms)
 def test_a_copy_shares_nothing_that_can_change(term):
-    assert not set(changeable(copied(term))) & set(changeable(term))
+    assert not set(changeable(copy_term(term))) & set(changeable(term))
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_a_copy_shares_nothing_that_can_change(term):
     ids=repr,
 )
 def test_wherever_it_is_it_is_copied(term):
-    copy = copied(term)
+    copy = copy_term(term)
 
     assert copy == term
     assert list(changeable(term))
@@ -64,14 +64,14 @@ def test_wherever_it_is_it_is_copied(term):
 
 @pytest.mark.parametrize("term", [1, A, b"x", "x", PID, (), (A, 1, b"x"), 2**100, 1.5], ids=repr)
 def test_what_cannot_change_is_the_same_object(term):
-    assert copied(term) is term
+    assert copy_term(term) is term
 
 
 def test_what_is_no_term_is_the_same_object_in_its_place():
     thing = object()
 
-    assert copied(thing) is thing
-    assert copied([thing])[0] is thing
+    assert copy_term(thing) is thing
+    assert copy_term([thing])[0] is thing
 
 
 def test_a_term_nested_without_end_is_no_endless_work():
@@ -81,8 +81,8 @@ def test_a_term_nested_without_end_is_no_endless_work():
     ring = []
     ring.append(ring)
 
-    assert copied(deep) is deep
-    assert copied(ring) is ring
+    assert copy_term(deep) is deep
+    assert copy_term(ring) is ring
 
     while deep:  # or its end would be one long recursion, too
         deep = deep.pop()

@@ -1,6 +1,6 @@
 import pytest
 
-from erlmesh.kernel.allowed import Allowed
+from erlmesh.core.allow_list import AllowList
 from erlmesh.terms import Atom
 
 
@@ -17,14 +17,14 @@ from erlmesh.terms import Atom
     ],
 )
 def test_an_entry_allows_a_node_a_host_a_name_or_a_pattern(entry, met, not_met):
-    allowed = Allowed([entry])
+    allowed = AllowList([entry])
 
     assert allowed.allows(met)
     assert not allowed.allows(not_met)
 
 
 def test_everybody_is_allowed_until_somebody_is():
-    allowed = Allowed()
+    allowed = AllowList()
     assert allowed.allows("a@b")
     assert allowed.entries == ()
 
@@ -37,7 +37,7 @@ def test_everybody_is_allowed_until_somebody_is():
 
 @pytest.mark.parametrize("entry", ["", "@", "@host", "a@b@c", "a b@c", "a\n@b"])
 def test_an_entry_that_can_match_nobody_is_refused_and_changes_nothing(entry):
-    allowed = Allowed(["x@y"])
+    allowed = AllowList(["x@y"])
 
     with pytest.raises(ValueError, match="allows no node"):
         allowed.add(["a@b", entry])
@@ -47,6 +47,6 @@ def test_an_entry_that_can_match_nobody_is_refused_and_changes_nothing(entry):
 
 def test_a_list_that_keeps_everybody_out_or_is_none_is_refused():
     with pytest.raises(ValueError, match="empty allow-list"):
-        Allowed([])
+        AllowList([])
     with pytest.raises(TypeError, match="list of names"):
-        Allowed("plato@host")
+        AllowList("plato@host")

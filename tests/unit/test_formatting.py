@@ -3,8 +3,8 @@
 from enum import IntEnum
 
 import pytest
+from erlmesh.formatters import claim_local, format_elixir, format_erlang, release_local
 
-from erlmesh.notation import claim_here, elixir, erlang, release_here
 from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref
 
 HERE = Atom("socrates@127.0.0.1")
@@ -13,9 +13,9 @@ PID = Pid(HERE, 64, 0, 1)
 
 @pytest.fixture(autouse=True)
 def _here():
-    assert claim_here(HERE)
+    assert claim_local(HERE)
     yield
-    release_here(HERE)
+    release_local(HERE)
 
 
 class Colour(IntEnum):
@@ -111,8 +111,8 @@ CASES = [
 
 @pytest.mark.parametrize(("term", "in_erlang", "in_elixir"), CASES, ids=[case[1][:20] for case in CASES])
 def test_a_term_prints_as_erlang_and_as_elixir_print_it(term, in_erlang, in_elixir):
-    assert erlang(term) == in_erlang
-    assert elixir(term) == in_elixir
+    assert format_erlang(term) == in_erlang
+    assert format_elixir(term) == in_elixir
 
 
 def test_a_very_deep_term_prints():
@@ -120,5 +120,5 @@ def test_a_very_deep_term_prints():
     for _ in range(200_000):
         deep = (deep,)
 
-    assert erlang(deep) == "{" * 200_000 + "1" + "}" * 200_000
-    assert len(elixir(deep)) == 400_001
+    assert format_erlang(deep) == "{" * 200_000 + "1" + "}" * 200_000
+    assert len(format_elixir(deep)) == 400_001

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from erlmesh.kernel.peers import Peers
+from erlmesh.core.connection_table import ConnectionTable
 from erlmesh.proto.handshake import Status
 
 SMALL, GREAT = "a@h", "b@h"
@@ -16,18 +16,18 @@ SMALL, GREAT = "a@h", "b@h"
 
 @pytest.fixture
 def small():
-    return Peers(SMALL)
+    return ConnectionTable(SMALL)
 
 
 @pytest.fixture
 def great():
-    return Peers(GREAT)
+    return ConnectionTable(GREAT)
 
 
 def test_nothing_is_known_at_first(small):
     assert small.up(GREAT) is None
     assert not small.pending(GREAT)
-    assert small.all_up() == {}
+    assert small.established_connections() == {}
 
 
 def test_a_dialled_connection_is_pending_then_up(small):
@@ -38,7 +38,7 @@ def test_a_dialled_connection_is_pending_then_up(small):
     assert small.met(GREAT, "out") == (True, None)
     assert small.up(GREAT) == "out"
     assert not small.pending(GREAT)
-    assert small.all_up() == {GREAT: "out"}
+    assert small.established_connections() == {GREAT: "out"}
 
 
 def test_an_answered_connection_is_pending_then_up(small):
@@ -56,7 +56,7 @@ def test_nobody_dials_while_something_goes_on(small, going_on):
     else:
         small.dial(GREAT, "first")
     if going_on == "expecting":
-        small.call_me_not(GREAT, "first")
+        small.nok_received(GREAT, "first")
     if going_on == "up":
         small.met(GREAT, "first")
 
@@ -100,11 +100,11 @@ def test_the_smaller_name_keeps_the_second_of_two_calls(small):
 def test_after_nok_their_call_is_waited_for_and_taken(small):
     small.dial(GREAT, "out")
 
-    small.call_me_not(GREAT, "out")
+    small.nok_received(GREAT, "out")
 
     assert small.pending(GREAT)
     assert small.called(GREAT, "in") == (Status.OK, None)
-    assert not small.gave_up(GREAT, "out")
+    assert not small.expire(GREAT, "out")
     assert small.pending(GREAT)
 
 
@@ -112,7 +112,7 @@ def test_nok_after_their_call_changes_nothing(small):
     small.dial(GREAT, "out")
     small.called(GREAT, "in")
 
-    small.call_me_not(GREAT, "out")
+    small.nok_received(GREAT, "out")
     small.failed(GREAT, "in")
 
     assert not small.pending(GREAT)
@@ -120,22 +120,22 @@ def test_nok_after_their_call_changes_nothing(small):
 
 def test_a_call_that_does_not_come_is_given_up(small):
     small.dial(GREAT, "out")
-    small.call_me_not(GREAT, "out")
+    small.nok_received(GREAT, "out")
 
-    assert small.gave_up(GREAT, "out")
+    assert small.expire(GREAT, "out")
     assert not small.pending(GREAT)
-    assert not small.gave_up(GREAT, "out")
+    assert not small.expire(GREAT, "out")
 
 
 def test_the_end_of_an_earlier_wait_does_not_end_a_later_one(small):
     small.dial(GREAT, "first")
-    small.call_me_not(GREAT, "first")
+    small.nok_received(GREAT, "first")
     small.called(GREAT, "in")
     small.failed(GREAT, "in")
     small.dial(GREAT, "second")
-    small.call_me_not(GREAT, "second")
+    small.nok_received(GREAT, "second")
 
-    assert not small.gave_up(GREAT, "first")
+    assert not small.expire(GREAT, "first")
     assert small.pending(GREAT)
 
 
@@ -183,13 +183,13 @@ def test_a_take_over_goes_on_when_the_old_connection_ends_meanwhile(small):
 
 def test_a_dial_answered_with_alive_is_wanted_as_long_as_it_is_the_one(small):
     small.dial(GREAT, "out")
-    assert small.still_wanted(GREAT, "out")
+    assert small.keep_attempt(GREAT, "out")
 
     small.called(GREAT, "in")
-    assert not small.still_wanted(GREAT, "out")
+    assert not small.keep_attempt(GREAT, "out")
     small.met(GREAT, "in")
-    assert not small.still_wanted(GREAT, "out")
-    assert not small.still_wanted("c@h", "out")
+    assert not small.keep_attempt(GREAT, "out")
+    assert not small.keep_attempt("c@h", "out")
 
 
 def test_a_connection_is_lost_once(small):
@@ -205,15 +205,15 @@ def test_a_connection_is_lost_once(small):
 
 def test_what_is_not_known_does_nothing(small):
     small.failed(GREAT, "out")
-    small.call_me_not(GREAT, "out")
+    small.nok_received(GREAT, "out")
 
     assert small.met(GREAT, "out") == (False, None)
-    assert not small.gave_up(GREAT, "out")
+    assert not small.expire(GREAT, "out")
     assert not small.lost(GREAT, "out")
     small.dial(GREAT, "out")
     small.failed(GREAT, "other")
-    small.call_me_not(GREAT, "other")
-    assert small.still_wanted(GREAT, "out")
+    small.nok_received(GREAT, "other")
+    assert small.keep_attempt(GREAT, "out")
 
 
 def test_a_failed_dial_leaves_nothing(small):
@@ -244,7 +244,7 @@ class Nodes:
 
     def __init__(self, dials, losses, count=2):
         self.names = [SMALL, GREAT, "c@h"][:count]
-        self.peers = [Peers(name) for name in self.names]
+        self.peers = [ConnectionTable(name) for name in self.names]
         self.wires = []
         self.dials = list(dials)
         self.losses = losses
@@ -268,7 +268,7 @@ class Nodes:
             found = [
                 ("give_up", x, y)
                 for x, y in self.pairs()
-                if self.entry(x, y) and self.entry(x, y).expecting is not None
+                if self.entry(x, y) and self.entry(x, y).awaiting_incoming is not None
             ]
         return found
 
@@ -330,7 +330,7 @@ class Nodes:
         assert self.peers[x].lost(self.names[y], number)
 
     def give_up(self, x, y):
-        assert self.peers[x].gave_up(self.names[y], self.entry(x, y).expecting)
+        assert self.peers[x].expire(self.names[y], self.entry(x, y).awaiting_incoming)
         self.settle(x, y)
 
     def deliver(self, number, direction):
@@ -373,7 +373,7 @@ class Nodes:
             case "false" | "closed":
                 self.close(number, 1)
                 if not peers.lost(name, number):
-                    was_reserved = self.entry(answerer, caller) and self.entry(answerer, caller).answering == number
+                    was_reserved = self.entry(answerer, caller) and self.entry(answerer, caller).incoming == number
                     peers.failed(name, number)
                     if was_reserved and (answerer, caller) in self.wants:
                         self.call(answerer, caller)
@@ -381,14 +381,14 @@ class Nodes:
     def go_on(self, number, packet, peers, name):
         match packet:
             case "nok":
-                peers.call_me_not(name, number)
+                peers.nok_received(name, number)
                 self.close(number, 0)
             case "alive":
-                if peers.still_wanted(name, number):
+                if peers.keep_attempt(name, number):
                     self.say(number, 0, "true")
                 else:
                     self.say(number, 0, "false")
-                    peers.call_me_not(name, number)
+                    peers.nok_received(name, number)
                     self.close(number, 0)
             case "challenge":
                 self.say(number, 0, "reply")
@@ -412,18 +412,24 @@ class Nodes:
         for x, y in self.pairs():
             entry = self.entry(x, y)
             if entry is not None:
-                assert not entry.idle(), "an entry of nothing"
-                assert entry.dialling is None or entry.answering is None
-                assert entry.dialling is None or entry.up is None
-                assert entry.expecting is None or (entry.dialling, entry.answering, entry.up) == (None, None, None)
+                assert not entry.is_idle(), "an entry of nothing"
+                assert entry.outgoing is None or entry.incoming is None
+                assert entry.outgoing is None or entry.established is None
+                assert entry.awaiting_incoming is None or (entry.outgoing, entry.incoming, entry.established) == (
+                    None,
+                    None,
+                    None,
+                )
             if x < y:
                 whole = [number for number in range(len(self.wires)) if self.is_whole(number, {x, y})]
                 assert len(whole) <= 1, "two connections count for one pair"
 
     def check_end(self):
         for x, y in self.pairs():
-            assert self.peers[x].up(self.names[y]) == self.peers[y].up(self.names[x]), "connected at one end"
-            assert not self.peers[x].pending(self.names[y])
+            assert self.peers[x].established_connection(self.names[y]) == self.peers[y].established_connection(
+                self.names[x]
+            ), "connected at one end"
+            assert not self.peers[x].is_pending(self.names[y])
         assert not self.wants, "somebody waits for ever"
 
 

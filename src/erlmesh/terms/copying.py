@@ -8,15 +8,15 @@ from typing import Any, Final
 from erlmesh.terms.maps import Map
 from erlmesh.terms.values import ImproperList, Term
 
-__all__ = ["copied"]
+__all__ = ["copy_term"]
 
 
-def copied(term: Term) -> Term:
+def copy_term(term: Term) -> Term:
     """``term`` with lists, dicts and bytearrays of its own, wherever they are in it; the rest is the same objects.
 
     What is no term is not looked into, nor is a term that is nested more deeply than Python's recursion goes.
     """
-    copy = _COPIES.get(type(term))
+    copy = _COPIERS.get(type(term))
     if copy is None:
         return term
     try:
@@ -26,19 +26,19 @@ def copied(term: Term) -> Term:
 
 
 def _list(term: Any) -> list[Term]:
-    copies = _COPIES
+    copies = _COPIERS
     return [copies[type(part)](part) if type(part) in copies else part for part in term]
 
 
 def _tuple(term: tuple[Term, ...]) -> tuple[Term, ...]:
     for part in term:
-        if type(part) in _COPIES:
+        if type(part) in _COPIERS:
             return tuple(_list(term))
     return term
 
 
 def _improper(term: ImproperList) -> ImproperList:
-    elements, tail = _tuple(term.elements), copied(term.tail)
+    elements, tail = _tuple(term.elements), copy_term(term.tail)
     return term if elements is term.elements and tail is term.tail else ImproperList(elements, tail)
 
 
@@ -50,7 +50,7 @@ def _map(term: Map) -> Map:
     return Map(zip(_list(term), _list(value for _, value in term.items()), strict=True))
 
 
-_COPIES: Final[dict[type, Callable[[Any], Any]]] = {
+_COPIERS: Final[dict[type, Callable[[Any], Any]]] = {
     tuple: _tuple,
     list: _list,
     dict: _dict,
