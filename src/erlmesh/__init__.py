@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         Throw,
     )
     from erlmesh.net.epmd import Epmd
-    from erlmesh.net.epmdless import Addresses, FixedPort, NoEpmd
+    from erlmesh.net.resolvers import FixedPort, NoEpmd, StaticResolver
     from erlmesh.node import Node
     from erlmesh.runtime.process import Process
     from erlmesh.services.exposed import expose
@@ -48,7 +48,7 @@ _HOMES: Final = {
         "RemoteExit RemoteThrow Throw"
     ),
     "erlmesh.net.epmd": "Epmd",
-    "erlmesh.net.epmdless": "Addresses FixedPort NoEpmd",
+    "erlmesh.net.resolvers": "Addresses FixedPort NoEpmd",
     "erlmesh.node": "Node",
     "erlmesh.runtime.process": "Process",
     "erlmesh.services.exposed": "expose",
@@ -57,7 +57,7 @@ _HOMES: Final = {
 }
 
 __all__ = [
-    "Addresses",
+    "StaticResolver",
     "Atom",
     "BitString",
     "CallError",

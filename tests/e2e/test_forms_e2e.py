@@ -8,7 +8,7 @@ import stat
 import pytest
 
 from erlmesh.errors import NodeStartError
-from erlmesh.net.addresses import Surroundings, own_address
+from erlmesh.net.addresses import HostInfo, own_address
 
 
 def test_a_node_that_is_well_says_so_and_one_that_is_stopped_does_not(erlmesh):
@@ -97,7 +97,7 @@ def test_what_a_variable_cannot_mean_is_refused_and_a_misspelt_one_told(erlmesh)
 
 def test_the_own_address_is_found_for_a_name_without_a_host_or_the_candidates_are_told(erlmesh):
     try:
-        ours = own_address(Surroundings.here())
+        ours = own_address(HostInfo.detect())
     except NodeStartError as choice:
         refusal = f"erlmesh: {choice}\n"
     else:

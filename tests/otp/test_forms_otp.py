@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from cluster import answers, free_port
-from erlmesh import Addresses, Atom, FixedPort, Node, NoEpmd, NoProcess
+from erlmesh import Atom, FixedPort, Node, NoEpmd, NoProcess, StaticResolver
 from erlmesh.core.allow_list import AllowList
 from erlmesh.discovery.looking import Look
 from erlmesh.discovery.sources import sources
@@ -273,7 +273,7 @@ def test_a_resolver_of_ones_own_says_where_nodes_listen(cluster):
     plato = cluster.beam("plato@127.0.0.2", arguments=listen)
 
     async def main():
-        table = Addresses({"plato@127.0.0.2": ("127.0.0.1", port)})
+        table = StaticResolver({"plato@127.0.0.2": ("127.0.0.1", port)})
         async with Node("socrates@127.0.0.1", cookie="monster", epmd=NoEpmd(), resolver=table) as socrates:
             assert await socrates.ping(plato.name)
             assert not await socrates.ping("aristotle@127.0.0.2")

@@ -76,7 +76,7 @@ me.send(("sink", BEAM), bytes(16 << 20))
 await asyncio.sleep(0)
 await asyncio.sleep(0)
 (connection,) = node._life.guarding.connections()
-print("waiting:", len(connection._outlet._pending) >> 20, flush=True)
+print("waiting:", len(connection._socket_writer._pending) >> 20, flush=True)
 time.sleep(SECONDS)
 """
 

@@ -80,7 +80,7 @@ class Cluster:
     def run(self, body=None):
         """Deliver everything; then drive ``body``, an awaitable, to its end if one is given, and return its value."""
         if body is None:
-            while self._turn():
+            while self._lock():
                 pass
             return None
         done = []
@@ -91,7 +91,7 @@ class Cluster:
         task = outer().__await__()
         self.tasks.append(task)
         while not done:
-            assert self._turn() or done, "everybody waits"
+            assert self._lock() or done, "everybody waits"
         return done[0]
 
     def start(self, body):

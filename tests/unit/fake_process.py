@@ -80,7 +80,7 @@ class FakeNode:
         link = self.world.link(self.name, name)
         if link is None:
             self.world.connect(self.name, name)
-        elif self.name in link.gone or (link.exit_received and self.name not in link.up):
+        elif self.name in link.detach or (link.exit_received and self.name not in link.up):
             self.world.at(0.001, lambda: self._redial(name))
 
     def _redial(self, name):

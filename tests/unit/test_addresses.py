@@ -3,7 +3,7 @@
 import pytest
 
 from erlmesh.errors import NodeStartError
-from erlmesh.net.addresses import Surroundings, is_loopback, local_addresses, own_address, parse_fib_trie
+from erlmesh.net.addresses import HostInfo, is_loopback, local_addresses, own_address, parse_fib_trie
 
 FIB_TRIE = """\
 Main:
@@ -33,7 +33,7 @@ Local:
 
 
 def own(*local, host=None, hosts="", towards=None, discovered=()):
-    return own_address(Surroundings(host, "socrates", hosts, ("127.0.0.1", *local), towards, discovered))
+    return own_address(HostInfo(host, "socrates", hosts, ("127.0.0.1", *local), towards, discovered))
 
 
 def test_the_kernels_table_tells_the_local_addresses():
@@ -58,7 +58,7 @@ def test_where_the_cluster_is_looked_for_comes_before_the_hosts_file_and_the_way
 
     assert own("172.18.0.3", "10.0.1.5", hosts=hosts, towards="172.18.0.3", discovered=task_and_peer) == "10.0.1.5"
     assert own("172.18.0.3", hosts=hosts, discovered=task_and_peer) == "172.18.0.3"
-    assert Surroundings.here(discovery_names=["localhost", "no-such.invalid"]).discovered[:1] == ("127.0.0.1",)
+    assert HostInfo.detect(discovery_names=["localhost", "no-such.invalid"]).discovered[:1] == ("127.0.0.1",)
 
 
 def test_a_line_that_names_a_loopback_or_a_foreign_address_is_no_evidence():
@@ -96,4 +96,4 @@ def test_loopback_is_told_from_other_addresses():
         False,
         False,
     ]
-    assert Surroundings.here("x").host == "x"
+    assert HostInfo.detect("x").host == "x"

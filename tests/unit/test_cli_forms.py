@@ -9,7 +9,7 @@ from erlmesh.cli.forms import VARIABLES, add_form_options, form, host_of, unknow
 from erlmesh.cli.settings import add_node_options
 from erlmesh.errors import ConnectError, NodeStartError
 from erlmesh.net.epmd import Epmd
-from erlmesh.net.epmdless import FixedPort, NoEpmd
+from erlmesh.net.resolvers import FixedPort, NoEpmd
 
 
 def parsed(*words):

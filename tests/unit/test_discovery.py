@@ -124,7 +124,7 @@ def test_hosts_are_asked_which_nodes_live_there():
             except OSError:
                 continue
             break
-        nodes = [Epmd(port, be_it=False) for _ in range(2)]
+        nodes = [Epmd(port, embedded=False) for _ in range(2)]
         for node, name in zip(nodes, ("plato", "socrates"), strict=True):
             await node.register(name, 9, hosts=["127.0.0.1"], hidden=False)
         found = await Look(sources(["dns:127.0.0.1"]), epmd_port=port).look()

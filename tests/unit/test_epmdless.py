@@ -4,7 +4,7 @@ import pytest
 
 from erlmesh import Node
 from erlmesh.errors import ConnectError
-from erlmesh.net.epmdless import Addresses, FixedPort, NoEpmd, ports_to_try, random_creation
+from erlmesh.net.resolvers import FixedPort, NoEpmd, StaticResolver, listen_ports, random_creation
 
 
 def where(resolver, name):
@@ -17,12 +17,12 @@ def test_with_one_port_for_all_every_node_is_at_its_own_host():
 
 
 def test_a_table_is_asked_first_and_then_another():
-    table = Addresses({"plato@h": ("10.0.0.7", 9100)}, FixedPort(4370))
+    table = StaticResolver({"plato@h": ("10.0.0.7", 9100)}, FixedPort(4370))
 
     assert where(table, "plato@h") == ("10.0.0.7", 9100)
     assert where(table, "other@x") == ("x", 4370)
     with pytest.raises(ConnectError, match="nobody says where other@x listens"):
-        where(Addresses({}), "other@x")
+        where(StaticResolver({}), "other@x")
 
 
 def test_creations_made_up_are_32_bits_and_none_of_the_small_ones():
@@ -37,17 +37,17 @@ def test_what_is_no_port_is_refused(port):
     with pytest.raises(ValueError, match="from 1 to 65535"):
         FixedPort(port)
     with pytest.raises(ValueError, match="the port of a@b"):
-        Addresses({"a@b": ("h", port)})
+        StaticResolver({"a@b": ("h", port)})
     with pytest.raises(ValueError, match="advertise_port"):
         Node("a@127.0.0.1", cookie="c", advertise_port=port)
 
 
 def test_the_ports_to_try_are_those_given_or_the_one_of_all():
-    assert ports_to_try(None, None) == (0,)
-    assert ports_to_try(range(9100, 9103), None) == (9100, 9101, 9102)
-    assert ports_to_try(None, FixedPort(4370)) == (4370,)
+    assert listen_ports(None, None) == (0,)
+    assert listen_ports(range(9100, 9103), None) == (9100, 9101, 9102)
+    assert listen_ports(None, FixedPort(4370)) == (4370,)
     with pytest.raises(ValueError, match="leave `ports` away"):
-        ports_to_try([1], FixedPort(4370))
+        listen_ports([1], FixedPort(4370))
     for ports in ([], [70000]):
         with pytest.raises(ValueError, match="ports"):
-            ports_to_try(ports, None)
+            listen_ports(ports, None)

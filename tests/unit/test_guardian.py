@@ -12,9 +12,9 @@ import pytest
 from test_outlet import on_every_loop
 
 from erlmesh.core import loop_watchdog
-from erlmesh.net import guardian as module
-from erlmesh.net.guardian import Guardian
-from erlmesh.net.stacks import innermost, stack_of
+from erlmesh.net import watchdog_thread as module
+from erlmesh.net.thread_stack import innermost_call, stack_of_thread
+from erlmesh.net.watchdog_thread import WatchdogThread
 
 TICKTIME = 0.4
 """Looks are 50 ms apart then."""
@@ -27,12 +27,12 @@ class Line:
     def __init__(self, *, deaf=0):
         self.said = []
         self.threads = set()
-        self.spoke_at = time.monotonic()
+        self.last_written_at = time.monotonic()
         self.changed = threading.Condition()
         self._deaf = deaf
 
     def silent_since(self):
-        return self.spoke_at
+        return self.last_written_at
 
     def say(self, signal):
         with self.changed:
@@ -41,7 +41,7 @@ class Line:
                 return False
             self.said.append("tick" if signal is None else signal)
             self.threads.add(threading.current_thread().name)
-            self.spoke_at = time.monotonic()
+            self.last_written_at = time.monotonic()
             self.changed.notify_all()
             return True
 
@@ -106,12 +106,12 @@ def test_while_the_loop_stands_still_peers_hear_ticks(factory):
     async def main():
         line = Line()
         node = Node(line)
-        guardian = Guardian.join(node)
+        guardian = WatchdogThread.attach(node)
 
         line.hold_until(lambda said: said == ["tick"] * 5)
 
         assert line.threads == {"erlmesh guardian"}
-        guardian.leave(node)
+        guardian.detach(node)
 
     run(main, factory)
 
@@ -123,7 +123,7 @@ def test_a_loop_that_turns_speaks_for_itself():
 
         class Talkative(Node):
             def connections(self):
-                line.spoke_at = time.monotonic()
+                line.last_written_at = time.monotonic()
                 looks.append(None)
                 if len(looks) == 10:
                     loop.call_soon_threadsafe(looked.set)
@@ -131,9 +131,9 @@ def test_a_loop_that_turns_speaks_for_itself():
 
         loop = asyncio.get_running_loop()
         node = Talkative(line)
-        guardian = Guardian.join(node)
+        guardian = WatchdogThread.attach(node)
         await looked.wait()
-        guardian.leave(node)
+        guardian.detach(node)
 
         assert line.said == []
 
@@ -145,7 +145,7 @@ def test_peers_are_told_once_that_it_is_busy_and_then_that_it_is_free(factory, s
     async def main():
         line = Line()
         node = Node(line)
-        guardian = Guardian.join(node)
+        guardian = WatchdogThread.attach(node)
 
         line.hold_until(lambda said: len(said) > said.index((WORD, held[0])) + 2 if (held := words(said)) else False)
         assert not node.freed.is_set()
@@ -153,7 +153,7 @@ def test_peers_are_told_once_that_it_is_busy_and_then_that_it_is_free(factory, s
         assert words(line.said)[0] >= 0.3
 
         await node.freed.wait()
-        guardian.leave(node)
+        guardian.detach(node)
 
     def words(said):
         return [word[1] for word in said if word != "tick"]
@@ -165,11 +165,11 @@ def test_who_could_not_be_told_at_first_is_told_as_soon_as_it_takes_words(soon):
     async def main():
         line, deaf = Line(), Line(deaf=3)
         node = Node(line, deaf)
-        guardian = Guardian.join(node)
+        guardian = WatchdogThread.attach(node)
 
         deaf.hold_until(lambda said: any(word != "tick" for word in said))
 
-        guardian.leave(node)
+        guardian.detach(node)
 
     run(main)
 
@@ -181,10 +181,10 @@ def test_the_log_shows_the_code_that_holds_the_loop_and_for_how_long(soon, caplo
     async def main():
         line = Line()
         node = Node(line)
-        guardian = Guardian.join(node)
+        guardian = WatchdogThread.attach(node)
         computes_and_computes(line)
         await node.freed.wait()
-        guardian.leave(node)
+        guardian.detach(node)
 
     run(main)
 
@@ -200,10 +200,10 @@ def test_a_node_that_tells_it_in_its_own_words_leaves_the_log_alone(soon, caplog
         line = Line()
         node = Node(line)
         node.tells_itself = True
-        guardian = Guardian.join(node)
+        guardian = WatchdogThread.attach(node)
         line.hold_until(lambda _: node.held_for)
         await node.freed.wait()
-        guardian.leave(node)
+        guardian.detach(node)
         assert node.held_for[0] >= 0.3
 
     run(main)
@@ -215,7 +215,7 @@ def test_nodes_of_one_loop_share_a_guardian_and_its_log(soon, caplog):
     async def main():
         lines = Line(), Line()
         nodes = Node(lines[0], name="a@h"), Node(lines[1], name="b@h")
-        guardian, _ = (Guardian.join(node) for node in nodes)
+        guardian, _ = (WatchdogThread.attach(node) for node in nodes)
         assert len(guardians()) == 1
 
         for line in lines:
@@ -224,12 +224,12 @@ def test_nodes_of_one_loop_share_a_guardian_and_its_log(soon, caplog):
         await nodes[0].freed.wait()
         assert nodes[1].freed.is_set()
 
-        guardian.leave(nodes[0])
+        guardian.detach(nodes[0])
         lines[0].said.clear()
         lines[1].said.clear()
         lines[1].hold_until(lambda said: "tick" in said)
         assert lines[0].said == []
-        guardian.leave(nodes[1])
+        guardian.detach(nodes[1])
 
     run(main)
 
@@ -242,21 +242,21 @@ def test_two_loops_in_two_threads_have_a_guardian_each():
     async def other():
         line = Line()
         node = Node(line, name="other@h")
-        guardian = Guardian.join(node)
+        guardian = WatchdogThread.attach(node)
         held.wait(20)
-        guardian.leave(node)
+        guardian.detach(node)
         seen.extend(line.said)
 
     async def main():
         line = Line()
         node = Node(line)
-        guardian = Guardian.join(node)
+        guardian = WatchdogThread.attach(node)
         thread = threading.Thread(target=lambda: asyncio.run(other()))
         thread.start()
         line.hold_until(lambda said: len(said) > 3)
         held.set()
         thread.join()
-        guardian.leave(node)
+        guardian.detach(node)
 
     run(main)
 
@@ -265,14 +265,14 @@ def test_two_loops_in_two_threads_have_a_guardian_each():
 
 def test_a_loop_that_ends_without_a_word_takes_its_guardian_along():
     async def main():
-        Guardian.join(Node(Line()))
+        WatchdogThread.attach(Node(Line()))
 
     asyncio.run(main())
 
     for thread in guardians():
         thread.join(10)
     assert not guardians()
-    assert module._guardians == {}
+    assert module._watchdogs == {}
 
 
 def test_a_log_that_blocks_does_not_hold_the_guardian(soon):
@@ -288,11 +288,11 @@ def test_a_log_that_blocks_does_not_hold_the_guardian(soon):
     async def main():
         line = Line()
         node = Node(line)
-        guardian = Guardian.join(node)
+        guardian = WatchdogThread.attach(node)
         line.hold_until(lambda said: any(word != "tick" for word in said))
         line.said.clear()
         line.hold_until(lambda said: len(said) > 2)
-        guardian.leave(node)
+        guardian.detach(node)
         stuck.set()
 
     logging.getLogger("erlmesh").addHandler(pipe)
@@ -310,14 +310,14 @@ def test_a_fault_of_one_connection_is_logged_and_the_next_look_comes(caplog):
             if not self.said:
                 self.said.append("fault")
                 raise ZeroDivisionError
-            return super().silent_since()
+            return super().last_written_at()
 
     async def main():
         line = Broken()
         node = Node(line)
-        guardian = Guardian.join(node)
+        guardian = WatchdogThread.attach(node)
         line.hold_until(lambda said: "tick" in said)
-        guardian.leave(node)
+        guardian.detach(node)
 
     run(main)
 
@@ -328,10 +328,10 @@ def test_debug_mode_of_asyncio_has_nothing_against_it(soon):
     async def main():
         line = Line()
         node = Node(line)
-        guardian = Guardian.join(node)
+        guardian = WatchdogThread.attach(node)
         line.hold_until(lambda said: any(word != "tick" for word in said))
         await node.freed.wait()
-        guardian.leave(node)
+        guardian.detach(node)
 
     run(main, debug=True)
 
@@ -341,14 +341,14 @@ def test_a_forked_child_is_not_guarded_and_has_a_guardian_of_its_own_if_it_has_a
     async def in_child():
         line = Line()
         node = Node(line)
-        guardian = Guardian.join(node)
+        guardian = WatchdogThread.attach(node)
         line.hold_until(lambda said: "tick" in said)
-        guardian.leave(node)
+        guardian.detach(node)
 
     async def main():
         line = Line()
         node = Node(line)
-        guardian = Guardian.join(node)
+        guardian = WatchdogThread.attach(node)
         child = os.fork()
         if not child:
             code = 1
@@ -361,7 +361,7 @@ def test_a_forked_child_is_not_guarded_and_has_a_guardian_of_its_own_if_it_has_a
                 os._exit(code)
         _, status = await asyncio.to_thread(os.waitpid, child, 0)
         assert os.waitstatus_to_exitcode(status) == 0
-        guardian.leave(node)
+        guardian.detach(node)
 
     run(main)
 
@@ -373,7 +373,7 @@ def test_what_is_shown_is_what_the_loop_runs_without_the_loop_itself():
         inner()
 
     def inner():
-        looking = threading.Thread(target=lambda: seen.append(stack_of(me)))
+        looking = threading.Thread(target=lambda: seen.append(stack_of_thread(me)))
         looking.start()
         looking.join()
 
@@ -388,8 +388,8 @@ def test_what_is_shown_is_what_the_loop_runs_without_the_loop_itself():
     assert [call.name for call in in_loop][:3] == ["main", "outer", "inner"]
     assert "outer" in [call.name for call in outside]
     assert len(outside) <= 12
-    assert innermost(stack_of(-1)) == ""
-    assert re.fullmatch(r"\w+ \(.*\.py:\d+\)", innermost(in_loop))
+    assert innermost_call(stack_of_thread(-1)) == ""
+    assert re.fullmatch(r"\w+ \(.*\.py:\d+\)", innermost_call(in_loop))
 
 
 @pytest.mark.skipif(not getattr(sys, "_is_gil_enabled", lambda: True)(), reason="no thread can keep others out")
@@ -403,11 +403,11 @@ def test_a_function_that_keeps_the_interpreter_is_named_afterwards(monkeypatch, 
 
     async def main():
         node = Node()
-        guardian = Guardian.join(node)
+        guardian = WatchdogThread.attach(node)
         while "kept the interpreter" not in caplog.text:
             hoards()
             await asyncio.sleep(0.06)
-        guardian.leave(node)
+        guardian.detach(node)
 
     run(main)
 

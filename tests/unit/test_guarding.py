@@ -8,7 +8,7 @@ from test_guardian import guardians
 from test_outlet import on_every_loop
 from virtual_time import run, turns
 
-from erlmesh.net.epmdless import NoEpmd
+from erlmesh.net.resolvers import NoEpmd
 from erlmesh.runtime.runtime import Runtime
 from erlmesh.terms import Atom
 
@@ -97,7 +97,7 @@ def test_what_makes_no_sense_is_not_believed(word):
 async def test_a_network_in_memory_needs_no_guardian(network, a, b):
     assert not guardians()
     (pump,) = a._life.guarding.connections()
-    assert pump.silent_since() is None
+    assert pump.last_written_at() is None
     assert pump.say(None) is False
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from erlmesh.net.health import HealthServer
-from erlmesh.net.health_socket import folders, read_health
+from erlmesh.net.health_socket import read_health, socket_folders
 
 
 def test_a_node_whose_loop_turns_tells_its_report(tmp_path):
@@ -96,11 +96,11 @@ def test_no_folder_at_all_is_an_error():
 
 
 def test_the_folder_is_the_users_own():
-    assert folders({"ERLMESH_STATE": "/s", "HOME": "/h"}) == [Path("/s")]
-    assert folders({"HOME": "/h", "XDG_STATE_HOME": "/x", "XDG_RUNTIME_DIR": "/run/user/1"}) == [
+    assert socket_folders({"ERLMESH_STATE": "/s", "HOME": "/h"}) == [Path("/s")]
+    assert socket_folders({"HOME": "/h", "XDG_STATE_HOME": "/x", "XDG_RUNTIME_DIR": "/run/user/1"}) == [
         Path("/run/user/1/erlmesh"),
         Path("/x/erlmesh"),
         Path("/h/.local/state/erlmesh"),
     ]
-    assert folders({"XDG_STATE_HOME": "relative"}) == []
+    assert socket_folders({"XDG_STATE_HOME": "relative"}) == []
     assert os.environ.get("ERLMESH_STATE") is None

@@ -9,8 +9,7 @@ import socket
 import threading
 
 import pytest
-
-from erlmesh.net.outlet import NOTHING, Outlet, descriptor_of
+from erlmesh.net.writer import NO_WRITES, SocketWriter, socket_fd
 
 HIGH = 1 << 16
 TICK = bytes(4)
@@ -36,17 +35,17 @@ class Ours(asyncio.Protocol):
     def __init__(self):
         self.told = []
         self.received = b""
-        self.outlet = None
+        self.writer = None
         self.lost = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport):
-        self.outlet = Outlet(transport, descriptor_of(transport), self, high=HIGH)
+        self.writer = SocketWriter(transport, socket_fd(transport), self, high_water=HIGH)
 
     def data_received(self, data):
         self.received += data
 
     def connection_lost(self, exception):
-        self.outlet.gone()
+        self.writer.detach()
         self.lost.set_result(exception)
 
     def pause_writing(self):
@@ -61,7 +60,7 @@ class Lab:
 
     def __init__(self, ours, theirs):
         self.ours, self.theirs = ours, theirs
-        self.outlet = ours.outlet
+        self.writer = ours.writer
 
     def read(self, size):
         """Exactly ``size`` bytes that they have got."""
@@ -95,7 +94,7 @@ def in_lab(factory, test):
             try:
                 await test(Lab(ours, theirs))
             finally:
-                ours.outlet.close()
+                ours.writer.close()
                 with contextlib.suppress(OSError):
                     theirs.shutdown(socket.SHUT_RDWR)
                 await ours.lost
@@ -123,7 +122,7 @@ def from_a_thread(function, *arguments):
 def test_what_is_written_arrives_at_once_and_in_order(factory):
     async def test(lab):
         for number in range(100):
-            lab.outlet.write(b"%02d" % number)
+            lab.writer.write(b"%02d" % number)
 
         assert lab.read(200) == b"".join(b"%02d" % number for number in range(100))
         assert lab.ours.told == []
@@ -134,8 +133,8 @@ def test_what_is_written_arrives_at_once_and_in_order(factory):
 @on_every_loop
 def test_more_than_the_socket_takes_is_written_as_the_peer_reads(factory):
     async def test(lab):
-        lab.outlet.write(BIG)
-        lab.outlet.write(b"behind")
+        lab.writer.write(BIG)
+        lab.writer.write(b"behind")
         assert lab.ours.told == ["pause"]
 
         assert await lab.read_later(len(BIG) + 6) == BIG + b"behind"
@@ -148,11 +147,11 @@ def test_more_than_the_socket_takes_is_written_as_the_peer_reads(factory):
 @on_every_loop
 def test_a_word_is_said_while_the_loop_stands_still(factory):
     async def test(lab):
-        assert from_a_thread(lab.outlet.say, TICK)
+        assert from_a_thread(lab.writer.say, TICK)
 
         assert lab.read(4) == TICK
-        assert lab.outlet.take_said()[:2] == (1, 4)
-        assert lab.outlet.take_said() is NOTHING
+        assert lab.writer.take_external_writes()[:2] == (1, 4)
+        assert lab.writer.take_external_writes() is NO_WRITES
 
     in_lab(factory, test)
 
@@ -161,12 +160,12 @@ def test_a_word_is_said_while_the_loop_stands_still(factory):
 def test_what_waits_is_pushed_instead_of_a_word_and_never_torn(factory):
     async def test(lab):
         """The peer reads, and a thread pushes, while the loop stands still: all must arrive by that alone."""
-        lab.outlet.write(BIG)
+        lab.writer.write(BIG)
         got, spoken = bytearray(), []
 
         def read_and_push():
             while len(got) < len(BIG) + len(TICK):
-                spoken.append(lab.outlet.say(TICK) if not any(spoken) else False)
+                spoken.append(lab.writer.say(TICK) if not any(spoken) else False)
                 with contextlib.suppress(BlockingIOError):
                     got.extend(lab.theirs.recv(1 << 20, socket.MSG_DONTWAIT))
 
@@ -183,11 +182,11 @@ def test_what_waits_is_pushed_instead_of_a_word_and_never_torn(factory):
 @on_every_loop
 def test_no_word_is_put_into_a_full_socket(factory):
     async def test(lab):
-        while from_a_thread(lab.outlet.say, b"x" * 100_000):
+        while from_a_thread(lab.writer.say, b"x" * 100_000):
             pass
-        lab.outlet.write(b"behind")
+        lab.writer.write(b"behind")
 
-        said = lab.outlet.take_said()
+        said = lab.writer.take_external_writes()
         assert await lab.read_later(said.size + 6) == b"x" * said.size + b"behind"
 
     in_lab(factory, test)
@@ -201,18 +200,18 @@ def test_loop_and_thread_together_lose_and_tear_nothing(factory):
 
         def speak():
             while not over.is_set():
-                lab.outlet.say(TICK)
+                lab.writer.say(TICK)
 
         speaking = threading.Thread(target=speak)
         reading = asyncio.ensure_future(asyncio.to_thread(lambda: b"".join(iter(lambda: lab.theirs.recv(3000), b""))))
         speaking.start()
         for number, frame in enumerate(frames):
-            lab.outlet.write(frame)
+            lab.writer.write(frame)
             if number % 50 == 0:
                 await asyncio.sleep(0)
         over.set()
         speaking.join()
-        lab.outlet.close()
+        lab.writer.close()
 
         got, place = await reading, 0
         for frame in frames:
@@ -228,11 +227,11 @@ def test_loop_and_thread_together_lose_and_tear_nothing(factory):
 @on_every_loop
 def test_closing_waits_until_all_is_written_and_then_the_peer_hears_of_the_end(factory):
     async def test(lab):
-        lab.outlet.write(BIG)
-        lab.outlet.close()
-        lab.outlet.write(b"too late")
-        assert not from_a_thread(lab.outlet.say, TICK)
-        assert lab.outlet.is_closing()
+        lab.writer.write(BIG)
+        lab.writer.close()
+        lab.writer.write(b"too late")
+        assert not from_a_thread(lab.writer.say, TICK)
+        assert lab.writer.is_closing()
         assert not lab.ours.lost.done()
 
         assert await lab.read_later(len(BIG) + 100) == BIG
@@ -245,8 +244,8 @@ def test_closing_waits_until_all_is_written_and_then_the_peer_hears_of_the_end(f
 @on_every_loop
 def test_the_peer_hears_of_the_end_also_while_a_child_holds_the_socket(factory):
     async def test(lab):
-        held = os.dup(descriptor_of(lab.outlet._transport))  # as a forked child has it
-        lab.outlet.close()
+        held = os.dup(socket_fd(lab.writer._transport))  # as a forked child has it
+        lab.writer.close()
 
         assert lab.read(1) == b""
 
@@ -258,16 +257,16 @@ def test_the_peer_hears_of_the_end_also_while_a_child_holds_the_socket(factory):
 @on_every_loop
 def test_a_broken_connection_ends_in_the_loop_with_the_fault_known(factory):
     async def test(lab):
-        lab.outlet.write(BIG)
+        lab.writer.write(BIG)
         lab.theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         lab.theirs.close()  # a reset
-        while lab.outlet.fault is None and not lab.ours.lost.done():
-            from_a_thread(lab.outlet.say, TICK)
+        while lab.writer.fault is None and not lab.ours.lost.done():
+            from_a_thread(lab.writer.say, TICK)
 
-        lab.outlet.write(b"to nobody")
+        lab.writer.write(b"to nobody")
 
         await lab.ours.lost
-        assert lab.outlet.fault is None or isinstance(lab.outlet.fault, ConnectionError)
+        assert lab.writer.fault is None or isinstance(lab.writer.fault, ConnectionError)
 
     in_lab(factory, test)
 
@@ -279,12 +278,12 @@ def test_a_stream_with_a_hole_in_it_ends(factory, monkeypatch):
     async def test(lab):
         with monkeypatch.context() as patch:
             patch.setattr(os, "write", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOBUFS, "no room at all")))
-            lab.outlet.write(b"lost")
-        lab.outlet.write(b"and what follows")
+            lab.writer.write(b"lost")
+        lab.writer.write(b"and what follows")
 
         assert lab.read(100) == b""
         await lab.ours.lost
-        assert lab.outlet.fault.errno == errno.ENOBUFS
+        assert lab.writer.fault.errno == errno.ENOBUFS
 
     in_lab(factory, test)
 
@@ -294,7 +293,7 @@ def test_without_any_descriptor_left_all_is_written_still(factory, monkeypatch):
     async def test(lab):
         with monkeypatch.context() as patch:
             patch.setattr(os, "dup", lambda _: (_ for _ in ()).throw(OSError(errno.EMFILE, "too many open files")))
-            lab.outlet.write(BIG)
+            lab.writer.write(BIG)
             assert await lab.read_later(len(BIG)) == BIG
             await until(lambda: lab.ours.told == ["pause", "resume"])
 
@@ -304,12 +303,12 @@ def test_without_any_descriptor_left_all_is_written_still(factory, monkeypatch):
 @on_every_loop
 def test_nothing_is_written_once_the_descriptor_may_be_somebody_elses(factory):
     async def test(lab):
-        lab.outlet.close()
+        lab.writer.close()
         await lab.ours.lost
         read, write = os.pipe()  # very likely where the socket was
         try:
-            assert not from_a_thread(lab.outlet.say, TICK)
-            lab.outlet.write(b"x")
+            assert not from_a_thread(lab.writer.say, TICK)
+            lab.writer.write(b"x")
             os.set_blocking(read, False)
             with pytest.raises(BlockingIOError):
                 os.read(read, 1)
@@ -325,7 +324,7 @@ def test_a_transport_in_memory_and_one_that_encrypts_have_no_descriptor_to_write
         pass
 
     with socket.socket() as real:
-        assert descriptor_of(Transport()) is None
-        assert descriptor_of(Transport({"socket": real})) == real.fileno()
-        assert descriptor_of(Transport({"socket": real, "sslcontext": object()})) is None
-    assert descriptor_of(Transport({"socket": real})) is None
+        assert socket_fd(Transport()) is None
+        assert socket_fd(Transport({"socket": real})) == real.fileno()
+        assert socket_fd(Transport({"socket": real, "sslcontext": object()})) is None
+    assert socket_fd(Transport({"socket": real})) is None

@@ -13,7 +13,7 @@ from typing import ClassVar
 import pytest
 from test_outlet import on_every_loop
 
-from erlmesh.net.pump import Pump
+from erlmesh.net.dist_protocol import DistProtocol
 from erlmesh.proto.channel import Channel
 from erlmesh.proto.control import SendName
 from erlmesh.proto.flags import OFFERED
@@ -110,7 +110,7 @@ class Peer:
         self.connection.sendall(data)
         self.connection.setblocking(False)
         arrival = select.poll()
-        arrival.register(self.pump._outlet._descriptor, select.POLLIN)
+        arrival.register(self.pump._socket_writer._fd, select.POLLIN)
         assert arrival.poll(10_000)
 
     def messages(self, count):
@@ -127,7 +127,7 @@ async def connected(ticktime=TICKTIME, **options):
     """A peer whose handshake has not begun."""
     loop = asyncio.get_running_loop()
     owner = Owner(ticktime, **options)
-    pump = Pump(HandshakeDriver(initiate(me(OURS), THEIRS, lambda: True), now=loop.time()), owner)
+    pump = DistProtocol(HandshakeDriver(initiate(me(OURS), THEIRS, lambda: True), now=loop.time()), owner)
     with socket.create_server(("127.0.0.1", 0)) as server:
         await loop.create_connection(lambda: pump, *server.getsockname())
         connection, _ = server.accept()

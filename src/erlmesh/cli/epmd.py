@@ -13,7 +13,7 @@ from functools import partial
 from erlmesh.cli.ending import run_until_told
 from erlmesh.cli.settings import add_verbose
 from erlmesh.errors import NodeStartError
-from erlmesh.net.epmd import EpmdServer, default_port, known_names
+from erlmesh.net.epmd import EpmdServer, default_port, registered_names
 
 __all__ = ["EXAMPLE", "add_options", "run"]
 
@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
 async def _names(addresses: list[str] | None, port: int) -> int:
     host = addresses[0] if addresses else "127.0.0.1"
     try:
-        names = await known_names(host, port)
+        names = await registered_names(host, port)
     except (OSError, TimeoutError):
         raise NodeStartError(f"no EPMD answers on port {port} of {host}: no node runs there") from None
     for name, at in names.items():

@@ -17,9 +17,9 @@ from erlmesh.cli.seconds import positive_seconds
 from erlmesh.discovery.looking import check_sources
 from erlmesh.discovery.sources import Kind, Source, sources
 from erlmesh.errors import NodeStartError
-from erlmesh.net.addresses import Surroundings, own_address
+from erlmesh.net.addresses import HostInfo, own_address
 from erlmesh.net.epmd import Epmd
-from erlmesh.net.epmdless import Addresses, FixedPort, NoEpmd, PortMapper, Resolver
+from erlmesh.net.resolvers import FixedPort, NoEpmd, PortMapper, Resolver, StaticResolver
 
 __all__ = [
     "LOOPBACK",
@@ -125,7 +125,7 @@ def host_of(options: argparse.Namespace, environment: Mapping[str, str]) -> str:
     host, source = found
     if host == AUTO:
         names = [place.value for place in places_to_look(options, environment) if place.kind is Kind.DNS]
-        return own_address(Surroundings.here(discovery_names=names))
+        return own_address(HostInfo.detect(discovery_names=names))
     if not re.fullmatch(r"[A-Za-z0-9_.:%-]+", host):
         raise NodeStartError(f"{source} is {host!r}: it must be a host name, an address, or auto")
     return str(host)
@@ -244,7 +244,7 @@ def _mapper_and_resolver(given: _Given) -> tuple[PortMapper | None, Resolver | N
     if table is None:
         return mapper, None
     source = given.text("resolve") or ("", "--resolve")
-    return mapper, Addresses(dict(_entry(entry, source[1]) for entry in table), mapper or Epmd())
+    return mapper, StaticResolver(dict(_entry(entry, source[1]) for entry in table), mapper or Epmd())
 
 
 def _entry(text: str, source: str) -> tuple[str, tuple[str, int]]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from erlmesh.cli.seconds import positive_seconds
 from erlmesh.errors import NodeStartError
-from erlmesh.net.health_socket import folders, read_health
+from erlmesh.net.health_socket import read_health, socket_folders
 
 __all__ = ["EXAMPLE", "add_options", "run", "running"]
 
@@ -55,7 +55,7 @@ def running(name: str | None, timeout: float) -> list[tuple[str, dict[str, Any]]
 
 
 def _sockets(name: str | None) -> list[Path]:
-    paths = [path for folder in folders(os.environ) for path in sorted(folder.glob("*.health"))]
+    paths = [path for folder in socket_folders(os.environ) for path in sorted(folder.glob("*.health"))]
     return [path for path in paths if name is None or path.name == f"{name}.health" or _alive(path) == name]
 
 

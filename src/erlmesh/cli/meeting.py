@@ -18,9 +18,9 @@ from erlmesh.discovery.task import Discovery
 from erlmesh.doctor.services import read_busy
 from erlmesh.errors import ConnectError
 from erlmesh.net.epmd import default_port
-from erlmesh.net.epmdless import FixedPort
 from erlmesh.net.health import HealthServer
-from erlmesh.net.health_socket import folders
+from erlmesh.net.health_socket import socket_folders
+from erlmesh.net.resolvers import FixedPort
 from erlmesh.node import Node
 from erlmesh.shell.hosting import host_shells
 from erlmesh.terms import Atom, Term
@@ -43,7 +43,7 @@ async def staying(node: Node, chosen: Settings) -> AsyncIterator[None]:
             return {"port": node.port, "processes": len(node.processes()), "up": up, **others, "busy": busy}
 
         try:
-            server = HealthServer(node.name, report, folders(os.environ))
+            server = HealthServer(node.name, report, socket_folders(os.environ))
         except OSError as fault:
             log.info("erlmesh health will find nothing: %s", fault)
         else:

@@ -13,7 +13,7 @@ from typing import Any
 
 from erlmesh.discovery.sources import Host, Kind, Source, entries
 from erlmesh.errors import ErlmeshError, NodeStartError
-from erlmesh.net.epmd import known_names
+from erlmesh.net.epmd import registered_names
 
 __all__ = ["Look", "check_sources"]
 
@@ -97,7 +97,7 @@ class Look:
         port = host.epmd_port or self._epmd_port
         async with gate:
             try:
-                names = await known_names(host.name, port)
+                names = await registered_names(host.name, port)
             except (OSError, ErlmeshError) as fault:  # among them TimeoutError
                 self._complain(host.name, f"no EPMD answers there on port {port}: {fault or type(fault).__name__}")
                 return None

@@ -12,7 +12,7 @@ from typing import Any
 from erlmesh.doctor import greeting, services, sockets, way
 from erlmesh.doctor.findings import Fault, Finding, Verdict, failed
 from erlmesh.errors import CallError, ConnectError, ErlmeshError, NodeStartError
-from erlmesh.net.epmdless import Addresses, NoEpmd, Resolver
+from erlmesh.net.resolvers import NoEpmd, Resolver, StaticResolver
 from erlmesh.node import Node
 from erlmesh.runtime.process import Process
 from erlmesh.terms import Atom, Pid, Ref, Term
@@ -78,7 +78,7 @@ async def _find(patient: Patient, place: list[tuple[str, int]]) -> AsyncIterator
     if patient.resolver is not None:
         try:
             async with asyncio.timeout(patient.timeout):
-                host, port = await patient.resolver.where(patient.target)
+                host, port = await patient.resolver.resolve(patient.target)
         except (ErlmeshError, TimeoutError) as error:
             yield failed(
                 "resolver", f"{error}", "The port is to be found without EPMD, and is not.", "Check --resolve."
@@ -111,7 +111,7 @@ async def _meet(patient: Patient, host: str, port: int, recorder: sockets.Record
     except NodeStartError as error:
         yield failed("cookie", "there is no cookie here to show", "All nodes of a cluster share one.", str(error))
         return
-    table = Addresses({patient.target: (host, port)})
+    table = StaticResolver({patient.target: (host, port)})
     options: dict[str, Any] = {
         "hidden": True,
         "epmd": NoEpmd(),

@@ -13,39 +13,39 @@ from typing import Final
 
 from erlmesh.errors import NodeStartError
 
-__all__ = ["Surroundings", "has_ipv6_loopback", "is_loopback", "local_addresses", "own_address", "parse_fib_trie"]
+__all__ = ["HostInfo", "has_ipv6_loopback", "is_loopback", "local_addresses", "own_address", "parse_fib_trie"]
 
 log = logging.getLogger("erlmesh")
 
-FAR_AWAY: Final = ("192.0.2.1", 9)
+UNROUTED_ADDRESS: Final = ("192.0.2.1", 9)
 """An address reserved for documentation: asking for the way to it sends nothing (RFC 5737)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class HostInfo:
     """What this machine knows of itself: the evidence for :func:`own_address`."""
 
     host: str | None
     """What the user says (ERLMESH_HOST)."""
     hostname: str
-    hosts: str
+    etc_hosts: str
     """The text of /etc/hosts."""
-    local: tuple[str, ...]
+    interface_addresses: tuple[str, ...]
     """The IPv4 addresses of all interfaces."""
-    towards_others: str | None
+    source_address: str | None
     """The address that packets to far away would leave from."""
     discovered: tuple[str, ...] = ()
     """The addresses under which the cluster's nodes are looked for: one of them may be ours."""
 
     @classmethod
-    def here(cls, host: str | None = None, discovery_names: Sequence[str] = ()) -> Surroundings:
+    def detect(cls, host: str | None = None, discovery_names: Sequence[str] = ()) -> HostInfo:
         """This machine, now. The names are looked up, which may take a while."""
-        found = tuple(address for name in discovery_names for address in _look_up(name))
+        found = tuple(address for name in discovery_names for address in _resolve(name))
         hosts, local, towards = _read("/etc/hosts"), local_addresses(), _source_address()
         return cls(host or None, socket.gethostname(), hosts, local, towards, found)
 
 
-def own_address(here: Surroundings) -> str:
+def own_address(host_info: HostInfo) -> str:
     """The address that others reach this machine by. The first of: what the user says; an own address among those that
     the cluster is looked for at; the line that /etc/hosts has for the own host name (container engines write it); the
     address that packets leave from; the only one there is.
@@ -53,25 +53,25 @@ def own_address(here: Surroundings) -> str:
     Raises NodeStartError with the candidates if that leaves a choice; warns if /etc/hosts has several and the last but
     one decides.
     """
-    if here.host is not None:
-        return here.host
-    usable = [address for address in here.local if not is_loopback(address)]
-    sought = [address for address in usable if address in here.discovered]
+    if host_info.host is not None:
+        return host_info.host
+    usable = [address for address in host_info.interface_addresses if not is_loopback(address)]
+    sought = [address for address in usable if address in host_info.discovered]
     if len(sought) == 1:
         return sought[0]
-    named = [address for address in _addresses_in_hosts(here.hosts, here.hostname) if address in usable]
+    named = [address for address in _addresses_in_hosts(host_info.etc_hosts, host_info.hostname) if address in usable]
     if len(named) == 1:
         return named[0]
     candidates = named or usable
-    if here.towards_others is not None and here.towards_others in candidates:
+    if host_info.source_address is not None and host_info.source_address in candidates:
         if len(named) > 1:  # in a container on several networks: which of them the way out leads through says little
             log.warning(
                 "this machine is %s, and packets to far away leave from %s: if the other nodes are on another network, "
                 "choose with --host or ERLMESH_HOST",
                 " and ".join(named),
-                here.towards_others,
+                host_info.source_address,
             )
-        return here.towards_others
+        return host_info.source_address
     if len(candidates) == 1:
         return candidates[0]
     if not candidates:
@@ -125,7 +125,7 @@ def _addresses_in_hosts(text: str, hostname: str) -> Sequence[str]:
     return found
 
 
-def _look_up(name: str) -> list[str]:
+def _resolve(name: str) -> list[str]:
     try:
         found = socket.getaddrinfo(name, 0, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
@@ -135,7 +135,7 @@ def _look_up(name: str) -> list[str]:
 
 def _source_address() -> str | None:
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(FAR_AWAY)
+        probe.connect(UNROUTED_ADDRESS)
         return str(probe.getsockname()[0])
     return None
 

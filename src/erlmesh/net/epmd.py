@@ -22,19 +22,19 @@ from erlmesh.errors import ConnectError, ErlmeshError, NodeStartError, RemotePro
 from erlmesh.net.addresses import has_ipv6_loopback, is_loopback, local_addresses
 from erlmesh.proto import epmd as protocol
 
-__all__ = ["Epmd", "EpmdServer", "default_port", "known_names"]
+__all__ = ["Epmd", "EpmdServer", "default_port", "registered_names"]
 
 log = logging.getLogger("erlmesh.epmd")
 
 LOCALHOST: Final = "127.0.0.1"
 LOCALHOST_6: Final = "::1"
 """Where a BEAM of ``-proto_dist inet6_tcp`` registers."""
-RETRY: Final = 2.0
+RETRY_INTERVAL: Final = 2.0
 """Seconds between attempts to register anew, as erl_epmd.erl does."""
-PATIENCE: Final = 5.0
+ANSWER_TIMEOUT: Final = 5.0
 """Seconds for an EPMD to answer."""
-MAX_ANSWER: Final = 1 << 20
-MOMENTS: Final = 16
+MAX_ANSWER_BYTES: Final = 1 << 20
+CREATION_TICKS_PER_SECOND: Final = 16
 """In a second, for creations. OTP's epmd counts seconds; but one that ends with its node, and begins anew with it, must
 tell two lives in one second apart.
 """
@@ -53,15 +53,15 @@ def default_port() -> int:
 class Epmd:
     """A node's dealings with EPMD. ``port`` None means :func:`default_port`; ``be_it`` False never starts one."""
 
-    def __init__(self, port: int | None = None, *, be_it: bool = True) -> None:
+    def __init__(self, port: int | None = None, *, embedded: bool = True) -> None:
         self.port = default_port() if port is None else port
         self.server: EpmdServer | None = None
-        self._be_it = be_it
+        self._embedded = embedded
         self._request = b""
         self._hosts: Sequence[str] | None = None
         self._writer: asyncio.StreamWriter | None = None
-        self._keeper: asyncio.Task[None] | None = None
-        self._fronts: list[asyncio.Server] = []
+        self._registration_task: asyncio.Task[None] | None = None
+        self._relays: list[asyncio.Server] = []
 
     # The own node
 
@@ -72,25 +72,25 @@ class Epmd:
         """
         self._request = protocol.encode_register(name, port, hidden=hidden)
         self._hosts = hosts
-        reader, answer = await self._reach()
+        reader, answer = await self._register_with_retries()
         if isinstance(answer, protocol.NameTaken):
             await self.close()
             raise NodeStartError(
                 f"the name {name!r} is taken by another node of this host: choose another, or stop that one"
             )
-        self._keeper = asyncio.create_task(self._keep(reader))
-        await self._answer_at_own_addresses()
+        self._registration_task = asyncio.create_task(self._stay_registered(reader))
+        await self._start_relays()
         return answer.creation
 
-    async def _reach(self) -> tuple[asyncio.StreamReader, protocol.Registered | protocol.NameTaken]:
+    async def _register_with_retries(self) -> tuple[asyncio.StreamReader, protocol.Registered | protocol.NameTaken]:
         for _ in range(20):  # whoever loses the race to be EPMD finds the winner at the next attempt
             try:
-                async with asyncio.timeout(PATIENCE):
-                    return await self._ask_to_register()
+                async with asyncio.timeout(ANSWER_TIMEOUT):
+                    return await self._send_registration()
             except ConnectionRefusedError:
-                if not self._be_it:
+                if not self._embedded:
                     raise NodeStartError(f"no EPMD answers on port {self.port} of this host") from None
-                await self._become()
+                await self._start_server()
             except (ConnectionError, asyncio.IncompleteReadError):
                 continue  # it ended while we asked
             except TimeoutError:
@@ -101,7 +101,7 @@ class Epmd:
                 raise NodeStartError(f"port {self.port}: {fault}") from None
         raise NodeStartError(f"no EPMD could be reached or started on port {self.port}")
 
-    async def _ask_to_register(self) -> tuple[asyncio.StreamReader, protocol.Registered | protocol.NameTaken]:
+    async def _send_registration(self) -> tuple[asyncio.StreamReader, protocol.Registered | protocol.NameTaken]:
         reader, writer = await asyncio.open_connection(LOCALHOST, self.port)
         try:
             writer.write(self._request)
@@ -120,7 +120,7 @@ class Epmd:
             writer.close()
         return reader, answer
 
-    async def _become(self) -> None:
+    async def _start_server(self) -> None:
         everywhere = self._hosts is None or not all(map(is_loopback, self._hosts))
         server = EpmdServer(self.port)
         try:
@@ -137,10 +137,10 @@ class Epmd:
                 return
         self.server = server
         if has_ipv6_loopback():
-            await server.start_too(LOCALHOST_6)
+            await server.listen_additional(LOCALHOST_6)
         log.info("no EPMD ran on port %d: this node is it now", self.port)
 
-    async def _keep(self, reader: asyncio.StreamReader) -> None:
+    async def _stay_registered(self, reader: asyncio.StreamReader) -> None:
         """Stays registered: the registration lives as long as its connection."""
         while True:
             try:
@@ -153,16 +153,16 @@ class Epmd:
             log.info("EPMD is gone; registering anew")
             while True:
                 try:
-                    reader, answer = await self._reach()
+                    reader, answer = await self._register_with_retries()
                 except ErlmeshError as fault:
                     log.warning("%s; trying again", fault)
                 else:
                     if isinstance(answer, protocol.Registered):
                         break  # its creation is not ours: our pids are out in the world already
                     log.warning("our name is registered by another node now; trying again")
-                await asyncio.sleep(RETRY)
+                await asyncio.sleep(RETRY_INTERVAL)
 
-    async def _answer_at_own_addresses(self) -> None:
+    async def _start_relays(self) -> None:
         for host in local_addresses() if self._hosts is None else self._hosts:
             if host == LOCALHOST:
                 continue
@@ -170,7 +170,7 @@ class Epmd:
                 front = await asyncio.start_server(self._relay, host, self.port)
             except OSError:
                 continue  # somebody answers there: EPMD itself, or a node with the same address
-            self._fronts.append(front)
+            self._relays.append(front)
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -179,7 +179,7 @@ class Epmd:
                 request += await reader.readexactly(int.from_bytes(request, "big"))
                 if request[2] == protocol.Request.ALIVE2:
                     return  # a node registers on its own host
-                writer.write(await _ask(LOCALHOST, self.port, request))
+                writer.write(await _query(LOCALHOST, self.port, request))
         except (OSError, EOFError, TimeoutError, IndexError):
             pass
         finally:
@@ -187,30 +187,30 @@ class Epmd:
 
     async def close(self) -> None:
         """Unregisters; if this node was the EPMD of its host, there is none until another node takes over."""
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.wait([self._keeper])
-            self._keeper = None
+        if self._registration_task is not None:
+            self._registration_task.cancel()
+            await asyncio.wait([self._registration_task])
+            self._registration_task = None
         if self._writer is not None:
             self._writer.close()
             with contextlib.suppress(OSError):
                 await self._writer.wait_closed()
             self._writer = None
-        for front in self._fronts:
+        for front in self._relays:
             front.close()
-        self._fronts.clear()
+        self._relays.clear()
         if self.server is not None:
             self.server.close()
             self.server = None
 
     # Other nodes
 
-    async def where(self, name: str) -> tuple[str, int]:
+    async def resolve(self, name: str) -> tuple[str, int]:
         """Host and port of the node ``name``, by the EPMD of its host. Raises ConnectError in words."""
         alive, _, host = name.partition("@")
         try:
-            async with asyncio.timeout(PATIENCE):
-                answer = protocol.decode_lookup_response(await _ask(host, self.port, protocol.encode_lookup(alive)))
+            async with asyncio.timeout(ANSWER_TIMEOUT):
+                answer = protocol.decode_lookup_response(await _query(host, self.port, protocol.encode_lookup(alive)))
         except socket.gaierror as fault:
             raise ConnectError(f"the host {host!r} is unknown here: {fault.strerror}") from None
         except ConnectionRefusedError:
@@ -235,18 +235,18 @@ class Epmd:
         return host, answer.port
 
 
-async def known_names(host: str, port: int) -> dict[str, int]:
+async def registered_names(host: str, port: int) -> dict[str, int]:
     """The nodes that the EPMD of ``host`` knows, with their ports. Raises ``OSError`` or RemoteProtocolError."""
-    async with asyncio.timeout(PATIENCE):
-        return protocol.decode_names_response(await _ask(host, port, protocol.encode_names()))
+    async with asyncio.timeout(ANSWER_TIMEOUT):
+        return protocol.decode_names_response(await _query(host, port, protocol.encode_names()))
 
 
-async def _ask(host: str, port: int, request: bytes) -> bytes:
+async def _query(host: str, port: int, request: bytes) -> bytes:
     reader, writer = await asyncio.open_connection(host, port)
     try:
         writer.write(request)
         answer = b""
-        while len(answer) < MAX_ANSWER and (piece := await reader.read(1 << 16)):
+        while len(answer) < MAX_ANSWER_BYTES and (piece := await reader.read(1 << 16)):
             answer += piece
         return answer
     finally:
@@ -271,7 +271,7 @@ class EpmdServer:
             await asyncio.get_running_loop().create_server(lambda: _Client(self), where, self.registry.port)
         )
 
-    async def start_too(self, host: str) -> None:
+    async def listen_additional(self, host: str) -> None:
         """Listens on ``host`` as well, if nobody else (this very EPMD, for instance) does."""
         with contextlib.suppress(OSError):
             await self.start([host])
@@ -281,12 +281,12 @@ class EpmdServer:
         for server in self._servers:
             server.close()
         for client in list(self._clients):
-            client.end()
+            client.close()
 
-    def joined(self, client: _Client) -> None:
+    def client_connected(self, client: _Client) -> None:
         self._clients.add(client)
 
-    def left(self, client: _Client) -> None:
+    def client_disconnected(self, client: _Client) -> None:
         self._clients.discard(client)
         self.registry.client_disconnected(client)
 
@@ -302,29 +302,29 @@ class _Client(asyncio.Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvloop's
         self._transport = transport
         self._request.is_local = _is_local(transport)
-        self._server.joined(self)
+        self._server.client_connected(self)
         deadline = self._request.next_deadline()
         if deadline is not None:
-            self._timer = self._loop.call_at(deadline, self._too_late)
+            self._timer = self._loop.call_at(deadline, self._on_deadline)
 
     def data_received(self, data: bytes) -> None:
-        answer = self._request.receive_data(data, int(self._server.unix_time() * MOMENTS))
+        answer = self._request.receive_data(data, int(self._server.unix_time() * CREATION_TICKS_PER_SECOND))
         if self._transport is not None and answer:
             self._transport.write(answer)
         if self._request.should_close:
-            self.end()
+            self.close()
 
     def connection_lost(self, _exception: Exception | None) -> None:
         self._transport = None
         if self._timer is not None:
             self._timer.cancel()
-        self._server.left(self)
+        self._server.client_disconnected(self)
 
-    def _too_late(self) -> None:
+    def _on_deadline(self) -> None:
         if self._request.next_deadline() is not None:
-            self.end()
+            self.close()
 
-    def end(self) -> None:
+    def close(self) -> None:
         if self._transport is not None:
             self._transport.close()
 

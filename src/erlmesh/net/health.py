@@ -16,28 +16,28 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from erlmesh.net.guardian import Guardian
-from erlmesh.net.health_socket import short_name
-from erlmesh.net.stacks import innermost, stack_of
+from erlmesh.net.health_socket import short_socket_path
+from erlmesh.net.thread_stack import innermost_call, stack_of_thread
+from erlmesh.net.watchdog_thread import WatchdogThread
 
 __all__ = ["HealthServer"]
 
 log = logging.getLogger("erlmesh.health")
 
-ANSWER: Final = 1.0
+ANSWER_TIMEOUT: Final = 1.0
 """Seconds that the loop has to answer; then what is told is how long it has not."""
 
 
 class HealthServer:
     """Serves ``report()``, called in the loop that runs now, under the name of ``node`` until :meth:`close`."""
 
-    def __init__(self, node: str, report: Callable[[], dict[str, Any]], places: list[Path]) -> None:
+    def __init__(self, node: str, report: Callable[[], dict[str, Any]], folders: list[Path]) -> None:
         """Raises ``OSError`` if no place can be written."""
         self._loop = asyncio.get_running_loop()
-        self._thread_of_loop = threading.get_ident()
+        self._loop_thread_id = threading.get_ident()
         self._report = report
         self._asked_since: float | None = None
-        self.path, self._listener = _listen(node, places)
+        self.path, self._listener = _listen(node, folders)
         self._inode = self.path.stat().st_ino
         threading.Thread(target=self._serve, name=f"health of {node}", daemon=True).start()
 
@@ -57,10 +57,10 @@ class HealthServer:
             except OSError:
                 return
             with link, contextlib.suppress(OSError):
-                link.settimeout(ANSWER)
-                link.sendall(json.dumps(self._ask()).encode() + b"\n")
+                link.settimeout(ANSWER_TIMEOUT)
+                link.sendall(json.dumps(self._query_loop()).encode() + b"\n")
 
-    def _ask(self) -> dict[str, Any]:
+    def _query_loop(self) -> dict[str, Any]:
         """The report, with the milliseconds that the loop took to come to it; without one, how long it has not turned,
         and which code holds it.
         """
@@ -77,25 +77,25 @@ class HealthServer:
 
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(report)
-        if answered.wait(ANSWER):
+        if answered.wait(ANSWER_TIMEOUT):
             return {**answer, "alive": True, "loop_ms": round((time.monotonic() - asked) * 1000, 1)}
         since = self._asked_since
         held = time.monotonic() - (asked if since is None else since)
-        if (guardian := Guardian.of(self._loop)) is not None:
-            held = max(held, guardian.held())
-        by = innermost(stack_of(self._thread_of_loop))
+        if (guardian := WatchdogThread.for_loop(self._loop)) is not None:
+            held = max(held, guardian.blocked_for())
+        by = innermost_call(stack_of_thread(self._loop_thread_id))
         return {"alive": False, "loop_ms": round(held * 1000, 1), "held_by": by}
 
 
-def _listen(node: str, places: list[Path]) -> tuple[Path, socket.socket]:
+def _listen(node: str, folders: list[Path]) -> tuple[Path, socket.socket]:
     fault: OSError = FileNotFoundError("there is no home folder and no ERLMESH_STATE")
-    for place in places:
+    for place in folders:
         path = place / f"{node}.health"
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             place.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.unlink(missing_ok=True)  # of a former life: no second node of this name runs
-            with short_name(path) as short:
+            with short_socket_path(path) as short:
                 listener.bind(short)
             path.chmod(0o600)
             listener.listen(4)

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["folders", "read_health", "short_name"]
+__all__ = ["socket_folders", "read_health", "short_socket_path"]
 
-MAX_LINE: Final = 1 << 16
+MAX_RESPONSE_BYTES: Final = 1 << 16
 
 
-def folders(environment: Mapping[str, str]) -> list[Path]:
+def socket_folders(environment: Mapping[str, str]) -> list[Path]:
     """Where the socket may be, the likeliest first: ERLMESH_STATE, or else XDG's runtime and state folders."""
     if state := environment.get("ERLMESH_STATE"):
         return [Path(state)]
@@ -30,11 +30,11 @@ def folders(environment: Mapping[str, str]) -> list[Path]:
 
 def read_health(path: Path, timeout: float) -> dict[str, Any]:
     """What the node with the socket ``path`` tells. Raises ``OSError``; refused means that it has been killed."""
-    with short_name(path) as short, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
+    with short_socket_path(path) as short, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
         link.settimeout(timeout)
         link.connect(short)
         data = b""
-        while len(data) < MAX_LINE and (piece := link.recv(MAX_LINE)):
+        while len(data) < MAX_RESPONSE_BYTES and (piece := link.recv(MAX_RESPONSE_BYTES)):
             data += piece
     try:
         told = json.loads(data)
@@ -44,7 +44,7 @@ def read_health(path: Path, timeout: float) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def short_name(path: Path) -> Iterator[str]:
+def short_socket_path(path: Path) -> Iterator[str]:
     """A name for ``path`` that fits into a socket's address, which has room for 107 bytes."""
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -13,10 +13,10 @@ from erlmesh.errors import ConnectError, NodeStartError
 
 __all__ = ["Listener", "Network", "TcpNetwork", "addresses_of_name", "addresses_to_listen_on"]
 
-EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104 - asked for by name
-ATTEMPTS: Final = 10
+ALL_INTERFACES: Final = ("0.0.0.0", "::")  # noqa: S104 - asked for by name
+SAME_PORT_ATTEMPTS: Final = 10
 """To find a port that is free at every address."""
-HEAD_START: Final = 0.25
+HAPPY_EYEBALLS_DELAY: Final = 0.25
 """Seconds that one address of a host has before the next is tried too."""
 
 
@@ -74,7 +74,7 @@ class TcpNetwork:
         loop = asyncio.get_running_loop()
         try:
             if isinstance(loop, asyncio.BaseEventLoop):
-                await loop.create_connection(protocol, host, port, happy_eyeballs_delay=HEAD_START)
+                await loop.create_connection(protocol, host, port, happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY)
             else:  # uvloop, which tries one address after the other
                 await loop.create_connection(protocol, host, port)
         except socket.gaierror as fault:
@@ -89,12 +89,12 @@ class TcpNetwork:
     async def listen(
         self, hosts: Iterable[str] | None, ports: Iterable[int], protocol: Callable[[], asyncio.Protocol]
     ) -> Listener:
-        addresses = list(EVERYWHERE if hosts is None else hosts)
+        addresses = list(ALL_INTERFACES if hosts is None else hosts)
         tried: list[int] = []
         for port in ports:
-            for _ in range(1 if port else ATTEMPTS):
+            for _ in range(1 if port else SAME_PORT_ATTEMPTS):
                 try:
-                    return _TcpListener(await _servers(addresses, port, protocol, all_needed=hosts is not None))
+                    return _TcpListener(await _create_servers(addresses, port, protocol, all_needed=hosts is not None))
                 except OSError as fault:
                     if fault.errno != errno.EADDRINUSE:
                         raise NodeStartError(f"cannot listen on port {port}: {fault.strerror or fault}") from None
@@ -105,7 +105,7 @@ class TcpNetwork:
         )
 
 
-async def _servers(
+async def _create_servers(
     addresses: list[str], port: int, protocol: Callable[[], asyncio.Protocol], *, all_needed: bool
 ) -> list[asyncio.Server]:
     """One server an address, all on the same port: with 0, on the one that the first gets. Raises ``OSError``."""
@@ -132,7 +132,7 @@ async def addresses_of_name(host: str, *, needed: bool = True) -> list[str] | No
     unknown here; unless it is not ``needed``: then that means every interface, too.
     """
     try:
-        addresses = await _addresses(host)
+        addresses = await _resolve_host(host)
     except socket.gaierror as fault:
         if not needed:
             return None
@@ -140,7 +140,7 @@ async def addresses_of_name(host: str, *, needed: bool = True) -> list[str] | No
             f"the host part of the node name, {host!r}, cannot be resolved here ({fault.strerror}): "
             "use an address of this machine, for instance 127.0.0.1, or say where to listen"
         ) from None
-    return addresses if all(map(_is_here, addresses)) else None
+    return addresses if all(map(_is_local_address, addresses)) else None
 
 
 async def addresses_to_listen_on(hosts: Iterable[str]) -> list[str] | None:
@@ -153,10 +153,10 @@ async def addresses_to_listen_on(hosts: Iterable[str]) -> list[str] | None:
         if host == "*":
             return None
         try:
-            addresses = await _addresses(host)
+            addresses = await _resolve_host(host)
         except socket.gaierror as fault:
             raise NodeStartError(f"cannot listen on {host!r}: it cannot be resolved here ({fault.strerror})") from None
-        if elsewhere := [address for address in addresses if not _is_here(address)]:
+        if elsewhere := [address for address in addresses if not _is_local_address(address)]:
             raise NodeStartError(f"cannot listen on {host!r}: {elsewhere[0]} is no address of this machine")
         found += addresses
     if not found:
@@ -164,12 +164,12 @@ async def addresses_to_listen_on(hosts: Iterable[str]) -> list[str] | None:
     return list(dict.fromkeys(found))
 
 
-async def _addresses(host: str) -> list[str]:
+async def _resolve_host(host: str) -> list[str]:
     found = await asyncio.get_running_loop().getaddrinfo(host, 0, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
-def _is_here(address: str) -> bool:
+def _is_local_address(address: str) -> bool:
     family = socket.AF_INET6 if ipaddress.ip_address(address.partition("%")[0]).version == 6 else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         try:

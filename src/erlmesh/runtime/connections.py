@@ -15,9 +15,9 @@ from erlmesh.core.allow_list import AllowList
 from erlmesh.core.connection_table import ConnectionTable
 from erlmesh.core.disconnect_history import DisconnectHistory
 from erlmesh.errors import ConnectError, ErlmeshError, HandshakeRefused
-from erlmesh.net.epmdless import Resolver
+from erlmesh.net.dist_protocol import DistProtocol
 from erlmesh.net.network import Network
-from erlmesh.net.pump import Pump
+from erlmesh.net.resolvers import Resolver
 from erlmesh.proto.channel import Channel
 from erlmesh.proto.control import Signal
 from erlmesh.proto.flags import Flags
@@ -53,7 +53,7 @@ class Connection:
 
     name: str = ""
     dialled: bool = False
-    pump: Pump | None = None
+    pump: DistProtocol | None = None
     task: asyncio.Task[None] | None = None
     hidden: bool = False
     flags: Flags | None = None
@@ -89,13 +89,13 @@ class Connections:
         self._on_up = on_up
         self._on_down = on_down
         self._peers: ConnectionTable[Connection] = ConnectionTable(me.name)
-        self._by_pump: dict[Pump, Connection] = {}
+        self._by_pump: dict[DistProtocol, Connection] = {}
         self._waiting: dict[str, Waiting] = {}
         self.hung_up = DisconnectHistory()
         self._why_not = Reasons()
         self._why_lost = Reasons()
         self._tasks: dict[asyncio.Task[None], None] = {}  # asyncio itself holds tasks only weakly
-        self._strangers: dict[Pump, None] = {}
+        self._strangers: dict[DistProtocol, None] = {}
         self._closed = False
 
     # What the node asks for
@@ -212,7 +212,7 @@ class Connections:
         except ErlmeshError as error:
             self._fail(connection, error)
 
-    def _caller(self, connection: Connection) -> Pump:
+    def _caller(self, connection: Connection) -> DistProtocol:
         loop, name = asyncio.get_running_loop(), connection.name
         conversation = initiate(
             self._me,
@@ -238,7 +238,7 @@ class Connections:
 
     # Answering
 
-    def answer(self) -> Pump:
+    def answer(self) -> DistProtocol:
         """A pump for a connection that somebody else has opened (the listener's protocol factory)."""
         connection = Connection()
         conversation = accept(self._me, lambda name, flags: self._decide(connection, name, flags))
@@ -276,7 +276,7 @@ class Connections:
 
     # What pumps tell
 
-    def met(self, pump: Pump, met: HandshakeCompleted, now: float) -> Channel | None:
+    def met(self, pump: DistProtocol, met: HandshakeCompleted, now: float) -> Channel | None:
         connection = self._by_pump[pump]
         self._strangers.pop(pump, None)
         counts, replaced = self._peers.established(met.name, connection)
@@ -289,7 +289,7 @@ class Connections:
             self._end(replaced, "wait_pending")
         return Channel(met.name, self._me.name, met.flags, now=now, net_ticktime=self._net_ticktime)
 
-    def up(self, pump: Pump) -> None:
+    def up(self, pump: DistProtocol) -> None:
         connection = self._by_pump[pump]
         name = connection.name
         self._why_not.forget(name)
@@ -302,10 +302,10 @@ class Connections:
         self._on_up(name, connection.hidden)
         waiting.over(self.connection(name) is connection)
 
-    def heard(self, pump: Pump, signals: list[Signal]) -> None:
+    def heard(self, pump: DistProtocol, signals: list[Signal]) -> None:
         self._router.hear(signals, Atom(self._by_pump[pump].name))
 
-    def refused(self, pump: Pump, error: ErlmeshError) -> None:
+    def refused(self, pump: DistProtocol, error: ErlmeshError) -> None:
         self._strangers.pop(pump, None)
         connection = self._forget(pump)
         if connection is None:
@@ -322,11 +322,11 @@ class Connections:
                 self._dial(connection.name)  # whoever that was, those who wait want the node of that name
             self._settle(connection.name)
 
-    def lost(self, pump: Pump, reason: str, why: str) -> None:
+    def lost(self, pump: DistProtocol, reason: str, why: str) -> None:
         connection = self._by_pump.get(pump)
         if connection is not None:
             log.info("lost %s: %s", connection.name, why)
-            if pump.was_heard:
+            if pump.closed_after_ack:
                 self.hung_up.record_peer_close(connection.name, connection.creation, asyncio.get_running_loop().time())
             self._down(connection, reason)
 
@@ -376,12 +376,12 @@ class Connections:
 
     # Book-keeping
 
-    def _pump(self, connection: Connection, handshake: HandshakeDriver) -> Pump:
-        pump = connection.pump = Pump(handshake, self)
+    def _pump(self, connection: Connection, handshake: HandshakeDriver) -> DistProtocol:
+        pump = connection.pump = DistProtocol(handshake, self)
         self._by_pump[pump] = connection
         return pump
 
-    def _forget(self, pump: Pump) -> Connection | None:
+    def _forget(self, pump: DistProtocol) -> Connection | None:
         self._strangers.pop(pump, None)
         return self._by_pump.pop(pump, None)
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from erlmesh.core.allow_list import AllowList
 from erlmesh.errors import ConnectError, ErlmeshError
-from erlmesh.net.epmdless import Resolver
 from erlmesh.net.network import Network
+from erlmesh.net.resolvers import Resolver
 from erlmesh.proto.handshake import is_node_name
 from erlmesh.proto.handshake_driver import SETUP_TIMEOUT
 
@@ -34,7 +34,7 @@ class Dialling:
         self._may_call(name)
         try:
             async with asyncio.timeout_at(deadline):
-                host, port = await self._resolver.where(name)
+                host, port = await self._resolver.resolve(name)
                 await self._network.dial(host, port, protocol)
         except TimeoutError:
             raise ConnectError(

@@ -12,8 +12,8 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, cast
 
-from erlmesh.net.guardian import Guardian, Spoken
-from erlmesh.net.pump import Pump
+from erlmesh.net.dist_protocol import DistProtocol
+from erlmesh.net.watchdog_thread import ThreadWritable, WatchdogThread
 from erlmesh.proto.control import SendName
 from erlmesh.runtime.process import Process
 from erlmesh.runtime.router import Peer
@@ -36,7 +36,7 @@ class Guarding:
         self.net_ticktime = net_ticktime
         self._own = own
         self._peers = peers
-        self._guardian: Guardian | None = None
+        self._guardian: WatchdogThread | None = None
         self._busy: dict[str, float] = {}
         self.teller: Callable[[float], bool] | None = None
         """Told, in another thread, for how many seconds our loop has been held; False if the log is to say it."""
@@ -45,15 +45,15 @@ class Guarding:
 
     def begin(self) -> None:
         """From now on others hear of us, whoever holds the loop that runs now."""
-        self._guardian = Guardian.join(self)
+        self._guardian = WatchdogThread.attach(self)
 
     def end(self) -> None:
         """No longer. May be called again."""
         guardian, self._guardian = self._guardian, None
         if guardian is not None:
-            guardian.leave(self)
+            guardian.detach(self)
 
-    def connections(self) -> Sequence[Spoken]:
+    def connections(self) -> Sequence[ThreadWritable]:
         return cast("list[Pump]", list(self._peers.values()))
 
     def word(self, held: float) -> SendName:

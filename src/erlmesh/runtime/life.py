@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Final
 from erlmesh.core.allow_list import AllowList
 from erlmesh.core.cookies import Cookies
 from erlmesh.core.identifiers import Identifiers
-from erlmesh.net.epmdless import Resolver
 from erlmesh.net.network import Network, TcpNetwork
+from erlmesh.net.resolvers import Resolver
 from erlmesh.proto.control import Signal
 from erlmesh.proto.flags import OFFERED, Flags
 from erlmesh.proto.handshake import LocalNode, is_node_name

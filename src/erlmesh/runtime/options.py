@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TypedDict
 
-from erlmesh.net.epmdless import PortMapper, Resolver
 from erlmesh.net.network import Network
+from erlmesh.net.resolvers import PortMapper, Resolver
 
 __all__ = ["Options"]
 

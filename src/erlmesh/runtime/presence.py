@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from erlmesh.net.epmdless import PortMapper, checked_port, ports_to_try
 from erlmesh.net.network import Network
+from erlmesh.net.resolvers import PortMapper, listen_ports, validate_port
 
 if TYPE_CHECKING:
     from erlmesh.net.network import Listener
@@ -35,8 +35,8 @@ class Presence:
         self._epmd = epmd
         self._hidden = hidden
         self._listen = (listen,) if isinstance(listen, str) else None if listen is None else tuple(listen)
-        self._ports = ports_to_try(ports, epmd)
-        self._advertised = None if advertise_port is None else checked_port(advertise_port, "advertise_port")
+        self._ports = listen_ports(ports, epmd)
+        self._advertised = None if advertise_port is None else validate_port(advertise_port, "advertise_port")
         self._answer: Callable[[], asyncio.Protocol] = _NotYet
         self._listener: Listener | None = None
 

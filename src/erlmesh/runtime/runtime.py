@@ -14,8 +14,8 @@ from erlmesh.core.cookies import Cookies
 from erlmesh.errors import CallError, Exit, NodeNotAlive, NodeStartError
 from erlmesh.formatting import claim_local, release_local
 from erlmesh.net.epmd import Epmd
-from erlmesh.net.epmdless import PortMapper, Resolver
 from erlmesh.net.network import Network, TcpNetwork
+from erlmesh.net.resolvers import PortMapper, Resolver
 from erlmesh.proto.flags import Flags
 from erlmesh.proto.handshake import is_node_name
 from erlmesh.runtime.connections import Connections

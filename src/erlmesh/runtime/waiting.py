@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from erlmesh.net.pump import HIGH_WATER
+from erlmesh.net.dist_protocol import HIGH_WATER
 from erlmesh.proto.control import Send, SendAlias, SendName, Signal
 
 __all__ = ["Waiting"]

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from erlmesh.errors import ErlmeshError
-from erlmesh.net.epmd import default_port, known_names
+from erlmesh.net.epmd import default_port, registered_names
 from erlmesh.shell.completion import Live
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Surroundings:
         host = self._node.name.partition("@")[2]
         with contextlib.suppress(OSError, TimeoutError, ErlmeshError):
             async with asyncio.timeout(EPMD_PATIENCE):
-                self._neighbours = [f"{name}@{host}" for name in await known_names(host, default_port())]
+                self._neighbours = [f"{name}@{host}" for name in await registered_names(host, default_port())]
         return Live(self._nodes, self._atoms)
 
     def _nodes(self) -> Iterable[str]:

@@ -20,7 +20,7 @@ def duplicate_connections(node: Node) -> list[str]:
     up = [
         connection.name
         for pump, connection in node._connections._by_pump.items()
-        if pump.channel is not None and not pump._over
+        if pump.channel is not None and not pump._closed
     ]
     return [name for name in dict.fromkeys(up) if up.count(name) > 1]
 

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from erlmesh.errors import ConnectError
 
-__all__ = ["Addresses", "FixedPort", "NoEpmd", "PortMapper", "Resolver", "checked_port", "ports_to_try"]
+__all__ = ["StaticResolver", "FixedPort", "NoEpmd", "PortMapper", "Resolver", "validate_port", "listen_ports"]
 
 FIRST_CREATION: Final = 4
 """Creations below are those that EPMD gave before OTP 23; a node that makes up its own keeps away from them."""
@@ -21,7 +21,7 @@ FIRST_CREATION: Final = 4
 class Resolver(Protocol):
     """Finds where a node listens."""
 
-    async def where(self, name: str) -> tuple[str, int]:
+    async def resolve(self, name: str) -> tuple[str, int]:
         """Host and port of the node ``name``. Raises ConnectError in words."""
 
 
@@ -45,12 +45,12 @@ class FixedPort(PortMapper):
     """
 
     def __init__(self, port: int) -> None:
-        self.port = checked_port(port, "the port of all nodes")
+        self.port = validate_port(port, "the port of all nodes")
 
     async def register(self, name: str, port: int, *, hosts: Sequence[str] | None, hidden: bool) -> int:  # noqa: ARG002
         return random_creation()
 
-    async def where(self, name: str) -> tuple[str, int]:
+    async def resolve(self, name: str) -> tuple[str, int]:
         return name.partition("@")[2], self.port
 
     async def close(self) -> None:
@@ -63,23 +63,23 @@ class NoEpmd(PortMapper):
     async def register(self, name: str, port: int, *, hosts: Sequence[str] | None, hidden: bool) -> int:  # noqa: ARG002
         return random_creation()
 
-    async def where(self, name: str) -> tuple[str, int]:
+    async def resolve(self, name: str) -> tuple[str, int]:
         raise ConnectError(f"nobody says where {name} listens: this node asks no EPMD, and its resolver has no entry")
 
     async def close(self) -> None:
         """Nothing is to be taken back."""
 
 
-class Addresses(Resolver):
+class StaticResolver(Resolver):
     """A table of where nodes listen, ``{"plato@10.0.0.7": ("10.0.0.7", 9100)}``; for the rest ``otherwise``."""
 
-    def __init__(self, table: Mapping[str, tuple[str, int]], otherwise: Resolver | None = None) -> None:
+    def __init__(self, table: Mapping[str, tuple[str, int]], fallback: Resolver | None = None) -> None:
         """Raises ``ValueError`` for an entry that is not a host and a port."""
-        self._table = {name: (host, checked_port(port, f"the port of {name}")) for name, (host, port) in table.items()}
-        self._otherwise: Resolver = otherwise or NoEpmd()
+        self._table = {name: (host, validate_port(port, f"the port of {name}")) for name, (host, port) in table.items()}
+        self._fallback: Resolver = fallback or NoEpmd()
 
-    async def where(self, name: str) -> tuple[str, int]:
-        return self._table.get(name) or await self._otherwise.where(name)
+    async def resolve(self, name: str) -> tuple[str, int]:
+        return self._table.get(name) or await self._fallback.resolve(name)
 
 
 def random_creation() -> int:
@@ -87,20 +87,20 @@ def random_creation() -> int:
     return FIRST_CREATION + secrets.randbelow((1 << 32) - FIRST_CREATION)
 
 
-def checked_port(port: int, what: str) -> int:
+def validate_port(port: int, what: str) -> int:
     """``port``. Raises ``ValueError`` if it is none."""
     if isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65536:
         raise ValueError(f"{what} is a number from 1 to 65535, not {port!r}")
     return port
 
 
-def ports_to_try(ports: Iterable[int] | None, mapper: PortMapper | None) -> tuple[int, ...]:
+def listen_ports(ports: Iterable[int] | None, mapper: PortMapper | None) -> tuple[int, ...]:
     """The ports a node tries to listen on, in order; 0 is any. Raises ``ValueError``."""
     if isinstance(mapper, FixedPort):
         if ports is not None:
             raise ValueError(f"FixedPort({mapper.port}) says where to listen: leave `ports` away")
         return (mapper.port,)
     chosen = (0,) if ports is None else tuple(ports)
-    if not chosen or not all(port == 0 or checked_port(port, "each of `ports`") for port in chosen):
+    if not chosen or not all(port == 0 or validate_port(port, "each of `ports`") for port in chosen):
         raise ValueError("`ports` names no port: give some, or leave it away for any")
     return chosen

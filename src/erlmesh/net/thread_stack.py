@@ -8,13 +8,13 @@ import sys
 import traceback
 from pathlib import Path
 
-__all__ = ["innermost", "stack_of"]
+__all__ = ["innermost_call", "stack_of_thread"]
 
-DEEPEST: int = 12
+MAX_DEPTH: int = 12
 _ASYNCIO = str(Path(asyncio.__file__).parent) + os.sep
 
 
-def stack_of(thread: int) -> traceback.StackSummary:
+def stack_of_thread(thread: int) -> traceback.StackSummary:
     """The calls that the thread with that identity is in, the innermost last, from where the event loop made the first
     of them; the source is read when it is formatted. Empty if there is no such thread.
     """
@@ -24,10 +24,10 @@ def stack_of(thread: int) -> traceback.StackSummary:
     loops = [place for place, call in enumerate(stack) if call.filename.startswith(_ASYNCIO)]
     if loops and loops[-1] + 1 < len(stack):
         del stack[: loops[-1] + 1]
-    del stack[:-DEEPEST]
+    del stack[:-MAX_DEPTH]
     return stack
 
 
-def innermost(stack: traceback.StackSummary) -> str:
+def innermost_call(stack: traceback.StackSummary) -> str:
     """``train (/app/model.py:12)``, or an empty text."""
     return f"{stack[-1].name} ({stack[-1].filename}:{stack[-1].lineno})" if stack else ""
