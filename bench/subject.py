@@ -40,7 +40,7 @@ async def source(me: Process) -> None:
         for number in range(count, 0, -1):
             me.send(to, (PING, number))
             if not number % MANY:
-                await me.flushed()
+                await me.drain()
 
 
 async def echo(me: Process) -> None:
@@ -111,7 +111,7 @@ async def learn(node: Node, peer: str, groups: int) -> float:
     """Seconds from the call to a peer until all its groups are known here."""
     start = time.perf_counter()
     if not await node.connect(peer):
-        raise ConnectionError(node.why_not(peer))
+        raise ConnectionError(node.last_connect_error(peer))
     while node.pg.statistics().groups != groups:  # noqa: ASYNC110 - the BEAM's side looks once a millisecond, too
         await asyncio.sleep(0.001)
     return time.perf_counter() - start

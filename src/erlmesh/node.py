@@ -8,7 +8,7 @@ from types import ModuleType, TracebackType
 from typing import Any, Self, Unpack
 
 from erlmesh.errors import ErlangError, GroupError, Undef
-from erlmesh.runtime.options import Options
+from erlmesh.runtime.config import Options
 from erlmesh.runtime.process import Body, Process
 from erlmesh.runtime.runtime import Runtime
 from erlmesh.services import erpc, rpc
@@ -110,7 +110,7 @@ class Node(Runtime):
 
     def _joined(self, peer: str, up: bool) -> None:
         if not up:
-            self.reconnect_with(peer)
+            self.keep_connecting(peer)
 
     def _is_left_for_others(self, name: str) -> bool:
         return self.global_names.is_left_for_others(name)
@@ -202,7 +202,7 @@ class Node(Runtime):
 
     def _busy(self) -> Term:
         """For those who look in: ``[{Node, Milliseconds}]``."""
-        return [(Atom(peer), round(seconds * 1000)) for peer, seconds in self.busy().items()]
+        return [(Atom(peer), round(seconds * 1000)) for peer, seconds in self.blocked_peers().items()]
 
     def _pg_members(self, group: Term) -> Term:
         scope = self.scope(_PG)

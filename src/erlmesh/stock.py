@@ -117,7 +117,7 @@ def is_process_alive(me: Process, pid: Term) -> Term:
 def exit_signal(me: Process, pid: Term, reason: Term) -> Term:
     if not isinstance(pid, Pid):
         raise _badarg()
-    me.exit_signal(pid, reason)
+    me.exit(pid, reason)
     return True
 
 

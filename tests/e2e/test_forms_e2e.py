@@ -54,7 +54,7 @@ def test_a_lost_node_is_dialled_again_unless_nobody_wants_that(erlmesh, option, 
     plato.process.kill()
 
     socrates.until("Node.list", "[]")
-    assert socrates.ask("print(me.node.missed())") == missed
+    assert socrates.ask("print(me.node.reconnecting())") == missed
 
 
 def test_of_several_nodes_one_is_to_be_named(erlmesh):

@@ -30,7 +30,7 @@ class Scenarios:
     def __init__(self) -> None:
         self.futures: dict[str, Future[None]] = {}
         self.rows: list[Row] = []
-        self.why_not: str | None = None
+        self.last_connect_error: str | None = None
         self.not_tested = 0
         self._pool: ThreadPoolExecutor | None = None
         self._worlds: set[World] = set()
@@ -40,8 +40,8 @@ class Scenarios:
         if self._pool is not None:
             return
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="fault")
-        self.why_not = why_not_here()
-        if self.why_not is None:
+        self.last_connect_error = why_not_here()
+        if self.last_connect_error is None:
             longest_first = sorted(items, key=lambda item: item.get_closest_marker("long") is None)
             self.futures = {item.nodeid: self._pool.submit(self._play, item) for item in longest_first}
 
@@ -116,8 +116,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         return None
     scenarios = pyfuncitem.config.stash[SCENARIOS]
     scenarios.start([item for item in pyfuncitem.session.items if is_scenario(item)])
-    if scenarios.why_not is not None:
-        _not_here(scenarios, scenarios.why_not)
+    if scenarios.last_connect_error is not None:
+        _not_here(scenarios, scenarios.last_connect_error)
     try:
         scenarios.futures[pyfuncitem.nodeid].result()
     except (NoSuchOtp, CannotHere) as why:
@@ -129,7 +129,7 @@ def _not_here(scenarios: Scenarios, why: str) -> None:
     if os.environ.get("CI") == "true":
         pytest.fail(f"CI must test this, and cannot: {why}", pytrace=False)
     scenarios.not_tested += 1
-    scenarios.why_not = why
+    scenarios.last_connect_error = why
     pytest.skip(why)
 
 
@@ -145,5 +145,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     scenarios = config.stash[SCENARIOS]
     if scenarios.not_tested:
         terminalreporter.write_line(
-            f"NOT TESTED: {scenarios.not_tested} real faults on real nodes ({scenarios.why_not})", yellow=True
+            f"NOT TESTED: {scenarios.not_tested} real faults on real nodes ({scenarios.last_connect_error})",
+            yellow=True,
         )

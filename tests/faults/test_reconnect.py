@@ -25,7 +25,7 @@ def test_a_beam_that_disconnects_on_purpose_is_left_alone_until_somebody_wants_i
 
     world.until(lambda: python.logged("has hung up on us"), 5, what="found alive, and left alone")
     world.stays(lambda: python.nodes() == beam.nodes() == set(), 3)
-    world.until(lambda: python.eval("node.missed()") == [], 30, what="left alone for good")
+    world.until(lambda: python.eval("node.reconnecting()") == [], 30, what="left alone for good")
     assert python.nodes() == beam.nodes() == set()
     assert not beam.logged("REPORT")
     python.eval("node.send((Atom('nobody'), PEER), 1)", PEER=beam.atom)  # a mere message is a wish
@@ -61,7 +61,7 @@ def test_a_node_without_reconnect_does_not_dial_whom_it_lost(world, kinds):
     world.start(1)  # another life, which knows nobody
 
     world.stays(lambda: quiet.nodes() == set(), 4)
-    assert quiet.eval("node.missed()") == []
+    assert quiet.eval("node.reconnecting()") == []
 
 
 @pytest.mark.long

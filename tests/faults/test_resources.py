@@ -59,7 +59,10 @@ def test_without_descriptors_live_links_go_on_and_accepting_waits(world, kinds):
     began = cpu(pid)
 
     world.fault()
-    assert stranger.eval("await asyncio.wait_for(node.ping(name), 9) or node.why_not(name)", name=node.name) is not True
+    assert (
+        stranger.eval("await asyncio.wait_for(node.ping(name), 9) or node.last_connect_error(name)", name=node.name)
+        is not True
+    )
     world.nothing_happened()
     assert world.nodes[1].ping(node.name)
     member = world.nodes[0].members(GROUP)

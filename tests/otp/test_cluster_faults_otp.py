@@ -23,7 +23,7 @@ def test_a_wrong_cookie_is_refused_by_a_beam_and_the_python_side_says_why(cluste
 
     assert not python.ping(beam.name)
 
-    assert "cookie" in python.eval("node.why_not(name)", name=beam.name)
+    assert "cookie" in python.eval("node.last_connect_error(name)", name=beam.name)
     wait_until(lambda: beam.logged("Invalid challenge reply") or beam.logged("rejected"))
     assert python.nodes() == beam.nodes() == set()
 
@@ -56,7 +56,7 @@ def test_a_ping_of_nobody_is_pang(cluster, who):
     assert not python.ping(who)
 
     assert time.monotonic() - started < 7.5
-    assert python.eval("node.why_not(name)", name=who)
+    assert python.eval("node.last_connect_error(name)", name=who)
 
 
 def test_a_beam_pings_a_python_node_that_has_left(cluster):

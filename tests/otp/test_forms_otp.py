@@ -174,7 +174,7 @@ def test_only_allowed_nodes_are_met_in_either_direction(cluster, allow):
     assert plato.ping(socrates.name)
     assert not aristotle.ping(socrates.name)
     assert not socrates.ping(aristotle.name)
-    assert "is not among the nodes" in socrates.eval("node.why_not(PEER)", PEER=aristotle.name)
+    assert "is not among the nodes" in socrates.eval("node.last_connect_error(PEER)", PEER=aristotle.name)
 
     socrates.eval("node.allow([PEER])", PEER=aristotle.name)
     assert aristotle.ping(socrates.name)
@@ -186,7 +186,7 @@ def test_a_beam_that_does_not_allow_us_says_so(cluster, otp):
 
     assert not socrates.ping(plato.name)
 
-    assert "not_allowed" in socrates.eval("node.why_not(PEER)", PEER=plato.name)
+    assert "not_allowed" in socrates.eval("node.last_connect_error(PEER)", PEER=plato.name)
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,7 @@ def test_a_resolver_of_ones_own_says_where_nodes_listen(cluster):
         async with Node("socrates@127.0.0.1", cookie="monster", epmd=NoEpmd(), resolver=table) as socrates:
             assert await socrates.ping(plato.name)
             assert not await socrates.ping("aristotle@127.0.0.2")
-            assert "its resolver has no entry" in socrates.why_not("aristotle@127.0.0.2")
+            assert "its resolver has no entry" in socrates.last_connect_error("aristotle@127.0.0.2")
             assert await plato.eval_async("{ok, L} = erl_epmd:names({127,0,0,1}), length(L)") == 1
 
     run(main())

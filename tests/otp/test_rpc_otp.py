@@ -94,11 +94,11 @@ def test_a_call_that_gets_no_answer_says_why(beam):
             lost = node.spawn(lambda me: node.rpc(plato.name, "timer", "sleep", [INFINITY], timeout=None))
             await until(lambda: len(node._router.monitors) > of_the_node)
             ends = []
-            node.spawn_server(lambda message: ends.append(message[4])).monitor(lost)
+            node.spawn_handler(lambda message: ends.append(message[4])).monitor(lost)
             plato.kill()
             await until(lambda: ends)
             assert ends[0][0][0] is Atom("NoConnection")
-            assert (len(node._router.births), len(node._own.answers)) == (0, 0)
+            assert (len(node._router.spawn_client), len(node._node_process._pending_calls)) == (0, 0)
             await until(lambda: len(node._router.monitors) == of_the_node)
 
     async def killer(node):
@@ -144,7 +144,7 @@ def test_processes_are_started_elsewhere_linked_and_monitored(beam, otp):
             async def body(me: Process):
                 me.trap_exit = True
                 linked = await me.spawn_remote(plato.name, "timer", "sleep", [INFINITY], link=True)
-                me.exit_signal(linked, Atom("enough"))
+                me.exit(linked, Atom("enough"))
                 heard.append((await me.receive())[2])
                 monitored, ref = await me.spawn_monitor(plato.name, "erlang", "exit", [(Atom("done"), 1)])
                 heard.append(await me.receive() == (Atom("DOWN"), ref, Atom("process"), monitored, (Atom("done"), 1)))
@@ -160,7 +160,7 @@ def test_processes_are_started_elsewhere_linked_and_monitored(beam, otp):
             undef = (Atom("undef"), [(Atom("no"), Atom("such"), [1], [])])
             assert heard[:3] == [Atom("enough"), True, [undef, undef]]
             assert await plato.eval_async("is_process_alive(P)", P=heard[3])  # its parent ended with normal
-            pid = await node.spawn_on(plato.name, "timer", "sleep", [INFINITY])
+            pid = await node.spawn_remote(plato.name, "timer", "sleep", [INFINITY])
             assert pid.node is plato.atom
 
     plato = beam("plato", otp=otp)
@@ -191,7 +191,7 @@ def test_what_is_printed_there_is_shown_here(beam, otp):
 def test_a_crash_there_is_no_noise_here(beam, caplog):
     async def main():
         async with socrates() as node:
-            await node.spawn_on(plato.name, "erlang", "error", [Atom("boom")])
+            await node.spawn_remote(plato.name, "erlang", "error", [Atom("boom")])
             with caplog.at_level("DEBUG", "erlmesh.group_leader"):
                 await until(lambda: "boom" in caplog.text)
         assert all(record.levelname == "DEBUG" for record in caplog.records if "boom" in record.getMessage())

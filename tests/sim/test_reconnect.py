@@ -71,7 +71,7 @@ async def test_a_pair_that_disconnects_on_purpose_stays_apart(cluster):
     await mesh.sleep(3600)
 
     assert a.nodes() == b.nodes() == []
-    assert a.missed() == b.missed() == []
+    assert a.reconnecting() == b.reconnecting() == []
 
 
 async def test_until_one_of_them_wants_the_other_again(cluster):
@@ -138,7 +138,7 @@ async def parted_by_hearsay(mesh):
 async def test_who_ended_and_was_left_for_the_sake_of_others_before_is_met_again_soon(cluster):
     mesh = await cluster()
     b, lost = await parted_by_hearsay(mesh)
-    assert b.missed() == [lost]
+    assert b.reconnecting() == [lost]
 
     await mesh.start("c")
 

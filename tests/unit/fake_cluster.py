@@ -238,7 +238,7 @@ class FakeProcess:
     def __init__(self, node, pid):
         self.node, self.pid = node, pid
         self.trap_exit = False
-        self.mailbox = deque()
+        self._mailbox = deque()
         self.receiver = None
         self.task = None
         self.refs = {}
@@ -254,7 +254,7 @@ class FakeProcess:
         if self.receiver:
             self.receiver(message)
         else:
-            self.mailbox.append(message)
+            self._mailbox.append(message)
 
     def send(self, to, message, *, connect=True):
         name, where = to if isinstance(to, tuple) else (to, to.node if isinstance(to, (Pid, Ref)) else self.node.atom)
@@ -268,7 +268,7 @@ class FakeProcess:
         self.send(gen.reply_to(caller), (caller[1], answer))
 
     def monitor(self, target):
-        ref = self.node.make_ref()
+        ref = self.node._make_ref()
         self.refs[ref] = target
         where = target.node if isinstance(target, Pid) else target[1]
         if not self.node.cluster.put(self.node, where.name, "monitor", self.pid, ref, target):
@@ -289,8 +289,8 @@ class FakeProcess:
 
     async def receive(self, match=None, *, timeout=None):
         while True:
-            for index, message in enumerate(self.mailbox):
+            for index, message in enumerate(self._mailbox):
                 if match is None or match(message):
-                    del self.mailbox[index]
+                    del self._mailbox[index]
                     return message
             await wait()

@@ -47,7 +47,7 @@ class FakeNode:
 
     def spawn_server(self, receive, *, name=None, on_end=None):
         process = FakeProcess(self, name)
-        process.on_end = on_end
+        process._on_end = on_end
         process.handler = receive
         return process
 
@@ -81,7 +81,7 @@ class FakeNode:
         if link is None:
             self.world.connect(self.name, name)
         elif self.name in link.detach or (link.exit_received and self.name not in link.up):
-            self.world.at(0.001, lambda: self._redial(name))
+            self.world.at(0.001, lambda: self._policy(name))
 
     def _redial(self, name):
         if not self.alive or name in self.links or name not in self._waiting:
@@ -90,7 +90,7 @@ class FakeNode:
         if link is None:
             self.world.connect(self.name, name)
         elif link.exit_received:
-            self.world.at(0.001, lambda: self._redial(name))
+            self.world.at(0.001, lambda: self._policy(name))
 
     def reconnect_with(self, name):
         pass
@@ -197,8 +197,8 @@ class FakeNode:
             process.demonitor(ref)
         for ref, (watcher, target) in self._watched.pop(process.pid, {}).items():
             self._signal(watcher.node.name, ("down", watcher, ref, target, reason), connect=False)
-        if process.on_end is not None and self.alive:
-            process.on_end()
+        if process._on_end is not None and self.alive:
+            process._on_end()
 
     # From no process in particular
 
@@ -242,8 +242,8 @@ class FakeProcess:
         self.trap_exit = False
         self.ended = False
         self.handler = None
-        self.on_end = None
-        self.mailbox: deque = deque()
+        self._on_end = None
+        self._mailbox: deque = deque()
         self._coroutine = None
         self._waits: list[_Wait] = []
         self._queued: deque = deque()
@@ -306,7 +306,7 @@ class FakeProcess:
                 self._busy = True
                 self.node.world.at(0, self._serve)
             return
-        self.mailbox.append(message)
+        self._mailbox.append(message)
         for wait in list(self._waits):
             if wait.ready():
                 self.node.world.at(self.node.random.uniform(0, 0.0003), wait.fire)
@@ -365,7 +365,7 @@ class FakeProcess:
         self.send(reply_to(caller), (caller[1], answer))
 
     def monitor(self, target):
-        ref = self.node.make_ref()
+        ref = self.node._make_ref()
         if isinstance(target, tuple):
             where, asked = Atom(target[1]).name, (Atom(target[0]), Atom(target[1]))
         elif isinstance(target, Pid):
@@ -382,7 +382,7 @@ class FakeProcess:
             _, target, where = found
             self.node._signal(where, ("demonitor", self.pid, target, ref), connect=False)
         if flush:
-            for messages in (self.mailbox, self._queued):
+            for messages in (self._mailbox, self._queued):
                 for message in [m for m in messages if isinstance(m, tuple) and m[:2] == (DOWN, ref)]:
                     messages.remove(message)
         return found is not None
@@ -397,9 +397,9 @@ class FakeProcess:
         self.node.register(name, self.pid)
 
     def receive_nowait(self, match=None):
-        for message in self.mailbox:
+        for message in self._mailbox:
             if match is None or match(message):
-                self.mailbox.remove(message)
+                self._mailbox.remove(message)
                 return message
         return None
 
@@ -407,12 +407,12 @@ class FakeProcess:
         deadline = None if timeout is None else self.node.now() + timeout
 
         def ready():
-            return any(match is None or match(message) for message in self.mailbox)
+            return any(match is None or match(message) for message in self._mailbox)
 
         while True:
-            for index, message in enumerate(self.mailbox):
+            for index, message in enumerate(self._mailbox):
                 if match is None or match(message):
-                    del self.mailbox[index]
+                    del self._mailbox[index]
                     return message
             if deadline is not None and self.node.now() >= deadline:
                 raise TimeoutError

@@ -96,7 +96,7 @@ def edges(nodes, shape, chance):
 
 async def idle(me):
     """A process that lives and keeps what it is sent."""
-    me.node.mail = me.mailbox
+    me.node.mail = me._mailbox
     await me.receive(lambda message: False)
 
 

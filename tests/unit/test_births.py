@@ -31,8 +31,8 @@ class FakePeer:
 class World:
     def __init__(self):
         self.held = []
-        self.router = Router(Identifiers(A, 1), self.hold)
-        self.births = self.router.births
+        self.router = Router(Identifiers(A, 1), self.enqueue)
+        self.spawn_client = self.router.spawn_client
         self.parent = Process(None, self.router, self.router.identifiers.pid({}), "parent")
         self.router.registry.add(self.parent)
 
@@ -45,16 +45,18 @@ class World:
         return self
 
     def spawn(self, *options):
-        return asyncio.ensure_future(self.births.spawn(self.parent, B, CALL, LEADER, list(options)))
+        return asyncio.ensure_future(self.spawn_client.spawn(self.parent, B, CALL, LEADER, list(options)))
 
     def hear(self, *signals):
-        self.router.hear(signals, B)
+        self.router.handle_signals(signals, B)
 
     def mailbox(self):
-        return list(self.parent.mailbox.messages)
+        return list(self.parent._mailbox.messages)
 
     def is_empty(self):
-        return not (len(self.births) or len(self.router.monitors) or len(self.router.links) or self.parent.answers)
+        return not (
+            len(self.spawn_client) or len(self.router.monitors) or len(self.router.links) or self.parent._pending_calls
+        )
 
 
 def test_the_request_carries_the_call_the_leader_and_the_options():
@@ -70,7 +72,7 @@ def test_the_request_carries_the_call_the_leader_and_the_options():
         assert await asked == (CHILD, request.ref)
         assert world.router.links.links_of(world.parent.pid) == [CHILD]
         world.hear(ExitLink(CHILD, world.parent.pid, NORMAL), Down(CHILD, world.parent.pid, request.ref, NORMAL))
-        assert world.mailbox() == [(Atom("DOWN"), request.ref, Atom("process"), CHILD, NORMAL)]
+        assert world._mailbox() == [(Atom("DOWN"), request.ref, Atom("process"), CHILD, NORMAL)]
         assert world.is_empty()
 
     run(main())
@@ -86,7 +88,7 @@ def test_a_death_that_comes_with_the_birth_is_a_message():
         world.hear(SpawnReply(ref, me, 2, CHILD), Down(CHILD, me, ref, NORMAL))
 
         assert await asked == (CHILD, ref)
-        assert world.mailbox() == [(Atom("DOWN"), ref, Atom("process"), CHILD, NORMAL)]
+        assert world._mailbox() == [(Atom("DOWN"), ref, Atom("process"), CHILD, NORMAL)]
 
     run(main())
 
@@ -133,15 +135,15 @@ def test_a_node_that_is_lost_or_cannot_be_reached_starts_nothing(connected):
         if connected:
             world.connect()
         asked = world.spawn(LINK)
-        end = asyncio.ensure_future(world.births.spawn_to_the_end(world.parent, B, CALL, LEADER))
+        end = asyncio.ensure_future(world.spawn_client.spawn_and_wait(world.parent, B, CALL, LEADER))
         await turns()
 
         if connected:
             del world.router.peers[B]
-            world.router.deaths.lost(B)
+            world.router.termination.connection_lost(B)
         else:
             for node, signal in world.held:
-                world.router.deaths.undeliverable(signal, node)
+                world.router.termination.undeliverable(signal, node)
 
         with pytest.raises(NoConnection, match="no connection to b@h"):
             await asked
@@ -154,14 +156,14 @@ def test_a_node_that_is_lost_or_cannot_be_reached_starts_nothing(connected):
 def test_an_end_is_waited_for_whatever_it_is():
     async def main():
         world = World().connect()
-        end = asyncio.ensure_future(world.births.spawn_to_the_end(world.parent, B, CALL, LEADER))
+        end = asyncio.ensure_future(world.spawn_client.spawn_and_wait(world.parent, B, CALL, LEADER))
         await turns()
         ref, me = world.peer.sent[0].ref, world.parent.pid
 
         world.hear(SpawnReply(ref, me, 2, CHILD), Down(CHILD, me, ref, (1, 2)))
 
         assert await end == (1, 2)
-        assert world.mailbox() == []
+        assert world._mailbox() == []
         assert world.is_empty()
 
     run(main())
@@ -170,7 +172,7 @@ def test_an_end_is_waited_for_whatever_it_is():
 def test_who_stops_waiting_for_an_end_stops_watching():
     async def main():
         world = World().connect()
-        end = asyncio.ensure_future(world.births.spawn_to_the_end(world.parent, B, CALL, LEADER))
+        end = asyncio.ensure_future(world.spawn_client.spawn_and_wait(world.parent, B, CALL, LEADER))
         await turns()
         ref, me = world.peer.sent.pop().ref, world.parent.pid
         world.hear(SpawnReply(ref, me, 2, CHILD))
@@ -191,7 +193,7 @@ def test_answers_of_others_and_to_others_are_ignored():
         await turns()
         ref, me = world.peer.sent[0].ref, world.parent.pid
 
-        world.router.hear([SpawnReply(ref, me, 3, CHILD)], Atom("c@h"))
+        world.router.handle_signals([SpawnReply(ref, me, 3, CHILD)], Atom("c@h"))
         world.hear(
             SpawnReply(ref, Pid(A, 999, 0, 1), 3, CHILD), SpawnReply(world.router.identifiers.ref(), me, 3, CHILD)
         )
@@ -215,9 +217,9 @@ def test_what_is_no_term_is_refused_at_the_call(connected):
         call = (*CALL[:2], [object()])
 
         with pytest.raises(EncodeError):
-            await world.births.spawn(world.parent, B, call, LEADER, [])
+            await world.spawn_client.spawn(world.parent, B, call, LEADER, [])
         with pytest.raises(EncodeError):
-            world.births.spawn_nowait(world.parent, B, call, LEADER)
+            world.spawn_client.spawn_nowait(world.parent, B, call, LEADER)
         assert world.is_empty()
         assert world.held == []
 

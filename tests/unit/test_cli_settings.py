@@ -3,9 +3,9 @@
 import argparse
 
 import pytest
+from erlmesh.cli.config import add_node_options, complete_name, passing_name, settings
 
 from erlmesh.cli.members import group_name
-from erlmesh.cli.settings import add_node_options, complete_name, passing_name, settings
 from erlmesh.errors import NodeStartError
 from erlmesh.terms import Atom
 

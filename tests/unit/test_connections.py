@@ -11,8 +11,8 @@ from virtual_time import run, turns
 from erlmesh.errors import CalleeExited, NoConnection, NodeNotAlive
 from erlmesh.proto.handshake_driver import SETUP_TIMEOUT
 from erlmesh.runtime import connections as module
-from erlmesh.runtime.reasons import KEPT
-from erlmesh.runtime.waiting import FULL
+from erlmesh.runtime.pending_signals import MAX_PENDING_BYTES
+from erlmesh.runtime.reasons import MAX_NODES
 from erlmesh.terms import Atom, Pid
 
 A, B, C = Atom("a@h"), Atom("b@h"), Atom("c@h")
@@ -34,10 +34,10 @@ def with_nodes(*names, **options):
                 assert network.open_pipes() == []
                 for node in nodes:
                     connections = node._connections
-                    assert connections._by_pump == {}
-                    assert connections._waiting == {}
+                    assert connections._by_protocol == {}
+                    assert connections._pending == {}
                     assert not connections._tasks
-                    assert connections._strangers == {}
+                    assert connections._pending_handshakes == {}
 
             run(main())
 
@@ -109,23 +109,23 @@ async def test_all_who_wait_for_a_node_that_is_not_there_are_told_no_and_why(net
     await turns()
 
     assert waiting == [[False]] * 3
-    assert a.why_not("b@h") == "no node b@h"
-    assert a.why_not("c@h") is None
+    assert a.last_connect_error("b@h") == "no node b@h"
+    assert a.last_connect_error("c@h") is None
 
 
 @with_nodes("a@h")
 async def test_a_name_that_is_none_and_one_of_the_other_kind_are_refused_in_words(network, a):
     assert not await a.connect("nonsense")
-    assert "is no node name" in a.why_not("nonsense")
+    assert "is no node name" in a.last_connect_error("nonsense")
 
     assert not await a.connect("b@long.name")
-    assert "b@long.name is a long node name and a@h a short one" in a.why_not("b@long.name")
+    assert "b@long.name is a long node name and a@h a short one" in a.last_connect_error("b@long.name")
 
 
 @with_nodes("a@long.name")
 async def test_a_short_name_is_refused_by_a_long_one(network, a):
     assert not await a.connect("b@h")
-    assert "a@long.name is a long node name and b@h a short one" in a.why_not("b@h")
+    assert "a@long.name is a long node name and b@h a short one" in a.last_connect_error("b@h")
 
 
 @with_nodes("a@h", "b@h")
@@ -136,10 +136,10 @@ async def test_a_fault_in_the_resolver_is_a_failed_attempt(network, a, b):
     network.where, where = broken, network.where
     assert not await a.connect("b@h")
 
-    assert a.why_not("b@h") == "cannot reach b@h: UnicodeError: label empty or too long"
+    assert a.last_connect_error("b@h") == "cannot reach b@h: UnicodeError: label empty or too long"
     network.where = where
     assert await a.connect("b@h")
-    assert a.why_not("b@h") is None
+    assert a.last_connect_error("b@h") is None
 
 
 @with_nodes("a@h", "b@h")
@@ -149,7 +149,7 @@ async def test_a_host_that_does_not_answer_is_given_up_in_time(network, a, b):
     assert not await a.connect("b@h")
 
     assert a.now() == pytest.approx(SETUP_TIMEOUT)
-    assert "did not answer within 7 s" in a.why_not("b@h")
+    assert "did not answer within 7 s" in a.last_connect_error("b@h")
 
 
 @with_nodes("a@h", "b@h")
@@ -161,16 +161,16 @@ async def test_finding_a_node_dialling_it_and_the_handshake_have_one_time_limit_
     assert not await a.connect("b@h")
 
     assert a.now() == pytest.approx(SETUP_TIMEOUT)
-    assert "did not arrive within 7 s" in a.why_not("b@h")
+    assert "did not arrive within 7 s" in a.last_connect_error("b@h")
 
 
 @with_nodes("a@h", "b@h")
 async def test_only_so_many_reasons_are_kept(network, a, b):
-    for number in range(KEPT + 1):
+    for number in range(MAX_NODES + 1):
         await a.connect(f"x{number}@h")
 
-    assert a.why_not("x0@h") is None
-    assert a.why_not("x1@h") is not None
+    assert a.last_connect_error("x0@h") is None
+    assert a.last_connect_error("x1@h") is not None
 
 
 @with_nodes("a@h", "b@h")
@@ -329,7 +329,7 @@ async def test_who_sends_much_to_a_node_that_is_dialled_is_held_until_it_is_ther
     async def flood(me):
         for number in range(3):
             me.send(("server", B), (number, MEGABYTE))
-            await me.flushed()
+            await me.drain()
             trace.append(number)
 
     a.spawn(flood)
@@ -350,7 +350,7 @@ async def test_little_holds_nobody(network, a, b):
     async def body(me):
         for _ in range(100):
             me.send(("server", B), b"little")
-            await me.flushed()
+            await me.drain()
         trace.append(a.now())
 
     a.spawn(body)
@@ -366,7 +366,7 @@ async def test_who_is_held_goes_on_when_the_node_cannot_be_reached(network, a, b
 
     async def body(me):
         me.send(("server", B), MEGABYTE)
-        await me.flushed()
+        await me.drain()
         trace.append(a.now())
 
     a.spawn(body)
@@ -383,7 +383,7 @@ async def test_who_is_held_goes_on_when_its_node_stops(network, a, b):
     async def body(me):
         me.send(("server", B), MEGABYTE)
         try:
-            await me.flushed()
+            await me.drain()
         finally:
             trace.append("ended")
 
@@ -400,12 +400,12 @@ async def test_what_those_send_who_never_wait_is_given_up_when_it_is_too_much(ne
     _, heard = listener(b, "server", events=False)
     watcher, seen = listener(a, events=False)
     ref = watcher.monitor(("server", B))
-    for number in range(FULL // len(MEGABYTE) + 10):
+    for number in range(MAX_PENDING_BYTES // len(MEGABYTE) + 10):
         a.send(("server", B), (number, MEGABYTE))
-        assert len(a._connections._waiting["b@h"].signals) <= FULL // len(MEGABYTE)
+        assert len(a._connections._waiting["b@h"].signals) <= MAX_PENDING_BYTES // len(MEGABYTE)
     late = watcher.monitor(("server", B))
     await turns()
-    why = a.why_not("b@h")
+    why = a.last_connect_error("b@h")
     gate.set()
     await turns()
     a.send(("server", B), "now")
@@ -451,7 +451,7 @@ async def test_the_smaller_name_that_hears_nok_waits_for_the_call_of_the_greater
     await turns(30)
 
     assert (at_a, at_b) == ([True], [True])
-    assert a.why_not("b@h") is None
+    assert a.last_connect_error("b@h") is None
 
 
 @with_nodes("a@h", "b@h")
@@ -490,7 +490,7 @@ async def test_after_nok_and_silence_those_who_wait_are_told_no_in_time(network,
     assert not await a.connect("b@h")
 
     assert a.now() == pytest.approx(1 + SETUP_TIMEOUT)
-    assert "refused our call because it was calling us" in a.why_not("b@h")
+    assert "refused our call because it was calling us" in a.last_connect_error("b@h")
     network.gates.clear()
     assert await a.connect("b@h")
 
@@ -650,13 +650,13 @@ async def test_who_disconnects_on_nodeup_leaves_a_clean_table(network, a, b):
 
 @with_nodes("a@h", "b@h")
 async def test_of_too_many_strangers_the_oldest_is_dropped_and_a_node_still_gets_in(network, a, b):
-    for _ in range(module.PENDING_HANDSHAKES + 2):
+    for _ in range(module.MAX_PENDING_HANDSHAKES + 2):
         await network.dial("memory", a.port, asyncio.Protocol)
     await turns()
 
     assert [pipe.is_open for pipe in network.pipes[:3]] == [False, False, True]
     assert await b.connect("a@h")
-    assert len(a._connections._strangers) < module.PENDING_HANDSHAKES
+    assert len(a._connections._pending_handshakes) < module.MAX_PENDING_HANDSHAKES
 
     await asyncio.sleep(SETUP_TIMEOUT + 1)
     assert len(network.open_pipes()) == 1
@@ -685,7 +685,7 @@ def test_a_wrong_cookie_is_refused_and_said():
         async with started(network, "a@h") as a, started(network, "b@h", cookie="other") as b:
             assert not await a.connect("b@h")
             assert not await b.connect("a@h")
-            assert "the cookies probably differ" in a.why_not("b@h")
+            assert "the cookies probably differ" in a.last_connect_error("b@h")
 
     run(main())
 
@@ -773,4 +773,4 @@ async def test_who_calls_a_node_that_stops_is_told(network, a, b):
     await a.stop()
 
     assert not await b.connect("a@h")
-    assert "no node a@h" in b.why_not("a@h")
+    assert "no node a@h" in b.last_connect_error("a@h")

@@ -26,12 +26,12 @@ def echo(node):
 
 def ask(cluster, node, names):
     answers = []
-    unrelated = [Atom("unrelated"), (node.make_ref(), 1)]
+    unrelated = [Atom("unrelated"), (node._make_ref(), 1)]
 
     async def body(me):
-        me.mailbox.extend(unrelated)
+        me._mailbox.extend(unrelated)
         answers.append(await multi_call(me, names, ECHO, 1))
-        answers.append(list(me.mailbox) == unrelated)
+        answers.append(list(me._mailbox) == unrelated)
         answers.append(list(me.refs))
 
     node.spawn(body)

@@ -44,7 +44,7 @@ def test_of_two_processes_that_meet_under_one_name_one_is_told():
     world.run(1)
 
     assert agree(nodes, X, pids[0])
-    assert list(nodes[1].processes[pids[1]].mailbox) == [(CONFLICT, X)]
+    assert list(nodes[1].processes[pids[1]]._mailbox) == [(CONFLICT, X)]
 
 
 def test_both_processes_that_meet_under_one_name_may_lose_it():
@@ -56,8 +56,8 @@ def test_both_processes_that_meet_under_one_name_may_lose_it():
     world.run(1)
 
     assert tables(nodes) == [[], []]
-    assert list(nodes[0].processes[pids[0]].mailbox) == [(CONFLICT, X, pids[1])]
-    assert list(nodes[1].processes[pids[1]].mailbox) == [(CONFLICT, X, pids[0])]
+    assert list(nodes[0].processes[pids[0]]._mailbox) == [(CONFLICT, X, pids[1])]
+    assert list(nodes[1].processes[pids[1]]._mailbox) == [(CONFLICT, X, pids[0])]
 
 
 def test_a_python_function_is_refused_for_a_process_of_another_node_where_it_could_not_run():
@@ -116,7 +116,7 @@ def test_the_conflicts_of_whole_partitions_are_settled_where_the_processes_are()
         world.run(0.1)
 
         assert agree(left + right, X, his)  # c@h is smaller than d@h
-        assert list(left[1].processes[mine].mailbox) == [(CONFLICT, X)]
+        assert list(left[1].processes[mine]._mailbox) == [(CONFLICT, X)]
 
 
 def test_our_own_conflicts_are_settled_without_asking_anybody():

@@ -19,7 +19,7 @@ class Stage:
 
     def __init__(self, known=(), *, seed=1):
         self.world = World(seed, delay=(0.0001, 0.0001))
-        self.calls = []
+        self.gen_calls = []
         self.casts = []
         self.refusing = set()
         self.locks = LockTable()
@@ -43,7 +43,7 @@ class Stage:
                 case (kind, (Pid() as pid, tag), (what, lock)) if kind is GEN_CALL:
                     assert pid == self.locker, "locks belong to the locker"
                     assert lock == lock_id(self.locker, self.his)
-                    self.calls.append((what.name, name))
+                    self.gen_calls.append((what.name, name))
                     answer = what is DEL or name not in self.refusing
                     self.servers[name].send(reply_to((pid, tag)), (tag, answer))
                 case (kind, cast) if kind is GEN_CAST:
@@ -71,9 +71,9 @@ def test_the_boss_is_locked_first_then_we_and_the_peer_then_the_others():
     stage.meet()
     stage.run()
 
-    assert stage.calls[0] == ("set_lock", "z@h")
-    assert sorted(stage.calls[1:3]) == [("set_lock", "h@h"), ("set_lock", "m@h")]
-    assert sorted(stage.calls[3:]) == [("set_lock", "a@h"), ("set_lock", "c@h")]
+    assert stage.gen_calls[0] == ("set_lock", "z@h")
+    assert sorted(stage.gen_calls[1:3]) == [("set_lock", "h@h"), ("set_lock", "m@h")]
+    assert sorted(stage.gen_calls[3:]) == [("set_lock", "a@h"), ("set_lock", "c@h")]
     assert stage.said("h@h") == [(LOCK_SET, stage.locker, True, [Atom("a@h"), Atom("z@h"), Atom("c@h")], 7)]
 
 
@@ -83,15 +83,15 @@ def test_the_boss_is_let_go_last_and_after_the_news():
     stage.run()
     stage.tell(LOCK_SET, stage.his, True, [], 100)
     stage.run()
-    stage.calls.clear()
+    stage.gen_calls.clear()
 
     stage.tell(CANCEL, HIM, 100, [(Atom("a@h"), (Atom("new_nodes"),)), (Atom("z@h"), (Atom("new_nodes"),))])
     stage.run()
 
     assert stage.said("m@h") == [(LOCK_IS_SET, HIM, 100, lock_id(stage.locker, stage.his))]
     assert stage.said("a@h") == stage.said("z@h") == [(Atom("new_nodes"),)]
-    assert sorted(stage.calls[:3]) == [("del_lock", name) for name in ("a@h", "h@h", "m@h")]
-    assert stage.calls[3:] == [("del_lock", "z@h")]
+    assert sorted(stage.gen_calls[:3]) == [("del_lock", name) for name in ("a@h", "h@h", "m@h")]
+    assert stage.gen_calls[3:] == [("del_lock", "z@h")]
 
 
 @pytest.mark.parametrize("refusing", ["a@h", "h@h", "m@h", "z@h"])
@@ -102,10 +102,10 @@ def test_whoever_refuses_everything_taken_is_given_back(refusing):
     stage.meet()
     stage.run(8)
 
-    taken = [name for what, name in stage.calls if what == "set_lock" and name != refusing]
-    given = [name for what, name in stage.calls if what == "del_lock"]
+    taken = [name for what, name in stage.gen_calls if what == "set_lock" and name != refusing]
+    given = [name for what, name in stage.gen_calls if what == "del_lock"]
     assert sorted(taken) == sorted(given)
-    assert len([name for what, name in stage.calls if what == "set_lock" and name == "z@h"]) > 1  # again and again
+    assert len([name for what, name in stage.gen_calls if what == "set_lock" and name == "z@h"]) > 1  # again and again
     assert stage.said("h@h") == []
 
 
@@ -114,15 +114,15 @@ def test_the_lock_is_given_back_if_the_peer_cannot_lock_or_is_lost(end):
     stage = Stage(["a@h"])
     stage.meet()
     stage.run(1.2)
-    assert len(stage.calls) == 3
+    assert len(stage.gen_calls) == 3
 
     stage.tell(*((LOCK_SET, stage.his, False, [], 100) if end == "no" else (CANCEL, HIM, 100, [])))
     stage.run(0.1)
 
-    assert sorted(stage.calls[3:]) == [("del_lock", name) for name in ("a@h", "h@h", "m@h")]
-    stage.calls.clear()
+    assert sorted(stage.gen_calls[3:]) == [("del_lock", name) for name in ("a@h", "h@h", "m@h")]
+    stage.gen_calls.clear()
     stage.run(3)
-    assert bool(stage.calls) == (end == "no")  # tried again, unless the session is over
+    assert bool(stage.gen_calls) == (end == "no")  # tried again, unless the session is over
     assert stage.said("m@h") == []
 
 
@@ -138,7 +138,7 @@ def test_words_of_other_sessions_do_not_count():
     stage.run()
 
     assert stage.said("m@h") == []
-    assert [what for what, _ in stage.calls] == ["set_lock", "set_lock"]
+    assert [what for what, _ in stage.gen_calls] == ["set_lock", "set_lock"]
 
 
 def test_nothing_is_tried_while_somebody_holds_global_here():
@@ -147,10 +147,10 @@ def test_nothing_is_tried_while_somebody_holds_global_here():
 
     stage.meet()
     stage.run(10)
-    assert stage.calls == []
+    assert stage.gen_calls == []
     stage.locks.delete((GLOBAL, b"x"), stage.his)
 
-    assert stage.run(1).calls != []
+    assert stage.run(1).gen_calls != []
 
 
 def test_the_boss_is_left_alone_if_we_cannot_be_locked_ourselves():
@@ -161,7 +161,7 @@ def test_the_boss_is_left_alone_if_we_cannot_be_locked_ourselves():
     stage.tell(LOCK_SET, stage.his, True, [], 100)
     stage.run(0.1)
 
-    assert stage.calls == []
+    assert stage.gen_calls == []
     assert stage.said("h@h") == [(LOCK_SET, stage.locker, False, [Atom("z@h")], 7)]
 
 
@@ -172,7 +172,7 @@ def test_the_peer_may_begin():
     stage.tell(LOCK_SET, stage.his, True, [], 100)
     stage.run(0.1)
 
-    assert sorted(stage.calls) == [("set_lock", "a@h"), ("set_lock", "m@h")]  # he has locked himself
+    assert sorted(stage.gen_calls) == [("set_lock", "a@h"), ("set_lock", "m@h")]  # he has locked himself
     assert stage.said("h@h") == [(LOCK_SET, stage.locker, True, [Atom("a@h")], 7)]
     assert stage.said("m@h") == [(LOCK_IS_SET, HIM, 100, lock_id(stage.locker, stage.his))]
 
@@ -186,7 +186,7 @@ def test_a_peer_that_begins_a_session_we_do_not_have_hears_no(tag):
     stage.tell(LOCK_SET, stage.his, True, [], tag)
     stage.run(0.1)
 
-    assert stage.calls == []
+    assert stage.gen_calls == []
     assert stage.said("his locker") == [(LOCK_SET, stage.locker, False, [Atom("a@h")])]
 
 
@@ -221,7 +221,7 @@ def test_a_peer_that_became_known_needs_no_lock():
 
     stage.run(10)
 
-    assert stage.calls == []
+    assert stage.gen_calls == []
 
 
 def test_a_cancelled_peer_is_not_tried():
@@ -231,7 +231,7 @@ def test_a_cancelled_peer_is_not_tried():
 
     stage.run(10)
 
-    assert stage.calls == []
+    assert stage.gen_calls == []
 
 
 def test_the_first_try_of_a_lonely_node_is_soon_and_at_random():
@@ -239,7 +239,7 @@ def test_the_first_try_of_a_lonely_node_is_soon_and_at_random():
         stage = Stage(known, seed=seed)
         stage.meet()
         began = stage.world.time
-        stage.world.run(until=lambda: stage.calls)
+        stage.world.run(until=lambda: stage.gen_calls)
         return stage.world.time - began
 
     alone = [first(seed) for seed in range(20)]

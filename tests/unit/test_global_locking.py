@@ -199,7 +199,7 @@ def test_a_body_that_fails_frees_the_lock():
                 raise ZeroDivisionError
         await me.sleep(0.1)
         assert is_quiet(nodes)
-        return list(me.mailbox)
+        return list(me._mailbox)
 
     assert world.ask(nodes[1], work) == []
 

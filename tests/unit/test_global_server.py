@@ -78,7 +78,7 @@ def test_a_look_up_by_message_waits_while_names_are_being_changed():
         for name in (X, Y):
             me.send((SERVER, nodes[0].atom), (Atom("whereis"), name, (me.pid, name)))
         await me.sleep(10)
-        early = list(me.mailbox)
+        early = list(me._mailbox)
         await me.call((SERVER, nodes[0].atom), (Atom("del_lock"), lock))
         return early, sorted([await me.receive(), await me.receive()], key=lambda answer: answer[0].name)
 
@@ -90,7 +90,7 @@ def test_an_answer_goes_to_the_alias_of_the_caller():
     (node,) = cluster(world, "a")
     sent = []
     node.server.me.send = lambda to, message, **_: sent.append((to, message))
-    alias = node.make_ref()
+    alias = node._make_ref()
     node.server.receive(call(Pid(node.atom, 1, 0, 1), alias, Atom("get_protocol_version")))
 
     assert sent[0][0] == alias
@@ -132,7 +132,7 @@ def test_the_end_of_a_former_monitor_means_nothing():
     pid = spawned(node)
     does(world, node, "register", X, pid)
 
-    node.server.receive((Atom("DOWN"), node.make_ref(), Atom("process"), pid, Atom("noproc")))
+    node.server.receive((Atom("DOWN"), node._make_ref(), Atom("process"), pid, Atom("noproc")))
 
     assert node.global_names.whereis(X) == pid
 
@@ -153,7 +153,7 @@ def test_nothing_that_a_session_still_has_to_say_calls_back_who_was_disconnected
 def test_nor_does_a_change_of_names_for_which_it_was_to_be_locked(seed):
     world = World(seed, delay=(0.001, 0.002))
     a, b, _ = cluster(world, "abc")
-    world.at(0.0015, lambda: a.hang_up(b.name))  # while the boss, c, is being asked
+    world.at(0.0015, lambda: a._disconnect_and_reconnect(b.name))  # while the boss, c, is being asked
 
     assert does(world, a, "register", X, spawned(a))
     world.run(1)

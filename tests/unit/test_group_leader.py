@@ -25,7 +25,7 @@ class Printing:
     def ask(self, request):
         self.printer.send(self.leader.pid, (Atom("io_request"), self.printer.pid, Atom("tag"), request))
         self.cluster.run()
-        kind, tag, answer = self.printer.mailbox.popleft()
+        kind, tag, answer = self.printer._mailbox.popleft()
         assert (kind, tag) == (Atom("io_reply"), Atom("tag"))
         return answer
 

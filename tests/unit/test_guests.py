@@ -4,9 +4,9 @@ import pytest
 
 from erlmesh.core.identifiers import Identifiers
 from erlmesh.proto.control import Down, ExitLink, SpawnReply, SpawnRequest
-from erlmesh.runtime.guests import Guests
 from erlmesh.runtime.process import Process
 from erlmesh.runtime.router import Router
+from erlmesh.runtime.spawn_server import SpawnServer
 from erlmesh.terms import Atom, Pid, Ref
 
 A, B = Atom("a@h"), Atom("b@h")
@@ -33,8 +33,8 @@ class World:
         self.peer = self.router.peers[B] = FakePeer()
         self.started = []
         self.default = None
-        self.guests = Guests(self.router, self, lambda *_: self.default)
-        self.router.spawner = self.guests.requested
+        self.spawn_server = SpawnServer(self.router, self, lambda *_: self.default)
+        self.router.on_spawn_request = self.spawn_server.on_request
 
     def start_lightly(self, body, arguments, _runs):
         self.started.append((body, arguments))
@@ -47,7 +47,7 @@ class World:
         request = SpawnRequest(
             REF, PARENT, PARENT, Atom("m"), Atom("f"), len(arguments), list(options), list(arguments)
         )
-        self.router.hear([request], B)
+        self.router.handle_signals([request], B)
         (reply,) = self.peer.sent
         self.peer.sent.clear()
         return reply
@@ -63,7 +63,7 @@ def world():
 
 
 def test_a_function_in_the_table_gets_its_arguments(world):
-    world.guests.bodies["m", "f", 2] = body
+    world.spawn_server.bodies["m", "f", 2] = body
 
     reply = world.ask(arguments=(1, 2))
 

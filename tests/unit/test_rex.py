@@ -31,7 +31,7 @@ def test_a_node_that_asks_what_we_can_do_is_told_erpc():
     asker.send(REX, (asker.pid, Atom("features_request")))
     cluster.run()
 
-    assert list(asker.mailbox) == [(Atom("features_reply"), Atom("a@h"), [Atom("erpc")])]
+    assert list(asker._mailbox) == [(Atom("features_reply"), Atom("a@h"), [Atom("erpc")])]
 
 
 @pytest.mark.parametrize("word", ["call", "block_call"])
@@ -48,7 +48,7 @@ def test_a_c_node_gets_the_value_in_its_own_form():
     caller.send(REX, (caller.pid, (CALL, LISTS, SUM, [[1, 2]], USER)))
     cluster.run()
 
-    assert list(caller.mailbox) == [(Atom("rex"), 3)]
+    assert list(caller._mailbox) == [(Atom("rex"), 3)]
 
 
 def test_a_cast_calls_and_says_nothing():

@@ -65,7 +65,7 @@ class World:
     def __init__(self):
         self.held = []
         self.outgoing = set()
-        self.router = Router(Identifiers(A, 1), self.hold)
+        self.router = Router(Identifiers(A, 1), self.enqueue)
 
     def hold(self, node, signal, _size, dial):
         if dial:
@@ -80,7 +80,7 @@ class World:
 
     def disconnect(self, node=B):
         del self.router.peers[node]
-        self.router.deaths.lost(node)
+        self.router.termination.connection_lost(node)
 
     def process(self, name=None, *, trap=False):
         """A process with a mailbox and no task."""
@@ -88,17 +88,17 @@ class World:
         process.trap_exit = trap
         self.router.registry.add(process)
         if name is not None:
-            self.router.registry.register(Atom(name), process)
+            self.router.registry.register_name(Atom(name), process)
         return process
 
     def server(self, receive=None, **options):
         process = self.process(**options)
         process.heard = []
-        process.receiver = receive or process.heard.append
+        process._handler = receive or process.heard.append
         return process
 
     def hear(self, *signals, peer=B):
-        self.router.hear(signals, peer)
+        self.router.handle_signals(signals, peer)
 
     def assert_empty(self):
         """Nothing is left of those who lived here."""
@@ -112,14 +112,14 @@ def world():
     world = World()
     yield world
     for process in list(world.router.registry.processes.values()):
-        world.router.deaths.terminate(process, NORMAL)
+        world.router.termination.terminate(process, NORMAL)
     for node in list(world.router.peers):
         world.disconnect(node)
     world.assert_empty()
 
 
 def mailbox(process):
-    return list(process.mailbox.messages)
+    return list(process._mailbox.messages)
 
 
 # Messages
@@ -196,11 +196,11 @@ def test_who_writes_to_a_busy_peer_is_held_by_it(world):
     peer, p = world.connect(), world.process()
 
     p.send(X, 1)
-    assert p.held_by is None
+    assert p._blocked_on is None
     peer.busy = True
     p.send(X, 2)
 
-    assert p.held_by is peer
+    assert p._blocked_on is peer
 
 
 def test_messages_of_other_nodes_reach_pids_names_and_aliases(world):
@@ -244,7 +244,7 @@ def test_a_reply_to_a_spawn_nobody_asked_for_is_ignored(world):
     world.hear(SpawnReply(ref, p.pid, 3, X), SpawnReply(ref, p.pid, 0, Atom("notsup")))
 
     assert mailbox(p) == []
-    assert world.router.links.of(p.pid) == []
+    assert world.router.links.get(p.pid) == []
 
 
 def test_a_spawn_request_is_refused_by_a_router_without_a_spawner(world):
@@ -989,7 +989,7 @@ class Calls(World):
     def assert_no_trace(self, *callers):
         assert self.router.registry.aliases == {}
         assert len(self.router.monitors) == 0
-        assert all(caller.answers == {} and caller.aliases == {} for caller in callers)
+        assert all(caller._pending_calls == {} and caller.aliases == {} for caller in callers)
 
 
 @pytest.fixture
@@ -998,7 +998,7 @@ def calls():
 
 
 def asked(process):
-    kind, caller, request = process.mailbox.take()
+    kind, caller, request = process._mailbox.take()
     assert (kind, request) == (GEN_CALL, Atom("question"))
     return caller
 
@@ -1108,7 +1108,7 @@ def test_a_call_to_nobody_is_no_process(calls, nobody):
 
 
 def test_a_call_to_a_node_that_cannot_be_reached_says_why(calls):
-    calls.router.why_not = {"b@h": "its host is unknown"}.get
+    calls.router.last_connect_error = {"b@h": "its host is unknown"}.get
 
     async def main():
         p = calls.process()

@@ -6,11 +6,11 @@ from test_process import BOOM, KILL, KILLED, NORMAL, ends, with_node
 from virtual_time import turns
 
 from erlmesh.errors import Exit
-from erlmesh.runtime.spawning import in_a_task
+from erlmesh.runtime.spawner import ensure_task
 
 
 def start(node, body):
-    return node._life.spawning.start_lightly(body, (), lambda: "light")
+    return node._life.spawner.start_without_task(body, (), lambda: "light")
 
 
 @with_node
@@ -33,8 +33,8 @@ async def test_who_never_waits_has_no_task_and_ends_as_others_do(node):
 @with_node
 async def test_who_says_so_is_in_a_task_from_there_on_and_may_wait(node):
     async def body(me):
-        await in_a_task()
-        await in_a_task()
+        await ensure_task()
+        await ensure_task()
         async with asyncio.timeout(1):
             raise Exit(await me.receive())
 
@@ -54,7 +54,7 @@ async def test_who_is_killed_before_it_runs_never_does_and_later_is_cancelled(no
 
     async def body(me):
         seen.append(me)
-        await in_a_task()
+        await ensure_task()
         try:
             await me.receive()
         finally:

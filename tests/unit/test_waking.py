@@ -82,7 +82,7 @@ class Peer:
 
     def __init__(self, connection, pump, owner):
         self.all.append(self)
-        self.connection, self.pump, self.owner = connection, pump, owner
+        self.connection, self.protocol, self.owner = connection, pump, owner
         self.handshake = HandshakeDriver(
             accept(me(THEIRS), lambda _name, _flags: Status.OK), now=0.0, timeout=float("inf")
         )
@@ -110,7 +110,7 @@ class Peer:
         self.connection.sendall(data)
         self.connection.setblocking(False)
         arrival = select.poll()
-        arrival.register(self.pump._socket_writer._fd, select.POLLIN)
+        arrival.register(self.protocol._socket_writer._fd, select.POLLIN)
         assert arrival.poll(10_000)
 
     def messages(self, count):
@@ -120,7 +120,7 @@ class Peer:
 
     def timer(self):
         """When our end looks next whether it has heard anything."""
-        return self.pump._timer.when()
+        return self.protocol._timer.when()
 
 
 async def connected(ticktime=TICKTIME, **options):
@@ -148,7 +148,7 @@ def run(test, factory=Skipping):
         finally:
             while Peer.all:
                 peer = Peer.all.pop()
-                peer.pump.close()
+                peer.protocol.close()
                 peer.connection.close()
             await turns()
 

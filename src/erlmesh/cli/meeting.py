@@ -34,12 +34,12 @@ log = logging.getLogger("erlmesh")
 async def staying(node: Node, chosen: Settings) -> AsyncIterator[None]:
     """What a node does that stays: it answers ``erlmesh health``; if it shall, it lets shells in and looks about."""
     async with AsyncExitStack() as stack:
-        began = node.now()
+        began = node._now()
 
         def report() -> dict[str, Any]:
             others = {"nodes": len(node.nodes()), "hidden": len(node.nodes(hidden=True))}
-            busy = {peer: round(seconds, 1) for peer, seconds in node.busy().items()}
-            up = round(node.now() - began, 1)
+            busy = {peer: round(seconds, 1) for peer, seconds in node.blocked_peers().items()}
+            up = round(node._now() - began, 1)
             return {"port": node.port, "processes": len(node.processes()), "up": up, **others, "busy": busy}
 
         try:
@@ -62,12 +62,12 @@ async def meet(node: Node, peers: Sequence[str]) -> None:
     for peer in peers:
         if not await node.ping(peer):
             print(f"erlmesh: did not meet {why_not(node, peer)}", file=sys.stderr)
-            node.reconnect_with(peer)
+            node.keep_connecting(peer)
 
 
 def why_not(node: Node, peer: str) -> str:
     """``peer`` and the reason why it was not met, in words."""
-    reason = node.why_not(peer) or "it closed the connection"
+    reason = node.last_connect_error(peer) or "it closed the connection"
     return reason if peer in reason else f"{peer}: {reason}"
 
 

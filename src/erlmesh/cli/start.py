@@ -98,7 +98,7 @@ class _Watched:
     def __init__(self, node: Node, app: Body, over: asyncio.Event) -> None:
         self.code = 0
         self._over = over
-        guard = node.spawn_server(self._receive)
+        guard = node.spawn_handler(self._receive)
         guard.monitor(node.spawn(app))
 
     def _receive(self, message: Term) -> None:

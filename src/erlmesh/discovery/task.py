@@ -27,7 +27,7 @@ class Discovery:
     def __init__(self, node: Node, look: Look) -> None:
         self._node = node
         self._look = look
-        self._prospects = Prospects(node.name, node.random, node.now())
+        self._prospects = Prospects(node.name, node.random, node._now())
         self._task: asyncio.Task[None] | None = None
         self._awake = asyncio.Event()
 
@@ -38,7 +38,7 @@ class Discovery:
 
     def look_now(self) -> None:
         """Looks at once, and not when it is time again."""
-        self._prospects.look_now(self._node.now())
+        self._prospects.look_now(self._node._now())
         self._awake.set()
 
     async def __aenter__(self) -> Self:
@@ -58,12 +58,12 @@ class Discovery:
         while True:
             pause = 1.0
             try:
-                if prospects.look_due(node.now()):
+                if prospects.look_due(node._now()):
                     await self._take_a_look()
-                for name in prospects.to_call({*node.nodes(), *node.nodes(hidden=True)}, node.now()):
-                    if not node.leaves_alone(name):
+                for name in prospects.to_call({*node.nodes(), *node.nodes(hidden=True)}, node._now()):
+                    if not node._is_reconnect_suppressed(name):
                         node.connect_nowait(name, lambda _: None)
-                pause = max(prospects.next_deadline() - node.now(), 0.01)
+                pause = max(prospects.next_deadline() - node._now(), 0.01)
             except NodeNotAlive:
                 return
             except Exception:  # whatever a look meets, the next may go well
@@ -76,7 +76,7 @@ class Discovery:
     async def _take_a_look(self) -> None:
         before = set(self.found)
         names, whole = await self._look.look()
-        self._prospects.looked(names, whole=whole, now=self._node.now())
+        self._prospects.looked(names, whole=whole, now=self._node._now())
         for name in self.found:
             if name not in before:
                 log.info("discovered %s", name)

@@ -126,7 +126,7 @@ async def _meet(patient: Patient, host: str, port: int, recorder: sockets.Record
                 up = await node.connect(patient.target)
         except TimeoutError:
             silent = True
-        why = node.why_not(patient.target) or ""
+        why = node.last_connect_error(patient.target) or ""
         heard = greeting.read_greeting(recorder.received)
         if not up and heard.status is None and heard.stranger is None:
             stranger = await sockets.who_is_there(host, port, patient.timeout)

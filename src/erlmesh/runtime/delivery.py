@@ -21,64 +21,64 @@ class Delivery:
     """The mailboxes of one node, and the turns of its servers: one message at a time, never nested, in order."""
 
     def __init__(self) -> None:
-        self._turns: deque[tuple[Process, Term]] = deque()
-        self._turning = False
+        self._queue: deque[tuple[Process, Term]] = deque()
+        self._draining = False
 
     def deliver(self, process: Process, message: Term) -> None:
         """A server takes the message now, or after the one it is at."""
-        if process.receiver is None:
-            if process.answers and _answered(process, message):
+        if process._handler is None:
+            if process._pending_calls and _resolve_call(process, message):
                 return
-            process.mailbox.put(message)
-        elif self._turning:
-            self._turns.append((process, message))
+            process._mailbox.put(message)
+        elif self._draining:
+            self._queue.append((process, message))
         else:
-            self._turns.append((process, message))
-            self._take_waiting_turns()
+            self._queue.append((process, message))
+            self._drain_queue()
 
-    def deliver_later(self, act: Callable[..., None], *arguments: Any) -> None:
+    def run_then_deliver(self, action: Callable[..., None], *arguments: Any) -> None:
         """Does ``act(*arguments)``; what servers are sent by it they take when the caller has gone on."""
-        if self._turning:
-            act(*arguments)
+        if self._draining:
+            action(*arguments)
             return
-        self._turning = True
+        self._draining = True
         try:
-            act(*arguments)
+            action(*arguments)
         finally:
-            self._turning = False
-            if self._turns:
-                asyncio.get_running_loop().call_soon(self._take_waiting_turns)
+            self._draining = False
+            if self._queue:
+                asyncio.get_running_loop().call_soon(self._drain_queue)
 
-    def take_back(self, process: Process, is_it: Callable[[Term], bool]) -> None:
+    def remove_pending(self, process: Process, matches: Callable[[Term], bool]) -> None:
         """Removes the message, if ``process`` has been sent it and has not seen it."""
-        if process.mailbox.take(is_it) is EMPTY and process.receiver is not None:
-            for turn in [turn for turn in self._turns if turn[0] is process and is_it(turn[1])]:
-                self._turns.remove(turn)
+        if process._mailbox.take(matches) is EMPTY and process._handler is not None:
+            for turn in [turn for turn in self._queue if turn[0] is process and matches(turn[1])]:
+                self._queue.remove(turn)
 
-    def _take_waiting_turns(self) -> None:
-        self._turning = True
+    def _drain_queue(self) -> None:
+        self._draining = True
         try:
-            self._take_turns()
+            self._handle_queued()
         finally:
-            self._turning = False
+            self._draining = False
 
-    def _take_turns(self) -> None:
-        turns = self._turns
+    def _handle_queued(self) -> None:
+        turns = self._queue
         while turns:
             process, message = turns.popleft()
-            if process.receiver is None or (process.answers and _answered(process, message)):
+            if process._handler is None or (process._pending_calls and _resolve_call(process, message)):
                 continue
             try:
-                process.receiver(message)
+                process._handler(message)
             except Exception:
                 log.exception("%s failed on a message and goes on: %.200r", process.label, message)
 
 
-def _answered(process: Process, message: Term) -> bool:
+def _resolve_call(process: Process, message: Term) -> bool:
     # Peers older than aliases (OTP 23) echo our tag to the pid.
     if type(message) is not tuple or len(message) != 2 or type(message[0]) is not ImproperList:
         return False
-    answer = process.answers.get(message[0].tail) if type(message[0].tail) is Ref else None
+    answer = process._pending_calls.get(message[0].tail) if type(message[0].tail) is Ref else None
     if answer is None:
         return False
     if not answer.done():

@@ -18,22 +18,22 @@ class NodeEvents:
 
     def __init__(self, router: Router) -> None:
         self._router = router
-        self._receivers: dict[Pid, bool] = {}
+        self._subscribers: dict[Pid, bool] = {}
 
     def subscribe(self, pid: Pid, *, reasons: bool) -> None:
-        self._receivers[pid] = reasons
+        self._subscribers[pid] = reasons
 
-    def up(self, name: str) -> None:
+    def node_up(self, name: str) -> None:
         event = (NODEUP, Atom(name))
-        self._tell(event, event)
+        self._notify(event, event)
 
-    def down(self, name: str, reason: str) -> None:
-        self._tell((NODEDOWN, Atom(name)), (NODEDOWN, Atom(name), Atom(reason)))
+    def node_down(self, name: str, reason: str) -> None:
+        self._notify((NODEDOWN, Atom(name)), (NODEDOWN, Atom(name), Atom(reason)))
 
-    def _tell(self, event: Term, with_reason: Term) -> None:
-        for pid, reasons in list(self._receivers.items()):
+    def _notify(self, event: Term, with_reason: Term) -> None:
+        for pid, reasons in list(self._subscribers.items()):
             process = self._router.registry.local(pid)
             if process is None:
-                del self._receivers[pid]
+                del self._subscribers[pid]
             else:
                 self._router.delivery.deliver(process, with_reason if reasons else event)

@@ -19,22 +19,22 @@ from erlmesh.terms.copying import copy_term
 
 if TYPE_CHECKING:
     from erlmesh.node import Node
-    from erlmesh.runtime.router import Outlet, Router
+    from erlmesh.runtime.router import Backpressure, Router
 
-__all__ = ["Body", "Destination", "Ending", "Process", "Timer"]
+__all__ = ["Body", "Destination", "ExitFuture", "Process", "Timer"]
 
 Destination: TypeAlias = "Pid | Ref | Atom | str | tuple[Atom | str, Atom | str]"
 """Where a message can go: a pid, an alias, a name registered here, or ``(name, node)`` in Erlang's order."""
 
 _NORMAL = Atom("normal")
-TURN = 2_000
+REDUCTIONS = 2_000
 """Messages a process takes before others get a turn, as a BEAM counts reductions."""
 
 Body: TypeAlias = "Callable[..., Awaitable[Any]]"
 """``async def body(me, *arguments)``."""
 
 
-class Ending(asyncio.Future[Term]):
+class ExitFuture(asyncio.Future[Term]):
     """Waits for a monitored process to end, however it does: the result is its exit reason."""
 
 
@@ -64,53 +64,53 @@ class Process:
 
     __slots__ = (
         "__weakref__",
-        "_acts",
+        "_ops",
         "_router",
-        "_runs",
-        "aliases",
+        "_description",
+        "_aliases",
         "alive",
-        "answers",
-        "budget",
+        "_pending_calls",
+        "_reductions_left",
         "exit_reason",
         "group_leader",
-        "held_by",
-        "mailbox",
-        "names",
+        "_blocked_on",
+        "_mailbox",
+        "_names",
         "node",
-        "number",
-        "on_end",
+        "_number",
+        "_on_end",
         "pid",
-        "receiver",
-        "task",
+        "_handler",
+        "_task",
         "trap_exit",
     )
 
-    def __init__(self, node: Node, router: Router, pid: Pid, runs: str | Callable[[], str]) -> None:
+    def __init__(self, node: Node, router: Router, pid: Pid, description: str | Callable[[], str]) -> None:
         self.node = node
         self._router = router
-        self._acts = router.acts
+        self._ops = router.signal_sender
         self.pid = pid
-        self.number = pid.id | pid.serial << 32
-        self._runs = runs
-        self.mailbox = Mailbox()
+        self._number = pid.id | pid.serial << 32
+        self._description = description
+        self._mailbox = Mailbox()
         self.trap_exit: bool = False
         """With True, exit signals become messages ``(Atom("EXIT"), pid, reason)``; ``kill`` never does."""
         self.alive = True
         self.exit_reason: Term = None
-        self.names: list[Atom] = []
+        self._names: list[Atom] = []
         self.group_leader: Pid | None = None
-        self.task: asyncio.Task[None] | None = None
-        self.receiver: Callable[[Term], None] | None = None
-        self.on_end: Callable[[], object] | None = None
-        self.answers: dict[Ref, asyncio.Future[Term]] = {}
-        self.aliases: dict[Ref, None] = {}
-        self.held_by: Outlet | None = None
-        self.budget = TURN
+        self._task: asyncio.Task[None] | None = None
+        self._handler: Callable[[Term], None] | None = None
+        self._on_end: Callable[[], object] | None = None
+        self._pending_calls: dict[Ref, asyncio.Future[Term]] = {}
+        self._aliases: dict[Ref, None] = {}
+        self._blocked_on: Backpressure | None = None
+        self._reductions_left = REDUCTIONS
 
     @property
     def label(self) -> str:
         """Its pid and what it runs, for logs."""
-        return f"{self.pid} {self._runs if isinstance(self._runs, str) else self._runs()}"
+        return f"{self.pid} {self._description if isinstance(self._description, str) else self._description()}"
 
     # Messages
 
@@ -128,7 +128,7 @@ class Process:
         Raises ``ValueError`` for a local name nobody has (as OTP's ``badarg``), ``TypeError`` for anything that is no
         destination, and ``EncodeError`` for what is no term.
         """
-        self._acts.send(self, to, message, connect=connect)
+        self._ops.send(self, to, message, connect=connect)
 
     async def receive(
         self,
@@ -140,10 +140,10 @@ class Process:
 
         ``timeout`` is in seconds; raises ``TimeoutError`` when it is over. Messages passed over stay in their order.
         """
-        if self.held_by is not None or self.budget <= 0:
+        if self._blocked_on is not None or self._reductions_left <= 0:
             await self._yield()
-        self.budget -= 1
-        mailbox = self.mailbox
+        self._reductions_left -= 1
+        mailbox = self._mailbox
         message = mailbox.take(match)
         if message is not EMPTY:
             return message
@@ -154,13 +154,13 @@ class Process:
 
     def receive_nowait(self, match: Callable[[Term], bool] | None = None) -> Term | None:
         """The same without waiting: None if there is no such message (None is no term)."""
-        message = self.mailbox.take(match)
+        message = self._mailbox.take(match)
         return None if message is EMPTY else message
 
-    async def _wait(self, match: Callable[[Term], bool] | None, seen: int) -> Term:
-        self._require_life()
-        mailbox = self.mailbox
-        self.budget = TURN
+    async def _wait(self, match: Callable[[Term], bool] | None, scanned: int) -> Term:
+        self._require_alive()
+        mailbox = self._mailbox
+        self._reductions_left = REDUCTIONS
         while True:
             woken = asyncio.get_running_loop().create_future()
             mailbox.wake = lambda woken=woken: None if woken.done() else woken.set_result(None)
@@ -168,36 +168,36 @@ class Process:
                 await woken
             finally:
                 mailbox.wake = None
-            message = mailbox.take(match, seen)
+            message = mailbox.take(match, scanned)
             if message is not EMPTY:
                 return message
-            seen = len(mailbox)
+            scanned = len(mailbox)
 
     def __aiter__(self) -> AsyncIterator[Term]:
         return self
 
     async def __anext__(self) -> Term:
-        if self.held_by is not None or self.budget <= 0:
+        if self._blocked_on is not None or self._reductions_left <= 0:
             await self._yield()
-        self.budget -= 1
-        messages = self.mailbox.messages
+        self._reductions_left -= 1
+        messages = self._mailbox.messages
         if messages:
             return messages.popleft()
         return await self._wait(None, 0)
 
     async def _yield(self) -> None:
         """A turn is over: lets the others run; and if we wrote more than a connection can take, waits until it can."""
-        self.budget = TURN
+        self._reductions_left = REDUCTIONS
         await asyncio.sleep(0)
-        await self.flushed()
+        await self.drain()
 
-    async def flushed(self) -> None:
+    async def drain(self) -> None:
         """Waits while a connection we have sent to is so full that a BEAM would suspend us (``busy_dist_port``).
 
         ``receive`` does so by itself; a process that sends much and receives nothing should call this now and then.
         """
-        while (peer := self.held_by) is not None:
-            self.held_by = None
+        while (peer := self._blocked_on) is not None:
+            self._blocked_on = None
             await peer.wait_writable()
 
     # Calls
@@ -208,57 +208,57 @@ class Process:
         Raises NoProcess, NoConnection, CalleeExited, or CallTimeout after ``timeout`` seconds (None: never); an answer
         that comes later is dropped (from OTP 23 and before, which answer to the pid, it is a message like others).
         """
-        self._require_life()
-        if self.held_by is not None or self.budget <= 0:
+        self._require_alive()
+        if self._blocked_on is not None or self._reductions_left <= 0:
             await self._yield()
-        self.budget -= 1
-        return await self._router.calls.call(self, to, request, timeout)
+        self._reductions_left -= 1
+        return await self._router.gen_calls.call(self, to, request, timeout)
 
     def cast(self, to: Destination, message: Term, *, connect: bool = True) -> None:
         """``gen_server:cast``: sends ``{'$gen_cast', message}``; to a local name nobody has it vanishes."""
-        self._acts.send(self, to, gen.cast(message), connect=connect, strict=False)
+        self._ops.send(self, to, gen.cast(message), connect=connect, strict=False)
 
     def reply(self, caller: tuple[Pid, Term], answer: Term) -> None:
         """Answers ``{'$gen_call', caller, request}``."""
-        self._acts.send(self, gen.reply_to(caller), (caller[1], answer))
+        self._ops.send(self, gen.reply_to(caller), (caller[1], answer))
 
     # Links, monitors, exits
 
     def link(self, other: Pid) -> None:
         """Links with ``other``; if it is dead the exit signal ``noproc`` follows, without its node ``noconnection``."""
-        self._require_life()
-        self._acts.link(self, other)
+        self._require_alive()
+        self._ops.link(self, other)
 
     def unlink(self, other: Pid) -> None:
         """After this no exit signal of the link arrives any more."""
-        self._acts.unlink(self, other)
+        self._ops.unlink(self, other)
 
     def monitor(self, target: Pid | Atom | str | tuple[Atom | str, Atom | str]) -> Ref:
         """When ``target`` goes, ``(Atom("DOWN"), ref, Atom("process"), pid | (name, node), reason)`` arrives, once;
         at once with ``noproc`` or ``noconnection`` if it is gone already.
         """
-        self._require_life()
-        return self._acts.monitor(self, target)
+        self._require_alive()
+        return self._ops.monitor(self, target)
 
     def demonitor(self, ref: Ref, *, flush: bool = False) -> bool:
         """True if the monitor was still there. With ``flush`` a DOWN that is not yet received is removed too."""
-        found = self._acts.demonitor(self, ref)
+        found = self._ops.demonitor(self, ref)
         if flush and not found:
-            self._acts.forget_down(self, ref)
+            self._ops.flush_down(self, ref)
         return found
 
     def alias(self) -> Ref:
         """A reference that messages can be sent to until :meth:`unalias`."""
-        self._require_life()
+        self._require_alive()
         return self._router.registry.alias(self)
 
     def unalias(self, ref: Ref) -> bool:
         """Messages to the alias vanish from now on. False if it was none of this process."""
         return self._router.registry.unalias(self, ref)
 
-    def exit_signal(self, to: Pid, reason: Term) -> None:
+    def exit(self, to: Pid, reason: Term) -> None:
         """``exit(to, reason)``: with ``Atom("kill")`` it cannot be trapped."""
-        self._acts.exit_signal(self.pid, to, reason)
+        self._ops.exit_signal(self.pid, to, reason)
 
     # Time
 
@@ -315,12 +315,12 @@ class Process:
     ) -> tuple[Pid, Ref]:
         call = (Atom(module), Atom(function), list(arguments))
         leader = self.group_leader or self.node.group_leader
-        return await self._router.births.spawn(self, Atom(node), call, leader, options)
+        return await self._router.spawn_client.spawn(self, Atom(node), call, leader, options)
 
     def spawn(self, body: Body, *arguments: Any, name: Atom | str | None = None, link: bool = False) -> Pid:
         """Starts ``await body(me, *arguments)`` as a process of the same node, linked to this one with ``link``."""
         if link:
-            self._require_life()
+            self._require_alive()
         pid = self.node.spawn(body, *arguments, name=name)
         self._router.registry.processes[pid.id | pid.serial << 32].group_leader = self.group_leader
         if link:
@@ -329,13 +329,13 @@ class Process:
 
     def stop(self, reason: Term = _NORMAL) -> None:
         """Ends a server, at once. (A body returns instead, or raises :class:`erlmesh.Exit`.)"""
-        self._router.deaths.terminate(self, reason)
+        self._router.termination.terminate(self, reason)
 
     def register(self, name: Atom | str) -> None:
         """Registers itself under ``name``. Raises ``ValueError`` if the name is taken."""
         self.node.register(name, self.pid)
 
-    def _require_life(self) -> None:
+    def _require_alive(self) -> None:
         if not self.alive:
             raise Exit(self.exit_reason)
 

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["Reasons"]
+__all__ = ["LastErrors"]
 
-KEPT: Final = 256
+MAX_NODES: Final = 256
 
 
-class Reasons:
+class LastErrors:
     """The nodes that were heard of longest ago are forgotten."""
 
     def __init__(self) -> None:
-        self._of: dict[str, str] = {}
+        self._by_node: dict[str, str] = {}
 
-    def of(self, name: str) -> str | None:
-        return self._of.get(name)
+    def get(self, name: str) -> str | None:
+        return self._by_node.get(name)
 
-    def note(self, name: str, why: str) -> None:
-        self._of.pop(name, None)
-        self._of[name] = why
-        if len(self._of) > KEPT:
-            del self._of[next(iter(self._of))]
+    def record(self, name: str, reason: str) -> None:
+        self._by_node.pop(name, None)
+        self._by_node[name] = reason
+        if len(self._by_node) > MAX_NODES:
+            del self._by_node[next(iter(self._by_node))]
 
-    def forget(self, name: str) -> None:
-        self._of.pop(name, None)
+    def discard(self, name: str) -> None:
+        self._by_node.pop(name, None)

@@ -6,10 +6,10 @@ from erlmesh.core.identifiers import Identifiers
 from erlmesh.runtime.process import Process
 from erlmesh.terms import Atom, Pid, Ref
 
-__all__ = ["Registry"]
+__all__ = ["ProcessRegistry"]
 
 
-class Registry:
+class ProcessRegistry:
     """The living processes of one life of a node. Whoever reads the tables looks and does not write."""
 
     def __init__(self, identifiers: Identifiers) -> None:
@@ -28,35 +28,35 @@ class Registry:
         return process
 
     def add(self, process: Process) -> None:
-        self.processes[process.number] = process
+        self.processes[process._number] = process
 
     def remove(self, process: Process) -> None:
         """Its pid, its names and its aliases are nobody's from now on."""
-        del self.processes[process.number]
-        for name in process.names:
+        del self.processes[process._number]
+        for name in process._names:
             del self.names[name]
-        for ref in process.aliases:
+        for ref in process._aliases:
             del self.aliases[ref]
-        process.aliases.clear()
+        process._aliases.clear()
 
-    def register(self, name: Atom, process: Process) -> None:
+    def register_name(self, name: Atom, process: Process) -> None:
         """Raises ``ValueError`` if the name is taken."""
         if name in self.names:
             raise ValueError(f"the name {name} is taken by {self.names[name].pid}")
         self.names[name] = process
-        process.names.append(name)
+        process._names.append(name)
 
-    def unregister(self, name: Atom) -> bool:
+    def unregister_name(self, name: Atom) -> bool:
         """False if nobody had it."""
         process = self.names.pop(name, None)
         if process is not None:
-            process.names.remove(name)
+            process._names.remove(name)
         return process is not None
 
     def alias(self, process: Process) -> Ref:
         ref = self.identifiers.ref()
         self.aliases[ref] = process
-        process.aliases[ref] = None
+        process._aliases[ref] = None
         return ref
 
     def unalias(self, process: Process, ref: Ref) -> bool:
@@ -64,5 +64,5 @@ class Registry:
         if self.aliases.get(ref) is not process:
             return False
         del self.aliases[ref]
-        del process.aliases[ref]
+        del process._aliases[ref]
         return True

@@ -19,12 +19,12 @@ from erlmesh.net.resolvers import PortMapper, Resolver
 from erlmesh.proto.flags import Flags
 from erlmesh.proto.handshake import is_node_name
 from erlmesh.runtime.connections import Connections
-from erlmesh.runtime.guarding import OURS
-from erlmesh.runtime.life import PARTING, Life, Settings
-from erlmesh.runtime.presence import Presence
+from erlmesh.runtime.instance import DISCONNECTING, NodeConfig, NodeInstance
+from erlmesh.runtime.listener import NodeListener
+from erlmesh.runtime.loop_monitor import ERLMESH
 from erlmesh.runtime.process import Body, Destination, Process
 from erlmesh.runtime.router import Router
-from erlmesh.runtime.spawning import Spawning
+from erlmesh.runtime.spawner import Spawner
 from erlmesh.terms import Atom, Pid, Ref, Term
 
 if TYPE_CHECKING:
@@ -58,41 +58,43 @@ class Runtime:
     ) -> None:
         network, epmd = network or TcpNetwork(), epmd or Epmd()
         self.random = random.Random(seed)
-        self._settings = Settings(
+        self._config = NodeConfig(
             name=name,
             cookies=Cookies(cookie, cookies or {}),
-            allowed=AllowList(allow),
+            allow_list=AllowList(allow),
             hidden=hidden,
             net_ticktime=net_ticktime,
             network=network,
             resolver=resolver or epmd,
             reconnect=reconnect,
-            chance=self.random,
+            rng=self.random,
             challenge=partial(secrets.randbits if seed is None else random.Random(seed).getrandbits, 32),
         )
         self.name = name
         self.atom = Atom(name)
         self.hidden = hidden
         self.net_ticktime = net_ticktime
-        self._presence = Presence(
+        self._listener = NodeListener(
             name, network, epmd, hidden=hidden, listen=listen, ports=ports, advertise_port=advertise_port
         )
-        self._life_: Life | None = None
+        self._instance_or_none: NodeInstance | None = None
         self._stopped = False
 
     # Life
 
     async def start(self) -> None:
         """Brings the node up: listens, registers with EPMD (being it, if none runs). Raises NodeStartError in words."""
-        if self._life_ is not None or self._stopped:
+        if self._instance_or_none is not None or self._stopped:
             raise NodeStartError("a node starts once; make a new one")
-        creation = await self._presence.begin()
+        creation = await self._listener.start()
         claim_local(self.atom)
         node = cast("Node", self)
-        life = self._life_ = Life(node, creation, self._settings, self._body_for, self._is_left_for_others)
-        self._presence.answer_with(life.connections.answer)
+        life = self._instance_or_none = NodeInstance(
+            node, creation, self._config, self._fallback_body, self._is_overlap_disconnect
+        )
+        self._listener.set_protocol_factory(life.connections.make_acceptor)
         self._start_services()
-        life.spawning.services_are_there()
+        life.spawner.system_processes_started()
 
     def _start_services(self) -> None:
         """For the node that has some; called when everything runs and nothing has been heard yet."""
@@ -102,43 +104,43 @@ class Runtime:
         if self._stopped:
             return
         self._stopped = True
-        self._presence.close_door()
-        if self._life_ is not None:
-            await self._life_.end()
-        await self._presence.end()
+        self._listener.stop_accepting()
+        if self._instance_or_none is not None:
+            await self._instance_or_none.stop()
+        await self._listener.stop()
         release_local(self.atom)
 
     @property
-    def _life(self) -> Life:
-        if self._life_ is None:
+    def _instance(self) -> NodeInstance:
+        if self._instance_or_none is None:
             raise NodeNotAlive(f"{self.name} is not started: use `async with Node(...)`, or await start() first")
-        return self._life_
+        return self._instance_or_none
 
     @property
     def _router(self) -> Router:
-        return self._life.router
+        return self._instance.router
 
     @property
     def _connections(self) -> Connections:
-        return self._life.connections
+        return self._instance.connections
 
     @property
-    def _spawning(self) -> Spawning:
+    def _spawner(self) -> Spawner:
         if self._stopped:
             raise NodeNotAlive(f"{self.name} has stopped")
-        return self._life.spawning
+        return self._instance.spawner
 
     @property
     def creation(self) -> int:
         """Which life of the node of this name this is; 0 before it starts."""
-        return 0 if self._life_ is None else self._life_.creation
+        return 0 if self._instance_or_none is None else self._instance_or_none.creation
 
     @property
     def port(self) -> int | None:
         """Where the node listens; None before it does."""
-        return self._presence.port
+        return self._listener.port
 
-    def now(self) -> float:
+    def _now(self) -> float:
         """Seconds on the clock that all time-outs here run on."""
         return asyncio.get_running_loop().time()
 
@@ -151,9 +153,9 @@ class Runtime:
         ``{{ExceptionName, Text}, Stack}`` when another exception leaves it, which is also logged. Raises ``ValueError``
         if ``name`` is taken.
         """
-        return self._spawning.start(body, arguments, getattr(body, "__qualname__", repr(body)), name).pid
+        return self._spawner.start(body, arguments, getattr(body, "__qualname__", repr(body)), name).pid
 
-    def spawn_server(
+    def spawn_handler(
         self,
         receive: Callable[[Term], None],
         *,
@@ -165,9 +167,9 @@ class Runtime:
         What it raises is logged and it goes on. It traps exits. ``on_end()`` is called when it has ended and everybody
         was told, unless the node stops: for a server that the node is nothing without, to start it again.
         """
-        return self._spawning.start_server(receive, name, on_end)
+        return self._spawner.start_handler(receive, name, on_end)
 
-    def process(self, pid: Pid) -> Process | None:
+    def _local_process(self, pid: Pid) -> Process | None:
         """The handle of a living local process; for looking, not for acting in its place."""
         return self._router.registry.local(pid)
 
@@ -183,9 +185,9 @@ class Runtime:
 
     def exit(self, pid: Pid, reason: Term) -> None:
         """Sends an exit signal from outside any process; ``Atom("kill")`` cannot be trapped."""
-        self._router.acts.exit_signal(self._own.pid, pid, reason)
+        self._router.signal_sender.exit_signal(self._node_process.pid, pid, reason)
 
-    def make_ref(self) -> Ref:
+    def _make_ref(self) -> Ref:
         """A new reference."""
         return self._router.identifiers.ref()
 
@@ -196,11 +198,11 @@ class Runtime:
         process = self._router.registry.local(pid)
         if process is None:
             raise ValueError(f"cannot register {pid} as {name}: it is no living process of this node")
-        self._router.registry.register(Atom(name), process)
+        self._router.registry.register_name(Atom(name), process)
 
     def unregister(self, name: Atom | str) -> bool:
         """Takes a name back. False if nobody had it."""
-        return self._router.registry.unregister(Atom(name))
+        return self._router.registry.unregister_name(Atom(name))
 
     def whereis(self, name: Atom | str) -> Pid | None:
         """The local process registered as ``name``."""
@@ -214,22 +216,22 @@ class Runtime:
     # Messages from no process in particular
 
     @property
-    def _own(self) -> Process:
-        return self._life.own
+    def _node_process(self) -> Process:
+        return self._instance.node_process
 
     def send(self, to: Destination, message: Term) -> None:
         """Sends as :meth:`Process.send` does."""
-        self._own.send(to, message)
+        self._node_process.send(to, message)
 
     @property
     def group_leader(self) -> Pid:
         """Where the processes we start elsewhere send what they print. A node has a server for it."""
-        return self._own.pid
+        return self._node_process.pid
 
     async def call(self, to: Destination, request: Term, *, timeout: float | None = 5.0) -> Term:
         """Calls as :meth:`Process.call` does."""
         try:
-            return await self._own.call(to, request, timeout=timeout)
+            return await self._node_process.call(to, request, timeout=timeout)
         except Exit:
             raise NodeNotAlive(f"{self.name} has stopped") from None
 
@@ -250,7 +252,7 @@ class Runtime:
             return False
         if answer is Atom("yes"):
             return True
-        self.hang_up(peer)
+        self._disconnect_and_reconnect(peer)
         return False
 
     async def connect(self, name: Atom | str) -> bool:
@@ -270,58 +272,58 @@ class Runtime:
     def disconnect_nowait(self, name: Atom | str) -> bool:
         """The same, at once. The other node, if it is one of ours, is told that this is meant, and does not dial."""
         peer = Atom(name)
-        if self._life.reconnect is not None:
-            self._life.reconnect.forget(peer.name)
+        if self._instance.reconnector is not None:
+            self._instance.reconnector.suppress(peer.name)
         if self._connections.connection(peer.name) is not None:
-            self._own.send((OURS, peer), (PARTING, self.atom), connect=False)
+            self._node_process.send((ERLMESH, peer), (DISCONNECTING, self.atom), connect=False)
         return self._connections.disconnect(peer.name)
 
-    def hang_up(self, name: Atom | str, *, for_others: bool = True) -> bool:
+    def _disconnect_and_reconnect(self, name: Atom | str, *, overlap_disconnect: bool = True) -> bool:
         """Closes the connection because others have lost that node, or we have lost others: it is dialled again, but
         for a while met in another life only. If not ``for_others``, it is dialled again as any node that is lost.
         False if there was none.
         """
-        life = self._life
-        life.hanging_up, before = for_others, life.hanging_up
+        life = self._instance
+        life.in_overlap_disconnect, before = overlap_disconnect, life.in_overlap_disconnect
         try:
             return life.connections.disconnect(Atom(name).name)
         finally:
-            life.hanging_up = before
+            life.in_overlap_disconnect = before
 
-    def reconnect_with(self, name: Atom | str) -> None:
+    def keep_connecting(self, name: Atom | str) -> None:
         """``name`` is missed: it is dialled until it is there. Nothing happens without ``reconnect``."""
-        if self._life.reconnect is not None:
-            self._life.reconnect.wanted(Atom(name).name)
+        if self._instance.reconnector is not None:
+            self._instance.reconnector.request(Atom(name).name)
 
-    def leaves_alone(self, name: Atom | str) -> bool:
+    def _is_reconnect_suppressed(self, name: Atom | str) -> bool:
         """Whether that node was disconnected on purpose, here or there, and nobody has wanted it since."""
-        return self._life.reconnect is not None and self._life.reconnect.leaves_alone(Atom(name).name)
+        return self._instance.reconnector is not None and self._instance.reconnector.is_suppressed(Atom(name).name)
 
-    def missed(self) -> list[str]:
+    def reconnecting(self) -> list[str]:
         """The nodes that are being dialled again and again."""
-        return [] if self._life.reconnect is None else self._life.reconnect.missed()
+        return [] if self._instance.reconnector is None else self._instance.reconnector.reconnecting()
 
-    def busy(self) -> dict[str, float]:
+    def blocked_peers(self) -> dict[str, float]:
         """The connected nodes of erlmesh whose event loops are held by somebody's code, as they have told, and for how
         many seconds by now. They send ticks and answer nothing until the code is done.
         """
-        return self._life.guarding.busy()
+        return self._instance.loop_monitor.blocked_peers()
 
-    def when_held(self, teller: Callable[[float], bool] | None) -> None:
+    def on_loop_blocked(self, callback: Callable[[float], bool] | None) -> None:
         """``teller(seconds)`` is called, in another thread, when somebody's code has held this node's event loop for so
         long, at growing intervals. If it returns False, or is None, the log shows that code.
         """
-        self._life.guarding.teller = teller
+        self._instance.loop_monitor.on_blocked = callback
 
-    def why_not(self, name: Atom | str) -> str | None:
+    def last_connect_error(self, name: Atom | str) -> str | None:
         """Why the last attempt to connect with that node failed, and what to do; None if it did not."""
-        return self._connections.why_not(Atom(name).name)
+        return self._connections.last_connect_error(Atom(name).name)
 
-    def why_lost(self, name: Atom | str) -> str | None:
+    def last_disconnect_reason(self, name: Atom | str) -> str | None:
         """How the last connection with that node ended, in OTP's word (see :meth:`monitor_nodes`); None if none did."""
-        return self._connections.why_lost(Atom(name).name)
+        return self._connections.last_disconnect_reason(Atom(name).name)
 
-    def creation_of(self, name: Atom | str) -> int | None:
+    def _creation_of(self, name: Atom | str) -> int | None:
         """Which life of that node this one is connected with (or is); None if it is not connected."""
         if Atom(name) is self.atom:
             return self.creation
@@ -337,17 +339,17 @@ class Runtime:
         peer = Atom(name).name
         if not is_node_name(peer):
             raise ValueError(f"{peer!r} is no node name: it looks like socrates@127.0.0.1")
-        self._settings.cookies.set(None if peer == self.name else peer, Atom(cookie).name)
+        self._config.cookies.set(None if peer == self.name else peer, Atom(cookie).name)
 
     def allow(self, names: Iterable[Atom | str]) -> None:
         """``net_kernel:allow/1``: only these nodes, and those allowed before, are met from now on (see ``allow`` of
         :class:`erlmesh.Node` for what an entry may be). Connections that are up stay. Raises ``ValueError``.
         """
-        self._settings.allowed.add(names)
+        self._config.allow_list.add(names)
 
     def allowed(self) -> list[str]:
         """The entries of the allow-list; ``[]`` if every node with the cookie is allowed."""
-        return list(self._settings.allowed.entries)
+        return list(self._config.allow_list.entries)
 
     # Node events
 
@@ -358,27 +360,27 @@ class Runtime:
         element of ``nodedown`` is OTP's word for why: ``connection_closed``, ``net_tick_timeout``, ``disconnect``,
         ``killed`` (it broke the protocol), ``wait_pending`` (a newer connection replaces it).
         """
-        self._life.events.subscribe(pid, reasons=reasons)
+        self._instance.events.subscribe(pid, reasons=reasons)
 
-    def _is_left_for_others(self, name: str) -> bool:  # noqa: ARG002 - the node that has `global` knows
+    def _is_overlap_disconnect(self, name: str) -> bool:  # noqa: ARG002 - the node that has `global` knows
         return False
 
     # Processes started across nodes
 
-    async def spawn_on(
+    async def spawn_remote(
         self, node: Atom | str, module: Atom | str, function: Atom | str, arguments: Sequence[Term] = ()
     ) -> Pid:
         """Starts a process on another node as :meth:`Process.spawn_remote` does, linked to nobody."""
-        return await self._own.spawn_remote(node, module, function, arguments)
+        return await self._node_process.spawn_remote(node, module, function, arguments)
 
-    def spawn_nowait(
+    def spawn_remote_nowait(
         self, node: Atom | str, module: Atom | str, function: Atom | str, arguments: Sequence[Term] = ()
     ) -> None:
         """The same without waiting, and without a word if there is no such node."""
         call = (Atom(module), Atom(function), list(arguments))
-        self._router.births.spawn_nowait(self._own, Atom(node), call, self.group_leader)
+        self._router.spawn_client.spawn_nowait(self._node_process, Atom(node), call, self.group_leader)
 
-    async def spawn_to_the_end(
+    async def spawn_and_wait(
         self, node: Atom | str, module: Atom | str, function: Atom | str, arguments: Sequence[Term] = ()
     ) -> Term:
         """Starts a process on another node and waits for its end: its exit reason, or ``noconnection``.
@@ -386,18 +388,18 @@ class Runtime:
         Raises CallError when the node starts no process, and EncodeError. Whoever stops waiting leaves it alone.
         """
         call = (Atom(module), Atom(function), list(arguments))
-        return await self._router.births.spawn_to_the_end(self._own, Atom(node), call, self.group_leader)
+        return await self._router.spawn_client.spawn_and_wait(self._node_process, Atom(node), call, self.group_leader)
 
-    def can_spawn(self, node: Atom | str) -> bool:
+    def _supports_spawn_request(self, node: Atom | str) -> bool:
         """Whether the connected ``node`` starts processes for others (every node since OTP 23)."""
         connection = self._connections.connection(Atom(node).name)
         known = connection is not None and connection.flags is not None and Flags.SPAWN in connection.flags
         return known or Atom(node) is self.atom
 
-    def spawn_answers(self, module: str, function: str, arity: int, body: Body) -> None:
+    def _serve_spawn_request(self, module: str, function: str, arity: int, body: Body) -> None:
         """Lets a SPAWN_REQUEST for ``module:function/arity`` run ``await body(me, *arguments)`` as a process."""
-        self._life.guests.bodies[module, function, arity] = body
+        self._instance.spawn_server.bodies[module, function, arity] = body
 
-    def _body_for(self, _module: Atom, _function: Atom, _arguments: list[Term]) -> Body | None:
+    def _fallback_body(self, _module: Atom, _function: Atom, _arguments: list[Term]) -> Body | None:
         """What runs for any other SPAWN_REQUEST: ``body(me, module, function, arguments)``, or None to refuse it."""
         return None

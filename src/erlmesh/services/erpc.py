@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from erlmesh.errors import ErlangError, Exit, Throw
 from erlmesh.etf import encode_term
-from erlmesh.runtime.faults import ERROR, Outcome, fault_of
+from erlmesh.runtime.exceptions import ERROR, TermExit, to_erlang
 from erlmesh.terms import Atom, Term
 
 if TYPE_CHECKING:
@@ -41,13 +41,13 @@ def serve(node: Runtime, apply: Apply) -> None:
 
     async def execute_call(me: Process, result: Term, module: Term, function: Term, arguments: Term) -> None:
         kind, value, stack = await outcome(me, apply, module, function, arguments)
-        raise Outcome((result, kind, value, stack) if kind is ERROR else (result, kind, value))
+        raise TermExit((result, kind, value, stack) if kind is ERROR else (result, kind, value))
 
     async def execute_cast(me: Process, module: Term, function: Term, arguments: Term) -> None:
         await outcome(me, apply, module, function, arguments)
 
-    node.spawn_answers("erpc", "execute_call", 4, execute_call)
-    node.spawn_answers("erpc", "execute_cast", 3, execute_cast)
+    node._serve_spawn_request("erpc", "execute_call", 4, execute_call)
+    node._serve_spawn_request("erpc", "execute_cast", 3, execute_cast)
 
 
 async def outcome(
@@ -64,15 +64,15 @@ async def outcome(
         encode_term(value)
         return RETURN, value, []
     except (Exit, Throw, ErlangError) as meant:
-        return _term_for_sure(*fault_of(meant))
+        return _term_for_sure(*to_erlang(meant))
     except Exception as fault:
         log.exception("%s:%s/%d, called from another node, failed", module.name, function.name, len(arguments))
-        return _term_for_sure(*fault_of(fault))
+        return _term_for_sure(*to_erlang(fault))
 
 
 def _term_for_sure(kind: Atom, reason: Term, stack: list[Term]) -> tuple[Atom, Term, list[Term]]:
     try:
         encode_term((reason, stack))
     except Exception as fault:
-        kind, reason, stack = fault_of(fault)
+        kind, reason, stack = to_erlang(fault)
     return kind, reason, stack

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, overload
 
 from erlmesh.errors import Undef
-from erlmesh.runtime.spawning import in_a_task
+from erlmesh.runtime.spawner import ensure_task
 from erlmesh.terms import Atom, Term
 
 if TYPE_CHECKING:
@@ -104,10 +104,10 @@ class Functions:
             stack: list[Term] = [(module, function, list(arguments), [])]
             raise Undef(Atom("undef"), stack, f"{module.name}:{function.name}/{len(arguments)}")
         if exposed.waits:
-            await in_a_task()
+            await ensure_task()
         value = exposed.call(me, *arguments) if exposed.wants_process else exposed.call(*arguments)
         if inspect.isawaitable(value):
-            await in_a_task()
+            await ensure_task()
             value = await value
         return _NIL if value is None else value
 

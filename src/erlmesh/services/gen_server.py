@@ -57,17 +57,17 @@ def _status(me: Process, how: Atom, state: Callable[[], Term]) -> Term:
 
 def _suspend(me: Process, state: Callable[[], Term]) -> None:
     """Puts another function in the place of the server's until ``resume``, when all that has waited is dealt with."""
-    awake = me.receiver
+    awake = me._handler
     waiting: list[Term] = []
 
     def asleep(message: Term) -> None:
         match message:
             case (Atom("system"), (Pid(), _) as caller, Atom("resume")):
-                me.receiver = awake
+                me._handler = awake
                 me.reply(caller, OK)
                 for each in waiting:
-                    if me.receiver is not None:
-                        me.receiver(each)
+                    if me._handler is not None:
+                        me._handler(each)
             case (Atom("system"), (Pid(), _) as caller, Atom("suspend")):
                 me.reply(caller, OK)
             case (Atom("system"), (Pid(), _) as caller, Atom("get_status")):
@@ -77,7 +77,7 @@ def _suspend(me: Process, state: Callable[[], Term]) -> None:
             case _:
                 waiting.append(message)
 
-    me.receiver = asleep
+    me._handler = asleep
 
 
 async def ask(
@@ -98,14 +98,14 @@ async def ask(
                 return ref in waiting
         return False
 
-    deadline = None if timeout is None else me.node.now() + timeout
+    deadline = None if timeout is None else me.node._now() + timeout
     try:
         for target in targets:
             ref = me.monitor(target)
             waiting[ref] = target
             me.send(target, (gen.GEN_CALL, (me.pid, ref), request))
         while waiting:
-            left = None if deadline is None else max(0.0, deadline - me.node.now())
+            left = None if deadline is None else max(0.0, deadline - me.node._now())
             match await me.receive(concerns_us, timeout=left):
                 case (Ref() as ref, answer):
                     me.demonitor(ref, flush=True)

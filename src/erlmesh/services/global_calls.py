@@ -87,7 +87,7 @@ async def del_lock(me: Process, lock: LockId, nodes: Iterable[Atom | str] | None
 
 def del_lock_nowait(me: Process, lock: LockId, nodes: Iterable[Atom]) -> None:
     """The same without waiting for the answers, which go nowhere."""
-    nowhere = ImproperList((ALIAS,), me.node.make_ref())
+    nowhere = ImproperList((ALIAS,), me.node._make_ref())
     for node in nodes:
         me.send((SERVER, node), (GEN_CALL, (me.pid, nowhere), (Word.DEL_LOCK, lock)), connect=False)
 

@@ -60,7 +60,7 @@ class Locker:
     async def run(self, me: Process) -> None:
         me.trap_exit = True
         while True:
-            wait = None if self._next_attempt is None else max(0.0, self._next_attempt - me.node.now())
+            wait = None if self._next_attempt is None else max(0.0, self._next_attempt - me.node._now())
             try:
                 message = await me.receive(timeout=wait)
             except TimeoutError:
@@ -160,7 +160,7 @@ class Locker:
         _pass_on(me, announce)
         await self._unlock(me, lock, held)
         self._remove(him.node, him.my_tag)
-        self._next_attempt = me.node.now() if self._peers else None  # no reason to wait after a success
+        self._next_attempt = me.node._now() if self._peers else None  # no reason to wait after a success
 
     async def _lock(self, me: Process, lock: LockId, extra: list[Atom]) -> list[Atom]:
         """Lock our partition and ``extra``: the boss first, then us and ``extra``, then all the others.
@@ -209,7 +209,7 @@ class Locker:
         """The longer the more we are, and never two nodes in step: somebody else may need the lock between."""
         known = len(self._known)
         pause = min(1.0 + 0.1 * known, 3.0) if known else 0.2
-        self._next_attempt = me.node.now() + pause * me.node.random.uniform(0.5, 1.0)
+        self._next_attempt = me.node._now() + pause * me.node.random.uniform(0.5, 1.0)
 
 
 def _pass_on(me: Process, announce: list[Term]) -> None:

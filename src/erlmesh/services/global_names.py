@@ -143,7 +143,7 @@ class GlobalNames:
             await self._node.call(keeper, Word.SET_LOCK, timeout=None)
             yield
         except BaseException:
-            self._server.me.exit_signal(keeper, _KILL)  # its death frees the lock
+            self._server.me.exit(keeper, _KILL)  # its death frees the lock
             raise
         await self._node.call(keeper, Word.DEL_LOCK, timeout=None)
 
@@ -153,7 +153,7 @@ class GlobalNames:
         try:
             locked = await self._node.call(keeper, Word.SET_LOCK, timeout=None) is True
         except BaseException:
-            self._server.me.exit_signal(keeper, _KILL)  # its death frees the lock
+            self._server.me.exit(keeper, _KILL)  # its death frees the lock
             raise
         if locked:
             await self._stop_keeper(lock)  # locked twice is locked once

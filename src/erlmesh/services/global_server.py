@@ -76,7 +76,7 @@ class GlobalServer:
 
     def _start(self) -> None:
         node = self.node
-        self.me: Process = node.spawn_server(self.receive, name=SERVER, on_end=self._start_again)
+        self.me: Process = node.spawn_handler(self.receive, name=SERVER, on_end=self._start_again)
         self._locker = node.spawn(Locker(node.atom, self.sync.known, self.locks).run)
         self.registrar = node.spawn(Registrar(self).run)
         self.sync.locker = self._locker
@@ -92,14 +92,14 @@ class GlobalServer:
             "global on %s has lost one of its processes: it parts with all nodes and starts again", self.node.name
         )
         for pid in (self._locker, self.registrar, *self._resolvers.values()):
-            self.me.exit_signal(pid, _KILL)
+            self.me.exit(pid, _KILL)
         self._resolvers.clear()
         self._waiting.clear()  # they have heard of the end
         self._start()
         self._monitors = {pid: (self.me.monitor(pid), count) for pid, (_, count) in self._monitors.items()}
         self._carry_out(self.sync.forget_all())  # so nobody is known who could be told that the others are lost
         for name in self.node.nodes():
-            self.node.hang_up(name, for_others=False)
+            self.node._disconnect_and_reconnect(name, overlap_disconnect=False)
 
     def receive(self, message: Term) -> None:
         """One message of anybody's."""
@@ -108,7 +108,7 @@ class GlobalServer:
                 effects = self.partitions.nodeup(Atom(node))
             case (Word.NODEDOWN, node) | (Word.EXTRA_NODEDOWN, node):
                 lost = Atom(node)
-                effects = [*self.partitions.nodedown(lost, self.node.now()), *self._synced(lost)]
+                effects = [*self.partitions.nodedown(lost, self.node._now()), *self._synced(lost)]
             case (Word.RECHECK, Atom() as node):
                 effects = self.partitions.recheck(node, connected=node.name in self.node.nodes())
             case (Word.DOWN, ref, _, Pid() as pid, _):
@@ -219,7 +219,7 @@ class GlobalServer:
             case (Word.CANCEL_CONNECT, Atom() as node, tag):
                 return self.sync.cancel_connect(node, tag)
             case (Word.LOST_CONNECTION, Atom() as reporter, int() as life, int() as loss, Atom() as lost):
-                return self.partitions.lost_connection(reporter, life, loss, lost, self.node.now())
+                return self.partitions.lost_connection(reporter, life, loss, lost, self.node._now())
             case (Word.REMOVE_CONNECTION, Atom() as node):
                 return self.partitions.remove_connection(node)
             case (Word.WHEREIS, name, (Pid(), _) as caller):
@@ -262,7 +262,7 @@ class GlobalServer:
                     self._connect(node)
                 case Disconnect(node, why):
                     _log.warning("global at %s %s node %s", self.node.name, why, node.name)
-                    self.node.hang_up(node.name)
+                    self.node._disconnect_and_reconnect(node.name)
                 case Recheck(node, seconds):
                     self.me.send_after(seconds, (Word.RECHECK, node))
                 case Resolve(node):
@@ -270,7 +270,7 @@ class GlobalServer:
                 case StopResolving(node):
                     resolver = self._resolvers.pop(node, None)
                     if resolver is not None:
-                        self.me.exit_signal(resolver, _KILL)
+                        self.me.exit(resolver, _KILL)
 
     def _unwatch(self, pid: Pid) -> None:
         ref, count = self._monitors.get(pid, (None, 0))
@@ -296,7 +296,7 @@ class GlobalServer:
                 self.me.cast((SERVER, node), (Word.IN_SYNC, self.node.atom, True), connect=False)
             else:
                 _log.warning("global at %s failed to connect to %s", self.node.name, node.name)
-                self.node.reconnect_with(node.name)
+                self.node.keep_connecting(node.name)
                 self.me.send(self.me.pid, (Word.EXTRA_NODEDOWN, node))
 
         self.node.connect_nowait(node.name, connected)

@@ -58,11 +58,11 @@ class GroupLeader:
         self._start_log()
 
     def _start(self) -> None:
-        self._me = self._node.spawn_server(self._receive, name=Atom("user"), on_end=self._start)
+        self._me = self._node.spawn_handler(self._receive, name=Atom("user"), on_end=self._start)
         self.pid = self._me.pid
 
     def _start_log(self) -> None:
-        self._node.spawn_server(_logged, name=Atom("logger_proxy"), on_end=self._start_log)
+        self._node.spawn_handler(_logged, name=Atom("logger_proxy"), on_end=self._start_log)
 
     def _receive(self, message: Term) -> None:
         match message:

@@ -32,7 +32,7 @@ class NetKernel:
         self._start()
 
     def _start(self) -> None:
-        self._me = self._node.spawn_server(self._receive, name=Atom("net_kernel"), on_end=self._start)
+        self._me = self._node.spawn_handler(self._receive, name=Atom("net_kernel"), on_end=self._start)
 
     def _receive(self, message: Term) -> None:
         match message:

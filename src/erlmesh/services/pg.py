@@ -42,7 +42,7 @@ class Pg:
 
     def __init__(self, node: Runtime, scope: Atom = Atom("pg")) -> None:  # noqa: B008 - an atom is a constant
         self._node = node
-        self._me = node.spawn_server(self._receive, name=scope, on_end=self._ended)
+        self._me = node.spawn_handler(self._receive, name=scope, on_end=self._ended)
         self._me.trap_exit = False  # as OTP's: an exit signal ends the scope
         self._scope = Scope(self._me.pid)
         self._watched: dict[Pid, Ref] = {}

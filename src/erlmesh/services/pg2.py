@@ -73,7 +73,7 @@ class Pg2:
         """
         node = self._node
         members, self._watched = list(self._watched), {}
-        self._me = node.spawn_server(self._receive, name=PG2, on_end=self._start)
+        self._me = node.spawn_handler(self._receive, name=PG2, on_end=self._start)
         node.monitor_nodes(self._me.pid)
         self._watch(members)
         for name in node.nodes():
@@ -154,7 +154,7 @@ class Pg2:
         try:
             await self._node.call(changer, request, timeout=None)
         except BaseException:  # nobody waits any more, so nobody must go on asking for the lock
-            self._me.exit_signal(changer, KILL)
+            self._me.exit(changer, KILL)
             raise
 
     def _all_nodes(self) -> list[str]:

@@ -40,7 +40,7 @@ class Changes:
     ) -> None:
         """``scope`` is its server; ``members`` are those of ``group`` now."""
         feed = _Feed(node, scope, exact_key(group))
-        feed.me = node.spawn_server(feed.receive)
+        feed.me = node.spawn_handler(feed.receive)
         feed.me.monitor(scope)
         feed.observe(members)
         self._node = node
@@ -112,7 +112,7 @@ class _Feed:
         if reason is Word.LEAVE:
             return self._deaths.get(pid, reason)
         if reason is _NOCONNECTION and pid.node is not self._node.atom:
-            return Atom(self._node.why_lost(pid.node) or _NOCONNECTION)
+            return Atom(self._node.last_disconnect_reason(pid.node) or _NOCONNECTION)
         return reason
 
     def _forget(self, pid: Pid) -> None:
@@ -144,7 +144,7 @@ class _Feed:
 
 def _end(feed: Process, unsubscribe: Callable[[], None]) -> None:
     unsubscribe()
-    feed.exit_signal(feed.pid, _KILL)
+    feed.exit(feed.pid, _KILL)
 
 
 class Monitors:

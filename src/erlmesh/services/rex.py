@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from erlmesh.core import gen
-from erlmesh.runtime.faults import ERROR, EXIT, THROW
+from erlmesh.runtime.exceptions import ERROR, EXIT, THROW
 from erlmesh.services.erpc import Apply, outcome
 from erlmesh.services.gen_server import BADARG
 from erlmesh.terms import Atom, Pid, Ref, Term
@@ -56,7 +56,7 @@ class Rex:
         self._start()
 
     def _start(self) -> None:
-        self._me = self._node.spawn_server(self._receive, name=Word.REX, on_end=self._start)
+        self._me = self._node.spawn_handler(self._receive, name=Word.REX, on_end=self._start)
         self._waiting: dict[Ref, Callable[[Term], None]] = {}  # who waited for one before has heard of its end
 
     def _receive(self, message: Term) -> None:

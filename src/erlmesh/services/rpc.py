@@ -56,7 +56,7 @@ async def call(
         async with asyncio.timeout(timeout):
             if target is not node.atom and not await node.connect(target):
                 raise _no_connection(node, target)
-            if node.can_spawn(target):
+            if node._supports_spawn_request(target):
                 return await _by_spawning(node, target, what)
             return await _by_rex(node, target, what)
     except TimeoutError as late:
@@ -69,7 +69,7 @@ def cast(
     node: Runtime, peer: Atom | str, module: Atom | str, function: Atom | str, arguments: Sequence[Term] = ()
 ) -> None:
     """See :meth:`erlmesh.Node.rpc_cast`."""
-    node.spawn_nowait(peer, ERPC, Atom("execute_cast"), [Atom(module), Atom(function), list(arguments)])
+    node.spawn_remote_nowait(peer, ERPC, Atom("execute_cast"), [Atom(module), Atom(function), list(arguments)])
 
 
 async def multicall(
@@ -98,8 +98,8 @@ async def multicall(
 
 
 async def _by_spawning(node: Runtime, peer: Atom, what: tuple[Atom, Atom, list[Term]]) -> Term:
-    result = node.make_ref()
-    reason = await node.spawn_to_the_end(peer, ERPC, Atom("execute_call"), [result, *what])
+    result = node._make_ref()
+    reason = await node.spawn_and_wait(peer, ERPC, Atom("execute_call"), [result, *what])
     match reason:
         case (ref, Atom("return"), value) if ref == result:
             return value
@@ -129,7 +129,7 @@ async def _by_rex(node: Runtime, peer: Atom, what: tuple[Atom, Atom, list[Term]]
 
 
 def _no_connection(node: Runtime, peer: Atom) -> NoConnection:
-    why_not = node.why_not(peer)
+    why_not = node.last_connect_error(peer)
     return NoConnection(f"no connection to {peer.name}" + (f": {why_not}" if why_not else ""))
 
 

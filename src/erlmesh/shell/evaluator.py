@@ -100,7 +100,7 @@ class Evaluator:
         self._jobs = asyncio.Queue()
         pid = self._node.spawn(self._body, self._started)
         if self._guard is None:
-            self._guard = self._node.spawn_server(self._guarded)
+            self._guard = self._node.spawn_handler(self._guarded)
         self._guard.monitor(pid)
         return self._started
 
@@ -124,8 +124,8 @@ class Evaluator:
         if self._guard is None:
             return
         if self._started is not None and self._started.done():
-            self._guard.exit_signal(self._started.result().pid, Atom("kill"))
-        self._guard.exit_signal(self._guard.pid, Atom("kill"))
+            self._guard.exit(self._started.result().pid, Atom("kill"))
+        self._guard.exit(self._guard.pid, Atom("kill"))
 
     async def _body(self, me: Process, started: asyncio.Future[Process]) -> None:
         started.set_result(me)

@@ -90,15 +90,15 @@ def _connection_word(node: Node, name: Atom) -> str:
 def _process_rows(node: Node, pid: Pid) -> list[tuple[str, str]]:
     rows = [("node", f"{show_term(pid.node)} ({_connection_word(node, pid.node)})")]
     if pid.node is node.atom:
-        process = node.process(pid)
+        process = node._local_process(pid)
         if process is None:
             return [*rows, ("alive", "no")]
         rows.append(("alive", "yes"))
         rows.append(("runs", process.label.partition(" ")[2]))
-        rows.append(("messages", f"{len(process.mailbox)} waiting"))
+        rows.append(("messages", f"{len(process._mailbox)} waiting"))
         rows.append(("traps exits", "yes" if process.trap_exit else "no"))
-        if process.names:
-            rows.append(("registered", ", ".join(map(show_term, process.names))))
+        if process._names:
+            rows.append(("registered", ", ".join(map(show_term, process._names))))
     groups = [f"pg {show_term(group)}" for group in node.pg.which_groups() if pid in node.pg.get_members(group)]
     groups += [f"pg2 {show_term(group)}" for group in node.pg2.which_groups() if pid in node.pg2.get_members(group)]
     return [*rows, ("groups", ", ".join(groups) or "none")]

@@ -61,7 +61,7 @@ def host_shells(node: Node) -> None:
             case _:
                 log.debug("ignored %r", message)
 
-    node.spawn_server(receive, name=SHELL)
+    node.spawn_handler(receive, name=SHELL)
 
 
 async def _serve(me: Process, client: Pid) -> None:

@@ -73,7 +73,7 @@ class NodeModule(Module):
         return True
 
     def _why(self, name: str) -> None:
-        if reason := self._node.why_not(name):
+        if reason := self._node.last_connect_error(name):
             self._hint(reason)
 
 

@@ -34,7 +34,7 @@ class RemoteSession:
         self.left: int | None = None
         self.on_lost: Callable[[], object] = lambda: None
         self._node = node
-        self._me = node.spawn_server(self._receive)
+        self._me = node.spawn_handler(self._receive)
         self._reader = Session(node)  # knows which lines are whole; nothing runs in it
         self._loop = asyncio.get_running_loop()
         self._session: Pid | None = None
@@ -89,7 +89,7 @@ class RemoteSession:
 
     async def completions(self, before: str) -> list[Completion]:
         """What Tab offers there."""
-        tag = self._node.make_ref()
+        tag = self._node._make_ref()
         self._tabs[tag] = self._loop.create_future()
         self._to_session((Word.COMPLETE, tag, before.encode(errors="replace")))
         try:

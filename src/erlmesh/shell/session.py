@@ -90,7 +90,7 @@ class Session:
     async def start(self) -> Pid:
         """Sees to it that there is a process to run lines in, and returns its pid."""
         if not self._far:
-            self.node.when_held(self.interrupts.held)
+            self.node.on_loop_blocked(self.interrupts.held)
         me = await self._evaluator.process()
         self.namespace["me"] = me
         return me.pid
@@ -98,7 +98,7 @@ class Session:
     def close(self) -> None:
         """The end of the node is no news from here on."""
         if not self._far:
-            self.node.when_held(None)
+            self.node.on_loop_blocked(None)
         self._evaluator.close()
 
     def end(self) -> None:

@@ -81,7 +81,7 @@ class Words:
         node = self._node.atom if prefix == 0 else node_by_number(prefix)
         if node is None:
             raise ValueError(f"no pid that begins with {prefix} has been printed here")
-        creation = self._node.creation_of(node)
+        creation = self._node._creation_of(node)
         if creation is None:
             raise ValueError(f"{node.name} is not connected, so nobody can know which of its lives is meant")
         return Pid(node, identifier, serial, creation)
@@ -154,7 +154,7 @@ class Words:
     def exit(self, *arguments: Any) -> bool:
         """Leaves the shell; with a pid and a reason, such as :kill, it ends a process, here or elsewhere."""
         if len(arguments) == 2:
-            self._me().exit_signal(*arguments)
+            self._me().exit(*arguments)
             return True
         if len(arguments) > 2:
             raise TypeError("exit() leaves, exit(pid, reason) ends a process")

@@ -66,18 +66,18 @@ class Actor:
         self._everybody = everybody
         self._started = False
         if server:
-            self.me = node.spawn_server(self.receive)
+            self.me = node.spawn_handler(self.receive)
         else:
             self.me = self._handle(node, node.spawn(self._live))
             self.me.trap_exit = True
         everybody[self.me.pid] = self
         node.monitor_nodes(self.me.pid)
         for name in node.nodes():
-            self.up[name] = node.creation_of(name) or 0
+            self.up[name] = node._creation_of(name) or 0
 
     @staticmethod
     def _handle(node: Node, pid: Pid) -> Process:
-        process = node.process(pid)
+        process = node._local_process(pid)
         assert process is not None
         return process
 
@@ -110,7 +110,7 @@ class Actor:
     def unlink(self, other: Pid) -> None:
         self.has_unlinked[other] = None
         self.me.unlink(other)
-        if not any(type(message) is tuple and message[:2] == (EXIT, other) for message in self.me.mailbox.messages):
+        if not any(type(message) is tuple and message[:2] == (EXIT, other) for message in self.me._mailbox.messages):
             self.links.pop(other, None)
 
     def watch(self, other: Pid | tuple[Atom, Atom]) -> None:
@@ -130,7 +130,7 @@ class Actor:
 
     def shoot(self, other: Pid) -> None:
         """Nobody survives that."""
-        self.me.exit_signal(other, KILL)
+        self.me.exit(other, KILL)
 
     # What it hears
 
@@ -151,7 +151,7 @@ class Actor:
             case (Atom("nodeup"), Atom() as name):
                 if name.name in self.up:
                     self._blame(f"{self.pid!r} hears nodeup of {name} twice")
-                self.up[name.name] = self.node.creation_of(name) or 0
+                self.up[name.name] = self.node._creation_of(name) or 0
                 for other in [pid for pid in self.said if pid.node is name]:
                     self.say(other)  # what has waited for the connection must come before
             case (Atom("nodedown"), Atom() as name):
@@ -163,7 +163,7 @@ class Actor:
         if not here and sender.node.name not in self.up:
             self._blame(f"{self.pid!r} hears {sender!r}, whose node is not up")
         creation = self.node.creation if here else self.up[sender.node.name]
-        if self.me.receiver is not None and sender.creation != creation:
+        if self.me._handler is not None and sender.creation != creation:
             self._blame(f"{self.pid!r} hears {sender!r} of a former life, {sender.creation}, now {creation}")
         if number <= self.heard.get(sender, 0):
             self._blame(f"{self.pid!r} hears {number} of {sender!r} after {self.heard[sender]}")
@@ -171,7 +171,7 @@ class Actor:
         self.heard[sender] = number
 
     def _none_is_missing(self, sender: Pid, number: int) -> None:
-        if self.me.receiver is None:
+        if self.me._handler is None:
             return  # it reads its mailbox when it comes to it: over which connection that came, it cannot tell
         over = connected_since(self.node, sender.node.name)
         if number > self.heard.get(sender, number) + 1 and self._heard_over[sender] == over:
@@ -259,7 +259,7 @@ class Witness:
         self.ups: Counter[str] = Counter()
         """How often it was told of whom."""
         self._fault: str | None = None
-        self._me = node.spawn_server(self._receive)
+        self._me = node.spawn_handler(self._receive)
         node.monitor_nodes(self._me.pid, reasons=True)
 
     def _receive(self, message: Term) -> None:

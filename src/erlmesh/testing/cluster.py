@@ -65,7 +65,7 @@ class SimulatedNode(Node):
         on_end: Callable[[], object] | None = None,
     ) -> Process:
         with self.machine:
-            return super().spawn_server(receive, name=name, on_end=on_end)
+            return super().spawn_handler(receive, name=name, on_end=on_end)
 
 
 class Cluster:

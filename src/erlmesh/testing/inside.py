@@ -12,14 +12,14 @@ __all__ = ["connected_since", "duplicate_connections", "leftovers", "linked", "l
 def connected_since(node: Node, peer: str) -> float | None:
     """When the present connection with ``peer`` came up; None if there is none."""
     connection = node._connections.connection(peer)
-    return None if connection is None else connection.since
+    return None if connection is None else connection.connected_at
 
 
 def duplicate_connections(node: Node) -> list[str]:
     """Peers with more than one established connection."""
     up = [
         connection.name
-        for pump, connection in node._connections._by_pump.items()
+        for pump, connection in node._connections._by_protocol.items()
         if pump.channel is not None and not pump._closed
     ]
     return [name for name in dict.fromkeys(up) if up.count(name) > 1]
@@ -46,9 +46,9 @@ def leftovers(node: Node) -> dict[str, int]:
     return {
         "links": len(router.links),
         "attempts to connect": len(connections._tasks),
-        "waiting for connections": len(connections._waiting),
-        "strangers": len(connections._strangers),
-        "connections beside those that are up": len(connections._by_pump)
+        "waiting for connections": len(connections._pending),
+        "strangers": len(connections._pending_handshakes),
+        "connections beside those that are up": len(connections._by_protocol)
         - len(node.nodes())
         - len(node.nodes(hidden=True)),
         "global sessions": len(node.global_names.statistics().in_session),

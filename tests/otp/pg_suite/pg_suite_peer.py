@@ -97,7 +97,7 @@ def group_and_pids(free):
 async def stop_proc(me: Process, pid):
     """``pg_SUITE:stop_proc/1``."""
     ref = me.monitor(pid)
-    me.exit_signal(pid, KILL)
+    me.exit(pid, KILL)
     await me.receive(lambda message: message[1] == ref)
     return OK
 

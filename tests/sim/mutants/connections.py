@@ -112,7 +112,7 @@ MUTANTS = [
     Mutant(
         CONNECTIONS + "_settle",
         "who waits for a connection is not told that there will be none",
-        "waiting.over(False)",
+        "waiting.resolve(False)",
         "pass",
     ),
     Mutant(
@@ -124,7 +124,7 @@ MUTANTS = [
     Mutant(
         CONNECTIONS + "_abandon",
         "the attempt that gives way is not ended",
-        "connection.pump is not None:",
+        "connection.protocol is not None:",
         "False:",
     ),
     Mutant(
@@ -218,15 +218,15 @@ MUTANTS = [
         "pass",
     ),
     Mutant(
-        "erlmesh.runtime.reconnect:Reconnect._dial_again",
+        "erlmesh.runtime.reconnector:Reconnect._dial_due",
         "who was left for others is spared for ever",
-        "self._hung_up.clear_deferral(name)",
+        "self._disconnect_history.clear_deferral(name)",
         "pass",
     ),
     Mutant(
-        "erlmesh.runtime.reconnect:Reconnect._dialled",
+        "erlmesh.runtime.reconnector:Reconnect._attempt_finished",
         "a failed attempt is taken for the last",
-        "self._redial.failed(name, self._loop.time())",
+        "self._policy.failed(name, self._loop.time())",
         "pass",
     ),
 ]

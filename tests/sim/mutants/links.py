@@ -22,8 +22,8 @@ MUTANTS = [
     Mutant(
         LINKS + "broken",
         "an exit signal is heard over a link that was taken back",
-        "if self._of.get(local, {}).get(other) != ACTIVE:",
-        "if other not in self._of.get(local, {}):",
+        "if self._by_node.get(local, {}).get(other) != ACTIVE:",
+        "if other not in self._by_node.get(local, {}):",
     ),
     Mutant(
         LINKS + "broken",
@@ -112,13 +112,13 @@ MUTANTS = [
     Mutant(
         ROUTER + "_hear_link",
         "who links with the dead is not told",
-        "self.pass_on(signal.sender.node, ExitLink(signal.to, signal.sender, NOPROC))",
+        "self.send_if_connected(signal.sender.node, ExitLink(signal.to, signal.sender, NOPROC))",
         "pass",
     ),
     Mutant(
         ROUTER + "_hear_monitor",
         "who watches the dead is not told",
-        "self.pass_on(signal.sender.node, Down(target, signal.sender, signal.ref, NOPROC))",
+        "self.send_if_connected(signal.sender.node, Down(target, signal.sender, signal.ref, NOPROC))",
         "pass",
     ),
     Mutant(
@@ -130,23 +130,23 @@ MUTANTS = [
     Mutant(
         ROUTER + "pass_on",
         "what takes something back does not wait for the connection that this waits for",
-        "return self.hold(node, signal, 0, dial=False) is not None",
+        "return self.enqueue(node, signal, 0, dial=False) is not None",
         "return False",
     ),
     Mutant(
-        "erlmesh.runtime.delivery:Delivery.take_back",
+        "erlmesh.runtime.delivery:Delivery.remove_pending",
         "what is flushed may come nevertheless",
-        "if process.mailbox.take(is_it) is EMPTY and process.receiver is not None:",
+        "if process._mailbox.take(is_it) is EMPTY and process.receiver is not None:",
         "if False:",
     ),
     Mutant(
-        "erlmesh.runtime.deaths:Deaths.undeliverable",
+        "erlmesh.runtime.termination:Deaths.undeliverable",
         "a link that cannot be made is never broken",
         "router.apply(ExitLink(signal.to, signal.sender, NOCONNECTION), node)",
         "pass",
     ),
     Mutant(
-        "erlmesh.runtime.deaths:Deaths.undeliverable",
+        "erlmesh.runtime.termination:Deaths.undeliverable",
         "who watches an unreachable process is not told",
         "router.apply(Down(signal.target, signal.sender, signal.ref, NOCONNECTION), node)",
         "pass",

@@ -235,7 +235,7 @@ async def meeting_at_once(world: World) -> None:
         with world.cluster.machine(one.node):
             one.node.disconnect_nowait(other.node.name)
         await asyncio.sleep(2 * world.net_ticktime)
-        if not (one.node.nodes() or one.node.missed() or other.node.missed()):
+        if not (one.node.nodes() or one.node.reconnecting() or other.node.reconnecting()):
             break
     else:
         if len(world.lives) == 2:
@@ -279,7 +279,7 @@ async def strangers(world: World) -> None:
     for life in world.lives.values():
         with world.cluster.machine(life.node):
             life.node.disconnect_nowait(newcomer.node.name)  # it will not come back
-        if newcomer.node.name in [*life.node.nodes(), *life.node.missed()]:
+        if newcomer.node.name in [*life.node.nodes(), *life.node.reconnecting()]:
             world.blame(f"{life.node.name} does not let {newcomer.node.name} go")
 
 

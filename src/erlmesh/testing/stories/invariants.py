@@ -62,7 +62,7 @@ def _check_members(world: World, life: Life, name: str, scope: Pg) -> None:
         if own != Counter({pid: count for pid, count in members.items() if pid.node is node.atom}):
             world.blame(f"{node.name} {name} {group!r}: local members differ from members")
         for pid, count in members.items():
-            if node.creation_of(pid.node) != pid.creation:
+            if node._creation_of(pid.node) != pid.creation:
                 world.blame(f"{node.name} {name} {group!r}: {pid!r} is of a node that is down")
             if count > world.most[name, exact_key(group), pid]:
                 world.blame(f"{node.name} {name} {group!r}: {pid!r} is in it {count} times")
@@ -84,7 +84,7 @@ def _check_connections(world: World, life: Life, doubts: Doubts) -> None:
     for name in duplicate_connections(node):
         world.blame(f"{node.name} has two connections with {name}")
     for name in node.nodes():
-        creation = node.creation_of(name) or 0
+        creation = node._creation_of(name) or 0
         if creation < life.creations.get(name, 0):
             world.blame(f"{node.name} is connected with life {creation} of {name}, after {life.creations[name]}")
         life.creations[name] = creation
@@ -108,9 +108,9 @@ def _check_locks(world: World, life: Life, doubts: Doubts) -> None:
         holders.setdefault(exact_key(resource), (resource, []))[1].append(pid)
         if pid.node is node.atom and not node.is_alive(pid):
             world.blame(f"{node.name}: {resource!r} is held by {pid!r}, who is dead")
-        if pid.node is not node.atom and node.creation_of(pid.node) not in (None, pid.creation):
+        if pid.node is not node.atom and node._creation_of(pid.node) not in (None, pid.creation):
             world.blame(f"{node.name}: {resource!r} is held by {pid!r} of a former life")
-        if node.creation_of(pid.node) != pid.creation:
+        if node._creation_of(pid.node) != pid.creation:
             doubts["lock of a node that is down", node.name, resource, pid, pid.creation] = CONNECTING
     for resource, pids in holders.values():
         if len(pids) > (2 if resource == Atom("global") else 1):  # the lockers of two partitions hold that together
@@ -125,7 +125,7 @@ def _check_pg2(world: World, life: Life, doubts: Doubts) -> None:
                 world.blame(f"{node.name} pg2 {group!r}: {pid!r} is in it {count} times, and never joined so often")
             if pid.node is node.atom and not node.is_alive(pid):
                 world.blame(f"{node.name} pg2 {group!r}: {pid!r} is dead")
-            if node.creation_of(pid.node) != pid.creation:
+            if node._creation_of(pid.node) != pid.creation:
                 doubts["pg2 member of a node that is down", node.name, group, pid, pid.creation] = CONNECTING
 
 
@@ -135,5 +135,5 @@ def _check_names(world: World, life: Life, doubts: Doubts) -> None:
         pid = node.global_names.whereis(name)
         if pid is None:
             world.blame(f"{node.name}: the global name {name} belongs to a process of ours that is dead")
-        elif node.creation_of(pid.node) != pid.creation:
+        elif node._creation_of(pid.node) != pid.creation:
             doubts["global name of a node that is down", node.name, name, pid, pid.creation] = CONNECTING

@@ -176,7 +176,7 @@ async def _cut_short(pair: _Pair) -> None:
         pair.one.disconnect_nowait(pair.two.name)
 
     with pair.world.cluster.machine(pair.one):
-        listener = pair.one.spawn_server(receive)
+        listener = pair.one.spawn_handler(receive)
     speaker = pair.actor(pair.two)
     with pair.world.cluster.machine(pair.two):
         for number in range(3):

@@ -67,7 +67,7 @@ def die(world: World) -> None:
 
 def stop(world: World) -> None:
     actor = world.some_actor()
-    if actor is not None and actor.me.receiver is None:
+    if actor is not None and actor.me._handler is None:
         world.note(f"stop {actor.node.name} {actor.pid.id}")
         with world.cluster.machine(actor.node):
             actor.node.send(actor.pid, STOP)

@@ -54,7 +54,7 @@ def help_to_meet(world: World) -> None:
         first, *others = world.lives.values()
         for life in others:
             with world.cluster.machine(life.node):
-                life.node.reconnect_with(first.node.name)
+                life.node.keep_connecting(first.node.name)
         return
     for one in world.lives.values():
         for other in world.lives.values():

@@ -15,23 +15,23 @@ from erlmesh.terms import Atom, Term
 if TYPE_CHECKING:
     from erlmesh.runtime.router import Router
 
-__all__ = ["Deaths"]
+__all__ = ["Termination"]
 
 log = logging.getLogger("erlmesh")
 
 NOCONNECTION: Final = Atom("noconnection")
 
 
-class Deaths:
+class Termination:
     """The part of a router that says what ends. What it says are signals as any other, into the same router."""
 
     def __init__(self, router: Router) -> None:
         self._router = router
-        self.all_end = False
+        self.node_stopping = False
         """The node stops: no process that ends is followed by another."""
-        self._last_words: deque[tuple[Atom, Signal]] = deque()
-        self._successions: deque[Callable[[], object]] = deque()
-        self._telling = False
+        self._exit_signals: deque[tuple[Atom, Signal]] = deque()
+        self._restarts: deque[Callable[[], object]] = deque()
+        self._sending = False
 
     def terminate(self, process: Process, reason: Term) -> None:
         """Ends a process: at once for everybody else; its task is cancelled and may still tidy up.
@@ -43,26 +43,26 @@ class Deaths:
             return
         process.alive = False
         process.exit_reason = reason
-        process.receiver = None
+        process._handler = None
         self._router.registry.remove(process)
-        for answer in process.answers.values():
+        for answer in process._pending_calls.values():
             if not answer.done():
                 answer.set_exception(Exit(reason))
-        process.answers.clear()
-        if process.task is not None:
-            process.task.cancel()
-        if process.on_end is not None:
-            self._successions.append(process.on_end)
-        self._gather_last_words(process, reason)
-        if not self._telling:  # the deaths it causes take their turn: a chain of links may be long
-            self._telling = True
+        process._pending_calls.clear()
+        if process._task is not None:
+            process._task.cancel()
+        if process._on_end is not None:
+            self._restarts.append(process._on_end)
+        self._queue_exit_signals(process, reason)
+        if not self._sending:  # the deaths it causes take their turn: a chain of links may be long
+            self._sending = True
             try:
-                self._tell()
+                self._send_exit_signals()
             finally:
-                self._telling = False
+                self._sending = False
 
-    def _gather_last_words(self, process: Process, reason: Term) -> None:
-        router, words = self._router, self._last_words
+    def _queue_exit_signals(self, process: Process, reason: Term) -> None:
+        router, words = self._router, self._exit_signals
         downs, taken_back = router.monitors.process_exited(process.pid, reason)
         downs.sort(
             key=lambda down: down.to.node is router.atom
@@ -73,35 +73,35 @@ class Deaths:
         words += [(down.to.node, down) for down in downs]
         words += [(watch.node, demonitor) for watch, demonitor in taken_back]
 
-    def _tell(self) -> None:
-        words, successions = self._last_words, self._successions
+    def _send_exit_signals(self) -> None:
+        words, successions = self._exit_signals, self._restarts
         while words or successions:
             while words:
-                self._router.pass_on(*words.popleft())
+                self._router.send_if_connected(*words.popleft())
             if successions:
-                self._succeed(successions.popleft())
+                self._restart(successions.popleft())
 
-    def _succeed(self, begin: Callable[[], object]) -> None:
-        if not self.all_end:
+    def _restart(self, restart: Callable[[], object]) -> None:
+        if not self.node_stopping:
             try:
-                begin()
+                restart()
             except Exception:
                 log.exception("what was to follow the end of a server failed")
 
-    def lost(self, node: Atom) -> None:
+    def connection_lost(self, node: Atom) -> None:
         """The connection to ``node`` is gone."""
         router = self._router
         exits = router.links.connection_lost(node, NOCONNECTION)
         downs = router.monitors.connection_lost(
             node, NOCONNECTION
         )  # before anybody who hears of it watches that node anew
-        unborn = router.births.asked_of(node)
+        unborn = router.spawn_client.pending_on(node)
         for exit_signal in exits:
             router.apply(exit_signal, node)
         for down in downs:
             router.apply(down, node)
         for ref in unborn:
-            router.births.undeliverable(ref)
+            router.spawn_client.request_undeliverable(ref)
 
     def undeliverable(self, signal: Signal, node: Atom) -> None:
         """A signal that was held could not be sent: its node cannot be reached."""
@@ -113,4 +113,4 @@ class Deaths:
         elif isinstance(signal, Monitor):
             router.apply(Down(signal.target, signal.sender, signal.ref, NOCONNECTION), node)
         elif isinstance(signal, SpawnRequest):
-            router.births.undeliverable(signal.ref)
+            router.spawn_client.request_undeliverable(signal.ref)

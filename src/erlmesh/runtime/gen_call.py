@@ -14,13 +14,13 @@ from erlmesh.terms import Atom, Pid, Term
 if TYPE_CHECKING:
     from erlmesh.runtime.router import Router
 
-__all__ = ["Calls"]
+__all__ = ["GenCalls"]
 
 NOPROC: Final = Atom("noproc")
 NOCONNECTION: Final = Atom("noconnection")
 
 
-class Calls:
+class GenCalls:
     """The calls that processes of this node make. An answer comes to an alias, which is also the monitor's reference;
     the future that waits is in the caller's ``answers``.
     """
@@ -31,31 +31,31 @@ class Calls:
     async def call(self, caller: Process, to: Destination, request: Term, timeout: float | None) -> Term:
         """See :meth:`Process.call`."""
         loop = asyncio.get_running_loop()
-        registry, acts = self._router.registry, self._router.acts
+        registry, acts = self._router.registry, self._router.signal_sender
         ref = registry.alias(caller)
-        answer = caller.answers[ref] = loop.create_future()
+        answer = caller._pending_calls[ref] = loop.create_future()
         expiry = None if timeout is None else loop.call_later(timeout, _expire, answer, to, timeout)
         try:
-            acts.watch(caller, to, ref)
+            acts.monitor_with_ref(caller, to, ref)
             acts.send(caller, to, gen.call(caller.pid, ref, request), strict=False)
             return await answer
         finally:
             if expiry is not None:
                 expiry.cancel()
-            caller.answers.pop(ref, None)
+            caller._pending_calls.pop(ref, None)
             registry.unalias(caller, ref)
             acts.demonitor(caller, ref)
             if answer.done() and not answer.cancelled():
                 answer.exception()  # told already, or nobody waits any more
 
-    def error(self, watch: MonitorEntry, reason: Term) -> CallError:
+    def down_error(self, monitor: MonitorEntry, reason: Term) -> CallError:
         """What the caller is told whose callee has gone."""
-        seen = watch.down_object()
+        seen = monitor.down_object()
         who = str(seen) if isinstance(seen, Pid) else f"{seen[0]} on {seen[1].name}"
         if reason is NOPROC:
             return NoProcess(f"there is no process {who}")
         if reason is NOCONNECTION:
-            return self._router.no_connection(watch.node)
+            return self._router.no_connection_error(monitor.node)
         return CalleeExited(f"{who} exited before it answered: {reason}", reason)
 
 

@@ -13,25 +13,25 @@ from erlmesh.net.resolvers import Resolver
 from erlmesh.proto.handshake import is_node_name
 from erlmesh.proto.handshake_driver import SETUP_TIMEOUT
 
-__all__ = ["Dialling"]
+__all__ = ["Connector"]
 
 log = logging.getLogger("erlmesh")
 
 
-class Dialling:
+class Connector:
     """How the node ``ours`` reaches others."""
 
-    def __init__(self, ours: str, network: Network, resolver: Resolver, allowed: AllowList) -> None:
-        self._ours = ours
+    def __init__(self, local_name: str, network: Network, resolver: Resolver, allow_list: AllowList) -> None:
+        self._local_name = local_name
         self._network = network
         self._resolver = resolver
-        self._allowed = allowed
+        self._allow_list = allow_list
 
     async def dial(self, name: str, protocol: Callable[[], asyncio.Protocol], deadline: float) -> None:
         """Opens a connection to ``name``, for the protocol that ``protocol()`` makes, before the loop's time is
         ``deadline``. Raises ErlmeshError in words.
         """
-        self._may_call(name)
+        self._check_allowed(name)
         try:
             async with asyncio.timeout_at(deadline):
                 host, port = await self._resolver.resolve(name)
@@ -46,21 +46,21 @@ class Dialling:
             log.exception("dialling %s failed in an unexpected way", name)
             raise ConnectError(f"cannot reach {name}: {type(fault).__name__}: {fault}") from fault
 
-    def _may_call(self, name: str) -> None:
+    def _check_allowed(self, name: str) -> None:
         if not is_node_name(name):
             raise ConnectError(f"{name!r} is no node name: it must look like name@host")
-        if not self._allowed.allows(name):
+        if not self._allow_list.allows(name):
             raise ConnectError(
-                f"{name} is not among the nodes that this one may meet: {', '.join(self._allowed.entries)}"
+                f"{name} is not among the nodes that this one may meet: {', '.join(self._allow_list.entries)}"
             )
-        if _is_long(self._ours) != _is_long(name):
-            long, short = (self._ours, name) if _is_long(self._ours) else (name, self._ours)
+        if _is_long_name(self._local_name) != _is_long_name(name):
+            long, short = (self._local_name, name) if _is_long_name(self._local_name) else (name, self._local_name)
             raise ConnectError(
                 f"{long} is a long node name and {short} a short one, and the two kinds do not mix: "
                 "give both nodes a host with a dot (an address, a full domain name), or both one without"
             )
 
 
-def _is_long(name: str) -> bool:
+def _is_long_name(name: str) -> bool:
     host = name.partition("@")[2]
     return "." in host or ":" in host

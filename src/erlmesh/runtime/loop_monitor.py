@@ -19,70 +19,70 @@ from erlmesh.runtime.process import Process
 from erlmesh.runtime.router import Peer
 from erlmesh.terms import Atom, Term
 
-__all__ = ["OURS", "Guarding"]
+__all__ = ["ERLMESH", "LoopMonitor"]
 
-OURS: Final = Atom("erlmesh")
+ERLMESH: Final = Atom("erlmesh")
 BUSY: Final = Atom("busy")
 FREE: Final = Atom("free")
-LONGEST: Final = 1 << 40
+MAX_MILLISECONDS: Final = 1 << 40
 """Milliseconds that somebody can mean."""
 
 
-class Guarding:
+class LoopMonitor:
     """For the node of the process ``own``, and as long as ``peers`` has the established connections."""
 
-    def __init__(self, own: Process, net_ticktime: float, peers: Mapping[Atom, Peer]) -> None:
-        self.name = own.pid.node.name
+    def __init__(self, node_process: Process, net_ticktime: float, peers: Mapping[Atom, Peer]) -> None:
+        self.name = node_process.pid.node.name
         self.net_ticktime = net_ticktime
-        self._own = own
+        self._node_process = node_process
         self._peers = peers
-        self._guardian: WatchdogThread | None = None
-        self._busy: dict[str, float] = {}
-        self.teller: Callable[[float], bool] | None = None
+        self._watchdog: WatchdogThread | None = None
+        self._blocked_since: dict[str, float] = {}
+        self.on_blocked: Callable[[float], bool] | None = None
         """Told, in another thread, for how many seconds our loop has been held; False if the log is to say it."""
 
     # Our own loop
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """From now on others hear of us, whoever holds the loop that runs now."""
-        self._guardian = WatchdogThread.attach(self)
+        self._watchdog = WatchdogThread.attach(self)
 
-    def end(self) -> None:
+    def stop(self) -> None:
         """No longer. May be called again."""
-        guardian, self._guardian = self._guardian, None
+        guardian, self._watchdog = self._watchdog, None
         if guardian is not None:
             guardian.detach(self)
 
     def connections(self) -> Sequence[ThreadWritable]:
         return cast("list[Pump]", list(self._peers.values()))
 
-    def word(self, held: float) -> SendName:
-        return SendName(self._own.pid, OURS, (BUSY, self._own.pid.node, round(held * 1000)))
+    def blocked_signal(self, seconds: float) -> SendName:
+        return SendName(self._node_process.pid, ERLMESH, (BUSY, self._node_process.pid.node, round(seconds * 1000)))
 
-    def is_told(self, held: float) -> bool:
-        return self.teller is not None and self.teller(held)
+    def notify_blocked(self, seconds: float) -> bool:
+        return self.on_blocked is not None and self.on_blocked(seconds)
 
-    def free(self) -> None:
+    def loop_recovered(self) -> None:
         for peer in list(self._peers):
-            self._own.send((OURS, peer), (FREE, self._own.pid.node), connect=False)
+            self._node_process.send((ERLMESH, peer), (FREE, self._node_process.pid.node), connect=False)
 
     # Theirs
 
-    def hear(self, message: Term) -> None:
+    def on_message(self, message: Term) -> None:
         """What came for the process ``erlmesh``; anything may have."""
         match message:
-            case (Atom("busy"), Atom() as peer, int() as held) if peer in self._peers and 0 <= held < LONGEST:
-                self._busy[peer.name] = _now() - held / 1000
+            case (Atom("busy"), Atom() as peer, int() as held) if peer in self._peers and 0 <= held < MAX_MILLISECONDS:
+                self._blocked_since[peer.name] = _now() - held / 1000
             case (Atom("free"), Atom() as peer):
-                self.forget(peer.name)
+                self.discard_peer(peer.name)
 
-    def forget(self, peer: str) -> None:
+    def discard_peer(self, peer: str) -> None:
         """``peer`` is busy no more, or gone."""
-        self._busy.pop(peer, None)
+        self._blocked_since.pop(peer, None)
 
-    def busy(self) -> dict[str, float]:
+    def blocked_peers(self) -> dict[str, float]:
         """The peers whose loops are held, and for how many seconds by now."""
-        return {peer: _now() - since for peer, since in self._busy.items()}
+        return {peer: _now() - since for peer, since in self._blocked_since.items()}
 
 
 def _now() -> float:

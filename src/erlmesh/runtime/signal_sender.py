@@ -16,13 +16,13 @@ from erlmesh.terms.copying import copy_term
 if TYPE_CHECKING:
     from erlmesh.runtime.router import Router
 
-__all__ = ["Acts"]
+__all__ = ["SignalSender"]
 
 DOWN: Final = Atom("DOWN")
 NOPROC: Final = Atom("noproc")
 
 
-class Acts:
+class SignalSender:
     """The acts of the processes of one node; each method's first argument is who acts."""
 
     def __init__(self, router: Router) -> None:
@@ -41,7 +41,7 @@ class Acts:
         target: Any
         if type(to) is Pid:
             if to.node is self._atom:
-                self._send_here(self._local(to), message)
+                self._send_local(self._local(to), message)
                 return
             node, kind, target = to.node, Send, to
         elif type(to) is Ref:
@@ -57,16 +57,16 @@ class Acts:
         if peer is not None:
             peer.send(kind(sender.pid, target, message))
             if peer.busy:
-                sender.held_by = peer
+                sender._blocked_on = peer
         elif node is self._atom:
             self._router.apply(kind(sender.pid, target, copy_term(message)), node)
         else:
             size = len(encode_term(message))  # what is no term must be told now, to the one who said it
-            held = self._router.hold(node, kind(sender.pid, target, copy_term(message)), size, dial=connect)
+            held = self._router.enqueue(node, kind(sender.pid, target, copy_term(message)), size, dial=connect)
             if held is not None and held.busy:
-                sender.held_by = held
+                sender._blocked_on = held
 
-    def _send_here(self, process: Process | None, message: Term) -> None:
+    def _send_local(self, process: Process | None, message: Term) -> None:
         if process is not None:
             self._router.delivery.deliver(process, copy_term(message))
 
@@ -74,7 +74,7 @@ class Acts:
         process = self._router.registry.names.get(name)
         if process is None and strict:
             raise ValueError(f"no process is registered here as {name}; for another node use (name, node)")
-        self._send_here(process, message)
+        self._send_local(process, message)
 
     # Links and exit signals
 
@@ -85,7 +85,7 @@ class Acts:
         router = self._router
         for signal in router.links.link(process.pid, other):
             if other.node is not self._atom:
-                router.say(other.node, signal)
+                router.send(other.node, signal)
             elif router.registry.local(other) is None:
                 router.apply(ExitLink(other, process.pid, NOPROC), self._atom)
             else:
@@ -94,25 +94,25 @@ class Acts:
     def unlink(self, process: Process, other: Pid) -> None:
         _require_pid(other)
         for signal in self._router.links.unlink(process.pid, other):
-            if not self._router.pass_on(other.node, signal):
+            if not self._router.send_if_connected(other.node, signal):
                 self._router.links.unlink_undeliverable(signal)
 
     def exit_signal(self, sender: Pid, to: Pid, reason: Term) -> None:
         _require_pid(to)
         size = len(encode_term(reason))  # no term must go on from process to process, and to any node
-        self._router.say(to.node, ExitSend(sender, to, reason), size)
+        self._router.send(to.node, ExitSend(sender, to, reason), size)
 
     # Monitors
 
     def monitor(self, process: Process, target: Destination) -> Ref:
         ref = self._router.identifiers.ref()
-        if process.receiver is None:
-            self.watch(process, target, ref)
+        if process._handler is None:
+            self.monitor_with_ref(process, target, ref)
         else:  # the DOWN of who is dead must not come before the caller has the reference
-            self._router.delivery.deliver_later(self.watch, process, target, ref)
+            self._router.delivery.run_then_deliver(self.monitor_with_ref, process, target, ref)
         return ref
 
-    def watch(self, process: Process, target: Destination, ref: Ref) -> None:
+    def monitor_with_ref(self, process: Process, target: Destination, ref: Ref) -> None:
         """Monitors ``target`` under a reference that the caller has made."""
         if isinstance(target, Pid):
             node: Atom = target.node
@@ -123,23 +123,23 @@ class Acts:
             watched, node = Atom(target), self._atom
         else:
             raise TypeError(f"cannot monitor {target!r}: give a pid, a name, or (name, node)")
-        self._router.say(node, self._router.monitors.monitor(process.pid, watched, node, ref))
+        self._router.send(node, self._router.monitors.monitor(process.pid, watched, node, ref))
 
     def demonitor(self, process: Process, ref: Ref) -> bool:
         ended = self._router.monitors.demonitor(process.pid, ref)
         if ended is None:
             return False
         watch, signal = ended
-        self._router.pass_on(watch.node, signal)
+        self._router.send_if_connected(watch.node, signal)
         return True
 
-    def forget_down(self, process: Process, ref: Ref) -> None:
+    def flush_down(self, process: Process, ref: Ref) -> None:
         """Removes a DOWN that ``process`` has been sent and has not seen."""
 
         def is_it(message: Term) -> bool:
             return type(message) is tuple and len(message) == 5 and message[0] is DOWN and message[1] == ref
 
-        self._router.delivery.take_back(process, is_it)
+        self._router.delivery.remove_pending(process, is_it)
 
 
 def _require_pid(pid: object) -> None:

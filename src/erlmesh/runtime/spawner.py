@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from erlmesh.errors import EncodeError, Exit, Undef
 from erlmesh.etf import encode_term
-from erlmesh.runtime.faults import Outcome, exit_reason
+from erlmesh.runtime.exceptions import TermExit, exit_reason
 from erlmesh.runtime.process import Body, Process
 from erlmesh.runtime.router import KILLED, NORMAL, Router
 from erlmesh.terms import Atom, Term
@@ -18,12 +18,12 @@ from erlmesh.terms import Atom, Term
 if TYPE_CHECKING:
     from erlmesh.node import Node
 
-__all__ = ["Spawning", "in_a_task"]
+__all__ = ["Spawner", "ensure_task"]
 
 log = logging.getLogger("erlmesh")
 
 
-class Spawning:
+class Spawner:
     """The births of one node's processes. Until :meth:`services_are_there` they get the low pids of the node's own."""
 
     def __init__(self, node: Node, router: Router) -> None:
@@ -31,25 +31,25 @@ class Spawning:
         self._router = router
         self._starting = True  # users get the post's own <0.64.0>
 
-    def services_are_there(self) -> None:
+    def system_processes_started(self) -> None:
         self._starting = False
 
     def start(self, body: Body, arguments: tuple[Any, ...], label: str, name: Atom | str | None = None) -> Process:
         """Starts ``await body(me, *arguments)``. Raises ``ValueError`` if ``name`` is taken."""
         process = self._new(label, name)
-        process.task = asyncio.get_running_loop().create_task(_run(self._router, process, body, arguments))
+        process._task = asyncio.get_running_loop().create_task(_run(self._router, process, body, arguments))
         return process
 
-    def start_lightly(self, body: Body, arguments: tuple[Any, ...], runs: Callable[[], str]) -> Process:
+    def start_without_task(self, body: Body, arguments: tuple[Any, ...], description: Callable[[], str]) -> Process:
         """The same for a body that seldom waits, and says :func:`in_a_task` before it does: if it never does, it needs
         no task, and a task costs as much as all the rest of a short life.
         """
-        process = self._new(runs)
+        process = self._new(description)
         life = _run(self._router, process, body, arguments)
-        asyncio.get_running_loop().call_soon(_begin, process, life)
+        asyncio.get_running_loop().call_soon(_run_until_first_wait, process, life)
         return process
 
-    def start_server(
+    def start_handler(
         self,
         receive: Callable[[Term], None],
         name: Atom | str | None = None,
@@ -57,26 +57,26 @@ class Spawning:
     ) -> Process:
         """A process without a task, that traps exits. See :meth:`Runtime.spawn_server`."""
         process = self._new(getattr(receive, "__qualname__", repr(receive)), name)
-        process.receiver = receive
+        process._handler = receive
         process.trap_exit = True
-        process.on_end = on_end
+        process._on_end = on_end
         return process
 
-    def _new(self, runs: str | Callable[[], str], name: Atom | str | None = None) -> Process:
+    def _new(self, description: str | Callable[[], str], name: Atom | str | None = None) -> Process:
         registry = self._router.registry
         if name is not None and Atom(name) in registry.names:
             raise ValueError(f"the name {name} is taken by {registry.names[Atom(name)].pid}")
         identifiers = registry.identifiers
         pid = identifiers.system_pid() if self._starting else identifiers.pid(registry.processes)
-        process = Process(self._node, self._router, pid, runs)
+        process = Process(self._node, self._router, pid, description)
         registry.add(process)
         if name is not None:
-            registry.register(Atom(name), process)
+            registry.register_name(Atom(name), process)
         return process
 
 
 @types.coroutine
-def in_a_task() -> Generator[None, None, None]:
+def ensure_task() -> Generator[None, None, None]:
     """From here on a process may wait for anything, whichever way it was started."""
     try:
         needs_one = asyncio.current_task() is None
@@ -86,20 +86,20 @@ def in_a_task() -> Generator[None, None, None]:
         yield
 
 
-def _begin(process: Process, life: Coroutine[None, None, None]) -> None:
+def _run_until_first_wait(process: Process, coroutine: Coroutine[None, None, None]) -> None:
     if not process.alive:
-        life.close()
+        coroutine.close()
         return
     try:
-        life.send(None)
+        coroutine.send(None)
     except StopIteration:
         return
-    process.task = asyncio.get_running_loop().create_task(_go_on(life))
+    process._task = asyncio.get_running_loop().create_task(_resume(coroutine))
 
 
 @types.coroutine
-def _go_on(life: Coroutine[None, None, None]) -> Generator[None, None, None]:
-    yield from life
+def _resume(coroutine: Coroutine[None, None, None]) -> Generator[None, None, None]:
+    yield from coroutine
 
 
 async def _run(router: Router, process: Process, body: Body, arguments: tuple[Any, ...]) -> None:
@@ -107,21 +107,21 @@ async def _run(router: Router, process: Process, body: Body, arguments: tuple[An
     try:
         await body(process, *arguments)
         reason: Term = NORMAL
-    except Outcome as end:
+    except TermExit as end:
         reason = end.reason
     except Exit as end:
-        reason = _term(end.reason)
+        reason = _as_term(end.reason)
     except asyncio.CancelledError:
         reason = KILLED if process.alive else process.exit_reason
     except Exception as fault:
         if process.alive and not isinstance(fault, Undef):
             log.exception("process %s ended by an exception", process.label)
-        reason = _term(exit_reason(fault))
-    process.task = None  # it ends by itself
-    router.deaths.terminate(process, reason)
+        reason = _as_term(exit_reason(fault))
+    process._task = None  # it ends by itself
+    router.termination.terminate(process, reason)
 
 
-def _term(reason: object) -> Term:
+def _as_term(reason: object) -> Term:
     """``reason``, or its picture if it is no term."""
     try:
         encode_term(reason)

@@ -12,10 +12,10 @@ from erlmesh.net.resolvers import PortMapper, listen_ports, validate_port
 if TYPE_CHECKING:
     from erlmesh.net.network import Listener
 
-__all__ = ["Presence"]
+__all__ = ["NodeListener"]
 
 
-class Presence:
+class NodeListener:
     """``port`` is where it listens, once it does. See :class:`erlmesh.Node` for what the arguments mean."""
 
     def __init__(
@@ -36,42 +36,44 @@ class Presence:
         self._hidden = hidden
         self._listen = (listen,) if isinstance(listen, str) else None if listen is None else tuple(listen)
         self._ports = listen_ports(ports, epmd)
-        self._advertised = None if advertise_port is None else validate_port(advertise_port, "advertise_port")
-        self._answer: Callable[[], asyncio.Protocol] = _NotYet
+        self._advertised_port = None if advertise_port is None else validate_port(advertise_port, "advertise_port")
+        self._protocol_factory: Callable[[], asyncio.Protocol] = _RejectingProtocol
         self._listener: Listener | None = None
 
-    async def begin(self) -> int:
+    async def start(self) -> int:
         """Listens and registers; the creation that the node has in this life. Who calls is sent away until
         :meth:`answer_with`. Raises NodeStartError.
         """
         alive, _, host = self._name.partition("@")
         hosts, listen = await self._network.addresses(host, self._listen)
-        self._listener = await self._network.listen(listen, self._ports, self._answer_call)
+        self._listener = await self._network.listen(listen, self._ports, self._make_protocol)
         self.port = self._listener.port
         try:
-            return await self._epmd.register(alive, self._advertised or self.port, hosts=hosts, hidden=self._hidden)
+            return await self._epmd.register(
+                alive, self._advertised_port or self.port, hosts=hosts, hidden=self._hidden
+            )
         except BaseException:
             self._listener.close()
             raise
 
-    def answer_with(self, answer: Callable[[], asyncio.Protocol]) -> None:
+    def set_protocol_factory(self, factory: Callable[[], asyncio.Protocol]) -> None:
         """From now on ``answer()`` makes the protocol for each connection that comes in."""
-        self._answer = answer
+        self._protocol_factory = factory
 
-    def _answer_call(self) -> asyncio.Protocol:
-        return self._answer()
+    def _make_protocol(self) -> asyncio.Protocol:
+        return self._protocol_factory()
 
-    def close_door(self) -> None:
+    def stop_accepting(self) -> None:
         """Accepts nobody any more."""
         if self._listener is not None:
             self._listener.close()
 
-    async def end(self) -> None:
+    async def stop(self) -> None:
         """The name is free again."""
         await self._epmd.close()
 
 
-class _NotYet(asyncio.Protocol):
+class _RejectingProtocol(asyncio.Protocol):
     """For whoever calls between our listening and our being up."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvloop's

@@ -9,7 +9,7 @@ from typing import Final
 from erlmesh.errors import ErlangError, Exit, Throw
 from erlmesh.terms import Atom, Term
 
-__all__ = ["ERROR", "EXIT", "THROW", "Outcome", "exit_reason", "fault_of"]
+__all__ = ["ERROR", "EXIT", "THROW", "TermExit", "exit_reason", "to_erlang"]
 
 THROW: Final = Atom("throw")
 EXIT: Final = Atom("exit")
@@ -17,43 +17,43 @@ ERROR: Final = Atom("error")
 NOCATCH: Final = Atom("nocatch")
 FILE: Final = Atom("file")
 LINE: Final = Atom("line")
-DEPTH: Final = 20
+MAX_DEPTH: Final = 20
 """Calls shown at most, the innermost first. A BEAM shows 8; Python's frames say less each."""
-_MACHINERY: Final = ("erlmesh.runtime.", "erlmesh.services.", "erlmesh.stock")
+_INTERNAL_MODULES: Final = ("erlmesh.runtime.", "erlmesh.services.", "erlmesh.stock")
 _VARARGS: Final = 0x04
 
 
-class Outcome(Exit):
+class TermExit(Exit):
     """An exit whose reason is known to be a term: it may be large, and is looked at once less."""
 
 
-def fault_of(fault: Exception) -> tuple[Atom, Term, list[Term]]:
+def to_erlang(exception: Exception) -> tuple[Atom, Term, list[Term]]:
     """``(throw | exit | error, reason, stack)``; the reason of a Python fault is ``{'ValueError', <<"its text">>}``."""
-    if isinstance(fault, Exit):
-        return EXIT, fault.reason, []
-    if isinstance(fault, Throw):
-        return THROW, fault.value, _stack(fault)
-    if isinstance(fault, ErlangError):
-        return ERROR, fault.reason, _stack(fault) if fault.stack is None else fault.stack
-    return ERROR, (_atom(type(fault).__name__), _text(fault)), _stack(fault)
+    if isinstance(exception, Exit):
+        return EXIT, exception.reason, []
+    if isinstance(exception, Throw):
+        return THROW, exception.value, _stack(exception)
+    if isinstance(exception, ErlangError):
+        return ERROR, exception.reason, _stack(exception) if exception.stack is None else exception.stack
+    return ERROR, (_atom(type(exception).__name__), _text(exception)), _stack(exception)
 
 
-def exit_reason(fault: Exception) -> Term:
+def exit_reason(exception: Exception) -> Term:
     """The reason a process ends with when ``fault`` leaves its body."""
-    kind, reason, stack = fault_of(fault)
+    kind, reason, stack = to_erlang(exception)
     if kind is EXIT:
         return reason
     return ((NOCATCH, reason) if kind is THROW else reason, stack)
 
 
-def _stack(fault: Exception) -> list[Term]:
-    calls = list(traceback.walk_tb(fault.__traceback__))
-    while calls and _module(calls[0][0]).startswith(_MACHINERY):  # how the function was come to
+def _stack(exception: Exception) -> list[Term]:
+    calls = list(traceback.walk_tb(exception.__traceback__))
+    while calls and _module(calls[0][0]).startswith(_INTERNAL_MODULES):  # how the function was come to
         del calls[0]
-    return [_call(frame, line) for frame, line in reversed(calls[-DEPTH:])]
+    return [_stack_entry(frame, line) for frame, line in reversed(calls[-MAX_DEPTH:])]
 
 
-def _call(frame: FrameType, line: int) -> Term:
+def _stack_entry(frame: FrameType, line: int) -> Term:
     code, module = frame.f_code, _module(frame)
     name = code.co_qualname.replace("<locals>.", "")
     place = [(FILE, list(_file(code, module).encode())), (LINE, line)]
@@ -75,8 +75,8 @@ def _atom(name: str) -> Atom:
     return Atom(name[:255].encode("utf-8", "replace").decode())
 
 
-def _text(fault: Exception) -> str:
+def _text(exception: Exception) -> str:
     try:
-        return str(fault).encode("utf-8", "backslashreplace").decode()
+        return str(exception).encode("utf-8", "backslashreplace").decode()
     except Exception:
-        return object.__repr__(fault)
+        return object.__repr__(exception)

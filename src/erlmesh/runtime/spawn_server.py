@@ -9,44 +9,44 @@ from erlmesh.core.spawn_requests import LINKED, MONITORED, parse_spawn_options
 from erlmesh.proto.control import Link, Monitor, SpawnReply, SpawnRequest
 from erlmesh.runtime.process import Body, Process
 from erlmesh.runtime.router import Router
-from erlmesh.runtime.spawning import Spawning
+from erlmesh.runtime.spawner import Spawner
 from erlmesh.terms import Atom, Term
 
-__all__ = ["Guests", "Otherwise"]
+__all__ = ["SpawnServer", "FallbackBody"]
 
 NOTSUP: Final = Atom("notsup")
 BADOPT: Final = Atom("badopt")
 
-Otherwise: TypeAlias = "Callable[[Atom, Atom, list[Term]], Body | None]"
+FallbackBody: TypeAlias = "Callable[[Atom, Atom, list[Term]], Body | None]"
 """What runs for a function that is not in the table, as ``body(me, module, function, arguments)``; None refuses it."""
 
 
-class Guests:
+class SpawnServer:
     """``bodies`` are the functions that may be started, by module, name and arity."""
 
-    def __init__(self, router: Router, spawning: Spawning, otherwise: Otherwise) -> None:
+    def __init__(self, router: Router, spawner: Spawner, fallback_body: FallbackBody) -> None:
         self.bodies: dict[tuple[str, str, int], Body] = {}
         self._router = router
-        self._spawning = spawning
-        self._otherwise = otherwise
+        self._spawner = spawner
+        self._fallback_body = fallback_body
 
-    def requested(self, request: SpawnRequest) -> SpawnReply:
+    def on_request(self, request: SpawnRequest) -> SpawnReply:
         """Starts what is asked for, or says why not."""
         module, function, arguments = request.module, request.function, request.arguments
         body = self.bodies.get((module.name, function.name, request.arity))
         given = tuple(arguments) if body else (module, function, arguments)
-        body = body or self._otherwise(module, function, arguments)
+        body = body or self._fallback_body(module, function, arguments)
         if body is None:
             return SpawnReply(request.ref, request.sender, 0, NOTSUP)
         flags = parse_spawn_options(request.options)
         if flags is None:
             return SpawnReply(request.ref, request.sender, 0, BADOPT)
-        process = self._spawning.start_lightly(body, given, lambda: _described(request))
+        process = self._spawner.start_without_task(body, given, lambda: _describe(request))
         process.group_leader = request.group_leader
-        self._adopt(process, request, flags)
+        self._link_and_monitor(process, request, flags)
         return SpawnReply(request.ref, request.sender, flags, process.pid)
 
-    def _adopt(self, process: Process, request: SpawnRequest, flags: int) -> None:
+    def _link_and_monitor(self, process: Process, request: SpawnRequest, flags: int) -> None:
         """It is linked and watched from its birth."""
         if flags & LINKED:
             self._router.links.link_received(Link(request.sender, process.pid))
@@ -54,5 +54,5 @@ class Guests:
             self._router.monitors.monitor_received(process.pid, Monitor(request.sender, process.pid, request.ref))
 
 
-def _described(request: SpawnRequest) -> str:
+def _describe(request: SpawnRequest) -> str:
     return f"{request.module.name}:{request.function.name}/{request.arity} for {request.sender}"
