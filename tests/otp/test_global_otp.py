@@ -149,7 +149,7 @@ def test_a_name_goes_everywhere_and_goes_with_its_process(cluster, python):
     assert not register(node, spawn(node))
     assert not register(beam, spawn(beam), name=PLAYED)
     beam.eval("exit(P__, kill)", P__=theirs)
-    node.eval("me.exit_signal(pid, Atom('kill'))", pid=ours)
+    node.eval("me.exit(pid, Atom('kill'))", pid=ours)
 
     wait_for_name(None, beam, node)
     wait_for_name(None, beam, node, name=PLAYED)

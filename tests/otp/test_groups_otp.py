@@ -31,7 +31,7 @@ def kill(node, pid):
     if hasattr(node, "otp"):
         node.eval("exit(P__, kill)", P__=pid)
     else:
-        node.eval("me.exit_signal(p, Atom('kill'))", p=pid)
+        node.eval("me.exit(p, Atom('kill'))", p=pid)
 
 
 class PgOf:

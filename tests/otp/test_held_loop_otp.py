@@ -50,7 +50,7 @@ def test_nobody_gives_up_nodes_whose_loops_are_held_for_three_tick_times(cluster
     with ThreadPoolExecutor() as threads:
         all_held = [threads.submit(held, node, how, 3 * ticktime) for how, node in nodes.items()]
         wait_until(
-            lambda: set(other.eval("node.busy()")) == {node.name for node in nodes.values()},
+            lambda: set(other.eval("node.blocked_peers()")) == {node.name for node in nodes.values()},
             2 * ticktime,
             what="all known to be busy",
         )
@@ -63,7 +63,7 @@ def test_nobody_gives_up_nodes_whose_loops_are_held_for_three_tick_times(cluster
         assert len(node.nodes()) == len(everybody) - 1
         assert len(node.members(GROUP)) == len(members)
         assert not node.logged("nothing was heard")
-    wait_until(lambda: other.eval("node.busy()") == {})
+    wait_until(lambda: other.eval("node.blocked_peers()") == {})
     for how, node in nodes.items():
         wait_until(lambda node=node: node.logged("the event loop turns again, after"))
         assert node.logged(f"{node.name}: the event loop has not turned for"), how

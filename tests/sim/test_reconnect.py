@@ -17,7 +17,7 @@ async def test_a_healed_partition_becomes_one_mesh_again(cluster):
 async def test_a_node_that_was_paused_is_back_in_its_groups(cluster):
     mesh = await cluster(3)
     a, b, c = mesh
-    member = b.spawn_server(lambda _: None).pid
+    member = b.spawn_handler(lambda _: None).pid
     b.pg.join("red", member)
     mesh.pause(b)
     await mesh.until(lambda: not a.pg.get_members("red") and not c.pg.get_members("red"))
@@ -109,7 +109,7 @@ async def test_while_one_pair_is_cut_the_others_are_seldom_disturbed(cluster):
     mesh = await cluster(3)
     a, b, c = mesh
     ups = []
-    watcher = c.spawn_server(ups.append)
+    watcher = c.spawn_handler(ups.append)
     c.monitor_nodes(watcher.pid)
     mesh.cut(a, b)
     await mesh.sleep(3600)

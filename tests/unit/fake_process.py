@@ -404,7 +404,7 @@ class FakeProcess:
         return None
 
     async def receive(self, match=None, *, timeout=None):
-        deadline = None if timeout is None else self.node.now() + timeout
+        deadline = None if timeout is None else self.node._now() + timeout
 
         def ready():
             return any(match is None or match(message) for message in self._mailbox)
@@ -414,7 +414,7 @@ class FakeProcess:
                 if match is None or match(message):
                     del self._mailbox[index]
                     return message
-            if deadline is not None and self.node.now() >= deadline:
+            if deadline is not None and self.node._now() >= deadline:
                 raise TimeoutError
             await _Wait(self, ready, deadline)
 
@@ -425,7 +425,7 @@ class FakeProcess:
         return await self.receive()
 
     async def sleep(self, seconds):
-        await _Wait(self, lambda: False, self.node.now() + seconds)
+        await _Wait(self, lambda: False, self.node._now() + seconds)
 
     def send_after(self, seconds, message):
         timer = FakeTimer()

@@ -22,7 +22,7 @@ def start(world, name, *, vsn=8, **options):
     node.server = node.global_names._server
     if vsn < 8:
         _make_old(node, vsn)
-    rex = node.spawn_server(lambda message: answer_rex(node, rex, message), name="rex")
+    rex = node.spawn_handler(lambda message: answer_rex(node, rex, message), name="rex")
     return node
 
 

@@ -607,7 +607,7 @@ def test_what_others_said_in_our_stead_was_said():
 @every_framing
 def test_a_word_may_stand_between_any_two_frames_and_changes_nothing(flags):
     sender, receiver = pair(flags)
-    word = SendName(HERE, Atom("erlmesh"), (Atom("busy"), Atom(SOCRATES), 2000))
+    word = SendName(HERE, Atom("erlmesh"), (Atom("loop_blocked"), Atom(SOCRATES), 2000))
     events = []
     for signal in SIGNALS * 3:
         spoken = sender.encode_standalone(word)

@@ -53,7 +53,7 @@ def with_nodes(*names, **options):
 def listener(node, name=None, *, events=True):
     """A server that writes down what it hears, node events among it."""
     heard = []
-    process = node.spawn_server(heard.append, name=name)
+    process = node.spawn_handler(heard.append, name=name)
     if events:
         node.monitor_nodes(process.pid, reasons=True)
     return process, heard
@@ -148,7 +148,7 @@ async def test_a_host_that_does_not_answer_is_given_up_in_time(network, a, b):
 
     assert not await a.connect("b@h")
 
-    assert a.now() == pytest.approx(SETUP_TIMEOUT)
+    assert a._now() == pytest.approx(SETUP_TIMEOUT)
     assert "did not answer within 7 s" in a.last_connect_error("b@h")
 
 
@@ -160,7 +160,7 @@ async def test_finding_a_node_dialling_it_and_the_handshake_have_one_time_limit_
 
     assert not await a.connect("b@h")
 
-    assert a.now() == pytest.approx(SETUP_TIMEOUT)
+    assert a._now() == pytest.approx(SETUP_TIMEOUT)
     assert "did not arrive within 7 s" in a.last_connect_error("b@h")
 
 
@@ -192,7 +192,7 @@ async def test_held_signals_arrive_in_order_and_before_what_nodeup_causes(networ
     def on_event(message):
         sender.send(("server", B), ("after", message[0]))
 
-    sender = a.spawn_server(on_event)
+    sender = a.spawn_handler(on_event)
     a.monitor_nodes(sender.pid)
     for number in range(3):
         sender.send(("server", B), number)
@@ -351,7 +351,7 @@ async def test_little_holds_nobody(network, a, b):
         for _ in range(100):
             me.send(("server", B), b"little")
             await me.drain()
-        trace.append(a.now())
+        trace.append(a._now())
 
     a.spawn(body)
     await turns()
@@ -367,7 +367,7 @@ async def test_who_is_held_goes_on_when_the_node_cannot_be_reached(network, a, b
     async def body(me):
         me.send(("server", B), MEGABYTE)
         await me.drain()
-        trace.append(a.now())
+        trace.append(a._now())
 
     a.spawn(body)
     await asyncio.sleep(SETUP_TIMEOUT + 1)
@@ -402,7 +402,7 @@ async def test_what_those_send_who_never_wait_is_given_up_when_it_is_too_much(ne
     ref = watcher.monitor(("server", B))
     for number in range(MAX_PENDING_BYTES // len(MEGABYTE) + 10):
         a.send(("server", B), (number, MEGABYTE))
-        assert len(a._connections._waiting["b@h"].signals) <= MAX_PENDING_BYTES // len(MEGABYTE)
+        assert len(a._connections._pending["b@h"].signals) <= MAX_PENDING_BYTES // len(MEGABYTE)
     late = watcher.monitor(("server", B))
     await turns()
     why = a.last_connect_error("b@h")
@@ -489,7 +489,7 @@ async def test_after_nok_and_silence_those_who_wait_are_told_no_in_time(network,
 
     assert not await a.connect("b@h")
 
-    assert a.now() == pytest.approx(1 + SETUP_TIMEOUT)
+    assert a._now() == pytest.approx(1 + SETUP_TIMEOUT)
     assert "refused our call because it was calling us" in a.last_connect_error("b@h")
     network.gates.clear()
     assert await a.connect("b@h")
@@ -521,7 +521,7 @@ async def test_what_waits_for_a_call_alone_is_dropped_with_it(network, a, b):
     await turns(20)
 
     assert a.nodes() == []
-    assert a._connections._waiting == {}
+    assert a._connections._pending == {}
 
 
 class Caller(asyncio.Protocol):
@@ -579,7 +579,7 @@ async def test_while_a_connection_is_taken_over_the_node_is_down_and_signals_wai
             case (Atom("nodeup"), _):
                 watcher.send(("server", B), 2)
 
-    watcher = a.spawn_server(on_event)
+    watcher = a.spawn_handler(on_event)
     await a.connect("c@h")
     await a.connect("b@h")
     a.monitor_nodes(watcher.pid, reasons=True)
@@ -635,7 +635,7 @@ async def test_who_disconnects_on_nodeup_leaves_a_clean_table(network, a, b):
         if message[0] is NODEUP:
             a.disconnect_nowait(message[1])
 
-    watcher = a.spawn_server(on_event)
+    watcher = a.spawn_handler(on_event)
     a.monitor_nodes(watcher.pid)
 
     assert not await a.connect("b@h")
@@ -737,7 +737,7 @@ async def test_calls_in_the_nodes_own_name_end_with_it(network, a):
     async def deaf(me):
         await me.sleep(1_000)
 
-    silent = a.spawn_server(lambda _: None)
+    silent = a.spawn_handler(lambda _: None)
     waiting = [asyncio.create_task(a.call(to, 1, timeout=None)) for to in (a.spawn(deaf), silent.pid)]
     await turns()
 
@@ -758,7 +758,7 @@ async def test_a_server_that_tries_again_at_once_does_not_keep_its_node_from_sto
         tries.append(message)
         p.monitor(("server", B))
 
-    p = a.spawn_server(again)
+    p = a.spawn_handler(again)
     await a.connect("b@h")
     p.monitor(("server", B))
     await turns()

@@ -21,7 +21,7 @@ def echo(node):
         _, caller, request = message
         me.reply(caller, (node.atom, request))
 
-    me = node.spawn_server(receive, name=ECHO)
+    me = node.spawn_handler(receive, name=ECHO)
 
 
 def ask(cluster, node, names):
@@ -54,7 +54,7 @@ def test_every_node_that_has_the_server_answers_and_the_others_are_passed_over()
 def test_a_node_that_is_lost_before_it_answers_is_passed_over():
     cluster, (a, b) = cluster_of("a@h", "b@h")
     echo(a)
-    b.spawn_server(lambda message: None, name=ECHO)
+    b.spawn_handler(lambda message: None, name=ECHO)
     assert ask(cluster, a, ["a@h", "b@h"]) == []
 
     cluster.crash(b)

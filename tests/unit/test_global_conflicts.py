@@ -137,7 +137,7 @@ def test_whoever_is_asked_about_a_conflict_is_not_waited_for_longer_than_the_ses
     for node in (left[1], right[1]):
         does(world, node, "register", X, spawned(node))
     left[1].unregister("rex")
-    left[1].spawn_server(lambda message: None, name="rex")
+    left[1].spawn_handler(lambda message: None, name="rex")
     before = len(left[0].processes)
     world.connect("a@h", "b@h")
     world.run(5)

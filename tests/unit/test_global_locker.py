@@ -28,14 +28,14 @@ class Stage:
         self.nodes = {name: self.world.node(name) for name in names}
         self.servers = {}
         for name, node in self.nodes.items():
-            self.servers[name] = node.spawn_server(self._server(name), name=SERVER)
+            self.servers[name] = node.spawn_handler(self._server(name), name=SERVER)
             if name != "m@h":
                 self.world.connect("m@h", name)
         self.world.run(1)
         self.known.update({Atom(name): 8 for name in known})
         self.me = self.nodes["m@h"]
         self.locker = self.me.spawn(Locker(ME, self.known, self.locks).run)
-        self.his = self.nodes["h@h"].spawn_server(lambda message: self.casts.append(("his locker", message))).pid
+        self.his = self.nodes["h@h"].spawn_handler(lambda message: self.casts.append(("his locker", message))).pid
 
     def _server(self, name):
         def receive(message):

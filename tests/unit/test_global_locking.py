@@ -80,8 +80,8 @@ def test_a_lock_is_refused_after_so_many_tries():
         await me.receive()
 
     async def want(me):
-        began = me.node.now()
-        return await set_lock(me, (R, me.pid), retries=3), me.node.now() - began
+        began = me.node._now()
+        return await set_lock(me, (R, me.pid), retries=3), me.node._now() - began
 
     nodes[0].spawn(hold)
     world.run(0.1)
@@ -323,7 +323,7 @@ def test_locks_stand_while_the_cluster_grows_and_shrinks():
 def test_a_silent_holder_of_the_name_does_not_stop_others_for_longer_than_it_is_connected():
     world = World(1)
     half = world.node("half@h")
-    half.spawn_server(lambda message: None, name=SERVER)
+    half.spawn_handler(lambda message: None, name=SERVER)
     (node,) = cluster(world, "a")
     world.connect("half@h", "a@h")
     world.run(0.1)

@@ -239,7 +239,7 @@ def is_mesh_beside(nodes, silent):
 def test_a_peer_in_session_that_never_goes_on_is_forgotten_when_it_is_lost():
     world = World(1)
     half = world.node("half@h")
-    server = half.spawn_server(lambda message: None, name=SERVER)
+    server = half.spawn_handler(lambda message: None, name=SERVER)
     nodes = [start(world, "a@h"), start(world, "b@h")]
     world.connect("half@h", "a@h")
     world.run(0.1)

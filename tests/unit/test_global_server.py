@@ -101,7 +101,7 @@ def test_a_stale_word_of_the_others_locker_is_dropped_by_the_server():
     world = World(1)
     half = world.node("half@h")
     heard = []
-    server = half.spawn_server(heard.append, name=SERVER)
+    server = half.spawn_handler(heard.append, name=SERVER)
     (node,) = cluster(world, "a")
     world.connect("half@h", "a@h")
     world.run(0.05)

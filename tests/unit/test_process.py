@@ -38,7 +38,7 @@ async def idle(me):
 def ends(node, *pids):
     """What a watcher is told of the ends of ``pids``, in order; filled as time passes."""
     reasons = []
-    watcher = node.spawn_server(lambda message: reasons.append(message[4]))
+    watcher = node.spawn_handler(lambda message: reasons.append(message[4]))
     for pid in pids:
         watcher.monitor(pid)
     return reasons
@@ -164,10 +164,10 @@ async def test_a_receive_that_times_out_loses_no_message(node):
     got = []
 
     async def body(me):
-        start = me.node.now()
+        start = me.node._now()
         with pytest.raises(TimeoutError):
             await me.receive(lambda n: n == 2, timeout=1.5)
-        got.append(me.node.now() - start)
+        got.append(me.node._now() - start)
         with pytest.raises(TimeoutError):
             await me.receive(lambda n: n == 2, timeout=0)
         got.append(await me.receive(timeout=0))
@@ -220,9 +220,9 @@ async def test_a_message_after_some_time_comes_then_unless_it_is_cancelled(node)
     async def body(me):
         me.send_after(2, "later")
         me.send_after(1, "never").cancel()
-        got.append((await me.receive(), me.node.now()))
+        got.append((await me.receive(), me.node._now()))
         await me.sleep(3)
-        got.append(me.node.now())
+        got.append(me.node._now())
 
     node.spawn(body)
     await asyncio.sleep(10)
@@ -325,7 +325,7 @@ async def test_a_task_that_swallows_its_cancellation_gets_no_further_than_its_ne
 
     pid = node.spawn(body)
     await turns()
-    task = node.process(pid).task
+    task = node._local_process(pid)._task
     node.exit(pid, BOOM)
     node.send(pid, 1)
     await turns()
@@ -339,7 +339,7 @@ async def test_a_process_that_ends_itself_goes_no_further_than_its_next_await(no
     trace = []
 
     async def by_exit(me):
-        me.exit_signal(me.pid, BOOM)
+        me.exit(me.pid, BOOM)
         trace.append(me.alive)
         await me.sleep(1)
         trace.append("went on")
@@ -363,7 +363,7 @@ async def test_a_task_cancelled_by_others_is_a_killed_process(node):
     reasons = ends(node, pid)
     await turns()
 
-    node.process(pid).task.cancel()
+    node._local_process(pid)._task.cancel()
     await turns()
 
     assert reasons == [KILLED]
@@ -493,7 +493,7 @@ async def test_a_dying_process_cannot_take_a_name(node):
 @with_node
 async def test_a_process_says_who_it_is_and_whether_it_lives(node):
     pid = node.spawn(idle)
-    process = node.process(pid)
+    process = node._local_process(pid)
     assert repr(process) == f"<Process {pid} idle>"
 
     node.exit(pid, BOOM)
@@ -642,10 +642,10 @@ async def test_a_node_that_stops_does_not_wait_for_ever(node):
 
     node.spawn(stubborn)
     await turns()
-    start = node.now()
+    start = node._now()
     await node.stop()
 
-    assert node.now() - start < 1
+    assert node._now() - start < 1
     free.set()
     await turns()
 

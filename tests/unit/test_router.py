@@ -312,7 +312,7 @@ def test_a_server_that_ends_another_silences_it_at_once(world):
 
     def execute(_):
         p.send(q.pid, 1)
-        world.router.deaths.terminate(q, BOOM)
+        world.router.termination.terminate(q, BOOM)
         p.send(q.pid, 2)
 
     p = world.server(execute)
@@ -326,7 +326,7 @@ def test_a_server_that_ends_itself_hears_no_more(world):
 
     def receive(message):
         heard.append(message)
-        world.router.deaths.terminate(p, BOOM)
+        world.router.termination.terminate(p, BOOM)
 
     p = world.server(receive)
     world.hear(Send(X, p.pid, 1), Send(X, p.pid, 2))
@@ -385,13 +385,13 @@ def test_what_an_exit_signal_does(world, by, reason, traps, dies_with, hears, re
             world.hear(Link(X, p.pid), ExitLink(X, p.pid, reason))
         case "link":
             p.link(other.pid)
-            world.router.deaths.terminate(other, reason)
+            world.router.termination.terminate(other, reason)
         case "exit2" if remote:
             world.hear(ExitSend(X, p.pid, reason))
         case "exit2":
-            other.exit_signal(p.pid, reason)
+            other.exit(p.pid, reason)
         case "self":
-            p.exit_signal(p.pid, reason)
+            p.exit(p.pid, reason)
 
     assert p.alive is (dies_with is None)
     assert p.exit_reason is dies_with
@@ -411,7 +411,7 @@ def test_an_exit_reason_that_is_no_term_is_refused_at_the_call(world):
 
     for to in (q.pid, p.pid, X):
         with pytest.raises(EncodeError):
-            p.exit_signal(to, object())
+            p.exit(to, object())
 
     assert q.alive
     assert world.held == []
@@ -419,13 +419,13 @@ def test_an_exit_reason_that_is_no_term_is_refused_at_the_call(world):
 
 def test_an_exit_signal_goes_to_a_pid(world):
     with pytest.raises(TypeError, match="a pid is wanted here, not 'server'"):
-        world.process().exit_signal("server", BOOM)
+        world.process().exit("server", BOOM)
 
 
 def test_an_exit_signal_for_a_connected_node_goes_out(world):
     peer, p = world.connect(), world.process()
 
-    p.exit_signal(X, BOOM)
+    p.exit(X, BOOM)
 
     assert peer.take() == [ExitSend(p.pid, X, BOOM)]
 
@@ -438,7 +438,7 @@ def test_linked_local_processes_die_together(world):
     p.link(q.pid)
     r.link(q.pid)
 
-    world.router.deaths.terminate(p, BOOM)
+    world.router.termination.terminate(p, BOOM)
 
     assert (q.exit_reason, r.exit_reason) == (BOOM, BOOM)
 
@@ -448,7 +448,7 @@ def test_a_chain_of_links_of_any_length_dies_as_one(world):
     for one, next_one in itertools.pairwise(chain):
         one.link(next_one.pid)
 
-    world.router.deaths.terminate(chain[0], BOOM)
+    world.router.termination.terminate(chain[0], BOOM)
 
     assert {process.exit_reason for process in chain} == {BOOM}
 
@@ -479,7 +479,7 @@ def test_after_unlink_a_death_is_not_heard(world):
     p.link(q.pid)
 
     q.unlink(p.pid)
-    world.router.deaths.terminate(p, BOOM)
+    world.router.termination.terminate(p, BOOM)
 
     assert q.alive
 
@@ -505,7 +505,7 @@ def test_a_link_from_another_node_ends_with_our_death(world):
     peer, p = world.connect(), world.process()
     world.hear(Link(X, p.pid))
 
-    world.router.deaths.terminate(p, BOOM)
+    world.router.termination.terminate(p, BOOM)
 
     assert peer.take() == [ExitLink(p.pid, X, BOOM)]
 
@@ -525,7 +525,7 @@ def test_an_unlink_is_acknowledged_before_anything_else(world):
     world.hear(Link(X, p.pid))
 
     world.hear(Unlink(9, X, p.pid))
-    world.router.deaths.terminate(p, BOOM)
+    world.router.termination.terminate(p, BOOM)
 
     assert peer.take() == [UnlinkAck(9, p.pid, X)]
 
@@ -559,7 +559,7 @@ def test_a_monitor_of_a_local_process_tells_of_its_death_once(world):
     p, q = world.process(), world.process("server")
     by_pid, by_name, by_node = p.monitor(q.pid), p.monitor("server"), p.monitor(("server", A))
 
-    world.router.deaths.terminate(q, BOOM)
+    world.router.termination.terminate(q, BOOM)
 
     named = (Atom("server"), A)
     assert mailbox(p) == [
@@ -596,7 +596,7 @@ def test_a_monitor_of_oneself_says_nothing_and_leaves_nothing(world):
     p = world.process()
 
     p.monitor(p.pid)
-    world.router.deaths.terminate(p, BOOM)
+    world.router.termination.terminate(p, BOOM)
 
     assert mailbox(p) == []
     world.assert_empty()
@@ -607,7 +607,7 @@ def test_after_demonitor_no_down_arrives(world):
     ref = p.monitor(q.pid)
 
     assert p.demonitor(ref)
-    world.router.deaths.terminate(q, BOOM)
+    world.router.termination.terminate(q, BOOM)
 
     assert mailbox(p) == []
     assert not p.demonitor(ref)
@@ -619,7 +619,7 @@ def test_a_flush_removes_the_down_that_is_there_and_no_other_message(world):
     alike = [(Atom("UP"), ref, PROCESS, q.pid, BOOM), (DOWN, ref), (DOWN, REF, PROCESS, q.pid, BOOM)]
     for message in alike:
         q.send(p.pid, message)
-    world.router.deaths.terminate(q, BOOM)
+    world.router.termination.terminate(q, BOOM)
 
     assert not p.demonitor(ref, flush=True)
 
@@ -633,7 +633,7 @@ def test_a_flush_removes_the_down_that_waits_for_a_servers_turn(world):
     def receive(message):
         heard.append(message)
         if message == 1:
-            world.router.deaths.terminate(q, BOOM)
+            world.router.termination.terminate(q, BOOM)
             p.send(p.pid, 2)
             p.demonitor(ref, flush=True)
 
@@ -649,7 +649,7 @@ def test_nobody_takes_back_the_monitor_of_another(world):
     ref = p.monitor(q.pid)
 
     assert not r.demonitor(ref)
-    world.router.deaths.terminate(q, BOOM)
+    world.router.termination.terminate(q, BOOM)
 
     assert mailbox(p) == [(DOWN, ref, PROCESS, q.pid, BOOM)]
 
@@ -704,7 +704,7 @@ def test_monitors_of_other_nodes_hear_of_deaths_here_in_their_own_words(world):
     world.hear(Monitor(X, p.pid, refs[0]), Monitor(X, Atom("server"), refs[1]), Monitor(Y, p.pid, refs[2]))
     world.hear(Demonitor(Y, p.pid, refs[2]))
 
-    world.router.deaths.terminate(p, BOOM)
+    world.router.termination.terminate(p, BOOM)
 
     assert peer.take() == [Down(p.pid, X, refs[0], BOOM), Down(Atom("server"), X, refs[1], BOOM)]
 
@@ -725,7 +725,7 @@ def test_at_a_death_links_are_told_before_monitors_and_watches_taken_back_last(w
     peer.take()
     world.hear(Monitor(X, p.pid, REF), Link(X, p.pid))
 
-    world.router.deaths.terminate(p, BOOM)
+    world.router.termination.terminate(p, BOOM)
 
     assert peer.take() == [ExitLink(p.pid, X, BOOM), Down(p.pid, X, REF, BOOM), Demonitor(p.pid, Y, mine)]
 
@@ -734,8 +734,8 @@ def test_the_second_end_of_a_process_is_nothing(world):
     p, q = world.process(), world.process(trap=True)
     q.link(p.pid)
 
-    world.router.deaths.terminate(p, BOOM)
-    world.router.deaths.terminate(p, KILLED)
+    world.router.termination.terminate(p, BOOM)
+    world.router.termination.terminate(p, KILLED)
 
     assert p.exit_reason is BOOM
     assert mailbox(q) == [(EXIT, p.pid, BOOM)]
@@ -748,9 +748,9 @@ def test_a_name_is_one_processs_and_free_after_its_death(world):
     p, q = world.process("server"), world.process()
 
     with pytest.raises(ValueError, match=r"the name server is taken by <\d+.64.0>"):
-        world.router.registry.register(Atom("server"), q)
-    world.router.deaths.terminate(p, BOOM)
-    world.router.registry.register(Atom("server"), q)
+        world.router.registry.register_name(Atom("server"), q)
+    world.router.termination.terminate(p, BOOM)
+    world.router.registry.register_name(Atom("server"), q)
 
     assert world.router.registry.names == {Atom("server"): q}
 
@@ -758,10 +758,10 @@ def test_a_name_is_one_processs_and_free_after_its_death(world):
 def test_a_name_that_is_taken_back_stays_back(world):
     p = world.process("server")
 
-    assert world.router.registry.unregister(Atom("server"))
-    assert not world.router.registry.unregister(Atom("server"))
-    world.router.registry.register(Atom("server"), world.process())
-    world.router.deaths.terminate(p, BOOM)
+    assert world.router.registry.unregister_name(Atom("server"))
+    assert not world.router.registry.unregister_name(Atom("server"))
+    world.router.registry.register_name(Atom("server"), world.process())
+    world.router.termination.terminate(p, BOOM)
 
     assert Atom("server") in world.router.registry.names
 
@@ -775,7 +775,7 @@ def test_signals_to_an_unconnected_node_are_held_in_order(world):
     p.send(X, 1)
     p.link(X)
     ref = p.monitor(X)
-    p.exit_signal(X, BOOM)
+    p.exit(X, BOOM)
     p.send(REF, 2)
     p.send(("server", B), 3)
 
@@ -816,7 +816,7 @@ def test_what_takes_something_back_follows_what_is_held(world):
 
     p.unlink(X)
     p.demonitor(first)
-    world.router.deaths.terminate(p, BOOM)
+    world.router.termination.terminate(p, BOOM)
 
     assert [signal for _, signal in world.held[4:]] == [
         Unlink(1, p.pid, X), Demonitor(p.pid, X, first), ExitLink(p.pid, Y, BOOM), Demonitor(p.pid, Y, second),
@@ -827,7 +827,7 @@ def give_back(world):
     held, world.held = world.held, []
     world.outgoing.clear()
     for node, signal in held:
-        world.router.deaths.undeliverable(signal, node)
+        world.router.termination.undeliverable(signal, node)
 
 
 def test_what_cannot_be_delivered_comes_back_as_noconnection(world):
@@ -836,7 +836,7 @@ def test_what_cannot_be_delivered_comes_back_as_noconnection(world):
     q.link(X)
     by_pid, by_name = p.monitor(X), p.monitor(("server", B))
     p.send(X, 1)
-    p.exit_signal(X, BOOM)
+    p.exit(X, BOOM)
 
     give_back(world)
 
@@ -877,7 +877,7 @@ def test_a_lost_node_breaks_links_and_monitors_in_both_directions(world):
     world.disconnect(B)
 
     assert mailbox(p) == [(EXIT, X, NOCONNECTION), (EXIT, Y, NOCONNECTION), (DOWN, ref, PROCESS, X, NOCONNECTION)]
-    world.router.deaths.terminate(p, BOOM)
+    world.router.termination.terminate(p, BOOM)
     assert third.take() == [ExitLink(p.pid, Z, BOOM), Demonitor(p.pid, Z, other)]
     world.connect(B)
     assert world.router.peers[B].take() == []
@@ -947,7 +947,7 @@ def test_what_a_node_said_behind_its_own_end_is_not_heard(world):
 def test_the_dead_can_send_and_take_back_but_not_wait_link_or_watch(world):
     p, q = world.process(), world.process()
     ref, alias = p.monitor(q.pid), p.alias()
-    world.router.deaths.terminate(p, BOOM)
+    world.router.termination.terminate(p, BOOM)
 
     p.send(q.pid, 1)
     assert not p.demonitor(ref)
@@ -965,7 +965,7 @@ def test_the_dead_wait_for_nothing(world):
     async def main():
         p = world.process()
         p.send(p.pid, 1)
-        world.router.deaths.terminate(p, BOOM)
+        world.router.termination.terminate(p, BOOM)
         assert await p.receive() == 1
         with pytest.raises(Exit):
             await p.receive()
@@ -1084,7 +1084,7 @@ def test_the_second_answer_is_dropped(calls):
         q.reply(caller, 1)
         q.reply(caller, 2)
         q.send(p.pid, (caller[1], 3))
-        calls.router.deaths.terminate(q, BOOM)
+        calls.router.termination.terminate(q, BOOM)
 
         assert await answer == 1
         q.reply(caller, 4)
@@ -1146,7 +1146,7 @@ def test_a_call_to_one_who_dies_is_callee_exited_with_the_reason(calls):
         answer = calls.call(p, "server")
         await turns()
 
-        calls.router.deaths.terminate(q, BOOM)
+        calls.router.termination.terminate(q, BOOM)
 
         with pytest.raises(CalleeExited, match=r"server on a@h exited before it answered: boom") as exited:
             await answer
@@ -1210,7 +1210,7 @@ def test_a_call_ends_with_its_caller(calls):
         answer = calls.call(p, q.pid, timeout=None)
         await turns()
 
-        calls.router.deaths.terminate(p, BOOM)
+        calls.router.termination.terminate(p, BOOM)
 
         with pytest.raises(Exit):
             await answer

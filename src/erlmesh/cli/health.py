@@ -75,7 +75,7 @@ def _ask(path: Path, timeout: float) -> dict[str, Any] | None:
 
 def _line(node: str, told: dict[str, Any]) -> str:
     if told.get("alive") is not True:
-        by = f": {told['held_by']} holds it" if told.get("held_by") else ""
+        by = f": {told['blocked_by']} holds it" if told.get("blocked_by") else ""
         held = f"its loop has not turned for {told.get('loop_ms')} ms{by}"
         return f"not well: {node}, " + (told.get("fault") or held)
     others, busy = told.get("nodes", 0), told.get("busy") or {}

@@ -84,7 +84,7 @@ class HealthServer:
         if (guardian := WatchdogThread.for_loop(self._loop)) is not None:
             held = max(held, guardian.blocked_for())
         by = innermost_call(stack_of_thread(self._loop_thread_id))
-        return {"alive": False, "loop_ms": round(held * 1000, 1), "held_by": by}
+        return {"alive": False, "loop_ms": round(held * 1000, 1), "blocked_by": by}
 
 
 def _listen(node: str, folders: list[Path]) -> tuple[Path, socket.socket]:

@@ -77,7 +77,7 @@ def test_a_server_that_is_killed_has_ended_for_who_watches_it_and_is_there_again
     async def told(a):
         seen = []
         old = a.whereis(name)
-        ref = a.spawn_server(seen.append).monitor(old)
+        ref = a.spawn_handler(seen.append).monitor(old)
         kill(a, name)
         new = a.whereis(name)
         await turns()
@@ -95,7 +95,7 @@ async def test_a_node_speaks_for_itself_after_its_own_process_was_killed(a):
         async for message in me:
             me.reply(message[1], message[2])
 
-    a.exit(a._own.pid, KILL)
+    a.exit(a._node_process.pid, KILL)
 
     assert await a.call(a.spawn(echo), X) == X
 

@@ -31,7 +31,7 @@ class Line:
         self.changed = threading.Condition()
         self._deaf = deaf
 
-    def silent_since(self):
+    def last_written_at(self):
         return self.last_written_at
 
     def say(self, signal):
@@ -80,7 +80,7 @@ class Node:
 
 
 def guardians():
-    return [thread for thread in threading.enumerate() if thread.name.startswith("erlmesh guardian")]
+    return [thread for thread in threading.enumerate() if thread.name.startswith("erlmesh watchdog")]
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_while_the_loop_stands_still_peers_hear_ticks(factory):
 
         line.hold_until(lambda said: said == ["tick"] * 5)
 
-        assert line.threads == {"erlmesh guardian"}
+        assert line.threads == {"erlmesh watchdog"}
         guardian.detach(node)
 
     run(main, factory)
@@ -306,7 +306,7 @@ def test_a_log_that_blocks_does_not_hold_the_guardian(soon):
 
 def test_a_fault_of_one_connection_is_logged_and_the_next_look_comes(caplog):
     class Broken(Line):
-        def silent_since(self):
+        def last_written_at(self):
             if not self.said:
                 self.said.append("fault")
                 raise ZeroDivisionError

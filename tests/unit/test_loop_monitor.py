@@ -13,7 +13,7 @@ from erlmesh.runtime.runtime import Runtime
 from erlmesh.terms import Atom
 
 A, B = Atom("a@h"), Atom("b@h")
-BUSY, FREE, OURS = Atom("busy"), Atom("free"), Atom("erlmesh")
+BUSY, FREE, OURS = Atom("loop_blocked"), Atom("loop_recovered"), Atom("erlmesh")
 
 
 def between_two(test):
@@ -35,28 +35,28 @@ def between_two(test):
 async def test_a_peer_that_says_so_is_busy_until_it_says_that_it_is_free(network, a, b):
     a.send((OURS, B), (BUSY, A, 2000))
     await turns()
-    assert b.busy() == {"a@h": 2.0}
+    assert b.blocked_peers() == {"a@h": 2.0}
 
     await asyncio.sleep(5)
-    assert b.busy() == {"a@h": 7.0}
+    assert b.blocked_peers() == {"a@h": 7.0}
 
     a.send((OURS, B), (FREE, A))
     await turns()
-    assert b.busy() == {}
+    assert b.blocked_peers() == {}
 
 
 @between_two
 async def test_a_node_tells_its_peers_in_these_words(network, a, b):
     guarding = a._life.loop_monitor
     (pump,) = guarding.connections()
-    pump.channel.send(guarding.word(2.5))
+    pump.channel.send(guarding.blocked_signal(2.5))
     a.send((OURS, B), Atom("flush"))
     await turns()
-    assert b.busy() == {"a@h": 2.5}
+    assert b.blocked_peers() == {"a@h": 2.5}
 
-    guarding.free()
+    guarding.loop_recovered()
     await turns()
-    assert b.busy() == {}
+    assert b.blocked_peers() == {}
 
 
 @between_two
@@ -65,7 +65,7 @@ async def test_who_is_gone_is_busy_no_more(network, a, b):
     await turns()
     await b.disconnect("a@h")
 
-    assert b.busy() == {}
+    assert b.blocked_peers() == {}
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_what_makes_no_sense_is_not_believed(word):
     async def test(network, a, b):
         a.send((OURS, B), word)
         await turns()
-        assert b.busy() == {}
+        assert b.blocked_peers() == {}
 
     test()
 
@@ -98,7 +98,7 @@ async def test_a_network_in_memory_needs_no_guardian(network, a, b):
     assert not guardians()
     (pump,) = a._life.loop_monitor.connections()
     assert pump.last_written_at() is None
-    assert pump.say(None) is False
+    assert pump.write_from_thread(None) is False
 
 
 def real_node(name, others):
@@ -127,7 +127,7 @@ def test_a_node_on_a_real_network_is_guarded_from_its_start_to_its_end(factory):
                 await node.start()
                 others.ports[node.name] = node.port
             assert await one.connect(two.name)
-            assert [thread.name for thread in guardians()] == ["erlmesh guardian"]
+            assert [thread.name for thread in guardians()] == ["erlmesh watchdog"]
             await one.stop()
             assert guardians()
         finally:

@@ -103,7 +103,7 @@ def test_a_guest_is_linked_and_watched_from_its_birth_if_that_is_asked_for(world
     world.default = body
 
     reply = world.ask(LINK, monitor)
-    world.router.deaths.terminate(world.process, BOOM)
+    world.router.termination.terminate(world.process, BOOM)
 
     guest = world.process.pid
     assert reply == SpawnReply(REF, PARENT, 3, guest)
@@ -114,6 +114,6 @@ def test_a_guest_is_neither_unless_asked(world):
     world.default = body
 
     world.ask()
-    world.router.deaths.terminate(world.process, BOOM)
+    world.router.termination.terminate(world.process, BOOM)
 
     assert world.peer.sent == []

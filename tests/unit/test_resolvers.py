@@ -8,7 +8,7 @@ from erlmesh.net.resolvers import FixedPort, NoEpmd, StaticResolver, listen_port
 
 
 def where(resolver, name):
-    return asyncio.run(resolver.where(name))
+    return asyncio.run(resolver.resolve(name))
 
 
 def test_with_one_port_for_all_every_node_is_at_its_own_host():
