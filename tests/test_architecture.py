@@ -16,7 +16,7 @@ FLOORS = [
     ["erlmesh.runtime"],
     ["erlmesh.services"],
     ["erlmesh.node"],
-    ["erlmesh.stock"],
+    ["erlmesh.otp_functions"],
     ["erlmesh.testing"],
     ["erlmesh"],
     ["erlmesh.shell", "erlmesh.demo", "erlmesh.bench", "erlmesh.doctor", "erlmesh.discovery"],

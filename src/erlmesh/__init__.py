@@ -35,13 +35,13 @@ if TYPE_CHECKING:
     from erlmesh.net.resolvers import FixedPort, NoEpmd, StaticResolver
     from erlmesh.node import Node
     from erlmesh.runtime.process import Process
-    from erlmesh.services.exposed import expose
-    from erlmesh.services.pg_members import Joined, Left
+    from erlmesh.services.pg.server.state import Joined, Left
+    from erlmesh.services.rpc.client.function_table import expose
     from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref, Term
 
 __version__ = "0.1.0"
 
-_HOMES: Final = {
+_EXPORTS: Final = {
     "erlmesh.errors": (
         "CalleeExited CallError CallTimeout CodecError ConnectError DecodeError EncodeError ErlangError "
         "ErlmeshError Exit HandshakeRefused NoConnection NodeNotAlive NodeStartError NoProcess RemoteError "
@@ -51,8 +51,8 @@ _HOMES: Final = {
     "erlmesh.net.resolvers": "Addresses FixedPort NoEpmd",
     "erlmesh.node": "Node",
     "erlmesh.runtime.process": "Process",
-    "erlmesh.services.exposed": "expose",
-    "erlmesh.services.pg_members": "Joined Left",
+    "erlmesh.services.rpc.client.function_table": "expose",
+    "erlmesh.services.pg.server.state": "Joined Left",
     "erlmesh.terms": "Atom BitString Export Fun ImproperList Map Pid Port Ref Term",
 }
 
@@ -99,7 +99,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    for home, names in _HOMES.items():
+    for home, names in _EXPORTS.items():
         if name in names.split():
             found = globals()[name] = getattr(importlib.import_module(home), name)
             return found

@@ -11,16 +11,16 @@ from erlmesh.errors import ErlangError, GroupError, Undef
 from erlmesh.runtime.config import Options
 from erlmesh.runtime.process import Body, Process
 from erlmesh.runtime.runtime import Runtime
-from erlmesh.services import erpc, rpc
-from erlmesh.services.exposed import EVERYWHERE, Functions
-from erlmesh.services.global_calls import trans
-from erlmesh.services.global_names import GlobalNames
+from erlmesh.services.global_.client import trans
+from erlmesh.services.global_.names import GlobalNames
 from erlmesh.services.group_leader import GroupLeader, to_stdout
 from erlmesh.services.net_kernel import NetKernel
-from erlmesh.services.pg import Pg
-from erlmesh.services.pg2 import Pg2
-from erlmesh.services.rex import Rex
-from erlmesh.services.rpc import Replies
+from erlmesh.services.pg.server import Pg
+from erlmesh.services.pg2.server import Pg2
+from erlmesh.services.rpc.client import Replies, erpc
+from erlmesh.services.rpc.client import client as rpc
+from erlmesh.services.rpc.client.function_table import PROCESS_WIDE, FunctionTable
+from erlmesh.services.rpc.rex import Rex
 from erlmesh.terms import Atom, Export, Fun, Pid, Term
 
 __all__ = ["Node"]
@@ -59,9 +59,9 @@ class Node(Runtime):
 
     pg2: Pg2
     """Process groups as OTP 23 and before have them."""
-    global_names: GlobalNames
+    global_: GlobalNames
     """Names and locks of the whole cluster (OTP's ``global``)."""
-    functions: Functions
+    functions: FunctionTable
     """What other nodes may call here."""
 
     def __init__(
@@ -79,8 +79,8 @@ class Node(Runtime):
         self._prevent_overlapping_partitions = prevent_overlapping_partitions
         self._output = output
         self._scopes: dict[Atom, Pg] = {}
-        self._offered = Functions()
-        self.functions = Functions(EVERYWHERE, self._offered)
+        self._builtin_functions = FunctionTable()
+        self.functions = FunctionTable(PROCESS_WIDE, self._builtin_functions)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -93,31 +93,31 @@ class Node(Runtime):
 
     def _start_services(self) -> None:
         NetKernel(self)
-        self._leader = GroupLeader(self, self._output)
+        self._group_leader_server = GroupLeader(self, self._output)
         Rex(self, self.functions.apply)
         erpc.serve(self, self.functions.apply)
-        self.global_names = GlobalNames(self, prevent_overlapping_partitions=self._prevent_overlapping_partitions)
+        self.global_ = GlobalNames(self, prevent_overlapping_partitions=self._prevent_overlapping_partitions)
         self.start_scope("pg")
         self.pg2 = Pg2(self, trans)
-        self._offered.add(self.global_names.resolve_it, "global")
-        self._offered.add(self._pg_members, "pg", "get_members")
-        self._offered.add(self._pg2_members, "pg2", "get_members")
-        self._offered.add(lambda: self.atom, "erlang", "node")
-        self._offered.add(self._busy, "erlmesh", "busy")
-        self._offered.add(self._apply, "erlang", "apply")
+        self._builtin_functions.add(self.global_.resolve_it, "global")
+        self._builtin_functions.add(self._pg_get_members, "pg", "get_members")
+        self._builtin_functions.add(self._pg2_get_members, "pg2", "get_members")
+        self._builtin_functions.add(lambda: self.atom, "erlang", "node")
+        self._builtin_functions.add(self._busy, "erlmesh", "busy")
+        self._builtin_functions.add(self._erlang_apply, "erlang", "apply")
         for peer in self._join:
-            self.connect_nowait(peer, partial(self._joined, peer))
+            self.connect_nowait(peer, partial(self._on_join_attempt, peer))
 
-    def _joined(self, peer: str, up: bool) -> None:
+    def _on_join_attempt(self, peer: str, up: bool) -> None:
         if not up:
             self.keep_connecting(peer)
 
     def _is_left_for_others(self, name: str) -> bool:
-        return self.global_names.is_left_for_others(name)
+        return self.global_.is_overlap_disconnect(name)
 
     async def stop(self) -> None:
         if hasattr(self, "global_names"):
-            self.global_names.leave()
+            self.global_.node_stopping()
         await super().stop()
 
     # Groups
@@ -135,7 +135,7 @@ class Node(Runtime):
     def scope(self, name: Atom | str) -> Pg | None:
         """The scope of that name, if it runs."""
         scope = self._scopes.get(Atom(name))
-        return scope if scope is not None and scope.running else None
+        return scope if scope is not None and scope.alive else None
 
     # Functions: ours for others, and others' for us
 
@@ -186,13 +186,13 @@ class Node(Runtime):
     @property
     def group_leader(self) -> Pid:
         """The server that writes what our processes on other nodes print. It is registered as ``user``."""
-        return self._leader.pid
+        return self._group_leader_server.pid
 
     def _body_for(self, _module: Atom, _function: Atom, _arguments: list[Term]) -> Body:
         """A process started from another node runs what may be called, or ends with ``undef``."""
         return self.functions.apply
 
-    async def _apply(self, me: Process, function: Term, arguments: list[Term]) -> Term:
+    async def _erlang_apply(self, me: Process, function: Term, arguments: list[Term]) -> Term:
         """``erlang:apply/2``: a fun of an exposed function may be called; the code of any other is not here."""
         if isinstance(function, Export) and isinstance(arguments, list) and len(arguments) == function.arity:
             return await self.functions.apply(me, function.module, function.function, arguments)
@@ -204,11 +204,11 @@ class Node(Runtime):
         """For those who look in: ``[{Node, Milliseconds}]``."""
         return [(Atom(peer), round(seconds * 1000)) for peer, seconds in self.blocked_peers().items()]
 
-    def _pg_members(self, group: Term) -> Term:
+    def _pg_get_members(self, group: Term) -> Term:
         scope = self.scope(_PG)
         return scope.get_members(group) if scope else []
 
-    def _pg2_members(self, name: Term) -> Term:
+    def _pg2_get_members(self, name: Term) -> Term:
         """With OTP's error."""
         try:
             return self.pg2.get_members(name)

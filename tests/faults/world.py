@@ -334,7 +334,7 @@ class World:
 def known_to(node: Node) -> set[str]:
     """The nodes in ``global``'s partition of this one."""
     if isinstance(node, PyNode):
-        return set(node.eval("node.global_names.known()"))
+        return set(node.eval("node.global_.known()"))
     return {known.name for known in node.eval("gen_server:call(global_name_server, get_known, 5000)")}
 
 

@@ -22,7 +22,7 @@ def is_beam(node):
 def known(node):
     if is_beam(node):
         return {name.name for name in node.eval("gen_server:call(global_name_server, get_known)")}
-    return set(node.eval("node.global_names.known()"))
+    return set(node.eval("node.global_.known()"))
 
 
 def is_mesh(nodes):
@@ -38,7 +38,7 @@ def whereis(node, name=X):
     if is_beam(node):
         pid = node.eval("global:whereis_name(Name__)", Name__=name)
         return None if pid == UNDEFINED else pid
-    return node.eval("node.global_names.whereis(name)", name=name)
+    return node.eval("node.global_.whereis(name)", name=name)
 
 
 def wait_for_name(pid, *nodes, name=X, seconds=10):
@@ -54,7 +54,7 @@ def register(node, pid, name=X, method="random_exit_name", timeout=15):
         call = f"global:register_name(Name__, Pid__, fun global:{method}/3)"
         return node.eval(call, timeout=timeout, Name__=name, Pid__=pid) == YES
     return node.eval(
-        "await node.global_names.register(name, pid, erlmesh.Export(Atom('global'), Atom(method), 3))",
+        "await node.global_.register(name, pid, erlmesh.Export(Atom('global'), Atom(method), 3))",
         timeout=timeout,
         name=name,
         pid=pid,
@@ -66,4 +66,4 @@ def sync(node):
     if is_beam(node):
         assert node.eval("global:sync()") == Atom("ok")
     else:
-        node.eval("await node.global_names.sync()")
+        node.eval("await node.global_.sync()")

@@ -1,4 +1,4 @@
-"""Whole lives of ``erlmesh start --expose erlmesh.stock`` as BEAMs see them: restarts, a mesh, a cut, a long run."""
+"""Whole lives of ``erlmesh start --expose erlmesh.otp_functions`` as BEAMs see them: restarts, a mesh, a cut, a long run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OTP as the judge: cases written in Erlang, run against a BEAM and against ``erlmesh start --expose erlmesh.stock``.
+"""OTP as the judge: cases written in Erlang, run against a BEAM and against ``erlmesh start --expose erlmesh.otp_functions``.
 
 The cases are the functions of one argument in ``conformance/``; each gives what it saw. What is seen of an erlmesh node
 must be what is seen of a BEAM, to the last element of the last tuple.
@@ -72,7 +72,7 @@ def difference(expected: str, given: str) -> str:
 def erlmesh(cluster: Cluster, name: str, *options: str) -> OsProcess:
     """The node as anybody starts it."""
     cluster.start_epmd_once()
-    command = [sys.executable, "-W", "error", "-m", "erlmesh", "start", "--expose", "erlmesh.stock", "--name"]
+    command = [sys.executable, "-W", "error", "-m", "erlmesh", "start", "--expose", "erlmesh.otp_functions", "--name"]
     command += [f"{name}@127.0.0.1", "--cookie", COOKIE, *options]
     node = OsProcess(name, command, python_surroundings(cluster.epmd_port, cluster.home))
     cluster.members.append(node)

@@ -26,7 +26,7 @@ def pair(cluster, otp):
 
 def is_mesh(beam, python):
     known = beam.eval("gen_server:call(global_name_server, get_known)")
-    return known == [Atom(python.name)] and python.eval("node.global_names.known()") == [beam.name]
+    return known == [Atom(python.name)] and python.eval("node.global_.known()") == [beam.name]
 
 
 def kill(beam, pid):
@@ -72,7 +72,7 @@ def test_a_scope_of_pg_that_is_killed_loses_its_members_everywhere_and_can_be_st
     wait_until(lambda: beam.eval(members) == [member])
     kill(beam, whereis(python, "pg"))
     wait_until(lambda: beam.eval(members) == [])
-    assert python.eval("node.pg.running, node.pg.which_groups()") == (False, [])
+    assert python.eval("node.pg.alive, node.pg.which_groups()") == (False, [])
 
     python.eval("node.start_scope('pg').join('x', member)", member=member)
 
@@ -81,12 +81,12 @@ def test_a_scope_of_pg_that_is_killed_loses_its_members_everywhere_and_can_be_st
 
 @pytest.mark.parametrize(
     "part",
-    ["node.whereis('global_name_server')", "node.global_names._server._locker", "node.global_names._server.registrar"],
+    ["node.whereis('global_name_server')", "node.global_._server._locker", "node.global_._server.registrar"],
 )
 def test_names_and_locks_of_the_cluster_work_after_a_process_of_global_was_killed(pair, part):
     beam, python = pair
     mine = python.eval("node.spawn(idle)")
-    assert python.eval("await node.global_names.register('mine', mine)", mine=mine)
+    assert python.eval("await node.global_.register('mine', mine)", mine=mine)
     theirs = beam.eval("P = spawn(fun() -> timer:sleep(infinity) end), yes = global:register_name(theirs, P), P")
     beam.eval("true = global:set_lock({lock, self()}, nodes())")
     old = python.eval(part)
@@ -95,11 +95,11 @@ def test_names_and_locks_of_the_cluster_work_after_a_process_of_global_was_kille
 
     assert python.eval(part) != old
     wait_until(lambda: beam.eval('global:whereis_name(<<"mine">>)') == mine)
-    wait_until(lambda: python.eval("node.global_names.whereis(Atom('theirs'))") == theirs)
+    wait_until(lambda: python.eval("node.global_.whereis(Atom('theirs'))") == theirs)
     assert beam.eval("global:register_name(again, P__)", P__=theirs, timeout=20) == Atom("no")  # it has one already
     assert beam.eval("global:register_name(again, spawn(fun() -> timer:sleep(infinity) end))", timeout=20) == YES
     assert beam.eval("global:trans({other, self()}, fun() -> done end)", timeout=20) == Atom("done")
-    assert python.eval("await node.global_names.register('more', node.spawn(idle))")
+    assert python.eval("await node.global_.register('more', node.spawn(idle))")
 
 
 def test_pg2_has_its_groups_after_it_was_killed(cluster):

@@ -51,7 +51,7 @@ def test_a_hidden_beam_is_in_nobodys_nodes(cluster, otp):
     assert plato.eval("nodes(hidden)") == [socrates.atom]
     assert socrates.nodes() == set()
     assert socrates.eval("node.nodes(hidden=True)") == [plato.name]
-    assert socrates.eval("node.global_names.statistics().known") == ()
+    assert socrates.eval("node.global_.statistics().known") == ()
 
 
 @pytest.mark.parametrize("who_is_hidden", ["python", "beam"])

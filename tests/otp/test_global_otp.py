@@ -43,7 +43,7 @@ def all_works(*nodes):
         if is_beam(node):
             assert node.eval("global:trans({r, self()}, fun() -> done end)") == Atom("done")
         else:
-            node.eval("async with node.global_names.trans((Atom('r'), me.pid)): pass")
+            node.eval("async with node.global_.trans((Atom('r'), me.pid)): pass")
 
 
 def test_a_beam_and_python_meet_and_everything_of_global_works(cluster, python, otp):
@@ -183,7 +183,7 @@ def test_one_may_register_processes_of_the_other(cluster, python):
     wait_for_name(ours, beam, node, name=PLAYED)
     beam.eval("global:send(played, hello)")
     wait_until(lambda: node.eval("boxes[pid]", pid=ours) == [Atom("hello")])
-    node.eval("await node.global_names.unregister(Atom('x'))")
+    node.eval("await node.global_.unregister(Atom('x'))")
     beam.eval("global:unregister_name(played)")
     wait_for_name(None, beam, node)
     wait_for_name(None, beam, node, name=PLAYED)
@@ -269,7 +269,7 @@ def test_a_beam_asks_python_to_decide_for_its_process(cluster, python):
     wait_for_mesh(near, node)
     ours, theirs = spawn(node), spawn(other)
     node.eval("def the_other(name, pid, pid2): return max(pid, pid2, key=lambda p: p.node.name)")
-    assert node.eval("await node.global_names.register(Atom('x'), pid, the_other)", pid=ours)
+    assert node.eval("await node.global_.register(Atom('x'), pid, the_other)", pid=ours)
     assert register(other, theirs)
     wait_for_name(ours, near)
 
@@ -284,7 +284,7 @@ def test_a_lock_excludes_the_other_kind_and_dies_with_its_holder(cluster, python
     beam, node = cluster.beam("b"), python("p")
     node.ping(beam.name)
     wait_for_mesh(beam, node)
-    wanted = "await node.global_names.set_lock((Atom('r'), me.pid), retries=0, me=me)"
+    wanted = "await node.global_.set_lock((Atom('r'), me.pid), retries=0, me=me)"
 
     beam.eval("Holder = spawn(fun() -> true = global:set_lock({r, self()}), receive stop -> ok end end)")
     wait_until(lambda: node.eval(wanted) is False)
@@ -292,7 +292,7 @@ def test_a_lock_excludes_the_other_kind_and_dies_with_its_holder(cluster, python
     wait_until(lambda: node.eval(wanted) is True)
 
     assert beam.eval("global:set_lock({r, self()}, [node() | nodes()], 0)") is False
-    node.eval("await node.global_names.del_lock((Atom('r'), me.pid), me=me)")
+    node.eval("await node.global_.del_lock((Atom('r'), me.pid), me=me)")
     assert beam.eval("global:set_lock({r, self()}, [node() | nodes()], 0)") is True
     assert beam.eval("global:del_lock({r, self()})") is True
     assert node.eval(wanted) is True
@@ -315,7 +315,7 @@ def test_transactions_of_both_kinds_never_overlap(cluster, python):
     node.eval(
         "async def work(me):\n"
         "    for _ in range(8):\n"
-        "        async with node.global_names.trans((Atom('r'), me.pid), me=me):\n"
+        "        async with node.global_.trans((Atom('r'), me.pid), me=me):\n"
         "            for word in ('in', 'out'):\n"
         "                me.send((Atom('counter'), Atom('b@127.0.0.1')), (Atom(word), me.pid))\n"
         "                await me.receive(lambda message: message is Atom('ok'))\n"

@@ -69,12 +69,12 @@ def test_global_answers_on_every_node_of_a_mixed_mesh(cluster, otp):
         assert beam.eval("global:register_name(node(), self())", timeout=IN_TIME) == Atom("yes")
         assert beam.eval("global:trans({lock, self()}, fun() -> done end)", timeout=IN_TIME) == Atom("done")
     for python in pythons:
-        python.eval("await node.global_names.sync(timeout=10)")
-        assert python.eval("await node.global_names.register(node.atom, me.pid)", timeout=IN_TIME) is True
+        python.eval("await node.global_.sync(timeout=10)")
+        assert python.eval("await node.global_.register(node.atom, me.pid)", timeout=IN_TIME) is True
 
     names = {node.atom for node in nodes}
     wait_until(lambda: all(set(b.eval("global:registered_names()")) >= names for b in beams), what="all names on BEAMs")
-    wait_until(lambda: all(set(p.eval("node.global_names.registered()")) >= names for p in pythons))
+    wait_until(lambda: all(set(p.eval("node.global_.registered()")) >= names for p in pythons))
     for beam in beams:
         for python in pythons:
             assert beam.eval("global:whereis_name(Name)", Name=python.atom) == python.eval("me.pid")
@@ -86,9 +86,9 @@ def test_a_name_that_is_taken_is_refused_across_languages(cluster):
     assert beam.eval("global:sync()", timeout=IN_TIME) == Atom("ok")
 
     assert beam.eval("global:register_name(leader, self())") == Atom("yes")
-    assert python.eval("await node.global_names.register(Atom('leader'), me.pid)") is False
+    assert python.eval("await node.global_.register(Atom('leader'), me.pid)") is False
     assert beam.eval("global:unregister_name(leader)") == Atom("ok")
-    assert python.eval("await node.global_names.register(Atom('leader'), me.pid)") is True
+    assert python.eval("await node.global_.register(Atom('leader'), me.pid)") is True
     assert beam.eval("global:register_name(leader, self())") == Atom("no")
 
 
@@ -96,7 +96,7 @@ def test_a_global_name_falls_with_its_node(cluster):
     beam, python = cluster.beam("beam"), cluster.pynode("python")
     assert python.ping(beam.name)
     assert beam.eval("global:sync()", timeout=IN_TIME) == Atom("ok")
-    assert python.eval("await node.global_names.register(Atom('leader'), me.pid)") is True
+    assert python.eval("await node.global_.register(Atom('leader'), me.pid)") is True
     assert beam.eval("global:whereis_name(leader)") == python.eval("me.pid")
 
     python.kill()
@@ -108,12 +108,12 @@ def test_locks_exclude_each_other_across_languages(cluster):
     beam, python = cluster.beam("beam"), cluster.pynode("python")
     assert python.ping(beam.name)
     assert beam.eval("global:sync()", timeout=IN_TIME) == Atom("ok")
-    take = "await node.global_names.set_lock((Atom('resource'), me.pid), retries=0)"
+    take = "await node.global_.set_lock((Atom('resource'), me.pid), retries=0)"
 
     assert beam.eval("global:set_lock({resource, self()})") is True
     assert python.eval(take) is False
     assert beam.eval("global:del_lock({resource, self()})") is True
     assert python.eval(take) is True
     assert beam.eval("global:set_lock({resource, self()}, [node() | nodes()], 0)") is False
-    python.eval("await node.global_names.del_lock((Atom('resource'), me.pid))")
+    python.eval("await node.global_.del_lock((Atom('resource'), me.pid))")
     assert beam.eval("global:set_lock({resource, self()}, [node() | nodes()], 0)") is True

@@ -21,7 +21,7 @@ from cluster import Cluster
 from pynode import python_surroundings
 
 HELPERS = Path(__file__).parent / "pg_suite"
-PEER = f"{sys.executable} -m erlmesh start --expose erlmesh.stock --expose pg_suite_peer --app pg_suite_peer:control"
+PEER = f"{sys.executable} -m erlmesh start --expose erlmesh.otp_functions --expose pg_suite_peer --app pg_suite_peer:control"
 CASES = {25: 25, 27: 28}
 """How many cases each release's suite has that need no other release of OTP."""
 

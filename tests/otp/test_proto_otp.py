@@ -55,7 +55,7 @@ class Peer:
             pass
         if isinstance(events[0], HandshakeFailed):
             connection.close()
-            raise events[0].why
+            raise events[0].reason
         self.met = events[0]
         self.channel = Channel(self.met.name, OURS, self.met.flags, now=time.monotonic())
         self._take(handshake.trailing_data)

@@ -1,4 +1,4 @@
-"""erlmesh.stock beside OTP's own functions: the same calls, from the same BEAM, to a BEAM and to an erlmesh node."""
+"""erlmesh.otp_functions beside OTP's own functions: the same calls, from the same BEAM, to a BEAM and to an erlmesh node."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ ASK = """
 @pytest.fixture
 def stock(pynode):
     node = pynode("socrates")
-    node.eval("import erlmesh.stock")
-    node.eval("node.expose(erlmesh.stock)")
+    node.eval("import erlmesh.otp_functions")
+    node.eval("node.expose(erlmesh.otp_functions)")
     return node
 
 

@@ -29,7 +29,7 @@ class Typist(OsProcess):
         self._numbers = itertools.count()
         self._answer: list[str] = []
         self._marks: set[str] = set()
-        self._heard = threading.Condition()
+        self._seen_reports = threading.Condition()
         self._over = False
         super().__init__(name, command, environment)
         try:
@@ -41,30 +41,30 @@ class Typist(OsProcess):
     def type(self, line: str, *, timeout: float = 15.0) -> str:
         """Types ``line`` and gives the printed answer, without prompts."""
         mark = f"{MARK}{next(self._numbers)}"
-        with self._heard:
+        with self._seen_reports:
             self._answer.clear()
         if line:
             self.write(line)
         self.write(self.end.format(mark=mark))
-        with self._heard:
-            if not self._heard.wait_for(lambda: mark in self._marks or self._over, timeout) or self._over:
+        with self._seen_reports:
+            if not self._seen_reports.wait_for(lambda: mark in self._marks or self._over, timeout) or self._over:
                 raise PeerGone(f"{self.name} did not come back from {line!r} in {timeout} s\n{self.story()}")
             return "\n".join(self._answer).strip()
 
     def heard(self, line: str) -> None:
         super().heard(line)
-        with self._heard:
+        with self._seen_reports:
             text = self.prompt.sub("", line)
             if text.startswith(MARK):
                 self._marks.add(text)
-                self._heard.notify_all()
+                self._seen_reports.notify_all()
             elif not any(text.startswith(f"{word}{MARK}") for word in (":ok", "None")):
                 self._answer.append(text)
 
     def ended(self) -> None:
-        with self._heard:
+        with self._seen_reports:
             self._over = True
-            self._heard.notify_all()
+            self._seen_reports.notify_all()
 
 
 class Iex(Typist):

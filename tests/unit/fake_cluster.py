@@ -200,7 +200,7 @@ class FakeNode:
         for ref, (watcher, target) in list(self.monitors.items()):
             if target == pid:
                 del self.monitors[ref]
-                self.down(watcher, ref, pid, reason)
+                self.handle_down(watcher, ref, pid, reason)
 
     def down(self, watcher, ref, pid, reason):
         self.cluster.put(self, watcher.node.name, "deliver", watcher, (DOWN, ref, PROCESS, pid, reason), ref)
@@ -222,7 +222,7 @@ class FakeNode:
         if pid in self.processes:
             self.monitors[ref] = (watcher, pid)
         else:
-            self.down(watcher, ref, target, NOPROC)
+            self.handle_down(watcher, ref, target, NOPROC)
 
     def demonitor(self, ref):
         self.monitors.pop(ref, None)

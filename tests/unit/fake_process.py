@@ -25,7 +25,9 @@ class FakeNode:
         self._numbers = itertools.count(100)
         self._refs = itertools.count(1)
         self._monitors: dict[Ref, tuple] = {}  # outgoing: ref → (owner pid, target, node name)
-        self._watched: dict[Pid, dict[Ref, tuple[Pid, object]]] = {}  # incoming: target → ref → (watcher, asked as)
+        self._monitor_refs: dict[
+            Pid, dict[Ref, tuple[Pid, object]]
+        ] = {}  # incoming: target → ref → (watcher, asked as)
         self._waiting: dict[str, list] = {}  # connects under way: done callbacks
         self._outbox: dict[str, list] = {}  # signals waiting for a connection
         self._node_watchers: dict[Pid, bool] = {}
@@ -127,8 +129,8 @@ class FakeNode:
         for ref, (owner, target, where) in list(self._monitors.items()):
             if where == name:
                 del self._monitors[ref]
-                self._down(owner, ref, target, NOCONNECTION)
-        for watchers in self._watched.values():
+                self._handle_down(owner, ref, target, NOCONNECTION)
+        for watchers in self._monitor_refs.values():
             for ref, (watcher, _) in list(watchers.items()):
                 if watcher.node.name == name:
                     del watchers[ref]
@@ -157,7 +159,7 @@ class FakeNode:
         if signal[0] == "monitor":
             _, watcher, target, ref = signal
             if self._monitors.pop(ref, None) is not None:
-                self._down(watcher, ref, target, NOCONNECTION)
+                self._handle_down(watcher, ref, target, NOCONNECTION)
 
     def _receive(self, sender, signal):
         match signal:
@@ -169,15 +171,15 @@ class FakeNode:
                 asked = target[0] if isinstance(target, tuple) else target
                 pid = self.names.get(asked) if isinstance(asked, Atom) else asked
                 if pid in self.processes:
-                    self._watched.setdefault(pid, {})[ref] = (watcher, target)
+                    self._monitor_refs.setdefault(pid, {})[ref] = (watcher, target)
                 else:
                     self._signal(sender, ("down", watcher, ref, target, NOPROC), connect=False)
             case ("demonitor", _, _, ref):
-                for watchers in self._watched.values():
+                for watchers in self._monitor_refs.values():
                     watchers.pop(ref, None)
             case ("down", watcher, ref, target, reason):
                 if self._monitors.pop(ref, None) is not None:
-                    self._down(watcher, ref, target, reason)
+                    self._handle_down(watcher, ref, target, reason)
             case ("exit2", origin, to, reason):
                 if to in self.processes:
                     self.processes[to].exit_received(origin, reason)
@@ -195,7 +197,7 @@ class FakeNode:
             del self.names[name]
         for ref in [ref for ref, (owner, _, _) in self._monitors.items() if owner == process.pid]:
             process.demonitor(ref)
-        for ref, (watcher, target) in self._watched.pop(process.pid, {}).items():
+        for ref, (watcher, target) in self._monitor_refs.pop(process.pid, {}).items():
             self._signal(watcher.node.name, ("down", watcher, ref, target, reason), connect=False)
         if process._on_end is not None and self.alive:
             process._on_end()
@@ -331,7 +333,7 @@ class FakeProcess:
         if self._coroutine is not None:
             with contextlib.suppress(RuntimeError, ValueError):
                 self._coroutine.close()
-        self.node._ended(self, reason)
+        self.node._on_exit(self, reason)
 
     stop = end
 

@@ -152,22 +152,22 @@ class _Link:
         for end in self.ends:
             node = self.lives[end]
             if node is not None and node.alive:
-                node._connected(self.other(end), up=False)
+                node._connected(self.peer_locker(end), up=False)
 
     def come_up(self, end):
-        if self.exit_received or not self.lives[end].alive or not self.lives[self.other(end)].alive:
+        if self.exit_received or not self.lives[end].alive or not self.lives[self.peer_locker(end)].alive:
             if not self.up:
                 self.exit_received = True
                 self.fail()
             return
         self.up.add(end)
-        self.lives[end]._nodeup(self.other(end), self)
+        self.lives[end]._nodeup(self.peer_locker(end), self)
         for signal in self.backlog[end]:
             self.arrive(end, signal)
         self.backlog[end].clear()
 
     def send(self, sender, signal):
-        end = self.other(sender)
+        end = self.peer_locker(sender)
         if self.exit_received or sender in self.detach:
             return
         if end in self.up:
@@ -182,7 +182,7 @@ class _Link:
 
         def deliver():
             if end not in self.detach:
-                self.lives[end]._receive(self.other(end), signal)
+                self.lives[end]._receive(self.peer_locker(end), signal)
 
         world.at(when - world.time, deliver)
 
@@ -205,6 +205,6 @@ class _Link:
         if not node.alive:
             return
         if end in self.up:
-            node._nodedown(self.other(end), self)
+            node._nodedown_reason(self.peer_locker(end), self)
         else:
-            node._connected(self.other(end), up=False)
+            node._connected(self.peer_locker(end), up=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 from erlmesh.core.gen import GEN_CALL, GEN_CAST, reply_to
-from erlmesh.services.global_names import GlobalNames
+from erlmesh.services.global_ import GlobalNames
 from erlmesh.terms import Atom, Pid
 
 SERVER = Atom("global_name_server")
@@ -18,8 +18,8 @@ NEVER_TO_AN_OLD_ONE = [
 def start(world, name, *, vsn=8, **options):
     """A node with the service, and a ``rex`` that settles conflicts for others."""
     node = world.node(name)
-    node.global_names = GlobalNames(node, **options)
-    node.server = node.global_names._server
+    node.global_ = GlobalNames(node, **options)
+    node.server = node.global_._server
     if vsn < 8:
         _make_old(node, vsn)
     rex = node.spawn_handler(lambda message: answer_rex(node, rex, message), name="rex")
@@ -30,7 +30,7 @@ def answer_rex(node, rex, message):
     match message:
         case (kind, (Pid(), _) as caller, (_, Atom("global"), Atom("resolve_it"), [method, name, pid, pid2], _)):
             assert kind is GEN_CALL
-            answer = node.global_names.resolve_it(method, name, pid, pid2)
+            answer = node.global_.resolve_it(method, name, pid, pid2)
             rex.send(reply_to(caller), (caller[1], answer))
 
 
@@ -66,7 +66,7 @@ def is_mesh(nodes):
     """Everybody is connected to everybody, and knows it."""
     names = sorted(node.name for node in nodes)
     return all(
-        sorted([node.name, *node.global_names.known()]) == names and sorted([node.name, *node.nodes()]) == names
+        sorted([node.name, *node.global_.known()]) == names and sorted([node.name, *node.nodes()]) == names
         for node in nodes
     )
 
@@ -115,10 +115,10 @@ def spawned(node):
 
 def does(world, node, act, *args, **options):
     async def body(me):
-        return await getattr(me.node.global_names, act)(*args, **options)
+        return await getattr(me.node.global_, act)(*args, **options)
 
     return world.ask(node, body)
 
 
 def agree(nodes, name, pid):
-    return all(node.global_names.whereis(name) == pid for node in nodes)
+    return all(node.global_.whereis(name) == pid for node in nodes)

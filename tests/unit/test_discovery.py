@@ -174,7 +174,7 @@ def test_srv_records_name_hosts_and_their_epmd():
         resolver = library.Resolver(configure=False)
         resolver.nameservers, resolver.port = ["127.0.0.1"], transport.get_extra_info("sockname")[1]
         here = Look(sources(["srv:_epmd._tcp.nodes.local"]), epmd_port=1, base="app", resolver=resolver)
-        nothing = Look(sources(["srv:_epmd._tcp.other.local"]), epmd_port=1, base="app", resolver=resolver)
+        nothing = Look(sources(["srv:_epmd._tcp.peer_locker.local"]), epmd_port=1, base="app", resolver=resolver)
         try:
             return await here.look(), await here._entries(here.sources[0]), await nothing.look()
         finally:

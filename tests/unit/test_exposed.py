@@ -4,12 +4,12 @@ import sys
 from types import ModuleType, SimpleNamespace
 
 import pytest
+from erlmesh.services.rpc.client.function_table import PROCESS_WIDE, FunctionTable, expose
 from virtual_time import run
 
 from erlmesh.errors import Undef
 from erlmesh.runtime.process import Process
-from erlmesh.services import exposed
-from erlmesh.services.exposed import EVERYWHERE, Functions, expose
+from erlmesh.services.rpc.client import function_table
 from erlmesh.terms import Atom
 
 M, F = Atom("m"), Atom("f")
@@ -17,7 +17,7 @@ M, F = Atom("m"), Atom("f")
 
 @pytest.fixture(autouse=True)
 def nothing_marked(monkeypatch):
-    monkeypatch.setattr(exposed, "ALL_INTERFACES", Functions())
+    monkeypatch.setattr(function_table, "ALL_INTERFACES", FunctionTable())
 
 
 def module(source, name="pack.models"):
@@ -34,7 +34,7 @@ def apply(functions, name, *arguments, me=None):
 
 
 def test_a_function_is_called_by_module_name_and_number_of_arguments():
-    functions = Functions()
+    functions = FunctionTable()
     functions.add(lambda a, b=2, *, c=3: (a, b, c), "m", "f")
 
     assert apply(functions, "m:f", 1) == (1, 2, 3)
@@ -50,7 +50,7 @@ def test_coroutine_functions_are_awaited_and_none_is_nil():
     async def f():
         pass
 
-    functions = Functions()
+    functions = FunctionTable()
     functions.add(f, "m")
 
     assert apply(functions, "m:f") is Atom("nil")
@@ -66,7 +66,7 @@ def test_the_process_is_given_to_who_asks_for_it_and_is_no_argument():
     def other(me: SimpleNamespace):
         return me
 
-    functions, me = Functions(), object()
+    functions, me = FunctionTable(), object()
     for function in (by_class, by_name, other):
         functions.add(function, "m")
 
@@ -77,7 +77,7 @@ def test_the_process_is_given_to_who_asks_for_it_and_is_no_argument():
 
 
 def test_what_erlang_could_not_call_is_refused_at_once():
-    functions = Functions()
+    functions = FunctionTable()
 
     def demanding(*, keyword):
         return keyword
@@ -91,7 +91,7 @@ def test_what_erlang_could_not_call_is_refused_at_once():
 
 
 def test_a_name_that_is_taken_is_refused_but_a_newer_edition_of_the_function_is_not():
-    functions = Functions()
+    functions = FunctionTable()
     for edition in (1, 2):
         functions.add(module(f"def f(): return {edition}").f, "models")
 
@@ -101,7 +101,7 @@ def test_a_name_that_is_taken_is_refused_but_a_newer_edition_of_the_function_is_
 
 
 def test_all_public_functions_of_a_module_are_exposed():
-    functions = Functions()
+    functions = FunctionTable()
 
     functions.add_module(
         module("from os.path import join\ndef f(): return 1\ndef _g(): return 2\nclass C: pass\nh = 5")
@@ -112,7 +112,7 @@ def test_all_public_functions_of_a_module_are_exposed():
 
 
 def test_of_a_module_with_marked_functions_only_those_are_exposed():
-    functions = Functions()
+    functions = FunctionTable()
 
     functions.add_module(
         module("@expose\ndef f(): return 1\n@expose(as_='x', name='g!')\ndef _g(): return 2\ndef h(): return 3")
@@ -123,23 +123,23 @@ def test_of_a_module_with_marked_functions_only_those_are_exposed():
 
 def test_a_module_without_functions_is_a_mistake():
     with pytest.raises(ValueError, match=r"no public function in pack\.models"):
-        Functions().add_module(module("x = 1"))
+        FunctionTable().add_module(module("x = 1"))
 
 
 def test_what_is_marked_is_exposed_everywhere_and_the_decorator_changes_nothing_else():
     marked = module("@expose\ndef f(x): return x")
 
     assert marked.f(5) == 5
-    assert exposed.ALL_INTERFACES.names() == [("models", "f", 1)]
+    assert function_table.ALL_INTERFACES.names() == [("models", "f", 1)]
 
     expose(module("def g(): return 1\ndef h(): return 2"), as_="mine")
 
-    assert exposed.ALL_INTERFACES.names() == [("mine", "g", 0), ("mine", "h", 0), ("models", "f", 1)]
+    assert function_table.ALL_INTERFACES.names() == [("mine", "g", 0), ("mine", "h", 0), ("models", "f", 1)]
 
 
 def test_the_own_table_comes_before_the_defaults():
-    defaults = Functions()
-    functions = Functions(defaults)
+    defaults = FunctionTable()
+    functions = FunctionTable(defaults)
     defaults.add(lambda: 1, "m", "f")
     defaults.add(lambda: 1, "m", "g")
 
@@ -149,12 +149,12 @@ def test_the_own_table_comes_before_the_defaults():
 
 
 def test_importing_the_stock_exposes_nothing_until_it_is_asked_for():
-    import erlmesh.stock
+    import erlmesh.otp_functions
 
-    functions = Functions()
+    functions = FunctionTable()
 
-    assert EVERYWHERE.find(Atom("timer"), Atom("sleep"), 1) is None
-    functions.add_module(sys.modules["erlmesh.stock"])
+    assert PROCESS_WIDE.find(Atom("timer"), Atom("sleep"), 1) is None
+    functions.add_module(sys.modules["erlmesh.otp_functions"])
 
     assert {key[0] for key in functions.names()} == {"erlang", "gen_server", "net_kernel", "pg", "pg2", "timer"}
-    assert erlmesh.stock.EXPOSED.names() == functions.names()
+    assert erlmesh.otp_functions.EXPOSED.names() == functions.names()

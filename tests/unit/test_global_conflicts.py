@@ -6,7 +6,7 @@ import pytest
 from fake_runtime import World
 from global_world import agree, cluster, does, is_mesh, is_quiet, spawned, start, tables
 
-from erlmesh.services.global_methods import notify_all_name, random_exit_name, random_notify_name
+from erlmesh.services.global_.methods import notify_all_name, random_exit_name, random_notify_name
 from erlmesh.terms import Atom
 
 X = Atom("x")

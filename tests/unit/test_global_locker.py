@@ -4,8 +4,8 @@ import pytest
 from fake_runtime import World
 
 from erlmesh.core.gen import GEN_CALL, GEN_CAST, reply_to
-from erlmesh.services.global_locker import Locker, lock_id
-from erlmesh.services.global_locks import LockTable
+from erlmesh.services.global_.lock_table import LockTable
+from erlmesh.services.global_.locker import Locker, lock_id
 from erlmesh.terms import Atom, Pid
 
 ME, HIM = Atom("m@h"), Atom("h@h")

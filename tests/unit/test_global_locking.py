@@ -6,7 +6,7 @@ import pytest
 from fake_runtime import World
 from global_world import SERVER, is_mesh, is_quiet, start
 
-from erlmesh.services.global_calls import backoff, del_lock, set_lock, trans, transaction
+from erlmesh.services.global_.client import backoff, del_lock, set_lock, trans, transaction
 from erlmesh.terms import Atom
 
 R = Atom("resource")
@@ -178,9 +178,7 @@ def test_trans_returns_what_its_body_returns_and_frees_the_lock():
         async def body():
             return [held(node) for node in nodes]
 
-        return await trans(me, (R, me.pid), None, body), await me.node.global_names.transaction(
-            me, (R, 1), ["a@h"], body
-        )
+        return await trans(me, (R, me.pid), None, body), await me.node.global_.transaction(me, (R, 1), ["a@h"], body)
 
     during, only_there = world.ask(nodes[1], work)
 
@@ -213,7 +211,7 @@ def test_what_is_no_lock_is_refused_at_the_call(wrong):
         with pytest.raises(TypeError, match="pair"):
             await set_lock(me, wrong)
         with pytest.raises(TypeError, match="pair"):
-            await me.node.global_names.set_lock(wrong)
+            await me.node.global_.set_lock(wrong)
 
     world.ask(node, lock)
 
@@ -221,7 +219,7 @@ def test_what_is_no_lock_is_refused_at_the_call(wrong):
 def test_whoever_is_no_process_can_lock_too():
     world = World(1)
     nodes = cluster(world, "ab")
-    names, others = nodes[0].global_names, nodes[1].global_names
+    names, others = nodes[0].global_, nodes[1].global_
 
     async def work(_):
         assert await names.set_lock((R, b"me")) is True
@@ -245,7 +243,7 @@ def test_trans_locks_for_a_block(as_process):
     nodes = cluster(world, "ab")
 
     async def work(me):
-        async with me.node.global_names.trans((R, me.pid), me=me if as_process else None):
+        async with me.node.global_.trans((R, me.pid), me=me if as_process else None):
             return [held(node) for node in nodes]
 
     assert world.ask(nodes[0], work) == [[R], [R]]
@@ -259,7 +257,7 @@ def test_a_block_that_fails_frees_the_lock(as_process):
     nodes = cluster(world, "ab")
 
     async def work(me):
-        async with me.node.global_names.trans((R, me.pid), me=me if as_process else None):
+        async with me.node.global_.trans((R, me.pid), me=me if as_process else None):
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -277,7 +275,7 @@ def test_whoever_gives_up_waiting_leaves_no_lock_behind():
         await me.sleep(5)
 
     async def want(me):
-        await me.node.global_names.set_lock((R, b"impatient"))
+        await me.node.global_.set_lock((R, b"impatient"))
 
     nodes[0].spawn(hold)
     world.run(0.1)

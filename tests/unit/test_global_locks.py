@@ -2,8 +2,8 @@
 
 import pytest
 
-from erlmesh.services.global_locks import LockTable
-from erlmesh.services.global_protocol import Unwatch, Watch
+from erlmesh.services.global_.lock_table import LockTable
+from erlmesh.services.global_.protocol import Demonitor, Monitor
 from erlmesh.terms import Atom, Pid
 
 NODE = Atom("a@h")
@@ -14,7 +14,7 @@ GLOBAL = Atom("global")
 def test_a_free_resource_is_locked_and_its_holder_watched():
     locks = LockTable()
 
-    assert locks.set((b"r", P), P) == (True, [Watch(P)])
+    assert locks.set((b"r", P), P) == (True, [Monitor(P)])
     assert locks.snapshot() == [(b"r", P, [P])]
 
 
@@ -30,10 +30,10 @@ def test_the_same_requester_shares_the_lock():
     locks = LockTable()
     locks.set((b"r", b"us"), P)
 
-    assert locks.set((b"r", b"us"), Q) == (True, [Watch(Q)])
-    assert locks.delete((b"r", b"us"), P) == [Unwatch(P)]
+    assert locks.set((b"r", b"us"), Q) == (True, [Monitor(Q)])
+    assert locks.delete((b"r", b"us"), P) == [Demonitor(P)]
     assert not locks.can_set((b"r", b"them"))
-    assert locks.delete((b"r", b"us"), Q) == [Unwatch(Q)]
+    assert locks.delete((b"r", b"us"), Q) == [Demonitor(Q)]
     assert locks.can_set((b"r", b"them"))
 
 
@@ -42,7 +42,7 @@ def test_locking_twice_is_locking_once():
     locks.set((b"r", P), P)
 
     assert locks.set((b"r", P), P) == (True, [])
-    assert locks.delete((b"r", P), P) == [Unwatch(P)]
+    assert locks.delete((b"r", P), P) == [Demonitor(P)]
     assert not locks.is_set(b"r")
 
 
@@ -62,10 +62,10 @@ def test_a_dead_holder_lets_go_of_everything_and_only_of_its_own():
     locks.set((b"s", b"us"), P)
     locks.set((b"s", b"us"), Q)
 
-    locks.down(P)
+    locks.handle_down(P)
 
     assert locks.snapshot() == [(b"s", b"us", [Q])]
-    assert locks.down(P) == []
+    assert locks.handle_down(P) == []
 
 
 @pytest.mark.parametrize(("one", "other"), [(1, 1.0), (1, True), (b"a", Atom("a")), ([1], (1,))])
@@ -87,36 +87,36 @@ def test_a_resource_may_be_a_term_that_python_cannot_hash():
 
 def test_names_may_stay_while_the_global_lock_stands_or_was_let_go_in_order():
     locks = LockTable()
-    assert locks.global_holder(P)
+    assert locks.global_lock_still_set(P)
     locks.set((GLOBAL, [P, Q]), P)
 
-    assert locks.global_holder(P)
-    assert not locks.global_holder(Q)
-    assert locks.global_lock_is((GLOBAL, [P, Q]))
-    assert not locks.global_lock_is((GLOBAL, [Q, P]))
-    assert not locks.global_lock_is(None)
+    assert locks.global_lock_still_set(P)
+    assert not locks.global_lock_still_set(Q)
+    assert locks.global_lock_matches((GLOBAL, [P, Q]))
+    assert not locks.global_lock_matches((GLOBAL, [Q, P]))
+    assert not locks.global_lock_matches(None)
     locks.delete((GLOBAL, [P, Q]), P)
-    assert locks.global_holder(Q)
-    assert locks.global_lock_is(None)
+    assert locks.global_lock_still_set(Q)
+    assert locks.global_lock_matches(None)
 
 
 def test_names_may_not_stay_after_the_global_lock_was_lost_with_its_holder():
     locks = LockTable()
     locks.set((GLOBAL, P), P)
 
-    locks.down(P)
+    locks.handle_down(P)
 
-    assert not locks.global_holder(P)
-    assert not locks.global_lock_is((GLOBAL, P))
+    assert not locks.global_lock_still_set(P)
+    assert not locks.global_lock_matches((GLOBAL, P))
     locks.set((GLOBAL, Q), Q)
     locks.delete((GLOBAL, Q), Q)
-    assert locks.global_holder(P)
+    assert locks.global_lock_still_set(P)
 
 
 def test_other_locks_that_are_lost_do_not_matter_to_names():
     locks = LockTable()
     locks.set((b"r", P), P)
 
-    locks.down(P)
+    locks.handle_down(P)
 
-    assert locks.global_holder(P)
+    assert locks.global_lock_still_set(P)

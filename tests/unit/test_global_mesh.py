@@ -7,7 +7,7 @@ import pytest
 from fake_runtime import World
 from global_world import SERVER, edges, idle, is_mesh, is_quiet, start, tables
 
-from erlmesh.services.global_methods import random_exit_name
+from erlmesh.services.global_.methods import random_exit_name
 from erlmesh.terms import Atom
 
 SHAPES = ["chain", "star", "tree", "all"]
@@ -39,7 +39,7 @@ def reunite(world, nodes):
             if nodes[0].name not in node.nodes():
                 world.connect(node.name, nodes[0].name)
         world.run(8)
-    assert is_mesh(nodes), [(node.name, node.nodes(), node.global_names.known()) for node in nodes]
+    assert is_mesh(nodes), [(node.name, node.nodes(), node.global_.known()) for node in nodes]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -88,7 +88,7 @@ def test_two_clusters_become_one_and_share_all_names():
 
 
 async def register(me, name):
-    assert await me.node.global_names.register(Atom(name), me.spawn(idle))
+    assert await me.node.global_.register(Atom(name), me.spawn(idle))
 
 
 @pytest.mark.parametrize("protect", [True, False])
@@ -107,7 +107,7 @@ def test_connections_that_break_at_any_moment_leave_nothing_behind(protect):
         world.run(30)
 
         assert not any(node.server.locks.snapshot() for node in nodes), seed
-        assert all(set(node.global_names.known()) <= set(node.nodes()) for node in nodes), seed
+        assert all(set(node.global_.known()) <= set(node.nodes()) for node in nodes), seed
         if protect:
             reunite(world, nodes)
             for node in nodes:
@@ -115,7 +115,7 @@ def test_connections_that_break_at_any_moment_leave_nothing_behind(protect):
 
 
 async def sync(me):
-    await me.node.global_names.sync()
+    await me.node.global_.sync()
 
 
 def test_with_the_protection_everybody_sees_whole_clusters_only():
@@ -145,7 +145,7 @@ def test_without_the_protection_the_third_keeps_both():
     world.run(20)
 
     assert [node.nodes() for node in nodes] == [["c@h"], ["c@h"], ["a@h", "b@h"]]
-    assert [node.global_names.known() for node in nodes] == [["c@h"], ["c@h"], ["a@h", "b@h"]]
+    assert [node.global_.known() for node in nodes] == [["c@h"], ["c@h"], ["a@h", "b@h"]]
 
 
 def test_a_node_that_dies_leaves_a_whole_cluster():
@@ -161,7 +161,7 @@ def test_a_node_that_dies_leaves_a_whole_cluster():
         world.run(20)
 
         reunite(world, nodes)
-        assert not any(dead.name in node.global_names.known() for node in nodes)
+        assert not any(dead.name in node.global_.known() for node in nodes)
 
 
 def test_a_node_that_comes_back_is_let_in_again():
@@ -229,11 +229,11 @@ def test_a_peer_that_does_not_speak_global_disturbs_nobody():
     world.run(until=lambda: is_mesh_beside(nodes, silent), limit=10)
 
     world.ask(nodes[0], register, "x", limit=10)
-    assert nodes[2].global_names.whereis(Atom("x")) is not None
+    assert nodes[2].global_.whereis(Atom("x")) is not None
 
 
 def is_mesh_beside(nodes, silent):
-    return all(len(node.global_names.known()) == 2 and silent.name in node.nodes() for node in nodes)
+    return all(len(node.global_.known()) == 2 and silent.name in node.nodes() for node in nodes)
 
 
 def test_a_peer_in_session_that_never_goes_on_is_forgotten_when_it_is_lost():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from erlmesh.services.global_methods import Methods, notify_all_name, random_exit_name, random_notify_name
+from erlmesh.services.global_.methods import ResolveMethods, notify_all_name, random_exit_name, random_notify_name
 from erlmesh.terms import Atom, Export, Fun, Pid
 
 P, Q = Pid(Atom("a@h"), 9, 0, 1), Pid(Atom("b@h"), 2, 0, 1)
@@ -28,47 +28,47 @@ class Recorder:
 def test_the_process_on_the_larger_node_is_killed(method, pids):
     recorder = Recorder()
 
-    assert Methods().run(recorder, method, X, *pids) == P
+    assert ResolveMethods().run(recorder, method, X, *pids) == P
     assert recorder.did == [(Q, "exit", Atom("kill"))]
 
 
 def test_the_process_on_the_larger_node_is_told():
     recorder = Recorder()
 
-    assert Methods().run(recorder, random_notify_name, X, Q, P) == P
+    assert ResolveMethods().run(recorder, random_notify_name, X, Q, P) == P
     assert recorder.did == [(Q, (CONFLICT, X))]
 
 
 def test_both_are_told_and_neither_keeps_the_name():
     recorder = Recorder()
 
-    assert Methods().run(recorder, notify_all_name, X, P, Q) == Atom("none")
+    assert ResolveMethods().run(recorder, notify_all_name, X, P, Q) == Atom("none")
     assert recorder.did == [(P, (CONFLICT, X, Q)), (Q, (CONFLICT, X, P))]
 
 
 def test_a_python_function_decides_as_a_term():
-    methods = Methods()
+    methods = ResolveMethods()
 
-    term = methods.term(lambda name, pid, pid2: pid2)
+    term = methods.to_term(lambda name, pid, pid2: pid2)
 
     assert isinstance(term, Export)
     assert methods.run(Recorder(), term, X, P, Q) == Q
 
 
 def test_a_python_function_may_say_that_nobody_keeps_the_name():
-    methods = Methods()
+    methods = ResolveMethods()
 
-    term = methods.term(lambda name, pid, pid2: None)
+    term = methods.to_term(lambda name, pid, pid2: None)
 
     assert methods.run(Recorder(), term, X, P, Q) == Atom("none")
 
 
 def test_one_function_is_one_term_and_two_are_two():
-    methods = Methods()
+    methods = ResolveMethods()
     first, second = (lambda *_: None), (lambda *_: None)
 
-    assert methods.term(first) == methods.term(first)
-    assert methods.term(first) != methods.term(second)
+    assert methods.to_term(first) == methods.to_term(first)
+    assert methods.to_term(first) != methods.to_term(second)
 
 
 @pytest.mark.parametrize(
@@ -78,11 +78,11 @@ def test_one_function_is_one_term_and_two_are_two():
 def test_a_method_of_nobody_here_fails_as_in_erlang(method):
     recorder = Recorder()
 
-    assert Methods().run(recorder, method, X, P, Q)[0] == Atom("EXIT")
+    assert ResolveMethods().run(recorder, method, X, P, Q)[0] == Atom("EXIT")
     assert recorder.did == []
 
 
 @pytest.mark.parametrize("method", ["random_exit_name", None, Export(Atom("m"), Atom("f"), 2)])
 def test_what_is_no_method_is_refused_with_the_reason(method):
     with pytest.raises(TypeError, match="method"):
-        Methods().term(method)
+        ResolveMethods().to_term(method)

@@ -1,4 +1,4 @@
-"""Names of the whole cluster: ``node.global_names``, on clusters in memory."""
+"""Names of the whole cluster: ``node.global_``, on clusters in memory."""
 
 from functools import partial
 
@@ -21,7 +21,7 @@ def test_a_name_is_there_on_all_nodes_when_register_returns():
         assert does(world, nodes[2], "register", X, pid) is True
 
         assert agree(nodes, X, pid)
-        assert [node.global_names.registered() for node in nodes] == [[X]] * 3
+        assert [node.global_.registered() for node in nodes] == [[X]] * 3
         assert is_quiet(nodes)
 
 
@@ -50,7 +50,7 @@ def test_of_all_who_want_a_name_at_once_one_gets_it():
         nodes = cluster(world, "abcd")
 
         async def want(me):
-            return me.pid if await me.node.global_names.register(X, me.spawn(idle)) else None
+            return me.pid if await me.node.global_.register(X, me.spawn(idle)) else None
 
         outcomes = [world.start(node, want) for node in nodes]
         winners = [world.wait(outcome) for outcome in outcomes]
@@ -67,7 +67,7 @@ def test_a_name_goes_when_its_process_dies():
 
     nodes[0].processes[pid].end(Atom("normal"))
 
-    assert nodes[0].global_names.whereis(X) is None
+    assert nodes[0].global_.whereis(X) is None
     world.run(1)
     assert agree(nodes, X, None)
     assert tables(nodes) == [[], [], []]
@@ -142,8 +142,8 @@ def test_sync_returns_when_all_connected_nodes_share_all_names():
 
         does(world, nodes[0], "sync")
 
-        assert set(nodes[0].global_names.known()) == {"b@h", "c@h"}
-        assert nodes[0].global_names.whereis(X) is not None
+        assert set(nodes[0].global_.known()) == {"b@h", "c@h"}
+        assert nodes[0].global_.whereis(X) is not None
 
 
 def test_sync_alone_returns_at_once():
@@ -163,7 +163,7 @@ def test_sync_does_not_wait_for_a_node_that_is_lost():
     world.run(1)
 
     async def sync(me):
-        await me.node.global_names.sync()
+        await me.node.global_.sync()
 
     outcome = world.start(node, sync)
     world.run(20)
@@ -192,7 +192,7 @@ def test_names_survive_registrations_during_joins():
 
         async def register_some(me):
             for number in range(3):
-                assert await me.node.global_names.register((me.node.name, number), me.spawn(idle))
+                assert await me.node.global_.register((me.node.name, number), me.spawn(idle))
                 await me.sleep(me.node.random.uniform(0, 0.5))
 
         for node in nodes[1:]:
@@ -224,7 +224,7 @@ def test_the_partition_may_grow_while_the_registrar_locks_it():
                 return message
 
             registrar.receive = slow
-            return await me.node.global_names.register(X, me.spawn(idle))
+            return await me.node.global_.register(X, me.spawn(idle))
 
         world.connect("a@h", "b@h")
         world.run(until=lambda nodes=nodes: "a@h" in nodes[0].nodes())
@@ -242,9 +242,9 @@ def test_statistics_tell_what_is_known_held_and_waited_for():
     holder = spawned(nodes[1])
     nodes[0].server.locks.set((b"r", holder), holder)
 
-    now = nodes[0].global_names.statistics()
+    now = nodes[0].global_.statistics()
 
-    assert (now.known, now.synced, now.in_session, now.leaving) == (("b@h",), ("b@h",), ("silent@h",), ())
+    assert (now.known, now.synced, now.in_session, now.removing) == (("b@h",), ("b@h",), ("silent@h",), ())
     assert (now.names, now.locks) == (1, ((b"r", (holder,)),))
 
 
@@ -265,7 +265,7 @@ def test_who_is_lost_while_the_registrar_locks_is_not_told_of_the_name():
             return message
 
         registrar.receive = slow
-        return await me.node.global_names.register(X, me.spawn(idle))
+        return await me.node.global_.register(X, me.spawn(idle))
 
     assert world.ask(mine, register_while_losing) is True
     assert mine.server.names.names() == [X]

@@ -1,10 +1,10 @@
 """Losses: who is told, who is left, what is heard once."""
 
-from erlmesh.services.global_locks import LockTable
-from erlmesh.services.global_partitions import FAREWELL_SECONDS, MEMORY_SECONDS, Partitions
-from erlmesh.services.global_protocol import PATIENCE_SECONDS, Disconnect, Recheck, Tell
-from erlmesh.services.global_sync import GlobalSync
-from erlmesh.services.global_table import NameTable
+from erlmesh.services.global_.lock_table import LockTable
+from erlmesh.services.global_.name_table import NameTable
+from erlmesh.services.global_.partitions import LOSS_REPORT_SECONDS, LOST_CONN_INFO_SECONDS, Partitions
+from erlmesh.services.global_.protocol import NET_SETUPTIME_SECONDS, Disconnect, Recheck, Send
+from erlmesh.services.global_.sync import GlobalSync
 from erlmesh.terms import Atom, Pid
 
 ME, A, B, C, OLD, NEW = (Atom(f"{name}@h") for name in ("me", "a", "b", "c", "old", "new"))
@@ -16,7 +16,7 @@ def partitions(*, enabled=True):
     sync.locker = Pid(ME, 1, 0, 1)
     sync.known.update({A: 8, B: 7, OLD: 5, C: 0})
     sync.pending[NEW] = 8
-    return sync, Partitions(sync, life=77, enabled=enabled)
+    return sync, Partitions(sync, extended_creation=77, enabled=enabled)
 
 
 def test_a_loss_is_told_to_all_that_understand_it():
@@ -24,7 +24,7 @@ def test_a_loss_is_told_to_all_that_understand_it():
 
     effects = mine.nodedown(A, 0.0)
 
-    assert effects == [Tell(node, (LOST, ME, 77, 1, A)) for node in (B, NEW)]
+    assert effects == [Send(node, (LOST, ME, 77, 1, A)) for node in (B, NEW)]
     assert A not in sync.known
 
 
@@ -48,11 +48,11 @@ def test_a_loss_elsewhere_is_passed_on_and_the_lost_one_left():
 
     effects = mine.lost_connection(A, 5, 1, B, 0.0)
 
-    assert effects[:2] == [Tell(node, (LOST, A, 5, 1, B)) for node in (B, NEW)]
-    assert effects[2:] == [Tell(B, (REMOVE, ME)), Recheck(B, PATIENCE_SECONDS)]
+    assert effects[:2] == [Send(node, (LOST, A, 5, 1, B)) for node in (B, NEW)]
+    assert effects[2:] == [Send(B, (REMOVE, ME)), Recheck(B, NET_SETUPTIME_SECONDS)]
     assert B not in sync.known
     assert mine.removing() == [B]
-    assert mine.is_left_for_others(B)
+    assert mine.is_overlap_disconnect(B)
 
 
 def test_a_loss_is_news_once():
@@ -72,7 +72,7 @@ def test_nobody_is_told_again_that_others_lost_the_same_node():
     late = Atom("late@h")
     mine._sync.known[late] = 8
 
-    assert mine.lost_connection(NEW, 9, 1, C, 1.0) == [Tell(late, (LOST, NEW, 9, 1, C))]
+    assert mine.lost_connection(NEW, 9, 1, C, 1.0) == [Send(late, (LOST, NEW, 9, 1, C))]
     assert mine.lost_connection(late, 6, 1, C, 1.0) == []
 
 
@@ -85,13 +85,13 @@ def test_our_own_loss_is_no_news_for_those_whom_we_told_of_another_s():
 
 def test_when_a_node_was_back_in_between_its_loss_is_told_anew():
     _, mine = partitions()
-    again = [Tell(node, (LOST, A, 5, 2, C)) for node in (B, NEW)]
+    again = [Send(node, (LOST, A, 5, 2, C)) for node in (B, NEW)]
     mine.lost_connection(A, 5, 1, C, 0.0)
 
     assert mine.lost_connection(A, 5, 2, C, 1.0)[:2] == again, "who reported it had it back"
     mine.nodeup(C)
-    assert Tell(NEW, (LOST, B, 5, 1, C)) in mine.lost_connection(B, 5, 1, C, 1.0), "we had it back"
-    assert Tell(NEW, (LOST, OLD, 5, 1, C)) in mine.lost_connection(OLD, 5, 1, C, FAREWELL_SECONDS + 1.0), "long ago"
+    assert Send(NEW, (LOST, B, 5, 1, C)) in mine.lost_connection(B, 5, 1, C, 1.0), "we had it back"
+    assert Send(NEW, (LOST, OLD, 5, 1, C)) in mine.lost_connection(OLD, 5, 1, C, LOSS_REPORT_SECONDS + 1.0), "long ago"
 
 
 def test_who_begins_anew_knows_nothing_of_what_a_former_life_was_told():
@@ -99,17 +99,17 @@ def test_who_begins_anew_knows_nothing_of_what_a_former_life_was_told():
     mine.lost_connection(A, 5, 1, C, 0.0)
     mine.nodeup(NEW)
 
-    assert mine.lost_connection(B, 9, 1, C, 1.0) == [Tell(NEW, (LOST, B, 9, 1, C))]
+    assert mine.lost_connection(B, 9, 1, C, 1.0) == [Send(NEW, (LOST, B, 9, 1, C))]
 
 
 def test_a_loss_is_forgotten_after_an_hour():
     _, mine = partitions()
     mine.lost_connection(A, 5, 2, B, 0.0)
 
-    mine.lost_connection(A, 5, 2, C, MEMORY_SECONDS)
+    mine.lost_connection(A, 5, 2, C, LOST_CONN_INFO_SECONDS)
 
-    assert len(mine._heard) == 1
-    assert mine.lost_connection(A, 5, 2, B, MEMORY_SECONDS) != []
+    assert len(mine._seen_reports) == 1
+    assert mine.lost_connection(A, 5, 2, B, LOST_CONN_INFO_SECONDS) != []
 
 
 def test_whoever_lost_us_is_left():
@@ -117,10 +117,10 @@ def test_whoever_lost_us_is_left():
 
     effects = mine.lost_connection(A, 5, 1, ME, 0.0)
 
-    assert effects[-2:] == [Tell(A, (REMOVE, ME)), Recheck(A, PATIENCE_SECONDS)]
+    assert effects[-2:] == [Send(A, (REMOVE, ME)), Recheck(A, NET_SETUPTIME_SECONDS)]
     assert A not in sync.known
     assert B in sync.known
-    assert not mine.is_left_for_others(A)
+    assert not mine.is_overlap_disconnect(A)
 
 
 def test_an_old_node_that_was_lost_is_hung_up_on():
@@ -134,7 +134,7 @@ def test_a_loss_of_a_stranger_is_passed_on_only():
 
     effects = mine.lost_connection(A, 5, 1, Atom("stranger@h"), 0.0)
 
-    assert {type(effect) for effect in effects} == {Tell}
+    assert {type(effect) for effect in effects} == {Send}
     assert mine.removing() == []
 
 
@@ -183,7 +183,7 @@ def test_who_was_given_up_before_it_was_connected_is_asked_when_it_is():
     _, mine = partitions()
     mine.lost_connection(A, 5, 1, B, 0.0)
 
-    assert mine.nodeup(B) == [Tell(B, (REMOVE, ME)), Recheck(B, PATIENCE_SECONDS)]
+    assert mine.nodeup(B) == [Send(B, (REMOVE, ME)), Recheck(B, NET_SETUPTIME_SECONDS)]
 
 
 def test_who_was_given_up_and_never_connected_may_come_again():
@@ -210,10 +210,10 @@ def test_who_says_in_sync_and_has_been_introduced_by_nobody_is_to_hang_up_and_be
 
     effects = mine.recheck(B, connected=True)
 
-    assert recheck == Recheck(B, PATIENCE_SECONDS)
-    assert Tell(B, (REMOVE, ME)) in effects
+    assert recheck == Recheck(B, NET_SETUPTIME_SECONDS)
+    assert Send(B, (REMOVE, ME)) in effects
     assert B in mine.removing()
-    assert not sync.is_unannounced(B)
+    assert not sync.is_not_introduced(B)
 
 
 def test_who_says_in_sync_before_others_introduce_it_is_welcome():

@@ -5,8 +5,8 @@ from fake_runtime import World
 from global_world import SERVER, cluster, does, spawned, start
 
 from erlmesh.core.gen import call
-from erlmesh.services.global_methods import random_exit_name
-from erlmesh.services.global_protocol import Cast, Tell
+from erlmesh.services.global_.methods import random_exit_name
+from erlmesh.services.global_.protocol import Cast, Send
 from erlmesh.terms import Atom, Pid
 
 X, Y = Atom("x"), Atom("y")
@@ -63,7 +63,7 @@ def test_names_registered_by_calls_are_kept_if_the_caller_holds_the_lock():
     nodes[1].spawn(holds)
     world.run(0.1)
     world.ask(nodes[1], without_the_lock)
-    assert nodes[0].global_names.registered() == [X, Y]
+    assert nodes[0].global_.registered() == [X, Y]
 
 
 def test_a_look_up_by_message_waits_while_names_are_being_changed():
@@ -120,7 +120,7 @@ def test_what_is_best_effort_makes_no_connection():
     world = World(1)
     nodes = [start(world, "a@h"), start(world, "b@h")]
 
-    nodes[0].server._carry_out([Tell(nodes[1].atom, (Atom("lost_connection"),))])
+    nodes[0].server._apply_effects([Send(nodes[1].atom, (Atom("lost_connection"),))])
     world.run(1)
 
     assert nodes[0].nodes() == []
@@ -134,7 +134,7 @@ def test_the_end_of_a_former_monitor_means_nothing():
 
     node.server.receive((Atom("DOWN"), node._make_ref(), Atom("process"), pid, Atom("noproc")))
 
-    assert node.global_names.whereis(X) == pid
+    assert node.global_.whereis(X) == pid
 
 
 def test_nothing_that_a_session_still_has_to_say_calls_back_who_was_disconnected():
@@ -142,7 +142,7 @@ def test_nothing_that_a_session_still_has_to_say_calls_back_who_was_disconnected
     (a,) = cluster(world, "a")
     b = start(world, "b@h")
 
-    a.server._carry_out([Cast(b.atom, (Atom("exchange"), a.atom, [], [], 1))])
+    a.server._apply_effects([Cast(b.atom, (Atom("exchange"), a.atom, [], [], 1))])
     a.server.me.send(a.server.sync.locker, (Atom("cancel"), b.atom, 1, [(b.atom, Atom("news"))]))
     world.run(1)
 

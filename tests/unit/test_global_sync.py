@@ -2,23 +2,23 @@
 
 import pytest
 
-from erlmesh.services.global_locks import LockTable
-from erlmesh.services.global_methods import random_exit_name
-from erlmesh.services.global_partitions import Partitions
-from erlmesh.services.global_protocol import (
-    PATIENCE_SECONDS,
+from erlmesh.services.global_.lock_table import LockTable
+from erlmesh.services.global_.methods import random_exit_name
+from erlmesh.services.global_.name_table import NameTable
+from erlmesh.services.global_.partitions import Partitions
+from erlmesh.services.global_.protocol import (
+    NET_SETUPTIME_SECONDS,
     Cast,
     Connect,
     Disconnect,
+    Monitor,
     Recheck,
     Resolve,
+    Send,
+    SendToLocker,
     StopResolving,
-    Tell,
-    ToLocker,
-    Watch,
 )
-from erlmesh.services.global_sync import GlobalSync
-from erlmesh.services.global_table import NameTable
+from erlmesh.services.global_.sync import GlobalSync
 from erlmesh.terms import Atom, Map, Pid
 
 ME, HIM, C, D, Z = (Atom(f"{name}@h") for name in ("m", "h", "c", "d", "z"))
@@ -72,8 +72,8 @@ def test_a_greeting_goes_to_the_locker_and_is_confirmed():
     sync.nodeup(HIM)
 
     assert sync.init_connect(HIM, (8, 7), hello()) == [
-        ToLocker((word("his_the_locker"), HIS, 8, 7, 100)),
-        Tell(HIM, (word("init_connect_ack"), ME, 7, 100)),
+        SendToLocker((word("his_the_locker"), HIS, 8, 7, 100)),
+        Send(HIM, (word("init_connect_ack"), ME, 7, 100)),
     ]
     assert sync.pending == {HIM: 8}
 
@@ -82,13 +82,13 @@ def test_a_greeting_that_comes_before_nodeup_is_kept():
     sync = fresh()
 
     assert sync.init_connect(HIM, (8, 7), hello()) == []
-    assert [type(effect) for effect in sync.nodeup(HIM)] == [Cast, ToLocker, Tell]
+    assert [type(effect) for effect in sync.nodeup(HIM)] == [Cast, SendToLocker, Send]
 
 
 def test_a_greeting_of_a_former_connection_is_not_kept():
     sync = fresh()
     sync.init_connect(HIM, (8, 7), hello())
-    sync.forget(HIM)
+    sync.remove_node(HIM)
 
     assert [type(effect) for effect in sync.nodeup(HIM)] == [Cast]
 
@@ -100,7 +100,7 @@ def test_the_older_version_is_spoken(theirs, spoken):
 
     effects = sync.init_connect(HIM, (theirs, 7, b"of the future")[: 2 if theirs < 9 else 3], hello())
 
-    assert effects[0] == ToLocker((word("his_the_locker"), HIS, spoken, 7, 100))
+    assert effects[0] == SendToLocker((word("his_the_locker"), HIS, spoken, 7, 100))
     assert len(effects) == (2 if theirs >= 8 else 1)
     assert sync.pending == {HIM: theirs}
 
@@ -118,8 +118,8 @@ def test_a_second_greeting_begins_anew():
 
     effects = sync.init_connect(HIM, (8, 8), hello())
 
-    assert effects[0] == Tell(HIM, (word("cancel_connect"), ME, 8))
-    assert ToLocker((word("cancel"), HIM, 100, [])) in effects
+    assert effects[0] == Send(HIM, (word("cancel_connect"), ME, 8))
+    assert SendToLocker((word("cancel"), HIM, 100, [])) in effects
     assert effects[-1].message[1] == (8, 101)
     assert sync.pending == {}
 
@@ -140,12 +140,12 @@ def test_a_confirmation_of_another_session_begins_anew(mine, his):
 
     effects = sync.init_connect_ack(HIM, mine, his)
 
-    assert effects[0] == Tell(HIM, (word("cancel_connect"), ME, his))
+    assert effects[0] == Send(HIM, (word("cancel_connect"), ME, his))
     assert effects[-1].message[1] == (8, 101)
 
 
 def test_a_confirmation_without_a_session_is_cancelled_only():
-    assert fresh().init_connect_ack(HIM, 100, 7) == [Tell(HIM, (word("cancel_connect"), ME, 7))]
+    assert fresh().init_connect_ack(HIM, 100, 7) == [Send(HIM, (word("cancel_connect"), ME, 7))]
 
 
 def test_a_cancelled_session_begins_anew():
@@ -153,7 +153,7 @@ def test_a_cancelled_session_begins_anew():
 
     effects = sync.cancel_connect(HIM, 100)
 
-    assert ToLocker((word("cancel"), HIM, 100, [])) in effects
+    assert SendToLocker((word("cancel"), HIM, 100, [])) in effects
     assert effects[-1].message[1] == (8, 101)
     assert sync.cancel_connect(HIM, 100) == []
 
@@ -202,7 +202,7 @@ def test_the_end_of_a_session_brings_everybody_together():
         (C, (word("new_nodes"), ME, operations, [], [(HIM, 8), (Z, 8)], info)),
         (D, (word("new_nodes"), ME, operations, [], [HIM, Z], info)),
     ]
-    assert effects == [Connect(Z), Watch(Q), ToLocker((word("cancel"), HIM, 100, announce))]
+    assert effects == [Connect(Z), Monitor(Q), SendToLocker((word("cancel"), HIM, 100, announce))]
     assert sync.known == {C: 8, D: 5, HIM: 8, Z: 8}
     assert sync.pending == {}
     assert list(sync.synced) == [HIM]
@@ -217,7 +217,7 @@ def test_a_session_with_somebody_the_peer_knows_is_needless():
     effects = finish(sync, [(Z, 8)])
 
     assert effects[0] == Connect(Z)
-    assert effects[1] == ToLocker((word("cancel"), Z, 101, []))
+    assert effects[1] == SendToLocker((word("cancel"), Z, 101, []))
     assert sync.sessions() == []
     assert sync.pending == {}
 
@@ -227,7 +227,7 @@ def test_his_answer_may_be_there_before_ours():
     sync.lock_is_set(HIM, 100, LOCK)
 
     assert sync.resolved(HIM, [], [], [], 100) == []
-    assert [type(effect) for effect in sync.exchange(HIM, [], 100)] == [Cast, ToLocker]
+    assert [type(effect) for effect in sync.exchange(HIM, [], 100)] == [Cast, SendToLocker]
     assert sync.known == {HIM: 8}
 
 
@@ -267,7 +267,7 @@ def test_nobody_waits_for_the_conflicts_of_a_lost_session():
     sync.lock_is_set(Z, 100, LOCK)
     sync.exchange(Z, [(X, Q, b"his")], 100)
 
-    assert StopResolving(Z) in sync.forget(Z)
+    assert StopResolving(Z) in sync.remove_node(Z)
 
 
 @pytest.mark.parametrize(
@@ -282,8 +282,8 @@ def test_nobody_waits_for_the_conflicts_of_a_lost_session():
 def test_messages_of_another_session_only_free_the_locker(late):
     sync = met()
 
-    assert late(sync, 99) == [ToLocker((word("cancel"), HIM, 99, []))]
-    assert late(fresh(), 100) == [ToLocker((word("cancel"), HIM, 100, []))]
+    assert late(sync, 99) == [SendToLocker((word("cancel"), HIM, 99, []))]
+    assert late(fresh(), 100) == [SendToLocker((word("cancel"), HIM, 100, []))]
     assert sync.known == {}
     assert sync.names.names() == []
 
@@ -293,7 +293,7 @@ def test_new_nodes_are_known_and_connected_to():
 
     effects = sync.new_nodes([(INSERT, (X, Q, random_exit_name))], [], [(Z, 8), (HIM, 8), (ME, 8)], [])
 
-    assert effects == [Connect(Z), Watch(Q)]
+    assert effects == [Connect(Z), Monitor(Q)]
     assert sync.known == {HIM: 8, Z: 8}
 
 
@@ -328,7 +328,7 @@ def test_in_sync_ends_the_session_without_a_cancel():
     sync = met()
     sync.known[HIM] = 8
 
-    assert sync.in_sync(HIM) == [ToLocker((word("cancel"), HIM, 100, []))]
+    assert sync.in_sync(HIM) == [SendToLocker((word("cancel"), HIM, 100, []))]
     assert sync.pending == {}
     assert list(sync.synced) == [HIM]
 
@@ -336,13 +336,16 @@ def test_in_sync_ends_the_session_without_a_cancel():
 def test_a_forgotten_node_is_told_if_it_believes_in_a_session():
     sync = met({C: 8})
 
-    assert sync.forget(HIM) == [ToLocker((word("cancel"), HIM, 100, [])), Tell(HIM, (word("cancel_connect"), ME, 7))]
-    assert sync.forget(C) == []
+    assert sync.remove_node(HIM) == [
+        SendToLocker((word("cancel"), HIM, 100, [])),
+        Send(HIM, (word("cancel_connect"), ME, 7)),
+    ]
+    assert sync.remove_node(C) == []
     assert sync.known == sync.pending == sync.synced == {}
 
 
 def test_an_old_node_is_not_told():
-    assert [type(effect) for effect in met(vsn=7).forget(HIM)] == [ToLocker]
+    assert [type(effect) for effect in met(vsn=7).remove_node(HIM)] == [SendToLocker]
 
 
 def test_a_node_that_was_lost_meanwhile_is_not_met_through_older_news():
@@ -350,7 +353,7 @@ def test_a_node_that_was_lost_meanwhile_is_not_met_through_older_news():
     sync.lock_is_set(HIM, 100, LOCK)
     sync.resolved(HIM, [], [(Z, 8), (C, 8)], [], 100)
 
-    Partitions(sync, life=1).lost_connection(HIM, 5, 1, Z, 0.0)
+    Partitions(sync, extended_creation=1).lost_connection(HIM, 5, 1, Z, 0.0)
 
     assert Connect(Z) not in sync.exchange(HIM, [], 100)
     assert sync.known == {HIM: 8, C: 8}
@@ -361,7 +364,7 @@ def test_the_names_of_a_forgotten_node_go_at_once():
     sync.names.insert(X, Q, random_exit_name)
     sync.names.insert(Atom("y"), P, random_exit_name)
 
-    sync.forget(HIM)
+    sync.remove_node(HIM)
 
     assert sync.names.names() == [Atom("y")]
 
@@ -370,7 +373,7 @@ def test_a_forgotten_node_is_in_sync_no_more():
     sync = fresh({HIM: 8})
     sync.in_sync(HIM)
 
-    sync.forget(HIM)
+    sync.remove_node(HIM)
 
     assert sync.synced == {}
 
@@ -395,31 +398,31 @@ def test_a_version_that_the_peer_does_not_tell_is_the_one_we_know():
 def test_a_session_that_begins_anew_has_the_peer_begin_anew():
     sync = met()
 
-    assert Tell(HIM, (word("cancel_connect"), ME, 7)) in sync.cancel_connect(HIM, 100)
+    assert Send(HIM, (word("cancel_connect"), ME, 7)) in sync.cancel_connect(HIM, 100)
 
 
 def test_a_second_nodeup_begins_no_second_session():
     sync = met()
 
     assert sync.nodeup(HIM) == []
-    assert sync.tag(HIM) == 100
+    assert sync.session_tag(HIM) == 100
 
 
 def test_the_version_of_a_node_is_known_from_the_greeting_on():
     sync = met({C: 7}, vsn=6)
 
-    assert [sync.vsn(node) for node in (ME, HIM, C, Z)] == [8, 6, 7, 0]
+    assert [sync.node_vsn(node) for node in (ME, HIM, C, Z)] == [8, 6, 7, 0]
     assert [sync.is_potentially_known(node) for node in (HIM, C, Z)] == [True, True, False]
 
 
 def test_who_is_in_sync_and_introduced_by_nobody_is_looked_at_again():
     sync = met()
 
-    assert Recheck(HIM, PATIENCE_SECONDS) in sync.in_sync(HIM)
-    assert sync.is_unannounced(HIM)
-    assert not sync.is_unannounced(Z)
+    assert Recheck(HIM, NET_SETUPTIME_SECONDS) in sync.in_sync(HIM)
+    assert sync.is_not_introduced(HIM)
+    assert not sync.is_not_introduced(Z)
     sync.known[HIM] = 8
-    assert not sync.is_unannounced(HIM)
+    assert not sync.is_not_introduced(HIM)
 
 
 @pytest.mark.parametrize("garbage", [b"", 7, Atom("x"), None])

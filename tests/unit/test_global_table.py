@@ -2,9 +2,9 @@
 
 import pytest
 
-from erlmesh.services.global_methods import random_exit_name
-from erlmesh.services.global_protocol import Conflict, Unwatch, Watch
-from erlmesh.services.global_table import NameTable, compare, settle
+from erlmesh.services.global_.methods import random_exit_name
+from erlmesh.services.global_.name_table import NameTable, compare_tables, conflict_operations
+from erlmesh.services.global_.protocol import Conflict, Demonitor, Monitor
 from erlmesh.terms import Atom, Pid
 
 A, B = Atom("a@h"), Atom("b@h")
@@ -23,11 +23,11 @@ def table(*entries):
 def test_a_name_is_found_until_its_process_dies():
     names = NameTable()
 
-    assert names.insert(X, P, METHOD) == [Watch(P)]
+    assert names.insert(X, P, METHOD) == [Monitor(P)]
     assert names.whereis(X) == P
     assert names.entries() == [(X, P, METHOD)]
     assert names.names_of(P) == [X]
-    assert names.down(P) == [Unwatch(P)]
+    assert names.handle_down(P) == [Demonitor(P)]
     assert names.whereis(X) is None
     assert names.names() == names.names_of(P) == []
 
@@ -35,16 +35,16 @@ def test_a_name_is_found_until_its_process_dies():
 def test_a_name_that_moves_no_longer_depends_on_its_former_process():
     names = table((X, P))
 
-    assert names.insert(X, Q, METHOD) == [Watch(Q), Unwatch(P)]
-    assert names.down(P) == []
+    assert names.insert(X, Q, METHOD) == [Monitor(Q), Demonitor(P)]
+    assert names.handle_down(P) == []
     assert names.whereis(X) == Q
 
 
 def test_a_name_told_twice_stays_watched_all_the_time():
     names = table((X, P))
 
-    assert names.insert(X, P, METHOD) == [Watch(P), Unwatch(P)]
-    assert names.delete(X) == [Unwatch(P)]
+    assert names.insert(X, P, METHOD) == [Monitor(P), Demonitor(P)]
+    assert names.delete(X) == [Demonitor(P)]
     assert names.delete(X) == []
 
 
@@ -61,7 +61,7 @@ def test_names_are_compared_as_erlang_terms():
 def test_operations_insert_and_delete():
     names = table((X, P))
 
-    names.apply([(DELETE, X), (INSERT, (Y, Q, METHOD)), (INSERT, 1), b"rubbish"], [], allowed=True)
+    names.apply_operations([(DELETE, X), (INSERT, (Y, Q, METHOD)), (INSERT, 1), b"rubbish"], [], lock_held=True)
 
     assert names.entries() == [(Y, Q, METHOD)]
 
@@ -69,16 +69,16 @@ def test_operations_insert_and_delete():
 def test_operations_whose_lock_is_gone_clear_the_names():
     names = table((X, P))
 
-    effects = names.apply([(INSERT, (X, Q, METHOD))], [], allowed=False)
+    effects = names.apply_operations([(INSERT, (X, Q, METHOD))], [], lock_held=False)
 
     assert names.entries() == []
-    assert effects == [Watch(Q), Unwatch(P), Unwatch(Q)]
+    assert effects == [Monitor(Q), Demonitor(P), Demonitor(Q)]
 
 
 def test_external_names_keep_the_node_that_registered_them():
     names = NameTable()
 
-    names.apply([(INSERT, (X, P, METHOD)), (INSERT, (Y, Q, METHOD))], [(X, P, B), (Y, P, B)], allowed=True)
+    names.apply_operations([(INSERT, (X, P, METHOD)), (INSERT, (Y, Q, METHOD))], [(X, P, B), (Y, P, B)], lock_held=True)
 
     assert names.external() == [(X, P, B)]
     names.delete(X)
@@ -86,20 +86,20 @@ def test_external_names_keep_the_node_that_registered_them():
 
 
 def test_a_new_name_is_taken_over():
-    assert compare(table(), [(X, Q, METHOD)], decide=False) == ([(INSERT, (X, Q, METHOD))], [])
+    assert compare_tables(table(), [(X, Q, METHOD)], decide=False) == ([(INSERT, (X, Q, METHOD))], [])
 
 
 def test_a_name_both_have_for_the_same_process_is_no_conflict():
-    assert compare(table((X, Q)), [(X, Q, b"another method")], decide=True) == ([], [])
+    assert compare_tables(table((X, Q)), [(X, Q, b"another method")], decide=True) == ([], [])
 
 
 def test_one_side_alone_decides_a_conflict():
-    assert compare(table((X, P)), [(X, Q, METHOD)], decide=False) == ([], [])
-    assert compare(table((X, P)), [(X, Q, b"his")], decide=True) == ([], [Conflict(X, Q, b"his", P, METHOD)])
+    assert compare_tables(table((X, P)), [(X, Q, METHOD)], decide=False) == ([], [])
+    assert compare_tables(table((X, P)), [(X, Q, b"his")], decide=True) == ([], [Conflict(X, Q, b"his", P, METHOD)])
 
 
 def test_names_that_are_none_are_passed_over():
-    assert compare(table(), [1, (X, 2, 3), (X, Q), (Y, Q, METHOD)], decide=True)[0] == [(INSERT, (Y, Q, METHOD))]
+    assert compare_tables(table(), [1, (X, 2, 3), (X, Q), (Y, Q, METHOD)], decide=True)[0] == [(INSERT, (Y, Q, METHOD))]
 
 
 CONFLICT = Conflict(X, Q, b"his", P, b"mine")
@@ -117,4 +117,4 @@ CONFLICT = Conflict(X, Q, b"his", P, b"mine")
     ],
 )
 def test_the_answer_of_a_method_means_the_same_on_both_sides(answer, operations):
-    assert settle(CONFLICT, answer) == operations
+    assert conflict_operations(CONFLICT, answer) == operations

@@ -170,15 +170,15 @@ def test_a_simultaneous_call_that_wins_goes_on():
 def test_a_simultaneous_call_that_loses_is_told_to_wait_for_the_other():
     (at_caller,), (at_answerer,) = converse(calling(me(SOCRATES), PLATO), answering(me(PLATO), Status.NOK))
 
-    assert type(at_caller.why) is SimultaneousConnect
-    assert type(at_answerer.why) is SimultaneousConnect
+    assert type(at_caller.reason) is SimultaneousConnect
+    assert type(at_answerer.reason) is SimultaneousConnect
 
 
 def test_not_allowed_is_a_refusal():
     (at_caller,), (at_answerer,) = converse(calling(me(SOCRATES), PLATO), answering(me(PLATO), Status.NOT_ALLOWED))
 
-    assert "not_allowed" in str(at_caller.why)
-    assert "not allowed" in str(at_answerer.why)
+    assert "not_allowed" in str(at_caller.reason)
+    assert "not allowed" in str(at_answerer.reason)
 
 
 def test_an_old_connection_is_replaced_when_the_caller_has_lost_it():
@@ -189,15 +189,15 @@ def test_an_old_connection_is_kept_when_the_caller_still_has_it():
     caller = calling(me(SOCRATES), PLATO, still_wanted=False)
     (at_caller,), (at_answerer,) = converse(caller, answering(me(PLATO), Status.ALIVE))
 
-    assert type(at_caller.why) is SimultaneousConnect
-    assert "keeps the connection" in str(at_answerer.why)
+    assert type(at_caller.reason) is SimultaneousConnect
+    assert "keeps the connection" in str(at_answerer.reason)
 
 
 def test_a_wrong_cookie_does_not_replace_an_old_connection():
     answerer = answering(me(PLATO, challenge=1), Status.ALIVE)
     _, (at_answerer,) = converse(calling(me(SOCRATES, cookie="other"), PLATO), answerer)
 
-    assert "cookies differ" in str(at_answerer.why)
+    assert "cookies differ" in str(at_answerer.reason)
 
 
 def test_who_is_not_to_be_met_in_that_life_is_left_after_its_first_words():
@@ -244,8 +244,8 @@ def test_our_own_name_as_caller_is_refused_without_asking():
     handshake = HandshakeDriver(accept(me(PLATO), lambda _name, _flags: pytest.fail("asked")), now=0.0)
     (at_caller,), (at_answerer,) = converse(calling(me(PLATO), PLATO), handshake)
 
-    assert type(at_caller.why) is SimultaneousConnect
-    assert "our own name" in str(at_answerer.why)
+    assert type(at_caller.reason) is SimultaneousConnect
+    assert "our own name" in str(at_answerer.reason)
 
 
 # Cookies
@@ -254,7 +254,7 @@ def test_our_own_name_as_caller_is_refused_without_asking():
 def test_a_wrong_cookie_is_refused_by_the_answerer():
     _, (event,) = converse(calling(me(SOCRATES, cookie="other"), PLATO), answering(me(PLATO, challenge=1)))
 
-    assert str(event.why) == (
+    assert str(event.reason) == (
         "Connection attempt from node socrates@127.0.0.1 rejected: invalid challenge reply (the cookies differ)"
     )
 
@@ -356,7 +356,7 @@ def test_we_do_not_even_begin_to_call_what_is_no_node_name():
 def test_another_node_at_the_address_is_named():
     (event,), _ = converse(calling(me(SOCRATES), "plato@localhost"), answering(me(PLATO, challenge=1)))
 
-    assert "plato@127.0.0.1, not plato@localhost" in str(event.why)
+    assert "plato@127.0.0.1, not plato@localhost" in str(event.reason)
 
 
 @pytest.mark.parametrize("lacking", list(REQUIRED))
@@ -364,8 +364,8 @@ def test_a_caller_without_a_required_flag_is_not_allowed_and_the_flag_is_named(l
     flags = REQUIRED & ~lacking
     (at_caller,), (at_answerer,) = converse(calling(me(SOCRATES, flags=flags), PLATO), answering(me(PLATO)))
 
-    assert lacking.name in str(at_answerer.why)
-    assert "not_allowed" in str(at_caller.why)
+    assert lacking.name in str(at_answerer.reason)
+    assert "not_allowed" in str(at_caller.reason)
 
 
 def test_an_answerer_without_a_required_flag_is_left():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from erlmesh.services.io_format import BadFormat, characters, formatted
+from erlmesh.services.io_format import BadFormat, chardata_to_str, format_text
 from erlmesh.terms import Atom, ImproperList, Map
 
 
@@ -33,7 +33,7 @@ from erlmesh.terms import Atom, ImproperList, Map
     ],
 )
 def test_formats(text, arguments, expected):
-    assert formatted(text, arguments) == expected
+    assert format_text(text, arguments) == expected
 
 
 @pytest.mark.parametrize(
@@ -54,12 +54,12 @@ def test_formats(text, arguments, expected):
 )
 def test_what_does_not_fit_is_refused(text, arguments):
     with pytest.raises(BadFormat):
-        formatted(text, arguments)
+        format_text(text, arguments)
 
 
 def test_widths_beyond_reason_are_cut():
-    assert len(formatted("~99999999999w", [1])) == 10_000
-    assert len(formatted("~99999999999n", [])) == 10_000
+    assert len(format_text("~99999999999w", [1])) == 10_000
+    assert len(format_text("~99999999999n", [])) == 10_000
 
 
 def test_characters_nest_however_deep():
@@ -67,7 +67,7 @@ def test_characters_nest_however_deep():
     for _ in range(100_000):
         deep = [deep, 120]
 
-    assert characters(deep) == "x" * 100_000
-    assert characters(ImproperList((97,), b"b")) == "ab"
+    assert chardata_to_str(deep) == "x" * 100_000
+    assert chardata_to_str(ImproperList((97,), b"b")) == "ab"
     with pytest.raises(BadFormat):
-        characters([0xD800])
+        chardata_to_str([0xD800])

@@ -73,7 +73,7 @@ def test_two_hundred_lives_of_a_node_leave_nothing(monkeypatch, free_port):
             if number % 10 == 0:
                 async with Node("b@127.0.0.1", cookie="x") as b:
                     assert await b.ping(a.name)
-                    await a.global_names.register("name", b.spawn(idle))
+                    await a.global_.register("name", b.spawn(idle))
 
     async def idle(me):
         await me.receive()

@@ -147,9 +147,9 @@ def test_the_dead_say_exit_to_those_they_are_linked_to_and_to_no_others(links):
         links.link(P, other)
     links.unlink(P, Y)
 
-    assert links.died(P, NORMAL) == [ExitLink(P, other, NORMAL) for other in (Q, X, Z)]
+    assert links.handle_down(P, NORMAL) == [ExitLink(P, other, NORMAL) for other in (Q, X, Z)]
     assert_empty(links)
-    assert links.died(P, NORMAL) == []
+    assert links.handle_down(P, NORMAL) == []
 
 
 def test_a_lost_node_takes_its_links_with_it_and_nobody_elses(links):
@@ -213,7 +213,7 @@ class Cluster:
     def die(self, side, p, _):
         if p in self.alive:
             self.alive.discard(p)
-            self.say(side, self.tables[side].died(p, NORMAL))
+            self.say(side, self.tables[side].handle_down(p, NORMAL))
 
     def lose(self, *_):
         for queue in self.queues:
@@ -270,7 +270,7 @@ def test_whatever_happens_no_half_link_is_left_and_no_exit_arrives_after_unlink(
     for act, side, i, j in acts:
         getattr(cluster, act)(side, cluster.pids[side][i], cluster.pids[1 - side][j])
 
-    cluster.settle()
+    cluster.conflict_operations()
 
     a, b = cluster.tables
     for p in cluster.pids[0]:
@@ -280,7 +280,7 @@ def test_whatever_happens_no_half_link_is_left_and_no_exit_arrives_after_unlink(
     for side in (0, 1):
         for pid in cluster.pids[side]:
             cluster.die(side, pid, None)
-    cluster.settle()
+    cluster.conflict_operations()
     assert_empty(a)
     assert_empty(b)
 
@@ -292,11 +292,11 @@ def test_who_links_last_is_linked(acts, side):
     for act, on, i, j in acts:
         if act != "die":
             getattr(cluster, act)(on, cluster.pids[on][i], cluster.pids[1 - on][j])
-    cluster.settle()
+    cluster.conflict_operations()
     p, q = cluster.pids[side][0], cluster.pids[1 - side][0]
 
     cluster.link(side, p, q)
-    cluster.settle()
+    cluster.conflict_operations()
 
     assert q in cluster.tables[side].get(p)
     assert p in cluster.tables[1 - side].get(q)

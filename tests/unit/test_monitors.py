@@ -39,27 +39,27 @@ def test_a_down_ends_the_watch_and_names_the_process_as_the_owner_did(monitors):
     monitors.watch(P, X, B, ref(1))
     monitors.watch(P, NAME, B, ref(2))
 
-    by_pid, by_name = monitors.down(ref(1), B), monitors.down(ref(2), B)
+    by_pid, by_name = monitors.handle_down(ref(1), B), monitors.handle_down(ref(2), B)
 
     assert (by_pid, by_name) == (MonitorEntry(P, X, B), MonitorEntry(P, NAME, B))
     assert (by_pid.down_object(), by_name.down_object()) == (X, (NAME, B))
-    assert monitors.down(ref(1), B) is None
+    assert monitors.handle_down(ref(1), B) is None
     assert_empty(monitors)
 
 
 def test_a_down_of_a_third_node_is_ignored(monitors):
     monitors.watch(P, X, B, ref(1))
 
-    assert monitors.down(ref(1), C) is None
-    assert monitors.down(ref(1), A) is None
-    assert monitors.down(ref(1), B) == MonitorEntry(P, X, B)
+    assert monitors.handle_down(ref(1), C) is None
+    assert monitors.handle_down(ref(1), A) is None
+    assert monitors.handle_down(ref(1), B) == MonitorEntry(P, X, B)
 
 
 def test_a_watch_that_is_taken_back_hears_no_down(monitors):
     monitors.watch(P, X, B, ref(1))
 
     assert monitors.unwatch(P, ref(1)) == (MonitorEntry(P, X, B), Demonitor(P, X, ref(1)))
-    assert monitors.down(ref(1), B) is None
+    assert monitors.handle_down(ref(1), B) is None
     assert monitors.unwatch(P, ref(1)) is None
     assert_empty(monitors)
 
@@ -68,7 +68,7 @@ def test_nobody_takes_back_the_watch_of_another(monitors):
     monitors.watch(P, X, B, ref(1))
 
     assert monitors.unwatch(Q, ref(1)) is None
-    assert monitors.down(ref(1), B) == MonitorEntry(P, X, B)
+    assert monitors.handle_down(ref(1), B) == MonitorEntry(P, X, B)
 
 
 def test_all_who_watch_the_dead_are_told_in_their_own_words(monitors):
@@ -77,7 +77,7 @@ def test_all_who_watch_the_dead_are_told_in_their_own_words(monitors):
     monitors.monitor_received(Q, Monitor(X, Q, ref(2, B)))
 
     assert monitors.monitored_by(P) == [Q, X]
-    assert monitors.died(P, NORMAL) == ([Down(P, Q, ref(1), NORMAL), Down(NAME, X, ref(1, B), NORMAL)], [])
+    assert monitors.handle_down(P, NORMAL) == ([Down(P, Q, ref(1), NORMAL), Down(NAME, X, ref(1, B), NORMAL)], [])
     assert monitors.monitored_by(P) == []
     assert monitors.monitored_by(Q) == [X]
 
@@ -87,7 +87,7 @@ def test_the_watches_of_the_dead_are_taken_back(monitors):
     monitors.watch(P, NAME, C, ref(2))
     monitors.watch(Q, X, B, ref(3))
 
-    assert monitors.died(P, NORMAL) == (
+    assert monitors.handle_down(P, NORMAL) == (
         [],
         [(MonitorEntry(P, X, B), Demonitor(P, X, ref(1))), (MonitorEntry(P, NAME, C), Demonitor(P, NAME, ref(2)))],
     )
@@ -97,7 +97,7 @@ def test_the_watches_of_the_dead_are_taken_back(monitors):
 def test_who_watches_itself_leaves_nothing_behind(monitors):
     monitors.monitor_received(P, monitors.watch(P, P, A, ref(1)))
 
-    downs, taken_back = monitors.died(P, NORMAL)
+    downs, taken_back = monitors.handle_down(P, NORMAL)
 
     assert downs == [Down(P, P, ref(1), NORMAL)]
     assert [demonitor for _, demonitor in taken_back] == [Demonitor(P, P, ref(1))]
@@ -128,7 +128,7 @@ def test_a_reference_in_use_is_not_taken_over(monitors):
     monitors.monitor_received(Q, Monitor(Z, Q, ref(1, B)))
 
     assert monitors.monitored_by(Q) == []
-    assert monitors.died(P, NORMAL)[0] == [Down(P, X, ref(1, B), NORMAL)]
+    assert monitors.handle_down(P, NORMAL)[0] == [Down(P, X, ref(1, B), NORMAL)]
     assert_empty(monitors)
 
 
@@ -143,7 +143,7 @@ def test_a_lost_node_is_cleaned_up_in_both_directions(monitors):
 
     assert downs == [Down(X, P, ref(1), NOCONNECTION), Down(NAME, Q, ref(2), NOCONNECTION)]
     assert monitors.monitored_by(P) == [Z]
-    assert [monitors.down(down.ref, B) for down in downs] == [MonitorEntry(P, X, B), MonitorEntry(Q, NAME, B)]
+    assert [monitors.handle_down(down.ref, B) for down in downs] == [MonitorEntry(P, X, B), MonitorEntry(Q, NAME, B)]
     assert monitors.lost(B, NOCONNECTION) == []
     assert len(monitors) == 2
 
@@ -177,7 +177,7 @@ class Cluster:
     def die(self, side, p, _):
         if p in self.alive:
             self.alive.discard(p)
-            downs, taken_back = self.tables[side].died(p, NORMAL)
+            downs, taken_back = self.tables[side].handle_down(p, NORMAL)
             self.queues[1 - side].extend([*downs, *(demonitor for _, demonitor in taken_back)])
 
     def lose(self, *_):
@@ -188,7 +188,7 @@ class Cluster:
                 self.hear_down(side, down)
 
     def hear_down(self, side, down):
-        watch = self.tables[side].down(down.ref, (B, A)[side])
+        watch = self.tables[side].handle_down(down.ref, (B, A)[side])
         if watch is not None:
             assert down.ref not in self.taken_back, "a DOWN arrived after demonitor had returned"
             assert watch.owner in self.alive
@@ -227,20 +227,20 @@ def test_every_watch_ends_with_one_down_or_with_none_once_it_is_taken_back(acts)
     for act, side, i, j in acts:
         getattr(cluster, act)(side, cluster.pids[side][i], cluster.pids[1 - side][j])
 
-    cluster.settle()
+    cluster.conflict_operations()
 
     a, b = cluster.tables
     for one, other in ((a, b), (b, a)):
         assert one._origins.keys() == other._target_by_ref.keys(), "half a watch"
     for x in cluster.pids[1]:
         cluster.die(1, x, None)
-    cluster.settle()
+    cluster.conflict_operations()
     for old, owner in cluster.refs.items():
         if owner in cluster.pids[0] and owner in cluster.alive:
             assert cluster.downs[old] + (old in cluster.taken_back) >= 1
     for p in cluster.pids[0]:
         cluster.die(0, p, None)
-    cluster.settle()
+    cluster.conflict_operations()
     assert_empty(a)
     assert_empty(b)
     assert max(cluster.downs.values(), default=0) <= 1

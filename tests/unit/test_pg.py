@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from erlmesh.errors import EncodeError
 from erlmesh.services.multiset import listed
-from erlmesh.services.pg import Joined, Left, Pg
+from erlmesh.services.pg.server import Joined, Left, Pg
 from erlmesh.terms import Atom, Map, Pid, Ref
 
 PG, G, H = Atom("pg"), Atom("g"), Atom("h")
@@ -24,14 +24,14 @@ class Strict(Pg):
     def _receive(self, message):
         match message:
             case (Atom("leave"), Pid() as server, Pid() | [Pid(), *_] as pids, [*groups]):
-                peer = self._scope._peers.get(server)
+                peer = self._state._peers.get(server)
                 held = {key: Counter(listed(bag)) for key, bag in peer.groups.items()} if peer else None
                 for group in groups if peer else ():
                     assert group in held, f"{message} to a node that holds {held}"
                     held[group] -= Counter(pids if isinstance(pids, list) else [pids])
                     if not held[group]:
                         del held[group]
-        super()._receive(message)
+        super()._handle_message(message)
 
 
 def pair(cluster=None):
@@ -442,7 +442,7 @@ def test_a_process_that_monitors_a_group_hears_of_it_until_it_demonitors():
     b.end(watcher.pid)
     cluster.run()
     assert not pg_a._monitors
-    assert pg_a._scope.observed is False
+    assert pg_a._state.recording is False
 
 
 # Observers
@@ -490,7 +490,7 @@ def test_a_watch_that_is_closed_or_dropped_ends():
     assert ended == ["end"]
     assert done == [None]
     assert pg_a._subscribers == []
-    assert pg_a._scope.observed is False
+    assert pg_a._state.recording is False
     assert len(a.processes) == before + 1  # the caller that asked for the next change
 
 

@@ -6,7 +6,7 @@ import pytest
 from fake_cluster import Cluster, wait
 
 from erlmesh.errors import EmptyGroup, EncodeError, NoSuchGroup
-from erlmesh.services.pg2 import Pg2
+from erlmesh.services.pg2.server import Pg2
 from erlmesh.terms import Atom, Pid
 
 PG2, G, H = Atom("pg2"), Atom("group"), Atom("h")
@@ -197,10 +197,10 @@ def test_who_left_one_of_two_groups_is_still_monitored_and_who_left_all_is_not()
         cluster.run(pg2.join(name, p))
 
     cluster.run(pg2.leave(G, p))
-    assert list(pg2._watched) == [p]
+    assert list(pg2._monitor_refs) == [p]
     cluster.run(pg2.delete(H))
 
-    assert pg2._watched == {}
+    assert pg2._monitor_refs == {}
     cluster.run(pg2.join(G, p))
     a.end(p)
     cluster.run()

@@ -1,8 +1,8 @@
 """The books of pg2."""
 
 import pytest
+from erlmesh.services.pg2.server.state import Pg2State
 
-from erlmesh.services.pg2_members import Groups
 from erlmesh.terms import Atom, Pid
 
 A, B = Atom("a@h"), Atom("b@h")
@@ -17,7 +17,7 @@ P, Q, X = pid(A, 10), pid(A, 9), pid(B, 10)
 
 
 def groups(*names):
-    books = Groups()
+    books = Pg2State()
     for name in names:
         books.create(name)
     return books
@@ -87,7 +87,7 @@ def test_a_death_takes_out_every_membership_and_leaves_the_groups():
         books.join(name, P)
     books.join(G, X)
 
-    books.died(P)
+    books.handle_down(P)
 
     assert (books.members(G), books.members(H)) == ([X], [])
     assert not books.has_member(P)
@@ -128,9 +128,9 @@ def test_two_nodes_that_merge_each_others_groups_agree():
         ours.join(G, member)
     for member in (X, X, P):
         theirs.join(G, member)
-    told = ours.everything()
+    told = ours.dump()
 
-    ours.merge(theirs.everything())
+    ours.merge(theirs.dump())
     theirs.merge(told)
 
     assert ours.members(G) == theirs.members(G) == [Q, P, P, X, X]
@@ -142,7 +142,7 @@ def test_a_table_is_told_as_lists():
     books.join(G, P)
     books.join(G, P)
 
-    assert books.everything() == [[G, [P, P]]]
+    assert books.dump() == [[G, [P, P]]]
 
 
 @pytest.mark.parametrize("name", [1, 1.0, True, b"1", (1,)])

@@ -4,11 +4,11 @@ import asyncio
 import random
 
 import pytest
+from erlmesh.services.pg.server.dispatch import Membership, Picker
 
 from erlmesh import Atom, Exit, Node
 from erlmesh.core import gen
-from erlmesh.services.pg import Joined, Left
-from erlmesh.services.pg_choice import Membership, Picker
+from erlmesh.services.pg.server import Joined, Left
 from erlmesh.terms import Pid
 
 HERE = Atom("a@h")
@@ -115,13 +115,13 @@ def test_a_view_does_not_change(free_port):
     async def body(a, b):
         two = b.spawn(member)
         await until(lambda: a.pg.get_members("g"))
-        view = a.pg.view("g")
+        view = a.pg.snapshot("g")
 
         b.exit(two, Atom("kill"))
 
         await until(lambda: not a.pg.get_members("g"))
         assert view == Membership("g", (two,), ())
-        assert a.pg.view("g") == Membership("g", (), ())
+        assert a.pg.snapshot("g") == Membership("g", (), ())
 
     pair(free_port, body)
 

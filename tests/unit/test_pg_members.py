@@ -3,8 +3,8 @@
 from collections import Counter
 
 import pytest
+from erlmesh.services.pg.server.state import Demonitor, Joined, Left, Monitor, ScopeState, SendTo
 
-from erlmesh.services.pg_members import Joined, Left, Scope, Tell, Unwatch, Watch
 from erlmesh.terms import Atom, Pid
 
 A, B, C = Atom("a@h"), Atom("b@h"), Atom("c@h")
@@ -28,10 +28,10 @@ def sync(server, *groups):
 
 
 def scope(*peers):
-    scope = Scope(ME)
+    scope = ScopeState(ME)
     for peer in peers:
-        scope.discovered(peer)
-    scope.observed = True
+        scope.handle_discover(peer)
+    scope.recording = True
     return scope
 
 
@@ -43,7 +43,7 @@ def test_a_process_that_joins_is_a_member_and_is_watched_once():
 
     first, again = books.join(G, [P]), books.join(H, [P])
 
-    assert first == [Watch(P)]
+    assert first == [Monitor(P)]
     assert again == []
     assert books.members(G) == books.local_members(G) == [P]
     assert books.groups() == books.local_groups() == [G, H]
@@ -56,7 +56,7 @@ def test_a_process_that_joins_twice_is_twice_a_member():
     effects = books.join(G, [P, Q])
 
     assert Counter(books.members(G)) == {P: 2, Q: 1}
-    assert effects == [Watch(Q)]
+    assert effects == [Monitor(Q)]
 
 
 def test_a_leave_takes_out_one_membership_and_the_last_ends_the_watch():
@@ -66,7 +66,7 @@ def test_a_leave_takes_out_one_membership_and_the_last_ends_the_watch():
     first, second, third = books.leave(G, [P]), books.leave(G, [P]), books.leave(G, [P])
 
     assert first == (True, [])
-    assert second == (True, [Unwatch(P)])
+    assert second == (True, [Demonitor(P)])
     assert third == (False, [])
     assert books.groups() == books.local_groups() == []
 
@@ -93,7 +93,7 @@ def test_joining_nobody_makes_no_group_and_says_nothing():
 
 def test_leaving_a_group_without_being_in_it_says_nothing():
     books = scope(PEER)
-    books.joined(PEER, G, [X])
+    books.handle_join(PEER, G, [X])
 
     assert books.leave(G, [P]) == (False, [])
     assert books.leave(G, [X]) == (False, [])
@@ -119,24 +119,24 @@ def test_an_unknown_server_that_discovers_us_is_told_everything_watched_and_aske
     books.join(G, [P, P])
     books.join(H, [Q])
 
-    effects = books.discovered(PEER)
+    effects = books.handle_discover(PEER)
 
-    assert effects == [Tell(PEER, sync(ME, (G, [P, P]), (H, [Q]))), Watch(PEER), Tell(PEER, (DISCOVER, ME))]
+    assert effects == [SendTo(PEER, sync(ME, (G, [P, P]), (H, [Q]))), Monitor(PEER), SendTo(PEER, (DISCOVER, ME))]
 
 
 def test_a_known_server_is_not_asked_back_so_that_discovering_ends():
     books = scope(PEER)
 
-    effects = books.discovered(PEER)
+    effects = books.handle_discover(PEER)
 
-    assert effects == [Tell(PEER, sync(ME))]
+    assert effects == [SendTo(PEER, sync(ME))]
 
 
 def test_only_local_members_are_told():
     books = scope(PEER)
-    books.joined(PEER, G, [X])
+    books.handle_join(PEER, G, [X])
 
-    assert books.discovered(OTHER)[0] == Tell(OTHER, sync(ME))
+    assert books.handle_discover(OTHER)[0] == SendTo(OTHER, sync(ME))
 
 
 def test_joins_and_leaves_are_told_to_every_known_server():
@@ -147,11 +147,11 @@ def test_joins_and_leaves_are_told_to_every_known_server():
     _, left = books.leave(G, [P])
     _, most = books.leave(G, [P, Q, Q])
 
-    assert joined == [Watch(P), Tell(PEER, (JOIN, ME, G, P)), Tell(OTHER, (JOIN, ME, G, P))]
-    assert both == [Watch(Q), Tell(PEER, (JOIN, ME, G, [P, Q])), Tell(OTHER, (JOIN, ME, G, [P, Q]))]
-    assert left == [Tell(PEER, (LEAVE, ME, P, [G])), Tell(OTHER, (LEAVE, ME, P, [G]))]
+    assert joined == [Monitor(P), SendTo(PEER, (JOIN, ME, G, P)), SendTo(OTHER, (JOIN, ME, G, P))]
+    assert both == [Monitor(Q), SendTo(PEER, (JOIN, ME, G, [P, Q])), SendTo(OTHER, (JOIN, ME, G, [P, Q]))]
+    assert left == [SendTo(PEER, (LEAVE, ME, P, [G])), SendTo(OTHER, (LEAVE, ME, P, [G]))]
     told = (LEAVE, ME, [P, Q, Q], [G])
-    assert most[-2:] == [Tell(PEER, told), Tell(OTHER, told)]
+    assert most[-2:] == [SendTo(PEER, told), SendTo(OTHER, told)]
 
 
 def test_a_death_is_told_once_with_all_groups_as_often_as_they_were_joined():
@@ -159,35 +159,35 @@ def test_a_death_is_told_once_with_all_groups_as_often_as_they_were_joined():
     books.join(G, [P, P])
     books.join(H, [P, Q])
 
-    [told] = books.down(P, KILLED)
+    [told] = books.handle_down(P, KILLED)
 
     server, message = told.to, told.message
     assert (server, message[:3]) == (PEER, (LEAVE, ME, P))
     assert sorted(group.name for group in message[3]) == ["g", "g", "h"]
     assert books.members(G) == []
     assert books.members(H) == [Q]
-    assert books.down(P, KILLED) == []
+    assert books.handle_down(P, KILLED) == []
 
 
 def test_a_server_known_by_its_sync_alone_first_hears_a_sync_and_never_a_leave_of_what_it_was_not_told():
     books = scope()
     books.join(G, [P])
     books.join(H, [Q])
-    books.synced(PEER, [])
+    books.handle_sync(PEER, [])
 
     _, first = books.leave(G, [P])
     _, second = books.leave(H, [Q])
 
-    assert first == [Unwatch(P), Tell(PEER, sync(ME, (H, [Q])))]
-    assert second == [Unwatch(Q), Tell(PEER, (LEAVE, ME, Q, [H]))]
+    assert first == [Demonitor(P), SendTo(PEER, sync(ME, (H, [Q])))]
+    assert second == [Demonitor(Q), SendTo(PEER, (LEAVE, ME, Q, [H]))]
 
 
 def test_our_own_server_is_never_taken_for_another():
     books = scope()
     books.join(G, [P])
 
-    assert books.discovered(ME) == books.discovered(pid(A, 77)) == []
-    assert books.synced(pid(A, 77), [(G, [P])]) == []
+    assert books.handle_discover(ME) == books.handle_discover(pid(A, 77)) == []
+    assert books.handle_sync(pid(A, 77), [(G, [P])]) == []
     assert books.members(G) == [P]
 
 
@@ -198,7 +198,7 @@ def test_members_of_other_nodes_are_members_but_not_local_ones():
     books = scope(PEER)
     books.join(G, [P])
 
-    books.joined(PEER, G, [X, Y])
+    books.handle_join(PEER, G, [X, Y])
 
     assert books.members(G) == [X, Y, P]
     assert books.local_members(G) == [P]
@@ -208,21 +208,21 @@ def test_members_of_other_nodes_are_members_but_not_local_ones():
 def test_a_sync_from_an_unknown_server_is_believed_and_the_server_watched():
     books = scope()
 
-    effects = books.synced(PEER, [(G, [X])])
+    effects = books.handle_sync(PEER, [(G, [X])])
 
-    assert effects == [Watch(PEER)]
+    assert effects == [Monitor(PEER)]
     assert books.members(G) == [X]
-    assert books.synced(PEER, [(G, [X])]) == []
+    assert books.handle_sync(PEER, [(G, [X])]) == []
 
 
 def test_a_sync_replaces_what_was_known_of_this_server_alone():
     books = scope(PEER, OTHER)
     books.join(G, [P])
-    books.joined(OTHER, G, [OTHER])
-    books.joined(PEER, G, [X, X, Y])
-    books.joined(PEER, H, [X])
+    books.handle_join(OTHER, G, [OTHER])
+    books.handle_join(PEER, G, [X, X, Y])
+    books.handle_join(PEER, H, [X])
 
-    books.synced(PEER, [(G, [X]), (Atom("new"), [Y])])
+    books.handle_sync(PEER, [(G, [X]), (Atom("new"), [Y])])
 
     assert Counter(books.members(G)) == {P: 1, X: 1, OTHER: 1}
     assert books.members(H) == []
@@ -232,30 +232,30 @@ def test_a_sync_replaces_what_was_known_of_this_server_alone():
 
 def test_a_sync_without_groups_and_one_with_an_empty_group_leave_no_group_behind():
     books = scope(PEER)
-    books.joined(PEER, G, [X])
+    books.handle_join(PEER, G, [X])
 
-    books.synced(PEER, [(H, [])])
+    books.handle_sync(PEER, [(H, [])])
 
     assert books.groups() == []
-    books.joined(PEER, G, [])
+    books.handle_join(PEER, G, [])
     assert books.groups() == []
 
 
 def test_joins_and_leaves_of_an_unknown_server_are_ignored():
     books = scope()
 
-    books.joined(PEER, G, [X])
-    books.left(PEER, [X], [G])
+    books.handle_join(PEER, G, [X])
+    books.handle_leave(PEER, [X], [G])
 
     assert books.groups() == []
 
 
 def test_a_remote_leave_takes_out_one_membership_in_each_group_it_names():
     books = scope(PEER)
-    books.joined(PEER, G, [X, X, Y])
-    books.joined(PEER, H, [X])
+    books.handle_join(PEER, G, [X, X, Y])
+    books.handle_join(PEER, H, [X])
 
-    books.left(PEER, [X], [G, H])
+    books.handle_leave(PEER, [X], [G, H])
 
     assert books.members(G) == [X, Y]
     assert books.groups() == [G]
@@ -263,21 +263,21 @@ def test_a_remote_leave_takes_out_one_membership_in_each_group_it_names():
 
 def test_a_group_that_a_remote_leave_empties_is_gone_whatever_the_order_of_pids():
     books = scope(PEER)
-    books.joined(PEER, G, [X, Y])
+    books.handle_join(PEER, G, [X, Y])
 
-    books.left(PEER, [Y, X], [G])
+    books.handle_leave(PEER, [Y, X], [G])
 
     assert books.groups() == []
-    assert books.down(PEER, NOCONNECTION) == []
+    assert books.handle_down(PEER, NOCONNECTION) == []
 
 
 def test_a_leave_of_what_was_never_told_changes_nothing():
     books = scope(PEER, OTHER)
     books.join(G, [P])
-    books.joined(PEER, G, [X])
+    books.handle_join(PEER, G, [X])
 
-    books.left(PEER, [Y, P], [G, H])
-    books.left(OTHER, [X], [G])
+    books.handle_leave(PEER, [Y, P], [G, H])
+    books.handle_leave(OTHER, [X], [G])
 
     assert books.members(G) == [X, P]
 
@@ -285,25 +285,25 @@ def test_a_leave_of_what_was_never_told_changes_nothing():
 def test_a_server_that_goes_takes_its_members_along_and_nobody_elses():
     books = scope(PEER, OTHER)
     books.join(G, [P])
-    books.joined(PEER, G, [X])
-    books.joined(PEER, H, [X])
-    books.joined(OTHER, G, [OTHER])
+    books.handle_join(PEER, G, [X])
+    books.handle_join(PEER, H, [X])
+    books.handle_join(OTHER, G, [OTHER])
 
-    effects = books.down(PEER, NOCONNECTION)
+    effects = books.handle_down(PEER, NOCONNECTION)
 
     assert effects == []
     assert books.members(G) == [OTHER, P]
     assert books.groups() == [G]
-    assert [effect.to for effect in books.leave(G, [P])[1] if isinstance(effect, Tell)] == [OTHER]
+    assert [effect.to for effect in books.leave(G, [P])[1] if isinstance(effect, SendTo)] == [OTHER]
 
 
 def test_large_groups_behave_as_small_ones():
     books = scope(PEER)
     many = [pid(B, number) for number in range(100, 1100)]
-    books.synced(PEER, [(G, many)])
+    books.handle_sync(PEER, [(G, many)])
 
-    books.synced(PEER, [(G, many[500:])])
-    books.left(PEER, many[500:999], [G])
+    books.handle_sync(PEER, [(G, many[500:])])
+    books.handle_leave(PEER, many[500:999], [G])
 
     assert books.members(G) == [many[999]]
     assert books.statistics().memberships == 1
@@ -316,14 +316,14 @@ def test_every_change_is_reported_with_its_cause():
     books = scope(PEER)
 
     books.join(G, [P])
-    books.joined(PEER, G, [X, Y])
-    books.left(PEER, [X], [G])
+    books.handle_join(PEER, G, [X, Y])
+    books.handle_leave(PEER, [X], [G])
     books.leave(G, [P])
     books.join(G, [Q, Q])
-    books.down(Q, KILLED)
-    books.down(PEER, NOCONNECTION)
+    books.handle_down(Q, KILLED)
+    books.handle_down(PEER, NOCONNECTION)
 
-    assert books.take_changes() == [
+    assert books.take_events() == [
         Joined((P,), G),
         Joined((X, Y), G),
         Left((X,), LEAVE, G),
@@ -333,34 +333,34 @@ def test_every_change_is_reported_with_its_cause():
         Left((Q,), KILLED, G),
         Left((Y,), NOCONNECTION, G),
     ]
-    assert books.take_changes() == []
+    assert books.take_events() == []
 
 
 def test_a_sync_that_differs_reports_the_difference():
     books = scope(PEER)
-    books.joined(PEER, G, [X])
-    books.joined(PEER, H, [X])
-    books.take_changes()
+    books.handle_join(PEER, G, [X])
+    books.handle_join(PEER, H, [X])
+    books.take_events()
 
-    books.synced(PEER, [(G, [Y])])
+    books.handle_sync(PEER, [(G, [Y])])
 
-    assert books.take_changes() == [Joined((Y,), G), Left((X,), LEAVE, G), Left((X,), LEAVE, H)]
+    assert books.take_events() == [Joined((Y,), G), Left((X,), LEAVE, G), Left((X,), LEAVE, H)]
 
 
 def test_nothing_is_kept_for_nobody():
     books = scope()
-    books.observed = False
+    books.recording = False
 
     books.join(G, [P])
     books.leave(G, [P])
 
-    assert books.take_changes() == []
+    assert books.take_events() == []
 
 
 def test_the_snapshot_counts_what_there_is():
     books = scope(PEER)
     books.join(G, [P, P])
-    books.joined(PEER, H, [X])
+    books.handle_join(PEER, H, [X])
 
     seen = books.statistics()
 

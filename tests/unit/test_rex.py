@@ -1,11 +1,11 @@
 """Remote calls by way of rex."""
 
 import pytest
+from erlmesh.services.rpc.client.function_table import FunctionTable
 from fake_cluster import Cluster, wait
 
 from erlmesh.errors import ErlangError, Exit, Throw
-from erlmesh.services.exposed import Functions
-from erlmesh.services.rex import Rex
+from erlmesh.services.rpc.rex import Rex
 from erlmesh.terms import Atom
 
 REX = (Atom("rex"), Atom("a@h"))
@@ -16,7 +16,7 @@ LISTS, SUM = Atom("lists"), Atom("sum")
 def met(*functions):
     cluster = Cluster()
     a, b = cluster.node("a@h"), cluster.node("b@h")
-    offered = Functions()
+    offered = FunctionTable()
     for function in functions:
         offered.add(function, "lists", "sum")
     Rex(a, offered.apply)

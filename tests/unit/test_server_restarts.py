@@ -9,8 +9,8 @@ from virtual_time import run, turns
 
 from erlmesh.errors import CallError, NoProcess
 from erlmesh.node import Node
-from erlmesh.services.global_locker import Locker
-from erlmesh.services.pg import Joined
+from erlmesh.services.global_.locker import Locker
+from erlmesh.services.pg.server import Joined
 from erlmesh.terms import Atom
 
 A, B = Atom("a@h"), Atom("b@h")
@@ -57,7 +57,7 @@ async def met(nodes):
 
 def is_mesh(nodes):
     names = sorted(node.name for node in nodes)
-    return all(sorted([node.name, *node.global_names.known()]) == names for node in nodes)
+    return all(sorted([node.name, *node.global_.known()]) == names for node in nodes)
 
 
 async def idle(me):
@@ -144,7 +144,7 @@ async def test_a_scope_of_pg_that_is_killed_has_ended_and_can_be_started_again(a
     await asyncio.wait_for(watching, 1)
     await turns()
     assert changes == [Joined((member,), X)]
-    assert not old.running
+    assert not old.alive
     assert old.get_members(X) == old.which_groups() == b.pg.get_members(X) == []
     with pytest.raises(NoProcess):
         old.join(X, member)
@@ -159,11 +159,11 @@ async def test_a_scope_of_pg_that_is_killed_has_ended_and_can_be_started_again(a
 
 
 def locker(node):
-    return node.global_names._server._locker
+    return node.global_._server._locker
 
 
 def registrar(node):
-    return node.global_names._server.registrar
+    return node.global_._server.registrar
 
 
 def server(node):
@@ -175,20 +175,20 @@ def test_global_parts_with_all_and_meets_them_anew_when_a_part_of_it_is_killed(p
     @with_nodes("a@h", "b@h", "c@h")
     async def told(a, b, c):
         mine, his = a.spawn(idle), b.spawn(idle)
-        assert await a.global_names.register(Atom("mine"), mine)
-        assert await b.global_names.register(Atom("his"), his)
+        assert await a.global_.register(Atom("mine"), mine)
+        assert await b.global_.register(Atom("his"), his)
         parts = [server(a), locker(a), registrar(a)]
         a.exit(part(a), KILL)
         await turns()
         assert not any(map(a.is_alive, parts))
-        assert a.global_names.known() == []
+        assert a.global_.known() == []
         await until(lambda: is_mesh([a, b, c]))
-        await until(lambda: all(node.global_names.whereis(Atom("mine")) == mine for node in (a, b, c)))
+        await until(lambda: all(node.global_.whereis(Atom("mine")) == mine for node in (a, b, c)))
 
-        assert all(node.global_names.whereis(Atom("his")) == his for node in (a, b, c))
+        assert all(node.global_.whereis(Atom("his")) == his for node in (a, b, c))
         for node in (a, b, c):
             async with asyncio.timeout(60):
-                assert await node.global_names.register(Atom(node.name), node.spawn(idle))
+                assert await node.global_.register(Atom(node.name), node.spawn(idle))
         assert sorted(b.nodes()) == ["a@h", "c@h"]
 
     told()
@@ -199,7 +199,7 @@ async def test_a_lock_of_a_process_of_ours_outlives_the_server(a, b):
     release = asyncio.Event()
 
     async def holds(me):
-        async with a.global_names.trans((X, me.pid), ["a@h"], me=me):
+        async with a.global_.trans((X, me.pid), ["a@h"], me=me):
             await release.wait()
 
     a.spawn(holds)
@@ -207,15 +207,15 @@ async def test_a_lock_of_a_process_of_ours_outlives_the_server(a, b):
     a.exit(server(a), KILL)
     await until(lambda: is_mesh([a, b]))
 
-    assert not await b.global_names.set_lock((X, 2), ["a@h"], 0)
+    assert not await b.global_.set_lock((X, 2), ["a@h"], 0)
     release.set()
     await turns()
-    assert await b.global_names.set_lock((X, 2), ["a@h"], 0)
+    assert await b.global_.set_lock((X, 2), ["a@h"], 0)
 
 
 @with_nodes("a@h", "b@h")
 async def test_who_waits_for_global_while_it_is_killed_is_told(a, b):
-    asked = asyncio.ensure_future(a.global_names.register(X, a.spawn(idle)))
+    asked = asyncio.ensure_future(a.global_.register(X, a.spawn(idle)))
     await asyncio.sleep(0)
     a.exit(registrar(a), KILL)
 
@@ -237,4 +237,4 @@ async def test_a_locker_that_fails_is_as_one_that_was_killed(a, b):
     await until(lambda: is_mesh([a, b]))
 
     assert locker(a) != old
-    assert await b.global_names.register(X, b.spawn(idle))
+    assert await b.global_.register(X, b.spawn(idle))

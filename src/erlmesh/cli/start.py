@@ -43,7 +43,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="let other nodes call this Python module's functions, those marked @expose or else all public ones, "
         "by the last part of its name, or as NAME for NAME=MODULE; may be repeated "
-        "(erlmesh.stock: what OTP's tools ask for)",
+        "(erlmesh.otp_functions: what OTP's tools ask for)",
     )
     parser.add_argument(
         "--app", metavar="MODULE:FUNCTION", help="run `async def FUNCTION(me)` as a process; the node ends with it"

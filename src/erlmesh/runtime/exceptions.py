@@ -19,7 +19,7 @@ FILE: Final = Atom("file")
 LINE: Final = Atom("line")
 MAX_DEPTH: Final = 20
 """Calls shown at most, the innermost first. A BEAM shows 8; Python's frames say less each."""
-_INTERNAL_MODULES: Final = ("erlmesh.runtime.", "erlmesh.services.", "erlmesh.stock")
+_INTERNAL_MODULES: Final = ("erlmesh.runtime.", "erlmesh.services.", "erlmesh.otp_functions")
 _VARARGS: Final = 0x04
 
 

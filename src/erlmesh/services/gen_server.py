@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from erlmesh.runtime.process import Process
 
-__all__ = ["BADARG", "ERROR", "OK", "answer_system", "ask", "multi_call"]
+__all__ = ["BADARG", "ERROR", "OK", "handle_system_msg", "call_each", "multi_call"]
 
 D = TypeVar("D", Pid, tuple[Atom, Atom])
 N = TypeVar("N", str, Atom)
@@ -25,7 +25,7 @@ BADARG: Final = (ERROR, Atom("badarg"))
 """The answer to a call that is not understood. OTP's servers would end; a caller is better off with an answer."""
 
 
-def answer_system(me: Process, caller: tuple[Pid, Term], request: Term, *, state: Callable[[], Term]) -> None:
+def handle_system_msg(me: Process, caller: tuple[Pid, Term], request: Term, *, get_state: Callable[[], Term]) -> None:
     """Answers ``{system, caller, request}``, which OTP's ``sys`` asks any server, and ``gen_server:stop`` by it
     (sys.erl).
 
@@ -36,13 +36,13 @@ def answer_system(me: Process, caller: tuple[Pid, Term], request: Term, *, state
             me.reply(caller, OK)
             me.stop(reason)
         case Atom("get_state"):
-            me.reply(caller, (OK, state()))  # as OTP 26 and later: older ones take any answer, those no other
+            me.reply(caller, (OK, get_state()))  # as OTP 26 and later: older ones take any answer, those no other
         case (Atom("debug"), (Atom("log"), Atom("get"))):
             me.reply(caller, (OK, []))  # there is no log: but all that came before has been dealt with
         case Atom("get_status"):
-            me.reply(caller, _status(me, RUNNING, state))
+            me.reply(caller, _status(me, RUNNING, get_state))
         case Atom("suspend"):
-            _suspend(me, state)
+            _suspend(me, get_state)
             me.reply(caller, OK)
         case Atom("resume"):
             me.reply(caller, OK)
@@ -50,12 +50,12 @@ def answer_system(me: Process, caller: tuple[Pid, Term], request: Term, *, state
             me.reply(caller, (ERROR, (Atom("unknown_system_msg"), request)))
 
 
-def _status(me: Process, how: Atom, state: Callable[[], Term]) -> Term:
-    shown = [(Atom("header"), f"Status for {me.label}"), (Atom("data"), [("State", state())])]
-    return (Atom("status"), me.pid, (Atom("module"), Atom("gen_server")), [[], how, me.pid, [], shown])
+def _status(me: Process, sys_state: Atom, get_state: Callable[[], Term]) -> Term:
+    shown = [(Atom("header"), f"Status for {me.label}"), (Atom("data"), [("State", get_state())])]
+    return (Atom("status"), me.pid, (Atom("module"), Atom("gen_server")), [[], sys_state, me.pid, [], shown])
 
 
-def _suspend(me: Process, state: Callable[[], Term]) -> None:
+def _suspend(me: Process, get_state: Callable[[], Term]) -> None:
     """Puts another function in the place of the server's until ``resume``, when all that has waited is dealt with."""
     awake = me._handler
     waiting: list[Term] = []
@@ -71,16 +71,16 @@ def _suspend(me: Process, state: Callable[[], Term]) -> None:
             case (Atom("system"), (Pid(), _) as caller, Atom("suspend")):
                 me.reply(caller, OK)
             case (Atom("system"), (Pid(), _) as caller, Atom("get_status")):
-                me.reply(caller, _status(me, Atom("suspended"), state))
+                me.reply(caller, _status(me, Atom("suspended"), get_state))
             case (Atom("system"), (Pid(), _) as caller, request):
-                answer_system(me, caller, request, state=state)
+                handle_system_msg(me, caller, request, get_state=get_state)
             case _:
                 waiting.append(message)
 
     me._handler = asleep
 
 
-async def ask(
+async def call_each(
     me: Process, targets: Iterable[D], request: Term, timeout: float | None = None
 ) -> tuple[dict[D, Term], dict[D, Term]]:
     """Makes one call to each of ``targets`` (pids, or ``(name, node)``) at once; waits until each has answered or is
@@ -127,5 +127,5 @@ async def multi_call(me: Process, nodes: Iterable[N], name: Atom, request: Term)
     the caller ends with the last connection (gen_server:multi_call/3 with ``infinity``).
     """
     targets = {(name, Atom(node)): node for node in nodes}
-    answers, _ = await ask(me, targets, request)
+    answers, _ = await call_each(me, targets, request)
     return {targets[target]: answer for target, answer in answers.items()}

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from erlmesh.services.gen_server import ERROR, OK
-from erlmesh.services.io_format import BadFormat, characters, formatted
+from erlmesh.services.io_format import BadFormat, chardata_to_str, format_text
 from erlmesh.terms import Atom, Pid, Ref, Term
 
 if TYPE_CHECKING:
@@ -29,13 +29,13 @@ __all__ = ["GroupLeader", "to_stdout"]
 log = logging.getLogger("erlmesh.group_leader")
 
 ENOTSUP: Final = (ERROR, Atom("enotsup"))
-REQUEST: Final = (ERROR, Atom("request"))
+ERROR_REQUEST: Final = (ERROR, Atom("request"))
 PUT_CHARS: Final = Atom("put_chars")
 UNICODE: Final = Atom("unicode")
 LATIN1: Final = Atom("latin1")
 OPTIONS: Final = [(Atom("binary"), True), (Atom("encoding"), UNICODE)]
-_COMMANDS: Final = re.compile(r"(?!\x1b\[[0-9;]{0,32}m)[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
-NESTED: Final = 16
+_CONTROL_CHARACTERS: Final = re.compile(r"(?!\x1b\[[0-9;]{0,32}m)[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+MAX_NESTED_REQUESTS: Final = 16
 """Lists of requests within lists of requests; OTP has no bound, but no use for more than one either."""
 
 
@@ -44,7 +44,7 @@ def to_stdout(text: str) -> None:
 
     Colours pass; whatever else could make a terminal do something is shown as what it is.
     """
-    sys.stdout.write(_COMMANDS.sub(lambda found: f"\\x{ord(found[0]):02x}", text))
+    sys.stdout.write(_CONTROL_CHARACTERS.sub(lambda found: f"\\x{ord(found[0]):02x}", text))
     sys.stdout.flush()
 
 
@@ -55,53 +55,53 @@ class GroupLeader:
         self._write = write
         self._node = node
         self._start()
-        self._start_log()
+        self._start_logger_proxy()
 
     def _start(self) -> None:
-        self._me = self._node.spawn_handler(self._receive, name=Atom("user"), on_end=self._start)
-        self.pid = self._me.pid
+        self._process = self._node.spawn_handler(self._handle_message, name=Atom("user"), on_end=self._start)
+        self.pid = self._process.pid
 
-    def _start_log(self) -> None:
-        self._node.spawn_handler(_logged, name=Atom("logger_proxy"), on_end=self._start_log)
+    def _start_logger_proxy(self) -> None:
+        self._node.spawn_handler(_log_report, name=Atom("logger_proxy"), on_end=self._start_logger_proxy)
 
-    def _receive(self, message: Term) -> None:
+    def _handle_message(self, message: Term) -> None:
         match message:
             case (Atom("io_request"), Pid() | Ref() as printer, reply_as, request):
-                answer = self._answer(request, NESTED)
-                self._me.send(printer, (Atom("io_reply"), reply_as, answer), connect=False)
+                answer = self._handle_request(request, MAX_NESTED_REQUESTS)
+                self._process.send(printer, (Atom("io_reply"), reply_as, answer), connect=False)
             case _:
                 log.debug("ignored %r", message)
 
-    def _answer(self, request: Term, depth: int) -> Term:
+    def _handle_request(self, request: Term, depth: int) -> Term:
         match request:
             case (Atom("put_chars"), Atom("unicode" | "latin1") as encoding, text):
-                return self._print(lambda: _text(text, encoding))
+                return self._write_chars(lambda: _decode_chars(text, encoding))
             case (Atom("put_chars"), Atom("unicode" | "latin1"), Atom() as module, Atom() as function, list() as given):
-                return self._print(lambda: _applied(module, function, given))
+                return self._write_chars(lambda: _apply_format(module, function, given))
             case (Atom("put_chars"), Atom() as module, Atom() as function, list() as given):
-                return self._print(lambda: _applied(module, function, given))
+                return self._write_chars(lambda: _apply_format(module, function, given))
             case (Atom("put_chars"), text):
-                return self._print(lambda: _text(text, LATIN1))
+                return self._write_chars(lambda: _decode_chars(text, LATIN1))
             case (Atom("requests"), list() as requests) if depth:
-                return self._all(requests, depth - 1)
+                return self._handle_requests(requests, depth - 1)
             case (Atom("setopts"), list()):
                 return OK
             case Atom("getopts"):
                 return OPTIONS
-            case _ if _is_request(request):
+            case _ if _is_input_request(request):
                 return ENOTSUP
-        return REQUEST
+        return ERROR_REQUEST
 
-    def _all(self, requests: list[Term], depth: int) -> Term:
+    def _handle_requests(self, requests: list[Term], depth: int) -> Term:
         """One after the other; the first that fails is the last."""
         answer: Term = OK
         for request in requests:
-            answer = self._answer(request, depth)
+            answer = self._handle_request(request, depth)
             if isinstance(answer, tuple) and answer[0] is ERROR:
                 break
         return answer
 
-    def _print(self, text: Callable[[], str]) -> Term:
+    def _write_chars(self, text: Callable[[], str]) -> Term:
         try:
             self._write(text())
         except BadFormat as why:
@@ -113,34 +113,34 @@ class GroupLeader:
         return OK
 
 
-def _text(text: Term, encoding: Atom) -> str:
-    return characters(text, "latin-1" if encoding is LATIN1 else "utf-8")
+def _decode_chars(text: Term, encoding: Atom) -> str:
+    return chardata_to_str(text, "latin-1" if encoding is LATIN1 else "utf-8")
 
 
-def _applied(module: Atom, function: Atom, given: list[Term]) -> str:
+def _apply_format(module: Atom, function: Atom, arguments: list[Term]) -> str:
     """``put_chars`` may name a function that makes the text. The one that is used is known here, others are not."""
-    if module is Atom("io_lib") and function.name in ("format", "fwrite") and len(given) == 2:
-        return formatted(*given)
-    if module is Atom("io_lib") and function.name == "write" and len(given) == 1:
-        return formatted("~w", given)
-    if module is Atom("io_lib") and function.name == "print" and len(given) == 1:
-        return formatted("~p", given)
-    raise BadFormat(f"{module}:{function}/{len(given)} is not known here")
+    if module is Atom("io_lib") and function.name in ("format", "fwrite") and len(arguments) == 2:
+        return format_text(*arguments)
+    if module is Atom("io_lib") and function.name == "write" and len(arguments) == 1:
+        return format_text("~w", arguments)
+    if module is Atom("io_lib") and function.name == "print" and len(arguments) == 1:
+        return format_text("~p", arguments)
+    raise BadFormat(f"{module}:{function}/{len(arguments)} is not known here")
 
 
-def _is_request(request: Term) -> bool:
+def _is_input_request(request: Term) -> bool:
     name = request[0] if isinstance(request, tuple) and request else None
     return isinstance(name, Atom) and name.name in (
         "get_chars", "get_line", "get_until", "get_password", "get_geometry", "setopts", "fread"
     )  # fmt: skip
 
 
-def _logged(message: Term) -> None:
+def _log_report(message: Term) -> None:
     """``logger_proxy``: crash reports of processes that we started elsewhere, which their nodes have not logged."""
     match message:
         case (Atom("log"), level, text, list() as given, _) if log.isEnabledFor(logging.DEBUG):
             try:
-                log.debug("%s: %s", level, formatted(text, given))
+                log.debug("%s: %s", level, format_text(text, given))
             except BadFormat:
                 log.debug("%s: %r %r", level, text, given)
         case (Atom("log"), level, report, _):

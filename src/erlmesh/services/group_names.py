@@ -5,10 +5,10 @@ from __future__ import annotations
 from erlmesh import etf
 from erlmesh.terms import Atom, Term
 
-__all__ = ["group_name"]
+__all__ = ["normalize_group_name"]
 
 
-def group_name(name: Term) -> Term:
+def normalize_group_name(name: Term) -> Term:
     """``name`` as other nodes would name the group (a ``str`` as ``bytes``), and as nobody can change it afterwards.
 
     Raises ``EncodeError`` for what is no term.

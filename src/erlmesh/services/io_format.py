@@ -14,7 +14,7 @@ from erlmesh.formatting import format_erlang
 from erlmesh.terms import Atom, BitString, ImproperList, Term
 from erlmesh.terms.printing import ERLANG_FORMATTERS, Formatters, Text, format_term, joined
 
-__all__ = ["BadFormat", "characters", "formatted"]
+__all__ = ["BadFormat", "chardata_to_str", "format_text"]
 
 _DIRECTIVE: Final = re.compile(r"~(-?\d+|\*)?(?:\.(\d+|\*)?)?(?:\.(\*|.))?([tlkK]*)([~cfegswpWPbBxX#+ni])", re.DOTALL)
 _EXACT: Final = Context(prec=1000)
@@ -27,19 +27,19 @@ class BadFormat(ValueError):
     """The arguments do not fit the format (``badarg``)."""
 
 
-def formatted(text: Term, arguments: Term) -> str:
+def format_text(text: Term, arguments: Term) -> str:
     """The text. Raises :class:`BadFormat`."""
     if not isinstance(arguments, list):
         raise BadFormat("the arguments are no list")
     given = iter(arguments)
     out: list[str] = []
-    format_ = text.name if isinstance(text, Atom) else characters(text)
+    format_ = text.name if isinstance(text, Atom) else chardata_to_str(text)
     place = 0
     for found in _DIRECTIVE.finditer(format_):
         between = format_[place : found.start()]
         if "~" in between:
             break
-        out += (between, _directive(found, given))
+        out += (between, _format_directive(found, given))
         place = found.end()
     rest = format_[place:]
     if "~" in rest or next(given, given) is not given:
@@ -47,7 +47,7 @@ def formatted(text: Term, arguments: Term) -> str:
     return "".join([*out, rest])
 
 
-def characters(chardata: Term, encoding: str = "utf-8") -> str:
+def chardata_to_str(chardata: Term, encoding: str = "utf-8") -> str:
     """The text of Erlang's ``unicode:chardata()``: binaries (in ``encoding``) and code points in lists, however deep.
 
     Raises :class:`BadFormat`.
@@ -72,45 +72,45 @@ def characters(chardata: Term, encoding: str = "utf-8") -> str:
     return "".join(out)
 
 
-def _directive(found: re.Match[str], given: Iterator[Any]) -> str:
-    width, precision = _number(found[1], given), _number(found[2], given)
-    pad = found[3] or " "
+def _format_directive(match: re.Match[str], arguments: Iterator[Any]) -> str:
+    width, precision = _parse_number(match[1], arguments), _parse_number(match[2], arguments)
+    pad = match[3] or " "
     if pad == "*":
-        pad = chr(_next(given, int))
-    kind = found[5]
+        pad = chr(_next_argument(arguments, int))
+    kind = match[5]
     if kind == "n":
         return "\n" * max(1, min(width or 1, MAX_WIDTH))
     if kind == "~":
         return "~"
     if kind == "i":
-        _next(given)
+        _next_argument(arguments)
         return ""
     if kind == "c":
         count = min(precision or abs(width or 1), MAX_WIDTH)
-        return _fitted(chr(_next(given, int)) * count, width, None, pad, is_text=False)
+        return _pad_field(chr(_next_argument(arguments, int)) * count, width, None, pad, is_text=False)
     if kind in "pP":  # its width is a column, for breaking lines
-        return _value(found[4], kind, given, precision)
-    return _fitted(_value(found[4], kind, given, precision), width, precision, pad, is_text=kind == "s")
+        return _format_value(match[4], kind, arguments, precision)
+    return _pad_field(_format_value(match[4], kind, arguments, precision), width, precision, pad, is_text=kind == "s")
 
 
-def _value(modifiers: str, kind: str, given: Iterator[Any], precision: int | None) -> str:
-    term = _next(given)
+def _format_value(modifiers: str, kind: str, arguments: Iterator[Any], precision: int | None) -> str:
+    term = _next_argument(arguments)
     if kind == "s":
         if isinstance(term, (Atom, bool)):
             return format_erlang(term).strip("'") if isinstance(term, bool) else term.name
-        return characters(term, "utf-8" if "t" in modifiers else "latin-1")
+        return chardata_to_str(term, "utf-8" if "t" in modifiers else "latin-1")
     if kind in "pPwW":
-        text = format_erlang(term) if kind in "pP" and "l" not in modifiers else format_term(term, _WRITTEN)
+        text = format_erlang(term) if kind in "pP" and "l" not in modifiers else format_term(term, _WRITE_NOTATION)
     elif kind in "feg":
-        text = _float(kind, term, 6 if precision is None else min(precision, 300))
+        text = _format_float(kind, term, 6 if precision is None else min(precision, 300))
     else:
-        text = _integer(kind, term, precision or 10, given)
+        text = _format_integer(kind, term, precision or 10, arguments)
     if kind in "WP":
-        _next(given)  # a depth, of no use without line breaks
+        _next_argument(arguments)  # a depth, of no use without line breaks
     return text
 
 
-def _float(kind: str, term: Term, precision: int) -> str:
+def _format_float(kind: str, term: Term, precision: int) -> str:
     if not isinstance(term, float):
         raise BadFormat(f"{term!r} is no float")
     size = abs(term)
@@ -118,25 +118,25 @@ def _float(kind: str, term: Term, precision: int) -> str:
         return f"{Decimal(term).quantize(Decimal(1).scaleb(-precision), ROUND_HALF_UP, _EXACT):f}"
     if kind == "g" and 0.1 <= size < 10000:
         whole = -1 if size < 1 else len(str(int(size))) - 1
-        return _float("f", term, max(precision - 1 - whole, 1))
+        return _format_float("f", term, max(precision - 1 - whole, 1))
     mantissa, _, exponent = f"{term:.{max(precision - 1, 1)}e}".partition("e")
     return f"{mantissa}e{int(exponent):+d}"
 
 
-def _integer(kind: str, term: Term, base: int, given: Iterator[Any]) -> str:
+def _format_integer(kind: str, term: Term, base: int, arguments: Iterator[Any]) -> str:
     if type(term) is not int or not 2 <= base <= 36:
         raise BadFormat(f"{term!r} is no integer, or {base} no base")
     prefix = ""
     if kind in "xX":
-        leader = _next(given)
-        prefix = leader.name if isinstance(leader, Atom) else characters(leader)
+        leader = _next_argument(arguments)
+        prefix = leader.name if isinstance(leader, Atom) else chardata_to_str(leader)
     elif kind in "#+":
         prefix = f"{base}#"
-    digits = _in_base(abs(term), base)
+    digits = _to_base(abs(term), base)
     return ("-" if term < 0 else "") + prefix + (digits.upper() if kind in "BX#" else digits)
 
 
-def _in_base(number: int, base: int) -> str:
+def _to_base(number: int, base: int) -> str:
     if base == 10 and number.bit_length() < 4096:
         return str(number)
     if number.bit_length() > 65536:  # the time this takes grows with the square
@@ -147,7 +147,7 @@ def _in_base(number: int, base: int) -> str:
     return "".join(reversed(digits))
 
 
-def _fitted(text: str, width: int | None, precision: int | None, pad: str, *, is_text: bool) -> str:
+def _pad_field(text: str, width: int | None, precision: int | None, pad: str, *, is_text: bool) -> str:
     if is_text and precision is not None:
         text = text[:precision].ljust(min(precision, MAX_WIDTH), pad)
     if width is None:
@@ -158,16 +158,16 @@ def _fitted(text: str, width: int | None, precision: int | None, pad: str, *, is
     return text.ljust(size, pad) if width < 0 else text.rjust(size, pad)
 
 
-def _number(text: str | None, given: Iterator[Any]) -> int | None:
+def _parse_number(text: str | None, arguments: Iterator[Any]) -> int | None:
     if not text:
         return None
-    return _next(given, int) if text == "*" else int(text)
+    return _next_argument(arguments, int) if text == "*" else int(text)
 
 
-def _next(given: Iterator[Any], kind: type = object) -> Any:
-    value = next(given, given)
+def _next_argument(arguments: Iterator[Any], kind: type = object) -> Any:
+    value = next(arguments, arguments)
     if (
-        value is given
+        value is arguments
         or not isinstance(value, kind)
         or (isinstance(value, int) and kind is int and not -MAX_WIDTH <= value < 0x110000)
     ):
@@ -176,25 +176,25 @@ def _next(given: Iterator[Any], kind: type = object) -> Any:
 
 
 _COMMA: Final = Text(",")
-_WRITTEN: Formatters = {}
+_WRITE_NOTATION: Formatters = {}
 """Terms as ``~w`` writes them: no list or binary is taken for text."""
 
 
-def _written_binary(data: bytes | str) -> str:
+def _write_binary(data: bytes | str) -> str:
     octets = data.encode("utf-8", "backslashreplace") if isinstance(data, str) else bytes(data)
     return f"<<{','.join(map(str, octets))}>>"
 
 
-def _written_bits(bits: BitString) -> str:
+def _write_bits(bits: BitString) -> str:
     return format_erlang(bits)
 
 
-_WRITTEN.update(ERLANG_FORMATTERS)
-_WRITTEN.update(
+_WRITE_NOTATION.update(ERLANG_FORMATTERS)
+_WRITE_NOTATION.update(
     {
-        str: _written_binary,
-        bytes: _written_binary,
+        str: _write_binary,
+        bytes: _write_binary,
         list: lambda term: joined("[", term, _COMMA, "]"),
-        BitString: _written_bits,
+        BitString: _write_bits,
     }
 )

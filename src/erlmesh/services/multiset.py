@@ -16,15 +16,15 @@ T = TypeVar("T", bound=Hashable)
 Multiset: TypeAlias = tuple[T, ...] | dict[T, int]
 
 EMPTY: Final[tuple[()]] = ()
-SMALL: Final = 8
+MAX_TUPLE_SIZE: Final = 8
 
 
 def added(bag: Multiset[T], values: Sequence[T]) -> Multiset[T]:
     """``values`` in front of ``bag``; the first of them counts as the newest."""
     if isinstance(bag, tuple):
-        if len(bag) + len(values) <= SMALL:
+        if len(bag) + len(values) <= MAX_TUPLE_SIZE:
             return (*values, *bag)
-        bag = _spread(bag)
+        bag = _to_dict(bag)
     for value in reversed(values):
         bag[value] = bag.pop(value, 0) + 1  # taken out and put back: the newest is the last
     return bag
@@ -56,7 +56,7 @@ def listed(bag: Multiset[T]) -> list[T]:
 
 def counts(bag: Multiset[T]) -> Iterator[tuple[T, int]]:
     """Each different value with how often it is in."""
-    return iter((_spread(bag) if isinstance(bag, tuple) else bag).items())
+    return iter((_to_dict(bag) if isinstance(bag, tuple) else bag).items())
 
 
 def size(bag: Multiset[T]) -> int:
@@ -64,7 +64,7 @@ def size(bag: Multiset[T]) -> int:
     return len(bag) if isinstance(bag, tuple) else sum(bag.values())
 
 
-def _spread(bag: tuple[T, ...]) -> dict[T, int]:
+def _to_dict(bag: tuple[T, ...]) -> dict[T, int]:
     spread: dict[T, int] = {}
     for value in reversed(bag):
         spread[value] = spread.pop(value, 0) + 1

@@ -32,14 +32,14 @@ class NetKernel:
         self._start()
 
     def _start(self) -> None:
-        self._me = self._node.spawn_handler(self._receive, name=Atom("net_kernel"), on_end=self._start)
+        self._process = self._node.spawn_handler(self._handle_message, name=Atom("net_kernel"), on_end=self._start)
 
-    def _receive(self, message: Term) -> None:
+    def _handle_message(self, message: Term) -> None:
         match message:
             case (gen.GEN_CALL, (Pid(), _) as caller, (Atom("is_auth"), Atom())):
-                self._me.reply(caller, YES)
+                self._process.reply(caller, YES)
             case (gen.GEN_CALL, (Pid(), _) as caller, request):
                 log.debug("not understood: call %r", request)
-                self._me.reply(caller, (ERROR, NOTSUP))
+                self._process.reply(caller, (ERROR, NOTSUP))
             case _:
                 log.debug("ignored %r", message)

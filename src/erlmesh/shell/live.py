@@ -40,5 +40,5 @@ class Surroundings:
 
     def _atoms(self) -> Iterable[str]:
         node = self._node
-        groups = [*node.pg.which_groups(), *node.pg2.which_groups(), *node.global_names.registered()]
+        groups = [*node.pg.which_groups(), *node.pg2.which_groups(), *node.global_.registered()]
         return [getattr(group, "name", "") for group in groups if hasattr(group, "name")] + node.registered()

@@ -190,34 +190,34 @@ class GlobalModule(Module):
     @command()
     async def register_name(self, name: Term, pid: Pid) -> Atom:
         """Gives a process a name on all nodes: :yes, or :no if it is taken."""
-        return Atom("yes") if await self._node.global_names.register(name, pid) else Atom("no")
+        return Atom("yes") if await self._node.global_.register(name, pid) else Atom("no")
 
     @command()
     async def re_register_name(self, name: Term, pid: Pid) -> Atom:
         """The same, whoever had the name before."""
-        await self._node.global_names.re_register(name, pid)
+        await self._node.global_.re_register(name, pid)
         return Atom("yes")
 
     @command()
     async def unregister_name(self, name: Term) -> Atom:
         """Nobody has the name any more."""
-        await self._node.global_names.unregister(name)
+        await self._node.global_.unregister(name)
         return OK
 
     @command()
     def whereis_name(self, name: Term) -> Pid | Atom:
         """The process that has the name, or :undefined."""
-        return self._node.global_names.whereis(name) or UNDEFINED
+        return self._node.global_.whereis(name) or UNDEFINED
 
     @command(value=True)
     def registered_names(self) -> list[Term]:
         """All names."""
-        return self._node.global_names.registered()
+        return self._node.global_.registered()
 
     @command()
     async def sync(self) -> Atom:
         """Waits until this node and the ones it knows agree on all names."""
-        await self._node.global_names.sync()
+        await self._node.global_.sync()
         return OK
 
 

@@ -10,7 +10,7 @@ from typing import Final
 from erlmesh.errors import Exit
 from erlmesh.node import Node
 from erlmesh.runtime.process import Process
-from erlmesh.services.pg import Joined, Left, Pg
+from erlmesh.services.pg.server import Joined, Left, Pg
 from erlmesh.terms import Atom, Pid, Ref, Term, exact_key
 from erlmesh.testing.inside import connected_since
 

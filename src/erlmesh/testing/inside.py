@@ -32,7 +32,7 @@ def linked(node: Node, pid: Pid) -> list[Pid]:
 
 def lock_holders(node: Node) -> list[tuple[Term, Pid]]:
     """Resources locked on this node, each with each of its holders."""
-    return [(resource, pid) for resource, pids in node.global_names.statistics().locks for pid in pids]
+    return [(resource, pid) for resource, pids in node.global_.statistics().locks for pid in pids]
 
 
 def monitors(node: Node) -> int:
@@ -51,8 +51,8 @@ def leftovers(node: Node) -> dict[str, int]:
         "connections beside those that are up": len(connections._by_protocol)
         - len(node.nodes())
         - len(node.nodes(hidden=True)),
-        "global sessions": len(node.global_names.statistics().in_session),
-        "locks": len(node.global_names.statistics().locks),
+        "global sessions": len(node.global_.statistics().in_session),
+        "locks": len(node.global_.statistics().locks),
         "local pg memberships": node.pg.statistics().local_memberships,
     }
 

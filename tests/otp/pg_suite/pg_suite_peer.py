@@ -1,6 +1,6 @@
 """What OTP's pg_SUITE runs on its peers, for peers that have no BEAM: its own functions and funs, in Python.
 
-``erlmesh start --expose erlmesh.stock --expose pg_suite_peer --app pg_suite_peer:control``. The suite sends funs,
+``erlmesh start --expose erlmesh.otp_functions --expose pg_suite_peer --app pg_suite_peer:control``. The suite sends funs,
 whose code is Erlang's and stays there; which of its funs one is can be told from its arity and from what it has
 closed over.
 
@@ -14,14 +14,15 @@ from __future__ import annotations
 import asyncio
 import os
 
+from erlmesh.services.rpc.client.erpc import run_call
+from erlmesh.services.rpc.client.function_table import FunctionTable
+
 from erlmesh import Atom, ErlangError, Fun, Pid, Process
 from erlmesh.core import gen
 from erlmesh.etf import decode, encode
-from erlmesh.services.erpc import outcome
-from erlmesh.services.exposed import Functions
 from erlmesh.terms import Ref
 
-EXPOSED = Functions()
+EXPOSED = FunctionTable()
 OK, KILL, SYSTEM = Atom("ok"), Atom("kill"), Atom("system")
 GET_LOG, GET_STATE = (Atom("debug"), (Atom("log"), Atom("get"))), Atom("get_state")
 
@@ -39,7 +40,7 @@ async def control(me: Process) -> None:
         answers.flush()
 
     async def call(me, number, what):
-        kind, value, stack = await outcome(me, me.node.functions.apply, *what)
+        kind, value, stack = await run_call(me, me.node.functions.apply, *what)
         say((number, (kind, value) if kind is Atom("return") else (kind, value, stack)))
 
     say(Atom("up"))

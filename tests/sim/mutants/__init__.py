@@ -24,9 +24,9 @@ UNITS = {
     "erlmesh.proto.handshake": ["test_handshake.py"],
     "erlmesh.proto.channel": ["test_channel.py"],
     "erlmesh.runtime": ["test_router.py", "test_process.py", "test_connections.py"],
-    "erlmesh.services.pg2": ["test_pg2_members.py", "test_pg2.py"],
-    "erlmesh.services.pg": ["test_pg_members.py", "test_pg.py"],
-    "erlmesh.services.global_locker": ["test_global_locker.py", "test_global_mesh.py"],
+    "erlmesh.services.pg2.server": ["test_pg2_members.py", "test_pg2.py"],
+    "erlmesh.services.pg.server": ["test_pg_members.py", "test_pg.py"],
+    "erlmesh.services.global_.locker": ["test_global_locker.py", "test_global_mesh.py"],
     "erlmesh.services.global": [
         "test_global_sync.py",
         "test_global_locks.py",

@@ -160,13 +160,13 @@ MUTANTS = [
     Mutant(
         REDIAL + "lost",
         "a lost peer is not dialled again",
-        "self._plan(peer, name, now)",
+        "self._schedule_attempt(peer, name, now)",
         "pass",
     ),
     Mutant(
         REDIAL + "failed",
         "a peer is dialled again once only",
-        "self._plan(peer, name, now)",
+        "self._schedule_attempt(peer, name, now)",
         "pass",
     ),
     Mutant(
@@ -202,7 +202,7 @@ MUTANTS = [
     Mutant(
         REDIAL + "found",
         "who is found in the life in which it was left is not dialled again",
-        "self._plan(peer, name, now)",
+        "self._schedule_attempt(peer, name, now)",
         "pass",
     ),
     Mutant(
@@ -243,7 +243,7 @@ EQUIVALENT = [
     Mutant(
         CONNECTIONS + "met",
         "a connection that does not count is used",
-        "self._forget(pump)\n            return None",
+        "self._remove_member(pump)\n            return None",
         "pass",
         "Who is given up is abandoned at once: its pump is over, and never tells that it met anybody. What counts and "
         "what does not is the table's to say nevertheless.",

@@ -2,14 +2,14 @@
 
 from mutants.mutation import Mutant
 
-SYNC = "erlmesh.services.global_sync:GlobalSync."
-LOCKS = "erlmesh.services.global_locks:LockTable."
-NAMES = "erlmesh.services.global_table:NameTable."
-PARTITIONS = "erlmesh.services.global_partitions:Partitions."
-LOCKER = "erlmesh.services.global_locker:Locker."
-SERVER = "erlmesh.services.global_server:GlobalServer."
-REGISTRAR = "erlmesh.services.global_registrar:Registrar."
-CALLS = "erlmesh.services.global_calls:"
+SYNC = "erlmesh.services.global_.sync:GlobalSync."
+LOCKS = "erlmesh.services.global_.lock_table:LockTable."
+NAMES = "erlmesh.services.global_.name_table:NameTable."
+PARTITIONS = "erlmesh.services.global_.partitions:Partitions."
+LOCKER = "erlmesh.services.global_.locker:Locker."
+SERVER = "erlmesh.services.global_.server:GlobalServer."
+REGISTRAR = "erlmesh.services.global_.registrar:Registrar."
+CALLS = "erlmesh.services.global_.client:"
 
 MUTANTS = [
     Mutant(
@@ -51,7 +51,7 @@ MUTANTS = [
     Mutant(
         NAMES + "lost",
         "names of a lost node stay",
-        "effects += self.down(pid)",
+        "effects += self.handle_down(pid)",
         "pass",
     ),
     Mutant(
@@ -61,27 +61,27 @@ MUTANTS = [
         "return []",
     ),
     Mutant(
-        "erlmesh.services.global_table:compare",
+        "erlmesh.services.global_.name_table:compare",
         "names of the other partition are not taken over",
         "operations.append((Word.INSERT, (name, pid, method)))",
         "pass",
     ),
     Mutant(
-        "erlmesh.services.global_table:compare",
+        "erlmesh.services.global_.name_table:compare",
         "of a name that two partitions have nobody decides",
         "elif mine[0] != pid and decide:",
         "elif False:",
     ),
     Mutant(
-        "erlmesh.services.global_table:settle",
+        "erlmesh.services.global_.name_table:settle",
         "the loser of a conflict is told to nobody",
-        "return None, (Word.INSERT, (conflict.name, conflict.ours, conflict.our_method))",
+        "return None, (Word.INSERT, (conflict.name, conflict.ours, conflict.local_method))",
         "return None, None",
     ),
     Mutant(
         SYNC + "_compare",
         "conflicts are decided on both sides",
-        "decide = self.own.name < node.name",
+        "decide = self.own_node.name < node.name",
         "decide = True",
     ),
     Mutant(
@@ -141,13 +141,13 @@ MUTANTS = [
     Mutant(
         PARTITIONS + "lost_connection",
         "the losses of others mean nothing",
-        "if not self.enabled or not self._is_news(reporter, lost, life, loss, now):",
+        "if not self.enabled or not self._is_new_report(reporter, lost, life, loss, now):",
         "if True:",
     ),
     Mutant(
         PARTITIONS + "nodedown",
         "a loss is not told to others",
-        "effects += self._tell((Word.LOST_CONNECTION, self._sync.own, self._life, self._losses, node), others, now)",
+        "effects += self._tell((Word.LOST_CONNECTION, self._sync.own_node, self._extended_creation, self._loss_count, node), others, now)",
         "pass",
     ),
     Mutant(
@@ -159,13 +159,13 @@ MUTANTS = [
     Mutant(
         LOCKER + "_joined",
         "both partitions stay locked after they have met",
-        "await self._unlock(me, lock, held)",
+        "await self._unlock_partition(me, lock, held)",
         "pass",
     ),
     Mutant(
         LOCKER + "_attempt",
         "a lock that the other side refuses is kept",
-        "await self._unlock(me, lock, held)",
+        "await self._unlock_partition(me, lock, held)",
         "pass",
     ),
     Mutant(
@@ -177,14 +177,14 @@ MUTANTS = [
     Mutant(
         SERVER + "_insert",
         "a name is registered although the lock is lost",
-        "return effects if self.locks.global_holder(registrar) else effects + self.names.delete(name)",
+        "return effects if self.locks.global_lock_still_set(registrar) else effects + self.names.delete(name)",
         "return effects",
     ),
     Mutant(
         SERVER + "_down",
         "a death frees no name",
-        "return [*self.locks.down(pid), *self.names.down(pid)]",
-        "return [*self.locks.down(pid)]",
+        "return [*self.locks.handle_down(pid), *self.names.handle_down(pid)]",
+        "return [*self.locks.handle_down(pid)]",
     ),
     Mutant(
         SERVER + "_connect",

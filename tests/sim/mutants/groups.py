@@ -2,8 +2,8 @@
 
 from mutants.mutation import Mutant
 
-SCOPE = "erlmesh.services.pg_members:Scope."
-PG = "erlmesh.services.pg:Pg."
+SCOPE = "erlmesh.services.pg.server.state:Scope."
+PG = "erlmesh.services.pg.server:Pg."
 
 MUTANTS = [
     Mutant(
@@ -111,19 +111,19 @@ MUTANTS = [
     Mutant(
         PG + "_receive",
         "a new node is not discovered",
-        "self._discover(name)",
+        "self._send_discover(name)",
         "pass",
     ),
     Mutant(
         PG + "__init__",
         "a scope that starts late discovers nobody",
-        "self._discover(Atom(name))",
+        "self._send_discover(Atom(name))",
         "pass",
     ),
     Mutant(
         PG + "_down",
         "the death of a member means nothing",
-        "self._perform(self._scope.down(pid, reason))",
+        "self._apply_effects(self._scope.handle_down(pid, reason))",
         "pass",
     ),
     Mutant(

@@ -16,7 +16,7 @@ MUTANTS = [
     Mutant(
         LINKS + "unlinked",
         "an unlink of the other side ends nothing here",
-        "self._forget(unlink.to, unlink.sender)",
+        "self._remove_member(unlink.to, unlink.sender)",
         "pass",
     ),
     Mutant(
@@ -28,7 +28,7 @@ MUTANTS = [
     Mutant(
         LINKS + "broken",
         "a link breaks twice",
-        "self._forget(local, other)",
+        "self._remove_member(local, other)",
         "pass",
     ),
     Mutant(

@@ -2,8 +2,8 @@
 
 from mutants.mutation import Mutant
 
-GROUPS = "erlmesh.services.pg2_members:Groups."
-PG2 = "erlmesh.services.pg2:Pg2."
+GROUPS = "erlmesh.services.pg2.server.state:Groups."
+PG2 = "erlmesh.services.pg2.server:Pg2."
 
 MUTANTS = [
     Mutant(
@@ -45,13 +45,13 @@ MUTANTS = [
     Mutant(
         PG2 + "_receive",
         "a node that is met is told nothing",
-        "self._exchange_with(node)",
+        "self._send_exchange(node)",
         "pass",
     ),
     Mutant(
         PG2 + "_receive",
         "the death of a pg2 member means nothing",
-        "self._groups.died(pid)",
+        "self._groups.handle_down(pid)",
         "pass",
     ),
     Mutant(
@@ -63,13 +63,13 @@ MUTANTS = [
     Mutant(
         PG2 + "_unwatch",
         "who has left is watched for ever",
-        "self._me.demonitor(self._watched.pop(pid), flush=True)",
+        "self._me.demonitor(self._monitor_refs.pop(pid), flush=True)",
         "pass",
     ),
     Mutant(
         PG2 + "_unwatch",
         "who is still in another group is watched no more",
-        "pid in self._watched and not self._groups.has_member(pid)",
-        "pid in self._watched",
+        "pid in self._monitor_refs and not self._groups.has_member(pid)",
+        "pid in self._monitor_refs",
     ),
 ]

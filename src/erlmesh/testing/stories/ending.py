@@ -75,7 +75,7 @@ def _compare_views(world: World) -> None:
 
 def _compare_names(world: World, lives: list[Life]) -> None:
     for name in NAMES:
-        views = {life.node.name: life.node.global_names.whereis(name) for life in lives}
+        views = {life.node.name: life.node.global_.whereis(name) for life in lives}
         if len(set(views.values())) > 1:
             world.blame(f"the global name {name} is {views}")
         for pid in set(views.values()) - {None}:
@@ -128,8 +128,8 @@ async def farewell(world: World) -> None:
                 world.blame(f"{life.node.name}: groups of the dead: {scope.which_groups()}")
         if any(life.node.pg2.get_members(group) for group in life.node.pg2.which_groups()):
             world.blame(f"{life.node.name}: pg2 groups of the dead")
-        if life.node.global_names.registered():
-            world.blame(f"{life.node.name}: names of the dead: {life.node.global_names.registered()}")
+        if life.node.global_.registered():
+            world.blame(f"{life.node.name}: names of the dead: {life.node.global_.registered()}")
         others = [other for other in world.lives.values() if other is not life]
         left = {what: count for what, count in leftovers(life.node).items() if count}
         needed = life.monitors + 2 * sum(name in other.scopes for other in others for name in life.scopes)

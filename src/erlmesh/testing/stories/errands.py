@@ -8,7 +8,7 @@ from typing import Any
 
 from erlmesh.node import Node
 from erlmesh.runtime.process import Process
-from erlmesh.services.group_names import group_name
+from erlmesh.services.group_names import normalize_group_name
 from erlmesh.terms import Term, exact_key
 from erlmesh.testing.inside import connected_since
 from erlmesh.testing.stories.world import NAMES, PG2, RESOURCES, Holding, World
@@ -29,7 +29,7 @@ def pg2(world: World) -> None:
     }
     what = world.random.choices(list(work), (3, 4, 2, 1))[0]
     if what == "join":
-        world.pg2_joins[exact_key(group_name(group)), actor.pid] += 1
+        world.pg2_joins[exact_key(normalize_group_name(group)), actor.pid] += 1
     world.errand(node, f"pg2 {what} {group}", work[what])
 
 
@@ -37,7 +37,7 @@ def name(world: World) -> None:
     actor, name = world.some_actor(), world.random.choice(NAMES)
     if actor is None:
         return
-    names = actor.node.global_names
+    names = actor.node.global_
     if world.random.random() < 0.7:
         world.errand(actor.node, f"register {name}", lambda: names.register(name, actor.pid))
     else:
@@ -58,7 +58,7 @@ async def hold(world: World, node: Node, resource: Term, seconds: float) -> None
 
     async def body(me: Process) -> None:
         try:
-            async with node.global_names.trans((resource, me.pid), me=me):
+            async with node.global_.trans((resource, me.pid), me=me):
                 _enter(world, holding)
                 await me.sleep(seconds)
                 _leave(world, holding)

@@ -151,7 +151,7 @@ async def pg2_groups(world: World) -> None:
 async def global_names(world: World) -> None:
     """A name has one process, the same on all nodes, and none once that is dead."""
     one, other, name = *_two(world), Atom("exam")
-    here, there = one.node.global_names, other.node.global_names
+    here, there = one.node.global_, other.node.global_
     _expect(world, True, await _do(world, one, "register", lambda: here.register(name, one.pid)))
     _name_is(world, name, one.pid)
     _expect(world, False, await _do(world, other, "register", lambda: there.register(name, other.pid)))
@@ -170,14 +170,14 @@ async def locks(world: World) -> None:
     lives, resource = list(world.lives.values()), "exam"
     first, last = lives[0], lives[-1]
     mine, yours = (resource, "mine"), (resource, "yours")
-    _expect(world, True, await _do(world, first, "lock", lambda: first.node.global_names.set_lock(mine)))
-    _expect(world, False, await _do(world, last, "lock", lambda: last.node.global_names.set_lock(yours, retries=0)))
-    await _do(world, first, "unlock", lambda: first.node.global_names.del_lock(mine))
-    _expect(world, True, await _do(world, last, "lock", lambda: last.node.global_names.set_lock(yours, retries=0)))
-    await _do(world, last, "unlock", lambda: last.node.global_names.del_lock(yours))
+    _expect(world, True, await _do(world, first, "lock", lambda: first.node.global_.set_lock(mine)))
+    _expect(world, False, await _do(world, last, "lock", lambda: last.node.global_.set_lock(yours, retries=0)))
+    await _do(world, first, "unlock", lambda: first.node.global_.del_lock(mine))
+    _expect(world, True, await _do(world, last, "lock", lambda: last.node.global_.set_lock(yours, retries=0)))
+    await _do(world, last, "unlock", lambda: last.node.global_.del_lock(yours))
     keeper = last.node.spawn(_lock_for_ever, last.node, resource)
     await asyncio.sleep(MOMENT)
-    _expect(world, False, await _do(world, first, "lock", lambda: first.node.global_names.set_lock(mine, retries=0)))
+    _expect(world, False, await _do(world, first, "lock", lambda: first.node.global_.set_lock(mine, retries=0)))
     last.node.exit(keeper, KILL)
     for life in lives:
         world.errand(life.node, f"lock {resource}", lambda life=life: hold(world, life.node, resource, 0.5))  # type: ignore[misc]
@@ -187,7 +187,7 @@ async def locks(world: World) -> None:
 
 
 async def _lock_for_ever(me: Process, node: Node, resource: Term) -> None:
-    async with node.global_names.trans((resource, me.pid), me=me):
+    async with node.global_.trans((resource, me.pid), me=me):
         await me.receive()
 
 
@@ -208,14 +208,14 @@ async def halves(world: World) -> None:
     for actor in (one, other):
         world.pg2_joins[exact_key(b"half"), actor.pid] += 1
         await _do(world, actor, "pg2 join", lambda actor=actor: actor.node.pg2.join("half", actor.pid))  # type: ignore[misc]
-        register = lambda actor=actor: actor.node.global_names.register(name, actor.pid)  # noqa: E731
+        register = lambda actor=actor: actor.node.global_.register(name, actor.pid)  # noqa: E731
         _expect(world, True, await _do(world, actor, "register", register))
     _name_is(world, name, one.pid, sides[0])
     _name_is(world, name, other.pid, sides[1])
     world.cluster.heal()
     help_to_meet(world)
     await wait_for_rest(world, times=1)
-    kept, lost = (one, other) if one.node.global_names.whereis(name) == one.pid else (other, one)
+    kept, lost = (one, other) if one.node.global_.whereis(name) == one.pid else (other, one)
     _name_is(world, name, kept.pid)
     if len(lives) == 2 and lost.lives:
         world.blame(f"{lost.pid!r} has lost the name {name}, and lives")
@@ -333,5 +333,5 @@ def _pg2_is(world: World, group: str, pids: Sequence[Pid] | None) -> None:
 
 def _name_is(world: World, name: Term, pid: Pid | None, lives: Sequence[Life] | None = None) -> None:
     for life in world.lives.values() if lives is None else lives:
-        if life.node.global_names.whereis(name) != pid:
-            world.blame(f"{life.node.name}: {name} is {life.node.global_names.whereis(name)!r} instead of {pid!r}")
+        if life.node.global_.whereis(name) != pid:
+            world.blame(f"{life.node.name}: {name} is {life.node.global_.whereis(name)!r} instead of {pid!r}")

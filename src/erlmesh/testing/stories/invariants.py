@@ -11,7 +11,7 @@ from collections import Counter
 from typing import Final, TypeAlias
 
 from erlmesh.proto.handshake_driver import SETUP_TIMEOUT
-from erlmesh.services.pg import Pg
+from erlmesh.services.pg.server import Pg
 from erlmesh.terms import Atom, Pid, Term, exact_key
 from erlmesh.testing.inside import connected_since, duplicate_connections, lock_holders
 from erlmesh.testing.stories.world import Life, World
@@ -131,8 +131,8 @@ def _check_pg2(world: World, life: Life, doubts: Doubts) -> None:
 
 def _check_names(world: World, life: Life, doubts: Doubts) -> None:
     node = life.node
-    for name in node.global_names.registered():
-        pid = node.global_names.whereis(name)
+    for name in node.global_.registered():
+        pid = node.global_.whereis(name)
         if pid is None:
             world.blame(f"{node.name}: the global name {name} belongs to a process of ours that is dead")
         elif node._creation_of(pid.node) != pid.creation:

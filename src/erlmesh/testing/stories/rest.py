@@ -38,13 +38,13 @@ def is_at_rest(world: World) -> bool:
 
 
 def _is_synced(world: World, life: Life) -> bool:
-    statistics = life.node.global_names.statistics()
+    statistics = life.node.global_.statistics()
     others = len(world.lives) - 1
     return len(statistics.known) == others and len(statistics.synced) == others and not statistics.in_session
 
 
 def state(world: World) -> str:
-    nodes = {life.node.name: (life.node.nodes(), life.node.global_names.statistics()) for life in world.lives.values()}
+    nodes = {life.node.name: (life.node.nodes(), life.node.global_.statistics()) for life in world.lives.values()}
     return f"{nodes} {list(world.errands.values())}"
 
 

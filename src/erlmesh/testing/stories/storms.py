@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from erlmesh.services.pg import Pg
+from erlmesh.services.pg.server import Pg
 from erlmesh.testing.actors import Groups
 from erlmesh.testing.stories.world import LATE, World
 

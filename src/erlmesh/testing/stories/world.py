@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from erlmesh.errors import ErlmeshError
 from erlmesh.node import Node
-from erlmesh.services.pg import Pg
+from erlmesh.services.pg.server import Pg
 from erlmesh.terms import Atom, Pid, Term
 from erlmesh.testing.actors import Actor, Broken, Groups, Witness
 from erlmesh.testing.cluster import Cluster, Crashed

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from erlmesh.core.gen import ALIAS, GEN_CALL
 from erlmesh.services.gen_server import multi_call
-from erlmesh.services.global_protocol import SERVER, LockId, Word
+from erlmesh.services.global_.protocol import SERVER, Atoms, LockId
 from erlmesh.terms import Atom, ImproperList
 
 if TYPE_CHECKING:
@@ -20,7 +20,17 @@ if TYPE_CHECKING:
 
     from erlmesh.runtime.process import Process
 
-__all__ = ["backoff", "boss", "check_lock", "connected", "del_lock", "set_lock", "trans", "transaction", "try_lock"]
+__all__ = [
+    "backoff",
+    "boss",
+    "check_lock_id",
+    "filter_connected",
+    "del_lock",
+    "set_lock",
+    "trans",
+    "transaction",
+    "try_lock",
+]
 
 T = TypeVar("T")
 
@@ -30,14 +40,14 @@ def boss(nodes: Iterable[Atom]) -> Atom:
     return max(nodes, key=lambda node: node.name)
 
 
-def backoff(attempt: int, chance: random.Random) -> float:
+def backoff(attempt: int, rng: random.Random) -> float:
     """Seconds to wait after the failed ``attempt`` (1, 2, …): at random, up to ¼ s, then twice that, up to 8 s."""
-    return chance.uniform(0.001, 8.0 if attempt > 5 else 2.0**attempt / 8)
+    return rng.uniform(0.001, 8.0 if attempt > 5 else 2.0**attempt / 8)
 
 
 async def try_lock(me: Process, lock: LockId, nodes: Iterable[Atom]) -> bool:
     """Set ``lock`` on all ``nodes`` or, if one of them refuses, on none."""
-    replies = await multi_call(me, nodes, SERVER, (Word.SET_LOCK, lock))
+    replies = await multi_call(me, nodes, SERVER, (Atoms.SET_LOCK, lock))
     if False not in replies.values():
         return True
     await del_lock(me, lock, [node for node, reply in replies.items() if reply is True])
@@ -52,10 +62,10 @@ async def set_lock(
     Tries for ever, or ``retries`` more times after the first; then the answer is ``False``. Two processes that give
     the same requester hold the lock together. Raises ``TypeError`` if ``lock`` is no pair.
     """
-    check_lock(lock)
-    everybody = _nodes(me, nodes)
+    check_lock_id(lock)
+    everybody = _nodes_or_all(me, nodes)
     attempt = 0
-    while not await _attempt(me, lock, everybody, first=attempt == 0):
+    while not await _try_set_lock(me, lock, everybody, first=attempt == 0):
         attempt += 1
         if retries is not None and attempt > retries:
             return False
@@ -63,7 +73,7 @@ async def set_lock(
     return True
 
 
-async def _attempt(me: Process, lock: LockId, nodes: list[Atom], *, first: bool) -> bool:
+async def _try_set_lock(me: Process, lock: LockId, nodes: list[Atom], *, first: bool) -> bool:
     if first or len(nodes) < 2:
         return await try_lock(me, lock, nodes)
     # Somebody competes. Whoever gets the boss wins; the others are not in his way while they try.
@@ -81,21 +91,21 @@ async def del_lock(me: Process, lock: LockId, nodes: Iterable[Atom | str] | None
 
     A node that is no longer connected let go of it with the connection: asking it would only connect it again.
     """
-    check_lock(lock)
-    await multi_call(me, connected(me, _nodes(me, nodes)), SERVER, (Word.DEL_LOCK, lock))
+    check_lock_id(lock)
+    await multi_call(me, filter_connected(me, _nodes_or_all(me, nodes)), SERVER, (Atoms.DEL_LOCK, lock))
 
 
 def del_lock_nowait(me: Process, lock: LockId, nodes: Iterable[Atom]) -> None:
     """The same without waiting for the answers, which go nowhere."""
     nowhere = ImproperList((ALIAS,), me.node._make_ref())
     for node in nodes:
-        me.send((SERVER, node), (GEN_CALL, (me.pid, nowhere), (Word.DEL_LOCK, lock)), connect=False)
+        me.send((SERVER, node), (GEN_CALL, (me.pid, nowhere), (Atoms.DEL_LOCK, lock)), connect=False)
 
 
 @asynccontextmanager
 async def transaction(me: Process, lock: LockId, nodes: Iterable[Atom | str] | None = None) -> AsyncIterator[None]:
     """Hold ``lock`` for the block of an ``async with``, however it ends."""
-    everybody = _nodes(me, nodes)
+    everybody = _nodes_or_all(me, nodes)
     await set_lock(me, lock, everybody)
     try:
         yield
@@ -111,18 +121,18 @@ async def trans(me: Process, lock: LockId, nodes: Iterable[Atom | str] | None, b
         return await body()
 
 
-def connected(me: Process, nodes: Iterable[Atom]) -> list[Atom]:
+def filter_connected(me: Process, nodes: Iterable[Atom]) -> list[Atom]:
     """Those of ``nodes`` that are here or connected now."""
     here = {me.node.name, *me.node.nodes(), *me.node.nodes(hidden=True)}
     return [node for node in nodes if node.name in here]
 
 
-def check_lock(lock: LockId) -> None:
+def check_lock_id(lock: LockId) -> None:
     """Raise ``TypeError`` if ``lock`` is no pair."""
     if not isinstance(lock, tuple) or len(lock) != 2:
         raise TypeError("a lock is a pair (resource, requester)")
 
 
-def _nodes(me: Process, nodes: Iterable[Atom | str] | None) -> list[Atom]:
+def _nodes_or_all(me: Process, nodes: Iterable[Atom | str] | None) -> list[Atom]:
     chosen = [me.node.atom, *map(Atom, me.node.nodes())] if nodes is None else map(Atom, nodes)
     return list(dict.fromkeys(chosen))

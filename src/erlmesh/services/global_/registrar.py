@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from erlmesh.core.gen import GEN_CALL
 from erlmesh.services.gen_server import multi_call
-from erlmesh.services.global_calls import backoff, boss, connected, del_lock, try_lock
-from erlmesh.services.global_protocol import SERVER, Word
+from erlmesh.services.global_.client import backoff, boss, del_lock, filter_connected, try_lock
+from erlmesh.services.global_.protocol import SERVER, Atoms
 from erlmesh.terms import Atom, Pid, Term
 
 if TYPE_CHECKING:
     from erlmesh.runtime.process import Process
-    from erlmesh.services.global_server import GlobalServer
+    from erlmesh.services.global_.server import GlobalServer
 
 __all__ = ["Registrar"]
 
@@ -35,28 +35,28 @@ class Registrar:
         async for message in me:
             match message:
                 case tuple((kind, (Pid(), _) as caller, request)) if kind is GEN_CALL:
-                    me.reply(caller, await self._change(me, request))
+                    me.reply(caller, await self._handle_request(me, request))
 
-    async def _change(self, me: Process, request: Term) -> Term:
-        lock = (Word.GLOBAL, me.pid)
+    async def _handle_request(self, me: Process, request: Term) -> Term:
+        lock = (Atoms.GLOBAL, me.pid)
         nodes = await self._lock_all_known(me, lock)
         # Who was lost meanwhile must not be told: the call would wait for its next life, and reach that past all.
         still = [node for node in nodes if node == me.node.atom or node in self._server.sync.known]
         try:
             match request:
-                case (Word.REGISTER, name, pid, _) if not self._is_free(name, pid):
-                    return Word.NO
-                case (Word.REGISTER | Word.RE_REGISTER, name, pid, method):
-                    await multi_call(me, still, SERVER, (Word.REGISTER, name, pid, method))
-                case (Word.UNREGISTER, _):
+                case (Atoms.REGISTER, name, pid, _) if not self._can_register(name, pid):
+                    return Atoms.NO
+                case (Atoms.REGISTER | Atoms.RE_REGISTER, name, pid, method):
+                    await multi_call(me, still, SERVER, (Atoms.REGISTER, name, pid, method))
+                case (Atoms.UNREGISTER, _):
                     await multi_call(me, still, SERVER, request)
-            return Word.YES
+            return Atoms.YES
         finally:
             chief = boss(nodes)
             await del_lock(me, lock, [node for node in nodes if node != chief])
             await del_lock(me, lock, [chief])
 
-    def _is_free(self, name: Term, pid: Pid) -> bool:
+    def _can_register(self, name: Term, pid: Pid) -> bool:
         others = self._server.names.names_of(pid)
         if others:
             _log.error("global: %s would be registered under several names: %r", pid, [name, *others])
@@ -71,7 +71,7 @@ class Registrar:
             chief = boss(nodes)
             if await try_lock(me, lock, [chief]):
                 # Who was lost, or left on purpose, meanwhile must not be called back by our asking him.
-                if await try_lock(me, lock, connected(me, [node for node in nodes if node != chief])):
+                if await try_lock(me, lock, filter_connected(me, [node for node in nodes if node != chief])):
                     if all(node in nodes for node in known):
                         return nodes
                     await del_lock(me, lock, nodes)

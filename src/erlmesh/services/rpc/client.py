@@ -28,7 +28,7 @@ __all__ = ["Replies", "call", "cast", "multicall"]
 
 ERPC: Final = Atom("erpc")
 REX: Final = Atom("rex")
-SHOWN: Final = 500
+MAX_REASON_LENGTH: Final = 500
 """Characters of a reason that go into an exception's text."""
 
 
@@ -55,14 +55,14 @@ async def call(
     try:
         async with asyncio.timeout(timeout):
             if target is not node.atom and not await node.connect(target):
-                raise _no_connection(node, target)
+                raise _no_connection_error(node, target)
             if node._supports_spawn_request(target):
-                return await _by_spawning(node, target, what)
-            return await _by_rex(node, target, what)
+                return await _call_by_erpc(node, target, what)
+            return await _call_by_rex(node, target, what)
     except TimeoutError as late:
         if isinstance(late, CallTimeout):
             raise
-        raise CallTimeout(f"no answer from {_name(what)} on {target.name} within {timeout:g} s") from None
+        raise CallTimeout(f"no answer from {_format_mfa(what)} on {target.name} within {timeout:g} s") from None
 
 
 def cast(
@@ -97,70 +97,70 @@ async def multicall(
     )
 
 
-async def _by_spawning(node: Runtime, peer: Atom, what: tuple[Atom, Atom, list[Term]]) -> Term:
+async def _call_by_erpc(node: Runtime, peer: Atom, mfa: tuple[Atom, Atom, list[Term]]) -> Term:
     result = node._make_ref()
-    reason = await node.spawn_and_wait(peer, ERPC, Atom("execute_call"), [result, *what])
+    reason = await node.spawn_and_wait(peer, ERPC, Atom("execute_call"), [result, *mfa])
     match reason:
         case (ref, Atom("return"), value) if ref == result:
             return value
         case (ref, Atom("throw"), value) if ref == result:
-            raise _thrown(peer, what, value)
+            raise _remote_throw(peer, mfa, value)
         case (ref, Atom("exit"), why) if ref == result:
-            raise _exited(peer, what, why)
+            raise _remote_exit(peer, mfa, why)
         case (ref, Atom("error"), why, list() as stack) if ref == result:
-            raise _failed(peer, what, why, stack)
+            raise _remote_error(peer, mfa, why, stack)
         case (ref, Atom("error"), (Atom("erpc"), why)) if ref == result:
-            raise CallError(f"{_name(what)} on {peer.name}: {_short(why)}")
+            raise CallError(f"{_format_mfa(mfa)} on {peer.name}: {_truncated(why)}")
         case Atom("noconnection"):
-            raise _no_connection(node, peer)
-    raise CalleeExited(f"{_name(what)} on {peer.name} was ended by a signal: {_short(reason)}", reason)
+            raise _no_connection_error(node, peer)
+    raise CalleeExited(f"{_format_mfa(mfa)} on {peer.name} was ended by a signal: {_truncated(reason)}", reason)
 
 
-async def _by_rex(node: Runtime, peer: Atom, what: tuple[Atom, Atom, list[Term]]) -> Term:
-    answer = await node.call((REX, peer), (Atom("call"), *what, node.group_leader), timeout=None)
+async def _call_by_rex(node: Runtime, peer: Atom, mfa: tuple[Atom, Atom, list[Term]]) -> Term:
+    answer = await node.call((REX, peer), (Atom("call"), *mfa, node.group_leader), timeout=None)
     match answer:
         case (Atom("badrpc"), (Atom("EXIT"), (why, list() as stack))) if stack and isinstance(stack[0], tuple):
-            raise _failed(peer, what, why, stack)
+            raise _remote_error(peer, mfa, why, stack)
         case (Atom("badrpc"), (Atom("EXIT"), why)):
-            raise _exited(peer, what, why)
+            raise _remote_exit(peer, mfa, why)
         case (Atom("badrpc"), why):
-            raise NoProcess(f"{peer.name} cannot be asked: {_short(why)}")
+            raise NoProcess(f"{peer.name} cannot be asked: {_truncated(why)}")
     return answer
 
 
-def _no_connection(node: Runtime, peer: Atom) -> NoConnection:
+def _no_connection_error(node: Runtime, peer: Atom) -> NoConnection:
     why_not = node.last_connect_error(peer)
     return NoConnection(f"no connection to {peer.name}" + (f": {why_not}" if why_not else ""))
 
 
-def _thrown(peer: Atom, what: tuple[Atom, Atom, list[Term]], value: Term) -> RemoteThrow:
-    return RemoteThrow(f"{_name(what)} on {peer.name} threw {_short(value)}", value)
+def _remote_throw(peer: Atom, mfa: tuple[Atom, Atom, list[Term]], value: Term) -> RemoteThrow:
+    return RemoteThrow(f"{_format_mfa(mfa)} on {peer.name} threw {_truncated(value)}", value)
 
 
-def _exited(peer: Atom, what: tuple[Atom, Atom, list[Term]], why: Term) -> RemoteExit:
-    return RemoteExit(f"{_name(what)} on {peer.name} exited: {_short(why)}", why)
+def _remote_exit(peer: Atom, mfa: tuple[Atom, Atom, list[Term]], reason: Term) -> RemoteExit:
+    return RemoteExit(f"{_format_mfa(mfa)} on {peer.name} exited: {_truncated(reason)}", reason)
 
 
-def _failed(peer: Atom, what: tuple[Atom, Atom, list[Term]], why: Term, stack: list[Term]) -> RemoteError:
-    if why is Atom("undef") and stack and _calls(stack[0], what):
-        return RemoteError(f"there is no function {_name(what)} on {peer.name}", why, stack)
-    lines = "".join(f"\n    {_frame(frame)}" for frame in stack)
-    return RemoteError(f"{_name(what)} on {peer.name} failed: {_short(why)}{lines}", why, stack)
+def _remote_error(peer: Atom, mfa: tuple[Atom, Atom, list[Term]], reason: Term, stack: list[Term]) -> RemoteError:
+    if reason is Atom("undef") and stack and _is_frame_of(stack[0], mfa):
+        return RemoteError(f"there is no function {_format_mfa(mfa)} on {peer.name}", reason, stack)
+    lines = "".join(f"\n    {_format_frame(frame)}" for frame in stack)
+    return RemoteError(f"{_format_mfa(mfa)} on {peer.name} failed: {_truncated(reason)}{lines}", reason, stack)
 
 
-def _calls(frame: Term, what: tuple[Atom, Atom, list[Term]]) -> bool:
-    return isinstance(frame, tuple) and frame[:2] == what[:2]
+def _is_frame_of(frame: Term, mfa: tuple[Atom, Atom, list[Term]]) -> bool:
+    return isinstance(frame, tuple) and frame[:2] == mfa[:2]
 
 
-def _frame(frame: Term) -> str:
+def _format_frame(frame: Term) -> str:
     """``lists:nth/2 (lists.erl, line 5)``"""
     match frame:
         case (Atom() as module, Atom() as function, int() as arity, info):
             text = f"{module}:{function}/{arity}"
         case (Atom() as module, Atom() as function, list() as arguments, info):
-            text = f"{module}:{function}({_short(arguments)[1:-1]})"
+            text = f"{module}:{function}({_truncated(arguments)[1:-1]})"
         case _:
-            return _short(frame)
+            return _truncated(frame)
     place = dict(pair for pair in info if isinstance(pair, tuple) and len(pair) == 2) if isinstance(info, list) else {}
     file, line = place.get(Atom("file")), place.get(Atom("line"))
     if isinstance(file, list) and all(isinstance(character, int) for character in file):
@@ -168,11 +168,11 @@ def _frame(frame: Term) -> str:
     return text
 
 
-def _name(what: tuple[Atom, Atom, list[Term]]) -> str:
-    module, function, arguments = what
+def _format_mfa(mfa: tuple[Atom, Atom, list[Term]]) -> str:
+    module, function, arguments = mfa
     return f"{module}:{function}/{len(arguments)}"
 
 
-def _short(term: Term) -> str:
+def _truncated(term: Term) -> str:
     text = format_erlang(term)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+    return text if len(text) <= MAX_REASON_LENGTH else f"{text[:MAX_REASON_LENGTH]}…"

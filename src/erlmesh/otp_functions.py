@@ -1,5 +1,5 @@
-"""The functions of OTP that tools and test suites on the Erlang side ask a node for: ``node.expose(erlmesh.stock)``,
-or ``erlmesh start --expose erlmesh.stock``.
+"""The functions of OTP that tools and test suites on the Erlang side ask a node for: ``node.expose(erlmesh.otp_functions)``,
+or ``erlmesh start --expose erlmesh.otp_functions``.
 
 They give what OTP 25's own give, also for arguments that are wrong (the facts are in erlang.erl, timer.erl,
 gen_server.erl, pg.erl and OTP 23's pg2.erl). As there, "the caller" is the process that a remote call runs in, and it
@@ -17,12 +17,12 @@ from typing import Any, Final, TypeVar
 
 from erlmesh.errors import CalleeExited, ErlangError, Exit, GroupError, NoConnection, NoProcess, Throw
 from erlmesh.runtime.process import Process
-from erlmesh.services.exposed import Functions
+from erlmesh.services.rpc.client.function_table import FunctionTable
 from erlmesh.terms import Atom, ImproperList, Map, Pid, Term
 
 __all__ = ["EXPOSED"]
 
-EXPOSED: Final = Functions()
+EXPOSED: Final = FunctionTable()
 """What :meth:`erlmesh.Node.expose` takes over."""
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -33,7 +33,7 @@ NORMAL: Final = Atom("normal")
 NOPROC: Final = Atom("noproc")
 INFINITY: Final = Atom("infinity")
 PG: Final = Atom("pg")
-LONG: Final = 1 << 50
+MAX_SLEEP_MS: Final = 1 << 50
 """Milliseconds: longer than any node lives."""
 _BIF_INFO: Final = [(Atom("error_info"), Map([(Atom("module"), Atom("erl_erts_errors"))]))]
 
@@ -46,74 +46,76 @@ def _function_clause() -> ErlangError:
     return ErlangError(Atom("function_clause"))
 
 
-def _offer(module: str, name: str | None = None, *, scope: bool = False) -> Callable[[F], F]:
+def _expose(module: str, name: str | None = None, *, scope: bool = False) -> Callable[[F], F]:
     """Puts a function into the table; with ``scope`` also without its first argument, the scope, ``pg`` then."""
 
     def put(function: F) -> F:
         called = name or function.__name__
-        EXPOSED.add(_told_as(function, module, called, ()), module, called)
+        EXPOSED.add(_with_otp_stack(function, module, called, ()), module, called)
         if scope:
-            EXPOSED.add(_told_as(function, module, called, (PG,)), module, called)
+            EXPOSED.add(_with_otp_stack(function, module, called, (PG,)), module, called)
         return function
 
     return put
 
 
-def _told_as(function: Callable[..., Any], module: str, name: str, given: tuple[Term, ...]) -> Callable[..., Any]:
+def _with_otp_stack(
+    function: Callable[..., Any], module: str, name: str, bound: tuple[Term, ...]
+) -> Callable[..., Any]:
     """``function`` with ``given`` before its arguments, whose errors name it as OTP would."""
     info = _BIF_INFO if module == "erlang" else []
 
     def explain(error: ErlangError, arguments: tuple[Term, ...]) -> ErlangError:
-        error.stack = error.stack or [(Atom(module), Atom(name), [*given, *arguments], info)]
+        error.stack = error.stack or [(Atom(module), Atom(name), [*bound, *arguments], info)]
         return error
 
     @functools.wraps(function)
     def told(me: Process, *arguments: Term) -> Term:
         try:
-            return function(me, *given, *arguments)
+            return function(me, *bound, *arguments)
         except ErlangError as error:
             raise explain(error, arguments) from None
 
     @functools.wraps(function)
     async def told_later(me: Process, *arguments: Term) -> Term:
         try:
-            return await function(me, *given, *arguments)
+            return await function(me, *bound, *arguments)
         except ErlangError as error:
             raise explain(error, arguments) from None
 
     wrapped: Any = told_later if inspect.iscoroutinefunction(function) else told
     signature = inspect.signature(function)
     me, *rest = signature.parameters.values()
-    wrapped.__signature__ = signature.replace(parameters=[me, *rest[len(given) :]])
+    wrapped.__signature__ = signature.replace(parameters=[me, *rest[len(bound) :]])
     return wrapped  # type: ignore[no-any-return]
 
 
 # erlang
 
 
-@_offer("erlang")
+@_expose("erlang")
 def node(me: Process) -> Term:
     return me.node.atom
 
 
-@_offer("erlang")
+@_expose("erlang")
 def nodes(me: Process) -> Term:
     return [Atom(name) for name in me.node.nodes()]
 
 
-@_offer("erlang")
+@_expose("erlang")
 def whereis(me: Process, name: Term) -> Term:
-    return me.node.whereis(_atom(name, _badarg)) or Atom("undefined")
+    return me.node.whereis(_require_atom(name, _badarg)) or Atom("undefined")
 
 
-@_offer("erlang")
+@_expose("erlang")
 def is_process_alive(me: Process, pid: Term) -> Term:
     if not isinstance(pid, Pid) or pid.node is not me.node.atom:
         raise _badarg()
     return me.node.is_alive(pid)
 
 
-@_offer("erlang", "exit")
+@_expose("erlang", "exit")
 def exit_signal(me: Process, pid: Term, reason: Term) -> Term:
     if not isinstance(pid, Pid):
         raise _badarg()
@@ -121,17 +123,17 @@ def exit_signal(me: Process, pid: Term, reason: Term) -> Term:
     return True
 
 
-@_offer("erlang", "exit")
+@_expose("erlang", "exit")
 def exit_with(_me: Process, reason: Term) -> Term:
     raise Exit(reason)
 
 
-@_offer("erlang")
+@_expose("erlang")
 def throw(_me: Process, value: Term) -> Term:
     raise Throw(value)
 
 
-@_offer("erlang")
+@_expose("erlang")
 def hd(_me: Process, elements: Term) -> Term:
     if isinstance(elements, ImproperList):
         return elements.elements[0]
@@ -140,20 +142,22 @@ def hd(_me: Process, elements: Term) -> Term:
     return elements[0]
 
 
-@_offer("erlang")
+@_expose("erlang")
 def spawn(me: Process, module: Term, function: Term, arguments: Term) -> Term:
     """Of what may be called here; any other function is a process that ends with ``undef``, as in Erlang."""
     if not isinstance(arguments, list):
         raise _badarg()
-    return me.spawn(me.node.functions.apply, _atom(module, _badarg), _atom(function, _badarg), arguments)
+    return me.spawn(
+        me.node.functions.apply, _require_atom(module, _badarg), _require_atom(function, _badarg), arguments
+    )
 
 
 # timer, net_kernel, gen_server
 
 
-@_offer("timer")
+@_expose("timer")
 async def sleep(_me: Process, milliseconds: Term) -> Term:
-    if milliseconds is INFINITY or (type(milliseconds) is int and milliseconds > LONG):
+    if milliseconds is INFINITY or (type(milliseconds) is int and milliseconds > MAX_SLEEP_MS):
         await asyncio.get_running_loop().create_future()
     if type(milliseconds) is not int or milliseconds < 0:
         raise ErlangError(Atom("timeout_value"), [(Atom("timer"), Atom("sleep"), 1, [])])
@@ -161,19 +165,19 @@ async def sleep(_me: Process, milliseconds: Term) -> Term:
     return OK
 
 
-@_offer("net_kernel")
+@_expose("net_kernel")
 async def connect_node(me: Process, name: Term) -> Term:
-    return await me.node.connect(_atom(name, _function_clause))
+    return await me.node.connect(_require_atom(name, _function_clause))
 
 
-@_offer("gen_server", "stop")
-async def stop_server(me: Process, server: Term) -> Term:
+@_expose("gen_server", "stop")
+async def stop_gen_server(me: Process, server: Term) -> Term:
     """Of any server that heeds ``sys``, here or elsewhere, by pid, name, ``{Name, Node}`` or ``{global, Name}``; pg
     scopes among them.
     """
     match server:
         case (Atom("global"), name):
-            server = me.node.global_names.whereis(name)
+            server = me.node.global_.whereis(name)
             if server is None:
                 raise Exit(NOPROC)
     if not isinstance(server, (Pid, Atom)) and not _is_name_on_node(server):
@@ -188,7 +192,7 @@ async def stop_server(me: Process, server: Term) -> Term:
         case Atom("noproc"):
             raise Exit(NOPROC)
         case Atom("noconnection"):
-            reason: Term = _nodedown(server)
+            reason: Term = _nodedown_reason(server)
         case _:
             reason = down[4]
     raise Exit((reason, (Atom("sys"), Atom("terminate"), [server, NORMAL, INFINITY])))
@@ -197,15 +201,15 @@ async def stop_server(me: Process, server: Term) -> Term:
 # pg
 
 
-@_offer("pg", "start")
+@_expose("pg", "start")
 def start_scope(me: Process, scope: Term) -> Term:
-    name = _atom(scope, _function_clause)
+    name = _require_atom(scope, _function_clause)
     if (taken := me.node.whereis(name)) is not None:
         return (ERROR, (Atom("already_started"), taken))
     return (OK, me.node.start_scope(name).pid)
 
 
-@_offer("pg", "start_link")
+@_expose("pg", "start_link")
 def start_scope_linked(me: Process, scope: Term) -> Term:
     answer = start_scope(me, scope)
     if answer[0] is OK:
@@ -213,60 +217,60 @@ def start_scope_linked(me: Process, scope: Term) -> Term:
     return answer
 
 
-@_offer("pg", scope=True)
+@_expose("pg", scope=True)
 async def join(me: Process, scope: Term, group: Term, pids: Term) -> Term:
     _check_local(me, pids)
-    return await _call(me, scope, (Atom("join_local"), group, pids))
+    return await _gen_call(me, scope, (Atom("join_local"), group, pids))
 
 
-@_offer("pg", scope=True)
+@_expose("pg", scope=True)
 async def leave(me: Process, scope: Term, group: Term, pids: Term) -> Term:
     _check_local(me, pids)
-    return await _call(me, scope, (Atom("leave_local"), group, pids))
+    return await _gen_call(me, scope, (Atom("leave_local"), group, pids))
 
 
-@_offer("pg", scope=True)
+@_expose("pg", scope=True)
 def get_members(me: Process, scope: Term, group: Term) -> Term:
     running = me.node.scope(scope) if isinstance(scope, Atom) else None
     return running.get_members(group) if running else []
 
 
-@_offer("pg", scope=True)
+@_expose("pg", scope=True)
 def get_local_members(me: Process, scope: Term, group: Term) -> Term:
     running = me.node.scope(scope) if isinstance(scope, Atom) else None
     return running.get_local_members(group) if running else []
 
 
-@_offer("pg", scope=True)
+@_expose("pg", scope=True)
 def which_groups(me: Process, scope: Term) -> Term:
-    running = me.node.scope(_atom(scope, _function_clause))
+    running = me.node.scope(_require_atom(scope, _function_clause))
     if running is None:
         raise _no_table("match", scope, (Atom("$1"), Atom("_"), Atom("_")))
     return running.which_groups()
 
 
-@_offer("pg", scope=True)
+@_expose("pg", scope=True)
 def which_local_groups(me: Process, scope: Term) -> Term:
-    running = me.node.scope(_atom(scope, _function_clause))
+    running = me.node.scope(_require_atom(scope, _function_clause))
     if running is None:
         row = (Atom("$1"), Atom("_"), Atom("$2"))
         raise _no_table("select", scope, [(row, [(Atom("=/="), Atom("$2"), [])], [Atom("$1")])])
     return running.which_local_groups()
 
 
-@_offer("pg", scope=True)
+@_expose("pg", scope=True)
 async def monitor_scope(me: Process, scope: Term) -> Term:
-    return await _call(me, scope, Atom("monitor"))
+    return await _gen_call(me, scope, Atom("monitor"))
 
 
-@_offer("pg", scope=True)
+@_expose("pg", scope=True)
 async def monitor(me: Process, scope: Term, group: Term) -> Term:
-    return await _call(me, scope, (Atom("monitor"), group))
+    return await _gen_call(me, scope, (Atom("monitor"), group))
 
 
-@_offer("pg", scope=True)
+@_expose("pg", scope=True)
 async def demonitor(me: Process, scope: Term, ref: Term) -> Term:
-    if await _call(me, scope, (Atom("demonitor"), ref)) is not OK:
+    if await _gen_call(me, scope, (Atom("demonitor"), ref)) is not OK:
         return False
     while me.receive_nowait(lambda event: isinstance(event, tuple) and len(event) == 4 and event[0] == ref):
         pass
@@ -276,53 +280,53 @@ async def demonitor(me: Process, scope: Term, ref: Term) -> Term:
 # pg2
 
 
-@_offer("pg2", "start")
+@_expose("pg2", "start")
 def start_pg2(me: Process) -> Term:
     return me.node.pg2.start()
 
 
-@_offer("pg2")
+@_expose("pg2")
 async def create(me: Process, name: Term) -> Term:
     await me.node.pg2.create(name)
     return OK
 
 
-@_offer("pg2")
+@_expose("pg2")
 async def delete(me: Process, name: Term) -> Term:
     await me.node.pg2.delete(name)
     return OK
 
 
-@_offer("pg2", "join")
+@_expose("pg2", "join")
 async def join_pg2(me: Process, name: Term, pid: Term) -> Term:
     if not isinstance(pid, Pid):
         raise _function_clause()
-    return await _ok(me.node.pg2.join(name, pid))
+    return await _await_change(me.node.pg2.join(name, pid))
 
 
-@_offer("pg2", "leave")
+@_expose("pg2", "leave")
 async def leave_pg2(me: Process, name: Term, pid: Term) -> Term:
     if not isinstance(pid, Pid):
         raise _function_clause()
-    return await _ok(me.node.pg2.leave(name, pid))
+    return await _await_change(me.node.pg2.leave(name, pid))
 
 
-@_offer("pg2", "get_members")
+@_expose("pg2", "get_members")
 def get_members_pg2(me: Process, name: Term) -> Term:
-    return _or_error(me.node.pg2.get_members, name)
+    return _read_or_error(me.node.pg2.get_members, name)
 
 
-@_offer("pg2", "get_local_members")
+@_expose("pg2", "get_local_members")
 def get_local_members_pg2(me: Process, name: Term) -> Term:
-    return _or_error(me.node.pg2.get_local_members, name)
+    return _read_or_error(me.node.pg2.get_local_members, name)
 
 
-@_offer("pg2")
+@_expose("pg2")
 def get_closest_pid(me: Process, name: Term) -> Term:
-    return _or_error(me.node.pg2.get_closest_pid, name)
+    return _read_or_error(me.node.pg2.get_closest_pid, name)
 
 
-@_offer("pg2", "which_groups")
+@_expose("pg2", "which_groups")
 def which_groups_pg2(me: Process) -> Term:
     return me.node.pg2.which_groups()
 
@@ -330,11 +334,11 @@ def which_groups_pg2(me: Process) -> Term:
 # What they share
 
 
-def _atom(value: Term, otherwise: Callable[[], ErlangError]) -> Atom:
+def _require_atom(value: Term, make_error: Callable[[], ErlangError]) -> Atom:
     if isinstance(value, bool):
         return Atom("true" if value else "false")
     if not isinstance(value, Atom):
-        raise otherwise()
+        raise make_error()
     return value
 
 
@@ -356,7 +360,7 @@ def _check_local(me: Process, pids: Term) -> None:
             raise ErlangError((Atom("nolocal"), pid), [(PG, Atom("ensure_local"), 1, [])])
 
 
-async def _call(me: Process, server: Term, request: Term) -> Term:
+async def _gen_call(me: Process, server: Term, request: Term) -> Term:
     """``gen_server:call(server, request, infinity)``, with its exits."""
     try:
         if not isinstance(server, (Pid, Atom)) and not _is_name_on_node(server):
@@ -365,17 +369,17 @@ async def _call(me: Process, server: Term, request: Term) -> Term:
     except NoProcess:
         reason: Term = NOPROC
     except NoConnection:
-        reason = _nodedown(server)
+        reason = _nodedown_reason(server)
     except CalleeExited as end:
         reason = end.reason
     raise Exit((reason, (Atom("gen_server"), Atom("call"), [server, request, INFINITY])))
 
 
-def _nodedown(server: Term) -> Term:
+def _nodedown_reason(server: Term) -> Term:
     return (Atom("nodedown"), server.node if isinstance(server, Pid) else server[1])
 
 
-async def _ok(change: Awaitable[None]) -> Term:
+async def _await_change(change: Awaitable[None]) -> Term:
     try:
         await change
     except GroupError as error:
@@ -383,7 +387,7 @@ async def _ok(change: Awaitable[None]) -> Term:
     return OK
 
 
-def _or_error(read: Callable[[Term], Term], name: Term) -> Term:
+def _read_or_error(read: Callable[[Term], Term], name: Term) -> Term:
     try:
         return read(name)
     except GroupError as error:

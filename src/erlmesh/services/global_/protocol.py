@@ -14,7 +14,7 @@ from erlmesh.terms import Atom, Pid, Term
 __all__ = [
     "OLDEST_VSN",
     "PARTITION_VSN",
-    "PATIENCE_SECONDS",
+    "NET_SETUPTIME_SECONDS",
     "SERVER",
     "TAGGED_VSN",
     "VERIFY_CONNECT_VSN",
@@ -29,11 +29,11 @@ __all__ = [
     "Reply",
     "Resolve",
     "StopResolving",
-    "Tell",
-    "ToLocker",
-    "Unwatch",
-    "Watch",
-    "Word",
+    "Send",
+    "SendToLocker",
+    "Demonitor",
+    "Monitor",
+    "Atoms",
 ]
 
 # Versions of the protocol between two global_name_servers (the list at the top of OTP's global.erl).
@@ -43,7 +43,7 @@ PARTITION_VSN: Final = 7  # lost_connection, remove_connection, and lists of kno
 TAGGED_VSN: Final = 6  # lock_set goes through the servers; below, from locker to locker
 OLDEST_VSN: Final = 5
 
-PATIENCE_SECONDS: Final = 7.0  # as long as a connection may take to come up
+NET_SETUPTIME_SECONDS: Final = 7.0  # as long as a connection may take to come up
 
 SERVER: Final = Atom("global_name_server")
 
@@ -51,7 +51,7 @@ LockId: TypeAlias = tuple[Term, Term]
 """``{ResourceId, LockRequesterId}``, as ``global:set_lock/1`` takes it."""
 
 
-class Word:
+class Atoms:
     """Atoms on the wire; a class, so that ``match`` can name them."""
 
     GLOBAL = Atom("global")
@@ -117,7 +117,7 @@ class Cast:
 
 
 @dataclass(frozen=True, slots=True)
-class Tell:
+class Send:
     """Send ``message`` as it is to the server on ``node``, over an existing connection or not at all."""
 
     node: Atom
@@ -125,7 +125,7 @@ class Tell:
 
 
 @dataclass(frozen=True, slots=True)
-class ToLocker:
+class SendToLocker:
     """Send ``message`` to our locker."""
 
     message: Term
@@ -143,7 +143,7 @@ class Disconnect:
     """Close the connection to ``node``; ``why`` is for the log."""
 
     node: Atom
-    why: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,14 +155,14 @@ class Recheck:
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
+class Monitor:
     """One more reason to monitor ``pid``."""
 
     pid: Pid
 
 
 @dataclass(frozen=True, slots=True)
-class Unwatch:
+class Demonitor:
     """One reason less to monitor ``pid``."""
 
     pid: Pid
@@ -173,10 +173,10 @@ class Conflict:
     """One name, two processes: ``theirs`` in the peer's partition, ``ours`` in our own."""
 
     name: Term
-    theirs: Pid
-    their_method: Term
-    ours: Pid
-    our_method: Term
+    peer_pid: Pid
+    peer_method: Term
+    local_pid: Pid
+    local_method: Term
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,5 +205,5 @@ class Reply:
 
 
 Effect: TypeAlias = (
-    Cast | Tell | ToLocker | Connect | Disconnect | Recheck | Watch | Unwatch | Resolve | StopResolving | Reply
+    Cast | Send | SendToLocker | Connect | Disconnect | Recheck | Monitor | Demonitor | Resolve | StopResolving | Reply
 )

@@ -23,13 +23,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from erlmesh.services.global_locks import LockTable
-from erlmesh.services.global_protocol import (
+from erlmesh.services.global_.lock_table import LockTable
+from erlmesh.services.global_.name_table import NameTable, compare_tables
+from erlmesh.services.global_.protocol import (
+    NET_SETUPTIME_SECONDS,
     OLDEST_VSN,
     PARTITION_VSN,
-    PATIENCE_SECONDS,
     VERIFY_CONNECT_VSN,
     VSN,
+    Atoms,
     Cast,
     Connect,
     Disconnect,
@@ -37,27 +39,25 @@ from erlmesh.services.global_protocol import (
     LockId,
     Recheck,
     Resolve,
+    Send,
+    SendToLocker,
     StopResolving,
-    Tell,
-    ToLocker,
-    Word,
 )
-from erlmesh.services.global_table import NameTable, compare
 from erlmesh.terms import Atom, Map, Pid, Term
 
 __all__ = ["GlobalSync"]
 
 
-class _Invitation(NamedTuple):
+class _InitConnect(NamedTuple):
     """An ``init_connect``, read."""
 
     vsn: int  # what we speak with each other
-    his_vsn: int
-    his_tag: Term
+    peer_vsn: int
+    peer_tag: Term
     locker: Pid
 
 
-class _Result(NamedTuple):
+class _Resolved(NamedTuple):
     """A ``resolved``, read."""
 
     operations: list[Term]
@@ -68,12 +68,12 @@ class _Result(NamedTuple):
 @dataclass(slots=True)
 class _Session:
     my_tag: int
-    his_tag: Term = None
+    peer_tag: Term = None
     vsn: int = 0
     lock: LockId | None = None  # set once both partitions are locked
-    his_names: list[Term] | None = None
+    peer_names: list[Term] | None = None
     operations: list[Term] | None = None  # for our own table, once the conflicts are settled
-    result: _Result | None = None
+    result: _Resolved | None = None
     resolving: bool = False
 
 
@@ -89,7 +89,7 @@ class GlobalSync:
 
     def __init__(self, own: Atom, names: NameTable, locks: LockTable, *, first_tag: int) -> None:
         """``first_tag``: unlikely to be of an earlier life."""
-        self.own = own
+        self.own_node = own
         self.known: dict[Atom, int] = {}
         self.pending: dict[Atom, int] = {}
         self.synced: dict[Atom, None] = {}
@@ -97,18 +97,18 @@ class GlobalSync:
         self._locks = locks
         self._next_tag = first_tag
         self._sessions: dict[Atom, _Session] = {}
-        self._early: dict[Atom, _Invitation] = {}
+        self._early_init_connects: dict[Atom, _InitConnect] = {}
 
     # What a session is now
 
-    def tag(self, node: Atom) -> int | None:
+    def session_tag(self, node: Atom) -> int | None:
         """Our tag of the session with ``node``."""
         session = self._sessions.get(node)
         return session.my_tag if session else None
 
-    def vsn(self, node: Atom) -> int:
+    def node_vsn(self, node: Atom) -> int:
         """The protocol version of ``node``, 0 if it is not known."""
-        return VSN if node == self.own else self.known.get(node) or self.pending.get(node, 0)
+        return VSN if node == self.own_node else self.known.get(node) or self.pending.get(node, 0)
 
     def is_potentially_known(self, node: Atom) -> bool:
         return node in self.known or node in self.pending
@@ -124,44 +124,47 @@ class GlobalSync:
             return []
         session = self._sessions[node] = _Session(self._next_tag)
         self._next_tag += 1
-        hello = (Word.LOCKER, Word.NO_LONGER_A_PID, Map(self.known), self.locker)
-        effects: list[Effect] = [Cast(node, (Word.INIT_CONNECT, (VSN, session.my_tag), self.own, hello))]
-        early = self._early.pop(node, None)
-        return effects if early is None else effects + self._meet(node, session, early)
+        hello = (Atoms.LOCKER, Atoms.NO_LONGER_A_PID, Map(self.known), self.locker)
+        effects: list[Effect] = [Cast(node, (Atoms.INIT_CONNECT, (VSN, session.my_tag), self.own_node, hello))]
+        early = self._early_init_connects.pop(node, None)
+        return effects if early is None else effects + self._accept_session(node, session, early)
 
-    def init_connect(self, node: Atom, version: Term, hello: Term) -> list[Effect]:
-        invitation = _read_invitation(version, hello)
+    def init_connect(self, node: Atom, version: Term, init_msg: Term) -> list[Effect]:
+        invitation = _parse_init_connect(version, init_msg)
         if invitation is None:
             return []
         if node in self.pending:
             # He began anew without our having heard the end of the old session.
-            if invitation.his_vsn < VERIFY_CONNECT_VSN:
+            if invitation.peer_vsn < VERIFY_CONNECT_VSN:
                 return [Disconnect(node, "got an out of sync connection attempt from an old version")]
             # Both begin anew: his answer to this cancel is another init_connect.
-            return [Tell(node, (Word.CANCEL_CONNECT, self.own, invitation.his_tag)), *self._restart(node)]
+            return [
+                Send(node, (Atoms.CANCEL_CONNECT, self.own_node, invitation.peer_tag)),
+                *self._restart_session(node),
+            ]
         session = self._sessions.get(node)
         if session is None:
-            self._early[node] = invitation
+            self._early_init_connects[node] = invitation
             return []
-        return self._meet(node, session, invitation)
+        return self._accept_session(node, session, invitation)
 
-    def init_connect_ack(self, node: Atom, his_my_tag: Term, his_his_tag: Term) -> list[Effect]:
+    def init_connect_ack(self, node: Atom, acked_tag: Term, peer_tag: Term) -> list[Effect]:
         """He has our ``his_my_tag`` and his ``his_his_tag`` as this session's tags; begin anew if we have others."""
         session = self._sessions.get(node)
-        if session is not None and session.my_tag == his_my_tag and session.his_tag == his_his_tag:
+        if session is not None and session.my_tag == acked_tag and session.peer_tag == peer_tag:
             return []
-        return [Tell(node, (Word.CANCEL_CONNECT, self.own, his_his_tag)), *self._restart(node)]
+        return [Send(node, (Atoms.CANCEL_CONNECT, self.own_node, peer_tag)), *self._restart_session(node)]
 
     def cancel_connect(self, node: Atom, tag: Term) -> list[Effect]:
-        return self._restart(node) if self._is_current(node, tag) else []
+        return self._restart_session(node) if self._is_current(node, tag) else []
 
-    def _meet(self, node: Atom, session: _Session, invitation: _Invitation) -> list[Effect]:
-        session.his_tag, session.vsn = invitation.his_tag, invitation.vsn
-        self.pending[node] = invitation.his_vsn
-        him = (Word.HIS_THE_LOCKER, invitation.locker, invitation.vsn, invitation.his_tag, session.my_tag)
-        effects: list[Effect] = [ToLocker(him)]
-        if invitation.his_vsn >= VERIFY_CONNECT_VSN:
-            effects.append(Tell(node, (Word.INIT_CONNECT_ACK, self.own, invitation.his_tag, session.my_tag)))
+    def _accept_session(self, node: Atom, session: _Session, init_connect: _InitConnect) -> list[Effect]:
+        session.peer_tag, session.vsn = init_connect.peer_tag, init_connect.vsn
+        self.pending[node] = init_connect.peer_vsn
+        him = (Atoms.HIS_THE_LOCKER, init_connect.locker, init_connect.vsn, init_connect.peer_tag, session.my_tag)
+        effects: list[Effect] = [SendToLocker(him)]
+        if init_connect.peer_vsn >= VERIFY_CONNECT_VSN:
+            effects.append(Send(node, (Atoms.INIT_CONNECT_ACK, self.own_node, init_connect.peer_tag, session.my_tag)))
         return effects
 
     # Both partitions are locked
@@ -170,26 +173,26 @@ class GlobalSync:
         """Our locker has heard that both sides are locked by ``lock``, and holds it until it is cancelled."""
         session = self._sessions.get(node)
         if session is None or session.my_tag != tag:
-            return self._release(node, tag)
+            return self._cancel_lock(node, tag)
         names: list[Term] = list(self._names.entries())
-        effects: list[Effect] = [Cast(node, (Word.EXCHANGE, self.own, names, [], session.his_tag))]
+        effects: list[Effect] = [Cast(node, (Atoms.EXCHANGE, self.own_node, names, [], session.peer_tag))]
         session.lock = lock
-        return effects + self._compare(node, session)
+        return effects + self._compare_names(node, session)
 
     def exchange(self, node: Atom, names: Term, tag: Term) -> list[Effect]:
         session = self._sessions.get(node)
         if session is None or session.my_tag != tag:
-            return self._release(node, tag)
-        session.his_names = names if isinstance(names, list) else []
-        return self._compare(node, session)
+            return self._cancel_lock(node, tag)
+        session.peer_names = names if isinstance(names, list) else []
+        return self._compare_names(node, session)
 
-    def _compare(self, node: Atom, session: _Session) -> list[Effect]:
+    def _compare_names(self, node: Atom, session: _Session) -> list[Effect]:
         # His names may arrive before our locker has told us that the lock is set: whichever is second goes on.
-        if session.lock is None or session.his_names is None:
+        if session.lock is None or session.peer_names is None:
             return []
-        his_names, session.his_names = session.his_names, None
-        decide = self.own.name < node.name
-        operations, conflicts = compare(self._names, his_names, decide=decide)
+        his_names, session.peer_names = session.peer_names, None
+        decide = self.own_node.name < node.name
+        operations, conflicts = compare_tables(self._names, his_names, decide=decide)
         if not conflicts:
             return self.exchange_ops(node, session.my_tag, operations, [])
         session.resolving = True
@@ -199,63 +202,63 @@ class GlobalSync:
         """The conflicts are settled: ``operations`` for our table, ``resolved`` for his."""
         session = self._sessions.get(node)
         if session is None or session.my_tag != tag:
-            return self._release(node, tag)
+            return self._cancel_lock(node, tag)
         session.resolving = False
-        known = _known_list(list(self.known.items()), session.vsn)
+        known = _encode_known(list(self.known.items()), session.vsn)
         external: list[Term] = list(self._names.external())
-        answer = (Word.RESOLVED, self.own, resolved, known, Word.UNUSED, external, session.his_tag)
+        answer = (Atoms.RESOLVED, self.own_node, resolved, known, Atoms.UNUSED, external, session.peer_tag)
         session.operations = operations
-        return [Cast(node, answer), *self._finish(node, session)]
+        return [Cast(node, answer), *self._finish_session(node, session)]
 
     def resolved(self, node: Atom, operations: Term, known: Term, external: Term, tag: Term) -> list[Effect]:
         session = self._sessions.get(node)
         if session is None or session.my_tag != tag:
-            return self._release(node, tag)
-        session.result = _Result(operations if isinstance(operations, list) else [], _read_nodes(known), external)
-        return self._finish(node, session)
+            return self._cancel_lock(node, tag)
+        session.result = _Resolved(operations if isinstance(operations, list) else [], _parse_nodes(known), external)
+        return self._finish_session(node, session)
 
-    def _finish(self, node: Atom, session: _Session) -> list[Effect]:
+    def _finish_session(self, node: Atom, session: _Session) -> list[Effect]:
         if session.operations is None or session.result is None:
             return []
         operations = session.operations + session.result.operations
         external = session.result.external
-        newcomers = [(node, self.vsn(node))]
-        newcomers += [(name, vsn or self.vsn(name)) for name, vsn in session.result.known]
-        theirs = [name for name, _ in session.result.known if name not in (node, self.own)]
-        lock_info = [(Word.VSN, session.vsn), (Word.LOCK, session.lock)]
+        newcomers = [(node, self.node_vsn(node))]
+        newcomers += [(name, vsn or self.node_vsn(name)) for name, vsn in session.result.known]
+        theirs = [name for name, _ in session.result.known if name not in (node, self.own_node)]
+        lock_info = [(Atoms.VSN, session.vsn), (Atoms.LOCK, session.lock)]
         effects: list[Effect] = [Connect(name) for name in theirs]
-        effects += self._apply(operations, external, session.lock)
+        effects += self._apply_operations(operations, external, session.lock)
         for name in theirs:
-            effects += self._end(name, tell=False)
+            effects += self._end_session(name, notify=False)
         # The locker passes these on before it lets go of the lock, so that no node can be locked by anybody else
         # before it has heard of the newcomers.
         announce = [
-            (name, (Word.NEW_NODES, self.own, operations, external, _known_list(newcomers, vsn), lock_info))
+            (name, (Atoms.NEW_NODES, self.own_node, operations, external, _encode_known(newcomers, vsn), lock_info))
             for name, vsn in self.known.items()
         ]
-        effects += self._end(node, tell=False, announce=announce)
+        effects += self._end_session(node, notify=False, announce=announce)
         self._add_known(newcomers)
         self.synced[node] = None
         return effects
 
     def new_nodes(self, operations: Term, external: Term, nodes: Term, extra: Term) -> list[Effect]:
         """Somebody of our partition has met others: ``nodes``, with names that make ``operations`` necessary."""
-        added = self._add_known(_read_nodes(nodes))
+        added = self._add_known(_parse_nodes(nodes))
         effects: list[Effect] = [Connect(name) for name in added]
         lock = None
         for item in extra if isinstance(extra, list) else ():
             match item:
-                case (Word.LOCK, lock):
+                case (Atoms.LOCK, lock):
                     pass
-        return effects + self._apply(operations if isinstance(operations, list) else [], external, lock)
+        return effects + self._apply_operations(operations if isinstance(operations, list) else [], external, lock)
 
     def in_sync(self, node: Atom) -> list[Effect]:
         """``node`` was introduced to us by others: a session of our own with it has become needless."""
         self.synced[node] = None
-        effects = self._end(node, tell=False)
-        return effects if node in self.known else [*effects, Recheck(node, PATIENCE_SECONDS)]
+        effects = self._end_session(node, notify=False)
+        return effects if node in self.known else [*effects, Recheck(node, NET_SETUPTIME_SECONDS)]
 
-    def is_unannounced(self, node: Atom) -> bool:
+    def is_not_introduced(self, node: Atom) -> bool:
         """``node`` believes that others have introduced it to us, but nobody has: they meant a former life of ours, or
         died on the way. It would not tell us of names, nor we it.
         """
@@ -263,59 +266,59 @@ class GlobalSync:
 
     # The end
 
-    def forget(self, node: Atom) -> list[Effect]:
+    def remove_node(self, node: Atom) -> list[Effect]:
         """``node`` is no longer of our partition. Its names go at once: until it hangs up others could hear of them."""
-        effects = [*self._end(node, tell=True), *self._names.lost(node)]
+        effects = [*self._end_session(node, notify=True), *self._names.remove_node(node)]
         self.known.pop(node, None)
         self.synced.pop(node, None)
         return effects
 
-    def forget_all(self) -> list[Effect]:
+    def remove_all_nodes(self) -> list[Effect]:
         """Nothing that was agreed with anybody counts any more."""
-        everybody = {**self.known, **self.pending, **self._sessions, **self.synced, **self._early}
-        return [effect for node in everybody for effect in self.forget(node)]
+        everybody = {**self.known, **self.pending, **self._sessions, **self.synced, **self._early_init_connects}
+        return [effect for node in everybody for effect in self.remove_node(node)]
 
-    def unlearn(self, node: Atom) -> None:
+    def forget_known(self, node: Atom) -> None:
         """Take ``node`` out of what peers have told and we have not acted on yet: it is news of before its loss."""
         for session in self._sessions.values():
             if session.result is not None:
                 known = [(name, vsn) for name, vsn in session.result.known if name != node]
                 session.result = session.result._replace(known=known)
 
-    def _restart(self, node: Atom) -> list[Effect]:
+    def _restart_session(self, node: Atom) -> list[Effect]:
         was_up = node in self._sessions
-        effects = self._end(node, tell=True)
+        effects = self._end_session(node, notify=True)
         return effects + self.nodeup(node) if was_up else effects
 
-    def _end(self, node: Atom, *, tell: bool, announce: Iterable[tuple[Atom, Term]] = ()) -> list[Effect]:
+    def _end_session(self, node: Atom, *, notify: bool, announce: Iterable[tuple[Atom, Term]] = ()) -> list[Effect]:
         """End the session with ``node``, if there is one; ``tell`` it to begin anew if it believes in it still."""
-        self._early.pop(node, None)
+        self._early_init_connects.pop(node, None)
         session = self._sessions.pop(node, None)
         his_vsn = self.pending.pop(node, 0)
         if session is None:
             return []
-        effects: list[Effect] = [ToLocker((Word.CANCEL, node, session.my_tag, list(announce)))]
-        if tell and his_vsn >= VERIFY_CONNECT_VSN:
-            effects.append(Tell(node, (Word.CANCEL_CONNECT, self.own, session.his_tag)))
+        effects: list[Effect] = [SendToLocker((Atoms.CANCEL, node, session.my_tag, list(announce)))]
+        if notify and his_vsn >= VERIFY_CONNECT_VSN:
+            effects.append(Send(node, (Atoms.CANCEL_CONNECT, self.own_node, session.peer_tag)))
         if session.resolving:
             effects.append(StopResolving(node))
         return effects
 
-    def _release(self, node: Atom, tag: Term) -> list[Effect]:
-        return [ToLocker((Word.CANCEL, node, tag, []))]
+    def _cancel_lock(self, node: Atom, tag: Term) -> list[Effect]:
+        return [SendToLocker((Atoms.CANCEL, node, tag, []))]
 
     def _is_current(self, node: Atom, tag: Term) -> bool:
         session = self._sessions.get(node)
         return session is not None and session.my_tag == tag
 
-    def _apply(self, operations: list[Term], external: Term, lock: Term) -> list[Effect]:
-        return self._names.apply(operations, external, allowed=self._locks.global_lock_is(lock))
+    def _apply_operations(self, operations: list[Term], external: Term, lock: Term) -> list[Effect]:
+        return self._names.apply_operations(operations, external, lock_held=self._locks.global_lock_matches(lock))
 
     def _add_known(self, nodes: Iterable[tuple[Atom, int]]) -> list[Atom]:
         """The nodes that were new. A version that was not known before is learnt."""
         added = []
         for node, vsn in nodes:
-            if node == self.own:
+            if node == self.own_node:
                 continue
             if node not in self.known:
                 added.append(node)
@@ -325,14 +328,14 @@ class GlobalSync:
         return added
 
 
-def _read_invitation(version: Term, hello: Term) -> _Invitation | None:
-    match version, hello:
-        case ((int() as his_vsn, his_tag, *_), (Word.LOCKER, _, _, Pid() as locker)) if his_vsn >= OLDEST_VSN:
-            return _Invitation(min(his_vsn, VSN), his_vsn, his_tag, locker)
+def _parse_init_connect(version: Term, init_msg: Term) -> _InitConnect | None:
+    match version, init_msg:
+        case ((int() as his_vsn, his_tag, *_), (Atoms.LOCKER, _, _, Pid() as locker)) if his_vsn >= OLDEST_VSN:
+            return _InitConnect(min(his_vsn, VSN), his_vsn, his_tag, locker)
     return None
 
 
-def _read_nodes(nodes: Term) -> list[tuple[Atom, int]]:
+def _parse_nodes(nodes: Term) -> list[tuple[Atom, int]]:
     """``[Node]`` or ``[{Node, Vsn}]``; a version that is not told is 0."""
     found: list[tuple[Atom, int]] = []
     for item in nodes if isinstance(nodes, list) else ():
@@ -344,6 +347,6 @@ def _read_nodes(nodes: Term) -> list[tuple[Atom, int]]:
     return found
 
 
-def _known_list(nodes: list[tuple[Atom, int]], vsn: int) -> list[Term]:
+def _encode_known(nodes: list[tuple[Atom, int]], vsn: int) -> list[Term]:
     """``nodes`` as a peer of version ``vsn`` reads them."""
     return list(nodes) if vsn >= PARTITION_VSN else [node for node, _ in nodes]

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from erlmesh.services.gen_server import ask
+from erlmesh.services.gen_server import call_each
 from erlmesh.terms import Atom, Pid, Term, exact_key
 
 if TYPE_CHECKING:
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from erlmesh.runtime.process import Process
     from erlmesh.runtime.runtime import Runtime
 
-__all__ = ["Answers", "Membership", "Picker", "ask_all"]
+__all__ = ["MultiCallResult", "Membership", "Picker", "multi_call_members"]
 
 _KILL: Final = Atom("kill")
-_TURNS_KEPT: Final = 10_000
+_MAX_ROTATIONS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Membership:
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class MultiCallResult:
     """What a group replied: ``replies`` by pid, ``missing`` the reasons of the others by pid."""
 
     replies: Mapping[Pid, Term]
@@ -43,7 +43,7 @@ class Picker:
 
     def __init__(self, random: Random) -> None:
         self._random = random
-        self._turns: dict[Hashable, int] = {}
+        self._rotations: dict[Hashable, int] = {}
 
     def pick(self, group: Term, strategy: str, members: Sequence[Pid], local: Sequence[Pid]) -> Pid | None:
         match strategy:
@@ -52,26 +52,28 @@ class Picker:
             case "random":
                 return self._random.choice(members) if members else None
             case "round_robin":
-                return self._next(exact_key(group), members)
+                return self._round_robin(exact_key(group), members)
         raise ValueError(f"pick by local, random or round_robin, not by {strategy!r}")
 
-    def _next(self, key: Hashable, members: Sequence[Pid]) -> Pid | None:
-        turn = self._turns.pop(key, 0)
+    def _round_robin(self, key: Hashable, members: Sequence[Pid]) -> Pid | None:
+        turn = self._rotations.pop(key, 0)
         if not members:
             return None
-        self._turns[key] = turn + 1  # last in order: the groups not asked for longest are forgotten first
-        if len(self._turns) > _TURNS_KEPT:
-            del self._turns[next(iter(self._turns))]
+        self._rotations[key] = turn + 1  # last in order: the groups not asked for longest are forgotten first
+        if len(self._rotations) > _MAX_ROTATIONS:
+            del self._rotations[next(iter(self._rotations))]
         # The newest come first in the list: counting from its end, a newcomer changes nobody else's turn.
         return members[-1 - turn % len(members)]
 
 
-async def ask_all(node: Runtime, pids: Iterable[Pid], request: Term, timeout: float | None) -> Answers:
+async def multi_call_members(
+    node: Runtime, pids: Iterable[Pid], request: Term, timeout: float | None
+) -> MultiCallResult:
     """In a process of its own, so that late replies find nobody."""
 
     async def asking(me: Process) -> None:
         _, caller, what = await me.receive()
-        me.reply(caller, await ask(me, pids, what, timeout))
+        me.reply(caller, await call_each(me, pids, what, timeout))
 
     asker = node.spawn(asking)
     try:
@@ -79,4 +81,4 @@ async def ask_all(node: Runtime, pids: Iterable[Pid], request: Term, timeout: fl
     except BaseException:  # nobody waits any more
         node.exit(asker, _KILL)
         raise
-    return Answers(replies, missing)
+    return MultiCallResult(replies, missing)

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias, TypeGuard
 from erlmesh.core import gen
 from erlmesh.errors import EmptyGroup, NoSuchGroup
 from erlmesh.services.gen_server import BADARG, OK, multi_call
-from erlmesh.services.group_names import group_name
-from erlmesh.services.pg2_members import Groups, Statistics
+from erlmesh.services.group_names import normalize_group_name
+from erlmesh.services.pg2.server.state import Pg2State, Pg2Statistics
 from erlmesh.terms import Atom, Pid, Ref, Term
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ Transaction: TypeAlias = "Callable[[Process, Term, Sequence[str], Callable[[], A
 all of ``nodes`` (global:trans/3)."""
 
 
-class Word:
+class Tag:
     """The atoms of the protocol."""
 
     CREATE: Final = Atom("create")
@@ -63,8 +63,8 @@ class Pg2:
     def __init__(self, node: Runtime, trans: Transaction) -> None:
         self._node = node
         self._trans = trans
-        self._groups = Groups()
-        self._watched: dict[Pid, Ref] = {}
+        self._state = Pg2State()
+        self._monitor_refs: dict[Pid, Ref] = {}
         self._start()
 
     def _start(self) -> None:
@@ -72,49 +72,49 @@ class Pg2:
         ours are not.
         """
         node = self._node
-        members, self._watched = list(self._watched), {}
-        self._me = node.spawn_handler(self._receive, name=PG2, on_end=self._start)
-        node.monitor_nodes(self._me.pid)
-        self._watch(members)
+        members, self._monitor_refs = list(self._monitor_refs), {}
+        self._process = node.spawn_handler(self._handle_message, name=PG2, on_end=self._start)
+        node.monitor_nodes(self._process.pid)
+        self._monitor(members)
         for name in node.nodes():
-            self._me.send((PG2, Atom(name)), (Word.NEW_PG2, node.atom))
-            self._exchange_with(Atom(name))
+            self._process.send((PG2, Atom(name)), (Tag.NEW_PG2, node.atom))
+            self._send_exchange(Atom(name))
 
     # The API: what changes
 
     def start(self) -> tuple[Atom, Pid]:
         """``{ok, Pid}`` of the server, which runs already."""
-        return (OK, self._me.pid)
+        return (OK, self._process.pid)
 
     async def create(self, name: Term) -> None:
         """Make an empty group on all nodes, unless this one knows it already."""
-        name = group_name(name)
-        if name not in self._groups:
-            await self._on_all_nodes(name, (Word.CREATE, name))
+        name = normalize_group_name(name)
+        if name not in self._state:
+            await self._update_all_nodes(name, (Tag.CREATE, name))
 
     async def delete(self, name: Term) -> None:
         """Remove a group, members or not, from all nodes; no harm if there is none."""
-        await self._on_all_nodes(name, (Word.DELETE, name))
+        await self._update_all_nodes(name, (Tag.DELETE, name))
 
     async def join(self, name: Term, pid: Pid) -> None:
         """Let ``pid``, of whatever node, into the group, once more if it is in already. One that has died is out again
         at once. Raises :class:`NoSuchGroup`, and ``TypeError`` for what is no pid.
         """
-        self._check(name, pid)
-        await self._on_all_nodes(name, (Word.JOIN, name, pid))
+        self._check_arguments(name, pid)
+        await self._update_all_nodes(name, (Tag.JOIN, name, pid))
 
     async def leave(self, name: Term, pid: Pid) -> None:
         """Take ``pid`` out once; no harm if it is not in. Raises :class:`NoSuchGroup`, and ``TypeError`` for no pid."""
-        self._check(name, pid)
-        await self._on_all_nodes(name, (Word.LEAVE, name, pid))
+        self._check_arguments(name, pid)
+        await self._update_all_nodes(name, (Tag.LEAVE, name, pid))
 
     # The API: what is known here
 
     def get_members(self, name: Term) -> list[Pid]:
         """The members on all nodes in Erlang's term order. Raises :class:`NoSuchGroup`."""
-        members = self._groups.members(name)
+        members = self._state.members(name)
         if members is None:
-            raise _no_such_group(name)
+            raise _no_such_group_error(name)
         return members
 
     def get_local_members(self, name: Term) -> list[Pid]:
@@ -127,19 +127,19 @@ class Pg2:
         """
         members = self.get_local_members(name) or self.get_members(name)
         if not members:
-            raise EmptyGroup(f"the pg2 group {name!r} has no members", (Word.NO_PROCESS, name))
+            raise EmptyGroup(f"the pg2 group {name!r} has no members", (Tag.NO_PROCESS, name))
         return self._node.random.choice(members)
 
     def which_groups(self) -> list[Term]:
         """All groups, also empty ones, in Erlang's term order."""
-        return self._groups.names()
+        return self._state.names()
 
-    def statistics(self) -> Statistics:
-        return self._groups.statistics()
+    def statistics(self) -> Pg2Statistics:
+        return self._state.statistics()
 
     # Changing all nodes
 
-    async def _on_all_nodes(self, name: Term, request: Term) -> None:
+    async def _update_all_nodes(self, name: Term, request: Term) -> None:
         """In a process of its own: the lock has to have an owner, whose death releases it."""
 
         async def change(me: Process) -> None:
@@ -154,70 +154,70 @@ class Pg2:
         try:
             await self._node.call(changer, request, timeout=None)
         except BaseException:  # nobody waits any more, so nobody must go on asking for the lock
-            self._me.exit(changer, KILL)
+            self._process.exit(changer, KILL)
             raise
 
     def _all_nodes(self) -> list[str]:
         return [self._node.name, *self._node.nodes()]
 
-    def _check(self, name: Term, pid: Pid) -> None:
+    def _check_arguments(self, name: Term, pid: Pid) -> None:
         if not isinstance(pid, Pid):
             raise TypeError(f"members are pids, not {type(pid).__name__}: {pid!r}")
-        if name not in self._groups:
-            raise _no_such_group(name)
+        if name not in self._state:
+            raise _no_such_group_error(name)
 
     # The server
 
-    def _receive(self, message: Term) -> None:
+    def _handle_message(self, message: Term) -> None:
         match message:
             case (gen.GEN_CALL, (Pid(), _) as caller, request):
-                self._me.reply(caller, self._answer(request))
-            case (gen.GEN_CAST, (Word.EXCHANGE, _, groups)) if _is_table(groups):
-                self._watch(self._groups.merge(groups))
-            case (Atom("DOWN"), Ref() as ref, _, Pid() as pid, _) if self._watched.get(pid) == ref:
-                del self._watched[pid]
-                self._groups.died(pid)
-            case (Atom("nodeup") | Word.NEW_PG2, Atom() as node):
-                self._exchange_with(node)
+                self._process.reply(caller, self._handle_call(request))
+            case (gen.GEN_CAST, (Tag.EXCHANGE, _, groups)) if _is_group_list(groups):
+                self._monitor(self._state.merge(groups))
+            case (Atom("DOWN"), Ref() as ref, _, Pid() as pid, _) if self._monitor_refs.get(pid) == ref:
+                del self._monitor_refs[pid]
+                self._state.handle_down(pid)
+            case (Atom("nodeup") | Tag.NEW_PG2, Atom() as node):
+                self._send_exchange(node)
             case (Atom("nodedown"), _) | (gen.GEN_CAST, (Atom("del_member"), _, _)) | (Atom("DOWN"), _, _, _, _):
                 pass  # members are monitored one by one, and so is every process that old nodes report
             case _:
                 log.debug("ignored %r", message)
 
-    def _answer(self, request: Term) -> Term:
+    def _handle_call(self, request: Term) -> Term:
         match request:
-            case (Word.CREATE, name):
-                self._groups.create(name)
-            case (Word.DELETE, name):
-                self._unwatch(self._groups.delete(name))
-            case (Word.JOIN, name, Pid() as pid):
-                self._watch(self._groups.join(name, pid))
-            case (Word.LEAVE, name, Pid() as pid):
-                self._groups.leave(name, pid)
-                self._unwatch([pid])
+            case (Tag.CREATE, name):
+                self._state.create(name)
+            case (Tag.DELETE, name):
+                self._demonitor(self._state.delete(name))
+            case (Tag.JOIN, name, Pid() as pid):
+                self._monitor(self._state.join(name, pid))
+            case (Tag.LEAVE, name, Pid() as pid):
+                self._state.leave(name, pid)
+                self._demonitor([pid])
             case _:
                 log.debug("not understood: call %r", request)
                 return BADARG
         return OK
 
-    def _exchange_with(self, node: Atom) -> None:
-        self._me.cast((PG2, node), (Word.EXCHANGE, self._node.atom, self._groups.everything()))
+    def _send_exchange(self, node: Atom) -> None:
+        self._process.cast((PG2, node), (Tag.EXCHANGE, self._node.atom, self._state.dump()))
 
-    def _watch(self, pids: Sequence[Pid]) -> None:
+    def _monitor(self, pids: Sequence[Pid]) -> None:
         for pid in pids:
-            self._watched[pid] = self._me.monitor(pid)
+            self._monitor_refs[pid] = self._process.monitor(pid)
 
-    def _unwatch(self, pids: Sequence[Pid]) -> None:
+    def _demonitor(self, pids: Sequence[Pid]) -> None:
         for pid in pids:
-            if pid in self._watched and not self._groups.has_member(pid):
-                self._me.demonitor(self._watched.pop(pid), flush=True)
+            if pid in self._monitor_refs and not self._state.has_member(pid):
+                self._process.demonitor(self._monitor_refs.pop(pid), flush=True)
 
 
-def _no_such_group(name: Term) -> NoSuchGroup:
-    return NoSuchGroup(f"there is no pg2 group {name!r}: create it first", (Word.NO_SUCH_GROUP, name))
+def _no_such_group_error(name: Term) -> NoSuchGroup:
+    return NoSuchGroup(f"there is no pg2 group {name!r}: create it first", (Tag.NO_SUCH_GROUP, name))
 
 
-def _is_table(value: Term) -> TypeGuard[list[tuple[Term, list[Pid]]]]:
+def _is_group_list(value: Term) -> TypeGuard[list[tuple[Term, list[Pid]]]]:
     if type(value) is not list:
         return False
     return all(

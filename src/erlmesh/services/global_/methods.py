@@ -13,7 +13,7 @@ from erlmesh.terms import Atom, Export, Fun, Pid, Term
 
 __all__ = [
     "Method",
-    "Methods",
+    "ResolveMethods",
     "PythonMethod",
     "Sender",
     "notify_all_name",
@@ -37,7 +37,7 @@ notify_all_name: Final = Export(_GLOBAL, Atom("notify_all_name"), 3)
 _CONFLICT: Final = Atom("global_name_conflict")
 _KILL: Final = Atom("kill")
 _NONE: Final = Atom("none")
-_OURS: Final = Atom("erlmesh")
+_ERLMESH: Final = Atom("erlmesh")
 
 
 class Sender(Protocol):
@@ -47,13 +47,13 @@ class Sender(Protocol):
     def exit_signal(self, to: Pid, reason: Term) -> None: ...
 
 
-class Methods:
+class ResolveMethods:
     """The methods this node can run."""
 
     def __init__(self) -> None:
         self._functions: dict[Export, PythonMethod] = {}
 
-    def term(self, method: Method) -> Export | Fun:
+    def to_term(self, method: Method) -> Export | Fun:
         """The term that stands for ``method``. Raises ``TypeError`` for what is no function of three arguments."""
         if isinstance(method, (Export, Fun)):
             if method.arity != 3:
@@ -65,7 +65,7 @@ class Methods:
             if function == method:
                 return export
         name = getattr(method, "__qualname__", type(method).__name__)[-200:]
-        export = Export(_OURS, Atom(f"{name}#{len(self._functions)}"), 3)
+        export = Export(_ERLMESH, Atom(f"{name}#{len(self._functions)}"), 3)
         self._functions[export] = method
         return export
 
@@ -73,7 +73,7 @@ class Methods:
         """The answer of ``method``: a pid, ``none``, or whatever the method's failure looks like in Erlang."""
         match method:
             case Export(Atom("global"), Atom("random_notify_name"), 3):
-                kept, lost = _in_order(pid, pid2)
+                kept, lost = _order_by_node(pid, pid2)
                 sender.send(lost, (_CONFLICT, name))
                 return kept
             case Export(Atom("global"), Atom("notify_all_name"), 3):
@@ -82,7 +82,7 @@ class Methods:
                 return _NONE
             # OTP hands its default around as a local fun: random_exit_name is the only one it can be.
             case Export(Atom("global"), Atom("random_exit_name"), 3) | Fun(arity=3, module=Atom("global")):
-                kept, lost = _in_order(pid, pid2)
+                kept, lost = _order_by_node(pid, pid2)
                 sender.exit_signal(lost, _KILL)
                 return kept
             case Export() if method in self._functions:
@@ -91,6 +91,6 @@ class Methods:
         return (Atom("EXIT"), (Atom("undef"), []))
 
 
-def _in_order(pid: Pid, pid2: Pid) -> tuple[Pid, Pid]:
+def _order_by_node(pid: Pid, pid2: Pid) -> tuple[Pid, Pid]:
     """Not random in spite of the methods' names: the process on the smaller node keeps the name."""
     return (pid, pid2) if pid.node.name < pid2.node.name else (pid2, pid)

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Final
 
 from erlmesh.core import gen
 from erlmesh.runtime.exceptions import ERROR, EXIT, THROW
-from erlmesh.services.erpc import Apply, outcome
 from erlmesh.services.gen_server import BADARG
+from erlmesh.services.rpc.client.erpc import Apply, run_call
 from erlmesh.terms import Atom, Pid, Ref, Term
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ __all__ = ["Rex"]
 log = logging.getLogger("erlmesh.rex")
 
 
-class Word:
+class Tag:
     FEATURES_REQUEST: Final = Atom("features_request")
     FEATURES_REPLY: Final = Atom("features_reply")
     ERPC: Final = Atom("erpc")
@@ -51,67 +51,67 @@ class Rex:
 
     def __init__(self, node: Runtime, apply: Apply) -> None:
         self._node = node
-        self._features = (Word.FEATURES_REPLY, node.atom, [Word.ERPC])
+        self._features = (Tag.FEATURES_REPLY, node.atom, [Tag.ERPC])
         self._apply = apply
         self._start()
 
     def _start(self) -> None:
-        self._me = self._node.spawn_handler(self._receive, name=Word.REX, on_end=self._start)
-        self._waiting: dict[Ref, Callable[[Term], None]] = {}  # who waited for one before has heard of its end
+        self._process = self._node.spawn_handler(self._handle_message, name=Tag.REX, on_end=self._start)
+        self._pending_replies: dict[Ref, Callable[[Term], None]] = {}  # who waited for one before has heard of its end
 
-    def _receive(self, message: Term) -> None:
+    def _handle_message(self, message: Term) -> None:
         match message:
-            case (Pid() as asker, Word.FEATURES_REQUEST):
-                self._me.send(asker, self._features)
-            case (gen.GEN_CALL, (Pid(), _) as asker, (Word.CALL | Word.BLOCK_CALL, *call)) if len(call) == 4:
-                self._call(call, lambda answer: self._me.reply(asker, answer))
+            case (Pid() as asker, Tag.FEATURES_REQUEST):
+                self._process.send(asker, self._features)
+            case (gen.GEN_CALL, (Pid(), _) as asker, (Tag.CALL | Tag.BLOCK_CALL, *call)) if len(call) == 4:
+                self._start_call(call, lambda answer: self._process.reply(asker, answer))
             case (gen.GEN_CALL, (Pid(), _) as caller, request):
                 log.debug("not understood: call %r", request)
-                self._me.reply(caller, BADARG)
-            case (gen.GEN_CAST, (Word.CAST, *call)) if len(call) == 4:
-                self._call(call, lambda _: None)
-            case (Pid() as caller, (Word.CALL, *call)) if len(call) == 4:
-                self._call(call, lambda answer: self._me.send(caller, (Word.REX, answer)))
-            case (Pid() as speaker, (Word.SBCAST, Atom() as name, what)):
-                self._me.send(speaker, (Word.REX, self._node.atom, self._pass_on(name, what)))
+                self._process.reply(caller, BADARG)
+            case (gen.GEN_CAST, (Tag.CAST, *call)) if len(call) == 4:
+                self._start_call(call, lambda _: None)
+            case (Pid() as caller, (Tag.CALL, *call)) if len(call) == 4:
+                self._start_call(call, lambda answer: self._process.send(caller, (Tag.REX, answer)))
+            case (Pid() as speaker, (Tag.SBCAST, Atom() as name, what)):
+                self._process.send(speaker, (Tag.REX, self._node.atom, self._sbcast(name, what)))
             case (Atom("DOWN"), Ref() as ref, _, _, reason):
-                if (reply := self._waiting.pop(ref, None)) is not None:
+                if (reply := self._pending_replies.pop(ref, None)) is not None:
                     reply(_badrpc(reason))  # it was killed
             case _:
                 log.debug("ignored %r", message)
 
-    def _pass_on(self, name: Atom, message: Term) -> Term:
+    def _sbcast(self, name: Atom, message: Term) -> Term:
         pid = self._node.whereis(name)
         if pid is None:
-            return (Word.NONEXISTING_NAME, name)
-        self._me.send(pid, message)
+            return (Tag.NONEXISTING_NAME, name)
+        self._process.send(pid, message)
         return self._node.atom
 
-    def _call(self, call: list[Term], reply: Callable[[Term], None]) -> None:
+    def _start_call(self, call: list[Term], reply: Callable[[Term], None]) -> None:
         *what, leader = call
 
         async def answer(me: Process) -> None:
             me.group_leader = leader if isinstance(leader, Pid) else None
-            value = await self._value(me, *what)
-            if self._waiting.pop(ref, None) is not None:
+            value = await self._run_call(me, *what)
+            if self._pending_replies.pop(ref, None) is not None:
                 reply(value)
 
-        ref = self._me.monitor(self._node.spawn(answer))
-        self._waiting[ref] = reply
+        ref = self._process.monitor(self._node.spawn(answer))
+        self._pending_replies[ref] = reply
 
-    async def _value(self, me: Process, module: Term, function: Term, arguments: Term) -> Term:
-        kind, value, stack = await outcome(me, self._apply, module, function, arguments)
+    async def _run_call(self, me: Process, module: Term, function: Term, arguments: Term) -> Term:
+        kind, value, stack = await run_call(me, self._apply, module, function, arguments)
         if kind is EXIT:
             return _badrpc(value)
         if kind is ERROR:
             return _badrpc((value, stack))
-        return _badrpc(value[1]) if kind is THROW and _is_exit(value) else value
+        return _badrpc(value[1]) if kind is THROW and _is_exit_tuple(value) else value
 
 
-def _is_exit(value: Term) -> bool:
+def _is_exit_tuple(value: Term) -> bool:
     """A caught exit in old Erlang's clothes is taken for one, as rpc does."""
-    return isinstance(value, tuple) and len(value) == 2 and value[0] is Word.EXIT
+    return isinstance(value, tuple) and len(value) == 2 and value[0] is Tag.EXIT
 
 
 def _badrpc(reason: Term) -> Term:
-    return (Word.BADRPC, (Word.EXIT, reason))
+    return (Tag.BADRPC, (Tag.EXIT, reason))

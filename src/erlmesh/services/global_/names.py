@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from erlmesh.core.gen import GEN_CALL
 from erlmesh.errors import CallError
 from erlmesh.etf import encode
-from erlmesh.services.global_calls import check_lock, del_lock, set_lock, trans, transaction
-from erlmesh.services.global_methods import Method, random_exit_name
-from erlmesh.services.global_protocol import LockId, Word
-from erlmesh.services.global_server import GlobalServer
+from erlmesh.services.global_.client import check_lock_id, del_lock, set_lock, trans, transaction
+from erlmesh.services.global_.methods import Method, random_exit_name
+from erlmesh.services.global_.protocol import Atoms, LockId
+from erlmesh.services.global_.server import GlobalServer
 from erlmesh.terms import Atom, Export, Fun, Pid, Term, exact_key
 
 if TYPE_CHECKING:
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from erlmesh.runtime.process import Process
     from erlmesh.runtime.runtime import Runtime
 
-__all__ = ["GlobalNames", "Statistics"]
+__all__ = ["GlobalNames", "GlobalStatistics"]
 
 _KILL = Atom("kill")
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Statistics:
+class GlobalStatistics:
     """The service on one node at one moment. Nodes that stay ``in_session`` do not answer; ``leaving`` are nodes that
     have been asked to hang up; a lock is a resource and its holders.
     """
@@ -43,7 +43,7 @@ class Statistics:
     known: tuple[str, ...]
     synced: tuple[str, ...]
     in_session: tuple[str, ...]
-    leaving: tuple[str, ...]
+    removing: tuple[str, ...]
     names: int
     locks: tuple[tuple[Term, tuple[Pid, ...]], ...]
 
@@ -55,7 +55,7 @@ class GlobalNames:
         """``prevent_overlapping_partitions`` is OTP's kernel parameter of this name: the same on all nodes, or none."""
         self._node = node
         self._server = GlobalServer(node, prevent_overlapping_partitions=prevent_overlapping_partitions)
-        self._keepers: dict[Any, Pid] = {}
+        self._lock_owners: dict[Any, Pid] = {}
 
     # Names
 
@@ -68,24 +68,24 @@ class GlobalNames:
         of this node's is for its own processes: raises ``ValueError`` with another's. ``TypeError`` if ``pid`` is no
         pid, ``EncodeError`` if the name is no term.
         """
-        return await self._change((Word.REGISTER, name, _pid(pid), self._method(method, pid)))
+        return await self._call_registrar((Atoms.REGISTER, name, _require_pid(pid), self._method_term(method, pid)))
 
     async def re_register(self, name: Term, pid: Pid, method: Method = random_exit_name) -> None:
         """The same, whoever had the name before."""
-        await self._change((Word.RE_REGISTER, name, _pid(pid), self._method(method, pid)))
+        await self._call_registrar((Atoms.RE_REGISTER, name, _require_pid(pid), self._method_term(method, pid)))
 
-    def _method(self, method: Method, pid: Pid) -> Term:
+    def _method_term(self, method: Method, pid: Pid) -> Term:
         if not isinstance(method, (Export, Fun)) and callable(method) and pid.node is not self._node.atom:
             raise ValueError(
                 f"a Python function cannot decide for {pid}: it would have to run on {pid.node.name}; "
                 "give one of the three methods of global_methods, or an Export of a function of that node"
             )
-        return self._server.methods.term(method)
+        return self._server.methods.to_term(method)
 
     async def unregister(self, name: Term) -> None:
         """Nobody has the name any more."""
         if self._server.whereis(name) is not None:
-            await self._change((Word.UNREGISTER, name))
+            await self._call_registrar((Atoms.UNREGISTER, name))
 
     def whereis(self, name: Term) -> Pid | None:
         """The process that has the name, as this node knows it now."""
@@ -95,9 +95,9 @@ class GlobalNames:
         """All names."""
         return self._server.names.names()
 
-    async def _change(self, request: Term) -> bool:
+    async def _call_registrar(self, request: Term) -> bool:
         encode(request)  # a name that is no term is refused here, at its caller, not by the registrar
-        return bool(await self._node.call(self._server.registrar, request, timeout=None) == Word.YES)
+        return bool(await self._node.call(self._server.registrar, request, timeout=None) == Atoms.YES)
 
     # Locks
 
@@ -118,7 +118,7 @@ class GlobalNames:
         chosen = None if nodes is None else list(nodes)
         if me is not None:
             return await set_lock(me, lock, chosen, retries)
-        return await self._start_keeper(lock, chosen, retries)
+        return await self._start_lock_owner(lock, chosen, retries)
 
     async def del_lock(
         self, lock: LockId, nodes: Iterable[Atom | str] | None = None, *, me: Process | None = None
@@ -127,44 +127,44 @@ class GlobalNames:
         if me is not None:
             await del_lock(me, lock, nodes)
         else:
-            await self._stop_keeper(lock)
+            await self._stop_lock_owner(lock)
 
     def trans(
         self, lock: LockId, nodes: Iterable[Atom | str] | None = None, *, me: Process | None = None
     ) -> AbstractAsyncContextManager[None]:
         """``async with names.trans((resource, requester)):`` the block runs while the lock is held."""
-        return self._kept(lock, nodes) if me is None else transaction(me, lock, nodes)
+        return self._owner_transaction(lock, nodes) if me is None else transaction(me, lock, nodes)
 
     @asynccontextmanager
-    async def _kept(self, lock: LockId, nodes: Iterable[Atom | str] | None) -> AsyncIterator[None]:
-        check_lock(lock)
-        keeper = self._node.spawn(_keep, lock, None if nodes is None else list(nodes), None)
+    async def _owner_transaction(self, lock: LockId, nodes: Iterable[Atom | str] | None) -> AsyncIterator[None]:
+        check_lock_id(lock)
+        keeper = self._node.spawn(_own_lock, lock, None if nodes is None else list(nodes), None)
         try:
-            await self._node.call(keeper, Word.SET_LOCK, timeout=None)
+            await self._node.call(keeper, Atoms.SET_LOCK, timeout=None)
             yield
         except BaseException:
-            self._server.me.exit(keeper, _KILL)  # its death frees the lock
+            self._server.process.exit(keeper, _KILL)  # its death frees the lock
             raise
-        await self._node.call(keeper, Word.DEL_LOCK, timeout=None)
+        await self._node.call(keeper, Atoms.DEL_LOCK, timeout=None)
 
-    async def _start_keeper(self, lock: LockId, nodes: list[Atom | str] | None, retries: int | None) -> bool:
-        check_lock(lock)
-        keeper = self._node.spawn(_keep, lock, nodes, retries)
+    async def _start_lock_owner(self, lock: LockId, nodes: list[Atom | str] | None, retries: int | None) -> bool:
+        check_lock_id(lock)
+        keeper = self._node.spawn(_own_lock, lock, nodes, retries)
         try:
-            locked = await self._node.call(keeper, Word.SET_LOCK, timeout=None) is True
+            locked = await self._node.call(keeper, Atoms.SET_LOCK, timeout=None) is True
         except BaseException:
-            self._server.me.exit(keeper, _KILL)  # its death frees the lock
+            self._server.process.exit(keeper, _KILL)  # its death frees the lock
             raise
         if locked:
-            await self._stop_keeper(lock)  # locked twice is locked once
-            self._keepers[exact_key(lock)] = keeper
+            await self._stop_lock_owner(lock)  # locked twice is locked once
+            self._lock_owners[exact_key(lock)] = keeper
         return locked
 
-    async def _stop_keeper(self, lock: LockId) -> None:
-        keeper = self._keepers.pop(exact_key(lock), None)
+    async def _stop_lock_owner(self, lock: LockId) -> None:
+        keeper = self._lock_owners.pop(exact_key(lock), None)
         if keeper is not None:
             with suppress(CallError):  # it has ended, and its lock with it
-                await self._node.call(keeper, Word.DEL_LOCK, timeout=None)
+                await self._node.call(keeper, Atoms.DEL_LOCK, timeout=None)
 
     async def transaction(
         self, me: Process, lock: LockId, nodes: Iterable[Atom | str] | None, body: Callable[[], Awaitable[T]]
@@ -181,29 +181,29 @@ class GlobalNames:
         raises ``CallTimeout`` after ``timeout`` seconds.
         """
         chosen = [Atom(node) for node in (self._node.nodes() if nodes is None else nodes)]
-        await self._node.call(self._server.me.pid, (Word.SYNC, chosen), timeout=timeout)
+        await self._node.call(self._server.process.pid, (Atoms.SYNC, chosen), timeout=timeout)
 
     def known(self) -> list[str]:
         """The nodes of our partition: those we are in sync with, and those they told us of."""
         return [node.name for node in self._server.sync.known]
 
-    def statistics(self) -> Statistics:
+    def statistics(self) -> GlobalStatistics:
         """What the service holds, now."""
         sync = self._server.sync
-        return Statistics(
+        return GlobalStatistics(
             known=tuple(self.known()),
             synced=tuple(node.name for node in sync.synced),
             in_session=tuple(node.name for node in sync.sessions()),
-            leaving=tuple(node.name for node in self._server.partitions.removing()),
+            removing=tuple(node.name for node in self._server.partitions.removing()),
             names=len(self._server.names.entries()),
             locks=tuple((resource, tuple(holders)) for resource, _, holders in self._server.locks.snapshot()),
         )
 
-    def is_left_for_others(self, node: Atom | str) -> bool:
+    def is_overlap_disconnect(self, node: Atom | str) -> bool:
         """Whether that node has been asked to hang up because others lost it, and could be reached from here."""
-        return self._server.partitions.is_left_for_others(Atom(node))
+        return self._server.partitions.is_overlap_disconnect(Atom(node))
 
-    def leave(self) -> None:
+    def node_stopping(self) -> None:
         """Call before the node closes its connections: they are no losses that others should hear of."""
         self._server.partitions.enabled = False
 
@@ -214,17 +214,17 @@ class GlobalNames:
         return self._server.resolve_it(method, name, pid, pid2)
 
 
-async def _keep(me: Process, lock: LockId, nodes: list[Atom | str] | None, retries: int | None) -> None:
+async def _own_lock(me: Process, lock: LockId, nodes: list[Atom | str] | None, retries: int | None) -> None:
     """Hold ``lock`` for somebody who is no process: answer once it is locked, or is not, then hold it until asked."""
     locked = await set_lock(me, lock, nodes, retries)
-    me.reply(await _asked(me, Word.SET_LOCK), locked)
+    me.reply(await _receive_call(me, Atoms.SET_LOCK), locked)
     if locked:
-        caller = await _asked(me, Word.DEL_LOCK)
+        caller = await _receive_call(me, Atoms.DEL_LOCK)
         await del_lock(me, lock, nodes)
         me.reply(caller, True)
 
 
-async def _asked(me: Process, request: Atom) -> tuple[Pid, Term]:
+async def _receive_call(me: Process, request: Atom) -> tuple[Pid, Term]:
     """Wait for a call that is this ``request``; its caller."""
     message = await me.receive(lambda message: _is_call(message, request))
     caller: tuple[Pid, Term] = message[1]
@@ -238,7 +238,7 @@ def _is_call(message: Term, request: Atom) -> bool:
     return False
 
 
-def _pid(pid: Pid) -> Pid:
+def _require_pid(pid: Pid) -> Pid:
     if not isinstance(pid, Pid):
         raise TypeError(f"a name is given to a Pid, not to {type(pid).__name__}")
     return pid

@@ -12,11 +12,21 @@ from typing import TYPE_CHECKING, Final, TypeGuard
 
 from erlmesh.core import gen
 from erlmesh.errors import NoProcess
-from erlmesh.services.gen_server import BADARG, ERROR, OK, answer_system
-from erlmesh.services.group_names import group_name
-from erlmesh.services.pg_choice import Answers, Membership, Picker, ask_all
-from erlmesh.services.pg_members import Change, Effect, Joined, Left, Scope, Statistics, Tell, Watch, Word
-from erlmesh.services.pg_watch import Changes, Monitors
+from erlmesh.services.gen_server import BADARG, ERROR, OK, handle_system_msg
+from erlmesh.services.group_names import normalize_group_name
+from erlmesh.services.pg.server.dispatch import Membership, MultiCallResult, Picker, multi_call_members
+from erlmesh.services.pg.server.monitors import GroupEvents, MonitorTable
+from erlmesh.services.pg.server.state import (
+    Effect,
+    GroupEvent,
+    Joined,
+    Left,
+    Monitor,
+    PgStatistics,
+    ScopeState,
+    SendTo,
+    Tag,
+)
 from erlmesh.terms import Atom, Map, Pid, Ref, Term
 
 if TYPE_CHECKING:
@@ -24,7 +34,7 @@ if TYPE_CHECKING:
 
     from erlmesh.runtime.runtime import Runtime
 
-__all__ = ["Change", "Changes", "Joined", "Left", "Pg"]
+__all__ = ["GroupEvent", "GroupEvents", "Joined", "Left", "Pg"]
 
 log = logging.getLogger("erlmesh.pg")
 
@@ -42,39 +52,39 @@ class Pg:
 
     def __init__(self, node: Runtime, scope: Atom = Atom("pg")) -> None:  # noqa: B008 - an atom is a constant
         self._node = node
-        self._me = node.spawn_handler(self._receive, name=scope, on_end=self._ended)
-        self._me.trap_exit = False  # as OTP's: an exit signal ends the scope
-        self._scope = Scope(self._me.pid)
-        self._watched: dict[Pid, Ref] = {}
-        self._monitors = Monitors(self._me)
-        self._subscribers: list[Callable[[Change], None]] = []
-        self._announcing = False
+        self._process = node.spawn_handler(self._handle_message, name=scope, on_end=self._on_exit)
+        self._process.trap_exit = False  # as OTP's: an exit signal ends the scope
+        self._state = ScopeState(self._process.pid)
+        self._monitor_refs: dict[Pid, Ref] = {}
+        self._monitors = MonitorTable(self._process)
+        self._subscribers: list[Callable[[GroupEvent], None]] = []
+        self._notifying = False
         self._picker = Picker(node.random)
         self.scope = scope
-        node.monitor_nodes(self._me.pid)
+        node.monitor_nodes(self._process.pid)
         for name in node.nodes():
-            self._discover(Atom(name))
+            self._send_discover(Atom(name))
 
     # The API
 
     @property
     def pid(self) -> Pid:
         """The server, registered under the scope's name."""
-        return self._me.pid
+        return self._process.pid
 
     @property
-    def running(self) -> bool:
+    def alive(self) -> bool:
         """Whether the server lives: not after :meth:`stop`, an exit signal to it, or the end of the node."""
-        return self._me.alive
+        return self._process.alive
 
     def stop(self, reason: Term = NORMAL) -> None:
         """Ends the scope: here it has no groups any more, elsewhere they lose our members, and its name is free. So
         does an exit signal, of anybody; :meth:`erlmesh.Node.start_scope` starts it anew.
         """
-        self._me.stop(reason)
+        self._process.stop(reason)
 
-    def _ended(self) -> None:
-        self._scope = Scope(self._me.pid)
+    def _on_exit(self) -> None:
+        self._state = ScopeState(self._process.pid)
 
     def join(self, group: Term, pids: Pid | Iterable[Pid]) -> None:
         """Let a process of this node, or several, join ``group``; each once more if it is in already.
@@ -82,56 +92,56 @@ class Pg:
         Raises ``ValueError`` for a process of another node (it has to join there), ``TypeError`` for what is no pid,
         ``EncodeError`` for a group that is no term, and NoProcess when the scope was stopped.
         """
-        self._perform(self._scope.join(group_name(group), self._local(pids)))
+        self._apply_effects(self._state.join(normalize_group_name(group), self._require_local(pids)))
 
     def leave(self, group: Term, pids: Pid | Iterable[Pid]) -> bool:
         """Let a process of this node, or several, leave ``group`` once. False when none of them was in it."""
-        left, effects = self._scope.leave(group, self._local(pids))
-        self._perform(effects)
+        left, effects = self._state.leave(group, self._require_local(pids))
+        self._apply_effects(effects)
         return left
 
     def get_members(self, group: Term) -> list[Pid]:
         """The members on all nodes, newest first, repeated as often as they joined; ``[]`` for no such group."""
-        return self._scope.members(group)
+        return self._state.members(group)
 
     def get_local_members(self, group: Term) -> list[Pid]:
         """The members on this node, newest first."""
-        return self._scope.local_members(group)
+        return self._state.local_members(group)
 
     def which_groups(self) -> list[Term]:
         """All groups that have members."""
-        return self._scope.groups()
+        return self._state.groups()
 
     def which_local_groups(self) -> list[Term]:
         """The groups that have members on this node."""
-        return self._scope.local_groups()
+        return self._state.local_groups()
 
     def discover(self, node: Atom | str) -> None:
         """Exchange members with that node's scope. Visible nodes do this by themselves when they meet; a hidden one is
         met by nobody's ``pg``, so one of the two has to say this once for each connection.
         """
-        self._discover(Atom(node))
+        self._send_discover(Atom(node))
 
-    def watch(self, group: Term) -> Changes:
+    def watch(self, group: Term) -> GroupEvents:
         """The changes of ``group`` from now on, :class:`Joined` and :class:`Left`, as an ``async for`` takes them.
 
         It listens from this call on: ``get_members`` in the same breath gives the state they start from.
         """
-        return Changes(self._node, self._me.pid, group, self.get_members(group), self.subscribe)
+        return GroupEvents(self._node, self._process.pid, group, self.get_members(group), self.subscribe)
 
-    def subscribe(self, callback: Callable[[Change], None]) -> Callable[[], None]:
+    def subscribe(self, callback: Callable[[GroupEvent], None]) -> Callable[[], None]:
         """Have ``callback`` called with each change of any group, once the books show it. Returns what ends this."""
 
         def unsubscribe() -> None:
             if callback in self._subscribers:
                 self._subscribers.remove(callback)
-                self._observe()
+                self._update_recording()
 
         self._subscribers.append(callback)
-        self._observe()
+        self._update_recording()
         return unsubscribe
 
-    def view(self, group: Term) -> Membership:
+    def snapshot(self, group: Term) -> Membership:
         """The group as it is now, as a value that does not change."""
         return Membership(group, tuple(self.get_members(group)), tuple(self.get_local_members(group)))
 
@@ -142,160 +152,160 @@ class Pg:
 
         Raises ``EncodeError`` for what is no term, if a member is on another node.
         """
-        pids = dict.fromkeys(self._scope.members(group))
+        pids = dict.fromkeys(self._state.members(group))
         for pid in pids:
-            self._me.send(pid, message)
+            self._process.send(pid, message)
         return len(pids)
 
     def pick(self, group: Term, strategy: str = "local") -> Pid | None:
         """One member, None if there is none: ``local``, at random from this node or else from any; ``random``, from
         any; ``round_robin``, each in turn. Raises ``ValueError`` for another strategy.
         """
-        return self._picker.pick(group, strategy, self._scope.members(group), self._scope.local_members(group))
+        return self._picker.pick(group, strategy, self._state.members(group), self._state.local_members(group))
 
-    async def ask_all(self, group: Term, request: Term, *, timeout: float | None = 5.0) -> Answers:
+    async def multi_call(self, group: Term, request: Term, *, timeout: float | None = 5.0) -> MultiCallResult:
         """Makes the ``gen_server`` call ``request`` to every process in the group at once, once each.
 
         Returns the replies by pid, and by pid what became of those who did not reply: ``timeout`` after that many
         seconds, ``noproc``, ``noconnection``, or their exit reason. A late reply vanishes. Raises ``EncodeError``.
         """
-        return await ask_all(self._node, dict.fromkeys(self._scope.members(group)), request, timeout)
+        return await multi_call_members(self._node, dict.fromkeys(self._state.members(group)), request, timeout)
 
-    def statistics(self) -> Statistics:
-        return self._scope.statistics()
+    def statistics(self) -> PgStatistics:
+        return self._state.statistics()
 
     # The server
 
-    def _receive(self, message: Term) -> None:
+    def _handle_message(self, message: Term) -> None:
         match message:
-            case (Word.JOIN, Pid() as server, group, members) if pids := _pids(members):
-                self._scope.joined(server, group, pids)
-                self._announce()
-            case (Word.LEAVE, Pid() as server, members, list() as groups) if pids := _pids(members):
-                self._scope.left(server, pids, groups)
-                self._announce()
-            case (Word.DISCOVER, Pid() as server) | (Word.DISCOVER, Pid() as server, _):
-                self._perform(self._scope.discovered(server))
-            case (gen.GEN_CAST, (Word.SYNC, Pid() as server, groups)) if _is_membership(groups):
-                self._perform(self._scope.synced(server, groups))
+            case (Tag.JOIN, Pid() as server, group, members) if pids := _parse_pids(members):
+                self._state.handle_join(server, group, pids)
+                self._notify_observers()
+            case (Tag.LEAVE, Pid() as server, members, list() as groups) if pids := _parse_pids(members):
+                self._state.handle_leave(server, pids, groups)
+                self._notify_observers()
+            case (Tag.DISCOVER, Pid() as server) | (Tag.DISCOVER, Pid() as server, _):
+                self._apply_effects(self._state.handle_discover(server))
+            case (gen.GEN_CAST, (Tag.SYNC, Pid() as server, groups)) if _is_sync_payload(groups):
+                self._apply_effects(self._state.handle_sync(server, groups))
             case (gen.GEN_CALL, (Pid(), _) as caller, request):
-                self._me.reply(caller, self._answer(caller[0], request))
+                self._process.reply(caller, self._handle_call(caller[0], request))
             case (Atom("system"), (Pid(), _) as caller, request):
-                answer_system(self._me, caller, request, state=self._state)
+                handle_system_msg(self._process, caller, request, get_state=self._sys_state)
             case (Atom("DOWN"), Ref() as ref, _, Pid() as pid, reason):
-                self._down(ref, pid, reason)
+                self._handle_down(ref, pid, reason)
             case (Atom("nodeup"), Atom() as name):
-                self._discover(name)
-            case (Atom("nodedown"), _) | (Word.JOIN, Pid(), _, []) | (Word.LEAVE, Pid(), [], _):
+                self._send_discover(name)
+            case (Atom("nodedown"), _) | (Tag.JOIN, Pid(), _, []) | (Tag.LEAVE, Pid(), [], _):
                 pass  # a lost node's server is reported by its monitor
             case _:
                 log.debug("%s: ignored %r", self.scope, message)
 
-    def _answer(self, caller: Pid, request: Term) -> Term:
+    def _handle_call(self, caller: Pid, request: Term) -> Term:
         """pg.erl's calls, which only pg itself makes: that is, somebody with a pid of ours in hand."""
         match request:
-            case (Atom("join_local"), group, members) if (pids := _pids(members)) is not None:
-                if foreign := self._foreign(pids):
+            case (Atom("join_local"), group, members) if (pids := _parse_pids(members)) is not None:
+                if foreign := self._first_remote(pids):
                     return (ERROR, (NOLOCAL, foreign))
-                self._perform(self._scope.join(group, pids))
+                self._apply_effects(self._state.join(group, pids))
                 return OK
-            case (Atom("leave_local"), group, members) if (pids := _pids(members)) is not None:
-                left, effects = self._scope.leave(group, pids)
-                self._perform(effects)
+            case (Atom("leave_local"), group, members) if (pids := _parse_pids(members)) is not None:
+                left, effects = self._state.leave(group, pids)
+                self._apply_effects(effects)
                 return OK if left else NOT_JOINED
             case Atom("monitor"):
-                everything = Map((group, self._scope.members(group)) for group in self._scope.groups())
-                return (self._monitored(self._monitors.add_scope(caller)), everything)
+                everything = Map((group, self._state.members(group)) for group in self._state.groups())
+                return (self._monitor_added(self._monitors.add_scope(caller)), everything)
             case (Atom("monitor"), group):
-                return (self._monitored(self._monitors.add(caller, group)), self._scope.members(group))
+                return (self._monitor_added(self._monitors.add(caller, group)), self._state.members(group))
             case (Atom("demonitor"), Ref() as ref):
-                return OK if self._forget_monitor(ref) else False
+                return OK if self._remove_monitor(ref) else False
         log.debug("%s: not understood: call %r", self.scope, request)
         return BADARG
 
-    def _state(self) -> Term:
+    def _sys_state(self) -> Term:
         """What ``sys:get_state`` shows of OTP's pg: members here, the other servers with theirs, and who monitors."""
-        local, remote = self._scope.books()
-        scope, by_ref, by_group = self._monitors.books()
-        members = Map((pid, (self._watched[pid], groups)) for pid, groups in local)
-        servers = Map((pid, (self._watched[pid], Map(groups))) for pid, groups in remote)
+        local, remote = self._state.dump()
+        scope, by_ref, by_group = self._monitors.dump()
+        members = Map((pid, (self._monitor_refs[pid], groups)) for pid, groups in local)
+        servers = Map((pid, (self._monitor_refs[pid], Map(groups))) for pid, groups in remote)
         return (Atom("state"), self.scope, members, servers, Map(scope), Map(by_ref), Map(by_group))
 
-    def _discover(self, node: Atom) -> None:
+    def _send_discover(self, node: Atom) -> None:
         # Two elements: OTP 25 ends its scope at the three that later releases would also take.
-        self._me.send((self.scope, node), (Word.DISCOVER, self._me.pid))
+        self._process.send((self.scope, node), (Tag.DISCOVER, self._process.pid))
 
-    def _down(self, ref: Ref, pid: Pid, reason: Term) -> None:
-        if self._watched.get(pid) == ref:
-            del self._watched[pid]
-            self._perform(self._scope.down(pid, reason))
+    def _handle_down(self, ref: Ref, pid: Pid, reason: Term) -> None:
+        if self._monitor_refs.get(pid) == ref:
+            del self._monitor_refs[pid]
+            self._apply_effects(self._state.handle_down(pid, reason))
         else:
-            self._forget_monitor(ref)
+            self._remove_monitor(ref)
 
-    def _perform(self, effects: Sequence[Effect]) -> None:
+    def _apply_effects(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
             match effect:
-                case Tell(server, message):
-                    self._me.send(server, message, connect=False)
-                case Watch(pid):
-                    self._watched[pid] = self._me.monitor(pid)
+                case SendTo(server, message):
+                    self._process.send(server, message, connect=False)
+                case Monitor(pid):
+                    self._monitor_refs[pid] = self._process.monitor(pid)
                 case _:
-                    self._me.demonitor(self._watched.pop(effect.pid), flush=True)
-        self._announce()
+                    self._process.demonitor(self._monitor_refs.pop(effect.pid), flush=True)
+        self._notify_observers()
 
     # Observers
 
-    def _announce(self) -> None:
+    def _notify_observers(self) -> None:
         """Pass on what changed. A callback that joins or leaves adds to the end of the queue, so all see one order."""
-        if self._announcing or not self._scope.observed:
+        if self._notifying or not self._state.recording:
             return
-        self._announcing = True
+        self._notifying = True
         try:
-            while changes := self._scope.take_changes():
+            while changes := self._state.take_events():
                 for change in changes:
-                    self._monitors.change(change)
+                    self._monitors.notify(change)
                     for callback in tuple(self._subscribers):
-                        self._call_back(callback, change)
+                        self._call_subscriber(callback, change)
         finally:
-            self._announcing = False
+            self._notifying = False
 
-    def _call_back(self, callback: Callable[[Change], None], change: Change) -> None:
+    def _call_subscriber(self, callback: Callable[[GroupEvent], None], change: GroupEvent) -> None:
         try:
             callback(change)
         except Exception:
             log.exception("%s: a subscriber failed on %r", self.scope, change)
 
-    def _observe(self) -> None:
-        self._scope.observed = bool(self._subscribers or self._monitors)
+    def _update_recording(self) -> None:
+        self._state.recording = bool(self._subscribers or self._monitors)
 
-    def _monitored(self, ref: Ref) -> Ref:
-        self._observe()
+    def _monitor_added(self, ref: Ref) -> Ref:
+        self._update_recording()
         return ref
 
-    def _forget_monitor(self, ref: Ref) -> bool:
+    def _remove_monitor(self, ref: Ref) -> bool:
         known = self._monitors.remove(ref)
-        self._observe()
+        self._update_recording()
         return known
 
     # Arguments
 
-    def _local(self, pids: Pid | Iterable[Pid]) -> list[Pid]:
-        if not self._me.alive:
+    def _require_local(self, pids: Pid | Iterable[Pid]) -> list[Pid]:
+        if not self._process.alive:
             raise NoProcess(f"the pg scope {self.scope} has stopped")
         several = list(pids) if isinstance(pids, Iterable) else [pids]
         for pid in several:
             if not isinstance(pid, Pid):
                 raise TypeError(f"members are pids, not {type(pid).__name__}: {pid!r}")
-        if foreign := self._foreign(several):
+        if foreign := self._first_remote(several):
             raise ValueError(f"{foreign!r} is a process of {foreign.node.name}: it can only join and leave there")
         return several
 
-    def _foreign(self, pids: Sequence[Pid]) -> Pid | None:
-        me = self._me.pid
+    def _first_remote(self, pids: Sequence[Pid]) -> Pid | None:
+        me = self._process.pid
         return next((pid for pid in pids if pid.node is not me.node or pid.creation != me.creation), None)
 
 
-def _pids(value: Term) -> list[Pid] | None:
+def _parse_pids(value: Term) -> list[Pid] | None:
     if type(value) is Pid:
         return [value]
     if type(value) is list and all(type(pid) is Pid for pid in value):
@@ -303,7 +313,7 @@ def _pids(value: Term) -> list[Pid] | None:
     return None
 
 
-def _is_membership(value: Term) -> TypeGuard[list[tuple[Term, list[Pid]]]]:
+def _is_sync_payload(value: Term) -> TypeGuard[list[tuple[Term, list[Pid]]]]:
     if type(value) is not list:
         return False
     return all(

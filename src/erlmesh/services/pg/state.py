@@ -20,13 +20,24 @@ from erlmesh.core import gen
 from erlmesh.services.multiset import EMPTY, Multiset, added, counts, listed, removed, size
 from erlmesh.terms import Atom, Pid, Term, exact_key
 
-__all__ = ["Change", "Effect", "Joined", "Left", "Scope", "Statistics", "Tell", "Unwatch", "Watch", "Word"]
+__all__ = [
+    "GroupEvent",
+    "Effect",
+    "Joined",
+    "Left",
+    "ScopeState",
+    "PgStatistics",
+    "SendTo",
+    "Demonitor",
+    "Monitor",
+    "Tag",
+]
 
-Key: TypeAlias = Hashable
+GroupKey: TypeAlias = Hashable
 """A group's name as ``erlmesh.terms.exact`` makes it: 1, 1.0 and True are three groups."""
 
 
-class Word:
+class Tag:
     """The atoms of the protocol."""
 
     DISCOVER: Final = Atom("discover")
@@ -36,7 +47,7 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True)
-class Tell:
+class SendTo:
     """Send ``message`` to the server ``to``, if its node is still connected; never connect for it."""
 
     to: Pid
@@ -44,20 +55,20 @@ class Tell:
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
+class Monitor:
     """Monitor ``pid``, and report its end to :meth:`Scope.down`."""
 
     pid: Pid
 
 
 @dataclass(frozen=True, slots=True)
-class Unwatch:
+class Demonitor:
     """Stop monitoring ``pid``."""
 
     pid: Pid
 
 
-Effect: TypeAlias = Tell | Watch | Unwatch
+Effect: TypeAlias = SendTo | Monitor | Demonitor
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +95,11 @@ class Left:
     group: Term
 
 
-Change: TypeAlias = Joined | Left
+GroupEvent: TypeAlias = Joined | Left
 
 
 @dataclass(frozen=True, slots=True)
-class Statistics:
+class PgStatistics:
     """A snapshot. Memberships are counted with multiplicity."""
 
     groups: int
@@ -105,23 +116,23 @@ class _Group:
 
 @dataclass(slots=True)
 class _Peer:
-    groups: dict[Key, Multiset[Pid]] = field(default_factory=dict)
-    told: bool = False
+    groups: dict[GroupKey, Multiset[Pid]] = field(default_factory=dict)
+    synced: bool = False
     """Whether it has had a sync from us. Before that it must not hear of single joins and leaves: a leave of what a
     BEAM does not hold for us ends its scope."""
 
 
-class Scope:
+class ScopeState:
     """The members of one scope, as one node sees them. ``server`` is the pid of this node's server."""
 
     def __init__(self, server: Pid) -> None:
         self._server = server
-        self._groups: dict[Key, _Group] = {}
-        self._own: dict[Key, Multiset[Pid]] = {}
-        self._locals: dict[Pid, Multiset[Key]] = {}
+        self._groups: dict[GroupKey, _Group] = {}
+        self._local_members: dict[GroupKey, Multiset[Pid]] = {}
+        self._groups_by_pid: dict[Pid, Multiset[GroupKey]] = {}
         self._peers: dict[Pid, _Peer] = {}
-        self._changes: list[Change] = []
-        self.observed = False
+        self._events: list[GroupEvent] = []
+        self.recording = False
         """Whether changes are kept for :meth:`take_changes`."""
 
     # What is known
@@ -131,34 +142,34 @@ class Scope:
         return listed(entry.members) if entry else []
 
     def local_members(self, group: Term) -> list[Pid]:
-        return listed(self._own.get(exact_key(group), EMPTY))
+        return listed(self._local_members.get(exact_key(group), EMPTY))
 
     def groups(self) -> list[Term]:
         return [group.name for group in self._groups.values()]
 
     def local_groups(self) -> list[Term]:
-        return [self._groups[key].name for key in self._own]
+        return [self._groups[key].name for key in self._local_members]
 
-    def statistics(self) -> Statistics:
-        return Statistics(
+    def statistics(self) -> PgStatistics:
+        return PgStatistics(
             groups=len(self._groups),
             memberships=sum(size(group.members) for group in self._groups.values()),
-            local_memberships=sum(size(bag) for bag in self._own.values()),
+            local_memberships=sum(size(bag) for bag in self._local_members.values()),
             peers=len(self._peers),
         )
 
-    def books(self) -> tuple[list[tuple[Pid, list[Term]]], list[tuple[Pid, list[tuple[Term, list[Pid]]]]]]:
+    def dump(self) -> tuple[list[tuple[Pid, list[Term]]], list[tuple[Pid, list[tuple[Term, list[Pid]]]]]]:
         """Each member here with its groups; each other server with the groups and members it told of."""
-        here = [(pid, [self._groups[key].name for key in listed(keys)]) for pid, keys in self._locals.items()]
+        here = [(pid, [self._groups[key].name for key in listed(keys)]) for pid, keys in self._groups_by_pid.items()]
         there = [
             (server, [(self._groups[key].name, listed(bag)) for key, bag in peer.groups.items()])
             for server, peer in self._peers.items()
         ]
         return here, there
 
-    def take_changes(self) -> list[Change]:
+    def take_events(self) -> list[GroupEvent]:
         """What changed since the last call, while ``observed``."""
-        changes, self._changes = self._changes, []
+        changes, self._events = self._events, []
         return changes
 
     # What happens here
@@ -170,12 +181,12 @@ class Scope:
         key = exact_key(group)
         effects: list[Effect] = []
         for pid in pids:
-            if pid not in self._locals:
-                effects.append(Watch(pid))
-            self._locals[pid] = added(self._locals.get(pid, EMPTY), (key,))
-        self._own[key] = added(self._own.get(key, EMPTY), pids)
-        self._enter(key, group, pids)
-        return effects + self._broadcast((Word.JOIN, self._server, group, _one_or_list(pids)))
+            if pid not in self._groups_by_pid:
+                effects.append(Monitor(pid))
+            self._groups_by_pid[pid] = added(self._groups_by_pid.get(pid, EMPTY), (key,))
+        self._local_members[key] = added(self._local_members.get(key, EMPTY), pids)
+        self._add_members(key, group, pids)
+        return effects + self._broadcast((Tag.JOIN, self._server, group, _pid_or_list(pids)))
 
     def leave(self, group: Term, pids: Sequence[Pid]) -> tuple[bool, list[Effect]]:
         """Local ``pids`` leave ``group``, once for each time they are listed; False when none of them was in it."""
@@ -183,48 +194,48 @@ class Scope:
         effects: list[Effect] = []
         left = False
         for pid in pids:
-            groups = removed(self._locals.get(pid, EMPTY), key)
+            groups = removed(self._groups_by_pid.get(pid, EMPTY), key)
             if groups is None:
                 continue
             left = True
             if groups:
-                self._locals[pid] = groups
+                self._groups_by_pid[pid] = groups
             else:
-                del self._locals[pid]
-                effects.append(Unwatch(pid))
+                del self._groups_by_pid[pid]
+                effects.append(Demonitor(pid))
         if not left:
             return False, []
         name = self._groups[key].name
-        self._take_own(key, pids, Word.LEAVE)  # all that were named, as OTP says it here and to the others
-        return True, effects + self._broadcast((Word.LEAVE, self._server, _one_or_list(pids), [name]))
+        self._remove_local(key, pids, Tag.LEAVE)  # all that were named, as OTP says it here and to the others
+        return True, effects + self._broadcast((Tag.LEAVE, self._server, _pid_or_list(pids), [name]))
 
-    def down(self, pid: Pid, reason: Term) -> list[Effect]:
+    def handle_down(self, pid: Pid, reason: Term) -> list[Effect]:
         """A watched process ended: a local member, or another node's server, with all the members it told us of."""
-        keys = self._locals.pop(pid, None)
+        keys = self._groups_by_pid.pop(pid, None)
         if keys is not None:
-            return self._local_died(pid, keys, reason)
+            return self._local_down(pid, keys, reason)
         peer = self._peers.pop(pid, None)
         if peer is not None:
             for key, bag in peer.groups.items():
-                self._exit(key, listed(bag), reason)
+                self._remove_members(key, listed(bag), reason)
         return []
 
     # What other servers say
 
-    def discovered(self, server: Pid) -> list[Effect]:
+    def handle_discover(self, server: Pid) -> list[Effect]:
         """``server`` says that it is there."""
         if server.node is self._server.node:
             return []
-        effects: list[Effect] = [Tell(server, self._sync())]
+        effects: list[Effect] = [SendTo(server, self._sync_message())]
         peer = self._peers.get(server)
         if peer is None:
             peer = self._peers[server] = _Peer()
             # Only an unknown server is asked back: two that always did would never stop.
-            effects += [Watch(server), Tell(server, (Word.DISCOVER, self._server))]
-        peer.told = True
+            effects += [Monitor(server), SendTo(server, (Tag.DISCOVER, self._server))]
+        peer.synced = True
         return effects
 
-    def synced(self, server: Pid, groups: Iterable[tuple[Term, Sequence[Pid]]]) -> list[Effect]:
+    def handle_sync(self, server: Pid, groups: Iterable[tuple[Term, Sequence[Pid]]]) -> list[Effect]:
         """``server`` lists all its local members; whatever was known of them before is replaced."""
         if server.node is self._server.node:
             return []
@@ -232,17 +243,17 @@ class Scope:
         effects: list[Effect] = []
         if peer is None:
             peer = self._peers[server] = _Peer()
-            effects = [Watch(server)]
+            effects = [Monitor(server)]
         before, peer.groups = peer.groups, {}
         for name, pids in groups:
             if pids:
                 key = exact_key(name)
-                self._replace(peer, key, name, before.pop(key, EMPTY), pids)
+                self._replace_members(peer, key, name, before.pop(key, EMPTY), pids)
         for key, bag in before.items():
-            self._exit(key, listed(bag), Word.LEAVE)
+            self._remove_members(key, listed(bag), Tag.LEAVE)
         return effects
 
-    def joined(self, server: Pid, group: Term, pids: Sequence[Pid]) -> None:
+    def handle_join(self, server: Pid, group: Term, pids: Sequence[Pid]) -> None:
         """``pids`` joined on the node of ``server``. Ignored from a server that is not known: its node went down and is
         back, and a sync will follow.
         """
@@ -251,95 +262,101 @@ class Scope:
             return
         key = exact_key(group)
         peer.groups[key] = added(peer.groups.get(key, EMPTY), pids)
-        self._enter(key, group, pids)
+        self._add_members(key, group, pids)
 
-    def left(self, server: Pid, pids: Sequence[Pid], groups: Iterable[Term]) -> None:
+    def handle_leave(self, server: Pid, pids: Sequence[Pid], groups: Iterable[Term]) -> None:
         """``pids`` left each of ``groups`` once on the node of ``server``. What it never told us of is ignored."""
         peer = self._peers.get(server)
         if peer is None:
             return
         for group in groups:
             key = exact_key(group)
-            gone, rest = _subtract(peer.groups.get(key, EMPTY), pids)
+            gone, rest = _remove_each(peer.groups.get(key, EMPTY), pids)
             if not gone:
                 continue
             if rest:
                 peer.groups[key] = rest
             else:
                 del peer.groups[key]
-            self._exit(key, gone, Word.LEAVE)
+            self._remove_members(key, gone, Tag.LEAVE)
 
     # Inside
 
-    def _replace(self, peer: _Peer, key: Key, name: Term, before: Multiset[Pid], pids: Sequence[Pid]) -> None:
+    def _replace_members(
+        self, peer: _Peer, key: GroupKey, name: Term, before: Multiset[Pid], pids: Sequence[Pid]
+    ) -> None:
         bag = added(peer.groups.get(key, EMPTY), pids)
         peer.groups[key] = bag
         if not before:
-            self._enter(key, name, pids, bag)
+            self._add_members(key, name, pids, bag)
             return
         if listed(before) == pids:
             return
         old, new = Counter(dict(counts(before))), Counter(pids)
         if came := list((new - old).elements()):
-            self._enter(key, name, came)  # first, so that the group does not vanish in between
+            self._add_members(key, name, came)  # first, so that the group does not vanish in between
         if gone := list((old - new).elements()):
-            self._exit(key, gone, Word.LEAVE)
+            self._remove_members(key, gone, Tag.LEAVE)
 
-    def _local_died(self, pid: Pid, keys: Multiset[Key], reason: Term) -> list[Effect]:
+    def _local_down(self, pid: Pid, keys: Multiset[GroupKey], reason: Term) -> list[Effect]:
         names: list[Term] = []
         for key in listed(keys):  # one by one, the newest first, as OTP does and says it
             names.append(self._groups[key].name)
-            self._take_own(key, [pid], reason)
-        return self._broadcast((Word.LEAVE, self._server, pid, names))
+            self._remove_local(key, [pid], reason)
+        return self._broadcast((Tag.LEAVE, self._server, pid, names))
 
-    def _take_own(self, key: Key, pids: Sequence[Pid], reason: Term) -> None:
-        _, rest = _subtract(self._own[key], pids)
+    def _remove_local(self, key: GroupKey, pids: Sequence[Pid], reason: Term) -> None:
+        _, rest = _remove_each(self._local_members[key], pids)
         if rest:
-            self._own[key] = rest
+            self._local_members[key] = rest
         else:
-            del self._own[key]
-        self._exit(key, pids, reason)
+            del self._local_members[key]
+        self._remove_members(key, pids, reason)
 
-    def _enter(self, key: Key, name: Term, pids: Sequence[Pid], same: Multiset[Pid] = EMPTY) -> None:
+    def _add_members(self, key: GroupKey, name: Term, pids: Sequence[Pid], shared: Multiset[Pid] = EMPTY) -> None:
         """``same`` may be a multiset of just these pids: a new group then shares it when it is a tuple."""
         group = self._groups.get(key)
         if group is None:
-            bag = same if same and isinstance(same, tuple) else added(EMPTY, pids)
+            bag = shared if shared and isinstance(shared, tuple) else added(EMPTY, pids)
             self._groups[key] = group = _Group(name, bag)
         else:
             group.members = added(group.members, pids)
-        if self.observed:
-            self._changes.append(Joined(tuple(pids), group.name))
+        if self.recording:
+            self._events.append(Joined(tuple(pids), group.name))
 
-    def _exit(self, key: Key, pids: Sequence[Pid], reason: Term) -> None:
+    def _remove_members(self, key: GroupKey, pids: Sequence[Pid], reason: Term) -> None:
         group = self._groups[key]
-        _, group.members = _subtract(group.members, pids)
+        _, group.members = _remove_each(group.members, pids)
         if not group.members:
             del self._groups[key]
-        if self.observed:
-            self._changes.append(Left(tuple(pids), reason, group.name))
+        if self.recording:
+            self._events.append(Left(tuple(pids), reason, group.name))
 
-    def _sync(self) -> Term:
+    def _sync_message(self) -> Term:
         return gen.cast(
-            (Word.SYNC, self._server, [(self._groups[key].name, listed(bag)) for key, bag in self._own.items()])
+            (
+                Tag.SYNC,
+                self._server,
+                [(self._groups[key].name, listed(bag)) for key, bag in self._local_members.items()],
+            )
         )
 
     def _broadcast(self, message: Term) -> list[Effect]:
-        return [Tell(server, self._first_word(peer, message)) for server, peer in self._peers.items()]
+        return [SendTo(server, self._message_or_sync(peer, message)) for server, peer in self._peers.items()]
 
-    def _first_word(self, peer: _Peer, message: Term) -> Term:
+    def _message_or_sync(self, peer: _Peer, message: Term) -> Term:
         # A server known by its sync alone: its discover is on the way, and then it gets a sync once more.
-        if peer.told:
+        if peer.synced:
             return message
-        peer.told = True
-        return self._sync()
+        peer.synced = True
+        return self._sync_message()
 
 
-def _one_or_list(pids: Sequence[Pid]) -> Pid | list[Pid]:
+def _pid_or_list(pids: Sequence[Pid]) -> Pid | list[Pid]:
     return pids[0] if len(pids) == 1 else list(pids)
 
 
-def _subtract(bag: Multiset[Pid], pids: Sequence[Pid]) -> tuple[list[Pid], Multiset[Pid]]:
+def _remove_each(bag: Multiset[Pid], pids: Sequence[Pid]) -> tuple[list[Pid], Multiset[Pid]]:
     """Those of ``pids`` that ``bag`` held, and what remains of it."""
     gone: list[Pid] = []
     for pid in pids:

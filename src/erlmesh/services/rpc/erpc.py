@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from erlmesh.runtime.process import Process
     from erlmesh.runtime.runtime import Runtime
 
-__all__ = ["Apply", "outcome", "serve"]
+__all__ = ["Apply", "run_call", "serve"]
 
 log = logging.getLogger("erlmesh.erpc")
 
@@ -40,17 +40,17 @@ def serve(node: Runtime, apply: Apply) -> None:
     """Answer erpc on ``node``; ``apply`` decides what may be called."""
 
     async def execute_call(me: Process, result: Term, module: Term, function: Term, arguments: Term) -> None:
-        kind, value, stack = await outcome(me, apply, module, function, arguments)
+        kind, value, stack = await run_call(me, apply, module, function, arguments)
         raise TermExit((result, kind, value, stack) if kind is ERROR else (result, kind, value))
 
     async def execute_cast(me: Process, module: Term, function: Term, arguments: Term) -> None:
-        await outcome(me, apply, module, function, arguments)
+        await run_call(me, apply, module, function, arguments)
 
     node._serve_spawn_request("erpc", "execute_call", 4, execute_call)
     node._serve_spawn_request("erpc", "execute_cast", 3, execute_cast)
 
 
-async def outcome(
+async def run_call(
     me: Process, apply: Apply, module: Term, function: Term, arguments: Term
 ) -> tuple[Atom, Term, list[Term]]:
     """``(return | throw | exit | error, value or reason, stack)`` of a call; terms for sure. Faults are logged."""
@@ -64,13 +64,13 @@ async def outcome(
         encode_term(value)
         return RETURN, value, []
     except (Exit, Throw, ErlangError) as meant:
-        return _term_for_sure(*to_erlang(meant))
+        return _ensure_encodable(*to_erlang(meant))
     except Exception as fault:
         log.exception("%s:%s/%d, called from another node, failed", module.name, function.name, len(arguments))
-        return _term_for_sure(*to_erlang(fault))
+        return _ensure_encodable(*to_erlang(fault))
 
 
-def _term_for_sure(kind: Atom, reason: Term, stack: list[Term]) -> tuple[Atom, Term, list[Term]]:
+def _ensure_encodable(kind: Atom, reason: Term, stack: list[Term]) -> tuple[Atom, Term, list[Term]]:
     try:
         encode_term((reason, stack))
     except Exception as fault:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from erlmesh.services.global_protocol import Effect, LockId, Unwatch, Watch, Word
+from erlmesh.services.global_.protocol import Atoms, Demonitor, Effect, LockId, Monitor
 from erlmesh.terms import Pid, Term, exact_key
 
 __all__ = ["LockTable"]
 
-_GLOBAL: Final = exact_key(Word.GLOBAL)
+_GLOBAL: Final = exact_key(Atoms.GLOBAL)
 
 
 @dataclass(slots=True)
@@ -30,7 +30,7 @@ class LockTable:
 
     def __init__(self) -> None:
         self._locks: dict[Any, _Lock] = {}
-        self._held: dict[Pid, dict[Any, None]] = {}
+        self._locks_by_holder: dict[Pid, dict[Any, None]] = {}
         self.global_lock_lost = False
         """The last holder of the resource ``global`` died holding it: names it was about to insert must not stay."""
 
@@ -54,8 +54,8 @@ class LockTable:
         if pid in held.holders:
             return True, []
         held.holders[pid] = None
-        self._held.setdefault(pid, {})[key] = None
-        return True, [Watch(pid)]
+        self._locks_by_holder.setdefault(pid, {})[key] = None
+        return True, [Monitor(pid)]
 
     def delete(self, lock: LockId, pid: Pid) -> list[Effect]:
         """``pid`` lets go; somebody else's lock is left alone."""
@@ -64,21 +64,21 @@ class LockTable:
         held = self._locks.get(key)
         if held is None or held.requester_key != exact_key(requester) or pid not in held.holders:
             return []
-        return self._release(key, held, pid, lost=False)
+        return self._release(key, held, pid, holder_died=False)
 
-    def down(self, pid: Pid) -> list[Effect]:
+    def handle_down(self, pid: Pid) -> list[Effect]:
         """``pid`` died: it lets go of everything."""
         effects: list[Effect] = []
-        for key in list(self._held.get(pid, ())):
-            effects += self._release(key, self._locks[key], pid, lost=True)
+        for key in list(self._locks_by_holder.get(pid, ())):
+            effects += self._release(key, self._locks[key], pid, holder_died=True)
         return effects
 
-    def global_holder(self, pid: Pid) -> bool:
+    def global_lock_still_set(self, pid: Pid) -> bool:
         """Whether a name that the process ``pid`` registers may stay (``lock_still_set`` in global.erl)."""
         held = self._locks.get(_GLOBAL)
         return not self.global_lock_lost if held is None else pid in held.holders
 
-    def global_lock_is(self, lock: Term) -> bool:
+    def global_lock_matches(self, lock: Term) -> bool:
         """Whether names that arrive under the global lock ``lock`` may stay."""
         held = self._locks.get(_GLOBAL)
         if held is None:
@@ -89,13 +89,13 @@ class LockTable:
         """``[(resource, requester, holders)]``."""
         return [(lock.resource, lock.requester, list(lock.holders)) for lock in self._locks.values()]
 
-    def _release(self, key: Any, held: _Lock, pid: Pid, *, lost: bool) -> list[Effect]:
-        del held.holders[pid]
-        del self._held[pid][key]
-        if not self._held[pid]:
-            del self._held[pid]
-        if not held.holders:
+    def _release(self, key: Any, entry: _Lock, pid: Pid, *, holder_died: bool) -> list[Effect]:
+        del entry.holders[pid]
+        del self._locks_by_holder[pid][key]
+        if not self._locks_by_holder[pid]:
+            del self._locks_by_holder[pid]
+        if not entry.holders:
             del self._locks[key]
             if key == _GLOBAL:
-                self.global_lock_lost = lost
-        return [Unwatch(pid)]
+                self.global_lock_lost = holder_died
+        return [Demonitor(pid)]

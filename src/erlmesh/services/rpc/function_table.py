@@ -19,7 +19,7 @@ from erlmesh.terms import Atom, Term
 if TYPE_CHECKING:
     from erlmesh.runtime.process import Process
 
-__all__ = ["EVERYWHERE", "Functions", "expose"]
+__all__ = ["PROCESS_WIDE", "FunctionTable", "expose"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -27,23 +27,23 @@ MAX_ARITY: Final = 255
 _NIL: Final = Atom("nil")
 _MARK: Final = "__erlmesh_exposed__"
 
-Key: TypeAlias = tuple[str, str, int]
+FunctionKey: TypeAlias = tuple[str, str, int]
 """Module, function, number of arguments."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Exposed:
+class _ExposedFunction:
     call: Callable[..., Any]
-    wants_process: bool
-    waits: bool
+    takes_process: bool
+    is_coroutine: bool
     """A coroutine function: its process needs a task."""
 
 
-class Functions:
+class FunctionTable:
     """A table of functions. ``defaults`` is asked for what is not in it."""
 
-    def __init__(self, *defaults: Functions) -> None:
-        self._functions: dict[Key, _Exposed] = {}
+    def __init__(self, *defaults: FunctionTable) -> None:
+        self._functions: dict[FunctionKey, _ExposedFunction] = {}
         self._defaults = defaults
 
     def add(self, function: Callable[..., Any], module: str, name: str | None = None) -> None:
@@ -54,11 +54,11 @@ class Functions:
         function has.
         """
         Atom(module), Atom(name := name or function.__name__)
-        wants_process, arities = _shape(function)
-        exposed = _Exposed(function, wants_process, inspect.iscoroutinefunction(function))
+        wants_process, arities = _parameters_of(function)
+        exposed = _ExposedFunction(function, wants_process, inspect.iscoroutinefunction(function))
         for arity in arities:
             taken = self._functions.get((module, name, arity))
-            if taken is not None and not _same(taken.call, function):
+            if taken is not None and not _is_same_function(taken.call, function):
                 raise ValueError(f"{module}:{name}/{arity} is taken by {taken.call!r}; give {function!r} another name")
             self._functions[module, name, arity] = exposed
 
@@ -70,7 +70,7 @@ class Functions:
         ``ValueError`` for a module that offers nothing.
         """
         own = getattr(module, "EXPOSED", None)
-        if isinstance(own, Functions):
+        if isinstance(own, FunctionTable):
             for key, exposed in own._functions.items():  # noqa: SLF001  the same class
                 self._functions.setdefault(key, exposed)
             return
@@ -82,7 +82,7 @@ class Functions:
             named, name = getattr(function, _MARK, (None, None))
             self.add(function, as_ or named or _last_part(module.__name__), name)
 
-    def find(self, module: Atom, function: Atom, arity: int) -> _Exposed | None:
+    def find(self, module: Atom, function: Atom, arity: int) -> _ExposedFunction | None:
         """The function, or None."""
         found = self._functions.get((module.name, function.name, arity))
         if found is None:
@@ -90,7 +90,7 @@ class Functions:
                 found = found or table.find(module, function, arity)
         return found
 
-    def names(self) -> list[Key]:
+    def names(self) -> list[FunctionKey]:
         """What can be called, in order."""
         return sorted({key for table in (self, *self._defaults) for key in table._functions})  # noqa: SLF001
 
@@ -103,16 +103,16 @@ class Functions:
         if exposed is None:
             stack: list[Term] = [(module, function, list(arguments), [])]
             raise Undef(Atom("undef"), stack, f"{module.name}:{function.name}/{len(arguments)}")
-        if exposed.waits:
+        if exposed.is_coroutine:
             await ensure_task()
-        value = exposed.call(me, *arguments) if exposed.wants_process else exposed.call(*arguments)
+        value = exposed.call(me, *arguments) if exposed.takes_process else exposed.call(*arguments)
         if inspect.isawaitable(value):
             await ensure_task()
             value = await value
         return _NIL if value is None else value
 
 
-EVERYWHERE: Final = Functions()
+PROCESS_WIDE: Final = FunctionTable()
 """What :func:`expose` has marked: callable on every node of this Python process."""
 
 
@@ -145,14 +145,14 @@ def expose(what: Any = None, *, as_: str | None = None, name: str | None = None)
     if what is None:
         return lambda function: expose(function, as_=as_, name=name)
     if isinstance(what, ModuleType):
-        EVERYWHERE.add_module(what, as_)
+        PROCESS_WIDE.add_module(what, as_)
     else:
-        EVERYWHERE.add(what, as_ or _last_part(what.__module__), name)
+        PROCESS_WIDE.add(what, as_ or _last_part(what.__module__), name)
         setattr(what, _MARK, (as_, name))
     return what
 
 
-def _shape(function: Callable[..., Any]) -> tuple[bool, range]:
+def _parameters_of(function: Callable[..., Any]) -> tuple[bool, range]:
     if not callable(function):
         raise TypeError(f"only functions can be exposed, not {function!r}")
     parameters = list(inspect.signature(function).parameters.values())
@@ -186,7 +186,7 @@ def _functions_of(module: ModuleType) -> Iterator[Callable[..., Any]]:
             yield value
 
 
-def _same(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
+def _is_same_function(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
     """Also a newer edition of it, as a reload or a notebook's cell makes."""
     return one is other or all(
         getattr(one, part, one) == getattr(other, part, other) for part in ("__module__", "__qualname__")

@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from erlmesh.services.global_protocol import Conflict, Effect, Unwatch, Watch, Word
+from erlmesh.services.global_.protocol import Atoms, Conflict, Demonitor, Effect, Monitor
 from erlmesh.terms import Atom, Pid, Term, exact_key
 
-__all__ = ["NameTable", "compare", "settle"]
+__all__ = ["NameTable", "compare_tables", "conflict_operations"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class NameTable:
 
     def __init__(self) -> None:
         self._entries: dict[Any, _Entry] = {}
-        self._names_of: dict[Pid, dict[Any, None]] = {}
+        self._names_by_pid: dict[Pid, dict[Any, None]] = {}
         self._external: dict[Any, tuple[Term, Pid, Atom]] = {}
 
     def whereis(self, name: Term) -> Pid | None:
@@ -38,7 +38,7 @@ class NameTable:
         return [entry.name for entry in self._entries.values()]
 
     def names_of(self, pid: Pid) -> list[Term]:
-        return [self._entries[key].name for key in self._names_of.get(pid, ())]
+        return [self._entries[key].name for key in self._names_by_pid.get(pid, ())]
 
     def entries(self) -> list[tuple[Term, Pid, Term]]:
         """``[{Name, Pid, Method}]``, as ``exchange`` carries it."""
@@ -53,11 +53,11 @@ class NameTable:
         effects = self.delete(name)
         key = exact_key(name)
         self._entries[key] = _Entry(name, pid, method)
-        self._names_of.setdefault(pid, {})[key] = None
+        self._names_by_pid.setdefault(pid, {})[key] = None
         if external is not None:
             self._external[key] = (name, pid, external)
         # The new monitor first: if it is the same process, it is never unwatched in between.
-        return [Watch(pid), *effects]
+        return [Monitor(pid), *effects]
 
     def delete(self, name: Term) -> list[Effect]:
         key = exact_key(name)
@@ -65,49 +65,49 @@ class NameTable:
         if entry is None:
             return []
         self._external.pop(key, None)
-        names = self._names_of[entry.pid]
+        names = self._names_by_pid[entry.pid]
         del names[key]
         if not names:
-            del self._names_of[entry.pid]
-        return [Unwatch(entry.pid)]
+            del self._names_by_pid[entry.pid]
+        return [Demonitor(entry.pid)]
 
-    def down(self, pid: Pid) -> list[Effect]:
+    def handle_down(self, pid: Pid) -> list[Effect]:
         """``pid`` died: its names are free."""
         effects: list[Effect] = []
         for name in self.names_of(pid):
             effects += self.delete(name)
         return effects
 
-    def lost(self, node: Atom) -> list[Effect]:
+    def remove_node(self, node: Atom) -> list[Effect]:
         """``node`` is no longer of our partition: the names of its processes are free."""
         effects: list[Effect] = []
-        for pid in [pid for pid in self._names_of if pid.node is node]:
-            effects += self.down(pid)
+        for pid in [pid for pid in self._names_by_pid if pid.node is node]:
+            effects += self.handle_down(pid)
         return effects
 
-    def apply(self, operations: Iterable[Term], external: Term, *, allowed: bool) -> list[Effect]:
+    def apply_operations(self, operations: Iterable[Term], external: Term, *, lock_held: bool) -> list[Effect]:
         """Carry out ``{insert, {Name, Pid, Method}}`` and ``{delete, Name}``: inserts first, then deletes.
 
         ``allowed`` is whether the lock under which the operations were decided still stands; without it the names
         are cleared, as OTP does, rather than left in a state that other nodes do not share.
         """
-        registrars = _registrars(external)
+        registrars = _registering_nodes(external)
         effects: list[Effect] = []
         operations = list(operations)
         for operation in operations:
             match operation:
-                case (Word.INSERT, (name, Pid() as pid, method)):
+                case (Atoms.INSERT, (name, Pid() as pid, method)):
                     effects += self.insert(name, pid, method, registrars.get((exact_key(name), pid)))
-                    if not allowed:
+                    if not lock_held:
                         effects += self.delete(name)
         for operation in operations:
             match operation:
-                case (Word.DELETE, name):
+                case (Atoms.DELETE, name):
                     effects += self.delete(name)
         return effects
 
 
-def _registrars(external: Term) -> dict[tuple[Any, Pid], Atom]:
+def _registering_nodes(external: Term) -> dict[tuple[Any, Pid], Atom]:
     found: dict[tuple[Any, Pid], Atom] = {}
     for item in external if isinstance(external, list) else ():
         match item:
@@ -116,7 +116,9 @@ def _registrars(external: Term) -> dict[tuple[Any, Pid], Atom]:
     return found
 
 
-def compare(table: NameTable, theirs: Iterable[Term], *, decide: bool) -> tuple[list[Term], list[Conflict]]:
+def compare_tables(
+    table: NameTable, peer_entries: Iterable[Term], *, decide: bool
+) -> tuple[list[Term], list[Conflict]]:
     """What the peer's names mean here: operations for our table, and conflicts, which are ours only if we ``decide``.
 
     The node with the smaller name decides, so that every conflict of two partitions is decided once.
@@ -124,27 +126,27 @@ def compare(table: NameTable, theirs: Iterable[Term], *, decide: bool) -> tuple[
     ours = {exact_key(name): (pid, method) for name, pid, method in table.entries()}
     operations: list[Term] = []
     conflicts: list[Conflict] = []
-    for item in theirs:
+    for item in peer_entries:
         match item:
             case (name, Pid() as pid, method):
                 mine = ours.get(exact_key(name))
                 if mine is None:
-                    operations.append((Word.INSERT, (name, pid, method)))
+                    operations.append((Atoms.INSERT, (name, pid, method)))
                 elif mine[0] != pid and decide:
                     conflicts.append(Conflict(name, pid, method, *mine))
     return operations, conflicts
 
 
-def settle(conflict: Conflict, answer: Term) -> tuple[Term | None, Term | None]:
+def conflict_operations(conflict: Conflict, answer: Term) -> tuple[Term | None, Term | None]:
     """What the answer of a conflict's method means: (operation for our table, operation for the peer's).
 
     ``{badrpc, _}`` (the method could not be asked) favours the peer; anything but one of the two pids ends the name.
     """
     match answer:
-        case Pid() if answer == conflict.ours:
-            return None, (Word.INSERT, (conflict.name, conflict.ours, conflict.our_method))
-        case Pid() if answer == conflict.theirs:
-            return (Word.INSERT, (conflict.name, conflict.theirs, conflict.their_method)), None
-        case (Word.BADRPC, _):
-            return (Word.INSERT, (conflict.name, conflict.theirs, conflict.their_method)), None
-    return (Word.DELETE, conflict.name), (Word.DELETE, conflict.name)
+        case Pid() if answer == conflict.local_pid:
+            return None, (Atoms.INSERT, (conflict.name, conflict.local_pid, conflict.local_method))
+        case Pid() if answer == conflict.peer_pid:
+            return (Atoms.INSERT, (conflict.name, conflict.peer_pid, conflict.peer_method)), None
+        case (Atoms.BADRPC, _):
+            return (Atoms.INSERT, (conflict.name, conflict.peer_pid, conflict.peer_method)), None
+    return (Atoms.DELETE, conflict.name), (Atoms.DELETE, conflict.name)

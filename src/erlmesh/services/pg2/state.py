@@ -16,9 +16,9 @@ from erlmesh.terms import exact_key, sort_key
 if TYPE_CHECKING:
     from erlmesh.terms import Pid, Term
 
-__all__ = ["Groups", "Statistics"]
+__all__ = ["Pg2State", "Pg2Statistics"]
 
-Key: TypeAlias = Hashable
+GroupKey: TypeAlias = Hashable
 
 
 @dataclass(slots=True)
@@ -28,19 +28,19 @@ class _Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Statistics:
+class Pg2Statistics:
     """A snapshot. Memberships are counted with multiplicity."""
 
     groups: int
     memberships: int
 
 
-class Groups:
+class Pg2State:
     """Names and members. A method that lets members in returns the pids to monitor from now on."""
 
     def __init__(self) -> None:
-        self._groups: dict[Key, _Group] = {}
-        self._joined: dict[Pid, Multiset[Key]] = {}
+        self._groups: dict[GroupKey, _Group] = {}
+        self._groups_by_pid: dict[Pid, Multiset[GroupKey]] = {}
 
     def names(self) -> list[Term]:
         """All groups, also empty ones, in Erlang's term order."""
@@ -54,12 +54,12 @@ class Groups:
         group = self._groups.get(exact_key(name))
         return None if group is None else sorted(listed(group.members), key=sort_key)
 
-    def statistics(self) -> Statistics:
-        return Statistics(len(self._groups), sum(size(group.members) for group in self._groups.values()))
+    def statistics(self) -> Pg2Statistics:
+        return Pg2Statistics(len(self._groups), sum(size(group.members) for group in self._groups.values()))
 
     def has_member(self, pid: Pid) -> bool:
         """Whether ``pid`` is in any group, and so to be monitored."""
-        return pid in self._joined
+        return pid in self._groups_by_pid
 
     def create(self, name: Term) -> None:
         key = exact_key(name)
@@ -83,27 +83,27 @@ class Groups:
         group = self._groups.get(key)
         if group is None:
             return []
-        is_new = pid not in self._joined
+        is_new = pid not in self._groups_by_pid
         group.members = added(group.members, (pid,))
-        self._joined[pid] = added(self._joined.get(pid, EMPTY), (key,))
+        self._groups_by_pid[pid] = added(self._groups_by_pid.get(pid, EMPTY), (key,))
         return [pid] if is_new else []
 
     def leave(self, name: Term, pid: Pid) -> None:
         """Once; nothing happens to who is not in it."""
         key = exact_key(name)
-        keys = removed(self._joined.get(pid, EMPTY), key)
+        keys = removed(self._groups_by_pid.get(pid, EMPTY), key)
         if keys is None:
             return
         if keys:
-            self._joined[pid] = keys
+            self._groups_by_pid[pid] = keys
         else:
-            del self._joined[pid]
-        self._drop(key, pid)
+            del self._groups_by_pid[pid]
+        self._remove_from_group(key, pid)
 
-    def died(self, pid: Pid) -> None:
+    def handle_down(self, pid: Pid) -> None:
         """It leaves all groups, as often as it was in them."""
-        for key in listed(self._joined.pop(pid, EMPTY)):
-            self._drop(key, pid)
+        for key in listed(self._groups_by_pid.pop(pid, EMPTY)):
+            self._remove_from_group(key, pid)
 
     def merge(self, groups: Iterable[tuple[Term, Sequence[Pid]]]) -> list[Pid]:
         """What another node knows: its groups, and of their members those that are missing here. Nothing is removed:
@@ -117,11 +117,11 @@ class Groups:
                 fresh += self.join(name, pid)
         return fresh
 
-    def everything(self) -> list[list[Term]]:
+    def dump(self) -> list[list[Term]]:
         """``[[Name, [Pid]]]``, as it is told to another node."""
         return [[group.name, listed(group.members)] for group in self._groups.values()]
 
-    def _drop(self, key: Key, pid: Pid) -> None:
+    def _remove_from_group(self, key: GroupKey, pid: Pid) -> None:
         group = self._groups[key]
         rest = removed(group.members, pid)
         if rest is not None:

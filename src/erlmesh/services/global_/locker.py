@@ -20,9 +20,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from erlmesh.services.global_calls import boss, connected, del_lock, try_lock
-from erlmesh.services.global_locks import LockTable
-from erlmesh.services.global_protocol import SERVER, TAGGED_VSN, VERIFY_CONNECT_VSN, LockId, Word
+from erlmesh.services.global_.client import boss, del_lock, filter_connected, try_lock
+from erlmesh.services.global_.lock_table import LockTable
+from erlmesh.services.global_.protocol import SERVER, TAGGED_VSN, VERIFY_CONNECT_VSN, Atoms, LockId
 from erlmesh.terms import Atom, Pid, Term, sort_key
 
 if TYPE_CHECKING:
@@ -32,29 +32,29 @@ __all__ = ["Locker", "lock_id"]
 
 
 @dataclass(frozen=True, slots=True)
-class _Him:
+class _Peer:
     """A peer in session: his locker, what he speaks, and the two tags."""
 
     node: Atom
     locker: Pid
     vsn: int
     my_tag: Term
-    his_tag: Term
+    peer_tag: Term
 
 
-def lock_id(locker: Pid, other: Pid) -> LockId:
+def lock_id(locker: Pid, peer_locker: Pid) -> LockId:
     """The lock under which these two lockers join their partitions: the same for both."""
-    return Word.GLOBAL, sorted((locker, other), key=sort_key)
+    return Atoms.GLOBAL, sorted((locker, peer_locker), key=sort_key)
 
 
 class Locker:
     """``run`` is the body of the process. ``known`` and ``locks`` are the server's own, read only."""
 
-    def __init__(self, own: Atom, known: Mapping[Atom, int], locks: LockTable) -> None:
-        self._own = own
+    def __init__(self, own_node: Atom, known: Mapping[Atom, int], locks: LockTable) -> None:
+        self._own_node = own_node
         self._known = known
         self._locks = locks
-        self._peers: dict[Atom, _Him] = {}
+        self._peers: dict[Atom, _Peer] = {}
         self._next_attempt: float | None = None
 
     async def run(self, me: Process) -> None:
@@ -64,118 +64,118 @@ class Locker:
             try:
                 message = await me.receive(timeout=wait)
             except TimeoutError:
-                await self._attempt(me)
+                await self._attempt_lock(me)
             else:
-                await self._hear(me, message)
+                await self._handle_message(me, message)
 
-    async def _hear(self, me: Process, message: Term) -> None:
+    async def _handle_message(self, me: Process, message: Term) -> None:
         match message:
-            case (Word.HIS_THE_LOCKER, Pid() as locker, int() as vsn, his_tag, my_tag):
-                self._peers[locker.node] = _Him(locker.node, locker, vsn, my_tag, his_tag)
+            case (Atoms.HIS_THE_LOCKER, Pid() as locker, int() as vsn, his_tag, my_tag):
+                self._peers[locker.node] = _Peer(locker.node, locker, vsn, my_tag, his_tag)
                 if self._next_attempt is None:
-                    self._plan(me)
-            case (Word.CANCEL, node, my_tag, list() as announce):
-                self._remove(node, my_tag)
-                _pass_on(me, announce)
-            case (Word.LOCK_SET, Pid() as locker, True, _):
+                    self._schedule_attempt(me)
+            case (Atoms.CANCEL, node, my_tag, list() as announce):
+                self._remove_peer(node, my_tag)
+                _send_announcements(me, announce)
+            case (Atoms.LOCK_SET, Pid() as locker, True, _):
                 him = self._peers.get(locker.node)
-                await self._answer(me, locker, him)
-            case (Word.LOCK_SET, Pid() as locker, True, _, my_tag):
+                await self._handle_peer_locked(me, locker, him)
+            case (Atoms.LOCK_SET, Pid() as locker, True, _, my_tag):
                 him = self._peers.get(locker.node)
-                await self._answer(me, locker, him if him is not None and him.my_tag == my_tag else None)
+                await self._handle_peer_locked(me, locker, him if him is not None and him.my_tag == my_tag else None)
 
     # He began
 
-    async def _answer(self, me: Process, locker: Pid, him: _Him | None) -> None:
-        if him is None:
+    async def _handle_peer_locked(self, me: Process, locker: Pid, peer: _Peer | None) -> None:
+        if peer is None:
             # No such session: he hears it in the form that every version reads.
-            me.send(locker, (Word.LOCK_SET, me.pid, False, list(self._known)), connect=False)
+            me.send(locker, (Atoms.LOCK_SET, me.pid, False, list(self._known)), connect=False)
             return
         lock = lock_id(me.pid, locker)
-        held = await self._lock(me, lock, [])
-        self._tell(me, him, locked=bool(held))
+        held = await self._lock_partition(me, lock, [])
+        self._send_lock_set(me, peer, locked=bool(held))
         if held:
-            await self._joined(me, him, lock, held)
+            await self._hold_until_cancel(me, peer, lock, held)
 
     # We begin
 
-    async def _attempt(self, me: Process) -> None:
+    async def _attempt_lock(self, me: Process) -> None:
         for node in [node for node in self._peers if node in self._known]:
             del self._peers[node]
         if not self._peers:
             self._next_attempt = None
             return
-        if self._locks.is_set(Word.GLOBAL):
-            self._plan(me)
+        if self._locks.is_set(Atoms.GLOBAL):
+            self._schedule_attempt(me)
             return
         him = me.node.random.choice(list(self._peers.values()))
         lock = lock_id(me.pid, him.locker)
         # Locking him as well is what prevents a deadlock: his partition can now be locked by him with this lock only.
-        held = await self._lock(me, lock, [him.node])
+        held = await self._lock_partition(me, lock, [him.node])
         if held:
-            self._tell(me, him, locked=True)
-            if await self._agreed(me, him):
-                await self._joined(me, him, lock, held)
+            self._send_lock_set(me, him, locked=True)
+            if await self._wait_for_peer(me, him):
+                await self._hold_until_cancel(me, him, lock, held)
                 return
-            await self._unlock(me, lock, held)
-        self._plan(me)
+            await self._unlock_partition(me, lock, held)
+        self._schedule_attempt(me)
 
-    async def _agreed(self, me: Process, him: _Him) -> bool:
+    async def _wait_for_peer(self, me: Process, peer: _Peer) -> bool:
         """Wait for his word on our ``lock_set true``, or for the end of the session."""
 
         def concerns_us(message: Term) -> bool:
             match message:
-                case (Word.LOCK_SET, Pid() as locker, bool(), _):
-                    return locker.node == him.node
-                case (Word.LOCK_SET, Pid() as locker, bool(), _, _):
-                    return locker.node == him.node
-                case (Word.CANCEL, him.node, him.my_tag, list()):
+                case (Atoms.LOCK_SET, Pid() as locker, bool(), _):
+                    return locker.node == peer.node
+                case (Atoms.LOCK_SET, Pid() as locker, bool(), _, _):
+                    return locker.node == peer.node
+                case (Atoms.CANCEL, peer.node, peer.my_tag, list()):
                     return True
             return False
 
         while True:
             match await me.receive(concerns_us):
-                case (Word.CANCEL, _, _, announce):
-                    _pass_on(me, announce)
-                    self._remove(him.node, him.my_tag)
+                case (Atoms.CANCEL, _, _, announce):
+                    _send_announcements(me, announce)
+                    self._remove_peer(peer.node, peer.my_tag)
                     return False
                 case (_, _, bool() as locked, _):
                     return locked
-                case (_, _, bool() as locked, _, him.my_tag):
+                case (_, _, bool() as locked, _, peer.my_tag):
                     return locked
 
     # Both
 
-    async def _joined(self, me: Process, him: _Him, lock: LockId, held: list[Atom]) -> None:
+    async def _hold_until_cancel(self, me: Process, peer: _Peer, lock: LockId, locked_nodes: list[Atom]) -> None:
         """Both sides are locked: the servers exchange their names now, and then ours says cancel."""
 
         def cancels(message: Term) -> bool:
             match message:
-                case (Word.CANCEL, him.node, him.my_tag, list()):
+                case (Atoms.CANCEL, peer.node, peer.my_tag, list()):
                     return True
             return False
 
-        me.cast(SERVER, (Word.LOCK_IS_SET, him.node, him.my_tag, lock))
+        me.cast(SERVER, (Atoms.LOCK_IS_SET, peer.node, peer.my_tag, lock))
         _, _, _, announce = await me.receive(cancels)
-        _pass_on(me, announce)
-        await self._unlock(me, lock, held)
-        self._remove(him.node, him.my_tag)
+        _send_announcements(me, announce)
+        await self._unlock_partition(me, lock, locked_nodes)
+        self._remove_peer(peer.node, peer.my_tag)
         self._next_attempt = me.node._now() if self._peers else None  # no reason to wait after a success
 
-    async def _lock(self, me: Process, lock: LockId, extra: list[Atom]) -> list[Atom]:
+    async def _lock_partition(self, me: Process, lock: LockId, extra: list[Atom]) -> list[Atom]:
         """Lock our partition and ``extra``: the boss first, then us and ``extra``, then all the others.
 
         All nodes that are locked now, or none.
         """
-        first = [boss([self._own, *self._known])]
+        first = [boss([self._own_node, *self._known])]
         # Locking ourselves first could stop somebody who holds the boss already: only look whether it could be done.
-        if first != [self._own] and not self._locks.can_set(lock):
+        if first != [self._own_node] and not self._locks.can_set(lock):
             return []
         if not await try_lock(me, lock, first):
             return []
-        second = [node for node in [self._own, *extra] if node not in first]
+        second = [node for node in [self._own_node, *extra] if node not in first]
         # Somebody new who was lost meanwhile must not be called back by our asking him.
-        if connected(me, extra) != extra or not await try_lock(me, lock, second):
+        if filter_connected(me, extra) != extra or not await try_lock(me, lock, second):
             await del_lock(me, lock, first)
             return []
         third = [node for node in self._known if node not in first]
@@ -184,34 +184,34 @@ class Locker:
             return []
         return [*first, *second, *third]
 
-    async def _unlock(self, me: Process, lock: LockId, held: list[Atom]) -> None:
+    async def _unlock_partition(self, me: Process, lock: LockId, locked_nodes: list[Atom]) -> None:
         """The boss last: until then nobody else begins to lock this partition in vain."""
-        chief = boss(held)
-        await del_lock(me, lock, [node for node in held if node != chief])
+        chief = boss(locked_nodes)
+        await del_lock(me, lock, [node for node in locked_nodes if node != chief])
         await del_lock(me, lock, [chief])
 
-    def _tell(self, me: Process, him: _Him, *, locked: bool) -> None:
+    def _send_lock_set(self, me: Process, peer: _Peer, *, locked: bool) -> None:
         """A session means something on its connection only: lost, it is not to be made again for this."""
         known = list(self._known)
-        if him.vsn < TAGGED_VSN:
-            me.send(him.locker, (Word.LOCK_SET, me.pid, locked, known), connect=False)
-        elif him.vsn < VERIFY_CONNECT_VSN:
-            me.cast((SERVER, him.node), (Word.LOCK_SET, me.pid, locked, known), connect=False)
+        if peer.vsn < TAGGED_VSN:
+            me.send(peer.locker, (Atoms.LOCK_SET, me.pid, locked, known), connect=False)
+        elif peer.vsn < VERIFY_CONNECT_VSN:
+            me.cast((SERVER, peer.node), (Atoms.LOCK_SET, me.pid, locked, known), connect=False)
         else:
-            me.cast((SERVER, him.node), (Word.LOCK_SET, me.pid, locked, known, him.his_tag), connect=False)
+            me.cast((SERVER, peer.node), (Atoms.LOCK_SET, me.pid, locked, known, peer.peer_tag), connect=False)
 
-    def _remove(self, node: Atom, my_tag: Term) -> None:
+    def _remove_peer(self, node: Atom, my_tag: Term) -> None:
         him = self._peers.get(node)
         if him is not None and him.my_tag == my_tag:
             del self._peers[node]
 
-    def _plan(self, me: Process) -> None:
+    def _schedule_attempt(self, me: Process) -> None:
         """The longer the more we are, and never two nodes in step: somebody else may need the lock between."""
         known = len(self._known)
         pause = min(1.0 + 0.1 * known, 3.0) if known else 0.2
         self._next_attempt = me.node._now() + pause * me.node.random.uniform(0.5, 1.0)
 
 
-def _pass_on(me: Process, announce: list[Term]) -> None:
+def _send_announcements(me: Process, announce: list[Term]) -> None:
     for node, message in announce:
         me.cast((SERVER, node), message, connect=False)
