@@ -103,7 +103,7 @@ class Node(Runtime):
         self._builtin_functions.add(self._pg_get_members, "pg", "get_members")
         self._builtin_functions.add(self._pg2_get_members, "pg2", "get_members")
         self._builtin_functions.add(lambda: self.atom, "erlang", "node")
-        self._builtin_functions.add(self._busy, "erlmesh", "busy")
+        self._builtin_functions.add(self._busy, "erlmesh", "blocked_peers")
         self._builtin_functions.add(self._erlang_apply, "erlang", "apply")
         for peer in self._join:
             self.connect_nowait(peer, partial(self._on_join_attempt, peer))
@@ -116,7 +116,7 @@ class Node(Runtime):
         return self.global_.is_overlap_disconnect(name)
 
     async def stop(self) -> None:
-        if hasattr(self, "global_names"):
+        if hasattr(self, "global_"):
             self.global_.node_stopping()
         await super().stop()
 

@@ -36,7 +36,7 @@ def answer_rex(node, rex, message):
 
 def _make_old(node, vsn):
     """Let a node speak as an old one: it says its version, believes that others are as old, and checks their forms."""
-    me, cast, hear = node.server.me, node.server.me.cast, node.server.receive
+    me, cast, hear = node.server.process, node.server.process.cast, node.server.handle_message
 
     def cast_as_old(to, message, *, connect=True):
         if message[0] is INIT_CONNECT:

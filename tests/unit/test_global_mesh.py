@@ -280,8 +280,8 @@ def test_rubbish_from_a_peer_is_ignored():
         "sync",
         "exchange_ops",
     ]
-    things = [Atom("x"), 1, b"x", [], [1], (1, 2), {}, nodes[1].server.me.pid, random_exit_name]
-    sender = nodes[1].server.me
+    things = [Atom("x"), 1, b"x", [], [1], (1, 2), {}, nodes[1].server.process.pid, random_exit_name]
+    sender = nodes[1].server.process
 
     for _ in range(2000):
         junk = (Atom(chance.choice(words)), *chance.choices(things, k=chance.randrange(7)))
@@ -291,7 +291,7 @@ def test_rubbish_from_a_peer_is_ignored():
         sender.send(nodes[0].server._locker, junk)
     world.run(20)
 
-    assert nodes[0].server.me.pid in nodes[0].processes
+    assert nodes[0].server.process.pid in nodes[0].processes
     assert nodes[0].server._locker in nodes[0].processes
 
 

@@ -89,9 +89,9 @@ def test_an_answer_goes_to_the_alias_of_the_caller():
     world = World(1)
     (node,) = cluster(world, "a")
     sent = []
-    node.server.me.send = lambda to, message, **_: sent.append((to, message))
+    node.server.process.send = lambda to, message, **_: sent.append((to, message))
     alias = node._make_ref()
-    node.server.receive(call(Pid(node.atom, 1, 0, 1), alias, Atom("get_protocol_version")))
+    node.server.handle_message(call(Pid(node.atom, 1, 0, 1), alias, Atom("get_protocol_version")))
 
     assert sent[0][0] == alias
     assert sent[0][1][1] == 8
@@ -132,7 +132,7 @@ def test_the_end_of_a_former_monitor_means_nothing():
     pid = spawned(node)
     does(world, node, "register", X, pid)
 
-    node.server.receive((Atom("DOWN"), node._make_ref(), Atom("process"), pid, Atom("noproc")))
+    node.server.handle_message((Atom("DOWN"), node._make_ref(), Atom("process"), pid, Atom("noproc")))
 
     assert node.global_.whereis(X) == pid
 
@@ -143,7 +143,7 @@ def test_nothing_that_a_session_still_has_to_say_calls_back_who_was_disconnected
     b = start(world, "b@h")
 
     a.server._apply_effects([Cast(b.atom, (Atom("exchange"), a.atom, [], [], 1))])
-    a.server.me.send(a.server.sync.locker, (Atom("cancel"), b.atom, 1, [(b.atom, Atom("news"))]))
+    a.server.process.send(a.server.sync.locker, (Atom("cancel"), b.atom, 1, [(b.atom, Atom("news"))]))
     world.run(1)
 
     assert a.nodes() == b.nodes() == []

@@ -21,7 +21,7 @@ OK, ERROR, CALL, CAST, DISCOVER, SYNC, JOIN, LEAVE = (
 class Strict(Pg):
     """Ends the test where the scope of an OTP 25 node would end: at a leave of what it was not told."""
 
-    def _receive(self, message):
+    def _handle_message(self, message):
         match message:
             case (Atom("leave"), Pid() as server, Pid() | [Pid(), *_] as pids, [*groups]):
                 peer = self._state._peers.get(server)

@@ -231,7 +231,7 @@ async def test_a_locker_that_fails_is_as_one_that_was_killed(a, b):
         raise ZeroDivisionError
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Locker, "_hear", fails)
+        patch.setattr(Locker, "_handle_message", fails)
         a.send(old, X)
         await turns()
     await until(lambda: is_mesh([a, b]))

@@ -86,5 +86,5 @@ async def looking_in(options: argparse.Namespace, target: str) -> AsyncIterator[
 
 async def busy_nodes(node: Node, peer: str) -> dict[str, float]:
     """The nodes whose loops are held, as ``peer`` knows, with seconds; none if it is a BEAM, which does not know."""
-    request: Term = (Atom("call"), Atom("erlmesh"), Atom("busy"), [], Atom("user"))
+    request: Term = (Atom("call"), Atom("erlmesh"), Atom("blocked_peers"), [], Atom("user"))
     return read_busy(await node.call((Atom("rex"), Atom(peer)), request))

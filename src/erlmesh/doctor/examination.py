@@ -156,7 +156,7 @@ async def _look_around(node: Node, patient: Patient) -> AsyncIterator[Finding]:
     yield services.global_state(
         target, await _global(node, patient), runs=await _runs(node, "global_name_server", patient)
     )
-    request: Term = (Atom("call"), Atom("erlmesh"), Atom("busy"), [], Atom("user"))
+    request: Term = (Atom("call"), Atom("erlmesh"), Atom("blocked_peers"), [], Atom("user"))
     held = services.busy(
         target, services.read_busy(await _call(node, (Atom("rex"), Atom(target)), request, patient.timeout))
     )

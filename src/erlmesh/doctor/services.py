@@ -94,7 +94,7 @@ def scopes(target: str, running: Mapping[str, bool]) -> Finding:
 
 
 def read_busy(answer: Term) -> dict[str, float]:
-    """What a node of erlmesh says of ``erlmesh:busy()``: nodes and for how many seconds. Nothing, if it is a BEAM."""
+    """What a node of erlmesh says of ``erlmesh:blocked_peers()``: nodes and for how many seconds. Nothing, if it is a BEAM."""
     if not isinstance(answer, list):
         return {}
     pairs = [pair for pair in answer if isinstance(pair, tuple) and len(pair) == 2]

@@ -1,8 +1,8 @@
-"""Names and locks of the whole cluster, as OTP's ``global`` has them: ``node.global_names``.
+"""Names and locks of the whole cluster, as OTP's ``global`` has them: ``node.global_``.
 
->>> if await node.global_names.register(Atom("leader"), me.pid):        # on every node, or nowhere
+>>> if await node.global_.register(Atom("leader"), me.pid):        # on every node, or nowhere
 ...     ...
->>> node.global_names.whereis(Atom("leader"))                           # a local look-up on every node
+>>> node.global_.whereis(Atom("leader"))                           # a local look-up on every node
 
 Starting it makes the node a member of the full mesh: whoever connects to one node is introduced to all.
 """

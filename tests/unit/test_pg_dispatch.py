@@ -100,13 +100,13 @@ def test_a_group_is_asked_and_who_is_missing_is_told_with_the_reason(free_port):
         one, two = a.spawn(member, "one"), b.spawn(member, "two")
         await until(lambda: len(a.pg.get_members("g")) == 2)
 
-        answers = await a.pg.ask_all("g", Atom("hello"))
+        answers = await a.pg.multi_call("g", Atom("hello"))
         assert (answers.replies, answers.missing) == ({one: "one", two: b"two"}, {})
-        answers = await a.pg.ask_all("g", Atom("mute"), timeout=0.02)
+        answers = await a.pg.multi_call("g", Atom("mute"), timeout=0.02)
         assert (answers.replies, answers.missing) == ({}, {one: Atom("timeout"), two: Atom("timeout")})
-        answers = await a.pg.ask_all("g", Atom("die"))
+        answers = await a.pg.multi_call("g", Atom("die"))
         assert (answers.replies, answers.missing) == ({}, dict.fromkeys((one, two), (Atom("told"), 1)))
-        assert (await a.pg.ask_all("g", Atom("hello"))).replies == {}
+        assert (await a.pg.multi_call("g", Atom("hello"))).replies == {}
 
     pair(free_port, body)
 
