@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from erlmesh.net.resolvers import FixedPort, NoEpmd, StaticResolver
     from erlmesh.node import Node
     from erlmesh.runtime.process import Process
-    from erlmesh.services.pg.server.state import Joined, Left
-    from erlmesh.services.rpc.client.function_table import expose
+    from erlmesh.services.pg.state import Joined, Left
+    from erlmesh.services.rpc.function_table import expose
     from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref, Term
 
 __version__ = "0.1.0"
@@ -51,8 +51,8 @@ _EXPORTS: Final = {
     "erlmesh.net.resolvers": "Addresses FixedPort NoEpmd",
     "erlmesh.node": "Node",
     "erlmesh.runtime.process": "Process",
-    "erlmesh.services.rpc.client.function_table": "expose",
-    "erlmesh.services.pg.server.state": "Joined Left",
+    "erlmesh.services.rpc.function_table": "expose",
+    "erlmesh.services.pg.state": "Joined Left",
     "erlmesh.terms": "Atom BitString Export Fun ImproperList Map Pid Port Ref Term",
 }
 

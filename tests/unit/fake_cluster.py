@@ -284,7 +284,7 @@ class FakeProcess:
             self.node.cluster.put(self.node, where.name, "demonitor", ref)
         return target is not None
 
-    def exit_signal(self, to, reason):
+    def exit(self, to, reason):
         self.node.cluster.put(self.node, to.node.name, "end", to, reason)
 
     async def receive(self, match=None, *, timeout=None):

@@ -389,7 +389,7 @@ class FakeProcess:
                     messages.remove(message)
         return found is not None
 
-    def exit_signal(self, to, reason):
+    def exit(self, to, reason):
         self.node._signal(to.node.name, ("exit2", self.pid, to, reason))
 
     def spawn(self, body, *args, name=None, link=False):

@@ -4,12 +4,12 @@ import sys
 from types import ModuleType, SimpleNamespace
 
 import pytest
-from erlmesh.services.rpc.client.function_table import PROCESS_WIDE, FunctionTable, expose
 from virtual_time import run
 
 from erlmesh.errors import Undef
 from erlmesh.runtime.process import Process
 from erlmesh.services.rpc.client import function_table
+from erlmesh.services.rpc.function_table import PROCESS_WIDE, FunctionTable, expose
 from erlmesh.terms import Atom
 
 M, F = Atom("m"), Atom("f")

@@ -19,7 +19,7 @@ class Recorder:
     def send(self, to, message, *, connect=True):
         self.did.append((to, message))
 
-    def exit_signal(self, to, reason):
+    def exit(self, to, reason):
         self.did.append((to, "exit", reason))
 
 

@@ -1,8 +1,8 @@
 """The books of pg2."""
 
 import pytest
-from erlmesh.services.pg2.server.state import Pg2State
 
+from erlmesh.services.pg2.state import Pg2State
 from erlmesh.terms import Atom, Pid
 
 A, B = Atom("a@h"), Atom("b@h")

@@ -4,10 +4,10 @@ import asyncio
 import random
 
 import pytest
-from erlmesh.services.pg.server.dispatch import Membership, Picker
 
 from erlmesh import Atom, Exit, Node
 from erlmesh.core import gen
+from erlmesh.services.pg.dispatch import Membership, Picker
 from erlmesh.services.pg.server import Joined, Left
 from erlmesh.terms import Pid
 

@@ -3,8 +3,8 @@
 from collections import Counter
 
 import pytest
-from erlmesh.services.pg.server.state import Demonitor, Joined, Left, Monitor, ScopeState, SendTo
 
+from erlmesh.services.pg.state import Demonitor, Joined, Left, Monitor, ScopeState, SendTo
 from erlmesh.terms import Atom, Pid
 
 A, B, C = Atom("a@h"), Atom("b@h"), Atom("c@h")

@@ -1,10 +1,10 @@
 """Remote calls by way of rex."""
 
 import pytest
-from erlmesh.services.rpc.client.function_table import FunctionTable
 from fake_cluster import Cluster, wait
 
 from erlmesh.errors import ErlangError, Exit, Throw
+from erlmesh.services.rpc.function_table import FunctionTable
 from erlmesh.services.rpc.rex import Rex
 from erlmesh.terms import Atom
 

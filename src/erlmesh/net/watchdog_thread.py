@@ -84,7 +84,7 @@ class WatchdogThread:
         """Either the thread looks and speaks, or the loop says that it turns: peers are told the two in order."""
         self._log_thread: threading.Thread | None = None
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="erlmesh guardian", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="erlmesh watchdog", daemon=True)
 
     @classmethod
     def attach(cls, node: WatchedNode) -> WatchdogThread:
@@ -122,7 +122,7 @@ class WatchdogThread:
             try:
                 self._sample()
             except Exception:
-                log.exception("the guardian stumbled, and goes on")
+                log.exception("the watchdog thread failed, and goes on")
         _watchdogs.pop(self._loop, None)
 
     def _period(self) -> float:
@@ -147,7 +147,7 @@ class WatchdogThread:
         if look.report or look.gil_held_for:
             stack = stack or stack_of_thread(self._loop_thread_id)
             # From a thread of its own: the log itself may be what holds the loop, and must not hold the guardian, too.
-            teller = threading.Thread(target=self._log_sample, args=(look, wards, stack), name="erlmesh guardian's log")
+            teller = threading.Thread(target=self._log_sample, args=(look, wards, stack), name="erlmesh watchdog log")
             teller.daemon = True
             teller.start()
             self._log_thread = teller

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DISCONNECTING", "NodeInstance", "NodeConfig"]
 
-DISCONNECTING: Final = Atom("parting")
+DISCONNECTING: Final = Atom("disconnecting")
 """To our own kind: that we leave on purpose, and nobody need dial."""
 SHUTDOWN: Final = Atom("shutdown")
 REPLACED: Final = "wait_pending"
@@ -127,7 +127,7 @@ class NodeInstance:
 
     def _on_erlmesh_message(self, message: Term) -> None:
         match message:
-            case (Atom("parting"), Atom() as peer) if self.reconnector is not None:
+            case (Atom("disconnecting"), Atom() as peer) if self.reconnector is not None:
                 self.reconnector.suppress(peer.name)
             case _:
                 self.loop_monitor.on_message(message)

@@ -2,8 +2,8 @@
 
 A node whose loop is held tells it to the process ``erlmesh`` of its peers (BEAMs have none, and no harm is done) ::
 
-    {busy, Node, Milliseconds}      held for so long by now, by somebody's code
-    {free, Node}                    it turns again
+    {loop_blocked, Node, Milliseconds}      held for so long by now, by somebody's code
+    {loop_recovered, Node}                  it turns again
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from erlmesh.terms import Atom, Term
 __all__ = ["ERLMESH", "LoopMonitor"]
 
 ERLMESH: Final = Atom("erlmesh")
-BUSY: Final = Atom("busy")
-FREE: Final = Atom("free")
+LOOP_BLOCKED: Final = Atom("loop_blocked")
+LOOP_RECOVERED: Final = Atom("loop_recovered")
 MAX_MILLISECONDS: Final = 1 << 40
 """Milliseconds that somebody can mean."""
 
@@ -54,26 +54,30 @@ class LoopMonitor:
             guardian.detach(self)
 
     def connections(self) -> Sequence[ThreadWritable]:
-        return cast("list[Pump]", list(self._peers.values()))
+        return cast("list[DistProtocol]", list(self._peers.values()))
 
     def blocked_signal(self, seconds: float) -> SendName:
-        return SendName(self._node_process.pid, ERLMESH, (BUSY, self._node_process.pid.node, round(seconds * 1000)))
+        return SendName(
+            self._node_process.pid, ERLMESH, (LOOP_BLOCKED, self._node_process.pid.node, round(seconds * 1000))
+        )
 
     def notify_blocked(self, seconds: float) -> bool:
         return self.on_blocked is not None and self.on_blocked(seconds)
 
     def loop_recovered(self) -> None:
         for peer in list(self._peers):
-            self._node_process.send((ERLMESH, peer), (FREE, self._node_process.pid.node), connect=False)
+            self._node_process.send((ERLMESH, peer), (LOOP_RECOVERED, self._node_process.pid.node), connect=False)
 
     # Theirs
 
     def on_message(self, message: Term) -> None:
         """What came for the process ``erlmesh``; anything may have."""
         match message:
-            case (Atom("busy"), Atom() as peer, int() as held) if peer in self._peers and 0 <= held < MAX_MILLISECONDS:
+            case (Atom("loop_blocked"), Atom() as peer, int() as held) if (
+                peer in self._peers and 0 <= held < MAX_MILLISECONDS
+            ):
                 self._blocked_since[peer.name] = _now() - held / 1000
-            case (Atom("free"), Atom() as peer):
+            case (Atom("loop_recovered"), Atom() as peer):
                 self.discard_peer(peer.name)
 
     def discard_peer(self, peer: str) -> None:

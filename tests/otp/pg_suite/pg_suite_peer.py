@@ -14,12 +14,11 @@ from __future__ import annotations
 import asyncio
 import os
 
-from erlmesh.services.rpc.client.erpc import run_call
-from erlmesh.services.rpc.client.function_table import FunctionTable
-
 from erlmesh import Atom, ErlangError, Fun, Pid, Process
 from erlmesh.core import gen
 from erlmesh.etf import decode, encode
+from erlmesh.services.rpc.erpc import run_call
+from erlmesh.services.rpc.function_table import FunctionTable
 from erlmesh.terms import Ref
 
 EXPOSED = FunctionTable()

@@ -2,7 +2,7 @@
 
 from mutants.mutation import Mutant
 
-SCOPE = "erlmesh.services.pg.server.state:Scope."
+SCOPE = "erlmesh.services.pg.state:Scope."
 PG = "erlmesh.services.pg.server:Pg."
 
 MUTANTS = [

@@ -2,7 +2,7 @@
 
 from mutants.mutation import Mutant
 
-GROUPS = "erlmesh.services.pg2.server.state:Groups."
+GROUPS = "erlmesh.services.pg2.state:Groups."
 PG2 = "erlmesh.services.pg2.server:Pg2."
 
 MUTANTS = [

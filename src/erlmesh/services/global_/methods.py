@@ -44,7 +44,7 @@ class Sender(Protocol):
     """Who kills and tells on behalf of a method: a process."""
 
     def send(self, to: Pid, message: Term, *, connect: bool = True) -> None: ...
-    def exit_signal(self, to: Pid, reason: Term) -> None: ...
+    def exit(self, to: Pid, reason: Term) -> None: ...
 
 
 class ResolveMethods:
@@ -83,7 +83,7 @@ class ResolveMethods:
             # OTP hands its default around as a local fun: random_exit_name is the only one it can be.
             case Export(Atom("global"), Atom("random_exit_name"), 3) | Fun(arity=3, module=Atom("global")):
                 kept, lost = _order_by_node(pid, pid2)
-                sender.exit_signal(lost, _KILL)
+                sender.exit(lost, _KILL)
                 return kept
             case Export() if method in self._functions:
                 answer = self._functions[method](name, pid, pid2)

@@ -14,9 +14,9 @@ from erlmesh.core import gen
 from erlmesh.errors import NoProcess
 from erlmesh.services.gen_server import BADARG, ERROR, OK, handle_system_msg
 from erlmesh.services.group_names import normalize_group_name
-from erlmesh.services.pg.server.dispatch import Membership, MultiCallResult, Picker, multi_call_members
-from erlmesh.services.pg.server.monitors import GroupEvents, MonitorTable
-from erlmesh.services.pg.server.state import (
+from erlmesh.services.pg.dispatch import Membership, MultiCallResult, Picker, multi_call_members
+from erlmesh.services.pg.monitors import GroupEvents, MonitorTable
+from erlmesh.services.pg.state import (
     Effect,
     GroupEvent,
     Joined,

@@ -19,7 +19,7 @@ from erlmesh.core import gen
 from erlmesh.errors import EmptyGroup, NoSuchGroup
 from erlmesh.services.gen_server import BADARG, OK, multi_call
 from erlmesh.services.group_names import normalize_group_name
-from erlmesh.services.pg2.server.state import Pg2State, Pg2Statistics
+from erlmesh.services.pg2.state import Pg2State, Pg2Statistics
 from erlmesh.terms import Atom, Pid, Ref, Term
 
 if TYPE_CHECKING:

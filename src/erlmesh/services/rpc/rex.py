@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 from erlmesh.core import gen
 from erlmesh.runtime.exceptions import ERROR, EXIT, THROW
 from erlmesh.services.gen_server import BADARG
-from erlmesh.services.rpc.client.erpc import Apply, run_call
+from erlmesh.services.rpc.erpc import Apply, run_call
 from erlmesh.terms import Atom, Pid, Ref, Term
 
 if TYPE_CHECKING:
