@@ -9,8 +9,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from erlmesh.cli.ending import LEAVING
-from erlmesh.cli.forms import VARIABLES
+from erlmesh.cli.node_options import VARIABLES
+from erlmesh.cli.shutdown import SHUTDOWN_TIMEOUT
 
 ROOT = Path(__file__).parent.parent.parent
 FILES = sorted((ROOT / "deploy" / "kubernetes").rglob("*.yaml"))
@@ -83,8 +83,8 @@ def test_applying_the_folder_does_not_put_the_empty_cookie_over_the_real_one():
 def test_a_pod_has_longer_to_leave_than_a_node_takes():
     spec = the("StatefulSet")["spec"]["template"]["spec"]
 
-    assert spec["terminationGracePeriodSeconds"] > LEAVING
-    assert int(COMPOSE["services"]["plato"]["stop_grace_period"].removesuffix("s")) > LEAVING
+    assert spec["terminationGracePeriodSeconds"] > SHUTDOWN_TIMEOUT
+    assert int(COMPOSE["services"]["plato"]["stop_grace_period"].removesuffix("s")) > SHUTDOWN_TIMEOUT
 
 
 def test_every_variable_is_one_that_erlmesh_reads():

@@ -34,7 +34,7 @@ class Scenarios:
         self.not_tested = 0
         self._pool: ThreadPoolExecutor | None = None
         self._worlds: set[World] = set()
-        self._over = False
+        self._stop_requested = False
 
     def start(self, items: list[pytest.Function]) -> None:
         if self._pool is not None:
@@ -52,7 +52,7 @@ class Scenarios:
         world.long = item.config.getoption("--long")
         self._worlds.add(world)
         try:
-            if self._over:
+            if self._stop_requested:
                 return
             with world:
                 world.row.scenario = (item.obj.__doc__ or "").strip().partition("\n")[0].rstrip(".")
@@ -67,7 +67,7 @@ class Scenarios:
             self._worlds.discard(world)
 
     def close(self) -> None:
-        self._over = True
+        self._stop_requested = True
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
             for world in list(self._worlds):

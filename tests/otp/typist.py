@@ -30,7 +30,7 @@ class Typist(OsProcess):
         self._answer: list[str] = []
         self._marks: set[str] = set()
         self._seen_reports = threading.Condition()
-        self._over = False
+        self._stop_requested = False
         super().__init__(name, command, environment)
         try:
             self.type("", timeout=30.0)
@@ -47,7 +47,10 @@ class Typist(OsProcess):
             self.write(line)
         self.write(self.end.format(mark=mark))
         with self._seen_reports:
-            if not self._seen_reports.wait_for(lambda: mark in self._marks or self._over, timeout) or self._over:
+            if (
+                not self._seen_reports.wait_for(lambda: mark in self._marks or self._stop_requested, timeout)
+                or self._stop_requested
+            ):
                 raise PeerGone(f"{self.name} did not come back from {line!r} in {timeout} s\n{self.story()}")
             return "\n".join(self._answer).strip()
 
@@ -63,7 +66,7 @@ class Typist(OsProcess):
 
     def ended(self) -> None:
         with self._seen_reports:
-            self._over = True
+            self._stop_requested = True
             self._seen_reports.notify_all()
 
 

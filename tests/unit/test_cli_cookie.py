@@ -35,7 +35,7 @@ def test_the_order_is_option_file_option_file_variable_variable_home_configurati
 
 
 def test_last_of_all_it_is_the_secret_of_a_container(tmp_path, monkeypatch):
-    monkeypatch.setattr("erlmesh.cli.cookie._MOUNTED", tmp_path)
+    monkeypatch.setattr("erlmesh.cli.cookie._SECRETS_DIR", tmp_path)
     cookie_file(tmp_path / "cookie", "mounted", mode=0o444)
     environment = {"HOME": str(tmp_path / "home")}
 

@@ -6,7 +6,14 @@ import asyncio
 import pytest
 from erlmesh.cli.config import add_node_options
 
-from erlmesh.cli.forms import VARIABLES, add_form_options, form, host_of, unknown_variables, way
+from erlmesh.cli.node_options import (
+    VARIABLES,
+    add_distribution_options,
+    default_host,
+    node_kwargs,
+    resolver_kwargs,
+    unknown_variables,
+)
 from erlmesh.errors import ConnectError, NodeStartError
 from erlmesh.net.epmd import Epmd
 from erlmesh.net.resolvers import FixedPort, NoEpmd
@@ -14,13 +21,13 @@ from erlmesh.net.resolvers import FixedPort, NoEpmd
 
 def parsed(*words):
     parser = argparse.ArgumentParser()
-    add_form_options(parser)
+    add_distribution_options(parser)
     parser.add_argument("--host")
     return parser.parse_args(words)
 
 
 def given(*words, **environment):
-    return form(parsed(*words), environment)
+    return node_kwargs(parsed(*words), environment)
 
 
 @pytest.mark.parametrize(
@@ -97,9 +104,9 @@ def test_there_are_three_ways_to_find_others():
 
 
 def test_a_node_that_only_looks_in_is_made_known_to_nobody():
-    assert isinstance(way(parsed(), {})["epmd"], NoEpmd)
-    assert isinstance(way(parsed(), {})["resolver"], Epmd)
-    assert isinstance(way(parsed(), {"ERLMESH_ERL_EPMD_PORT": "4370"})["resolver"], FixedPort)
+    assert isinstance(resolver_kwargs(parsed(), {})["epmd"], NoEpmd)
+    assert isinstance(resolver_kwargs(parsed(), {})["resolver"], Epmd)
+    assert isinstance(resolver_kwargs(parsed(), {"ERLMESH_ERL_EPMD_PORT": "4370"})["resolver"], FixedPort)
 
 
 def test_cookies_of_single_peers_come_from_a_protected_file(tmp_path):
@@ -118,11 +125,11 @@ def test_cookies_of_single_peers_come_from_a_protected_file(tmp_path):
 
 
 def test_the_host_is_the_loopback_address_unless_the_user_says_otherwise():
-    assert host_of(parsed(), {}) == "127.0.0.1"
-    assert host_of(parsed(), {"ERLMESH_HOST": "10.0.0.1"}) == "10.0.0.1"
-    assert host_of(parsed("--host", "node.example.org"), {"ERLMESH_HOST": "10.0.0.1"}) == "node.example.org"
+    assert default_host(parsed(), {}) == "127.0.0.1"
+    assert default_host(parsed(), {"ERLMESH_HOST": "10.0.0.1"}) == "10.0.0.1"
+    assert default_host(parsed("--host", "node.example.org"), {"ERLMESH_HOST": "10.0.0.1"}) == "node.example.org"
     with pytest.raises(NodeStartError, match="ERLMESH_HOST is 'a b'"):
-        host_of(parsed(), {"ERLMESH_HOST": "a b"})
+        default_host(parsed(), {"ERLMESH_HOST": "a b"})
 
 
 def test_a_misspelt_variable_is_told_and_one_of_a_container_platform_is_not():

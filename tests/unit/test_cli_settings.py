@@ -5,7 +5,7 @@ import argparse
 import pytest
 from erlmesh.cli.config import add_node_options, complete_name, passing_name, settings
 
-from erlmesh.cli.members import group_name
+from erlmesh.cli.members import parse_group_name
 from erlmesh.errors import NodeStartError
 from erlmesh.terms import Atom
 
@@ -72,10 +72,10 @@ def test_a_node_that_looks_in_has_a_name_of_the_same_kind_each_time_another():
     ],
 )
 def test_a_group_is_an_atom_a_string_or_a_number(text, group):
-    assert group_name(text) == group
+    assert parse_group_name(text) == group
 
 
 @pytest.mark.parametrize("text", ["", ":"])
 def test_a_group_without_a_name_is_refused(text):
     with pytest.raises(ValueError, match="needs a name"):
-        group_name(text)
+        parse_group_name(text)

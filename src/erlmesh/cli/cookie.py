@@ -10,10 +10,10 @@ from typing import Final
 
 from erlmesh.errors import NodeStartError
 
-__all__ = ["find_cookie", "read_cookie_file", "read_protected"]
+__all__ = ["find_cookie", "read_cookie_file", "read_secret_file"]
 
-_MOUNTED: Final = Path("/run/secrets")  # where containers put secrets, with modes of their own
-_HOW: Final = """\
+_SECRETS_DIR: Final = Path("/run/secrets")  # where containers put secrets, with modes of their own
+_NO_COOKIE_HELP: Final = """\
 no cookie: all nodes of a cluster share one secret. Make one with
     (umask 077; head -c 24 /dev/urandom | base64 | tr -d '/+=' > ~/.erlang.cookie)
 and copy it to the other machines, or name a file with --cookie-file or ERLMESH_COOKIE_FILE;
@@ -28,27 +28,27 @@ def find_cookie(cookie: str | None, cookie_file: str | None, environment: Mappin
     Raises NodeStartError, which says how to make a cookie or how to protect the file.
     """
     if cookie is not None:
-        return _checked(cookie, "--cookie")
+        return _validated(cookie, "--cookie")
     if named := cookie_file or environment.get("ERLMESH_COOKIE_FILE"):
         return read_cookie_file(Path(named).expanduser())
     if found := environment.get("ERLMESH_COOKIE"):
-        return _checked(found, "ERLMESH_COOKIE")
-    for file in (*_otps_files(environment), _MOUNTED / "cookie"):
+        return _validated(found, "ERLMESH_COOKIE")
+    for file in (*_otp_cookie_files(environment), _SECRETS_DIR / "cookie"):
         if file.exists():
             return read_cookie_file(file)
-    raise NodeStartError(_HOW)
+    raise NodeStartError(_NO_COOKIE_HELP)
 
 
 def read_cookie_file(file: Path) -> str:
     """The cookie in ``file``. Raises NodeStartError if it cannot be read, or can be by others."""
-    return _checked(read_protected(file).strip(), str(file))
+    return _validated(read_secret_file(file).strip(), str(file))
 
 
-def read_protected(file: Path) -> str:
+def read_secret_file(file: Path) -> str:
     """The text of a file with a secret. Raises NodeStartError if it cannot be read, or can be by others."""
     try:
         status = file.stat()
-        if _open_to_others(file, status):
+        if _is_readable_by_others(file, status):
             raise NodeStartError(f"others can read the cookie in {file}; protect it with\n    chmod 600 {file}")
         return file.read_text(encoding="latin-1")
     except FileNotFoundError:
@@ -67,9 +67,9 @@ def read_protected(file: Path) -> str:
         raise NodeStartError(f"cannot read the cookie file {file}: {error.strerror}") from None
 
 
-def _open_to_others(file: Path, status: os.stat_result) -> bool:
+def _is_readable_by_others(file: Path, status: os.stat_result) -> bool:
     """As OTP does; but a file that is not ours was mounted for us, and its mode is not ours to set."""
-    mounted = _MOUNTED in file.parents or status.st_uid != os.geteuid()
+    mounted = _SECRETS_DIR in file.parents or status.st_uid != os.geteuid()
     return bool(stat.S_IMODE(status.st_mode) & 0o077) and not mounted
 
 
@@ -80,14 +80,14 @@ def _owner(file: Path) -> str:
         return "?"
 
 
-def _otps_files(environment: Mapping[str, str]) -> list[Path]:
+def _otp_cookie_files(environment: Mapping[str, str]) -> list[Path]:
     home = environment.get("HOME")
     config = environment.get("XDG_CONFIG_HOME") or (f"{home}/.config" if home else None)
     files = [Path(home) / ".erlang.cookie"] if home else []
     return [*files, Path(config) / "erlang" / ".erlang.cookie"] if config else files
 
 
-def _checked(cookie: str, source: str) -> str:
+def _validated(cookie: str, source: str) -> str:
     if not cookie:
         raise NodeStartError(f"the cookie of {source} is empty")
     if len(cookie) > 255 or not (cookie.isascii() and cookie.isprintable()):

@@ -15,10 +15,10 @@ import textwrap
 from dataclasses import asdict
 from typing import Any, Final
 
+from erlmesh.cli.arguments import positive_seconds
 from erlmesh.cli.cookie import find_cookie
-from erlmesh.cli.forms import host_of, way
-from erlmesh.cli.seconds import positive_seconds
-from erlmesh.cli.settings import add_node_options, complete_name, passing_name
+from erlmesh.cli.node_options import default_host, resolver_kwargs
+from erlmesh.cli.settings import add_node_options, complete_name, ephemeral_name
 from erlmesh.doctor.examination import Patient, examine
 from erlmesh.doctor.findings import Finding, Verdict
 from erlmesh.net.epmd import Epmd, default_port
@@ -37,7 +37,7 @@ The exit code is 0 if the node can be met, and 1 with the step that fails. With 
 {"node", "ok", "steps": [{"step", "verdict", "says", "means", "advice", "facts"}]}; verdicts are ok, note,
 skipped and failed."""
 
-_MARKS: Final = {Verdict.OK: "✓", Verdict.NOTE: "·", Verdict.SKIPPED: "-", Verdict.FAILED: "✗"}
+_SYMBOLS: Final = {Verdict.OK: "✓", Verdict.NOTE: "·", Verdict.SKIPPED: "-", Verdict.FAILED: "✗"}
 _INDENT: Final = " " * 14
 _WIDTH: Final = 110
 
@@ -58,29 +58,29 @@ def run(options: argparse.Namespace) -> int:
 
 async def _run(options: argparse.Namespace) -> int:
     findings: list[Finding] = []
-    patient = _patient(options)
+    patient = _target(options)
     async for finding in examine(patient):
         findings.append(finding)
         if not options.json:
-            print(_lines(finding), flush=True)
+            print(_format_finding(finding), flush=True)
     fine = all(finding.verdict is not Verdict.FAILED for finding in findings)
     if options.json:
-        json.dump(_object(patient.target, findings, fine=fine), sys.stdout, ensure_ascii=False, indent=2)
+        json.dump(_to_json(patient.target, findings, ok=fine), sys.stdout, ensure_ascii=False, indent=2)
         print()
     else:
         print(f"\n{patient.target} can be met." if fine else f"\n{patient.target} cannot be met as things are.")
     return 0 if fine else 1
 
 
-def _patient(options: argparse.Namespace) -> Patient:
-    host = host_of(options, os.environ)
+def _target(options: argparse.Namespace) -> Patient:
+    host = default_host(options, os.environ)
     target = options.node if "@" in options.node else f"{options.node}@{host}"
     ours = options.name or os.environ.get("ERLMESH_NAME")
-    chosen = way(options, os.environ)
+    chosen = resolver_kwargs(options, os.environ)
     resolver = chosen["resolver"]
     return Patient(
         target,
-        passing_name(target),
+        ephemeral_name(target),
         cookie=lambda: find_cookie(options.cookie, options.cookie_file, os.environ),
         epmd_port=default_port(),
         ours=None if ours is None else complete_name(ours, host),
@@ -91,20 +91,20 @@ def _patient(options: argparse.Namespace) -> Patient:
     )
 
 
-def _lines(finding: Finding) -> str:
-    said = f"{_MARKS[finding.verdict]} {finding.step:<12}" + _folded(finding.says)
+def _format_finding(finding: Finding) -> str:
+    said = f"{_SYMBOLS[finding.verdict]} {finding.step:<12}" + _wrap(finding.says)
     below = [finding.means, *(f"→ {advice}" for advice in finding.advice)]
-    return "\n".join([said, *(_INDENT + _folded(text, "  " * text.startswith("→")) for text in below if text)])
+    return "\n".join([said, *(_INDENT + _wrap(text, "  " * text.startswith("→")) for text in below if text)])
 
 
-def _folded(text: str, hang: str = "") -> str:
+def _wrap(text: str, indent: str = "") -> str:
     folded = (
         line
         for paragraph in text.splitlines()
         for line in textwrap.wrap(paragraph, _WIDTH - len(_INDENT), break_long_words=False, break_on_hyphens=False)
     )
-    return f"\n{_INDENT}{hang}".join(folded)
+    return f"\n{_INDENT}{indent}".join(folded)
 
 
-def _object(target: str, findings: list[Finding], *, fine: bool) -> dict[str, Any]:
-    return {"node": target, "ok": fine, "steps": [{**asdict(each), "verdict": each.verdict.value} for each in findings]}
+def _to_json(target: str, findings: list[Finding], *, ok: bool) -> dict[str, Any]:
+    return {"node": target, "ok": ok, "steps": [{**asdict(each), "verdict": each.verdict.value} for each in findings]}

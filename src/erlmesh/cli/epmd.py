@@ -10,8 +10,8 @@ import asyncio
 import errno
 from functools import partial
 
-from erlmesh.cli.ending import run_until_told
 from erlmesh.cli.settings import add_verbose
+from erlmesh.cli.shutdown import run_until_signal
 from erlmesh.errors import NodeStartError
 from erlmesh.net.epmd import EpmdServer, default_port, registered_names
 
@@ -39,11 +39,11 @@ def run(options: argparse.Namespace) -> int:
     if not 0 < port < 65536:
         raise ValueError(f"--port is 1 to 65535, not {port}")
     if options.names:
-        return asyncio.run(_names(options.address, port))
-    return run_until_told(partial(_serve, addresses=options.address, port=port))
+        return asyncio.run(_print_names(options.address, port))
+    return run_until_signal(partial(_serve, addresses=options.address, port=port))
 
 
-async def _names(addresses: list[str] | None, port: int) -> int:
+async def _print_names(addresses: list[str] | None, port: int) -> int:
     host = addresses[0] if addresses else "127.0.0.1"
     try:
         names = await registered_names(host, port)
@@ -54,7 +54,7 @@ async def _names(addresses: list[str] | None, port: int) -> int:
     return 0
 
 
-async def _serve(over: asyncio.Event, addresses: list[str] | None, port: int) -> int:
+async def _serve(stop_requested: asyncio.Event, addresses: list[str] | None, port: int) -> int:
     server = EpmdServer(port)
     try:
         await server.start(addresses)
@@ -63,6 +63,6 @@ async def _serve(over: asyncio.Event, addresses: list[str] | None, port: int) ->
             raise NodeStartError(f"port {port} is taken: an EPMD runs already, or something else does") from None
         raise NodeStartError(f"cannot listen on port {port}: {error.strerror}") from None
     print(f"EPMD is up on port {port}", flush=True)
-    await over.wait()
+    await stop_requested.wait()
     server.close()
     return 0

@@ -12,11 +12,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from erlmesh.cli.seconds import positive_seconds
+from erlmesh.cli.arguments import positive_seconds
 from erlmesh.errors import NodeStartError
 from erlmesh.net.health_socket import read_health, socket_folders
 
-__all__ = ["EXAMPLE", "add_options", "run", "running"]
+__all__ = ["EXAMPLE", "add_options", "run", "running_nodes"]
 
 EXAMPLE = """\
 example:
@@ -37,33 +37,33 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     timeout = positive_seconds(options.timeout, "--timeout")
     name = options.name or os.environ.get("ERLMESH_NAME")
-    found = running(name, timeout)
+    found = running_nodes(name, timeout)
     if not found:
         print(f"no node {name + ' ' if name else ''}of this user answers here")
         return 1
     if len(found) > 1:
         raise NodeStartError(f"several nodes run here: say --name, one of {', '.join(node for node, _ in found)}")
     ((node, answer),) = found
-    print(json.dumps({"node": node, **answer}) if options.json else _line(node, answer))
+    print(json.dumps({"node": node, **answer}) if options.json else _format_line(node, answer))
     return 0 if answer.get("alive") is True else 1
 
 
-def running(name: str | None, timeout: float) -> list[tuple[str, dict[str, Any]]]:
+def running_nodes(name: str | None, timeout: float) -> list[tuple[str, dict[str, Any]]]:
     """The nodes of this user that run here, those called ``name`` if it is not None, with what they tell."""
-    told = [(path.name.removesuffix(".health"), _ask(path, timeout)) for path in _sockets(name)]
+    told = [(path.name.removesuffix(".health"), _query(path, timeout)) for path in _sockets(name)]
     return [(node, answer) for node, answer in told if answer is not None]
 
 
 def _sockets(name: str | None) -> list[Path]:
     paths = [path for folder in socket_folders(os.environ) for path in sorted(folder.glob("*.health"))]
-    return [path for path in paths if name is None or path.name == f"{name}.health" or _alive(path) == name]
+    return [path for path in paths if name is None or path.name == f"{name}.health" or _alive_name(path) == name]
 
 
-def _alive(path: Path) -> str:
+def _alive_name(path: Path) -> str:
     return path.name.partition("@")[0]
 
 
-def _ask(path: Path, timeout: float) -> dict[str, Any] | None:
+def _query(path: Path, timeout: float) -> dict[str, Any] | None:
     """What the node tells; None if it is not there any more."""
     try:
         return read_health(path, timeout)
@@ -73,14 +73,14 @@ def _ask(path: Path, timeout: float) -> dict[str, Any] | None:
         return {"alive": False, "fault": f"no answer: {fault}"}
 
 
-def _line(node: str, told: dict[str, Any]) -> str:
-    if told.get("alive") is not True:
-        by = f": {told['blocked_by']} holds it" if told.get("blocked_by") else ""
-        held = f"its loop has not turned for {told.get('loop_ms')} ms{by}"
-        return f"not well: {node}, " + (told.get("fault") or held)
-    others, busy = told.get("nodes", 0), told.get("busy") or {}
+def _format_line(node: str, report: dict[str, Any]) -> str:
+    if report.get("alive") is not True:
+        by = f": {report['blocked_by']} holds it" if report.get("blocked_by") else ""
+        held = f"its loop has not turned for {report.get('loop_ms')} ms{by}"
+        return f"not well: {node}, " + (report.get("fault") or held)
+    others, busy = report.get("nodes", 0), report.get("busy") or {}
     return (
-        f"ok: {node}, its loop answers in {told['loop_ms']} ms, connected with {others} "
-        f"node{'' if others == 1 else 's'}, up for {told.get('up', 0):.0f} s"
+        f"ok: {node}, its loop answers in {report['loop_ms']} ms, connected with {others} "
+        f"node{'' if others == 1 else 's'}, up for {report.get('up', 0):.0f} s"
         + "".join(f"; {peer} is busy for {seconds:.0f} s" for peer, seconds in busy.items())
     )

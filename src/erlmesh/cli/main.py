@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from erlmesh import __version__
-from erlmesh.cli.logs import configure_log
-from erlmesh.cli.terminated import TERMINATED, terminate_in_order, was_terminated
+from erlmesh.cli.log_setup import configure_log
+from erlmesh.cli.sigterm import EXIT_SIGTERM, install_sigterm_handler, sigterm_received
 from erlmesh.errors import ErlmeshError
 
 __all__ = ["main"]
@@ -42,7 +42,7 @@ COMMANDS: Final = {
 }
 
 
-def parser(asked: str) -> argparse.ArgumentParser:
+def build_parser(selected: str) -> argparse.ArgumentParser:
     """All commands, but the options only of the one that is ``asked`` for: the others are not even imported."""
     top = argparse.ArgumentParser(
         prog="erlmesh", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -51,7 +51,7 @@ def parser(asked: str) -> argparse.ArgumentParser:
     commands = top.add_subparsers(metavar="COMMAND", required=True)
     for name, about in COMMANDS.items():
         command = commands.add_parser(name, help=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-        if name == asked:
+        if name == selected:
             module = importlib.import_module(f"erlmesh.cli.{name}")
             command.description, command.epilog = module.__doc__, module.EXAMPLE
             module.add_options(command)
@@ -65,9 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that cannot show a sign shows another
     given = sys.argv[1:] if arguments is None else arguments
-    terminate_in_order()
+    install_sigterm_handler()
     try:
-        options = parser(given[0] if given else "").parse_args(given)
+        options = build_parser(given[0] if given else "").parse_args(given)
         configure_log(getattr(options, "verbose", 0))
         return int(options.run(options))
     except ErlmeshError as error:
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"erlmesh: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        return TERMINATED if was_terminated() else 130
+        return EXIT_SIGTERM if sigterm_received() else 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads: nothing more to say at exit
         return 1

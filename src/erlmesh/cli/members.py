@@ -7,11 +7,11 @@ import asyncio
 import re
 
 from erlmesh import Atom, ErlmeshError, Pid, Term
-from erlmesh.cli.meeting import busy_nodes, looking_in
+from erlmesh.cli.connecting import blocked_peers, hidden_client
 from erlmesh.cli.settings import add_node_options
 from erlmesh.formatting import format_elixir
 
-__all__ = ["EXAMPLE", "add_options", "group_name", "run"]
+__all__ = ["EXAMPLE", "add_options", "parse_group_name", "run"]
 
 EXAMPLE = """\
 example:
@@ -36,18 +36,18 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _run(options: argparse.Namespace) -> int:
-    group, module = group_name(options.group), Atom("pg2" if options.pg2 else "pg")
-    async with looking_in(options, options.on) as (node, peer):
+    group, module = parse_group_name(options.group), Atom("pg2" if options.pg2 else "pg")
+    async with hidden_client(options, options.on) as (node, peer):
         request = (Atom("call"), module, Atom("get_members"), [group], Atom("user"))
-        members = _members(await node.call((Atom("rex"), Atom(peer)), request), peer, module.name)
-        busy = await busy_nodes(node, peer)
+        members = _parse_members(await node.call((Atom("rex"), Atom(peer)), request), peer, module.name)
+        busy = await blocked_peers(node, peer)
     for pid in members:
         seconds = busy.get(pid.node.name)
         print(f"{pid.node.name} <0.{pid.id}.{pid.serial}>" + (f"  busy for {seconds:.0f} s" if seconds else ""))
     return 0 if members else 1
 
 
-def _members(answer: Term, peer: str, module: str) -> list[Pid]:
+def _parse_members(answer: Term, peer: str, module: str) -> list[Pid]:
     match answer:
         case list() if all(isinstance(pid, Pid) for pid in answer):
             return answer
@@ -60,7 +60,7 @@ def _members(answer: Term, peer: str, module: str) -> list[Pid]:
     raise ErlmeshError(f"{peer} answers {format_elixir(answer)}")
 
 
-def group_name(text: str) -> Term:
+def parse_group_name(text: str) -> Term:
     """The term that ``text`` names: ``:atom``, ``atom``, ``"string"`` or an integer."""
     if re.fullmatch(r"-?\d+", text):
         return int(text)

@@ -7,7 +7,7 @@ import asyncio
 import sys
 import time
 
-from erlmesh.cli.meeting import looking_in
+from erlmesh.cli.connecting import hidden_client
 from erlmesh.cli.settings import add_node_options
 from erlmesh.errors import ConnectError
 
@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
 
 async def _run(options: argparse.Namespace) -> int:
     try:
-        async with looking_in(options, options.node) as (node, peer):
+        async with hidden_client(options, options.node) as (node, peer):
             began = time.perf_counter()
             await node.ping(peer)
             print(f"pong ({(time.perf_counter() - began) * 1000:.1f} ms)")

@@ -9,12 +9,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 
-from erlmesh.cli.meeting import looking_in
+from erlmesh.cli.connecting import hidden_client
 from erlmesh.cli.settings import add_node_options
 from erlmesh.shell import front
 from erlmesh.shell.remote import RemoteSession
 
-__all__ = ["EXAMPLE", "add_options", "enter", "run"]
+__all__ = ["EXAMPLE", "add_options", "run_remsh", "run"]
 
 EXAMPLE = """\
 example:
@@ -34,16 +34,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    return enter(options, options.node)
+    return run_remsh(options, options.node)
 
 
-def enter(options: argparse.Namespace, target: str) -> int:
+def run_remsh(options: argparse.Namespace, target: str) -> int:
     """The prompt of ``target``, until it is left. Raises ConnectError if it is not there or lets nobody in."""
-    return asyncio.run(_enter(options, target))
+    return asyncio.run(_run_remsh(options, target))
 
 
-async def _enter(options: argparse.Namespace, target: str) -> int:
-    async with looking_in(options, target) as (node, peer):
+async def _run_remsh(options: argparse.Namespace, target: str) -> int:
+    async with hidden_client(options, target) as (node, peer):
         session = RemoteSession(node, peer)
         await session.open()
         if front.is_interactive():

@@ -13,21 +13,21 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from erlmesh.cli.cookie import find_cookie
-from erlmesh.cli.forms import (
+from erlmesh.cli.node_options import (
     AUTO,
     LOOPBACK,
-    add_form_options,
-    add_way_options,
-    form,
-    host_of,
-    lets_in,
-    places_to_look,
+    add_distribution_options,
+    add_resolver_options,
+    allow_remsh,
+    default_host,
+    discovery_sources,
+    node_kwargs,
     unknown_variables,
 )
 from erlmesh.discovery.sources import Source
 from erlmesh.errors import NodeStartError
 
-__all__ = ["Settings", "add_node_options", "complete_name", "passing_name", "settings"]
+__all__ = ["NodeSettings", "add_node_options", "complete_name", "ephemeral_name", "read_settings"]
 
 log = logging.getLogger("erlmesh")
 
@@ -35,7 +35,7 @@ COOKIE_HELP: Final = "the cluster's secret; other users of this machine see it i
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class NodeSettings:
     """What a node needs to start. ``chosen`` says that its name was completed or made up, and should be shown; ``form``
     are further arguments of :class:`erlmesh.Node`.
     """
@@ -43,15 +43,15 @@ class Settings:
     name: str
     cookie: str
     join: tuple[str, ...]
-    chosen: bool
-    form: dict[str, Any] = field(default_factory=dict)
+    name_generated: bool
+    node_kwargs: dict[str, Any] = field(default_factory=dict)
     discover: tuple[Source, ...] = ()
-    lets_in: bool = False
+    allow_remsh: bool = False
 
 
 def add_node_options(parser: argparse.ArgumentParser, *, joins: bool = True) -> None:
     """Adds ``--name``, ``--host``, ``--cookie``, ``--cookie-file`` and ``--verbose``; and for a node that stays
-    (``joins``) ``--join`` and all that :mod:`erlmesh.cli.forms` knows.
+    (``joins``) ``--join`` and all that :mod:`erlmesh.cli.node_options` knows.
     """
     parser.add_argument("--name", metavar="NAME[@HOST]", help="this node's name [ERLMESH_NAME]")
     parser.add_argument(
@@ -74,9 +74,9 @@ def add_node_options(parser: argparse.ArgumentParser, *, joins: bool = True) -> 
             help="look for others: static:a@host,b@host, dns:NAME, srv:NAME, file:PATH; may be repeated "
             "[ERLMESH_DISCOVER]",
         )
-        add_form_options(parser)
+        add_distribution_options(parser)
     else:
-        add_way_options(parser)
+        add_resolver_options(parser)
     add_verbose(parser)
 
 
@@ -84,20 +84,22 @@ def add_verbose(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-v", "--verbose", action="count", default=0, help="say who comes and goes; -vv says more")
 
 
-def settings(arguments: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> Settings:
+def read_settings(arguments: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> NodeSettings:
     """The settings of a node that stays. Raises NodeStartError in words."""
     for sentence in unknown_variables(environment):
         log.warning("%s", sentence)
-    given, host = arguments.name or environment.get("ERLMESH_NAME"), host_of(arguments, environment)
-    name = complete_name(given or _made_up(arguments, environment), host)
+    given, host = arguments.name or environment.get("ERLMESH_NAME"), default_host(arguments, environment)
+    name = complete_name(given or _default_name(arguments, environment), host)
     join = getattr(arguments, "join", None) or re.split(r"[,\s]+", environment.get("ERLMESH_JOIN", "").strip())
     cookie = find_cookie(arguments.cookie, arguments.cookie_file, environment)
-    joins = tuple(_peer(peer, name) for peer in join if peer)
-    discover, placed = tuple(places_to_look(arguments, environment)), form(arguments, environment)
-    return Settings(name, cookie, joins, name != given, placed, discover, lets_in=lets_in(arguments, environment))
+    joins = tuple(_peer_name(peer, name) for peer in join if peer)
+    discover, placed = tuple(discovery_sources(arguments, environment)), node_kwargs(arguments, environment)
+    return NodeSettings(
+        name, cookie, joins, name != given, placed, discover, allow_remsh=allow_remsh(arguments, environment)
+    )
 
 
-def _made_up(arguments: argparse.Namespace, environment: Mapping[str, str]) -> str:
+def _default_name(arguments: argparse.Namespace, environment: Mapping[str, str]) -> str:
     """A name for a node that was given none: in a container, where the host is to be found out, that of the host."""
     if AUTO in (arguments.host, environment.get("ERLMESH_HOST")):
         return re.sub(r"[^A-Za-z0-9_-]", "_", socket.gethostname().partition(".")[0]) or "py"
@@ -112,11 +114,11 @@ def complete_name(name: str, host: str = LOOPBACK) -> str:
     return full
 
 
-def _peer(peer: str, name: str) -> str:
+def _peer_name(peer: str, name: str) -> str:
     """The node meant by ``--join``; a long name and a short one never meet, so they are refused before they try."""
     host = name.partition("@")[2]
     full = complete_name(peer if "@" in peer else f"{peer}@{host}")
-    if _is_long(full) != _is_long(name):
+    if _is_long_name(full) != _is_long_name(name):
         raise NodeStartError(
             f"{name} and {full} cannot meet: one has a long name (its host has a dot, or is an address), "
             "the other a short one"
@@ -124,11 +126,11 @@ def _peer(peer: str, name: str) -> str:
     return full
 
 
-def _is_long(name: str) -> bool:
+def _is_long_name(name: str) -> bool:
     host = name.partition("@")[2]
     return "." in host or ":" in host
 
 
-def passing_name(target: str) -> str:
+def ephemeral_name(target: str) -> str:
     """A name for a node that only looks in on ``target`` and goes: long or short as that one is."""
-    return f"erlmesh-{os.getpid()}-{secrets.token_hex(3)}@{LOOPBACK if _is_long(target) else 'localhost'}"
+    return f"erlmesh-{os.getpid()}-{secrets.token_hex(3)}@{LOOPBACK if _is_long_name(target) else 'localhost'}"

@@ -12,18 +12,18 @@ import sys
 from typing import Final
 
 from erlmesh import __version__
-from erlmesh.cli.health import running
-from erlmesh.cli.meeting import meet, staying
-from erlmesh.cli.remsh import enter
-from erlmesh.cli.settings import Settings, add_node_options, settings
-from erlmesh.cli.terminated import was_terminated
+from erlmesh.cli.connecting import join_cluster, node_services
+from erlmesh.cli.health import running_nodes
+from erlmesh.cli.remsh import run_remsh
+from erlmesh.cli.settings import NodeSettings, add_node_options, read_settings
+from erlmesh.cli.sigterm import sigterm_received
 from erlmesh.errors import NodeStartError
 from erlmesh.node import Node
 from erlmesh.shell import front
 
 __all__ = ["EXAMPLE", "add_options", "run"]
 
-PATIENCE: Final = 3.0
+HEALTH_TIMEOUT: Final = 3.0
 EXAMPLE = """\
 example:
   erlmesh shell --name socrates@127.0.0.1 --cookie-file ./cookie
@@ -49,28 +49,31 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     if options.remsh is None:
         try:
-            return asyncio.run(_run(settings(options)))
+            return asyncio.run(_run(read_settings(options)))
         except KeyboardInterrupt:
-            if was_terminated():
+            if sigterm_received():
                 return 0
             raise
-    target = options.remsh or _running(options.name or os.environ.get("ERLMESH_NAME"))
+    target = options.remsh or _find_running_node(options.name or os.environ.get("ERLMESH_NAME"))
     options.name = None  # that is the other's
-    return enter(options, target)
+    return run_remsh(options, target)
 
 
-def _running(name: str | None) -> str:
-    found = [node for node, _ in running(name, PATIENCE)]
+def _find_running_node(name: str | None) -> str:
+    found = [node for node, _ in running_nodes(name, HEALTH_TIMEOUT)]
     if len(found) != 1:
         which = f"one of {', '.join(found)}" if found else "none runs here"
         raise NodeStartError(f"which node is meant by --remsh? Say its name: {which}")
     return found[0]
 
 
-async def _run(chosen: Settings) -> int:
-    async with Node(chosen.name, cookie=chosen.cookie, **chosen.form) as node, staying(node, chosen):
+async def _run(settings: NodeSettings) -> int:
+    async with (
+        Node(settings.name, cookie=settings.cookie, **settings.node_kwargs) as node,
+        node_services(node, settings),
+    ):
         if front.is_interactive():
             python = ".".join(map(str, sys.version_info[:3]))
             print(f"erlmesh {__version__} on Python {python}, node {node.name}. h() for help, Ctrl-D to leave.")
-        await meet(node, chosen.join)
+        await join_cluster(node, settings.join)
         return await front.run(node)

@@ -16,9 +16,9 @@ from functools import partial
 from pathlib import Path
 from types import ModuleType
 
-from erlmesh.cli.ending import ASKING, run_until_told
-from erlmesh.cli.meeting import meet, staying
-from erlmesh.cli.settings import Settings, add_node_options, settings
+from erlmesh.cli.connecting import join_cluster, node_services
+from erlmesh.cli.settings import NodeSettings, add_node_options, read_settings
+from erlmesh.cli.shutdown import STOP_SIGNALS, run_until_signal
 from erlmesh.net.epmd import default_port
 from erlmesh.node import Node
 from erlmesh.runtime.process import Body
@@ -53,37 +53,39 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)  # modules lie where one stands, as for `python -m`
-    offered = [_module(text) for text in options.expose]
-    app = _function(options.app) if options.app else None
-    chosen, prompt = settings(options), options.prompt and front.is_interactive()
-    main = partial(_run, chosen=chosen, offered=offered, app=app, prompt=prompt)
-    return run_until_told(main, by=() if prompt else ASKING)  # a prompt has its own ways to be left
+    offered = [_import_module(text) for text in options.expose]
+    app = _import_function(options.app) if options.app else None
+    chosen, prompt = read_settings(options), options.prompt and front.is_interactive()
+    main = partial(_run, settings=chosen, exposed=offered, app=app, prompt=prompt)
+    return run_until_signal(main, signals=() if prompt else STOP_SIGNALS)  # a prompt has its own ways to be left
 
 
 async def _run(
-    over: asyncio.Event,
-    chosen: Settings,
-    offered: list[tuple[ModuleType, str | None]],
+    stop_requested: asyncio.Event,
+    settings: NodeSettings,
+    exposed: list[tuple[ModuleType, str | None]],
     app: Body | None,
     *,
     prompt: bool = False,
 ) -> int:
-    node = Node(chosen.name, cookie=chosen.cookie, **chosen.form)
-    for module, name in offered:
+    node = Node(settings.name, cookie=settings.cookie, **settings.node_kwargs)
+    for module, name in exposed:
         node.expose(module, as_=name)
-    async with node, staying(node, chosen):
-        known = "not known to any EPMD" if "epmd" in chosen.form else f"known to the EPMD on port {default_port()}"
+    async with node, node_services(node, settings):
+        known = (
+            "not known to any EPMD" if "epmd" in settings.node_kwargs else f"known to the EPMD on port {default_port()}"
+        )
         print(f"{node.name} is up: listening on port {node.port}, {known}", flush=True)
-        meeting = asyncio.ensure_future(meet(node, chosen.join))
-        watched = _Watched(node, app, over) if app else None
-        left = await _prompted(node, over) if prompt else await over.wait()
+        meeting = asyncio.ensure_future(join_cluster(node, settings.join))
+        watched = _AppMonitor(node, app, stop_requested) if app else None
+        left = await _run_prompt(node, stop_requested) if prompt else await stop_requested.wait()
         meeting.cancel()
     return watched.code if watched else int(left) if prompt else 0
 
 
-async def _prompted(node: Node, over: asyncio.Event) -> int:
+async def _run_prompt(node: Node, stop_requested: asyncio.Event) -> int:
     """A prompt until it is left, with its exit code, or until it is ``over``."""
-    shell, end = asyncio.ensure_future(front.run(node)), asyncio.ensure_future(over.wait())
+    shell, end = asyncio.ensure_future(front.run(node)), asyncio.ensure_future(stop_requested.wait())
     await asyncio.wait([shell, end], return_when=asyncio.FIRST_COMPLETED)
     left = shell.result() if shell.done() else 0
     for each in (shell, end):
@@ -92,12 +94,12 @@ async def _prompted(node: Node, over: asyncio.Event) -> int:
     return left
 
 
-class _Watched:
+class _AppMonitor:
     """The user's process: when it ends, all is over; ``code`` says how."""
 
-    def __init__(self, node: Node, app: Body, over: asyncio.Event) -> None:
+    def __init__(self, node: Node, app: Body, stop_requested: asyncio.Event) -> None:
         self.code = 0
-        self._over = over
+        self._stop_requested = stop_requested
         guard = node.spawn_handler(self._receive)
         guard.monitor(node.spawn(app))
 
@@ -107,10 +109,10 @@ class _Watched:
                 if reason not in (Atom("normal"), Atom("shutdown")):
                     print(f"erlmesh: the app {pid} ended: {reason}", file=sys.stderr)
                     self.code = 1
-                self._over.set()
+                self._stop_requested.set()
 
 
-def _module(text: str) -> tuple[ModuleType, str | None]:
+def _import_module(text: str) -> tuple[ModuleType, str | None]:
     """``MODULE`` or ``NAME=MODULE``: the module, and the name others shall call it by."""
     name, _, module = text.rpartition("=")
     try:
@@ -119,9 +121,9 @@ def _module(text: str) -> tuple[ModuleType, str | None]:
         raise ValueError(f"cannot import {module}: {error}") from error
 
 
-def _function(text: str) -> Body:
+def _import_function(text: str) -> Body:
     name, _, function = text.partition(":")
-    found = getattr(_module(name)[0], function or "main", None)
+    found = getattr(_import_module(name)[0], function or "main", None)
     if not inspect.iscoroutinefunction(found):
         raise ValueError(f"{text} is no `async def` function to run as a process: say MODULE:FUNCTION")
     return found

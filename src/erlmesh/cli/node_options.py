@@ -12,8 +12,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from erlmesh.cli.cookie import read_protected
-from erlmesh.cli.seconds import positive_seconds
+from erlmesh.cli.arguments import positive_seconds
+from erlmesh.cli.cookie import read_secret_file
 from erlmesh.discovery.looking import check_sources
 from erlmesh.discovery.sources import Kind, Source, sources
 from erlmesh.errors import NodeStartError
@@ -24,13 +24,13 @@ from erlmesh.net.resolvers import FixedPort, NoEpmd, PortMapper, Resolver, Stati
 __all__ = [
     "LOOPBACK",
     "VARIABLES",
-    "add_form_options",
-    "add_way_options",
-    "form",
-    "host_of",
-    "places_to_look",
+    "add_distribution_options",
+    "add_resolver_options",
+    "node_kwargs",
+    "default_host",
+    "discovery_sources",
     "unknown_variables",
-    "way",
+    "resolver_kwargs",
 ]
 
 T = TypeVar("T")
@@ -49,14 +49,16 @@ AUTO: Final = "auto"
 _SERVICE_LINK: Final = re.compile(r"ERLMESH_(SERVICE_HOST|SERVICE_PORT\w*|PORT|PORT_\d+_\w+)")
 """What Kubernetes sets in every pod when a service is called ``erlmesh``."""
 
-_YES: Final = ("1", "true", "yes", "on")
-_NO: Final = ("0", "false", "no", "off")
+_TRUE: Final = ("1", "true", "yes", "on")
+_FALSE: Final = ("0", "false", "no", "off")
 
 
-def add_form_options(parser: argparse.ArgumentParser) -> None:
+def add_distribution_options(parser: argparse.ArgumentParser) -> None:
     """For commands whose node stays."""
     group = parser.add_argument_group("how the node is placed, hidden and guarded")
-    group.add_argument("--hidden", **_switch("keep out of the mesh and of everybody's nodes() [ERLMESH_HIDDEN]"))
+    group.add_argument(
+        "--hidden", **_boolean_option("keep out of the mesh and of everybody's nodes() [ERLMESH_HIDDEN]")
+    )
     group.add_argument(
         "--allow",
         metavar="NODE",
@@ -75,23 +77,27 @@ def add_form_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--advertise-port", metavar="N", help="the port that others are told, if mapped [ERLMESH_ADVERTISE_PORT]"
     )
-    add_way_options(group)
+    add_resolver_options(group)
     group.add_argument(
-        "--allow-remsh", **_switch("let whoever has the cookie open a shell here, with remsh [ERLMESH_ALLOW_REMSH]")
+        "--allow-remsh",
+        **_boolean_option("let whoever has the cookie open a shell here, with remsh [ERLMESH_ALLOW_REMSH]"),
     )
-    group.add_argument("--epmd", **_switch("be known to EPMD, and ask it for others (the default) [ERLMESH_EPMD]"))
     group.add_argument(
-        "--reconnect", **_switch("dial nodes that were lost until they are back (the default) [ERLMESH_RECONNECT]")
+        "--epmd", **_boolean_option("be known to EPMD, and ask it for others (the default) [ERLMESH_EPMD]")
+    )
+    group.add_argument(
+        "--reconnect",
+        **_boolean_option("dial nodes that were lost until they are back (the default) [ERLMESH_RECONNECT]"),
     )
     group.add_argument(
         "--prevent-overlapping-partitions",
-        **_switch(
+        **_boolean_option(
             "as OTP 25 and later do (the default); the same on all nodes [ERLMESH_PREVENT_OVERLAPPING_PARTITIONS]"
         ),
     )
 
 
-def add_way_options(parser: argparse._ActionsContainer) -> None:
+def add_resolver_options(parser: argparse._ActionsContainer) -> None:
     """For every command: how other nodes are found, and which cookies they have."""
     parser.add_argument(
         "--cookies-file",
@@ -114,26 +120,26 @@ def add_way_options(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def host_of(options: argparse.Namespace, environment: Mapping[str, str]) -> str:
+def default_host(options: argparse.Namespace, environment: Mapping[str, str]) -> str:
     """The host of names that are given without one. Raises NodeStartError, which lists the addresses to choose from.
 
     The loopback address, unless the user names another; ``auto`` finds the one that others reach this machine by.
     """
-    found = _Given(options, environment).text("host")
+    found = _OptionSource(options, environment).lookup("host")
     if found is None:
         return LOOPBACK
     host, source = found
     if host == AUTO:
-        names = [place.value for place in places_to_look(options, environment) if place.kind is Kind.DNS]
+        names = [place.value for place in discovery_sources(options, environment) if place.kind is Kind.DNS]
         return own_address(HostInfo.detect(discovery_names=names))
     if not re.fullmatch(r"[A-Za-z0-9_.:%-]+", host):
         raise NodeStartError(f"{source} is {host!r}: it must be a host name, an address, or auto")
     return str(host)
 
 
-def places_to_look(options: argparse.Namespace, environment: Mapping[str, str]) -> list[Source]:
+def discovery_sources(options: argparse.Namespace, environment: Mapping[str, str]) -> list[Source]:
     """What ``--discover`` says. Raises NodeStartError."""
-    found = _Given(options, environment).text("discover")
+    found = _OptionSource(options, environment).lookup("discover")
     if found is None:
         return []
     places = sources(found[0] if isinstance(found[0], list) else [found[0]])
@@ -141,42 +147,42 @@ def places_to_look(options: argparse.Namespace, environment: Mapping[str, str]) 
     return places
 
 
-def _switch(about: str) -> dict[str, Any]:
-    return {"action": argparse.BooleanOptionalAction, "default": None, "help": about}
+def _boolean_option(help_text: str) -> dict[str, Any]:
+    return {"action": argparse.BooleanOptionalAction, "default": None, "help": help_text}
 
 
-def form(options: argparse.Namespace, environment: Mapping[str, str]) -> dict[str, Any]:
+def node_kwargs(options: argparse.Namespace, environment: Mapping[str, str]) -> dict[str, Any]:
     """The arguments of :class:`erlmesh.Node` that the user has given. Raises NodeStartError in words."""
-    given = _Given(options, environment)
+    given = _OptionSource(options, environment)
     mapper, resolver = _mapper_and_resolver(given)
-    ports = _ports(given)
+    ports = _parse_ports(given)
     if isinstance(mapper, FixedPort) and ports is not None:
         raise NodeStartError("--erl-epmd-port says where to listen: leave --port and ERLMESH_PORT_MIN away")
     chosen = {
         "hidden": given.flag("hidden"),
-        "allow": given.several("allow"),
-        "listen": given.several("listen"),
+        "allow": given.as_list("allow"),
+        "listen": given.as_list("listen"),
         "ports": ports,
-        "advertise_port": given.one("advertise_port", _port),
-        "net_ticktime": given.one("net_ticktime", positive_seconds),
+        "advertise_port": given.parsed("advertise_port", _parse_port),
+        "net_ticktime": given.parsed("net_ticktime", positive_seconds),
         "prevent_overlapping_partitions": given.flag("prevent_overlapping_partitions"),
         "reconnect": given.flag("reconnect"),
         "epmd": mapper,
         "resolver": resolver,
-        "cookies": _cookies(given),
+        "cookies": _read_cookies(given),
     }
     return {name: value for name, value in chosen.items() if value is not None}
 
 
-def way(options: argparse.Namespace, environment: Mapping[str, str]) -> dict[str, Any]:
+def resolver_kwargs(options: argparse.Namespace, environment: Mapping[str, str]) -> dict[str, Any]:
     """The same for a node that only looks in: it finds others as they are to be found, and nobody is told of it."""
-    given = _Given(options, environment)
+    given = _OptionSource(options, environment)
     mapper, resolver = _mapper_and_resolver(given)
     chosen = {
         "epmd": NoEpmd(),
         "resolver": resolver or mapper or Epmd(),
-        "cookies": _cookies(given),
-        "net_ticktime": given.one("net_ticktime", positive_seconds),
+        "cookies": _read_cookies(given),
+        "net_ticktime": given.parsed("net_ticktime", positive_seconds),
     }
     return {name: value for name, value in chosen.items() if value is not None}
 
@@ -191,100 +197,102 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     return said
 
 
-def lets_in(options: argparse.Namespace, environment: Mapping[str, str]) -> bool:
+def allow_remsh(options: argparse.Namespace, environment: Mapping[str, str]) -> bool:
     """Whether shells may be opened on the node from others."""
-    return bool(_Given(options, environment).flag("allow_remsh"))
+    return bool(_OptionSource(options, environment).flag("allow_remsh"))
 
 
-class _Given:
+class _OptionSource:
     """What the command line or the environment says, with where it said so."""
 
-    def __init__(self, options: argparse.Namespace, environment: Mapping[str, str]) -> None:
-        self.options = options
+    def __init__(self, arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
+        self.arguments = arguments
         self.environment = environment
 
-    def text(self, name: str) -> tuple[Any, str] | None:
+    def lookup(self, name: str) -> tuple[Any, str] | None:
         """The value of an option, or else of its variable, and what to call its source. Empty is as good as absent."""
-        option = getattr(self.options, name, None)
+        option = getattr(self.arguments, name, None)
         if option is not None:
             return option, "--" + name.replace("_", "-")
         variable = "ERLMESH_" + name.upper()
         value = self.environment.get(variable, "").strip()
         return (value, variable) if value else None
 
-    def one(self, name: str, read: Callable[[str, str], T]) -> T | None:
+    def parsed(self, name: str, parse: Callable[[str, str], T]) -> T | None:
         """``read(text, source)``, which raises NodeStartError for what it does not understand."""
-        found = self.text(name)
-        return None if found is None else read(*found)
+        found = self.lookup(name)
+        return None if found is None else parse(*found)
 
-    def several(self, name: str) -> list[str] | None:
+    def as_list(self, name: str) -> list[str] | None:
         """A list: an option that was repeated, or a variable with commas."""
-        found = self.text(name)
+        found = self.lookup(name)
         if found is None:
             return None
         texts: Sequence[str] = found[0] if isinstance(found[0], list) else [found[0]]
         return [item for text in texts for item in re.split(r"[,\s]+", text) if item]
 
     def flag(self, name: str) -> bool | None:
-        found = self.text(name)
+        found = self.lookup(name)
         if found is None or isinstance(found[0], bool):
             return None if found is None else bool(found[0])
         text, source = found
-        if text.lower() not in _YES + _NO:
+        if text.lower() not in _TRUE + _FALSE:
             raise NodeStartError(f"{source} is {text!r}: it must be true or false")
-        return text.lower() in _YES
+        return text.lower() in _TRUE
 
 
-def _mapper_and_resolver(given: _Given) -> tuple[PortMapper | None, Resolver | None]:
-    fixed, epmd = given.one("erl_epmd_port", _port), given.flag("epmd")
+def _mapper_and_resolver(options: _OptionSource) -> tuple[PortMapper | None, Resolver | None]:
+    fixed, epmd = options.parsed("erl_epmd_port", _parse_port), options.flag("epmd")
     if fixed is not None and epmd:
         raise NodeStartError("--erl-epmd-port means that there is no EPMD: leave --epmd away")
     mapper: PortMapper | None = FixedPort(fixed) if fixed is not None else NoEpmd() if epmd is False else None
-    table = given.several("resolve")
+    table = options.as_list("resolve")
     if table is None:
         return mapper, None
-    source = given.text("resolve") or ("", "--resolve")
-    return mapper, StaticResolver(dict(_entry(entry, source[1]) for entry in table), mapper or Epmd())
+    source = options.lookup("resolve") or ("", "--resolve")
+    return mapper, StaticResolver(dict(_parse_resolve(entry, source[1]) for entry in table), mapper or Epmd())
 
 
-def _entry(text: str, source: str) -> tuple[str, tuple[str, int]]:
+def _parse_resolve(text: str, source: str) -> tuple[str, tuple[str, int]]:
     match = re.fullmatch(r"([^=@]+@[^=@]+)=(?:\[([^\]]+)\]|([^:\[\]]+)):(\d+)", text)
     if match is None:
         raise NodeStartError(f"{source} is {text!r}: it looks like plato@10.0.0.7=10.1.1.1:9100")
-    return match[1], (match[2] or match[3], _port(match[4], source))
+    return match[1], (match[2] or match[3], _parse_port(match[4], source))
 
 
-def _ports(given: _Given) -> range | None:
-    if given.options.port is not None:
-        first, _, last = given.options.port.partition("-")
-        return _range(first, last or first, "--port")
-    least, most = given.text("port_min"), given.text("port_max")
+def _parse_ports(options: _OptionSource) -> range | None:
+    if options.arguments.port is not None:
+        first, _, last = options.arguments.port.partition("-")
+        return _parse_range(first, last or first, "--port")
+    least, most = options.lookup("port_min"), options.lookup("port_max")
     if least is None and most is None:
         return None
     if least is None:
         raise NodeStartError("ERLMESH_PORT_MAX needs ERLMESH_PORT_MIN beside it")
-    return _range(least[0], (most or least)[0], "ERLMESH_PORT_MIN" if most is None else "ERLMESH_PORT_MIN and _MAX")
+    return _parse_range(
+        least[0], (most or least)[0], "ERLMESH_PORT_MIN" if most is None else "ERLMESH_PORT_MIN and _MAX"
+    )
 
 
-def _range(first: str, last: str, source: str) -> range:
-    low, high = _port(first, source), _port(last, source)
+def _parse_range(first: str, last: str, source: str) -> range:
+    low, high = _parse_port(first, source), _parse_port(last, source)
     if low > high:
         raise NodeStartError(f"{source} is {low}-{high}: the range is empty, the smaller number comes first")
     return range(low, high + 1)
 
 
-def _port(text: str, source: str) -> int:
+def _parse_port(text: str, source: str) -> int:
     if not (text.isascii() and text.isdigit()) or not 0 < int(text) < 65536:
         raise NodeStartError(f"{source} is {text!r}: a port is a number from 1 to 65535")
     return int(text)
 
 
-def _cookies(given: _Given) -> dict[str, str] | None:
-    found = given.text("cookies_file")
+def _read_cookies(options: _OptionSource) -> dict[str, str] | None:
+    found = options.lookup("cookies_file")
     if found is None:
         return None
     cookies = {}
-    for number, line in enumerate(read_protected(Path(found[0]).expanduser()).splitlines(), 1):
+    for number, line in enumerate(read_secret_file(Path(found[0]).expanduser()).splitlines(), 1):
         words = line.partition("#")[0].split()
         if not words:
             continue

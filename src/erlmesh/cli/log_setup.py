@@ -11,15 +11,15 @@ __all__ = ["configure_log"]
 
 def configure_log(verbose: int) -> None:
     """Warnings to stderr; with ``verbose`` who comes and goes, with more of it everything."""
-    handler = _Lines()
-    handler.setFormatter(_Words("%(message)s"))
+    handler = _StderrHandler()
+    handler.setFormatter(_LogFormatter("%(message)s"))
     log = logging.getLogger("erlmesh")
     log.handlers[:] = [handler]
     log.propagate = False
     log.setLevel((logging.WARNING, logging.INFO)[verbose] if verbose < 2 else logging.DEBUG)
 
 
-class _Lines(logging.StreamHandler[TextIO]):
+class _StderrHandler(logging.StreamHandler[TextIO]):
     """Writes to whatever ``sys.stderr`` is at the time: a prompt puts its own there, to keep the line being typed."""
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -27,7 +27,7 @@ class _Lines(logging.StreamHandler[TextIO]):
         super().emit(record)
 
 
-class _Words(logging.Formatter):
+class _LogFormatter(logging.Formatter):
     """An exception's one line and the user's own frames, never ours."""
 
     def formatException(self, ei: object) -> str:  # noqa: N802 - logging's name

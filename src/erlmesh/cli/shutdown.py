@@ -17,56 +17,56 @@ from collections.abc import Callable, Coroutine, Iterable
 from types import FrameType
 from typing import Any, Final
 
-__all__ = ["ASKING", "LEAVING", "run_until_told"]
+__all__ = ["STOP_SIGNALS", "SHUTDOWN_TIMEOUT", "run_until_signal"]
 
-LEAVING: Final = 0.8
+SHUTDOWN_TIMEOUT: Final = 0.8
 """Seconds from the signal on: less than one, with the end of the interpreter."""
-INTERRUPTED: Final = 130
-ASKING: Final = (signal.SIGTERM, signal.SIGINT)
+EXIT_SIGINT: Final = 130
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
-def run_until_told(
-    main: Callable[[asyncio.Event], Coroutine[Any, Any, int]], *, by: Iterable[signal.Signals] = ASKING
+def run_until_signal(
+    main: Callable[[asyncio.Event], Coroutine[Any, Any, int]], *, signals: Iterable[signal.Signals] = STOP_SIGNALS
 ) -> int:
     """Runs ``main(over)``, which is to come to its end when ``over`` is set, and gives its exit code."""
     with asyncio.Runner() as runner:
         loop, over = runner.get_loop(), asyncio.Event()
-        end = _End(lambda: loop.call_soon_threadsafe(over.set))
-        for number in by:
-            signal.signal(number, end.told)
+        end = _Deadline(lambda: loop.call_soon_threadsafe(over.set))
+        for number in signals:
+            signal.signal(number, end.on_signal)
         end.code = runner.run(main(over))
-        end.is_near()
+        end.arm()
     return end.code
 
 
-class _End:
+class _Deadline:
     """Signals and the time since the first."""
 
-    def __init__(self, ask: Callable[[], object]) -> None:
+    def __init__(self, request_stop: Callable[[], object]) -> None:
         self.code = 0
-        self._ask = ask
-        self._watch: threading.Timer | None = None
+        self._request_stop = request_stop
+        self._timer: threading.Timer | None = None
 
-    def told(self, number: int, _frame: FrameType | None) -> None:
+    def on_signal(self, number: int, _frame: FrameType | None) -> None:
         """A signal. This runs also while the event loop is blocked, if that is by Python code."""
-        if self._watch is not None:
-            _leave(INTERRUPTED if number == signal.SIGINT else self.code)
-        self.is_near()
-        self._ask()
+        if self._timer is not None:
+            _exit_now(EXIT_SIGINT if number == signal.SIGINT else self.code)
+        self.arm()
+        self._request_stop()
 
-    def is_near(self) -> None:
+    def arm(self) -> None:
         """The time runs from now on, if it does not yet."""
-        if self._watch is None:
-            self._watch = threading.Timer(LEAVING, self._force)
-            self._watch.daemon = True
-            self._watch.start()
+        if self._timer is None:
+            self._timer = threading.Timer(SHUTDOWN_TIMEOUT, self._force_exit)
+            self._timer.daemon = True
+            self._timer.start()
 
-    def _force(self) -> None:
+    def _force_exit(self) -> None:
         print("erlmesh: something does not let go (code that computes, or a thread): ended by force", file=sys.stderr)
-        _leave(self.code)
+        _exit_now(self.code)
 
 
-def _leave(code: int) -> None:
+def _exit_now(code: int) -> None:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -11,26 +11,26 @@ import threading
 from types import FrameType
 from typing import Final
 
-__all__ = ["TERMINATED", "terminate_in_order", "was_terminated"]
+__all__ = ["EXIT_SIGTERM", "install_sigterm_handler", "sigterm_received"]
 
-TERMINATED: Final = 128 + signal.SIGTERM
-_told: Final = threading.Event()
+EXIT_SIGTERM: Final = 128 + signal.SIGTERM
+_received: Final = threading.Event()
 
 
-def terminate_in_order() -> None:
+def install_sigterm_handler() -> None:
     """From now on, unless a command takes the signal over, ``KeyboardInterrupt`` is what SIGTERM leads to."""
-    _told.clear()
+    _received.clear()
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _as_ctrl_c)
+        signal.signal(signal.SIGTERM, _forward_to_sigint)
 
 
-def was_terminated() -> bool:
+def sigterm_received() -> bool:
     """Whether it was SIGTERM, and not Ctrl-C."""
-    return _told.is_set()
+    return _received.is_set()
 
 
-def _as_ctrl_c(_number: int, frame: FrameType | None) -> None:
-    _told.set()
+def _forward_to_sigint(_number: int, frame: FrameType | None) -> None:
+    _received.set()
     ctrl_c = signal.getsignal(signal.SIGINT)
     if not callable(ctrl_c):  # a shell that starts something in the background has it ignored
         raise KeyboardInterrupt
