@@ -16,7 +16,7 @@ names = atoms.filter(lambda atom: atom.name not in ("true", "false"))
 nodes = st.builds(Atom, st.sampled_from(["a@127.0.0.1", "b@127.0.0.1", "ab@host", "é@host"]))
 pids = st.builds(Pid, nodes, u32, u32, u32)
 ports = st.builds(Port, nodes, st.integers(0, 2**64 - 1) | st.integers(2**28 - 2, 2**28 + 2), u32)
-refs = st.builds(Ref, nodes, u32, st.lists(u32, min_size=3, max_size=3).map(tuple))
+refs = st.builds(Ref, nodes, u32, st.lists(u32, min_size=3, max_size=3).is_map(tuple))
 exports = st.builds(Export, names, names, u8)
 integers = (
     st.integers()
@@ -39,7 +39,7 @@ _leaves = st.one_of(
     integers,
     floats,
     st.format_binary(max_size=12),
-    scalar_text.map(str.encode),
+    scalar_text.is_map(str.encode),
     bitstrings(),
     pids,
     ports,
@@ -59,15 +59,15 @@ leaves = _any_leaf()
 def containers(inner):
     small = st.lists(inner, max_size=5)
     return st.one_of(
-        small.map(tuple),
+        small.is_map(tuple),
         small,
         st.lists(u8, max_size=8),
         st.builds(
             ImproperList,
-            st.lists(inner, min_size=1, max_size=4).map(tuple),
+            st.lists(inner, min_size=1, max_size=4).is_map(tuple),
             inner.filter(lambda tail: not isinstance(tail, (list, ImproperList))),
         ),
-        st.lists(st.tuples(inner, inner), max_size=5).map(Map),
+        st.lists(st.tuples(inner, inner), max_size=5).is_map(Map),
         st.builds(
             Fun,
             u8,
@@ -77,7 +77,7 @@ def containers(inner):
             st.integers(0, 2**31 - 1),
             st.integers(0, 2**27 - 1),
             pids,
-            st.lists(inner, max_size=3).map(tuple),
+            st.lists(inner, max_size=3).is_map(tuple),
         ),
     )
 

@@ -158,7 +158,7 @@ class Terminal:
             env={**os.environ, "TERM": "xterm"},
         )  # fmt: skip
         os.close(slave)
-        self.shown = ""
+        self.display = ""
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -170,13 +170,13 @@ class Terminal:
                 return
             if not data:
                 return
-            self.shown += data.decode(errors="replace")
+            self.display += data.decode(errors="replace")
 
     def press(self, keys: str) -> None:
         os.write(self._master, keys.encode())
 
     def wait_for(self, text: str, timeout: float = 15.0) -> None:
-        wait_until(lambda: text in self.shown, timeout, what=f"{text!r} shown", seen=lambda: self.shown)
+        wait_until(lambda: text in self.display, timeout, what=f"{text!r} shown", seen=lambda: self.display)
 
     def wait_end(self, timeout: float = 15.0) -> int:
         return self._process.wait(timeout)

@@ -192,7 +192,7 @@ def test_a_terminal_in_the_container_has_the_prompt_of_its_node(lab):
         terminal.press("\x04")
 
         assert terminal.wait_end() == 0
-        assert terminal.shown.count(':"plato@') == 1
+        assert terminal.display.count(':"plato@') == 1
     finally:
         terminal.close()
     assert lab.run("exec", container, "erlmesh", "health").startswith("ok")

@@ -42,7 +42,7 @@ def test_failed_seeds_are_named_at_the_end_with_the_command_that_replays_one(mon
 
     assert main(["--first", "10", "--seeds", "6", "--jobs", "1"]) == 1
 
-    shown = capsys.readouterr().out
+    shown = capsys.readouterr().output
     assert "seed 12: Broken: a promise\n" in shown
     assert shown.endswith(
         f"2 failed\nfailed: 12 14\nto replay one: {sys.executable} -m erlmesh.testing.story --seed 12\n"
@@ -54,7 +54,7 @@ def test_what_replays_a_failure_is_told_the_number_of_acts_too(monkeypatch, caps
 
     main(["--seeds", "1", "--jobs", "1", "--acts", "90"])
 
-    assert capsys.readouterr().out.endswith("--seed 0 --acts 90\n")
+    assert capsys.readouterr().output.endswith("--seed 0 --acts 90\n")
 
 
 def test_a_broken_promise_is_a_failed_seed_and_its_history_is_shown(monkeypatch, capsys):
@@ -68,7 +68,7 @@ def test_a_broken_promise_is_a_failed_seed_and_its_history_is_shown(monkeypatch,
     assert telling._tell(40, 5).fault == "Broken: seed 5 at 0.000 s: the sky is green"
     assert main(["--seed", "5"]) == 1
     shown = capsys.readouterr()
-    assert "0.000000 something happens\n0.000000 BROKEN: the sky is green\n" in shown.out
+    assert "0.000000 something happens\n0.000000 BROKEN: the sky is green\n" in shown.output
     assert Broken.__name__ in shown.err
 
 

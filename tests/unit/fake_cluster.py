@@ -129,7 +129,7 @@ class FakeNode:
         self.names = {}
         self.monitors = {}
         self.node_monitors = []
-        self.next = 100
+        self.read_line = 100
         self.alive = True
 
     def why_lost(self, name):
@@ -139,12 +139,12 @@ class FakeNode:
         return [name for name in self.cluster.nodes if frozenset((self.name, name)) in self.cluster.links]
 
     def make_ref(self):
-        self.next += 1
-        return Ref(self.atom, self.creation, (self.next, 0, 0))
+        self.read_line += 1
+        return Ref(self.atom, self.creation, (self.read_line, 0, 0))
 
     def process(self, name=None):
-        self.next += 1
-        me = FakeProcess(self, Pid(self.atom, self.next, 0, self.creation))
+        self.read_line += 1
+        me = FakeProcess(self, Pid(self.atom, self.read_line, 0, self.creation))
         self.processes[me.pid] = me
         if name:
             assert name not in self.names

@@ -83,7 +83,7 @@ class FakeNode:
         if link is None:
             self.world.connect(self.name, name)
         elif self.name in link.detach or (link.exit_received and self.name not in link.up):
-            self.world.at(0.001, lambda: self._policy(name))
+            self.world.position(0.001, lambda: self._policy(name))
 
     def _redial(self, name):
         if not self.alive or name in self.links or name not in self._waiting:
@@ -92,7 +92,7 @@ class FakeNode:
         if link is None:
             self.world.connect(self.name, name)
         elif link.exit_received:
-            self.world.at(0.001, lambda: self._policy(name))
+            self.world.position(0.001, lambda: self._policy(name))
 
     def reconnect_with(self, name):
         pass
@@ -104,8 +104,8 @@ class FakeNode:
         if not link.exit_received:
             link.exit_received = True
             # Our side is down at once, after what is being done now; the other side when it notices.
-            self.world.at(0, lambda: link.lose(self.name))
-            self.world.at(self.random.uniform(0.0005, 0.003), lambda: link.lose(name))
+            self.world.position(0, lambda: link.lose(self.name))
+            self.world.position(self.random.uniform(0.0005, 0.003), lambda: link.lose(name))
         return True
 
     def _connected(self, name, *, up):
@@ -148,7 +148,7 @@ class FakeNode:
 
     def _signal(self, name, signal, *, connect=True):
         if name == self.name:
-            self.world.at(0, lambda: self._receive(name, signal) if self.alive else None)
+            self.world.position(0, lambda: self._receive(name, signal) if self.alive else None)
         elif name in self.links:
             self.links[name].send(self.name, signal)
         elif connect:
@@ -265,7 +265,7 @@ class FakeProcess:
                 self._coroutine = body(self, *args)
                 self._step(None)
 
-        self.node.world.at(0, begin)
+        self.node.world.position(0, begin)
 
     def _step(self, wait):
         if self.ended:
@@ -295,9 +295,9 @@ class FakeProcess:
 
         wait.fire = fire
         if wait.ready():
-            world.at(0, fire)
+            world.position(0, fire)
         elif wait.deadline is not None:
-            world.at(max(0.0, wait.deadline - world.time), fire)
+            world.position(max(0.0, wait.deadline - world.time), fire)
 
     def deliver(self, message):
         if self.ended:
@@ -306,12 +306,12 @@ class FakeProcess:
             self._queued.append(message)
             if not self._busy:
                 self._busy = True
-                self.node.world.at(0, self._serve)
+                self.node.world.position(0, self._serve)
             return
         self._mailbox.append(message)
         for wait in list(self._waits):
             if wait.ready():
-                self.node.world.at(self.node.random.uniform(0, 0.0003), wait.fire)
+                self.node.world.position(self.node.random.uniform(0, 0.0003), wait.fire)
 
     def _serve(self):
         if self.ended:
@@ -322,7 +322,7 @@ class FakeProcess:
         except Exception as error:
             self.node.world.failures.append(error)
         if self._queued:
-            self.node.world.at(0, self._serve)
+            self.node.world.position(0, self._serve)
         else:
             self._busy = False
 
@@ -339,11 +339,11 @@ class FakeProcess:
 
     def exit_received(self, origin, reason):
         if reason is KILL:
-            self.node.world.at(0, lambda: self.end(KILLED))
+            self.node.world.position(0, lambda: self.end(KILLED))
         elif self.trap_exit:
             self.deliver((EXIT, origin, reason))
         elif reason is not NORMAL:
-            self.node.world.at(0, lambda: self.end(reason))
+            self.node.world.position(0, lambda: self.end(reason))
 
     # What a body or a server uses
 
@@ -431,7 +431,7 @@ class FakeProcess:
 
     def send_after(self, seconds, message):
         timer = FakeTimer()
-        self.node.world.at(seconds, lambda: None if timer.cancelled else self.deliver(message))
+        self.node.world.position(seconds, lambda: None if timer.cancelled else self.deliver(message))
         return timer
 
     async def call(self, to, request, *, timeout=5.0):

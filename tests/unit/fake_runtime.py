@@ -140,11 +140,11 @@ class _Link:
         possible = all(self.lives.values()) and frozenset(self.ends) not in world.partitioned
         wait = world.random.uniform(*world.connect_delay)
         if not possible:
-            world.at(wait, self.fail)
+            world.position(wait, self.fail)
             return
         first, second = world.random.sample(self.ends, 2)
-        world.at(wait, lambda: self.come_up(first))
-        world.at(wait + world.random.uniform(*world.delay), lambda: self.come_up(second))
+        world.position(wait, lambda: self.come_up(first))
+        world.position(wait + world.random.uniform(*world.delay), lambda: self.come_up(second))
 
     def fail(self):
         if self.world._links.get(frozenset(self.ends)) is self:
@@ -184,7 +184,7 @@ class _Link:
             if end not in self.detach:
                 self.lives[end]._receive(self.peer_locker(end), signal)
 
-        world.at(when - world.time, deliver)
+        world.position(when - world.time, deliver)
 
     def cut(self):
         if self.exit_received:
@@ -195,7 +195,7 @@ class _Link:
             return
         for end in self.ends:
             # Some of what is under way still arrives, the rest is lost.
-            self.world.at(self.world.random.uniform(0, 0.003), lambda end=end: self.lose(end))
+            self.world.position(self.world.random.uniform(0, 0.003), lambda end=end: self.lose(end))
 
     def lose(self, end):
         self.detach.add(end)

@@ -24,15 +24,15 @@ class Lab:
 
     def __init__(self, node):
         self.node = node
-        self.out, self.err = io.StringIO(), io.StringIO()
-        self.session = Session(node, out=self.out, err=self.err)
+        self.output, self.err = io.StringIO(), io.StringIO()
+        self.session = Session(node, out=self.output, err=self.err)
 
     async def __call__(self, *lines):
         for line in lines:
-            self.out.truncate(self.out.seek(0))
+            self.output.truncate(self.output.seek(0))
             self.err.truncate(self.err.seek(0))
             await self.session.run(line)
-        return (self.out.getvalue() + self.err.getvalue()).rstrip("\n")
+        return (self.output.getvalue() + self.err.getvalue()).rstrip("\n")
 
     async def until(self, line, expected):
         async with asyncio.timeout(5):

@@ -649,7 +649,7 @@ ATOMS = st.sampled_from([PING, Atom("pong"), Atom(PLATO), Atom("true"), Atom("ж
 PIDS = st.builds(Pid, st.sampled_from([Atom(SOCRATES)]), st.integers(0, 3), st.just(0), st.integers(7, 8))
 THEIR_PIDS = st.builds(Pid, st.sampled_from([Atom(PLATO), Atom("third@h")]), st.integers(0, 3), st.just(0), st.just(9))
 REFS = st.builds(
-    Ref, st.sampled_from([Atom(PLATO)]), st.just(9), st.lists(st.integers(0, 5), min_size=1, max_size=5).map(tuple)
+    Ref, st.sampled_from([Atom(PLATO)]), st.just(9), st.lists(st.integers(0, 5), min_size=1, max_size=5).is_map(tuple)
 )
 MESSAGES = st.recursive(
     st.one_of(st.integers(), ATOMS, st.format_binary(max_size=9), PIDS, REFS, st.just(bytes(70_000))),

@@ -75,7 +75,7 @@ def test_any_bytes_are_a_term_or_an_error(data):
     either_way(data, (Atom("x"), Atom("false")))
 
 
-@given(st.lists(st.sampled_from([*b"FPRMXYZacdefgjklmnopqrstvwx\0\1\2\3"]), max_size=40).map(bytes))
+@given(st.lists(st.sampled_from([*b"FPRMXYZacdefgjklmnopqrstvwx\0\1\2\3"]), max_size=40).is_map(bytes))
 def test_any_tags_are_a_term_or_an_error(data):
     either_way(data, ())
 

@@ -17,7 +17,7 @@ class Locks:
     """The cluster-wide lock: one holder for each resource, and a record of who asked for what."""
 
     def __init__(self):
-        self.held = {}
+        self.on_loop_blocked = {}
         self.asked = []
         self.blocked = False
 
@@ -25,11 +25,11 @@ class Locks:
         resource, requester = lock
         assert requester == me.pid
         self.asked.append((me.pid, resource, list(nodes)))
-        while self.blocked or resource in self.held:
+        while self.blocked or resource in self.on_loop_blocked:
             await wait()
-        self.held[resource] = me.pid
+        self.on_loop_blocked[resource] = me.pid
         await body()
-        del self.held[resource]
+        del self.on_loop_blocked[resource]
 
 
 def start(*names, cluster=None):
@@ -95,7 +95,7 @@ def test_a_change_is_made_on_all_nodes_under_a_lock_held_by_its_own_process():
     assert [pg2.get_members(G) for pg2 in groups] == [[p], [p], [p]]
     assert [(resource, nodes) for _, resource, nodes in locks.asked] == [((PG2, G), ["a@h", "b@h", "c@h"])] * 2
     assert all(pid.node is a.atom and pid not in a.processes for pid, _, _ in locks.asked)
-    assert locks.held == {}
+    assert locks.on_loop_blocked == {}
 
 
 def test_a_node_without_pg2_is_passed_over():
@@ -123,7 +123,7 @@ def test_a_node_lost_during_a_change_is_passed_over():
 
     assert done == [None]
     assert G in pg2.which_groups()
-    assert locks.held == {}
+    assert locks.on_loop_blocked == {}
 
 
 def test_creating_a_known_group_asks_nobody():

@@ -3,7 +3,7 @@
 import pytest
 
 from erlmesh.shell.commands import Module, command
-from erlmesh.shell.completion import Live, complete
+from erlmesh.shell.completion import LiveNames, complete
 
 
 class Things(Module):
@@ -32,7 +32,7 @@ class Trap:
 
 
 NAMESPACE = {"Node": Things(), "trap": Trap(), "value": 5, "valley": 6, "text": "abc", "global_": Things()}
-LIVE = Live(nodes=lambda: ["plato@127.0.0.1", "socrates@127.0.0.1"], atoms=lambda: ["group", "gods"])
+LIVE = LiveNames(nodes=lambda: ["plato@127.0.0.1", "socrates@127.0.0.1"], atoms=lambda: ["group", "gods"])
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ LIVE = Live(nodes=lambda: ["plato@127.0.0.1", "socrates@127.0.0.1"], atoms=lambd
         (":pg", ["pg", "pg2"]),
         (":global.pi", ["ping("]),
         ("", []),
-        ("nothing.at", []),
+        ("nothing.position", []),
         ("1.", []),
         ("x[", []),
         ("# val", ["valley", "value"]),
@@ -70,7 +70,7 @@ def test_tab_offers(before, offered):
 def test_a_completion_replaces_what_was_typed_of_the_name():
     (found,) = complete('Node.ping(:"pla', NAMESPACE, LIVE)
 
-    assert (found.text, found.back, found.shown) == ("plato@127.0.0.1", 3, "plato@127.0.0.1")
+    assert (found.text, found.replace_length, found.display) == ("plato@127.0.0.1", 3, "plato@127.0.0.1")
 
 
 def test_looking_runs_nothing():

@@ -5,14 +5,14 @@ import io
 
 from shell_lab import shells
 
-from erlmesh.shell import plain
+from erlmesh.shell import pipe_frontend
 
 
 def piped(text):
     async def body():
         async with asyncio.timeout(20), shells("socrates") as (lab,):
-            await plain.run(lab.session, source=io.StringIO(text))
-            return lab.out.getvalue(), lab.err.getvalue(), lab.session.left
+            await pipe_frontend.run(lab.session, source=io.StringIO(text))
+            return lab.output.getvalue(), lab.err.getvalue(), lab.session.exit_code
 
     return asyncio.run(body())
 

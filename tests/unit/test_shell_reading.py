@@ -4,23 +4,23 @@ import ast
 
 import pytest
 
-from erlmesh.shell.reading import ORDINARY, TOP_LEVEL_AWAIT, Word, read
+from erlmesh.shell.parser import NOT_A_COMMAND, TOP_LEVEL_AWAIT, CommandSyntax, parse
 
 WORDS = {
-    "self": Word(value=True),
-    "Node.self": Word(value=True),
-    "Node.list": Word(value=True),
-    "Node.ping": Word(awaited=True),
-    "h": Word(quoting=True),
+    "self": CommandSyntax(implicit_call=True),
+    "Node.self": CommandSyntax(implicit_call=True),
+    "Node.list": CommandSyntax(implicit_call=True),
+    "Node.ping": CommandSyntax(implicit_await=True),
+    "h": CommandSyntax(quoted_arguments=True),
 }
 
 
 def word(name):
-    return WORDS.get(name, ORDINARY)
+    return WORDS.get(name, NOT_A_COMMAND)
 
 
 def meaning(typed, *, final=True):
-    tree = read(typed, word, final=final)
+    tree = parse(typed, word, final=final)
     if tree is None:
         return None
     compile(tree, "<test>", "exec", TOP_LEVEL_AWAIT)
@@ -86,7 +86,7 @@ def test_a_command_is_called_and_not_annotated():
 
 def test_the_error_is_that_of_the_line_as_it_was_typed():
     with pytest.raises(SyntaxError) as raised:
-        read(":a +* 2", word)
+        parse(":a +* 2", word)
 
     assert raised.value.text.strip() == ":a +* 2"
 
@@ -94,4 +94,4 @@ def test_the_error_is_that_of_the_line_as_it_was_typed():
 @pytest.mark.parametrize("typed", ['"abc', "x = ", "1 +* 2", "\0", "receive do", "a b", "return 1"[:6] + " )"])
 def test_nonsense_is_a_syntax_error(typed):
     with pytest.raises(SyntaxError):
-        read(typed, word)
+        parse(typed, word)

@@ -7,8 +7,8 @@ import pytest
 from shell_lab import free_port, new_node
 
 from erlmesh.errors import ConnectError
-from erlmesh.shell.hosting import host_shells
-from erlmesh.shell.remote import RemoteSession
+from erlmesh.shell.remsh_client import RemoteSession
+from erlmesh.shell.remsh_server import start_remsh_server
 from erlmesh.terms import Atom
 
 
@@ -23,7 +23,7 @@ def visiting(test):
                 new_node("plato", port) as there,
                 new_node("visitor", port, hidden=True) as here,
             ):
-                host_shells(there)
+                start_remsh_server(there)
                 await here.ping(there.name)
                 session = RemoteSession(here, there.name)
                 await session.open()
@@ -48,9 +48,9 @@ async def test_a_line_runs_there_and_is_shown_here(there, session, capsys):
     await session.run("x = 20")
     await session.run("print(x + 1)")
 
-    assert capsys.readouterr().out == ':"plato@127.0.0.1"\n21\n'
+    assert capsys.readouterr().output == ':"plato@127.0.0.1"\n21\n'
     assert session.prompt == "py(plato@127.0.0.1)4> "
-    assert session.left is None
+    assert session.exit_code is None
 
 
 @visiting
@@ -64,7 +64,7 @@ async def test_errors_come_on_the_error_stream(there, session, capsys):
 async def test_the_visitor_is_in_nobodys_node_list(there, session, capsys):
     await session.run("Node.list")
 
-    assert capsys.readouterr().out == "[]\n"
+    assert capsys.readouterr().output == "[]\n"
     assert there.nodes() == []
 
 
@@ -92,7 +92,7 @@ async def test_a_waiting_line_can_be_interrupted(there, session, capsys):
 async def test_exit_leaves_and_the_node_stays(there, session, capsys):
     await session.run("exit(3)")
 
-    assert session.left == 3
+    assert session.exit_code == 3
     assert there.is_alive(there.whereis("shell"))
 
 
@@ -117,11 +117,11 @@ async def test_a_closed_session_leaves_nothing_behind(there, session, capsys):
 @visiting
 async def test_the_end_of_the_node_ends_the_session(there, session, capsys):
     lost = asyncio.Event()
-    session.on_lost = lost.set
+    session.on_close = lost.set
     await there.stop()
 
     await lost.wait()
-    assert session.left == 1
+    assert session.exit_code == 1
     assert "the shell on plato@127.0.0.1 is gone" in capsys.readouterr().err
 
 

@@ -334,11 +334,11 @@ async def test_with_trapped_exits_they_are_messages(shell):
 @on_a_node
 async def test_leaving_gives_the_exit_code_and_leaves_the_node_up(shell):
     await shell("exit()")
-    assert shell.session.left == 0
+    assert shell.session.exit_code == 0
     await shell("import sys", "sys.exit(3)")
-    assert shell.session.left == 3
+    assert shell.session.exit_code == 3
     await shell("exit")
-    assert shell.session.left == 0
+    assert shell.session.exit_code == 0
     assert await shell("Node.self") == ':"socrates@127.0.0.1"'
 
 
@@ -400,9 +400,9 @@ def test_a_line_that_holds_the_node_is_told_to_who_typed_it():
     interrupts = Interrupts(said.append)
 
     async def line():
-        assert interrupts.held(2.4)
+        assert interrupts.on_loop_blocked(2.4)
 
-    asyncio.run(interrupts.stepping(line()))
+    asyncio.run(interrupts.run_interruptible(line()))
 
     assert said == [
         "the shell has blocked this node for 2 s: nothing else runs here until the line ends (Ctrl-C stops it)"
@@ -413,9 +413,9 @@ def test_what_else_holds_the_node_while_a_line_waits_is_left_to_the_log():
     interrupts = Interrupts(pytest.fail)
 
     async def body():
-        line = asyncio.ensure_future(interrupts.stepping(asyncio.sleep(0.01)))
+        line = asyncio.ensure_future(interrupts.run_interruptible(asyncio.sleep(0.01)))
         await asyncio.sleep(0)
-        assert not interrupts.held(2.4)
+        assert not interrupts.on_loop_blocked(2.4)
         await line
 
     asyncio.run(body())
@@ -445,7 +445,7 @@ def test_stepping_is_awaiting():
             return Atom("late")
 
     async def body():
-        return await Interrupts(print).stepping(inner())
+        return await Interrupts(print).run_interruptible(inner())
 
     began = time.monotonic()
     assert asyncio.run(body()) is Atom("late")

@@ -13,7 +13,7 @@ from prompt_toolkit.data_structures import Size
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output.vt100 import Vt100_Output
 
-from erlmesh.shell import terminal
+from erlmesh.shell import terminal_frontend
 
 UP, TAB, CTRL_C, CTRL_D = "\x1b[A", "\t", "\x03", "\x04"
 
@@ -26,12 +26,12 @@ def typed(*keys, history=None):
         output = Vt100_Output(screen, lambda: Size(rows=40, columns=100), term="xterm")
         with create_pipe_input() as pipe, create_app_session(input=pipe, output=output):
             async with asyncio.timeout(20), shells("socrates") as (lab,):
-                front = asyncio.ensure_future(terminal.run(lab.session, history))
+                front = asyncio.ensure_future(terminal_frontend.run(lab.session, history))
                 for key in (*keys, CTRL_D):
                     await settled(front)
                     pipe.send_text(key)
                 await front
-                return lab.out.getvalue() + lab.err.getvalue(), screen.getvalue()
+                return lab.output.getvalue() + lab.err.getvalue(), screen.getvalue()
 
     return asyncio.run(body())
 
@@ -105,7 +105,7 @@ def test_being_cancelled_ends_the_prompt():
             create_app_session(input=pipe, output=Vt100_Output(io.StringIO(), lambda: Size(40, 80))),
         ):
             async with asyncio.timeout(20), shells("socrates") as (lab,):
-                front = asyncio.ensure_future(terminal.run(lab.session))
+                front = asyncio.ensure_future(terminal_frontend.run(lab.session))
                 await settled(front)
                 front.cancel()
                 with pytest.raises(asyncio.CancelledError):

@@ -30,7 +30,7 @@ class FakePeer:
 
 class World:
     def __init__(self):
-        self.held = []
+        self.on_loop_blocked = []
         self.router = Router(Identifiers(A, 1), self.enqueue)
         self.spawn_client = self.router.spawn_client
         self.parent = Process(None, self.router, self.router.identifiers.pid({}), "parent")
@@ -38,7 +38,7 @@ class World:
 
     def hold(self, node, signal, _size, dial):
         assert dial
-        self.held.append((node, signal))
+        self.on_loop_blocked.append((node, signal))
 
     def connect(self):
         self.peer = self.router.peers[B] = FakePeer()
@@ -142,7 +142,7 @@ def test_a_node_that_is_lost_or_cannot_be_reached_starts_nothing(connected):
             del world.router.peers[B]
             world.router.termination.connection_lost(B)
         else:
-            for node, signal in world.held:
+            for node, signal in world.on_loop_blocked:
                 world.router.termination.undeliverable(signal, node)
 
         with pytest.raises(NoConnection, match="no connection to b@h"):
@@ -221,6 +221,6 @@ def test_what_is_no_term_is_refused_at_the_call(connected):
         with pytest.raises(EncodeError):
             world.spawn_client.spawn_nowait(world.parent, B, call, LEADER)
         assert world.is_empty()
-        assert world.held == []
+        assert world.on_loop_blocked == []
 
     run(main())

@@ -22,7 +22,7 @@ from erlmesh.net.health import HealthServer
 from erlmesh.net.health_socket import socket_folders
 from erlmesh.net.resolvers import FixedPort
 from erlmesh.node import Node
-from erlmesh.shell.hosting import host_shells
+from erlmesh.shell.remsh_server import start_remsh_server
 from erlmesh.terms import Atom, Term
 
 __all__ = ["blocked_peers", "hidden_client", "join_cluster", "node_services", "connect_failure"]
@@ -49,7 +49,7 @@ async def node_services(node: Node, settings: NodeSettings) -> AsyncIterator[Non
         else:
             stack.callback(server.close)
         if settings.allow_remsh:
-            host_shells(node)
+            start_remsh_server(node)
         if settings.discover:
             base = node.name.partition("@")[0] if isinstance(settings.node_kwargs.get("epmd"), FixedPort) else None
             look = Look(settings.discover, epmd_port=default_port(), base=base)

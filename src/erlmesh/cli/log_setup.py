@@ -33,7 +33,7 @@ class _LogFormatter(logging.Formatter):
     def formatException(self, ei: object) -> str:  # noqa: N802 - logging's name
         match ei:
             case (_, BaseException() as error, _):
-                from erlmesh.shell.show import show_error  # noqa: PLC0415 - it is large, and seldom needed
+                from erlmesh.shell.display import format_error  # noqa: PLC0415 - it is large, and seldom needed
 
-                return show_error(error)
+                return format_error(error)
         return ""

@@ -11,8 +11,8 @@ import asyncio
 
 from erlmesh.cli.connecting import hidden_client
 from erlmesh.cli.settings import add_node_options
-from erlmesh.shell import front
-from erlmesh.shell.remote import RemoteSession
+from erlmesh.shell import frontend
+from erlmesh.shell.remsh_client import RemoteSession
 
 __all__ = ["EXAMPLE", "add_options", "run_remsh", "run"]
 
@@ -46,10 +46,10 @@ async def _run_remsh(options: argparse.Namespace, target: str) -> int:
     async with hidden_client(options, target) as (node, peer):
         session = RemoteSession(node, peer)
         await session.open()
-        if front.is_interactive():
+        if frontend.is_interactive():
             print(f"the shell of {peer}: lines are run there. Ctrl-D leaves, and the node stays.")
-        attending = asyncio.ensure_future(front.attend(session))
-        session.on_lost = attending.cancel
+        attending = asyncio.ensure_future(frontend.run_session(session))
+        session.on_close = attending.cancel
         try:
             return await attending
         finally:

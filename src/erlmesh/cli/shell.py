@@ -19,7 +19,7 @@ from erlmesh.cli.settings import NodeSettings, add_node_options, read_settings
 from erlmesh.cli.sigterm import sigterm_received
 from erlmesh.errors import NodeStartError
 from erlmesh.node import Node
-from erlmesh.shell import front
+from erlmesh.shell import frontend
 
 __all__ = ["EXAMPLE", "add_options", "run"]
 
@@ -72,8 +72,8 @@ async def _run(settings: NodeSettings) -> int:
         Node(settings.name, cookie=settings.cookie, **settings.node_kwargs) as node,
         node_services(node, settings),
     ):
-        if front.is_interactive():
+        if frontend.is_interactive():
             python = ".".join(map(str, sys.version_info[:3]))
             print(f"erlmesh {__version__} on Python {python}, node {node.name}. h() for help, Ctrl-D to leave.")
         await join_cluster(node, settings.join)
-        return await front.run(node)
+        return await frontend.run(node)

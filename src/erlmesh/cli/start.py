@@ -22,7 +22,7 @@ from erlmesh.cli.shutdown import STOP_SIGNALS, run_until_signal
 from erlmesh.net.epmd import default_port
 from erlmesh.node import Node
 from erlmesh.runtime.process import Body
-from erlmesh.shell import front
+from erlmesh.shell import frontend
 from erlmesh.terms import Atom, Term
 
 __all__ = ["EXAMPLE", "add_options", "run"]
@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
         sys.path.insert(0, here)  # modules lie where one stands, as for `python -m`
     offered = [_import_module(text) for text in options.expose]
     app = _import_function(options.app) if options.app else None
-    chosen, prompt = read_settings(options), options.prompt and front.is_interactive()
+    chosen, prompt = read_settings(options), options.prompt and frontend.is_interactive()
     main = partial(_run, settings=chosen, exposed=offered, app=app, prompt=prompt)
     return run_until_signal(main, signals=() if prompt else STOP_SIGNALS)  # a prompt has its own ways to be left
 
@@ -85,7 +85,7 @@ async def _run(
 
 async def _run_prompt(node: Node, stop_requested: asyncio.Event) -> int:
     """A prompt until it is left, with its exit code, or until it is ``over``."""
-    shell, end = asyncio.ensure_future(front.run(node)), asyncio.ensure_future(stop_requested.wait())
+    shell, end = asyncio.ensure_future(frontend.run(node)), asyncio.ensure_future(stop_requested.wait())
     await asyncio.wait([shell, end], return_when=asyncio.FIRST_COMPLETED)
     left = shell.result() if shell.done() else 0
     for each in (shell, end):

@@ -6,18 +6,18 @@ from collections.abc import Callable, Mapping
 from inspect import iscoroutinefunction
 from typing import Any, TypeVar
 
-from erlmesh.shell.reading import ORDINARY, Word
+from erlmesh.shell.parser import NOT_A_COMMAND, CommandSyntax
 
-__all__ = ["Module", "command", "commands_of", "is_command", "word_in"]
+__all__ = ["Module", "command", "commands_of", "is_command", "syntax_lookup"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def command(*, value: bool = False, quoting: bool = False) -> Callable[[F], F]:
-    """Marks a method as a command; for ``value`` and ``quoting`` see :class:`erlmesh.shell.reading.Word`."""
+def command(*, implicit_call: bool = False, quoted_arguments: bool = False) -> Callable[[F], F]:
+    """Marks a method as a command; for ``value`` and ``quoting`` see :class:`erlmesh.shell.parser.Word`."""
 
     def mark(function: F) -> F:
-        function.__erlmesh_word__ = Word(value, iscoroutinefunction(function), quoting)  # type: ignore[attr-defined]
+        function.__erlmesh_word__ = CommandSyntax(implicit_call, iscoroutinefunction(function), quoted_arguments)  # type: ignore[attr-defined]
         return function
 
     return mark
@@ -32,7 +32,7 @@ class Module:
 
 def is_command(value: object) -> bool:
     """Whether ``value`` is a command itself (and not its result)."""
-    return callable(value) and isinstance(getattr(value, "__erlmesh_word__", None), Word)
+    return callable(value) and isinstance(getattr(value, "__erlmesh_word__", None), CommandSyntax)
 
 
 def commands_of(owner: object) -> dict[str, Callable[..., Any]]:
@@ -42,16 +42,16 @@ def commands_of(owner: object) -> dict[str, Callable[..., Any]]:
     return dict(sorted(found.items()))
 
 
-def word_in(namespace: Mapping[str, Any]) -> Callable[[str], Word]:
+def syntax_lookup(namespace: Mapping[str, Any]) -> Callable[[str], CommandSyntax]:
     """How the reader has to take a dotted name, as long as the user has not bound it to something else."""
 
-    def word(dotted: str) -> Word:
+    def word(dotted: str) -> CommandSyntax:
         first, *rest = dotted.split(".")
         value = namespace.get(first)
         for name in rest:
             if not isinstance(value, Module):
-                return ORDINARY
+                return NOT_A_COMMAND
             value = getattr(value, name, None)
-        return value.__erlmesh_word__ if is_command(value) else ORDINARY  # type: ignore[union-attr]
+        return value.__erlmesh_word__ if is_command(value) else NOT_A_COMMAND  # type: ignore[union-attr]
 
     return word

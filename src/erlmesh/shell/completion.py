@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from erlmesh.shell.commands import is_command
 
-__all__ = ["Completion", "Live", "complete"]
+__all__ = ["Completion", "LiveNames", "complete"]
 
 _QUOTED: Final = re.compile(r""":?["']([^"'\\\n]*)$""")
 _ATOM: Final = re.compile(r"(?:^|[\s(\[{,=]):([A-Za-z_][\w@]*)?$")
@@ -25,25 +25,25 @@ class Completion:
     """``text`` replaces the last ``back`` characters before the cursor; ``shown`` is what the menu says."""
 
     text: str
-    back: int
-    shown: str
+    replace_length: int
+    display: str
 
 
 @dataclass(frozen=True, slots=True)
-class Live:
+class LiveNames:
     """What is out there now: asked at each Tab."""
 
     nodes: Callable[[], Iterable[str]]
     atoms: Callable[[], Iterable[str]]
 
 
-def complete(before: str, namespace: Mapping[str, Any], live: Live) -> list[Completion]:
+def complete(text_before_cursor: str, namespace: Mapping[str, Any], live_names: LiveNames) -> list[Completion]:
     """The completions for a line whose text up to the cursor is ``before``. Nothing typed is ever called."""
-    if _in_string(before) and (match := _QUOTED.search(before)):
-        return _matching(match[1], live.nodes())
-    if match := _ATOM.search(before):
-        return _matching(match[1] or "", [*_MODULES, *live.atoms()])
-    match = _DOTTED.search(before)
+    if _in_string(text_before_cursor) and (match := _QUOTED.search(text_before_cursor)):
+        return _matching(match[1], live_names.nodes())
+    if match := _ATOM.search(text_before_cursor):
+        return _matching(match[1] or "", [*_MODULES, *live_names.atoms()])
+    match = _DOTTED.search(text_before_cursor)
     if match is None or not match.group():
         return []
     owners, start = match[1].rstrip("."), match[2] or ""
@@ -54,8 +54,8 @@ def complete(before: str, namespace: Mapping[str, Any], live: Live) -> list[Comp
     return _matching(start, names, namespace) if start else []
 
 
-def _in_string(before: str) -> bool:
-    line = before.rpartition("\n")[2]
+def _in_string(text_before_cursor: str) -> bool:
+    line = text_before_cursor.rpartition("\n")[2]
     quote = ""
     for previous, char in zip(" " + line, line, strict=False):
         if quote:
@@ -86,11 +86,11 @@ def _resolve(names: list[str], namespace: Mapping[str, Any]) -> tuple[bool, Any]
 
 def _attributes(owner: Any) -> list[str]:
     names = dir(owner)
-    commands = [name for name in names if not name.startswith("_") and is_command(_quietly(owner, name))]
+    commands = [name for name in names if not name.startswith("_") and is_command(_static_attribute(owner, name))]
     return commands or names
 
 
-def _quietly(owner: Any, name: str) -> Any:
+def _static_attribute(owner: Any, name: str) -> Any:
     static = inspect.getattr_static(owner, name, None)
     return None if isinstance(static, property) else static
 
@@ -103,7 +103,7 @@ def _matching(start: str, names: Iterable[str], owner: Any = None) -> list[Compl
         if isinstance(owner, Mapping):
             value = owner.get(name, getattr(builtins, name, None))
         else:
-            value = None if owner is None else _quietly(owner, name)
+            value = None if owner is None else _static_attribute(owner, name)
         call = is_command(value) or inspect.isroutine(value)
         found.append(Completion(name + ("(" if call else ""), len(start), name))
     return found

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from erlmesh.shell.commands import is_command
 from erlmesh.shell.interrupts import Interrupts
-from erlmesh.shell.reading import TOP_LEVEL_AWAIT
+from erlmesh.shell.parser import TOP_LEVEL_AWAIT
 from erlmesh.terms import Atom, Pid, Term
 
 if TYPE_CHECKING:
     from erlmesh.node import Node
     from erlmesh.runtime.process import Process
 
-__all__ = ["Died", "Evaluator", "Interrupted", "Left", "Outcome", "Raised", "Value"]
+__all__ = ["ProcessDied", "Evaluator", "Interrupted", "Exited", "Outcome", "Raised", "Value"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +45,20 @@ class Interrupted:
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
+class Exited:
     """The line asked to leave the shell (``exit()``, ``sys.exit(2)``)."""
 
     code: int
 
 
 @dataclass(frozen=True, slots=True)
-class Died:
+class ProcessDied:
     """The process that ran the line died of ``reason``."""
 
     reason: Term
 
 
-Outcome: TypeAlias = Value | Raised | Interrupted | Left | Died
+Outcome: TypeAlias = Value | Raised | Interrupted | Exited | ProcessDied
 
 
 @dataclass(slots=True)
@@ -72,16 +72,20 @@ class Evaluator:
     """``on_death(pid, reason)`` is called when the shell's process has died and another has taken its place."""
 
     def __init__(
-        self, node: Node, namespace: dict[str, Any], interrupts: Interrupts, on_death: Callable[[Pid, Term], None]
+        self,
+        node: Node,
+        namespace: dict[str, Any],
+        interrupts: Interrupts,
+        on_process_exit: Callable[[Pid, Term], None],
     ) -> None:
         self._node = node
         self._namespace = namespace
         self._interrupts = interrupts
-        self._on_death = on_death
+        self._on_process_exit = on_process_exit
         self._jobs: asyncio.Queue[_Job] = asyncio.Queue()
         self._running: _Job | None = None
         self._started: asyncio.Future[Process] | None = None
-        self._guard: Process | None = None
+        self._monitor_process: Process | None = None
         self._closed = False
 
     @property
@@ -99,9 +103,9 @@ class Evaluator:
         self._started = asyncio.get_running_loop().create_future()
         self._jobs = asyncio.Queue()
         pid = self._node.spawn(self._body, self._started)
-        if self._guard is None:
-            self._guard = self._node.spawn_handler(self._guarded)
-        self._guard.monitor(pid)
+        if self._monitor_process is None:
+            self._monitor_process = self._node.spawn_handler(self._on_down)
+        self._monitor_process.monitor(pid)
         return self._started
 
     async def run(self, tree: ast.Module, filename: str) -> Outcome:
@@ -118,14 +122,14 @@ class Evaluator:
         """From now on the death of the shell's process is expected."""
         self._closed = True
 
-    def end(self) -> None:
+    def terminate(self) -> None:
         """The shell's process ends, with the line it runs."""
         self.close()
-        if self._guard is None:
+        if self._monitor_process is None:
             return
         if self._started is not None and self._started.done():
-            self._guard.exit(self._started.result().pid, Atom("kill"))
-        self._guard.exit(self._guard.pid, Atom("kill"))
+            self._monitor_process.exit(self._started.result().pid, Atom("kill"))
+        self._monitor_process.exit(self._monitor_process.pid, Atom("kill"))
 
     async def _body(self, me: Process, started: asyncio.Future[Process]) -> None:
         started.set_result(me)
@@ -133,28 +137,28 @@ class Evaluator:
             job = await self._jobs.get()
             line = asyncio.get_running_loop().create_task(self._evaluate(job))
             try:
-                with self._interrupts.watching(line):
+                with self._interrupts.cancel_on_sigint(line):
                     await asyncio.wait([line])
             finally:
                 line.cancel()
             if not job.done.done():
                 job.done.set_result(Interrupted() if line.cancelled() else line.result())
 
-    def _guarded(self, message: Term) -> None:
+    def _on_down(self, message: Term) -> None:
         match message:
             case (Atom("DOWN"), _, _, Pid() as pid, reason) if not self._closed:
                 self._start()
-                self._on_death(pid, reason)
+                self._on_process_exit(pid, reason)
                 if self._running is not None and not self._running.done.done():
-                    self._running.done.set_result(Died(reason))
+                    self._running.done.set_result(ProcessDied(reason))
 
     async def _evaluate(self, job: _Job) -> Outcome:
         try:
-            return Value(await self._interrupts.stepping(self._value(job)))
+            return Value(await self._interrupts.run_interruptible(self._run_tree(job)))
         except KeyboardInterrupt:
             return Interrupted()
         except SystemExit as leaving:  # would end the event loop, and with it the node, from inside a task
-            return Left(leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None))
+            return Exited(leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None))
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -163,7 +167,7 @@ class Evaluator:
         except Exception as error:
             return Raised(error)
 
-    async def _value(self, job: _Job) -> Any:
+    async def _run_tree(self, job: _Job) -> Any:
         body = job.tree.body
         last = body[-1] if body and isinstance(body[-1], ast.Expr) else None
         statements = body[:-1] if last is not None else body

@@ -7,13 +7,13 @@ import textwrap
 from typing import TYPE_CHECKING, Any, Final
 
 from erlmesh.shell.commands import Module, commands_of
-from erlmesh.shell.show import show, show_term
+from erlmesh.shell.display import format_term, format_value
 from erlmesh.terms import Atom, Pid
 
 if TYPE_CHECKING:
     from erlmesh.node import Node
 
-__all__ = ["about", "describe", "overview"]
+__all__ = ["documentation", "describe", "overview"]
 
 OVERVIEW: Final = """\
 Python runs here, in a process of this node. Lines of Elixir's kind are understood too.
@@ -36,16 +36,16 @@ def overview() -> str:
     return OVERVIEW
 
 
-def about(thing: Any) -> str:
+def documentation(thing: Any) -> str:
     """Signature and documentation of one thing."""
     if isinstance(thing, Module):
-        return _about_module(thing)
+        return _module_documentation(thing)
     name = getattr(thing, "__qualname__", None) or type(thing).__qualname__
     text = inspect.getdoc(thing) or "has no documentation"
-    return f"{_short(name)}{_signature(thing)}\n{textwrap.indent(text, '    ')}"
+    return f"{_display_name(name)}{_signature(thing)}\n{textwrap.indent(text, '    ')}"
 
 
-def _about_module(module: Module) -> str:
+def _module_documentation(module: Module) -> str:
     lines = [inspect.getdoc(module) or ""]
     for name, function in commands_of(module).items():
         first = (inspect.getdoc(function) or "").partition("\n")[0]
@@ -53,7 +53,7 @@ def _about_module(module: Module) -> str:
     return "\n".join(lines)
 
 
-def _short(name: str) -> str:
+def _display_name(name: str) -> str:
     owner, _, last = name.rpartition(".")
     return last if owner == "Words" else f"{owner.removesuffix('Module')}.{last}".lstrip(".")
 
@@ -71,15 +71,15 @@ def _signature(thing: Any, *, types: bool = True) -> str:
 
 def describe(node: Node, thing: Any) -> str:
     """The page of ``i(thing)``."""
-    rows = [("term", show(thing)), ("type", type(thing).__qualname__)]
+    rows = [("term", format_value(thing)), ("type", type(thing).__qualname__)]
     if isinstance(thing, Pid):
         rows += _process_rows(node, thing)
     elif isinstance(thing, Atom) and "@" in thing.name:
-        rows.append(("node", _connection_word(node, thing)))
+        rows.append(("node", _connection_status(node, thing)))
     return "\n".join(f"{label:<12} {text}" for label, text in rows)
 
 
-def _connection_word(node: Node, name: Atom) -> str:
+def _connection_status(node: Node, name: Atom) -> str:
     if name is node.atom:
         return "this node"
     if name.name in node.nodes():
@@ -88,7 +88,7 @@ def _connection_word(node: Node, name: Atom) -> str:
 
 
 def _process_rows(node: Node, pid: Pid) -> list[tuple[str, str]]:
-    rows = [("node", f"{show_term(pid.node)} ({_connection_word(node, pid.node)})")]
+    rows = [("node", f"{format_term(pid.node)} ({_connection_status(node, pid.node)})")]
     if pid.node is node.atom:
         process = node._local_process(pid)
         if process is None:
@@ -98,7 +98,7 @@ def _process_rows(node: Node, pid: Pid) -> list[tuple[str, str]]:
         rows.append(("messages", f"{len(process._mailbox)} waiting"))
         rows.append(("traps exits", "yes" if process.trap_exit else "no"))
         if process._names:
-            rows.append(("registered", ", ".join(map(show_term, process._names))))
-    groups = [f"pg {show_term(group)}" for group in node.pg.which_groups() if pid in node.pg.get_members(group)]
-    groups += [f"pg2 {show_term(group)}" for group in node.pg2.which_groups() if pid in node.pg2.get_members(group)]
+            rows.append(("registered", ", ".join(map(format_term, process._names))))
+    groups = [f"pg {format_term(group)}" for group in node.pg.which_groups() if pid in node.pg.get_members(group)]
+    groups += [f"pg2 {format_term(group)}" for group in node.pg2.which_groups() if pid in node.pg2.get_members(group)]
     return [*rows, ("groups", ", ".join(groups) or "none")]

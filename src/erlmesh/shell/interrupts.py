@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Generator, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-__all__ = ["Interrupts", "handling"]
+__all__ = ["Interrupts", "signal_handler"]
 
 
 class Interrupts:
@@ -26,21 +26,21 @@ class Interrupts:
     def __init__(self, warn: Callable[[str], None], *, signals: bool = True) -> None:
         self._signals = signals
         self._warn = warn
-        self._stepping = False
+        self._line_executing = False
         self._line: asyncio.Task[Any] | None = None
 
     @types.coroutine
-    def stepping(self, coroutine: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
+    def run_interruptible(self, coroutine: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
         """Awaits ``coroutine``, noting when its code runs. An interrupt may come out as ``KeyboardInterrupt``."""
         step = _send(coroutine, None)
         while True:
             try:
-                self._stepping = True
+                self._line_executing = True
                 awaited = step()
             except StopIteration as end:
                 return end.value
             finally:
-                self._stepping = False
+                self._line_executing = False
             try:
                 sent = yield awaited
             except BaseException as error:
@@ -50,29 +50,29 @@ class Interrupts:
 
     def interrupt(self) -> None:
         """From a signal handler: stops the running line, if there is one."""
-        if self._stepping:
+        if self._line_executing:
             raise KeyboardInterrupt
         if self._line is not None:
             self._line.get_loop().call_soon_threadsafe(self._line.cancel)
 
     @contextmanager
-    def watching(self, line: asyncio.Task[Any]) -> Iterator[None]:
+    def cancel_on_sigint(self, line: asyncio.Task[Any]) -> Iterator[None]:
         """While ``line`` runs, Ctrl-C means it."""
         self._line = line
         try:
-            with handling(signal.SIGINT, self.interrupt) if self._signals else nullcontext():
+            with signal_handler(signal.SIGINT, self.interrupt) if self._signals else nullcontext():
                 yield
         finally:
             self._line = None
 
-    def held(self, seconds: float) -> bool:
+    def on_loop_blocked(self, seconds: float) -> bool:
         """The node's loop has been held for so long: says so, if it is by the line. For any thread."""
-        if self._stepping:
+        if self._line_executing:
             self._warn(
                 f"the shell has blocked this node for {seconds:.0f} s: "
                 "nothing else runs here until the line ends (Ctrl-C stops it)"
             )
-        return self._stepping
+        return self._line_executing
 
 
 def _send(coroutine: Coroutine[Any, Any, Any], value: Any) -> Callable[[], Any]:
@@ -84,12 +84,12 @@ def _throw(coroutine: Coroutine[Any, Any, Any], error: BaseException) -> Callabl
 
 
 @contextmanager
-def handling(number: signal.Signals, act: Callable[[], None]) -> Iterator[None]:
+def signal_handler(number: signal.Signals, callback: Callable[[], None]) -> Iterator[None]:
     """Within it the signal calls ``act``; only in the main thread, elsewhere there are none."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(number, lambda *_: act())
+    before = signal.signal(number, lambda *_: callback())
     try:
         yield
     finally:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from erlmesh.errors import CallError, GroupError
+from erlmesh.shell.builtins import OK, Builtins, as_name, full_node_name
 from erlmesh.shell.commands import Module, command
-from erlmesh.shell.words import OK, Words, as_name, full_node_name
 from erlmesh.terms import Atom, Pid, Term
 
 if TYPE_CHECKING:
@@ -24,16 +24,16 @@ UNDEFINED: Final = Atom("undefined")
 class NodeModule(Module):
     """Elixir's Node: this node and the ones it knows."""
 
-    def __init__(self, node: Node, hint: Callable[[str], None]) -> None:
+    def __init__(self, node: Node, print_hint: Callable[[str], None]) -> None:
         self._node = node
-        self._hint = hint
+        self._print_hint = print_hint
 
-    @command(value=True)
+    @command(implicit_call=True)
     def self(self) -> Atom:
         """The name of this node."""
         return self._node.atom
 
-    @command(value=True)
+    @command(implicit_call=True)
     def list(self, which: Atom | str = "visible") -> Atoms:
         """The connected nodes in order of connection; Node.list(:hidden) those that hide."""
         name = as_name(which).name
@@ -50,7 +50,7 @@ class NodeModule(Module):
         full = full_node_name(name, self._node.name)
         if await self._node.ping(full):
             return Atom("pong")
-        self._why(full)
+        self._explain_failure(full)
         return Atom("pang")
 
     @command()
@@ -59,7 +59,7 @@ class NodeModule(Module):
         full = full_node_name(name, self._node.name)
         connected = await self._node.connect(full)
         if not connected:
-            self._why(full)
+            self._explain_failure(full)
         return connected
 
     @command()
@@ -72,9 +72,9 @@ class NodeModule(Module):
         """Whether this node can be reached by others: it can."""
         return True
 
-    def _why(self, name: str) -> None:
+    def _explain_failure(self, name: str) -> None:
         if reason := self._node.last_connect_error(name):
-            self._hint(reason)
+            self._print_hint(reason)
 
 
 class PgModule(Module):
@@ -104,7 +104,7 @@ class PgModule(Module):
         """The members on this node."""
         return self._node.pg.get_local_members(group)
 
-    @command(value=True)
+    @command(implicit_call=True)
     def which_groups(self) -> list[Term]:
         """All groups that have members."""
         return self._node.pg.which_groups()
@@ -116,7 +116,7 @@ class Pg2Module(Module):
     def __init__(self, node: Node) -> None:
         self._node = node
 
-    @command(value=True)
+    @command(implicit_call=True)
     def start(self) -> tuple[Atom, Pid]:
         """{:ok, pid} of the pg2 server, which runs already."""
         return (OK, self._node.pg2.start()[1])
@@ -156,25 +156,25 @@ class Pg2Module(Module):
     @command()
     def get_members(self, name: Term) -> Term:
         """The members on all nodes."""
-        return _answer(self._node.pg2.get_members, name)
+        return _result_or_error(self._node.pg2.get_members, name)
 
     @command()
     def get_local_members(self, name: Term) -> Term:
         """The members on this node."""
-        return _answer(self._node.pg2.get_local_members, name)
+        return _result_or_error(self._node.pg2.get_local_members, name)
 
     @command()
     def get_closest_pid(self, name: Term) -> Term:
         """A member of this node, or of another if there is none here."""
-        return _answer(self._node.pg2.get_closest_pid, name)
+        return _result_or_error(self._node.pg2.get_closest_pid, name)
 
-    @command(value=True)
+    @command(implicit_call=True)
     def which_groups(self) -> list[Term]:
         """All groups, also empty ones."""
         return self._node.pg2.which_groups()
 
 
-def _answer(function: Callable[[Term], Term], name: Term) -> Term:
+def _result_or_error(function: Callable[[Term], Term], name: Term) -> Term:
     try:
         return function(name)
     except GroupError as error:
@@ -209,7 +209,7 @@ class GlobalModule(Module):
         """The process that has the name, or :undefined."""
         return self._node.global_.whereis(name) or UNDEFINED
 
-    @command(value=True)
+    @command(implicit_call=True)
     def registered_names(self) -> list[Term]:
         """All names."""
         return self._node.global_.registered()
@@ -224,23 +224,23 @@ class GlobalModule(Module):
 class ProcessModule(Module):
     """Elixir's Process, in part."""
 
-    def __init__(self, node: Node, words: Words) -> None:
+    def __init__(self, node: Node, builtins: Builtins) -> None:
         self._node = node
-        self._words = words
-        self.monitor, self.demonitor = words.monitor, words.demonitor
-        self.link, self.unlink, self.whereis = words.link, words.unlink, words.whereis
+        self._builtins = builtins
+        self.monitor, self.demonitor = builtins.monitor, builtins.demonitor
+        self.link, self.unlink, self.whereis = builtins.link, builtins.unlink, builtins.whereis
 
     @command()
     def exit(self, pid: Pid, reason: Term) -> bool:
         """Sends an exit signal to a process, here or elsewhere; :kill cannot be refused."""
-        return self._words.exit(pid, reason)
+        return self._builtins.exit(pid, reason)
 
-    @command(value=True)
+    @command(implicit_call=True)
     def list(self) -> Pids:
         """The processes of this node."""
         return self._node.processes()
 
-    @command(value=True)
+    @command(implicit_call=True)
     def registered(self) -> Atoms:
         """The names registered on this node."""
         return [Atom(name) for name in self._node.registered()]
@@ -253,7 +253,7 @@ class ProcessModule(Module):
     @command()
     def register(self, pid: Pid, name: Atom) -> bool:
         """Gives a process of this node a name."""
-        return self._words.register(name, pid)
+        return self._builtins.register(name, pid)
 
     @command()
     def unregister(self, name: Atom) -> bool:
@@ -265,7 +265,7 @@ class ProcessModule(Module):
         """Process.flag(:trap_exit, true): exits of linked processes become messages. Returns the former value."""
         if as_name(name).name != "trap_exit":
             raise ValueError("the one flag here is :trap_exit")
-        me = self._words.me
+        me = self._builtins.me
         former, me.trap_exit = me.trap_exit, bool(value)
         return former
 
@@ -273,9 +273,9 @@ class ProcessModule(Module):
 class RpcModule(Module):
     """OTP's rpc: runs a function of a module on another node."""
 
-    def __init__(self, node: Node, words: Words) -> None:
+    def __init__(self, node: Node, builtins: Builtins) -> None:
         self._node = node
-        self._words = words
+        self._builtins = builtins
 
     @command()
     async def call(self, node: Atom | str, module: Atom, function: Atom, arguments: list[Term]) -> Term:
@@ -283,6 +283,6 @@ class RpcModule(Module):
         target = Atom(full_node_name(node, self._node.name))
         request = (Atom("call"), as_name(module), as_name(function), list(arguments), self._node.group_leader)
         try:
-            return await self._words.call((Atom("rex"), target), request, timeout=None)
+            return await self._builtins.call((Atom("rex"), target), request, timeout=None)
         except CallError:
             return (Atom("badrpc"), Atom("nodedown"))

@@ -13,7 +13,7 @@ typed                          read as
 ``Node.ping :plato``           ``Node.ping(Atom("plato"))``
 =============================  =================================
 
-Only a line that is *not* valid Python is brought here (:mod:`erlmesh.shell.reading`), so a line of Python keeps its
+Only a line that is *not* valid Python is brought here (:mod:`erlmesh.shell.parser`), so a line of Python keeps its
 meaning. Even so a line may mix the two, and strings, comments, slices, dict displays, lambdas and annotations are
 left alone: a lexer knows where they are.
 """
@@ -58,10 +58,10 @@ class _Bracket:
     """An open bracket: where it was written, and what has been seen directly inside it."""
 
     char: str
-    at: int
+    position: int
     subscript: bool = False
-    map: bool = False
-    python: bool = False  # a colon of a dict display, a comprehension, an unpacked mapping: leave the braces alone
+    is_map: bool = False
+    is_python: bool = False  # a colon of a dict display, a comprehension, an unpacked mapping: leave the braces alone
 
 
 def has_pid_literal(source: str) -> bool:
@@ -81,102 +81,102 @@ def _lexemes(source: str) -> list[_Lexeme]:
 @dataclass(slots=True)
 class _Translation:
     lexemes: list[_Lexeme]
-    at: int = 0
-    out: list[str] = field(default_factory=list)
+    position: int = 0
+    output: list[str] = field(default_factory=list)
     brackets: list[_Bracket] = field(default_factory=list)
     last: _Lexeme | None = None  # the last lexeme that was neither space nor comment
     adjacent: bool = False  # nothing stands between it and the current one
     callee: bool = True  # since the statement began (or its "="), only a dotted name was seen
     dotted: bool = False
-    unclosed: bool = False  # a call without parentheses was opened and ends with the line
+    in_bare_call: bool = False  # a call without parentheses was opened and ends with the line
 
     def text(self) -> str:
-        while self.at < len(self.lexemes):
-            lexeme = self.lexemes[self.at]
-            if self._call_without_parentheses(lexeme):
+        while self.position < len(self.lexemes):
+            lexeme = self.lexemes[self.position]
+            if self._opens_bare_call(lexeme):
                 lexeme = _Lexeme("space", "(")
             if lexeme.kind in ("space", "comment"):
                 if lexeme.kind == "comment":
-                    self._close_call_without_parentheses()
-                self.out.append(lexeme.text)
+                    self._close_bare_call()
+                self.output.append(lexeme.text)
                 self.adjacent = False
             else:
-                self._one(lexeme)
-                self.last, self.adjacent = self.lexemes[self.at], True  # _one may have moved on
-            self.at += 1
-        self._close_call_without_parentheses()
-        return "".join(self.out)
+                self._translate_lexeme(lexeme)
+                self.last, self.adjacent = self.lexemes[self.position], True  # _one may have moved on
+            self.position += 1
+        self._close_bare_call()
+        return "".join(self.output)
 
-    def _one(self, lexeme: _Lexeme) -> None:
+    def _translate_lexeme(self, lexeme: _Lexeme) -> None:
         match lexeme.kind, lexeme.text:
             case "pid", text:
-                self.out.append(f'pid("{text[5:-1]}")')
+                self.output.append(f'pid("{text[5:-1]}")')
                 self.callee = False
             case "name", text:
                 self._name(text)
             case "newline", _:
                 if not self.brackets:
-                    self._close_call_without_parentheses()
+                    self._close_bare_call()
                     self.callee, self.dotted = True, False
-                self.out.append("\n")
+                self.output.append("\n")
             case "op", ":" if self._begins_atom():
                 self._atom()
             case "op", text:
                 self._operator(text)
             case _, text:
-                self.out.append(text)
+                self.output.append(text)
                 self.callee = False
 
     def _name(self, name: str) -> None:
         after_dot = self.adjacent and self._last_is(".")
         if name == "for" and self.brackets:
-            self.brackets[-1].python = True
+            self.brackets[-1].is_python = True
         if keyword.iskeyword(name):
             self.callee = name in ("await", "return")
-            self.out.append(name)
-        elif self.brackets and self.brackets[-1].map and self._next_is(":") and not self._begins_atom(1):
-            self.out.append(f'Atom("{name}")')
+            self.output.append(name)
+        elif self.brackets and self.brackets[-1].is_map and self._next_is(":") and not self._begins_atom(1):
+            self.output.append(f'Atom("{name}")')
         else:
-            self.out.append(name if after_dot else _CONSTANTS.get(name, name))
+            self.output.append(name if after_dot else _CONSTANTS.get(name, name))
 
     def _operator(self, op: str) -> None:
         if op in "([{":
             subscript = op == "[" and self.adjacent and self._last_ends_an_expression()
-            is_map = op == "{" and self.adjacent and self._last_is("%") and self.out[-1] == ""
-            self.brackets.append(_Bracket(op, len(self.out), subscript, is_map))
-            self.out.append(op)
+            is_map = op == "{" and self.adjacent and self._last_is("%") and self.output[-1] == ""
+            self.brackets.append(_Bracket(op, len(self.output), subscript, is_map))
+            self.output.append(op)
             self.callee = False
         elif op in ")]}" and self.brackets:
             self._close(op)
         elif op == "%" and self._next_is("{") and not self._last_ends_an_expression():
-            self.out.append("")
+            self.output.append("")
         elif op == "?" and self.adjacent and self.last is not None and self.last.kind == "name":
             pass  # the end of a name in Elixir
-        elif op == "=>" and self.brackets and self.brackets[-1].map:
-            self.out.append(":")
+        elif op == "=>" and self.brackets and self.brackets[-1].is_map:
+            self.output.append(":")
         else:
             self._plain_operator(op)
 
     def _plain_operator(self, op: str) -> None:
         if self.brackets and op == ":":
-            self.brackets[-1].python = True
+            self.brackets[-1].is_python = True
         if op == "*" and self._last_is("*") and self.brackets:
-            self.brackets[-1].python = True
+            self.brackets[-1].is_python = True
         if op == ".":
             self.dotted = True
         else:
             self.callee, self.dotted = op in "=;" and not self.brackets, False
             if op == ";":
-                self._close_call_without_parentheses()
-        self.out.append(op)
+                self._close_bare_call()
+        self.output.append(op)
 
     def _close(self, op: str) -> None:
         bracket = self.brackets.pop()
-        if op == "}" and bracket.char == "{" and not bracket.map and not bracket.python:
-            empty = not "".join(self.out[bracket.at + 1 :]).strip()
-            self.out[bracket.at] = "("
+        if op == "}" and bracket.char == "{" and not bracket.is_map and not bracket.is_python:
+            empty = not "".join(self.output[bracket.position + 1 :]).strip()
+            self.output[bracket.position] = "("
             op = ")" if empty or self._last_is(",") else ",)"
-        self.out.append(op)
+        self.output.append(op)
 
     # atoms
 
@@ -199,36 +199,36 @@ class _Translation:
         return not (self.adjacent and last.text == ":")
 
     def _atom(self) -> None:
-        name = self.lexemes[self.at + 1]
-        self.at += 1
+        name = self.lexemes[self.position + 1]
+        self.position += 1
         if name.kind == "string":
-            self.out.append(f"Atom({name.text})")
+            self.output.append(f"Atom({name.text})")
             self.callee = False
             return
         text = name.text
         while (more := self._peek(1)) is not None and more.text == "@" and self._peek_kind(2) in ("name", "number"):
-            text += "@" + self.lexemes[self.at + 2].text
-            self.at += 2
+            text += "@" + self.lexemes[self.position + 2].text
+            self.position += 2
         if self._next_is("?") or (self._next_is("!") and self._peek_text(2) != "="):
-            self.at += 1
-            text += self.lexemes[self.at].text
+            self.position += 1
+            text += self.lexemes[self.position].text
         if self._next_is(".") and self._peek_kind(2) == "name":
-            self.out.append(_MODULES.get(text, text))  # :pg2.create — a module, not a value
+            self.output.append(_MODULES.get(text, text))  # :pg2.create — a module, not a value
         else:
-            self.out.append(f'Atom("{text}")')
+            self.output.append(f'Atom("{text}")')
             self.callee = False
 
     # calls without parentheses: `Node.ping :plato`, `send pid, {:hello}`
 
-    def _call_without_parentheses(self, lexeme: _Lexeme) -> bool:
+    def _opens_bare_call(self, lexeme: _Lexeme) -> bool:
         last = self.last
-        if lexeme.kind != "space" or not self.callee or self.brackets or self.unclosed or last is None:
+        if lexeme.kind != "space" or not self.callee or self.brackets or self.in_bare_call or last is None:
             return False
         if last.kind != "name" or keyword.iskeyword(last.text) or not (self.dotted or last.text in _BARE_CALLS):
             return False
         if not self._begins_argument():
             return False
-        self.callee, self.unclosed = False, True
+        self.callee, self.in_bare_call = False, True
         return True
 
     def _begins_argument(self) -> bool:
@@ -245,13 +245,13 @@ class _Translation:
             return second.kind == "name" or _is_plain_string(second)
         return first.text == "{" or (first.text == "%" and second.text == "{")
 
-    def _close_call_without_parentheses(self) -> None:
-        if self.unclosed and not self.brackets:
-            end = len(self.out)
-            while end and not self.out[end - 1].strip():
+    def _close_bare_call(self) -> None:
+        if self.in_bare_call and not self.brackets:
+            end = len(self.output)
+            while end and not self.output[end - 1].strip():
                 end -= 1
-            self.out.insert(end, ")")
-            self.unclosed = False
+            self.output.insert(end, ")")
+            self.in_bare_call = False
 
     # what stands around
 
@@ -267,7 +267,7 @@ class _Translation:
         return last.kind in ("number", "string", "pid") or last.text in (")", "]", "}")
 
     def _peek(self, ahead: int) -> _Lexeme | None:
-        position = self.at + ahead
+        position = self.position + ahead
         return self.lexemes[position] if position < len(self.lexemes) else None
 
     def _peek_kind(self, ahead: int) -> str:

@@ -15,14 +15,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from erlmesh.shell import plain
+from erlmesh.shell import pipe_frontend
 from erlmesh.shell.session import Session
 
 if TYPE_CHECKING:
     from erlmesh.node import Node
-    from erlmesh.shell.prompted import Prompted
+    from erlmesh.shell.session_protocol import ShellSession
 
-__all__ = ["attend", "history_file", "is_interactive", "run"]
+__all__ = ["run_session", "history_file", "is_interactive", "run"]
 
 
 def is_interactive() -> bool:
@@ -35,33 +35,33 @@ async def run(node: Node) -> int:
     session = Session(node)
     await session.start()
     try:
-        return await attend(session)
+        return await run_session(session)
     finally:
         session.close()
 
 
-async def attend(session: Prompted) -> int:
+async def run_session(session: ShellSession) -> int:
     """A prompt for ``session`` until it is left; the exit code."""
-    front = asyncio.ensure_future(_front(session))
-    with _terminating(session, front):
+    front = asyncio.ensure_future(_run_frontend(session))
+    with _exit_on_sigterm(session, front):
         try:
             await front
         except asyncio.CancelledError:
-            if session.left is None:
+            if session.exit_code is None:
                 raise
-    return session.left or 0
+    return session.exit_code or 0
 
 
-async def _front(session: Prompted) -> None:
+async def _run_frontend(session: ShellSession) -> None:
     if is_interactive() and importlib.util.find_spec("prompt_toolkit") is not None:
-        terminal = importlib.import_module("erlmesh.shell.terminal")  # 0.2 s that a pipe need not pay
+        terminal = importlib.import_module("erlmesh.shell.terminal_frontend")  # 0.2 s that a pipe need not pay
         await terminal.run(session, history_file(session.node_name))
     else:
-        await plain.run(session)
+        await pipe_frontend.run(session)
 
 
 @contextmanager
-def _terminating(session: Prompted, front: asyncio.Future[None]) -> Iterator[None]:
+def _exit_on_sigterm(session: ShellSession, prompt_task: asyncio.Future[None]) -> Iterator[None]:
     """SIGTERM leaves, whether the prompt waits or a line computes."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -69,8 +69,8 @@ def _terminating(session: Prompted, front: asyncio.Future[None]) -> Iterator[Non
     loop = asyncio.get_running_loop()
 
     def leave(*_: object) -> None:
-        session.left = 0
-        loop.call_soon_threadsafe(front.cancel)
+        session.exit_code = 0
+        loop.call_soon_threadsafe(prompt_task.cancel)
         session.interrupt()
 
     before = signal.signal(signal.SIGTERM, leave)

@@ -13,18 +13,18 @@ import threading
 from typing import TYPE_CHECKING, Final, TextIO
 
 if TYPE_CHECKING:
-    from erlmesh.shell.prompted import Prompted
+    from erlmesh.shell.session_protocol import ShellSession
 
 __all__ = ["run"]
 
 INTERRUPTED: Final = "** interrupted"
 
 
-async def run(session: Prompted, *, source: TextIO | None = None) -> None:
+async def run(session: ShellSession, *, source: TextIO | None = None) -> None:
     """Runs what comes from ``source`` (stdin) until it ends or a line leaves. An error ends its line only."""
     source = source or sys.stdin or io.StringIO()  # it may have been closed
     prompts = source.isatty()
-    lines = _Lines(source)
+    lines = _LineReader(source)
     if prompts:
         asyncio.get_running_loop().add_signal_handler(signal.SIGINT, lines.interrupt)
     try:
@@ -33,13 +33,13 @@ async def run(session: Prompted, *, source: TextIO | None = None) -> None:
         lines.close()
 
 
-async def _read_all(session: Prompted, lines: _Lines, *, prompts: bool) -> None:
+async def _read_all(session: ShellSession, lines: _LineReader, *, prompts: bool) -> None:
     text, ahead = "", None
-    while session.left is None:
+    while session.exit_code is None:
         if prompts and ahead is None:
             session_prompt = "..> ".rjust(len(session.prompt)) if text else session.prompt
             print(session_prompt, end="", flush=True)
-        line = ahead if ahead is not None else await lines.next()
+        line = ahead if ahead is not None else await lines.read_line()
         ahead = None
         if line is None:
             break
@@ -47,7 +47,7 @@ async def _read_all(session: Prompted, lines: _Lines, *, prompts: bool) -> None:
             print()
             text = ""
             continue
-        if text and not _goes_on(line) and session.is_complete(text + "\n"):
+        if text and not _continues_statement(line) and session.is_complete(text + "\n"):
             await session.run(text)
             text, ahead = "", line
             continue
@@ -55,36 +55,36 @@ async def _read_all(session: Prompted, lines: _Lines, *, prompts: bool) -> None:
         if session.is_complete(text):
             await session.run(text)
             text = ""
-    if text.strip() and session.left is None:
+    if text.strip() and session.exit_code is None:
         await session.run(text)
-    if prompts and session.left is None:
+    if prompts and session.exit_code is None:
         print()
 
 
-def _goes_on(line: str) -> bool:
+def _continues_statement(line: str) -> bool:
     """Whether ``line`` can belong to the statement before it: it is indented, or continues an ``if`` or ``try``."""
     first = line.partition(" ")[0].rstrip(":")
     return not line.strip() or line[0].isspace() or first in ("else", "elif", "except", "finally", "case")
 
 
-class _Lines:
+class _LineReader:
     """Reads in a thread. :meth:`close` ends it, or the end of the program if it reads: that cannot be interrupted."""
 
     def __init__(self, source: TextIO) -> None:
         self._source = source
         self._loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[str | None] = asyncio.Queue()
-        self._wanted = threading.Semaphore(0)
-        self._asked = self._closed = False
+        self._read_requests = threading.Semaphore(0)
+        self._requested = self._closed = False
         threading.Thread(target=self._read, name="erlmesh-stdin", daemon=True).start()
 
-    async def next(self) -> str | None:
+    async def read_line(self) -> str | None:
         """The next line without its end; None when there are no more."""
-        if not self._asked:
-            self._asked = True
-            self._wanted.release()
+        if not self._requested:
+            self._requested = True
+            self._read_requests.release()
         line = await self._queue.get()
-        self._asked = line is INTERRUPTED
+        self._requested = line is INTERRUPTED
         return line
 
     def interrupt(self) -> None:
@@ -94,10 +94,10 @@ class _Lines:
     def close(self) -> None:
         """No line is wanted any more."""
         self._closed = True
-        self._wanted.release()
+        self._read_requests.release()
 
     def _read(self) -> None:
-        while self._wanted.acquire() and not self._closed:
+        while self._read_requests.acquire() and not self._closed:
             try:
                 line = self._source.readline()
             except (OSError, ValueError):

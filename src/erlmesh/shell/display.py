@@ -10,25 +10,25 @@ from typing import Any, Final
 from erlmesh.formatting import format_elixir
 from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref
 
-__all__ = ["remember_source", "show", "show_error", "show_term"]
+__all__ = ["cache_source", "format_value", "format_error", "format_term"]
 
-_ERLANGS_OWN: Final = (Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref)
-_HIDDEN: Final = (str(Path(__file__).parent.parent), str(Path(linecache.__file__).parent))  # ours and Python's
-_DEEP: Final = 50  # nesting beyond this is looked at no further
-_FRAMES: Final = 8
+_TERM_TYPES: Final = (Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref)
+_HIDDEN_PATHS: Final = (str(Path(__file__).parent.parent), str(Path(linecache.__file__).parent))  # ours and Python's
+_MAX_DEPTH: Final = 50  # nesting beyond this is looked at no further
+_MAX_FRAMES: Final = 8
 
 
-def show(value: Any) -> str:
+def format_value(value: Any) -> str:
     """``value`` as the shell prints it."""
-    if _holds_a_term(value):
-        return show_term(value)
+    if _contains_term(value):
+        return format_term(value)
     try:
         return repr(value)
     except Exception as error:
         return f"<{type(value).__qualname__} whose repr failed: {error!r}>"
 
 
-def show_term(value: Any) -> str:
+def format_term(value: Any) -> str:
     """``value`` as iex prints it; what is no term by its ``repr``."""
     try:
         return format_elixir(value)
@@ -36,23 +36,23 @@ def show_term(value: Any) -> str:
         return repr(value)
 
 
-def _holds_a_term(value: Any, depth: int = 0) -> bool:
-    if isinstance(value, _ERLANGS_OWN):
+def _contains_term(value: Any, depth: int = 0) -> bool:
+    if isinstance(value, _TERM_TYPES):
         return True
-    if depth < _DEEP and type(value) in (list, tuple):
-        return any(_holds_a_term(part, depth + 1) for part in value)
-    if depth < _DEEP and type(value) is dict:
-        return any(_holds_a_term(part, depth + 1) for pair in value.items() for part in pair)
+    if depth < _MAX_DEPTH and type(value) in (list, tuple):
+        return any(_contains_term(part, depth + 1) for part in value)
+    if depth < _MAX_DEPTH and type(value) is dict:
+        return any(_contains_term(part, depth + 1) for pair in value.items() for part in pair)
     return False
 
 
-def show_error(error: BaseException) -> str:
+def format_error(error: BaseException) -> str:
     """``** (ZeroDivisionError) division by zero``, and the user's own frames below the line that was typed."""
     lines = [f"** ({type(error).__name__}) {_message(error)}".rstrip()]
     if isinstance(error, SyntaxError) and error.text:
         lines += _caret(error)
     else:
-        lines += _own_frames(error)
+        lines += _user_frames(error)
     return "\n".join(lines)
 
 
@@ -60,9 +60,9 @@ def _message(error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         return error.msg
     if isinstance(error, KeyError) and len(error.args) == 1:
-        return f"no such key: {show(error.args[0])}"
-    if len(error.args) == 1 and _holds_a_term(error.args[0]):
-        return show_term(error.args[0])  # an exit reason
+        return f"no such key: {format_value(error.args[0])}"
+    if len(error.args) == 1 and _contains_term(error.args[0]):
+        return format_term(error.args[0])  # an exit reason
     return str(error)
 
 
@@ -75,17 +75,17 @@ def _caret(error: SyntaxError) -> list[str]:
     return lines
 
 
-def _own_frames(error: BaseException) -> list[str]:
+def _user_frames(error: BaseException) -> list[str]:
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith((*_HIDDEN, "<frozen"))
+        if not frame.filename.startswith((*_HIDDEN_PATHS, "<frozen"))
     ]
     typed = [frame for frame in frames if frame.filename.startswith("<py ")]
     if len(frames) == 1 and typed and typed[0].name == "<module>" and _is_one_line(typed[0].filename):
         return []  # the line is on the screen already
     lines = []
-    for frame in frames[-_FRAMES:]:
+    for frame in frames[-_MAX_FRAMES:]:
         where = f"{frame.filename}:{frame.lineno}" + ("" if frame.name == "<module>" else f" in {frame.name}")
         lines.append(f"    {where}" + (f": {frame.line}" if frame.line else ""))
     return lines
@@ -95,7 +95,7 @@ def _is_one_line(filename: str) -> bool:
     return len(linecache.getlines(filename)) <= 1
 
 
-def remember_source(filename: str, source: str) -> None:
+def cache_source(filename: str, source: str) -> None:
     """Lets tracebacks (and ``inspect.getsource``) show what was typed."""
     lines = [line + "\n" for line in source.splitlines()]
     linecache.cache[filename] = (len(source), None, lines, filename)

@@ -9,34 +9,34 @@ from typing import TYPE_CHECKING, Final
 
 from erlmesh.errors import ErlmeshError
 from erlmesh.net.epmd import default_port, registered_names
-from erlmesh.shell.completion import Live
+from erlmesh.shell.completion import LiveNames
 
 if TYPE_CHECKING:
     from erlmesh.node import Node
 
-__all__ = ["Surroundings"]
+__all__ = ["CompletionSources"]
 
-EPMD_PATIENCE: Final = 0.3
+EPMD_TIMEOUT: Final = 0.3
 
 
-class Surroundings:
+class CompletionSources:
     """``node`` and what it knows."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._neighbours: list[str] = []
+        self._epmd_nodes: list[str] = []
 
-    async def now(self) -> Live:
+    async def refresh(self) -> LiveNames:
         """The nodes of this host too, met or not, as EPMD knows them."""
         host = self._node.name.partition("@")[2]
         with contextlib.suppress(OSError, TimeoutError, ErlmeshError):
-            async with asyncio.timeout(EPMD_PATIENCE):
-                self._neighbours = [f"{name}@{host}" for name in await registered_names(host, default_port())]
-        return Live(self._nodes, self._atoms)
+            async with asyncio.timeout(EPMD_TIMEOUT):
+                self._epmd_nodes = [f"{name}@{host}" for name in await registered_names(host, default_port())]
+        return LiveNames(self._nodes, self._atoms)
 
     def _nodes(self) -> Iterable[str]:
         node = self._node
-        return [node.name, *node.nodes(), *node.nodes(hidden=True), *self._neighbours]
+        return [node.name, *node.nodes(), *node.nodes(hidden=True), *self._epmd_nodes]
 
     def _atoms(self) -> Iterable[str]:
         node = self._node

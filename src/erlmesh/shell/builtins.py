@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Any, Final
 from erlmesh.errors import Exit
 from erlmesh.formatting import node_by_number
 from erlmesh.shell.commands import command, is_command
-from erlmesh.shell.help import about, describe, overview
-from erlmesh.shell.show import show_term
+from erlmesh.shell.display import format_term
+from erlmesh.shell.help import describe, documentation, overview
 from erlmesh.terms import Atom, Pid, Ref, Term
 
 if TYPE_CHECKING:
     from erlmesh.node import Node
     from erlmesh.runtime.process import Process
 
-__all__ = ["Words", "as_name", "full_node_name"]
+__all__ = ["Builtins", "as_name", "full_node_name"]
 
 OK: Final = Atom("ok")
 NIL: Final = Atom("nil")
 
 
-class Words:
+class Builtins:
     """What the commands need of the session: its node, its process, the results so far, a place for text."""
 
     def __init__(
@@ -31,12 +31,12 @@ class Words:
         node: Node,
         me: Callable[[], Process],
         results: Mapping[int, Any],
-        say: Callable[[str], None],
+        print_line: Callable[[str], None],
     ) -> None:
         self._node = node
         self._me = me
         self._results = results
-        self._say = say
+        self._print_line = print_line
 
     @property
     def me(self) -> Process:
@@ -45,12 +45,12 @@ class Words:
 
     # Who and where
 
-    @command(value=True)
+    @command(implicit_call=True)
     def self(self) -> Pid:
         """The pid of this shell."""
         return self._me().pid
 
-    @command(value=True)
+    @command(implicit_call=True)
     def nodes(self) -> list[Atom]:
         """The connected nodes, in order of connection."""
         return [Atom(name) for name in self._node.nodes()]
@@ -60,7 +60,7 @@ class Words:
         """The name of this node, or of the node that a pid or reference belongs to."""
         return self._node.atom if of is None else of.node
 
-    @command(value=True)
+    @command(implicit_call=True)
     def pids(self) -> list[Pid]:
         """The processes of this node, oldest first."""
         return self._node.processes()
@@ -75,9 +75,9 @@ class Words:
             prefix, identifier, high = (int(part) for part in parts)
         else:
             prefix, identifier, high = number, serial or 0, last or 0
-        return self._as_printed(prefix, identifier, high)
+        return self._pid_from_printed(prefix, identifier, high)
 
-    def _as_printed(self, prefix: int, identifier: int, serial: int) -> Pid:
+    def _pid_from_printed(self, prefix: int, identifier: int, serial: int) -> Pid:
         node = self._node.atom if prefix == 0 else node_by_number(prefix)
         if node is None:
             raise ValueError(f"no pid that begins with {prefix} has been printed here")
@@ -106,7 +106,7 @@ class Words:
     def flush(self) -> Atom:
         """Prints all messages in the mailbox and removes them."""
         while (message := self._me().receive_nowait()) is not None:
-            self._say(show_term(message))
+            self._print_line(format_term(message))
         return OK
 
     @command()
@@ -121,12 +121,12 @@ class Words:
         """Starts a process that runs a function, plain or async. One that takes one argument more than it is given
         gets its own process first: async def echo(me): send(shell, await me.receive())
         """
-        return self._node.spawn(body_of(function, len(arguments)), *arguments)
+        return self._node.spawn(process_body(function, len(arguments)), *arguments)
 
     @command()
     def spawn_link(self, function: Callable[..., Any], *arguments: Any) -> Pid:
         """The same, linked to this shell: if it fails, the shell's process dies with it."""
-        return self._me().spawn(body_of(function, len(arguments)), *arguments, link=True)
+        return self._me().spawn(process_body(function, len(arguments)), *arguments, link=True)
 
     @command()
     def monitor(self, target: Any) -> Ref:
@@ -181,19 +181,19 @@ class Words:
         lines = [("pg", group, self._node.pg.get_members(group)) for group in self._node.pg.which_groups()]
         lines += [("pg2", group, self._node.pg2.get_members(group)) for group in self._node.pg2.which_groups()]
         for kind, group, members in lines:
-            self._say(f"{kind:<4} {show_term(group):<20} {show_term(members)}")
+            self._print_line(f"{kind:<4} {format_term(group):<20} {format_term(members)}")
         if not lines:
-            self._say("no groups yet: pg.join(:group, self) makes one")
+            self._print_line("no groups yet: pg.join(:group, self) makes one")
 
     @command()
     def i(self, thing: Any = None) -> None:
         """Prints what is known about a process or any other value."""
-        self._say(describe(self._node, self._me().pid if thing is None else thing))
+        self._print_line(describe(self._node, self._me().pid if thing is None else thing))
 
-    @command(quoting=True)
+    @command(quoted_arguments=True)
     def h(self, *things: Any) -> None:
         """Help: without arguments an overview, with one of the commands or anything else about that."""
-        self._say("\n".join(map(about, things)) if things else overview())
+        self._print_line("\n".join(map(documentation, things)) if things else overview())
 
     @command()
     def v(self, number: int = -1) -> Any:
@@ -210,12 +210,12 @@ class Words:
         return len(items)
 
 
-def body_of(function: Callable[..., Any], given: int) -> Callable[..., Any]:
+def process_body(function: Callable[..., Any], argument_count: int) -> Callable[..., Any]:
     """A process body that calls ``function``, with its own process first if it takes one more argument than given."""
     if not callable(function):
         raise TypeError(f"spawn takes a function, not {type(function).__name__}")
 
-    with_process = not is_command(function) and _takes(function, given + 1)
+    with_process = not is_command(function) and _accepts(function, argument_count + 1)
 
     async def body(me: Process, *arguments: Any) -> None:
         try:
@@ -229,7 +229,7 @@ def body_of(function: Callable[..., Any], given: int) -> Callable[..., Any]:
     return body
 
 
-def _takes(function: Callable[..., Any], count: int) -> bool:
+def _accepts(function: Callable[..., Any], count: int) -> bool:
     try:
         inspect.signature(function).bind(*range(count))
     except (TypeError, ValueError):
@@ -240,7 +240,7 @@ def _takes(function: Callable[..., Any], count: int) -> bool:
 def as_name(name: Any) -> Atom:
     """A registered name given as an atom or as text."""
     if not isinstance(name, (Atom, str)):
-        raise TypeError(f"a name is an atom, like :worker, not {show_term(name)}")
+        raise TypeError(f"a name is an atom, like :worker, not {format_term(name)}")
     return Atom(name)
 
 
@@ -253,4 +253,4 @@ def full_node_name(name: Any, like: str) -> str:
 def _destination(to: Any) -> Any:
     if isinstance(to, (Pid, Ref, Atom, str)) or (isinstance(to, tuple) and len(to) == 2):
         return to
-    raise TypeError(f"messages go to a pid, a registered name, or (name, node), not to {show_term(to)}")
+    raise TypeError(f"messages go to a pid, a registered name, or (name, node), not to {format_term(to)}")

@@ -22,21 +22,21 @@ from prompt_toolkit.patch_stdout import patch_stdout
 from prompt_toolkit.styles import Style
 
 try:
-    from erlmesh.shell.colours import Colours
+    from erlmesh.shell.lexer import ShellLexer
 except ImportError:  # without pygments there is no colour
-    Colours = None  # type: ignore[assignment,misc]
+    ShellLexer = None  # type: ignore[assignment,misc]
 
 if TYPE_CHECKING:
-    from erlmesh.shell.prompted import Prompted
+    from erlmesh.shell.session_protocol import ShellSession
 
 __all__ = ["run"]
 
-AT_ONCE: Final = 1.0
+CTRL_C_REPEAT_INTERVAL: Final = 1.0
 """Seconds within which a second Ctrl-C at an empty prompt says how to leave."""
 _STYLE: Final = Style.from_dict({"prompt": "ansicyan", "pygments.error": ""})
 
 
-async def run(session: Prompted, history_file: Path | None = None) -> None:
+async def run(session: ShellSession, history_file: Path | None = None) -> None:
     """Prompts until a line leaves or Ctrl-D is pressed. Cancelling it restores the terminal."""
     prompt: PromptSession[str] = PromptSession(
         history=_history(history_file),
@@ -46,17 +46,17 @@ async def run(session: Prompted, history_file: Path | None = None) -> None:
         lexer=_lexer(),
         style=_STYLE,
         multiline=True,
-        key_bindings=_keys(session),
+        key_bindings=_key_bindings(session),
         prompt_continuation=lambda width, _number, _soft: "..> ".rjust(width),
     )
     interrupted = 0.0
     with patch_stdout(raw=True):
-        while session.left is None:
+        while session.exit_code is None:
             try:
                 text = await prompt.prompt_async(FormattedText([("class:prompt", session.prompt)]))
             except KeyboardInterrupt:
-                if time.monotonic() - interrupted < AT_ONCE:
-                    session.hint("Ctrl-D or exit() leaves the shell")
+                if time.monotonic() - interrupted < CTRL_C_REPEAT_INTERVAL:
+                    session.print_hint("Ctrl-D or exit() leaves the shell")
                 interrupted = time.monotonic()
                 continue
             except EOFError:
@@ -78,11 +78,11 @@ def _history(file: Path | None) -> History:
 
 
 def _lexer() -> Lexer | None:
-    return None if Colours is None else PygmentsLexer(Colours)
+    return None if ShellLexer is None else PygmentsLexer(ShellLexer)
 
 
 class _Completer(Completer):
-    def __init__(self, session: Prompted) -> None:
+    def __init__(self, session: ShellSession) -> None:
         self._session = session
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Offered]:
@@ -94,10 +94,10 @@ class _Completer(Completer):
     ) -> AsyncGenerator[Offered, None]:
         del complete_event
         for found in await self._session.completions(document.text_before_cursor):
-            yield Offered(found.text, start_position=-found.back, display=found.shown)
+            yield Offered(found.text, start_position=-found.replace_length, display=found.display)
 
 
-def _keys(session: Prompted) -> KeyBindings:
+def _key_bindings(session: ShellSession) -> KeyBindings:
     keys = KeyBindings()
     typing = has_focus("DEFAULT_BUFFER") & ~is_searching
 

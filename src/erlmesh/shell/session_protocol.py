@@ -6,13 +6,13 @@ from typing import Protocol
 
 from erlmesh.shell.completion import Completion
 
-__all__ = ["Prompted"]
+__all__ = ["ShellSession"]
 
 
-class Prompted(Protocol):
+class ShellSession(Protocol):
     """``left`` is the exit code once somebody has asked to leave, or the session was lost."""
 
-    left: int | None
+    exit_code: int | None
 
     @property
     def prompt(self) -> str:
@@ -36,10 +36,10 @@ class Prompted(Protocol):
         """Stops the line that runs, if there is one. May be called by a signal handler."""
         ...
 
-    async def completions(self, before: str) -> list[Completion]:
+    async def completions(self, text_before_cursor: str) -> list[Completion]:
         """What Tab offers for a line whose text up to the cursor is ``before``."""
         ...
 
-    def hint(self, text: str) -> None:
+    def print_hint(self, text: str) -> None:
         """A remark beside a result."""
         ...

@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 from pygments.lexers.python import PythonLexer  # type: ignore[import-untyped]
 from pygments.token import Comment, Number, String  # type: ignore[import-untyped]
 
-__all__ = ["Colours"]
+__all__ = ["ShellLexer"]
 
 
-class Colours(PythonLexer):  # type: ignore[misc]
+class ShellLexer(PythonLexer):  # type: ignore[misc]
     """For :class:`prompt_toolkit.lexers.PygmentsLexer`."""
 
     tokens: ClassVar[dict[str, Any]] = {

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from erlmesh.shell.language import has_pid_literal, translate
+from erlmesh.shell.elixir_syntax import has_pid_literal, translate
 
-__all__ = ["ORDINARY", "TOP_LEVEL_AWAIT", "Word", "read"]
+__all__ = ["NOT_A_COMMAND", "TOP_LEVEL_AWAIT", "CommandSyntax", "parse"]
 
 TOP_LEVEL_AWAIT: Final = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 _FLAGS: Final = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | ast.PyCF_ONLY_AST
@@ -25,23 +25,23 @@ _COMPOUND: Final = (
     ast.AsyncWith, ast.Try, ast.TryStar, ast.Match,
 )  # fmt: skip
 
-_OWN_RULES: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda, ast.GeneratorExp)
+_PYTHON_RULES: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda, ast.GeneratorExp)
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class CommandSyntax:
     """What a dotted name means to the reader."""
 
-    value: bool = False  # stands for its result: called when it is written without parentheses
-    awaited: bool = False  # its call is awaited
-    quoting: bool = False  # its arguments are meant as they stand (``h(self)`` asks about the command)
+    implicit_call: bool = False  # stands for its result: called when it is written without parentheses
+    implicit_await: bool = False  # its call is awaited
+    quoted_arguments: bool = False  # its arguments are meant as they stand (``h(self)`` asks about the command)
 
 
-ORDINARY: Final = Word()
+NOT_A_COMMAND: Final = CommandSyntax()
 
 
-def read(
-    source: str, word: Callable[[str], Word], *, final: bool = True, filename: str = "<line>"
+def parse(
+    source: str, syntax_of: Callable[[str], CommandSyntax], *, final: bool = True, filename: str = "<line>"
 ) -> ast.Module | None:
     """The tree of ``source``, or ``None`` when more lines must follow.
 
@@ -52,7 +52,7 @@ def read(
     rewritten = translate(source)
     for candidate in _candidates(source, rewritten):
         try:
-            if not _complete(candidate, filename):
+            if not _is_complete(candidate, filename):
                 return None
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -61,11 +61,11 @@ def read(
             error = error or _as_syntax_error(reason)
             continue
         assert isinstance(tree, ast.Module)
-        if candidate == source != rewritten and _annotates_a_command(tree, word):
+        if candidate == source != rewritten and _annotates_a_command(tree, syntax_of):
             continue
-        if not final and _may_go_on(tree, source):
+        if not final and _may_continue(tree, source):
             return None
-        _Rewrite(word).visit(tree)
+        _CommandRewriter(syntax_of).visit(tree)
         return ast.fix_missing_locations(tree)
     raise error or SyntaxError("invalid syntax")
 
@@ -76,7 +76,7 @@ def _candidates(source: str, rewritten: str) -> list[str]:
     return [rewritten, source] if has_pid_literal(source) else [source, rewritten]
 
 
-def _complete(source: str, filename: str) -> bool:
+def _is_complete(source: str, filename: str) -> bool:
     if not source.strip():
         return True
     compiler = codeop.CommandCompiler()
@@ -84,12 +84,12 @@ def _complete(source: str, filename: str) -> bool:
     return compiler(source, filename, "exec") is not None
 
 
-def _annotates_a_command(tree: ast.Module, word: Callable[[str], Word]) -> bool:
+def _annotates_a_command(tree: ast.Module, syntax_of: Callable[[str], CommandSyntax]) -> bool:
     """``Node.ping :plato`` is Python too, an annotation without a value; nobody means that with a command."""
     return any(
         isinstance(statement, ast.AnnAssign)
         and statement.value is None
-        and word(_dotted(statement.target)) is not ORDINARY
+        and syntax_of(_dotted(statement.target)) is not NOT_A_COMMAND
         for statement in tree.body
     )
 
@@ -98,50 +98,50 @@ def _as_syntax_error(reason: Exception) -> SyntaxError:
     return reason if isinstance(reason, SyntaxError) else SyntaxError(str(reason))
 
 
-def _may_go_on(tree: ast.Module, source: str) -> bool:
+def _may_continue(tree: ast.Module, source: str) -> bool:
     if not tree.body or not isinstance(tree.body[-1], _COMPOUND):
         return False
     return bool(source.rstrip(" \t").rpartition("\n")[2])
 
 
-class _Rewrite(ast.NodeTransformer):
+class _CommandRewriter(ast.NodeTransformer):
     """Calls the values, awaits what waits."""
 
-    def __init__(self, word: Callable[[str], Word]) -> None:
-        self.word = word
+    def __init__(self, word: Callable[[str], CommandSyntax]) -> None:
+        self.syntax_of = word
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        word = self._word_of(node.func)
-        if word is ORDINARY:
+        word = self._syntax_of_node(node.func)
+        if word is NOT_A_COMMAND:
             node.func = self.visit(node.func)
-        if not word.quoting:
+        if not word.quoted_arguments:
             node.args = [self.visit(argument) for argument in node.args]
             node.keywords = [self.visit(argument) for argument in node.keywords]
-        return ast.copy_location(ast.Await(node), node) if word.awaited else node
+        return ast.copy_location(ast.Await(node), node) if word.implicit_await else node
 
     def visit_Await(self, node: ast.Await) -> ast.AST:
         value = self.visit(node.value)
         return value if isinstance(value, ast.Await) else ast.copy_location(ast.Await(value), node)
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
-        return self._value(node) or self.generic_visit(node)
+        return self._implicit_call(node) or self.generic_visit(node)
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
-        return self._value(node) or node
+        return self._implicit_call(node) or node
 
-    def _value(self, node: ast.Name | ast.Attribute) -> ast.AST | None:
-        word = self._word_of(node)
-        if not word.value or not isinstance(node.ctx, ast.Load):
+    def _implicit_call(self, node: ast.Name | ast.Attribute) -> ast.AST | None:
+        word = self._syntax_of_node(node)
+        if not word.implicit_call or not isinstance(node.ctx, ast.Load):
             return None
         call = ast.copy_location(ast.Call(node, [], []), node)
-        return ast.copy_location(ast.Await(call), node) if word.awaited else call
+        return ast.copy_location(ast.Await(call), node) if word.implicit_await else call
 
-    def _word_of(self, node: ast.expr) -> Word:
+    def _syntax_of_node(self, node: ast.expr) -> CommandSyntax:
         name = _dotted(node)
-        return self.word(name) if name else ORDINARY
+        return self.syntax_of(name) if name else NOT_A_COMMAND
 
     def visit(self, node: ast.AST) -> Any:
-        return node if isinstance(node, _OWN_RULES) else super().visit(node)
+        return node if isinstance(node, _PYTHON_RULES) else super().visit(node)
 
 
 def _dotted(node: ast.expr) -> str:

@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from erlmesh.node import Node
     from erlmesh.runtime.process import Process
 
-__all__ = ["SHELL", "Word", "host_shells"]
+__all__ = ["SHELL", "RemshTag", "start_remsh_server"]
 
 log = logging.getLogger("erlmesh.shell")
 
 SHELL: Final = Atom("shell")
 
 
-class Word:
+class RemshTag:
     """The words of the exchange."""
 
     OPEN: Final = Atom("open")
@@ -42,7 +42,7 @@ class Word:
     OUT: Final = Atom("out")
     ERR: Final = Atom("err")
     DONE: Final = Atom("done")
-    LEFT: Final = Atom("left")
+    EXITED: Final = Atom("left")
     COMPLETE: Final = Atom("complete")
     COMPLETED: Final = Atom("completed")
     INTERRUPT: Final = Atom("interrupt")
@@ -50,12 +50,12 @@ class Word:
     DOWN: Final = Atom("DOWN")
 
 
-def host_shells(node: Node) -> None:
+def start_remsh_server(node: Node) -> None:
     """From now on whoever can connect to ``node`` can open a shell on it."""
 
     def receive(message: Term) -> None:
         match message:
-            case (Word.OPEN, Pid() as client):
+            case (RemshTag.OPEN, Pid() as client):
                 log.info("a shell is opened from %s", client.node.name)
                 node.spawn(_serve, client)
             case _:
@@ -67,24 +67,24 @@ def host_shells(node: Node) -> None:
 async def _serve(me: Process, client: Pid) -> None:
     """One session, until its client closes it or is gone."""
     watch = me.monitor(client)
-    out, err = (cast("TextIO", _Stream(me, client, word)) for word in (Word.OUT, Word.ERR))
-    session = Session(me.node, out=out, err=err, far=True)
+    out, err = (cast("TextIO", _Stream(me, client, word)) for word in (RemshTag.OUT, RemshTag.ERR))
+    session = Session(me.node, out=out, err=err, remote=True)
     tasks: set[asyncio.Task[None]] = set()
     try:
         await session.start()
-        me.send(client, (Word.OPENED, me.pid, session.prompt))
+        me.send(client, (RemshTag.OPENED, me.pid, session.prompt))
         async for message in me:
             match message:
-                case (Word.RUN, bytes() as text):
+                case (RemshTag.RUN, bytes() as text):
                     work = _run(me, client, session, text.decode(errors="replace"))
-                case (Word.COMPLETE, tag, bytes() as text):
+                case (RemshTag.COMPLETE, tag, bytes() as text):
                     work = _complete(me, client, session, tag, text.decode(errors="replace"))
-                case Word.INTERRUPT:
+                case RemshTag.INTERRUPT:
                     session.interrupt()
                     continue
-                case Word.CLOSE:
+                case RemshTag.CLOSE:
                     return
-                case (Word.DOWN, ref, *_) if ref == watch:
+                case (RemshTag.DOWN, ref, *_) if ref == watch:
                     return
                 case _:
                     continue
@@ -94,26 +94,28 @@ async def _serve(me: Process, client: Pid) -> None:
     finally:
         for task in tasks:
             task.cancel()
-        session.end()
+        session.terminate()
 
 
 async def _run(me: Process, client: Pid, session: Session, text: str) -> None:
     await session.run(text)
-    me.send(client, (Word.DONE, session.prompt) if session.left is None else (Word.LEFT, session.left))
+    me.send(
+        client, (RemshTag.DONE, session.prompt) if session.exit_code is None else (RemshTag.EXITED, session.exit_code)
+    )
 
 
 async def _complete(me: Process, client: Pid, session: Session, tag: Term, text: str) -> None:
     found = await session.completions(text)
-    me.send(client, (Word.COMPLETED, tag, [(each.text, each.back, each.shown) for each in found]))
+    me.send(client, (RemshTag.COMPLETED, tag, [(each.text, each.replace_length, each.display) for each in found]))
 
 
 class _Stream(io.TextIOBase):
     """What is written goes to the client, a line or more at a time."""
 
-    def __init__(self, me: Process, client: Pid, word: Atom) -> None:
+    def __init__(self, me: Process, client: Pid, tag: Atom) -> None:
         self._me = me
         self._client = client
-        self._word = word
+        self._tag = tag
         self._text = ""
 
     def writable(self) -> bool:
@@ -129,4 +131,4 @@ class _Stream(io.TextIOBase):
         text, self._text = self._text, ""
         if text:
             with contextlib.suppress(EncodeError):  # too long for a message, and for anybody's eyes
-                self._me.send(self._client, (self._word, text.encode(errors="replace")))
+                self._me.send(self._client, (self._tag, text.encode(errors="replace")))
