@@ -13,7 +13,7 @@ import pytest
 from containers import ROOT, Compose, Lab, compose_command, engine_version
 from missing import NOT_TESTED, not_here
 
-from erlmesh.demo.actors import Failed
+from erlmesh.demo.shells import DemoFailed
 
 HERE = Path(__file__).parent
 IMAGE = "localhost/erlmesh:test"
@@ -41,7 +41,7 @@ def engine(request: pytest.FixtureRequest) -> str:
     """The version of the Docker Engine that answers here."""
     try:
         return engine_version()
-    except Failed as why:
+    except DemoFailed as why:
         not_here(request, str(why))
 
 

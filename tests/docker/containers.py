@@ -11,8 +11,8 @@ import threading
 import time
 from pathlib import Path
 
-from erlmesh.demo.actors import Failed
-from erlmesh.demo.engine import ContainerShell, Engine
+from erlmesh.demo.docker import ContainerShell, Engine
+from erlmesh.demo.shells import DemoFailed
 from otp.waiting import wait_until
 
 ROOT = Path(__file__).parent.parent.parent
@@ -22,11 +22,11 @@ def engine_version() -> str:
     """Raises Failed if no engine answers."""
     docker = shutil.which("docker")
     if docker is None:
-        raise Failed("there is no docker here")
+        raise DemoFailed("there is no docker here")
     command = [docker, "version", "--format", "{{.Server.Version}}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
     if done.returncode:
-        raise Failed("no Docker Engine answers here")
+        raise DemoFailed("no Docker Engine answers here")
     return done.stdout.strip()
 
 
@@ -98,7 +98,7 @@ class Lab(Engine):
     def shell(self, name: str) -> ContainerShell:
         """A second shell on the node that runs in the container of ``name``, once it does."""
         wait_until(lambda: self.is_well(name), what=f"{name} is well")
-        shell = ContainerShell(name, self.remsh(name))
+        shell = ContainerShell(name, self.remsh_command(name))
         self._shells.append(shell)
         shell.wait_up()
         return shell

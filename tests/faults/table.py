@@ -30,8 +30,8 @@ test.
 def write_table(path: Path, rows: Iterable[Row], ticktime: float = 6) -> None:
     alone = {row.scenario: row for row in rows if row.only_beams}
     lines = [
-        "| " + " | ".join([row.scenario, row.who, *_told(row), _beside(row, alone.get(row.scenario))]) + " |\n"
-        for row in sorted(rows, key=lambda row: (row.scenario, row.who))
+        "| " + " | ".join([row.scenario, row.protocol, *_told(row), _beside(row, alone.get(row.scenario))]) + " |\n"
+        for row in sorted(rows, key=lambda row: (row.scenario, row.protocol))
         if not row.only_beams
     ]
     path.write_text(HEAD.format(ticktime=ticktime, least=ticktime * 0.75, most=ticktime * 1.25) + "".join(lines))
@@ -53,9 +53,9 @@ def _noticed(row: Row) -> str:
 
 
 def _whole(row: Row) -> str:
-    if row.whole is None:
+    if row.complete is None:
         return "–"
-    return _seconds(row.whole) if row.by_itself else "not by itself"
+    return _seconds(row.complete) if row.by_itself else "not by itself"
 
 
 def _beside(row: Row, alone: Row | None) -> str:
@@ -63,5 +63,5 @@ def _beside(row: Row, alone: Row | None) -> str:
         return "–"
     told = ["the same" if alone.run_call == row.run_call else alone.run_call]
     told += [_noticed(alone)] if alone.noticed else []
-    told += [_whole(alone)] if alone.whole is not None else []
+    told += [_whole(alone)] if alone.complete is not None else []
     return "; ".join(told)

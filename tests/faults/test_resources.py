@@ -36,7 +36,7 @@ def test_an_epmd_that_dies_ends_no_link_and_all_of_its_machine_register_anew(wor
     began = time.monotonic()
     world.start_epmd(machine)  # unless a Python node is it by now
     world.until(lambda: registered(world, machine) >= both, 10, what="registered anew")
-    world.row.whole = time.monotonic() - began
+    world.row.complete = time.monotonic() - began
     world.nothing_happened()
     assert world.nodes[1].ping(neighbour.name)
     world.row.run_call = "links live on, all register anew"

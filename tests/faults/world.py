@@ -211,7 +211,7 @@ class World:
 
     def _view(self, node: Node) -> str:
         node.cont()  # one that is paused says nothing, and its test is over
-        return f"{node.name} sees {sorted(node.nodes())}, {node.members(GROUP)}, and saw {self.seen(node)}"
+        return f"{node.name} sees {sorted(node.nodes())}, {node.members(GROUP)}, and saw {self.last_seen(node)}"
 
     def until(self, condition: Any, timeout: float = 20.0, what: str = "") -> None:
         def look() -> Any:
@@ -262,7 +262,7 @@ class World:
                 for node in self.nodes[1:]:
                     node.ping(self.nodes[0].name)
         self.until_whole(timeout)
-        self.row.whole = time.monotonic() - began
+        self.row.complete = time.monotonic() - began
 
     # Who saw what
 
@@ -281,7 +281,7 @@ class World:
         name = self.name(number)
         return [
             event
-            for event in self.seen(self.nodes[observer])
+            for event in self.last_seen(self.nodes[observer])
             if event.word == "nodedown" and event.node == name and event.position >= self.fault_at
         ]
 
@@ -299,7 +299,9 @@ class World:
     def nothing_happened(self) -> None:
         """Nobody went since the fault."""
         for node in self.nodes:
-            gone = [event for event in self.seen(node) if event.word == "nodedown" and event.position >= self.fault_at]
+            gone = [
+                event for event in self.last_seen(node) if event.word == "nodedown" and event.position >= self.fault_at
+            ]
             assert not gone, f"{node.name} lost {gone}"
         assert self.is_whole(), self.views()
 

@@ -33,7 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
-            item.add_marker(pytest.mark.otp)
+            item.add_marker(pytest.mark.otp_release)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -99,7 +99,7 @@ def court(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.mark.parametrize("case", cases("conf_processes", "conf_calls", "conf_pg", "conf_terms", "conf_load"))
 def test_an_erlmesh_node_is_seen_as_a_beam_is(court, case):
-    expected, given = court.saw(case, of="beam"), court.saw(case, of="erlmesh")
+    expected, given = court.observed(case, of="beam"), court.observed(case, of="erlmesh")
 
     assert given == expected, difference(expected, given) + court.cluster.stories()
     assert expected.startswith("saw: ")
@@ -107,7 +107,7 @@ def test_an_erlmesh_node_is_seen_as_a_beam_is(court, case):
 
 @pytest.mark.parametrize("case", cases("conf_pg2"))
 def test_pg2_of_otp_23_sees_an_erlmesh_node_as_a_beam(court, case):
-    expected, given = court.saw(case, of="beam"), court.saw(case, of="erlmesh")
+    expected, given = court.observed(case, of="beam"), court.observed(case, of="erlmesh")
 
     assert given == expected, difference(expected, given) + court.cluster.stories()
     assert expected.startswith("saw: ")

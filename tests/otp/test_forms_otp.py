@@ -9,9 +9,9 @@ import pytest
 from cluster import answers, free_port
 from erlmesh import Atom, FixedPort, Node, NoEpmd, NoProcess, StaticResolver
 from erlmesh.core.allow_list import AllowList
-from erlmesh.discovery.looking import Look
-from erlmesh.discovery.sources import sources
-from erlmesh.discovery.task import Discovery
+from erlmesh.discovery.discovery import Discovery
+from erlmesh.discovery.lookup import Lookup
+from erlmesh.discovery.sources import parse_sources
 from peer import OsProcess
 from pynode import python_surroundings
 from relay import relay
@@ -330,7 +330,7 @@ def test_a_beam_is_discovered_by_the_epmd_of_its_host_and_found_again_after_its_
     plato = cluster.beam("plato")
 
     async def main():
-        look = Look(sources(["dns:127.0.0.1"]), epmd_port=cluster.epmd_port)
+        look = Lookup(parse_sources(["dns:127.0.0.1"]), epmd_port=cluster.epmd_port)
         async with Node("socrates@127.0.0.1", cookie="monster") as socrates, Discovery(socrates, look):
             await until(lambda: socrates.nodes() == [plato.name], what="plato met")
             plato.kill()
@@ -346,11 +346,11 @@ def test_an_answer_without_a_node_disconnects_nobody(cluster, tmp_path):
     file.write_text(plato.name)
 
     async def main():
-        look = Look(sources([f"file:{file}"]), epmd_port=cluster.epmd_port)
+        look = Lookup(parse_sources([f"file:{file}"]), epmd_port=cluster.epmd_port)
         async with Node("socrates@127.0.0.1", cookie="monster") as socrates, Discovery(socrates, look) as discovery:
             await until(lambda: socrates.nodes() == [plato.name], what="plato met")
             file.write_text("")
-            discovery.look_now()
+            discovery.lookup_now()
             await until(lambda: not discovery.found)
             assert socrates.nodes() == [plato.name]
 

@@ -27,7 +27,7 @@ class Typist(OsProcess):
     def __init__(self, name: str, command: list[str], environment: Mapping[str, str]) -> None:
         self.name = name
         self._numbers = itertools.count()
-        self._answer: list[str] = []
+        self._exchange: list[str] = []
         self._marks: set[str] = set()
         self._seen_reports = threading.Condition()
         self._stop_requested = False
@@ -42,7 +42,7 @@ class Typist(OsProcess):
         """Types ``line`` and gives the printed answer, without prompts."""
         mark = f"{MARK}{next(self._numbers)}"
         with self._seen_reports:
-            self._answer.clear()
+            self._exchange.clear()
         if line:
             self.write(line)
         self.write(self.end.format(mark=mark))
@@ -52,7 +52,7 @@ class Typist(OsProcess):
                 or self._stop_requested
             ):
                 raise PeerGone(f"{self.name} did not come back from {line!r} in {timeout} s\n{self.story()}")
-            return "\n".join(self._answer).strip()
+            return "\n".join(self._exchange).strip()
 
     def heard(self, line: str) -> None:
         super().heard(line)
@@ -62,7 +62,7 @@ class Typist(OsProcess):
                 self._marks.add(text)
                 self._seen_reports.notify_all()
             elif not any(text.startswith(f"{word}{MARK}") for word in (":ok", "None")):
-                self._answer.append(text)
+                self._exchange.append(text)
 
     def ended(self) -> None:
         with self._seen_reports:

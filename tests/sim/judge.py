@@ -138,7 +138,7 @@ def main(arguments: list[str] | None = None) -> int:
             else:
                 known[verdict.mutant] = verdict.signals
                 refuted = "NOT EQUIVALENT: " if is_equivalent else ""
-                stories = f" after {verdict.tried} stories" if verdict.signals.startswith("seed") else ""
+                stories = f" after {verdict.attempts} stories" if verdict.signals.startswith("seed") else ""
                 print(f"{refuted}{verdict.mutant}: caught by {verdict.signals}{stories}")
                 print(f"    {verdict.words[:200]}", flush=True)
     by_stories = sum(known.get(mutant.breaks, "").startswith("seed") for mutant in MUTANTS)

@@ -6,9 +6,9 @@ import random
 
 import pytest
 
-from erlmesh.discovery.looking import Look
-from erlmesh.discovery.prospects import LONGEST_PAUSE, LOOK_AGAIN, REMEMBERED, Prospects
-from erlmesh.discovery.sources import Host, Kind, Source, entries, sources
+from erlmesh.discovery.candidates import LOOKUP_INTERVAL, MAX_BACKOFF, NAME_RETENTION, PeerCandidates
+from erlmesh.discovery.lookup import Lookup
+from erlmesh.discovery.sources import Host, Source, SourceKind, parse_entries, parse_sources
 from erlmesh.errors import NodeStartError
 from erlmesh.net.epmd import Epmd, EpmdServer
 
@@ -16,92 +16,92 @@ from erlmesh.net.epmd import Epmd, EpmdServer
 
 
 def test_a_source_is_a_kind_and_a_value():
-    assert sources(["dns:nodes", "static:a@h,b@h  file:/etc/peers"]) == [
-        Source(Kind.DNS, "nodes"),
-        Source(Kind.STATIC, "a@h,b@h"),
-        Source(Kind.FILE, "/etc/peers"),
+    assert parse_sources(["dns:nodes", "static:a@h,b@h  file:/etc/peers"]) == [
+        Source(SourceKind.DNS, "nodes"),
+        Source(SourceKind.STATIC, "a@h,b@h"),
+        Source(SourceKind.FILE, "/etc/peers"),
     ]
-    assert str(sources(["srv:_epmd._tcp.nodes"])[0]) == "srv:_epmd._tcp.nodes"
+    assert str(parse_sources(["srv:_epmd._tcp.nodes"])[0]) == "srv:_epmd._tcp.nodes"
 
 
 @pytest.mark.parametrize("text", ["nodes", "dns:", ":x", "gossip:x", "DNS:x", "static:a@b@c", "static:a b@@c"])
 def test_what_is_no_source_is_refused_in_words(text):
     with pytest.raises(NodeStartError, match=r"dns:NAME|neither a node"):
-        sources([text])
+        parse_sources([text])
 
 
 def test_entries_are_nodes_and_hosts():
     text = "plato@10.0.0.7, 10.0.0.8 # both\n\n# none\nhost.example.org\na@::1"
 
-    assert entries(text, "x") == ["plato@10.0.0.7", Host("10.0.0.8"), Host("host.example.org"), "a@::1"]
+    assert parse_entries(text, "x") == ["plato@10.0.0.7", Host("10.0.0.8"), Host("host.example.org"), "a@::1"]
 
 
 # Prospects
 
 
 def book(now=0.0):
-    return Prospects("me@h", random.Random(1), now)
+    return PeerCandidates("me@h", random.Random(1), now)
 
 
 def test_who_is_found_is_called_soon_and_the_node_itself_never():
     prospects = book()
-    assert prospects.look_due(0.0)
+    assert prospects.lookup_due(0.0)
 
-    prospects.looked(["me@h", "a@h", "b@h"], whole=True, now=0.0)
+    prospects.lookup_finished(["me@h", "a@h", "b@h"], complete=True, now=0.0)
 
     assert prospects.names == ["a@h", "b@h"]
-    assert sorted(prospects.to_call([], 0.2)) == ["a@h", "b@h"]
-    assert prospects.to_call([], 0.2) == []
+    assert sorted(prospects.due([], 0.2)) == ["a@h", "b@h"]
+    assert prospects.due([], 0.2) == []
 
 
 def test_pauses_grow_while_calls_fail_and_start_anew_after_success():
     prospects, now, calls = book(), 0.0, []
-    prospects.looked(["a@h"], whole=True, now=now)
+    prospects.lookup_finished(["a@h"], complete=True, now=now)
     while len(calls) < 12:
-        now = max(now, min(each.call_at for each in prospects._prospects.values()))
-        calls += [now] * len(prospects.to_call([], now))
+        now = max(now, min(each.next_attempt for each in prospects._candidates.values()))
+        calls += [now] * len(prospects.due([], now))
 
     pauses = [later - earlier for earlier, later in itertools.pairwise(calls)]
     assert 0.75 <= pauses[0] <= 1.25
     assert pauses[3] > pauses[0] * 4
-    assert max(pauses) <= LONGEST_PAUSE * 1.25
+    assert max(pauses) <= MAX_BACKOFF * 1.25
 
-    assert prospects.to_call(["a@h"], now + 1000) == []
+    assert prospects.due(["a@h"], now + 1000) == []
     again = now + 1000 + 1.25
-    assert prospects.to_call([], again) == ["a@h"]
-    assert prospects.to_call([], again + 1.25) == ["a@h"]
+    assert prospects.due([], again) == ["a@h"]
+    assert prospects.due([], again + 1.25) == ["a@h"]
 
 
 def test_only_a_whole_look_drops_a_name_unless_it_is_very_old():
     prospects = book()
-    prospects.looked(["a@h", "b@h"], whole=True, now=0.0)
+    prospects.lookup_finished(["a@h", "b@h"], complete=True, now=0.0)
 
-    prospects.looked(["a@h"], whole=False, now=10.0)
+    prospects.lookup_finished(["a@h"], complete=False, now=10.0)
     assert prospects.names == ["a@h", "b@h"]
-    prospects.looked(["a@h"], whole=False, now=REMEMBERED + 1)
+    prospects.lookup_finished(["a@h"], complete=False, now=NAME_RETENTION + 1)
     assert prospects.names == ["a@h"]
-    prospects.looked([], whole=True, now=REMEMBERED + 2)
+    prospects.lookup_finished([], complete=True, now=NAME_RETENTION + 2)
     assert prospects.names == []
 
 
 def test_looks_come_soon_until_somebody_is_found():
     prospects, now, looks = book(), 0.0, []
     for _ in range(6):
-        assert prospects.look_due(now)
+        assert prospects.lookup_due(now)
         looks.append(now)
-        prospects.looked([], whole=True, now=now)
+        prospects.lookup_finished([], complete=True, now=now)
         now = prospects.next_deadline()
 
     assert looks[1] - looks[0] <= 2.5
-    assert LOOK_AGAIN * 0.75 <= looks[-1] - looks[-2] <= LOOK_AGAIN * 1.25
-    assert not prospects.look_due(looks[-1] + 1)
+    assert LOOKUP_INTERVAL * 0.75 <= looks[-1] - looks[-2] <= LOOKUP_INTERVAL * 1.25
+    assert not prospects.lookup_due(looks[-1] + 1)
 
 
 # Looks
 
 
 def look(*texts, epmd_port=1, **options):
-    return asyncio.run(Look(sources(texts), epmd_port=epmd_port, **options).look())
+    return asyncio.run(Lookup(parse_sources(texts), epmd_port=epmd_port, **options).find_nodes())
 
 
 def test_a_list_and_a_file_name_nodes(tmp_path):
@@ -127,8 +127,8 @@ def test_hosts_are_asked_which_nodes_live_there():
         nodes = [Epmd(port, embedded=False) for _ in range(2)]
         for node, name in zip(nodes, ("plato", "socrates"), strict=True):
             await node.register(name, 9, hosts=["127.0.0.1"], hidden=False)
-        found = await Look(sources(["dns:127.0.0.1"]), epmd_port=port).look()
-        partly = await Look(sources(["static:127.0.0.1,127.0.0.77"]), epmd_port=port).look()
+        found = await Lookup(parse_sources(["dns:127.0.0.1"]), epmd_port=port).find_nodes()
+        partly = await Lookup(parse_sources(["static:127.0.0.1,127.0.0.77"]), epmd_port=port).find_nodes()
         for node in nodes:
             await node.close()
         server.close()
@@ -173,10 +173,14 @@ def test_srv_records_name_hosts_and_their_epmd():
         transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(Srv, local_addr=("127.0.0.1", 0))
         resolver = library.Resolver(configure=False)
         resolver.nameservers, resolver.port = ["127.0.0.1"], transport.get_extra_info("sockname")[1]
-        here = Look(sources(["srv:_epmd._tcp.nodes.local"]), epmd_port=1, base="app", resolver=resolver)
-        nothing = Look(sources(["srv:_epmd._tcp.peer_locker.local"]), epmd_port=1, base="app", resolver=resolver)
+        here = Lookup(
+            parse_sources(["srv:_epmd._tcp.nodes.local"]), epmd_port=1, node_basename="app", resolver=resolver
+        )
+        nothing = Lookup(
+            parse_sources(["srv:_epmd._tcp.peer_locker.local"]), epmd_port=1, node_basename="app", resolver=resolver
+        )
         try:
-            return await here.look(), await here._entries(here.sources[0]), await nothing.look()
+            return await here.find_nodes(), await here._read_entries(here.sources[0]), await nothing.find_nodes()
         finally:
             transport.close()
 

@@ -2,15 +2,21 @@
 
 import pytest
 
-from erlmesh.doctor import services, way
-from erlmesh.doctor.findings import Fault, Verdict
-from erlmesh.doctor.greeting import Heard, foreign_tongue, generation, greeted, read_greeting
+from erlmesh.doctor import address_checks, service_checks
+from erlmesh.doctor.findings import ProbeFailure, Status
+from erlmesh.doctor.handshake_checks import (
+    HandshakeTranscript,
+    check_handshake,
+    identify_protocol,
+    otp_generation,
+    parse_handshake,
+)
 from erlmesh.proto import handshake_packets as packets
 from erlmesh.proto.epmd import PortInfo
 from erlmesh.proto.flags import OFFERED, Flags
 
 PLATO = "plato@10.0.0.7"
-OK, NOTE, FAILED = Verdict.OK, Verdict.NOTE, Verdict.FAILED
+OK, NOTE, FAILED = Status.OK, Status.NOTE, Status.FAILED
 
 
 def packet(body):
@@ -34,7 +40,7 @@ GREETING = packet(b"sok") + CHALLENGE + packet(b"a" + bytes(16))
     ],
 )
 def test_names_of_two_forms_do_not_meet(target, ours, verdict):
-    assert way.name_form(target, ours).verdict is verdict
+    assert address_checks.check_name(target, ours).status is verdict
 
 
 @pytest.mark.parametrize(
@@ -48,63 +54,65 @@ def test_names_of_two_forms_do_not_meet(target, ours, verdict):
     ],
 )
 def test_a_host_must_lead_to_an_address(host, addresses, verdict):
-    assert way.addresses_found(host, addresses, "nobody knows").verdict is verdict
+    assert address_checks.check_addresses(host, addresses, "nobody knows").status is verdict
 
 
-@pytest.mark.parametrize("fault", list(Fault))
+@pytest.mark.parametrize("fault", list(ProbeFailure))
 def test_every_fault_of_an_epmd_has_a_meaning_and_an_advice(fault):
-    finding = way.epmd_answered("host", 4369, None, fault, "what was seen")
+    finding = address_checks.check_epmd("host", 4369, None, fault, "what was seen")
 
-    assert finding.verdict is FAILED
-    assert finding.means
+    assert finding.status is FAILED
+    assert finding.explanation
     assert finding.advice
 
 
 def test_an_old_node_is_told_from_its_entry():
-    assert way.registration(PLATO, PortInfo(9100, False, 6, 5), {}).verdict is OK
-    assert "OTP 22" in way.registration(PLATO, PortInfo(9100, False, 5, 5), {}).means
+    assert address_checks.check_registration(PLATO, PortInfo(9100, False, 6, 5), {}).status is OK
+    assert "OTP 22" in address_checks.check_registration(PLATO, PortInfo(9100, False, 5, 5), {}).explanation
 
 
 def test_a_port_is_reached_if_one_address_takes_it():
-    assert way.port_reached("h", 1, {"a": Fault.REFUSED, "b": None}, by_epmd=True).verdict is OK
-    refused = way.port_reached("h", 1, {"a": Fault.REFUSED, "b": Fault.SILENT}, by_epmd=True)
-    silent = way.port_reached("h", 1, {"a": Fault.SILENT}, by_epmd=True)
+    assert address_checks.check_port("h", 1, {"a": ProbeFailure.REFUSED, "b": None}, from_epmd=True).status is OK
+    refused = address_checks.check_port(
+        "h", 1, {"a": ProbeFailure.REFUSED, "b": ProbeFailure.NO_RESPONSE}, from_epmd=True
+    )
+    silent = address_checks.check_port("h", 1, {"a": ProbeFailure.NO_RESPONSE}, from_epmd=True)
 
-    assert "another interface" in refused.means
-    assert "firewall" in silent.means
-    assert "EPMD" not in way.port_reached("h", 1, {"a": Fault.SILENT}, by_epmd=False).says
+    assert "another interface" in refused.explanation
+    assert "firewall" in silent.explanation
+    assert "EPMD" not in address_checks.check_port("h", 1, {"a": ProbeFailure.NO_RESPONSE}, from_epmd=False).summary
 
 
 def test_a_greeting_is_read_as_far_as_it_came():
-    assert read_greeting(b"") == Heard()
-    assert read_greeting(GREETING[:3]) == Heard()
-    assert read_greeting(packet(b"snot_allowed")) == Heard("not_allowed")
-    assert read_greeting(GREETING[:20]) == Heard("ok")
-    assert read_greeting(packet(b"sok") + CHALLENGE) == Heard("ok", PLATO, OFFERED, 5)
-    assert read_greeting(GREETING + b"frames") == Heard("ok", PLATO, OFFERED, 5, proved=True)
+    assert parse_handshake(b"") == HandshakeTranscript()
+    assert parse_handshake(GREETING[:3]) == HandshakeTranscript()
+    assert parse_handshake(packet(b"snot_allowed")) == HandshakeTranscript("not_allowed")
+    assert parse_handshake(GREETING[:20]) == HandshakeTranscript("ok")
+    assert parse_handshake(packet(b"sok") + CHALLENGE) == HandshakeTranscript("ok", PLATO, OFFERED, 5)
+    assert parse_handshake(GREETING + b"frames") == HandshakeTranscript("ok", PLATO, OFFERED, 5, ack_received=True)
 
 
 @pytest.mark.parametrize("cut", range(len(GREETING)))
 def test_a_greeting_cut_anywhere_is_no_stranger(cut):
-    assert read_greeting(GREETING[:cut]).stranger is None
+    assert parse_handshake(GREETING[:cut]).other_protocol is None
 
 
 @pytest.mark.parametrize(
     "data", [packet(b"hello"), packet(b"sok") + packet(b"N"), b"HTTP/1.0 400", b"\x15\x03\x03\0\2\2\n"]
 )
 def test_who_says_something_else_is_a_stranger(data):
-    heard = read_greeting(data)
+    heard = parse_handshake(data)
 
-    (finding,) = greeted(PLATO, heard, up=False, silent=False, why="")
+    (finding,) = check_handshake(PLATO, heard, up=False, timed_out=False, reason="")
 
-    assert heard.stranger
-    assert finding.verdict is FAILED
+    assert heard.other_protocol
+    assert finding.status is FAILED
 
 
 def test_some_tongues_are_known():
-    assert foreign_tongue(b"\x16\x03\x01") == "TLS"
-    assert foreign_tongue(b"SSH-2.0-OpenSSH") == "an SSH server"
-    assert foreign_tongue(b"\0\3sok") is None
+    assert identify_protocol(b"\x16\x03\x01") == "TLS"
+    assert identify_protocol(b"SSH-2.0-OpenSSH") == "an SSH server"
+    assert identify_protocol(b"\0\3sok") is None
 
 
 @pytest.mark.parametrize(
@@ -118,65 +126,65 @@ def test_some_tongues_are_known():
     ],
 )
 def test_flags_tell_the_generation(flags, otp):
-    assert generation(flags) == otp
+    assert otp_generation(flags) == otp
 
 
 def steps(heard, **options):
     given = {"up": False, "silent": False, "why": "", **options}
-    return {finding.step: finding for finding in greeted(PLATO, heard, **given)}
+    return {finding.step: finding for finding in check_handshake(PLATO, heard, **given)}
 
 
 def test_a_close_after_our_proof_means_that_the_cookies_differ():
-    heard = Heard("ok", PLATO, OFFERED, 5)
+    heard = HandshakeTranscript("ok", PLATO, OFFERED, 5)
 
-    assert steps(heard)["cookie"].says == "the cookies differ"
-    assert "does not answer" in steps(heard, silent=True)["cookie"].says
-    assert steps(heard, up=True)["cookie"].verdict is OK
+    assert steps(heard)["cookie"].summary == "the cookies differ"
+    assert "does not answer" in steps(heard, silent=True)["cookie"].summary
+    assert steps(heard, up=True)["cookie"].status is OK
 
 
 def test_a_node_without_the_needed_flags_is_judged_by_them_alone():
-    found = steps(Heard("ok", PLATO, Flags.PUBLISHED, 5))
+    found = steps(HandshakeTranscript("ok", PLATO, Flags.PUBLISHED, 5))
 
-    assert found["flags"].verdict is FAILED
-    assert "UTF8_ATOMS" in found["flags"].says
+    assert found["flags"].status is FAILED
+    assert "UTF8_ATOMS" in found["flags"].summary
     assert "cookie" not in found
 
 
 def test_a_hidden_node_and_missing_comforts_are_told_and_no_obstacle():
-    flags = steps(Heard("ok", PLATO, OFFERED & ~Flags.PUBLISHED & ~Flags.SPAWN, 5))["flags"]
+    flags = steps(HandshakeTranscript("ok", PLATO, OFFERED & ~Flags.PUBLISHED & ~Flags.SPAWN, 5))["flags"]
 
-    assert flags.verdict is OK
-    assert "SPAWN" in flags.says
-    assert "hidden" in flags.says
+    assert flags.status is OK
+    assert "SPAWN" in flags.summary
+    assert "hidden" in flags.summary
 
 
 @pytest.mark.parametrize("status", ["not_allowed", "nok", "ok", "nonsense"])
 def test_a_status_and_nothing_more_ends_the_handshake(status):
-    assert steps(Heard(status))["handshake"].verdict is FAILED
+    assert steps(HandshakeTranscript(status))["handshake"].status is FAILED
 
 
 def test_silence_and_a_close_without_a_word_are_told_apart():
-    assert steps(Heard(), silent=True)["handshake"].facts["fault"] == "silent"
-    assert steps(Heard())["handshake"].facts["fault"] == "closed"
+    assert steps(HandshakeTranscript(), silent=True)["handshake"].facts["fault"] == "silent"
+    assert steps(HandshakeTranscript())["handshake"].facts["fault"] == "closed"
 
 
 def test_pings_that_are_lost_are_noted_and_none_at_all_is_a_failure():
-    assert services.pinged(PLATO, [0.001] * 5, 5).verdict is OK
-    assert services.pinged(PLATO, [0.001] * 5, 5).facts["ms"] == {"least": 1.0, "median": 1.0, "most": 1.0}
-    assert services.pinged(PLATO, [0.001], 5).verdict is NOTE
-    assert services.pinged(PLATO, [], 5).verdict is FAILED
+    assert service_checks.check_ping(PLATO, [0.001] * 5, 5).status is OK
+    assert service_checks.check_ping(PLATO, [0.001] * 5, 5).facts["ms"] == {"least": 1.0, "median": 1.0, "most": 1.0}
+    assert service_checks.check_ping(PLATO, [0.001], 5).status is NOTE
+    assert service_checks.check_ping(PLATO, [], 5).status is FAILED
 
 
 def test_global_is_in_step_or_behind_or_stuck_or_not_there():
     def verdict(state, *, runs=True):
-        return services.global_state(PLATO, state, runs=runs)
+        return service_checks.check_global(PLATO, state, running=runs)
 
-    assert verdict(services.GlobalState(8, ["a@b"], ["a@b"])).verdict is OK
-    assert "a@b" in verdict(services.GlobalState(8, ["a@b"], [])).says
-    assert "does not answer" in verdict(None).says
-    assert "does not run" in verdict(None, runs=False).says
+    assert verdict(service_checks.GlobalState(8, ["a@b"], ["a@b"])).status is OK
+    assert "a@b" in verdict(service_checks.GlobalState(8, ["a@b"], [])).summary
+    assert "does not answer" in verdict(None).summary
+    assert "does not run" in verdict(None, runs=False).summary
 
 
 def test_a_scope_that_runs_is_enough():
-    assert services.scopes(PLATO, {"pg": False, "other": True}).verdict is OK
-    assert services.scopes(PLATO, {"pg": False}).verdict is NOTE
+    assert service_checks.check_scopes(PLATO, {"pg": False, "other": True}).status is OK
+    assert service_checks.check_scopes(PLATO, {"pg": False}).status is NOTE

@@ -77,20 +77,20 @@ async def member(me, answer="pong"):
             case (Atom("end"), reason):
                 raise Exit(reason)
             case _:
-                me.node.seen.append((me.pid, message))
+                me.node.last_seen.append((me.pid, message))
 
 
 def test_a_message_is_published_once_to_every_process_of_the_group(free_port):
     async def body(a, b):
-        a.seen, b.seen = [], []
+        a.last_seen, b.last_seen = [], []
         one, two = a.spawn(member), b.spawn(member)
         b.pg.join("g", two)
         await until(lambda: len(a.pg.get_members("g")) == 3)
 
         assert a.pg.publish("g", (Atom("tick"), 7)) == 2
 
-        await until(lambda: a.seen and b.seen)
-        assert (a.seen, b.seen) == ([(one, (Atom("tick"), 7))], [(two, (Atom("tick"), 7))])
+        await until(lambda: a.last_seen and b.last_seen)
+        assert (a.last_seen, b.last_seen) == ([(one, (Atom("tick"), 7))], [(two, (Atom("tick"), 7))])
 
     pair(free_port, body)
 

@@ -48,7 +48,7 @@ READS_AS = {
     "send(#PID<0.64.0>, :x)": 'send(pid("0.64.0"), Atom("x"))',
     # constants
     "{true, false, nil}": '(True, False, Atom("nil"),)',
-    "x.true": "x.true",
+    "x.predicate": "x.predicate",
     # names that end in a question mark
     "Process.alive?(p)": "Process.alive(p)",
     # calls without parentheses

@@ -13,9 +13,9 @@ from typing import Any
 from erlmesh.cli.cookie import find_cookie
 from erlmesh.cli.node_options import default_host, resolver_kwargs
 from erlmesh.cli.settings import NodeSettings, complete_name, ephemeral_name
-from erlmesh.discovery.looking import Look
-from erlmesh.discovery.task import Discovery
-from erlmesh.doctor.services import read_busy
+from erlmesh.discovery.discovery import Discovery
+from erlmesh.discovery.lookup import Lookup
+from erlmesh.doctor.service_checks import parse_blocked_peers
 from erlmesh.errors import ConnectError
 from erlmesh.net.epmd import default_port
 from erlmesh.net.health import HealthServer
@@ -52,7 +52,7 @@ async def node_services(node: Node, settings: NodeSettings) -> AsyncIterator[Non
             start_remsh_server(node)
         if settings.discover:
             base = node.name.partition("@")[0] if isinstance(settings.node_kwargs.get("epmd"), FixedPort) else None
-            look = Look(settings.discover, epmd_port=default_port(), base=base)
+            look = Lookup(settings.discover, epmd_port=default_port(), node_basename=base)
             await stack.enter_async_context(Discovery(node, look))
         yield
 
@@ -87,4 +87,4 @@ async def hidden_client(options: argparse.Namespace, target: str) -> AsyncIterat
 async def blocked_peers(node: Node, peer: str) -> dict[str, float]:
     """The nodes whose loops are held, as ``peer`` knows, with seconds; none if it is a BEAM, which does not know."""
     request: Term = (Atom("call"), Atom("erlmesh"), Atom("blocked_peers"), [], Atom("user"))
-    return read_busy(await node.call((Atom("rex"), Atom(peer)), request))
+    return parse_blocked_peers(await node.call((Atom("rex"), Atom(peer)), request))

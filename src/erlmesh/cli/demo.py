@@ -6,7 +6,7 @@ import argparse
 
 from erlmesh.demo import run as play
 from erlmesh.demo import run_in_containers
-from erlmesh.demo.engine import IMAGE
+from erlmesh.demo.docker import IMAGE
 
 __all__ = ["EXAMPLE", "add_options", "run"]
 

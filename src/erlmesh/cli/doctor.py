@@ -19,8 +19,8 @@ from erlmesh.cli.arguments import positive_seconds
 from erlmesh.cli.cookie import find_cookie
 from erlmesh.cli.node_options import default_host, resolver_kwargs
 from erlmesh.cli.settings import add_node_options, complete_name, ephemeral_name
-from erlmesh.doctor.examination import Patient, examine
-from erlmesh.doctor.findings import Finding, Verdict
+from erlmesh.doctor.diagnose import Target, diagnose
+from erlmesh.doctor.findings import Finding, Status
 from erlmesh.net.epmd import Epmd, default_port
 
 __all__ = ["EXAMPLE", "add_options", "run"]
@@ -37,7 +37,7 @@ The exit code is 0 if the node can be met, and 1 with the step that fails. With 
 {"node", "ok", "steps": [{"step", "verdict", "says", "means", "advice", "facts"}]}; verdicts are ok, note,
 skipped and failed."""
 
-_SYMBOLS: Final = {Verdict.OK: "✓", Verdict.NOTE: "·", Verdict.SKIPPED: "-", Verdict.FAILED: "✗"}
+_SYMBOLS: Final = {Status.OK: "✓", Status.NOTE: "·", Status.SKIPPED: "-", Status.FAILED: "✗"}
 _INDENT: Final = " " * 14
 _WIDTH: Final = 110
 
@@ -59,31 +59,31 @@ def run(options: argparse.Namespace) -> int:
 async def _run(options: argparse.Namespace) -> int:
     findings: list[Finding] = []
     patient = _target(options)
-    async for finding in examine(patient):
+    async for finding in diagnose(patient):
         findings.append(finding)
         if not options.json:
             print(_format_finding(finding), flush=True)
-    fine = all(finding.verdict is not Verdict.FAILED for finding in findings)
+    fine = all(finding.status is not Status.FAILED for finding in findings)
     if options.json:
-        json.dump(_to_json(patient.target, findings, ok=fine), sys.stdout, ensure_ascii=False, indent=2)
+        json.dump(_to_json(patient.node_name, findings, ok=fine), sys.stdout, ensure_ascii=False, indent=2)
         print()
     else:
-        print(f"\n{patient.target} can be met." if fine else f"\n{patient.target} cannot be met as things are.")
+        print(f"\n{patient.node_name} can be met." if fine else f"\n{patient.node_name} cannot be met as things are.")
     return 0 if fine else 1
 
 
-def _target(options: argparse.Namespace) -> Patient:
+def _target(options: argparse.Namespace) -> Target:
     host = default_host(options, os.environ)
     target = options.node if "@" in options.node else f"{options.node}@{host}"
     ours = options.name or os.environ.get("ERLMESH_NAME")
     chosen = resolver_kwargs(options, os.environ)
     resolver = chosen["resolver"]
-    return Patient(
+    return Target(
         target,
         ephemeral_name(target),
         cookie=lambda: find_cookie(options.cookie, options.cookie_file, os.environ),
         epmd_port=default_port(),
-        ours=None if ours is None else complete_name(ours, host),
+        local_name=None if ours is None else complete_name(ours, host),
         resolver=None if isinstance(resolver, Epmd) else resolver,
         cookies=chosen.get("cookies", {}),
         scopes=options.scope or ("pg",),
@@ -92,8 +92,8 @@ def _target(options: argparse.Namespace) -> Patient:
 
 
 def _format_finding(finding: Finding) -> str:
-    said = f"{_SYMBOLS[finding.verdict]} {finding.step:<12}" + _wrap(finding.says)
-    below = [finding.means, *(f"→ {advice}" for advice in finding.advice)]
+    said = f"{_SYMBOLS[finding.status]} {finding.step:<12}" + _wrap(finding.summary)
+    below = [finding.explanation, *(f"→ {advice}" for advice in finding.advice)]
     return "\n".join([said, *(_INDENT + _wrap(text, "  " * text.startswith("→")) for text in below if text)])
 
 
@@ -107,4 +107,4 @@ def _wrap(text: str, indent: str = "") -> str:
 
 
 def _to_json(target: str, findings: list[Finding], *, ok: bool) -> dict[str, Any]:
-    return {"node": target, "ok": ok, "steps": [{**asdict(each), "verdict": each.verdict.value} for each in findings]}
+    return {"node": target, "ok": ok, "steps": [{**asdict(each), "verdict": each.status.value} for each in findings]}

@@ -14,8 +14,8 @@ from typing import Any, Final, TypeVar
 
 from erlmesh.cli.arguments import positive_seconds
 from erlmesh.cli.cookie import read_secret_file
-from erlmesh.discovery.looking import check_sources
-from erlmesh.discovery.sources import Kind, Source, sources
+from erlmesh.discovery.lookup import check_sources
+from erlmesh.discovery.sources import Source, SourceKind, parse_sources
 from erlmesh.errors import NodeStartError
 from erlmesh.net.addresses import HostInfo, own_address
 from erlmesh.net.epmd import Epmd
@@ -130,7 +130,7 @@ def default_host(options: argparse.Namespace, environment: Mapping[str, str]) ->
         return LOOPBACK
     host, source = found
     if host == AUTO:
-        names = [place.value for place in discovery_sources(options, environment) if place.kind is Kind.DNS]
+        names = [place.value for place in discovery_sources(options, environment) if place.kind is SourceKind.DNS]
         return own_address(HostInfo.detect(discovery_names=names))
     if not re.fullmatch(r"[A-Za-z0-9_.:%-]+", host):
         raise NodeStartError(f"{source} is {host!r}: it must be a host name, an address, or auto")
@@ -142,7 +142,7 @@ def discovery_sources(options: argparse.Namespace, environment: Mapping[str, str
     found = _OptionSource(options, environment).lookup("discover")
     if found is None:
         return []
-    places = sources(found[0] if isinstance(found[0], list) else [found[0]])
+    places = parse_sources(found[0] if isinstance(found[0], list) else [found[0]])
     check_sources(places)
     return places
 

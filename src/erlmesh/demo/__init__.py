@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from erlmesh.demo.containers import run_in_containers
-from erlmesh.demo.story import run
+from erlmesh.demo.local import run
 
 __all__ = ["run", "run_in_containers"]

@@ -16,36 +16,36 @@ from pathlib import Path
 from typing import Final
 
 import erlmesh
-from erlmesh.demo.actors import Actor, Failed
-from erlmesh.demo.engine import IMAGE, ContainerShell, Engine
-from erlmesh.demo.stage import Stage
-from erlmesh.demo.story import interrupted
+from erlmesh.demo.console import Console
+from erlmesh.demo.docker import IMAGE, ContainerShell, Engine
+from erlmesh.demo.local import raise_keyboard_interrupt
+from erlmesh.demo.shells import DemoFailed, ShellProcess
 
 __all__ = ["run_in_containers"]
 
 MEMBERS: Final = ":pg2.get_members(:group)"
 NODES: Final = "Node.list()"
 PID: Final = r"#PID<\d+\.\d+\.\d+>"
-TICK: Final = 4.0
+NET_TICKTIME: Final = 4.0
 """The nodes' net_ticktime: a silent one is given up after 3 to 5 seconds, where 60 would take 45 to 75."""
-LONGEST: Final = TICK * 1.25 + 1.0
-RETURN: Final = 20.0
+DETECTION_LIMIT: Final = NET_TICKTIME * 1.25 + 1.0
+RECONNECT_LIMIT: Final = 20.0
 """Seconds within which those who were lost meet again: they are dialled again and again."""
-AT_ONCE: Final = 1.0
+EXIT_DETECTION_LIMIT: Final = 1.0
 """Seconds within which the others know of an end that the kernel tells them of."""
 
 
 def run_in_containers(image: str = IMAGE) -> int:
     """Plays it; 0 if every step was as it must be, 1 if one was not, 130 after Ctrl-C. Nothing is left behind."""
     began = time.monotonic()
-    stage = Stage()
-    former = signal.signal(signal.SIGTERM, interrupted)
+    stage = Console()
+    former = signal.signal(signal.SIGTERM, raise_keyboard_interrupt)
     with tempfile.TemporaryDirectory(prefix="erlmesh-demo-") as folder:
-        story: _Story | None = None
+        story: _ContainerDemo | None = None
         try:
-            story = _Story(stage, Path(folder), image)
-            story.play()
-        except Failed as failure:
+            story = _ContainerDemo(stage, Path(folder), image)
+            story.run()
+        except DemoFailed as failure:
             stage.fail(str(failure))
             return 1
         except KeyboardInterrupt:
@@ -54,216 +54,222 @@ def run_in_containers(image: str = IMAGE) -> int:
             if story is not None:
                 story.close()
             signal.signal(signal.SIGTERM, former)
-    stage.chapter(f"All {stage.checked} checks hold; {time.monotonic() - began:.1f} s. Nothing is left behind.")
+    stage.heading(f"All {stage.checks_passed} checks hold; {time.monotonic() - began:.1f} s. Nothing is left behind.")
     return 0
 
 
-def _build(image: str) -> None:
+def _build_image(image: str) -> None:
     """From the sources that this runs from. Raises Failed if it does not, or it cannot be built."""
     script = Path(erlmesh.__file__).parents[2] / "tools" / "image.sh"
     if not script.exists():
-        raise Failed(f"this engine has no image {image}: name one with --image, or build it with `make image`")
+        raise DemoFailed(f"this engine has no image {image}: name one with --image, or build it with `make image`")
     if subprocess.run([script], check=False).returncode:  # noqa: S603 - our own
-        raise Failed("the image could not be built")
+        raise DemoFailed("the image could not be built")
 
 
-class _Story:
-    def __init__(self, stage: Stage, folder: Path, image: str) -> None:
-        self.stage = stage
+class _ContainerDemo:
+    def __init__(self, stage: Console, folder: Path, image: str) -> None:
+        self.console = stage
         self.image = image
         cookie = folder / "cookie"
         cookie.write_text(secrets.token_hex(10))
         cookie.chmod(0o444)  # the container's user is another; the folder is ours alone
         self.engine = Engine(secrets.token_hex(3), cookie)
-        self._actors: dict[str, Actor] = {}
-        self._shells: list[Actor] = []
+        self._node_shells: dict[str, ShellProcess] = {}
+        self._shells: list[ShellProcess] = []
 
     def close(self) -> None:
         for shell in self._shells:
             shell.close()
         self.engine.close()
 
-    def play(self) -> None:
+    def run(self) -> None:
         if not self.engine.has_image(self.image):
-            self.stage.chapter(f"Building {self.image}")
-            _build(self.image)
-        self.stage.chapter("Three containers on a network of their own")
+            self.console.heading(f"Building {self.image}")
+            _build_image(self.image)
+        self.console.heading("Three containers on a network of their own")
         self.engine.make_network()
         began = time.monotonic()
         for number, name in enumerate(("socrates", "plato", "aristotle"), 1):
             self._start(name, number)
-        for actor in self.actors:
+        for actor in self.node_shells:
             actor.wait_up()
-        self._check(f"three nodes are up {_after(began)} docker run")
-        self._meet()
-        self._pause()
-        self._kill_a_process()
-        self._kill_a_container()
-        self._cut()
-        self._look_in()
-        self._two_more()
-        self._stop()
+        self._passed(f"three nodes are up {_elapsed(began)} docker run")
+        self._connect_all()
+        self._pause_node()
+        self._kill_process()
+        self._kill_container()
+        self._partition_node()
+        self._open_remsh()
+        self._add_nodes()
+        self._stop_node()
 
     # The cast
 
     @property
-    def actors(self) -> list[Actor]:
-        return list(self._actors.values())
+    def node_shells(self) -> list[ShellProcess]:
+        return list(self._node_shells.values())
 
-    def _named(self, *names: str) -> list[Actor]:
-        return [self._actors[name] for name in names]
+    def _shells_of(self, *names: str) -> list[ShellProcess]:
+        return [self._node_shells[name] for name in names]
 
-    def _start(self, name: str, number: int) -> Actor:
-        command = self.engine.new_shell(self.image, name, number, "--env", f"ERLMESH_NET_TICKTIME={TICK:g}")
-        self.stage.remark(f"docker run -i --name {name} --hostname {name} … {self.image} shell")
-        return self._enter(name, ContainerShell(f"{name}@{self.engine.address(number)}", command))
+    def _start(self, name: str, number: int) -> ShellProcess:
+        command = self.engine.shell_command(self.image, name, number, "--env", f"ERLMESH_NET_TICKTIME={NET_TICKTIME:g}")
+        self.console.comment(f"docker run -i --name {name} --hostname {name} … {self.image} shell")
+        return self._add_shell(name, ContainerShell(f"{name}@{self.engine.address(number)}", command))
 
-    def _enter(self, name: str, actor: Actor) -> Actor:
-        self._shells.append(actor)
-        self._actors[name] = actor
-        return actor
+    def _add_shell(self, name: str, shell: ShellProcess) -> ShellProcess:
+        self._shells.append(shell)
+        self._node_shells[name] = shell
+        return shell
 
-    def _docker(self, *arguments: str) -> float:
+    def _run_docker(self, *arguments: str) -> float:
         """Shows the command and runs it; the moment before."""
-        self.stage.remark("docker " + " ".join(arguments).replace(f"{self.engine.network}-", ""))
+        self.console.comment("docker " + " ".join(arguments).replace(f"{self.engine.network}-", ""))
         began = time.monotonic()
         self.engine.run(*arguments)
         return began
 
-    def _check(self, what: str) -> None:
-        self.stage.check(True, what)
+    def _passed(self, what: str) -> None:
+        self.console.check(True, what)
 
-    def _make_group(self, actor: Actor) -> None:
-        self.stage.type(actor, ":pg2.start()", expect=rf"\{{:ok, {PID}\}}")
-        self.stage.type(actor, ":pg2.create(:group)", expect=":ok")
-        self.stage.type(actor, ":pg2.join(:group, self)", expect=":ok")
+    def _make_group(self, shell: ShellProcess) -> None:
+        self.console.type(shell, ":pg2.start()", expect=rf"\{{:ok, {PID}\}}")
+        self.console.type(shell, ":pg2.create(:group)", expect=":ok")
+        self.console.type(shell, ":pg2.join(:group, self)", expect=":ok")
 
-    def _ping(self, actor: Actor, other: Actor) -> None:
-        self.stage.type(actor, f'Node.ping(:"{other.name}")', expect=":pong")
+    def _ping(self, shell: ShellProcess, other: ShellProcess) -> None:
+        self.console.type(shell, f'Node.ping(:"{other.name}")', expect=":pong")
 
-    def _all_see(self, count: int, began: float, what: str, *names: str, within: float = LONGEST) -> None:
+    def _check_member_count(
+        self, count: int, began: float, what: str, *names: str, within: float = DETECTION_LIMIT
+    ) -> None:
         """Waits until every one of ``names`` (or all) sees ``count`` members, and shows them."""
-        actors = self._named(*names) if names else self.actors
+        actors = self._shells_of(*names) if names else self.node_shells
         for actor in actors:
-            self.stage.type_until(actor, MEMBERS, _has(count), f"{count} members", within=within + 5.0)
+            self.console.type_until(actor, MEMBERS, _has_members(count), f"{count} members", within=within + 5.0)
         took = time.monotonic() - began
-        who = " and ".join(actor.alive_name for actor in actors) if len(actors) < len(self._actors) else "all nodes"
-        self.stage.check(took < within, f"{what}: {who} see {count} members {_seconds(took)} later")
+        who = (
+            " and ".join(actor.alive_name for actor in actors) if len(actors) < len(self._node_shells) else "all nodes"
+        )
+        self.console.check(took < within, f"{what}: {who} see {count} members {_format_seconds(took)} later")
 
     # The chapters
 
-    def _meet(self) -> None:
-        say, (socrates, plato, aristotle) = self.stage, self._named("socrates", "plato", "aristotle")
-        say.chapter("The post's lines")
+    def _connect_all(self) -> None:
+        say, (socrates, plato, aristotle) = self.console, self._shells_of("socrates", "plato", "aristotle")
+        say.heading("The post's lines")
         say.type(socrates, "Node.self", expect=f':"{socrates.name}"')
         for actor in (socrates, plato, aristotle):
             self._make_group(actor)
             say.type(actor, MEMBERS, expect=rf"\[{PID}\]")
         began = time.monotonic()
         self._ping(socrates, plato)
-        self._all_see(2, began, "one ping", "socrates", "plato")
+        self._check_member_count(2, began, "one ping", "socrates", "plato")
         began = time.monotonic()
         self._ping(aristotle, plato)
-        self._all_see(3, began, "a third meets one, and is introduced to the other")
+        self._check_member_count(3, began, "a third meets one, and is introduced to the other")
 
-    def _pause(self) -> None:
-        say, plato = self.stage, self.engine.container("plato")
-        say.chapter(f"Plato is paused for longer than the nodes' patience ({TICK:g} s)")
-        began = self._docker("pause", plato)
-        self._all_see(2, began, "plato is silent", "socrates", "aristotle")
-        began = self._docker("unpause", plato)
-        self._all_see(3, began, "plato wakes up and returns by itself, with the members it had", within=RETURN)
+    def _pause_node(self) -> None:
+        say, plato = self.console, self.engine.container("plato")
+        say.heading(f"Plato is paused for longer than the nodes' patience ({NET_TICKTIME:g} s)")
+        began = self._run_docker("pause", plato)
+        self._check_member_count(2, began, "plato is silent", "socrates", "aristotle")
+        began = self._run_docker("unpause", plato)
+        self._check_member_count(
+            3, began, "plato wakes up and returns by itself, with the members it had", within=RECONNECT_LIMIT
+        )
 
-    def _kill_a_process(self) -> None:
-        say, (socrates, aristotle) = self.stage, self._named("socrates", "aristotle")
-        say.chapter("A process is killed, from another node")
+    def _kill_process(self) -> None:
+        say, (socrates, aristotle) = self.console, self._shells_of("socrates", "aristotle")
+        say.heading("A process is killed, from another node")
         say.type(
             socrates,
             "[victim] = [pid for pid in pg2.get_members(Atom('group')) if pid.node.name.startswith('aristotle')]",
         )
         began = time.monotonic()
         say.type(socrates, "Process.exit(victim, :kill)", expect="true|True")
-        self._all_see(2, began, "aristotle's process is dead, its node is not", within=AT_ONCE)
+        self._check_member_count(2, began, "aristotle's process is dead, its node is not", within=EXIT_DETECTION_LIMIT)
         began = time.monotonic()
         say.type(aristotle, ":pg2.join(:group, self)", expect=":ok")
-        self._all_see(3, began, "its successor joins", within=AT_ONCE)
+        self._check_member_count(3, began, "its successor joins", within=EXIT_DETECTION_LIMIT)
 
-    def _kill_a_container(self) -> None:
-        say = self.stage
-        say.chapter("The container of socrates is killed, and started again")
-        began = self._docker("kill", self.engine.container("socrates"))
-        self._all_see(2, began, "socrates is dead", "plato", "aristotle", within=AT_ONCE + 1.0)
-        say.remark("docker start --attach --interactive socrates")
+    def _kill_container(self) -> None:
+        say = self.console
+        say.heading("The container of socrates is killed, and started again")
+        began = self._run_docker("kill", self.engine.container("socrates"))
+        self._check_member_count(2, began, "socrates is dead", "plato", "aristotle", within=EXIT_DETECTION_LIMIT + 1.0)
+        say.comment("docker start --attach --interactive socrates")
         began = time.monotonic()
-        socrates = self._enter(
-            "socrates", ContainerShell(self._actors["socrates"].name, self.engine.same_shell("socrates"))
+        socrates = self._add_shell(
+            "socrates", ContainerShell(self._node_shells["socrates"].name, self.engine.restart_command("socrates"))
         )
         socrates.wait_up()
         say.type_until(
             socrates,
             MEMBERS,
-            lambda answer: answer == "{:error, {:no_such_group, :group}}" or _has(2)(answer),
+            lambda answer: answer == "{:error, {:no_such_group, :group}}" or _has_members(2)(answer),
             "a new life",
         )
         self._make_group(socrates)
-        self._ping(socrates, self._actors["plato"])
-        self._all_see(3, began, "socrates lives again", within=2 * LONGEST)
+        self._ping(socrates, self._node_shells["plato"])
+        self._check_member_count(3, began, "socrates lives again", within=2 * DETECTION_LIMIT)
 
-    def _cut(self) -> None:
-        say, network, aristotle = self.stage, self.engine.network, self.engine.container("aristotle")
-        say.chapter("Aristotle is cut off from the network, and plugged in again")
-        began = self._docker("network", "disconnect", network, aristotle)
-        self._all_see(2, began, "aristotle cannot be reached", "socrates", "plato")
-        self._all_see(1, began, "nor can aristotle reach anybody", "aristotle")
-        address = self._actors["aristotle"].name.partition("@")[2]
-        began = self._docker("network", "connect", "--ip", address, network, aristotle)
-        self._all_see(3, began, "the cut heals by itself", within=RETURN)
+    def _partition_node(self) -> None:
+        say, network, aristotle = self.console, self.engine.network, self.engine.container("aristotle")
+        say.heading("Aristotle is cut off from the network, and plugged in again")
+        began = self._run_docker("network", "disconnect", network, aristotle)
+        self._check_member_count(2, began, "aristotle cannot be reached", "socrates", "plato")
+        self._check_member_count(1, began, "nor can aristotle reach anybody", "aristotle")
+        address = self._node_shells["aristotle"].name.partition("@")[2]
+        began = self._run_docker("network", "connect", "--ip", address, network, aristotle)
+        self._check_member_count(3, began, "the cut heals by itself", within=RECONNECT_LIMIT)
 
-    def _look_in(self) -> None:
-        say, plato = self.stage, self._actors["plato"]
-        say.chapter("A second shell in plato's container, on the same node")
-        say.remark("docker exec -i plato erlmesh shell --remsh")
-        visitor = ContainerShell(plato.name, self.engine.remsh("plato"))
+    def _open_remsh(self) -> None:
+        say, plato = self.console, self._node_shells["plato"]
+        say.heading("A second shell in plato's container, on the same node")
+        say.comment("docker exec -i plato erlmesh shell --remsh")
+        visitor = ContainerShell(plato.name, self.engine.remsh_command("plato"))
         self._shells.append(visitor)
         visitor.wait_up()
         say.type(visitor, "Node.self", expect=f':"{plato.name}"')
         say.type(visitor, MEMBERS)
-        say.type_until(self._actors["socrates"], NODES, lambda answer: answer.count("@") == 2, "two nodes")
-        self._check("whoever looks in is no node of the cluster")
+        say.type_until(self._node_shells["socrates"], NODES, lambda answer: answer.count("@") == 2, "two nodes")
+        self._passed("whoever looks in is no node of the cluster")
         visitor.close()
 
-    def _two_more(self) -> None:
-        say = self.stage
-        say.chapter("Two more nodes")
+    def _add_nodes(self) -> None:
+        say = self.console
+        say.heading("Two more nodes")
         began = time.monotonic()
         more = [self._start(name, number) for number, name in ((4, "diogenes"), (5, "hypatia"))]
         for actor in more:
             actor.wait_up()
             self._make_group(actor)
-            self._ping(actor, self._actors["plato"])
-        self._all_see(5, began, "two nodes more", within=2 * LONGEST)
-        for actor in self.actors:
+            self._ping(actor, self._node_shells["plato"])
+        self._check_member_count(5, began, "two nodes more", within=2 * DETECTION_LIMIT)
+        for actor in self.node_shells:
             say.type_until(actor, NODES, lambda answer: answer.count("@") == 4, "four others")
-        self._check("five nodes, ten connections: a full mesh again")
+        self._passed("five nodes, ten connections: a full mesh again")
 
-    def _stop(self) -> None:
-        say, name = self.stage, self.engine.container("hypatia")
-        say.chapter("Hypatia leaves in good order")
-        began = self._docker("stop", name)
+    def _stop_node(self) -> None:
+        say, name = self.console, self.engine.container("hypatia")
+        say.heading("Hypatia leaves in good order")
+        began = self._run_docker("stop", name)
         took = time.monotonic() - began
         code = self.engine.run("inspect", "--format", "{{.State.ExitCode}}", name)
-        say.check(code == "0" and took < 3.0, f"docker stop took {_seconds(took)}, and the exit code is {code}")
-        del self._actors["hypatia"]
-        self._all_see(4, began, "hypatia has left", within=LONGEST)
+        say.check(code == "0" and took < 3.0, f"docker stop took {_format_seconds(took)}, and the exit code is {code}")
+        del self._node_shells["hypatia"]
+        self._check_member_count(4, began, "hypatia has left", within=DETECTION_LIMIT)
 
 
-def _has(count: int) -> Callable[[str], bool]:
+def _has_members(count: int) -> Callable[[str], bool]:
     return lambda answer: answer.count("#PID<") == count
 
 
-def _after(began: float) -> str:
-    return f"{_seconds(time.monotonic() - began)} after"
+def _elapsed(began: float) -> str:
+    return f"{_format_seconds(time.monotonic() - began)} after"
 
 
-def _seconds(took: float) -> str:
+def _format_seconds(took: float) -> str:
     return f"{took:.1f} s" if took >= 1.0 else f"{took * 1000:.0f} ms"

@@ -12,10 +12,10 @@ from enum import Enum
 
 from erlmesh.errors import NodeStartError
 
-__all__ = ["Host", "Kind", "Source", "entries", "sources"]
+__all__ = ["Host", "SourceKind", "Source", "parse_entries", "parse_sources"]
 
 
-class Kind(Enum):
+class SourceKind(Enum):
     """The ways to look."""
 
     STATIC = "static"
@@ -28,7 +28,7 @@ class Kind(Enum):
 class Source:
     """One place to look; ``value`` is a list, a name or a path."""
 
-    kind: Kind
+    kind: SourceKind
     value: str
 
     def __str__(self) -> str:
@@ -43,26 +43,26 @@ class Host:
     epmd_port: int | None = None
 
 
-def sources(texts: Iterable[str]) -> list[Source]:
+def parse_sources(texts: Iterable[str]) -> list[Source]:
     """The sources written in ``texts``, several in one text apart by spaces. Raises NodeStartError in words."""
-    return [_source(word) for text in texts for word in text.split()]
+    return [_parse_source(word) for text in texts for word in text.split()]
 
 
-def _source(text: str) -> Source:
+def _parse_source(text: str) -> Source:
     kind, colon, value = text.partition(":")
-    known = {each.value: each for each in Kind}
+    known = {each.value: each for each in SourceKind}
     if not colon or not value or kind not in known:
         raise NodeStartError(
             f"{text!r} says nothing about where to discover nodes: write static:a@host,b@host, dns:NAME, srv:NAME "
             "or file:PATH"
         )
     source = Source(known[kind], value)
-    if source.kind is Kind.STATIC:
-        entries(value, str(source))
+    if source.kind is SourceKind.STATIC:
+        parse_entries(value, str(source))
     return source
 
 
-def entries(text: str, where: str) -> list[str | Host]:
+def parse_entries(text: str, source_name: str) -> list[str | Host]:
     """The nodes and hosts in a list (commas, spaces, lines; ``#`` begins a remark). Raises NodeStartError."""
     found: list[str | Host] = []
     for line in text.splitlines():
@@ -72,5 +72,5 @@ def entries(text: str, where: str) -> list[str | Host]:
             elif re.fullmatch(r"[A-Za-z0-9_.:%-]+", word):
                 found.append(Host(word))
             elif word:
-                raise NodeStartError(f"{where}: {word!r} is neither a node (plato@10.0.0.7) nor a host")
+                raise NodeStartError(f"{source_name}: {word!r} is neither a node (plato@10.0.0.7) nor a host")
     return found

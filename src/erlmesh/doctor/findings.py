@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-__all__ = ["Fault", "Finding", "Verdict", "failed", "note", "ok", "skipped"]
+__all__ = ["ProbeFailure", "Finding", "Status", "failed", "note", "ok", "skipped"]
 
 
-class Verdict(Enum):
+class Status(Enum):
     """How a step ended."""
 
     OK = "ok"
@@ -20,18 +20,18 @@ class Verdict(Enum):
     SKIPPED = "skipped"
 
 
-class Fault(Enum):
+class ProbeFailure(Enum):
     """Why somebody could not be talked to."""
 
     REFUSED = "refused"
     """That machine is there, and says that nobody listens (or its firewall says so)."""
-    SILENT = "silent"
+    NO_RESPONSE = "silent"
     """Nothing comes back: dropped on the way, or taken by somebody who does not answer."""
     UNREACHABLE = "unreachable"
     """There is no way to that address."""
     CLOSED = "closed"
     """Whoever it is closed the connection without a word."""
-    FOREIGN = "foreign"
+    OTHER_PROTOCOL = "foreign"
     """It speaks another language."""
 
 
@@ -40,24 +40,24 @@ class Finding:
     """``says`` is one line; ``means`` and ``advice`` are for those that are not fine; ``facts`` are JSON values."""
 
     step: str
-    verdict: Verdict
-    says: str
-    means: str = ""
+    status: Status
+    summary: str
+    explanation: str = ""
     advice: Sequence[str] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def ok(step: str, says: str, **facts: Any) -> Finding:
-    return Finding(step, Verdict.OK, says, facts=facts)
+def ok(step: str, summary: str, **facts: Any) -> Finding:
+    return Finding(step, Status.OK, summary, facts=facts)
 
 
-def note(step: str, says: str, means: str = "", *advice: str, **facts: Any) -> Finding:
-    return Finding(step, Verdict.NOTE, says, means, advice, facts)
+def note(step: str, summary: str, explanation: str = "", *advice: str, **facts: Any) -> Finding:
+    return Finding(step, Status.NOTE, summary, explanation, advice, facts)
 
 
-def failed(step: str, says: str, means: str, *advice: str, **facts: Any) -> Finding:
-    return Finding(step, Verdict.FAILED, says, means, advice, facts)
+def failed(step: str, summary: str, explanation: str, *advice: str, **facts: Any) -> Finding:
+    return Finding(step, Status.FAILED, summary, explanation, advice, facts)
 
 
-def skipped(step: str, says: str) -> Finding:
-    return Finding(step, Verdict.SKIPPED, says)
+def skipped(step: str, summary: str) -> Finding:
+    return Finding(step, Status.SKIPPED, summary)

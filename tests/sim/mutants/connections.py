@@ -12,13 +12,13 @@ MUTANTS = [
     Mutant(
         PEERS + "called",
         "of two who dial each other both go on",
-        "if self._ours > name:",
+        "if self._own_name > name:",
         "if False:",
     ),
     Mutant(
         PEERS + "called",
         "of two who dial each other neither goes on",
-        "if self._ours > name:",
+        "if self._own_name > name:",
         "if True:",
     ),
     Mutant(
@@ -178,13 +178,13 @@ MUTANTS = [
     Mutant(
         REDIAL + "forget",
         "who is to be left alone is dialled",
-        "self._alone[name] = None",
+        "self._isolated_nodes[name] = None",
         "pass",
     ),
     Mutant(
         REDIAL + "wanted",
         "who is wanted after all stays left alone",
-        "self._alone.pop(name, None)",
+        "self._isolated_nodes.pop(name, None)",
         "pass",
     ),
     Mutant(

@@ -9,8 +9,8 @@ MUTANTS = [
     Mutant(
         SCOPE + "join",
         "a process that joins twice is in the group once",
-        "self._enter(key, group, pids)",
-        "self._enter(key, group, list(dict.fromkeys(pids)))",
+        "self._add_shell(key, group, pids)",
+        "self._add_shell(key, group, list(dict.fromkeys(pids)))",
     ),
     Mutant(
         SCOPE + "join",

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from erlmesh.doctor.findings import Fault, Finding, failed, ok
+from erlmesh.doctor.findings import Finding, ProbeFailure, failed, ok
 from erlmesh.errors import RemoteProtocolError
 from erlmesh.proto import handshake_packets as packets
 from erlmesh.proto.flags import OFFERED, REQUIRED, Flags
 
-__all__ = ["Heard", "foreign_tongue", "generation", "greeted", "read_greeting"]
+__all__ = ["HandshakeTranscript", "identify_protocol", "otp_generation", "check_handshake", "parse_handshake"]
 
-_OTHERS: Final = (
+_PROTOCOL_SIGNATURES: Final = (
     (b"HTTP/", "an HTTP server"),
     (b"<!DOCTYPE", "an HTTP server"),
     (b"<html", "an HTTP server"),
@@ -24,32 +24,32 @@ _OTHERS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class HandshakeTranscript:
     """What a peer said in a handshake that we began, as far as it came."""
 
     status: str | None = None
     name: str | None = None
     flags: Flags | None = None
     creation: int | None = None
-    proved: bool = False
+    ack_received: bool = False
     """It has answered our challenge."""
-    stranger: str | None = None
+    other_protocol: str | None = None
     """Whoever it is, it is no node; in words."""
 
 
-def foreign_tongue(data: bytes) -> str | None:
+def identify_protocol(data: bytes) -> str | None:
     """Who speaks so; None for nobody that is known."""
     if data[:1] in (b"\x15", b"\x16") and data[1:2] == b"\x03":
         return "TLS"
-    return next((who for beginning, who in _OTHERS if data.startswith(beginning)), None)
+    return next((who for beginning, who in _PROTOCOL_SIGNATURES if data.startswith(beginning)), None)
 
 
-def read_greeting(data: bytes) -> Heard:
+def parse_handshake(data: bytes) -> HandshakeTranscript:
     """The packets of the handshake in ``data``, all that the peer sent since we connected."""
-    if data and (stranger := foreign_tongue(data)):
-        return Heard(stranger=stranger)
+    if data and (stranger := identify_protocol(data)):
+        return HandshakeTranscript(other_protocol=stranger)
     status: str | None = None
-    heard = Heard()
+    heard = HandshakeTranscript()
     while len(data) >= 2:
         size = int.from_bytes(data[:2], "big")
         packet, data = data[2 : 2 + size], data[2 + size :]
@@ -57,21 +57,23 @@ def read_greeting(data: bytes) -> Heard:
             break
         if status is None:
             if packet[:1] != b"s":
-                return Heard(stranger=f"somebody whose first bytes are {packet[:12]!r}")
+                return HandshakeTranscript(other_protocol=f"somebody whose first bytes are {packet[:12]!r}")
             status = packet[1:].decode("latin-1")[:40]
-            heard = Heard(status)
+            heard = HandshakeTranscript(status)
         elif heard.flags is None:
             try:
                 flags, _, creation, name = packets.decode_challenge(packet)
             except RemoteProtocolError:
-                return Heard(status, stranger=f"somebody who says {packet[:12]!r} where a challenge belongs")
-            heard = Heard(status, name, flags, creation)
+                return HandshakeTranscript(
+                    status, other_protocol=f"somebody who says {packet[:12]!r} where a challenge belongs"
+                )
+            heard = HandshakeTranscript(status, name, flags, creation)
         else:
-            return Heard(status, heard.name, heard.flags, heard.creation, proved=packet[:1] == b"a")
+            return HandshakeTranscript(status, heard.name, heard.flags, heard.creation, ack_received=packet[:1] == b"a")
     return heard
 
 
-def generation(flags: Flags) -> str:
+def otp_generation(flags: Flags) -> str:
     """Which OTP a node with these flags is of, as far as flags tell."""
     if Flags.ALTACT_SIG in flags:
         return "28 or later"
@@ -82,38 +84,45 @@ def generation(flags: Flags) -> str:
     return "23" if Flags.HANDSHAKE_23 in flags else "22 or older"
 
 
-def greeted(target: str, heard: Heard, *, up: bool, silent: bool, why: str) -> list[Finding]:
+def check_handshake(
+    target: str, transcript: HandshakeTranscript, *, up: bool, timed_out: bool, reason: str
+) -> list[Finding]:
     """The findings on the handshake, the flags and the cookie. ``why`` is what the node itself says of the failure."""
-    if heard.stranger is not None:
-        return [_stranger(heard.stranger)]
-    if heard.status is None:
-        return [_wordless(Fault.SILENT if silent else Fault.CLOSED, why)]
-    if heard.flags is None:
-        return [_refused(target, heard.status, why)]
-    if heard.name != target:
+    if transcript.other_protocol is not None:
+        return [_other_protocol(transcript.other_protocol)]
+    if transcript.status is None:
+        return [_no_data(ProbeFailure.NO_RESPONSE if timed_out else ProbeFailure.CLOSED, reason)]
+    if transcript.flags is None:
+        return [_handshake_refused(target, transcript.status, reason)]
+    if transcript.name != target:
         return [
             failed(
                 "handshake",
-                f"the node at that port is {heard.name}, not {target}",
+                f"the node at that port is {transcript.name}, not {target}",
                 "A node must be called by exactly the name it was started with; nodes refuse any other.",
-                f"Use the name {heard.name}.",
-                name=heard.name,
+                f"Use the name {transcript.name}.",
+                name=transcript.name,
             )
         ]
     findings = [
-        ok("handshake", f"{target} answers with {heard.status}", status=heard.status, creation=heard.creation),
-        _flags(heard.flags),
+        ok(
+            "handshake",
+            f"{target} answers with {transcript.status}",
+            status=transcript.status,
+            creation=transcript.creation,
+        ),
+        _check_flags(transcript.flags),
     ]
     if up:
         findings.append(ok("cookie", "the cookies are the same: each side has proved it"))
-    elif not heard.flags.expanded().missing(REQUIRED):
-        findings.append(_cookie(heard, silent=silent, why=why))
+    elif not transcript.flags.expanded().missing(REQUIRED):
+        findings.append(_cookie_mismatch(transcript, timed_out=timed_out, reason=reason))
     return findings
 
 
-def _flags(flags: Flags) -> Finding:
+def _check_flags(flags: Flags) -> Finding:
     theirs = flags.expanded()
-    facts = {"flags": f"{flags:#x}", "generation": generation(flags), "hidden": Flags.PUBLISHED not in flags}
+    facts = {"flags": f"{flags:#x}", "generation": otp_generation(flags), "hidden": Flags.PUBLISHED not in flags}
     if missing := theirs.missing(REQUIRED):
         return failed(
             "flags",
@@ -124,20 +133,20 @@ def _flags(flags: Flags) -> Finding:
             **facts,
         )
     lacking = theirs.missing(OFFERED & ~Flags.PUBLISHED & ~Flags.MANDATORY_25_DIGEST)
-    says = f"what it can do is what OTP {generation(flags)} can" + (
+    says = f"what it can do is what OTP {otp_generation(flags)} can" + (
         f"; it lacks {', '.join(lacking)}, which is done without" if lacking else ""
     )
     return ok("flags", says + ("; it is hidden" if facts["hidden"] else ""), missing=lacking, **facts)
 
 
-def _cookie(heard: Heard, *, silent: bool, why: str) -> Finding:
-    if silent and not heard.proved:
+def _cookie_mismatch(transcript: HandshakeTranscript, *, timed_out: bool, reason: str) -> Finding:
+    if timed_out and not transcript.ack_received:
         return failed(
             "cookie",
             "it does not answer our proof of the cookie",
             "A node whose cookie differs closes the connection at once; this one has stopped answering instead.",
             "Is it paused, or very busy? Try again.",
-            detail=why,
+            detail=reason,
         )
     return failed(
         "cookie",
@@ -147,11 +156,11 @@ def _cookie(heard: Heard, *, silent: bool, why: str) -> Finding:
         "On that node,  erlang:get_cookie()  or  Node.get_cookie()  shows its cookie.",
         "Give the same one here: --cookie-file, ERLMESH_COOKIE_FILE, ERLMESH_COOKIE, or ~/.erlang.cookie.",
         "A node started by another user or in another container has another ~/.erlang.cookie.",
-        detail=why,
+        detail=reason,
     )
 
 
-def _refused(target: str, status: str, why: str) -> Finding:
+def _handshake_refused(target: str, status: str, reason: str) -> Finding:
     if status == "not_allowed":
         return failed(
             "handshake",
@@ -174,30 +183,30 @@ def _refused(target: str, status: str, why: str) -> Finding:
         "The handshake broke off in the middle.",
         "Try again, and look into that node's log.",
         status=status,
-        detail=why,
+        detail=reason,
     )
 
 
-def _stranger(who: str) -> Finding:
-    if who == "TLS":
+def _other_protocol(protocol: str) -> Finding:
+    if protocol == "TLS":
         return failed(
             "handshake",
             "the node speaks TLS, and we called in plain TCP",
             "It was started with -proto_dist inet_tls; such a node takes no other connections.",
             "Start it without -proto_dist inet_tls, or all others with it; the two kinds never meet.",
-            stranger=who,
+            stranger=protocol,
         )
     return failed(
         "handshake",
-        f"what answers there is no node: {who}",
+        f"what answers there is no node: {protocol}",
         "Another service has the port. EPMD's entry is stale or wrong, or the port given is not the node's.",
         "On that host,  ss -ltnp  shows who listens; restart the node.",
-        stranger=who,
+        stranger=protocol,
     )
 
 
-def _wordless(fault: Fault, why: str) -> Finding:
-    if fault is Fault.SILENT:
+def _no_data(failure: ProbeFailure, reason: str) -> Finding:
+    if failure is ProbeFailure.NO_RESPONSE:
         return failed(
             "handshake",
             "the port takes the connection, and nobody says a word",
@@ -206,14 +215,14 @@ def _wordless(fault: Fault, why: str) -> Finding:
             "Is the process running?  ps -o stat,cmd  shows T for a stopped one.",
             "If it is a node of erlmesh, code may hold its event loop: there,  erlmesh health  says which.",
             "If it only hangs for a while, it answers again by itself: try later.",
-            fault=fault.value,
-            detail=why,
+            fault=failure.value,
+            detail=reason,
         )
     return failed(
         "handshake",
         "the connection is closed before a word is said",
         "The node does not like our name or is on its way down; or a proxy or port mapping has nobody behind it.",
         "Look into that node's log. In containers, check that the port is mapped to the node's own.",
-        fault=fault.value,
-        detail=why,
+        fault=failure.value,
+        detail=reason,
     )

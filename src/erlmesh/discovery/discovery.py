@@ -8,8 +8,8 @@ import logging
 from types import TracebackType
 from typing import Self
 
-from erlmesh.discovery.looking import Look
-from erlmesh.discovery.prospects import Prospects
+from erlmesh.discovery.candidates import PeerCandidates
+from erlmesh.discovery.lookup import Lookup
 from erlmesh.errors import NodeNotAlive
 from erlmesh.node import Node
 
@@ -24,22 +24,22 @@ class Discovery:
     It never disconnects anybody. Whoever is lost and is still found is called again, unless it was left on purpose.
     """
 
-    def __init__(self, node: Node, look: Look) -> None:
+    def __init__(self, node: Node, lookup: Lookup) -> None:
         self._node = node
-        self._look = look
-        self._prospects = Prospects(node.name, node.random, node._now())
+        self._lookup = lookup
+        self._candidates = PeerCandidates(node.name, node.random, node._now())
         self._task: asyncio.Task[None] | None = None
-        self._awake = asyncio.Event()
+        self._wakeup = asyncio.Event()
 
     @property
     def found(self) -> list[str]:
         """The nodes that were found, connected or not."""
-        return self._prospects.names
+        return self._candidates.names
 
-    def look_now(self) -> None:
+    def lookup_now(self) -> None:
         """Looks at once, and not when it is time again."""
-        self._prospects.look_now(self._node._now())
-        self._awake.set()
+        self._candidates.lookup_now(self._node._now())
+        self._wakeup.set()
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._run())
@@ -54,13 +54,13 @@ class Discovery:
             await self._task
 
     async def _run(self) -> None:
-        node, prospects = self._node, self._prospects
+        node, prospects = self._node, self._candidates
         while True:
             pause = 1.0
             try:
-                if prospects.look_due(node._now()):
-                    await self._take_a_look()
-                for name in prospects.to_call({*node.nodes(), *node.nodes(hidden=True)}, node._now()):
+                if prospects.lookup_due(node._now()):
+                    await self._run_lookup()
+                for name in prospects.due({*node.nodes(), *node.nodes(hidden=True)}, node._now()):
                     if not node._is_reconnect_suppressed(name):
                         node.connect_nowait(name, lambda _: None)
                 pause = max(prospects.next_deadline() - node._now(), 0.01)
@@ -70,13 +70,13 @@ class Discovery:
                 log.exception("discovery failed and goes on")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
-                    await self._awake.wait()
-            self._awake.clear()
+                    await self._wakeup.wait()
+            self._wakeup.clear()
 
-    async def _take_a_look(self) -> None:
+    async def _run_lookup(self) -> None:
         before = set(self.found)
-        names, whole = await self._look.look()
-        self._prospects.looked(names, whole=whole, now=self._node._now())
+        names, whole = await self._lookup.find_nodes()
+        self._candidates.lookup_finished(names, complete=whole, now=self._node._now())
         for name in self.found:
             if name not in before:
                 log.info("discovered %s", name)

@@ -10,7 +10,15 @@ from typing import Any
 from erlmesh.doctor.findings import Finding, failed, note, ok
 from erlmesh.terms import Atom, Term
 
-__all__ = ["GlobalState", "busy", "global_state", "pinged", "read_busy", "release", "scopes"]
+__all__ = [
+    "GlobalState",
+    "check_blocked_peers",
+    "check_global",
+    "check_ping",
+    "parse_blocked_peers",
+    "check_release",
+    "check_scopes",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +30,7 @@ class GlobalState:
     synced: Sequence[str]
 
 
-def pinged(target: str, round_trips: Sequence[float], asked: int) -> Finding:
+def check_ping(target: str, round_trips: Sequence[float], count: int) -> Finding:
     """Answers of ``net_kernel`` to ``asked`` pings, each with the seconds it took by our clock alone."""
     if not round_trips:
         return failed(
@@ -36,21 +44,21 @@ def pinged(target: str, round_trips: Sequence[float], asked: int) -> Finding:
         "ms": {"least": round(min(times), 3), "median": round(median(times), 3), "most": round(max(times), 3)}
     }
     says = f"net_kernel answers; there and back takes {median(times):.1f} ms ({min(times):.1f} to {max(times):.1f})"
-    if len(round_trips) < asked:
-        return note("ping", f"{says}, but {asked - len(round_trips)} of {asked} were lost", **facts)
+    if len(round_trips) < count:
+        return note("ping", f"{says}, but {count - len(round_trips)} of {count} were lost", **facts)
     return ok("ping", says, **facts)
 
 
-def release(otp: str | None) -> Finding:
+def check_release(otp_release: str | None) -> Finding:
     """Which OTP the node says it is; None if it is no BEAM."""
-    if otp is None:
+    if otp_release is None:
         return ok("release", "it does not name an OTP release: no BEAM, perhaps a node of erlmesh", otp=None)
-    return ok("release", f"it is a BEAM of OTP {otp}", otp=otp)
+    return ok("release", f"it is a BEAM of OTP {otp_release}", otp=otp_release)
 
 
-def global_state(target: str, state: GlobalState | None, *, runs: bool) -> Finding:
+def check_global(target: str, state: GlobalState | None, *, running: bool) -> Finding:
     """Whether ``global`` runs there, and whether it is in step with the nodes it knows."""
-    if state is None and runs:
+    if state is None and running:
         return note(
             "global",
             f"global runs on {target} and does not answer",
@@ -77,7 +85,7 @@ def global_state(target: str, state: GlobalState | None, *, runs: bool) -> Findi
     return ok("global", f"global runs (version {state.version}); {others}", **facts)
 
 
-def scopes(target: str, running: Mapping[str, bool]) -> Finding:
+def check_scopes(target: str, running: Mapping[str, bool]) -> Finding:
     """Which scopes of ``pg`` run there."""
     there = [scope for scope, runs in running.items() if runs]
     facts = {"scopes": dict(running)}
@@ -93,7 +101,7 @@ def scopes(target: str, running: Mapping[str, bool]) -> Finding:
     )
 
 
-def read_busy(answer: Term) -> dict[str, float]:
+def parse_blocked_peers(answer: Term) -> dict[str, float]:
     """What a node of erlmesh says of ``erlmesh:blocked_peers()``: nodes and for how many seconds. Nothing, if it is a BEAM."""
     if not isinstance(answer, list):
         return {}
@@ -101,12 +109,12 @@ def read_busy(answer: Term) -> dict[str, float]:
     return {node.name: held / 1000 for node, held in pairs if isinstance(node, Atom) and isinstance(held, int)}
 
 
-def busy(target: str, nodes: Mapping[str, float]) -> Finding | None:
+def check_blocked_peers(target: str, nodes: Mapping[str, float]) -> Finding | None:
     """Which nodes that it is connected with have told it that their loops are held; None if there are none."""
     if not nodes:
         return None
     return note(
-        "busy",
+        "check_blocked_peers",
         f"{target} is connected with nodes that are busy: "
         + ", ".join(f"{node} for {seconds:.0f} s" for node, seconds in nodes.items()),
         "Code of theirs holds their event loop. They send ticks, and answer nothing until it is done.",

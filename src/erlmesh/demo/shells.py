@@ -18,27 +18,27 @@ from typing import Final
 
 import erlmesh
 
-__all__ = ["Actor", "Failed", "PythonShell", "iex"]
+__all__ = ["ShellProcess", "DemoFailed", "PythonShell", "iex"]
 
-MARK: Final = "-- erlmesh demo mark --"
-PATIENCE: Final = 10.0
+SENTINEL: Final = "-- erlmesh demo mark --"
+LINE_TIMEOUT: Final = 10.0
 """Seconds a shell may take for a line, or to come up."""
 
 
-class Failed(Exception):
+class DemoFailed(Exception):
     """Something was not as it must be; the text says what."""
 
 
-class Actor:
+class ShellProcess:
     """A shell of the node ``name``; ``prompt`` is what it shows, with ``{}`` for the number of the line."""
 
-    mark = ""
-    mark_shown = MARK
+    sentinel_line = ""
+    sentinel_output = SENTINEL
 
     def __init__(self, name: str, prompt: str, command: list[str], environment: dict[str, str]) -> None:
         self.name = name
         self.prompt = prompt
-        self.number = 1
+        self.line_number = 1
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter, or the iex that was found
             command,
@@ -59,15 +59,15 @@ class Actor:
 
     def wait_up(self) -> None:
         """Until the shell answers. Raises Failed if it does not."""
-        self._answer("")
+        self._exchange("")
 
     def ask(self, line: str) -> str:
         """What the shell prints for ``line``. Raises Failed when it does not answer."""
-        return self._answer(line)
+        return self._exchange(line)
 
     def value(self, line: str) -> str:
         """The same without remarks: the last line printed."""
-        return self._answer(line).rpartition("\n")[2]
+        return self._exchange(line).rpartition("\n")[2]
 
     def kill(self) -> None:
         """``kill -9``, returns at once."""
@@ -84,32 +84,32 @@ class Actor:
                 with contextlib.suppress(OSError):
                     stream.close()
 
-    def _answer(self, line: str) -> str:
+    def _exchange(self, line: str) -> str:
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(f"{line}\n{self.mark}\n")
+            self._process.stdin.write(f"{line}\n{self.sentinel_line}\n")
             self._process.stdin.flush()
         except OSError:
-            raise Failed(f"the shell of {self.name} has ended: {self._rest()}") from None
+            raise DemoFailed(f"the shell of {self.name} has ended: {self._remaining_output()}") from None
         answer: list[str] = []
         while True:
             try:
-                printed = self._lines.get(timeout=PATIENCE)
+                printed = self._lines.get(timeout=LINE_TIMEOUT)
             except queue.Empty:
-                raise Failed(f"{self.name} did not answer {line!r} within {PATIENCE:g} s: {answer}") from None
+                raise DemoFailed(f"{self.name} did not answer {line!r} within {LINE_TIMEOUT:g} s: {answer}") from None
             if printed is None:
-                raise Failed(f"the shell of {self.name} has ended: {' '.join(answer)}")
-            printed = self._without_prompt(printed)
-            if printed == self.mark_shown:
+                raise DemoFailed(f"the shell of {self.name} has ended: {' '.join(answer)}")
+            printed = self._strip_prompt(printed)
+            if printed == self.sentinel_output:
                 return "\n".join(answer).strip("\n")
             answer.append(printed)
 
-    def _without_prompt(self, printed: str) -> str:
+    def _strip_prompt(self, printed: str) -> str:
         return printed
 
-    def _rest(self) -> str:
+    def _remaining_output(self) -> str:
         lines = []
-        while (line := self._lines.get(timeout=PATIENCE)) is not None:
+        while (line := self._lines.get(timeout=LINE_TIMEOUT)) is not None:
             lines.append(line)
         return " ".join(lines)
 
@@ -123,10 +123,10 @@ class Actor:
         self._lines.put(None)
 
 
-class PythonShell(Actor):
+class PythonShell(ShellProcess):
     """``erlmesh shell``."""
 
-    mark = f"print({MARK!r})"
+    sentinel_line = f"print({SENTINEL!r})"
 
     def __init__(self, name: str, cookie_file: Path, epmd_port: int) -> None:
         command = [sys.executable, "-m", "erlmesh", "shell", "--name", name, "--cookie-file", str(cookie_file)]
@@ -138,15 +138,15 @@ class PythonShell(Actor):
         super().__init__(name, f"py({name}){{}}> ", command, environment)
 
 
-class _Iex(Actor):
-    mark = f':"{MARK}"'
-    mark_shown = mark
+class _Iex(ShellProcess):
+    sentinel_line = f':"{SENTINEL}"'
+    sentinel_output = sentinel_line
 
-    def _without_prompt(self, printed: str) -> str:
+    def _strip_prompt(self, printed: str) -> str:
         return re.sub(r"^(?:(?:iex|\.\.\.)\([^)]*\)\d*>\s?)+", "", printed)
 
 
-def iex(program: str, name: str, cookie: str, epmd_port: int) -> Actor:
+def iex(program: str, name: str, cookie: str, epmd_port: int) -> ShellProcess:
     """A real Elixir node, listening on the loopback address alone."""
     erl = "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1} -kernel logger_level error"
     command = [program, "--name", name, "--cookie", cookie, "--erl", erl, "--dot-iex", "/dev/null"]

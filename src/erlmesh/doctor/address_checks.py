@@ -6,14 +6,22 @@ import ipaddress
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 
-from erlmesh.doctor.findings import Fault, Finding, failed, note, ok, skipped
+from erlmesh.doctor.findings import Finding, ProbeFailure, failed, note, ok, skipped
 from erlmesh.proto.epmd import PortInfo
 from erlmesh.proto.handshake import is_node_name
 
-__all__ = ["addresses_found", "epmd_answered", "epmd_not_asked", "is_long", "name_form", "port_reached", "registration"]
+__all__ = [
+    "check_addresses",
+    "check_epmd",
+    "epmd_skipped",
+    "is_long_name",
+    "check_name",
+    "check_port",
+    "check_registration",
+]
 
 
-def name_form(target: str, ours: str | None) -> Finding:
+def check_name(target: str, local_name: str | None) -> Finding:
     """Whether ``target`` is a node name, of the same form as ``ours`` (None: we may take whichever it needs)."""
     if not is_node_name(target):
         return failed(
@@ -22,31 +30,35 @@ def name_form(target: str, ours: str | None) -> Finding:
             "A node name is NAME@HOST: one @, ASCII, at most 255 characters, nothing empty.",
             "On that node, erlang:node() or Node.self() shows its name; use exactly that.",
         )
-    form = "long" if is_long(target) else "short"
-    if ours is not None and is_long(ours) != is_long(target):
+    form = "long" if is_long_name(target) else "short"
+    if local_name is not None and is_long_name(local_name) != is_long_name(target):
         return failed(
             "name",
-            f"{target} is a {form} name, and ours, {ours}, is not",
+            f"{target} is a {form} name, and ours, {local_name}, is not",
             "Long names have a dot or a colon in the host (or are addresses), short ones have none. Erlang nodes of "
             "the two forms never meet.",
             "Give both nodes long names (erl -name, NAME@10.0.0.7) or both short ones (erl -sname, NAME@host).",
             form=form,
         )
-    return ok("name", f"{target} is a {form} node name" + ("" if ours is None else f", as ours is ({ours})"), form=form)
+    return ok(
+        "name",
+        f"{target} is a {form} node name" + ("" if local_name is None else f", as ours is ({local_name})"),
+        form=form,
+    )
 
 
-def is_long(name: str) -> bool:
+def is_long_name(name: str) -> bool:
     """Whether the host of a node name has a dot, or is an address."""
     host = name.partition("@")[2]
     return "." in host or ":" in host
 
 
-def addresses_found(host: str, addresses: Sequence[str], why_not: str = "") -> Finding:
+def check_addresses(host: str, addresses: Sequence[str], reason: str = "") -> Finding:
     """What the host of the name leads to."""
     if not addresses:
         return failed(
             "dns",
-            f"the host {host!r} is unknown here: {why_not}",
+            f"the host {host!r} is unknown here: {reason}",
             "Before anything is sent, the host part of the node name must lead to an address on this machine.",
             "Look for a typing error in the host.",
             f"Otherwise add a line 'ADDRESS {host}' to /etc/hosts, or start that node under its address, as "
@@ -68,19 +80,21 @@ def addresses_found(host: str, addresses: Sequence[str], why_not: str = "") -> F
     return ok("dns", f"{host} is {shown}", **facts)
 
 
-def epmd_not_asked(why: str) -> list[Finding]:
+def epmd_skipped(reason: str) -> list[Finding]:
     """EPMD has no part in it."""
-    return [skipped("epmd", f"not asked: {why}")]
+    return [skipped("epmd", f"not asked: {reason}")]
 
 
-def epmd_answered(host: str, port: int, names: Mapping[str, int] | None, fault: Fault | None, saw: str) -> Finding:
+def check_epmd(
+    host: str, port: int, names: Mapping[str, int] | None, failure: ProbeFailure | None, observed: str
+) -> Finding:
     """Whether an EPMD answered at ``port``; ``saw`` describes somebody else who did."""
     if names is not None:
         known = ", ".join(names) or "no node"
         return ok("epmd", f"the EPMD of {host} answers on port {port} and knows {known}", port=port, names=dict(names))
-    facts = {"port": port, "fault": fault.value if fault else None}
-    match fault:
-        case Fault.REFUSED:
+    facts = {"port": port, "fault": failure.value if failure else None}
+    match failure:
+        case ProbeFailure.REFUSED:
             return failed(
                 "epmd",
                 f"nothing listens on EPMD's port {port} of {host}",
@@ -92,23 +106,23 @@ def epmd_answered(host: str, port: int, names: Mapping[str, int] | None, fault: 
                 "If it runs in a container, port 4369 must be reachable, not only the node's.",
                 **facts,
             )
-        case Fault.FOREIGN:
+        case ProbeFailure.OTHER_PROTOCOL:
             return failed(
                 "epmd",
-                f"what answers on port {port} of {host} is no EPMD: {saw}",
+                f"what answers on port {port} of {host} is no EPMD: {observed}",
                 "Another service has taken the port of the phone book, so no node can be found there.",
                 "End that service, or run nodes and this command with another ERL_EPMD_PORT.",
                 **facts,
             )
-        case Fault.UNREACHABLE:
+        case ProbeFailure.UNREACHABLE:
             return failed(
                 "epmd",
-                f"there is no way to {host}: {saw}",
+                f"there is no way to {host}: {observed}",
                 "The address is on a network that this machine has no route to.",
                 "Check the address, the network or VPN, and the routes.",
                 **facts,
             )
-        case Fault.CLOSED:
+        case ProbeFailure.CLOSED:
             return failed(
                 "epmd",
                 f"port {port} of {host} takes the connection and closes it without an answer",
@@ -119,7 +133,7 @@ def epmd_answered(host: str, port: int, names: Mapping[str, int] | None, fault: 
             )
     return failed(
         "epmd",
-        f"port {port} of {host} gives no answer" + (f" ({saw})" if saw else ""),
+        f"port {port} of {host} gives no answer" + (f" ({observed})" if observed else ""),
         "A firewall drops what we send, the host is down, or whoever listens is stopped (SIGSTOP, docker pause).",
         f"Open TCP port {port} on the way to {host}, and that of the node.",
         "Is the host up? If an erlmesh node is the EPMD of that host, is it paused?",
@@ -127,10 +141,10 @@ def epmd_answered(host: str, port: int, names: Mapping[str, int] | None, fault: 
     )
 
 
-def registration(target: str, where: PortInfo | None, names: Mapping[str, int]) -> Finding:
+def check_registration(target: str, entry: PortInfo | None, names: Mapping[str, int]) -> Finding:
     """Whether EPMD knows the node, and what it says of it."""
     alive, _, host = target.partition("@")
-    if where is None:
+    if entry is None:
         near = get_close_matches(alive, list(names), n=1)
         return failed(
             "registered",
@@ -140,32 +154,35 @@ def registration(target: str, where: PortInfo | None, names: Mapping[str, int]) 
             f"Is {near[0]}@{host} meant?" if near else "Start the node, or use one of the names that are there.",
             names=list(names),
         )
-    facts = {"port": where.port, "hidden": where.hidden, "versions": [where.lowest_version, where.highest_version]}
-    if where.highest_version < 6:
+    facts = {"port": entry.port, "hidden": entry.hidden, "versions": [entry.lowest_version, entry.highest_version]}
+    if entry.highest_version < 6:
         return failed(
             "registered",
-            f"{alive} speaks the distribution protocol up to version {where.highest_version} only",
+            f"{alive} speaks the distribution protocol up to version {entry.highest_version} only",
             "That is OTP 22 or older. Version 6 came with OTP 23, and is needed.",
             "Run that node with OTP 23 or later.",
             **facts,
         )
-    return ok("registered", f"{alive} listens on port {where.port}" + (" (hidden)" if where.hidden else ""), **facts)
+    return ok("registered", f"{alive} listens on port {entry.port}" + (" (hidden)" if entry.hidden else ""), **facts)
 
 
-def port_reached(host: str, port: int, tried: Mapping[str, Fault | None], *, by_epmd: bool) -> Finding:
+def check_port(host: str, port: int, attempts: Mapping[str, ProbeFailure | None], *, from_epmd: bool) -> Finding:
     """Whether the node's port took a connection at one of the addresses ``tried``."""
-    facts = {"port": port, "addresses": {address: fault.value if fault else "ok" for address, fault in tried.items()}}
-    reached = [address for address, fault in tried.items() if fault is None]
+    facts = {
+        "port": port,
+        "addresses": {address: fault.value if fault else "ok" for address, fault in attempts.items()},
+    }
+    reached = [address for address, fault in attempts.items() if fault is None]
     if reached:
         return ok("port", f"port {port} of {reached[0]} takes connections", **facts)
-    says = "EPMD answers, but" if by_epmd else "the node is not reached:"
-    if Fault.REFUSED in tried.values():
+    says = "EPMD answers, but" if from_epmd else "the node is not reached:"
+    if ProbeFailure.REFUSED in attempts.values():
         return failed(
             "port",
             f"{says} nobody listens on port {port} of {host}",
             "The node listens on another interface, or it has ended and EPMD has not noticed; a firewall that rejects "
             "looks the same, and so does a container whose port is not mapped."
-            if by_epmd
+            if from_epmd
             else "No node listens there, or on another port or interface.",
             f"On its host,  ss -ltn  shows where port {port} listens: 127.0.0.1 there means for that machine alone "
             "(erl: -kernel inet_dist_use_interface; erlmesh: --listen).",
@@ -177,7 +194,7 @@ def port_reached(host: str, port: int, tried: Mapping[str, Fault | None], *, by_
         "port",
         f"{says} port {port} of {host} does not answer",
         "A firewall drops what we send there: the port of EPMD is open, that of the node is not."
-        if by_epmd
+        if from_epmd
         else "A firewall drops what we send there, or the host is down.",
         f"Open TCP port {port}. A node takes any port by default; fix it with  -kernel inet_dist_listen_min N "
         "inet_dist_listen_max M  (erlmesh: --port N-M) and open these.",

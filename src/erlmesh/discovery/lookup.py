@@ -11,75 +11,75 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from erlmesh.discovery.sources import Host, Kind, Source, entries
+from erlmesh.discovery.sources import Host, Source, SourceKind, parse_entries
 from erlmesh.errors import ErlmeshError, NodeStartError
 from erlmesh.net.epmd import registered_names
 
-__all__ = ["Look", "check_sources"]
+__all__ = ["Lookup", "check_sources"]
 
 log = logging.getLogger("erlmesh.discovery")
 
-PATIENCE = 5.0
-AT_ONCE = 32
+LOOKUP_TIMEOUT = 5.0
+MAX_CONCURRENT_QUERIES = 32
 """Hosts asked at the same time."""
 
 
 def check_sources(sources: Iterable[Source]) -> None:
     """Raises NodeStartError if something is missing that a source needs."""
-    if any(source.kind is Kind.SRV for source in sources) and importlib.util.find_spec("dns") is None:
+    if any(source.kind is SourceKind.SRV for source in sources) and importlib.util.find_spec("dns") is None:
         raise NodeStartError("srv: needs the package dnspython:  pip install 'erlmesh[dns]'")
 
 
-class Look:
+class Lookup:
     """Looks for nodes in ``sources``. ``base`` is what nodes are called at hosts without EPMD (None: EPMD is asked)."""
 
     def __init__(
-        self, sources: Sequence[Source], *, epmd_port: int, base: str | None = None, resolver: Any = None
+        self, sources: Sequence[Source], *, epmd_port: int, node_basename: str | None = None, resolver: Any = None
     ) -> None:
         """``resolver`` is one of dnspython's, for SRV records; None is the system's."""
         check_sources(sources)
         self.sources = tuple(sources)
         self._epmd_port = epmd_port
-        self._base = base
+        self._node_basename = node_basename
         self._resolver = resolver
-        self._complained: dict[str, str] = {}
+        self._last_logged: dict[str, str] = {}
 
-    async def look(self) -> tuple[list[str], bool]:
+    async def find_nodes(self) -> tuple[list[str], bool]:
         """The names of all nodes that are found, and whether every source and every host could be asked."""
-        results = await asyncio.gather(*(self._entries(source) for source in self.sources))
+        results = await asyncio.gather(*(self._read_entries(source) for source in self.sources))
         found = [entry for result in results for entry in result or ()]
         names = [entry for entry in found if isinstance(entry, str)]
         hosts = list(dict.fromkeys(entry for entry in found if isinstance(entry, Host)))
-        gate = asyncio.Semaphore(AT_ONCE)
-        at_hosts = await asyncio.gather(*(self._names(host, gate) for host in hosts))
+        gate = asyncio.Semaphore(MAX_CONCURRENT_QUERIES)
+        at_hosts = await asyncio.gather(*(self._names_at(host, gate) for host in hosts))
         names += [name for each in at_hosts for name in each or ()]
         return list(dict.fromkeys(names)), None not in results and None not in at_hosts
 
-    async def _entries(self, source: Source) -> list[str | Host] | None:
+    async def _read_entries(self, source: Source) -> list[str | Host] | None:
         try:
-            async with asyncio.timeout(PATIENCE):
-                found = await self._read(source)
+            async with asyncio.timeout(LOOKUP_TIMEOUT):
+                found = await self._read_source(source)
         except TimeoutError:
-            self._complain(str(source), "no answer")
+            self._log_once(str(source), "no answer")
         except (OSError, ErlmeshError, UnicodeError) as fault:
-            self._complain(str(source), str(fault))
+            self._log_once(str(source), str(fault))
         else:
-            self._complained.pop(str(source), None)
+            self._last_logged.pop(str(source), None)
             return found
         return None
 
-    async def _read(self, source: Source) -> list[str | Host]:
+    async def _read_source(self, source: Source) -> list[str | Host]:
         match source.kind:
-            case Kind.STATIC:
-                return entries(source.value, str(source))
-            case Kind.FILE:
+            case SourceKind.STATIC:
+                return parse_entries(source.value, str(source))
+            case SourceKind.FILE:
                 text = await asyncio.to_thread(Path(source.value).read_text, encoding="utf-8")
-                return entries(text, str(source))
-            case Kind.DNS:
+                return parse_entries(text, str(source))
+            case SourceKind.DNS:
                 loop = asyncio.get_running_loop()
                 answers = await loop.getaddrinfo(source.value, 0, type=socket.SOCK_STREAM)
                 return [Host(address) for address in dict.fromkeys(str(answer[4][0]) for answer in answers)]
-            case Kind.SRV:
+            case SourceKind.SRV:
                 return await self._read_srv(source.value)
 
     async def _read_srv(self, name: str) -> list[str | Host]:
@@ -91,21 +91,21 @@ class Look:
             raise OSError(f"{type(fault).__name__}: {fault}") from None
         return [Host(str(record.target).rstrip("."), int(record.port)) for record in answer]
 
-    async def _names(self, host: Host, gate: asyncio.Semaphore) -> list[str] | None:
-        if self._base is not None:
-            return [f"{self._base}@{host.name}"]
+    async def _names_at(self, host: Host, limit: asyncio.Semaphore) -> list[str] | None:
+        if self._node_basename is not None:
+            return [f"{self._node_basename}@{host.name}"]
         port = host.epmd_port or self._epmd_port
-        async with gate:
+        async with limit:
             try:
                 names = await registered_names(host.name, port)
             except (OSError, ErlmeshError) as fault:  # among them TimeoutError
-                self._complain(host.name, f"no EPMD answers there on port {port}: {fault or type(fault).__name__}")
+                self._log_once(host.name, f"no EPMD answers there on port {port}: {fault or type(fault).__name__}")
                 return None
-        self._complained.pop(host.name, None)
+        self._last_logged.pop(host.name, None)
         return [f"{name}@{host.name}" for name in names]
 
-    def _complain(self, about: str, why: str) -> None:
+    def _log_once(self, subject: str, reason: str) -> None:
         """Once for each new reason."""
-        if self._complained.get(about) != why:
-            self._complained[about] = why
-            log.info("discovery: %s: %s", about, why)
+        if self._last_logged.get(subject) != reason:
+            self._last_logged[subject] = reason
+            log.info("discovery: %s: %s", subject, reason)

@@ -8,20 +8,20 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from erlmesh.doctor.findings import Fault
-from erlmesh.doctor.greeting import foreign_tongue
+from erlmesh.doctor.findings import ProbeFailure
+from erlmesh.doctor.handshake_checks import identify_protocol
 from erlmesh.errors import RemoteProtocolError
 from erlmesh.net.network import TcpNetwork
 from erlmesh.proto import epmd as protocol
 
-__all__ = ["EpmdTalk", "Recorder", "connect", "look_up_host", "talk_to_epmd", "who_is_there"]
+__all__ = ["EpmdProbe", "RecordingNetwork", "connect_socket", "resolve_host", "probe_epmd", "detect_service"]
 
-RECORDED = 1 << 12
-GREETING = 0.3
+RECORD_LIMIT = 1 << 12
+BANNER_TIMEOUT = 0.3
 """Seconds for a server that speaks first."""
 
 
-async def look_up_host(host: str, timeout: float) -> tuple[list[str], str]:
+async def resolve_host(host: str, timeout: float) -> tuple[list[str], str]:
     """The addresses of ``host``, or why there are none."""
     try:
         async with asyncio.timeout(timeout):
@@ -35,7 +35,7 @@ async def look_up_host(host: str, timeout: float) -> tuple[list[str], str]:
     return list(dict.fromkeys(str(entry[4][0]) for entry in found)), ""
 
 
-async def connect(address: str, port: int, timeout: float) -> socket.socket | Fault:
+async def connect_socket(address: str, port: int, timeout: float) -> socket.socket | ProbeFailure:
     """A connected socket, or why there is none."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     link = socket.socket(family, socket.SOCK_STREAM)
@@ -46,92 +46,102 @@ async def connect(address: str, port: int, timeout: float) -> socket.socket | Fa
     except BaseException as fault:
         link.close()
         if isinstance(fault, OSError):  # TimeoutError is one
-            return _fault(fault)
+            return _classify_error(fault)
         raise
     return link
 
 
-def _fault(fault: OSError) -> Fault:
-    if isinstance(fault, ConnectionRefusedError):
-        return Fault.REFUSED
-    if isinstance(fault, TimeoutError):
-        return Fault.SILENT
-    if isinstance(fault, ConnectionError):
-        return Fault.CLOSED
-    return Fault.UNREACHABLE if fault.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH) else Fault.SILENT
+def _classify_error(error: OSError) -> ProbeFailure:
+    if isinstance(error, ConnectionRefusedError):
+        return ProbeFailure.REFUSED
+    if isinstance(error, TimeoutError):
+        return ProbeFailure.NO_RESPONSE
+    if isinstance(error, ConnectionError):
+        return ProbeFailure.CLOSED
+    return (
+        ProbeFailure.UNREACHABLE if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH) else ProbeFailure.NO_RESPONSE
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class EpmdTalk:
+class EpmdProbe:
     """What an EPMD told, or why it did not."""
 
     address: str
     names: dict[str, int] | None = None
-    where: protocol.PortInfo | None = None
-    fault: Fault | None = None
-    saw: str = ""
+    entry: protocol.PortInfo | None = None
+    failure: ProbeFailure | None = None
+    observed: str = ""
 
 
-async def talk_to_epmd(addresses: Sequence[str], port: int, alive: str, timeout: float) -> EpmdTalk:
+async def probe_epmd(addresses: Sequence[str], port: int, alive_name: str, timeout: float) -> EpmdProbe:
     """Asks the first of ``addresses`` that answers as an EPMD for its names, and for the node ``alive``."""
     talks = []
     for address in addresses:
-        talk = await _talk(address, port, alive, timeout)
+        talk = await _probe(address, port, alive_name, timeout)
         if talk.names is not None:
             return talk
         talks.append(talk)
-    worth = [Fault.FOREIGN, Fault.CLOSED, Fault.SILENT, Fault.REFUSED, Fault.UNREACHABLE]
-    return min(talks, key=lambda talk: worth.index(talk.fault or Fault.SILENT))
+    worth = [
+        ProbeFailure.OTHER_PROTOCOL,
+        ProbeFailure.CLOSED,
+        ProbeFailure.NO_RESPONSE,
+        ProbeFailure.REFUSED,
+        ProbeFailure.UNREACHABLE,
+    ]
+    return min(talks, key=lambda talk: worth.index(talk.fault or ProbeFailure.NO_RESPONSE))
 
 
-async def _talk(address: str, port: int, alive: str, timeout: float) -> EpmdTalk:
-    names = await _ask(address, port, protocol.encode_names(), timeout)
-    if isinstance(names, Fault):
-        if names in (Fault.SILENT, Fault.CLOSED) and (who := await who_is_there(address, port, timeout)):
-            return EpmdTalk(address, fault=Fault.FOREIGN, saw=who)
-        return EpmdTalk(address, fault=names)
-    where = await _ask(address, port, protocol.encode_lookup(alive), timeout)
-    if isinstance(where, Fault):
-        return EpmdTalk(address, fault=where)
+async def _probe(address: str, port: int, alive_name: str, timeout: float) -> EpmdProbe:
+    names = await _query(address, port, protocol.encode_names(), timeout)
+    if isinstance(names, ProbeFailure):
+        if names in (ProbeFailure.NO_RESPONSE, ProbeFailure.CLOSED) and (
+            who := await detect_service(address, port, timeout)
+        ):
+            return EpmdProbe(address, failure=ProbeFailure.OTHER_PROTOCOL, observed=who)
+        return EpmdProbe(address, failure=names)
+    where = await _query(address, port, protocol.encode_lookup(alive_name), timeout)
+    if isinstance(where, ProbeFailure):
+        return EpmdProbe(address, failure=where)
     try:
         if int.from_bytes(names[:4], "big") != port and not 0 < int.from_bytes(names[:4], "big") < 65536:
             raise RemoteProtocolError
-        return EpmdTalk(address, protocol.decode_names_response(names), protocol.decode_lookup_response(where))
+        return EpmdProbe(address, protocol.decode_names_response(names), protocol.decode_lookup_response(where))
     except RemoteProtocolError:
-        who = foreign_tongue(names) or foreign_tongue(where)
-        return EpmdTalk(address, fault=Fault.FOREIGN, saw=who or f"it says {names[:16]!r}")
+        who = identify_protocol(names) or identify_protocol(where)
+        return EpmdProbe(address, failure=ProbeFailure.OTHER_PROTOCOL, observed=who or f"it says {names[:16]!r}")
 
 
-async def _ask(address: str, port: int, request: bytes, timeout: float) -> bytes | Fault:
-    link = await connect(address, port, timeout)
-    if isinstance(link, Fault):
+async def _query(address: str, port: int, request: bytes, timeout: float) -> bytes | ProbeFailure:
+    link = await connect_socket(address, port, timeout)
+    if isinstance(link, ProbeFailure):
         return link
     reader, writer = await asyncio.open_connection(sock=link)
     try:
         async with asyncio.timeout(timeout):
             writer.write(request)
-            return await reader.read(1 << 20) or Fault.CLOSED
+            return await reader.read(1 << 20) or ProbeFailure.CLOSED
     except OSError as fault:
-        return _fault(fault)
+        return _classify_error(fault)
     finally:
         writer.close()
 
 
-async def who_is_there(address: str, port: int, timeout: float) -> str | None:
+async def detect_service(address: str, port: int, timeout: float) -> str | None:
     """Who speaks at a port where the expected was not said: listens for a greeting, then asks as a browser would."""
-    link = await connect(address, port, timeout)
-    if isinstance(link, Fault):
+    link = await connect_socket(address, port, timeout)
+    if isinstance(link, ProbeFailure):
         return None
     reader, writer = await asyncio.open_connection(sock=link)
     try:
-        for patience, question in ((GREETING, b""), (min(timeout, 2.0), b"HEAD / HTTP/1.0\r\n\r\n")):
+        for patience, question in ((BANNER_TIMEOUT, b""), (min(timeout, 2.0), b"HEAD / HTTP/1.0\r\n\r\n")):
             writer.write(question)
             try:
                 async with asyncio.timeout(patience):
                     data = await reader.read(256)
             except TimeoutError:
                 continue
-            return foreign_tongue(data)
+            return identify_protocol(data)
     except OSError:
         return None
     finally:
@@ -139,15 +149,15 @@ async def who_is_there(address: str, port: int, timeout: float) -> str | None:
     return None
 
 
-class Recorder(TcpNetwork):
+class RecordingNetwork(TcpNetwork):
     """A network that carries one dialled connection, over a socket that is connected already, and keeps what came."""
 
-    def __init__(self, link: socket.socket) -> None:
-        self._link: socket.socket | None = link
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock: socket.socket | None = sock
         self.received = b""
 
     async def dial(self, host: str, port: int, protocol: Callable[[], asyncio.Protocol]) -> None:
-        link, self._link = self._link, None
+        link, self._sock = self._sock, None
         if link is None:
             await super().dial(host, port, protocol)
             return
@@ -155,14 +165,14 @@ class Recorder(TcpNetwork):
 
     def close(self) -> None:
         """If nobody has dialled."""
-        if self._link is not None:
-            self._link.close()
+        if self._sock is not None:
+            self._sock.close()
 
 
 class _Tap(asyncio.Protocol):
     """Passes everything on, and the beginning of what came to the recorder."""
 
-    def __init__(self, protocol: asyncio.Protocol, recorder: Recorder) -> None:
+    def __init__(self, protocol: asyncio.Protocol, recorder: RecordingNetwork) -> None:
         self._recorder = recorder
         self._received = protocol.data_received
         self.connection_made = protocol.connection_made  # type: ignore[method-assign]
@@ -173,6 +183,6 @@ class _Tap(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         recorder = self._recorder
-        if len(recorder.received) < RECORDED:
-            recorder.received += data[: RECORDED - len(recorder.received)]
+        if len(recorder.received) < RECORD_LIMIT:
+            recorder.received += data[: RECORD_LIMIT - len(recorder.received)]
         self._received(data)

@@ -9,14 +9,14 @@ import time
 from pathlib import Path
 from typing import Final
 
-from erlmesh.demo.actors import Actor, Failed
+from erlmesh.demo.shells import DemoFailed, ShellProcess
 
 __all__ = ["IMAGE", "ContainerShell", "Engine"]
 
 IMAGE: Final = "localhost/erlmesh:dev"
-PATIENCE: Final = 60.0
+COMMAND_TIMEOUT: Final = 60.0
 """Seconds a command of the engine may take."""
-TIDYING: Final = 20.0
+CLEANUP_TIMEOUT: Final = 20.0
 """Seconds until what cannot be removed is left."""
 _SUBNETS: Final = tuple(f"172.31.{third}" for third in range(240, 256))
 _COOKIE: Final = "/run/secrets/cookie"
@@ -28,7 +28,7 @@ class Engine:
     def __init__(self, token: str, cookie_file: Path) -> None:
         program = shutil.which("docker")
         if program is None:
-            raise Failed("there is no docker here")
+            raise DemoFailed("there is no docker here")
         self._program = program
         self._token = token
         self._label = f"erlmesh.demo={token}"
@@ -36,16 +36,16 @@ class Engine:
         self._subnet = ""
         self.run("version", "--format", "{{.Server.Version}}")
 
-    def run(self, *arguments: str, timeout: float = PATIENCE) -> str:
+    def run(self, *arguments: str, timeout: float = COMMAND_TIMEOUT) -> str:
         """``docker ARGUMENTS``: what it prints. Raises Failed with what it complains of."""
         try:
             done = subprocess.run(  # noqa: S603 - the docker that was found
                 [self._program, *arguments], capture_output=True, text=True, timeout=timeout, check=False
             )
         except subprocess.TimeoutExpired:
-            raise Failed(f"docker {arguments[0]} takes longer than {timeout:g} s") from None
+            raise DemoFailed(f"docker {arguments[0]} takes longer than {timeout:g} s") from None
         if done.returncode:
-            raise Failed(f"docker {' '.join(arguments[:2])}: {done.stderr.strip() or done.stdout.strip()}")
+            raise DemoFailed(f"docker {' '.join(arguments[:2])}: {done.stderr.strip() or done.stdout.strip()}")
         return done.stdout.strip()
 
     def has_image(self, image: str) -> bool:
@@ -61,12 +61,12 @@ class Engine:
                     "network", "create", "--internal", "--label", self._label, "--subnet", f"{subnet}.0/24",
                     self.network,
                 )  # fmt: skip
-            except Failed as failure:
+            except DemoFailed as failure:
                 why = str(failure)
             else:
                 self._subnet = subnet
                 return
-        raise Failed(f"no network could be made: {why}")
+        raise DemoFailed(f"no network could be made: {why}")
 
     @property
     def network(self) -> str:
@@ -80,7 +80,7 @@ class Engine:
         """The address of the node ``number``, counted from 1."""
         return f"{self._subnet}.{number + 1}"
 
-    def new_shell(self, image: str, name: str, number: int, *options: str) -> list[str]:
+    def shell_command(self, image: str, name: str, number: int, *options: str) -> list[str]:
         """The command that starts a node in a container, with its shell at this command's standard input."""
         return [
             self._program, "run", "--interactive", "--name", self.container(name), "--hostname", name,
@@ -89,19 +89,19 @@ class Engine:
             *options, image, "shell",
         ]  # fmt: skip
 
-    def same_shell(self, name: str) -> list[str]:
+    def restart_command(self, name: str) -> list[str]:
         """The command that starts the container of ``name`` again."""
         return [self._program, "start", "--attach", "--interactive", self.container(name)]
 
-    def remsh(self, name: str) -> list[str]:
+    def remsh_command(self, name: str) -> list[str]:
         """The command that opens a second shell in the container of ``name``, on the node that runs there."""
         return [self._program, "exec", "--interactive", self.container(name), "erlmesh", "shell", "--remsh"]
 
     def close(self) -> None:
         """Removes what was made, and what is still being made; may be called again."""
-        label, deadline = f"label={self._label}", time.monotonic() + TIDYING
+        label, deadline = f"label={self._label}", time.monotonic() + CLEANUP_TIMEOUT
         while time.monotonic() < deadline:
-            with contextlib.suppress(Failed):
+            with contextlib.suppress(DemoFailed):
                 containers = self.run("ps", "--all", "--quiet", "--filter", label).split()
                 if containers:
                     self.run("rm", "--force", "--volumes", *containers)
@@ -113,10 +113,10 @@ class Engine:
             time.sleep(0.2)
 
 
-class ContainerShell(Actor):
+class ContainerShell(ShellProcess):
     """The shell of the node ``name``, behind a command of :class:`Engine`."""
 
-    mark = "print('-- erlmesh demo mark --')"
+    sentinel_line = "print('-- erlmesh demo mark --')"
 
     def __init__(self, name: str, command: list[str]) -> None:
         super().__init__(name, f"py({name}){{}}> ", command, {})
