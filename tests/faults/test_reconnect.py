@@ -98,9 +98,9 @@ def test_who_is_discovered_is_called_again_when_lost_and_not_when_left_on_purpos
 
 DISCOVER = """
 from erlmesh.discovery.lookup import Look
-from erlmesh.discovery.sources import sources
+from erlmesh.discovery.sources import parse_sources
 from erlmesh.discovery.discovery import Discovery
-discovery = Discovery(node, Look(sources([where]), epmd_port=4369))
+discovery = Discovery(node, Lookup(parse_sources([where]), epmd_port=4369))
 await discovery.__aenter__()
 """
 

@@ -50,8 +50,8 @@ class Doctor:
         assert len(steps) == len(answer["steps"])
         self.last = answer["steps"][-1]
         if code:
-            assert self.last["verdict"] == "failed"
-            assert self.last["means"]
+            assert self.last["status"] == "failed"
+            assert self.last["explanation"]
             assert self.last["advice"]
         return code, steps
 
@@ -106,7 +106,7 @@ def test_a_beam_that_is_well_passes_every_step(cluster, doctor, otp):
     code, steps = doctor(plato.name)
 
     assert (code, list(steps)) == (0, HEALTHY)
-    assert {step["verdict"] for step in steps.values()} == {"ok"}
+    assert {step["status"] for step in steps.values()} == {"ok"}
     assert steps["release"]["facts"]["otp"] == str(plato.otp_release)
     assert steps["flags"]["facts"]["generation"] == {23: "23", 25: "25 to 27", 27: "25 to 27"}[plato.otp_release]
     assert steps["global"]["facts"]["version"] == plato.eval(
@@ -123,7 +123,7 @@ def test_a_python_node_that_is_well_passes_every_step(cluster, doctor):
     code, steps = doctor(socrates.name, "--scope", "pg", "--scope", "other")
 
     assert (code, list(steps)) == (0, HEALTHY)
-    assert {step["verdict"] for step in steps.values()} == {"ok"}
+    assert {step["status"] for step in steps.values()} == {"ok"}
     assert steps["global"]["facts"]["synced"] == [plato.name]
     assert steps["pg"]["facts"]["scopes"] == {"pg": True, "other": False}
 
@@ -143,7 +143,7 @@ def test_a_beam_without_pg_can_be_met_and_the_doctor_says_how_to_start_it(cluste
 
     code, steps = doctor(plato.name)
 
-    assert (code, steps["pg"]["verdict"]) == (0, "note")
+    assert (code, steps["pg"]["status"]) == (0, "note")
     assert "pg:start_link()" in " ".join(steps["pg"]["advice"])
 
 
@@ -153,7 +153,7 @@ def test_a_beam_without_pg_can_be_met_and_the_doctor_says_how_to_start_it(cluste
 def test_a_name_of_the_other_form_is_told(doctor):
     _, steps = doctor("plato@localhost", "--name", "socrates@10.0.0.1")
 
-    assert steps["name"]["verdict"] == "failed"
+    assert steps["name"]["status"] == "failed"
     assert "-sname" in " ".join(steps["name"]["advice"])
 
 
@@ -187,7 +187,7 @@ def test_an_http_server_on_the_port_of_epmd_is_told(doctor):
         doctor("plato@127.0.0.1")
 
     assert doctor.last["step"] == "epmd"
-    assert "an HTTP server" in doctor.last["says"]
+    assert "an HTTP server" in doctor.last["summary"]
 
 
 def test_an_epmd_that_is_stopped_is_told(cluster, doctor):
@@ -196,8 +196,8 @@ def test_an_epmd_that_is_stopped_is_told(cluster, doctor):
 
     doctor("plato@127.0.0.1")
 
-    assert (doctor.last["step"], doctor.last["facts"]["fault"]) == ("epmd", "silent")
-    assert "SIGSTOP" in doctor.last["means"]
+    assert (doctor.last["step"], doctor.last["facts"]["fault"]) == ("epmd", "no_response")
+    assert "SIGSTOP" in doctor.last["explanation"]
 
 
 def test_a_name_that_epmd_does_not_know_is_told_with_those_it_knows(cluster, doctor):
@@ -206,7 +206,7 @@ def test_a_name_that_epmd_does_not_know_is_told_with_those_it_knows(cluster, doc
     doctor("platon@127.0.0.1")
 
     assert doctor.last["step"] == "registered"
-    assert "it knows plato" in doctor.last["says"]
+    assert "it knows plato" in doctor.last["summary"]
     assert doctor.last["advice"] == ["Is plato@127.0.0.1 meant?"]
 
 
@@ -217,8 +217,8 @@ def test_a_port_that_epmd_names_and_nobody_listens_on_is_told(doctor, entered):
     doctor("ghost@127.0.0.1")
 
     assert doctor.last["step"] == "port"
-    assert f"EPMD answers, but nobody listens on port {port}" in doctor.last["says"]
-    assert "another interface" in doctor.last["means"]
+    assert f"EPMD answers, but nobody listens on port {port}" in doctor.last["summary"]
+    assert "another interface" in doctor.last["explanation"]
 
 
 def test_a_port_that_swallows_everything_is_told_as_a_firewall(doctor, entered):
@@ -233,7 +233,7 @@ def test_a_port_that_swallows_everything_is_told_as_a_firewall(doctor, entered):
         doctor("ghost@127.0.0.1")
 
     assert doctor.last["step"] == "port"
-    assert "firewall" in doctor.last["means"]
+    assert "firewall" in doctor.last["explanation"]
 
 
 # Who is there
@@ -245,7 +245,7 @@ def test_a_silent_listener_is_told(doctor, entered):
 
         doctor("ghost@127.0.0.1")
 
-    assert (doctor.last["step"], doctor.last["facts"]["fault"]) == ("handshake", "silent")
+    assert (doctor.last["step"], doctor.last["facts"]["fault"]) == ("handshake", "no_response")
 
 
 def test_an_http_server_on_the_nodes_port_is_told(doctor, entered):
@@ -255,7 +255,7 @@ def test_an_http_server_on_the_nodes_port_is_told(doctor, entered):
         doctor("ghost@127.0.0.1")
 
     assert doctor.last["step"] == "handshake"
-    assert "an HTTP server" in doctor.last["says"]
+    assert "an HTTP server" in doctor.last["summary"]
 
 
 def test_a_node_that_speaks_tls_is_told(cluster, doctor, tmp_path):
@@ -269,7 +269,7 @@ def test_a_node_that_speaks_tls_is_told(cluster, doctor, tmp_path):
     doctor(plato.name)
 
     assert doctor.last["step"] == "handshake"
-    assert "TLS" in doctor.last["says"]
+    assert "TLS" in doctor.last["summary"]
 
 
 @pytest.mark.parametrize("kind", ["beam", "pynode"])
@@ -279,8 +279,8 @@ def test_a_node_that_is_stopped_is_told(cluster, doctor, kind):
 
     code, _ = doctor(plato.name)
 
-    assert (code, doctor.last["step"], doctor.last["facts"]["fault"]) == (1, "handshake", "silent")
-    assert "SIGSTOP" in doctor.last["means"]
+    assert (code, doctor.last["step"], doctor.last["facts"]["fault"]) == (1, "handshake", "no_response")
+    assert "SIGSTOP" in doctor.last["explanation"]
     plato.cont()
     assert doctor(plato.name)[0] == 0
 
@@ -293,7 +293,7 @@ def test_a_wrong_cookie_is_told(cluster, doctor, kind, otp):
     _, steps = doctor(plato.name)
 
     assert doctor.last["step"] == "cookie"
-    assert steps["handshake"]["verdict"] == steps["flags"]["verdict"] == "ok"
+    assert steps["handshake"]["status"] == steps["flags"]["status"] == "ok"
     assert "erlang:get_cookie()" in " ".join(doctor.last["advice"])
 
 
@@ -314,7 +314,7 @@ def test_a_node_under_another_name_at_that_port_is_told(cluster, doctor, entered
     doctor("ghost@127.0.0.1")
 
     assert doctor.last["step"] == "handshake"
-    assert "plato@127.0.0.1, not ghost@127.0.0.1" in doctor.last["says"]
+    assert "plato@127.0.0.1, not ghost@127.0.0.1" in doctor.last["summary"]
 
 
 def test_an_allow_list_is_told(cluster, doctor):
@@ -325,7 +325,7 @@ def test_an_allow_list_is_told(cluster, doctor):
         doctor(node.name)
 
         assert doctor.last["step"] == "handshake"
-        assert "not_allowed" in doctor.last["says"]
+        assert "not_allowed" in doctor.last["summary"]
 
 
 # Other ways
@@ -337,7 +337,7 @@ def test_a_node_without_epmd_is_found_by_its_port(cluster, doctor):
     plato = cluster.beam("plato@127.0.0.2", arguments=["-erl_epmd_port", str(port), *listen])
 
     code, steps = doctor(plato.name, "--erl-epmd-port", str(port))
-    assert (code, steps["epmd"]["verdict"]) == (0, "skipped")
+    assert (code, steps["epmd"]["status"]) == (0, "skipped")
 
     assert doctor(plato.name, "--resolve", f"{plato.name}=127.0.0.2:{port}")[0] == 0
     assert doctor(plato.name, "--resolve", f"{plato.name}=127.0.0.2:{free_port()}")[0] == 1
@@ -355,5 +355,5 @@ def test_a_global_that_does_not_answer_is_noted(cluster, doctor):
 
     code, steps = doctor(plato.name)
 
-    assert (code, steps["global"]["verdict"]) == (0, "note")
-    assert "does not answer" in steps["global"]["says"]
+    assert (code, steps["global"]["status"]) == (0, "note")
+    assert "does not answer" in steps["global"]["summary"]

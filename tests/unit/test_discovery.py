@@ -141,7 +141,7 @@ def test_hosts_are_asked_which_nodes_live_there():
 
 
 def test_without_epmd_nodes_at_all_hosts_have_one_name():
-    assert look("static:10.0.0.1,10.0.0.2", base="app") == (["app@10.0.0.1", "app@10.0.0.2"], True)
+    assert look("static:10.0.0.1,10.0.0.2", node_basename="app") == (["app@10.0.0.1", "app@10.0.0.2"], True)
 
 
 def test_a_name_that_dns_does_not_know_spoils_only_its_own_look():

@@ -130,7 +130,7 @@ def test_flags_tell_the_generation(flags, otp):
 
 
 def steps(heard, **options):
-    given = {"up": False, "silent": False, "why": "", **options}
+    given = {"up": False, "timed_out": False, "reason": "", **options}
     return {finding.step: finding for finding in check_handshake(PLATO, heard, **given)}
 
 
@@ -138,7 +138,7 @@ def test_a_close_after_our_proof_means_that_the_cookies_differ():
     heard = HandshakeTranscript("ok", PLATO, OFFERED, 5)
 
     assert steps(heard)["cookie"].summary == "the cookies differ"
-    assert "does not answer" in steps(heard, silent=True)["cookie"].summary
+    assert "does not answer" in steps(heard, timed_out=True)["cookie"].summary
     assert steps(heard, up=True)["cookie"].status is OK
 
 
@@ -164,7 +164,7 @@ def test_a_status_and_nothing_more_ends_the_handshake(status):
 
 
 def test_silence_and_a_close_without_a_word_are_told_apart():
-    assert steps(HandshakeTranscript(), silent=True)["handshake"].facts["fault"] == "silent"
+    assert steps(HandshakeTranscript(), timed_out=True)["handshake"].facts["fault"] == "no_response"
     assert steps(HandshakeTranscript())["handshake"].facts["fault"] == "closed"
 
 

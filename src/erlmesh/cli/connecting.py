@@ -40,7 +40,7 @@ async def node_services(node: Node, settings: NodeSettings) -> AsyncIterator[Non
             others = {"nodes": len(node.nodes()), "hidden": len(node.nodes(hidden=True))}
             busy = {peer: round(seconds, 1) for peer, seconds in node.blocked_peers().items()}
             up = round(node._now() - began, 1)
-            return {"port": node.port, "processes": len(node.processes()), "up": up, **others, "busy": busy}
+            return {"port": node.port, "processes": len(node.processes()), "up": up, **others, "blocked_peers": busy}
 
         try:
             server = HealthServer(node.name, report, socket_folders(os.environ))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from erlmesh.demo import run as play
+from erlmesh.demo import run as run_local
 from erlmesh.demo import run_in_containers
 from erlmesh.demo.docker import IMAGE
 
@@ -30,4 +30,4 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     if options.docker:
         return run_in_containers(options.image)
-    return play(elixir=not options.without_elixir)
+    return run_local(elixir=not options.without_elixir)

@@ -34,7 +34,7 @@ example:
                 …
 
 The exit code is 0 if the node can be met, and 1 with the step that fails. With --json, one object:
-{"node", "ok", "steps": [{"step", "verdict", "says", "means", "advice", "facts"}]}; verdicts are ok, note,
+{"node", "ok", "steps": [{"step", "status", "summary", "explanation", "advice", "facts"}]}; status is ok, note,
 skipped and failed."""
 
 _SYMBOLS: Final = {Status.OK: "✓", Status.NOTE: "·", Status.SKIPPED: "-", Status.FAILED: "✗"}
@@ -107,4 +107,4 @@ def _wrap(text: str, indent: str = "") -> str:
 
 
 def _to_json(target: str, findings: list[Finding], *, ok: bool) -> dict[str, Any]:
-    return {"node": target, "ok": ok, "steps": [{**asdict(each), "verdict": each.status.value} for each in findings]}
+    return {"node": target, "ok": ok, "steps": [{**asdict(each), "status": each.status.value} for each in findings]}

@@ -78,7 +78,7 @@ def _format_line(node: str, report: dict[str, Any]) -> str:
         by = f": {report['blocked_by']} holds it" if report.get("blocked_by") else ""
         held = f"its loop has not turned for {report.get('loop_ms')} ms{by}"
         return f"not well: {node}, " + (report.get("fault") or held)
-    others, busy = report.get("nodes", 0), report.get("busy") or {}
+    others, busy = report.get("nodes", 0), report.get("blocked_peers") or {}
     return (
         f"ok: {node}, its loop answers in {report['loop_ms']} ms, connected with {others} "
         f"node{'' if others == 1 else 's'}, up for {report.get('up', 0):.0f} s"

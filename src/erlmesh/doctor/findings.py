@@ -25,13 +25,13 @@ class ProbeFailure(Enum):
 
     REFUSED = "refused"
     """That machine is there, and says that nobody listens (or its firewall says so)."""
-    NO_RESPONSE = "silent"
+    NO_RESPONSE = "no_response"
     """Nothing comes back: dropped on the way, or taken by somebody who does not answer."""
     UNREACHABLE = "unreachable"
     """There is no way to that address."""
     CLOSED = "closed"
     """Whoever it is closed the connection without a word."""
-    OTHER_PROTOCOL = "foreign"
+    OTHER_PROTOCOL = "other_protocol"
     """It speaks another language."""
 
 

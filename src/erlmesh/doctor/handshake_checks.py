@@ -194,14 +194,14 @@ def _other_protocol(protocol: str) -> Finding:
             "the node speaks TLS, and we called in plain TCP",
             "It was started with -proto_dist inet_tls; such a node takes no other connections.",
             "Start it without -proto_dist inet_tls, or all others with it; the two kinds never meet.",
-            stranger=protocol,
+            other_protocol=protocol,
         )
     return failed(
         "handshake",
         f"what answers there is no node: {protocol}",
         "Another service has the port. EPMD's entry is stale or wrong, or the port given is not the node's.",
         "On that host,  ss -ltnp  shows who listens; restart the node.",
-        stranger=protocol,
+        other_protocol=protocol,
     )
 
 

@@ -17,7 +17,7 @@ def command(*, implicit_call: bool = False, quoted_arguments: bool = False) -> C
     """Marks a method as a command; for ``value`` and ``quoting`` see :class:`erlmesh.shell.parser.Word`."""
 
     def mark(function: F) -> F:
-        function.__erlmesh_word__ = CommandSyntax(implicit_call, iscoroutinefunction(function), quoted_arguments)  # type: ignore[attr-defined]
+        function.__erlmesh_command__ = CommandSyntax(implicit_call, iscoroutinefunction(function), quoted_arguments)  # type: ignore[attr-defined]
         return function
 
     return mark
@@ -32,7 +32,7 @@ class Module:
 
 def is_command(value: object) -> bool:
     """Whether ``value`` is a command itself (and not its result)."""
-    return callable(value) and isinstance(getattr(value, "__erlmesh_word__", None), CommandSyntax)
+    return callable(value) and isinstance(getattr(value, "__erlmesh_command__", None), CommandSyntax)
 
 
 def commands_of(owner: object) -> dict[str, Callable[..., Any]]:
@@ -52,6 +52,6 @@ def syntax_lookup(namespace: Mapping[str, Any]) -> Callable[[str], CommandSyntax
             if not isinstance(value, Module):
                 return NOT_A_COMMAND
             value = getattr(value, name, None)
-        return value.__erlmesh_word__ if is_command(value) else NOT_A_COMMAND  # type: ignore[union-attr]
+        return value.__erlmesh_command__ if is_command(value) else NOT_A_COMMAND  # type: ignore[union-attr]
 
     return word

@@ -55,7 +55,7 @@ def _module_documentation(module: Module) -> str:
 
 def _display_name(name: str) -> str:
     owner, _, last = name.rpartition(".")
-    return last if owner == "Words" else f"{owner.removesuffix('Module')}.{last}".lstrip(".")
+    return last if owner == "Builtins" else f"{owner.removesuffix('Module')}.{last}".lstrip(".")
 
 
 def _signature(thing: Any, *, types: bool = True) -> str:

@@ -42,7 +42,7 @@ class RemshTag:
     OUT: Final = Atom("out")
     ERR: Final = Atom("err")
     DONE: Final = Atom("done")
-    EXITED: Final = Atom("left")
+    EXITED: Final = Atom("exited")
     COMPLETE: Final = Atom("complete")
     COMPLETED: Final = Atom("completed")
     INTERRUPT: Final = Atom("interrupt")

@@ -11,7 +11,7 @@ from prompt_toolkit import PromptSession
 from prompt_toolkit.application import get_app
 from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
 from prompt_toolkit.completion import CompleteEvent, Completer
-from prompt_toolkit.completion import Completion as Offered
+from prompt_toolkit.completion import Completion as PromptCompletion
 from prompt_toolkit.document import Document
 from prompt_toolkit.filters import Condition, completion_is_selected, has_focus, is_searching
 from prompt_toolkit.formatted_text import FormattedText
@@ -85,16 +85,16 @@ class _Completer(Completer):
     def __init__(self, session: ShellSession) -> None:
         self._session = session
 
-    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Offered]:
+    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[PromptCompletion]:
         del document, complete_event
         return ()  # they may be far away, so they are always waited for
 
     async def get_completions_async(
         self, document: Document, complete_event: CompleteEvent
-    ) -> AsyncGenerator[Offered, None]:
+    ) -> AsyncGenerator[PromptCompletion, None]:
         del complete_event
         for found in await self._session.completions(document.text_before_cursor):
-            yield Offered(found.text, start_position=-found.replace_length, display=found.display)
+            yield PromptCompletion(found.text, start_position=-found.replace_length, display=found.display)
 
 
 def _key_bindings(session: ShellSession) -> KeyBindings:
