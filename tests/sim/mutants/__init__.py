@@ -16,17 +16,17 @@ __all__ = ["EQUIVALENT", "MUTANTS", "SEEDS", "UNITS", "Mutant"]
 SEEDS = [*range(12), 13, 201, 472, 603, 1336]
 """The first that come, and those that once found a fault."""
 UNITS = {
-    "erlmesh.core.links": ["test_links.py", "test_router.py", "test_process.py"],
-    "erlmesh.core.monitors": ["test_monitors.py", "test_router.py", "test_process.py"],
-    "erlmesh.core.connection_table": ["test_peers.py", "test_connections.py"],
-    "erlmesh.core.reconnect_policy": ["test_redial.py"],
-    "erlmesh.core.disconnect_history": ["test_hung_up.py"],
+    "erlmesh.kernel.links": ["test_links.py", "test_router.py", "test_process.py"],
+    "erlmesh.kernel.monitors": ["test_monitors.py", "test_router.py", "test_process.py"],
+    "erlmesh.kernel.peers": ["test_peers.py", "test_connections.py"],
+    "erlmesh.kernel.redial": ["test_redial.py"],
+    "erlmesh.kernel.hung_up": ["test_hung_up.py"],
     "erlmesh.proto.handshake": ["test_handshake.py"],
     "erlmesh.proto.channel": ["test_channel.py"],
     "erlmesh.runtime": ["test_router.py", "test_process.py", "test_connections.py"],
-    "erlmesh.services.pg2.server": ["test_pg2_members.py", "test_pg2.py"],
-    "erlmesh.services.pg.server": ["test_pg_members.py", "test_pg.py"],
-    "erlmesh.services.global_.locker": ["test_global_locker.py", "test_global_mesh.py"],
+    "erlmesh.services.pg2": ["test_pg2_members.py", "test_pg2.py"],
+    "erlmesh.services.pg": ["test_pg_members.py", "test_pg.py"],
+    "erlmesh.services.global_locker": ["test_global_locker.py", "test_global_mesh.py"],
     "erlmesh.services.global": [
         "test_global_sync.py",
         "test_global_locks.py",

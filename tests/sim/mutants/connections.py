@@ -2,135 +2,139 @@
 
 from mutants.mutation import Mutant
 
-PEERS = "erlmesh.core.connection_table:Peers."
-REDIAL = "erlmesh.core.reconnect_policy:Redial."
-HUNG_UP = "erlmesh.core.disconnect_history:HungUp."
+PEERS = "erlmesh.core.connection_table:ConnectionTable."
+REDIAL = "erlmesh.core.reconnect_policy:ReconnectPolicy."
+HUNG_UP = "erlmesh.core.disconnect_history:DisconnectHistory."
 CONNECTIONS = "erlmesh.runtime.connections:Connections."
 CHANNEL = "erlmesh.proto.channel:Channel."
 
 MUTANTS = [
     Mutant(
-        PEERS + "called",
+        PEERS + "incoming",
         "of two who dial each other both go on",
-        "if self._own_name > name:",
+        "if self._local_name > name:",
         "if False:",
     ),
     Mutant(
-        PEERS + "called",
+        PEERS + "incoming",
         "of two who dial each other neither goes on",
-        "if self._own_name > name:",
+        "if self._local_name > name:",
         "if True:",
     ),
     Mutant(
-        PEERS + "called",
+        PEERS + "incoming",
         "who gives way goes on dialling",
         "return Status.OK_SIMULTANEOUS, rival",
         "return Status.OK_SIMULTANEOUS, None",
     ),
     Mutant(
-        PEERS + "called",
+        PEERS + "incoming",
         "a peer that calls again is refused as long as its old connection seems to live",
-        "peer.incoming = connection\n            return Status.ALIVE, None",
+        ("peer.incoming = connection\n            return Status.ALIVE, None"),
         "return None, None",
     ),
     Mutant(
-        PEERS + "called",
+        PEERS + "incoming",
         "the call that was expected is not what was waited for",
         "peer.incoming, peer.awaiting_incoming = connection, None",
         "peer.incoming = connection",
     ),
     Mutant(
-        PEERS + "still_wanted",
+        PEERS + "keep_attempt",
         "a dead connection is kept, and the new one dropped",
-        "return peer is not None and peer.outgoing == connection and peer.up is None",
+        "return peer is not None and peer.outgoing == connection and peer.established is None",
         "return False",
     ),
     Mutant(
-        PEERS + "call_me_not",
+        PEERS + "nok_received",
         "who is told to wait does not wait",
         "peer.outgoing, peer.awaiting_incoming = None, connection",
         "peer.outgoing = None",
     ),
     Mutant(
-        PEERS + "gave_up",
+        PEERS + "expire",
         "who waits for a call waits for ever",
         "peer.awaiting_incoming = None",
         "return False",
     ),
     Mutant(
-        PEERS + "met",
+        PEERS + "established",
         "an old connection stays beside the new one",
         "return True, replaced",
         "return True, None",
     ),
     Mutant(
-        PEERS + "met",
+        PEERS + "established",
         "a connection that was given up counts",
         "if peer is None or connection not in (peer.outgoing, peer.incoming):",
         "if peer is None:",
     ),
     Mutant(
-        PEERS + "failed",
+        PEERS + "handshake_failed",
         "a failed call is under way for ever",
         "peer.outgoing = None",
         "pass",
     ),
     Mutant(
-        CONNECTIONS + "up",
+        CONNECTIONS + "connection_ready",
         "what waited for the connection is lost",
-        "pump.send(signal)",
+        "protocol.send(signal)",
         "pass",
     ),
     Mutant(
-        CONNECTIONS + "up",
+        CONNECTIONS + "connection_ready",
         "what waited for the connection comes last first",
         "for signal in waiting.signals:",
         "for signal in reversed(waiting.signals):",
     ),
     Mutant(
-        CONNECTIONS + "up",
+        CONNECTIONS + "connection_ready",
         "who hears that a node is up speaks before what has waited",
-        "        for signal in waiting.signals:  # before what anybody says who hears of the node now: order is kept\n"
-        "            pump.send(signal)\n"
-        "        self._on_up(name, connection.hidden)\n",
-        "        self._on_up(name, connection.hidden)\n"
-        "        for signal in waiting.signals:\n"
-        "            pump.send(signal)\n",
+        (
+            "        for signal in waiting.signals:  # before what anybody says who hears of the node now: order is kept\n"
+            "            protocol.send(signal)\n"
+            "        self._on_up(name, connection.hidden)\n"
+        ),
+        (
+            "        self._on_up(name, connection.hidden)\n"
+            "        for signal in waiting.signals:\n"
+            "            protocol.send(signal)\n"
+        ),
     ),
     Mutant(
-        CONNECTIONS + "_end",
+        CONNECTIONS + "_tear_down",
         "the end of a connection is no end of links and monitors",
-        "self._router.deaths.lost(atom)",
+        "self._router.termination.connection_lost(atom)",
         "pass",
     ),
     Mutant(
-        CONNECTIONS + "_end",
+        CONNECTIONS + "_tear_down",
         "nobody is told that a node is down",
         "self._on_down(connection, reason)",
         "pass",
     ),
     Mutant(
-        CONNECTIONS + "_settle",
+        CONNECTIONS + "_resolve_pending",
         "who waits for a connection is not told that there will be none",
         "waiting.resolve(False)",
         "pass",
     ),
     Mutant(
-        CONNECTIONS + "_settle",
+        CONNECTIONS + "_resolve_pending",
         "signals that cannot be sent vanish",
-        "self._router.deaths.undeliverable(signal, atom)",
+        "self._router.termination.undeliverable(signal, atom)",
         "pass",
     ),
     Mutant(
-        CONNECTIONS + "_abandon",
+        CONNECTIONS + "_abort",
         "the attempt that gives way is not ended",
         "connection.protocol is not None:",
         "False:",
     ),
     Mutant(
-        CONNECTIONS + "met",
+        CONNECTIONS + "handshake_completed",
         "the life of a peer is not noted",
-        "met.flags, met.creation, now",
+        "event.flags, event.creation, now",
         "met.flags, 4, now",
     ),
     Mutant(
@@ -146,27 +150,27 @@ MUTANTS = [
         "if False:",
     ),
     Mutant(
-        CHANNEL + "_patience_ends",
+        CHANNEL + "_idle_deadline",
         "a silent peer is waited for twice as long",
         "self._last_received_at + self.net_ticktime",
         "self._last_received_at + 2 * self.net_ticktime",
     ),
     Mutant(
-        CHANNEL + "_comes_late",
+        CHANNEL + "_woke_late",
         "who stood still itself gives its peers no time to speak",
         "return now >= due + self._interval and self._grace_until <= due",
         "return False",
     ),
     Mutant(
-        REDIAL + "lost",
+        REDIAL + "disconnected",
         "a lost peer is not dialled again",
-        "self._schedule_attempt(peer, name, now)",
+        "self._schedule(peer, name, now)",
         "pass",
     ),
     Mutant(
-        REDIAL + "failed",
+        REDIAL + "attempt_failed",
         "a peer is dialled again once only",
-        "self._schedule_attempt(peer, name, now)",
+        "self._schedule(peer, name, now)",
         "pass",
     ),
     Mutant(
@@ -176,74 +180,74 @@ MUTANTS = [
         "pass",
     ),
     Mutant(
-        REDIAL + "forget",
+        REDIAL + "suppress",
         "who is to be left alone is dialled",
-        "self._isolated_nodes[name] = None",
+        "self._suppressed[name] = None",
         "pass",
     ),
     Mutant(
-        REDIAL + "wanted",
+        REDIAL + "request",
         "who is wanted after all stays left alone",
-        "self._isolated_nodes.pop(name, None)",
+        "self._suppressed.pop(name, None)",
         "pass",
     ),
     Mutant(
-        REDIAL + "lost",
+        REDIAL + "disconnected",
         "who was left for others is met at once in the same life",
         "peer.deferred_until = now + peer.deferral",
         "pass",
     ),
     Mutant(
-        REDIAL + "_plan",
+        REDIAL + "_schedule",
         "who is spared no longer is dialled at the end of a long pause only",
         "if self.is_deferred(name, now):",
         "if False:",
     ),
     Mutant(
-        REDIAL + "found",
+        REDIAL + "found_same_incarnation",
         "who is found in the life in which it was left is not dialled again",
-        "self._schedule_attempt(peer, name, now)",
+        "self._schedule(peer, name, now)",
         "pass",
     ),
     Mutant(
-        HUNG_UP + "why_not",
+        HUNG_UP + "refusal_reason",
         "of who was left for others another life is not met either",
         "life.creation != creation",
         "False",
     ),
     Mutant(
-        HUNG_UP + "may_return",
+        HUNG_UP + "clear_deferral",
         "who was left for others is never met in that life",
-        "self.forget(name)",
+        "self.discard(name)",
         "pass",
     ),
     Mutant(
-        "erlmesh.runtime.reconnector:Reconnect._dial_due",
+        "erlmesh.runtime.reconnector:Reconnector._dial_due",
         "who was left for others is spared for ever",
         "self._disconnect_history.clear_deferral(name)",
         "pass",
     ),
     Mutant(
-        "erlmesh.runtime.reconnector:Reconnect._attempt_finished",
+        "erlmesh.runtime.reconnector:Reconnector._attempt_finished",
         "a failed attempt is taken for the last",
-        "self._policy.failed(name, self._loop.time())",
+        "self._policy.attempt_failed(name, self._loop.time())",
         "pass",
     ),
 ]
 
 EQUIVALENT = [
     Mutant(
-        PEERS + "still_wanted",
+        PEERS + "keep_attempt",
         "an attempt is wanted although the peer is up",
-        " and peer.up is None",
+        " and peer.established is None",
         "",
         "While an attempt of ours is `dialling` the peer is not up: dial() wants it idle, and met() and called() end "
         "the attempt before another connection comes up.",
     ),
     Mutant(
-        CONNECTIONS + "met",
+        CONNECTIONS + "handshake_completed",
         "a connection that does not count is used",
-        "self._remove_member(pump)\n            return None",
+        ("self._remove(protocol)\n            return None"),
         "pass",
         "Who is given up is abandoned at once: its pump is over, and never tells that it met anybody. What counts and "
         "what does not is the table's to say nevertheless.",

@@ -2,114 +2,114 @@
 
 from mutants.mutation import Mutant
 
-SCOPE = "erlmesh.services.pg.state:Scope."
+SCOPE = "erlmesh.services.pg.state:ScopeState."
 PG = "erlmesh.services.pg.server:Pg."
 
 MUTANTS = [
     Mutant(
         SCOPE + "join",
         "a process that joins twice is in the group once",
-        "self._add_shell(key, group, pids)",
-        "self._add_shell(key, group, list(dict.fromkeys(pids)))",
+        "self._add_members(key, group, pids)",
+        "self._add_members(key, group, list(dict.fromkeys(pids)))",
     ),
     Mutant(
         SCOPE + "join",
         "others are not told who joins",
-        "return effects + self._broadcast((Word.JOIN, self._server, group, _one_or_list(pids)))",
+        "return effects + self._broadcast((Tag.JOIN, self._server, group, _pid_or_list(pids)))",
         "return effects",
     ),
     Mutant(
         SCOPE + "join",
         "members are not watched",
-        "effects.append(Watch(pid))",
+        "effects.append(Monitor(pid))",
         "pass",
     ),
     Mutant(
         SCOPE + "leave",
         "others are not told who leaves",
-        "return True, effects + self._broadcast((Word.LEAVE, self._server, _one_or_list(pids), [name]))",
+        "return True, effects + self._broadcast((Tag.LEAVE, self._server, _pid_or_list(pids), [name]))",
         "return True, effects",
     ),
     Mutant(
         SCOPE + "leave",
         "who is in no group any more is watched for ever",
-        "effects.append(Unwatch(pid))",
+        "effects.append(Demonitor(pid))",
         "pass",
     ),
     Mutant(
-        SCOPE + "down",
+        SCOPE + "handle_down",
         "the members of a lost node stay",
-        "self._exit(key, listed(bag), reason)",
+        "self._remove_members(key, listed(bag), reason)",
         "pass",
     ),
     Mutant(
-        SCOPE + "down",
+        SCOPE + "handle_down",
         "a lost node is remembered as known",
         "peer = self._peers.pop(pid, None)",
         "peer = self._peers.get(pid, None)",
     ),
     Mutant(
-        SCOPE + "_local_died",
+        SCOPE + "_local_down",
         "a death is not told to other nodes",
-        "return self._broadcast((Word.LEAVE, self._server, pid, names))",
+        "return self._broadcast((Tag.LEAVE, self._server, pid, names))",
         "return []",
     ),
     Mutant(
-        SCOPE + "_local_died",
+        SCOPE + "_local_down",
         "who dies leaves one of its groups, elsewhere",
         "names.append(self._groups[key].name)",
         "names[:] = [self._groups[key].name]",
     ),
     Mutant(
-        SCOPE + "discovered",
+        SCOPE + "handle_discover",
         "a server that is discovered is told nothing",
-        "effects: list[Effect] = [Tell(server, self._sync())]",
+        "effects: list[Effect] = [SendTo(server, self._sync_message())]",
         "effects: list[Effect] = []",
     ),
     Mutant(
-        SCOPE + "discovered",
+        SCOPE + "handle_discover",
         "a server that is discovered is not asked back",
-        "effects += [Watch(server), Tell(server, (Word.DISCOVER, self._server))]",
-        "effects += [Watch(server)]",
+        "effects += [Monitor(server), SendTo(server, (Tag.DISCOVER, self._server))]",
+        "effects += [Monitor(server)]",
     ),
     Mutant(
-        SCOPE + "discovered",
+        SCOPE + "handle_discover",
         "a server that is discovered is not watched",
-        "effects += [Watch(server), Tell(server, (Word.DISCOVER, self._server))]",
-        "effects += [Tell(server, (Word.DISCOVER, self._server))]",
+        "effects += [Monitor(server), SendTo(server, (Tag.DISCOVER, self._server))]",
+        "effects += [SendTo(server, (Tag.DISCOVER, self._server))]",
     ),
     Mutant(
-        SCOPE + "synced",
+        SCOPE + "handle_sync",
         "what a server no longer lists stays",
-        "self._exit(key, listed(bag), Word.LEAVE)",
+        "self._remove_members(key, listed(bag), Tag.LEAVE)",
         "pass",
     ),
     Mutant(
-        SCOPE + "synced",
+        SCOPE + "handle_sync",
         "what a server lists comes to what was known of it",
         "before, peer.groups = peer.groups, {}",
         "before = {}",
     ),
     Mutant(
-        SCOPE + "left",
+        SCOPE + "handle_leave",
         "who leaves once leaves for good",
-        "self._exit(key, gone, Word.LEAVE)",
-        "self._exit(key, gone + gone if rest else gone, Word.LEAVE)",
+        "self._remove_members(key, gone, Tag.LEAVE)",
+        "self._remove_members(key, gone + gone if rest else gone, Tag.LEAVE)",
     ),
     Mutant(
-        SCOPE + "left",
+        SCOPE + "handle_leave",
         "who leaves another node's group stays in ours",
-        "self._exit(key, gone, Word.LEAVE)",
+        "self._remove_members(key, gone, Tag.LEAVE)",
         "pass",
     ),
     Mutant(
-        SCOPE + "joined",
+        SCOPE + "handle_join",
         "who joins on another node is not noted as of that node",
         "peer.groups[key] = added(peer.groups.get(key, EMPTY), pids)",
         "pass",
     ),
     Mutant(
-        PG + "_receive",
+        PG + "_handle_message",
         "a new node is not discovered",
         "self._send_discover(name)",
         "pass",
@@ -121,9 +121,9 @@ MUTANTS = [
         "pass",
     ),
     Mutant(
-        PG + "_down",
+        PG + "_handle_down",
         "the death of a member means nothing",
-        "self._apply_effects(self._scope.handle_down(pid, reason))",
+        "self._apply_effects(self._state.handle_down(pid, reason))",
         "pass",
     ),
     Mutant(
@@ -136,7 +136,7 @@ MUTANTS = [
 
 EQUIVALENT = [
     Mutant(
-        SCOPE + "_replace",
+        SCOPE + "_replace_members",
         "an unchanged list is compared member by member",
         "if listed(before) == pids:",
         "if False:",

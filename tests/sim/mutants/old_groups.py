@@ -2,7 +2,7 @@
 
 from mutants.mutation import Mutant
 
-GROUPS = "erlmesh.services.pg2.state:Groups."
+GROUPS = "erlmesh.services.pg2.state:Pg2State."
 PG2 = "erlmesh.services.pg2.server:Pg2."
 
 MUTANTS = [
@@ -25,33 +25,33 @@ MUTANTS = [
         "self.join(name, pid)",
     ),
     Mutant(
-        GROUPS + "died",
+        GROUPS + "handle_down",
         "the dead stay",
-        "self._drop(key, pid)",
+        "self._remove_from_group(key, pid)",
         "pass",
     ),
     Mutant(
         GROUPS + "leave",
         "who leaves once leaves altogether",
-        "keys = removed(self._joined.get(pid, EMPTY), key)",
-        "keys = EMPTY if pid in self._joined else None",
+        "keys = removed(self._groups_by_pid.get(pid, EMPTY), key)",
+        "keys = EMPTY if pid in self._groups_by_pid else None",
     ),
     Mutant(
         GROUPS + "delete",
         "a deleted group stays",
-        "del self._groups[exact(name)]",
+        "del self._groups[exact_key(name)]",
         "pass",
     ),
     Mutant(
-        PG2 + "_receive",
+        PG2 + "_handle_message",
         "a node that is met is told nothing",
         "self._send_exchange(node)",
         "pass",
     ),
     Mutant(
-        PG2 + "_receive",
+        PG2 + "_handle_message",
         "the death of a pg2 member means nothing",
-        "self._groups.handle_down(pid)",
+        "self._state.handle_down(pid)",
         "pass",
     ),
     Mutant(
@@ -61,15 +61,15 @@ MUTANTS = [
         "return [self._node.name]",
     ),
     Mutant(
-        PG2 + "_unwatch",
+        PG2 + "_demonitor",
         "who has left is watched for ever",
-        "self._me.demonitor(self._monitor_refs.pop(pid), flush=True)",
+        "self._process.demonitor(self._monitor_refs.pop(pid), flush=True)",
         "pass",
     ),
     Mutant(
-        PG2 + "_unwatch",
+        PG2 + "_demonitor",
         "who is still in another group is watched no more",
-        "pid in self._monitor_refs and not self._groups.has_member(pid)",
+        "pid in self._monitor_refs and not self._state.has_member(pid)",
         "pid in self._monitor_refs",
     ),
 ]
