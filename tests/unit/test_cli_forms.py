@@ -4,7 +4,7 @@ import argparse
 import asyncio
 
 import pytest
-from erlmesh.cli.config import add_node_options
+from erlmesh.cli.settings import add_node_options
 
 from erlmesh.cli.forms import VARIABLES, add_form_options, form, host_of, unknown_variables, way
 from erlmesh.errors import ConnectError, NodeStartError
