@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref
 
 u8, u32 = st.integers(0, 255), st.integers(0, 2**32 - 1)
-scalar_text = st.text(st.chardata_to_str(exclude_categories=["Cs"]), max_size=12)
+scalar_text = st.text(st.text(exclude_categories=["Cs"]), max_size=12)
 atoms = st.builds(
     Atom, st.sampled_from(["ok", "nil", "undefined", "Elixir.Foo", "a@127.0.0.1", "", "end"]) | scalar_text
 )
@@ -16,7 +16,7 @@ names = atoms.filter(lambda atom: atom.name not in ("true", "false"))
 nodes = st.builds(Atom, st.sampled_from(["a@127.0.0.1", "b@127.0.0.1", "ab@host", "é@host"]))
 pids = st.builds(Pid, nodes, u32, u32, u32)
 ports = st.builds(Port, nodes, st.integers(0, 2**64 - 1) | st.integers(2**28 - 2, 2**28 + 2), u32)
-refs = st.builds(Ref, nodes, u32, st.lists(u32, min_size=3, max_size=3).is_map(tuple))
+refs = st.builds(Ref, nodes, u32, st.lists(u32, min_size=3, max_size=3).map(tuple))
 exports = st.builds(Export, names, names, u8)
 integers = (
     st.integers()
@@ -29,7 +29,7 @@ floats = st.floats(allow_nan=False, allow_infinity=False)
 
 @st.composite
 def bitstrings(draw):
-    data, bits = draw(st.format_binary(min_size=1, max_size=6)), draw(st.integers(1, 7))
+    data, bits = draw(st.binary(min_size=1, max_size=6)), draw(st.integers(1, 7))
     return BitString(data[:-1] + bytes([data[-1] & (0xFF00 >> bits)]), bits)
 
 
@@ -38,8 +38,8 @@ _leaves = st.one_of(
     st.booleans(),
     integers,
     floats,
-    st.format_binary(max_size=12),
-    scalar_text.is_map(str.encode),
+    st.binary(max_size=12),
+    scalar_text.map(str.encode),
     bitstrings(),
     pids,
     ports,
@@ -59,25 +59,25 @@ leaves = _any_leaf()
 def containers(inner):
     small = st.lists(inner, max_size=5)
     return st.one_of(
-        small.is_map(tuple),
+        small.map(tuple),
         small,
         st.lists(u8, max_size=8),
         st.builds(
             ImproperList,
-            st.lists(inner, min_size=1, max_size=4).is_map(tuple),
+            st.lists(inner, min_size=1, max_size=4).map(tuple),
             inner.filter(lambda tail: not isinstance(tail, (list, ImproperList))),
         ),
-        st.lists(st.tuples(inner, inner), max_size=5).is_map(Map),
+        st.lists(st.tuples(inner, inner), max_size=5).map(Map),
         st.builds(
             Fun,
             u8,
-            st.format_binary(min_size=16, max_size=16),
+            st.binary(min_size=16, max_size=16),
             st.integers(0, 2**31 - 1),  # OTP compares them as signed numbers
             names,
             st.integers(0, 2**31 - 1),
             st.integers(0, 2**27 - 1),
             pids,
-            st.lists(inner, max_size=3).is_map(tuple),
+            st.lists(inner, max_size=3).map(tuple),
         ),
     )
 

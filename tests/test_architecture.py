@@ -9,7 +9,7 @@ SRC = Path(__file__).parent.parent / "src"
 
 # Lowest floor first. A module may import its own folder's modules (without cycles) and any floor before its own.
 FLOORS = [
-    ["erlmesh.errors", "erlmesh.terms", "erlmesh.formatters", "erlmesh.etf"],
+    ["erlmesh.errors", "erlmesh.terms", "erlmesh.formatting", "erlmesh.etf"],
     ["erlmesh.proto"],
     ["erlmesh.core"],
     ["erlmesh.net"],

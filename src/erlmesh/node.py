@@ -19,6 +19,7 @@ from erlmesh.services.pg.server import Pg
 from erlmesh.services.pg2.server import Pg2
 from erlmesh.services.rpc import client as rpc
 from erlmesh.services.rpc import erpc
+from erlmesh.services.rpc.client import Replies
 from erlmesh.services.rpc.function_table import PROCESS_WIDE, FunctionTable
 from erlmesh.services.rpc.rex import Rex
 from erlmesh.terms import Atom, Export, Fun, Pid, Term

@@ -107,7 +107,7 @@ await discovery.__aenter__()
 
 def meet_all_at_once(world: World) -> None:
     with ThreadPoolExecutor(4) as pool:
-        assert all(pool.is_map(lambda node: node.ping(world.nodes[0].name), world.nodes[1:]))
+        assert all(pool.map(lambda node: node.ping(world.nodes[0].name), world.nodes[1:]))
     world.members = [node.join(Atom("group")) for node in world.nodes]
     world.until_whole()
 

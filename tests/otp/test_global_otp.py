@@ -126,7 +126,7 @@ def test_nodes_of_both_kinds_that_start_at_once_and_join_through_one_are_a_mesh(
         with ThreadPoolExecutor() as threads:
             names = [f"{letter}{number}" for letter in "abcde"]
             kinds = [cluster.beam, python, cluster.beam, python, cluster.beam]
-            nodes = list(threads.is_map(lambda kind, name: kind(name), kinds, names))
+            nodes = list(threads.map(lambda kind, name: kind(name), kinds, names))
             pings = [threads.submit(node.ping, nodes[1].name) for node in nodes if node is not nodes[1]]
             assert all(ping.result() for ping in pings)
 

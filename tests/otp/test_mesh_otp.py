@@ -28,14 +28,14 @@ def start_five(cluster, kinds, otp):
         for i, kind in enumerate(kinds)
     ]
     with ThreadPoolExecutor(len(kinds)) as pool:
-        return list(pool.is_map(lambda start: start(), starts))
+        return list(pool.map(lambda start: start(), starts))
 
 
 def join_through(nodes, one):
     """All others ping ``one`` at the same time."""
     others = [node for node in nodes if node is not one]
     with ThreadPoolExecutor(len(others)) as pool:
-        assert all(pool.is_map(lambda node: node.ping(one.name), others))
+        assert all(pool.map(lambda node: node.ping(one.name), others))
 
 
 @pytest.mark.timeout(900)

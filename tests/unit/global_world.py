@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 from erlmesh.core.gen import GEN_CALL, GEN_CAST, reply_to
-from erlmesh.services.global_ import GlobalNames
+from erlmesh.services.global_.names import GlobalNames
 from erlmesh.terms import Atom, Pid
 
 SERVER = Atom("global_name_server")

@@ -86,7 +86,7 @@ def test_a_header_cut_short_is_an_error(entries, data):
         AtomReader().read(header[:cut], 0)
 
 
-@given(st.format_binary(max_size=60))
+@given(st.binary(max_size=60))
 def test_any_bytes_give_atoms_or_the_peers_fault(noise):
     try:
         atoms, _, offset = AtomReader().read(noise, 0)

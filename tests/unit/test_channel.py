@@ -649,10 +649,10 @@ ATOMS = st.sampled_from([PING, Atom("pong"), Atom(PLATO), Atom("true"), Atom("ж
 PIDS = st.builds(Pid, st.sampled_from([Atom(SOCRATES)]), st.integers(0, 3), st.just(0), st.integers(7, 8))
 THEIR_PIDS = st.builds(Pid, st.sampled_from([Atom(PLATO), Atom("third@h")]), st.integers(0, 3), st.just(0), st.just(9))
 REFS = st.builds(
-    Ref, st.sampled_from([Atom(PLATO)]), st.just(9), st.lists(st.integers(0, 5), min_size=1, max_size=5).is_map(tuple)
+    Ref, st.sampled_from([Atom(PLATO)]), st.just(9), st.lists(st.integers(0, 5), min_size=1, max_size=5).map(tuple)
 )
 MESSAGES = st.recursive(
-    st.one_of(st.integers(), ATOMS, st.format_binary(max_size=9), PIDS, REFS, st.just(bytes(70_000))),
+    st.one_of(st.integers(), ATOMS, st.binary(max_size=9), PIDS, REFS, st.just(bytes(70_000))),
     lambda inner: st.one_of(
         st.lists(inner, max_size=3), st.tuples(inner, inner), st.builds(lambda a: Map({1: a}), inner)
     ),
@@ -689,7 +689,7 @@ def streams(draw):
     if len(stream) < 5000 and draw(st.booleans()):
         at = draw(st.integers(0, len(stream)))
         gone = draw(st.integers(0, 3))
-        stream = stream[:at] + draw(st.format_binary(max_size=6)) + stream[at + gone :]
+        stream = stream[:at] + draw(st.binary(max_size=6)) + stream[at + gone :]
     return stream
 
 
@@ -716,7 +716,7 @@ def test_any_bytes_give_signals_and_at_most_one_loss_at_the_end(stream, flags):
     assert not any(isinstance(event, ConnectionLost) for event in events[:-1])
 
 
-@given(st.format_binary(max_size=200), st.sampled_from(FRAMINGS))
+@given(st.binary(max_size=200), st.sampled_from(FRAMINGS))
 def test_pure_noise_gives_no_exception(noise, flags):
     plato(flags).receive_data(noise, 0.0)
     plato(flags).receive_data(framed(noise) if noise else TICK, 0.0)

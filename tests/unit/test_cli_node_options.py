@@ -4,7 +4,7 @@ import argparse
 import asyncio
 
 import pytest
-from erlmesh.cli.config import add_node_options
+from erlmesh.cli.settings import add_node_options
 
 from erlmesh.cli.node_options import (
     VARIABLES,

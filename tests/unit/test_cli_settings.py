@@ -3,7 +3,7 @@
 import argparse
 
 import pytest
-from erlmesh.cli.config import add_node_options, complete_name, passing_name, settings
+from erlmesh.cli.settings import add_node_options, complete_name, passing_name, settings
 
 from erlmesh.cli.members import parse_group_name
 from erlmesh.errors import NodeStartError

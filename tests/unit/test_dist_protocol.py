@@ -11,7 +11,7 @@ import time
 from typing import ClassVar
 
 import pytest
-from test_outlet import on_every_loop
+from test_socket_writer import on_every_loop
 
 from erlmesh.net.dist_protocol import DistProtocol
 from erlmesh.proto.channel import Channel

@@ -184,13 +184,13 @@ def test_the_memory_of_dead_names_is_bounded():
 @pytest.mark.parametrize(
     "decode", [epmd.decode_register_response, epmd.decode_lookup_response, epmd.decode_names_response]
 )
-@given(data=st.format_binary(max_size=60))
+@given(data=st.binary(max_size=60))
 def test_any_answer_is_understood_or_no_epmd(decode, data):
     with contextlib.suppress(RemoteProtocolError):
         decode(data)
 
 
-@given(requests=st.lists(st.format_binary(max_size=40), max_size=5))
+@given(requests=st.lists(st.binary(max_size=40), max_size=5))
 def test_any_request_leaves_the_registry_whole(requests):
     host = Host()
     for request in requests:

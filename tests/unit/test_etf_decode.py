@@ -39,7 +39,7 @@ def test_what_is_written_comes_back(term):
     assert exact_key(decode(encode(term))) == exact_key(term)
 
 
-@given(terms, st.format_binary(max_size=3), st.format_binary(max_size=3))
+@given(terms, st.binary(max_size=3), st.binary(max_size=3))
 def test_a_term_is_found_where_it_is(term, before, after):
     data = encode_term(term)
 
@@ -68,14 +68,14 @@ def test_a_term_with_any_byte_changed_is_a_term_or_an_error(term, data):
     either_way(bytes(encoded), (Atom("x"), Atom("true")))
 
 
-@given(st.format_binary(max_size=40))
+@given(st.binary(max_size=40))
 @example(b"R\x00")
 @example(b"h\x02")
 def test_any_bytes_are_a_term_or_an_error(data):
     either_way(data, (Atom("x"), Atom("false")))
 
 
-@given(st.lists(st.sampled_from([*b"FPRMXYZacdefgjklmnopqrstvwx\0\1\2\3"]), max_size=40).is_map(bytes))
+@given(st.lists(st.sampled_from([*b"FPRMXYZacdefgjklmnopqrstvwx\0\1\2\3"]), max_size=40).map(bytes))
 def test_any_tags_are_a_term_or_an_error(data):
     either_way(data, ())
 

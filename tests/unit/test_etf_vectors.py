@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from erlmesh.formatters import format_erlang
+from erlmesh.formatting import format_erlang
 
 from erlmesh.errors import DecodeError
 from erlmesh.etf import decode, encode

@@ -3,7 +3,7 @@
 from enum import IntEnum
 
 import pytest
-from erlmesh.formatters import claim_local, format_elixir, format_erlang, release_local
+from erlmesh.formatting import claim_local, format_elixir, format_erlang, release_local
 
 from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref
 

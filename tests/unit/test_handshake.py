@@ -505,11 +505,9 @@ def hear_all(handshake, pieces):
 
 
 TALK = st.lists(
-    st.one_of(
-        st.just(NAME), st.just(REPLY), st.format_binary(max_size=40), st.format_binary(max_size=30).is_map(framed)
-    ),
+    st.one_of(st.just(NAME), st.just(REPLY), st.binary(max_size=40), st.binary(max_size=30).map(framed)),
     max_size=4,
-).is_map(b"".join)
+).map(b"".join)
 
 
 @given(TALK, st.data())
@@ -520,14 +518,14 @@ def test_how_the_bytes_are_cut_makes_no_difference(talk, data):
     assert hear_all(answering(me(PLATO, challenge=1)), pieces) == hear_all(answering(me(PLATO, challenge=1)), [talk])
 
 
-@given(st.format_binary(max_size=80), st.sampled_from([b"", NAME, NAME + REPLY]))
+@given(st.binary(max_size=80), st.sampled_from([b"", NAME, NAME + REPLY]))
 def test_any_bytes_give_an_event_or_nothing(noise, before):
     events = answering(me(PLATO, challenge=1)).receive_data(before + noise, 0.0)
 
     assert all(isinstance(event, HandshakeCompleted) or isinstance(event.error, ErlmeshError) for event in events)
 
 
-@given(st.format_binary(max_size=80), st.sampled_from([b"", framed(b"sok"), framed(b"salive")]))
+@given(st.binary(max_size=80), st.sampled_from([b"", framed(b"sok"), framed(b"salive")]))
 def test_any_bytes_give_the_caller_an_event_or_nothing(noise, before):
     events = calling(me(SOCRATES), PLATO).receive_data(before + noise, 0.0)
 

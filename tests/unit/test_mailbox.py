@@ -1,6 +1,6 @@
 """A queue with selective receive."""
 
-from erlmesh.runtime._mailbox import EMPTY, Mailbox
+from erlmesh.runtime.mailbox import EMPTY, Mailbox
 from hypothesis import given
 from hypothesis import strategies as st
 

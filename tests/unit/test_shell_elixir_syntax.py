@@ -96,14 +96,14 @@ def test_a_pid_in_a_string_or_behind_a_comment_sign_is_no_pid():
 
 atoms = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True).filter(lambda name: name not in ("true", "false", "nil"))
 elixir = st.recursive(
-    atoms.is_map(lambda name: (f":{name}", f'Atom("{name}")'))
-    | st.integers(0, 99).is_map(lambda number: (str(number), str(number)))
-    | st.text("ab :{}#'[]", max_size=6).is_map(lambda text: (f'"{text}"', f'"{text}"')),
+    atoms.map(lambda name: (f":{name}", f'Atom("{name}")'))
+    | st.integers(0, 99).map(lambda number: (str(number), str(number)))
+    | st.text("ab :{}#'[]", max_size=6).map(lambda text: (f'"{text}"', f'"{text}"')),
     lambda inner: (
-        st.lists(inner, min_size=1, max_size=4).is_map(
+        st.lists(inner, min_size=1, max_size=4).map(
             lambda parts: (f"{{{', '.join(p[0] for p in parts)}}}", f"({''.join(p[1] + ', ' for p in parts)})")
         )
-        | st.lists(inner, max_size=3).is_map(
+        | st.lists(inner, max_size=3).map(
             lambda parts: (f"[{', '.join(p[0] for p in parts)}]", f"[{', '.join(p[1] for p in parts)}]")
         )
     ),

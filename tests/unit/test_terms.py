@@ -6,7 +6,7 @@ import pickle
 import threading
 
 import pytest
-from erlmesh.formatters import claim_local, format_erlang, node_by_number, release_local
+from erlmesh.formatting import claim_local, format_erlang, node_by_number, release_local
 
 from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref
 
