@@ -99,7 +99,7 @@ def memberships(world: World, contender: str) -> Numbers:
 
     teacher, beam = world.fresh(contender, OTHER_CORE), world.fresh("BEAM", CLOCK_CORE)
     if isinstance(teacher, PyNode):
-        teacher.eval(f"subject.enqueue(node, {GROUPS}, {EACH})", timeout=60)
+        teacher.eval(f"workload.join_groups(node, {GROUPS}, {EACH})", timeout=60)
     else:
         teacher.eval(f"mesh_bench:hold({GROUPS}, {EACH})", timeout=60)
     numbers["teach"] = learn(beam, teacher) * 1000

@@ -61,7 +61,7 @@ class Scenarios:
                 except BaseException as fault:
                     fault.add_note(world.stories())
                     raise
-                if world.row.scenario and world.row.run_call:
+                if world.row.scenario and world.row.outcome:
                     self.rows.append(world.row)
         finally:
             self._worlds.discard(world)

@@ -59,17 +59,17 @@ class Machine:
         self.mac = f"02:00:00:00:00:{number + 1:02x}"
         self.port = f"p{number}"
         self.inside = ["nsenter", f"--net=/run/netns/{self.namespace}", "--"]
-        self._boolean_option = switch
+        self._switch = switch
         ip(f"|netns add {self.namespace}", f"{self.namespace}|link set lo up")
         self.plug_in()
 
     def plug_in(self, bridge: str = "br0") -> None:
         """Gives it its interface, and the other end of the cable to the switch."""
         ip(
-            f"{self._boolean_option}|link add {self.port} type veth peer name eth0 address {self.mac} netns {self.namespace}",
+            f"{self._switch}|link add {self.port} type veth peer name eth0 address {self.mac} netns {self.namespace}",
             f"{self.namespace}|address add {self.address}/24 dev eth0",
             f"{self.namespace}|link set eth0 up",
-            f"{self._boolean_option}|link set {self.port} master {bridge} up",
+            f"{self._switch}|link set {self.port} master {bridge} up",
         )
 
     def unplug(self) -> None:

@@ -38,7 +38,7 @@ def write_table(path: Path, rows: Iterable[Row], ticktime: float = 6) -> None:
 
 
 def _told(row: Row) -> list[str]:
-    return [row.run_call, _noticed(row), _whole(row)]
+    return [row.outcome, _noticed(row), _whole(row)]
 
 
 def _seconds(value: float) -> str:
@@ -61,7 +61,7 @@ def _whole(row: Row) -> str:
 def _beside(row: Row, alone: Row | None) -> str:
     if alone is None:
         return "–"
-    told = ["the same" if alone.run_call == row.run_call else alone.run_call]
+    told = ["the same" if alone.outcome == row.outcome else alone.outcome]
     told += [_noticed(alone)] if alone.noticed else []
     told += [_whole(alone)] if alone.complete is not None else []
     return "; ".join(told)

@@ -34,7 +34,7 @@ def test_a_killed_node_is_gone_at_once(world, kinds):
 
     world.is_gone(0, [1, 2], within=2)
     assert max(world.row.noticed) < 1
-    world.row.run_call = "gone from all groups, `connection_closed`"
+    world.row.outcome = "gone from all groups, `connection_closed`"
     assert {world.went(1, 0)[0].reason, world.went(2, 0)[0].reason} == {"connection_closed"}
     world.restart(0)
     world.heal_to_whole()
@@ -52,7 +52,7 @@ def test_a_pause_shorter_than_the_tick_time_is_nothing(world, kinds):
 
     time.sleep(world.ticktime * LATEST)  # whoever was going to notice has done so by now
     world.nothing_happened()
-    world.row.run_call = "nobody is dropped"
+    world.row.outcome = "nobody is dropped"
 
 
 @trios
@@ -68,7 +68,7 @@ def test_a_paused_node_is_dropped_in_time_and_comes_back(world, kinds):
     assert world.nodes[1].name in world.nodes[2].nodes()
     world.nodes[0].cont()
     world.heal_to_whole()
-    world.row.run_call = "dropped, the others stay together"
+    world.row.outcome = "dropped, the others stay together"
 
 
 @trios
@@ -89,7 +89,7 @@ def test_a_silent_cut_is_noticed_on_both_sides_in_time(world, kinds):
     world.members.remove(moved)
     world.heal_to_whole()
     world.until(lambda: all(node.members(ELSEWHERE) == [moved] for node in world.nodes), 5)
-    world.row.run_call = "dropped on both sides; what changed meanwhile is right after the heal"
+    world.row.outcome = "dropped on both sides; what changed meanwhile is right after the heal"
 
 
 @trios
@@ -105,7 +105,7 @@ def test_an_interface_that_is_removed_is_noticed_as_a_silent_cut(world, kinds):
     world.until(lambda: world.nodes[0].nodes() == set(), world.ticktime)
     world.switch.machines[0].plug_in()
     world.heal_to_whole()
-    world.row.run_call = "dropped on both sides"
+    world.row.outcome = "dropped on both sides"
 
 
 @trios
@@ -122,7 +122,7 @@ def test_a_machine_that_is_lost_without_a_word_is_dropped_and_its_next_life_is_w
     world.switch.heal()
     world.restart(0)
     world.heal_to_whole()
-    world.row.run_call = "dropped; the new life is another"
+    world.row.outcome = "dropped; the new life is another"
 
 
 @trios
@@ -139,4 +139,4 @@ def test_a_new_life_is_let_in_while_the_old_connection_is_still_believed_in(worl
 
     world.heal_to_whole(timeout=world.ticktime * 2)
     assert all(before not in node.members(GROUP) for node in world.nodes)
-    world.row.run_call = "the new life takes the old one's place"
+    world.row.outcome = "the new life takes the old one's place"

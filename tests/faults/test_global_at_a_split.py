@@ -73,7 +73,7 @@ def test_a_name_on_both_sides_of_a_cut_ends_as_its_method_says(world, kinds):
     world.until(lambda: told(first, both[0]) == [(CONFLICT, Atom(METHODS[2]), both[1])], 5)
     world.until(lambda: told(second, both[1]) == [(CONFLICT, Atom(METHODS[2]), both[0])], 5)
     wait_for_name(alone, first, second, name=Atom("alone"))
-    world.row.run_call = "kept, told or lost as the method says"
+    world.row.outcome = "kept, told or lost as the method says"
 
 
 @pytest.mark.world(ticktime=4)
@@ -94,7 +94,7 @@ def test_names_and_locks_wait_for_who_is_cut_off_until_it_is_given_up(world, kin
     world.switch.heal()
     world.heal_to_whole()
     wait_for_name(whereis(second, Atom("wanted")), first, second, name=Atom("wanted"))
-    world.row.run_call = "wait until the other side is given up, then have them; the name is everywhere after the heal"
+    world.row.outcome = "wait until the other side is given up, then have them; the name is everywhere after the heal"
 
 
 @pairs
@@ -110,7 +110,7 @@ def test_a_lock_is_free_when_its_holder_is_killed_with_its_node(world, kinds):
 
     assert wants(second, retries=None)
     world.until(lambda: world.went(1, 0), 5)
-    world.row.run_call = "the lock is free"
+    world.row.outcome = "the lock is free"
 
 
 def hold(node) -> None:

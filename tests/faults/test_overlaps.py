@@ -34,7 +34,7 @@ def until_parted(world: World) -> None:
         return bool(both) and looks[-1] in ENDS_OF_A_CUT and all(look == looks[-1] for look in looks)
 
     world.until(parted, world.ticktime * LATEST * 2 + 2, what="parted without overlaps")
-    world.row.noticed = [world.went(0, 1)[0].position - world.fault_at, world.went(1, 0)[0].position - world.fault_at]
+    world.row.noticed = [world.went(0, 1)[0].timestamp - world.fault_at, world.went(1, 0)[0].timestamp - world.fault_at]
 
 
 def stays_parted(world: World) -> None:
@@ -67,7 +67,7 @@ def test_a_cut_of_one_pair_of_three_parts_them_as_it_parts_beams(world, kinds):
     until_parted(world)
     assert min(world.row.noticed) < world.ticktime * LATEST + 0.5
     stays_parted(world)
-    world.row.run_call = "one of the two is left by the third; no overlap"
+    world.row.outcome = "one of the two is left by the third; no overlap"
     comes_back(world)
 
 
@@ -82,7 +82,7 @@ def test_a_one_way_cut_parts_them_as_it_parts_beams(world, kinds):
     until_parted(world)
     assert min(world.row.noticed) < world.ticktime * LATEST + 0.5
     stays_parted(world)
-    world.row.run_call = "one of the two is left by the third; no overlap"
+    world.row.outcome = "one of the two is left by the third; no overlap"
     comes_back(world)
 
 
@@ -101,7 +101,7 @@ def test_a_disconnect_on_purpose_parts_them_as_it_parts_beams(world, kinds):
 
     world.until(lambda: world.went(0, 1) and world.went(1, 0) and not world.overlaps(), 5, what="no overlap")
     assert second.name not in first.nodes()
-    assert max(event.position - world.fault_at for event in world.went(0, 1) + world.went(1, 0)) < 2
+    assert max(event.timestamp - world.fault_at for event in world.went(0, 1) + world.went(1, 0)) < 2
     world.stays(lambda: not world.overlaps() and second.name not in first.nodes(), world.ticktime / 2)
-    world.row.noticed = [world.went(0, 1)[0].position - world.fault_at, world.went(1, 0)[0].position - world.fault_at]
-    world.row.run_call = "left, and no overlap remains"
+    world.row.noticed = [world.went(0, 1)[0].timestamp - world.fault_at, world.went(1, 0)[0].timestamp - world.fault_at]
+    world.row.outcome = "left, and no overlap remains"

@@ -77,7 +77,7 @@ def test_five_nodes_that_restart_one_after_the_other_are_a_full_mesh_again(world
             roll(world, number)
         world.heal_to_whole()
 
-    world.row.run_call = f"a full mesh after each of {rounds} rounds"
+    world.row.outcome = f"a full mesh after each of {rounds} rounds"
 
 
 @pairs_of("py 25")

@@ -39,7 +39,7 @@ def test_an_epmd_that_dies_ends_no_link_and_all_of_its_machine_register_anew(wor
     world.row.complete = time.monotonic() - began
     world.nothing_happened()
     assert world.nodes[1].ping(neighbour.name)
-    world.row.run_call = "links live on, all register anew"
+    world.row.outcome = "links live on, all register anew"
 
 
 def registered(world: World, machine) -> set[str]:
@@ -72,7 +72,7 @@ def test_without_descriptors_live_links_go_on_and_accepting_waits(world, kinds):
 
     subprocess.run(["prlimit", f"--pid={pid}", f"--nofile={before}"], check=True)
     world.until(lambda: stranger.ping(node.name), 10, what="let in again")
-    world.row.run_call = "no new connection until there are some; live links go on"
+    world.row.outcome = "no new connection until there are some; live links go on"
 
 
 def limit(pid: int, used: int) -> str:
@@ -110,7 +110,7 @@ def test_bad_weather_is_no_reason_to_drop_anybody(world, kinds):
             time.sleep(0.5)
         world.nothing_happened()
 
-    world.row.run_call = f"nobody is dropped in {90 if world.long else 45} s"
+    world.row.outcome = f"nobody is dropped in {90 if world.long else 45} s"
 
 
 @kinds_are("py py 25", "py 27 py")
@@ -139,4 +139,4 @@ def test_a_wall_clock_that_jumps_an_hour_changes_nothing(world, kinds):
         assert abs(believed - int(shift)) < 60
         world.stays(lambda: world.nodes[0].ping(world.nodes[2].name), world.ticktime)
     world.nothing_happened()
-    world.row.run_call = "nothing happens"
+    world.row.outcome = "nothing happens"

@@ -282,7 +282,7 @@ class World:
         return [
             event
             for event in self.last_seen(self.nodes[observer])
-            if event.word == "nodedown" and event.node == name and event.position >= self.fault_at
+            if event.word == "nodedown" and event.node == name and event.timestamp >= self.fault_at
         ]
 
     def is_gone(self, number: int, observers: Iterable[int], *, within: float) -> None:
@@ -294,13 +294,13 @@ class World:
             what=f"{self.name(number)} gone for {observers}",
         )
         self.until(lambda: not any(member in self.nodes[observer].members(GROUP) for observer in observers), 2)
-        self.row.noticed += [self.went(observer, number)[0].position - self.fault_at for observer in observers]
+        self.row.noticed += [self.went(observer, number)[0].timestamp - self.fault_at for observer in observers]
 
     def nothing_happened(self) -> None:
         """Nobody went since the fault."""
         for node in self.nodes:
             gone = [
-                event for event in self.last_seen(node) if event.word == "nodedown" and event.position >= self.fault_at
+                event for event in self.last_seen(node) if event.word == "nodedown" and event.timestamp >= self.fault_at
             ]
             assert not gone, f"{node.name} lost {gone}"
         assert self.is_whole(), self.views()

@@ -51,7 +51,7 @@ class Peer:
     def __init__(self, connection, handshake):
         self.socket, self.heard = connection, []
         connection.settimeout(WAIT)
-        while not (events := self._handshake_events(handshake)):
+        while not (events := self._run_handshake(handshake)):
             pass
         if isinstance(events[0], HandshakeFailed):
             connection.close()

@@ -131,15 +131,15 @@ def main(arguments: list[str] | None = None) -> int:
     with multiprocessing.get_context("fork").Pool(max(1, options.jobs), maxtasksperchild=1) as pool:
         for verdict in pool.imap(judge, tasks, chunksize=1):
             is_equivalent = verdict.mutant in equivalent
-            wrong += (verdict.signals is not None) is is_equivalent
+            wrong += (verdict.killed_by is not None) is is_equivalent
             known.pop(verdict.mutant, None)
-            if verdict.signals is None:
+            if verdict.killed_by is None:
                 print(f"{'equivalent' if is_equivalent else 'SURVIVES'}: {verdict.mutant}", flush=True)
             else:
-                known[verdict.mutant] = verdict.signals
+                known[verdict.mutant] = verdict.killed_by
                 refuted = "NOT EQUIVALENT: " if is_equivalent else ""
-                stories = f" after {verdict.attempts} stories" if verdict.signals.startswith("seed") else ""
-                print(f"{refuted}{verdict.mutant}: caught by {verdict.signals}{stories}")
+                stories = f" after {verdict.attempts} stories" if verdict.killed_by.startswith("seed") else ""
+                print(f"{refuted}{verdict.mutant}: caught by {verdict.killed_by}{stories}")
                 print(f"    {verdict.words[:200]}", flush=True)
     by_stories = sum(known.get(mutant.breaks, "").startswith("seed") for mutant in MUTANTS)
     print(f"{len(MUTANTS)} mutants, {by_stories} of them caught by stories; {wrong} of {len(tasks)} judged wrongly")

@@ -80,7 +80,7 @@ class Cluster:
     def run(self, body=None):
         """Deliver everything; then drive ``body``, an awaitable, to its end if one is given, and return its value."""
         if body is None:
-            while self._lock():
+            while self._turn():
                 pass
             return None
         done = []
@@ -91,7 +91,7 @@ class Cluster:
         task = outer().__await__()
         self.tasks.append(task)
         while not done:
-            assert self._lock() or done, "everybody waits"
+            assert self._turn() or done, "everybody waits"
         return done[0]
 
     def start(self, body):
@@ -200,7 +200,7 @@ class FakeNode:
         for ref, (watcher, target) in list(self.monitors.items()):
             if target == pid:
                 del self.monitors[ref]
-                self.handle_down(watcher, ref, pid, reason)
+                self.down(watcher, ref, pid, reason)
 
     def down(self, watcher, ref, pid, reason):
         self.cluster.put(self, watcher.node.name, "deliver", watcher, (DOWN, ref, PROCESS, pid, reason), ref)
@@ -222,7 +222,7 @@ class FakeNode:
         if pid in self.processes:
             self.monitors[ref] = (watcher, pid)
         else:
-            self.handle_down(watcher, ref, target, NOPROC)
+            self.down(watcher, ref, target, NOPROC)
 
     def demonitor(self, ref):
         self.monitors.pop(ref, None)

@@ -82,8 +82,8 @@ class FakeNode:
         link = self.world.link(self.name, name)
         if link is None:
             self.world.connect(self.name, name)
-        elif self.name in link.detach or (link.exit_received and self.name not in link.up):
-            self.world.position(0.001, lambda: self._policy(name))
+        elif self.name in link.disconnected or (link.broken and self.name not in link.up):
+            self.world.at(0.001, lambda: self._redial(name))
 
     def _redial(self, name):
         if not self.alive or name in self.links or name not in self._waiting:
@@ -91,8 +91,8 @@ class FakeNode:
         link = self.world.link(self.name, name)
         if link is None:
             self.world.connect(self.name, name)
-        elif link.exit_received:
-            self.world.position(0.001, lambda: self._policy(name))
+        elif link.broken:
+            self.world.at(0.001, lambda: self._redial(name))
 
     def reconnect_with(self, name):
         pass
@@ -101,11 +101,11 @@ class FakeNode:
         if name not in self.links:
             return False
         link = self.links[name]
-        if not link.exit_received:
-            link.exit_received = True
+        if not link.broken:
+            link.broken = True
             # Our side is down at once, after what is being done now; the other side when it notices.
-            self.world.position(0, lambda: link.lose(self.name))
-            self.world.position(self.random.uniform(0.0005, 0.003), lambda: link.lose(name))
+            self.world.at(0, lambda: link.lose(self.name))
+            self.world.at(self.random.uniform(0.0005, 0.003), lambda: link.lose(name))
         return True
 
     def _connected(self, name, *, up):
@@ -129,7 +129,7 @@ class FakeNode:
         for ref, (owner, target, where) in list(self._monitors.items()):
             if where == name:
                 del self._monitors[ref]
-                self._handle_down(owner, ref, target, NOCONNECTION)
+                self._down(owner, ref, target, NOCONNECTION)
         for watchers in self._monitor_refs.values():
             for ref, (watcher, _) in list(watchers.items()):
                 if watcher.node.name == name:
@@ -148,7 +148,7 @@ class FakeNode:
 
     def _signal(self, name, signal, *, connect=True):
         if name == self.name:
-            self.world.position(0, lambda: self._receive(name, signal) if self.alive else None)
+            self.world.at(0, lambda: self._receive(name, signal) if self.alive else None)
         elif name in self.links:
             self.links[name].send(self.name, signal)
         elif connect:
@@ -159,7 +159,7 @@ class FakeNode:
         if signal[0] == "monitor":
             _, watcher, target, ref = signal
             if self._monitors.pop(ref, None) is not None:
-                self._handle_down(watcher, ref, target, NOCONNECTION)
+                self._down(watcher, ref, target, NOCONNECTION)
 
     def _receive(self, sender, signal):
         match signal:
@@ -179,7 +179,7 @@ class FakeNode:
                     watchers.pop(ref, None)
             case ("down", watcher, ref, target, reason):
                 if self._monitors.pop(ref, None) is not None:
-                    self._handle_down(watcher, ref, target, reason)
+                    self._down(watcher, ref, target, reason)
             case ("exit2", origin, to, reason):
                 if to in self.processes:
                     self.processes[to].exit_received(origin, reason)
@@ -265,7 +265,7 @@ class FakeProcess:
                 self._coroutine = body(self, *args)
                 self._step(None)
 
-        self.node.world.position(0, begin)
+        self.node.world.at(0, begin)
 
     def _step(self, wait):
         if self.ended:
@@ -295,9 +295,9 @@ class FakeProcess:
 
         wait.fire = fire
         if wait.ready():
-            world.position(0, fire)
+            world.at(0, fire)
         elif wait.deadline is not None:
-            world.position(max(0.0, wait.deadline - world.time), fire)
+            world.at(max(0.0, wait.deadline - world.time), fire)
 
     def deliver(self, message):
         if self.ended:
@@ -306,12 +306,12 @@ class FakeProcess:
             self._queued.append(message)
             if not self._busy:
                 self._busy = True
-                self.node.world.position(0, self._serve)
+                self.node.world.at(0, self._serve)
             return
         self._mailbox.append(message)
         for wait in list(self._waits):
             if wait.ready():
-                self.node.world.position(self.node.random.uniform(0, 0.0003), wait.fire)
+                self.node.world.at(self.node.random.uniform(0, 0.0003), wait.fire)
 
     def _serve(self):
         if self.ended:
@@ -322,7 +322,7 @@ class FakeProcess:
         except Exception as error:
             self.node.world.failures.append(error)
         if self._queued:
-            self.node.world.position(0, self._serve)
+            self.node.world.at(0, self._serve)
         else:
             self._busy = False
 
@@ -333,17 +333,17 @@ class FakeProcess:
         if self._coroutine is not None:
             with contextlib.suppress(RuntimeError, ValueError):
                 self._coroutine.close()
-        self.node._on_exit(self, reason)
+        self.node._ended(self, reason)
 
     stop = end
 
     def exit_received(self, origin, reason):
         if reason is KILL:
-            self.node.world.position(0, lambda: self.end(KILLED))
+            self.node.world.at(0, lambda: self.end(KILLED))
         elif self.trap_exit:
             self.deliver((EXIT, origin, reason))
         elif reason is not NORMAL:
-            self.node.world.position(0, lambda: self.end(reason))
+            self.node.world.at(0, lambda: self.end(reason))
 
     # What a body or a server uses
 
@@ -431,7 +431,7 @@ class FakeProcess:
 
     def send_after(self, seconds, message):
         timer = FakeTimer()
-        self.node.world.position(seconds, lambda: None if timer.cancelled else self.deliver(message))
+        self.node.world.at(seconds, lambda: None if timer.cancelled else self.deliver(message))
         return timer
 
     async def call(self, to, request, *, timeout=5.0):

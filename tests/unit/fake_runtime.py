@@ -127,7 +127,7 @@ class _Link:
         self.world, self.ends = world, (a, b)
         self.lives = {end: world.nodes.get(end) for end in (a, b)}
         self.up: set[str] = set()
-        self.exit_received = False
+        self.broken = False
         self.detach: set[str] = set()
         self.last = {a: 0.0, b: 0.0}  # arrival of the newest signal at that end
         self.backlog = {a: deque(), b: deque()}  # sent to that end before it was up
@@ -140,11 +140,11 @@ class _Link:
         possible = all(self.lives.values()) and frozenset(self.ends) not in world.partitioned
         wait = world.random.uniform(*world.connect_delay)
         if not possible:
-            world.position(wait, self.fail)
+            world.at(wait, self.fail)
             return
         first, second = world.random.sample(self.ends, 2)
-        world.position(wait, lambda: self.come_up(first))
-        world.position(wait + world.random.uniform(*world.delay), lambda: self.come_up(second))
+        world.at(wait, lambda: self.come_up(first))
+        world.at(wait + world.random.uniform(*world.delay), lambda: self.come_up(second))
 
     def fail(self):
         if self.world._links.get(frozenset(self.ends)) is self:
@@ -152,23 +152,23 @@ class _Link:
         for end in self.ends:
             node = self.lives[end]
             if node is not None and node.alive:
-                node._connected(self.peer_locker(end), up=False)
+                node._connected(self.other(end), up=False)
 
     def come_up(self, end):
-        if self.exit_received or not self.lives[end].alive or not self.lives[self.peer_locker(end)].alive:
+        if self.broken or not self.lives[end].alive or not self.lives[self.other(end)].alive:
             if not self.up:
-                self.exit_received = True
+                self.broken = True
                 self.fail()
             return
         self.up.add(end)
-        self.lives[end]._nodeup(self.peer_locker(end), self)
+        self.lives[end]._nodeup(self.other(end), self)
         for signal in self.backlog[end]:
             self.arrive(end, signal)
         self.backlog[end].clear()
 
     def send(self, sender, signal):
-        end = self.peer_locker(sender)
-        if self.exit_received or sender in self.detach:
+        end = self.other(sender)
+        if self.broken or sender in self.detach:
             return
         if end in self.up:
             self.arrive(end, signal)
@@ -182,20 +182,20 @@ class _Link:
 
         def deliver():
             if end not in self.detach:
-                self.lives[end]._receive(self.peer_locker(end), signal)
+                self.lives[end]._receive(self.other(end), signal)
 
-        world.position(when - world.time, deliver)
+        world.at(when - world.time, deliver)
 
     def cut(self):
-        if self.exit_received:
+        if self.broken:
             return
-        self.exit_received = True
+        self.broken = True
         if not self.up:
             self.fail()
             return
         for end in self.ends:
             # Some of what is under way still arrives, the rest is lost.
-            self.world.position(self.world.random.uniform(0, 0.003), lambda end=end: self.lose(end))
+            self.world.at(self.world.random.uniform(0, 0.003), lambda end=end: self.lose(end))
 
     def lose(self, end):
         self.detach.add(end)
@@ -205,6 +205,6 @@ class _Link:
         if not node.alive:
             return
         if end in self.up:
-            node._nodedown_reason(self.peer_locker(end), self)
+            node._nodedown(self.other(end), self)
         else:
-            node._connected(self.peer_locker(end), up=False)
+            node._connected(self.other(end), up=False)

@@ -29,7 +29,7 @@ class Transport(asyncio.Transport):
         self.pipe.loop.call_soon(self._arrive, data)
 
     def _arrive(self, data):
-        other = self.pipe.peer_locker(self)
+        other = self.pipe.other(self)
         if not other.closing and not self.pipe.timed_out:
             other.protocol.data_received(data)
 
@@ -42,7 +42,7 @@ class Transport(asyncio.Transport):
 
     def _closed(self):
         self.protocol.connection_lost(None)
-        other = self.pipe.peer_locker(self)
+        other = self.pipe.other(self)
         if not other.closing and not self.pipe.timed_out:
             other.closing = True
             other.protocol.connection_lost(None)

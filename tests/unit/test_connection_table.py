@@ -331,7 +331,7 @@ class Nodes:
 
     def give_up(self, x, y):
         assert self.peers[x].expire(self.names[y], self.entry(x, y).awaiting_incoming)
-        self.conflict_operations(x, y)
+        self.settle(x, y)
 
     def deliver(self, number, direction):
         """``direction`` 0 is to the answerer."""
@@ -343,10 +343,10 @@ class Nodes:
         caller, answerer = self.ends(number)
         if end == 1:
             self.answer(number, packet, self.peers[answerer], self.names[caller])
-            self.conflict_operations(answerer, caller)
+            self.settle(answerer, caller)
         else:
             self.go_on(number, packet, self.peers[caller], self.names[answerer])
-            self.conflict_operations(caller, answerer)
+            self.settle(caller, answerer)
 
     def answer(self, number, packet, peers, name):
         caller, answerer = self.ends(number)

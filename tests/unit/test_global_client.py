@@ -311,7 +311,7 @@ def test_locks_stand_while_the_cluster_grows_and_shrinks():
         world.connect("a@h", "b@h")
         world.run(until=partial(lambda n: "b@h" in n.nodes(), nodes[0]))
         for name in "cd":
-            world.position(world.random.uniform(0, 1), partial(world.connect, f"{name}@h", "a@h"))
+            world.at(world.random.uniform(0, 1), partial(world.connect, f"{name}@h", "a@h"))
         outcomes = [world.start(node, enter) for node in nodes[:2] for _ in range(2)]
         for outcome in outcomes:
             world.wait(outcome, limit=600)

@@ -15,7 +15,7 @@ SHAPES = ["chain", "star", "tree", "all"]
 
 def meet(world, nodes, shape, *, spread=0.0):
     for pair in edges(nodes, shape, world.random):
-        world.position(world.random.uniform(0, spread), partial(world.connect, *pair))
+        world.at(world.random.uniform(0, spread), partial(world.connect, *pair))
 
 
 def wait_for_mesh(world, nodes, limit=60):
@@ -102,7 +102,7 @@ def test_connections_that_break_at_any_moment_leave_nothing_behind(protect):
         meet(world, nodes, "tree", spread=1)
         for _ in range(world.random.randrange(1, 6)):
             pair = [node.name for node in world.random.sample(nodes, 2)]
-            world.position(world.random.uniform(0, 2), partial(world.cut, *pair))
+            world.at(world.random.uniform(0, 2), partial(world.cut, *pair))
 
         world.run(30)
 
@@ -211,7 +211,7 @@ def test_old_versions_survive_broken_connections():
         meet(world, nodes, "all", spread=0.3)
         for _ in range(2):
             pair = [node.name for node in world.random.sample(nodes, 2)]
-            world.position(world.random.uniform(0, 1), partial(world.cut, *pair))
+            world.at(world.random.uniform(0, 1), partial(world.cut, *pair))
         world.run(20)
 
         assert not any(node.server.locks.snapshot() for node in nodes), seed

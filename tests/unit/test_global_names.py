@@ -196,7 +196,7 @@ def test_names_survive_registrations_during_joins():
                 await me.sleep(me.node.random.uniform(0, 0.5))
 
         for node in nodes[1:]:
-            world.position(world.random.uniform(0, 1), partial(world.connect, node.name, "a@h"))
+            world.at(world.random.uniform(0, 1), partial(world.connect, node.name, "a@h"))
         outcomes = [world.start(node, register_some) for node in nodes]
         for outcome in outcomes:
             world.wait(outcome)

@@ -153,7 +153,7 @@ def test_nothing_that_a_session_still_has_to_say_calls_back_who_was_disconnected
 def test_nor_does_a_change_of_names_for_which_it_was_to_be_locked(seed):
     world = World(seed, delay=(0.001, 0.002))
     a, b, _ = cluster(world, "abc")
-    world.position(0.0015, lambda: a._disconnect_and_reconnect(b.name))  # while the boss, c, is being asked
+    world.at(0.0015, lambda: a._disconnect_and_reconnect(b.name))  # while the boss, c, is being asked
 
     assert does(world, a, "register", X, spawned(a))
     world.run(1)

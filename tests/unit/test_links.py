@@ -270,7 +270,7 @@ def test_whatever_happens_no_half_link_is_left_and_no_exit_arrives_after_unlink(
     for act, side, i, j in acts:
         getattr(cluster, act)(side, cluster.pids[side][i], cluster.pids[1 - side][j])
 
-    cluster.conflict_operations()
+    cluster.settle()
 
     a, b = cluster.tables
     for p in cluster.pids[0]:
@@ -280,7 +280,7 @@ def test_whatever_happens_no_half_link_is_left_and_no_exit_arrives_after_unlink(
     for side in (0, 1):
         for pid in cluster.pids[side]:
             cluster.die(side, pid, None)
-    cluster.conflict_operations()
+    cluster.settle()
     assert_empty(a)
     assert_empty(b)
 
@@ -292,11 +292,11 @@ def test_who_links_last_is_linked(acts, side):
     for act, on, i, j in acts:
         if act != "die":
             getattr(cluster, act)(on, cluster.pids[on][i], cluster.pids[1 - on][j])
-    cluster.conflict_operations()
+    cluster.settle()
     p, q = cluster.pids[side][0], cluster.pids[1 - side][0]
 
     cluster.link(side, p, q)
-    cluster.conflict_operations()
+    cluster.settle()
 
     assert q in cluster.tables[side].get(p)
     assert p in cluster.tables[1 - side].get(q)

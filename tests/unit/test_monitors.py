@@ -227,20 +227,20 @@ def test_every_watch_ends_with_one_down_or_with_none_once_it_is_taken_back(acts)
     for act, side, i, j in acts:
         getattr(cluster, act)(side, cluster.pids[side][i], cluster.pids[1 - side][j])
 
-    cluster.conflict_operations()
+    cluster.settle()
 
     a, b = cluster.tables
     for one, other in ((a, b), (b, a)):
         assert one._origins.keys() == other._target_by_ref.keys(), "half a watch"
     for x in cluster.pids[1]:
         cluster.die(1, x, None)
-    cluster.conflict_operations()
+    cluster.settle()
     for old, owner in cluster.refs.items():
         if owner in cluster.pids[0] and owner in cluster.alive:
             assert cluster.downs[old] + (old in cluster.taken_back) >= 1
     for p in cluster.pids[0]:
         cluster.die(0, p, None)
-    cluster.conflict_operations()
+    cluster.settle()
     assert_empty(a)
     assert_empty(b)
     assert max(cluster.downs.values(), default=0) <= 1

@@ -63,7 +63,7 @@ class World:
     """One router, node ``a@h`` in its life 1. While ``dialling`` is set, what is held is kept whoever holds it."""
 
     def __init__(self):
-        self.on_loop_blocked = []
+        self.enqueued = []
         self.outgoing = set()
         self.router = Router(Identifiers(A, 1), self.enqueue)
 
@@ -71,7 +71,7 @@ class World:
         if dial:
             self.outgoing.add(node)
         if node in self.outgoing:
-            self.on_loop_blocked.append((node, signal))
+            self.enqueued.append((node, signal))
         return FakePeer() if node in self.outgoing else None
 
     def connect(self, node=B):
@@ -173,7 +173,7 @@ def test_a_message_to_nobody_vanishes(world, gone):
 
     p.send(gone, 1)
 
-    assert (mailbox(p), world.on_loop_blocked) == ([], [])
+    assert (mailbox(p), world.enqueued) == ([], [])
 
 
 def test_messages_to_a_connected_node_go_out_as_they_are_addressed(world):
@@ -414,7 +414,7 @@ def test_an_exit_reason_that_is_no_term_is_refused_at_the_call(world):
             p.exit(to, object())
 
     assert q.alive
-    assert world.on_loop_blocked == []
+    assert world.enqueued == []
 
 
 def test_an_exit_signal_goes_to_a_pid(world):
@@ -779,7 +779,7 @@ def test_signals_to_an_unconnected_node_are_held_in_order(world):
     p.send(REF, 2)
     p.send(("server", B), 3)
 
-    assert world.on_loop_blocked == [
+    assert world.enqueued == [
         (B, signal)
         for signal in (
             Send(p.pid, X, 1), Link(p.pid, X), Monitor(p.pid, X, ref), ExitSend(p.pid, X, BOOM),
@@ -795,7 +795,7 @@ def test_what_is_no_term_is_refused_before_it_is_held(world):
         with pytest.raises(EncodeError):
             p.send(X, object(), connect=connect)
 
-    assert world.on_loop_blocked == []
+    assert world.enqueued == []
 
 
 def test_noconnect_drops_a_message_only_if_no_connection_is_under_way(world):
@@ -805,7 +805,7 @@ def test_noconnect_drops_a_message_only_if_no_connection_is_under_way(world):
     p.send(X, 2)
     p.send(X, 3, connect=False)
 
-    assert [signal.message for _, signal in world.on_loop_blocked] == [2, 3]
+    assert [signal.message for _, signal in world.enqueued] == [2, 3]
 
 
 def test_what_takes_something_back_follows_what_is_held(world):
@@ -818,14 +818,14 @@ def test_what_takes_something_back_follows_what_is_held(world):
     p.demonitor(first)
     world.router.termination.terminate(p, BOOM)
 
-    assert [signal for _, signal in world.on_loop_blocked[4:]] == [
+    assert [signal for _, signal in world.enqueued[4:]] == [
         Unlink(1, p.pid, X), Demonitor(p.pid, X, first), ExitLink(p.pid, Y, BOOM), Demonitor(p.pid, Y, second),
     ]  # fmt: skip
 
 
 def give_back(world):
-    held, world.on_loop_blocked = world.on_loop_blocked, []
-    world.outgoing.clear()
+    held, world.enqueued = world.enqueued, []
+    world.connecting.clear()
     for node, signal in held:
         world.router.termination.undeliverable(signal, node)
 
@@ -910,7 +910,7 @@ def test_who_watches_a_lost_node_anew_on_hearing_of_it_is_not_told_of_the_old_co
 
     assert heard[0] == (EXIT, X, NOCONNECTION)
     assert len(heard) == 2
-    assert world.on_loop_blocked == [(B, Monitor(p.pid, X, heard[1])), (B, Link(p.pid, X))]
+    assert world.enqueued == [(B, Monitor(p.pid, X, heard[1])), (B, Link(p.pid, X))]
 
 
 def test_who_unlinks_on_hearing_of_a_loss_leaves_nothing(world):
@@ -1226,7 +1226,7 @@ def test_a_request_that_is_no_term_leaves_no_monitor_behind(calls):
         with pytest.raises(EncodeError):
             await p.call(X, object())
 
-        assert [type(signal) for _, signal in calls.on_loop_blocked] == [Monitor, Demonitor]
+        assert [type(signal) for _, signal in calls.enqueued] == [Monitor, Demonitor]
         calls.assert_no_trace(p)
 
     run(main())

@@ -30,7 +30,7 @@ class FakePeer:
 
 class World:
     def __init__(self):
-        self.on_loop_blocked = []
+        self.enqueued = []
         self.router = Router(Identifiers(A, 1), self.enqueue)
         self.spawn_client = self.router.spawn_client
         self.parent = Process(None, self.router, self.router.identifiers.pid({}), "parent")
@@ -38,7 +38,7 @@ class World:
 
     def hold(self, node, signal, _size, dial):
         assert dial
-        self.on_loop_blocked.append((node, signal))
+        self.enqueued.append((node, signal))
 
     def connect(self):
         self.peer = self.router.peers[B] = FakePeer()
@@ -72,7 +72,7 @@ def test_the_request_carries_the_call_the_leader_and_the_options():
         assert await asked == (CHILD, request.ref)
         assert world.router.links.links_of(world.parent.pid) == [CHILD]
         world.hear(ExitLink(CHILD, world.parent.pid, NORMAL), Down(CHILD, world.parent.pid, request.ref, NORMAL))
-        assert world._mailbox() == [(Atom("DOWN"), request.ref, Atom("process"), CHILD, NORMAL)]
+        assert world.mailbox() == [(Atom("DOWN"), request.ref, Atom("process"), CHILD, NORMAL)]
         assert world.is_empty()
 
     run(main())
@@ -88,7 +88,7 @@ def test_a_death_that_comes_with_the_birth_is_a_message():
         world.hear(SpawnReply(ref, me, 2, CHILD), Down(CHILD, me, ref, NORMAL))
 
         assert await asked == (CHILD, ref)
-        assert world._mailbox() == [(Atom("DOWN"), ref, Atom("process"), CHILD, NORMAL)]
+        assert world.mailbox() == [(Atom("DOWN"), ref, Atom("process"), CHILD, NORMAL)]
 
     run(main())
 
@@ -142,7 +142,7 @@ def test_a_node_that_is_lost_or_cannot_be_reached_starts_nothing(connected):
             del world.router.peers[B]
             world.router.termination.connection_lost(B)
         else:
-            for node, signal in world.on_loop_blocked:
+            for node, signal in world.enqueued:
                 world.router.termination.undeliverable(signal, node)
 
         with pytest.raises(NoConnection, match="no connection to b@h"):
@@ -163,7 +163,7 @@ def test_an_end_is_waited_for_whatever_it_is():
         world.hear(SpawnReply(ref, me, 2, CHILD), Down(CHILD, me, ref, (1, 2)))
 
         assert await end == (1, 2)
-        assert world._mailbox() == []
+        assert world.mailbox() == []
         assert world.is_empty()
 
     run(main())
@@ -221,6 +221,6 @@ def test_what_is_no_term_is_refused_at_the_call(connected):
         with pytest.raises(EncodeError):
             world.spawn_client.spawn_nowait(world.parent, B, call, LEADER)
         assert world.is_empty()
-        assert world.on_loop_blocked == []
+        assert world.enqueued == []
 
     run(main())

@@ -27,12 +27,12 @@ class Line:
     def __init__(self, *, deaf=0):
         self.said = []
         self.threads = set()
-        self.last_written_at = time.monotonic()
+        self.written_at = time.monotonic()
         self.changed = threading.Condition()
         self._deaf = deaf
 
     def last_written_at(self):
-        return self.last_written_at
+        return self.written_at
 
     def say(self, signal):
         with self.changed:
@@ -41,7 +41,7 @@ class Line:
                 return False
             self.said.append("tick" if signal is None else signal)
             self.threads.add(threading.current_thread().name)
-            self.last_written_at = time.monotonic()
+            self.written_at = time.monotonic()
             self.changed.notify_all()
             return True
 
