@@ -3,7 +3,7 @@
 import argparse
 
 import pytest
-from erlmesh.cli.settings import add_node_options, complete_name, passing_name, settings
+from erlmesh.cli.settings import add_node_options, complete_name, ephemeral_name, read_settings
 
 from erlmesh.cli.members import parse_group_name
 from erlmesh.errors import NodeStartError
@@ -15,7 +15,7 @@ def given(name=None, join=None, *options, **environment):
     add_node_options(parser)
     words = [*options, "--cookie", "c"] + (["--name", name] if name is not None else [])
     words += [word for peer in join or [] for word in ("--join", peer)]
-    return settings(parser.parse_args(words), environment)
+    return read_settings(parser.parse_args(words), environment)
 
 
 def test_a_name_without_a_host_lives_on_the_loopback_address():
@@ -52,9 +52,9 @@ def test_long_and_short_names_are_told_apart_before_they_try_to_meet(name, join)
 
 
 def test_a_node_that_looks_in_has_a_name_of_the_same_kind_each_time_another():
-    assert passing_name("plato@10.0.0.1").endswith("@127.0.0.1")
-    assert passing_name("plato@host").endswith("@localhost")
-    assert passing_name("plato@host") != passing_name("plato@host")
+    assert ephemeral_name("plato@10.0.0.1").endswith("@127.0.0.1")
+    assert ephemeral_name("plato@host").endswith("@localhost")
+    assert ephemeral_name("plato@host") != ephemeral_name("plato@host")
 
 
 @pytest.mark.parametrize(
