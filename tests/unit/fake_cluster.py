@@ -129,31 +129,31 @@ class FakeNode:
         self.names = {}
         self.monitors = {}
         self.node_monitors = []
-        self.read_line = 100
+        self.number = 100
         self.alive = True
 
-    def why_lost(self, name):
+    def last_disconnect_reason(self, name):
         return None
 
     def nodes(self):
         return [name for name in self.cluster.nodes if frozenset((self.name, name)) in self.cluster.links]
 
-    def make_ref(self):
-        self.read_line += 1
-        return Ref(self.atom, self.creation, (self.read_line, 0, 0))
+    def _make_ref(self):
+        self.number += 1
+        return Ref(self.atom, self.creation, (self.number, 0, 0))
 
     def process(self, name=None):
-        self.read_line += 1
-        me = FakeProcess(self, Pid(self.atom, self.read_line, 0, self.creation))
+        self.number += 1
+        me = FakeProcess(self, Pid(self.atom, self.number, 0, self.creation))
         self.processes[me.pid] = me
         if name:
             assert name not in self.names
             self.names[name] = me.pid
         return me
 
-    def spawn_server(self, receive, *, name=None, on_end=None):
+    def spawn_handler(self, receive, *, name=None, on_end=None):
         me = self.process(name)
-        me.receiver = receive
+        me._handler = receive
         return me
 
     def spawn(self, body, *args, name=None):
@@ -163,8 +163,8 @@ class FakeNode:
             await body(me, *args)
             self.end(me.pid, NORMAL)
 
-        me.task = life().__await__()
-        self.cluster.tasks.append(me.task)
+        me._task = life().__await__()
+        self.cluster.tasks.append(me._task)
         return me.pid
 
     def monitor_nodes(self, pid, *, reasons=False):
@@ -194,8 +194,8 @@ class FakeNode:
         me = self.processes.pop(pid, None)
         if me is None:
             return
-        if me.task in self.cluster.tasks:
-            self.cluster.tasks.remove(me.task)
+        if me._task in self.cluster.tasks:
+            self.cluster.tasks.remove(me._task)
         self.names = {name: owner for name, owner in self.names.items() if owner != pid}
         for ref, (watcher, target) in list(self.monitors.items()):
             if target == pid:
@@ -239,8 +239,8 @@ class FakeProcess:
         self.node, self.pid = node, pid
         self.trap_exit = False
         self._mailbox = deque()
-        self.receiver = None
-        self.task = None
+        self._handler = None
+        self._task = None
         self.refs = {}
 
     @property
@@ -251,8 +251,8 @@ class FakeProcess:
         self.node.end(self.pid, reason)
 
     def take(self, message):
-        if self.receiver:
-            self.receiver(message)
+        if self._handler:
+            self._handler(message)
         else:
             self._mailbox.append(message)
 

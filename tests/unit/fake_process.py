@@ -36,10 +36,10 @@ class FakeNode:
     def __repr__(self):
         return self.name
 
-    def now(self):
+    def _now(self):
         return self.world.time
 
-    def make_ref(self):
+    def _make_ref(self):
         return Ref(self.atom, self.creation, (next(self._refs), 0, 0))
 
     def spawn(self, body, *args, name=None):
@@ -47,7 +47,7 @@ class FakeNode:
         process.start(body, *args)
         return process.pid
 
-    def spawn_server(self, receive, *, name=None, on_end=None):
+    def spawn_handler(self, receive, *, name=None, on_end=None):
         process = FakeProcess(self, name)
         process._on_end = on_end
         process.handler = receive
@@ -94,10 +94,10 @@ class FakeNode:
         elif link.broken:
             self.world.at(0.001, lambda: self._redial(name))
 
-    def reconnect_with(self, name):
+    def keep_connecting(self, name):
         pass
 
-    def hang_up(self, name, *, for_others=True):
+    def _disconnect_and_reconnect(self, name, *, overlap_disconnect=True):
         if name not in self.links:
             return False
         link = self.links[name]

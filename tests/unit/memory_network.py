@@ -105,7 +105,7 @@ class MemoryNetwork:
         self.listening[port] = protocol
         return Listener(self, port)
 
-    async def where(self, name):
+    async def resolve(self, name):
         if name in self.gates:
             await self.gates[name].wait()
         if name not in self.names:

@@ -133,11 +133,11 @@ async def test_a_fault_in_the_resolver_is_a_failed_attempt(network, a, b):
     async def broken(name):
         raise UnicodeError("label empty or too long")
 
-    network.where, where = broken, network.where
+    network.resolve, where = broken, network.where
     assert not await a.connect("b@h")
 
     assert a.last_connect_error("b@h") == "cannot reach b@h: UnicodeError: label empty or too long"
-    network.where = where
+    network.resolve = where
     assert await a.connect("b@h")
     assert a.last_connect_error("b@h") is None
 

@@ -67,7 +67,7 @@ class World:
         self.outgoing = set()
         self.router = Router(Identifiers(A, 1), self.enqueue)
 
-    def hold(self, node, signal, _size, dial):
+    def enqueue(self, node, signal, _size, dial):
         if dial:
             self.outgoing.add(node)
         if node in self.outgoing:

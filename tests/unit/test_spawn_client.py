@@ -36,7 +36,7 @@ class World:
         self.parent = Process(None, self.router, self.router.identifiers.pid({}), "parent")
         self.router.registry.add(self.parent)
 
-    def hold(self, node, signal, _size, dial):
+    def enqueue(self, node, signal, _size, dial):
         assert dial
         self.enqueued.append((node, signal))
 

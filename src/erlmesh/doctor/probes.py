@@ -89,7 +89,7 @@ async def probe_epmd(addresses: Sequence[str], port: int, alive_name: str, timeo
         ProbeFailure.REFUSED,
         ProbeFailure.UNREACHABLE,
     ]
-    return min(talks, key=lambda talk: worth.index(talk.fault or ProbeFailure.NO_RESPONSE))
+    return min(talks, key=lambda talk: worth.index(talk.failure or ProbeFailure.NO_RESPONSE))
 
 
 async def _probe(address: str, port: int, alive_name: str, timeout: float) -> EpmdProbe:
