@@ -128,7 +128,7 @@ class _Link:
         self.lives = {end: world.nodes.get(end) for end in (a, b)}
         self.up: set[str] = set()
         self.broken = False
-        self.detach: set[str] = set()
+        self.disconnected: set[str] = set()
         self.last = {a: 0.0, b: 0.0}  # arrival of the newest signal at that end
         self.backlog = {a: deque(), b: deque()}  # sent to that end before it was up
 
@@ -168,7 +168,7 @@ class _Link:
 
     def send(self, sender, signal):
         end = self.other(sender)
-        if self.broken or sender in self.detach:
+        if self.broken or sender in self.disconnected:
             return
         if end in self.up:
             self.arrive(end, signal)
@@ -181,7 +181,7 @@ class _Link:
         self.last[end] = when
 
         def deliver():
-            if end not in self.detach:
+            if end not in self.disconnected:
                 self.lives[end]._receive(self.other(end), signal)
 
         world.at(when - world.time, deliver)
@@ -198,8 +198,8 @@ class _Link:
             self.world.at(self.world.random.uniform(0, 0.003), lambda end=end: self.lose(end))
 
     def lose(self, end):
-        self.detach.add(end)
-        if self.detach == set(self.ends) and self.world._links.get(frozenset(self.ends)) is self:
+        self.disconnected.add(end)
+        if self.disconnected == set(self.ends) and self.world._links.get(frozenset(self.ends)) is self:
             del self.world._links[frozenset(self.ends)]
         node = self.lives[end]
         if not node.alive:
