@@ -48,7 +48,7 @@ _EXPORTS: Final = {
         "RemoteExit RemoteThrow Throw"
     ),
     "erlmesh.net.epmd": "Epmd",
-    "erlmesh.net.resolvers": "Addresses FixedPort NoEpmd",
+    "erlmesh.net.resolvers": "FixedPort NoEpmd StaticResolver",
     "erlmesh.node": "Node",
     "erlmesh.runtime.process": "Process",
     "erlmesh.services.rpc.function_table": "expose",

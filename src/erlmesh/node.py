@@ -48,7 +48,7 @@ class Node(Runtime):
     ``ports`` the ports to try, in order, 0 for any; ``advertise_port`` what others are told instead, where a NAT or a
     container engine maps ports. ``epmd`` makes the node known and ``resolver`` finds the others, both EPMD if not
     given: ``epmd=FixedPort(4370)`` is OTP's ``-erl_epmd_port``, and a resolver is any object with ``async
-    where(name)``.
+    resolve(name)``.
 
     ``output`` gets the text that processes print which we started on other nodes, else standard output does.
     ``network`` and ``seed`` are for simulations (:mod:`erlmesh.testing`): with a seed all chance repeats itself, also

@@ -67,7 +67,7 @@ def test_no_cookie_is_an_error_that_says_how_to_make_one(erlmesh):
     code, _, err = erlmesh.run("shell", ERLMESH_COOKIE_FILE="")
 
     assert code == 1
-    assert ".format_erlang.cookie" in err
+    assert ".erlang.cookie" in err
 
 
 def test_members_are_those_of_the_whole_cluster(erlmesh):
@@ -130,7 +130,7 @@ def test_the_demo_holds(erlmesh):
     assert out.count("✓") >= 10
 
 
-@pytest.mark.otp_release
+@pytest.mark.otp
 @pytest.mark.skipif(shutil.which("iex") is None and not os.environ.get("CI"), reason="Elixir is not installed")
 def test_the_demo_holds_with_a_real_elixir(erlmesh):
     code, out, err = erlmesh.run("demo")

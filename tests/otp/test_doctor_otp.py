@@ -304,7 +304,7 @@ def test_no_cookie_of_our_own_is_told(cluster, doctor):
     doctor(plato.name)
 
     assert doctor.last["step"] == "cookie"
-    assert ".format_erlang.cookie" in doctor.last["advice"][0]
+    assert ".erlang.cookie" in doctor.last["advice"][0]
 
 
 def test_a_node_under_another_name_at_that_port_is_told(cluster, doctor, entered):

@@ -18,8 +18,8 @@ def cookie_file(path, text="secret\n", mode=0o600):
 def test_the_order_is_option_file_option_file_variable_variable_home_configuration(tmp_path):
     option, variable = cookie_file(tmp_path / "a", "a"), cookie_file(tmp_path / "b", "b")
     home, config = tmp_path / "home", tmp_path / "config"
-    cookie_file(home / ".format_erlang.cookie", "home")
-    cookie_file(config / "erlang" / ".format_erlang.cookie", "config")
+    cookie_file(home / ".erlang.cookie", "home")
+    cookie_file(config / "erlang" / ".erlang.cookie", "config")
     environment = {
         "ERLMESH_COOKIE_FILE": str(variable), "ERLMESH_COOKIE": "c", "HOME": str(home), "XDG_CONFIG_HOME": str(config),
     }  # fmt: skip
@@ -28,7 +28,7 @@ def test_the_order_is_option_file_option_file_variable_variable_home_configurati
     for gone in ("ERLMESH_COOKIE_FILE", "ERLMESH_COOKIE", None):
         found.append(find_cookie(None, None, environment))
         environment.pop(gone, None)
-    (home / ".format_erlang.cookie").unlink()
+    (home / ".erlang.cookie").unlink()
     found.append(find_cookie(None, None, environment))
 
     assert found == ["typed", "a", "b", "c", "home", "config"]
@@ -40,7 +40,7 @@ def test_last_of_all_it_is_the_secret_of_a_container(tmp_path, monkeypatch):
     environment = {"HOME": str(tmp_path / "home")}
 
     assert find_cookie(None, None, environment) == "mounted"
-    cookie_file(tmp_path / "home" / ".format_erlang.cookie", "home")
+    cookie_file(tmp_path / "home" / ".erlang.cookie", "home")
     assert find_cookie(None, None, environment) == "home"
 
 

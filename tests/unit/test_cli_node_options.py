@@ -97,10 +97,10 @@ def test_there_are_three_ways_to_find_others():
     assert isinstance(given(ERLMESH_EPMD="false")["epmd"], NoEpmd)
     resolver = given("--no-epmd", "--resolve", "a@h=10.0.0.1:9100", "--resolve", "b@::1=[::1]:9101")["resolver"]
 
-    assert asyncio.run(resolver.where("a@h")) == ("10.0.0.1", 9100)
-    assert asyncio.run(resolver.where("b@::1")) == ("::1", 9101)
+    assert asyncio.run(resolver.resolve("a@h")) == ("10.0.0.1", 9100)
+    assert asyncio.run(resolver.resolve("b@::1")) == ("::1", 9101)
     with pytest.raises(ConnectError, match="nobody says where c@h listens"):
-        asyncio.run(resolver.where("c@h"))
+        asyncio.run(resolver.resolve("c@h"))
 
 
 def test_a_node_that_only_looks_in_is_made_known_to_nobody():

@@ -20,8 +20,8 @@ def given(name=None, join=None, *options, **environment):
 
 def test_a_name_without_a_host_lives_on_the_loopback_address():
     assert given("socrates").name == "socrates@127.0.0.1"
-    assert given("socrates").chosen
-    assert not given("socrates@127.0.0.1").chosen
+    assert given("socrates").name_generated
+    assert not given("socrates@127.0.0.1").name_generated
 
 
 def test_the_environment_mirrors_the_options_and_the_options_win():
@@ -35,7 +35,7 @@ def test_the_environment_mirrors_the_options_and_the_options_win():
 def test_without_any_name_one_is_made_up():
     found = given()
 
-    assert found.chosen
+    assert found.name_generated
     assert found.name.endswith("@127.0.0.1")
 
 

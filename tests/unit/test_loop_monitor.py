@@ -113,7 +113,7 @@ class Others:
     def __init__(self):
         self.ports = {}
 
-    async def where(self, name):
+    async def resolve(self, name):
         return "127.0.0.1", self.ports[name]
 
 

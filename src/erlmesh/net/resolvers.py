@@ -1,7 +1,7 @@
 """Nodes that find each other without EPMD: by one port for all, by a table, or by something that you write.
 
 A node has a *port mapper*, which makes it known and says which port to listen on, and a *resolver*, which finds the
-others; EPMD is both. Any object with an ``async def where(self, name) -> (host, port)`` can be a resolver.
+others; EPMD is both. Any object with an ``async def resolve(self, name) -> (host, port)`` can be a resolver.
 """
 
 from __future__ import annotations

@@ -182,7 +182,7 @@ class Names:
         host.lives += 1
         return host.lives + 3
 
-    async def where(self, name: str) -> tuple[str, int]:
+    async def resolve(self, name: str) -> tuple[str, int]:
         alive, _, address = name.partition("@")
         there = await self._host.reach(address)
         if alive not in there.names:
