@@ -36,7 +36,7 @@ class World:
         self.spawn_server = SpawnServer(self.router, self, lambda *_: self.default)
         self.router.on_spawn_request = self.spawn_server.on_request
 
-    def start_lightly(self, body, arguments, _runs):
+    def start_without_task(self, body, arguments, _runs):
         self.started.append((body, arguments))
         self.process = Process(None, self.router, self.router.identifiers.pid({}), "guest")
         self.router.registry.add(self.process)
@@ -73,7 +73,7 @@ def test_a_function_in_the_table_gets_its_arguments(world):
 
 
 def test_what_runs_otherwise_is_told_what_was_asked_for(world):
-    world.fallback_body = body
+    world.default = body
 
     world.ask(arguments=(1,))
 
@@ -86,21 +86,21 @@ def test_what_nobody_runs_is_refused(world):
 
 @pytest.mark.parametrize("option", [Atom("lnk"), 1, (Atom("priority"),)])
 def test_an_option_that_is_none_is_refused_and_nothing_starts(world, option):
-    world.fallback_body = body
+    world.default = body
 
     assert world.ask(option) == SpawnReply(REF, PARENT, 0, Atom("badopt"))
     assert world.started == []
 
 
 def test_options_of_a_beam_that_mean_nothing_here_are_passed_over(world):
-    world.fallback_body = body
+    world.default = body
 
     assert world.ask((Atom("priority"), Atom("high"))).result == world.process.pid
 
 
 @pytest.mark.parametrize("monitor", [MONITOR, (MONITOR, [])])
 def test_a_guest_is_linked_and_watched_from_its_birth_if_that_is_asked_for(world, monitor):
-    world.fallback_body = body
+    world.default = body
 
     reply = world.ask(LINK, monitor)
     world.router.termination.terminate(world.process, BOOM)
@@ -111,7 +111,7 @@ def test_a_guest_is_linked_and_watched_from_its_birth_if_that_is_asked_for(world
 
 
 def test_a_guest_is_neither_unless_asked(world):
-    world.fallback_body = body
+    world.default = body
 
     world.ask()
     world.router.termination.terminate(world.process, BOOM)

@@ -10,7 +10,7 @@ from erlmesh.runtime.spawner import ensure_task
 
 
 def start(node, body):
-    return node._extended_creation.spawner.start_without_task(body, (), lambda: "light")
+    return node._instance.spawner.start_without_task(body, (), lambda: "light")
 
 
 @with_node
