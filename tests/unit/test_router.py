@@ -60,7 +60,7 @@ class Subject(Process):
 
 
 class World:
-    """One router, node ``a@h`` in its life 1. While ``dialling`` is set, what is held is kept whoever holds it."""
+    """One router, node ``a@h`` in its life 1. While ``outgoing`` is set, what is held is kept whoever holds it."""
 
     def __init__(self):
         self.enqueued = []
@@ -244,7 +244,7 @@ def test_a_reply_to_a_spawn_nobody_asked_for_is_ignored(world):
     world.hear(SpawnReply(ref, p.pid, 3, X), SpawnReply(ref, p.pid, 0, Atom("notsup")))
 
     assert mailbox(p) == []
-    assert world.router.links.get(p.pid) == []
+    assert world.router.links.links_of(p.pid) == []
 
 
 def test_a_spawn_request_is_refused_by_a_router_without_a_spawner(world):
@@ -825,7 +825,7 @@ def test_what_takes_something_back_follows_what_is_held(world):
 
 def give_back(world):
     held, world.enqueued = world.enqueued, []
-    world.connecting.clear()
+    world.outgoing.clear()
     for node, signal in held:
         world.router.termination.undeliverable(signal, node)
 
@@ -989,7 +989,7 @@ class Calls(World):
     def assert_no_trace(self, *callers):
         assert self.router.registry.aliases == {}
         assert len(self.router.monitors) == 0
-        assert all(caller._pending_calls == {} and caller.aliases == {} for caller in callers)
+        assert all(caller._pending_calls == {} and caller._aliases == {} for caller in callers)
 
 
 @pytest.fixture
