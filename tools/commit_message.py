@@ -44,7 +44,7 @@ def faults_of_first_line(first: str) -> list[str]:
         found.append("The first line must not end with a full stop.")
     matched = FIRST_LINE.fullmatch(first)
     if matched is None:
-        found.append("The first line must be 'area: summary'. The area is one word in lower case, such as pg or docs.")
+        found.append("The first line must be 'area: summary'. The area is a word in lower case, such as pg or docs.")
         return found
     verb = matched["summary"].split()[0]
     if OTHER_FORM.fullmatch(verb) and verb.lower() not in IMPERATIVE:
