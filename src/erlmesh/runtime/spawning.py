@@ -94,12 +94,7 @@ def _begin(process: Process, life: Coroutine[None, None, None]) -> None:
         life.send(None)
     except StopIteration:
         return
-    process.task = asyncio.get_running_loop().create_task(_go_on(life))
-
-
-@types.coroutine
-def _go_on(life: Coroutine[None, None, None]) -> Generator[None, None, None]:
-    yield from life
+    process.task = asyncio.get_running_loop().create_task(life)  # a task takes up a coroutine that has begun, too
 
 
 async def _run(router: Router, process: Process, body: Body, arguments: tuple[Any, ...]) -> None:
