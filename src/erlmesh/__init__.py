@@ -57,7 +57,6 @@ _EXPORTS: Final = {
 }
 
 __all__ = [
-    "StaticResolver",
     "Atom",
     "BitString",
     "CallError",
@@ -92,6 +91,7 @@ __all__ = [
     "RemoteError",
     "RemoteExit",
     "RemoteThrow",
+    "StaticResolver",
     "Term",
     "Throw",
     "expose",

@@ -4,7 +4,6 @@ import argparse
 import asyncio
 
 import pytest
-from erlmesh.cli.settings import add_node_options
 
 from erlmesh.cli.node_options import (
     VARIABLES,
@@ -14,6 +13,7 @@ from erlmesh.cli.node_options import (
     resolver_kwargs,
     unknown_variables,
 )
+from erlmesh.cli.settings import add_node_options
 from erlmesh.errors import ConnectError, NodeStartError
 from erlmesh.net.epmd import Epmd
 from erlmesh.net.resolvers import FixedPort, NoEpmd

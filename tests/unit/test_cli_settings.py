@@ -3,9 +3,9 @@
 import argparse
 
 import pytest
-from erlmesh.cli.settings import add_node_options, complete_name, ephemeral_name, read_settings
 
 from erlmesh.cli.members import parse_group_name
+from erlmesh.cli.settings import add_node_options, complete_name, ephemeral_name, read_settings
 from erlmesh.errors import NodeStartError
 from erlmesh.terms import Atom
 

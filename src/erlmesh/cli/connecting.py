@@ -25,7 +25,7 @@ from erlmesh.node import Node
 from erlmesh.shell.remsh_server import start_remsh_server
 from erlmesh.terms import Atom, Term
 
-__all__ = ["blocked_peers", "hidden_client", "join_cluster", "node_services", "connect_failure"]
+__all__ = ["blocked_peers", "connect_failure", "hidden_client", "join_cluster", "node_services"]
 
 log = logging.getLogger("erlmesh")
 

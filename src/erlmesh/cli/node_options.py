@@ -26,11 +26,11 @@ __all__ = [
     "VARIABLES",
     "add_distribution_options",
     "add_resolver_options",
-    "node_kwargs",
     "default_host",
     "discovery_sources",
-    "unknown_variables",
+    "node_kwargs",
     "resolver_kwargs",
+    "unknown_variables",
 ]
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from erlmesh.cli.settings import add_node_options
 from erlmesh.shell import frontend
 from erlmesh.shell.remsh_client import RemoteSession
 
-__all__ = ["EXAMPLE", "add_options", "run_remsh", "run"]
+__all__ = ["EXAMPLE", "add_options", "run", "run_remsh"]
 
 EXAMPLE = """\
 example:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from types import FrameType
 from typing import Any, Final
 
-__all__ = ["STOP_SIGNALS", "SHUTDOWN_TIMEOUT", "run_until_signal"]
+__all__ = ["SHUTDOWN_TIMEOUT", "STOP_SIGNALS", "run_until_signal"]
 
 SHUTDOWN_TIMEOUT: Final = 0.8
 """Seconds from the signal on: less than one, with the end of the interpreter."""

@@ -12,7 +12,7 @@ from enum import Enum
 
 from erlmesh.errors import NodeStartError
 
-__all__ = ["Host", "SourceKind", "Source", "parse_entries", "parse_sources"]
+__all__ = ["Host", "Source", "SourceKind", "parse_entries", "parse_sources"]
 
 
 class SourceKind(Enum):
