@@ -132,7 +132,7 @@ def test_the_demo_holds(erlmesh):
     assert out.count("✓") >= 10
 
 
-@pytest.mark.otp_release
+@pytest.mark.otp
 @pytest.mark.skipif(shutil.which("iex") is None and not os.environ.get("CI"), reason="Elixir is not installed")
 def test_the_demo_holds_with_a_real_elixir(erlmesh):
     code, out, err = erlmesh.run("demo")

@@ -17,7 +17,7 @@ from erlmesh.formatting import claim_local, format_elixir, format_erlang, releas
 from erlmesh.terms import Atom, Export, Fun, ImproperList, Map, Pid, Port, Ref, exact_key, sort_key
 from terms_strategy import atoms, floats, has_negative_zero, integers, leaves, pids, refs, scalar_text, terms
 
-pytestmark = pytest.mark.otp_release
+pytestmark = pytest.mark.otp
 
 ORACLE = r"""
 Release = list_to_integer(erlang:system_info(otp_release)),

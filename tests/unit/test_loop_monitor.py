@@ -47,7 +47,7 @@ async def test_a_peer_that_says_so_is_busy_until_it_says_that_it_is_free(network
 
 @between_two
 async def test_a_node_tells_its_peers_in_these_words(network, a, b):
-    guarding = a._extended_creation.loop_monitor
+    guarding = a._instance.loop_monitor
     (pump,) = guarding.connections()
     pump.channel.send(guarding.blocked_signal(2.5))
     a.send((OURS, B), Atom("flush"))
@@ -96,7 +96,7 @@ def test_what_makes_no_sense_is_not_believed(word):
 @between_two
 async def test_a_network_in_memory_needs_no_guardian(network, a, b):
     assert not guardians()
-    (pump,) = a._extended_creation.loop_monitor.connections()
+    (pump,) = a._instance.loop_monitor.connections()
     assert pump.last_written_at() is None
     assert pump.write_from_thread(None) is False
 

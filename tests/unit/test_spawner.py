@@ -10,7 +10,7 @@ from erlmesh.runtime.spawner import ensure_task
 
 
 def start(node, body):
-    return node._extended_creation.spawner.start_without_task(body, (), lambda: "light")
+    return node._instance.spawner.start_without_task(body, (), lambda: "light")
 
 
 @with_node
@@ -80,7 +80,7 @@ async def test_who_is_killed_when_its_task_has_not_run_yet_is_told_so(node):
 
     async def body(me):
         try:
-            await in_a_task()
+            await ensure_task()
         except asyncio.CancelledError:
             seen.append("cancelled")
             raise
