@@ -11,7 +11,7 @@ FIRST  ?= 0
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-.PHONY: help faults demo docker-demo image elixir-image cookie docker shell test check format otp conformance sim mutants bench erlang engine clean
+.PHONY: help faults demo docker-demo image elixir-image cookie docker shell test check unit format hooks dist otp conformance sim mutants bench erlang engine clean
 
 help:           ## this list
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -37,15 +37,33 @@ shell: $(VENV)/run.stamp         ## a prompt on a node of your own: make shell A
 test: $(VENV)/dev.stamp erlang engine check  ## everything: style, types, units, real Erlang and Elixir, real faults, containers
 	@tools/test.sh $(BIN)/python $(ARGS)
 
-check: $(VENV)/dev.stamp         ## format, lint, types and the floors of the architecture: seconds
+check: $(VENV)/dev.stamp         ## format, lint, spelling, workflows, types and the floors of the architecture: seconds
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
+	$(BIN)/codespell
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/feature.yml
+	$(BIN)/pre-commit validate-config
+	$(BIN)/zizmor --offline --quiet --strict-collection .github .pre-commit-config.yaml
 	$(BIN)/mypy
 	$(PYTEST) tests/test_architecture.py
+
+unit: $(VENV)/dev.stamp          ## the tests of the pure parts: make unit ARGS='-n auto'
+	$(PYTEST) tests/unit $(ARGS)
 
 format: $(VENV)/dev.stamp        ## puts the code into the project's format
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+
+hooks: $(VENV)/dev.stamp         ## has git check each commit and its message
+	$(BIN)/pre-commit install
+
+dist: $(VENV)/dev.stamp          ## the distributions for a release, in dist/
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
 
 otp: $(VENV)/dev.stamp erlang    ## interop with OTP 23, 25 and 27, each test on each
 	$(PYTEST) tests/otp --every-otp $(ARGS)
@@ -76,7 +94,7 @@ engine:         # a Docker Engine, started where that is allowed; else says what
 	@tools/engine.sh
 
 clean:          ## forgets what was built and fetched
-	rm -rf $(VENV) .otp .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build docker/wheelhouse
+	rm -rf $(VENV) .otp .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build docker/wheelhouse
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One environment for everything. run.stamp: enough to use erlmesh; dev.stamp: also what tests and checks need.

@@ -1,7 +1,7 @@
 """Brings another Erlang/OTP, with its Elixir, beside the installed one: ``python tools/otp.py 23`` prints its ``erl``.
 
 Debian's releases carry different OTPs. Their packages, with everything those need down to the C library, are fetched
-with a private apt configuration and unpacked below ``.otp_release/``: nothing is installed, no root is needed, and a second
+with a private apt configuration and unpacked below ``.otp/``: nothing is installed, no root is needed, and a second
 call prints the path at once. The mirrors are the ones this machine's apt already uses.
 
 Exit status: 0 the path is printed; 3 this machine cannot do it, for the reason on standard error; 1 it should have
@@ -21,7 +21,7 @@ from pathlib import Path
 RELEASES = {"23": "bullseye", "25": "bookworm", "27": "trixie"}
 PACKAGES = ["erlang-base", "elixir"]
 PROGRAMS = ["erl", "erlc", "iex", "elixir", "epmd"]
-HOME = (Path(__file__).resolve().parent.parent / ".otp_release").resolve()  # several work trees may share one by a link
+HOME = (Path(__file__).resolve().parent.parent / ".otp").resolve()  # several work trees may share one by a link
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 CANNOT_HERE = 3
 

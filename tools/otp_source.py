@@ -4,7 +4,7 @@ committed.
 
     tools/otp_source.py 25 lib/kernel/test/pg_SUITE.erl      prints where it lies now
 
-Files land in ``.otp_release/source-VERSION``, which git ignores. Exit code 3: this machine cannot (no apt, no Debian), in
+Files land in ``.otp/source-VERSION``, which git ignores. Exit code 3: this machine cannot (no apt, no Debian), in
 words.
 """
 

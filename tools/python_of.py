@@ -1,6 +1,6 @@
 """Brings another CPython beside the installed one: ``python tools/python_of.py 3.13`` prints a program that is it.
 
-As :mod:`otp` does for Erlang, from the packages of another Debian release, unpacked below ``.otp_release/``: nothing is
+As :mod:`otp` does for Erlang, from the packages of another Debian release, unpacked below ``.otp/``: nothing is
 installed, no root is needed, and a second call prints the path at once. It has the standard library and nothing else.
 
 Exit status: 0 the path is printed; 3 this machine cannot do it, for the reason on standard error; 1 it should have

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from erlmesh import __version__
+
 
 def test_version_and_help_are_printed_with_an_example_for_each_command(erlmesh):
-    assert erlmesh.run("--version")[:2] == (0, "erlmesh 0.1.0\n")
+    assert erlmesh.run("--version")[:2] == (0, f"erlmesh {__version__}\n")
     for command in ("shell", "start", "ping", "members", "epmd", "demo"):
         code, out, _ = erlmesh.run(command, "--help")
         assert code == 0

@@ -101,7 +101,7 @@ def is_scenario(item: pytest.Item) -> bool:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
-            item.add_marker(pytest.mark.otp_release)
+            item.add_marker(pytest.mark.otp)
             item.add_marker(pytest.mark.together)
 
 

@@ -101,7 +101,7 @@ class Beam(Peer):
         core: int | None = None,
         inside: Sequence[str] = (),
     ) -> None:
-        self.otp_release = otp or installed_otp()
+        self.otp = otp or installed_otp()
         folder = programs(otp)
         full = name if "@" in name else f"{name}@127.0.0.1"
         command = [

@@ -33,7 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
-            item.add_marker(pytest.mark.otp_release)
+            item.add_marker(pytest.mark.otp)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

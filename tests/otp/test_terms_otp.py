@@ -8,16 +8,16 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from erlmesh.formatting import claim_local, format_elixir, format_erlang, release_local
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from erlmesh.errors import DecodeError
 from erlmesh.etf import decode, encode
+from erlmesh.formatting import claim_local, format_elixir, format_erlang, release_local
 from erlmesh.terms import Atom, Export, Fun, ImproperList, Map, Pid, Port, Ref, exact_key, sort_key
 from terms_strategy import atoms, floats, has_negative_zero, integers, leaves, pids, refs, scalar_text, terms
 
-pytestmark = pytest.mark.otp_release
+pytestmark = pytest.mark.otp
 
 ORACLE = r"""
 Release = list_to_integer(erlang:system_info(otp_release)),

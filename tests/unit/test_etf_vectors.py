@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from erlmesh.formatting import format_erlang
 
 from erlmesh.errors import DecodeError
 from erlmesh.etf import decode, encode
+from erlmesh.formatting import format_erlang
 from erlmesh.terms import Atom, BitString, Map, Pid, Port, Ref, exact_key
 
 VECTORS = json.loads((Path(__file__).parent.parent / "vectors" / "otp25.json").read_text())

@@ -3,8 +3,8 @@
 from enum import IntEnum
 
 import pytest
-from erlmesh.formatting import claim_local, format_elixir, format_erlang, release_local
 
+from erlmesh.formatting import claim_local, format_elixir, format_erlang, release_local
 from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref
 
 HERE = Atom("socrates@127.0.0.1")

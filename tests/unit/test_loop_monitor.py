@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 from memory_network import MemoryNetwork, started
-from test_watchdog_thread import guardians
 from test_socket_writer import on_every_loop
+from test_watchdog_thread import guardians
 from virtual_time import run, turns
 
 from erlmesh.net.resolvers import NoEpmd

@@ -1,8 +1,9 @@
 """A queue with selective receive."""
 
-from erlmesh.runtime.mailbox import EMPTY, Mailbox
 from hypothesis import given
 from hypothesis import strategies as st
+
+from erlmesh.runtime.mailbox import EMPTY, Mailbox
 
 
 def filled(*messages):

@@ -402,7 +402,10 @@ def test_a_line_that_holds_the_node_is_told_to_who_typed_it():
     async def line():
         assert interrupts.on_loop_blocked(2.4)
 
-    asyncio.run(interrupts.run_interruptible(line()))
+    async def main():
+        await interrupts.run_interruptible(line())
+
+    asyncio.run(main())
 
     assert said == [
         "the shell has blocked this node for 2 s: nothing else runs here until the line ends (Ctrl-C stops it)"

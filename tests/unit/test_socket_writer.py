@@ -9,6 +9,7 @@ import socket
 import threading
 
 import pytest
+
 from erlmesh.net.socket_writer import NO_WRITES, SocketWriter, socket_fd
 
 HIGH = 1 << 16

@@ -75,6 +75,24 @@ async def test_who_is_killed_before_it_runs_never_does_and_later_is_cancelled(no
 
 
 @with_node
+async def test_who_is_killed_when_its_task_has_not_run_yet_is_told_so(node):
+    seen = []
+
+    async def body(me):
+        try:
+            await ensure_task()
+        except asyncio.CancelledError:
+            seen.append("cancelled")
+            raise
+
+    process = start(node, body)
+    asyncio.get_running_loop().call_soon(node.exit, process.pid, KILL)  # just after it has begun
+    await turns()
+
+    assert seen == ["cancelled"]
+
+
+@with_node
 async def test_its_label_says_what_it_runs(node):
     async def body(me):
         pass

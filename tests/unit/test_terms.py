@@ -6,8 +6,8 @@ import pickle
 import threading
 
 import pytest
-from erlmesh.formatting import claim_local, format_erlang, node_by_number, release_local
 
+from erlmesh.formatting import claim_local, format_erlang, node_by_number, release_local
 from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref
 
 A = Atom("a@127.0.0.1")

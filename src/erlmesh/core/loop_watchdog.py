@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["SAMPLE_INTERVAL", "REPORT_AFTER", "Sample", "LoopWatchdog", "is_tick_due", "sample_interval"]
+__all__ = ["REPORT_AFTER", "SAMPLE_INTERVAL", "LoopWatchdog", "Sample", "is_tick_due", "sample_interval"]
 
 SAMPLE_INTERVAL: Final = 1.0
 """Seconds between two looks, at most."""

@@ -13,7 +13,7 @@ from typing import TypeVar
 from erlmesh.proto.control import Demonitor, Down, Monitor
 from erlmesh.terms import Atom, Pid, Ref, Term
 
-__all__ = ["Monitors", "MonitorEntry"]
+__all__ = ["MonitorEntry", "Monitors"]
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")

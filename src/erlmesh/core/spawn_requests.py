@@ -14,7 +14,7 @@ from typing import Final
 from erlmesh.proto.control import Demonitor, ExitLink, SpawnReply
 from erlmesh.terms import Atom, Map, Pid, Ref, Term
 
-__all__ = ["LINKED", "MONITORED", "PendingSpawn", "SpawnRequests", "parse_spawn_options", "cancel_signals"]
+__all__ = ["LINKED", "MONITORED", "PendingSpawn", "SpawnRequests", "cancel_signals", "parse_spawn_options"]
 
 LINKED: Final = 1
 MONITORED: Final = 2

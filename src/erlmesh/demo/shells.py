@@ -18,7 +18,7 @@ from typing import Final
 
 import erlmesh
 
-__all__ = ["ShellProcess", "DemoFailed", "PythonShell", "iex"]
+__all__ = ["DemoFailed", "PythonShell", "ShellProcess", "iex"]
 
 SENTINEL: Final = "-- erlmesh demo mark --"
 LINE_TIMEOUT: Final = 10.0

@@ -13,11 +13,11 @@ from erlmesh.proto.handshake import is_node_name
 __all__ = [
     "check_addresses",
     "check_epmd",
-    "epmd_skipped",
-    "is_long_name",
     "check_name",
     "check_port",
     "check_registration",
+    "epmd_skipped",
+    "is_long_name",
 ]
 
 

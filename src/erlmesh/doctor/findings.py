@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-__all__ = ["ProbeFailure", "Finding", "Status", "failed", "note", "ok", "skipped"]
+__all__ = ["Finding", "ProbeFailure", "Status", "failed", "note", "ok", "skipped"]
 
 
 class Status(Enum):

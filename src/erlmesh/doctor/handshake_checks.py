@@ -10,7 +10,7 @@ from erlmesh.errors import RemoteProtocolError
 from erlmesh.proto import handshake_packets as packets
 from erlmesh.proto.flags import OFFERED, REQUIRED, Flags
 
-__all__ = ["HandshakeTranscript", "identify_protocol", "otp_generation", "check_handshake", "parse_handshake"]
+__all__ = ["HandshakeTranscript", "check_handshake", "identify_protocol", "otp_generation", "parse_handshake"]
 
 _PROTOCOL_SIGNATURES: Final = (
     (b"HTTP/", "an HTTP server"),

@@ -14,7 +14,7 @@ from erlmesh.errors import RemoteProtocolError
 from erlmesh.net.network import TcpNetwork
 from erlmesh.proto import epmd as protocol
 
-__all__ = ["EpmdProbe", "RecordingNetwork", "connect_socket", "resolve_host", "probe_epmd", "detect_service"]
+__all__ = ["EpmdProbe", "RecordingNetwork", "connect_socket", "detect_service", "probe_epmd", "resolve_host"]
 
 RECORD_LIMIT = 1 << 12
 BANNER_TIMEOUT = 0.3

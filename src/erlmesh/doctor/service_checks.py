@@ -15,9 +15,9 @@ __all__ = [
     "check_blocked_peers",
     "check_global",
     "check_ping",
-    "parse_blocked_peers",
     "check_release",
     "check_scopes",
+    "parse_blocked_peers",
 ]
 
 

@@ -22,11 +22,11 @@ __all__ = [
     "MAX_BIG_BYTES",
     "Atoms",
     "Reader",
+    "build_table",
     "raise_truncated",
     "read_integer",
     "read_name",
     "read_pid",
-    "build_table",
 ]
 
 MAX_BIG_BYTES: Final = 512 * 1024  # 4 Mbit, as much as any OTP release calculates with

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["socket_folders", "read_health", "short_socket_path"]
+__all__ = ["read_health", "short_socket_path", "socket_folders"]
 
 MAX_RESPONSE_BYTES: Final = 1 << 16
 

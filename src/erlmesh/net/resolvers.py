@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from erlmesh.errors import ConnectError
 
-__all__ = ["StaticResolver", "FixedPort", "NoEpmd", "PortMapper", "Resolver", "validate_port", "listen_ports"]
+__all__ = ["FixedPort", "NoEpmd", "PortMapper", "Resolver", "StaticResolver", "listen_ports", "validate_port"]
 
 FIRST_CREATION: Final = 4
 """Creations below are those that EPMD gave before OTP 23; a node that makes up its own keeps away from them."""

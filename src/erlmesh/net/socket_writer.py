@@ -14,7 +14,7 @@ import threading
 import time
 from typing import Final, NamedTuple
 
-__all__ = ["SocketWriter", "ExternalWrites", "socket_fd"]
+__all__ = ["ExternalWrites", "SocketWriter", "socket_fd"]
 
 RETRY_WITHOUT_FD: Final = 0.05
 """Seconds between two attempts to write where no descriptor is left to wait with."""

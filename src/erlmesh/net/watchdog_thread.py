@@ -21,7 +21,7 @@ from erlmesh.core.loop_watchdog import SAMPLE_INTERVAL, LoopWatchdog, Sample, is
 from erlmesh.net.thread_stack import stack_of_thread
 from erlmesh.proto.control import Signal
 
-__all__ = ["WatchdogThread", "ThreadWritable", "WatchedNode"]
+__all__ = ["ThreadWritable", "WatchdogThread", "WatchedNode"]
 
 log = logging.getLogger("erlmesh")
 

@@ -16,8 +16,8 @@ from erlmesh.errors import RemoteProtocolError
 from erlmesh.terms import Atom
 
 __all__ = [
-    "MAX_REFERENCES",
     "CACHED_HEADER_SIZE",
+    "MAX_REFERENCES",
     "AtomReader",
     "AtomWriter",
     "Reference",

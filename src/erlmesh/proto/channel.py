@@ -17,7 +17,7 @@ from erlmesh.proto.frame_reader import FrameReader, FrameTooLong
 from erlmesh.proto.frame_writer import TICK, FrameWriter
 from erlmesh.terms import Atom
 
-__all__ = ["Channel", "ChannelStatistics", "Event", "ConnectionLost"]
+__all__ = ["Channel", "ChannelStatistics", "ConnectionLost", "Event"]
 
 NET_TICKTIME: Final = 60.0
 MAX_FRAME: Final = 128 * 1024 * 1024

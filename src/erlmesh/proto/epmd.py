@@ -16,14 +16,14 @@ from erlmesh.errors import RemoteProtocolError
 
 __all__ = [
     "DEFAULT_PORT",
-    "ServerConnection",
-    "NameTaken",
-    "Registered",
     "EpmdRegistry",
+    "NameTaken",
     "PortInfo",
+    "Registered",
+    "ServerConnection",
+    "decode_lookup_response",
     "decode_names_response",
     "decode_register_response",
-    "decode_lookup_response",
     "encode_lookup",
     "encode_names",
     "encode_register",

@@ -15,7 +15,7 @@ from typing import Final
 from erlmesh.errors import RemoteProtocolError
 from erlmesh.terms import Atom
 
-__all__ = ["FRAGMENT_HEAD_SIZE", "FRAGMENT_SIZE", "Reassembly", "Reassembled", "split"]
+__all__ = ["FRAGMENT_HEAD_SIZE", "FRAGMENT_SIZE", "Reassembled", "Reassembly", "split"]
 
 FRAGMENT_SIZE: Final = 64 * 1024
 """Bytes of message in one frame (ERTS_DIST_FRAGMENT_SIZE)."""

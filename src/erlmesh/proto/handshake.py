@@ -31,17 +31,17 @@ from erlmesh.proto.flags import OFFERED, REQUIRED, Flags
 from erlmesh.proto.handshake_packets import digest, is_node_name
 
 __all__ = [
-    "SimultaneousConnect",
-    "InitiatorClosed",
-    "HandshakeSteps",
-    "NeedPacket",
-    "LocalNode",
     "HandshakeCompleted",
+    "HandshakeSteps",
+    "InitiatorClosed",
+    "LocalNode",
+    "NeedPacket",
     "PeerClosed",
+    "SimultaneousConnect",
     "Status",
     "accept",
-    "initiate",
     "digest",
+    "initiate",
     "is_node_name",
 ]
 

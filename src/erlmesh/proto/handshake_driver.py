@@ -10,7 +10,7 @@ from typing import Final
 from erlmesh.errors import ErlmeshError, HandshakeRefused, HandshakeTimeout, RemoteProtocolError
 from erlmesh.proto.handshake import HandshakeCompleted, HandshakeSteps, NeedPacket, PeerClosed
 
-__all__ = ["HandshakeFailed", "HandshakeDriver"]
+__all__ = ["HandshakeDriver", "HandshakeFailed"]
 
 SETUP_TIMEOUT: Final = 7.0
 """Seconds; kernel's ``net_setuptime``."""

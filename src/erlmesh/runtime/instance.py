@@ -36,7 +36,7 @@ from erlmesh.terms import Atom, Term
 if TYPE_CHECKING:
     from erlmesh.node import Node
 
-__all__ = ["DISCONNECTING", "NodeInstance", "NodeConfig"]
+__all__ = ["DISCONNECTING", "NodeConfig", "NodeInstance"]
 
 DISCONNECTING: Final = Atom("disconnecting")
 """To our own kind: that we leave on purpose, and nobody need dial."""

@@ -15,7 +15,7 @@ from erlmesh.terms import Atom, Pid, Ref, Term
 if TYPE_CHECKING:
     from erlmesh.runtime.router import Router
 
-__all__ = ["SpawnClient", "MFA"]
+__all__ = ["MFA", "SpawnClient"]
 
 MFA: TypeAlias = tuple[Atom, Atom, list[Term]]
 """Module, function, arguments."""

@@ -12,7 +12,7 @@ from erlmesh.runtime.router import Router
 from erlmesh.runtime.spawner import Spawner
 from erlmesh.terms import Atom, Term
 
-__all__ = ["SpawnServer", "FallbackBody"]
+__all__ = ["FallbackBody", "SpawnServer"]
 
 NOTSUP: Final = Atom("notsup")
 BADOPT: Final = Atom("badopt")

@@ -94,12 +94,8 @@ def _run_until_first_wait(process: Process, coroutine: Coroutine[None, None, Non
         coroutine.send(None)
     except StopIteration:
         return
-    process._task = asyncio.get_running_loop().create_task(_resume(coroutine))
-
-
-@types.coroutine
-def _resume(coroutine: Coroutine[None, None, None]) -> Generator[None, None, None]:
-    yield from coroutine
+    # A task can continue a coroutine that has already started.
+    process._task = asyncio.get_running_loop().create_task(coroutine)
 
 
 async def _run(router: Router, process: Process, body: Body, arguments: tuple[Any, ...]) -> None:

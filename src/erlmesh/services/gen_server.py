@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from erlmesh.runtime.process import Process
 
-__all__ = ["BADARG", "ERROR", "OK", "handle_system_msg", "call_each", "multi_call"]
+__all__ = ["BADARG", "ERROR", "OK", "call_each", "handle_system_msg", "multi_call"]
 
 D = TypeVar("D", Pid, tuple[Atom, Atom])
 N = TypeVar("N", str, Atom)

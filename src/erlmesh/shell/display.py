@@ -10,7 +10,7 @@ from typing import Any, Final
 from erlmesh.formatting import format_elixir
 from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref
 
-__all__ = ["cache_source", "format_value", "format_error", "format_term"]
+__all__ = ["cache_source", "format_error", "format_term", "format_value"]
 
 _TERM_TYPES: Final = (Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref)
 _HIDDEN_PATHS: Final = (str(Path(__file__).parent.parent), str(Path(linecache.__file__).parent))  # ours and Python's

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from erlmesh.node import Node
     from erlmesh.runtime.process import Process
 
-__all__ = ["ProcessDied", "Evaluator", "Interrupted", "Exited", "Outcome", "Raised", "Value"]
+__all__ = ["Evaluator", "Exited", "Interrupted", "Outcome", "ProcessDied", "Raised", "Value"]
 
 
 @dataclass(frozen=True, slots=True)

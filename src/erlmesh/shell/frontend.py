@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from erlmesh.node import Node
     from erlmesh.shell.session_protocol import ShellSession
 
-__all__ = ["run_session", "history_file", "is_interactive", "run"]
+__all__ = ["history_file", "is_interactive", "run", "run_session"]
 
 
 def is_interactive() -> bool:

@@ -13,7 +13,7 @@ from erlmesh.terms import Atom, Pid
 if TYPE_CHECKING:
     from erlmesh.node import Node
 
-__all__ = ["documentation", "describe", "overview"]
+__all__ = ["describe", "documentation", "overview"]
 
 OVERVIEW: Final = """\
 Python runs here, in a process of this node. Lines of Elixir's kind are understood too.

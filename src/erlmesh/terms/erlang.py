@@ -12,7 +12,7 @@ from erlmesh.terms.node_numbers import node_number
 from erlmesh.terms.printing import ERLANG_FORMATTERS, Text, format_term, joined
 from erlmesh.terms.values import BitString, Export, Fun, ImproperList, Pid, Port, Ref, Term
 
-__all__ = ["dotted", "format_erlang", "float_digits", "reference_words"]
+__all__ = ["dotted", "float_digits", "format_erlang", "reference_words"]
 
 _RESERVED: Final = frozenset({
     "after", "and", "andalso", "band", "begin", "bnot", "bor", "bsl", "bsr", "bxor", "case", "catch", "cond", "div",

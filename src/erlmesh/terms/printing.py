@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
-__all__ = ["ERLANG_FORMATTERS", "Formatters", "ErlangStr", "Text", "joined", "format_term"]
+__all__ = ["ERLANG_FORMATTERS", "ErlangStr", "Formatters", "Text", "format_term", "joined"]
 
 
 class Text(str):

@@ -13,8 +13,8 @@ from erlmesh.terms import Atom, Export, Fun, Pid, Term
 
 __all__ = [
     "Method",
-    "ResolveMethods",
     "PythonMethod",
+    "ResolveMethods",
     "Sender",
     "notify_all_name",
     "random_exit_name",

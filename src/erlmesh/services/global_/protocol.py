@@ -12,28 +12,28 @@ from typing import Final, TypeAlias
 from erlmesh.terms import Atom, Pid, Term
 
 __all__ = [
+    "NET_SETUPTIME_SECONDS",
     "OLDEST_VSN",
     "PARTITION_VSN",
-    "NET_SETUPTIME_SECONDS",
     "SERVER",
     "TAGGED_VSN",
     "VERIFY_CONNECT_VSN",
     "VSN",
+    "Atoms",
     "Cast",
     "Conflict",
     "Connect",
+    "Demonitor",
     "Disconnect",
     "Effect",
     "LockId",
+    "Monitor",
     "Recheck",
     "Reply",
     "Resolve",
-    "StopResolving",
     "Send",
     "SendToLocker",
-    "Demonitor",
-    "Monitor",
-    "Atoms",
+    "StopResolving",
 ]
 
 # Versions of the protocol between two global_name_servers (the list at the top of OTP's global.erl).

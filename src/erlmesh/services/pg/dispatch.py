@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from erlmesh.runtime.process import Process
     from erlmesh.runtime.runtime import Runtime
 
-__all__ = ["MultiCallResult", "Membership", "Picker", "multi_call_members"]
+__all__ = ["Membership", "MultiCallResult", "Picker", "multi_call_members"]
 
 _KILL: Final = Atom("kill")
 _MAX_ROTATIONS: Final = 10_000

@@ -21,15 +21,15 @@ from erlmesh.services.multiset import EMPTY, Multiset, added, counts, listed, re
 from erlmesh.terms import Atom, Pid, Term, exact_key
 
 __all__ = [
-    "GroupEvent",
+    "Demonitor",
     "Effect",
+    "GroupEvent",
     "Joined",
     "Left",
-    "ScopeState",
-    "PgStatistics",
-    "SendTo",
-    "Demonitor",
     "Monitor",
+    "PgStatistics",
+    "ScopeState",
+    "SendTo",
     "Tag",
 ]
 
