@@ -17,7 +17,7 @@ M, F = Atom("m"), Atom("f")
 
 @pytest.fixture(autouse=True)
 def nothing_marked(monkeypatch):
-    monkeypatch.setattr(function_table, "ALL_INTERFACES", FunctionTable())
+    monkeypatch.setattr(function_table, "PROCESS_WIDE", FunctionTable())
 
 
 def module(source, name="pack.models"):
@@ -130,11 +130,11 @@ def test_what_is_marked_is_exposed_everywhere_and_the_decorator_changes_nothing_
     marked = module("@expose\ndef f(x): return x")
 
     assert marked.f(5) == 5
-    assert function_table.ALL_INTERFACES.names() == [("models", "f", 1)]
+    assert function_table.PROCESS_WIDE.names() == [("models", "f", 1)]
 
     expose(module("def g(): return 1\ndef h(): return 2"), as_="mine")
 
-    assert function_table.ALL_INTERFACES.names() == [("mine", "g", 0), ("mine", "h", 0), ("models", "f", 1)]
+    assert function_table.PROCESS_WIDE.names() == [("mine", "g", 0), ("mine", "h", 0), ("models", "f", 1)]
 
 
 def test_the_own_table_comes_before_the_defaults():
