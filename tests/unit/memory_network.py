@@ -30,7 +30,7 @@ class Transport(asyncio.Transport):
 
     def _arrive(self, data):
         other = self.pipe.other(self)
-        if not other.closing and not self.pipe.timed_out:
+        if not other.closing and not self.pipe.silent:
             other.protocol.data_received(data)
 
     def close(self):
@@ -43,7 +43,7 @@ class Transport(asyncio.Transport):
     def _closed(self):
         self.protocol.connection_lost(None)
         other = self.pipe.other(self)
-        if not other.closing and not self.pipe.timed_out:
+        if not other.closing and not self.pipe.silent:
             other.closing = True
             other.protocol.connection_lost(None)
 
@@ -52,7 +52,7 @@ class Pipe:
     def __init__(self, number, caller, answerer):
         self.number = number
         self.loop = asyncio.get_running_loop()
-        self.timed_out = False
+        self.silent = False
         self.ends = [Transport(self, caller), Transport(self, answerer)]
 
     def other(self, end):

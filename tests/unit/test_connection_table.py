@@ -25,76 +25,76 @@ def great():
 
 
 def test_nothing_is_known_at_first(small):
-    assert small.up(GREAT) is None
-    assert not small.pending(GREAT)
+    assert small.established_connection(GREAT) is None
+    assert not small.is_pending(GREAT)
     assert small.established_connections() == {}
 
 
 def test_a_dialled_connection_is_pending_then_up(small):
     assert small.dial(GREAT, "out")
-    assert small.pending(GREAT)
-    assert small.up(GREAT) is None
+    assert small.is_pending(GREAT)
+    assert small.established_connection(GREAT) is None
 
-    assert small.met(GREAT, "out") == (True, None)
-    assert small.up(GREAT) == "out"
-    assert not small.pending(GREAT)
+    assert small.established(GREAT, "out") == (True, None)
+    assert small.established_connection(GREAT) == "out"
+    assert not small.is_pending(GREAT)
     assert small.established_connections() == {GREAT: "out"}
 
 
 def test_an_answered_connection_is_pending_then_up(small):
-    assert small.called(GREAT, "in") == (Status.OK, None)
-    assert small.pending(GREAT)
+    assert small.incoming(GREAT, "in") == (Status.OK, None)
+    assert small.is_pending(GREAT)
 
-    assert small.met(GREAT, "in") == (True, None)
-    assert small.up(GREAT) == "in"
+    assert small.established(GREAT, "in") == (True, None)
+    assert small.established_connection(GREAT) == "in"
 
 
 @pytest.mark.parametrize("going_on", ["dialling", "answering", "expecting", "up"])
 def test_nobody_dials_while_something_goes_on(small, going_on):
     if going_on == "answering":
-        small.called(GREAT, "first")
+        small.incoming(GREAT, "first")
     else:
         small.dial(GREAT, "first")
     if going_on == "expecting":
         small.nok_received(GREAT, "first")
     if going_on == "up":
-        small.met(GREAT, "first")
+        small.established(GREAT, "first")
 
     assert not small.dial(GREAT, "second")
 
 
 def test_a_call_under_our_own_name_is_refused(small):
-    assert small.called(SMALL, "in") == (Status.NOK, None)
-    assert not small.pending(SMALL)
+    assert small.incoming(SMALL, "in") == (Status.NOK, None)
+    assert not small.is_pending(SMALL)
 
 
 def test_the_greater_name_refuses_a_call_while_it_dials(great):
     great.dial(SMALL, "out")
 
-    assert great.called(SMALL, "in") == (Status.NOK, None)
-    assert great.met(SMALL, "in") == (False, None)
-    assert great.met(SMALL, "out") == (True, None)
+    assert great.incoming(SMALL, "in") == (Status.NOK, None)
+    assert great.established(SMALL, "in") == (False, None)
+    assert great.established(SMALL, "out") == (True, None)
 
 
 def test_the_smaller_name_gives_up_its_own_dial_for_a_call(small):
     small.dial(GREAT, "out")
 
-    assert small.called(GREAT, "in") == (Status.OK_SIMULTANEOUS, "out")
-    assert small.met(GREAT, "out") == (False, None)
-    assert small.met(GREAT, "in") == (True, None)
+    assert small.incoming(GREAT, "in") == (Status.OK_SIMULTANEOUS, "out")
+    assert small.established(GREAT, "out") == (False, None)
+    assert small.established(GREAT, "in") == (True, None)
 
 
 def test_the_greater_name_keeps_the_first_of_two_calls(great):
-    great.called(SMALL, "first")
+    great.incoming(SMALL, "first")
 
-    assert great.called(SMALL, "second") == (Status.NOK, None)
+    assert great.incoming(SMALL, "second") == (Status.NOK, None)
 
 
 def test_the_smaller_name_keeps_the_second_of_two_calls(small):
-    small.called(GREAT, "first")
+    small.incoming(GREAT, "first")
 
-    assert small.called(GREAT, "second") == (Status.OK_SIMULTANEOUS, "first")
-    assert small.met(GREAT, "first") == (False, None)
+    assert small.incoming(GREAT, "second") == (Status.OK_SIMULTANEOUS, "first")
+    assert small.established(GREAT, "first") == (False, None)
 
 
 def test_after_nok_their_call_is_waited_for_and_taken(small):
@@ -102,20 +102,20 @@ def test_after_nok_their_call_is_waited_for_and_taken(small):
 
     small.nok_received(GREAT, "out")
 
-    assert small.pending(GREAT)
-    assert small.called(GREAT, "in") == (Status.OK, None)
+    assert small.is_pending(GREAT)
+    assert small.incoming(GREAT, "in") == (Status.OK, None)
     assert not small.expire(GREAT, "out")
-    assert small.pending(GREAT)
+    assert small.is_pending(GREAT)
 
 
 def test_nok_after_their_call_changes_nothing(small):
     small.dial(GREAT, "out")
-    small.called(GREAT, "in")
+    small.incoming(GREAT, "in")
 
     small.nok_received(GREAT, "out")
-    small.failed(GREAT, "in")
+    small.handshake_failed(GREAT, "in")
 
-    assert not small.pending(GREAT)
+    assert not small.is_pending(GREAT)
 
 
 def test_a_call_that_does_not_come_is_given_up(small):
@@ -123,95 +123,95 @@ def test_a_call_that_does_not_come_is_given_up(small):
     small.nok_received(GREAT, "out")
 
     assert small.expire(GREAT, "out")
-    assert not small.pending(GREAT)
+    assert not small.is_pending(GREAT)
     assert not small.expire(GREAT, "out")
 
 
 def test_the_end_of_an_earlier_wait_does_not_end_a_later_one(small):
     small.dial(GREAT, "first")
     small.nok_received(GREAT, "first")
-    small.called(GREAT, "in")
-    small.failed(GREAT, "in")
+    small.incoming(GREAT, "in")
+    small.handshake_failed(GREAT, "in")
     small.dial(GREAT, "second")
     small.nok_received(GREAT, "second")
 
     assert not small.expire(GREAT, "first")
-    assert small.pending(GREAT)
+    assert small.is_pending(GREAT)
 
 
 def test_who_is_connected_answers_alive_and_keeps_the_old_connection_until_the_new_one_is_proved(small):
     small.dial(GREAT, "old")
-    small.met(GREAT, "old")
+    small.established(GREAT, "old")
 
-    assert small.called(GREAT, "new") == (Status.ALIVE, None)
-    assert small.up(GREAT) == "old"
-    assert small.met(GREAT, "new") == (True, "old")
-    assert small.up(GREAT) == "new"
-    assert not small.lost(GREAT, "old")
+    assert small.incoming(GREAT, "new") == (Status.ALIVE, None)
+    assert small.established_connection(GREAT) == "old"
+    assert small.established(GREAT, "new") == (True, "old")
+    assert small.established_connection(GREAT) == "new"
+    assert not small.connection_lost(GREAT, "old")
 
 
 def test_a_take_over_that_fails_leaves_the_old_connection(small):
     small.dial(GREAT, "old")
-    small.met(GREAT, "old")
-    small.called(GREAT, "new")
+    small.established(GREAT, "old")
+    small.incoming(GREAT, "new")
 
-    small.failed(GREAT, "new")
+    small.handshake_failed(GREAT, "new")
 
-    assert small.up(GREAT) == "old"
-    assert not small.pending(GREAT)
+    assert small.established_connection(GREAT) == "old"
+    assert not small.is_pending(GREAT)
 
 
 def test_a_third_call_during_a_take_over_gets_no_word(great):
     great.dial(SMALL, "old")
-    great.met(SMALL, "old")
-    great.called(SMALL, "new")
+    great.established(SMALL, "old")
+    great.incoming(SMALL, "new")
 
-    assert great.called(SMALL, "newer") == (None, None)
-    assert great.met(SMALL, "newer") == (False, None)
+    assert great.incoming(SMALL, "newer") == (None, None)
+    assert great.established(SMALL, "newer") == (False, None)
 
 
 def test_a_take_over_goes_on_when_the_old_connection_ends_meanwhile(small):
     small.dial(GREAT, "old")
-    small.met(GREAT, "old")
-    small.called(GREAT, "new")
+    small.established(GREAT, "old")
+    small.incoming(GREAT, "new")
 
-    assert small.lost(GREAT, "old")
+    assert small.connection_lost(GREAT, "old")
 
-    assert small.pending(GREAT)
-    assert small.met(GREAT, "new") == (True, None)
+    assert small.is_pending(GREAT)
+    assert small.established(GREAT, "new") == (True, None)
 
 
 def test_a_dial_answered_with_alive_is_wanted_as_long_as_it_is_the_one(small):
     small.dial(GREAT, "out")
     assert small.keep_attempt(GREAT, "out")
 
-    small.called(GREAT, "in")
+    small.incoming(GREAT, "in")
     assert not small.keep_attempt(GREAT, "out")
-    small.met(GREAT, "in")
+    small.established(GREAT, "in")
     assert not small.keep_attempt(GREAT, "out")
     assert not small.keep_attempt("c@h", "out")
 
 
 def test_a_connection_is_lost_once(small):
     small.dial(GREAT, "out")
-    assert not small.lost(GREAT, "out")
+    assert not small.connection_lost(GREAT, "out")
 
-    small.met(GREAT, "out")
+    small.established(GREAT, "out")
 
-    assert small.lost(GREAT, "out")
-    assert not small.lost(GREAT, "out")
+    assert small.connection_lost(GREAT, "out")
+    assert not small.connection_lost(GREAT, "out")
     assert small._peers == {}
 
 
 def test_what_is_not_known_does_nothing(small):
-    small.failed(GREAT, "out")
+    small.handshake_failed(GREAT, "out")
     small.nok_received(GREAT, "out")
 
-    assert small.met(GREAT, "out") == (False, None)
+    assert small.established(GREAT, "out") == (False, None)
     assert not small.expire(GREAT, "out")
-    assert not small.lost(GREAT, "out")
+    assert not small.connection_lost(GREAT, "out")
     small.dial(GREAT, "out")
-    small.failed(GREAT, "other")
+    small.handshake_failed(GREAT, "other")
     small.nok_received(GREAT, "other")
     assert small.keep_attempt(GREAT, "out")
 
@@ -219,7 +219,7 @@ def test_what_is_not_known_does_nothing(small):
 def test_a_failed_dial_leaves_nothing(small):
     small.dial(GREAT, "out")
 
-    small.failed(GREAT, "out")
+    small.handshake_failed(GREAT, "out")
 
     assert small._peers == {}
 
@@ -284,7 +284,7 @@ class Nodes:
 
     def is_up(self, number, end):
         x, y = self.ends(number) if end == 0 else self.ends(number)[::-1]
-        return self.peers[x].up(self.names[y]) == number
+        return self.peers[x].established_connection(self.names[y]) == number
 
     def is_whole(self, number, pair):
         """It is open and counts at both of its ends."""
@@ -298,7 +298,7 @@ class Nodes:
 
     def call(self, x, y):
         self.wants.add((x, y))
-        if self.peers[x].up(self.names[y]) is not None:
+        if self.peers[x].established_connection(self.names[y]) is not None:
             self.wants.discard((x, y))
         elif self.peers[x].dial(self.names[y], len(self.wires)):
             wire = Wire(x)
@@ -307,9 +307,9 @@ class Nodes:
 
     def settle(self, x, y):
         peers, name = self.peers[x], self.names[y]
-        if peers.up(name) is not None:
+        if peers.established_connection(name) is not None:
             self.wants.discard((x, y))
-        elif not peers.pending(name) and (x, y) in self.wants:
+        elif not peers.is_pending(name) and (x, y) in self.wants:
             self.wants.discard((x, y))
             self.told_no.append((x, y))
 
@@ -327,7 +327,7 @@ class Nodes:
         self.losses -= 1
         self.close(number, end)
         x, y = self.ends(number) if end == 0 else self.ends(number)[::-1]
-        assert self.peers[x].lost(self.names[y], number)
+        assert self.peers[x].connection_lost(self.names[y], number)
 
     def give_up(self, x, y):
         assert self.peers[x].expire(self.names[y], self.entry(x, y).awaiting_incoming)
@@ -352,7 +352,7 @@ class Nodes:
         caller, answerer = self.ends(number)
         match packet:
             case "name":
-                status, rival = peers.called(name, number)
+                status, rival = peers.incoming(name, number)
                 if rival is not None:
                     self.close(rival, 0 if self.wires[rival].caller == answerer else 1)
                 match status:
@@ -372,9 +372,9 @@ class Nodes:
                 self.say(number, 1, "ack")
             case "false" | "closed":
                 self.close(number, 1)
-                if not peers.lost(name, number):
+                if not peers.connection_lost(name, number):
                     was_reserved = self.entry(answerer, caller) and self.entry(answerer, caller).incoming == number
-                    peers.failed(name, number)
+                    peers.handshake_failed(name, number)
                     if was_reserved and (answerer, caller) in self.wants:
                         self.call(answerer, caller)
 
@@ -396,11 +396,11 @@ class Nodes:
                 self.meet(number, 0, peers, name)
             case "closed":
                 self.close(number, 0)
-                if not peers.lost(name, number):
-                    peers.failed(name, number)
+                if not peers.connection_lost(name, number):
+                    peers.handshake_failed(name, number)
 
     def meet(self, number, end, peers, name):
-        counts, old = peers.met(name, number)
+        counts, old = peers.established(name, number)
         if not counts:
             self.close(number, end)
         elif old is not None:
@@ -455,7 +455,7 @@ def explore(start, check_end):
 @pytest.mark.parametrize("dials", [(1, 0), (0, 1), (1, 1), (2, 1), (1, 2), (2, 2)])
 def test_however_two_nodes_call_each_other_they_meet_and_nobody_is_told_no(dials):
     def check_end(nodes):
-        assert nodes.peers[0].up(GREAT) is not None
+        assert nodes.peers[0].established_connection(GREAT) is not None
         assert nodes.told_no == []
         assert nodes.replaced == [], "a good connection was replaced"
 
@@ -487,8 +487,8 @@ def test_three_nodes_under_any_order_end_with_one_connection_a_pair(chance, dial
 
 def test_the_failure_of_an_attempt_that_gave_way_is_no_failure_of_the_call(small):
     small.dial(GREAT, "out")
-    assert small.called(GREAT, "in") == (Status.OK_SIMULTANEOUS, "out")
-    small.failed(GREAT, "out")
+    assert small.incoming(GREAT, "in") == (Status.OK_SIMULTANEOUS, "out")
+    small.handshake_failed(GREAT, "out")
 
-    assert small.pending(GREAT)
-    assert small.met(GREAT, "in") == (True, None)
+    assert small.is_pending(GREAT)
+    assert small.established(GREAT, "in") == (True, None)

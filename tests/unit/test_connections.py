@@ -133,11 +133,11 @@ async def test_a_fault_in_the_resolver_is_a_failed_attempt(network, a, b):
     async def broken(name):
         raise UnicodeError("label empty or too long")
 
-    network.resolve, where = broken, network.where
+    network.resolve, resolve = broken, network.resolve
     assert not await a.connect("b@h")
 
     assert a.last_connect_error("b@h") == "cannot reach b@h: UnicodeError: label empty or too long"
-    network.resolve = where
+    network.resolve = resolve
     assert await a.connect("b@h")
     assert a.last_connect_error("b@h") is None
 
@@ -156,7 +156,7 @@ async def test_a_host_that_does_not_answer_is_given_up_in_time(network, a, b):
 async def test_finding_a_node_dialling_it_and_the_handshake_have_one_time_limit_together(network, a, b):
     gate = network.gates["b@h"] = asyncio.Event()
     asyncio.get_running_loop().call_later(SETUP_TIMEOUT - 1, gate.set)
-    network.on_pipe = lambda pipe: setattr(pipe, "timed_out", True)
+    network.on_pipe = lambda pipe: setattr(pipe, "silent", True)
 
     assert not await a.connect("b@h")
 
@@ -550,7 +550,7 @@ async def test_a_peer_that_has_lost_the_connection_takes_it_over_nodedown_first(
     await a.connect("b@h")
     ref = p.monitor(q.pid)
     await turns()
-    network.pipes[0].timed_out = True
+    network.pipes[0].silent = True
     b.disconnect_nowait("a@h")
     await turns()
 
@@ -584,7 +584,7 @@ async def test_while_a_connection_is_taken_over_the_node_is_down_and_signals_wai
     await a.connect("b@h")
     a.monitor_nodes(watcher.pid, reasons=True)
     _, at_b = listener(b, "server", events=False)
-    network.pipes[1].timed_out = True
+    network.pipes[1].silent = True
     b.disconnect_nowait("a@h")
     await turns()
 

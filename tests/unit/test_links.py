@@ -22,19 +22,19 @@ def links():
 
 
 def assert_empty(links):
-    assert (len(links), links._by_node, links._by_node) == (0, {}, {})
+    assert (len(links), links._by_pid, links._by_node) == (0, {}, {})
 
 
 def test_a_link_is_said_once(links):
     assert links.link(P, X) == [Link(P, X)]
     assert links.link(P, X) == []
-    assert links.get(P) == [X]
+    assert links.links_of(P) == [X]
 
 
 def test_a_link_of_theirs_is_as_good_as_ours(links):
     links.link_received(Link(X, P))
 
-    assert links.get(P) == [X]
+    assert links.links_of(P) == [X]
     assert links.link(P, X) == []
 
 
@@ -59,7 +59,7 @@ def test_after_unlink_no_exit_arrives(links):
     (unlink,) = links.unlink(P, X)
 
     assert (unlink.sender, unlink.to) == (P, X)
-    assert links.get(P) == []
+    assert links.links_of(P) == []
     assert not links.exit_received(P, X)
 
 
@@ -94,7 +94,7 @@ def test_linking_again_while_unlinking_is_said_and_the_old_ack_does_not_end_it(l
 
     assert links.link(P, X) == [Link(P, X)]
     links.unlink_ack_received(UnlinkAck(unlink.id, X, P))
-    assert links.get(P) == [X]
+    assert links.links_of(P) == [X]
 
 
 def test_an_ack_of_an_earlier_unlink_does_not_end_a_later_one(links):
@@ -115,7 +115,7 @@ def test_a_link_of_theirs_that_crosses_our_unlink_is_ended_by_it(links):
 
     links.link_received(Link(X, P))
 
-    assert links.get(P) == []
+    assert links.links_of(P) == []
     assert not links.exit_received(P, X)
 
 
@@ -147,9 +147,9 @@ def test_the_dead_say_exit_to_those_they_are_linked_to_and_to_no_others(links):
         links.link(P, other)
     links.unlink(P, Y)
 
-    assert links.handle_down(P, NORMAL) == [ExitLink(P, other, NORMAL) for other in (Q, X, Z)]
+    assert links.process_exited(P, NORMAL) == [ExitLink(P, other, NORMAL) for other in (Q, X, Z)]
     assert_empty(links)
-    assert links.handle_down(P, NORMAL) == []
+    assert links.process_exited(P, NORMAL) == []
 
 
 def test_a_lost_node_takes_its_links_with_it_and_nobody_elses(links):
@@ -158,18 +158,18 @@ def test_a_lost_node_takes_its_links_with_it_and_nobody_elses(links):
     links.link(Q, X)
     links.unlink(P, Y)
 
-    exits = links.lost(B, NOCONNECTION)
+    exits = links.connection_lost(B, NOCONNECTION)
 
     assert exits == [ExitLink(X, P, NOCONNECTION), ExitLink(X, Q, NOCONNECTION)]
     assert all(links.exit_received(said.to, said.sender) for said in exits)
-    assert links.get(P) == [Q, Z]
-    assert links.lost(B, NOCONNECTION) == []
+    assert links.links_of(P) == [Q, Z]
+    assert links.connection_lost(B, NOCONNECTION) == []
 
 
 def test_who_unlinks_on_the_first_exit_of_a_lost_node_gets_no_second(links):
     links.link(P, X)
     links.link(P, Y)
-    first, second = links.lost(B, NOCONNECTION)
+    first, second = links.connection_lost(B, NOCONNECTION)
 
     assert links.exit_received(P, first.sender)
     links.unlink(P, second.sender)
@@ -213,7 +213,7 @@ class Cluster:
     def die(self, side, p, _):
         if p in self.alive:
             self.alive.discard(p)
-            self.say(side, self.tables[side].handle_down(p, NORMAL))
+            self.say(side, self.tables[side].process_exited(p, NORMAL))
 
     def lose(self, *_):
         for queue in self.queues:
@@ -298,5 +298,5 @@ def test_who_links_last_is_linked(acts, side):
     cluster.link(side, p, q)
     cluster.settle()
 
-    assert q in cluster.tables[side].get(p)
-    assert p in cluster.tables[1 - side].get(q)
+    assert q in cluster.tables[side].links_of(p)
+    assert p in cluster.tables[1 - side].links_of(q)

@@ -9,7 +9,7 @@ BUSY = 1000.0
 
 
 def looks(vigil, *times, computed=0.0):
-    return [vigil.look(float(now), computed) for now in times]
+    return [vigil.sample(float(now), computed) for now in times]
 
 
 def test_a_loop_that_answers_is_asked_at_each_look_and_nothing_is_told():

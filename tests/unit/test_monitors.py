@@ -31,44 +31,44 @@ def assert_empty(monitors):
 
 
 def test_a_watch_is_said_in_the_words_it_was_asked_in(monitors):
-    assert monitors.watch(P, X, B, ref(1)) == Monitor(P, X, ref(1))
-    assert monitors.watch(P, NAME, B, ref(2)) == Monitor(P, NAME, ref(2))
+    assert monitors.monitor(P, X, B, ref(1)) == Monitor(P, X, ref(1))
+    assert monitors.monitor(P, NAME, B, ref(2)) == Monitor(P, NAME, ref(2))
 
 
 def test_a_down_ends_the_watch_and_names_the_process_as_the_owner_did(monitors):
-    monitors.watch(P, X, B, ref(1))
-    monitors.watch(P, NAME, B, ref(2))
+    monitors.monitor(P, X, B, ref(1))
+    monitors.monitor(P, NAME, B, ref(2))
 
-    by_pid, by_name = monitors.handle_down(ref(1), B), monitors.handle_down(ref(2), B)
+    by_pid, by_name = monitors.down_received(ref(1), B), monitors.down_received(ref(2), B)
 
     assert (by_pid, by_name) == (MonitorEntry(P, X, B), MonitorEntry(P, NAME, B))
     assert (by_pid.down_object(), by_name.down_object()) == (X, (NAME, B))
-    assert monitors.handle_down(ref(1), B) is None
+    assert monitors.down_received(ref(1), B) is None
     assert_empty(monitors)
 
 
 def test_a_down_of_a_third_node_is_ignored(monitors):
-    monitors.watch(P, X, B, ref(1))
+    monitors.monitor(P, X, B, ref(1))
 
-    assert monitors.handle_down(ref(1), C) is None
-    assert monitors.handle_down(ref(1), A) is None
-    assert monitors.handle_down(ref(1), B) == MonitorEntry(P, X, B)
+    assert monitors.down_received(ref(1), C) is None
+    assert monitors.down_received(ref(1), A) is None
+    assert monitors.down_received(ref(1), B) == MonitorEntry(P, X, B)
 
 
 def test_a_watch_that_is_taken_back_hears_no_down(monitors):
-    monitors.watch(P, X, B, ref(1))
+    monitors.monitor(P, X, B, ref(1))
 
-    assert monitors.unwatch(P, ref(1)) == (MonitorEntry(P, X, B), Demonitor(P, X, ref(1)))
-    assert monitors.handle_down(ref(1), B) is None
-    assert monitors.unwatch(P, ref(1)) is None
+    assert monitors.demonitor(P, ref(1)) == (MonitorEntry(P, X, B), Demonitor(P, X, ref(1)))
+    assert monitors.down_received(ref(1), B) is None
+    assert monitors.demonitor(P, ref(1)) is None
     assert_empty(monitors)
 
 
 def test_nobody_takes_back_the_watch_of_another(monitors):
-    monitors.watch(P, X, B, ref(1))
+    monitors.monitor(P, X, B, ref(1))
 
-    assert monitors.unwatch(Q, ref(1)) is None
-    assert monitors.handle_down(ref(1), B) == MonitorEntry(P, X, B)
+    assert monitors.demonitor(Q, ref(1)) is None
+    assert monitors.down_received(ref(1), B) == MonitorEntry(P, X, B)
 
 
 def test_all_who_watch_the_dead_are_told_in_their_own_words(monitors):
@@ -77,17 +77,17 @@ def test_all_who_watch_the_dead_are_told_in_their_own_words(monitors):
     monitors.monitor_received(Q, Monitor(X, Q, ref(2, B)))
 
     assert monitors.monitored_by(P) == [Q, X]
-    assert monitors.handle_down(P, NORMAL) == ([Down(P, Q, ref(1), NORMAL), Down(NAME, X, ref(1, B), NORMAL)], [])
+    assert monitors.process_exited(P, NORMAL) == ([Down(P, Q, ref(1), NORMAL), Down(NAME, X, ref(1, B), NORMAL)], [])
     assert monitors.monitored_by(P) == []
     assert monitors.monitored_by(Q) == [X]
 
 
 def test_the_watches_of_the_dead_are_taken_back(monitors):
-    monitors.watch(P, X, B, ref(1))
-    monitors.watch(P, NAME, C, ref(2))
-    monitors.watch(Q, X, B, ref(3))
+    monitors.monitor(P, X, B, ref(1))
+    monitors.monitor(P, NAME, C, ref(2))
+    monitors.monitor(Q, X, B, ref(3))
 
-    assert monitors.handle_down(P, NORMAL) == (
+    assert monitors.process_exited(P, NORMAL) == (
         [],
         [(MonitorEntry(P, X, B), Demonitor(P, X, ref(1))), (MonitorEntry(P, NAME, C), Demonitor(P, NAME, ref(2)))],
     )
@@ -95,9 +95,9 @@ def test_the_watches_of_the_dead_are_taken_back(monitors):
 
 
 def test_who_watches_itself_leaves_nothing_behind(monitors):
-    monitors.monitor_received(P, monitors.watch(P, P, A, ref(1)))
+    monitors.monitor_received(P, monitors.monitor(P, P, A, ref(1)))
 
-    downs, taken_back = monitors.handle_down(P, NORMAL)
+    downs, taken_back = monitors.process_exited(P, NORMAL)
 
     assert downs == [Down(P, P, ref(1), NORMAL)]
     assert [demonitor for _, demonitor in taken_back] == [Demonitor(P, P, ref(1))]
@@ -128,23 +128,23 @@ def test_a_reference_in_use_is_not_taken_over(monitors):
     monitors.monitor_received(Q, Monitor(Z, Q, ref(1, B)))
 
     assert monitors.monitored_by(Q) == []
-    assert monitors.handle_down(P, NORMAL)[0] == [Down(P, X, ref(1, B), NORMAL)]
+    assert monitors.process_exited(P, NORMAL)[0] == [Down(P, X, ref(1, B), NORMAL)]
     assert_empty(monitors)
 
 
 def test_a_lost_node_is_cleaned_up_in_both_directions(monitors):
-    monitors.watch(P, X, B, ref(1))
-    monitors.watch(Q, NAME, B, ref(2))
-    monitors.watch(Q, Z, C, ref(3))
+    monitors.monitor(P, X, B, ref(1))
+    monitors.monitor(Q, NAME, B, ref(2))
+    monitors.monitor(Q, Z, C, ref(3))
     monitors.monitor_received(P, Monitor(X, P, ref(1, B)))
     monitors.monitor_received(P, Monitor(Z, P, ref(1, C)))
 
-    downs = monitors.lost(B, NOCONNECTION)
+    downs = monitors.connection_lost(B, NOCONNECTION)
 
     assert downs == [Down(X, P, ref(1), NOCONNECTION), Down(NAME, Q, ref(2), NOCONNECTION)]
     assert monitors.monitored_by(P) == [Z]
-    assert [monitors.handle_down(down.ref, B) for down in downs] == [MonitorEntry(P, X, B), MonitorEntry(Q, NAME, B)]
-    assert monitors.lost(B, NOCONNECTION) == []
+    assert [monitors.down_received(down.ref, B) for down in downs] == [MonitorEntry(P, X, B), MonitorEntry(Q, NAME, B)]
+    assert monitors.connection_lost(B, NOCONNECTION) == []
     assert len(monitors) == 2
 
 
@@ -164,11 +164,11 @@ class Cluster:
         if p in self.alive:
             new = ref(len(self.refs) + 1, p.node)
             self.refs[new] = p
-            self.queues[1 - side].append(self.tables[side].watch(p, q, q.node, new))
+            self.queues[1 - side].append(self.tables[side].monitor(p, q, q.node, new))
 
     def unwatch(self, side, p, _):
         for old in [ref for ref, owner in self.refs.items() if owner == p and p in self.alive][-1:]:
-            ended = self.tables[side].unwatch(p, old)
+            ended = self.tables[side].demonitor(p, old)
             assert (ended is None) == (old in self.taken_back or self.downs[old] > 0)
             self.taken_back.add(old)
             if ended is not None:
@@ -177,7 +177,7 @@ class Cluster:
     def die(self, side, p, _):
         if p in self.alive:
             self.alive.discard(p)
-            downs, taken_back = self.tables[side].handle_down(p, NORMAL)
+            downs, taken_back = self.tables[side].process_exited(p, NORMAL)
             self.queues[1 - side].extend([*downs, *(demonitor for _, demonitor in taken_back)])
 
     def lose(self, *_):
@@ -188,10 +188,10 @@ class Cluster:
                 self.hear_down(side, down)
 
     def hear_down(self, side, down):
-        watch = self.tables[side].handle_down(down.ref, (B, A)[side])
+        watch = self.tables[side].down_received(down.ref, (B, A)[side])
         if watch is not None:
             assert down.ref not in self.taken_back, "a DOWN arrived after demonitor had returned"
-            assert watch.owner in self.alive
+            assert watch.origin in self.alive
             self.downs[down.ref] += 1
 
     def deliver(self, side, *_):
