@@ -521,4 +521,4 @@ def test_a_subscriber_that_fails_harms_nobody(caplog):
     pg_a.join(G, p)
 
     assert seen == [Joined((p,), G)]
-    assert "a subscriber failed" in caplog.text
+    assert "a subscriber raised an exception" in caplog.text

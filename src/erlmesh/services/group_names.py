@@ -1,4 +1,7 @@
-"""What a group is called."""
+"""The normal form of a group's name.
+
+This is a module of its own because both pg and pg2 need it, and neither depends on the other.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,9 @@ __all__ = ["normalize_group_name"]
 
 
 def normalize_group_name(name: Term) -> Term:
-    """``name`` as other nodes would name the group (a ``str`` as ``bytes``), and as nobody can change it afterwards.
+    """Return ``name`` as the other nodes will see it. For example, ``str`` becomes ``bytes``.
 
-    Raises ``EncodeError`` for what is no term.
+    The result is a copy, so later changes of a mutable ``name`` do not reach the group. Raises ``EncodeError`` if
+    ``name`` is not a term.
     """
     return name if isinstance(name, Atom) else etf.decode(etf.encode(name))

@@ -1,7 +1,9 @@
-"""A multiset of hashable values that costs little when it holds little.
+"""A multiset of hashable values that is cheap while it is small.
 
-Up to eight values it is a tuple, newest first, which two tables may share; beyond that it is a dict from value to
-count, newest last, owned by one table and changed in place. Each function returns the multiset to keep from then on.
+Up to ``MAX_TUPLE_SIZE`` values it is a tuple, newest first. Tuples are immutable, so two tables may share one. Beyond
+that it is a dict from value to count, newest last. One table owns the dict and changes it in place.
+
+Each function returns the multiset to keep. The argument must not be used any more.
 """
 
 from __future__ import annotations
@@ -20,18 +22,18 @@ MAX_TUPLE_SIZE: Final = 8
 
 
 def added(bag: Multiset[T], values: Sequence[T]) -> Multiset[T]:
-    """``values`` in front of ``bag``; the first of them counts as the newest."""
+    """Add ``values`` in front of ``bag``. The first of them counts as the newest."""
     if isinstance(bag, tuple):
         if len(bag) + len(values) <= MAX_TUPLE_SIZE:
             return (*values, *bag)
         bag = _to_dict(bag)
     for value in reversed(values):
-        bag[value] = bag.pop(value, 0) + 1  # taken out and put back: the newest is the last
+        bag[value] = bag.pop(value, 0) + 1  # Removed and inserted again: the newest is the last key.
     return bag
 
 
 def removed(bag: Multiset[T], value: T) -> Multiset[T] | None:
-    """``bag`` with one ``value`` less, or None when it holds none."""
+    """Remove one ``value``. Return None if ``bag`` does not contain it."""
     if isinstance(bag, tuple):
         if value not in bag:
             return None
@@ -48,24 +50,25 @@ def removed(bag: Multiset[T], value: T) -> Multiset[T] | None:
 
 
 def listed(bag: Multiset[T]) -> list[T]:
-    """Every value as often as it is in, newest first."""
+    """Every value as often as it occurs, newest first."""
     if isinstance(bag, tuple):
         return list(bag)
     return [value for value in reversed(bag) for _ in range(bag[value])]
 
 
 def counts(bag: Multiset[T]) -> Iterator[tuple[T, int]]:
-    """Each different value with how often it is in."""
+    """Each distinct value with its number of occurrences."""
     return iter((_to_dict(bag) if isinstance(bag, tuple) else bag).items())
 
 
 def size(bag: Multiset[T]) -> int:
-    """How many values there are, repeated ones counted each time."""
+    """The number of values, with multiplicity."""
     return len(bag) if isinstance(bag, tuple) else sum(bag.values())
 
 
 def _to_dict(bag: tuple[T, ...]) -> dict[T, int]:
-    spread: dict[T, int] = {}
+    """Convert a tuple to the dict form."""
+    counted: dict[T, int] = {}
     for value in reversed(bag):
-        spread[value] = spread.pop(value, 0) + 1
-    return spread
+        counted[value] = counted.pop(value, 0) + 1
+    return counted

@@ -93,13 +93,13 @@ MUTANTS = [
     Mutant(
         SCOPE + "handle_leave",
         "who leaves once leaves for good",
-        "self._remove_members(key, gone, Tag.LEAVE)",
-        "self._remove_members(key, gone + gone if rest else gone, Tag.LEAVE)",
+        "self._remove_members(key, left, Tag.LEAVE)",
+        "self._remove_members(key, left + left if rest else left, Tag.LEAVE)",
     ),
     Mutant(
         SCOPE + "handle_leave",
         "who leaves another node's group stays in ours",
-        "self._remove_members(key, gone, Tag.LEAVE)",
+        "self._remove_members(key, left, Tag.LEAVE)",
         "pass",
     ),
     Mutant(

@@ -1,4 +1,4 @@
-"""A group in place of a process: all of its members at once, or one of them."""
+"""Addressing a group instead of a process: all members at once, or one of them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,16 @@ __all__ = ["Membership", "MultiCallResult", "Picker", "multi_call_members"]
 
 _KILL: Final = Atom("kill")
 _MAX_ROTATIONS: Final = 10_000
+"""Groups whose round-robin position is kept. A group beyond that starts again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """``pids`` in ``group`` on all nodes, newest first, as often as they joined; ``local`` those of the own node."""
+    """The members of one group at one moment.
+
+    ``pids`` are the members on all nodes, newest first, repeated as often as they joined. ``local`` are those on this
+    node.
+    """
 
     group: Term
     pids: tuple[Pid, ...]
@@ -32,20 +37,22 @@ class Membership:
 
 @dataclass(frozen=True, slots=True)
 class MultiCallResult:
-    """What a group replied: ``replies`` by pid, ``missing`` the reasons of the others by pid."""
+    """The replies of a group by pid, and the reasons of the members that did not reply by pid."""
 
     replies: Mapping[Pid, Term]
     missing: Mapping[Pid, Term]
 
 
 class Picker:
-    """Chooses members, and remembers whose turn it was in the groups asked last."""
+    """Picks members, and keeps the round-robin position of the most recently used groups."""
 
     def __init__(self, random: Random) -> None:
         self._random = random
+        # exact_key of a group → number of picks so far. Least recently used groups come first.
         self._rotations: dict[Hashable, int] = {}
 
     def pick(self, group: Term, strategy: str, members: Sequence[Pid], local: Sequence[Pid]) -> Pid | None:
+        """Return a member, or None if there is none. Raises ``ValueError`` for an unknown strategy."""
         match strategy:
             case "local":
                 return self._random.choice(local or members) if members else None
@@ -53,32 +60,35 @@ class Picker:
                 return self._random.choice(members) if members else None
             case "round_robin":
                 return self._round_robin(exact_key(group), members)
-        raise ValueError(f"pick by local, random or round_robin, not by {strategy!r}")
+        raise ValueError(f"the strategy is local, random or round_robin, not {strategy!r}")
 
     def _round_robin(self, key: Hashable, members: Sequence[Pid]) -> Pid | None:
         turn = self._rotations.pop(key, 0)
         if not members:
             return None
-        self._rotations[key] = turn + 1  # last in order: the groups not asked for longest are forgotten first
+        self._rotations[key] = turn + 1  # Inserted last: the least recently used group is removed first.
         if len(self._rotations) > _MAX_ROTATIONS:
             del self._rotations[next(iter(self._rotations))]
-        # The newest come first in the list: counting from its end, a newcomer changes nobody else's turn.
+        # The newest member is the first of the list. Counting from the end keeps the order when a member joins.
         return members[-1 - turn % len(members)]
 
 
 async def multi_call_members(
     node: Runtime, pids: Iterable[Pid], request: Term, timeout: float | None
 ) -> MultiCallResult:
-    """In a process of its own, so that late replies find nobody."""
+    """Call each of ``pids`` in a separate process, so that late replies are dropped with it.
 
-    async def asking(me: Process) -> None:
-        _, caller, what = await me.receive()
-        me.reply(caller, await call_each(me, pids, what, timeout))
+    See :meth:`erlmesh.services.pg.server.Pg.multi_call`.
+    """
 
-    asker = node.spawn(asking)
+    async def run(me: Process) -> None:
+        _, caller, call = await me.receive()
+        me.reply(caller, await call_each(me, pids, call, timeout))
+
+    process = node.spawn(run)
     try:
-        replies, missing = await node.call(asker, request, timeout=None)
-    except BaseException:  # nobody waits any more
-        node.exit(asker, _KILL)
+        replies, missing = await node.call(process, request, timeout=None)
+    except BaseException:  # The caller was cancelled: no one needs the replies.
+        node.exit(process, _KILL)
         raise
     return MultiCallResult(replies, missing)

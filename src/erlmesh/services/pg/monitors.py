@@ -1,4 +1,4 @@
-"""Who wants to hear of changes in a scope: Python's ``async for``, and the ``monitor`` of a process on a BEAM."""
+"""Observers of a pg scope: ``async for`` in Python, and ``pg:monitor/1,2`` and ``pg:monitor_scope/0,1`` from a BEAM."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ _NOCONNECTION: Final = Atom("noconnection")
 
 
 class GroupEvents:
-    """The changes of one group from the moment this was made, one by one, for as long as somebody asks: ``async for``.
+    """The changes of one group, one by one, for ``async for``.
 
-    They wait in memory until they are asked for. Leaving the loop, :meth:`close`, and the end of the scope end it.
+    Events wait in memory until they are requested. Iteration ends when the object is dropped (``break``), on
+    :meth:`close`, and when the scope stops.
     """
 
     def __init__(
@@ -38,14 +39,14 @@ class GroupEvents:
         members: Iterable[Pid],
         subscribe: Callable[[Callable[[GroupEvent], None]], Callable[[], None]],
     ) -> None:
-        """``scope`` is its server; ``members`` are those of ``group`` now."""
+        """``scope`` is the pid of its server. ``members`` are the current members of ``group``."""
         feed = _EventFeed(node, scope, exact_key(group))
         feed.process = node.spawn_handler(feed.handle_message)
         feed.process.monitor(scope)
         feed.add_members(members)
         self._node = node
         self._feed_pid = feed.process.pid
-        # The subscription must not hold this object, so that dropping it (``break``) ends the subscription.
+        # The subscription must not reference this object. Only then does dropping it run the finalizer.
         self._finalizer = weakref.finalize(self, _close_feed, feed.process, subscribe(feed.on_event))
 
     def __aiter__(self) -> GroupEvents:
@@ -55,21 +56,23 @@ class GroupEvents:
         if not self._finalizer.alive:
             raise StopAsyncIteration
         try:
-            change: GroupEvent = await self._node.call(self._feed_pid, _NEXT, timeout=None)
-        except CallError:  # closed by somebody else, or the scope or the node has stopped
+            event: GroupEvent = await self._node.call(self._feed_pid, _NEXT, timeout=None)
+        except CallError:  # close() was called meanwhile, or the scope or the node has stopped.
             raise StopAsyncIteration from None
-        return change
+        return event
 
     def close(self) -> None:
-        """Stop listening. A loop that waits for the next change ends."""
+        """End the subscription. A loop that waits for the next event ends."""
         self._finalizer()
 
 
 class _EventFeed:
-    """The server behind one :class:`Changes`: changes wait for askers, or askers for changes.
+    """The handler process behind one :class:`GroupEvents`. It queues events until they are requested, and requests
+    until there is an event.
 
-    pg does not tell why a process of another node left. So the members there are monitored, for as long as somebody
-    watches: the DOWN of a death is on its way before the leave that its node's pg makes of it.
+    pg does not report why a process of another node left: a termination there arrives as a leave. So the feed
+    monitors the group's members on other nodes. The DOWN of a member arrives before the leave, because the other
+    node's pg sends the leave only after its own DOWN.
     """
 
     process: Process
@@ -77,22 +80,27 @@ class _EventFeed:
     def __init__(self, node: Runtime, scope: Pid, key: Hashable) -> None:
         self._node = node
         self._scope = scope
+        # The scope has stopped. The queued events are still delivered, then this process stops.
         self._closing = False
-        self._key = key
+        self._key = key  # exact_key of the group
         self._events: deque[GroupEvent] = deque()
         self._waiting_calls: deque[tuple[Pid, Term]] = deque()
+        # How often each member has joined. Its monitor is needed until the last leave.
         self._join_counts: Counter[Pid] = Counter()
+        # Monitors of the members on other nodes.
         self._monitor_refs: dict[Pid, Ref] = {}
+        # Exit reasons of terminated members, kept until the leave arrives.
         self._exit_reasons: dict[Pid, Term] = {}
 
     def add_members(self, pids: Iterable[Pid]) -> None:
-        """``pids`` of the group are to be explained when they leave."""
+        """Count the members and monitor those on other nodes, to know the reason when they leave."""
         for pid in pids:
             self._join_counts[pid] += 1
             if pid.node is not self._node.atom and pid not in self._monitor_refs:
                 self._monitor_refs[pid] = self.process.monitor(pid)
 
     def on_event(self, event: GroupEvent) -> None:
+        """Queue ``event`` if it is of this group. One Left is split into one per reason."""
         if exact_key(event.group) != self._key:
             return
         if isinstance(event, Joined):
@@ -109,6 +117,7 @@ class _EventFeed:
         self._reply_waiting()
 
     def _leave_reason(self, pid: Pid, reason: Term) -> Term:
+        """The real reason for a leave, if this node knows a better one than pg reports."""
         if reason is Tag.LEAVE:
             return self._exit_reasons.get(pid, reason)
         if reason is _NOCONNECTION and pid.node is not self._node.atom:
@@ -116,6 +125,7 @@ class _EventFeed:
         return reason
 
     def _remove_member(self, pid: Pid) -> None:
+        """Count one membership less. Demonitor the pid after its last one."""
         self._join_counts[pid] -= 1
         if self._join_counts[pid] <= 0:
             del self._join_counts[pid]
@@ -125,17 +135,19 @@ class _EventFeed:
 
     def handle_message(self, message: Term) -> None:
         match message:
-            case (gen.GEN_CALL, (Pid(), _) as asker, Atom("next")):
-                self._waiting_calls.append(asker)
+            case (gen.GEN_CALL, (Pid(), _) as caller, Atom("next")):
+                self._waiting_calls.append(caller)
                 self._reply_waiting()
             case (Atom("DOWN"), Ref(), _, self._scope, _):
                 self._closing = True
                 self._reply_waiting()
+            # noconnection is not an exit reason: the node's own disconnect reason is used then.
             case (Atom("DOWN"), Ref(), _, Pid() as pid, reason) if reason is not _NOCONNECTION:
                 if pid in self._join_counts:
                     self._exit_reasons[pid] = reason
 
     def _reply_waiting(self) -> None:
+        """Answer waiting calls with queued events. Stop after the last event if the scope has stopped."""
         while self._events and self._waiting_calls:
             self.process.reply(self._waiting_calls.popleft(), self._events.popleft())
         if self._closing and not self._events:
@@ -148,21 +160,26 @@ def _close_feed(feed: Process, unsubscribe: Callable[[], None]) -> None:
 
 
 class MonitorTable:
-    """pg:monitor/1 and pg:monitor_scope/0 asked of us by messages: ``{Ref, join|leave, Group, Pids}`` follow."""
+    """The processes that monitor a scope or a group (``pg:monitor/1,2``, ``pg:monitor_scope/0,1``).
+
+    They get ``{Ref, join, Group, Pids}`` and ``{Ref, leave, Group, Pids}``. ``Ref`` is our own monitor of the
+    process, as in pg.erl, so its DOWN carries the same reference.
+    """
 
     def __init__(self, process: Process) -> None:
         self._process = process
+        # Ref → (monitoring process, exact_key of the group or None for the whole scope, group).
         self._by_ref: dict[Ref, tuple[Pid, Hashable | None, Term]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._by_ref)
 
     def add_scope(self, pid: Pid) -> Ref:
-        """``pid`` wants the changes of all groups. Returns the reference they carry."""
+        """Let ``pid`` monitor all groups. Return the reference that its messages carry."""
         return self._add(pid, None, None)
 
     def add(self, pid: Pid, group: Term) -> Ref:
-        """The same for one group."""
+        """Let ``pid`` monitor one group. Return the reference that its messages carry."""
         return self._add(pid, exact_key(group), group)
 
     def _add(self, pid: Pid, key: Hashable | None, group: Term) -> Ref:
@@ -171,7 +188,10 @@ class MonitorTable:
         return ref
 
     def dump(self) -> tuple[list[tuple[Ref, Pid]], list[tuple[Ref, tuple[Pid, Term]]], list[tuple[Term, list[Term]]]]:
-        """Who watches the scope, who watches which group, and which group is watched by whom."""
+        """Return the scope monitors, the group monitors by reference, and the group monitors by group.
+
+        These are the last three fields of ``#state{}`` in pg.erl.
+        """
         of_groups = [(ref, pid, group) for ref, (pid, key, group) in self._by_ref.items() if key is not None]
         by_group: dict[Hashable, tuple[Term, list[Term]]] = {}
         for ref, pid, group in of_groups:
@@ -180,16 +200,17 @@ class MonitorTable:
         return of_scope, [(ref, (pid, group)) for ref, pid, group in of_groups], list(by_group.values())
 
     def remove(self, ref: Ref) -> bool:
-        """Whether there was such a monitor. To be called on its DOWN, too."""
+        """Remove a monitor, also on its DOWN. Return False if there is no such monitor."""
         if self._by_ref.pop(ref, None) is None:
             return False
         self._process.demonitor(ref)
         return True
 
     def notify(self, group_event: GroupEvent) -> None:
-        key = exact_key(group_event.group)
+        """Send ``group_event`` to the processes that monitor the scope or its group."""
+        group_key = exact_key(group_event.group)
         event = Tag.JOIN if isinstance(group_event, Joined) else Tag.LEAVE
-        for watched in (None, key):  # as OTP: whoever watches the scope hears first
-            for ref, (pid, wanted, _) in self._by_ref.items():
-                if wanted == watched:
+        for key in (None, group_key):  # As in OTP: scope monitors are notified before group monitors.
+            for ref, (pid, monitored, _) in self._by_ref.items():
+                if monitored == key:
                     self._process.send(pid, (ref, event, group_event.group, list(group_event.pids)), connect=False)

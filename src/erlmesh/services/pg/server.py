@@ -1,14 +1,15 @@
-"""pg: process groups as OTP 23 and later keep them, live on every node that is connected.
+"""pg: the process groups of OTP 23 and later, on all connected nodes.
 
-Groups need no creation: one exists while it has members. Nothing here waits for another node. :class:`Scope` keeps the
-books; :class:`Pg` is its server process, which says to the other nodes' servers what the books return.
+A group exists while it has members; it is not created or deleted. No call waits for another node. :class:`Pg` is the
+server process of one scope and its public API. :class:`ScopeState` holds the members and implements the protocol (see
+``state.py``); :class:`Pg` carries out the effects that it returns.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final, TypeGuard
+from typing import TYPE_CHECKING, Final, TypeGuard, assert_never
 
 from erlmesh.core import gen
 from erlmesh.errors import NoProcess
@@ -17,6 +18,7 @@ from erlmesh.services.group_names import normalize_group_name
 from erlmesh.services.pg.dispatch import Membership, MultiCallResult, Picker, multi_call_members
 from erlmesh.services.pg.monitors import GroupEvents, MonitorTable
 from erlmesh.services.pg.state import (
+    Demonitor,
     Effect,
     GroupEvent,
     Joined,
@@ -44,20 +46,23 @@ NOLOCAL: Final = Atom("nolocal")
 
 
 class Pg:
-    """One scope of process groups on ``node``; ``node.pg`` is the default scope, ``pg``.
+    """One scope of process groups on ``node``. ``node.pg`` is the default scope, named ``pg``.
 
-    A group is any term. Its members are processes of any connected node, and a process that joined twice is in it
-    twice. A process that ends leaves all its groups; a node that is lost takes its members along.
+    A group is any term. Its members are processes of any connected node. A process that joins twice is a member
+    twice. A process that terminates leaves all its groups. If the connection to a node is lost, its members leave.
     """
 
     def __init__(self, node: Runtime, scope: Atom = Atom("pg")) -> None:  # noqa: B008 - an atom is a constant
         self._node = node
         self._process = node.spawn_handler(self._handle_message, name=scope, on_end=self._on_exit)
-        self._process.trap_exit = False  # as OTP's: an exit signal ends the scope
+        self._process.trap_exit = False  # As in pg.erl: an exit signal stops the scope.
         self._state = ScopeState(self._process.pid)
+        # The monitors of local members and of other servers, as the effects of the state ask for them.
         self._monitor_refs: dict[Pid, Ref] = {}
+        # The processes that called pg:monitor/1,2 or pg:monitor_scope/0,1. They have monitors of their own.
         self._monitors = MonitorTable(self._process)
         self._subscribers: list[Callable[[GroupEvent], None]] = []
+        # True while observers are called. A nested change only adds events to the queue.
         self._notifying = False
         self._picker = Picker(node.random)
         self.scope = scope
@@ -69,39 +74,46 @@ class Pg:
 
     @property
     def pid(self) -> Pid:
-        """The server, registered under the scope's name."""
+        """The server's pid. It is registered under the name of the scope."""
         return self._process.pid
 
     @property
     def alive(self) -> bool:
-        """Whether the server lives: not after :meth:`stop`, an exit signal to it, or the end of the node."""
+        """False after :meth:`stop`, after an exit signal to the server, and after the node has stopped."""
         return self._process.alive
 
     def stop(self, reason: Term = NORMAL) -> None:
-        """Ends the scope: here it has no groups any more, elsewhere they lose our members, and its name is free. So
-        does an exit signal, of anybody; :meth:`erlmesh.Node.start_scope` starts it anew.
+        """Stop the scope.
+
+        It has no groups on this node any more, our members leave on the other nodes, and its name is free. An exit
+        signal from any process has the same effect. :meth:`erlmesh.Node.start_scope` starts the scope again.
         """
         self._process.stop(reason)
 
     def _on_exit(self) -> None:
+        """Forget all members. The other nodes see the DOWN of the server and do the same."""
         self._state = ScopeState(self._process.pid)
 
     def join(self, group: Term, pids: Pid | Iterable[Pid]) -> None:
-        """Let a process of this node, or several, join ``group``; each once more if it is in already.
+        """Add one or several processes of this node to ``group``. A process that is a member already is added once
+        more.
 
-        Raises ``ValueError`` for a process of another node (it has to join there), ``TypeError`` for what is no pid,
-        ``EncodeError`` for a group that is no term, and NoProcess when the scope was stopped.
+        Raises ``ValueError`` for a process of another node, which must join there. Raises ``TypeError`` for a value
+        that is not a pid, ``EncodeError`` for a group that is not a term, and ``NoProcess`` if the scope has stopped.
         """
         self._apply_effects(self._state.join(normalize_group_name(group), self._require_local(pids)))
 
     def leave(self, group: Term, pids: Pid | Iterable[Pid]) -> bool:
-        """Let a process of this node, or several, leave ``group`` once. False when none of them was in it."""
+        """Remove one or several processes of this node from ``group``, once each. Return False if none was a member.
+
+        Raises the same exceptions as :meth:`join`, except ``EncodeError``.
+        """
         left, effects = self._state.leave(group, self._require_local(pids))
         self._apply_effects(effects)
         return left
 
     def get_members(self, group: Term) -> list[Pid]:
-        """The members on all nodes, newest first, repeated as often as they joined; ``[]`` for no such group."""
+        """The members on all nodes, newest first, repeated as often as they joined. ``[]`` if there are none."""
         return self._state.members(group)
 
     def get_local_members(self, group: Term) -> list[Pid]:
@@ -117,20 +129,26 @@ class Pg:
         return self._state.local_groups()
 
     def discover(self, node: Atom | str) -> None:
-        """Exchange members with that node's scope. Visible nodes do this by themselves when they meet; a hidden one is
-        met by nobody's ``pg``, so one of the two has to say this once for each connection.
+        """Exchange members with the scope of the same name on ``node``.
+
+        Visible nodes do this on nodeup. A hidden node causes no nodeup in pg, so one of the two nodes must call this
+        once per connection.
         """
         self._send_discover(Atom(node))
 
     def watch(self, group: Term) -> GroupEvents:
-        """The changes of ``group`` from now on, :class:`Joined` and :class:`Left`, as an ``async for`` takes them.
+        """Return the changes of ``group``, :class:`Joined` and :class:`Left`, for ``async for``.
 
-        It listens from this call on: ``get_members`` in the same breath gives the state they start from.
+        The subscription starts with this call. Call :meth:`get_members` before the next ``await`` to get the matching
+        initial state.
         """
         return GroupEvents(self._node, self._process.pid, group, self.get_members(group), self.subscribe)
 
     def subscribe(self, callback: Callable[[GroupEvent], None]) -> Callable[[], None]:
-        """Have ``callback`` called with each change of any group, once the books show it. Returns what ends this."""
+        """Call ``callback`` with each change of any group. Return a function that ends the subscription.
+
+        The members already include the change when ``callback`` runs. An exception in ``callback`` is logged.
+        """
 
         def unsubscribe() -> None:
             if callback in self._subscribers:
@@ -142,15 +160,16 @@ class Pg:
         return unsubscribe
 
     def snapshot(self, group: Term) -> Membership:
-        """The group as it is now, as a value that does not change."""
+        """The current members of the group as an immutable value."""
         return Membership(group, tuple(self.get_members(group)), tuple(self.get_local_members(group)))
 
-    # Beyond OTP's API: to a group instead of a process
+    # Beyond OTP's API: address a group instead of a process
 
     def publish(self, group: Term, message: Term) -> int:
-        """Sends ``message`` to every process in the group, once each however often it joined; how many that were.
+        """Send ``message`` to every process in the group, once each however often it joined. Return the number of
+        processes.
 
-        Raises ``EncodeError`` for what is no term, if a member is on another node.
+        Raises ``EncodeError`` if ``message`` is not a term and a member is on another node.
         """
         pids = dict.fromkeys(self._state.members(group))
         for pid in pids:
@@ -158,20 +177,25 @@ class Pg:
         return len(pids)
 
     def pick(self, group: Term, strategy: str = "local") -> Pid | None:
-        """One member, None if there is none: ``local``, at random from this node or else from any; ``random``, from
-        any; ``round_robin``, each in turn. Raises ``ValueError`` for another strategy.
+        """Return one member, or None if there is none.
+
+        ``strategy`` is ``local`` (a random member of this node, or of any node if this one has none), ``random`` (a
+        random member of any node) or ``round_robin`` (each member in turn). Raises ``ValueError`` for another
+        strategy.
         """
         return self._picker.pick(group, strategy, self._state.members(group), self._state.local_members(group))
 
     async def multi_call(self, group: Term, request: Term, *, timeout: float | None = 5.0) -> MultiCallResult:
-        """Makes the ``gen_server`` call ``request`` to every process in the group at once, once each.
+        """Make the ``gen_server`` call ``request`` to every process in the group at the same time, once each.
 
-        Returns the replies by pid, and by pid what became of those who did not reply: ``timeout`` after that many
-        seconds, ``noproc``, ``noconnection``, or their exit reason. A late reply vanishes. Raises ``EncodeError``.
+        Return the replies by pid, and the reasons of the members that did not reply, by pid. A reason is ``timeout``
+        after ``timeout`` seconds, ``noproc``, ``noconnection`` or an exit reason. A late reply is dropped. Raises
+        ``EncodeError`` if ``request`` is not a term.
         """
         return await multi_call_members(self._node, dict.fromkeys(self._state.members(group)), request, timeout)
 
     def statistics(self) -> PgStatistics:
+        """Counts of groups, memberships and known servers."""
         return self._state.statistics()
 
     # The server
@@ -197,16 +221,19 @@ class Pg:
             case (Atom("nodeup"), Atom() as name):
                 self._send_discover(name)
             case (Atom("nodedown"), _) | (Tag.JOIN, Pid(), _, []) | (Tag.LEAVE, Pid(), [], _):
-                pass  # a lost node's server is reported by its monitor
+                pass  # The monitor of the node's server reports the loss. Empty member lists change nothing.
             case _:
                 log.debug("%s: ignored %r", self.scope, message)
 
     def _handle_call(self, caller: Pid, request: Term) -> Term:
-        """pg.erl's calls, which only pg itself makes: that is, somebody with a pid of ours in hand."""
+        """Answer the calls of pg.erl's own API functions.
+
+        On a BEAM only the local pg module makes these calls. Here they arrive from any process that knows our pid.
+        """
         match request:
             case (Atom("join_local"), group, members) if (pids := _parse_pids(members)) is not None:
-                if foreign := self._first_remote(pids):
-                    return (ERROR, (NOLOCAL, foreign))
+                if remote := self._first_remote(pids):
+                    return (ERROR, (NOLOCAL, remote))
                 self._apply_effects(self._state.join(group, pids))
                 return OK
             case (Atom("leave_local"), group, members) if (pids := _parse_pids(members)) is not None:
@@ -214,17 +241,21 @@ class Pg:
                 self._apply_effects(effects)
                 return OK if left else NOT_JOINED
             case Atom("monitor"):
-                everything = Map((group, self._state.members(group)) for group in self._state.groups())
-                return (self._monitor_added(self._monitors.add_scope(caller)), everything)
+                members_by_group = Map((group, self._state.members(group)) for group in self._state.groups())
+                return (self._monitor_added(self._monitors.add_scope(caller)), members_by_group)
             case (Atom("monitor"), group):
                 return (self._monitor_added(self._monitors.add(caller, group)), self._state.members(group))
             case (Atom("demonitor"), Ref() as ref):
                 return OK if self._remove_monitor(ref) else False
-        log.debug("%s: not understood: call %r", self.scope, request)
+        log.debug("%s: unknown call %r", self.scope, request)
         return BADARG
 
     def _sys_state(self) -> Term:
-        """What ``sys:get_state`` shows of OTP's pg: members here, the other servers with theirs, and who monitors."""
+        """Return what ``sys:get_state`` shows of OTP's pg: ``#state{}`` of pg.erl.
+
+        The fields are scope, local members, other servers with their members, scope monitors, and group monitors
+        twice.
+        """
         local, remote = self._state.dump()
         scope, by_ref, by_group = self._monitors.dump()
         members = Map((pid, (self._monitor_refs[pid], groups)) for pid, groups in local)
@@ -232,10 +263,12 @@ class Pg:
         return (Atom("state"), self.scope, members, servers, Map(scope), Map(by_ref), Map(by_group))
 
     def _send_discover(self, node: Atom) -> None:
-        # Two elements: OTP 25 ends its scope at the three that later releases would also take.
+        # Two elements are understood by all releases. Later ones also accept {discover, Pid, Version}, but OTP 25
+        # has no clause for it, and its scope would crash.
         self._process.send((self.scope, node), (Tag.DISCOVER, self._process.pid))
 
     def _handle_down(self, ref: Ref, pid: Pid, reason: Term) -> None:
+        """Handle the DOWN of a member or server. Any other ref belongs to a process that monitors groups."""
         if self._monitor_refs.get(pid) == ref:
             del self._monitor_refs[pid]
             self._apply_effects(self._state.handle_down(pid, reason))
@@ -243,39 +276,47 @@ class Pg:
             self._remove_monitor(ref)
 
     def _apply_effects(self, effects: Sequence[Effect]) -> None:
+        """Carry out the effects in order, then notify observers."""
         for effect in effects:
             match effect:
                 case SendTo(server, message):
                     self._process.send(server, message, connect=False)
                 case Monitor(pid):
                     self._monitor_refs[pid] = self._process.monitor(pid)
+                case Demonitor(pid):
+                    self._process.demonitor(self._monitor_refs.pop(pid), flush=True)
                 case _:
-                    self._process.demonitor(self._monitor_refs.pop(effect.pid), flush=True)
+                    assert_never(effect)
         self._notify_observers()
 
     # Observers
 
     def _notify_observers(self) -> None:
-        """Pass on what changed. A callback that joins or leaves adds to the end of the queue, so all see one order."""
+        """Pass recorded events to monitors and subscribers.
+
+        A callback that joins or leaves appends events to the queue. The running loop takes them, so all observers see
+        the same order.
+        """
         if self._notifying or not self._state.recording:
             return
         self._notifying = True
         try:
-            while changes := self._state.take_events():
-                for change in changes:
-                    self._monitors.notify(change)
+            while events := self._state.take_events():
+                for event in events:
+                    self._monitors.notify(event)
                     for callback in tuple(self._subscribers):
-                        self._call_subscriber(callback, change)
+                        self._call_subscriber(callback, event)
         finally:
             self._notifying = False
 
-    def _call_subscriber(self, callback: Callable[[GroupEvent], None], change: GroupEvent) -> None:
+    def _call_subscriber(self, callback: Callable[[GroupEvent], None], event: GroupEvent) -> None:
         try:
-            callback(change)
+            callback(event)
         except Exception:
-            log.exception("%s: a subscriber failed on %r", self.scope, change)
+            log.exception("%s: a subscriber raised an exception on %r", self.scope, event)
 
     def _update_recording(self) -> None:
+        """Record events only while there is an observer."""
         self._state.recording = bool(self._subscribers or self._monitors)
 
     def _monitor_added(self, ref: Ref) -> Ref:
@@ -283,29 +324,32 @@ class Pg:
         return ref
 
     def _remove_monitor(self, ref: Ref) -> bool:
-        known = self._monitors.remove(ref)
+        found = self._monitors.remove(ref)
         self._update_recording()
-        return known
+        return found
 
     # Arguments
 
     def _require_local(self, pids: Pid | Iterable[Pid]) -> list[Pid]:
+        """Return ``pids`` as a list. Raises as :meth:`join` describes."""
         if not self._process.alive:
             raise NoProcess(f"the pg scope {self.scope} has stopped")
-        several = list(pids) if isinstance(pids, Iterable) else [pids]
-        for pid in several:
+        listed = list(pids) if isinstance(pids, Iterable) else [pids]
+        for pid in listed:
             if not isinstance(pid, Pid):
                 raise TypeError(f"members are pids, not {type(pid).__name__}: {pid!r}")
-        if foreign := self._first_remote(several):
-            raise ValueError(f"{foreign!r} is a process of {foreign.node.name}: it can only join and leave there")
-        return several
+        if remote := self._first_remote(listed):
+            raise ValueError(f"{remote!r} is a process of {remote.node.name}: it can only join and leave there")
+        return listed
 
     def _first_remote(self, pids: Sequence[Pid]) -> Pid | None:
-        me = self._process.pid
-        return next((pid for pid in pids if pid.node is not me.node or pid.creation != me.creation), None)
+        """Return the first pid that is not of this node's current incarnation, or None."""
+        server = self._process.pid
+        return next((pid for pid in pids if pid.node is not server.node or pid.creation != server.creation), None)
 
 
 def _parse_pids(value: Term) -> list[Pid] | None:
+    """A pid or a list of pids as a list; None for another term."""
     if type(value) is Pid:
         return [value]
     if type(value) is list and all(type(pid) is Pid for pid in value):
@@ -314,6 +358,7 @@ def _parse_pids(value: Term) -> list[Pid] | None:
 
 
 def _is_sync_payload(value: Term) -> TypeGuard[list[tuple[Term, list[Pid]]]]:
+    """True for ``[{Group, [Pid]}]``."""
     if type(value) is not list:
         return False
     return all(

@@ -1,12 +1,29 @@
-"""The book-keeping of one pg scope: who is in which group, and what the other nodes must be told about it.
+"""The state of one pg scope on one node: group members, and what the other nodes must be told. No I/O.
 
-A scope has one server process on each node. Two servers that meet say ::
+A scope has one server process on each node, registered under the name of the scope. Each server owns the memberships
+of its own node's processes and holds a copy of what every other server owns. Two servers A and B talk as follows::
 
-    discover      "here I am": to the registered name on nodeup, and to the pid of a server that was not known
-    sync          the sender's complete list of local members: the answer to every discover
-    join, leave   what changed since, to every server that is known
+    {discover, A}                 A tells B that it exists. A sends it to {Scope, Node} on nodeup and at its own start,
+                                  and to the pid of a server that it did not know.
+    {sync, A, [{Group, [Pid]}]}   All memberships on A's node. It answers every discover. It is a gen_server cast;
+                                  the other messages are plain.
+    {join, A, Group, Pids}        Pids joined Group on A's node. Pids is one pid or a list of pids.
+    {leave, A, Pids, [Group]}     Pids left each of the groups on A's node, each pid once per occurrence.
 
-Nothing is sent here: each method returns the effects its caller must carry out, in order. The facts are pg.erl's.
+Rules:
+
+1. A server answers a discover with a sync. If the sender is new, it also monitors the sender and sends a discover
+   back. So both sides get a sync, whichever side came up first.
+2. A sync replaces all that was known of its sender.
+3. A join or leave from an unknown server is ignored, because a sync follows.
+4. A join or leave goes to every known server, over an existing connection only.
+5. When a local member terminates, its server sends one leave with all its groups.
+6. When the monitor of another server fires, all memberships that this server reported are removed. The server
+   may have terminated, or the connection may be lost.
+
+Source: pg.erl (OTP 23 and later), ``handle_call/3``, ``handle_cast/2`` and ``handle_info/2``.
+
+Each method returns effects. The caller must carry them out in order.
 """
 
 from __future__ import annotations
@@ -34,11 +51,11 @@ __all__ = [
 ]
 
 GroupKey: TypeAlias = Hashable
-"""A group's name as ``erlmesh.terms.exact`` makes it: 1, 1.0 and True are three groups."""
+"""``exact_key`` of a group's name. Erlang compares keys with ``=:=``, so 1, 1.0 and true are three groups."""
 
 
 class Tag:
-    """The atoms of the protocol."""
+    """The atoms of the pg protocol."""
 
     DISCOVER: Final = Atom("discover")
     SYNC: Final = Atom("sync")
@@ -48,7 +65,7 @@ class Tag:
 
 @dataclass(frozen=True, slots=True)
 class SendTo:
-    """Send ``message`` to the server ``to``, if its node is still connected; never connect for it."""
+    """Send ``message`` to the server ``to`` over an existing connection. Never connect for it (``noconnect``)."""
 
     to: Pid
     message: Term
@@ -56,14 +73,14 @@ class SendTo:
 
 @dataclass(frozen=True, slots=True)
 class Monitor:
-    """Monitor ``pid``, and report its end to :meth:`Scope.down`."""
+    """Monitor ``pid`` and report its DOWN to :meth:`ScopeState.handle_down`."""
 
     pid: Pid
 
 
 @dataclass(frozen=True, slots=True)
 class Demonitor:
-    """Stop monitoring ``pid``."""
+    """Stop monitoring ``pid`` and flush a DOWN that has already arrived."""
 
     pid: Pid
 
@@ -73,7 +90,7 @@ Effect: TypeAlias = SendTo | Monitor | Demonitor
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """``pids`` have joined ``group``; a pid stands there as often as it joined."""
+    """``pids`` joined ``group``. A pid occurs as often as it joined."""
 
     pids: tuple[Pid, ...]
     group: Term
@@ -81,13 +98,21 @@ class Joined:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """``pids`` are no longer in ``group``; a pid stands there as often as it left, or (in OTP and so here) as it asked
-    to, in one call for several.
+    """``pids`` left ``group``. A pid occurs as often as it left.
 
-    ``reason`` is ``leave`` for who left by itself; the exit reason of a process that died; OTP's word for the loss of
-    its node (``connection_closed``, ``net_tick_timeout``, ``disconnect`` …); the exit reason of its node's scope when
-    that alone ended. ``subscribe`` knows less of other nodes than ``watch``: pg tells a death there as a ``leave``, and
-    a lost node as ``noconnection``.
+    One call can name several pids. If at least one of them was a member, all the named pids are listed, also the pids
+    that were not members. OTP does the same (pg.erl, ``leave_local``).
+
+    ``reason`` is one of:
+
+    - ``leave``: the process called leave.
+    - The exit reason of a member that terminated.
+    - OTP's reason for the lost connection to the member's node, such as ``connection_closed``, ``net_tick_timeout`` or
+      ``disconnect``.
+    - The exit reason of the scope's server on the member's node, if only this server terminated.
+
+    ``watch`` gives all of these. ``subscribe`` knows less about other nodes: pg reports a termination there as
+    ``leave`` and a lost node as ``noconnection``.
     """
 
     pids: tuple[Pid, ...]
@@ -100,42 +125,53 @@ GroupEvent: TypeAlias = Joined | Left
 
 @dataclass(frozen=True, slots=True)
 class PgStatistics:
-    """A snapshot. Memberships are counted with multiplicity."""
+    """A snapshot of one scope. Memberships are counted with multiplicity."""
 
     groups: int
     memberships: int
     local_memberships: int
     peers: int
+    """Known servers on other nodes."""
 
 
 @dataclass(slots=True)
 class _Group:
     name: Term
+    """The name as a term. The dict key is its ``exact_key``, which cannot be sent."""
     members: Multiset[Pid]
+    """Members on all nodes."""
 
 
 @dataclass(slots=True)
 class _Peer:
+    """The server of this scope on another node."""
+
     groups: dict[GroupKey, Multiset[Pid]] = field(default_factory=dict)
+    """The memberships that it reported. They are removed when it goes down."""
     synced: bool = False
-    """Whether it has had a sync from us. Before that it must not hear of single joins and leaves: a leave of what a
-    BEAM does not hold for us ends its scope."""
+    """True once we have sent a sync. Until then never send join or leave: a BEAM's pg crashes on a leave for a member
+    that it does not know (pg.erl, ``handle_info({leave, ...})``)."""
 
 
 class ScopeState:
-    """The members of one scope, as one node sees them. ``server`` is the pid of this node's server."""
+    """The members of one scope, as one node knows them. ``server`` is the pid of this node's server."""
 
     def __init__(self, server: Pid) -> None:
         self._server = server
+        # All groups that have members, on any node. A group without members does not exist.
         self._groups: dict[GroupKey, _Group] = {}
+        # The members on this node, by group. This is the content of a sync.
         self._local_members: dict[GroupKey, Multiset[Pid]] = {}
+        # The groups of each member on this node. A pid that is a key here is monitored.
         self._groups_by_pid: dict[Pid, Multiset[GroupKey]] = {}
+        # The other nodes' servers. A pid that is a key here is monitored. A restarted server has a new pid.
         self._peers: dict[Pid, _Peer] = {}
+        # Events since the last take_events().
         self._events: list[GroupEvent] = []
         self.recording = False
-        """Whether changes are kept for :meth:`take_changes`."""
+        """True to keep events for :meth:`take_events`. False costs nothing while there is no observer."""
 
-    # What is known
+    # Queries
 
     def members(self, group: Term) -> list[Pid]:
         entry = self._groups.get(exact_key(group))
@@ -159,25 +195,29 @@ class ScopeState:
         )
 
     def dump(self) -> tuple[list[tuple[Pid, list[Term]]], list[tuple[Pid, list[tuple[Term, list[Pid]]]]]]:
-        """Each member here with its groups; each other server with the groups and members it told of."""
-        here = [(pid, [self._groups[key].name for key in listed(keys)]) for pid, keys in self._groups_by_pid.items()]
-        there = [
+        """Return ``(local, remote)`` for ``sys:get_state``.
+
+        ``local`` has each local member with its groups. ``remote`` has each other server with the groups and members
+        that it reported.
+        """
+        local = [(pid, [self._groups[key].name for key in listed(keys)]) for pid, keys in self._groups_by_pid.items()]
+        remote = [
             (server, [(self._groups[key].name, listed(bag)) for key, bag in peer.groups.items()])
             for server, peer in self._peers.items()
         ]
-        return here, there
+        return local, remote
 
     def take_events(self) -> list[GroupEvent]:
-        """What changed since the last call, while ``observed``."""
-        changes, self._events = self._events, []
-        return changes
+        """Return and clear the events since the last call. Events are kept only while ``recording``."""
+        events, self._events = self._events, []
+        return events
 
-    # What happens here
+    # Changes on this node
 
     def join(self, group: Term, pids: Sequence[Pid]) -> list[Effect]:
-        """Local ``pids`` join ``group``, once for each time they are listed."""
+        """Local ``pids`` join ``group``, once per occurrence."""
         if not pids:
-            return []  # a BEAM would make an empty group of this, here and on every node
+            return []  # A BEAM would make an empty group of an empty list, on every node.
         key = exact_key(group)
         effects: list[Effect] = []
         for pid in pids:
@@ -189,7 +229,7 @@ class ScopeState:
         return effects + self._broadcast((Tag.JOIN, self._server, group, _pid_or_list(pids)))
 
     def leave(self, group: Term, pids: Sequence[Pid]) -> tuple[bool, list[Effect]]:
-        """Local ``pids`` leave ``group``, once for each time they are listed; False when none of them was in it."""
+        """Local ``pids`` leave ``group``, once per occurrence. The boolean is False if none of them was a member."""
         key = exact_key(group)
         effects: list[Effect] = []
         left = False
@@ -206,11 +246,15 @@ class ScopeState:
         if not left:
             return False, []
         name = self._groups[key].name
-        self._remove_local(key, pids, Tag.LEAVE)  # all that were named, as OTP says it here and to the others
+        # OTP reports all the named pids, here and to the other nodes, also the pids that were not members.
+        self._remove_local(key, pids, Tag.LEAVE)
         return True, effects + self._broadcast((Tag.LEAVE, self._server, _pid_or_list(pids), [name]))
 
     def handle_down(self, pid: Pid, reason: Term) -> list[Effect]:
-        """A watched process ended: a local member, or another node's server, with all the members it told us of."""
+        """Handle the DOWN of a monitored process: a local member, or another node's server.
+
+        The members that the server reported are removed with it.
+        """
         keys = self._groups_by_pid.pop(pid, None)
         if keys is not None:
             return self._local_down(pid, keys, reason)
@@ -220,42 +264,46 @@ class ScopeState:
                 self._remove_members(key, listed(bag), reason)
         return []
 
-    # What other servers say
+    # Messages from other servers
 
     def handle_discover(self, server: Pid) -> list[Effect]:
-        """``server`` says that it is there."""
+        """Handle ``{discover, server}``: send a sync, and ask a new server for its own."""
         if server.node is self._server.node:
             return []
         effects: list[Effect] = [SendTo(server, self._sync_message())]
         peer = self._peers.get(server)
         if peer is None:
             peer = self._peers[server] = _Peer()
-            # Only an unknown server is asked back: two that always did would never stop.
+            # Ask back only if the server is new. Otherwise two servers would exchange discovers without end.
             effects += [Monitor(server), SendTo(server, (Tag.DISCOVER, self._server))]
         peer.synced = True
         return effects
 
     def handle_sync(self, server: Pid, groups: Iterable[tuple[Term, Sequence[Pid]]]) -> list[Effect]:
-        """``server`` lists all its local members; whatever was known of them before is replaced."""
+        """Handle ``{sync, server, groups}``: replace all that was known of ``server``."""
         if server.node is self._server.node:
             return []
         peer = self._peers.get(server)
         effects: list[Effect] = []
         if peer is None:
             peer = self._peers[server] = _Peer()
+            # Do not answer here. Its discover is on the way, and that one is answered with a sync.
             effects = [Monitor(server)]
         before, peer.groups = peer.groups, {}
         for name, pids in groups:
             if pids:
                 key = exact_key(name)
                 self._replace_members(peer, key, name, before.pop(key, EMPTY), pids)
+        # What is left in `before` is missing in the new list.
         for key, bag in before.items():
             self._remove_members(key, listed(bag), Tag.LEAVE)
         return effects
 
     def handle_join(self, server: Pid, group: Term, pids: Sequence[Pid]) -> None:
-        """``pids`` joined on the node of ``server``. Ignored from a server that is not known: its node went down and is
-        back, and a sync will follow.
+        """Handle a join on the node of ``server``.
+
+        A join from an unknown server is ignored. It was sent before its node went down and came back, and a sync
+        follows.
         """
         peer = self._peers.get(server)
         if peer is None or not pids:
@@ -265,47 +313,56 @@ class ScopeState:
         self._add_members(key, group, pids)
 
     def handle_leave(self, server: Pid, pids: Sequence[Pid], groups: Iterable[Term]) -> None:
-        """``pids`` left each of ``groups`` once on the node of ``server``. What it never told us of is ignored."""
+        """Handle a leave on the node of ``server``: ``pids`` leave each of ``groups`` once.
+
+        Memberships that the server never reported are ignored. A BEAM's pg would crash.
+        """
         peer = self._peers.get(server)
         if peer is None:
             return
         for group in groups:
             key = exact_key(group)
-            gone, rest = _remove_each(peer.groups.get(key, EMPTY), pids)
-            if not gone:
+            left, rest = _remove_each(peer.groups.get(key, EMPTY), pids)
+            if not left:
                 continue
             if rest:
                 peer.groups[key] = rest
             else:
                 del peer.groups[key]
-            self._remove_members(key, gone, Tag.LEAVE)
+            self._remove_members(key, left, Tag.LEAVE)
 
-    # Inside
+    # Internals
 
     def _replace_members(
         self, peer: _Peer, key: GroupKey, name: Term, before: Multiset[Pid], pids: Sequence[Pid]
     ) -> None:
+        """Set the members of one group as a sync lists them. ``before`` are the members that the same server reported
+        earlier.
+        """
         bag = added(peer.groups.get(key, EMPTY), pids)
         peer.groups[key] = bag
         if not before:
             self._add_members(key, name, pids, bag)
             return
         if listed(before) == pids:
-            return
+            return  # The common case after a reconnect. It saves the counting below.
         old, new = Counter(dict(counts(before))), Counter(pids)
-        if came := list((new - old).elements()):
-            self._add_members(key, name, came)  # first, so that the group does not vanish in between
-        if gone := list((old - new).elements()):
-            self._remove_members(key, gone, Tag.LEAVE)
+        if joined := list((new - old).elements()):
+            # Add first: the group must not become empty in between, because then it would be deleted.
+            self._add_members(key, name, joined)
+        if left := list((old - new).elements()):
+            self._remove_members(key, left, Tag.LEAVE)
 
     def _local_down(self, pid: Pid, keys: Multiset[GroupKey], reason: Term) -> list[Effect]:
+        """Remove a terminated local member from all its groups. Other nodes get one leave."""
         names: list[Term] = []
-        for key in listed(keys):  # one by one, the newest first, as OTP does and says it
+        for key in listed(keys):  # One by one and newest first: OTP sends the groups in this order.
             names.append(self._groups[key].name)
             self._remove_local(key, [pid], reason)
         return self._broadcast((Tag.LEAVE, self._server, pid, names))
 
     def _remove_local(self, key: GroupKey, pids: Sequence[Pid], reason: Term) -> None:
+        """Remove local members. ``pids`` may name pids that are not members: observers see them too."""
         _, rest = _remove_each(self._local_members[key], pids)
         if rest:
             self._local_members[key] = rest
@@ -314,7 +371,11 @@ class ScopeState:
         self._remove_members(key, pids, reason)
 
     def _add_members(self, key: GroupKey, name: Term, pids: Sequence[Pid], shared: Multiset[Pid] = EMPTY) -> None:
-        """``same`` may be a multiset of just these pids: a new group then shares it when it is a tuple."""
+        """Add ``pids`` to the table of all members.
+
+        ``shared`` is empty or a multiset of exactly these pids. A new group keeps this object if it is a tuple,
+        because a tuple is immutable. This saves memory: most groups have members on one node only.
+        """
         group = self._groups.get(key)
         if group is None:
             bag = shared if shared and isinstance(shared, tuple) else added(EMPTY, pids)
@@ -333,6 +394,7 @@ class ScopeState:
             self._events.append(Left(tuple(pids), reason, group.name))
 
     def _sync_message(self) -> Term:
+        """Build the sync cast with all local members."""
         return gen.cast(
             (
                 Tag.SYNC,
@@ -342,10 +404,12 @@ class ScopeState:
         )
 
     def _broadcast(self, message: Term) -> list[Effect]:
+        """Send ``message`` to every known server."""
         return [SendTo(server, self._message_or_sync(peer, message)) for server, peer in self._peers.items()]
 
     def _message_or_sync(self, peer: _Peer, message: Term) -> Term:
-        # A server known by its sync alone: its discover is on the way, and then it gets a sync once more.
+        # A server that is known only from its own sync has not had ours. Send the full list instead of the change.
+        # Its discover is still on the way and gets one more sync, which is harmless.
         if peer.synced:
             return message
         peer.synced = True
@@ -353,15 +417,16 @@ class ScopeState:
 
 
 def _pid_or_list(pids: Sequence[Pid]) -> Pid | list[Pid]:
+    """OTP sends a single pid without a list."""
     return pids[0] if len(pids) == 1 else list(pids)
 
 
 def _remove_each(bag: Multiset[Pid], pids: Sequence[Pid]) -> tuple[list[Pid], Multiset[Pid]]:
-    """Those of ``pids`` that ``bag`` held, and what remains of it."""
-    gone: list[Pid] = []
+    """Remove each of ``pids`` once. Return the pids that were in ``bag``, and the rest of ``bag``."""
+    found: list[Pid] = []
     for pid in pids:
         rest = removed(bag, pid)
         if rest is not None:
             bag = rest
-            gone.append(pid)
-    return gone, bag
+            found.append(pid)
+    return found, bag

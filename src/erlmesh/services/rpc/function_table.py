@@ -71,7 +71,7 @@ class FunctionTable:
         """
         own = getattr(module, "EXPOSED", None)
         if isinstance(own, FunctionTable):
-            for key, exposed in own._functions.items():  # noqa: SLF001  the same class
+            for key, exposed in own._functions.items():
                 self._functions.setdefault(key, exposed)
             return
         functions = list(_functions_of(module))
@@ -92,7 +92,7 @@ class FunctionTable:
 
     def names(self) -> list[FunctionKey]:
         """What can be called, in order."""
-        return sorted({key for table in (self, *self._defaults) for key in table._functions})  # noqa: SLF001
+        return sorted({key for table in (self, *self._defaults) for key in table._functions})
 
     async def apply(self, me: Process, module: Atom, function: Atom, arguments: Sequence[Term]) -> Term:
         """The value of ``module:function(arguments)``, run in the process ``me``. None becomes the atom ``nil``.
