@@ -1,10 +1,11 @@
-"""The functions of OTP that tools and test suites on the Erlang side ask a node for: ``node.expose(erlmesh.otp_functions)``,
-or ``erlmesh start --expose erlmesh.otp_functions``.
+"""The OTP functions that Erlang tools and test suites call on a node by rpc.
 
-They give what OTP 25's own give, also for arguments that are wrong (the facts are in erlang.erl, timer.erl,
-gen_server.erl, pg.erl and OTP 23's pg2.erl). As there, "the caller" is the process that a remote call runs in, and it
-ends with the call: who calls ``pg:monitor/1`` or ``pg:start_link/1`` by ``rpc`` gets a monitor without an owner, and
-a scope that ends at once.
+Expose them with ``node.expose(erlmesh.otp_functions)`` or ``erlmesh start --expose erlmesh.otp_functions``. Results,
+errors and stack traces are those of OTP 25, also for wrong arguments (erlang.erl, timer.erl, gen_server.erl, pg.erl;
+pg2.erl of OTP 23).
+
+As in OTP, "the caller" is the process in which the remote call runs. It terminates with the call. So ``pg:monitor/1``
+by rpc leaves a monitor without an owner, and a scope that ``pg:start_link/1`` starts stops at once.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from erlmesh.terms import Atom, ImproperList, Map, Pid, Term
 __all__ = ["EXPOSED"]
 
 EXPOSED: Final = FunctionTable()
-"""What :meth:`erlmesh.Node.expose` takes over."""
+"""The table that :meth:`erlmesh.Node.expose` merges into the node's own."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -34,7 +35,8 @@ NOPROC: Final = Atom("noproc")
 INFINITY: Final = Atom("infinity")
 PG: Final = Atom("pg")
 MAX_SLEEP_MS: Final = 1 << 50
-"""Milliseconds: longer than any node lives."""
+"""A longer sleep is treated as infinity."""
+# The last element of a BIF's stack frame since OTP 24: the module that formats the error (erl_erts_errors.erl).
 _BIF_INFO: Final = [(Atom("error_info"), Map([(Atom("module"), Atom("erl_erts_errors"))]))]
 
 
@@ -47,22 +49,22 @@ def _function_clause() -> ErlangError:
 
 
 def _expose(module: str, name: str | None = None, *, scope: bool = False) -> Callable[[F], F]:
-    """Puts a function into the table; with ``scope`` also without its first argument, the scope, ``pg`` then."""
+    """Add the decorated function to the table. With ``scope``, also a variant whose first argument is ``pg``."""
 
-    def put(function: F) -> F:
-        called = name or function.__name__
-        EXPOSED.add(_with_otp_stack(function, module, called, ()), module, called)
+    def register(function: F) -> F:
+        erlang_name = name or function.__name__
+        EXPOSED.add(_with_otp_stack(function, module, erlang_name, ()), module, erlang_name)
         if scope:
-            EXPOSED.add(_with_otp_stack(function, module, called, (PG,)), module, called)
+            EXPOSED.add(_with_otp_stack(function, module, erlang_name, (PG,)), module, erlang_name)
         return function
 
-    return put
+    return register
 
 
 def _with_otp_stack(
     function: Callable[..., Any], module: str, name: str, bound: tuple[Term, ...]
 ) -> Callable[..., Any]:
-    """``function`` with ``given`` before its arguments, whose errors name it as OTP would."""
+    """Wrap ``function``: prepend ``bound`` to its arguments, and give its errors the stack frame of OTP's function."""
     info = _BIF_INFO if module == "erlang" else []
 
     def explain(error: ErlangError, arguments: tuple[Term, ...]) -> ErlangError:
@@ -70,20 +72,20 @@ def _with_otp_stack(
         return error
 
     @functools.wraps(function)
-    def told(me: Process, *arguments: Term) -> Term:
+    def call(me: Process, *arguments: Term) -> Term:
         try:
             return function(me, *bound, *arguments)
         except ErlangError as error:
             raise explain(error, arguments) from None
 
     @functools.wraps(function)
-    async def told_later(me: Process, *arguments: Term) -> Term:
+    async def call_async(me: Process, *arguments: Term) -> Term:
         try:
             return await function(me, *bound, *arguments)
         except ErlangError as error:
             raise explain(error, arguments) from None
 
-    wrapped: Any = told_later if inspect.iscoroutinefunction(function) else told
+    wrapped: Any = call_async if inspect.iscoroutinefunction(function) else call
     signature = inspect.signature(function)
     me, *rest = signature.parameters.values()
     wrapped.__signature__ = signature.replace(parameters=[me, *rest[len(bound) :]])
@@ -144,7 +146,7 @@ def hd(_me: Process, elements: Term) -> Term:
 
 @_expose("erlang")
 def spawn(me: Process, module: Term, function: Term, arguments: Term) -> Term:
-    """Of what may be called here; any other function is a process that ends with ``undef``, as in Erlang."""
+    """``erlang:spawn/3``. A function that is not exposed exits with ``undef``, as in Erlang."""
     if not isinstance(arguments, list):
         raise _badarg()
     return me.spawn(
@@ -172,9 +174,7 @@ async def connect_node(me: Process, name: Term) -> Term:
 
 @_expose("gen_server", "stop")
 async def stop_gen_server(me: Process, server: Term) -> Term:
-    """Of any server that heeds ``sys``, here or elsewhere, by pid, name, ``{Name, Node}`` or ``{global, Name}``; pg
-    scopes among them.
-    """
+    """``gen_server:stop/1`` of a pid, a name, ``{Name, Node}`` or ``{global, Name}``; also of a pg scope."""
     match server:
         case (Atom("global"), name):
             server = me.node.global_.whereis(name)
@@ -182,6 +182,7 @@ async def stop_gen_server(me: Process, server: Term) -> Term:
                 raise Exit(NOPROC)
     if not isinstance(server, (Pid, Atom)) and not _is_name_on_node(server):
         raise _function_clause()
+    # The monitor comes first: it also reports a server that does not exist (noproc).
     ref = me.monitor(server)
     if not isinstance(server, Atom) or me.node.whereis(server) is not None:
         me.send(server, (Atom("system"), (me.pid, ref), (Atom("terminate"), NORMAL)))
@@ -231,31 +232,31 @@ async def leave(me: Process, scope: Term, group: Term, pids: Term) -> Term:
 
 @_expose("pg", scope=True)
 def get_members(me: Process, scope: Term, group: Term) -> Term:
-    running = me.node.scope(scope) if isinstance(scope, Atom) else None
-    return running.get_members(group) if running else []
+    server = me.node.scope(scope) if isinstance(scope, Atom) else None
+    return server.get_members(group) if server else []
 
 
 @_expose("pg", scope=True)
 def get_local_members(me: Process, scope: Term, group: Term) -> Term:
-    running = me.node.scope(scope) if isinstance(scope, Atom) else None
-    return running.get_local_members(group) if running else []
+    server = me.node.scope(scope) if isinstance(scope, Atom) else None
+    return server.get_local_members(group) if server else []
 
 
 @_expose("pg", scope=True)
 def which_groups(me: Process, scope: Term) -> Term:
-    running = me.node.scope(_require_atom(scope, _function_clause))
-    if running is None:
+    server = me.node.scope(_require_atom(scope, _function_clause))
+    if server is None:
         raise _no_table("match", scope, (Atom("$1"), Atom("_"), Atom("_")))
-    return running.which_groups()
+    return server.which_groups()
 
 
 @_expose("pg", scope=True)
 def which_local_groups(me: Process, scope: Term) -> Term:
-    running = me.node.scope(_require_atom(scope, _function_clause))
-    if running is None:
+    server = me.node.scope(_require_atom(scope, _function_clause))
+    if server is None:
         row = (Atom("$1"), Atom("_"), Atom("$2"))
         raise _no_table("select", scope, [(row, [(Atom("=/="), Atom("$2"), [])], [Atom("$1")])])
-    return running.which_local_groups()
+    return server.which_local_groups()
 
 
 @_expose("pg", scope=True)
@@ -331,10 +332,11 @@ def which_groups_pg2(me: Process) -> Term:
     return me.node.pg2.which_groups()
 
 
-# What they share
+# Helpers
 
 
 def _require_atom(value: Term, make_error: Callable[[], ErlangError]) -> Atom:
+    """Return ``value`` as an atom; true and false are atoms in Erlang. Raises ``make_error()`` otherwise."""
     if isinstance(value, bool):
         return Atom("true" if value else "false")
     if not isinstance(value, Atom):
@@ -343,7 +345,7 @@ def _require_atom(value: Term, make_error: Callable[[], ErlangError]) -> Atom:
 
 
 def _no_table(function: str, scope: Term, pattern: Term) -> ErlangError:
-    """OTP's pg reads its groups from a table that has the scope's name."""
+    """The error of a scope that does not run: OTP's pg reads its groups from an ETS table named after the scope."""
     return ErlangError(Atom("badarg"), [(Atom("ets"), Atom(function), [scope, pattern], [])])
 
 
@@ -352,7 +354,7 @@ def _is_name_on_node(value: Term) -> bool:
 
 
 def _check_local(me: Process, pids: Term) -> None:
-    """pg:ensure_local/1."""
+    """Raise as ``pg:ensure_local/1`` does if a member is not a process of this node (pg.erl)."""
     if not isinstance(pids, (Pid, list)):
         raise _function_clause()
     for pid in pids if isinstance(pids, list) else [pids]:
@@ -361,7 +363,7 @@ def _check_local(me: Process, pids: Term) -> None:
 
 
 async def _gen_call(me: Process, server: Term, request: Term) -> Term:
-    """``gen_server:call(server, request, infinity)``, with its exits."""
+    """``gen_server:call(server, request, infinity)``, with the same exits (gen_server.erl, gen.erl)."""
     try:
         if not isinstance(server, (Pid, Atom)) and not _is_name_on_node(server):
             raise CalleeExited("", (Atom("function_clause"), [(Atom("gen"), Atom("do_for_proc"), 2, [])]))
@@ -370,8 +372,8 @@ async def _gen_call(me: Process, server: Term, request: Term) -> Term:
         reason: Term = NOPROC
     except NoConnection:
         reason = _nodedown_reason(server)
-    except CalleeExited as end:
-        reason = end.reason
+    except CalleeExited as exited:
+        reason = exited.reason
     raise Exit((reason, (Atom("gen_server"), Atom("call"), [server, request, INFINITY])))
 
 
@@ -388,6 +390,7 @@ async def _await_change(change: Awaitable[None]) -> Term:
 
 
 def _read_or_error(read: Callable[[Term], Term], name: Term) -> Term:
+    """Return what ``read`` returns, or ``{error, Reason}`` as pg2 does."""
     try:
         return read(name)
     except GroupError as error:
