@@ -113,7 +113,7 @@ class Node(Runtime):
         if not up:
             self.keep_connecting(peer)
 
-    def _is_left_for_others(self, name: str) -> bool:
+    def _is_overlap_disconnect(self, name: str) -> bool:
         return self.global_.is_overlap_disconnect(name)
 
     async def stop(self) -> None:
@@ -189,7 +189,7 @@ class Node(Runtime):
         """The server that writes what our processes on other nodes print. It is registered as ``user``."""
         return self._group_leader_server.pid
 
-    def _body_for(self, _module: Atom, _function: Atom, _arguments: list[Term]) -> Body:
+    def _fallback_body(self, _module: Atom, _function: Atom, _arguments: list[Term]) -> Body:
         """A process started from another node runs what may be called, or ends with ``undef``."""
         return self.functions.apply
 
