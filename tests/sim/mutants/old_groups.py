@@ -9,19 +9,19 @@ MUTANTS = [
     Mutant(
         GROUPS + "merge",
         "when two nodes meet their common members count twice",
-        "(Counter(theirs) - ours).elements()",
-        "Counter(theirs).elements()",
+        "(Counter(remote) - local).elements()",
+        "Counter(remote).elements()",
     ),
     Mutant(
         GROUPS + "merge",
         "when two nodes meet only groups are exchanged",
-        "fresh += self.join(name, pid)",
+        "to_monitor += self.join(name, pid)",
         "pass",
     ),
     Mutant(
         GROUPS + "merge",
         "members of whom others tell are not watched",
-        "fresh += self.join(name, pid)",
+        "to_monitor += self.join(name, pid)",
         "self.join(name, pid)",
     ),
     Mutant(

@@ -1,13 +1,19 @@
-"""pg2: the process groups of OTP 23 and before, which every node knows in full.
+"""pg2: the process groups of OTP 23 and earlier. Every node holds all groups.
 
-Reading is local. A change takes a lock on all nodes and is made by each of them, so it waits for every connected node,
-also one that does not answer, until that is given up; then, or when a node is met, each tells the other what it has ::
+Reads are local. A change takes a lock on all nodes and then calls each node's server. So a change waits for every
+connected node, also for one that does not answer, until the connection to it is lost. The messages to the server,
+which is registered as ``pg2``, are::
 
-    create, delete, join, leave   calls, to ``pg2`` on all nodes under the lock {{pg2, Name}, Caller}
-    exchange                      on nodeup: all groups with their members; the other adds what it lacks
-    new_pg2                       a server that started late asks for an exchange
+    call {create, Name}, {delete, Name}, {join, Name, Pid}, {leave, Name, Pid}
+                                     a change; the caller holds the global lock {{pg2, Name}, Caller} on all nodes
+    cast {exchange, Node, [[Name, [Pid]]]}
+                                     all groups of Node; the receiver adds what it lacks and removes nothing
+    {nodeup, Node}                   from the runtime; the answer is an exchange
+    {new_pg2, Node}                  the server on Node has just started; the answer is an exchange
 
-Deaths are not told: each node monitors all members itself.
+The exit of a member is not sent to other nodes, because each node monitors every member itself.
+
+Source: pg2.erl of OTP 23.
 """
 
 from __future__ import annotations
@@ -36,12 +42,12 @@ PG2: Final = Atom("pg2")
 KILL: Final = Atom("kill")
 
 Transaction: TypeAlias = "Callable[[Process, Term, Sequence[str], Callable[[], Awaitable[None]]], Awaitable[object]]"
-"""``await trans(me, (resource, requester), nodes, body)``: runs ``body`` while the process ``me`` holds the lock on
-all of ``nodes`` (global:trans/3)."""
+"""``await trans(me, (resource, requester), nodes, body)``: run ``body`` while the process ``me`` holds the lock on all
+of ``nodes`` (``global:trans/3``)."""
 
 
 class Tag:
-    """The atoms of the protocol."""
+    """The atoms of the pg2 protocol and of its errors."""
 
     CREATE: Final = Atom("create")
     DELETE: Final = Atom("delete")
@@ -54,9 +60,9 @@ class Tag:
 
 
 class Pg2:
-    """The pg2 server of ``node``, and what its users call. ``trans`` takes the cluster-wide lock.
+    """The pg2 server of ``node`` and its public API. ``trans`` takes the cluster-wide lock.
 
-    Names are any terms. Any process may be let into a group, also one of another node, and counts as often as it
+    A name is any term. Any process can join a group, also a process of another node. It is a member as often as it
     joined.
     """
 
@@ -64,12 +70,15 @@ class Pg2:
         self._node = node
         self._trans = trans
         self._state = Pg2State()
+        # One monitor per member, however many groups it is in.
         self._monitor_refs: dict[Pid, Ref] = {}
         self._start()
 
     def _start(self) -> None:
-        """Also after its end, as OTP's supervisor does. That one's groups are gone then, until others tell it theirs;
-        ours are not.
+        """Start the server, also after its exit, as OTP's supervisor does.
+
+        OTP's server loses its groups on a restart and gets them back by exchange. Ours keeps them. Only the monitors,
+        which end with the process, are set again.
         """
         node = self._node
         members, self._monitor_refs = list(self._monitor_refs), {}
@@ -80,35 +89,40 @@ class Pg2:
             self._process.send((PG2, Atom(name)), (Tag.NEW_PG2, node.atom))
             self._send_exchange(Atom(name))
 
-    # The API: what changes
+    # The API: changes
 
     def start(self) -> tuple[Atom, Pid]:
-        """``{ok, Pid}`` of the server, which runs already."""
+        """``{ok, Pid}`` of the server, which always runs."""
         return (OK, self._process.pid)
 
     async def create(self, name: Term) -> None:
-        """Make an empty group on all nodes, unless this one knows it already."""
+        """Create an empty group on all nodes, unless this node already has it."""
         name = normalize_group_name(name)
         if name not in self._state:
             await self._update_all_nodes(name, (Tag.CREATE, name))
 
     async def delete(self, name: Term) -> None:
-        """Remove a group, members or not, from all nodes; no harm if there is none."""
+        """Delete a group from all nodes, with its members. It is not an error if there is no such group."""
         await self._update_all_nodes(name, (Tag.DELETE, name))
 
     async def join(self, name: Term, pid: Pid) -> None:
-        """Let ``pid``, of whatever node, into the group, once more if it is in already. One that has died is out again
-        at once. Raises :class:`NoSuchGroup`, and ``TypeError`` for what is no pid.
+        """Add ``pid`` to the group, once more if it is a member already. ``pid`` may be of any node.
+
+        A process that has terminated is removed again at once. Raises :class:`NoSuchGroup`, and ``TypeError`` if
+        ``pid`` is not a pid.
         """
         self._check_arguments(name, pid)
         await self._update_all_nodes(name, (Tag.JOIN, name, pid))
 
     async def leave(self, name: Term, pid: Pid) -> None:
-        """Take ``pid`` out once; no harm if it is not in. Raises :class:`NoSuchGroup`, and ``TypeError`` for no pid."""
+        """Remove ``pid`` from the group once. It is not an error if it is not a member.
+
+        Raises :class:`NoSuchGroup`, and ``TypeError`` if ``pid`` is not a pid.
+        """
         self._check_arguments(name, pid)
         await self._update_all_nodes(name, (Tag.LEAVE, name, pid))
 
-    # The API: what is known here
+    # The API: local reads
 
     def get_members(self, name: Term) -> list[Pid]:
         """The members on all nodes in Erlang's term order. Raises :class:`NoSuchGroup`."""
@@ -122,8 +136,9 @@ class Pg2:
         return [pid for pid in self.get_members(name) if pid.node is self._node.atom]
 
     def get_closest_pid(self, name: Term) -> Pid:
-        """A random member of this node, or of any if there is none here. Raises :class:`NoSuchGroup`,
-        and :class:`EmptyGroup` if it has no members.
+        """A random member of this node, or of any node if this one has none.
+
+        Raises :class:`NoSuchGroup`, and :class:`EmptyGroup` if there is no member.
         """
         members = self.get_local_members(name) or self.get_members(name)
         if not members:
@@ -135,32 +150,37 @@ class Pg2:
         return self._state.names()
 
     def statistics(self) -> Pg2Statistics:
+        """Counts of groups and memberships."""
         return self._state.statistics()
 
-    # Changing all nodes
+    # Changes on all nodes
 
     async def _update_all_nodes(self, name: Term, request: Term) -> None:
-        """In a process of its own: the lock has to have an owner, whose death releases it."""
+        """Call all servers with ``request`` under the lock.
 
-        async def change(me: Process) -> None:
-            async def ask() -> None:
+        A separate process makes the calls. It owns the lock, so its exit releases the lock.
+        """
+
+        async def run_transaction(me: Process) -> None:
+            async def call_all_nodes() -> None:
                 await multi_call(me, self._all_nodes(), PG2, request)
 
             _, caller, _ = await me.receive()
-            await self._trans(me, ((PG2, name), me.pid), self._all_nodes(), ask)
+            await self._trans(me, ((PG2, name), me.pid), self._all_nodes(), call_all_nodes)
             me.reply(caller, OK)
 
-        changer = self._node.spawn(change)
+        process = self._node.spawn(run_transaction)
         try:
-            await self._node.call(changer, request, timeout=None)
-        except BaseException:  # nobody waits any more, so nobody must go on asking for the lock
-            self._process.exit(changer, KILL)
+            await self._node.call(process, request, timeout=None)
+        except BaseException:  # The caller was cancelled: stop the process, or it would go on asking for the lock.
+            self._process.exit(process, KILL)
             raise
 
     def _all_nodes(self) -> list[str]:
         return [self._node.name, *self._node.nodes()]
 
     def _check_arguments(self, name: Term, pid: Pid) -> None:
+        """Raise as :meth:`join` and :meth:`leave` describe."""
         if not isinstance(pid, Pid):
             raise TypeError(f"members are pids, not {type(pid).__name__}: {pid!r}")
         if name not in self._state:
@@ -180,7 +200,9 @@ class Pg2:
             case (Atom("nodeup") | Tag.NEW_PG2, Atom() as node):
                 self._send_exchange(node)
             case (Atom("nodedown"), _) | (gen.GEN_CAST, (Atom("del_member"), _, _)) | (Atom("DOWN"), _, _, _, _):
-                pass  # members are monitored one by one, and so is every process that old nodes report
+                # Every member has its own monitor, so a lost node needs no action. del_member is sent by old releases
+                # when a member exits. A DOWN with another ref belongs to a monitor that was removed meanwhile.
+                pass
             case _:
                 log.debug("ignored %r", message)
 
@@ -196,11 +218,12 @@ class Pg2:
                 self._state.leave(name, pid)
                 self._demonitor([pid])
             case _:
-                log.debug("not understood: call %r", request)
+                log.debug("unknown call %r", request)
                 return BADARG
         return OK
 
     def _send_exchange(self, node: Atom) -> None:
+        """Send all our groups to the server on ``node``."""
         self._process.cast((PG2, node), (Tag.EXCHANGE, self._node.atom, self._state.dump()))
 
     def _monitor(self, pids: Sequence[Pid]) -> None:
@@ -208,6 +231,7 @@ class Pg2:
             self._monitor_refs[pid] = self._process.monitor(pid)
 
     def _demonitor(self, pids: Sequence[Pid]) -> None:
+        """Demonitor the pids that are in no group any more."""
         for pid in pids:
             if pid in self._monitor_refs and not self._state.has_member(pid):
                 self._process.demonitor(self._monitor_refs.pop(pid), flush=True)
@@ -218,6 +242,7 @@ def _no_such_group_error(name: Term) -> NoSuchGroup:
 
 
 def _is_group_list(value: Term) -> TypeGuard[list[tuple[Term, list[Pid]]]]:
+    """True for ``[[Name, [Pid]]]``."""
     if type(value) is not list:
         return False
     return all(

@@ -1,6 +1,6 @@
-"""The book-keeping of pg2: groups that exist until they are deleted, and their members on all nodes.
+"""The state of pg2 on one node: groups that exist until they are deleted, and their members. No I/O.
 
-Every node holds the whole table and monitors every member itself. The facts are those of pg2.erl, up to OTP 23.
+Every node holds the whole table and monitors every member. Source: pg2.erl, up to OTP 23.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 __all__ = ["Pg2State", "Pg2Statistics"]
 
 GroupKey: TypeAlias = Hashable
+"""``exact_key`` of a group's name."""
 
 
 @dataclass(slots=True)
 class _Group:
     name: Term
+    """The name as a term. The dict key is its ``exact_key``, which cannot be sent."""
     members: Multiset[Pid]
 
 
@@ -36,10 +38,11 @@ class Pg2Statistics:
 
 
 class Pg2State:
-    """Names and members. A method that lets members in returns the pids to monitor from now on."""
+    """Names and members. A method that adds members returns the pids that must be monitored from now on."""
 
     def __init__(self) -> None:
         self._groups: dict[GroupKey, _Group] = {}
+        # The groups of each member, to remove it when it terminates.
         self._groups_by_pid: dict[Pid, Multiset[GroupKey]] = {}
 
     def names(self) -> list[Term]:
@@ -50,7 +53,7 @@ class Pg2State:
         return exact_key(name) in self._groups
 
     def members(self, name: Term) -> list[Pid] | None:
-        """In Erlang's term order, repeated as often as they joined; None if there is no such group."""
+        """The members in Erlang's term order, repeated as often as they joined. None if there is no such group."""
         group = self._groups.get(exact_key(name))
         return None if group is None else sorted(listed(group.members), key=sort_key)
 
@@ -58,27 +61,31 @@ class Pg2State:
         return Pg2Statistics(len(self._groups), sum(size(group.members) for group in self._groups.values()))
 
     def has_member(self, pid: Pid) -> bool:
-        """Whether ``pid`` is in any group, and so to be monitored."""
+        """True if ``pid`` is in any group. Then it must be monitored."""
         return pid in self._groups_by_pid
 
     def create(self, name: Term) -> None:
+        """Create the group unless it exists."""
         key = exact_key(name)
         if key not in self._groups:
             self._groups[key] = _Group(name, EMPTY)
 
     def delete(self, name: Term) -> list[Pid]:
-        """Returns who was in it; see :meth:`has_member` for whom to go on monitoring."""
+        """Delete the group and return its members.
+
+        The caller demonitors each of them for which :meth:`has_member` is False now.
+        """
         group = self._groups.get(exact_key(name))
         if group is None:
             return []
-        gone = [pid for pid, times in counts(group.members) for _ in range(times)]
-        for pid in gone:
+        members = [pid for pid, times in counts(group.members) for _ in range(times)]
+        for pid in members:
             self.leave(name, pid)
         del self._groups[exact_key(name)]
-        return list(dict.fromkeys(gone))
+        return list(dict.fromkeys(members))
 
     def join(self, name: Term, pid: Pid) -> list[Pid]:
-        """Nothing happens if there is no such group."""
+        """Add ``pid`` once. Return it if it must be monitored from now on. No effect if there is no such group."""
         key = exact_key(name)
         group = self._groups.get(key)
         if group is None:
@@ -89,7 +96,7 @@ class Pg2State:
         return [pid] if is_new else []
 
     def leave(self, name: Term, pid: Pid) -> None:
-        """Once; nothing happens to who is not in it."""
+        """Remove ``pid`` once. No effect if it is not a member."""
         key = exact_key(name)
         keys = removed(self._groups_by_pid.get(pid, EMPTY), key)
         if keys is None:
@@ -101,24 +108,26 @@ class Pg2State:
         self._remove_from_group(key, pid)
 
     def handle_down(self, pid: Pid) -> None:
-        """It leaves all groups, as often as it was in them."""
+        """Remove a terminated process from all groups."""
         for key in listed(self._groups_by_pid.pop(pid, EMPTY)):
             self._remove_from_group(key, pid)
 
     def merge(self, groups: Iterable[tuple[Term, Sequence[Pid]]]) -> list[Pid]:
-        """What another node knows: its groups, and of their members those that are missing here. Nothing is removed:
-        a group deleted here while the nodes did not see each other comes back.
+        """Add the groups and members that another node has and this one lacks. Return the pids to monitor.
+
+        Nothing is removed. So a group that was deleted during a partition comes back (pg2.erl,
+        ``handle_cast({exchange, ...})``).
         """
-        fresh: list[Pid] = []
-        for name, theirs in groups:
+        to_monitor: list[Pid] = []
+        for name, remote in groups:
             self.create(name)
-            ours = Counter(dict(counts(self._groups[exact_key(name)].members)))
-            for pid in (Counter(theirs) - ours).elements():
-                fresh += self.join(name, pid)
-        return fresh
+            local = Counter(dict(counts(self._groups[exact_key(name)].members)))
+            for pid in (Counter(remote) - local).elements():
+                to_monitor += self.join(name, pid)
+        return to_monitor
 
     def dump(self) -> list[list[Term]]:
-        """``[[Name, [Pid]]]``, as it is told to another node."""
+        """``[[Name, [Pid]]]``, the form of an exchange."""
         return [[group.name, listed(group.members)] for group in self._groups.values()]
 
     def _remove_from_group(self, key: GroupKey, pid: Pid) -> None:
