@@ -11,7 +11,7 @@ FIRST  ?= 0
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-.PHONY: help faults demo docker-demo image elixir-image cookie docker shell test check unit format hooks dist otp conformance sim mutants bench erlang engine clean
+.PHONY: help docs-tables faults demo docker-demo image elixir-image cookie docker shell test check unit format hooks dist otp conformance sim mutants bench erlang engine clean
 
 help:           ## this list
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -64,6 +64,9 @@ dist: $(VENV)/dev.stamp          ## the distributions for a release, in dist/
 	rm -rf dist
 	$(BIN)/python -m build
 	$(BIN)/twine check --strict dist/*
+
+docs-tables: $(VENV)/run.stamp   ## docs/configuration.md, from the fields of NodeConfig
+	$(BIN)/python tools/docs_tables.py
 
 otp: $(VENV)/dev.stamp erlang    ## interop with OTP 23, 25 and 27, each test on each
 	$(PYTEST) tests/otp --every-otp $(ARGS)

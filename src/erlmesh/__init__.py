@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from erlmesh.net.epmd import Epmd
     from erlmesh.net.resolvers import FixedPort, NoEpmd, StaticResolver
     from erlmesh.node import Node
+    from erlmesh.runtime.config import NodeConfig
     from erlmesh.runtime.process import Process
     from erlmesh.services.pg.state import Joined, Left
     from erlmesh.services.rpc.function_table import expose
@@ -50,6 +51,7 @@ _EXPORTS: Final = {
     "erlmesh.net.epmd": "Epmd",
     "erlmesh.net.resolvers": "FixedPort NoEpmd StaticResolver",
     "erlmesh.node": "Node",
+    "erlmesh.runtime.config": "NodeConfig",
     "erlmesh.runtime.process": "Process",
     "erlmesh.services.rpc.function_table": "expose",
     "erlmesh.services.pg.state": "Joined Left",
@@ -82,6 +84,7 @@ __all__ = [
     "NoEpmd",
     "NoProcess",
     "Node",
+    "NodeConfig",
     "NodeNotAlive",
     "NodeStartError",
     "Pid",

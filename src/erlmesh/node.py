@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
 from functools import partial
 from types import ModuleType, TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, Self
 
 from erlmesh.errors import ErlangError, GroupError, Undef
-from erlmesh.runtime.config import Options
+from erlmesh.runtime.config import NodeConfig, accept_fields_of
 from erlmesh.runtime.process import Body, Process
 from erlmesh.runtime.runtime import Runtime
 from erlmesh.services.global_.client import trans
@@ -35,24 +36,8 @@ class Node(Runtime):
         async with Node("socrates@127.0.0.1", cookie="monster") as node:
             await node.ping("plato@127.0.0.1")
 
-    ``name`` is ``alive@host``; other nodes reach it at that host by exactly that name. All nodes of a cluster share the
-    ``cookie`` (``cookies`` gives others for single peers) and should have the same ``net_ticktime`` (seconds without a
-    sign of life until a peer is given up, within a quarter). ``join`` names nodes to connect with at the start, which
-    introduce all others. With ``reconnect`` a lost node is dialled again, after growing pauses, until it is there, or
-    somebody disconnects it on purpose.
-
-    ``hidden`` keeps out of the mesh and of everybody's ``nodes()``. ``allow`` lists the only nodes to be met, whoever
-    dials: nodes (``plato@10.0.0.7``), hosts (``10.0.0.7``), names on any host (``plato@``), with ``*`` and ``?``.
-
-    ``listen`` is the host or address (or several; ``*`` is all) to accept connections on, else the name's own;
-    ``ports`` the ports to try, in order, 0 for any; ``advertise_port`` what others are told instead, where a NAT or a
-    container engine maps ports. ``epmd`` makes the node known and ``resolver`` finds the others, both EPMD if not
-    given: ``epmd=FixedPort(4370)`` is OTP's ``-erl_epmd_port``, and a resolver is any object with ``async
-    resolve(name)``.
-
-    ``output`` gets the text that processes print which we started on other nodes, else standard output does.
-    ``network`` and ``seed`` are for simulations (:mod:`erlmesh.testing`): with a seed all chance repeats itself, also
-    the challenges of the handshake, which must be unpredictable in the real world.
+    The keywords are the fields of :class:`NodeConfig`, which says what each means. ``Node.from_config`` takes them as
+    one object.
 
     Raises ``ValueError`` for malformed arguments, and :class:`NodeStartError` on start when the name or port is taken
     or the host cannot be found.
@@ -65,23 +50,20 @@ class Node(Runtime):
     functions: FunctionTable
     """What other nodes may call here."""
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        join: Iterable[str] = (),
-        reconnect: bool = True,
-        prevent_overlapping_partitions: bool = True,
-        output: Callable[[str], object] = to_stdout,
-        **options: Unpack[Options],
-    ) -> None:
-        super().__init__(name, reconnect=reconnect, **options)
-        self._join = tuple(join)
-        self._prevent_overlapping_partitions = prevent_overlapping_partitions
-        self._output = output
+    @accept_fields_of(NodeConfig)
+    def __init__(self, config: NodeConfig) -> None:
+        super().__init__(config)
+        self._join = tuple(config.join)
+        self._prevent_overlapping_partitions = config.prevent_overlapping_partitions
+        self._output = config.output or to_stdout
         self._scopes: dict[Atom, Pg] = {}
         self._builtin_functions = FunctionTable()
         self.functions = FunctionTable(PROCESS_WIDE, self._builtin_functions)
+
+    @classmethod
+    def from_config(cls, config: NodeConfig) -> Self:
+        """A node with this configuration."""
+        return cls(**{each.name: getattr(config, each.name) for each in fields(config)})
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -4,6 +4,7 @@ import asyncio
 from contextlib import asynccontextmanager
 
 from erlmesh.errors import ConnectError
+from erlmesh.runtime.config import NodeConfig
 from erlmesh.runtime.runtime import Runtime
 
 
@@ -133,11 +134,8 @@ class MemoryEpmd:
 @asynccontextmanager
 async def started(network, name, **options):
     """A node without services, stopped at the end."""
-    node = Runtime(
-        name,
-        **{"cookie": "monster", "network": network, "resolver": network, **options},
-        epmd=MemoryEpmd(network, name.partition("@")[2]),
-    )
+    defaults = {"cookie": "monster", "network": network, "resolver": network, "reconnect": False}
+    node = Runtime(NodeConfig(name, **defaults | options, epmd=MemoryEpmd(network, name.partition("@")[2])))
     await node.start()
     try:
         yield node

@@ -5,29 +5,31 @@ import asyncio
 
 import pytest
 
-from erlmesh.cli.node_options import (
-    VARIABLES,
-    add_distribution_options,
-    default_host,
-    node_kwargs,
-    resolver_kwargs,
-    unknown_variables,
-)
-from erlmesh.cli.settings import add_node_options
+from erlmesh.cli import node_options
+from erlmesh.cli.node_options import OptionValues, add_options_of, client_options, unknown_variables
+from erlmesh.cli.settings import VARIABLES, add_node_options
 from erlmesh.errors import ConnectError, NodeStartError
 from erlmesh.net.epmd import Epmd
 from erlmesh.net.resolvers import FixedPort, NoEpmd
+from erlmesh.runtime.config import NodeConfig
 
 
 def parsed(*words):
     parser = argparse.ArgumentParser()
-    add_distribution_options(parser)
-    parser.add_argument("--host")
+    add_options_of(parser, NodeConfig)
     return parser.parse_args(words)
 
 
 def given(*words, **environment):
-    return node_kwargs(parsed(*words), environment)
+    return node_options.node_options(OptionValues(parsed(*words), environment))
+
+
+def client(*words, **environment):
+    return client_options(OptionValues(parsed(*words), environment))
+
+
+def default_host(options, environment):
+    return node_options.default_host(OptionValues(options, environment))
 
 
 @pytest.mark.parametrize(
@@ -71,12 +73,12 @@ def test_an_option_and_its_variable_mean_the_same(words, environment, expected):
         (["--port", "9100-"], {}, None),
         ([], {"ERLMESH_PORT_MIN": "tcp://10.0.0.1:80"}, "ERLMESH_PORT_MIN is"),
         ([], {"ERLMESH_PORT_MIN": "1", "ERLMESH_PORT_MAX": "many"}, "ERLMESH_PORT_MIN and _MAX is 'many'"),
-        ([], {"ERLMESH_PORT_MAX": "9100"}, "needs ERLMESH_PORT_MIN"),
+        ([], {"ERLMESH_PORT_MAX": "9100"}, "ERLMESH_PORT_MAX is set without ERLMESH_PORT_MIN"),
         (["--advertise-port", "70000"], {}, "--advertise-port is '70000'"),
         ([], {"ERLMESH_NET_TICKTIME": "never"}, "ERLMESH_NET_TICKTIME is 'never': it must be a positive number"),
         (["--net-ticktime", "inf"], {}, "positive"),
         (["--net-ticktime", "-1"], {}, "positive"),
-        (["--erl-epmd-port", "4370", "--port", "9100"], {}, "says where to listen"),
+        (["--erl-epmd-port", "4370", "--port", "9100"], {}, "also the port to listen on"),
         (["--erl-epmd-port", "4370", "--epmd"], {}, "there is no EPMD"),
         (["--resolve", "plato@h=10.0.0.1"], {}, "--resolve is 'plato@h=10.0.0.1': it looks like"),
         ([], {"ERLMESH_RESOLVE": "h=10.0.0.1:1"}, "ERLMESH_RESOLVE is"),
@@ -104,9 +106,9 @@ def test_there_are_three_ways_to_find_others():
 
 
 def test_a_node_that_only_looks_in_is_made_known_to_nobody():
-    assert isinstance(resolver_kwargs(parsed(), {})["epmd"], NoEpmd)
-    assert isinstance(resolver_kwargs(parsed(), {})["resolver"], Epmd)
-    assert isinstance(resolver_kwargs(parsed(), {"ERLMESH_ERL_EPMD_PORT": "4370"})["resolver"], FixedPort)
+    assert isinstance(client()["epmd"], NoEpmd)
+    assert isinstance(client()["resolver"], Epmd)
+    assert isinstance(client(ERLMESH_ERL_EPMD_PORT="4370")["resolver"], FixedPort)
 
 
 def test_cookies_of_single_peers_come_from_a_protected_file(tmp_path):
@@ -135,9 +137,9 @@ def test_the_host_is_the_loopback_address_unless_the_user_says_otherwise():
 def test_a_misspelt_variable_is_told_and_one_of_a_container_platform_is_not():
     environment = dict.fromkeys([*VARIABLES, "ERLMESH_PORT", "ERLMESH_SERVICE_HOST", "ERLMESH_PORT_4369_TCP_ADDR"], "x")
 
-    assert unknown_variables(environment) == []
-    assert unknown_variables({"ERLMESH_HIDEN": "1", "OTHER": "1"}) == [
-        "ERLMESH_HIDEN means nothing here: is ERLMESH_HIDDEN meant?"
+    assert unknown_variables(environment, VARIABLES) == []
+    assert unknown_variables({"ERLMESH_HIDEN": "1", "OTHER": "1"}, VARIABLES) == [
+        "ERLMESH_HIDEN has no meaning here: is ERLMESH_HIDDEN meant?"
     ]
 
 
@@ -146,4 +148,4 @@ def test_every_variable_is_told_of_in_the_help():
     add_node_options(everything)
     told = everything.format_help()
 
-    assert {name for name in VARIABLES if name not in told} <= {"ERLMESH_CODEC", "ERLMESH_STATE", "ERLMESH_DISCOVER"}
+    assert {name for name in VARIABLES if name not in told} == {"ERLMESH_STATE"}

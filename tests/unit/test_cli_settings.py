@@ -19,7 +19,7 @@ def given(name=None, join=None, *options, **environment):
 
 
 def test_a_name_without_a_host_lives_on_the_loopback_address():
-    assert given("socrates").name == "socrates@127.0.0.1"
+    assert given("socrates").config.name == "socrates@127.0.0.1"
     assert given("socrates").name_generated
     assert not given("socrates@127.0.0.1").name_generated
 
@@ -27,7 +27,7 @@ def test_a_name_without_a_host_lives_on_the_loopback_address():
 def test_the_environment_mirrors_the_options_and_the_options_win():
     found = given(ERLMESH_NAME="plato", ERLMESH_JOIN="a@127.0.0.1, b@127.0.0.1 c")
 
-    assert found.name == "plato@127.0.0.1"
+    assert found.config.name == "plato@127.0.0.1"
     assert found.join == ("a@127.0.0.1", "b@127.0.0.1", "c@127.0.0.1")
     assert given("x", ["y"], ERLMESH_NAME="plato", ERLMESH_JOIN="a").join == ("y@127.0.0.1",)
 
@@ -36,18 +36,18 @@ def test_without_any_name_one_is_made_up():
     found = given()
 
     assert found.name_generated
-    assert found.name.endswith("@127.0.0.1")
+    assert found.config.name.endswith("@127.0.0.1")
 
 
 @pytest.mark.parametrize("name", ["", "@", "a@", "@b", "a b@c", "a@b@c", "a@b c", "ä@b", "a" * 250 + "@host.x"])
 def test_what_is_no_name_is_refused(name):
-    with pytest.raises(NodeStartError, match="is no node name"):
+    with pytest.raises(NodeStartError, match="is not a node name"):
         complete_name(name)
 
 
 @pytest.mark.parametrize(("name", "join"), [("a@10.0.0.1", "b@host"), ("a@host", "b@10.0.0.1"), ("a", "b@host")])
 def test_long_and_short_names_are_told_apart_before_they_try_to_meet(name, join):
-    with pytest.raises(NodeStartError, match="cannot meet"):
+    with pytest.raises(NodeStartError, match="cannot connect"):
         given(name, [join])
 
 

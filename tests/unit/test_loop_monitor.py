@@ -9,6 +9,7 @@ from test_watchdog_thread import guardians
 from virtual_time import run, turns
 
 from erlmesh.net.resolvers import NoEpmd
+from erlmesh.runtime.config import NodeConfig
 from erlmesh.runtime.runtime import Runtime
 from erlmesh.terms import Atom
 
@@ -102,9 +103,8 @@ async def test_a_network_in_memory_needs_no_guardian(network, a, b):
 
 
 def real_node(name, others):
-    return Runtime(
-        f"{name}@127.0.0.1", cookie="monster", net_ticktime=1.0, listen="127.0.0.1", epmd=NoEpmd(), resolver=others
-    )
+    options = {"cookie": "monster", "net_ticktime": 1.0, "listen": "127.0.0.1", "reconnect": False}
+    return Runtime(NodeConfig(f"{name}@127.0.0.1", **options, epmd=NoEpmd(), resolver=others))
 
 
 class Others:

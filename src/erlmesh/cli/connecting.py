@@ -10,9 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from erlmesh.cli.cookie import find_cookie
-from erlmesh.cli.node_options import default_host, resolver_kwargs
-from erlmesh.cli.settings import NodeSettings, complete_name, ephemeral_name
+from erlmesh.cli.settings import NodeSettings, client_config
 from erlmesh.discovery.discovery import Discovery
 from erlmesh.discovery.lookup import Lookup
 from erlmesh.doctor.service_checks import parse_blocked_peers
@@ -51,7 +49,7 @@ async def node_services(node: Node, settings: NodeSettings) -> AsyncIterator[Non
         if settings.allow_remsh:
             start_remsh_server(node)
         if settings.discover:
-            base = node.name.partition("@")[0] if isinstance(settings.node_kwargs.get("epmd"), FixedPort) else None
+            base = node.name.partition("@")[0] if isinstance(settings.config.epmd, FixedPort) else None
             look = Lookup(settings.discover, epmd_port=default_port(), node_basename=base)
             await stack.enter_async_context(Discovery(node, look))
         yield
@@ -74,11 +72,8 @@ def connect_failure(node: Node, peer: str) -> str:
 @asynccontextmanager
 async def hidden_client(options: argparse.Namespace, target: str) -> AsyncIterator[tuple[Node, str]]:
     """A hidden node connected with ``target``, and that one's full name. Raises ConnectError if it is not there."""
-    host = default_host(options, os.environ)
-    peer = complete_name(target, host)
-    name = complete_name(options.name, host) if options.name else ephemeral_name(peer)
-    cookie = find_cookie(options.cookie, options.cookie_file, os.environ)
-    async with Node(name, cookie=cookie, hidden=True, **resolver_kwargs(options, os.environ)) as node:
+    config, peer = client_config(options, target)
+    async with Node.from_config(config) as node:
         if not await node.ping(peer):
             raise ConnectError(connect_failure(node, peer))
         yield node, peer

@@ -15,13 +15,13 @@ import textwrap
 from dataclasses import asdict
 from typing import Any, Final
 
-from erlmesh.cli.arguments import positive_seconds
 from erlmesh.cli.cookie import find_cookie
-from erlmesh.cli.node_options import default_host, resolver_kwargs
+from erlmesh.cli.node_options import OptionValues, client_options, default_host
 from erlmesh.cli.settings import add_node_options, complete_name, ephemeral_name
 from erlmesh.doctor.diagnose import Target, diagnose
 from erlmesh.doctor.findings import Finding, Status
 from erlmesh.net.epmd import Epmd, default_port
+from erlmesh.runtime.option_parsers import parse_seconds
 
 __all__ = ["EXAMPLE", "add_options", "run"]
 
@@ -49,7 +49,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--scope", metavar="NAME", action="append", help="scope of pg to look for; may be repeated [pg]"
     )
     parser.add_argument("--timeout", metavar="SECONDS", default="5", help="patience with each step, 5")
-    add_node_options(parser, joins=False)
+    add_node_options(parser, client=True)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -73,10 +73,11 @@ async def _run(options: argparse.Namespace) -> int:
 
 
 def _target(options: argparse.Namespace) -> Target:
-    host = default_host(options, os.environ)
+    values = OptionValues(options, os.environ)
+    host = default_host(values)
     target = options.node if "@" in options.node else f"{options.node}@{host}"
     ours = options.name or os.environ.get("ERLMESH_NAME")
-    chosen = resolver_kwargs(options, os.environ)
+    chosen = client_options(values)
     resolver = chosen["resolver"]
     return Target(
         target,
@@ -87,7 +88,7 @@ def _target(options: argparse.Namespace) -> Target:
         resolver=None if isinstance(resolver, Epmd) else resolver,
         cookies=chosen.get("cookies", {}),
         scopes=options.scope or ("pg",),
-        timeout=positive_seconds(options.timeout, "--timeout"),
+        timeout=parse_seconds(options.timeout, "--timeout"),
     )
 
 

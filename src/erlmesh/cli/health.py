@@ -12,9 +12,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from erlmesh.cli.arguments import positive_seconds
 from erlmesh.errors import NodeStartError
 from erlmesh.net.health_socket import read_health, socket_folders
+from erlmesh.runtime.option_parsers import parse_seconds
 
 __all__ = ["EXAMPLE", "add_options", "run", "running_nodes"]
 
@@ -35,7 +35,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    timeout = positive_seconds(options.timeout, "--timeout")
+    timeout = parse_seconds(options.timeout, "--timeout")
     name = options.name or os.environ.get("ERLMESH_NAME")
     found = running_nodes(name, timeout)
     if not found:

@@ -28,7 +28,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("group", metavar="GROUP", help="the group's name")
     parser.add_argument("--on", metavar="NODE", required=True, help="the node to ask")
     parser.add_argument("--pg2", action="store_true", help="a group of pg2, not of pg")
-    add_node_options(parser, joins=False)
+    add_node_options(parser, client=True)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -1,18 +1,18 @@
-"""How a node is placed, hidden and guarded: the options for it, and their mirrors in the environment.
+"""The options of commands with a node, and the environment variables beside them.
 
-An option that is given wins over its variable. What neither can mean is refused with the name of the one it came from.
+The options come from the fields of :class:`~erlmesh.runtime.config.NodeConfig` and of ``NodeSettings``. An option wins
+over its variable. An empty variable counts as not set. An error names the option or the variable that it is about.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from erlmesh.cli.arguments import positive_seconds
 from erlmesh.cli.cookie import read_secret_file
 from erlmesh.discovery.lookup import check_sources
 from erlmesh.discovery.sources import Source, SourceKind, parse_sources
@@ -20,283 +20,205 @@ from erlmesh.errors import NodeStartError
 from erlmesh.net.addresses import HostInfo, own_address
 from erlmesh.net.epmd import Epmd
 from erlmesh.net.resolvers import FixedPort, NoEpmd, PortMapper, Resolver, StaticResolver
+from erlmesh.runtime.config import CommandOption, NodeConfig, options_of, parser_of
+from erlmesh.runtime.option_parsers import parse_list, parse_port, parse_port_range, parse_switch
 
 __all__ = [
+    "AUTO",
     "LOOPBACK",
-    "VARIABLES",
-    "add_distribution_options",
-    "add_resolver_options",
+    "OptionValues",
+    "add_options_of",
+    "client_options",
     "default_host",
     "discovery_sources",
-    "node_kwargs",
-    "resolver_kwargs",
+    "node_options",
     "unknown_variables",
+    "variables_of",
 ]
 
 T = TypeVar("T")
 
-VARIABLES: Final = frozenset({
-    "ERLMESH_NAME", "ERLMESH_HOST", "ERLMESH_COOKIE", "ERLMESH_COOKIE_FILE", "ERLMESH_COOKIES_FILE", "ERLMESH_JOIN",
-    "ERLMESH_HIDDEN", "ERLMESH_ALLOW", "ERLMESH_ALLOW_REMSH", "ERLMESH_LISTEN", "ERLMESH_PORT_MIN", "ERLMESH_PORT_MAX",
-    "ERLMESH_ADVERTISE_PORT", "ERLMESH_EPMD", "ERLMESH_ERL_EPMD_PORT", "ERLMESH_RESOLVE", "ERLMESH_NET_TICKTIME",
-    "ERLMESH_PREVENT_OVERLAPPING_PARTITIONS", "ERLMESH_RECONNECT", "ERLMESH_DISCOVER", "ERLMESH_STATE",
-})  # fmt: skip
-"""All that erlmesh reads, beside OTP's ERL_EPMD_PORT."""
-
 LOOPBACK: Final = "127.0.0.1"
 AUTO: Final = "auto"
 
+OTHER_VARIABLES: Final = ("ERLMESH_STATE",)
+"""Variables that are not an option's: ERLMESH_STATE is the folder of the sockets of ``erlmesh health``."""
+
 _SERVICE_LINK: Final = re.compile(r"ERLMESH_(SERVICE_HOST|SERVICE_PORT\w*|PORT|PORT_\d+_\w+)")
-"""What Kubernetes sets in every pod when a service is called ``erlmesh``."""
-
-_TRUE: Final = ("1", "true", "yes", "on")
-_FALSE: Final = ("0", "false", "no", "off")
+"""What Kubernetes sets in every pod if a service is called ``erlmesh``."""
 
 
-def add_distribution_options(parser: argparse.ArgumentParser) -> None:
-    """For commands whose node stays."""
-    group = parser.add_argument_group("how the node is placed, hidden and guarded")
-    group.add_argument(
-        "--hidden", **_boolean_option("keep out of the mesh and of everybody's nodes() [ERLMESH_HIDDEN]")
-    )
-    group.add_argument(
-        "--allow",
-        metavar="NODE",
-        action="append",
-        help="meet this one only: a node, a host, or NAME@, with * and ?; may be repeated [ERLMESH_ALLOW]",
-    )
-    group.add_argument(
-        "--listen",
-        metavar="ADDRESS",
-        action="append",
-        help="where to accept connections, * for everywhere; else at the name's host [ERLMESH_LISTEN]",
-    )
-    group.add_argument(
-        "--port", metavar="N[-M]", help="the port, or the range to take one from [ERLMESH_PORT_MIN, ERLMESH_PORT_MAX]"
-    )
-    group.add_argument(
-        "--advertise-port", metavar="N", help="the port that others are told, if mapped [ERLMESH_ADVERTISE_PORT]"
-    )
-    add_resolver_options(group)
-    group.add_argument(
-        "--allow-remsh",
-        **_boolean_option("let whoever has the cookie open a shell here, with remsh [ERLMESH_ALLOW_REMSH]"),
-    )
-    group.add_argument(
-        "--epmd", **_boolean_option("be known to EPMD, and ask it for others (the default) [ERLMESH_EPMD]")
-    )
-    group.add_argument(
-        "--reconnect",
-        **_boolean_option("dial nodes that were lost until they are back (the default) [ERLMESH_RECONNECT]"),
-    )
-    group.add_argument(
-        "--prevent-overlapping-partitions",
-        **_boolean_option(
-            "as OTP 25 and later do (the default); the same on all nodes [ERLMESH_PREVENT_OVERLAPPING_PARTITIONS]"
-        ),
-    )
+def add_options_of(parser: argparse._ActionsContainer, *configs: type, clients: bool = False) -> None:
+    """Adds the options of the fields of dataclasses; with ``clients`` only those for a node that asks another one."""
+    for command_option in _options_of(*configs):
+        if clients and not command_option.for_clients:
+            continue
+        keywords: dict[str, Any] = {"help": f"{command_option.help} [{', '.join(command_option.variables)}]"}
+        if command_option.metavar is None:
+            keywords |= {"action": argparse.BooleanOptionalAction, "default": None}
+        elif command_option.repeated:
+            keywords |= {"metavar": command_option.metavar, "action": "append"}
+        else:
+            keywords["metavar"] = command_option.metavar
+        parser.add_argument(command_option.flag, **keywords)
 
 
-def add_resolver_options(parser: argparse._ActionsContainer) -> None:
-    """For every command: how other nodes are found, and which cookies they have."""
-    parser.add_argument(
-        "--cookies-file",
-        metavar="FILE",
-        help="file with lines NODE COOKIE, for those that differ [ERLMESH_COOKIES_FILE]",
-    )
-    parser.add_argument(
-        "--net-ticktime", metavar="SECONDS", help="of silence until a node is given up, 60 [ERLMESH_NET_TICKTIME]"
-    )
-    parser.add_argument(
-        "--erl-epmd-port",
-        metavar="N",
-        help="no EPMD: every node listens on port N of its own address, as with OTP's option [ERLMESH_ERL_EPMD_PORT]",
-    )
-    parser.add_argument(
-        "--resolve",
-        metavar="NODE=HOST:PORT",
-        action="append",
-        help="where NODE listens, without asking EPMD; may be repeated [ERLMESH_RESOLVE]",
-    )
+def _options_of(*configs: type) -> list[CommandOption]:
+    return [each for config in configs for options in options_of(config).values() for each in options]
 
 
-def default_host(options: argparse.Namespace, environment: Mapping[str, str]) -> str:
-    """The host of names that are given without one. Raises NodeStartError, which lists the addresses to choose from.
-
-    The loopback address, unless the user names another; ``auto`` finds the one that others reach this machine by.
-    """
-    found = _OptionSource(options, environment).lookup("host")
-    if found is None:
-        return LOOPBACK
-    host, source = found
-    if host == AUTO:
-        names = [place.value for place in discovery_sources(options, environment) if place.kind is SourceKind.DNS]
-        return own_address(HostInfo.detect(discovery_names=names))
-    if not re.fullmatch(r"[A-Za-z0-9_.:%-]+", host):
-        raise NodeStartError(f"{source} is {host!r}: it must be a host name, an address, or auto")
-    return str(host)
+def variables_of(*configs: type) -> frozenset[str]:
+    """Every ``ERLMESH_*`` variable that has a meaning."""
+    return frozenset(OTHER_VARIABLES).union(*(each.variables for each in _options_of(*configs)))
 
 
-def discovery_sources(options: argparse.Namespace, environment: Mapping[str, str]) -> list[Source]:
-    """What ``--discover`` says. Raises NodeStartError."""
-    found = _OptionSource(options, environment).lookup("discover")
-    if found is None:
-        return []
-    places = parse_sources(found[0] if isinstance(found[0], list) else [found[0]])
-    check_sources(places)
-    return places
-
-
-def _boolean_option(help_text: str) -> dict[str, Any]:
-    return {"action": argparse.BooleanOptionalAction, "default": None, "help": help_text}
-
-
-def node_kwargs(options: argparse.Namespace, environment: Mapping[str, str]) -> dict[str, Any]:
-    """The arguments of :class:`erlmesh.Node` that the user has given. Raises NodeStartError in words."""
-    given = _OptionSource(options, environment)
-    mapper, resolver = _mapper_and_resolver(given)
-    ports = _parse_ports(given)
-    if isinstance(mapper, FixedPort) and ports is not None:
-        raise NodeStartError("--erl-epmd-port says where to listen: leave --port and ERLMESH_PORT_MIN away")
-    chosen = {
-        "hidden": given.flag("hidden"),
-        "allow": given.as_list("allow"),
-        "listen": given.as_list("listen"),
-        "ports": ports,
-        "advertise_port": given.parsed("advertise_port", _parse_port),
-        "net_ticktime": given.parsed("net_ticktime", positive_seconds),
-        "prevent_overlapping_partitions": given.flag("prevent_overlapping_partitions"),
-        "reconnect": given.flag("reconnect"),
-        "epmd": mapper,
-        "resolver": resolver,
-        "cookies": _read_cookies(given),
-    }
-    return {name: value for name, value in chosen.items() if value is not None}
-
-
-def resolver_kwargs(options: argparse.Namespace, environment: Mapping[str, str]) -> dict[str, Any]:
-    """The same for a node that only looks in: it finds others as they are to be found, and nobody is told of it."""
-    given = _OptionSource(options, environment)
-    mapper, resolver = _mapper_and_resolver(given)
-    chosen = {
-        "epmd": NoEpmd(),
-        "resolver": resolver or mapper or Epmd(),
-        "cookies": _read_cookies(given),
-        "net_ticktime": given.parsed("net_ticktime", positive_seconds),
-    }
-    return {name: value for name, value in chosen.items() if value is not None}
-
-
-def unknown_variables(environment: Mapping[str, str]) -> list[str]:
-    """A sentence for each variable that looks like a misspelt one of ours."""
-    said = []
+def unknown_variables(environment: Mapping[str, str], known: Iterable[str]) -> list[str]:
+    """A sentence for each ``ERLMESH_*`` variable that is not ``known``: it is probably misspelt."""
+    sentences = []
     for name in sorted(environment):
-        if name.startswith("ERLMESH_") and name not in VARIABLES and not _SERVICE_LINK.fullmatch(name):
-            near = get_close_matches(name, sorted(VARIABLES), n=1)
-            said.append(f"{name} means nothing here" + (f": is {near[0]} meant?" if near else ""))
-    return said
+        if name.startswith("ERLMESH_") and name not in known and not _SERVICE_LINK.fullmatch(name):
+            near = get_close_matches(name, sorted(known), n=1)
+            sentences.append(f"{name} has no meaning here" + (f": is {near[0]} meant?" if near else ""))
+    return sentences
 
 
-def allow_remsh(options: argparse.Namespace, environment: Mapping[str, str]) -> bool:
-    """Whether shells may be opened on the node from others."""
-    return bool(_OptionSource(options, environment).flag("allow_remsh"))
-
-
-class _OptionSource:
-    """What the command line or the environment says, with where it said so."""
+class OptionValues:
+    """The values that the command line and the environment give, each with its source."""
 
     def __init__(self, arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
         self.arguments = arguments
         self.environment = environment
 
     def lookup(self, name: str) -> tuple[Any, str] | None:
-        """The value of an option, or else of its variable, and what to call its source. Empty is as good as absent."""
-        option = getattr(self.arguments, name, None)
-        if option is not None:
-            return option, "--" + name.replace("_", "-")
+        """The value of an option, or else of its variable, and the source to name in errors. None if not given."""
+        value = getattr(self.arguments, name, None)
+        if value is not None:
+            return value, "--" + name.replace("_", "-")
         variable = "ERLMESH_" + name.upper()
-        value = self.environment.get(variable, "").strip()
-        return (value, variable) if value else None
+        text = self.environment.get(variable, "").strip()
+        return (text, variable) if text else None
 
-    def parsed(self, name: str, parse: Callable[[str, str], T]) -> T | None:
-        """``read(text, source)``, which raises NodeStartError for what it does not understand."""
+    def parsed(self, name: str, parse: Callable[[Any, str], T]) -> T | None:
+        """``parse(value, source)``, or None if not given. Raises NodeStartError."""
         found = self.lookup(name)
         return None if found is None else parse(*found)
 
-    def as_list(self, name: str) -> list[str] | None:
-        """A list: an option that was repeated, or a variable with commas."""
-        found = self.lookup(name)
-        if found is None:
-            return None
-        texts: Sequence[str] = found[0] if isinstance(found[0], list) else [found[0]]
-        return [item for text in texts for item in re.split(r"[,\s]+", text) if item]
 
-    def flag(self, name: str) -> bool | None:
-        found = self.lookup(name)
-        if found is None or isinstance(found[0], bool):
-            return None if found is None else bool(found[0])
-        text, source = found
-        if text.lower() not in _TRUE + _FALSE:
-            raise NodeStartError(f"{source} is {text!r}: it must be true or false")
-        return text.lower() in _TRUE
+def node_options(
+    values: OptionValues, config: type[NodeConfig] = NodeConfig, *, clients: bool = False
+) -> dict[str, Any]:
+    """The given fields of ``config``, but for name and cookie. Raises NodeStartError.
+
+    A field with a parser needs no code here. The others have a reader.
+    """
+    chosen = {}
+    for name, options in options_of(config).items():
+        parse = parser_of(config, name)
+        if clients and not any(each.for_clients for each in options):
+            continue
+        if name in _READERS:
+            chosen[name] = _READERS[name](values)
+        elif parse is not None:
+            chosen[name] = values.parsed(options[0].name, parse)
+    return {name: value for name, value in chosen.items() if value is not None}
 
 
-def _mapper_and_resolver(options: _OptionSource) -> tuple[PortMapper | None, Resolver | None]:
-    fixed, epmd = options.parsed("erl_epmd_port", _parse_port), options.flag("epmd")
-    if fixed is not None and epmd:
-        raise NodeStartError("--erl-epmd-port means that there is no EPMD: leave --epmd away")
-    mapper: PortMapper | None = FixedPort(fixed) if fixed is not None else NoEpmd() if epmd is False else None
-    table = options.as_list("resolve")
-    if table is None:
-        return mapper, None
-    source = options.lookup("resolve") or ("", "--resolve")
-    return mapper, StaticResolver(dict(_parse_resolve(entry, source[1]) for entry in table), mapper or Epmd())
+def client_options(values: OptionValues) -> dict[str, Any]:
+    """The same for a node that only asks another one: it registers nowhere, and finds others as usual."""
+    chosen = node_options(values, clients=True)
+    resolver = chosen.get("resolver") or chosen.get("epmd") or Epmd()
+    return {**chosen, "epmd": NoEpmd(), "resolver": resolver}
+
+
+def default_host(values: OptionValues) -> str:
+    """The host of names that are given without one. Raises NodeStartError, which lists the addresses to choose from.
+
+    It is the loopback address, unless the user names another; ``auto`` finds the one that others reach this machine by.
+    """
+    found = values.lookup("host")
+    if found is None:
+        return LOOPBACK
+    host, source = found
+    if host == AUTO:
+        names = [place.value for place in discovery_sources(values) if place.kind is SourceKind.DNS]
+        return own_address(HostInfo.detect(discovery_names=names))
+    if not re.fullmatch(r"[A-Za-z0-9_.:%-]+", host):
+        raise NodeStartError(f"{source} is {host!r}: it must be a host name, an address, or auto")
+    return str(host)
+
+
+def discovery_sources(values: OptionValues) -> list[Source]:
+    """The sources of ``--discover``. Raises NodeStartError."""
+    found = values.lookup("discover")
+    if found is None:
+        return []
+    sources = parse_sources(found[0] if isinstance(found[0], list) else [found[0]])
+    check_sources(sources)
+    return sources
+
+
+def _read_epmd(values: OptionValues) -> PortMapper | None:
+    port, epmd = values.parsed("erl_epmd_port", parse_port), values.parsed("epmd", parse_switch)
+    if port is not None and epmd:
+        raise NodeStartError("--erl-epmd-port means that there is no EPMD: omit --epmd")
+    return FixedPort(port) if port is not None else NoEpmd() if epmd is False else None
+
+
+def _read_resolver(values: OptionValues) -> Resolver | None:
+    found = values.lookup("resolve")
+    if found is None:
+        return None
+    table = dict(_parse_resolve(entry, found[1]) for entry in parse_list(*found))
+    return StaticResolver(table, _read_epmd(values) or Epmd())
 
 
 def _parse_resolve(text: str, source: str) -> tuple[str, tuple[str, int]]:
     match = re.fullmatch(r"([^=@]+@[^=@]+)=(?:\[([^\]]+)\]|([^:\[\]]+)):(\d+)", text)
     if match is None:
         raise NodeStartError(f"{source} is {text!r}: it looks like plato@10.0.0.7=10.1.1.1:9100")
-    return match[1], (match[2] or match[3], _parse_port(match[4], source))
+    return match[1], (match[2] or match[3], parse_port(match[4], source))
 
 
-def _parse_ports(options: _OptionSource) -> range | None:
-    if options.arguments.port is not None:
-        first, _, last = options.arguments.port.partition("-")
-        return _parse_range(first, last or first, "--port")
-    least, most = options.lookup("port_min"), options.lookup("port_max")
+def _read_ports(values: OptionValues) -> range | None:
+    ports = _read_port_range(values)
+    if ports is not None and values.lookup("erl_epmd_port") is not None:
+        raise NodeStartError("--erl-epmd-port is also the port to listen on: omit --port and ERLMESH_PORT_MIN")
+    return ports
+
+
+def _read_port_range(values: OptionValues) -> range | None:
+    given = getattr(values.arguments, "port", None)
+    if given is not None:
+        first, _, last = given.partition("-")
+        return parse_port_range(first, last or first, "--port")
+    least, most = values.lookup("port_min"), values.lookup("port_max")
     if least is None and most is None:
         return None
     if least is None:
-        raise NodeStartError("ERLMESH_PORT_MAX needs ERLMESH_PORT_MIN beside it")
-    return _parse_range(
-        least[0], (most or least)[0], "ERLMESH_PORT_MIN" if most is None else "ERLMESH_PORT_MIN and _MAX"
-    )
+        raise NodeStartError("ERLMESH_PORT_MAX is set without ERLMESH_PORT_MIN: set both, or ERLMESH_PORT_MIN alone")
+    source = "ERLMESH_PORT_MIN" if most is None else "ERLMESH_PORT_MIN and _MAX"
+    return parse_port_range(least[0], (most or least)[0], source)
 
 
-def _parse_range(first: str, last: str, source: str) -> range:
-    low, high = _parse_port(first, source), _parse_port(last, source)
-    if low > high:
-        raise NodeStartError(f"{source} is {low}-{high}: the range is empty, the smaller number comes first")
-    return range(low, high + 1)
-
-
-def _parse_port(text: str, source: str) -> int:
-    if not (text.isascii() and text.isdigit()) or not 0 < int(text) < 65536:
-        raise NodeStartError(f"{source} is {text!r}: a port is a number from 1 to 65535")
-    return int(text)
-
-
-def _read_cookies(options: _OptionSource) -> dict[str, str] | None:
-    found = options.lookup("cookies_file")
+def _read_cookies(values: OptionValues) -> dict[str, str] | None:
+    found = values.lookup("cookies_file")
     if found is None:
         return None
     cookies = {}
     for number, line in enumerate(read_secret_file(Path(found[0]).expanduser()).splitlines(), 1):
-        words = line.partition("#")[0].split()
-        if not words:
+        fields = line.partition("#")[0].split()
+        if not fields:
             continue
-        if len(words) != 2 or "@" not in words[0]:
-            raise NodeStartError(f"line {number} of {found[0]} is not of the form  plato@10.0.0.7 COOKIE")
-        cookies[words[0]] = words[1]
+        if len(fields) != 2 or "@" not in fields[0]:
+            raise NodeStartError(f"line {number} of {found[0]} must have the form  plato@10.0.0.7 COOKIE")
+        cookies[fields[0]] = fields[1]
     return cookies
+
+
+_READERS: Final[dict[str, Callable[[OptionValues], Any]]] = {
+    "cookies": _read_cookies,
+    "ports": _read_ports,
+    "epmd": _read_epmd,
+    "resolver": _read_resolver,
+}
+"""Fields that are read from several options, or from a file. Name and cookie are read by erlmesh.cli.settings."""

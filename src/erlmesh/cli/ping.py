@@ -23,7 +23,7 @@ notices: it asks as a hidden node with a name of its own."""
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("node", metavar="NODE", help="the node's name; its host is that of --host if not given")
-    add_node_options(parser, joins=False)
+    add_node_options(parser, client=True)
 
 
 def run(options: argparse.Namespace) -> int:

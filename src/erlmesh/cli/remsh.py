@@ -30,7 +30,7 @@ Ctrl-D leaves; the node stays."""
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("node", metavar="NODE", help="the node's name; its host is 127.0.0.1 if not given")
-    add_node_options(parser, joins=False)
+    add_node_options(parser, client=True)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""The options that every command with a node shares, and their mirrors in the environment."""
+"""The settings of a command with a node: from its options and from the environment."""
 
 from __future__ import annotations
 
@@ -10,127 +10,147 @@ import secrets
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from erlmesh.cli.cookie import find_cookie
 from erlmesh.cli.node_options import (
     AUTO,
     LOOPBACK,
-    add_distribution_options,
-    add_resolver_options,
-    allow_remsh,
+    OptionValues,
+    add_options_of,
+    client_options,
     default_host,
     discovery_sources,
-    node_kwargs,
+    node_options,
     unknown_variables,
+    variables_of,
 )
 from erlmesh.discovery.sources import Source
 from erlmesh.errors import NodeStartError
+from erlmesh.proto.handshake import is_long_name
+from erlmesh.runtime.config import CommandOption, NodeConfig, options
+from erlmesh.runtime.option_parsers import parse_switch
 
-__all__ = ["NodeSettings", "add_node_options", "complete_name", "ephemeral_name", "read_settings"]
+__all__ = [
+    "VARIABLES",
+    "NodeSettings",
+    "add_node_options",
+    "client_config",
+    "complete_name",
+    "ephemeral_name",
+    "read_settings",
+]
 
 log = logging.getLogger("erlmesh")
-
-COOKIE_HELP: Final = "the cluster's secret; other users of this machine see it in `ps`, so a file is better"
 
 
 @dataclass(frozen=True, slots=True)
 class NodeSettings:
-    """What a node needs to start. ``chosen`` says that its name was completed or made up, and should be shown; ``form``
-    are further arguments of :class:`erlmesh.Node`.
-    """
+    """What ``erlmesh start`` and ``erlmesh shell`` need. The options here are for the command line alone."""
 
-    name: str
-    cookie: str
-    join: tuple[str, ...]
-    name_generated: bool
-    node_kwargs: dict[str, Any] = field(default_factory=dict)
-    discover: tuple[Source, ...] = ()
-    allow_remsh: bool = False
-
-
-def add_node_options(parser: argparse.ArgumentParser, *, joins: bool = True) -> None:
-    """Adds ``--name``, ``--host``, ``--cookie``, ``--cookie-file`` and ``--verbose``; and for a node that stays
-    (``joins``) ``--join`` and all that :mod:`erlmesh.cli.node_options` knows.
-    """
-    parser.add_argument("--name", metavar="NAME[@HOST]", help="this node's name [ERLMESH_NAME]")
-    parser.add_argument(
-        "--host",
-        metavar="HOST",
-        help=f"for names without one, else {LOOPBACK}; {AUTO} finds this machine's address [ERLMESH_HOST]",
+    config: NodeConfig
+    """The node, without the nodes to connect with: the command reports why one of them cannot be reached."""
+    join: tuple[str, ...] = ()
+    """The nodes to connect with at the start."""
+    name_generated: bool = False
+    """The name was completed, or made up: the user may want to see it."""
+    discover: tuple[Source, ...] = field(
+        default=(),
+        metadata=options(
+            CommandOption(
+                "--discover",
+                "find other nodes: static:a@host,b@host, dns:NAME, srv:NAME, file:PATH; may be repeated",
+                "WHERE",
+                repeated=True,
+            )
+        ),
     )
-    parser.add_argument("--cookie", metavar="TEXT", help=f"{COOKIE_HELP} [ERLMESH_COOKIE]")
-    parser.add_argument(
-        "--cookie-file", metavar="FILE", help="file with the cookie, else ~/.erlang.cookie [ERLMESH_COOKIE_FILE]"
+    """Where to find other nodes; see *Discovery* in connecting.md."""
+    allow_remsh: bool = field(
+        default=False,
+        metadata=options(
+            CommandOption("--allow-remsh", "let anyone with the cookie open a shell on this node, with erlmesh remsh"),
+            parse=parse_switch,
+        ),
     )
-    if joins:
-        parser.add_argument(
-            "--join", metavar="NODE", action="append", help="node to meet at the start; may be repeated [ERLMESH_JOIN]"
-        )
-        parser.add_argument(
-            "--discover",
-            metavar="WHERE",
-            action="append",
-            help="look for others: static:a@host,b@host, dns:NAME, srv:NAME, file:PATH; may be repeated "
-            "[ERLMESH_DISCOVER]",
-        )
-        add_distribution_options(parser)
-    else:
-        add_resolver_options(parser)
+    """Let other nodes open a shell here (``erlmesh remsh``). Such a shell can run any code."""
+
+
+VARIABLES: Final = variables_of(NodeConfig, NodeSettings)
+"""Every variable that erlmesh reads, beside OTP's ERL_EPMD_PORT."""
+
+
+def add_node_options(parser: argparse.ArgumentParser, *, client: bool = False) -> None:
+    """Adds the options of a node; for a ``client``, which asks another node and ends, only those that it needs."""
+    group = parser.add_argument_group("options of the node, with their environment variables")
+    add_options_of(group, NodeConfig, NodeSettings, clients=client)
     add_verbose(parser)
 
 
 def add_verbose(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-v", "--verbose", action="count", default=0, help="say who comes and goes; -vv says more")
-
-
-def read_settings(arguments: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> NodeSettings:
-    """The settings of a node that stays. Raises NodeStartError in words."""
-    for sentence in unknown_variables(environment):
-        log.warning("%s", sentence)
-    given, host = arguments.name or environment.get("ERLMESH_NAME"), default_host(arguments, environment)
-    name = complete_name(given or _default_name(arguments, environment), host)
-    join = getattr(arguments, "join", None) or re.split(r"[,\s]+", environment.get("ERLMESH_JOIN", "").strip())
-    cookie = find_cookie(arguments.cookie, arguments.cookie_file, environment)
-    joins = tuple(_peer_name(peer, name) for peer in join if peer)
-    discover, placed = tuple(discovery_sources(arguments, environment)), node_kwargs(arguments, environment)
-    return NodeSettings(
-        name, cookie, joins, name != given, placed, discover, allow_remsh=allow_remsh(arguments, environment)
+    parser.add_argument(
+        "-v", "--verbose", action="count", default=0, help="log nodes that connect and disconnect; -vv logs more"
     )
 
 
-def _default_name(arguments: argparse.Namespace, environment: Mapping[str, str]) -> str:
-    """A name for a node that was given none: in a container, where the host is to be found out, that of the host."""
-    if AUTO in (arguments.host, environment.get("ERLMESH_HOST")):
+def read_settings(arguments: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> NodeSettings:
+    """The settings of a node that keeps running. Logs misspelt variables. Raises NodeStartError."""
+    for sentence in unknown_variables(environment, VARIABLES):
+        log.warning("%s", sentence)
+    values = OptionValues(arguments, environment)
+    given, host = arguments.name or environment.get("ERLMESH_NAME"), default_host(values)
+    name = complete_name(given or _default_name(values), host)
+    cookie = find_cookie(arguments.cookie, arguments.cookie_file, environment)
+    chosen = node_options(values)
+    return NodeSettings(
+        join=tuple(_peer_name(peer, name) for peer in chosen.pop("join", ())),
+        config=NodeConfig(name, cookie=cookie, **chosen),
+        name_generated=name != given,
+        discover=tuple(discovery_sources(values)),
+        allow_remsh=bool(values.parsed("allow_remsh", parse_switch)),
+    )
+
+
+def client_config(
+    arguments: argparse.Namespace, target: str, environment: Mapping[str, str] = os.environ
+) -> tuple[NodeConfig, str]:
+    """A hidden node that asks ``target`` and ends, and the full name of ``target``. Raises NodeStartError."""
+    values = OptionValues(arguments, environment)
+    host = default_host(values)
+    peer = complete_name(target, host)
+    name = complete_name(arguments.name, host) if arguments.name else ephemeral_name(peer)
+    cookie = find_cookie(arguments.cookie, arguments.cookie_file, environment)
+    return NodeConfig(name, cookie=cookie, hidden=True, **client_options(values)), peer
+
+
+def _default_name(values: OptionValues) -> str:
+    """A name for a node that was given none. With ``--host auto`` (a container) it is the name of the machine."""
+    host = values.lookup("host")
+    if host is not None and host[0] == AUTO:
         return re.sub(r"[^A-Za-z0-9_-]", "_", socket.gethostname().partition(".")[0]) or "py"
     return f"py{os.getpid()}"
 
 
 def complete_name(name: str, host: str = LOOPBACK) -> str:
-    """``name``, with ``host`` if it has none. Raises NodeStartError if it is no node name."""
+    """``name``, with ``host`` if it has none. Raises NodeStartError if it is not a node name."""
     full = name if "@" in name else f"{name}@{host}"
     if not re.fullmatch(r"[A-Za-z0-9_-]+@[A-Za-z0-9_.:%-]+", full) or len(full) > 255:
-        raise NodeStartError(f"{name!r} is no node name: it looks like socrates@127.0.0.1")
+        raise NodeStartError(f"{name!r} is not a node name: it looks like socrates@127.0.0.1")
     return full
 
 
 def _peer_name(peer: str, name: str) -> str:
-    """The node meant by ``--join``; a long name and a short one never meet, so they are refused before they try."""
+    """The node that ``--join`` means. Raises NodeStartError if one name is long and the other short."""
     host = name.partition("@")[2]
     full = complete_name(peer if "@" in peer else f"{peer}@{host}")
-    if _is_long_name(full) != _is_long_name(name):
+    if is_long_name(full) != is_long_name(name):
         raise NodeStartError(
-            f"{name} and {full} cannot meet: one has a long name (its host has a dot, or is an address), "
-            "the other a short one"
+            f"{name} and {full} cannot connect: one has a long name (its host has a dot, or is an address), "
+            "the other a short one. Give both the same kind of host"
         )
     return full
 
 
-def _is_long_name(name: str) -> bool:
-    host = name.partition("@")[2]
-    return "." in host or ":" in host
-
-
 def ephemeral_name(target: str) -> str:
-    """A name for a node that only looks in on ``target`` and goes: long or short as that one is."""
-    return f"erlmesh-{os.getpid()}-{secrets.token_hex(3)}@{LOOPBACK if _is_long_name(target) else 'localhost'}"
+    """A random name for a node that asks ``target`` and ends; long or short, as the name of ``target`` is."""
+    return f"erlmesh-{os.getpid()}-{secrets.token_hex(3)}@{LOOPBACK if is_long_name(target) else 'localhost'}"

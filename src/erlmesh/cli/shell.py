@@ -69,7 +69,7 @@ def _find_running_node(name: str | None) -> str:
 
 async def _run(settings: NodeSettings) -> int:
     async with (
-        Node(settings.name, cookie=settings.cookie, **settings.node_kwargs) as node,
+        Node.from_config(settings.config) as node,
         node_services(node, settings),
     ):
         if frontend.is_interactive():

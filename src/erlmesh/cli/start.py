@@ -68,12 +68,14 @@ async def _run(
     *,
     prompt: bool = False,
 ) -> int:
-    node = Node(settings.name, cookie=settings.cookie, **settings.node_kwargs)
+    node = Node.from_config(settings.config)
     for module, name in exposed:
         node.expose(module, as_=name)
     async with node, node_services(node, settings):
         known = (
-            "not known to any EPMD" if "epmd" in settings.node_kwargs else f"known to the EPMD on port {default_port()}"
+            "not known to any EPMD"
+            if settings.config.epmd is not None
+            else f"known to the EPMD on port {default_port()}"
         )
         print(f"{node.name} is up: listening on port {node.port}, {known}", flush=True)
         meeting = asyncio.ensure_future(join_cluster(node, settings.join))

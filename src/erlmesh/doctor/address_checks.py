@@ -8,7 +8,7 @@ from difflib import get_close_matches
 
 from erlmesh.doctor.findings import Finding, ProbeFailure, failed, note, ok, skipped
 from erlmesh.proto.epmd import PortInfo
-from erlmesh.proto.handshake import is_node_name
+from erlmesh.proto.handshake import is_long_name, is_node_name
 
 __all__ = [
     "check_addresses",
@@ -17,7 +17,6 @@ __all__ = [
     "check_port",
     "check_registration",
     "epmd_skipped",
-    "is_long_name",
 ]
 
 
@@ -45,12 +44,6 @@ def check_name(target: str, local_name: str | None) -> Finding:
         f"{target} is a {form} node name" + ("" if local_name is None else f", as ours is ({local_name})"),
         form=form,
     )
-
-
-def is_long_name(name: str) -> bool:
-    """Whether the host of a node name has a dot, or is an address."""
-    host = name.partition("@")[2]
-    return "." in host or ":" in host
 
 
 def check_addresses(host: str, addresses: Sequence[str], reason: str = "") -> Finding:

@@ -28,7 +28,7 @@ from typing import TypeAlias
 from erlmesh.errors import HandshakeRefused, LocalProtocolError, RemoteProtocolError
 from erlmesh.proto import handshake_packets as packets
 from erlmesh.proto.flags import OFFERED, REQUIRED, Flags
-from erlmesh.proto.handshake_packets import digest, is_node_name
+from erlmesh.proto.handshake_packets import digest, is_long_name, is_node_name
 
 __all__ = [
     "HandshakeCompleted",
@@ -42,6 +42,7 @@ __all__ = [
     "accept",
     "digest",
     "initiate",
+    "is_long_name",
     "is_node_name",
 ]
 

@@ -14,6 +14,15 @@ from erlmesh.proto.flags import Flags
 MAX_NAME: Final = 255
 
 
+def is_long_name(name: str) -> bool:
+    """Whether ``name`` is a long node name: its host has a dot, or is an address.
+
+    Nodes with long names and nodes with short names never connect (OTP: ``erl -name`` and ``-sname``).
+    """
+    host = name.partition("@")[2]
+    return "." in host or ":" in host
+
+
 def is_node_name(name: str) -> bool:
     """Whether this is a full node name: printable ASCII, at most 255 characters, ``name@host`` with one ``@``."""
     before, at, after = name.partition("@")

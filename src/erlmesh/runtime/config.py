@@ -1,28 +1,298 @@
-"""The options of a node, for type checkers. What they mean is said at :class:`erlmesh.Node`."""
+"""The configuration of a node: one field for each option.
+
+The keywords of :class:`erlmesh.Node`, the options of the command line, the ``ERLMESH_*`` variables and the table in
+docs/configuration.md come from the fields of :class:`NodeConfig`. To add an option, add a field.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TypedDict
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import KW_ONLY, dataclass, field, fields
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
+from erlmesh.core.allow_list import AllowList
+from erlmesh.core.cookies import Cookies
 from erlmesh.net.network import Network
-from erlmesh.net.resolvers import PortMapper, Resolver
+from erlmesh.net.resolvers import PortMapper, Resolver, listen_ports, validate_port
+from erlmesh.proto.handshake import is_node_name
+from erlmesh.runtime.option_parsers import parse_list, parse_port, parse_seconds, parse_switch
+from erlmesh.terms import Atom
 
-__all__ = ["Options"]
+__all__ = ["CommandOption", "NodeConfig", "accept_fields_of", "options", "options_of", "parser_of"]
+
+P = ParamSpec("P")
+S = TypeVar("S")
+Parser = Callable[[Any, str], Any]
+
+_METADATA: Final = "erlmesh.options"
 
 
-class Options(TypedDict, total=False):
-    """Those of :class:`Runtime`, but for ``reconnect``."""
+@dataclass(frozen=True, slots=True)
+class CommandOption:
+    """How a field is written on the command line and in the environment."""
 
-    cookie: str | None
-    cookies: Mapping[str, str] | None
-    allow: Iterable[str] | None
-    hidden: bool
-    net_ticktime: float
-    listen: str | Iterable[str] | None
-    ports: Iterable[int] | None
-    advertise_port: int | None
-    epmd: PortMapper | None
-    network: Network | None
-    resolver: Resolver | None
-    seed: int | None
+    flag: str
+    """The option: ``--net-ticktime``."""
+    help: str
+    """What ``--help`` prints. It starts in lower case and has no full stop."""
+    metavar: str | None = None
+    """The name of the value in ``--help``. None makes a switch: ``--hidden`` and ``--no-hidden``."""
+    repeated: bool = False
+    """The option may be repeated. In the variable, commas or spaces separate the values."""
+    for_clients: bool = False
+    """Commands that only ask another node (``ping``, ``members``, ``doctor``) have the option, too."""
+    other_variables: tuple[str, ...] = ()
+    """The variables, if there is not exactly one that is named after the flag."""
+
+    @property
+    def name(self) -> str:
+        """The attribute that argparse sets."""
+        return self.flag.removeprefix("--").replace("-", "_")
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The environment variables that are used if the option is not given."""
+        return self.other_variables or ("ERLMESH_" + self.name.upper(),)
+
+
+def options(*command_options: CommandOption, parse: Parser | None = None) -> dict[str, Any]:
+    """The metadata of a field with options. ``parse(value, source)`` makes its value, and raises NodeStartError.
+
+    A field with several options, or one that needs I/O, has no parser: erlmesh.cli.node_options reads it by name.
+    """
+    return {_METADATA: (command_options, parse)}
+
+
+def options_of(config: type) -> dict[str, tuple[CommandOption, ...]]:
+    """The options of each field of a dataclass, in the order of the fields; empty for a field without any."""
+    return {each.name: each.metadata.get(_METADATA, ((), None))[0] for each in fields(config)}
+
+
+def parser_of(config: type, name: str) -> Parser | None:
+    """The parser of a field; None if it has none."""
+    (found,) = (each for each in fields(config) if each.name == name)
+    parse: Parser | None = found.metadata.get(_METADATA, ((), None))[1]
+    return parse
+
+
+@dataclass(frozen=True)
+class NodeConfig:
+    """What a node is given before it starts. :class:`erlmesh.Node` takes each field as a keyword.
+
+    Raises ``ValueError`` if a value is not valid; its text says what is expected. Nothing here does I/O: that the port
+    is free and that the host exists is checked when the node starts.
+    """
+
+    name: str = field(
+        metadata=options(
+            CommandOption("--name", "this node's name", "NAME[@HOST]", for_clients=True),
+            CommandOption(
+                "--host",
+                "the host for names without one, else 127.0.0.1; auto finds this machine's address",
+                "HOST",
+                for_clients=True,
+            ),
+        )
+    )
+    """``alive@host``. Other nodes reach it at that host and by exactly that name. On the command line a name without a
+    host gets 127.0.0.1 or ``--host``; ``auto`` finds this machine's address."""
+    _: KW_ONLY
+    cookie: str | None = field(
+        default=None,
+        metadata=options(
+            CommandOption(
+                "--cookie",
+                "the cluster's secret; other users of this machine see it in `ps`, so a file is better",
+                "TEXT",
+                for_clients=True,
+            ),
+            CommandOption("--cookie-file", "file with the cookie, else ~/.erlang.cookie", "FILE", for_clients=True),
+        ),
+    )
+    """The secret that all nodes of the cluster share. The command line also finds it in ``~/.erlang.cookie`` and
+    ``/run/secrets/cookie``. There is no default."""
+    cookies: Mapping[str, str] | None = field(
+        default=None,
+        metadata=options(
+            CommandOption(
+                "--cookies-file", "file with lines NODE COOKIE, for nodes with another cookie", "FILE", for_clients=True
+            )
+        ),
+    )
+    """Cookies of single peers, by node name. The file has lines ``NODE COOKIE``. See also ``node.set_cookie()``."""
+    join: Iterable[str] = field(
+        default=(),
+        metadata=options(
+            CommandOption("--join", "node to connect with at the start; may be repeated", "NODE", repeated=True),
+            parse=parse_list,
+        ),
+    )
+    """Nodes to connect with at the start. They introduce all others."""
+    hidden: bool = field(
+        default=False,
+        metadata=options(
+            CommandOption("--hidden", "be a hidden node: not in the mesh, not in nodes() of others"), parse=parse_switch
+        ),
+    )
+    """Be a hidden node: out of the mesh, out of ``nodes()`` of other nodes, out of ``global``."""
+    allow: Iterable[str] | None = field(
+        default=None,
+        metadata=options(
+            CommandOption(
+                "--allow",
+                "connect with this node only: a node, a host, or NAME@, with * and ?; may be repeated",
+                "NODE",
+                repeated=True,
+            ),
+            parse=parse_list,
+        ),
+    )
+    """The only nodes to connect with, in both directions: ``plato@10.0.0.7``, ``10.0.0.7`` (a host), ``plato@`` (a name
+    on any host), with ``*`` and ``?``. None allows all. See also ``node.allow()``."""
+    listen: str | Iterable[str] | None = field(
+        default=None,
+        metadata=options(
+            CommandOption(
+                "--listen",
+                "address to accept connections on, * for all, else the host of the name; may be repeated",
+                "ADDRESS",
+                repeated=True,
+            ),
+            parse=parse_list,
+        ),
+    )
+    """The host or address (or several; ``*`` is all) to accept connections on. None is the host of the name."""
+    ports: Iterable[int] | None = field(
+        default=None,
+        metadata=options(
+            CommandOption(
+                "--port",
+                "the port to listen on, or the range to take one from",
+                "N[-M]",
+                other_variables=("ERLMESH_PORT_MIN", "ERLMESH_PORT_MAX"),
+            )
+        ),
+    )
+    """The ports to try to listen on, in order. 0, or None, is any free port."""
+    advertise_port: int | None = field(
+        default=None,
+        metadata=options(
+            CommandOption(
+                "--advertise-port", "the port to register with EPMD, if a NAT or a container maps ports", "N"
+            ),
+            parse=parse_port,
+        ),
+    )
+    """The port to register with EPMD instead of the real one, where a NAT or a container engine maps ports."""
+    epmd: PortMapper | None = field(
+        default=None,
+        metadata=options(
+            CommandOption("--epmd", "register with EPMD, and ask it for other nodes (the default)"),
+            CommandOption(
+                "--erl-epmd-port",
+                "no EPMD: every node listens on port N of its own address, as with OTP's option",
+                "N",
+                for_clients=True,
+            ),
+        ),
+    )
+    """What makes the node known. None is EPMD. ``NoEpmd()`` registers nowhere. ``FixedPort(N)`` needs no EPMD: all
+    nodes listen on port N of their own address (``erl -erl_epmd_port N -start_epmd false``)."""
+    resolver: Resolver | None = field(
+        default=None,
+        metadata=options(
+            CommandOption(
+                "--resolve",
+                "where NODE listens, without asking EPMD; may be repeated",
+                "NODE=HOST:PORT",
+                repeated=True,
+                for_clients=True,
+            )
+        ),
+    )
+    """What finds where other nodes listen. None asks ``epmd``. In Python it is any object with ``async def
+    resolve(name)`` that returns host and port."""
+    net_ticktime: float = field(
+        default=60.0,
+        metadata=options(
+            CommandOption(
+                "--net-ticktime",
+                "seconds of silence until a connection counts as lost, 60",
+                "SECONDS",
+                for_clients=True,
+            ),
+            parse=parse_seconds,
+        ),
+    )
+    """Seconds without data from a peer until its connection counts as lost, give or take a quarter. All nodes of a
+    cluster should have the same."""
+    reconnect: bool = field(
+        default=True,
+        metadata=options(
+            CommandOption("--reconnect", "reconnect to nodes that were lost until they are back (the default)"),
+            parse=parse_switch,
+        ),
+    )
+    """Reconnect to a node that was lost, with growing pauses, until it is back or it is disconnected on purpose. False
+    is what an Erlang node does."""
+    prevent_overlapping_partitions: bool = field(
+        default=True,
+        metadata=options(
+            CommandOption(
+                "--prevent-overlapping-partitions", "as OTP 25 and later do (the default); the same on all nodes"
+            ),
+            parse=parse_switch,
+        ),
+    )
+    """OTP's ``prevent_overlapping_partitions`` of ``global``. It must be the same on all nodes."""
+    output: Callable[[str], object] | None = None
+    """Gets the text that processes print which this node started on other nodes. None is standard output."""
+    network: Network | None = None
+    """The network, for simulations (:mod:`erlmesh.testing`). None is TCP."""
+    seed: int | None = None
+    """For simulations: all random numbers repeat, also the challenges of the handshake. Those must be unpredictable in
+    production, so leave it None there."""
+
+    def __post_init__(self) -> None:
+        if not is_node_name(self.name):
+            raise ValueError(
+                f"{self.name!r} is not a node name: it looks like socrates@127.0.0.1, one @, ASCII, "
+                "at most 255 characters"
+            )
+        if not self.net_ticktime > 0:
+            raise ValueError(f"net_ticktime is a positive number of seconds, not {self.net_ticktime!r}")
+        Cookies(self.cookie, self.cookies or {})
+        if isinstance(self.listen, str):
+            object.__setattr__(self, "listen", (self.listen,))
+        self._read_once("join", "listen", "ports", *(() if isinstance(self.allow, str | Atom) else ("allow",)))
+        AllowList(self.allow)
+        listen_ports(self.ports, self.epmd)
+        if self.advertise_port is not None:
+            validate_port(self.advertise_port, "advertise_port")
+
+    def _read_once(self, *names: str) -> None:
+        """An iterable may be an iterator: a second node with this configuration reads the same values."""
+        for name in names:
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, tuple(value))
+
+
+def accept_fields_of(
+    config: Callable[P, NodeConfig],
+) -> Callable[[Callable[[S, NodeConfig], None]], Callable[Concatenate[S, P], None]]:
+    """Lets ``__init__(self, config)`` take the fields of ``config`` as explicit keywords.
+
+    Type checkers, editors and ``help()`` see each field with its type and its default.
+    """
+
+    def decorate(init: Callable[[S, NodeConfig], None]) -> Callable[Concatenate[S, P], None]:
+        def __init__(self: S, /, *arguments: P.args, **keywords: P.kwargs) -> None:  # noqa: N807
+            init(self, config(*arguments, **keywords))
+
+        parameters = inspect.signature(config).parameters.values()
+        receiver = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+        __init__.__signature__ = inspect.Signature([receiver, *parameters])  # type: ignore[attr-defined]
+        return __init__
+
+    return decorate

@@ -10,7 +10,7 @@ from erlmesh.core.allow_list import AllowList
 from erlmesh.errors import ConnectError, ErlmeshError
 from erlmesh.net.network import Network
 from erlmesh.net.resolvers import Resolver
-from erlmesh.proto.handshake import is_node_name
+from erlmesh.proto.handshake import is_long_name, is_node_name
 from erlmesh.proto.handshake_driver import SETUP_TIMEOUT
 
 __all__ = ["Connector"]
@@ -53,14 +53,9 @@ class Connector:
             raise ConnectError(
                 f"{name} is not among the nodes that this one may meet: {', '.join(self._allow_list.entries)}"
             )
-        if _is_long_name(self._local_name) != _is_long_name(name):
-            long, short = (self._local_name, name) if _is_long_name(self._local_name) else (name, self._local_name)
+        if is_long_name(self._local_name) != is_long_name(name):
+            long, short = (self._local_name, name) if is_long_name(self._local_name) else (name, self._local_name)
             raise ConnectError(
                 f"{long} is a long node name and {short} a short one, and the two kinds do not mix: "
                 "give both nodes a host with a dot (an address, a full domain name), or both one without"
             )
-
-
-def _is_long_name(name: str) -> bool:
-    host = name.partition("@")[2]
-    return "." in host or ":" in host

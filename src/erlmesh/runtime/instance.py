@@ -21,7 +21,7 @@ from erlmesh.net.network import Network, TcpNetwork
 from erlmesh.net.resolvers import Resolver
 from erlmesh.proto.control import Signal
 from erlmesh.proto.flags import OFFERED, Flags
-from erlmesh.proto.handshake import LocalNode, is_node_name
+from erlmesh.proto.handshake import LocalNode
 from erlmesh.runtime.connections import Connection, Connections
 from erlmesh.runtime.loop_monitor import ERLMESH, LoopMonitor
 from erlmesh.runtime.node_events import NodeEvents
@@ -36,7 +36,7 @@ from erlmesh.terms import Atom, Term
 if TYPE_CHECKING:
     from erlmesh.node import Node
 
-__all__ = ["DISCONNECTING", "NodeConfig", "NodeInstance"]
+__all__ = ["DISCONNECTING", "InstanceConfig", "NodeInstance"]
 
 DISCONNECTING: Final = Atom("disconnecting")
 """To our own kind: that we leave on purpose, and nobody need dial."""
@@ -47,8 +47,8 @@ SHUTDOWN_GRACE: Final = 0.5
 
 
 @dataclass(frozen=True)
-class NodeConfig:
-    """What a node is told before it starts. Raises ``ValueError`` for a name that is none."""
+class InstanceConfig:
+    """A :class:`NodeConfig` with its defaults made: what every instance of the node shares."""
 
     name: str
     cookies: Cookies
@@ -60,14 +60,6 @@ class NodeConfig:
     reconnect: bool
     rng: Random
     challenge: Callable[[], int]
-
-    def __post_init__(self) -> None:
-        if not is_node_name(self.name):
-            raise ValueError(
-                f"{self.name!r} is no node name: it looks like socrates@127.0.0.1, one @, ASCII, at most 255 characters"
-            )
-        if not self.net_ticktime > 0:
-            raise ValueError(f"net_ticktime is a positive number of seconds, not {self.net_ticktime!r}")
 
 
 class NodeInstance:
@@ -81,7 +73,7 @@ class NodeInstance:
         self,
         node: Node,
         creation: int,
-        config: NodeConfig,
+        config: InstanceConfig,
         fallback_body: FallbackBody,
         is_overlap_disconnect: Callable[[str], bool],
     ) -> None:
@@ -179,7 +171,7 @@ class NodeInstance:
             self.events.node_down(name, reason)
 
 
-def _local_node(config: NodeConfig, creation: int) -> LocalNode:
+def _local_node(config: InstanceConfig, creation: int) -> LocalNode:
     return LocalNode(
         name=config.name,
         creation=creation,

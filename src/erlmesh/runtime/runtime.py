@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -14,12 +14,12 @@ from erlmesh.core.cookies import Cookies
 from erlmesh.errors import CallError, Exit, NodeNotAlive, NodeStartError
 from erlmesh.formatting import claim_local, release_local
 from erlmesh.net.epmd import Epmd
-from erlmesh.net.network import Network, TcpNetwork
-from erlmesh.net.resolvers import PortMapper, Resolver
+from erlmesh.net.network import TcpNetwork
 from erlmesh.proto.flags import Flags
 from erlmesh.proto.handshake import is_node_name
+from erlmesh.runtime.config import NodeConfig
 from erlmesh.runtime.connections import Connections
-from erlmesh.runtime.instance import DISCONNECTING, NodeConfig, NodeInstance
+from erlmesh.runtime.instance import DISCONNECTING, InstanceConfig, NodeInstance
 from erlmesh.runtime.listener import NodeListener
 from erlmesh.runtime.loop_monitor import ERLMESH
 from erlmesh.runtime.process import Body, Destination, Process
@@ -38,44 +38,33 @@ NET_KERNEL: Final = Atom("net_kernel")
 class Runtime:
     """See :class:`erlmesh.Node`, which is this with the services every BEAM expects."""
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        cookie: str | None = None,
-        cookies: Mapping[str, str] | None = None,
-        allow: Iterable[str] | None = None,
-        hidden: bool = False,
-        net_ticktime: float = 60.0,
-        listen: str | Iterable[str] | None = None,
-        ports: Iterable[int] | None = None,
-        advertise_port: int | None = None,
-        epmd: PortMapper | None = None,
-        network: Network | None = None,
-        resolver: Resolver | None = None,
-        reconnect: bool = False,
-        seed: int | None = None,
-    ) -> None:
-        network, epmd = network or TcpNetwork(), epmd or Epmd()
+    def __init__(self, config: NodeConfig) -> None:
+        network, epmd, seed = config.network or TcpNetwork(), config.epmd or Epmd(), config.seed
         self.random = random.Random(seed)
-        self._config = NodeConfig(
-            name=name,
-            cookies=Cookies(cookie, cookies or {}),
-            allow_list=AllowList(allow),
-            hidden=hidden,
-            net_ticktime=net_ticktime,
+        self._config = InstanceConfig(
+            name=config.name,
+            cookies=Cookies(config.cookie, config.cookies or {}),
+            allow_list=AllowList(config.allow),
+            hidden=config.hidden,
+            net_ticktime=config.net_ticktime,
             network=network,
-            resolver=resolver or epmd,
-            reconnect=reconnect,
+            resolver=config.resolver or epmd,
+            reconnect=config.reconnect,
             rng=self.random,
             challenge=partial(secrets.randbits if seed is None else random.Random(seed).getrandbits, 32),
         )
-        self.name = name
-        self.atom = Atom(name)
-        self.hidden = hidden
-        self.net_ticktime = net_ticktime
+        self.name = config.name
+        self.atom = Atom(config.name)
+        self.hidden = config.hidden
+        self.net_ticktime = config.net_ticktime
         self._listener = NodeListener(
-            name, network, epmd, hidden=hidden, listen=listen, ports=ports, advertise_port=advertise_port
+            config.name,
+            network,
+            epmd,
+            hidden=config.hidden,
+            listen=config.listen,
+            ports=config.ports,
+            advertise_port=config.advertise_port,
         )
         self._instance_or_none: NodeInstance | None = None
         self._stopped = False
