@@ -11,7 +11,7 @@ FIRST  ?= 0
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-.PHONY: help docs-tables faults demo docker-demo image elixir-image cookie docker shell test check unit format hooks dist otp conformance sim mutants bench erlang engine clean
+.PHONY: help docs docs-tables faults demo docker-demo image elixir-image cookie docker shell test check unit format hooks dist otp conformance sim mutants bench erlang engine clean
 
 help:           ## this list
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -65,7 +65,11 @@ dist: $(VENV)/dev.stamp          ## the distributions for a release, in dist/
 	$(BIN)/python -m build
 	$(BIN)/twine check --strict dist/*
 
-docs-tables: $(VENV)/run.stamp   ## docs/configuration.md, from the fields of NodeConfig
+docs: $(VENV)/docs.stamp          ## the documentation, in build/docs; a warning is an error
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -d build/doctrees docs build/docs
+	@echo "build/docs/index.html"
+
+docs-tables: $(VENV)/run.stamp   ## docs/reference/configuration.md, from the fields of NodeConfig
 	$(BIN)/python tools/docs_tables.py
 
 otp: $(VENV)/dev.stamp erlang    ## interop with OTP 23, 25 and 27, each test on each
@@ -77,8 +81,8 @@ sim: $(VENV)/dev.stamp           ## random lives of simulated clusters: make sim
 conformance: $(VENV)/dev.stamp erlang  ## OTP as the judge: what it sees of a node must be what it sees of a BEAM
 	$(PYTEST) tests/otp/test_conformance_otp.py tests/otp/test_conformance_life_otp.py tests/otp/test_conformance_hostile_otp.py --every-otp $(ARGS)
 
-faults: $(VENV)/dev.stamp erlang  ## real faults on real nodes, at length, and docs/faults.md written anew (root; some minutes)
-	$(PYTEST) tests/faults --long --table docs/faults.md $(ARGS)
+faults: $(VENV)/dev.stamp erlang  ## real faults on real nodes, at length, and docs/reference/faults.md written anew (root; some minutes)
+	$(PYTEST) tests/faults --long --table docs/reference/faults.md $(ARGS)
 
 mutants: $(VENV)/dev.stamp       ## judges the stories by deliberately wrong versions: what catches each
 	@$(BIN)/python tests/sim/judge.py $(ARGS)
@@ -107,6 +111,10 @@ $(VENV)/bin/python:
 $(VENV)/run.stamp: pyproject.toml | $(VENV)/bin/python
 	@echo "setting up $(VENV) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[shell]'
+	@touch $@
+
+$(VENV)/docs.stamp: pyproject.toml $(VENV)/dev.stamp
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group docs
 	@touch $@
 
 $(VENV)/dev.stamp: pyproject.toml $(VENV)/run.stamp

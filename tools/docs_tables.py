@@ -1,4 +1,4 @@
-"""Write docs/configuration.md: the table of a node's options, from the fields of NodeConfig and their docstrings.
+"""Write docs/reference/configuration.md: the table of a node's options, from the fields of NodeConfig and their docstrings.
 
 make docs-tables
 """
@@ -15,7 +15,7 @@ from typing import Final
 from erlmesh.cli.settings import NodeSettings
 from erlmesh.runtime.config import CommandOption, NodeConfig, options_of
 
-TARGET: Final = Path(__file__).parent.parent / "docs" / "configuration.md"
+TARGET: Final = Path(__file__).parent.parent / "docs" / "reference" / "configuration.md"
 
 HEADER: Final = """\
 # Configuration of a node
@@ -74,7 +74,7 @@ def _variables(options: tuple[CommandOption, ...]) -> str:
 
 
 def configuration() -> str:
-    """The text of docs/configuration.md."""
+    """The text of docs/reference/configuration.md."""
     table = "\n".join([*rows(NodeConfig), *rows(NodeSettings, keywords=False)])
     return HEADER + table + "\n" + FOOTER
 

@@ -46,7 +46,7 @@ def test_the_sdist_contains_what_its_tests_need_and_no_secret(dist):
 
     assert {f"src/{file}" for file in PACKAGE} <= files
     assert {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "Makefile", "compose.yaml"} <= files
-    assert {"tests/conftest.py", "tools/test.sh", "docs/faults.md", "deploy/swarm.yaml"} <= files
+    assert {"tests/conftest.py", "tools/test.sh", "docs/reference/faults.md", "deploy/swarm.yaml"} <= files
     assert not [file for file in files if file.startswith(("docker/secret", "docker/wheelhouse", ".venv", ".otp"))]
 
 

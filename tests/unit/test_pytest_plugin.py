@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs/testing.md").read_text()
+PAGE = (ROOT / "docs/howto/testing.md").read_text()
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def _is_installed():
     return any(point.value == "erlmesh.testing.pytest_plugin" for point in entry_points(group="pytest11"))
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/testing.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/howto/testing.md"])
 def test_what_is_shown_of_testing_is_true(project, page):
     shown = r"<!-- tests/unit/test_pytest_plugin.py runs this -->\n```python\n(.*?)```"
     (code,) = re.findall(shown, (ROOT / page).read_text(), re.DOTALL)

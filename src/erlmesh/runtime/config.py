@@ -1,7 +1,7 @@
 """The configuration of a node: one field for each option.
 
 The keywords of :class:`erlmesh.Node`, the options of the command line, the ``ERLMESH_*`` variables and the table in
-docs/configuration.md come from the fields of :class:`NodeConfig`. To add an option, add a field.
+docs/reference/configuration.md come from the fields of :class:`NodeConfig`. To add an option, add a field.
 """
 
 from __future__ import annotations
