@@ -15,7 +15,7 @@ MUTANTS = [
     Mutant(
         LOCKS + "set",
         "a lock can be had by two",
-        "elif held.requester_key != requester_key:\n            return False, []",
+        "elif entry.requester_key != requester_key:\n            return False, []",
         "elif False:\n            return False, []",
     ),
     Mutant(
@@ -27,8 +27,8 @@ MUTANTS = [
     Mutant(
         LOCKS + "delete",
         "whoever says so frees another's lock",
-        "held is None or held.requester_key != exact_key(requester) or pid not in held.holders",
-        "held is None or pid not in held.holders",
+        "entry is None or entry.requester_key != exact_key(requester) or pid not in entry.holders",
+        "entry is None or pid not in entry.holders",
     ),
     Mutant(
         LOCKS + "set",
@@ -69,7 +69,7 @@ MUTANTS = [
     Mutant(
         "erlmesh.services.global_.name_table:compare_tables",
         "of a name that two partitions have nobody decides",
-        "elif mine[0] != pid and decide:",
+        "elif local[0] != pid and decide:",
         "elif False:",
     ),
     Mutant(
@@ -87,7 +87,7 @@ MUTANTS = [
     Mutant(
         SYNC + "_finish_session",
         "whom others have met is not connected with",
-        "effects: list[Effect] = [Connect(name) for name in theirs]",
+        "effects: list[Effect] = [Connect(name) for name in new_peers]",
         "effects: list[Effect] = []",
     ),
     Mutant(
@@ -117,7 +117,7 @@ MUTANTS = [
     Mutant(
         SYNC + "_end_session",
         "who begins anew does not tell the other",
-        "if notify and his_vsn >= VERIFY_CONNECT_VSN:",
+        "if notify and peer_vsn >= VERIFY_CONNECT_VSN:",
         "if False:",
     ),
     Mutant(
@@ -150,7 +150,7 @@ MUTANTS = [
         (
             "effects += self._report_loss(\n"
             "                (Atoms.LOST_CONNECTION, self._sync.own_node, self._extended_creation, self._loss_count, node),\n"
-            "                others,\n"
+            "                recipients,\n"
             "                now,\n"
             "            )"
         ),
@@ -171,7 +171,7 @@ MUTANTS = [
     Mutant(
         LOCKER + "_attempt_lock",
         "a lock that the other side refuses is kept",
-        "await self._unlock_partition(me, lock, held)",
+        "await self._unlock_partition(me, lock, locked_nodes)",
         "pass",
     ),
     Mutant(
@@ -207,7 +207,7 @@ MUTANTS = [
     Mutant(
         REGISTRAR + "_handle_request",
         "names change without a lock being let go",
-        "await del_lock(me, lock, [chief])",
+        "await del_lock(me, lock, [boss_node])",
         "pass",
     ),
     Mutant(
@@ -231,7 +231,7 @@ MUTANTS = [
     Mutant(
         CALLS + "transaction",
         "a critical section ends without freeing its lock",
-        "await del_lock(me, lock, everybody)",
+        "await del_lock(me, lock, targets)",
         "pass",
     ),
 ]

@@ -1,7 +1,13 @@
-"""Calls to the ``global_name_server`` of several nodes at once, and the cluster-wide locks made of them.
+"""Calls to the ``global_name_server`` of several nodes at once, and the cluster-wide locks that are made of them.
 
-A lock belongs to the calling process and is freed everywhere when that process ends. A node without the service, or
-one that is gone, counts as locked: ``gen_server:multi_call`` skips it, and so do all users of ``global:set_lock``.
+A lock belongs to the calling process. It is released on all nodes when that process terminates. A node that does not
+run the service, or whose connection is lost, counts as locked: ``gen_server:multi_call`` leaves it out of its
+replies. So do all callers of ``global:set_lock`` in OTP.
+
+To lock several nodes, a process locks their *boss* first. The boss is the node with the greatest name. So processes
+that compete for the same lock meet at one node, and at most one of them goes on to the other nodes.
+
+Source: ``set_lock``, ``del_lock``, ``trans``, ``the_boss`` and ``random_sleep`` in global.erl.
 """
 
 from __future__ import annotations
@@ -36,18 +42,22 @@ T = TypeVar("T")
 
 
 def boss(nodes: Iterable[Atom]) -> Atom:
-    """The node that everybody locks first and frees last: a queue for all who want the same lock."""
+    """The node that every process locks first and releases last."""
     return max(nodes, key=lambda node: node.name)
 
 
 def backoff(attempt: int, rng: random.Random) -> float:
-    """Seconds to wait after the failed ``attempt`` (1, 2, …): at random, up to ¼ s, then twice that, up to 8 s."""
+    """Seconds to wait after the failed ``attempt`` (1, 2, …).
+
+    The time is random, up to ¼ s after the first attempt, then up to twice the previous limit, at most 8 s.
+    """
     return rng.uniform(0.001, 8.0 if attempt > 5 else 2.0**attempt / 8)
 
 
 async def try_lock(me: Process, lock: LockId, nodes: Iterable[Atom]) -> bool:
-    """Set ``lock`` on all ``nodes`` or, if one of them refuses, on none."""
+    """Set ``lock`` on all ``nodes``. If one of them refuses, release it on the others and return False."""
     replies = await multi_call(me, nodes, SERVER, (Atoms.SET_LOCK, lock))
+    # A node without a reply counts as locked.
     if False not in replies.values():
         return True
     await del_lock(me, lock, [node for node, reply in replies.items() if reply is True])
@@ -57,15 +67,16 @@ async def try_lock(me: Process, lock: LockId, nodes: Iterable[Atom]) -> bool:
 async def set_lock(
     me: Process, lock: LockId, nodes: Iterable[Atom | str] | None = None, retries: int | None = None
 ) -> bool:
-    """Lock ``lock``, a pair ``(resource, requester)`` of terms, for ``me`` on ``nodes`` (all nodes, this one included).
+    """Lock ``lock`` for ``me`` on ``nodes``. None means all connected nodes and this one.
 
-    Tries for ever, or ``retries`` more times after the first; then the answer is ``False``. Two processes that give
-    the same requester hold the lock together. Raises ``TypeError`` if ``lock`` is no pair.
+    ``lock`` is a pair of terms, ``(resource, requester)``. Two processes that give the same requester hold the lock
+    together. ``retries`` limits the number of further attempts; then the result is False. Without it there is no
+    limit. Raises ``TypeError`` if ``lock`` is not a pair.
     """
     check_lock_id(lock)
-    everybody = _nodes_or_all(me, nodes)
+    targets = _nodes_or_all(me, nodes)
     attempt = 0
-    while not await _try_set_lock(me, lock, everybody, first=attempt == 0):
+    while not await _try_set_lock(me, lock, targets, first=attempt == 0):
         attempt += 1
         if retries is not None and attempt > retries:
             return False
@@ -74,65 +85,71 @@ async def set_lock(
 
 
 async def _try_set_lock(me: Process, lock: LockId, nodes: list[Atom], *, first: bool) -> bool:
+    """Attempt the lock once. The first attempt asks all nodes at the same time, further ones ask the boss first."""
     if first or len(nodes) < 2:
         return await try_lock(me, lock, nodes)
-    # Somebody competes. Whoever gets the boss wins; the others are not in his way while they try.
-    chief = boss(nodes)
-    if not await try_lock(me, lock, [chief]):
+    # Another process competes. The one that locks the boss wins. The others lock nothing else meanwhile, so they do not
+    # block the winner.
+    boss_node = boss(nodes)
+    if not await try_lock(me, lock, [boss_node]):
         return False
-    if await try_lock(me, lock, [node for node in nodes if node != chief]):
+    if await try_lock(me, lock, [node for node in nodes if node != boss_node]):
         return True
-    await del_lock(me, lock, [chief])
+    await del_lock(me, lock, [boss_node])
     return False
 
 
 async def del_lock(me: Process, lock: LockId, nodes: Iterable[Atom | str] | None = None) -> None:
-    """Let go of ``lock`` on ``nodes``; what ``me`` does not hold is left alone.
+    """Release ``lock`` on ``nodes``. A lock that ``me`` does not hold is not touched.
 
-    A node that is no longer connected let go of it with the connection: asking it would only connect it again.
+    Only connected nodes are called. The others released the lock when the connection was lost, and a call would
+    connect to them again.
     """
     check_lock_id(lock)
     await multi_call(me, filter_connected(me, _nodes_or_all(me, nodes)), SERVER, (Atoms.DEL_LOCK, lock))
 
 
 def del_lock_nowait(me: Process, lock: LockId, nodes: Iterable[Atom]) -> None:
-    """The same without waiting for the answers, which go nowhere."""
-    nowhere = ImproperList((ALIAS,), me.node._make_ref())
+    """Release ``lock`` on ``nodes`` without waiting. The replies go to an alias that does not exist."""
+    discarded_alias = ImproperList((ALIAS,), me.node._make_ref())
     for node in nodes:
-        me.send((SERVER, node), (GEN_CALL, (me.pid, nowhere), (Atoms.DEL_LOCK, lock)), connect=False)
+        me.send((SERVER, node), (GEN_CALL, (me.pid, discarded_alias), (Atoms.DEL_LOCK, lock)), connect=False)
 
 
 @asynccontextmanager
 async def transaction(me: Process, lock: LockId, nodes: Iterable[Atom | str] | None = None) -> AsyncIterator[None]:
-    """Hold ``lock`` for the block of an ``async with``, however it ends."""
-    everybody = _nodes_or_all(me, nodes)
-    await set_lock(me, lock, everybody)
+    """Hold ``lock`` for the block of an ``async with``. It is released however the block ends."""
+    targets = _nodes_or_all(me, nodes)
+    await set_lock(me, lock, targets)
     try:
         yield
     except BaseException:
-        del_lock_nowait(me, lock, everybody)  # the process may be ending: it can send, but no longer wait
+        del_lock_nowait(me, lock, targets)  # The process may be terminating: it can send, but not wait.
         raise
-    await del_lock(me, lock, everybody)
+    await del_lock(me, lock, targets)
 
 
 async def trans(me: Process, lock: LockId, nodes: Iterable[Atom | str] | None, body: Callable[[], Awaitable[T]]) -> T:
-    """Run ``body`` while ``me`` holds ``lock`` on ``nodes``, as ``global:trans(Id, Fun, Nodes)``; what it returns."""
+    """Run ``body`` while ``me`` holds ``lock`` on ``nodes``, as ``global:trans(Id, Fun, Nodes)`` does. Return its
+    result.
+    """
     async with transaction(me, lock, nodes):
         return await body()
 
 
 def filter_connected(me: Process, nodes: Iterable[Atom]) -> list[Atom]:
-    """Those of ``nodes`` that are here or connected now."""
-    here = {me.node.name, *me.node.nodes(), *me.node.nodes(hidden=True)}
-    return [node for node in nodes if node.name in here]
+    """Those of ``nodes`` that are this node or connected to it, also as hidden nodes."""
+    connected = {me.node.name, *me.node.nodes(), *me.node.nodes(hidden=True)}
+    return [node for node in nodes if node.name in connected]
 
 
 def check_lock_id(lock: LockId) -> None:
-    """Raise ``TypeError`` if ``lock`` is no pair."""
+    """Raise ``TypeError`` if ``lock`` is not a pair."""
     if not isinstance(lock, tuple) or len(lock) != 2:
         raise TypeError("a lock is a pair (resource, requester)")
 
 
 def _nodes_or_all(me: Process, nodes: Iterable[Atom | str] | None) -> list[Atom]:
+    """``nodes`` as atoms without duplicates. None means this node and all connected visible nodes."""
     chosen = [me.node.atom, *map(Atom, me.node.nodes())] if nodes is None else map(Atom, nodes)
     return list(dict.fromkeys(chosen))

@@ -1,17 +1,27 @@
-"""The locker: the process that locks ``global`` in our partition, so that it can be joined with a peer's.
+"""The locker: the process that locks ``global`` in our partition, so that it can be merged with a peer's partition.
 
-For every peer in session, one after the other, either side may begin::
+It handles one peer after the other. Either side may start::
 
-    our locker                                                            his locker
-    set_lock at our boss, then here and at the peer, then at all we know
+    our locker                                                            the peer's locker
+    set_lock on our boss, then on us and the peer, then on all we know
     lock_set true ─────────────────────────────────────────────────────►
-                                                             the same set_lock in his partition
-    ◄────────────────────────────────────────────────────── lock_set true, or false: let go, later again
-    lock_is_set to our server; we hold the lock until the server says cancel, with messages to pass on before
+                                                             the same set_lock in the peer's partition
+    ◄────────────────────────────────────────── lock_set true, or false: release, and try again later
+    lock_is_set to our server; hold the lock until the server sends cancel, with messages to pass on before
 
-Both use the same lock, ``{global, [the two lockers' pids in order]}``, so nodes of both partitions are held by both.
-The lock belongs to the process that calls ``set_lock``: all calls come from the locker. (``the_locker`` in global.erl;
-it waits for a peer's answer without a limit, because a peer that is in session and silent is about to be lost.)
+Both lockers use the same lock, ``{global, [the two lockers' pids in term order]}``. So one lock covers the nodes of
+both partitions. A lock belongs to the process that calls ``set_lock``. So all calls come from this process.
+
+``lock_set`` has three forms (``Known`` is not used)::
+
+    {lock_set, LockerPid, Bool, Known}            version 5: to the peer's locker
+    cast {lock_set, LockerPid, Bool, Known}       versions 6 and 7: to the peer's server, which forwards it
+    cast {lock_set, LockerPid, Bool, Known, Tag}  version 8: Tag is the receiver's tag of the session
+
+There is no time limit for the peer's answer. A peer that is in session and does not answer is about to be lost, and
+then the server sends cancel.
+
+Source: ``loop_the_locker``, ``the_locker_message``, ``select_node`` and ``lock_nodes_safely`` in global.erl.
 """
 
 from __future__ import annotations
@@ -33,32 +43,39 @@ __all__ = ["Locker", "lock_id"]
 
 @dataclass(frozen=True, slots=True)
 class _Peer:
-    """A peer in session: his locker, what he speaks, and the two tags."""
+    """A node in session with us."""
 
     node: Atom
     locker: Pid
+    """The peer's locker."""
     vsn: int
+    """The common protocol version."""
     my_tag: Term
+    """Our tag of the session."""
     peer_tag: Term
+    """The peer's tag of the session."""
 
 
 def lock_id(locker: Pid, peer_locker: Pid) -> LockId:
-    """The lock under which these two lockers join their partitions: the same for both."""
+    """The lock under which these two lockers merge their partitions. The argument order does not matter."""
     return Atoms.GLOBAL, sorted((locker, peer_locker), key=sort_key)
 
 
 class Locker:
-    """``run`` is the body of the process. ``known`` and ``locks`` are the server's own, read only."""
+    """``run`` is the body of the process. ``known`` and ``locks`` are shared with the server and are only read here."""
 
     def __init__(self, own_node: Atom, known: Mapping[Atom, int], locks: LockTable) -> None:
         self._own_node = own_node
         self._known = known
         self._locks = locks
+        # The peers in session, until their cancel.
         self._peers: dict[Atom, _Peer] = {}
+        # Time of the next attempt to lock, in the node's clock; None if there is no peer.
         self._next_attempt: float | None = None
 
     async def run(self, me: Process) -> None:
-        me.trap_exit = True
+        """Handle messages without end. Attempt a lock when the time has come."""
+        me.trap_exit = True  # As in global.erl: only kill ends it.
         while True:
             wait = None if self._next_attempt is None else max(0.0, self._next_attempt - me.node._now())
             try:
@@ -69,61 +86,66 @@ class Locker:
                 await self._handle_message(me, message)
 
     async def _handle_message(self, me: Process, message: Term) -> None:
+        """Handle one message outside of a lock. ``lock_set false`` is of no interest here."""
         match message:
-            case (Atoms.HIS_THE_LOCKER, Pid() as locker, int() as vsn, his_tag, my_tag):
-                self._peers[locker.node] = _Peer(locker.node, locker, vsn, my_tag, his_tag)
+            case (Atoms.HIS_THE_LOCKER, Pid() as locker, int() as vsn, peer_tag, my_tag):
+                self._peers[locker.node] = _Peer(locker.node, locker, vsn, my_tag, peer_tag)
                 if self._next_attempt is None:
                     self._schedule_attempt(me)
             case (Atoms.CANCEL, node, my_tag, list() as announce):
                 self._remove_peer(node, my_tag)
                 _send_announcements(me, announce)
             case (Atoms.LOCK_SET, Pid() as locker, True, _):
-                him = self._peers.get(locker.node)
-                await self._handle_peer_locked(me, locker, him)
+                peer = self._peers.get(locker.node)
+                await self._handle_peer_locked(me, locker, peer)
             case (Atoms.LOCK_SET, Pid() as locker, True, _, my_tag):
-                him = self._peers.get(locker.node)
-                await self._handle_peer_locked(me, locker, him if him is not None and him.my_tag == my_tag else None)
+                peer = self._peers.get(locker.node)
+                await self._handle_peer_locked(me, locker, peer if peer is not None and peer.my_tag == my_tag else None)
 
-    # He began
+    # The peer starts
 
     async def _handle_peer_locked(self, me: Process, locker: Pid, peer: _Peer | None) -> None:
+        """The peer has locked its partition and this node: lock our partition and answer."""
         if peer is None:
-            # No such session: he hears it in the form that every version reads.
+            # There is no such session. This form of the answer is understood by all versions.
             me.send(locker, (Atoms.LOCK_SET, me.pid, False, list(self._known)), connect=False)
             return
         lock = lock_id(me.pid, locker)
-        held = await self._lock_partition(me, lock, [])
-        self._send_lock_set(me, peer, locked=bool(held))
-        if held:
-            await self._hold_until_cancel(me, peer, lock, held)
+        locked_nodes = await self._lock_partition(me, lock, [])
+        self._send_lock_set(me, peer, locked=bool(locked_nodes))
+        if locked_nodes:
+            await self._hold_until_cancel(me, peer, lock, locked_nodes)
 
-    # We begin
+    # We start
 
     async def _attempt_lock(self, me: Process) -> None:
+        """Pick a peer at random, and try to lock both partitions. Schedule the next attempt on failure."""
+        # A peer that became known meanwhile was introduced by another node. It needs no session.
         for node in [node for node in self._peers if node in self._known]:
             del self._peers[node]
         if not self._peers:
             self._next_attempt = None
             return
+        # A name is being changed, or another node merges partitions.
         if self._locks.is_set(Atoms.GLOBAL):
             self._schedule_attempt(me)
             return
-        him = me.node.random.choice(list(self._peers.values()))
-        lock = lock_id(me.pid, him.locker)
-        # Locking him as well is what prevents a deadlock: his partition can now be locked by him with this lock only.
-        held = await self._lock_partition(me, lock, [him.node])
-        if held:
-            self._send_lock_set(me, him, locked=True)
-            if await self._wait_for_peer(me, him):
-                await self._hold_until_cancel(me, him, lock, held)
+        peer = me.node.random.choice(list(self._peers.values()))
+        lock = lock_id(me.pid, peer.locker)
+        # Locking the peer's node as well prevents a deadlock: its partition can then be locked with this lock only.
+        locked_nodes = await self._lock_partition(me, lock, [peer.node])
+        if locked_nodes:
+            self._send_lock_set(me, peer, locked=True)
+            if await self._wait_for_peer(me, peer):
+                await self._hold_until_cancel(me, peer, lock, locked_nodes)
                 return
-            await self._unlock_partition(me, lock, held)
+            await self._unlock_partition(me, lock, locked_nodes)
         self._schedule_attempt(me)
 
     async def _wait_for_peer(self, me: Process, peer: _Peer) -> bool:
-        """Wait for his word on our ``lock_set true``, or for the end of the session."""
+        """Wait for the peer's answer to our ``lock_set true``, or for the end of the session. True: it has locked."""
 
-        def concerns_us(message: Term) -> bool:
+        def is_lock_set_or_cancel(message: Term) -> bool:
             match message:
                 case (Atoms.LOCK_SET, Pid() as locker, bool(), _):
                     return locker.node == peer.node
@@ -134,47 +156,55 @@ class Locker:
             return False
 
         while True:
-            match await me.receive(concerns_us):
+            match await me.receive(is_lock_set_or_cancel):
                 case (Atoms.CANCEL, _, _, announce):
                     _send_announcements(me, announce)
                     self._remove_peer(peer.node, peer.my_tag)
                     return False
                 case (_, _, bool() as locked, _):
                     return locked
+                # With another tag it is of an earlier session: go on waiting.
                 case (_, _, bool() as locked, _, peer.my_tag):
                     return locked
 
-    # Both
+    # Both cases
 
     async def _hold_until_cancel(self, me: Process, peer: _Peer, lock: LockId, locked_nodes: list[Atom]) -> None:
-        """Both sides are locked: the servers exchange their names now, and then ours says cancel."""
+        """Both partitions are locked. Tell the server, which exchanges names with the peer, and hold the lock until
+        its cancel.
 
-        def cancels(message: Term) -> bool:
+        The cancel also comes when the session fails.
+        """
+
+        def is_cancel(message: Term) -> bool:
             match message:
                 case (Atoms.CANCEL, peer.node, peer.my_tag, list()):
                     return True
             return False
 
         me.cast(SERVER, (Atoms.LOCK_IS_SET, peer.node, peer.my_tag, lock))
-        _, _, _, announce = await me.receive(cancels)
+        _, _, _, announce = await me.receive(is_cancel)
         _send_announcements(me, announce)
         await self._unlock_partition(me, lock, locked_nodes)
         self._remove_peer(peer.node, peer.my_tag)
-        self._next_attempt = me.node._now() if self._peers else None  # no reason to wait after a success
+        # No wait after a success: no other process competed.
+        self._next_attempt = me.node._now() if self._peers else None
 
     async def _lock_partition(self, me: Process, lock: LockId, extra: list[Atom]) -> list[Atom]:
-        """Lock our partition and ``extra``: the boss first, then us and ``extra``, then all the others.
+        """Lock our partition and the nodes ``extra``: the boss first, then this node and ``extra``, then all other
+        nodes.
 
-        All nodes that are locked now, or none.
+        Return all locked nodes, or ``[]`` if none is locked now.
         """
         first = [boss([self._own_node, *self._known])]
-        # Locking ourselves first could stop somebody who holds the boss already: only look whether it could be done.
+        # Only check our own lock table before the boss is locked. Setting our lock first could block a process that has
+        # locked the boss already.
         if first != [self._own_node] and not self._locks.can_set(lock):
             return []
         if not await try_lock(me, lock, first):
             return []
         second = [node for node in [self._own_node, *extra] if node not in first]
-        # Somebody new who was lost meanwhile must not be called back by our asking him.
+        # A peer that was lost meanwhile must not be connected again by a call to it.
         if filter_connected(me, extra) != extra or not await try_lock(me, lock, second):
             await del_lock(me, lock, first)
             return []
@@ -185,13 +215,16 @@ class Locker:
         return [*first, *second, *third]
 
     async def _unlock_partition(self, me: Process, lock: LockId, locked_nodes: list[Atom]) -> None:
-        """The boss last: until then nobody else begins to lock this partition in vain."""
-        chief = boss(locked_nodes)
-        await del_lock(me, lock, [node for node in locked_nodes if node != chief])
-        await del_lock(me, lock, [chief])
+        """Release the boss last: until then no other process starts to lock this partition in vain."""
+        boss_node = boss(locked_nodes)
+        await del_lock(me, lock, [node for node in locked_nodes if node != boss_node])
+        await del_lock(me, lock, [boss_node])
 
     def _send_lock_set(self, me: Process, peer: _Peer, *, locked: bool) -> None:
-        """A session means something on its connection only: lost, it is not to be made again for this."""
+        """Answer the peer in the form of its version.
+
+        Never connect for it: a session has no meaning on another connection.
+        """
         known = list(self._known)
         if peer.vsn < TAGGED_VSN:
             me.send(peer.locker, (Atoms.LOCK_SET, me.pid, locked, known), connect=False)
@@ -201,17 +234,22 @@ class Locker:
             me.cast((SERVER, peer.node), (Atoms.LOCK_SET, me.pid, locked, known, peer.peer_tag), connect=False)
 
     def _remove_peer(self, node: Atom, my_tag: Term) -> None:
-        him = self._peers.get(node)
-        if him is not None and him.my_tag == my_tag:
+        """Forget the peer if this is still its session."""
+        peer = self._peers.get(node)
+        if peer is not None and peer.my_tag == my_tag:
             del self._peers[node]
 
     def _schedule_attempt(self, me: Process) -> None:
-        """The longer the more we are, and never two nodes in step: somebody else may need the lock between."""
+        """Schedule the next attempt. The pause grows with the partition, up to 3 s.
+
+        It is random, so that two nodes do not keep in step and other users of the lock get a chance.
+        """
         known = len(self._known)
         pause = min(1.0 + 0.1 * known, 3.0) if known else 0.2
         self._next_attempt = me.node._now() + pause * me.node.random.uniform(0.5, 1.0)
 
 
 def _send_announcements(me: Process, announce: list[Term]) -> None:
+    """Send the messages of a cancel, pairs of node and message, before the lock is released."""
     for node, message in announce:
         me.cast((SERVER, node), message, connect=False)

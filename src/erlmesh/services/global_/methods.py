@@ -1,7 +1,10 @@
-"""What to do when two partitions meet and one name means two processes: the methods of ``global:register_name/3``.
+"""Resolve methods: what happens when two partitions merge and one name means two processes.
 
-A method is a term, because it travels with the name: one of the three below, or any function of another node (kept
-as it came). A Python function becomes a term by being given a name here.
+A method is the third argument of ``global:register_name/3``. It travels with the name, so it is a term: one of the
+three exports below, or a fun of another node, which is kept as it came. A Python function becomes a term when it gets
+a name in :class:`ResolveMethods`.
+
+Source: ``random_exit_name/3``, ``random_notify_name/3`` and ``notify_all_name/3`` in global.erl.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ __all__ = [
 ]
 
 PythonMethod: TypeAlias = Callable[[Term, Pid, Pid], Pid | None]
-"""``method(name, pid1, pid2)`` gives the pid that keeps the name, or ``None`` if neither does. It must not wait."""
+"""``method(name, pid1, pid2)`` returns the pid that keeps the name, or None if neither does. It must not block."""
 
 Method: TypeAlias = Export | Fun | PythonMethod
 
@@ -30,9 +33,9 @@ _GLOBAL: Final = Atom("global")
 random_exit_name: Final = Export(_GLOBAL, Atom("random_exit_name"), 3)
 """One of the two processes is killed."""
 random_notify_name: Final = Export(_GLOBAL, Atom("random_notify_name"), 3)
-"""One loses the name and gets ``{global_name_conflict, Name}``."""
+"""One of the two processes loses the name and gets ``{global_name_conflict, Name}``."""
 notify_all_name: Final = Export(_GLOBAL, Atom("notify_all_name"), 3)
-"""Both lose the name and get ``{global_name_conflict, Name, OtherPid}``."""
+"""Both processes lose the name and get ``{global_name_conflict, Name, OtherPid}``."""
 
 _CONFLICT: Final = Atom("global_name_conflict")
 _KILL: Final = Atom("kill")
@@ -41,20 +44,23 @@ _ERLMESH: Final = Atom("erlmesh")
 
 
 class Sender(Protocol):
-    """Who kills and tells on behalf of a method: a process."""
+    """The process that sends messages and exit signals for a method."""
 
     def send(self, to: Pid, message: Term, *, connect: bool = True) -> None: ...
     def exit(self, to: Pid, reason: Term) -> None: ...
 
 
 class ResolveMethods:
-    """The methods this node can run."""
+    """The resolve methods that this node can run."""
 
     def __init__(self) -> None:
+        # Python functions by the export that stands for them on the wire.
         self._functions: dict[Export, PythonMethod] = {}
 
     def to_term(self, method: Method) -> Export | Fun:
-        """The term that stands for ``method``. Raises ``TypeError`` for what is no function of three arguments."""
+        """Return the term that stands for ``method``. Raises ``TypeError`` for a value that is not a function of
+        three arguments.
+        """
         if isinstance(method, (Export, Fun)):
             if method.arity != 3:
                 raise TypeError(f"a resolve method takes (name, pid1, pid2), {method} takes {method.arity}")
@@ -70,7 +76,10 @@ class ResolveMethods:
         return export
 
     def run(self, sender: Sender, method: Term, name: Term, pid: Pid, pid2: Pid) -> Term:
-        """The answer of ``method``: a pid, ``none``, or whatever the method's failure looks like in Erlang."""
+        """Return the result of ``method``: a pid, or ``none`` if neither process keeps the name.
+
+        A method that this node does not have gives ``{'EXIT', {undef, []}}``, as a failed call does in Erlang.
+        """
         match method:
             case Export(Atom("global"), Atom("random_notify_name"), 3):
                 kept, lost = _order_by_node(pid, pid2)
@@ -80,7 +89,7 @@ class ResolveMethods:
                 sender.send(pid, (_CONFLICT, name, pid2))
                 sender.send(pid2, (_CONFLICT, name, pid))
                 return _NONE
-            # OTP hands its default around as a local fun: random_exit_name is the only one it can be.
+            # OTP sends its default method as a local fun of the module global. It can only be random_exit_name.
             case Export(Atom("global"), Atom("random_exit_name"), 3) | Fun(arity=3, module=Atom("global")):
                 kept, lost = _order_by_node(pid, pid2)
                 sender.exit(lost, _KILL)
@@ -92,5 +101,7 @@ class ResolveMethods:
 
 
 def _order_by_node(pid: Pid, pid2: Pid) -> tuple[Pid, Pid]:
-    """Not random in spite of the methods' names: the process on the smaller node keeps the name."""
+    """Return (winner, loser). In spite of the methods' names nothing is random: the smaller node name wins, as in
+    OTP.
+    """
     return (pid, pid2) if pid.node.name < pid2.node.name else (pid2, pid)

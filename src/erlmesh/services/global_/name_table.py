@@ -1,6 +1,6 @@
-"""The table of global names of one node, and what two tables mean to each other when their nodes meet.
+"""The table of global names of one node, and the comparison of two tables when their nodes connect. No I/O.
 
-(``global_names`` and ``exchange_names`` in OTP's global.erl.)
+Source: the ETS table ``global_names``, ``exchange_names`` and ``resolve_names`` in global.erl.
 """
 
 from __future__ import annotations
@@ -17,20 +17,26 @@ __all__ = ["NameTable", "compare_tables", "conflict_operations"]
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
+    """A registered name. ``method`` is the term of its resolve method."""
+
     name: Term
     pid: Pid
     method: Term
 
 
 class NameTable:
-    """Pure: every change returns the monitors it needs or no longer needs."""
+    """Each change returns the monitors that it needs or no longer needs."""
 
     def __init__(self) -> None:
+        # By exact_key of the name.
         self._entries: dict[Any, _Entry] = {}
+        # The names of each process, to remove them when it terminates.
         self._names_by_pid: dict[Pid, dict[Any, None]] = {}
+        # Names of C nodes' processes, with the node that registered them (global:register_name_external).
         self._external: dict[Any, tuple[Term, Pid, Atom]] = {}
 
     def whereis(self, name: Term) -> Pid | None:
+        """The process that has ``name``, or None."""
         entry = self._entries.get(exact_key(name))
         return entry.pid if entry else None
 
@@ -38,28 +44,30 @@ class NameTable:
         return [entry.name for entry in self._entries.values()]
 
     def names_of(self, pid: Pid) -> list[Term]:
+        """All names of one process."""
         return [self._entries[key].name for key in self._names_by_pid.get(pid, ())]
 
     def entries(self) -> list[tuple[Term, Pid, Term]]:
-        """``[{Name, Pid, Method}]``, as ``exchange`` carries it."""
+        """``[{Name, Pid, Method}]``, the form of ``exchange``."""
         return [(entry.name, entry.pid, entry.method) for entry in self._entries.values()]
 
     def external(self) -> list[tuple[Term, Pid, Atom]]:
-        """``[{Name, Pid, RegNode}]``: names that a node registered for a process of a C node."""
+        """``[{Name, Pid, RegNode}]``: names that a node registered for processes of a C node."""
         return list(self._external.values())
 
     def insert(self, name: Term, pid: Pid, method: Term, external: Atom | None = None) -> list[Effect]:
-        """``name`` is ``pid`` from now on, whatever it was before."""
+        """Register ``name`` for ``pid``. It replaces an earlier entry."""
         effects = self.delete(name)
         key = exact_key(name)
         self._entries[key] = _Entry(name, pid, method)
         self._names_by_pid.setdefault(pid, {})[key] = None
         if external is not None:
             self._external[key] = (name, pid, external)
-        # The new monitor first: if it is the same process, it is never unwatched in between.
+        # The new monitor comes first. If it is the same process, it stays monitored in between.
         return [Monitor(pid), *effects]
 
     def delete(self, name: Term) -> list[Effect]:
+        """Remove ``name``. No effect if it is not registered."""
         key = exact_key(name)
         entry = self._entries.pop(key, None)
         if entry is None:
@@ -72,32 +80,32 @@ class NameTable:
         return [Demonitor(entry.pid)]
 
     def handle_down(self, pid: Pid) -> list[Effect]:
-        """``pid`` died: its names are free."""
+        """``pid`` has terminated, or its node is lost: remove its names."""
         effects: list[Effect] = []
         for name in self.names_of(pid):
             effects += self.delete(name)
         return effects
 
     def remove_node(self, node: Atom) -> list[Effect]:
-        """``node`` is no longer of our partition: the names of its processes are free."""
+        """``node`` is no longer in our partition: remove the names of its processes."""
         effects: list[Effect] = []
         for pid in [pid for pid in self._names_by_pid if pid.node is node]:
             effects += self.handle_down(pid)
         return effects
 
     def apply_operations(self, operations: Iterable[Term], external: Term, *, lock_held: bool) -> list[Effect]:
-        """Carry out ``{insert, {Name, Pid, Method}}`` and ``{delete, Name}``: inserts first, then deletes.
+        """Apply ``{insert, {Name, Pid, Method}}`` and ``{delete, Name}``: all inserts first, then all deletes.
 
-        ``allowed`` is whether the lock under which the operations were decided still stands; without it the names
-        are cleared, as OTP does, rather than left in a state that other nodes do not share.
+        ``lock_held`` tells whether the lock still stands under which the operations were decided. If not, the names
+        are removed, as OTP does. Otherwise this node could have names that other nodes do not have.
         """
-        registrars = _registering_nodes(external)
+        registering_nodes = _registering_nodes(external)
         effects: list[Effect] = []
         operations = list(operations)
         for operation in operations:
             match operation:
                 case (Atoms.INSERT, (name, Pid() as pid, method)):
-                    effects += self.insert(name, pid, method, registrars.get((exact_key(name), pid)))
+                    effects += self.insert(name, pid, method, registering_nodes.get((exact_key(name), pid)))
                     if not lock_held:
                         effects += self.delete(name)
         for operation in operations:
@@ -108,6 +116,7 @@ class NameTable:
 
 
 def _registering_nodes(external: Term) -> dict[tuple[Any, Pid], Atom]:
+    """Parse ``[{Name, Pid, RegNode}]``. Items of another form are ignored."""
     found: dict[tuple[Any, Pid], Atom] = {}
     for item in external if isinstance(external, list) else ():
         match item:
@@ -119,28 +128,30 @@ def _registering_nodes(external: Term) -> dict[tuple[Any, Pid], Atom]:
 def compare_tables(
     table: NameTable, peer_entries: Iterable[Term], *, decide: bool
 ) -> tuple[list[Term], list[Conflict]]:
-    """What the peer's names mean here: operations for our table, and conflicts, which are ours only if we ``decide``.
+    """Compare our table with the peer's names.
 
-    The node with the smaller name decides, so that every conflict of two partitions is decided once.
+    Return operations for our table, and the names that both have for different processes. Conflicts are returned only
+    if ``decide``: the node with the smaller name decides, so that each conflict is decided once.
     """
-    ours = {exact_key(name): (pid, method) for name, pid, method in table.entries()}
+    local_entries = {exact_key(name): (pid, method) for name, pid, method in table.entries()}
     operations: list[Term] = []
     conflicts: list[Conflict] = []
     for item in peer_entries:
         match item:
             case (name, Pid() as pid, method):
-                mine = ours.get(exact_key(name))
-                if mine is None:
+                local = local_entries.get(exact_key(name))
+                if local is None:
                     operations.append((Atoms.INSERT, (name, pid, method)))
-                elif mine[0] != pid and decide:
-                    conflicts.append(Conflict(name, pid, method, *mine))
+                elif local[0] != pid and decide:
+                    conflicts.append(Conflict(name, pid, method, *local))
     return operations, conflicts
 
 
 def conflict_operations(conflict: Conflict, answer: Term) -> tuple[Term | None, Term | None]:
-    """What the answer of a conflict's method means: (operation for our table, operation for the peer's).
+    """Turn a resolve method's answer into operations: (for our table, for the peer's table).
 
-    ``{badrpc, _}`` (the method could not be asked) favours the peer; anything but one of the two pids ends the name.
+    ``{badrpc, _}`` (the method could not be called) keeps the peer's process. An answer that is neither of the two
+    pids removes the name.
     """
     match answer:
         case Pid() if answer == conflict.local_pid:

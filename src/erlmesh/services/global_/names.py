@@ -1,10 +1,10 @@
 """Names and locks of the whole cluster, as OTP's ``global`` has them: ``node.global_``.
 
->>> if await node.global_.register(Atom("leader"), me.pid):        # on every node, or nowhere
+>>> if await node.global_.register(Atom("leader"), me.pid):        # on all nodes, or on none
 ...     ...
 >>> node.global_.whereis(Atom("leader"))                           # a local look-up on every node
 
-Starting it makes the node a member of the full mesh: whoever connects to one node is introduced to all.
+The service makes the node a member of the full mesh: a node that connects to one member is introduced to all others.
 """
 
 from __future__ import annotations
@@ -36,8 +36,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class GlobalStatistics:
-    """The service on one node at one moment. Nodes that stay ``in_session`` do not answer; ``leaving`` are nodes that
-    have been asked to hang up; a lock is a resource and its holders.
+    """A snapshot of the service on one node.
+
+    A node that stays ``in_session`` does not answer. ``removing`` are nodes that have been asked to disconnect.
+    ``locks`` are pairs of a resource and the processes that hold it.
     """
 
     known: tuple[str, ...]
@@ -49,54 +51,63 @@ class GlobalStatistics:
 
 
 class GlobalNames:
-    """The service on one node. Create it when the node runs, before it connects to anybody."""
+    """The public API of the service on one node. Create it on a running node before its first connection."""
 
     def __init__(self, node: Runtime, *, prevent_overlapping_partitions: bool = True) -> None:
-        """``prevent_overlapping_partitions`` is OTP's kernel parameter of this name: the same on all nodes, or none."""
+        """``prevent_overlapping_partitions`` is OTP's kernel parameter of the same name. It must be the same on all
+        nodes.
+        """
         self._node = node
         self._server = GlobalServer(node, prevent_overlapping_partitions=prevent_overlapping_partitions)
+        # exact_key of a lock → the process that owns it, for locks that were set without a process.
         self._lock_owners: dict[Any, Pid] = {}
 
     # Names
 
     async def register(self, name: Term, pid: Pid, method: Method = random_exit_name) -> bool:
-        """Give ``pid``, of any node, the ``name`` on all nodes. ``False`` if the name is taken or the pid has another.
+        """Register ``name`` for ``pid`` on all nodes. ``pid`` may be of any node.
 
-        When two partitions meet that both have the name, ``method`` says who keeps it: one of the three of
-        ``global_methods``, or a Python function ``(name, pid1, pid2)`` that returns the pid or ``None`` and must not
-        wait. As with OTP it runs on the node of ``pid``, or of the process that the other partition has, so a function
-        of this node's is for its own processes: raises ``ValueError`` with another's. ``TypeError`` if ``pid`` is no
-        pid, ``EncodeError`` if the name is no term.
+        Return False if the name is taken or if ``pid`` already has another name.
+
+        ``method`` decides which process keeps the name when two partitions merge that both have it. It is one of the
+        three methods in ``global_.methods``, or a Python function ``(name, pid1, pid2)`` that returns a pid or None
+        and does not block. As in OTP it runs on the node of ``pid``, or on the node of the other partition's process.
+        So a Python function can only decide for processes of this node.
+
+        Raises ``ValueError`` for a Python function and a process of another node, ``TypeError`` if ``pid`` is not a
+        pid, and ``EncodeError`` if the name is not a term.
         """
         return await self._call_registrar((Atoms.REGISTER, name, _require_pid(pid), self._method_term(method, pid)))
 
     async def re_register(self, name: Term, pid: Pid, method: Method = random_exit_name) -> None:
-        """The same, whoever had the name before."""
+        """Register ``name`` for ``pid`` even if another process has it. See :meth:`register`."""
         await self._call_registrar((Atoms.RE_REGISTER, name, _require_pid(pid), self._method_term(method, pid)))
 
     def _method_term(self, method: Method, pid: Pid) -> Term:
+        """The term of ``method``. Raises ``ValueError`` as :meth:`register` describes."""
         if not isinstance(method, (Export, Fun)) and callable(method) and pid.node is not self._node.atom:
             raise ValueError(
                 f"a Python function cannot decide for {pid}: it would have to run on {pid.node.name}; "
-                "give one of the three methods of global_methods, or an Export of a function of that node"
+                "give one of the three methods in global_.methods, or an Export of a function of that node"
             )
         return self._server.methods.to_term(method)
 
     async def unregister(self, name: Term) -> None:
-        """Nobody has the name any more."""
+        """Remove ``name`` on all nodes. It is not an error if it is not registered."""
         if self._server.whereis(name) is not None:
             await self._call_registrar((Atoms.UNREGISTER, name))
 
     def whereis(self, name: Term) -> Pid | None:
-        """The process that has the name, as this node knows it now."""
+        """The process that has the name, as far as this node knows. A local look-up."""
         return self._server.whereis(name)
 
     def registered(self) -> list[Term]:
-        """All names."""
+        """All registered names."""
         return self._server.names.names()
 
     async def _call_registrar(self, request: Term) -> bool:
-        encode(request)  # a name that is no term is refused here, at its caller, not by the registrar
+        """Let the registrar make a change on all nodes. True if it was made."""
+        encode(request)  # Raise EncodeError in the caller. In the registrar it would stop the service.
         return bool(await self._node.call(self._server.registrar, request, timeout=None) == Atoms.YES)
 
     # Locks
@@ -109,21 +120,23 @@ class GlobalNames:
         *,
         me: Process | None = None,
     ) -> bool:
-        """Lock ``lock``, a pair of any resource and a requester, on ``nodes`` (``None``: all connected, and this).
+        """Lock ``lock`` on ``nodes``. None means all connected nodes and this one.
 
-        The lock belongs to the process ``me`` and is free when that ends; without ``me``, to this service, until
-        ``del_lock``. Two who give the same requester share the lock. Tries for ever, at random intervals, or
-        ``retries`` times after the first; then ``False``.
+        ``lock`` is a pair: any resource, and a requester. Processes that give the same requester share the lock.
+
+        The lock belongs to the process ``me`` and is released when it terminates. Without ``me`` it belongs to this
+        service until ``del_lock``. Failed attempts are repeated at random intervals, without limit or ``retries``
+        times. Return False after the last one.
         """
-        chosen = None if nodes is None else list(nodes)
+        targets = None if nodes is None else list(nodes)
         if me is not None:
-            return await set_lock(me, lock, chosen, retries)
-        return await self._start_lock_owner(lock, chosen, retries)
+            return await set_lock(me, lock, targets, retries)
+        return await self._start_lock_owner(lock, targets, retries)
 
     async def del_lock(
         self, lock: LockId, nodes: Iterable[Atom | str] | None = None, *, me: Process | None = None
     ) -> None:
-        """Let go of what ``set_lock`` with the same ``me`` has locked."""
+        """Release a lock that ``set_lock`` has set with the same ``me``."""
         if me is not None:
             await del_lock(me, lock, nodes)
         else:
@@ -132,63 +145,66 @@ class GlobalNames:
     def trans(
         self, lock: LockId, nodes: Iterable[Atom | str] | None = None, *, me: Process | None = None
     ) -> AbstractAsyncContextManager[None]:
-        """``async with names.trans((resource, requester)):`` the block runs while the lock is held."""
+        """``async with names.trans((resource, requester)):`` runs the block while the lock is held."""
         return self._owner_transaction(lock, nodes) if me is None else transaction(me, lock, nodes)
 
     @asynccontextmanager
     async def _owner_transaction(self, lock: LockId, nodes: Iterable[Atom | str] | None) -> AsyncIterator[None]:
+        """Hold the lock in a process of its own for the block of an ``async with``."""
         check_lock_id(lock)
-        keeper = self._node.spawn(_own_lock, lock, None if nodes is None else list(nodes), None)
+        owner = self._node.spawn(_own_lock, lock, None if nodes is None else list(nodes), None)
         try:
-            await self._node.call(keeper, Atoms.SET_LOCK, timeout=None)
+            await self._node.call(owner, Atoms.SET_LOCK, timeout=None)
             yield
         except BaseException:
-            self._server.process.exit(keeper, _KILL)  # its death frees the lock
+            self._server.process.exit(owner, _KILL)  # Its exit releases the lock.
             raise
-        await self._node.call(keeper, Atoms.DEL_LOCK, timeout=None)
+        await self._node.call(owner, Atoms.DEL_LOCK, timeout=None)
 
     async def _start_lock_owner(self, lock: LockId, nodes: list[Atom | str] | None, retries: int | None) -> bool:
+        """Set a lock without a process of the caller: start one that owns it until ``del_lock``."""
         check_lock_id(lock)
-        keeper = self._node.spawn(_own_lock, lock, nodes, retries)
+        owner = self._node.spawn(_own_lock, lock, nodes, retries)
         try:
-            locked = await self._node.call(keeper, Atoms.SET_LOCK, timeout=None) is True
+            locked = await self._node.call(owner, Atoms.SET_LOCK, timeout=None) is True
         except BaseException:
-            self._server.process.exit(keeper, _KILL)  # its death frees the lock
+            self._server.process.exit(owner, _KILL)  # Its exit releases the lock.
             raise
         if locked:
-            await self._stop_lock_owner(lock)  # locked twice is locked once
-            self._lock_owners[exact_key(lock)] = keeper
+            await self._stop_lock_owner(lock)  # A second set_lock replaces the first: one del_lock releases it.
+            self._lock_owners[exact_key(lock)] = owner
         return locked
 
     async def _stop_lock_owner(self, lock: LockId) -> None:
-        keeper = self._lock_owners.pop(exact_key(lock), None)
-        if keeper is not None:
-            with suppress(CallError):  # it has ended, and its lock with it
-                await self._node.call(keeper, Atoms.DEL_LOCK, timeout=None)
+        """Release the lock of an owner process, which then ends."""
+        owner = self._lock_owners.pop(exact_key(lock), None)
+        if owner is not None:
+            with suppress(CallError):  # It has terminated already, which released the lock.
+                await self._node.call(owner, Atoms.DEL_LOCK, timeout=None)
 
     async def transaction(
         self, me: Process, lock: LockId, nodes: Iterable[Atom | str] | None, body: Callable[[], Awaitable[T]]
     ) -> T:
-        """Run ``body`` while ``me`` holds ``lock`` on ``nodes``, as ``global:trans(Id, Fun, Nodes)``."""
+        """Run ``body`` while ``me`` holds ``lock`` on ``nodes``, as ``global:trans(Id, Fun, Nodes)`` does."""
         return await trans(me, lock, nodes, body)
 
     # The cluster
 
     async def sync(self, nodes: Iterable[Atom | str] | None = None, *, timeout: float | None = None) -> None:
-        """Wait until all connected nodes (or ``nodes``) have the same names as this one.
+        """Wait until all connected nodes, or ``nodes``, have the same names as this node.
 
-        A node that is connected and does not speak ``global`` is waited for as long as it is connected, as OTP does:
-        raises ``CallTimeout`` after ``timeout`` seconds.
+        A connected node that does not run ``global`` is waited for as long as it is connected, as in OTP. Raises
+        ``CallTimeout`` after ``timeout`` seconds.
         """
-        chosen = [Atom(node) for node in (self._node.nodes() if nodes is None else nodes)]
-        await self._node.call(self._server.process.pid, (Atoms.SYNC, chosen), timeout=timeout)
+        targets = [Atom(node) for node in (self._node.nodes() if nodes is None else nodes)]
+        await self._node.call(self._server.process.pid, (Atoms.SYNC, targets), timeout=timeout)
 
     def known(self) -> list[str]:
-        """The nodes of our partition: those we are in sync with, and those they told us of."""
+        """The other nodes of our partition: those that are in sync, and those that they introduced to us."""
         return [node.name for node in self._server.sync.known]
 
     def statistics(self) -> GlobalStatistics:
-        """What the service holds, now."""
+        """A snapshot of the service."""
         sync = self._server.sync
         return GlobalStatistics(
             known=tuple(self.known()),
@@ -200,22 +216,27 @@ class GlobalNames:
         )
 
     def is_overlap_disconnect(self, node: Atom | str) -> bool:
-        """Whether that node has been asked to hang up because others lost it, and could be reached from here."""
+        """True if ``node`` is asked to disconnect because another node lost it, although this node can reach it."""
         return self._server.partitions.is_overlap_disconnect(Atom(node))
 
     def node_stopping(self) -> None:
-        """Call before the node closes its connections: they are no losses that others should hear of."""
+        """Call this before the node closes its connections. Their loss is not reported to other nodes then."""
         self._server.partitions.enabled = False
 
     # For rex and erpc
 
     def resolve_it(self, method: Term, name: Term, pid: Pid, pid2: Pid) -> Term:
-        """``global:resolve_it/4``, which other nodes call here to settle conflicts. Does not wait, does not raise."""
+        """``global:resolve_it/4``: other nodes call it here by rpc to resolve a conflict. It does not block and does
+        not raise.
+        """
         return self._server.resolve_it(method, name, pid, pid2)
 
 
 async def _own_lock(me: Process, lock: LockId, nodes: list[Atom | str] | None, retries: int | None) -> None:
-    """Hold ``lock`` for somebody who is no process: answer once it is locked, or is not, then hold it until asked."""
+    """The body of a process that owns a lock.
+
+    Set the lock, then answer the ``set_lock`` call with the result. Release the lock on a ``del_lock`` call.
+    """
     locked = await set_lock(me, lock, nodes, retries)
     me.reply(await _receive_call(me, Atoms.SET_LOCK), locked)
     if locked:
@@ -225,7 +246,7 @@ async def _own_lock(me: Process, lock: LockId, nodes: list[Atom | str] | None, r
 
 
 async def _receive_call(me: Process, request: Atom) -> tuple[Pid, Term]:
-    """Wait for a call that is this ``request``; its caller."""
+    """Wait for a call with this ``request``. Return its caller."""
     message = await me.receive(lambda message: _is_call(message, request))
     caller: tuple[Pid, Term] = message[1]
     return caller
@@ -233,12 +254,13 @@ async def _receive_call(me: Process, request: Atom) -> tuple[Pid, Term]:
 
 def _is_call(message: Term, request: Atom) -> bool:
     match message:
-        case (kind, (Pid(), _), what):
-            return kind is GEN_CALL and what is request
+        case (kind, (Pid(), _), content):
+            return kind is GEN_CALL and content is request
     return False
 
 
 def _require_pid(pid: Pid) -> Pid:
+    """Raise ``TypeError`` if ``pid`` is not a pid."""
     if not isinstance(pid, Pid):
         raise TypeError(f"a name is given to a Pid, not to {type(pid).__name__}")
     return pid

@@ -1,14 +1,24 @@
-"""No overlapping partitions: who has lost a connection is left by all, so that everybody sees whole clusters only.
+"""Prevention of overlapping partitions. When two nodes lose their connection, all nodes disconnect from the lost one.
 
-1. A node that loses the connection to another tells it to all it knows: ``lost_connection``.
-2. Who hears this for the first time passes it on, asks the lost node to hang up (``remove_connection``) and forgets it.
-3. Who is asked hangs up. Neither of the two announces that end as a loss.
+Without it, A could be connected to B and C while B and C are not connected. Then the cluster is not transitive, and
+global's tables differ. The algorithm:
 
-Two things are our own. Who was asked and did not hang up, because it heard nothing or does not know us, is hung up on.
-And nobody is told twice in a short while that the same node is lost: when one of n nodes dies the others all report it,
-and if each passed on every report of the others, as OTP's does, that would be n³ messages and not n².
+1. A node that loses the connection to another node sends ``{lost_connection, Reporter, XCreation, Id, Lost}`` to all
+   nodes that it knows.
+2. A node that gets this report for the first time forwards it to all nodes that it knows. It sends
+   ``{remove_connection, Node}`` to the lost node and removes it from its partition.
+3. A node that gets remove_connection closes the connection. Neither side reports this loss.
 
-(The header of OTP's global.erl, "Prevent Overlapping Partitions Algorithm".)
+``Reporter``, ``XCreation`` and ``Id`` identify a report: the reporting node, its extended creation, and a counter.
+
+Two rules are our own:
+
+- If the lost node does not disconnect within ``NET_SETUPTIME_SECONDS``, we do. It may not have got the message, or
+  may not know us.
+- For ``LOSS_REPORT_SECONDS``, a node is told only once about the same lost node. When one of n nodes terminates, the
+  n - 1 others all report it. OTP forwards each of these reports, which makes n³ messages. This rule makes n².
+
+Source: global.erl, header ("Prevent Overlapping Partitions Algorithm"). OTP 25 and later do this by default.
 """
 
 from __future__ import annotations
@@ -30,50 +40,70 @@ from erlmesh.terms import Atom
 
 __all__ = ["Partitions"]
 
-LOST_CONN_INFO_SECONDS: Final = 3600.0  # global.erl: lost_conn_info_cleanup_time
+LOST_CONN_INFO_SECONDS: Final = 3600.0
+"""How long a report is remembered, to ignore its copies (``lost_conn_info_cleanup_time`` in global.erl)."""
 LOSS_REPORT_SECONDS: Final = 5.0
-"""How long reports of one node's loss are taken to be of the same one: a little longer than they take to arrive."""
+"""Reports of one lost node within this time are taken for the same loss. It is a little longer than they take to
+arrive."""
 
 LostConnection: TypeAlias = tuple[Atom, Atom, int, int, Atom]
+"""``{lost_connection, Reporter, XCreation, Id, Lost}``."""
 
 
 @dataclass(slots=True)
 class _LossReport:
-    """One loss of a node, reported by many."""
+    """One loss of a node, which several nodes report."""
 
     expires_at: float
+    """Node time at which a further report is taken for a new loss."""
     reporters: set[Atom] = field(default_factory=set)
+    """Nodes that reported it."""
     informed: set[Atom] = field(default_factory=set)
-    """Those who reported it, and those whom we told."""
+    """Nodes that know of it: they reported it, or we told them."""
 
 
 class Partitions:
-    """Pure: what losses mean. ``enabled`` is OTP's kernel parameter ``prevent_overlapping_partitions``."""
+    """What a lost connection means for the other nodes. No I/O.
+
+    ``enabled`` is OTP's kernel parameter ``prevent_overlapping_partitions``.
+    """
 
     def __init__(self, sync: GlobalSync, *, extended_creation: int, enabled: bool = True) -> None:
-        """``life`` is any integer that no other life of this node has: OTP's extended creation."""
+        """``extended_creation`` is an integer that no other incarnation of this node has. A creation alone may
+        repeat.
+        """
         self.enabled = enabled
         self._sync = sync
         self._extended_creation = extended_creation
+        # The counter of our own reports.
         self._loss_count = 0
-        self._removing: dict[Atom, bool] = {}  # whether for the sake of others
-        self._seen_reports: dict[
-            tuple[Atom, Atom], tuple[int, int, float]
-        ] = {}  # (life, loss, when to forget), oldest first
+        # Nodes whose connection is about to close. The value is True if the two nodes could still reach each other and
+        # disconnect only because another node lost the connection. Their nodedown is not reported.
+        self._removing: dict[Atom, bool] = {}
+        # (reporter, lost node) → (extended creation, counter, expiry) of the last report. Oldest first.
+        self._seen_reports: dict[tuple[Atom, Atom], tuple[int, int, float]] = {}
+        # Lost node → its current loss.
         self._loss_reports: dict[Atom, _LossReport] = {}
 
     def nodeup(self, node: Atom) -> list[Effect]:
-        """A visible node is connected; if it was to be left while we were still connecting, it could not hear us."""
-        self._loss_reports.pop(node, None)  # its next loss is news for everybody
-        for farewell in self._loss_reports.values():
-            farewell.informed.discard(node)  # it may live anew
+        """A visible node is connected.
+
+        If it was removed while the connection was still being set up, it has not got our remove_connection. Send it
+        again.
+        """
+        self._loss_reports.pop(node, None)  # Its next loss is a new one.
+        for loss_report in self._loss_reports.values():
+            loss_report.informed.discard(node)  # It may be a new incarnation, which knows nothing.
         if node in self._removing:
             return [Send(node, (Atoms.REMOVE_CONNECTION, self._sync.own_node)), Recheck(node, NET_SETUPTIME_SECONDS)]
         return self._sync.nodeup(node)
 
     def nodedown(self, node: Atom, now: float) -> list[Effect]:
-        """The connection to ``node`` is gone, or one that had to be could not be made."""
-        others = self._partition_peers(node)
+        """The connection to ``node`` is lost, or a connection that we had to make has failed.
+
+        Report it, unless it was closed on purpose.
+        """
+        recipients = self._partition_peers(node)
         effects = self._sync.remove_node(node)
         if node in self._removing:
             del self._removing[node]
@@ -81,7 +111,7 @@ class Partitions:
             self._loss_count += 1
             effects += self._report_loss(
                 (Atoms.LOST_CONNECTION, self._sync.own_node, self._extended_creation, self._loss_count, node),
-                others,
+                recipients,
                 now,
             )
         return effects
@@ -89,30 +119,46 @@ class Partitions:
     def lost_connection(
         self, reporter: Atom, extended_creation: int, loss_id: int, lost: Atom, now: float
     ) -> list[Effect]:
-        """``reporter`` says that it lost ``lost``. News travel on to everybody, whoever is lost is left."""
+        """``reporter`` reports that it lost the connection to ``lost``. Forward it, and remove the node from our
+        partition.
+
+        Reports that we have seen are ignored.
+        """
         if not self.enabled or not self._is_new_report(reporter, lost, extended_creation, loss_id, now):
             return []
         effects = self._report_loss(
             (Atoms.LOST_CONNECTION, reporter, extended_creation, loss_id, lost), self._partition_peers(reporter), now
         )
-        # Whoever lost us is about to be lost to us: hurry that on, and do not make others leave him too.
-        leave = reporter if lost == self._sync.own_node else lost
-        self._sync.forget_known(leave)
-        if not self._sync.is_potentially_known(leave):
+        # If the reporter lost the connection to this node, our side of it is about to go down too. Remove the reporter
+        # now. Its loss is then not reported by us, so the other nodes keep their connections to it.
+        to_remove = reporter if lost == self._sync.own_node else lost
+        self._sync.forget_known(to_remove)
+        if not self._sync.is_potentially_known(to_remove):
             return effects
-        for_others = leave == lost
-        if self._sync.node_vsn(leave) < PARTITION_VSN:
-            return [*effects, Disconnect(leave, "disconnected old"), *self._mark_removing(leave, overlap=for_others)]
-        return effects + self._request_removal(leave, overlap=for_others)
+        overlap = to_remove == lost
+        # A node of an old version does not know remove_connection.
+        if self._sync.node_vsn(to_remove) < PARTITION_VSN:
+            return [
+                *effects,
+                Disconnect(to_remove, "disconnected old"),
+                *self._mark_removing(to_remove, overlap=overlap),
+            ]
+        return effects + self._request_removal(to_remove, overlap=overlap)
 
     def remove_connection(self, node: Atom) -> list[Effect]:
-        """``node`` asks us to hang up. It may be one that was told of us while we have not been told of it."""
+        """``node`` asks us to disconnect.
+
+        ``synced`` counts too: ``node`` was told of this node and sent in_sync, but we may not have been told of it.
+        """
         if not self._sync.is_potentially_known(node) and node not in self._sync.synced:
             return []
         return [Disconnect(node, "disconnected"), *self._mark_removing(node)]
 
     def recheck(self, node: Atom, *, connected: bool) -> list[Effect]:
-        """The time is over for ``node``: to hang up, if it is still to leave us; or to have been introduced."""
+        """The time for ``node`` is over: to disconnect after remove_connection, or to be introduced after in_sync.
+
+        If it is still connected, disconnect it, or ask it to disconnect.
+        """
         if node not in self._removing:
             return self._request_removal(node) if connected and self._sync.is_not_introduced(node) else []
         if connected:
@@ -121,49 +167,64 @@ class Partitions:
         return []
 
     def removing(self) -> list[Atom]:
-        """Nodes whose connection is about to end without being announced."""
+        """The nodes whose connection is about to close and is not reported as lost."""
         return list(self._removing)
 
     def is_overlap_disconnect(self, node: Atom) -> bool:
-        """Whether that connection is about to end although the two nodes could reach each other."""
+        """True if ``node`` is reachable and is disconnected only because another node lost it."""
         return self._removing.get(node, False)
 
     def _request_removal(self, node: Atom, *, overlap: bool = True) -> list[Effect]:
-        ask: list[Effect] = [
+        """Ask ``node`` to disconnect, check it later, and remove it from our partition."""
+        effects: list[Effect] = [
             Send(node, (Atoms.REMOVE_CONNECTION, self._sync.own_node)),
             Recheck(node, NET_SETUPTIME_SECONDS),
         ]
-        return [*ask, *self._mark_removing(node, overlap=overlap)]
+        return [*effects, *self._mark_removing(node, overlap=overlap)]
 
     def _mark_removing(self, node: Atom, *, overlap: bool = True) -> list[Effect]:
+        """Remove ``node`` from our partition. Its nodedown will not be reported."""
         self._removing[node] = overlap
         return self._sync.remove_node(node)
 
     def _report_loss(self, report: LostConnection, recipients: list[Atom], now: float) -> list[Effect]:
-        """``news`` for those of ``others`` who do not know yet."""
+        """Send ``report`` to those of ``recipients`` that do not know of this loss yet."""
         _, reporter, _, _, lost = report
-        farewell = self._loss_report(lost, reporter, now)
-        effects: list[Effect] = [Send(other, report) for other in recipients if other not in farewell.informed]
-        farewell.informed.update(recipients)
+        loss_report = self._loss_report(lost, reporter, now)
+        effects: list[Effect] = [Send(other, report) for other in recipients if other not in loss_report.informed]
+        loss_report.informed.update(recipients)
         return effects
 
     def _loss_report(self, lost: Atom, reporter: Atom, now: float) -> _LossReport:
-        """The one this report belongs to; who reports a loss again had the node back in between: a new one begins."""
-        farewell = self._loss_reports.get(lost)
-        if farewell is None or farewell.expires_at <= now or reporter in farewell.reporters:
+        """The loss that this report belongs to.
+
+        A second report from the same reporter is a new loss: the reporter was connected to the node in between.
+        """
+        loss_report = self._loss_reports.get(lost)
+        if loss_report is None or loss_report.expires_at <= now or reporter in loss_report.reporters:
             self._loss_reports = {node: each for node, each in self._loss_reports.items() if each.expires_at > now}
-            farewell = self._loss_reports[lost] = _LossReport(now + LOSS_REPORT_SECONDS)
-        farewell.reporters.add(reporter)
-        farewell.informed.add(reporter)
-        return farewell
+            loss_report = self._loss_reports[lost] = _LossReport(now + LOSS_REPORT_SECONDS)
+        loss_report.reporters.add(reporter)
+        loss_report.informed.add(reporter)
+        return loss_report
 
     def _partition_peers(self, node: Atom) -> list[Atom]:
-        everybody = {**self._sync.known, **self._sync.pending}
-        return [other for other, vsn in everybody.items() if vsn >= PARTITION_VSN and other != node]
+        """The other nodes that understand lost_connection."""
+        all_nodes = {**self._sync.known, **self._sync.pending}
+        return [other for other, vsn in all_nodes.items() if vsn >= PARTITION_VSN and other != node]
 
     def _is_new_report(self, reporter: Atom, lost: Atom, extended_creation: int, loss_id: int, now: float) -> bool:
-        heard = self._seen_reports.get((reporter, lost))
-        if heard is not None and heard[0] == extended_creation and loss_id <= heard[1] and now < heard[2]:
+        """True if the report has not been seen. It is remembered then, and expired ones are removed.
+
+        Within one extended creation the counter only grows, so a lower or equal one is a copy.
+        """
+        last_seen = self._seen_reports.get((reporter, lost))
+        if (
+            last_seen is not None
+            and last_seen[0] == extended_creation
+            and loss_id <= last_seen[1]
+            and now < last_seen[2]
+        ):
             return False
         self._seen_reports.pop((reporter, lost), None)
         while self._seen_reports and next(iter(self._seen_reports.values()))[2] <= now:

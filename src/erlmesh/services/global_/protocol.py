@@ -1,7 +1,9 @@
-"""The vocabulary of ``global``: its atoms, its protocol versions, and what its book-keeping asks to be done.
+"""The protocol of ``global``: atoms, versions, and the effects that the service's state machines return.
 
-The book-keeping of this service (``global_sync``, ``global_partitions``, ``global_locks``, ``global_table``) is plain
-data: a method is told what happened and returns a list of the effects below. ``global_server`` carries them out.
+``sync``, ``partitions``, ``lock_table`` and ``name_table`` do no I/O. Their methods take an event and return a list
+of the effects below. ``server`` carries the effects out, in order.
+
+Source: global.erl of OTP 25 and later. Its header explains the algorithms.
 """
 
 from __future__ import annotations
@@ -38,24 +40,31 @@ __all__ = [
 
 # Versions of the protocol between two global_name_servers (the list at the top of OTP's global.erl).
 VSN: Final = 8
-VERIFY_CONNECT_VSN: Final = 8  # init_connect_ack, cancel_connect and a tag in lock_set exist from here on
-PARTITION_VSN: Final = 7  # lost_connection, remove_connection, and lists of known nodes carry versions
-TAGGED_VSN: Final = 6  # lock_set goes through the servers; below, from locker to locker
+"""Our version. Two nodes use the lower of their versions."""
+VERIFY_CONNECT_VSN: Final = 8
+"""Since version 8 there are init_connect_ack and cancel_connect, and lock_set carries a session tag."""
+PARTITION_VSN: Final = 7
+"""Since version 7 there are lost_connection and remove_connection, and lists of known nodes carry versions."""
+TAGGED_VSN: Final = 6
+"""Since version 6 lock_set goes through the servers. Before that it goes from locker to locker."""
 OLDEST_VSN: Final = 5
+"""Older nodes use another lock (R10B and earlier). Their init_connect is ignored."""
 
-NET_SETUPTIME_SECONDS: Final = 7.0  # as long as a connection may take to come up
+NET_SETUPTIME_SECONDS: Final = 7.0
+"""The time in which a connection must come up: OTP's kernel parameter ``net_setuptime``."""
 
 SERVER: Final = Atom("global_name_server")
+"""The registered name of the service on every node."""
 
 LockId: TypeAlias = tuple[Term, Term]
 """``{ResourceId, LockRequesterId}``, as ``global:set_lock/1`` takes it."""
 
 
 class Atoms:
-    """Atoms on the wire; a class, so that ``match`` can name them."""
+    """Atoms on the wire. They are attributes of a class because a ``match`` pattern needs a dotted name."""
 
     GLOBAL = Atom("global")
-    # casts and plain messages between servers
+    # Casts and plain messages between servers
     INIT_CONNECT = Atom("init_connect")
     INIT_CONNECT_ACK = Atom("init_connect_ack")
     CANCEL_CONNECT = Atom("cancel_connect")
@@ -70,7 +79,7 @@ class Atoms:
     REMOVE_CONNECTION = Atom("remove_connection")
     ASYNC_DEL_NAME = Atom("async_del_name")
     ASYNC_DEL_LOCK = Atom("async_del_lock")
-    # calls
+    # Calls to a server
     SET_LOCK = Atom("set_lock")
     DEL_LOCK = Atom("del_lock")
     REGISTER = Atom("register")
@@ -83,7 +92,7 @@ class Atoms:
     GET_NAMES_EXT = Atom("get_names_ext")
     SYNC = Atom("sync")
     WHEREIS = Atom("whereis")
-    # parts of the above
+    # Elements of these messages
     LOCKER = Atom("locker")
     NO_LONGER_A_PID = Atom("no_longer_a_pid")
     UNUSED = Atom("unused")
@@ -97,12 +106,12 @@ class Atoms:
     NONE = Atom("none")
     UNDEFINED = Atom("undefined")
     BADRPC = Atom("badrpc")
-    # between our own processes
+    # Messages between the service's own processes
     HIS_THE_LOCKER = Atom("his_the_locker")
     CANCEL = Atom("cancel")
     EXTRA_NODEDOWN = Atom("extra_nodedown")
     RECHECK = Atom("recheck")
-    # from the runtime
+    # Messages from the runtime
     NODEUP = Atom("nodeup")
     NODEDOWN = Atom("nodedown")
     DOWN = Atom("DOWN")
@@ -110,7 +119,10 @@ class Atoms:
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """Cast ``message`` to the server on ``node``. It waits for a connection that is being made, and makes none."""
+    """Cast ``message`` to the server on ``node``, over an existing connection or not at all.
+
+    While the connection is being set up, the message waits for it.
+    """
 
     node: Atom
     message: Term
@@ -118,7 +130,9 @@ class Cast:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send ``message`` as it is to the server on ``node``, over an existing connection or not at all."""
+    """Send ``message`` without a cast's wrapping to the server on ``node``, over an existing connection or not at
+    all.
+    """
 
     node: Atom
     message: Term
@@ -126,21 +140,21 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class SendToLocker:
-    """Send ``message`` to our locker."""
+    """Send ``message`` to this node's locker."""
 
     message: Term
 
 
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """Connect to ``node``, then cast ``in_sync`` to it; a failure counts as the loss of a connection."""
+    """Connect to ``node``, then cast ``in_sync`` to it. A failure is handled like a lost connection."""
 
     node: Atom
 
 
 @dataclass(frozen=True, slots=True)
 class Disconnect:
-    """Close the connection to ``node``; ``why`` is for the log."""
+    """Close the connection to ``node``. ``reason`` is for the log."""
 
     node: Atom
     reason: str
@@ -148,7 +162,7 @@ class Disconnect:
 
 @dataclass(frozen=True, slots=True)
 class Recheck:
-    """After ``seconds``, see whether ``node`` has hung up."""
+    """After ``seconds``, call :meth:`Partitions.recheck` for ``node``."""
 
     node: Atom
     seconds: float
@@ -156,21 +170,21 @@ class Recheck:
 
 @dataclass(frozen=True, slots=True)
 class Monitor:
-    """One more reason to monitor ``pid``."""
+    """Increment the number of reasons to monitor ``pid``. The first one sets the monitor."""
 
     pid: Pid
 
 
 @dataclass(frozen=True, slots=True)
 class Demonitor:
-    """One reason less to monitor ``pid``."""
+    """Decrement the number of reasons to monitor ``pid``. The last one removes the monitor."""
 
     pid: Pid
 
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """One name, two processes: ``theirs`` in the peer's partition, ``ours`` in our own."""
+    """One name that two partitions registered for two processes."""
 
     name: Term
     peer_pid: Pid
@@ -181,7 +195,10 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True)
 class Resolve:
-    """Ask the methods of ``conflicts``, then report ``{exchange_ops, Node, Tag, Ops, Resolved}`` to the server."""
+    """Call the resolve methods of ``conflicts`` in a separate process.
+
+    The process then casts ``{exchange_ops, Node, Tag, Operations, Resolved}`` to the server.
+    """
 
     node: Atom
     tag: int
@@ -191,14 +208,14 @@ class Resolve:
 
 @dataclass(frozen=True, slots=True)
 class StopResolving:
-    """The session with ``node`` is over: nobody waits for its conflicts any more."""
+    """The session with ``node`` is over: stop the process that resolves its conflicts."""
 
     node: Atom
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Answer the call of ``caller``, its ``{Pid, Tag}``."""
+    """Reply to a call. ``caller`` is its ``{Pid, Tag}``."""
 
     caller: tuple[Pid, Term]
     answer: Term

@@ -1,7 +1,10 @@
 """The registrar: the process through which this node changes global names, one change at a time.
 
-It locks ``global`` on every node of the partition, so that no name is changed while tables are compared, and never
-ends, so that a change reaches all nodes. (``the_registrar`` and ``trans_all_known`` in OTP's global.erl.)
+For each change it locks ``global`` on every node of the partition and calls every server. So no name changes while
+two tables are compared, and a change reaches all nodes. The process never ends: if it did in the middle of a change,
+some nodes would have the name and others not.
+
+Source: ``loop_the_registrar`` and ``trans_all_known`` in global.erl.
 """
 
 from __future__ import annotations
@@ -25,57 +28,65 @@ _log = logging.getLogger(__name__)
 
 
 class Registrar:
-    """``run`` is the body of the process; it answers calls with ``yes`` or ``no``."""
+    """``run`` is the body of the process. It answers calls with ``yes`` or ``no``."""
 
     def __init__(self, server: GlobalServer) -> None:
         self._server = server
 
     async def run(self, me: Process) -> None:
-        me.trap_exit = True
+        """Handle calls without end, one at a time."""
+        me.trap_exit = True  # As in global.erl: only kill ends it.
         async for message in me:
             match message:
                 case tuple((kind, (Pid(), _) as caller, request)) if kind is GEN_CALL:
                     me.reply(caller, await self._handle_request(me, request))
 
     async def _handle_request(self, me: Process, request: Term) -> Term:
+        """Carry out one change under the lock. Return ``yes``, or ``no`` if the name cannot be registered."""
         lock = (Atoms.GLOBAL, me.pid)
         nodes = await self._lock_all_known(me, lock)
-        # Who was lost meanwhile must not be told: the call would wait for its next life, and reach that past all.
-        still = [node for node in nodes if node == me.node.atom or node in self._server.sync.known]
+        # A node that was lost meanwhile must not be called. The call would connect to its next incarnation and change a
+        # table there that has not been compared with ours.
+        still_known = [node for node in nodes if node == me.node.atom or node in self._server.sync.known]
         try:
             match request:
                 case (Atoms.REGISTER, name, pid, _) if not self._can_register(name, pid):
                     return Atoms.NO
                 case (Atoms.REGISTER | Atoms.RE_REGISTER, name, pid, method):
-                    await multi_call(me, still, SERVER, (Atoms.REGISTER, name, pid, method))
+                    await multi_call(me, still_known, SERVER, (Atoms.REGISTER, name, pid, method))
                 case (Atoms.UNREGISTER, _):
-                    await multi_call(me, still, SERVER, request)
+                    await multi_call(me, still_known, SERVER, request)
             return Atoms.YES
         finally:
-            chief = boss(nodes)
-            await del_lock(me, lock, [node for node in nodes if node != chief])
-            await del_lock(me, lock, [chief])
+            # The boss is released last, as in client.py.
+            boss_node = boss(nodes)
+            await del_lock(me, lock, [node for node in nodes if node != boss_node])
+            await del_lock(me, lock, [boss_node])
 
     def _can_register(self, name: Term, pid: Pid) -> bool:
+        """True if ``name`` is free and ``pid`` has no name. Called under the lock."""
         others = self._server.names.names_of(pid)
         if others:
-            _log.error("global: %s would be registered under several names: %r", pid, [name, *others])
+            _log.error("global: refused a second name for %s: %r", pid, [name, *others])
         return not others and self._server.whereis(name) is None
 
     async def _lock_all_known(self, me: Process, lock: tuple[Term, Term]) -> list[Atom]:
-        """All nodes of the partition, locked: the boss first; again if the partition grew meanwhile."""
+        """Lock all nodes of the partition, the boss first. Return the locked nodes. Retry until it succeeds.
+
+        If the partition has grown meanwhile, release and start again: the new nodes must be locked too.
+        """
         attempt = 0
         known = self._server.sync.known
         while True:
             nodes = [me.node.atom, *known]
-            chief = boss(nodes)
-            if await try_lock(me, lock, [chief]):
-                # Who was lost, or left on purpose, meanwhile must not be called back by our asking him.
-                if await try_lock(me, lock, filter_connected(me, [node for node in nodes if node != chief])):
+            boss_node = boss(nodes)
+            if await try_lock(me, lock, [boss_node]):
+                # A node that was lost or disconnected meanwhile must not be connected again by a call to it.
+                if await try_lock(me, lock, filter_connected(me, [node for node in nodes if node != boss_node])):
                     if all(node in nodes for node in known):
                         return nodes
                     await del_lock(me, lock, nodes)
                 else:
-                    await del_lock(me, lock, [chief])
+                    await del_lock(me, lock, [boss_node])
             attempt += 1
             await me.sleep(backoff(attempt, me.node.random))

@@ -1,7 +1,10 @@
-"""The process ``global_name_server``: every message of the service, to the book-keeping and back.
+"""The process ``global_name_server``: it gives each message to the state machines and carries out their effects.
 
-It answers calls, never waits, and outlives whatever a peer sends it. Its three companions are the locker
-(``global_locker``), the registrar (``global_registrar``), and a short-lived process per session with name conflicts.
+It never waits, and no message from a peer can stop it. It has three kinds of companion processes: the locker
+(``locker.py``), the registrar (``registrar.py``), and one short-lived process per session with name conflicts.
+
+Calls are those of global.erl (``handle_call/3``). Casts and plain messages are described in ``sync.py``,
+``locker.py`` and ``partitions.py``.
 """
 
 from __future__ import annotations
@@ -53,23 +56,26 @@ _KILL = Atom("kill")
 
 
 class GlobalServer:
-    """Starts the server and the locker on ``node``, which must be running."""
+    """Start the server, the locker and the registrar on ``node``, which must be running."""
 
     def __init__(self, node: Runtime, *, prevent_overlapping_partitions: bool = True) -> None:
         self.node = node
         self.locks = LockTable()
         self.names = NameTable()
         self.methods = ResolveMethods()
-        chance = node.random
-        self.sync = GlobalSync(node.atom, self.names, self.locks, first_tag=chance.getrandbits(48))
-        # OTP's extended creation: 28 bits of chance above the creation.
-        life = (chance.getrandbits(27) << 32) + node.creation
-        self.partitions = Partitions(self.sync, extended_creation=life, enabled=prevent_overlapping_partitions)
+        rng = node.random
+        self.sync = GlobalSync(node.atom, self.names, self.locks, first_tag=rng.getrandbits(48))
+        # OTP's extended creation: random bits above the 32 bits of the creation (global.erl, init/1).
+        extended_creation = (rng.getrandbits(27) << 32) + node.creation
+        self.partitions = Partitions(
+            self.sync, extended_creation=extended_creation, enabled=prevent_overlapping_partitions
+        )
+        # One monitor per process, with the number of reasons for it: its names and its locks.
         self._monitors: dict[Pid, tuple[Ref, int]] = {}
+        # The processes that resolve conflicts, by the node in session.
         self._resolvers: dict[Atom, Pid] = {}
-        self._sync_waiters: list[
-            tuple[dict[Atom, None], tuple[Pid, Term]]
-        ] = []  # callers of sync, and for whom they wait
+        # Callers of sync, each with the nodes that it still waits for.
+        self._sync_waiters: list[tuple[dict[Atom, None], tuple[Pid, Term]]] = []
         self._start()
         for name in node.nodes():
             self._apply_effects(self.sync.nodeup(Atom(name)))
@@ -77,6 +83,7 @@ class GlobalServer:
     # The processes
 
     def _start(self) -> None:
+        """Start the three processes. The server monitors the other two."""
         node = self.node
         self.process: Process = node.spawn_handler(self.handle_message, name=SERVER, on_end=self._restart)
         self._locker = node.spawn(Locker(node.atom, self.sync.known, self.locks).run)
@@ -86,27 +93,28 @@ class GlobalServer:
         node.monitor_nodes(self.process.pid)
 
     def _restart(self) -> None:
-        """One of the three has ended: somebody killed it, or it failed. On a BEAM that ends the node; here the node is
-        cut off from all others and meets them anew. Both leave nobody with a session, a lock or an answer that would
-        never come; but the names and locks of our own processes outlive this, as they do any cut.
+        """Start again after one of the three processes has terminated or failed.
+
+        On a BEAM this ends the node. Here the node disconnects from all others and connects again. In both cases no
+        other node keeps a session, a lock or a call that would never end. Names and locks of this node's processes
+        stay, as they do when connections are lost.
         """
         _log.error(
-            "global on %s has lost one of its processes: it parts with all nodes and starts again", self.node.name
+            "global on %s: one of its processes terminated; disconnecting from all nodes and restarting", self.node.name
         )
         for pid in (self._locker, self.registrar, *self._resolvers.values()):
             self.process.exit(pid, _KILL)
         self._resolvers.clear()
-        self._sync_waiters.clear()  # they have heard of the end
+        self._sync_waiters.clear()  # Their calls have failed with the server's exit.
         self._start()
         self._monitors = {pid: (self.process.monitor(pid), count) for pid, (_, count) in self._monitors.items()}
-        self._apply_effects(
-            self.sync.remove_all_nodes()
-        )  # so nobody is known who could be told that the others are lost
+        # Do this before disconnecting: without known nodes, no lost_connection is sent for the others.
+        self._apply_effects(self.sync.remove_all_nodes())
         for name in self.node.nodes():
             self.node._disconnect_and_reconnect(name, overlap_disconnect=False)
 
     def handle_message(self, message: Term) -> None:
-        """One message of anybody's."""
+        """Handle one message from any process."""
         match message:
             case (Atoms.NODEUP, node):
                 effects = self.partitions.nodeup(Atom(node))
@@ -126,12 +134,18 @@ class GlobalServer:
         self._apply_effects(effects)
 
     def whereis(self, name: Term) -> Pid | None:
-        """The process that has ``name``. Our own dead are not found, even before their names are cleared."""
+        """The process that has ``name``, or None.
+
+        A terminated process of this node is not returned, even if its DOWN is still in the mailbox.
+        """
         pid = self.names.whereis(name)
         return None if pid is None or (pid.node == self.node.atom and not self.node.is_alive(pid)) else pid
 
     def resolve_it(self, method: Term, name: Term, pid: Pid, pid2: Pid) -> Term:
-        """``global:resolve_it/4``: which of two processes keeps ``name``, said by ``method``."""
+        """``global:resolve_it/4``: which of two processes keeps ``name``, according to ``method``.
+
+        An exception in a Python method is logged and gives ``{'EXIT', error}``.
+        """
         try:
             return self.methods.run(self.process, method, name, pid, pid2)
         except Exception:
@@ -141,10 +155,11 @@ class GlobalServer:
     # Calls
 
     def _handle_call(self, caller: tuple[Pid, Term], request: Term) -> list[Effect]:
+        """Answer a call. A call that is not understood gets no answer, as in OTP."""
         match request:
             case (Atoms.SET_LOCK, (resource, requester)):
-                held, effects = self.locks.set((resource, requester), caller[0])
-                return [*effects, Reply(caller, held)]
+                granted, effects = self.locks.set((resource, requester), caller[0])
+                return [*effects, Reply(caller, granted)]
             case (Atoms.DEL_LOCK, (resource, requester)):
                 return [*self.locks.delete((resource, requester), caller[0]), Reply(caller, True)]
             case (Atoms.REGISTER, name, Pid() as pid, method):
@@ -167,11 +182,14 @@ class GlobalServer:
         return []
 
     def _register_name(self, registrar: Pid, name: Term, pid: Pid, method: Term, external: Atom | None) -> list[Effect]:
+        """Register a name for the process ``registrar``, unless it has lost the lock."""
         effects = self.names.insert(name, pid, method, external)
-        # The registrar may have died between locking us and this call, which then comes too late.
+        # The registrar may have terminated after it locked this node. This call is then too late, and other nodes may
+        # not have the name.
         return effects if self.locks.global_lock_still_set(registrar) else effects + self.names.delete(name)
 
     def _wait_for_sync(self, nodes: list[Term], caller: tuple[Pid, Term]) -> list[Effect]:
+        """Reply when all ``nodes`` are in sync or lost."""
         missing = {node: None for node in nodes if node != self.node.atom and node not in self.sync.synced}
         if not missing:
             return [Reply(caller, Atoms.OK)]
@@ -179,7 +197,7 @@ class GlobalServer:
         return []
 
     def _reply_sync_waiters(self, node: Atom) -> list[Effect]:
-        """Nobody has to wait for ``node`` any longer: it is in sync, or gone."""
+        """``node`` is in sync or lost: reply to the callers that wait for no other node."""
         effects: list[Effect] = []
         for missing, caller in self._sync_waiters:
             if missing.pop(node, node) is None and not missing:
@@ -190,10 +208,12 @@ class GlobalServer:
     # Casts and plain messages
 
     def _handle_cast(self, message: Term) -> list[Effect]:
+        """Handle a cast from another node, or from our own locker or resolver."""
         sync = self.sync
         match message:
-            case (Atoms.INIT_CONNECT, version, Atom() as node, hello):
-                return sync.init_connect(node, version, hello)
+            case (Atoms.INIT_CONNECT, version, Atom() as node, init_msg):
+                return sync.init_connect(node, version, init_msg)
+            # A lock_set of an earlier session is dropped here.
             case (Atoms.LOCK_SET, Pid() as locker, _, _, tag):
                 return [SendToLocker(message)] if sync.session_tag(locker.node) == tag else []
             case (Atoms.LOCK_SET, Pid(), _, _):
@@ -212,18 +232,19 @@ class GlobalServer:
             case (Atoms.IN_SYNC, Atom() as node, _):
                 return self._with_sync_replies(node, sync.in_sync(node))
             case (Atoms.ASYNC_DEL_NAME | Atoms.ASYNC_DEL_LOCK, _, _):
-                return []  # of old versions: our monitors do it
+                return []  # Sent by old versions. Our monitors have the same effect.
         _log.warning("global_name_server ignores the cast %r", message)
         return []
 
     def _handle_info(self, message: Term) -> list[Effect]:
+        """Handle a plain message from another node."""
         match message:
-            case (Atoms.INIT_CONNECT_ACK, Atom() as node, my_tag, his_tag):
-                return self.sync.init_connect_ack(node, my_tag, his_tag)
+            case (Atoms.INIT_CONNECT_ACK, Atom() as node, acked_tag, peer_tag):
+                return self.sync.init_connect_ack(node, acked_tag, peer_tag)
             case (Atoms.CANCEL_CONNECT, Atom() as node, tag):
                 return self.sync.cancel_connect(node, tag)
-            case (Atoms.LOST_CONNECTION, Atom() as reporter, int() as life, int() as loss, Atom() as lost):
-                return self.partitions.lost_connection(reporter, life, loss, lost, self.node._now())
+            case (Atoms.LOST_CONNECTION, Atom() as reporter, int() as creation, int() as loss_id, Atom() as lost):
+                return self.partitions.lost_connection(reporter, creation, loss_id, lost, self.node._now())
             case (Atoms.REMOVE_CONNECTION, Atom() as node):
                 return self.partitions.remove_connection(node)
             case (Atoms.WHEREIS, name, (Pid(), _) as caller):
@@ -232,10 +253,13 @@ class GlobalServer:
         return []
 
     def _with_sync_replies(self, node: Atom, effects: list[Effect]) -> list[Effect]:
+        """Add replies to sync callers if ``node`` is in sync now."""
         return [*effects, *self._reply_sync_waiters(node)] if node in self.sync.synced else effects
 
     def _reply_whereis(self, name: Term, caller: tuple[Pid, Term]) -> list[Effect]:
-        """Wait until nobody is changing names."""
+        """Answer a whereis. While ``global`` is locked, names may be changing: try again after a random time, as OTP
+        does.
+        """
         if self.locks.is_set(Atoms.GLOBAL):
             self.process.send_after(self.node.random.uniform(0.001, 4.0), (Atoms.WHEREIS, name, caller))
             return []
@@ -244,8 +268,10 @@ class GlobalServer:
     # Effects
 
     def _apply_effects(self, effects: list[Effect]) -> None:
-        """Only ``Connect`` connects: what is said to a node of a session that its loss, or a disconnect on purpose, has
-        ended must not call it back.
+        """Carry out effects in order.
+
+        Only ``Connect`` connects. A message for a session that a lost or closed connection has ended must not connect
+        to the node again.
         """
         for effect in effects:
             match effect:
@@ -264,8 +290,8 @@ class GlobalServer:
                     self._demonitor(pid)
                 case Connect(node):
                     self._connect(node)
-                case Disconnect(node, why):
-                    _log.warning("global at %s %s node %s", self.node.name, why, node.name)
+                case Disconnect(node, reason):
+                    _log.warning("global at %s %s node %s", self.node.name, reason, node.name)
                     self.node._disconnect_and_reconnect(node.name)
                 case Recheck(node, seconds):
                     self.process.send_after(seconds, (Atoms.RECHECK, node))
@@ -277,9 +303,10 @@ class GlobalServer:
                         self.process.exit(resolver, _KILL)
 
     def _demonitor(self, pid: Pid) -> None:
+        """Remove one reason to monitor ``pid``."""
         ref, count = self._monitors.get(pid, (None, 0))
         if ref is None:
-            return  # it is dead
+            return  # It has terminated, and its DOWN removed the monitor.
         if count > 1:
             self._monitors[pid] = ref, count - 1
         else:
@@ -287,15 +314,20 @@ class GlobalServer:
             self.process.demonitor(ref, flush=True)
 
     def _handle_down(self, ref: Term, pid: Pid) -> list[Effect]:
+        """Handle the DOWN of a companion, or of a process with names or locks."""
         if ref in self._child_refs:
-            self.process.stop(_KILL)
+            self.process.stop(_KILL)  # Then _restart starts all three again.
+        # Another ref is of an earlier monitor of the same process.
         if self._monitors.get(pid, (None, 0))[0] != ref:
             return []
         del self._monitors[pid]
         return [*self.locks.handle_down(pid), *self.names.handle_down(pid)]
 
     def _connect(self, node: Atom) -> None:
-        def connected(up: bool) -> None:
+        """Connect to a node that another node introduced, and tell it that we are in sync."""
+
+        def on_connect_result(up: bool) -> None:
+            """A node that cannot be connected is handled as a lost one. ``keep_connecting`` goes on trying."""
             if up:
                 self.process.cast((SERVER, node), (Atoms.IN_SYNC, self.node.atom, True), connect=False)
             else:
@@ -303,21 +335,22 @@ class GlobalServer:
                 self.node.keep_connecting(node.name)
                 self.process.send(self.process.pid, (Atoms.EXTRA_NODEDOWN, node))
 
-        self.node.connect_nowait(node.name, connected)
+        self.node.connect_nowait(node.name, on_connect_result)
 
-    # The process that settles the conflicts of one session
+    # The process that resolves the conflicts of one session
 
     async def _resolve_conflicts(self, me: Process, task: Resolve) -> None:
+        """Call the methods of all conflicts in turn, then report the operations to the server."""
         operations = list(task.operations)
         resolved: list[Term] = []
         for conflict in task.conflicts:
-            mine, his = conflict_operations(conflict, await self._call_method(me, conflict))
-            operations += [] if mine is None else [mine]
-            resolved += [] if his is None else [his]
+            local_op, peer_op = conflict_operations(conflict, await self._call_method(me, conflict))
+            operations += [] if local_op is None else [local_op]
+            resolved += [] if peer_op is None else [peer_op]
         me.cast(SERVER, (Atoms.EXCHANGE_OPS, task.node, task.tag, operations, resolved))
 
     async def _call_method(self, me: Process, conflict: Conflict) -> Term:
-        """The method runs where our process is."""
+        """Run the resolve method on the node of our partition's process, by rpc if that is another node."""
         arguments = [conflict.local_method, conflict.name, conflict.peer_pid, conflict.local_pid]
         where = conflict.local_pid.node
         if where == self.node.atom:
@@ -325,5 +358,5 @@ class GlobalServer:
         try:
             return await me.call((_REX, where), (_CALL, Atoms.GLOBAL, _RESOLVE_IT, arguments, _USER), timeout=None)
         except CallError as error:
-            _log.info("nobody decides the conflict of the global name %s: %s", conflict.name, error)
+            _log.info("no node decides the conflict of the global name %s: %s", conflict.name, error)
             return (Atoms.BADRPC, Atoms.NONE)
