@@ -33,7 +33,8 @@ def test_the_library_example_runs(tmp_path, free_port):
 def test_every_command_of_the_readme_exists():
     from erlmesh.cli.main import COMMANDS
 
-    commands = set(re.findall(r"^erlmesh (\w+) ", README, re.MULTILINE))
+    blocks = "".join(re.findall(r"^```\w*\n(.*?)^```", README, re.DOTALL | re.MULTILINE))
+    commands = set(re.findall(r"^(?:\$ )?erlmesh (\w+) ", blocks, re.MULTILINE))
 
     assert commands
     assert commands <= set(COMMANDS)

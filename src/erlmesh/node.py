@@ -91,7 +91,7 @@ class Node(Runtime):
         for peer in self._join:
             self.connect_nowait(peer, partial(self._on_join_attempt, peer))
 
-    def _on_join_attempt(self, peer: str, up: bool) -> None:
+    def _on_join_attempt(self, peer: Atom | str, up: bool) -> None:
         if not up:
             self.keep_connecting(peer)
 

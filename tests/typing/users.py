@@ -48,7 +48,7 @@ async def changes(node: Node) -> AsyncIterator[tuple[Pid, ...]]:
                 yield pids
 
 
-async def main() -> None:
+async def main(pid: Pid) -> None:
     options = Node("a@127.0.0.1", cookie="monster", ports=range(9000, 9010), listen=["127.0.0.1", "::1"], hidden=True)
     await options.start()
     Node("a@127.0.0.1", cokie="monster")  # type: ignore[call-arg]
@@ -59,7 +59,8 @@ async def main() -> None:
         assert_type(node.spawn(member, "greeters", often=2, name="member"), Pid)  # type: ignore[call-arg]
         assert_type(node.spawn(member, "greeters", name="member"), Pid)
         assert_type(await node.ping("b@127.0.0.1"), bool)
-        assert_type(node.nodes(), list[str])
+        names: list[str] = node.nodes()
+        assert_type([pid.node in node.nodes() and name in names for name in names], list[bool])
         assert_type(node.whereis("member"), Pid | None)
         assert_type(node.pg.get_members("greeters"), list[Pid])
         await node.rpc("b@127.0.0.1", "lists", "sum", 3)  # type: ignore[arg-type]

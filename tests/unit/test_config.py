@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from erlmesh import FixedPort, Node, NodeConfig
+from erlmesh import Atom, FixedPort, Node, NodeConfig
 from erlmesh.cli.node_options import _READERS, OptionValues, add_options_of, node_options, variables_of
 from erlmesh.cli.settings import NodeSettings
+from erlmesh.core.cookies import Cookies
 from erlmesh.runtime.config import CommandOption, accept_fields_of, options, options_of, parser_of
 from erlmesh.runtime.option_parsers import parse_seconds
 
@@ -82,6 +83,13 @@ def test_the_documented_table_is_the_one_that_the_fields_give(tables):
     assert tables.TARGET.read_text() == tables.configuration(), "make docs-tables writes it again"
 
 
+def test_a_node_name_may_be_an_atom():
+    config = NodeConfig("a@h", cookies={Atom("b@h"): "c"}, join=[Atom("b@h"), "c@h"], allow=[Atom("b@h")])
+
+    assert config.join == ("b@h", "c@h")
+    assert Cookies(config.cookie, config.cookies).cookie_for("b@h") == "c"
+
+
 def test_a_node_can_be_made_from_a_configuration():
     config = NodeConfig("a@127.0.0.1", cookie="c", hidden=True, listen="127.0.0.1", join=iter(["b@127.0.0.1"]))
     node = Node.from_config(config)
@@ -98,6 +106,7 @@ def test_a_node_can_be_made_from_a_configuration():
         ("a@h", {"cookie": None}, "a node needs a cookie"),
         ("a@h", {"cookie": ""}, "a cookie is one or more ASCII characters"),
         ("a@h", {"net_ticktime": 0}, "net_ticktime is a positive number of seconds, not 0"),
+        ("a@h", {"join": "b@h"}, "`join` is a list of node names, not one name"),
         ("a@h", {"allow": ["@"]}, "allows no node"),
         ("a@h", {"ports": []}, "`ports` names no port"),
         ("a@h", {"ports": [70000]}, "each of `ports` is a number from 1 to 65535, not 70000"),

@@ -774,3 +774,15 @@ async def test_who_calls_a_node_that_stops_is_told(network, a, b):
 
     assert not await b.connect("a@h")
     assert "no node a@h" in b.last_connect_error("a@h")
+
+
+@with_nodes("a@h", "b@h")
+async def test_an_atom_is_found_among_the_names_of_nodes(network, a, b):
+    await a.connect(b.atom)
+    await turns()
+
+    assert b.atom in a.nodes()
+    assert a.atom in b.nodes()
+    assert a.nodes() == ["b@h"]
+    assert b.atom not in a.nodes(hidden=True)
+    assert b.atom not in a.reconnecting()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from erlmesh.errors import HandshakeRefused
+from erlmesh.terms import Atom
 
 __all__ = ["Cookies"]
 
@@ -12,12 +13,12 @@ __all__ = ["Cookies"]
 class Cookies:
     """``default`` is for every peer that ``others`` do not name; None if there is none for them."""
 
-    def __init__(self, default: str | None, by_node: Mapping[str, str]) -> None:
+    def __init__(self, default: str | None, by_node: Mapping[Atom, str] | Mapping[str, str]) -> None:
         """Raises ``ValueError`` if there is no cookie at all, or one that can be none."""
         if default is None and not by_node:
             raise ValueError("a node needs a cookie, the secret its cluster shares; there is no default on purpose")
         self._default = None if default is None else _validated(default)
-        self._by_node = {name: _validated(cookie) for name, cookie in by_node.items()}
+        self._by_node = {Atom(name).name: _validated(cookie) for name, cookie in by_node.items()}
 
     def set(self, name: str | None, cookie: str) -> None:
         """The cookie for the node ``name`` (None: for all that have none of their own). Raises ``ValueError``."""

@@ -112,7 +112,7 @@ class NodeConfig:
     )
     """The secret that all nodes of the cluster share. The command line also finds it in ``~/.erlang.cookie`` and
     ``/run/secrets/cookie``. There is no default."""
-    cookies: Mapping[str, str] | None = field(
+    cookies: Mapping[Atom, str] | Mapping[str, str] | None = field(
         default=None,
         metadata=options(
             CommandOption(
@@ -121,7 +121,7 @@ class NodeConfig:
         ),
     )
     """Cookies of single peers, by node name. The file has lines ``NODE COOKIE``. See also ``node.set_cookie()``."""
-    join: Iterable[str] = field(
+    join: Iterable[Atom | str] = field(
         default=(),
         metadata=options(
             CommandOption("--join", "node to connect with at the start; may be repeated", "NODE", repeated=True),
@@ -136,7 +136,7 @@ class NodeConfig:
         ),
     )
     """Be a hidden node: out of the mesh, out of ``nodes()`` of other nodes, out of ``global``."""
-    allow: Iterable[str] | None = field(
+    allow: Iterable[Atom | str] | None = field(
         default=None,
         metadata=options(
             CommandOption(
@@ -263,9 +263,12 @@ class NodeConfig:
         if not self.net_ticktime > 0:
             raise ValueError(f"net_ticktime is a positive number of seconds, not {self.net_ticktime!r}")
         Cookies(self.cookie, self.cookies or {})
+        if isinstance(self.join, str):
+            raise ValueError(f"`join` is a list of node names, not one name: [{self.join!r}]")
         if isinstance(self.listen, str):
             object.__setattr__(self, "listen", (self.listen,))
-        self._read_once("join", "listen", "ports", *(() if isinstance(self.allow, str | Atom) else ("allow",)))
+        self._read_once("listen", "ports", *(() if isinstance(self.allow, str | Atom) else ("allow",)))
+        object.__setattr__(self, "join", tuple(Atom(peer).name for peer in self.join))
         AllowList(self.allow)
         listen_ports(self.ports, self.epmd)
         if self.advertise_port is not None:

@@ -14,6 +14,7 @@ from typing import Final
 from erlmesh.core.allow_list import AllowList
 from erlmesh.core.connection_table import ConnectionTable
 from erlmesh.core.disconnect_history import DisconnectHistory
+from erlmesh.core.node_names import NodeNames
 from erlmesh.errors import ConnectError, ErlmeshError, HandshakeRefused
 from erlmesh.net.dist_protocol import DistProtocol
 from erlmesh.net.network import Network
@@ -100,14 +101,14 @@ class Connections:
 
     # What the node asks for
 
-    def nodes(self, *, hidden: bool = False) -> list[str]:
+    def nodes(self, *, hidden: bool = False) -> NodeNames:
         """Names of the connected visible (or hidden) nodes, in order of connection."""
         up = [
             connection
             for name, connection in self._peers.established_connections().items()
             if connection.hidden is hidden and self.connection(name) is not None
         ]
-        return [connection.name for connection in sorted(up, key=lambda connection: connection.connected_at)]
+        return NodeNames(connection.name for connection in sorted(up, key=lambda connection: connection.connected_at))
 
     def connection(self, name: str) -> Connection | None:
         """The established connection to ``name``; none while a new one is about to take an old one's place."""

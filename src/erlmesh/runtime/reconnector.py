@@ -9,6 +9,7 @@ from functools import partial
 from random import Random
 
 from erlmesh.core.disconnect_history import DisconnectHistory
+from erlmesh.core.node_names import NodeNames
 from erlmesh.core.reconnect_policy import ReconnectPolicy
 
 __all__ = ["Reconnector"]
@@ -60,9 +61,9 @@ class Reconnector:
         """Whether ``name`` is being left alone on purpose: its own, or somebody's here."""
         return self._policy.is_suppressed(name)
 
-    def reconnecting(self) -> list[str]:
+    def reconnecting(self) -> NodeNames:
         """The peers that are being dialled again and again."""
-        return self._policy.reconnecting()
+        return NodeNames(self._policy.reconnecting())
 
     def close(self) -> None:
         """Dials nobody any more."""

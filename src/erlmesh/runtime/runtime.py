@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from erlmesh.core.allow_list import AllowList
 from erlmesh.core.cookies import Cookies
+from erlmesh.core.node_names import NodeNames
 from erlmesh.errors import CallError, Exit, NodeNotAlive, NodeStartError
 from erlmesh.formatting import claim_local, release_local
 from erlmesh.net.epmd import Epmd
@@ -226,7 +227,7 @@ class Runtime:
 
     # Other nodes
 
-    def nodes(self, *, hidden: bool = False) -> list[str]:
+    def nodes(self, *, hidden: bool = False) -> NodeNames:
         """The connected visible nodes (or the hidden ones), in order of connection."""
         return self._connections.nodes(hidden=hidden)
 
@@ -288,9 +289,9 @@ class Runtime:
         """Whether that node was disconnected on purpose, here or there, and nobody has wanted it since."""
         return self._instance.reconnector is not None and self._instance.reconnector.is_suppressed(Atom(name).name)
 
-    def reconnecting(self) -> list[str]:
+    def reconnecting(self) -> NodeNames:
         """The nodes that are being dialled again and again."""
-        return [] if self._instance.reconnector is None else self._instance.reconnector.reconnecting()
+        return NodeNames() if self._instance.reconnector is None else self._instance.reconnector.reconnecting()
 
     def blocked_peers(self) -> dict[str, float]:
         """The connected nodes of erlmesh whose event loops are held by somebody's code, as they have told, and for how

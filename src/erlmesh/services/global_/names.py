@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from erlmesh.core.gen import GEN_CALL
+from erlmesh.core.node_names import NodeNames
 from erlmesh.errors import CallError
 from erlmesh.etf import encode
 from erlmesh.services.global_.client import check_lock_id, del_lock, set_lock, trans, transaction
@@ -199,9 +200,9 @@ class GlobalNames:
         targets = [Atom(node) for node in (self._node.nodes() if nodes is None else nodes)]
         await self._node.call(self._server.process.pid, (Atoms.SYNC, targets), timeout=timeout)
 
-    def known(self) -> list[str]:
+    def known(self) -> NodeNames:
         """The other nodes of our partition: those that are in sync, and those that they introduced to us."""
-        return [node.name for node in self._server.sync.known]
+        return NodeNames(node.name for node in self._server.sync.known)
 
     def statistics(self) -> GlobalStatistics:
         """A snapshot of the service."""
