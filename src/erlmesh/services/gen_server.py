@@ -1,4 +1,7 @@
-"""gen_server's words for services, and the call that asks several nodes at once."""
+"""gen_server for the services: ``sys`` messages, and calls to several servers at once.
+
+Source: sys.erl (``handle_system_msg``) and ``multi_call/4`` in gen_server.erl.
+"""
 
 from __future__ import annotations
 
@@ -22,23 +25,24 @@ TIMEOUT: Final = Atom("timeout")
 ERROR: Final = Atom("error")
 RUNNING: Final = Atom("running")
 BADARG: Final = (ERROR, Atom("badarg"))
-"""The answer to a call that is not understood. OTP's servers would end; a caller is better off with an answer."""
+"""The reply to an unknown call. OTP's servers crash; a reply is more useful for the caller."""
 
 
 def handle_system_msg(me: Process, caller: tuple[Pid, Term], request: Term, *, get_state: Callable[[], Term]) -> None:
-    """Answers ``{system, caller, request}``, which OTP's ``sys`` asks any server, and ``gen_server:stop`` by it
+    """Answer ``{system, caller, request}``, which ``sys`` sends to a server; ``gen_server:stop`` uses it too
     (sys.erl).
 
-    ``state`` gives what there is to show. ``terminate`` ends the server ``me``; while it is suspended messages wait.
+    ``get_state`` returns the term to show. ``terminate`` stops the server ``me``. While the server is suspended,
+    other messages wait.
     """
     match request:
         case (Atom("terminate"), reason):
             me.reply(caller, OK)
             me.stop(reason)
         case Atom("get_state"):
-            me.reply(caller, (OK, get_state()))  # as OTP 26 and later: older ones take any answer, those no other
+            me.reply(caller, (OK, get_state()))  # The form of OTP 26, which older releases accept too.
         case (Atom("debug"), (Atom("log"), Atom("get"))):
-            me.reply(caller, (OK, []))  # there is no log: but all that came before has been dealt with
+            me.reply(caller, (OK, []))  # There is no log. The reply proves that earlier messages are handled.
         case Atom("get_status"):
             me.reply(caller, _status(me, RUNNING, get_state))
         case Atom("suspend"):
@@ -51,23 +55,24 @@ def handle_system_msg(me: Process, caller: tuple[Pid, Term], request: Term, *, g
 
 
 def _status(me: Process, sys_state: Atom, get_state: Callable[[], Term]) -> Term:
+    """The reply to ``sys:get_status``."""
     shown = [(Atom("header"), f"Status for {me.label}"), (Atom("data"), [("State", get_state())])]
     return (Atom("status"), me.pid, (Atom("module"), Atom("gen_server")), [[], sys_state, me.pid, [], shown])
 
 
 def _suspend(me: Process, get_state: Callable[[], Term]) -> None:
-    """Puts another function in the place of the server's until ``resume``, when all that has waited is dealt with."""
-    awake = me._handler
-    waiting: list[Term] = []
+    """Replace the server's handler until ``resume``. The messages that waited are handled then, in order."""
+    handler = me._handler
+    queue: list[Term] = []
 
-    def asleep(message: Term) -> None:
+    def suspended_handler(message: Term) -> None:
         match message:
             case (Atom("system"), (Pid(), _) as caller, Atom("resume")):
-                me._handler = awake
+                me._handler = handler
                 me.reply(caller, OK)
-                for each in waiting:
+                for queued in queue:
                     if me._handler is not None:
-                        me._handler(each)
+                        me._handler(queued)
             case (Atom("system"), (Pid(), _) as caller, Atom("suspend")):
                 me.reply(caller, OK)
             case (Atom("system"), (Pid(), _) as caller, Atom("get_status")):
@@ -75,24 +80,24 @@ def _suspend(me: Process, get_state: Callable[[], Term]) -> None:
             case (Atom("system"), (Pid(), _) as caller, request):
                 handle_system_msg(me, caller, request, get_state=get_state)
             case _:
-                waiting.append(message)
+                queue.append(message)
 
-    me._handler = asleep
+    me._handler = suspended_handler
 
 
 async def call_each(
     me: Process, targets: Iterable[D], request: Term, timeout: float | None = None
 ) -> tuple[dict[D, Term], dict[D, Term]]:
-    """Makes one call to each of ``targets`` (pids, or ``(name, node)``) at once; waits until each has answered or is
-    gone, at most ``timeout`` seconds.
+    """Make one call to each of ``targets`` (pids, or ``(name, node)``) at the same time, and wait for all replies.
 
-    Returns the answers, and the reasons of those who gave none: that of their DOWN, or ``timeout``.
+    Return the replies, and the reasons of the targets that did not reply: the reason of their DOWN, or ``timeout``
+    after ``timeout`` seconds.
     """
     waiting: dict[Ref, D] = {}
-    answers: dict[D, Term] = {}
+    replies: dict[D, Term] = {}
     missing: dict[D, Term] = {}
 
-    def concerns_us(message: Term) -> bool:
+    def is_reply_or_down(message: Term) -> bool:
         match message:
             case (Ref() as ref, _) | (Atom("DOWN"), Ref() as ref, _, _, _):
                 return ref in waiting
@@ -106,26 +111,26 @@ async def call_each(
             me.send(target, (gen.GEN_CALL, (me.pid, ref), request))
         while waiting:
             left = None if deadline is None else max(0.0, deadline - me.node._now())
-            match await me.receive(concerns_us, timeout=left):
-                case (Ref() as ref, answer):
+            match await me.receive(is_reply_or_down, timeout=left):
+                case (Ref() as ref, reply):
                     me.demonitor(ref, flush=True)
-                    answers[waiting.pop(ref)] = answer
+                    replies[waiting.pop(ref)] = reply
                 case (_, ref, _, _, reason):
                     missing[waiting.pop(ref)] = reason
     except TimeoutError:
         missing |= dict.fromkeys(waiting.values(), TIMEOUT)
-    finally:  # whoever gives up waiting is not told of the rest
+    finally:  # After a timeout or a cancellation, later replies and DOWNs must not reach the mailbox.
         for ref in waiting:
             me.demonitor(ref, flush=True)
-    return answers, missing
+    return replies, missing
 
 
 async def multi_call(me: Process, nodes: Iterable[N], name: Atom, request: Term) -> dict[N, Term]:
-    """Ask the server registered as ``name`` on each of ``nodes`` at once; wait until each has answered or is gone.
+    """Call the server registered as ``name`` on each of ``nodes`` at the same time. Return the replies by node.
 
-    Returns the answers by node; a node without such a server, or lost meanwhile, is left out. There is no time limit:
-    the caller ends with the last connection (gen_server:multi_call/3 with ``infinity``).
+    A node without such a server is left out, and so is a node that is lost meanwhile. There is no time limit, as in
+    ``gen_server:multi_call/4`` with ``infinity``.
     """
     targets = {(name, Atom(node)): node for node in nodes}
-    answers, _ = await call_each(me, targets, request)
-    return {targets[target]: answer for target, answer in answers.items()}
+    replies, _ = await call_each(me, targets, request)
+    return {targets[target]: reply for target, reply in replies.items()}

@@ -1,12 +1,13 @@
-"""The group leader: what processes print that we started on other nodes comes here, and is written on this node's
-output.
+"""The group leader. Processes that this node spawns on other nodes print here, to this node's output.
 
-Erlang's I/O protocol ("The Erlang I/O Protocol", stdlib user's guide) ::
+Erlang's I/O protocol ("The Erlang I/O Protocol", stdlib user's guide)::
 
-    {io_request, From, ReplyAs, Request}       to the group leader; the printing process waits for
-    {io_reply, ReplyAs, ok | {error, Reason}}  its answer
+    {io_request, From, ReplyAs, Request}       to the group leader; the printing process waits for the reply
+    {io_reply, ReplyAs, ok | {error, Reason}}  the reply, to From
 
-There is nobody to read from here: all requests for input are answered ``{error, enotsup}``.
+Input is not supported: all input requests get ``{error, enotsup}``.
+
+Source: the clauses of ``io_request`` in group.erl and user.erl.
 """
 
 from __future__ import annotations
@@ -33,23 +34,25 @@ ERROR_REQUEST: Final = (ERROR, Atom("request"))
 PUT_CHARS: Final = Atom("put_chars")
 UNICODE: Final = Atom("unicode")
 LATIN1: Final = Atom("latin1")
+# The reply to getopts.
 OPTIONS: Final = [(Atom("binary"), True), (Atom("encoding"), UNICODE)]
+# Control characters, except tab, newline, carriage return, and the escape sequences for colours.
 _CONTROL_CHARACTERS: Final = re.compile(r"(?!\x1b\[[0-9;]{0,32}m)[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 MAX_NESTED_REQUESTS: Final = 16
-"""Lists of requests within lists of requests; OTP has no bound, but no use for more than one either."""
+"""Depth of ``requests`` within ``requests``. OTP has no limit; this one protects against a deep recursion."""
 
 
 def to_stdout(text: str) -> None:
-    """Writes to ``sys.stdout``, as it is at the moment: a prompt puts one in place that writes above the line typed.
+    """Write to the current ``sys.stdout``. A shell prompt replaces it to write above the line that is being edited.
 
-    Colours pass; whatever else could make a terminal do something is shown as what it is.
+    Colours pass. Other control characters are escaped, because they could control the terminal.
     """
     sys.stdout.write(_CONTROL_CHARACTERS.sub(lambda found: f"\\x{ord(found[0]):02x}", text))
     sys.stdout.flush()
 
 
 class GroupLeader:
-    """Registered as ``user`` on ``node``; ``write(text)`` gets what is printed."""
+    """The server registered as ``user`` on ``node``. ``write(text)`` is called with the printed text."""
 
     def __init__(self, node: Runtime, write: Callable[[str], object] = to_stdout) -> None:
         self._write = write
@@ -58,10 +61,12 @@ class GroupLeader:
         self._start_logger_proxy()
 
     def _start(self) -> None:
+        """Start the server, also after its exit."""
         self._process = self._node.spawn_handler(self._handle_message, name=Atom("user"), on_end=self._start)
         self.pid = self._process.pid
 
     def _start_logger_proxy(self) -> None:
+        """Start ``logger_proxy``, to which other nodes send crash reports of our processes."""
         self._node.spawn_handler(_log_report, name=Atom("logger_proxy"), on_end=self._start_logger_proxy)
 
     def _handle_message(self, message: Term) -> None:
@@ -73,13 +78,20 @@ class GroupLeader:
                 log.debug("ignored %r", message)
 
     def _handle_request(self, request: Term, depth: int) -> Term:
+        """Carry out one request and return its reply. ``depth`` limits nested requests."""
         match request:
             case (Atom("put_chars"), Atom("unicode" | "latin1") as encoding, text):
                 return self._write_chars(lambda: _decode_chars(text, encoding))
-            case (Atom("put_chars"), Atom("unicode" | "latin1"), Atom() as module, Atom() as function, list() as given):
-                return self._write_chars(lambda: _apply_format(module, function, given))
-            case (Atom("put_chars"), Atom() as module, Atom() as function, list() as given):
-                return self._write_chars(lambda: _apply_format(module, function, given))
+            case (
+                Atom("put_chars"),
+                Atom("unicode" | "latin1"),
+                Atom() as module,
+                Atom() as function,
+                list() as arguments,
+            ):
+                return self._write_chars(lambda: _apply_format(module, function, arguments))
+            case (Atom("put_chars"), Atom() as module, Atom() as function, list() as arguments):
+                return self._write_chars(lambda: _apply_format(module, function, arguments))
             case (Atom("put_chars"), text):
                 return self._write_chars(lambda: _decode_chars(text, LATIN1))
             case (Atom("requests"), list() as requests) if depth:
@@ -93,7 +105,7 @@ class GroupLeader:
         return ERROR_REQUEST
 
     def _handle_requests(self, requests: list[Term], depth: int) -> Term:
-        """One after the other; the first that fails is the last."""
+        """Carry out the requests in order, up to the first that fails."""
         answer: Term = OK
         for request in requests:
             answer = self._handle_request(request, depth)
@@ -102,33 +114,39 @@ class GroupLeader:
         return answer
 
     def _write_chars(self, text: Callable[[], str]) -> Term:
+        """Write the text that ``text()`` returns. An error becomes the reply."""
         try:
             self._write(text())
-        except BadFormat as why:
-            log.debug("cannot be printed: %s", why)
+        except BadFormat as error:
+            log.debug("cannot be printed: %s", error)
             return (ERROR, PUT_CHARS)
-        except (OSError, ValueError) as why:  # our own output is closed: the printer is not to blame, but to know
-            log.debug("cannot be written: %s", why)
+        except (OSError, ValueError) as error:  # Our own output is closed.
+            log.debug("cannot be written: %s", error)
             return (ERROR, Atom("terminated"))
         return OK
 
 
 def _decode_chars(text: Term, encoding: Atom) -> str:
+    """Convert chardata to text. Raises :class:`BadFormat`."""
     return chardata_to_str(text, "latin-1" if encoding is LATIN1 else "utf-8")
 
 
 def _apply_format(module: Atom, function: Atom, arguments: list[Term]) -> str:
-    """``put_chars`` may name a function that makes the text. The one that is used is known here, others are not."""
+    """Evaluate the function that a ``put_chars`` request names. Raises :class:`BadFormat` for an unknown function.
+
+    OTP applies any function. Here only the functions of io_lib are known, which the module io uses.
+    """
     if module is Atom("io_lib") and function.name in ("format", "fwrite") and len(arguments) == 2:
         return format_text(*arguments)
     if module is Atom("io_lib") and function.name == "write" and len(arguments) == 1:
         return format_text("~w", arguments)
     if module is Atom("io_lib") and function.name == "print" and len(arguments) == 1:
         return format_text("~p", arguments)
-    raise BadFormat(f"{module}:{function}/{len(arguments)} is not known here")
+    raise BadFormat(f"{module}:{function}/{len(arguments)} is not supported here")
 
 
 def _is_input_request(request: Term) -> bool:
+    """True for a request that reads input, or that sets options in another form."""
     name = request[0] if isinstance(request, tuple) and request else None
     return isinstance(name, Atom) and name.name in (
         "get_chars", "get_line", "get_until", "get_password", "get_geometry", "setopts", "fread"
@@ -136,12 +154,15 @@ def _is_input_request(request: Term) -> bool:
 
 
 def _log_report(message: Term) -> None:
-    """``logger_proxy``: crash reports of processes that we started elsewhere, which their nodes have not logged."""
+    """``logger_proxy``: log a crash report of a process that this node started on another node.
+
+    The other node does not log it: its logger forwards reports to the node of the group leader (logger.erl).
+    """
     match message:
-        case (Atom("log"), level, text, list() as given, _) if log.isEnabledFor(logging.DEBUG):
+        case (Atom("log"), level, text, list() as arguments, _) if log.isEnabledFor(logging.DEBUG):
             try:
-                log.debug("%s: %s", level, format_text(text, given))
+                log.debug("%s: %s", level, format_text(text, arguments))
             except BadFormat:
-                log.debug("%s: %r %r", level, text, given)
+                log.debug("%s: %r %r", level, text, arguments)
         case (Atom("log"), level, report, _):
             log.debug("%s: %r", level, report)

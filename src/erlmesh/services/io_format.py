@@ -1,6 +1,8 @@
-"""``io_lib:format/2`` for what other nodes print here: text from a format and arguments, on one line per line.
+"""``io_lib:format/2`` for text that other nodes print here.
 
-Differences from OTP, which lays out terms to fit a terminal: ``~p`` breaks no lines.
+One difference from OTP: ``~p`` does not break lines, because there is no terminal width to fit.
+
+Source: io_lib_format.erl and the documentation of ``io:fwrite/3``.
 """
 
 from __future__ import annotations
@@ -16,11 +18,13 @@ from erlmesh.terms.printing import ERLANG_FORMATTERS, Formatters, Text, format_t
 
 __all__ = ["BadFormat", "chardata_to_str", "format_text"]
 
+# ~F.P.PadModC: width, precision, pad character, modifiers, control character.
 _DIRECTIVE: Final = re.compile(r"~(-?\d+|\*)?(?:\.(\d+|\*)?)?(?:\.(\*|.))?([tlkK]*)([~cfegswpWPbBxX#+ni])", re.DOTALL)
+# Enough digits to format any float with ~f without rounding twice.
 _EXACT: Final = Context(prec=1000)
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 MAX_WIDTH: Final = 10_000
-"""A field wider than this is no layout but an attack."""
+"""Limit of a field's width and of repeated characters, to bound the memory that a remote format can use."""
 
 
 class BadFormat(ValueError):
@@ -28,32 +32,33 @@ class BadFormat(ValueError):
 
 
 def format_text(text: Term, arguments: Term) -> str:
-    """The text. Raises :class:`BadFormat`."""
+    """Format ``arguments`` as the format ``text`` says. Raises :class:`BadFormat`."""
     if not isinstance(arguments, list):
-        raise BadFormat("the arguments are no list")
-    given = iter(arguments)
+        raise BadFormat("the arguments are not a list")
+    remaining = iter(arguments)
     out: list[str] = []
     format_ = text.name if isinstance(text, Atom) else chardata_to_str(text)
-    place = 0
-    for found in _DIRECTIVE.finditer(format_):
-        between = format_[place : found.start()]
-        if "~" in between:
-            break
-        out += (between, _format_directive(found, given))
-        place = found.end()
-    rest = format_[place:]
-    if "~" in rest or next(given, given) is not given:
+    position = 0
+    for match in _DIRECTIVE.finditer(format_):
+        literal = format_[position : match.start()]
+        if "~" in literal:
+            break  # A directive that is not valid. It is reported below.
+        out += (literal, _format_directive(match, remaining))
+        position = match.end()
+    rest = format_[position:]
+    if "~" in rest or next(remaining, remaining) is not remaining:
         raise BadFormat(f"{format_!r} does not fit its {len(arguments)} arguments")
     return "".join([*out, rest])
 
 
 def chardata_to_str(chardata: Term, encoding: str = "utf-8") -> str:
-    """The text of Erlang's ``unicode:chardata()``: binaries (in ``encoding``) and code points in lists, however deep.
+    """Convert Erlang's ``unicode:chardata()`` to text: binaries in ``encoding`` and code points, in lists of any
+    depth.
 
-    Raises :class:`BadFormat`.
+    Bytes that cannot be decoded are escaped. Raises :class:`BadFormat` for another term.
     """
     if isinstance(chardata, int):
-        raise BadFormat(f"{chardata!r} is a character, and no text")
+        raise BadFormat(f"{chardata!r} is a character, not text")
     out: list[str] = []
     pending = [chardata]
     while pending:
@@ -68,11 +73,12 @@ def chardata_to_str(chardata: Term, encoding: str = "utf-8") -> str:
         elif isinstance(item, ImproperList):
             pending += (item.tail, *reversed(item.elements))
         else:
-            raise BadFormat(f"{item!r} is no text")
+            raise BadFormat(f"{item!r} is not text")
     return "".join(out)
 
 
 def _format_directive(match: re.Match[str], arguments: Iterator[Any]) -> str:
+    """Format one directive with its arguments."""
     width, precision = _parse_number(match[1], arguments), _parse_number(match[2], arguments)
     pad = match[3] or " "
     if pad == "*":
@@ -88,12 +94,13 @@ def _format_directive(match: re.Match[str], arguments: Iterator[Any]) -> str:
     if kind == "c":
         count = min(precision or abs(width or 1), MAX_WIDTH)
         return _pad_field(chr(_next_argument(arguments, int)) * count, width, None, pad, is_text=False)
-    if kind in "pP":  # its width is a column, for breaking lines
+    if kind in "pP":  # Its width is the line length for line breaks, which are not made here.
         return _format_value(match[4], kind, arguments, precision)
     return _pad_field(_format_value(match[4], kind, arguments, precision), width, precision, pad, is_text=kind == "s")
 
 
 def _format_value(modifiers: str, kind: str, arguments: Iterator[Any], precision: int | None) -> str:
+    """Format one argument without padding."""
     term = _next_argument(arguments)
     if kind == "s":
         if isinstance(term, (Atom, bool)):
@@ -106,13 +113,14 @@ def _format_value(modifiers: str, kind: str, arguments: Iterator[Any], precision
     else:
         text = _format_integer(kind, term, precision or 10, arguments)
     if kind in "WP":
-        _next_argument(arguments)  # a depth, of no use without line breaks
+        _next_argument(arguments)  # The depth limit is ignored.
     return text
 
 
 def _format_float(kind: str, term: Term, precision: int) -> str:
+    """``~f``, ``~e`` and ``~g``."""
     if not isinstance(term, float):
-        raise BadFormat(f"{term!r} is no float")
+        raise BadFormat(f"{term!r} is not a float")
     size = abs(term)
     if kind == "f":
         return f"{Decimal(term).quantize(Decimal(1).scaleb(-precision), ROUND_HALF_UP, _EXACT):f}"
@@ -124,8 +132,9 @@ def _format_float(kind: str, term: Term, precision: int) -> str:
 
 
 def _format_integer(kind: str, term: Term, base: int, arguments: Iterator[Any]) -> str:
+    """``~b``, ``~x``, ``~#`` and ``~+`` in any base from 2 to 36; upper case for ``~B``, ``~X`` and ``~#``."""
     if type(term) is not int or not 2 <= base <= 36:
-        raise BadFormat(f"{term!r} is no integer, or {base} no base")
+        raise BadFormat(f"{term!r} is not an integer, or {base} is not a base")
     prefix = ""
     if kind in "xX":
         leader = _next_argument(arguments)
@@ -139,7 +148,7 @@ def _format_integer(kind: str, term: Term, base: int, arguments: Iterator[Any]) 
 def _to_base(number: int, base: int) -> str:
     if base == 10 and number.bit_length() < 4096:
         return str(number)
-    if number.bit_length() > 65536:  # the time this takes grows with the square
+    if number.bit_length() > 65536:  # The loop below takes quadratic time.
         return f"16#{number:x}"
     digits = [_DIGITS[number % base]]
     while number := number // base:
@@ -148,6 +157,7 @@ def _to_base(number: int, base: int) -> str:
 
 
 def _pad_field(text: str, width: int | None, precision: int | None, pad: str, *, is_text: bool) -> str:
+    """Pad or cut to ``width``. Text that is too long is cut; other output becomes stars, as in OTP."""
     if is_text and precision is not None:
         text = text[:precision].ljust(min(precision, MAX_WIDTH), pad)
     if width is None:
@@ -159,12 +169,14 @@ def _pad_field(text: str, width: int | None, precision: int | None, pad: str, *,
 
 
 def _parse_number(text: str | None, arguments: Iterator[Any]) -> int | None:
+    """A width or precision; ``*`` takes it from the arguments."""
     if not text:
         return None
     return _next_argument(arguments, int) if text == "*" else int(text)
 
 
 def _next_argument(arguments: Iterator[Any], kind: type = object) -> Any:
+    """The next argument. Raises :class:`BadFormat` if there is none or if it has the wrong type."""
     value = next(arguments, arguments)
     if (
         value is arguments
@@ -177,7 +189,7 @@ def _next_argument(arguments: Iterator[Any], kind: type = object) -> Any:
 
 _COMMA: Final = Text(",")
 _WRITE_NOTATION: Formatters = {}
-"""Terms as ``~w`` writes them: no list or binary is taken for text."""
+"""The notation of ``~w``: lists and binaries are never shown as text."""
 
 
 def _write_binary(data: bytes | str) -> str:

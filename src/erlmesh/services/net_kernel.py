@@ -1,7 +1,10 @@
-"""net_kernel: the server that answers a ping, for which a BEAM asks it ``{is_auth, Node}`` and waits without limit.
+"""net_kernel: the server that answers a ping. ``net_adm:ping/1`` makes the call ``{is_auth, Node}`` without a time
+limit.
 
-On a BEAM the end of a process like this one ends the node. Here it is started again: what other programs can end by
-knowing a pid should not be the user's whole program.
+On a BEAM the node stops if this process terminates. Here the process starts again: another program that knows its pid
+must not be able to stop the whole Python program.
+
+Source: ``handle_call({is_auth, _}, ...)`` in net_kernel.erl.
 """
 
 from __future__ import annotations
@@ -25,13 +28,17 @@ NOTSUP: Final = Atom("notsup")
 
 
 class NetKernel:
-    """Registered as ``net_kernel`` on ``node``. It starts no processes for others (the old way to spawn came here)."""
+    """The server registered as ``net_kernel`` on ``node``.
+
+    It does not spawn processes for other nodes. Nodes before OTP 23 ask it for that, and get ``{error, notsup}``.
+    """
 
     def __init__(self, node: Runtime) -> None:
         self._node = node
         self._start()
 
     def _start(self) -> None:
+        """Start the server, also after its exit."""
         self._process = self._node.spawn_handler(self._handle_message, name=Atom("net_kernel"), on_end=self._start)
 
     def _handle_message(self, message: Term) -> None:
@@ -39,7 +46,7 @@ class NetKernel:
             case (gen.GEN_CALL, (Pid(), _) as caller, (Atom("is_auth"), Atom())):
                 self._process.reply(caller, YES)
             case (gen.GEN_CALL, (Pid(), _) as caller, request):
-                log.debug("not understood: call %r", request)
+                log.debug("unknown call %r", request)
                 self._process.reply(caller, (ERROR, NOTSUP))
             case _:
                 log.debug("ignored %r", message)

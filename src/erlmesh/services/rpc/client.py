@@ -1,5 +1,10 @@
-"""Calling functions of other nodes, by erpc: we have a process started there that runs the function, and are told how
-it ended. Nodes that cannot start processes for others (before OTP 23) are asked by way of their ``rex``.
+"""Calling functions of other nodes.
+
+A call uses erpc: it spawns a process on the other node for ``erpc:execute_call/4``, and the exit reason of this
+process is the result (see ``erpc.py``). A node that cannot be sent a SPAWN_REQUEST (before OTP 23) is called through
+its server ``rex`` instead.
+
+Source: ``call/5`` in erpc.erl and in rpc.erl.
 """
 
 from __future__ import annotations
@@ -29,16 +34,16 @@ __all__ = ["Replies", "call", "cast", "multicall"]
 ERPC: Final = Atom("erpc")
 REX: Final = Atom("rex")
 MAX_REASON_LENGTH: Final = 500
-"""Characters of a reason that go into an exception's text."""
+"""A longer term is truncated in the text of an exception."""
 
 
 class Replies(NamedTuple):
-    """What :func:`multicall` brought."""
+    """The result of :func:`multicall`."""
 
     replies: dict[str, Term]
-    """The values by node, for each node whose function returned."""
+    """The values by node name, for the nodes whose function returned."""
     missing: dict[str, CallError]
-    """Why there is none: NoConnection, CallTimeout, or what the function did instead."""
+    """The exceptions of the other nodes by node name: NoConnection, CallTimeout, RemoteError and others."""
 
 
 async def call(
@@ -50,25 +55,25 @@ async def call(
     *,
     timeout: float | None = 5.0,
 ) -> Term:
-    """See :meth:`erlmesh.Node.rpc`."""
-    target, what = Atom(peer), (Atom(module), Atom(function), list(arguments))
+    """Call a function on ``peer`` and return its value. See :meth:`erlmesh.Node.rpc`."""
+    target, mfa = Atom(peer), (Atom(module), Atom(function), list(arguments))
     try:
         async with asyncio.timeout(timeout):
             if target is not node.atom and not await node.connect(target):
                 raise _no_connection_error(node, target)
             if node._supports_spawn_request(target):
-                return await _call_by_erpc(node, target, what)
-            return await _call_by_rex(node, target, what)
-    except TimeoutError as late:
-        if isinstance(late, CallTimeout):
-            raise
-        raise CallTimeout(f"no answer from {_format_mfa(what)} on {target.name} within {timeout:g} s") from None
+                return await _call_by_erpc(node, target, mfa)
+            return await _call_by_rex(node, target, mfa)
+    except TimeoutError as error:
+        if isinstance(error, CallTimeout):
+            raise  # Raised inside, with its own text. CallTimeout is a TimeoutError.
+        raise CallTimeout(f"no answer from {_format_mfa(mfa)} on {target.name} within {timeout:g} s") from None
 
 
 def cast(
     node: Runtime, peer: Atom | str, module: Atom | str, function: Atom | str, arguments: Sequence[Term] = ()
 ) -> None:
-    """See :meth:`erlmesh.Node.rpc_cast`."""
+    """Call a function on ``peer`` without waiting for it. See :meth:`erlmesh.Node.rpc_cast`."""
     node.spawn_remote_nowait(peer, ERPC, Atom("execute_cast"), [Atom(module), Atom(function), list(arguments)])
 
 
@@ -81,23 +86,24 @@ async def multicall(
     *,
     timeout: float | None = 5.0,
 ) -> Replies:
-    """See :meth:`erlmesh.Node.multicall`."""
+    """Call a function on several nodes at the same time. See :meth:`erlmesh.Node.multicall`."""
     names = list(dict.fromkeys(Atom(name).name for name in nodes))
 
-    async def one(name: str) -> Term | CallError:
+    async def call_one(name: str) -> Term | CallError:
         try:
             return await call(node, name, module, function, arguments, timeout=timeout)
-        except CallError as why:
-            return why
+        except CallError as error:
+            return error
 
-    outcomes = dict(zip(names, await asyncio.gather(*map(one, names)), strict=True))
+    outcomes = dict(zip(names, await asyncio.gather(*map(call_one, names)), strict=True))
     return Replies(
         {name: value for name, value in outcomes.items() if not isinstance(value, CallError)},
-        {name: why for name, why in outcomes.items() if isinstance(why, CallError)},
+        {name: error for name, error in outcomes.items() if isinstance(error, CallError)},
     )
 
 
 async def _call_by_erpc(node: Runtime, peer: Atom, mfa: tuple[Atom, Atom, list[Term]]) -> Term:
+    """Spawn ``erpc:execute_call`` on ``peer``. Return the value, or raise what its exit reason says."""
     result = node._make_ref()
     reason = await node.spawn_and_wait(peer, ERPC, Atom("execute_call"), [result, *mfa])
     match reason:
@@ -105,32 +111,35 @@ async def _call_by_erpc(node: Runtime, peer: Atom, mfa: tuple[Atom, Atom, list[T
             return value
         case (ref, Atom("throw"), value) if ref == result:
             raise _remote_throw(peer, mfa, value)
-        case (ref, Atom("exit"), why) if ref == result:
-            raise _remote_exit(peer, mfa, why)
-        case (ref, Atom("error"), why, list() as stack) if ref == result:
-            raise _remote_error(peer, mfa, why, stack)
-        case (ref, Atom("error"), (Atom("erpc"), why)) if ref == result:
-            raise CallError(f"{_format_mfa(mfa)} on {peer.name}: {_truncated(why)}")
+        case (ref, Atom("exit"), error_reason) if ref == result:
+            raise _remote_exit(peer, mfa, error_reason)
+        case (ref, Atom("error"), error_reason, list() as stack) if ref == result:
+            raise _remote_error(peer, mfa, error_reason, stack)
+        # erpc itself failed, for example with badarg.
+        case (ref, Atom("error"), (Atom("erpc"), error_reason)) if ref == result:
+            raise CallError(f"{_format_mfa(mfa)} on {peer.name}: {_truncated(error_reason)}")
         case Atom("noconnection"):
             raise _no_connection_error(node, peer)
+    # An exit reason without our reference: the process got an exit signal.
     raise CalleeExited(f"{_format_mfa(mfa)} on {peer.name} was ended by a signal: {_truncated(reason)}", reason)
 
 
 async def _call_by_rex(node: Runtime, peer: Atom, mfa: tuple[Atom, Atom, list[Term]]) -> Term:
+    """Call rex on ``peer``. A thrown value cannot be told from a returned one there."""
     answer = await node.call((REX, peer), (Atom("call"), *mfa, node.group_leader), timeout=None)
     match answer:
-        case (Atom("badrpc"), (Atom("EXIT"), (why, list() as stack))) if stack and isinstance(stack[0], tuple):
-            raise _remote_error(peer, mfa, why, stack)
-        case (Atom("badrpc"), (Atom("EXIT"), why)):
-            raise _remote_exit(peer, mfa, why)
-        case (Atom("badrpc"), why):
-            raise NoProcess(f"{peer.name} cannot be asked: {_truncated(why)}")
+        case (Atom("badrpc"), (Atom("EXIT"), (error_reason, list() as stack))) if stack and isinstance(stack[0], tuple):
+            raise _remote_error(peer, mfa, error_reason, stack)
+        case (Atom("badrpc"), (Atom("EXIT"), error_reason)):
+            raise _remote_exit(peer, mfa, error_reason)
+        case (Atom("badrpc"), error_reason):
+            raise NoProcess(f"rpc to {peer.name} failed: {_truncated(error_reason)}")
     return answer
 
 
 def _no_connection_error(node: Runtime, peer: Atom) -> NoConnection:
-    why_not = node.last_connect_error(peer)
-    return NoConnection(f"no connection to {peer.name}" + (f": {why_not}" if why_not else ""))
+    reason = node.last_connect_error(peer)
+    return NoConnection(f"no connection to {peer.name}" + (f": {reason}" if reason else ""))
 
 
 def _remote_throw(peer: Atom, mfa: tuple[Atom, Atom, list[Term]], value: Term) -> RemoteThrow:
@@ -142,6 +151,7 @@ def _remote_exit(peer: Atom, mfa: tuple[Atom, Atom, list[Term]], reason: Term) -
 
 
 def _remote_error(peer: Atom, mfa: tuple[Atom, Atom, list[Term]], reason: Term, stack: list[Term]) -> RemoteError:
+    """An error with its stack. ``undef`` of the called function itself gets a text of its own."""
     if reason is Atom("undef") and stack and _is_frame_of(stack[0], mfa):
         return RemoteError(f"there is no function {_format_mfa(mfa)} on {peer.name}", reason, stack)
     lines = "".join(f"\n    {_format_frame(frame)}" for frame in stack)
@@ -149,11 +159,12 @@ def _remote_error(peer: Atom, mfa: tuple[Atom, Atom, list[Term]], reason: Term, 
 
 
 def _is_frame_of(frame: Term, mfa: tuple[Atom, Atom, list[Term]]) -> bool:
+    """True if the stack frame is of the called function."""
     return isinstance(frame, tuple) and frame[:2] == mfa[:2]
 
 
 def _format_frame(frame: Term) -> str:
-    """``lists:nth/2 (lists.erl, line 5)``"""
+    """Format a stack frame, for example ``lists:nth/2 (lists.erl, line 5)``."""
     match frame:
         case (Atom() as module, Atom() as function, int() as arity, info):
             text = f"{module}:{function}/{arity}"
@@ -161,8 +172,10 @@ def _format_frame(frame: Term) -> str:
             text = f"{module}:{function}({_truncated(arguments)[1:-1]})"
         case _:
             return _truncated(frame)
-    place = dict(pair for pair in info if isinstance(pair, tuple) and len(pair) == 2) if isinstance(info, list) else {}
-    file, line = place.get(Atom("file")), place.get(Atom("line"))
+    location = (
+        dict(pair for pair in info if isinstance(pair, tuple) and len(pair) == 2) if isinstance(info, list) else {}
+    )
+    file, line = location.get(Atom("file")), location.get(Atom("line"))
     if isinstance(file, list) and all(isinstance(character, int) for character in file):
         text += f" ({''.join(map(chr, file))}, line {line})"
     return text
@@ -174,5 +187,6 @@ def _format_mfa(mfa: tuple[Atom, Atom, list[Term]]) -> str:
 
 
 def _truncated(term: Term) -> str:
+    """Format ``term`` in at most ``MAX_REASON_LENGTH`` characters."""
     text = format_erlang(term)
     return text if len(text) <= MAX_REASON_LENGTH else f"{text[:MAX_REASON_LENGTH]}…"

@@ -1,12 +1,16 @@
-"""erpc: how OTP 23 and later call a function here. There is no server: the caller's node asks us to spawn a process for
-``erpc:execute_call(ResultRef, Module, Function, Arguments)`` and to watch it, and the exit reason is the answer ::
+"""erpc: how OTP 23 and later call a function on this node.
+
+There is no server. The calling node sends a SPAWN_REQUEST for ``erpc:execute_call(ResultRef, Module, Function,
+Arguments)`` with a monitor. The exit reason of the spawned process is the result::
 
     {ResultRef, return, Value}
     {ResultRef, throw, Value}
     {ResultRef, exit, Reason}
     {ResultRef, error, Reason, Stack}
 
-``erpc:execute_cast(Module, Function, Arguments)`` has no answer. (erpc.erl)
+``erpc:execute_cast(Module, Function, Arguments)`` has no result.
+
+Source: ``execute_call/4`` and ``execute_cast/3`` in erpc.erl.
 """
 
 from __future__ import annotations
@@ -32,12 +36,13 @@ RETURN: Final = Atom("return")
 BADARG: Final = Atom("badarg")
 
 Apply: TypeAlias = "Callable[[Process, Atom, Atom, Sequence[Term]], Awaitable[Term]]"
-"""``await apply(me, module, function, arguments)``: the function's value, computed in the process ``me``. Raises
-``Undef`` when there is none to call, and whatever the function raises."""
+"""``await apply(me, module, function, arguments)`` runs the function in the process ``me`` and returns its value.
+
+It raises ``Undef`` if there is no such function, and all that the function raises."""
 
 
 def serve(node: Runtime, apply: Apply) -> None:
-    """Answer erpc on ``node``; ``apply`` decides what may be called."""
+    """Handle erpc calls on ``node``. ``apply`` decides which functions may be called."""
 
     async def execute_call(me: Process, result: Term, module: Term, function: Term, arguments: Term) -> None:
         kind, value, stack = await run_call(me, apply, module, function, arguments)
@@ -53,7 +58,12 @@ def serve(node: Runtime, apply: Apply) -> None:
 async def run_call(
     me: Process, apply: Apply, module: Term, function: Term, arguments: Term
 ) -> tuple[Atom, Term, list[Term]]:
-    """``(return | throw | exit | error, value or reason, stack)`` of a call; terms for sure. Faults are logged."""
+    """Call a function. Return ``(kind, value or reason, stack)``, where kind is ``return``, ``throw``, ``exit`` or
+    ``error``.
+
+    All parts are terms that can be encoded: a value that cannot gives an ``error``. An exception that does not stand
+    for an Erlang one is logged.
+    """
     match (module, function, arguments):
         case Atom(), Atom(), list():
             pass
@@ -61,18 +71,19 @@ async def run_call(
             return ERROR, BADARG, [(Atom("erlang"), Atom("apply"), [module, function, arguments], [])]
     try:
         value = await apply(me, module, function, arguments)
-        encode_term(value)
+        encode_term(value)  # Raises here rather than later, when the result is sent.
         return RETURN, value, []
-    except (Exit, Throw, ErlangError) as meant:
-        return _ensure_encodable(*to_erlang(meant))
-    except Exception as fault:
+    except (Exit, Throw, ErlangError) as raised:
+        return _ensure_encodable(*to_erlang(raised))
+    except Exception as error:
         log.exception("%s:%s/%d, called from another node, failed", module.name, function.name, len(arguments))
-        return _ensure_encodable(*to_erlang(fault))
+        return _ensure_encodable(*to_erlang(error))
 
 
 def _ensure_encodable(kind: Atom, reason: Term, stack: list[Term]) -> tuple[Atom, Term, list[Term]]:
+    """Replace a reason or stack that cannot be encoded by the encoding error."""
     try:
         encode_term((reason, stack))
-    except Exception as fault:
-        kind, reason, stack = to_erlang(fault)
+    except Exception as error:
+        kind, reason, stack = to_erlang(error)
     return kind, reason, stack

@@ -1,7 +1,7 @@
-"""The functions that other nodes may call here, and no others: a table, filled by :func:`expose` and ``node.expose``.
+"""The functions that other nodes may call on this node. :func:`expose` and ``node.expose`` fill the table.
 
-What arrives from outside is looked up in the table by module, function and number of arguments. Nothing is imported,
-no attribute is read and nothing is evaluated because of a name on the wire.
+A call from outside is looked up by module, function and arity. Names on the wire never import a module, read an
+attribute or evaluate anything.
 """
 
 from __future__ import annotations
@@ -28,34 +28,36 @@ _NIL: Final = Atom("nil")
 _MARK: Final = "__erlmesh_exposed__"
 
 FunctionKey: TypeAlias = tuple[str, str, int]
-"""Module, function, number of arguments."""
+"""Module, function, arity."""
 
 
 @dataclass(frozen=True, slots=True)
 class _ExposedFunction:
     call: Callable[..., Any]
     takes_process: bool
+    """True if the first parameter gets the process that the call runs in."""
     is_coroutine: bool
-    """A coroutine function: its process needs a task."""
+    """True for a coroutine function: its process needs a task of its own."""
 
 
 class FunctionTable:
-    """A table of functions. ``defaults`` is asked for what is not in it."""
+    """A table of functions. Look-ups that find nothing go on in ``defaults``."""
 
     def __init__(self, *defaults: FunctionTable) -> None:
         self._functions: dict[FunctionKey, _ExposedFunction] = {}
         self._defaults = defaults
 
     def add(self, function: Callable[..., Any], module: str, name: str | None = None) -> None:
-        """Lets others call ``module:name``, for each number of arguments that ``function`` takes.
+        """Expose ``function`` as ``module:name``, for each number of positional arguments that it takes.
 
-        A first parameter annotated ``Process`` is not counted: it is given the process the call runs in. Raises
-        ``TypeError`` for what cannot be called with positional arguments, ``ValueError`` for a name that another
-        function has.
+        A first parameter that is annotated ``Process`` is not counted: it gets the process that the call runs in.
+        Raises ``TypeError`` for a value that cannot be called with positional arguments, and ``ValueError`` if
+        another function has the name.
         """
+        # Raises at once if a name is too long for an atom.
         Atom(module), Atom(name := name or function.__name__)
-        wants_process, arities = _parameters_of(function)
-        exposed = _ExposedFunction(function, wants_process, inspect.iscoroutinefunction(function))
+        takes_process, arities = _parameters_of(function)
+        exposed = _ExposedFunction(function, takes_process, inspect.iscoroutinefunction(function))
         for arity in arities:
             taken = self._functions.get((module, name, arity))
             if taken is not None and not _is_same_function(taken.call, function):
@@ -63,11 +65,12 @@ class FunctionTable:
             self._functions[module, name, arity] = exposed
 
     def add_module(self, module: ModuleType, as_: str | None = None) -> None:
-        """Lets others call the functions of a Python module as ``as_``, or else by the last part of the module's name.
+        """Expose the functions of a Python module under ``as_``, or under the last part of the module's name.
 
-        Those marked with :func:`expose` if there are any, else all public ones that are defined in it (in ``__all__``,
-        or without an underscore in front). A module with a table of its own, ``EXPOSED``, has that taken over. Raises
-        ``ValueError`` for a module that offers nothing.
+        These are the functions that are marked with :func:`expose`. If there are none, they are all public functions
+        that the module defines: those in ``__all__``, or those without a leading underscore. If the module has a
+        table of its own in ``EXPOSED``, this table is merged instead. Raises ``ValueError`` if there is nothing to
+        expose.
         """
         own = getattr(module, "EXPOSED", None)
         if isinstance(own, FunctionTable):
@@ -83,7 +86,7 @@ class FunctionTable:
             self.add(function, as_ or named or _last_part(module.__name__), name)
 
     def find(self, module: Atom, function: Atom, arity: int) -> _ExposedFunction | None:
-        """The function, or None."""
+        """The function, or None if it is not exposed."""
         found = self._functions.get((module.name, function.name, arity))
         if found is None:
             for table in self._defaults:
@@ -91,20 +94,21 @@ class FunctionTable:
         return found
 
     def names(self) -> list[FunctionKey]:
-        """What can be called, in order."""
+        """All functions that can be called, sorted."""
         return sorted({key for table in (self, *self._defaults) for key in table._functions})
 
     async def apply(self, me: Process, module: Atom, function: Atom, arguments: Sequence[Term]) -> Term:
-        """The value of ``module:function(arguments)``, run in the process ``me``. None becomes the atom ``nil``.
+        """Run ``module:function(arguments)`` in the process ``me`` and return its value. None becomes the atom
+        ``nil``.
 
-        Raises :class:`Undef` if there is no such function here, and whatever the function raises.
+        Raises :class:`Undef` if the function is not exposed, and all that the function raises.
         """
         exposed = self.find(module, function, len(arguments))
         if exposed is None:
             stack: list[Term] = [(module, function, list(arguments), [])]
             raise Undef(Atom("undef"), stack, f"{module.name}:{function.name}/{len(arguments)}")
         if exposed.is_coroutine:
-            await ensure_task()
+            await ensure_task()  # A coroutine function may use asyncio before its first await.
         value = exposed.call(me, *arguments) if exposed.takes_process else exposed.call(*arguments)
         if inspect.isawaitable(value):
             await ensure_task()
@@ -113,7 +117,7 @@ class FunctionTable:
 
 
 PROCESS_WIDE: Final = FunctionTable()
-"""What :func:`expose` has marked: callable on every node of this Python process."""
+"""The functions marked with :func:`expose`. They can be called on every node of this Python process."""
 
 
 @overload
@@ -153,41 +157,43 @@ def expose(what: Any = None, *, as_: str | None = None, name: str | None = None)
 
 
 def _parameters_of(function: Callable[..., Any]) -> tuple[bool, range]:
+    """Return whether the first parameter takes the process, and the range of arities."""
     if not callable(function):
         raise TypeError(f"only functions can be exposed, not {function!r}")
     parameters = list(inspect.signature(function).parameters.values())
-    wants_process = bool(parameters) and _is_process(parameters[0].annotation)
-    least = most = 0
-    for parameter in parameters[wants_process:]:
+    takes_process = bool(parameters) and _is_process(parameters[0].annotation)
+    minimum = maximum = 0
+    for parameter in parameters[takes_process:]:
         required = parameter.default is parameter.empty
         if parameter.kind is parameter.VAR_POSITIONAL:
-            most = MAX_ARITY
+            maximum = MAX_ARITY
         elif parameter.kind is parameter.KEYWORD_ONLY and required:
-            raise TypeError(f"{function!r} demands the keyword {parameter.name!r}, which Erlang cannot give")
+            raise TypeError(f"{function!r} requires the keyword argument {parameter.name!r}, which Erlang cannot pass")
         elif parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
-            most += most < MAX_ARITY
-            least += required
-    return wants_process, range(least, most + 1)
+            maximum += maximum < MAX_ARITY
+            minimum += required
+    return takes_process, range(minimum, maximum + 1)
 
 
 def _is_process(annotation: Any) -> bool:
-    """Also as text, which annotations are with ``from __future__ import annotations``."""
+    """True for the class ``Process`` or its name: annotations are text with ``from __future__ import annotations``."""
     name = annotation if isinstance(annotation, str) else getattr(annotation, "__qualname__", "")
-    of_erlmesh = isinstance(annotation, str) or annotation.__module__ == "erlmesh.runtime.process"
-    return of_erlmesh and name.strip("'\"").rpartition(".")[2] == "Process"
+    is_ours = isinstance(annotation, str) or annotation.__module__ == "erlmesh.runtime.process"
+    return is_ours and name.strip("'\"").rpartition(".")[2] == "Process"
 
 
 def _functions_of(module: ModuleType) -> Iterator[Callable[..., Any]]:
-    listed = getattr(module, "__all__", None)
+    """The public functions that the module itself defines, and the marked ones."""
+    exported = getattr(module, "__all__", None)
     for name, value in vars(module).items():
-        wanted = name in listed if listed is not None else not name.startswith("_")
-        marked = inspect.isfunction(value) and hasattr(value, _MARK)
-        if (wanted or marked) and inspect.isfunction(value) and value.__module__ == module.__name__:
+        is_public = name in exported if exported is not None else not name.startswith("_")
+        is_marked = inspect.isfunction(value) and hasattr(value, _MARK)
+        if (is_public or is_marked) and inspect.isfunction(value) and value.__module__ == module.__name__:
             yield value
 
 
 def _is_same_function(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
-    """Also a newer edition of it, as a reload or a notebook's cell makes."""
+    """True also for a newer version of the function, which a reload or a notebook cell makes."""
     return one is other or all(
         getattr(one, part, one) == getattr(other, part, other) for part in ("__module__", "__qualname__")
     )

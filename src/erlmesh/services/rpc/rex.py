@@ -1,14 +1,19 @@
-"""rex: the server behind OTP's ``rpc`` module, and where nodes ask each other what they can do.
+"""rex: the server behind OTP's ``rpc`` module. Nodes also ask it for their features.
 
-Since OTP 23 calls come as spawn requests for ``erpc``, with rex as the way back for older nodes and for C nodes ::
+Since OTP 23, nodes call by erpc. Older nodes and C nodes use rex::
 
-    {Pid, features_request}              every node asks on nodeup; {features_reply, Node, [erpc]}
-    call {call, M, F, Args, Leader}      the value, or {badrpc, {'EXIT', Reason}}; likewise block_call
-    cast {cast, M, F, Args, Leader}      no answer
-    {Pid, {call, M, F, Args, user}}      a C node's way to call: {rex, Value}
-    {Pid, {sbcast, Name, Message}}       pass it on, and say {rex, Node, Node}, or {nonexisting_name, Name} last
+    {Pid, features_request}              sent by every node on nodeup; reply {features_reply, Node, [erpc]}
+    call {call, M, F, Args, Leader}      reply: the value, or {badrpc, {'EXIT', Reason}}
+    call {block_call, M, F, Args, Leader}  the same
+    cast {cast, M, F, Args, Leader}      no reply
+    {Pid, {call, M, F, Args, user}}      a call from a C node; reply {rex, Value}
+    {Pid, {sbcast, Name, Message}}       forward to Name; reply {rex, Node, Node}, or
+                                         {rex, Node, {nonexisting_name, Name}}
 
-Each call runs in a process of its own. (OTP's rex runs a block_call itself and is deaf meanwhile; that helps nobody.)
+Each call runs in a process of its own. OTP's rex runs a block_call itself and handles no other message meanwhile.
+This is not done here, because no caller needs it.
+
+Source: ``handle_call/3``, ``handle_cast/2`` and ``handle_info/2`` in rpc.erl.
 """
 
 from __future__ import annotations
@@ -33,6 +38,8 @@ log = logging.getLogger("erlmesh.rex")
 
 
 class Tag:
+    """The atoms of the protocol."""
+
     FEATURES_REQUEST: Final = Atom("features_request")
     FEATURES_REPLY: Final = Atom("features_reply")
     ERPC: Final = Atom("erpc")
@@ -47,7 +54,7 @@ class Tag:
 
 
 class Rex:
-    """Registered as ``rex`` on ``node``; ``apply`` decides what may be called."""
+    """The server registered as ``rex`` on ``node``. ``apply`` decides which functions may be called."""
 
     def __init__(self, node: Runtime, apply: Apply) -> None:
         self._node = node
@@ -56,31 +63,35 @@ class Rex:
         self._start()
 
     def _start(self) -> None:
+        """Start the server, also after its exit."""
         self._process = self._node.spawn_handler(self._handle_message, name=Tag.REX, on_end=self._start)
-        self._pending_replies: dict[Ref, Callable[[Term], None]] = {}  # who waited for one before has heard of its end
+        # The monitor of the process that runs a call → the function that sends the reply. It starts empty: callers of a
+        # server that has terminated got its DOWN.
+        self._pending_replies: dict[Ref, Callable[[Term], None]] = {}
 
     def _handle_message(self, message: Term) -> None:
         match message:
-            case (Pid() as asker, Tag.FEATURES_REQUEST):
-                self._process.send(asker, self._features)
-            case (gen.GEN_CALL, (Pid(), _) as asker, (Tag.CALL | Tag.BLOCK_CALL, *call)) if len(call) == 4:
-                self._start_call(call, lambda answer: self._process.reply(asker, answer))
+            case (Pid() as sender, Tag.FEATURES_REQUEST):
+                self._process.send(sender, self._features)
+            case (gen.GEN_CALL, (Pid(), _) as caller, (Tag.CALL | Tag.BLOCK_CALL, *call)) if len(call) == 4:
+                self._start_call(call, lambda answer: self._process.reply(caller, answer))
             case (gen.GEN_CALL, (Pid(), _) as caller, request):
-                log.debug("not understood: call %r", request)
+                log.debug("unknown call %r", request)
                 self._process.reply(caller, BADARG)
             case (gen.GEN_CAST, (Tag.CAST, *call)) if len(call) == 4:
                 self._start_call(call, lambda _: None)
-            case (Pid() as caller, (Tag.CALL, *call)) if len(call) == 4:
-                self._start_call(call, lambda answer: self._process.send(caller, (Tag.REX, answer)))
-            case (Pid() as speaker, (Tag.SBCAST, Atom() as name, what)):
-                self._process.send(speaker, (Tag.REX, self._node.atom, self._sbcast(name, what)))
+            case (Pid() as sender, (Tag.CALL, *call)) if len(call) == 4:
+                self._start_call(call, lambda answer: self._process.send(sender, (Tag.REX, answer)))
+            case (Pid() as sender, (Tag.SBCAST, Atom() as name, content)):
+                self._process.send(sender, (Tag.REX, self._node.atom, self._sbcast(name, content)))
             case (Atom("DOWN"), Ref() as ref, _, _, reason):
                 if (reply := self._pending_replies.pop(ref, None)) is not None:
-                    reply(_badrpc(reason))  # it was killed
+                    reply(_badrpc(reason))  # An exit signal ended it before its reply.
             case _:
                 log.debug("ignored %r", message)
 
     def _sbcast(self, name: Atom, message: Term) -> Term:
+        """Send to a registered process. Return the third element of the reply."""
         pid = self._node.whereis(name)
         if pid is None:
             return (Tag.NONEXISTING_NAME, name)
@@ -88,11 +99,13 @@ class Rex:
         return self._node.atom
 
     def _start_call(self, call: list[Term], reply: Callable[[Term], None]) -> None:
-        *what, leader = call
+        """Run the call in a process and monitor it. ``reply`` is called once, with the result or the exit reason."""
+        *mfa, leader = call
 
         async def answer(me: Process) -> None:
             me.group_leader = leader if isinstance(leader, Pid) else None
-            value = await self._run_call(me, *what)
+            value = await self._run_call(me, *mfa)
+            # None after a restart of the server: then the caller has got its DOWN.
             if self._pending_replies.pop(ref, None) is not None:
                 reply(value)
 
@@ -100,6 +113,7 @@ class Rex:
         self._pending_replies[ref] = reply
 
     async def _run_call(self, me: Process, module: Term, function: Term, arguments: Term) -> Term:
+        """Run the call and return the reply. rpc returns a thrown value as if the function had returned it."""
         kind, value, stack = await run_call(me, self._apply, module, function, arguments)
         if kind is EXIT:
             return _badrpc(value)
@@ -109,7 +123,7 @@ class Rex:
 
 
 def _is_exit_tuple(value: Term) -> bool:
-    """A caught exit in old Erlang's clothes is taken for one, as rpc does."""
+    """True for ``{'EXIT', _}``. rpc reports a thrown or returned value of this form as badrpc."""
     return isinstance(value, tuple) and len(value) == 2 and value[0] is Tag.EXIT
 
 
