@@ -82,7 +82,7 @@ def test_what_erlang_could_not_call_is_refused_at_once():
     def demanding(*, keyword):
         return keyword
 
-    with pytest.raises(TypeError, match="keyword 'keyword', which Erlang cannot give"):
+    with pytest.raises(TypeError, match="keyword argument 'keyword', which Erlang cannot pass"):
         functions.add(demanding, "m")
     with pytest.raises(TypeError, match="only functions"):
         functions.add(5, "m", "f")
