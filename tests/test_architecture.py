@@ -49,15 +49,11 @@ def floor(module: str) -> int:
     return best[1]
 
 
-def is_type_checking(node: ast.If) -> bool:
-    return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-
-
 def imports(path: Path):
+    """All imports of a module, also those for type checkers alone: a reader follows them just the same."""
+
     def walk(node):
         for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.If) and is_type_checking(child):
-                continue
             if isinstance(child, ast.Import):
                 yield from (alias.name for alias in child.names)
             elif isinstance(child, ast.ImportFrom):

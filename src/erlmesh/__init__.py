@@ -33,9 +33,8 @@ if TYPE_CHECKING:
     )
     from erlmesh.net.epmd import Epmd
     from erlmesh.net.resolvers import FixedPort, NoEpmd, StaticResolver
-    from erlmesh.node import Node
+    from erlmesh.node import Node, Process
     from erlmesh.runtime.config import NodeConfig
-    from erlmesh.runtime.process import Process
     from erlmesh.services.pg.state import Joined, Left
     from erlmesh.services.rpc.function_table import expose
     from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref, Term
@@ -50,9 +49,8 @@ _EXPORTS: Final = {
     ),
     "erlmesh.net.epmd": "Epmd",
     "erlmesh.net.resolvers": "FixedPort NoEpmd StaticResolver",
-    "erlmesh.node": "Node",
+    "erlmesh.node": "Node Process",
     "erlmesh.runtime.config": "NodeConfig",
-    "erlmesh.runtime.process": "Process",
     "erlmesh.services.rpc.function_table": "expose",
     "erlmesh.services.pg.state": "Joined Left",
     "erlmesh.terms": "Atom BitString Export Fun ImproperList Map Pid Port Ref Term",

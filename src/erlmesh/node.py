@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from erlmesh.errors import ErlangError, GroupError, Undef
 from erlmesh.runtime.config import NodeConfig, accept_fields_of
-from erlmesh.runtime.process import Body, Process
+from erlmesh.runtime.process import Body, LocalProcess, ProcessOps
 from erlmesh.runtime.runtime import Runtime
 from erlmesh.services.global_.client import trans
 from erlmesh.services.global_.names import GlobalNames
@@ -25,9 +25,17 @@ from erlmesh.services.rpc.function_table import PROCESS_WIDE, FunctionTable
 from erlmesh.services.rpc.rex import Rex
 from erlmesh.terms import Atom, Export, Fun, Pid, Term
 
-__all__ = ["Node"]
+__all__ = ["Node", "Process"]
 
 _PG = Atom("pg")
+
+
+class Process(LocalProcess):
+    __doc__ = LocalProcess.__doc__
+    __slots__ = ("node",)
+
+    node: Node
+    """The node that the process runs on."""
 
 
 class Node(Runtime):
@@ -74,6 +82,11 @@ class Node(Runtime):
     ) -> None:
         await self.stop()
 
+    def _new_process(self, ops: ProcessOps, pid: Pid, description: str | Callable[[], str]) -> Process:
+        process = Process(ops, pid, description)
+        process.node = self
+        return process
+
     def _start_services(self) -> None:
         NetKernel(self)
         self._group_leader_server = GroupLeader(self, self._output)
@@ -97,6 +110,22 @@ class Node(Runtime):
 
     def _is_overlap_disconnect(self, name: str) -> bool:
         return self.global_.is_overlap_disconnect(name)
+
+    def spawn_handler(
+        self,
+        receive: Callable[[Term], None],
+        *,
+        name: Atom | str | None = None,
+        on_end: Callable[[], object] | None = None,
+    ) -> Process:
+        """Starts a process without a task: ``receive(message)`` is called for each message, one at a time, as it comes.
+
+        What it raises is logged and it goes on. It traps exits. ``on_end()`` is called when it has ended and everybody
+        was told, unless the node stops: for a server that the node is nothing without, to start it again.
+        """
+        process = super().spawn_handler(receive, name=name, on_end=on_end)
+        assert isinstance(process, Process)
+        return process
 
     async def stop(self) -> None:
         if hasattr(self, "global_"):

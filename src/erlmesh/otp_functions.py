@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
 from erlmesh.errors import CalleeExited, ErlangError, Exit, GroupError, NoConnection, NoProcess, Throw
-from erlmesh.runtime.process import Process
+from erlmesh.node import Process
 from erlmesh.services.rpc.function_table import FunctionTable
 from erlmesh.terms import Atom, ImproperList, Map, Pid, Term
 

@@ -142,6 +142,8 @@ class FakeNode:
         self.number += 1
         return Ref(self.atom, self.creation, (self.number, 0, 0))
 
+    make_ref = _make_ref
+
     def process(self, name=None):
         self.number += 1
         me = FakeProcess(self, Pid(self.atom, self.number, 0, self.creation))
@@ -236,7 +238,7 @@ class FakeNode:
 
 class FakeProcess:
     def __init__(self, node, pid):
-        self.node, self.pid = node, pid
+        self.node, self._ops, self.pid = node, node, pid
         self.trap_exit = False
         self._mailbox = deque()
         self._handler = None

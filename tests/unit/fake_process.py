@@ -42,6 +42,8 @@ class FakeNode:
     def _make_ref(self):
         return Ref(self.atom, self.creation, (next(self._refs), 0, 0))
 
+    now, make_ref = _now, _make_ref  # as the operations that a process has
+
     def spawn(self, body, *args, name=None):
         process = FakeProcess(self, name)
         process.start(body, *args)
@@ -239,7 +241,7 @@ async def _in(process, coroutine):
 
 class FakeProcess:
     def __init__(self, node, name):
-        self.node = node
+        self.node = self._ops = node
         self.pid = Pid(node.atom, next(node._numbers), 0, node.creation)
         self.trap_exit = False
         self.ended = False

@@ -7,7 +7,7 @@ import pytest
 from virtual_time import run
 
 from erlmesh.errors import Undef
-from erlmesh.runtime.process import Process
+from erlmesh.node import Process
 from erlmesh.services.rpc import function_table
 from erlmesh.services.rpc.function_table import PROCESS_WIDE, FunctionTable, expose
 from erlmesh.terms import Atom

@@ -164,10 +164,10 @@ async def test_a_receive_that_times_out_loses_no_message(node):
     got = []
 
     async def body(me):
-        start = me.node._now()
+        start = me._ops.now()
         with pytest.raises(TimeoutError):
             await me.receive(lambda n: n == 2, timeout=1.5)
-        got.append(me.node._now() - start)
+        got.append(me._ops.now() - start)
         with pytest.raises(TimeoutError):
             await me.receive(lambda n: n == 2, timeout=0)
         got.append(await me.receive(timeout=0))
@@ -220,9 +220,9 @@ async def test_a_message_after_some_time_comes_then_unless_it_is_cancelled(node)
     async def body(me):
         me.send_after(2, "later")
         me.send_after(1, "never").cancel()
-        got.append((await me.receive(), me.node._now()))
+        got.append((await me.receive(), me._ops.now()))
         await me.sleep(3)
-        got.append(me.node._now())
+        got.append(me._ops.now())
 
     node.spawn(body)
     await asyncio.sleep(10)
@@ -657,8 +657,8 @@ async def test_a_process_may_stop_its_own_node(node):
     async def body(me):
         me.spawn(idle, link=True)
         await turns()
-        await me.node.stop()
-        trace.append(me.node.processes())
+        await node.stop()
+        trace.append(node.processes())
         await me.sleep(1)
         trace.append("to its end")
 

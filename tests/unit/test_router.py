@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import logging
+import random
 
 import pytest
 from virtual_time import run, turns
@@ -26,7 +27,8 @@ from erlmesh.proto.control import (
     Unlink,
     UnlinkAck,
 )
-from erlmesh.runtime.process import Process
+from erlmesh.runtime.process import LocalProcess
+from erlmesh.runtime.process_ops import NodeProcessOps
 from erlmesh.runtime.router import Router
 from erlmesh.terms import Atom, ImproperList, Pid, Ref
 
@@ -53,7 +55,7 @@ class FakePeer:
         return sent
 
 
-class Subject(Process):
+class Subject(LocalProcess):
     """A process without a task, that a test can write on."""
 
     heard = None
@@ -66,6 +68,7 @@ class World:
         self.enqueued = []
         self.outgoing = set()
         self.router = Router(Identifiers(A, 1), self.enqueue)
+        self.ops = NodeProcessOps(self.router, random.Random(0), spawn=None, nodes=None, group_leader=None)
 
     def enqueue(self, node, signal, _size, dial):
         if dial:
@@ -84,7 +87,7 @@ class World:
 
     def process(self, name=None, *, trap=False):
         """A process with a mailbox and no task."""
-        process = Subject(None, self.router, self.router.identifiers.pid(self.router.registry.processes), "test")
+        process = Subject(self.ops, self.router.identifiers.pid(self.router.registry.processes), "test")
         process.trap_exit = trap
         self.router.registry.add(process)
         if name is not None:

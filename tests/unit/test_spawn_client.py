@@ -1,6 +1,7 @@
 """Processes asked for on other nodes: the requests, what the answers mean, and who has stopped waiting for them."""
 
 import asyncio
+import random
 
 import pytest
 from virtual_time import run, turns
@@ -8,7 +9,8 @@ from virtual_time import run, turns
 from erlmesh.core.identifiers import Identifiers
 from erlmesh.errors import CallError, EncodeError, NoConnection
 from erlmesh.proto.control import Demonitor, Down, ExitLink, SpawnReply, SpawnRequest
-from erlmesh.runtime.process import Process
+from erlmesh.runtime.process import LocalProcess
+from erlmesh.runtime.process_ops import NodeProcessOps
 from erlmesh.runtime.router import Router
 from erlmesh.terms import Atom, Pid
 
@@ -33,7 +35,8 @@ class World:
         self.enqueued = []
         self.router = Router(Identifiers(A, 1), self.enqueue)
         self.spawn_client = self.router.spawn_client
-        self.parent = Process(None, self.router, self.router.identifiers.pid({}), "parent")
+        ops = NodeProcessOps(self.router, random.Random(0), spawn=None, nodes=None, group_leader=None)
+        self.parent = LocalProcess(ops, self.router.identifiers.pid({}), "parent")
         self.router.registry.add(self.parent)
 
     def enqueue(self, node, signal, _size, dial):

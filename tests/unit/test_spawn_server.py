@@ -1,10 +1,13 @@
 """What a SPAWN_REQUEST gets: a process, its arguments and its ties, or a word of refusal."""
 
+import random
+
 import pytest
 
 from erlmesh.core.identifiers import Identifiers
 from erlmesh.proto.control import Down, ExitLink, SpawnReply, SpawnRequest
-from erlmesh.runtime.process import Process
+from erlmesh.runtime.process import LocalProcess
+from erlmesh.runtime.process_ops import NodeProcessOps
 from erlmesh.runtime.router import Router
 from erlmesh.runtime.spawn_server import SpawnServer
 from erlmesh.terms import Atom, Pid, Ref
@@ -30,15 +33,16 @@ class World:
 
     def __init__(self):
         self.router = Router(Identifiers(A, 1), lambda *_: False)
+        self.ops = NodeProcessOps(self.router, random.Random(0), spawn=None, nodes=None, group_leader=None)
         self.peer = self.router.peers[B] = FakePeer()
         self.started = []
         self.default = None
-        self.spawn_server = SpawnServer(self.router, self, lambda *_: self.default)
+        self.spawn_server = SpawnServer(self.router.state, self, lambda *_: self.default)
         self.router.on_spawn_request = self.spawn_server.on_request
 
     def start_without_task(self, body, arguments, _runs):
         self.started.append((body, arguments))
-        self.process = Process(None, self.router, self.router.identifiers.pid({}), "guest")
+        self.process = LocalProcess(self.ops, self.router.identifiers.pid({}), "guest")
         self.router.registry.add(self.process)
         return self.process
 

@@ -13,8 +13,7 @@ from erlmesh.doctor import address_checks, handshake_checks, probes, service_che
 from erlmesh.doctor.findings import Finding, ProbeFailure, Status, failed
 from erlmesh.errors import CallError, ConnectError, ErlmeshError, NodeStartError
 from erlmesh.net.resolvers import NoEpmd, Resolver, StaticResolver
-from erlmesh.node import Node
-from erlmesh.runtime.process import Process
+from erlmesh.node import Node, Process
 from erlmesh.terms import Atom, Pid, Ref, Term
 
 __all__ = ["Target", "diagnose"]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from erlmesh.runtime.mailbox import EMPTY
-from erlmesh.runtime.process import Process
+from erlmesh.runtime.process import LocalProcess
 from erlmesh.terms import ImproperList, Ref, Term
 
 __all__ = ["Delivery"]
@@ -21,10 +21,10 @@ class Delivery:
     """The mailboxes of one node, and the turns of its servers: one message at a time, never nested, in order."""
 
     def __init__(self) -> None:
-        self._queue: deque[tuple[Process, Term]] = deque()
+        self._queue: deque[tuple[LocalProcess, Term]] = deque()
         self._draining = False
 
-    def deliver(self, process: Process, message: Term) -> None:
+    def deliver(self, process: LocalProcess, message: Term) -> None:
         """A server takes the message now, or after the one it is at."""
         if process._handler is None:
             if process._pending_calls and _resolve_call(process, message):
@@ -49,7 +49,7 @@ class Delivery:
             if self._queue:
                 asyncio.get_running_loop().call_soon(self._drain_queue)
 
-    def remove_pending(self, process: Process, matches: Callable[[Term], bool]) -> None:
+    def remove_pending(self, process: LocalProcess, matches: Callable[[Term], bool]) -> None:
         """Removes the message, if ``process`` has been sent it and has not seen it."""
         if process._mailbox.take(matches) is EMPTY and process._handler is not None:
             for turn in [turn for turn in self._queue if turn[0] is process and matches(turn[1])]:
@@ -74,7 +74,7 @@ class Delivery:
                 log.exception("%s failed on a message and goes on: %.200r", process.label, message)
 
 
-def _resolve_call(process: Process, message: Term) -> bool:
+def _resolve_call(process: LocalProcess, message: Term) -> bool:
     # Peers older than aliases (OTP 23) echo our tag to the pid.
     if type(message) is not tuple or len(message) != 2 or type(message[0]) is not ImproperList:
         return False

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from erlmesh.core import gen
 from erlmesh.core.monitors import MonitorEntry
 from erlmesh.errors import CalleeExited, CallError, CallTimeout, NoProcess
-from erlmesh.runtime.process import Destination, Process
+from erlmesh.runtime.node_state import Dispatcher, NodeState
+from erlmesh.runtime.process import Destination, LocalProcess
+from erlmesh.runtime.signal_sender import SignalSender
 from erlmesh.terms import Atom, Pid, Term
-
-if TYPE_CHECKING:
-    from erlmesh.runtime.router import Router
 
 __all__ = ["GenCalls"]
 
@@ -25,26 +24,28 @@ class GenCalls:
     the future that waits is in the caller's ``answers``.
     """
 
-    def __init__(self, router: Router) -> None:
-        self._router = router
+    def __init__(self, state: NodeState, dispatcher: Dispatcher, signal_sender: SignalSender) -> None:
+        self._registry = state.registry
+        self._dispatcher = dispatcher
+        self._signal_sender = signal_sender
 
-    async def call(self, caller: Process, to: Destination, request: Term, timeout: float | None) -> Term:
+    async def call(self, caller: LocalProcess, to: Destination, request: Term, timeout: float | None) -> Term:
         """See :meth:`Process.call`."""
         loop = asyncio.get_running_loop()
-        registry, acts = self._router.registry, self._router.signal_sender
+        registry, sender = self._registry, self._signal_sender
         ref = registry.alias(caller)
         answer = caller._pending_calls[ref] = loop.create_future()
         expiry = None if timeout is None else loop.call_later(timeout, _expire, answer, to, timeout)
         try:
-            acts.monitor_with_ref(caller, to, ref)
-            acts.send(caller, to, gen.call(caller.pid, ref, request), strict=False)
+            sender.monitor_with_ref(caller, to, ref)
+            sender.send(caller, to, gen.call(caller.pid, ref, request), strict=False)
             return await answer
         finally:
             if expiry is not None:
                 expiry.cancel()
             caller._pending_calls.pop(ref, None)
             registry.unalias(caller, ref)
-            acts.demonitor(caller, ref)
+            sender.demonitor(caller, ref)
             if answer.done() and not answer.cancelled():
                 answer.exception()  # told already, or nobody waits any more
 
@@ -55,7 +56,7 @@ class GenCalls:
         if reason is NOPROC:
             return NoProcess(f"there is no process {who}")
         if reason is NOCONNECTION:
-            return self._router.no_connection_error(monitor.node)
+            return self._dispatcher.no_connection_error(monitor.node)
         return CalleeExited(f"{who} exited before it answered: {reason}", reason)
 
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from random import Random
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final, Protocol
 
 from erlmesh.core.allow_list import AllowList
 from erlmesh.core.cookies import Cookies
@@ -26,17 +27,15 @@ from erlmesh.runtime.connections import Connection, Connections
 from erlmesh.runtime.loop_monitor import ERLMESH, LoopMonitor
 from erlmesh.runtime.node_events import NodeEvents
 from erlmesh.runtime.pending_signals import PendingSignals
-from erlmesh.runtime.process import Process
+from erlmesh.runtime.process import Body, LocalProcess, ProcessOps
+from erlmesh.runtime.process_ops import NodeProcessOps
 from erlmesh.runtime.reconnector import Reconnector
 from erlmesh.runtime.router import Router, refuse_spawn_request
 from erlmesh.runtime.spawn_server import FallbackBody, SpawnServer
 from erlmesh.runtime.spawner import Spawner
-from erlmesh.terms import Atom, Term
+from erlmesh.terms import Atom, Pid, Term
 
-if TYPE_CHECKING:
-    from erlmesh.node import Node
-
-__all__ = ["DISCONNECTING", "InstanceConfig", "NodeInstance"]
+__all__ = ["DISCONNECTING", "InstanceConfig", "NodeInstance", "ProcessClass"]
 
 DISCONNECTING: Final = Atom("disconnecting")
 """To our own kind: that we leave on purpose, and nobody need dial."""
@@ -62,6 +61,12 @@ class InstanceConfig:
     challenge: Callable[[], int]
 
 
+class ProcessClass(Protocol):
+    """Makes the object of each local process: :class:`LocalProcess`, or a subclass of it."""
+
+    def __call__(self, ops: ProcessOps, pid: Pid, description: str | Callable[[], str], /) -> LocalProcess: ...
+
+
 class NodeInstance:
     """Begins when it is made. :meth:`end` before the loop ends.
 
@@ -71,9 +76,11 @@ class NodeInstance:
 
     def __init__(
         self,
-        node: Node,
         creation: int,
         config: InstanceConfig,
+        *,
+        process_class: ProcessClass,
+        group_leader: Callable[[], Pid],
         fallback_body: FallbackBody,
         is_overlap_disconnect: Callable[[str], bool],
     ) -> None:
@@ -83,9 +90,16 @@ class NodeInstance:
         self._is_overlap_disconnect = is_overlap_disconnect
         atom = Atom(config.name)
         self.router = Router(Identifiers(atom, creation), self._enqueue)
-        self.spawner = Spawner(node, self.router)
-        self.spawn_server = SpawnServer(self.router, self.spawner, fallback_body)
-        self.events = NodeEvents(self.router)
+        ops = NodeProcessOps(
+            self.router,
+            config.rng,
+            spawn=self._spawn,
+            nodes=self._nodes,
+            group_leader=group_leader,
+        )
+        self.spawner = Spawner(self.router, partial(process_class, ops))
+        self.spawn_server = SpawnServer(self.router.state, self.spawner, fallback_body)
+        self.events = NodeEvents(self.router.state)
         self.connections = Connections(
             _local_node(config, creation),
             self.router,
@@ -110,7 +124,7 @@ class NodeInstance:
             self.loop_monitor.start()
         self._start_erlmesh_process()
 
-    def _start_node_process(self) -> Process:
+    def _start_node_process(self) -> LocalProcess:
         self.node_process = self.spawner.start_handler(lambda _: None, on_end=self._start_node_process)
         return self.node_process
 
@@ -126,6 +140,7 @@ class NodeInstance:
 
     async def stop(self) -> None:
         """Ends every process (``shutdown``), youngest first, and every connection."""
+        self.spawner.close()
         self.router.on_spawn_request = refuse_spawn_request
         self.router.termination.node_stopping = True
         if self.reconnector is not None:
@@ -147,6 +162,12 @@ class NodeInstance:
                 ended.append(process._task)
                 self.router.termination.terminate(process, SHUTDOWN)
         return ended
+
+    def _spawn(self, body: Body, arguments: tuple[Any, ...], name: Atom | str | None) -> LocalProcess:
+        return self.spawner.start(body, arguments, name)
+
+    def _nodes(self, *, hidden: bool = False) -> list[str]:
+        return self.connections.nodes(hidden=hidden)
 
     def _enqueue(self, node: Atom, signal: Signal, size: int, dial: bool) -> PendingSignals | None:
         return self.connections.enqueue(node, signal, size, dial)

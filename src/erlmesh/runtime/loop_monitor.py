@@ -15,8 +15,8 @@ from typing import Final, cast
 from erlmesh.net.dist_protocol import DistProtocol
 from erlmesh.net.watchdog_thread import ThreadWritable, WatchdogThread
 from erlmesh.proto.control import SendName
-from erlmesh.runtime.process import Process
-from erlmesh.runtime.router import Peer
+from erlmesh.runtime.node_state import Peer
+from erlmesh.runtime.process import LocalProcess
 from erlmesh.terms import Atom, Term
 
 __all__ = ["ERLMESH", "LoopMonitor"]
@@ -31,7 +31,7 @@ MAX_MILLISECONDS: Final = 1 << 40
 class LoopMonitor:
     """For the node of the process ``own``, and as long as ``peers`` has the established connections."""
 
-    def __init__(self, node_process: Process, net_ticktime: float, peers: Mapping[Atom, Peer]) -> None:
+    def __init__(self, node_process: LocalProcess, net_ticktime: float, peers: Mapping[Atom, Peer]) -> None:
         self.name = node_process.pid.node.name
         self.net_ticktime = net_ticktime
         self._node_process = node_process

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from erlmesh.runtime.router import Router
+from erlmesh.runtime.node_state import NodeState
 from erlmesh.terms import Atom, Pid, Term
 
 __all__ = ["NodeEvents"]
@@ -16,8 +16,9 @@ NODEDOWN: Final = Atom("nodedown")
 class NodeEvents:
     """The subscribers of one node; who has died is forgotten when there is something to tell."""
 
-    def __init__(self, router: Router) -> None:
-        self._router = router
+    def __init__(self, state: NodeState) -> None:
+        self._registry = state.registry
+        self._delivery = state.delivery
         self._subscribers: dict[Pid, bool] = {}
 
     def subscribe(self, pid: Pid, *, reasons: bool) -> None:
@@ -32,8 +33,8 @@ class NodeEvents:
 
     def _notify(self, event: Term, with_reason: Term) -> None:
         for pid, reasons in list(self._subscribers.items()):
-            process = self._router.registry.local(pid)
+            process = self._registry.local(pid)
             if process is None:
                 del self._subscribers[pid]
             else:
-                self._router.delivery.deliver(process, with_reason if reasons else event)
+                self._delivery.deliver(process, with_reason if reasons else event)

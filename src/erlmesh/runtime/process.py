@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from random import Random
+from typing import Any, Protocol, TypeAlias
 
 from erlmesh.core import gen
 from erlmesh.errors import Exit
@@ -17,11 +18,17 @@ from erlmesh.runtime.mailbox import EMPTY, Mailbox
 from erlmesh.terms import Atom, Pid, Ref, Term
 from erlmesh.terms.copying import copy_term
 
-if TYPE_CHECKING:
-    from erlmesh.node import Node
-    from erlmesh.runtime.router import Backpressure, Router
-
-__all__ = ["Body", "Destination", "ExitFuture", "Process", "Timer"]
+__all__ = [
+    "MFA",
+    "Backpressure",
+    "Body",
+    "Destination",
+    "ExitFuture",
+    "LocalProcess",
+    "ProcessOps",
+    "SignalOps",
+    "Timer",
+]
 
 Destination: TypeAlias = "Pid | Ref | Atom | str | tuple[Atom | str, Atom | str]"
 """Where a message can go: a pid, an alias, a name registered here, or ``(name, node)`` in Erlang's order."""
@@ -32,6 +39,83 @@ REDUCTIONS = 2_000
 
 Body: TypeAlias = "Callable[..., Awaitable[Any]]"
 """``async def body(me, *arguments)``."""
+
+MFA: TypeAlias = tuple[Atom, Atom, list[Term]]
+"""Module, function, arguments."""
+
+
+class Backpressure(Protocol):
+    """Where signals to a node go, as a sender needs to know it."""
+
+    busy: bool
+    """More is queued than a BEAM lets a process send without being suspended (``busy_dist_port``)."""
+
+    async def wait_writable(self) -> None:
+        """Return when it is no longer busy, or gone."""
+
+
+class SignalOps(Protocol):
+    """How a process acts on others. The methods of :class:`LocalProcess` with the same names say what they do."""
+
+    def send(
+        self, sender: LocalProcess, to: Destination, message: Term, *, connect: bool = True, strict: bool = True
+    ) -> None: ...
+
+    def link(self, process: LocalProcess, other: Pid) -> None: ...
+
+    def unlink(self, process: LocalProcess, other: Pid) -> None: ...
+
+    def exit_signal(self, sender: Pid, to: Pid, reason: Term) -> None: ...
+
+    def monitor(self, process: LocalProcess, target: Destination) -> Ref: ...
+
+    def demonitor(self, process: LocalProcess, ref: Ref) -> bool: ...
+
+    def flush_down(self, process: LocalProcess, ref: Ref) -> None:
+        """Remove a DOWN that was sent to ``process`` and that it has not received yet."""
+
+
+class ProcessOps(Protocol):
+    """What a process asks of its node. One object serves all processes of a node."""
+
+    @property
+    def signals(self) -> SignalOps:
+        """A process keeps its own reference to this object: sending costs one attribute."""
+
+    @property
+    def atom(self) -> Atom:
+        """The name of the node."""
+
+    @property
+    def random(self) -> Random:
+        """The node's source of randomness. With a seed it repeats itself."""
+
+    def now(self) -> float:
+        """Seconds on the event loop's clock, which all timeouts use."""
+
+    def make_ref(self) -> Ref: ...
+
+    def nodes(self, *, hidden: bool = False) -> list[str]:
+        """The connected visible (or hidden) nodes, in order of connection."""
+
+    def deliver(self, process: LocalProcess, message: Term) -> None:
+        """Put a message into the mailbox, or pass it to the handler."""
+
+    def terminate(self, process: LocalProcess, reason: Term) -> None: ...
+
+    def alias(self, process: LocalProcess) -> Ref: ...
+
+    def unalias(self, process: LocalProcess, ref: Ref) -> bool: ...
+
+    def register(self, name: Atom, pid: Pid) -> None: ...
+
+    async def call(self, caller: LocalProcess, to: Destination, request: Term, timeout: float | None) -> Term: ...
+
+    def spawn(self, parent: LocalProcess, body: Body, arguments: tuple[Any, ...], name: Atom | str | None) -> Pid: ...
+
+    async def spawn_remote(
+        self, parent: LocalProcess, node: Atom, mfa: MFA, options: list[Atom]
+    ) -> tuple[Pid, Ref]: ...
 
 
 class ExitFuture(asyncio.Future[Term]):
@@ -51,7 +135,7 @@ class Timer:
         self._handle.cancel()
 
 
-class Process:
+class LocalProcess:
     """The handle of a local process, given to its body as the first argument.
 
     Methods that send return at once; order between two processes is kept. The methods may be called by the process
@@ -75,20 +159,18 @@ class Process:
         "_ops",
         "_pending_calls",
         "_reductions_left",
-        "_router",
+        "_signals",
         "_task",
         "alive",
         "exit_reason",
         "group_leader",
-        "node",
         "pid",
         "trap_exit",
     )
 
-    def __init__(self, node: Node, router: Router, pid: Pid, description: str | Callable[[], str]) -> None:
-        self.node = node
-        self._router = router
-        self._ops = router.signal_sender
+    def __init__(self, ops: ProcessOps, pid: Pid, description: str | Callable[[], str]) -> None:
+        self._ops = ops
+        self._signals = ops.signals  # sending is the hot path: no hop through `ops`
         self.pid = pid
         self._number = pid.id | pid.serial << 32
         self._description = description
@@ -128,7 +210,7 @@ class Process:
         Raises ``ValueError`` for a local name nobody has (as OTP's ``badarg``), ``TypeError`` for anything that is no
         destination, and ``EncodeError`` for what is no term.
         """
-        self._ops.send(self, to, message, connect=connect)
+        self._signals.send(self, to, message, connect=connect)
 
     async def receive(
         self,
@@ -212,60 +294,60 @@ class Process:
         if self._blocked_on is not None or self._reductions_left <= 0:
             await self._yield()
         self._reductions_left -= 1
-        return await self._router.gen_calls.call(self, to, request, timeout)
+        return await self._ops.call(self, to, request, timeout)
 
     def cast(self, to: Destination, message: Term, *, connect: bool = True) -> None:
         """``gen_server:cast``: sends ``{'$gen_cast', message}``; to a local name nobody has it vanishes."""
-        self._ops.send(self, to, gen.cast(message), connect=connect, strict=False)
+        self._signals.send(self, to, gen.cast(message), connect=connect, strict=False)
 
     def reply(self, caller: tuple[Pid, Term], answer: Term) -> None:
         """Answers ``{'$gen_call', caller, request}``."""
-        self._ops.send(self, gen.reply_to(caller), (caller[1], answer))
+        self._signals.send(self, gen.reply_to(caller), (caller[1], answer))
 
     # Links, monitors, exits
 
     def link(self, other: Pid) -> None:
         """Links with ``other``; if it is dead the exit signal ``noproc`` follows, without its node ``noconnection``."""
         self._require_alive()
-        self._ops.link(self, other)
+        self._signals.link(self, other)
 
     def unlink(self, other: Pid) -> None:
         """After this no exit signal of the link arrives any more."""
-        self._ops.unlink(self, other)
+        self._signals.unlink(self, other)
 
     def monitor(self, target: Pid | Atom | str | tuple[Atom | str, Atom | str]) -> Ref:
         """When ``target`` goes, ``(Atom("DOWN"), ref, Atom("process"), pid | (name, node), reason)`` arrives, once;
         at once with ``noproc`` or ``noconnection`` if it is gone already.
         """
         self._require_alive()
-        return self._ops.monitor(self, target)
+        return self._signals.monitor(self, target)
 
     def demonitor(self, ref: Ref, *, flush: bool = False) -> bool:
         """True if the monitor was still there. With ``flush`` a DOWN that is not yet received is removed too."""
-        found = self._ops.demonitor(self, ref)
+        found = self._signals.demonitor(self, ref)
         if flush and not found:
-            self._ops.flush_down(self, ref)
+            self._signals.flush_down(self, ref)
         return found
 
     def alias(self) -> Ref:
         """A reference that messages can be sent to until :meth:`unalias`."""
         self._require_alive()
-        return self._router.registry.alias(self)
+        return self._ops.alias(self)
 
     def unalias(self, ref: Ref) -> bool:
         """Messages to the alias vanish from now on. False if it was none of this process."""
-        return self._router.registry.unalias(self, ref)
+        return self._ops.unalias(self, ref)
 
     def exit(self, to: Pid, reason: Term) -> None:
         """``exit(to, reason)``: with ``Atom("kill")`` it cannot be trapped."""
-        self._ops.exit_signal(self.pid, to, reason)
+        self._signals.exit_signal(self.pid, to, reason)
 
     # Time
 
     def send_after(self, seconds: float, message: Term) -> Timer:
         """Sends ``message`` to itself after ``seconds``."""
         loop = asyncio.get_running_loop()
-        return Timer(loop.call_later(seconds, self._router.delivery.deliver, self, copy_term(message)))
+        return Timer(loop.call_later(seconds, self._ops.deliver, self, copy_term(message)))
 
     async def sleep(self, seconds: float) -> None:
         """Lets ``seconds`` pass; messages wait in the mailbox."""
@@ -314,26 +396,24 @@ class Process:
         options: list[Atom],
     ) -> tuple[Pid, Ref]:
         call = (Atom(module), Atom(function), list(arguments))
-        leader = self.group_leader or self.node.group_leader
-        return await self._router.spawn_client.spawn(self, Atom(node), call, leader, options)
+        return await self._ops.spawn_remote(self, Atom(node), call, options)
 
     def spawn(self, body: Body, *arguments: Any, name: Atom | str | None = None, link: bool = False) -> Pid:
         """Starts ``await body(me, *arguments)`` as a process of the same node, linked to this one with ``link``."""
         if link:
             self._require_alive()
-        pid = self.node.spawn(body, *arguments, name=name)
-        self._router.registry.processes[pid.id | pid.serial << 32].group_leader = self.group_leader
+        pid = self._ops.spawn(self, body, arguments, name)
         if link:
             self.link(pid)
         return pid
 
     def stop(self, reason: Term = _NORMAL) -> None:
         """Ends a server, at once. (A body returns instead, or raises :class:`erlmesh.Exit`.)"""
-        self._router.termination.terminate(self, reason)
+        self._ops.terminate(self, reason)
 
     def register(self, name: Atom | str) -> None:
         """Registers itself under ``name``. Raises ``ValueError`` if the name is taken."""
-        self.node.register(name, self.pid)
+        self._ops.register(Atom(name), self.pid)
 
     def _require_alive(self) -> None:
         if not self.alive:

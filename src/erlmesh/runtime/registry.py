@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from erlmesh.core.identifiers import Identifiers
-from erlmesh.runtime.process import Process
+from erlmesh.runtime.process import LocalProcess
 from erlmesh.terms import Atom, Pid, Ref
 
 __all__ = ["ProcessRegistry"]
@@ -14,23 +14,23 @@ class ProcessRegistry:
 
     def __init__(self, identifiers: Identifiers) -> None:
         self.identifiers = identifiers
-        self.processes: dict[int, Process] = {}
-        self.names: dict[Atom, Process] = {}
-        self.aliases: dict[Ref, Process] = {}
+        self.processes: dict[int, LocalProcess] = {}
+        self.names: dict[Atom, LocalProcess] = {}
+        self.aliases: dict[Ref, LocalProcess] = {}
         self._node = identifiers.node
         self._creation = identifiers.creation
 
-    def local(self, pid: Pid) -> Process | None:
+    def local(self, pid: Pid) -> LocalProcess | None:
         """The living process with exactly this pid; a pid of a former life of this node is nobody."""
         process = self.processes.get(pid.id | pid.serial << 32)
         if process is None or pid.creation != self._creation or pid.node is not self._node:
             return None
         return process
 
-    def add(self, process: Process) -> None:
+    def add(self, process: LocalProcess) -> None:
         self.processes[process._number] = process
 
-    def remove(self, process: Process) -> None:
+    def remove(self, process: LocalProcess) -> None:
         """Its pid, its names and its aliases are nobody's from now on."""
         del self.processes[process._number]
         for name in process._names:
@@ -39,7 +39,14 @@ class ProcessRegistry:
             del self.aliases[ref]
         process._aliases.clear()
 
-    def register_name(self, name: Atom, process: Process) -> None:
+    def register(self, name: Atom, pid: Pid) -> None:
+        """Raises ``ValueError`` if the name is taken or ``pid`` is not a living local process."""
+        process = self.local(pid)
+        if process is None:
+            raise ValueError(f"cannot register {pid} as {name}: it is no living process of this node")
+        self.register_name(name, process)
+
+    def register_name(self, name: Atom, process: LocalProcess) -> None:
         """Raises ``ValueError`` if the name is taken."""
         if name in self.names:
             raise ValueError(f"the name {name} is taken by {self.names[name].pid}")
@@ -53,13 +60,13 @@ class ProcessRegistry:
             process._names.remove(name)
         return process is not None
 
-    def alias(self, process: Process) -> Ref:
+    def alias(self, process: LocalProcess) -> Ref:
         ref = self.identifiers.ref()
         self.aliases[ref] = process
         process._aliases[ref] = None
         return ref
 
-    def unalias(self, process: Process, ref: Ref) -> bool:
+    def unalias(self, process: LocalProcess, ref: Ref) -> bool:
         """False if it was none of this process."""
         if self.aliases.get(ref) is not process:
             return False

@@ -11,11 +11,10 @@ The router is the middle of a few parts: who lives here (:mod:`~erlmesh.runtime.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from erlmesh.core.identifiers import Identifiers
-from erlmesh.core.links import Links
-from erlmesh.core.monitors import MonitorEntry, Monitors
+from erlmesh.core.monitors import MonitorEntry
 from erlmesh.errors import NoConnection
 from erlmesh.proto.control import (
     Demonitor,
@@ -34,16 +33,15 @@ from erlmesh.proto.control import (
     Unlink,
     UnlinkAck,
 )
-from erlmesh.runtime.delivery import Delivery
 from erlmesh.runtime.gen_call import GenCalls
-from erlmesh.runtime.process import ExitFuture, Process
-from erlmesh.runtime.registry import ProcessRegistry
+from erlmesh.runtime.node_state import EnqueueSignal, NodeState
+from erlmesh.runtime.process import ExitFuture, LocalProcess
 from erlmesh.runtime.signal_sender import SignalSender
 from erlmesh.runtime.spawn_client import SpawnClient
 from erlmesh.runtime.termination import Termination
 from erlmesh.terms import Atom, Pid, Ref, Term
 
-__all__ = ["Backpressure", "Peer", "Router", "refuse_spawn_request"]
+__all__ = ["Router", "refuse_spawn_request"]
 
 DOWN: Final = Atom("DOWN")
 EXIT: Final = Atom("EXIT")
@@ -57,51 +55,26 @@ NOTSUP: Final = Atom("notsup")
 SpawnRequestHandler: TypeAlias = Callable[[SpawnRequest], SpawnReply]
 
 
-class Backpressure(Protocol):
-    """Where signals to a node go, as a sender needs to know it."""
-
-    busy: bool
-    """More is queued than a BEAM lets a process send without being suspended."""
-
-    async def wait_writable(self) -> None:
-        """Until it is busy no more, or gone."""
-
-
-class Peer(Backpressure, Protocol):
-    """An established connection, as the router needs it."""
-
-    def send(self, signal: Signal) -> None:
-        """Queues the signal. Raises EncodeError for what is no term, and is unharmed by it."""
-
-
-class EnqueueSignal(Protocol):
-    """Keeps signals for nodes that are not connected."""
-
-    def __call__(self, node: Atom, signal: Signal, size: int, dial: bool) -> Backpressure | None:
-        """If ``dial``, or if a connection is under way anyway, the signal, whose message has ``size`` bytes, is kept;
-        later it is passed on, in order, or :meth:`Deaths.undeliverable` is called, not from within. Else None.
-        """
-
-
 class Router:
     """The signals between the processes of one node and the world. Those to other nodes that are not connected go to
     ``hold``.
     """
 
-    def __init__(self, identifiers: Identifiers, hold: EnqueueSignal) -> None:
+    def __init__(self, identifiers: Identifiers, enqueue: EnqueueSignal) -> None:
         self.identifiers = identifiers
         self.atom = identifiers.node
         self.creation = identifiers.creation
-        self.peers: dict[Atom, Peer] = {}
-        self.links = Links(self.atom)
-        self.monitors = Monitors(self.atom)
-        self.registry = ProcessRegistry(identifiers)
-        self.delivery = Delivery()
-        self.signal_sender = SignalSender(self)
-        self.gen_calls = GenCalls(self)
-        self.spawn_client = SpawnClient(self)
-        self.termination = Termination(self)
-        self.enqueue = hold
+        state = self.state = NodeState.empty(identifiers)
+        self.peers = state.peers
+        self.links = state.links
+        self.monitors = state.monitors
+        self.registry = state.registry
+        self.delivery = state.delivery
+        self.enqueue = enqueue
+        self.signal_sender = SignalSender(state, self)
+        self.gen_calls = GenCalls(state, self, self.signal_sender)
+        self.spawn_client = SpawnClient(state, self, self.signal_sender)
+        self.termination = Termination(state, self, self.spawn_client)
         self.on_spawn_request: SpawnRequestHandler = refuse_spawn_request
         self.last_connect_error: Callable[[str], str | None] = lambda _: None
         self._handlers: dict[type, Callable[[Any, Atom], None]] = {
@@ -229,7 +202,7 @@ class Router:
         else:
             self._exit_received(process, signal.sender, signal.reason)
 
-    def _exit_received(self, process: Process, sender: Pid, reason: Term) -> None:
+    def _exit_received(self, process: LocalProcess, sender: Pid, reason: Term) -> None:
         if process.trap_exit:
             self.delivery.deliver(process, (EXIT, sender, reason))
         elif reason is not NORMAL or sender == process.pid:

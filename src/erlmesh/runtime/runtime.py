@@ -7,7 +7,7 @@ import random
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final
 
 from erlmesh.core.allow_list import AllowList
 from erlmesh.core.cookies import Cookies
@@ -23,13 +23,10 @@ from erlmesh.runtime.connections import Connections
 from erlmesh.runtime.instance import DISCONNECTING, InstanceConfig, NodeInstance
 from erlmesh.runtime.listener import NodeListener
 from erlmesh.runtime.loop_monitor import ERLMESH
-from erlmesh.runtime.process import Body, Destination, Process
+from erlmesh.runtime.process import Body, Destination, LocalProcess, ProcessOps
 from erlmesh.runtime.router import Router
 from erlmesh.runtime.spawner import Spawner
 from erlmesh.terms import Atom, Pid, Ref, Term
-
-if TYPE_CHECKING:
-    from erlmesh.node import Node
 
 __all__ = ["Runtime"]
 
@@ -78,13 +75,20 @@ class Runtime:
             raise NodeStartError("a node starts once; make a new one")
         creation = await self._listener.start()
         claim_local(self.atom)
-        node = cast("Node", self)
         life = self._instance_or_none = NodeInstance(
-            node, creation, self._config, self._fallback_body, self._is_overlap_disconnect
+            creation,
+            self._config,
+            process_class=self._new_process,
+            group_leader=lambda: self.group_leader,
+            fallback_body=self._fallback_body,
+            is_overlap_disconnect=self._is_overlap_disconnect,
         )
         self._listener.set_protocol_factory(life.connections.make_acceptor)
         self._start_services()
         life.spawner.system_processes_started()
+
+    def _new_process(self, ops: ProcessOps, pid: Pid, description: str | Callable[[], str]) -> LocalProcess:
+        return LocalProcess(ops, pid, description)
 
     def _start_services(self) -> None:
         """For the node that has some; called when everything runs and nothing has been heard yet."""
@@ -116,8 +120,6 @@ class Runtime:
 
     @property
     def _spawner(self) -> Spawner:
-        if self._stopped:
-            raise NodeNotAlive(f"{self.name} has stopped")
         return self._instance.spawner
 
     @property
@@ -143,7 +145,7 @@ class Runtime:
         ``{{ExceptionName, Text}, Stack}`` when another exception leaves it, which is also logged. Raises ``ValueError``
         if ``name`` is taken.
         """
-        return self._spawner.start(body, arguments, getattr(body, "__qualname__", repr(body)), name).pid
+        return self._spawner.start(body, arguments, name).pid
 
     def spawn_handler(
         self,
@@ -151,7 +153,7 @@ class Runtime:
         *,
         name: Atom | str | None = None,
         on_end: Callable[[], object] | None = None,
-    ) -> Process:
+    ) -> LocalProcess:
         """Starts a process without a task: ``receive(message)`` is called for each message, one at a time, as it comes.
 
         What it raises is logged and it goes on. It traps exits. ``on_end()`` is called when it has ended and everybody
@@ -159,7 +161,7 @@ class Runtime:
         """
         return self._spawner.start_handler(receive, name, on_end)
 
-    def _local_process(self, pid: Pid) -> Process | None:
+    def _local_process(self, pid: Pid) -> LocalProcess | None:
         """The handle of a living local process; for looking, not for acting in its place."""
         return self._router.registry.local(pid)
 
@@ -185,10 +187,7 @@ class Runtime:
 
     def register(self, name: Atom | str, pid: Pid) -> None:
         """Gives a living local process a name. Raises ``ValueError`` if it is taken or the process is not here."""
-        process = self._router.registry.local(pid)
-        if process is None:
-            raise ValueError(f"cannot register {pid} as {name}: it is no living process of this node")
-        self._router.registry.register_name(Atom(name), process)
+        self._router.registry.register(Atom(name), pid)
 
     def unregister(self, name: Atom | str) -> bool:
         """Takes a name back. False if nobody had it."""
@@ -206,7 +205,7 @@ class Runtime:
     # Messages from no process in particular
 
     @property
-    def _node_process(self) -> Process:
+    def _node_process(self) -> LocalProcess:
         return self._instance.node_process
 
     def send(self, to: Destination, message: Term) -> None:

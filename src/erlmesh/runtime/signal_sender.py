@@ -5,16 +5,14 @@ Each is decided at once and is a signal in the end, for the router or for a peer
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from erlmesh.etf import encode_term
 from erlmesh.proto.control import ExitLink, ExitSend, Send, SendAlias, SendName
-from erlmesh.runtime.process import Destination, Process
+from erlmesh.runtime.node_state import Dispatcher, NodeState
+from erlmesh.runtime.process import Destination, LocalProcess
 from erlmesh.terms import Atom, Pid, Ref, Term
 from erlmesh.terms.copying import copy_term
-
-if TYPE_CHECKING:
-    from erlmesh.runtime.router import Router
 
 __all__ = ["SignalSender"]
 
@@ -25,16 +23,21 @@ NOPROC: Final = Atom("noproc")
 class SignalSender:
     """The acts of the processes of one node; each method's first argument is who acts."""
 
-    def __init__(self, router: Router) -> None:
-        self._router = router
-        self._atom = router.atom
-        self._peers = router.peers
-        self._local = router.registry.local
+    def __init__(self, state: NodeState, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+        self._atom = state.identifiers.node
+        self._identifiers = state.identifiers
+        self._registry = state.registry
+        self._local = state.registry.local
+        self._delivery = state.delivery
+        self._links = state.links
+        self._monitors = state.monitors
+        self._peers = state.peers
 
     # Messages
 
     def send(
-        self, sender: Process, to: Destination, message: Term, *, connect: bool = True, strict: bool = True
+        self, sender: LocalProcess, to: Destination, message: Term, *, connect: bool = True, strict: bool = True
     ) -> None:
         """See :meth:`Process.send`. Not ``strict``: a local name that nobody has swallows the message."""
         kind: type[Send | SendAlias | SendName]
@@ -59,60 +62,59 @@ class SignalSender:
             if peer.busy:
                 sender._blocked_on = peer
         elif node is self._atom:
-            self._router.apply(kind(sender.pid, target, copy_term(message)), node)
+            self._dispatcher.apply(kind(sender.pid, target, copy_term(message)), node)
         else:
             size = len(encode_term(message))  # what is no term must be told now, to the one who said it
-            held = self._router.enqueue(node, kind(sender.pid, target, copy_term(message)), size, dial=connect)
+            held = self._dispatcher.enqueue(node, kind(sender.pid, target, copy_term(message)), size, dial=connect)
             if held is not None and held.busy:
                 sender._blocked_on = held
 
-    def _send_local(self, process: Process | None, message: Term) -> None:
+    def _send_local(self, process: LocalProcess | None, message: Term) -> None:
         if process is not None:
-            self._router.delivery.deliver(process, copy_term(message))
+            self._delivery.deliver(process, copy_term(message))
 
     def _send_to_local_name(self, name: Atom, message: Term, *, strict: bool) -> None:
-        process = self._router.registry.names.get(name)
+        process = self._registry.names.get(name)
         if process is None and strict:
             raise ValueError(f"no process is registered here as {name}; for another node use (name, node)")
         self._send_local(process, message)
 
     # Links and exit signals
 
-    def link(self, process: Process, other: Pid) -> None:
+    def link(self, process: LocalProcess, other: Pid) -> None:
         _require_pid(other)
         if other == process.pid:
             return
-        router = self._router
-        for signal in router.links.link(process.pid, other):
+        for signal in self._links.link(process.pid, other):
             if other.node is not self._atom:
-                router.send(other.node, signal)
-            elif router.registry.local(other) is None:
-                router.apply(ExitLink(other, process.pid, NOPROC), self._atom)
+                self._dispatcher.send(other.node, signal)
+            elif self._local(other) is None:
+                self._dispatcher.apply(ExitLink(other, process.pid, NOPROC), self._atom)
             else:
-                router.links.link_received(signal)
+                self._links.link_received(signal)
 
-    def unlink(self, process: Process, other: Pid) -> None:
+    def unlink(self, process: LocalProcess, other: Pid) -> None:
         _require_pid(other)
-        for signal in self._router.links.unlink(process.pid, other):
-            if not self._router.send_if_connected(other.node, signal):
-                self._router.links.unlink_undeliverable(signal)
+        for signal in self._links.unlink(process.pid, other):
+            if not self._dispatcher.send_if_connected(other.node, signal):
+                self._links.unlink_undeliverable(signal)
 
     def exit_signal(self, sender: Pid, to: Pid, reason: Term) -> None:
         _require_pid(to)
         size = len(encode_term(reason))  # no term must go on from process to process, and to any node
-        self._router.send(to.node, ExitSend(sender, to, reason), size)
+        self._dispatcher.send(to.node, ExitSend(sender, to, reason), size)
 
     # Monitors
 
-    def monitor(self, process: Process, target: Destination) -> Ref:
-        ref = self._router.identifiers.ref()
+    def monitor(self, process: LocalProcess, target: Destination) -> Ref:
+        ref = self._identifiers.ref()
         if process._handler is None:
             self.monitor_with_ref(process, target, ref)
         else:  # the DOWN of who is dead must not come before the caller has the reference
-            self._router.delivery.run_then_deliver(self.monitor_with_ref, process, target, ref)
+            self._delivery.run_then_deliver(self.monitor_with_ref, process, target, ref)
         return ref
 
-    def monitor_with_ref(self, process: Process, target: Destination, ref: Ref) -> None:
+    def monitor_with_ref(self, process: LocalProcess, target: Destination, ref: Ref) -> None:
         """Monitors ``target`` under a reference that the caller has made."""
         if isinstance(target, Pid):
             node: Atom = target.node
@@ -123,23 +125,23 @@ class SignalSender:
             watched, node = Atom(target), self._atom
         else:
             raise TypeError(f"cannot monitor {target!r}: give a pid, a name, or (name, node)")
-        self._router.send(node, self._router.monitors.monitor(process.pid, watched, node, ref))
+        self._dispatcher.send(node, self._monitors.monitor(process.pid, watched, node, ref))
 
-    def demonitor(self, process: Process, ref: Ref) -> bool:
-        ended = self._router.monitors.demonitor(process.pid, ref)
+    def demonitor(self, process: LocalProcess, ref: Ref) -> bool:
+        ended = self._monitors.demonitor(process.pid, ref)
         if ended is None:
             return False
         watch, signal = ended
-        self._router.send_if_connected(watch.node, signal)
+        self._dispatcher.send_if_connected(watch.node, signal)
         return True
 
-    def flush_down(self, process: Process, ref: Ref) -> None:
+    def flush_down(self, process: LocalProcess, ref: Ref) -> None:
         """Removes a DOWN that ``process`` has been sent and has not seen."""
 
         def is_it(message: Term) -> bool:
             return type(message) is tuple and len(message) == 5 and message[0] is DOWN and message[1] == ref
 
-        self._router.delivery.remove_pending(process, is_it)
+        self._delivery.remove_pending(process, is_it)
 
 
 def _require_pid(pid: object) -> None:

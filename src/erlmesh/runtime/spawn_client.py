@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final
 
-from erlmesh.core.spawn_requests import LINKED, MONITORED, SpawnRequests, cancel_signals
+from erlmesh.core.spawn_requests import LINKED, MONITORED, cancel_signals
 from erlmesh.errors import CallError, EncodeError
 from erlmesh.etf import encode_term
 from erlmesh.proto.control import Link, SpawnReply, SpawnRequest
-from erlmesh.runtime.process import ExitFuture, Process
+from erlmesh.runtime.node_state import Dispatcher, NodeState
+from erlmesh.runtime.process import MFA, ExitFuture, LocalProcess
+from erlmesh.runtime.signal_sender import SignalSender
 from erlmesh.terms import Atom, Pid, Ref, Term
 
-if TYPE_CHECKING:
-    from erlmesh.runtime.router import Router
-
-__all__ = ["MFA", "SpawnClient"]
-
-MFA: TypeAlias = tuple[Atom, Atom, list[Term]]
-"""Module, function, arguments."""
+__all__ = ["SpawnClient"]
 
 MONITOR: Final = Atom("monitor")
 NOCONNECTION: Final = Atom("noconnection")
@@ -27,11 +23,15 @@ NOCONNECTION: Final = Atom("noconnection")
 class SpawnClient:
     """The part of a router that asks other nodes, or its own, for processes."""
 
-    def __init__(self, router: Router) -> None:
-        self._router = router
-        self._requests = SpawnRequests()
+    def __init__(self, state: NodeState, dispatcher: Dispatcher, signal_sender: SignalSender) -> None:
+        self._state = state
+        self._dispatcher = dispatcher
+        self._signal_sender = signal_sender
+        self._requests = state.spawn_requests
 
-    async def spawn(self, parent: Process, node: Atom, mfa: MFA, leader: Pid, options: list[Atom]) -> tuple[Pid, Ref]:
+    async def spawn(
+        self, parent: LocalProcess, node: Atom, mfa: MFA, leader: Pid, options: list[Atom]
+    ) -> tuple[Pid, Ref]:
         """Asks ``node`` for a process that runs ``call``; its pid, and the monitor's reference if ``monitor`` is among
         the ``options``. Raises CallError, NoConnection, EncodeError.
         """
@@ -43,7 +43,7 @@ class SpawnClient:
         finally:
             parent._pending_calls.pop(request.ref, None)
 
-    async def spawn_and_wait(self, parent: Process, node: Atom, mfa: MFA, leader: Pid) -> Term:
+    async def spawn_and_wait(self, parent: LocalProcess, node: Atom, mfa: MFA, leader: Pid) -> Term:
         """The exit reason of a process started on ``node`` for this; ``noconnection`` also when there is no such node.
         Raises CallError and EncodeError. Whoever gives up waiting leaves the process alone.
         """
@@ -54,18 +54,20 @@ class SpawnClient:
             return await end
         finally:
             parent._pending_calls.pop(request.ref, None)
-            self._router.signal_sender.demonitor(parent, request.ref)
+            self._signal_sender.demonitor(parent, request.ref)
 
-    def spawn_nowait(self, parent: Process, node: Atom, mfa: MFA, leader: Pid) -> None:
+    def spawn_nowait(self, parent: LocalProcess, node: Atom, mfa: MFA, leader: Pid) -> None:
         """The same without a word back; to a node that cannot be reached it vanishes."""
         self._send(node, self._make_request(parent, mfa, leader, []))
 
-    def _make_request(self, parent: Process, mfa: MFA, leader: Pid, options: list[Atom]) -> SpawnRequest:
-        ref = self._router.identifiers.ref()
+    def _make_request(self, parent: LocalProcess, mfa: MFA, leader: Pid, options: list[Atom]) -> SpawnRequest:
+        ref = self._state.identifiers.ref()
         module, function, arguments = mfa
         return SpawnRequest(ref, parent.pid, leader, module, function, len(arguments), [*options], arguments)
 
-    def _send_tracked(self, node: Atom, request: SpawnRequest, parent: Process, answer: asyncio.Future[Term]) -> None:
+    def _send_tracked(
+        self, node: Atom, request: SpawnRequest, parent: LocalProcess, answer: asyncio.Future[Term]
+    ) -> None:
         parent._pending_calls[request.ref] = answer
         self._requests.add(request.ref, parent.pid, node)
         try:
@@ -77,9 +79,9 @@ class SpawnClient:
 
     def _send(self, node: Atom, request: SpawnRequest) -> None:
         size = 0
-        if node not in self._router.peers and node is not self._router.atom:
+        if node not in self._state.peers and node is not self._state.identifiers.node:
             size = len(encode_term(request.arguments))  # what is no term must be told now, to the one who said it
-        self._router.send(node, request, size)
+        self._dispatcher.send(node, request, size)
 
     # What becomes of it
 
@@ -87,19 +89,19 @@ class SpawnClient:
         """The node ``peer`` answered. Who has stopped waiting is not linked to, and watches, nobody."""
         if self._requests.reply_received(reply, peer) is None:
             return
-        parent, child = self._router.registry.local(reply.to), reply.result
+        parent, child = self._state.registry.local(reply.to), reply.result
         answer = None if parent is None else parent._pending_calls.get(reply.ref)
         if not isinstance(child, Pid):
             if answer is not None and not answer.done():
                 answer.set_exception(CallError(f"{peer.name} starts no process for us: {child}"))
         elif answer is None or answer.done():
             for end in cancel_signals(reply, child):
-                self._router.send_if_connected(peer, end)
+                self._dispatcher.send_if_connected(peer, end)
         else:
             if reply.flags & LINKED:
-                self._router.links.link_received(Link(child, reply.to))
+                self._state.links.link_received(Link(child, reply.to))
             if reply.flags & MONITORED:
-                self._router.monitors.monitor(reply.to, child, peer, reply.ref)
+                self._state.monitors.monitor(reply.to, child, peer, reply.ref)
             if parent is not None and type(answer) is not ExitFuture:
                 del parent._pending_calls[reply.ref]  # its DOWN, if that comes now, is the parent's
                 answer.set_result(child)
@@ -111,14 +113,14 @@ class SpawnClient:
     def request_undeliverable(self, ref: Ref) -> None:
         """The request with this reference will not be answered."""
         asked = self._requests.pop(ref)
-        parent = None if asked is None else self._router.registry.local(asked.owner)
+        parent = None if asked is None else self._state.registry.local(asked.owner)
         answer = None if parent is None else parent._pending_calls.get(ref)
         if asked is None or answer is None or answer.done():
             return
         if type(answer) is ExitFuture:
             answer.set_result(NOCONNECTION)
         else:
-            answer.set_exception(self._router.no_connection_error(asked.node))
+            answer.set_exception(self._dispatcher.no_connection_error(asked.node))
 
     def __len__(self) -> int:
         return len(self._requests)

@@ -1,4 +1,4 @@
-"""Processes that other nodes start here: what a SPAWN_REQUEST gets. (What we ask of others is in `births`.)"""
+"""Processes that other nodes start here: what a SPAWN_REQUEST gets. (What we ask of others is in :mod:`~erlmesh.runtime.spawn_client`.)"""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Final, TypeAlias
 
 from erlmesh.core.spawn_requests import LINKED, MONITORED, parse_spawn_options
 from erlmesh.proto.control import Link, Monitor, SpawnReply, SpawnRequest
-from erlmesh.runtime.process import Body, Process
-from erlmesh.runtime.router import Router
+from erlmesh.runtime.node_state import NodeState
+from erlmesh.runtime.process import Body, LocalProcess
 from erlmesh.runtime.spawner import Spawner
 from erlmesh.terms import Atom, Term
 
@@ -24,9 +24,10 @@ FallbackBody: TypeAlias = "Callable[[Atom, Atom, list[Term]], Body | None]"
 class SpawnServer:
     """``bodies`` are the functions that may be started, by module, name and arity."""
 
-    def __init__(self, router: Router, spawner: Spawner, fallback_body: FallbackBody) -> None:
+    def __init__(self, state: NodeState, spawner: Spawner, fallback_body: FallbackBody) -> None:
         self.bodies: dict[tuple[str, str, int], Body] = {}
-        self._router = router
+        self._links = state.links
+        self._monitors = state.monitors
         self._spawner = spawner
         self._fallback_body = fallback_body
 
@@ -46,12 +47,12 @@ class SpawnServer:
         self._link_and_monitor(process, request, flags)
         return SpawnReply(request.ref, request.sender, flags, process.pid)
 
-    def _link_and_monitor(self, process: Process, request: SpawnRequest, flags: int) -> None:
+    def _link_and_monitor(self, process: LocalProcess, request: SpawnRequest, flags: int) -> None:
         """It is linked and watched from its birth."""
         if flags & LINKED:
-            self._router.links.link_received(Link(request.sender, process.pid))
+            self._links.link_received(Link(request.sender, process.pid))
         if flags & MONITORED:
-            self._router.monitors.monitor_received(process.pid, Monitor(request.sender, process.pid, request.ref))
+            self._monitors.monitor_received(process.pid, Monitor(request.sender, process.pid, request.ref))
 
 
 def _describe(request: SpawnRequest) -> str:

@@ -6,41 +6,48 @@ import asyncio
 import logging
 import types
 from collections.abc import Callable, Coroutine, Generator
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
-from erlmesh.errors import EncodeError, Exit, Undef
+from erlmesh.errors import EncodeError, Exit, NodeNotAlive, Undef
 from erlmesh.etf import encode_term
 from erlmesh.runtime.exceptions import TermExit, exit_reason
-from erlmesh.runtime.process import Body, Process
+from erlmesh.runtime.process import Body, LocalProcess
 from erlmesh.runtime.router import KILLED, NORMAL, Router
-from erlmesh.terms import Atom, Term
+from erlmesh.terms import Atom, Pid, Term
 
-if TYPE_CHECKING:
-    from erlmesh.node import Node
-
-__all__ = ["Spawner", "ensure_task"]
+__all__ = ["NewProcess", "Spawner", "ensure_task"]
 
 log = logging.getLogger("erlmesh")
+
+NewProcess: TypeAlias = "Callable[[Pid, str | Callable[[], str]], LocalProcess]"
+"""Makes the object of a process from its pid and its description."""
 
 
 class Spawner:
     """The births of one node's processes. Until :meth:`services_are_there` they get the low pids of the node's own."""
 
-    def __init__(self, node: Node, router: Router) -> None:
-        self._node = node
+    def __init__(self, router: Router, new_process: NewProcess) -> None:
         self._router = router
+        self._new_process = new_process
+        self._closed = False
         self._starting = True  # users get the post's own <0.64.0>
 
     def system_processes_started(self) -> None:
         self._starting = False
 
-    def start(self, body: Body, arguments: tuple[Any, ...], label: str, name: Atom | str | None = None) -> Process:
+    def close(self) -> None:
+        """Start no more processes: from now on every attempt raises NodeNotAlive."""
+        self._closed = True
+
+    def start(self, body: Body, arguments: tuple[Any, ...], name: Atom | str | None = None) -> LocalProcess:
         """Starts ``await body(me, *arguments)``. Raises ``ValueError`` if ``name`` is taken."""
-        process = self._new(label, name)
+        process = self._new(getattr(body, "__qualname__", repr(body)), name)
         process._task = asyncio.get_running_loop().create_task(_run(self._router, process, body, arguments))
         return process
 
-    def start_without_task(self, body: Body, arguments: tuple[Any, ...], description: Callable[[], str]) -> Process:
+    def start_without_task(
+        self, body: Body, arguments: tuple[Any, ...], description: Callable[[], str]
+    ) -> LocalProcess:
         """The same for a body that seldom waits, and says :func:`in_a_task` before it does: if it never does, it needs
         no task, and a task costs as much as all the rest of a short life.
         """
@@ -54,7 +61,7 @@ class Spawner:
         receive: Callable[[Term], None],
         name: Atom | str | None = None,
         on_end: Callable[[], object] | None = None,
-    ) -> Process:
+    ) -> LocalProcess:
         """A process without a task, that traps exits. See :meth:`Runtime.spawn_server`."""
         process = self._new(getattr(receive, "__qualname__", repr(receive)), name)
         process._handler = receive
@@ -62,13 +69,15 @@ class Spawner:
         process._on_end = on_end
         return process
 
-    def _new(self, description: str | Callable[[], str], name: Atom | str | None = None) -> Process:
+    def _new(self, description: str | Callable[[], str], name: Atom | str | None = None) -> LocalProcess:
         registry = self._router.registry
+        if self._closed:
+            raise NodeNotAlive(f"{self._router.atom.name} has stopped")
         if name is not None and Atom(name) in registry.names:
             raise ValueError(f"the name {name} is taken by {registry.names[Atom(name)].pid}")
         identifiers = registry.identifiers
         pid = identifiers.system_pid() if self._starting else identifiers.pid(registry.processes)
-        process = Process(self._node, self._router, pid, description)
+        process = self._new_process(pid, description)
         registry.add(process)
         if name is not None:
             registry.register_name(Atom(name), process)
@@ -86,7 +95,7 @@ def ensure_task() -> Generator[None, None, None]:
         yield
 
 
-def _run_until_first_wait(process: Process, coroutine: Coroutine[None, None, None]) -> None:
+def _run_until_first_wait(process: LocalProcess, coroutine: Coroutine[None, None, None]) -> None:
     if not process.alive:
         coroutine.close()
         return
@@ -98,7 +107,7 @@ def _run_until_first_wait(process: Process, coroutine: Coroutine[None, None, Non
     process._task = asyncio.get_running_loop().create_task(coroutine)
 
 
-async def _run(router: Router, process: Process, body: Body, arguments: tuple[Any, ...]) -> None:
+async def _run(router: Router, process: LocalProcess, body: Body, arguments: tuple[Any, ...]) -> None:
     """The life of a process: its body, and what its end means to others."""
     try:
         await body(process, *arguments)

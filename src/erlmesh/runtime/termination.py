@@ -5,15 +5,14 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from erlmesh.errors import Exit
 from erlmesh.proto.control import Down, ExitLink, Link, Monitor, Signal, SpawnRequest, Unlink
-from erlmesh.runtime.process import Process
+from erlmesh.runtime.node_state import Dispatcher, NodeState
+from erlmesh.runtime.process import LocalProcess
+from erlmesh.runtime.spawn_client import SpawnClient
 from erlmesh.terms import Atom, Term
-
-if TYPE_CHECKING:
-    from erlmesh.runtime.router import Router
 
 __all__ = ["Termination"]
 
@@ -25,15 +24,17 @@ NOCONNECTION: Final = Atom("noconnection")
 class Termination:
     """The part of a router that says what ends. What it says are signals as any other, into the same router."""
 
-    def __init__(self, router: Router) -> None:
-        self._router = router
+    def __init__(self, state: NodeState, dispatcher: Dispatcher, spawn_client: SpawnClient) -> None:
+        self._state = state
+        self._dispatcher = dispatcher
+        self._spawn_client = spawn_client
         self.node_stopping = False
         """The node stops: no process that ends is followed by another."""
         self._exit_signals: deque[tuple[Atom, Signal]] = deque()
         self._restarts: deque[Callable[[], object]] = deque()
         self._sending = False
 
-    def terminate(self, process: Process, reason: Term) -> None:
+    def terminate(self, process: LocalProcess, reason: Term) -> None:
         """Ends a process: at once for everybody else; its task is cancelled and may still tidy up.
 
         ``reason`` is a term. When this returns all who are to hear of it have been told, except when it is called from
@@ -44,7 +45,7 @@ class Termination:
         process.alive = False
         process.exit_reason = reason
         process._handler = None
-        self._router.registry.remove(process)
+        self._state.registry.remove(process)
         for answer in process._pending_calls.values():
             if not answer.done():
                 answer.set_exception(Exit(reason))
@@ -61,25 +62,24 @@ class Termination:
             finally:
                 self._sending = False
 
-    def _queue_exit_signals(self, process: Process, reason: Term) -> None:
-        router, words = self._router, self._exit_signals
-        downs, taken_back = router.monitors.process_exited(process.pid, reason)
-        downs.sort(
-            key=lambda down: down.to.node is router.atom
-        )  # what others say of this death must not come before it
-        words += [
-            (link.to.node, link) for link in router.links.process_exited(process.pid, reason)
-        ]  # first, as a BEAM does
-        words += [(down.to.node, down) for down in downs]
-        words += [(watch.node, demonitor) for watch, demonitor in taken_back]
+    def _queue_exit_signals(self, process: LocalProcess, reason: Term) -> None:
+        state, queue = self._state, self._exit_signals
+        local = state.identifiers.node
+        downs, demonitors = state.monitors.process_exited(process.pid, reason)
+        # DOWNs to other nodes go first: what a local process sends in answer to its DOWN must not overtake them.
+        downs.sort(key=lambda down: down.to.node is local)
+        # Exit signals of links precede DOWNs, as on a BEAM.
+        queue += [(link.to.node, link) for link in state.links.process_exited(process.pid, reason)]
+        queue += [(down.to.node, down) for down in downs]
+        queue += [(entry.node, demonitor) for entry, demonitor in demonitors]
 
     def _send_exit_signals(self) -> None:
-        words, successions = self._exit_signals, self._restarts
-        while words or successions:
-            while words:
-                self._router.send_if_connected(*words.popleft())
-            if successions:
-                self._restart(successions.popleft())
+        queue, restarts = self._exit_signals, self._restarts
+        while queue or restarts:
+            while queue:
+                self._dispatcher.send_if_connected(*queue.popleft())
+            if restarts:
+                self._restart(restarts.popleft())
 
     def _restart(self, restart: Callable[[], object]) -> None:
         if not self.node_stopping:
@@ -90,27 +90,26 @@ class Termination:
 
     def connection_lost(self, node: Atom) -> None:
         """The connection to ``node`` is gone."""
-        router = self._router
-        exits = router.links.connection_lost(node, NOCONNECTION)
-        downs = router.monitors.connection_lost(
-            node, NOCONNECTION
-        )  # before anybody who hears of it watches that node anew
-        unborn = router.spawn_client.pending_on(node)
+        state, apply = self._state, self._dispatcher.apply
+        exits = state.links.connection_lost(node, NOCONNECTION)
+        # All tables are emptied before any signal is applied: a process that gets one may monitor that node again.
+        downs = state.monitors.connection_lost(node, NOCONNECTION)
+        pending = self._spawn_client.pending_on(node)
         for exit_signal in exits:
-            router.apply(exit_signal, node)
+            apply(exit_signal, node)
         for down in downs:
-            router.apply(down, node)
-        for ref in unborn:
-            router.spawn_client.request_undeliverable(ref)
+            apply(down, node)
+        for ref in pending:
+            self._spawn_client.request_undeliverable(ref)
 
     def undeliverable(self, signal: Signal, node: Atom) -> None:
         """A signal that was held could not be sent: its node cannot be reached."""
-        router = self._router
+        apply = self._dispatcher.apply
         if isinstance(signal, Unlink):
-            router.links.unlink_undeliverable(signal)
+            self._state.links.unlink_undeliverable(signal)
         elif isinstance(signal, Link):
-            router.apply(ExitLink(signal.to, signal.sender, NOCONNECTION), node)
+            apply(ExitLink(signal.to, signal.sender, NOCONNECTION), node)
         elif isinstance(signal, Monitor):
-            router.apply(Down(signal.target, signal.sender, signal.ref, NOCONNECTION), node)
+            apply(Down(signal.target, signal.sender, signal.ref, NOCONNECTION), node)
         elif isinstance(signal, SpawnRequest):
-            router.spawn_client.request_undeliverable(signal.ref)
+            self._spawn_client.request_undeliverable(signal.ref)

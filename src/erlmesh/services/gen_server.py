@@ -13,7 +13,7 @@ from erlmesh.terms import Atom, Pid, Ref, Term
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from erlmesh.runtime.process import Process
+    from erlmesh.runtime.process import LocalProcess
 
 __all__ = ["BADARG", "ERROR", "OK", "call_each", "handle_system_msg", "multi_call"]
 
@@ -28,7 +28,9 @@ BADARG: Final = (ERROR, Atom("badarg"))
 """The reply to an unknown call. OTP's servers crash; a reply is more useful for the caller."""
 
 
-def handle_system_msg(me: Process, caller: tuple[Pid, Term], request: Term, *, get_state: Callable[[], Term]) -> None:
+def handle_system_msg(
+    me: LocalProcess, caller: tuple[Pid, Term], request: Term, *, get_state: Callable[[], Term]
+) -> None:
     """Answer ``{system, caller, request}``, which ``sys`` sends to a server; ``gen_server:stop`` uses it too
     (sys.erl).
 
@@ -54,13 +56,13 @@ def handle_system_msg(me: Process, caller: tuple[Pid, Term], request: Term, *, g
             me.reply(caller, (ERROR, (Atom("unknown_system_msg"), request)))
 
 
-def _status(me: Process, sys_state: Atom, get_state: Callable[[], Term]) -> Term:
+def _status(me: LocalProcess, sys_state: Atom, get_state: Callable[[], Term]) -> Term:
     """The reply to ``sys:get_status``."""
     shown = [(Atom("header"), f"Status for {me.label}"), (Atom("data"), [("State", get_state())])]
     return (Atom("status"), me.pid, (Atom("module"), Atom("gen_server")), [[], sys_state, me.pid, [], shown])
 
 
-def _suspend(me: Process, get_state: Callable[[], Term]) -> None:
+def _suspend(me: LocalProcess, get_state: Callable[[], Term]) -> None:
     """Replace the server's handler until ``resume``. The messages that waited are handled then, in order."""
     handler = me._handler
     queue: list[Term] = []
@@ -86,7 +88,7 @@ def _suspend(me: Process, get_state: Callable[[], Term]) -> None:
 
 
 async def call_each(
-    me: Process, targets: Iterable[D], request: Term, timeout: float | None = None
+    me: LocalProcess, targets: Iterable[D], request: Term, timeout: float | None = None
 ) -> tuple[dict[D, Term], dict[D, Term]]:
     """Make one call to each of ``targets`` (pids, or ``(name, node)``) at the same time, and wait for all replies.
 
@@ -103,14 +105,14 @@ async def call_each(
                 return ref in waiting
         return False
 
-    deadline = None if timeout is None else me.node._now() + timeout
+    deadline = None if timeout is None else me._ops.now() + timeout
     try:
         for target in targets:
             ref = me.monitor(target)
             waiting[ref] = target
             me.send(target, (gen.GEN_CALL, (me.pid, ref), request))
         while waiting:
-            left = None if deadline is None else max(0.0, deadline - me.node._now())
+            left = None if deadline is None else max(0.0, deadline - me._ops.now())
             match await me.receive(is_reply_or_down, timeout=left):
                 case (Ref() as ref, reply):
                     me.demonitor(ref, flush=True)
@@ -125,7 +127,7 @@ async def call_each(
     return replies, missing
 
 
-async def multi_call(me: Process, nodes: Iterable[N], name: Atom, request: Term) -> dict[N, Term]:
+async def multi_call(me: LocalProcess, nodes: Iterable[N], name: Atom, request: Term) -> dict[N, Term]:
     """Call the server registered as ``name`` on each of ``nodes`` at the same time. Return the replies by node.
 
     A node without such a server is left out, and so is a node that is lost meanwhile. There is no time limit, as in

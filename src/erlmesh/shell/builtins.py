@@ -14,8 +14,7 @@ from erlmesh.shell.help import describe, documentation, overview
 from erlmesh.terms import Atom, Pid, Ref, Term
 
 if TYPE_CHECKING:
-    from erlmesh.node import Node
-    from erlmesh.runtime.process import Process
+    from erlmesh.node import Node, Process
 
 __all__ = ["Builtins", "as_name", "full_node_name"]
 

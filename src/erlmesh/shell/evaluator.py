@@ -19,8 +19,7 @@ from erlmesh.shell.parser import TOP_LEVEL_AWAIT
 from erlmesh.terms import Atom, Pid, Term
 
 if TYPE_CHECKING:
-    from erlmesh.node import Node
-    from erlmesh.runtime.process import Process
+    from erlmesh.node import Node, Process
 
 __all__ = ["Evaluator", "Exited", "Interrupted", "Outcome", "ProcessDied", "Raised", "Value"]
 

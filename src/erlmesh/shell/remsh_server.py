@@ -23,8 +23,7 @@ from erlmesh.shell.session import Session
 from erlmesh.terms import Atom, Pid, Term
 
 if TYPE_CHECKING:
-    from erlmesh.node import Node
-    from erlmesh.runtime.process import Process
+    from erlmesh.node import Node, Process
 
 __all__ = ["SHELL", "RemshTag", "start_remsh_server"]
 

@@ -8,8 +8,7 @@ from random import Random
 from typing import Final
 
 from erlmesh.errors import Exit
-from erlmesh.node import Node
-from erlmesh.runtime.process import Process
+from erlmesh.node import Node, Process
 from erlmesh.services.pg.server import Joined, Left, Pg
 from erlmesh.terms import Atom, Pid, Ref, Term, exact_key
 from erlmesh.testing.inside import connected_since
@@ -78,7 +77,7 @@ class Actor:
     @staticmethod
     def _handle(node: Node, pid: Pid) -> Process:
         process = node._local_process(pid)
-        assert process is not None
+        assert isinstance(process, Process)
         return process
 
     @property

@@ -27,8 +27,8 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeAlias, TypeVar
 
 from erlmesh.formatting import release_local
-from erlmesh.node import Node
-from erlmesh.runtime.process import Body, Process
+from erlmesh.node import Node, Process
+from erlmesh.runtime.process import Body
 from erlmesh.terms import Atom, Pid, Term
 from erlmesh.testing.clock import Clock, Machine
 from erlmesh.testing.network import Internet, Names
@@ -57,7 +57,7 @@ class SimulatedNode(Node):
         with self.machine:
             return super().spawn(body, *arguments, name=name)
 
-    def spawn_server(
+    def spawn_handler(
         self,
         receive: Callable[[Term], None],
         *,

@@ -213,7 +213,7 @@ MUTANTS = [
     Mutant(
         REGISTRAR + "_handle_request",
         "who was lost since the lock was taken is told of a name",
-        "if node == me.node.atom or node in self._server.sync.known]",
+        "if node == me._ops.atom or node in self._known]",
         "if True]",
     ),
     Mutant(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
-    from erlmesh.runtime.process import Process
+    from erlmesh.runtime.process import LocalProcess
 
 __all__ = [
     "backoff",
@@ -54,7 +54,7 @@ def backoff(attempt: int, rng: random.Random) -> float:
     return rng.uniform(0.001, 8.0 if attempt > 5 else 2.0**attempt / 8)
 
 
-async def try_lock(me: Process, lock: LockId, nodes: Iterable[Atom]) -> bool:
+async def try_lock(me: LocalProcess, lock: LockId, nodes: Iterable[Atom]) -> bool:
     """Set ``lock`` on all ``nodes``. If one of them refuses, release it on the others and return False."""
     replies = await multi_call(me, nodes, SERVER, (Atoms.SET_LOCK, lock))
     # A node without a reply counts as locked.
@@ -65,7 +65,7 @@ async def try_lock(me: Process, lock: LockId, nodes: Iterable[Atom]) -> bool:
 
 
 async def set_lock(
-    me: Process, lock: LockId, nodes: Iterable[Atom | str] | None = None, retries: int | None = None
+    me: LocalProcess, lock: LockId, nodes: Iterable[Atom | str] | None = None, retries: int | None = None
 ) -> bool:
     """Lock ``lock`` for ``me`` on ``nodes``. None means all connected nodes and this one.
 
@@ -80,11 +80,11 @@ async def set_lock(
         attempt += 1
         if retries is not None and attempt > retries:
             return False
-        await me.sleep(backoff(attempt, me.node.random))
+        await me.sleep(backoff(attempt, me._ops.random))
     return True
 
 
-async def _try_set_lock(me: Process, lock: LockId, nodes: list[Atom], *, first: bool) -> bool:
+async def _try_set_lock(me: LocalProcess, lock: LockId, nodes: list[Atom], *, first: bool) -> bool:
     """Attempt the lock once. The first attempt asks all nodes at the same time, further ones ask the boss first."""
     if first or len(nodes) < 2:
         return await try_lock(me, lock, nodes)
@@ -99,7 +99,7 @@ async def _try_set_lock(me: Process, lock: LockId, nodes: list[Atom], *, first: 
     return False
 
 
-async def del_lock(me: Process, lock: LockId, nodes: Iterable[Atom | str] | None = None) -> None:
+async def del_lock(me: LocalProcess, lock: LockId, nodes: Iterable[Atom | str] | None = None) -> None:
     """Release ``lock`` on ``nodes``. A lock that ``me`` does not hold is not touched.
 
     Only connected nodes are called. The others released the lock when the connection was lost, and a call would
@@ -109,15 +109,15 @@ async def del_lock(me: Process, lock: LockId, nodes: Iterable[Atom | str] | None
     await multi_call(me, filter_connected(me, _nodes_or_all(me, nodes)), SERVER, (Atoms.DEL_LOCK, lock))
 
 
-def del_lock_nowait(me: Process, lock: LockId, nodes: Iterable[Atom]) -> None:
+def del_lock_nowait(me: LocalProcess, lock: LockId, nodes: Iterable[Atom]) -> None:
     """Release ``lock`` on ``nodes`` without waiting. The replies go to an alias that does not exist."""
-    discarded_alias = ImproperList((ALIAS,), me.node._make_ref())
+    discarded_alias = ImproperList((ALIAS,), me._ops.make_ref())
     for node in nodes:
         me.send((SERVER, node), (GEN_CALL, (me.pid, discarded_alias), (Atoms.DEL_LOCK, lock)), connect=False)
 
 
 @asynccontextmanager
-async def transaction(me: Process, lock: LockId, nodes: Iterable[Atom | str] | None = None) -> AsyncIterator[None]:
+async def transaction(me: LocalProcess, lock: LockId, nodes: Iterable[Atom | str] | None = None) -> AsyncIterator[None]:
     """Hold ``lock`` for the block of an ``async with``. It is released however the block ends."""
     targets = _nodes_or_all(me, nodes)
     await set_lock(me, lock, targets)
@@ -129,7 +129,9 @@ async def transaction(me: Process, lock: LockId, nodes: Iterable[Atom | str] | N
     await del_lock(me, lock, targets)
 
 
-async def trans(me: Process, lock: LockId, nodes: Iterable[Atom | str] | None, body: Callable[[], Awaitable[T]]) -> T:
+async def trans(
+    me: LocalProcess, lock: LockId, nodes: Iterable[Atom | str] | None, body: Callable[[], Awaitable[T]]
+) -> T:
     """Run ``body`` while ``me`` holds ``lock`` on ``nodes``, as ``global:trans(Id, Fun, Nodes)`` does. Return its
     result.
     """
@@ -137,9 +139,9 @@ async def trans(me: Process, lock: LockId, nodes: Iterable[Atom | str] | None, b
         return await body()
 
 
-def filter_connected(me: Process, nodes: Iterable[Atom]) -> list[Atom]:
+def filter_connected(me: LocalProcess, nodes: Iterable[Atom]) -> list[Atom]:
     """Those of ``nodes`` that are this node or connected to it, also as hidden nodes."""
-    connected = {me.node.name, *me.node.nodes(), *me.node.nodes(hidden=True)}
+    connected = {me._ops.atom.name, *me._ops.nodes(), *me._ops.nodes(hidden=True)}
     return [node for node in nodes if node.name in connected]
 
 
@@ -149,7 +151,7 @@ def check_lock_id(lock: LockId) -> None:
         raise TypeError("a lock is a pair (resource, requester)")
 
 
-def _nodes_or_all(me: Process, nodes: Iterable[Atom | str] | None) -> list[Atom]:
+def _nodes_or_all(me: LocalProcess, nodes: Iterable[Atom | str] | None) -> list[Atom]:
     """``nodes`` as atoms without duplicates. None means this node and all connected visible nodes."""
-    chosen = [me.node.atom, *map(Atom, me.node.nodes())] if nodes is None else map(Atom, nodes)
+    chosen = [me._ops.atom, *map(Atom, me._ops.nodes())] if nodes is None else map(Atom, nodes)
     return list(dict.fromkeys(chosen))

@@ -36,7 +36,7 @@ from erlmesh.services.global_.protocol import SERVER, TAGGED_VSN, VERIFY_CONNECT
 from erlmesh.terms import Atom, Pid, Term, sort_key
 
 if TYPE_CHECKING:
-    from erlmesh.runtime.process import Process
+    from erlmesh.runtime.process import LocalProcess
 
 __all__ = ["Locker", "lock_id"]
 
@@ -73,11 +73,11 @@ class Locker:
         # Time of the next attempt to lock, in the node's clock; None if there is no peer.
         self._next_attempt: float | None = None
 
-    async def run(self, me: Process) -> None:
+    async def run(self, me: LocalProcess) -> None:
         """Handle messages without end. Attempt a lock when the time has come."""
         me.trap_exit = True  # As in global.erl: only kill ends it.
         while True:
-            wait = None if self._next_attempt is None else max(0.0, self._next_attempt - me.node._now())
+            wait = None if self._next_attempt is None else max(0.0, self._next_attempt - me._ops.now())
             try:
                 message = await me.receive(timeout=wait)
             except TimeoutError:
@@ -85,7 +85,7 @@ class Locker:
             else:
                 await self._handle_message(me, message)
 
-    async def _handle_message(self, me: Process, message: Term) -> None:
+    async def _handle_message(self, me: LocalProcess, message: Term) -> None:
         """Handle one message outside of a lock. ``lock_set false`` is of no interest here."""
         match message:
             case (Atoms.HIS_THE_LOCKER, Pid() as locker, int() as vsn, peer_tag, my_tag):
@@ -104,7 +104,7 @@ class Locker:
 
     # The peer starts
 
-    async def _handle_peer_locked(self, me: Process, locker: Pid, peer: _Peer | None) -> None:
+    async def _handle_peer_locked(self, me: LocalProcess, locker: Pid, peer: _Peer | None) -> None:
         """The peer has locked its partition and this node: lock our partition and answer."""
         if peer is None:
             # There is no such session. This form of the answer is understood by all versions.
@@ -118,7 +118,7 @@ class Locker:
 
     # We start
 
-    async def _attempt_lock(self, me: Process) -> None:
+    async def _attempt_lock(self, me: LocalProcess) -> None:
         """Pick a peer at random, and try to lock both partitions. Schedule the next attempt on failure."""
         # A peer that became known meanwhile was introduced by another node. It needs no session.
         for node in [node for node in self._peers if node in self._known]:
@@ -130,7 +130,7 @@ class Locker:
         if self._locks.is_set(Atoms.GLOBAL):
             self._schedule_attempt(me)
             return
-        peer = me.node.random.choice(list(self._peers.values()))
+        peer = me._ops.random.choice(list(self._peers.values()))
         lock = lock_id(me.pid, peer.locker)
         # Locking the peer's node as well prevents a deadlock: its partition can then be locked with this lock only.
         locked_nodes = await self._lock_partition(me, lock, [peer.node])
@@ -142,7 +142,7 @@ class Locker:
             await self._unlock_partition(me, lock, locked_nodes)
         self._schedule_attempt(me)
 
-    async def _wait_for_peer(self, me: Process, peer: _Peer) -> bool:
+    async def _wait_for_peer(self, me: LocalProcess, peer: _Peer) -> bool:
         """Wait for the peer's answer to our ``lock_set true``, or for the end of the session. True: it has locked."""
 
         def is_lock_set_or_cancel(message: Term) -> bool:
@@ -169,7 +169,7 @@ class Locker:
 
     # Both cases
 
-    async def _hold_until_cancel(self, me: Process, peer: _Peer, lock: LockId, locked_nodes: list[Atom]) -> None:
+    async def _hold_until_cancel(self, me: LocalProcess, peer: _Peer, lock: LockId, locked_nodes: list[Atom]) -> None:
         """Both partitions are locked. Tell the server, which exchanges names with the peer, and hold the lock until
         its cancel.
 
@@ -188,9 +188,9 @@ class Locker:
         await self._unlock_partition(me, lock, locked_nodes)
         self._remove_peer(peer.node, peer.my_tag)
         # No wait after a success: no other process competed.
-        self._next_attempt = me.node._now() if self._peers else None
+        self._next_attempt = me._ops.now() if self._peers else None
 
-    async def _lock_partition(self, me: Process, lock: LockId, extra: list[Atom]) -> list[Atom]:
+    async def _lock_partition(self, me: LocalProcess, lock: LockId, extra: list[Atom]) -> list[Atom]:
         """Lock our partition and the nodes ``extra``: the boss first, then this node and ``extra``, then all other
         nodes.
 
@@ -214,13 +214,13 @@ class Locker:
             return []
         return [*first, *second, *third]
 
-    async def _unlock_partition(self, me: Process, lock: LockId, locked_nodes: list[Atom]) -> None:
+    async def _unlock_partition(self, me: LocalProcess, lock: LockId, locked_nodes: list[Atom]) -> None:
         """Release the boss last: until then no other process starts to lock this partition in vain."""
         boss_node = boss(locked_nodes)
         await del_lock(me, lock, [node for node in locked_nodes if node != boss_node])
         await del_lock(me, lock, [boss_node])
 
-    def _send_lock_set(self, me: Process, peer: _Peer, *, locked: bool) -> None:
+    def _send_lock_set(self, me: LocalProcess, peer: _Peer, *, locked: bool) -> None:
         """Answer the peer in the form of its version.
 
         Never connect for it: a session has no meaning on another connection.
@@ -239,17 +239,17 @@ class Locker:
         if peer is not None and peer.my_tag == my_tag:
             del self._peers[node]
 
-    def _schedule_attempt(self, me: Process) -> None:
+    def _schedule_attempt(self, me: LocalProcess) -> None:
         """Schedule the next attempt. The pause grows with the partition, up to 3 s.
 
         It is random, so that two nodes do not keep in step and other users of the lock get a chance.
         """
         known = len(self._known)
         pause = min(1.0 + 0.1 * known, 3.0) if known else 0.2
-        self._next_attempt = me.node._now() + pause * me.node.random.uniform(0.5, 1.0)
+        self._next_attempt = me._ops.now() + pause * me._ops.random.uniform(0.5, 1.0)
 
 
-def _send_announcements(me: Process, announce: list[Term]) -> None:
+def _send_announcements(me: LocalProcess, announce: list[Term]) -> None:
     """Send the messages of a cancel, pairs of node and message, before the lock is released."""
     for node, message in announce:
         me.cast((SERVER, node), message, connect=False)

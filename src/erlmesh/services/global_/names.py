@@ -26,7 +26,7 @@ from erlmesh.terms import Atom, Export, Fun, Pid, Term, exact_key
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
-    from erlmesh.runtime.process import Process
+    from erlmesh.runtime.process import LocalProcess
     from erlmesh.runtime.runtime import Runtime
 
 __all__ = ["GlobalNames", "GlobalStatistics"]
@@ -119,7 +119,7 @@ class GlobalNames:
         nodes: Iterable[Atom | str] | None = None,
         retries: int | None = None,
         *,
-        me: Process | None = None,
+        me: LocalProcess | None = None,
     ) -> bool:
         """Lock ``lock`` on ``nodes``. None means all connected nodes and this one.
 
@@ -135,7 +135,7 @@ class GlobalNames:
         return await self._start_lock_owner(lock, targets, retries)
 
     async def del_lock(
-        self, lock: LockId, nodes: Iterable[Atom | str] | None = None, *, me: Process | None = None
+        self, lock: LockId, nodes: Iterable[Atom | str] | None = None, *, me: LocalProcess | None = None
     ) -> None:
         """Release a lock that ``set_lock`` has set with the same ``me``."""
         if me is not None:
@@ -144,7 +144,7 @@ class GlobalNames:
             await self._stop_lock_owner(lock)
 
     def trans(
-        self, lock: LockId, nodes: Iterable[Atom | str] | None = None, *, me: Process | None = None
+        self, lock: LockId, nodes: Iterable[Atom | str] | None = None, *, me: LocalProcess | None = None
     ) -> AbstractAsyncContextManager[None]:
         """``async with names.trans((resource, requester)):`` runs the block while the lock is held."""
         return self._owner_transaction(lock, nodes) if me is None else transaction(me, lock, nodes)
@@ -184,7 +184,7 @@ class GlobalNames:
                 await self._node.call(owner, Atoms.DEL_LOCK, timeout=None)
 
     async def transaction(
-        self, me: Process, lock: LockId, nodes: Iterable[Atom | str] | None, body: Callable[[], Awaitable[T]]
+        self, me: LocalProcess, lock: LockId, nodes: Iterable[Atom | str] | None, body: Callable[[], Awaitable[T]]
     ) -> T:
         """Run ``body`` while ``me`` holds ``lock`` on ``nodes``, as ``global:trans(Id, Fun, Nodes)`` does."""
         return await trans(me, lock, nodes, body)
@@ -233,7 +233,7 @@ class GlobalNames:
         return self._server.resolve_it(method, name, pid, pid2)
 
 
-async def _own_lock(me: Process, lock: LockId, nodes: list[Atom | str] | None, retries: int | None) -> None:
+async def _own_lock(me: LocalProcess, lock: LockId, nodes: list[Atom | str] | None, retries: int | None) -> None:
     """The body of a process that owns a lock.
 
     Set the lock, then answer the ``set_lock`` call with the result. Release the lock on a ``del_lock`` call.
@@ -246,7 +246,7 @@ async def _own_lock(me: Process, lock: LockId, nodes: list[Atom | str] | None, r
         me.reply(caller, True)
 
 
-async def _receive_call(me: Process, request: Atom) -> tuple[Pid, Term]:
+async def _receive_call(me: LocalProcess, request: Atom) -> tuple[Pid, Term]:
     """Wait for a call with this ``request``. Return its caller."""
     message = await me.receive(lambda message: _is_call(message, request))
     caller: tuple[Pid, Term] = message[1]

@@ -10,6 +10,7 @@ Source: ``loop_the_registrar`` and ``trans_all_known`` in global.erl.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from erlmesh.core.gen import GEN_CALL
@@ -19,8 +20,7 @@ from erlmesh.services.global_.protocol import SERVER, Atoms
 from erlmesh.terms import Atom, Pid, Term
 
 if TYPE_CHECKING:
-    from erlmesh.runtime.process import Process
-    from erlmesh.services.global_.server import GlobalServer
+    from erlmesh.runtime.process import LocalProcess
 
 __all__ = ["Registrar"]
 
@@ -28,12 +28,23 @@ _log = logging.getLogger(__name__)
 
 
 class Registrar:
-    """``run`` is the body of the process. It answers calls with ``yes`` or ``no``."""
+    """``run`` is the body of the process. It answers calls with ``yes`` or ``no``.
 
-    def __init__(self, server: GlobalServer) -> None:
-        self._server = server
+    ``known`` is the server's own table of the partition's nodes, read only. ``names_of`` returns the global names of a
+    process, ``whereis`` the process of a name.
+    """
 
-    async def run(self, me: Process) -> None:
+    def __init__(
+        self,
+        known: Collection[Atom],
+        names_of: Callable[[Pid], Collection[Term]],
+        whereis: Callable[[Term], Pid | None],
+    ) -> None:
+        self._known = known
+        self._names_of = names_of
+        self._whereis = whereis
+
+    async def run(self, me: LocalProcess) -> None:
         """Handle calls without end, one at a time."""
         me.trap_exit = True  # As in global.erl: only kill ends it.
         async for message in me:
@@ -41,13 +52,13 @@ class Registrar:
                 case tuple((kind, (Pid(), _) as caller, request)) if kind is GEN_CALL:
                     me.reply(caller, await self._handle_request(me, request))
 
-    async def _handle_request(self, me: Process, request: Term) -> Term:
+    async def _handle_request(self, me: LocalProcess, request: Term) -> Term:
         """Carry out one change under the lock. Return ``yes``, or ``no`` if the name cannot be registered."""
         lock = (Atoms.GLOBAL, me.pid)
         nodes = await self._lock_all_known(me, lock)
         # A node that was lost meanwhile must not be called. The call would connect to its next incarnation and change a
         # table there that has not been compared with ours.
-        still_known = [node for node in nodes if node == me.node.atom or node in self._server.sync.known]
+        still_known = [node for node in nodes if node == me._ops.atom or node in self._known]
         try:
             match request:
                 case (Atoms.REGISTER, name, pid, _) if not self._can_register(name, pid):
@@ -65,20 +76,20 @@ class Registrar:
 
     def _can_register(self, name: Term, pid: Pid) -> bool:
         """True if ``name`` is free and ``pid`` has no name. Called under the lock."""
-        others = self._server.names.names_of(pid)
+        others = self._names_of(pid)
         if others:
             _log.error("global: refused a second name for %s: %r", pid, [name, *others])
-        return not others and self._server.whereis(name) is None
+        return not others and self._whereis(name) is None
 
-    async def _lock_all_known(self, me: Process, lock: tuple[Term, Term]) -> list[Atom]:
+    async def _lock_all_known(self, me: LocalProcess, lock: tuple[Term, Term]) -> list[Atom]:
         """Lock all nodes of the partition, the boss first. Return the locked nodes. Retry until it succeeds.
 
         If the partition has grown meanwhile, release and start again: the new nodes must be locked too.
         """
         attempt = 0
-        known = self._server.sync.known
+        known = self._known
         while True:
-            nodes = [me.node.atom, *known]
+            nodes = [me._ops.atom, *known]
             boss_node = boss(nodes)
             if await try_lock(me, lock, [boss_node]):
                 # A node that was lost or disconnected meanwhile must not be connected again by a call to it.
@@ -89,4 +100,4 @@ class Registrar:
                 else:
                     await del_lock(me, lock, [boss_node])
             attempt += 1
-            await me.sleep(backoff(attempt, me.node.random))
+            await me.sleep(backoff(attempt, me._ops.random))

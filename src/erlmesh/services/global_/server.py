@@ -42,7 +42,7 @@ from erlmesh.services.global_.sync import GlobalSync
 from erlmesh.terms import Atom, Pid, Ref, Term
 
 if TYPE_CHECKING:
-    from erlmesh.runtime.process import Process
+    from erlmesh.runtime.process import LocalProcess
     from erlmesh.runtime.runtime import Runtime
 
 __all__ = ["GlobalServer"]
@@ -85,9 +85,9 @@ class GlobalServer:
     def _start(self) -> None:
         """Start the three processes. The server monitors the other two."""
         node = self.node
-        self.process: Process = node.spawn_handler(self.handle_message, name=SERVER, on_end=self._restart)
+        self.process: LocalProcess = node.spawn_handler(self.handle_message, name=SERVER, on_end=self._restart)
         self._locker = node.spawn(Locker(node.atom, self.sync.known, self.locks).run)
-        self.registrar = node.spawn(Registrar(self).run)
+        self.registrar = node.spawn(Registrar(self.sync.known, self.names.names_of, self.whereis).run)
         self.sync.locker = self._locker
         self._child_refs = [self.process.monitor(self._locker), self.process.monitor(self.registrar)]
         node.monitor_nodes(self.process.pid)
@@ -339,7 +339,7 @@ class GlobalServer:
 
     # The process that resolves the conflicts of one session
 
-    async def _resolve_conflicts(self, me: Process, task: Resolve) -> None:
+    async def _resolve_conflicts(self, me: LocalProcess, task: Resolve) -> None:
         """Call the methods of all conflicts in turn, then report the operations to the server."""
         operations = list(task.operations)
         resolved: list[Term] = []
@@ -349,7 +349,7 @@ class GlobalServer:
             resolved += [] if peer_op is None else [peer_op]
         me.cast(SERVER, (Atoms.EXCHANGE_OPS, task.node, task.tag, operations, resolved))
 
-    async def _call_method(self, me: Process, conflict: Conflict) -> Term:
+    async def _call_method(self, me: LocalProcess, conflict: Conflict) -> Term:
         """Run the resolve method on the node of our partition's process, by rpc if that is another node."""
         arguments = [conflict.local_method, conflict.name, conflict.peer_pid, conflict.local_pid]
         where = conflict.local_pid.node

@@ -12,7 +12,7 @@ from erlmesh.terms import Atom, Pid, Term, exact_key
 if TYPE_CHECKING:
     from random import Random
 
-    from erlmesh.runtime.process import Process
+    from erlmesh.runtime.process import LocalProcess
     from erlmesh.runtime.runtime import Runtime
 
 __all__ = ["Membership", "MultiCallResult", "Picker", "multi_call_members"]
@@ -81,7 +81,7 @@ async def multi_call_members(
     See :meth:`erlmesh.services.pg.server.Pg.multi_call`.
     """
 
-    async def run(me: Process) -> None:
+    async def run(me: LocalProcess) -> None:
         _, caller, call = await me.receive()
         me.reply(caller, await call_each(me, pids, call, timeout))
 

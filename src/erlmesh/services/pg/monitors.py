@@ -14,7 +14,7 @@ from erlmesh.terms import Atom, Pid, Ref, Term, exact_key
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
 
-    from erlmesh.runtime.process import Process
+    from erlmesh.runtime.process import LocalProcess
     from erlmesh.runtime.runtime import Runtime
 
 __all__ = ["GroupEvents", "MonitorTable"]
@@ -75,7 +75,7 @@ class _EventFeed:
     node's pg sends the leave only after its own DOWN.
     """
 
-    process: Process
+    process: LocalProcess
 
     def __init__(self, node: Runtime, scope: Pid, key: Hashable) -> None:
         self._node = node
@@ -154,7 +154,7 @@ class _EventFeed:
             self.process.stop()
 
 
-def _close_feed(feed: Process, unsubscribe: Callable[[], None]) -> None:
+def _close_feed(feed: LocalProcess, unsubscribe: Callable[[], None]) -> None:
     unsubscribe()
     feed.exit(feed.pid, _KILL)
 
@@ -166,7 +166,7 @@ class MonitorTable:
     process, as in pg.erl, so its DOWN carries the same reference.
     """
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: LocalProcess) -> None:
         self._process = process
         # Ref → (monitoring process, exact_key of the group or None for the whole scope, group).
         self._by_ref: dict[Ref, tuple[Pid, Hashable | None, Term]] = {}

@@ -31,7 +31,7 @@ from erlmesh.terms import Atom, Pid, Ref, Term
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from erlmesh.runtime.process import Process
+    from erlmesh.runtime.process import LocalProcess
     from erlmesh.runtime.runtime import Runtime
 
 __all__ = ["Pg2", "Transaction"]
@@ -41,7 +41,9 @@ log = logging.getLogger("erlmesh.pg2")
 PG2: Final = Atom("pg2")
 KILL: Final = Atom("kill")
 
-Transaction: TypeAlias = "Callable[[Process, Term, Sequence[str], Callable[[], Awaitable[None]]], Awaitable[object]]"
+Transaction: TypeAlias = (
+    "Callable[[LocalProcess, Term, Sequence[str], Callable[[], Awaitable[None]]], Awaitable[object]]"
+)
 """``await trans(me, (resource, requester), nodes, body)``: run ``body`` while the process ``me`` holds the lock on all
 of ``nodes`` (``global:trans/3``)."""
 
@@ -161,7 +163,7 @@ class Pg2:
         A separate process makes the calls. It owns the lock, so its exit releases the lock.
         """
 
-        async def run_transaction(me: Process) -> None:
+        async def run_transaction(me: LocalProcess) -> None:
             async def call_all_nodes() -> None:
                 await multi_call(me, self._all_nodes(), PG2, request)
 

@@ -25,7 +25,7 @@ from erlmesh.runtime.exceptions import ERROR, TermExit, to_erlang
 from erlmesh.terms import Atom, Term
 
 if TYPE_CHECKING:
-    from erlmesh.runtime.process import Process
+    from erlmesh.runtime.process import LocalProcess
     from erlmesh.runtime.runtime import Runtime
 
 __all__ = ["Apply", "run_call", "serve"]
@@ -35,7 +35,7 @@ log = logging.getLogger("erlmesh.erpc")
 RETURN: Final = Atom("return")
 BADARG: Final = Atom("badarg")
 
-Apply: TypeAlias = "Callable[[Process, Atom, Atom, Sequence[Term]], Awaitable[Term]]"
+Apply: TypeAlias = "Callable[[LocalProcess, Atom, Atom, Sequence[Term]], Awaitable[Term]]"
 """``await apply(me, module, function, arguments)`` runs the function in the process ``me`` and returns its value.
 
 It raises ``Undef`` if there is no such function, and all that the function raises."""
@@ -44,11 +44,11 @@ It raises ``Undef`` if there is no such function, and all that the function rais
 def serve(node: Runtime, apply: Apply) -> None:
     """Handle erpc calls on ``node``. ``apply`` decides which functions may be called."""
 
-    async def execute_call(me: Process, result: Term, module: Term, function: Term, arguments: Term) -> None:
+    async def execute_call(me: LocalProcess, result: Term, module: Term, function: Term, arguments: Term) -> None:
         kind, value, stack = await run_call(me, apply, module, function, arguments)
         raise TermExit((result, kind, value, stack) if kind is ERROR else (result, kind, value))
 
-    async def execute_cast(me: Process, module: Term, function: Term, arguments: Term) -> None:
+    async def execute_cast(me: LocalProcess, module: Term, function: Term, arguments: Term) -> None:
         await run_call(me, apply, module, function, arguments)
 
     node._serve_spawn_request("erpc", "execute_call", 4, execute_call)
@@ -56,7 +56,7 @@ def serve(node: Runtime, apply: Apply) -> None:
 
 
 async def run_call(
-    me: Process, apply: Apply, module: Term, function: Term, arguments: Term
+    me: LocalProcess, apply: Apply, module: Term, function: Term, arguments: Term
 ) -> tuple[Atom, Term, list[Term]]:
     """Call a function. Return ``(kind, value or reason, stack)``, where kind is ``return``, ``throw``, ``exit`` or
     ``error``.

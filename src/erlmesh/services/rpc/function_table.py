@@ -10,14 +10,12 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, overload
+from typing import Any, Final, TypeAlias, TypeVar, overload
 
 from erlmesh.errors import Undef
+from erlmesh.runtime.process import LocalProcess
 from erlmesh.runtime.spawner import ensure_task
 from erlmesh.terms import Atom, Term
-
-if TYPE_CHECKING:
-    from erlmesh.runtime.process import Process
 
 __all__ = ["PROCESS_WIDE", "FunctionTable", "expose"]
 
@@ -97,7 +95,7 @@ class FunctionTable:
         """All functions that can be called, sorted."""
         return sorted({key for table in (self, *self._defaults) for key in table._functions})
 
-    async def apply(self, me: Process, module: Atom, function: Atom, arguments: Sequence[Term]) -> Term:
+    async def apply(self, me: LocalProcess, module: Atom, function: Atom, arguments: Sequence[Term]) -> Term:
         """Run ``module:function(arguments)`` in the process ``me`` and return its value. None becomes the atom
         ``nil``.
 
@@ -133,7 +131,7 @@ def expose(what: Any = None, *, as_: str | None = None, name: str | None = None)
         def predict(image: bytes) -> float: ...
 
         @expose(as_="models", name="predict!")    # :models.predict!(image)
-        async def predict_or_fail(me: Process, image: bytes) -> float: ...
+        async def predict_or_fail(me: LocalProcess, image: bytes) -> float: ...
 
         expose(mypackage.models, as_="mymodels")  # its public functions
 
@@ -177,9 +175,9 @@ def _parameters_of(function: Callable[..., Any]) -> tuple[bool, range]:
 
 def _is_process(annotation: Any) -> bool:
     """True for the class ``Process`` or its name: annotations are text with ``from __future__ import annotations``."""
-    name = annotation if isinstance(annotation, str) else getattr(annotation, "__qualname__", "")
-    is_ours = isinstance(annotation, str) or annotation.__module__ == "erlmesh.runtime.process"
-    return is_ours and name.strip("'\"").rpartition(".")[2] == "Process"
+    if isinstance(annotation, str):
+        return annotation.strip("'\"").rpartition(".")[2] == "Process"
+    return isinstance(annotation, type) and issubclass(annotation, LocalProcess)
 
 
 def _functions_of(module: ModuleType) -> Iterator[Callable[..., Any]]:

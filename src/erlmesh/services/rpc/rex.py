@@ -29,7 +29,7 @@ from erlmesh.services.rpc.erpc import Apply, run_call
 from erlmesh.terms import Atom, Pid, Ref, Term
 
 if TYPE_CHECKING:
-    from erlmesh.runtime.process import Process
+    from erlmesh.runtime.process import LocalProcess
     from erlmesh.runtime.runtime import Runtime
 
 __all__ = ["Rex"]
@@ -102,7 +102,7 @@ class Rex:
         """Run the call in a process and monitor it. ``reply`` is called once, with the result or the exit reason."""
         *mfa, leader = call
 
-        async def answer(me: Process) -> None:
+        async def answer(me: LocalProcess) -> None:
             me.group_leader = leader if isinstance(leader, Pid) else None
             value = await self._run_call(me, *mfa)
             # None after a restart of the server: then the caller has got its DOWN.
@@ -112,7 +112,7 @@ class Rex:
         ref = self._process.monitor(self._node.spawn(answer))
         self._pending_replies[ref] = reply
 
-    async def _run_call(self, me: Process, module: Term, function: Term, arguments: Term) -> Term:
+    async def _run_call(self, me: LocalProcess, module: Term, function: Term, arguments: Term) -> Term:
         """Run the call and return the reply. rpc returns a thrown value as if the function had returned it."""
         kind, value, stack = await run_call(me, self._apply, module, function, arguments)
         if kind is EXIT:

@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from erlmesh.node import Node
-from erlmesh.runtime.process import Process
+from erlmesh.node import Node, Process
 from erlmesh.services.group_names import normalize_group_name
 from erlmesh.terms import Term, exact_key
 from erlmesh.testing.inside import connected_since

@@ -10,8 +10,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
-from erlmesh.node import Node
-from erlmesh.runtime.process import Process
+from erlmesh.node import Node, Process
 from erlmesh.terms import Atom, Pid, Term, exact_key
 from erlmesh.testing.actors import Actor
 from erlmesh.testing.inside import connected_since

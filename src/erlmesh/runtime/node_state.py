@@ -1,0 +1,86 @@
+"""The tables of one node instance, and the interface through which the router's parts send signals.
+
+:class:`NodeState` holds tables only. Every part has a reference to the same tables, so a lookup costs no call.
+:class:`Dispatcher` is the router as its parts see it: they import this module and never the router.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from erlmesh.core.identifiers import Identifiers
+from erlmesh.core.links import Links
+from erlmesh.core.monitors import Monitors
+from erlmesh.core.spawn_requests import SpawnRequests
+from erlmesh.errors import NoConnection
+from erlmesh.proto.control import Signal
+from erlmesh.runtime.delivery import Delivery
+from erlmesh.runtime.process import Backpressure
+from erlmesh.runtime.registry import ProcessRegistry
+from erlmesh.terms import Atom
+
+__all__ = ["Dispatcher", "EnqueueSignal", "NodeState", "Peer"]
+
+
+class Peer(Backpressure, Protocol):
+    """An established connection, as the router needs it."""
+
+    def send(self, signal: Signal) -> None:
+        """Queue the signal. Raises EncodeError if a value is not a term; the connection stays usable."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """The tables of one node instance. They are shared by reference and live as long as the instance."""
+
+    identifiers: Identifiers
+    registry: ProcessRegistry
+    """Local processes by pid, name and alias."""
+    delivery: Delivery
+    """Messages on their way into local mailboxes and handlers."""
+    links: Links
+    monitors: Monitors
+    spawn_requests: SpawnRequests
+    """SPAWN_REQUESTs that were sent and have no reply yet."""
+    peers: dict[Atom, Peer]
+    """The established connections by node. The connection manager adds and removes entries."""
+
+    @classmethod
+    def empty(cls, identifiers: Identifiers) -> NodeState:
+        """The state of an instance that has no process and no connection."""
+        node = identifiers.node
+        return cls(
+            identifiers, ProcessRegistry(identifiers), Delivery(), Links(node), Monitors(node), SpawnRequests(), {}
+        )
+
+
+class EnqueueSignal(Protocol):
+    """Where a signal goes while its node is not connected."""
+
+    def __call__(self, node: Atom, signal: Signal, size: int, dial: bool) -> Backpressure | None:
+        """Keep a signal whose message has ``size`` bytes, if ``dial`` is true or a connection attempt is under way.
+
+        Later the signal is sent, in order, or :meth:`Termination.undeliverable` is called; never from within this call.
+        Returns None if the signal was not kept.
+        """
+
+
+class Dispatcher(Protocol):
+    """Sends signals for the router's parts."""
+
+    @property
+    def enqueue(self) -> EnqueueSignal:
+        """Keeps a signal for a node that is not connected."""
+
+    def send(self, node: Atom, signal: Signal, size: int = 0) -> None:
+        """Send to ``node``, and connect first if needed. ``size`` is the bytes of the signal's terms, if known."""
+
+    def send_if_connected(self, node: Atom, signal: Signal) -> bool:
+        """Send to ``node`` if it is connected or is being connected. False if the signal was dropped."""
+
+    def apply(self, signal: Signal, node: Atom) -> None:
+        """Apply one signal that came from ``node``, which may be this node."""
+
+    def no_connection_error(self, node: Atom) -> NoConnection:
+        """The error for a caller that waits for an answer of a node without a connection."""

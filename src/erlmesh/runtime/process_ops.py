@@ -1,0 +1,58 @@
+"""What a local process asks of its node: :class:`~erlmesh.runtime.process.ProcessOps` on top of a router."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from random import Random
+from typing import Any, Protocol
+
+from erlmesh.runtime.process import MFA, Body, Destination, LocalProcess
+from erlmesh.runtime.router import Router
+from erlmesh.terms import Atom, Pid, Ref, Term
+
+__all__ = ["NodeProcessOps"]
+
+
+class _Spawn(Protocol):
+    def __call__(self, body: Body, arguments: tuple[Any, ...], name: Atom | str | None) -> LocalProcess: ...
+
+
+class _Nodes(Protocol):
+    def __call__(self, *, hidden: bool = False) -> list[str]: ...
+
+
+class NodeProcessOps:
+    """One object serves all processes of a node. ``group_leader()`` is the default for processes spawned remotely."""
+
+    def __init__(
+        self, router: Router, rng: Random, *, spawn: _Spawn, nodes: _Nodes, group_leader: Callable[[], Pid]
+    ) -> None:
+        self.signals = router.signal_sender
+        self.atom = router.atom
+        self.random = rng
+        self.nodes = nodes
+        self.alias = router.registry.alias
+        self.unalias = router.registry.unalias
+        self.register = router.registry.register
+        self.deliver = router.delivery.deliver
+        self.terminate = router.termination.terminate
+        self.make_ref = router.identifiers.ref
+        self._router = router
+        self._spawn = spawn
+        self._group_leader = group_leader
+
+    def now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    async def call(self, caller: LocalProcess, to: Destination, request: Term, timeout: float | None) -> Term:
+        return await self._router.gen_calls.call(caller, to, request, timeout)
+
+    def spawn(self, parent: LocalProcess, body: Body, arguments: tuple[Any, ...], name: Atom | str | None) -> Pid:
+        child = self._spawn(body, arguments, name)
+        child.group_leader = parent.group_leader
+        return child.pid
+
+    async def spawn_remote(self, parent: LocalProcess, node: Atom, mfa: MFA, options: list[Atom]) -> tuple[Pid, Ref]:
+        leader = parent.group_leader or self._group_leader()
+        return await self._router.spawn_client.spawn(parent, node, mfa, leader, options)
