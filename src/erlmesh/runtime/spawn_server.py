@@ -1,4 +1,4 @@
-"""Processes that other nodes start here: what a SPAWN_REQUEST gets. (What we ask of others is in :mod:`~erlmesh.runtime.spawn_client`.)"""
+"""Handles incoming SPAWN_REQUESTs. The requests of this node are in :mod:`~erlmesh.runtime.spawn_client`."""
 
 from __future__ import annotations
 

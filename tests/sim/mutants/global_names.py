@@ -201,7 +201,7 @@ MUTANTS = [
     Mutant(
         REGISTRAR + "_can_register",
         "a name that is taken can be had",
-        "return not others and self._server.whereis(name) is None",
+        "return not others and self._whereis(name) is None",
         "return not others",
     ),
     Mutant(

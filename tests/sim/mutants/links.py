@@ -142,13 +142,13 @@ MUTANTS = [
     Mutant(
         "erlmesh.runtime.termination:Termination.undeliverable",
         "a link that cannot be made is never broken",
-        "router.apply(ExitLink(signal.to, signal.sender, NOCONNECTION), node)",
+        "apply(ExitLink(signal.to, signal.sender, NOCONNECTION), node)",
         "pass",
     ),
     Mutant(
         "erlmesh.runtime.termination:Termination.undeliverable",
         "who watches an unreachable process is not told",
-        "router.apply(Down(signal.target, signal.sender, signal.ref, NOCONNECTION), node)",
+        "apply(Down(signal.target, signal.sender, signal.ref, NOCONNECTION), node)",
         "pass",
     ),
 ]
