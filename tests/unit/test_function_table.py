@@ -33,7 +33,7 @@ def apply(functions, name, *arguments, me=None):
     return run(functions.apply(me, Atom(of), Atom(function), arguments))
 
 
-def test_a_function_is_called_by_module_name_and_number_of_arguments():
+def test_function_is_found_by_module_name_and_arity():
     functions = FunctionTable()
     functions.add(lambda a, b=2, *, c=3: (a, b, c), "m", "f")
 
@@ -46,7 +46,7 @@ def test_a_function_is_called_by_module_name_and_number_of_arguments():
         assert undefined.value.stack == [(M, F, list(wrong), [])]
 
 
-def test_coroutine_functions_are_awaited_and_none_is_nil():
+def test_coroutine_functions_are_awaited_and_none_becomes_nil():
     async def f():
         pass
 
@@ -56,7 +56,7 @@ def test_coroutine_functions_are_awaited_and_none_is_nil():
     assert apply(functions, "m:f") is Atom("nil")
 
 
-def test_the_process_is_given_to_who_asks_for_it_and_is_no_argument():
+def test_process_parameter_gets_the_process_and_is_not_counted():
     def by_class(me: Process, x):
         return me, x
 
@@ -76,7 +76,7 @@ def test_the_process_is_given_to_who_asks_for_it_and_is_no_argument():
     assert apply(functions, "m:other", 1, me=me) == 1
 
 
-def test_what_erlang_could_not_call_is_refused_at_once():
+def test_functions_that_erlang_cannot_call_raise():
     functions = FunctionTable()
 
     def demanding(*, keyword):
@@ -90,7 +90,7 @@ def test_what_erlang_could_not_call_is_refused_at_once():
         functions.add(len, "m", "x" * 256)
 
 
-def test_a_name_that_is_taken_is_refused_but_a_newer_edition_of_the_function_is_not():
+def test_taken_name_raises_unless_the_function_is_a_newer_version():
     functions = FunctionTable()
     for edition in (1, 2):
         functions.add(module(f"def f(): return {edition}").f, "models")
@@ -100,7 +100,7 @@ def test_a_name_that_is_taken_is_refused_but_a_newer_edition_of_the_function_is_
         functions.add(lambda: 3, "models", "f")
 
 
-def test_all_public_functions_of_a_module_are_exposed():
+def test_add_module_exposes_all_public_functions():
     functions = FunctionTable()
 
     functions.add_module(
@@ -111,7 +111,7 @@ def test_all_public_functions_of_a_module_are_exposed():
     assert functions.names() == [("models", "f", 0), ("other", "_g", 0)]
 
 
-def test_of_a_module_with_marked_functions_only_those_are_exposed():
+def test_add_module_exposes_only_marked_functions_if_there_are_any():
     functions = FunctionTable()
 
     functions.add_module(
@@ -121,12 +121,12 @@ def test_of_a_module_with_marked_functions_only_those_are_exposed():
     assert functions.names() == [("models", "f", 0), ("x", "g!", 0)]
 
 
-def test_a_module_without_functions_is_a_mistake():
+def test_add_module_without_functions_raises():
     with pytest.raises(ValueError, match=r"no public function in pack\.models"):
         FunctionTable().add_module(module("x = 1"))
 
 
-def test_what_is_marked_is_exposed_everywhere_and_the_decorator_changes_nothing_else():
+def test_expose_adds_to_the_process_wide_table_and_returns_the_function():
     marked = module("@expose\ndef f(x): return x")
 
     assert marked.f(5) == 5
@@ -137,7 +137,7 @@ def test_what_is_marked_is_exposed_everywhere_and_the_decorator_changes_nothing_
     assert function_table.PROCESS_WIDE.names() == [("mine", "g", 0), ("mine", "h", 0), ("models", "f", 1)]
 
 
-def test_the_own_table_comes_before_the_defaults():
+def test_own_table_takes_precedence_over_defaults():
     defaults = FunctionTable()
     functions = FunctionTable(defaults)
     defaults.add(lambda: 1, "m", "f")
@@ -148,7 +148,7 @@ def test_the_own_table_comes_before_the_defaults():
     assert (apply(functions, "m:f"), apply(functions, "m:g")) == (2, 1)
 
 
-def test_importing_the_stock_exposes_nothing_until_it_is_asked_for():
+def test_importing_otp_functions_exposes_nothing():
     import erlmesh.otp_functions
 
     functions = FunctionTable()

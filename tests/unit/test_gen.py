@@ -20,7 +20,7 @@ ALIASED = ImproperList((Atom("alias"),), ALIAS)
         ImproperList((ALIASED, Atom("more")), Atom("end")),
     ],
 )
-def test_a_tag_with_an_alias_is_answered_at_the_alias(tag):
+def test_reply_to_a_tag_with_an_alias_goes_to_the_alias(tag):
     assert gen.reply_to((CALLER, tag)) == ALIAS
 
 
@@ -38,16 +38,16 @@ def test_a_tag_with_an_alias_is_answered_at_the_alias(tag):
         ImproperList((ImproperList((Atom("alias"),), 7),), ALIAS),
     ],
 )
-def test_any_other_tag_is_answered_at_the_pid(tag):
+def test_reply_to_another_tag_goes_to_the_pid(tag):
     assert gen.reply_to((CALLER, tag)) == CALLER
 
 
-def test_our_own_calls_are_answered_at_their_alias():
+def test_reply_to_our_own_call_goes_to_its_alias():
     kind, caller, request = gen.call(CALLER, ALIAS, Atom("question"))
 
     assert (kind, caller, request) == (Atom("$gen_call"), (CALLER, ALIASED), Atom("question"))
     assert gen.reply_to(caller) == ALIAS
 
 
-def test_a_cast_carries_its_message():
+def test_cast_wraps_its_message():
     assert gen.cast([1, 2]) == (Atom("$gen_cast"), [1, 2])

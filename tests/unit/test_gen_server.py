@@ -39,7 +39,7 @@ def ask(cluster, node, names):
     return answers
 
 
-def test_every_node_that_has_the_server_answers_and_the_others_are_passed_over():
+def test_multi_call_returns_replies_of_nodes_that_run_the_server():
     cluster, (a, b, _) = cluster_of("a@h", "b@h", "c@h")
     echo(a)
     echo(b)
@@ -51,7 +51,7 @@ def test_every_node_that_has_the_server_answers_and_the_others_are_passed_over()
     assert monitors == []
 
 
-def test_a_node_that_is_lost_before_it_answers_is_passed_over():
+def test_multi_call_skips_a_node_lost_before_its_reply():
     cluster, (a, b) = cluster_of("a@h", "b@h")
     echo(a)
     b.spawn_handler(lambda message: None, name=ECHO)
@@ -63,7 +63,7 @@ def test_a_node_that_is_lost_before_it_answers_is_passed_over():
     assert cluster.tasks == []
 
 
-def test_asking_nobody_answers_at_once():
+def test_multi_call_without_nodes_returns_at_once():
     cluster, (a,) = cluster_of("a@h")
 
     assert ask(cluster, a, [])[0] == {}

@@ -25,7 +25,7 @@ def held(node):
     return [resource for resource, _, _ in node.server.locks.snapshot()]
 
 
-def test_a_lock_is_set_on_all_nodes_and_let_go_on_all():
+def test_lock_is_set_and_released_on_all_nodes():
     world = World(1)
     nodes = cluster(world, "abc")
 
@@ -39,7 +39,7 @@ def test_a_lock_is_set_on_all_nodes_and_let_go_on_all():
     assert is_quiet(nodes)
 
 
-def test_a_lock_on_some_nodes_leaves_the_others_alone():
+def test_lock_on_some_nodes_does_not_touch_the_others():
     world = World(1)
     nodes = cluster(world, "abc")
 
@@ -50,7 +50,7 @@ def test_a_lock_on_some_nodes_leaves_the_others_alone():
     assert world.ask(nodes[1], lock) == [[R], [], [R]]
 
 
-def test_one_at_a_time_is_in_the_critical_section():
+def test_critical_section_is_exclusive():
     for seed in range(40):
         world = World(seed)
         nodes = cluster(world, "abcd")
@@ -71,7 +71,7 @@ def test_one_at_a_time_is_in_the_critical_section():
         assert is_quiet(nodes)
 
 
-def test_a_lock_is_refused_after_so_many_tries():
+def test_set_lock_returns_false_after_its_retries():
     world = World(1)
     nodes = cluster(world, "ab")
 
@@ -92,7 +92,7 @@ def test_a_lock_is_refused_after_so_many_tries():
     assert [held(node) for node in nodes] == [[R], [R]]
 
 
-def test_two_with_the_same_requester_hold_a_lock_together():
+def test_processes_with_the_same_requester_share_a_lock():
     world = World(1)
     nodes = cluster(world, "ab")
 
@@ -107,7 +107,7 @@ def test_two_with_the_same_requester_hold_a_lock_together():
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_a_lock_is_free_when_its_holder_dies(seed):
+def test_lock_is_released_when_its_holder_terminates(seed):
     world = World(seed)
     nodes = cluster(world, "abc")
 
@@ -123,7 +123,7 @@ def test_a_lock_is_free_when_its_holder_dies(seed):
     assert is_quiet(nodes)
 
 
-def test_a_lock_is_free_when_its_holders_node_dies():
+def test_lock_is_released_when_the_node_of_its_holder_stops():
     for seed in range(20):
         world = World(seed)
         nodes = cluster(world, "abc")
@@ -144,7 +144,7 @@ def test_a_lock_is_free_when_its_holders_node_dies():
         assert world.wait(outcome, limit=30) is True
 
 
-def test_a_node_without_the_service_is_skipped():
+def test_node_without_the_service_is_skipped():
     world = World(1)
     world.node("plain@h")
     nodes = cluster(world, "ab")
@@ -158,7 +158,7 @@ def test_a_node_without_the_service_is_skipped():
     assert world.ask(nodes[0], lock) is True
 
 
-def test_a_node_that_cannot_be_reached_is_skipped():
+def test_unreachable_node_is_skipped():
     world = World(1)
     nodes = cluster(world, "ab")
 
@@ -170,7 +170,7 @@ def test_a_node_that_cannot_be_reached_is_skipped():
     assert is_quiet(nodes)  # the holder has ended
 
 
-def test_trans_returns_what_its_body_returns_and_frees_the_lock():
+def test_trans_returns_the_result_and_releases_the_lock():
     world = World(1)
     nodes = cluster(world, "ab")
 
@@ -187,7 +187,7 @@ def test_trans_returns_what_its_body_returns_and_frees_the_lock():
     assert is_quiet(nodes)
 
 
-def test_a_body_that_fails_frees_the_lock():
+def test_exception_in_the_body_releases_the_lock():
     world = World(1)
     nodes = cluster(world, "abc")
 
@@ -203,7 +203,7 @@ def test_a_body_that_fails_frees_the_lock():
 
 
 @pytest.mark.parametrize("wrong", [R, (R,), [R, 1], (R, 1, 2)])
-def test_what_is_no_lock_is_refused_at_the_call(wrong):
+def test_invalid_lock_id_raises(wrong):
     world = World(1)
     (node,) = cluster(world, "a")
 
@@ -216,7 +216,7 @@ def test_what_is_no_lock_is_refused_at_the_call(wrong):
     world.ask(node, lock)
 
 
-def test_whoever_is_no_process_can_lock_too():
+def test_lock_without_a_process():
     world = World(1)
     nodes = cluster(world, "ab")
     names, others = nodes[0].global_, nodes[1].global_
@@ -238,7 +238,7 @@ def test_whoever_is_no_process_can_lock_too():
 
 
 @pytest.mark.parametrize("as_process", [True, False])
-def test_trans_locks_for_a_block(as_process):
+def test_trans_holds_the_lock_for_a_block(as_process):
     world = World(1)
     nodes = cluster(world, "ab")
 
@@ -252,7 +252,7 @@ def test_trans_locks_for_a_block(as_process):
 
 
 @pytest.mark.parametrize("as_process", [True, False])
-def test_a_block_that_fails_frees_the_lock(as_process):
+def test_exception_in_a_block_releases_the_lock(as_process):
     world = World(1)
     nodes = cluster(world, "ab")
 
@@ -266,7 +266,7 @@ def test_a_block_that_fails_frees_the_lock(as_process):
     assert is_quiet(nodes)
 
 
-def test_whoever_gives_up_waiting_leaves_no_lock_behind():
+def test_cancelled_set_lock_leaves_no_lock():
     world = World(1)
     nodes = cluster(world, "ab")
 
@@ -287,14 +287,14 @@ def test_whoever_gives_up_waiting_leaves_no_lock_behind():
     assert is_quiet(nodes)
 
 
-def test_back_off_is_random_and_grows_to_eight_seconds():
+def test_backoff_is_random_and_grows_to_eight_seconds():
     chance = World(1).random
     most = [max(backoff(attempt, chance) for _ in range(2000)) for attempt in range(1, 9)]
 
     assert most == pytest.approx([0.25, 0.5, 1, 2, 4, 8, 8, 8], rel=0.05)
 
 
-def test_locks_stand_while_the_cluster_grows_and_shrinks():
+def test_locks_stay_while_the_cluster_grows_and_shrinks():
     for seed in range(40):
         world = World(seed)
         nodes = [start(world, f"{name}@h") for name in "abcd"]
@@ -318,7 +318,7 @@ def test_locks_stand_while_the_cluster_grows_and_shrinks():
         world.run(until=partial(is_mesh, nodes), limit=60)
 
 
-def test_a_silent_holder_of_the_name_does_not_stop_others_for_longer_than_it_is_connected():
+def test_unresponsive_server_blocks_others_only_while_it_is_connected():
     world = World(1)
     half = world.node("half@h")
     half.spawn_handler(lambda message: None, name=SERVER)
@@ -337,7 +337,7 @@ def test_a_silent_holder_of_the_name_does_not_stop_others_for_longer_than_it_is_
     assert world.wait(outcome, limit=1) is True
 
 
-def test_a_lock_that_is_refused_by_one_is_left_with_none():
+def test_lock_refused_by_one_node_is_released_on_all():
     world = World(1)
     nodes = cluster(world, "abc")
 

@@ -22,7 +22,7 @@ def two_with_the_same_name(world, method):
     return nodes, pids
 
 
-def test_of_two_processes_that_meet_under_one_name_one_is_killed():
+def test_random_exit_name_kills_one_of_two_processes():
     for seed in range(20):
         world = World(seed)
         nodes, pids = two_with_the_same_name(world, random_exit_name)
@@ -35,7 +35,7 @@ def test_of_two_processes_that_meet_under_one_name_one_is_killed():
         assert [nodes[0].is_alive(pids[0]), nodes[1].is_alive(pids[1])] == [True, False]
 
 
-def test_of_two_processes_that_meet_under_one_name_one_is_told():
+def test_random_notify_name_notifies_one_of_two_processes():
     world = World(1)
     nodes, pids = two_with_the_same_name(world, random_notify_name)
 
@@ -47,7 +47,7 @@ def test_of_two_processes_that_meet_under_one_name_one_is_told():
     assert list(nodes[1].processes[pids[1]]._mailbox) == [(CONFLICT, X)]
 
 
-def test_both_processes_that_meet_under_one_name_may_lose_it():
+def test_notify_all_name_removes_the_name_of_both_processes():
     world = World(1)
     nodes, pids = two_with_the_same_name(world, notify_all_name)
 
@@ -60,7 +60,7 @@ def test_both_processes_that_meet_under_one_name_may_lose_it():
     assert list(nodes[1].processes[pids[1]]._mailbox) == [(CONFLICT, X, pids[0])]
 
 
-def test_a_python_function_is_refused_for_a_process_of_another_node_where_it_could_not_run():
+def test_python_method_for_a_remote_process_raises():
     world = World(1)
     nodes = cluster(world, "ab")
     theirs = spawned(nodes[1])
@@ -71,7 +71,7 @@ def test_a_python_function_is_refused_for_a_process_of_another_node_where_it_cou
     assert does(world, nodes[0], "register", X, theirs, random_notify_name)
 
 
-def test_a_python_function_decides_where_its_process_lives():
+def test_python_method_runs_on_the_node_of_its_process():
     world = World(1)
     asked = []
 
@@ -89,7 +89,7 @@ def test_a_python_function_decides_where_its_process_lives():
     assert all(node.is_alive(pid) for node, pid in zip(nodes, pids, strict=True))
 
 
-def test_a_function_that_fails_costs_the_name_and_nothing_else():
+def test_exception_in_a_method_removes_only_the_name():
     world = World(1)
 
     def fails(name, pid, pid2):
@@ -102,7 +102,7 @@ def test_a_function_that_fails_costs_the_name_and_nothing_else():
     assert tables(nodes) == [[], []]
 
 
-def test_the_conflicts_of_whole_partitions_are_settled_where_the_processes_are():
+def test_conflicts_of_partitions_are_resolved_on_the_nodes_of_the_processes():
     for seed in range(20):
         world = World(seed)
         left, right = cluster(world, "ad"), cluster(world, "bc")
@@ -119,7 +119,7 @@ def test_the_conflicts_of_whole_partitions_are_settled_where_the_processes_are()
         assert list(left[1].processes[mine]._mailbox) == [(CONFLICT, X)]
 
 
-def test_our_own_conflicts_are_settled_without_asking_anybody():
+def test_local_conflicts_are_resolved_without_rpc():
     world = World(1)
     nodes, pids = two_with_the_same_name(world, random_exit_name)
     nodes[0].unregister("rex")
@@ -131,7 +131,7 @@ def test_our_own_conflicts_are_settled_without_asking_anybody():
     assert agree(nodes, X, pids[0])
 
 
-def test_whoever_is_asked_about_a_conflict_is_not_waited_for_longer_than_the_session_lasts():
+def test_conflict_resolution_ends_with_the_session():
     world = World(1)
     left, right = cluster(world, "ad"), cluster(world, "bc")
     for node in (left[1], right[1]):

@@ -11,14 +11,14 @@ P, Q = Pid(NODE, 1, 0, 1), Pid(NODE, 2, 0, 1)
 GLOBAL = Atom("global")
 
 
-def test_a_free_resource_is_locked_and_its_holder_watched():
+def test_free_resource_is_locked_and_its_holder_monitored():
     locks = LockTable()
 
     assert locks.set((b"r", P), P) == (True, [Monitor(P)])
     assert locks.snapshot() == [(b"r", P, [P])]
 
 
-def test_another_requester_is_refused():
+def test_other_requester_is_refused():
     locks = LockTable()
     locks.set((b"r", P), P)
 
@@ -26,7 +26,7 @@ def test_another_requester_is_refused():
     assert not locks.can_set((b"r", Q))
 
 
-def test_the_same_requester_shares_the_lock():
+def test_same_requester_shares_the_lock():
     locks = LockTable()
     locks.set((b"r", b"us"), P)
 
@@ -37,7 +37,7 @@ def test_the_same_requester_shares_the_lock():
     assert locks.can_set((b"r", b"them"))
 
 
-def test_locking_twice_is_locking_once():
+def test_second_set_by_the_holder_changes_nothing():
     locks = LockTable()
     locks.set((b"r", P), P)
 
@@ -46,7 +46,7 @@ def test_locking_twice_is_locking_once():
     assert not locks.is_set(b"r")
 
 
-def test_what_is_not_held_cannot_be_let_go():
+def test_lock_that_is_not_held_cannot_be_released():
     locks = LockTable()
     locks.set((b"r", b"us"), P)
 
@@ -56,7 +56,7 @@ def test_what_is_not_held_cannot_be_let_go():
     assert locks.is_set(b"r")
 
 
-def test_a_dead_holder_lets_go_of_everything_and_only_of_its_own():
+def test_terminated_holder_releases_all_its_locks_and_no_others():
     locks = LockTable()
     locks.set((b"r", P), P)
     locks.set((b"s", b"us"), P)
@@ -69,7 +69,7 @@ def test_a_dead_holder_lets_go_of_everything_and_only_of_its_own():
 
 
 @pytest.mark.parametrize(("one", "other"), [(1, 1.0), (1, True), (b"a", Atom("a")), ([1], (1,))])
-def test_resources_and_requesters_are_compared_as_erlang_terms(one, other):
+def test_resources_and_requesters_are_compared_with_exact_equality(one, other):
     locks = LockTable()
     locks.set((one, P), P)
 
@@ -78,14 +78,14 @@ def test_resources_and_requesters_are_compared_as_erlang_terms(one, other):
     assert not locks.set(([one], other), Q)[0]
 
 
-def test_a_resource_may_be_a_term_that_python_cannot_hash():
+def test_resource_may_be_unhashable_in_python():
     locks = LockTable()
 
     assert locks.set(((Atom("pg2"), [1, {1: [2]}]), P), P)[0]
     assert not locks.set(((Atom("pg2"), [1, {1: [2]}]), Q), Q)[0]
 
 
-def test_names_may_stay_while_the_global_lock_stands_or_was_let_go_in_order():
+def test_names_stay_while_the_global_lock_is_set_or_was_released():
     locks = LockTable()
     assert locks.global_lock_still_set(P)
     locks.set((GLOBAL, [P, Q]), P)
@@ -100,7 +100,7 @@ def test_names_may_stay_while_the_global_lock_stands_or_was_let_go_in_order():
     assert locks.global_lock_matches(None)
 
 
-def test_names_may_not_stay_after_the_global_lock_was_lost_with_its_holder():
+def test_names_do_not_stay_after_the_holder_of_the_global_lock_terminated():
     locks = LockTable()
     locks.set((GLOBAL, P), P)
 
@@ -113,7 +113,7 @@ def test_names_may_not_stay_after_the_global_lock_was_lost_with_its_holder():
     assert locks.global_lock_still_set(P)
 
 
-def test_other_locks_that_are_lost_do_not_matter_to_names():
+def test_loss_of_other_locks_does_not_affect_names():
     locks = LockTable()
     locks.set((b"r", P), P)
 

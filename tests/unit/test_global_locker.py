@@ -65,7 +65,7 @@ class Stage:
         return [cast for where, cast in self.casts if where == name]
 
 
-def test_the_boss_is_locked_first_then_we_and_the_peer_then_the_others():
+def test_lock_order_is_boss_then_own_node_and_peer_then_others():
     stage = Stage(["a@h", "z@h", "c@h"])
 
     stage.meet()
@@ -77,7 +77,7 @@ def test_the_boss_is_locked_first_then_we_and_the_peer_then_the_others():
     assert stage.said("h@h") == [(LOCK_SET, stage.locker, True, [Atom("a@h"), Atom("z@h"), Atom("c@h")], 7)]
 
 
-def test_the_boss_is_let_go_last_and_after_the_news():
+def test_boss_is_released_last_and_after_the_announcements():
     stage = Stage(["a@h", "z@h"])
     stage.meet()
     stage.run()
@@ -95,7 +95,7 @@ def test_the_boss_is_let_go_last_and_after_the_news():
 
 
 @pytest.mark.parametrize("refusing", ["a@h", "h@h", "m@h", "z@h"])
-def test_whoever_refuses_everything_taken_is_given_back(refusing):
+def test_refusal_by_any_node_releases_all_locks(refusing):
     stage = Stage(["a@h", "z@h"])
     stage.refusing.add(refusing)
 
@@ -110,7 +110,7 @@ def test_whoever_refuses_everything_taken_is_given_back(refusing):
 
 
 @pytest.mark.parametrize("end", ["no", "cancel"])
-def test_the_lock_is_given_back_if_the_peer_cannot_lock_or_is_lost(end):
+def test_lock_is_released_if_the_peer_cannot_lock_or_is_lost(end):
     stage = Stage(["a@h"])
     stage.meet()
     stage.run(1.2)
@@ -126,7 +126,7 @@ def test_the_lock_is_given_back_if_the_peer_cannot_lock_or_is_lost(end):
     assert stage.said("m@h") == []
 
 
-def test_words_of_other_sessions_do_not_count():
+def test_messages_of_other_sessions_are_ignored():
     stage = Stage()
     stage.meet()
     stage.run()
@@ -141,7 +141,7 @@ def test_words_of_other_sessions_do_not_count():
     assert [what for what, _ in stage.gen_calls] == ["set_lock", "set_lock"]
 
 
-def test_nothing_is_tried_while_somebody_holds_global_here():
+def test_no_attempt_while_global_is_locked_here():
     stage = Stage()
     stage.locks.set((GLOBAL, b"x"), stage.his)
 
@@ -153,7 +153,7 @@ def test_nothing_is_tried_while_somebody_holds_global_here():
     assert stage.run(1).gen_calls != []
 
 
-def test_the_boss_is_left_alone_if_we_cannot_be_locked_ourselves():
+def test_boss_is_not_locked_if_the_own_node_cannot_be_locked():
     stage = Stage(["z@h"])
     stage.locks.set((GLOBAL, b"x"), stage.his)
     stage.meet()
@@ -165,7 +165,7 @@ def test_the_boss_is_left_alone_if_we_cannot_be_locked_ourselves():
     assert stage.said("h@h") == [(LOCK_SET, stage.locker, False, [Atom("z@h")], 7)]
 
 
-def test_the_peer_may_begin():
+def test_peer_may_start():
     stage = Stage(["a@h"])
     stage.meet()
 
@@ -178,7 +178,7 @@ def test_the_peer_may_begin():
 
 
 @pytest.mark.parametrize("tag", [99, None])
-def test_a_peer_that_begins_a_session_we_do_not_have_hears_no(tag):
+def test_lock_set_of_an_unknown_session_is_refused(tag):
     stage = Stage(["a@h"])
     if tag is not None:
         stage.meet()
@@ -193,7 +193,7 @@ def test_a_peer_that_begins_a_session_we_do_not_have_hears_no(tag):
 @pytest.mark.parametrize(
     ("vsn", "where", "tags"), [(5, "his locker", ()), (6, "h@h", ()), (7, "h@h", ()), (8, "h@h", (7,))]
 )
-def test_each_version_is_spoken_to_in_its_form(vsn, where, tags):
+def test_lock_set_has_the_form_of_the_version(vsn, where, tags):
     stage = Stage()
 
     stage.meet(vsn=vsn)
@@ -203,7 +203,7 @@ def test_each_version_is_spoken_to_in_its_form(vsn, where, tags):
     assert len(stage.said("h@h")) + len(stage.said("his locker")) == 1
 
 
-def test_old_versions_answer_without_a_tag():
+def test_lock_set_of_old_versions_has_no_tag():
     stage = Stage()
     stage.meet(vsn=5)
     stage.run(1)
@@ -214,7 +214,7 @@ def test_old_versions_answer_without_a_tag():
     assert stage.said("m@h") == [(LOCK_IS_SET, HIM, 100, lock_id(stage.locker, stage.his))]
 
 
-def test_a_peer_that_became_known_needs_no_lock():
+def test_known_peer_is_not_locked():
     stage = Stage()
     stage.meet()
     stage.known[HIM] = 8
@@ -224,7 +224,7 @@ def test_a_peer_that_became_known_needs_no_lock():
     assert stage.gen_calls == []
 
 
-def test_a_cancelled_peer_is_not_tried():
+def test_cancelled_peer_is_not_attempted():
     stage = Stage()
     stage.meet()
     stage.tell(CANCEL, HIM, 100, [])
@@ -234,7 +234,7 @@ def test_a_cancelled_peer_is_not_tried():
     assert stage.gen_calls == []
 
 
-def test_the_first_try_of_a_lonely_node_is_soon_and_at_random():
+def test_first_attempt_is_random_and_early_for_a_node_without_peers():
     def first(seed, known=()):
         stage = Stage(known, seed=seed)
         stage.meet()
@@ -250,7 +250,7 @@ def test_the_first_try_of_a_lonely_node_is_soon_and_at_random():
     assert len({round(pause, 4) for pause in alone}) > 10
 
 
-def test_the_two_lockers_agree_on_the_lock():
+def test_lock_id_is_the_same_for_both_lockers():
     low, high = Pid(Atom("z@h"), 5, 0, 9), Pid(Atom("a@h"), 5, 1, 1)
 
     assert lock_id(low, high) == lock_id(high, low) == (GLOBAL, [low, high])

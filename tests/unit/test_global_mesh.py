@@ -45,7 +45,7 @@ def reunite(world, nodes):
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("size", [2, 3, 5, 8])
 @pytest.mark.parametrize("spread", [0, 0.05, 2])
-def test_nodes_that_meet_in_any_order_end_as_a_full_mesh(size, shape, spread):
+def test_nodes_connected_in_any_order_become_a_full_mesh(size, shape, spread):
     for seed in range(4):
         world = World(seed)
         names = world.random.sample("abcdefghij", size)
@@ -68,7 +68,7 @@ def test_two_nodes_are_in_sync_within_a_quarter_of_a_second():
     assert is_mesh(nodes)
 
 
-def test_two_clusters_become_one_and_share_all_names():
+def test_two_clusters_merge_and_share_all_names():
     for seed in range(30):
         world = World(seed)
         left = [start(world, f"{name}@h") for name in "adf"]
@@ -92,7 +92,7 @@ async def register(me, name):
 
 
 @pytest.mark.parametrize("protect", [True, False])
-def test_connections_that_break_at_any_moment_leave_nothing_behind(protect):
+def test_broken_connections_leave_no_state_behind(protect):
     for seed in range(150):
         world = World(seed)
         nodes = [
@@ -118,7 +118,7 @@ async def sync(me):
     await me.node.global_.sync()
 
 
-def test_with_the_protection_everybody_sees_whole_clusters_only():
+def test_overlapping_partitions_are_prevented():
     for seed in range(60):
         world = World(seed)
         nodes = [start(world, f"{name}@h") for name in "abcde"]
@@ -135,7 +135,7 @@ def test_with_the_protection_everybody_sees_whole_clusters_only():
         assert not set(pair) <= {nodes[0].name, *nodes[0].nodes()}
 
 
-def test_without_the_protection_the_third_keeps_both():
+def test_without_prevention_partitions_may_overlap():
     world = World(1)
     nodes = [start(world, f"{name}@h", prevent_overlapping_partitions=False) for name in "abc"]
     meet(world, nodes, "star")
@@ -148,7 +148,7 @@ def test_without_the_protection_the_third_keeps_both():
     assert [node.global_.known() for node in nodes] == [["c@h"], ["c@h"], ["a@h", "b@h"]]
 
 
-def test_a_node_that_dies_leaves_a_whole_cluster():
+def test_other_nodes_stay_a_full_mesh_when_a_node_stops():
     for seed in range(60):
         world = World(seed)
         nodes = [start(world, f"{name}@h") for name in "abcd"]
@@ -164,7 +164,7 @@ def test_a_node_that_dies_leaves_a_whole_cluster():
         assert not any(dead.name in node.global_.known() for node in nodes)
 
 
-def test_a_node_that_comes_back_is_let_in_again():
+def test_restarted_node_joins_the_mesh_again():
     for seed in range(20):
         world = World(seed)
         nodes = [start(world, f"{name}@h") for name in "abc"]
@@ -184,7 +184,7 @@ def test_a_node_that_comes_back_is_let_in_again():
 
 @pytest.mark.parametrize("vsn", [5, 6, 7])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_old_and_new_versions_make_one_mesh(vsn, shape):
+def test_old_and_new_versions_form_one_mesh(vsn, shape):
     for seed in range(12):
         world = World(seed)
         nodes = [
@@ -217,7 +217,7 @@ def test_old_versions_survive_broken_connections():
         assert not any(node.server.locks.snapshot() for node in nodes), seed
 
 
-def test_a_peer_that_does_not_speak_global_disturbs_nobody():
+def test_node_without_global_does_not_affect_the_mesh():
     world = World(1)
     silent = world.node("silent@h")
     nodes = [start(world, f"{name}@h") for name in "abc"]
@@ -236,7 +236,7 @@ def is_mesh_beside(nodes, silent):
     return all(len(node.global_.known()) == 2 and silent.name in node.nodes() for node in nodes)
 
 
-def test_a_peer_in_session_that_never_goes_on_is_forgotten_when_it_is_lost():
+def test_stalled_session_ends_when_its_peer_is_lost():
     world = World(1)
     half = world.node("half@h")
     server = half.spawn_handler(lambda message: None, name=SERVER)
@@ -254,7 +254,7 @@ def test_a_peer_in_session_that_never_goes_on_is_forgotten_when_it_is_lost():
     wait_for_quiet(world, nodes)
 
 
-def test_rubbish_from_a_peer_is_ignored():
+def test_malformed_messages_from_a_peer_are_ignored():
     world = World(1)
     nodes = [start(world, "a@h"), start(world, "b@h")]
     world.connect("a@h", "b@h")
@@ -295,7 +295,7 @@ def test_rubbish_from_a_peer_is_ignored():
     assert nodes[0].server._locker in nodes[0].processes
 
 
-def test_what_happened_depends_on_the_seed_alone():
+def test_history_depends_only_on_the_seed():
     def history(seed):
         world = World(seed)
         nodes = [start(world, f"{name}@h") for name in "abcd"]

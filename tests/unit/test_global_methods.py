@@ -25,28 +25,28 @@ class Recorder:
 
 @pytest.mark.parametrize("method", [random_exit_name, OTP_DEFAULT])
 @pytest.mark.parametrize("pids", [(P, Q), (Q, P)])
-def test_the_process_on_the_larger_node_is_killed(method, pids):
+def test_random_exit_name_kills_the_process_on_the_larger_node(method, pids):
     recorder = Recorder()
 
     assert ResolveMethods().run(recorder, method, X, *pids) == P
     assert recorder.did == [(Q, "exit", Atom("kill"))]
 
 
-def test_the_process_on_the_larger_node_is_told():
+def test_random_notify_name_notifies_the_process_on_the_larger_node():
     recorder = Recorder()
 
     assert ResolveMethods().run(recorder, random_notify_name, X, Q, P) == P
     assert recorder.did == [(Q, (CONFLICT, X))]
 
 
-def test_both_are_told_and_neither_keeps_the_name():
+def test_notify_all_name_notifies_both_and_removes_the_name():
     recorder = Recorder()
 
     assert ResolveMethods().run(recorder, notify_all_name, X, P, Q) == Atom("none")
     assert recorder.did == [(P, (CONFLICT, X, Q)), (Q, (CONFLICT, X, P))]
 
 
-def test_a_python_function_decides_as_a_term():
+def test_python_function_is_called_through_its_term():
     methods = ResolveMethods()
 
     term = methods.to_term(lambda name, pid, pid2: pid2)
@@ -55,7 +55,7 @@ def test_a_python_function_decides_as_a_term():
     assert methods.run(Recorder(), term, X, P, Q) == Q
 
 
-def test_a_python_function_may_say_that_nobody_keeps_the_name():
+def test_python_function_may_return_none():
     methods = ResolveMethods()
 
     term = methods.to_term(lambda name, pid, pid2: None)
@@ -63,7 +63,7 @@ def test_a_python_function_may_say_that_nobody_keeps_the_name():
     assert methods.run(Recorder(), term, X, P, Q) == Atom("none")
 
 
-def test_one_function_is_one_term_and_two_are_two():
+def test_each_function_has_exactly_one_term():
     methods = ResolveMethods()
     first, second = (lambda *_: None), (lambda *_: None)
 
@@ -75,7 +75,7 @@ def test_one_function_is_one_term_and_two_are_two():
     "method",
     [Export(Atom("os"), Atom("cmd"), 3), Export(Atom("erlmesh"), Atom("x"), 3), Fun(3, b"", 0, X, 0, 0, P), 17],
 )
-def test_a_method_of_nobody_here_fails_as_in_erlang(method):
+def test_unknown_method_fails_with_undef(method):
     recorder = Recorder()
 
     assert ResolveMethods().run(recorder, method, X, P, Q)[0] == Atom("EXIT")
@@ -83,6 +83,6 @@ def test_a_method_of_nobody_here_fails_as_in_erlang(method):
 
 
 @pytest.mark.parametrize("method", ["random_exit_name", None, Export(Atom("m"), Atom("f"), 2)])
-def test_what_is_no_method_is_refused_with_the_reason(method):
+def test_invalid_method_raises(method):
     with pytest.raises(TypeError, match="method"):
         ResolveMethods().to_term(method)

@@ -20,7 +20,7 @@ def table(*entries):
     return names
 
 
-def test_a_name_is_found_until_its_process_dies():
+def test_name_is_found_until_its_process_terminates():
     names = NameTable()
 
     assert names.insert(X, P, METHOD) == [Monitor(P)]
@@ -32,7 +32,7 @@ def test_a_name_is_found_until_its_process_dies():
     assert names.names() == names.names_of(P) == []
 
 
-def test_a_name_that_moves_no_longer_depends_on_its_former_process():
+def test_moved_name_does_not_depend_on_its_earlier_process():
     names = table((X, P))
 
     assert names.insert(X, Q, METHOD) == [Monitor(Q), Demonitor(P)]
@@ -40,7 +40,7 @@ def test_a_name_that_moves_no_longer_depends_on_its_former_process():
     assert names.whereis(X) == Q
 
 
-def test_a_name_told_twice_stays_watched_all_the_time():
+def test_name_inserted_twice_stays_monitored():
     names = table((X, P))
 
     assert names.insert(X, P, METHOD) == [Monitor(P), Demonitor(P)]
@@ -48,7 +48,7 @@ def test_a_name_told_twice_stays_watched_all_the_time():
     assert names.delete(X) == []
 
 
-def test_names_are_compared_as_erlang_terms():
+def test_names_are_compared_with_exact_equality():
     names = table((1, P))
 
     assert names.whereis(1.0) is None
@@ -66,7 +66,7 @@ def test_operations_insert_and_delete():
     assert names.entries() == [(Y, Q, METHOD)]
 
 
-def test_operations_whose_lock_is_gone_clear_the_names():
+def test_operations_without_their_lock_remove_the_names():
     names = table((X, P))
 
     effects = names.apply_operations([(INSERT, (X, Q, METHOD))], [], lock_held=False)
@@ -75,7 +75,7 @@ def test_operations_whose_lock_is_gone_clear_the_names():
     assert effects == [Monitor(Q), Demonitor(P), Demonitor(Q)]
 
 
-def test_external_names_keep_the_node_that_registered_them():
+def test_external_names_keep_their_registering_node():
     names = NameTable()
 
     names.apply_operations([(INSERT, (X, P, METHOD)), (INSERT, (Y, Q, METHOD))], [(X, P, B), (Y, P, B)], lock_held=True)
@@ -85,20 +85,20 @@ def test_external_names_keep_the_node_that_registered_them():
     assert names.external() == []
 
 
-def test_a_new_name_is_taken_over():
+def test_new_name_of_the_peer_is_inserted():
     assert compare_tables(table(), [(X, Q, METHOD)], decide=False) == ([(INSERT, (X, Q, METHOD))], [])
 
 
-def test_a_name_both_have_for_the_same_process_is_no_conflict():
+def test_same_name_for_the_same_process_is_not_a_conflict():
     assert compare_tables(table((X, Q)), [(X, Q, b"another method")], decide=True) == ([], [])
 
 
-def test_one_side_alone_decides_a_conflict():
+def test_only_one_side_decides_a_conflict():
     assert compare_tables(table((X, P)), [(X, Q, METHOD)], decide=False) == ([], [])
     assert compare_tables(table((X, P)), [(X, Q, b"his")], decide=True) == ([], [Conflict(X, Q, b"his", P, METHOD)])
 
 
-def test_names_that_are_none_are_passed_over():
+def test_malformed_names_are_skipped():
     assert compare_tables(table(), [1, (X, 2, 3), (X, Q), (Y, Q, METHOD)], decide=True)[0] == [(INSERT, (Y, Q, METHOD))]
 
 
@@ -116,5 +116,5 @@ CONFLICT = Conflict(X, Q, b"his", P, b"mine")
         (Pid(A, 9, 0, 1), ((DELETE, X), (DELETE, X))),
     ],
 )
-def test_the_answer_of_a_method_means_the_same_on_both_sides(answer, operations):
+def test_conflict_operations_for_each_answer_of_a_method(answer, operations):
     assert conflict_operations(CONFLICT, answer) == operations

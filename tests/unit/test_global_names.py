@@ -12,7 +12,7 @@ from erlmesh.terms import Atom
 X, Y = Atom("x"), Atom("y")
 
 
-def test_a_name_is_there_on_all_nodes_when_register_returns():
+def test_name_is_registered_on_all_nodes_when_register_returns():
     for seed in range(20):
         world = World(seed)
         nodes = cluster(world, "abc")
@@ -25,7 +25,7 @@ def test_a_name_is_there_on_all_nodes_when_register_returns():
         assert is_quiet(nodes)
 
 
-def test_a_name_that_is_taken_is_refused():
+def test_taken_name_is_refused():
     world = World(1)
     nodes = cluster(world, "ab")
     first = spawned(nodes[0])
@@ -35,7 +35,7 @@ def test_a_name_that_is_taken_is_refused():
     assert agree(nodes, X, first)
 
 
-def test_a_process_has_one_name():
+def test_process_can_have_only_one_name():
     world = World(1)
     nodes = cluster(world, "ab")
     pid = spawned(nodes[0])
@@ -44,7 +44,7 @@ def test_a_process_has_one_name():
     assert does(world, nodes[1], "register", Y, pid) is False
 
 
-def test_of_all_who_want_a_name_at_once_one_gets_it():
+def test_one_of_several_concurrent_registrations_succeeds():
     for seed in range(40):
         world = World(seed)
         nodes = cluster(world, "abcd")
@@ -59,7 +59,7 @@ def test_of_all_who_want_a_name_at_once_one_gets_it():
         assert len({str(table) for table in tables(nodes)}) == 1
 
 
-def test_a_name_goes_when_its_process_dies():
+def test_name_is_removed_when_its_process_terminates():
     world = World(1)
     nodes = cluster(world, "abc")
     pid = spawned(nodes[0])
@@ -73,7 +73,7 @@ def test_a_name_goes_when_its_process_dies():
     assert tables(nodes) == [[], [], []]
 
 
-def test_a_name_goes_when_its_node_dies():
+def test_name_is_removed_when_its_node_stops():
     world = World(1)
     nodes = cluster(world, "abc")
     does(world, nodes[1], "register", X, spawned(nodes[0]))
@@ -84,7 +84,7 @@ def test_a_name_goes_when_its_node_dies():
     assert tables(nodes) == [[], []]
 
 
-def test_unregister_frees_the_name_everywhere():
+def test_unregister_removes_the_name_on_all_nodes():
     world = World(1)
     nodes = cluster(world, "abc")
     does(world, nodes[0], "register", X, spawned(nodes[0]))
@@ -110,7 +110,7 @@ def test_re_register_moves_the_name():
 
 
 @pytest.mark.parametrize("name", [1, b"x", "x", (1, [2, {3: 4}]), [X], {X: 1}])
-def test_any_term_is_a_name(name):
+def test_any_term_can_be_a_name(name):
     world = World(1)
     nodes = cluster(world, "ab")
     pid = spawned(nodes[0])
@@ -121,7 +121,7 @@ def test_any_term_is_a_name(name):
 
 
 @pytest.mark.parametrize("bad", [("register", X, "no pid"), ("register", object(), None), ("register", X, None)])
-def test_a_wrong_argument_is_refused_at_the_call(bad):
+def test_invalid_argument_raises(bad):
     world = World(1)
     (node,) = cluster(world, "a")
     act, name, pid = bad
@@ -146,7 +146,7 @@ def test_sync_returns_when_all_connected_nodes_share_all_names():
         assert nodes[0].global_.whereis(X) is not None
 
 
-def test_sync_alone_returns_at_once():
+def test_sync_without_other_nodes_returns_at_once():
     world = World(1)
     (node,) = cluster(world, "a")
 
@@ -155,7 +155,7 @@ def test_sync_alone_returns_at_once():
     assert world.time < 0.1
 
 
-def test_sync_does_not_wait_for_a_node_that_is_lost():
+def test_sync_does_not_wait_for_a_lost_node():
     world = World(1)
     node = start(world, "a@h")
     world.node("silent@h")
@@ -173,7 +173,7 @@ def test_sync_does_not_wait_for_a_node_that_is_lost():
     world.wait(outcome, limit=1)
 
 
-def test_sync_with_a_node_that_does_not_speak_global_times_out_if_told_to():
+def test_sync_with_a_node_without_global_times_out():
     world = World(1)
     node = start(world, "a@h")
     world.node("silent@h")
@@ -184,7 +184,7 @@ def test_sync_with_a_node_that_does_not_speak_global_times_out_if_told_to():
         does(world, node, "sync", timeout=2)
 
 
-def test_names_survive_registrations_during_joins():
+def test_registrations_during_merges_keep_all_names():
     for seed in range(60):
         world = World(seed)
         nodes = [start(world, f"{name}@h") for name in "abcd"]
@@ -207,7 +207,7 @@ def test_names_survive_registrations_during_joins():
         assert everywhere == [{(node.name, number) for node in nodes for number in range(3)}] * 4, seed
 
 
-def test_the_partition_may_grow_while_the_registrar_locks_it():
+def test_partition_may_grow_while_the_registrar_locks_it():
     for seed in range(30):
         world = World(seed)
         nodes = cluster(world, "bc")
@@ -233,7 +233,7 @@ def test_the_partition_may_grow_while_the_registrar_locks_it():
         assert newcomer.server.names.names() == [X], seed
 
 
-def test_statistics_tell_what_is_known_held_and_waited_for():
+def test_statistics_show_nodes_names_and_locks():
     world = World(1)
     world.node("silent@h")
     nodes = cluster(world, "ab")
@@ -248,7 +248,7 @@ def test_statistics_tell_what_is_known_held_and_waited_for():
     assert (now.names, now.locks) == (1, ((b"r", (holder,)),))
 
 
-def test_who_is_lost_while_the_registrar_locks_is_not_told_of_the_name():
+def test_node_lost_while_the_registrar_locks_does_not_get_the_name():
     world = World(1)
     nodes = cluster(world, "bc")
     mine, lost = nodes

@@ -19,7 +19,7 @@ def partitions(*, enabled=True):
     return sync, Partitions(sync, extended_creation=77, enabled=enabled)
 
 
-def test_a_loss_is_told_to_all_that_understand_it():
+def test_loss_is_reported_to_all_nodes_that_understand_it():
     sync, mine = partitions()
 
     effects = mine.nodedown(A, 0.0)
@@ -28,14 +28,14 @@ def test_a_loss_is_told_to_all_that_understand_it():
     assert A not in sync.known
 
 
-def test_each_loss_has_a_larger_number():
+def test_each_loss_has_a_larger_id():
     _, mine = partitions()
 
     assert mine.nodedown(A, 0.0)[0].message == (LOST, ME, 77, 1, A)
     assert mine.nodedown(OLD, 0.0)[0].message == (LOST, ME, 77, 2, OLD)
 
 
-def test_without_the_protection_a_loss_is_nobody_elses_business():
+def test_without_prevention_a_loss_is_not_reported():
     sync, mine = partitions(enabled=False)
 
     assert mine.nodedown(A, 0.0) == []
@@ -43,7 +43,7 @@ def test_without_the_protection_a_loss_is_nobody_elses_business():
     assert list(sync.known) == [B, OLD, C]
 
 
-def test_a_loss_elsewhere_is_passed_on_and_the_lost_one_left():
+def test_reported_loss_is_forwarded_and_the_lost_node_removed():
     sync, mine = partitions()
 
     effects = mine.lost_connection(A, 5, 1, B, 0.0)
@@ -55,7 +55,7 @@ def test_a_loss_elsewhere_is_passed_on_and_the_lost_one_left():
     assert mine.is_overlap_disconnect(B)
 
 
-def test_a_loss_is_news_once():
+def test_report_is_handled_once():
     _, mine = partitions()
     mine.lost_connection(A, 5, 2, B, 0.0)
 
@@ -66,7 +66,7 @@ def test_a_loss_is_news_once():
     assert mine.lost_connection(B, 5, 2, A, 1.0) != []
 
 
-def test_nobody_is_told_again_that_others_lost_the_same_node():
+def test_later_reports_of_the_same_loss_are_not_forwarded():
     _, mine = partitions()
     mine.lost_connection(A, 5, 1, C, 0.0)
     late = Atom("late@h")
@@ -76,14 +76,14 @@ def test_nobody_is_told_again_that_others_lost_the_same_node():
     assert mine.lost_connection(late, 6, 1, C, 1.0) == []
 
 
-def test_our_own_loss_is_no_news_for_those_whom_we_told_of_another_s():
+def test_own_loss_is_not_reported_to_nodes_that_know_of_it():
     _, mine = partitions()
     mine.lost_connection(A, 5, 1, C, 0.0)
 
     assert mine.nodedown(C, 1.0) == []
 
 
-def test_when_a_node_was_back_in_between_its_loss_is_told_anew():
+def test_loss_after_a_reconnect_is_reported_again():
     _, mine = partitions()
     again = [Send(node, (LOST, A, 5, 2, C)) for node in (B, NEW)]
     mine.lost_connection(A, 5, 1, C, 0.0)
@@ -94,7 +94,7 @@ def test_when_a_node_was_back_in_between_its_loss_is_told_anew():
     assert Send(NEW, (LOST, OLD, 5, 1, C)) in mine.lost_connection(OLD, 5, 1, C, LOSS_REPORT_SECONDS + 1.0), "long ago"
 
 
-def test_who_begins_anew_knows_nothing_of_what_a_former_life_was_told():
+def test_restarted_node_is_informed_again():
     _, mine = partitions()
     mine.lost_connection(A, 5, 1, C, 0.0)
     mine.nodeup(NEW)
@@ -102,7 +102,7 @@ def test_who_begins_anew_knows_nothing_of_what_a_former_life_was_told():
     assert mine.lost_connection(B, 9, 1, C, 1.0) == [Send(NEW, (LOST, B, 9, 1, C))]
 
 
-def test_a_loss_is_forgotten_after_an_hour():
+def test_report_is_forgotten_after_an_hour():
     _, mine = partitions()
     mine.lost_connection(A, 5, 2, B, 0.0)
 
@@ -112,7 +112,7 @@ def test_a_loss_is_forgotten_after_an_hour():
     assert mine.lost_connection(A, 5, 2, B, LOST_CONN_INFO_SECONDS) != []
 
 
-def test_whoever_lost_us_is_left():
+def test_reporter_that_lost_this_node_is_removed():
     sync, mine = partitions()
 
     effects = mine.lost_connection(A, 5, 1, ME, 0.0)
@@ -123,13 +123,13 @@ def test_whoever_lost_us_is_left():
     assert not mine.is_overlap_disconnect(A)
 
 
-def test_an_old_node_that_was_lost_is_hung_up_on():
+def test_lost_node_of_an_old_version_is_disconnected():
     _, mine = partitions()
 
     assert [type(effect) for effect in mine.lost_connection(A, 5, 1, OLD, 0.0)][2:] == [Disconnect]
 
 
-def test_a_loss_of_a_stranger_is_passed_on_only():
+def test_loss_of_an_unknown_node_is_only_forwarded():
     _, mine = partitions()
 
     effects = mine.lost_connection(A, 5, 1, Atom("stranger@h"), 0.0)
@@ -138,7 +138,7 @@ def test_a_loss_of_a_stranger_is_passed_on_only():
     assert mine.removing() == []
 
 
-def test_the_end_of_a_connection_that_was_given_up_is_not_announced():
+def test_nodedown_of_a_removed_node_is_not_reported():
     _, mine = partitions()
     mine.lost_connection(A, 5, 1, B, 0.0)
 
@@ -148,7 +148,7 @@ def test_the_end_of_a_connection_that_was_given_up_is_not_announced():
     assert mine.nodedown(B, 0.0) != []
 
 
-def test_whoever_asks_us_to_hang_up_is_hung_up_on_in_silence():
+def test_remove_connection_disconnects_without_a_report():
     sync, mine = partitions()
 
     assert mine.remove_connection(A) == [Disconnect(A, "disconnected")]
@@ -156,21 +156,21 @@ def test_whoever_asks_us_to_hang_up_is_hung_up_on_in_silence():
     assert mine.nodedown(A, 0.0) == []
 
 
-def test_a_stranger_cannot_make_us_hang_up():
+def test_remove_connection_from_an_unknown_node_is_ignored():
     _, mine = partitions()
 
     assert mine.remove_connection(Atom("stranger@h")) == []
     assert mine.nodedown(Atom("stranger@h"), 0.0) != []
 
 
-def test_a_node_in_session_is_as_good_as_known():
+def test_node_in_session_counts_as_known():
     sync, mine = partitions()
 
     assert mine.remove_connection(NEW) == [Disconnect(NEW, "disconnected")]
     assert NEW not in sync.pending
 
 
-def test_who_was_asked_to_hang_up_and_did_not_is_hung_up_on():
+def test_node_that_does_not_disconnect_in_time_is_disconnected():
     _, mine = partitions()
     mine.lost_connection(A, 5, 1, B, 0.0)
 
@@ -179,14 +179,14 @@ def test_who_was_asked_to_hang_up_and_did_not_is_hung_up_on():
     assert mine.recheck(B, connected=True) == []
 
 
-def test_who_was_given_up_before_it_was_connected_is_asked_when_it_is():
+def test_node_removed_before_its_nodeup_is_asked_to_disconnect_at_nodeup():
     _, mine = partitions()
     mine.lost_connection(A, 5, 1, B, 0.0)
 
     assert mine.nodeup(B) == [Send(B, (REMOVE, ME)), Recheck(B, NET_SETUPTIME_SECONDS)]
 
 
-def test_who_was_given_up_and_never_connected_may_come_again():
+def test_removed_node_that_never_connected_may_connect_again():
     _, mine = partitions()
     mine.lost_connection(A, 5, 1, B, 0.0)
 
@@ -196,14 +196,14 @@ def test_who_was_given_up_and_never_connected_may_come_again():
     assert mine.nodeup(A) == []
 
 
-def test_who_is_in_sync_with_us_may_ask_us_to_hang_up_before_we_were_told_of_it():
+def test_synced_node_that_is_not_known_may_send_remove_connection():
     sync, mine = partitions()
     sync.in_sync(Atom("early@h"))
 
     assert mine.remove_connection(Atom("early@h")) == [Disconnect(Atom("early@h"), "disconnected")]
 
 
-def test_who_says_in_sync_and_has_been_introduced_by_nobody_is_to_hang_up_and_begin_anew():
+def test_synced_node_that_was_not_introduced_is_disconnected_after_the_recheck():
     sync, mine = partitions()
     sync.known.pop(B)
     (recheck,) = sync.in_sync(B)
@@ -216,7 +216,7 @@ def test_who_says_in_sync_and_has_been_introduced_by_nobody_is_to_hang_up_and_be
     assert not sync.is_not_introduced(B)
 
 
-def test_who_says_in_sync_before_others_introduce_it_is_welcome():
+def test_synced_node_that_is_introduced_later_stays_connected():
     sync, mine = partitions()
     sync.known.pop(B)
     sync.in_sync(B)

@@ -29,14 +29,14 @@ async def ask(me, node, request):
         ((Atom("set_lock"), (1, 2)), True),
     ],
 )
-def test_the_calls_of_otp_are_answered(request_, answer):
+def test_calls_of_otp_are_answered(request_, answer):
     world = World(1)
     nodes = cluster(world, "ab")
 
     assert world.ask(nodes[1], ask, nodes[0], request_) == answer
 
 
-def test_names_registered_by_calls_are_kept_if_the_caller_holds_the_lock():
+def test_name_registered_by_a_call_stays_only_if_the_caller_holds_the_lock():
     world = World(1)
     nodes = cluster(world, "ab")
     pid = spawned(nodes[1])
@@ -66,7 +66,7 @@ def test_names_registered_by_calls_are_kept_if_the_caller_holds_the_lock():
     assert nodes[0].global_.registered() == [X, Y]
 
 
-def test_a_look_up_by_message_waits_while_names_are_being_changed():
+def test_whereis_message_waits_while_global_is_locked():
     world = World(1)
     nodes = cluster(world, "ab")
     pid = spawned(nodes[0])
@@ -85,7 +85,7 @@ def test_a_look_up_by_message_waits_while_names_are_being_changed():
     assert world.ask(nodes[1], look) == ([], [(X, pid), (Y, Atom("undefined"))])
 
 
-def test_an_answer_goes_to_the_alias_of_the_caller():
+def test_reply_goes_to_the_alias_of_the_caller():
     world = World(1)
     (node,) = cluster(world, "a")
     sent = []
@@ -97,7 +97,7 @@ def test_an_answer_goes_to_the_alias_of_the_caller():
     assert sent[0][1][1] == 8
 
 
-def test_a_stale_word_of_the_others_locker_is_dropped_by_the_server():
+def test_lock_set_of_an_earlier_session_is_dropped():
     world = World(1)
     half = world.node("half@h")
     heard = []
@@ -116,7 +116,7 @@ def test_a_stale_word_of_the_others_locker_is_dropped_by_the_server():
     assert heard == []
 
 
-def test_what_is_best_effort_makes_no_connection():
+def test_effects_other_than_connect_do_not_connect():
     world = World(1)
     nodes = [start(world, "a@h"), start(world, "b@h")]
 
@@ -126,7 +126,7 @@ def test_what_is_best_effort_makes_no_connection():
     assert nodes[0].nodes() == []
 
 
-def test_the_end_of_a_former_monitor_means_nothing():
+def test_down_of_an_earlier_monitor_is_ignored():
     world = World(1)
     (node,) = cluster(world, "a")
     pid = spawned(node)
@@ -137,7 +137,7 @@ def test_the_end_of_a_former_monitor_means_nothing():
     assert node.global_.whereis(X) == pid
 
 
-def test_nothing_that_a_session_still_has_to_say_calls_back_who_was_disconnected():
+def test_messages_of_a_session_do_not_reconnect_a_disconnected_node():
     world = World(1)
     (a,) = cluster(world, "a")
     b = start(world, "b@h")
@@ -150,7 +150,7 @@ def test_nothing_that_a_session_still_has_to_say_calls_back_who_was_disconnected
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_nor_does_a_change_of_names_for_which_it_was_to_be_locked(seed):
+def test_name_change_does_not_reconnect_a_disconnected_node(seed):
     world = World(seed, delay=(0.001, 0.002))
     a, b, _ = cluster(world, "abc")
     world.at(0.0015, lambda: a._disconnect_and_reconnect(b.name))  # while the boss, c, is being asked

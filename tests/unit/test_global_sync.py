@@ -55,7 +55,7 @@ def met(known=(), *, node=HIM, locker=HIS, vsn=8):
     return sync
 
 
-def test_a_node_that_comes_up_is_greeted():
+def test_nodeup_sends_init_connect():
     sync = fresh({C: 8})
 
     assert sync.nodeup(HIM) == [
@@ -63,11 +63,11 @@ def test_a_node_that_comes_up_is_greeted():
     ]
 
 
-def test_a_node_we_were_told_of_needs_no_greeting():
+def test_known_node_gets_no_init_connect():
     assert fresh({HIM: 8}).nodeup(HIM) == []
 
 
-def test_a_greeting_goes_to_the_locker_and_is_confirmed():
+def test_init_connect_is_acknowledged_and_given_to_the_locker():
     sync = fresh()
     sync.nodeup(HIM)
 
@@ -78,14 +78,14 @@ def test_a_greeting_goes_to_the_locker_and_is_confirmed():
     assert sync.pending == {HIM: 8}
 
 
-def test_a_greeting_that_comes_before_nodeup_is_kept():
+def test_init_connect_before_nodeup_is_kept():
     sync = fresh()
 
     assert sync.init_connect(HIM, (8, 7), hello()) == []
     assert [type(effect) for effect in sync.nodeup(HIM)] == [Cast, SendToLocker, Send]
 
 
-def test_a_greeting_of_a_former_connection_is_not_kept():
+def test_init_connect_of_an_earlier_connection_is_not_kept():
     sync = fresh()
     sync.init_connect(HIM, (8, 7), hello())
     sync.remove_node(HIM)
@@ -94,7 +94,7 @@ def test_a_greeting_of_a_former_connection_is_not_kept():
 
 
 @pytest.mark.parametrize(("theirs", "spoken"), [(5, 5), (6, 6), (7, 7), (8, 8), (9, 8)])
-def test_the_older_version_is_spoken(theirs, spoken):
+def test_lower_version_is_used(theirs, spoken):
     sync = fresh()
     sync.nodeup(HIM)
 
@@ -106,14 +106,14 @@ def test_the_older_version_is_spoken(theirs, spoken):
 
 
 @pytest.mark.parametrize("version", [(4, 7), 8, (b"8", 7), ()])
-def test_a_greeting_of_no_version_we_know_is_ignored(version):
+def test_init_connect_of_an_unsupported_version_is_ignored(version):
     sync = fresh()
     sync.nodeup(HIM)
 
     assert sync.init_connect(HIM, version, hello()) == []
 
 
-def test_a_second_greeting_begins_anew():
+def test_second_init_connect_restarts_the_session():
     sync = met()
 
     effects = sync.init_connect(HIM, (8, 8), hello())
@@ -124,18 +124,18 @@ def test_a_second_greeting_begins_anew():
     assert sync.pending == {}
 
 
-def test_a_second_greeting_of_an_old_version_ends_the_connection():
+def test_second_init_connect_of_an_old_version_disconnects():
     sync = met(vsn=5)
 
     assert [type(effect) for effect in sync.init_connect(HIM, (5, 8), hello())] == [Disconnect]
 
 
-def test_a_confirmation_of_this_session_changes_nothing():
+def test_ack_of_the_current_session_changes_nothing():
     assert met().init_connect_ack(HIM, 100, 7) == []
 
 
 @pytest.mark.parametrize(("mine", "his"), [(99, 7), (100, 6)])
-def test_a_confirmation_of_another_session_begins_anew(mine, his):
+def test_ack_of_another_session_restarts_the_session(mine, his):
     sync = met()
 
     effects = sync.init_connect_ack(HIM, mine, his)
@@ -144,11 +144,11 @@ def test_a_confirmation_of_another_session_begins_anew(mine, his):
     assert effects[-1].message[1] == (8, 101)
 
 
-def test_a_confirmation_without_a_session_is_cancelled_only():
+def test_ack_without_a_session_is_only_cancelled():
     assert fresh().init_connect_ack(HIM, 100, 7) == [Send(HIM, (word("cancel_connect"), ME, 7))]
 
 
-def test_a_cancelled_session_begins_anew():
+def test_cancelled_session_is_restarted():
     sync = met()
 
     effects = sync.cancel_connect(HIM, 100)
@@ -158,7 +158,7 @@ def test_a_cancelled_session_begins_anew():
     assert sync.cancel_connect(HIM, 100) == []
 
 
-def test_both_locked_means_names_are_sent():
+def test_names_are_sent_when_both_partitions_are_locked():
     sync = met()
     sync.names.insert(X, P, random_exit_name)
 
@@ -166,7 +166,7 @@ def test_both_locked_means_names_are_sent():
 
 
 @pytest.mark.parametrize("locked_first", [True, False])
-def test_names_are_compared_when_both_the_lock_and_his_names_are_there(locked_first):
+def test_names_are_compared_when_the_lock_is_set_and_the_names_have_arrived(locked_first):
     sync = met({C: 8})
     locked = lambda: sync.lock_is_set(HIM, 100, LOCK)  # noqa: E731
     his = lambda: sync.exchange(HIM, [(X, Q, random_exit_name)], 100)  # noqa: E731
@@ -178,7 +178,7 @@ def test_names_are_compared_when_both_the_lock_and_his_names_are_there(locked_fi
     assert sync.names.whereis(X) is None  # only when he has resolved, too
 
 
-def test_an_old_peer_hears_of_nodes_without_versions():
+def test_known_nodes_are_sent_to_an_old_peer_without_versions():
     sync = met({C: 8}, vsn=6)
     sync.lock_is_set(HIM, 100, LOCK)
 
@@ -191,7 +191,7 @@ def finish(sync, known=(), operations=(), node=HIM):
     return sync.resolved(node, list(operations), list(known), [], 100)
 
 
-def test_the_end_of_a_session_brings_everybody_together():
+def test_end_of_a_session_connects_both_partitions():
     sync = met({C: 8, D: 5})
 
     effects = finish(sync, [(Z, 8)], [(INSERT, (X, Q, random_exit_name))])
@@ -209,7 +209,7 @@ def test_the_end_of_a_session_brings_everybody_together():
     assert sync.names.whereis(X) == Q
 
 
-def test_a_session_with_somebody_the_peer_knows_is_needless():
+def test_session_with_a_node_that_the_peer_introduces_ends():
     sync = met()
     sync.nodeup(Z)
     sync.init_connect(Z, (8, 9), hello(ZS))
@@ -222,7 +222,7 @@ def test_a_session_with_somebody_the_peer_knows_is_needless():
     assert sync.pending == {}
 
 
-def test_his_answer_may_be_there_before_ours():
+def test_resolved_of_the_peer_may_arrive_before_our_own():
     sync = met()
     sync.lock_is_set(HIM, 100, LOCK)
 
@@ -231,7 +231,7 @@ def test_his_answer_may_be_there_before_ours():
     assert sync.known == {HIM: 8}
 
 
-def test_we_are_not_new_to_ourselves():
+def test_own_node_is_not_added_to_known():
     sync = met()
 
     effects = finish(sync, [(ME, 8), (HIM, 8)])
@@ -240,7 +240,7 @@ def test_we_are_not_new_to_ourselves():
     assert list(sync.known) == [HIM]
 
 
-def test_the_smaller_node_has_conflicts_resolved():
+def test_node_with_the_smaller_name_resolves_conflicts():
     sync = met(node=Z, locker=ZS)
     sync.names.insert(X, P, b"mine")
     sync.lock_is_set(Z, 100, LOCK)
@@ -253,7 +253,7 @@ def test_the_smaller_node_has_conflicts_resolved():
     assert sync.exchange_ops(Z, 100, [], [b"for him"])[0].message[:3] == (word("resolved"), ME, [b"for him"])
 
 
-def test_the_larger_node_leaves_conflicts_to_the_other():
+def test_node_with_the_larger_name_does_not_resolve_conflicts():
     sync = met()
     sync.names.insert(X, P, b"mine")
     sync.lock_is_set(HIM, 100, LOCK)
@@ -261,7 +261,7 @@ def test_the_larger_node_leaves_conflicts_to_the_other():
     assert [type(effect) for effect in sync.exchange(HIM, [(X, Q, b"his")], 100)] == [Cast]
 
 
-def test_nobody_waits_for_the_conflicts_of_a_lost_session():
+def test_conflict_resolution_stops_when_the_session_is_lost():
     sync = met(node=Z, locker=ZS)
     sync.names.insert(X, P, b"mine")
     sync.lock_is_set(Z, 100, LOCK)
@@ -279,7 +279,7 @@ def test_nobody_waits_for_the_conflicts_of_a_lost_session():
         lambda sync, tag: sync.resolved(HIM, [(INSERT, (X, Q, random_exit_name))], [(C, 8)], [], tag),
     ],
 )
-def test_messages_of_another_session_only_free_the_locker(late):
+def test_messages_of_another_session_only_cancel_the_lock(late):
     sync = met()
 
     assert late(sync, 99) == [SendToLocker((word("cancel"), HIM, 99, []))]
@@ -288,7 +288,7 @@ def test_messages_of_another_session_only_free_the_locker(late):
     assert sync.names.names() == []
 
 
-def test_new_nodes_are_known_and_connected_to():
+def test_new_nodes_are_added_and_connected():
     sync = fresh({HIM: 8})
 
     effects = sync.new_nodes([(INSERT, (X, Q, random_exit_name))], [], [(Z, 8), (HIM, 8), (ME, 8)], [])
@@ -297,7 +297,7 @@ def test_new_nodes_are_known_and_connected_to():
     assert sync.known == {HIM: 8, Z: 8}
 
 
-def test_new_nodes_of_old_versions_have_an_unknown_version_until_it_is_told():
+def test_version_of_new_nodes_is_unknown_until_it_is_reported():
     sync = fresh({HIM: 5})
 
     sync.new_nodes([], [], [Z], [])
@@ -306,7 +306,7 @@ def test_new_nodes_of_old_versions_have_an_unknown_version_until_it_is_told():
     assert sync.known[Z] == 8
 
 
-def test_names_of_a_lock_that_no_longer_stands_are_cleared():
+def test_names_decided_under_a_lost_lock_are_removed():
     sync = fresh({HIM: 8})
     sync.locks.set((word("global"), b"others"), P)
 
@@ -315,7 +315,7 @@ def test_names_of_a_lock_that_no_longer_stands_are_cleared():
     assert sync.names.names() == []
 
 
-def test_names_under_the_lock_that_stands_are_kept():
+def test_names_decided_under_the_current_lock_stay():
     sync = fresh({HIM: 8})
     sync.locks.set(LOCK, P)
 
@@ -333,7 +333,7 @@ def test_in_sync_ends_the_session_without_a_cancel():
     assert list(sync.synced) == [HIM]
 
 
-def test_a_forgotten_node_is_told_if_it_believes_in_a_session():
+def test_removed_node_in_session_gets_cancel_connect():
     sync = met({C: 8})
 
     assert sync.remove_node(HIM) == [
@@ -344,11 +344,11 @@ def test_a_forgotten_node_is_told_if_it_believes_in_a_session():
     assert sync.known == sync.pending == sync.synced == {}
 
 
-def test_an_old_node_is_not_told():
+def test_removed_node_of_an_old_version_gets_no_cancel_connect():
     assert [type(effect) for effect in met(vsn=7).remove_node(HIM)] == [SendToLocker]
 
 
-def test_a_node_that_was_lost_meanwhile_is_not_met_through_older_news():
+def test_lost_node_is_not_connected_again_by_an_older_resolved():
     sync = met()
     sync.lock_is_set(HIM, 100, LOCK)
     sync.resolved(HIM, [], [(Z, 8), (C, 8)], [], 100)
@@ -359,7 +359,7 @@ def test_a_node_that_was_lost_meanwhile_is_not_met_through_older_news():
     assert sync.known == {HIM: 8, C: 8}
 
 
-def test_the_names_of_a_forgotten_node_go_at_once():
+def test_names_of_a_removed_node_are_removed_at_once():
     sync = fresh({HIM: 8})
     sync.names.insert(X, Q, random_exit_name)
     sync.names.insert(Atom("y"), P, random_exit_name)
@@ -369,7 +369,7 @@ def test_the_names_of_a_forgotten_node_go_at_once():
     assert sync.names.names() == [Atom("y")]
 
 
-def test_a_forgotten_node_is_in_sync_no_more():
+def test_removed_node_is_no_longer_in_sync():
     sync = fresh({HIM: 8})
     sync.in_sync(HIM)
 
@@ -378,7 +378,7 @@ def test_a_forgotten_node_is_in_sync_no_more():
     assert sync.synced == {}
 
 
-def test_a_version_that_is_known_is_not_unlearnt():
+def test_known_version_is_not_overwritten():
     sync = fresh({Z: 8})
 
     sync.new_nodes([], [], [(Z, 7), Z], [])
@@ -386,7 +386,7 @@ def test_a_version_that_is_known_is_not_unlearnt():
     assert sync.known == {Z: 8}
 
 
-def test_a_version_that_the_peer_does_not_tell_is_the_one_we_know():
+def test_missing_version_is_filled_in_from_our_own_knowledge():
     sync = met(vsn=6)
     sync.pending[Z] = 7
 
@@ -395,27 +395,27 @@ def test_a_version_that_the_peer_does_not_tell_is_the_one_we_know():
     assert sync.known == {HIM: 6, Z: 7}
 
 
-def test_a_session_that_begins_anew_has_the_peer_begin_anew():
+def test_restarted_session_cancels_the_session_of_the_peer():
     sync = met()
 
     assert Send(HIM, (word("cancel_connect"), ME, 7)) in sync.cancel_connect(HIM, 100)
 
 
-def test_a_second_nodeup_begins_no_second_session():
+def test_second_nodeup_starts_no_second_session():
     sync = met()
 
     assert sync.nodeup(HIM) == []
     assert sync.session_tag(HIM) == 100
 
 
-def test_the_version_of_a_node_is_known_from_the_greeting_on():
+def test_version_of_a_node_is_known_from_its_init_connect():
     sync = met({C: 7}, vsn=6)
 
     assert [sync.node_vsn(node) for node in (ME, HIM, C, Z)] == [8, 6, 7, 0]
     assert [sync.is_potentially_known(node) for node in (HIM, C, Z)] == [True, True, False]
 
 
-def test_who_is_in_sync_and_introduced_by_nobody_is_looked_at_again():
+def test_synced_node_that_was_not_introduced_is_rechecked():
     sync = met()
 
     assert Recheck(HIM, NET_SETUPTIME_SECONDS) in sync.in_sync(HIM)
@@ -426,7 +426,7 @@ def test_who_is_in_sync_and_introduced_by_nobody_is_looked_at_again():
 
 
 @pytest.mark.parametrize("garbage", [b"", 7, Atom("x"), None])
-def test_what_is_no_list_is_nothing(garbage):
+def test_value_that_is_not_a_list_counts_as_empty(garbage):
     sync = met({C: 8})
     sync.lock_is_set(HIM, 100, LOCK)
     sync.exchange(HIM, garbage, 100)

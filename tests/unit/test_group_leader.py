@@ -43,7 +43,7 @@ class Printing:
         ((Atom("requests"), [(PUT, UNICODE, b"a"), (PUT, UNICODE, b"b")]), "ab"),
     ],
 )
-def test_what_is_printed_is_written(request_, text):
+def test_printed_text_is_written(request_, text):
     printing = Printing()
 
     assert printing.ask(request_) is OK
@@ -67,14 +67,14 @@ def test_what_is_printed_is_written(request_, text):
         ((), (ERROR, Atom("request"))),
     ],
 )
-def test_all_else_gets_an_answer_too(request_, answer):
+def test_other_requests_get_a_reply(request_, answer):
     printing = Printing()
 
     assert printing.ask(request_) == answer
     assert printing.printed == []
 
 
-def test_requests_nest_only_so_deep():
+def test_nesting_of_requests_is_limited():
     nested = (PUT, UNICODE, b"x")
     for _ in range(100):
         nested = (Atom("requests"), [nested])
@@ -88,14 +88,14 @@ def test_requests_nest_only_so_deep():
     assert printing.printed == ["x"]
 
 
-def test_a_closed_output_is_told_to_the_printer():
+def test_closed_output_gives_an_error_reply():
     stream = io.StringIO()
     stream.close()
 
     assert Printing(stream.write).ask((PUT, UNICODE, b"x")) == (ERROR, Atom("terminated"))
 
 
-def test_standard_output_is_looked_up_at_each_use_and_gets_colours_but_no_commands(monkeypatch):
+def test_to_stdout_uses_the_current_stdout_and_escapes_control_characters(monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.StringIO())
 
     to_stdout("a\tb\n\x1b[31mred\x1b[0m \x1b]0;title\x07 \x1b[2J\x9b1A\r\n")
@@ -103,7 +103,7 @@ def test_standard_output_is_looked_up_at_each_use_and_gets_colours_but_no_comman
     assert sys.stdout.getvalue() == "a\tb\n\x1b[31mred\x1b[0m \\x1b]0;title\\x07 \\x1b[2J\\x9b1A\r\n"
 
 
-def test_reports_of_crashes_elsewhere_are_logged_for_debugging_only(caplog):
+def test_remote_crash_reports_are_logged_at_debug_level(caplog):
     printing = Printing()
     caplog.set_level(logging.DEBUG, "erlmesh")
 

@@ -32,7 +32,7 @@ from erlmesh.terms import Atom, ImproperList, Map
         ("~s", [True], "true"),
     ],
 )
-def test_formats(text, arguments, expected):
+def test_formats_like_otp(text, arguments, expected):
     assert format_text(text, arguments) == expected
 
 
@@ -52,17 +52,17 @@ def test_formats(text, arguments, expected):
         ("~p", 1),
     ],
 )
-def test_what_does_not_fit_is_refused(text, arguments):
+def test_arguments_that_do_not_fit_raise(text, arguments):
     with pytest.raises(BadFormat):
         format_text(text, arguments)
 
 
-def test_widths_beyond_reason_are_cut():
+def test_excessive_widths_are_limited():
     assert len(format_text("~99999999999w", [1])) == 10_000
     assert len(format_text("~99999999999n", [])) == 10_000
 
 
-def test_characters_nest_however_deep():
+def test_chardata_may_be_nested_deeply():
     deep = []
     for _ in range(100_000):
         deep = [deep, 120]

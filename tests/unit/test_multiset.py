@@ -12,7 +12,7 @@ acts = st.lists(st.tuples(st.booleans(), st.lists(values, min_size=1, max_size=1
 
 
 @given(acts)
-def test_it_holds_what_was_put_in_and_not_taken_out(acts):
+def test_multiset_equals_a_list_model(acts):
     bag, model = EMPTY, Counter()
 
     for puts, some in acts:
@@ -33,7 +33,7 @@ def test_it_holds_what_was_put_in_and_not_taken_out(acts):
 
 
 @given(st.lists(values, unique=True))
-def test_the_newest_comes_first(some):
+def test_newest_value_comes_first(some):
     bag = EMPTY
 
     for value in some:
@@ -42,12 +42,12 @@ def test_the_newest_comes_first(some):
     assert listed(bag) == some[::-1]
 
 
-def test_values_put_in_together_keep_their_order():
+def test_values_added_together_keep_their_order():
     assert listed(added(added(EMPTY, [9]), [1, 2])) == [1, 2, 9]
     assert listed(added(added(EMPTY, [99]), range(20))) == [*range(20), 99]
 
 
-def test_a_small_multiset_is_not_changed_in_place_so_it_can_be_shared():
+def test_small_multiset_is_immutable():
     bag = added(EMPTY, [1, 2])
 
     added(bag, [3])
@@ -56,11 +56,11 @@ def test_a_small_multiset_is_not_changed_in_place_so_it_can_be_shared():
     assert listed(bag) == [1, 2]
 
 
-def test_what_is_put_into_a_large_multiset_once_more_is_its_newest():
+def test_value_added_again_to_a_large_multiset_is_the_newest():
     assert listed(added(added(EMPTY, range(20)), [7]))[:2] == [7, 7]
 
 
-def test_a_large_multiset_that_loses_everything_is_empty():
+def test_large_multiset_becomes_empty():
     bag = added(EMPTY, range(20))
 
     for value in range(20):

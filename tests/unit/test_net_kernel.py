@@ -16,13 +16,13 @@ def met():
     return cluster, b
 
 
-def test_a_ping_is_answered_yes():
+def test_ping_is_answered_with_yes():
     cluster, b = met()
 
     assert cluster.run(b.call(NET_KERNEL, (Atom("is_auth"), b.atom))) is Atom("yes")
 
 
-def test_another_call_gets_an_answer_too_so_that_nobody_waits_for_ever():
+def test_unknown_call_gets_notsup():
     cluster, b = met()
 
     answer = cluster.run(b.call(NET_KERNEL, (Atom("spawn"), Atom("m"), Atom("f"), [], Atom("user"))))
@@ -30,7 +30,7 @@ def test_another_call_gets_an_answer_too_so_that_nobody_waits_for_ever():
     assert answer == (Atom("error"), Atom("notsup"))
 
 
-def test_garbage_is_ignored():
+def test_malformed_messages_are_ignored():
     cluster, b = met()
 
     b.process().send(NET_KERNEL, (Atom("$gen_call"), Atom("x")))

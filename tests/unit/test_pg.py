@@ -50,7 +50,7 @@ def met():
 # Between nodes
 
 
-def test_members_from_before_the_meeting_are_seen_after_it():
+def test_members_that_joined_before_the_connection_are_exchanged():
     cluster, a, b, pg_a, pg_b = pair()
     p, q = a.process().pid, b.process().pid
     pg_a.join(G, [p, p])
@@ -63,7 +63,7 @@ def test_members_from_before_the_meeting_are_seen_after_it():
     assert pg_a.get_local_members(G) == [p, p]
 
 
-def test_a_scope_that_starts_on_a_connected_node_finds_the_others():
+def test_scope_started_after_the_connection_discovers_other_nodes():
     cluster = Cluster()
     a, b = cluster.node("a@h"), cluster.node("b@h")
     pg_a = Strict(a)
@@ -79,7 +79,7 @@ def test_a_scope_that_starts_on_a_connected_node_finds_the_others():
     assert pg_a.statistics().peers == 1
 
 
-def test_the_whole_meeting_is_two_discovers_and_two_syncs_each():
+def test_each_node_sends_two_discovers_and_two_syncs_on_connect():
     cluster, _a, _b, _pg_a, _pg_b = met()
 
     said = Counter(message[1][0] if message[0] is CAST else message[0] for _, _, message in cluster.sent)
@@ -88,7 +88,7 @@ def test_the_whole_meeting_is_two_discovers_and_two_syncs_each():
     assert {len(message) for _, _, message in cluster.sent if message[0] is DISCOVER} == {2}
 
 
-def test_joins_leaves_and_deaths_are_seen_on_the_other_node():
+def test_joins_leaves_and_exits_reach_the_other_node():
     cluster, a, _, pg_a, pg_b = met()
     p, q = a.process().pid, a.process().pid
 
@@ -108,7 +108,7 @@ def test_joins_leaves_and_deaths_are_seen_on_the_other_node():
     assert pg_b.which_local_groups() == []
 
 
-def test_a_dead_process_that_joins_is_gone_at_once():
+def test_terminated_process_that_joins_is_removed_at_once():
     cluster, a, _, pg_a, pg_b = met()
     p = a.process().pid
     a.end(p)
@@ -119,7 +119,7 @@ def test_a_dead_process_that_joins_is_gone_at_once():
     assert pg_a.which_groups() == pg_b.which_groups() == []
 
 
-def test_a_process_that_leaves_while_it_dies_harms_nobody():
+def test_leave_during_exit_is_harmless():
     cluster, a, _, pg_a, pg_b = met()
     p = a.process().pid
     pg_a.join(G, p)
@@ -134,7 +134,7 @@ def test_a_process_that_leaves_while_it_dies_harms_nobody():
     assert pg_a.which_groups() == pg_b.which_groups() == []
 
 
-def test_a_lost_node_takes_its_members_along_and_a_new_life_of_it_brings_none_back():
+def test_members_of_lost_node_leave_and_do_not_return_with_its_restart():
     cluster, a, b, pg_a, pg_b = met()
     q = b.process().pid
     pg_b.join(G, q)
@@ -152,7 +152,7 @@ def test_a_lost_node_takes_its_members_along_and_a_new_life_of_it_brings_none_ba
     assert pg_a.statistics().peers == 1
 
 
-def test_a_healed_cut_brings_back_what_changed_meanwhile():
+def test_changes_during_a_partition_are_exchanged_after_it():
     cluster, a, b, pg_a, pg_b = met()
     p, q = a.process().pid, b.process().pid
     pg_a.join(G, p)
@@ -171,7 +171,7 @@ def test_a_healed_cut_brings_back_what_changed_meanwhile():
     assert pg_a.get_members(H) == [q]
 
 
-def test_the_scope_alone_ending_takes_its_members_along():
+def test_members_leave_when_only_their_scope_stops():
     cluster, _a, b, pg_a, pg_b = met()
     pg_b.join(G, b.process().pid)
     cluster.run()
@@ -182,7 +182,7 @@ def test_the_scope_alone_ending_takes_its_members_along():
     assert pg_a.get_members(G) == []
 
 
-def test_scopes_do_not_see_each_other():
+def test_scopes_are_independent():
     cluster, a, b, pg_a, _ = pair()
     other_a, other_b = Strict(a, Atom("other")), Strict(b, Atom("other"))
     cluster.connect(a, b)
@@ -208,7 +208,7 @@ acts = st.lists(
 
 @settings(max_examples=150, deadline=None)
 @given(acts, st.integers(0, 10_000))
-def test_whatever_happens_all_nodes_agree_in_the_end_and_no_beam_would_have_been_harmed(acts, seed):
+def test_random_actions_converge_and_send_nothing_that_crashes_a_beam(acts, seed):
     cluster = Cluster(seed)
     names = ["a@h", "b@h", "c@h"]
     lives = dict.fromkeys(names, 1)
@@ -277,7 +277,7 @@ def test_whatever_happens_all_nodes_agree_in_the_end_and_no_beam_would_have_been
 # The API
 
 
-def test_only_processes_of_this_node_join_and_leave():
+def test_join_and_leave_refuse_processes_of_other_nodes():
     _, a, b, pg_a, _ = met()
     mine, theirs, former = a.process().pid, b.process().pid, Pid(Atom("a@h"), 101, 0, 99)
 
@@ -294,14 +294,14 @@ def test_only_processes_of_this_node_join_and_leave():
     assert pg_a.which_groups() == []
 
 
-def test_leaving_without_being_a_member_is_said_so():
+def test_leave_returns_false_for_a_non_member():
     _, a, _, pg_a, _ = met()
 
     assert pg_a.leave(G, a.process().pid) is False
     assert pg_a.get_members(Atom("none")) == []
 
 
-def test_a_group_is_named_as_it_travels_and_does_not_change_with_its_namegiver():
+def test_group_name_is_normalized_and_copied():
     _, a, _, pg_a, _ = met()
     p, name = a.process().pid, [1]
 
@@ -313,7 +313,7 @@ def test_a_group_is_named_as_it_travels_and_does_not_change_with_its_namegiver()
     assert pg_a.get_members("greeters") == pg_a.get_members(b"greeters") == pg_a.get_members([1]) == [p]
 
 
-def test_a_group_that_is_no_term_is_refused_at_the_call():
+def test_group_name_that_is_not_a_term_raises():
     _, a, _, pg_a, _ = met()
 
     with pytest.raises(EncodeError):
@@ -341,7 +341,7 @@ def test_a_group_that_is_no_term_is_refused_at_the_call():
         (Atom("DOWN"), 1, 2, 3, 4),
     ],
 )
-def test_garbage_is_ignored(message):
+def test_malformed_messages_are_ignored(message):
     cluster, a, b, pg_a, _ = met()
     p = a.process().pid
     pg_a.join(G, p)
@@ -355,7 +355,7 @@ def test_garbage_is_ignored(message):
 @pytest.mark.parametrize(
     "groups", [Atom("x"), [G], [(G,)], [(G, Atom("pid"))], [(G, [Atom("pid")])], [[G, []]], [(G, []), 5], ()]
 )
-def test_a_malformed_sync_changes_nothing(groups):
+def test_malformed_sync_changes_nothing(groups):
     cluster, _a, b, pg_a, pg_b = met()
     q = b.process().pid
     pg_b.join(G, q)
@@ -368,7 +368,7 @@ def test_a_malformed_sync_changes_nothing(groups):
 
 
 @pytest.mark.parametrize("members", [Atom("x"), [Atom("x")], 5, ()])
-def test_a_malformed_join_or_leave_changes_nothing(members):
+def test_malformed_join_or_leave_changes_nothing(members):
     cluster, _a, b, pg_a, pg_b = met()
     q, someone = b.process().pid, b.process()
     pg_b.join(G, q)
@@ -382,7 +382,7 @@ def test_a_malformed_join_or_leave_changes_nothing(members):
     assert pg_a.get_members(G) == [q]
 
 
-def test_the_discover_of_later_releases_is_understood():
+def test_discover_with_protocol_version_is_accepted():
     cluster, a, b, _pg_a, _ = pair()
     cluster.links.add(frozenset(("a@h", "b@h")))
     stranger = b.process()
@@ -397,7 +397,7 @@ def call(cluster, node, request):
     return cluster.run(node.call((PG, Atom("a@h")), request))
 
 
-def test_the_calls_of_pg_are_answered_as_pg_does():
+def test_calls_of_pg_get_the_replies_of_pg():
     cluster, a, b, pg_a, _ = met()
     p = a.process().pid
 
@@ -411,7 +411,7 @@ def test_the_calls_of_pg_are_answered_as_pg_does():
     assert pg_a.which_groups() == []
 
 
-def test_a_process_that_monitors_a_group_hears_of_it_until_it_demonitors():
+def test_monitoring_process_gets_changes_until_demonitor():
     cluster, a, b, pg_a, _pg_b = met()
     p, watcher = a.process().pid, b.process()
     pg_a.join(G, p)
@@ -448,7 +448,7 @@ def test_a_process_that_monitors_a_group_hears_of_it_until_it_demonitors():
 # Observers
 
 
-def test_a_watch_gives_the_changes_of_its_group_from_then_on():
+def test_watch_yields_changes_of_its_group_after_the_call():
     cluster, a, b, pg_a, pg_b = met()
     p, q = a.process().pid, b.process().pid
     pg_a.join(G, p)
@@ -470,7 +470,7 @@ def test_a_watch_gives_the_changes_of_its_group_from_then_on():
     assert third == Left((p,), Atom("oops"), G)
 
 
-def test_a_watch_that_is_closed_or_dropped_ends():
+def test_watch_ends_when_closed_or_dropped():
     cluster, a, _, pg_a, _ = met()
     before = len(a.processes)
     kept = pg_a.watch(G)
@@ -494,7 +494,7 @@ def test_a_watch_that_is_closed_or_dropped_ends():
     assert len(a.processes) == before + 1  # the caller that asked for the next change
 
 
-def test_subscribers_see_one_order_even_when_one_of_them_joins():
+def test_subscribers_see_the_same_order_when_one_joins_in_its_callback():
     _cluster, a, _, pg_a, _ = met()
     p = a.process().pid
     seen = []
@@ -512,7 +512,7 @@ def test_subscribers_see_one_order_even_when_one_of_them_joins():
     assert seen == [Joined((p,), G), Joined((p,), H)]
 
 
-def test_a_subscriber_that_fails_harms_nobody(caplog):
+def test_exception_in_a_subscriber_is_logged_and_others_are_called(caplog):
     _, a, _, pg_a, _ = met()
     p, seen = a.process().pid, []
     pg_a.subscribe(lambda change: change.nonsense)

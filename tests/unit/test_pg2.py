@@ -48,7 +48,7 @@ def met(*names):
     return cluster, locks, nodes, groups
 
 
-def test_groups_made_before_the_meeting_are_merged():
+def test_groups_created_before_the_connection_are_merged():
     cluster, _, (a, b), (pg2_a, pg2_b) = start("a@h", "b@h")
     p, q = a.process().pid, b.process().pid
     cluster.run(pg2_a.create(G))
@@ -65,7 +65,7 @@ def test_groups_made_before_the_meeting_are_merged():
     assert pg2_a.which_groups() == pg2_b.which_groups() == [G, H]
 
 
-def test_two_partitions_that_joined_every_process_twice_list_all_of_them_twice():
+def test_merge_keeps_multiplicity_of_both_partitions():
     cluster, _, nodes, groups = start("a@h", "b@h", "c@h", "d@h")
     cluster.connect(nodes[0], nodes[1])
     cluster.connect(nodes[2], nodes[3])
@@ -85,7 +85,7 @@ def test_two_partitions_that_joined_every_process_twice_list_all_of_them_twice()
     assert [len(pg2.get_members(G)) for pg2 in groups] == [8, 8, 8, 8]
 
 
-def test_a_change_is_made_on_all_nodes_under_a_lock_held_by_its_own_process():
+def test_change_runs_on_all_nodes_under_a_lock_of_its_own_process():
     cluster, locks, (a, _, _), groups = met("a@h", "b@h", "c@h")
 
     cluster.run(groups[0].create(G))
@@ -98,7 +98,7 @@ def test_a_change_is_made_on_all_nodes_under_a_lock_held_by_its_own_process():
     assert locks.on_loop_blocked == {}
 
 
-def test_a_node_without_pg2_is_passed_over():
+def test_node_without_pg2_is_skipped():
     cluster = Cluster()
     bare = cluster.node("bare@h")
     _, _, (a,), (pg2,) = start("a@h", cluster=cluster)
@@ -110,7 +110,7 @@ def test_a_node_without_pg2_is_passed_over():
     assert pg2.get_members(G) == []
 
 
-def test_a_node_lost_during_a_change_is_passed_over():
+def test_node_lost_during_a_change_is_skipped():
     cluster, locks, (_a, b), (pg2, _) = met("a@h", "b@h")
     b.names.clear()
     b.names[PG2] = b.process().pid  # alive and mute
@@ -126,7 +126,7 @@ def test_a_node_lost_during_a_change_is_passed_over():
     assert locks.on_loop_blocked == {}
 
 
-def test_creating_a_known_group_asks_nobody():
+def test_creating_a_known_group_makes_no_calls():
     cluster, locks, _, (pg2,) = met("a@h")
     cluster.run(pg2.create(G))
 
@@ -135,7 +135,7 @@ def test_creating_a_known_group_asks_nobody():
     assert len(locks.asked) == 1
 
 
-def test_joining_twice_counts_twice_and_leaving_takes_out_one():
+def test_double_join_counts_twice_and_leave_removes_one():
     cluster, _, (a, _), (pg2_a, pg2_b) = met("a@h", "b@h")
     p = a.process().pid
     cluster.run(pg2_a.create(G))
@@ -150,7 +150,7 @@ def test_joining_twice_counts_twice_and_leaving_takes_out_one():
     assert pg2_a.get_members(G) == pg2_b.get_members(G) == [p]
 
 
-def test_leaving_without_being_a_member_is_no_harm():
+def test_leave_of_a_non_member_is_harmless():
     cluster, _, (a,), (pg2,) = met("a@h")
     cluster.run(pg2.create(G))
 
@@ -159,7 +159,7 @@ def test_leaving_without_being_a_member_is_no_harm():
     assert pg2.get_members(G) == []
 
 
-def test_deaths_are_seen_by_every_node_for_itself():
+def test_each_node_detects_exits_of_members_itself():
     cluster, _, (a, b), (pg2_a, pg2_b) = met("a@h", "b@h")
     p, q = a.process().pid, b.process().pid
     cluster.run(pg2_a.create(G))
@@ -175,7 +175,7 @@ def test_deaths_are_seen_by_every_node_for_itself():
     assert len(cluster.sent) == before
 
 
-def test_a_death_after_a_leave_that_changed_nothing_is_still_seen():
+def test_exit_after_an_ineffective_leave_is_still_detected():
     cluster, _, (a, _b), (pg2_a, pg2_b) = met("a@h", "b@h")
     p = a.process().pid
     for name in (G, H):
@@ -189,7 +189,7 @@ def test_a_death_after_a_leave_that_changed_nothing_is_still_seen():
     assert pg2_a.get_members(G) == pg2_b.get_members(G) == []
 
 
-def test_who_left_one_of_two_groups_is_still_monitored_and_who_left_all_is_not():
+def test_process_is_monitored_until_it_leaves_its_last_group():
     cluster, _, (a,), (pg2,) = met("a@h")
     p = a.process().pid
     for name in (G, H):
@@ -207,7 +207,7 @@ def test_who_left_one_of_two_groups_is_still_monitored_and_who_left_all_is_not()
     assert pg2.get_members(G) == []
 
 
-def test_a_dead_process_may_join_and_is_gone_at_once():
+def test_terminated_process_may_join_and_is_removed_at_once():
     cluster, _, (a, _b), (pg2_a, pg2_b) = met("a@h", "b@h")
     p = a.process().pid
     cluster.run(pg2_a.create(G))
@@ -219,7 +219,7 @@ def test_a_dead_process_may_join_and_is_gone_at_once():
     assert pg2_a.get_members(G) == pg2_b.get_members(G) == []
 
 
-def test_a_lost_node_takes_its_members_along_and_its_return_brings_back_the_groups():
+def test_members_of_lost_node_leave_and_groups_return_on_reconnect():
     cluster, _, (a, b), (pg2_a, pg2_b) = met("a@h", "b@h")
     p, q = a.process().pid, b.process().pid
     cluster.run(pg2_a.create(G))
@@ -238,7 +238,7 @@ def test_a_lost_node_takes_its_members_along_and_its_return_brings_back_the_grou
     assert Counter(pg2_b.get_members(G)) == {q: 1}
 
 
-def test_a_pid_of_a_former_life_does_not_stay_in_the_group():
+def test_pid_of_an_earlier_incarnation_is_removed():
     cluster, _, (a, b), (pg2_a, _pg2_b) = met("a@h", "b@h")
     stale = Pid(a.atom, 300, 0, 77)
     cluster.run(pg2_a.create(G))
@@ -252,7 +252,7 @@ def test_a_pid_of_a_former_life_does_not_stay_in_the_group():
 # Errors
 
 
-def test_every_use_of_an_unknown_group_says_so_with_otps_reason():
+def test_unknown_group_raises_with_the_reason_of_otp():
     cluster, _locks, (a,), (pg2,) = met("a@h")
     p = a.process().pid
 
@@ -270,7 +270,7 @@ def test_every_use_of_an_unknown_group_says_so_with_otps_reason():
     assert pg2.which_groups() == []
 
 
-def test_the_closest_process_is_a_local_one_if_there_is_one():
+def test_closest_pid_prefers_local_members():
     cluster, _, (a, b), (pg2_a, pg2_b) = met("a@h", "b@h")
     p, q = a.process().pid, a.process().pid
     cluster.run(pg2_a.create(G))
@@ -286,7 +286,7 @@ def test_the_closest_process_is_a_local_one_if_there_is_one():
     assert caught.value.reason == (Atom("no_process"), G)
 
 
-def test_what_is_no_pid_or_no_term_is_refused_at_the_call():
+def test_invalid_pid_or_name_raises():
     cluster, _locks, _, (pg2,) = met("a@h")
     cluster.run(pg2.create(G))
 
@@ -300,7 +300,7 @@ def test_what_is_no_pid_or_no_term_is_refused_at_the_call():
     assert pg2.which_groups() == [G]
 
 
-def test_a_change_that_nobody_waits_for_any_more_is_given_up():
+def test_cancelled_change_stops_asking_for_the_lock():
     cluster, locks, (a,), (pg2,) = met("a@h")
     locks.blocked = True
     change = pg2.create(G).__await__()
@@ -318,7 +318,7 @@ def test_a_change_that_nobody_waits_for_any_more_is_given_up():
     assert pg2.which_groups() == []
 
 
-def test_start_gives_the_server_that_runs_already():
+def test_start_returns_the_running_server():
     _, _, (a,), (pg2,) = met("a@h")
 
     assert pg2.start() == (OK, a.names[PG2])
@@ -327,7 +327,7 @@ def test_start_gives_the_server_that_runs_already():
 # The wire
 
 
-def test_a_node_that_comes_up_is_sent_the_whole_table():
+def test_nodeup_sends_an_exchange_with_all_groups():
     cluster, _, (a, b), (pg2_a, _) = start("a@h", "b@h")
     p = a.process().pid
     cluster.run(pg2_a.create("text"))
@@ -339,7 +339,7 @@ def test_a_node_that_comes_up_is_sent_the_whole_table():
     assert sent == [((PG2, b.atom), (CAST, (EXCHANGE, a.atom, [[b"text", [p]]])))]
 
 
-def test_a_server_that_starts_late_asks_for_an_exchange_and_gives_one():
+def test_late_server_requests_and_sends_an_exchange():
     cluster = Cluster()
     _, _, (a,), (pg2_a,) = start("a@h", cluster=cluster)
     cluster.run(pg2_a.create(G))
@@ -356,7 +356,7 @@ def test_a_server_that_starts_late_asks_for_an_exchange_and_gives_one():
     assert to_a == [(Atom("new_pg2"), b.atom), (CAST, (EXCHANGE, b.atom, []))]
 
 
-def test_the_calls_are_answered_ok_whether_or_not_the_group_exists():
+def test_calls_return_ok_for_unknown_groups_too():
     cluster, _, (a, b), (pg2_a, _) = met("a@h", "b@h")
     p = b.process().pid
 
@@ -392,7 +392,7 @@ def test_the_calls_are_answered_ok_whether_or_not_the_group_exists():
         ([], 7),
     ],
 )
-def test_garbage_is_ignored(message):
+def test_malformed_messages_are_ignored(message):
     cluster, _, (a, b), (pg2_a, _) = met("a@h", "b@h")
     cluster.run(pg2_a.create(G))
 

@@ -23,7 +23,7 @@ def groups(*names):
     return books
 
 
-def test_a_group_exists_from_its_creation_to_its_deletion():
+def test_group_exists_from_create_to_delete():
     books = groups(G)
 
     assert books.members(G) == []
@@ -35,7 +35,7 @@ def test_a_group_exists_from_its_creation_to_its_deletion():
     assert books.delete(G) == []
 
 
-def test_creating_a_group_again_keeps_its_members():
+def test_second_create_keeps_the_members():
     books = groups(G)
     books.join(G, P)
 
@@ -44,7 +44,7 @@ def test_creating_a_group_again_keeps_its_members():
     assert books.members(G) == [P]
 
 
-def test_members_are_listed_in_erlangs_order_as_often_as_they_joined():
+def test_members_are_sorted_by_term_order_with_multiplicity():
     books = groups(G)
 
     for member in (X, P, Q, P):
@@ -53,7 +53,7 @@ def test_members_are_listed_in_erlangs_order_as_often_as_they_joined():
     assert books.members(G) == [Q, P, P, X]
 
 
-def test_only_the_first_membership_of_a_process_asks_for_a_monitor():
+def test_only_the_first_membership_of_a_process_needs_a_monitor():
     books = groups(G, H)
 
     assert books.join(G, P) == [P]
@@ -63,7 +63,7 @@ def test_only_the_first_membership_of_a_process_asks_for_a_monitor():
     assert not books.has_member(Q)
 
 
-def test_a_leave_takes_out_one_membership():
+def test_leave_removes_one_membership():
     books = groups(G, H)
     books.join(G, P)
     books.join(G, P)
@@ -81,7 +81,7 @@ def test_a_leave_takes_out_one_membership():
     assert not books.has_member(P)
 
 
-def test_a_death_takes_out_every_membership_and_leaves_the_groups():
+def test_exit_removes_all_memberships_and_keeps_the_groups():
     books = groups(G, H)
     for name in (G, G, H):
         books.join(name, P)
@@ -93,7 +93,7 @@ def test_a_death_takes_out_every_membership_and_leaves_the_groups():
     assert not books.has_member(P)
 
 
-def test_a_deleted_group_lets_go_of_its_members():
+def test_delete_removes_the_memberships():
     books = groups(G, H)
     for name in (G, G, H):
         books.join(name, P)
@@ -109,7 +109,7 @@ def test_a_deleted_group_lets_go_of_its_members():
     assert books.members(G) == []
 
 
-def test_a_merge_adds_what_is_missing_and_removes_nothing():
+def test_merge_adds_missing_members_and_removes_none():
     books = groups(G)
     books.join(G, P)
     books.join(G, P)
@@ -122,7 +122,7 @@ def test_a_merge_adds_what_is_missing_and_removes_nothing():
     assert books.members(H) == []
 
 
-def test_two_nodes_that_merge_each_others_groups_agree():
+def test_two_nodes_that_merge_each_other_have_equal_groups():
     ours, theirs = groups(G), groups(G, H)
     for member in (P, P, Q):
         ours.join(G, member)
@@ -137,7 +137,7 @@ def test_two_nodes_that_merge_each_others_groups_agree():
     assert ours.names() == theirs.names() == [G, H]
 
 
-def test_a_table_is_told_as_lists():
+def test_dump_is_a_list_of_lists():
     books = groups(G)
     books.join(G, P)
     books.join(G, P)
@@ -146,13 +146,13 @@ def test_a_table_is_told_as_lists():
 
 
 @pytest.mark.parametrize("name", [1, 1.0, True, b"1", (1,)])
-def test_groups_are_told_apart_as_erlang_does(name):
+def test_group_names_are_compared_with_exact_equality(name):
     books = groups(name)
 
     assert [type(other) for other in (1, 1.0, True, b"1", (1,)) if other in books] == [type(name)]
 
 
-def test_the_snapshot_counts_with_multiplicity():
+def test_statistics_count_with_multiplicity():
     books = groups(G, H)
     books.join(G, P)
     books.join(G, P)

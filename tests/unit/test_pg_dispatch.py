@@ -15,7 +15,7 @@ HERE = Atom("a@h")
 ONE, TWO, THREE = (Pid(HERE, number, 0, 1) for number in (1, 2, 3))
 
 
-def test_picking_prefers_a_local_member():
+def test_pick_prefers_local_members():
     picker = Picker(random.Random(1))
 
     assert {picker.pick("g", "local", [ONE, TWO], [TWO]) for _ in range(20)} == {TWO}
@@ -23,7 +23,7 @@ def test_picking_prefers_a_local_member():
     assert {picker.pick("g", "random", [ONE, TWO], [TWO]) for _ in range(50)} == {ONE, TWO}
 
 
-def test_round_robin_gives_each_its_turn_in_each_group():
+def test_round_robin_cycles_through_the_members_of_each_group():
     picker = Picker(random.Random(1))
 
     turns = [picker.pick("g", "round_robin", [THREE, TWO, ONE], []) for _ in range(6)]
@@ -33,7 +33,7 @@ def test_round_robin_gives_each_its_turn_in_each_group():
     assert picker.pick("g", "round_robin", [], []) is None
 
 
-def test_nobody_can_be_picked_from_nobody_nor_by_an_unknown_strategy():
+def test_pick_returns_none_for_an_empty_group_and_refuses_unknown_strategies():
     picker = Picker(random.Random(1))
 
     assert picker.pick("g", "local", [], []) is None
@@ -80,7 +80,7 @@ async def member(me, answer="pong"):
                 me.node.last_seen.append((me.pid, message))
 
 
-def test_a_message_is_published_once_to_every_process_of_the_group(free_port):
+def test_publish_sends_once_to_each_process(free_port):
     async def body(a, b):
         a.last_seen, b.last_seen = [], []
         one, two = a.spawn(member), b.spawn(member)
@@ -95,7 +95,7 @@ def test_a_message_is_published_once_to_every_process_of_the_group(free_port):
     pair(free_port, body)
 
 
-def test_a_group_is_asked_and_who_is_missing_is_told_with_the_reason(free_port):
+def test_multi_call_returns_replies_and_reasons_of_missing_members(free_port):
     async def body(a, b):
         one, two = a.spawn(member, "one"), b.spawn(member, "two")
         await until(lambda: len(a.pg.get_members("g")) == 2)
@@ -111,7 +111,7 @@ def test_a_group_is_asked_and_who_is_missing_is_told_with_the_reason(free_port):
     pair(free_port, body)
 
 
-def test_a_view_does_not_change(free_port):
+def test_snapshot_does_not_change(free_port):
     async def body(a, b):
         two = b.spawn(member)
         await until(lambda: a.pg.get_members("g"))
@@ -126,7 +126,7 @@ def test_a_view_does_not_change(free_port):
     pair(free_port, body)
 
 
-def test_a_watcher_hears_why_a_member_of_another_node_left(free_port):
+def test_watch_reports_the_exit_reason_of_a_remote_member(free_port):
     async def body(a, b):
         changes = a.pg.watch("g")
         early = b.spawn(member)
@@ -149,7 +149,7 @@ def test_a_watcher_hears_why_a_member_of_another_node_left(free_port):
     pair(free_port, body)
 
 
-def test_a_watcher_hears_how_a_node_was_lost(free_port):
+def test_watch_reports_the_disconnect_reason_of_a_lost_node(free_port):
     async def body(a, b):
         changes = a.pg.watch("g")
         pid = b.spawn(member)

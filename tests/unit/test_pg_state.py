@@ -38,7 +38,7 @@ def scope(*peers):
 # Local members
 
 
-def test_a_process_that_joins_is_a_member_and_is_watched_once():
+def test_joining_process_is_a_member_and_monitored_once():
     books = scope()
 
     first, again = books.join(G, [P]), books.join(H, [P])
@@ -49,7 +49,7 @@ def test_a_process_that_joins_is_a_member_and_is_watched_once():
     assert books.groups() == books.local_groups() == [G, H]
 
 
-def test_a_process_that_joins_twice_is_twice_a_member():
+def test_process_that_joins_twice_is_a_member_twice():
     books = scope()
 
     books.join(G, [P])
@@ -59,7 +59,7 @@ def test_a_process_that_joins_twice_is_twice_a_member():
     assert effects == [Monitor(Q)]
 
 
-def test_a_leave_takes_out_one_membership_and_the_last_ends_the_watch():
+def test_leave_removes_one_membership_and_the_last_one_demonitors():
     books = scope()
     books.join(G, [P, P])
 
@@ -71,7 +71,7 @@ def test_a_leave_takes_out_one_membership_and_the_last_ends_the_watch():
     assert books.groups() == books.local_groups() == []
 
 
-def test_who_is_in_another_group_is_still_watched():
+def test_process_in_another_group_stays_monitored():
     books = scope()
     books.join(G, [P])
     books.join(H, [P])
@@ -82,7 +82,7 @@ def test_who_is_in_another_group_is_still_watched():
     assert books.members(H) == [P]
 
 
-def test_joining_nobody_makes_no_group_and_says_nothing():
+def test_join_without_pids_creates_no_group_and_sends_nothing():
     books = scope(PEER)
 
     effects = books.join(G, [])
@@ -91,7 +91,7 @@ def test_joining_nobody_makes_no_group_and_says_nothing():
     assert books.groups() == []
 
 
-def test_leaving_a_group_without_being_in_it_says_nothing():
+def test_leave_of_a_non_member_sends_nothing():
     books = scope(PEER)
     books.handle_join(PEER, G, [X])
 
@@ -101,7 +101,7 @@ def test_leaving_a_group_without_being_in_it_says_nothing():
 
 
 @pytest.mark.parametrize("name", [1, 1.0, True, Atom("1"), b"1", (1,), [1], {1: 1}])
-def test_groups_are_told_apart_as_erlang_does(name):
+def test_group_names_are_compared_with_exact_equality(name):
     books = scope()
     books.join(name, [P])
 
@@ -114,7 +114,7 @@ def test_groups_are_told_apart_as_erlang_does(name):
 # What other nodes are told
 
 
-def test_an_unknown_server_that_discovers_us_is_told_everything_watched_and_asked_back():
+def test_discover_from_a_new_server_is_answered_with_sync_monitor_and_discover():
     books = scope()
     books.join(G, [P, P])
     books.join(H, [Q])
@@ -124,7 +124,7 @@ def test_an_unknown_server_that_discovers_us_is_told_everything_watched_and_aske
     assert effects == [SendTo(PEER, sync(ME, (G, [P, P]), (H, [Q]))), Monitor(PEER), SendTo(PEER, (DISCOVER, ME))]
 
 
-def test_a_known_server_is_not_asked_back_so_that_discovering_ends():
+def test_discover_from_a_known_server_is_answered_with_sync_only():
     books = scope(PEER)
 
     effects = books.handle_discover(PEER)
@@ -132,14 +132,14 @@ def test_a_known_server_is_not_asked_back_so_that_discovering_ends():
     assert effects == [SendTo(PEER, sync(ME))]
 
 
-def test_only_local_members_are_told():
+def test_sync_contains_only_local_members():
     books = scope(PEER)
     books.handle_join(PEER, G, [X])
 
     assert books.handle_discover(OTHER)[0] == SendTo(OTHER, sync(ME))
 
 
-def test_joins_and_leaves_are_told_to_every_known_server():
+def test_joins_and_leaves_are_sent_to_every_known_server():
     books = scope(PEER, OTHER)
 
     joined = books.join(G, [P])
@@ -154,7 +154,7 @@ def test_joins_and_leaves_are_told_to_every_known_server():
     assert most[-2:] == [SendTo(PEER, told), SendTo(OTHER, told)]
 
 
-def test_a_death_is_told_once_with_all_groups_as_often_as_they_were_joined():
+def test_exit_sends_one_leave_with_all_groups_and_multiplicity():
     books = scope(PEER)
     books.join(G, [P, P])
     books.join(H, [P, Q])
@@ -169,7 +169,7 @@ def test_a_death_is_told_once_with_all_groups_as_often_as_they_were_joined():
     assert books.handle_down(P, KILLED) == []
 
 
-def test_a_server_known_by_its_sync_alone_first_hears_a_sync_and_never_a_leave_of_what_it_was_not_told():
+def test_server_known_only_by_its_sync_gets_a_sync_before_any_leave():
     books = scope()
     books.join(G, [P])
     books.join(H, [Q])
@@ -182,7 +182,7 @@ def test_a_server_known_by_its_sync_alone_first_hears_a_sync_and_never_a_leave_o
     assert second == [Demonitor(Q), SendTo(PEER, (LEAVE, ME, Q, [H]))]
 
 
-def test_our_own_server_is_never_taken_for_another():
+def test_messages_of_the_own_server_are_ignored():
     books = scope()
     books.join(G, [P])
 
@@ -194,7 +194,7 @@ def test_our_own_server_is_never_taken_for_another():
 # What other nodes say
 
 
-def test_members_of_other_nodes_are_members_but_not_local_ones():
+def test_remote_members_are_not_local_members():
     books = scope(PEER)
     books.join(G, [P])
 
@@ -205,7 +205,7 @@ def test_members_of_other_nodes_are_members_but_not_local_ones():
     assert books.local_groups() == [G]
 
 
-def test_a_sync_from_an_unknown_server_is_believed_and_the_server_watched():
+def test_sync_from_an_unknown_server_is_accepted_and_the_server_monitored():
     books = scope()
 
     effects = books.handle_sync(PEER, [(G, [X])])
@@ -215,7 +215,7 @@ def test_a_sync_from_an_unknown_server_is_believed_and_the_server_watched():
     assert books.handle_sync(PEER, [(G, [X])]) == []
 
 
-def test_a_sync_replaces_what_was_known_of_this_server_alone():
+def test_sync_replaces_the_members_of_its_server_only():
     books = scope(PEER, OTHER)
     books.join(G, [P])
     books.handle_join(OTHER, G, [OTHER])
@@ -230,7 +230,7 @@ def test_a_sync_replaces_what_was_known_of_this_server_alone():
     assert len(books.groups()) == 2
 
 
-def test_a_sync_without_groups_and_one_with_an_empty_group_leave_no_group_behind():
+def test_empty_sync_and_sync_with_an_empty_group_leave_no_group():
     books = scope(PEER)
     books.handle_join(PEER, G, [X])
 
@@ -241,7 +241,7 @@ def test_a_sync_without_groups_and_one_with_an_empty_group_leave_no_group_behind
     assert books.groups() == []
 
 
-def test_joins_and_leaves_of_an_unknown_server_are_ignored():
+def test_joins_and_leaves_from_an_unknown_server_are_ignored():
     books = scope()
 
     books.handle_join(PEER, G, [X])
@@ -250,7 +250,7 @@ def test_joins_and_leaves_of_an_unknown_server_are_ignored():
     assert books.groups() == []
 
 
-def test_a_remote_leave_takes_out_one_membership_in_each_group_it_names():
+def test_remote_leave_removes_one_membership_in_each_named_group():
     books = scope(PEER)
     books.handle_join(PEER, G, [X, X, Y])
     books.handle_join(PEER, H, [X])
@@ -261,7 +261,7 @@ def test_a_remote_leave_takes_out_one_membership_in_each_group_it_names():
     assert books.groups() == [G]
 
 
-def test_a_group_that_a_remote_leave_empties_is_gone_whatever_the_order_of_pids():
+def test_remote_leave_of_all_members_deletes_the_group_in_any_order():
     books = scope(PEER)
     books.handle_join(PEER, G, [X, Y])
 
@@ -271,7 +271,7 @@ def test_a_group_that_a_remote_leave_empties_is_gone_whatever_the_order_of_pids(
     assert books.handle_down(PEER, NOCONNECTION) == []
 
 
-def test_a_leave_of_what_was_never_told_changes_nothing():
+def test_remote_leave_of_unknown_members_changes_nothing():
     books = scope(PEER, OTHER)
     books.join(G, [P])
     books.handle_join(PEER, G, [X])
@@ -282,7 +282,7 @@ def test_a_leave_of_what_was_never_told_changes_nothing():
     assert books.members(G) == [X, P]
 
 
-def test_a_server_that_goes_takes_its_members_along_and_nobody_elses():
+def test_members_of_a_server_leave_when_it_goes_down():
     books = scope(PEER, OTHER)
     books.join(G, [P])
     books.handle_join(PEER, G, [X])
@@ -297,7 +297,7 @@ def test_a_server_that_goes_takes_its_members_along_and_nobody_elses():
     assert [effect.to for effect in books.leave(G, [P])[1] if isinstance(effect, SendTo)] == [OTHER]
 
 
-def test_large_groups_behave_as_small_ones():
+def test_large_groups_behave_like_small_ones():
     books = scope(PEER)
     many = [pid(B, number) for number in range(100, 1100)]
     books.handle_sync(PEER, [(G, many)])
@@ -312,7 +312,7 @@ def test_large_groups_behave_as_small_ones():
 # Changes
 
 
-def test_every_change_is_reported_with_its_cause():
+def test_every_change_is_recorded_with_its_reason():
     books = scope(PEER)
 
     books.join(G, [P])
@@ -336,7 +336,7 @@ def test_every_change_is_reported_with_its_cause():
     assert books.take_events() == []
 
 
-def test_a_sync_that_differs_reports_the_difference():
+def test_sync_records_only_the_difference():
     books = scope(PEER)
     books.handle_join(PEER, G, [X])
     books.handle_join(PEER, H, [X])
@@ -347,7 +347,7 @@ def test_a_sync_that_differs_reports_the_difference():
     assert books.take_events() == [Joined((Y,), G), Left((X,), LEAVE, G), Left((X,), LEAVE, H)]
 
 
-def test_nothing_is_kept_for_nobody():
+def test_no_events_are_kept_without_observers():
     books = scope()
     books.recording = False
 
@@ -357,7 +357,7 @@ def test_nothing_is_kept_for_nobody():
     assert books.take_events() == []
 
 
-def test_the_snapshot_counts_what_there_is():
+def test_statistics_count_groups_memberships_and_peers():
     books = scope(PEER)
     books.join(G, [P, P])
     books.handle_join(PEER, H, [X])

@@ -24,7 +24,7 @@ def met(*functions):
     return cluster, b
 
 
-def test_a_node_that_asks_what_we_can_do_is_told_erpc():
+def test_features_request_is_answered_with_erpc():
     cluster, b = met()
     asker = b.process()
 
@@ -35,13 +35,13 @@ def test_a_node_that_asks_what_we_can_do_is_told_erpc():
 
 
 @pytest.mark.parametrize("word", ["call", "block_call"])
-def test_a_call_gets_the_value(word):
+def test_call_returns_the_value(word):
     cluster, b = met(sum)
 
     assert cluster.run(b.call(REX, (Atom(word), LISTS, SUM, [[1, 2]], USER))) == 3
 
 
-def test_a_c_node_gets_the_value_in_its_own_form():
+def test_c_node_gets_the_value_as_a_rex_tuple():
     cluster, b = met(sum)
     caller = b.process()
 
@@ -51,7 +51,7 @@ def test_a_c_node_gets_the_value_in_its_own_form():
     assert list(caller._mailbox) == [(Atom("rex"), 3)]
 
 
-def test_a_cast_calls_and_says_nothing():
+def test_cast_runs_the_function_without_a_reply():
     calls = []
     cluster, b = met(lambda numbers: calls.append(numbers))  # noqa: PLW0108 - looked up when it is called
 
@@ -62,7 +62,7 @@ def test_a_cast_calls_and_says_nothing():
     assert len(cluster.sent) == 1
 
 
-def test_calls_do_not_wait_for_each_other():
+def test_calls_run_concurrently():
     waiting = [True]
 
     async def slowly(numbers):
@@ -82,7 +82,7 @@ def test_calls_do_not_wait_for_each_other():
     assert first == [1]
 
 
-def test_a_caller_whose_process_is_killed_is_told():
+def test_killed_call_process_gives_badrpc():
     called = []
 
     async def endless(me: "Process"):  # noqa: F821
@@ -99,7 +99,7 @@ def test_a_caller_whose_process_is_killed_is_told():
     assert answer == [(BADRPC, (EXIT, Atom("killed")))]
 
 
-def test_nothing_can_be_called_unless_it_is_exposed():
+def test_function_that_is_not_exposed_gives_undef():
     cluster, b = met()
 
     answer = cluster.run(b.call(REX, (CALL, LISTS, SUM, [[1]], USER)))
@@ -116,7 +116,7 @@ def test_nothing_can_be_called_unless_it_is_exposed():
         (ErlangError(Atom("badarg"), []), (BADRPC, (EXIT, (Atom("badarg"), [])))),
     ],
 )
-def test_what_the_function_does_instead_of_returning_reaches_the_caller(raised, answer):
+def test_exit_throw_and_error_reach_the_caller(raised, answer):
     def fail():
         raise raised
 
@@ -125,7 +125,7 @@ def test_what_the_function_does_instead_of_returning_reaches_the_caller(raised, 
     assert cluster.run(b.call(REX, (CALL, LISTS, SUM, [], USER))) == answer
 
 
-def test_a_function_that_fails_is_logged_here_and_explained_there(caplog):
+def test_exception_is_logged_and_its_stack_is_returned(caplog):
     cluster, b = met(lambda: 1 / 0)
 
     match cluster.run(b.call(REX, (CALL, LISTS, SUM, [], USER))):
@@ -138,7 +138,7 @@ def test_a_function_that_fails_is_logged_here_and_explained_there(caplog):
     assert "lists:sum/0, called from another node, failed" in caplog.text
 
 
-def test_a_call_that_is_not_understood_gets_an_answer_and_garbage_none():
+def test_unknown_call_gets_badarg_and_other_messages_get_no_reply():
     cluster, b = met(sum)
 
     b.process().send(REX, (CALL, LISTS))

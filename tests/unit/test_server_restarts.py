@@ -72,7 +72,7 @@ def kill(node, name):
 
 
 @pytest.mark.parametrize("name", ["net_kernel", "rex", "user", "logger_proxy", "pg2", "erlmesh", "global_name_server"])
-def test_a_server_that_is_killed_has_ended_for_who_watches_it_and_is_there_again(name):
+def test_killed_server_sends_down_and_restarts(name):
     @with_nodes("a@h")
     async def told(a):
         seen = []
@@ -90,7 +90,7 @@ def test_a_server_that_is_killed_has_ended_for_who_watches_it_and_is_there_again
 
 
 @with_nodes("a@h")
-async def test_a_node_speaks_for_itself_after_its_own_process_was_killed(a):
+async def test_node_can_send_after_its_own_process_was_killed(a):
     async def echo(me):
         async for message in me:
             me.reply(message[1], message[2])
@@ -101,21 +101,21 @@ async def test_a_node_speaks_for_itself_after_its_own_process_was_killed(a):
 
 
 @with_nodes("a@h", "b@h")
-async def test_nothing_starts_again_on_a_node_that_stops(a, b):
+async def test_no_server_restarts_on_a_stopping_node(a, b):
     await a.stop()
 
     assert a.processes() == []
 
 
 @with_nodes("a@h", "b@h")
-async def test_a_node_whose_net_kernel_was_killed_answers_pings(a, b):
+async def test_node_answers_pings_after_net_kernel_was_killed(a, b):
     kill(a, "net_kernel")
 
     assert await b.ping("a@h")
 
 
 @with_nodes("a@h", "b@h")
-async def test_pg2_keeps_its_groups_and_watches_their_members(a, b):
+async def test_restarted_pg2_keeps_groups_and_monitors_members(a, b):
     here, there = a.spawn(idle), b.spawn(idle)
     await a.pg2.create(X)
     await a.pg2.join(X, here)
@@ -129,7 +129,7 @@ async def test_pg2_keeps_its_groups_and_watches_their_members(a, b):
 
 
 @with_nodes("a@h", "b@h")
-async def test_a_scope_of_pg_that_is_killed_has_ended_and_can_be_started_again(a, b):
+async def test_killed_pg_scope_stops_and_can_be_started_again(a, b):
     member, changes = a.spawn(idle), []
 
     async def watch():
@@ -171,7 +171,7 @@ def server(node):
 
 
 @pytest.mark.parametrize("part", [server, locker, registrar])
-def test_global_parts_with_all_and_meets_them_anew_when_a_part_of_it_is_killed(part):
+def test_global_disconnects_and_reconnects_when_one_of_its_processes_is_killed(part):
     @with_nodes("a@h", "b@h", "c@h")
     async def told(a, b, c):
         mine, his = a.spawn(idle), b.spawn(idle)
@@ -195,7 +195,7 @@ def test_global_parts_with_all_and_meets_them_anew_when_a_part_of_it_is_killed(p
 
 
 @with_nodes("a@h", "b@h")
-async def test_a_lock_of_a_process_of_ours_outlives_the_server(a, b):
+async def test_lock_of_a_local_process_survives_the_restart(a, b):
     release = asyncio.Event()
 
     async def holds(me):
@@ -214,7 +214,7 @@ async def test_a_lock_of_a_process_of_ours_outlives_the_server(a, b):
 
 
 @with_nodes("a@h", "b@h")
-async def test_who_waits_for_global_while_it_is_killed_is_told(a, b):
+async def test_waiting_caller_gets_an_error_when_global_is_killed(a, b):
     asked = asyncio.ensure_future(a.global_.register(X, a.spawn(idle)))
     await asyncio.sleep(0)
     a.exit(registrar(a), KILL)
@@ -224,7 +224,7 @@ async def test_who_waits_for_global_while_it_is_killed_is_told(a, b):
 
 
 @with_nodes("a@h", "b@h")
-async def test_a_locker_that_fails_is_as_one_that_was_killed(a, b):
+async def test_exception_in_the_locker_restarts_global(a, b):
     old = locker(a)
 
     async def fails(*_):
