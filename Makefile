@@ -11,7 +11,7 @@ FIRST  ?= 0
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-.PHONY: help docs docs-tables faults demo docker-demo image elixir-image cookie docker shell test check unit format hooks dist otp conformance sim mutants bench erlang engine clean
+.PHONY: help docs docs-tables faults demo docker-demo image elixir-image cookie docker shell test check unit coverage format hooks dist otp conformance sim mutants bench erlang engine clean
 
 help:           ## this list
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -52,6 +52,9 @@ check: $(VENV)/dev.stamp         ## format, lint, spelling, workflows, types and
 
 unit: $(VENV)/dev.stamp          ## the tests of the pure parts: make unit ARGS='-n auto'
 	$(PYTEST) tests/unit $(ARGS)
+
+coverage: $(VENV)/dev.stamp      ## the same, with a report of the lines that they do not run
+	$(PYTEST) tests/unit --cov=erlmesh --cov-report=term-missing:skip-covered $(ARGS)
 
 format: $(VENV)/dev.stamp        ## puts the code into the project's format
 	$(BIN)/ruff format

@@ -21,14 +21,24 @@ part() { # NAME HOW-MANY-AT-A-TIME PYTEST-ARGUMENT ...
         *) failed="$failed; $name" && return ;;
     esac
     echo "--- once more, alone: what has failed of $name"
-    if "$python" -m pytest -o cache_dir="$cache" --last-failed --last-failed-no-failures none "$@"; then
+    if "$python" -m pytest -o cache_dir="$cache" --last-failed --last-failed-no-failures none "$@" --no-cov; then
         not_beside_others="$not_beside_others; $name"
     else
         failed="$failed; $name"
     fi
 }
 
-part "values, bytes, tables, simulated clusters, commands" "$cores" \
+# Python 3.12 and newer measure coverage in some seconds more. On 3.11 it doubles the time, so nothing is measured there.
+coverage=--no-cov
+if "$python" -c 'import sys; sys.exit(not hasattr(sys, "monitoring"))'; then
+    export COVERAGE_CORE=sysmon
+    coverage='--cov=erlmesh --cov-report=term:skip-covered'
+else
+    echo "NOT MEASURED: coverage, which needs Python 3.12 or newer here; make coverage measures the unit tests on any Python"
+fi
+
+# shellcheck disable=SC2086
+part "values, bytes, tables, simulated clusters, commands" "$cores" $coverage \
     --ignore tests/otp --ignore tests/faults --ignore tests/docker "$@"
 part "with real Erlang and Elixir: OTP 23, 25 and 27" $((cores * 2)) tests/otp --every-otp "$@" # they mostly wait
 part "real faults on real nodes" 0 tests/faults "$@"
