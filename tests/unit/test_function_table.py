@@ -1,4 +1,4 @@
-"""Which functions other nodes may call, and under which names."""
+"""The functions that other nodes may call, and their names."""
 
 import sys
 from types import ModuleType, SimpleNamespace

@@ -1,4 +1,4 @@
-"""Where the answer to a call goes."""
+"""The destination of a gen_server reply."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Asking several nodes at once."""
+"""Calls to several servers at once."""
 
 from fake_cluster import Cluster
 

@@ -1,4 +1,4 @@
-"""Locks of the whole cluster: one holder at a time, freed with the holder, never in each other's way for ever."""
+"""Locks of the whole cluster: exclusive, released with their holder, and free of deadlocks."""
 
 from functools import partial
 
@@ -21,7 +21,7 @@ def cluster(world, names, **options):
     return nodes
 
 
-def held(node):
+def locks_on(node):
     return [resource for resource, _, _ in node.server.locks.snapshot()]
 
 
@@ -31,7 +31,7 @@ def test_lock_is_set_and_released_on_all_nodes():
 
     async def lock(me):
         assert await set_lock(me, (R, me.pid))
-        during = [held(node) for node in nodes]
+        during = [locks_on(node) for node in nodes]
         await del_lock(me, (R, me.pid))
         return during
 
@@ -45,7 +45,7 @@ def test_lock_on_some_nodes_does_not_touch_the_others():
 
     async def lock(me):
         assert await set_lock(me, (R, me.pid), ["a@h", "c@h"])
-        return [held(node) for node in nodes]
+        return [locks_on(node) for node in nodes]
 
     assert world.ask(nodes[1], lock) == [[R], [], [R]]
 
@@ -89,7 +89,7 @@ def test_set_lock_returns_false_after_its_retries():
 
     assert locked is False
     assert took < 0.25 + 0.5 + 1.0 + 0.1
-    assert [held(node) for node in nodes] == [[R], [R]]
+    assert [locks_on(node) for node in nodes] == [[R], [R]]
 
 
 def test_processes_with_the_same_requester_share_a_lock():
@@ -163,11 +163,11 @@ def test_unreachable_node_is_skipped():
     nodes = cluster(world, "ab")
 
     async def lock(me):
-        return await set_lock(me, (R, me.pid), ["a@h", "b@h", "nobody@h"], retries=0)
+        return await set_lock(me, (R, me.pid), ["a@h", "b@h", "missing@h"], retries=0)
 
     assert world.ask(nodes[0], lock) is True
     world.run(0.1)
-    assert is_quiet(nodes)  # the holder has ended
+    assert is_quiet(nodes)  # the lock owner has terminated
 
 
 def test_trans_returns_the_result_and_releases_the_lock():
@@ -176,7 +176,7 @@ def test_trans_returns_the_result_and_releases_the_lock():
 
     async def work(me):
         async def body():
-            return [held(node) for node in nodes]
+            return [locks_on(node) for node in nodes]
 
         return await trans(me, (R, me.pid), None, body), await me.node.global_.transaction(me, (R, 1), ["a@h"], body)
 
@@ -223,7 +223,7 @@ def test_lock_without_a_process():
 
     async def work(_):
         assert await names.set_lock((R, b"me")) is True
-        during = [held(node) for node in nodes]
+        during = [locks_on(node) for node in nodes]
         assert await names.set_lock((R, b"me")) is True
         assert await others.set_lock((R, b"you"), retries=0) is False
         await names.del_lock((R, b"me"))
@@ -244,7 +244,7 @@ def test_trans_holds_the_lock_for_a_block(as_process):
 
     async def work(me):
         async with me.node.global_.trans((R, me.pid), me=me if as_process else None):
-            return [held(node) for node in nodes]
+            return [locks_on(node) for node in nodes]
 
     assert world.ask(nodes[0], work) == [[R], [R]]
     world.run(0.1)
@@ -347,7 +347,7 @@ def test_lock_refused_by_one_node_is_released_on_all():
 
     async def want(me):
         assert not await set_lock(me, (R, me.pid), retries=3)
-        return [held(node) for node in nodes]
+        return [locks_on(node) for node in nodes]
 
     nodes[0].spawn(hold)
     world.run(0.1)

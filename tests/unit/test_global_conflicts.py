@@ -1,4 +1,4 @@
-"""Two partitions meet and both have a name: one process keeps it, or none."""
+"""Two partitions with the same name merge: one process keeps the name, or none."""
 
 from functools import partial
 
@@ -63,12 +63,12 @@ def test_notify_all_name_removes_the_name_of_both_processes():
 def test_python_method_for_a_remote_process_raises():
     world = World(1)
     nodes = cluster(world, "ab")
-    theirs = spawned(nodes[1])
+    remote = spawned(nodes[1])
 
     for act in ("register", "re_register"):
         with pytest.raises(ValueError, match="it would have to run on b@h"):
-            does(world, nodes[0], act, X, theirs, lambda name, pid, pid2: pid)
-    assert does(world, nodes[0], "register", X, theirs, random_notify_name)
+            does(world, nodes[0], act, X, remote, lambda name, pid, pid2: pid)
+    assert does(world, nodes[0], "register", X, remote, random_notify_name)
 
 
 def test_python_method_runs_on_the_node_of_its_process():
@@ -106,17 +106,17 @@ def test_conflicts_of_partitions_are_resolved_on_the_nodes_of_the_processes():
     for seed in range(20):
         world = World(seed)
         left, right = cluster(world, "ad"), cluster(world, "bc")
-        mine, his = spawned(left[1]), spawned(right[1])
-        does(world, left[1], "register", X, mine, random_notify_name)
-        does(world, right[1], "register", X, his, random_notify_name)
+        loser, winner = spawned(left[1]), spawned(right[1])
+        does(world, left[1], "register", X, loser, random_notify_name)
+        does(world, right[1], "register", X, winner, random_notify_name)
 
         world.connect("a@h", "b@h")
         world.run(until=partial(is_mesh, left + right), limit=60)
         world.run(until=partial(is_quiet, left + right), limit=60)
         world.run(0.1)
 
-        assert agree(left + right, X, his)  # c@h is smaller than d@h
-        assert list(left[1].processes[mine]._mailbox) == [(CONFLICT, X)]
+        assert agree(left + right, X, winner)  # c@h is smaller than d@h
+        assert list(left[1].processes[loser]._mailbox) == [(CONFLICT, X)]
 
 
 def test_local_conflicts_are_resolved_without_rpc():

@@ -1,4 +1,6 @@
-"""Whoever meets one node meets all: whole clusters in memory, in every order, with connections that break."""
+"""A node that connects to one node is connected to all: whole clusters in memory, in any order, with broken
+connections.
+"""
 
 import random
 from functools import partial
@@ -13,7 +15,7 @@ from erlmesh.terms import Atom
 SHAPES = ["chain", "star", "tree", "all"]
 
 
-def meet(world, nodes, shape, *, spread=0.0):
+def connect_nodes(world, nodes, shape, *, spread=0.0):
     for pair in edges(nodes, shape, world.random):
         world.at(world.random.uniform(0, spread), partial(world.connect, *pair))
 
@@ -22,7 +24,7 @@ def wait_for_mesh(world, nodes, limit=60):
     world.run(until=lambda: is_mesh(nodes), limit=limit)
 
 
-def wait_for_quiet(world, nodes):
+def wait_for_quiescence(world, nodes):
     world.run(until=lambda: is_quiet(nodes), limit=30)
 
 
@@ -30,8 +32,8 @@ def wait_for_sync(world, nodes):
     world.run(until=lambda: all(set(node.server.sync.synced) == set(node.server.sync.known) for node in nodes), limit=1)
 
 
-def reunite(world, nodes):
-    """What a user or a reconnecting node does after an accident: dial the first node until all are together."""
+def reconnect_all(world, nodes):
+    """Connect the first node to all others until the mesh is complete, as a user or a reconnecting node does."""
     for _ in range(20):
         if is_mesh(nodes):
             return
@@ -51,10 +53,10 @@ def test_nodes_connected_in_any_order_become_a_full_mesh(size, shape, spread):
         names = world.random.sample("abcdefghij", size)
         nodes = [start(world, f"{name}@h") for name in names]
 
-        meet(world, nodes, shape, spread=spread)
+        connect_nodes(world, nodes, shape, spread=spread)
         wait_for_mesh(world, nodes, limit=60)
 
-        wait_for_quiet(world, nodes)
+        wait_for_quiescence(world, nodes)
         wait_for_sync(world, nodes)
 
 
@@ -74,7 +76,7 @@ def test_two_clusters_merge_and_share_all_names():
         left = [start(world, f"{name}@h") for name in "adf"]
         right = [start(world, f"{name}@h") for name in "bce"]
         for cluster in (left, right):
-            meet(world, cluster, "star")
+            connect_nodes(world, cluster, "star")
             wait_for_mesh(world, cluster)
             for node in cluster:
                 world.ask(node, register, node.name)
@@ -99,7 +101,7 @@ def test_broken_connections_leave_no_state_behind(protect):
             start(world, f"{name}@h", prevent_overlapping_partitions=protect)
             for name in world.random.sample("abcdefgh", 4)
         ]
-        meet(world, nodes, "tree", spread=1)
+        connect_nodes(world, nodes, "tree", spread=1)
         for _ in range(world.random.randrange(1, 6)):
             pair = [node.name for node in world.random.sample(nodes, 2)]
             world.at(world.random.uniform(0, 2), partial(world.cut, *pair))
@@ -109,7 +111,7 @@ def test_broken_connections_leave_no_state_behind(protect):
         assert not any(node.server.locks.snapshot() for node in nodes), seed
         assert all(set(node.global_.known()) <= set(node.nodes()) for node in nodes), seed
         if protect:
-            reunite(world, nodes)
+            reconnect_all(world, nodes)
             for node in nodes:
                 world.ask(node, sync)
 
@@ -122,7 +124,7 @@ def test_overlapping_partitions_are_prevented():
     for seed in range(60):
         world = World(seed)
         nodes = [start(world, f"{name}@h") for name in "abcde"]
-        meet(world, nodes, "star")
+        connect_nodes(world, nodes, "star")
         wait_for_mesh(world, nodes)
 
         pair = [node.name for node in world.random.sample(nodes, 2)]
@@ -138,7 +140,7 @@ def test_overlapping_partitions_are_prevented():
 def test_without_prevention_partitions_may_overlap():
     world = World(1)
     nodes = [start(world, f"{name}@h", prevent_overlapping_partitions=False) for name in "abc"]
-    meet(world, nodes, "star")
+    connect_nodes(world, nodes, "star")
     wait_for_mesh(world, nodes)
 
     world.part("a@h", "b@h")
@@ -152,23 +154,23 @@ def test_other_nodes_stay_a_full_mesh_when_a_node_stops():
     for seed in range(60):
         world = World(seed)
         nodes = [start(world, f"{name}@h") for name in "abcd"]
-        meet(world, nodes, "all")
+        connect_nodes(world, nodes, "all")
         world.run(world.random.uniform(0, 1.5))
 
-        dead = world.random.choice(nodes)
-        nodes.remove(dead)
-        world.stop(dead.name)
+        stopped = world.random.choice(nodes)
+        nodes.remove(stopped)
+        world.stop(stopped.name)
         world.run(20)
 
-        reunite(world, nodes)
-        assert not any(dead.name in node.global_.known() for node in nodes)
+        reconnect_all(world, nodes)
+        assert not any(stopped.name in node.global_.known() for node in nodes)
 
 
 def test_restarted_node_joins_the_mesh_again():
     for seed in range(20):
         world = World(seed)
         nodes = [start(world, f"{name}@h") for name in "abc"]
-        meet(world, nodes, "star")
+        connect_nodes(world, nodes, "star")
         wait_for_mesh(world, nodes)
         for node in nodes:
             world.ask(node, register, node.name)
@@ -177,7 +179,7 @@ def test_restarted_node_joins_the_mesh_again():
         nodes[1] = start(world, "b@h")
 
         world.connect("b@h", "c@h")
-        reunite(world, nodes)
+        reconnect_all(world, nodes)
 
         assert all([name for name, _, _ in table] == ["a@h", "c@h"] for table in tables(nodes))
 
@@ -194,10 +196,10 @@ def test_old_and_new_versions_form_one_mesh(vsn, shape):
         world.ask(nodes[0], register, "one")
         world.ask(nodes[3], register, "other")
 
-        meet(world, nodes, shape, spread=world.random.choice([0, 1]))
+        connect_nodes(world, nodes, shape, spread=world.random.choice([0, 1]))
         wait_for_mesh(world, nodes, limit=60)
 
-        wait_for_quiet(world, nodes)
+        wait_for_quiescence(world, nodes)
         assert len({str(table) for table in tables(nodes)}) == 1
 
 
@@ -208,7 +210,7 @@ def test_old_versions_survive_broken_connections():
             start(world, f"{name}@h", vsn=vsn, prevent_overlapping_partitions=False)
             for name, vsn in zip("abc", (5, 8, 8), strict=True)
         ]
-        meet(world, nodes, "all", spread=0.3)
+        connect_nodes(world, nodes, "all", spread=0.3)
         for _ in range(2):
             pair = [node.name for node in world.random.sample(nodes, 2)]
             world.at(world.random.uniform(0, 1), partial(world.cut, *pair))
@@ -225,7 +227,7 @@ def test_node_without_global_does_not_affect_the_mesh():
         world.connect("silent@h", node.name)
     world.run(1)
 
-    meet(world, nodes, "star")
+    connect_nodes(world, nodes, "star")
     world.run(until=lambda: is_mesh_beside(nodes, silent), limit=10)
 
     world.ask(nodes[0], register, "x", limit=10)
@@ -251,7 +253,7 @@ def test_stalled_session_ends_when_its_peer_is_lost():
     world.connect("a@h", "b@h")
     wait_for_mesh(world, nodes, limit=10)
 
-    wait_for_quiet(world, nodes)
+    wait_for_quiescence(world, nodes)
 
 
 def test_malformed_messages_from_a_peer_are_ignored():
@@ -299,7 +301,7 @@ def test_history_depends_only_on_the_seed():
     def history(seed):
         world = World(seed)
         nodes = [start(world, f"{name}@h") for name in "abcd"]
-        meet(world, nodes, "all", spread=0.5)
+        connect_nodes(world, nodes, "all", spread=0.5)
         wait_for_mesh(world, nodes)
         return world.time, tables(nodes)
 

@@ -1,4 +1,4 @@
-"""Methods that say which of two processes keeps a name."""
+"""Resolve methods: which of two processes keeps a name."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from erlmesh.terms import Atom, Export, Fun, Pid
 P, Q = Pid(Atom("a@h"), 9, 0, 1), Pid(Atom("b@h"), 2, 0, 1)
 X = Atom("x")
 CONFLICT = Atom("global_name_conflict")
-# fun random_exit_name/3 inside module global, as OTP 25 sends it with a name
+# The local fun random_exit_name/3 of the module global, as OTP 25 sends it with a name.
 OTP_DEFAULT = Fun(3, bytes.fromhex("d740a9b2a5f306392d0d7682478c4022"), 0, Atom("global"), 0, 112854349, Q)
 
 

@@ -1,4 +1,4 @@
-"""The table of global names, and two tables that meet."""
+"""The table of global names, and the comparison of two tables."""
 
 import pytest
 
@@ -95,23 +95,26 @@ def test_same_name_for_the_same_process_is_not_a_conflict():
 
 def test_only_one_side_decides_a_conflict():
     assert compare_tables(table((X, P)), [(X, Q, METHOD)], decide=False) == ([], [])
-    assert compare_tables(table((X, P)), [(X, Q, b"his")], decide=True) == ([], [Conflict(X, Q, b"his", P, METHOD)])
+    assert compare_tables(table((X, P)), [(X, Q, b"remote")], decide=True) == (
+        [],
+        [Conflict(X, Q, b"remote", P, METHOD)],
+    )
 
 
 def test_malformed_names_are_skipped():
     assert compare_tables(table(), [1, (X, 2, 3), (X, Q), (Y, Q, METHOD)], decide=True)[0] == [(INSERT, (Y, Q, METHOD))]
 
 
-CONFLICT = Conflict(X, Q, b"his", P, b"mine")
+CONFLICT = Conflict(X, Q, b"remote", P, b"local")
 
 
 @pytest.mark.parametrize(
     ("answer", "operations"),
     [
-        (P, (None, (INSERT, (X, P, b"mine")))),
-        (Q, ((INSERT, (X, Q, b"his")), None)),
+        (P, (None, (INSERT, (X, P, b"local")))),
+        (Q, ((INSERT, (X, Q, b"remote")), None)),
         (Atom("none"), ((DELETE, X), (DELETE, X))),
-        ((Atom("badrpc"), Atom("nodedown")), ((INSERT, (X, Q, b"his")), None)),
+        ((Atom("badrpc"), Atom("nodedown")), ((INSERT, (X, Q, b"remote")), None)),
         ((Atom("EXIT"), b"whatever"), ((DELETE, X), (DELETE, X))),
         (Pid(A, 9, 0, 1), ((DELETE, X), (DELETE, X))),
     ],

@@ -215,7 +215,7 @@ def test_partition_may_grow_while_the_registrar_locks_it():
         registrar = nodes[0].processes[nodes[0].server.registrar]
 
         async def register_while_growing(me, registrar=registrar, newcomer=newcomer):
-            # The registrar has its answers and the newcomer is in: what a slow registrar would see.
+            # The registrar has all replies and the new node has joined: the case of a slow registrar.
             real, known = registrar.receive, me.node.server.sync.known
 
             async def slow(match=None, *, timeout=None):
@@ -251,11 +251,11 @@ def test_statistics_show_nodes_names_and_locks():
 def test_node_lost_while_the_registrar_locks_does_not_get_the_name():
     world = World(1)
     nodes = cluster(world, "bc")
-    mine, lost = nodes
-    registrar = mine.processes[mine.server.registrar]
+    local, lost = nodes
+    registrar = local.processes[local.server.registrar]
 
     async def register_while_losing(me):
-        # The lock is set everywhere, and one of the nodes is lost before the name is told.
+        # The lock is set on all nodes, and one of them is lost before the name is sent.
         real, known = registrar.receive, me.node.server.sync.known
 
         async def slow(match=None, *, timeout=None):
@@ -267,6 +267,6 @@ def test_node_lost_while_the_registrar_locks_does_not_get_the_name():
         registrar.receive = slow
         return await me.node.global_.register(X, me.spawn(idle))
 
-    assert world.ask(mine, register_while_losing) is True
-    assert mine.server.names.names() == [X]
+    assert world.ask(local, register_while_losing) is True
+    assert local.server.names.names() == [X]
     assert lost.server.names.names() == []

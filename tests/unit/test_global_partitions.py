@@ -1,4 +1,4 @@
-"""Losses: who is told, who is left, what is heard once."""
+"""Lost connections: which nodes are informed, which node is removed, and which reports are ignored."""
 
 from erlmesh.services.global_.lock_table import LockTable
 from erlmesh.services.global_.name_table import NameTable
@@ -20,206 +20,208 @@ def partitions(*, enabled=True):
 
 
 def test_loss_is_reported_to_all_nodes_that_understand_it():
-    sync, mine = partitions()
+    sync, state = partitions()
 
-    effects = mine.nodedown(A, 0.0)
+    effects = state.nodedown(A, 0.0)
 
     assert effects == [Send(node, (LOST, ME, 77, 1, A)) for node in (B, NEW)]
     assert A not in sync.known
 
 
 def test_each_loss_has_a_larger_id():
-    _, mine = partitions()
+    _, state = partitions()
 
-    assert mine.nodedown(A, 0.0)[0].message == (LOST, ME, 77, 1, A)
-    assert mine.nodedown(OLD, 0.0)[0].message == (LOST, ME, 77, 2, OLD)
+    assert state.nodedown(A, 0.0)[0].message == (LOST, ME, 77, 1, A)
+    assert state.nodedown(OLD, 0.0)[0].message == (LOST, ME, 77, 2, OLD)
 
 
 def test_without_prevention_a_loss_is_not_reported():
-    sync, mine = partitions(enabled=False)
+    sync, state = partitions(enabled=False)
 
-    assert mine.nodedown(A, 0.0) == []
-    assert mine.lost_connection(A, 5, 1, B, 0.0) == []
+    assert state.nodedown(A, 0.0) == []
+    assert state.lost_connection(A, 5, 1, B, 0.0) == []
     assert list(sync.known) == [B, OLD, C]
 
 
 def test_reported_loss_is_forwarded_and_the_lost_node_removed():
-    sync, mine = partitions()
+    sync, state = partitions()
 
-    effects = mine.lost_connection(A, 5, 1, B, 0.0)
+    effects = state.lost_connection(A, 5, 1, B, 0.0)
 
     assert effects[:2] == [Send(node, (LOST, A, 5, 1, B)) for node in (B, NEW)]
     assert effects[2:] == [Send(B, (REMOVE, ME)), Recheck(B, NET_SETUPTIME_SECONDS)]
     assert B not in sync.known
-    assert mine.removing() == [B]
-    assert mine.is_overlap_disconnect(B)
+    assert state.removing() == [B]
+    assert state.is_overlap_disconnect(B)
 
 
 def test_report_is_handled_once():
-    _, mine = partitions()
-    mine.lost_connection(A, 5, 2, B, 0.0)
+    _, state = partitions()
+    state.lost_connection(A, 5, 2, B, 0.0)
 
-    assert mine.lost_connection(A, 5, 2, B, 1.0) == []
-    assert mine.lost_connection(A, 5, 1, B, 1.0) == []
-    assert mine.lost_connection(A, 5, 3, B, 1.0) != []
-    assert mine.lost_connection(A, 6, 1, B, 1.0) != []
-    assert mine.lost_connection(B, 5, 2, A, 1.0) != []
+    assert state.lost_connection(A, 5, 2, B, 1.0) == []
+    assert state.lost_connection(A, 5, 1, B, 1.0) == []
+    assert state.lost_connection(A, 5, 3, B, 1.0) != []
+    assert state.lost_connection(A, 6, 1, B, 1.0) != []
+    assert state.lost_connection(B, 5, 2, A, 1.0) != []
 
 
 def test_later_reports_of_the_same_loss_are_not_forwarded():
-    _, mine = partitions()
-    mine.lost_connection(A, 5, 1, C, 0.0)
+    _, state = partitions()
+    state.lost_connection(A, 5, 1, C, 0.0)
     late = Atom("late@h")
-    mine._sync.known[late] = 8
+    state._sync.known[late] = 8
 
-    assert mine.lost_connection(NEW, 9, 1, C, 1.0) == [Send(late, (LOST, NEW, 9, 1, C))]
-    assert mine.lost_connection(late, 6, 1, C, 1.0) == []
+    assert state.lost_connection(NEW, 9, 1, C, 1.0) == [Send(late, (LOST, NEW, 9, 1, C))]
+    assert state.lost_connection(late, 6, 1, C, 1.0) == []
 
 
 def test_own_loss_is_not_reported_to_nodes_that_know_of_it():
-    _, mine = partitions()
-    mine.lost_connection(A, 5, 1, C, 0.0)
+    _, state = partitions()
+    state.lost_connection(A, 5, 1, C, 0.0)
 
-    assert mine.nodedown(C, 1.0) == []
+    assert state.nodedown(C, 1.0) == []
 
 
 def test_loss_after_a_reconnect_is_reported_again():
-    _, mine = partitions()
+    _, state = partitions()
     again = [Send(node, (LOST, A, 5, 2, C)) for node in (B, NEW)]
-    mine.lost_connection(A, 5, 1, C, 0.0)
+    state.lost_connection(A, 5, 1, C, 0.0)
 
-    assert mine.lost_connection(A, 5, 2, C, 1.0)[:2] == again, "who reported it had it back"
-    mine.nodeup(C)
-    assert Send(NEW, (LOST, B, 5, 1, C)) in mine.lost_connection(B, 5, 1, C, 1.0), "we had it back"
-    assert Send(NEW, (LOST, OLD, 5, 1, C)) in mine.lost_connection(OLD, 5, 1, C, LOSS_REPORT_SECONDS + 1.0), "long ago"
+    assert state.lost_connection(A, 5, 2, C, 1.0)[:2] == again, "the reporter was connected again"
+    state.nodeup(C)
+    assert Send(NEW, (LOST, B, 5, 1, C)) in state.lost_connection(B, 5, 1, C, 1.0), "this node was connected again"
+    assert Send(NEW, (LOST, OLD, 5, 1, C)) in state.lost_connection(OLD, 5, 1, C, LOSS_REPORT_SECONDS + 1.0), (
+        "the report has expired"
+    )
 
 
 def test_restarted_node_is_informed_again():
-    _, mine = partitions()
-    mine.lost_connection(A, 5, 1, C, 0.0)
-    mine.nodeup(NEW)
+    _, state = partitions()
+    state.lost_connection(A, 5, 1, C, 0.0)
+    state.nodeup(NEW)
 
-    assert mine.lost_connection(B, 9, 1, C, 1.0) == [Send(NEW, (LOST, B, 9, 1, C))]
+    assert state.lost_connection(B, 9, 1, C, 1.0) == [Send(NEW, (LOST, B, 9, 1, C))]
 
 
 def test_report_is_forgotten_after_an_hour():
-    _, mine = partitions()
-    mine.lost_connection(A, 5, 2, B, 0.0)
+    _, state = partitions()
+    state.lost_connection(A, 5, 2, B, 0.0)
 
-    mine.lost_connection(A, 5, 2, C, LOST_CONN_INFO_SECONDS)
+    state.lost_connection(A, 5, 2, C, LOST_CONN_INFO_SECONDS)
 
-    assert len(mine._seen_reports) == 1
-    assert mine.lost_connection(A, 5, 2, B, LOST_CONN_INFO_SECONDS) != []
+    assert len(state._seen_reports) == 1
+    assert state.lost_connection(A, 5, 2, B, LOST_CONN_INFO_SECONDS) != []
 
 
 def test_reporter_that_lost_this_node_is_removed():
-    sync, mine = partitions()
+    sync, state = partitions()
 
-    effects = mine.lost_connection(A, 5, 1, ME, 0.0)
+    effects = state.lost_connection(A, 5, 1, ME, 0.0)
 
     assert effects[-2:] == [Send(A, (REMOVE, ME)), Recheck(A, NET_SETUPTIME_SECONDS)]
     assert A not in sync.known
     assert B in sync.known
-    assert not mine.is_overlap_disconnect(A)
+    assert not state.is_overlap_disconnect(A)
 
 
 def test_lost_node_of_an_old_version_is_disconnected():
-    _, mine = partitions()
+    _, state = partitions()
 
-    assert [type(effect) for effect in mine.lost_connection(A, 5, 1, OLD, 0.0)][2:] == [Disconnect]
+    assert [type(effect) for effect in state.lost_connection(A, 5, 1, OLD, 0.0)][2:] == [Disconnect]
 
 
 def test_loss_of_an_unknown_node_is_only_forwarded():
-    _, mine = partitions()
+    _, state = partitions()
 
-    effects = mine.lost_connection(A, 5, 1, Atom("stranger@h"), 0.0)
+    effects = state.lost_connection(A, 5, 1, Atom("unknown@h"), 0.0)
 
     assert {type(effect) for effect in effects} == {Send}
-    assert mine.removing() == []
+    assert state.removing() == []
 
 
 def test_nodedown_of_a_removed_node_is_not_reported():
-    _, mine = partitions()
-    mine.lost_connection(A, 5, 1, B, 0.0)
+    _, state = partitions()
+    state.lost_connection(A, 5, 1, B, 0.0)
 
-    assert mine.nodedown(B, 0.0) == []
-    assert mine.removing() == []
-    mine.nodeup(B)
-    assert mine.nodedown(B, 0.0) != []
+    assert state.nodedown(B, 0.0) == []
+    assert state.removing() == []
+    state.nodeup(B)
+    assert state.nodedown(B, 0.0) != []
 
 
 def test_remove_connection_disconnects_without_a_report():
-    sync, mine = partitions()
+    sync, state = partitions()
 
-    assert mine.remove_connection(A) == [Disconnect(A, "disconnected")]
+    assert state.remove_connection(A) == [Disconnect(A, "disconnected")]
     assert A not in sync.known
-    assert mine.nodedown(A, 0.0) == []
+    assert state.nodedown(A, 0.0) == []
 
 
 def test_remove_connection_from_an_unknown_node_is_ignored():
-    _, mine = partitions()
+    _, state = partitions()
 
-    assert mine.remove_connection(Atom("stranger@h")) == []
-    assert mine.nodedown(Atom("stranger@h"), 0.0) != []
+    assert state.remove_connection(Atom("unknown@h")) == []
+    assert state.nodedown(Atom("unknown@h"), 0.0) != []
 
 
 def test_node_in_session_counts_as_known():
-    sync, mine = partitions()
+    sync, state = partitions()
 
-    assert mine.remove_connection(NEW) == [Disconnect(NEW, "disconnected")]
+    assert state.remove_connection(NEW) == [Disconnect(NEW, "disconnected")]
     assert NEW not in sync.pending
 
 
 def test_node_that_does_not_disconnect_in_time_is_disconnected():
-    _, mine = partitions()
-    mine.lost_connection(A, 5, 1, B, 0.0)
+    _, state = partitions()
+    state.lost_connection(A, 5, 1, B, 0.0)
 
-    assert mine.recheck(B, connected=True) == [Disconnect(B, "disconnected")]
-    assert mine.nodedown(B, 0.0) == []
-    assert mine.recheck(B, connected=True) == []
+    assert state.recheck(B, connected=True) == [Disconnect(B, "disconnected")]
+    assert state.nodedown(B, 0.0) == []
+    assert state.recheck(B, connected=True) == []
 
 
 def test_node_removed_before_its_nodeup_is_asked_to_disconnect_at_nodeup():
-    _, mine = partitions()
-    mine.lost_connection(A, 5, 1, B, 0.0)
+    _, state = partitions()
+    state.lost_connection(A, 5, 1, B, 0.0)
 
-    assert mine.nodeup(B) == [Send(B, (REMOVE, ME)), Recheck(B, NET_SETUPTIME_SECONDS)]
+    assert state.nodeup(B) == [Send(B, (REMOVE, ME)), Recheck(B, NET_SETUPTIME_SECONDS)]
 
 
 def test_removed_node_that_never_connected_may_connect_again():
-    _, mine = partitions()
-    mine.lost_connection(A, 5, 1, B, 0.0)
+    _, state = partitions()
+    state.lost_connection(A, 5, 1, B, 0.0)
 
-    mine.recheck(B, connected=False)
+    state.recheck(B, connected=False)
 
-    assert Recheck not in [type(effect) for effect in mine.nodeup(B)]
-    assert mine.nodeup(A) == []
+    assert Recheck not in [type(effect) for effect in state.nodeup(B)]
+    assert state.nodeup(A) == []
 
 
 def test_synced_node_that_is_not_known_may_send_remove_connection():
-    sync, mine = partitions()
+    sync, state = partitions()
     sync.in_sync(Atom("early@h"))
 
-    assert mine.remove_connection(Atom("early@h")) == [Disconnect(Atom("early@h"), "disconnected")]
+    assert state.remove_connection(Atom("early@h")) == [Disconnect(Atom("early@h"), "disconnected")]
 
 
 def test_synced_node_that_was_not_introduced_is_disconnected_after_the_recheck():
-    sync, mine = partitions()
+    sync, state = partitions()
     sync.known.pop(B)
     (recheck,) = sync.in_sync(B)
 
-    effects = mine.recheck(B, connected=True)
+    effects = state.recheck(B, connected=True)
 
     assert recheck == Recheck(B, NET_SETUPTIME_SECONDS)
     assert Send(B, (REMOVE, ME)) in effects
-    assert B in mine.removing()
+    assert B in state.removing()
     assert not sync.is_not_introduced(B)
 
 
 def test_synced_node_that_is_introduced_later_stays_connected():
-    sync, mine = partitions()
+    sync, state = partitions()
     sync.known.pop(B)
     sync.in_sync(B)
     sync.new_nodes([], [], [(B, 8)], [])
 
-    assert mine.recheck(B, connected=True) == []
+    assert state.recheck(B, connected=True) == []

@@ -1,4 +1,4 @@
-"""The server by itself: its answers, and what it makes of messages that nobody should send."""
+"""The server alone: its replies, and its handling of unexpected messages."""
 
 import pytest
 from fake_runtime import World
@@ -100,20 +100,20 @@ def test_reply_goes_to_the_alias_of_the_caller():
 def test_lock_set_of_an_earlier_session_is_dropped():
     world = World(1)
     half = world.node("half@h")
-    heard = []
-    server = half.spawn_handler(heard.append, name=SERVER)
+    received = []
+    server = half.spawn_handler(received.append, name=SERVER)
     (node,) = cluster(world, "a")
     world.connect("half@h", "a@h")
     world.run(0.05)
     hello = (Atom("locker"), Atom("no_longer_a_pid"), {}, server.pid)
     server.cast((SERVER, node.atom), (Atom("init_connect"), (8, 1), half.atom, hello))
     world.run(0.01)
-    heard.clear()
+    received.clear()
 
     server.cast((SERVER, node.atom), (Atom("lock_set"), server.pid, True, [], 12345))
     world.run(0.02)
 
-    assert heard == []
+    assert received == []
 
 
 def test_effects_other_than_connect_do_not_connect():
@@ -153,7 +153,7 @@ def test_messages_of_a_session_do_not_reconnect_a_disconnected_node():
 def test_name_change_does_not_reconnect_a_disconnected_node(seed):
     world = World(seed, delay=(0.001, 0.002))
     a, b, _ = cluster(world, "abc")
-    world.at(0.0015, lambda: a._disconnect_and_reconnect(b.name))  # while the boss, c, is being asked
+    world.at(0.0015, lambda: a._disconnect_and_reconnect(b.name))  # during the call to the boss, c@h
 
     assert does(world, a, "register", X, spawned(a))
     world.run(1)

@@ -1,4 +1,4 @@
-"""The group leader: io requests and their answers."""
+"""The group leader: io requests and their replies."""
 
 import io
 import logging

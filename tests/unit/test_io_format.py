@@ -1,4 +1,4 @@
-"""io_lib:format, as OTP 25 formats (each line was printed by one)."""
+"""io_lib:format. The expected lines were printed by OTP 25."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A multiset keeps what a list would keep, small or large."""
+"""A multiset, small or large, holds the same values as a list."""
 
 from collections import Counter
 
@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 from erlmesh.services.multiset import EMPTY, added, counts, listed, removed, size
 
 values = st.integers(0, 14)
-acts = st.lists(st.tuples(st.booleans(), st.lists(values, min_size=1, max_size=12)), max_size=40)
+actions = st.lists(st.tuples(st.booleans(), st.lists(values, min_size=1, max_size=12)), max_size=40)
 
 
-@given(acts)
-def test_multiset_equals_a_list_model(acts):
+@given(actions)
+def test_multiset_equals_a_list_model(actions):
     bag, model = EMPTY, Counter()
 
-    for puts, some in acts:
+    for puts, some in actions:
         if puts:
             bag = added(bag, some)
             model.update(some)

@@ -1,4 +1,4 @@
-"""The answer to a ping."""
+"""net_kernel: the reply to a ping."""
 
 from fake_cluster import Cluster
 
@@ -8,7 +8,7 @@ from erlmesh.terms import Atom
 NET_KERNEL = (Atom("net_kernel"), Atom("a@h"))
 
 
-def met():
+def connected():
     cluster = Cluster()
     a, b = cluster.node("a@h"), cluster.node("b@h")
     NetKernel(a)
@@ -17,13 +17,13 @@ def met():
 
 
 def test_ping_is_answered_with_yes():
-    cluster, b = met()
+    cluster, b = connected()
 
     assert cluster.run(b.call(NET_KERNEL, (Atom("is_auth"), b.atom))) is Atom("yes")
 
 
 def test_unknown_call_gets_notsup():
-    cluster, b = met()
+    cluster, b = connected()
 
     answer = cluster.run(b.call(NET_KERNEL, (Atom("spawn"), Atom("m"), Atom("f"), [], Atom("user"))))
 
@@ -31,7 +31,7 @@ def test_unknown_call_gets_notsup():
 
 
 def test_malformed_messages_are_ignored():
-    cluster, b = met()
+    cluster, b = connected()
 
     b.process().send(NET_KERNEL, (Atom("$gen_call"), Atom("x")))
     cluster.run()

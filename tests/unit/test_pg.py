@@ -1,4 +1,4 @@
-"""pg between nodes: what its servers say to each other, and what their users see."""
+"""pg between nodes: the messages of its servers, and its public API."""
 
 from collections import Counter
 
@@ -18,8 +18,8 @@ OK, ERROR, CALL, CAST, DISCOVER, SYNC, JOIN, LEAVE = (
 )
 
 
-class Strict(Pg):
-    """Ends the test where the scope of an OTP 25 node would end: at a leave of what it was not told."""
+class StrictPg(Pg):
+    """Fail the test where the scope of an OTP 25 node would crash: at a leave of a member that it does not know."""
 
     def _handle_message(self, message):
         match message:
@@ -37,10 +37,10 @@ class Strict(Pg):
 def pair(cluster=None):
     cluster = cluster or Cluster()
     a, b = cluster.node("a@h"), cluster.node("b@h")
-    return cluster, a, b, Strict(a), Strict(b)
+    return cluster, a, b, StrictPg(a), StrictPg(b)
 
 
-def met():
+def connected_pair():
     cluster, a, b, pg_a, pg_b = pair()
     cluster.connect(a, b)
     cluster.run()
@@ -66,13 +66,13 @@ def test_members_that_joined_before_the_connection_are_exchanged():
 def test_scope_started_after_the_connection_discovers_other_nodes():
     cluster = Cluster()
     a, b = cluster.node("a@h"), cluster.node("b@h")
-    pg_a = Strict(a)
+    pg_a = StrictPg(a)
     p = a.process().pid
     pg_a.join(G, p)
     cluster.connect(a, b)
     cluster.run()
 
-    pg_b = Strict(b)
+    pg_b = StrictPg(b)
     cluster.run()
 
     assert pg_b.get_members(G) == [p]
@@ -80,16 +80,16 @@ def test_scope_started_after_the_connection_discovers_other_nodes():
 
 
 def test_each_node_sends_two_discovers_and_two_syncs_on_connect():
-    cluster, _a, _b, _pg_a, _pg_b = met()
+    cluster, _a, _b, _pg_a, _pg_b = connected_pair()
 
-    said = Counter(message[1][0] if message[0] is CAST else message[0] for _, _, message in cluster.sent)
+    counts = Counter(message[1][0] if message[0] is CAST else message[0] for _, _, message in cluster.sent)
 
-    assert said == {DISCOVER: 4, SYNC: 4}
+    assert counts == {DISCOVER: 4, SYNC: 4}
     assert {len(message) for _, _, message in cluster.sent if message[0] is DISCOVER} == {2}
 
 
 def test_joins_leaves_and_exits_reach_the_other_node():
-    cluster, a, _, pg_a, pg_b = met()
+    cluster, a, _, pg_a, pg_b = connected_pair()
     p, q = a.process().pid, a.process().pid
 
     pg_a.join(G, [p, q])
@@ -109,7 +109,7 @@ def test_joins_leaves_and_exits_reach_the_other_node():
 
 
 def test_terminated_process_that_joins_is_removed_at_once():
-    cluster, a, _, pg_a, pg_b = met()
+    cluster, a, _, pg_a, pg_b = connected_pair()
     p = a.process().pid
     a.end(p)
 
@@ -120,7 +120,7 @@ def test_terminated_process_that_joins_is_removed_at_once():
 
 
 def test_leave_during_exit_is_harmless():
-    cluster, a, _, pg_a, pg_b = met()
+    cluster, a, _, pg_a, pg_b = connected_pair()
     p = a.process().pid
     pg_a.join(G, p)
     cluster.run()
@@ -135,7 +135,7 @@ def test_leave_during_exit_is_harmless():
 
 
 def test_members_of_lost_node_leave_and_do_not_return_with_its_restart():
-    cluster, a, b, pg_a, pg_b = met()
+    cluster, a, b, pg_a, pg_b = connected_pair()
     q = b.process().pid
     pg_b.join(G, q)
     cluster.run()
@@ -144,7 +144,7 @@ def test_members_of_lost_node_leave_and_do_not_return_with_its_restart():
     cluster.run()
     assert pg_a.get_members(G) == []
     b = cluster.node("b@h", creation=2)
-    Strict(b)
+    StrictPg(b)
     cluster.connect(a, b)
     cluster.run()
 
@@ -153,7 +153,7 @@ def test_members_of_lost_node_leave_and_do_not_return_with_its_restart():
 
 
 def test_changes_during_a_partition_are_exchanged_after_it():
-    cluster, a, b, pg_a, pg_b = met()
+    cluster, a, b, pg_a, pg_b = connected_pair()
     p, q = a.process().pid, b.process().pid
     pg_a.join(G, p)
     pg_b.join(G, q)
@@ -172,7 +172,7 @@ def test_changes_during_a_partition_are_exchanged_after_it():
 
 
 def test_members_leave_when_only_their_scope_stops():
-    cluster, _a, b, pg_a, pg_b = met()
+    cluster, _a, b, pg_a, pg_b = connected_pair()
     pg_b.join(G, b.process().pid)
     cluster.run()
 
@@ -184,7 +184,7 @@ def test_members_leave_when_only_their_scope_stops():
 
 def test_scopes_are_independent():
     cluster, a, b, pg_a, _ = pair()
-    other_a, other_b = Strict(a, Atom("other")), Strict(b, Atom("other"))
+    other_a, other_b = StrictPg(a, Atom("other")), StrictPg(b, Atom("other"))
     cluster.connect(a, b)
     cluster.run()
 
@@ -195,7 +195,7 @@ def test_scopes_are_independent():
     assert pg_a.get_members(G) == []
 
 
-acts = st.lists(
+actions = st.lists(
     st.tuples(
         st.sampled_from(["join", "join", "join", "leave", "leave", "die", "cut", "crash", "scope", "step", "step"]),
         st.integers(0, 2),
@@ -207,16 +207,16 @@ acts = st.lists(
 
 
 @settings(max_examples=150, deadline=None)
-@given(acts, st.integers(0, 10_000))
-def test_random_actions_converge_and_send_nothing_that_crashes_a_beam(acts, seed):
+@given(actions, st.integers(0, 10_000))
+def test_random_actions_converge_and_send_nothing_that_crashes_a_beam(actions, seed):
     cluster = Cluster(seed)
     names = ["a@h", "b@h", "c@h"]
-    lives = dict.fromkeys(names, 1)
+    creations = dict.fromkeys(names, 1)
     scopes, pids, model = {}, {}, {}
 
     def boot(name):
-        node = cluster.node(name, lives[name])
-        scopes[name] = Strict(node)
+        node = cluster.node(name, creations[name])
+        scopes[name] = StrictPg(node)
         pids[name] = [node.process().pid for _ in range(3)]
         model[name] = Counter()
 
@@ -229,7 +229,7 @@ def test_random_actions_converge_and_send_nothing_that_crashes_a_beam(acts, seed
     for name in names:
         boot(name)
     cluster.connect(cluster.nodes["a@h"], cluster.nodes["b@h"])
-    for act, x, y, z in acts:
+    for act, x, y, z in actions:
         name, group = names[x], (G, H, 1)[y]
         node, pid = cluster.nodes[name], pids[name][z % 3]
         match act:
@@ -253,11 +253,11 @@ def test_random_actions_converge_and_send_nothing_that_crashes_a_beam(acts, seed
                     cluster.connect(node, cluster.nodes[other])
             case "crash" if z > 6:
                 cluster.crash(node)
-                lives[name] += 1
+                creations[name] += 1
                 boot(name)
             case "scope" if z > 6:
                 node.end(node.names[PG])
-                scopes[name] = Strict(node)
+                scopes[name] = StrictPg(node)
                 model[name] = Counter()
             case _:
                 for _ in range(z):
@@ -278,16 +278,16 @@ def test_random_actions_converge_and_send_nothing_that_crashes_a_beam(acts, seed
 
 
 def test_join_and_leave_refuse_processes_of_other_nodes():
-    _, a, b, pg_a, _ = met()
-    mine, theirs, former = a.process().pid, b.process().pid, Pid(Atom("a@h"), 101, 0, 99)
+    _, a, b, pg_a, _ = connected_pair()
+    local, remote, earlier = a.process().pid, b.process().pid, Pid(Atom("a@h"), 101, 0, 99)
 
     for group_act in (pg_a.join, pg_a.leave):
         with pytest.raises(ValueError, match="is a process of b@h: it can only join and leave there"):
-            group_act(G, [mine, theirs])
+            group_act(G, [local, remote])
         with pytest.raises(ValueError, match="a@h"):
-            group_act(G, former)
+            group_act(G, earlier)
         with pytest.raises(TypeError, match="members are pids, not str"):
-            group_act(G, [mine, "me"])
+            group_act(G, [local, "me"])
         with pytest.raises(TypeError, match="members are pids, not Atom"):
             group_act(G, Atom("me"))
 
@@ -295,14 +295,14 @@ def test_join_and_leave_refuse_processes_of_other_nodes():
 
 
 def test_leave_returns_false_for_a_non_member():
-    _, a, _, pg_a, _ = met()
+    _, a, _, pg_a, _ = connected_pair()
 
     assert pg_a.leave(G, a.process().pid) is False
     assert pg_a.get_members(Atom("none")) == []
 
 
 def test_group_name_is_normalized_and_copied():
-    _, a, _, pg_a, _ = met()
+    _, a, _, pg_a, _ = connected_pair()
     p, name = a.process().pid, [1]
 
     pg_a.join("greeters", p)
@@ -314,7 +314,7 @@ def test_group_name_is_normalized_and_copied():
 
 
 def test_group_name_that_is_not_a_term_raises():
-    _, a, _, pg_a, _ = met()
+    _, a, _, pg_a, _ = connected_pair()
 
     with pytest.raises(EncodeError):
         pg_a.join(object(), a.process().pid)
@@ -342,7 +342,7 @@ def test_group_name_that_is_not_a_term_raises():
     ],
 )
 def test_malformed_messages_are_ignored(message):
-    cluster, a, b, pg_a, _ = met()
+    cluster, a, b, pg_a, _ = connected_pair()
     p = a.process().pid
     pg_a.join(G, p)
 
@@ -356,7 +356,7 @@ def test_malformed_messages_are_ignored(message):
     "groups", [Atom("x"), [G], [(G,)], [(G, Atom("pid"))], [(G, [Atom("pid")])], [[G, []]], [(G, []), 5], ()]
 )
 def test_malformed_sync_changes_nothing(groups):
-    cluster, _a, b, pg_a, pg_b = met()
+    cluster, _a, b, pg_a, pg_b = connected_pair()
     q = b.process().pid
     pg_b.join(G, q)
     cluster.run()
@@ -369,7 +369,7 @@ def test_malformed_sync_changes_nothing(groups):
 
 @pytest.mark.parametrize("members", [Atom("x"), [Atom("x")], 5, ()])
 def test_malformed_join_or_leave_changes_nothing(members):
-    cluster, _a, b, pg_a, pg_b = met()
+    cluster, _a, b, pg_a, pg_b = connected_pair()
     q, someone = b.process().pid, b.process()
     pg_b.join(G, q)
     cluster.run()
@@ -385,12 +385,12 @@ def test_malformed_join_or_leave_changes_nothing(members):
 def test_discover_with_protocol_version_is_accepted():
     cluster, a, b, _pg_a, _ = pair()
     cluster.links.add(frozenset(("a@h", "b@h")))
-    stranger = b.process()
+    new_server = b.process()
 
-    stranger.send((PG, Atom("a@h")), (DISCOVER, stranger.pid, 1))
+    new_server.send((PG, Atom("a@h")), (DISCOVER, new_server.pid, 1))
     cluster.run()
 
-    assert list(stranger._mailbox) == [(CAST, (SYNC, a.names[PG], [])), (DISCOVER, a.names[PG])]
+    assert list(new_server._mailbox) == [(CAST, (SYNC, a.names[PG], [])), (DISCOVER, a.names[PG])]
 
 
 def call(cluster, node, request):
@@ -398,7 +398,7 @@ def call(cluster, node, request):
 
 
 def test_calls_of_pg_get_the_replies_of_pg():
-    cluster, a, b, pg_a, _ = met()
+    cluster, a, b, pg_a, _ = connected_pair()
     p = a.process().pid
 
     assert call(cluster, b, (Atom("join_local"), G, [p])) is OK
@@ -412,7 +412,7 @@ def test_calls_of_pg_get_the_replies_of_pg():
 
 
 def test_monitoring_process_gets_changes_until_demonitor():
-    cluster, a, b, pg_a, _pg_b = met()
+    cluster, a, b, pg_a, _pg_b = connected_pair()
     p, watcher = a.process().pid, b.process()
     pg_a.join(G, p)
 
@@ -432,11 +432,11 @@ def test_monitoring_process_gets_changes_until_demonitor():
     pg_a.join(H, p)
     pg_a.leave(G, p)
     cluster.run()
-    heard = list(watcher._mailbox)
+    received = list(watcher._mailbox)
     watcher._mailbox.clear()
 
-    assert [message for message in heard if message[0] == ref] == [(ref, LEAVE, G, [p])]
-    assert [message[1:] for message in heard if message[0] == everything_ref] == [(JOIN, H, [p]), (LEAVE, G, [p])]
+    assert [message for message in received if message[0] == ref] == [(ref, LEAVE, G, [p])]
+    assert [message[1:] for message in received if message[0] == everything_ref] == [(JOIN, H, [p]), (LEAVE, G, [p])]
     assert ask((Atom("demonitor"), ref)) is OK
     assert ask((Atom("demonitor"), ref)) is False
     b.end(watcher.pid)
@@ -449,7 +449,7 @@ def test_monitoring_process_gets_changes_until_demonitor():
 
 
 def test_watch_yields_changes_of_its_group_after_the_call():
-    cluster, a, b, pg_a, pg_b = met()
+    cluster, a, b, pg_a, pg_b = connected_pair()
     p, q = a.process().pid, b.process().pid
     pg_a.join(G, p)
     changes = pg_a.watch(G)
@@ -471,7 +471,7 @@ def test_watch_yields_changes_of_its_group_after_the_call():
 
 
 def test_watch_ends_when_closed_or_dropped():
-    cluster, a, _, pg_a, _ = met()
+    cluster, a, _, pg_a, _ = connected_pair()
     before = len(a.processes)
     kept = pg_a.watch(G)
     ended = []
@@ -491,11 +491,11 @@ def test_watch_ends_when_closed_or_dropped():
     assert done == [None]
     assert pg_a._subscribers == []
     assert pg_a._state.recording is False
-    assert len(a.processes) == before + 1  # the caller that asked for the next change
+    assert len(a.processes) == before + 1  # the caller that waits for the next event
 
 
 def test_subscribers_see_the_same_order_when_one_joins_in_its_callback():
-    _cluster, a, _, pg_a, _ = met()
+    _cluster, a, _, pg_a, _ = connected_pair()
     p = a.process().pid
     seen = []
 
@@ -513,7 +513,7 @@ def test_subscribers_see_the_same_order_when_one_joins_in_its_callback():
 
 
 def test_exception_in_a_subscriber_is_logged_and_others_are_called(caplog):
-    _, a, _, pg_a, _ = met()
+    _, a, _, pg_a, _ = connected_pair()
     p, seen = a.process().pid, []
     pg_a.subscribe(lambda change: change.nonsense)
     pg_a.subscribe(seen.append)

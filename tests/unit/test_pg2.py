@@ -1,4 +1,4 @@
-"""pg2 between nodes, and for its users."""
+"""pg2 between nodes, and its public API."""
 
 from collections import Counter
 
@@ -13,8 +13,8 @@ PG2, G, H = Atom("pg2"), Atom("group"), Atom("h")
 OK, CAST, EXCHANGE = Atom("ok"), Atom("$gen_cast"), Atom("exchange")
 
 
-class Locks:
-    """The cluster-wide lock: one holder for each resource, and a record of who asked for what."""
+class FakeLocks:
+    """The cluster-wide lock: one holder per resource, and a record of the requests."""
 
     def __init__(self):
         self.on_loop_blocked = {}
@@ -34,12 +34,12 @@ class Locks:
 
 def start(*names, cluster=None):
     cluster = cluster or Cluster()
-    locks = Locks()
+    locks = FakeLocks()
     nodes = [cluster.node(name) for name in names]
     return cluster, locks, nodes, [Pg2(node, locks.trans) for node in nodes]
 
 
-def met(*names):
+def connected(*names):
     cluster, locks, nodes, groups = start(*names)
     for index, node in enumerate(nodes):
         for other in nodes[index + 1 :]:
@@ -86,7 +86,7 @@ def test_merge_keeps_multiplicity_of_both_partitions():
 
 
 def test_change_runs_on_all_nodes_under_a_lock_of_its_own_process():
-    cluster, locks, (a, _, _), groups = met("a@h", "b@h", "c@h")
+    cluster, locks, (a, _, _), groups = connected("a@h", "b@h", "c@h")
 
     cluster.run(groups[0].create(G))
     p = a.process().pid
@@ -111,9 +111,9 @@ def test_node_without_pg2_is_skipped():
 
 
 def test_node_lost_during_a_change_is_skipped():
-    cluster, locks, (_a, b), (pg2, _) = met("a@h", "b@h")
+    cluster, locks, (_a, b), (pg2, _) = connected("a@h", "b@h")
     b.names.clear()
-    b.names[PG2] = b.process().pid  # alive and mute
+    b.names[PG2] = b.process().pid  # runs, and does not answer
     done = cluster.start(pg2.create(G))
     cluster.run()
     assert done == []
@@ -127,7 +127,7 @@ def test_node_lost_during_a_change_is_skipped():
 
 
 def test_creating_a_known_group_makes_no_calls():
-    cluster, locks, _, (pg2,) = met("a@h")
+    cluster, locks, _, (pg2,) = connected("a@h")
     cluster.run(pg2.create(G))
 
     cluster.run(pg2.create(G))
@@ -136,7 +136,7 @@ def test_creating_a_known_group_makes_no_calls():
 
 
 def test_double_join_counts_twice_and_leave_removes_one():
-    cluster, _, (a, _), (pg2_a, pg2_b) = met("a@h", "b@h")
+    cluster, _, (a, _), (pg2_a, pg2_b) = connected("a@h", "b@h")
     p = a.process().pid
     cluster.run(pg2_a.create(G))
 
@@ -151,7 +151,7 @@ def test_double_join_counts_twice_and_leave_removes_one():
 
 
 def test_leave_of_a_non_member_is_harmless():
-    cluster, _, (a,), (pg2,) = met("a@h")
+    cluster, _, (a,), (pg2,) = connected("a@h")
     cluster.run(pg2.create(G))
 
     cluster.run(pg2.leave(G, a.process().pid))
@@ -160,7 +160,7 @@ def test_leave_of_a_non_member_is_harmless():
 
 
 def test_each_node_detects_exits_of_members_itself():
-    cluster, _, (a, b), (pg2_a, pg2_b) = met("a@h", "b@h")
+    cluster, _, (a, b), (pg2_a, pg2_b) = connected("a@h", "b@h")
     p, q = a.process().pid, b.process().pid
     cluster.run(pg2_a.create(G))
     for member in (p, p, q):
@@ -176,7 +176,7 @@ def test_each_node_detects_exits_of_members_itself():
 
 
 def test_exit_after_an_ineffective_leave_is_still_detected():
-    cluster, _, (a, _b), (pg2_a, pg2_b) = met("a@h", "b@h")
+    cluster, _, (a, _b), (pg2_a, pg2_b) = connected("a@h", "b@h")
     p = a.process().pid
     for name in (G, H):
         cluster.run(pg2_a.create(name))
@@ -190,7 +190,7 @@ def test_exit_after_an_ineffective_leave_is_still_detected():
 
 
 def test_process_is_monitored_until_it_leaves_its_last_group():
-    cluster, _, (a,), (pg2,) = met("a@h")
+    cluster, _, (a,), (pg2,) = connected("a@h")
     p = a.process().pid
     for name in (G, H):
         cluster.run(pg2.create(name))
@@ -208,7 +208,7 @@ def test_process_is_monitored_until_it_leaves_its_last_group():
 
 
 def test_terminated_process_may_join_and_is_removed_at_once():
-    cluster, _, (a, _b), (pg2_a, pg2_b) = met("a@h", "b@h")
+    cluster, _, (a, _b), (pg2_a, pg2_b) = connected("a@h", "b@h")
     p = a.process().pid
     cluster.run(pg2_a.create(G))
     a.end(p)
@@ -220,7 +220,7 @@ def test_terminated_process_may_join_and_is_removed_at_once():
 
 
 def test_members_of_lost_node_leave_and_groups_return_on_reconnect():
-    cluster, _, (a, b), (pg2_a, pg2_b) = met("a@h", "b@h")
+    cluster, _, (a, b), (pg2_a, pg2_b) = connected("a@h", "b@h")
     p, q = a.process().pid, b.process().pid
     cluster.run(pg2_a.create(G))
     cluster.run(pg2_a.join(G, p))
@@ -234,12 +234,12 @@ def test_members_of_lost_node_leave_and_groups_return_on_reconnect():
     cluster.run()
 
     assert alone == ([p], [q])
-    assert pg2_a.get_members(G) == [q]  # deletes are lost: the other side brings the group back
+    assert pg2_a.get_members(G) == [q]  # the delete is lost: the merge brings the group back
     assert Counter(pg2_b.get_members(G)) == {q: 1}
 
 
 def test_pid_of_an_earlier_incarnation_is_removed():
-    cluster, _, (a, b), (pg2_a, _pg2_b) = met("a@h", "b@h")
+    cluster, _, (a, b), (pg2_a, _pg2_b) = connected("a@h", "b@h")
     stale = Pid(a.atom, 300, 0, 77)
     cluster.run(pg2_a.create(G))
 
@@ -253,7 +253,7 @@ def test_pid_of_an_earlier_incarnation_is_removed():
 
 
 def test_unknown_group_raises_with_the_reason_of_otp():
-    cluster, _locks, (a,), (pg2,) = met("a@h")
+    cluster, _locks, (a,), (pg2,) = connected("a@h")
     p = a.process().pid
 
     for attempt in (
@@ -271,7 +271,7 @@ def test_unknown_group_raises_with_the_reason_of_otp():
 
 
 def test_closest_pid_prefers_local_members():
-    cluster, _, (a, b), (pg2_a, pg2_b) = met("a@h", "b@h")
+    cluster, _, (a, b), (pg2_a, pg2_b) = connected("a@h", "b@h")
     p, q = a.process().pid, a.process().pid
     cluster.run(pg2_a.create(G))
     with pytest.raises(EmptyGroup) as caught:
@@ -287,7 +287,7 @@ def test_closest_pid_prefers_local_members():
 
 
 def test_invalid_pid_or_name_raises():
-    cluster, _locks, _, (pg2,) = met("a@h")
+    cluster, _locks, _, (pg2,) = connected("a@h")
     cluster.run(pg2.create(G))
 
     with pytest.raises(TypeError, match="members are pids, not str"):
@@ -301,7 +301,7 @@ def test_invalid_pid_or_name_raises():
 
 
 def test_cancelled_change_stops_asking_for_the_lock():
-    cluster, locks, (a,), (pg2,) = met("a@h")
+    cluster, locks, (a,), (pg2,) = connected("a@h")
     locks.blocked = True
     change = pg2.create(G).__await__()
     for _ in range(5):
@@ -319,12 +319,12 @@ def test_cancelled_change_stops_asking_for_the_lock():
 
 
 def test_start_returns_the_running_server():
-    _, _, (a,), (pg2,) = met("a@h")
+    _, _, (a,), (pg2,) = connected("a@h")
 
     assert pg2.start() == (OK, a.names[PG2])
 
 
-# The wire
+# Messages
 
 
 def test_nodeup_sends_an_exchange_with_all_groups():
@@ -348,7 +348,7 @@ def test_late_server_requests_and_sends_an_exchange():
     cluster.run()
     cluster.sent.clear()
 
-    late = Pg2(b, Locks().trans)
+    late = Pg2(b, FakeLocks().trans)
     cluster.run()
 
     assert late.which_groups() == [G]
@@ -357,7 +357,7 @@ def test_late_server_requests_and_sends_an_exchange():
 
 
 def test_calls_return_ok_for_unknown_groups_too():
-    cluster, _, (a, b), (pg2_a, _) = met("a@h", "b@h")
+    cluster, _, (a, b), (pg2_a, _) = connected("a@h", "b@h")
     p = b.process().pid
 
     def call(*request):
@@ -393,7 +393,7 @@ def test_calls_return_ok_for_unknown_groups_too():
     ],
 )
 def test_malformed_messages_are_ignored(message):
-    cluster, _, (a, b), (pg2_a, _) = met("a@h", "b@h")
+    cluster, _, (a, b), (pg2_a, _) = connected("a@h", "b@h")
     cluster.run(pg2_a.create(G))
 
     b.process().send((PG2, a.atom), message)

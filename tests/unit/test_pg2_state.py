@@ -1,4 +1,4 @@
-"""The books of pg2."""
+"""The state of pg2."""
 
 import pytest
 
@@ -17,144 +17,144 @@ P, Q, X = pid(A, 10), pid(A, 9), pid(B, 10)
 
 
 def groups(*names):
-    books = Pg2State()
+    state = Pg2State()
     for name in names:
-        books.create(name)
-    return books
+        state.create(name)
+    return state
 
 
 def test_group_exists_from_create_to_delete():
-    books = groups(G)
+    state = groups(G)
 
-    assert books.members(G) == []
-    assert G in books
-    assert books.members(H) is None
-    books.create(G)
-    books.delete(G)
-    assert books.members(G) is None
-    assert books.delete(G) == []
+    assert state.members(G) == []
+    assert G in state
+    assert state.members(H) is None
+    state.create(G)
+    state.delete(G)
+    assert state.members(G) is None
+    assert state.delete(G) == []
 
 
 def test_second_create_keeps_the_members():
-    books = groups(G)
-    books.join(G, P)
+    state = groups(G)
+    state.join(G, P)
 
-    books.create(G)
+    state.create(G)
 
-    assert books.members(G) == [P]
+    assert state.members(G) == [P]
 
 
 def test_members_are_sorted_by_term_order_with_multiplicity():
-    books = groups(G)
+    state = groups(G)
 
     for member in (X, P, Q, P):
-        books.join(G, member)
+        state.join(G, member)
 
-    assert books.members(G) == [Q, P, P, X]
+    assert state.members(G) == [Q, P, P, X]
 
 
 def test_only_the_first_membership_of_a_process_needs_a_monitor():
-    books = groups(G, H)
+    state = groups(G, H)
 
-    assert books.join(G, P) == [P]
-    assert books.join(G, P) == []
-    assert books.join(H, P) == []
-    assert books.join(Atom("none"), Q) == []
-    assert not books.has_member(Q)
+    assert state.join(G, P) == [P]
+    assert state.join(G, P) == []
+    assert state.join(H, P) == []
+    assert state.join(Atom("none"), Q) == []
+    assert not state.has_member(Q)
 
 
 def test_leave_removes_one_membership():
-    books = groups(G, H)
-    books.join(G, P)
-    books.join(G, P)
-    books.join(H, P)
+    state = groups(G, H)
+    state.join(G, P)
+    state.join(G, P)
+    state.join(H, P)
 
-    books.leave(G, P)
-    books.leave(G, X)
-    assert books.members(G) == [P]
-    books.leave(G, P)
-    books.leave(G, P)
+    state.leave(G, P)
+    state.leave(G, X)
+    assert state.members(G) == [P]
+    state.leave(G, P)
+    state.leave(G, P)
 
-    assert books.members(G) == []
-    assert books.has_member(P)
-    books.leave(H, P)
-    assert not books.has_member(P)
+    assert state.members(G) == []
+    assert state.has_member(P)
+    state.leave(H, P)
+    assert not state.has_member(P)
 
 
 def test_exit_removes_all_memberships_and_keeps_the_groups():
-    books = groups(G, H)
+    state = groups(G, H)
     for name in (G, G, H):
-        books.join(name, P)
-    books.join(G, X)
+        state.join(name, P)
+    state.join(G, X)
 
-    books.handle_down(P)
+    state.handle_down(P)
 
-    assert (books.members(G), books.members(H)) == ([X], [])
-    assert not books.has_member(P)
+    assert (state.members(G), state.members(H)) == ([X], [])
+    assert not state.has_member(P)
 
 
 def test_delete_removes_the_memberships():
-    books = groups(G, H)
+    state = groups(G, H)
     for name in (G, G, H):
-        books.join(name, P)
-    books.join(G, X)
+        state.join(name, P)
+    state.join(G, X)
 
-    gone = books.delete(G)
+    gone = state.delete(G)
 
     assert len(gone) == 2
     assert set(gone) == {P, X}
-    assert books.has_member(P)
-    assert not books.has_member(X)
-    books.create(G)
-    assert books.members(G) == []
+    assert state.has_member(P)
+    assert not state.has_member(X)
+    state.create(G)
+    assert state.members(G) == []
 
 
 def test_merge_adds_missing_members_and_removes_none():
-    books = groups(G)
-    books.join(G, P)
-    books.join(G, P)
-    books.join(G, X)
+    state = groups(G)
+    state.join(G, P)
+    state.join(G, P)
+    state.join(G, X)
 
-    fresh = books.merge([[G, [P, Q, Q]], [H, []]])
+    fresh = state.merge([[G, [P, Q, Q]], [H, []]])
 
     assert fresh == [Q]
-    assert books.members(G) == [Q, Q, P, P, X]
-    assert books.members(H) == []
+    assert state.members(G) == [Q, Q, P, P, X]
+    assert state.members(H) == []
 
 
 def test_two_nodes_that_merge_each_other_have_equal_groups():
-    ours, theirs = groups(G), groups(G, H)
+    local, remote = groups(G), groups(G, H)
     for member in (P, P, Q):
-        ours.join(G, member)
+        local.join(G, member)
     for member in (X, X, P):
-        theirs.join(G, member)
-    told = ours.dump()
+        remote.join(G, member)
+    dumped = local.dump()
 
-    ours.merge(theirs.dump())
-    theirs.merge(told)
+    local.merge(remote.dump())
+    remote.merge(dumped)
 
-    assert ours.members(G) == theirs.members(G) == [Q, P, P, X, X]
-    assert ours.names() == theirs.names() == [G, H]
+    assert local.members(G) == remote.members(G) == [Q, P, P, X, X]
+    assert local.names() == remote.names() == [G, H]
 
 
 def test_dump_is_a_list_of_lists():
-    books = groups(G)
-    books.join(G, P)
-    books.join(G, P)
+    state = groups(G)
+    state.join(G, P)
+    state.join(G, P)
 
-    assert books.dump() == [[G, [P, P]]]
+    assert state.dump() == [[G, [P, P]]]
 
 
 @pytest.mark.parametrize("name", [1, 1.0, True, b"1", (1,)])
 def test_group_names_are_compared_with_exact_equality(name):
-    books = groups(name)
+    state = groups(name)
 
-    assert [type(other) for other in (1, 1.0, True, b"1", (1,)) if other in books] == [type(name)]
+    assert [type(other) for other in (1, 1.0, True, b"1", (1,)) if other in state] == [type(name)]
 
 
 def test_statistics_count_with_multiplicity():
-    books = groups(G, H)
-    books.join(G, P)
-    books.join(G, P)
+    state = groups(G, H)
+    state.join(G, P)
+    state.join(G, P)
 
-    assert (books.statistics().groups, books.statistics().memberships) == (2, 2)
+    assert (state.statistics().groups, state.statistics().memberships) == (2, 2)

@@ -1,4 +1,4 @@
-"""A group in place of a process: published to, picked from, asked."""
+"""Addressing a group instead of a process: publish, pick, multi_call, watch."""
 
 import asyncio
 import random
@@ -43,7 +43,7 @@ def test_pick_returns_none_for_an_empty_group_and_refuses_unknown_strategies():
 
 
 def pair(free_port, body):
-    """Runs ``body(a, b)`` with two real nodes that have met."""
+    """Run ``body(a, b)`` with two real nodes that are connected."""
 
     async def main():
         from erlmesh import Epmd
@@ -59,7 +59,7 @@ def pair(free_port, body):
     asyncio.run(main())
 
 
-async def until(condition):
+async def wait_until(condition):
     while not condition():
         await asyncio.sleep(0)
 
@@ -69,7 +69,7 @@ async def member(me, answer="pong"):
     async for message in me:
         match message:
             case (gen.GEN_CALL, caller, Atom("die")):
-                raise Exit((Atom("told"), 1))
+                raise Exit((Atom("requested"), 1))
             case (gen.GEN_CALL, caller, Atom("mute")):
                 pass
             case (gen.GEN_CALL, caller, _):
@@ -85,11 +85,11 @@ def test_publish_sends_once_to_each_process(free_port):
         a.last_seen, b.last_seen = [], []
         one, two = a.spawn(member), b.spawn(member)
         b.pg.join("g", two)
-        await until(lambda: len(a.pg.get_members("g")) == 3)
+        await wait_until(lambda: len(a.pg.get_members("g")) == 3)
 
         assert a.pg.publish("g", (Atom("tick"), 7)) == 2
 
-        await until(lambda: a.last_seen and b.last_seen)
+        await wait_until(lambda: a.last_seen and b.last_seen)
         assert (a.last_seen, b.last_seen) == ([(one, (Atom("tick"), 7))], [(two, (Atom("tick"), 7))])
 
     pair(free_port, body)
@@ -98,14 +98,14 @@ def test_publish_sends_once_to_each_process(free_port):
 def test_multi_call_returns_replies_and_reasons_of_missing_members(free_port):
     async def body(a, b):
         one, two = a.spawn(member, "one"), b.spawn(member, "two")
-        await until(lambda: len(a.pg.get_members("g")) == 2)
+        await wait_until(lambda: len(a.pg.get_members("g")) == 2)
 
         answers = await a.pg.multi_call("g", Atom("hello"))
         assert (answers.replies, answers.missing) == ({one: "one", two: b"two"}, {})
         answers = await a.pg.multi_call("g", Atom("mute"), timeout=0.02)
         assert (answers.replies, answers.missing) == ({}, {one: Atom("timeout"), two: Atom("timeout")})
         answers = await a.pg.multi_call("g", Atom("die"))
-        assert (answers.replies, answers.missing) == ({}, dict.fromkeys((one, two), (Atom("told"), 1)))
+        assert (answers.replies, answers.missing) == ({}, dict.fromkeys((one, two), (Atom("requested"), 1)))
         assert (await a.pg.multi_call("g", Atom("hello"))).replies == {}
 
     pair(free_port, body)
@@ -114,12 +114,12 @@ def test_multi_call_returns_replies_and_reasons_of_missing_members(free_port):
 def test_snapshot_does_not_change(free_port):
     async def body(a, b):
         two = b.spawn(member)
-        await until(lambda: a.pg.get_members("g"))
+        await wait_until(lambda: a.pg.get_members("g"))
         view = a.pg.snapshot("g")
 
         b.exit(two, Atom("kill"))
 
-        await until(lambda: not a.pg.get_members("g"))
+        await wait_until(lambda: not a.pg.get_members("g"))
         assert view == Membership("g", (two,), ())
         assert a.pg.snapshot("g") == Membership("g", (), ())
 
@@ -132,7 +132,7 @@ def test_watch_reports_the_exit_reason_of_a_remote_member(free_port):
         early = b.spawn(member)
         assert await anext(changes) == Joined((early,), b"g")
         late = a.pg.watch("g")
-        assert await a.ping(b.name)  # behind the monitors
+        assert await a.ping(b.name)  # after the monitors on the same connection
 
         b.send(early, (Atom("end"), (Atom("tired"), 3)))
 

@@ -1,4 +1,4 @@
-"""The books of a scope: what is known, and what must be said."""
+"""The state of a pg scope: its members, and the messages it sends."""
 
 from collections import Counter
 
@@ -39,291 +39,291 @@ def scope(*peers):
 
 
 def test_joining_process_is_a_member_and_monitored_once():
-    books = scope()
+    state = scope()
 
-    first, again = books.join(G, [P]), books.join(H, [P])
+    first, again = state.join(G, [P]), state.join(H, [P])
 
     assert first == [Monitor(P)]
     assert again == []
-    assert books.members(G) == books.local_members(G) == [P]
-    assert books.groups() == books.local_groups() == [G, H]
+    assert state.members(G) == state.local_members(G) == [P]
+    assert state.groups() == state.local_groups() == [G, H]
 
 
 def test_process_that_joins_twice_is_a_member_twice():
-    books = scope()
+    state = scope()
 
-    books.join(G, [P])
-    effects = books.join(G, [P, Q])
+    state.join(G, [P])
+    effects = state.join(G, [P, Q])
 
-    assert Counter(books.members(G)) == {P: 2, Q: 1}
+    assert Counter(state.members(G)) == {P: 2, Q: 1}
     assert effects == [Monitor(Q)]
 
 
 def test_leave_removes_one_membership_and_the_last_one_demonitors():
-    books = scope()
-    books.join(G, [P, P])
+    state = scope()
+    state.join(G, [P, P])
 
-    first, second, third = books.leave(G, [P]), books.leave(G, [P]), books.leave(G, [P])
+    first, second, third = state.leave(G, [P]), state.leave(G, [P]), state.leave(G, [P])
 
     assert first == (True, [])
     assert second == (True, [Demonitor(P)])
     assert third == (False, [])
-    assert books.groups() == books.local_groups() == []
+    assert state.groups() == state.local_groups() == []
 
 
 def test_process_in_another_group_stays_monitored():
-    books = scope()
-    books.join(G, [P])
-    books.join(H, [P])
+    state = scope()
+    state.join(G, [P])
+    state.join(H, [P])
 
-    left, effects = books.leave(G, [P])
+    left, effects = state.leave(G, [P])
 
     assert (left, effects) == (True, [])
-    assert books.members(H) == [P]
+    assert state.members(H) == [P]
 
 
 def test_join_without_pids_creates_no_group_and_sends_nothing():
-    books = scope(PEER)
+    state = scope(PEER)
 
-    effects = books.join(G, [])
+    effects = state.join(G, [])
 
     assert effects == []
-    assert books.groups() == []
+    assert state.groups() == []
 
 
 def test_leave_of_a_non_member_sends_nothing():
-    books = scope(PEER)
-    books.handle_join(PEER, G, [X])
+    state = scope(PEER)
+    state.handle_join(PEER, G, [X])
 
-    assert books.leave(G, [P]) == (False, [])
-    assert books.leave(G, [X]) == (False, [])
-    assert books.members(G) == [X]
+    assert state.leave(G, [P]) == (False, [])
+    assert state.leave(G, [X]) == (False, [])
+    assert state.members(G) == [X]
 
 
 @pytest.mark.parametrize("name", [1, 1.0, True, Atom("1"), b"1", (1,), [1], {1: 1}])
 def test_group_names_are_compared_with_exact_equality(name):
-    books = scope()
-    books.join(name, [P])
+    state = scope()
+    state.join(name, [P])
 
-    others = [other for other in (1, 1.0, True, Atom("1"), b"1", (1,), (1.0,), [1], {1: 1}) if books.members(other)]
+    others = [other for other in (1, 1.0, True, Atom("1"), b"1", (1,), (1.0,), [1], {1: 1}) if state.members(other)]
 
     assert len(others) == 1
     assert type(others[0]) is type(name)
 
 
-# What other nodes are told
+# Messages to other servers
 
 
 def test_discover_from_a_new_server_is_answered_with_sync_monitor_and_discover():
-    books = scope()
-    books.join(G, [P, P])
-    books.join(H, [Q])
+    state = scope()
+    state.join(G, [P, P])
+    state.join(H, [Q])
 
-    effects = books.handle_discover(PEER)
+    effects = state.handle_discover(PEER)
 
     assert effects == [SendTo(PEER, sync(ME, (G, [P, P]), (H, [Q]))), Monitor(PEER), SendTo(PEER, (DISCOVER, ME))]
 
 
 def test_discover_from_a_known_server_is_answered_with_sync_only():
-    books = scope(PEER)
+    state = scope(PEER)
 
-    effects = books.handle_discover(PEER)
+    effects = state.handle_discover(PEER)
 
     assert effects == [SendTo(PEER, sync(ME))]
 
 
 def test_sync_contains_only_local_members():
-    books = scope(PEER)
-    books.handle_join(PEER, G, [X])
+    state = scope(PEER)
+    state.handle_join(PEER, G, [X])
 
-    assert books.handle_discover(OTHER)[0] == SendTo(OTHER, sync(ME))
+    assert state.handle_discover(OTHER)[0] == SendTo(OTHER, sync(ME))
 
 
 def test_joins_and_leaves_are_sent_to_every_known_server():
-    books = scope(PEER, OTHER)
+    state = scope(PEER, OTHER)
 
-    joined = books.join(G, [P])
-    both = books.join(G, [P, Q])
-    _, left = books.leave(G, [P])
-    _, most = books.leave(G, [P, Q, Q])
+    joined = state.join(G, [P])
+    both = state.join(G, [P, Q])
+    _, left = state.leave(G, [P])
+    _, most = state.leave(G, [P, Q, Q])
 
     assert joined == [Monitor(P), SendTo(PEER, (JOIN, ME, G, P)), SendTo(OTHER, (JOIN, ME, G, P))]
     assert both == [Monitor(Q), SendTo(PEER, (JOIN, ME, G, [P, Q])), SendTo(OTHER, (JOIN, ME, G, [P, Q]))]
     assert left == [SendTo(PEER, (LEAVE, ME, P, [G])), SendTo(OTHER, (LEAVE, ME, P, [G]))]
-    told = (LEAVE, ME, [P, Q, Q], [G])
-    assert most[-2:] == [SendTo(PEER, told), SendTo(OTHER, told)]
+    message = (LEAVE, ME, [P, Q, Q], [G])
+    assert most[-2:] == [SendTo(PEER, message), SendTo(OTHER, message)]
 
 
 def test_exit_sends_one_leave_with_all_groups_and_multiplicity():
-    books = scope(PEER)
-    books.join(G, [P, P])
-    books.join(H, [P, Q])
+    state = scope(PEER)
+    state.join(G, [P, P])
+    state.join(H, [P, Q])
 
-    [told] = books.handle_down(P, KILLED)
+    [effect] = state.handle_down(P, KILLED)
 
-    server, message = told.to, told.message
+    server, message = effect.to, effect.message
     assert (server, message[:3]) == (PEER, (LEAVE, ME, P))
     assert sorted(group.name for group in message[3]) == ["g", "g", "h"]
-    assert books.members(G) == []
-    assert books.members(H) == [Q]
-    assert books.handle_down(P, KILLED) == []
+    assert state.members(G) == []
+    assert state.members(H) == [Q]
+    assert state.handle_down(P, KILLED) == []
 
 
 def test_server_known_only_by_its_sync_gets_a_sync_before_any_leave():
-    books = scope()
-    books.join(G, [P])
-    books.join(H, [Q])
-    books.handle_sync(PEER, [])
+    state = scope()
+    state.join(G, [P])
+    state.join(H, [Q])
+    state.handle_sync(PEER, [])
 
-    _, first = books.leave(G, [P])
-    _, second = books.leave(H, [Q])
+    _, first = state.leave(G, [P])
+    _, second = state.leave(H, [Q])
 
     assert first == [Demonitor(P), SendTo(PEER, sync(ME, (H, [Q])))]
     assert second == [Demonitor(Q), SendTo(PEER, (LEAVE, ME, Q, [H]))]
 
 
 def test_messages_of_the_own_server_are_ignored():
-    books = scope()
-    books.join(G, [P])
+    state = scope()
+    state.join(G, [P])
 
-    assert books.handle_discover(ME) == books.handle_discover(pid(A, 77)) == []
-    assert books.handle_sync(pid(A, 77), [(G, [P])]) == []
-    assert books.members(G) == [P]
+    assert state.handle_discover(ME) == state.handle_discover(pid(A, 77)) == []
+    assert state.handle_sync(pid(A, 77), [(G, [P])]) == []
+    assert state.members(G) == [P]
 
 
-# What other nodes say
+# Messages from other servers
 
 
 def test_remote_members_are_not_local_members():
-    books = scope(PEER)
-    books.join(G, [P])
+    state = scope(PEER)
+    state.join(G, [P])
 
-    books.handle_join(PEER, G, [X, Y])
+    state.handle_join(PEER, G, [X, Y])
 
-    assert books.members(G) == [X, Y, P]
-    assert books.local_members(G) == [P]
-    assert books.local_groups() == [G]
+    assert state.members(G) == [X, Y, P]
+    assert state.local_members(G) == [P]
+    assert state.local_groups() == [G]
 
 
 def test_sync_from_an_unknown_server_is_accepted_and_the_server_monitored():
-    books = scope()
+    state = scope()
 
-    effects = books.handle_sync(PEER, [(G, [X])])
+    effects = state.handle_sync(PEER, [(G, [X])])
 
     assert effects == [Monitor(PEER)]
-    assert books.members(G) == [X]
-    assert books.handle_sync(PEER, [(G, [X])]) == []
+    assert state.members(G) == [X]
+    assert state.handle_sync(PEER, [(G, [X])]) == []
 
 
 def test_sync_replaces_the_members_of_its_server_only():
-    books = scope(PEER, OTHER)
-    books.join(G, [P])
-    books.handle_join(OTHER, G, [OTHER])
-    books.handle_join(PEER, G, [X, X, Y])
-    books.handle_join(PEER, H, [X])
+    state = scope(PEER, OTHER)
+    state.join(G, [P])
+    state.handle_join(OTHER, G, [OTHER])
+    state.handle_join(PEER, G, [X, X, Y])
+    state.handle_join(PEER, H, [X])
 
-    books.handle_sync(PEER, [(G, [X]), (Atom("new"), [Y])])
+    state.handle_sync(PEER, [(G, [X]), (Atom("new"), [Y])])
 
-    assert Counter(books.members(G)) == {P: 1, X: 1, OTHER: 1}
-    assert books.members(H) == []
-    assert books.members(Atom("new")) == [Y]
-    assert len(books.groups()) == 2
+    assert Counter(state.members(G)) == {P: 1, X: 1, OTHER: 1}
+    assert state.members(H) == []
+    assert state.members(Atom("new")) == [Y]
+    assert len(state.groups()) == 2
 
 
 def test_empty_sync_and_sync_with_an_empty_group_leave_no_group():
-    books = scope(PEER)
-    books.handle_join(PEER, G, [X])
+    state = scope(PEER)
+    state.handle_join(PEER, G, [X])
 
-    books.handle_sync(PEER, [(H, [])])
+    state.handle_sync(PEER, [(H, [])])
 
-    assert books.groups() == []
-    books.handle_join(PEER, G, [])
-    assert books.groups() == []
+    assert state.groups() == []
+    state.handle_join(PEER, G, [])
+    assert state.groups() == []
 
 
 def test_joins_and_leaves_from_an_unknown_server_are_ignored():
-    books = scope()
+    state = scope()
 
-    books.handle_join(PEER, G, [X])
-    books.handle_leave(PEER, [X], [G])
+    state.handle_join(PEER, G, [X])
+    state.handle_leave(PEER, [X], [G])
 
-    assert books.groups() == []
+    assert state.groups() == []
 
 
 def test_remote_leave_removes_one_membership_in_each_named_group():
-    books = scope(PEER)
-    books.handle_join(PEER, G, [X, X, Y])
-    books.handle_join(PEER, H, [X])
+    state = scope(PEER)
+    state.handle_join(PEER, G, [X, X, Y])
+    state.handle_join(PEER, H, [X])
 
-    books.handle_leave(PEER, [X], [G, H])
+    state.handle_leave(PEER, [X], [G, H])
 
-    assert books.members(G) == [X, Y]
-    assert books.groups() == [G]
+    assert state.members(G) == [X, Y]
+    assert state.groups() == [G]
 
 
 def test_remote_leave_of_all_members_deletes_the_group_in_any_order():
-    books = scope(PEER)
-    books.handle_join(PEER, G, [X, Y])
+    state = scope(PEER)
+    state.handle_join(PEER, G, [X, Y])
 
-    books.handle_leave(PEER, [Y, X], [G])
+    state.handle_leave(PEER, [Y, X], [G])
 
-    assert books.groups() == []
-    assert books.handle_down(PEER, NOCONNECTION) == []
+    assert state.groups() == []
+    assert state.handle_down(PEER, NOCONNECTION) == []
 
 
 def test_remote_leave_of_unknown_members_changes_nothing():
-    books = scope(PEER, OTHER)
-    books.join(G, [P])
-    books.handle_join(PEER, G, [X])
+    state = scope(PEER, OTHER)
+    state.join(G, [P])
+    state.handle_join(PEER, G, [X])
 
-    books.handle_leave(PEER, [Y, P], [G, H])
-    books.handle_leave(OTHER, [X], [G])
+    state.handle_leave(PEER, [Y, P], [G, H])
+    state.handle_leave(OTHER, [X], [G])
 
-    assert books.members(G) == [X, P]
+    assert state.members(G) == [X, P]
 
 
 def test_members_of_a_server_leave_when_it_goes_down():
-    books = scope(PEER, OTHER)
-    books.join(G, [P])
-    books.handle_join(PEER, G, [X])
-    books.handle_join(PEER, H, [X])
-    books.handle_join(OTHER, G, [OTHER])
+    state = scope(PEER, OTHER)
+    state.join(G, [P])
+    state.handle_join(PEER, G, [X])
+    state.handle_join(PEER, H, [X])
+    state.handle_join(OTHER, G, [OTHER])
 
-    effects = books.handle_down(PEER, NOCONNECTION)
+    effects = state.handle_down(PEER, NOCONNECTION)
 
     assert effects == []
-    assert books.members(G) == [OTHER, P]
-    assert books.groups() == [G]
-    assert [effect.to for effect in books.leave(G, [P])[1] if isinstance(effect, SendTo)] == [OTHER]
+    assert state.members(G) == [OTHER, P]
+    assert state.groups() == [G]
+    assert [effect.to for effect in state.leave(G, [P])[1] if isinstance(effect, SendTo)] == [OTHER]
 
 
 def test_large_groups_behave_like_small_ones():
-    books = scope(PEER)
+    state = scope(PEER)
     many = [pid(B, number) for number in range(100, 1100)]
-    books.handle_sync(PEER, [(G, many)])
+    state.handle_sync(PEER, [(G, many)])
 
-    books.handle_sync(PEER, [(G, many[500:])])
-    books.handle_leave(PEER, many[500:999], [G])
+    state.handle_sync(PEER, [(G, many[500:])])
+    state.handle_leave(PEER, many[500:999], [G])
 
-    assert books.members(G) == [many[999]]
-    assert books.statistics().memberships == 1
+    assert state.members(G) == [many[999]]
+    assert state.statistics().memberships == 1
 
 
-# Changes
+# Events
 
 
 def test_every_change_is_recorded_with_its_reason():
-    books = scope(PEER)
+    state = scope(PEER)
 
-    books.join(G, [P])
-    books.handle_join(PEER, G, [X, Y])
-    books.handle_leave(PEER, [X], [G])
-    books.leave(G, [P])
-    books.join(G, [Q, Q])
-    books.handle_down(Q, KILLED)
-    books.handle_down(PEER, NOCONNECTION)
+    state.join(G, [P])
+    state.handle_join(PEER, G, [X, Y])
+    state.handle_leave(PEER, [X], [G])
+    state.leave(G, [P])
+    state.join(G, [Q, Q])
+    state.handle_down(Q, KILLED)
+    state.handle_down(PEER, NOCONNECTION)
 
-    assert books.take_events() == [
+    assert state.take_events() == [
         Joined((P,), G),
         Joined((X, Y), G),
         Left((X,), LEAVE, G),
@@ -333,35 +333,35 @@ def test_every_change_is_recorded_with_its_reason():
         Left((Q,), KILLED, G),
         Left((Y,), NOCONNECTION, G),
     ]
-    assert books.take_events() == []
+    assert state.take_events() == []
 
 
 def test_sync_records_only_the_difference():
-    books = scope(PEER)
-    books.handle_join(PEER, G, [X])
-    books.handle_join(PEER, H, [X])
-    books.take_events()
+    state = scope(PEER)
+    state.handle_join(PEER, G, [X])
+    state.handle_join(PEER, H, [X])
+    state.take_events()
 
-    books.handle_sync(PEER, [(G, [Y])])
+    state.handle_sync(PEER, [(G, [Y])])
 
-    assert books.take_events() == [Joined((Y,), G), Left((X,), LEAVE, G), Left((X,), LEAVE, H)]
+    assert state.take_events() == [Joined((Y,), G), Left((X,), LEAVE, G), Left((X,), LEAVE, H)]
 
 
 def test_no_events_are_kept_without_observers():
-    books = scope()
-    books.recording = False
+    state = scope()
+    state.recording = False
 
-    books.join(G, [P])
-    books.leave(G, [P])
+    state.join(G, [P])
+    state.leave(G, [P])
 
-    assert books.take_events() == []
+    assert state.take_events() == []
 
 
 def test_statistics_count_groups_memberships_and_peers():
-    books = scope(PEER)
-    books.join(G, [P, P])
-    books.handle_join(PEER, H, [X])
+    state = scope(PEER)
+    state.join(G, [P, P])
+    state.handle_join(PEER, H, [X])
 
-    seen = books.statistics()
+    seen = state.statistics()
 
     assert (seen.groups, seen.memberships, seen.local_memberships, seen.peers) == (2, 3, 2, 1)

@@ -1,4 +1,4 @@
-"""Remote calls by way of rex."""
+"""Remote calls through rex."""
 
 import pytest
 from fake_cluster import Cluster, wait
@@ -13,36 +13,36 @@ CALL, CAST, BADRPC, EXIT, USER = (Atom(word) for word in ("call", "cast", "badrp
 LISTS, SUM = Atom("lists"), Atom("sum")
 
 
-def met(*functions):
+def connected(*functions):
     cluster = Cluster()
     a, b = cluster.node("a@h"), cluster.node("b@h")
-    offered = FunctionTable()
+    table = FunctionTable()
     for function in functions:
-        offered.add(function, "lists", "sum")
-    Rex(a, offered.apply)
+        table.add(function, "lists", "sum")
+    Rex(a, table.apply)
     cluster.connect(a, b)
     return cluster, b
 
 
 def test_features_request_is_answered_with_erpc():
-    cluster, b = met()
-    asker = b.process()
+    cluster, b = connected()
+    caller = b.process()
 
-    asker.send(REX, (asker.pid, Atom("features_request")))
+    caller.send(REX, (caller.pid, Atom("features_request")))
     cluster.run()
 
-    assert list(asker._mailbox) == [(Atom("features_reply"), Atom("a@h"), [Atom("erpc")])]
+    assert list(caller._mailbox) == [(Atom("features_reply"), Atom("a@h"), [Atom("erpc")])]
 
 
 @pytest.mark.parametrize("word", ["call", "block_call"])
 def test_call_returns_the_value(word):
-    cluster, b = met(sum)
+    cluster, b = connected(sum)
 
     assert cluster.run(b.call(REX, (Atom(word), LISTS, SUM, [[1, 2]], USER))) == 3
 
 
 def test_c_node_gets_the_value_as_a_rex_tuple():
-    cluster, b = met(sum)
+    cluster, b = connected(sum)
     caller = b.process()
 
     caller.send(REX, (caller.pid, (CALL, LISTS, SUM, [[1, 2]], USER)))
@@ -53,7 +53,7 @@ def test_c_node_gets_the_value_as_a_rex_tuple():
 
 def test_cast_runs_the_function_without_a_reply():
     calls = []
-    cluster, b = met(lambda numbers: calls.append(numbers))  # noqa: PLW0108 - looked up when it is called
+    cluster, b = connected(lambda numbers: calls.append(numbers))  # noqa: PLW0108 - looked up when it is called
 
     b.process().cast(REX, (CAST, LISTS, SUM, [[1]], USER))
     cluster.run()
@@ -70,7 +70,7 @@ def test_calls_run_concurrently():
             await wait()
         return sum(numbers)
 
-    cluster, b = met(slowly)
+    cluster, b = connected(slowly)
     first = cluster.start(b.call(REX, (CALL, LISTS, SUM, [[1]], USER)))
 
     assert cluster.run(b.call(REX, (CALL, LISTS, SUM, [[]], USER))) == 0
@@ -90,7 +90,7 @@ def test_killed_call_process_gives_badrpc():
         while True:
             await wait()
 
-    cluster, b = met(endless)
+    cluster, b = connected(endless)
     answer = cluster.start(b.call(REX, (CALL, LISTS, SUM, [], USER)))
     cluster.run()
     called[0].stop(Atom("killed"))
@@ -100,7 +100,7 @@ def test_killed_call_process_gives_badrpc():
 
 
 def test_function_that_is_not_exposed_gives_undef():
-    cluster, b = met()
+    cluster, b = connected()
 
     answer = cluster.run(b.call(REX, (CALL, LISTS, SUM, [[1]], USER)))
 
@@ -120,13 +120,13 @@ def test_exit_throw_and_error_reach_the_caller(raised, answer):
     def fail():
         raise raised
 
-    cluster, b = met(fail)
+    cluster, b = connected(fail)
 
     assert cluster.run(b.call(REX, (CALL, LISTS, SUM, [], USER))) == answer
 
 
 def test_exception_is_logged_and_its_stack_is_returned(caplog):
-    cluster, b = met(lambda: 1 / 0)
+    cluster, b = connected(lambda: 1 / 0)
 
     match cluster.run(b.call(REX, (CALL, LISTS, SUM, [], USER))):
         case (Atom("badrpc"), (Atom("EXIT"), (reason, [(module, _, 0, place)]))):
@@ -139,7 +139,7 @@ def test_exception_is_logged_and_its_stack_is_returned(caplog):
 
 
 def test_unknown_call_gets_badarg_and_other_messages_get_no_reply():
-    cluster, b = met(sum)
+    cluster, b = connected(sum)
 
     b.process().send(REX, (CALL, LISTS))
     b.process().send(REX, Atom("hello"))

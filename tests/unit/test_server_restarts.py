@@ -1,4 +1,4 @@
-"""Servers of a node that somebody has killed, or that failed: what is again as it was, and what is over."""
+"""Servers that are killed or fail: what is restored, and what is lost."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -19,7 +19,7 @@ YES, X = Atom("yes"), Atom("x")
 
 
 def with_nodes(*names, **options):
-    """The test is given started nodes with all their services, connected with each other."""
+    """Give the test started and connected nodes with all their services."""
 
     def decorate(test):
         def wrapped():
@@ -32,7 +32,7 @@ def with_nodes(*names, **options):
                             epmd=MemoryEpmd(network, "h"), seed=len(nodes), **options
                         )  # fmt: skip
                         nodes.append(await stack.enter_async_context(node))
-                    await met(nodes)
+                    await connect_mesh(nodes)
                     await test(*nodes)
 
             run(main())
@@ -43,16 +43,16 @@ def with_nodes(*names, **options):
     return decorate
 
 
-async def until(condition, seconds=60):
+async def wait_until(condition, seconds=60):
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.1)
 
 
-async def met(nodes):
+async def connect_mesh(nodes):
     for node in nodes[1:]:
         await node.connect(nodes[0].name)
-    await until(lambda: is_mesh(nodes))
+    await wait_until(lambda: is_mesh(nodes))
 
 
 def is_mesh(nodes):
@@ -74,7 +74,7 @@ def kill(node, name):
 @pytest.mark.parametrize("name", ["net_kernel", "rex", "user", "logger_proxy", "pg2", "erlmesh", "global_name_server"])
 def test_killed_server_sends_down_and_restarts(name):
     @with_nodes("a@h")
-    async def told(a):
+    async def run_test(a):
         seen = []
         old = a.whereis(name)
         ref = a.spawn_handler(seen.append).monitor(old)
@@ -86,7 +86,7 @@ def test_killed_server_sends_down_and_restarts(name):
         assert not a.is_alive(old)
         assert seen == [(DOWN, ref, PROCESS, old, KILLED)]
 
-    told()
+    run_test()
 
 
 @with_nodes("a@h")
@@ -116,13 +116,13 @@ async def test_node_answers_pings_after_net_kernel_was_killed(a, b):
 
 @with_nodes("a@h", "b@h")
 async def test_restarted_pg2_keeps_groups_and_monitors_members(a, b):
-    here, there = a.spawn(idle), b.spawn(idle)
+    local, remote = a.spawn(idle), b.spawn(idle)
     await a.pg2.create(X)
-    await a.pg2.join(X, here)
-    await a.pg2.join(X, there)
+    await a.pg2.join(X, local)
+    await a.pg2.join(X, remote)
     kill(a, "pg2")
-    a.exit(here, KILL)
-    b.exit(there, KILL)
+    a.exit(local, KILL)
+    b.exit(remote, KILL)
     await turns()
 
     assert a.pg2.get_members(X) == b.pg2.get_members(X) == []
@@ -173,25 +173,25 @@ def server(node):
 @pytest.mark.parametrize("part", [server, locker, registrar])
 def test_global_disconnects_and_reconnects_when_one_of_its_processes_is_killed(part):
     @with_nodes("a@h", "b@h", "c@h")
-    async def told(a, b, c):
-        mine, his = a.spawn(idle), b.spawn(idle)
-        assert await a.global_.register(Atom("mine"), mine)
-        assert await b.global_.register(Atom("his"), his)
+    async def run_test(a, b, c):
+        local, remote = a.spawn(idle), b.spawn(idle)
+        assert await a.global_.register(Atom("mine"), local)
+        assert await b.global_.register(Atom("his"), remote)
         parts = [server(a), locker(a), registrar(a)]
         a.exit(part(a), KILL)
         await turns()
         assert not any(map(a.is_alive, parts))
         assert a.global_.known() == []
-        await until(lambda: is_mesh([a, b, c]))
-        await until(lambda: all(node.global_.whereis(Atom("mine")) == mine for node in (a, b, c)))
+        await wait_until(lambda: is_mesh([a, b, c]))
+        await wait_until(lambda: all(node.global_.whereis(Atom("mine")) == local for node in (a, b, c)))
 
-        assert all(node.global_.whereis(Atom("his")) == his for node in (a, b, c))
+        assert all(node.global_.whereis(Atom("his")) == remote for node in (a, b, c))
         for node in (a, b, c):
             async with asyncio.timeout(60):
                 assert await node.global_.register(Atom(node.name), node.spawn(idle))
         assert sorted(b.nodes()) == ["a@h", "c@h"]
 
-    told()
+    run_test()
 
 
 @with_nodes("a@h", "b@h")
@@ -205,7 +205,7 @@ async def test_lock_of_a_local_process_survives_the_restart(a, b):
     a.spawn(holds)
     await turns()
     a.exit(server(a), KILL)
-    await until(lambda: is_mesh([a, b]))
+    await wait_until(lambda: is_mesh([a, b]))
 
     assert not await b.global_.set_lock((X, 2), ["a@h"], 0)
     release.set()
@@ -234,7 +234,7 @@ async def test_exception_in_the_locker_restarts_global(a, b):
         patch.setattr(Locker, "_handle_message", fails)
         a.send(old, X)
         await turns()
-    await until(lambda: is_mesh([a, b]))
+    await wait_until(lambda: is_mesh([a, b]))
 
     assert locker(a) != old
     assert await b.global_.register(X, b.spawn(idle))
