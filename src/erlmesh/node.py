@@ -216,9 +216,18 @@ class Node(Runtime):
         """For those who look in: ``[{Node, Milliseconds}]``."""
         return [(Atom(peer), round(seconds * 1000)) for peer, seconds in self.blocked_peers().items()]
 
-    def _pg_get_members(self, group: Term) -> Term:
-        scope = self.scope(_PG)
-        return scope.get_members(group) if scope else []
+    def _pg_get_members(self, scope_or_group: Term, group: Term = None) -> Term:
+        """``pg:get_members(Group)`` of the default scope, and ``(Scope, Group)``; ``badarg`` if that does not run.
+
+        No term arrives as None, so None means that there is one argument.
+        """
+        if group is None:
+            scope = self.scope(_PG)
+            return scope.get_members(scope_or_group) if scope else []
+        scope = self.scope(scope_or_group) if isinstance(scope_or_group, Atom) else None
+        if scope is None:
+            raise ErlangError(Atom("badarg"), [(_PG, Atom("get_members"), [scope_or_group, group], [])])
+        return scope.get_members(group)
 
     def _pg2_get_members(self, name: Term) -> Term:
         """With OTP's error."""

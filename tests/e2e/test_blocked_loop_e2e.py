@@ -45,8 +45,8 @@ def test_who_holds_it_is_told_to_all_who_ask(erlmesh, held):
     assert code == 1
     assert re.search(r"its loop has not turned for [\d.]+ ms: train_for_ages \(\S+worker\.py:\d+\) holds it", out)
     assert "; plato@127.0.0.1 is busy for" in erlmesh.run("health", "--name", "socrates")[1]
-    code, out, err = erlmesh.run("members", '"workers"', "--on", "socrates@127.0.0.1")
+    code, out, err = erlmesh.run("members", "workers", "--on", "socrates@127.0.0.1")
     assert (code, err) == (0, "")
-    assert re.fullmatch(r"plato@127\.0\.0\.1 <0\.\d+\.0>  busy for \d+ s\n", out)
+    assert re.fullmatch(r"plato@127\.0\.0\.1 <0\.\d+\.0>  blocked for \d+ s\n", out)
     code, out, _ = erlmesh.run("doctor", "socrates@127.0.0.1")
     assert "busy        socrates@127.0.0.1 is connected with nodes that are busy: plato@127.0.0.1 for" in out

@@ -45,7 +45,7 @@ def test_what_is_wrong_is_said_in_words(erlmesh):
         (("start", "--name", "bob", "--join", "plato@short"), "cannot connect"),
         (("start", "--name", "bob@no-such-host.invalid"), "no-such-host.invalid"),
         (("start", "--cookie-file", "/nonexistent"), "there is no cookie file /nonexistent"),
-        (("members", "g", "--on", "plato", "--pg2"), "plato@127.0.0.1 knows no pg2 group :g"),
+        (("members", "g", "--on", "plato", "--pg2"), 'plato@127.0.0.1 has no pg2 group "g"'),
         (("epmd", "--port", str(erlmesh.port)), "is taken"),
         (("epmd", "--port", "99999"), "1 to 65535"),
     ]:
@@ -79,11 +79,11 @@ def test_members_are_those_of_the_whole_cluster(erlmesh):
     plato.ask(":pg.join(:g, self)")
     plato.until("length(pg.get_members(:g))", "2")
 
-    code, out, err = erlmesh.run("members", "g", "--on", "plato")
+    code, out, err = erlmesh.run("members", ":g", "--on", "plato")
 
     assert (code, err) == (0, "")
     assert sorted(line.split()[0] for line in out.splitlines()) == ["plato@127.0.0.1", "socrates@127.0.0.1"]
-    assert erlmesh.run("members", "nobody", "--on", "plato")[:2] == (1, "")
+    assert erlmesh.run("members", "nobody", "--on", ":plato")[:2] == (1, "")
     assert plato.ask("Node.list") == '[:"socrates@127.0.0.1"]'
 
 

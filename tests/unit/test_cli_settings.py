@@ -4,10 +4,8 @@ import argparse
 
 import pytest
 
-from erlmesh.cli.members import parse_group_name
 from erlmesh.cli.settings import add_node_options, complete_name, ephemeral_name, read_settings
 from erlmesh.errors import NodeStartError
-from erlmesh.terms import Atom
 
 
 def given(name=None, join=None, *options, **environment):
@@ -57,25 +55,6 @@ def test_a_node_that_looks_in_has_a_name_of_the_same_kind_each_time_another():
     assert ephemeral_name("plato@host") != ephemeral_name("plato@host")
 
 
-@pytest.mark.parametrize(
-    ("text", "group"),
-    [
-        ("group", Atom("group")),
-        (":group", Atom("group")),
-        (':"my group"', Atom("my group")),
-        ('"text"', b"text"),
-        ('""', b""),
-        ("7", 7),
-        ("-7", -7),
-        ("7a", Atom("7a")),
-        ("Elixir.Phoenix.PubSub", Atom("Elixir.Phoenix.PubSub")),
-    ],
-)
-def test_a_group_is_an_atom_a_string_or_a_number(text, group):
-    assert parse_group_name(text) == group
-
-
-@pytest.mark.parametrize("text", ["", ":"])
-def test_a_group_without_a_name_is_refused(text):
-    with pytest.raises(ValueError, match="needs a name"):
-        parse_group_name(text)
+@pytest.mark.parametrize("name", [":plato", ':"plato@127.0.0.1"', "'plato@127.0.0.1'", ":plato@127.0.0.1"])
+def test_a_node_may_be_typed_as_an_atom(name):
+    assert complete_name(name) == "plato@127.0.0.1"

@@ -18,6 +18,7 @@ from typing import Any, Final
 from erlmesh.cli.cookie import find_cookie
 from erlmesh.cli.node_options import OptionValues, client_options, default_host
 from erlmesh.cli.settings import add_node_options, complete_name, ephemeral_name
+from erlmesh.cli.term_parser import parse_atom
 from erlmesh.doctor.diagnose import Target, diagnose
 from erlmesh.doctor.findings import Finding, Status
 from erlmesh.net.epmd import Epmd, default_port
@@ -75,7 +76,8 @@ async def _run(options: argparse.Namespace) -> int:
 def _target(options: argparse.Namespace) -> Target:
     values = OptionValues(options, os.environ)
     host = default_host(values)
-    target = options.node if "@" in options.node else f"{options.node}@{host}"
+    target = parse_atom(options.node)
+    target = target if "@" in target else f"{target}@{host}"
     ours = options.name or os.environ.get("ERLMESH_NAME")
     chosen = client_options(values)
     resolver = chosen["resolver"]
@@ -87,7 +89,7 @@ def _target(options: argparse.Namespace) -> Target:
         local_name=None if ours is None else complete_name(ours, host),
         resolver=None if isinstance(resolver, Epmd) else resolver,
         cookies=chosen.get("cookies", {}),
-        scopes=options.scope or ("pg",),
+        scopes=[parse_atom(scope) for scope in options.scope or ("pg",)],
         timeout=parse_seconds(options.timeout, "--timeout"),
     )
 

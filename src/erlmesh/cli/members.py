@@ -4,71 +4,128 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import re
+import shlex
+import sys
+from dataclasses import dataclass
 
-from erlmesh import Atom, ErlmeshError, Pid, Term
+from erlmesh import Atom, ErlmeshError, Node, Pid, Term
 from erlmesh.cli.connecting import blocked_peers, hidden_client
 from erlmesh.cli.settings import add_node_options
+from erlmesh.cli.term_parser import format_argument, parse_atom, parse_group
 from erlmesh.formatting import format_elixir
 
-__all__ = ["EXAMPLE", "add_options", "parse_group_name", "run"]
+__all__ = ["EXAMPLE", "add_options", "run"]
 
 EXAMPLE = """\
 example:
-  erlmesh members group --on plato@127.0.0.1
+  erlmesh members greeters --on plato@127.0.0.1
   socrates@127.0.0.1 <0.114.0>
   plato@127.0.0.1 <0.64.0>
 
-GROUP is an atom (group or :group), a "string" or a number. One line for each time a process joined; "busy for 5 s"
-behind it if code holds the event loop of its node (erlmesh's), which then answers nothing. The exit code is 1 if there
-are no members."""
+GROUP is any term. Plain text is a binary, as a str is in Python and "greeters" in Elixir:
+  greeters               pg.join("greeters", pid)       binary
+  :greeters              pg:join(greeters, Pid)         atom
+  '{:room, 7}'           a tuple, or any other term in Elixir's or Erlang's notation
+
+Each line is one time that a process joined. "blocked for 5 s" behind it means that code blocks the event loop of
+its node, which then answers nothing. The exit code is 1 if the group has no members."""
+
+
+@dataclass(frozen=True)
+class _Question:
+    """One group, in one scope of pg or in pg2."""
+
+    group: Term
+    scope: Atom | None
+
+    @property
+    def module(self) -> str:
+        return "pg2" if self.scope is None else "pg"
+
+    @property
+    def request(self) -> Term:
+        # OTP has pg:get_members/1 for the default scope and /2 for others. pg2 has no scopes.
+        arguments = [self.group] if self.scope in (None, Atom("pg")) else [self.scope, self.group]
+        return (Atom("call"), Atom(self.module), Atom("get_members"), arguments, Atom("user"))
+
+    @property
+    def options(self) -> str:
+        """The options that ask the same scope."""
+        if self.scope is None:
+            return " --pg2"
+        return "" if self.scope is Atom("pg") else f" --scope {shlex.quote(self.scope.name)}"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("group", metavar="GROUP", help="the group's name")
-    parser.add_argument("--on", metavar="NODE", required=True, help="the node to ask")
-    parser.add_argument("--pg2", action="store_true", help="a group of pg2, not of pg")
+    parser.add_argument("group", metavar="GROUP", help="the group: greeters, :greeters, or any other term")
+    parser.add_argument("--on", metavar="NODE", required=True, help="the node to ask, such as plato@127.0.0.1")
+    parser.add_argument("--scope", metavar="NAME", help="the scope of pg, an atom; else pg")
+    parser.add_argument("--pg2", action="store_true", help="ask pg2 (OTP 23 and older, and erlmesh) instead of pg")
     add_node_options(parser, client=True)
 
 
 def run(options: argparse.Namespace) -> int:
-    return asyncio.run(_run(options))
+    if options.pg2 and options.scope is not None:
+        raise ValueError("pg2 has no scopes: omit --scope or --pg2")
+    scope = None if options.pg2 else Atom(parse_atom(options.scope or "pg"))
+    return asyncio.run(_run(options, _Question(parse_group(options.group), scope)))
 
 
-async def _run(options: argparse.Namespace) -> int:
-    group, module = parse_group_name(options.group), Atom("pg2" if options.pg2 else "pg")
+async def _run(options: argparse.Namespace, question: _Question) -> int:
     async with hidden_client(options, options.on) as (node, peer):
-        request = (Atom("call"), module, Atom("get_members"), [group], Atom("user"))
-        members = _parse_members(await node.call((Atom("rex"), Atom(peer)), request), peer, module.name)
-        busy = await blocked_peers(node, peer)
-    for pid in members:
-        seconds = busy.get(pid.node.name)
-        print(f"{pid.node.name} <0.{pid.id}.{pid.serial}>" + (f"  busy for {seconds:.0f} s" if seconds else ""))
+        members = await _ask(node, peer, question)
+        hint = None if members else await _other_spelling(node, peer, question)
+        if members is None and hint is None:
+            raise ErlmeshError(f"{peer} has no pg2 group {format_elixir(question.group)}")
+        blocked = await blocked_peers(node, peer)
+    if hint:
+        print(f"erlmesh: {hint}", file=sys.stderr)
+    for pid in members or ():
+        seconds = blocked.get(pid.node.name)
+        print(f"{pid.node.name} <0.{pid.id}.{pid.serial}>" + (f"  blocked for {seconds:.0f} s" if seconds else ""))
     return 0 if members else 1
 
 
-def _parse_members(answer: Term, peer: str, module: str) -> list[Pid]:
+async def _ask(node: Node, peer: str, question: _Question) -> list[Pid] | None:
+    """The members; None if pg2 has no such group. Raises ErlmeshError."""
+    answer = await node.call((Atom("rex"), Atom(peer)), question.request)
     match answer:
         case list() if all(isinstance(pid, Pid) for pid in answer):
             return answer
-        case (Atom("error"), (Atom("no_such_group"), group)):
-            raise ErlmeshError(f"{peer} knows no pg2 group {format_elixir(group)}")
+        case (Atom("error"), (Atom("no_such_group"), _)):
+            return None
         case (Atom("badrpc"), (Atom("EXIT"), (Atom("undef"), *_))):
-            raise ErlmeshError(f"{peer} has no {module}" + (" (OTP has removed it in 24)" if module == "pg2" else ""))
-        case (Atom("badrpc"), (Atom("EXIT"), (Atom("badarg"), *_))) if module == "pg":
-            raise ErlmeshError(f"pg is not started on {peer}; there, type  :pg.start_link()")
+            hint = (
+                ": OTP 24 removed it. Omit --pg2" if question.scope is None else ": it is older than OTP 23. Add --pg2"
+            )
+            raise ErlmeshError(f"{peer} has no {question.module}{hint}")
+        case (Atom("badrpc"), (Atom("EXIT"), (Atom("badarg"), *_))) if question.scope is not None:
+            scope = format_argument(question.scope)
+            start = f":pg.start_link({'' if scope == ':pg' else scope})"
+            raise ErlmeshError(f"{peer} does not run the scope {question.scope} of pg: on that node, type  {start}")
     raise ErlmeshError(f"{peer} answers {format_elixir(answer)}")
 
 
-def parse_group_name(text: str) -> Term:
-    """The term that ``text`` names: ``:atom``, ``atom``, ``"string"`` or an integer."""
-    if re.fullmatch(r"-?\d+", text):
-        return int(text)
-    if re.fullmatch(r'".*"', text, re.DOTALL) and len(text) > 1:
-        return text[1:-1].encode()
-    name = text.removeprefix(":")
-    if re.fullmatch(r'".*"|\'.*\'', name, re.DOTALL) and len(name) > 1:
-        name = name[1:-1]
-    if not name:
-        raise ValueError("a group needs a name")
-    return Atom(name)
+async def _other_spelling(node: Node, peer: str, question: _Question) -> str | None:
+    """A group without members may be the atom instead of the binary, or the reverse: what to type in that case."""
+    for group, typed, kind in _spellings(question.group):
+        members = await _ask(node, peer, _Question(group, question.scope))
+        if members:
+            return (
+                f"the group {format_elixir(question.group)} has no members, but the {kind} {format_elixir(group)} has "
+                f"{len(members)}. Type\n    erlmesh members {shlex.quote(typed)} --on {peer}{question.options}"
+            )
+    return None
+
+
+def _spellings(group: Term) -> list[tuple[Term, str, str]]:
+    """The same text as the other type: the group, how to type it, and the name of its type."""
+    if isinstance(group, Atom):
+        return [(group.name.encode(), format_argument(group.name), "binary")]
+    try:
+        text = group.decode() if isinstance(group, bytes) else ""
+        # In Elixir the atom of a module, such as Phoenix.PubSub, starts with "Elixir.".
+        names = [Atom(text), *([Atom(f"Elixir.{text}")] if text[:1].isupper() else [])] if text else []
+    except ValueError:
+        return []  # not UTF-8, or too long for an atom
+    return [(name, format_argument(name), "atom") for name in names]

@@ -25,6 +25,7 @@ from erlmesh.cli.node_options import (
     unknown_variables,
     variables_of,
 )
+from erlmesh.cli.term_parser import parse_atom
 from erlmesh.discovery.sources import Source
 from erlmesh.errors import NodeStartError
 from erlmesh.proto.handshake import is_long_name
@@ -132,7 +133,11 @@ def _default_name(values: OptionValues) -> str:
 
 
 def complete_name(name: str, host: str = LOOPBACK) -> str:
-    """``name``, with ``host`` if it has none. Raises NodeStartError if it is not a node name."""
+    """``name``, with ``host`` if it has none. Raises NodeStartError if it is not a node name.
+
+    A node name is an atom, so ``:plato`` and ``:"plato@127.0.0.1"`` are accepted, too.
+    """
+    name = parse_atom(name)
     full = name if "@" in name else f"{name}@{host}"
     if not re.fullmatch(r"[A-Za-z0-9_-]+@[A-Za-z0-9_.:%-]+", full) or len(full) > 255:
         raise NodeStartError(f"{name!r} is not a node name: it looks like socrates@127.0.0.1")

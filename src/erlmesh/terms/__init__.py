@@ -21,6 +21,19 @@ fun, export         :class:`Fun`, :class:`Export`
 
 ``None`` is no term: Erlang says ``undefined`` and Elixir ``nil``, so the sender has to choose an :class:`Atom`.
 
+A ``str`` is an atom where Erlang requires an atom, and a binary everywhere else:
+
+===========================================  ==============  ==========================
+argument                                     ``"text"`` is   for the other, write
+===========================================  ==============  ==========================
+node, registered name, scope                 an atom         (always an atom)
+module and function of ``rpc``, ``spawn``    an atom         (always an atom)
+group of ``pg`` and ``pg2``, global name     a binary        ``Atom("text")``
+message, request, argument of a call         a binary        ``Atom("text")``
+===========================================  ==============  ==========================
+
+An :class:`Atom` is never equal to a ``str``: ``pid.node == "plato@127.0.0.1"`` is False.
+
 Python's ``==`` takes ``1``, ``1.0`` and ``True`` for one value and Erlang's ``=:=`` does not: :func:`exact` gives a
 dictionary key that tells terms apart as Erlang does, :func:`sort_key` sorts them in Erlang's order.
 """

@@ -334,6 +334,8 @@ class Pg:
         """Return ``pids`` as a list. Raises as :meth:`join` describes."""
         if not self._process.alive:
             raise NoProcess(f"the pg scope {self.scope} has stopped")
+        if isinstance(pids, str | bytes | Atom):  # Without this check, a str is read as an iterable of characters.
+            raise TypeError(f"members are pids, not {pids!r}: the group comes first, as in join('greeters', me.pid)")
         listed = list(pids) if isinstance(pids, Iterable) else [pids]
         for pid in listed:
             if not isinstance(pid, Pid):
