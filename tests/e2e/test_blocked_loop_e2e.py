@@ -49,4 +49,4 @@ def test_who_holds_it_is_told_to_all_who_ask(erlmesh, held):
     assert (code, err) == (0, "")
     assert re.fullmatch(r"plato@127\.0\.0\.1 <0\.\d+\.0>  blocked for \d+ s\n", out)
     code, out, _ = erlmesh.run("doctor", "socrates@127.0.0.1")
-    assert "busy        socrates@127.0.0.1 is connected with nodes that are busy: plato@127.0.0.1 for" in out
+    assert "blocked     socrates@127.0.0.1 is connected with nodes that are busy: plato@127.0.0.1 for" in out

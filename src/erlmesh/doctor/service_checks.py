@@ -114,7 +114,7 @@ def check_blocked_peers(target: str, nodes: Mapping[str, float]) -> Finding | No
     if not nodes:
         return None
     return note(
-        "check_blocked_peers",
+        "blocked",
         f"{target} is connected with nodes that are busy: "
         + ", ".join(f"{node} for {seconds:.0f} s" for node, seconds in nodes.items()),
         "Code of theirs holds their event loop. They send ticks, and answer nothing until it is done.",
