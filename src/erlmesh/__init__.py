@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from erlmesh.net.resolvers import FixedPort, NoEpmd, StaticResolver
     from erlmesh.node import Node, Process
     from erlmesh.runtime.config import NodeConfig
-    from erlmesh.services.pg.state import Joined, Left
+    from erlmesh.services.pg.protocol import Joined, Left
     from erlmesh.services.rpc.function_table import expose
     from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref, Term
 
@@ -52,7 +52,7 @@ _EXPORTS: Final = {
     "erlmesh.node": "Node Process",
     "erlmesh.runtime.config": "NodeConfig",
     "erlmesh.services.rpc.function_table": "expose",
-    "erlmesh.services.pg.state": "Joined Left",
+    "erlmesh.services.pg.protocol": "Joined Left",
     "erlmesh.terms": "Atom BitString Export Fun ImproperList Map Pid Port Ref Term",
 }
 

@@ -4,7 +4,8 @@ from collections import Counter
 
 import pytest
 
-from erlmesh.services.pg.state import Demonitor, Joined, Left, Monitor, ScopeState, SendTo
+from erlmesh.services.pg.protocol import Demonitor, Joined, Left, Monitor, SendTo
+from erlmesh.services.pg.state import ScopeState
 from erlmesh.terms import Atom, Pid
 
 A, B, C = Atom("a@h"), Atom("b@h"), Atom("c@h")

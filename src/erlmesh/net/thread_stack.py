@@ -18,7 +18,7 @@ def stack_of_thread(thread: int) -> traceback.StackSummary:
     """The calls that the thread with that identity is in, the innermost last, from where the event loop made the first
     of them; the source is read when it is formatted. Empty if there is no such thread.
     """
-    frame = sys._current_frames().get(thread)  # noqa: SLF001 - documented
+    frame = sys._current_frames().get(thread)
     stack = traceback.StackSummary.extract(traceback.walk_stack(frame) if frame else iter(()), lookup_lines=False)
     stack.reverse()
     loops = [place for place, call in enumerate(stack) if call.filename.startswith(_ASYNCIO)]

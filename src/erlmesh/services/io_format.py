@@ -146,6 +146,7 @@ def _format_integer(kind: str, term: Term, base: int, arguments: Iterator[Any]) 
 
 
 def _to_base(number: int, base: int) -> str:
+    """Format a number that is not negative. Very large numbers are given in base 16."""
     if base == 10 and number.bit_length() < 4096:
         return str(number)
     if number.bit_length() > 65536:  # The loop below takes quadratic time.

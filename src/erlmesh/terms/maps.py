@@ -151,7 +151,7 @@ class _Items(ItemsView[Term, Term]):
         self._mapping = mapping
 
     def __iter__(self) -> Iterator[tuple[Term, Term]]:
-        return zip(iter(self._mapping), self._mapping._values.values(), strict=True)  # noqa: SLF001 - its own class
+        return zip(iter(self._mapping), self._mapping._values.values(), strict=True)
 
 
 def _digest(term: Term) -> bytes:
@@ -191,7 +191,7 @@ class _PendingDigest:
         text = b"%b%d:%b" % (self.mark, len(mine), b"".join(mine))
         parts[start:] = [b"D" + blake2b(text, digest_size=24).digest()]
         if type(self.term) is Map:
-            self.term._digest = parts[-1]  # noqa: SLF001 - its own class
+            self.term._digest = parts[-1]
 
 
 def _mark_and_children(term: Term) -> tuple[bytes, Any]:
@@ -215,7 +215,7 @@ def _leaf_bytes(term: Term) -> bytes | None:
     """A leaf as bytes that no other leaf, and no start of one, is equal to; None for a term with parts."""
     key = _leaf_key(term)
     if key is None:
-        return term._digest if type(term) is Map else None  # noqa: SLF001 - its own class
+        return term._digest if type(term) is Map else None
     writer: Callable[[Any], bytes] = _WRITERS[type(key)]
     return writer(key)
 

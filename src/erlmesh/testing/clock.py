@@ -243,6 +243,6 @@ def _owner(context: Context | None) -> Machine | None:
 
 def _bury(task: asyncio.Task[Any]) -> None:
     if not task.done():
-        task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001 - its end is meant
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
         with contextlib.suppress(BaseException):
             cast("Coroutine[Any, Any, Any]", task.get_coro()).close()

@@ -1,5 +1,5 @@
 """What checks look at in a node and users have no business with."""
-# ruff: noqa: SLF001 - that is what this file is for
+
 
 from __future__ import annotations
 

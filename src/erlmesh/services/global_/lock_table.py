@@ -21,6 +21,8 @@ _GLOBAL: Final = exact_key(Atoms.GLOBAL)
 
 @dataclass(slots=True)
 class _Lock:
+    """A lock that is set."""
+
     resource: Term
     requester: Term
     requester_key: Any
@@ -106,6 +108,7 @@ class LockTable:
         return [(lock.resource, lock.requester, list(lock.holders)) for lock in self._locks.values()]
 
     def _release(self, key: Any, entry: _Lock, pid: Pid, *, holder_died: bool) -> list[Effect]:
+        """Remove one holder. The last one frees the lock. ``holder_died`` tells how it was released."""
         del entry.holders[pid]
         del self._locks_by_holder[pid][key]
         if not self._locks_by_holder[pid]:

@@ -41,6 +41,7 @@ class NameTable:
         return entry.pid if entry else None
 
     def names(self) -> list[Term]:
+        """All registered names."""
         return [entry.name for entry in self._entries.values()]
 
     def names_of(self, pid: Pid) -> list[Term]:

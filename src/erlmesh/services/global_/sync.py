@@ -110,6 +110,7 @@ class GlobalSync:
         return node in self.known or node in self.pending
 
     def sessions(self) -> list[Atom]:
+        """The nodes that are in session."""
         return list(self._sessions)
 
     # Start of a session
@@ -364,6 +365,7 @@ class GlobalSync:
         return [SendToLocker((Atoms.CANCEL, node, tag, []))]
 
     def _is_current(self, node: Atom, tag: Term) -> bool:
+        """True if ``tag`` is our tag of the current session with ``node``."""
         session = self._sessions.get(node)
         return session is not None and session.my_tag == tag
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from erlmesh.core import gen
 from erlmesh.errors import CallError
-from erlmesh.services.pg.state import GroupEvent, Joined, Left, Tag
+from erlmesh.services.pg.protocol import GroupEvent, Joined, Left, Tag
 from erlmesh.terms import Atom, Pid, Ref, Term, exact_key
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from erlmesh.services.gen_server import BADARG, ERROR, OK, handle_system_msg
 from erlmesh.services.group_names import normalize_group_name
 from erlmesh.services.pg.dispatch import Membership, MultiCallResult, Picker, multi_call_members
 from erlmesh.services.pg.monitors import GroupEvents, MonitorTable
-from erlmesh.services.pg.state import (
+from erlmesh.services.pg.protocol import (
     Demonitor,
     Effect,
     GroupEvent,
@@ -25,10 +25,10 @@ from erlmesh.services.pg.state import (
     Left,
     Monitor,
     PgStatistics,
-    ScopeState,
     SendTo,
     Tag,
 )
+from erlmesh.services.pg.state import ScopeState
 from erlmesh.terms import Atom, Map, Pid, Ref, Term
 
 if TYPE_CHECKING:
@@ -201,6 +201,7 @@ class Pg:
     # The server
 
     def _handle_message(self, message: Term) -> None:
+        """Handle one message. A message of an unknown form is ignored; a BEAM's pg would crash."""
         match message:
             case (Tag.JOIN, Pid() as server, group, members) if pids := _parse_pids(members):
                 self._state.handle_join(server, group, pids)
@@ -208,6 +209,7 @@ class Pg:
             case (Tag.LEAVE, Pid() as server, members, list() as groups) if pids := _parse_pids(members):
                 self._state.handle_leave(server, pids, groups)
                 self._notify_observers()
+            # The form with a protocol version is sent by later releases than OTP 25.
             case (Tag.DISCOVER, Pid() as server) | (Tag.DISCOVER, Pid() as server, _):
                 self._apply_effects(self._state.handle_discover(server))
             case (gen.GEN_CAST, (Tag.SYNC, Pid() as server, groups)) if _is_sync_payload(groups):
@@ -263,6 +265,7 @@ class Pg:
         return (Atom("state"), self.scope, members, servers, Map(scope), Map(by_ref), Map(by_group))
 
     def _send_discover(self, node: Atom) -> None:
+        """Send a discover to the scope on ``node``, whether or not one runs there."""
         # Two elements are understood by all releases. Later ones also accept {discover, Pid, Version}, but OTP 25
         # has no clause for it, and its scope would crash.
         self._process.send((self.scope, node), (Tag.DISCOVER, self._process.pid))
@@ -324,6 +327,7 @@ class Pg:
         return ref
 
     def _remove_monitor(self, ref: Ref) -> bool:
+        """Remove a group or scope monitor. Return False if there is no such monitor."""
         found = self._monitors.remove(ref)
         self._update_recording()
         return found

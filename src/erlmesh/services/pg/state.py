@@ -31,111 +31,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from erlmesh.core import gen
 from erlmesh.services.multiset import EMPTY, Multiset, added, counts, listed, removed, size
-from erlmesh.terms import Atom, Pid, Term, exact_key
+from erlmesh.services.pg.protocol import Demonitor, Effect, GroupEvent, Joined, Left, Monitor, PgStatistics, SendTo, Tag
+from erlmesh.terms import Pid, Term, exact_key
 
-__all__ = [
-    "Demonitor",
-    "Effect",
-    "GroupEvent",
-    "Joined",
-    "Left",
-    "Monitor",
-    "PgStatistics",
-    "ScopeState",
-    "SendTo",
-    "Tag",
-]
+__all__ = ["ScopeState"]
 
 GroupKey: TypeAlias = Hashable
 """``exact_key`` of a group's name. Erlang compares keys with ``=:=``, so 1, 1.0 and true are three groups."""
 
 
-class Tag:
-    """The atoms of the pg protocol."""
-
-    DISCOVER: Final = Atom("discover")
-    SYNC: Final = Atom("sync")
-    JOIN: Final = Atom("join")
-    LEAVE: Final = Atom("leave")
-
-
-@dataclass(frozen=True, slots=True)
-class SendTo:
-    """Send ``message`` to the server ``to`` over an existing connection. Never connect for it (``noconnect``)."""
-
-    to: Pid
-    message: Term
-
-
-@dataclass(frozen=True, slots=True)
-class Monitor:
-    """Monitor ``pid`` and report its DOWN to :meth:`ScopeState.handle_down`."""
-
-    pid: Pid
-
-
-@dataclass(frozen=True, slots=True)
-class Demonitor:
-    """Stop monitoring ``pid`` and flush a DOWN that has already arrived."""
-
-    pid: Pid
-
-
-Effect: TypeAlias = SendTo | Monitor | Demonitor
-
-
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """``pids`` joined ``group``. A pid occurs as often as it joined."""
-
-    pids: tuple[Pid, ...]
-    group: Term
-
-
-@dataclass(frozen=True, slots=True)
-class Left:
-    """``pids`` left ``group``. A pid occurs as often as it left.
-
-    One call can name several pids. If at least one of them was a member, all the named pids are listed, also the pids
-    that were not members. OTP does the same (pg.erl, ``leave_local``).
-
-    ``reason`` is one of:
-
-    - ``leave``: the process called leave.
-    - The exit reason of a member that terminated.
-    - OTP's reason for the lost connection to the member's node, such as ``connection_closed``, ``net_tick_timeout`` or
-      ``disconnect``.
-    - The exit reason of the scope's server on the member's node, if only this server terminated.
-
-    ``watch`` gives all of these. ``subscribe`` knows less about other nodes: pg reports a termination there as
-    ``leave`` and a lost node as ``noconnection``.
-    """
-
-    pids: tuple[Pid, ...]
-    reason: Term
-    group: Term
-
-
-GroupEvent: TypeAlias = Joined | Left
-
-
-@dataclass(frozen=True, slots=True)
-class PgStatistics:
-    """A snapshot of one scope. Memberships are counted with multiplicity."""
-
-    groups: int
-    memberships: int
-    local_memberships: int
-    peers: int
-    """Known servers on other nodes."""
-
-
 @dataclass(slots=True)
 class _Group:
+    """A group that has members."""
+
     name: Term
     """The name as a term. The dict key is its ``exact_key``, which cannot be sent."""
     members: Multiset[Pid]
@@ -174,19 +86,24 @@ class ScopeState:
     # Queries
 
     def members(self, group: Term) -> list[Pid]:
+        """The members on all nodes, newest first, with multiplicity."""
         entry = self._groups.get(exact_key(group))
         return listed(entry.members) if entry else []
 
     def local_members(self, group: Term) -> list[Pid]:
+        """The members on this node, newest first, with multiplicity."""
         return listed(self._local_members.get(exact_key(group), EMPTY))
 
     def groups(self) -> list[Term]:
+        """The groups that have members on any node."""
         return [group.name for group in self._groups.values()]
 
     def local_groups(self) -> list[Term]:
+        """The groups that have members on this node."""
         return [self._groups[key].name for key in self._local_members]
 
     def statistics(self) -> PgStatistics:
+        """Count groups, memberships and servers."""
         return PgStatistics(
             groups=len(self._groups),
             memberships=sum(size(group.members) for group in self._groups.values()),
@@ -386,6 +303,7 @@ class ScopeState:
             self._events.append(Joined(tuple(pids), group.name))
 
     def _remove_members(self, key: GroupKey, pids: Sequence[Pid], reason: Term) -> None:
+        """Remove ``pids`` from the table of all members. A group without members is deleted."""
         group = self._groups[key]
         _, group.members = _remove_each(group.members, pids)
         if not group.members:
@@ -408,6 +326,7 @@ class ScopeState:
         return [SendTo(server, self._message_or_sync(peer, message)) for server, peer in self._peers.items()]
 
     def _message_or_sync(self, peer: _Peer, message: Term) -> Term:
+        """Return ``message``, or a sync if this server has not had one."""
         # A server that is known only from its own sync has not had ours. Send the full list instead of the change.
         # Its discover is still on the way and gets one more sync, which is harmless.
         if peer.synced:

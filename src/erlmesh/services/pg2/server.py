@@ -179,6 +179,7 @@ class Pg2:
             raise
 
     def _all_nodes(self) -> list[str]:
+        """This node and all connected visible nodes."""
         return [self._node.name, *self._node.nodes()]
 
     def _check_arguments(self, name: Term, pid: Pid) -> None:
@@ -209,6 +210,7 @@ class Pg2:
                 log.debug("ignored %r", message)
 
     def _handle_call(self, request: Term) -> Term:
+        """Make a change that a node requests under the lock. All changes get ``ok``, as in pg2.erl."""
         match request:
             case (Tag.CREATE, name):
                 self._state.create(name)

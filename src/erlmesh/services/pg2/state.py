@@ -24,6 +24,8 @@ GroupKey: TypeAlias = Hashable
 
 @dataclass(slots=True)
 class _Group:
+    """A group. It exists until it is deleted, also without members."""
+
     name: Term
     """The name as a term. The dict key is its ``exact_key``, which cannot be sent."""
     members: Multiset[Pid]

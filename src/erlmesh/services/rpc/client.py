@@ -138,6 +138,7 @@ async def _call_by_rex(node: Runtime, peer: Atom, mfa: tuple[Atom, Atom, list[Te
 
 
 def _no_connection_error(node: Runtime, peer: Atom) -> NoConnection:
+    """NoConnection with the reason of the last failed attempt."""
     reason = node.last_connect_error(peer)
     return NoConnection(f"no connection to {peer.name}" + (f": {reason}" if reason else ""))
 
@@ -182,6 +183,7 @@ def _format_frame(frame: Term) -> str:
 
 
 def _format_mfa(mfa: tuple[Atom, Atom, list[Term]]) -> str:
+    """``module:function/arity``."""
     module, function, arguments = mfa
     return f"{module}:{function}/{len(arguments)}"
 

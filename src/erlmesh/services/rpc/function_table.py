@@ -31,6 +31,8 @@ FunctionKey: TypeAlias = tuple[str, str, int]
 
 @dataclass(frozen=True, slots=True)
 class _ExposedFunction:
+    """A function in the table."""
+
     call: Callable[..., Any]
     takes_process: bool
     """True if the first parameter gets the process that the call runs in."""
@@ -125,24 +127,30 @@ def expose(what: ModuleType, *, as_: str | None = None) -> ModuleType: ...
 @overload
 def expose(*, as_: str | None = None, name: str | None = None) -> Callable[[F], F]: ...
 def expose(what: Any = None, *, as_: str | None = None, name: str | None = None) -> Any:
-    """Makes a Python function callable from other nodes: as a decorator, or on a whole module. ::
+    """Expose a Python function to other nodes, as a decorator; or the functions of a module.
+
+    ::
 
         @expose                                   # in mymodels.py: mymodels:predict/1
         def predict(image: bytes) -> float: ...
 
         @expose(as_="models", name="predict!")    # :models.predict!(image)
-        async def predict_or_fail(me: LocalProcess, image: bytes) -> float: ...
+        async def predict_or_fail(me: Process, image: bytes) -> float: ...
 
         expose(mypackage.models, as_="mymodels")  # its public functions
 
-    ``as_`` is the module others see, else the last part of the Python module's name; ``name`` is the function's. Every
-    call runs in a process of its own, which is handed to a first parameter annotated ``Process``. Coroutine functions
-    run beside each other; an ordinary function holds up the whole node while it computes, so let what takes long be
-    ``await asyncio.to_thread(...)``. The result must be a term; None becomes ``nil``. An exception is an Erlang error
-    ``{'ValueError', <<"its text">>}`` for the caller; :class:`erlmesh.Exit`, :class:`erlmesh.Throw` and
-    :class:`erlmesh.ErlangError` are ``exit``, ``throw`` and ``error`` with any reason.
+    ``as_`` is the module name in Erlang. The default is the last part of the Python module's name. ``name`` is the
+    function's name in Erlang.
 
-    All nodes of this Python process offer what is marked so; :meth:`erlmesh.Node.expose` is for one node alone.
+    Every call runs in a process of its own. A first parameter annotated ``Process`` gets this process. Coroutine
+    functions run concurrently. An ordinary function blocks the event loop while it computes, so call long ones with
+    ``await asyncio.to_thread(...)``.
+
+    The result must be a term; None becomes ``nil``. An exception becomes the Erlang error
+    ``{'ValueError', <<"its text">>}``. :class:`erlmesh.Exit`, :class:`erlmesh.Throw` and :class:`erlmesh.ErlangError`
+    become ``exit``, ``throw`` and ``error`` with any reason.
+
+    The function is exposed on all nodes of this Python process. :meth:`erlmesh.Node.expose` exposes it on one node.
     """
     if what is None:
         return lambda function: expose(function, as_=as_, name=name)

@@ -128,4 +128,5 @@ def _is_exit_tuple(value: Term) -> bool:
 
 
 def _badrpc(reason: Term) -> Term:
+    """``{badrpc, {'EXIT', Reason}}``."""
     return (Tag.BADRPC, (Tag.EXIT, reason))

@@ -1,0 +1,93 @@
+"""The vocabulary of pg: its atoms, the effects that the state of a scope returns, and the events that observers get.
+
+See ``state.py`` for the messages and rules of the protocol.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from erlmesh.terms import Atom, Pid, Term
+
+__all__ = ["Demonitor", "Effect", "GroupEvent", "Joined", "Left", "Monitor", "PgStatistics", "SendTo", "Tag"]
+
+
+class Tag:
+    """The atoms of the pg protocol."""
+
+    DISCOVER: Final = Atom("discover")
+    SYNC: Final = Atom("sync")
+    JOIN: Final = Atom("join")
+    LEAVE: Final = Atom("leave")
+
+
+@dataclass(frozen=True, slots=True)
+class SendTo:
+    """Send ``message`` to the server ``to`` over an existing connection. Never connect for it (``noconnect``)."""
+
+    to: Pid
+    message: Term
+
+
+@dataclass(frozen=True, slots=True)
+class Monitor:
+    """Monitor ``pid`` and report its DOWN to :meth:`erlmesh.services.pg.state.ScopeState.handle_down`."""
+
+    pid: Pid
+
+
+@dataclass(frozen=True, slots=True)
+class Demonitor:
+    """Stop monitoring ``pid`` and flush a DOWN that has already arrived."""
+
+    pid: Pid
+
+
+Effect: TypeAlias = SendTo | Monitor | Demonitor
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """``pids`` joined ``group``. A pid occurs as often as it joined."""
+
+    pids: tuple[Pid, ...]
+    group: Term
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """``pids`` left ``group``. A pid occurs as often as it left.
+
+    One call can name several pids. If at least one of them was a member, all the named pids are listed, also the pids
+    that were not members. OTP does the same (pg.erl, ``leave_local``).
+
+    ``reason`` is one of:
+
+    - ``leave``: the process called leave.
+    - The exit reason of a member that terminated.
+    - OTP's reason for the lost connection to the member's node, such as ``connection_closed``, ``net_tick_timeout`` or
+      ``disconnect``.
+    - The exit reason of the scope's server on the member's node, if only this server terminated.
+
+    ``watch`` gives all of these. ``subscribe`` knows less about other nodes: pg reports a termination there as
+    ``leave`` and a lost node as ``noconnection``.
+    """
+
+    pids: tuple[Pid, ...]
+    reason: Term
+    group: Term
+
+
+GroupEvent: TypeAlias = Joined | Left
+
+
+@dataclass(frozen=True, slots=True)
+class PgStatistics:
+    """A snapshot of one scope. Memberships are counted with multiplicity."""
+
+    groups: int
+    memberships: int
+    local_memberships: int
+    peers: int
+    """Known servers on other nodes."""
