@@ -23,7 +23,7 @@ def test_a_beam_that_disconnects_on_purpose_is_left_alone_until_somebody_wants_i
     world.fault()
     beam.eval("erlang:disconnect_node(Peer)", Peer=python.atom)
 
-    world.until(lambda: python.logged("has hung up on us"), 5, what="found alive, and left alone")
+    world.until(lambda: python.logged("has disconnected on purpose"), 5, what="found alive, and left alone")
     world.stays(lambda: python.nodes() == beam.nodes() == set(), 3)
     world.until(lambda: python.eval("node.reconnecting()") == [], 30, what="left alone for good")
     assert python.nodes() == beam.nodes() == set()

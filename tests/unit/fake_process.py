@@ -99,7 +99,7 @@ class FakeNode:
     def keep_connecting(self, name):
         pass
 
-    def _disconnect_and_reconnect(self, name, *, overlap_disconnect=True):
+    def _disconnect_and_reconnect(self, name, cause=None):
         if name not in self.links:
             return False
         link = self.links[name]

@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from erlmesh.discovery.candidates import LOOKUP_INTERVAL, MAX_BACKOFF, NAME_RETENTION, PeerCandidates
+from erlmesh.core.reconnect_policy import DISCOVERY_MAX_BACKOFF
+from erlmesh.discovery.candidates import LOOKUP_INTERVAL, NAME_RETENTION, PeerCandidates
 from erlmesh.discovery.lookup import Lookup
 from erlmesh.discovery.sources import Host, Source, SourceKind, parse_entries, parse_sources
 from erlmesh.errors import NodeStartError
@@ -64,7 +65,7 @@ def test_pauses_grow_while_calls_fail_and_start_anew_after_success():
     pauses = [later - earlier for earlier, later in itertools.pairwise(calls)]
     assert 0.75 <= pauses[0] <= 1.25
     assert pauses[3] > pauses[0] * 4
-    assert max(pauses) <= MAX_BACKOFF * 1.25
+    assert max(pauses) <= DISCOVERY_MAX_BACKOFF * 1.25
 
     assert prospects.due(["a@h"], now + 1000) == []
     again = now + 1000 + 1.25

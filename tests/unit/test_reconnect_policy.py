@@ -1,4 +1,4 @@
-"""Whom to dial again, and when."""
+"""Which lost peers are dialled again, when, and which incarnation of them is refused."""
 
 import math
 from random import Random
@@ -13,7 +13,11 @@ from erlmesh.core.reconnect_policy import (
     MAX_BACKOFF,
     MAX_DEFERRAL,
     MAX_PEERS,
+    SHUTDOWN_GRACE,
     STABLE_AFTER,
+    Backoff,
+    DisconnectCause,
+    PeerState,
     ReconnectPolicy,
 )
 
@@ -21,260 +25,411 @@ A, B, C = "a@h", "b@h", "c@h"
 
 
 @pytest.fixture
-def book():
+def policy():
     return ReconnectPolicy(A, Random(1))
 
 
-def pauses(book, count, name=B, now=0.0):
-    """The pauses before the next ``count`` attempts, all of which fail."""
+def lose(policy, name, now, cause=DisconnectCause.LOST):
+    policy.disconnected(name, 7, now, cause)
+
+
+def defer(policy, name, now):
+    lose(policy, name, now, DisconnectCause.OVERLAPPING_PARTITION)
+
+
+def delays(policy, count, name=B, now=0.0):
+    """The delays before the next ``count`` attempts, all of which fail."""
     found = []
     for _ in range(count):
-        deadline = book.next_deadline()
+        deadline = policy.next_deadline()
         found.append(deadline - now)
         now = deadline
-        assert book.due(now) == [name]
-        book.attempt_failed(name, now)
+        assert policy.begin_attempts(now) == [name]
+        policy.attempt_failed(name, now)
     return found
 
 
-def test_nobody_is_dialled_who_is_not_missed(book):
-    book.connected(B, 1.0)
-
-    assert book.next_deadline() == math.inf
-    assert book.due(1e9) == []
-    assert book.reconnecting() == []
+# Backoff
 
 
-def test_a_lost_peer_is_dialled_after_pauses_that_double_up_to_a_cap(book):
-    book.connected(B, 0.0)
-    book.disconnected(B, 0.0)
+def test_a_backoff_doubles_up_to_its_maximum_and_starts_again_after_a_reset():
+    backoff, rng = Backoff(1.0, 5.0, (1.0, 1.0)), Random(1)
 
-    found = pauses(book, 12)
+    assert [backoff.next_delay(rng) for _ in range(5)] == [1.0, 2.0, 4.0, 5.0, 5.0]
+    backoff.reset()
+    assert [backoff.peek_delay(rng), backoff.peek_delay(rng), backoff.next_delay(rng)] == [1.0, 1.0, 1.0]
+    backoff.raise_to_maximum()
+    assert backoff.next_delay(rng) == 5.0
+
+
+def test_a_peer_that_is_not_lost_is_not_dialled(policy):
+    policy.connected(B, 1.0)
+
+    assert policy.next_deadline() == math.inf
+    assert policy.begin_attempts(1e9) == []
+    assert policy.reconnecting() == []
+
+
+def test_a_lost_peer_is_dialled_after_delays_that_double_up_to_a_cap(policy):
+    policy.connected(B, 0.0)
+    lose(policy, B, 0.0)
+
+    found = delays(policy, 12)
 
     limits = [min(INITIAL_BACKOFF * 2**n, MAX_BACKOFF) for n in range(12)]
-    assert all(limit / 2 <= pause <= limit for pause, limit in zip(found, limits, strict=True))
+    assert all(limit / 2 <= delay <= limit for delay, limit in zip(found, limits, strict=True))
 
 
-def test_chance_keeps_nodes_out_of_step():
-    books = [ReconnectPolicy(A, Random(seed)) for seed in (1, 2)]
-    for book in books:
-        book.disconnected(B, 0.0)
+def test_jitter_keeps_nodes_out_of_step():
+    policies = [ReconnectPolicy(A, Random(seed)) for seed in (1, 2)]
+    for policy in policies:
+        lose(policy, B, 0.0)
 
-    assert books[0].next_deadline() != books[1].next_deadline()
-
-
-def test_the_greater_name_gives_the_smaller_a_head_start():
-    book = ReconnectPolicy(C, Random(1))
-    book.disconnected(B, 0.0)
-
-    assert HEAD_START + INITIAL_BACKOFF / 2 <= book.next_deadline() <= HEAD_START + INITIAL_BACKOFF
+    assert policies[0].next_deadline() != policies[1].next_deadline()
 
 
-def test_a_peer_that_comes_and_goes_is_dialled_less_and_less(book):
+def test_the_node_with_the_greater_name_gives_the_other_a_head_start():
+    policy = ReconnectPolicy(C, Random(1))
+    lose(policy, B, 0.0)
+
+    assert HEAD_START + INITIAL_BACKOFF / 2 <= policy.next_deadline() <= HEAD_START + INITIAL_BACKOFF
+
+
+def test_the_delays_keep_growing_while_connections_do_not_last(policy):
     now = 0.0
     for _ in range(8):
-        book.connected(B, now)
+        policy.connected(B, now)
         now += 1.0
-        book.disconnected(B, now)
+        lose(policy, B, now)
 
-    assert book.next_deadline() - now >= MAX_BACKOFF / 2
-
-
-def test_after_a_stable_time_the_pauses_begin_anew(book):
-    book.disconnected(B, 0.0)
-    pauses(book, 8)
-    book.connected(B, 100.0)
-    book.disconnected(B, 100.0 + STABLE_AFTER)
-
-    assert book.next_deadline() <= 100.0 + STABLE_AFTER + INITIAL_BACKOFF
+    assert policy.next_deadline() - now >= MAX_BACKOFF / 2
 
 
-def test_who_was_left_for_the_sake_of_others_is_dialled_soon_but_spared(book):
-    book.disconnected(B, 0.0, overlap_disconnect=True)
+def test_after_a_stable_connection_the_delays_start_again(policy):
+    lose(policy, B, 0.0)
+    delays(policy, 8)
+    policy.connected(B, 100.0)
+    lose(policy, B, 100.0 + STABLE_AFTER)
 
-    assert book.next_deadline() <= INITIAL_BACKOFF
-    assert book.is_deferred(B, 0.0)
-    assert book.is_deferred(B, INITIAL_DEFERRAL - 0.01)
-    assert not book.is_deferred(B, INITIAL_DEFERRAL)
-
-
-@pytest.mark.parametrize("ours", [A, C])
-def test_it_is_dialled_as_soon_as_it_is_spared_no_longer(ours):
-    book = ReconnectPolicy(ours, Random(1))
-    book.disconnected(B, 0.0, overlap_disconnect=True)
-    attempts = [found_once(book) for _ in range(7)]
-
-    met = next(now for now in attempts if not book.is_deferred(B, now))
-
-    assert INITIAL_DEFERRAL <= met <= INITIAL_DEFERRAL + HEAD_START + INITIAL_BACKOFF
+    assert policy.next_deadline() <= 100.0 + STABLE_AFTER + INITIAL_BACKOFF
 
 
-def found_once(book):
-    now = book.next_deadline()
-    assert book.due(now) == [B]
-    book.found_same_incarnation(B, now)
-    return now
+def test_an_attempt_is_due_once_until_it_has_ended(policy):
+    policy.request(B, 0.0)
+
+    assert policy.begin_attempts(10.0) == [B]
+    assert policy.begin_attempts(20.0) == []
+    assert policy.reconnecting() == [B]
 
 
-def test_it_is_spared_longer_when_that_was_in_vain_up_to_a_cap(book):
-    now, spared = 0.0, []
+def test_after_a_day_of_failed_attempts_a_peer_is_given_up(policy):
+    policy.request(B, 0.0)
+    policy.begin_attempts(GIVE_UP_AFTER)
+    policy.attempt_failed(B, GIVE_UP_AFTER + 1.0)
+
+    assert policy.reconnecting() == []
+    assert policy.state(B) is PeerState.IDLE
+
+
+def test_a_failed_attempt_to_a_connected_or_unknown_peer_is_ignored(policy):
+    policy.connected(B, 0.0)
+    policy.attempt_failed(B, 1.0)
+    policy.attempt_failed(C, 1.0)
+
+    assert policy.next_deadline() == math.inf
+
+
+def test_a_node_does_not_dial_itself(policy):
+    policy.request(A, 0.0)
+
+    assert policy.reconnecting() == []
+
+
+def test_a_hidden_peer_is_ignored_unless_it_was_being_dialled(policy):
+    policy.connected(B, 0.0, hidden=True)
+    assert policy.state(B) is PeerState.IDLE
+
+    policy.request(B, 1.0)
+    policy.connected(B, 2.0, hidden=True)
+
+    assert policy.state(B) is PeerState.CONNECTED
+
+
+def test_the_table_is_bounded(policy):
+    for number in range(MAX_PEERS + 10):
+        policy.request(f"n{number}@h", 0.0)
+
+    assert len(policy.reconnecting()) == MAX_PEERS
+    assert not policy.is_tracked("n0@h")
+
+
+def test_a_full_table_forgets_idle_peers_before_lost_ones(policy):
+    policy.request(B, 0.0)
+    for number in range(MAX_PEERS + 10):
+        policy.peer_closed(f"n{number}@h", 1, 0.0)
+
+    assert policy.reconnecting() == [B]
+    assert len(policy._peers) == MAX_PEERS
+
+
+# Deferral
+
+
+def test_a_peer_left_for_an_overlapping_partition_is_dialled_soon_but_deferred(policy):
+    defer(policy, B, 0.0)
+
+    assert policy.next_deadline() <= INITIAL_BACKOFF
+    assert policy.is_deferred(B, 0.0)
+    assert policy.is_deferred(B, INITIAL_DEFERRAL - 0.01)
+    assert not policy.is_deferred(B, INITIAL_DEFERRAL)
+
+
+def test_its_incarnation_is_refused_and_another_is_not(policy):
+    defer(policy, B, 0.0)
+
+    assert "overlapping partition" in policy.peer_found(B, 7, SHUTDOWN_GRACE)
+    assert policy.peer_found(B, 8, SHUTDOWN_GRACE) is None
+    assert not policy.is_suppressed(B)
+
+
+@pytest.mark.parametrize("local_name", [A, C])
+def test_it_is_dialled_as_soon_as_the_deferral_ends(local_name):
+    policy = ReconnectPolicy(local_name, Random(1))
+    defer(policy, B, 0.0)
+    while policy.is_deferred(B, policy.next_deadline()):
+        refused_once(policy)
+
+    accepted = policy.next_deadline()
+
+    assert INITIAL_DEFERRAL <= accepted <= INITIAL_DEFERRAL + HEAD_START + INITIAL_BACKOFF
+
+
+def refused_once(policy):
+    """The next attempt reaches the incarnation of B that is refused."""
+    now = policy.next_deadline()
+    assert policy.begin_attempts(now) == [B]
+    assert policy.peer_found(B, 7, now)
+    policy.attempt_failed(B, now)
+
+
+def test_after_the_deferral_its_incarnation_is_accepted(policy):
+    defer(policy, B, 0.0)
+    assert policy.peer_found(B, 7, 1.0)
+
+    assert policy.begin_attempts(INITIAL_DEFERRAL) == [B]
+
+    assert policy.peer_found(B, 7, INITIAL_DEFERRAL) is None
+
+
+def test_a_refused_incarnation_is_dialled_again_and_the_next_failure_counts(policy):
+    defer(policy, B, 0.0)
+    now = policy.next_deadline()
+    policy.begin_attempts(now)
+    policy.peer_found(B, 7, now)
+
+    policy.attempt_failed(B, now)
+    assert policy.is_deferred(B, now)
+
+    now = policy.next_deadline()
+    policy.begin_attempts(now)
+    policy.attempt_failed(B, now)
+    assert not policy.is_deferred(B, now)
+
+
+def test_each_deferral_lasts_twice_as_long_up_to_a_cap(policy):
+    now, deferrals = 0.0, []
     for _ in range(7):
-        book.connected(B, now)
-        book.disconnected(B, now + 8.0, overlap_disconnect=True)
+        policy.connected(B, now)
+        defer(policy, B, now + 8.0)
         now += 8.0 + MAX_DEFERRAL
-        spared.append(next(limit for limit in LIMITS if not book.is_deferred(B, now - MAX_DEFERRAL + limit)))
+        deferrals.append(next(limit for limit in LIMITS if not policy.is_deferred(B, now - MAX_DEFERRAL + limit)))
 
-    assert spared == [*LIMITS, MAX_DEFERRAL]
+    assert deferrals == [*LIMITS, MAX_DEFERRAL]
 
 
 LIMITS = [INITIAL_DEFERRAL * 2**n for n in range(5)] + [MAX_DEFERRAL]
 
 
-def test_but_not_when_somebody_who_was_really_lost_is_back(book):
-    book.disconnected(B, 0.0, overlap_disconnect=True)
+def test_a_deferral_ends_when_a_peer_that_was_really_lost_is_back(policy):
+    defer(policy, B, 0.0)
     for _ in range(4):
-        found_once(book)
-    book.disconnected(C, 0.0)
+        refused_once(policy)
+    lose(policy, C, 0.0)
 
-    book.connected(C, 8.0)
+    policy.connected(C, 8.0)
 
-    assert not book.is_deferred(B, 8.0)
-    assert book.next_deadline() <= 8.0 + INITIAL_BACKOFF
-
-
-def test_nor_when_it_could_not_be_reached(book):
-    book.disconnected(B, 0.0, overlap_disconnect=True)
-    now = book.next_deadline()
-    book.due(now)
-    book.attempt_failed(B, now)
-
-    assert not book.is_deferred(B, now)
-    assert book.next_deadline() - now <= MAX_BACKOFF
+    assert not policy.is_deferred(B, 8.0)
+    assert policy.next_deadline() <= 8.0 + INITIAL_BACKOFF
 
 
-def test_nobody_else_is_spared(book):
-    book.disconnected(B, 0.0)
+def test_a_deferral_ends_when_the_peer_cannot_be_reached(policy):
+    defer(policy, B, 0.0)
+    now = policy.next_deadline()
+    policy.begin_attempts(now)
+    policy.attempt_failed(B, now)
 
-    assert not book.is_deferred(B, 0.0)
-    assert not book.is_deferred(C, 0.0)
-
-
-def test_who_is_to_be_left_alone_is_not_dialled(book):
-    book.disconnected(B, 0.0)
-    book.suppress(B)
-
-    assert book.next_deadline() == math.inf
+    assert not policy.is_deferred(B, now)
+    assert policy.next_deadline() - now <= MAX_BACKOFF
 
 
-def test_who_is_to_be_left_alone_when_it_goes_is_not_dialled_then(book):
-    book.connected(B, 0.0)
-    book.suppress(B)
-    book.disconnected(B, 1.0)
+def test_a_lost_peer_is_not_deferred(policy):
+    lose(policy, B, 0.0)
 
-    assert book.next_deadline() == math.inf
+    assert not policy.is_deferred(B, 0.0)
+    assert not policy.is_deferred(C, 0.0)
 
 
-def test_it_is_known_who_is_left_alone(book):
-    book.connected(B, 0.0)
-    assert not book.is_suppressed(B)
-    book.suppress(B)
-    book.disconnected(B, 1.0)
+def test_a_deferred_peer_that_is_back_ends_no_other_deferral(policy):
+    defer(policy, B, 0.0)
+    defer(policy, C, 0.0)
+    policy.connected(C, 5.0)
 
-    assert book.is_suppressed(B)
-    assert not book.is_suppressed(C)
-    book.connected(B, 2.0)
-    assert not book.is_suppressed(B)
+    assert policy.is_deferred(B, 5.0)
+
+
+def test_a_lost_peer_that_is_back_changes_nothing_for_other_lost_peers(policy):
+    lose(policy, B, 0.0)
+    before = policy.next_deadline()
+    lose(policy, C, 0.0)
+    policy.connected(C, 0.1)
+
+    assert policy.next_deadline() == before
+
+
+def test_a_peer_that_was_deferred_and_is_connected_is_not_dialled(policy):
+    defer(policy, B, 0.0)
+    policy.connected(B, 1.0)
+    policy.connected(C, 2.0)
+
+    assert policy.next_deadline() == math.inf
+
+
+def test_an_attempt_that_found_a_connected_or_unknown_peer_is_ignored(policy):
+    defer(policy, B, 0.0)
+    policy.connected(B, 1.0)
+    for name in (B, C):
+        policy.peer_found(name, 7, 2.0)
+        policy.attempt_failed(name, 2.0)
+
+    assert policy.next_deadline() == math.inf
+
+
+# Suppression
+
+
+def test_a_suppressed_peer_is_not_dialled(policy):
+    lose(policy, B, 0.0)
+    policy.suppress(B)
+
+    assert policy.next_deadline() == math.inf
+
+
+def test_a_connected_peer_that_is_suppressed_is_not_dialled_when_it_goes(policy):
+    policy.connected(B, 0.0)
+    policy.suppress(B)
+    lose(policy, B, 1.0, DisconnectCause.REQUESTED)
+
+    assert policy.next_deadline() == math.inf
+
+
+def test_a_peer_stays_suppressed_until_it_is_connected_again(policy):
+    policy.connected(B, 0.0)
+    assert not policy.is_suppressed(B)
+    policy.suppress(B)
+    lose(policy, B, 1.0)
+
+    assert policy.is_suppressed(B)
+    assert not policy.is_suppressed(C)
+    policy.connected(B, 2.0)
+    assert not policy.is_suppressed(B)
 
 
 @pytest.mark.parametrize("again", ["request", "connected"])
-def test_until_somebody_wants_it_again(book, again):
-    book.connected(B, 0.0)
-    book.suppress(B)
-    getattr(book, again)(B, 1.0)
-    book.disconnected(B, 2.0)
+def test_a_request_or_a_connection_ends_a_suppression(policy, again):
+    policy.connected(B, 0.0)
+    policy.suppress(B)
+    getattr(policy, again)(B, 1.0)
+    lose(policy, B, 2.0)
 
-    assert book.next_deadline() < 3.0
-
-
-def test_an_attempt_is_made_once_until_it_has_ended(book):
-    book.request(B, 0.0)
-
-    assert book.due(10.0) == [B]
-    assert book.due(20.0) == []
-    assert book.reconnecting() == [B]
+    assert policy.next_deadline() < 3.0
 
 
-def test_after_a_day_in_vain_a_peer_is_forgotten(book):
-    book.request(B, 0.0)
-    book.due(GIVE_UP_AFTER)
-    book.attempt_failed(B, GIVE_UP_AFTER + 1.0)
+def test_a_suppressed_peer_that_is_gone_is_dialled_on_request(policy):
+    policy.connected(B, 0.0)
+    policy.suppress(B)
+    lose(policy, B, 1.0)
+    assert not policy.is_tracked(B)
 
-    assert book.reconnecting() == []
+    policy.request(B, 2.0)
 
-
-def test_a_failure_of_somebody_who_is_up_or_unknown_is_nothing(book):
-    book.connected(B, 0.0)
-    book.attempt_failed(B, 1.0)
-    book.attempt_failed(C, 1.0)
-
-    assert book.next_deadline() == math.inf
+    assert policy.is_tracked(B)
+    assert policy.next_deadline() < 4.0
 
 
-def test_nobody_dials_itself(book):
-    book.request(A, 0.0)
-
-    assert book.reconnecting() == []
+# Peers that closed the connection
 
 
-def test_the_book_is_bounded(book):
-    for number in range(MAX_PEERS + 10):
-        book.request(f"n{number}@h", 0.0)
+def test_a_peer_that_closed_and_is_found_with_the_same_creation_is_suppressed(policy):
+    policy.peer_closed(B, 7, 0.0)
 
-    assert len(book.reconnecting()) == MAX_PEERS
-    assert not book.is_tracked("n0@h")
-
-
-def test_who_was_left_alone_and_is_gone_is_dialled_when_somebody_wants_it(book):
-    book.connected(B, 0.0)
-    book.suppress(B)
-    book.disconnected(B, 1.0)
-    assert not book.is_tracked(B)
-
-    book.request(B, 2.0)
-
-    assert book.is_tracked(B)
-    assert book.next_deadline() < 4.0
+    assert not policy.is_suppressed(B)
+    assert policy.peer_found(B, 7, SHUTDOWN_GRACE)
+    policy.attempt_failed(B, SHUTDOWN_GRACE)
+    assert policy.is_suppressed(B)
 
 
-def test_one_who_was_left_for_others_and_is_back_brings_no_other_of_these(book):
-    book.disconnected(B, 0.0, overlap_disconnect=True)
-    book.disconnected(C, 0.0, overlap_disconnect=True)
-    book.connected(C, 5.0)
+def test_another_incarnation_has_not_closed_the_connection(policy):
+    policy.peer_closed(B, 7, 0.0)
 
-    assert book.is_deferred(B, 5.0)
-
-
-def test_the_return_of_a_lost_one_changes_nothing_for_others_that_are_lost(book):
-    book.disconnected(B, 0.0)
-    before = book.next_deadline()
-    book.disconnected(C, 0.0)
-    book.connected(C, 0.1)
-
-    assert book.next_deadline() == before
+    assert not policy.peer_found(B, 8, SHUTDOWN_GRACE)
+    assert not policy.peer_found(C, 7, SHUTDOWN_GRACE)
+    policy.attempt_failed(B, SHUTDOWN_GRACE)
+    assert not policy.is_suppressed(B)
 
 
-def test_nor_does_it_dial_who_was_left_for_others_and_is_up(book):
-    book.disconnected(B, 0.0, overlap_disconnect=True)
-    book.connected(B, 1.0)
-    book.connected(C, 2.0)
+def test_a_peer_that_closed_is_accepted_when_a_caller_wants_it(policy):
+    policy.peer_closed(B, 7, 0.0)
+    policy.peer_found(B, 7, SHUTDOWN_GRACE)
 
-    assert book.next_deadline() == math.inf
+    policy.clear_refusal(B)
+
+    assert not policy.peer_found(B, 7, SHUTDOWN_GRACE)
+    policy.attempt_failed(B, SHUTDOWN_GRACE)
+    assert not policy.is_suppressed(B)
+    assert policy._peers == {}
 
 
-def test_who_is_found_but_up_or_unknown_is_not_dialled(book):
-    book.disconnected(B, 0.0, overlap_disconnect=True)
-    book.connected(B, 1.0)
-    book.found_same_incarnation(B, 2.0)
-    book.found_same_incarnation(C, 2.0)
+def test_a_peer_found_during_the_shutdown_grace_is_refused_but_not_suppressed(policy):
+    policy.peer_closed(B, 7, 0.0)
 
-    assert book.next_deadline() == math.inf
+    assert policy.peer_found(B, 7, 1.0)
+    policy.attempt_failed(B, 1.0)
+    assert not policy.is_suppressed(B)
+
+
+def test_refusals_are_bounded(policy):
+    for number in range(MAX_PEERS + 1):
+        policy.peer_closed(f"n{number}@h", 1, 0.0)
+
+    assert not policy.peer_found("n0@h", 1, 1.0)
+    assert policy.peer_found("n1@h", 1, 1.0)
+
+
+def test_the_end_of_a_deferral_does_not_accept_a_peer_that_closed(policy):
+    defer(policy, B, 0.0)
+    policy.peer_closed(C, 7, 0.0)
+    lose(policy, C, 0.0, DisconnectCause.PEER_CLOSED)
+
+    assert sorted(policy.begin_attempts(INITIAL_DEFERRAL)) == [B, C]
+
+    assert policy.peer_found(B, 7, INITIAL_DEFERRAL) is None
+    assert policy.peer_found(C, 7, INITIAL_DEFERRAL)
+
+
+def test_the_last_cause_of_a_disconnect_counts(policy):
+    policy.peer_closed(B, 7, 0.0)
+    defer(policy, B, 0.0)
+
+    policy.begin_attempts(INITIAL_DEFERRAL)
+
+    assert policy.peer_found(B, 7, INITIAL_DEFERRAL) is None

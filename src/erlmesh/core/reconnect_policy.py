@@ -1,168 +1,397 @@
-"""Whom to dial again, and when. Pure: time and chance are arguments.
+"""Which lost peers to reconnect to, and when. No I/O: the caller passes the time and the random generator.
 
-A peer that was lost is dialled after a pause that doubles from one attempt to the next, with chance in it, up to a cap.
-Of two that lost each other the one with the smaller name goes first, and the other waits a little longer; so two seldom
-dial at once, and a peer that never redials (a BEAM does not) is dialled by whoever is there.
+The states of one peer::
 
-Two peers may lose each other and both still see a third. Then ``global`` (``prevent_overlapping_partitions``) has one
-of the two leave everybody. Were it to come back at once, it would only be introduced to the one it cannot reach, and
-have to leave again, with others. So those who were left *for the sake of others* are spared for a while, or until
-somebody who was really lost is back: through him all are met again.
+            request                     connected
+    IDLE ─────────────▶ BACKING_OFF ─────────────────▶ CONNECTED ◀── connected ── IDLE, SUPPRESSED
+                        ▲ │  ▲   ▲                      │     │
+         attempt_failed └─┘  │   └──── disconnected ────┘     │ disconnected
+                             │                                │ (OVERLAPPING_PARTITION)
+                             │                                ▼
+                             └──────────────────────────── DEFERRED ── connected ──▶ CONNECTED
+                               attempt_failed, or             ▲ │
+                               another lost peer is back      └─┘ the attempt found the same incarnation
 
-But the news that a node is lost may be here before its own last word, and then it is left for others although it has
-ended. So who is spared is dialled like any other, and met only if that is another life of it.
+    any state ── suppress, or a peer that closed is found running ──▶ SUPPRESSED ── request ──▶ BACKING_OFF
+    BACKING_OFF, DEFERRED ── no success for GIVE_UP_AFTER ──▶ IDLE
+
+**Backoff.** A lost peer is dialled after a random delay that doubles with each attempt, up to a cap. Of two nodes that
+lost each other, the one with the smaller name dials first and the other waits a little longer. So the two seldom dial
+at once. A peer that never reconnects (a BEAM does not) is still dialled by its erlmesh peer.
+
+**Deferral.** Two nodes may lose each other while both still see a third. Then ``global``
+(``prevent_overlapping_partitions``) makes one of the two disconnect from all nodes. If it reconnected at once, the
+others would introduce it to the node that it cannot reach, and it would have to leave again, together with others. So
+a peer that was disconnected for this reason is deferred: for a while, or until a peer that was really lost is back,
+because that peer then introduces all others.
+
+The report that a node is lost may arrive before the end of our own connection to it. Then the disconnect looks like
+an overlapping partition although the node has stopped. So a deferred peer is dialled like any other, and only the
+incarnation (creation) that was disconnected is refused. A new incarnation is accepted at once.
+
+**Suppression.** A BEAM sends nothing when it disconnects on purpose: the connection ends as if the node had crashed.
+But a peer that closes right after it acknowledged our data did not lose us. If the node of that name is later found
+with the same creation, it did not crash either. A node that is shutting down may still answer for a moment, so this
+counts only after ``SHUTDOWN_GRACE``. Such a peer disconnected on purpose: it is not dialled again until something here
+asks for it, or until it connects to us. (An erlmesh node announces the disconnect beforehand.)
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import Enum, auto
 from random import Random
 from typing import Final
 
-__all__ = ["ReconnectPolicy"]
+__all__ = ["Backoff", "DisconnectCause", "PeerState", "ReconnectPolicy"]
 
 INITIAL_BACKOFF: Final = 0.5
+"""Seconds before the first attempt, at most. Short: most losses are a reset connection or a quick restart."""
 MAX_BACKOFF: Final = 15.0
+"""Seconds between two attempts, at most. A node that comes back waits no longer than this for its old peers."""
+BACKOFF_JITTER: Final = (0.5, 1.0)
+"""Factors for each delay. They keep nodes that lost each other at the same moment from dialling in step."""
 HEAD_START: Final = 1.0
-"""Seconds that the smaller name has before the greater one dials, too."""
+"""Seconds that the node with the greater name waits in addition: long enough for the other one's handshake."""
 INITIAL_DEFERRAL: Final = 15.0
-"""Seconds for which a life of a peer is spared that was left for the sake of others; twice that the next time, up to"""
+"""Seconds for which an incarnation that we left for an overlapping partition is refused. Doubles each time."""
 MAX_DEFERRAL: Final = 300.0
+"""Seconds that a deferral lasts at most. A pair that stays cut then disturbs the cluster every five minutes."""
 STABLE_AFTER: Final = 60.0
-"""Seconds after which a connection that came up counts as a success."""
+"""Seconds after which a connection counts as a success: the next backoff and deferral start from the beginning."""
 GIVE_UP_AFTER: Final = 24 * 3600.0
+"""Seconds without a connection after which a peer is dialled no more: by then it is gone for good."""
+SHUTDOWN_GRACE: Final = 10.0
+"""Seconds for which a node that is shutting down may still accept a connection."""
 MAX_PEERS: Final = 4096
-"""Peers that are remembered; above it the oldest is forgotten."""
+"""Peers in the table. Above it one is forgotten: see :data:`_EVICTION_ORDER`."""
+DISCOVERY_INITIAL_BACKOFF: Final = 1.0
+"""Seconds before discovery dials a name a second time. The first time is at once: nothing has failed yet."""
+DISCOVERY_MAX_BACKOFF: Final = 60.0
+"""Seconds between two attempts of discovery, at most: a discovered name may belong to a node that never existed."""
+DISCOVERY_JITTER: Final = (0.75, 1.25)
+"""Factors for each delay of discovery, around 1: lookups keep their mean interval."""
+
+
+class PeerState(Enum):
+    """What the policy does about a peer. See the diagram at the top of the module."""
+
+    IDLE = auto()
+    """Nothing is planned. At most the incarnation to refuse is remembered."""
+    CONNECTED = auto()
+    BACKING_OFF = auto()
+    """The peer is lost: it is dialled after a delay, or an attempt is under way."""
+    DEFERRED = auto()
+    """As BACKING_OFF, but the incarnation that we left is refused until the deferral ends."""
+    SUPPRESSED = auto()
+    """The peer is not dialled. Its connection may still be up: then it is not dialled after that ends."""
+
+
+class DisconnectCause(Enum):
+    """Why an established connection ended."""
+
+    LOST = auto()
+    """The network, the tick timeout or a broken protocol ended it."""
+    PEER_CLOSED = auto()
+    """The peer closed it right after it acknowledged our data: it may have disconnected on purpose."""
+    OVERLAPPING_PARTITION = auto()
+    """``global`` ended it because others have lost that peer, or because we have lost others."""
+    SERVICE_RESTARTED = auto()
+    """A service here started again and drops its connections. The peer is dialled as if it was lost."""
+    REQUESTED = auto()
+    """The application called ``disconnect``."""
+    REPLACED = auto()
+    """A newer connection to the same peer takes its place."""
+    SHUTDOWN = auto()
+    """The node stops."""
+
+
+_EVICTION_ORDER: Final = {
+    PeerState.IDLE: 0,  # forgetting it costs at most one unwanted connection
+    PeerState.SUPPRESSED: 1,  # forgetting it costs at most one unwanted reconnect
+    PeerState.CONNECTED: 2,
+    PeerState.BACKING_OFF: 2,
+    PeerState.DEFERRED: 2,
+}
+"""Which peer is forgotten when the table is full: the oldest of those with the lowest number.
+
+Short-lived hidden tools leave IDLE entries. These must not push out a lost peer, which would never be dialled again.
+"""
+
+
+class Backoff:
+    """A delay that doubles from ``initial`` up to ``maximum`` (seconds), multiplied by a random factor."""
+
+    __slots__ = ("_current", "_initial", "_jitter", "_maximum")
+
+    def __init__(self, initial: float, maximum: float, jitter: tuple[float, float]) -> None:
+        self._initial = initial
+        self._maximum = maximum
+        self._jitter = jitter
+        self._current = initial
+
+    def next_delay(self, rng: Random) -> float:
+        """Return the delay before the next attempt, and double the one after it."""
+        delay = self.peek_delay(rng)
+        self._current = min(self._current * 2, self._maximum)
+        return delay
+
+    def peek_delay(self, rng: Random) -> float:
+        """Return a delay of the current length, which stays as it is."""
+        return self._current * rng.uniform(*self._jitter)
+
+    def reset(self) -> None:
+        """Start from the initial delay again."""
+        self._current = self._initial
+
+    def raise_to_maximum(self) -> None:
+        """Use the maximum delay from now on."""
+        self._current = self._maximum
+
+
+@dataclass(slots=True)
+class _RefusedIncarnation:
+    """The incarnation of a peer that must not be connected to again yet."""
+
+    creation: int
+    since: float
+    """When its connection ended."""
+    overlapping: bool
+    """We left it because of an overlapping partition. Otherwise the peer closed the connection itself."""
+    found_running: bool = False
+    """An attempt has found it. If the peer closed the connection: after ``SHUTDOWN_GRACE``, so it runs for good."""
 
 
 @dataclass(slots=True)
 class _Peer:
-    disconnected_since: float
-    backoff: float = INITIAL_BACKOFF
+    state: PeerState
+    disconnected_since: float = math.inf
+    """When the peer was lost, or first requested. ``GIVE_UP_AFTER`` counts from here."""
     dial_at: float = math.inf
+    """When the next attempt is due; ``inf`` if none is planned or while one is under way."""
+    backoff: Backoff = field(default_factory=lambda: Backoff(INITIAL_BACKOFF, MAX_BACKOFF, BACKOFF_JITTER))
     connected_since: float | None = None
-    overlap_disconnect: bool = False
+    """None while the peer is not connected. Also set while SUPPRESSED, if the connection is still up."""
     deferred_until: float = -math.inf
     deferral: float = INITIAL_DEFERRAL
+    """Length of the next deferral in seconds. It grows while reconnecting only leads to the next one."""
+    refused: _RefusedIncarnation | None = None
+    """Independent of the state: a peer that is dialled on request may still be refused, until a caller wants it."""
+
+    def is_tracked(self) -> bool:
+        return self.connected_since is not None or self.is_lost()
+
+    def is_lost(self) -> bool:
+        return self.state is PeerState.BACKING_OFF or self.state is PeerState.DEFERRED
+
+    def is_deferred(self, now: float) -> bool:
+        return self.state is PeerState.DEFERRED and now < self.deferred_until
 
 
 class ReconnectPolicy:
-    """The book of the node called ``ours``. Tell it what happens; at :meth:`next_deadline` ask whom to dial."""
+    """The reconnect state of all peers of the node ``local_name``. ``now`` is always in seconds of one clock.
+
+    Report each event. At :meth:`next_deadline` call :meth:`begin_attempts` and dial what it returns. The order of the
+    peers is part of the behaviour: it decides the order of the random draws. So a peer that is tracked again goes last.
+    """
 
     def __init__(self, local_name: str, rng: Random) -> None:
         self._local_name = local_name
         self._rng = rng
         self._peers: dict[str, _Peer] = {}
-        self._suppressed: dict[str, None] = {}
 
-    def request(self, name: str, now: float) -> None:
-        """``name`` could not be reached and is to be dialled until it can."""
-        if name == self._local_name:
-            return
-        self._suppressed.pop(name, None)
-        if name not in self._peers:
-            self._schedule(self._ensure_peer(name, now), name, now)
+    # Questions
 
-    def connected(self, name: str, now: float) -> None:
-        """A connection with ``name`` is up."""
-        peer = self._ensure_peer(name, now)
-        peer.connected_since, peer.dial_at = now, math.inf
-        if not peer.overlap_disconnect:
-            self._clear_deferrals(now)
-        peer.overlap_disconnect = False
-        self._suppressed.pop(name, None)
+    def state(self, name: str) -> PeerState:
+        """Return the state of ``name``."""
+        peer = self._peers.get(name)
+        return PeerState.IDLE if peer is None else peer.state
 
     def is_tracked(self, name: str) -> bool:
-        """Whether anything is written here of ``name``."""
-        return name in self._peers
-
-    def disconnected(self, name: str, now: float, *, overlap_disconnect: bool = False) -> None:
-        """It is down again, and neither of the two wanted it so."""
-        if name in self._suppressed:
-            self._peers.pop(name, None)
-            return
-        peer = self._ensure_peer(name, now)
-        if peer.connected_since is not None and now - peer.connected_since >= STABLE_AFTER:
-            peer.backoff, peer.deferral = INITIAL_BACKOFF, INITIAL_DEFERRAL
-        peer.connected_since, peer.disconnected_since = None, now
-        peer.overlap_disconnect = overlap_disconnect
-        if overlap_disconnect:
-            peer.deferred_until = now + peer.deferral
-            peer.deferral = min(peer.deferral * 2, MAX_DEFERRAL)
-        self._schedule(peer, name, now)
+        """Whether ``name`` is connected or is to be dialled, as far as the policy was told."""
+        peer = self._peers.get(name)
+        return peer is not None and peer.is_tracked()
 
     def is_deferred(self, name: str, now: float) -> bool:
-        """Whether ``name`` is not to be met now in the life in which it was left for the sake of others."""
+        """Whether the incarnation of ``name`` that we left for an overlapping partition is still to be refused."""
         peer = self._peers.get(name)
-        return peer is not None and peer.overlap_disconnect and now < peer.deferred_until
-
-    def found_same_incarnation(self, name: str, now: float) -> None:
-        """An attempt has found ``name`` in that life, and was given up."""
-        peer = self._peers.get(name)
-        if peer is not None and peer.connected_since is None:
-            self._schedule(peer, name, now)
-
-    def attempt_failed(self, name: str, now: float) -> None:
-        """An attempt to reach ``name`` has failed."""
-        peer = self._peers.get(name)
-        if peer is None or peer.connected_since is not None:
-            return
-        if now - peer.disconnected_since > GIVE_UP_AFTER:
-            del self._peers[name]
-            return
-        peer.overlap_disconnect = False
-        self._schedule(peer, name, now)
-
-    def suppress(self, name: str) -> None:
-        """Somebody wants this peer to be left alone, or to be so once its connection ends, until one comes up again."""
-        self._suppressed[name] = None
-        if len(self._suppressed) > MAX_PEERS:
-            del self._suppressed[next(iter(self._suppressed))]
-        peer = self._peers.get(name)
-        if peer is not None and peer.connected_since is None:
-            del self._peers[name]
+        return peer is not None and peer.is_deferred(now)
 
     def is_suppressed(self, name: str) -> bool:
-        """Whether somebody wants that, and nobody has wanted it otherwise since."""
-        return name in self._suppressed
-
-    def next_deadline(self) -> float:
-        """When :meth:`due` has somebody, if nothing happens before; ``inf`` if nobody is missed."""
-        return min((peer.dial_at for peer in self._peers.values()), default=math.inf)
-
-    def due(self, now: float) -> list[str]:
-        """Who is to be dialled now. For each, :meth:`up`, :meth:`found` or :meth:`failed` must follow."""
-        names = [name for name, peer in self._peers.items() if peer.dial_at <= now]
-        for name in names:
-            self._peers[name].dial_at = math.inf
-        return names
+        """Whether either side disconnected ``name`` on purpose, and neither has asked for it since."""
+        return self.state(name) is PeerState.SUPPRESSED
 
     def reconnecting(self) -> list[str]:
-        """The peers that are being dialled again and again."""
-        return [name for name, peer in self._peers.items() if peer.connected_since is None]
+        """Return the lost peers that are dialled until they are back."""
+        return [name for name, peer in self._peers.items() if peer.is_lost()]
 
-    def _ensure_peer(self, name: str, now: float) -> _Peer:
+    def next_deadline(self) -> float:
+        """Return when the next attempt is due; ``inf`` if none is planned."""
+        return min((peer.dial_at for peer in self._peers.values()), default=math.inf)
+
+    # What the application asks for
+
+    def request(self, name: str, now: float) -> None:
+        """``name`` could not be reached: dial it until it can be. This does not lift a refusal."""
+        if name == self._local_name:
+            return
+        if not self.is_tracked(name):
+            self._schedule(name, self._track(name, now), now)
+        elif self._peers[name].state is PeerState.SUPPRESSED:
+            self._peers[name].state = PeerState.CONNECTED
+
+    def suppress(self, name: str) -> None:
+        """Dial ``name`` no more, also after the end of a connection that is still up, until it is up once more."""
+        peer = self._peers.get(name) or self._insert(name, _Peer(PeerState.SUPPRESSED))
+        peer.state, peer.dial_at = PeerState.SUPPRESSED, math.inf
+
+    def clear_refusal(self, name: str) -> None:
+        """A caller wants ``name`` now, or it is connected: any incarnation is accepted."""
+        peer = self._peers.get(name)
+        if peer is not None:
+            peer.refused = None
+            self._remove_if_idle(name, peer)
+
+    # What happens to connections
+
+    def connected(self, name: str, now: float, *, hidden: bool = False) -> None:
+        """A connection to ``name`` is up.
+
+        A hidden node may be a short-lived tool: it is ignored unless it was being dialled.
+        """
+        if hidden and not self.is_tracked(name):
+            return
+        peer = self._track(name, now)
+        was_deferred = peer.state is PeerState.DEFERRED
+        peer.state, peer.connected_since, peer.dial_at = PeerState.CONNECTED, now, math.inf
+        if not was_deferred:
+            self._end_deferrals(now)
+
+    def peer_closed(self, name: str, creation: int, now: float) -> None:
+        """The incarnation ``creation`` of ``name`` has closed its connection after it acknowledged all our data.
+
+        Report this before any process learns of the end. A process may ask for the peer at once, and that must win.
+        """
+        self._refuse(name, _RefusedIncarnation(creation, now, overlapping=False))
+
+    def disconnected(self, name: str, creation: int, now: float, cause: DisconnectCause) -> None:
+        """The connection to the incarnation ``creation`` of ``name`` has ended, and no newer one replaces it."""
+        overlapping = cause is DisconnectCause.OVERLAPPING_PARTITION
+        if overlapping:  # this replaces a refusal by peer_closed: the peer closed because it was asked to
+            self._refuse(name, _RefusedIncarnation(creation, now, overlapping=True))
+        if self.is_suppressed(name):
+            self._peers[name].connected_since = None
+            return
+        peer = self._track(name, now)
+        if peer.connected_since is not None and now - peer.connected_since >= STABLE_AFTER:
+            peer.backoff.reset()
+            peer.deferral = INITIAL_DEFERRAL
+        peer.connected_since, peer.disconnected_since = None, now
+        peer.state = PeerState.BACKING_OFF
+        if overlapping:
+            peer.state = PeerState.DEFERRED
+            peer.deferred_until = now + peer.deferral
+            peer.deferral = min(peer.deferral * 2, MAX_DEFERRAL)
+        self._schedule(name, peer, now)
+
+    # What happens to attempts
+
+    def begin_attempts(self, now: float) -> list[str]:
+        """Start all attempts that are due. Each name returned is to be dialled.
+
+        :meth:`connected` or :meth:`attempt_failed` must follow for each. Until then it is not due again.
+        """
+        names = [name for name, peer in self._peers.items() if peer.dial_at <= now]
+        for name in names:
+            peer = self._peers[name]
+            peer.dial_at = math.inf
+            if peer.refused is not None and peer.refused.overlapping and not peer.is_deferred(now):
+                peer.refused = None  # the deferral is over: this attempt accepts any incarnation
+        return names
+
+    def peer_found(self, name: str, creation: int, now: float) -> str | None:
+        """A handshake has reached the incarnation ``creation`` of ``name``.
+
+        Return None to accept it. Otherwise return why it is refused, as a text for the user.
+        """
+        peer = self._peers.get(name)
+        refused = None if peer is None else peer.refused
+        if refused is None or refused.creation != creation:
+            return None
+        if refused.overlapping:
+            refused.found_running = True
+            return f"{name} was disconnected because of an overlapping partition and still runs: it is refused for now"
+        if now - refused.since >= SHUTDOWN_GRACE:
+            refused.found_running = True
+        return f"{name} has disconnected on purpose and still runs: it is not dialled until it is asked for"
+
+    def attempt_failed(self, name: str, now: float) -> None:
+        """An attempt to connect to ``name`` has ended without a connection."""
         peer = self._peers.get(name)
         if peer is None:
-            peer = self._peers[name] = _Peer(now)
-            if len(self._peers) > MAX_PEERS:
-                del self._peers[next(iter(self._peers))]
+            return
+        refused, found_running = peer.refused, False
+        if refused is not None and refused.found_running:
+            if not refused.overlapping:
+                self.suppress(name)
+                return
+            refused.found_running, found_running = False, True
+        if not peer.is_lost():
+            return
+        if found_running:
+            self._retry_deferred(name, peer, now)
+        else:
+            self._retry_unreachable(name, peer, now)
+
+    def _retry_deferred(self, name: str, peer: _Peer, now: float) -> None:
+        """The attempt reached the refused incarnation. So the peer runs: it stays deferred and is never given up."""
+        self._schedule(name, peer, now)
+
+    def _retry_unreachable(self, name: str, peer: _Peer, now: float) -> None:
+        """The attempt reached no node. A deferred peer has stopped then: it is lost like any other."""
+        if now - peer.disconnected_since > GIVE_UP_AFTER:
+            peer.state, peer.dial_at = PeerState.IDLE, math.inf
+            self._remove_if_idle(name, peer)
+            return
+        peer.state = PeerState.BACKING_OFF
+        self._schedule(name, peer, now)
+
+    # The table
+
+    def _track(self, name: str, now: float) -> _Peer:
+        """Return the entry of ``name``. If it is not tracked, make a fresh one, which keeps only the refusal."""
+        peer = self._peers.get(name)
+        if peer is None or not peer.is_tracked():
+            refused = None if peer is None else self._peers.pop(name).refused
+            peer = self._insert(name, _Peer(PeerState.BACKING_OFF, now, refused=refused))
         return peer
 
-    def _schedule(self, peer: _Peer, name: str, now: float) -> None:
-        pause = peer.backoff * self._rng.uniform(0.5, 1.0)
-        peer.backoff = min(peer.backoff * 2, MAX_BACKOFF)
-        peer.dial_at = now + pause
-        if self.is_deferred(name, now):  # when that is over it is to be met, and not only at the end of a long pause
+    def _insert(self, name: str, peer: _Peer) -> _Peer:
+        self._peers[name] = peer
+        if len(self._peers) > MAX_PEERS:
+            del self._peers[min(self._peers, key=lambda each: _EVICTION_ORDER[self._peers[each].state])]
+        return peer
+
+    def _refuse(self, name: str, refused: _RefusedIncarnation) -> None:
+        peer = self._peers.get(name) or self._insert(name, _Peer(PeerState.IDLE))
+        peer.refused = refused
+
+    def _remove_if_idle(self, name: str, peer: _Peer) -> None:
+        if peer.state is PeerState.IDLE and peer.refused is None:
+            del self._peers[name]
+
+    def _schedule(self, name: str, peer: _Peer, now: float) -> None:
+        peer.dial_at = now + peer.backoff.next_delay(self._rng)
+        if peer.is_deferred(now):  # dial it when the deferral ends, not at the end of a long delay
             peer.dial_at = min(peer.dial_at, peer.deferred_until + self._rng.uniform(0.0, INITIAL_BACKOFF))
         if self._local_name > name:
             peer.dial_at += HEAD_START
 
-    def _clear_deferrals(self, now: float) -> None:
-        """Somebody who was really lost is back: those left for others' sake come next, if not by introduction."""
+    def _end_deferrals(self, now: float) -> None:
+        """A peer that was really lost is back. If it does not introduce the deferred ones, they are dialled next."""
         for name, peer in self._peers.items():
-            if peer.overlap_disconnect and peer.connected_since is None:
-                peer.overlap_disconnect = False
-                peer.backoff = INITIAL_BACKOFF  # the attempts so far did not fail: they were given up
-                self._schedule(peer, name, now)
+            if peer.state is PeerState.DEFERRED:
+                peer.state = PeerState.BACKING_OFF
+                peer.backoff.reset()  # the attempts so far did not fail: they were refused
+                self._schedule(name, peer, now)

@@ -1,36 +1,48 @@
-"""Which nodes to call, and when: those found and not connected, each after a pause that grows while it fails.
+"""Which discovered nodes to dial and when to look them up again. No I/O: time and randomness are arguments.
 
-Pure: time and chance are arguments.
+Each node that was found and is not connected is dialled after a delay that grows while the attempts fail.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
+from erlmesh.core.reconnect_policy import (
+    DISCOVERY_INITIAL_BACKOFF,
+    DISCOVERY_JITTER,
+    DISCOVERY_MAX_BACKOFF,
+    Backoff,
+)
+
 __all__ = ["PeerCandidates"]
 
-INITIAL_BACKOFF: Final = 1.0
-MAX_BACKOFF: Final = 60.0
+FIRST_RETRY: Final = 2.0
+"""Seconds between the first two lookups while they find nothing."""
 LOOKUP_INTERVAL: Final = 10.0
-"""Seconds between two looks when all is well; the first ones come sooner."""
+"""Seconds between two lookups that find all there is, and at most between others."""
 NAME_RETENTION: Final = 600.0
-"""Seconds that a name is kept which nobody names any more, while not everybody can be asked."""
+"""Seconds for which a name is kept after the last lookup with it, while a part of the lookups fails."""
+START_SPREAD: Final = 0.2
+"""Seconds within which a new name is dialled first: many nodes may find each other at the same moment."""
 
 
 @dataclass(slots=True)
 class _Candidate:
     next_attempt: float
     last_seen: float
-    backoff: float = INITIAL_BACKOFF
+    backoff: Backoff = field(
+        default_factory=lambda: Backoff(DISCOVERY_INITIAL_BACKOFF, DISCOVERY_MAX_BACKOFF, DISCOVERY_JITTER)
+    )
 
 
 class PeerCandidates:
-    """The book of one node called ``ours``. Names are added by what is found, and dropped when a full look no longer
-    has them; whoever is connected stays connected whatever is found.
+    """The nodes that the node ``own_name`` has discovered.
+
+    A lookup adds the names it finds. A complete lookup drops all others; that does not disconnect any node.
     """
 
     def __init__(self, own_name: str, random: Random, now: float) -> None:
@@ -38,54 +50,47 @@ class PeerCandidates:
         self._random = random
         self._candidates: dict[str, _Candidate] = {}
         self._next_lookup = now
-        self._lookup_interval = INITIAL_BACKOFF
+        self._lookup_backoff = Backoff(FIRST_RETRY, LOOKUP_INTERVAL, DISCOVERY_JITTER)
 
     @property
     def names(self) -> list[str]:
-        """Everybody who was found and not dropped."""
+        """All names that were found and not dropped."""
         return list(self._candidates)
 
     def lookup_finished(self, names: Iterable[str], *, complete: bool, now: float) -> None:
-        """A look is over. ``whole`` is false if a part of it failed: then nobody is dropped. New names are called at
-        once, with a little jitter, for many may have found each other in the same moment.
-        """
+        """A lookup has found ``names``. If a part of it failed, it is not ``complete`` and drops no recent name."""
         found = dict.fromkeys(name for name in names if name != self._own_name)
         oldest = now if complete else now - NAME_RETENTION
         for name in found:
-            known = self._candidates.setdefault(name, _Candidate(now + self._random.uniform(0.0, 0.2), now))
+            known = self._candidates.setdefault(name, _Candidate(now + self._random.uniform(0.0, START_SPREAD), now))
             known.last_seen = now
         self._candidates = {name: kept for name, kept in self._candidates.items() if kept.last_seen >= oldest}
-        self._lookup_interval = (
-            LOOKUP_INTERVAL if found and complete else min(self._lookup_interval * 2, LOOKUP_INTERVAL)
-        )
-        self._next_lookup = now + self._jittered(self._lookup_interval)
+        if found and complete:
+            self._lookup_backoff.raise_to_maximum()
+        self._next_lookup = now + self._lookup_backoff.next_delay(self._random)
 
     def due(self, connected: Collection[str], now: float) -> list[str]:
-        """Those whose turn has come; until :meth:`looked` drops them each gets its next turn later."""
+        """Return the names to dial now. Each gets its next turn later, unless a lookup drops it."""
         due = []
-        for name, prospect in self._candidates.items():
-            if name in connected:
-                prospect.backoff = INITIAL_BACKOFF
-                prospect.next_attempt = max(prospect.next_attempt, now + self._jittered(INITIAL_BACKOFF))
-            elif prospect.next_attempt <= now:
+        for name, candidate in self._candidates.items():
+            if name in connected:  # after its loss the reconnect policy has the first turn
+                candidate.backoff.reset()
+                candidate.next_attempt = max(candidate.next_attempt, now + candidate.backoff.peek_delay(self._random))
+            elif candidate.next_attempt <= now:
                 due.append(name)
-                prospect.next_attempt = now + self._jittered(prospect.backoff)
-                prospect.backoff = min(prospect.backoff * 2, MAX_BACKOFF)
+                candidate.next_attempt = now + candidate.backoff.next_delay(self._random)
         return due
 
     def lookup_now(self, now: float) -> None:
-        """The next look is due."""
+        """Make the next lookup due."""
         self._next_lookup = now
 
     def lookup_due(self, now: float) -> bool:
-        """Whether it is time to look."""
+        """Whether it is time for a lookup."""
         return now >= self._next_lookup
 
     def next_deadline(self) -> float:
-        """When there may be something to do."""
+        """Return when a lookup or an attempt is due next."""
         return min(
-            [self._next_lookup, *(prospect.next_attempt for prospect in self._candidates.values())], default=math.inf
+            [self._next_lookup, *(candidate.next_attempt for candidate in self._candidates.values())], default=math.inf
         )
-
-    def _jittered(self, interval: float) -> float:
-        return interval * self._random.uniform(0.75, 1.25)

@@ -13,8 +13,8 @@ from typing import Final
 
 from erlmesh.core.allow_list import AllowList
 from erlmesh.core.connection_table import ConnectionTable
-from erlmesh.core.disconnect_history import DisconnectHistory
 from erlmesh.core.node_names import NodeNames
+from erlmesh.core.reconnect_policy import DisconnectCause, ReconnectPolicy
 from erlmesh.errors import ConnectError, ErlmeshError, HandshakeRefused
 from erlmesh.net.dist_protocol import DistProtocol
 from erlmesh.net.network import Network
@@ -67,7 +67,7 @@ class Connections:
     """The connections of one node.
 
     ``on_up(name, hidden)`` is called before anything of the new peer is applied, and
-    ``on_down(connection, reason)`` after everything was.
+    ``on_down(connection, reason, cause)`` after everything was.
     """
 
     def __init__(
@@ -78,9 +78,10 @@ class Connections:
         resolver: Resolver,
         *,
         net_ticktime: float,
+        reconnect_policy: ReconnectPolicy,
         allow_list: AllowList | None = None,
         on_up: Callable[[str, bool], None],
-        on_down: Callable[[Connection, str], None],
+        on_down: Callable[[Connection, str, DisconnectCause], None],
     ) -> None:
         self._local_node = local_node
         self._router = router
@@ -92,7 +93,7 @@ class Connections:
         self._peers: ConnectionTable[Connection] = ConnectionTable(local_node.name)
         self._by_protocol: dict[DistProtocol, Connection] = {}
         self._pending: dict[str, PendingSignals] = {}
-        self.disconnect_history = DisconnectHistory()
+        self._reconnect_policy = reconnect_policy
         self._connect_errors = LastErrors()
         self._disconnect_reasons = LastErrors()
         self._tasks: dict[asyncio.Task[None], None] = {}  # asyncio itself holds tasks only weakly
@@ -127,7 +128,7 @@ class Connections:
 
     def connect_nowait(self, name: str, done: Callable[[bool], None]) -> None:
         """``done(up)`` is called once: at once if connected, or else when the attempt, new or under way, ends."""
-        self.disconnect_history.discard(name)
+        self._reconnect_policy.clear_refusal(name)
         self.reconnect(name, done)
 
     def reconnect(self, name: str, done: Callable[[bool], None]) -> None:
@@ -166,7 +167,7 @@ class Connections:
         if lost:
             self._drop(node, lost)
         if dial:
-            self.disconnect_history.discard(name)
+            self._reconnect_policy.clear_refusal(name)
             self._dial(name)
         return waiting
 
@@ -179,19 +180,19 @@ class Connections:
         waiting.dial_wanted |= dial
         return waiting
 
-    def disconnect(self, name: str) -> bool:
+    def disconnect(self, name: str, cause: DisconnectCause) -> bool:
         """Closes the connection to ``name``. False if there is none."""
         connection = self.connection(name)
         if connection is None:
             return False
-        self._disconnected(connection, "disconnect")
+        self._disconnected(connection, "disconnect", cause)
         return True
 
     def close(self) -> list[asyncio.Task[None]]:
         """Ends everything; nothing is dialled or accepted any more. The tasks returned are to be awaited."""
         self._closed = True
         for connection in list(self._peers.established_connections().values()):
-            self._disconnected(connection, "disconnect")
+            self._disconnected(connection, "disconnect", DisconnectCause.SHUTDOWN)
         for pump in list(self._by_protocol):
             self._remove(pump)
             pump.close()
@@ -223,7 +224,7 @@ class Connections:
             self._local_node,
             name,
             lambda: self._peers.keep_attempt(name, connection),
-            lambda creation: self.disconnect_history.refusal_reason(name, creation, loop.time()),
+            lambda creation: self._reconnect_policy.peer_found(name, creation, loop.time()),
         )
         return self._make_protocol(
             connection, HandshakeDriver(conversation, now=connection.started_at)
@@ -291,14 +292,14 @@ class Connections:
         connection.hidden = Flags.PUBLISHED not in event.peer_flags or Flags.PUBLISHED not in self._local_node.flags
         connection.flags, connection.creation, connection.connected_at = event.flags, event.creation, now
         if replaced is not None:
-            self._tear_down(replaced, "wait_pending")
+            self._tear_down(replaced, "wait_pending", DisconnectCause.REPLACED)
         return Channel(event.name, self._local_node.name, event.flags, now=now, net_ticktime=self._net_ticktime)
 
     def connection_ready(self, protocol: DistProtocol) -> None:
         connection = self._by_protocol[protocol]
         name = connection.name
         self._connect_errors.discard(name)
-        self.disconnect_history.discard(name)
+        self._reconnect_policy.clear_refusal(name)
         self._router.peers[Atom(name)] = protocol
         log.info("connected with %s%s", name, " (hidden)" if connection.hidden else "")
         waiting = self._pending.pop(name, None) or PendingSignals()
@@ -331,11 +332,13 @@ class Connections:
         connection = self._by_protocol.get(protocol)
         if connection is not None:
             log.info("lost %s: %s", connection.name, detail)
+            cause = DisconnectCause.LOST
             if protocol.closed_after_ack:
-                self.disconnect_history.record_peer_close(
+                cause = DisconnectCause.PEER_CLOSED
+                self._reconnect_policy.peer_closed(
                     connection.name, connection.creation, asyncio.get_running_loop().time()
                 )
-            self._disconnected(connection, reason)
+            self._disconnected(connection, reason, cause)
 
     # Ends
 
@@ -353,11 +356,11 @@ class Connections:
         log.info("cannot connect with %s: %s", name, detail)
         self._connect_errors.record(name, detail)
 
-    def _disconnected(self, connection: Connection, reason: str) -> None:
+    def _disconnected(self, connection: Connection, reason: str, cause: DisconnectCause) -> None:
         if self._peers.connection_lost(connection.name, connection):
-            self._tear_down(connection, reason)
+            self._tear_down(connection, reason, cause)
 
-    def _tear_down(self, connection: Connection, reason: str) -> None:
+    def _tear_down(self, connection: Connection, reason: str, cause: DisconnectCause) -> None:
         pump = connection.protocol
         assert pump is not None
         self._remove(pump)
@@ -367,7 +370,7 @@ class Connections:
             del self._router.peers[atom]
         self._disconnect_reasons.record(connection.name, reason)
         self._router.termination.connection_lost(atom)
-        self._on_down(connection, reason)
+        self._on_down(connection, reason, cause)
 
     def _resolve_pending(self, name: str) -> None:
         """Those who wait for ``name`` learn that it cannot be reached, unless something is still under way."""

@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol
 from erlmesh.core.allow_list import AllowList
 from erlmesh.core.cookies import Cookies
 from erlmesh.core.identifiers import Identifiers
+from erlmesh.core.reconnect_policy import DisconnectCause, ReconnectPolicy
 from erlmesh.net.network import Network, TcpNetwork
 from erlmesh.net.resolvers import Resolver
 from erlmesh.proto.control import Signal
@@ -40,7 +41,6 @@ __all__ = ["DISCONNECTING", "InstanceConfig", "NodeInstance", "ProcessClass"]
 DISCONNECTING: Final = Atom("disconnecting")
 """To our own kind: that we leave on purpose, and nobody need dial."""
 SHUTDOWN: Final = Atom("shutdown")
-REPLACED: Final = "wait_pending"
 SHUTDOWN_GRACE: Final = 0.5
 """Seconds that processes get to tidy up when the node stops."""
 
@@ -85,8 +85,6 @@ class NodeInstance:
         is_overlap_disconnect: Callable[[str], bool],
     ) -> None:
         self.creation = creation
-        self.in_overlap_disconnect = False
-        """A connection that ends now does so because others have lost that node, or we have lost others."""
         self._is_overlap_disconnect = is_overlap_disconnect
         atom = Atom(config.name)
         self.router = Router(Identifiers(atom, creation), self._enqueue)
@@ -100,21 +98,21 @@ class NodeInstance:
         self.spawner = Spawner(self.router, partial(process_class, ops))
         self.spawn_server = SpawnServer(self.router.state, self.spawner, fallback_body)
         self.events = NodeEvents(self.router.state)
+        self.reconnect_policy = ReconnectPolicy(config.name, config.rng)
         self.connections = Connections(
             _local_node(config, creation),
             self.router,
             config.network,
             config.resolver,
             net_ticktime=config.net_ticktime,
+            reconnect_policy=self.reconnect_policy,
             allow_list=config.allow_list,
             on_up=self._node_up,
             on_down=self._node_down,
         )
         self.reconnector: Reconnector | None = None
         if config.reconnect:
-            self.reconnector = Reconnector(
-                config.name, config.rng, self.connections.reconnect, self.connections.disconnect_history
-            )
+            self.reconnector = Reconnector(self.reconnect_policy, self.connections.reconnect)
         self.router.last_connect_error = self.connections.last_connect_error
         self.router.on_spawn_request = self.spawn_server.on_request
         self.node_process = self._start_node_process()
@@ -178,16 +176,14 @@ class NodeInstance:
         if not hidden:
             self.events.node_up(name)
 
-    def _node_down(self, connection: Connection, reason: str) -> None:
+    def _node_down(self, connection: Connection, reason: str, cause: DisconnectCause) -> None:
         name, hidden = connection.name, connection.hidden
         self.loop_monitor.discard_peer(name)
-        if self.reconnector is not None and (connection.dialled or not hidden) and reason != REPLACED:
-            for_others = self.in_overlap_disconnect or self._is_overlap_disconnect(name)
-            if for_others:  # not because it has hung up: it did what it was asked to
-                self.connections.disconnect_history.record_overlap_disconnect(
-                    name, connection.creation, asyncio.get_running_loop().time()
-                )
-            self.reconnector.disconnected(name, overlap_disconnect=for_others)
+        # A hidden node that connected to us may be a short-lived tool: it is not dialled when it goes.
+        if self.reconnector is not None and (connection.dialled or not hidden) and cause != DisconnectCause.REPLACED:
+            if self._is_overlap_disconnect(name):  # `global` expects this end, whichever side has closed the connection
+                cause = DisconnectCause.OVERLAPPING_PARTITION
+            self.reconnector.disconnected(name, connection.creation, cause)
         if not hidden:
             self.events.node_down(name, reason)
 

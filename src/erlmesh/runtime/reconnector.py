@@ -1,4 +1,4 @@
-"""Dials lost peers again: carries out what :mod:`erlmesh.core.reconnect_policy` decides."""
+"""Dials lost peers again, as :mod:`erlmesh.core.reconnect_policy` decides."""
 
 from __future__ import annotations
 
@@ -6,67 +6,48 @@ import asyncio
 import math
 from collections.abc import Callable
 from functools import partial
-from random import Random
 
-from erlmesh.core.disconnect_history import DisconnectHistory
-from erlmesh.core.node_names import NodeNames
-from erlmesh.core.reconnect_policy import ReconnectPolicy
+from erlmesh.core.reconnect_policy import DisconnectCause, ReconnectPolicy
 
 __all__ = ["Reconnector"]
 
 
 class Reconnector:
-    """``dial(name, done)`` starts or joins an attempt and calls ``done(up)`` once; whom it does not meet is written in
-    ``hung_up``. :meth:`close` before the loop ends.
+    """Reports events to the policy, and runs the one timer for its next deadline. Call :meth:`close` in the end.
 
-    When it dials is the policy's business; here is only the one timer.
+    ``dial(name, done)`` starts an attempt, or joins the one under way, and calls ``done(up)`` once.
     """
 
-    def __init__(
-        self,
-        local_name: str,
-        rng: Random,
-        dial: Callable[[str, Callable[[bool], None]], None],
-        disconnect_history: DisconnectHistory,
-    ) -> None:
+    def __init__(self, policy: ReconnectPolicy, dial: Callable[[str, Callable[[bool], None]], None]) -> None:
+        self._policy = policy
         self._dial = dial
-        self._disconnect_history = disconnect_history
-        self._policy = ReconnectPolicy(local_name, rng)
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
+        """The end of a connection is still reported while the node stops, but nothing is dialled any more."""
 
     def request(self, name: str) -> None:
-        """``name`` could not be reached, and is to be dialled until it can."""
+        """``name`` could not be reached: dial it until it can be."""
         self._policy.request(name, self._loop.time())
         self._arm_timer()
 
-    def connected(self, name: str, *, hidden: bool) -> None:
-        """``name`` is connected. Who is hidden may be a passing tool: it is minded only if it was missed."""
-        if not hidden or self._policy.is_tracked(name):
-            self._policy.connected(name, self._loop.time())
-            self._arm_timer()
-
-    def disconnected(self, name: str, *, overlap_disconnect: bool) -> None:
-        """The connection to ``name`` ended, and neither side wanted it so; with ``for_others`` others did."""
-        self._policy.disconnected(name, self._loop.time(), overlap_disconnect=overlap_disconnect)
-        self._arm_timer()
-
     def suppress(self, name: str) -> None:
-        """``name`` is to be left alone."""
+        """Dial ``name`` no more, until it is connected once more."""
         self._policy.suppress(name)
         self._arm_timer()
 
-    def is_suppressed(self, name: str) -> bool:
-        """Whether ``name`` is being left alone on purpose: its own, or somebody's here."""
-        return self._policy.is_suppressed(name)
+    def connected(self, name: str, *, hidden: bool) -> None:
+        """A connection to ``name`` is up."""
+        self._policy.connected(name, self._loop.time(), hidden=hidden)
+        self._arm_timer()
 
-    def reconnecting(self) -> NodeNames:
-        """The peers that are being dialled again and again."""
-        return NodeNames(self._policy.reconnecting())
+    def disconnected(self, name: str, creation: int, cause: DisconnectCause) -> None:
+        """The connection to the incarnation ``creation`` of ``name`` has ended."""
+        self._policy.disconnected(name, creation, self._loop.time(), cause)
+        self._arm_timer()
 
     def close(self) -> None:
-        """Dials nobody any more."""
+        """Start no further attempt."""
         self._closed = True
         self._arm_timer()
 
@@ -80,20 +61,11 @@ class Reconnector:
 
     def _dial_due(self) -> None:
         self._timer = None
-        now = self._loop.time()
-        for name in self._policy.due(now):
-            if not self._policy.is_deferred(name, now):
-                self._disconnect_history.clear_deferral(name)
+        for name in self._policy.begin_attempts(self._loop.time()):
             self._dial(name, partial(self._attempt_finished, name))
         self._arm_timer()
 
     def _attempt_finished(self, name: str, up: bool) -> None:
-        if up:
-            return
-        if self._disconnect_history.is_suppressed(name):
-            self._policy.suppress(name)
-        elif self._disconnect_history.pop_found(name):
-            self._policy.found_same_incarnation(name, self._loop.time())
-        else:
+        if not up:  # a success is reported by connected()
             self._policy.attempt_failed(name, self._loop.time())
-        self._arm_timer()
+            self._arm_timer()

@@ -12,6 +12,7 @@ from typing import Any, Final
 from erlmesh.core.allow_list import AllowList
 from erlmesh.core.cookies import Cookies
 from erlmesh.core.node_names import NodeNames
+from erlmesh.core.reconnect_policy import DisconnectCause
 from erlmesh.errors import CallError, Exit, NodeNotAlive, NodeStartError
 from erlmesh.formatting import claim_local, release_local
 from erlmesh.net.epmd import Epmd
@@ -265,19 +266,16 @@ class Runtime:
             self._instance.reconnector.suppress(peer.name)
         if self._connections.connection(peer.name) is not None:
             self._node_process.send((ERLMESH, peer), (DISCONNECTING, self.atom), connect=False)
-        return self._connections.disconnect(peer.name)
+        return self._connections.disconnect(peer.name, DisconnectCause.REQUESTED)
 
-    def _disconnect_and_reconnect(self, name: Atom | str, *, overlap_disconnect: bool = True) -> bool:
-        """Closes the connection because others have lost that node, or we have lost others: it is dialled again, but
-        for a while met in another life only. If not ``for_others``, it is dialled again as any node that is lost.
-        False if there was none.
+    def _disconnect_and_reconnect(
+        self, name: Atom | str, cause: DisconnectCause = DisconnectCause.OVERLAPPING_PARTITION
+    ) -> bool:
+        """Closes the connection for ``cause``; the node is dialled again. False if there was no connection.
+
+        After ``OVERLAPPING_PARTITION`` the same incarnation is refused for a while.
         """
-        life = self._instance
-        life.in_overlap_disconnect, before = overlap_disconnect, life.in_overlap_disconnect
-        try:
-            return life.connections.disconnect(Atom(name).name)
-        finally:
-            life.in_overlap_disconnect = before
+        return self._connections.disconnect(Atom(name).name, cause)
 
     def keep_connecting(self, name: Atom | str) -> None:
         """``name`` is missed: it is dialled until it is there. Nothing happens without ``reconnect``."""
@@ -286,11 +284,11 @@ class Runtime:
 
     def _is_reconnect_suppressed(self, name: Atom | str) -> bool:
         """Whether that node was disconnected on purpose, here or there, and nobody has wanted it since."""
-        return self._instance.reconnector is not None and self._instance.reconnector.is_suppressed(Atom(name).name)
+        return self._instance.reconnect_policy.is_suppressed(Atom(name).name)
 
     def reconnecting(self) -> NodeNames:
         """The nodes that are being dialled again and again."""
-        return NodeNames() if self._instance.reconnector is None else self._instance.reconnector.reconnecting()
+        return NodeNames(self._instance.reconnect_policy.reconnecting())
 
     def blocked_peers(self) -> dict[str, float]:
         """The connected nodes of erlmesh whose event loops are held by somebody's code, as they have told, and for how

@@ -3,8 +3,7 @@
 from mutants.mutation import Mutant
 
 PEERS = "erlmesh.core.connection_table:ConnectionTable."
-REDIAL = "erlmesh.core.reconnect_policy:ReconnectPolicy."
-HUNG_UP = "erlmesh.core.disconnect_history:DisconnectHistory."
+POLICY = "erlmesh.core.reconnect_policy:ReconnectPolicy."
 CONNECTIONS = "erlmesh.runtime.connections:Connections."
 CHANNEL = "erlmesh.proto.channel:Channel."
 
@@ -110,7 +109,7 @@ MUTANTS = [
     Mutant(
         CONNECTIONS + "_tear_down",
         "nobody is told that a node is down",
-        "self._on_down(connection, reason)",
+        "self._on_down(connection, reason, cause)",
         "pass",
     ),
     Mutant(
@@ -135,7 +134,7 @@ MUTANTS = [
         CONNECTIONS + "handshake_completed",
         "the life of a peer is not noted",
         "event.flags, event.creation, now",
-        "met.flags, 4, now",
+        "event.flags, 4, now",
     ),
     Mutant(
         CHANNEL + "handle_timeout",
@@ -162,70 +161,70 @@ MUTANTS = [
         "return False",
     ),
     Mutant(
-        REDIAL + "disconnected",
+        POLICY + "disconnected",
         "a lost peer is not dialled again",
-        "self._schedule(peer, name, now)",
+        "self._schedule(name, peer, now)",
         "pass",
     ),
     Mutant(
-        REDIAL + "attempt_failed",
+        POLICY + "_retry_unreachable",
         "a peer is dialled again once only",
-        "self._schedule(peer, name, now)",
+        "self._schedule(name, peer, now)",
         "pass",
     ),
     Mutant(
-        REDIAL + "due",
+        POLICY + "begin_attempts",
         "a peer that is being dialled is dialled at once again",
-        "self._peers[name].dial_at = math.inf",
+        "peer.dial_at = math.inf",
         "pass",
     ),
     Mutant(
-        REDIAL + "suppress",
+        POLICY + "suppress",
         "who is to be left alone is dialled",
-        "self._suppressed[name] = None",
+        "peer.state, peer.dial_at = PeerState.SUPPRESSED, math.inf",
         "pass",
     ),
     Mutant(
-        REDIAL + "request",
+        POLICY + "request",
         "who is wanted after all stays left alone",
-        "self._suppressed.pop(name, None)",
+        "self._peers[name].state = PeerState.CONNECTED",
         "pass",
     ),
     Mutant(
-        REDIAL + "disconnected",
+        POLICY + "disconnected",
         "who was left for others is met at once in the same life",
         "peer.deferred_until = now + peer.deferral",
         "pass",
     ),
     Mutant(
-        REDIAL + "_schedule",
+        POLICY + "_schedule",
         "who is spared no longer is dialled at the end of a long pause only",
-        "if self.is_deferred(name, now):",
+        "if peer.is_deferred(now):",
         "if False:",
     ),
     Mutant(
-        REDIAL + "found_same_incarnation",
+        POLICY + "_retry_deferred",
         "who is found in the life in which it was left is not dialled again",
-        "self._schedule(peer, name, now)",
+        "self._schedule(name, peer, now)",
         "pass",
     ),
     Mutant(
-        HUNG_UP + "refusal_reason",
+        POLICY + "peer_found",
         "of who was left for others another life is not met either",
-        "life.creation != creation",
+        "refused.creation != creation",
         "False",
     ),
     Mutant(
-        HUNG_UP + "clear_deferral",
+        POLICY + "begin_attempts",
         "who was left for others is never met in that life",
-        "self.discard(name)",
+        "peer.refused = None",
         "pass",
     ),
     Mutant(
-        "erlmesh.runtime.reconnector:Reconnector._dial_due",
+        POLICY + "begin_attempts",
         "who was left for others is spared for ever",
-        "self._disconnect_history.clear_deferral(name)",
-        "pass",
+        "not peer.is_deferred(now)",
+        "False",
     ),
     Mutant(
         "erlmesh.runtime.reconnector:Reconnector._attempt_finished",

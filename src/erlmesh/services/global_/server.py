@@ -13,6 +13,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from erlmesh.core.gen import GEN_CALL, GEN_CAST
+from erlmesh.core.reconnect_policy import DisconnectCause
 from erlmesh.errors import CallError
 from erlmesh.services.global_.lock_table import LockTable
 from erlmesh.services.global_.locker import Locker
@@ -111,7 +112,7 @@ class GlobalServer:
         # Do this before disconnecting: without known nodes, no lost_connection is sent for the others.
         self._apply_effects(self.sync.remove_all_nodes())
         for name in self.node.nodes():
-            self.node._disconnect_and_reconnect(name, overlap_disconnect=False)
+            self.node._disconnect_and_reconnect(name, DisconnectCause.SERVICE_RESTARTED)
 
     def handle_message(self, message: Term) -> None:
         """Handle one message from any process."""
