@@ -79,7 +79,7 @@ otp: $(VENV)/dev.stamp erlang    ## interop with OTP 23, 25 and 27, each test on
 	$(PYTEST) tests/otp --every-otp $(ARGS)
 
 sim: $(VENV)/dev.stamp           ## random lives of simulated clusters: make sim SEEDS=1000 FIRST=0; SEED=7 tells one again
-	@$(BIN)/python -m erlmesh.testing.story $(if $(SEED),--seed $(SEED),--first $(FIRST) --seeds $(SEEDS)) $(ARGS)
+	@PYTHONPATH=tests $(BIN)/python -m simulation $(if $(SEED),--seed $(SEED),--first $(FIRST) --seeds $(SEEDS)) $(ARGS)
 
 conformance: $(VENV)/dev.stamp erlang  ## OTP as the judge: what it sees of a node must be what it sees of a BEAM
 	$(PYTEST) tests/otp/test_conformance_otp.py tests/otp/test_conformance_life_otp.py tests/otp/test_conformance_hostile_otp.py --every-otp $(ARGS)
@@ -88,7 +88,7 @@ faults: $(VENV)/dev.stamp erlang  ## real faults on real nodes, at length, and d
 	$(PYTEST) tests/faults --long --table docs/reference/faults.md $(ARGS)
 
 mutants: $(VENV)/dev.stamp       ## judges the stories by deliberately wrong versions: what catches each
-	@$(BIN)/python tests/sim/judge.py $(ARGS)
+	@$(BIN)/python tests/simulation/run_mutants.py $(ARGS)
 
 docker: $(VENV)/dev.stamp        ## the tests with containers alone, on the Docker Engine of this machine
 	$(PYTEST) tests/docker $(ARGS)

@@ -8,7 +8,7 @@ import socket
 import pytest
 from hypothesis import settings
 
-from leaks import Held, TasksLeft
+from leaks import LeakedTasks, ResourceSnapshot
 
 # What passed once in CI passes again; at home every run looks at other examples.
 settings.register_profile("ci", derandomize=True)
@@ -35,14 +35,14 @@ def pytest_addoption(pluginmanager):
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left_behind(request, monkeypatch):
+def no_leaks(request, monkeypatch):
     """No task, thread, socket or pipe outlives its test."""
-    if request.node.get_closest_marker("together"):  # others' are there, too
+    if request.node.get_closest_marker("shared_cluster"):  # others' are there, too
         yield
         return
-    tasks, before = TasksLeft(), Held.now()
+    tasks, before = LeakedTasks(), ResourceSnapshot.take()
     monkeypatch.setattr(asyncio.runners, "_cancel_all_tasks", tasks.cancel_all)
     yield
-    left = tasks.found + before.grown()
+    left = tasks.found + before.leaked()
     if left:
         pytest.fail("left behind: " + ", ".join(left), pytrace=False)

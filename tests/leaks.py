@@ -13,9 +13,9 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["Held", "TasksLeft"]
+__all__ = ["LeakedTasks", "ResourceSnapshot"]
 
-SETTLING = 3.0
+SETTLE_TIMEOUT = 3.0
 """Seconds that ends which have begun may take: threads that are joined, sockets that are closed with the last turn."""
 KINDS = ("socket:", "pipe:", "anon_inode:")
 STANDARD_STREAMS = 3
@@ -23,28 +23,28 @@ CANCEL_ALL = asyncio.runners._cancel_all_tasks
 
 
 @dataclass(frozen=True)
-class Held:
+class ResourceSnapshot:
     """What this process holds at one moment."""
 
     threads: frozenset[threading.Thread]
     descriptors: frozenset[tuple[int, str]]
 
     @staticmethod
-    def now() -> Held:
-        return Held(frozenset(threading.enumerate()), frozenset(_descriptors()))
+    def take() -> ResourceSnapshot:
+        return ResourceSnapshot(frozenset(threading.enumerate()), frozenset(_descriptors()))
 
-    def grown(self) -> list[str]:
+    def leaked(self) -> list[str]:
         """What is held now and was not then, in words, after it has had time to end."""
-        if not self._more():
+        if not self._difference():
             return []
         gc.collect()
-        end = time.monotonic() + SETTLING
-        while (more := self._more()) and time.monotonic() < end:
+        end = time.monotonic() + SETTLE_TIMEOUT
+        while (more := self._difference()) and time.monotonic() < end:
             time.sleep(0.01)
         return more
 
-    def _more(self) -> list[str]:
-        now = Held.now()
+    def _difference(self) -> list[str]:
+        now = ResourceSnapshot.take()
         return [
             *(f"thread {thread.name}" for thread in now.threads - self.threads),
             *(f"descriptor {number} ({what})" for number, what in sorted(now.descriptors - self.descriptors)),
@@ -64,7 +64,7 @@ def _descriptors() -> list[tuple[int, str]]:
 
 
 @dataclass
-class TasksLeft:
+class LeakedTasks:
     """Tasks that were running when the main coroutine of their loop had returned."""
 
     found: list[str] = field(default_factory=list)

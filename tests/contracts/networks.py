@@ -8,8 +8,8 @@ import asyncio
 from random import Random
 
 from erlmesh.net.network import TcpNetwork
-from erlmesh.testing import clock
-from erlmesh.testing.network import Internet
+from erlmesh.testing import loop
+from erlmesh.testing.network import SimulatedNetwork
 
 __all__ = ["Recorder", "Simulated", "Tcp"]
 
@@ -18,35 +18,35 @@ class Recorder(asyncio.Protocol):
     """What a protocol is told, in order, and its transport."""
 
     def __init__(self):
-        self.told = []
+        self.events = []
         self.received = bytearray()
         self.transport = None
         self.error = None
 
     def connection_made(self, transport):
-        self.told.append("made")
+        self.events.append("made")
         self.transport = transport
 
     def data_received(self, data):
         assert data
-        if self.told[-1] != "data":
-            self.told.append("data")
+        if self.events[-1] != "data":
+            self.events.append("data")
         self.received += data
 
     def pause_writing(self):
-        self.told.append("pause")
+        self.events.append("pause")
 
     def resume_writing(self):
-        self.told.append("resume")
+        self.events.append("resume")
 
     def connection_lost(self, exception):
-        self.told.append("lost")
+        self.events.append("lost")
         self.error = exception
 
 
-async def until(condition, *, patience=30.0):
+async def wait_until(condition, *, timeout=30.0):
     """The clock of the network decides how long that is."""
-    async with asyncio.timeout(patience):
+    async with asyncio.timeout(timeout):
         while not condition():
             await asyncio.sleep(0.005)
 
@@ -54,14 +54,14 @@ async def until(condition, *, patience=30.0):
 class Pair:
     """Two ends of a connection, and what may happen between them."""
 
-    def __init__(self, network, caller, called, listener):
-        self.network, self.caller, self.called, self.listener = network, caller, called, listener
+    def __init__(self, network, initiator, acceptor, listener):
+        self.network, self.initiator, self.acceptor, self.listener = network, initiator, acceptor, listener
 
     async def close(self):
         self.listener.close()
-        for end in (self.caller, self.called):
+        for end in (self.initiator, self.acceptor):
             end.transport.abort()
-        await until(lambda: "lost" in self.caller.told and "lost" in self.called.told)
+        await wait_until(lambda: "lost" in self.initiator.events and "lost" in self.acceptor.events)
 
 
 class Simulated:
@@ -70,47 +70,47 @@ class Simulated:
     here, there = "10.0.0.1", "10.0.0.2"
 
     def __init__(self, seed):
-        self.internet = Internet(seed)
+        self.network = SimulatedNetwork(seed)
 
     def run(self, main):
         async def within():
             self.machines = [asyncio.get_running_loop().machine(name) for name in ("here", "there")]
             return await main()
 
-        return clock.run(within)
+        return loop.run(within)
 
     @property
-    def dialler(self):
-        return self.internet.host(self.here)
+    def initiator_host(self):
+        return self.network.host(self.here)
 
     @property
-    def answerer(self):
-        return self.internet.host(self.there)
+    def acceptor_host(self):
+        return self.network.host(self.there)
 
     async def pair(self):
         ends = Recorder(), Recorder()
         with self.machines[1]:
-            listener = await self.answerer.listen(None, [0], lambda: ends[1])
+            listener = await self.acceptor_host.listen(None, [0], lambda: ends[1])
         with self.machines[0]:
-            await self.dialler.dial(self.there, listener.port, lambda: ends[0])
-        await until(lambda: ends[1].transport is not None)
+            await self.initiator_host.dial(self.there, listener.port, lambda: ends[0])
+        await wait_until(lambda: ends[1].transport is not None)
         return Pair(self, *ends, listener)
 
-    def stop_reading(self, _end):
+    def pause_reading(self, _end):
         self.machines[1].pause()
 
-    def read_on(self, _end):
+    def resume_reading(self, _end):
         self.machines[1].resume()
 
     def cut(self, *, forth=True, back=True):
-        for way in self._ways(forth, back):
-            self.internet.cut(*way)
+        for way in self._directions(forth, back):
+            self.network.cut(*way)
 
     def heal(self):
-        for way in self._ways(True, True):
-            self.internet.heal(*way)
+        for way in self._directions(True, True):
+            self.network.heal(*way)
 
-    def _ways(self, forth, back):
+    def _directions(self, forth, back):
         return [(self.here, self.there)] * forth + [(self.there, self.here)] * back
 
     async def close(self):
@@ -124,8 +124,8 @@ class Tcp:
 
     def __init__(self, seed):
         self.random = Random(seed)
-        self.dialler = self.answerer = TcpNetwork()
-        self._ways = {"forth": asyncio.Event(), "back": asyncio.Event()}
+        self.initiator_host = self.acceptor_host = TcpNetwork()
+        self._directions = {"forth": asyncio.Event(), "back": asyncio.Event()}
         self._servers = []
         self._writers = []
         self._tasks = []
@@ -136,22 +136,22 @@ class Tcp:
 
     async def pair(self):
         ends = Recorder(), Recorder()
-        listener = await self.answerer.listen([self.there], [0], lambda: ends[1])
-        relay = await asyncio.start_server(lambda *sides: self._relay(listener.port, *sides), "127.0.0.1", 0)
+        listener = await self.acceptor_host.listen([self.there], [0], lambda: ends[1])
+        relay = await asyncio.start_server(lambda *sides: self._proxy(listener.port, *sides), "127.0.0.1", 0)
         self._servers.append(relay)
-        await self.dialler.dial(self.there, relay.sockets[0].getsockname()[1], lambda: ends[0])
-        await until(lambda: ends[1].transport is not None)
+        await self.initiator_host.dial(self.there, relay.sockets[0].getsockname()[1], lambda: ends[0])
+        await wait_until(lambda: ends[1].transport is not None)
         return Pair(self, *ends, listener)
 
-    async def _relay(self, port, reader, writer):
+    async def _proxy(self, port, reader, writer):
         there_reader, there_writer = await asyncio.open_connection("127.0.0.1", port)
         self._writers += [writer, there_writer]
         self._tasks += [
-            asyncio.ensure_future(self._pass_on(reader, there_writer, self._ways["forth"])),
-            asyncio.ensure_future(self._pass_on(there_reader, writer, self._ways["back"])),
+            asyncio.ensure_future(self._forward(reader, there_writer, self._directions["forth"])),
+            asyncio.ensure_future(self._forward(there_reader, writer, self._directions["back"])),
         ]
 
-    async def _pass_on(self, reader, writer, open_way):
+    async def _forward(self, reader, writer, open_way):
         try:
             while data := await reader.read(self.random.randrange(1, 1 << 16)):
                 await open_way.wait()
@@ -162,19 +162,19 @@ class Tcp:
         except OSError:
             writer.transport.abort()
 
-    def stop_reading(self, end):
+    def pause_reading(self, end):
         end.transport.pause_reading()
 
-    def read_on(self, end):
+    def resume_reading(self, end):
         end.transport.resume_reading()
 
     def cut(self, *, forth=True, back=True):
         for name, wanted in (("forth", forth), ("back", back)):
             if wanted:
-                self._ways[name].clear()
+                self._directions[name].clear()
 
     def heal(self):
-        for way in self._ways.values():
+        for way in self._directions.values():
             way.set()
 
     async def close(self):

@@ -102,7 +102,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.otp)
-            item.add_marker(pytest.mark.together)
+            item.add_marker(pytest.mark.shared_cluster)
 
 
 @pytest.fixture

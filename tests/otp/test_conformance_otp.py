@@ -21,7 +21,7 @@ from peer import OsProcess
 from pynode import python_surroundings
 from waiting import wait_until
 
-pytestmark = pytest.mark.together  # what one case has had to start the next ones use
+pytestmark = pytest.mark.shared_cluster  # what one case has had to start the next ones use
 CASES = Path(__file__).parent / "conformance"
 COMPILE = """
 [Out | Sources] = init:get_plain_arguments(),

@@ -50,7 +50,7 @@ class Cluster:
         self.links.discard(frozenset((a.name, b.name)))
         for one, other in ((a, b), (b, a)):
             self.queues.pop((other.name, one.name), None)
-            one.lost(other.name)
+            one.connection_lost(other.name)
 
     def crash(self, node):
         """kill -9."""
@@ -161,11 +161,11 @@ class FakeNode:
     def spawn(self, body, *args, name=None):
         me = self.process(name)
 
-        async def life():
+        async def run_body():
             await body(me, *args)
             self.end(me.pid, NORMAL)
 
-        me._task = life().__await__()
+        me._task = run_body().__await__()
         self.cluster.tasks.append(me._task)
         return me.pid
 
@@ -207,7 +207,7 @@ class FakeNode:
     def down(self, watcher, ref, pid, reason):
         self.cluster.put(self, watcher.node.name, "deliver", watcher, (DOWN, ref, PROCESS, pid, reason), ref)
 
-    def lost(self, name):
+    def connection_lost(self, name):
         """What a lost connection causes is done before a new one can be made."""
         for ref, (watcher, _) in list(self.monitors.items()):
             if watcher.node.name == name:

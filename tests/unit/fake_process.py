@@ -30,8 +30,8 @@ class FakeNode:
         ] = {}  # incoming: target → ref → (watcher, asked as)
         self._waiting: dict[str, list] = {}  # connects under way: done callbacks
         self._outbox: dict[str, list] = {}  # signals waiting for a connection
-        self._node_watchers: dict[Pid, bool] = {}
-        self._nobody = None
+        self._node_monitors: dict[Pid, bool] = {}
+        self._anonymous = None
 
     def __repr__(self):
         return self.name
@@ -74,7 +74,7 @@ class FakeNode:
         return list(self.links)
 
     def monitor_nodes(self, pid, *, reasons=False):
-        self._node_watchers[pid] = reasons
+        self._node_monitors[pid] = reasons
 
     def connect_nowait(self, name, done):
         if name in self.links or name == self.name:
@@ -106,8 +106,8 @@ class FakeNode:
         if not link.broken:
             link.broken = True
             # Our side is down at once, after what is being done now; the other side when it notices.
-            self.world.at(0, lambda: link.lose(self.name))
-            self.world.at(self.random.uniform(0.0005, 0.003), lambda: link.lose(name))
+            self.world.at(0, lambda: link.connection_lost(self.name))
+            self.world.at(self.random.uniform(0.0005, 0.003), lambda: link.connection_lost(name))
         return True
 
     def _connected(self, name, *, up):
@@ -119,7 +119,7 @@ class FakeNode:
 
     def _nodeup(self, name, link):
         self.links[name] = link
-        self._tell_watchers(NODEUP, name)
+        self._send_node_event(NODEUP, name)
         self._connected(name, up=True)
         for signal in self._outbox.pop(name, []):
             link.send(self.name, signal)
@@ -136,10 +136,10 @@ class FakeNode:
             for ref, (watcher, _) in list(watchers.items()):
                 if watcher.node.name == name:
                     del watchers[ref]
-        self._tell_watchers(NODEDOWN, name)
+        self._send_node_event(NODEDOWN, name)
 
-    def _tell_watchers(self, word, name):
-        for pid, reasons in self._node_watchers.items():
+    def _send_node_event(self, word, name):
+        for pid, reasons in self._node_monitors.items():
             message = (
                 (word, Atom(name), Atom("connection_closed")) if reasons and word is NODEDOWN else (word, Atom(name))
             )
@@ -207,7 +207,7 @@ class FakeNode:
     # From no process in particular
 
     def send(self, to, message):
-        self._anybody().send(to, message)
+        self._anonymous_process().send(to, message)
 
     async def call(self, to, request, *, timeout=5.0):
         # A process of its own, as a caller that is none has to have.
@@ -218,11 +218,11 @@ class FakeNode:
             if not caller.ended:
                 caller.end(NORMAL)
 
-    def _anybody(self):
-        if self._nobody is None or self._nobody.ended:
-            self._nobody = FakeProcess(self, None)
-            self._nobody.handler = lambda message: None
-        return self._nobody
+    def _anonymous_process(self):
+        if self._anonymous is None or self._anonymous.ended:
+            self._anonymous = FakeProcess(self, None)
+            self._anonymous.handler = lambda message: None
+        return self._anonymous
 
 
 class _Wait:

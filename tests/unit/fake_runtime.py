@@ -19,11 +19,11 @@ from collections import deque
 from fake_process import FakeNode
 
 
-class Hung(AssertionError):
+class Stuck(AssertionError):
     """What the test waited for cannot happen any more, or did not in the time given."""
 
 
-class World:
+class FakeRuntime:
     def __init__(self, seed=0, *, delay=(0.0001, 0.002), connect_delay=(0.001, 0.03)):
         self.random = random.Random(seed)
         self.delay, self.connect_delay = delay, connect_delay
@@ -60,7 +60,7 @@ class World:
             if self.failures:
                 raise self.failures[0]
         if until is not None and not until():
-            raise Hung(f"not within {limit} s")
+            raise Stuck(f"not within {limit} s")
 
     def ask(self, node, body, *args, limit=300.0):
         """Run ``body(me, *args)`` in a process of ``node`` to its end; its result."""
@@ -103,14 +103,14 @@ class World:
         if link is not None:
             link.cut()
 
-    def part(self, a, b):
+    def partition(self, a, b):
         self.partitioned.add(frozenset((a, b)))
         self.cut(a, b)
 
     def heal(self):
         self.partitioned.clear()
 
-    def stop(self, name):
+    def kill(self, name):
         """Kill a node."""
         node = self.nodes.pop(name)
         node.alive = False
@@ -125,7 +125,7 @@ class _Link:
 
     def __init__(self, world, a, b):
         self.world, self.ends = world, (a, b)
-        self.lives = {end: world.nodes.get(end) for end in (a, b)}
+        self.nodes = {end: world.nodes.get(end) for end in (a, b)}
         self.up: set[str] = set()
         self.broken = False
         self.disconnected: set[str] = set()
@@ -137,31 +137,31 @@ class _Link:
 
     def dial(self):
         world = self.world
-        possible = all(self.lives.values()) and frozenset(self.ends) not in world.partitioned
+        possible = all(self.nodes.values()) and frozenset(self.ends) not in world.partitioned
         wait = world.random.uniform(*world.connect_delay)
         if not possible:
             world.at(wait, self.fail)
             return
         first, second = world.random.sample(self.ends, 2)
-        world.at(wait, lambda: self.come_up(first))
-        world.at(wait + world.random.uniform(*world.delay), lambda: self.come_up(second))
+        world.at(wait, lambda: self.connected(first))
+        world.at(wait + world.random.uniform(*world.delay), lambda: self.connected(second))
 
     def fail(self):
         if self.world._links.get(frozenset(self.ends)) is self:
             del self.world._links[frozenset(self.ends)]
         for end in self.ends:
-            node = self.lives[end]
+            node = self.nodes[end]
             if node is not None and node.alive:
                 node._connected(self.other(end), up=False)
 
-    def come_up(self, end):
-        if self.broken or not self.lives[end].alive or not self.lives[self.other(end)].alive:
+    def connected(self, end):
+        if self.broken or not self.nodes[end].alive or not self.nodes[self.other(end)].alive:
             if not self.up:
                 self.broken = True
                 self.fail()
             return
         self.up.add(end)
-        self.lives[end]._nodeup(self.other(end), self)
+        self.nodes[end]._nodeup(self.other(end), self)
         for signal in self.backlog[end]:
             self.arrive(end, signal)
         self.backlog[end].clear()
@@ -182,7 +182,7 @@ class _Link:
 
         def deliver():
             if end not in self.disconnected:
-                self.lives[end]._receive(self.other(end), signal)
+                self.nodes[end]._receive(self.other(end), signal)
 
         world.at(when - world.time, deliver)
 
@@ -195,13 +195,13 @@ class _Link:
             return
         for end in self.ends:
             # Some of what is under way still arrives, the rest is lost.
-            self.world.at(self.world.random.uniform(0, 0.003), lambda end=end: self.lose(end))
+            self.world.at(self.world.random.uniform(0, 0.003), lambda end=end: self.connection_lost(end))
 
-    def lose(self, end):
+    def connection_lost(self, end):
         self.disconnected.add(end)
         if self.disconnected == set(self.ends) and self.world._links.get(frozenset(self.ends)) is self:
             del self.world._links[frozenset(self.ends)]
-        node = self.lives[end]
+        node = self.nodes[end]
         if not node.alive:
             return
         if end in self.up:

@@ -87,7 +87,7 @@ class MemoryNetwork:
         self.gates = {}
         self.on_pipe = lambda pipe: None
         self.pipes = []
-        self.lives = 0
+        self.registrations = 0
 
     async def dial(self, host, port, protocol):
         accept = self.listening.get(port)
@@ -102,7 +102,7 @@ class MemoryNetwork:
         return None, None
 
     async def listen(self, hosts, ports, protocol):
-        port = 1000 + self.lives
+        port = 1000 + self.registrations
         self.listening[port] = protocol
         return Listener(self, port)
 
@@ -124,8 +124,8 @@ class MemoryEpmd:
     async def register(self, alive, port, *, hosts, hidden):
         self.name = f"{alive}@{self.host}"
         self.network.names[self.name] = port
-        self.network.lives += 1
-        return self.network.lives
+        self.network.registrations += 1
+        return self.network.registrations
 
     async def close(self):
         self.network.names.pop(self.name, None)

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 from memory_network import MemoryNetwork, started
-from virtual_time import run, turns
+from virtual_time import run, run_iterations
 
 from erlmesh.errors import CalleeExited, NoConnection, NodeNotAlive
 from erlmesh.proto.handshake_driver import SETUP_TIMEOUT
@@ -30,7 +30,7 @@ def with_nodes(*names, **options):
                     network = MemoryNetwork()
                     nodes = [await stack.enter_async_context(started(network, name, **options)) for name in names]
                     await test(network, *nodes, **fixtures)
-                await turns()
+                await run_iterations()
                 assert network.open_pipes() == []
                 for node in nodes:
                     connections = node._connections
@@ -72,7 +72,7 @@ async def test_two_nodes_connect_and_part(network, a, b):
     assert await a.connect("b@h")
     assert (a.nodes(), b.nodes()) == (["b@h"], ["a@h"])
     assert await a.disconnect("b@h")
-    await turns()
+    await run_iterations()
 
     assert (a.nodes(), b.nodes()) == ([], [])
     assert at_a == [(NODEUP, B), (NODEDOWN, B, Atom("disconnect"))]
@@ -93,11 +93,11 @@ async def test_connecting_twice_or_to_oneself_is_true_at_once(network, a, b):
 async def test_all_who_wait_for_one_node_share_one_attempt(network, a, b):
     network.gates["b@h"] = asyncio.Event()
     waiting = [told(a, "b@h") for _ in range(100)]
-    await turns()
+    await run_iterations()
     assert waiting == [[]] * 100
 
     network.gates["b@h"].set()
-    await turns(20)
+    await run_iterations(20)
 
     assert waiting == [[True]] * 100
     assert len(network.pipes) == 1
@@ -106,7 +106,7 @@ async def test_all_who_wait_for_one_node_share_one_attempt(network, a, b):
 @with_nodes("a@h")
 async def test_all_who_wait_for_a_node_that_is_not_there_are_told_no_and_why(network, a):
     waiting = [told(a, "b@h") for _ in range(3)]
-    await turns()
+    await run_iterations()
 
     assert waiting == [[False]] * 3
     assert a.last_connect_error("b@h") == "no node b@h"
@@ -177,7 +177,7 @@ async def test_only_so_many_reasons_are_kept(network, a, b):
 async def test_a_failing_callback_does_not_keep_the_others_from_their_answer(network, a, b):
     a.connect_nowait("b@h", lambda up: 1 / 0)
     answers = told(a, "b@h")
-    await turns(20)
+    await run_iterations(20)
 
     assert answers == [True]
 
@@ -196,7 +196,7 @@ async def test_held_signals_arrive_in_order_and_before_what_nodeup_causes(networ
     a.monitor_nodes(sender.pid)
     for number in range(3):
         sender.send(("server", B), number)
-    await turns(20)
+    await run_iterations(20)
 
     assert heard == [0, 1, 2, (b"after", NODEUP)]
 
@@ -205,7 +205,7 @@ async def test_held_signals_arrive_in_order_and_before_what_nodeup_causes(networ
 async def test_nodeup_comes_before_anything_else_from_that_node(network, a, b):
     _, at_b = listener(b, "server")
     a.send(("server", B), 1)
-    await turns(20)
+    await run_iterations(20)
 
     assert at_b == [(NODEUP, A), 1]
 
@@ -217,11 +217,11 @@ async def test_nodedown_comes_after_everything_else_from_that_node(network, a, b
     await a.connect("b@h")
     ref = p.monitor(q.pid)
     p.link(q.pid)
-    await turns()
+    await run_iterations()
 
     q.send(p.pid, 1)
     b.disconnect_nowait("a@h")
-    await turns()
+    await run_iterations()
 
     assert heard == [
         (NODEUP, B), 1, (EXIT, q.pid, NOCONNECTION), (DOWN, ref, PROCESS, q.pid, NOCONNECTION),
@@ -235,10 +235,10 @@ async def test_links_and_monitors_wait_for_the_connection_they_cause(network, a,
     q, _ = listener(b)
     ref = p.monitor(q.pid)
     p.link(q.pid)
-    await turns(20)
+    await run_iterations(20)
 
     b.exit(q.pid, Atom("kill"))
-    await turns()
+    await run_iterations()
 
     killed = Atom("killed")
     assert heard == [(NODEUP, B), (EXIT, q.pid, killed), (DOWN, ref, PROCESS, q.pid, killed)]
@@ -252,7 +252,7 @@ async def test_a_link_taken_back_while_it_waits_leaves_no_half_link(network, a, 
     p.unlink(q.pid)
     ref = p.monitor(q.pid)
     p.demonitor(ref)
-    await turns(20)
+    await run_iterations(20)
 
     assert a.nodes() == ["b@h"]
     assert len(b._router.links) == len(b._router.monitors) == 0
@@ -265,7 +265,7 @@ async def test_who_dies_while_its_link_waits_is_heard_of(network, a, b):
     q, heard = listener(b, events=False)
     p.link(q.pid)
     a.exit(p.pid, Atom("kill"))
-    await turns(20)
+    await run_iterations(20)
 
     assert heard == [(EXIT, p.pid, Atom("killed"))]
     assert len(b._router.links) == 0
@@ -278,7 +278,7 @@ async def test_signals_for_a_node_that_cannot_be_reached_come_back(network, a):
     p.link(gone)
     p.send(gone, 1)
     ref = p.monitor(("server", B))
-    await turns()
+    await run_iterations()
 
     assert heard == [(EXIT, gone, NOCONNECTION), (DOWN, ref, PROCESS, (Atom("server"), B), NOCONNECTION)]
 
@@ -289,13 +289,13 @@ async def test_noconnect_sends_to_connected_nodes_and_to_those_that_are_being_co
     p, _ = listener(a)
 
     p.send(("server", B), 1, connect=False)
-    await turns(20)
+    await run_iterations(20)
     assert a.nodes() == []
     a.connect_nowait("b@h", lambda _: None)
     p.send(("server", B), 2, connect=False)
-    await turns(20)
+    await run_iterations(20)
     p.send(("server", B), 3, connect=False)
-    await turns()
+    await run_iterations()
 
     assert heard == [2, 3]
 
@@ -312,7 +312,7 @@ async def test_what_waits_is_what_it_was_when_it_was_sent(network, a, b):
     message = [1]
     a.send(("server", B), message)
     message.append(2)
-    await turns()
+    await run_iterations()
 
     assert heard == [[1]]
 
@@ -336,7 +336,7 @@ async def test_who_sends_much_to_a_node_that_is_dialled_is_held_until_it_is_ther
     await asyncio.sleep(SETUP_TIMEOUT - 1)
     assert trace == []
     gate.set()
-    await turns(30)
+    await run_iterations(30)
 
     assert trace == [0, 1, 2]
     assert [number for number, _ in heard] == [0, 1, 2]
@@ -354,7 +354,7 @@ async def test_little_holds_nobody(network, a, b):
         trace.append(a._now())
 
     a.spawn(body)
-    await turns()
+    await run_iterations()
 
     assert trace == [0.0]
 
@@ -388,7 +388,7 @@ async def test_who_is_held_goes_on_when_its_node_stops(network, a, b):
             trace.append("ended")
 
     a.spawn(body)
-    await turns()
+    await run_iterations()
     await a.stop()
 
     assert trace == ["ended"]
@@ -404,12 +404,12 @@ async def test_what_those_send_who_never_wait_is_given_up_when_it_is_too_much(ne
         a.send(("server", B), (number, MEGABYTE))
         assert len(a._connections._pending["b@h"].signals) <= MAX_PENDING_BYTES // len(MEGABYTE)
     late = watcher.monitor(("server", B))
-    await turns()
+    await run_iterations()
     why = a.last_connect_error("b@h")
     gate.set()
-    await turns()
+    await run_iterations()
     a.send(("server", B), "now")
-    await turns()
+    await run_iterations()
 
     assert heard == [b"now"]
     assert seen == [(DOWN, each, PROCESS, (Atom("server"), B), NOCONNECTION) for each in (ref, late)]
@@ -429,10 +429,10 @@ async def test_nodes_that_dial_each_other_at_once_meet_on_one_connection(network
 
     for _ in range(20):
         assert await asyncio.gather(a.connect("b@h"), b.connect("a@h")) == [True, True]
-        await turns()
+        await run_iterations()
         assert len(network.open_pipes()) == 1
         a.disconnect_nowait("b@h")
-        await turns()
+        await run_iterations()
 
     assert at_a == [(NODEUP, B), (NODEDOWN, B, Atom("disconnect"))] * 20
     assert at_b == [(NODEUP, A), (NODEDOWN, A, Atom("connection_closed"))] * 20
@@ -442,13 +442,13 @@ async def test_nodes_that_dial_each_other_at_once_meet_on_one_connection(network
 async def test_the_smaller_name_that_hears_nok_waits_for_the_call_of_the_greater(network, a, b):
     network.gates["a@h"] = asyncio.Event()
     at_b = told(b, "a@h")  # it dials, slowly
-    await turns()
+    await run_iterations()
     at_a = told(a, "b@h")
-    await turns(20)
+    await run_iterations(20)
     assert (at_a, at_b) == ([], [])
 
     network.gates["a@h"].set()
-    await turns(30)
+    await run_iterations(30)
 
     assert (at_a, at_b) == ([True], [True])
     assert a.last_connect_error("b@h") is None
@@ -458,11 +458,11 @@ async def test_the_smaller_name_that_hears_nok_waits_for_the_call_of_the_greater
 async def test_a_dial_that_gives_way_to_a_call_is_made_no_more(network, a, b):
     network.gates["b@h"] = asyncio.Event()
     answers = told(a, "b@h")
-    await turns()
+    await run_iterations()
 
     assert await b.connect("a@h")
     network.gates["b@h"].set()
-    await turns(20)
+    await run_iterations(20)
 
     assert answers == [True]
     assert len(network.pipes) == 1
@@ -472,10 +472,10 @@ async def test_a_dial_that_gives_way_to_a_call_is_made_no_more(network, a, b):
 async def test_a_connection_that_gives_way_to_a_call_is_closed(network, a, b):
     first, second = Caller(b"b@h"), Caller(b"b@h")
     await network.dial("memory", a.port, lambda: first)
-    await turns()
+    await run_iterations()
 
     await network.dial("memory", a.port, lambda: second)
-    await turns()
+    await run_iterations()
 
     assert second.heard.startswith(b"\0\x10sok_simultaneous")
     assert [pipe.is_open for pipe in network.pipes] == [False, True]
@@ -498,14 +498,14 @@ async def test_after_nok_and_silence_those_who_wait_are_told_no_in_time(network,
 @with_nodes("a@h", "b@h")
 async def test_a_dial_that_waits_for_a_call_which_then_fails_is_made(network, a, b):
     await network.dial("memory", a.port, lambda: Caller(b"b@h"))
-    await turns()
+    await run_iterations()
     answers = told(a, "b@h")
     a.send(("server", B), 1)
-    await turns()
+    await run_iterations()
     assert answers == []
 
     network.pipes[0].ends[0].close()
-    await turns(20)
+    await run_iterations(20)
 
     assert answers == [True]
 
@@ -513,12 +513,12 @@ async def test_a_dial_that_waits_for_a_call_which_then_fails_is_made(network, a,
 @with_nodes("a@h", "b@h")
 async def test_what_waits_for_a_call_alone_is_dropped_with_it(network, a, b):
     await network.dial("memory", a.port, lambda: Caller(b"b@h"))
-    await turns()
+    await run_iterations()
     p, _ = listener(a)
     p.send(("server", B), 1, connect=False)
 
     network.pipes[0].ends[0].close()
-    await turns(20)
+    await run_iterations(20)
 
     assert a.nodes() == []
     assert a._connections._pending == {}
@@ -549,20 +549,20 @@ async def test_a_peer_that_has_lost_the_connection_takes_it_over_nodedown_first(
     (p, at_a), (q, _) = listener(a), listener(b)
     await a.connect("b@h")
     ref = p.monitor(q.pid)
-    await turns()
+    await run_iterations()
     network.pipes[0].silent = True
     b.disconnect_nowait("a@h")
-    await turns()
+    await run_iterations()
 
     assert await b.connect("a@h")
-    await turns()
+    await run_iterations()
 
     assert at_a == [
         (NODEUP, B), (DOWN, ref, PROCESS, q.pid, NOCONNECTION), (NODEDOWN, B, Atom("wait_pending")), (NODEUP, B),
     ]  # fmt: skip
     assert (a.nodes(), b.nodes()) == (["b@h"], ["a@h"])
     q.send(p.pid, 1)
-    await turns()
+    await run_iterations()
     assert at_a[-1] == 1
 
 
@@ -586,10 +586,10 @@ async def test_while_a_connection_is_taken_over_the_node_is_down_and_signals_wai
     _, at_b = listener(b, "server", events=False)
     network.pipes[1].silent = True
     b.disconnect_nowait("a@h")
-    await turns()
+    await run_iterations()
 
     await b.connect("a@h")
-    await turns()
+    await run_iterations()
 
     assert states == [(["c@h"], False, [True])]
     assert at_b == [1, 2]
@@ -602,12 +602,12 @@ async def test_a_stranger_does_not_take_over_without_the_cookie(network, a, b):
     await a.connect("b@h")
     caller = Caller(b"b@h")
     await network.dial("memory", a.port, lambda: caller)
-    await turns()
+    await run_iterations()
     assert caller.heard == b"\0\6salive"
     caller.transport.write(b"\0\5strue")
-    await turns()
+    await run_iterations()
     caller.transport.write(b"\0\x15r" + bytes(20))
-    await turns()
+    await run_iterations()
 
     assert caller.transport.is_closing()
     assert at_a == [(NODEUP, B)]
@@ -620,7 +620,7 @@ async def test_a_third_call_during_a_take_over_is_closed_without_a_word(network,
     second, third = Caller(b"b@h"), Caller(b"b@h")
     for caller in (second, third):
         await network.dial("memory", a.port, lambda caller=caller: caller)
-        await turns()
+        await run_iterations()
 
     assert (second.heard, third.heard) == (b"\0\6salive", b"")
     assert [pipe.is_open for pipe in network.pipes] == [True, True, False]
@@ -639,7 +639,7 @@ async def test_who_disconnects_on_nodeup_leaves_a_clean_table(network, a, b):
     a.monitor_nodes(watcher.pid)
 
     assert not await a.connect("b@h")
-    await turns()
+    await run_iterations()
 
     assert heard == [NODEUP, NODEDOWN]
     assert (a.nodes(), b.nodes()) == ([], [])
@@ -652,7 +652,7 @@ async def test_who_disconnects_on_nodeup_leaves_a_clean_table(network, a, b):
 async def test_of_too_many_strangers_the_oldest_is_dropped_and_a_node_still_gets_in(network, a, b):
     for _ in range(module.MAX_PENDING_HANDSHAKES + 2):
         await network.dial("memory", a.port, asyncio.Protocol)
-    await turns()
+    await run_iterations()
 
     assert [pipe.is_open for pipe in network.pipes[:3]] == [False, False, True]
     assert await b.connect("a@h")
@@ -670,7 +670,7 @@ def test_a_hidden_node_is_connected_and_not_among_the_nodes():
 
             assert await b.connect("a@h")
             b.send(("server", A), 1)
-            await turns()
+            await run_iterations()
 
             assert (a.nodes(), a.nodes(hidden=True)) == ([], ["b@h"])
             assert (b.nodes(), b.nodes(hidden=True)) == ([], ["a@h"])
@@ -700,7 +700,7 @@ async def test_a_node_that_stops_with_attempts_under_way_tells_all_who_wait(netw
     p, heard = listener(a)
     p.link(Pid(B, 64, 0, 1))
     call = asyncio.create_task(a.call(("server", B), 1, timeout=None))
-    await turns()
+    await run_iterations()
 
     await a.stop()
 
@@ -709,7 +709,7 @@ async def test_a_node_that_stops_with_attempts_under_way_tells_all_who_wait(netw
     with pytest.raises(NoConnection):
         await call
     later = told(a, "b@h")
-    await turns()
+    await run_iterations()
     assert later == [False]
 
 
@@ -718,15 +718,15 @@ async def test_a_node_that_stops_hangs_up_on_whoever_is_calling_and_answers_nobo
     accept = network.listening[a.port]
     caller = Caller(b"b@h")
     await network.dial("memory", a.port, lambda: caller)
-    await turns()
+    await run_iterations()
 
     await a.stop()
-    await turns()
+    await run_iterations()
 
     network.listening[a.port] = accept  # the listener had this one accepted already
     late = Caller(b"c@h")
     await network.dial("memory", a.port, lambda: late)
-    await turns()
+    await run_iterations()
     assert caller.transport.is_closing()
     assert late.transport.is_closing()
     assert late.heard == b""
@@ -739,7 +739,7 @@ async def test_calls_in_the_nodes_own_name_end_with_it(network, a):
 
     silent = a.spawn_handler(lambda _: None)
     waiting = [asyncio.create_task(a.call(to, 1, timeout=None)) for to in (a.spawn(deaf), silent.pid)]
-    await turns()
+    await run_iterations()
 
     await a.stop()
 
@@ -761,7 +761,7 @@ async def test_a_server_that_tries_again_at_once_does_not_keep_its_node_from_sto
     p = a.spawn_handler(again)
     await a.connect("b@h")
     p.monitor(("server", B))
-    await turns()
+    await run_iterations()
 
     await a.stop()
 
@@ -779,7 +779,7 @@ async def test_who_calls_a_node_that_stops_is_told(network, a, b):
 @with_nodes("a@h", "b@h")
 async def test_an_atom_is_found_among_the_names_of_nodes(network, a, b):
     await a.connect(b.atom)
-    await turns()
+    await run_iterations()
 
     assert b.atom in a.nodes()
     assert a.atom in b.nodes()

@@ -3,8 +3,8 @@
 from functools import partial
 
 import pytest
-from fake_runtime import World
-from global_world import SERVER, is_mesh, is_quiet, start
+from fake_runtime import FakeRuntime
+from global_cluster import SERVER, is_mesh, is_quiescent, start
 
 from erlmesh.services.global_.client import backoff, del_lock, set_lock, trans, transaction
 from erlmesh.terms import Atom
@@ -17,7 +17,7 @@ def cluster(world, names, **options):
     for node in nodes[1:]:
         world.connect(node.name, nodes[0].name)
     world.run(until=lambda: is_mesh(nodes), limit=60)
-    world.run(until=lambda: is_quiet(nodes), limit=60)
+    world.run(until=lambda: is_quiescent(nodes), limit=60)
     return nodes
 
 
@@ -26,7 +26,7 @@ def locks_on(node):
 
 
 def test_lock_is_set_and_released_on_all_nodes():
-    world = World(1)
+    world = FakeRuntime(1)
     nodes = cluster(world, "abc")
 
     async def lock(me):
@@ -36,11 +36,11 @@ def test_lock_is_set_and_released_on_all_nodes():
         return during
 
     assert world.ask(nodes[1], lock) == [[R]] * 3
-    assert is_quiet(nodes)
+    assert is_quiescent(nodes)
 
 
 def test_lock_on_some_nodes_does_not_touch_the_others():
-    world = World(1)
+    world = FakeRuntime(1)
     nodes = cluster(world, "abc")
 
     async def lock(me):
@@ -52,7 +52,7 @@ def test_lock_on_some_nodes_does_not_touch_the_others():
 
 def test_critical_section_is_exclusive():
     for seed in range(40):
-        world = World(seed)
+        world = FakeRuntime(seed)
         nodes = cluster(world, "abcd")
         inside = []
 
@@ -68,11 +68,11 @@ def test_critical_section_is_exclusive():
         for outcome in outcomes:
             world.wait(outcome, limit=600)
 
-        assert is_quiet(nodes)
+        assert is_quiescent(nodes)
 
 
 def test_set_lock_returns_false_after_its_retries():
-    world = World(1)
+    world = FakeRuntime(1)
     nodes = cluster(world, "ab")
 
     async def hold(me):
@@ -93,7 +93,7 @@ def test_set_lock_returns_false_after_its_retries():
 
 
 def test_processes_with_the_same_requester_share_a_lock():
-    world = World(1)
+    world = FakeRuntime(1)
     nodes = cluster(world, "ab")
 
     async def both(me):
@@ -108,7 +108,7 @@ def test_processes_with_the_same_requester_share_a_lock():
 
 @pytest.mark.parametrize("seed", range(10))
 def test_lock_is_released_when_its_holder_terminates(seed):
-    world = World(seed)
+    world = FakeRuntime(seed)
     nodes = cluster(world, "abc")
 
     async def hold(me):
@@ -120,12 +120,12 @@ def test_lock_is_released_when_its_holder_terminates(seed):
     nodes[0].processes[pid].end(Atom("killed"))
     world.run(1)
 
-    assert is_quiet(nodes)
+    assert is_quiescent(nodes)
 
 
 def test_lock_is_released_when_the_node_of_its_holder_stops():
     for seed in range(20):
-        world = World(seed)
+        world = FakeRuntime(seed)
         nodes = cluster(world, "abc")
 
         async def hold(me):
@@ -139,13 +139,13 @@ def test_lock_is_released_when_the_node_of_its_holder_stops():
         world.run(world.random.uniform(0, 0.01))
         outcome = world.start(nodes[1], want)
         world.run(0.5)
-        world.stop("a@h")
+        world.kill("a@h")
 
         assert world.wait(outcome, limit=30) is True
 
 
 def test_node_without_the_service_is_skipped():
-    world = World(1)
+    world = FakeRuntime(1)
     world.node("plain@h")
     nodes = cluster(world, "ab")
     world.connect("plain@h", "a@h")
@@ -159,7 +159,7 @@ def test_node_without_the_service_is_skipped():
 
 
 def test_unreachable_node_is_skipped():
-    world = World(1)
+    world = FakeRuntime(1)
     nodes = cluster(world, "ab")
 
     async def lock(me):
@@ -167,11 +167,11 @@ def test_unreachable_node_is_skipped():
 
     assert world.ask(nodes[0], lock) is True
     world.run(0.1)
-    assert is_quiet(nodes)  # the lock owner has terminated
+    assert is_quiescent(nodes)  # the lock owner has terminated
 
 
 def test_trans_returns_the_result_and_releases_the_lock():
-    world = World(1)
+    world = FakeRuntime(1)
     nodes = cluster(world, "ab")
 
     async def work(me):
@@ -184,11 +184,11 @@ def test_trans_returns_the_result_and_releases_the_lock():
 
     assert during == [[R], [R]]
     assert only_there == [[R], []]
-    assert is_quiet(nodes)
+    assert is_quiescent(nodes)
 
 
 def test_exception_in_the_body_releases_the_lock():
-    world = World(1)
+    world = FakeRuntime(1)
     nodes = cluster(world, "abc")
 
     async def work(me):
@@ -196,7 +196,7 @@ def test_exception_in_the_body_releases_the_lock():
             async with transaction(me, (R, me.pid)):
                 raise ZeroDivisionError
         await me.sleep(0.1)
-        assert is_quiet(nodes)
+        assert is_quiescent(nodes)
         return list(me._mailbox)
 
     assert world.ask(nodes[1], work) == []
@@ -204,7 +204,7 @@ def test_exception_in_the_body_releases_the_lock():
 
 @pytest.mark.parametrize("wrong", [R, (R,), [R, 1], (R, 1, 2)])
 def test_invalid_lock_id_raises(wrong):
-    world = World(1)
+    world = FakeRuntime(1)
     (node,) = cluster(world, "a")
 
     async def lock(me):
@@ -217,7 +217,7 @@ def test_invalid_lock_id_raises(wrong):
 
 
 def test_lock_without_a_process():
-    world = World(1)
+    world = FakeRuntime(1)
     nodes = cluster(world, "ab")
     names, others = nodes[0].global_, nodes[1].global_
 
@@ -234,12 +234,12 @@ def test_lock_without_a_process():
 
     assert world.ask(nodes[0], work) == [[R], [R]]
     world.run(0.1)
-    assert is_quiet(nodes)
+    assert is_quiescent(nodes)
 
 
 @pytest.mark.parametrize("as_process", [True, False])
 def test_trans_holds_the_lock_for_a_block(as_process):
-    world = World(1)
+    world = FakeRuntime(1)
     nodes = cluster(world, "ab")
 
     async def work(me):
@@ -248,12 +248,12 @@ def test_trans_holds_the_lock_for_a_block(as_process):
 
     assert world.ask(nodes[0], work) == [[R], [R]]
     world.run(0.1)
-    assert is_quiet(nodes)
+    assert is_quiescent(nodes)
 
 
 @pytest.mark.parametrize("as_process", [True, False])
 def test_exception_in_a_block_releases_the_lock(as_process):
-    world = World(1)
+    world = FakeRuntime(1)
     nodes = cluster(world, "ab")
 
     async def work(me):
@@ -263,11 +263,11 @@ def test_exception_in_a_block_releases_the_lock(as_process):
     with pytest.raises(ZeroDivisionError):
         world.ask(nodes[0], work)
     world.run(0.1)
-    assert is_quiet(nodes)
+    assert is_quiescent(nodes)
 
 
 def test_cancelled_set_lock_leaves_no_lock():
-    world = World(1)
+    world = FakeRuntime(1)
     nodes = cluster(world, "ab")
 
     async def hold(me):
@@ -284,11 +284,11 @@ def test_cancelled_set_lock_leaves_no_lock():
     nodes[1].processes[waiting].end(Atom("killed"))
     world.run(30)
 
-    assert is_quiet(nodes)
+    assert is_quiescent(nodes)
 
 
 def test_backoff_is_random_and_grows_to_eight_seconds():
-    chance = World(1).random
+    chance = FakeRuntime(1).random
     most = [max(backoff(attempt, chance) for _ in range(2000)) for attempt in range(1, 9)]
 
     assert most == pytest.approx([0.25, 0.5, 1, 2, 4, 8, 8, 8], rel=0.05)
@@ -296,7 +296,7 @@ def test_backoff_is_random_and_grows_to_eight_seconds():
 
 def test_locks_stay_while_the_cluster_grows_and_shrinks():
     for seed in range(40):
-        world = World(seed)
+        world = FakeRuntime(seed)
         nodes = [start(world, f"{name}@h") for name in "abcd"]
         inside = []
 
@@ -319,7 +319,7 @@ def test_locks_stay_while_the_cluster_grows_and_shrinks():
 
 
 def test_unresponsive_server_blocks_others_only_while_it_is_connected():
-    world = World(1)
+    world = FakeRuntime(1)
     half = world.node("half@h")
     half.spawn_handler(lambda message: None, name=SERVER)
     (node,) = cluster(world, "a")
@@ -332,13 +332,13 @@ def test_unresponsive_server_blocks_others_only_while_it_is_connected():
     outcome = world.start(node, lock)
     world.run(5)
     assert not outcome
-    world.stop("half@h")
+    world.kill("half@h")
 
     assert world.wait(outcome, limit=1) is True
 
 
 def test_lock_refused_by_one_node_is_released_on_all():
-    world = World(1)
+    world = FakeRuntime(1)
     nodes = cluster(world, "abc")
 
     async def hold(me):

@@ -3,8 +3,8 @@
 from functools import partial
 
 import pytest
-from fake_runtime import World
-from global_world import agree, cluster, does, is_mesh, is_quiet, spawned, start, tables
+from fake_runtime import FakeRuntime
+from global_cluster import all_resolve, call_global, cluster, is_mesh, is_quiescent, name_tables, spawned, start
 
 from erlmesh.services.global_.methods import notify_all_name, random_exit_name, random_notify_name
 from erlmesh.terms import Atom
@@ -18,61 +18,61 @@ def two_with_the_same_name(world, method):
     nodes = [start(world, "a@h"), start(world, "b@h")]
     pids = [spawned(node) for node in nodes]
     for node, pid in zip(nodes, pids, strict=True):
-        does(world, node, "register", X, pid, method)
+        call_global(world, node, "register", X, pid, method)
     return nodes, pids
 
 
 def test_random_exit_name_kills_one_of_two_processes():
     for seed in range(20):
-        world = World(seed)
+        world = FakeRuntime(seed)
         nodes, pids = two_with_the_same_name(world, random_exit_name)
 
         world.connect("b@h", "a@h")
         world.run(until=partial(is_mesh, nodes))
         world.run(1)
 
-        assert agree(nodes, X, pids[0])
+        assert all_resolve(nodes, X, pids[0])
         assert [nodes[0].is_alive(pids[0]), nodes[1].is_alive(pids[1])] == [True, False]
 
 
 def test_random_notify_name_notifies_one_of_two_processes():
-    world = World(1)
+    world = FakeRuntime(1)
     nodes, pids = two_with_the_same_name(world, random_notify_name)
 
     world.connect("b@h", "a@h")
     world.run(until=partial(is_mesh, nodes))
     world.run(1)
 
-    assert agree(nodes, X, pids[0])
+    assert all_resolve(nodes, X, pids[0])
     assert list(nodes[1].processes[pids[1]]._mailbox) == [(CONFLICT, X)]
 
 
 def test_notify_all_name_removes_the_name_of_both_processes():
-    world = World(1)
+    world = FakeRuntime(1)
     nodes, pids = two_with_the_same_name(world, notify_all_name)
 
     world.connect("b@h", "a@h")
     world.run(until=partial(is_mesh, nodes))
     world.run(1)
 
-    assert tables(nodes) == [[], []]
+    assert name_tables(nodes) == [[], []]
     assert list(nodes[0].processes[pids[0]]._mailbox) == [(CONFLICT, X, pids[1])]
     assert list(nodes[1].processes[pids[1]]._mailbox) == [(CONFLICT, X, pids[0])]
 
 
 def test_python_method_for_a_remote_process_raises():
-    world = World(1)
+    world = FakeRuntime(1)
     nodes = cluster(world, "ab")
     remote = spawned(nodes[1])
 
     for act in ("register", "re_register"):
         with pytest.raises(ValueError, match="it would have to run on b@h"):
-            does(world, nodes[0], act, X, remote, lambda name, pid, pid2: pid)
-    assert does(world, nodes[0], "register", X, remote, random_notify_name)
+            call_global(world, nodes[0], act, X, remote, lambda name, pid, pid2: pid)
+    assert call_global(world, nodes[0], "register", X, remote, random_notify_name)
 
 
 def test_python_method_runs_on_the_node_of_its_process():
-    world = World(1)
+    world = FakeRuntime(1)
     asked = []
 
     def the_larger(name, *pids):
@@ -85,12 +85,12 @@ def test_python_method_runs_on_the_node_of_its_process():
     world.run(1)
 
     assert asked == [(X, (pids[1], pids[0]))]
-    assert agree(nodes, X, pids[1])
+    assert all_resolve(nodes, X, pids[1])
     assert all(node.is_alive(pid) for node, pid in zip(nodes, pids, strict=True))
 
 
 def test_exception_in_a_method_removes_only_the_name():
-    world = World(1)
+    world = FakeRuntime(1)
 
     def fails(name, pid, pid2):
         raise ZeroDivisionError
@@ -99,28 +99,28 @@ def test_exception_in_a_method_removes_only_the_name():
     world.connect("b@h", "a@h")
     world.run(until=partial(is_mesh, nodes))
 
-    assert tables(nodes) == [[], []]
+    assert name_tables(nodes) == [[], []]
 
 
 def test_conflicts_of_partitions_are_resolved_on_the_nodes_of_the_processes():
     for seed in range(20):
-        world = World(seed)
+        world = FakeRuntime(seed)
         left, right = cluster(world, "ad"), cluster(world, "bc")
         loser, winner = spawned(left[1]), spawned(right[1])
-        does(world, left[1], "register", X, loser, random_notify_name)
-        does(world, right[1], "register", X, winner, random_notify_name)
+        call_global(world, left[1], "register", X, loser, random_notify_name)
+        call_global(world, right[1], "register", X, winner, random_notify_name)
 
         world.connect("a@h", "b@h")
         world.run(until=partial(is_mesh, left + right), limit=60)
-        world.run(until=partial(is_quiet, left + right), limit=60)
+        world.run(until=partial(is_quiescent, left + right), limit=60)
         world.run(0.1)
 
-        assert agree(left + right, X, winner)  # c@h is smaller than d@h
+        assert all_resolve(left + right, X, winner)  # c@h is smaller than d@h
         assert list(left[1].processes[loser]._mailbox) == [(CONFLICT, X)]
 
 
 def test_local_conflicts_are_resolved_without_rpc():
-    world = World(1)
+    world = FakeRuntime(1)
     nodes, pids = two_with_the_same_name(world, random_exit_name)
     nodes[0].unregister("rex")
 
@@ -128,14 +128,14 @@ def test_local_conflicts_are_resolved_without_rpc():
     world.run(until=partial(is_mesh, nodes))
     world.run(1)
 
-    assert agree(nodes, X, pids[0])
+    assert all_resolve(nodes, X, pids[0])
 
 
 def test_conflict_resolution_ends_with_the_session():
-    world = World(1)
+    world = FakeRuntime(1)
     left, right = cluster(world, "ad"), cluster(world, "bc")
     for node in (left[1], right[1]):
-        does(world, node, "register", X, spawned(node))
+        call_global(world, node, "register", X, spawned(node))
     left[1].unregister("rex")
     left[1].spawn_handler(lambda message: None, name="rex")
     before = len(left[0].processes)
@@ -143,7 +143,7 @@ def test_conflict_resolution_ends_with_the_session():
     world.run(5)
     assert len(left[0].processes) == before + 1
 
-    world.stop("b@h")
+    world.kill("b@h")
     world.run(1)
 
     assert len(left[0].processes) == before

@@ -1,7 +1,7 @@
 """The locker alone: the order of its locks, and its messages to the peer's locker."""
 
 import pytest
-from fake_runtime import World
+from fake_runtime import FakeRuntime
 
 from erlmesh.core.gen import GEN_CALL, GEN_CAST, reply_to
 from erlmesh.services.global_.lock_table import LockTable
@@ -18,7 +18,7 @@ class LockerHarness:
     """A real locker on m@h, known nodes whose servers record their calls, and a scripted peer h@h."""
 
     def __init__(self, known=(), *, seed=1):
-        self.world = World(seed, delay=(0.0001, 0.0001))
+        self.world = FakeRuntime(seed, delay=(0.0001, 0.0001))
         self.lock_calls = []
         self.casts = []
         self.refusing = set()

@@ -6,8 +6,8 @@ import random
 from functools import partial
 
 import pytest
-from fake_runtime import World
-from global_world import SERVER, edges, idle, is_mesh, is_quiet, start, tables
+from fake_runtime import FakeRuntime
+from global_cluster import SERVER, edges, idle, is_mesh, is_quiescent, name_tables, start
 
 from erlmesh.services.global_.methods import random_exit_name
 from erlmesh.terms import Atom
@@ -25,7 +25,7 @@ def wait_for_mesh(world, nodes, limit=60):
 
 
 def wait_for_quiescence(world, nodes):
-    world.run(until=lambda: is_quiet(nodes), limit=30)
+    world.run(until=lambda: is_quiescent(nodes), limit=30)
 
 
 def wait_for_sync(world, nodes):
@@ -49,7 +49,7 @@ def reconnect_all(world, nodes):
 @pytest.mark.parametrize("spread", [0, 0.05, 2])
 def test_nodes_connected_in_any_order_become_a_full_mesh(size, shape, spread):
     for seed in range(4):
-        world = World(seed)
+        world = FakeRuntime(seed)
         names = world.random.sample("abcdefghij", size)
         nodes = [start(world, f"{name}@h") for name in names]
 
@@ -61,7 +61,7 @@ def test_nodes_connected_in_any_order_become_a_full_mesh(size, shape, spread):
 
 
 def test_two_nodes_are_in_sync_within_a_quarter_of_a_second():
-    world = World(1)
+    world = FakeRuntime(1)
     nodes = [start(world, "a@h"), start(world, "b@h")]
 
     world.connect("a@h", "b@h")
@@ -72,7 +72,7 @@ def test_two_nodes_are_in_sync_within_a_quarter_of_a_second():
 
 def test_two_clusters_merge_and_share_all_names():
     for seed in range(30):
-        world = World(seed)
+        world = FakeRuntime(seed)
         left = [start(world, f"{name}@h") for name in "adf"]
         right = [start(world, f"{name}@h") for name in "bce"]
         for cluster in (left, right):
@@ -84,7 +84,7 @@ def test_two_clusters_merge_and_share_all_names():
         world.connect("f@h", "b@h")
         wait_for_mesh(world, left + right, limit=60)
 
-        everywhere = tables(left + right)
+        everywhere = name_tables(left + right)
         assert len(everywhere[0]) == 6
         assert all(table == everywhere[0] for table in everywhere)
 
@@ -96,7 +96,7 @@ async def register(me, name):
 @pytest.mark.parametrize("protect", [True, False])
 def test_broken_connections_leave_no_state_behind(protect):
     for seed in range(150):
-        world = World(seed)
+        world = FakeRuntime(seed)
         nodes = [
             start(world, f"{name}@h", prevent_overlapping_partitions=protect)
             for name in world.random.sample("abcdefgh", 4)
@@ -122,13 +122,13 @@ async def sync(me):
 
 def test_overlapping_partitions_are_prevented():
     for seed in range(60):
-        world = World(seed)
+        world = FakeRuntime(seed)
         nodes = [start(world, f"{name}@h") for name in "abcde"]
         connect_nodes(world, nodes, "star")
         wait_for_mesh(world, nodes)
 
         pair = [node.name for node in world.random.sample(nodes, 2)]
-        world.part(*pair)
+        world.partition(*pair)
         world.run(20)
 
         for node in nodes:
@@ -138,12 +138,12 @@ def test_overlapping_partitions_are_prevented():
 
 
 def test_without_prevention_partitions_may_overlap():
-    world = World(1)
+    world = FakeRuntime(1)
     nodes = [start(world, f"{name}@h", prevent_overlapping_partitions=False) for name in "abc"]
     connect_nodes(world, nodes, "star")
     wait_for_mesh(world, nodes)
 
-    world.part("a@h", "b@h")
+    world.partition("a@h", "b@h")
     world.run(20)
 
     assert [node.nodes() for node in nodes] == [["c@h"], ["c@h"], ["a@h", "b@h"]]
@@ -152,14 +152,14 @@ def test_without_prevention_partitions_may_overlap():
 
 def test_other_nodes_stay_a_full_mesh_when_a_node_stops():
     for seed in range(60):
-        world = World(seed)
+        world = FakeRuntime(seed)
         nodes = [start(world, f"{name}@h") for name in "abcd"]
         connect_nodes(world, nodes, "all")
         world.run(world.random.uniform(0, 1.5))
 
         stopped = world.random.choice(nodes)
         nodes.remove(stopped)
-        world.stop(stopped.name)
+        world.kill(stopped.name)
         world.run(20)
 
         reconnect_all(world, nodes)
@@ -168,27 +168,27 @@ def test_other_nodes_stay_a_full_mesh_when_a_node_stops():
 
 def test_restarted_node_joins_the_mesh_again():
     for seed in range(20):
-        world = World(seed)
+        world = FakeRuntime(seed)
         nodes = [start(world, f"{name}@h") for name in "abc"]
         connect_nodes(world, nodes, "star")
         wait_for_mesh(world, nodes)
         for node in nodes:
             world.ask(node, register, node.name)
-        world.stop("b@h")
+        world.kill("b@h")
         world.run(2)
         nodes[1] = start(world, "b@h")
 
         world.connect("b@h", "c@h")
         reconnect_all(world, nodes)
 
-        assert all([name for name, _, _ in table] == ["a@h", "c@h"] for table in tables(nodes))
+        assert all([name for name, _, _ in table] == ["a@h", "c@h"] for table in name_tables(nodes))
 
 
 @pytest.mark.parametrize("vsn", [5, 6, 7])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_old_and_new_versions_form_one_mesh(vsn, shape):
     for seed in range(12):
-        world = World(seed)
+        world = FakeRuntime(seed)
         nodes = [
             start(world, f"{name}@h", vsn=world.random.choice([vsn, 8]), prevent_overlapping_partitions=False)
             for name in world.random.sample("abcde", 4)
@@ -200,12 +200,12 @@ def test_old_and_new_versions_form_one_mesh(vsn, shape):
         wait_for_mesh(world, nodes, limit=60)
 
         wait_for_quiescence(world, nodes)
-        assert len({str(table) for table in tables(nodes)}) == 1
+        assert len({str(table) for table in name_tables(nodes)}) == 1
 
 
 def test_old_versions_survive_broken_connections():
     for seed in range(100):
-        world = World(seed)
+        world = FakeRuntime(seed)
         nodes = [
             start(world, f"{name}@h", vsn=vsn, prevent_overlapping_partitions=False)
             for name, vsn in zip("abc", (5, 8, 8), strict=True)
@@ -220,7 +220,7 @@ def test_old_versions_survive_broken_connections():
 
 
 def test_node_without_global_does_not_affect_the_mesh():
-    world = World(1)
+    world = FakeRuntime(1)
     silent = world.node("silent@h")
     nodes = [start(world, f"{name}@h") for name in "abc"]
     for node in nodes:
@@ -239,7 +239,7 @@ def is_mesh_beside(nodes, silent):
 
 
 def test_stalled_session_ends_when_its_peer_is_lost():
-    world = World(1)
+    world = FakeRuntime(1)
     half = world.node("half@h")
     server = half.spawn_handler(lambda message: None, name=SERVER)
     nodes = [start(world, "a@h"), start(world, "b@h")]
@@ -249,7 +249,7 @@ def test_stalled_session_ends_when_its_peer_is_lost():
     server.cast((SERVER, Atom("a@h")), (Atom("init_connect"), (8, 1), Atom("half@h"), hello))
     world.run(5)
 
-    world.stop("half@h")
+    world.kill("half@h")
     world.connect("a@h", "b@h")
     wait_for_mesh(world, nodes, limit=10)
 
@@ -257,7 +257,7 @@ def test_stalled_session_ends_when_its_peer_is_lost():
 
 
 def test_malformed_messages_from_a_peer_are_ignored():
-    world = World(1)
+    world = FakeRuntime(1)
     nodes = [start(world, "a@h"), start(world, "b@h")]
     world.connect("a@h", "b@h")
     wait_for_mesh(world, nodes)
@@ -299,11 +299,11 @@ def test_malformed_messages_from_a_peer_are_ignored():
 
 def test_history_depends_only_on_the_seed():
     def history(seed):
-        world = World(seed)
+        world = FakeRuntime(seed)
         nodes = [start(world, f"{name}@h") for name in "abcd"]
         connect_nodes(world, nodes, "all", spread=0.5)
         wait_for_mesh(world, nodes)
-        return world.time, tables(nodes)
+        return world.time, name_tables(nodes)
 
     assert history(7) == history(7)
     assert history(7) != history(8)

@@ -3,8 +3,8 @@
 from functools import partial
 
 import pytest
-from fake_runtime import World
-from global_world import agree, cluster, does, idle, is_mesh, is_quiet, spawned, start, tables
+from fake_runtime import FakeRuntime
+from global_cluster import all_resolve, call_global, cluster, idle, is_mesh, is_quiescent, name_tables, spawned, start
 
 from erlmesh.errors import CallTimeout, EncodeError
 from erlmesh.terms import Atom
@@ -14,39 +14,39 @@ X, Y = Atom("x"), Atom("y")
 
 def test_name_is_registered_on_all_nodes_when_register_returns():
     for seed in range(20):
-        world = World(seed)
+        world = FakeRuntime(seed)
         nodes = cluster(world, "abc")
         pid = spawned(nodes[1])
 
-        assert does(world, nodes[2], "register", X, pid) is True
+        assert call_global(world, nodes[2], "register", X, pid) is True
 
-        assert agree(nodes, X, pid)
+        assert all_resolve(nodes, X, pid)
         assert [node.global_.registered() for node in nodes] == [[X]] * 3
-        assert is_quiet(nodes)
+        assert is_quiescent(nodes)
 
 
 def test_taken_name_is_refused():
-    world = World(1)
+    world = FakeRuntime(1)
     nodes = cluster(world, "ab")
     first = spawned(nodes[0])
-    does(world, nodes[0], "register", X, first)
+    call_global(world, nodes[0], "register", X, first)
 
-    assert does(world, nodes[1], "register", X, spawned(nodes[1])) is False
-    assert agree(nodes, X, first)
+    assert call_global(world, nodes[1], "register", X, spawned(nodes[1])) is False
+    assert all_resolve(nodes, X, first)
 
 
 def test_process_can_have_only_one_name():
-    world = World(1)
+    world = FakeRuntime(1)
     nodes = cluster(world, "ab")
     pid = spawned(nodes[0])
-    does(world, nodes[0], "register", X, pid)
+    call_global(world, nodes[0], "register", X, pid)
 
-    assert does(world, nodes[1], "register", Y, pid) is False
+    assert call_global(world, nodes[1], "register", Y, pid) is False
 
 
 def test_one_of_several_concurrent_registrations_succeeds():
     for seed in range(40):
-        world = World(seed)
+        world = FakeRuntime(seed)
         nodes = cluster(world, "abcd")
 
         async def want(me):
@@ -56,107 +56,107 @@ def test_one_of_several_concurrent_registrations_succeeds():
         winners = [world.wait(outcome) for outcome in outcomes]
 
         assert sum(winner is not None for winner in winners) == 1
-        assert len({str(table) for table in tables(nodes)}) == 1
+        assert len({str(table) for table in name_tables(nodes)}) == 1
 
 
 def test_name_is_removed_when_its_process_terminates():
-    world = World(1)
+    world = FakeRuntime(1)
     nodes = cluster(world, "abc")
     pid = spawned(nodes[0])
-    does(world, nodes[0], "register", X, pid)
+    call_global(world, nodes[0], "register", X, pid)
 
     nodes[0].processes[pid].end(Atom("normal"))
 
     assert nodes[0].global_.whereis(X) is None
     world.run(1)
-    assert agree(nodes, X, None)
-    assert tables(nodes) == [[], [], []]
+    assert all_resolve(nodes, X, None)
+    assert name_tables(nodes) == [[], [], []]
 
 
 def test_name_is_removed_when_its_node_stops():
-    world = World(1)
+    world = FakeRuntime(1)
     nodes = cluster(world, "abc")
-    does(world, nodes[1], "register", X, spawned(nodes[0]))
+    call_global(world, nodes[1], "register", X, spawned(nodes[0]))
 
-    world.stop(nodes.pop(0).name)
+    world.kill(nodes.pop(0).name)
     world.run(1)
 
-    assert tables(nodes) == [[], []]
+    assert name_tables(nodes) == [[], []]
 
 
 def test_unregister_removes_the_name_on_all_nodes():
-    world = World(1)
+    world = FakeRuntime(1)
     nodes = cluster(world, "abc")
-    does(world, nodes[0], "register", X, spawned(nodes[0]))
+    call_global(world, nodes[0], "register", X, spawned(nodes[0]))
 
-    does(world, nodes[2], "unregister", X)
+    call_global(world, nodes[2], "unregister", X)
 
-    assert tables(nodes) == [[], [], []]
-    does(world, nodes[2], "unregister", X)
+    assert name_tables(nodes) == [[], [], []]
+    call_global(world, nodes[2], "unregister", X)
 
 
 def test_re_register_moves_the_name():
-    world = World(1)
+    world = FakeRuntime(1)
     nodes = cluster(world, "abc")
     first, second = spawned(nodes[0]), spawned(nodes[1])
-    does(world, nodes[0], "register", X, first)
+    call_global(world, nodes[0], "register", X, first)
 
-    does(world, nodes[2], "re_register", X, second)
+    call_global(world, nodes[2], "re_register", X, second)
 
-    assert agree(nodes, X, second)
+    assert all_resolve(nodes, X, second)
     nodes[0].processes[first].end(Atom("normal"))
     world.run(1)
-    assert agree(nodes, X, second)
+    assert all_resolve(nodes, X, second)
 
 
 @pytest.mark.parametrize("name", [1, b"x", "x", (1, [2, {3: 4}]), [X], {X: 1}])
 def test_any_term_can_be_a_name(name):
-    world = World(1)
+    world = FakeRuntime(1)
     nodes = cluster(world, "ab")
     pid = spawned(nodes[0])
 
-    does(world, nodes[0], "register", name, pid)
+    call_global(world, nodes[0], "register", name, pid)
 
-    assert agree(nodes, name, pid)
+    assert all_resolve(nodes, name, pid)
 
 
 @pytest.mark.parametrize("bad", [("register", X, "no pid"), ("register", object(), None), ("register", X, None)])
 def test_invalid_argument_raises(bad):
-    world = World(1)
+    world = FakeRuntime(1)
     (node,) = cluster(world, "a")
     act, name, pid = bad
 
     with pytest.raises((TypeError, EncodeError)):
-        does(world, node, act, name, pid if name is X else spawned(node))
-    assert does(world, node, "register", Y, spawned(node)) is True
+        call_global(world, node, act, name, pid if name is X else spawned(node))
+    assert call_global(world, node, "register", Y, spawned(node)) is True
 
 
 def test_sync_returns_when_all_connected_nodes_share_all_names():
     for seed in range(20):
-        world = World(seed)
+        world = FakeRuntime(seed)
         nodes = [start(world, f"{name}@h") for name in "abc"]
-        does(world, nodes[2], "register", X, spawned(nodes[2]))
+        call_global(world, nodes[2], "register", X, spawned(nodes[2]))
         world.connect("a@h", "b@h")
         world.connect("a@h", "c@h")
         world.run(until=lambda nodes=nodes: len(nodes[0].nodes()) == 2)
 
-        does(world, nodes[0], "sync")
+        call_global(world, nodes[0], "sync")
 
         assert set(nodes[0].global_.known()) == {"b@h", "c@h"}
         assert nodes[0].global_.whereis(X) is not None
 
 
 def test_sync_without_other_nodes_returns_at_once():
-    world = World(1)
+    world = FakeRuntime(1)
     (node,) = cluster(world, "a")
 
-    does(world, node, "sync")
+    call_global(world, node, "sync")
 
     assert world.time < 0.1
 
 
 def test_sync_does_not_wait_for_a_lost_node():
-    world = World(1)
+    world = FakeRuntime(1)
     node = start(world, "a@h")
     world.node("silent@h")
     world.connect("a@h", "silent@h")
@@ -168,25 +168,25 @@ def test_sync_does_not_wait_for_a_lost_node():
     outcome = world.start(node, sync)
     world.run(20)
     assert not outcome
-    world.stop("silent@h")
+    world.kill("silent@h")
 
     world.wait(outcome, limit=1)
 
 
 def test_sync_with_a_node_without_global_times_out():
-    world = World(1)
+    world = FakeRuntime(1)
     node = start(world, "a@h")
     world.node("silent@h")
     world.connect("a@h", "silent@h")
     world.run(1)
 
     with pytest.raises(CallTimeout):
-        does(world, node, "sync", timeout=2)
+        call_global(world, node, "sync", timeout=2)
 
 
 def test_registrations_during_merges_keep_all_names():
     for seed in range(60):
-        world = World(seed)
+        world = FakeRuntime(seed)
         nodes = [start(world, f"{name}@h") for name in "abcd"]
         outcomes = []
 
@@ -201,7 +201,7 @@ def test_registrations_during_merges_keep_all_names():
         for outcome in outcomes:
             world.wait(outcome)
         world.run(until=partial(is_mesh, nodes), limit=60)
-        world.run(until=partial(is_quiet, nodes), limit=60)
+        world.run(until=partial(is_quiescent, nodes), limit=60)
 
         everywhere = [{name for name, _, _ in node.server.names.entries()} for node in nodes]
         assert everywhere == [{(node.name, number) for node in nodes for number in range(3)}] * 4, seed
@@ -209,7 +209,7 @@ def test_registrations_during_merges_keep_all_names():
 
 def test_partition_may_grow_while_the_registrar_locks_it():
     for seed in range(30):
-        world = World(seed)
+        world = FakeRuntime(seed)
         nodes = cluster(world, "bc")
         newcomer = start(world, "a@h")
         registrar = nodes[0].processes[nodes[0].server.registrar]
@@ -234,11 +234,11 @@ def test_partition_may_grow_while_the_registrar_locks_it():
 
 
 def test_statistics_show_nodes_names_and_locks():
-    world = World(1)
+    world = FakeRuntime(1)
     world.node("silent@h")
     nodes = cluster(world, "ab")
     world.connect("silent@h", "a@h")
-    does(world, nodes[0], "register", X, spawned(nodes[0]))
+    call_global(world, nodes[0], "register", X, spawned(nodes[0]))
     holder = spawned(nodes[1])
     nodes[0].server.locks.set((b"r", holder), holder)
 
@@ -249,7 +249,7 @@ def test_statistics_show_nodes_names_and_locks():
 
 
 def test_node_lost_while_the_registrar_locks_does_not_get_the_name():
-    world = World(1)
+    world = FakeRuntime(1)
     nodes = cluster(world, "bc")
     local, lost = nodes
     registrar = local.processes[local.server.registrar]

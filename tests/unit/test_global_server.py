@@ -1,8 +1,8 @@
 """The server alone: its replies, and its handling of unexpected messages."""
 
 import pytest
-from fake_runtime import World
-from global_world import SERVER, cluster, does, spawned, start
+from fake_runtime import FakeRuntime
+from global_cluster import SERVER, call_global, cluster, spawned, start
 
 from erlmesh.core.gen import call
 from erlmesh.services.global_.methods import random_exit_name
@@ -30,14 +30,14 @@ async def ask(me, node, request):
     ],
 )
 def test_calls_of_otp_are_answered(request_, answer):
-    world = World(1)
+    world = FakeRuntime(1)
     nodes = cluster(world, "ab")
 
     assert world.ask(nodes[1], ask, nodes[0], request_) == answer
 
 
 def test_name_registered_by_a_call_stays_only_if_the_caller_holds_the_lock():
-    world = World(1)
+    world = FakeRuntime(1)
     nodes = cluster(world, "ab")
     pid = spawned(nodes[1])
 
@@ -67,10 +67,10 @@ def test_name_registered_by_a_call_stays_only_if_the_caller_holds_the_lock():
 
 
 def test_whereis_message_waits_while_global_is_locked():
-    world = World(1)
+    world = FakeRuntime(1)
     nodes = cluster(world, "ab")
     pid = spawned(nodes[0])
-    does(world, nodes[0], "register", X, pid)
+    call_global(world, nodes[0], "register", X, pid)
 
     async def look(me):
         lock = (Atom("global"), me.pid)
@@ -86,7 +86,7 @@ def test_whereis_message_waits_while_global_is_locked():
 
 
 def test_reply_goes_to_the_alias_of_the_caller():
-    world = World(1)
+    world = FakeRuntime(1)
     (node,) = cluster(world, "a")
     sent = []
     node.server.process.send = lambda to, message, **_: sent.append((to, message))
@@ -98,7 +98,7 @@ def test_reply_goes_to_the_alias_of_the_caller():
 
 
 def test_lock_set_of_an_earlier_session_is_dropped():
-    world = World(1)
+    world = FakeRuntime(1)
     half = world.node("half@h")
     received = []
     server = half.spawn_handler(received.append, name=SERVER)
@@ -117,7 +117,7 @@ def test_lock_set_of_an_earlier_session_is_dropped():
 
 
 def test_effects_other_than_connect_do_not_connect():
-    world = World(1)
+    world = FakeRuntime(1)
     nodes = [start(world, "a@h"), start(world, "b@h")]
 
     nodes[0].server._apply_effects([Send(nodes[1].atom, (Atom("lost_connection"),))])
@@ -127,10 +127,10 @@ def test_effects_other_than_connect_do_not_connect():
 
 
 def test_down_of_an_earlier_monitor_is_ignored():
-    world = World(1)
+    world = FakeRuntime(1)
     (node,) = cluster(world, "a")
     pid = spawned(node)
-    does(world, node, "register", X, pid)
+    call_global(world, node, "register", X, pid)
 
     node.server.handle_message((Atom("DOWN"), node._make_ref(), Atom("process"), pid, Atom("noproc")))
 
@@ -138,7 +138,7 @@ def test_down_of_an_earlier_monitor_is_ignored():
 
 
 def test_messages_of_a_session_do_not_reconnect_a_disconnected_node():
-    world = World(1)
+    world = FakeRuntime(1)
     (a,) = cluster(world, "a")
     b = start(world, "b@h")
 
@@ -151,11 +151,11 @@ def test_messages_of_a_session_do_not_reconnect_a_disconnected_node():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_name_change_does_not_reconnect_a_disconnected_node(seed):
-    world = World(seed, delay=(0.001, 0.002))
+    world = FakeRuntime(seed, delay=(0.001, 0.002))
     a, b, _ = cluster(world, "abc")
     world.at(0.0015, lambda: a._disconnect_and_reconnect(b.name))  # during the call to the boss, c@h
 
-    assert does(world, a, "register", X, spawned(a))
+    assert call_global(world, a, "register", X, spawned(a))
     world.run(1)
 
     assert b.name not in a.nodes()

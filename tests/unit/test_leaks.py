@@ -11,43 +11,43 @@ import pytest
 
 import leaks
 from erlmesh import Node
-from leaks import Held, TasksLeft
+from leaks import LeakedTasks, ResourceSnapshot
 
 
 @pytest.fixture
-def impatient(monkeypatch):
-    monkeypatch.setattr(leaks, "SETTLING", 0.05)
+def short_settle_timeout(monkeypatch):
+    monkeypatch.setattr(leaks, "SETTLE_TIMEOUT", 0.05)
 
 
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.usefixtures("short_settle_timeout")
 def test_a_socket_and_a_pipe_that_stay_open_are_seen():
-    before = Held.now()
+    before = ResourceSnapshot.take()
 
     with socket.socket():
         inlet, outlet = os.pipe()
-        grown = before.grown()
+        leaked = before.leaked()
         os.close(inlet)
         os.close(outlet)
 
-    assert sorted(what.split("(")[1].split(":")[0] for what in grown) == ["pipe", "pipe", "socket"]
-    assert before.grown() == []
+    assert sorted(what.split("(")[1].split(":")[0] for what in leaked) == ["pipe", "pipe", "socket"]
+    assert before.leaked() == []
 
 
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.usefixtures("short_settle_timeout")
 def test_a_thread_that_goes_on_is_seen():
-    before, over = Held.now(), threading.Event()
+    before, over = ResourceSnapshot.take(), threading.Event()
     thread = threading.Thread(target=over.wait, name="forgotten")
     thread.start()
 
-    grown = before.grown()
+    leaked = before.leaked()
     over.set()
     thread.join()
 
-    assert grown == ["thread forgotten"]
+    assert leaked == ["thread forgotten"]
 
 
 def test_a_task_that_asyncio_would_cancel_without_a_word_is_seen(monkeypatch):
-    tasks = TasksLeft()
+    tasks = LeakedTasks()
     monkeypatch.setattr(asyncio.runners, "_cancel_all_tasks", tasks.cancel_all)
     kept = []
 
@@ -85,7 +85,7 @@ def test_two_hundred_lives_of_a_node_leave_nothing(monkeypatch, free_port):
             if number in (40, 199):
                 await asyncio.sleep(0)
                 gc.collect()
-                counts.append((machinery(), len(asyncio.all_tasks()), Held.now()))
+                counts.append((machinery(), len(asyncio.all_tasks()), ResourceSnapshot.take()))
         return counts
 
     (early, early_tasks, held), (late, late_tasks, held_later) = asyncio.run(main())

@@ -6,7 +6,7 @@ import pytest
 from memory_network import MemoryNetwork, started
 from test_socket_writer import on_every_loop
 from test_watchdog_thread import guardians
-from virtual_time import run, turns
+from virtual_time import run, run_iterations
 
 from erlmesh.net.resolvers import NoEpmd
 from erlmesh.runtime.config import NodeConfig
@@ -23,7 +23,7 @@ def between_two(test):
             network = MemoryNetwork()
             async with started(network, "a@h") as a, started(network, "b@h") as b:
                 await a.connect("b@h")
-                await turns()
+                await run_iterations()
                 await test(network, a, b)
 
         run(main())
@@ -35,14 +35,14 @@ def between_two(test):
 @between_two
 async def test_a_peer_that_says_so_is_busy_until_it_says_that_it_is_free(network, a, b):
     a.send((OURS, B), (BUSY, A, 2000))
-    await turns()
+    await run_iterations()
     assert b.blocked_peers() == {"a@h": 2.0}
 
     await asyncio.sleep(5)
     assert b.blocked_peers() == {"a@h": 7.0}
 
     a.send((OURS, B), (FREE, A))
-    await turns()
+    await run_iterations()
     assert b.blocked_peers() == {}
 
 
@@ -52,18 +52,18 @@ async def test_a_node_tells_its_peers_in_these_words(network, a, b):
     (pump,) = guarding.connections()
     pump.channel.send(guarding.blocked_signal(2.5))
     a.send((OURS, B), Atom("flush"))
-    await turns()
+    await run_iterations()
     assert b.blocked_peers() == {"a@h": 2.5}
 
     guarding.loop_recovered()
-    await turns()
+    await run_iterations()
     assert b.blocked_peers() == {}
 
 
 @between_two
 async def test_who_is_gone_is_busy_no_more(network, a, b):
     a.send((OURS, B), (BUSY, A, 2000))
-    await turns()
+    await run_iterations()
     await b.disconnect("a@h")
 
     assert b.blocked_peers() == {}
@@ -88,7 +88,7 @@ def test_what_makes_no_sense_is_not_believed(word):
     @between_two
     async def test(network, a, b):
         a.send((OURS, B), word)
-        await turns()
+        await run_iterations()
         assert b.blocked_peers() == {}
 
     test()

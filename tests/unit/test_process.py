@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import pytest
 from memory_network import MemoryNetwork, started
-from virtual_time import run, turns
+from virtual_time import run, run_iterations
 
 from erlmesh.errors import CalleeExited, EncodeError, Exit, NodeNotAlive, NodeStartError
 from erlmesh.runtime import process as module
@@ -63,9 +63,9 @@ async def test_a_list_that_is_changed_after_it_was_sent_is_not_changed_at_the_re
         message.append(Atom("after"))
 
     node.spawn(receiver, name="here")
-    await turns()
+    await run_iterations()
     node.spawn(sender)
-    await turns()
+    await run_iterations()
 
     assert got == [[Atom("before")]] * 4
     assert len(set(map(id, got))) == 4
@@ -109,7 +109,7 @@ async def test_an_object_that_is_no_term_is_shared_on_its_node(node):
         got.append(await me.receive())
 
     node.send(node.spawn(body), (1, thing))
-    await turns()
+    await run_iterations()
 
     assert got[0][1] is thing
 
@@ -130,9 +130,9 @@ async def test_a_process_receives_what_matches_and_the_rest_in_order(node):
     pid = node.spawn(body)
     for n in (1, 2, 3):
         node.send(pid, n)
-    await turns()
+    await run_iterations()
     node.send(pid, 4)
-    await turns()
+    await run_iterations()
 
     assert got == [3, None, 1, 2, 4]
 
@@ -151,9 +151,9 @@ async def test_a_receiver_that_waits_is_woken_by_what_matches_alone(node):
 
     pid = node.spawn(body)
     for n in (1, 2, 3):
-        await turns()
+        await run_iterations()
         node.send(pid, n)
-    await turns()
+    await run_iterations()
 
     assert got == [3, 1, 2]
     assert looked_at == [1, 2, 3]
@@ -188,7 +188,7 @@ async def test_a_message_that_comes_with_the_end_of_the_time_is_not_lost(node):
         got.append(me.receive_nowait())
 
     pid = node.spawn(body)
-    await turns()
+    await run_iterations()
     asyncio.get_running_loop().call_later(1, node.send, pid, 7)
     await asyncio.sleep(2)
 
@@ -208,7 +208,7 @@ async def test_a_process_that_always_has_a_message_lets_others_run(node):
             me.send(me.pid, await me.receive())
 
     pids = [node.spawn(busy), node.spawn(busier)]
-    await turns()
+    await run_iterations()
 
     assert all(map(node.is_alive, pids))  # and the test goes on
 
@@ -240,7 +240,7 @@ async def test_a_body_that_returns_ends_normally(node):
 
     pid = node.spawn(body)
     reasons = ends(node, pid)
-    await turns()
+    await run_iterations()
 
     assert reasons == [NORMAL]
     assert not node.is_alive(pid)
@@ -253,7 +253,7 @@ async def test_a_body_ends_with_the_reason_it_raises(node):
         raise Exit(reason)
 
     reasons = ends(node, node.spawn(body, (BOOM, 1)), node.spawn(body, KILL), node.spawn(body, object))
-    await turns()
+    await run_iterations()
 
     assert reasons == [(BOOM, 1), KILL, "<class 'object'>"]
 
@@ -264,7 +264,7 @@ async def test_an_exception_is_an_exit_reason_with_a_stack(node):
         raise KeyError("lost")
 
     reasons = ends(node, node.spawn(body))
-    await turns()
+    await run_iterations()
 
     ((kind, text), stack) = reasons[0]
     assert (kind, text) == (Atom("KeyError"), "'lost'")
@@ -281,7 +281,7 @@ async def test_a_process_that_dies_before_its_first_step_never_runs(node):
     pid = node.spawn(body)
     reasons = ends(node, pid)
     node.exit(pid, BOOM)
-    await turns()
+    await run_iterations()
 
     assert (ran, reasons) == ([], [BOOM])
 
@@ -298,12 +298,12 @@ async def test_the_task_of_a_process_that_is_ended_is_cancelled_and_tidies_up(no
 
     pid = node.spawn(body)
     reasons = ends(node, pid)
-    await turns()
+    await run_iterations()
     node.exit(pid, BOOM)
 
     assert reasons == [BOOM]
     assert tidied == []
-    await turns()
+    await run_iterations()
     assert tidied == [False]
     assert reasons == [BOOM]
 
@@ -324,11 +324,11 @@ async def test_a_task_that_swallows_its_cancellation_gets_no_further_than_its_ne
                     await me.call("anybody", 1)
 
     pid = node.spawn(body)
-    await turns()
+    await run_iterations()
     task = node._local_process(pid)._task
     node.exit(pid, BOOM)
     node.send(pid, 1)
-    await turns()
+    await run_iterations()
 
     assert trace == ["swallowed"]
     assert task.done()
@@ -361,10 +361,10 @@ async def test_a_process_that_ends_itself_goes_no_further_than_its_next_await(no
 async def test_a_task_cancelled_by_others_is_a_killed_process(node):
     pid = node.spawn(idle)
     reasons = ends(node, pid)
-    await turns()
+    await run_iterations()
 
     node._local_process(pid)._task.cancel()
-    await turns()
+    await run_iterations()
 
     assert reasons == [KILLED]
 
@@ -386,9 +386,9 @@ async def test_a_call_in_a_task_of_its_own_ends_with_the_process(node):
     asked = []
     silent = node.spawn(idle)
     pid = node.spawn(body)
-    await turns()
+    await run_iterations()
     node.exit(pid, BOOM)
-    await turns()
+    await run_iterations()
 
     assert outcome == [BOOM]
 
@@ -400,9 +400,9 @@ async def test_a_cancelled_caller_stops_calling(node):
 
     silent = node.spawn(idle)
     pid = node.spawn(body)
-    await turns()
+    await run_iterations()
     node.exit(pid, BOOM)
-    await turns()
+    await run_iterations()
 
     assert node._router.registry.aliases == {}
     assert len(node._router.monitors) == 0
@@ -421,7 +421,7 @@ async def test_a_linked_child_and_its_parent_share_their_end(node):
         await me.receive()
 
     pid = node.spawn(parent)
-    await turns()
+    await run_iterations()
     node.exit(pid, BOOM)
 
     assert [node.is_alive(child) for child in children] == [False, True]
@@ -440,7 +440,7 @@ async def test_a_child_that_fails_at_once_is_a_message_to_a_parent_that_traps(no
         got.append((child, await me.receive()))
 
     node.spawn(parent)
-    await turns()
+    await run_iterations()
 
     ((child, message),) = got
     assert message == (EXIT, child, BOOM)
@@ -456,7 +456,7 @@ async def test_names_are_taken_given_and_free_again_at_the_end(node):
 
     other = node.spawn(idle, name="taken")
     pid = node.spawn(body, name="first")
-    await turns()
+    await run_iterations()
 
     assert node.registered() == ["erlmesh", "first", "second", "taken"]
     assert (node.whereis("second"), node.whereis("taken"), node.whereis("nobody")) == (pid, other, None)
@@ -482,9 +482,9 @@ async def test_a_dying_process_cannot_take_a_name(node):
                 faults.append(str(fault))
 
     pid = node.spawn(body)
-    await turns()
+    await run_iterations()
     node.exit(pid, BOOM)
-    await turns()
+    await run_iterations()
 
     assert "it is no living process of this node" in faults[0]
     assert node.whereis("late") is None
@@ -551,15 +551,15 @@ def test_a_process_that_writes_too_much_waits_when_it_receives_or_calls_and_at_n
                 await me.receive()
 
             mortal = a.spawn(dies)
-            await turns()
+            await run_iterations()
             pump.pause_writing()
             a.send(a.spawn(receiver), 1)
             a.spawn(caller)
             a.spawn(flusher)
-            await turns()
+            await run_iterations()
             assert trace == ["sent"]
             pump.resume_writing()
-            await turns()
+            await run_iterations()
 
             assert sorted(trace) == ["called", "flushed", "received", "sent"]
             assert b.nodes() == ["a@h"]
@@ -581,10 +581,10 @@ def test_who_waits_for_a_peer_that_is_lost_goes_on():
 
             a._connections.connection("b@h").protocol.pause_writing()
             a.spawn(body)
-            await turns()
+            await run_iterations()
             assert trace == []
             a.disconnect_nowait("b@h")
-            await turns()
+            await run_iterations()
 
             assert trace == ["flushed"]
 
@@ -623,7 +623,7 @@ async def test_a_node_that_stops_ends_the_youngest_first_and_gives_them_time_to_
 
     pids = [node.spawn(body, "old"), node.spawn(body, "young")]
     reasons = ends(node, *pids)
-    await turns()
+    await run_iterations()
     await node.stop()
 
     assert trace == ["young", "old", "young tidied", "old tidied"]
@@ -641,13 +641,13 @@ async def test_a_node_that_stops_does_not_wait_for_ever(node):
         await free.wait()
 
     node.spawn(stubborn)
-    await turns()
+    await run_iterations()
     start = node._now()
     await node.stop()
 
     assert node._now() - start < 1
     free.set()
-    await turns()
+    await run_iterations()
 
 
 @with_node
@@ -656,7 +656,7 @@ async def test_a_process_may_stop_its_own_node(node):
 
     async def body(me):
         me.spawn(idle, link=True)
-        await turns()
+        await run_iterations()
         await node.stop()
         trace.append(node.processes())
         await me.sleep(1)

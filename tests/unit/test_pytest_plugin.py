@@ -106,7 +106,7 @@ def test_beside_pytest_asyncio_each_runs_its_own(project, mode):
         "async def test_ours(cluster):\n"
         "    mesh = await cluster(2)\n    await mesh.sleep(3600)\n    assert mesh.is_complete()\n\n"
         "@pytest.mark.asyncio\nasync def test_theirs():\n"
-        "    assert type(asyncio.get_running_loop()).__name__ != 'Clock'\n"
+        "    assert type(asyncio.get_running_loop()).__name__ != 'SimulatedLoop'\n"
     )
 
     scope = "asyncio_default_fixture_loop_scope=function"

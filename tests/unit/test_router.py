@@ -6,7 +6,7 @@ import logging
 import random
 
 import pytest
-from virtual_time import run, turns
+from virtual_time import run, run_iterations
 
 from erlmesh.core.gen import GEN_CALL
 from erlmesh.core.identifiers import Identifiers
@@ -588,7 +588,7 @@ def test_a_server_has_the_reference_of_its_monitor_before_it_hears_the_down(worl
     async def main():
         refs.append(server.monitor(Pid(A, 999, 0, 1)))
         refs.append(server.monitor(Pid(A, 998, 0, 1)))
-        await turns(1)
+        await run_iterations(1)
 
     run(main())
 
@@ -1010,7 +1010,7 @@ def test_a_call_is_answered_at_its_alias(calls):
     async def main():
         p, q = calls.process(), calls.process("server")
         answer = calls.call(p, "server")
-        await turns()
+        await run_iterations()
 
         q.reply(asked(q), Atom("answer"))
 
@@ -1026,7 +1026,7 @@ def test_a_call_is_answered_at_its_pid_as_otp_23_does(calls):
     async def main():
         peer, p = calls.connect(), calls.process()
         answer = calls.call(p, ("server", B))
-        await turns()
+        await run_iterations()
         monitor, request = peer.take()
         caller, tag = request.message[1]
 
@@ -1047,7 +1047,7 @@ def test_a_server_may_call_and_is_answered_at_its_pid(calls):
         calls.connect()
         p = calls.server()
         answer = calls.call(p, X)
-        await turns()
+        await run_iterations()
         tag = calls.router.peers[B].take()[1].message[1][1]
 
         calls.hear(Send(X, p.pid, (tag, 7)), Send(X, p.pid, 8))
@@ -1066,7 +1066,7 @@ def test_messages_that_answer_nothing_go_to_the_mailbox_during_a_call(calls, oth
     async def main():
         p, q = calls.process(), calls.process()
         answer = calls.call(p, q.pid)
-        await turns()
+        await run_iterations()
 
         q.send(p.pid, other)
         q.reply(asked(q), 1)
@@ -1081,7 +1081,7 @@ def test_the_second_answer_is_dropped(calls):
     async def main():
         p, q = calls.process(), calls.process()
         answer = calls.call(p, q.pid)
-        await turns()
+        await run_iterations()
         caller = asked(q)
 
         q.reply(caller, 1)
@@ -1116,7 +1116,7 @@ def test_a_call_to_a_node_that_cannot_be_reached_says_why(calls):
     async def main():
         p = calls.process()
         by_pid, by_name = calls.call(p, X), calls.call(p, ("server", B))
-        await turns()
+        await run_iterations()
 
         give_back(calls)
 
@@ -1133,7 +1133,7 @@ def test_a_call_to_a_node_that_is_lost_is_no_connection(calls):
         calls.connect()
         p = calls.process()
         answer = calls.call(p, X)
-        await turns()
+        await run_iterations()
 
         calls.disconnect()
 
@@ -1147,7 +1147,7 @@ def test_a_call_to_one_who_dies_is_callee_exited_with_the_reason(calls):
     async def main():
         p, q = calls.process(), calls.process("server")
         answer = calls.call(p, "server")
-        await turns()
+        await run_iterations()
 
         calls.router.termination.terminate(q, BOOM)
 
@@ -1192,11 +1192,11 @@ def test_a_call_cancelled_by_its_caller_leaves_nothing_and_a_late_answer_is_drop
     async def main():
         peer, p = calls.connect(), calls.process()
         answer = calls.call(p, X)
-        await turns()
+        await run_iterations()
         monitor, request = peer.take()
 
         answer.cancel()
-        await turns()
+        await run_iterations()
 
         assert answer.cancelled()
         assert peer.take() == [Demonitor(p.pid, X, monitor.ref)]
@@ -1211,7 +1211,7 @@ def test_a_call_ends_with_its_caller(calls):
     async def main():
         p, q = calls.process(), calls.process()
         answer = calls.call(p, q.pid, timeout=None)
-        await turns()
+        await run_iterations()
 
         calls.router.termination.terminate(p, BOOM)
 
@@ -1252,7 +1252,7 @@ def test_many_calls_are_told_apart(calls):
     async def main():
         p, q = calls.process(), calls.process()
         answers = [calls.call(p, q.pid) for _ in range(50)]
-        await turns()
+        await run_iterations()
         callers = [asked(q) for _ in range(50)]
 
         for number, caller in reversed(list(enumerate(callers))):

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 from memory_network import MemoryEpmd, MemoryNetwork
-from virtual_time import run, turns
+from virtual_time import run, run_iterations
 
 from erlmesh.errors import CallError, NoProcess
 from erlmesh.node import Node
@@ -80,7 +80,7 @@ def test_killed_server_sends_down_and_restarts(name):
         ref = a.spawn_handler(seen.append).monitor(old)
         kill(a, name)
         new = a.whereis(name)
-        await turns()
+        await run_iterations()
 
         assert new not in (None, old)
         assert not a.is_alive(old)
@@ -123,7 +123,7 @@ async def test_restarted_pg2_keeps_groups_and_monitors_members(a, b):
     kill(a, "pg2")
     a.exit(local, KILL)
     b.exit(remote, KILL)
-    await turns()
+    await run_iterations()
 
     assert a.pg2.get_members(X) == b.pg2.get_members(X) == []
 
@@ -136,13 +136,13 @@ async def test_killed_pg_scope_stops_and_can_be_started_again(a, b):
         changes.extend([change async for change in a.pg.watch(X)])
 
     watching = asyncio.ensure_future(watch())
-    await turns()
+    await run_iterations()
     a.pg.join(X, member)
-    await turns()
+    await run_iterations()
     old = a.pg
     kill(a, "pg")
     await asyncio.wait_for(watching, 1)
-    await turns()
+    await run_iterations()
     assert changes == [Joined((member,), X)]
     assert not old.alive
     assert old.get_members(X) == old.which_groups() == b.pg.get_members(X) == []
@@ -150,7 +150,7 @@ async def test_killed_pg_scope_stops_and_can_be_started_again(a, b):
         old.join(X, member)
 
     a.start_scope("pg").join(X, member)
-    await turns()
+    await run_iterations()
 
     assert a.pg.get_members(X) == b.pg.get_members(X) == [member]
 
@@ -179,7 +179,7 @@ def test_global_disconnects_and_reconnects_when_one_of_its_processes_is_killed(p
         assert await b.global_.register(Atom("his"), remote)
         parts = [server(a), locker(a), registrar(a)]
         a.exit(part(a), KILL)
-        await turns()
+        await run_iterations()
         assert not any(map(a.is_alive, parts))
         assert a.global_.known() == []
         await wait_until(lambda: is_mesh([a, b, c]))
@@ -203,13 +203,13 @@ async def test_lock_of_a_local_process_survives_the_restart(a, b):
             await release.wait()
 
     a.spawn(holds)
-    await turns()
+    await run_iterations()
     a.exit(server(a), KILL)
     await wait_until(lambda: is_mesh([a, b]))
 
     assert not await b.global_.set_lock((X, 2), ["a@h"], 0)
     release.set()
-    await turns()
+    await run_iterations()
     assert await b.global_.set_lock((X, 2), ["a@h"], 0)
 
 
@@ -233,7 +233,7 @@ async def test_exception_in_the_locker_restarts_global(a, b):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Locker, "_handle_message", fails)
         a.send(old, X)
-        await turns()
+        await run_iterations()
     await wait_until(lambda: is_mesh([a, b]))
 
     assert locker(a) != old

@@ -3,14 +3,14 @@
 import asyncio
 import io
 
-from shell_lab import shells
+from shell_harness import open_shells
 
 from erlmesh.shell import pipe_frontend
 
 
 def piped(text):
     async def body():
-        async with asyncio.timeout(20), shells("socrates") as (lab,):
+        async with asyncio.timeout(20), open_shells("socrates") as (lab,):
             await pipe_frontend.run(lab.session, source=io.StringIO(text))
             return lab.output.getvalue(), lab.err.getvalue(), lab.session.exit_code
 

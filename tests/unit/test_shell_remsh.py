@@ -4,7 +4,7 @@ import asyncio
 import re
 
 import pytest
-from shell_lab import free_port, new_node
+from shell_harness import free_port, new_node
 
 from erlmesh.errors import ConnectError
 from erlmesh.shell.remsh_client import RemoteSession

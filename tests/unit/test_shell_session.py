@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from shell_lab import on_a_node, on_two_nodes, shells
+from shell_harness import open_shells, with_shell, with_two_shells
 
 from erlmesh.core import loop_watchdog
 from erlmesh.shell.interrupts import Interrupts
@@ -19,7 +19,7 @@ PID = r"#PID<0\.\d+\.0>"
 # Who and where
 
 
-@on_a_node
+@with_shell
 async def test_self_and_the_node_have_names_with_and_without_parentheses(shell):
     pid = await shell("self()")
 
@@ -30,7 +30,7 @@ async def test_self_and_the_node_have_names_with_and_without_parentheses(shell):
     assert await shell("node()") == await shell("node(self)") == ':"socrates@127.0.0.1"'
 
 
-@on_a_node
+@with_shell
 async def test_the_prompt_shows_the_node_and_counts_the_lines(shell):
     assert shell.session.prompt == "py(socrates@127.0.0.1)1> "
 
@@ -39,7 +39,7 @@ async def test_the_prompt_shows_the_node_and_counts_the_lines(shell):
     assert shell.session.prompt == "py(socrates@127.0.0.1)3> "
 
 
-@on_a_node
+@with_shell
 async def test_a_printed_pid_can_be_typed(shell):
     printed = await shell("self")
 
@@ -73,14 +73,14 @@ async def test_a_printed_pid_can_be_typed(shell):
     ],
 )
 def test_values_print_as_iex_or_python_prints_them(line, shown):
-    @on_a_node
+    @with_shell
     async def test(shell):
         assert await shell(line) == shown
 
     test()
 
 
-@on_a_node
+@with_shell
 async def test_earlier_values_can_be_had_again(shell):
     await shell("40", "x = 1", "{:ok, 2}")
 
@@ -90,7 +90,7 @@ async def test_earlier_values_can_be_had_again(shell):
     assert "has left no value" in await shell("v(2)")
 
 
-@on_a_node
+@with_shell
 async def test_coroutines_are_awaited_and_tasks_are_not(shell):
     assert await shell("import asyncio", "asyncio.sleep(0, 5)") == "5"
     assert await shell("await asyncio.sleep(0, 6)") == "6"
@@ -99,7 +99,7 @@ async def test_coroutines_are_awaited_and_tasks_are_not(shell):
     await shell("t.cancel()")
 
 
-@on_a_node
+@with_shell
 async def test_many_lines_make_one_statement(shell):
     await shell("async def double(x):\n    return 2 * x\n")
 
@@ -111,7 +111,7 @@ async def test_many_lines_make_one_statement(shell):
 # Errors
 
 
-@on_a_node
+@with_shell
 async def test_an_error_is_one_clean_line(shell):
     assert await shell("1/0") == "** (ZeroDivisionError) division by zero"
     assert await shell("nothing") == "** (NameError) name 'nothing' is not defined"
@@ -120,7 +120,7 @@ async def test_an_error_is_one_clean_line(shell):
     assert await shell("raise ValueError('two\\nlines')") == "** (ValueError) two\nlines"
 
 
-@on_a_node
+@with_shell
 async def test_a_traceback_shows_the_users_code_only(shell):
     await shell("def f():\n    return 1/0\n")
 
@@ -130,7 +130,7 @@ async def test_a_traceback_shows_the_users_code_only(shell):
     assert await shell("pg.join(:g, 5)") == "** (TypeError) members are pids, not int: 5"
 
 
-@on_a_node
+@with_shell
 async def test_a_syntax_error_points_at_the_line_as_it_was_typed(shell):
     assert await shell("1 +* :a") == "** (SyntaxError) invalid syntax\n    1 +* :a\n       ^"
     answer = await shell("x = (1 +* 2)")
@@ -138,7 +138,7 @@ async def test_a_syntax_error_points_at_the_line_as_it_was_typed(shell):
     assert (await shell("(1,")).startswith("** (SyntaxError) the line ends too early")
 
 
-@on_a_node
+@with_shell
 async def test_an_error_leaves_the_shell_alive(shell):
     pid = await shell("self")
 
@@ -150,7 +150,7 @@ async def test_an_error_leaves_the_shell_alive(shell):
 # Messages
 
 
-@on_a_node
+@with_shell
 async def test_messages_are_sent_flushed_and_received(shell):
     assert await shell('send(self, {:hello, "x"})') == '{:hello, "x"}'
     await shell("send self, 2")
@@ -161,13 +161,13 @@ async def test_messages_are_sent_flushed_and_received(shell):
     assert await shell("receive(0)") == "** (TimeoutError) no message came within 0 s"
 
 
-@on_a_node
+@with_shell
 async def test_sending_to_nonsense_says_where_messages_go(shell):
     assert "messages go to a pid" in await shell("send(5, :x)")
     assert (await shell("send(:nobody, :x)")).startswith("** (ValueError)")
 
 
-@on_a_node
+@with_shell
 async def test_spawned_functions_of_every_kind_run(shell):
     await shell("async def echo(me):\n    me.send(await me.receive(), Atom('echo'))\n")
     await shell("p = spawn(echo)", "send(p, self)")
@@ -182,7 +182,7 @@ async def test_spawned_functions_of_every_kind_run(shell):
     assert await shell("spawn(3)") == "** (TypeError) spawn takes a function, not int"
 
 
-@on_a_node
+@with_shell
 async def test_processes_have_names(shell):
     assert await shell("register(:me)") == "True"
     assert await shell("whereis(:me) == self") == "True"
@@ -197,7 +197,7 @@ async def test_processes_have_names(shell):
 # Groups
 
 
-@on_a_node
+@with_shell
 async def test_the_posts_lines_can_be_typed_as_they_stand(shell):
     pid = await shell("self")
 
@@ -216,7 +216,7 @@ async def test_the_posts_lines_can_be_typed_as_they_stand(shell):
     assert await shell(":pg2.delete(:group)") == ":ok"
 
 
-@on_a_node
+@with_shell
 async def test_pg_answers_as_otp_does(shell):
     pid = await shell("self")
 
@@ -230,7 +230,7 @@ async def test_pg_answers_as_otp_does(shell):
     assert (await shell("groups")).startswith("no groups yet")
 
 
-@on_a_node
+@with_shell
 async def test_global_names_are_registered(shell):
     assert await shell(":global.whereis_name(:x)") == ":undefined"
     assert await shell(":global.register_name(:x, self)") == ":yes"
@@ -243,14 +243,14 @@ async def test_global_names_are_registered(shell):
 # Two nodes
 
 
-@on_two_nodes
+@with_two_shells
 async def test_two_shells_meet_and_talk(socrates, plato):
     assert await socrates('Node.ping(:"plato@127.0.0.1")') == ":pong"
     assert await socrates("Node.list") == '[:"plato@127.0.0.1"]'
-    await plato.until("Node.list", '[:"socrates@127.0.0.1"]')
+    await plato.wait_for_answer("Node.list", '[:"socrates@127.0.0.1"]')
     for shell in (socrates, plato):
         await shell(":pg.join(:g, self)")
-    await socrates.until("length(pg.get_members(:g))", "2")
+    await socrates.wait_for_answer("length(pg.get_members(:g))", "2")
     await socrates("for p in pg.get_members(Atom('g')): send(p, {:hi, self})")
     assert (await plato("receive(5)")).startswith("{:hi, #PID<")
     assert await socrates("rpc.call(:plato, :erlang, :node, [])") == ':"plato@127.0.0.1"'
@@ -259,14 +259,14 @@ async def test_two_shells_meet_and_talk(socrates, plato):
     assert await socrates("Node.connect(:plato)") == "True"
 
 
-@on_two_nodes
+@with_two_shells
 async def test_a_ping_in_the_middle_of_a_line_gives_its_answer(socrates, plato):
     assert await socrates("x = Node.ping(:plato)", "x") == ":pong"
     assert await socrates("[Node.ping(n) for n in [:plato, Node.self]]") == "[:pong, :pong]"
     assert await socrates("await Node.ping(:plato) == :pong") == "True"
 
 
-@on_a_node
+@with_shell
 async def test_pang_comes_with_the_reason(shell):
     answer = await shell("Node.ping :nobody")
 
@@ -275,11 +275,11 @@ async def test_pang_comes_with_the_reason(shell):
     assert (await shell("Node.connect(:nobody)")).startswith("False\n   ")
 
 
-@on_two_nodes
+@with_two_shells
 async def test_a_remote_pid_can_be_typed_as_it_prints(socrates, plato):
     await plato(":pg.join(:g, self)")
     await socrates("Node.ping :plato")
-    await socrates.until("length(pg.get_members(:g))", "1")
+    await socrates.wait_for_answer("length(pg.get_members(:g))", "1")
     printed = (await socrates("pg.get_members(:g)[0]")).strip()
 
     assert await socrates(f"{printed} == pg.get_members(:g)[0]") == "True"
@@ -288,7 +288,7 @@ async def test_a_remote_pid_can_be_typed_as_it_prints(socrates, plato):
 # The shell's process
 
 
-@on_a_node
+@with_shell
 async def test_a_killed_shell_gets_a_new_process_and_keeps_its_names(shell):
     pid = await shell("x = 7", "self")
     await shell(":pg.join(:g, self)")
@@ -302,18 +302,18 @@ async def test_a_killed_shell_gets_a_new_process_and_keeps_its_names(shell):
     assert await shell("me.pid == self") == "True"
 
 
-@on_a_node
+@with_shell
 async def test_a_shell_killed_while_it_is_idle_has_another_process_at_once(shell):
     pid = await shell.session.start()
 
     shell.node.exit(pid, Atom("kill"))
-    await shell.until_said("(EXIT from")
+    await shell.wait_for_error_output("(EXIT from")
 
     assert await shell("me.pid == self") == "True"
     assert shell.session.namespace["me"].pid != pid
 
 
-@on_a_node
+@with_shell
 async def test_a_linked_process_that_fails_takes_the_shell_along(shell):
     pid = await shell("self")
 
@@ -323,7 +323,7 @@ async def test_a_linked_process_that_fails_takes_the_shell_along(shell):
     assert await shell("1") == "1"
 
 
-@on_a_node
+@with_shell
 async def test_with_trapped_exits_they_are_messages(shell):
     assert await shell("Process.flag(:trap_exit, true)") == "False"
     await shell("p = spawn_link(lambda: exit(:bad))")
@@ -331,7 +331,7 @@ async def test_with_trapped_exits_they_are_messages(shell):
     assert re.fullmatch(rf"\{{:EXIT, {PID}, :bad\}}", await shell("receive(5)"))
 
 
-@on_a_node
+@with_shell
 async def test_leaving_gives_the_exit_code_and_leaves_the_node_up(shell):
     await shell("exit()")
     assert shell.session.exit_code == 0
@@ -345,7 +345,7 @@ async def test_leaving_gives_the_exit_code_and_leaves_the_node_up(shell):
 # Help
 
 
-@on_a_node
+@with_shell
 async def test_help_explains_the_shell_a_module_a_command_and_anything(shell):
     assert "Node.ping" in await shell("h")
     assert await shell("h()") == await shell("h")
@@ -355,7 +355,7 @@ async def test_help_explains_the_shell_a_module_a_command_and_anything(shell):
     assert (await shell("h(len)")).startswith("len(")
 
 
-@on_a_node
+@with_shell
 async def test_a_process_can_be_looked_at(shell):
     await shell(":pg.join(:g, self)", "register(:me)")
 
@@ -371,7 +371,7 @@ async def test_a_process_can_be_looked_at(shell):
 # Interrupts
 
 
-@on_a_node
+@with_shell
 async def test_an_interrupt_stops_a_line_that_waits(shell):
     pid = await shell("self")
     asyncio.get_running_loop().call_later(0.05, shell.session.interrupts.interrupt)
@@ -380,7 +380,7 @@ async def test_an_interrupt_stops_a_line_that_waits(shell):
     assert await shell("self") == pid
 
 
-@on_a_node
+@with_shell
 async def test_ctrl_c_stops_a_line_that_computes(shell):
     threading.Timer(0.1, lambda: signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)).start()
 
@@ -388,7 +388,7 @@ async def test_ctrl_c_stops_a_line_that_computes(shell):
     assert await shell("1") == "1"
 
 
-@on_a_node
+@with_shell
 async def test_a_line_that_cancels_something_else_is_not_interrupted(shell):
     await shell("import asyncio", "t = asyncio.create_task(asyncio.sleep(60))", "t.cancel()")
 
@@ -426,7 +426,7 @@ def test_what_else_holds_the_node_while_a_line_waits_is_left_to_the_log():
 
 def test_a_line_that_computes_for_long_is_told_by_the_node_and_not_in_the_log(caplog, monkeypatch):
     async def main():
-        async with shells("socrates") as (shell,):
+        async with open_shells("socrates") as (shell,):
             monkeypatch.setattr(loop_watchdog, "REPORT_AFTER", 0.1)
             told = shell.session.namespace["told"] = threading.Event()
             monkeypatch.setattr(shell.session.interrupts, "_warn", lambda _: told.set())

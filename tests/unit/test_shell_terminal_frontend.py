@@ -4,7 +4,7 @@ import asyncio
 import io
 
 import pytest
-from shell_lab import shells
+from shell_harness import open_shells
 
 pytest.importorskip("prompt_toolkit")
 
@@ -25,7 +25,7 @@ def typed(*keys, history=None):
         screen = io.StringIO()
         output = Vt100_Output(screen, lambda: Size(rows=40, columns=100), term="xterm")
         with create_pipe_input() as pipe, create_app_session(input=pipe, output=output):
-            async with asyncio.timeout(20), shells("socrates") as (lab,):
+            async with asyncio.timeout(20), open_shells("socrates") as (lab,):
                 front = asyncio.ensure_future(terminal_frontend.run(lab.session, history))
                 for key in (*keys, CTRL_D):
                     await settled(front)
@@ -104,7 +104,7 @@ def test_being_cancelled_ends_the_prompt():
             create_pipe_input() as pipe,
             create_app_session(input=pipe, output=Vt100_Output(io.StringIO(), lambda: Size(40, 80))),
         ):
-            async with asyncio.timeout(20), shells("socrates") as (lab,):
+            async with asyncio.timeout(20), open_shells("socrates") as (lab,):
                 front = asyncio.ensure_future(terminal_frontend.run(lab.session))
                 await settled(front)
                 front.cancel()

@@ -4,7 +4,7 @@ import asyncio
 import random
 
 import pytest
-from virtual_time import run, turns
+from virtual_time import run, run_iterations
 
 from erlmesh.core.identifiers import Identifiers
 from erlmesh.errors import CallError, EncodeError, NoConnection
@@ -66,7 +66,7 @@ def test_the_request_carries_the_call_the_leader_and_the_options():
     async def main():
         world = World().connect()
         asked = world.spawn(MONITOR, LINK)
-        await turns()
+        await run_iterations()
         (request,) = world.peer.sent
         assert request == SpawnRequest(request.ref, world.parent.pid, LEADER, *CALL[:2], 1, [MONITOR, LINK], CALL[2])
 
@@ -85,7 +85,7 @@ def test_a_death_that_comes_with_the_birth_is_a_message():
     async def main():
         world = World().connect()
         asked = world.spawn(MONITOR)
-        await turns()
+        await run_iterations()
         ref, me = world.peer.sent[0].ref, world.parent.pid
 
         world.hear(SpawnReply(ref, me, 2, CHILD), Down(CHILD, me, ref, NORMAL))
@@ -100,7 +100,7 @@ def test_a_refusal_is_raised():
     async def main():
         world = World().connect()
         asked = world.spawn()
-        await turns()
+        await run_iterations()
 
         world.hear(SpawnReply(world.peer.sent[0].ref, world.parent.pid, 0, Atom("notsup")))
 
@@ -115,9 +115,9 @@ def test_whoever_has_stopped_waiting_is_neither_linked_nor_watching():
     async def main():
         world = World().connect()
         asked = world.spawn(MONITOR, LINK)
-        await turns()
+        await run_iterations()
         asked.cancel()
-        await turns()
+        await run_iterations()
         request = world.peer.sent.pop()
 
         world.hear(SpawnReply(request.ref, world.parent.pid, 3, CHILD))
@@ -139,7 +139,7 @@ def test_a_node_that_is_lost_or_cannot_be_reached_starts_nothing(connected):
             world.connect()
         asked = world.spawn(LINK)
         end = asyncio.ensure_future(world.spawn_client.spawn_and_wait(world.parent, B, CALL, LEADER))
-        await turns()
+        await run_iterations()
 
         if connected:
             del world.router.peers[B]
@@ -160,7 +160,7 @@ def test_an_end_is_waited_for_whatever_it_is():
     async def main():
         world = World().connect()
         end = asyncio.ensure_future(world.spawn_client.spawn_and_wait(world.parent, B, CALL, LEADER))
-        await turns()
+        await run_iterations()
         ref, me = world.peer.sent[0].ref, world.parent.pid
 
         world.hear(SpawnReply(ref, me, 2, CHILD), Down(CHILD, me, ref, (1, 2)))
@@ -176,12 +176,12 @@ def test_who_stops_waiting_for_an_end_stops_watching():
     async def main():
         world = World().connect()
         end = asyncio.ensure_future(world.spawn_client.spawn_and_wait(world.parent, B, CALL, LEADER))
-        await turns()
+        await run_iterations()
         ref, me = world.peer.sent.pop().ref, world.parent.pid
         world.hear(SpawnReply(ref, me, 2, CHILD))
 
         end.cancel()
-        await turns()
+        await run_iterations()
 
         assert world.peer.sent == [Demonitor(me, CHILD, ref)]
         assert world.is_empty()
@@ -193,7 +193,7 @@ def test_answers_of_others_and_to_others_are_ignored():
     async def main():
         world = World().connect()
         asked = world.spawn(MONITOR, LINK)
-        await turns()
+        await run_iterations()
         ref, me = world.peer.sent[0].ref, world.parent.pid
 
         world.router.handle_signals([SpawnReply(ref, me, 3, CHILD)], Atom("c@h"))
@@ -201,7 +201,7 @@ def test_answers_of_others_and_to_others_are_ignored():
             SpawnReply(ref, Pid(A, 999, 0, 1), 3, CHILD), SpawnReply(world.router.identifiers.ref(), me, 3, CHILD)
         )
 
-        await turns()
+        await run_iterations()
         assert not asked.done()
         asked.cancel()
 

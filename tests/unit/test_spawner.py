@@ -3,7 +3,7 @@
 import asyncio
 
 from test_process import BOOM, KILL, KILLED, NORMAL, ends, with_node
-from virtual_time import turns
+from virtual_time import run_iterations
 
 from erlmesh.errors import Exit
 from erlmesh.runtime.spawner import ensure_task
@@ -24,7 +24,7 @@ async def test_who_never_waits_has_no_task_and_ends_as_others_do(node):
         raise Exit(BOOM)
 
     reasons = ends(node, start(node, body).pid, start(node, fails).pid)
-    await turns()
+    await run_iterations()
 
     assert reasons == [NORMAL, BOOM]
     assert tasks == [None]
@@ -40,10 +40,10 @@ async def test_who_says_so_is_in_a_task_from_there_on_and_may_wait(node):
 
     process = start(node, body)
     reasons = ends(node, process.pid)
-    await turns()
+    await run_iterations()
     assert node.is_alive(process.pid)
     node.send(process.pid, BOOM)
-    await turns()
+    await run_iterations()
 
     assert reasons == [BOOM]
 
@@ -63,13 +63,13 @@ async def test_who_is_killed_before_it_runs_never_does_and_later_is_cancelled(no
     early, late = start(node, body), None
     reasons = ends(node, early.pid)
     node.exit(early.pid, KILL)
-    await turns()
+    await run_iterations()
     assert (reasons, seen) == ([KILLED], [])
 
     late = start(node, body)
-    await turns()
+    await run_iterations()
     node.exit(late.pid, KILL)
-    await turns()
+    await run_iterations()
 
     assert seen == [late, "cancelled"]
 
@@ -87,7 +87,7 @@ async def test_who_is_killed_when_its_task_has_not_run_yet_is_told_so(node):
 
     process = start(node, body)
     asyncio.get_running_loop().call_soon(node.exit, process.pid, KILL)  # just after it has begun
-    await turns()
+    await run_iterations()
 
     assert seen == ["cancelled"]
 

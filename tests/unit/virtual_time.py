@@ -4,7 +4,7 @@ import asyncio
 import selectors
 
 
-class Hung(AssertionError):
+class Stuck(AssertionError):
     """Nothing can happen any more, and the test still waits."""
 
 
@@ -17,7 +17,7 @@ class _Selector(selectors.DefaultSelector):
         ready = super().select(0)
         if not ready:
             if timeout is None:
-                raise Hung("nothing is left that could happen")
+                raise Stuck("nothing is left that could happen")
             self._loop.now += timeout
         return ready
 
@@ -27,9 +27,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def __init__(self):
         self.now = 0.0
-        self.faults = []
+        self.errors = []
         super().__init__(_Selector(self))
-        self.set_exception_handler(lambda _, context: self.faults.append(context))
+        self.set_exception_handler(lambda _, context: self.errors.append(context))
 
     def time(self):
         return self.now
@@ -42,11 +42,11 @@ def run(main):
     """Runs the coroutine in virtual time; fails if anything raised where nobody could see it."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         result = runner.run(main)
-        assert runner.get_loop().faults == []
+        assert runner.get_loop().errors == []
         return result
 
 
-async def turns(count=10):
+async def run_iterations(count=10):
     """Lets everybody have some turns, without time passing."""
     for _ in range(count):
         await asyncio.sleep(0)

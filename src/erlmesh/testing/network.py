@@ -16,28 +16,28 @@ from typing import Any, Final
 from erlmesh.errors import ConnectError, NodeStartError
 from erlmesh.net.network import Listener
 
-__all__ = ["Host", "Internet", "Names"]
+__all__ = ["Host", "SimulatedEpmd", "SimulatedNetwork"]
 
-SYN_AGAIN: Final = 1.0
+SYN_RETRANSMIT: Final = 1.0
 """Seconds after which an unanswered attempt to connect is repeated."""
-BACKOFF: Final = 30.0
+MAX_BACKOFF: Final = 30.0
 """What a cut has held back arrives some time after the heal: TCP has backed off as long as the cut was, at most
 this.
 """
-PIECES: Final = 0.2
+SPLIT_PROBABILITY: Final = 0.2
 """How often what is written arrives in more than one piece."""
 SOCKET_BUFFERS: Final = 1 << 17
 """Bytes that two kernels take before a write has to wait."""
 
 
-class Internet:
+class SimulatedNetwork:
     """All hosts and the ways between them. Every delay and cut into pieces comes from ``seed``."""
 
     def __init__(self, seed: int = 0, *, delay: tuple[float, float] = (0.0002, 0.003)) -> None:
         self.random = Random(seed)
         self.delay = delay
         self.hosts: dict[str, Host] = {}
-        self.arrived: Counter[tuple[str, str]] = Counter()
+        self.delivered: Counter[tuple[str, str]] = Counter()
         """How many pieces have come from one address to another: a truth about silence that no node keeps."""
         self._cuts: dict[tuple[str, str], float] = {}
 
@@ -55,49 +55,49 @@ class Internet:
         """What waited arrives, a little late."""
         since = self._cuts.pop((sender, receiver), None)
         if since is not None:
-            lasted = asyncio.get_running_loop().time() - since
-            for wire in self._wires(sender, receiver):
-                wire.go_on(self.random.uniform(0.0, min(lasted, BACKOFF)))
+            duration = asyncio.get_running_loop().time() - since
+            for pipe in self._pipes_between(sender, receiver):
+                pipe.resume(self.random.uniform(0.0, min(duration, MAX_BACKOFF)))
 
     def is_cut(self, sender: str, receiver: str) -> bool:
         return (sender, receiver) in self._cuts
 
-    def passes(self, one: str, other: str) -> bool:
+    def is_reachable(self, one: str, other: str) -> bool:
         """Whether a packet and its answer get through, so that the two can connect."""
         return not self.is_cut(one, other) and not self.is_cut(other, one)
 
     def reset(self, one: str, other: str) -> bool:
         """Breaks every connection between the two, and both hear of it. False if there is none."""
-        wires = [*self._wires(one, other), *self._wires(other, one)]
-        for wire in wires:
-            wire.receiver.end(ConnectionResetError("connection reset by peer"))
-        return bool(wires)
+        pipes = [*self._pipes_between(one, other), *self._pipes_between(other, one)]
+        for pipe in pipes:
+            pipe.receiver.disconnected(ConnectionResetError("connection reset by peer"))
+        return bool(pipes)
 
-    def forget(self, one: str, other: str) -> bool:
+    def half_open(self, one: str, other: str) -> bool:
         """``one`` loses its connections with ``other``, which hears nothing until it speaks. False if there is none."""
-        wires = self._wires(one, other)
-        for wire in wires:
-            wire.sender.end(ConnectionAbortedError("connection timed out"))
-        return bool(wires)
+        pipes = self._pipes_between(one, other)
+        for pipe in pipes:
+            pipe.sender.disconnected(ConnectionAbortedError("connection timed out"))
+        return bool(pipes)
 
     def latency(self) -> float:
         """Seconds that a packet takes."""
         return self.random.uniform(*self.delay)
 
-    def _wires(self, sender: str, receiver: str) -> list[_Wire]:
-        return [wire for wire in self.host(sender).wires if wire.receiver.host.address == receiver]
+    def _pipes_between(self, sender: str, receiver: str) -> list[_Pipe]:
+        return [wire for wire in self.host(sender).pipes if wire.receiver.host.address == receiver]
 
 
 class Host:
     """One address: what a node is given as its ``network``."""
 
-    def __init__(self, internet: Internet, address: str) -> None:
-        self.internet = internet
+    def __init__(self, network: SimulatedNetwork, address: str) -> None:
+        self.network = network
         self.address = address
         self.has_power = True
-        self.wires: dict[_Wire, None] = {}
+        self.pipes: dict[_Pipe, None] = {}
         self.names: dict[str, int] = {}
-        self.lives = 0
+        self.registrations = 0
         self._listeners: dict[int, tuple[Callable[[], asyncio.Protocol], Context]] = {}
         self._last_port = 40_000
 
@@ -113,9 +113,9 @@ class Host:
             raise ConnectError(f"nobody listens on port {port} of {host}")
         caller = _Transport(self, host, copy_context())
         called = _Transport(there, self.address, answering[1].copy())
-        caller.join(called)
-        called.join(caller)
-        caller.begin(protocol)
+        caller.pipe_to(called)
+        called.pipe_to(caller)
+        caller.start_protocol(protocol)
         called.accept(answering[0], lambda: there.listener(port) is not None)
 
     async def listen(
@@ -137,13 +137,13 @@ class Host:
         """The host with that address, once a packet has come through to it and back; the caller's own time limit ends
         the attempts. Raises ConnectError if there is no such address.
         """
-        internet = self.internet
-        await asyncio.sleep(internet.latency() + internet.latency())
-        there = internet.hosts.get(address)
+        network = self.network
+        await asyncio.sleep(network.latency() + network.latency())
+        there = network.hosts.get(address)
         if there is None:
             raise ConnectError(f"there is no host {address}")
-        while not there.has_power or not internet.passes(self.address, address):  # noqa: ASYNC110 - as TCP does
-            await asyncio.sleep(SYN_AGAIN)
+        while not there.has_power or not network.is_reachable(self.address, address):  # noqa: ASYNC110 - as TCP does
+            await asyncio.sleep(SYN_RETRANSMIT)
         return there
 
     def listener(self, port: int) -> tuple[Callable[[], asyncio.Protocol], Context] | None:
@@ -160,15 +160,15 @@ class Host:
         self._listeners.clear()
         self.names.clear()
         self.has_power = not silently
-        for wire in list(self.wires):
-            wire.sender.vanish(silently=silently)
+        for pipe in list(self.pipes):
+            pipe.sender.owner_killed(silently=silently)
 
     def restart(self) -> None:
         """It has power again."""
         self.has_power = True
 
 
-class Names:
+class SimulatedEpmd:
     """The EPMD of every host at once: the port mapper and the resolver of the node on ``host``."""
 
     def __init__(self, host: Host) -> None:
@@ -179,8 +179,8 @@ class Names:
         if name in host.names:
             raise NodeStartError(f"the name {name} is in use on {host.address}")
         host.names[name] = port
-        host.lives += 1
-        return host.lives + 3
+        host.registrations += 1
+        return host.registrations + 3
 
     async def resolve(self, name: str) -> tuple[str, int]:
         alive, _, address = name.partition("@")
@@ -202,72 +202,72 @@ class _Listener:
         self._host.close(self.port)
 
 
-class _Wire:
+class _Pipe:
     """One direction of a connection: pieces on their way, in order. ``None`` is the end of the stream."""
 
     def __init__(self, sender: _Transport, receiver: _Transport) -> None:
         self.sender, self.receiver = sender, receiver
         self.unread = 0
-        self._pieces: deque[bytes | None] = deque()
-        self._arrives = 0.0
+        self._chunks: deque[bytes | None] = deque()
+        self._arrival_time = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        sender.host.wires[self] = None
+        sender.host.pipes[self] = None
 
     def put(self, data: bytes | None) -> None:
-        internet = self.sender.host.internet
+        network = self.sender.host.network
         if data is not None:
             self.unread += len(data)
-        while data and len(data) > 1 and internet.random.random() < PIECES:
-            cut = internet.random.randrange(1, len(data))
-            self._pieces.append(data[:cut])
+        while data and len(data) > 1 and network.random.random() < SPLIT_PROBABILITY:
+            cut = network.random.randrange(1, len(data))
+            self._chunks.append(data[:cut])
             data = data[cut:]
-        self._pieces.append(data)
-        self._schedule(internet.latency())
+        self._chunks.append(data)
+        self._schedule(network.latency())
 
-    def go_on(self, after: float) -> None:
+    def resume(self, after: float) -> None:
         """What was held back is on its way."""
-        if self._pieces:
+        if self._chunks:
             self._schedule(after)
 
-    def read(self, size: int) -> None:
+    def consume(self, size: int) -> None:
         """The receiver has taken ``size`` bytes."""
         self.unread -= size
-        self.sender.drained(self.unread)
+        self.sender.buffer_drained(self.unread)
 
     def _schedule(self, after: float) -> None:
         if self._timer is None:
             loop = asyncio.get_running_loop()
-            self._arrives = max(self._arrives, loop.time() + after)
-            self._timer = loop.call_at(self._arrives, self._arrive, context=Context())  # a wire is no machine's
+            self._arrival_time = max(self._arrival_time, loop.time() + after)
+            self._timer = loop.call_at(self._arrival_time, self._deliver, context=Context())  # a wire is no machine's
 
-    def _arrive(self) -> None:
+    def _deliver(self) -> None:
         self._timer = None
         sender, receiver = self.sender.host, self.receiver.host
-        if sender.internet.is_cut(sender.address, receiver.address) or not self._pieces:
+        if sender.network.is_cut(sender.address, receiver.address) or not self._chunks:
             return
-        piece = self._pieces.popleft()
-        sender.internet.arrived[sender.address, receiver.address] += 1
-        if self.receiver.is_gone:
-            self._refuse()
-        elif piece is None:
-            self.receiver.end(None)
+        chunk = self._chunks.popleft()
+        sender.network.delivered[sender.address, receiver.address] += 1
+        if self.receiver.is_disconnected:
+            self._reset_sender()
+        elif chunk is None:
+            self.receiver.disconnected(None)
         else:
-            self.receiver.receive(piece)
-        if self._pieces:
-            self._schedule(sender.internet.random.uniform(0.0, sender.internet.delay[0]))
-        elif piece is None:
-            sender.wires.pop(self, None)
+            self.receiver.data_arrived(chunk)
+        if self._chunks:
+            self._schedule(sender.network.random.uniform(0.0, sender.network.delay[0]))
+        elif chunk is None:
+            sender.pipes.pop(self, None)
 
-    def _refuse(self) -> None:
+    def _reset_sender(self) -> None:
         """Nobody is there for what has arrived: a kernel says so, if there is one."""
-        self._pieces.clear()
+        self._chunks.clear()
         if self.receiver.host.has_power:
             _reset(self.receiver, self.sender)
 
     def clear(self) -> None:
         """What has been sent and has not arrived never does."""
-        self._pieces.clear()
-        self.sender.host.wires.pop(self, None)
+        self._chunks.clear()
+        self.sender.host.pipes.pop(self, None)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -281,20 +281,20 @@ class _Transport(asyncio.Transport):
     def __init__(self, host: Host, peer: str, context: Context) -> None:
         super().__init__({"peername": (peer, 0), "sockname": (host.address, 0)})
         self.host = host
-        self.is_gone = False
+        self.is_disconnected = False
         self._protocol: asyncio.Protocol | None = None
         self._context = context
-        self._out: _Wire | None = None
-        self._in: _Wire | None = None
+        self._outgoing: _Pipe | None = None
+        self._incoming: _Pipe | None = None
         self._closing = False
-        self._high = 1 << 16
-        self._full = False
+        self._high_water = 1 << 16
+        self._writing_paused = False
 
-    def join(self, other: _Transport) -> None:
+    def pipe_to(self, other: _Transport) -> None:
         """What is written here arrives at ``other``."""
-        self._out = other._in = _Wire(self, other)
+        self._outgoing = other._incoming = _Pipe(self, other)
 
-    def begin(self, protocol: Callable[[], asyncio.Protocol]) -> None:
+    def start_protocol(self, protocol: Callable[[], asyncio.Protocol]) -> None:
         """For the one who dialled."""
         self._protocol = protocol()
         self._protocol.connection_made(self)
@@ -304,7 +304,7 @@ class _Transport(asyncio.Transport):
 
         def accepted() -> None:
             if is_listening():
-                self.begin(protocol)
+                self.start_protocol(protocol)
             else:
                 self.abort()
 
@@ -312,89 +312,89 @@ class _Transport(asyncio.Transport):
 
     # What the network does
 
-    def receive(self, data: bytes) -> None:
-        self._soon(self._read, data)
+    def data_arrived(self, data: bytes) -> None:
+        self._call_soon(self._data_received, data)
 
-    def end(self, error: Exception | None) -> None:
+    def disconnected(self, error: Exception | None) -> None:
         """The other end is closed, or the connection broken."""
-        if not self.is_gone:
-            self.is_gone = True
-            if error is None and self._out is not None:
-                self._out.put(None)
-            elif self._out is not None:
-                self._out.clear()
-            self._soon(self._lose, error)
+        if not self.is_disconnected:
+            self.is_disconnected = True
+            if error is None and self._outgoing is not None:
+                self._outgoing.put(None)
+            elif self._outgoing is not None:
+                self._outgoing.clear()
+            self._call_soon(self._connection_lost, error)
 
-    def drained(self, unread: int) -> None:
-        if self._full and unread <= self._high // 4:
-            self._full = False
-            self._soon(self._tell, "resume_writing")
+    def buffer_drained(self, unread: int) -> None:
+        if self._writing_paused and unread <= self._high_water // 4:
+            self._writing_paused = False
+            self._call_soon(self._call_protocol, "resume_writing")
 
-    def vanish(self, *, silently: bool) -> None:
+    def owner_killed(self, *, silently: bool) -> None:
         """The process of this end is no more."""
-        self._closing = self.is_gone = True
+        self._closing = self.is_disconnected = True
         self._protocol = None
-        if self._out is None:
+        if self._outgoing is None:
             return
         if silently:
-            self._out.clear()
-        elif self._in is not None and self.host.internet.random.random() < 0.3:  # unread data: the kernel resets
-            self._out.clear()
-            _reset(self, self._out.receiver)
+            self._outgoing.clear()
+        elif self._incoming is not None and self.host.network.random.random() < 0.3:  # unread data: the kernel resets
+            self._outgoing.clear()
+            _reset(self, self._outgoing.receiver)
         else:
-            self._out.put(None)
+            self._outgoing.put(None)
 
     # What its protocol asks for
 
     def write(self, data: Any) -> None:
-        if self._out is None or self._closing or self.is_gone:
+        if self._outgoing is None or self._closing or self.is_disconnected:
             return
-        self._out.put(bytes(data))
-        if not self._full and self._out.unread > self._high + SOCKET_BUFFERS:
-            self._full = True
-            self._soon(self._tell, "pause_writing")
+        self._outgoing.put(bytes(data))
+        if not self._writing_paused and self._outgoing.unread > self._high_water + SOCKET_BUFFERS:
+            self._writing_paused = True
+            self._call_soon(self._call_protocol, "pause_writing")
 
     def close(self) -> None:
         if not self._closing:
             self._closing = True
-            if self._out is not None and not self.is_gone:
-                self._out.put(None)
-            self._soon(self._lose, None)
+            if self._outgoing is not None and not self.is_disconnected:
+                self._outgoing.put(None)
+            self._call_soon(self._connection_lost, None)
 
     def abort(self) -> None:
         if not self._closing:
             self._closing = True
-            if self._out is not None and not self.is_gone:
-                self._out.clear()
-                _reset(self, self._out.receiver)
-            self._soon(self._lose, None)
+            if self._outgoing is not None and not self.is_disconnected:
+                self._outgoing.clear()
+                _reset(self, self._outgoing.receiver)
+            self._call_soon(self._connection_lost, None)
 
     def is_closing(self) -> bool:
         return self._closing
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:  # noqa: ARG002
-        self._high = high or self._high
+        self._high_water = high or self._high_water
 
     def get_write_buffer_size(self) -> int:
-        return 0 if self._out is None else max(0, self._out.unread - SOCKET_BUFFERS)
+        return 0 if self._outgoing is None else max(0, self._outgoing.unread - SOCKET_BUFFERS)
 
     # In its own context
 
-    def _soon(self, callback: Callable[..., None], *arguments: Any) -> None:
+    def _call_soon(self, callback: Callable[..., None], *arguments: Any) -> None:
         asyncio.get_running_loop().call_soon(callback, *arguments, context=self._context)
 
-    def _read(self, data: bytes) -> None:
-        if self._in is not None:
-            self._in.read(len(data))
+    def _data_received(self, data: bytes) -> None:
+        if self._incoming is not None:
+            self._incoming.consume(len(data))
         if self._protocol is not None and not self._closing:
             self._protocol.data_received(data)
 
-    def _tell(self, what: str) -> None:
+    def _call_protocol(self, callback_name: str) -> None:
         if self._protocol is not None:
-            getattr(self._protocol, what)()
+            getattr(self._protocol, callback_name)()
 
-    def _lose(self, error: Exception | None) -> None:
-        self._closing = self.is_gone = True
+    def _connection_lost(self, error: Exception | None) -> None:
+        self._closing = self.is_disconnected = True
         protocol, self._protocol = self._protocol, None
         if protocol is not None:
             protocol.connection_lost(error)
@@ -402,10 +402,10 @@ class _Transport(asyncio.Transport):
 
 def _reset(one: _Transport, other: _Transport) -> None:
     """``other`` hears that ``one`` is no more, if a packet gets through."""
-    internet = one.host.internet
+    network = one.host.network
 
-    def arrive() -> None:
-        if not internet.is_cut(one.host.address, other.host.address):
-            other.end(ConnectionResetError("connection reset by peer"))
+    def deliver() -> None:
+        if not network.is_cut(one.host.address, other.host.address):
+            other.disconnected(ConnectionResetError("connection reset by peer"))
 
-    asyncio.get_running_loop().call_later(internet.latency(), arrive, context=Context())
+    asyncio.get_running_loop().call_later(network.latency(), deliver, context=Context())

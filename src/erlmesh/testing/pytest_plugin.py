@@ -6,11 +6,11 @@
         mesh = await cluster(3)
         a, b, c = mesh
         mesh.partition([a], [b, c])
-        await mesh.until(lambda: a.nodes() == [])
+        await mesh.wait_until(lambda: a.nodes() == [])
         mesh.heal()
-        await mesh.until(mesh.is_complete)
+        await mesh.wait_until(mesh.is_complete)
 
-A coroutine test with the fixture ``cluster`` runs on :class:`erlmesh.testing.clock.Clock`, whatever else runs coroutine
+A coroutine test with the fixture ``cluster`` runs on :class:`erlmesh.testing.loop.Clock`, whatever else runs coroutine
 tests; every minute in it takes milliseconds. ``cluster(n, seed=…, **options)`` starts ``n`` nodes that are connected
 with each other (the options are those of :class:`erlmesh.testing.cluster.Cluster`) and gives the cluster. Without a
 ``seed`` it is the one of ``--simulation-seed``, 0 if not given; a failed test reports its seeds and what happened.
@@ -30,46 +30,46 @@ import pytest
 if TYPE_CHECKING:
     from erlmesh.testing.cluster import Cluster
 
-__all__ = ["Clusters"]
+__all__ = ["ClusterFactory"]
 
-LINES = 60
+HISTORY_LINES = 60
 
 
-class Clusters:
+class ClusterFactory:
     """The fixture ``cluster``: what a test has started."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
-        self.started: list[Cluster] = []
+        self.clusters: list[Cluster] = []
 
     async def __call__(self, size: int = 0, *, seed: int | None = None, **options: Any) -> Cluster:
         """A cluster of ``size`` connected nodes."""
         from erlmesh.testing.cluster import Cluster  # noqa: PLC0415 - see above
 
         cluster = Cluster(self.seed if seed is None else seed, **options)
-        self.started.append(cluster)
+        self.clusters.append(cluster)
         await cluster.mesh(size)
         return cluster
 
     def run(self, test: Callable[..., Any], arguments: dict[str, Any]) -> None:
         """Runs the coroutine test on a clock of its own, and ends what it has started."""
-        from erlmesh.testing.clock import run  # noqa: PLC0415 - see above
+        from erlmesh.testing.loop import run  # noqa: PLC0415 - see above
 
         async def main() -> None:
             try:
                 await test(**arguments)
             finally:
-                for started in self.started:
+                for started in self.clusters:
                     for name in started.names():
-                        started.crash(name)
+                        started.kill(name)
 
         run(main)
 
-    def story(self) -> str:
+    def history_report(self) -> str:
         """What happened, for a failure's report."""
         return "\n".join(
-            f"seed {cluster.seed}, {len(cluster.history)} events:\n" + "\n".join(cluster.history[-LINES:])
-            for cluster in self.started
+            f"seed {cluster.seed}, {len(cluster.history)} events:\n" + "\n".join(cluster.history[-HISTORY_LINES:])
+            for cluster in self.clusters
         )
 
 
@@ -79,16 +79,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture
-def cluster(request: pytest.FixtureRequest) -> Clusters:
+def cluster(request: pytest.FixtureRequest) -> ClusterFactory:
     """Simulated clusters: awaiting it with 3 gives three nodes that are connected with each other."""
-    return Clusters(request.config.getoption("--simulation-seed"))
+    return ClusterFactory(request.config.getoption("--simulation-seed"))
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Runs a coroutine test that has our fixture; others are not ours."""
     clusters = pyfuncitem.funcargs.get("cluster")
-    if not isinstance(clusters, Clusters):
+    if not isinstance(clusters, ClusterFactory):
         return None
     test = inspect.unwrap(pyfuncitem.obj)  # a plugin that runs all coroutine tests has made a function of it
     if not inspect.iscoroutinefunction(test):
@@ -103,6 +103,6 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     """A failed test is reported with what happened to its clusters."""
     report = yield
     clusters = getattr(item, "funcargs", {}).get("cluster")
-    if report.when == "call" and report.failed and isinstance(clusters, Clusters):
-        report.sections.append(("simulated clusters", clusters.story()))
+    if report.when == "call" and report.failed and isinstance(clusters, ClusterFactory):
+        report.sections.append(("simulated clusters", clusters.history_report()))
     return report

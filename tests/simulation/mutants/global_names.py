@@ -1,0 +1,240 @@
+"""global: sessions, names, locks, and whole partitions."""
+
+from simulation.mutants.mutation import Mutant
+
+SYNC = "erlmesh.services.global_.sync:GlobalSync."
+LOCKS = "erlmesh.services.global_.lock_table:LockTable."
+NAMES = "erlmesh.services.global_.name_table:NameTable."
+PARTITIONS = "erlmesh.services.global_.partitions:Partitions."
+LOCKER = "erlmesh.services.global_.locker:Locker."
+SERVER = "erlmesh.services.global_.server:GlobalServer."
+REGISTRAR = "erlmesh.services.global_.registrar:Registrar."
+CALLS = "erlmesh.services.global_.client:"
+
+MUTANTS = [
+    Mutant(
+        LOCKS + "set",
+        "a lock can be had by two",
+        "elif entry.requester_key != requester_key:\n            return False, []",
+        "elif False:\n            return False, []",
+    ),
+    Mutant(
+        LOCKS + "handle_down",
+        "the dead hold their locks",
+        "effects += self._release(key, self._locks[key], pid, holder_died=True)",
+        "pass",
+    ),
+    Mutant(
+        LOCKS + "delete",
+        "whoever says so frees another's lock",
+        "entry is None or entry.requester_key != exact_key(requester) or pid not in entry.holders",
+        "entry is None or pid not in entry.holders",
+    ),
+    Mutant(
+        LOCKS + "set",
+        "holders of locks are not watched",
+        "return True, [Monitor(pid)]",
+        "return True, []",
+    ),
+    Mutant(
+        NAMES + "insert",
+        "who has a name is not watched",
+        "return [Monitor(pid), *effects]",
+        "return effects",
+    ),
+    Mutant(
+        NAMES + "handle_down",
+        "the dead keep their names",
+        "effects += self.delete(name)",
+        "pass",
+    ),
+    Mutant(
+        NAMES + "remove_node",
+        "names of a lost node stay",
+        "effects += self.handle_down(pid)",
+        "pass",
+    ),
+    Mutant(
+        NAMES + "delete",
+        "a name that is given up is watched on",
+        "return [Demonitor(entry.pid)]",
+        "return []",
+    ),
+    Mutant(
+        "erlmesh.services.global_.name_table:compare_tables",
+        "names of the other partition are not taken over",
+        "operations.append((Atoms.INSERT, (name, pid, method)))",
+        "pass",
+    ),
+    Mutant(
+        "erlmesh.services.global_.name_table:compare_tables",
+        "of a name that two partitions have nobody decides",
+        "elif local[0] != pid and decide:",
+        "elif False:",
+    ),
+    Mutant(
+        "erlmesh.services.global_.name_table:conflict_operations",
+        "the loser of a conflict is told to nobody",
+        "return None, (Atoms.INSERT, (conflict.name, conflict.local_pid, conflict.local_method))",
+        "return None, None",
+    ),
+    Mutant(
+        SYNC + "_compare_names",
+        "conflicts are decided on both sides",
+        "decide = self.own_node.name < node.name",
+        "decide = True",
+    ),
+    Mutant(
+        SYNC + "_finish_session",
+        "whom others have met is not connected with",
+        "effects: list[Effect] = [Connect(name) for name in new_peers]",
+        "effects: list[Effect] = []",
+    ),
+    Mutant(
+        SYNC + "_finish_session",
+        "the own partition is not told of newcomers",
+        "for name, vsn in self.known.items()\n        ]",
+        ("for name, node_vsn in ()\n        ]"),
+    ),
+    Mutant(
+        SYNC + "new_nodes",
+        "who is told of newcomers does not connect with them",
+        "effects: list[Effect] = [Connect(name) for name in added]",
+        "effects: list[Effect] = []",
+    ),
+    Mutant(
+        SYNC + "remove_node",
+        "names of a node that leaves the partition stay",
+        "*self._names.remove_node(node)",
+        "",
+    ),
+    Mutant(
+        SYNC + "remove_node",
+        "a lost node is still of the partition",
+        "self.known.pop(node, None)",
+        "pass",
+    ),
+    Mutant(
+        SYNC + "_end_session",
+        "who begins anew does not tell the other",
+        "if notify and peer_vsn >= VERIFY_CONNECT_VSN:",
+        "if False:",
+    ),
+    Mutant(
+        SYNC + "_end_session",
+        "the locker is not told that a session is over",
+        "effects: list[Effect] = [SendToLocker((Atoms.CANCEL, node, session.my_tag, list(announce)))]",
+        "effects: list[Effect] = []",
+    ),
+    Mutant(
+        SYNC + "forget_known",
+        "news of before a loss are acted on after it",
+        "if session.result is not None:",
+        "if False:",
+    ),
+    Mutant(
+        SYNC + "is_not_introduced",
+        "who was introduced to us by nobody is taken for one of us",
+        "return node in self.synced and node not in self.known",
+        "return False",
+    ),
+    Mutant(
+        PARTITIONS + "lost_connection",
+        "the losses of others mean nothing",
+        "if not self.enabled or not self._is_new_report(reporter, lost, extended_creation, loss_id, now):",
+        "if True:",
+    ),
+    Mutant(
+        PARTITIONS + "nodedown",
+        "a loss is not told to others",
+        (
+            "effects += self._report_loss(\n"
+            "                (Atoms.LOST_CONNECTION, self._sync.own_node, self._extended_creation, self._loss_count, "
+            "node),\n"
+            "                recipients,\n"
+            "                now,\n"
+            "            )"
+        ),
+        "pass",
+    ),
+    Mutant(
+        PARTITIONS + "remove_connection",
+        "who is asked to hang up does not",
+        'return [Disconnect(node, "disconnected"), *self._mark_removing(node)]',
+        "return [*self._mark_removing(node)]",
+    ),
+    Mutant(
+        LOCKER + "_hold_until_cancel",
+        "both partitions stay locked after they have met",
+        "await self._unlock_partition(me, lock, locked_nodes)",
+        "pass",
+    ),
+    Mutant(
+        LOCKER + "_attempt_lock",
+        "a lock that the other side refuses is kept",
+        "await self._unlock_partition(me, lock, locked_nodes)",
+        "pass",
+    ),
+    Mutant(
+        LOCKER + "_handle_message",
+        "a session that has ended is attempted again and again",
+        "self._remove_peer(node, my_tag)",
+        "pass",
+    ),
+    Mutant(
+        SERVER + "_register_name",
+        "a name is registered although the lock is lost",
+        "return effects if self.locks.global_lock_still_set(registrar) else effects + self.names.delete(name)",
+        "return effects",
+    ),
+    Mutant(
+        SERVER + "_handle_down",
+        "a death frees no name",
+        "return [*self.locks.handle_down(pid), *self.names.handle_down(pid)]",
+        "return [*self.locks.handle_down(pid)]",
+    ),
+    Mutant(
+        SERVER + "_connect",
+        "a newcomer that cannot be reached is of the partition nevertheless",
+        "self.process.send(self.process.pid, (Atoms.EXTRA_NODEDOWN, node))",
+        "pass",
+    ),
+    Mutant(
+        REGISTRAR + "_can_register",
+        "a name that is taken can be had",
+        "return not others and self._whereis(name) is None",
+        "return not others",
+    ),
+    Mutant(
+        REGISTRAR + "_handle_request",
+        "names change without a lock being let go",
+        "await del_lock(me, lock, [boss_node])",
+        "pass",
+    ),
+    Mutant(
+        REGISTRAR + "_handle_request",
+        "who was lost since the lock was taken is told of a name",
+        "if node == me._ops.atom or node in self._known]",
+        "if True]",
+    ),
+    Mutant(
+        CALLS + "try_lock",
+        "who does not get a lock everywhere keeps it where he got it",
+        "await del_lock(me, lock, [node for node, reply in replies.items() if reply is True])",
+        "pass",
+    ),
+    Mutant(
+        CALLS + "try_lock",
+        "a lock that one node refuses is had",
+        "if False not in replies.values():",
+        "if True in replies.values():",
+    ),
+    Mutant(
+        CALLS + "transaction",
+        "a critical section ends without freeing its lock",
+        "await del_lock(me, lock, targets)",
+        "pass",
+    ),
+]
+
+EQUIVALENT = []

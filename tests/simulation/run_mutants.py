@@ -1,0 +1,156 @@
+"""Runs the scenarios against the mutants. ``make mutants`` reports what kills each of them.
+
+``python tests/simulation/run_mutants.py`` runs the scenarios of ``mutants.SEEDS`` on each mutant until one fails. If
+none fails, it runs the unit tests. It writes what killed each mutant into ``killed_by.txt``. With names, it runs only
+the mutants whose description contains one of them. ``--cached`` first tries what ``killed_by.txt`` records, and writes
+nothing. The exit status is 0 if all mutants are killed and no equivalent one is, else 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import signal
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+sys.path[:0] = [str(HERE.parent), str(ROOT / "src")]
+
+from simulation.final_checks import FINAL_CHECKS  # noqa: E402
+from simulation.mutants import EQUIVALENT, MUTANTS, SEEDS, UNIT_TESTS  # noqa: E402
+from simulation.runner import available_cores  # noqa: E402
+from simulation.scenario import run_scenario  # noqa: E402
+
+KILLED_BY = HERE / "mutants" / "killed_by.txt"
+CPU_TIMEOUT = 8.0
+"""Seconds of computing, twenty times as many as a story takes, after which one that does not end is caught, too."""
+
+
+class ScenarioHung(KeyboardInterrupt):
+    """The story does not end. Nothing else gets through an event loop."""
+
+
+@dataclass(frozen=True)
+class MutantResult:
+    """``by`` is ``seed 7`` or the name of a unit test; None if nobody caught the mutant."""
+
+    mutant: str
+    killed_by: str | None
+    attempts: int
+    failure: str = ""
+
+
+def read_killed_by() -> dict[str, str]:
+    """What caught which mutant."""
+    if not KILLED_BY.exists():
+        return {}
+    pairs = (line.rsplit(": ", 1) for line in KILLED_BY.read_text().splitlines() if not line.startswith("#"))
+    return {name: by for by, name in pairs}
+
+
+def run_mutant(task: tuple[int, bool, str | None]) -> MutantResult:
+    """Judges mutant number ``index``: first by what is remembered of it, then by all there is."""
+    index, equivalent, before = task
+    mutant = (EQUIVALENT if equivalent else MUTANTS)[index]
+    signal.signal(signal.SIGVTALRM, _raise_hung)
+    with mutant.applied():
+        if before is not None and not before.startswith("seed"):
+            failure = _first_failing_test(before)
+            if failure:
+                return MutantResult(mutant.description, before, 1, failure)
+        seeds = sorted(SEEDS, key=lambda seed: f"seed {seed}" != before)
+        for count, seed in enumerate(seeds, 1):
+            violation = _violation_of(seed)
+            if violation:
+                return MutantResult(mutant.description, f"seed {seed}", count, violation)
+        tests = next((tests for module, tests in UNIT_TESTS.items() if mutant.target.startswith(module)), [])
+        for test in tests:
+            failure = _first_failing_test(f"tests/unit/{test}")
+            if failure:
+                return MutantResult(mutant.description, failure, len(seeds))
+    return MutantResult(mutant.description, None, len(seeds))
+
+
+def _violation_of(seed: int) -> str | None:
+    signal.setitimer(signal.ITIMER_VIRTUAL, CPU_TIMEOUT)
+    try:
+        run_scenario(seed, final_checks=len(FINAL_CHECKS))
+    except (Exception, ScenarioHung) as fault:
+        return f"{type(fault).__name__}: {fault}"
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+    return None
+
+
+def _first_failing_test(test: str) -> str | None:
+    """The name of the first unit test that fails."""
+    failed: list[str] = []
+
+    class FailureCollector:
+        def pytest_runtest_logreport(self, report) -> None:
+            if report.failed:
+                failed.append(report.nodeid)
+
+    arguments = ["-x", "-q", "-p", "no:cacheprovider", "--timeout", "20", test]
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        pytest.main([*arguments, "-W", "ignore::pytest.PytestAssertRewriteWarning"], plugins=[FailureCollector()])
+    return failed[0] if failed else None
+
+
+def _raise_hung(_signal, _frame) -> None:
+    raise ScenarioHung(f"after {CPU_TIMEOUT:g} s of computing")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="only mutants with one of these words in their name")
+    parser.add_argument("--cached", action="store_true", help="begin with the seeds that are remembered")
+    parser.add_argument("--jobs", type=int, default=available_cores(), help="how many are judged at once (one a core)")
+    options = parser.parse_args(arguments)
+    os.chdir(ROOT)
+
+    def is_selected(name: str) -> bool:
+        return not options.names or any(word in name for word in options.names)
+
+    killed_by = read_killed_by()
+    tasks = [
+        (index, False, killed_by.get(mutant.description) if options.cached else None)
+        for index, mutant in enumerate(MUTANTS)
+    ]
+    tasks += [(index, True, None) for index, _ in enumerate(EQUIVALENT)] if not options.cached else []
+    tasks = [task for task in tasks if is_selected((EQUIVALENT if task[1] else MUTANTS)[task[0]].description)]
+    equivalent = {mutant.description for mutant in EQUIVALENT}
+    wrong = 0
+    with multiprocessing.get_context("fork").Pool(max(1, options.jobs), maxtasksperchild=1) as pool:
+        for result in pool.imap(run_mutant, tasks, chunksize=1):
+            is_equivalent = result.mutant in equivalent
+            wrong += (result.killed_by is not None) is is_equivalent
+            killed_by.pop(result.mutant, None)
+            if result.killed_by is None:
+                print(f"{'equivalent' if is_equivalent else 'SURVIVES'}: {result.mutant}", flush=True)
+            else:
+                killed_by[result.mutant] = result.killed_by
+                refuted = "NOT EQUIVALENT: " if is_equivalent else ""
+                stories = f" after {result.attempts} stories" if result.killed_by.startswith("seed") else ""
+                print(f"{refuted}{result.mutant}: caught by {result.killed_by}{stories}")
+                print(f"    {result.failure[:200]}", flush=True)
+    by_stories = sum(killed_by.get(mutant.description, "").startswith("seed") for mutant in MUTANTS)
+    print(f"{len(MUTANTS)} mutants, {by_stories} of them caught by stories; {wrong} of {len(tasks)} judged wrongly")
+    if not options.cached:
+        names = [mutant.description for mutant in MUTANTS if mutant.description in killed_by]
+        KILLED_BY.write_text(
+            "# What caught which mutant: written by make mutants.\n"
+            + "".join(f"{killed_by[name]}: {name}\n" for name in names)
+        )
+    return int(wrong > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
