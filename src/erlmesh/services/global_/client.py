@@ -2,10 +2,10 @@
 
 A lock belongs to the calling process. It is released on all nodes when that process terminates. A node that does not
 run the service, or whose connection is lost, counts as locked: ``gen_server:multi_call`` leaves it out of its
-replies. So do all callers of ``global:set_lock`` in OTP.
+replies. OTP's ``global:set_lock`` does the same.
 
-To lock several nodes, a process locks their *boss* first. The boss is the node with the greatest name. So processes
-that compete for the same lock meet at one node, and at most one of them goes on to the other nodes.
+Processes that compete for a lock first lock the *boss* of its nodes. The boss is the node with the greatest name. So
+they meet at one node, and only the one that has locked the boss goes on to the other nodes.
 
 Source: ``set_lock``, ``del_lock``, ``trans``, ``the_boss`` and ``random_sleep`` in global.erl.
 """

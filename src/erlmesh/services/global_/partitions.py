@@ -119,10 +119,9 @@ class Partitions:
     def lost_connection(
         self, reporter: Atom, extended_creation: int, loss_id: int, lost: Atom, now: float
     ) -> list[Effect]:
-        """``reporter`` reports that it lost the connection to ``lost``. Forward it, and remove the node from our
-        partition.
+        """Handle the report of ``reporter`` that it lost the connection to ``lost``.
 
-        Reports that we have seen are ignored.
+        Forward it, and remove the lost node from our partition. A report that we have seen is ignored.
         """
         if not self.enabled or not self._is_new_report(reporter, lost, extended_creation, loss_id, now):
             return []

@@ -294,7 +294,7 @@ class GlobalSync:
     def in_sync(self, node: Atom) -> list[Effect]:
         """``node`` was introduced to us by another node. A session of our own with it is not needed any more.
 
-        Usually that node's ``new_nodes`` has reached us already. If not, check again later.
+        Usually the new_nodes of that other node has reached us already. If not, check again later.
         """
         self.synced[node] = None
         effects = self._end_session(node, notify=False)
@@ -303,8 +303,8 @@ class GlobalSync:
     def is_not_introduced(self, node: Atom) -> bool:
         """True if ``node`` sent in_sync, but no node has introduced it to us.
 
-        The introduction was for an earlier incarnation of this node, or its sender failed on the way. Such a node
-        would not send us names, nor we to it. OTP has no such check.
+        The introduction was for an earlier incarnation of this node, or the node that sent it terminated meanwhile.
+        Such a node would not send us names, nor we to it.
         """
         return node in self.synced and node not in self.known
 
@@ -313,8 +313,7 @@ class GlobalSync:
     def remove_node(self, node: Atom) -> list[Effect]:
         """``node`` leaves our partition. Its names are removed at once.
 
-        The connection may still be up for a while. Without this, another node could learn the names in a session
-        meanwhile.
+        The connection may stay up for a while. If the names stayed too, other nodes could still learn them from us.
         """
         effects = [*self._end_session(node, notify=True), *self._names.remove_node(node)]
         self.known.pop(node, None)
