@@ -6,7 +6,6 @@ from contextlib import AsyncExitStack
 
 import pytest
 from memory_network import MemoryNetwork, started
-from virtual_time import run, run_iterations
 
 from erlmesh.errors import CalleeExited, NoConnection, NodeNotAlive
 from erlmesh.proto.handshake_driver import SETUP_TIMEOUT
@@ -14,6 +13,8 @@ from erlmesh.runtime import connections as module
 from erlmesh.runtime.pending_signals import MAX_PENDING_BYTES
 from erlmesh.runtime.reasons import MAX_NODES
 from erlmesh.terms import Atom, Pid
+from erlmesh.testing.loop import run_coroutine as run
+from erlmesh.testing.loop import run_iterations
 
 A, B, C = Atom("a@h"), Atom("b@h"), Atom("c@h")
 NODEUP, NODEDOWN, DOWN, EXIT, PROCESS = map(Atom, ("nodeup", "nodedown", "DOWN", "EXIT", "process"))

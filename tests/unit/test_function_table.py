@@ -4,13 +4,13 @@ import sys
 from types import ModuleType, SimpleNamespace
 
 import pytest
-from virtual_time import run
 
 from erlmesh.errors import Undef
 from erlmesh.node import Process
 from erlmesh.services.rpc import function_table
 from erlmesh.services.rpc.function_table import PROCESS_WIDE, FunctionTable, expose
 from erlmesh.terms import Atom
+from erlmesh.testing.loop import run_coroutine as run
 
 M, F = Atom("m"), Atom("f")
 

@@ -6,12 +6,13 @@ import pytest
 from memory_network import MemoryNetwork, started
 from test_socket_writer import on_every_loop
 from test_watchdog_thread import guardians
-from virtual_time import run, run_iterations
 
 from erlmesh.net.resolvers import NoEpmd
 from erlmesh.runtime.config import NodeConfig
 from erlmesh.runtime.runtime import Runtime
 from erlmesh.terms import Atom
+from erlmesh.testing.loop import run_coroutine as run
+from erlmesh.testing.loop import run_iterations
 
 A, B = Atom("a@h"), Atom("b@h")
 BUSY, FREE, OURS = Atom("loop_blocked"), Atom("loop_recovered"), Atom("erlmesh")

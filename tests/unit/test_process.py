@@ -5,11 +5,12 @@ from contextlib import suppress
 
 import pytest
 from memory_network import MemoryNetwork, started
-from virtual_time import run, run_iterations
 
 from erlmesh.errors import CalleeExited, EncodeError, Exit, NodeNotAlive, NodeStartError
 from erlmesh.runtime import process as module
 from erlmesh.terms import Atom, Pid
+from erlmesh.testing.loop import run_coroutine as run
+from erlmesh.testing.loop import run_iterations
 
 A, B = Atom("a@h"), Atom("b@h")
 DOWN, EXIT, PROCESS = Atom("DOWN"), Atom("EXIT"), Atom("process")

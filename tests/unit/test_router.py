@@ -6,7 +6,6 @@ import logging
 import random
 
 import pytest
-from virtual_time import run, run_iterations
 
 from erlmesh.core.gen import GEN_CALL
 from erlmesh.core.identifiers import Identifiers
@@ -31,6 +30,8 @@ from erlmesh.runtime.process import LocalProcess
 from erlmesh.runtime.process_ops import NodeProcessOps
 from erlmesh.runtime.router import Router
 from erlmesh.terms import Atom, ImproperList, Pid, Ref
+from erlmesh.testing.loop import run_coroutine as run
+from erlmesh.testing.loop import run_iterations
 
 A, B, C = Atom("a@h"), Atom("b@h"), Atom("c@h")
 DOWN, EXIT, PROCESS = Atom("DOWN"), Atom("EXIT"), Atom("process")

@@ -5,13 +5,14 @@ from contextlib import AsyncExitStack
 
 import pytest
 from memory_network import MemoryEpmd, MemoryNetwork
-from virtual_time import run, run_iterations
 
 from erlmesh.errors import CallError, NoProcess
 from erlmesh.node import Node
 from erlmesh.services.global_.locker import Locker
 from erlmesh.services.pg.server import Joined
 from erlmesh.terms import Atom
+from erlmesh.testing.loop import run_coroutine as run
+from erlmesh.testing.loop import run_iterations
 
 A, B = Atom("a@h"), Atom("b@h")
 DOWN, PROCESS, KILL, KILLED = map(Atom, ("DOWN", "process", "kill", "killed"))

@@ -4,7 +4,6 @@ import asyncio
 import random
 
 import pytest
-from virtual_time import run, run_iterations
 
 from erlmesh.core.identifiers import Identifiers
 from erlmesh.errors import CallError, EncodeError, NoConnection
@@ -13,6 +12,8 @@ from erlmesh.runtime.process import LocalProcess
 from erlmesh.runtime.process_ops import NodeProcessOps
 from erlmesh.runtime.router import Router
 from erlmesh.terms import Atom, Pid
+from erlmesh.testing.loop import run_coroutine as run
+from erlmesh.testing.loop import run_iterations
 
 A, B = Atom("a@h"), Atom("b@h")
 LINK, MONITOR, NORMAL, NOCONNECTION = (Atom(word) for word in ("link", "monitor", "normal", "noconnection"))

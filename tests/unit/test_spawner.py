@@ -3,10 +3,10 @@
 import asyncio
 
 from test_process import BOOM, KILL, KILLED, NORMAL, ends, with_node
-from virtual_time import run_iterations
 
 from erlmesh.errors import Exit
 from erlmesh.runtime.spawner import ensure_task
+from erlmesh.testing.loop import run_iterations
 
 
 def start(node, body):

@@ -20,7 +20,7 @@ from contextvars import Context, ContextVar, Token, copy_context
 from types import TracebackType
 from typing import Any, Final, TypeVar, cast
 
-__all__ = ["Deadlock", "Livelock", "Machine", "SimulatedLoop", "run"]
+__all__ = ["Deadlock", "Livelock", "Machine", "SimulatedLoop", "run", "run_coroutine", "run_iterations"]
 
 _T = TypeVar("_T")
 
@@ -245,6 +245,26 @@ def run(main: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
         return loop.run_until_complete(main())
     finally:
         loop.shutdown()
+
+
+def run_coroutine(main: Coroutine[Any, Any, _T]) -> _T:
+    """Run ``main`` on a :class:`SimulatedLoop` without machines.
+
+    Raises AssertionError if an exception reached the exception handler of the loop, for example from a callback.
+    """
+    loop = SimulatedLoop()
+    errors: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: errors.append(context))
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        result = runner.run(main)
+        assert errors == [], errors
+        return result
+
+
+async def run_iterations(count: int = 10) -> None:
+    """Let the event loop run ``count`` times. No time passes unless no callback is ready."""
+    for _ in range(count):
+        await asyncio.sleep(0)
 
 
 def _machine_of(context: Context | None) -> Machine | None:
