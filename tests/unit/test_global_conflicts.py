@@ -65,9 +65,9 @@ def test_python_method_for_a_remote_process_raises():
     nodes = cluster(world, "ab")
     remote = spawned(nodes[1])
 
-    for act in ("register", "re_register"):
+    for function in ("register", "re_register"):
         with pytest.raises(ValueError, match="it would have to run on b@h"):
-            call_global(world, nodes[0], act, X, remote, lambda name, pid, pid2: pid)
+            call_global(world, nodes[0], function, X, remote, lambda name, pid, pid2: pid)
     assert call_global(world, nodes[0], "register", X, remote, random_notify_name)
 
 

@@ -124,10 +124,10 @@ def test_any_term_can_be_a_name(name):
 def test_invalid_argument_raises(bad):
     world = FakeRuntime(1)
     (node,) = cluster(world, "a")
-    act, name, pid = bad
+    function, name, pid = bad
 
     with pytest.raises((TypeError, EncodeError)):
-        call_global(world, node, act, name, pid if name is X else spawned(node))
+        call_global(world, node, function, name, pid if name is X else spawned(node))
     assert call_global(world, node, "register", Y, spawned(node)) is True
 
 

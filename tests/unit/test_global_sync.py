@@ -164,10 +164,10 @@ def test_names_are_sent_when_both_partitions_are_locked():
 @pytest.mark.parametrize("locked_first", [True, False])
 def test_names_are_compared_when_the_lock_is_set_and_the_names_have_arrived(locked_first):
     sync = in_session({C: 8})
-    locked = lambda: sync.lock_is_set(PEER, 100, LOCK)  # noqa: E731
-    his = lambda: sync.exchange(PEER, [(X, Q, random_exit_name)], 100)  # noqa: E731
+    lock_set = lambda: sync.lock_is_set(PEER, 100, LOCK)  # noqa: E731
+    names_arrive = lambda: sync.exchange(PEER, [(X, Q, random_exit_name)], 100)  # noqa: E731
 
-    first, second = (locked, his) if locked_first else (his, locked)
+    first, second = (lock_set, names_arrive) if locked_first else (names_arrive, lock_set)
 
     assert len(first()) == (1 if locked_first else 0)
     assert second()[-1] == Cast(PEER, (Atom("resolved"), ME, [], [(C, 8)], UNUSED, [], 7))

@@ -229,10 +229,10 @@ def test_random_actions_converge_and_send_nothing_that_crashes_a_beam(actions, s
     for name in names:
         boot(name)
     cluster.connect(cluster.nodes["a@h"], cluster.nodes["b@h"])
-    for act, x, y, z in actions:
+    for action, x, y, z in actions:
         name, group = names[x], (G, H, 1)[y]
         node, pid = cluster.nodes[name], pids[name][z % 3]
-        match act:
+        match action:
             case "join":
                 scopes[name].join(group, [pid] * (1 + z % 2))
                 if pid in node.processes:
@@ -499,11 +499,11 @@ def test_subscribers_see_the_same_order_when_one_joins_in_its_callback():
     p = a.process().pid
     seen = []
 
-    def eager(change):
+    def join_once(change):
         if change.group is G:
             pg_a.join(H, p)
 
-    pg_a.subscribe(eager)
+    pg_a.subscribe(join_once)
     end = pg_a.subscribe(seen.append)
     pg_a.join(G, p)
     end()

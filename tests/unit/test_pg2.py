@@ -228,12 +228,12 @@ def test_members_of_lost_node_leave_and_groups_return_on_reconnect():
 
     cluster.cut(a, b)
     cluster.run()
-    alone = pg2_a.get_members(G), pg2_b.get_members(G)
+    separate = pg2_a.get_members(G), pg2_b.get_members(G)
     cluster.run(pg2_a.delete(G))
     cluster.connect(a, b)
     cluster.run()
 
-    assert alone == ([p], [q])
+    assert separate == ([p], [q])
     assert pg2_a.get_members(G) == [q]  # the delete is lost: the merge brings the group back
     assert Counter(pg2_b.get_members(G)) == {q: 1}
 

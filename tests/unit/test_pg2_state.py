@@ -99,10 +99,10 @@ def test_delete_removes_the_memberships():
         state.join(name, P)
     state.join(G, X)
 
-    gone = state.delete(G)
+    removed = state.delete(G)
 
-    assert len(gone) == 2
-    assert set(gone) == {P, X}
+    assert len(removed) == 2
+    assert set(removed) == {P, X}
     assert state.has_member(P)
     assert not state.has_member(X)
     state.create(G)

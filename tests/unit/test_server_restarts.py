@@ -176,17 +176,17 @@ def test_global_disconnects_and_reconnects_when_one_of_its_processes_is_killed(p
     @with_nodes("a@h", "b@h", "c@h")
     async def run_test(a, b, c):
         local, remote = a.spawn(idle), b.spawn(idle)
-        assert await a.global_.register(Atom("mine"), local)
-        assert await b.global_.register(Atom("his"), remote)
+        assert await a.global_.register(Atom("local"), local)
+        assert await b.global_.register(Atom("remote"), remote)
         parts = [server(a), locker(a), registrar(a)]
         a.exit(part(a), KILL)
         await run_iterations()
         assert not any(map(a.is_alive, parts))
         assert a.global_.known() == []
         await wait_until(lambda: is_mesh([a, b, c]))
-        await wait_until(lambda: all(node.global_.whereis(Atom("mine")) == local for node in (a, b, c)))
+        await wait_until(lambda: all(node.global_.whereis(Atom("local")) == local for node in (a, b, c)))
 
-        assert all(node.global_.whereis(Atom("his")) == remote for node in (a, b, c))
+        assert all(node.global_.whereis(Atom("remote")) == remote for node in (a, b, c))
         for node in (a, b, c):
             async with asyncio.timeout(60):
                 assert await node.global_.register(Atom(node.name), node.spawn(idle))

@@ -1,4 +1,4 @@
-"""One session between two ``global_name_server``s: its state, and its messages in parsed form.
+"""One session between two servers named ``global_name_server``: its state, and its messages in parsed form.
 
 See ``sync.py`` for the protocol.
 """

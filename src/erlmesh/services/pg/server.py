@@ -177,11 +177,11 @@ class Pg:
         return len(pids)
 
     def pick(self, group: Term, strategy: str = "local") -> Pid | None:
-        """Return one member, or None if there is none.
+        """Return one member, or None if there is none. Raises ``ValueError`` for an unknown strategy.
 
-        ``strategy`` is ``local`` (a random member of this node, or of any node if this one has none), ``random`` (a
-        random member of any node) or ``round_robin`` (each member in turn). Raises ``ValueError`` for another
-        strategy.
+        - ``local``: a random member of this node, or of any node if this one has none.
+        - ``random``: a random member of any node.
+        - ``round_robin``: each member in turn.
         """
         return self._picker.pick(group, strategy, self._state.members(group), self._state.local_members(group))
 
