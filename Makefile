@@ -34,7 +34,7 @@ cookie:         ## a new secret in docker/secret/cookie, for compose.yaml, if th
 shell: $(VENV)/run.stamp         ## a prompt on a node of your own: make shell ARGS='--name a@127.0.0.1 --cookie secret'
 	@$(BIN)/erlmesh shell $(ARGS)
 
-test: $(VENV)/dev.stamp erlang engine check  ## everything: style, types, units, real Erlang and Elixir, real faults, containers
+test: $(VENV)/docs.stamp erlang engine check  ## everything: style, types, units, real Erlang and Elixir, real faults, containers
 	@tools/test.sh $(BIN)/python $(ARGS)
 
 check: $(VENV)/dev.stamp         ## format, lint, spelling, workflows, types and the floors of the architecture: seconds

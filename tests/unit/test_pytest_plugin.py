@@ -1,62 +1,16 @@
 """The fixture ``cluster`` in a project that merely has erlmesh installed."""
 
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs/howto/testing.md").read_text()
+from other_project import run_pytest
 
 
 @pytest.fixture
 def project(tmp_path):
     """Runs pytest on a test file in a folder of its own."""
-
-    def run(code, *arguments, beside=("-p", "no:asyncio")):
-        (tmp_path / "test_it.py").write_text(code)
-        (tmp_path / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
-        loads = [] if _is_installed() else ["-p", "erlmesh.testing.pytest_plugin"]
-        return subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *loads, *beside, *arguments],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=100,
-        )
-
-    return run
-
-
-def _is_installed():
-    from importlib.metadata import entry_points
-
-    return any(point.value == "erlmesh.testing.pytest_plugin" for point in entry_points(group="pytest11"))
-
-
-@pytest.mark.parametrize("page", ["README.md", "docs/howto/testing.md"])
-def test_what_is_shown_of_testing_is_true(project, page):
-    shown = r"<!-- tests/unit/test_pytest_plugin.py runs this -->\n```python\n(.*?)```"
-    (code,) = re.findall(shown, (ROOT / page).read_text(), re.DOTALL)
-
-    done = project(code)
-
-    assert f"{code.count('def test_')} passed" in done.stdout, done.stdout + done.stderr
-
-
-def test_what_the_page_names_exists():
-    from erlmesh.testing.cluster import Cluster
-
-    names = set(re.findall(r"\bmesh\.(\w+)", PAGE.replace("erlmesh.", "")))
-
-    assert {"partition", "heal", "pause", "resume", "kill"} <= names
-    assert [name for name in sorted(names) if not hasattr(Cluster, name) and name != "history"] == []
-    assert Cluster().history == []
+    return lambda code, *arguments, **options: run_pytest(tmp_path, code, *arguments, **options)
 
 
 FAILS = """

@@ -1,0 +1,20 @@
+"""The site of the documents: it can be built, and its generated pages are current."""
+
+import subprocess
+import sys
+
+import pytest
+from blocks import ROOT
+
+
+def test_the_site_builds_without_a_warning(tmp_path):
+    pytest.importorskip("sphinx")
+
+    done = subprocess.run(
+        [sys.executable, "-m", "sphinx", "--quiet", "--fail-on-warning", "--keep-going", "-d", tmp_path / "doctrees",
+         ROOT / "docs", tmp_path / "site"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "site/index.html").exists()
