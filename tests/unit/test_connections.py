@@ -10,8 +10,8 @@ from memory_network import MemoryNetwork, started
 from erlmesh.errors import CalleeExited, NoConnection, NodeNotAlive
 from erlmesh.proto.handshake_driver import SETUP_TIMEOUT
 from erlmesh.runtime import connections as module
+from erlmesh.runtime.connections import MAX_NODES
 from erlmesh.runtime.pending_signals import MAX_PENDING_BYTES
-from erlmesh.runtime.reasons import MAX_NODES
 from erlmesh.terms import Atom, Pid
 from erlmesh.testing.loop import run_coroutine as run
 from erlmesh.testing.loop import run_iterations
@@ -36,7 +36,7 @@ def with_nodes(*names, **options):
                 for node in nodes:
                     connections = node._connections
                     assert connections._by_protocol == {}
-                    assert connections._pending == {}
+                    assert len(connections._pending) == 0
                     assert not connections._tasks
                     assert connections._pending_handshakes == {}
 
@@ -117,7 +117,7 @@ async def test_all_who_wait_for_a_node_that_is_not_there_are_told_no_and_why(net
 @with_nodes("a@h")
 async def test_a_name_that_is_none_and_one_of_the_other_kind_are_refused_in_words(network, a):
     assert not await a.connect("nonsense")
-    assert "is no node name" in a.last_connect_error("nonsense")
+    assert "is not a node name" in a.last_connect_error("nonsense")
 
     assert not await a.connect("b@long.name")
     assert "b@long.name is a long node name and a@h a short one" in a.last_connect_error("b@long.name")
@@ -403,7 +403,7 @@ async def test_what_those_send_who_never_wait_is_given_up_when_it_is_too_much(ne
     ref = watcher.monitor(("server", B))
     for number in range(MAX_PENDING_BYTES // len(MEGABYTE) + 10):
         a.send(("server", B), (number, MEGABYTE))
-        assert len(a._connections._pending["b@h"].signals) <= MAX_PENDING_BYTES // len(MEGABYTE)
+        assert len(a._connections._pending.get("b@h").signals) <= MAX_PENDING_BYTES // len(MEGABYTE)
     late = watcher.monitor(("server", B))
     await run_iterations()
     why = a.last_connect_error("b@h")
@@ -414,9 +414,9 @@ async def test_what_those_send_who_never_wait_is_given_up_when_it_is_too_much(ne
 
     assert heard == [b"now"]
     assert seen == [(DOWN, each, PROCESS, (Atom("server"), B), NOCONNECTION) for each in (ref, late)]
-    assert why == "more than 64 MiB waited for the connection, and were given up"
+    assert why == "more than 64 MiB waited for the connection: they were dropped"
     assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
-        "more than 64 MiB wait for a connection with b@h, and are given up"
+        "more than 64 MiB wait for a connection to b@h: they are dropped"
     ]
     assert len(b._router.monitors) == 0
 
@@ -491,7 +491,7 @@ async def test_after_nok_and_silence_those_who_wait_are_told_no_in_time(network,
     assert not await a.connect("b@h")
 
     assert a._now() == pytest.approx(1 + SETUP_TIMEOUT)
-    assert "refused our call because it was calling us" in a.last_connect_error("b@h")
+    assert "refused our connection because it was connecting to us" in a.last_connect_error("b@h")
     network.gates.clear()
     assert await a.connect("b@h")
 
@@ -522,7 +522,7 @@ async def test_what_waits_for_a_call_alone_is_dropped_with_it(network, a, b):
     await run_iterations(20)
 
     assert a.nodes() == []
-    assert a._connections._pending == {}
+    assert len(a._connections._pending) == 0
 
 
 class Caller(asyncio.Protocol):

@@ -1,13 +1,13 @@
-"""Dials, answers and ends connections: turns the verdicts of :mod:`erlmesh.core.connection_table` into sockets and node events.
+"""Sets up and ends the connections of a node, as :mod:`erlmesh.core.connection_table` decides.
 
-A signal to a node that is not connected waits here for the connection that it causes, in order.
+A signal to a node that is not connected waits for the connection that it causes. The order of signals is kept.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,8 +33,7 @@ from erlmesh.proto.handshake import (
 )
 from erlmesh.proto.handshake_driver import SETUP_TIMEOUT, HandshakeDriver
 from erlmesh.runtime.connector import Connector
-from erlmesh.runtime.pending_signals import MAX_PENDING_BYTES, PendingSignals
-from erlmesh.runtime.reasons import LastErrors
+from erlmesh.runtime.pending_signals import PendingSignals, PendingTable
 from erlmesh.runtime.router import Router
 from erlmesh.terms import Atom
 
@@ -43,31 +42,50 @@ __all__ = ["Connection", "Connections"]
 log = logging.getLogger("erlmesh")
 
 _LOG_LEVELS: Final[dict[type[ErlmeshError], int]] = {SimultaneousConnect: logging.DEBUG, InitiatorClosed: logging.INFO}
-"""How loudly it is said that somebody's call came to nothing, if that is no trouble."""
+"""Log levels of incoming handshakes that failed for a harmless reason. All others are warnings."""
 MAX_PENDING_HANDSHAKES: Final = 256
-"""Callers that have not shown the cookie yet; above it the oldest is dropped."""
+"""Incoming connections that have not proved that they know the cookie. Above it the oldest is closed."""
+MAX_NODES: Final = 256
+"""Nodes for which the last error is kept, so that names from outside cannot fill the memory."""
 
 
 @dataclass(eq=False, slots=True)
 class Connection:
-    """One attempt, and what became of it. Equal to itself alone: the peer table's token."""
+    """One attempt to connect, and the connection that comes of it. Compared by identity."""
 
     name: str = ""
+    """Empty for an incoming connection until the peer has sent its name and it was accepted."""
     dialled: bool = False
+    """This node opened it."""
     protocol: DistProtocol | None = None
+    """None until the TCP connection of an outgoing attempt is there."""
     task: asyncio.Task[None] | None = None
+    """Resolves the name and opens the TCP connection of an outgoing attempt."""
     hidden: bool = False
     flags: Flags | None = None
+    """The distribution flags that both sides support; None before the handshake is complete."""
     creation: int = 0
+    """The incarnation of the peer; 0 before the handshake is complete."""
     started_at: float = 0.0
     connected_at: float = 0.0
+
+
+class LastErrors(dict[str, str]):
+    """The last error of each node. The nodes with the oldest errors are forgotten."""
+
+    def record(self, name: str, error: str) -> None:
+        """Replace the error of ``name``."""
+        self.pop(name, None)  # so that it becomes the newest
+        self[name] = error
+        if len(self) > MAX_NODES:
+            del self[next(iter(self))]
 
 
 class Connections:
     """The connections of one node.
 
-    ``on_up(name, hidden)`` is called before anything of the new peer is applied, and
-    ``on_down(connection, reason, cause)`` after everything was.
+    ``on_up(name, hidden)`` is called before the first signal of a new peer is applied. ``on_down(connection, reason,
+    cause)`` is called after the last one, and after links and monitors to the peer have ended.
     """
 
     def __init__(
@@ -92,18 +110,21 @@ class Connections:
         self._on_down = on_down
         self._peers: ConnectionTable[Connection] = ConnectionTable(local_node.name)
         self._by_protocol: dict[DistProtocol, Connection] = {}
-        self._pending: dict[str, PendingSignals] = {}
+        """All protocols that may still call this object. One that is removed here is ignored from then on."""
         self._reconnect_policy = reconnect_policy
         self._connect_errors = LastErrors()
+        self._pending = PendingTable(router.termination.undeliverable, on_overflow=self._connect_errors.record)
         self._disconnect_reasons = LastErrors()
-        self._tasks: dict[asyncio.Task[None], None] = {}  # asyncio itself holds tasks only weakly
+        self._tasks: dict[asyncio.Task[None], None] = {}
+        """Tasks of outgoing attempts. asyncio itself holds only weak references to tasks."""
         self._pending_handshakes: dict[DistProtocol, None] = {}
+        """Incoming connections whose handshake is not complete, oldest first."""
         self._closed = False
 
-    # What the node asks for
+    # Requests of the node
 
     def nodes(self, *, hidden: bool = False) -> NodeNames:
-        """Names of the connected visible (or hidden) nodes, in order of connection."""
+        """Return the names of the connected visible (or hidden) nodes, in order of connection."""
         up = [
             connection
             for name, connection in self._peers.established_connections().items()
@@ -112,76 +133,61 @@ class Connections:
         return NodeNames(connection.name for connection in sorted(up, key=lambda connection: connection.connected_at))
 
     def connection(self, name: str) -> Connection | None:
-        """The established connection to ``name``; none while a new one is about to take an old one's place."""
+        """Return the established connection to ``name``; None also while a new one replaces an old one."""
         connection = self._peers.established_connection(name)
         if connection is None or self._router.peers.get(Atom(name)) is not connection.protocol:
             return None
         return connection
 
     def last_disconnect_reason(self, name: str) -> str | None:
-        """OTP's word for how the last connection with ``name`` ended, from the first signal of its end on."""
+        """Return why the last connection to ``name`` ended, in OTP's word. Set before any process learns of it."""
         return self._disconnect_reasons.get(name)
 
     def last_connect_error(self, name: str) -> str | None:
-        """Why the last attempt to connect with ``name`` failed, in words."""
+        """Return why the last attempt to connect to ``name`` failed, as a text for the user."""
         return self._connect_errors.get(name)
 
     def connect_nowait(self, name: str, done: Callable[[bool], None]) -> None:
-        """``done(up)`` is called once: at once if connected, or else when the attempt, new or under way, ends."""
+        """Connect to ``name``, or join the attempt under way. Call ``done(up)`` once; at once if it is connected."""
         self._reconnect_policy.clear_refusal(name)
         self.reconnect(name, done)
 
     def reconnect(self, name: str, done: Callable[[bool], None]) -> None:
-        """The same for a peer that was lost, which is not met if that is against what is written in ``hung_up``."""
+        """Do the same for a lost peer. An incarnation that the reconnect policy refuses is not accepted."""
         if name == self._local_node.name or self.connection(name) is not None:
             done(True)
         elif self._closed:
             asyncio.get_running_loop().call_soon(done, False)
         else:
-            self._pending_for(name, dial=True).callbacks.append(done)
+            self._pending.add_callback(name, done)
             self._dial(name)
 
     def enqueue(self, node: Atom, signal: Signal, size: int, dial: bool) -> PendingSignals | None:
-        """Keeps ``signal``, whose message has ``size`` bytes, until ``node`` is connected, and with ``dial`` makes it
-        so; without success the router takes it back. None if it was not kept, for without ``dial`` nothing is under
-        way; else what its sender may have to wait for.
+        """Keep ``signal``, whose message has ``size`` bytes, until ``node`` is connected. With ``dial``, connect to it.
+
+        If the connection does not come, the signal is reported as undeliverable. Return what the sender may have to
+        wait for. Return None if the signal was not kept, because without ``dial`` no connection is under way.
         """
         name = node.name
-        if not dial and (
-            self._closed or not (self._peers.is_pending(name) or self._peers.established_connection(name))
-        ):
+        if not dial and not self._is_expected(name):
             return None
         if self._closed:
-            self._drop(node, [signal])
+            self._pending.drop(node, [signal])
             return PendingSignals()
-        waiting = self._pending_for(name, dial=dial)
-        given_up_before = waiting.dropped
-        lost = waiting.enqueue(signal, size)
-        if waiting.dropped and not given_up_before:
-            self._connect_errors.record(
-                name, f"more than {MAX_PENDING_BYTES >> 20} MiB waited for the connection, and were given up"
-            )
-            log.warning(
-                "more than %d MiB wait for a connection with %s, and are given up", MAX_PENDING_BYTES >> 20, name
-            )
-        if lost:
-            self._drop(node, lost)
+        pending = self._pending.enqueue(node, signal, size, dial=dial)
         if dial:
             self._reconnect_policy.clear_refusal(name)
             self._dial(name)
-        return waiting
+        return pending
 
-    def _drop(self, node: Atom, signals: list[Signal]) -> None:
-        for signal in signals:
-            asyncio.get_running_loop().call_soon(self._router.termination.undeliverable, signal, node)
-
-    def _pending_for(self, name: str, *, dial: bool) -> PendingSignals:
-        waiting = self._pending.setdefault(name, PendingSignals())
-        waiting.dial_wanted |= dial
-        return waiting
+    def _is_expected(self, name: str) -> bool:
+        """Whether ``name`` is connected, or something is under way that may still become a connection."""
+        if self._closed:
+            return False
+        return self._peers.is_pending(name) or self._peers.established_connection(name) is not None
 
     def disconnect(self, name: str, cause: DisconnectCause) -> bool:
-        """Closes the connection to ``name``. False if there is none."""
+        """Close the connection to ``name``. False if there is none."""
         connection = self.connection(name)
         if connection is None:
             return False
@@ -189,26 +195,28 @@ class Connections:
         return True
 
     def close(self) -> list[asyncio.Task[None]]:
-        """Ends everything; nothing is dialled or accepted any more. The tasks returned are to be awaited."""
+        """End all connections and attempts, and accept and start no more. The caller awaits the tasks returned."""
         self._closed = True
         for connection in list(self._peers.established_connections().values()):
             self._disconnected(connection, "disconnect", DisconnectCause.SHUTDOWN)
-        for pump in list(self._by_protocol):
-            self._remove(pump)
-            pump.close()
+        for protocol in list(self._by_protocol):
+            self._remove(protocol)
+            protocol.close()
         for task in self._tasks:
             task.cancel()
-        for name in list(self._pending):
+        for name in self._pending.names():
             self._resolve_pending(name)
         return list(self._tasks)
 
-    # Calling
+    # Outgoing connections
 
     def _dial(self, name: str) -> None:
         connection = Connection(name, dialled=True, started_at=asyncio.get_running_loop().time())
         if not self._peers.dial(name, connection):
             return
-        connection.task = self._create_task(self._connect(connection))
+        connection.task = task = asyncio.ensure_future(self._connect(connection))
+        self._tasks[task] = None
+        task.add_done_callback(self._tasks.pop)
 
     async def _connect(self, connection: Connection) -> None:
         try:
@@ -220,54 +228,51 @@ class Connections:
 
     def _make_initiator(self, connection: Connection) -> DistProtocol:
         loop, name = asyncio.get_running_loop(), connection.name
-        conversation = initiate(
+        steps = initiate(
             self._local_node,
             name,
             lambda: self._peers.keep_attempt(name, connection),
             lambda creation: self._reconnect_policy.peer_found(name, creation, loop.time()),
         )
-        return self._make_protocol(
-            connection, HandshakeDriver(conversation, now=connection.started_at)
-        )  # its time runs since the dialling
-
-    def _expect_incoming(self, connection: Connection) -> None:
-        asyncio.get_running_loop().call_later(SETUP_TIMEOUT, self._expected_incoming_timed_out, connection)
+        # One time limit for all: finding the node, the TCP connection and the handshake (net_kernel's setup timer).
+        return self._make_protocol(connection, HandshakeDriver(steps, now=connection.started_at))
 
     def _expected_incoming_timed_out(self, connection: Connection) -> None:
         name = connection.name
         if self._peers.expire(name, connection):
             self._record_connect_error(
                 name,
-                f"{name} refused our call because it was calling us, and its own did not come in {SETUP_TIMEOUT:g} s",
+                f"{name} refused our connection because it was connecting to us, but its own did not arrive within "
+                f"{SETUP_TIMEOUT:g} s",
             )
             self._resolve_pending(name)
 
-    # Answering
+    # Incoming connections
 
     def make_acceptor(self) -> DistProtocol:
-        """A pump for a connection that somebody else has opened (the listener's protocol factory)."""
+        """Make the protocol for a connection that a peer has opened (the protocol factory of the listener)."""
         connection = Connection()
-        conversation = accept(self._local_node, lambda name, flags: self._decide_status(connection, name, flags))
-        pump = self._make_protocol(connection, HandshakeDriver(conversation, now=asyncio.get_running_loop().time()))
+        steps = accept(self._local_node, lambda name, flags: self._decide_status(connection, name, flags))
+        protocol = self._make_protocol(connection, HandshakeDriver(steps, now=asyncio.get_running_loop().time()))
         if self._closed:
-            self._remove(pump)
-            pump.close()
-            return pump
-        self._pending_handshakes[pump] = None
-        if len(self._pending_handshakes) > MAX_PENDING_HANDSHAKES:
+            self._remove(protocol)
+            protocol.close()
+            return protocol
+        self._pending_handshakes[protocol] = None
+        if len(self._pending_handshakes) > MAX_PENDING_HANDSHAKES:  # a node that knows the cookie must still get in
             oldest = next(iter(self._pending_handshakes))
             self.handshake_failed(oldest, ConnectError("too many handshakes are under way: the oldest was dropped"))
             oldest.close()
-        return pump
+        return protocol
 
     def _decide_status(self, connection: Connection, name: str, _flags: Flags) -> Status:
         if self._closed or not self._allow_list.allows(name):
             return Status.NOT_ALLOWED
         status, rival = self._peers.incoming(name, connection)
         if status is None:
-            raise HandshakeRefused(f"{name} calls once more while its second connection is being looked at")
+            raise HandshakeRefused(f"{name} connects again while its second connection is about to replace the first")
         if status in (Status.OK, Status.OK_SIMULTANEOUS, Status.ALIVE):
-            connection.name = name
+            connection.name = name  # only now: a refused connection must not change the state of that peer
         if rival is not None:
             self._abort(rival)
         return status
@@ -276,19 +281,19 @@ class Connections:
         if connection.task is not None:
             connection.task.cancel()
         if connection.protocol is not None:
-            pump = connection.protocol
-            self._remove(pump)
-            pump.close()
+            self._remove(connection.protocol)
+            connection.protocol.close()
 
-    # What pumps tell
+    # Events of the protocols (ConnectionDelegate)
 
     def handshake_completed(self, protocol: DistProtocol, event: HandshakeCompleted, now: float) -> Channel | None:
         connection = self._by_protocol[protocol]
         self._pending_handshakes.pop(protocol, None)
         counts, replaced = self._peers.established(event.name, connection)
-        if not counts:
+        if not counts:  # another connection to this peer has won in the meantime
             self._remove(protocol)
             return None
+        # If either side is hidden, neither counts the other among its visible nodes (dist_util, DFLAG_PUBLISHED).
         connection.hidden = Flags.PUBLISHED not in event.peer_flags or Flags.PUBLISHED not in self._local_node.flags
         connection.flags, connection.creation, connection.connected_at = event.flags, event.creation, now
         if replaced is not None:
@@ -298,21 +303,21 @@ class Connections:
     def connection_ready(self, protocol: DistProtocol) -> None:
         connection = self._by_protocol[protocol]
         name = connection.name
-        self._connect_errors.discard(name)
+        self._connect_errors.pop(name, None)
         self._reconnect_policy.clear_refusal(name)
         self._router.peers[Atom(name)] = protocol
         log.info("connected with %s%s", name, " (hidden)" if connection.hidden else "")
-        waiting = self._pending.pop(name, None) or PendingSignals()
-        for signal in waiting.signals:  # before what anybody says who hears of the node now: order is kept
+        pending = self._pending.take(name)
+        # These go before on_up: a process that learns of the node may send to it at once.
+        for signal in pending.signals:
             protocol.send(signal)
         self._on_up(name, connection.hidden)
-        waiting.resolve(self.connection(name) is connection)
+        pending.resolve(self.connection(name) is connection)  # a process may have disconnected it in on_up
 
     def signals_received(self, protocol: DistProtocol, signals: list[Signal]) -> None:
         self._router.handle_signals(signals, Atom(self._by_protocol[protocol].name))
 
     def handshake_failed(self, protocol: DistProtocol, error: ErlmeshError) -> None:
-        self._pending_handshakes.pop(protocol, None)
         connection = self._remove(protocol)
         if connection is None:
             return
@@ -323,37 +328,36 @@ class Connections:
         log.log(level, "a connection from %s failed: %s", protocol.peer_address, error)
         if connection.name:
             self._peers.handshake_failed(connection.name, connection)
-            waiting = self._pending.get(connection.name)
-            if waiting is not None and waiting.dial_wanted:
-                self._dial(connection.name)  # whoever that was, those who wait want the node of that name
+            # It had the name, but not the cookie. Callers that waited for it want the node that really has the name.
+            if self._pending.is_dial_wanted(connection.name):
+                self._dial(connection.name)
             self._resolve_pending(connection.name)
 
     def connection_lost(self, protocol: DistProtocol, reason: str, detail: str) -> None:
         connection = self._by_protocol.get(protocol)
-        if connection is not None:
-            log.info("lost %s: %s", connection.name, detail)
-            cause = DisconnectCause.LOST
-            if protocol.closed_after_ack:
-                cause = DisconnectCause.PEER_CLOSED
-                self._reconnect_policy.peer_closed(
-                    connection.name, connection.creation, asyncio.get_running_loop().time()
-                )
-            self._disconnected(connection, reason, cause)
+        if connection is None:
+            return
+        log.info("lost %s: %s", connection.name, detail)
+        cause = DisconnectCause.LOST
+        if protocol.closed_after_ack:
+            cause, now = DisconnectCause.PEER_CLOSED, asyncio.get_running_loop().time()
+            self._reconnect_policy.peer_closed(connection.name, connection.creation, now)
+        self._disconnected(connection, reason, cause)
 
-    # Ends
+    # Failed attempts and lost connections
 
     def _attempt_failed(self, connection: Connection, error: ErlmeshError) -> None:
         name = connection.name
-        if isinstance(error, SimultaneousConnect):
+        if isinstance(error, SimultaneousConnect):  # not a failure yet: the peer is connecting to us
             self._peers.nok_received(name, connection)
-            self._expect_incoming(connection)
+            asyncio.get_running_loop().call_later(SETUP_TIMEOUT, self._expected_incoming_timed_out, connection)
         else:
             self._record_connect_error(name, str(error))
             self._peers.handshake_failed(name, connection)
         self._resolve_pending(name)
 
     def _record_connect_error(self, name: str, detail: str) -> None:
-        log.info("cannot connect with %s: %s", name, detail)
+        log.info("cannot connect to %s: %s", name, detail)
         self._connect_errors.record(name, detail)
 
     def _disconnected(self, connection: Connection, reason: str, cause: DisconnectCause) -> None:
@@ -361,42 +365,29 @@ class Connections:
             self._tear_down(connection, reason, cause)
 
     def _tear_down(self, connection: Connection, reason: str, cause: DisconnectCause) -> None:
-        pump = connection.protocol
-        assert pump is not None
-        self._remove(pump)
-        pump.close()
+        protocol = connection.protocol
+        assert protocol is not None
+        self._remove(protocol)  # first: closing it must not report the same end once more
+        protocol.close()
         atom = Atom(connection.name)
-        if self._router.peers.get(atom) is pump:
+        if self._router.peers.get(atom) is protocol:
             del self._router.peers[atom]
         self._disconnect_reasons.record(connection.name, reason)
         self._router.termination.connection_lost(atom)
         self._on_down(connection, reason, cause)
 
     def _resolve_pending(self, name: str) -> None:
-        """Those who wait for ``name`` learn that it cannot be reached, unless something is still under way."""
-        if not self._closed and (self._peers.is_pending(name) or self._peers.established_connection(name) is not None):
-            return
-        waiting = self._pending.pop(name, None)
-        if waiting is None:
-            return
-        atom = Atom(name)
-        for signal in waiting.signals:
-            self._router.termination.undeliverable(signal, atom)
-        waiting.resolve(False)
+        """If nothing is under way any more, report to all that wait for ``name`` that it cannot be reached."""
+        if not self._is_expected(name):
+            self._pending.fail(name)
 
-    # Book-keeping
+    # Bookkeeping
 
     def _make_protocol(self, connection: Connection, handshake: HandshakeDriver) -> DistProtocol:
-        pump = connection.protocol = DistProtocol(handshake, self)
-        self._by_protocol[pump] = connection
-        return pump
+        protocol = connection.protocol = DistProtocol(handshake, self)
+        self._by_protocol[protocol] = connection
+        return protocol
 
     def _remove(self, protocol: DistProtocol) -> Connection | None:
         self._pending_handshakes.pop(protocol, None)
         return self._by_protocol.pop(protocol, None)
-
-    def _create_task(self, awaitable: Awaitable[None]) -> asyncio.Task[None]:
-        task = asyncio.ensure_future(awaitable)
-        self._tasks[task] = None
-        task.add_done_callback(self._tasks.pop)
-        return task

@@ -1,8 +1,9 @@
-"""Signals, and people, that wait for a connection which is not there yet.
+"""Signals and callers that wait for a connection that is being set up.
 
-A BEAM suspends who sends to a node that is being dialled once ``dist_buf_busy_limit`` bytes wait for it. Processes
-here are held likewise, but only where they wait anyway; servers, and code that never waits, cannot be. For them there
-is a second limit, at which all that waits is given up.
+A BEAM suspends a process that sends to a node that is being connected to, once ``dist_buf_busy_limit`` bytes wait for
+that node. Processes here are held back in the same way, but only where they await something. Handler processes, and
+code that never awaits, cannot be held back. For them there is a second limit: above it, everything that waits is
+dropped.
 """
 
 from __future__ import annotations
@@ -14,63 +15,137 @@ from typing import Final
 
 from erlmesh.net.dist_protocol import HIGH_WATER
 from erlmesh.proto.control import Send, SendAlias, SendName, Signal
+from erlmesh.terms import Atom
 
-__all__ = ["PendingSignals"]
+__all__ = ["PendingSignals", "PendingTable"]
 
 log = logging.getLogger("erlmesh")
 
 MAX_PENDING_BYTES: Final = 64 * HIGH_WATER
-"""Bytes of messages for one node at which they are dropped, as they would be if it could not be reached."""
+"""Bytes of messages for one node above which they are dropped, as they would be if it could not be reached."""
 SIGNAL_OVERHEAD: Final = 128
-"""Bytes that a signal is taken to need beside its message."""
+"""Bytes that a signal counts for in addition to its message. So small signals without end reach the limit, too."""
 MESSAGE_SIGNALS: Final = (Send, SendName, SendAlias)
 
 
 class PendingSignals:
-    """What waits for one node, until :meth:`over`."""
+    """What waits for the connection to one node, until :meth:`resolve`."""
 
     def __init__(self) -> None:
         self.signals: list[Signal] = []
         self.callbacks: list[Callable[[bool], None]] = []
+        """Callers of ``connect``: each is called once with whether the node is connected."""
         self.dial_wanted = False
-        """Somebody wants the connection; else there are only signals that will go with one that comes by itself."""
+        """A caller wants the connection. Otherwise these signals only use one that the peer or another sets up."""
         self.busy = False
-        """So much waits that a BEAM would suspend the sender."""
-        self.dropped = False
+        """So many bytes wait that a BEAM would suspend the sender."""
+        self.overflowed = False
+        """``MAX_PENDING_BYTES`` was reached: what waited was dropped, and what comes now is dropped, too."""
         self._size = 0
         self._resolved: asyncio.Event | None = None
+        """Made by the first process that is held back: most connections are set up before any is."""
 
     def enqueue(self, signal: Signal, size: int) -> list[Signal]:
-        """Keeps a signal with a message of ``size`` bytes. Returns those that are given up, at most this one and all
-        before it; nobody needs to hear of a message among them, and it is not there.
+        """Keep ``signal``, whose message has ``size`` bytes. Return the signals that cannot be delivered.
+
+        These are at most this one and all before it. Dropped messages are not among them: no sender is told of those.
         """
-        if self.dropped:
+        if self.overflowed:
             return _without_messages([signal])
         self.signals.append(signal)
         self._size += SIGNAL_OVERHEAD + size
         self.busy = self._size >= HIGH_WATER
         if self._size < MAX_PENDING_BYTES:
             return []
-        self.dropped = True
+        self.overflowed = True
         lost, self.signals = self.signals, []
         return _without_messages(lost)
 
     async def wait_writable(self) -> None:
-        """Until it is over, if it is busy."""
+        """If so much waits that the sender is to be held back, wait until the attempt to connect has ended."""
         if self.busy:
             self._resolved = self._resolved or asyncio.Event()
             await self._resolved.wait()
 
     def resolve(self, up: bool) -> None:
-        """The connection is up, or will not come: for those who asked for it, and those who are held."""
+        """The connection is up, or will not come. Resume the processes that are held back, and call the callbacks."""
         self.busy = False
         if self._resolved is not None:
             self._resolved.set()
         for done in self.callbacks:
             try:
                 done(up)
-            except Exception:
+            except Exception:  # code of the user: the next callback must still be called
                 log.exception("a callback of connect_nowait failed")
+
+
+class PendingTable:
+    """What waits for each node.
+
+    ``undeliverable(signal, node)`` is called for a signal that cannot be sent. ``on_overflow(name, error)`` is called
+    when more than ``MAX_PENDING_BYTES`` wait for a node.
+    """
+
+    def __init__(self, undeliverable: Callable[[Signal, Atom], None], on_overflow: Callable[[str, str], None]) -> None:
+        self._undeliverable = undeliverable
+        self._on_overflow = on_overflow
+        self._by_node: dict[str, PendingSignals] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_node)
+
+    def names(self) -> list[str]:
+        """Return the names of the nodes that something waits for."""
+        return list(self._by_node)
+
+    def get(self, name: str) -> PendingSignals | None:
+        """Return what waits for ``name``; None if nothing does."""
+        return self._by_node.get(name)
+
+    def is_dial_wanted(self, name: str) -> bool:
+        """Whether a caller waits for a connection to ``name``, and not only signals that do not cause one."""
+        pending = self._by_node.get(name)
+        return pending is not None and pending.dial_wanted
+
+    def add_callback(self, name: str, done: Callable[[bool], None]) -> None:
+        """Call ``done(up)`` when the attempt to connect to ``name`` has ended."""
+        self._ensure(name, dial=True).callbacks.append(done)
+
+    def enqueue(self, node: Atom, signal: Signal, size: int, *, dial: bool) -> PendingSignals:
+        """Keep ``signal``, whose message has ``size`` bytes, for ``node``. With ``dial`` it causes a connection."""
+        pending = self._ensure(node.name, dial=dial)
+        had_overflowed = pending.overflowed
+        lost = pending.enqueue(signal, size)
+        if pending.overflowed and not had_overflowed:  # once for each attempt to connect, not for each signal
+            limit = MAX_PENDING_BYTES >> 20
+            log.warning("more than %d MiB wait for a connection to %s: they are dropped", limit, node.name)
+            self._on_overflow(node.name, f"more than {limit} MiB waited for the connection: they were dropped")
+        self.drop(node, lost)
+        return pending
+
+    def drop(self, node: Atom, signals: list[Signal]) -> None:
+        """Treat ``signals`` as undeliverable, but later: the process that sends them is still running its own code."""
+        for signal in signals:
+            asyncio.get_running_loop().call_soon(self._undeliverable, signal, node)
+
+    def take(self, name: str) -> PendingSignals:
+        """``name`` is connected: return what waited for it. The caller sends the signals and resolves it."""
+        return self._by_node.pop(name, None) or PendingSignals()
+
+    def fail(self, name: str) -> None:
+        """``name`` cannot be reached: report it for each signal and to each caller that waits."""
+        pending = self._by_node.pop(name, None)
+        if pending is None:
+            return
+        node = Atom(name)
+        for signal in pending.signals:
+            self._undeliverable(signal, node)
+        pending.resolve(False)
+
+    def _ensure(self, name: str, *, dial: bool) -> PendingSignals:
+        pending = self._by_node.setdefault(name, PendingSignals())
+        pending.dial_wanted |= dial
+        return pending
 
 
 def _without_messages(signals: list[Signal]) -> list[Signal]:

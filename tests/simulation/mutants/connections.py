@@ -4,6 +4,7 @@ from simulation.mutants.mutation import Mutant
 
 CONNECTION_TABLE = "erlmesh.core.connection_table:ConnectionTable."
 RECONNECT_POLICY = "erlmesh.core.reconnect_policy:ReconnectPolicy."
+PENDING = "erlmesh.runtime.pending_signals:PendingTable."
 CONNECTIONS = "erlmesh.runtime.connections:Connections."
 CHANNEL = "erlmesh.proto.channel:Channel."
 
@@ -83,20 +84,20 @@ MUTANTS = [
     Mutant(
         CONNECTIONS + "connection_ready",
         "what waited for the connection comes last first",
-        "for signal in waiting.signals:",
-        "for signal in reversed(waiting.signals):",
+        "for signal in pending.signals:",
+        "for signal in reversed(pending.signals):",
     ),
     Mutant(
         CONNECTIONS + "connection_ready",
         "who hears that a node is up speaks before what has waited",
         (
-            "        for signal in waiting.signals:\n"
+            "        for signal in pending.signals:\n"
             "            protocol.send(signal)\n"
             "        self._on_up(name, connection.hidden)\n"
         ),
         (
             "        self._on_up(name, connection.hidden)\n"
-            "        for signal in waiting.signals:\n"
+            "        for signal in pending.signals:\n"
             "            protocol.send(signal)\n"
         ),
     ),
@@ -113,15 +114,15 @@ MUTANTS = [
         "pass",
     ),
     Mutant(
-        CONNECTIONS + "_resolve_pending",
+        PENDING + "fail",
         "who waits for a connection is not told that there will be none",
-        "waiting.resolve(False)",
+        "pending.resolve(False)",
         "pass",
     ),
     Mutant(
-        CONNECTIONS + "_resolve_pending",
+        PENDING + "fail",
         "signals that cannot be sent vanish",
-        "self._router.termination.undeliverable(signal, atom)",
+        "self._undeliverable(signal, node)",
         "pass",
     ),
     Mutant(
