@@ -1,4 +1,4 @@
-"""``erlmesh`` as a user runs it: a process of its own, with an EPMD port and a cookie of its own."""
+"""``erlmesh`` as a user runs it: in a process, with an EPMD port and a cookie of its own."""
 
 import os
 import queue
@@ -15,7 +15,7 @@ PATIENCE = 20
 
 
 class Commands:
-    """``run`` waits for the end; ``start`` gives a process whose lines can be waited for. All end with the test."""
+    """``run`` waits for the exit. ``start`` returns a process with lines to wait for. All stop with the test."""
 
     def __init__(self, folder):
         with socket.create_server(("127.0.0.1", 0)) as probe:
@@ -78,7 +78,7 @@ class Started:
         while (line := self.line()) is not None:
             if text in line:
                 return line
-        raise AssertionError(f"it ended without saying {text!r}")
+        raise AssertionError(f"it ended without printing {text!r}")
 
     def ask(self, line):
         """What a shell prints for ``line``."""

@@ -1,4 +1,4 @@
-"""A node whose loop is held, as users see it: its log, its health, and the members that others show."""
+"""A node with a blocked event loop, as users see it: its log, its health, and what other nodes report."""
 
 import re
 
@@ -22,10 +22,10 @@ def train_for_ages():
 
 @pytest.fixture
 def held(erlmesh, tmp_path):
-    """plato, whose app holds it, and socrates, who is connected with it."""
+    """plato, whose app blocks its event loop, and socrates, which is connected to it."""
     (tmp_path / "worker.py").write_text(HOLDS)
     socrates = erlmesh.start("shell", "--name", "socrates@127.0.0.1")
-    socrates.until("1 + 1", "2")  # it is the EPMD, too, which a loop that is held cannot be
+    socrates.until("1 + 1", "2")  # It also serves as EPMD, which a blocked node cannot do.
     plato = erlmesh.start(
         *("start", "--name", "plato@127.0.0.1", "--app", "worker:app", "--join", "socrates@127.0.0.1"),
         PYTHONPATH=f"{erlmesh.environment['PYTHONPATH']}:{tmp_path}",
@@ -37,14 +37,14 @@ def held(erlmesh, tmp_path):
     return plato, socrates
 
 
-def test_who_holds_it_is_told_to_all_who_ask(erlmesh, held):
+def test_health_members_and_doctor_name_the_blocking_code(erlmesh, held):
     plato, _ = held
 
     plato.wait_for("in train_for_ages")
     code, out, _ = erlmesh.run("health", "--name", "plato")
     assert code == 1
-    assert re.search(r"its loop has not turned for [\d.]+ ms: train_for_ages \(\S+worker\.py:\d+\) holds it", out)
-    assert "; plato@127.0.0.1 is busy for" in erlmesh.run("health", "--name", "socrates")[1]
+    assert re.search(r"its event loop is blocked for [\d.]+ ms by train_for_ages \(\S+worker\.py:\d+\)", out)
+    assert "; plato@127.0.0.1 is blocked for" in erlmesh.run("health", "--name", "socrates")[1]
     code, out, err = erlmesh.run("members", "workers", "--on", "socrates@127.0.0.1")
     assert (code, err) == (0, "")
     assert re.fullmatch(r"plato@127\.0\.0\.1 <0\.\d+\.0>  blocked for \d+ s\n", out)

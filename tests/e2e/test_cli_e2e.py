@@ -1,4 +1,4 @@
-"""Each command as it is typed: what it prints, and its exit code."""
+"""The output and the exit code of each command."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ def test_version_and_help_are_printed_with_an_example_for_each_command(erlmesh):
         assert f"example:\n  erlmesh {command}" in out
 
 
-def test_a_node_that_is_there_answers_pong_and_one_that_is_not_pang(erlmesh):
+def test_ping_prints_pong_for_a_running_node_and_pang_for_another(erlmesh):
     plato = erlmesh.start("start", "--name", "plato")
     assert plato.line().startswith("plato@127.0.0.1 is up: listening on port ")
 
@@ -32,7 +32,7 @@ def test_a_node_that_is_there_answers_pong_and_one_that_is_not_pang(erlmesh):
     assert "not running" in err
 
 
-def test_what_is_wrong_is_said_in_words(erlmesh):
+def test_errors_say_what_is_wrong_without_a_traceback(erlmesh):
     plato = erlmesh.start("start", "--name", "plato")
     plato.wait_for("is up")
 
@@ -55,7 +55,7 @@ def test_what_is_wrong_is_said_in_words(erlmesh):
         assert "Traceback" not in err
 
 
-def test_a_port_that_something_else_uses_is_named(erlmesh):
+def test_an_epmd_port_that_another_program_uses_is_named(erlmesh):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
 
@@ -65,14 +65,14 @@ def test_a_port_that_something_else_uses_is_named(erlmesh):
     assert port in err
 
 
-def test_no_cookie_is_an_error_that_says_how_to_make_one(erlmesh):
+def test_without_a_cookie_a_command_says_how_to_make_one(erlmesh):
     code, _, err = erlmesh.run("shell", ERLMESH_COOKIE_FILE="")
 
     assert code == 1
     assert ".erlang.cookie" in err
 
 
-def test_members_are_those_of_the_whole_cluster(erlmesh):
+def test_members_prints_the_members_of_the_whole_cluster(erlmesh):
     socrates = erlmesh.start("shell", "--name", "socrates")
     socrates.ask(":pg.join(:g, self)")
     plato = erlmesh.start("shell", "--name", "plato", "--join", "socrates")
@@ -97,7 +97,7 @@ def test_a_started_node_stops_at_a_signal(erlmesh, number):
     assert plato.process.wait(timeout=5) == 0
 
 
-def test_verbose_says_who_comes_and_goes(erlmesh):
+def test_verbose_logs_nodes_that_connect_and_disconnect(erlmesh):
     plato = erlmesh.start("start", "--name", "plato", "--verbose")
     plato.wait_for("is up")
 
@@ -107,7 +107,7 @@ def test_verbose_says_who_comes_and_goes(erlmesh):
     assert "socrates@127.0.0.1" in plato.wait_for("lost")
 
 
-def test_the_phone_book_runs_by_itself_and_lists_names(erlmesh):
+def test_epmd_runs_alone_and_lists_names(erlmesh):
     epmd = erlmesh.start("epmd", "--address", "127.0.0.1")
     assert epmd.line() == f"EPMD is up on port {erlmesh.port}"
     erlmesh.start("start", "--name", "plato").wait_for("is up")
@@ -117,14 +117,14 @@ def test_the_phone_book_runs_by_itself_and_lists_names(erlmesh):
     assert epmd.process.wait(timeout=5) == 0
 
 
-def test_nobody_to_list_names_is_said(erlmesh):
+def test_listing_names_without_an_epmd_is_an_error(erlmesh):
     code, _, err = erlmesh.run("epmd", "--names")
 
     assert code == 1
     assert "no EPMD answers" in err
 
 
-def test_the_demo_holds(erlmesh):
+def test_the_demo_succeeds(erlmesh):
     code, out, err = erlmesh.run("demo", "--without-elixir")
 
     assert code == 0, out + err
@@ -134,7 +134,7 @@ def test_the_demo_holds(erlmesh):
 
 @pytest.mark.otp
 @pytest.mark.skipif(shutil.which("iex") is None and not os.environ.get("CI"), reason="Elixir is not installed")
-def test_the_demo_holds_with_a_real_elixir(erlmesh):
+def test_the_demo_succeeds_with_a_real_elixir(erlmesh):
     code, out, err = erlmesh.run("demo")
 
     assert code == 0, out + err

@@ -1,4 +1,4 @@
-"""Nodes of every form as a user starts them, health checks, and discovery."""
+"""Options of nodes as a user gives them, health checks, and discovery."""
 
 import json
 import signal
@@ -11,18 +11,18 @@ from erlmesh.errors import NodeStartError
 from erlmesh.net.addresses import HostInfo, own_address
 
 
-def test_a_node_that_is_well_says_so_and_one_that_is_stopped_does_not(erlmesh):
-    assert erlmesh.run("health")[:2] == (1, "no node of this user answers here\n")
+def test_health_is_ok_for_a_running_node_and_not_for_a_stopped_one(erlmesh):
+    assert erlmesh.run("health")[:2] == (1, "no node of this user runs here\n")
     plato = erlmesh.start("start", "--name", "plato")
     plato.wait_for("is up")
 
     code, out, err = erlmesh.run("health")
     assert (code, err) == (0, "")
-    assert out.startswith("ok: plato@127.0.0.1, its loop answers in ")
+    assert out.startswith("ok: plato@127.0.0.1, its event loop answers in ")
     assert json.loads(erlmesh.run("health", "--json")[1])["port"] > 0
 
     plato.process.send_signal(signal.SIGSTOP)
-    assert erlmesh.run("health", "--timeout", "0.3")[:2] == (1, "not well: plato@127.0.0.1, no answer: timed out\n")
+    assert erlmesh.run("health", "--timeout", "0.3")[:2] == (1, "not ok: plato@127.0.0.1, no answer: timed out\n")
     plato.process.send_signal(signal.SIGCONT)
     assert erlmesh.run("health")[0] == 0
 
@@ -31,7 +31,7 @@ def test_a_node_that_is_well_says_so_and_one_that_is_stopped_does_not(erlmesh):
     assert erlmesh.run("health")[0] == 1
 
 
-def test_a_loop_that_hangs_is_not_well(erlmesh):
+def test_health_is_not_ok_while_the_event_loop_is_blocked(erlmesh):
     socrates = erlmesh.start("shell", "--name", "socrates")
     socrates.ask("1")
     assert erlmesh.run("health", ERLMESH_NAME="socrates")[0] == 0
@@ -41,11 +41,11 @@ def test_a_loop_that_hangs_is_not_well(erlmesh):
     code, out, _ = erlmesh.run("health")
 
     assert code == 1
-    assert "its loop has not turned for" in out
+    assert "its event loop is blocked for" in out
 
 
 @pytest.mark.parametrize(("option", "missed"), [("--no-reconnect", "[]"), ("--reconnect", "['plato@127.0.0.1']")])
-def test_a_lost_node_is_dialled_again_unless_nobody_wants_that(erlmesh, option, missed):
+def test_a_lost_node_is_reconnected_unless_reconnect_is_off(erlmesh, option, missed):
     plato = erlmesh.start("start", "--name", "plato")
     plato.wait_for("is up")
     socrates = erlmesh.start("shell", "--name", "socrates", option, "--join", "plato")
@@ -57,7 +57,7 @@ def test_a_lost_node_is_dialled_again_unless_nobody_wants_that(erlmesh, option, 
     assert socrates.ask("print(me.node.reconnecting())") == missed
 
 
-def test_of_several_nodes_one_is_to_be_named(erlmesh):
+def test_health_needs_a_name_if_several_nodes_run(erlmesh):
     for name in ("plato", "socrates"):
         erlmesh.start("start", "--name", name).wait_for("is up")
 
@@ -78,7 +78,7 @@ def test_a_range_of_ports_is_taken_from_the_environment(erlmesh):
     assert port < int(line.split("port ")[1].split(",")[0]) <= port + 20
 
 
-def test_a_hidden_node_is_told_as_such(erlmesh):
+def test_a_hidden_node_is_listed_as_hidden(erlmesh):
     plato = erlmesh.start("shell", "--name", "plato")
     plato.ask("1")
     erlmesh.start("start", "--name", "spy", "--hidden", "--join", "plato").wait_for("is up")
@@ -87,7 +87,7 @@ def test_a_hidden_node_is_told_as_such(erlmesh):
     assert plato.ask("Node.list") == "[]"
 
 
-def test_what_a_variable_cannot_mean_is_refused_and_a_misspelt_one_told(erlmesh):
+def test_an_invalid_variable_is_refused_and_a_misspelt_one_is_reported(erlmesh):
     code, _, err = erlmesh.run("start", "--name", "plato", ERLMESH_HIDDEN="perhaps")
     assert (code, err) == (1, "erlmesh: ERLMESH_HIDDEN is 'perhaps': it must be true or false\n")
 
@@ -95,7 +95,7 @@ def test_what_a_variable_cannot_mean_is_refused_and_a_misspelt_one_told(erlmesh)
     assert "is ERLMESH_HIDDEN meant?" in plato.wait_for("ERLMESH_HIDEN")
 
 
-def test_the_own_address_is_found_for_a_name_without_a_host_or_the_candidates_are_told(erlmesh):
+def test_host_auto_finds_the_own_address_or_lists_the_candidates(erlmesh):
     try:
         ours = own_address(HostInfo.detect())
     except NodeStartError as choice:
@@ -114,7 +114,7 @@ def test_the_own_address_is_found_for_a_name_without_a_host_or_the_candidates_ar
 
 
 @pytest.mark.parametrize("how", ["static", "dns", "file"])
-def test_nodes_find_each_other(erlmesh, how):
+def test_discovery_connects_nodes(erlmesh, how):
     file = erlmesh.cookie.parent / "peers"
     file.write_text("plato@127.0.0.1\nsocrates@127.0.0.1\n")
     where = {"static": "static:127.0.0.1", "dns": "dns:127.0.0.1", "file": f"file:{file}"}[how]
@@ -129,11 +129,11 @@ def test_nodes_find_each_other(erlmesh, how):
     socrates.until("Node.list", "[]")
     erlmesh.start("start", "--name", "plato", "--discover", where)
     socrates.until("Node.list", '[:"plato@127.0.0.1"]')
-    file.write_text("socrates@127.0.0.1\n")  # nobody is disconnected because an answer lacks him
+    file.write_text("socrates@127.0.0.1\n")  # Discovery never disconnects a node that is missing in a result.
     assert socrates.ask("Node.list") == '[:"plato@127.0.0.1"]'
 
 
-def test_an_unknown_way_to_discover_is_refused(erlmesh):
+def test_an_unknown_kind_of_source_is_refused(erlmesh):
     code, _, err = erlmesh.run("start", "--name", "plato", ERLMESH_DISCOVER="gossip:x")
 
     assert code == 1

@@ -13,7 +13,7 @@ def erlmesh(tmp_path):
         commands.close()
 
 
-def test_lines_run_on_the_other_node_and_it_stays(erlmesh):
+def test_lines_run_on_the_other_node_which_keeps_running(erlmesh):
     erlmesh.start("start", "--name", "plato", "--allow-remsh").wait_for("is up")
 
     first = erlmesh.run("remsh", "plato", stdin="Node.self\nnode_wide = 1\n")
@@ -23,13 +23,13 @@ def test_lines_run_on_the_other_node_and_it_stays(erlmesh):
     assert second == (3, "[]\n", "")
 
 
-def test_the_node_that_runs_here_need_not_be_named(erlmesh):
+def test_remsh_finds_the_only_node_that_runs_here(erlmesh):
     erlmesh.start("start", "--name", "plato", "--allow-remsh").wait_for("is up")
 
     assert erlmesh.run("shell", "--remsh", stdin="Node.self\n") == (0, ':"plato@127.0.0.1"\n', "")
 
 
-def test_of_several_nodes_one_must_be_named(erlmesh):
+def test_remsh_needs_a_name_if_several_nodes_run(erlmesh):
     erlmesh.start("start", "--name", "plato", "--allow-remsh").wait_for("is up")
     erlmesh.start("start", "--name", "zeno").wait_for("is up")
 
@@ -40,14 +40,14 @@ def test_of_several_nodes_one_must_be_named(erlmesh):
     assert erlmesh.run("shell", "--remsh", "--name", "plato", stdin="1 + 1\n") == (0, "2\n", "")
 
 
-def test_without_a_node_it_says_so(erlmesh):
+def test_remsh_without_a_node_is_an_error(erlmesh):
     code, _, said = erlmesh.run("shell", "--remsh")
 
-    assert (code, said) == (1, "erlmesh: which node is meant by --remsh? Say its name: none runs here\n")
+    assert (code, said) == (1, "erlmesh: which node is meant by --remsh? Give its name: no node runs here\n")
 
 
 @pytest.mark.parametrize("environment", [{}, {"ERLMESH_ALLOW_REMSH": "off"}], ids=["default", "off"])
-def test_a_node_lets_nobody_in_unless_it_was_told_to(erlmesh, environment):
+def test_a_node_refuses_remsh_by_default(erlmesh, environment):
     erlmesh.start("start", "--name", "plato", **environment).wait_for("is up")
 
     code, out, said = erlmesh.run("remsh", "plato", stdin="Node.self\n")
@@ -56,7 +56,7 @@ def test_a_node_lets_nobody_in_unless_it_was_told_to(erlmesh, environment):
     assert "lets nobody in" in said
 
 
-def test_the_environment_lets_in_too(erlmesh):
+def test_the_environment_allows_remsh_too(erlmesh):
     erlmesh.start("start", "--name", "plato", ERLMESH_ALLOW_REMSH="on").wait_for("is up")
 
     assert erlmesh.run("remsh", "plato", stdin="1 + 1\n") == (0, "2\n", "")

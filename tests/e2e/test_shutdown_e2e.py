@@ -1,4 +1,4 @@
-"""Leaving: every command that is told to end does, soon, in order where it can, and without a traceback."""
+"""Shutdown: every command stops soon after a signal, in order if it can, and without a traceback."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ import pytest
 
 IN_TIME = 1.0
 LEEWAY = 2.0
-"""Seconds that a machine with much else to do may take more: what the tests look for is what never ends."""
+"""Seconds that a busy machine may need in addition. The tests look for commands that never stop."""
 APPS = """
 import asyncio, time
 
@@ -46,7 +46,7 @@ async def threaded(me):
 
 @pytest.fixture
 def silent():
-    """An address of this machine at which connections are accepted, and nothing is said; with the EPMD port there."""
+    """An address of this machine, with its EPMD port, that accepts connections and sends nothing."""
     connections = []
 
     def accept(server):
@@ -74,11 +74,11 @@ def start(erlmesh, tmp_path):
 
 
 def leaves(started, *signals, within=IN_TIME + LEEWAY):
-    """Its exit code, after one signal or more; what it still says is in ``started.last``."""
+    """The exit code after one signal or several. The lines printed meanwhile are in ``started.last``."""
     began = time.monotonic()
     for number in signals:
         started.process.send_signal(number)
-        time.sleep(0.02)  # two of one kind at once are one
+        time.sleep(0.02)  # Two pending signals of one kind are delivered as one.
     code = started.process.wait(timeout=10)
     taken = time.monotonic() - began
     started.last = list(iter(started.line, None))
@@ -92,7 +92,7 @@ def known(erlmesh):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_node_leaves_its_groups_its_peers_and_epmd(erlmesh, start, number):
+def test_a_stopped_node_leaves_its_groups_its_peers_and_epmd(erlmesh, start, number):
     erlmesh.start("epmd").wait_for("is up")
     plato = start("--app", "apps:member")
     plato.wait_for("is up")
@@ -107,7 +107,7 @@ def test_a_node_leaves_its_groups_its_peers_and_epmd(erlmesh, start, number):
     assert "plato at" not in known(erlmesh)
 
 
-def test_a_node_that_is_dialling_somebody_who_does_not_answer_leaves(start, silent):
+def test_a_node_stops_while_it_connects_to_a_silent_address(start, silent):
     plato = start("--join", "b@127.0.0.9", "-vv", ERL_EPMD_PORT=str(silent))
     plato.wait_for("is up")
 
@@ -115,16 +115,16 @@ def test_a_node_that_is_dialling_somebody_who_does_not_answer_leaves(start, sile
 
 
 @pytest.mark.parametrize("app", ["stubborn", "threaded", "blocked"])
-def test_an_app_that_does_not_let_go_keeps_nobody(start, app):
+def test_an_app_that_does_not_stop_is_ended_by_force(start, app):
     plato = start("--app", f"apps:{app}")
     plato.wait_for("it holds on")
 
     assert leaves(plato, signal.SIGTERM) == 0
 
-    assert any("ended by force" in line for line in plato.last)
+    assert any("forced exit" in line for line in plato.last)
 
 
-def test_ctrl_c_twice_ends_at_once_whatever_runs(start):
+def test_a_second_ctrl_c_exits_at_once(start):
     plato = start("--app", "apps:blocked")
     plato.wait_for("it holds on")
 
@@ -132,14 +132,14 @@ def test_ctrl_c_twice_ends_at_once_whatever_runs(start):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_phone_book_leaves(erlmesh, number):
+def test_epmd_stops_at_a_signal(erlmesh, number):
     epmd = erlmesh.start("epmd")
     epmd.wait_for("is up")
 
     assert leaves(epmd, number) == 0
 
 
-def test_a_shell_leaves_while_a_line_waits(erlmesh):
+def test_a_shell_stops_while_a_line_waits(erlmesh):
     shell = erlmesh.start("shell", "--name", "socrates")
     shell.ask("1")
     shell.type("print('waiting'); receive()")
@@ -148,7 +148,7 @@ def test_a_shell_leaves_while_a_line_waits(erlmesh):
     assert leaves(shell, signal.SIGTERM) == 0
 
 
-def test_a_shell_leaves_while_it_dials_somebody_who_does_not_answer(erlmesh, silent):
+def test_a_shell_stops_while_it_connects_to_a_silent_address(erlmesh, silent):
     shell = erlmesh.start("shell", "--name", "socrates", "--join", "b@127.0.0.9", "-vv", ERL_EPMD_PORT=str(silent))
     shell.wait_for("this node is it now")
 
@@ -166,7 +166,7 @@ def test_a_shell_leaves_while_it_dials_somebody_who_does_not_answer(erlmesh, sil
     ],
     ids=lambda command: command[0],
 )
-def test_a_command_that_waits_for_an_answer_leaves(erlmesh, silent, command, number, code):
+def test_a_command_stops_while_it_waits_for_an_answer(erlmesh, silent, command, number, code):
     waiting = erlmesh.start(*command, "-vv", ERL_EPMD_PORT=str(silent))
     wait_for_a_caller(silent)
 
@@ -174,7 +174,7 @@ def test_a_command_that_waits_for_an_answer_leaves(erlmesh, silent, command, num
 
 
 def wait_for_a_caller(port):
-    """Until somebody is connected with the silent address."""
+    """Waits until a process is connected to the silent address."""
     wanted = f"0900007F:{port:04X}"
     for _ in range(2000):
         rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]

@@ -1,4 +1,4 @@
-"""``erlmesh start`` with functions to offer and a process to run."""
+"""``erlmesh start`` with --expose and --app."""
 
 import os
 
@@ -39,7 +39,7 @@ def start(erlmesh, tmp_path):
     return start
 
 
-def test_a_modules_functions_are_offered_by_its_name_or_another(start, erlmesh):
+def test_a_modules_functions_are_exposed_by_its_name_or_another(start, erlmesh):
     start("--expose", "mypackage.models", "--expose", "mine=mypackage.models").wait_for("is up")
     shell = erlmesh.start("shell", "--name", "socrates", "--join", "plato")
 
@@ -49,7 +49,7 @@ def test_a_modules_functions_are_offered_by_its_name_or_another(start, erlmesh):
 
 
 @pytest.mark.parametrize(("message", "code"), [("stop", 0), ("fail", 1)])
-def test_the_node_ends_with_its_app(start, erlmesh, message, code):
+def test_the_node_stops_with_its_app(start, erlmesh, message, code):
     plato = start("--app", "mypackage.models:app")
     plato.wait_for("is up")
     shell = erlmesh.start("shell", "--name", "socrates", "--join", "plato")
@@ -63,11 +63,11 @@ def test_the_node_ends_with_its_app(start, erlmesh, message, code):
     ("arguments", "words"),
     [
         (["--expose", "no.such.module"], "cannot import no.such.module"),
-        (["--app", "mypackage.models:no_process"], "is no `async def` function to run as a process"),
-        (["--app", "mypackage.models:nope"], "is no `async def` function to run as a process"),
+        (["--app", "mypackage.models:no_process"], "is not an `async def` function, which a process needs"),
+        (["--app", "mypackage.models:nope"], "is not an `async def` function, which a process needs"),
     ],
 )
-def test_what_cannot_be_offered_or_run_is_said_in_words(start, arguments, words):
+def test_what_cannot_be_exposed_or_run_is_refused_in_words(start, arguments, words):
     code, _, err = start.run(*arguments)
 
     assert code == 2

@@ -135,7 +135,7 @@ def test_a_person_reads_one_line_a_step(cluster, doctor):
 
     assert code == 0
     assert [line[:2] for line in text.splitlines()[: len(HEALTHY)]] == ["✓ "] * len(HEALTHY)
-    assert text.endswith(f"\n{socrates.name} can be met.\n")
+    assert text.endswith(f"\n{socrates.name} can be reached.\n")
 
 
 def test_a_beam_without_pg_can_be_met_and_the_doctor_says_how_to_start_it(cluster, doctor):

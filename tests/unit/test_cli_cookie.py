@@ -1,4 +1,4 @@
-"""Where the cookie comes from, and what is wrong with it, in words."""
+"""The sources of the cookie, and the errors about it."""
 
 import os
 
@@ -15,7 +15,7 @@ def cookie_file(path, text="secret\n", mode=0o600):
     return path
 
 
-def test_the_order_is_option_file_option_file_variable_variable_home_configuration(tmp_path):
+def test_options_win_over_variables_and_variables_over_files_of_the_user(tmp_path):
     option, variable = cookie_file(tmp_path / "a", "a"), cookie_file(tmp_path / "b", "b")
     home, config = tmp_path / "home", tmp_path / "config"
     cookie_file(home / ".erlang.cookie", "home")
@@ -34,7 +34,7 @@ def test_the_order_is_option_file_option_file_variable_variable_home_configurati
     assert found == ["typed", "a", "b", "c", "home", "config"]
 
 
-def test_last_of_all_it_is_the_secret_of_a_container(tmp_path, monkeypatch):
+def test_the_secret_of_a_container_is_the_last_source(tmp_path, monkeypatch):
     monkeypatch.setattr("erlmesh.cli.cookie._SECRETS_DIR", tmp_path)
     cookie_file(tmp_path / "cookie", "mounted", mode=0o444)
     environment = {"HOME": str(tmp_path / "home")}
@@ -44,7 +44,7 @@ def test_last_of_all_it_is_the_secret_of_a_container(tmp_path, monkeypatch):
     assert find_cookie(None, None, environment) == "home"
 
 
-def test_without_any_the_error_says_how_to_make_one(tmp_path):
+def test_without_a_cookie_the_error_says_how_to_make_one(tmp_path):
     with pytest.raises(NodeStartError, match=r"(?s)Make one with.*umask 077.*--cookie-file"):
         find_cookie(None, None, {"HOME": str(tmp_path)})
     with pytest.raises(NodeStartError, match="Make one with"):
@@ -52,7 +52,7 @@ def test_without_any_the_error_says_how_to_make_one(tmp_path):
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o660, 0o610])
-def test_a_file_others_can_read_is_refused_with_the_cure(tmp_path, mode):
+def test_a_file_that_others_can_read_is_refused_with_the_chmod_to_type(tmp_path, mode):
     file = cookie_file(tmp_path / "cookie", mode=mode)
 
     with pytest.raises(NodeStartError, match=f"chmod 600 {file}"):
@@ -60,7 +60,7 @@ def test_a_file_others_can_read_is_refused_with_the_cure(tmp_path, mode):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_a_file_that_was_mounted_for_us_may_have_any_mode(tmp_path):
+def test_a_mounted_file_of_another_owner_may_have_any_mode(tmp_path):
     file = cookie_file(tmp_path / "cookie", mode=0o444)
     os.chown(file, 12345, 12345)
 
@@ -68,7 +68,7 @@ def test_a_file_that_was_mounted_for_us_may_have_any_mode(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["secret", "secret\n", " secret \r\n"])
-def test_white_space_around_the_cookie_is_no_part_of_it(tmp_path, text):
+def test_whitespace_around_the_cookie_is_ignored(tmp_path, text):
     assert read_cookie_file(cookie_file(tmp_path / "cookie", text)) == "secret"
 
 
@@ -76,14 +76,14 @@ def test_white_space_around_the_cookie_is_no_part_of_it(tmp_path, text):
     ("text", "words"),
     [("", "is empty"), ("\n", "is empty"), ("a\nb", "one line"), ("\xe4", "ASCII"), ("x" * 256, "255")],
 )
-def test_what_is_no_cookie_is_refused(tmp_path, text, words):
+def test_an_invalid_cookie_is_refused(tmp_path, text, words):
     with pytest.raises(NodeStartError, match=words):
         read_cookie_file(cookie_file(tmp_path / "cookie", text))
 
 
-def test_a_missing_file_and_a_folder_are_said_to_be_so(tmp_path):
+def test_a_missing_file_and_a_folder_have_errors_of_their_own(tmp_path):
     with pytest.raises(NodeStartError, match="there is no cookie file"):
         read_cookie_file(tmp_path / "none")
     tmp_path.chmod(0o700)
-    with pytest.raises(NodeStartError, match="is a folder; Docker makes one"):
+    with pytest.raises(NodeStartError, match="is a folder: Docker makes one"):
         read_cookie_file(tmp_path)

@@ -1,4 +1,4 @@
-"""Every option of a node's form, from the command line and from the environment."""
+"""Every option of a node, from the command line and from the environment."""
 
 import argparse
 import asyncio
@@ -57,7 +57,7 @@ def default_host(options, environment):
         ),
     ],
 )
-def test_an_option_and_its_variable_mean_the_same(words, environment, expected):
+def test_an_option_and_its_variable_give_the_same_value(words, environment, expected):
     assert given(*words) == (expected if words else {})
     assert given(**environment) == expected
     assert given(*words, **dict.fromkeys(environment, "nonsense") if words else {}) == (expected if words else {})
@@ -85,7 +85,7 @@ def test_an_option_and_its_variable_mean_the_same(words, environment, expected):
         ([], {"ERLMESH_COOKIES_FILE": "/nonexistent"}, "there is no cookie file /nonexistent"),
     ],
 )
-def test_what_means_nothing_is_refused_with_its_source(words, environment, said):
+def test_an_invalid_value_is_refused_with_its_option_or_variable(words, environment, said):
     if said is None:
         assert given(*words, **environment) == {"ports": range(9100, 9101)}
         return
@@ -94,7 +94,7 @@ def test_what_means_nothing_is_refused_with_its_source(words, environment, said)
     assert said in str(refusal.value)
 
 
-def test_there_are_three_ways_to_find_others():
+def test_other_nodes_are_found_by_a_fixed_port_no_epmd_or_a_table():
     assert isinstance(given("--erl-epmd-port", "4370")["epmd"], FixedPort)
     assert isinstance(given(ERLMESH_EPMD="false")["epmd"], NoEpmd)
     resolver = given("--no-epmd", "--resolve", "a@h=10.0.0.1:9100", "--resolve", "b@::1=[::1]:9101")["resolver"]
@@ -105,7 +105,7 @@ def test_there_are_three_ways_to_find_others():
         asyncio.run(resolver.resolve("c@h"))
 
 
-def test_a_node_that_only_looks_in_is_made_known_to_nobody():
+def test_a_client_node_registers_nowhere():
     assert isinstance(client()["epmd"], NoEpmd)
     assert isinstance(client()["resolver"], Epmd)
     assert isinstance(client(ERLMESH_ERL_EPMD_PORT="4370")["resolver"], FixedPort)
@@ -122,11 +122,11 @@ def test_cookies_of_single_peers_come_from_a_protected_file(tmp_path):
     with pytest.raises(NodeStartError, match="line 2"):
         given("--cookies-file", str(file))
     file.chmod(0o644)
-    with pytest.raises(NodeStartError, match="others can read"):
+    with pytest.raises(NodeStartError, match="other users can read"):
         given("--cookies-file", str(file))
 
 
-def test_the_host_is_the_loopback_address_unless_the_user_says_otherwise():
+def test_the_default_host_is_the_loopback_address():
     assert default_host(parsed(), {}) == "127.0.0.1"
     assert default_host(parsed(), {"ERLMESH_HOST": "10.0.0.1"}) == "10.0.0.1"
     assert default_host(parsed("--host", "node.example.org"), {"ERLMESH_HOST": "10.0.0.1"}) == "node.example.org"
@@ -134,7 +134,7 @@ def test_the_host_is_the_loopback_address_unless_the_user_says_otherwise():
         default_host(parsed(), {"ERLMESH_HOST": "a b"})
 
 
-def test_a_misspelt_variable_is_told_and_one_of_a_container_platform_is_not():
+def test_a_misspelt_variable_is_reported_and_one_of_kubernetes_is_not():
     environment = dict.fromkeys([*VARIABLES, "ERLMESH_PORT", "ERLMESH_SERVICE_HOST", "ERLMESH_PORT_4369_TCP_ADDR"], "x")
 
     assert unknown_variables(environment, VARIABLES) == []
@@ -143,7 +143,7 @@ def test_a_misspelt_variable_is_told_and_one_of_a_container_platform_is_not():
     ]
 
 
-def test_every_variable_is_told_of_in_the_help():
+def test_the_help_names_every_variable():
     everything = argparse.ArgumentParser()
     add_node_options(everything)
     told = everything.format_help()

@@ -1,4 +1,4 @@
-"""Names, joins and groups, as they are typed on a command line."""
+"""Node names and --join, as they are typed on a command line."""
 
 import argparse
 
@@ -16,13 +16,13 @@ def given(name=None, join=None, *options, **environment):
     return read_settings(parser.parse_args(words), environment)
 
 
-def test_a_name_without_a_host_lives_on_the_loopback_address():
+def test_a_name_without_a_host_gets_the_loopback_address():
     assert given("socrates").config.name == "socrates@127.0.0.1"
     assert given("socrates").name_generated
     assert not given("socrates@127.0.0.1").name_generated
 
 
-def test_the_environment_mirrors_the_options_and_the_options_win():
+def test_options_win_over_their_variables():
     found = given(ERLMESH_NAME="plato", ERLMESH_JOIN="a@127.0.0.1, b@127.0.0.1 c")
 
     assert found.config.name == "plato@127.0.0.1"
@@ -30,7 +30,7 @@ def test_the_environment_mirrors_the_options_and_the_options_win():
     assert given("x", ["y"], ERLMESH_NAME="plato", ERLMESH_JOIN="a").join == ("y@127.0.0.1",)
 
 
-def test_without_any_name_one_is_made_up():
+def test_a_node_without_a_name_gets_a_generated_one():
     found = given()
 
     assert found.name_generated
@@ -38,18 +38,18 @@ def test_without_any_name_one_is_made_up():
 
 
 @pytest.mark.parametrize("name", ["", "@", "a@", "@b", "a b@c", "a@b@c", "a@b c", "ä@b", "a" * 250 + "@host.x"])
-def test_what_is_no_name_is_refused(name):
+def test_an_invalid_name_is_refused(name):
     with pytest.raises(NodeStartError, match="is not a node name"):
         complete_name(name)
 
 
 @pytest.mark.parametrize(("name", "join"), [("a@10.0.0.1", "b@host"), ("a@host", "b@10.0.0.1"), ("a", "b@host")])
-def test_long_and_short_names_are_told_apart_before_they_try_to_meet(name, join):
+def test_a_long_and_a_short_name_are_refused_before_they_connect(name, join):
     with pytest.raises(NodeStartError, match="cannot connect"):
         given(name, [join])
 
 
-def test_a_node_that_looks_in_has_a_name_of_the_same_kind_each_time_another():
+def test_a_client_node_has_a_new_name_of_the_same_kind_as_its_target():
     assert ephemeral_name("plato@10.0.0.1").endswith("@127.0.0.1")
     assert ephemeral_name("plato@host").endswith("@localhost")
     assert ephemeral_name("plato@host") != ephemeral_name("plato@host")

@@ -1,4 +1,4 @@
-"""Where to look, whom to call and when, and what a look finds."""
+"""Sources of discovery, the times of lookups and attempts, and the results of a lookup."""
 
 import asyncio
 import itertools
@@ -26,7 +26,7 @@ def test_a_source_is_a_kind_and_a_value():
 
 
 @pytest.mark.parametrize("text", ["nodes", "dns:", ":x", "gossip:x", "DNS:x", "static:a@b@c", "static:a b@@c"])
-def test_what_is_no_source_is_refused_in_words(text):
+def test_an_invalid_source_is_refused_with_what_to_write(text):
     with pytest.raises(NodeStartError, match=r"dns:NAME|neither a node"):
         parse_sources([text])
 
@@ -44,7 +44,7 @@ def book(now=0.0):
     return PeerCandidates("me@h", random.Random(1), now)
 
 
-def test_who_is_found_is_called_soon_and_the_node_itself_never():
+def test_a_found_node_is_due_soon_and_the_node_itself_never():
     prospects = book()
     assert prospects.lookup_due(0.0)
 
@@ -55,7 +55,7 @@ def test_who_is_found_is_called_soon_and_the_node_itself_never():
     assert prospects.due([], 0.2) == []
 
 
-def test_pauses_grow_while_calls_fail_and_start_anew_after_success():
+def test_the_backoff_grows_while_attempts_fail_and_starts_anew_after_success():
     prospects, now, calls = book(), 0.0, []
     prospects.lookup_finished(["a@h"], complete=True, now=now)
     while len(calls) < 12:
@@ -73,7 +73,7 @@ def test_pauses_grow_while_calls_fail_and_start_anew_after_success():
     assert prospects.due([], again + 1.25) == ["a@h"]
 
 
-def test_only_a_whole_look_drops_a_name_unless_it_is_very_old():
+def test_only_a_complete_lookup_drops_a_name_unless_the_name_is_very_old():
     prospects = book()
     prospects.lookup_finished(["a@h", "b@h"], complete=True, now=0.0)
 
@@ -85,7 +85,7 @@ def test_only_a_whole_look_drops_a_name_unless_it_is_very_old():
     assert prospects.names == []
 
 
-def test_looks_come_soon_until_somebody_is_found():
+def test_lookups_are_frequent_until_a_node_is_found():
     prospects, now, looks = book(), 0.0, []
     for _ in range(6):
         assert prospects.lookup_due(now)
@@ -115,7 +115,7 @@ def test_a_list_and_a_file_name_nodes(tmp_path):
     assert look(f"file:{tmp_path}/none") == ([], False)
 
 
-def test_hosts_are_asked_which_nodes_live_there():
+def test_the_epmd_of_each_host_is_asked_for_its_nodes():
     async def main():
         server, port = EpmdServer(0), 0
         for port in random.Random().sample(range(15000, 32000), 20):
@@ -141,11 +141,11 @@ def test_hosts_are_asked_which_nodes_live_there():
     assert (sorted(partly[0]), partly[1]) == (["plato@127.0.0.1", "socrates@127.0.0.1"], False)
 
 
-def test_without_epmd_nodes_at_all_hosts_have_one_name():
+def test_without_epmd_the_nodes_of_all_hosts_have_one_name():
     assert look("static:10.0.0.1,10.0.0.2", node_basename="app") == (["app@10.0.0.1", "app@10.0.0.2"], True)
 
 
-def test_a_name_that_dns_does_not_know_spoils_only_its_own_look():
+def test_an_unknown_dns_name_fails_only_its_own_source():
     assert look("dns:no-such-host.invalid", "static:a@h") == (["a@h"], False)
 
 
@@ -167,7 +167,7 @@ class Srv(asyncio.DatagramProtocol):
         self.transport.sendto(answer.to_wire(), address)
 
 
-def test_srv_records_name_hosts_and_their_epmd():
+def test_srv_records_give_hosts_and_epmd_ports():
     library = pytest.importorskip("dns.asyncresolver")
 
     async def main():

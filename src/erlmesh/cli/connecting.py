@@ -1,4 +1,4 @@
-"""Meeting other nodes at the start, and looking in on one."""
+"""Connect a node of the command line: to its cluster at the start, or as a client to one node."""
 
 from __future__ import annotations
 
@@ -30,48 +30,48 @@ log = logging.getLogger("erlmesh")
 
 @asynccontextmanager
 async def node_services(node: Node, settings: NodeSettings) -> AsyncIterator[None]:
-    """What a node does that stays: it answers ``erlmesh health``; if it shall, it lets shells in and looks about."""
+    """The services of a node that keeps running: the health socket and, if asked for, remsh and discovery."""
     async with AsyncExitStack() as stack:
-        began = node._now()
+        started = node._now()
 
         def report() -> dict[str, Any]:
             others = {"nodes": len(node.nodes()), "hidden": len(node.nodes(hidden=True))}
-            busy = {peer: round(seconds, 1) for peer, seconds in node.blocked_peers().items()}
-            up = round(node._now() - began, 1)
-            return {"port": node.port, "processes": len(node.processes()), "up": up, **others, "blocked_peers": busy}
+            blocked = {peer: round(seconds, 1) for peer, seconds in node.blocked_peers().items()}
+            up = round(node._now() - started, 1)
+            return {"port": node.port, "processes": len(node.processes()), "up": up, **others, "blocked_peers": blocked}
 
         try:
             server = HealthServer(node.name, report, socket_folders(os.environ))
         except OSError as fault:
-            log.info("erlmesh health will find nothing: %s", fault)
+            log.info("`erlmesh health` cannot find this node: %s", fault)
         else:
             stack.callback(server.close)
         if settings.allow_remsh:
             start_remsh_server(node)
         if settings.discover:
             base = node.name.partition("@")[0] if isinstance(settings.config.epmd, FixedPort) else None
-            look = Lookup(settings.discover, epmd_port=default_port(), node_basename=base)
-            await stack.enter_async_context(Discovery(node, look))
+            lookup = Lookup(settings.discover, epmd_port=default_port(), node_basename=base)
+            await stack.enter_async_context(Discovery(node, lookup))
         yield
 
 
 async def join_cluster(node: Node, peers: Sequence[str]) -> None:
-    """Pings each of ``peers``; says on stderr which are not there, and why. They are looked for from then on."""
+    """Connects to each of ``peers``. Prints why a peer cannot be reached, and keeps trying to connect to it."""
     for peer in peers:
         if not await node.ping(peer):
-            print(f"erlmesh: did not meet {connect_failure(node, peer)}", file=sys.stderr)
+            print(f"erlmesh: cannot connect yet: {connect_failure(node, peer)}", file=sys.stderr)
             node.keep_connecting(peer)
 
 
 def connect_failure(node: Node, peer: str) -> str:
-    """``peer`` and the reason why it was not met, in words."""
+    """``peer`` and the reason of the failed connection."""
     reason = node.last_connect_error(peer) or "it closed the connection"
     return reason if peer in reason else f"{peer}: {reason}"
 
 
 @asynccontextmanager
 async def hidden_client(options: argparse.Namespace, target: str) -> AsyncIterator[tuple[Node, str]]:
-    """A hidden node connected with ``target``, and that one's full name. Raises ConnectError if it is not there."""
+    """A hidden node that is connected to ``target``, and the full name of ``target``. Raises ConnectError."""
     config, peer = client_config(options, target)
     async with Node.from_config(config) as node:
         if not await node.ping(peer):
@@ -80,6 +80,6 @@ async def hidden_client(options: argparse.Namespace, target: str) -> AsyncIterat
 
 
 async def blocked_peers(node: Node, peer: str) -> dict[str, float]:
-    """The nodes whose loops are held, as ``peer`` knows, with seconds; none if it is a BEAM, which does not know."""
+    """The nodes with a blocked event loop, as ``peer`` reports, with seconds. Empty if ``peer`` is a BEAM."""
     request: Term = (Atom("call"), Atom("erlmesh"), Atom("blocked_peers"), [], Atom("user"))
     return parse_blocked_peers(await node.call((Atom("rex"), Atom(peer)), request))

@@ -1,4 +1,4 @@
-"""Where the cookie comes from. There is no default one: a cookie that everybody knows is none."""
+"""Find the cookie. There is no default: a cookie that is published protects nothing."""
 
 from __future__ import annotations
 
@@ -12,18 +12,21 @@ from erlmesh.errors import NodeStartError
 
 __all__ = ["find_cookie", "read_cookie_file", "read_secret_file"]
 
-_SECRETS_DIR: Final = Path("/run/secrets")  # where containers put secrets, with modes of their own
+_SECRETS_DIR: Final = Path("/run/secrets")  # Container engines mount secrets here, with file modes of their own.
 _NO_COOKIE_HELP: Final = """\
 no cookie: all nodes of a cluster share one secret. Make one with
     (umask 077; head -c 24 /dev/urandom | base64 | tr -d '/+=' > ~/.erlang.cookie)
-and copy it to the other machines, or name a file with --cookie-file or ERLMESH_COOKIE_FILE;
-for a container mount that file at /run/secrets/cookie"""
+and copy it to the other machines. Or name a file with --cookie-file or ERLMESH_COOKIE_FILE.
+In a container, mount that file at /run/secrets/cookie"""
 
 
 def find_cookie(cookie: str | None, cookie_file: str | None, environment: Mapping[str, str]) -> str:
-    """The first of: ``--cookie``, ``--cookie-file``, ERLMESH_COOKIE_FILE, ERLMESH_COOKIE, the two files OTP looks
-    for (auth.erl): ``~/.erlang.cookie`` and ``erlang/.erlang.cookie`` under the user's configuration, and the secret
-    ``cookie`` of a container.
+    """The cookie from the first of these sources:
+
+    1. ``--cookie``, ``--cookie-file``
+    2. ERLMESH_COOKIE_FILE, ERLMESH_COOKIE
+    3. the two files of OTP (auth.erl): ``~/.erlang.cookie``, and ``erlang/.erlang.cookie`` in the user's configuration
+    4. ``/run/secrets/cookie``, the secret of a container
 
     Raises NodeStartError, which says how to make a cookie or how to protect the file.
     """
@@ -40,35 +43,35 @@ def find_cookie(cookie: str | None, cookie_file: str | None, environment: Mappin
 
 
 def read_cookie_file(file: Path) -> str:
-    """The cookie in ``file``. Raises NodeStartError if it cannot be read, or can be by others."""
+    """The cookie in ``file``. Raises NodeStartError if it cannot be read, or if other users can read it."""
     return _validated(read_secret_file(file).strip(), str(file))
 
 
 def read_secret_file(file: Path) -> str:
-    """The text of a file with a secret. Raises NodeStartError if it cannot be read, or can be by others."""
+    """The text of a file with a secret. Raises NodeStartError if it cannot be read, or if other users can read it."""
     try:
         status = file.stat()
         if _is_readable_by_others(file, status):
-            raise NodeStartError(f"others can read the cookie in {file}; protect it with\n    chmod 600 {file}")
+            raise NodeStartError(f"other users can read the cookie in {file}: protect it with\n    chmod 600 {file}")
         return file.read_text(encoding="latin-1")
     except FileNotFoundError:
-        raise NodeStartError(f"there is no cookie file {file}") from None
+        raise NodeStartError(f"there is no cookie file {file}: check the path, or make the file") from None
     except PermissionError:
         raise NodeStartError(
-            f"the cookie file {file} belongs to user {_owner(file)} and user {os.geteuid()} may not read it; "
-            "a file mounted into a container keeps its owner and mode: chmod 444 it inside a folder of mode 700"
+            f"the cookie file {file} belongs to user {_owner(file)}, and user {os.geteuid()} may not read it. "
+            "A file that is mounted into a container keeps its owner and mode: chmod 444 it in a folder of mode 700"
         ) from None
     except IsADirectoryError:
         raise NodeStartError(
-            f"the cookie file {file} is a folder; Docker makes one where a file that is to be mounted does not exist: "
-            "make the file, remove the folder that stands in its place, and start a new container"
+            f"the cookie file {file} is a folder: Docker makes one if the file to mount does not exist. Remove the "
+            "folder, make the file, and start a new container"
         ) from None
     except OSError as error:
         raise NodeStartError(f"cannot read the cookie file {file}: {error.strerror}") from None
 
 
 def _is_readable_by_others(file: Path, status: os.stat_result) -> bool:
-    """As OTP does; but a file that is not ours was mounted for us, and its mode is not ours to set."""
+    """OTP's check of the mode. A file of another owner was mounted for us, and we cannot set its mode."""
     mounted = _SECRETS_DIR in file.parents or status.st_uid != os.geteuid()
     return bool(stat.S_IMODE(status.st_mode) & 0o077) and not mounted
 

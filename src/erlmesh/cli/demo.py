@@ -1,4 +1,4 @@
-"""Show the whole transcript: three nodes meet, share groups, lose one and get it back."""
+"""Run a demonstration: three nodes connect, share groups, lose one node and get it back."""
 
 from __future__ import annotations
 
@@ -15,16 +15,20 @@ example:
   erlmesh demo
   erlmesh demo --docker
 
-Every node is a process of its own, and what you see is what its shell prints. With iex installed a real
-Elixir node takes part. The exit code is 0 if every step was as it must be."""
+Every node is a process of its own. The output is what its shell prints. If iex is installed, a real Elixir
+node takes part. The exit code is 0 if every step gave the expected result."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--without-elixir", action="store_true", help="leave out the part with iex")
+    parser.add_argument("--without-elixir", action="store_true", help="omit the part with iex")
     parser.add_argument(
-        "--docker", action="store_true", help="with containers: paused, killed, cut off, joined by others"
+        "--docker",
+        action="store_true",
+        help="use containers, which are paused, killed, disconnected and joined by others",
     )
-    parser.add_argument("--image", metavar="IMAGE", default=IMAGE, help=f"for --docker, {IMAGE} (built if missing)")
+    parser.add_argument(
+        "--image", metavar="IMAGE", default=IMAGE, help=f"the image for --docker, else {IMAGE} (built if missing)"
+    )
 
 
 def run(options: argparse.Namespace) -> int:

@@ -1,7 +1,7 @@
-"""Find out why a node cannot be met: step by step, in words, with what to do.
+"""Diagnose step by step why a node cannot be reached, and say what to do.
 
-It goes the way that a connection goes (the name, its host, EPMD, the port, the handshake, flags and cookie), and then
-looks around on the node: ping, global, pg. Nobody else of the cluster notices.
+The steps are those of a connection: the name, its host, EPMD, the port, the handshake, flags and cookie. Then come
+checks on the node: ping, global, pg. The command connects as a hidden node, so the other nodes do not see it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ example:
   ✗ epmd        nothing listens on EPMD's port 4369 of 127.0.0.1
                 …
 
-The exit code is 0 if the node can be met, and 1 with the step that fails. With --json, one object:
+The exit code is 0 if the node can be reached, and 1 if a step fails. With --json, the output is one object:
 {"node", "ok", "steps": [{"step", "status", "summary", "explanation", "advice", "facts"}]}; status is ok, note,
 skipped and failed."""
 
@@ -44,12 +44,12 @@ _WIDTH: Final = 110
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("node", metavar="NODE", help="the node's name; its host is that of --host if not given")
-    parser.add_argument("--json", action="store_true", help="one JSON object, for programs")
+    parser.add_argument("node", metavar="NODE", help="the name of the node; without a host it gets that of --host")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
-        "--scope", metavar="NAME", action="append", help="scope of pg to look for; may be repeated [pg]"
+        "--scope", metavar="NAME", action="append", help="a scope of pg to check, else pg; may be repeated"
     )
-    parser.add_argument("--timeout", metavar="SECONDS", default="5", help="patience with each step, 5")
+    parser.add_argument("--timeout", metavar="SECONDS", default="5", help="time limit of each step, 5")
     add_node_options(parser, client=True)
 
 
@@ -59,17 +59,17 @@ def run(options: argparse.Namespace) -> int:
 
 async def _run(options: argparse.Namespace) -> int:
     findings: list[Finding] = []
-    patient = _target(options)
-    async for finding in diagnose(patient):
+    examined = _target(options)
+    async for finding in diagnose(examined):
         findings.append(finding)
         if not options.json:
             print(_format_finding(finding), flush=True)
     fine = all(finding.status is not Status.FAILED for finding in findings)
     if options.json:
-        json.dump(_to_json(patient.node_name, findings, ok=fine), sys.stdout, ensure_ascii=False, indent=2)
+        json.dump(_to_json(examined.node_name, findings, ok=fine), sys.stdout, ensure_ascii=False, indent=2)
         print()
     else:
-        print(f"\n{patient.node_name} can be met." if fine else f"\n{patient.node_name} cannot be met as things are.")
+        print(f"\n{examined.node_name} can be reached." if fine else f"\n{examined.node_name} cannot be reached.")
     return 0 if fine else 1
 
 
@@ -78,7 +78,7 @@ def _target(options: argparse.Namespace) -> Target:
     host = default_host(values)
     target = parse_atom(options.node)
     target = target if "@" in target else f"{target}@{host}"
-    ours = options.name or os.environ.get("ERLMESH_NAME")
+    local_name = options.name or os.environ.get("ERLMESH_NAME")
     chosen = client_options(values)
     resolver = chosen["resolver"]
     return Target(
@@ -86,7 +86,7 @@ def _target(options: argparse.Namespace) -> Target:
         ephemeral_name(target),
         cookie=lambda: find_cookie(options.cookie, options.cookie_file, os.environ),
         epmd_port=default_port(),
-        local_name=None if ours is None else complete_name(ours, host),
+        local_name=None if local_name is None else complete_name(local_name, host),
         resolver=None if isinstance(resolver, Epmd) else resolver,
         cookies=chosen.get("cookies", {}),
         scopes=[parse_atom(scope) for scope in options.scope or ("pg",)],
@@ -95,9 +95,9 @@ def _target(options: argparse.Namespace) -> Target:
 
 
 def _format_finding(finding: Finding) -> str:
-    said = f"{_SYMBOLS[finding.status]} {finding.step:<12}" + _wrap(finding.summary)
-    below = [finding.explanation, *(f"→ {advice}" for advice in finding.advice)]
-    return "\n".join([said, *(_INDENT + _wrap(text, "  " * text.startswith("→")) for text in below if text)])
+    first_line = f"{_SYMBOLS[finding.status]} {finding.step:<12}" + _wrap(finding.summary)
+    rest = [finding.explanation, *(f"→ {advice}" for advice in finding.advice)]
+    return "\n".join([first_line, *(_INDENT + _wrap(text, "  " * text.startswith("→")) for text in rest if text)])
 
 
 def _wrap(text: str, indent: str = "") -> str:

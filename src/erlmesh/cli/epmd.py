@@ -1,6 +1,6 @@
-"""Be the host's EPMD (the nodes' phone book) in the foreground, or list the names it knows.
+"""Run the host's EPMD (Erlang port mapper daemon) in the foreground, or list the nodes that are registered in it.
 
-Nodes find or start one by themselves; a stand-alone one outlives them all.
+A node uses the EPMD of its host, and serves as EPMD if there is none. A separate EPMD does not end with a node.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ example:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--port", type=int, metavar="N", help="the port [ERL_EPMD_PORT, 4369]")
+    parser.add_argument("--port", type=int, metavar="N", help="the port, else 4369 [ERL_EPMD_PORT]")
     parser.add_argument(
-        "--address", metavar="A", action="append", help="where to listen, else everywhere; with --names, whom to ask"
+        "--address", metavar="A", action="append", help="address to listen on, else all; with --names, the host to ask"
     )
-    parser.add_argument("--names", action="store_true", help="list the nodes of this host and their ports")
+    parser.add_argument("--names", action="store_true", help="list the registered nodes and their ports")
     add_verbose(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     port = default_port() if options.port is None else options.port
     if not 0 < port < 65536:
-        raise ValueError(f"--port is 1 to 65535, not {port}")
+        raise ValueError(f"--port is a number from 1 to 65535, not {port}")
     if options.names:
         return asyncio.run(_print_names(options.address, port))
     return run_until_signal(partial(_serve, addresses=options.address, port=port))
@@ -48,9 +48,11 @@ async def _print_names(addresses: list[str] | None, port: int) -> int:
     try:
         names = await registered_names(host, port)
     except (OSError, TimeoutError):
-        raise NodeStartError(f"no EPMD answers on port {port} of {host}: no node runs there") from None
-    for name, at in names.items():
-        print(f"{name} at port {at}")
+        raise NodeStartError(
+            f"no EPMD answers on port {port} of {host}: start a node there, or check the address and ERL_EPMD_PORT"
+        ) from None
+    for name, node_port in names.items():
+        print(f"{name} at port {node_port}")
     return 0
 
 
@@ -60,7 +62,9 @@ async def _serve(stop_requested: asyncio.Event, addresses: list[str] | None, por
         await server.start(addresses)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise NodeStartError(f"port {port} is taken: an EPMD runs already, or something else does") from None
+            raise NodeStartError(
+                f"port {port} is taken by another program, probably an EPMD: use that one, or another --port"
+            ) from None
         raise NodeStartError(f"cannot listen on port {port}: {error.strerror}") from None
     print(f"EPMD is up on port {port}", flush=True)
     await stop_requested.wait()

@@ -1,7 +1,7 @@
-"""Ask a running node of this machine whether it is well; for health checks of containers.
+"""Check the health of a running node on this machine, for example in the health check of a container.
 
-It asks over a socket in the node's own folder: no connection of Erlang's, no name, no cookie. The node serves it when
-it was started by `erlmesh start` or `erlmesh shell`.
+The check uses a unix socket in the folder of the node. It needs no Erlang connection, no name and no cookie. Nodes of
+`erlmesh start` and `erlmesh shell` serve the socket.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ __all__ = ["EXAMPLE", "add_options", "run", "running_nodes"]
 EXAMPLE = """\
 example:
   erlmesh health
-  ok: plato@10.0.0.7, its loop answers in 0.2 ms, connected with 2 nodes, up for 35 s
+  ok: plato@10.0.0.7, its event loop answers in 0.2 ms, connected with 2 nodes, up for 35 s
 
-The exit code is 0 if the node's loop answers in time, and 1 if it hangs or there is none."""
+The exit code is 0 if the event loop of the node answers in time. It is 1 if the loop is blocked, or if no node runs."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--name", metavar="NAME[@HOST]", help="which node, if several of this user run here [ERLMESH_NAME]"
+        "--name", metavar="NAME[@HOST]", help="the node to check, if this user runs several here [ERLMESH_NAME]"
     )
-    parser.add_argument("--json", action="store_true", help="what the node tells, as it tells it")
-    parser.add_argument("--timeout", metavar="SECONDS", default="3", help="patience, 3")
+    parser.add_argument("--json", action="store_true", help="print the report of the node as JSON")
+    parser.add_argument("--timeout", metavar="SECONDS", default="3", help="time to wait for the answer, 3")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -39,19 +39,19 @@ def run(options: argparse.Namespace) -> int:
     name = options.name or os.environ.get("ERLMESH_NAME")
     found = running_nodes(name, timeout)
     if not found:
-        print(f"no node {name + ' ' if name else ''}of this user answers here")
+        print(f"no node {name + ' ' if name else ''}of this user runs here")
         return 1
     if len(found) > 1:
-        raise NodeStartError(f"several nodes run here: say --name, one of {', '.join(node for node, _ in found)}")
+        raise NodeStartError(f"several nodes run here: give --name, one of {', '.join(node for node, _ in found)}")
     ((node, answer),) = found
     print(json.dumps({"node": node, **answer}) if options.json else _format_line(node, answer))
     return 0 if answer.get("alive") is True else 1
 
 
 def running_nodes(name: str | None, timeout: float) -> list[tuple[str, dict[str, Any]]]:
-    """The nodes of this user that run here, those called ``name`` if it is not None, with what they tell."""
-    told = [(path.name.removesuffix(".health"), _query(path, timeout)) for path in _sockets(name)]
-    return [(node, answer) for node, answer in told if answer is not None]
+    """The running nodes of this user with their reports; only those called ``name``, if it is not None."""
+    reports = [(path.name.removesuffix(".health"), _query(path, timeout)) for path in _sockets(name)]
+    return [(node, answer) for node, answer in reports if answer is not None]
 
 
 def _sockets(name: str | None) -> list[Path]:
@@ -64,7 +64,7 @@ def _alive_name(path: Path) -> str:
 
 
 def _query(path: Path, timeout: float) -> dict[str, Any] | None:
-    """What the node tells; None if it is not there any more."""
+    """The report of the node; None if the node does not run any more."""
     try:
         return read_health(path, timeout)
     except (ConnectionRefusedError, FileNotFoundError):
@@ -75,12 +75,12 @@ def _query(path: Path, timeout: float) -> dict[str, Any] | None:
 
 def _format_line(node: str, report: dict[str, Any]) -> str:
     if report.get("alive") is not True:
-        by = f": {report['blocked_by']} holds it" if report.get("blocked_by") else ""
-        held = f"its loop has not turned for {report.get('loop_ms')} ms{by}"
-        return f"not well: {node}, " + (report.get("fault") or held)
-    others, busy = report.get("nodes", 0), report.get("blocked_peers") or {}
+        culprit = f" by {report['blocked_by']}" if report.get("blocked_by") else ""
+        blocked = f"its event loop is blocked for {report.get('loop_ms')} ms{culprit}"
+        return f"not ok: {node}, " + (report.get("fault") or blocked)
+    others, blocked_peers = report.get("nodes", 0), report.get("blocked_peers") or {}
     return (
-        f"ok: {node}, its loop answers in {report['loop_ms']} ms, connected with {others} "
+        f"ok: {node}, its event loop answers in {report['loop_ms']} ms, connected with {others} "
         f"node{'' if others == 1 else 's'}, up for {report.get('up', 0):.0f} s"
-        + "".join(f"; {peer} is busy for {seconds:.0f} s" for peer, seconds in busy.items())
+        + "".join(f"; {peer} is blocked for {seconds:.0f} s" for peer, seconds in blocked_peers.items())
     )

@@ -1,4 +1,4 @@
-"""What the log says at the command line, and where it says it."""
+"""Logging of the command line, to stderr."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["configure_log"]
 
 
 def configure_log(verbose: int) -> None:
-    """Warnings to stderr; with ``verbose`` who comes and goes, with more of it everything."""
+    """Logs to stderr: warnings; nodes that connect and disconnect if ``verbose`` is 1; everything if it is more."""
     handler = _StderrHandler()
     handler.setFormatter(_LogFormatter("%(message)s"))
     log = logging.getLogger("erlmesh")
@@ -20,7 +20,7 @@ def configure_log(verbose: int) -> None:
 
 
 class _StderrHandler(logging.StreamHandler[TextIO]):
-    """Writes to whatever ``sys.stderr`` is at the time: a prompt puts its own there, to keep the line being typed."""
+    """Writes to the current ``sys.stderr``. A prompt replaces it, to keep the line that is being typed."""
 
     def emit(self, record: logging.LogRecord) -> None:
         self.stream = sys.stderr
@@ -28,7 +28,7 @@ class _StderrHandler(logging.StreamHandler[TextIO]):
 
 
 class _LogFormatter(logging.Formatter):
-    """An exception's one line and the user's own frames, never ours."""
+    """Shows an exception as one line and the frames of the user's code, without those of erlmesh."""
 
     def formatException(self, ei: object) -> str:  # noqa: N802 - logging's name
         match ei:

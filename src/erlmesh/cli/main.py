@@ -1,7 +1,14 @@
-"""``erlmesh COMMAND …``: arguments in, one call each, an exit code out.
+"""The entry point ``erlmesh COMMAND …``. Each command is a module of erlmesh.cli and returns an exit code.
 
-0 it worked · 1 it did not (no such node, name taken …) · 2 it was asked in a way that cannot work
-130 Ctrl-C · 143 SIGTERM
+=====  ==================================================================
+code   meaning
+=====  ==================================================================
+0      success
+1      the command failed: no such node, the name is taken …
+2      the arguments are not valid
+130    Ctrl-C
+143    SIGTERM
+=====  ==================================================================
 """
 
 from __future__ import annotations
@@ -21,29 +28,34 @@ from erlmesh.errors import ErlmeshError
 
 __all__ = ["main"]
 
-_DESCRIPTION = "Python as a full member of an Erlang cluster."
+_DESCRIPTION = "Run Python programs as nodes of an Erlang cluster."
 _EPILOG = """\
-try it: in two terminals
+example, in two terminals:
   erlmesh shell --name socrates --cookie monster
   erlmesh shell --name plato --cookie monster
-and in the second  Node.ping :socrates"""
+then type in the second one:  Node.ping :socrates
+
+`erlmesh COMMAND --help` shows the options and an example of each command."""
 
 
 COMMANDS: Final = {
-    "shell": "a prompt on a node of its own",
-    "start": "run a node without a prompt",
-    "remsh": "a prompt on a node that runs already",
-    "ping": "ask whether a node is there",
+    "shell": "start a node with a prompt",
+    "start": "start a node without a prompt",
+    "remsh": "open a prompt on a running node",
+    "ping": "check whether a node can be reached",
     "members": "print the members of a process group",
-    "health": "ask whether a node of this machine is well",
-    "doctor": "find out step by step why a node cannot be met",
-    "epmd": "be the nodes' phone book, or read it",
-    "demo": "show nodes meeting, sharing groups, dying and coming back",
+    "health": "check the health of a node on this machine",
+    "doctor": "diagnose step by step why a node cannot be reached",
+    "epmd": "run the port mapper daemon (EPMD), or list its names",
+    "demo": "show nodes that connect, share groups, crash and restart",
 }
 
 
 def build_parser(selected: str) -> argparse.ArgumentParser:
-    """All commands, but the options only of the one that is ``asked`` for: the others are not even imported."""
+    """All commands, with the options of ``selected`` only.
+
+    The modules of the other commands are not imported. That keeps ``erlmesh health`` fast.
+    """
     top = argparse.ArgumentParser(
         prog="erlmesh", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -60,10 +72,10 @@ def build_parser(selected: str) -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The entry point; raises SystemExit for ``--help`` and for arguments argparse does not know."""
+    """Runs the command and returns its exit code. Raises SystemExit for ``--help`` and for unknown arguments."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that cannot show a sign shows another
+            stream.reconfigure(errors="replace")  # A terminal that cannot show a character shows a replacement.
     given = sys.argv[1:] if arguments is None else arguments
     install_sigterm_handler()
     try:
@@ -79,7 +91,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return EXIT_SIGTERM if sigterm_received() else 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads: nothing more to say at exit
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # The reader is gone; flushing at exit must not fail.
         return 1
     except OSError as error:
         print(f"erlmesh: {error.strerror or error}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Ask whether a node is there: prints pong or pang, and the exit code says it too."""
+"""Check whether a node can be reached: print pong or pang, with exit code 0 or 1."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ EXAMPLE = """\
 example:
   erlmesh ping plato@127.0.0.1 && echo there
 
-The exit code is 0 for pong and 1 for pang, with the reason on stderr. Nobody else of the cluster
-notices: it asks as a hidden node with a name of its own."""
+The exit code is 0 for pong. It is 1 for pang, with the reason on stderr. The command connects as a hidden
+node with a random name, so the other nodes of the cluster do not see it."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("node", metavar="NODE", help="the node's name; its host is that of --host if not given")
+    parser.add_argument("node", metavar="NODE", help="the name of the node; without a host it gets that of --host")
     add_node_options(parser, client=True)
 
 
@@ -33,9 +33,9 @@ def run(options: argparse.Namespace) -> int:
 async def _run(options: argparse.Namespace) -> int:
     try:
         async with hidden_client(options, options.node) as (node, peer):
-            began = time.perf_counter()
+            started = time.perf_counter()
             await node.ping(peer)
-            print(f"pong ({(time.perf_counter() - began) * 1000:.1f} ms)")
+            print(f"pong ({(time.perf_counter() - started) * 1000:.1f} ms)")
             return 0
     except ConnectError as error:
         print("pang")

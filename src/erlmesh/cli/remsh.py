@@ -1,7 +1,7 @@
-"""A prompt on a node that runs already, here or on another machine.
+"""Open a prompt on a running node, on this machine or another one.
 
-Lines are run there, and what they print is shown here. The node must have been started with --allow-remsh. Nobody else
-of the cluster notices: this comes as a hidden node with a name of its own.
+That node runs the lines, and this command shows their output. The node needs --allow-remsh. The command connects as a
+hidden node with a random name, so the other nodes of the cluster do not see it.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ example:
   py(plato@127.0.0.1)1> Node.self
   :"plato@127.0.0.1"
 
-  docker exec -it plato erlmesh shell --remsh          the node of this very container
+  docker exec -it plato erlmesh shell --remsh          the node of this container
 
-Ctrl-D leaves; the node stays."""
+Ctrl-D closes the prompt. The node keeps running."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("node", metavar="NODE", help="the node's name; its host is 127.0.0.1 if not given")
+    parser.add_argument("node", metavar="NODE", help="the name of the node; without a host it gets that of --host")
     add_node_options(parser, client=True)
 
 
@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def run_remsh(options: argparse.Namespace, target: str) -> int:
-    """The prompt of ``target``, until it is left. Raises ConnectError if it is not there or lets nobody in."""
+    """Runs the prompt of ``target`` until the user closes it. Raises ConnectError if it cannot be opened."""
     return asyncio.run(_run_remsh(options, target))
 
 
@@ -47,10 +47,12 @@ async def _run_remsh(options: argparse.Namespace, target: str) -> int:
         session = RemoteSession(node, peer)
         await session.open()
         if frontend.is_interactive():
-            print(f"the shell of {peer}: lines are run there. Ctrl-D leaves, and the node stays.")
-        attending = asyncio.ensure_future(frontend.run_session(session))
-        session.on_close = attending.cancel
+            print(
+                f"the shell of {peer}: that node runs the lines. Ctrl-D closes the prompt, and the node keeps running."
+            )
+        session_task = asyncio.ensure_future(frontend.run_session(session))
+        session.on_close = session_task.cancel
         try:
-            return await attending
+            return await session_task
         finally:
             session.close()

@@ -1,6 +1,6 @@
-"""A prompt on a node of its own.
+"""Start a node with a prompt.
 
-Typed lines are Python, or the lines of an iex transcript as they stand; ``h()`` shows what there is.
+Lines are Python, or the Elixir lines of an iex session. ``h()`` shows the commands.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ example:
 
   echo 'Node.list' | erlmesh shell --join plato@127.0.0.1
 
-  docker exec -it plato erlmesh shell --remsh          the node that runs in this container"""
+  docker exec -it plato erlmesh shell --remsh          the node of this container"""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +41,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="NODE",
         nargs="?",
         const="",
-        help="start no node: be a prompt of NODE, or of the one that runs here already; see erlmesh remsh",
+        help="start no node, but open a prompt on NODE, or on the node that runs here; see erlmesh remsh",
     )
     add_node_options(parser)
 
@@ -55,15 +55,15 @@ def run(options: argparse.Namespace) -> int:
                 return 0
             raise
     target = options.remsh or _find_running_node(options.name or os.environ.get("ERLMESH_NAME"))
-    options.name = None  # that is the other's
+    options.name = None  # It is the name of the target, not of the client.
     return run_remsh(options, target)
 
 
 def _find_running_node(name: str | None) -> str:
     found = [node for node, _ in running_nodes(name, HEALTH_TIMEOUT)]
     if len(found) != 1:
-        which = f"one of {', '.join(found)}" if found else "none runs here"
-        raise NodeStartError(f"which node is meant by --remsh? Say its name: {which}")
+        which = f"one of {', '.join(found)}" if found else "no node runs here"
+        raise NodeStartError(f"which node is meant by --remsh? Give its name: {which}")
     return found[0]
 
 
@@ -74,6 +74,6 @@ async def _run(settings: NodeSettings) -> int:
     ):
         if frontend.is_interactive():
             python = ".".join(map(str, sys.version_info[:3]))
-            print(f"erlmesh {__version__} on Python {python}, node {node.name}. h() for help, Ctrl-D to leave.")
+            print(f"erlmesh {__version__} on Python {python}, node {node.name}. h() for help, Ctrl-D to quit.")
         await join_cluster(node, settings.join)
         return await frontend.run(node)

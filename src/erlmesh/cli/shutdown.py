@@ -1,9 +1,9 @@
-"""How a command ends that is told to: in order if that is quick, by force if it is not.
+"""Stop a command at a signal: in order if that is quick, else by force.
 
-SIGTERM and Ctrl-C ask a node to leave; it does within ``LEAVING`` seconds, or something keeps it: code of the user's
-that computes, that ignores being cancelled, or a thread of it. Nobody waits for that longer, since whoever sent the
-signal (an engine, an init system) would only kill it later, and peers would be told later. The second signal does not
-wait at all.
+SIGTERM and Ctrl-C stop a node in order, within :data:`SHUTDOWN_TIMEOUT`. User code may prevent that: it computes, it
+ignores its cancellation, or it has a thread that runs on. Then the process is ended by force. To wait longer would not
+help: the sender of the signal (a container engine, an init system) kills the process later anyway, and the peers would
+notice later. A second signal ends the process at once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, Final
 __all__ = ["SHUTDOWN_TIMEOUT", "STOP_SIGNALS", "run_until_signal"]
 
 SHUTDOWN_TIMEOUT: Final = 0.8
-"""Seconds from the signal on: less than one, with the end of the interpreter."""
+"""Seconds from the signal to the forced exit. With the exit of the interpreter it is less than one second."""
 EXIT_SIGINT: Final = 130
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
@@ -28,19 +28,19 @@ STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 def run_until_signal(
     main: Callable[[asyncio.Event], Coroutine[Any, Any, int]], *, signals: Iterable[signal.Signals] = STOP_SIGNALS
 ) -> int:
-    """Runs ``main(over)``, which is to come to its end when ``over`` is set, and gives its exit code."""
+    """Runs ``main(stop_requested)`` and returns its exit code. A signal sets the event; then ``main`` must return."""
     with asyncio.Runner() as runner:
-        loop, over = runner.get_loop(), asyncio.Event()
-        end = _Deadline(lambda: loop.call_soon_threadsafe(over.set))
+        loop, stop_requested = runner.get_loop(), asyncio.Event()
+        deadline = _Deadline(lambda: loop.call_soon_threadsafe(stop_requested.set))
         for number in signals:
-            signal.signal(number, end.on_signal)
-        end.code = runner.run(main(over))
-        end.arm()
-    return end.code
+            signal.signal(number, deadline.on_signal)
+        deadline.code = runner.run(main(stop_requested))
+        deadline.arm()  # The interpreter may also hang after the loop: it waits for threads.
+    return deadline.code
 
 
 class _Deadline:
-    """Signals and the time since the first."""
+    """Handles signals, and forces the exit some time after the first one."""
 
     def __init__(self, request_stop: Callable[[], object]) -> None:
         self.code = 0
@@ -48,21 +48,21 @@ class _Deadline:
         self._timer: threading.Timer | None = None
 
     def on_signal(self, number: int, _frame: FrameType | None) -> None:
-        """A signal. This runs also while the event loop is blocked, if that is by Python code."""
+        """Handles a signal. This also runs while Python code blocks the event loop."""
         if self._timer is not None:
             _exit_now(EXIT_SIGINT if number == signal.SIGINT else self.code)
         self.arm()
         self._request_stop()
 
     def arm(self) -> None:
-        """The time runs from now on, if it does not yet."""
+        """Starts the timer, unless it runs already."""
         if self._timer is None:
             self._timer = threading.Timer(SHUTDOWN_TIMEOUT, self._force_exit)
             self._timer.daemon = True
             self._timer.start()
 
     def _force_exit(self) -> None:
-        print("erlmesh: something does not let go (code that computes, or a thread): ended by force", file=sys.stderr)
+        print("erlmesh: shutdown timed out (a task or a thread did not stop): forced exit", file=sys.stderr)
         _exit_now(self.code)
 
 
@@ -71,5 +71,5 @@ def _exit_now(code: int) -> None:
         try:
             stream.flush()
         except (OSError, ValueError):
-            continue  # nobody reads it
+            continue  # The reader of the stream is gone.
     os._exit(code)

@@ -1,7 +1,7 @@
-"""SIGTERM unwinds a command as Ctrl-C does: what it has opened is closed, and no traceback is shown.
+"""Handle SIGTERM as Ctrl-C: the command closes what it has opened, and prints no traceback.
 
-It is handed on to whoever handles Ctrl-C, since asyncio has that end its main task in order: an exception out of a
-handler of our own would strike whatever task runs at that moment, in the middle of what it opens.
+The handler calls the handler of SIGINT. asyncio installs one that cancels its main task in order. An exception raised
+in a handler of our own would hit any task that runs at that moment.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ _received: Final = threading.Event()
 
 
 def install_sigterm_handler() -> None:
-    """From now on, unless a command takes the signal over, ``KeyboardInterrupt`` is what SIGTERM leads to."""
+    """Makes SIGTERM raise ``KeyboardInterrupt``, until a command installs a handler of its own."""
     _received.clear()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _forward_to_sigint)
 
 
 def sigterm_received() -> bool:
-    """Whether it was SIGTERM, and not Ctrl-C."""
+    """Whether the last interrupt was SIGTERM, not Ctrl-C."""
     return _received.is_set()
 
 
 def _forward_to_sigint(_number: int, frame: FrameType | None) -> None:
     _received.set()
     ctrl_c = signal.getsignal(signal.SIGINT)
-    if not callable(ctrl_c):  # a shell that starts something in the background has it ignored
+    if not callable(ctrl_c):  # A shell starts background commands with SIGINT ignored.
         raise KeyboardInterrupt
     ctrl_c(signal.SIGINT, frame)

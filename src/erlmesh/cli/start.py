@@ -1,8 +1,8 @@
-"""Run a node without a prompt, until SIGTERM or Ctrl-C.
+"""Start a node without a prompt. It runs until SIGTERM or Ctrl-C.
 
-It takes part in the mesh, in pg, pg2 and global; ``--verbose`` says who comes and goes. ``--expose`` offers functions
-to other nodes; ``--app`` runs a process of yours, with whose end the node ends. With ``--prompt`` it has a prompt after
-all where there is a terminal: what a container's command should be, which may be started with or without one.
+The node takes part in the mesh, in pg, pg2 and global. --verbose logs nodes that connect and disconnect. --expose lets
+other nodes call functions. --app runs your process, and the node stops when that process ends. --prompt gives a prompt
+if there is a terminal, and none otherwise: use it for a container, which may be started in both ways.
 """
 
 from __future__ import annotations
@@ -34,30 +34,32 @@ example:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--prompt", action="store_true", help="be a shell if there is a terminal")
+    parser.add_argument("--prompt", action="store_true", help="open a prompt if there is a terminal")
     add_node_options(parser)
     parser.add_argument(
         "--expose",
         metavar="MODULE",
         action="append",
         default=[],
-        help="let other nodes call this Python module's functions, those marked @expose or else all public ones, "
-        "by the last part of its name, or as NAME for NAME=MODULE; may be repeated "
-        "(erlmesh.otp_functions: what OTP's tools ask for)",
+        help="let other nodes call the functions of this Python module: those marked @expose, or else all public ones. "
+        "Erlang's module name is the last part of MODULE, or NAME for NAME=MODULE; may be repeated "
+        "(erlmesh.otp_functions has what OTP's tools call)",
     )
     parser.add_argument(
-        "--app", metavar="MODULE:FUNCTION", help="run `async def FUNCTION(me)` as a process; the node ends with it"
+        "--app",
+        metavar="MODULE:FUNCTION",
+        help="run `async def FUNCTION(me)` as a process; the node stops when it ends",
     )
 
 
 def run(options: argparse.Namespace) -> int:
     if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)  # modules lie where one stands, as for `python -m`
-    offered = [_import_module(text) for text in options.expose]
+        sys.path.insert(0, here)  # As with `python -m`, modules are found in the current folder.
+    exposed = [_import_module(text) for text in options.expose]
     app = _import_function(options.app) if options.app else None
-    chosen, prompt = read_settings(options), options.prompt and frontend.is_interactive()
-    main = partial(_run, settings=chosen, exposed=offered, app=app, prompt=prompt)
-    return run_until_signal(main, signals=() if prompt else STOP_SIGNALS)  # a prompt has its own ways to be left
+    settings, prompt = read_settings(options), options.prompt and frontend.is_interactive()
+    main = partial(_run, settings=settings, exposed=exposed, app=app, prompt=prompt)
+    return run_until_signal(main, signals=() if prompt else STOP_SIGNALS)  # A prompt handles the signals itself.
 
 
 async def _run(
@@ -72,32 +74,32 @@ async def _run(
     for module, name in exposed:
         node.expose(module, as_=name)
     async with node, node_services(node, settings):
-        known = (
+        epmd_status = (
             "not known to any EPMD"
             if settings.config.epmd is not None
             else f"known to the EPMD on port {default_port()}"
         )
-        print(f"{node.name} is up: listening on port {node.port}, {known}", flush=True)
-        meeting = asyncio.ensure_future(join_cluster(node, settings.join))
-        watched = _AppMonitor(node, app, stop_requested) if app else None
-        left = await _run_prompt(node, stop_requested) if prompt else await stop_requested.wait()
-        meeting.cancel()
-    return watched.code if watched else int(left) if prompt else 0
+        print(f"{node.name} is up: listening on port {node.port}, {epmd_status}", flush=True)
+        join_task = asyncio.ensure_future(join_cluster(node, settings.join))
+        monitor = _AppMonitor(node, app, stop_requested) if app else None
+        exit_code = await _run_prompt(node, stop_requested) if prompt else await stop_requested.wait()
+        join_task.cancel()
+    return monitor.code if monitor else int(exit_code) if prompt else 0
 
 
 async def _run_prompt(node: Node, stop_requested: asyncio.Event) -> int:
-    """A prompt until it is left, with its exit code, or until it is ``over``."""
+    """Runs a prompt until the user closes it, or until ``stop_requested`` is set. Returns the exit code."""
     shell, end = asyncio.ensure_future(frontend.run(node)), asyncio.ensure_future(stop_requested.wait())
     await asyncio.wait([shell, end], return_when=asyncio.FIRST_COMPLETED)
-    left = shell.result() if shell.done() else 0
+    exit_code = shell.result() if shell.done() else 0
     for each in (shell, end):
         each.cancel()
     await asyncio.gather(shell, end, return_exceptions=True)
-    return left
+    return exit_code
 
 
 class _AppMonitor:
-    """The user's process: when it ends, all is over; ``code`` says how."""
+    """Runs the user's process, and stops the node when it ends. ``code`` is the exit code: 1 if it failed."""
 
     def __init__(self, node: Node, app: Body, stop_requested: asyncio.Event) -> None:
         self.code = 0
@@ -109,23 +111,23 @@ class _AppMonitor:
         match message:
             case (Atom("DOWN"), _, _, pid, reason):
                 if reason not in (Atom("normal"), Atom("shutdown")):
-                    print(f"erlmesh: the app {pid} ended: {reason}", file=sys.stderr)
+                    print(f"erlmesh: the process {pid} of --app ended with {reason}", file=sys.stderr)
                     self.code = 1
                 self._stop_requested.set()
 
 
 def _import_module(text: str) -> tuple[ModuleType, str | None]:
-    """``MODULE`` or ``NAME=MODULE``: the module, and the name others shall call it by."""
+    """Imports ``MODULE`` or ``NAME=MODULE``: the module, and the name by which other nodes call it."""
     name, _, module = text.rpartition("=")
     try:
         return importlib.import_module(module), name or None
     except ImportError as error:
-        raise ValueError(f"cannot import {module}: {error}") from error
+        raise ValueError(f"cannot import {module}: {error}. Check its name, and the current folder") from error
 
 
 def _import_function(text: str) -> Body:
     name, _, function = text.partition(":")
     found = getattr(_import_module(name)[0], function or "main", None)
     if not inspect.iscoroutinefunction(found):
-        raise ValueError(f"{text} is no `async def` function to run as a process: say MODULE:FUNCTION")
+        raise ValueError(f"{text} is not an `async def` function, which a process needs: give MODULE:FUNCTION")
     return found

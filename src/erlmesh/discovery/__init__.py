@@ -1,1 +1,1 @@
-"""Finding the other nodes: by a list, by DNS, by a file. It only ever adds; who leaves is seen by those who miss it."""
+"""Find other nodes by a list, by DNS, or by a file. Discovery only connects nodes; it never disconnects one."""

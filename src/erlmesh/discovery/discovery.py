@@ -1,4 +1,4 @@
-"""Discovery at work for one node: looks from time to time, and calls whom it should."""
+"""Run discovery for one node: look up names at intervals, and connect to the nodes that are due."""
 
 from __future__ import annotations
 
@@ -19,9 +19,13 @@ log = logging.getLogger("erlmesh.discovery")
 
 
 class Discovery:
-    """``async with Discovery(node, Look(sources(["dns:nodes"]), epmd_port=4369)):`` meets all it finds.
+    """Connects a node to all nodes that a lookup finds. ::
 
-    It never disconnects anybody. Whoever is lost and is still found is called again, unless it was left on purpose.
+        async with Discovery(node, Lookup(parse_sources(["dns:nodes"]), epmd_port=4369)):
+            ...
+
+    It never disconnects a node. A lost node that is still found is connected again, unless it was disconnected on
+    purpose.
     """
 
     def __init__(self, node: Node, lookup: Lookup) -> None:
@@ -33,11 +37,11 @@ class Discovery:
 
     @property
     def found(self) -> list[str]:
-        """The nodes that were found, connected or not."""
+        """The names that were found, connected or not."""
         return self._candidates.names
 
     def lookup_now(self) -> None:
-        """Looks at once, and not when it is time again."""
+        """Starts a lookup now, and does not wait for the interval."""
         self._candidates.lookup_now(self._node._now())
         self._wakeup.set()
 
@@ -54,20 +58,20 @@ class Discovery:
             await self._task
 
     async def _run(self) -> None:
-        node, prospects = self._node, self._candidates
+        node, candidates = self._node, self._candidates
         while True:
             pause = 1.0
             try:
-                if prospects.lookup_due(node._now()):
+                if candidates.lookup_due(node._now()):
                     await self._run_lookup()
-                for name in prospects.due({*node.nodes(), *node.nodes(hidden=True)}, node._now()):
+                for name in candidates.due({*node.nodes(), *node.nodes(hidden=True)}, node._now()):
                     if not node._is_reconnect_suppressed(name):
                         node.connect_nowait(name, lambda _: None)
-                pause = max(prospects.next_deadline() - node._now(), 0.01)
+                pause = max(candidates.next_deadline() - node._now(), 0.01)
             except NodeNotAlive:
                 return
-            except Exception:  # whatever a look meets, the next may go well
-                log.exception("discovery failed and goes on")
+            except Exception:  # The next lookup may succeed.
+                log.exception("discovery failed; it continues with the next lookup")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._wakeup.wait()
@@ -75,8 +79,8 @@ class Discovery:
 
     async def _run_lookup(self) -> None:
         before = set(self.found)
-        names, whole = await self._lookup.find_nodes()
-        self._candidates.lookup_finished(names, complete=whole, now=self._node._now())
+        names, complete = await self._lookup.find_nodes()
+        self._candidates.lookup_finished(names, complete=complete, now=self._node._now())
         for name in self.found:
             if name not in before:
                 log.info("discovered %s", name)

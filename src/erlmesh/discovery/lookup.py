@@ -1,4 +1,4 @@
-"""Looks into the sources, and asks hosts for their nodes: all the waiting that discovery does on others."""
+"""Look up names in the sources, and ask the EPMD of each host for its nodes. All I/O of discovery is here."""
 
 from __future__ import annotations
 
@@ -21,22 +21,25 @@ log = logging.getLogger("erlmesh.discovery")
 
 LOOKUP_TIMEOUT = 5.0
 MAX_CONCURRENT_QUERIES = 32
-"""Hosts asked at the same time."""
+"""Hosts that are asked at the same time."""
 
 
 def check_sources(sources: Iterable[Source]) -> None:
-    """Raises NodeStartError if something is missing that a source needs."""
+    """Raises NodeStartError if a source needs a package that is not installed."""
     if any(source.kind is SourceKind.SRV for source in sources) and importlib.util.find_spec("dns") is None:
-        raise NodeStartError("srv: needs the package dnspython:  pip install 'erlmesh[dns]'")
+        raise NodeStartError("srv: needs the package dnspython: install it with  pip install 'erlmesh[dns]'")
 
 
 class Lookup:
-    """Looks for nodes in ``sources``. ``base`` is what nodes are called at hosts without EPMD (None: EPMD is asked)."""
+    """Looks up nodes in ``sources``.
+
+    ``node_basename`` is the part before the ``@`` of all nodes, if hosts have no EPMD. None asks the EPMD of each host.
+    """
 
     def __init__(
         self, sources: Sequence[Source], *, epmd_port: int, node_basename: str | None = None, resolver: Any = None
     ) -> None:
-        """``resolver`` is one of dnspython's, for SRV records; None is the system's."""
+        """``resolver`` is a resolver of dnspython for SRV records. None is the system's."""
         check_sources(sources)
         self.sources = tuple(sources)
         self._epmd_port = epmd_port
@@ -45,13 +48,13 @@ class Lookup:
         self._last_logged: dict[str, str] = {}
 
     async def find_nodes(self) -> tuple[list[str], bool]:
-        """The names of all nodes that are found, and whether every source and every host could be asked."""
+        """The names of all nodes, and whether every source and every host could be asked."""
         results = await asyncio.gather(*(self._read_entries(source) for source in self.sources))
         found = [entry for result in results for entry in result or ()]
         names = [entry for entry in found if isinstance(entry, str)]
         hosts = list(dict.fromkeys(entry for entry in found if isinstance(entry, Host)))
-        gate = asyncio.Semaphore(MAX_CONCURRENT_QUERIES)
-        at_hosts = await asyncio.gather(*(self._names_at(host, gate) for host in hosts))
+        limit = asyncio.Semaphore(MAX_CONCURRENT_QUERIES)
+        at_hosts = await asyncio.gather(*(self._names_at(host, limit) for host in hosts))
         names += [name for each in at_hosts for name in each or ()]
         return list(dict.fromkeys(names)), None not in results and None not in at_hosts
 
@@ -98,14 +101,16 @@ class Lookup:
         async with limit:
             try:
                 names = await registered_names(host.name, port)
-            except (OSError, ErlmeshError) as fault:  # among them TimeoutError
-                self._log_once(host.name, f"no EPMD answers there on port {port}: {fault or type(fault).__name__}")
+            except (OSError, ErlmeshError) as fault:  # TimeoutError is an OSError.
+                self._log_once(
+                    host.name, f"no EPMD answers on port {port} of that host: {fault or type(fault).__name__}"
+                )
                 return None
         self._last_logged.pop(host.name, None)
         return [f"{name}@{host.name}" for name in names]
 
     def _log_once(self, subject: str, reason: str) -> None:
-        """Once for each new reason."""
+        """Logs a reason that differs from the last one of the same subject."""
         if self._last_logged.get(subject) != reason:
             self._last_logged[subject] = reason
             log.info("discovery: %s: %s", subject, reason)

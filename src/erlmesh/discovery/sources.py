@@ -1,6 +1,6 @@
-"""Where to look for other nodes, as a user writes it: ``static:a@h,b@h``, ``dns:NAME``, ``srv:NAME``, ``file:PATH``.
+"""Parse the sources of discovery: ``static:a@h,b@h``, ``dns:NAME``, ``srv:NAME``, ``file:PATH``.
 
-What a source names is either a node (``plato@10.0.0.7``), or a host, whose EPMD is asked which nodes live there.
+A source gives nodes (``plato@10.0.0.7``) or hosts. The EPMD of a host is asked for its nodes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["Host", "Source", "SourceKind", "parse_entries", "parse_sources"]
 
 
 class SourceKind(Enum):
-    """The ways to look."""
+    """The kinds of sources."""
 
     STATIC = "static"
     DNS = "dns"
@@ -26,7 +26,7 @@ class SourceKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One place to look; ``value`` is a list, a name or a path."""
+    """One source. ``value`` is a list, a DNS name or a path."""
 
     kind: SourceKind
     value: str
@@ -37,15 +37,15 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A host to ask for its nodes. ``epmd_port`` None is the usual one."""
+    """A host to ask for its nodes. ``epmd_port`` None is the default port."""
 
     name: str
     epmd_port: int | None = None
 
 
 def parse_sources(texts: Iterable[str]) -> list[Source]:
-    """The sources written in ``texts``, several in one text apart by spaces. Raises NodeStartError in words."""
-    return [_parse_source(word) for text in texts for word in text.split()]
+    """The sources in ``texts``; spaces separate several in one text. Raises NodeStartError."""
+    return [_parse_source(item) for text in texts for item in text.split()]
 
 
 def _parse_source(text: str) -> Source:
@@ -53,8 +53,7 @@ def _parse_source(text: str) -> Source:
     known = {each.value: each for each in SourceKind}
     if not colon or not value or kind not in known:
         raise NodeStartError(
-            f"{text!r} says nothing about where to discover nodes: write static:a@host,b@host, dns:NAME, srv:NAME "
-            "or file:PATH"
+            f"{text!r} is not a source of nodes: write static:a@host,b@host, dns:NAME, srv:NAME or file:PATH"
         )
     source = Source(known[kind], value)
     if source.kind is SourceKind.STATIC:
@@ -63,7 +62,10 @@ def _parse_source(text: str) -> Source:
 
 
 def parse_entries(text: str, source_name: str) -> list[str | Host]:
-    """The nodes and hosts in a list (commas, spaces, lines; ``#`` begins a remark). Raises NodeStartError."""
+    """The nodes and hosts in a list. Commas, spaces and line ends separate them; ``#`` starts a comment.
+
+    Raises NodeStartError.
+    """
     found: list[str | Host] = []
     for line in text.splitlines():
         for word in re.split(r"[,\s]+", line.partition("#")[0]):
