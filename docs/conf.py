@@ -21,6 +21,5 @@ html_title = f"erlmesh {release}"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
-# `erlmesh` re-exports its names, so an object would be documented under two names. The public name is the only one here.
 autodoc_default_options = {"members": True, "undoc-members": False, "show-inheritance": True}
 add_module_names = False
