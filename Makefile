@@ -72,8 +72,9 @@ docs: $(VENV)/docs.stamp          ## the documentation, in build/docs; a warning
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -d build/doctrees docs build/docs
 	@echo "build/docs/index.html"
 
-docs-tables: $(VENV)/run.stamp   ## docs/reference/configuration.md, from the fields of NodeConfig
+docs-tables: $(VENV)/run.stamp   ## the tables of options and commands in docs/reference, from the code
 	$(BIN)/python tools/docs_tables.py
+	$(BIN)/python tools/docs_commands.py
 
 otp: $(VENV)/dev.stamp erlang    ## interop with OTP 23, 25 and 27, each test on each
 	$(PYTEST) tests/otp --every-otp $(ARGS)

@@ -1,4 +1,4 @@
-"""Write docs/reference/configuration.md: the table of a node's options, from the fields of NodeConfig and their docstrings.
+"""Write docs/reference/configuration.md: a node's options, from the fields of NodeConfig and their docstrings.
 
 make docs-tables
 """

@@ -120,6 +120,12 @@ class Session:
         match words:
             case ["docker", "run", *options]:
                 self._container(options)
+            case ["docker", "kill", name]:
+                self.shells.pop(full(name)).kill()
+            case ["docker", "start", "-ai", name]:
+                self.shell(name)
+            case ["python", *_]:
+                self.start(words[1], command, shown.strip())
             case ["docker" | "docker-compose" | "make", *_]:
                 pass
             case ["iex", *options]:

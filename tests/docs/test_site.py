@@ -1,5 +1,6 @@
 """The site of the documents: it can be built, and its generated pages are current."""
 
+import importlib.util
 import subprocess
 import sys
 
@@ -18,3 +19,11 @@ def test_the_site_builds_without_a_warning(tmp_path):
 
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "site/index.html").exists()
+
+
+def test_the_page_of_the_command_line_is_current():
+    spec = importlib.util.spec_from_file_location("docs_commands", ROOT / "tools" / "docs_commands.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    assert module.TARGET.read_text() == module.commands(), "run `make docs-tables`"
