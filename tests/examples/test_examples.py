@@ -87,7 +87,7 @@ def test_watcher_gives_up_after_three_restarts(start):
 
 def test_tests_on_a_simulated_cluster():
     environment = os.environ | {"PYTHONPATH": str(EXAMPLES.parent / "src")}
-    options = ["-n", "0", "-p", "no:cacheprovider", "-o", "addopts="]
+    options = ["-n", "0", "-p", "no:cacheprovider"]
     command = [sys.executable, "-m", "pytest", *options, EXAMPLES / "test_my_service.py"]
 
     run = subprocess.run(command, env=environment, cwd=EXAMPLES.parent, capture_output=True, text=True, check=False)
