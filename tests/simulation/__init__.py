@@ -1,1 +1,1 @@
-"""What stories are made of: the world, what happens in it, what must always hold, and how it must end."""
+"""erlmesh's own simulation suite: random scenarios on simulated clusters, checked against a model and invariants."""

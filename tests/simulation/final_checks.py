@@ -1,6 +1,6 @@
-"""What a cluster at rest must be able to do, exactly: here the story knows what every node has to answer.
+"""Exact checks of a quiescent cluster, in which the result on each node is known.
 
-Each story ends with some of these exams, drawn by chance. Every one leaves a cluster at rest behind.
+Each scenario ends with some of these checks, chosen at random. Each check leaves the cluster quiescent.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ __all__ = ["FINAL_CHECKS", "run_final_checks"]
 T = TypeVar("T")
 
 SETTLE_TIME: Final = 1.0
-"""Seconds until all signals of a cluster at rest have arrived."""
+"""Seconds after which a quiescent cluster has delivered all signals."""
 OPERATION_TIMEOUT: Final = 120.0
-"""Seconds for what takes all nodes and a lock."""
+"""Seconds that an operation on all nodes under a lock may take."""
 KILLED: Final = Atom("killed")
 NOPROC: Final = Atom("noproc")
 
 
 async def run_final_checks(model: ClusterModel, count: int) -> None:
-    """Raises Broken."""
+    """Run ``count`` random checks. Raises InvariantViolation."""
     for final_check in model.random.sample(FINAL_CHECKS, min(count, len(FINAL_CHECKS))):
-        model.note(f"exam: {final_check.__name__}")
+        model.note(f"final check: {final_check.__name__}")
         await final_check(model)
         check_invariants(model)
         if not is_quiescent(model):
@@ -44,7 +44,7 @@ async def run_final_checks(model: ClusterModel, count: int) -> None:
 
 
 async def signal_delivery(model: ClusterModel) -> None:
-    """All hear all, in full and in order; who is linked or watches is told of a death, who is no longer is not."""
+    """All processes receive all messages in order. Links and monitors report an exit, removed ones do not."""
     processes = [
         model.spawn(node_run, as_handler=index % 2 == 0) for index, node_run in enumerate(model.node_runs.values())
     ]
@@ -59,7 +59,7 @@ async def signal_delivery(model: ClusterModel) -> None:
     await asyncio.sleep(SETTLE_TIME)
     for process in processes:
         if any(process.received.get(other.pid) != 3 for other in processes):
-            model.record_violation(f"{process.pid!r} has not heard everybody: {process.received}")
+            model.record_violation(f"{process.pid!r} has not received all messages: {process.received}")
     *others, victim = processes
     demonitored = others[1:2]
     for process in demonitored:
@@ -72,11 +72,11 @@ async def signal_delivery(model: ClusterModel) -> None:
     for process in others:
         observed = (process.exits.get(victim.pid), Counter(process.downs)[victim.pid, KILLED])
         if observed != ((None, 0) if process in demonitored else (KILLED, 1)):
-            model.record_violation(f"of the death of {victim.pid!r}, {process.pid!r} was told {observed}")
+            model.record_violation(f"for the exit of {victim.pid!r}, {process.pid!r} received {observed}")
 
 
 async def registered_names(model: ClusterModel) -> None:
-    """A process can be reached and watched by the name it has on its node."""
+    """A process can be addressed and monitored by its registered name."""
     node_runs = list(model.node_runs.values())
     one, other = model.spawn(node_runs[0], as_handler=True), model.spawn(node_runs[-1], as_handler=False)
     name, place = Atom("guest"), other.node.atom
@@ -88,18 +88,18 @@ async def registered_names(model: ClusterModel) -> None:
         one.sent[other.pid] = 1
     await asyncio.sleep(SETTLE_TIME)
     if other.received.get(one.pid) != 1:
-        model.record_violation(f"{other.pid!r} was not reached by its name")
+        model.record_violation(f"{other.pid!r} did not receive a message to its name")
     _kill(model, other, other)
     await asyncio.sleep(SETTLE_TIME)
     with model.cluster.machine(one.node):
         one.monitor((name, place))
     await asyncio.sleep(SETTLE_TIME)
     if one.downs != [((name, place), KILLED), ((name, place), NOPROC)]:
-        model.record_violation(f"of the end of {name} on {place} {one.pid!r} was told {one.downs}")
+        model.record_violation(f"for the exit of {name} on {place} {one.pid!r} received {one.downs}")
 
 
 async def stale_incarnation(model: ClusterModel) -> None:
-    """A pid of a former life is nobody, also when the present one has given its number to somebody."""
+    """A pid of an earlier incarnation matches no process, even if a new process has the same number."""
     first, last = next(iter(model.node_runs.values())), list(model.node_runs.values())[-1]
     stale = model.spawn(last, as_handler=False).pid
     observer = model.spawn(first, as_handler=True)
@@ -128,14 +128,14 @@ async def stale_incarnation(model: ClusterModel) -> None:
     await asyncio.sleep(SETTLE_TIME)
     if (observer.exits.get(stale), observer.downs) != (NOPROC, [(stale, NOPROC)]):
         model.record_violation(
-            f"of {stale!r} of a former life, {observer.pid!r} is told {observer.exits}, {observer.downs}"
+            f"for the stale pid {stale!r}, {observer.pid!r} received {observer.exits}, {observer.downs}"
         )
     if not reused.alive or reused.received != {observer.pid: observer.sent[reused.pid]}:
-        model.record_violation(f"{reused.pid!r} was taken for one of a former life: {reused.received}")
+        model.record_violation(f"{reused.pid!r} received signals for a stale pid: {reused.received}")
 
 
 async def pg2_groups(model: ClusterModel) -> None:
-    """Every change is on all nodes when it returns, and a death a moment later."""
+    """A change is visible on all nodes when the call returns, and an exit a moment later."""
     one, other, name = *_two_processes(model), "exam"
     await _run_on(model, one, "pg2 create", lambda: one.node.pg2.create(name))
     _expect_pg2_members(model, name, [])
@@ -154,7 +154,7 @@ async def pg2_groups(model: ClusterModel) -> None:
 
 
 async def global_names(model: ClusterModel) -> None:
-    """A name has one process, the same on all nodes, and none once that is dead."""
+    """A name belongs to the same process on all nodes, and to none after that process exits."""
     one, other, name = *_two_processes(model), Atom("exam")
     here, there = one.node.global_, other.node.global_
     _expect(model, True, await _run_on(model, one, "register", lambda: here.register(name, one.pid)))
@@ -171,7 +171,7 @@ async def global_names(model: ClusterModel) -> None:
 
 
 async def locks(model: ClusterModel) -> None:
-    """One at a time, all in the end; who dies lets go."""
+    """A lock is exclusive, each waiting process gets it in the end, and an exit releases it."""
     node_runs, resource = list(model.node_runs.values()), "exam"
     first, last = node_runs[0], node_runs[-1]
     mine, yours = (resource, "mine"), (resource, "yours")
@@ -189,7 +189,7 @@ async def locks(model: ClusterModel) -> None:
         model.run_in_background(node_run.node, f"lock {resource}", section)
     await asyncio.sleep(OPERATION_TIMEOUT)
     if model.pending:
-        model.record_violation(f"these never end: {list(model.pending.values())}")
+        model.record_violation(f"these operations never end: {list(model.pending.values())}")
 
 
 async def _lock_for_ever(me: Process, node: Node, resource: Term) -> None:
@@ -198,7 +198,7 @@ async def _lock_for_ever(me: Process, node: Node, resource: Term) -> None:
 
 
 async def partition_and_heal(model: ClusterModel) -> None:
-    """Two halves are two clusters; when they meet again their groups and names become one."""
+    """Two halves of a partition are two clusters. After the heal their groups and names are merged."""
     node_runs = list(model.node_runs.values())
     cut = len(node_runs) // 2
     sides = node_runs[:cut], node_runs[cut:]
@@ -210,7 +210,7 @@ async def partition_and_heal(model: ClusterModel) -> None:
         names = {node_run.node.name for node_run in side}
         for node_run in side:
             if {node_run.node.name, *node_run.node.nodes()} != names:
-                model.record_violation(f"{node_run.node.name} sees {node_run.node.nodes()} of its half {names}")
+                model.record_violation(f"{node_run.node.name} sees {node_run.node.nodes()} instead of its half {names}")
     for process in (one, other):
         model.pg2_joins[exact_key(b"half"), process.pid] += 1
         await _run_on(model, process, "pg2 join", partial(process.node.pg2.join, "half", process.pid))
@@ -224,19 +224,19 @@ async def partition_and_heal(model: ClusterModel) -> None:
     kept, lost = (one, other) if one.node.global_.whereis(name) == one.pid else (other, one)
     _expect_name(model, name, kept.pid)
     if len(node_runs) == 2 and lost.alive:
-        model.record_violation(f"{lost.pid!r} has lost the name {name}, and lives")
-    # With more nodes a third may have decided. It kills by an exit signal, as OTP's does, and that is lost if it cannot
-    # reach the loser's node at that moment.
+        model.record_violation(f"{lost.pid!r} lost the name {name} and is still alive")
+    # With more nodes a third one may have resolved the conflict. Like OTP, it kills the loser with an exit signal, and
+    # that signal is lost if the third node is not connected with the loser's node at that moment.
     _expect_pg2_members(model, "half", [process.pid for process in (one, other) if process.alive])
     await _run_on(model, node_runs[0], "pg2 delete", lambda: node_runs[0].node.pg2.delete("half"))
 
 
 async def simultaneous_connect(model: ClusterModel) -> None:
-    """Two who have parted and dial each other in the same moment are connected soon; a lost connection comes back."""
+    """Two disconnected nodes that connect at the same time are connected soon. A reset connection comes back."""
     one, other = list(model.node_runs.values())[:2]
     for pause in (SETTLE_TIME, 0.7 * SETTLE_TIME, 0.4 * SETTLE_TIME):
-        # Who closes while something is on its way to it resets the connection; then its word of parting may be lost, as
-        # TCP loses it, and it is missed. That does not happen three times.
+        # A close while data is in flight to the closing node resets the connection. TCP may then drop the announcement
+        # of the disconnect, so the peer reconnects. This does not happen three times in a row.
         await asyncio.sleep(pause)
         with model.cluster.machine(one.node):
             one.node.disconnect_nowait(other.node.name)
@@ -245,14 +245,16 @@ async def simultaneous_connect(model: ClusterModel) -> None:
             break
     else:
         if len(model.node_runs) == 2:
-            model.record_violation(f"{one.node.name} and {other.node.name} were to stay apart: {describe_state(model)}")
+            model.record_violation(
+                f"{one.node.name} and {other.node.name} must stay disconnected: {describe_state(model)}"
+            )
     for _ in range(3):
         model.connect(one, other)
         model.connect(other, one)
         await asyncio.sleep(0.1)
         if connected_since(one.node, other.node.name) is None or connected_since(other.node, one.node.name) is None:
             model.record_violation(
-                f"{one.node.name} and {other.node.name} dial each other and do not meet: {describe_state(model)}"
+                f"{one.node.name} and {other.node.name} connect at once and fail: {describe_state(model)}"
             )
         model.cluster.reset(one.node, other.node)
         await asyncio.sleep(0.01)
@@ -266,7 +268,7 @@ async def simultaneous_connect(model: ClusterModel) -> None:
 
 
 async def wrong_cookie_and_late_joiner(model: ClusterModel) -> None:
-    """Who does not know the cookie is nobody's peer; who joins one is everybody's, knows what all know, and may go."""
+    """A node with another cookie cannot connect. A new node joins the cluster, learns its state, and can leave."""
     first = next(iter(model.node_runs.values()))
     (wrong_cookie_node,) = await model.cluster.start("stranger", cookie="another", reconnect=False)
     _expect(
@@ -276,23 +278,23 @@ async def wrong_cookie_and_late_joiner(model: ClusterModel) -> None:
     if wrong_cookie_node.nodes() or any(
         wrong_cookie_node.name in node_run.node.nodes() for node_run in model.node_runs.values()
     ):
-        model.record_violation(f"a stranger is connected: {describe_state(model)}")
+        model.record_violation(f"a node with another cookie is connected: {describe_state(model)}")
     await model.cluster.stop(wrong_cookie_node)
     await model.start_node("newcomer", join=[first.node.name])
     await wait_for_quiescence(model, times=1)
     newcomer = list(model.node_runs.values())[-1]
     groups = {exact_key(group) for node_run in model.node_runs.values() for group in node_run.node.pg2.which_groups()}
     if groups != {exact_key(group) for group in newcomer.node.pg2.which_groups()}:
-        model.record_violation(f"{newcomer.node.name} has other pg2 groups than all whom it met: {groups}")
+        model.record_violation(f"{newcomer.node.name} has other pg2 groups than its peers: {groups}")
     await model.cluster.stop(newcomer.node)
     model.node_stopped(newcomer.node.name)
     model.stopped_nodes.remove(newcomer.node.name)
     await asyncio.sleep(SETTLE_TIME)
     for node_run in model.node_runs.values():
         with model.cluster.machine(node_run.node):
-            node_run.node.disconnect_nowait(newcomer.node.name)  # it will not come back
+            node_run.node.disconnect_nowait(newcomer.node.name)  # it does not come back, so stop reconnecting
         if newcomer.node.name in [*node_run.node.nodes(), *node_run.node.reconnecting()]:
-            model.record_violation(f"{node_run.node.name} does not let {newcomer.node.name} go")
+            model.record_violation(f"{node_run.node.name} still has or reconnects to {newcomer.node.name}")
 
 
 FINAL_CHECKS: Final[list[Callable[[ClusterModel], Awaitable[None]]]] = [

@@ -1,4 +1,4 @@
-"""What checks look at in a node and users have no business with."""
+"""Internal state of a node that the checks read. It is not part of the public API."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = [
 
 
 def connected_since(node: Node, peer: str) -> float | None:
-    """When the present connection with ``peer`` came up; None if there is none."""
+    """The time at which the current connection with ``peer`` came up, or None."""
     connection = node._connections.connection(peer)
     return None if connection is None else connection.connected_at
 
@@ -33,31 +33,29 @@ def duplicate_connections(node: Node) -> list[str]:
 
 
 def links_of(node: Node, pid: Pid) -> list[Pid]:
-    """Whom the local process is linked to."""
+    """The pids that the local process is linked to."""
     return node._router.links.links_of(pid)
 
 
 def held_locks(node: Node) -> list[tuple[Term, Pid]]:
-    """Resources locked on this node, each with each of its holders."""
+    """Pairs of resource and holder for all locks on this node."""
     return [(resource, pid) for resource, pids in node.global_.statistics().locks for pid in pids]
 
 
 def monitor_count(node: Node) -> int:
-    """How many monitors there are from and to its processes."""
+    """Number of monitors from and to the processes of the node."""
     return len(node._router.monitors)
 
 
 def leaked_resources(node: Node) -> dict[str, int]:
-    """What must be nothing on a node that is at rest and has no processes but its services."""
+    """Counters that must be 0 on a quiescent node that runs only its services."""
     connections, router = node._connections, node._router
     return {
         "links": len(router.links),
-        "attempts to connect": len(connections._tasks),
-        "waiting for connections": len(connections._pending),
-        "strangers": len(connections._pending_handshakes),
-        "connections beside those that are up": len(connections._by_protocol)
-        - len(node.nodes())
-        - len(node.nodes(hidden=True)),
+        "connection attempts": len(connections._tasks),
+        "signals waiting for connections": len(connections._pending),
+        "pending handshakes": len(connections._pending_handshakes),
+        "connections that are not up": len(connections._by_protocol) - len(node.nodes()) - len(node.nodes(hidden=True)),
         "global sessions": len(node.global_.statistics().in_session),
         "locks": len(node.global_.statistics().locks),
         "local pg memberships": node.pg.statistics().local_memberships,
@@ -65,5 +63,5 @@ def leaked_resources(node: Node) -> dict[str, int]:
 
 
 def monitored_by(node: Node, pid: Pid) -> list[Pid]:
-    """Who watches the local process."""
+    """The pids that monitor the local process."""
     return node._router.monitors.monitored_by(pid)

@@ -1,8 +1,8 @@
-"""What must hold after every act of a story, on every node that is awake.
+"""Invariants that must hold after each action of a scenario, on each node that is not paused.
 
-Most of it holds at every moment. The rest may be untrue for a while that the protocols limit: a silent peer is up until
-the tick time is over; ``pg2`` and ``global`` learn of processes from third nodes, and then connect to theirs in order
-to watch them. Such a *doubt* is a fault when every check for longer than that has found it.
+Most of them hold at any time. Some may be violated for a limited time. A silent peer stays up until the tick time is
+over. ``pg2`` and ``global`` learn of processes from third nodes, and then connect to the nodes of these processes to
+monitor them. Such a deviation has a grace time. It is a violation if each check during that time finds it.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from simulation.model import ClusterModel, NodeRun
 __all__ = ["check_invariants"]
 
 CONNECT_TIMEOUT: Final = 2 * SETUP_TIMEOUT + 6.0
-"""Seconds until an attempt to connect has surely ended: it may have been told to wait for the other's."""
+"""Seconds after which a connection attempt has ended, also if it had to wait for the simultaneous one."""
 SILENCE_TICKTIMES: Final = 1.25
-"""Tick times after which a silent peer is down."""
+"""Number of tick times after which a silent peer is down."""
 GRACE_SECONDS: Final = 2.0
 
 Grace: TypeAlias = dict[tuple[object, ...], float]
-"""What is not as it should be, and for how many seconds that may be so."""
+"""Deviations and their grace times in seconds."""
 
 
 def check_invariants(model: ClusterModel) -> None:
-    """Raises Broken."""
+    """Check all invariants. Raises InvariantViolation."""
     grace: Grace = {}
     for node_run in model.unpaused():
         node_run.events_checker.check()
@@ -63,9 +63,9 @@ def _check_members(model: ClusterModel, node_run: NodeRun, name: str, scope: Pg)
             model.record_violation(f"{node.name} {name} {group!r}: local members differ from members")
         for pid, count in members.items():
             if node._creation_of(pid.node) != pid.creation:
-                model.record_violation(f"{node.name} {name} {group!r}: {pid!r} is of a node that is down")
+                model.record_violation(f"{node.name} {name} {group!r}: {pid!r} belongs to a node that is down")
             if count > model.max_memberships[name, exact_key(group), pid]:
-                model.record_violation(f"{node.name} {name} {group!r}: {pid!r} is in it {count} times")
+                model.record_violation(f"{node.name} {name} {group!r}: {pid!r} is a member {count} times")
 
 
 def _check_own_members(model: ClusterModel, node_run: NodeRun, name: str, scope: Pg) -> None:
@@ -87,16 +87,19 @@ def _check_connections(model: ClusterModel, node_run: NodeRun, grace: Grace) -> 
         creation = node._creation_of(name) or 0
         if creation < node_run.peer_creations.get(name, 0):
             model.record_violation(
-                f"{node.name} is connected with life {creation} of {name}, after {node_run.peer_creations[name]}"
+                f"{node.name} is connected with creation {creation} of {name}, after {node_run.peer_creations[name]}"
             )
         node_run.peer_creations[name] = creation
         if not _can_receive_from(model, node.name, name, creation):
-            since = connected_since(node, name), model.cluster.delivered(name, node)  # a heal lets old words through
+            since = (
+                connected_since(node, name),
+                model.cluster.delivered(name, node),
+            )  # after a heal, old data still arrives
             grace["silent peer is up", node.name, name, since] = SILENCE_TICKTIMES * model.net_ticktime + GRACE_SECONDS
 
 
 def _can_receive_from(model: ClusterModel, name: str, peer: str, creation: int) -> bool:
-    """Whether anything that this life of ``peer`` says can reach ``name``."""
+    """True if data that this incarnation of ``peer`` sends can reach ``name``."""
     node_run = model.node_runs.get(peer)
     if node_run is None or node_run.node.creation != creation or model.cluster.is_paused(peer):
         return False
@@ -109,13 +112,13 @@ def _check_locks(model: ClusterModel, node_run: NodeRun, grace: Grace) -> None:
     for resource, pid in held_locks(node):
         holders.setdefault(exact_key(resource), (resource, []))[1].append(pid)
         if pid.node is node.atom and not node.is_alive(pid):
-            model.record_violation(f"{node.name}: {resource!r} is held by {pid!r}, who is dead")
+            model.record_violation(f"{node.name}: {resource!r} is held by {pid!r}, which is dead")
         if pid.node is not node.atom and node._creation_of(pid.node) not in (None, pid.creation):
-            model.record_violation(f"{node.name}: {resource!r} is held by {pid!r} of a former life")
+            model.record_violation(f"{node.name}: {resource!r} is held by {pid!r} of an earlier incarnation")
         if node._creation_of(pid.node) != pid.creation:
             grace["lock of a node that is down", node.name, resource, pid, pid.creation] = CONNECT_TIMEOUT
     for resource, pids in holders.values():
-        if len(pids) > (2 if resource == Atom("global") else 1):  # the lockers of two partitions hold that together
+        if len(pids) > (2 if resource == Atom("global") else 1):  # the lockers of two merging partitions both hold it
             model.record_violation(f"{node.name}: {resource!r} is held by {pids}")
 
 
@@ -125,7 +128,7 @@ def _check_pg2(model: ClusterModel, node_run: NodeRun, grace: Grace) -> None:
         for pid, count in Counter(node.pg2.get_members(group)).items():
             if count > model.pg2_joins[exact_key(group), pid]:
                 model.record_violation(
-                    f"{node.name} pg2 {group!r}: {pid!r} is in it {count} times, and never joined so often"
+                    f"{node.name} pg2 {group!r}: {pid!r} is a member {count} times, more than it joined"
                 )
             if pid.node is node.atom and not node.is_alive(pid):
                 model.record_violation(f"{node.name} pg2 {group!r}: {pid!r} is dead")
@@ -138,6 +141,6 @@ def _check_names(model: ClusterModel, node_run: NodeRun, grace: Grace) -> None:
     for name in node.global_.registered():
         pid = node.global_.whereis(name)
         if pid is None:
-            model.record_violation(f"{node.name}: the global name {name} belongs to a process of ours that is dead")
+            model.record_violation(f"{node.name}: the global name {name} belongs to a local process that is dead")
         elif node._creation_of(pid.node) != pid.creation:
             grace["global name of a node that is down", node.name, name, pid, pid.creation] = CONNECT_TIMEOUT

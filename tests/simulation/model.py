@@ -1,4 +1,4 @@
-"""The world of a story: its cluster, whoever lives in it, and what the story knows to be true of them."""
+"""The model of a scenario: the simulated cluster, its processes, and the state that the cluster must have."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ KILL: Final = Atom("kill")
 
 @dataclass(eq=False)
 class NodeRun:
-    """One life of a node in a story, and what the story knows to be true of it."""
+    """One run of a node, from its start to its end, and the state that it must have."""
 
     node: Node
     events_checker: NodeEventsChecker
@@ -39,13 +39,13 @@ class NodeRun:
     group_models: list[GroupModel] = field(default_factory=list)
     processes: list[TestProcess] = field(default_factory=list)
     memberships: dict[tuple[str, object], Counter[Pid]] = field(default_factory=dict)
-    """Who has joined what, and not left it: by scope and ``exact`` group."""
+    """Members that joined and did not leave, by scope name and ``exact_key`` of the group."""
     peer_creations: dict[str, int] = field(default_factory=dict)
-    """The last life of each peer that it was connected with."""
+    """The latest creation of each peer that it was connected with."""
     service_pids: set[Pid] = field(default_factory=set)
-    """Its processes that are no people."""
+    """Pids of its services, as opposed to test processes."""
     service_monitors: int = 0
-    """How many monitors those have among each other."""
+    """Number of monitors between these services."""
 
     def alive_processes(self) -> list[TestProcess]:
         return [process for process in self.processes if process.alive]
@@ -53,7 +53,7 @@ class NodeRun:
 
 @dataclass(eq=False)
 class CriticalSection:
-    """Somebody is inside a critical section."""
+    """A critical section that a process is in."""
 
     resource: Term
     node: Node
@@ -61,7 +61,7 @@ class CriticalSection:
 
 
 class _ErrorLogHandler(logging.Handler):
-    """Hears of exceptions."""
+    """Records each logged exception as a violation."""
 
     def __init__(self, record_violation: Callable[[str], None]) -> None:
         super().__init__(logging.ERROR)
@@ -73,7 +73,7 @@ class _ErrorLogHandler(logging.Handler):
 
 
 class ClusterModel:
-    """Everything there is. ``random`` decides what happens, the cluster's own what becomes of it."""
+    """The cluster and the expected state. ``random`` chooses the actions; the cluster has its own random numbers."""
 
     def __init__(self, seed: int, nodes: int | None) -> None:
         self.seed = seed
@@ -85,31 +85,31 @@ class ClusterModel:
         self.cluster.seed = seed
         self.node_runs: dict[str, NodeRun] = {}
         self.stopped_nodes: list[str] = []
-        """Nodes that may be started again."""
+        """Names of nodes that can be restarted."""
         self.all_processes: dict[Pid, TestProcess] = {}
         self.max_memberships: Counter[tuple[str, object, Pid]] = Counter()
-        """How often somebody was ever in a group at once, at most."""
+        """The largest number of memberships that a pid ever had in a group at one time."""
         self.pg2_joins: Counter[tuple[object, Pid]] = Counter()
-        """How often somebody was ever let into a pg2 group."""
+        """Number of joins of a pid to a pg2 group, without leaves."""
         self.grace: dict[tuple[object, ...], float] = {}
-        """What is not as it should be, and may be so for a while; and since when."""
+        """Temporary deviations that are allowed for some time, and the time at which each was first seen."""
         self.critical_sections: list[CriticalSection] = []
         self.pending: dict[asyncio.Task[None], str] = {}
         self.violations: list[str] = []
 
-    # What is said of it
+    # History and violations
 
     def note(self, what: str) -> None:
         self.cluster.note(what)
 
     def record_violation(self, violation: str) -> None:
-        """A promise is broken; the next :meth:`complain` says so."""
+        """Record that an invariant does not hold. The next :meth:`raise_violations` raises it."""
         self.cluster.note(f"BROKEN: {violation}")
         self.violations.append(violation)
 
     @asynccontextmanager
     async def collecting_errors(self) -> AsyncIterator[None]:
-        """Takes blame for exceptions that nodes log and outlive, and for those that reach the loop."""
+        """Record exceptions that nodes log and that reach the event loop as violations."""
         asyncio.get_running_loop().set_exception_handler(self._on_loop_error)
         handler, logger = _ErrorLogHandler(self.record_violation), logging.getLogger("erlmesh")
         logger.addHandler(handler)
@@ -122,13 +122,13 @@ class ClusterModel:
         self.record_violation(f"{context['message']}: {context.get('exception')!r}")
 
     def raise_violations(self) -> None:
-        """Raises Broken if there is blame."""
+        """Raises InvariantViolation if a violation was recorded."""
         if self.violations:
             raise InvariantViolation(
                 f"seed {self.seed} at {self.cluster.now():.3f} s: " + "; ".join(self.violations[:3])
             )
 
-    # Who is there
+    # Random choices
 
     def unpaused(self) -> list[NodeRun]:
         return [node_run for node_run in self.node_runs.values() if not self.cluster.is_paused(node_run.node)]
@@ -138,7 +138,7 @@ class ClusterModel:
         return self.random.choice(unpaused) if unpaused else None
 
     def random_pair(self) -> tuple[NodeRun, NodeRun] | None:
-        """One that is awake, and another that may not be."""
+        """A running node that is not paused, and another one that may be paused. None if there is no such pair."""
         unpaused, node_runs = self.unpaused(), list(self.node_runs.values())
         if not unpaused or len(node_runs) < 2:
             return None
@@ -150,7 +150,7 @@ class ClusterModel:
         return self.random.choice(processes) if processes else None
 
     def random_pid(self) -> Pid | None:
-        """Anybody who ever was, rather the younger."""
+        """A pid among the last 12 that were ever spawned. Its process may be dead."""
         pids = list(self.all_processes)[-12:]
         return self.random.choice(pids) if pids else None
 
@@ -158,7 +158,7 @@ class ClusterModel:
         node_run = self.node_runs.get(pid.node.name)
         return node_run is not None and node_run.node.is_alive(pid)
 
-    # Lives begin and end
+    # Start and end of nodes and processes
 
     async def start_node(self, name: str, **options: Any) -> None:
         (node,) = await self.cluster.start(name, **options)
@@ -184,24 +184,24 @@ class ClusterModel:
         return process
 
     def node_stopped(self, name: str) -> None:
-        """The node has ended."""
+        """Record that the node has stopped or crashed."""
         node_run = self.node_runs.pop(name)
         self.stopped_nodes.append(name)
         self.discard_critical_sections(node_run)
 
     def discard_critical_sections(self, node_run: NodeRun) -> None:
-        """Whoever was inside a critical section there is no more."""
+        """Forget the critical sections on a node that ends."""
         self.critical_sections = [section for section in self.critical_sections if section.node is not node_run.node]
 
-    # What takes time
+    # Background operations
 
     def connect(self, one: NodeRun, other: NodeRun) -> None:
-        self.note(f"{one.node.name} dials {other.node.name}")
+        self.note(f"{one.node.name} connects to {other.node.name}")
         with self.cluster.machine(one.node):
             one.node.connect_nowait(other.node.name, lambda _: None)
 
     def run_in_background(self, node: Node, description: str, work: Callable[[], Awaitable[Any]]) -> None:
-        """Does ``work`` on the node in the background; it must end one day."""
+        """Run ``work`` on the node in the background. The scenario fails if it never ends."""
         description = f"{node.name}: {description}"
 
         async def go() -> None:

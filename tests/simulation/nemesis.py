@@ -1,4 +1,4 @@
-"""What happens to nodes and to the network of a story: they meet and part, stand still, crash and come back."""
+"""Faults: the nemesis connects and disconnects nodes, pauses, kills and restarts them, and breaks the network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What processes do in a story: they come, join, talk, link, watch, and die."""
+"""Actions of processes: spawn, exit, join and leave groups, send, link and monitor."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ async def join(model: ClusterModel) -> None:
         spawn(model)
         return
     if model.random.random() < 0.1:
-        process = model.random.choice(model.node_runs[process.node.name].processes)  # dead, perhaps
+        process = model.random.choice(
+            model.node_runs[process.node.name].processes
+        )  # it may be dead: join then has no effect
     node_run = model.node_runs[process.node.name]
     scope = model.random.choice(list(node_run.scopes))
     group = model.random.choice(GROUPS)
@@ -54,7 +56,7 @@ def leave(model: ClusterModel) -> None:
     members[process.pid] = max(0, members[process.pid] - len(pids))
     with model.cluster.machine(node_run.node):
         if node_run.scopes[scope].leave(group, pids) is not was_in:
-            model.record_violation(f"leave of {group!r} on {process.node.name} said {not was_in}")
+            model.record_violation(f"leave of {group!r} on {process.node.name} returned {not was_in}")
 
 
 def kill(model: ClusterModel) -> None:
@@ -101,7 +103,7 @@ def unlink(model: ClusterModel) -> None:
 def monitor(model: ClusterModel) -> None:
     process, other = model.random_process(), model.random_pid()
     if process is not None and other is not None:
-        model.note(f"watch {process.node.name} {process.pid.id}: {other.node.name} {other.id}")
+        model.note(f"monitor {process.node.name} {process.pid.id}: {other.node.name} {other.id}")
         with model.cluster.machine(process.node):
             process.monitor(other)
 

@@ -1,4 +1,4 @@
-"""The people of a story: processes that remember what they were told and what they must not be told."""
+"""Test processes and checkers: each one remembers what it received, and checks every new message against that."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ NOCONNECTION: Final = Atom("noconnection")
 
 
 class InvariantViolation(AssertionError):
-    """An invariant does not hold."""
+    """An invariant of erlmesh does not hold."""
 
 
 class TestProcess:
-    """A process of a story, with a task or (``server``) without. It traps exits and watches nodes.
+    """A process of a scenario, with a task or (``as_handler``) without. It traps exits and monitors nodes.
 
-    What it checks with each message: it comes from a node that is up, from no former life of it, in order, and none is
-    missing that was said over the same connection; an exit comes over a link and a ``DOWN`` from a monitor that there
-    is, and each once. What it heard of ends is in ``exits`` and ``downs``.
+    It checks each message. The node of the sender is up, and the sender belongs to its current incarnation. Messages of
+    one sender arrive in order, and none that was sent over the same connection is missing. An exit signal comes over an
+    existing link, a ``DOWN`` message from an existing monitor, and each of them once.
     """
 
     def __init__(
@@ -51,15 +51,16 @@ class TestProcess:
         self.node = node
         self._record_violation = record_violation
         self.links: dict[Pid, None] = {}
+        # How often it called link with each pid. An exit signal may still arrive for each of these calls.
         self.link_attempts: Counter[Pid] = Counter()
-        self.unlinked: dict[Pid, None] = {}
+        self.unlinked: dict[Pid, None] = {}  # pids that it ever unlinked
         self.monitors: dict[Ref, Pid | tuple[Atom, Atom]] = {}
-        self.exits: dict[Pid, Term] = {}
-        self.downs: list[tuple[Term, Term]] = []
-        self.received: dict[Pid, int] = {}
-        self.sent: Counter[Pid] = Counter()
-        self._received_over: dict[Pid, float | None] = {}
-        self.up_nodes: dict[str, int] = {}
+        self.exits: dict[Pid, Term] = {}  # sender of an exit signal to its last reason
+        self.downs: list[tuple[Term, Term]] = []  # target and reason of each DOWN message
+        self.received: dict[Pid, int] = {}  # number of the last message of each sender
+        self.sent: Counter[Pid] = Counter()  # number of the last message to each receiver
+        self._received_over: dict[Pid, float | None] = {}  # start time of the connection of that last message
+        self.up_nodes: dict[str, int] = {}  # node name to creation
         self.exit_counts: Counter[Pid] = Counter()
         self._note = note
         self._all_processes = all_processes
@@ -94,7 +95,7 @@ class TestProcess:
                 raise Exit(Atom("stopped"))
             self.receive(message)
 
-    # What it does
+    # Actions
 
     def send_next(self, other: Pid) -> None:
         self.sent[other] += 1
@@ -128,19 +129,19 @@ class TestProcess:
             del self.monitors[ref]
 
     def kill(self, other: Pid) -> None:
-        """Nobody survives that."""
+        """Send the exit reason ``kill``, which a process cannot trap."""
         self.me.exit(other, KILL)
 
-    # What it hears
+    # Checks of received messages
 
     def receive(self, message: Term) -> None:
-        if self.node.is_alive(self.pid):  # a dying one may have been told of its end before its last letters
-            self._note(f"{self.pid.node.name} {self.pid.id} hears {_format_message(message)}")
+        if self.node.is_alive(self.pid):  # a killed process may still have queued messages
+            self._note(f"{self.pid.node.name} {self.pid.id} receives {_format_message(message)}")
         match message:
             case (Atom("say"), Pid() as sender, Pid() as to, int() as number):
                 if to != self.pid:
                     self._record_violation(
-                        f"{self.pid!r}, {self.pid.creation}, hears what is for {to!r}, {to.creation}"
+                        f"{self.pid!r}, {self.pid.creation}, receives a message for {to!r}, {to.creation}"
                     )
                 self._check_message(sender, number)
             case (Atom("EXIT"), Pid() as sender, reason):
@@ -148,57 +149,59 @@ class TestProcess:
             case (Atom("DOWN"), Ref() as ref, _, target, reason):
                 self.downs.append((target, reason))
                 if self.monitors.pop(ref, None) != target:
-                    self._record_violation(f"{self.pid!r} hears DOWN of {target!r}, which it does not watch (any more)")
+                    self._record_violation(f"{self.pid!r} receives DOWN of {target!r} without a monitor")
             case (Atom("nodeup"), Atom() as name):
                 if name.name in self.up_nodes:
-                    self._record_violation(f"{self.pid!r} hears nodeup of {name} twice")
+                    self._record_violation(f"{self.pid!r} receives nodeup of {name} twice")
                 self.up_nodes[name.name] = self.node._creation_of(name) or 0
                 for other in [pid for pid in self.sent if pid.node is name]:
-                    self.send_next(other)  # what has waited for the connection must come before
+                    self.send_next(other)  # this message must arrive after those that waited for the connection
             case (Atom("nodedown"), Atom() as name):
                 if self.up_nodes.pop(name.name, None) is None:
-                    self._record_violation(f"{self.pid!r} hears nodedown of {name}, which was not up")
+                    self._record_violation(f"{self.pid!r} receives nodedown of {name}, which was not up")
 
     def _check_message(self, sender: Pid, number: int) -> None:
         here = sender.node is self.node.atom
         if not here and sender.node.name not in self.up_nodes:
-            self._record_violation(f"{self.pid!r} hears {sender!r}, whose node is not up")
+            self._record_violation(f"{self.pid!r} receives a message of {sender!r}, whose node is not up")
         creation = self.node.creation if here else self.up_nodes[sender.node.name]
         if self.me._handler is not None and sender.creation != creation:
-            self._record_violation(f"{self.pid!r} hears {sender!r} of a former life, {sender.creation}, now {creation}")
+            self._record_violation(
+                f"{self.pid!r} receives a message of {sender!r}, creation {sender.creation}, now {creation}"
+            )
         if number <= self.received.get(sender, 0):
-            self._record_violation(f"{self.pid!r} hears {number} of {sender!r} after {self.received[sender]}")
+            self._record_violation(f"{self.pid!r} receives {number} of {sender!r} after {self.received[sender]}")
         self._check_no_gap(sender, number)
         self.received[sender] = number
 
     def _check_no_gap(self, sender: Pid, number: int) -> None:
         if self.me._handler is None:
-            return  # it reads its mailbox when it comes to it: over which connection that came, it cannot tell
+            return  # it reads its mailbox later, so it does not know over which connection the message came
         over = connected_since(self.node, sender.node.name)
         if number > self.received.get(sender, number) + 1 and self._received_over[sender] == over:
             self._record_violation(
-                f"{self.pid!r} hears {number} of {sender!r} after {self.received[sender]}: one is lost"
+                f"{self.pid!r} receives {number} of {sender!r} after {self.received[sender]}: one is lost"
             )
         self._received_over[sender] = over
 
     def _check_exit(self, sender: Pid, reason: Term) -> None:
         other = self._all_processes.get(sender)
         expected = other is not None and self.pid in other.link_attempts
-        if reason is NOPROC:  # one for each time that it linked with nobody, the last before it read of the first
+        if reason is NOPROC:  # one for each link to a dead pid; all links may precede the first answer
             self.link_attempts[sender] -= 1
             expected |= self.link_attempts[sender] >= 0
         if sender not in self.links and not expected:
-            self._record_violation(f"{self.pid!r} hears EXIT of {sender!r}, to which it is not linked")
+            self._record_violation(f"{self.pid!r} receives EXIT of {sender!r} without a link")
         self.links.pop(sender, None)
         self.exits[sender] = reason
         if reason not in (NOPROC, NOCONNECTION):
             self.exit_counts[sender] += 1
             if self.exit_counts[sender] > 1:
-                self._record_violation(f"{self.pid!r} hears twice that {sender!r} died")
+                self._record_violation(f"{self.pid!r} receives the exit of {sender!r} twice")
 
 
 class GroupModel:
-    """What one who subscribed to a scope's changes believes of its groups; ends with :meth:`close`."""
+    """The groups of a pg scope as its events describe them. Call :meth:`close` to end the subscription."""
 
     def __init__(self, pg: Pg, note: Callable[[str], None], name: str) -> None:
         self.pg = pg
@@ -232,8 +235,9 @@ class GroupModel:
             del self.members[exact_key(change.group)]
 
     def _remove_members(self, members: Counter[Pid], change: Left) -> None:
-        """Who leaves was in it, as often as it leaves; but who leaves by itself, and is named with others or more often
-        than it was in, is told of as it was named, in OTP too. Then somebody was in it.
+        """Remove members. A process that leaves must be a member, as many times as it leaves.
+
+        An explicit leave is an exception: OTP too reports its pids as they were given, if at least one was a member.
         """
         explicit = change.reason is LEAVE and any(members[pid] for pid in change.pids)
         members.subtract(change.pids)
@@ -241,26 +245,26 @@ class GroupModel:
             if count < 0:
                 members[pid] = 0
                 if not explicit:
-                    self.violation = f"{self._name}: somebody left {change.group!r} who was not in it"
+                    self.violation = f"{self._name}: a process that is not a member left {change.group!r}"
 
     def check(self) -> None:
-        """Raises Broken if the events do not lead to what the books say."""
+        """Raises InvariantViolation if the events and the state of the scope differ."""
         actual = {exact_key(group): Counter(self.pg.get_members(group)) for group in self.pg.which_groups()}
         if self.violation is None and self._subscribed and self.members != actual:
-            self.violation = f"{self._name}: the events say {self.members}, the books {actual}"
+            self.violation = f"{self._name}: the events give {self.members}, the scope has {actual}"
         if self.violation is not None:
             raise InvariantViolation(self.violation)
 
 
 class NodeEventsChecker:
-    """A server that watches nodes come and go, and notes it; its list must be the node's."""
+    """Monitors nodes and writes each event into the history. The events must give the same list as ``node.nodes()``."""
 
     def __init__(self, node: Node, note: Callable[[str], None]) -> None:
         self.node = node
         self._note = note
         self._up_nodes = dict.fromkeys(node.nodes())
         self.nodeup_counts: Counter[str] = Counter()
-        """How often it was told of whom."""
+        """Number of nodeup messages for each node."""
         self._violation: str | None = None
         self._process = node.spawn_handler(self._receive)
         node.monitor_nodes(self._process.pid, reasons=True)
@@ -280,7 +284,9 @@ class NodeEventsChecker:
 
     def check(self) -> None:
         if self._violation is None and sorted(self._up_nodes) != sorted(self.node.nodes()):
-            self._violation = f"{self.node.name}: told of {list(self._up_nodes)}, nodes() are {self.node.nodes()}"
+            self._violation = (
+                f"{self.node.name}: the events give {list(self._up_nodes)}, nodes() is {self.node.nodes()}"
+            )
         if self._violation is not None:
             raise InvariantViolation(self._violation)
 

@@ -1,4 +1,4 @@
-"""When a cluster is whole and nothing is under way in it, and what people do to have it so."""
+"""Detects that a cluster is complete and has no operation in progress, and helps it to get there."""
 
 from __future__ import annotations
 
@@ -11,25 +11,29 @@ from simulation.model import ClusterModel, NodeRun
 __all__ = ["describe_state", "is_quiescent", "reconnect_all", "wait_for_quiescence"]
 
 RECOVERY_TIMEOUT: Final = 600.0
-"""Virtual seconds until a healed cluster must be whole and at rest."""
+"""Virtual seconds after which a healed cluster must be quiescent."""
 
 
 async def wait_for_quiescence(model: ClusterModel, *, times: int = 3) -> None:
-    """Until the cluster is at rest, ``times`` times in a row, a tick time apart. Raises Broken if it never is."""
+    """Wait until ``times`` checks in a row, one tick time apart, find the cluster quiescent.
+
+    Raises InvariantViolation after ``RECOVERY_TIMEOUT``.
+    """
     started = model.cluster.now()
     quiescent_rounds = 0
-    while quiescent_rounds < times:  # what is half open shows itself within a tick time and a quarter
+    while quiescent_rounds < times:  # a half-open connection is detected within 1.25 tick times
         await asyncio.sleep(model.net_ticktime)
         check_invariants(model)
         quiescent_rounds = quiescent_rounds + 1 if is_quiescent(model) else 0
         if not model.reconnect:
             reconnect_all(model)
         if model.cluster.now() - started > RECOVERY_TIMEOUT + 10 * model.net_ticktime:
-            model.record_violation(f"not at rest after {model.cluster.now() - started:g} s: {describe_state(model)}")
+            model.record_violation(f"not quiescent after {model.cluster.now() - started:g} s: {describe_state(model)}")
             check_invariants(model)
 
 
 def is_quiescent(model: ClusterModel) -> bool:
+    """True if all nodes are connected and synchronized by global, and no background operation is pending."""
     return (
         model.cluster.is_complete()
         and not model.pending
@@ -52,7 +56,7 @@ def describe_state(model: ClusterModel) -> str:
 
 
 def reconnect_all(model: ClusterModel) -> None:
-    """As users and discovery do: says once who belongs together, or, without reconnection, dials again and again."""
+    """Connect the nodes as a user or discovery does: once with reconnection enabled, else each missing connection."""
     if model.reconnect:
         first, *others = model.node_runs.values()
         for node_run in others:

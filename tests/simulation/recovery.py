@@ -1,6 +1,4 @@
-"""How a story ends: everything is put right, all views become one, an idle time ends nothing, and of the dead nothing
-is left.
-"""
+"""The end of a scenario: heal all faults, compare the views of all nodes, and check for leaks."""
 
 from __future__ import annotations
 
@@ -18,7 +16,7 @@ __all__ = ["check_no_leaks", "compare_views", "recover"]
 
 
 async def recover(model: ClusterModel) -> None:
-    """Everything is put right, and the cluster has time to become whole."""
+    """Heal the network, resume and restart all nodes, and wait until the cluster is quiescent."""
     model.note("recovery")
     model.cluster.heal()
     for node_run in model.node_runs.values():
@@ -26,20 +24,20 @@ async def recover(model: ClusterModel) -> None:
             model.cluster.resume(node_run.node)
     while model.stopped_nodes:
         await model.start_node(model.stopped_nodes.pop())
-    await asyncio.sleep(2 * model.net_ticktime)  # what was said in anger has arrived by then
+    await asyncio.sleep(2 * model.net_ticktime)  # messages sent during the faults have arrived by then
     reconnect_all(model)
     await wait_for_quiescence(model)
 
 
 async def compare_views(model: ClusterModel, *, final_checks: int) -> None:
-    """All views are equal to what the story knows; an idle time ends nothing."""
+    """Check that all nodes agree with the model, run final checks, and check that idle time ends no connection."""
     _compare_state(model)
     await run_final_checks(model, final_checks)
     since = _connection_times(model)
     await asyncio.sleep(3600.0 if model.net_ticktime > 30 else 10 * model.net_ticktime)
     check_invariants(model)
     if _connection_times(model) != since:
-        model.record_violation("an idle time has ended a connection")
+        model.record_violation("a connection ended during idle time")
     _compare_state(model)
     check_invariants(model)
 
@@ -53,9 +51,11 @@ def _connection_times(model: ClusterModel) -> dict[tuple[str, str], float | None
 
 
 def _compare_state(model: ClusterModel) -> None:
-    """Names and pg are the same everywhere. pg2 need not be, in OTP neither: two nodes tell each other what they have
-    when they meet, and not what they hear of others afterwards. So who met a node before that heard of a group, and its
-    maker never, does not know the group. What is exact in pg2 the exams ask for.
+    """Check that global names, pg and links are the same on all nodes.
+
+    pg2 may differ, as in OTP: two nodes exchange their groups when they connect, and do not forward what they learn
+    later. A node that connected before its peer learned of a group, and never connected to the creator, does not know
+    the group. The final checks test pg2 exactly.
     """
     node_runs = list(model.node_runs.values())
     truth: dict[tuple[str, object], Counter[Pid]] = {}
@@ -80,7 +80,7 @@ def _compare_names(model: ClusterModel, node_runs: list[NodeRun]) -> None:
             model.record_violation(f"the global name {name} is {views}")
         for pid in set(views.values()) - {None}:
             if pid is not None and not model.is_alive(pid):
-                model.record_violation(f"the global name {name} is {pid!r}, who is dead")
+                model.record_violation(f"the global name {name} is {pid!r}, which is dead")
     for node_run in node_runs:
         for group in node_run.node.pg2.which_groups():
             for pid in node_run.node.pg2.get_members(group):
@@ -94,25 +94,25 @@ def _compare_links(model: ClusterModel) -> None:
         present = links_of(process.node, process.pid)
         for other in present:
             if not model.is_alive(other):
-                model.record_violation(f"{process.pid!r} is linked to {other!r}, who is dead")
+                model.record_violation(f"{process.pid!r} is linked to {other!r}, which is dead")
             elif other in model.all_processes and process.pid not in links_of(model.all_processes[other].node, other):
-                model.record_violation(f"{process.pid!r} is linked to {other!r}, and that not to it")
+                model.record_violation(f"{process.pid!r} is linked to {other!r}, but not the other way round")
         for other in process.links:
             partner = model.all_processes.get(other)
             unlinked = other in process.unlinked or (partner is not None and process.pid in partner.unlinked)
             if other not in present and not unlinked:
-                model.record_violation(f"{process.pid!r} was never told that its link to {other!r} is gone")
+                model.record_violation(f"{process.pid!r} got no exit signal for its link to {other!r}")
         there = Counter(pid for pid in monitored_by(process.node, process.pid) if pid in model.all_processes)
-        known = Counter({who.pid: [*who.monitors.values()].count(process.pid) for who in processes})
+        known = Counter({other.pid: [*other.monitors.values()].count(process.pid) for other in processes})
         if there != +known:
-            model.record_violation(f"{process.pid!r} is watched by {there} and not by {+known}")
+            model.record_violation(f"{process.pid!r} is monitored by {there} instead of {+known}")
         for target in process.monitors.values():
             if isinstance(target, Pid) and not model.is_alive(target):
-                model.record_violation(f"{process.pid!r} was never told that {target!r} is gone")
+                model.record_violation(f"{process.pid!r} got no DOWN for {target!r}")
 
 
 async def check_no_leaks(model: ClusterModel) -> None:
-    """Half of the people die, and the others hear of it; then those die; nothing of them must be left anywhere."""
+    """Kill half of the processes, then the others, and check each time. At the end no trace of them may remain."""
     processes = [process for node_run in model.node_runs.values() for process in node_run.alive_processes()]
     model.random.shuffle(processes)
     for part in (processes[: len(processes) // 2], processes):
@@ -125,13 +125,15 @@ async def check_no_leaks(model: ClusterModel) -> None:
     for node_run in model.node_runs.values():
         for scope in node_run.scopes.values():
             if scope.which_groups():
-                model.record_violation(f"{node_run.node.name}: groups of the dead: {scope.which_groups()}")
+                model.record_violation(f"{node_run.node.name}: groups without live members: {scope.which_groups()}")
         if any(node_run.node.pg2.get_members(group) for group in node_run.node.pg2.which_groups()):
-            model.record_violation(f"{node_run.node.name}: pg2 groups of the dead")
+            model.record_violation(f"{node_run.node.name}: pg2 groups with dead members")
         if node_run.node.global_.registered():
-            model.record_violation(f"{node_run.node.name}: names of the dead: {node_run.node.global_.registered()}")
+            model.record_violation(
+                f"{node_run.node.name}: names of dead processes: {node_run.node.global_.registered()}"
+            )
         others = [other for other in model.node_runs.values() if other is not node_run]
-        leaked = {what: count for what, count in leaked_resources(node_run.node).items() if count}
+        leaked = {resource: count for resource, count in leaked_resources(node_run.node).items() if count}
         needed = node_run.service_monitors + 2 * sum(
             name in other.scopes for other in others for name in node_run.scopes
         )
@@ -140,5 +142,5 @@ async def check_no_leaks(model: ClusterModel) -> None:
         if unexpected := [pid for pid in node_run.node.processes() if pid not in node_run.service_pids]:
             leaked["processes"] = len(unexpected)
         if leaked:
-            model.record_violation(f"{node_run.node.name}: left over: {leaked}")
+            model.record_violation(f"{node_run.node.name}: leaked: {leaked}")
     check_invariants(model)

@@ -30,16 +30,16 @@ from simulation.scenario import run_scenario  # noqa: E402
 
 KILLED_BY = HERE / "mutants" / "killed_by.txt"
 CPU_TIMEOUT = 8.0
-"""Seconds of computing, twenty times as many as a story takes, after which one that does not end is caught, too."""
+"""Seconds of CPU time, twenty times that of a scenario, after which a mutant that never ends counts as killed."""
 
 
 class ScenarioHung(KeyboardInterrupt):
-    """The story does not end. Nothing else gets through an event loop."""
+    """The scenario does not end. A KeyboardInterrupt is the only exception that passes through an event loop."""
 
 
 @dataclass(frozen=True)
 class MutantResult:
-    """``by`` is ``seed 7`` or the name of a unit test; None if nobody caught the mutant."""
+    """``killed_by`` is ``seed 7`` or the name of a unit test. It is None if the mutant survived."""
 
     mutant: str
     killed_by: str | None
@@ -48,7 +48,7 @@ class MutantResult:
 
 
 def read_killed_by() -> dict[str, str]:
-    """What caught which mutant."""
+    """The recorded killer of each mutant, by the description of the mutant."""
     if not KILLED_BY.exists():
         return {}
     pairs = (line.rsplit(": ", 1) for line in KILLED_BY.read_text().splitlines() if not line.startswith("#"))
@@ -56,7 +56,7 @@ def read_killed_by() -> dict[str, str]:
 
 
 def run_mutant(task: tuple[int, bool, str | None]) -> MutantResult:
-    """Judges mutant number ``index``: first by what is remembered of it, then by all there is."""
+    """Run one mutant: first against its recorded killer, then against all seeds and its unit tests."""
     index, equivalent, before = task
     mutant = (EQUIVALENT if equivalent else MUTANTS)[index]
     signal.signal(signal.SIGVTALRM, _raise_hung)
@@ -82,15 +82,15 @@ def _violation_of(seed: int) -> str | None:
     signal.setitimer(signal.ITIMER_VIRTUAL, CPU_TIMEOUT)
     try:
         run_scenario(seed, final_checks=len(FINAL_CHECKS))
-    except (Exception, ScenarioHung) as fault:
-        return f"{type(fault).__name__}: {fault}"
+    except (Exception, ScenarioHung) as error:
+        return f"{type(error).__name__}: {error}"
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
     return None
 
 
 def _first_failing_test(test: str) -> str | None:
-    """The name of the first unit test that fails."""
+    """The name of the first unit test that fails, or None."""
     failed: list[str] = []
 
     class FailureCollector:
@@ -105,19 +105,21 @@ def _first_failing_test(test: str) -> str | None:
 
 
 def _raise_hung(_signal, _frame) -> None:
-    raise ScenarioHung(f"after {CPU_TIMEOUT:g} s of computing")
+    raise ScenarioHung(f"after {CPU_TIMEOUT:g} s of CPU time")
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help="only mutants with one of these words in their name")
-    parser.add_argument("--cached", action="store_true", help="begin with the seeds that are remembered")
-    parser.add_argument("--jobs", type=int, default=available_cores(), help="how many are judged at once (one a core)")
+    parser.add_argument("names", nargs="*", help="run only mutants whose description contains one of these")
+    parser.add_argument("--cached", action="store_true", help="try the recorded killers first, and write nothing")
+    parser.add_argument(
+        "--jobs", type=int, default=available_cores(), help="number of parallel processes (one per core)"
+    )
     options = parser.parse_args(arguments)
     os.chdir(ROOT)
 
     def is_selected(name: str) -> bool:
-        return not options.names or any(word in name for word in options.names)
+        return not options.names or any(part in name for part in options.names)
 
     killed_by = read_killed_by()
     tasks = [
@@ -138,15 +140,15 @@ def main(arguments: list[str] | None = None) -> int:
             else:
                 killed_by[result.mutant] = result.killed_by
                 refuted = "NOT EQUIVALENT: " if is_equivalent else ""
-                stories = f" after {result.attempts} stories" if result.killed_by.startswith("seed") else ""
-                print(f"{refuted}{result.mutant}: caught by {result.killed_by}{stories}")
+                attempts = f" after {result.attempts} scenarios" if result.killed_by.startswith("seed") else ""
+                print(f"{refuted}{result.mutant}: killed by {result.killed_by}{attempts}")
                 print(f"    {result.failure[:200]}", flush=True)
-    by_stories = sum(killed_by.get(mutant.description, "").startswith("seed") for mutant in MUTANTS)
-    print(f"{len(MUTANTS)} mutants, {by_stories} of them caught by stories; {wrong} of {len(tasks)} judged wrongly")
+    by_scenarios = sum(killed_by.get(mutant.description, "").startswith("seed") for mutant in MUTANTS)
+    print(f"{len(MUTANTS)} mutants, {by_scenarios} of them killed by scenarios; {wrong} of {len(tasks)} wrong")
     if not options.cached:
         names = [mutant.description for mutant in MUTANTS if mutant.description in killed_by]
         KILLED_BY.write_text(
-            "# What caught which mutant: written by make mutants.\n"
+            "# What killed which mutant. Written by make mutants.\n"
             + "".join(f"{killed_by[name]}: {name}\n" for name in names)
         )
     return int(wrong > 0)

@@ -1,4 +1,4 @@
-"""Telling stories at the command line: one with its whole history, or thousands on all cores."""
+"""The command line of the simulation: runs one scenario with its history, or thousands on all cores."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ __all__ = ["ScenarioResult", "main", "run_many"]
 
 MODULE = "simulation"
 EPILOG = """\
-A seed is a story: told again, it is the same, on any machine. What a run found is shown as it is found, and in the end
-the seeds that failed, with the command that tells one of them again. Ctrl-C ends a run with what it has found so far.
+A seed determines a scenario: it runs the same way each time, on every machine. A run prints each violation at once. At
+the end it prints the failed seeds and the command that replays one of them. Ctrl-C prints the results so far.
 """
 EXIT_INTERRUPTED = 130
 
 
 @dataclass(frozen=True, slots=True)
 class ScenarioResult:
-    """What became of one story."""
+    """The result of one scenario. ``violation`` is None if it passed, else the type and text of the exception."""
 
     seed: int
     virtual_seconds: float
@@ -37,18 +37,20 @@ class ScenarioResult:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line. Exit status: 0 all stories are true, 1 some failed, 130 interrupted before one failed."""
+    """Run the command line. Returns 0 if all scenarios passed, 1 if one failed, 130 if interrupted before that."""
     parser = argparse.ArgumentParser(
         prog=f"python -m {MODULE}",
-        description="Tells random stories of a cluster and checks its promises.",
+        description="Runs random scenarios on simulated clusters and checks the invariants of erlmesh.",
         epilog=EPILOG,
     )
-    parser.add_argument("--seed", type=int, help="tell this story only, and show its history")
-    parser.add_argument("--seeds", type=int, default=100, help="how many stories to tell (100)")
+    parser.add_argument("--seed", type=int, help="run only this scenario and print its history")
+    parser.add_argument("--seeds", type=int, default=100, help="number of scenarios (100)")
     parser.add_argument("--first", type=int, default=0, help="the first seed (0)")
-    parser.add_argument("--actions", type=int, default=40, help="how much happens in a story (40)")
-    parser.add_argument("--jobs", type=int, default=available_cores(), help="how many are told at once (one a core)")
-    parser.add_argument("--log", action="store_true", help="with --seed: show what the nodes log, too")
+    parser.add_argument("--actions", type=int, default=40, help="number of actions in a scenario (40)")
+    parser.add_argument(
+        "--jobs", type=int, default=available_cores(), help="number of parallel processes (one per core)"
+    )
+    parser.add_argument("--log", action="store_true", help="with --seed: also print the logs of the nodes")
     options = parser.parse_args(arguments)
     if options.seed is not None:
         return _run_verbosely(options.seed, options.actions, log=options.log)
@@ -59,36 +61,41 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def available_cores() -> int:
-    """How many cores this process may use."""
+    """Number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def run_many(seeds: Iterable[int], actions: int, *, jobs: int) -> Iterator[ScenarioResult]:
-    """Tells a story a seed, ``jobs`` at once; what becomes of each, as it comes. Closing it ends all that are told."""
+    """Run a scenario for each seed, ``jobs`` in parallel, and yield the results as they finish.
+
+    Closing the iterator stops the worker processes.
+    """
     if jobs == 1:
         yield from map(partial(_run_one, actions), seeds)
         return
-    with multiprocessing.get_context("spawn").Pool(jobs, _ignore_sigint) as pool:  # terminated, however this ends
+    with multiprocessing.get_context("spawn").Pool(
+        jobs, _ignore_sigint
+    ) as pool:  # leaving the block terminates the workers
         yield from pool.imap_unordered(partial(_run_one, actions), seeds, chunksize=1)
 
 
 def _ignore_sigint() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who has the results
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # only the parent process handles Ctrl-C
 
 
 def _run_one(actions: int, seed: int) -> ScenarioResult:
     scenario = Scenario(seed, actions=actions)
     try:
         run(scenario.run)
-    except Exception as fault:
-        return ScenarioResult(seed, scenario.virtual_seconds, f"{type(fault).__name__}: {fault}")
+    except Exception as error:
+        return ScenarioResult(seed, scenario.virtual_seconds, f"{type(error).__name__}: {error}")
     return ScenarioResult(seed, scenario.virtual_seconds, None)
 
 
 class _ProgressReport:
-    """Counts what is told and shows how it goes."""
+    """Counts the results and prints the progress."""
 
     def __init__(self, seeds: range, actions: int) -> None:
         self._seeds = seeds
@@ -130,8 +137,8 @@ class _ProgressReport:
         elapsed = max(time.monotonic() - self._started, 1e-9)
         remaining = (len(self._seeds) - self._count) * elapsed / max(self._count, 1)
         self._print(
-            f"{self._count} of {len(self._seeds)} stories, {self._virtual_seconds / 3600:.1f} virtual hours, "
-            f"{self._count / elapsed:.1f} a second, {len(self._failed)} failed"
+            f"{self._count} of {len(self._seeds)} scenarios, {self._virtual_seconds / 3600:.1f} virtual hours, "
+            f"{self._count / elapsed:.1f} per second, {len(self._failed)} failed"
             + (f", {remaining:.0f} s to go" if self._count < len(self._seeds) else ""),
             end=end,
         )
@@ -142,7 +149,7 @@ class _ProgressReport:
     def _finish(self, *, interrupted: bool) -> None:
         self._show_progress(end="\n")
         if interrupted:
-            print("interrupted: what was being told is not counted")
+            print("interrupted: unfinished scenarios are not counted")
         if self._failed:
             self._failed.sort()
             actions = "" if self._actions == 40 else f" --actions {self._actions}"
@@ -162,7 +169,7 @@ def _run_verbosely(seed: int, actions: int, *, log: bool) -> int:
         traceback.print_exc()
         return 1
     print("" if log else "\n".join(scenario.model.cluster.history))
-    print(f"seed {seed}: fine, fingerprint {digest}")
+    print(f"seed {seed}: passed, fingerprint {digest}")
     return 0
 
 

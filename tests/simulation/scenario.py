@@ -1,4 +1,4 @@
-"""The plot of a story: how it begins, what may happen and how often, and how it ends."""
+"""A random scenario: it starts a cluster, runs weighted random actions, checks invariants, and recovers at the end."""
 
 from __future__ import annotations
 
@@ -26,12 +26,13 @@ ACTIONS: Final[list[tuple[int, Callable[[ClusterModel], Any]]]] = [
     (2, nemesis.cut), (2, nemesis.cut_one_way), (1, nemesis.partition), (4, nemesis.heal), (2, nemesis.reset),
     (2, nemesis.half_open),
 ]  # fmt: skip
-"""What may happen, and how often."""
+"""The actions with their weights. Their order and number determine the history of a seed."""
 
 
 class Scenario:
-    """Tell it with :meth:`tell`, once, on a :class:`~erlmesh.testing.loop.Clock`. ``acts`` and
-    ``exams`` are how many there are.
+    """One scenario. Call :meth:`run` once, on a :class:`~erlmesh.testing.loop.SimulatedLoop`.
+
+    ``actions`` and ``final_checks`` are the numbers of actions and of final checks.
     """
 
     def __init__(self, seed: int, *, nodes: int | None = None, actions: int = 40, final_checks: int = 3) -> None:
@@ -39,10 +40,10 @@ class Scenario:
         self.actions = actions
         self.final_checks = final_checks
         self.virtual_seconds = 0.0
-        """Virtual seconds."""
+        """Duration of the scenario, set when it ends."""
 
     async def run(self) -> str:
-        """Raises Broken, or gives the fingerprint of the history."""
+        """Run the scenario. Returns the fingerprint of its history, or raises InvariantViolation."""
         model = self.model
         try:
             async with model.collecting_errors(), model.cluster:
@@ -82,5 +83,5 @@ class Scenario:
 
 
 def run_scenario(seed: int, **options: Any) -> str:
-    """Tells one story; the fingerprint of its history. Raises Broken."""
+    """Run one scenario in a new loop. Returns the fingerprint of its history. Raises InvariantViolation."""
     return run(Scenario(seed, **options).run)

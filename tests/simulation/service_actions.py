@@ -1,4 +1,4 @@
-"""What takes all nodes to do: changes of pg2 groups and global names, and critical sections under a lock."""
+"""Operations that involve all nodes: changes of pg2 groups and global names, and critical sections under a lock."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def take_lock(model: ClusterModel) -> None:
 
 
 async def run_critical_section(model: ClusterModel, node: Node, resource: Term, seconds: float) -> None:
-    """A critical section, in a process of its own."""
+    """Run a critical section in a new process. Records a violation if two of them overlap."""
     done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     section = CriticalSection(resource, node, model.cluster.now())
 
@@ -86,7 +86,7 @@ def _leave_section(model: ClusterModel, section: CriticalSection) -> None:
 
 
 def _are_exclusive(one: CriticalSection, other: CriticalSection) -> bool:
-    """Whether the two could see each other all the time since either asked for the lock."""
+    """True if both nodes were connected since the earlier request, so that the lock must exclude one of them."""
     if one.node is other.node:
         return True
     here, there = connected_since(one.node, other.node.name), connected_since(other.node, one.node.name)

@@ -1,4 +1,4 @@
-"""The command that tells many stories: what it shows, how it ends, and that what it shows replays."""
+"""The command that runs many scenarios: its output, its exit status, and the replay of a seed."""
 
 import os
 import re
@@ -23,28 +23,28 @@ def run(*arguments):
     )
 
 
-def test_true_stories_end_with_a_count_and_exit_status_0():
+def test_passed_scenarios_end_with_a_count_and_exit_status_0():
     done = run("--first", "10", "--seeds", "3", "--jobs", "2")
 
     assert done.returncode == 0, done.stderr
-    assert re.search(r"3 of 3 stories, \d+\.\d virtual hours, \d+\.\d a second, 0 failed\n$", done.stdout)
+    assert re.search(r"3 of 3 scenarios, \d+\.\d virtual hours, \d+\.\d per second, 0 failed\n$", done.stdout)
     assert done.stderr == ""
 
 
-def test_one_story_shows_its_history_and_its_fingerprint_each_time_the_same():
+def test_one_seed_prints_the_same_history_and_fingerprint_each_time():
     one, two = run("--seed", "7"), run("--seed", "7")
 
     assert one.returncode == 0, one.stderr
     assert one.stdout == two.stdout
     assert "a@10.0.0.1 starts, creation 4" in one.stdout
-    assert re.search(r"seed 7: fine, fingerprint [0-9a-f]{16}\n$", one.stdout)
+    assert re.search(r"seed 7: passed, fingerprint [0-9a-f]{16}\n$", one.stdout)
 
 
-def test_failed_seeds_are_named_at_the_end_with_the_command_that_replays_one(monkeypatch, capsys):
-    def told(_acts, seed):
+def test_failed_seeds_are_listed_with_the_command_that_replays_one(monkeypatch, capsys):
+    def fail_two_seeds(_actions, seed):
         return ScenarioResult(seed, 1.0, "InvariantViolation: a promise" if seed in (12, 14) else None)
 
-    monkeypatch.setattr(runner, "_run_one", told)
+    monkeypatch.setattr(runner, "_run_one", fail_two_seeds)
 
     assert main(["--first", "10", "--seeds", "6", "--jobs", "1"]) == 1
 
@@ -53,7 +53,7 @@ def test_failed_seeds_are_named_at_the_end_with_the_command_that_replays_one(mon
     assert shown.endswith(f"2 failed\nfailed: 12 14\nto replay one: {sys.executable} -m simulation --seed 12\n")
 
 
-def test_what_replays_a_failure_is_told_the_number_of_acts_too(monkeypatch, capsys):
+def test_replay_command_contains_the_number_of_actions(monkeypatch, capsys):
     monkeypatch.setattr(runner, "_run_one", lambda _, seed: ScenarioResult(seed, 1.0, "InvariantViolation: a promise"))
 
     main(["--seeds", "1", "--jobs", "1", "--actions", "90"])
@@ -61,13 +61,13 @@ def test_what_replays_a_failure_is_told_the_number_of_acts_too(monkeypatch, caps
     assert capsys.readouterr().out.endswith("--seed 0 --actions 90\n")
 
 
-def test_a_broken_promise_is_a_failed_seed_and_its_history_is_shown(monkeypatch, capsys):
-    async def breaks(self):
+def test_violation_fails_the_seed_and_prints_the_history(monkeypatch, capsys):
+    async def violate(self):
         self.model.note("something happens")
         self.model.record_violation("the sky is green")
         self.model.raise_violations()
 
-    monkeypatch.setattr("simulation.scenario.Scenario.run", breaks)
+    monkeypatch.setattr("simulation.scenario.Scenario.run", violate)
 
     assert runner._run_one(40, 5).violation == "InvariantViolation: seed 5 at 0.000 s: the sky is green"
     assert main(["--seed", "5"]) == 1
@@ -76,8 +76,8 @@ def test_a_broken_promise_is_a_failed_seed_and_its_history_is_shown(monkeypatch,
     assert InvariantViolation.__name__ in shown.err
 
 
-def test_ctrl_c_shows_what_was_found_so_far_and_leaves_nobody_behind():
-    code = (  # whoever started us may ignore SIGINT
+def test_ctrl_c_prints_partial_results_and_stops_workers():
+    code = (  # the parent process may ignore SIGINT
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
         "from simulation.runner import main; sys.exit(main(['--seeds', '100000', '--jobs', '2']))"
     )
@@ -87,9 +87,9 @@ def test_ctrl_c_shows_what_was_found_so_far_and_leaves_nobody_behind():
     ) as running:
         first = running.stdout.readline()
         os.killpg(running.pid, signal.SIGINT)
-        rest, errors = running.communicate(timeout=60)  # until the last one who could write has ended
+        rest, errors = running.communicate(timeout=60)  # returns when all workers have closed the pipes
 
-    assert "1 of 100000 stories" in first
+    assert "1 of 100000 scenarios" in first
     assert running.returncode == 130
-    assert re.search(r"\d+ of 100000 stories.*0 failed.*\ninterrupted: .*\n$", rest)
+    assert re.search(r"\d+ of 100000 scenarios.*0 failed.*\ninterrupted: .*\n$", rest)
     assert errors == ""

@@ -1,4 +1,4 @@
-"""Random lives of a cluster keep all promises; those that once did not are told again."""
+"""Random scenarios violate no invariant. Seeds that once failed run again."""
 
 import os
 import shutil
@@ -16,12 +16,12 @@ SEEDS = [int(line.split()[0]) for line in (HERE / "seeds.txt").read_text().split
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_story_that_once_failed_is_true_now(seed):
+def test_regression_seed_passes(seed):
     run_scenario(seed)
 
 
 @pytest.mark.parametrize("seed", range(1_000_000, 1_000_030))
-def test_a_story_is_true(seed):
+def test_random_seed_passes(seed):
     run_scenario(seed)
 
 
@@ -42,10 +42,10 @@ def histories(python, hash_seed):
 
 
 def other_python():
-    """CPython 3.13; where there is no way to have it this is said, and in CI fails."""
+    """The path of CPython 3.13. Without one, the test is skipped, and fails in CI."""
     found = shutil.which("python3.13")
     if found is not None and subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode == 0:
-        return found  # and no shim of pyenv that finds nothing
+        return found  # a shim of pyenv may exist without the interpreter
     fetched = subprocess.run(
         [sys.executable, ROOT / "tools/python_of.py", "3.13"], capture_output=True, text=True, check=False
     )
@@ -56,10 +56,10 @@ def other_python():
     pytest.skip(f"histories were not compared with another Python's: {fetched.stderr}")
 
 
-def test_one_seed_gives_one_history_whatever_the_hash_seed():
+def test_history_does_not_depend_on_the_hash_seed():
     assert len({histories(sys.executable, hash_seed) for hash_seed in ("0", "1", "4711")}) == 1
 
 
-@pytest.mark.timeout(600)  # the other Python may have to be fetched
-def test_one_seed_gives_one_history_on_another_python():
+@pytest.mark.timeout(600)  # the other Python may have to be downloaded
+def test_history_does_not_depend_on_the_python_version():
     assert histories(other_python(), "0") == histories(sys.executable, "1")

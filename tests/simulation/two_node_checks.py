@@ -1,6 +1,4 @@
-"""Two nodes that nobody else knows, and nothing but what a story does to them: what two who dial each other, lose each
-other, and speak meanwhile must do, to the message.
-"""
+"""Exact checks with two isolated nodes: simultaneous connects, lost connections, and signals sent meanwhile."""
 
 from __future__ import annotations
 
@@ -17,13 +15,15 @@ from simulation.processes import NodeEventsChecker, TestProcess
 __all__ = ["isolated_pair"]
 
 SETTLE_TIME: Final = 0.1
-"""Seconds in which two who can reach each other have met, or have told each other everything."""
+"""Seconds after which two nodes have connected and delivered all signals."""
 ROUNDS: Final = 6
 
 
 async def isolated_pair(model: ClusterModel) -> None:
-    """Two who dial at once meet once; a half-open connection gives way; what is said meanwhile waits in order; what is
-    taken back is; who was disconnected is heard no more.
+    """Check two nodes that no other node knows.
+
+    Simultaneous connects give one connection. A new connection replaces a half-open one. Signals that wait for a
+    connection keep their order. No signal of a disconnected node arrives.
     """
     one, two = await model.cluster.start("x", "y", cookie="private", reconnect=False)
     pair = _Pair(model, one, two)
@@ -47,7 +47,7 @@ class _Pair:
             self.checker_of_two = NodeEventsChecker(two, model.note)
 
     def fail(self, violation: str) -> None:
-        self.model.record_violation(f"alone with each other: {violation}")
+        self.model.record_violation(f"isolated pair: {violation}")
         self.model.raise_violations()
 
     def spawn(self, node: Node, *, as_handler: bool = True) -> TestProcess:
@@ -61,7 +61,7 @@ class _Pair:
             node.connect_nowait(other.name, answers.append)
 
     async def connect_both(self) -> None:
-        """Both dial, one a little later."""
+        """Let both nodes connect, one a little later. They must get one connection and one nodeup each."""
         self.checker_of_one.nodeup_counts.clear()
         self.checker_of_two.nodeup_counts.clear()
         answers: list[bool] = []
@@ -71,18 +71,18 @@ class _Pair:
         self.connect(*second, answers)
         await asyncio.sleep(SETTLE_TIME)
         if answers != [True, True]:
-            self.fail(f"both dial, and are told {answers}")
+            self.fail(f"both connect, and the results are {answers}")
         if [*self.checker_of_one.nodeup_counts.values(), *self.checker_of_two.nodeup_counts.values()] != [1, 1]:
             counts = f"{self.checker_of_one.nodeup_counts}, {self.checker_of_two.nodeup_counts}"
-            self.fail(f"both dial, and hear nodeup {counts} times")
+            self.fail(f"both connect, and the nodeup counts are {counts}")
 
     async def expect_disconnected(self) -> None:
         await asyncio.sleep(SETTLE_TIME)
         if self.one.nodes() or self.two.nodes():
-            self.fail(f"they are parted and have {self.one.nodes()}, {self.two.nodes()}")
+            self.fail(f"disconnected, but nodes() are {self.one.nodes()}, {self.two.nodes()}")
 
 
-# How they lose each other
+# Disconnections
 
 
 async def _reset(pair: _Pair) -> None:
@@ -97,25 +97,25 @@ async def _disconnect(pair: _Pair) -> None:
 
 
 async def _half_open(pair: _Pair) -> None:
-    """One loses the connection, the other believes in it still: a new call replaces it at once."""
-    await asyncio.sleep(1.0)  # until all that the services had to say is said
+    """Make a half-open connection. A new connection must replace it at once."""
+    await asyncio.sleep(1.0)  # until the services have sent all their messages
     pair.model.cluster.half_open(pair.one, pair.two)
     await asyncio.sleep(0.001)
     if pair.one.nodes():
-        pair.fail(f"half open: {pair.one.nodes()}, {pair.two.nodes()}")
+        pair.fail(f"half-open: {pair.one.nodes()}, {pair.two.nodes()}")
     answers: list[bool] = []
     pair.connect(pair.one, pair.two, answers)
     await asyncio.sleep(SETTLE_TIME)
     since = connected_since(pair.one, pair.two.name), connected_since(pair.two, pair.one.name)
     if answers != [True] or None in since or abs((since[0] or 0.0) - (since[1] or 0.0)) > SETTLE_TIME:
-        pair.fail(f"a half-open connection does not give way: {answers}, {since}")
+        pair.fail(f"a half-open connection is not replaced: {answers}, {since}")
     await _disconnect(pair)
 
 
 DISCONNECTIONS: Final[list[Callable[[_Pair], Awaitable[None]]]] = [_reset, _disconnect, _half_open]
 
 
-# What is said meanwhile
+# Concurrent signals
 
 
 async def _signals_while_connecting(pair: _Pair) -> None:
@@ -137,13 +137,13 @@ async def _signals_while_connecting(pair: _Pair) -> None:
         links_of(two.node, two.pid),
         monitored_by(two.node, two.pid),
     )
-    if found != (4, [], [], [one.pid]):  # the last is what an actor says when it hears of a nodeup
-        pair.fail(f"what was said while dialling ends as {found}")
+    if found != (4, [], [], [one.pid]):  # a test process sends the fourth message on nodeup
+        pair.fail(f"signals sent while connecting give {found}")
     await _disconnect(pair)
 
 
 async def _relinking(pair: _Pair) -> None:
-    """A link that was taken back can be made again by either, and an exit on its way over it means nothing."""
+    """Both sides can link again after an unlink. An exit signal in flight over a removed link has no effect."""
     one, two = pair.spawn(pair.one), pair.spawn(pair.two)
     reader, neighbour = pair.spawn(pair.one, as_handler=False), pair.spawn(pair.one)
     for linker, unlinker, other in ((one, one, two), (two, one, one), (one, two, two)):
@@ -168,15 +168,15 @@ async def _relinking(pair: _Pair) -> None:
         reader.demonitor_all(two.pid)
         reader.monitor(neighbour.pid)
         pair.one.exit(neighbour.pid, KILL)
-        reader.demonitor_all(neighbour.pid)  # the DOWN is in its mailbox
+        reader.demonitor_all(neighbour.pid)  # the DOWN message is already in its mailbox
     await asyncio.sleep(SETTLE_TIME)
     if one.exits or reader.downs:
-        pair.fail(f"after the end of a link and a watch came {one.exits}, {reader.downs}")
+        pair.fail(f"after unlink and demonitor came {one.exits}, {reader.downs}")
     await _disconnect(pair)
 
 
 async def _disconnect_while_receiving(pair: _Pair) -> None:
-    """Who hears a message and disconnects its node hears no other of that node, also if it was here already."""
+    """After a handler disconnects a node, it gets no more messages of that node, even if they have arrived already."""
     received: list[Term] = []
 
     def receive(message: Term) -> None:
@@ -191,7 +191,7 @@ async def _disconnect_while_receiving(pair: _Pair) -> None:
             speaker.me.send(listener.pid, number)
     await asyncio.sleep(SETTLE_TIME)
     if received != [0]:
-        pair.fail(f"from a node that was disconnected at the first message came {received}")
+        pair.fail(f"a node that was disconnected at the first message delivered {received}")
     await pair.expect_disconnected()
 
 

@@ -1,5 +1,6 @@
-"""A cluster of whole nodes in one event loop, on a network that can be cut, and on machines that can be paused or
-killed.
+"""A cluster of complete nodes in one event loop, with a simulated network and simulated machines.
+
+Tests can partition the network, and pause or kill the machines.
 
 ::
 
@@ -13,7 +14,8 @@ killed.
 
     run(test_a_lost_member_comes_back)         # erlmesh.testing.loop; or the pytest fixture ``cluster``
 
-One seed decides all: delays, pieces, the nodes' own chance. The same seed gives the same history.
+One seed determines everything: delays, chunk sizes and the random choices of the nodes. The same seed gives the same
+history.
 """
 
 from __future__ import annotations
@@ -40,16 +42,17 @@ NodeOrName: TypeAlias = "Node | str"
 """A node, its full name, or the part of it before the ``@``."""
 
 NET_TICKTIME: Final = 8.0
+"""Seconds; much shorter than OTP's 60, so that tests detect a silent peer early."""
 DEFAULT_TIMEOUT: Final = 120.0
 """Virtual seconds that :meth:`Cluster.wait_until` waits."""
 
 
 class NodeKilled(Exception):
-    """The node that this was asked of crashed before it was done."""
+    """The node was killed before the operation on it finished."""
 
 
 class SimulatedNode(Node):
-    """A node whose processes run on its machine, whoever starts them."""
+    """A node whose processes run on its machine, also if code outside that machine starts them."""
 
     machine: Machine
 
@@ -69,7 +72,11 @@ class SimulatedNode(Node):
 
 
 class Cluster:
-    """``options`` are those of :class:`erlmesh.Node`, for every node; ``net_ticktime`` is 8 s if they do not say."""
+    """A simulated cluster. As an async context manager, it kills all nodes at the end.
+
+    ``options`` are passed to each :class:`erlmesh.Node`. ``net_ticktime`` is 8 s unless they set it. ``delay`` is the
+    range of packet travel times in seconds.
+    """
 
     def __init__(self, seed: int = 0, *, delay: tuple[float, float] = (0.0002, 0.003), **options: Any) -> None:
         self.seed = seed
@@ -78,7 +85,7 @@ class Cluster:
         self.history: list[str] = []
         self._options = {"cookie": "simulated", "net_ticktime": NET_TICKTIME, **options}
         self._nodes: dict[str, SimulatedNode] = {}
-        self._names: dict[str, str] = {}
+        self._names: dict[str, str] = {}  # short name to full name; a restarted node keeps its address
         self._cuts: dict[tuple[str, str], None] = {}
         self._pending: dict[str, dict[asyncio.Future[Any], None]] = {}
 
@@ -100,14 +107,15 @@ class Cluster:
     # Nodes
 
     async def start(self, *names: str, **options: Any) -> list[Node]:
-        """Starts nodes, or new lives of them. ``plato`` becomes ``plato@10.0.0.n``; nobody dials anybody yet, but if
-        ``join`` is among the ``options``.
+        """Start nodes, or restart them. ``plato`` becomes ``plato@10.0.0.n``.
+
+        The nodes do not connect to each other, unless ``options`` has ``join``. Raises ValueError if one is running.
         """
         return [await self._start(self._full_name(name), options) for name in names]
 
     async def _start(self, name: str, options: dict[str, Any]) -> Node:
         if name in self._nodes:
-            raise ValueError(f"{name} runs already")
+            raise ValueError(f"{name} is already running")
         host = self.network.host(name.partition("@")[2])
         host.restart()
         loop = asyncio.get_running_loop()
@@ -134,7 +142,7 @@ class Cluster:
         return node
 
     async def mesh(self, size: int, **options: Any) -> list[Node]:
-        """``size`` nodes, ``a@10.0.0.1``, ``b@10.0.0.2`` …, that are all connected."""
+        """Start ``size`` nodes (``a@10.0.0.1``, ``b@10.0.0.2`` …) and wait until all are connected with each other."""
         names = [chr(ord("a") + index) for index in range(size)]
         nodes = await self.start(*names, **options)
         for node in nodes[1:]:
@@ -143,11 +151,11 @@ class Cluster:
         return nodes
 
     def node(self, which: NodeOrName) -> Node:
-        """The running node. Raises ``KeyError``."""
+        """The running node. Raises KeyError if it is not running."""
         return self._nodes[self.name(which)]
 
     def name(self, which: NodeOrName) -> str:
-        """Its full name. Raises ``KeyError`` for who has never run."""
+        """The full name of a node. Raises KeyError if no node of that name was ever started."""
         if isinstance(which, Node):
             return which.name
         return which if "@" in which else self._names[which]
@@ -160,15 +168,15 @@ class Cluster:
         return self.name(which) in self._nodes
 
     def machine(self, which: NodeOrName) -> Machine:
-        """Whatever is started ``with cluster.machine(node):`` is paused and killed with the node."""
+        """The machine of a node. Code started ``with cluster.machine(node):`` is paused and killed with the node."""
         return self._nodes[self.name(which)].machine
 
     async def run_on(self, which: NodeOrName, work: Callable[[], Awaitable[_T]]) -> _T:
-        """What ``await work()`` gives, done on the node's machine. Raises Crashed if that is killed meanwhile."""
+        """Run ``await work()`` on the machine of the node and return the result. Raises NodeKilled if it is killed."""
         name = self.name(which)
         node = self._nodes.get(name)
         if node is None or (isinstance(which, Node) and which is not node):
-            raise NodeKilled(f"{name} runs no longer")
+            raise NodeKilled(f"{name} is no longer running")
         done: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
 
         async def go() -> None:
@@ -192,15 +200,15 @@ class Cluster:
             if node.machine.alive:
                 task.cancel()
 
-    # What may happen to a node
+    # Faults of a node
 
     def pause(self, which: NodeOrName) -> None:
-        """SIGSTOP."""
+        """Pause the node, as SIGSTOP does."""
         self.note(f"pause {self.name(which)}")
         self.machine(which).pause()
 
     def resume(self, which: NodeOrName) -> None:
-        """SIGCONT."""
+        """Resume the node, as SIGCONT does."""
         self.note(f"resume {self.name(which)}")
         self.machine(which).resume()
 
@@ -208,19 +216,19 @@ class Cluster:
         return self.machine(which).paused
 
     def kill(self, which: NodeOrName, *, silently: bool = False) -> None:
-        """SIGKILL; or ``silently``: the power of its machine fails."""
+        """Kill the node, as SIGKILL does. With ``silently`` its machine loses power: no peer gets a FIN or RST."""
         name = self.name(which)
         self.note(f"crash {name}{' silently' if silently else ''}")
         node = self._nodes.pop(name)
         node.machine.kill()
-        release_local(node.atom)  # what a dead machine cannot do itself
+        release_local(node.atom)  # the node cannot release it any more
         self.network.host(name.partition("@")[2]).crash(silently=silently)
         for future in self._pending.pop(name, {}):
             if not future.done():
                 future.set_exception(NodeKilled(f"{name} crashed"))
 
     async def stop(self, which: NodeOrName) -> None:
-        """Leaves in order: :meth:`Node.stop`."""
+        """Shut the node down with :meth:`Node.stop`."""
         name = self.name(which)
         self.note(f"stop {name}")
         node = self._nodes[name]
@@ -228,10 +236,10 @@ class Cluster:
         self._nodes.pop(name, None)
         node.machine.kill()
 
-    # What may happen to the network
+    # Faults of the network
 
     def cut(self, sender: NodeOrName, receiver: NodeOrName, *, both: bool = True) -> None:
-        """Nothing passes between the two; without ``both``, from the first to the second."""
+        """Drop all packets between the two nodes. Without ``both``, only those from ``sender`` to ``receiver``."""
         pairs = [(sender, receiver), (receiver, sender)] if both else [(sender, receiver)]
         for pair in [(self.name(one), self.name(other)) for one, other in pairs]:
             if pair not in self._cuts:
@@ -240,7 +248,7 @@ class Cluster:
                 self.network.cut(*map(_address, pair))
 
     def partition(self, *groups: Iterable[NodeOrName]) -> None:
-        """Nothing passes between nodes of different groups; those in no group are not concerned."""
+        """Cut all connections between different groups. Nodes in no group are not affected."""
         named = [[self.name(which) for which in group] for group in groups]
         for index, group in enumerate(named):
             for other in named[index + 1 :]:
@@ -249,7 +257,7 @@ class Cluster:
                         self.cut(one, two)
 
     def heal(self, one: NodeOrName | None = None, other: NodeOrName | None = None) -> None:
-        """Ends all cuts, or all that concern ``one``, or those between ``one`` and ``other``."""
+        """End all cuts; or only those of ``one``; or only those between ``one`` and ``other``."""
         wanted = {self.name(which) for which in (one, other) if which is not None}
         for pair in [pair for pair in self._cuts if wanted <= set(pair)]:
             self.note(f"heal {pair[0]} -> {pair[1]}")
@@ -257,29 +265,30 @@ class Cluster:
             self.network.heal(*map(_address, pair))
 
     def reset(self, one: NodeOrName, other: NodeOrName) -> bool:
-        """Breaks their connections; both hear of it. False if there was none."""
+        """Reset the connections between the two. Both ends notice it. Returns False if there was none."""
         self.note(f"reset {self.name(one)} {self.name(other)}")
         return self.network.reset(_address(self.name(one)), _address(self.name(other)))
 
     def half_open(self, one: NodeOrName, other: NodeOrName) -> bool:
-        """``one`` loses its connections with ``other``, which does not hear of it: they are half open. False if there
-        was none.
+        """Drop the connections of ``one`` with ``other``. On the side of ``other`` they stay half-open.
+
+        Returns False if there was none.
         """
         self.note(f"forget {self.name(one)} {self.name(other)}")
         return self.network.half_open(_address(self.name(one)), _address(self.name(other)))
 
     def delivered(self, sender: NodeOrName, receiver: NodeOrName) -> int:
-        """How many pieces have come from the machine of ``sender`` to that of ``receiver``."""
+        """Number of chunks delivered from the machine of ``sender`` to the machine of ``receiver``."""
         return self.network.delivered[_address(self.name(sender)), _address(self.name(receiver))]
 
     def cuts(self) -> list[tuple[str, str]]:
-        """What does not pass: senders and receivers."""
+        """The cuts as pairs of sender and receiver."""
         return list(self._cuts)
 
-    # Time, and what has happened
+    # Time and history
 
     def now(self) -> float:
-        """Virtual seconds since the loop began."""
+        """Virtual seconds since the event loop started."""
         return asyncio.get_running_loop().time()
 
     async def sleep(self, seconds: float) -> None:
@@ -288,26 +297,29 @@ class Cluster:
     async def wait_until(
         self, condition: Callable[[], object], *, timeout: float = DEFAULT_TIMEOUT, description: str = ""
     ) -> float:
-        """Waits until ``condition()`` is true; how long that took. ``AssertionError`` after ``timeout`` seconds."""
+        """Wait until ``condition()`` is true. Returns the virtual seconds that this took.
+
+        Raises AssertionError after ``timeout`` seconds; its message contains ``description``.
+        """
         start = self.now()
         while not condition():
             if self.now() - start > timeout:
-                wanted = description or getattr(condition, "__name__", "that")
-                raise AssertionError(f"seed {self.seed}: after {timeout:g} s still not: {wanted}")
+                wanted = description or getattr(condition, "__name__", "the condition")
+                raise AssertionError(f"seed {self.seed}: not within {timeout:g} s: {wanted}")
             await asyncio.sleep(0.01)
         return self.now() - start
 
     def is_complete(self) -> bool:
-        """Whether all running nodes are connected with each other, and with nobody else."""
-        everybody = set(self._nodes)
-        return all({node.name, *node.nodes()} == everybody for node in self._nodes.values())
+        """True if each running node is connected with all other running nodes, and with no other node."""
+        names = set(self._nodes)
+        return all({node.name, *node.nodes()} == names for node in self._nodes.values())
 
     def note(self, what: str) -> None:
-        """Adds a line to the history."""
+        """Append a line with the current time to the history."""
         self.history.append(f"{self.now():.6f} {what}")
 
     def digest(self) -> str:
-        """A fingerprint of the history: the same for the same seed."""
+        """A fingerprint of the history. The same seed gives the same one."""
         return hashlib.sha256("\n".join(self.history).encode()).hexdigest()[:16]
 
     def _full_name(self, name: str) -> str:

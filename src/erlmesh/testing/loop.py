@@ -1,12 +1,12 @@
-"""An event loop whose clock is a number: asked to wait, it adds to the number and goes on at once.
+"""A deterministic event loop with virtual time. When nothing is ready, it advances its clock to the next timer.
 
-Whole nodes run on it unchanged, an idle hour in milliseconds, and the same way every time. What cannot go on is an
-error instead of a hang: :class:`Deadlock` when everybody waits for ever, :class:`Livelock` when an instant does not
-end.
+Unmodified nodes run on it. An idle hour takes milliseconds, and each run is the same. A hang becomes an error:
+:class:`Deadlock` if no callback and no timer is left, :class:`Livelock` if time stops advancing.
 
-*Machines* share the loop. What is started inside ``with machine:`` belongs to that machine, and so does all that comes
-of it: tasks, timers, callbacks. One can be paused, as SIGSTOP does (what it should do, timers included, is kept, and
-done when it resumes, late), and killed, as SIGKILL does: then nothing of it ever runs again, not even what tidies up.
+*Machines* share the loop. A task, timer or callback that is created inside ``with machine:`` belongs to that machine,
+and so does everything that it creates. :meth:`Machine.pause` acts like SIGSTOP: callbacks and timers that become due
+are deferred until :meth:`Machine.resume`. :meth:`Machine.kill` acts like SIGKILL: no code of the machine runs again,
+not even its ``finally`` blocks.
 """
 
 from __future__ import annotations
@@ -25,28 +25,31 @@ __all__ = ["Deadlock", "Livelock", "Machine", "SimulatedLoop", "run", "run_corou
 _T = TypeVar("_T")
 
 MAX_ITERATIONS_PER_INSTANT: Final = 100_000
+"""Iterations of the loop without any time passing after which :class:`Livelock` is raised."""
 
 _machine: ContextVar[Machine | None] = ContextVar("machine", default=None)
 
 
 class Deadlock(AssertionError):
-    """Everybody waits, and nothing will ever happen."""
+    """No callback is ready and no timer is set, so the program waits forever."""
 
 
 class Livelock(AssertionError):
-    """The loop turned 100,000 times without a moment passing."""
+    """The loop ran 100,000 iterations and the time did not advance."""
 
 
 class Machine:
-    """Something that runs, can be paused, and can be killed. A context manager: what is started inside is its own."""
+    """A simulated machine that can be paused and killed. As a context manager, it owns what is started inside it."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.alive = True
         self.paused = False
+        # What became due during the pause. Callbacks run before timers on resume, as in a loop that was blocked.
         self._deferred_callbacks: list[_MachineCallback] = []
         self._deferred_timers: list[_MachineCallback] = []
         self._tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
+        # Unfinished tasks of a killed machine. Garbage collection of such a task would log an error.
         self._abandoned: list[asyncio.Task[Any]] = []
         self._context_tokens: list[Token[Machine | None]] = []
 
@@ -61,17 +64,15 @@ class Machine:
 
     @staticmethod
     def current() -> Machine | None:
-        """The machine that the caller runs on."""
+        """The machine that the caller runs on, or None."""
         return _machine.get()
 
     def pause(self) -> None:
-        """It stands still until :meth:`resume`."""
+        """Run nothing of this machine until :meth:`resume`."""
         self.paused = True
 
     def resume(self) -> None:
-        """It goes on with what has become due in the meantime: first what has arrived, then the timers, as a loop does
-        that turns again after a long time.
-        """
+        """Run what became due during the pause: callbacks first, then timers, as a blocked event loop does."""
         self.paused = False
         steps, self._deferred_callbacks, self._deferred_timers = (
             self._deferred_callbacks + self._deferred_timers,
@@ -82,28 +83,28 @@ class Machine:
             step.reschedule()
 
     def kill(self) -> None:
-        """Nothing of it runs any more."""
+        """Never run anything of this machine again."""
         self.alive = False
-        self._abandoned += [task for task in self._tasks if not task.done()]  # collected, they would say how they ended
+        self._abandoned += [task for task in self._tasks if not task.done()]
         self._deferred_callbacks.clear()
         self._deferred_timers.clear()
 
     def track(self, task: asyncio.Task[Any]) -> None:
-        """``task`` runs here."""
+        """Record that ``task`` belongs to this machine."""
         self._tasks.add(task)
 
     def defer(self, step: _MachineCallback) -> None:
-        """Remembers ``step`` for the time when the machine goes on."""
+        """Keep the callback ``step`` until the machine resumes."""
         (self._deferred_timers if step.is_timer else self._deferred_callbacks).append(step)
 
     def discard_tasks(self) -> None:
-        """Lets go of what the dead machine's tasks held. Their ``finally`` blocks run here and reach nobody."""
+        """Close the coroutines of a killed machine. Their ``finally`` blocks run now, without any effect on others."""
         for task in self._abandoned:
             _discard_task(task)
 
 
 class _MachineCallback:
-    """A callback of a machine."""
+    """A callback that runs only while its machine is alive and not paused."""
 
     __slots__ = ("_arguments", "_callback", "_context", "_loop", "_machine", "handle", "is_timer")
 
@@ -138,7 +139,7 @@ class _MachineCallback:
 
 
 class _AutojumpSelector(selectors.BaseSelector):
-    """No file is ever ready; waiting is jumping."""
+    """A selector on which no file is ever ready. ``select`` advances the virtual time instead of waiting."""
 
     def __init__(self) -> None:
         self.loop: SimulatedLoop | None = None
@@ -162,7 +163,7 @@ class _AutojumpSelector(selectors.BaseSelector):
 
 
 class SimulatedLoop(asyncio.SelectorEventLoop):
-    """The loop. ``time()`` starts at 0 and passes only when nobody has anything to do."""
+    """The event loop. ``time()`` starts at 0 and advances only when no callback is ready."""
 
     def __init__(self) -> None:
         self._now = 0.0
@@ -176,25 +177,25 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         return self._now
 
     def advance(self, timeout: float | None) -> None:
-        """Lets ``timeout`` seconds pass. Raises Deadlock, Livelock."""
+        """Advance the clock by ``timeout`` seconds. Raises Deadlock if ``timeout`` is None, or Livelock."""
         if timeout is None:
-            raise Deadlock(f"at {self._now:.3f} s everybody waits for ever")
+            raise Deadlock(f"at {self._now:.3f} s all tasks wait forever")
         if timeout > 0:
             self._now += timeout
             self._iterations = 0
             return
         self._iterations += 1
         if self._iterations > MAX_ITERATIONS_PER_INSTANT:
-            raise Livelock(f"the instant {self._now:.3f} s does not end")
+            raise Livelock(f"the time stays at {self._now:.3f} s")
 
     def machine(self, name: str) -> Machine:
-        """A new machine on this loop."""
+        """Create a machine on this loop."""
         machine = Machine(name)
         self._machines.append(machine)
         return machine
 
     def shutdown(self) -> None:
-        """Kills all machines, cancels everybody else, and closes the loop."""
+        """Kill all machines, cancel all other tasks, and close the loop."""
         for machine in self._machines:
             machine.kill()
             machine.discard_tasks()
@@ -208,7 +209,7 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
             _discard_task(task)
         self.close()
 
-    # What the loop is asked for, by whom
+    # Overrides of asyncio: each task, callback and timer belongs to the machine of its context
 
     def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
         task = super().create_task(coro, **options)

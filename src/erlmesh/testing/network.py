@@ -1,7 +1,8 @@
-"""A network in memory: the verbs of the real one, and what TCP may do to people who trust it.
+"""An in-memory network with the interface of :class:`erlmesh.net.network.TcpNetwork`, and TCP's failure modes.
 
-It keeps TCP's promises (order, nothing lost while both ends live) and breaks only what TCP may break: delay, the
-size of pieces, silence for as long as a cut lasts, a reset, an end that nobody hears of. One seed decides everything.
+It keeps the guarantees of TCP: bytes arrive in order, and none is lost while both ends exist. It simulates what TCP
+allows: delay, arbitrary chunk sizes, silence during a partition, a reset, and a half-open connection. One seed
+determines every choice.
 """
 
 from __future__ import annotations
@@ -19,40 +20,40 @@ from erlmesh.net.network import Listener
 __all__ = ["Host", "SimulatedEpmd", "SimulatedNetwork"]
 
 SYN_RETRANSMIT: Final = 1.0
-"""Seconds after which an unanswered attempt to connect is repeated."""
+"""Seconds after which an unanswered connection attempt is repeated."""
 MAX_BACKOFF: Final = 30.0
-"""What a cut has held back arrives some time after the heal: TCP has backed off as long as the cut was, at most
-this.
+"""Longest delay, in seconds, between a heal and the arrival of data that the cut held back. TCP's retransmission
+timer has backed off for as long as the cut lasted, but not longer than this.
 """
 SPLIT_PROBABILITY: Final = 0.2
-"""How often what is written arrives in more than one piece."""
+"""Probability that written data is split into one more chunk."""
 SOCKET_BUFFERS: Final = 1 << 17
-"""Bytes that two kernels take before a write has to wait."""
+"""Bytes that the socket buffers of both kernels hold before the sender has to wait."""
 
 
 class SimulatedNetwork:
-    """All hosts and the ways between them. Every delay and cut into pieces comes from ``seed``."""
+    """All hosts and the connections between them. ``seed`` determines every delay and every split."""
 
     def __init__(self, seed: int = 0, *, delay: tuple[float, float] = (0.0002, 0.003)) -> None:
         self.random = Random(seed)
         self.delay = delay
         self.hosts: dict[str, Host] = {}
         self.delivered: Counter[tuple[str, str]] = Counter()
-        """How many pieces have come from one address to another: a truth about silence that no node keeps."""
+        """Number of chunks delivered from one address to another. Checks use it to prove silence."""
         self._cuts: dict[tuple[str, str], float] = {}
 
     def host(self, address: str) -> Host:
-        """The host with that address."""
+        """The host with that address. It is created on first use."""
         if address not in self.hosts:
             self.hosts[address] = Host(self, address)
         return self.hosts[address]
 
     def cut(self, sender: str, receiver: str) -> None:
-        """From now on nothing passes from ``sender`` to ``receiver``; what is sent waits."""
+        """Deliver nothing from ``sender`` to ``receiver`` until :meth:`heal`. Data that is sent is held back."""
         self._cuts.setdefault((sender, receiver), asyncio.get_running_loop().time())
 
     def heal(self, sender: str, receiver: str) -> None:
-        """What waited arrives, a little late."""
+        """End the cut. Data that was held back arrives a little later."""
         since = self._cuts.pop((sender, receiver), None)
         if since is not None:
             duration = asyncio.get_running_loop().time() - since
@@ -63,25 +64,25 @@ class SimulatedNetwork:
         return (sender, receiver) in self._cuts
 
     def is_reachable(self, one: str, other: str) -> bool:
-        """Whether a packet and its answer get through, so that the two can connect."""
+        """True if packets pass in both directions, so that the two addresses can connect."""
         return not self.is_cut(one, other) and not self.is_cut(other, one)
 
     def reset(self, one: str, other: str) -> bool:
-        """Breaks every connection between the two, and both hear of it. False if there is none."""
+        """Reset all connections between the two. Both ends notice it. Returns False if there is none."""
         pipes = [*self._pipes_between(one, other), *self._pipes_between(other, one)]
         for pipe in pipes:
             pipe.receiver.disconnected(ConnectionResetError("connection reset by peer"))
         return bool(pipes)
 
     def half_open(self, one: str, other: str) -> bool:
-        """``one`` loses its connections with ``other``, which hears nothing until it speaks. False if there is none."""
+        """Drop the connections of ``one``. ``other`` notices it only when it sends. Returns False if there is none."""
         pipes = self._pipes_between(one, other)
         for pipe in pipes:
             pipe.sender.disconnected(ConnectionAbortedError("connection timed out"))
         return bool(pipes)
 
     def latency(self) -> float:
-        """Seconds that a packet takes."""
+        """Draw the travel time of one packet, in seconds."""
         return self.random.uniform(*self.delay)
 
     def _pipes_between(self, sender: str, receiver: str) -> list[_Pipe]:
@@ -89,7 +90,7 @@ class SimulatedNetwork:
 
 
 class Host:
-    """One address: what a node is given as its ``network``."""
+    """One address. A node gets it as its ``network``."""
 
     def __init__(self, network: SimulatedNetwork, address: str) -> None:
         self.network = network
@@ -131,11 +132,12 @@ class Host:
             if port not in self._listeners:
                 self._listeners[port] = (protocol, copy_context())
                 return _Listener(self, port)
-        raise NodeStartError(f"all ports of {self.address} that may be used are taken")
+        raise NodeStartError(f"all allowed ports of {self.address} are taken")
 
     async def reach(self, address: str) -> Host:
-        """The host with that address, once a packet has come through to it and back; the caller's own time limit ends
-        the attempts. Raises ConnectError if there is no such address.
+        """Wait until a packet and its answer have passed, and return the host with that address.
+
+        It retries forever, so the caller needs a timeout. Raises ConnectError if there is no such address.
         """
         network = self.network
         await asyncio.sleep(network.latency() + network.latency())
@@ -150,12 +152,13 @@ class Host:
         return self._listeners.get(port)
 
     def close(self, port: int) -> None:
-        """Nobody listens on ``port`` any more."""
+        """Stop listening on ``port``."""
         self._listeners.pop(port, None)
 
     def crash(self, *, silently: bool = False) -> None:
-        """The process is gone. Its kernel closes or resets the connections; but a machine without power does not
-        (``silently``), and leaves its peers with half-open ones.
+        """Kill the process on this host. Its kernel closes or resets the connections.
+
+        With ``silently`` the host loses power: the peers keep half-open connections.
         """
         self._listeners.clear()
         self.names.clear()
@@ -164,12 +167,12 @@ class Host:
             pipe.sender.owner_killed(silently=silently)
 
     def restart(self) -> None:
-        """It has power again."""
+        """Turn the power on again."""
         self.has_power = True
 
 
 class SimulatedEpmd:
-    """The EPMD of every host at once: the port mapper and the resolver of the node on ``host``."""
+    """The EPMD daemons of all hosts. It is the port mapper and the resolver of the node on ``host``."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
@@ -203,7 +206,7 @@ class _Listener:
 
 
 class _Pipe:
-    """One direction of a connection: pieces on their way, in order. ``None`` is the end of the stream."""
+    """One direction of a connection: the chunks in flight, in order. ``None`` marks the end of the stream."""
 
     def __init__(self, sender: _Transport, receiver: _Transport) -> None:
         self.sender, self.receiver = sender, receiver
@@ -225,12 +228,12 @@ class _Pipe:
         self._schedule(network.latency())
 
     def resume(self, after: float) -> None:
-        """What was held back is on its way."""
+        """Send the chunks that a cut held back. They arrive after ``after`` seconds."""
         if self._chunks:
             self._schedule(after)
 
     def consume(self, size: int) -> None:
-        """The receiver has taken ``size`` bytes."""
+        """The receiver has read ``size`` bytes."""
         self.unread -= size
         self.sender.buffer_drained(self.unread)
 
@@ -238,7 +241,9 @@ class _Pipe:
         if self._timer is None:
             loop = asyncio.get_running_loop()
             self._arrival_time = max(self._arrival_time, loop.time() + after)
-            self._timer = loop.call_at(self._arrival_time, self._deliver, context=Context())  # a wire is no machine's
+            self._timer = loop.call_at(
+                self._arrival_time, self._deliver, context=Context()
+            )  # the network runs on no machine
 
     def _deliver(self) -> None:
         self._timer = None
@@ -259,13 +264,13 @@ class _Pipe:
             sender.pipes.pop(self, None)
 
     def _reset_sender(self) -> None:
-        """Nobody is there for what has arrived: a kernel says so, if there is one."""
+        """The receiving end is closed. Its kernel answers with a reset, unless the host has no power."""
         self._chunks.clear()
         if self.receiver.host.has_power:
             _reset(self.receiver, self.sender)
 
     def clear(self) -> None:
-        """What has been sent and has not arrived never does."""
+        """Drop the chunks in flight."""
         self._chunks.clear()
         self.sender.host.pipes.pop(self, None)
         if self._timer is not None:
@@ -274,8 +279,9 @@ class _Pipe:
 
 
 class _Transport(asyncio.Transport):
-    """One end of a connection. ``context`` is where its protocol is at home: what that is told, it is told there, or
-    when that machine wakes.
+    """One end of a connection. Its protocol is called in ``context``, that is, on the machine that owns the protocol.
+
+    While that machine is paused, the calls are deferred.
     """
 
     def __init__(self, host: Host, peer: str, context: Context) -> None:
@@ -291,16 +297,16 @@ class _Transport(asyncio.Transport):
         self._writing_paused = False
 
     def pipe_to(self, other: _Transport) -> None:
-        """What is written here arrives at ``other``."""
+        """Deliver to ``other`` what is written here."""
         self._outgoing = other._incoming = _Pipe(self, other)
 
     def start_protocol(self, protocol: Callable[[], asyncio.Protocol]) -> None:
-        """For the one who dialled."""
+        """Start the protocol of the initiator at once."""
         self._protocol = protocol()
         self._protocol.connection_made(self)
 
     def accept(self, protocol: Callable[[], asyncio.Protocol], is_listening: Callable[[], bool]) -> None:
-        """For the one who is dialled: as soon as its machine can."""
+        """Start the protocol of the acceptor when its machine runs next."""
 
         def accepted() -> None:
             if is_listening():
@@ -310,13 +316,13 @@ class _Transport(asyncio.Transport):
 
         asyncio.get_running_loop().call_soon(accepted, context=self._context)
 
-    # What the network does
+    # Called by the network
 
     def data_arrived(self, data: bytes) -> None:
         self._call_soon(self._data_received, data)
 
     def disconnected(self, error: Exception | None) -> None:
-        """The other end is closed, or the connection broken."""
+        """The peer has closed (``error`` is None), or the connection is broken."""
         if not self.is_disconnected:
             self.is_disconnected = True
             if error is None and self._outgoing is not None:
@@ -331,7 +337,7 @@ class _Transport(asyncio.Transport):
             self._call_soon(self._call_protocol, "resume_writing")
 
     def owner_killed(self, *, silently: bool) -> None:
-        """The process of this end is no more."""
+        """The process that owns this end was killed."""
         self._closing = self.is_disconnected = True
         self._protocol = None
         if self._outgoing is None:
@@ -344,7 +350,7 @@ class _Transport(asyncio.Transport):
         else:
             self._outgoing.put(None)
 
-    # What its protocol asks for
+    # asyncio.Transport
 
     def write(self, data: Any) -> None:
         if self._outgoing is None or self._closing or self.is_disconnected:
@@ -378,7 +384,7 @@ class _Transport(asyncio.Transport):
     def get_write_buffer_size(self) -> int:
         return 0 if self._outgoing is None else max(0, self._outgoing.unread - SOCKET_BUFFERS)
 
-    # In its own context
+    # Calls of the protocol, in its context
 
     def _call_soon(self, callback: Callable[..., None], *arguments: Any) -> None:
         asyncio.get_running_loop().call_soon(callback, *arguments, context=self._context)
@@ -401,7 +407,7 @@ class _Transport(asyncio.Transport):
 
 
 def _reset(one: _Transport, other: _Transport) -> None:
-    """``other`` hears that ``one`` is no more, if a packet gets through."""
+    """Send a reset from ``one`` to ``other``. A cut in that direction drops it."""
     network = one.host.network
 
     def deliver() -> None:

@@ -1,4 +1,4 @@
-"""For pytest: tests that are told a cluster, on a virtual clock.
+"""pytest plugin: the fixture ``cluster`` gives a test simulated clusters with virtual time.
 
 ::
 
@@ -10,13 +10,14 @@
         mesh.heal()
         await mesh.wait_until(mesh.is_complete)
 
-A coroutine test with the fixture ``cluster`` runs on :class:`erlmesh.testing.loop.Clock`, whatever else runs coroutine
-tests; every minute in it takes milliseconds. ``cluster(n, seed=…, **options)`` starts ``n`` nodes that are connected
-with each other (the options are those of :class:`erlmesh.testing.cluster.Cluster`) and gives the cluster. Without a
-``seed`` it is the one of ``--simulation-seed``, 0 if not given; a failed test reports its seeds and what happened.
+A coroutine test with the fixture ``cluster`` runs on :class:`erlmesh.testing.loop.SimulatedLoop`, also if another
+plugin runs coroutine tests. A minute of virtual time takes milliseconds. ``await cluster(n, seed=…, **options)``
+starts ``n`` nodes that are connected with each other, and returns a :class:`erlmesh.testing.cluster.Cluster`. The
+options are those of that class. The default seed is ``--simulation-seed``, or 0. A failed test reports the seeds and
+the history of its clusters.
 
-pytest loads this in every project that has erlmesh installed: it imports the rest when a test wants it. A fixture
-``cluster`` of the project's own takes the place of this one, and then nothing here is done.
+pytest loads this plugin in every project that has erlmesh installed. The plugin imports the simulator only when a test
+needs it. If a project defines its own fixture ``cluster``, that one wins and the plugin does nothing.
 """
 
 from __future__ import annotations
@@ -33,17 +34,18 @@ if TYPE_CHECKING:
 __all__ = ["ClusterFactory"]
 
 HISTORY_LINES = 60
+"""Lines of the history of each cluster in the report of a failed test."""
 
 
 class ClusterFactory:
-    """The fixture ``cluster``: what a test has started."""
+    """The fixture ``cluster``: starts clusters and keeps them for the report."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.clusters: list[Cluster] = []
 
     async def __call__(self, size: int = 0, *, seed: int | None = None, **options: Any) -> Cluster:
-        """A cluster of ``size`` connected nodes."""
+        """Start a cluster of ``size`` connected nodes."""
         from erlmesh.testing.cluster import Cluster  # noqa: PLC0415 - see above
 
         cluster = Cluster(self.seed if seed is None else seed, **options)
@@ -52,7 +54,7 @@ class ClusterFactory:
         return cluster
 
     def run(self, test: Callable[..., Any], arguments: dict[str, Any]) -> None:
-        """Runs the coroutine test on a clock of its own, and ends what it has started."""
+        """Run the coroutine test on an event loop of its own, and kill all nodes at the end."""
         from erlmesh.testing.loop import run  # noqa: PLC0415 - see above
 
         async def main() -> None:
@@ -66,7 +68,7 @@ class ClusterFactory:
         run(main)
 
     def history_report(self) -> str:
-        """What happened, for a failure's report."""
+        """The end of the history of each cluster, for the report of a failure."""
         return "\n".join(
             f"seed {cluster.seed}, {len(cluster.history)} events:\n" + "\n".join(cluster.history[-HISTORY_LINES:])
             for cluster in self.clusters
@@ -80,17 +82,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def cluster(request: pytest.FixtureRequest) -> ClusterFactory:
-    """Simulated clusters: awaiting it with 3 gives three nodes that are connected with each other."""
+    """Give the test a factory of simulated clusters: await it with 3 to start three connected nodes."""
     return ClusterFactory(request.config.getoption("--simulation-seed"))
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Runs a coroutine test that has our fixture; others are not ours."""
+    """Run a coroutine test that uses this fixture. Leave all other tests to pytest."""
     clusters = pyfuncitem.funcargs.get("cluster")
     if not isinstance(clusters, ClusterFactory):
         return None
-    test = inspect.unwrap(pyfuncitem.obj)  # a plugin that runs all coroutine tests has made a function of it
+    test = inspect.unwrap(pyfuncitem.obj)  # another plugin may have wrapped the coroutine
     if not inspect.iscoroutinefunction(test):
         return None
     arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
@@ -100,7 +102,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A failed test is reported with what happened to its clusters."""
+    """Add the history of its clusters to the report of a failed test."""
     report = yield
     clusters = getattr(item, "funcargs", {}).get("cluster")
     if report.when == "call" and report.failed and isinstance(clusters, ClusterFactory):

@@ -1,11 +1,11 @@
-"""Deliberately wrong versions of erlmesh: what a story is worth is how many of them it catches.
+"""Mutants of erlmesh: deliberately wrong versions that measure how good the scenarios are.
 
-A mutant replaces a few words in one function. Where these words, or the function, are no longer there, it does not
-apply and says so: then whoever changed the function finds the words that make it wrong now. A mutant is caught by the
-first of the stories in ``SEEDS``, told with all exams, that fails with it, or else by a unit test. ``killed_by.txt``
-remembers which, so that the suite need not look.
+A mutant replaces a piece of the source of one function. If that piece or the function no longer exists, the mutant does
+not apply, and a test fails. Then adapt it to the new source. A mutant is killed by the first scenario of ``SEEDS``, run
+with all final checks, that fails with it, or else by a unit test. ``killed_by.txt`` records which, so that the test
+suite does not have to search.
 
-``EQUIVALENT`` are changes that nobody can notice, each with the proof.
+``EQUIVALENT`` are mutants that change no observable behaviour, each with a proof.
 """
 
 from simulation.mutants import connections, global_names, handshakes, links, network, pg, pg2
@@ -14,7 +14,7 @@ from simulation.mutants.mutation import Mutant
 __all__ = ["EQUIVALENT", "MUTANTS", "SEEDS", "UNIT_TESTS", "Mutant"]
 
 SEEDS = [*range(12), 13, 201, 472, 603, 1336]
-"""The first that come, and those that once found a fault."""
+"""The first twelve seeds, and those that once found a bug."""
 UNIT_TESTS = {
     "erlmesh.core.links": ["test_links.py", "test_router.py", "test_process.py"],
     "erlmesh.core.monitors": ["test_monitors.py", "test_router.py", "test_process.py"],
@@ -38,7 +38,7 @@ UNIT_TESTS = {
         "test_global_conflicts.py",
     ],
 }
-"""The unit tests that are asked about a mutant of a module, by the beginning of its name, when no story catches it."""
+"""The unit tests for the mutants of a module, by the prefix of its name. They run if no scenario kills the mutant."""
 MUTANTS = [
     *links.MUTANTS,
     *connections.MUTANTS,

@@ -1,4 +1,4 @@
-"""A function with a few words replaced, in place, for every module that uses it."""
+"""Mutants: a function with a piece of its source replaced, in place, for all modules that use it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from pathlib import Path
 
 
 class DoesNotApply(Exception):
-    """The function, or the words, are not there (any more)."""
+    """The function or the text does not exist (any more)."""
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """``where`` is ``module:Class.function``; ``old`` stands there exactly once, ``new`` instead of it ``breaks`` what
-    is said. ``proof``: why nobody can notice.
+    """``target`` is ``module:Class.function``. ``old`` occurs exactly once in its source, and ``new`` replaces it.
+
+    ``description`` states the wrong behaviour. Comments in the source are ignored. ``proof`` states why an equivalent
+    mutant changes no observable behaviour.
     """
 
     target: str
@@ -32,7 +34,7 @@ class Mutant:
 
     @contextmanager
     def applied(self):
-        """The function is broken meanwhile."""
+        """Replace the code of the function inside the ``with`` block."""
         function, broken = self.function(), self.code()
         before, function.__code__ = function.__code__, broken
         try:
@@ -55,7 +57,7 @@ class Mutant:
         return found
 
     def code(self):
-        """The code of the broken function."""
+        """The code object of the mutated function. Raises DoesNotApply."""
         module, _, path = self.target.partition(":")
         source = Path(importlib.import_module(module).__file__).read_text()
         node = _find_node(ast.parse(source), path)
@@ -63,13 +65,13 @@ class Mutant:
         text = _strip_comments("".join(lines[node.lineno - 1 : node.end_lineno]))
         if text.count(self.old) != 1:
             raise DoesNotApply(
-                f"{self.description!r}: {self.old!r} stands {text.count(self.old)} times in {self.target}"
+                f"{self.description!r}: {self.old!r} occurs {text.count(self.old)} times in {self.target}"
             )
         text = text.replace(self.old, self.new)
         mutated = "".join([*lines[: node.lineno - 1], text, *lines[node.end_lineno :]])
         code = _find_code(compile(mutated, f"<mutant of {self.target}>", "exec", dont_inherit=True), path)
         if code.co_freevars != self.function().__code__.co_freevars:
-            raise DoesNotApply(f"{self.description!r}: it changes what the function closes over")
+            raise DoesNotApply(f"{self.description!r}: it changes the closure of the function")
         return code
 
 

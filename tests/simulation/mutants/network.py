@@ -1,4 +1,4 @@
-"""The simulated network itself: a network that lies makes every story worthless."""
+"""Mutants of the simulated network. A wrong network makes each scenario worthless."""
 
 from simulation.mutants.mutation import Mutant
 
