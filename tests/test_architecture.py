@@ -1,6 +1,7 @@
 """The arrows point down, and below the waterline nothing touches the world."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,12 @@ def test_no_import_cycle():
 
     for module in sorted(MODULES):
         visit(module, [])
+
+
+@pytest.mark.parametrize("page", ["ARCHITECTURE.md", "CONTRIBUTING.md"])
+def test_every_path_in_a_page_exists(page):
+    root = SRC.parent
+    paths = re.findall(r"`((?:[\w.]+/)+[\w.]*|\w+\.py)`", (root / page).read_text())
+
+    assert paths
+    assert [path for path in paths if not (root / path).exists() and not (SRC / "erlmesh" / path).exists()] == []
