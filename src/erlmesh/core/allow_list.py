@@ -1,8 +1,8 @@
-"""Which nodes may be met at all: OTP's ``net_kernel:allow/1``, with patterns.
+"""Which nodes may be connected to at all: ``net_kernel:allow/1`` of OTP, with patterns.
 
-An entry is a node (``plato@10.0.0.7``), a host (``10.0.0.7``: any node there), or a name before the ``@``
-(``plato@``: on any host), as ``dist_util:is_allowed/2`` reads them. Beyond OTP, ``*`` and ``?`` stand for any
-characters and any one, in either part: ``worker*@10.0.*``.
+An entry is a node (``plato@10.0.0.7``), a host (``10.0.0.7``: any node there), or an alive name (``plato@``: on any
+host), as in ``dist_util:is_allowed/2``. In addition to OTP, ``*`` matches any characters and ``?`` any single one, in
+either part: ``worker*@10.0.*``.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ __all__ = ["AllowList"]
 
 
 class AllowList:
-    """The list of one node. None allows everybody, as OTP does before the first call of ``allow``."""
+    """The allow-list of one node. None allows all nodes, as OTP does before the first call of ``allow``."""
 
     def __init__(self, entries: Iterable[Atom | str] | None = None) -> None:
-        """Raises ``ValueError`` for an entry that can match no node, and for an empty list."""
+        """Raises ``ValueError`` for an entry that cannot match any node, and for an empty list."""
         self._entries: list[str] = []
         self._patterns: list[re.Pattern[str]] = []
         if entries is not None:
             self.add(entries)
             if not self._entries:
-                raise ValueError("an empty allow-list would keep everybody out: leave it away to allow all nodes")
+                raise ValueError("an empty allow-list would refuse all nodes: leave it out to allow all nodes")
 
     @property
     def entries(self) -> tuple[str, ...]:
-        """What is allowed, in the order of adding; empty if everybody is."""
+        """The entries in the order of adding; empty if all nodes are allowed."""
         return tuple(self._entries)
 
     def add(self, entries: Iterable[Atom | str]) -> None:
-        """Allows these too; if everybody was allowed, only these from now on. Raises ``ValueError``."""
-        if isinstance(entries, str | Atom):
+        """Allow these nodes, too. If all nodes were allowed, allow only these from now on. Raises ``ValueError``."""
+        if isinstance(entries, str | Atom):  # a str is iterable: each character would become an entry
             raise TypeError(f"an allow-list is a list of names, not one: [{str(entries)!r}]")
         new = [Atom(entry).name for entry in entries]
         patterns = [_compile_entry(entry) for entry in new]
@@ -42,7 +42,7 @@ class AllowList:
         self._patterns += patterns
 
     def allows(self, name: str) -> bool:
-        """Whether the node ``name`` may be met."""
+        """Whether the node ``name`` may be connected to."""
         return not self._patterns or any(pattern.fullmatch(name) for pattern in self._patterns)
 
 

@@ -1,19 +1,26 @@
-"""The life of the connections to each peer: who is being called, who calls, who is up, and who wins when both dial.
+"""Which connections to each peer are under way or established, and which one wins if both nodes dial. No I/O.
 
-One entry a peer that anything is going on with::
+One entry for each peer that is connected or has an attempt under way::
 
-              dial                      met
-    (nothing) ────▶ dialling ─────────────────────────────▶ up
-        │              │  called, own name is greater: nok   │
-        │ called: ok   │  called, own name is smaller:       │ called: alive
-        ▼              ▼  ok_simultaneous, drop the attempt  ▼
-     answering ◀───────┘                                  up, and answering: met replaces the old connection
-        │ met
-        ▼
-        up
+               dial                       established
+    (nothing) ─────▶ OUTGOING ───────────────────────────────▶ ESTABLISHED ◀───────────┐
+        │               │                                          │                   │
+        │ incoming:     │ incoming, own name is smaller:           │ incoming: alive   │ established:
+        │ ok            │ ok_simultaneous, drop our attempt        ▼                   │ the new connection
+        ▼               ▼                                      ESTABLISHED             │ replaces the old one
+    INCOMING ◀──────────┤                                      and INCOMING ───────────┘
+        │               │
+        │ established   │ nok_received (the peer's name is greater and it dials, too)
+        ▼               ▼
+    ESTABLISHED     AWAITING_INCOMING ── incoming: ok ──▶ INCOMING
+                        │
+                        └── expire: the peer's connection did not arrive ──▶ (nothing)
 
-``nok`` heard by the one who dialled means *they* are calling: the entry is *expecting* until their call comes or the
-caller gives up. A connection is any hashable token; the table never looks into it. (dist_util.erl, net_kernel.erl)
+If both nodes dial, the attempt of the node with the greater name wins: it answers ``nok`` to an incoming connection
+while it dials. A peer that lost its connection may dial while ours still looks established: the answer is ``alive``,
+and the old connection is replaced when the new handshake is complete. (OTP: ``dist_util.erl``, ``net_kernel.erl``.)
+
+A connection is any hashable token. The table never looks into it.
 """
 
 from __future__ import annotations
@@ -31,10 +38,12 @@ C = TypeVar("C")
 @dataclass(slots=True)
 class _Peer(Generic[C]):
     outgoing: C | None = None
+    """Our attempt. Never set together with ``incoming`` or ``established``."""
     incoming: C | None = None
+    """The peer's attempt that was answered with ``ok``, ``ok_simultaneous`` or ``alive``."""
     established: C | None = None
     awaiting_incoming: C | None = None
-    """The attempt that was told ``nok``."""
+    """Our attempt that the peer answered with ``nok``. It only identifies the wait: a later wait has another token."""
 
     def is_pending(self) -> bool:
         return self.outgoing is not None or self.incoming is not None or self.awaiting_incoming is not None
@@ -44,24 +53,24 @@ class _Peer(Generic[C]):
 
 
 class ConnectionTable(Generic[C]):
-    """The connections of the node called ``ours`` (a full name)."""
+    """The connections of the node with the full name ``local_name``."""
 
     def __init__(self, local_name: str) -> None:
         self._local_name = local_name
         self._peers: dict[str, _Peer[C]] = {}
 
     def established_connection(self, name: str) -> C | None:
-        """The established connection to ``name``."""
+        """Return the established connection to ``name``."""
         peer = self._peers.get(name)
         return None if peer is None else peer.established
 
     def is_pending(self, name: str) -> bool:
-        """Something is under way that may yet end in a connection: whoever wants one must wait for it."""
+        """Whether an attempt is under way that may still become a connection. A caller that wants one waits for it."""
         peer = self._peers.get(name)
         return peer is not None and peer.is_pending()
 
     def dial(self, name: str, connection: C) -> bool:
-        """We want to dial. False if we are connected, or something is under way already."""
+        """Register an outgoing attempt. False if the peer is connected, or an attempt is under way already."""
         peer = self._peers.setdefault(name, _Peer())
         if not peer.is_idle():
             return False
@@ -69,12 +78,15 @@ class ConnectionTable(Generic[C]):
         return True
 
     def incoming(self, name: str, connection: C) -> tuple[Status | None, C | None]:
-        """``name`` calls: the status to answer with (None: close without a word), and a connection of ours to drop."""
-        if name == self._local_name:
+        """``name`` has connected to us. Return the status to answer with, and a rival connection to drop.
+
+        A status of None means: close the connection without an answer.
+        """
+        if name == self._local_name:  # another node has our name, or this node has dialled itself
             return Status.NOK, None
         peer = self._peers.setdefault(name, _Peer())
         if peer.established is not None:
-            if peer.incoming is not None:
+            if peer.incoming is not None:  # one replacement at a time, as in net_kernel
                 return None, None
             peer.incoming = connection
             return Status.ALIVE, None
@@ -88,27 +100,30 @@ class ConnectionTable(Generic[C]):
         return Status.OK_SIMULTANEOUS, rival
 
     def keep_attempt(self, name: str, connection: C) -> bool:
-        """We dialled and heard ``alive``: does the peer's old connection have to give way to this new one?"""
+        """Whether our attempt, which the peer answered with ``alive``, is to replace the peer's old connection."""
         peer = self._peers.get(name)
         return peer is not None and peer.outgoing == connection and peer.established is None
 
     def nok_received(self, name: str, connection: C) -> None:
-        """We dialled and heard ``nok``: their call is on its way. (If it is here already, we dial no more.)"""
+        """The peer answered our attempt with ``nok``: its own connection is on its way.
+
+        If that has already arrived, it has taken the place of our attempt, and nothing changes.
+        """
         peer = self._peers.get(name)
         if peer is not None and peer.outgoing == connection:
             peer.outgoing, peer.awaiting_incoming = None, connection
 
     def established(self, name: str, connection: C) -> tuple[bool, C | None]:
-        """The handshake is through: whether the connection counts, and the old one that it replaces."""
+        """A handshake is complete. Return whether the connection counts, and the old connection that it replaces."""
         peer = self._peers.get(name)
         if peer is None or connection not in (peer.outgoing, peer.incoming):
-            return False, None  # given up for another in the meantime
+            return False, None  # dropped for a rival in the meantime
         replaced, peer.established = peer.established, connection
         peer.outgoing = peer.incoming = None
         return True, replaced
 
     def handshake_failed(self, name: str, connection: C) -> None:
-        """A handshake ended without a connection."""
+        """A handshake has ended without a connection."""
         peer = self._peers.get(name)
         if peer is None:
             return
@@ -119,7 +134,7 @@ class ConnectionTable(Generic[C]):
         self._remove_if_idle(name, peer)
 
     def expire(self, name: str, connection: C) -> bool:
-        """Time is over for the call that was expected since ``connection`` heard ``nok``: True if it did not come."""
+        """End the wait that began when ``connection`` was answered with ``nok``. True if no connection came."""
         peer = self._peers.get(name)
         if peer is None or peer.awaiting_incoming != connection:
             return False
@@ -128,7 +143,7 @@ class ConnectionTable(Generic[C]):
         return True
 
     def connection_lost(self, name: str, connection: C) -> bool:
-        """An established connection ended: True if it was the one that counts."""
+        """An established connection has ended. True if it was the one that counts."""
         peer = self._peers.get(name)
         if peer is None or peer.established != connection:
             return False
@@ -137,7 +152,7 @@ class ConnectionTable(Generic[C]):
         return True
 
     def established_connections(self) -> dict[str, C]:
-        """Every established connection."""
+        """Return all established connections by the name of the peer."""
         return {name: peer.established for name, peer in self._peers.items() if peer.established is not None}
 
     def _remove_if_idle(self, name: str, peer: _Peer[C]) -> None:

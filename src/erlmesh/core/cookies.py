@@ -1,4 +1,4 @@
-"""The cookies of one node: one for all, and others for single peers, as ``auth.erl`` keeps them."""
+"""The cookies of one node: a default, and others for single peers, as in ``auth.erl``."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ __all__ = ["Cookies"]
 
 
 class Cookies:
-    """``default`` is for every peer that ``others`` do not name; None if there is none for them."""
+    """``default`` is for each peer that ``by_node`` does not name; None if there is no cookie for these."""
 
     def __init__(self, default: str | None, by_node: Mapping[Atom, str] | Mapping[str, str]) -> None:
-        """Raises ``ValueError`` if there is no cookie at all, or one that can be none."""
+        """Raises ``ValueError`` if there is no cookie at all, or if one is not valid."""
         if default is None and not by_node:
             raise ValueError("a node needs a cookie, the secret its cluster shares; there is no default on purpose")
         self._default = None if default is None else _validated(default)
         self._by_node = {Atom(name).name: _validated(cookie) for name, cookie in by_node.items()}
 
     def set(self, name: str | None, cookie: str) -> None:
-        """The cookie for the node ``name`` (None: for all that have none of their own). Raises ``ValueError``."""
+        """Set the cookie for the node ``name`` (None: the default). Raises ``ValueError`` if it is not valid."""
         if name is None:
             self._default = _validated(cookie)
         else:
             self._by_node[name] = _validated(cookie)
 
     def cookie_for(self, name: str) -> str:
-        """The cookie to use with that node, in both directions. Raises HandshakeRefused if there is none for it."""
+        """Return the cookie for connections to and from the node ``name``. Raises HandshakeRefused if there is none."""
         cookie = self._by_node.get(name, self._default)
         if cookie is None:
-            raise HandshakeRefused(f"there is no cookie for {name} here, and none for all nodes: set one for it")
+            raise HandshakeRefused(f"there is no cookie for {name} on this node, and no default: set one for it")
         return cookie
 
 

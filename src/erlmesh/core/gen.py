@@ -1,8 +1,8 @@
-"""OTP's request and reply convention (``gen.erl``), as data.
+"""The messages of OTP's calls and casts (``gen.erl``).
 
-A call is the message ``{'$gen_call', {CallerPid, Tag}, Request}``; its answer is ``{Tag, Reply}``. Callers since OTP 24
-put an alias into the tag, ``['alias' | Ref]`` or ``[['alias' | Ref] | _]``: the answer goes to that alias, so that it
-vanishes when the caller has stopped waiting. A cast is ``{'$gen_cast', Message}``.
+A call is the message ``{'$gen_call', {CallerPid, Tag}, Request}``. Its reply is ``{Tag, Reply}``. Since OTP 24, callers
+put an alias into the tag: ``['alias' | Ref]`` or ``[['alias' | Ref] | _]``. The reply is sent to that alias, so that it
+is dropped if the caller has stopped waiting. A cast is ``{'$gen_cast', Message}``.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ ALIAS: Final = Atom("alias")
 
 
 def call(caller: Pid, alias: Ref, request: Term) -> tuple[Atom, tuple[Pid, ImproperList], Term]:
-    """The message of a call whose answer is wanted at ``alias``."""
+    """Return the message of a call whose reply is to be sent to ``alias``."""
     return (GEN_CALL, (caller, ImproperList((ALIAS,), alias)), request)
 
 
 def cast(message: Term) -> tuple[Atom, Term]:
-    """The message of a cast."""
+    """Return the message of a cast."""
     return (GEN_CAST, message)
 
 
 def reply_to(caller: tuple[Pid, Term]) -> Pid | Ref:
-    """Where the answer to ``caller`` (the ``{Pid, Tag}`` of a call) goes; send ``(tag, reply)`` there."""
+    """Return where to send ``(tag, reply)`` for ``caller``, the ``{Pid, Tag}`` of a call."""
     pid, tag = caller
     alias = _alias_in(tag)
     return pid if alias is None else alias

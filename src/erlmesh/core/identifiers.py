@@ -1,4 +1,4 @@
-"""Pids and references of one life of a node: given out, never twice."""
+"""Allocates pids and references for one incarnation of a node, each one once."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ __all__ = ["Identifiers"]
 ID_BITS = 15
 SERIAL_BITS = 13
 FIRST_WORD_BITS = 18
-FIRST_PROCESS = 64  # the post's own <0.64.0>: below it a BEAM keeps its system processes, and so do we
+FIRST_PROCESS = 64  # a BEAM has its system processes below <0.64.0>, and so has a node here
 
 
 class Identifiers:
-    """Gives out pids and references for ``node`` in the life ``creation`` (32 bits, never 0)."""
+    """Allocates pids and references for ``node`` in the incarnation ``creation`` (32 bits, never 0)."""
 
     def __init__(self, node: Atom, creation: int) -> None:
         self.node = node
@@ -26,14 +26,17 @@ class Identifiers:
         self._reference = 0
 
     def system_pid(self) -> Pid:
-        """A pid for one of the node's own services; there are at most 63."""
+        """Return a pid for a service of the node. There are at most 63. Raises RuntimeError above."""
         self._system += 1
         if self._system >= FIRST_PROCESS:
             raise RuntimeError("a node has at most 63 services of its own")
         return Pid(self.node, self._system, 0, self.creation)
 
     def pid(self, taken: Container[int]) -> Pid:
-        """The next pid whose :func:`number` is not in ``taken``. After 2²⁸ processes the numbers start anew."""
+        """Return the next pid that is not in use. After 2²⁸ processes the numbers start from the beginning.
+
+        ``taken`` contains ``id | serial << 32`` of each process that is alive.
+        """
         while True:
             self._process = self._process + 1 & (1 << ID_BITS + SERIAL_BITS) - 1 or FIRST_PROCESS
             pid = Pid(self.node, self._process & (1 << ID_BITS) - 1, self._process >> ID_BITS, self.creation)
@@ -41,7 +44,7 @@ class Identifiers:
                 return pid
 
     def ref(self) -> Ref:
-        """A reference that no other in this life is equal to."""
+        """Return a reference that differs from all others of this incarnation."""
         self._reference = n = self._reference + 1
         words = (n & (1 << FIRST_WORD_BITS) - 1, n >> FIRST_WORD_BITS & 0xFFFFFFFF, n >> FIRST_WORD_BITS + 32)
         return Ref(self.node, self.creation, words)

@@ -1,8 +1,8 @@
-"""Who watches whom, from both ends. The table returns what must be said and says nothing.
+"""Monitors, as origin and as target. No I/O: the methods return the signals to send.
 
-*Watching*: a local process (or a call that waits for its answer) watches a pid or a registered name, anywhere.
-*Watched*: a local process is watched, from here or from another node; the one who asked may have named it by pid or by
-registered name, and is told in the same words.
+*Origin*: a local process, or a call that waits for its reply, monitors a pid or a registered name on any node.
+*Target*: a local process is monitored, from this node or from another. The origin may have named it by its pid or by a
+registered name, and the DOWN signal names it in the same way. (OTP: ``erl_monitor_link.h``.)
 """
 
 from __future__ import annotations
@@ -21,33 +21,36 @@ _V = TypeVar("_V")
 
 @dataclass(frozen=True, slots=True)
 class MonitorEntry:
-    """``owner`` watches ``target`` (a pid, or a name registered on ``node``)."""
+    """``origin`` monitors ``target``: a pid, or a name that is registered on ``node``."""
 
     origin: Pid
     target: Pid | Atom
     node: Atom
 
     def down_object(self) -> Pid | tuple[Atom, Atom]:
-        """The process as a DOWN message names it: the pid, or ``{Name, Node}``."""
+        """Return the target as a DOWN message names it: the pid, or ``{Name, Node}``."""
         return self.target if isinstance(self.target, Pid) else (self.target, self.node)
 
 
 class Monitors:
-    """The monitor table of one node."""
+    """The monitor table of the node ``node``."""
 
     def __init__(self, node: Atom) -> None:
         self._node = node
         self._origins: dict[Ref, MonitorEntry] = {}
+        """The monitors of local processes. The next two are indexes of it."""
         self._origins_by_pid: dict[Pid, dict[Ref, None]] = {}
         self._origins_by_target_node: dict[Atom, dict[Ref, None]] = {}
+        """Without targets on this node: these do not end with a connection."""
         self._targets_by_pid: dict[Pid, dict[Ref, tuple[Pid, Pid | Atom]]] = {}
+        """The monitors of each local target: the origin, and the pid or name by which it named the target."""
         self._targets_by_origin_node: dict[Atom, dict[Ref, Pid]] = {}
         self._target_by_ref: dict[Ref, Pid] = {}
 
-    # Watching
+    # Local origins
 
     def monitor(self, origin: Pid, target: Pid | Atom, node: Atom, ref: Ref) -> Monitor:
-        """``owner`` starts to watch; the answer is the signal to deliver to ``node``."""
+        """``origin`` starts to monitor ``target``. Return the signal to deliver to ``node``."""
         self._origins[ref] = MonitorEntry(origin, target, node)
         self._origins_by_pid.setdefault(origin, {})[ref] = None
         if node is not self._node:
@@ -55,30 +58,36 @@ class Monitors:
         return Monitor(origin, target, ref)
 
     def demonitor(self, origin: Pid, ref: Ref) -> tuple[MonitorEntry, Demonitor] | None:
-        """``owner`` stops watching. None if that watch is over already, or is somebody else's."""
-        watch = self._origins.get(ref)
-        if watch is None or watch.origin != origin:
+        """``origin`` removes its monitor. Return the entry and the signal to send to its node.
+
+        Return None if the monitor has ended already, or belongs to another process.
+        """
+        entry = self._origins.get(ref)
+        if entry is None or entry.origin != origin:
             return None
         self._remove(ref)
-        return watch, Demonitor(origin, watch.target, ref)
+        return entry, Demonitor(origin, entry.target, ref)
 
     def down_received(self, ref: Ref, node: Atom) -> MonitorEntry | None:
-        """A DOWN came in from ``node``: the watch it ends, or None if that is over already, or is none of theirs."""
-        watch = self._origins.get(ref)
-        return self._remove(ref) if watch is not None and watch.node is node else None
+        """A DOWN signal arrived from ``node``. Return the monitor that it ends.
+
+        Return None if the monitor has ended already, or if its target is not on ``node``.
+        """
+        entry = self._origins.get(ref)
+        return self._remove(ref) if entry is not None and entry.node is node else None
 
     def _remove(self, ref: Ref) -> MonitorEntry | None:
-        watch = self._origins.pop(ref, None)
-        if watch is not None:
-            _discard(self._origins_by_pid, watch.origin, ref)
-            _discard(self._origins_by_target_node, watch.node, ref)
-        return watch
+        entry = self._origins.pop(ref, None)
+        if entry is not None:
+            _discard(self._origins_by_pid, entry.origin, ref)
+            _discard(self._origins_by_target_node, entry.node, ref)
+        return entry
 
-    # Watched
+    # Local targets
 
     def monitor_received(self, process: Pid, monitor: Monitor) -> None:
-        """The living local ``process`` is watched from now on. A reference in use already is ignored."""
-        if monitor.ref in self._target_by_ref:
+        """The local ``process``, which is alive, is monitored from now on."""
+        if monitor.ref in self._target_by_ref:  # a reference is unique: a peer that uses one twice is faulty
             return
         self._targets_by_pid.setdefault(process, {})[monitor.ref] = (monitor.sender, monitor.target)
         self._target_by_ref[monitor.ref] = process
@@ -86,7 +95,7 @@ class Monitors:
             self._targets_by_origin_node.setdefault(monitor.sender.node, {})[monitor.ref] = process
 
     def demonitor_received(self, ref: Ref, sender: Pid) -> None:
-        """The watcher ``sender`` has lost interest; unknown references, and those of others, are ignored."""
+        """The origin ``sender`` removes its monitor. Unknown references, and those of other origins, are ignored."""
         process = self._target_by_ref.get(ref)
         if process is None or self._targets_by_pid[process][ref][0] != sender:
             return
@@ -94,38 +103,40 @@ class Monitors:
         _discard(self._targets_by_pid, process, ref)
         _discard(self._targets_by_origin_node, sender.node, ref)
 
-    # Ends
+    # Termination and loss
 
     def process_exited(self, process: Pid, reason: Term) -> tuple[list[Down], list[tuple[MonitorEntry, Demonitor]]]:
-        """A local process is dead: what its watchers are told, and what its own watches are taken back with."""
-        told = []
-        for ref, (watcher, named) in self._targets_by_pid.pop(process, {}).items():
+        """A local process has terminated. Return the DOWN signals to its origins, and its own monitors, which end."""
+        downs = []
+        for ref, (origin, target_name) in self._targets_by_pid.pop(process, {}).items():
             del self._target_by_ref[ref]
-            _discard(self._targets_by_origin_node, watcher.node, ref)
-            told.append(Down(named, watcher, ref, reason))
-        taken_back = []
+            _discard(self._targets_by_origin_node, origin.node, ref)
+            downs.append(Down(target_name, origin, ref, reason))
+        demonitors = []
         for ref in list(self._origins_by_pid.get(process, ())):
-            ended = self.demonitor(process, ref)
-            if ended is not None:
-                taken_back.append(ended)
-        return told, taken_back
+            removed = self.demonitor(process, ref)
+            if removed is not None:
+                demonitors.append(removed)
+        return downs, demonitors
 
     def connection_lost(self, node: Atom, reason: Term) -> list[Down]:
-        """The connection to ``node`` is gone: what local watchers hear of their watches there. Each DOWN must be given
-        to :meth:`down`, as if the node had sent it.
+        """The connection to ``node`` is lost. Return the DOWN signals for local origins of monitors on that node.
+
+        Pass each signal to :meth:`down_received`, as if the node had sent it: a process that gets one of them may
+        remove the monitor of the next.
         """
         for ref, process in self._targets_by_origin_node.pop(node, {}).items():
             del self._target_by_ref[ref]
             _discard(self._targets_by_pid, process, ref)
         return [
-            Down(watch.target, watch.origin, ref, reason)
+            Down(entry.target, entry.origin, ref, reason)
             for ref in self._origins_by_target_node.get(node, ())
-            for watch in (self._origins[ref],)
+            for entry in (self._origins[ref],)
         ]
 
     def monitored_by(self, process: Pid) -> list[Pid]:
-        """Who watches the local ``process``."""
-        return [watcher for watcher, _ in self._targets_by_pid.get(process, {}).values()]
+        """Return the processes that monitor the local ``process``."""
+        return [origin for origin, _ in self._targets_by_pid.get(process, {}).values()]
 
     def __len__(self) -> int:
         return len(self._origins) + len(self._target_by_ref)

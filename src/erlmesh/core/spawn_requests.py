@@ -1,8 +1,8 @@
-"""Processes that were asked for on other nodes and are not there yet (erl_dist_protocol, SPAWN_REQUEST).
+"""SPAWN_REQUESTs to other nodes that are not answered, and the options of ``spawn_opt``. No I/O. (erl_dist_protocol.)
 
-The answer is a SPAWN_REPLY with the request's reference, which is also that of the monitor, if one was asked for.
-Whoever asked may give up meanwhile: then the answer undoes what it brings. The table returns signals and sends none.
-And the other way round: what an asker may wish of a process that is born here.
+The answer to a request is a SPAWN_REPLY with the same reference. The monitor of the new process, if one was requested,
+has that reference too. The requesting process may stop waiting. Then the reply may still bring a new process, and
+:func:`cancel_signals` removes its link and its monitor.
 """
 
 from __future__ import annotations
@@ -18,51 +18,57 @@ __all__ = ["LINKED", "MONITORED", "PendingSpawn", "SpawnRequests", "cancel_signa
 
 LINKED: Final = 1
 MONITORED: Final = 2
-"""The flags of a SPAWN_REPLY."""
+"""The flags of a SPAWN_REPLY: the new process is linked to its parent, or monitored by it."""
 
 _ABANDONED: Final = Atom("abandoned")
 
 
 @dataclass(frozen=True, slots=True)
 class PendingSpawn:
-    """``owner`` asked ``node`` for a process."""
+    """``owner`` has requested a process on ``node``."""
 
     owner: Pid
     node: Atom
 
 
 class SpawnRequests:
-    """The requests of one node that are not answered."""
+    """The requests of this node that are not answered, oldest first."""
 
     def __init__(self) -> None:
         self._pending: dict[Ref, PendingSpawn] = {}
 
     def add(self, ref: Ref, owner: Pid, node: Atom) -> None:
-        """A request goes out."""
+        """A request is sent."""
         self._pending[ref] = PendingSpawn(owner, node)
 
     def pop(self, ref: Ref) -> PendingSpawn | None:
-        """The request never left, or its node is gone: no answer will come. None if there was no such request."""
+        """Remove a request that gets no answer: it was not sent, or its node is lost. None if there is none."""
         return self._pending.pop(ref, None)
 
     def reply_received(self, reply: SpawnReply, node: Atom) -> PendingSpawn | None:
-        """The reply ends its request; None when it answers nothing that was asked of ``node`` for that process."""
-        asked = self._pending.get(reply.ref)
-        if asked is None or asked.node is not node or asked.owner != reply.to:
+        """A reply arrived from ``node``. Remove and return its request.
+
+        Return None if no request to that node for that process has the reference: a peer must not answer for another.
+        """
+        pending = self._pending.get(reply.ref)
+        if pending is None or pending.node is not node or pending.owner != reply.to:
             return None
         del self._pending[reply.ref]
-        return asked
+        return pending
 
     def pending_on(self, node: Atom) -> list[Ref]:
-        """The requests that wait for ``node``, oldest first."""
-        return [ref for ref, asked in self._pending.items() if asked.node is node]
+        """Return the references of the requests to ``node``, oldest first."""
+        return [ref for ref, pending in self._pending.items() if pending.node is node]
 
     def __len__(self) -> int:
         return len(self._pending)
 
 
 def cancel_signals(reply: SpawnReply, child: Pid) -> list[ExitLink | Demonitor]:
-    """Nobody waits for ``child`` any more: the signals to its node that end the link and monitor it was born with."""
+    """Return the signals to the node of ``child`` that end the link and the monitor with which it was started.
+
+    For a child that no process waits for any more. It gets the exit signal ``abandoned``, as from OTP.
+    """
     signals: list[ExitLink | Demonitor] = []
     if reply.flags & LINKED:
         signals.append(ExitLink(reply.to, child, _ABANDONED))
@@ -72,8 +78,10 @@ def cancel_signals(reply: SpawnReply, child: Pid) -> list[ExitLink | Demonitor]:
 
 
 def parse_spawn_options(options: Term) -> int | None:
-    """What a process asked for with the ``options`` of ``spawn_opt`` is to its parent from its birth: LINKED,
-    MONITORED. None for options that a BEAM calls ``badopt``. Those for scheduler and memory have no meaning here.
+    """Return the flags LINKED and MONITORED that the ``options`` of ``spawn_opt`` ask for.
+
+    Return None for options that a BEAM refuses with ``badopt``. Options for the scheduler and memory have no meaning
+    here. They are checked and then ignored.
     """
     flags = 0
     if not isinstance(options, list):
@@ -84,7 +92,7 @@ def parse_spawn_options(options: Term) -> int | None:
                 flags |= LINKED
             case Atom("monitor"):
                 flags |= MONITORED
-            case (Atom("monitor"), list() as wishes) if all(map(_is_monitor_option, wishes)):
+            case (Atom("monitor"), list() as monitor_options) if all(map(_is_monitor_option, monitor_options)):
                 flags |= MONITORED
             case (Atom(name=name), value) if name in _IGNORED_OPTIONS and _IGNORED_OPTIONS[name](value):
                 pass
@@ -114,6 +122,7 @@ def _is_heap_limit(value: Term) -> bool:
     return _is_size(value) or (isinstance(value, Map) and _is_size(value.get(Atom("size"))))
 
 
+# The value of each is checked, so that a wrong call fails here as it does on a BEAM.
 _IGNORED_OPTIONS: Final[dict[str, Callable[[Term], bool]]] = {
     "priority": _one_of("low", "normal", "high", "max"),
     "message_queue_data": _one_of("on_heap", "off_heap"),

@@ -76,20 +76,20 @@ MUTANTS = [
     Mutant(
         MONITORS + "process_exited",
         "the first watcher alone is told of a death",
-        "return told, taken_back",
-        "return told[:1], taken_back",
+        "return downs, demonitors",
+        "return downs[:1], demonitors",
     ),
     Mutant(
         MONITORS + "process_exited",
         "what the dead have watched is not taken back",
-        "return told, taken_back",
-        "return told, []",
+        "return downs, demonitors",
+        "return downs, []",
     ),
     Mutant(
         MONITORS + "down_received",
         "a watch hears of its end twice",
-        "return self._remove(ref) if watch is not None and watch.node is node else None",
-        "return watch",
+        "return self._remove(ref) if entry is not None and entry.node is node else None",
+        "return entry",
     ),
     Mutant(
         "erlmesh.runtime.registry:ProcessRegistry.local",
