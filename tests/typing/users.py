@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import assert_type
 
-from erlmesh import Atom, FixedPort, Joined, Left, Map, Node, Pid, Process, Ref, expose
+from erlmesh import Atom, FixedPort, Joined, Left, Map, Node, NodeConfig, Pid, Process, Ref, expose
 
 
 @expose
@@ -54,12 +54,16 @@ async def main(pid: Pid) -> None:
     Node("a@127.0.0.1", cokie="monster")  # type: ignore[call-arg]
     Node("a@127.0.0.1", hidden="yes")  # type: ignore[arg-type]
     Node("a@127.0.0.1", epmd=4370)  # type: ignore[arg-type]
+    Node()  # type: ignore[call-arg]
+    NodeConfig("a@127.0.0.1", cokie="monster")  # type: ignore[call-arg]
+    assert_type(Node.from_config(NodeConfig("a@127.0.0.1", cookie="monster")), Node)
     async with Node("a@127.0.0.1", epmd=FixedPort(4370), join=["b@127.0.0.1"]) as node:
         assert_type(node, Node)
         assert_type(node.spawn(member, "greeters", often=2, name="member"), Pid)  # type: ignore[call-arg]
         assert_type(node.spawn(member, "greeters", name="member"), Pid)
         assert_type(await node.ping("b@127.0.0.1"), bool)
         names: list[str] = node.nodes()
+        assert_type(node.blocked_peers().get(pid.node), float | None)
         assert_type([pid.node in node.nodes() and name in names for name in names], list[bool])
         assert_type(node.whereis("member"), Pid | None)
         assert_type(node.pg.get_members("greeters"), list[Pid])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from erlmesh.core.node_names import NodeNames
+from erlmesh.core.node_names import NodeNames, NodeTable
 from erlmesh.etf import encode
 from erlmesh.terms import Atom
 
@@ -40,3 +40,14 @@ def test_everything_else_is_that_of_a_list_of_texts():
     assert repr(names) == "['a@h']"
     assert sorted([*names, "0@h"]) == ["0@h", "a@h"]
     assert bytes(encode(names)) == bytes(encode(["a@h"]))
+
+
+def test_a_table_by_node_name_is_read_with_an_atom_or_a_text():
+    table = NodeTable({"a@h": 1})
+
+    assert (A in table, "a@h" in table, B in table) == (True, True, False)
+    assert table[A] == table["a@h"] == table.get(A) == 1
+    assert (table.get(B), table.get(B, 2)) == (None, 2)
+    assert table == {"a@h": 1}
+    with pytest.raises(KeyError):
+        table[B]

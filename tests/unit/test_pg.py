@@ -290,6 +290,8 @@ def test_join_and_leave_refuse_processes_of_other_nodes():
             group_act(G, [local, "me"])
         with pytest.raises(TypeError, match="members are pids, not Atom"):
             group_act(G, Atom("me"))
+        with pytest.raises(TypeError, match="members are pids, not 'greeters': the group comes first"):
+            group_act(local, "greeters")
 
     assert pg_a.which_groups() == []
 

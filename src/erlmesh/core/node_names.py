@@ -1,13 +1,16 @@
-"""Lists of node names that also find an :class:`Atom`."""
+"""Lists and dictionaries of node names that also find an :class:`Atom`."""
 
 from __future__ import annotations
 
 from collections.abc import Container
-from typing import SupportsIndex
+from typing import Any, SupportsIndex, TypeVar, overload
 
 from erlmesh.terms import Atom
 
-__all__ = ["NodeNames"]
+__all__ = ["NodeNames", "NodeTable"]
+
+D = TypeVar("D")
+V = TypeVar("V")
 
 
 class _NamesOrAtoms(Container[Atom | str]):
@@ -39,6 +42,26 @@ class NodeNames(_NamesOrAtoms, list[str]):
     def remove(self, name: Atom | str, /) -> None:
         """Removes ``name`` from this list (and disconnects nothing). Raises ``ValueError`` if it is not in the list."""
         list.remove(self, _as_text(name))
+
+
+class NodeTable(_NamesOrAtoms, dict[str, V]):
+    """A dictionary by node name (``str``). ``in``, ``[…]`` and ``get`` also accept an :class:`Atom`."""
+
+    __slots__ = ()
+
+    def __contains__(self, name: object) -> bool:
+        return dict.__contains__(self, _as_text(name))
+
+    def __getitem__(self, name: Atom | str, /) -> V:
+        return dict.__getitem__(self, _as_text(name))
+
+    @overload
+    def get(self, name: Atom | str, default: None = None, /) -> V | None: ...
+    @overload
+    def get(self, name: Atom | str, default: V | D, /) -> V | D: ...
+    def get(self, name: Atom | str, default: Any = None, /) -> Any:
+        """The value of ``name``, or ``default``."""
+        return dict.get(self, _as_text(name), default)
 
 
 def _as_text(name: object) -> str:

@@ -264,7 +264,7 @@ class NodeConfig:
             raise ValueError(f"net_ticktime is a positive number of seconds, not {self.net_ticktime!r}")
         Cookies(self.cookie, self.cookies or {})
         if isinstance(self.join, str):
-            raise ValueError(f"`join` is a list of node names, not one name: [{self.join!r}]")
+            raise ValueError(f"`join` is a list of node names, not one name: [{self.join!r}]")  # noqa: TRY004 - one kind of error for all
         if isinstance(self.listen, str):
             object.__setattr__(self, "listen", (self.listen,))
         self._read_once("listen", "ports", *(() if isinstance(self.allow, str | Atom) else ("allow",)))

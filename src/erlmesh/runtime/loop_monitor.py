@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, cast
 
+from erlmesh.core.node_names import NodeTable
 from erlmesh.net.dist_protocol import DistProtocol
 from erlmesh.net.watchdog_thread import ThreadWritable, WatchdogThread
 from erlmesh.proto.control import SendName
@@ -84,9 +85,9 @@ class LoopMonitor:
         """``peer`` is busy no more, or gone."""
         self._blocked_since.pop(peer, None)
 
-    def blocked_peers(self) -> dict[str, float]:
+    def blocked_peers(self) -> NodeTable[float]:
         """The peers whose loops are held, and for how many seconds by now."""
-        return {peer: _now() - since for peer, since in self._blocked_since.items()}
+        return NodeTable((peer, _now() - since) for peer, since in self._blocked_since.items())
 
 
 def _now() -> float:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from erlmesh.core.allow_list import AllowList
 from erlmesh.core.cookies import Cookies
-from erlmesh.core.node_names import NodeNames
+from erlmesh.core.node_names import NodeNames, NodeTable
 from erlmesh.core.reconnect_policy import DisconnectCause
 from erlmesh.errors import CallError, Exit, NodeNotAlive, NodeStartError
 from erlmesh.formatting import claim_local, release_local
@@ -290,7 +290,7 @@ class Runtime:
         """The nodes that are being dialled again and again."""
         return NodeNames(self._instance.reconnect_policy.reconnecting())
 
-    def blocked_peers(self) -> dict[str, float]:
+    def blocked_peers(self) -> NodeTable[float]:
         """The connected nodes of erlmesh whose event loops are held by somebody's code, as they have told, and for how
         many seconds by now. They send ticks and answer nothing until the code is done.
         """

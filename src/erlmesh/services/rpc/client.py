@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from erlmesh.core.node_names import NodeTable
 from erlmesh.errors import (
     CalleeExited,
     CallError,
@@ -40,9 +41,9 @@ MAX_REASON_LENGTH: Final = 500
 class Replies(NamedTuple):
     """The result of :func:`multicall`."""
 
-    replies: dict[str, Term]
+    replies: NodeTable[Term]
     """The values by node name, for the nodes whose function returned."""
-    missing: dict[str, CallError]
+    missing: NodeTable[CallError]
     """The exceptions of the other nodes by node name: NoConnection, CallTimeout, RemoteError and others."""
 
 
@@ -97,8 +98,8 @@ async def multicall(
 
     outcomes = dict(zip(names, await asyncio.gather(*map(call_one, names)), strict=True))
     return Replies(
-        {name: value for name, value in outcomes.items() if not isinstance(value, CallError)},
-        {name: error for name, error in outcomes.items() if isinstance(error, CallError)},
+        NodeTable({name: value for name, value in outcomes.items() if not isinstance(value, CallError)}),
+        NodeTable({name: error for name, error in outcomes.items() if isinstance(error, CallError)}),
     )
 
 
