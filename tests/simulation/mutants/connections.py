@@ -1,4 +1,4 @@
-"""Who dials, who wins when both dial, what waits for a connection, silence, and reconnection."""
+"""Mutants of connecting, simultaneous connects, queued signals, tick timeouts and reconnection."""
 
 from simulation.mutants.mutation import Mutant
 
@@ -11,85 +11,85 @@ CHANNEL = "erlmesh.proto.channel:Channel."
 MUTANTS = [
     Mutant(
         CONNECTION_TABLE + "incoming",
-        "of two who dial each other both go on",
+        "both nodes win a simultaneous connect",
         "if self._local_name > name:",
         "if False:",
     ),
     Mutant(
         CONNECTION_TABLE + "incoming",
-        "of two who dial each other neither goes on",
+        "no node wins a simultaneous connect",
         "if self._local_name > name:",
         "if True:",
     ),
     Mutant(
         CONNECTION_TABLE + "incoming",
-        "who gives way goes on dialling",
+        "the node that loses a simultaneous connect continues its own attempt",
         "return Status.OK_SIMULTANEOUS, rival",
         "return Status.OK_SIMULTANEOUS, None",
     ),
     Mutant(
         CONNECTION_TABLE + "incoming",
-        "a peer that calls again is refused as long as its old connection seems to live",
+        "a restarted peer is refused while its old connection looks alive",
         ("peer.incoming = connection\n            return Status.ALIVE, None"),
         "return None, None",
     ),
     Mutant(
         CONNECTION_TABLE + "incoming",
-        "the call that was expected is not what was waited for",
+        "an expected incoming connection does not complete the attempt",
         "peer.incoming, peer.awaiting_incoming = connection, None",
         "peer.incoming = connection",
     ),
     Mutant(
         CONNECTION_TABLE + "keep_attempt",
-        "a dead connection is kept, and the new one dropped",
+        "a dead connection is kept and the new one is dropped",
         "return peer is not None and peer.outgoing == connection and peer.established is None",
         "return False",
     ),
     Mutant(
         CONNECTION_TABLE + "nok_received",
-        "who is told to wait does not wait",
+        "an initiator that gets nok does not wait for the incoming connection",
         "peer.outgoing, peer.awaiting_incoming = None, connection",
         "peer.outgoing = None",
     ),
     Mutant(
         CONNECTION_TABLE + "expire",
-        "who waits for a call waits for ever",
+        "the wait for an incoming connection never ends",
         "peer.awaiting_incoming = None",
         "return False",
     ),
     Mutant(
         CONNECTION_TABLE + "established",
-        "an old connection stays beside the new one",
+        "the old connection stays open beside the new one",
         "return True, replaced",
         "return True, None",
     ),
     Mutant(
         CONNECTION_TABLE + "established",
-        "a connection that was given up counts",
+        "an abandoned connection counts as established",
         "if peer is None or connection not in (peer.outgoing, peer.incoming):",
         "if peer is None:",
     ),
     Mutant(
         CONNECTION_TABLE + "handshake_failed",
-        "a failed call is under way for ever",
+        "a failed attempt stays pending forever",
         "peer.outgoing = None",
         "pass",
     ),
     Mutant(
         CONNECTIONS + "connection_ready",
-        "what waited for the connection is lost",
+        "signals queued for a connection are lost",
         "protocol.send(signal)",
         "pass",
     ),
     Mutant(
         CONNECTIONS + "connection_ready",
-        "what waited for the connection comes last first",
+        "signals queued for a connection are sent in reverse order",
         "for signal in pending.signals:",
         "for signal in reversed(pending.signals):",
     ),
     Mutant(
         CONNECTIONS + "connection_ready",
-        "who hears that a node is up speaks before what has waited",
+        "nodeup handlers send before the queued signals are sent",
         (
             "        for signal in pending.signals:\n"
             "            protocol.send(signal)\n"
@@ -103,133 +103,133 @@ MUTANTS = [
     ),
     Mutant(
         CONNECTIONS + "_tear_down",
-        "the end of a connection is no end of links and monitors",
+        "a lost connection breaks no links and monitors",
         "self._router.termination.connection_lost(atom)",
         "pass",
     ),
     Mutant(
         CONNECTIONS + "_tear_down",
-        "nobody is told that a node is down",
+        "no nodedown is sent",
         "self._on_down(connection, reason, cause)",
         "pass",
     ),
     Mutant(
         PENDING + "fail",
-        "who waits for a connection is not told that there will be none",
+        "callers that wait for a connection are not called when it fails",
         "pending.resolve(False)",
         "pass",
     ),
     Mutant(
         PENDING + "fail",
-        "signals that cannot be sent vanish",
+        "undeliverable signals are dropped silently",
         "self._undeliverable(signal, node)",
         "pass",
     ),
     Mutant(
         CONNECTIONS + "_abort",
-        "the attempt that gives way is not ended",
+        "the losing attempt of a simultaneous connect is not aborted",
         "connection.protocol is not None:",
         "False:",
     ),
     Mutant(
         CONNECTIONS + "handshake_completed",
-        "the life of a peer is not noted",
+        "the creation of a peer is not recorded",
         "event.flags, event.creation, now",
         "event.flags, 4, now",
     ),
     Mutant(
         CHANNEL + "handle_timeout",
-        "nobody ticks",
+        "no ticks are sent",
         "if not self._queue:\n                self._tick()",
         "pass",
     ),
     Mutant(
         CHANNEL + "handle_timeout",
-        "a silent peer is waited for, for ever",
+        "a silent peer never times out",
         "if now >= self._idle_deadline():",
         "if False:",
     ),
     Mutant(
         CHANNEL + "_idle_deadline",
-        "a silent peer is waited for twice as long",
+        "a silent peer times out after twice the time",
         "self._last_received_at + self.net_ticktime",
         "self._last_received_at + 2 * self.net_ticktime",
     ),
     Mutant(
         CHANNEL + "_woke_late",
-        "who stood still itself gives its peers no time to speak",
+        "a node that was blocked grants its peers no extra time",
         "return now >= due + self._interval and self._grace_until <= due",
         "return False",
     ),
     Mutant(
         RECONNECT_POLICY + "disconnected",
-        "a lost peer is not dialled again",
+        "a lost peer is not reconnected",
         "self._schedule(name, peer, now)",
         "pass",
     ),
     Mutant(
         RECONNECT_POLICY + "_retry_unreachable",
-        "a peer is dialled again once only",
+        "only one reconnect attempt is made",
         "self._schedule(name, peer, now)",
         "pass",
     ),
     Mutant(
         RECONNECT_POLICY + "begin_attempts",
-        "a peer that is being dialled is dialled at once again",
+        "a second attempt starts while the first is pending",
         "peer.dial_at = math.inf",
         "pass",
     ),
     Mutant(
         RECONNECT_POLICY + "suppress",
-        "who is to be left alone is dialled",
+        "a suppressed peer is reconnected",
         "peer.state, peer.dial_at = PeerState.SUPPRESSED, math.inf",
         "pass",
     ),
     Mutant(
         RECONNECT_POLICY + "request",
-        "who is wanted after all stays left alone",
+        "a peer that is requested again stays suppressed",
         "self._peers[name].state = PeerState.CONNECTED",
         "pass",
     ),
     Mutant(
         RECONNECT_POLICY + "disconnected",
-        "who was left for others is met at once in the same life",
+        "a peer of an overlap disconnect is reconnected at once in the same incarnation",
         "peer.deferred_until = now + peer.deferral",
         "pass",
     ),
     Mutant(
         RECONNECT_POLICY + "_schedule",
-        "who is spared no longer is dialled at the end of a long pause only",
+        "a deferred peer is reconnected only after a long backoff",
         "if peer.is_deferred(now):",
         "if False:",
     ),
     Mutant(
         RECONNECT_POLICY + "_retry_deferred",
-        "who is found in the life in which it was left is not dialled again",
+        "a peer found in the same incarnation is not reconnected",
         "self._schedule(name, peer, now)",
         "pass",
     ),
     Mutant(
         RECONNECT_POLICY + "peer_found",
-        "of who was left for others another life is not met either",
+        "a new incarnation of an overlap-disconnected peer is refused",
         "refused.creation != creation",
         "False",
     ),
     Mutant(
         RECONNECT_POLICY + "begin_attempts",
-        "who was left for others is never met in that life",
+        "an overlap-disconnected incarnation is refused forever",
         "peer.refused = None",
         "pass",
     ),
     Mutant(
         RECONNECT_POLICY + "begin_attempts",
-        "who was left for others is spared for ever",
+        "the deferral of an overlap-disconnected peer never ends",
         "not peer.is_deferred(now)",
         "False",
     ),
     Mutant(
         "erlmesh.runtime.reconnector:Reconnector._attempt_finished",
-        "a failed attempt is taken for the last",
+        "a failed attempt is not followed by another",
         "self._policy.attempt_failed(name, self._loop.time())",
         "pass",
     ),
@@ -238,18 +238,18 @@ MUTANTS = [
 EQUIVALENT = [
     Mutant(
         CONNECTION_TABLE + "keep_attempt",
-        "an attempt is wanted although the peer is up",
+        "an attempt is kept although the peer is connected",
         " and peer.established is None",
         "",
-        "While an attempt of ours is `dialling` the peer is not up: dial() wants it idle, and met() and called() end "
-        "the attempt before another connection comes up.",
+        "While a local attempt is pending, the peer is not established: dial() needs an idle peer, and established() "
+        "and incoming() end the attempt before another connection comes up.",
     ),
     Mutant(
         CONNECTIONS + "handshake_completed",
-        "a connection that does not count is used",
+        "a rejected connection is used",
         ("self._remove(protocol)\n            return None"),
         "pass",
-        "Who is given up is abandoned at once: its pump is over, and never tells that it met anybody. What counts and "
-        "what does not is the table's to say nevertheless.",
+        "A rejected connection is aborted at once. Its protocol never reports a completed handshake. The table still "
+        "decides which connection counts.",
     ),
 ]

@@ -5,7 +5,7 @@ from simulation.mutants.mutation import Mutant
 MUTANTS = [
     Mutant(
         "erlmesh.testing.network:_Pipe.put",
-        "pieces overtake each other",
+        "chunks are reordered",
         "self._chunks.append(data)\n        self._schedule",
         "self._chunks.appendleft(data)\n        self._schedule",
     ),

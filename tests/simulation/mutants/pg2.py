@@ -1,4 +1,4 @@
-"""pg2."""
+"""Mutants of pg2."""
 
 from simulation.mutants.mutation import Mutant
 
@@ -8,31 +8,31 @@ PG2 = "erlmesh.services.pg2.server:Pg2."
 MUTANTS = [
     Mutant(
         PG2_STATE + "merge",
-        "when two nodes meet their common members count twice",
+        "a merge counts common members twice",
         "(Counter(remote) - local).elements()",
         "Counter(remote).elements()",
     ),
     Mutant(
         PG2_STATE + "merge",
-        "when two nodes meet only groups are exchanged",
+        "a merge adds groups but no members",
         "to_monitor += self.join(name, pid)",
         "pass",
     ),
     Mutant(
         PG2_STATE + "merge",
-        "members of whom others tell are not watched",
+        "merged members are not monitored",
         "to_monitor += self.join(name, pid)",
         "self.join(name, pid)",
     ),
     Mutant(
         PG2_STATE + "handle_down",
-        "the dead stay",
+        "dead members stay",
         "self._remove_from_group(key, pid)",
         "pass",
     ),
     Mutant(
         PG2_STATE + "leave",
-        "who leaves once leaves altogether",
+        "one leave removes a process from all groups",
         "keys = removed(self._groups_by_pid.get(pid, EMPTY), key)",
         "keys = EMPTY if pid in self._groups_by_pid else None",
     ),
@@ -44,31 +44,31 @@ MUTANTS = [
     ),
     Mutant(
         PG2 + "_handle_message",
-        "a node that is met is told nothing",
+        "a new node gets no exchange",
         "self._send_exchange(node)",
         "pass",
     ),
     Mutant(
         PG2 + "_handle_message",
-        "the death of a pg2 member means nothing",
+        "the exit of a pg2 member is ignored",
         "self._state.handle_down(pid)",
         "pass",
     ),
     Mutant(
         PG2 + "_all_nodes",
-        "changes are made on this node alone",
+        "changes are made only on the local node",
         "return [self._node.name, *self._node.nodes()]",
         "return [self._node.name]",
     ),
     Mutant(
         PG2 + "_demonitor",
-        "who has left is watched for ever",
+        "a process that left all pg2 groups stays monitored",
         "self._process.demonitor(self._monitor_refs.pop(pid), flush=True)",
         "pass",
     ),
     Mutant(
         PG2 + "_demonitor",
-        "who is still in another group is watched no more",
+        "a process with another pg2 group is demonitored",
         "pid in self._monitor_refs and not self._state.has_member(pid)",
         "pid in self._monitor_refs",
     ),
