@@ -58,3 +58,4 @@ def test_a_client_node_has_a_new_name_of_the_same_kind_as_its_target():
 @pytest.mark.parametrize("name", [":plato", ':"plato@127.0.0.1"', "'plato@127.0.0.1'", ":plato@127.0.0.1"])
 def test_a_node_may_be_typed_as_an_atom(name):
     assert complete_name(name) == "plato@127.0.0.1"
+    assert given("socrates", [name]).join == ("plato@127.0.0.1",)

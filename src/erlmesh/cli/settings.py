@@ -146,8 +146,7 @@ def complete_name(name: str, host: str = LOOPBACK) -> str:
 
 def _peer_name(peer: str, name: str) -> str:
     """The node that ``--join`` means. Raises NodeStartError if one name is long and the other short."""
-    host = name.partition("@")[2]
-    full = complete_name(peer if "@" in peer else f"{peer}@{host}")
+    full = complete_name(peer, name.partition("@")[2])
     if is_long_name(full) != is_long_name(name):
         raise NodeStartError(
             f"{name} and {full} cannot connect: one has a long name (its host has a dot, or is an address), "
