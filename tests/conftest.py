@@ -10,26 +10,26 @@ from hypothesis import settings
 
 from leaks import LeakedTasks, ResourceSnapshot
 
-# What passed once in CI passes again; at home every run looks at other examples.
+# CI uses fixed examples, so that a test that passed once passes again. Other runs use new random examples.
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI") == "true":
     settings.load_profile("ci")
 
-# Where a shell has started us in its background, Ctrl-C is ignored, and would be by all that tests start.
+# A background shell job ignores SIGINT, and so would the processes that tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
 def free_port():
-    """A port of 127.0.0.1 that nobody uses: for an EPMD of the test's own."""
+    """An unused port of 127.0.0.1, for the EPMD of a test."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 def pytest_addoption(pluginmanager):
-    """The plugin that users get with erlmesh, also where erlmesh is not installed but lies in src."""
+    """Load erlmesh's pytest plugin, also if erlmesh is not installed and only src is on the path."""
     if not pluginmanager.has_plugin("erlmesh"):
         pluginmanager.import_plugin("erlmesh.testing.pytest_plugin")
 
@@ -37,7 +37,7 @@ def pytest_addoption(pluginmanager):
 @pytest.fixture(autouse=True)
 def no_leaks(request, monkeypatch):
     """No task, thread, socket or pipe outlives its test."""
-    if request.node.get_closest_marker("shared_cluster"):  # others' are there, too
+    if request.node.get_closest_marker("shared_cluster"):  # resources of other tests are still open
         yield
         return
     tasks, before = LeakedTasks(), ResourceSnapshot.take()
@@ -45,4 +45,4 @@ def no_leaks(request, monkeypatch):
     yield
     left = tasks.found + before.leaked()
     if left:
-        pytest.fail("left behind: " + ", ".join(left), pytrace=False)
+        pytest.fail("leaked: " + ", ".join(left), pytrace=False)

@@ -1,7 +1,7 @@
-"""What a test leaves behind: tasks of its loops, threads, and descriptors of sockets, pipes and the like.
+"""Detects resources that a test leaks: asyncio tasks, threads, and descriptors of sockets and pipes.
 
-``asyncio.run`` cancels what is still there when its main coroutine has returned, and says nothing. A node that forgets
-a task would never be noticed so; hence the end of every loop is watched.
+``asyncio.run`` silently cancels the tasks that are left when its main coroutine returns. That would hide a leaked task
+of a node. So these tests replace the function that cancels them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 __all__ = ["LeakedTasks", "ResourceSnapshot"]
 
 SETTLE_TIMEOUT = 3.0
-"""Seconds that ends which have begun may take: threads that are joined, sockets that are closed with the last turn."""
+"""Seconds that a shutdown in progress may take: joining threads, closing sockets in the last loop iteration."""
 KINDS = ("socket:", "pipe:", "anon_inode:")
 STANDARD_STREAMS = 3
 CANCEL_ALL = asyncio.runners._cancel_all_tasks
@@ -24,7 +24,7 @@ CANCEL_ALL = asyncio.runners._cancel_all_tasks
 
 @dataclass(frozen=True)
 class ResourceSnapshot:
-    """What this process holds at one moment."""
+    """The threads and descriptors of this process at one moment."""
 
     threads: frozenset[threading.Thread]
     descriptors: frozenset[tuple[int, str]]
@@ -34,7 +34,7 @@ class ResourceSnapshot:
         return ResourceSnapshot(frozenset(threading.enumerate()), frozenset(_descriptors()))
 
     def leaked(self) -> list[str]:
-        """What is held now and was not then, in words, after it has had time to end."""
+        """Describe the resources that were opened since then. Waits up to ``SETTLE_TIMEOUT`` for their end."""
         if not self._difference():
             return []
         gc.collect()
@@ -57,7 +57,7 @@ def _descriptors() -> list[tuple[int, str]]:
         try:
             what = str(link.readlink())
         except OSError:
-            continue  # that of the listing itself
+            continue  # the descriptor of this directory listing is closed already
         if what.startswith(KINDS) and int(link.name) >= STANDARD_STREAMS:
             found.append((int(link.name), what))
     return found
@@ -65,11 +65,11 @@ def _descriptors() -> list[tuple[int, str]]:
 
 @dataclass
 class LeakedTasks:
-    """Tasks that were running when the main coroutine of their loop had returned."""
+    """Tasks that were running when the main coroutine of their loop returned."""
 
     found: list[str] = field(default_factory=list)
 
     def cancel_all(self, loop: asyncio.AbstractEventLoop) -> None:
-        """A stand-in for what asyncio ends its loops with."""
+        """Replaces asyncio's function: record the tasks, then cancel them."""
         self.found += [f"task {task.get_coro()!r}" for task in asyncio.all_tasks(loop)]
         CANCEL_ALL(loop)

@@ -1,5 +1,6 @@
-"""Two networks for one suite: TCP on this machine's loopback, and the simulated one. Both can be cut, per direction:
-the real one by a relay between the two that stops passing on.
+"""Two networks for the contract tests: TCP on the loopback interface, and the simulated network.
+
+Both can be cut in each direction. A proxy between the two ends cuts the TCP network: it stops forwarding.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ __all__ = ["Recorder", "Simulated", "Tcp"]
 
 
 class Recorder(asyncio.Protocol):
-    """What a protocol is told, in order, and its transport."""
+    """Records the calls of a protocol in order, its data and its transport."""
 
     def __init__(self):
         self.events = []
@@ -45,14 +46,14 @@ class Recorder(asyncio.Protocol):
 
 
 async def wait_until(condition, *, timeout=30.0):
-    """The clock of the network decides how long that is."""
+    """Wait until the condition holds. ``timeout`` is in seconds of the event loop, real or virtual."""
     async with asyncio.timeout(timeout):
         while not condition():
             await asyncio.sleep(0.005)
 
 
 class Pair:
-    """Two ends of a connection, and what may happen between them."""
+    """Both ends of a connection, with the network and the listener."""
 
     def __init__(self, network, initiator, acceptor, listener):
         self.network, self.initiator, self.acceptor, self.listener = network, initiator, acceptor, listener
@@ -65,7 +66,7 @@ class Pair:
 
 
 class Simulated:
-    """The network in memory."""
+    """The simulated network, with a machine for each end."""
 
     here, there = "10.0.0.1", "10.0.0.2"
 
@@ -103,12 +104,12 @@ class Simulated:
         self.machines[1].resume()
 
     def cut(self, *, forth=True, back=True):
-        for way in self._directions(forth, back):
-            self.network.cut(*way)
+        for direction in self._directions(forth, back):
+            self.network.cut(*direction)
 
     def heal(self):
-        for way in self._directions(True, True):
-            self.network.heal(*way)
+        for direction in self._directions(True, True):
+            self.network.heal(*direction)
 
     def _directions(self, forth, back):
         return [(self.here, self.there)] * forth + [(self.there, self.here)] * back
@@ -118,7 +119,7 @@ class Simulated:
 
 
 class Tcp:
-    """The real one. Its pairs are connected through a relay."""
+    """TCP. A proxy connects the two ends of a pair."""
 
     here = there = "127.0.0.1"
 
@@ -137,9 +138,9 @@ class Tcp:
     async def pair(self):
         ends = Recorder(), Recorder()
         listener = await self.acceptor_host.listen([self.there], [0], lambda: ends[1])
-        relay = await asyncio.start_server(lambda *sides: self._proxy(listener.port, *sides), "127.0.0.1", 0)
-        self._servers.append(relay)
-        await self.initiator_host.dial(self.there, relay.sockets[0].getsockname()[1], lambda: ends[0])
+        proxy = await asyncio.start_server(lambda *sides: self._proxy(listener.port, *sides), "127.0.0.1", 0)
+        self._servers.append(proxy)
+        await self.initiator_host.dial(self.there, proxy.sockets[0].getsockname()[1], lambda: ends[0])
         await wait_until(lambda: ends[1].transport is not None)
         return Pair(self, *ends, listener)
 
@@ -151,13 +152,13 @@ class Tcp:
             asyncio.ensure_future(self._forward(there_reader, writer, self._directions["back"])),
         ]
 
-    async def _forward(self, reader, writer, open_way):
+    async def _forward(self, reader, writer, is_open):
         try:
             while data := await reader.read(self.random.randrange(1, 1 << 16)):
-                await open_way.wait()
+                await is_open.wait()
                 writer.write(data)
                 await writer.drain()
-            await open_way.wait()
+            await is_open.wait()
             writer.write_eof() if writer.can_write_eof() else None
         except OSError:
             writer.transport.abort()
@@ -174,8 +175,8 @@ class Tcp:
                 self._directions[name].clear()
 
     def heal(self):
-        for way in self._directions.values():
-            way.set()
+        for direction in self._directions.values():
+            direction.set()
 
     async def close(self):
         for server in self._servers:

@@ -1,4 +1,4 @@
-"""What a node relies on, asked of both networks; and whether a network that lies would be found out."""
+"""The contract of a network: TCP and the simulated network pass it, and broken networks fail it."""
 
 import asyncio
 from random import Random
@@ -13,7 +13,7 @@ CONTRACTS = {}
 
 
 def contract(run_contract):
-    """``ask(network)`` is a coroutine; it raises if the answer is wrong."""
+    """Register a coroutine function of a network. It raises if the network violates the contract."""
     CONTRACTS[run_contract.__name__.replace("_", " ")] = run_contract
     return run_contract
 
@@ -28,16 +28,16 @@ def run_contract(name, network):
     network.run(main)
 
 
-# The questions
+# The contract
 
 
 @contract
-async def what_is_written_arrives_whole_and_in_order_both_ways(network):
-    pair, chance = await network.pair(), Random(1)
+async def written_data_arrives_complete_and_in_order_in_both_directions(network):
+    pair, rng = await network.pair(), Random(1)
     sent = {pair.initiator: bytearray(), pair.acceptor: bytearray()}
     for number in range(200):
         for end in sent:
-            data = bytes([number]) * chance.choice((1, 2, 100, 5000))
+            data = bytes([number]) * rng.choice((1, 2, 100, 5000))
             sent[end] += data
             end.transport.write(data)
         if number % 20 == 0:
@@ -51,7 +51,7 @@ async def what_is_written_arrives_whole_and_in_order_both_ways(network):
 
 
 @contract
-async def who_closes_has_said_all_it_wrote(network):
+async def close_sends_all_written_data_first(network):
     pair = await network.pair()
     pair.initiator.transport.write(b"x" * 300_000)
     pair.initiator.transport.close()
@@ -65,7 +65,7 @@ async def who_closes_has_said_all_it_wrote(network):
 
 
 @contract
-async def both_ends_are_told_once_in_this_order(network):
+async def both_protocols_are_called_once_and_in_order(network):
     pair = await network.pair()
     pair.initiator.transport.write(b"hello")
     await wait_until(lambda: pair.acceptor.received)
@@ -78,10 +78,10 @@ async def both_ends_are_told_once_in_this_order(network):
 
 
 @contract
-async def after_the_end_writing_is_harmless(network):
+async def write_after_close_has_no_effect(network):
     pair = await network.pair()
     pair.initiator.transport.close()
-    pair.initiator.transport.write(b"nobody hears this")
+    pair.initiator.transport.write(b"this is never sent")
     await wait_until(lambda: pair.acceptor.events[-1] == "lost")
 
     assert pair.acceptor.received == b""
@@ -89,7 +89,7 @@ async def after_the_end_writing_is_harmless(network):
 
 
 @contract
-async def who_writes_more_than_is_read_is_told_to_pause_and_to_go_on(network):
+async def fast_writer_is_paused_and_resumed(network):
     pair = await network.pair()
     network.pause_reading(pair.acceptor)
     written = 0
@@ -106,20 +106,20 @@ async def who_writes_more_than_is_read_is_told_to_pause_and_to_go_on(network):
 
 
 @contract
-async def where_nobody_listens_nobody_answers(network):
+async def connecting_to_a_closed_port_fails(network):
     pair = await network.pair()
     port = pair.listener.port
     pair.listener.close()
 
     with pytest.raises(ConnectError, match=f"nobody listens on port {port} of {network.there}"):
         await network.initiator_host.dial(network.there, port, Recorder)
-    pair.initiator.transport.write(b"what is there lives on")
-    await wait_until(lambda: pair.acceptor.received == b"what is there lives on")
+    pair.initiator.transport.write(b"existing connections stay")
+    await wait_until(lambda: pair.acceptor.received == b"existing connections stay")
     await pair.close()
 
 
 @contract
-async def a_port_that_is_taken_is_not_listened_on(network):
+async def listening_on_a_taken_port_fails(network):
     pair = await network.pair()
     port = pair.listener.port
 
@@ -132,7 +132,7 @@ async def a_port_that_is_taken_is_not_listened_on(network):
 
 
 @contract
-async def the_peer_has_an_address(network):
+async def transport_knows_the_address_of_the_peer(network):
     pair = await network.pair()
 
     assert pair.acceptor.transport.get_extra_info("peername")[0] == network.here
@@ -141,7 +141,7 @@ async def the_peer_has_an_address(network):
 
 
 @contract
-async def through_a_cut_nothing_passes_and_afterwards_all_of_it_in_order(network):
+async def cut_holds_data_back_until_the_heal(network):
     pair = await network.pair()
     pair.initiator.transport.write(b"before ")
     await wait_until(lambda: pair.acceptor.received == b"before ")
@@ -163,7 +163,7 @@ async def through_a_cut_nothing_passes_and_afterwards_all_of_it_in_order(network
 
 
 @contract
-async def what_is_under_way_when_a_cut_comes_waits_for_its_end(network):
+async def cut_holds_data_in_flight_back(network):
     pair = await network.pair()
     for number in range(20):
         pair.initiator.transport.write(b"%d " % number)
@@ -180,26 +180,26 @@ async def what_is_under_way_when_a_cut_comes_waits_for_its_end(network):
 
 
 @contract
-async def a_cut_of_one_way_leaves_the_other(network):
+async def one_way_cut_keeps_the_other_direction(network):
     pair = await network.pair()
     network.cut(back=False)
-    pair.initiator.transport.write(b"into the void")
-    pair.acceptor.transport.write(b"I do not hear you")
-    await wait_until(lambda: pair.initiator.received == b"I do not hear you")
+    pair.initiator.transport.write(b"held back")
+    pair.acceptor.transport.write(b"the other direction")
+    await wait_until(lambda: pair.initiator.received == b"the other direction")
     await _settle()
     meanwhile = bytes(pair.acceptor.received)
     network.heal()
 
-    await wait_until(lambda: pair.acceptor.received == b"into the void")
+    await wait_until(lambda: pair.acceptor.received == b"held back")
     assert meanwhile == b""
     await pair.close()
 
 
 @contract
-async def who_closes_behind_a_cut_is_heard_after_it(network):
+async def close_behind_a_cut_arrives_after_the_heal(network):
     pair = await network.pair()
     network.cut()
-    pair.initiator.transport.write(b"farewell")
+    pair.initiator.transport.write(b"last data")
     pair.initiator.transport.close()
     await _settle()
     meanwhile = list(pair.acceptor.events)
@@ -207,81 +207,81 @@ async def who_closes_behind_a_cut_is_heard_after_it(network):
 
     await wait_until(lambda: pair.acceptor.events[-1] == "lost")
     assert meanwhile == ["made"]
-    assert pair.acceptor.received == b"farewell"
+    assert pair.acceptor.received == b"last data"
     pair.listener.close()
 
 
 async def _settle(seconds=0.1):
-    """For what must not happen: with time to happen in."""
+    """Wait, so that an event that must not happen has time to happen."""
     await asyncio.sleep(seconds)
 
 
-# Who is asked
+# The networks
 
 
 @pytest.mark.parametrize("name", CONTRACTS)
-def test_tcp_answers(name):
+def test_tcp_fulfils_the_contract(name):
     run_contract(name, Tcp(1))
 
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("name", CONTRACTS)
-def test_the_simulated_network_answers_the_same(name, seed):
+def test_simulated_network_fulfils_the_contract(name, seed):
     run_contract(name, Simulated(seed))
 
 
 BROKEN_NETWORKS = [
     Mutant(
         "erlmesh.testing.network:_Pipe._deliver",
-        "bytes leak through a cut",
+        "a cut delivers data",
         "if sender.network.is_cut(sender.address, receiver.address) or not self._chunks:",
         "if not self._chunks:",
     ),
     Mutant(
         "erlmesh.testing.network:_Pipe.put",
-        "the newest piece arrives first",
+        "the newest chunk arrives first",
         "self._chunks.append(data)",
         "self._chunks.appendleft(data)",
     ),
     Mutant(
         "erlmesh.testing.network:_Pipe.put",
-        "of what arrives in pieces the first is lost",
+        "the first chunk of split data is lost",
         "self._chunks.append(data[:cut])",
         "pass",
     ),
     Mutant(
         "erlmesh.testing.network:_Pipe.resume",
-        "what a cut has held back is lost",
+        "data held back by a cut is lost",
         "self._schedule(after)",
         "self._chunks.clear()",
     ),
     Mutant(
         "erlmesh.testing.network:_Transport.close",
-        "who closes loses what it has written",
+        "close drops written data",
         "self._outgoing.put(None)",
         "self._outgoing.clear()",
     ),
     Mutant(
         "erlmesh.testing.network:_Transport.close",
-        "the end of a stream is not told",
+        "the end of a stream is not delivered",
         "self._outgoing.put(None)",
         "pass",
     ),
     Mutant(
         "erlmesh.testing.network:_Transport.buffer_drained",
-        "who was told to pause is never told to go on",
+        "a paused writer is never resumed",
         'self._call_soon(self._call_protocol, "resume_writing")',
         "pass",
     ),
     Mutant(
         "erlmesh.testing.network:SimulatedNetwork.cut",
-        "a cut of one way is a cut of both",
+        "a one-way cut cuts both directions",
         "self._cuts.setdefault((sender, receiver), asyncio.get_running_loop().time())",
         "self._cuts.update({(sender, receiver): 0.0, (receiver, sender): 0.0})",
     ),
     Mutant(
         "erlmesh.testing.network:Host.close",
-        "who has closed its door lets others in",
+        "a closed listener accepts connections",
         "self._listeners.pop(port, None)",
         "pass",
     ),
@@ -289,7 +289,7 @@ BROKEN_NETWORKS = [
 
 
 @pytest.mark.parametrize("mutant", BROKEN_NETWORKS, ids=str)
-def test_a_network_that_lies_is_found_out(mutant):
+def test_broken_network_violates_the_contract(mutant):
     assert any(_is_detected(mutant, name, seed) for seed in range(5) for name in CONTRACTS)
 
 

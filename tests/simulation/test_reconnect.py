@@ -1,9 +1,9 @@
-"""Lost peers come back by themselves, in simulated clusters."""
+"""Automatic reconnection in simulated clusters."""
 
 import pytest
 
 
-async def test_a_healed_partition_becomes_one_mesh_again(cluster):
+async def test_healed_partition_becomes_a_full_mesh(cluster):
     mesh = await cluster(4)
     a, b, c, d = mesh
     mesh.partition([a, b], [c, d])
@@ -14,7 +14,7 @@ async def test_a_healed_partition_becomes_one_mesh_again(cluster):
     assert await mesh.wait_until(mesh.is_complete) < 40
 
 
-async def test_a_node_that_was_paused_is_back_in_its_groups(cluster):
+async def test_paused_node_returns_to_its_groups(cluster):
     mesh = await cluster(3)
     a, b, c = mesh
     member = b.spawn_handler(lambda _: None).pid
@@ -27,7 +27,7 @@ async def test_a_node_that_was_paused_is_back_in_its_groups(cluster):
     assert await mesh.wait_until(lambda: a.pg.get_members("red") == c.pg.get_members("red") == [member]) < 20
 
 
-async def test_a_pause_shorter_than_the_tick_time_loses_nobody(cluster):
+async def test_pause_shorter_than_the_tick_time_loses_no_connection(cluster):
     mesh = await cluster(3)
     _, b, _c = mesh
     mesh.pause(b)
@@ -39,7 +39,7 @@ async def test_a_pause_shorter_than_the_tick_time_loses_nobody(cluster):
     assert not [line for line in mesh.history if "nodedown" in line]
 
 
-async def test_a_crashed_node_is_dialled_until_its_next_life_answers(cluster):
+async def test_crashed_node_is_reconnected_after_its_restart(cluster):
     mesh = await cluster(3)
     mesh.kill("b")
     await mesh.sleep(100)
@@ -50,7 +50,7 @@ async def test_a_crashed_node_is_dialled_until_its_next_life_answers(cluster):
 
 
 @pytest.mark.parametrize("seed", range(10))
-async def test_a_rolling_restart_of_five_ends_in_a_full_mesh(cluster, seed):
+async def test_rolling_restart_of_five_nodes_ends_in_a_full_mesh(cluster, seed):
     mesh = await cluster(5, seed=seed)
     for name in mesh.names():
         if seed % 2:
@@ -59,12 +59,12 @@ async def test_a_rolling_restart_of_five_ends_in_a_full_mesh(cluster, seed):
             await mesh.stop(name)
         await mesh.sleep(mesh.random.choice([0.1, 1, 10]))
         await mesh.start(name)
-        await mesh.sleep(mesh.random.choice([3, 10]))  # who forgets all must be found by those who have not yet
+        await mesh.sleep(mesh.random.choice([3, 10]))  # a restarted node knows no peers, so the others must find it
 
     assert await mesh.wait_until(mesh.is_complete) < 60
 
 
-async def test_a_pair_that_disconnects_on_purpose_stays_apart(cluster):
+async def test_pair_that_disconnects_on_purpose_stays_disconnected(cluster):
     mesh = await cluster(2)
     a, b = mesh
     a.disconnect_nowait(b.name)
@@ -74,7 +74,7 @@ async def test_a_pair_that_disconnects_on_purpose_stays_apart(cluster):
     assert a.reconnecting() == b.reconnecting() == []
 
 
-async def test_until_one_of_them_wants_the_other_again(cluster):
+async def test_disconnected_pair_reconnects_after_a_new_request(cluster):
     mesh = await cluster(2)
     a, b = mesh
     a.disconnect_nowait(b.name)
@@ -86,7 +86,7 @@ async def test_until_one_of_them_wants_the_other_again(cluster):
     assert await mesh.wait_until(mesh.is_complete) < 10
 
 
-async def test_without_reconnection_nobody_dials(cluster):
+async def test_nodes_do_not_reconnect_without_reconnection(cluster):
     mesh = await cluster(2, reconnect=False)
     a, b = mesh
     mesh.reset(a, b)
@@ -95,7 +95,7 @@ async def test_without_reconnection_nobody_dials(cluster):
     assert a.nodes() == b.nodes() == []
 
 
-async def test_a_node_that_is_not_there_at_the_start_is_met_when_it_comes(cluster):
+async def test_node_that_starts_late_is_connected(cluster):
     mesh = await cluster()
     await mesh.start("a", join=["b@10.0.0.2"])
     await mesh.sleep(300)
@@ -105,7 +105,7 @@ async def test_a_node_that_is_not_there_at_the_start_is_met_when_it_comes(cluste
     assert await mesh.wait_until(mesh.is_complete) < 30
 
 
-async def test_while_one_pair_is_cut_the_others_are_seldom_disturbed(cluster):
+async def test_cut_pair_seldom_disturbs_the_other_nodes(cluster):
     mesh = await cluster(3)
     a, b, c = mesh
     ups = []
@@ -115,27 +115,27 @@ async def test_while_one_pair_is_cut_the_others_are_seldom_disturbed(cluster):
     await mesh.sleep(3600)
 
     changes = len(ups)
-    assert changes < 100  # a cluster that dialled as it does otherwise would change every few seconds
+    assert changes < 100  # without the deferral the cluster would change every few seconds
 
     mesh.heal()
     assert await mesh.wait_until(mesh.is_complete, timeout=600) < 400
 
 
 async def disconnected_by_report(mesh):
-    """``c`` has gone, and ``b`` has heard of it by ``a``, which dials nobody, before ``c``'s own last word came."""
+    """``c`` has crashed. ``a``, which never reconnects, reported this to ``b`` before ``b`` noticed it itself."""
     await mesh.start("a", reconnect=False)
     await mesh.start("b", "c", join=[mesh.name("a")])
     _, b, c = mesh
     await mesh.wait_until(lambda: mesh.is_complete() and all(len(node.global_.known()) == 2 for node in mesh))
     mesh.cut(b, c)
     mesh.kill(c)
-    await mesh.wait_until(lambda: b.global_.is_overlap_disconnect(c.name), description="heard by hearsay")
+    await mesh.wait_until(lambda: b.global_.is_overlap_disconnect(c.name), description="b got the report")
     mesh.heal()
     await mesh.wait_until(lambda: c.name not in b.nodes())
     return b, mesh.name("c")
 
 
-async def test_who_ended_and_was_left_for_the_sake_of_others_before_is_met_again_soon(cluster):
+async def test_node_that_restarts_after_an_overlap_disconnect_is_reconnected_soon(cluster):
     mesh = await cluster()
     b, lost = await disconnected_by_report(mesh)
     assert b.reconnecting() == [lost]
@@ -145,7 +145,7 @@ async def test_who_ended_and_was_left_for_the_sake_of_others_before_is_met_again
     assert await mesh.wait_until(mesh.is_complete) < 10
 
 
-async def test_and_no_later_than_any_other_when_it_was_gone_for_long(cluster):
+async def test_node_that_restarts_long_after_an_overlap_disconnect_is_reconnected_soon(cluster):
     mesh = await cluster()
     await disconnected_by_report(mesh)
     await mesh.sleep(600)
@@ -155,13 +155,15 @@ async def test_and_no_later_than_any_other_when_it_was_gone_for_long(cluster):
     assert await mesh.wait_until(mesh.is_complete) < 20
 
 
-async def test_a_node_that_restarts_while_a_pair_is_cut_is_met_in_its_new_life(cluster):
+async def test_node_that_restarts_while_a_pair_is_cut_is_reconnected(cluster):
     mesh = await cluster(3)
     a, b, _ = mesh
     mesh.cut(a, b)
-    await mesh.wait_until(lambda: {len(node.nodes()) for node in mesh} == {0, 1}, description="one of the two is left")
+    await mesh.wait_until(
+        lambda: {len(node.nodes()) for node in mesh} == {0, 1}, description="c disconnects one of the two"
+    )
     left = next(node for node in mesh if not node.nodes())
-    await mesh.sleep(300)  # after several attempts in vain it is spared for minutes
+    await mesh.sleep(300)  # after several failed attempts the next one is deferred for minutes
     await mesh.wait_until(lambda: not left.nodes())
     mesh.heal()
     mesh.kill(left)
@@ -171,7 +173,7 @@ async def test_a_node_that_restarts_while_a_pair_is_cut_is_met_in_its_new_life(c
     assert await mesh.wait_until(mesh.is_complete) < 20
 
 
-async def test_for_whom_the_others_are_left_meets_them_when_the_pair_is_whole(cluster):
+async def test_common_neighbour_reconnects_when_a_cut_pair_is_healed(cluster):
     mesh = await cluster()
     await mesh.start("a", "b", reconnect=False)
     a, b = mesh
@@ -180,11 +182,11 @@ async def test_for_whom_the_others_are_left_meets_them_when_the_pair_is_whole(cl
     await mesh.wait_until(mesh.is_complete)
     await mesh.wait_until(lambda: mesh.is_complete() and all(len(node.global_.known()) == 2 for node in mesh))
     mesh.cut(a, b)
-    await mesh.wait_until(lambda: len(c.nodes()) < 2, description="one of the two is left, or both")
+    await mesh.wait_until(lambda: len(c.nodes()) < 2, description="c disconnects one of the two, or both")
     await mesh.sleep(1)
-    parted = c.nodes()
+    remaining = c.nodes()
     await mesh.sleep(10)
-    assert c.nodes() == parted
+    assert c.nodes() == remaining
 
     mesh.heal()
 
@@ -192,7 +194,7 @@ async def test_for_whom_the_others_are_left_meets_them_when_the_pair_is_whole(cl
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_whom_somebody_disconnects_while_global_still_introduces_it_stays_away(cluster, seed):
+async def test_node_disconnected_during_a_global_session_stays_disconnected(cluster, seed):
     mesh = await cluster(seed=seed)
     await mesh.start("a", "b", reconnect=False)
     a, b = mesh
@@ -208,7 +210,7 @@ async def test_whom_somebody_disconnects_while_global_still_introduces_it_stays_
         assert a.nodes() == b.nodes() == [], step
 
 
-async def test_who_is_gone_is_dialled_no_oftener_than_the_cap_allows(cluster):
+async def test_reconnect_attempts_respect_the_maximum_backoff(cluster):
     mesh = await cluster(2)
     _, b = mesh
     mesh.kill(b)

@@ -1,4 +1,4 @@
-"""What outlives a test is seen; and nodes leave nothing behind, however many come and go."""
+"""Leaked resources are detected, and nodes leak nothing, however often they start and stop."""
 
 import asyncio
 import gc
@@ -20,7 +20,7 @@ def short_settle_timeout(monkeypatch):
 
 
 @pytest.mark.usefixtures("short_settle_timeout")
-def test_a_socket_and_a_pipe_that_stay_open_are_seen():
+def test_open_socket_and_pipe_are_detected():
     before = ResourceSnapshot.take()
 
     with socket.socket():
@@ -34,7 +34,7 @@ def test_a_socket_and_a_pipe_that_stay_open_are_seen():
 
 
 @pytest.mark.usefixtures("short_settle_timeout")
-def test_a_thread_that_goes_on_is_seen():
+def test_running_thread_is_detected():
     before, over = ResourceSnapshot.take(), threading.Event()
     thread = threading.Thread(target=over.wait, name="forgotten")
     thread.start()
@@ -46,7 +46,7 @@ def test_a_thread_that_goes_on_is_seen():
     assert leaked == ["thread forgotten"]
 
 
-def test_a_task_that_asyncio_would_cancel_without_a_word_is_seen(monkeypatch):
+def test_task_that_asyncio_cancels_silently_is_detected(monkeypatch):
     tasks = LeakedTasks()
     monkeypatch.setattr(asyncio.runners, "_cancel_all_tasks", tasks.cancel_all)
     kept = []
@@ -64,7 +64,7 @@ def test_a_task_that_asyncio_would_cancel_without_a_word_is_seen(monkeypatch):
     assert "forgotten" in tasks.found[0]
 
 
-def test_two_hundred_lives_of_a_node_leave_nothing(monkeypatch, free_port):
+def test_node_that_runs_200_times_leaks_nothing(monkeypatch, free_port):
     monkeypatch.setenv("ERL_EPMD_PORT", str(free_port))
 
     async def live(number):
@@ -85,7 +85,7 @@ def test_two_hundred_lives_of_a_node_leave_nothing(monkeypatch, free_port):
             if number in (40, 199):
                 await asyncio.sleep(0)
                 gc.collect()
-                counts.append((machinery(), len(asyncio.all_tasks()), ResourceSnapshot.take()))
+                counts.append((count_node_objects(), len(asyncio.all_tasks()), ResourceSnapshot.take()))
         return counts
 
     (early, early_tasks, held), (late, late_tasks, held_later) = asyncio.run(main())
@@ -97,10 +97,8 @@ def test_two_hundred_lives_of_a_node_leave_nothing(monkeypatch, free_port):
     assert not late - early
 
 
-def machinery():
-    """How many things there are of what nodes are made of. Terms may be kept in memos, which are bounded, and cancelled
-    timers by asyncio, for a while.
-    """
+def count_node_objects():
+    """Count the objects that nodes consist of. Bounded caches of terms and cancelled asyncio timers do not count."""
     modules = ("erlmesh.runtime", "erlmesh.net", "erlmesh.core", "erlmesh.services", "asyncio", "_asyncio")
     kinds = (type(thing) for thing in gc.get_objects())
     return Counter(
