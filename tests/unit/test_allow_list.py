@@ -16,14 +16,14 @@ from erlmesh.terms import Atom
         (Atom("a@::1"), "a@::1", "a@::2"),
     ],
 )
-def test_an_entry_allows_a_node_a_host_a_name_or_a_pattern(entry, met, not_met):
+def test_an_entry_allows_a_node_a_host_an_alive_name_or_a_pattern(entry, met, not_met):
     allowed = AllowList([entry])
 
     assert allowed.allows(met)
     assert not allowed.allows(not_met)
 
 
-def test_everybody_is_allowed_until_somebody_is():
+def test_all_nodes_are_allowed_until_the_first_entry():
     allowed = AllowList()
     assert allowed.allows("a@b")
     assert allowed.entries == ()
@@ -36,7 +36,7 @@ def test_everybody_is_allowed_until_somebody_is():
 
 
 @pytest.mark.parametrize("entry", ["", "@", "@host", "a@b@c", "a b@c", "a\n@b"])
-def test_an_entry_that_can_match_nobody_is_refused_and_changes_nothing(entry):
+def test_an_entry_that_cannot_match_a_node_is_refused_and_changes_nothing(entry):
     allowed = AllowList(["x@y"])
 
     with pytest.raises(ValueError, match="allows no node"):
@@ -45,7 +45,7 @@ def test_an_entry_that_can_match_nobody_is_refused_and_changes_nothing(entry):
     assert allowed.entries == ("x@y",)
 
 
-def test_a_list_that_keeps_everybody_out_or_is_none_is_refused():
+def test_an_empty_list_or_a_single_name_is_refused():
     with pytest.raises(ValueError, match="empty allow-list"):
         AllowList([])
     with pytest.raises(TypeError, match="list of names"):

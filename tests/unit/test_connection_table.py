@@ -1,4 +1,4 @@
-"""Who wins when both dial: single decisions, and every order in which two nodes can call each other."""
+"""Which connection wins if both nodes dial: single decisions, and every order of events."""
 
 import copy
 from collections import deque
@@ -24,13 +24,13 @@ def great():
     return ConnectionTable(GREAT)
 
 
-def test_nothing_is_known_at_first(small):
+def test_a_new_table_is_empty(small):
     assert small.established_connection(GREAT) is None
     assert not small.is_pending(GREAT)
     assert small.established_connections() == {}
 
 
-def test_a_dialled_connection_is_pending_then_up(small):
+def test_an_outgoing_connection_is_pending_then_established(small):
     assert small.dial(GREAT, "out")
     assert small.is_pending(GREAT)
     assert small.established_connection(GREAT) is None
@@ -41,7 +41,7 @@ def test_a_dialled_connection_is_pending_then_up(small):
     assert small.established_connections() == {GREAT: "out"}
 
 
-def test_an_answered_connection_is_pending_then_up(small):
+def test_an_incoming_connection_is_pending_then_established(small):
     assert small.incoming(GREAT, "in") == (Status.OK, None)
     assert small.is_pending(GREAT)
 
@@ -50,7 +50,7 @@ def test_an_answered_connection_is_pending_then_up(small):
 
 
 @pytest.mark.parametrize("going_on", ["dialling", "answering", "expecting", "up"])
-def test_nobody_dials_while_something_goes_on(small, going_on):
+def test_a_node_does_not_dial_while_an_attempt_is_under_way_or_connected(small, going_on):
     if going_on == "answering":
         small.incoming(GREAT, "first")
     else:
@@ -63,12 +63,12 @@ def test_nobody_dials_while_something_goes_on(small, going_on):
     assert not small.dial(GREAT, "second")
 
 
-def test_a_call_under_our_own_name_is_refused(small):
+def test_an_incoming_connection_with_our_own_name_is_refused(small):
     assert small.incoming(SMALL, "in") == (Status.NOK, None)
     assert not small.is_pending(SMALL)
 
 
-def test_the_greater_name_refuses_a_call_while_it_dials(great):
+def test_the_greater_name_refuses_an_incoming_connection_while_it_dials(great):
     great.dial(SMALL, "out")
 
     assert great.incoming(SMALL, "in") == (Status.NOK, None)
@@ -76,7 +76,7 @@ def test_the_greater_name_refuses_a_call_while_it_dials(great):
     assert great.established(SMALL, "out") == (True, None)
 
 
-def test_the_smaller_name_gives_up_its_own_dial_for_a_call(small):
+def test_the_smaller_name_drops_its_attempt_for_an_incoming_connection(small):
     small.dial(GREAT, "out")
 
     assert small.incoming(GREAT, "in") == (Status.OK_SIMULTANEOUS, "out")
@@ -84,20 +84,20 @@ def test_the_smaller_name_gives_up_its_own_dial_for_a_call(small):
     assert small.established(GREAT, "in") == (True, None)
 
 
-def test_the_greater_name_keeps_the_first_of_two_calls(great):
+def test_the_greater_name_keeps_the_first_of_two_incoming_connections(great):
     great.incoming(SMALL, "first")
 
     assert great.incoming(SMALL, "second") == (Status.NOK, None)
 
 
-def test_the_smaller_name_keeps_the_second_of_two_calls(small):
+def test_the_smaller_name_keeps_the_second_of_two_incoming_connections(small):
     small.incoming(GREAT, "first")
 
     assert small.incoming(GREAT, "second") == (Status.OK_SIMULTANEOUS, "first")
     assert small.established(GREAT, "first") == (False, None)
 
 
-def test_after_nok_their_call_is_waited_for_and_taken(small):
+def test_after_nok_the_incoming_connection_is_awaited_and_accepted(small):
     small.dial(GREAT, "out")
 
     small.nok_received(GREAT, "out")
@@ -108,7 +108,7 @@ def test_after_nok_their_call_is_waited_for_and_taken(small):
     assert small.is_pending(GREAT)
 
 
-def test_nok_after_their_call_changes_nothing(small):
+def test_nok_after_the_incoming_connection_changes_nothing(small):
     small.dial(GREAT, "out")
     small.incoming(GREAT, "in")
 
@@ -118,7 +118,7 @@ def test_nok_after_their_call_changes_nothing(small):
     assert not small.is_pending(GREAT)
 
 
-def test_a_call_that_does_not_come_is_given_up(small):
+def test_a_wait_for_an_incoming_connection_expires(small):
     small.dial(GREAT, "out")
     small.nok_received(GREAT, "out")
 
@@ -127,7 +127,7 @@ def test_a_call_that_does_not_come_is_given_up(small):
     assert not small.expire(GREAT, "out")
 
 
-def test_the_end_of_an_earlier_wait_does_not_end_a_later_one(small):
+def test_the_expiry_of_an_earlier_wait_does_not_end_a_later_one(small):
     small.dial(GREAT, "first")
     small.nok_received(GREAT, "first")
     small.incoming(GREAT, "in")
@@ -139,7 +139,7 @@ def test_the_end_of_an_earlier_wait_does_not_end_a_later_one(small):
     assert small.is_pending(GREAT)
 
 
-def test_who_is_connected_answers_alive_and_keeps_the_old_connection_until_the_new_one_is_proved(small):
+def test_a_connected_node_answers_alive_and_keeps_the_old_connection_until_the_new_one_is_complete(small):
     small.dial(GREAT, "old")
     small.established(GREAT, "old")
 
@@ -150,7 +150,7 @@ def test_who_is_connected_answers_alive_and_keeps_the_old_connection_until_the_n
     assert not small.connection_lost(GREAT, "old")
 
 
-def test_a_take_over_that_fails_leaves_the_old_connection(small):
+def test_a_replacement_that_fails_leaves_the_old_connection(small):
     small.dial(GREAT, "old")
     small.established(GREAT, "old")
     small.incoming(GREAT, "new")
@@ -161,7 +161,7 @@ def test_a_take_over_that_fails_leaves_the_old_connection(small):
     assert not small.is_pending(GREAT)
 
 
-def test_a_third_call_during_a_take_over_gets_no_word(great):
+def test_a_third_connection_during_a_replacement_gets_no_answer(great):
     great.dial(SMALL, "old")
     great.established(SMALL, "old")
     great.incoming(SMALL, "new")
@@ -170,7 +170,7 @@ def test_a_third_call_during_a_take_over_gets_no_word(great):
     assert great.established(SMALL, "newer") == (False, None)
 
 
-def test_a_take_over_goes_on_when_the_old_connection_ends_meanwhile(small):
+def test_a_replacement_continues_when_the_old_connection_ends_meanwhile(small):
     small.dial(GREAT, "old")
     small.established(GREAT, "old")
     small.incoming(GREAT, "new")
@@ -181,7 +181,7 @@ def test_a_take_over_goes_on_when_the_old_connection_ends_meanwhile(small):
     assert small.established(GREAT, "new") == (True, None)
 
 
-def test_a_dial_answered_with_alive_is_wanted_as_long_as_it_is_the_one(small):
+def test_an_attempt_answered_with_alive_is_kept_while_it_is_the_current_one(small):
     small.dial(GREAT, "out")
     assert small.keep_attempt(GREAT, "out")
 
@@ -203,7 +203,7 @@ def test_a_connection_is_lost_once(small):
     assert small._peers == {}
 
 
-def test_what_is_not_known_does_nothing(small):
+def test_unknown_peers_and_connections_are_ignored(small):
     small.handshake_failed(GREAT, "out")
     small.nok_received(GREAT, "out")
 
@@ -216,7 +216,7 @@ def test_what_is_not_known_does_nothing(small):
     assert small.keep_attempt(GREAT, "out")
 
 
-def test_a_failed_dial_leaves_nothing(small):
+def test_a_failed_attempt_leaves_no_entry(small):
     small.dial(GREAT, "out")
 
     small.handshake_failed(GREAT, "out")
@@ -229,17 +229,20 @@ def test_a_failed_dial_leaves_nothing(small):
 
 @dataclass
 class Wire:
-    """A connection as it travels: what is under way to each end, and whether an end is open."""
+    """A TCP connection: the packets under way to each end, and whether an end is open."""
 
     caller: int
-    under_way: tuple = field(default_factory=lambda: (deque(["name"]), deque()))  # to the answerer, to the caller
-    open: list = field(default_factory=lambda: [True, True])  # the caller's end, the answerer's
+    under_way: tuple = field(
+        default_factory=lambda: (deque(["name"]), deque())
+    )  # to the accepting node, to the initiating node
+    open: list = field(default_factory=lambda: [True, True])  # the initiating end, the accepting end
 
 
 class Nodes:
     """Nodes that dial each other, with the packets of the handshake that matter, each pair's in FIFO order.
 
-    ``wants[x]`` says that somebody on x waits for the connection; ``told_no`` collects those told that there is none.
+    ``wants[x]`` says that a caller on x waits for the connection. ``unreachable`` collects the pairs whose callers got
+    False.
     """
 
     def __init__(self, dials, losses, count=2):
@@ -249,13 +252,13 @@ class Nodes:
         self.dials = list(dials)
         self.losses = losses
         self.wants = set()
-        self.told_no = []
+        self.unreachable = []
         self.replaced = []
 
     def key(self):
         tables = [sorted((n, str(p)) for n, p in peers._peers.items()) for peers in self.peers]
         wires = [(w.caller, *map(tuple, w.under_way), *w.open) for w in self.wires]
-        return str((tables, wires, self.dials, self.losses, sorted(self.wants), self.told_no))
+        return str((tables, wires, self.dials, self.losses, sorted(self.wants), self.unreachable))
 
     def events(self):
         found = [("dial", x, y) for x, y in self.pairs() if self.dials[x]]
@@ -287,7 +290,7 @@ class Nodes:
         return self.peers[x].established_connection(self.names[y]) == number
 
     def is_whole(self, number, pair):
-        """It is open and counts at both of its ends."""
+        """Whether it is open and established at both ends."""
         ends = {*self.ends(number)} == pair and all(self.wires[number].open)
         return ends and self.is_up(number, 0) and self.is_up(number, 1)
 
@@ -311,19 +314,19 @@ class Nodes:
             self.wants.discard((x, y))
         elif not peers.is_pending(name) and (x, y) in self.wants:
             self.wants.discard((x, y))
-            self.told_no.append((x, y))
+            self.unreachable.append((x, y))
 
-    def say(self, number, end, *packets):
-        """From ``end`` (0 the caller) to the other."""
+    def send(self, number, end, *packets):
+        """Send packets from ``end`` (0: the initiating one) to the other."""
         if self.wires[number].open[end]:
             self.wires[number].under_way[end].extend(packets)
 
     def close(self, number, end):
-        self.say(number, end, "closed")
+        self.send(number, end, "closed")
         self.wires[number].open[end] = False
 
     def lose(self, number, end):
-        """One end hears that the connection is gone; the other will, later."""
+        """One end detects the loss of the connection. The other one does so later."""
         self.losses -= 1
         self.close(number, end)
         x, y = self.ends(number) if end == 0 else self.ends(number)[::-1]
@@ -334,7 +337,7 @@ class Nodes:
         self.settle(x, y)
 
     def deliver(self, number, direction):
-        """``direction`` 0 is to the answerer."""
+        """Deliver one packet; ``direction`` 0 is to the accepting node."""
         wire = self.wires[number]
         packet = wire.under_way[direction].popleft()
         end = 1 - direction
@@ -359,17 +362,17 @@ class Nodes:
                     case None:
                         self.close(number, 1)
                     case Status.NOK:
-                        self.say(number, 1, "nok")
+                        self.send(number, 1, "nok")
                         self.close(number, 1)
                     case Status.ALIVE:
-                        self.say(number, 1, "alive")
+                        self.send(number, 1, "alive")
                     case _:
-                        self.say(number, 1, "challenge")
+                        self.send(number, 1, "challenge")
             case "true":
-                self.say(number, 1, "challenge")
+                self.send(number, 1, "challenge")
             case "reply":
                 self.meet(number, 1, peers, name)
-                self.say(number, 1, "ack")
+                self.send(number, 1, "ack")
             case "false" | "closed":
                 self.close(number, 1)
                 if not peers.connection_lost(name, number):
@@ -385,13 +388,13 @@ class Nodes:
                 self.close(number, 0)
             case "alive":
                 if peers.keep_attempt(name, number):
-                    self.say(number, 0, "true")
+                    self.send(number, 0, "true")
                 else:
-                    self.say(number, 0, "false")
+                    self.send(number, 0, "false")
                     peers.nok_received(name, number)
                     self.close(number, 0)
             case "challenge":
-                self.say(number, 0, "reply")
+                self.send(number, 0, "reply")
             case "ack":
                 self.meet(number, 0, peers, name)
             case "closed":
@@ -430,7 +433,7 @@ class Nodes:
                 self.names[x]
             ), "connected at one end"
             assert not self.peers[x].is_pending(self.names[y])
-        assert not self.wants, "somebody waits for ever"
+        assert not self.wants, "a caller waits forever"
 
 
 def explore(start, check_end):
@@ -453,10 +456,10 @@ def explore(start, check_end):
 
 
 @pytest.mark.parametrize("dials", [(1, 0), (0, 1), (1, 1), (2, 1), (1, 2), (2, 2)])
-def test_however_two_nodes_call_each_other_they_meet_and_nobody_is_told_no(dials):
+def test_in_every_order_two_nodes_that_dial_each_other_connect(dials):
     def check_end(nodes):
         assert nodes.peers[0].established_connection(GREAT) is not None
-        assert nodes.told_no == []
+        assert nodes.unreachable == []
         assert nodes.replaced == [], "a good connection was replaced"
 
     states, ends = explore(Nodes(dials, losses=0), check_end)
@@ -466,7 +469,7 @@ def test_however_two_nodes_call_each_other_they_meet_and_nobody_is_told_no(dials
 
 
 @pytest.mark.parametrize("dials", [(1, 1), (2, 1), (1, 2)])
-def test_whichever_end_loses_a_connection_first_both_agree_in_the_end(dials):
+def test_in_every_order_of_losses_both_nodes_agree_in_the_end(dials):
     states, ends = explore(Nodes(dials, losses=1), lambda _: None)
 
     assert ends > 0
@@ -475,7 +478,7 @@ def test_whichever_end_loses_a_connection_first_both_agree_in_the_end(dials):
 
 @given(st.randoms(use_true_random=False), st.tuples(*[st.integers(0, 3)] * 3), st.integers(0, 3))
 @settings(max_examples=150, deadline=None)
-def test_three_nodes_under_any_order_end_with_one_connection_a_pair(chance, dials, losses):
+def test_in_any_order_three_nodes_end_with_one_connection_for_each_pair(chance, dials, losses):
     nodes = Nodes(dials, losses, count=3)
     while events := nodes.events():
         act, *where = chance.choice(events)
@@ -485,7 +488,7 @@ def test_three_nodes_under_any_order_end_with_one_connection_a_pair(chance, dial
     nodes.check_end()
 
 
-def test_the_failure_of_an_attempt_that_gave_way_is_no_failure_of_the_call(small):
+def test_the_failure_of_a_dropped_attempt_does_not_end_the_incoming_one(small):
     small.dial(GREAT, "out")
     assert small.incoming(GREAT, "in") == (Status.OK_SIMULTANEOUS, "out")
     small.handshake_failed(GREAT, "out")

@@ -1,4 +1,4 @@
-"""Connections between nodes in one event loop: who waits, who is told, and in which order."""
+"""Connections between nodes in one event loop: what waits for them, what is reported, and in which order."""
 
 import asyncio
 import inspect
@@ -22,7 +22,7 @@ NOCONNECTION, BOOM = Atom("noconnection"), Atom("boom")
 
 
 def with_nodes(*names, **options):
-    """The test is given the network and a started node for each name; everything is closed in the end."""
+    """Call the test with the network and a started node for each name. Everything is closed in the end."""
 
     def decorate(test):
         def wrapped(**fixtures):
@@ -51,24 +51,24 @@ def with_nodes(*names, **options):
     return decorate
 
 
-def listener(node, name=None, *, events=True):
-    """A server that writes down what it hears, node events among it."""
-    heard = []
-    process = node.spawn_handler(heard.append, name=name)
+def recorder(node, name=None, *, events=True):
+    """A handler process that records what it receives, by default with node events."""
+    received = []
+    process = node.spawn_handler(received.append, name=name)
     if events:
         node.monitor_nodes(process.pid, reasons=True)
-    return process, heard
+    return process, received
 
 
-def told(node, name):
+def connect_results(node, name):
     answers = []
     node.connect_nowait(name, answers.append)
     return answers
 
 
 @with_nodes("a@h", "b@h")
-async def test_two_nodes_connect_and_part(network, a, b):
-    (_, at_a), (_, at_b) = listener(a), listener(b)
+async def test_two_nodes_connect_and_disconnect(network, a, b):
+    (_, at_a), (_, at_b) = recorder(a), recorder(b)
 
     assert await a.connect("b@h")
     assert (a.nodes(), b.nodes()) == (["b@h"], ["a@h"])
@@ -82,18 +82,18 @@ async def test_two_nodes_connect_and_part(network, a, b):
 
 
 @with_nodes("a@h", "b@h")
-async def test_connecting_twice_or_to_oneself_is_true_at_once(network, a, b):
+async def test_connecting_twice_or_to_itself_succeeds_at_once(network, a, b):
     await a.connect("b@h")
 
-    assert told(a, "b@h") == [True]
-    assert told(a, "a@h") == [True]
+    assert connect_results(a, "b@h") == [True]
+    assert connect_results(a, "a@h") == [True]
     assert len(network.pipes) == 1
 
 
 @with_nodes("a@h", "b@h")
-async def test_all_who_wait_for_one_node_share_one_attempt(network, a, b):
+async def test_callers_that_wait_for_one_node_share_one_attempt(network, a, b):
     network.gates["b@h"] = asyncio.Event()
-    waiting = [told(a, "b@h") for _ in range(100)]
+    waiting = [connect_results(a, "b@h") for _ in range(100)]
     await run_iterations()
     assert waiting == [[]] * 100
 
@@ -105,8 +105,8 @@ async def test_all_who_wait_for_one_node_share_one_attempt(network, a, b):
 
 
 @with_nodes("a@h")
-async def test_all_who_wait_for_a_node_that_is_not_there_are_told_no_and_why(network, a):
-    waiting = [told(a, "b@h") for _ in range(3)]
+async def test_callers_that_wait_for_an_unreachable_node_get_false_and_an_error(network, a):
+    waiting = [connect_results(a, "b@h") for _ in range(3)]
     await run_iterations()
 
     assert waiting == [[False]] * 3
@@ -115,7 +115,7 @@ async def test_all_who_wait_for_a_node_that_is_not_there_are_told_no_and_why(net
 
 
 @with_nodes("a@h")
-async def test_a_name_that_is_none_and_one_of_the_other_kind_are_refused_in_words(network, a):
+async def test_an_invalid_name_and_a_long_name_are_refused_with_an_error(network, a):
     assert not await a.connect("nonsense")
     assert "is not a node name" in a.last_connect_error("nonsense")
 
@@ -130,7 +130,7 @@ async def test_a_short_name_is_refused_by_a_long_one(network, a):
 
 
 @with_nodes("a@h", "b@h")
-async def test_a_fault_in_the_resolver_is_a_failed_attempt(network, a, b):
+async def test_an_exception_in_the_resolver_is_a_failed_attempt(network, a, b):
     async def broken(name):
         raise UnicodeError("label empty or too long")
 
@@ -144,7 +144,7 @@ async def test_a_fault_in_the_resolver_is_a_failed_attempt(network, a, b):
 
 
 @with_nodes("a@h", "b@h")
-async def test_a_host_that_does_not_answer_is_given_up_in_time(network, a, b):
+async def test_a_host_that_does_not_answer_fails_within_the_setup_time(network, a, b):
     network.gates["b@h"] = asyncio.Event()
 
     assert not await a.connect("b@h")
@@ -154,7 +154,7 @@ async def test_a_host_that_does_not_answer_is_given_up_in_time(network, a, b):
 
 
 @with_nodes("a@h", "b@h")
-async def test_finding_a_node_dialling_it_and_the_handshake_have_one_time_limit_together(network, a, b):
+async def test_resolving_connecting_and_the_handshake_share_one_time_limit(network, a, b):
     gate = network.gates["b@h"] = asyncio.Event()
     asyncio.get_running_loop().call_later(SETUP_TIMEOUT - 1, gate.set)
     network.on_pipe = lambda pipe: setattr(pipe, "silent", True)
@@ -166,7 +166,7 @@ async def test_finding_a_node_dialling_it_and_the_handshake_have_one_time_limit_
 
 
 @with_nodes("a@h", "b@h")
-async def test_only_so_many_reasons_are_kept(network, a, b):
+async def test_the_number_of_recorded_errors_is_bounded(network, a, b):
     for number in range(MAX_NODES + 1):
         await a.connect(f"x{number}@h")
 
@@ -175,20 +175,20 @@ async def test_only_so_many_reasons_are_kept(network, a, b):
 
 
 @with_nodes("a@h", "b@h")
-async def test_a_failing_callback_does_not_keep_the_others_from_their_answer(network, a, b):
+async def test_a_callback_that_raises_does_not_stop_the_next(network, a, b):
     a.connect_nowait("b@h", lambda up: 1 / 0)
-    answers = told(a, "b@h")
+    answers = connect_results(a, "b@h")
     await run_iterations(20)
 
     assert answers == [True]
 
 
-# Signals that wait
+# Pending signals
 
 
 @with_nodes("a@h", "b@h")
-async def test_held_signals_arrive_in_order_and_before_what_nodeup_causes(network, a, b):
-    _, heard = listener(b, "server", events=False)
+async def test_pending_signals_arrive_in_order_and_before_what_nodeup_causes(network, a, b):
+    _, received = recorder(b, "server", events=False)
 
     def on_event(message):
         sender.send(("server", B), ("after", message[0]))
@@ -199,12 +199,12 @@ async def test_held_signals_arrive_in_order_and_before_what_nodeup_causes(networ
         sender.send(("server", B), number)
     await run_iterations(20)
 
-    assert heard == [0, 1, 2, (b"after", NODEUP)]
+    assert received == [0, 1, 2, (b"after", NODEUP)]
 
 
 @with_nodes("a@h", "b@h")
 async def test_nodeup_comes_before_anything_else_from_that_node(network, a, b):
-    _, at_b = listener(b, "server")
+    _, at_b = recorder(b, "server")
     a.send(("server", B), 1)
     await run_iterations(20)
 
@@ -213,8 +213,8 @@ async def test_nodeup_comes_before_anything_else_from_that_node(network, a, b):
 
 @with_nodes("a@h", "b@h")
 async def test_nodedown_comes_after_everything_else_from_that_node(network, a, b):
-    p, heard = listener(a)
-    q, _ = listener(b, "server")
+    p, received = recorder(a)
+    q, _ = recorder(b, "server")
     await a.connect("b@h")
     ref = p.monitor(q.pid)
     p.link(q.pid)
@@ -224,16 +224,16 @@ async def test_nodedown_comes_after_everything_else_from_that_node(network, a, b
     b.disconnect_nowait("a@h")
     await run_iterations()
 
-    assert heard == [
+    assert received == [
         (NODEUP, B), 1, (EXIT, q.pid, NOCONNECTION), (DOWN, ref, PROCESS, q.pid, NOCONNECTION),
         (NODEDOWN, B, Atom("connection_closed")),
     ]  # fmt: skip
 
 
 @with_nodes("a@h", "b@h")
-async def test_links_and_monitors_wait_for_the_connection_they_cause(network, a, b):
-    p, heard = listener(a)
-    q, _ = listener(b)
+async def test_links_and_monitors_wait_for_the_connection_that_they_cause(network, a, b):
+    p, received = recorder(a)
+    q, _ = recorder(b)
     ref = p.monitor(q.pid)
     p.link(q.pid)
     await run_iterations(20)
@@ -242,13 +242,13 @@ async def test_links_and_monitors_wait_for_the_connection_they_cause(network, a,
     await run_iterations()
 
     killed = Atom("killed")
-    assert heard == [(NODEUP, B), (EXIT, q.pid, killed), (DOWN, ref, PROCESS, q.pid, killed)]
+    assert received == [(NODEUP, B), (EXIT, q.pid, killed), (DOWN, ref, PROCESS, q.pid, killed)]
 
 
 @with_nodes("a@h", "b@h")
-async def test_a_link_taken_back_while_it_waits_leaves_no_half_link(network, a, b):
-    p, _ = listener(a)
-    q, _ = listener(b, events=False)
+async def test_a_link_removed_while_it_is_pending_leaves_no_half_link(network, a, b):
+    p, _ = recorder(a)
+    q, _ = recorder(b, events=False)
     p.link(q.pid)
     p.unlink(q.pid)
     ref = p.monitor(q.pid)
@@ -261,33 +261,33 @@ async def test_a_link_taken_back_while_it_waits_leaves_no_half_link(network, a, 
 
 
 @with_nodes("a@h", "b@h")
-async def test_who_dies_while_its_link_waits_is_heard_of(network, a, b):
-    p, _ = listener(a)
-    q, heard = listener(b, events=False)
+async def test_a_process_that_exits_while_its_link_is_pending_sends_an_exit_signal(network, a, b):
+    p, _ = recorder(a)
+    q, received = recorder(b, events=False)
     p.link(q.pid)
     a.exit(p.pid, Atom("kill"))
     await run_iterations(20)
 
-    assert heard == [(EXIT, p.pid, Atom("killed"))]
+    assert received == [(EXIT, p.pid, Atom("killed"))]
     assert len(b._router.links) == 0
 
 
 @with_nodes("a@h")
-async def test_signals_for_a_node_that_cannot_be_reached_come_back(network, a):
-    p, heard = listener(a)
+async def test_links_and_monitors_to_an_unreachable_node_end_with_noconnection(network, a):
+    p, received = recorder(a)
     gone = Pid(B, 64, 0, 1)
     p.link(gone)
     p.send(gone, 1)
     ref = p.monitor(("server", B))
     await run_iterations()
 
-    assert heard == [(EXIT, gone, NOCONNECTION), (DOWN, ref, PROCESS, (Atom("server"), B), NOCONNECTION)]
+    assert received == [(EXIT, gone, NOCONNECTION), (DOWN, ref, PROCESS, (Atom("server"), B), NOCONNECTION)]
 
 
 @with_nodes("a@h", "b@h")
-async def test_noconnect_sends_to_connected_nodes_and_to_those_that_are_being_connected(network, a, b):
-    _, heard = listener(b, "server", events=False)
-    p, _ = listener(a)
+async def test_noconnect_sends_to_nodes_that_are_connected_or_being_connected(network, a, b):
+    _, received = recorder(b, "server", events=False)
+    p, _ = recorder(a)
 
     p.send(("server", B), 1, connect=False)
     await run_iterations(20)
@@ -298,33 +298,33 @@ async def test_noconnect_sends_to_connected_nodes_and_to_those_that_are_being_co
     p.send(("server", B), 3, connect=False)
     await run_iterations()
 
-    assert heard == [2, 3]
+    assert received == [2, 3]
 
 
 @with_nodes("a@h")
-async def test_a_call_to_a_node_that_cannot_be_reached_says_why(network, a):
+async def test_a_call_to_an_unreachable_node_raises_with_the_connect_error(network, a):
     with pytest.raises(NoConnection, match="no connection to b@h: no node b@h"):
         await a.call(("server", B), 1)
 
 
 @with_nodes("a@h", "b@h")
-async def test_what_waits_is_what_it_was_when_it_was_sent(network, a, b):
-    _, heard = listener(b, "server", events=False)
+async def test_a_pending_message_is_copied_when_it_is_sent(network, a, b):
+    _, received = recorder(b, "server", events=False)
     message = [1]
     a.send(("server", B), message)
     message.append(2)
     await run_iterations()
 
-    assert heard == [[1]]
+    assert received == [[1]]
 
 
 MEGABYTE = b"x" * (1 << 20)
 
 
 @with_nodes("a@h", "b@h")
-async def test_who_sends_much_to_a_node_that_is_dialled_is_held_until_it_is_there(network, a, b):
+async def test_a_sender_of_many_bytes_waits_for_the_connection(network, a, b):
     gate = network.gates["b@h"] = asyncio.Event()
-    _, heard = listener(b, "server", events=False)
+    _, received = recorder(b, "server", events=False)
     trace = []
 
     async def flood(me):
@@ -340,11 +340,11 @@ async def test_who_sends_much_to_a_node_that_is_dialled_is_held_until_it_is_ther
     await run_iterations(30)
 
     assert trace == [0, 1, 2]
-    assert [number for number, _ in heard] == [0, 1, 2]
+    assert [number for number, _ in received] == [0, 1, 2]
 
 
 @with_nodes("a@h", "b@h")
-async def test_little_holds_nobody(network, a, b):
+async def test_a_sender_of_few_bytes_does_not_wait(network, a, b):
     network.gates["b@h"] = asyncio.Event()
     trace = []
 
@@ -361,7 +361,7 @@ async def test_little_holds_nobody(network, a, b):
 
 
 @with_nodes("a@h", "b@h")
-async def test_who_is_held_goes_on_when_the_node_cannot_be_reached(network, a, b):
+async def test_a_waiting_sender_resumes_when_the_node_cannot_be_reached(network, a, b):
     network.gates["b@h"] = asyncio.Event()
     trace = []
 
@@ -377,7 +377,7 @@ async def test_who_is_held_goes_on_when_the_node_cannot_be_reached(network, a, b
 
 
 @with_nodes("a@h", "b@h")
-async def test_who_is_held_goes_on_when_its_node_stops(network, a, b):
+async def test_a_waiting_sender_ends_when_its_node_stops(network, a, b):
     network.gates["b@h"] = asyncio.Event()
     trace = []
 
@@ -396,15 +396,15 @@ async def test_who_is_held_goes_on_when_its_node_stops(network, a, b):
 
 
 @with_nodes("a@h", "b@h")
-async def test_what_those_send_who_never_wait_is_given_up_when_it_is_too_much(network, a, b, caplog):
+async def test_above_the_limit_pending_messages_are_dropped_with_a_warning(network, a, b, caplog):
     gate = network.gates["b@h"] = asyncio.Event()
-    _, heard = listener(b, "server", events=False)
-    watcher, seen = listener(a, events=False)
-    ref = watcher.monitor(("server", B))
+    _, received = recorder(b, "server", events=False)
+    monitor_process, seen = recorder(a, events=False)
+    ref = monitor_process.monitor(("server", B))
     for number in range(MAX_PENDING_BYTES // len(MEGABYTE) + 10):
         a.send(("server", B), (number, MEGABYTE))
         assert len(a._connections._pending.get("b@h").signals) <= MAX_PENDING_BYTES // len(MEGABYTE)
-    late = watcher.monitor(("server", B))
+    late = monitor_process.monitor(("server", B))
     await run_iterations()
     why = a.last_connect_error("b@h")
     gate.set()
@@ -412,7 +412,7 @@ async def test_what_those_send_who_never_wait_is_given_up_when_it_is_too_much(ne
     a.send(("server", B), "now")
     await run_iterations()
 
-    assert heard == [b"now"]
+    assert received == [b"now"]
     assert seen == [(DOWN, each, PROCESS, (Atom("server"), B), NOCONNECTION) for each in (ref, late)]
     assert why == "more than 64 MiB waited for the connection: they were dropped"
     assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
@@ -421,12 +421,12 @@ async def test_what_those_send_who_never_wait_is_given_up_when_it_is_too_much(ne
     assert len(b._router.monitors) == 0
 
 
-# Both at once
+# Simultaneous connect
 
 
 @with_nodes("a@h", "b@h")
-async def test_nodes_that_dial_each_other_at_once_meet_on_one_connection(network, a, b):
-    (_, at_a), (_, at_b) = listener(a), listener(b)
+async def test_nodes_that_dial_each_other_at_once_keep_one_connection(network, a, b):
+    (_, at_a), (_, at_b) = recorder(a), recorder(b)
 
     for _ in range(20):
         assert await asyncio.gather(a.connect("b@h"), b.connect("a@h")) == [True, True]
@@ -440,11 +440,11 @@ async def test_nodes_that_dial_each_other_at_once_meet_on_one_connection(network
 
 
 @with_nodes("a@h", "b@h")
-async def test_the_smaller_name_that_hears_nok_waits_for_the_call_of_the_greater(network, a, b):
+async def test_after_nok_the_smaller_name_waits_for_the_connection_of_the_greater(network, a, b):
     network.gates["a@h"] = asyncio.Event()
-    at_b = told(b, "a@h")  # it dials, slowly
+    at_b = connect_results(b, "a@h")  # it dials, but its gate is closed
     await run_iterations()
-    at_a = told(a, "b@h")
+    at_a = connect_results(a, "b@h")
     await run_iterations(20)
     assert (at_a, at_b) == ([], [])
 
@@ -456,9 +456,9 @@ async def test_the_smaller_name_that_hears_nok_waits_for_the_call_of_the_greater
 
 
 @with_nodes("a@h", "b@h")
-async def test_a_dial_that_gives_way_to_a_call_is_made_no_more(network, a, b):
+async def test_an_attempt_that_yields_to_an_incoming_connection_is_cancelled(network, a, b):
     network.gates["b@h"] = asyncio.Event()
-    answers = told(a, "b@h")
+    answers = connect_results(a, "b@h")
     await run_iterations()
 
     assert await b.connect("a@h")
@@ -470,20 +470,20 @@ async def test_a_dial_that_gives_way_to_a_call_is_made_no_more(network, a, b):
 
 
 @with_nodes("a@h", "b@h")
-async def test_a_connection_that_gives_way_to_a_call_is_closed(network, a, b):
-    first, second = Caller(b"b@h"), Caller(b"b@h")
+async def test_a_handshake_that_yields_to_a_newer_connection_is_closed(network, a, b):
+    first, second = NameOnlyPeer(b"b@h"), NameOnlyPeer(b"b@h")
     await network.dial("memory", a.port, lambda: first)
     await run_iterations()
 
     await network.dial("memory", a.port, lambda: second)
     await run_iterations()
 
-    assert second.heard.startswith(b"\0\x10sok_simultaneous")
+    assert second.received.startswith(b"\0\x10sok_simultaneous")
     assert [pipe.is_open for pipe in network.pipes] == [False, True]
 
 
 @with_nodes("a@h", "b@h")
-async def test_after_nok_and_silence_those_who_wait_are_told_no_in_time(network, a, b):
+async def test_after_nok_without_a_connection_callers_get_false_within_the_setup_time(network, a, b):
     network.gates["a@h"] = asyncio.Event()
     b.connect_nowait("a@h", lambda _: None)
     await asyncio.sleep(1)
@@ -497,10 +497,10 @@ async def test_after_nok_and_silence_those_who_wait_are_told_no_in_time(network,
 
 
 @with_nodes("a@h", "b@h")
-async def test_a_dial_that_waits_for_a_call_which_then_fails_is_made(network, a, b):
-    await network.dial("memory", a.port, lambda: Caller(b"b@h"))
+async def test_after_an_incoming_handshake_fails_the_node_dials_for_its_waiting_callers(network, a, b):
+    await network.dial("memory", a.port, lambda: NameOnlyPeer(b"b@h"))
     await run_iterations()
-    answers = told(a, "b@h")
+    answers = connect_results(a, "b@h")
     a.send(("server", B), 1)
     await run_iterations()
     assert answers == []
@@ -512,10 +512,10 @@ async def test_a_dial_that_waits_for_a_call_which_then_fails_is_made(network, a,
 
 
 @with_nodes("a@h", "b@h")
-async def test_what_waits_for_a_call_alone_is_dropped_with_it(network, a, b):
-    await network.dial("memory", a.port, lambda: Caller(b"b@h"))
+async def test_signals_that_wait_only_for_an_incoming_connection_are_dropped_with_it(network, a, b):
+    await network.dial("memory", a.port, lambda: NameOnlyPeer(b"b@h"))
     await run_iterations()
-    p, _ = listener(a)
+    p, _ = recorder(a)
     p.send(("server", B), 1, connect=False)
 
     network.pipes[0].ends[0].close()
@@ -525,29 +525,29 @@ async def test_what_waits_for_a_call_alone_is_dropped_with_it(network, a, b):
     assert len(a._connections._pending) == 0
 
 
-class Caller(asyncio.Protocol):
-    """Says a node's name and nothing more."""
+class NameOnlyPeer(asyncio.Protocol):
+    """A peer that sends the name of a node and nothing more."""
 
     def __init__(self, name):
         self.name = name
 
     def connection_made(self, transport):
         self.transport = transport
-        self.heard = b""
+        self.received = b""
         flags = (0xD07DF7FBD).to_bytes(8, "big")
         body = b"N" + flags + (99).to_bytes(4, "big") + len(self.name).to_bytes(2, "big") + self.name
         transport.write(len(body).to_bytes(2, "big") + body)
 
     def data_received(self, data):
-        self.heard += data
+        self.received += data
 
 
-# Taking over
+# Replacing a connection
 
 
 @with_nodes("a@h", "b@h")
-async def test_a_peer_that_has_lost_the_connection_takes_it_over_nodedown_first(network, a, b):
-    (p, at_a), (q, _) = listener(a), listener(b)
+async def test_a_peer_that_lost_the_connection_replaces_it_after_nodedown(network, a, b):
+    (p, at_a), (q, _) = recorder(a), recorder(b)
     await a.connect("b@h")
     ref = p.monitor(q.pid)
     await run_iterations()
@@ -568,23 +568,23 @@ async def test_a_peer_that_has_lost_the_connection_takes_it_over_nodedown_first(
 
 
 @with_nodes("a@h", "b@h", "c@h")
-async def test_while_a_connection_is_taken_over_the_node_is_down_and_signals_wait(network, a, b, c):
+async def test_while_a_connection_is_replaced_the_node_is_down_and_signals_wait(network, a, b, c):
     states = []
 
     def on_event(message):
         match message:
             case (Atom("nodedown"), node, _):
-                answers = told(a, node.name)
+                answers = connect_results(a, node.name)
                 states.append((a.nodes(), a.disconnect_nowait(node), answers))
-                watcher.send(("server", B), 1)
+                monitor_process.send(("server", B), 1)
             case (Atom("nodeup"), _):
-                watcher.send(("server", B), 2)
+                monitor_process.send(("server", B), 2)
 
-    watcher = a.spawn_handler(on_event)
+    monitor_process = a.spawn_handler(on_event)
     await a.connect("c@h")
     await a.connect("b@h")
-    a.monitor_nodes(watcher.pid, reasons=True)
-    _, at_b = listener(b, "server", events=False)
+    a.monitor_nodes(monitor_process.pid, reasons=True)
+    _, at_b = recorder(b, "server", events=False)
     network.pipes[1].silent = True
     b.disconnect_nowait("a@h")
     await run_iterations()
@@ -598,59 +598,59 @@ async def test_while_a_connection_is_taken_over_the_node_is_down_and_signals_wai
 
 
 @with_nodes("a@h", "b@h")
-async def test_a_stranger_does_not_take_over_without_the_cookie(network, a, b):
-    _, at_a = listener(a)
+async def test_a_connection_is_not_replaced_without_the_cookie(network, a, b):
+    _, at_a = recorder(a)
     await a.connect("b@h")
-    caller = Caller(b"b@h")
-    await network.dial("memory", a.port, lambda: caller)
+    peer = NameOnlyPeer(b"b@h")
+    await network.dial("memory", a.port, lambda: peer)
     await run_iterations()
-    assert caller.heard == b"\0\6salive"
-    caller.transport.write(b"\0\5strue")
+    assert peer.received == b"\0\6salive"
+    peer.transport.write(b"\0\5strue")
     await run_iterations()
-    caller.transport.write(b"\0\x15r" + bytes(20))
+    peer.transport.write(b"\0\x15r" + bytes(20))
     await run_iterations()
 
-    assert caller.transport.is_closing()
+    assert peer.transport.is_closing()
     assert at_a == [(NODEUP, B)]
     assert a.nodes() == ["b@h"]
 
 
 @with_nodes("a@h", "b@h")
-async def test_a_third_call_during_a_take_over_is_closed_without_a_word(network, a, b):
+async def test_a_third_connection_during_a_replacement_is_closed_without_an_answer(network, a, b):
     await a.connect("b@h")
-    second, third = Caller(b"b@h"), Caller(b"b@h")
-    for caller in (second, third):
-        await network.dial("memory", a.port, lambda caller=caller: caller)
+    second, third = NameOnlyPeer(b"b@h"), NameOnlyPeer(b"b@h")
+    for peer in (second, third):
+        await network.dial("memory", a.port, lambda peer=peer: peer)
         await run_iterations()
 
-    assert (second.heard, third.heard) == (b"\0\6salive", b"")
+    assert (second.received, third.received) == (b"\0\6salive", b"")
     assert [pipe.is_open for pipe in network.pipes] == [True, True, False]
 
 
 @with_nodes("a@h", "b@h")
-async def test_who_disconnects_on_nodeup_leaves_a_clean_table(network, a, b):
-    heard = []
+async def test_a_process_that_disconnects_on_nodeup_leaves_a_clean_table(network, a, b):
+    received = []
 
     def on_event(message):
-        heard.append(message[0])
+        received.append(message[0])
         if message[0] is NODEUP:
             a.disconnect_nowait(message[1])
 
-    watcher = a.spawn_handler(on_event)
-    a.monitor_nodes(watcher.pid)
+    monitor_process = a.spawn_handler(on_event)
+    a.monitor_nodes(monitor_process.pid)
 
     assert not await a.connect("b@h")
     await run_iterations()
 
-    assert heard == [NODEUP, NODEDOWN]
+    assert received == [NODEUP, NODEDOWN]
     assert (a.nodes(), b.nodes()) == ([], [])
 
 
-# Strangers and hidden nodes
+# Pending handshakes and hidden nodes
 
 
 @with_nodes("a@h", "b@h")
-async def test_of_too_many_strangers_the_oldest_is_dropped_and_a_node_still_gets_in(network, a, b):
+async def test_too_many_pending_handshakes_drop_the_oldest_and_a_node_still_connects(network, a, b):
     for _ in range(module.MAX_PENDING_HANDSHAKES + 2):
         await network.dial("memory", a.port, asyncio.Protocol)
     await run_iterations()
@@ -663,11 +663,11 @@ async def test_of_too_many_strangers_the_oldest_is_dropped_and_a_node_still_gets
     assert len(network.open_pipes()) == 1
 
 
-def test_a_hidden_node_is_connected_and_not_among_the_nodes():
+def test_a_hidden_node_is_connected_and_not_in_nodes():
     async def main():
         network = MemoryNetwork()
         async with started(network, "a@h") as a, started(network, "b@h", hidden=True) as b:
-            (_, at_a), (_, at_b) = listener(a, "server"), listener(b)
+            (_, at_a), (_, at_b) = recorder(a, "server"), recorder(b)
 
             assert await b.connect("a@h")
             b.send(("server", A), 1)
@@ -680,7 +680,7 @@ def test_a_hidden_node_is_connected_and_not_among_the_nodes():
     run(main())
 
 
-def test_a_wrong_cookie_is_refused_and_said():
+def test_a_wrong_cookie_is_refused_with_an_error():
     async def main():
         network = MemoryNetwork()
         async with started(network, "a@h") as a, started(network, "b@h", cookie="other") as b:
@@ -695,10 +695,10 @@ def test_a_wrong_cookie_is_refused_and_said():
 
 
 @with_nodes("a@h", "b@h")
-async def test_a_node_that_stops_with_attempts_under_way_tells_all_who_wait(network, a, b):
+async def test_a_node_that_stops_answers_all_that_wait_for_its_attempts(network, a, b):
     network.gates["b@h"] = asyncio.Event()
-    answers = [told(a, "b@h") for _ in range(3)]
-    p, heard = listener(a)
+    answers = [connect_results(a, "b@h") for _ in range(3)]
+    p, received = recorder(a)
     p.link(Pid(B, 64, 0, 1))
     call = asyncio.create_task(a.call(("server", B), 1, timeout=None))
     await run_iterations()
@@ -706,40 +706,40 @@ async def test_a_node_that_stops_with_attempts_under_way_tells_all_who_wait(netw
     await a.stop()
 
     assert answers == [[False]] * 3
-    assert heard[0] == (EXIT, Pid(B, 64, 0, 1), NOCONNECTION)
+    assert received[0] == (EXIT, Pid(B, 64, 0, 1), NOCONNECTION)
     with pytest.raises(NoConnection):
         await call
-    later = told(a, "b@h")
+    later = connect_results(a, "b@h")
     await run_iterations()
     assert later == [False]
 
 
 @with_nodes("a@h")
-async def test_a_node_that_stops_hangs_up_on_whoever_is_calling_and_answers_nobody_else(network, a):
+async def test_a_node_that_stops_closes_pending_handshakes_and_accepts_no_more(network, a):
     accept = network.listening[a.port]
-    caller = Caller(b"b@h")
-    await network.dial("memory", a.port, lambda: caller)
+    peer = NameOnlyPeer(b"b@h")
+    await network.dial("memory", a.port, lambda: peer)
     await run_iterations()
 
     await a.stop()
     await run_iterations()
 
-    network.listening[a.port] = accept  # the listener had this one accepted already
-    late = Caller(b"c@h")
+    network.listening[a.port] = accept  # the listener accepted this one before it stopped
+    late = NameOnlyPeer(b"c@h")
     await network.dial("memory", a.port, lambda: late)
     await run_iterations()
-    assert caller.transport.is_closing()
+    assert peer.transport.is_closing()
     assert late.transport.is_closing()
-    assert late.heard == b""
+    assert late.received == b""
 
 
 @with_nodes("a@h")
-async def test_calls_in_the_nodes_own_name_end_with_it(network, a):
-    async def deaf(me):
+async def test_calls_of_the_node_end_when_it_stops(network, a):
+    async def never_replies(me):
         await me.sleep(1_000)
 
     silent = a.spawn_handler(lambda _: None)
-    waiting = [asyncio.create_task(a.call(to, 1, timeout=None)) for to in (a.spawn(deaf), silent.pid)]
+    waiting = [asyncio.create_task(a.call(to, 1, timeout=None)) for to in (a.spawn(never_replies), silent.pid)]
     await run_iterations()
 
     await a.stop()
@@ -752,7 +752,7 @@ async def test_calls_in_the_nodes_own_name_end_with_it(network, a):
 
 
 @with_nodes("a@h", "b@h")
-async def test_a_server_that_tries_again_at_once_does_not_keep_its_node_from_stopping(network, a, b):
+async def test_a_handler_that_retries_at_once_does_not_stop_its_node_from_stopping(network, a, b):
     tries = []
 
     def again(message):
@@ -770,7 +770,7 @@ async def test_a_server_that_tries_again_at_once_does_not_keep_its_node_from_sto
 
 
 @with_nodes("a@h", "b@h")
-async def test_who_calls_a_node_that_stops_is_told(network, a, b):
+async def test_connecting_to_a_stopped_node_fails_with_an_error(network, a, b):
     await a.stop()
 
     assert not await b.connect("a@h")
@@ -778,7 +778,7 @@ async def test_who_calls_a_node_that_stops_is_told(network, a, b):
 
 
 @with_nodes("a@h", "b@h")
-async def test_an_atom_is_found_among_the_names_of_nodes(network, a, b):
+async def test_nodes_contains_an_atom(network, a, b):
     await a.connect(b.atom)
     await run_iterations()
 

@@ -1,4 +1,4 @@
-"""Pids and references: given out once in a life, within what old peers can read."""
+"""Pids and references: unique within an incarnation, in a range that old peers can read."""
 
 import pytest
 
@@ -12,13 +12,13 @@ def number(pid):
     return pid.id | pid.serial << 32
 
 
-def test_the_first_process_is_0_64_0_and_the_next_0_65_0():
+def test_the_first_pid_is_0_64_0_and_the_next_0_65_0():
     identifiers = Identifiers(HERE, 7)
 
     assert [identifiers.pid(()) for _ in range(2)] == [Pid(HERE, 64, 0, 7), Pid(HERE, 65, 0, 7)]
 
 
-def test_services_have_the_pids_below():
+def test_services_have_pids_below_64():
     identifiers = Identifiers(HERE, 7)
 
     pids = [identifiers.system_pid() for _ in range(FIRST_PROCESS - 1)]
@@ -28,14 +28,14 @@ def test_services_have_the_pids_below():
         identifiers.system_pid()
 
 
-def test_after_32768_ids_the_serial_goes_on():
+def test_after_32768_ids_the_serial_increases():
     identifiers = Identifiers(HERE, 7)
     identifiers._process = (1 << 15) - 1
 
     assert identifiers.pid(()) == Pid(HERE, 0, 1, 7)
 
 
-def test_after_all_numbers_the_free_ones_are_used_again_and_those_of_the_living_are_not():
+def test_after_all_numbers_only_free_ones_are_used_again():
     identifiers = Identifiers(HERE, 7)
     identifiers._process = (1 << 28) - 2
     living = {number(Pid(HERE, 65, 0, 7)), number(Pid(HERE, 67, 0, 7))}
@@ -45,7 +45,7 @@ def test_after_all_numbers_the_free_ones_are_used_again_and_those_of_the_living_
     assert pids == [Pid(HERE, 0x7FFF, 0x1FFF, 7), Pid(HERE, 64, 0, 7), Pid(HERE, 66, 0, 7), Pid(HERE, 68, 0, 7)]
 
 
-def test_references_differ_and_carry_the_life_they_are_from():
+def test_references_differ_and_carry_the_creation():
     identifiers = Identifiers(HERE, 7)
 
     refs = [identifiers.ref() for _ in range(3)]

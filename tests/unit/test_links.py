@@ -1,4 +1,4 @@
-"""Who is linked to whom, under every order of link, unlink, exit and loss."""
+"""The link table under every order of link, unlink, exit and loss of a connection."""
 
 from collections import deque
 
@@ -25,20 +25,20 @@ def assert_empty(links):
     assert (len(links), links._by_pid, links._by_node) == (0, {}, {})
 
 
-def test_a_link_is_said_once(links):
+def test_a_link_signal_is_sent_once(links):
     assert links.link(P, X) == [Link(P, X)]
     assert links.link(P, X) == []
     assert links.links_of(P) == [X]
 
 
-def test_a_link_of_theirs_is_as_good_as_ours(links):
+def test_a_link_of_the_peer_counts_like_our_own(links):
     links.link_received(Link(X, P))
 
     assert links.links_of(P) == [X]
     assert links.link(P, X) == []
 
 
-def test_an_exit_breaks_an_active_link_once(links):
+def test_an_exit_signal_ends_an_active_link_once(links):
     links.link(P, X)
 
     assert links.exit_received(P, X)
@@ -46,14 +46,14 @@ def test_an_exit_breaks_an_active_link_once(links):
     assert_empty(links)
 
 
-def test_an_exit_over_no_link_is_nothing(links):
+def test_an_exit_signal_without_a_link_is_ignored(links):
     links.link(P, X)
 
     assert not links.exit_received(P, Y)
     assert not links.exit_received(Q, X)
 
 
-def test_after_unlink_no_exit_arrives(links):
+def test_after_unlink_no_exit_signal_arrives(links):
     links.link(P, X)
 
     (unlink,) = links.unlink(P, X)
@@ -72,14 +72,14 @@ def test_the_ack_ends_an_unlink(links):
     assert_empty(links)
 
 
-def test_unlink_ids_begin_with_one_and_are_unique(links):
+def test_unlink_ids_start_at_one_and_are_unique(links):
     links.link(P, X)
     links.link(P, Y)
 
     assert [links.unlink(P, other)[0].id for other in (X, Y)] == [1, 2]
 
 
-def test_unlinking_what_is_not_linked_says_nothing(links):
+def test_unlinking_without_a_link_sends_nothing(links):
     links.link(P, X)
     links.unlink(P, X)
 
@@ -88,7 +88,7 @@ def test_unlinking_what_is_not_linked_says_nothing(links):
     assert links.unlink(Q, X) == []
 
 
-def test_linking_again_while_unlinking_is_said_and_the_old_ack_does_not_end_it(links):
+def test_a_new_link_while_unlinking_is_sent_and_the_old_ack_does_not_end_it(links):
     links.link(P, X)
     (unlink,) = links.unlink(P, X)
 
@@ -109,7 +109,7 @@ def test_an_ack_of_an_earlier_unlink_does_not_end_a_later_one(links):
     assert_empty(links)
 
 
-def test_a_link_of_theirs_that_crosses_our_unlink_is_ended_by_it(links):
+def test_a_link_of_the_peer_that_crosses_our_unlink_is_ended_by_it(links):
     links.link(P, X)
     links.unlink(P, X)
 
@@ -119,7 +119,7 @@ def test_a_link_of_theirs_that_crosses_our_unlink_is_ended_by_it(links):
     assert not links.exit_received(P, X)
 
 
-def test_their_unlink_is_acknowledged_with_its_id_whatever_the_state(links):
+def test_an_unlink_of_the_peer_is_acknowledged_with_its_id_in_every_state(links):
     links.link(P, X)
 
     assert links.unlink_received(Unlink(9, X, P)) == [UnlinkAck(9, P, X)]
@@ -127,7 +127,7 @@ def test_their_unlink_is_acknowledged_with_its_id_whatever_the_state(links):
     assert links.unlink_received(Unlink(9, X, P)) == [UnlinkAck(9, P, X)]
 
 
-def test_when_both_unlink_each_waits_for_its_own_ack(links):
+def test_if_both_unlink_each_waits_for_its_own_ack(links):
     links.link(P, X)
     links.unlink(P, X)
 
@@ -135,14 +135,14 @@ def test_when_both_unlink_each_waits_for_its_own_ack(links):
     assert len(links) == 1
 
 
-def test_an_unlink_of_the_old_kind_is_not_answered(links):
+def test_an_unlink_without_an_id_is_not_acknowledged(links):
     links.link(P, X)
 
     assert links.unlink_received(Unlink(None, X, P)) == []
     assert_empty(links)
 
 
-def test_the_dead_say_exit_to_those_they_are_linked_to_and_to_no_others(links):
+def test_a_process_that_exits_sends_exit_signals_over_its_active_links_only(links):
     for other in (Q, X, Y, Z):
         links.link(P, other)
     links.unlink(P, Y)
@@ -152,7 +152,7 @@ def test_the_dead_say_exit_to_those_they_are_linked_to_and_to_no_others(links):
     assert links.process_exited(P, NORMAL) == []
 
 
-def test_a_lost_node_takes_its_links_with_it_and_nobody_elses(links):
+def test_a_lost_node_ends_its_own_links_only(links):
     for other in (Q, X, Y, Z):
         links.link(P, other)
     links.link(Q, X)
@@ -166,7 +166,7 @@ def test_a_lost_node_takes_its_links_with_it_and_nobody_elses(links):
     assert links.connection_lost(B, NOCONNECTION) == []
 
 
-def test_who_unlinks_on_the_first_exit_of_a_lost_node_gets_no_second(links):
+def test_a_process_that_unlinks_on_the_first_exit_of_a_lost_node_gets_no_second(links):
     links.link(P, X)
     links.link(P, Y)
     first, second = links.connection_lost(B, NOCONNECTION)
@@ -177,7 +177,7 @@ def test_who_unlinks_on_the_first_exit_of_a_lost_node_gets_no_second(links):
     assert not links.exit_received(P, second.sender)
 
 
-# Two tables and the two streams between them
+# Two tables and the two signal streams between them
 
 
 class Cluster:
@@ -190,30 +190,30 @@ class Cluster:
         self.pids = tuple([Pid(node, 64 + i, 0, 1) for i in range(3)] for node in (A, B))
         self.alive = {pid for pids in self.pids for pid in pids}
         self.queues = (deque(), deque())  # to a, to b
-        self.unlinks = {}  # (local, other): how often local has unlinked
-        self.heard = {}  # (local, other): how many unlinks of other's local has heard
-        self.deaf = set()  # (local, other) whose exits must not arrive
+        self.unlinks = {}  # (local, other): the number of unlinks by local
+        self.heard = {}  # (local, other): the number of unlinks by other that local has received
+        self.unlinked = set()  # (local, other) whose exit signals must not arrive
 
-    def say(self, side, signals):
+    def send(self, side, signals):
         for signal in signals:
             self.queues[1 - side].append((signal, self.heard.get((signal.sender, signal.to), 0)))
 
     def link(self, side, p, q):
         if p in self.alive:
-            self.deaf.discard((p, q))
-            self.say(side, self.tables[side].link(p, q))
+            self.unlinked.discard((p, q))
+            self.send(side, self.tables[side].link(p, q))
 
     def unlink(self, side, p, q):
         if p in self.alive:
             signals = self.tables[side].unlink(p, q)
             self.unlinks[p, q] = self.unlinks.get((p, q), 0) + len(signals)
-            self.deaf.add((p, q))
-            self.say(side, signals)
+            self.unlinked.add((p, q))
+            self.send(side, signals)
 
     def die(self, side, p, _):
         if p in self.alive:
             self.alive.discard(p)
-            self.say(side, self.tables[side].process_exited(p, NORMAL))
+            self.send(side, self.tables[side].process_exited(p, NORMAL))
 
     def lose(self, *_):
         for queue in self.queues:
@@ -227,7 +227,7 @@ class Cluster:
 
     def exit(self, side, said):
         if self.tables[side].exit_received(said.to, said.sender):
-            assert (said.to, said.sender) not in self.deaf, "an exit arrived after unlink had returned"
+            assert (said.to, said.sender) not in self.unlinked, "an exit arrived after unlink had returned"
 
     def deliver(self, side, *_):
         if not self.queues[side]:
@@ -237,14 +237,14 @@ class Cluster:
         p, q = signal.to, signal.sender
         match signal:
             case Link() if p not in self.alive:
-                self.say(side, [ExitLink(p, q, NOPROC)])
+                self.send(side, [ExitLink(p, q, NOPROC)])
             case Link():
                 if heard == self.unlinks.get((p, q), 0):
-                    self.deaf.discard((p, q))
+                    self.unlinked.discard((p, q))
                 table.link_received(signal)
             case Unlink():
                 self.heard[p, q] = self.heard.get((p, q), 0) + 1
-                self.say(side, table.unlink_received(signal))
+                self.send(side, table.unlink_received(signal))
             case UnlinkAck():
                 table.unlink_ack_received(signal)
             case ExitLink() if p in self.alive:
@@ -265,7 +265,7 @@ ACTS = st.tuples(
 @given(st.lists(ACTS, max_size=60))
 @example([("link", 0, 0, 0), ("deliver", 1, 0, 0), ("unlink", 1, 0, 0), ("link", 1, 0, 0), ("unlink", 0, 0, 0)])
 @settings(max_examples=400, deadline=None)
-def test_whatever_happens_no_half_link_is_left_and_no_exit_arrives_after_unlink(acts):
+def test_in_any_order_no_half_link_is_left_and_no_exit_arrives_after_unlink(acts):
     cluster = Cluster()
     for act, side, i, j in acts:
         getattr(cluster, act)(side, cluster.pids[side][i], cluster.pids[1 - side][j])
@@ -287,7 +287,7 @@ def test_whatever_happens_no_half_link_is_left_and_no_exit_arrives_after_unlink(
 
 @given(st.lists(ACTS, max_size=40), st.booleans())
 @settings(deadline=None)
-def test_who_links_last_is_linked(acts, side):
+def test_after_a_last_link_both_ends_are_linked(acts, side):
     cluster = Cluster()
     for act, on, i, j in acts:
         if act != "die":

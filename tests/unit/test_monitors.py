@@ -1,4 +1,4 @@
-"""Who watches whom: every watch ends with one DOWN, or with none once it was taken back."""
+"""The monitor table: every monitor ends with one DOWN signal, or with none if it was removed."""
 
 from collections import Counter, deque
 
@@ -30,12 +30,12 @@ def assert_empty(monitors):
     assert not any(table for name, table in vars(monitors).items() if name != "_node")
 
 
-def test_a_watch_is_said_in_the_words_it_was_asked_in(monitors):
+def test_a_monitor_signal_names_the_target_as_the_origin_did(monitors):
     assert monitors.monitor(P, X, B, ref(1)) == Monitor(P, X, ref(1))
     assert monitors.monitor(P, NAME, B, ref(2)) == Monitor(P, NAME, ref(2))
 
 
-def test_a_down_ends_the_watch_and_names_the_process_as_the_owner_did(monitors):
+def test_a_down_signal_ends_the_monitor_and_names_the_target_as_the_origin_did(monitors):
     monitors.monitor(P, X, B, ref(1))
     monitors.monitor(P, NAME, B, ref(2))
 
@@ -47,7 +47,7 @@ def test_a_down_ends_the_watch_and_names_the_process_as_the_owner_did(monitors):
     assert_empty(monitors)
 
 
-def test_a_down_of_a_third_node_is_ignored(monitors):
+def test_a_down_signal_of_a_third_node_is_ignored(monitors):
     monitors.monitor(P, X, B, ref(1))
 
     assert monitors.down_received(ref(1), C) is None
@@ -55,7 +55,7 @@ def test_a_down_of_a_third_node_is_ignored(monitors):
     assert monitors.down_received(ref(1), B) == MonitorEntry(P, X, B)
 
 
-def test_a_watch_that_is_taken_back_hears_no_down(monitors):
+def test_a_removed_monitor_gets_no_down_signal(monitors):
     monitors.monitor(P, X, B, ref(1))
 
     assert monitors.demonitor(P, ref(1)) == (MonitorEntry(P, X, B), Demonitor(P, X, ref(1)))
@@ -64,14 +64,14 @@ def test_a_watch_that_is_taken_back_hears_no_down(monitors):
     assert_empty(monitors)
 
 
-def test_nobody_takes_back_the_watch_of_another(monitors):
+def test_a_process_cannot_remove_the_monitor_of_another(monitors):
     monitors.monitor(P, X, B, ref(1))
 
     assert monitors.demonitor(Q, ref(1)) is None
     assert monitors.down_received(ref(1), B) == MonitorEntry(P, X, B)
 
 
-def test_all_who_watch_the_dead_are_told_in_their_own_words(monitors):
+def test_all_origins_get_a_down_signal_that_names_the_target_as_they_did(monitors):
     monitors.monitor_received(P, Monitor(Q, P, ref(1)))
     monitors.monitor_received(P, Monitor(X, NAME, ref(1, B)))
     monitors.monitor_received(Q, Monitor(X, Q, ref(2, B)))
@@ -82,7 +82,7 @@ def test_all_who_watch_the_dead_are_told_in_their_own_words(monitors):
     assert monitors.monitored_by(Q) == [X]
 
 
-def test_the_watches_of_the_dead_are_taken_back(monitors):
+def test_the_monitors_of_a_process_that_exits_are_removed(monitors):
     monitors.monitor(P, X, B, ref(1))
     monitors.monitor(P, NAME, C, ref(2))
     monitors.monitor(Q, X, B, ref(3))
@@ -94,17 +94,17 @@ def test_the_watches_of_the_dead_are_taken_back(monitors):
     assert len(monitors) == 1
 
 
-def test_who_watches_itself_leaves_nothing_behind(monitors):
+def test_a_process_that_monitors_itself_leaves_no_entry(monitors):
     monitors.monitor_received(P, monitors.monitor(P, P, A, ref(1)))
 
-    downs, taken_back = monitors.process_exited(P, NORMAL)
+    downs, demonitors = monitors.process_exited(P, NORMAL)
 
     assert downs == [Down(P, P, ref(1), NORMAL)]
-    assert [demonitor for _, demonitor in taken_back] == [Demonitor(P, P, ref(1))]
+    assert [demonitor for _, demonitor in demonitors] == [Demonitor(P, P, ref(1))]
     assert_empty(monitors)
 
 
-def test_a_watcher_loses_interest(monitors):
+def test_an_origin_removes_its_monitor(monitors):
     monitors.monitor_received(P, Monitor(X, P, ref(1, B)))
 
     monitors.demonitor_received(ref(1, B), X)
@@ -113,7 +113,7 @@ def test_a_watcher_loses_interest(monitors):
     assert_empty(monitors)
 
 
-def test_nobody_loses_interest_for_another(monitors):
+def test_a_demonitor_of_another_origin_is_ignored(monitors):
     monitors.monitor_received(P, Monitor(X, P, ref(1, B)))
 
     monitors.demonitor_received(ref(1, B), Y)
@@ -122,7 +122,7 @@ def test_nobody_loses_interest_for_another(monitors):
     assert monitors.monitored_by(P) == [X]
 
 
-def test_a_reference_in_use_is_not_taken_over(monitors):
+def test_a_monitor_with_a_reference_in_use_is_ignored(monitors):
     monitors.monitor_received(P, Monitor(X, P, ref(1, B)))
 
     monitors.monitor_received(Q, Monitor(Z, Q, ref(1, B)))
@@ -132,7 +132,7 @@ def test_a_reference_in_use_is_not_taken_over(monitors):
     assert_empty(monitors)
 
 
-def test_a_lost_node_is_cleaned_up_in_both_directions(monitors):
+def test_a_lost_node_is_removed_in_both_directions(monitors):
     monitors.monitor(P, X, B, ref(1))
     monitors.monitor(Q, NAME, B, ref(2))
     monitors.monitor(Q, Z, C, ref(3))
@@ -149,49 +149,49 @@ def test_a_lost_node_is_cleaned_up_in_both_directions(monitors):
 
 
 class Cluster:
-    """Two nodes of three processes each and the two streams between them."""
+    """Two nodes of three processes each, and the two signal streams between them."""
 
     def __init__(self):
         self.tables = (Monitors(A), Monitors(B))
         self.pids = tuple([Pid(node, 64 + i, 0, 1) for i in range(3)] for node in (A, B))
         self.alive = {pid for pids in self.pids for pid in pids}
         self.queues = (deque(), deque())
-        self.refs = {}  # ref: owner, of watches that are not over
-        self.taken_back = set()
+        self.refs = {}  # ref: origin, of monitors that have not ended
+        self.demonitors = set()
         self.downs = Counter()
 
-    def watch(self, side, p, q):
+    def monitor(self, side, p, q):
         if p in self.alive:
             new = ref(len(self.refs) + 1, p.node)
             self.refs[new] = p
             self.queues[1 - side].append(self.tables[side].monitor(p, q, q.node, new))
 
-    def unwatch(self, side, p, _):
-        for old in [ref for ref, owner in self.refs.items() if owner == p and p in self.alive][-1:]:
+    def demonitor(self, side, p, _):
+        for old in [ref for ref, origin in self.refs.items() if origin == p and p in self.alive][-1:]:
             ended = self.tables[side].demonitor(p, old)
-            assert (ended is None) == (old in self.taken_back or self.downs[old] > 0)
-            self.taken_back.add(old)
+            assert (ended is None) == (old in self.demonitors or self.downs[old] > 0)
+            self.demonitors.add(old)
             if ended is not None:
                 self.queues[1 - side].append(ended[1])
 
     def die(self, side, p, _):
         if p in self.alive:
             self.alive.discard(p)
-            downs, taken_back = self.tables[side].process_exited(p, NORMAL)
-            self.queues[1 - side].extend([*downs, *(demonitor for _, demonitor in taken_back)])
+            downs, demonitors = self.tables[side].process_exited(p, NORMAL)
+            self.queues[1 - side].extend([*downs, *(demonitor for _, demonitor in demonitors)])
 
     def lose(self, *_):
         for queue in self.queues:
             queue.clear()
         for side in (0, 1):
             for down in self.tables[side].connection_lost((B, A)[side], NOCONNECTION):
-                self.hear_down(side, down)
+                self.receive_down(side, down)
 
-    def hear_down(self, side, down):
-        watch = self.tables[side].down_received(down.ref, (B, A)[side])
-        if watch is not None:
-            assert down.ref not in self.taken_back, "a DOWN arrived after demonitor had returned"
-            assert watch.origin in self.alive
+    def receive_down(self, side, down):
+        entry = self.tables[side].down_received(down.ref, (B, A)[side])
+        if entry is not None:
+            assert down.ref not in self.demonitors, "a DOWN arrived after demonitor had returned"
+            assert entry.origin in self.alive
             self.downs[down.ref] += 1
 
     def deliver(self, side, *_):
@@ -206,7 +206,7 @@ class Cluster:
             case Demonitor():
                 table.demonitor_received(signal.ref, signal.sender)
             case Down():
-                self.hear_down(side, signal)
+                self.receive_down(side, signal)
 
     def settle(self):
         while any(self.queues):
@@ -215,14 +215,14 @@ class Cluster:
 
 
 ACTS = st.tuples(
-    st.sampled_from(["watch"] * 4 + ["unwatch"] * 2 + ["deliver"] * 6 + ["die", "lose"]),
+    st.sampled_from(["monitor"] * 4 + ["demonitor"] * 2 + ["deliver"] * 6 + ["die", "lose"]),
     st.integers(0, 1), st.integers(0, 2), st.integers(0, 2),
 )  # fmt: skip
 
 
 @given(st.lists(ACTS, max_size=60))
 @settings(max_examples=400, deadline=None)
-def test_every_watch_ends_with_one_down_or_with_none_once_it_is_taken_back(acts):
+def test_in_any_order_a_monitor_ends_with_one_down_or_none_if_it_is_removed(acts):
     cluster = Cluster()
     for act, side, i, j in acts:
         getattr(cluster, act)(side, cluster.pids[side][i], cluster.pids[1 - side][j])
@@ -231,13 +231,13 @@ def test_every_watch_ends_with_one_down_or_with_none_once_it_is_taken_back(acts)
 
     a, b = cluster.tables
     for one, other in ((a, b), (b, a)):
-        assert one._origins.keys() == other._target_by_ref.keys(), "half a watch"
+        assert one._origins.keys() == other._target_by_ref.keys(), "half a monitor"
     for x in cluster.pids[1]:
         cluster.die(1, x, None)
     cluster.settle()
-    for old, owner in cluster.refs.items():
-        if owner in cluster.pids[0] and owner in cluster.alive:
-            assert cluster.downs[old] + (old in cluster.taken_back) >= 1
+    for old, origin in cluster.refs.items():
+        if origin in cluster.pids[0] and origin in cluster.alive:
+            assert cluster.downs[old] + (old in cluster.demonitors) >= 1
     for p in cluster.pids[0]:
         cluster.die(0, p, None)
     cluster.settle()

@@ -1,4 +1,4 @@
-"""What an asker may wish of a process that is born here."""
+"""The options of ``spawn_opt`` in an incoming SPAWN_REQUEST."""
 
 import pytest
 
@@ -19,7 +19,7 @@ LINK, MONITOR = Atom("link"), Atom("monitor")
         ([(Atom("max_heap_size"), Map([(Atom("size"), 5)]))], 0),
     ],
 )
-def test_links_and_monitors_are_made_and_what_concerns_a_heap_is_nothing_here(options, flags):
+def test_link_and_monitor_options_become_flags_and_memory_options_are_ignored(options, flags):
     assert parse_spawn_options(options) == flags
 
 
@@ -39,5 +39,5 @@ def test_links_and_monitors_are_made_and_what_concerns_a_heap_is_nothing_here(op
         LINK,
     ],
 )
-def test_what_a_beam_calls_badopt_is_none(options):
+def test_options_that_a_beam_refuses_with_badopt_give_none(options):
     assert parse_spawn_options(options) is None

@@ -209,7 +209,7 @@ class ReconnectPolicy:
         return PeerState.IDLE if peer is None else peer.state
 
     def is_tracked(self, name: str) -> bool:
-        """Whether ``name`` is connected or is to be dialled, as far as the policy was told."""
+        """Whether ``name`` is connected or is to be dialled, as far as the policy knows."""
         peer = self._peers.get(name)
         return peer is not None and peer.is_tracked()
 

@@ -48,7 +48,8 @@ class PendingSignals:
     def enqueue(self, signal: Signal, size: int) -> list[Signal]:
         """Keep ``signal``, whose message has ``size`` bytes. Return the signals that cannot be delivered.
 
-        These are at most this one and all before it. Dropped messages are not among them: no sender is told of those.
+        These are at most this one and all before it. Messages are not among them: the loss of a message is not
+        reported to its sender.
         """
         if self.overflowed:
             return _without_messages([signal])
