@@ -13,11 +13,12 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
-from otp import CANNOT_HERE, HOME, RELEASES, CannotHere, check_machine, private_apt, run
+from debian import HOME, answer, check_machine, private_apt, run
+from otp import RELEASES
 
 
 def bring(version: str, wanted: str) -> Path:
@@ -66,15 +67,7 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"usage: otp_source.py {'|'.join(RELEASES)} PATH\n")
         return 2
     version, wanted = arguments
-    try:
-        print(bring(version, wanted))
-    except CannotHere as why:
-        sys.stderr.write(f"sources of OTP {version}: {why}\n")
-        return CANNOT_HERE
-    except (RuntimeError, OSError, subprocess.SubprocessError) as why:
-        sys.stderr.write(f"{wanted} of OTP {version} cannot be had: {why}\n")
-        return 1
-    return 0
+    return answer(f"{wanted} of OTP {version}", partial(bring, version, wanted))
 
 
 if __name__ == "__main__":

@@ -1,70 +1,51 @@
-"""Brings another CPython beside the installed one: ``python tools/python_of.py 3.13`` prints a program that is it.
+"""Finds another CPython, or brings it: ``python tools/python_of.py 3.13`` prints a program that is it.
 
-As :mod:`otp` does for Erlang, from the packages of another Debian release, unpacked below ``.otp/``: nothing is
-installed, no root is needed, and a second call prints the path at once. It has the standard library and nothing else.
-
-Exit status: 0 the path is printed; 3 this machine cannot do it, for the reason on standard error; 1 it should have
-worked and did not.
+The machine may have it, on its path or from pyenv. Else it comes from the packages of another Debian release (see
+:mod:`debian`), with the standard library and nothing else; a second call prints the path at once.
 """
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
-from otp import CANNOT_HERE, HOME, CannotHere, check_machine, fetch, run, script
+from debian import CannotHere, answer_all, fetch, once, run, start_on_its_own_libraries
 
-RELEASES = {"3.13": "trixie"}
+RELEASES = {"3.11": "bookworm", "3.12": "", "3.13": "trixie", "3.14": "forky"}  # no Debian has had 3.12
+TELL = "import asyncio, hashlib, sys, venv; print('%d.%d' % sys.version_info[:2])"
 
 
-def door(home: Path, root: Path, version: str) -> Path:
-    """A script that starts it with the loader, the libraries and the modules it was built for."""
-    loader = next(path for path in sorted((root / "usr/lib").glob("*/ld-linux-*.so.*")))
-    program, python = home / "python", root / f"usr/bin/python{version}"
-    start = f'exec "{loader}" --library-path "{loader.parent}" "{python}" "$@"'
-    script(program, f'export PYTHONHOME="{root}/usr" PYTHONDONTWRITEBYTECODE=1', start)
+def found(version: str) -> Path | None:
+    """That version, if this machine has it; a shim of pyenv's may be there and start nothing."""
+    on_path = shutil.which(f"python{version}")
+    pyenv = sorted((Path.home() / ".pyenv/versions").glob(f"{version}.*/bin/python{version}"))
+    for program in [*([Path(on_path)] if on_path else []), *pyenv]:
+        says = subprocess.run([program, "-c", TELL], capture_output=True, text=True, check=False)
+        if says.stdout.strip() == version:
+            return program
+    return None
+
+
+def build(version: str, home: Path) -> Path:
+    root = fetch(home, RELEASES[version], [f"python{version}"])
+    program = root / f"usr/bin/python{version}"
+    start_on_its_own_libraries(program, root, '--argv0 "$0"')  # so it knows itself by this name, and so does a venv
+    says = run([str(program), "-c", TELL]).strip()
+    if says != version:
+        raise RuntimeError(f"{program} says it is Python {says}, not {version}")
     return program
 
 
 def bring(version: str) -> Path:
-    """The path of that version's program, fetched if need be. Callers in other processes wait for each other."""
-    home = HOME / f"python{version}"
-    program, done = home / "python", home / "done"
-    HOME.mkdir(exist_ok=True)
-    with (HOME / f"python{version}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if done.exists() and done.read_text() == str(home):
-            return program
-        check_machine()
-        shutil.rmtree(home, ignore_errors=True)
-        home.mkdir()
-        root = fetch(home, RELEASES[version], [f"python{version}"])
-        door(home, root, version)
-        says = run([str(program), "-c", "import asyncio, hashlib, sys; print('%d.%d' % sys.version_info[:2])"]).strip()
-        if says != version:
-            raise RuntimeError(f"{program} says it is Python {says}, not {version}")
-        done.write_text(str(home))
-    return program
-
-
-def main(arguments: list[str]) -> int:
-    if len(arguments) != 1 or arguments[0] not in RELEASES:
-        sys.stderr.write(f"usage: python_of.py {'|'.join(RELEASES)}\n")
-        return 2
-    (version,) = arguments
-    try:
-        print(bring(version))
-    except CannotHere as why:
-        sys.stderr.write(f"Python {version}: {why}\n")
-        return CANNOT_HERE
-    except (RuntimeError, OSError, subprocess.SubprocessError) as why:
-        sys.stderr.write(f"Python {version} could not be set up in {HOME / f'python{version}'}: {why}\n")
-        return 1
-    return 0
+    """The path of that version's program, found, or else fetched if need be."""
+    here = found(version)
+    if here is None and not RELEASES[version]:
+        raise CannotHere("this machine has none, and no release of Debian to take it from")
+    return here or once(f"python{version}", partial(build, version))
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(answer_all(sys.argv[1:], "python_of.py", "Python", RELEASES, bring))
