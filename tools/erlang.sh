@@ -1,6 +1,6 @@
 #!/bin/sh
 # Sees to it that Erlang and Elixir are there for the interop tests: installs the system's packages if this is root with
-# apt-get, else says in one line what will not be tested. With CI=true that is a failure. Also OTP 23 and 27, beside it.
+# apt-get, else says in one line what will not be tested. With CI=true that is a failure. Also OTP 23, 27 and 29, beside it.
 packages="erlang-base erlang-dev erlang-crypto erlang-syntax-tools erlang-runtime-tools elixir"
 here=$(dirname "$0")
 
@@ -29,7 +29,7 @@ if [ -n "$(missing)" ]; then
     not_tested "interop with Erlang and Elixir ($(missing) is missing; as root: apt-get install $packages)"
     exit 0
 fi
-for version in 23 27; do
+for version in 23 27 29; do
     python=$("$here/python.sh") || exit 1
     "$python" "$here/otp.py" "$version" >/dev/null || not_tested "interop with OTP $version (see above)"
 done

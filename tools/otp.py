@@ -11,7 +11,7 @@ from pathlib import Path
 
 from debian import answer_all, fetch, once, run, script, start_on_its_own_libraries
 
-RELEASES = {"23": "bullseye", "25": "bookworm", "27": "trixie"}
+RELEASES = {"23": "bullseye", "25": "bookworm", "27": "trixie", "29": "forky"}
 PACKAGES = ["erlang-base", "elixir"]
 PROGRAMS = ["erl", "erlc", "iex", "elixir", "epmd"]
 

@@ -14,12 +14,12 @@ from pynode import PyNode
 
 HERE = Path(__file__).parent
 NOT_TESTED = pytest.StashKey[dict[str, int]]()
-OTPS = (23, 25, 27)
+OTPS = (23, 25, 27, 29)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--every-otp", action="store_true", help="run the tests of the fixture `otp` with OTP 23, 25 and 27"
+        "--every-otp", action="store_true", help="run the tests of the fixture `otp` with OTP 23, 25, 27 and 29"
     )
     parser.addoption(
         "--rounds", type=int, default=0, help="how often to repeat what chance has a part in (0: a few times)"

@@ -108,7 +108,10 @@ def test_a_beam_that_is_well_passes_every_step(cluster, doctor, otp):
     assert (code, list(steps)) == (0, HEALTHY)
     assert {step["status"] for step in steps.values()} == {"ok"}
     assert steps["release"]["facts"]["otp"] == str(plato.otp)
-    assert steps["flags"]["facts"]["generation"] == {23: "23", 25: "25 to 27", 27: "25 to 27"}[plato.otp]
+    assert (
+        steps["flags"]["facts"]["generation"]
+        == {23: "23", 25: "25 to 27", 27: "25 to 27", 29: "28 or later"}[plato.otp]
+    )
     assert steps["global"]["facts"]["version"] == plato.eval(
         "gen_server:call(global_name_server, get_protocol_version)"
     )

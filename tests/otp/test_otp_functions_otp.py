@@ -98,7 +98,7 @@ def asked(asker, node, calls):
     ]
 
 
-@pytest.mark.otps(25, 27)  # whose functions these are; pg2 has its own test
+@pytest.mark.otps(25, 27)  # whose functions these are; pg2 has its own test, and pg of 29 answers otherwise
 def test_every_function_answers_as_otps_own(beam, stock, otp):
     real = beam("plato", otp=otp, arguments=["-kernel", "start_pg", "true"])
 

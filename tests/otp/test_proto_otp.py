@@ -226,7 +226,7 @@ def test_monitors_and_links_speak_the_same_words(plato, dial, framing):
     assert peer.hear(Down) == Down(victim, ME, ref, Atom("killed"))
 
 
-@pytest.mark.otps(25, 27)
+@pytest.mark.otps(25, 27, 29)
 def test_a_node_acknowledges_our_unlink(plato, dial):
     peer = dial(plato)
     victim = plato.eval("spawn(fun() -> receive after infinity -> ok end end)")
@@ -236,7 +236,7 @@ def test_a_node_acknowledges_our_unlink(plato, dial):
     assert peer.hear(UnlinkAck) == UnlinkAck(9, victim, ME)
 
 
-@pytest.mark.otps(25, 27)
+@pytest.mark.otps(25, 27, 29)
 def test_an_answer_to_an_alias_arrives(plato, dial):
     peer = dial(plato)
     caller = plato.eval("spawn(fun() -> A = alias(), To ! {ask, A}, receive X -> To ! {got, X} end end)", To=ME)
@@ -285,7 +285,7 @@ def test_what_we_lack_is_not_allowed(plato, dial):
         dial(plato, flags=OFFERED & ~(Flags.UTF8_ATOMS | Flags.MANDATORY_25_DIGEST))
 
 
-@pytest.mark.otps(25, 27)  # 23 says "alive", and then keeps the first all the same
+@pytest.mark.otps(25, 27, 29)  # 23 says "alive", and then keeps the first all the same
 def test_a_second_connection_of_ours_replaces_the_first(plato, dial):
     first = dial(plato)
 

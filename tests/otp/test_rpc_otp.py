@@ -390,8 +390,8 @@ def test_erlang_ends_a_call_in_the_middle_of_being_lost(caller, models):
     assert caller.text(CAUGHT.replace("CALL", "erpc:receive_response(Key)")) == "{error,{erpc,noconnection}}"
 
 
-def test_what_elixir_prints_for_the_shell_is_shown_in_the_shell(cluster):
-    cluster.iex("plato")
+def test_what_elixir_prints_for_the_shell_is_shown_in_the_shell(cluster, otp):
+    cluster.iex("plato", otp=otp)
     socrates = cluster.shell("socrates")
     assert socrates.type('Node.ping(:"plato@127.0.0.1")') == ":pong"
 

@@ -113,6 +113,24 @@ HERE = Atom("nonode@nohost")
 asked_often = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
+def is_kept(oracle, term):
+    """Whether this OTP keeps all of the term: since 29 it forgets who made a fun, and names itself."""
+    return release(oracle) < 29 or not has_fun(term)
+
+
+def has_fun(term):
+    match term:
+        case Fun():
+            return True
+        case tuple() | list():
+            return any(map(has_fun, term))
+        case ImproperList():
+            return any(map(has_fun, (*term.elements, term.tail)))
+        case Map():
+            return any(has_fun(part) for pair in term.items() for part in pair)
+    return False
+
+
 def returned(oracle, term):
     """The term after Erlang read and wrote it: its maps are in Erlang's order then."""
     return decode(oracle("echo", encode(term)))
@@ -121,6 +139,8 @@ def returned(oracle, term):
 @given(term=terms)
 @asked_often
 def test_erlang_reads_our_bytes_and_we_read_its(oracle, term):
+    assume(is_kept(oracle, term))
+
     assert exact_key(returned(oracle, term)) == exact_key(term)
 
 
@@ -138,6 +158,8 @@ def test_erlang_writes_a_term_as_we_do(oracle, term):
 @given(term=terms)
 @asked_often
 def test_latin1_atoms_and_compressed_terms_are_read(oracle, term):
+    assume(is_kept(oracle, term))
+
     assert exact_key(decode(oracle("echo1", encode(term)))) == exact_key(term)
     assert exact_key(decode(oracle("compress", encode([term] * 20)))) == exact_key([term] * 20)
 
@@ -177,6 +199,7 @@ def test_changed_bytes_that_erlang_accepts_are_the_same_term_here(oracle, term, 
             # ETS (external.h).
             assert re.search(r"a reference has|tag 7[3-6] (starts no term|is no)|not tag 7[3-6]", error.message)  # noqa: PT017
         else:
+            assume(is_kept(oracle, read))
             assert exact_key(decode(answer)) == exact_key(read)
 
 
@@ -296,6 +319,8 @@ def has_struct(term):
 @given(term=printed_terms)
 @asked_often
 def test_a_term_prints_as_elixir_prints_it(elixir_oracle, term):
+    if elixir_oracle("inspect", encode(charlist("a"))) != b"'a'":
+        pytest.skip("Elixir 1.15 and later write charlists in another way")
     term = returned(elixir_oracle, with_known_letters(without_identifiers(term)))
     assume(not has_struct(term))  # ours print without the struct's module, which a Python node has not
 

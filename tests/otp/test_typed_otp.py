@@ -103,8 +103,8 @@ def test_lines_written_as_python_do_the_same(cluster):
     assert shell.type('pg.get_members(Atom("group"))') == f"[{shell.type('self()')}]"
 
 
-def test_messages_between_the_two_prompts_are_flushed(cluster):
-    iex, shell = cluster.iex("iex"), cluster.shell("shell")
+def test_messages_between_the_two_prompts_are_flushed(cluster, otp):
+    iex, shell = cluster.iex("iex", otp=otp), cluster.shell("shell")
     for at in (iex, shell):
         at.type(":pg.start(:pg)")
         at.type(":pg.join(:group, self())")

@@ -75,9 +75,13 @@ async def hibernate(_module, _function, _arguments):
 async def second_monitor(me, *free):
     """Monitors the scope or the group, tells its controller, and keeps all events until it is asked for them, once."""
     group, (scope, control) = group_and_pids(free)
-    request = Atom("monitor") if group == 1 else (Atom("monitor"), group)  # the two cases that do so name groups so
+    scope_wanted = group == 1  # the two cases that do so name groups so
+    if int(os.environ["PG_SUITE_OTP"]) < 29:
+        request = Atom("monitor") if scope_wanted else (Atom("monitor"), group)
+    else:
+        request = (Atom("subscribe"), Atom("scope") if scope_wanted else (Atom("group"), group))
     ref, known = await me.call(scope, request)
-    assert (dict(known)[group] if group == 1 else known) == [control]
+    assert (dict(known)[group] if scope_wanted else known) == [control]
     me.send(control, (me.pid, ref))
     events = []
     async for message in me:
