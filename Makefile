@@ -1,4 +1,4 @@
-# `make` alone lists what there is. Needed: make, and Python 3.11 or newer with venv; everything else is set up in .venv and .otp.
+# `make` alone lists what there is. Needed: make, and Python 3.11 or newer with venv; everything else is set up in .venv, .venv-3.* and .otp.
 
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -11,7 +11,7 @@ FIRST  ?= 0
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-.PHONY: help docs docs-tables faults demo docker-demo image elixir-image cookie docker shell test check unit coverage format hooks dist otp conformance sim mutants bench erlang engine clean
+.PHONY: help docs docs-tables faults demo docker-demo image elixir-image cookie docker shell test check unit coverage format hooks pythons dist otp conformance sim mutants bench erlang engine clean
 
 help:           ## this list
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -35,7 +35,7 @@ shell: $(VENV)/run.stamp         ## a prompt on a node of your own: make shell A
 	@$(BIN)/erlmesh shell $(ARGS)
 
 test: $(VENV)/docs.stamp erlang engine check  ## everything: style, types, units, real Erlang and Elixir, real faults, containers
-	@tools/test.sh $(BIN)/python $(ARGS)
+	@tools/test.sh all $(BIN)/python $(ARGS)
 
 check: $(VENV)/dev.stamp         ## format, lint, spelling, workflows, types and the floors of the architecture: seconds
 	$(BIN)/ruff format --check
@@ -76,7 +76,10 @@ docs-tables: $(VENV)/run.stamp   ## the tables of options and commands in docs/r
 	$(BIN)/python tools/docs_tables.py
 	$(BIN)/python tools/docs_commands.py
 
-otp: $(VENV)/dev.stamp erlang    ## interop with OTP 23, 25 and 27, each test on each
+pythons: $(VENV)/dev.stamp       ## the unit tests on each other Python, 3.11 to 3.14, that is here or comes from Debian
+	@tools/test.sh pythons $(BIN)/python $(ARGS)
+
+otp: $(VENV)/dev.stamp erlang    ## interop with OTP 23, 25, 27 and 29, each test on each
 	$(PYTEST) tests/otp --every-otp $(ARGS)
 
 sim: $(VENV)/dev.stamp           ## random lives of simulated clusters: make sim SEEDS=1000 FIRST=0; SEED=7 tells one again
@@ -105,7 +108,7 @@ engine:         # a Docker Engine, started where that is allowed; else says what
 	@tools/engine.sh
 
 clean:          ## forgets what was built and fetched
-	rm -rf $(VENV) .otp .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build docker/wheelhouse
+	rm -rf $(VENV) $(VENV)-3.* .otp .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build docker/wheelhouse
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One environment for everything. run.stamp: enough to use erlmesh; dev.stamp: also what tests and checks need.
@@ -124,4 +127,10 @@ $(VENV)/docs.stamp: pyproject.toml $(VENV)/dev.stamp
 $(VENV)/dev.stamp: pyproject.toml $(VENV)/run.stamp
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
+	@touch $@
+
+# Another Python, for `make pythons`: only what tests/unit needs. It has no pip of its own where it comes from Debian.
+$(VENV)-3.%/unit.stamp: pyproject.toml tools/python_of.py | $(VENV)/dev.stamp
+	@python=$$($(BIN)/python tools/python_of.py 3.$*) && echo "setting up $(@D) ..." && "$$python" -m venv --clear --without-pip $(@D)
+	@$(BIN)/python -m pip --python $(@D)/bin/python install --quiet --disable-pip-version-check --editable '.[shell]' --group unit
 	@touch $@
