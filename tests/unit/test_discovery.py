@@ -178,7 +178,7 @@ def test_srv_records_give_hosts_and_epmd_ports():
             parse_sources(["srv:_epmd._tcp.nodes.local"]), epmd_port=1, node_basename="app", resolver=resolver
         )
         nothing = Lookup(
-            parse_sources(["srv:_epmd._tcp.peer_locker.local"]), epmd_port=1, node_basename="app", resolver=resolver
+            parse_sources(["srv:_epmd._tcp.other.local"]), epmd_port=1, node_basename="app", resolver=resolver
         )
         try:
             return await here.find_nodes(), await here._read_entries(here.sources[0]), await nothing.find_nodes()

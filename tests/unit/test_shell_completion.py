@@ -57,7 +57,7 @@ LIVE = LiveNames(nodes=lambda: ["plato@127.0.0.1", "socrates@127.0.0.1"], atoms=
         (":pg", ["pg", "pg2"]),
         (":global.pi", ["ping("]),
         ("", []),
-        ("nothing.position", []),
+        ("nothing.at", []),
         ("1.", []),
         ("x[", []),
         ("# val", ["valley", "value"]),

@@ -48,7 +48,7 @@ async def test_a_line_runs_there_and_is_shown_here(there, session, capsys):
     await session.run("x = 20")
     await session.run("print(x + 1)")
 
-    assert capsys.readouterr().output == ':"plato@127.0.0.1"\n21\n'
+    assert capsys.readouterr().out == ':"plato@127.0.0.1"\n21\n'
     assert session.prompt == "py(plato@127.0.0.1)4> "
     assert session.exit_code is None
 
@@ -64,7 +64,7 @@ async def test_errors_come_on_the_error_stream(there, session, capsys):
 async def test_the_visitor_is_in_nobodys_node_list(there, session, capsys):
     await session.run("Node.list")
 
-    assert capsys.readouterr().output == "[]\n"
+    assert capsys.readouterr().out == "[]\n"
     assert there.nodes() == []
 
 
