@@ -1,4 +1,4 @@
-"""A shell on a real node, with an EPMD of its own on a free port; lines in, what was printed out."""
+"""Run lines in a shell on a real node, with its own EPMD on a free port, and capture the output."""
 
 import asyncio
 import contextlib
@@ -16,11 +16,11 @@ def free_port():
 
 
 def new_node(name, port, **options):
-    return Node(f"{name}@127.0.0.1", cookie="lab", epmd=Epmd(port), **options)
+    return Node(f"{name}@127.0.0.1", cookie="cookie", epmd=Epmd(port), **options)
 
 
 class ShellHarness:
-    """``await lab("1 + 1")`` gives what was printed for the line: results, then errors and hints."""
+    """A shell session. ``await shell("1 + 1")`` returns the output of the last line: results, then errors and hints."""
 
     def __init__(self, node):
         self.node = node
@@ -48,16 +48,16 @@ class ShellHarness:
 
 @contextlib.asynccontextmanager
 async def open_shells(*names):
-    """A lab for each name; the nodes have not met."""
+    """Yield a shell for each name. The nodes are not connected."""
     port = free_port()
     async with contextlib.AsyncExitStack() as stack:
-        labs = []
+        shells = []
         for name in names:
-            lab = ShellHarness(await stack.enter_async_context(new_node(name, port)))
-            await lab.session.start()
-            stack.callback(lab.session.close)
-            labs.append(lab)
-        yield labs
+            shell = ShellHarness(await stack.enter_async_context(new_node(name, port)))
+            await shell.session.start()
+            stack.callback(shell.session.close)
+            shells.append(shell)
+        yield shells
 
 
 def with_shell(test):

@@ -1,4 +1,4 @@
-"""What Tab offers."""
+"""Tab completion."""
 
 import pytest
 
@@ -6,37 +6,37 @@ from erlmesh.shell.commands import Module, command
 from erlmesh.shell.completion import LiveNames, complete
 
 
-class Things(Module):
+class Commands(Module):
     @command()
     def ping(self, name):
-        """Pings."""
+        """Ping."""
 
     @command()
     def pong(self):
-        """Pongs."""
+        """Pong."""
 
     def hidden(self):
-        """No command."""
+        """Not a command."""
 
 
-RAN = []
+PROPERTIES_READ = []
 
 
-class Trap:
+class WithProperty:
     @property
     def danger(self):
-        RAN.append("danger")
+        PROPERTIES_READ.append("danger")
 
     def method(self):
-        """Does."""
+        """A method."""
 
 
-NAMESPACE = {"Node": Things(), "trap": Trap(), "value": 5, "valley": 6, "text": "abc", "global_": Things()}
-LIVE = LiveNames(nodes=lambda: ["plato@127.0.0.1", "socrates@127.0.0.1"], atoms=lambda: ["group", "gods"])
+NAMESPACE = {"Node": Commands(), "thing": WithProperty(), "value": 5, "valley": 6, "text": "abc", "global_": Commands()}
+LIVE_NAMES = LiveNames(nodes=lambda: ["plato@127.0.0.1", "socrates@127.0.0.1"], atoms=lambda: ["group", "gods"])
 
 
 @pytest.mark.parametrize(
-    ("before", "offered"),
+    ("text", "completions"),
     [
         ("Node.pi", ["ping("]),
         ("Node.", ["ping(", "pong("]),
@@ -45,8 +45,8 @@ LIVE = LiveNames(nodes=lambda: ["plato@127.0.0.1", "socrates@127.0.0.1"], atoms=
         ("val", ["valley", "value"]),
         ("isinst", ["isinstance("]),
         ("whil", ["while"]),
-        ("trap.", ["danger", "method("]),
-        ("trap.danger.up", []),
+        ("thing.", ["danger", "method("]),
+        ("thing.danger.up", []),
         ("text.upp", ["upper("]),
         ('Node.ping("pl', ["plato@127.0.0.1"]),
         ('Node.ping(:"', ["plato@127.0.0.1", "socrates@127.0.0.1"]),
@@ -63,18 +63,18 @@ LIVE = LiveNames(nodes=lambda: ["plato@127.0.0.1", "socrates@127.0.0.1"], atoms=
         ("# val", ["valley", "value"]),
     ],
 )
-def test_tab_offers(before, offered):
-    assert [found.text for found in complete(before, NAMESPACE, LIVE)] == offered
+def test_tab_completes_names_attributes_nodes_and_atoms(text, completions):
+    assert [found.text for found in complete(text, NAMESPACE, LIVE_NAMES)] == completions
 
 
-def test_a_completion_replaces_what_was_typed_of_the_name():
-    (found,) = complete('Node.ping(:"pla', NAMESPACE, LIVE)
+def test_a_completion_replaces_the_typed_prefix():
+    (found,) = complete('Node.ping(:"pla', NAMESPACE, LIVE_NAMES)
 
     assert (found.text, found.replace_length, found.display) == ("plato@127.0.0.1", 3, "plato@127.0.0.1")
 
 
-def test_looking_runs_nothing():
-    complete("trap.danger", NAMESPACE, LIVE)
-    complete("trap.danger.", NAMESPACE, LIVE)
+def test_completion_does_not_run_properties():
+    complete("thing.danger", NAMESPACE, LIVE_NAMES)
+    complete("thing.danger.", NAMESPACE, LIVE_NAMES)
 
-    assert RAN == []
+    assert PROPERTIES_READ == []

@@ -1,4 +1,4 @@
-"""What is typed in Elixir's clothes becomes the Python it means; Python is left alone."""
+"""Elixir syntax is translated to Python; Python stays unchanged."""
 
 import ast
 import tokenize
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from erlmesh.shell.elixir_syntax import has_pid_literal, translate
 
-READS_AS = {
+TRANSLATIONS = {
     # the post's own lines
     ":pg2.start": "pg2.start",
     ":pg2.create(:group)": 'pg2.create(Atom("group"))',
@@ -59,7 +59,7 @@ READS_AS = {
     "Node.ping (:a)": 'Node.ping (Atom("a"))',
 }
 
-LEFT_ALONE = [
+UNCHANGED = [
     "d[1:n]", "d[a:b]", "d[:n]", "d[::n]", "d[a::n]", 'd["x":n]', '{"a":b}', "{a:b}", "{a: b}", "{k: v for k, v in x}",
     "{v for v in x}",
     "{**a}", "lambda x:x", "lambda:x", "lambda *a:f", "def f(x:int)->int:", "x:int", "else:x", "try:x",
@@ -70,17 +70,17 @@ LEFT_ALONE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("typed", READS_AS)
-def test_elixir_reads_as_python(typed):
-    assert translate(typed) == READS_AS[typed]
+@pytest.mark.parametrize("typed", TRANSLATIONS)
+def test_elixir_syntax_is_translated_to_python(typed):
+    assert translate(typed) == TRANSLATIONS[typed]
 
 
-@pytest.mark.parametrize("typed", LEFT_ALONE)
-def test_python_is_left_alone(typed):
+@pytest.mark.parametrize("typed", UNCHANGED)
+def test_python_is_not_changed(typed):
     assert translate(typed) == typed
 
 
-def test_strings_and_slices_survive_beside_atoms():
+def test_strings_and_slices_next_to_atoms_are_not_changed():
     typed = """f(":a", x[:n], d[a:b], {"k":v}, lambda q:q, :a, {:b, "{:c}"}, ':"d"')  # :e"""
 
     assert translate(typed) == (
@@ -88,7 +88,7 @@ def test_strings_and_slices_survive_beside_atoms():
     )
 
 
-def test_a_pid_in_a_string_or_behind_a_comment_sign_is_no_pid():
+def test_a_pid_in_a_string_or_comment_is_not_a_pid_literal():
     assert has_pid_literal("send(#PID<0.1.0>, 1)")
     assert not has_pid_literal('"#PID<0.1.0>"')
     assert not has_pid_literal("x # the one that was #PID<0.1.0>")
@@ -112,18 +112,18 @@ elixir = st.recursive(
 
 
 @given(elixir)
-def test_any_nesting_of_tuples_lists_atoms_and_strings_means_the_same(pair):
-    typed, meant = pair
+def test_nested_tuples_lists_atoms_and_strings_keep_their_meaning(pair):
+    elixir_source, python_source = pair
 
-    assert ast.dump(ast.parse(translate(typed))) == ast.dump(ast.parse(meant))
+    assert ast.dump(ast.parse(translate(elixir_source))) == ast.dump(ast.parse(python_source))
 
 
 @given(st.text("ab:{}%()[],.\"' #@?!=\n1\\", max_size=30))
-def test_any_text_is_read_without_failing(text):
+def test_translate_accepts_any_text(text):
     translate(text)
 
 
-def test_a_whole_module_of_ordinary_python_is_left_alone():
+def test_a_module_of_the_standard_library_is_not_changed():
     with tokenize.open(ast.__file__) as file:
         source = file.read()
     changed = [

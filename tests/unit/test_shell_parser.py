@@ -1,4 +1,4 @@
-"""Lines become trees: complete or not, Python first, values called and waits awaited."""
+"""Lines are parsed to trees: completeness, Python first, implicit calls and implicit await."""
 
 import ast
 
@@ -6,7 +6,7 @@ import pytest
 
 from erlmesh.shell.parser import NOT_A_COMMAND, TOP_LEVEL_AWAIT, CommandSyntax, parse
 
-WORDS = {
+SYNTAX = {
     "self": CommandSyntax(implicit_call=True),
     "Node.self": CommandSyntax(implicit_call=True),
     "Node.list": CommandSyntax(implicit_call=True),
@@ -15,12 +15,12 @@ WORDS = {
 }
 
 
-def word(name):
-    return WORDS.get(name, NOT_A_COMMAND)
+def syntax_of(name):
+    return SYNTAX.get(name, NOT_A_COMMAND)
 
 
-def meaning(typed, *, final=True):
-    tree = parse(typed, word, final=final)
+def parsed(typed, *, final=True):
+    tree = parse(typed, syntax_of, final=final)
     if tree is None:
         return None
     compile(tree, "<test>", "exec", TOP_LEVEL_AWAIT)
@@ -28,7 +28,7 @@ def meaning(typed, *, final=True):
 
 
 @pytest.mark.parametrize(
-    ("typed", "meant"),
+    ("typed", "expected"),
     {
         "self": "self()",
         "self()": "self()",
@@ -45,53 +45,53 @@ def meaning(typed, *, final=True):
         "lambda self: self.x": "lambda self: self.x",
         "x.self": "x.self",
         "": "",
-        "# a remark": "",
+        "# a comment": "",
     }.items(),
 )
-def test_values_are_called_and_waits_are_awaited(typed, meant):
-    assert meaning(typed) == meant
+def test_commands_are_called_and_awaited_implicitly(typed, expected):
+    assert parsed(typed) == expected
 
 
 @pytest.mark.parametrize(
     "source",
     ["def f(self):\n    return self", "class A:\n    def f(self):\n        return self", "x = lambda: Node.ping(1)"],
 )
-def test_inside_functions_and_classes_pythons_own_rules_hold(source):
-    assert meaning(source) == ast.unparse(ast.parse(source))
+def test_functions_and_classes_are_not_rewritten(source):
+    assert parsed(source) == ast.unparse(ast.parse(source))
 
 
 @pytest.mark.parametrize(
     "typed", ["(1,", "def f():", "'''abc", ":pg.join(:a,", "{:ok,", "@decorated", "if x == :a:", "send(#PID<0.64.0>,"]
 )
-def test_an_unfinished_line_asks_for_more(typed):
-    assert meaning(typed) is None
+def test_an_unfinished_line_needs_more_lines(typed):
+    assert parsed(typed) is None
 
 
-def test_a_compound_statement_ends_with_an_empty_line_while_more_can_come():
-    assert meaning("if True:\n    1", final=False) is None
-    assert meaning("if True:\n    1\n", final=False) == "if True:\n    1"
-    assert meaning("if True:\n    1", final=True) == "if True:\n    1"
+def test_a_compound_statement_ends_with_an_empty_line_if_more_input_is_possible():
+    assert parsed("if True:\n    1", final=False) is None
+    assert parsed("if True:\n    1\n", final=False) == "if True:\n    1"
+    assert parsed("if True:\n    1", final=True) == "if True:\n    1"
 
 
 def test_valid_python_keeps_its_meaning():
-    assert meaning("{1, 2}") == "{1, 2}"
-    assert meaning("x[:n]") == "x[:n]"
-    assert meaning("x = 1 #PID<0.1.0>") == "x = 1"
+    assert parsed("{1, 2}") == "{1, 2}"
+    assert parsed("x[:n]") == "x[:n]"
+    assert parsed("x = 1 #PID<0.1.0>") == "x = 1"
 
 
-def test_a_command_is_called_and_not_annotated():
-    assert meaning('Node.ping :"plato@x"') == "await Node.ping(Atom('plato@x'))"
-    assert meaning("x :int") == "x: int"
+def test_an_annotation_of_a_command_is_parsed_as_a_call():
+    assert parsed('Node.ping :"plato@x"') == "await Node.ping(Atom('plato@x'))"
+    assert parsed("x :int") == "x: int"
 
 
-def test_the_error_is_that_of_the_line_as_it_was_typed():
+def test_a_syntax_error_shows_the_line_as_typed():
     with pytest.raises(SyntaxError) as raised:
-        parse(":a +* 2", word)
+        parse(":a +* 2", syntax_of)
 
     assert raised.value.text.strip() == ":a +* 2"
 
 
 @pytest.mark.parametrize("typed", ['"abc', "x = ", "1 +* 2", "\0", "receive do", "a b", "return 1"[:6] + " )"])
-def test_nonsense_is_a_syntax_error(typed):
+def test_invalid_lines_raise_a_syntax_error(typed):
     with pytest.raises(SyntaxError):
-        parse(typed, word)
+        parse(typed, syntax_of)

@@ -1,4 +1,4 @@
-"""A prompt on another node: lines run there, what they print comes here."""
+"""A remote shell: lines run on another node, and their output is printed client_node."""
 
 import asyncio
 import re
@@ -12,22 +12,22 @@ from erlmesh.shell.remsh_server import start_remsh_server
 from erlmesh.terms import Atom
 
 
-def visiting(test):
-    """Runs ``async def test(there, session, capsys)`` with a session opened on the node ``there``."""
+def with_remote_session(test):
+    """Run ``async def test(remote_node, session, capsys)`` with a session open on ``remote_node``."""
 
     def run(capsys):
         async def body():
             port = free_port()
             async with (
                 asyncio.timeout(20),
-                new_node("plato", port) as there,
-                new_node("visitor", port, hidden=True) as here,
+                new_node("plato", port) as remote_node,
+                new_node("client", port, hidden=True) as client_node,
             ):
-                start_remsh_server(there)
-                await here.ping(there.name)
-                session = RemoteSession(here, there.name)
+                start_remsh_server(remote_node)
+                await client_node.ping(remote_node.name)
+                session = RemoteSession(client_node, remote_node.name)
                 await session.open()
-                await test(there, session, capsys)
+                await test(remote_node, session, capsys)
 
         asyncio.run(body())
 
@@ -40,8 +40,8 @@ async def until(condition):
         await asyncio.sleep(0.005)
 
 
-@visiting
-async def test_a_line_runs_there_and_is_shown_here(there, session, capsys):
+@with_remote_session
+async def test_a_line_runs_on_the_remote_node_and_prints_here(remote_node, session, capsys):
     assert session.prompt == "py(plato@127.0.0.1)1> "
 
     await session.run("Node.self")
@@ -53,34 +53,34 @@ async def test_a_line_runs_there_and_is_shown_here(there, session, capsys):
     assert session.exit_code is None
 
 
-@visiting
-async def test_errors_come_on_the_error_stream(there, session, capsys):
+@with_remote_session
+async def test_errors_are_printed_to_stderr(remote_node, session, capsys):
     await session.run("1/0")
 
     assert capsys.readouterr().err == "** (ZeroDivisionError) division by zero\n"
 
 
-@visiting
-async def test_the_visitor_is_in_nobodys_node_list(there, session, capsys):
+@with_remote_session
+async def test_the_client_is_not_in_the_list_of_visible_nodes(remote_node, session, capsys):
     await session.run("Node.list")
 
     assert capsys.readouterr().out == "[]\n"
-    assert there.nodes() == []
+    assert remote_node.nodes() == []
 
 
-@visiting
-async def test_what_is_printed_after_the_line_comes_too(there, session, capsys):
+@with_remote_session
+async def test_the_exit_of_the_shells_process_is_printed(remote_node, session, capsys):
     await session.run("async def late(): print(await receive(), flush=True)")
     await session.run("pid = spawn(lambda me: late())")
     await session.run("exit(self, :kill)")
 
-    await until(lambda: "the shell's process ended: :killed" in capsys.readouterr().err)
+    await until(lambda: "the shell's process exited: :killed" in capsys.readouterr().err)
 
 
-@visiting
-async def test_a_waiting_line_can_be_interrupted(there, session, capsys):
+@with_remote_session
+async def test_a_waiting_line_can_be_interrupted(remote_node, session, capsys):
     line = asyncio.ensure_future(session.run("receive()"))
-    await until(there.processes)
+    await until(remote_node.processes)
     while not line.done():
         session.interrupt()
         await asyncio.sleep(0.005)
@@ -88,53 +88,53 @@ async def test_a_waiting_line_can_be_interrupted(there, session, capsys):
     assert capsys.readouterr().err == "** interrupted\n"
 
 
-@visiting
-async def test_exit_leaves_and_the_node_stays(there, session, capsys):
+@with_remote_session
+async def test_exit_ends_the_session_and_not_the_node(remote_node, session, capsys):
     await session.run("exit(3)")
 
     assert session.exit_code == 3
-    assert there.is_alive(there.whereis("shell"))
+    assert remote_node.is_alive(remote_node.whereis("shell"))
 
 
-@visiting
-async def test_tab_offers_what_is_known_there(there, session, capsys):
+@with_remote_session
+async def test_tab_completes_names_of_the_remote_session(remote_node, session, capsys):
     await session.run("somewhere = 1")
 
     assert [each.text for each in await session.completions("somew")] == ["somewhere"]
 
 
-@visiting
-async def test_a_closed_session_leaves_nothing_behind(there, session, capsys):
+@with_remote_session
+async def test_a_closed_session_leaves_no_processes_or_members(remote_node, session, capsys):
     await session.run("pg.join(:group, self)")
-    before = len(there.pg.get_members(Atom("group")))
+    before = len(remote_node.pg.get_members(Atom("group")))
     session.close()
 
-    await until(lambda: not there.pg.get_members(Atom("group")))
+    await until(lambda: not remote_node.pg.get_members(Atom("group")))
     assert before == 1
-    await until(lambda: there.processes()[-1] == there.whereis("shell"))
+    await until(lambda: remote_node.processes()[-1] == remote_node.whereis("shell"))
 
 
-@visiting
-async def test_the_end_of_the_node_ends_the_session(there, session, capsys):
-    lost = asyncio.Event()
-    session.on_close = lost.set
-    await there.stop()
+@with_remote_session
+async def test_stopping_the_remote_node_ends_the_session(remote_node, session, capsys):
+    closed = asyncio.Event()
+    session.on_close = closed.set
+    await remote_node.stop()
 
-    await lost.wait()
+    await closed.wait()
     assert session.exit_code == 1
-    assert "the shell on plato@127.0.0.1 is gone" in capsys.readouterr().err
+    assert "the shell on plato@127.0.0.1 ended" in capsys.readouterr().err
 
 
-def test_a_node_that_lets_nobody_in_says_how_it_would():
+def test_a_refused_session_names_the_option_that_allows_it():
     async def body():
         port = free_port()
         async with (
             asyncio.timeout(20),
-            new_node("plato", port) as there,
-            new_node("visitor", port, hidden=True) as here,
+            new_node("plato", port) as remote_node,
+            new_node("client", port, hidden=True) as client_node,
         ):
-            await here.ping(there.name)
-            with pytest.raises(ConnectError, match=re.escape("without --allow-remsh")):
-                await RemoteSession(here, there.name).open()
+            await client_node.ping(remote_node.name)
+            with pytest.raises(ConnectError, match=re.escape("start it with --allow-remsh")):
+                await RemoteSession(client_node, remote_node.name).open()
 
     asyncio.run(body())

@@ -1,4 +1,4 @@
-"""What a line prints: the commands of one node, and of two that meet."""
+"""The output of lines: commands on one node, and on two connected nodes."""
 
 import asyncio
 import re
@@ -16,11 +16,11 @@ from erlmesh.terms import Atom
 PID = r"#PID<0\.\d+\.0>"
 
 
-# Who and where
+# Node and process
 
 
 @with_shell
-async def test_self_and_the_node_have_names_with_and_without_parentheses(shell):
+async def test_self_and_node_names_work_with_and_without_parentheses(shell):
     pid = await shell("self()")
 
     assert re.fullmatch(PID, pid)
@@ -40,7 +40,7 @@ async def test_the_prompt_shows_the_node_and_counts_the_lines(shell):
 
 
 @with_shell
-async def test_a_printed_pid_can_be_typed(shell):
+async def test_a_printed_pid_can_be_typed_back(shell):
     printed = await shell("self")
 
     assert await shell(printed) == printed
@@ -54,7 +54,7 @@ async def test_a_printed_pid_can_be_typed(shell):
 
 
 @pytest.mark.parametrize(
-    ("line", "shown"),
+    ("line", "output"),
     [
         ("1 + 1", "2"),
         ("'a'", "'a'"),
@@ -72,22 +72,22 @@ async def test_a_printed_pid_can_be_typed(shell):
         ("length([:a, :b])", "2"),
     ],
 )
-def test_values_print_as_iex_or_python_prints_them(line, shown):
+def test_values_print_as_in_iex_or_python(line, output):
     @with_shell
     async def test(shell):
-        assert await shell(line) == shown
+        assert await shell(line) == output
 
     test()
 
 
 @with_shell
-async def test_earlier_values_can_be_had_again(shell):
+async def test_earlier_results_can_be_recalled(shell):
     await shell("40", "x = 1", "{:ok, 2}")
 
     assert await shell("_") == "{:ok, 2}"
     assert await shell("v(1)") == "40"
     assert await shell("v(3)") == "{:ok, 2}"
-    assert "has left no value" in await shell("v(2)")
+    assert "has no stored value" in await shell("v(2)")
 
 
 @with_shell
@@ -100,7 +100,7 @@ async def test_coroutines_are_awaited_and_tasks_are_not(shell):
 
 
 @with_shell
-async def test_many_lines_make_one_statement(shell):
+async def test_a_statement_may_have_several_lines(shell):
     await shell("async def double(x):\n    return 2 * x\n")
 
     assert await shell("double(4)") == "8"
@@ -112,7 +112,7 @@ async def test_many_lines_make_one_statement(shell):
 
 
 @with_shell
-async def test_an_error_is_one_clean_line(shell):
+async def test_an_error_is_one_line(shell):
     assert await shell("1/0") == "** (ZeroDivisionError) division by zero"
     assert await shell("nothing") == "** (NameError) name 'nothing' is not defined"
     assert await shell("{}['a']") == "** (KeyError) no such key: 'a'"
@@ -121,7 +121,7 @@ async def test_an_error_is_one_clean_line(shell):
 
 
 @with_shell
-async def test_a_traceback_shows_the_users_code_only(shell):
+async def test_a_traceback_shows_only_the_users_code(shell):
     await shell("def f():\n    return 1/0\n")
 
     assert await shell("f()") == (
@@ -131,7 +131,7 @@ async def test_a_traceback_shows_the_users_code_only(shell):
 
 
 @with_shell
-async def test_a_syntax_error_points_at_the_line_as_it_was_typed(shell):
+async def test_a_syntax_error_points_at_the_line_as_typed(shell):
     assert await shell("1 +* :a") == "** (SyntaxError) invalid syntax\n    1 +* :a\n       ^"
     answer = await shell("x = (1 +* 2)")
     assert answer == "** (SyntaxError) invalid syntax\n    x = (1 +* 2)\n            ^"
@@ -139,7 +139,7 @@ async def test_a_syntax_error_points_at_the_line_as_it_was_typed(shell):
 
 
 @with_shell
-async def test_an_error_leaves_the_shell_alive(shell):
+async def test_an_error_does_not_end_the_shells_process(shell):
     pid = await shell("self")
 
     await shell("1/0")
@@ -151,18 +151,18 @@ async def test_an_error_leaves_the_shell_alive(shell):
 
 
 @with_shell
-async def test_messages_are_sent_flushed_and_received(shell):
+async def test_messages_can_be_sent_flushed_and_received(shell):
     assert await shell('send(self, {:hello, "x"})') == '{:hello, "x"}'
     await shell("send self, 2")
     assert await shell("flush") == '{:hello, "x"}\n2\n:ok'
     assert await shell("flush()") == ":ok"
     await shell("send(self, :three)")
     assert await shell("receive()") == ":three"
-    assert await shell("receive(0)") == "** (TimeoutError) no message came within 0 s"
+    assert await shell("receive(0)") == "** (TimeoutError) no message arrived within 0 s"
 
 
 @with_shell
-async def test_sending_to_nonsense_says_where_messages_go(shell):
+async def test_an_invalid_destination_names_the_valid_ones(shell):
     assert "messages go to a pid" in await shell("send(5, :x)")
     assert (await shell("send(:nobody, :x)")).startswith("** (ValueError)")
 
@@ -183,7 +183,7 @@ async def test_spawned_functions_of_every_kind_run(shell):
 
 
 @with_shell
-async def test_processes_have_names(shell):
+async def test_processes_can_be_registered(shell):
     assert await shell("register(:me)") == "True"
     assert await shell("whereis(:me) == self") == "True"
     await shell("send(:me, 1)")
@@ -198,7 +198,7 @@ async def test_processes_have_names(shell):
 
 
 @with_shell
-async def test_the_posts_lines_can_be_typed_as_they_stand(shell):
+async def test_the_lines_of_the_post_work_unchanged(shell):
     pid = await shell("self")
 
     assert re.fullmatch(rf"\{{:ok, {PID}\}}", await shell(":pg2.start()"))
@@ -217,7 +217,7 @@ async def test_the_posts_lines_can_be_typed_as_they_stand(shell):
 
 
 @with_shell
-async def test_pg_answers_as_otp_does(shell):
+async def test_pg_returns_the_values_of_otp(shell):
     pid = await shell("self")
 
     assert await shell(":pg.join(:g, self)") == ":ok"
@@ -231,7 +231,7 @@ async def test_pg_answers_as_otp_does(shell):
 
 
 @with_shell
-async def test_global_names_are_registered(shell):
+async def test_global_names_can_be_registered(shell):
     assert await shell(":global.whereis_name(:x)") == ":undefined"
     assert await shell(":global.register_name(:x, self)") == ":yes"
     assert await shell(":global.register_name(:x, self)") == ":no"
@@ -244,7 +244,7 @@ async def test_global_names_are_registered(shell):
 
 
 @with_two_shells
-async def test_two_shells_meet_and_talk(socrates, plato):
+async def test_two_shells_connect_and_exchange_messages(socrates, plato):
     assert await socrates('Node.ping(:"plato@127.0.0.1")') == ":pong"
     assert await socrates("Node.list") == '[:"plato@127.0.0.1"]'
     await plato.wait_for_answer("Node.list", '[:"socrates@127.0.0.1"]')
@@ -260,14 +260,14 @@ async def test_two_shells_meet_and_talk(socrates, plato):
 
 
 @with_two_shells
-async def test_a_ping_in_the_middle_of_a_line_gives_its_answer(socrates, plato):
+async def test_a_ping_inside_an_expression_is_awaited(socrates, plato):
     assert await socrates("x = Node.ping(:plato)", "x") == ":pong"
     assert await socrates("[Node.ping(n) for n in [:plato, Node.self]]") == "[:pong, :pong]"
     assert await socrates("await Node.ping(:plato) == :pong") == "True"
 
 
 @with_shell
-async def test_pang_comes_with_the_reason(shell):
+async def test_pang_prints_the_reason(shell):
     answer = await shell("Node.ping :nobody")
 
     assert answer.startswith(":pang\n   ")
@@ -276,7 +276,7 @@ async def test_pang_comes_with_the_reason(shell):
 
 
 @with_two_shells
-async def test_a_remote_pid_can_be_typed_as_it_prints(socrates, plato):
+async def test_a_remote_pid_can_be_typed_as_printed(socrates, plato):
     await plato(":pg.join(:g, self)")
     await socrates("Node.ping :plato")
     await socrates.wait_for_answer("length(pg.get_members(:g))", "1")
@@ -289,13 +289,13 @@ async def test_a_remote_pid_can_be_typed_as_it_prints(socrates, plato):
 
 
 @with_shell
-async def test_a_killed_shell_gets_a_new_process_and_keeps_its_names(shell):
+async def test_a_killed_shell_process_is_replaced_and_names_stay_bound(shell):
     pid = await shell("x = 7", "self")
     await shell(":pg.join(:g, self)")
 
     notice = await shell("exit(self, :kill)")
 
-    assert notice.startswith(f"** (EXIT from {pid}) the shell's process ended: :killed\n")
+    assert notice.startswith(f"** (EXIT from {pid}) the shell's process exited: :killed\n")
     assert await shell("self") != pid
     assert await shell("x") == "7"
     assert await shell("pg.get_members(:g)") == "[]"
@@ -303,7 +303,7 @@ async def test_a_killed_shell_gets_a_new_process_and_keeps_its_names(shell):
 
 
 @with_shell
-async def test_a_shell_killed_while_it_is_idle_has_another_process_at_once(shell):
+async def test_a_shell_process_killed_while_idle_is_replaced_at_once(shell):
     pid = await shell.session.start()
 
     shell.node.exit(pid, Atom("kill"))
@@ -314,17 +314,17 @@ async def test_a_shell_killed_while_it_is_idle_has_another_process_at_once(shell
 
 
 @with_shell
-async def test_a_linked_process_that_fails_takes_the_shell_along(shell):
+async def test_a_failing_linked_process_ends_the_shells_process(shell):
     pid = await shell("self")
 
     notice = await shell("spawn_link(lambda: exit(:bad)); receive()")
 
-    assert notice.startswith(f"** (EXIT from {pid}) the shell's process ended: :bad")
+    assert notice.startswith(f"** (EXIT from {pid}) the shell's process exited: :bad")
     assert await shell("1") == "1"
 
 
 @with_shell
-async def test_with_trapped_exits_they_are_messages(shell):
+async def test_trapped_exit_signals_become_messages(shell):
     assert await shell("Process.flag(:trap_exit, true)") == "False"
     await shell("p = spawn_link(lambda: exit(:bad))")
 
@@ -332,7 +332,7 @@ async def test_with_trapped_exits_they_are_messages(shell):
 
 
 @with_shell
-async def test_leaving_gives_the_exit_code_and_leaves_the_node_up(shell):
+async def test_exit_sets_the_exit_code_and_keeps_the_node_running(shell):
     await shell("exit()")
     assert shell.session.exit_code == 0
     await shell("import sys", "sys.exit(3)")
@@ -346,7 +346,7 @@ async def test_leaving_gives_the_exit_code_and_leaves_the_node_up(shell):
 
 
 @with_shell
-async def test_help_explains_the_shell_a_module_a_command_and_anything(shell):
+async def test_help_documents_the_shell_modules_commands_and_other_values(shell):
     assert "Node.ping" in await shell("h")
     assert await shell("h()") == await shell("h")
     assert "get_members(group)" in await shell("h(pg)")
@@ -356,14 +356,14 @@ async def test_help_explains_the_shell_a_module_a_command_and_anything(shell):
 
 
 @with_shell
-async def test_a_process_can_be_looked_at(shell):
+async def test_i_shows_a_process(shell):
     await shell(":pg.join(:g, self)", "register(:me)")
 
-    seen = await shell("i")
+    info = await shell("i")
 
-    assert "alive        yes" in seen
-    assert "registered   :me" in seen
-    assert "groups       pg :g" in seen
+    assert "alive        yes" in info
+    assert "registered   :me" in info
+    assert "groups       pg :g" in info
     assert "type         int" in await shell("i(5)")
     assert "not connected" in await shell('i(:"x@y.z")')
 
@@ -389,15 +389,15 @@ async def test_ctrl_c_stops_a_line_that_computes(shell):
 
 
 @with_shell
-async def test_a_line_that_cancels_something_else_is_not_interrupted(shell):
+async def test_awaiting_a_cancelled_task_does_not_interrupt_the_line(shell):
     await shell("import asyncio", "t = asyncio.create_task(asyncio.sleep(60))", "t.cancel()")
 
     assert (await shell("await t")).startswith("** (CancelledError)")
 
 
-def test_a_line_that_holds_the_node_is_told_to_who_typed_it():
-    said = []
-    interrupts = Interrupts(said.append)
+def test_a_line_that_blocks_the_event_loop_warns_the_user():
+    warnings = []
+    interrupts = Interrupts(warnings.append)
 
     async def line():
         assert interrupts.on_loop_blocked(2.4)
@@ -407,12 +407,12 @@ def test_a_line_that_holds_the_node_is_told_to_who_typed_it():
 
     asyncio.run(main())
 
-    assert said == [
+    assert warnings == [
         "the shell has blocked this node for 2 s: nothing else runs here until the line ends (Ctrl-C stops it)"
     ]
 
 
-def test_what_else_holds_the_node_while_a_line_waits_is_left_to_the_log():
+def test_other_code_that_blocks_the_event_loop_does_not_warn_the_user():
     interrupts = Interrupts(pytest.fail)
 
     async def body():
@@ -424,22 +424,22 @@ def test_what_else_holds_the_node_while_a_line_waits_is_left_to_the_log():
     asyncio.run(body())
 
 
-def test_a_line_that_computes_for_long_is_told_by_the_node_and_not_in_the_log(caplog, monkeypatch):
+def test_a_line_that_blocks_the_event_loop_warns_and_is_not_logged(caplog, monkeypatch):
     async def main():
         async with open_shells("socrates") as (shell,):
             monkeypatch.setattr(loop_watchdog, "REPORT_AFTER", 0.1)
-            told = shell.session.namespace["told"] = threading.Event()
-            monkeypatch.setattr(shell.session.interrupts, "_warn", lambda _: told.set())
+            warned = shell.session.namespace["warned"] = threading.Event()
+            monkeypatch.setattr(shell.session.interrupts, "_warn", lambda _: warned.set())
             await asyncio.sleep(0)
 
-            assert await shell("told.wait(20)") == "True"
+            assert await shell("warned.wait(20)") == "True"
 
     asyncio.run(main())
 
     assert "event loop" not in caplog.text
 
 
-def test_stepping_is_awaiting():
+def test_run_interruptible_awaits_the_coroutine():
     async def inner():
         await asyncio.sleep(0)
         try:

@@ -23,7 +23,11 @@ NIL: Final = Atom("nil")
 
 
 class Builtins:
-    """What the commands need of the session: its node, its process, the results so far, a place for text."""
+    """The commands of one session. The session gives them its node, its process, earlier results and an output.
+
+    ``me`` returns the current process of the shell. ``results`` maps line numbers to values. ``print_line`` prints
+    one text to the session's output.
+    """
 
     def __init__(
         self,
@@ -42,7 +46,7 @@ class Builtins:
         """The process of this shell."""
         return self._me()
 
-    # Who and where
+    # Node and process
 
     @command(implicit_call=True)
     def self(self) -> Pid:
@@ -51,12 +55,12 @@ class Builtins:
 
     @command(implicit_call=True)
     def nodes(self) -> list[Atom]:
-        """The connected nodes, in order of connection."""
+        """The connected visible nodes, in order of connection."""
         return [Atom(name) for name in self._node.nodes()]
 
     @command()
     def node(self, of: Pid | Ref | None = None) -> Atom:
-        """The name of this node, or of the node that a pid or reference belongs to."""
+        """The name of this node, or the node of a pid or reference."""
         return self._node.atom if of is None else of.node
 
     @command(implicit_call=True)
@@ -66,7 +70,7 @@ class Builtins:
 
     @command()
     def pid(self, number: str | int, serial: int | None = None, last: int | None = None) -> Pid:
-        """The process that prints as #PID<0.64.0>, by the text "0.64.0" or three numbers."""
+        """The pid that prints as #PID<0.64.0>. Takes the text "0.64.0" or the three numbers."""
         if isinstance(number, str):
             parts = number.strip().removeprefix("#PID").strip("<>").split(".")
             if len(parts) != 3 or not all(part.isdigit() for part in parts):
@@ -82,135 +86,141 @@ class Builtins:
             raise ValueError(f"no pid that begins with {prefix} has been printed here")
         creation = self._node._creation_of(node)
         if creation is None:
-            raise ValueError(f"{node.name} is not connected, so nobody can know which of its lives is meant")
+            raise ValueError(f"{node.name} is not connected, so its creation is unknown; connect to it first")
         return Pid(node, identifier, serial, creation)
 
     # Messages
 
     @command()
     def send(self, to: Any, message: Term) -> Term:
-        """Sends to a pid, a registered name, or a tuple (name, node); returns the message."""
+        """Send a message to a pid, a registered name, or a tuple (name, node). Returns the message."""
         self._me().send(_destination(to), message)
         return message
 
     @command()
     async def receive(self, timeout: float | None = None) -> Term:
-        """The next message of the mailbox; waits for it, at most timeout seconds."""
+        """Take the next message from the mailbox. Waits at most timeout seconds, or without a limit."""
         try:
             return await self._me().receive(timeout=timeout)
         except TimeoutError:
-            raise TimeoutError(f"no message came within {timeout:g} s") from None
+            raise TimeoutError(f"no message arrived within {timeout:g} s") from None
 
     @command()
     def flush(self) -> Atom:
-        """Prints all messages in the mailbox and removes them."""
+        """Print all messages in the mailbox and remove them."""
         while (message := self._me().receive_nowait()) is not None:
             self._print_line(format_term(message))
         return OK
 
     @command()
     async def call(self, to: Any, request: Term, timeout: float | None = 5.0) -> Term:
-        """gen_server:call: the reply of a server here or elsewhere."""
+        """gen_server:call: send a request to a local or remote server and return its reply."""
         return await self._me().call(_destination(to), request, timeout=timeout)
 
     # Processes
 
     @command()
     def spawn(self, function: Callable[..., Any], *arguments: Any) -> Pid:
-        """Starts a process that runs a function, plain or async. One that takes one argument more than it is given
-        gets its own process first: async def echo(me): send(shell, await me.receive())
+        """Start a process that runs a function, plain or async.
+
+        If the function takes one argument more than given, its own process comes first:
+        async def echo(me): send(shell, await me.receive())
         """
         return self._node.spawn(process_body(function, len(arguments)), *arguments)
 
     @command()
     def spawn_link(self, function: Callable[..., Any], *arguments: Any) -> Pid:
-        """The same, linked to this shell: if it fails, the shell's process dies with it."""
+        """Start a process linked to this shell: if it fails, the shell's process exits too."""
         return self._me().spawn(process_body(function, len(arguments)), *arguments, link=True)
 
     @command()
     def monitor(self, target: Any) -> Ref:
-        """When the process goes, a DOWN message comes (flush shows it)."""
+        """Monitor a process: when it exits, a DOWN message arrives (flush shows it)."""
         return self._me().monitor(_destination(target))
 
     @command()
     def demonitor(self, ref: Ref) -> bool:
-        """Takes a monitor back."""
+        """Remove a monitor, and its DOWN message from the mailbox."""
         return self._me().demonitor(ref, flush=True)
 
     @command()
     def link(self, pid: Pid) -> bool:
-        """Links this shell with a process: if one dies of a fault, so does the other."""
+        """Link this shell with a process: if one exits abnormally, so does the other."""
         self._me().link(pid)
         return True
 
     @command()
     def unlink(self, pid: Pid) -> bool:
-        """Takes a link back."""
+        """Remove a link."""
         self._me().unlink(pid)
         return True
 
     @command()
     def exit(self, *arguments: Any) -> bool:
-        """Leaves the shell; with a pid and a reason, such as :kill, it ends a process, here or elsewhere."""
+        """Leave the shell. With a pid and a reason such as :kill: send an exit signal to a local or remote process."""
         if len(arguments) == 2:
             self._me().exit(*arguments)
             return True
         if len(arguments) > 2:
-            raise TypeError("exit() leaves, exit(pid, reason) ends a process")
+            raise TypeError("exit() leaves the shell, exit(pid, reason) sends an exit signal")
         if arguments and not isinstance(arguments[0], int):
             raise Exit(arguments[0])
         raise SystemExit(*arguments)
 
     @command()
     def register(self, name: Any, pid: Pid | None = None) -> bool:
-        """Gives a process of this node (this shell, without a pid) a name for send."""
+        """Register a name for a process of this node; without a pid, for this shell."""
         self._node.register(as_name(name), pid or self._me().pid)
         return True
 
     @command()
     def whereis(self, name: Any) -> Pid | Atom:
-        """The process of this node registered under a name, or :nil."""
+        """The process registered under a name on this node, or nil."""
         return self._node.whereis(as_name(name)) or NIL
 
-    # Looking around
+    # Inspection
 
     @command()
     def groups(self) -> None:
-        """Prints the groups this node knows, with their members."""
+        """Print the groups this node knows, with their members."""
         lines = [("pg", group, self._node.pg.get_members(group)) for group in self._node.pg.which_groups()]
         lines += [("pg2", group, self._node.pg2.get_members(group)) for group in self._node.pg2.which_groups()]
         for kind, group, members in lines:
             self._print_line(f"{kind:<4} {format_term(group):<20} {format_term(members)}")
         if not lines:
-            self._print_line("no groups yet: pg.join(:group, self) makes one")
+            self._print_line("no groups yet: pg.join(:group, self) creates one")
 
     @command()
     def i(self, thing: Any = None) -> None:
-        """Prints what is known about a process or any other value."""
+        """Print information about a process or any other value; without an argument, about this shell."""
         self._print_line(describe(self._node, self._me().pid if thing is None else thing))
 
     @command(quoted_arguments=True)
     def h(self, *things: Any) -> None:
-        """Help: without arguments an overview, with one of the commands or anything else about that."""
+        """Print help: an overview, or the documentation of a command or any other value."""
         self._print_line("\n".join(map(documentation, things)) if things else overview())
 
     @command()
     def v(self, number: int = -1) -> Any:
-        """The value of a line by its number; without one that of the last, with -2 the one before."""
+        """Return the value of a line by its number; without one the last value, with -2 the one before it."""
         if number < 0:
             number = sorted(self._results)[number] if -number <= len(self._results) else 0
         if number not in self._results:
-            raise ValueError("that line has left no value (any more)")
+            raise ValueError("that line has no stored value (or not any more)")
         return self._results[number]
 
     @command()
     def length(self, items: Any) -> int:
-        """How many elements a list has."""
+        """The number of elements of a list."""
         return len(items)
 
 
 def process_body(function: Callable[..., Any], argument_count: int) -> Callable[..., Any]:
-    """A process body that calls ``function``, with its own process first if it takes one more argument than given."""
+    """Return a process body that calls ``function``.
+
+    The process is the first argument if ``function`` takes one argument more than ``argument_count``.
+    Raises TypeError if ``function`` is not callable.
+    """
     if not callable(function):
         raise TypeError(f"spawn takes a function, not {type(function).__name__}")
 
@@ -221,7 +231,7 @@ def process_body(function: Callable[..., Any], argument_count: int) -> Callable[
             result = function(me, *arguments) if with_process else function(*arguments)
             if inspect.isawaitable(result):
                 await result
-        except SystemExit:  # ends the process that said so, not the node
+        except SystemExit:  # exit() in a spawned function ends that process; it must not end the node
             return
 
     body.__qualname__ = getattr(function, "__qualname__", repr(function))
@@ -237,14 +247,14 @@ def _accepts(function: Callable[..., Any], count: int) -> bool:
 
 
 def as_name(name: Any) -> Atom:
-    """A registered name given as an atom or as text."""
+    """Convert a registered name, given as an atom or as text, to an atom. Raises TypeError for other types."""
     if not isinstance(name, (Atom, str)):
         raise TypeError(f"a name is an atom, like :worker, not {format_term(name)}")
     return Atom(name)
 
 
 def full_node_name(name: Any, like: str) -> str:
-    """A node's name given as an atom or as text; without a host it gets the host of the node ``like``."""
+    """Return a node name, given as an atom or as text. Without a host it gets the host of the node ``like``."""
     text = as_name(name).name
     return text if "@" in text else f"{text}@{like.partition('@')[2]}"
 

@@ -1,4 +1,4 @@
-"""What makes a function a command of the shell: how it is read without parentheses, and whether its call waits."""
+"""Mark functions as commands of the shell, and look up how the parser must treat their names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def command(*, implicit_call: bool = False, quoted_arguments: bool = False) -> Callable[[F], F]:
-    """Marks a method as a command; for ``value`` and ``quoting`` see :class:`erlmesh.shell.parser.Word`."""
+    """Mark a method as a command. The arguments are fields of :class:`erlmesh.shell.parser.CommandSyntax`."""
 
     def mark(function: F) -> F:
         function.__erlmesh_command__ = CommandSyntax(implicit_call, iscoroutinefunction(function), quoted_arguments)  # type: ignore[attr-defined]
@@ -24,28 +24,31 @@ def command(*, implicit_call: bool = False, quoted_arguments: bool = False) -> C
 
 
 class Module:
-    """A namespace of commands, such as ``Node`` or ``pg2``: its public methods."""
+    """A namespace of commands, such as ``Node`` or ``pg2``. The commands are its public methods."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {', '.join(sorted(commands_of(self)))}>"
 
 
 def is_command(value: object) -> bool:
-    """Whether ``value`` is a command itself (and not its result)."""
+    """Return true if ``value`` is a command itself, not the result of one."""
     return callable(value) and isinstance(getattr(value, "__erlmesh_command__", None), CommandSyntax)
 
 
 def commands_of(owner: object) -> dict[str, Callable[..., Any]]:
-    """The commands that are methods of ``owner``, or were lent to it by another, by name."""
+    """Return the commands of ``owner`` by name: its methods, and commands of other objects stored as attributes."""
     found = {name: value for name, value in vars(owner).items() if is_command(value)}
     found |= {name: getattr(owner, name) for name in dir(type(owner)) if is_command(getattr(type(owner), name))}
     return dict(sorted(found.items()))
 
 
 def syntax_lookup(namespace: Mapping[str, Any]) -> Callable[[str], CommandSyntax]:
-    """How the reader has to take a dotted name, as long as the user has not bound it to something else."""
+    """Return a function that gives the syntax of a dotted name.
 
-    def word(dotted: str) -> CommandSyntax:
+    A name that the user has bound to another value is not a command any more.
+    """
+
+    def lookup(dotted: str) -> CommandSyntax:
         first, *rest = dotted.split(".")
         value = namespace.get(first)
         for name in rest:
@@ -54,4 +57,4 @@ def syntax_lookup(namespace: Mapping[str, Any]) -> Callable[[str], CommandSyntax
             value = getattr(value, name, None)
         return value.__erlmesh_command__ if is_command(value) else NOT_A_COMMAND  # type: ignore[union-attr]
 
-    return word
+    return lookup

@@ -1,4 +1,4 @@
-"""What Tab offers: names and attributes of live objects, nodes inside a string, groups and modules behind ":"."""
+"""Tab completion: names and attributes of live objects, node names in strings, groups and modules after ":"."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ _MODULES: Final = ("pg", "pg2", "global", "rpc")
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """``text`` replaces the last ``back`` characters before the cursor; ``shown`` is what the menu says."""
+    """One completion: ``text`` replaces the last ``replace_length`` characters before the cursor.
+
+    ``display`` is the text in the menu.
+    """
 
     text: str
     replace_length: int
@@ -31,14 +34,14 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class LiveNames:
-    """What is out there now: asked at each Tab."""
+    """Functions that return the node names and atoms known now. They are called at each Tab."""
 
     nodes: Callable[[], Iterable[str]]
     atoms: Callable[[], Iterable[str]]
 
 
 def complete(text_before_cursor: str, namespace: Mapping[str, Any], live_names: LiveNames) -> list[Completion]:
-    """The completions for a line whose text up to the cursor is ``before``. Nothing typed is ever called."""
+    """Return the completions at the cursor, sorted by name. Never runs code that the user typed."""
     if _in_string(text_before_cursor) and (match := _QUOTED.search(text_before_cursor)):
         return _matching(match[1], live_names.nodes())
     if match := _ATOM.search(text_before_cursor):
@@ -69,7 +72,7 @@ def _in_string(text_before_cursor: str) -> bool:
 
 
 def _resolve(names: list[str], namespace: Mapping[str, Any]) -> tuple[bool, Any]:
-    """The object named, by looking only: a property is not run."""
+    """Return (True, the object with that dotted name), or (False, None). Does not run properties."""
     first, *rest = names
     name = {"global": "global_"}.get(first, first)
     if name not in namespace and not hasattr(builtins, name):
@@ -80,6 +83,7 @@ def _resolve(names: list[str], namespace: Mapping[str, Any]) -> tuple[bool, Any]
             static = inspect.getattr_static(value, name)
         except AttributeError:
             return False, None
+        # A property would run code, so completion stops at the property object itself.
         value = static if isinstance(static, property) else getattr(value, name, None)
     return True, value
 

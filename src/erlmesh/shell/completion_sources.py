@@ -1,4 +1,4 @@
-"""What is out there at the moment Tab is pressed: nodes, groups, names."""
+"""Collect the names for Tab completion: nodes, groups and registered names."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ if TYPE_CHECKING:
 __all__ = ["CompletionSources"]
 
 EPMD_TIMEOUT: Final = 0.3
+"""Seconds to wait for EPMD. Tab must stay fast, so the previous answer is used after that."""
 
 
 class CompletionSources:
-    """``node`` and what it knows."""
+    """The names that ``node`` knows, and the nodes that the EPMD of its host knows."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
         self._epmd_nodes: list[str] = []
 
     async def refresh(self) -> LiveNames:
-        """The nodes of this host too, met or not, as EPMD knows them."""
+        """Ask EPMD for the nodes of this host, connected or not, and return all live names."""
         host = self._node.name.partition("@")[2]
         with contextlib.suppress(OSError, TimeoutError, ErlmeshError):
             async with asyncio.timeout(EPMD_TIMEOUT):

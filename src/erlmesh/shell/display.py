@@ -1,4 +1,4 @@
-"""How results look (terms as iex prints them, Python's own values as Python does) and errors: one clean line."""
+"""Format results and errors. Terms look as in iex, other values as in Python; an error is one line and its frames."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, 
 __all__ = ["cache_source", "format_error", "format_term", "format_value"]
 
 _TERM_TYPES: Final = (Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref)
-_HIDDEN_PATHS: Final = (str(Path(__file__).parent.parent), str(Path(linecache.__file__).parent))  # ours and Python's
-_MAX_DEPTH: Final = 50  # nesting beyond this is looked at no further
+# Frames of erlmesh and of Python's standard library are not shown in tracebacks.
+_HIDDEN_PATHS: Final = (str(Path(__file__).parent.parent), str(Path(linecache.__file__).parent))
+_MAX_DEPTH: Final = 50  # deeper nesting is not searched for terms
 _MAX_FRAMES: Final = 8
 
 
 def format_value(value: Any) -> str:
-    """``value`` as the shell prints it."""
+    """Return ``value`` as the shell prints it: like iex if it contains a term, else its ``repr``."""
     if _contains_term(value):
         return format_term(value)
     try:
@@ -29,7 +30,7 @@ def format_value(value: Any) -> str:
 
 
 def format_term(value: Any) -> str:
-    """``value`` as iex prints it; what is no term by its ``repr``."""
+    """Return ``value`` as iex prints it, or its ``repr`` if it is not a term."""
     try:
         return format_elixir(value)
     except (TypeError, ValueError, RecursionError):
@@ -47,7 +48,7 @@ def _contains_term(value: Any, depth: int = 0) -> bool:
 
 
 def format_error(error: BaseException) -> str:
-    """``** (ZeroDivisionError) division by zero``, and the user's own frames below the line that was typed."""
+    """Return ``** (ZeroDivisionError) division by zero``, followed by the frames of the user's own code."""
     lines = [f"** ({type(error).__name__}) {_message(error)}".rstrip()]
     if isinstance(error, SyntaxError) and error.text:
         lines += _caret(error)
@@ -83,7 +84,7 @@ def _user_frames(error: BaseException) -> list[str]:
     ]
     typed = [frame for frame in frames if frame.filename.startswith("<py ")]
     if len(frames) == 1 and typed and typed[0].name == "<module>" and _is_one_line(typed[0].filename):
-        return []  # the line is on the screen already
+        return []  # the only frame is the line itself, which is already on the screen
     lines = []
     for frame in frames[-_MAX_FRAMES:]:
         where = f"{frame.filename}:{frame.lineno}" + ("" if frame.name == "<module>" else f" in {frame.name}")
@@ -96,7 +97,7 @@ def _is_one_line(filename: str) -> bool:
 
 
 def cache_source(filename: str, source: str) -> None:
-    """Lets tracebacks (and ``inspect.getsource``) show what was typed."""
+    """Store typed source so that tracebacks and ``inspect.getsource`` can show it."""
     lines = [line + "\n" for line in source.splitlines()]
     linecache.cache[filename] = (len(source), None, lines, filename)
     if len(linecache.cache) > 2_000:

@@ -1,4 +1,4 @@
-"""Lines in Elixir's clothes, rewritten as Python: text in, text out, nothing else.
+"""Translate lines in Elixir syntax to Python. Text in, text out; no I/O.
 
 =============================  =================================
 typed                          read as
@@ -13,9 +13,9 @@ typed                          read as
 ``Node.ping :plato``           ``Node.ping(Atom("plato"))``
 =============================  =================================
 
-Only a line that is *not* valid Python is brought here (:mod:`erlmesh.shell.parser`), so a line of Python keeps its
-meaning. Even so a line may mix the two, and strings, comments, slices, dict displays, lambdas and annotations are
-left alone: a lexer knows where they are.
+:mod:`erlmesh.shell.parser` uses the translation only for a line that is *not* valid Python, so a line of Python keeps
+its meaning. A line may mix both languages. A lexer finds strings, comments, slices, dict displays, lambdas and
+annotations, and the translation does not change them.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ _LEXEMES: Final = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _CONSTANTS: Final = {"true": "True", "false": "False", "nil": 'Atom("nil")'}
-_MODULES: Final = {"global": "global_"}  # a word Python keeps for itself
-_CLAUSES: Final = frozenset({"else", "try", "finally", "lambda", "except"})  # may have their colon right behind
+_MODULES: Final = {"global": "global_"}  # a keyword in Python
+_CLAUSES: Final = frozenset({"else", "try", "finally", "lambda", "except"})  # a colon may follow directly
 _BARE_CALLS: Final = frozenset({"send", "spawn", "exit", "monitor", "link", "h", "i", "v", "pid", "node"})
 
 
@@ -55,22 +55,22 @@ class _Lexeme:
 
 @dataclass(slots=True)
 class _Bracket:
-    """An open bracket: where it was written, and what has been seen directly inside it."""
+    """An open bracket: its position in the output, and what was found directly inside it."""
 
     char: str
     position: int
     subscript: bool = False
     is_map: bool = False
-    is_python: bool = False  # a colon of a dict display, a comprehension, an unpacked mapping: leave the braces alone
+    is_python: bool = False  # a dict display, a comprehension or an unpacked mapping: the braces stay
 
 
 def has_pid_literal(source: str) -> bool:
-    """Whether ``#PID<0.64.0>`` stands outside strings and comments; Python alone would take it for a comment."""
+    """Return true if ``#PID<0.64.0>`` occurs outside strings and comments. For Python it would be a comment."""
     return any(lexeme.kind == "pid" for lexeme in _lexemes(source))
 
 
 def translate(source: str) -> str:
-    """``source`` with everything of the table above rewritten; unbalanced or foreign parts are left as they are."""
+    """Return ``source`` with the syntax of the table above rewritten. Unbalanced or unknown parts do not change."""
     return _Translation(_lexemes(source)).text()
 
 
@@ -85,10 +85,10 @@ class _Translation:
     output: list[str] = field(default_factory=list)
     brackets: list[_Bracket] = field(default_factory=list)
     last: _Lexeme | None = None  # the last lexeme that was neither space nor comment
-    adjacent: bool = False  # nothing stands between it and the current one
-    callee: bool = True  # since the statement began (or its "="), only a dotted name was seen
+    adjacent: bool = False  # no space or comment between ``last`` and the current lexeme
+    callee: bool = True  # only a dotted name since the start of the statement (or its "=")
     dotted: bool = False
-    in_bare_call: bool = False  # a call without parentheses was opened and ends with the line
+    in_bare_call: bool = False  # a call without parentheses is open; it ends with the line
 
     def text(self) -> str:
         while self.position < len(self.lexemes):
@@ -102,7 +102,7 @@ class _Translation:
                 self.adjacent = False
             else:
                 self._translate_lexeme(lexeme)
-                self.last, self.adjacent = self.lexemes[self.position], True  # _one may have moved on
+                self.last, self.adjacent = self.lexemes[self.position], True  # the position may have advanced
             self.position += 1
         self._close_bare_call()
         return "".join(self.output)
@@ -181,12 +181,12 @@ class _Translation:
     # atoms
 
     def _begins_atom(self, ahead: int = 0) -> bool:
-        """Whether the colon at hand (or ``ahead`` lexemes on) begins an atom rather than belonging to Python."""
+        """Return true if the colon here (or ``ahead`` lexemes later) begins an atom and is not Python syntax."""
         follower = self._peek(ahead + 1)
         if follower is None or not (follower.kind == "name" or _is_plain_string(follower)):
             return False
         if ahead:
-            return False  # a colon right behind a name
+            return False  # a colon directly after a name
         if self.brackets and self.brackets[-1].subscript:
             return False
         last = self.last
@@ -213,7 +213,7 @@ class _Translation:
             self.position += 1
             text += self.lexemes[self.position].text
         if self._next_is(".") and self._peek_kind(2) == "name":
-            self.output.append(_MODULES.get(text, text))  # :pg2.create — a module, not a value
+            self.output.append(_MODULES.get(text, text))  # in :pg2.create the atom is a module, not a value
         else:
             self.output.append(f'Atom("{text}")')
             self.callee = False
@@ -253,7 +253,7 @@ class _Translation:
             self.output.insert(end, ")")
             self.in_bare_call = False
 
-    # what stands around
+    # the lexemes around the current one
 
     def _last_is(self, text: str) -> bool:
         return self.last is not None and self.last.text == text

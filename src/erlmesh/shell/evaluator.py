@@ -1,7 +1,7 @@
-"""Runs lines inside a process of the node, so that ``self()`` is somebody others can send to, monitor and kill.
+"""Run lines in a process of the node. Other processes can send to ``self()``, monitor it and kill it.
 
-If that process dies (somebody killed it, or something it was linked to failed) the line it was running is over and a
-new process takes its place, with a new pid and in no group; names bound so far stay.
+The process can exit: another process kills it, or a linked process fails. Then the running line ends, and a new
+process replaces it. The new process has a new pid and is in no group. Names bound so far stay bound.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ __all__ = ["Evaluator", "Exited", "Interrupted", "Outcome", "ProcessDied", "Rais
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """The line ended; ``value`` is that of its last expression, else None."""
+    """The line ended. ``value`` is the value of its last expression, or None if it does not end with one."""
 
     value: Any
 
 
 @dataclass(frozen=True, slots=True)
 class Raised:
-    """The line raised."""
+    """The line raised ``error``."""
 
     error: BaseException
 
@@ -45,14 +45,14 @@ class Interrupted:
 
 @dataclass(frozen=True, slots=True)
 class Exited:
-    """The line asked to leave the shell (``exit()``, ``sys.exit(2)``)."""
+    """The line called ``exit()`` or ``sys.exit(2)``: the session ends with this exit code."""
 
     code: int
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessDied:
-    """The process that ran the line died of ``reason``."""
+    """The process that ran the line exited with ``reason``."""
 
     reason: Term
 
@@ -68,7 +68,10 @@ class _Job:
 
 
 class Evaluator:
-    """``on_death(pid, reason)`` is called when the shell's process has died and another has taken its place."""
+    """Runs the lines of one session, one at a time.
+
+    ``on_process_exit(pid, reason)`` is called after the shell's process exited and a new one was started.
+    """
 
     def __init__(
         self,
@@ -89,13 +92,13 @@ class Evaluator:
 
     @property
     def me(self) -> Process:
-        """The process the lines run in. Raises RuntimeError before :meth:`process` was awaited once."""
+        """The process that runs the lines. Raises RuntimeError until :meth:`process` has returned once."""
         if self._started is None or not self._started.done():
             raise RuntimeError("the shell's process has not started yet")
         return self._started.result()
 
     async def process(self) -> Process:
-        """The process the lines run in, started if there is none."""
+        """Return the process that runs the lines. Starts it if there is none."""
         return await asyncio.shield(self._started or self._start())
 
     def _start(self) -> asyncio.Future[Process]:
@@ -108,7 +111,7 @@ class Evaluator:
         return self._started
 
     async def run(self, tree: ast.Module, filename: str) -> Outcome:
-        """Runs one line and says how it ended; it raises nothing of the line's own."""
+        """Run one line and return its outcome. Exceptions of the line are part of the outcome, not raised."""
         await self.process()
         self._running = job = _Job(tree, filename, asyncio.get_running_loop().create_future())
         self._jobs.put_nowait(job)
@@ -118,11 +121,11 @@ class Evaluator:
             self._running = None
 
     def close(self) -> None:
-        """From now on the death of the shell's process is expected."""
+        """Expect the shell's process to exit: do not report it and do not start another."""
         self._closed = True
 
     def terminate(self) -> None:
-        """The shell's process ends, with the line it runs."""
+        """Kill the shell's process, and the line that it runs."""
         self.close()
         if self._monitor_process is None:
             return
@@ -156,13 +159,13 @@ class Evaluator:
             return Value(await self._interrupts.run_interruptible(self._run_tree(job)))
         except KeyboardInterrupt:
             return Interrupted()
-        except SystemExit as leaving:  # would end the event loop, and with it the node, from inside a task
-            return Exited(leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None))
+        except SystemExit as error:  # from inside a task it would stop the event loop, and so the node
+            return Exited(error.code if isinstance(error.code, int) else int(error.code is not None))
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            return Raised(error)  # something the line awaited was cancelled, not the line
+            return Raised(error)  # the line awaited a cancelled task; the line itself was not cancelled
         except Exception as error:
             return Raised(error)
 
@@ -176,8 +179,8 @@ class Evaluator:
             return None
         value = await self._execute(ast.Expression(last.value), job.filename, "eval")
         if is_command(value):
-            value = value()  # written without parentheses
-        while isawaitable(value) and not isinstance(value, asyncio.Task):  # a task is meant to run beside the line
+            value = value()  # the command was written without parentheses
+        while isawaitable(value) and not isinstance(value, asyncio.Task):  # a task runs in the background on purpose
             value = await value
         return value
 

@@ -1,4 +1,4 @@
-"""Chooses the front for a session and answers SIGTERM; what ``erlmesh shell`` calls once its node is up."""
+"""Choose the frontend of a session and handle SIGTERM. ``erlmesh shell`` calls this once its node is up."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ __all__ = ["history_file", "is_interactive", "run", "run_session"]
 
 
 def is_interactive() -> bool:
-    """Whether a person sits in front of it."""
+    """Return true if stdin and stdout are a terminal."""
     return sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
 
 
 async def run(node: Node) -> int:
-    """The shell on ``node``, until it is left. Returns the exit code: 0 for Ctrl-D, end of input and SIGTERM."""
+    """Run a shell on ``node`` until it exits. Returns the exit code: 0 for Ctrl-D, end of input and SIGTERM."""
     session = Session(node)
     await session.start()
     try:
@@ -41,11 +41,11 @@ async def run(node: Node) -> int:
 
 
 async def run_session(session: ShellSession) -> int:
-    """A prompt for ``session`` until it is left; the exit code."""
-    front = asyncio.ensure_future(_run_frontend(session))
-    with _exit_on_sigterm(session, front):
+    """Run the prompt of ``session`` until it exits. Returns the exit code."""
+    prompt_task = asyncio.ensure_future(_run_frontend(session))
+    with _exit_on_sigterm(session, prompt_task):
         try:
-            await front
+            await prompt_task
         except asyncio.CancelledError:
             if session.exit_code is None:
                 raise
@@ -54,7 +54,8 @@ async def run_session(session: ShellSession) -> int:
 
 async def _run_frontend(session: ShellSession) -> None:
     if is_interactive() and importlib.util.find_spec("prompt_toolkit") is not None:
-        terminal = importlib.import_module("erlmesh.shell.terminal_frontend")  # 0.2 s that a pipe need not pay
+        # The import takes 0.2 s, so it is done only for a terminal.
+        terminal = importlib.import_module("erlmesh.shell.terminal_frontend")
         await terminal.run(session, history_file(session.node_name))
     else:
         await pipe_frontend.run(session)
@@ -62,7 +63,7 @@ async def _run_frontend(session: ShellSession) -> None:
 
 @contextmanager
 def _exit_on_sigterm(session: ShellSession, prompt_task: asyncio.Future[None]) -> Iterator[None]:
-    """SIGTERM leaves, whether the prompt waits or a line computes."""
+    """Leave the shell at SIGTERM, both while the prompt waits and while a line computes."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -81,7 +82,7 @@ def _exit_on_sigterm(session: ShellSession, prompt_task: asyncio.Future[None]) -
 
 
 def history_file(node: str) -> Path | None:
-    """Where the lines typed on ``node`` are kept (XDG base directories, state); None if there is no home for them."""
+    """Return the history file of ``node`` below the XDG state directory, or None if there is no home directory."""
     state = os.environ.get("XDG_STATE_HOME") or ""
     try:
         root = Path(state) if Path(state).is_absolute() else Path.home() / ".local" / "state"

@@ -1,4 +1,4 @@
-"""What ``h`` and ``i`` print."""
+"""The texts that ``h`` and ``i`` print."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ if TYPE_CHECKING:
 __all__ = ["describe", "documentation", "overview"]
 
 OVERVIEW: Final = """\
-Python runs here, in a process of this node. Lines of Elixir's kind are understood too.
+This shell runs Python in a process of this node. It also accepts simple lines of Elixir.
 
   self                         this shell's pid               Node.self   this node's name
-  Node.ping :"plato@10.0.0.3"  meet a node: :pong or :pang    Node.list   the nodes it knows
+  Node.ping :"plato@10.0.0.3"  connect: :pong or :pang        Node.list   the connected nodes
   pg.join(:group, self)        join a group                   pg.get_members(:group)
-  :pg2.create(:group)          the same as the older pg2      :pg2.join(:group, self)
-  send(pid, {:hello, self})    a message to anybody           receive()   flush   what has come
-  spawn(f)  monitor(pid)  exit(pid, :kill)                    processes
-  global_.register_name(:x, self)  global_.whereis_name(:x)   names that all nodes know
-  groups  nodes  pids  i(pid)  v(3)  _                        look around
+  :pg2.create(:group)          the same with the older pg2    :pg2.join(:group, self)
+  send(pid, {:hello, self})    send a message to a process    receive()   flush   read the mailbox
+  spawn(f)  monitor(pid)  exit(pid, :kill)                    start, watch and end processes
+  global_.register_name(:x, self)  global_.whereis_name(:x)   names registered on all nodes
+  groups  nodes  pids  i(pid)  v(3)  _                        inspect; earlier results
   :group is Atom("group"), {:ok, 1} is (Atom("ok"), 1), #PID<0.64.0> is pid("0.64.0")
 
-  h(Node)  h(pg.join)  h(anything)   more about it            exit() or Ctrl-D leaves"""
+  h(Node)  h(pg.join)  h(anything)   help about a thing       exit() or Ctrl-D leaves the shell"""
 
 
 def overview() -> str:
-    """The page of ``h()``."""
+    """Return the text of ``h()``."""
     return OVERVIEW
 
 
 def documentation(thing: Any) -> str:
-    """Signature and documentation of one thing."""
+    """Return the text of ``h(thing)``: its signature and documentation."""
     if isinstance(thing, Module):
         return _module_documentation(thing)
     name = getattr(thing, "__qualname__", None) or type(thing).__qualname__
-    text = inspect.getdoc(thing) or "has no documentation"
+    text = inspect.getdoc(thing) or "no documentation"
     return f"{_display_name(name)}{_signature(thing)}\n{textwrap.indent(text, '    ')}"
 
 
@@ -70,7 +70,7 @@ def _signature(thing: Any, *, types: bool = True) -> str:
 
 
 def describe(node: Node, thing: Any) -> str:
-    """The page of ``i(thing)``."""
+    """Return the text of ``i(thing)``."""
     rows = [("term", format_value(thing)), ("type", type(thing).__qualname__)]
     if isinstance(thing, Pid):
         rows += _process_rows(node, thing)

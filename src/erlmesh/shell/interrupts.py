@@ -1,8 +1,8 @@
-"""Ctrl-C and SIGTERM for a line that runs, whether it waits or computes; and a word when it computes for long.
+"""Interrupt the running line at Ctrl-C or SIGTERM, and warn when a line blocks the event loop.
 
-A line that waits (``receive()``) is a task and is cancelled. A line that computes (``while True: pass``) holds the
-event loop, so only the signal handler itself can stop it: by raising inside it. Hence :meth:`Interrupts.stepping`,
-which knows at every moment whether the line's own code is being run.
+A line that waits (``receive()``) is a task, so an interrupt cancels it. A line that computes (``while True: pass``)
+blocks the event loop. Only the signal handler can stop it, by raising an exception inside it. Therefore
+:meth:`Interrupts.run_interruptible` records at every step whether code of the line is running.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ __all__ = ["Interrupts", "signal_handler"]
 
 
 class Interrupts:
-    """One per session, used in the main thread; elsewhere signals do not exist and nothing is installed, nor with
-    ``signals=False``, for a session whose Ctrl-C comes from another program.
+    """The interrupts of one session. ``warn`` prints a hint for the user.
+
+    Signal handlers are installed only in the main thread, because Python allows them only there. With
+    ``signals=False`` none is installed: the Ctrl-C of a remote session arrives as a message.
     """
 
     def __init__(self, warn: Callable[[str], None], *, signals: bool = True) -> None:
@@ -31,7 +33,7 @@ class Interrupts:
 
     @types.coroutine
     def run_interruptible(self, coroutine: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
-        """Awaits ``coroutine``, noting when its code runs. An interrupt may come out as ``KeyboardInterrupt``."""
+        """Await ``coroutine`` and record when its code runs. May raise ``KeyboardInterrupt`` at an interrupt."""
         step = _send(coroutine, None)
         while True:
             try:
@@ -49,7 +51,7 @@ class Interrupts:
                 step = _send(coroutine, sent)
 
     def interrupt(self) -> None:
-        """From a signal handler: stops the running line, if there is one."""
+        """Stop the running line, if there is one. Signal handlers may call this."""
         if self._line_executing:
             raise KeyboardInterrupt
         if self._line is not None:
@@ -57,7 +59,7 @@ class Interrupts:
 
     @contextmanager
     def cancel_on_sigint(self, line: asyncio.Task[Any]) -> Iterator[None]:
-        """While ``line`` runs, Ctrl-C means it."""
+        """While in this context, Ctrl-C interrupts ``line``."""
         self._line = line
         try:
             with signal_handler(signal.SIGINT, self.interrupt) if self._signals else nullcontext():
@@ -66,7 +68,7 @@ class Interrupts:
             self._line = None
 
     def on_loop_blocked(self, seconds: float) -> bool:
-        """The node's loop has been held for so long: says so, if it is by the line. For any thread."""
+        """Handle a blocked event loop: warn and return true if the line blocks it. Any thread may call this."""
         if self._line_executing:
             self._warn(
                 f"the shell has blocked this node for {seconds:.0f} s: "
@@ -85,7 +87,7 @@ def _throw(coroutine: Coroutine[Any, Any, Any], error: BaseException) -> Callabl
 
 @contextmanager
 def signal_handler(number: signal.Signals, callback: Callable[[], None]) -> Iterator[None]:
-    """Within it the signal calls ``act``; only in the main thread, elsewhere there are none."""
+    """Call ``callback`` at each signal ``number`` while in this context. Does nothing outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

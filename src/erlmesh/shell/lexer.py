@@ -1,4 +1,4 @@
-"""Python's colours, and one for atoms."""
+"""Syntax colours of the prompt: those of Python, and one for atoms and pids."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["ShellLexer"]
 
 
 class ShellLexer(PythonLexer):  # type: ignore[misc]
-    """For :class:`prompt_toolkit.lexers.PygmentsLexer`."""
+    """Python's lexer with atoms and pids, to be wrapped in :class:`prompt_toolkit.lexers.PygmentsLexer`."""
 
     tokens: ClassVar[dict[str, Any]] = {
         **PythonLexer.tokens,

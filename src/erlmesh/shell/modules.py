@@ -1,4 +1,4 @@
-"""The modules ``Node``, ``pg``, ``pg2``, ``global_``, ``Process`` and ``rpc``: OTP's functions with OTP's answers."""
+"""The modules ``Node``, ``pg``, ``pg2``, ``global_``, ``Process`` and ``rpc``: OTP's functions and return values."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UNDEFINED: Final = Atom("undefined")
 
 
 class NodeModule(Module):
-    """Elixir's Node: this node and the ones it knows."""
+    """Elixir's Node: this node and the nodes it is connected to."""
 
     def __init__(self, node: Node, print_hint: Callable[[str], None]) -> None:
         self._node = node
@@ -35,7 +35,7 @@ class NodeModule(Module):
 
     @command(implicit_call=True)
     def list(self, which: Atom | str = "visible") -> Atoms:
-        """The connected nodes in order of connection; Node.list(:hidden) those that hide."""
+        """The connected nodes in order of connection. Node.list(:hidden) returns the hidden ones."""
         name = as_name(which).name
         if name not in ("visible", "hidden", "connected", "this"):
             raise ValueError(f"Node.list takes :visible, :hidden, :connected or :this, not :{name}")
@@ -46,7 +46,7 @@ class NodeModule(Module):
 
     @command()
     async def ping(self, name: Atom | str) -> Atom:
-        """:pong if the node is there (it is connected then, and its neighbours follow), else :pang and why."""
+        """Connect to a node: :pong if it is connected, else :pang and the reason. Its peers follow soon."""
         full = full_node_name(name, self._node.name)
         if await self._node.ping(full):
             return Atom("pong")
@@ -55,7 +55,7 @@ class NodeModule(Module):
 
     @command()
     async def connect(self, name: Atom | str) -> bool:
-        """Connects to a node; True if it is connected now."""
+        """Connect to a node. Returns True if it is connected now."""
         full = full_node_name(name, self._node.name)
         connected = await self._node.connect(full)
         if not connected:
@@ -64,12 +64,12 @@ class NodeModule(Module):
 
     @command()
     async def disconnect(self, name: Atom | str) -> bool:
-        """Closes the connection to a node. The whole cluster may part: OTP 25 and later do so on purpose."""
+        """Close the connection to a node. Other nodes may disconnect too (OTP 25+: prevent_overlapping_partitions)."""
         return await self._node.disconnect(full_node_name(name, self._node.name))
 
     @command()
     def alive(self) -> bool:
-        """Whether this node can be reached by others: it can."""
+        """Whether this node is distributed. Always True."""
         return True
 
     def _explain_failure(self, name: str) -> None:
@@ -78,20 +78,20 @@ class NodeModule(Module):
 
 
 class PgModule(Module):
-    """OTP's pg, the groups of today. A group needs no creation: it is there while it has members."""
+    """OTP's pg, the current process groups. A group exists while it has members; there is no create."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
 
     @command()
     def join(self, group: Term, pids: Pid | list[Pid]) -> Atom:
-        """Lets a process of this node, or a list of them, into the group."""
+        """Add a process of this node, or a list of them, to the group."""
         self._node.pg.join(group, pids)
         return OK
 
     @command()
     def leave(self, group: Term, pids: Pid | list[Pid]) -> Atom:
-        """Takes a process of this node, or a list of them, out once; :not_joined if it was not in."""
+        """Remove a process of this node, or a list of them, once. :not_joined if it was not a member."""
         return OK if self._node.pg.leave(group, pids) else Atom("not_joined")
 
     @command()
@@ -111,33 +111,33 @@ class PgModule(Module):
 
 
 class Pg2Module(Module):
-    """OTP's pg2, the groups of the post. A group is created first, and known to every node."""
+    """OTP's pg2, the older process groups. A group must be created first; then every node knows it."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
 
     @command(implicit_call=True)
     def start(self) -> tuple[Atom, Pid]:
-        """{:ok, pid} of the pg2 server, which runs already."""
+        """{:ok, pid} of the pg2 server, which is already running."""
         return (OK, self._node.pg2.start()[1])
 
     start_link = start
 
     @command()
     async def create(self, name: Term) -> Atom:
-        """Makes an empty group on all nodes; no harm if it is there."""
+        """Create an empty group on all nodes. Does nothing if it exists."""
         await self._node.pg2.create(name)
         return OK
 
     @command()
     async def delete(self, name: Term) -> Atom:
-        """Removes a group from all nodes; no harm if there is none."""
+        """Delete a group on all nodes. Does nothing if it does not exist."""
         await self._node.pg2.delete(name)
         return OK
 
     @command()
     async def join(self, name: Term, pid: Pid) -> Term:
-        """Lets a process, of whatever node, into the group."""
+        """Add a process of any node to the group."""
         try:
             await self._node.pg2.join(name, pid)
         except GroupError as error:
@@ -146,7 +146,7 @@ class Pg2Module(Module):
 
     @command()
     async def leave(self, name: Term, pid: Pid) -> Term:
-        """Takes a process out once; no harm if it was not in."""
+        """Remove a process once. Does nothing if it was not a member."""
         try:
             await self._node.pg2.leave(name, pid)
         except GroupError as error:
@@ -165,12 +165,12 @@ class Pg2Module(Module):
 
     @command()
     def get_closest_pid(self, name: Term) -> Term:
-        """A member of this node, or of another if there is none here."""
+        """A member on this node, or a member on another node if this one has none."""
         return _result_or_error(self._node.pg2.get_closest_pid, name)
 
     @command(implicit_call=True)
     def which_groups(self) -> list[Term]:
-        """All groups, also empty ones."""
+        """All groups, including empty ones."""
         return self._node.pg2.which_groups()
 
 
@@ -182,47 +182,47 @@ def _result_or_error(function: Callable[[Term], Term], name: Term) -> Term:
 
 
 class GlobalModule(Module):
-    """OTP's global: names that all nodes know. (``global`` itself is a word of Python.)"""
+    """OTP's global: names registered on all nodes. (``global`` itself is a keyword of Python.)"""
 
     def __init__(self, node: Node) -> None:
         self._node = node
 
     @command()
     async def register_name(self, name: Term, pid: Pid) -> Atom:
-        """Gives a process a name on all nodes: :yes, or :no if it is taken."""
+        """Register a name for a process on all nodes: :yes, or :no if the name is taken."""
         return Atom("yes") if await self._node.global_.register(name, pid) else Atom("no")
 
     @command()
     async def re_register_name(self, name: Term, pid: Pid) -> Atom:
-        """The same, whoever had the name before."""
+        """Register a name for a process on all nodes, replacing the process that had it."""
         await self._node.global_.re_register(name, pid)
         return Atom("yes")
 
     @command()
     async def unregister_name(self, name: Term) -> Atom:
-        """Nobody has the name any more."""
+        """Remove a name on all nodes."""
         await self._node.global_.unregister(name)
         return OK
 
     @command()
     def whereis_name(self, name: Term) -> Pid | Atom:
-        """The process that has the name, or :undefined."""
+        """The process registered under a name, or :undefined."""
         return self._node.global_.whereis(name) or UNDEFINED
 
     @command(implicit_call=True)
     def registered_names(self) -> list[Term]:
-        """All names."""
+        """All registered names."""
         return self._node.global_.registered()
 
     @command()
     async def sync(self) -> Atom:
-        """Waits until this node and the ones it knows agree on all names."""
+        """Wait until this node and the connected nodes agree on all names."""
         await self._node.global_.sync()
         return OK
 
 
 class ProcessModule(Module):
-    """Elixir's Process, in part."""
+    """A part of Elixir's Process."""
 
     def __init__(self, node: Node, builtins: Builtins) -> None:
         self._node = node
@@ -232,7 +232,7 @@ class ProcessModule(Module):
 
     @command()
     def exit(self, pid: Pid, reason: Term) -> bool:
-        """Sends an exit signal to a process, here or elsewhere; :kill cannot be refused."""
+        """Send an exit signal to a local or remote process. :kill cannot be trapped."""
         return self._builtins.exit(pid, reason)
 
     @command(implicit_call=True)
@@ -247,31 +247,31 @@ class ProcessModule(Module):
 
     @command()
     def alive(self, pid: Pid) -> bool:
-        """Whether a process of this node lives (Process.alive? may be typed)."""
+        """Whether a process of this node is alive. Process.alive?(pid) works too."""
         return self._node.is_alive(pid)
 
     @command()
     def register(self, pid: Pid, name: Atom) -> bool:
-        """Gives a process of this node a name."""
+        """Register a name for a process of this node."""
         return self._builtins.register(name, pid)
 
     @command()
     def unregister(self, name: Atom) -> bool:
-        """Takes a name back."""
+        """Remove a name on this node."""
         return self._node.unregister(as_name(name))
 
     @command()
     def flag(self, name: Atom, value: bool) -> bool:
-        """Process.flag(:trap_exit, true): exits of linked processes become messages. Returns the former value."""
+        """Process.flag(:trap_exit, true): exit signals of linked processes become messages. Returns the old value."""
         if as_name(name).name != "trap_exit":
-            raise ValueError("the one flag here is :trap_exit")
+            raise ValueError("the only supported flag is :trap_exit")
         me = self._builtins.me
         former, me.trap_exit = me.trap_exit, bool(value)
         return former
 
 
 class RpcModule(Module):
-    """OTP's rpc: runs a function of a module on another node."""
+    """OTP's rpc: call a function on another node."""
 
     def __init__(self, node: Node, builtins: Builtins) -> None:
         self._node = node
@@ -279,7 +279,7 @@ class RpcModule(Module):
 
     @command()
     async def call(self, node: Atom | str, module: Atom, function: Atom, arguments: list[Term]) -> Term:
-        """rpc.call(:"plato@127.0.0.1", :erlang, :node, []): its value, or {:badrpc, why}."""
+        """rpc.call(:"plato@127.0.0.1", :erlang, :node, []): the returned value, or {:badrpc, reason}."""
         target = Atom(full_node_name(node, self._node.name))
         request = (Atom("call"), as_name(module), as_name(function), list(arguments), self._node.group_leader)
         try:

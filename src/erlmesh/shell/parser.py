@@ -1,8 +1,8 @@
-"""What was typed, as a syntax tree: Python if it is Python, Elixir's clothes taken off if not.
+"""Parse a typed line to a syntax tree: as Python if it is valid Python, else translated from Elixir syntax.
 
-The tree is then made to read as it would in iex: a command that is a value needs no parentheses (``self``,
-``Node.list``), and one that waits needs no ``await`` (``x = Node.ping(:plato)``). Inside ``def``, ``class``, lambdas
-and generator expressions Python's own rules hold.
+The tree is then rewritten so that commands work as in iex. A command without arguments needs no parentheses (``self``,
+``Node.list``). An async command needs no ``await`` (``x = Node.ping(:plato)``). Inside ``def``, ``class``, lambdas and
+generator expressions nothing is rewritten: the rules of Python apply there.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _PYTHON_RULES: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast
 
 @dataclass(frozen=True, slots=True)
 class CommandSyntax:
-    """What a dotted name means to the reader."""
+    """How the parser rewrites a command."""
 
-    implicit_call: bool = False  # stands for its result: called when it is written without parentheses
+    implicit_call: bool = False  # it is called when it is written without parentheses
     implicit_await: bool = False  # its call is awaited
-    quoted_arguments: bool = False  # its arguments are meant as they stand (``h(self)`` asks about the command)
+    quoted_arguments: bool = False  # its arguments are not rewritten: ``h(self)`` is about the command ``self``
 
 
 NOT_A_COMMAND: Final = CommandSyntax()
@@ -43,10 +43,11 @@ NOT_A_COMMAND: Final = CommandSyntax()
 def parse(
     source: str, syntax_of: Callable[[str], CommandSyntax], *, final: bool = True, filename: str = "<line>"
 ) -> ast.Module | None:
-    """The tree of ``source``, or ``None`` when more lines must follow.
+    """Return the tree of ``source``, or ``None`` if more lines must follow.
 
-    ``final=False`` says that the user could still go on: a compound statement is then complete only after an empty
-    line. Raises ``SyntaxError`` for the line as it was typed.
+    ``syntax_of`` returns the syntax of a dotted name. ``final=False`` means that the user can still type more lines: a
+    compound statement is then complete only after an empty line. Raises ``SyntaxError`` about the line as typed, not
+    about its translation.
     """
     error: SyntaxError | None = None
     rewritten = translate(source)
@@ -85,7 +86,7 @@ def _is_complete(source: str, filename: str) -> bool:
 
 
 def _annotates_a_command(tree: ast.Module, syntax_of: Callable[[str], CommandSyntax]) -> bool:
-    """``Node.ping :plato`` is Python too, an annotation without a value; nobody means that with a command."""
+    """Return true for ``Node.ping :plato``. It is valid Python, an annotation, but it is meant as a call."""
     return any(
         isinstance(statement, ast.AnnAssign)
         and statement.value is None
@@ -105,19 +106,19 @@ def _may_continue(tree: ast.Module, source: str) -> bool:
 
 
 class _CommandRewriter(ast.NodeTransformer):
-    """Calls the values, awaits what waits."""
+    """Adds the calls and awaits that commands may leave out."""
 
-    def __init__(self, word: Callable[[str], CommandSyntax]) -> None:
-        self.syntax_of = word
+    def __init__(self, syntax_of: Callable[[str], CommandSyntax]) -> None:
+        self.syntax_of = syntax_of
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        word = self._syntax_of_node(node.func)
-        if word is NOT_A_COMMAND:
+        syntax = self._syntax_of_node(node.func)
+        if syntax is NOT_A_COMMAND:
             node.func = self.visit(node.func)
-        if not word.quoted_arguments:
+        if not syntax.quoted_arguments:
             node.args = [self.visit(argument) for argument in node.args]
             node.keywords = [self.visit(argument) for argument in node.keywords]
-        return ast.copy_location(ast.Await(node), node) if word.implicit_await else node
+        return ast.copy_location(ast.Await(node), node) if syntax.implicit_await else node
 
     def visit_Await(self, node: ast.Await) -> ast.AST:
         value = self.visit(node.value)
@@ -130,11 +131,11 @@ class _CommandRewriter(ast.NodeTransformer):
         return self._implicit_call(node) or node
 
     def _implicit_call(self, node: ast.Name | ast.Attribute) -> ast.AST | None:
-        word = self._syntax_of_node(node)
-        if not word.implicit_call or not isinstance(node.ctx, ast.Load):
+        syntax = self._syntax_of_node(node)
+        if not syntax.implicit_call or not isinstance(node.ctx, ast.Load):
             return None
         call = ast.copy_location(ast.Call(node, [], []), node)
-        return ast.copy_location(ast.Await(call), node) if word.implicit_await else call
+        return ast.copy_location(ast.Await(call), node) if syntax.implicit_await else call
 
     def _syntax_of_node(self, node: ast.expr) -> CommandSyntax:
         name = _dotted(node)

@@ -1,6 +1,6 @@
-"""The shell without a terminal: lines from a pipe or file, results on stdout, errors on stderr, nothing else.
+"""The shell on a pipe or file: read lines, print results to stdout and errors to stderr, print nothing else.
 
-With a terminal but without prompt_toolkit it shows the prompt and leaves editing to the terminal.
+On a terminal without prompt_toolkit it also prints the prompt; the terminal does the line editing.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ INTERRUPTED: Final = "** interrupted"
 
 
 async def run(session: ShellSession, *, source: TextIO | None = None) -> None:
-    """Runs what comes from ``source`` (stdin) until it ends or a line leaves. An error ends its line only."""
-    source = source or sys.stdin or io.StringIO()  # it may have been closed
+    """Run the lines of ``source`` (stdin by default) until its end or ``exit()``. An error ends only its own line."""
+    source = source or sys.stdin or io.StringIO()  # sys.stdin is None if it was closed
     prompts = source.isatty()
     lines = _LineReader(source)
     if prompts:
@@ -62,13 +62,16 @@ async def _read_all(session: ShellSession, lines: _LineReader, *, prompts: bool)
 
 
 def _continues_statement(line: str) -> bool:
-    """Whether ``line`` can belong to the statement before it: it is indented, or continues an ``if`` or ``try``."""
+    """Return true if ``line`` can belong to the statement before it: indented, empty, or ``else``, ``except`` …"""
     first = line.partition(" ")[0].rstrip(":")
     return not line.strip() or line[0].isspace() or first in ("else", "elif", "except", "finally", "case")
 
 
 class _LineReader:
-    """Reads in a thread. :meth:`close` ends it, or the end of the program if it reads: that cannot be interrupted."""
+    """Reads lines in a daemon thread, because a blocking read cannot be interrupted.
+
+    :meth:`close` stops the thread. If it is blocked in a read, it stops with the program.
+    """
 
     def __init__(self, source: TextIO) -> None:
         self._source = source
@@ -79,7 +82,7 @@ class _LineReader:
         threading.Thread(target=self._read, name="erlmesh-stdin", daemon=True).start()
 
     async def read_line(self) -> str | None:
-        """The next line without its end; None when there are no more."""
+        """Return the next line without its line end, INTERRUPTED after Ctrl-C, or None at the end of the input."""
         if not self._requested:
             self._requested = True
             self._read_requests.release()
@@ -88,11 +91,11 @@ class _LineReader:
         return line
 
     def interrupt(self) -> None:
-        """Ctrl-C: :meth:`next` returns INTERRUPTED; the terminal has dropped what was typed."""
+        """Handle Ctrl-C: :meth:`read_line` returns INTERRUPTED. The terminal has already discarded the typed text."""
         self._queue.put_nowait(INTERRUPTED)
 
     def close(self) -> None:
-        """No line is wanted any more."""
+        """Stop the thread. No line is read after this."""
         self._closed = True
         self._read_requests.release()
 
@@ -105,6 +108,6 @@ class _LineReader:
             try:
                 self._loop.call_soon_threadsafe(self._queue.put_nowait, line.rstrip("\r\n") if line else None)
             except RuntimeError:
-                return  # the loop is closed
+                return  # the event loop is closed
             if not line:
                 return

@@ -1,4 +1,4 @@
-"""A session whose lines run on another node (see :mod:`erlmesh.shell.remsh_server`); keyboard and screen are here."""
+"""The local end of a remote shell: lines run on another node (:mod:`erlmesh.shell.remsh_server`), I/O is local."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ __all__ = ["RemoteSession"]
 OPEN_TIMEOUT: Final = 5.0
 """Seconds to wait for the other node to open the session."""
 COMPLETION_TIMEOUT: Final = 1.0
+"""Seconds to wait for completions. After that Tab offers nothing."""
 
 
 class RemoteSession:
-    """A prompt on ``peer``, which ``node`` is connected with. ``on_lost`` is called when it ends from there."""
+    """A session on ``peer``, to which ``node`` is connected. ``on_close`` is called when the other end closes it."""
 
     def __init__(self, node: Node, peer: str) -> None:
         self.node_name = peer
@@ -35,7 +36,7 @@ class RemoteSession:
         self.on_close: Callable[[], object] = lambda: None
         self._node = node
         self._me = node.spawn_handler(self._receive)
-        self._parser = Session(node)  # knows which lines are whole; nothing runs in it
+        self._parser = Session(node)  # only decides whether a line is complete; it runs nothing
         self._loop = asyncio.get_running_loop()
         self._session: Pid | None = None
         self._closed = False
@@ -45,25 +46,25 @@ class RemoteSession:
         self._pending_completions: dict[Ref, asyncio.Future[list[Completion]]] = {}
 
     async def open(self) -> None:
-        """Raises ConnectError if the node lets nobody in."""
-        there = (SHELL, Atom(self.node_name))
-        self._me.monitor(there)
-        self._me.send(there, (RemshTag.OPEN, self._me.pid))
+        """Open the session. Raises ConnectError if the node does not allow remote shells or does not answer."""
+        server = (SHELL, Atom(self.node_name))
+        self._me.monitor(server)
+        self._me.send(server, (RemshTag.OPEN, self._me.pid))
         try:
             async with asyncio.timeout(OPEN_TIMEOUT):
                 await self._opened
         except TimeoutError:
             raise ConnectError(
-                f"{self.node_name} does not answer within {OPEN_TIMEOUT:g} s: is its loop blocked?"
+                f"{self.node_name} did not answer within {OPEN_TIMEOUT:g} s: is its event loop blocked?"
             ) from None
 
     def close(self) -> None:
-        """Ends the session there, with what it still runs."""
+        """Close the session on the other node, and stop the lines that still run there."""
         self._closed = True
         if self._session is not None:
             self._me.send(self._session, RemshTag.CLOSE)
 
-    # What a front needs
+    # The ShellSession protocol
 
     @property
     def prompt(self) -> str:
@@ -71,11 +72,11 @@ class RemoteSession:
         return self._prompt
 
     def is_complete(self, text: str) -> bool:
-        """Whether Enter ends the line here."""
+        """Return true if ``text`` is complete: Enter then runs it."""
         return self._parser.is_complete(text)
 
     async def run(self, text: str) -> None:
-        """Has the line run there and waits until it is over; what it prints is printed here meanwhile."""
+        """Run a line on the other node and wait until it ends. Its output is printed here as it arrives."""
         if self.exit_code is not None:
             return
         self._running_line = self._loop.create_future()
@@ -84,11 +85,11 @@ class RemoteSession:
             await self._running_line
 
     def interrupt(self) -> None:
-        """Stops a line that waits; one that computes holds the other node's loop and hears nothing."""
+        """Stop a line that waits. A line that computes blocks the other node's event loop and cannot be stopped."""
         self._loop.call_soon_threadsafe(self._send_to_session, RemshTag.INTERRUPT)
 
     async def completions(self, text_before_cursor: str) -> list[Completion]:
-        """What Tab offers there."""
+        """Return the completions of the other node, or an empty list if it does not answer in time."""
         tag = self._node._make_ref()
         self._pending_completions[tag] = self._loop.create_future()
         self._send_to_session((RemshTag.COMPLETE, tag, text_before_cursor.encode(errors="replace")))
@@ -101,10 +102,10 @@ class RemoteSession:
             del self._pending_completions[tag]
 
     def print_hint(self, text: str) -> None:
-        """A remark beside a result."""
+        """Print a hint."""
         print(f"   {text}", file=sys.stderr, flush=True)
 
-    # What comes from there
+    # Messages from the other node
 
     def _send_to_session(self, message: Term) -> None:
         if self._session is not None:
@@ -116,8 +117,8 @@ class RemoteSession:
                 self._session, self._prompt = session, prompt.decode(errors="replace")
                 self._me.monitor(session)
                 self._opened.set_result(None)
-            case (RemshTag.OUT | RemshTag.ERR as word, bytes() as text):
-                stream = sys.stdout if word is RemshTag.OUT else sys.stderr
+            case (RemshTag.OUT | RemshTag.ERR as tag, bytes() as text):
+                stream = sys.stdout if tag is RemshTag.OUT else sys.stderr
                 print(text.decode(errors="replace"), end="", file=stream, flush=True)
             case (RemshTag.DONE, bytes() as prompt):
                 self._prompt = prompt.decode(errors="replace")
@@ -141,17 +142,17 @@ class RemoteSession:
             self._opened.set_exception(ConnectError(self._refusal(reason)))
         elif self.exit_code is None and not self._closed:
             self.exit_code = 1
-            print(
-                f"erlmesh: the shell on {self.node_name} is gone: {format_erlang(reason)}", file=sys.stderr, flush=True
-            )
+            print(f"erlmesh: the shell on {self.node_name} ended: {format_erlang(reason)}", file=sys.stderr, flush=True)
             self._line_finished()
             self.on_close()
 
     def _refusal(self, reason: Term) -> str:
         if reason is Atom("noproc"):
-            return f"{self.node_name} lets nobody in: it was started without --allow-remsh (ERLMESH_ALLOW_REMSH=on)"
-        return f"{self.node_name} went away: {format_erlang(reason)}"
+            return (
+                f"{self.node_name} does not allow remote shells: start it with --allow-remsh (ERLMESH_ALLOW_REMSH=on)"
+            )
+        return f"{self.node_name} disconnected: {format_erlang(reason)}"
 
 
-def _completion(text: bytes, back: int, shown: bytes) -> Completion:
-    return Completion(text.decode(errors="replace"), back, shown.decode(errors="replace"))
+def _completion(text: bytes, replace_length: int, display: bytes) -> Completion:
+    return Completion(text.decode(errors="replace"), replace_length, display.decode(errors="replace"))

@@ -1,13 +1,14 @@
-"""Sessions for people who sit at other nodes: their lines are sent here, run here, and what they print is sent back.
+"""Remote shell sessions: a client on another node sends lines, this node runs them and sends the output back.
 
-The process registered as ``shell`` opens them; each is then a process of its own, watched and watching ::
+The process registered as ``shell`` opens sessions. Each session is a process. Session and client monitor each other::
 
     {open, Client}              →   {opened, Session, Prompt}      to and from ``shell``
-    {run, Text}                 →   {out, Text} … {err, Text} … {done, Prompt} or {left, Code}
-    {complete, Tag, Text}       →   {completed, Tag, [{Text, Back, Shown}]}
-    interrupt, close            →                                  what the line was doing stops; all of it does
+    {run, Text}                 →   {out, Text} … {err, Text} … {done, Prompt} or {exited, Code}
+    {complete, Tag, Text}       →   {completed, Tag, [{Text, ReplaceLength, Display}]}
+    interrupt                   →                                  stops the running line
+    close                       →                                  stops everything and ends the session
 
-Whoever knows the cookie can run anything here then, as on every BEAM; so it is done only where it was asked for.
+Every node with the cookie can then run any code here, as on a BEAM. Therefore a node must enable it explicitly.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ SHELL: Final = Atom("shell")
 
 
 class RemshTag:
-    """The words of the exchange."""
+    """The atoms that tag the messages of the protocol above."""
 
     OPEN: Final = Atom("open")
     OPENED: Final = Atom("opened")
@@ -50,23 +51,23 @@ class RemshTag:
 
 
 def start_remsh_server(node: Node) -> None:
-    """From now on whoever can connect to ``node`` can open a shell on it."""
+    """Let every node that can connect to ``node`` open a shell on it."""
 
     def receive(message: Term) -> None:
         match message:
             case (RemshTag.OPEN, Pid() as client):
-                log.info("a shell is opened from %s", client.node.name)
+                log.info("%s opens a remote shell", client.node.name)
                 node.spawn(_serve, client)
             case _:
-                log.debug("ignored %r", message)
+                log.debug("unexpected message ignored: %r", message)
 
     node.spawn_handler(receive, name=SHELL)
 
 
 async def _serve(me: Process, client: Pid) -> None:
-    """One session, until its client closes it or is gone."""
-    watch = me.monitor(client)
-    out, err = (cast("TextIO", _Stream(me, client, word)) for word in (RemshTag.OUT, RemshTag.ERR))
+    """Run one session until its client closes it, exits or disconnects."""
+    monitor_ref = me.monitor(client)
+    out, err = (cast("TextIO", _Stream(me, client, tag)) for tag in (RemshTag.OUT, RemshTag.ERR))
     session = Session(me.node, out=out, err=err, remote=True)
     tasks: set[asyncio.Task[None]] = set()
     try:
@@ -83,7 +84,7 @@ async def _serve(me: Process, client: Pid) -> None:
                     continue
                 case RemshTag.CLOSE:
                     return
-                case (RemshTag.DOWN, ref, *_) if ref == watch:
+                case (RemshTag.DOWN, ref, *_) if ref == monitor_ref:
                     return
                 case _:
                     continue
@@ -109,7 +110,7 @@ async def _complete(me: Process, client: Pid, session: Session, tag: Term, text:
 
 
 class _Stream(io.TextIOBase):
-    """What is written goes to the client, a line or more at a time."""
+    """A text stream to the client. It sends the buffered text whenever a line end is written."""
 
     def __init__(self, me: Process, client: Pid, tag: Atom) -> None:
         self._me = me
@@ -129,5 +130,5 @@ class _Stream(io.TextIOBase):
     def flush(self) -> None:
         text, self._text = self._text, ""
         if text:
-            with contextlib.suppress(EncodeError):  # too long for a message, and for anybody's eyes
+            with contextlib.suppress(EncodeError):  # too long for one message; nobody could read it anyway
                 self._me.send(self._client, (self._tag, text.encode(errors="replace")))

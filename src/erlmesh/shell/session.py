@@ -1,6 +1,7 @@
-"""One session: a node, a process to run lines in, the names bound so far, and what is printed about each line.
+"""One session of the shell: a node, a process that runs the lines, the bound names, and the printed results.
 
-Fronts (:mod:`erlmesh.shell.terminal_frontend`, :mod:`erlmesh.shell.pipe_frontend`) only bring the text and show the prompt.
+The frontends (:mod:`erlmesh.shell.terminal_frontend`, :mod:`erlmesh.shell.pipe_frontend`) only read lines and show the
+prompt.
 """
 
 from __future__ import annotations
@@ -30,13 +31,15 @@ if TYPE_CHECKING:
 __all__ = ["Session"]
 
 MAX_RESULTS: Final = 100
+"""Number of results that ``v`` can return; older ones are dropped."""
 
 
 class Session:
-    """``number`` is that of the line to be typed next; ``left`` is the exit code once somebody has asked to leave.
+    """A session on ``node``. Implements :class:`erlmesh.shell.session_protocol.ShellSession`.
 
-    A session that is ``far`` from whoever types takes no signals of this program, and what its lines ``print`` goes
-    where its results go.
+    ``number`` is the number of the next line. ``exit_code`` is None until the user leaves the shell. ``out`` and
+    ``err`` default to stdout and stderr. A ``remote`` session installs no signal handlers, and its ``print`` writes to
+    ``out``.
     """
 
     def __init__(
@@ -53,7 +56,7 @@ class Session:
         self.namespace: dict[str, Any] = {
             "__name__": "__main__",
             "__builtins__": builtins,
-            "asyncio": asyncio,  # for those who await more than the shell's own words
+            "asyncio": asyncio,  # for users who await other things than the shell's commands
             "_": None,
         }
         self._evaluator = Evaluator(node, self.namespace, self.interrupts, self._on_process_exit)
@@ -64,16 +67,16 @@ class Session:
             self.namespace["print"] = _print_to(out)
 
     def _bind_names(self) -> None:
-        words = Builtins(self.node, lambda: self._evaluator.me, self._results, self.print_result)
+        builtin_commands = Builtins(self.node, lambda: self._evaluator.me, self._results, self.print_result)
         self.namespace |= {name: getattr(terms, name) for name in terms.__all__ if name[0].isupper()}
-        self.namespace |= commands_of(words)
+        self.namespace |= commands_of(builtin_commands)
         self.namespace |= {
             "Node": NodeModule(self.node, self.print_hint),
-            "Process": ProcessModule(self.node, words),
+            "Process": ProcessModule(self.node, builtin_commands),
             "pg": PgModule(self.node),
             "pg2": Pg2Module(self.node),
             "global_": GlobalModule(self.node),
-            "rpc": RpcModule(self.node, words),
+            "rpc": RpcModule(self.node, builtin_commands),
             "nil": terms.Atom("nil"),
             "true": True,
             "false": False,
@@ -81,16 +84,16 @@ class Session:
 
     @property
     def node_name(self) -> str:
-        """The node whose prompt it is."""
+        """The name of the node that runs the lines."""
         return self.node.name
 
     @property
     def prompt(self) -> str:
-        """``py(socrates@127.0.0.1)3> ``"""
+        """The prompt of the next line, such as ``py(socrates@127.0.0.1)3> ``."""
         return f"py({self.node.name}){self.number}> "
 
     async def start(self) -> Pid:
-        """Sees to it that there is a process to run lines in, and returns its pid."""
+        """Start the process that runs the lines, if there is none. Returns its pid."""
         if not self._remote:
             self.node.on_loop_blocked(self.interrupts.on_loop_blocked)
         me = await self._evaluator.process()
@@ -98,36 +101,36 @@ class Session:
         return me.pid
 
     def close(self) -> None:
-        """The end of the node is no news from here on."""
+        """Prepare for the end of the node: the exit of the shell's process is not reported any more."""
         if not self._remote:
             self.node.on_loop_blocked(None)
         self._evaluator.close()
 
     def terminate(self) -> None:
-        """Closes it and ends the process that its lines run in, if the node is to go on without it."""
+        """Close the session and kill the process that runs its lines. For a node that keeps running."""
         self._evaluator.terminate()
 
     def interrupt(self) -> None:
-        """Stops the line that runs, if there is one."""
+        """Stop the running line, if there is one."""
         self.interrupts.interrupt()
 
     async def completions(self, text_before_cursor: str) -> list[Completion]:
-        """What Tab offers."""
+        """Return the completions at the end of ``text_before_cursor``."""
         return complete(text_before_cursor, self.namespace, await self._completion_sources.refresh())
 
     def parse(self, text: str, *, final: bool) -> ast.Module | None:
-        """The line as a tree; None when more must follow. Raises SyntaxError."""
+        """Return the tree of a line, or None if more lines must follow. Raises SyntaxError."""
         return parse(text, self._syntax_of, final=final, filename=self._filename)
 
     def is_complete(self, text: str) -> bool:
-        """Whether Enter ends the line here: it can run, or nothing that follows could make it right."""
+        """Return true if Enter ends the line: it can run, or its error cannot be fixed by more text."""
         try:
             return self.parse(text, final=False) is not None
         except SyntaxError:
             return True
 
     async def run(self, text: str) -> None:
-        """Runs a whole line and prints what it gives; it raises nothing of the line's own."""
+        """Run a complete line and print its result or error. Does not raise the line's exceptions."""
         filename = self._filename
         try:
             tree = self.parse(text, final=True)
@@ -151,7 +154,7 @@ class Session:
             case Exited(code):
                 self.exit_code = code
             case ProcessDied():
-                pass  # that has been said
+                pass  # _on_process_exit has printed it
         self.number += 1
 
     @property
@@ -169,30 +172,30 @@ class Session:
 
     def _on_process_exit(self, pid: Pid, reason: Term) -> None:
         self.print_error(
-            f"** (EXIT from {format_term(pid)}) the shell's process ended: {format_term(reason)}\n"
-            "   another takes its place, with a new self(), in no group and with no messages; names stay bound"
+            f"** (EXIT from {format_term(pid)}) the shell's process exited: {format_term(reason)}\n"
+            "   A new process replaces it: new self(), no groups, empty mailbox. Names stay bound."
         )
 
-    # What is printed. Looked up at each use: a front may have put its own streams in place.
+    # Output. The streams are looked up at each use, because a frontend may have replaced sys.stdout.
 
     def print_result(self, text: str) -> None:
-        """A result."""
+        """Print a result."""
         print(text, file=self._out or sys.stdout, flush=True)
 
     def print_error(self, text: str) -> None:
-        """An error."""
+        """Print an error."""
         print(text, file=self._err or sys.stderr, flush=True)
 
     def print_hint(self, text: str) -> None:
-        """A remark beside a result."""
+        """Print a hint, indented below a result."""
         print(f"   {text}", file=self._err or sys.stderr, flush=True)
 
 
 def _print_to(out: TextIO | None) -> Callable[..., None]:
-    def printing(
+    def print_to(
         *values: Any, sep: str | None = " ", end: str | None = "\n", file: Any = None, flush: bool = False
     ) -> None:
         builtins.print(*values, sep=sep, end=end, file=file or out, flush=flush)
 
-    printing.__doc__ = builtins.print.__doc__
-    return printing
+    print_to.__doc__ = builtins.print.__doc__
+    return print_to

@@ -1,4 +1,4 @@
-"""What a front needs of a session, whether its lines run in this program or in another."""
+"""The interface between a frontend and a session. The session's lines run on this node or on a remote one."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ __all__ = ["ShellSession"]
 
 
 class ShellSession(Protocol):
-    """``left`` is the exit code once somebody has asked to leave, or the session was lost."""
+    """A session. ``exit_code`` is None until the user leaves the shell or the session is lost."""
 
     exit_code: int | None
 
     @property
     def prompt(self) -> str:
-        """What stands before the line to be typed next."""
+        """The prompt of the next line."""
         ...
 
     @property
     def node_name(self) -> str:
-        """The node whose prompt it is."""
+        """The name of the node that runs the lines."""
         ...
 
     def is_complete(self, text: str) -> bool:
-        """Whether Enter ends the line here."""
+        """Return true if Enter ends the line: it can run, or its error cannot be fixed by more text."""
         ...
 
     async def run(self, text: str) -> None:
-        """Runs a whole line and prints what it gives; it raises nothing of the line's own."""
+        """Run a complete line and print its result or error. Does not raise the line's exceptions."""
         ...
 
     def interrupt(self) -> None:
-        """Stops the line that runs, if there is one. May be called by a signal handler."""
+        """Stop the running line, if there is one. Signal handlers may call this."""
         ...
 
     async def completions(self, text_before_cursor: str) -> list[Completion]:
-        """What Tab offers for a line whose text up to the cursor is ``before``."""
+        """Return the completions at the end of ``text_before_cursor``."""
         ...
 
     def print_hint(self, text: str) -> None:
-        """A remark beside a result."""
+        """Print a hint."""
         ...

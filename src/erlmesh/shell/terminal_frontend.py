@@ -1,4 +1,4 @@
-"""The shell on a terminal, by prompt_toolkit: editing, history, Tab, colour. Imported only when it is used."""
+"""The shell on a terminal, with prompt_toolkit: editing, history, Tab, colours. Imported only when it is used."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from prompt_toolkit.styles import Style
 
 try:
     from erlmesh.shell.lexer import ShellLexer
-except ImportError:  # without pygments there is no colour
+except ImportError:  # without pygments there are no colours
     ShellLexer = None  # type: ignore[assignment,misc]
 
 if TYPE_CHECKING:
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 CTRL_C_REPEAT_INTERVAL: Final = 1.0
-"""Seconds within which a second Ctrl-C at an empty prompt says how to leave."""
+"""Seconds within which a second Ctrl-C at the prompt prints how to leave the shell."""
 _STYLE: Final = Style.from_dict({"prompt": "ansicyan", "pygments.error": ""})
 
 
 async def run(session: ShellSession, history_file: Path | None = None) -> None:
-    """Prompts until a line leaves or Ctrl-D is pressed. Cancelling it restores the terminal."""
+    """Prompt for lines until ``exit()`` or Ctrl-D. Cancellation restores the terminal."""
     prompt: PromptSession[str] = PromptSession(
         history=_history(history_file),
         completer=_Completer(session),
@@ -65,7 +65,7 @@ async def run(session: ShellSession, history_file: Path | None = None) -> None:
 
 
 def _history(file: Path | None) -> History:
-    """The lines of former sessions; for this session only where they cannot be kept."""
+    """Return the history in ``file``, or one in memory if the file cannot be written."""
     if file is None:
         return InMemoryHistory()
     try:
@@ -87,7 +87,7 @@ class _Completer(Completer):
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[PromptCompletion]:
         del document, complete_event
-        return ()  # they may be far away, so they are always waited for
+        return ()  # a remote session answers asynchronously, so only the async method is used
 
     async def get_completions_async(
         self, document: Document, complete_event: CompleteEvent
