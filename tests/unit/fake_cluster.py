@@ -1,7 +1,8 @@
-"""Nodes without a network, a loop or a clock: what a service asks of its runtime, and every signal in our hands.
+"""Nodes without a network, an event loop or a clock, for tests that deliver single signals in a chosen order.
 
-Signals wait in one queue per ordered pair of processes' nodes; :meth:`Cluster.run` delivers until nothing is left. A
-``random`` chooses the pair to serve next, so that a schedule can be drawn, and the order within a pair is kept.
+The services under test see the interface of the runtime. Signals wait in one queue for each ordered pair of nodes.
+:meth:`Cluster.run` delivers them until the queues are empty. ``random`` chooses the next pair, so a seed determines the
+schedule. The order within a pair is kept.
 """
 
 from __future__ import annotations
@@ -46,14 +47,14 @@ class Cluster:
         b.node_event("nodeup", a.name)
 
     def cut(self, a, b):
-        """Both see the connection go, in whatever order; what was on its way is lost."""
+        """Break the connection of a and b. Both nodes notice it at once, and signals in flight are lost."""
         self.links.discard(frozenset((a.name, b.name)))
         for one, other in ((a, b), (b, a)):
             self.queues.pop((other.name, one.name), None)
             one.connection_lost(other.name)
 
     def crash(self, node):
-        """kill -9."""
+        """Kill the node, as SIGKILL does."""
         node.alive = False
         del self.nodes[node.name]
         self.queues.pop((node.name, node.name), None)
@@ -78,7 +79,7 @@ class Cluster:
         return True
 
     def run(self, body=None):
-        """Deliver everything; then drive ``body``, an awaitable, to its end if one is given, and return its value."""
+        """Deliver all signals. If there is a ``body``, await it until it ends, and return its value."""
         if body is None:
             while self._turn():
                 pass
@@ -91,11 +92,11 @@ class Cluster:
         task = outer().__await__()
         self.tasks.append(task)
         while not done:
-            assert self._turn() or done, "everybody waits"
+            assert self._turn() or done, "all tasks wait"
         return done[0]
 
     def start(self, body):
-        """Let ``body`` run beside the test; returns the list that its value will be put into."""
+        """Run ``body`` concurrently with the test. Returns a list that gets its value."""
         done = []
 
         async def outer():
@@ -190,7 +191,7 @@ class FakeNode:
                 case (Atom("DOWN"), _, _, _, reason):
                     raise CalleeExited("it died", reason)
 
-    # signals
+    # Signals
 
     def end(self, pid, reason=KILLED):
         me = self.processes.pop(pid, None)
@@ -208,7 +209,7 @@ class FakeNode:
         self.cluster.put(self, watcher.node.name, "deliver", watcher, (DOWN, ref, PROCESS, pid, reason), ref)
 
     def connection_lost(self, name):
-        """What a lost connection causes is done before a new one can be made."""
+        """Handle a lost connection completely, before a new one can be made."""
         for ref, (watcher, _) in list(self.monitors.items()):
             if watcher.node.name == name:
                 del self.monitors[ref]

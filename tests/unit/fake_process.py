@@ -1,4 +1,4 @@
-"""The nodes and processes of a cluster in memory (see ``fake_runtime``): the runtime's own interface."""
+"""The nodes and processes of the fake runtime (see ``fake_runtime``), with the interface of the real runtime."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class FakeNode:
         self._monitor_refs: dict[
             Pid, dict[Ref, tuple[Pid, object]]
         ] = {}  # incoming: target → ref → (watcher, asked as)
-        self._waiting: dict[str, list] = {}  # connects under way: done callbacks
+        self._waiting: dict[str, list] = {}  # pending connects: done callbacks
         self._outbox: dict[str, list] = {}  # signals waiting for a connection
         self._node_monitors: dict[Pid, bool] = {}
         self._anonymous = None
@@ -42,7 +42,7 @@ class FakeNode:
     def _make_ref(self):
         return Ref(self.atom, self.creation, (next(self._refs), 0, 0))
 
-    now, make_ref = _now, _make_ref  # as the operations that a process has
+    now, make_ref = _now, _make_ref  # the operations that a process needs
 
     def spawn(self, body, *args, name=None):
         process = FakeProcess(self, name)
@@ -105,7 +105,7 @@ class FakeNode:
         link = self.links[name]
         if not link.broken:
             link.broken = True
-            # Our side is down at once, after what is being done now; the other side when it notices.
+            # The local side is down after the current callback, the other side when it notices.
             self.world.at(0, lambda: link.connection_lost(self.name))
             self.world.at(self.random.uniform(0.0005, 0.003), lambda: link.connection_lost(name))
         return True
@@ -204,13 +204,13 @@ class FakeNode:
         if process._on_end is not None and self.alive:
             process._on_end()
 
-    # From no process in particular
+    # Sent by the node itself
 
     def send(self, to, message):
         self._anonymous_process().send(to, message)
 
     async def call(self, to, request, *, timeout=5.0):
-        # A process of its own, as a caller that is none has to have.
+        # A call needs a process that receives the reply.
         caller = FakeProcess(self, None)
         try:
             return await _in(caller, caller.call(to, request, timeout=timeout))
@@ -226,7 +226,7 @@ class FakeNode:
 
 
 class _Wait:
-    """What a process body awaits: yields the process whose mailbox it watches."""
+    """The awaitable of a process body. It yields itself to the process that runs the body."""
 
     def __init__(self, process, ready, deadline):
         self.process, self.ready, self.deadline = process, ready, deadline
@@ -259,7 +259,7 @@ class FakeProcess:
     def __repr__(self):
         return f"<{self.pid} on {self.node}>"
 
-    # The driver
+    # Execution of the body
 
     def start(self, body, *args):
         def begin():
@@ -347,18 +347,18 @@ class FakeProcess:
         elif reason is not NORMAL:
             self.node.world.at(0, lambda: self.end(reason))
 
-    # What a body or a server uses
+    # Interface of a process
 
     def send(self, to, message, *, connect=True):
         if isinstance(to, tuple):
             name, where = to
-            self.node._signal(Atom(where).name, ("send", name, message), connect=connect)
+            self.node._signal(Atom(where).name, ("send", Atom(name), message), connect=connect)
         elif isinstance(to, Pid):
             current = to.node.name != self.node.name or to.creation == self.node.creation
             if current:
                 self.node._signal(to.node.name, ("send", to, message), connect=connect)
         elif isinstance(to, Ref):
-            pass  # an alias that nobody made
+            pass  # an unknown alias
         else:
             self.node._signal(self.node.name, ("send", Atom(to), message))
 
@@ -446,7 +446,7 @@ class FakeProcess:
             )
         except TimeoutError:
             self.demonitor(ref, flush=True)
-            raise CallTimeout(f"no answer in {timeout} s") from None
+            raise CallTimeout(f"no answer within {timeout} s") from None
         self.demonitor(ref, flush=True)
         match answer:
             case (Atom("DOWN"), _, _, _, reason):

@@ -1,12 +1,16 @@
-"""A cluster in memory: nodes, processes and connections with virtual time and a seed; no asyncio, no sockets.
+"""The fake runtime: nodes, processes and connections with virtual time and a seed, without asyncio and bytes.
 
-``World(seed)`` owns the clock. ``world.node("a@h")`` starts a node whose interface is the runtime's own (``spawn``,
-``spawn_server``, ``connect_nowait``, …); its processes have ``send``, ``receive``, ``monitor``, ``call`` and so on.
-Time passes in ``world.run(...)`` alone. One ``Random(seed)`` draws every delay, so a seed replays exactly.
+The tests of ``global`` need it beside the simulated cluster: they stop time between two signals, replace single signals
+by those of old OTP versions, and start a service on a node without other services. ``test_fake_runtime.py`` runs the
+same checks on it and on real nodes.
 
-Promised, as by the real runtime: signals of one connection arrive in order; ``nodeup`` comes before anything else
-from that node and ``nodedown`` after everything; a server's ``receive`` is never nested; nothing is lost but by a
-connection that breaks. Broken connections deliver a random part of what was under way.
+``FakeRuntime(seed)`` owns the clock. ``world.node("a@h")`` starts a node with the interface of the runtime (``spawn``,
+``spawn_handler``, ``connect_nowait`` and others). Its processes have ``send``, ``receive``, ``monitor``, ``call`` and
+others. Time passes only in ``world.run(...)``. One ``Random(seed)`` draws each delay, so a seed replays exactly.
+
+It guarantees what the real runtime guarantees. The signals of one connection arrive in order. ``nodeup`` precedes all
+signals of that node, and ``nodedown`` follows them. The ``receive`` function of a handler is never reentered. Only a
+broken connection loses signals; a random part of those in flight still arrives.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from fake_process import FakeNode
 
 
 class Stuck(AssertionError):
-    """What the test waited for cannot happen any more, or did not in the time given."""
+    """The condition that a test waits for can no longer hold, or did not hold in time."""
 
 
 class FakeRuntime:
@@ -38,8 +42,8 @@ class FakeRuntime:
         self._links: dict[frozenset[str], _Link] = {}
 
     def node(self, name):
-        """Start a node; a second one of the same name is its next life."""
-        assert name not in self.nodes, f"{name} runs"
+        """Start a node. A second start of the same name gives a new creation."""
+        assert name not in self.nodes, f"{name} is running"
         node = self.nodes[name] = FakeNode(self, name, next(self._creations))
         return node
 
@@ -47,7 +51,7 @@ class FakeRuntime:
         heapq.heappush(self._queue, (self.time + seconds, next(self._count), act))
 
     def run(self, seconds=None, *, until=None, limit=300.0):
-        """Let time pass: ``seconds``, or until the condition holds (``Hung`` after ``limit`` seconds)."""
+        """Advance time by ``seconds``, or until the condition holds. Raises Stuck after ``limit`` seconds."""
         end = self.time + (limit if seconds is None else seconds)
         while True:
             if until is not None and until():
@@ -63,7 +67,7 @@ class FakeRuntime:
             raise Stuck(f"not within {limit} s")
 
     def ask(self, node, body, *args, limit=300.0):
-        """Run ``body(me, *args)`` in a process of ``node`` to its end; its result."""
+        """Run ``body(me, *args)`` in a new process of ``node`` and return its result."""
         return self.wait(self.start(node, body, *args), limit=limit)
 
     def start(self, node, body, *args):
@@ -91,14 +95,14 @@ class FakeRuntime:
         return self._links.get(frozenset((a, b)))
 
     def connect(self, a, b):
-        """A dials b: both sides come up after a while, or the dialler's ``done`` hears that it failed."""
+        """Connect a to b. Both sides come up after a delay, or ``done`` of a is called with False."""
         pair = frozenset((a, b))
         if pair not in self._links:
             link = self._links[pair] = _Link(self, a, b)
             link.dial()
 
     def cut(self, a, b):
-        """The TCP connection breaks: each side notices when it notices."""
+        """Break the TCP connection. Each side notices it after a delay of its own."""
         link = self.link(a, b)
         if link is not None:
             link.cut()
@@ -121,7 +125,7 @@ class FakeRuntime:
 
 
 class _Link:
-    """One connection: dialling, up on one side, up on both, broken."""
+    """One connection. It is pending, up on one side, up on both sides, or broken."""
 
     def __init__(self, world, a, b):
         self.world, self.ends = world, (a, b)
@@ -194,7 +198,7 @@ class _Link:
             self.fail()
             return
         for end in self.ends:
-            # Some of what is under way still arrives, the rest is lost.
+            # Some signals in flight still arrive, the others are lost.
             self.world.at(self.world.random.uniform(0, 0.003), lambda end=end: self.connection_lost(end))
 
     def connection_lost(self, end):

@@ -1,4 +1,4 @@
-"""Clusters of the ``global`` service in memory, also with peers that speak the protocol's version 5."""
+"""Clusters of the ``global`` service on the fake runtime, also with peers that use older protocol versions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NEVER_SENT_TO_OLD_NODES = [
 
 
 def start(world, name, *, vsn=8, **options):
-    """A node with the service, and a ``rex`` that settles conflicts for others."""
+    """Start a node with the service, and with a ``rex`` that resolves conflicts for other nodes."""
     node = world.node(name)
     node.global_ = GlobalNames(node, **options)
     node.server = node.global_._server
@@ -35,7 +35,7 @@ def answer_rex(node, rex, message):
 
 
 def _speak_old_version(node, vsn):
-    """Let a node speak as an old one: it says its version, believes that others are as old, and checks their forms."""
+    """Make a node use an old version. It announces ``vsn``, treats peers as equally old, and checks their messages."""
     me, cast, receive = node.server.process, node.server.process.cast, node.server.handle_message
 
     def cast_as_old(to, message, *, connect=True):
@@ -63,7 +63,7 @@ def _speak_old_version(node, vsn):
 
 
 def is_mesh(nodes):
-    """Everybody is connected to everybody, and knows it."""
+    """True if all nodes are connected with each other, and global knows it."""
     names = sorted(node.name for node in nodes)
     return all(
         sorted([node.name, *node.global_.known()]) == names and sorted([node.name, *node.nodes()]) == names
@@ -72,12 +72,12 @@ def is_mesh(nodes):
 
 
 def is_quiescent(nodes):
-    """No lock is held and no session is open."""
+    """True if no lock is held and no session is open."""
     return not any(node.server.locks.snapshot() or node.server.sync.sessions() for node in nodes)
 
 
 def name_tables(nodes):
-    """What each node believes about names."""
+    """The name table of each node."""
     return [
         sorted((name.name, pid.node.name, pid.id) for name, pid, _ in node.server.names.entries()) for node in nodes
     ]
@@ -95,13 +95,13 @@ def edges(nodes, shape, chance):
 
 
 async def idle(me):
-    """A process that lives and keeps what it is sent."""
+    """A process that never exits and keeps its messages."""
     me.node.mail = me._mailbox
     await me.receive(lambda message: False)
 
 
 def cluster(world, names, **options):
-    """Nodes that are a full mesh already."""
+    """Start nodes and wait until they are a full mesh."""
     nodes = [start(world, f"{name}@h", **options) for name in names]
     for node in nodes[1:]:
         world.connect(node.name, nodes[0].name)

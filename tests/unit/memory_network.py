@@ -1,4 +1,8 @@
-"""Nodes in one event loop, joined by pipes in memory: every byte, refusal and silence is the test's choice."""
+"""Nodes in one event loop, connected by in-memory pipes. A test controls every byte, refusal and silence.
+
+It stays beside :mod:`erlmesh.testing.network`: these tests count iterations of the event loop, in which no time passes,
+and silence one connection of two that join the same nodes.
+"""
 
 import asyncio
 from contextlib import asynccontextmanager
@@ -9,7 +13,7 @@ from erlmesh.runtime.runtime import Runtime
 
 
 class Transport(asyncio.Transport):
-    """One end of a pipe. What is written arrives in a later turn; while the pipe is ``silent`` it never does."""
+    """One end of a pipe. Data arrives in a later iteration of the loop, and never while the pipe is ``silent``."""
 
     def __init__(self, pipe, protocol):
         super().__init__({"peername": ("memory", pipe.number)})
@@ -77,8 +81,10 @@ class Listener:
 
 
 class MemoryNetwork:
-    """Network, EPMD and resolver of all nodes. ``gates[name]`` (an Event) delays every dial to that node;
-    ``on_pipe(pipe)`` is called with each new pipe before it carries anything.
+    """The network, EPMD and resolver of all nodes.
+
+    ``gates[name]`` is an Event that delays each connect to that node. ``on_pipe(pipe)`` is called with each new pipe
+    before it carries data.
     """
 
     def __init__(self):
@@ -133,7 +139,7 @@ class MemoryEpmd:
 
 @asynccontextmanager
 async def started(network, name, **options):
-    """A node without services, stopped at the end."""
+    """Start a runtime without services, and stop it at the end."""
     defaults = {"cookie": "monster", "network": network, "resolver": network, "reconnect": False}
     node = Runtime(NodeConfig(name, **defaults | options, epmd=MemoryEpmd(network, name.partition("@")[2])))
     await node.start()
