@@ -49,4 +49,4 @@ def test_health_members_and_doctor_name_the_blocking_code(erlmesh, held):
     assert (code, err) == (0, "")
     assert re.fullmatch(r"plato@127\.0\.0\.1 <0\.\d+\.0>  blocked for \d+ s\n", out)
     code, out, _ = erlmesh.run("doctor", "socrates@127.0.0.1")
-    assert "blocked     socrates@127.0.0.1 is connected with nodes that are busy: plato@127.0.0.1 for" in out
+    assert "blocked     socrates@127.0.0.1 is connected to nodes with a blocked event loop: plato@127.0.0.1 for" in out

@@ -210,7 +210,7 @@ def test_a_name_that_epmd_does_not_know_is_told_with_those_it_knows(cluster, doc
 
     assert doctor.last["step"] == "registered"
     assert "it knows plato" in doctor.last["summary"]
-    assert doctor.last["advice"] == ["Is plato@127.0.0.1 meant?"]
+    assert doctor.last["advice"] == ["Did you mean plato@127.0.0.1?"]
 
 
 def test_a_port_that_epmd_names_and_nobody_listens_on_is_told(doctor, entered):
@@ -220,7 +220,7 @@ def test_a_port_that_epmd_names_and_nobody_listens_on_is_told(doctor, entered):
     doctor("ghost@127.0.0.1")
 
     assert doctor.last["step"] == "port"
-    assert f"EPMD answers, but nobody listens on port {port}" in doctor.last["summary"]
+    assert f"EPMD answers, but nothing listens on port {port}" in doctor.last["summary"]
     assert "another interface" in doctor.last["explanation"]
 
 

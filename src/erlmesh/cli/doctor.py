@@ -30,7 +30,7 @@ EXAMPLE = """\
 example:
   erlmesh doctor plato@127.0.0.1
   ✓ name        plato@127.0.0.1 is a long node name
-  ✓ dns         127.0.0.1 is an address, nothing is to be looked up
+  ✓ dns         127.0.0.1 is an address, no lookup needed
   ✗ epmd        nothing listens on EPMD's port 4369 of 127.0.0.1
                 …
 

@@ -1,1 +1,1 @@
-"""Why can these two nodes not meet? Steps from a name to a working connection, each with a finding in words."""
+"""Diagnose why two nodes cannot connect: steps from the name to a working connection, each with a finding."""

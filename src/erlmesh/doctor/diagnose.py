@@ -1,4 +1,4 @@
-"""The steps one after the other: each looks, lets a pure function judge, and says whether there is a next."""
+"""Run the steps in order. Each step probes, and a function without I/O turns the result into a finding."""
 
 from __future__ import annotations
 
@@ -19,50 +19,57 @@ from erlmesh.terms import Atom, Pid, Ref, Term
 __all__ = ["Target", "diagnose"]
 
 PING_COUNT = 5
+"""Number of pings, and so of measured round trips."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Which node to examine, and how. ``ours`` is the name of the node that cannot meet it, if that matters;
-    ``cookie`` is called when it is needed and raises NodeStartError in words; ``resolver`` finds the node where EPMD
-    has no part.
-    """
+    """The node to examine, and how to connect to it."""
 
     node_name: str
     client_name: str
+    """The name of the temporary hidden node that connects."""
     cookie: Callable[[], str]
+    """Returns the cookie. It is called when the cookie is needed, and may raise NodeStartError."""
     epmd_port: int
     local_name: str | None = None
+    """The name of the node that cannot connect, to compare the form of the names; None if that does not matter."""
     resolver: Resolver | None = None
+    """Finds the port of the node without EPMD; None asks EPMD."""
     cookies: dict[str, str] = field(default_factory=dict)
+    """Cookies for single nodes; they take precedence over ``cookie``."""
     scopes: Sequence[str] = ("pg",)
     timeout: float = 5.0
+    """Seconds for each step."""
 
 
 async def diagnose(target: Target) -> AsyncIterator[Finding]:
-    """The findings, each as soon as it is made; the first that failed is the last, but for the name's form."""
-    form = address_checks.check_name(target.node_name, target.local_name)
-    yield form
-    if form.status is Status.FAILED and not form.facts:
-        return  # it is no name at all
-    place: list[tuple[str, int]] = []
-    async for finding in _find_endpoints(target, place):
+    """Yield each finding as soon as its step ends. The first failure is the last finding.
+
+    The one exception is a name of the wrong form: the node can still be examined under a name of the right form.
+    """
+    name_finding = address_checks.check_name(target.node_name, target.local_name)
+    yield name_finding
+    if name_finding.status is Status.FAILED and not name_finding.facts:
+        return  # it is not a node name at all
+    endpoints: list[tuple[str, int]] = []
+    async for finding in _find_endpoints(target, endpoints):
         yield finding
         if finding.status is Status.FAILED:
             return
-    (host, port), by_epmd = place[-1], target.resolver is None
-    addresses = [address for address, _ in place]
-    tried: dict[str, ProbeFailure | None] = {}
+    (host, port), from_epmd = endpoints[-1], target.resolver is None
+    addresses = [address for address, _ in endpoints]
+    attempts: dict[str, ProbeFailure | None] = {}
     for address in addresses:
-        link = await probes.connect_socket(address, port, target.timeout)
-        tried[address] = link if isinstance(link, ProbeFailure) else None
-        if not isinstance(link, ProbeFailure):
+        sock = await probes.connect_socket(address, port, target.timeout)
+        attempts[address] = sock if isinstance(sock, ProbeFailure) else None
+        if not isinstance(sock, ProbeFailure):
             host = address
             break
-    yield address_checks.check_port(target.node_name.partition("@")[2], port, tried, from_epmd=by_epmd)
-    if isinstance(link, ProbeFailure):
+    yield address_checks.check_port(target.node_name.partition("@")[2], port, attempts, from_epmd=from_epmd)
+    if isinstance(sock, ProbeFailure):
         return
-    recorder = probes.RecordingNetwork(link)
+    recorder = probes.RecordingNetwork(sock)
     try:
         async for finding in _check_connection(target, host, port, recorder):
             yield finding
@@ -71,8 +78,8 @@ async def diagnose(target: Target) -> AsyncIterator[Finding]:
 
 
 async def _find_endpoints(target: Target, endpoints: list[tuple[str, int]]) -> AsyncIterator[Finding]:
-    """Where the node listens: fills ``place`` with addresses, the likeliest first, and the port."""
-    alive, _, host = target.node_name.partition("@")
+    """Find where the node listens. Fills ``endpoints`` with (address, port), the most likely address first."""
+    alive_name, _, host = target.node_name.partition("@")
     port = 0
     if target.resolver is not None:
         try:
@@ -80,37 +87,37 @@ async def _find_endpoints(target: Target, endpoints: list[tuple[str, int]]) -> A
                 host, port = await target.resolver.resolve(target.node_name)
         except (ErlmeshError, TimeoutError) as error:
             yield failed(
-                "resolver", f"{error}", "The port is to be found without EPMD, and is not.", "Check --resolve."
+                "resolver", f"{error}", "The port must be found without EPMD, and that failed.", "Check --resolve."
             )
             return
-    addresses, why_not = await probes.resolve_host(host, target.timeout)
-    yield address_checks.check_addresses(host, addresses, why_not)
+    addresses, reason = await probes.resolve_host(host, target.timeout)
+    yield address_checks.check_addresses(host, addresses, reason)
     if not addresses:
         return
     if target.resolver is not None:
-        for finding in address_checks.epmd_skipped(f"the node is said to listen on port {port}"):
+        for finding in address_checks.epmd_skipped(f"the options give port {port} for the node"):
             yield finding
     else:
-        talk = await probes.probe_epmd(addresses, target.epmd_port, alive, target.timeout)
-        yield address_checks.check_epmd(host, target.epmd_port, talk.names, talk.failure, talk.observed)
-        if talk.names is None:
+        probe = await probes.probe_epmd(addresses, target.epmd_port, alive_name, target.timeout)
+        yield address_checks.check_epmd(host, target.epmd_port, probe.names, probe.failure, probe.observed)
+        if probe.names is None:
             return
-        yield address_checks.check_registration(target.node_name, talk.entry, talk.names)
-        if talk.entry is None:
+        yield address_checks.check_registration(target.node_name, probe.entry, probe.names)
+        if probe.entry is None:
             return
-        port = talk.entry.port
-        addresses.sort(key=lambda address: address != talk.address)
+        port = probe.entry.port
+        addresses.sort(key=lambda address: address != probe.address)  # the address whose EPMD answered comes first
     endpoints += [(address, port) for address in addresses]
 
 
 async def _check_connection(
     target: Target, host: str, port: int, recorder: probes.RecordingNetwork
 ) -> AsyncIterator[Finding]:
-    """The handshake, and on the connection that comes of it the services."""
+    """Connect as a hidden node and yield the findings about the handshake, then about the services."""
     try:
         cookie = target.cookies.get(target.node_name) or target.cookie()
     except NodeStartError as error:
-        yield failed("cookie", "there is no cookie here to show", "All nodes of a cluster share one.", str(error))
+        yield failed("cookie", "this machine has no cookie", "All nodes of a cluster share one cookie.", str(error))
         return
     table = StaticResolver({target.node_name: (host, port)})
     options: dict[str, Any] = {
@@ -121,19 +128,20 @@ async def _check_connection(
         "listen": "127.0.0.1",
     }
     async with Node(target.client_name, cookie=cookie, **options) as node:
-        up, silent = False, False
+        up, timed_out = False, False
         try:
             async with asyncio.timeout(max(target.timeout, 1.0)):
                 up = await node.connect(target.node_name)
         except TimeoutError:
-            silent = True
-        why = node.last_connect_error(target.node_name) or ""
-        heard = handshake_checks.parse_handshake(recorder.received)
-        if not up and heard.status is None and heard.other_protocol is None:
-            stranger = await probes.detect_service(host, port, target.timeout)
-            heard = handshake_checks.HandshakeTranscript(other_protocol=stranger)
+            timed_out = True
+        reason = node.last_connect_error(target.node_name) or ""
+        transcript = handshake_checks.parse_handshake(recorder.received)
+        if not up and transcript.status is None and transcript.other_protocol is None:
+            # No handshake data: another service may wait for the client to speak its protocol first.
+            other_protocol = await probes.detect_service(host, port, target.timeout)
+            transcript = handshake_checks.HandshakeTranscript(other_protocol=other_protocol)
         for finding in handshake_checks.check_handshake(
-            target.node_name, heard, up=up, timed_out=silent or "did not arrive" in why, reason=why
+            target.node_name, transcript, up=up, timed_out=timed_out or "did not arrive" in reason, reason=reason
         ):
             yield finding
         if up:
@@ -145,11 +153,11 @@ async def _check_services(node: Node, peer: Target) -> AsyncIterator[Finding]:
     target = peer.node_name
     round_trips = []
     for _ in range(PING_COUNT):
-        began = time.perf_counter()
+        started = time.perf_counter()
         answer = await _call(node, (Atom("net_kernel"), Atom(target)), (Atom("is_auth"), node.atom), peer.timeout)
         if answer is None:
             break
-        round_trips.append(time.perf_counter() - began)
+        round_trips.append(time.perf_counter() - started)
     yield service_checks.check_ping(target, round_trips, PING_COUNT)
     if not round_trips:
         return
@@ -158,12 +166,12 @@ async def _check_services(node: Node, peer: Target) -> AsyncIterator[Finding]:
         target, await _query_global(node, peer), running=await _is_registered(node, "global_name_server", peer)
     )
     request: Term = (Atom("call"), Atom("erlmesh"), Atom("blocked_peers"), [], Atom("user"))
-    held = service_checks.check_blocked_peers(
+    blocked_finding = service_checks.check_blocked_peers(
         target,
         service_checks.parse_blocked_peers(await _call(node, (Atom("rex"), Atom(target)), request, peer.timeout)),
     )
-    if held is not None:
-        yield held
+    if blocked_finding is not None:
+        yield blocked_finding
     yield service_checks.check_scopes(target, {scope: await _is_registered(node, scope, peer) for scope in peer.scopes})
 
 
@@ -192,10 +200,14 @@ def _node_names(nodes: list[Term]) -> list[str]:
 
 
 async def _is_registered(node: Node, registered_name: str, target: Target) -> bool:
-    """Whether a process is registered there as ``scope``: a monitor on nobody answers ``noproc`` at once."""
+    """Return true if a process is registered under ``registered_name`` on the target.
+
+    A monitor of a name without a process sends DOWN with ``noproc`` at once. Signals arrive in order, so a DOWN must
+    have arrived before the answer to a later call of net_kernel.
+    """
     answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
-    async def look(me: Process) -> None:
+    async def check(me: Process) -> None:
         ref = me.monitor((Atom(registered_name), Atom(target.node_name)))
         await _call(node, (Atom("net_kernel"), Atom(target.node_name)), (Atom("is_auth"), node.atom), target.timeout)
         with contextlib.suppress(TimeoutError):
@@ -205,7 +217,7 @@ async def _is_registered(node: Node, registered_name: str, target: Target) -> bo
         me.demonitor(ref, flush=True)
         answer.set_result(True)
 
-    node.spawn(look)
+    node.spawn(check)
     return await answer
 
 
@@ -214,7 +226,7 @@ def _is_down(message: Term, ref: Ref) -> bool:
 
 
 async def _call(node: Node, to: tuple[Atom, Atom] | Pid, request: Term, timeout: float) -> Term | None:
-    """The answer, or None if none came."""
+    """Return the reply of a gen_server call, or None if there is none."""
     try:
         return await node.call(to, request, timeout=timeout)
     except (CallError, ConnectError):

@@ -1,4 +1,4 @@
-"""What a step found: a sentence, what it means, and what to do."""
+"""The finding of a step: a summary, an explanation, and advice. No I/O."""
 
 from __future__ import annotations
 
@@ -15,29 +15,33 @@ class Status(Enum):
 
     OK = "ok"
     NOTE = "note"
-    """Worth knowing, and no obstacle to the connection."""
+    """Worth knowing, but it does not prevent the connection."""
     FAILED = "failed"
     SKIPPED = "skipped"
 
 
 class ProbeFailure(Enum):
-    """Why somebody could not be talked to."""
+    """Why a host, port or service could not be reached."""
 
     REFUSED = "refused"
-    """That machine is there, and says that nobody listens (or its firewall says so)."""
+    """The host answered that nothing listens on the port, or its firewall rejected the connection."""
     NO_RESPONSE = "no_response"
-    """Nothing comes back: dropped on the way, or taken by somebody who does not answer."""
+    """No data arrived: packets are dropped, or the listening process does not answer."""
     UNREACHABLE = "unreachable"
-    """There is no way to that address."""
+    """There is no route to the address."""
     CLOSED = "closed"
-    """Whoever it is closed the connection without a word."""
+    """The other side closed the connection without sending data."""
     OTHER_PROTOCOL = "other_protocol"
-    """It speaks another language."""
+    """The service on the port speaks another protocol."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """``says`` is one line; ``means`` and ``advice`` are for those that are not fine; ``facts`` are JSON values."""
+    """The result of one step.
+
+    ``summary`` is one line. ``explanation`` and ``advice`` are empty if the step is fine. ``facts`` are JSON values for
+    programs; their keys are a public interface of ``erlmesh doctor --json``.
+    """
 
     step: str
     status: Status

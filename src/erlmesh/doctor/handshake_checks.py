@@ -1,4 +1,4 @@
-"""The handshake as it went, read from the bytes that came: status, flags, cookie; or who it was that spoke instead."""
+"""Findings about the handshake, from the received bytes: status, flags, cookie, or another protocol. No I/O."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from erlmesh.proto.flags import OFFERED, REQUIRED, Flags
 
 __all__ = ["HandshakeTranscript", "check_handshake", "identify_protocol", "otp_generation", "parse_handshake"]
 
+# The first bytes that a server sends, and its description. Some speak first; others answer an HTTP request.
 _PROTOCOL_SIGNATURES: Final = (
     (b"HTTP/", "an HTTP server"),
     (b"<!DOCTYPE", "an HTTP server"),
@@ -25,31 +26,31 @@ _PROTOCOL_SIGNATURES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class HandshakeTranscript:
-    """What a peer said in a handshake that we began, as far as it came."""
+    """The packets of the peer in a handshake that we initiated, as far as they arrived."""
 
     status: str | None = None
     name: str | None = None
     flags: Flags | None = None
     creation: int | None = None
     ack_received: bool = False
-    """It has answered our challenge."""
+    """True if the peer sent ``challenge_ack``: it accepts our digest."""
     other_protocol: str | None = None
-    """Whoever it is, it is no node; in words."""
+    """A description of the service if it is not an Erlang node."""
 
 
 def identify_protocol(data: bytes) -> str | None:
-    """Who speaks so; None for nobody that is known."""
+    """Describe the service that sends ``data`` first, or return None if it is unknown."""
     if data[:1] in (b"\x15", b"\x16") and data[1:2] == b"\x03":
         return "TLS"
-    return next((who for beginning, who in _PROTOCOL_SIGNATURES if data.startswith(beginning)), None)
+    return next((service for prefix, service in _PROTOCOL_SIGNATURES if data.startswith(prefix)), None)
 
 
 def parse_handshake(data: bytes) -> HandshakeTranscript:
-    """The packets of the handshake in ``data``, all that the peer sent since we connected."""
-    if data and (stranger := identify_protocol(data)):
-        return HandshakeTranscript(other_protocol=stranger)
+    """Parse ``data``, everything that the peer sent since we connected. A packet that is cut off is ignored."""
+    if data and (other_protocol := identify_protocol(data)):
+        return HandshakeTranscript(other_protocol=other_protocol)
     status: str | None = None
-    heard = HandshakeTranscript()
+    transcript = HandshakeTranscript()
     while len(data) >= 2:
         size = int.from_bytes(data[:2], "big")
         packet, data = data[2 : 2 + size], data[2 + size :]
@@ -57,24 +58,25 @@ def parse_handshake(data: bytes) -> HandshakeTranscript:
             break
         if status is None:
             if packet[:1] != b"s":
-                return HandshakeTranscript(other_protocol=f"somebody whose first bytes are {packet[:12]!r}")
+                return HandshakeTranscript(other_protocol=f"an unknown service whose first bytes are {packet[:12]!r}")
             status = packet[1:].decode("latin-1")[:40]
-            heard = HandshakeTranscript(status)
-        elif heard.flags is None:
+            transcript = HandshakeTranscript(status)
+        elif transcript.flags is None:
             try:
                 flags, _, creation, name = packets.decode_challenge(packet)
             except RemoteProtocolError:
                 return HandshakeTranscript(
-                    status, other_protocol=f"somebody who says {packet[:12]!r} where a challenge belongs"
+                    status, other_protocol=f"an unknown service that sends {packet[:12]!r} instead of a challenge"
                 )
-            heard = HandshakeTranscript(status, name, flags, creation)
+            transcript = HandshakeTranscript(status, name, flags, creation)
         else:
-            return HandshakeTranscript(status, heard.name, heard.flags, heard.creation, ack_received=packet[:1] == b"a")
-    return heard
+            ack_received = packet[:1] == b"a"
+            return HandshakeTranscript(status, transcript.name, transcript.flags, transcript.creation, ack_received)
+    return transcript
 
 
 def otp_generation(flags: Flags) -> str:
-    """Which OTP a node with these flags is of, as far as flags tell."""
+    """Return the OTP releases that send these flags, such as ``25 to 27``."""
     if Flags.ALTACT_SIG in flags:
         return "28 or later"
     if Flags.MANDATORY_25_DIGEST in flags:
@@ -87,7 +89,10 @@ def otp_generation(flags: Flags) -> str:
 def check_handshake(
     target: str, transcript: HandshakeTranscript, *, up: bool, timed_out: bool, reason: str
 ) -> list[Finding]:
-    """The findings on the handshake, the flags and the cookie. ``why`` is what the node itself says of the failure."""
+    """Return the findings about the handshake, the flags and the cookie.
+
+    ``up`` is true if the connection is established. ``reason`` is the error text of the local node.
+    """
     if transcript.other_protocol is not None:
         return [_other_protocol(transcript.other_protocol)]
     if transcript.status is None:
@@ -98,8 +103,8 @@ def check_handshake(
         return [
             failed(
                 "handshake",
-                f"the node at that port is {transcript.name}, not {target}",
-                "A node must be called by exactly the name it was started with; nodes refuse any other.",
+                f"the node on that port is {transcript.name}, not {target}",
+                "A node accepts only the exact name that it was started with.",
                 f"Use the name {transcript.name}.",
                 name=transcript.name,
             )
@@ -114,48 +119,48 @@ def check_handshake(
         _check_flags(transcript.flags),
     ]
     if up:
-        findings.append(ok("cookie", "the cookies are the same: each side has proved it"))
+        findings.append(ok("cookie", "the cookies match: both sides have proved it"))
     elif not transcript.flags.expanded().missing(REQUIRED):
         findings.append(_cookie_mismatch(transcript, timed_out=timed_out, reason=reason))
     return findings
 
 
 def _check_flags(flags: Flags) -> Finding:
-    theirs = flags.expanded()
+    peer_flags = flags.expanded()
     facts = {"flags": f"{flags:#x}", "generation": otp_generation(flags), "hidden": Flags.PUBLISHED not in flags}
-    if missing := theirs.missing(REQUIRED):
+    if missing := peer_flags.missing(REQUIRED):
         return failed(
             "flags",
-            f"it lacks what every node needs: {', '.join(missing)}",
-            "It is OTP 22 or older, or another implementation that is not finished.",
+            f"the node lacks required flags: {', '.join(missing)}",
+            "The node is OTP 22 or older, or an incomplete implementation of the protocol.",
             "Run that node with OTP 23 or later.",
             missing=missing,
             **facts,
         )
-    lacking = theirs.missing(OFFERED & ~Flags.PUBLISHED & ~Flags.MANDATORY_25_DIGEST)
-    says = f"what it can do is what OTP {otp_generation(flags)} can" + (
-        f"; it lacks {', '.join(lacking)}, which is done without" if lacking else ""
+    lacking = peer_flags.missing(OFFERED & ~Flags.PUBLISHED & ~Flags.MANDATORY_25_DIGEST)
+    summary = f"the flags are those of OTP {otp_generation(flags)}" + (
+        f", without the optional {', '.join(lacking)}" if lacking else ""
     )
-    return ok("flags", says + ("; it is hidden" if facts["hidden"] else ""), missing=lacking, **facts)
+    return ok("flags", summary + ("; the node is hidden" if facts["hidden"] else ""), missing=lacking, **facts)
 
 
 def _cookie_mismatch(transcript: HandshakeTranscript, *, timed_out: bool, reason: str) -> Finding:
     if timed_out and not transcript.ack_received:
         return failed(
             "cookie",
-            "it does not answer our proof of the cookie",
-            "A node whose cookie differs closes the connection at once; this one has stopped answering instead.",
-            "Is it paused, or very busy? Try again.",
+            "the node does not answer our digest of the cookie",
+            "A node with another cookie closes the connection at once. This node stopped answering instead.",
+            "Is it paused or overloaded? Try again.",
             detail=reason,
         )
     return failed(
         "cookie",
         "the cookies differ",
-        "It closed the connection when it had our proof of the cookie; nodes do so without a word. (Its log says: "
-        "invalid challenge reply.)",
+        "The node closed the connection after it received our digest of the cookie. Nodes do that without an error "
+        "message. (Its log shows: invalid challenge reply.)",
         "On that node,  erlang:get_cookie()  or  Node.get_cookie()  shows its cookie.",
-        "Give the same one here: --cookie-file, ERLMESH_COOKIE_FILE, ERLMESH_COOKIE, or ~/.erlang.cookie.",
-        "A node started by another user or in another container has another ~/.erlang.cookie.",
+        "Use the same cookie here: --cookie-file, ERLMESH_COOKIE_FILE, ERLMESH_COOKIE, or ~/.erlang.cookie.",
+        "A node of another user or in another container has its own ~/.erlang.cookie.",
         detail=reason,
     )
 
@@ -164,24 +169,25 @@ def _handshake_refused(target: str, status: str, reason: str) -> Finding:
     if status == "not_allowed":
         return failed(
             "handshake",
-            f"{target} does not let us in: not_allowed",
-            "We are not on its allow-list (net_kernel:allow/1; erlmesh: --allow), or it misses a flag in us.",
-            "Its log names the reason. Allow this node there, or ask from one that is allowed (--name).",
+            f"{target} refuses the connection: not_allowed",
+            "Our name is not on its allow-list (net_kernel:allow/1; erlmesh: --allow), or it requires a flag that we "
+            "lack.",
+            "Its log shows the reason. Allow this node there, or use a name that is allowed (--name).",
             status=status,
         )
     if status.startswith("nok"):
         return failed(
             "handshake",
-            f"{target} says {status}: it is calling a node of our name at the same moment",
-            "Two nodes that call each other at once keep one of the calls.",
-            "Try again; choose another --name if one was given.",
+            f"{target} answers {status}: it is connecting to a node with our name at the same time",
+            "Two nodes that connect to each other at the same time keep one of the two connections.",
+            "Try again. If --name was given, choose another name.",
             status=status,
         )
     return failed(
         "handshake",
-        f"{target} said {status!r} and nothing more",
-        "The handshake broke off in the middle.",
-        "Try again, and look into that node's log.",
+        f"{target} sent the status {status!r} and nothing more",
+        "The handshake stopped in the middle.",
+        "Try again, and read the log of that node.",
         status=status,
         detail=reason,
     )
@@ -191,16 +197,16 @@ def _other_protocol(protocol: str) -> Finding:
     if protocol == "TLS":
         return failed(
             "handshake",
-            "the node speaks TLS, and we called in plain TCP",
-            "It was started with -proto_dist inet_tls; such a node takes no other connections.",
-            "Start it without -proto_dist inet_tls, or all others with it; the two kinds never meet.",
+            "the node expects TLS, but we connected with plain TCP",
+            "It was started with -proto_dist inet_tls. Such a node accepts only TLS connections.",
+            "Start it without -proto_dist inet_tls, or start all nodes with it. The two kinds cannot connect.",
             other_protocol=protocol,
         )
     return failed(
         "handshake",
-        f"what answers there is no node: {protocol}",
-        "Another service has the port. EPMD's entry is stale or wrong, or the port given is not the node's.",
-        "On that host,  ss -ltnp  shows who listens; restart the node.",
+        f"the service on that port is not an Erlang node: {protocol}",
+        "Another service uses the port. EPMD's entry is out of date, or the given port is not the node's.",
+        "On that host,  ss -ltnp  shows which program listens. Restart the node.",
         other_protocol=protocol,
     )
 
@@ -209,20 +215,20 @@ def _no_data(failure: ProbeFailure, reason: str) -> Finding:
     if failure is ProbeFailure.NO_RESPONSE:
         return failed(
             "handshake",
-            "the port takes the connection, and nobody says a word",
-            "The node is stopped or hangs (SIGSTOP, docker pause, a machine out of memory), or what listens is no "
-            "node: the operating system accepts on its behalf.",
-            "Is the process running?  ps -o stat,cmd  shows T for a stopped one.",
-            "If it is a node of erlmesh, code may hold its event loop: there,  erlmesh health  says which.",
-            "If it only hangs for a while, it answers again by itself: try later.",
+            "connection accepted, but no handshake data received",
+            "The node is stopped or hangs (SIGSTOP, docker pause, out of memory), or another program listens there. "
+            "The operating system accepts connections even if the program does not run.",
+            "Is the process running?  ps -o stat,cmd  shows T for a stopped process.",
+            "If it is an erlmesh node, its event loop may be blocked:  erlmesh health  on that machine names the code.",
+            "If it only hangs for a while, it recovers by itself. Try again later.",
             fault=failure.value,
             detail=reason,
         )
     return failed(
         "handshake",
-        "the connection is closed before a word is said",
-        "The node does not like our name or is on its way down; or a proxy or port mapping has nobody behind it.",
-        "Look into that node's log. In containers, check that the port is mapped to the node's own.",
+        "the connection was closed before any handshake data arrived",
+        "The node refuses our name or is shutting down. Or a proxy or port mapping has no service behind it.",
+        "Read the log of that node. In containers, check that the port is mapped to the port of the node.",
         fault=failure.value,
         detail=reason,
     )

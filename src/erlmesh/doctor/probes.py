@@ -1,4 +1,4 @@
-"""Looks at hosts and ports with a stop-watch: addresses, EPMD, and who speaks there."""
+"""Probe hosts and ports, each with a timeout: addresses, EPMD, and the protocol of a service."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from erlmesh.proto import epmd as protocol
 __all__ = ["EpmdProbe", "RecordingNetwork", "connect_socket", "detect_service", "probe_epmd", "resolve_host"]
 
 RECORD_LIMIT = 1 << 12
+"""Bytes of the peer's data to keep. The handshake is much shorter."""
 BANNER_TIMEOUT = 0.3
-"""Seconds for a server that speaks first."""
+"""Seconds to wait for the banner of a server that speaks first."""
 
 
 async def resolve_host(host: str, timeout: float) -> tuple[list[str], str]:
-    """The addresses of ``host``, or why there are none."""
+    """Return the addresses of ``host`` and "", or an empty list and the reason."""
     try:
         async with asyncio.timeout(timeout):
             found = await asyncio.get_running_loop().getaddrinfo(host, 0, type=socket.SOCK_STREAM)
@@ -31,24 +32,24 @@ async def resolve_host(host: str, timeout: float) -> tuple[list[str], str]:
     except OSError as fault:
         return [], fault.strerror or str(fault)
     except UnicodeError:
-        return [], "it is no host name"
+        return [], "it is not a host name"
     return list(dict.fromkeys(str(entry[4][0]) for entry in found)), ""
 
 
 async def connect_socket(address: str, port: int, timeout: float) -> socket.socket | ProbeFailure:
-    """A connected socket, or why there is none."""
+    """Return a connected socket, which the caller must close, or the failure."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    link = socket.socket(family, socket.SOCK_STREAM)
-    link.setblocking(False)
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setblocking(False)
     try:
         async with asyncio.timeout(timeout):
-            await asyncio.get_running_loop().sock_connect(link, (address, port))
+            await asyncio.get_running_loop().sock_connect(sock, (address, port))
     except BaseException as fault:
-        link.close()
+        sock.close()
         if isinstance(fault, OSError):  # TimeoutError is one
             return _classify_error(fault)
         raise
-    return link
+    return sock
 
 
 def _classify_error(error: OSError) -> ProbeFailure:
@@ -65,7 +66,7 @@ def _classify_error(error: OSError) -> ProbeFailure:
 
 @dataclass(frozen=True, slots=True)
 class EpmdProbe:
-    """What an EPMD told, or why it did not."""
+    """The answers of an EPMD, or the failure. ``observed`` describes another service on its port."""
 
     address: str
     names: dict[str, int] | None = None
@@ -75,48 +76,51 @@ class EpmdProbe:
 
 
 async def probe_epmd(addresses: Sequence[str], port: int, alive_name: str, timeout: float) -> EpmdProbe:
-    """Asks the first of ``addresses`` that answers as an EPMD for its names, and for the node ``alive``."""
-    talks = []
+    """Ask the EPMD for its names and for the node ``alive_name``, on the first of ``addresses`` that answers.
+
+    If none answers, the probe with the most informative failure is returned.
+    """
+    failures = []
     for address in addresses:
-        talk = await _probe(address, port, alive_name, timeout)
-        if talk.names is not None:
-            return talk
-        talks.append(talk)
-    worth = [
+        probe = await _probe(address, port, alive_name, timeout)
+        if probe.names is not None:
+            return probe
+        failures.append(probe)
+    preference = [
         ProbeFailure.OTHER_PROTOCOL,
         ProbeFailure.CLOSED,
         ProbeFailure.NO_RESPONSE,
         ProbeFailure.REFUSED,
         ProbeFailure.UNREACHABLE,
     ]
-    return min(talks, key=lambda talk: worth.index(talk.failure or ProbeFailure.NO_RESPONSE))
+    return min(failures, key=lambda probe: preference.index(probe.failure or ProbeFailure.NO_RESPONSE))
 
 
 async def _probe(address: str, port: int, alive_name: str, timeout: float) -> EpmdProbe:
     names = await _query(address, port, protocol.encode_names(), timeout)
     if isinstance(names, ProbeFailure):
         if names in (ProbeFailure.NO_RESPONSE, ProbeFailure.CLOSED) and (
-            who := await detect_service(address, port, timeout)
+            service := await detect_service(address, port, timeout)
         ):
-            return EpmdProbe(address, failure=ProbeFailure.OTHER_PROTOCOL, observed=who)
+            return EpmdProbe(address, failure=ProbeFailure.OTHER_PROTOCOL, observed=service)
         return EpmdProbe(address, failure=names)
-    where = await _query(address, port, protocol.encode_lookup(alive_name), timeout)
-    if isinstance(where, ProbeFailure):
-        return EpmdProbe(address, failure=where)
+    entry = await _query(address, port, protocol.encode_lookup(alive_name), timeout)
+    if isinstance(entry, ProbeFailure):
+        return EpmdProbe(address, failure=entry)
     try:
         if int.from_bytes(names[:4], "big") != port and not 0 < int.from_bytes(names[:4], "big") < 65536:
             raise RemoteProtocolError
-        return EpmdProbe(address, protocol.decode_names_response(names), protocol.decode_lookup_response(where))
+        return EpmdProbe(address, protocol.decode_names_response(names), protocol.decode_lookup_response(entry))
     except RemoteProtocolError:
-        who = identify_protocol(names) or identify_protocol(where)
-        return EpmdProbe(address, failure=ProbeFailure.OTHER_PROTOCOL, observed=who or f"it says {names[:16]!r}")
+        service = identify_protocol(names) or identify_protocol(entry)
+        return EpmdProbe(address, failure=ProbeFailure.OTHER_PROTOCOL, observed=service or f"it sends {names[:16]!r}")
 
 
 async def _query(address: str, port: int, request: bytes, timeout: float) -> bytes | ProbeFailure:
-    link = await connect_socket(address, port, timeout)
-    if isinstance(link, ProbeFailure):
-        return link
-    reader, writer = await asyncio.open_connection(sock=link)
+    sock = await connect_socket(address, port, timeout)
+    if isinstance(sock, ProbeFailure):
+        return sock
+    reader, writer = await asyncio.open_connection(sock=sock)
     try:
         async with asyncio.timeout(timeout):
             writer.write(request)
@@ -128,16 +132,19 @@ async def _query(address: str, port: int, request: bytes, timeout: float) -> byt
 
 
 async def detect_service(address: str, port: int, timeout: float) -> str | None:
-    """Who speaks at a port where the expected was not said: listens for a greeting, then asks as a browser would."""
-    link = await connect_socket(address, port, timeout)
-    if isinstance(link, ProbeFailure):
+    """Describe the service on a port that did not answer as expected, or return None if it is unknown.
+
+    Waits for a banner first, then sends an HTTP request.
+    """
+    sock = await connect_socket(address, port, timeout)
+    if isinstance(sock, ProbeFailure):
         return None
-    reader, writer = await asyncio.open_connection(sock=link)
+    reader, writer = await asyncio.open_connection(sock=sock)
     try:
-        for patience, question in ((BANNER_TIMEOUT, b""), (min(timeout, 2.0), b"HEAD / HTTP/1.0\r\n\r\n")):
-            writer.write(question)
+        for wait, request in ((BANNER_TIMEOUT, b""), (min(timeout, 2.0), b"HEAD / HTTP/1.0\r\n\r\n")):
+            writer.write(request)
             try:
-                async with asyncio.timeout(patience):
+                async with asyncio.timeout(wait):
                     data = await reader.read(256)
             except TimeoutError:
                 continue
@@ -150,27 +157,30 @@ async def detect_service(address: str, port: int, timeout: float) -> str | None:
 
 
 class RecordingNetwork(TcpNetwork):
-    """A network that carries one dialled connection, over a socket that is connected already, and keeps what came."""
+    """A network that uses an already connected socket for the first ``dial`` and records the received bytes.
+
+    The port check has already opened that socket.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock: socket.socket | None = sock
         self.received = b""
 
     async def dial(self, host: str, port: int, protocol: Callable[[], asyncio.Protocol]) -> None:
-        link, self._sock = self._sock, None
-        if link is None:
+        sock, self._sock = self._sock, None
+        if sock is None:
             await super().dial(host, port, protocol)
             return
-        await asyncio.get_running_loop().create_connection(lambda: _Tap(protocol(), self), sock=link)
+        await asyncio.get_running_loop().create_connection(lambda: _Tap(protocol(), self), sock=sock)
 
     def close(self) -> None:
-        """If nobody has dialled."""
+        """Close the socket if ``dial`` has not used it."""
         if self._sock is not None:
             self._sock.close()
 
 
 class _Tap(asyncio.Protocol):
-    """Passes everything on, and the beginning of what came to the recorder."""
+    """Forwards all callbacks to ``protocol`` and records the first received bytes."""
 
     def __init__(self, protocol: asyncio.Protocol, recorder: RecordingNetwork) -> None:
         self._recorder = recorder

@@ -1,4 +1,4 @@
-"""What runs on a node that we are connected with: net_kernel, the release, global, and scopes of pg."""
+"""Findings about the services of a connected node: net_kernel, release, global, and scopes of pg. No I/O."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class GlobalState:
-    """What ``global_name_server`` told: its protocol version, and the nodes it knows and is in step with."""
+    """The state of ``global_name_server``: its protocol version, and its known and synchronized nodes."""
 
     version: int
     known: Sequence[str]
@@ -31,93 +31,99 @@ class GlobalState:
 
 
 def check_ping(target: str, round_trips: Sequence[float], count: int) -> Finding:
-    """Answers of ``net_kernel`` to ``asked`` pings, each with the seconds it took by our clock alone."""
+    """Check the answers of ``net_kernel`` to ``count`` pings. ``round_trips`` are seconds on the local clock."""
     if not round_trips:
         return failed(
             "ping",
             f"connected, but net_kernel of {target} does not answer",
-            "The connection stands while the node's own processes do not run: it is starting, overloaded, or stopped.",
-            "Try again; if it stays so, look at that node's load and its log.",
+            "The connection is up, but the processes of the node do not run: it is starting, overloaded, or stopped.",
+            "Try again. If that does not help, check the load and the log of that node.",
         )
     times = [seconds * 1000 for seconds in round_trips]
     facts: dict[str, Any] = {
         "ms": {"least": round(min(times), 3), "median": round(median(times), 3), "most": round(max(times), 3)}
     }
-    says = f"net_kernel answers; there and back takes {median(times):.1f} ms ({min(times):.1f} to {max(times):.1f})"
+    summary = f"net_kernel answers; the round trip takes {median(times):.1f} ms ({min(times):.1f} to {max(times):.1f})"
     if len(round_trips) < count:
-        return note("ping", f"{says}, but {count - len(round_trips)} of {count} were lost", **facts)
-    return ok("ping", says, **facts)
+        return note("ping", f"{summary}, but {count - len(round_trips)} of {count} pings were lost", **facts)
+    return ok("ping", summary, **facts)
 
 
 def check_release(otp_release: str | None) -> Finding:
-    """Which OTP the node says it is; None if it is no BEAM."""
+    """Report the OTP release of the node; None if it does not report one."""
     if otp_release is None:
-        return ok("release", "it does not name an OTP release: no BEAM, perhaps a node of erlmesh", otp=None)
-    return ok("release", f"it is a BEAM of OTP {otp_release}", otp=otp_release)
+        return ok("release", "the node reports no OTP release: not a BEAM, perhaps an erlmesh node", otp=None)
+    return ok("release", f"the node is a BEAM with OTP {otp_release}", otp=otp_release)
 
 
 def check_global(target: str, state: GlobalState | None, *, running: bool) -> Finding:
-    """Whether ``global`` runs there, and whether it is in step with the nodes it knows."""
+    """Check that ``global`` runs on the node and is synchronized with the nodes it knows."""
     if state is None and running:
         return note(
             "global",
-            f"global runs on {target} and does not answer",
-            "Whoever registers a name or takes a lock of the whole cluster waits for it. It is stuck or very busy.",
-            "There,  process_info(whereis(global_name_server))  shows what it waits for.",
+            f"global runs on {target} but does not answer",
+            "global on that node is stuck or overloaded. All nodes that register a global name or take a global lock "
+            "wait for it.",
+            "On that node,  process_info(whereis(global_name_server))  shows what it waits for.",
         )
     if state is None:
         return note(
             "global",
             f"{target} does not run global",
-            "It keeps out of the mesh: nobody introduces it to others, and it has no names of the whole cluster.",
+            "The node is not part of the full mesh: global does not connect it to other nodes, and it has no global "
+            "names.",
         )
     facts = {"version": state.version, "known": list(state.known), "synced": list(state.synced)}
     behind = [node for node in state.known if node not in state.synced]
     if behind:
         return note(
             "global",
-            f"global runs (version {state.version}) and is not in step with {', '.join(behind)}",
-            "It is either meeting them right now, or waiting for a lock that somebody does not give back.",
-            "Ask again in a few seconds. If it stays so,  global:info()  on that node shows who is in the way.",
+            f"global runs (version {state.version}) but is not synchronized with {', '.join(behind)}",
+            "It is synchronizing right now, or it waits for a lock that another node does not release.",
+            "Try again in a few seconds. If that does not help,  global:info()  on that node shows the locks.",
             **facts,
         )
-    others = f"in step with {', '.join(state.synced)}" if state.synced else "it knows no other node"
+    others = f"synchronized with {', '.join(state.synced)}" if state.synced else "it knows no other node"
     return ok("global", f"global runs (version {state.version}); {others}", **facts)
 
 
 def check_scopes(target: str, running: Mapping[str, bool]) -> Finding:
-    """Which scopes of ``pg`` run there."""
-    there = [scope for scope, runs in running.items() if runs]
+    """Check that at least one scope of ``pg`` runs on the node. ``running`` maps each scope to its state."""
+    present = [scope for scope, runs in running.items() if runs]
     facts = {"scopes": dict(running)}
-    if there:
+    if present:
         lacking = [scope for scope, runs in running.items() if not runs]
-        return ok("pg", f"pg runs: {', '.join(there)}" + (f"; not {', '.join(lacking)}" if lacking else ""), **facts)
+        not_running = f"; not running: {', '.join(lacking)}" if lacking else ""
+        return ok("pg", f"running scopes of pg: {', '.join(present)}{not_running}", **facts)
     return note(
         "pg",
-        f"no scope of pg runs on {target} ({', '.join(running)})",
-        "Groups are not exchanged with that node. Nothing starts pg by itself on a BEAM.",
-        "There,  pg:start_link().  or in a supervisor  %{id: :pg, start: {:pg, :start_link, []}}",
+        f"no scope of pg runs on {target} (checked: {', '.join(running)})",
+        "That node does not exchange groups. A BEAM does not start pg by itself.",
+        "Start it there:  pg:start_link().  or in a supervisor  %{id: :pg, start: {:pg, :start_link, []}}",
         **facts,
     )
 
 
 def parse_blocked_peers(answer: Term) -> dict[str, float]:
-    """What a node of erlmesh says of ``erlmesh:blocked_peers()``: nodes and for how many seconds. Nothing, if it is a BEAM."""
+    """Parse the result of ``erlmesh:blocked_peers()``: nodes, and since how many seconds each is blocked.
+
+    The result of an erlmesh node is a list of {Node, Milliseconds}. A BEAM returns an error, which gives an empty dict.
+    """
     if not isinstance(answer, list):
         return {}
     pairs = [pair for pair in answer if isinstance(pair, tuple) and len(pair) == 2]
-    return {node.name: held / 1000 for node, held in pairs if isinstance(node, Atom) and isinstance(held, int)}
+    return {node.name: ms / 1000 for node, ms in pairs if isinstance(node, Atom) and isinstance(ms, int)}
 
 
 def check_blocked_peers(target: str, nodes: Mapping[str, float]) -> Finding | None:
-    """Which nodes that it is connected with have told it that their loops are held; None if there are none."""
+    """Report the peers of the node whose event loop is blocked, as they announced it; None if there are none."""
     if not nodes:
         return None
     return note(
         "blocked",
-        f"{target} is connected with nodes that are busy: "
+        f"{target} is connected to nodes with a blocked event loop: "
         + ", ".join(f"{node} for {seconds:.0f} s" for node, seconds in nodes.items()),
-        "Code of theirs holds their event loop. They send ticks, and answer nothing until it is done.",
-        "Their logs, and there  erlmesh health,  say which code it is. Long work belongs into asyncio.to_thread.",
+        "Code on these nodes blocks the event loop. They still send ticks, but they answer nothing until it ends.",
+        "Their logs, and  erlmesh health  on their machines, name the code. Move long work to asyncio.to_thread.",
         nodes=dict(nodes),
     )
