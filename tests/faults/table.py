@@ -12,17 +12,18 @@ __all__ = ["write_table"]
 HEAD = """\
 # Faults, and what they do
 
-Real nodes in network namespaces, each on a machine of its own; `py` is an erlmesh node, `23`, `25` and `27` are
-Erlang/OTP. They stand in the order of their names, and what happens happens to the first. The tick time is
-{ticktime} s unless another is named, so a silent peer is to be given up {least:g} to {most:g} s after its last word.
-*Noticed* is the time until `nodedown`, over all who saw it; *whole again* the time from the repair until everybody
-sees everybody, and the group has all its members on every node. The last column is the same with Erlang alone, which
-mostly waits to be pinged.
+Real nodes run in network namespaces, each on a machine of its own. `py` is an erlmesh node. `23`, `25` and `27` are
+Erlang/OTP. The nodes are in the order of their names, and the fault happens to the first one. The net tick time is
+{ticktime} s unless the fault names another one, so a peer that sends nothing is dropped after {least:g} to {most:g} s.
 
-`make faults` measures all this anew and writes this file; a fault that ends otherwise than is said here is a failed
-test.
+- *Noticed* is the time until `nodedown`, over all nodes that got it.
+- *Complete again* is the time from the repair until every node sees every node, and the group has all its members on
+  every node.
+- The last column is the same with Erlang nodes only. They do not reconnect, so most of them wait for a ping.
 
-| what happens | to whom | outcome | noticed | whole again | Erlang alone |
+`make faults` measures this and writes this file. A fault with another outcome is a failed test.
+
+| fault | nodes | outcome | noticed | complete again | only Erlang nodes |
 | --- | --- | --- | --- | --- | --- |
 """
 
@@ -55,7 +56,7 @@ def _noticed(row: Row) -> str:
 def _whole(row: Row) -> str:
     if row.complete is None:
         return "–"
-    return _seconds(row.complete) if row.by_itself else "not by itself"
+    return _seconds(row.complete) if row.by_itself else "only after a ping"
 
 
 def _beside(row: Row, alone: Row | None) -> str:

@@ -26,7 +26,7 @@ def in_time(world: World) -> bool:
 
 @trios
 def test_a_killed_node_is_gone_at_once(world, kinds):
-    """`kill -9`."""
+    """Kill a node (`kill -9`)."""
     world.meet()
 
     world.fault()
@@ -34,7 +34,7 @@ def test_a_killed_node_is_gone_at_once(world, kinds):
 
     world.is_gone(0, [1, 2], within=2)
     assert max(world.row.noticed) < 1
-    world.row.outcome = "gone from all groups, `connection_closed`"
+    world.row.outcome = "removed from all groups, reason `connection_closed`"
     assert {world.went(1, 0)[0].reason, world.went(2, 0)[0].reason} == {"connection_closed"}
     world.restart(0)
     world.heal_to_whole()
@@ -42,7 +42,7 @@ def test_a_killed_node_is_gone_at_once(world, kinds):
 
 @trios
 def test_a_pause_shorter_than_the_tick_time_is_nothing(world, kinds):
-    """Paused (SIGSTOP) for half a tick time."""
+    """Pause a node (SIGSTOP) for half the net tick time."""
     world.meet()
 
     world.fault()
@@ -52,12 +52,12 @@ def test_a_pause_shorter_than_the_tick_time_is_nothing(world, kinds):
 
     time.sleep(world.ticktime * LATEST)  # whoever was going to notice has done so by now
     world.nothing_happened()
-    world.row.outcome = "nobody is dropped"
+    world.row.outcome = "no node is dropped"
 
 
 @trios
 def test_a_paused_node_is_dropped_in_time_and_comes_back(world, kinds):
-    """Paused (SIGSTOP) until it is dropped."""
+    """Pause a node (SIGSTOP) until the others drop it."""
     world.meet()
 
     world.fault()
@@ -68,12 +68,12 @@ def test_a_paused_node_is_dropped_in_time_and_comes_back(world, kinds):
     assert world.nodes[1].name in world.nodes[2].nodes()
     world.nodes[0].cont()
     world.heal_to_whole()
-    world.row.outcome = "dropped, the others stay together"
+    world.row.outcome = "dropped; the other nodes stay connected"
 
 
 @trios
 def test_a_silent_cut_is_noticed_on_both_sides_in_time(world, kinds):
-    """Cut off silently, one against two."""
+    """Partition one node from two nodes, without a reset."""
     world.meet()
 
     world.fault()
@@ -89,12 +89,12 @@ def test_a_silent_cut_is_noticed_on_both_sides_in_time(world, kinds):
     world.members.remove(moved)
     world.heal_to_whole()
     world.until(lambda: all(node.members(ELSEWHERE) == [moved] for node in world.nodes), 5)
-    world.row.outcome = "dropped on both sides; what changed meanwhile is right after the heal"
+    world.row.outcome = "dropped on both sides; changes made meanwhile are correct after the heal"
 
 
 @trios
 def test_an_interface_that_is_removed_is_noticed_as_a_silent_cut(world, kinds):
-    """The network interface removed."""
+    """Remove the network interface."""
     world.meet()
 
     world.fault()
@@ -110,7 +110,7 @@ def test_an_interface_that_is_removed_is_noticed_as_a_silent_cut(world, kinds):
 
 @trios
 def test_a_machine_that_is_lost_without_a_word_is_dropped_and_its_next_life_is_welcome(world, kinds):
-    """The machine lost: no FIN, no reset; then another life of it."""
+    """Lose the machine: no FIN, no reset; start it again after the others dropped it."""
     world.meet()
 
     world.fault()
@@ -122,12 +122,12 @@ def test_a_machine_that_is_lost_without_a_word_is_dropped_and_its_next_life_is_w
     world.switch.heal()
     world.restart(0)
     world.heal_to_whole()
-    world.row.outcome = "dropped; the new life is another"
+    world.row.outcome = "dropped; the restarted node is a new incarnation"
 
 
 @trios
 def test_a_new_life_is_let_in_while_the_old_connection_is_still_believed_in(world, kinds):
-    """The machine lost, and back before anybody noticed."""
+    """Lose the machine, and start it again before the others notice."""
     world.meet()
 
     world.fault()
@@ -139,4 +139,4 @@ def test_a_new_life_is_let_in_while_the_old_connection_is_still_believed_in(worl
 
     world.heal_to_whole(timeout=world.ticktime * 2)
     assert all(before not in node.members(GROUP) for node in world.nodes)
-    world.row.outcome = "the new life takes the old one's place"
+    world.row.outcome = "the new incarnation replaces the old one"

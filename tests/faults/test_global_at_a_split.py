@@ -46,7 +46,7 @@ def told(node, pid):
 
 @pairs
 def test_a_name_on_both_sides_of_a_cut_ends_as_its_method_says(world, kinds):
-    """One name on both sides of a cut, for each method of `global`; then the heal."""
+    """Register one global name on both sides of a partition, for each resolve method; then heal it."""
     ready(world)
     cut(world)
     until_lost(world)
@@ -73,13 +73,13 @@ def test_a_name_on_both_sides_of_a_cut_ends_as_its_method_says(world, kinds):
     world.until(lambda: told(first, both[0]) == [(CONFLICT, Atom(METHODS[2]), both[1])], 5)
     world.until(lambda: told(second, both[1]) == [(CONFLICT, Atom(METHODS[2]), both[0])], 5)
     wait_for_name(alone, first, second, name=Atom("alone"))
-    world.row.outcome = "kept, told or lost as the method says"
+    world.row.outcome = "the name is kept, reported or lost, as the method decides"
 
 
 @pytest.mark.world(ticktime=4)
 @pairs
 def test_names_and_locks_wait_for_who_is_cut_off_until_it_is_given_up(world, kinds):
-    """A name and a lock wanted just after a cut, the lock held on the other side, at tick time 4."""
+    """Request a name and a lock just after a partition; the other side holds the lock; net tick time 4 s."""
     ready(world)
     first, second = world.nodes
     hold(first)
@@ -94,12 +94,12 @@ def test_names_and_locks_wait_for_who_is_cut_off_until_it_is_given_up(world, kin
     world.switch.heal()
     world.heal_to_whole()
     wait_for_name(whereis(second, Atom("wanted")), first, second, name=Atom("wanted"))
-    world.row.outcome = "wait until the other side is given up, then have them; the name is everywhere after the heal"
+    world.row.outcome = "granted once the other side is dropped; all nodes know the name after the heal"
 
 
 @pairs
 def test_a_lock_is_free_when_its_holder_is_killed_with_its_node(world, kinds):
-    """The node with the holder of a lock killed."""
+    """Kill the node that holds a global lock."""
     ready(world)
     first, second = world.nodes
     hold(first)

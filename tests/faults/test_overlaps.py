@@ -58,7 +58,7 @@ def comes_back(world: World) -> None:
 
 @EVERY_PLACE
 def test_a_cut_of_one_pair_of_three_parts_them_as_it_parts_beams(world, kinds):
-    """Only the way between the first two cut, silently; both see the third."""
+    """Cut the link between the first two nodes, without a reset; both still see the third."""
     world.meet()
 
     world.fault()
@@ -67,13 +67,13 @@ def test_a_cut_of_one_pair_of_three_parts_them_as_it_parts_beams(world, kinds):
     until_parted(world)
     assert min(world.row.noticed) < world.ticktime * LATEST + 0.5
     stays_parted(world)
-    world.row.outcome = "one of the two is left by the third; no overlap"
+    world.row.outcome = "the third node drops one of the two; the partitions do not overlap"
     comes_back(world)
 
 
 @EVERY_PLACE
 def test_a_one_way_cut_parts_them_as_it_parts_beams(world, kinds):
-    """Only what the first says to the second is lost."""
+    """Lose only the packets from the first node to the second."""
     world.meet()
 
     world.fault()
@@ -82,13 +82,13 @@ def test_a_one_way_cut_parts_them_as_it_parts_beams(world, kinds):
     until_parted(world)
     assert min(world.row.noticed) < world.ticktime * LATEST + 0.5
     stays_parted(world)
-    world.row.outcome = "one of the two is left by the third; no overlap"
+    world.row.outcome = "the third node drops one of the two; the partitions do not overlap"
     comes_back(world)
 
 
 @EVERY_PLACE
 def test_a_disconnect_on_purpose_parts_them_as_it_parts_beams(world, kinds):
-    """The first disconnects from the second on purpose."""
+    """The first node disconnects from the second on purpose."""
     world.meet()
     world.until_known()
 
@@ -104,4 +104,4 @@ def test_a_disconnect_on_purpose_parts_them_as_it_parts_beams(world, kinds):
     assert max(event.timestamp - world.fault_at for event in world.went(0, 1) + world.went(1, 0)) < 2
     world.stays(lambda: not world.overlaps() and second.name not in first.nodes(), world.ticktime / 2)
     world.row.noticed = [world.went(0, 1)[0].timestamp - world.fault_at, world.went(1, 0)[0].timestamp - world.fault_at]
-    world.row.outcome = "left, and no overlap remains"
+    world.row.outcome = "disconnected; the partitions do not overlap"

@@ -68,7 +68,7 @@ def test_a_node_without_reconnect_does_not_dial_whom_it_lost(world, kinds):
 @pytest.mark.timeout(1800)
 @pairs_of("py 25 py 27 py", "py py py py py")
 def test_five_nodes_that_restart_one_after_the_other_are_a_full_mesh_again(world, kinds):
-    """A rolling restart of five nodes."""
+    """Restart five nodes, one after the other."""
     meet_all_at_once(world)
 
     rounds = 20 if world.long else 2

@@ -21,7 +21,7 @@ def kinds_are(*kinds):
 @pytest.mark.world(otp_epmd=True)
 @kinds_are("py 25", "25 py", "25 27")
 def test_an_epmd_that_dies_ends_no_link_and_all_of_its_machine_register_anew(world, kinds):
-    """EPMD killed, and started again."""
+    """Kill EPMD, and start it again."""
     machine = world.switch.machines[0]
     epmd = world.epmds[0]
     neighbour = world.start(0, kind=kinds[1], name="neighbour")
@@ -39,7 +39,7 @@ def test_an_epmd_that_dies_ends_no_link_and_all_of_its_machine_register_anew(wor
     world.row.complete = time.monotonic() - began
     world.nothing_happened()
     assert world.nodes[1].ping(neighbour.name)
-    world.row.outcome = "links live on, all register anew"
+    world.row.outcome = "connections stay; all nodes register again"
 
 
 def registered(world: World, machine) -> set[str]:
@@ -49,7 +49,7 @@ def registered(world: World, machine) -> set[str]:
 
 @kinds_are("py py 25", "25 py 27", "25 25 25")
 def test_without_descriptors_live_links_go_on_and_accepting_waits(world, kinds):
-    """No file descriptors left."""
+    """Use up all file descriptors."""
     world.meet()
     node = world.nodes[0]
     pid = node.pid
@@ -72,7 +72,7 @@ def test_without_descriptors_live_links_go_on_and_accepting_waits(world, kinds):
 
     subprocess.run(["prlimit", f"--pid={pid}", f"--nofile={before}"], check=True)
     world.until(lambda: stranger.ping(node.name), 10, what="let in again")
-    world.row.outcome = "no new connection until there are some; live links go on"
+    world.row.outcome = "no new connection until descriptors are free; existing connections stay"
 
 
 def limit(pid: int, used: int) -> str:
@@ -95,7 +95,7 @@ def cpu(pid: int) -> float:
 @pytest.mark.world(ticktime=8)
 @kinds_are("py 25 27", "py py 25", "25 27 25")
 def test_bad_weather_is_no_reason_to_drop_anybody(world, kinds):
-    """Delay 10±3 ms, 1 % loss, 2 % reordered, at tick time 8."""
+    """Delay packets by 10±3 ms, lose 1 %, reorder 2 %; net tick time 8 s."""
     world.meet()
 
     world.fault()
@@ -110,12 +110,12 @@ def test_bad_weather_is_no_reason_to_drop_anybody(world, kinds):
             time.sleep(0.5)
         world.nothing_happened()
 
-    world.row.outcome = f"nobody is dropped in {90 if world.long else 45} s"
+    world.row.outcome = f"no node is dropped in {90 if world.long else 45} s"
 
 
 @kinds_are("py py 25", "py 27 py")
 def test_a_wall_clock_that_jumps_an_hour_changes_nothing(world, kinds):
-    """The first node's wall clock set an hour forward, then two back."""
+    """Set the wall clock of the first node one hour forward, then two hours back."""
     library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
     if library is None:
         raise CannotHere("libfaketime is not installed")
@@ -139,4 +139,4 @@ def test_a_wall_clock_that_jumps_an_hour_changes_nothing(world, kinds):
         assert abs(believed - int(shift)) < 60
         world.stays(lambda: world.nodes[0].ping(world.nodes[2].name), world.ticktime)
     world.nothing_happened()
-    world.row.outcome = "nothing happens"
+    world.row.outcome = "no effect"
