@@ -82,7 +82,7 @@ pythons: $(VENV)/dev.stamp       ## the unit tests on each other Python, 3.11 to
 otp: $(VENV)/dev.stamp erlang    ## interop with OTP 23, 25, 27 and 29, each test on each
 	$(PYTEST) tests/otp --every-otp $(ARGS)
 
-sim: $(VENV)/dev.stamp           ## random lives of simulated clusters: make sim SEEDS=1000 FIRST=0; SEED=7 tells one again
+sim: $(VENV)/dev.stamp           ## random scenarios on simulated clusters: make sim SEEDS=1000 FIRST=0; SEED=7 replays one
 	@PYTHONPATH=tests $(BIN)/python -m simulation $(if $(SEED),--seed $(SEED),--first $(FIRST) --seeds $(SEEDS)) $(ARGS)
 
 conformance: $(VENV)/dev.stamp erlang  ## OTP as the judge: what it sees of a node must be what it sees of a BEAM
@@ -91,7 +91,7 @@ conformance: $(VENV)/dev.stamp erlang  ## OTP as the judge: what it sees of a no
 faults: $(VENV)/dev.stamp erlang  ## real faults on real nodes, at length, and docs/reference/faults.md written anew (root; some minutes)
 	$(PYTEST) tests/faults --long --table docs/reference/faults.md $(ARGS)
 
-mutants: $(VENV)/dev.stamp       ## judges the stories by deliberately wrong versions: what catches each
+mutants: $(VENV)/dev.stamp       ## runs the scenarios against mutants and prints what kills each
 	@$(BIN)/python tests/simulation/run_mutants.py $(ARGS)
 
 docker: $(VENV)/dev.stamp        ## the tests with containers alone, on the Docker Engine of this machine

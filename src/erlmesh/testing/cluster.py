@@ -165,6 +165,7 @@ class Cluster:
         return list(self._nodes)
 
     def is_up(self, which: NodeOrName) -> bool:
+        """True if the node is running."""
         return self.name(which) in self._nodes
 
     def machine(self, which: NodeOrName) -> Machine:
@@ -213,6 +214,7 @@ class Cluster:
         self.machine(which).resume()
 
     def is_paused(self, which: NodeOrName) -> bool:
+        """True if the node is running and paused."""
         return self.machine(which).paused
 
     def kill(self, which: NodeOrName, *, silently: bool = False) -> None:
@@ -292,6 +294,7 @@ class Cluster:
         return asyncio.get_running_loop().time()
 
     async def sleep(self, seconds: float) -> None:
+        """Sleep in virtual time."""
         await asyncio.sleep(seconds)
 
     async def wait_until(

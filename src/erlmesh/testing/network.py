@@ -61,6 +61,7 @@ class SimulatedNetwork:
                 pipe.resume(self.random.uniform(0.0, min(duration, MAX_BACKOFF)))
 
     def is_cut(self, sender: str, receiver: str) -> bool:
+        """True if :meth:`cut` stopped the packets from ``sender`` to ``receiver``."""
         return (sender, receiver) in self._cuts
 
     def is_reachable(self, one: str, other: str) -> bool:
@@ -105,9 +106,11 @@ class Host:
     async def addresses(
         self, host: str, listen: Iterable[str] | None
     ) -> tuple[Sequence[str] | None, Sequence[str] | None]:
+        """The addresses of the node and the addresses to listen on, as in TcpNetwork."""
         return [host], [host] if listen is None else list(listen)
 
     async def dial(self, host: str, port: int, protocol: Callable[[], asyncio.Protocol]) -> None:
+        """Connect to a port of the host with the address ``host``. Raises ConnectError if no listener is there."""
         there = await self.reach(host)
         answering = there.listener(port)
         if answering is None:
@@ -125,6 +128,7 @@ class Host:
         ports: Iterable[int],
         protocol: Callable[[], asyncio.Protocol],
     ) -> Listener:
+        """Listen on the first free port of ``ports``; 0 stands for any port. Raises NodeStartError if none is free."""
         for wanted in ports:
             if not wanted:
                 self._last_port += 1
@@ -178,6 +182,7 @@ class SimulatedEpmd:
         self._host = host
 
     async def register(self, name: str, port: int, *, hosts: Sequence[str] | None, hidden: bool) -> int:  # noqa: ARG002
+        """Register a node name and return its creation, a new one for each registration. Raises NodeStartError."""
         host = self._host
         if name in host.names:
             raise NodeStartError(f"the name {name} is in use on {host.address}")
@@ -186,6 +191,7 @@ class SimulatedEpmd:
         return host.registrations + 3
 
     async def resolve(self, name: str) -> tuple[str, int]:
+        """Ask the EPMD of the node's host. Returns address and port. Raises ConnectError if the name is unknown."""
         alive, _, address = name.partition("@")
         there = await self._host.reach(address)
         if alive not in there.names:
@@ -193,6 +199,7 @@ class SimulatedEpmd:
         return address, there.names[alive]
 
     async def close(self) -> None:
+        """Unregister all names of the host."""
         self._host.names.clear()
 
 
