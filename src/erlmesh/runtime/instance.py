@@ -38,7 +38,7 @@ from erlmesh.terms import Atom, Pid, Term
 
 __all__ = ["DISCONNECTING", "InstanceConfig", "NodeInstance", "ProcessClass"]
 
-DISCONNECTING: Final = Atom("disconnecting")
+DISCONNECTING: Final = Atom("closing")
 """To our own kind: that we leave on purpose, and nobody need dial."""
 SHUTDOWN: Final = Atom("shutdown")
 SHUTDOWN_GRACE: Final = 0.5
@@ -131,7 +131,7 @@ class NodeInstance:
 
     def _on_erlmesh_message(self, message: Term) -> None:
         match message:
-            case (Atom("disconnecting"), Atom() as peer) if self.reconnector is not None:
+            case (Atom("closing"), Atom() as peer) if self.reconnector is not None:
                 self.reconnector.suppress(peer.name)
             case _:
                 self.loop_monitor.on_message(message)
