@@ -1,4 +1,4 @@
-"""The whole transcript, run for real: three shells that are processes of their own, and Elixir's if it is installed."""
+"""The demonstration: type the lines of the session into real shells, and into Elixir's iex if it is installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Docker Engine by its own command: containers and a network of ours alone, found again by their label."""
+"""Run the ``docker`` command: containers and a network for one demo, marked with a label."""
 
 from __future__ import annotations
 
@@ -9,26 +9,29 @@ import time
 from pathlib import Path
 from typing import Final
 
-from erlmesh.demo.shells import DemoFailed, ShellProcess
+from erlmesh.demo.shells import SENTINEL, DemoFailed, ShellProcess
 
 __all__ = ["IMAGE", "ContainerShell", "Engine"]
 
 IMAGE: Final = "localhost/erlmesh:dev"
 COMMAND_TIMEOUT: Final = 60.0
-"""Seconds a command of the engine may take."""
+"""Seconds that a docker command may take."""
 CLEANUP_TIMEOUT: Final = 20.0
-"""Seconds until what cannot be removed is left."""
+"""Seconds for the cleanup. After that, remaining containers and networks stay."""
 _SUBNETS: Final = tuple(f"172.31.{third}" for third in range(240, 256))
 _COOKIE: Final = "/run/secrets/cookie"
 
 
 class Engine:
-    """``token`` is in the name and on the label of everything it makes; :meth:`close` removes all of that."""
+    """The Docker Engine. ``token`` is in the name and label of everything it creates; :meth:`close` removes that.
+
+    Raises DemoFailed if docker is not installed or its engine does not run.
+    """
 
     def __init__(self, token: str, cookie_file: Path) -> None:
         program = shutil.which("docker")
         if program is None:
-            raise DemoFailed("there is no docker here")
+            raise DemoFailed("docker is not installed")
         self._program = program
         self._token = token
         self._label = f"erlmesh.demo={token}"
@@ -37,24 +40,24 @@ class Engine:
         self.run("version", "--format", "{{.Server.Version}}")
 
     def run(self, *arguments: str, timeout: float = COMMAND_TIMEOUT) -> str:
-        """``docker ARGUMENTS``: what it prints. Raises Failed with what it complains of."""
+        """Run ``docker ARGUMENTS`` and return its output. Raises DemoFailed with its error text."""
         try:
             done = subprocess.run(  # noqa: S603 - the docker that was found
                 [self._program, *arguments], capture_output=True, text=True, timeout=timeout, check=False
             )
         except subprocess.TimeoutExpired:
-            raise DemoFailed(f"docker {arguments[0]} takes longer than {timeout:g} s") from None
+            raise DemoFailed(f"docker {arguments[0]} took longer than {timeout:g} s") from None
         if done.returncode:
             raise DemoFailed(f"docker {' '.join(arguments[:2])}: {done.stderr.strip() or done.stdout.strip()}")
         return done.stdout.strip()
 
     def has_image(self, image: str) -> bool:
-        """Whether it is here and need not be pulled."""
+        """Return true if the engine has the image and need not pull it."""
         return bool(self.run("images", "--quiet", image))
 
     def make_network(self) -> None:
-        """One that leads nowhere, at addresses that no other network of this machine has."""
-        why = ""
+        """Create a network without a route to the outside, in a subnet that no other network of the machine uses."""
+        reason = ""
         for subnet in _SUBNETS:
             try:
                 self.run(
@@ -62,26 +65,26 @@ class Engine:
                     self.network,
                 )  # fmt: skip
             except DemoFailed as failure:
-                why = str(failure)
+                reason = str(failure)
             else:
                 self._subnet = subnet
                 return
-        raise DemoFailed(f"no network could be made: {why}")
+        raise DemoFailed(f"cannot create a network: {reason}")
 
     @property
     def network(self) -> str:
         return f"erlmesh-demo-{self._token}"
 
     def container(self, name: str) -> str:
-        """The engine's name for the container of the node ``name``."""
+        """Return the name of the container of the node ``name``."""
         return f"{self.network}-{name}"
 
     def address(self, number: int) -> str:
-        """The address of the node ``number``, counted from 1."""
+        """Return the address of the node with this number, counted from 1."""
         return f"{self._subnet}.{number + 1}"
 
     def shell_command(self, image: str, name: str, number: int, *options: str) -> list[str]:
-        """The command that starts a node in a container, with its shell at this command's standard input."""
+        """Return the command that starts a node in a container. Its shell reads the command's standard input."""
         return [
             self._program, "run", "--interactive", "--name", self.container(name), "--hostname", name,
             "--label", self._label, "--network", self.network, "--ip", self.address(number),
@@ -90,15 +93,18 @@ class Engine:
         ]  # fmt: skip
 
     def restart_command(self, name: str) -> list[str]:
-        """The command that starts the container of ``name`` again."""
+        """Return the command that starts the container of ``name`` again."""
         return [self._program, "start", "--attach", "--interactive", self.container(name)]
 
     def remsh_command(self, name: str) -> list[str]:
-        """The command that opens a second shell in the container of ``name``, on the node that runs there."""
+        """Return the command that opens a second shell in the container of ``name``, on the node that runs there."""
         return [self._program, "exec", "--interactive", self.container(name), "erlmesh", "shell", "--remsh"]
 
     def close(self) -> None:
-        """Removes what was made, and what is still being made; may be called again."""
+        """Remove all containers and networks of this engine. May be called again.
+
+        A container can still be starting, so this repeats until nothing is left.
+        """
         label, deadline = f"label={self._label}", time.monotonic() + CLEANUP_TIMEOUT
         while time.monotonic() < deadline:
             with contextlib.suppress(DemoFailed):
@@ -114,9 +120,9 @@ class Engine:
 
 
 class ContainerShell(ShellProcess):
-    """The shell of the node ``name``, behind a command of :class:`Engine`."""
+    """The shell of the node ``name``, started by a command of :class:`Engine`."""
 
-    sentinel_line = "print('-- erlmesh demo mark --')"
+    sentinel_line = f"print({SENTINEL!r})"
 
     def __init__(self, name: str, command: list[str]) -> None:
         super().__init__(name, f"py({name}){{}}> ", command, {})

@@ -1,6 +1,7 @@
-"""The story: two philosophers meet, a third meets both through one, one dies and comes back; then an Elixir node joins.
+"""The local demo: two nodes connect, a third joins the mesh through one of them, one is killed and restarted.
 
-All on 127.0.0.1, with an EPMD port and a cookie of their own, so no other cluster of the machine is touched.
+Then an Elixir node joins. All nodes run on 127.0.0.1 with an EPMD port and a cookie of their own, so the demo does not
+affect other clusters of the machine.
 """
 
 from __future__ import annotations
@@ -11,51 +12,48 @@ import signal
 import socket
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from erlmesh.demo.console import Console
+from erlmesh.demo.console import MEMBERS, PID, Console, has_members
 from erlmesh.demo.shells import DemoFailed, PythonShell, ShellProcess, iex
 
 __all__ = ["raise_keyboard_interrupt", "run"]
 
 HOST: Final = "127.0.0.1"
-MEMBERS: Final = ":pg2.get_members(:group)"
 WORKERS: Final = ":pg.get_members(:workers)"
-PID: Final = r"#PID<\d+\.\d+\.\d+>"
 
 
 def run(*, elixir: bool = True) -> int:
-    """Plays it; 0 if every step was as it must be, 1 if one was not, 130 after Ctrl-C."""
-    began = time.monotonic()
-    stage = Console()
-    former = signal.signal(signal.SIGTERM, raise_keyboard_interrupt)
+    """Run the demo. Returns the exit code: 0 if every check passed, 1 if one failed, 130 after Ctrl-C."""
+    started = time.monotonic()
+    console = Console()
+    previous_handler = signal.signal(signal.SIGTERM, raise_keyboard_interrupt)
     with tempfile.TemporaryDirectory(prefix="erlmesh-demo-") as folder:
-        story = _LocalDemo(stage, Path(folder))
+        demo = _LocalDemo(console, Path(folder))
         try:
-            story.run(elixir=elixir)
+            demo.run(elixir=elixir)
         except DemoFailed as failure:
-            stage.fail(str(failure))
+            console.fail(str(failure))
             return 1
         except KeyboardInterrupt:
             return 130
         finally:
-            story.close()
-            signal.signal(signal.SIGTERM, former)
-    stage.heading(f"All {stage.checks_passed} checks hold; {time.monotonic() - began:.1f} s.")
+            demo.close()
+            signal.signal(signal.SIGTERM, previous_handler)
+    console.heading(f"All {console.checks_passed} checks passed in {time.monotonic() - started:.1f} s.")
     return 0
 
 
 def raise_keyboard_interrupt(_number: int, _frame: FrameType | None) -> None:
-    """For SIGTERM: what was started is ended too."""
+    """Handle SIGTERM like Ctrl-C, so that the shells are closed."""
     raise KeyboardInterrupt
 
 
 class _LocalDemo:
-    def __init__(self, stage: Console, folder: Path) -> None:
-        self.console = stage
+    def __init__(self, console: Console, folder: Path) -> None:
+        self.console = console
         self._shells: list[ShellProcess] = []
         self._port = _free_port()
         self._cookie = secrets.token_hex(10)
@@ -64,14 +62,14 @@ class _LocalDemo:
         self._cookie_file.write_text(self._cookie)
 
     def close(self) -> None:
-        for actor in self._shells:
-            actor.close()
+        for shell in self._shells:
+            shell.close()
 
     def run(self, *, elixir: bool) -> None:
-        actors: list[ShellProcess] = [self._start(name) for name in ("socrates", "plato", "aristotle")]
-        for actor in actors:
-            actor.wait_up()
-        socrates, plato, aristotle = actors
+        shells: list[ShellProcess] = [self._start(name) for name in ("socrates", "plato", "aristotle")]
+        for shell in shells:
+            shell.wait_up()
+        socrates, plato, aristotle = shells
         self._isolated_nodes(socrates, plato)
         self._connect_two_nodes(socrates, plato)
         self._connect_third_node(socrates, plato, aristotle)
@@ -86,144 +84,137 @@ class _LocalDemo:
         self._shells.append(shell)
         return shell
 
-    # The chapters
+    # The steps of the demo
 
     def _isolated_nodes(self, socrates: ShellProcess, plato: ShellProcess) -> None:
-        say, show = self.console, self.console.type
-        say.heading("Two nodes, each a process of its own, that do not know each other")
-        show(socrates, "Node.self", expect=f':"socrates@{HOST}"')
-        answer = show(socrates, f'Node.ping(:"xenophon@{HOST}")', expect=":pang")
-        say.check("knows no node" in answer, "a node that is not there answers :pang, and the shell says why")
-        for actor in (socrates, plato):
-            self._make_group(actor)
-            show(actor, MEMBERS, expect=rf"\[{PID}\]")
-            say.check(
-                actor.value(MEMBERS) == f"[{actor.value('self')}]", f"{actor.alive_name} sees itself alone in the group"
+        console = self.console
+        console.heading("Two nodes, each in its own process, not connected yet")
+        console.type(socrates, "Node.self", expect=f':"socrates@{HOST}"')
+        answer = console.type(socrates, f'Node.ping(:"xenophon@{HOST}")', expect=":pang")
+        console.check("knows no node" in answer, "a ping of a missing node returns :pang, and the shell prints why")
+        for shell in (socrates, plato):
+            console.create_group(shell)
+            console.type(shell, MEMBERS, expect=rf"\[{PID}\]")
+            console.check(
+                shell.value(MEMBERS) == f"[{shell.value('self')}]", f"{shell.alive_name} sees one member: itself"
             )
 
-    def _make_group(self, shell: ShellProcess) -> None:
-        self.console.type(shell, ":pg2.start()", expect=rf"\{{:ok, {PID}\}}")
-        self.console.type(shell, ":pg2.create(:group)", expect=":ok")
-        self.console.type(shell, ":pg2.join(:group, self)", expect=":ok")
-
     def _connect_two_nodes(self, socrates: ShellProcess, plato: ShellProcess) -> None:
-        say = self.console
-        say.heading("They meet by one ping, and their groups become one")
-        say.type(socrates, f'Node.ping(:"plato@{HOST}")', expect=":pong")
-        for actor in (socrates, plato):
-            say.type_until(actor, MEMBERS, _has_members(2), "two members")
+        console = self.console
+        console.heading("One ping connects the two nodes and merges their groups")
+        console.type(socrates, f'Node.ping(:"plato@{HOST}")', expect=":pong")
+        for shell in (socrates, plato):
+            console.type_until(shell, MEMBERS, has_members(2), "two members")
         self._check_same_members([socrates, plato], MEMBERS, 2)
-        say.type(plato, "for p in pg2.get_members(Atom('group')): send(p, {:hello, self})")
-        say.type_until(socrates, "flush", lambda answer: ":hello" in answer, "a message from plato")
-        say.check(True, "a message reaches every member, here and there")
+        console.type(plato, "for p in pg2.get_members(Atom('group')): send(p, {:hello, self})")
+        console.type_until(socrates, "flush", lambda answer: ":hello" in answer, "a message from plato")
+        console.check(True, "a message reaches every member, local and remote")
 
     def _connect_third_node(self, socrates: ShellProcess, plato: ShellProcess, aristotle: ShellProcess) -> None:
-        say = self.console
-        say.heading("A third node meets plato only, and is introduced to socrates")
-        self._make_group(aristotle)
-        say.type(aristotle, f'Node.ping(:"plato@{HOST}")', expect=":pong")
-        for actor in (aristotle, socrates, plato):
-            say.type_until(actor, MEMBERS, _has_members(3), "three members")
+        console = self.console
+        console.heading("A third node pings only plato, and is connected to socrates too")
+        console.create_group(aristotle)
+        console.type(aristotle, f'Node.ping(:"plato@{HOST}")', expect=":pong")
+        for shell in (aristotle, socrates, plato):
+            console.type_until(shell, MEMBERS, has_members(3), "three members")
         self._check_same_members([socrates, plato, aristotle], MEMBERS, 3)
-        say.type(socrates, "Node.list()", expect=r"\[.*\]")
+        console.type(socrates, "Node.list()", expect=r"\[.*\]")
         nodes = socrates.value("Node.list()")
-        say.check(
+        console.check(
             sorted(nodes.strip("[]").split(", ")) == [f':"aristotle@{HOST}"', f':"plato@{HOST}"'],
-            "one ping made a full mesh: socrates knows aristotle, whom it never pinged",
+            "one ping made a full mesh: socrates is connected to aristotle without a ping",
         )
 
     def _kill_node(self, socrates: ShellProcess, plato: ShellProcess, aristotle: ShellProcess) -> None:
-        say = self.console
-        say.heading("kill -9 socrates")
-        began = time.monotonic()
+        console = self.console
+        console.heading("Kill socrates with kill -9")
+        started = time.monotonic()
         socrates.kill()
-        say.type_until(plato, MEMBERS, _has_members(2), "two members")
-        took = time.monotonic() - began
-        say.type_until(aristotle, MEMBERS, _has_members(2), "two members")
-        say.type(plato, "Node.list", expect=rf'\[:"aristotle@{HOST}"\]')
+        console.type_until(plato, MEMBERS, has_members(2), "two members")
+        took = time.monotonic() - started
+        console.type_until(aristotle, MEMBERS, has_members(2), "two members")
+        console.type(plato, "Node.list", expect=rf'\[:"aristotle@{HOST}"\]')
         self._check_same_members([plato, aristotle], MEMBERS, 2)
-        say.check(took < 1.0, f"{took * 1000:.0f} ms after the kill, plato no longer sees socrates in the group")
+        console.check(took < 1.0, f"{took * 1000:.0f} ms after the kill, plato no longer sees socrates in the group")
 
     def _restart_node(self, plato: ShellProcess, aristotle: ShellProcess) -> ShellProcess:
-        say = self.console
-        say.heading("socrates is started again")
+        console = self.console
+        console.heading("Restart socrates")
         socrates = self._start("socrates")
         socrates.wait_up()
-        say.type(socrates, MEMBERS, expect=r"\{:error, \{:no_such_group, :group\}\}")
-        self._make_group(socrates)
-        say.type(socrates, f'Node.ping(:"plato@{HOST}")', expect=":pong")
-        for actor in (socrates, plato, aristotle):
-            say.type_until(actor, MEMBERS, _has_members(3), "three members")
+        console.type(socrates, MEMBERS, expect=r"\{:error, \{:no_such_group, :group\}\}")
+        console.create_group(socrates)
+        console.type(socrates, f'Node.ping(:"plato@{HOST}")', expect=":pong")
+        for shell in (socrates, plato, aristotle):
+            console.type_until(shell, MEMBERS, has_members(3), "three members")
         self._check_same_members([socrates, plato, aristotle], MEMBERS, 3)
         return socrates
 
     def _pg_groups(self, socrates: ShellProcess, plato: ShellProcess, aristotle: ShellProcess) -> None:
-        say = self.console
-        say.heading("The same with pg, OTP's groups of today: no create, and never a wait")
-        for actor in (socrates, plato, aristotle):
-            say.type(actor, ":pg.join(:workers, self)", expect=":ok")
-        say.type_until(socrates, WORKERS, _has_members(3), "three members")
+        console = self.console
+        console.heading("The same with pg, the current groups of OTP: no create, and no call waits")
+        for shell in (socrates, plato, aristotle):
+            console.type(shell, ":pg.join(:workers, self)", expect=":ok")
+        console.type_until(socrates, WORKERS, has_members(3), "three members")
         self._check_same_members([socrates, plato, aristotle], WORKERS, 3)
-        say.type(plato, ":pg.leave(:workers, self)", expect=":ok")
-        say.type_until(socrates, WORKERS, _has_members(2), "two members")
-        say.type(plato, ":pg.join(:workers, self)", expect=":ok")
+        console.type(plato, ":pg.leave(:workers, self)", expect=":ok")
+        console.type_until(socrates, WORKERS, has_members(2), "two members")
+        console.type(plato, ":pg.join(:workers, self)", expect=":ok")
 
     def _elixir_node(self, socrates: ShellProcess, plato: ShellProcess, aristotle: ShellProcess) -> None:
-        say = self.console
+        console = self.console
         program = shutil.which("iex")
         if program is None:
-            say.heading("No Elixir here: the part with a real iex is left out")
+            console.heading("Elixir is not installed: the part with iex is skipped")
             return
-        say.heading("A real Elixir node joins")
+        console.heading("A real Elixir node joins")
         diotima = iex(program, f"diotima@{HOST}", self._cookie, self._port)
         self._shells.append(diotima)
         diotima.wait_up()
-        say.type(diotima, f'Node.ping(:"plato@{HOST}")', expect=":pong")
-        say.type(diotima, ":pg.start_link()", expect=rf"\{{:ok, {PID}\}}")
-        say.type(diotima, ":pg.join(:workers, self)", expect=":ok")
-        for actor in (diotima, socrates):
-            say.type_until(actor, WORKERS, _has_members(4), "four members")
+        console.type(diotima, f'Node.ping(:"plato@{HOST}")', expect=":pong")
+        console.type(diotima, ":pg.start_link()", expect=rf"\{{:ok, {PID}\}}")
+        console.type(diotima, ":pg.join(:workers, self)", expect=":ok")
+        for shell in (diotima, socrates):
+            console.type_until(shell, WORKERS, has_members(4), "four members")
         self._check_same_members([socrates, plato, aristotle], WORKERS, 4)
-        say.type_until(diotima, "Node.list", lambda answer: answer.count("@") == 3, "three nodes")
-        say.check(True, "Elixir is in the mesh: it knows all three, and all see four workers")
-        say.type(diotima, "for p <- :pg.get_members(:workers), do: send(p, {:hello, self()})")
-        say.type_until(aristotle, "flush", lambda answer: "{:hello, #PID<" in answer, "a message from Elixir")
-        began = time.monotonic()
+        console.type_until(diotima, "Node.list", lambda answer: answer.count("@") == 3, "three nodes")
+        console.check(True, "Elixir is in the mesh: it is connected to all three nodes, and all see four workers")
+        console.type(diotima, "for p <- :pg.get_members(:workers), do: send(p, {:hello, self()})")
+        console.type_until(aristotle, "flush", lambda answer: "{:hello, #PID<" in answer, "a message from Elixir")
+        started = time.monotonic()
         diotima.kill()
-        say.comment("kill -9 diotima")
-        say.type_until(socrates, WORKERS, _has_members(3), "three members")
-        took = time.monotonic() - began
-        say.check(
-            took < 1.0, f"{took * 1000:.0f} ms after the kill, socrates no longer sees Elixir's shell in the group"
+        console.comment("kill -9 diotima")
+        console.type_until(socrates, WORKERS, has_members(3), "three members")
+        took = time.monotonic() - started
+        console.check(
+            took < 1.0, f"{took * 1000:.0f} ms after the kill, socrates no longer sees the Elixir shell in the group"
         )
 
     def _check_same_members(self, shells: list[ShellProcess], line: str, count: int) -> None:
-        """Every node names the same processes, down to the life of their nodes (which no print of a pid shows)."""
-        question = f"sorted((p.node.name, p.id, p.serial, p.creation) for p in {_to_python(line)})"
-        views = {actor.value(question) for actor in shells}
-        alive = {actor.value("'{0.node.name} {0.id} {0.serial} {0.creation}'.format(self)") for actor in shells}
+        """Check that all shells list the same pids, with the same creations (a printed pid does not show them)."""
+        query = f"sorted((p.node.name, p.id, p.serial, p.creation) for p in {_to_python(line)})"
+        views = {shell.value(query) for shell in shells}
+        own_pids = {shell.value("'{0.node.name} {0.id} {0.serial} {0.creation}'.format(self)") for shell in shells}
         view = views.pop()
-        found = view.count("@")
-        ours = sum(f"'{words[0]}', {words[1]}, {words[2]}, {words[3]}" in view for words in _split_answers(alive))
-        names = " and ".join(actor.alive_name for actor in shells)
+        member_count = view.count("@")
+        own_count = sum(
+            f"'{parts[0]}', {parts[1]}, {parts[2]}, {parts[3]}" in view for parts in _split_answers(own_pids)
+        )
+        names = [shell.alive_name for shell in shells]
         self.console.check(
-            not views and found == count and ours == len(shells),
-            f"{names} see the same {count} processes, and their own of this very life among them",
+            not views and member_count == count and own_count == len(shells),
+            f"{', '.join(names[:-1])} and {names[-1]} see the same {count} processes, their own shells included",
         )
 
 
 def _to_python(line: str) -> str:
-    """A line of the story as Python: ``:pg2.get_members(:group)`` → ``pg2.get_members(Atom("group"))``."""
+    """Translate a line of the demo to Python: ``:pg2.get_members(:group)`` → ``pg2.get_members(Atom("group"))``."""
     function, _, group = line.strip(":)").partition("(:")
     return f'{function}(Atom("{group}"))'
 
 
 def _split_answers(answers: set[str]) -> list[list[str]]:
     return [answer.strip("'").split() for answer in answers]
-
-
-def _has_members(count: int) -> Callable[[str], bool]:
-    return lambda answer: answer.count("#PID<") == count
 
 
 def _free_port() -> int:

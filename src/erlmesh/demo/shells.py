@@ -1,6 +1,6 @@
-"""Shells that are typed into through pipes: erlmesh's, and Elixir's iex.
+"""Shells controlled through pipes: the shell of erlmesh, and Elixir's iex.
 
-What an actor answers to a line is what its shell printed between that line and a mark that is asked for behind it.
+After each line the shell must print a sentinel. The output before the sentinel is the answer to the line.
 """
 
 from __future__ import annotations
@@ -18,19 +18,22 @@ from typing import Final
 
 import erlmesh
 
-__all__ = ["DemoFailed", "PythonShell", "ShellProcess", "iex"]
+__all__ = ["SENTINEL", "DemoFailed", "PythonShell", "ShellProcess", "iex"]
 
-SENTINEL: Final = "-- erlmesh demo mark --"
+SENTINEL: Final = "-- end of erlmesh demo output --"
 LINE_TIMEOUT: Final = 10.0
-"""Seconds a shell may take for a line, or to come up."""
+"""Seconds that a shell may take for a line, or to start."""
 
 
 class DemoFailed(Exception):
-    """Something was not as it must be; the text says what."""
+    """A step of the demo failed. The text says which expectation was not met."""
 
 
 class ShellProcess:
-    """A shell of the node ``name``; ``prompt`` is what it shows, with ``{}`` for the number of the line."""
+    """A shell of the node ``name``. ``prompt`` is its prompt, with ``{}`` for the line number.
+
+    Subclasses define ``sentinel_line``, the line that prints ``sentinel_output``.
+    """
 
     sentinel_line = ""
     sentinel_output = SENTINEL
@@ -40,7 +43,7 @@ class ShellProcess:
         self.prompt = prompt
         self.line_number = 1
         self._lines: queue.Queue[str | None] = queue.Queue()
-        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter, or the iex that was found
+        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter, or iex from the PATH
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -55,26 +58,27 @@ class ShellProcess:
 
     @property
     def alive_name(self) -> str:
+        """The part of the node name before the ``@``."""
         return self.name.partition("@")[0]
 
     def wait_up(self) -> None:
-        """Until the shell answers. Raises Failed if it does not."""
+        """Wait until the shell answers. Raises DemoFailed if it does not."""
         self._exchange("")
 
     def ask(self, line: str) -> str:
-        """What the shell prints for ``line``. Raises Failed when it does not answer."""
+        """Type ``line`` and return its output. Raises DemoFailed if the shell does not answer or has exited."""
         return self._exchange(line)
 
     def value(self, line: str) -> str:
-        """The same without remarks: the last line printed."""
+        """Type ``line`` and return the last line of its output, which is its value; hints come before it."""
         return self._exchange(line).rpartition("\n")[2]
 
     def kill(self) -> None:
-        """``kill -9``, returns at once."""
+        """Kill the process group with SIGKILL. Does not wait."""
         os.killpg(self._process.pid, signal.SIGKILL)
 
     def close(self) -> None:
-        """Ends it, whatever it is doing; may be called again."""
+        """Kill the shell and release its pipes. May be called again."""
         if self._process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -90,7 +94,7 @@ class ShellProcess:
             self._process.stdin.write(f"{line}\n{self.sentinel_line}\n")
             self._process.stdin.flush()
         except OSError:
-            raise DemoFailed(f"the shell of {self.name} has ended: {self._remaining_output()}") from None
+            raise DemoFailed(f"the shell of {self.name} exited: {self._remaining_output()}") from None
         answer: list[str] = []
         while True:
             try:
@@ -98,7 +102,7 @@ class ShellProcess:
             except queue.Empty:
                 raise DemoFailed(f"{self.name} did not answer {line!r} within {LINE_TIMEOUT:g} s: {answer}") from None
             if printed is None:
-                raise DemoFailed(f"the shell of {self.name} has ended: {' '.join(answer)}")
+                raise DemoFailed(f"the shell of {self.name} exited: {' '.join(answer)}")
             printed = self._strip_prompt(printed)
             if printed == self.sentinel_output:
                 return "\n".join(answer).strip("\n")
@@ -130,7 +134,7 @@ class PythonShell(ShellProcess):
 
     def __init__(self, name: str, cookie_file: Path, epmd_port: int) -> None:
         command = [sys.executable, "-m", "erlmesh", "shell", "--name", name, "--cookie-file", str(cookie_file)]
-        command.append("--no-reconnect")  # as in the post: who comes back is met by a ping, and not before
+        command.append("--no-reconnect")  # as in the post: a restarted node is connected by a ping, not before
         paths = [str(Path(erlmesh.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
         environment = {"ERL_EPMD_PORT": str(epmd_port), "PYTHONPATH": os.pathsep.join(filter(None, paths))}
         for variable in ("ERLMESH_NAME", "ERLMESH_JOIN"):
@@ -147,7 +151,7 @@ class _Iex(ShellProcess):
 
 
 def iex(program: str, name: str, cookie: str, epmd_port: int) -> ShellProcess:
-    """A real Elixir node, listening on the loopback address alone."""
+    """Start a real Elixir node that listens only on the loopback address. ``program`` is the path of iex."""
     erl = "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1} -kernel logger_level error"
     command = [program, "--name", name, "--cookie", cookie, "--erl", erl, "--dot-iex", "/dev/null"]
     environment = {"ERL_EPMD_PORT": str(epmd_port), "ERL_EPMD_ADDRESS": "127.0.0.1", "NO_COLOR": "1"}
