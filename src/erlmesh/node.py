@@ -1,33 +1,26 @@
-"""A node: the runtime with the services that every BEAM expects of a member of its cluster."""
+"""The public node: a runtime, and the services that every node of a cluster expects."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
-from functools import partial
 from types import ModuleType, TracebackType
 from typing import Any, Self
 
-from erlmesh.errors import ErlangError, GroupError, Undef
+from erlmesh.core.node_names import NodeNames
+from erlmesh.errors import NodeNotAlive
 from erlmesh.runtime.config import NodeConfig, accept_fields_of
-from erlmesh.runtime.process import Body, LocalProcess, ProcessOps
+from erlmesh.runtime.process import Body, Destination, LocalProcess, ProcessOps
 from erlmesh.runtime.runtime import Runtime
-from erlmesh.services.global_.client import trans
 from erlmesh.services.global_.names import GlobalNames
-from erlmesh.services.group_leader import GroupLeader, to_stdout
-from erlmesh.services.net_kernel import NetKernel
+from erlmesh.services.node_services import NodeServices
 from erlmesh.services.pg.server import Pg
 from erlmesh.services.pg2.server import Pg2
-from erlmesh.services.rpc import client as rpc
-from erlmesh.services.rpc import erpc
-from erlmesh.services.rpc.client import Replies
+from erlmesh.services.rpc.client import Rpc
 from erlmesh.services.rpc.function_table import PROCESS_WIDE, FunctionTable
-from erlmesh.services.rpc.rex import Rex
-from erlmesh.terms import Atom, Export, Fun, Pid, Term
+from erlmesh.terms import Atom, Pid, Term
 
 __all__ = ["Node", "Process"]
-
-_PG = Atom("pg")
 
 
 class Process(LocalProcess):
@@ -38,7 +31,7 @@ class Process(LocalProcess):
     """The node that the process runs on."""
 
 
-class Node(Runtime):
+class Node:
     """A named member of an Erlang cluster. ::
 
         async with Node("socrates@127.0.0.1", cookie="monster") as node:
@@ -47,31 +40,52 @@ class Node(Runtime):
     The keywords are the fields of :class:`NodeConfig`, which says what each means. ``Node.from_config`` takes them as
     one object.
 
-    Raises ``ValueError`` for malformed arguments, and :class:`NodeStartError` on start when the name or port is taken
-    or the host cannot be found.
+    Raises ``ValueError`` for malformed arguments, and :class:`NodeStartError` on start if the name or port is taken or
+    the host cannot be found. Before the start, and after the stop, methods that need the node raise
+    :class:`NodeNotAlive`.
     """
 
-    pg2: Pg2
-    """Process groups as OTP 23 and before have them."""
-    global_: GlobalNames
-    """Names and locks of the whole cluster (OTP's ``global``)."""
-    functions: FunctionTable
-    """What other nodes may call here."""
+    name: str
+    """``alive@host``."""
+    rpc: Rpc
+    """Calls functions of other nodes: ``await node.rpc(peer, module, function, arguments)``."""
+    internals: Runtime
+    """The parts that services and tools use. They may change in any release."""
 
     @accept_fields_of(NodeConfig)
     def __init__(self, config: NodeConfig) -> None:
-        super().__init__(config)
-        self._join = tuple(config.join)
-        self._prevent_overlapping_partitions = config.prevent_overlapping_partitions
-        self._output = config.output or to_stdout
-        self._scopes: dict[Atom, Pg] = {}
-        self._builtin_functions = FunctionTable()
-        self.functions = FunctionTable(PROCESS_WIDE, self._builtin_functions)
+        self._config = config
+        self._services_or_none: NodeServices | None = None
+        self._builtins = FunctionTable()
+        self._functions = FunctionTable(PROCESS_WIDE, self._builtins)
+        self.internals = self._make_runtime(
+            config,
+            process_class=self._new_process,
+            start_services=self._start_services,
+            fallback_body=lambda _module, _function, _arguments: self._functions.apply,
+            is_overlap_disconnect=self._is_overlap_disconnect,
+            group_leader=lambda: self._services.group_leader.pid,
+        )
+        self.name = config.name
+        self.rpc = Rpc(self.internals)
+
+    _make_runtime = Runtime
+    """A simulated node has a runtime of its own."""
 
     @classmethod
     def from_config(cls, config: NodeConfig) -> Self:
         """A node with this configuration."""
         return cls(**{each.name: getattr(config, each.name) for each in fields(config)})
+
+    async def start(self) -> None:
+        """Listen, and register with EPMD; if no EPMD runs, become it. Raises NodeStartError."""
+        await self.internals.start()
+
+    async def stop(self) -> None:
+        """Terminate every process (``shutdown``), close every connection, and free the name. May be called again."""
+        if self._services_or_none is not None:
+            self._services_or_none.global_.node_stopping()
+        await self.internals.stop()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -87,29 +101,27 @@ class Node(Runtime):
         process.node = self
         return process
 
-    def _start_services(self) -> None:
-        NetKernel(self)
-        self._group_leader_server = GroupLeader(self, self._output)
-        Rex(self, self.functions.apply)
-        erpc.serve(self, self.functions.apply)
-        self.global_ = GlobalNames(self, prevent_overlapping_partitions=self._prevent_overlapping_partitions)
-        self.start_scope("pg")
-        self.pg2 = Pg2(self, trans)
-        self._builtin_functions.add(self.global_.resolve_it, "global")
-        self._builtin_functions.add(self._pg_get_members, "pg", "get_members")
-        self._builtin_functions.add(self._pg2_get_members, "pg2", "get_members")
-        self._builtin_functions.add(lambda: self.atom, "erlang", "node")
-        self._builtin_functions.add(self._busy, "erlmesh", "blocked_peers")
-        self._builtin_functions.add(self._erlang_apply, "erlang", "apply")
-        for peer in self._join:
-            self.connect_nowait(peer, partial(self._on_join_attempt, peer))
-
-    def _on_join_attempt(self, peer: Atom | str, up: bool) -> None:
-        if not up:
-            self.keep_connecting(peer)
+    def _start_services(self, runtime: Runtime) -> None:
+        self._services_or_none = NodeServices(runtime, self._config, self._functions, self._builtins)
 
     def _is_overlap_disconnect(self, name: str) -> bool:
         return self.global_.is_overlap_disconnect(name)
+
+    @property
+    def _services(self) -> NodeServices:
+        if self._services_or_none is None:
+            raise NodeNotAlive(f"{self.name} is not started: use `async with Node(...)`, or await start() first")
+        return self._services_or_none
+
+    # Processes
+
+    def spawn(self, body: Body, *arguments: Any, name: Atom | str | None = None) -> Pid:
+        """Start ``await body(me, *arguments)`` as a process and return its pid at once.
+
+        The process exits with ``normal`` when the body returns, and with the reason of an :class:`Exit`. Any other
+        exception is logged and becomes ``{{ExceptionName, Text}, Stack}``. Raises ``ValueError`` if ``name`` is taken.
+        """
+        return self.internals.spawn(body, *arguments, name=name)
 
     def spawn_handler(
         self,
@@ -118,120 +130,138 @@ class Node(Runtime):
         name: Atom | str | None = None,
         on_end: Callable[[], object] | None = None,
     ) -> Process:
-        """Starts a process without a task: ``receive(message)`` is called for each message, one at a time, as it comes.
+        """Start a process without a task: ``receive(message)`` is called for each message, one at a time.
 
-        What it raises is logged and it goes on. It traps exits. ``on_end()`` is called when it has ended and everybody
-        was told, unless the node stops: for a server that the node is nothing without, to start it again.
+        An exception in it is logged and the process continues. It traps exits. ``on_end()`` is called after the process
+        has terminated and all exit signals are sent, unless the node stops: a service restarts itself there.
         """
-        process = super().spawn_handler(receive, name=name, on_end=on_end)
+        process = self.internals.spawn_handler(receive, name=name, on_end=on_end)
         assert isinstance(process, Process)
         return process
 
-    async def stop(self) -> None:
-        if hasattr(self, "global_"):
-            self.global_.node_stopping()
-        await super().stop()
+    async def spawn_remote(
+        self, node: Atom | str, module: Atom | str, function: Atom | str, arguments: Sequence[Term] = ()
+    ) -> Pid:
+        """Start a process on another node as :meth:`Process.spawn_remote` does, without a link."""
+        return await self.internals.spawn_remote(node, module, function, arguments)
 
-    # Groups
+    def exit(self, pid: Pid, reason: Term) -> None:
+        """Send an exit signal (``exit/2``). ``Atom("kill")`` cannot be trapped."""
+        self.internals.exit(pid, reason)
+
+    def register(self, name: Atom | str, pid: Pid) -> None:
+        """Give a local process a name. Raises ``ValueError`` if it is taken or the process is not alive here."""
+        self.internals.register(name, pid)
+
+    def unregister(self, name: Atom | str) -> bool:
+        """Remove a registered name. False if it was not registered."""
+        return self.internals.unregister(name)
+
+    def whereis(self, name: Atom | str) -> Pid | None:
+        """The local process registered as ``name``."""
+        return self.internals.whereis(name)
+
+    # Messages that no process sends
+
+    def send(self, to: Destination, message: Term) -> None:
+        """Send as :meth:`Process.send` does."""
+        self.internals.send(to, message)
+
+    async def call(self, to: Destination, request: Term, *, timeout: float | None = 5.0) -> Term:
+        """Call as :meth:`Process.call` does."""
+        return await self.internals.call(to, request, timeout=timeout)
+
+    # Other nodes
+
+    def nodes(self, *, hidden: bool = False) -> NodeNames:
+        """The connected visible nodes (or the hidden ones), in order of connection."""
+        return self.internals.nodes(hidden=hidden)
+
+    async def ping(self, name: Atom | str) -> bool:
+        """``net_adm:ping``: connect if needed, and return True (pong) if the node answers.
+
+        :meth:`last_connect_error` says why it did not.
+        """
+        return await self.internals.ping(name)
+
+    async def connect(self, name: Atom | str) -> bool:
+        """Connect. True if the node is connected now."""
+        return await self.internals.connect(name)
+
+    def disconnect(self, name: Atom | str) -> bool:
+        """Close the connection (``erlang:disconnect_node/1``). False if there was none.
+
+        This node does not reconnect until something connects to the peer again. A peer that runs erlmesh is notified
+        that this is on purpose, and does not reconnect either.
+        """
+        return self.internals.disconnect(name)
+
+    def monitor_nodes(self, pid: Pid, *, reasons: bool = False) -> None:
+        """From now on send ``(nodeup, node)`` and ``(nodedown, node)`` of visible nodes to ``pid``, names as atoms.
+
+        ``nodeup`` comes before any other signal of that node, ``nodedown`` after all. With ``reasons``, ``nodedown``
+        has a third element, OTP's reason: ``connection_closed``, ``net_tick_timeout``, ``disconnect``, ``killed`` (the
+        peer broke the protocol), or ``wait_pending`` (a newer connection replaced it).
+        """
+        self.internals.monitor_nodes(pid, reasons=reasons)
+
+    def reconnecting(self) -> NodeNames:
+        """The nodes that this node keeps connecting to."""
+        return self.internals.reconnecting()
+
+    def blocked_peers(self) -> dict[str, float]:
+        """The connected erlmesh nodes whose event loop is blocked by their code, with the seconds so far.
+
+        They have reported this themselves. Until the code returns they send ticks and answer nothing.
+        """
+        return self.internals.blocked_peers()
+
+    def on_loop_blocked(self, callback: Callable[[float], bool] | None) -> None:
+        """Call ``callback(seconds)``, in another thread, at growing intervals while code blocks this node's event loop.
+
+        The log shows that code if the callback returns False, or if there is none.
+        """
+        self.internals.on_loop_blocked(callback)
+
+    def last_connect_error(self, name: Atom | str) -> str | None:
+        """Why the last attempt to connect to that node failed, and what to do. None if it did not fail."""
+        return self.internals.last_connect_error(name)
+
+    def set_cookie(self, name: Atom | str, cookie: Atom | str) -> None:
+        """Set the cookie for the node ``name``, for both directions, from its next handshake on.
+
+        It is ``erlang:set_cookie/2``. The node's own name stands for all nodes without a cookie of their own. Raises
+        ``ValueError``.
+        """
+        self.internals.set_cookie(name, cookie)
+
+    def allow(self, names: Iterable[Atom | str]) -> None:
+        """From now on connect only with these nodes and those allowed before (``net_kernel:allow/1``).
+
+        See ``allow`` of :class:`NodeConfig` for the forms of an entry. Connections that are up stay. Raises ValueError.
+        """
+        self.internals.allow(names)
+
+    # Groups, global names, functions
 
     @property
     def pg(self) -> Pg:
-        """Process groups as OTP 23 and later have them: the default scope."""
-        return self._scopes[_PG]
-
-    def start_scope(self, name: Atom | str) -> Pg:
-        """Starts another scope of groups, or one that was stopped. Raises ``ValueError`` if the name is taken."""
-        scope = self._scopes[Atom(name)] = Pg(self, Atom(name))
-        return scope
-
-    def scope(self, name: Atom | str) -> Pg | None:
-        """The scope of that name, if it runs."""
-        scope = self._scopes.get(Atom(name))
-        return scope if scope is not None and scope.alive else None
-
-    # Functions: ours for others, and others' for us
-
-    def expose(self, what: Callable[..., Any] | ModuleType, *, as_: str | None = None, name: str | None = None) -> None:
-        """Lets other nodes call a function, or a module's, on this node alone. See :func:`erlmesh.expose`."""
-        if isinstance(what, ModuleType):
-            self.functions.add_module(what, as_)
-        else:
-            self.functions.add(what, as_ or what.__module__.rpartition(".")[2], name)
-
-    async def rpc(
-        self,
-        peer: Atom | str,
-        module: Atom | str,
-        function: Atom | str,
-        arguments: Sequence[Term] = (),
-        *,
-        timeout: float | None = 5.0,
-    ) -> Term:
-        """Calls a function of another node, in a process of its own there; its value. ::
-
-            await node.rpc("plato@127.0.0.1", "lists", "sum", [[1, 2, 3]])
-
-        Raises RemoteThrow, RemoteExit or RemoteError for what the function did instead of returning, CalleeExited when
-        its process was ended, NoConnection, CallTimeout after ``timeout`` seconds (the function goes on there, as with
-        OTP), and EncodeError for arguments that are no terms. What the function prints is written here.
-        """
-        return await rpc.call(self, peer, module, function, arguments, timeout=timeout)
-
-    async def multicall(
-        self,
-        nodes: Iterable[Atom | str],
-        module: Atom | str,
-        function: Atom | str,
-        arguments: Sequence[Term] = (),
-        *,
-        timeout: float | None = 5.0,
-    ) -> Replies:
-        """The same on several nodes at once: ``(replies, missing)``, the values by node, and for the others why not."""
-        return await rpc.multicall(self, nodes, module, function, arguments, timeout=timeout)
-
-    def rpc_cast(
-        self, peer: Atom | str, module: Atom | str, function: Atom | str, arguments: Sequence[Term] = ()
-    ) -> None:
-        """Has a function called on another node and hears nothing of it, not even whether there is such a node."""
-        rpc.cast(self, peer, module, function, arguments)
+        """Process groups as in OTP 23 and later: the default scope. ``node.pg.start_scope(name)`` starts another."""
+        return self._services.pg
 
     @property
-    def group_leader(self) -> Pid:
-        """The server that writes what our processes on other nodes print. It is registered as ``user``."""
-        return self._group_leader_server.pid
+    def pg2(self) -> Pg2:
+        """Process groups as in OTP 23 and before."""
+        return self._services.pg2
 
-    def _fallback_body(self, _module: Atom, _function: Atom, _arguments: list[Term]) -> Body:
-        """A process started from another node runs what may be called, or ends with ``undef``."""
-        return self.functions.apply
+    @property
+    def global_(self) -> GlobalNames:
+        """Names and locks of the whole cluster (OTP's ``global``)."""
+        return self._services.global_
 
-    async def _erlang_apply(self, me: Process, function: Term, arguments: list[Term]) -> Term:
-        """``erlang:apply/2``: a fun of an exposed function may be called; the code of any other is not here."""
-        if isinstance(function, Export) and isinstance(arguments, list) and len(arguments) == function.arity:
-            return await self.functions.apply(me, function.module, function.function, arguments)
-        if isinstance(function, Fun):
-            raise Undef(Atom("undef"), [(function, arguments, [])], str(function))
-        raise ErlangError(Atom("badarg"), [(Atom("erlang"), Atom("apply"), [function, arguments], [])])
-
-    def _busy(self) -> Term:
-        """For those who look in: ``[{Node, Milliseconds}]``."""
-        return [(Atom(peer), round(seconds * 1000)) for peer, seconds in self.blocked_peers().items()]
-
-    def _pg_get_members(self, scope_or_group: Term, group: Term = None) -> Term:
-        """``pg:get_members(Group)`` of the default scope, and ``(Scope, Group)``; ``badarg`` if that does not run.
-
-        No term arrives as None, so None means that there is one argument.
-        """
-        if group is None:
-            scope = self.scope(_PG)
-            return scope.get_members(scope_or_group) if scope else []
-        scope = self.scope(scope_or_group) if isinstance(scope_or_group, Atom) else None
-        if scope is None:
-            raise ErlangError(Atom("badarg"), [(_PG, Atom("get_members"), [scope_or_group, group], [])])
-        return scope.get_members(group)
-
-    def _pg2_get_members(self, name: Term) -> Term:
-        """With OTP's error."""
-        try:
-            return self.pg2.get_members(name)
-        except GroupError as error:
-            return (Atom("error"), error.reason)
+    def expose(self, what: Callable[..., Any] | ModuleType, *, as_: str | None = None, name: str | None = None) -> None:
+        """Let other nodes call a function, or the functions of a module, on this node. See :func:`erlmesh.expose`."""
+        if isinstance(what, ModuleType):
+            self._functions.add_module(what, as_)
+        else:
+            self._functions.add(what, as_ or what.__module__.rpartition(".")[2], name)

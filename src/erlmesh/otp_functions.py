@@ -97,7 +97,7 @@ def _with_otp_stack(
 
 @_expose("erlang")
 def node(me: Process) -> Term:
-    return me.node.atom
+    return me.node.internals.atom
 
 
 @_expose("erlang")
@@ -112,9 +112,9 @@ def whereis(me: Process, name: Term) -> Term:
 
 @_expose("erlang")
 def is_process_alive(me: Process, pid: Term) -> Term:
-    if not isinstance(pid, Pid) or pid.node is not me.node.atom:
+    if not isinstance(pid, Pid) or pid.node is not me.node.internals.atom:
         raise _badarg()
-    return me.node.is_alive(pid)
+    return me.node.internals.is_alive(pid)
 
 
 @_expose("erlang", "exit")
@@ -150,7 +150,7 @@ def spawn(me: Process, module: Term, function: Term, arguments: Term) -> Term:
     if not isinstance(arguments, list):
         raise _badarg()
     return me.spawn(
-        me.node.functions.apply, _require_atom(module, _badarg), _require_atom(function, _badarg), arguments
+        me.node._functions.apply, _require_atom(module, _badarg), _require_atom(function, _badarg), arguments
     )
 
 
@@ -207,7 +207,7 @@ def start_scope(me: Process, scope: Term) -> Term:
     name = _require_atom(scope, _function_clause)
     if (taken := me.node.whereis(name)) is not None:
         return (ERROR, (Atom("already_started"), taken))
-    return (OK, me.node.start_scope(name).pid)
+    return (OK, me.node.pg.start_scope(name).pid)
 
 
 @_expose("pg", "start_link")
@@ -232,19 +232,19 @@ async def leave(me: Process, scope: Term, group: Term, pids: Term) -> Term:
 
 @_expose("pg", scope=True)
 def get_members(me: Process, scope: Term, group: Term) -> Term:
-    server = me.node.scope(scope) if isinstance(scope, Atom) else None
+    server = me.node.pg.find_scope(scope) if isinstance(scope, Atom) else None
     return server.get_members(group) if server else []
 
 
 @_expose("pg", scope=True)
 def get_local_members(me: Process, scope: Term, group: Term) -> Term:
-    server = me.node.scope(scope) if isinstance(scope, Atom) else None
+    server = me.node.pg.find_scope(scope) if isinstance(scope, Atom) else None
     return server.get_local_members(group) if server else []
 
 
 @_expose("pg", scope=True)
 def which_groups(me: Process, scope: Term) -> Term:
-    server = me.node.scope(_require_atom(scope, _function_clause))
+    server = me.node.pg.find_scope(_require_atom(scope, _function_clause))
     if server is None:
         raise _no_table("match", scope, (Atom("$1"), Atom("_"), Atom("_")))
     return server.which_groups()
@@ -252,7 +252,7 @@ def which_groups(me: Process, scope: Term) -> Term:
 
 @_expose("pg", scope=True)
 def which_local_groups(me: Process, scope: Term) -> Term:
-    server = me.node.scope(_require_atom(scope, _function_clause))
+    server = me.node.pg.find_scope(_require_atom(scope, _function_clause))
     if server is None:
         row = (Atom("$1"), Atom("_"), Atom("$2"))
         raise _no_table("select", scope, [(row, [(Atom("=/="), Atom("$2"), [])], [Atom("$1")])])
@@ -358,7 +358,7 @@ def _check_local(me: Process, pids: Term) -> None:
     if not isinstance(pids, (Pid, list)):
         raise _function_clause()
     for pid in pids if isinstance(pids, list) else [pids]:
-        if not isinstance(pid, Pid) or pid.node is not me.node.atom:
+        if not isinstance(pid, Pid) or pid.node is not me.node.internals.atom:
             raise ErlangError((Atom("nolocal"), pid), [(PG, Atom("ensure_local"), 1, [])])
 
 

@@ -34,7 +34,9 @@ def until_lost(world: World) -> None:
 
 
 def lives(node, pid) -> bool:
-    return bool(node.eval("is_process_alive(P__)", P__=pid) if is_beam(node) else node.eval("node.is_alive(p)", p=pid))
+    return bool(
+        node.eval("is_process_alive(P__)", P__=pid) if is_beam(node) else node.eval("node.internals.is_alive(p)", p=pid)
+    )
 
 
 def told(node, pid):

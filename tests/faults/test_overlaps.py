@@ -95,7 +95,7 @@ def test_a_disconnect_on_purpose_parts_them_as_it_parts_beams(world, kinds):
     world.fault()
     first, second = world.nodes[0], world.nodes[1]
     if is_python(kinds[0]):
-        assert first.eval("node.disconnect_nowait(name)", name=second.name)
+        assert first.eval("node.disconnect(name)", name=second.name)
     else:
         first.eval("erlang:disconnect_node(Second)", Second=second.atom)
 

@@ -40,7 +40,7 @@ def test_a_python_node_that_disconnects_on_purpose_is_left_alone(world, kinds):
     leaver = first if is_python(kinds[0]) else second
     other = second if leaver is first else first
 
-    leaver.eval("node.disconnect_nowait(name)", name=other.name)
+    leaver.eval("node.disconnect(name)", name=other.name)
 
     world.until(lambda: first.nodes() == second.nodes() == set(), 5)
     world.stays(lambda: first.nodes() == second.nodes() == set(), 3)
@@ -90,7 +90,7 @@ def test_who_is_discovered_is_called_again_when_lost_and_not_when_left_on_purpos
     beam.kill()
     beam = world.nodes[1] = world.start(1)
     world.until(lambda: beam.nodes() == {python.name}, 10, what="called again")
-    python.eval("node.disconnect_nowait(name)", name=beam.name)
+    python.eval("node.disconnect(name)", name=beam.name)
     world.until(lambda: beam.nodes() == set(), 5)
     world.stays(lambda: beam.nodes() == set(), 6)
     assert python.ping(beam.name)

@@ -70,7 +70,7 @@ def test_a_beam_pings_a_python_node_that_has_left(cluster):
 
 
 def port_of(python):
-    return python.eval("node.port")
+    return python.eval("node.internals.port")
 
 
 def sent_to(port, data):

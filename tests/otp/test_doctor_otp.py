@@ -312,7 +312,7 @@ def test_no_cookie_of_our_own_is_told(cluster, doctor):
 
 def test_a_node_under_another_name_at_that_port_is_told(cluster, doctor, entered):
     plato = cluster.pynode("plato")
-    entered("ghost", plato.eval("node.port"))
+    entered("ghost", plato.eval("node.internals.port"))
 
     doctor("ghost@127.0.0.1")
 

@@ -59,7 +59,7 @@ def test_what_is_printed_there_is_shown_here_after_the_group_leader_was_killed(p
     old = whereis(python, "user")
     kill(beam, old)
 
-    assert python.eval("node.group_leader") not in (None, old)
+    assert python.eval("node.internals.group_leader") not in (None, old)
     assert python.eval("await node.rpc(peer, 'io', 'format', ['shown~n'])", peer=beam.name) == Atom("ok")
 
 
@@ -74,7 +74,7 @@ def test_a_scope_of_pg_that_is_killed_loses_its_members_everywhere_and_can_be_st
     wait_until(lambda: beam.eval(members) == [])
     assert python.eval("node.pg.alive, node.pg.which_groups()") == (False, [])
 
-    python.eval("node.start_scope('pg').join('x', member)", member=member)
+    python.eval("node.pg.start_scope('pg').join('x', member)", member=member)
 
     wait_until(lambda: beam.eval(members) == [member])
 

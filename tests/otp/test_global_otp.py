@@ -206,7 +206,7 @@ def test_a_name_on_both_sides_ends_with_one_process(cluster, python, beam_name, 
     kept = theirs if beam_name == "a" else ours
     wait_for_name(kept, beam, node)
     wait_until(lambda: beam.eval("is_process_alive(P__)", P__=theirs) == (kept == theirs))
-    wait_until(lambda: node.eval("node.is_alive(pid)", pid=ours) == (kept == ours))
+    wait_until(lambda: node.eval("node.internals.is_alive(pid)", pid=ours) == (kept == ours))
     all_works(beam, node)
 
 
@@ -277,7 +277,7 @@ def test_a_beam_asks_python_to_decide_for_its_process(cluster, python):
     wait_for_mesh(near, node, other)
 
     wait_for_name(theirs, near, node, other)
-    assert node.eval("node.is_alive(pid)", pid=ours)
+    assert node.eval("node.internals.is_alive(pid)", pid=ours)
 
 
 def test_a_lock_excludes_the_other_kind_and_dies_with_its_holder(cluster, python):
@@ -365,7 +365,7 @@ def test_python_disconnects_and_no_overlap_is_left(cluster, python):
     # Only who is known, which comes after the connection, is missed and reported to others.
     wait_until(lambda: all(len(known(one)) == 2 for one in (a, b, node)), 10)
 
-    until_no_overlap(lambda: node.eval("await node.disconnect(name)", name=b.name), a, b, node)
+    until_no_overlap(lambda: node.eval("node.disconnect(name)", name=b.name), a, b, node)
 
 
 def test_without_the_protection_python_keeps_both(cluster, python):

@@ -75,7 +75,7 @@ import time, zlib
 me.send(("sink", BEAM), bytes(16 << 20))
 await asyncio.sleep(0)
 await asyncio.sleep(0)
-(connection,) = node._instance.loop_monitor.connections()
+(connection,) = node.internals._instance.loop_monitor.connections()
 print("waiting:", len(connection._socket_writer._pending) >> 20, flush=True)
 time.sleep(SECONDS)
 """

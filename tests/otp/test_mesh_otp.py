@@ -70,7 +70,7 @@ def test_global_answers_on_every_node_of_a_mixed_mesh(cluster, otp):
         assert beam.eval("global:trans({lock, self()}, fun() -> done end)", timeout=IN_TIME) == Atom("done")
     for python in pythons:
         python.eval("await node.global_.sync(timeout=10)")
-        assert python.eval("await node.global_.register(node.atom, me.pid)", timeout=IN_TIME) is True
+        assert python.eval("await node.global_.register(node.internals.atom, me.pid)", timeout=IN_TIME) is True
 
     names = {node.atom for node in nodes}
     wait_until(lambda: all(set(b.eval("global:registered_names()")) >= names for b in beams), what="all names on BEAMs")

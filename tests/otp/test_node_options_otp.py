@@ -90,10 +90,10 @@ def test_several_nodes_of_one_process_are_as_many_for_a_beam(cluster):
         ):
             assert await socrates.ping(plato.name)
             await until(lambda: set(socrates.nodes()) == {plato.name, aristotle.name}, what="the mesh")
-            await until(lambda: sees(plato, aristotle.atom, socrates.atom))
+            await until(lambda: sees(plato, aristotle.internals.atom, socrates.internals.atom))
             pids = {node.spawn(lambda me: me.receive()) for node in (socrates, aristotle)}
             for pid in pids:
-                (socrates if pid.node is socrates.atom else aristotle).pg.join(Atom("g"), pid)
+                (socrates if pid.node is socrates.internals.atom else aristotle).pg.join(Atom("g"), pid)
             await plato.eval_async("pg:start(pg)")
             await until(lambda: set(socrates.pg.get_members(Atom("g"))) == pids)
             await until(lambda: set(aristotle.pg.get_members(Atom("g"))) == pids)
@@ -116,13 +116,13 @@ def test_when_the_node_that_is_the_epmd_ends_another_of_its_process_takes_over(c
         async with second_after(first, second):
             plato = await asyncio.to_thread(cluster_without_epmd.beam, "plato")
             await first.stop()
-            creation = second.creation
+            creation = second.internals.creation
 
             async def found():
                 return await plato.eval_async("net_adm:ping('second@127.0.0.1')") == PONG
 
             await until(found)
-            assert second.creation == creation
+            assert second.internals.creation == creation
 
     run(main())
 
@@ -152,7 +152,7 @@ def test_the_cookie_of_a_peer_can_be_changed_at_run_time_on_either_side(cluster)
     socrates.eval("node.set_cookie(PEER, 'p')", PEER=plato.name)
     assert socrates.ping(plato.name)
 
-    socrates.eval("await node.disconnect(PEER), node.set_cookie(PEER, 'q')", PEER=plato.name)
+    socrates.eval("node.disconnect(PEER), node.set_cookie(PEER, 'q')", PEER=plato.name)
     assert not plato.ping(socrates.name)
     plato.eval("erlang:set_cookie(N, q)", N=socrates.atom)
     assert plato.ping(socrates.name)
@@ -213,7 +213,7 @@ def test_the_port_is_the_first_free_one_of_a_range_and_epmd_is_told_it(cluster):
     one = cluster.pynode("one", ports=[first, first + 1])
     two = cluster.pynode("two", ports=[first, first + 1])
 
-    assert [one.eval("node.port"), two.eval("node.port")] == [first, first + 1]
+    assert [one.eval("node.internals.port"), two.eval("node.internals.port")] == [first, first + 1]
     assert plato.eval(PORT_OF, Name="two") == first + 1
     assert plato.ping(two.name)
 
@@ -224,10 +224,10 @@ def test_epmd_is_told_the_advertised_port_instead_of_the_bound_one(cluster):
     async def main():
         options = {"listen": "127.0.0.9", "ports": [bound], "advertise_port": told}
         async with Node("socrates@127.0.0.1", cookie="monster", **options) as socrates:
-            assert await plato.eval_async("net_adm:ping(N)", N=socrates.atom) == PANG
+            assert await plato.eval_async("net_adm:ping(N)", N=socrates.internals.atom) == PANG
             assert await plato.eval_async(PORT_OF, Name="socrates") == told
             async with relay(("127.0.0.1", told), ("127.0.0.9", bound)):
-                assert await plato.eval_async("net_adm:ping(N)", N=socrates.atom) == PONG
+                assert await plato.eval_async("net_adm:ping(N)", N=socrates.internals.atom) == PONG
 
     run(main())
 
@@ -236,7 +236,9 @@ def test_a_node_can_listen_on_every_interface_and_still_be_named_after_one(clust
     plato, socrates = cluster.beam("plato"), cluster.pynode("socrates", listen=["*"])
 
     assert plato.ping(socrates.name)
-    assert plato.eval("{ok, S} = gen_tcp:connect({127,0,0,77}, P, []), gen_tcp:close(S)", P=socrates.eval("node.port"))
+    assert plato.eval(
+        "{ok, S} = gen_tcp:connect({127,0,0,77}, P, []), gen_tcp:close(S)", P=socrates.eval("node.internals.port")
+    )
 
 
 # Without EPMD
@@ -254,12 +256,12 @@ def test_nodes_with_one_port_for_all_need_no_epmd(cluster_without_epmd, otp):
 
     async def main():
         async with Node("socrates@127.0.0.4", cookie="monster", epmd=FixedPort(port)) as socrates:
-            assert socrates.port == port
-            assert socrates.creation >= 4
+            assert socrates.internals.port == port
+            assert socrates.internals.creation >= 4
             assert await socrates.ping(plato.name)
-            assert await aristotle.eval_async("net_adm:ping(N)", N=socrates.atom) == PONG
+            assert await aristotle.eval_async("net_adm:ping(N)", N=socrates.internals.atom) == PONG
             await until(lambda: set(socrates.nodes()) == {plato.name, aristotle.name})
-            await until(lambda: sees(plato, aristotle.atom, socrates.atom))
+            await until(lambda: sees(plato, aristotle.atom, socrates.internals.atom))
             with pytest.raises(NoProcess):
                 await socrates.call((Atom("nobody"), plato.atom), Atom("x"))
 

@@ -137,7 +137,10 @@ def test_a_call_that_is_given_up_can_be_ended_with_its_process(beam, stock):
     asker.eval("exit(Pid, enough)")
 
     assert asker.eval("receive {'DOWN', Ref, process, Pid, Why} -> Why after 5000 -> late end") == Atom("enough")
-    assert stock.eval("len([p for p in node.processes() if 'timer' in node._local_process(p).label])") == 0
+    assert (
+        stock.eval("len([p for p in node.internals.processes() if 'timer' in node.internals.local_process(p).label])")
+        == 0
+    )
 
 
 @pytest.mark.parametrize(

@@ -38,11 +38,11 @@ async def socrates(**options):
 def test_a_call_gives_the_value(beam, otp):
     async def main():
         async with socrates() as node:
-            before = node.processes()
+            before = node.internals.processes()
             assert await node.rpc(plato.name, "erlang", "node") == plato.atom
             assert await node.rpc(plato.atom, Atom("lists"), Atom("sum"), [[1, 2, 3]]) == 6
             assert await node.rpc(plato.name, "binary", "copy", ["ab", 3]) == b"ababab"
-            assert node.processes() == before
+            assert node.internals.processes() == before
 
     plato = beam("plato", otp=otp)
     run(main())
@@ -82,7 +82,7 @@ def test_what_a_function_does_instead_of_returning_is_raised(beam, call, error, 
 def test_a_call_that_gets_no_answer_says_why(beam):
     async def main():
         async with socrates() as node:
-            of_the_node = len(node._router.monitors)
+            of_the_node = len(node.internals._router.monitors)
             with pytest.raises(CallTimeout, match=r"no answer from timer:sleep/1 on plato@127.0.0.1 within 0.1 s"):
                 await node.rpc(plato.name, "timer", "sleep", [INFINITY], timeout=0.1)
             with pytest.raises(NoConnection, match="nobody"):
@@ -92,14 +92,17 @@ def test_a_call_that_gets_no_answer_says_why(beam):
             with pytest.raises(CalleeExited, match="was ended by a signal: killed"):
                 await node.rpc(plato.name, "erlang", "apply", [*(await killer(node))])
             lost = node.spawn(lambda me: node.rpc(plato.name, "timer", "sleep", [INFINITY], timeout=None))
-            await until(lambda: len(node._router.monitors) > of_the_node)
+            await until(lambda: len(node.internals._router.monitors) > of_the_node)
             ends = []
             node.spawn_handler(lambda message: ends.append(message[4])).monitor(lost)
             plato.kill()
             await until(lambda: ends)
             assert ends[0][0][0] is Atom("NoConnection")
-            assert (len(node._router.spawn_client), len(node._node_process._pending_calls)) == (0, 0)
-            await until(lambda: len(node._router.monitors) == of_the_node)
+            assert (len(node.internals._router.spawn_client), len(node.internals._node_process._pending_calls)) == (
+                0,
+                0,
+            )
+            await until(lambda: len(node.internals._router.monitors) == of_the_node)
 
     async def killer(node):
         return await plato.eval_async("[fun() -> exit(self(), kill) end, []]")
@@ -112,12 +115,12 @@ def test_many_nodes_are_asked_at_once_and_the_missing_are_named(beam, pynode):
     async def main():
         async with socrates() as node:
             nodes = [plato.name, node.name, aristotle.name, "nobody@127.0.0.1"]
-            replies, missing = await node.multicall(nodes, "erlang", "node")
+            replies, missing = await node.rpc.multicall(nodes, "erlang", "node")
             assert replies == {name: Atom(name) for name in nodes[:3]}
             assert list(missing) == ["nobody@127.0.0.1"]
             assert isinstance(missing["nobody@127.0.0.1"], NoConnection)
 
-            replies, missing = await node.multicall(nodes[:3], "erlang", "throw", [1])
+            replies, missing = await node.rpc.multicall(nodes[:3], "erlang", "throw", [1])
             assert replies == {}
             assert [type(why) for why in missing.values()] == [RemoteThrow, RemoteError, RemoteError]
 
@@ -128,8 +131,8 @@ def test_many_nodes_are_asked_at_once_and_the_missing_are_named(beam, pynode):
 def test_a_cast_is_run_and_says_nothing(beam):
     async def main():
         async with socrates() as node:
-            node.rpc_cast(plato.name, "erlang", "register", [Atom("cast"), await plato.eval_async("self()")])
-            node.rpc_cast("nobody@127.0.0.1", "erlang", "node")
+            node.rpc.cast(plato.name, "erlang", "register", [Atom("cast"), await plato.eval_async("self()")])
+            node.rpc.cast("nobody@127.0.0.1", "erlang", "node")
             await until(lambda: plato.eval_async("whereis(cast) =:= self()"))
 
     plato = beam("plato")
@@ -146,9 +149,9 @@ def test_processes_are_started_elsewhere_linked_and_monitored(beam, otp):
                 linked = await me.spawn_remote(plato.name, "timer", "sleep", [INFINITY], link=True)
                 me.exit(linked, Atom("enough"))
                 heard.append((await me.receive())[2])
-                monitored, ref = await me.spawn_monitor(plato.name, "erlang", "exit", [(Atom("done"), 1)])
+                monitored, ref = await me.spawn_remote(plato.name, "erlang", "exit", [(Atom("done"), 1)], monitor=True)
                 heard.append(await me.receive() == (Atom("DOWN"), ref, Atom("process"), monitored, (Atom("done"), 1)))
-                _nobody, ref = await me.spawn_monitor(plato.name, "no", "such", [1], link=True)
+                _nobody, ref = await me.spawn_remote(plato.name, "no", "such", [1], link=True, monitor=True)
                 heard.append([(await me.receive())[-1] for _ in "12"])
                 with pytest.raises(NoConnection):
                     await me.spawn_remote("nobody@127.0.0.1", "erlang", "node")
@@ -182,7 +185,7 @@ def test_what_is_printed_there_is_shown_here(beam, otp):
             assert await node.rpc(plato.name, "io", "setopts", [[(Atom("encoding"), Atom("unicode"))]]) is Atom("ok")
             assert (Atom("encoding"), Atom("unicode")) in await node.rpc(plato.name, "io", "getopts")
             assert "".join(node.printed) == 'plain ü\n[1,<<"a">>] [65] ü 01.50\na\nb\n\n{a,[65]}'
-            assert node.whereis("user") == node.group_leader
+            assert node.whereis("user") == node.internals.group_leader
 
     plato = beam("plato", otp=otp)
     run(main())

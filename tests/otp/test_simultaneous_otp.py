@@ -37,7 +37,7 @@ def part(node, peer):
         if hasattr(node, "otp"):
             node.eval("erlang:disconnect_node(Peer)", Peer=peer.atom)
         else:
-            node.eval("await node.disconnect(peer)", peer=peer.name)
+            node.eval("node.disconnect(peer)", peer=peer.name)
         return not node.nodes() and not peer.nodes()
 
     wait_until(both_are_alone, what="both alone", seen=lambda: (node.nodes(), peer.nodes()))

@@ -79,7 +79,7 @@ async def registered_names(model: ClusterModel) -> None:
     """A process can be addressed and monitored by its registered name."""
     node_runs = list(model.node_runs.values())
     one, other = model.spawn(node_runs[0], as_handler=True), model.spawn(node_runs[-1], as_handler=False)
-    name, place = Atom("guest"), other.node.atom
+    name, place = Atom("guest"), other.node.internals.atom
     with model.cluster.machine(other.node):
         other.node.register(name, other.pid)
     with model.cluster.machine(one.node):
@@ -239,7 +239,7 @@ async def simultaneous_connect(model: ClusterModel) -> None:
         # of the disconnect, so the peer reconnects. This does not happen three times in a row.
         await asyncio.sleep(pause)
         with model.cluster.machine(one.node):
-            one.node.disconnect_nowait(other.node.name)
+            one.node.disconnect(other.node.name)
         await asyncio.sleep(2 * model.net_ticktime)
         if not (one.node.nodes() or one.node.reconnecting() or other.node.reconnecting()):
             break
@@ -292,7 +292,7 @@ async def wrong_cookie_and_late_joiner(model: ClusterModel) -> None:
     await asyncio.sleep(SETTLE_TIME)
     for node_run in model.node_runs.values():
         with model.cluster.machine(node_run.node):
-            node_run.node.disconnect_nowait(newcomer.node.name)  # it does not come back, so stop reconnecting
+            node_run.node.disconnect(newcomer.node.name)  # it does not come back, so stop reconnecting
         if newcomer.node.name in [*node_run.node.nodes(), *node_run.node.reconnecting()]:
             model.record_violation(f"{node_run.node.name} still has or reconnects to {newcomer.node.name}")
 

@@ -18,7 +18,7 @@ __all__ = [
 
 def connected_since(node: Node, peer: str) -> float | None:
     """The time at which the current connection with ``peer`` came up, or None."""
-    connection = node._connections.connection(peer)
+    connection = node.internals._connections.connection(peer)
     return None if connection is None else connection.connected_at
 
 
@@ -26,7 +26,7 @@ def duplicate_connections(node: Node) -> list[str]:
     """Peers with more than one established connection."""
     up = [
         connection.name
-        for pump, connection in node._connections._by_protocol.items()
+        for pump, connection in node.internals._connections._by_protocol.items()
         if pump.channel is not None and not pump._closed
     ]
     return [name for name in dict.fromkeys(up) if up.count(name) > 1]
@@ -34,7 +34,7 @@ def duplicate_connections(node: Node) -> list[str]:
 
 def links_of(node: Node, pid: Pid) -> list[Pid]:
     """The pids that the local process is linked to."""
-    return node._router.links.links_of(pid)
+    return node.internals._router.links.links_of(pid)
 
 
 def held_locks(node: Node) -> list[tuple[Term, Pid]]:
@@ -44,12 +44,12 @@ def held_locks(node: Node) -> list[tuple[Term, Pid]]:
 
 def monitor_count(node: Node) -> int:
     """Number of monitors from and to the processes of the node."""
-    return len(node._router.monitors)
+    return len(node.internals._router.monitors)
 
 
 def leaked_resources(node: Node) -> dict[str, int]:
     """Counters that must be 0 on a quiescent node that runs only its services."""
-    connections, router = node._connections, node._router
+    connections, router = node.internals._connections, node.internals._router
     return {
         "links": len(router.links),
         "connection attempts": len(connections._tasks),
@@ -64,4 +64,4 @@ def leaked_resources(node: Node) -> dict[str, int]:
 
 def monitored_by(node: Node, pid: Pid) -> list[Pid]:
     """The pids that monitor the local process."""
-    return node._router.monitors.monitored_by(pid)
+    return node.internals._router.monitors.monitored_by(pid)

@@ -59,10 +59,10 @@ def _check_members(model: ClusterModel, node_run: NodeRun, name: str, scope: Pg)
     for group in scope.which_groups():
         members = Counter(scope.get_members(group))
         local = Counter(scope.get_local_members(group))
-        if local != Counter({pid: count for pid, count in members.items() if pid.node is node.atom}):
+        if local != Counter({pid: count for pid, count in members.items() if pid.node is node.internals.atom}):
             model.record_violation(f"{node.name} {name} {group!r}: local members differ from members")
         for pid, count in members.items():
-            if node._creation_of(pid.node) != pid.creation:
+            if node.internals.creation_of(pid.node) != pid.creation:
                 model.record_violation(f"{node.name} {name} {group!r}: {pid!r} belongs to a node that is down")
             if count > model.max_memberships[name, exact_key(group), pid]:
                 model.record_violation(f"{node.name} {name} {group!r}: {pid!r} is a member {count} times")
@@ -73,7 +73,7 @@ def _check_own_members(model: ClusterModel, node_run: NodeRun, name: str, scope:
     groups = {exact_key(group): group for group in scope.which_groups()}
     for (scope_name, key), wanted in node_run.memberships.items():
         if scope_name == name:
-            want = Counter({pid: count for pid, count in wanted.items() if count and node.is_alive(pid)})
+            want = Counter({pid: count for pid, count in wanted.items() if count and node.internals.is_alive(pid)})
             have = Counter(scope.get_local_members(groups[key])) if key in groups else Counter()
             if want != have:
                 model.record_violation(f"{node.name} {name} {key!r}: {have} instead of {want}")
@@ -84,7 +84,7 @@ def _check_connections(model: ClusterModel, node_run: NodeRun, grace: Grace) -> 
     for name in duplicate_connections(node):
         model.record_violation(f"{node.name} has two connections with {name}")
     for name in node.nodes():
-        creation = node._creation_of(name) or 0
+        creation = node.internals.creation_of(name) or 0
         if creation < node_run.peer_creations.get(name, 0):
             model.record_violation(
                 f"{node.name} is connected with creation {creation} of {name}, after {node_run.peer_creations[name]}"
@@ -101,7 +101,7 @@ def _check_connections(model: ClusterModel, node_run: NodeRun, grace: Grace) -> 
 def _can_receive_from(model: ClusterModel, name: str, peer: str, creation: int) -> bool:
     """True if data that this incarnation of ``peer`` sends can reach ``name``."""
     node_run = model.node_runs.get(peer)
-    if node_run is None or node_run.node.creation != creation or model.cluster.is_paused(peer):
+    if node_run is None or node_run.node.internals.creation != creation or model.cluster.is_paused(peer):
         return False
     return (peer, name) not in model.cluster.cuts()
 
@@ -111,11 +111,11 @@ def _check_locks(model: ClusterModel, node_run: NodeRun, grace: Grace) -> None:
     holders: dict[object, tuple[Term, list[Pid]]] = {}
     for resource, pid in held_locks(node):
         holders.setdefault(exact_key(resource), (resource, []))[1].append(pid)
-        if pid.node is node.atom and not node.is_alive(pid):
+        if pid.node is node.internals.atom and not node.internals.is_alive(pid):
             model.record_violation(f"{node.name}: {resource!r} is held by {pid!r}, which is dead")
-        if pid.node is not node.atom and node._creation_of(pid.node) not in (None, pid.creation):
+        if pid.node is not node.internals.atom and node.internals.creation_of(pid.node) not in (None, pid.creation):
             model.record_violation(f"{node.name}: {resource!r} is held by {pid!r} of an earlier incarnation")
-        if node._creation_of(pid.node) != pid.creation:
+        if node.internals.creation_of(pid.node) != pid.creation:
             grace["lock of a node that is down", node.name, resource, pid, pid.creation] = CONNECT_TIMEOUT
     for resource, pids in holders.values():
         if len(pids) > (2 if resource == Atom("global") else 1):  # the lockers of two merging partitions both hold it
@@ -130,9 +130,9 @@ def _check_pg2(model: ClusterModel, node_run: NodeRun, grace: Grace) -> None:
                 model.record_violation(
                     f"{node.name} pg2 {group!r}: {pid!r} is a member {count} times, more than it joined"
                 )
-            if pid.node is node.atom and not node.is_alive(pid):
+            if pid.node is node.internals.atom and not node.internals.is_alive(pid):
                 model.record_violation(f"{node.name} pg2 {group!r}: {pid!r} is dead")
-            if node._creation_of(pid.node) != pid.creation:
+            if node.internals.creation_of(pid.node) != pid.creation:
                 grace["pg2 member of a node that is down", node.name, group, pid, pid.creation] = CONNECT_TIMEOUT
 
 
@@ -142,5 +142,5 @@ def _check_names(model: ClusterModel, node_run: NodeRun, grace: Grace) -> None:
         pid = node.global_.whereis(name)
         if pid is None:
             model.record_violation(f"{node.name}: the global name {name} belongs to a local process that is dead")
-        elif node._creation_of(pid.node) != pid.creation:
+        elif node.internals.creation_of(pid.node) != pid.creation:
             grace["global name of a node that is down", node.name, name, pid, pid.creation] = CONNECT_TIMEOUT

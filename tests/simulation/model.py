@@ -156,7 +156,7 @@ class ClusterModel:
 
     def is_alive(self, pid: Pid) -> bool:
         node_run = self.node_runs.get(pid.node.name)
-        return node_run is not None and node_run.node.is_alive(pid)
+        return node_run is not None and node_run.node.internals.is_alive(pid)
 
     # Start and end of nodes and processes
 
@@ -168,11 +168,11 @@ class ClusterModel:
             )
             self.open_scope(node_run, "pg", node.pg)
             if self.random.random() < 0.3:
-                self.open_scope(node_run, "late", Pg(node, LATE))
+                self.open_scope(node_run, "late", Pg(node.internals, LATE))
 
     def open_scope(self, node_run: NodeRun, name: str, scope: Pg) -> None:
         node_run.scopes[name] = scope
-        node_run.service_pids |= {*node_run.node.processes()} if name == "pg" else {scope.pid}
+        node_run.service_pids |= {*node_run.node.internals.processes()} if name == "pg" else {scope.pid}
         node_run.group_models.append(GroupModel(scope, self.note, f"{node_run.node.name} {name}"))
 
     def spawn(self, node_run: NodeRun, *, as_handler: bool) -> TestProcess:
@@ -198,7 +198,7 @@ class ClusterModel:
     def connect(self, one: NodeRun, other: NodeRun) -> None:
         self.note(f"{one.node.name} connects to {other.node.name}")
         with self.cluster.machine(one.node):
-            one.node.connect_nowait(other.node.name, lambda _: None)
+            one.node.internals.connect_nowait(other.node.name, lambda _: None)
 
     def run_in_background(self, node: Node, description: str, work: Callable[[], Awaitable[Any]]) -> None:
         """Run ``work`` on the node in the background. The scenario fails if it never ends."""

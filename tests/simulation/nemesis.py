@@ -34,7 +34,7 @@ def start_late_scope(model: ClusterModel) -> None:
         node_run = model.random.choice(node_runs)
         model.note(f"late scope {node_run.node.name}")
         with model.cluster.machine(node_run.node):
-            model.open_scope(node_run, "late", Pg(node_run.node, LATE))
+            model.open_scope(node_run, "late", Pg(node_run.node.internals, LATE))
 
 
 def resubscribe(model: ClusterModel) -> None:
@@ -69,7 +69,7 @@ def disconnect(model: ClusterModel) -> None:
     if pair is not None:
         model.note(f"{pair[0].node.name} disconnects {pair[1].node.name}")
         with model.cluster.machine(pair[0].node):
-            pair[0].node.disconnect_nowait(pair[1].node.name)
+            pair[0].node.disconnect(pair[1].node.name)
 
 
 def disconnect_and_reconnect(model: ClusterModel) -> None:

@@ -73,11 +73,11 @@ class TestProcess:
         all_processes[self.me.pid] = self
         node.monitor_nodes(self.me.pid)
         for name in node.nodes():
-            self.up_nodes[name] = node._creation_of(name) or 0
+            self.up_nodes[name] = node.internals.creation_of(name) or 0
 
     @staticmethod
     def _process_of(node: Node, pid: Pid) -> Process:
-        process = node._local_process(pid)
+        process = node.internals.local_process(pid)
         assert isinstance(process, Process)
         return process
 
@@ -135,7 +135,7 @@ class TestProcess:
     # Checks of received messages
 
     def receive(self, message: Term) -> None:
-        if self.node.is_alive(self.pid):  # a killed process may still have queued messages
+        if self.node.internals.is_alive(self.pid):  # a killed process may still have queued messages
             self._note(f"{self.pid.node.name} {self.pid.id} receives {_format_message(message)}")
         match message:
             case (Atom("say"), Pid() as sender, Pid() as to, int() as number):
@@ -153,7 +153,7 @@ class TestProcess:
             case (Atom("nodeup"), Atom() as name):
                 if name.name in self.up_nodes:
                     self._record_violation(f"{self.pid!r} receives nodeup of {name} twice")
-                self.up_nodes[name.name] = self.node._creation_of(name) or 0
+                self.up_nodes[name.name] = self.node.internals.creation_of(name) or 0
                 for other in [pid for pid in self.sent if pid.node is name]:
                     self.send_next(other)  # this message must arrive after those that waited for the connection
             case (Atom("nodedown"), Atom() as name):
@@ -161,10 +161,10 @@ class TestProcess:
                     self._record_violation(f"{self.pid!r} receives nodedown of {name}, which was not up")
 
     def _check_message(self, sender: Pid, number: int) -> None:
-        here = sender.node is self.node.atom
+        here = sender.node is self.node.internals.atom
         if not here and sender.node.name not in self.up_nodes:
             self._record_violation(f"{self.pid!r} receives a message of {sender!r}, whose node is not up")
-        creation = self.node.creation if here else self.up_nodes[sender.node.name]
+        creation = self.node.internals.creation if here else self.up_nodes[sender.node.name]
         if self.me._handler is not None and sender.creation != creation:
             self._record_violation(
                 f"{self.pid!r} receives a message of {sender!r}, creation {sender.creation}, now {creation}"

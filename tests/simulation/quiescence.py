@@ -61,7 +61,7 @@ def reconnect_all(model: ClusterModel) -> None:
         first, *others = model.node_runs.values()
         for node_run in others:
             with model.cluster.machine(node_run.node):
-                node_run.node.keep_connecting(first.node.name)
+                node_run.node.internals.keep_connecting(first.node.name)
         return
     for one in model.node_runs.values():
         for other in model.node_runs.values():

@@ -61,7 +61,9 @@ def _compare_state(model: ClusterModel) -> None:
     truth: dict[tuple[str, object], Counter[Pid]] = {}
     for node_run in node_runs:
         for key, members in node_run.memberships.items():
-            living = Counter({pid: count for pid, count in members.items() if count and node_run.node.is_alive(pid)})
+            living = Counter(
+                {pid: count for pid, count in members.items() if count and node_run.node.internals.is_alive(pid)}
+            )
             truth.setdefault(key, Counter()).update(living)
     for node_run in node_runs:
         for name, scope in node_run.scopes.items():
@@ -139,7 +141,7 @@ async def check_no_leaks(model: ClusterModel) -> None:
         )
         if monitor_count(node_run.node) != needed:
             leaked["monitors"] = monitor_count(node_run.node) - needed
-        if unexpected := [pid for pid in node_run.node.processes() if pid not in node_run.service_pids]:
+        if unexpected := [pid for pid in node_run.node.internals.processes() if pid not in node_run.service_pids]:
             leaked["processes"] = len(unexpected)
         if leaked:
             model.record_violation(f"{node_run.node.name}: leaked: {leaked}")

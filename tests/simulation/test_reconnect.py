@@ -67,7 +67,7 @@ async def test_rolling_restart_of_five_nodes_ends_in_a_full_mesh(cluster, seed):
 async def test_pair_that_disconnects_on_purpose_stays_disconnected(cluster):
     mesh = await cluster(2)
     a, b = mesh
-    a.disconnect_nowait(b.name)
+    a.disconnect(b.name)
     await mesh.sleep(3600)
 
     assert a.nodes() == b.nodes() == []
@@ -77,7 +77,7 @@ async def test_pair_that_disconnects_on_purpose_stays_disconnected(cluster):
 async def test_disconnected_pair_reconnects_after_a_new_request(cluster):
     mesh = await cluster(2)
     a, b = mesh
-    a.disconnect_nowait(b.name)
+    a.disconnect(b.name)
     await mesh.sleep(60)
     assert await b.ping(a.name)
     mesh.reset(a, b)
@@ -204,7 +204,7 @@ async def test_node_disconnected_during_a_global_session_stays_disconnected(clus
         await mesh.sleep(step * 0.01)
         leaver = mesh.random.choice([a, b])
 
-        leaver.disconnect_nowait(a.name if leaver is b else b.name)
+        leaver.disconnect(a.name if leaver is b else b.name)
 
         await mesh.sleep(10)
         assert a.nodes() == b.nodes() == [], step

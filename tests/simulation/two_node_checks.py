@@ -58,7 +58,7 @@ class _Pair:
 
     def connect(self, node: Node, other: Node, answers: list[bool]) -> None:
         with self.model.cluster.machine(node):
-            node.connect_nowait(other.name, answers.append)
+            node.internals.connect_nowait(other.name, answers.append)
 
     async def connect_both(self) -> None:
         """Let both nodes connect, one a little later. They must get one connection and one nodeup each."""
@@ -92,7 +92,7 @@ async def _reset(pair: _Pair) -> None:
 
 async def _disconnect(pair: _Pair) -> None:
     with pair.model.cluster.machine(pair.one):
-        pair.one.disconnect_nowait(pair.two.name)
+        pair.one.disconnect(pair.two.name)
     await pair.expect_disconnected()
 
 
@@ -181,7 +181,7 @@ async def _disconnect_while_receiving(pair: _Pair) -> None:
 
     def receive(message: Term) -> None:
         received.append(message)
-        pair.one.disconnect_nowait(pair.two.name)
+        pair.one.disconnect(pair.two.name)
 
     with pair.model.cluster.machine(pair.one):
         listener = pair.one.spawn_handler(receive)

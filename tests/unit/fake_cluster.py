@@ -139,11 +139,9 @@ class FakeNode:
     def nodes(self):
         return [name for name in self.cluster.nodes if frozenset((self.name, name)) in self.cluster.links]
 
-    def _make_ref(self):
+    def make_ref(self):
         self.number += 1
         return Ref(self.atom, self.creation, (self.number, 0, 0))
-
-    make_ref = _make_ref
 
     def process(self, name=None):
         self.number += 1
@@ -271,7 +269,7 @@ class FakeProcess:
         self.send(gen.reply_to(caller), (caller[1], answer))
 
     def monitor(self, target):
-        ref = self.node._make_ref()
+        ref = self.node.make_ref()
         self.refs[ref] = target
         where = target.node if isinstance(target, Pid) else target[1]
         if not self.node.cluster.put(self.node, where.name, "monitor", self.pid, ref, target):

@@ -36,13 +36,11 @@ class FakeNode:
     def __repr__(self):
         return self.name
 
-    def _now(self):
+    def now(self):
         return self.world.time
 
-    def _make_ref(self):
+    def make_ref(self):
         return Ref(self.atom, self.creation, (next(self._refs), 0, 0))
-
-    now, make_ref = _now, _make_ref  # the operations that a process needs
 
     def spawn(self, body, *args, name=None):
         process = FakeProcess(self, name)
@@ -99,7 +97,7 @@ class FakeNode:
     def keep_connecting(self, name):
         pass
 
-    def _disconnect_and_reconnect(self, name, cause=None):
+    def disconnect_and_reconnect(self, name, cause=None):
         if name not in self.links:
             return False
         link = self.links[name]
@@ -369,7 +367,7 @@ class FakeProcess:
         self.send(reply_to(caller), (caller[1], answer))
 
     def monitor(self, target):
-        ref = self.node._make_ref()
+        ref = self.node.make_ref()
         if isinstance(target, tuple):
             where, asked = Atom(target[1]).name, (Atom(target[0]), Atom(target[1]))
         elif isinstance(target, Pid):
@@ -408,7 +406,7 @@ class FakeProcess:
         return None
 
     async def receive(self, match=None, *, timeout=None):
-        deadline = None if timeout is None else self.node._now() + timeout
+        deadline = None if timeout is None else self.node.now() + timeout
 
         def ready():
             return any(match is None or match(message) for message in self._mailbox)
@@ -418,7 +416,7 @@ class FakeProcess:
                 if match is None or match(message):
                     del self._mailbox[index]
                     return message
-            if deadline is not None and self.node._now() >= deadline:
+            if deadline is not None and self.node.now() >= deadline:
                 raise TimeoutError
             await _Wait(self, ready, deadline)
 
@@ -429,7 +427,7 @@ class FakeProcess:
         return await self.receive()
 
     async def sleep(self, seconds):
-        await _Wait(self, lambda: False, self.node._now() + seconds)
+        await _Wait(self, lambda: False, self.node.now() + seconds)
 
     def send_after(self, seconds, message):
         timer = FakeTimer()

@@ -72,13 +72,13 @@ async def test_two_nodes_connect_and_disconnect(network, a, b):
 
     assert await a.connect("b@h")
     assert (a.nodes(), b.nodes()) == (["b@h"], ["a@h"])
-    assert await a.disconnect("b@h")
+    assert a.disconnect("b@h")
     await run_iterations()
 
     assert (a.nodes(), b.nodes()) == ([], [])
     assert at_a == [(NODEUP, B), (NODEDOWN, B, Atom("disconnect"))]
     assert at_b == [(NODEUP, A), (NODEDOWN, A, Atom("connection_closed"))]
-    assert not await a.disconnect("b@h")
+    assert not a.disconnect("b@h")
 
 
 @with_nodes("a@h", "b@h")
@@ -149,7 +149,7 @@ async def test_a_host_that_does_not_answer_fails_within_the_setup_time(network, 
 
     assert not await a.connect("b@h")
 
-    assert a._now() == pytest.approx(SETUP_TIMEOUT)
+    assert a.now() == pytest.approx(SETUP_TIMEOUT)
     assert "did not answer within 7 s" in a.last_connect_error("b@h")
 
 
@@ -161,7 +161,7 @@ async def test_resolving_connecting_and_the_handshake_share_one_time_limit(netwo
 
     assert not await a.connect("b@h")
 
-    assert a._now() == pytest.approx(SETUP_TIMEOUT)
+    assert a.now() == pytest.approx(SETUP_TIMEOUT)
     assert "did not arrive within 7 s" in a.last_connect_error("b@h")
 
 
@@ -221,7 +221,7 @@ async def test_nodedown_comes_after_everything_else_from_that_node(network, a, b
     await run_iterations()
 
     q.send(p.pid, 1)
-    b.disconnect_nowait("a@h")
+    b.disconnect("a@h")
     await run_iterations()
 
     assert received == [
@@ -352,7 +352,7 @@ async def test_a_sender_of_few_bytes_does_not_wait(network, a, b):
         for _ in range(100):
             me.send(("server", B), b"little")
             await me.drain()
-        trace.append(a._now())
+        trace.append(a.now())
 
     a.spawn(body)
     await run_iterations()
@@ -368,7 +368,7 @@ async def test_a_waiting_sender_resumes_when_the_node_cannot_be_reached(network,
     async def body(me):
         me.send(("server", B), MEGABYTE)
         await me.drain()
-        trace.append(a._now())
+        trace.append(a.now())
 
     a.spawn(body)
     await asyncio.sleep(SETUP_TIMEOUT + 1)
@@ -432,7 +432,7 @@ async def test_nodes_that_dial_each_other_at_once_keep_one_connection(network, a
         assert await asyncio.gather(a.connect("b@h"), b.connect("a@h")) == [True, True]
         await run_iterations()
         assert len(network.open_pipes()) == 1
-        a.disconnect_nowait("b@h")
+        a.disconnect("b@h")
         await run_iterations()
 
     assert at_a == [(NODEUP, B), (NODEDOWN, B, Atom("disconnect"))] * 20
@@ -490,7 +490,7 @@ async def test_after_nok_without_a_connection_callers_get_false_within_the_setup
 
     assert not await a.connect("b@h")
 
-    assert a._now() == pytest.approx(1 + SETUP_TIMEOUT)
+    assert a.now() == pytest.approx(1 + SETUP_TIMEOUT)
     assert "refused our connection because it was connecting to us" in a.last_connect_error("b@h")
     network.gates.clear()
     assert await a.connect("b@h")
@@ -552,7 +552,7 @@ async def test_a_peer_that_lost_the_connection_replaces_it_after_nodedown(networ
     ref = p.monitor(q.pid)
     await run_iterations()
     network.pipes[0].silent = True
-    b.disconnect_nowait("a@h")
+    b.disconnect("a@h")
     await run_iterations()
 
     assert await b.connect("a@h")
@@ -575,7 +575,7 @@ async def test_while_a_connection_is_replaced_the_node_is_down_and_signals_wait(
         match message:
             case (Atom("nodedown"), node, _):
                 answers = connect_results(a, node.name)
-                states.append((a.nodes(), a.disconnect_nowait(node), answers))
+                states.append((a.nodes(), a.disconnect(node), answers))
                 monitor_process.send(("server", B), 1)
             case (Atom("nodeup"), _):
                 monitor_process.send(("server", B), 2)
@@ -586,7 +586,7 @@ async def test_while_a_connection_is_replaced_the_node_is_down_and_signals_wait(
     a.monitor_nodes(monitor_process.pid, reasons=True)
     _, at_b = recorder(b, "server", events=False)
     network.pipes[1].silent = True
-    b.disconnect_nowait("a@h")
+    b.disconnect("a@h")
     await run_iterations()
 
     await b.connect("a@h")
@@ -634,7 +634,7 @@ async def test_a_process_that_disconnects_on_nodeup_leaves_a_clean_table(network
     def on_event(message):
         received.append(message[0])
         if message[0] is NODEUP:
-            a.disconnect_nowait(message[1])
+            a.disconnect(message[1])
 
     monitor_process = a.spawn_handler(on_event)
     a.monitor_nodes(monitor_process.pid)

@@ -26,7 +26,7 @@ def echo(node):
 
 def ask(cluster, node, names):
     answers = []
-    unrelated = [Atom("unrelated"), (node._make_ref(), 1)]
+    unrelated = [Atom("unrelated"), (node.make_ref(), 1)]
 
     async def body(me):
         me._mailbox.extend(unrelated)

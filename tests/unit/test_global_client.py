@@ -80,8 +80,8 @@ def test_set_lock_returns_false_after_its_retries():
         await me.receive()
 
     async def want(me):
-        began = me.node._now()
-        return await set_lock(me, (R, me.pid), retries=3), me.node._now() - began
+        began = me.node.now()
+        return await set_lock(me, (R, me.pid), retries=3), me.node.now() - began
 
     nodes[0].spawn(hold)
     world.run(0.1)

@@ -90,7 +90,7 @@ def test_reply_goes_to_the_alias_of_the_caller():
     (node,) = cluster(world, "a")
     sent = []
     node.server.process.send = lambda to, message, **_: sent.append((to, message))
-    alias = node._make_ref()
+    alias = node.make_ref()
     node.server.handle_message(call(Pid(node.atom, 1, 0, 1), alias, Atom("get_protocol_version")))
 
     assert sent[0][0] == alias
@@ -132,7 +132,7 @@ def test_down_of_an_earlier_monitor_is_ignored():
     pid = spawned(node)
     call_global(world, node, "register", X, pid)
 
-    node.server.handle_message((Atom("DOWN"), node._make_ref(), Atom("process"), pid, Atom("noproc")))
+    node.server.handle_message((Atom("DOWN"), node.make_ref(), Atom("process"), pid, Atom("noproc")))
 
     assert node.global_.whereis(X) == pid
 
@@ -153,7 +153,7 @@ def test_messages_of_a_session_do_not_reconnect_a_disconnected_node():
 def test_name_change_does_not_reconnect_a_disconnected_node(seed):
     world = FakeRuntime(seed, delay=(0.001, 0.002))
     a, b, _ = cluster(world, "abc")
-    world.at(0.0015, lambda: a._disconnect_and_reconnect(b.name))  # during the call to the boss, c@h
+    world.at(0.0015, lambda: a.disconnect_and_reconnect(b.name))  # during the call to the boss, c@h
 
     assert call_global(world, a, "register", X, spawned(a))
     world.run(1)

@@ -65,7 +65,7 @@ async def test_a_node_tells_its_peers_in_these_words(network, a, b):
 async def test_who_is_gone_is_busy_no_more(network, a, b):
     a.send((OURS, B), (BUSY, A, 2000))
     await run_iterations()
-    await b.disconnect("a@h")
+    b.disconnect("a@h")
 
     assert b.blocked_peers() == {}
 

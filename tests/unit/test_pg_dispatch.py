@@ -143,7 +143,7 @@ def test_watch_reports_the_exit_reason_of_a_remote_member(free_port):
         assert await anext(changes) == Left((leaver,), Atom("leave"), b"g")
         b.pg.join("g", leaver)
         assert await anext(changes) == Joined((leaver,), b"g")
-        await a.disconnect(b.name)
+        a.disconnect(b.name)
         assert await anext(changes) == Left((leaver,), Atom("disconnect"), b"g")
 
     pair(free_port, body)
@@ -155,7 +155,7 @@ def test_watch_reports_the_disconnect_reason_of_a_lost_node(free_port):
         pid = b.spawn(member)
         assert await anext(changes) == Joined((pid,), b"g")
 
-        await b.disconnect(a.name)
+        b.disconnect(a.name)
 
         assert await anext(changes) == Left((pid,), Atom("connection_closed"), b"g")
 

@@ -326,7 +326,7 @@ async def test_a_task_that_swallows_its_cancellation_gets_no_further_than_its_ne
 
     pid = node.spawn(body)
     await run_iterations()
-    task = node._local_process(pid)._task
+    task = node.local_process(pid)._task
     node.exit(pid, BOOM)
     node.send(pid, 1)
     await run_iterations()
@@ -364,7 +364,7 @@ async def test_a_task_cancelled_by_others_is_a_killed_process(node):
     reasons = ends(node, pid)
     await run_iterations()
 
-    node._local_process(pid)._task.cancel()
+    node.local_process(pid)._task.cancel()
     await run_iterations()
 
     assert reasons == [KILLED]
@@ -494,7 +494,7 @@ async def test_a_dying_process_cannot_take_a_name(node):
 @with_node
 async def test_a_process_says_who_it_is_and_whether_it_lives(node):
     pid = node.spawn(idle)
-    process = node._local_process(pid)
+    process = node.local_process(pid)
     assert repr(process) == f"<Process {pid} idle>"
 
     node.exit(pid, BOOM)
@@ -584,7 +584,7 @@ def test_who_waits_for_a_peer_that_is_lost_goes_on():
             a.spawn(body)
             await run_iterations()
             assert trace == []
-            a.disconnect_nowait("b@h")
+            a.disconnect("b@h")
             await run_iterations()
 
             assert trace == ["flushed"]
@@ -643,10 +643,10 @@ async def test_a_node_that_stops_does_not_wait_for_ever(node):
 
     node.spawn(stubborn)
     await run_iterations()
-    start = node._now()
+    start = node.now()
     await node.stop()
 
-    assert node._now() - start < 1
+    assert node.now() - start < 1
     free.set()
     await run_iterations()
 

@@ -84,7 +84,7 @@ def test_killed_server_sends_down_and_restarts(name):
         await run_iterations()
 
         assert new not in (None, old)
-        assert not a.is_alive(old)
+        assert not a.internals.is_alive(old)
         assert seen == [(DOWN, ref, PROCESS, old, KILLED)]
 
     run_test()
@@ -96,7 +96,7 @@ async def test_node_can_send_after_its_own_process_was_killed(a):
         async for message in me:
             me.reply(message[1], message[2])
 
-    a.exit(a._node_process.pid, KILL)
+    a.exit(a.internals._node_process.pid, KILL)
 
     assert await a.call(a.spawn(echo), X) == X
 
@@ -105,7 +105,7 @@ async def test_node_can_send_after_its_own_process_was_killed(a):
 async def test_no_server_restarts_on_a_stopping_node(a, b):
     await a.stop()
 
-    assert a.processes() == []
+    assert a.internals.processes() == []
 
 
 @with_nodes("a@h", "b@h")
@@ -150,7 +150,7 @@ async def test_killed_pg_scope_stops_and_can_be_started_again(a, b):
     with pytest.raises(NoProcess):
         old.join(X, member)
 
-    a.start_scope("pg").join(X, member)
+    a.pg.start_scope("pg").join(X, member)
     await run_iterations()
 
     assert a.pg.get_members(X) == b.pg.get_members(X) == [member]
@@ -181,7 +181,7 @@ def test_global_disconnects_and_reconnects_when_one_of_its_processes_is_killed(p
         parts = [server(a), locker(a), registrar(a)]
         a.exit(part(a), KILL)
         await run_iterations()
-        assert not any(map(a.is_alive, parts))
+        assert not any(map(a.internals.is_alive, parts))
         assert a.global_.known() == []
         await wait_until(lambda: is_mesh([a, b, c]))
         await wait_until(lambda: all(node.global_.whereis(Atom("local")) == local for node in (a, b, c)))

@@ -32,13 +32,19 @@ log = logging.getLogger("erlmesh")
 async def node_services(node: Node, settings: NodeSettings) -> AsyncIterator[None]:
     """The services of a node that keeps running: the health socket and, if asked for, remsh and discovery."""
     async with AsyncExitStack() as stack:
-        started = node._now()
+        started = node.internals.now()
 
         def report() -> dict[str, Any]:
             others = {"nodes": len(node.nodes()), "hidden": len(node.nodes(hidden=True))}
             blocked = {peer: round(seconds, 1) for peer, seconds in node.blocked_peers().items()}
-            up = round(node._now() - started, 1)
-            return {"port": node.port, "processes": len(node.processes()), "up": up, **others, "blocked_peers": blocked}
+            up = round(node.internals.now() - started, 1)
+            return {
+                "port": node.internals.port,
+                "processes": len(node.internals.processes()),
+                "up": up,
+                **others,
+                "blocked_peers": blocked,
+            }
 
         try:
             server = HealthServer(node.name, report, socket_folders(os.environ))
@@ -60,7 +66,7 @@ async def join_cluster(node: Node, peers: Sequence[str]) -> None:
     for peer in peers:
         if not await node.ping(peer):
             print(f"erlmesh: cannot connect yet: {connect_failure(node, peer)}", file=sys.stderr)
-            node.keep_connecting(peer)
+            node.internals.keep_connecting(peer)
 
 
 def connect_failure(node: Node, peer: str) -> str:

@@ -79,7 +79,7 @@ async def _run(
             if settings.config.epmd is not None
             else f"known to the EPMD on port {default_port()}"
         )
-        print(f"{node.name} is up: listening on port {node.port}, {epmd_status}", flush=True)
+        print(f"{node.name} is up: listening on port {node.internals.port}, {epmd_status}", flush=True)
         join_task = asyncio.ensure_future(join_cluster(node, settings.join))
         monitor = _AppMonitor(node, app, stop_requested) if app else None
         exit_code = await _run_prompt(node, stop_requested) if prompt else await stop_requested.wait()

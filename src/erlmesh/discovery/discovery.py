@@ -31,7 +31,7 @@ class Discovery:
     def __init__(self, node: Node, lookup: Lookup) -> None:
         self._node = node
         self._lookup = lookup
-        self._candidates = PeerCandidates(node.name, node.random, node._now())
+        self._candidates = PeerCandidates(node.name, node.internals.random, node.internals.now())
         self._task: asyncio.Task[None] | None = None
         self._wakeup = asyncio.Event()
 
@@ -42,7 +42,7 @@ class Discovery:
 
     def lookup_now(self) -> None:
         """Starts a lookup now, and does not wait for the interval."""
-        self._candidates.lookup_now(self._node._now())
+        self._candidates.lookup_now(self._node.internals.now())
         self._wakeup.set()
 
     async def __aenter__(self) -> Self:
@@ -62,12 +62,12 @@ class Discovery:
         while True:
             pause = 1.0
             try:
-                if candidates.lookup_due(node._now()):
+                if candidates.lookup_due(node.internals.now()):
                     await self._run_lookup()
-                for name in candidates.due({*node.nodes(), *node.nodes(hidden=True)}, node._now()):
-                    if not node._is_reconnect_suppressed(name):
-                        node.connect_nowait(name, lambda _: None)
-                pause = max(candidates.next_deadline() - node._now(), 0.01)
+                for name in candidates.due({*node.nodes(), *node.nodes(hidden=True)}, node.internals.now()):
+                    if not node.internals.is_reconnect_suppressed(name):
+                        node.internals.connect_nowait(name, lambda _: None)
+                pause = max(candidates.next_deadline() - node.internals.now(), 0.01)
             except NodeNotAlive:
                 return
             except Exception:  # The next lookup may succeed.
@@ -80,7 +80,7 @@ class Discovery:
     async def _run_lookup(self) -> None:
         before = set(self.found)
         names, complete = await self._lookup.find_nodes()
-        self._candidates.lookup_finished(names, complete=complete, now=self._node._now())
+        self._candidates.lookup_finished(names, complete=complete, now=self._node.internals.now())
         for name in self.found:
             if name not in before:
                 log.info("discovered %s", name)

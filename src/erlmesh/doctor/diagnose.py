@@ -154,7 +154,9 @@ async def _check_services(node: Node, peer: Target) -> AsyncIterator[Finding]:
     round_trips = []
     for _ in range(PING_COUNT):
         started = time.perf_counter()
-        answer = await _call(node, (Atom("net_kernel"), Atom(target)), (Atom("is_auth"), node.atom), peer.timeout)
+        answer = await _call(
+            node, (Atom("net_kernel"), Atom(target)), (Atom("is_auth"), node.internals.atom), peer.timeout
+        )
         if answer is None:
             break
         round_trips.append(time.perf_counter() - started)
@@ -209,7 +211,9 @@ async def _is_registered(node: Node, registered_name: str, target: Target) -> bo
 
     async def check(me: Process) -> None:
         ref = me.monitor((Atom(registered_name), Atom(target.node_name)))
-        await _call(node, (Atom("net_kernel"), Atom(target.node_name)), (Atom("is_auth"), node.atom), target.timeout)
+        await _call(
+            node, (Atom("net_kernel"), Atom(target.node_name)), (Atom("is_auth"), node.internals.atom), target.timeout
+        )
         with contextlib.suppress(TimeoutError):
             await me.receive(lambda message: _is_down(message, ref), timeout=0)
             answer.set_result(False)

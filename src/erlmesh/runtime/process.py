@@ -8,13 +8,14 @@ once; only waiting for messages is asynchronous.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from random import Random
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, overload
 
 from erlmesh.core import gen
 from erlmesh.errors import Exit
 from erlmesh.runtime.mailbox import EMPTY, Mailbox
+from erlmesh.runtime.process_types import MFA, Backpressure, Body, Destination, ExitFuture, Timer
 from erlmesh.terms import Atom, Pid, Ref, Term
 from erlmesh.terms.copying import copy_term
 
@@ -30,28 +31,11 @@ __all__ = [
     "Timer",
 ]
 
-Destination: TypeAlias = "Pid | Ref | Atom | str | tuple[Atom | str, Atom | str]"
-"""Where a message can go: a pid, an alias, a name registered here, or ``(name, node)`` in Erlang's order."""
-
 _NORMAL = Atom("normal")
+_LINK = Atom("link")
+_MONITOR = Atom("monitor")
 REDUCTIONS = 2_000
-"""Messages a process takes before others get a turn, as a BEAM counts reductions."""
-
-Body: TypeAlias = "Callable[..., Awaitable[Any]]"
-"""``async def body(me, *arguments)``."""
-
-MFA: TypeAlias = tuple[Atom, Atom, list[Term]]
-"""Module, function, arguments."""
-
-
-class Backpressure(Protocol):
-    """Where signals to a node go, as a sender needs to know it."""
-
-    busy: bool
-    """More is queued than a BEAM lets a process send without being suspended (``busy_dist_port``)."""
-
-    async def wait_writable(self) -> None:
-        """Return when it is no longer busy, or gone."""
+"""Messages that a process receives before other tasks get a turn, as a BEAM counts reductions."""
 
 
 class SignalOps(Protocol):
@@ -116,23 +100,6 @@ class ProcessOps(Protocol):
     async def spawn_remote(
         self, parent: LocalProcess, node: Atom, mfa: MFA, options: list[Atom]
     ) -> tuple[Pid, Ref]: ...
-
-
-class ExitFuture(asyncio.Future[Term]):
-    """Waits for a monitored process to end, however it does: the result is its exit reason."""
-
-
-class Timer:
-    """A message on its way to its own sender (``erlang:send_after``)."""
-
-    __slots__ = ("_handle",)
-
-    def __init__(self, handle: asyncio.TimerHandle) -> None:
-        self._handle = handle
-
-    def cancel(self) -> None:
-        """The message will not come, unless it is in the mailbox already."""
-        self._handle.cancel()
 
 
 class LocalProcess:
@@ -355,6 +322,7 @@ class LocalProcess:
 
     # Children and names
 
+    @overload
     async def spawn_remote(
         self,
         node: Atom | str,
@@ -363,18 +331,11 @@ class LocalProcess:
         arguments: Sequence[Term] = (),
         *,
         link: bool = False,
-    ) -> Pid:
-        """Starts ``module:function(arguments)`` as a process of another ``node``, linked to this one with ``link``.
+        monitor: Literal[False] = False,
+    ) -> Pid: ...
 
-        What is printed there is shown here: our group leader goes with it. Raises NoConnection, EncodeError, and
-        CallError when the node starts no process. For a function that does not exist it starts one that ends with
-        ``undef``.
-        """
-        options = [Atom("link")] if link else []
-        pid, _ = await self._spawn_remote(node, module, function, arguments, options)
-        return pid
-
-    async def spawn_monitor(
+    @overload
+    async def spawn_remote(
         self,
         node: Atom | str,
         module: Atom | str,
@@ -382,21 +343,31 @@ class LocalProcess:
         arguments: Sequence[Term] = (),
         *,
         link: bool = False,
-    ) -> tuple[Pid, Ref]:
-        """The same, monitored from its birth: its DOWN carries the reference returned."""
-        options = [Atom("monitor"), Atom("link")] if link else [Atom("monitor")]
-        return await self._spawn_remote(node, module, function, arguments, options)
+        monitor: Literal[True],
+    ) -> tuple[Pid, Ref]: ...
 
-    async def _spawn_remote(
+    async def spawn_remote(
         self,
         node: Atom | str,
         module: Atom | str,
         function: Atom | str,
-        arguments: Sequence[Term],
-        options: list[Atom],
-    ) -> tuple[Pid, Ref]:
-        call = (Atom(module), Atom(function), list(arguments))
-        return await self._ops.spawn_remote(self, Atom(node), call, options)
+        arguments: Sequence[Term] = (),
+        *,
+        link: bool = False,
+        monitor: bool = False,
+    ) -> Pid | tuple[Pid, Ref]:
+        """Start ``module:function(arguments)`` as a process on another ``node`` (``erlang:spawn_request/5``).
+
+        With ``link`` it is linked to this process from its start. With ``monitor`` it is monitored from its start, and
+        the result is ``(pid, ref)``: its DOWN carries ``ref``. What it prints is written here: the group leader goes
+        with it. A function that does not exist gives a process that exits with ``undef``.
+
+        Raises NoConnection, EncodeError, and CallError if the node refuses the request.
+        """
+        options = [_MONITOR] * monitor + [_LINK] * link
+        mfa = (Atom(module), Atom(function), list(arguments))
+        pid, ref = await self._ops.spawn_remote(self, Atom(node), mfa, options)
+        return (pid, ref) if monitor else pid
 
     def spawn(self, body: Body, *arguments: Any, name: Atom | str | None = None, link: bool = False) -> Pid:
         """Starts ``await body(me, *arguments)`` as a process of the same node, linked to this one with ``link``."""

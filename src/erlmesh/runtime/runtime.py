@@ -21,12 +21,12 @@ from erlmesh.proto.flags import Flags
 from erlmesh.proto.handshake import is_node_name
 from erlmesh.runtime.config import NodeConfig
 from erlmesh.runtime.connections import Connections
-from erlmesh.runtime.instance import DISCONNECTING, InstanceConfig, NodeInstance
+from erlmesh.runtime.instance import DISCONNECTING, InstanceConfig, NodeInstance, ProcessClass
 from erlmesh.runtime.listener import NodeListener
 from erlmesh.runtime.loop_monitor import ERLMESH
-from erlmesh.runtime.process import Body, Destination, LocalProcess, ProcessOps
+from erlmesh.runtime.process import Body, Destination, LocalProcess
 from erlmesh.runtime.router import Router
-from erlmesh.runtime.spawner import Spawner
+from erlmesh.runtime.spawn_server import FallbackBody, refuse_spawn
 from erlmesh.terms import Atom, Pid, Ref, Term
 
 __all__ = ["Runtime"]
@@ -35,9 +35,24 @@ NET_KERNEL: Final = Atom("net_kernel")
 
 
 class Runtime:
-    """See :class:`erlmesh.Node`, which is this with the services every BEAM expects."""
+    """A node without services. :class:`erlmesh.Node` has one, and so has every service.
 
-    def __init__(self, config: NodeConfig) -> None:
+    ``start_services(runtime)`` is called when all parts run and before the first signal of a peer is handled.
+    ``fallback_body`` answers a SPAWN_REQUEST for a function that has no body of its own.
+    ``is_overlap_disconnect(name)`` is true if ``global`` has disconnected that node to prevent overlapping partitions.
+    ``group_leader()`` is the default group leader of processes spawned on other nodes.
+    """
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        *,
+        process_class: ProcessClass = LocalProcess,
+        start_services: Callable[[Runtime], None] | None = None,
+        fallback_body: FallbackBody = refuse_spawn,
+        is_overlap_disconnect: Callable[[str], bool] = lambda _: False,
+        group_leader: Callable[[], Pid] | None = None,
+    ) -> None:
         network, epmd, seed = config.network or TcpNetwork(), config.epmd or Epmd(), config.seed
         self.random = random.Random(seed)
         self._config = InstanceConfig(
@@ -65,6 +80,11 @@ class Runtime:
             ports=config.ports,
             advertise_port=config.advertise_port,
         )
+        self._process_class = process_class
+        self._start_services = start_services
+        self._fallback_body = fallback_body
+        self._is_overlap_disconnect = is_overlap_disconnect
+        self._group_leader = group_leader or self._node_process_pid
         self._instance_or_none: NodeInstance | None = None
         self._stopped = False
 
@@ -79,20 +99,15 @@ class Runtime:
         life = self._instance_or_none = NodeInstance(
             creation,
             self._config,
-            process_class=self._new_process,
-            group_leader=lambda: self.group_leader,
+            process_class=self._process_class,
+            group_leader=self._group_leader,
             fallback_body=self._fallback_body,
             is_overlap_disconnect=self._is_overlap_disconnect,
         )
         self._listener.set_protocol_factory(life.connections.make_acceptor)
-        self._start_services()
+        if self._start_services is not None:
+            self._start_services(self)
         life.spawner.system_processes_started()
-
-    def _new_process(self, ops: ProcessOps, pid: Pid, description: str | Callable[[], str]) -> LocalProcess:
-        return LocalProcess(ops, pid, description)
-
-    def _start_services(self) -> None:
-        """For the node that has some; called when everything runs and nothing has been heard yet."""
 
     async def stop(self) -> None:
         """Leaves: ends every process (``shutdown``), every connection, the EPMD entry. May be called again."""
@@ -111,6 +126,9 @@ class Runtime:
             raise NodeNotAlive(f"{self.name} is not started: use `async with Node(...)`, or await start() first")
         return self._instance_or_none
 
+    def _node_process_pid(self) -> Pid:
+        return self._node_process.pid
+
     @property
     def _router(self) -> Router:
         return self._instance.router
@@ -118,10 +136,6 @@ class Runtime:
     @property
     def _connections(self) -> Connections:
         return self._instance.connections
-
-    @property
-    def _spawner(self) -> Spawner:
-        return self._instance.spawner
 
     @property
     def creation(self) -> int:
@@ -133,7 +147,7 @@ class Runtime:
         """Where the node listens; None before it does."""
         return self._listener.port
 
-    def _now(self) -> float:
+    def now(self) -> float:
         """Seconds on the clock that all time-outs here run on."""
         return asyncio.get_running_loop().time()
 
@@ -146,7 +160,7 @@ class Runtime:
         ``{{ExceptionName, Text}, Stack}`` when another exception leaves it, which is also logged. Raises ``ValueError``
         if ``name`` is taken.
         """
-        return self._spawner.start(body, arguments, name).pid
+        return self._instance.spawner.start(body, arguments, name).pid
 
     def spawn_handler(
         self,
@@ -160,9 +174,9 @@ class Runtime:
         What it raises is logged and it goes on. It traps exits. ``on_end()`` is called when it has ended and everybody
         was told, unless the node stops: for a server that the node is nothing without, to start it again.
         """
-        return self._spawner.start_handler(receive, name, on_end)
+        return self._instance.spawner.start_handler(receive, name, on_end)
 
-    def _local_process(self, pid: Pid) -> LocalProcess | None:
+    def local_process(self, pid: Pid) -> LocalProcess | None:
         """The handle of a living local process; for looking, not for acting in its place."""
         return self._router.registry.local(pid)
 
@@ -180,7 +194,7 @@ class Runtime:
         """Sends an exit signal from outside any process; ``Atom("kill")`` cannot be trapped."""
         self._router.signal_sender.exit_signal(self._node_process.pid, pid, reason)
 
-    def _make_ref(self) -> Ref:
+    def make_ref(self) -> Ref:
         """A new reference."""
         return self._router.identifiers.ref()
 
@@ -216,7 +230,7 @@ class Runtime:
     @property
     def group_leader(self) -> Pid:
         """Where the processes we start elsewhere send what they print. A node has a server for it."""
-        return self._node_process.pid
+        return self._group_leader()
 
     async def call(self, to: Destination, request: Term, *, timeout: float | None = 5.0) -> Term:
         """Calls as :meth:`Process.call` does."""
@@ -242,7 +256,7 @@ class Runtime:
             return False
         if answer is Atom("yes"):
             return True
-        self._disconnect_and_reconnect(peer)
+        self.disconnect_and_reconnect(peer)
         return False
 
     async def connect(self, name: Atom | str) -> bool:
@@ -255,12 +269,12 @@ class Runtime:
         """Starts or joins an attempt; ``done(up)`` is called once when it ends, at once if connected already."""
         self._connections.connect_nowait(Atom(name).name, done)
 
-    async def disconnect(self, name: Atom | str) -> bool:
-        """Closes the connection, and dials that node no more until somebody wants it. False if there was none."""
-        return self.disconnect_nowait(name)
+    def disconnect(self, name: Atom | str) -> bool:
+        """Close the connection (``erlang:disconnect_node/1``). False if there was none.
 
-    def disconnect_nowait(self, name: Atom | str) -> bool:
-        """The same, at once. The other node, if it is one of ours, is told that this is meant, and does not dial."""
+        This node does not reconnect until something connects to the peer again. A peer that runs erlmesh is notified
+        that this is on purpose, and does not reconnect either.
+        """
         peer = Atom(name)
         if self._instance.reconnector is not None:
             self._instance.reconnector.suppress(peer.name)
@@ -268,7 +282,7 @@ class Runtime:
             self._node_process.send((ERLMESH, peer), (DISCONNECTING, self.atom), connect=False)
         return self._connections.disconnect(peer.name, DisconnectCause.REQUESTED)
 
-    def _disconnect_and_reconnect(
+    def disconnect_and_reconnect(
         self, name: Atom | str, cause: DisconnectCause = DisconnectCause.OVERLAPPING_PARTITION
     ) -> bool:
         """Closes the connection for ``cause``; the node is dialled again. False if there was no connection.
@@ -282,7 +296,7 @@ class Runtime:
         if self._instance.reconnector is not None:
             self._instance.reconnector.request(Atom(name).name)
 
-    def _is_reconnect_suppressed(self, name: Atom | str) -> bool:
+    def is_reconnect_suppressed(self, name: Atom | str) -> bool:
         """Whether that node was disconnected on purpose, here or there, and nobody has wanted it since."""
         return self._instance.reconnect_policy.is_suppressed(Atom(name).name)
 
@@ -310,7 +324,7 @@ class Runtime:
         """How the last connection with that node ended, in OTP's word (see :meth:`monitor_nodes`); None if none did."""
         return self._connections.last_disconnect_reason(Atom(name).name)
 
-    def _creation_of(self, name: Atom | str) -> int | None:
+    def creation_of(self, name: Atom | str) -> int | None:
         """Which life of that node this one is connected with (or is); None if it is not connected."""
         if Atom(name) is self.atom:
             return self.creation
@@ -349,9 +363,6 @@ class Runtime:
         """
         self._instance.events.subscribe(pid, reasons=reasons)
 
-    def _is_overlap_disconnect(self, name: str) -> bool:  # noqa: ARG002 - the node that has `global` knows
-        return False
-
     # Processes started across nodes
 
     async def spawn_remote(
@@ -377,16 +388,12 @@ class Runtime:
         call = (Atom(module), Atom(function), list(arguments))
         return await self._router.spawn_client.spawn_and_wait(self._node_process, Atom(node), call, self.group_leader)
 
-    def _supports_spawn_request(self, node: Atom | str) -> bool:
+    def supports_spawn_request(self, node: Atom | str) -> bool:
         """Whether the connected ``node`` starts processes for others (every node since OTP 23)."""
         connection = self._connections.connection(Atom(node).name)
         known = connection is not None and connection.flags is not None and Flags.SPAWN in connection.flags
         return known or Atom(node) is self.atom
 
-    def _serve_spawn_request(self, module: str, function: str, arity: int, body: Body) -> None:
+    def serve_spawn_request(self, module: str, function: str, arity: int, body: Body) -> None:
         """Lets a SPAWN_REQUEST for ``module:function/arity`` run ``await body(me, *arguments)`` as a process."""
         self._instance.spawn_server.bodies[module, function, arity] = body
-
-    def _fallback_body(self, _module: Atom, _function: Atom, _arguments: list[Term]) -> Body | None:
-        """What runs for any other SPAWN_REQUEST: ``body(me, module, function, arguments)``, or None to refuse it."""
-        return None

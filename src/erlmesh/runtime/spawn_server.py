@@ -12,13 +12,17 @@ from erlmesh.runtime.process import Body, LocalProcess
 from erlmesh.runtime.spawner import Spawner
 from erlmesh.terms import Atom, Term
 
-__all__ = ["FallbackBody", "SpawnServer"]
+__all__ = ["FallbackBody", "SpawnServer", "refuse_spawn"]
 
 NOTSUP: Final = Atom("notsup")
 BADOPT: Final = Atom("badopt")
 
 FallbackBody: TypeAlias = "Callable[[Atom, Atom, list[Term]], Body | None]"
 """What runs for a function that is not in the table, as ``body(me, module, function, arguments)``; None refuses it."""
+
+
+def refuse_spawn(_module: Atom, _function: Atom, _arguments: list[Term]) -> None:
+    """The fallback body of a node that runs nothing for other nodes."""
 
 
 class SpawnServer:

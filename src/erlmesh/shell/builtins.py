@@ -61,12 +61,12 @@ class Builtins:
     @command()
     def node(self, of: Pid | Ref | None = None) -> Atom:
         """The name of this node, or the node of a pid or reference."""
-        return self._node.atom if of is None else of.node
+        return self._node.internals.atom if of is None else of.node
 
     @command(implicit_call=True)
     def pids(self) -> list[Pid]:
         """The processes of this node, oldest first."""
-        return self._node.processes()
+        return self._node.internals.processes()
 
     @command()
     def pid(self, number: str | int, serial: int | None = None, last: int | None = None) -> Pid:
@@ -81,10 +81,10 @@ class Builtins:
         return self._pid_from_printed(prefix, identifier, high)
 
     def _pid_from_printed(self, prefix: int, identifier: int, serial: int) -> Pid:
-        node = self._node.atom if prefix == 0 else node_by_number(prefix)
+        node = self._node.internals.atom if prefix == 0 else node_by_number(prefix)
         if node is None:
             raise ValueError(f"no pid that begins with {prefix} has been printed here")
-        creation = self._node._creation_of(node)
+        creation = self._node.internals.creation_of(node)
         if creation is None:
             raise ValueError(f"{node.name} is not connected, so its creation is unknown; connect to it first")
         return Pid(node, identifier, serial, creation)

@@ -42,4 +42,4 @@ class CompletionSources:
     def _atoms(self) -> Iterable[str]:
         node = self._node
         groups = [*node.pg.which_groups(), *node.pg2.which_groups(), *node.global_.registered()]
-        return [getattr(group, "name", "") for group in groups if hasattr(group, "name")] + node.registered()
+        return [getattr(group, "name", "") for group in groups if hasattr(group, "name")] + node.internals.registered()

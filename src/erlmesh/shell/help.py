@@ -80,7 +80,7 @@ def describe(node: Node, thing: Any) -> str:
 
 
 def _connection_status(node: Node, name: Atom) -> str:
-    if name is node.atom:
+    if name is node.internals.atom:
         return "this node"
     if name.name in node.nodes():
         return "connected"
@@ -89,8 +89,8 @@ def _connection_status(node: Node, name: Atom) -> str:
 
 def _process_rows(node: Node, pid: Pid) -> list[tuple[str, str]]:
     rows = [("node", f"{format_term(pid.node)} ({_connection_status(node, pid.node)})")]
-    if pid.node is node.atom:
-        process = node._local_process(pid)
+    if pid.node is node.internals.atom:
+        process = node.internals.local_process(pid)
         if process is None:
             return [*rows, ("alive", "no")]
         rows.append(("alive", "yes"))

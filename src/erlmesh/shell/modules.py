@@ -31,7 +31,7 @@ class NodeModule(Module):
     @command(implicit_call=True)
     def self(self) -> Atom:
         """The name of this node."""
-        return self._node.atom
+        return self._node.internals.atom
 
     @command(implicit_call=True)
     def list(self, which: Atom | str = "visible") -> Atoms:
@@ -63,9 +63,9 @@ class NodeModule(Module):
         return connected
 
     @command()
-    async def disconnect(self, name: Atom | str) -> bool:
+    def disconnect(self, name: Atom | str) -> bool:
         """Close the connection to a node. Other nodes may disconnect too (OTP 25+: prevent_overlapping_partitions)."""
-        return await self._node.disconnect(full_node_name(name, self._node.name))
+        return self._node.disconnect(full_node_name(name, self._node.name))
 
     @command()
     def alive(self) -> bool:
@@ -238,17 +238,17 @@ class ProcessModule(Module):
     @command(implicit_call=True)
     def list(self) -> Pids:
         """The processes of this node."""
-        return self._node.processes()
+        return self._node.internals.processes()
 
     @command(implicit_call=True)
     def registered(self) -> Atoms:
         """The names registered on this node."""
-        return [Atom(name) for name in self._node.registered()]
+        return [Atom(name) for name in self._node.internals.registered()]
 
     @command()
     def alive(self, pid: Pid) -> bool:
         """Whether a process of this node is alive. Process.alive?(pid) works too."""
-        return self._node.is_alive(pid)
+        return self._node.internals.is_alive(pid)
 
     @command()
     def register(self, pid: Pid, name: Atom) -> bool:
@@ -281,7 +281,7 @@ class RpcModule(Module):
     async def call(self, node: Atom | str, module: Atom, function: Atom, arguments: list[Term]) -> Term:
         """rpc.call(:"plato@127.0.0.1", :erlang, :node, []): the returned value, or {:badrpc, reason}."""
         target = Atom(full_node_name(node, self._node.name))
-        request = (Atom("call"), as_name(module), as_name(function), list(arguments), self._node.group_leader)
+        request = (Atom("call"), as_name(module), as_name(function), list(arguments), self._node.internals.group_leader)
         try:
             return await self._builtins.call((Atom("rex"), target), request, timeout=None)
         except CallError:

@@ -90,7 +90,7 @@ class RemoteSession:
 
     async def completions(self, text_before_cursor: str) -> list[Completion]:
         """Return the completions of the other node, or an empty list if it does not answer in time."""
-        tag = self._node._make_ref()
+        tag = self._node.internals.make_ref()
         self._pending_completions[tag] = self._loop.create_future()
         self._send_to_session((RemshTag.COMPLETE, tag, text_before_cursor.encode(errors="replace")))
         try:

@@ -29,8 +29,9 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeAlias, TypeVar
 
 from erlmesh.formatting import release_local
-from erlmesh.node import Node, Process
-from erlmesh.runtime.process import Body
+from erlmesh.node import Node
+from erlmesh.runtime.process import Body, LocalProcess
+from erlmesh.runtime.runtime import Runtime
 from erlmesh.terms import Atom, Pid, Term
 from erlmesh.testing.loop import Machine, SimulatedLoop
 from erlmesh.testing.network import SimulatedEpmd, SimulatedNetwork
@@ -51,8 +52,8 @@ class NodeKilled(Exception):
     """The node was killed before the operation on it finished."""
 
 
-class SimulatedNode(Node):
-    """A node whose processes run on its machine, also if code outside that machine starts them."""
+class SimulatedRuntime(Runtime):
+    """A runtime that starts its processes on its machine, also for code outside that machine."""
 
     machine: Machine
 
@@ -66,9 +67,21 @@ class SimulatedNode(Node):
         *,
         name: Atom | str | None = None,
         on_end: Callable[[], object] | None = None,
-    ) -> Process:
+    ) -> LocalProcess:
         with self.machine:
             return super().spawn_handler(receive, name=name, on_end=on_end)
+
+
+class SimulatedNode(Node):
+    """A node whose processes run on its machine."""
+
+    _make_runtime = SimulatedRuntime
+    internals: SimulatedRuntime
+
+    @property
+    def machine(self) -> Machine:
+        """The machine of the node."""
+        return self.internals.machine
 
 
 class Cluster:
@@ -129,7 +142,7 @@ class Cluster:
             **options,
         }
         node = SimulatedNode(name, **given)
-        node.machine = machine
+        node.internals.machine = machine
         self._nodes[name] = node
         try:
             await self.run_on(node, node.start)
@@ -138,7 +151,7 @@ class Cluster:
             machine.kill()
             release_local(Atom(name))
             raise
-        self.note(f"{name} starts, creation {node.creation}")
+        self.note(f"{name} starts, creation {node.internals.creation}")
         return node
 
     async def mesh(self, size: int, **options: Any) -> list[Node]:
@@ -223,7 +236,7 @@ class Cluster:
         self.note(f"crash {name}{' silently' if silently else ''}")
         node = self._nodes.pop(name)
         node.machine.kill()
-        release_local(node.atom)  # the node cannot release it any more
+        release_local(node.internals.atom)  # the node cannot release it any more
         self.network.host(name.partition("@")[2]).crash(silently=silently)
         for future in self._pending.pop(name, {}):
             if not future.done():

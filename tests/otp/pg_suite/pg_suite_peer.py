@@ -39,7 +39,7 @@ async def control(me: Process) -> None:
         answers.flush()
 
     async def call(me, number, what):
-        kind, value, stack = await run_call(me, me.node.functions.apply, *what)
+        kind, value, stack = await run_call(me, me.node._functions.apply, *what)
         say((number, (kind, value) if kind is Atom("return") else (kind, value, stack)))
 
     say(Atom("up"))

@@ -112,7 +112,7 @@ class GlobalServer:
         # Do this before disconnecting: without known nodes, no lost_connection is sent for the others.
         self._apply_effects(self.sync.remove_all_nodes())
         for name in self.node.nodes():
-            self.node._disconnect_and_reconnect(name, DisconnectCause.SERVICE_RESTARTED)
+            self.node.disconnect_and_reconnect(name, DisconnectCause.SERVICE_RESTARTED)
 
     def handle_message(self, message: Term) -> None:
         """Handle one message from any process."""
@@ -121,7 +121,7 @@ class GlobalServer:
                 effects = self.partitions.nodeup(Atom(node))
             case (Atoms.NODEDOWN, node) | (Atoms.EXTRA_NODEDOWN, node):
                 lost = Atom(node)
-                effects = [*self.partitions.nodedown(lost, self.node._now()), *self._reply_sync_waiters(lost)]
+                effects = [*self.partitions.nodedown(lost, self.node.now()), *self._reply_sync_waiters(lost)]
             case (Atoms.RECHECK, Atom() as node):
                 effects = self.partitions.recheck(node, connected=node.name in self.node.nodes())
             case (Atoms.DOWN, ref, _, Pid() as pid, _):
@@ -245,7 +245,7 @@ class GlobalServer:
             case (Atoms.CANCEL_CONNECT, Atom() as node, tag):
                 return self.sync.cancel_connect(node, tag)
             case (Atoms.LOST_CONNECTION, Atom() as reporter, int() as creation, int() as loss_id, Atom() as lost):
-                return self.partitions.lost_connection(reporter, creation, loss_id, lost, self.node._now())
+                return self.partitions.lost_connection(reporter, creation, loss_id, lost, self.node.now())
             case (Atoms.REMOVE_CONNECTION, Atom() as node):
                 return self.partitions.remove_connection(node)
             case (Atoms.WHEREIS, name, (Pid(), _) as caller):
@@ -293,7 +293,7 @@ class GlobalServer:
                     self._connect(node)
                 case Disconnect(node, reason):
                     _log.warning("global at %s %s node %s", self.node.name, reason, node.name)
-                    self.node._disconnect_and_reconnect(node.name)
+                    self.node.disconnect_and_reconnect(node.name)
                 case Recheck(node, seconds):
                     self.process.send_after(seconds, (Atoms.RECHECK, node))
                 case Resolve(node):

@@ -52,8 +52,15 @@ class Pg:
     twice. A process that terminates leaves all its groups. If the connection to a node is lost, its members leave.
     """
 
-    def __init__(self, node: Runtime, scope: Atom = Atom("pg")) -> None:  # noqa: B008 - an atom is a constant
+    def __init__(
+        self,
+        node: Runtime,
+        scope: Atom = Atom("pg"),  # noqa: B008 - an atom is a constant
+        scopes: dict[Atom, Pg] | None = None,
+    ) -> None:
         self._node = node
+        # All scopes of the node by name, running or stopped. They share the table.
+        self._scopes = {} if scopes is None else scopes
         self._process = node.spawn_handler(self._handle_message, name=scope, on_end=self._on_exit)
         self._process.trap_exit = False  # As in pg.erl: an exit signal stops the scope.
         self._state = ScopeState(self._process.pid)
@@ -71,6 +78,19 @@ class Pg:
             self._send_discover(Atom(name))
 
     # The API
+
+    def start_scope(self, name: Atom | str) -> Pg:
+        """Start another scope of this node (``pg:start/1``), or start it again after it has stopped.
+
+        Raises ``ValueError`` if the name is registered.
+        """
+        scope = self._scopes[Atom(name)] = Pg(self._node, Atom(name), self._scopes)
+        return scope
+
+    def find_scope(self, name: Atom | str) -> Pg | None:
+        """The running scope of this node with that name."""
+        scope = self._scopes.get(Atom(name))
+        return scope if scope is not None and scope.alive else None
 
     @property
     def pid(self) -> Pid:

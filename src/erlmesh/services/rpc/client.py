@@ -30,7 +30,7 @@ from erlmesh.terms import Atom, Term
 if TYPE_CHECKING:
     from erlmesh.runtime.runtime import Runtime
 
-__all__ = ["Replies", "call", "cast", "multicall"]
+__all__ = ["Replies", "Rpc", "call", "cast", "multicall"]
 
 ERPC: Final = Atom("erpc")
 REX: Final = Atom("rex")
@@ -47,6 +47,48 @@ class Replies(NamedTuple):
     """The exceptions of the other nodes by node name: NoConnection, CallTimeout, RemoteError and others."""
 
 
+class Rpc:
+    """``node.rpc``: calls functions of other nodes (OTP's ``rpc`` and ``erpc``)."""
+
+    def __init__(self, node: Runtime) -> None:
+        self._node = node
+
+    async def __call__(
+        self,
+        peer: Atom | str,
+        module: Atom | str,
+        function: Atom | str,
+        arguments: Sequence[Term] = (),
+        *,
+        timeout: float | None = 5.0,
+    ) -> Term:
+        """Call a function on ``peer`` in a new process there, and return its value. ::
+
+            await node.rpc("plato@127.0.0.1", "lists", "sum", [[1, 2, 3]])
+
+        Raises RemoteThrow, RemoteExit or RemoteError if the function raised, CalleeExited if its process was
+        terminated, NoConnection, CallTimeout after ``timeout`` seconds (the function continues there, as with OTP), and
+        EncodeError if an argument is not a term. What the function prints is written here.
+        """
+        return await call(self._node, peer, module, function, arguments, timeout=timeout)
+
+    async def multicall(
+        self,
+        nodes: Iterable[Atom | str],
+        module: Atom | str,
+        function: Atom | str,
+        arguments: Sequence[Term] = (),
+        *,
+        timeout: float | None = 5.0,
+    ) -> Replies:
+        """Call a function on several nodes at the same time. The result has the values and the errors by node name."""
+        return await multicall(self._node, nodes, module, function, arguments, timeout=timeout)
+
+    def cast(self, peer: Atom | str, module: Atom | str, function: Atom | str, arguments: Sequence[Term] = ()) -> None:
+        """Call a function on ``peer`` without waiting. There is no reply, not even if the node does not exist."""
+        cast(self._node, peer, module, function, arguments)
+
+
 async def call(
     node: Runtime,
     peer: Atom | str,
@@ -56,13 +98,13 @@ async def call(
     *,
     timeout: float | None = 5.0,
 ) -> Term:
-    """Call a function on ``peer`` and return its value. See :meth:`erlmesh.Node.rpc`."""
+    """Call a function on ``peer`` and return its value. See :meth:`Rpc.__call__`."""
     target, mfa = Atom(peer), (Atom(module), Atom(function), list(arguments))
     try:
         async with asyncio.timeout(timeout):
             if target is not node.atom and not await node.connect(target):
                 raise _no_connection_error(node, target)
-            if node._supports_spawn_request(target):
+            if node.supports_spawn_request(target):
                 return await _call_by_erpc(node, target, mfa)
             return await _call_by_rex(node, target, mfa)
     except TimeoutError as error:
@@ -74,7 +116,7 @@ async def call(
 def cast(
     node: Runtime, peer: Atom | str, module: Atom | str, function: Atom | str, arguments: Sequence[Term] = ()
 ) -> None:
-    """Call a function on ``peer`` without waiting for it. See :meth:`erlmesh.Node.rpc_cast`."""
+    """Call a function on ``peer`` without waiting for it. See :meth:`Rpc.cast`."""
     node.spawn_remote_nowait(peer, ERPC, Atom("execute_cast"), [Atom(module), Atom(function), list(arguments)])
 
 
@@ -87,7 +129,7 @@ async def multicall(
     *,
     timeout: float | None = 5.0,
 ) -> Replies:
-    """Call a function on several nodes at the same time. See :meth:`erlmesh.Node.multicall`."""
+    """Call a function on several nodes at the same time. See :meth:`Rpc.multicall`."""
     names = list(dict.fromkeys(Atom(name).name for name in nodes))
 
     async def call_one(name: str) -> Term | CallError:
@@ -105,7 +147,7 @@ async def multicall(
 
 async def _call_by_erpc(node: Runtime, peer: Atom, mfa: tuple[Atom, Atom, list[Term]]) -> Term:
     """Spawn ``erpc:execute_call`` on ``peer``. Return the value, or raise what its exit reason says."""
-    result = node._make_ref()
+    result = node.make_ref()
     reason = await node.spawn_and_wait(peer, ERPC, Atom("execute_call"), [result, *mfa])
     match reason:
         case (ref, Atom("return"), value) if ref == result:

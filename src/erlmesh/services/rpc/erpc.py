@@ -51,8 +51,8 @@ def serve(node: Runtime, apply: Apply) -> None:
     async def execute_cast(me: LocalProcess, module: Term, function: Term, arguments: Term) -> None:
         await run_call(me, apply, module, function, arguments)
 
-    node._serve_spawn_request("erpc", "execute_call", 4, execute_call)
-    node._serve_spawn_request("erpc", "execute_cast", 3, execute_cast)
+    node.serve_spawn_request("erpc", "execute_call", 4, execute_call)
+    node.serve_spawn_request("erpc", "execute_cast", 3, execute_cast)
 
 
 async def run_call(

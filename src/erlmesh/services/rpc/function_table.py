@@ -184,7 +184,7 @@ def _parameters_of(function: Callable[..., Any]) -> tuple[bool, range]:
 def _is_process(annotation: Any) -> bool:
     """True for the class ``Process`` or its name: annotations are text with ``from __future__ import annotations``."""
     if isinstance(annotation, str):
-        return annotation.strip("'\"").rpartition(".")[2] == "Process"
+        return annotation.strip("'\"").rpartition(".")[2] in ("Process", "LocalProcess")
     return isinstance(annotation, type) and issubclass(annotation, LocalProcess)
 
 

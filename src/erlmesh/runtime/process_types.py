@@ -1,0 +1,47 @@
+"""The types that a process and the parts of its node share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, TypeAlias
+
+from erlmesh.terms import Atom, Pid, Ref, Term
+
+__all__ = ["MFA", "Backpressure", "Body", "Destination", "ExitFuture", "Timer"]
+
+Destination: TypeAlias = "Pid | Ref | Atom | str | tuple[Atom | str, Atom | str]"
+"""Where a message can go: a pid, an alias, a name registered here, or ``(name, node)`` in Erlang's order."""
+
+Body: TypeAlias = "Callable[..., Awaitable[Any]]"
+"""``async def body(me, *arguments)``."""
+
+MFA: TypeAlias = tuple[Atom, Atom, list[Term]]
+"""Module, function, arguments."""
+
+
+class Backpressure(Protocol):
+    """Where signals to a node go, as a sender needs to know it."""
+
+    busy: bool
+    """More is queued than a BEAM lets a process send without being suspended (``busy_dist_port``)."""
+
+    async def wait_writable(self) -> None:
+        """Return when it is no longer busy, or gone."""
+
+
+class ExitFuture(asyncio.Future[Term]):
+    """Waits for a monitored process to terminate for any reason. The result is the exit reason."""
+
+
+class Timer:
+    """A message to its own sender that is due later (``erlang:send_after``)."""
+
+    __slots__ = ("_handle",)
+
+    def __init__(self, handle: asyncio.TimerHandle) -> None:
+        self._handle = handle
+
+    def cancel(self) -> None:
+        """Cancel the message, unless it is in the mailbox already."""
+        self._handle.cancel()

@@ -1,0 +1,100 @@
+"""The services that every node of a cluster expects of another: ``net_kernel``, ``rex``, ``global``, ``pg``, …"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from erlmesh.errors import ErlangError, GroupError, Undef
+from erlmesh.services.global_.client import trans
+from erlmesh.services.global_.names import GlobalNames
+from erlmesh.services.group_leader import GroupLeader, to_stdout
+from erlmesh.services.net_kernel import NetKernel
+from erlmesh.services.pg.server import Pg
+from erlmesh.services.pg2.server import Pg2
+from erlmesh.services.rpc import erpc
+from erlmesh.services.rpc.function_table import FunctionTable
+from erlmesh.services.rpc.rex import Rex
+from erlmesh.terms import Atom, Export, Fun, Term
+
+if TYPE_CHECKING:
+    from erlmesh.runtime.config import NodeConfig
+    from erlmesh.runtime.process import LocalProcess
+    from erlmesh.runtime.runtime import Runtime
+
+__all__ = ["NodeServices"]
+
+PG: Final = Atom("pg")
+
+
+class NodeServices:
+    """Starts all services on ``runtime``, which must be running, and then connects to the nodes of ``config.join``.
+
+    ``functions`` is the node's table of exposed functions. ``builtins`` gets those that every node answers.
+    """
+
+    def __init__(self, runtime: Runtime, config: NodeConfig, functions: FunctionTable, builtins: FunctionTable) -> None:
+        self._runtime = runtime
+        self._functions = functions
+        # The order decides the pids of the services, and with a seed the random numbers they draw.
+        NetKernel(runtime)
+        self.group_leader = GroupLeader(runtime, config.output or to_stdout)
+        Rex(runtime, functions.apply)
+        erpc.serve(runtime, functions.apply)
+        self.global_ = GlobalNames(runtime, prevent_overlapping_partitions=config.prevent_overlapping_partitions)
+        self._scopes: dict[Atom, Pg] = {}
+        self._scopes[PG] = Pg(runtime, PG, self._scopes)
+        self.pg2 = Pg2(runtime, trans)
+        self._add_builtins(builtins)
+        for peer in config.join:
+            runtime.connect_nowait(peer, partial(self._on_join_attempt, peer))
+
+    @property
+    def pg(self) -> Pg:
+        """The default scope of process groups."""
+        return self._scopes[PG]
+
+    def _on_join_attempt(self, peer: Atom | str, up: bool) -> None:
+        if not up:
+            self._runtime.keep_connecting(peer)
+
+    # Functions that every node answers, whether it exposes anything or not
+
+    def _add_builtins(self, table: FunctionTable) -> None:
+        table.add(self.global_.resolve_it, "global")
+        table.add(self._pg_get_members, "pg", "get_members")
+        table.add(self._pg2_get_members, "pg2", "get_members")
+        table.add(lambda: self._runtime.atom, "erlang", "node")
+        table.add(self._blocked_peers, "erlmesh", "blocked_peers")
+        table.add(self._erlang_apply, "erlang", "apply")
+
+    async def _erlang_apply(self, me: LocalProcess, function: Term, arguments: list[Term]) -> Term:
+        """``erlang:apply/2`` for the external fun of an exposed function. A local fun's code is not on this node."""
+        if isinstance(function, Export) and isinstance(arguments, list) and len(arguments) == function.arity:
+            return await self._functions.apply(me, function.module, function.function, arguments)
+        if isinstance(function, Fun):
+            raise Undef(Atom("undef"), [(function, arguments, [])], str(function))
+        raise ErlangError(Atom("badarg"), [(Atom("erlang"), Atom("apply"), [function, arguments], [])])
+
+    def _blocked_peers(self) -> Term:
+        """``[{Node, Milliseconds}]``, for a remote shell or the command line."""
+        return [(Atom(peer), round(seconds * 1000)) for peer, seconds in self._runtime.blocked_peers().items()]
+
+    def _pg_get_members(self, scope_or_group: Term, group: Term = None) -> Term:
+        """``pg:get_members(Group)`` of the default scope, and ``(Scope, Group)``; ``badarg`` if that does not run.
+
+        No term arrives as None, so None means that there is one argument.
+        """
+        if group is None:
+            return self.pg.get_members(scope_or_group) if self.pg.alive else []
+        scope = self.pg.find_scope(scope_or_group) if isinstance(scope_or_group, Atom) else None
+        if scope is None:
+            raise ErlangError(Atom("badarg"), [(PG, Atom("get_members"), [scope_or_group, group], [])])
+        return scope.get_members(group)
+
+    def _pg2_get_members(self, name: Term) -> Term:
+        """The members, or OTP's ``{error, {no_such_group, Name}}``."""
+        try:
+            return self.pg2.get_members(name)
+        except GroupError as error:
+            return (Atom("error"), error.reason)
