@@ -48,8 +48,8 @@ async def watcher(me: Process, names: list[str]) -> None:
 
 async def main() -> None:
     async with Node("watcher@127.0.0.1", cookie="monster") as node:
-        pid = node.spawn(watcher, ["worker"])
-        while node.is_alive(pid):
+        node.spawn(watcher, ["worker"], name="watcher")
+        while node.whereis("watcher") is not None:
             if node.whereis("worker") is not None:
                 node.send("worker", "nonsense")
             await asyncio.sleep(0.05)

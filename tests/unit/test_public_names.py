@@ -30,3 +30,17 @@ def test_a_health_check_imports_nothing_of_a_node():
     assert not {"asyncio", "erlmesh.node", "erlmesh.etf", "erlmesh.shell", "erlmesh.cli.node_options"} & {
         *done.stdout.split()
     }
+
+
+def test_node_has_at_most_30_public_names():
+    names = {name for name in {*dir(erlmesh.Node), *erlmesh.Node.__annotations__} if not name.startswith("_")}
+
+    assert len(names) <= 30
+
+
+def test_process_has_no_internals_among_its_public_names():
+    assert {name for name in dir(erlmesh.Process) if not name.startswith("_")} == {
+        "alias", "alive", "call", "cast", "demonitor", "drain", "exit", "exit_reason", "group_leader", "label", "link",
+        "monitor", "node", "pid", "receive", "receive_nowait", "register", "reply", "send", "send_after", "sleep",
+        "spawn", "spawn_remote", "stop", "trap_exit", "unalias", "unlink",
+    }  # fmt: skip
