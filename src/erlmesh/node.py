@@ -7,7 +7,7 @@ from dataclasses import fields
 from types import ModuleType, TracebackType
 from typing import Any, Self
 
-from erlmesh.core.node_names import NodeNames
+from erlmesh.core.node_names import NodeNames, NodeTable
 from erlmesh.errors import NodeNotAlive
 from erlmesh.runtime.config import NodeConfig, accept_fields_of
 from erlmesh.runtime.process import Body, Destination, LocalProcess, ProcessOps
@@ -209,7 +209,7 @@ class Node:
         """The nodes that this node keeps connecting to."""
         return self.internals.reconnecting()
 
-    def blocked_peers(self) -> dict[str, float]:
+    def blocked_peers(self) -> NodeTable[float]:
         """The connected erlmesh nodes whose event loop is blocked by their code, with the seconds so far.
 
         They have reported this themselves. Until the code returns they send ticks and answer nothing.
