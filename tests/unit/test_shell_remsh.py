@@ -80,7 +80,7 @@ async def test_the_exit_of_the_shells_process_is_printed(remote_node, session, c
 @with_remote_session
 async def test_a_waiting_line_can_be_interrupted(remote_node, session, capsys):
     line = asyncio.ensure_future(session.run("receive()"))
-    await until(remote_node.processes)
+    await until(remote_node.internals.processes)
     while not line.done():
         session.interrupt()
         await asyncio.sleep(0.005)
@@ -93,7 +93,7 @@ async def test_exit_ends_the_session_and_not_the_node(remote_node, session, caps
     await session.run("exit(3)")
 
     assert session.exit_code == 3
-    assert remote_node.is_alive(remote_node.whereis("shell"))
+    assert remote_node.internals.is_alive(remote_node.whereis("shell"))
 
 
 @with_remote_session
@@ -111,7 +111,7 @@ async def test_a_closed_session_leaves_no_processes_or_members(remote_node, sess
 
     await until(lambda: not remote_node.pg.get_members(Atom("group")))
     assert before == 1
-    await until(lambda: remote_node.processes()[-1] == remote_node.whereis("shell"))
+    await until(lambda: remote_node.internals.processes()[-1] == remote_node.whereis("shell"))
 
 
 @with_remote_session
