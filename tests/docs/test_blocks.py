@@ -1,6 +1,7 @@
 """Every code block of the documents is run or checked. A block that no test handles is a failure."""
 
 import asyncio
+import doctest
 import json
 import os
 import re
@@ -45,7 +46,7 @@ def checked_by(name):
 
 
 def test_a_test_handles_every_block():
-    handled = {"sh", "yaml", "json", *TYPED}
+    handled = {"sh", "yaml", "json", "pycon", *TYPED}
     checks = {"commit-message", "otp-test", "command-examples", "blocked-loop-log", "pytest"}
 
     unhandled = [
@@ -118,19 +119,25 @@ def test_each_example_of_a_command_exists_with_its_options(block):
             check_command(re.split(r"\s{3,}| && ", line)[0])
 
 
-@pytest.mark.parametrize("block", blocks_of("yaml"), ids=str)
-def test_yaml_can_be_read(block):
-    assert yaml.safe_load(block.text)
-
-
-@pytest.mark.parametrize("block", blocks_of("json"), ids=str)
-def test_json_can_be_read(block):
-    assert json.loads(block.text)
+def test_yaml_and_json_can_be_read():
+    assert all(yaml.safe_load(block.text) for block in blocks_of("yaml"))
+    assert all(json.loads(block.text) for block in blocks_of("json"))
 
 
 @pytest.mark.parametrize("block", blocks_of("python"), ids=str)
 def test_python_can_be_compiled(block):
     compile(block.text, str(block), "exec")
+
+
+@pytest.mark.parametrize("block", blocks_of("pycon"), ids=str)
+def test_an_interactive_example_gives_what_the_document_shows(block):
+    example = doctest.DocTestParser().get_doctest(block.text, {}, str(block), block.page, block.line)
+    printed = []
+
+    result = doctest.DocTestRunner().run(example, out=printed.append)
+
+    assert result.attempted
+    assert result.failed == 0, "".join(printed)
 
 
 @checked_by("commit-message")

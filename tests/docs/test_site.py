@@ -1,11 +1,14 @@
 """The site of the documents: it can be built, and its generated pages are current."""
 
 import importlib.util
+import re
 import subprocess
 import sys
 
 import pytest
 from blocks import ROOT
+
+import erlmesh
 
 
 def test_the_site_builds_without_a_warning(tmp_path):
@@ -19,6 +22,20 @@ def test_the_site_builds_without_a_warning(tmp_path):
 
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "site/index.html").exists()
+
+
+def test_the_api_reference_has_every_public_name():
+    pages = "".join(page.read_text() for page in (ROOT / "docs/reference/api").glob("*.md"))
+    shown = {path.rpartition(".")[2] for path in re.findall(r"auto(?:class|function):: ([\w.]+)", pages)}
+    modules = set(re.findall(r"automodule:: ([\w.]+)", pages))
+
+    missing = [
+        name
+        for name in erlmesh.__all__
+        if name not in shown and getattr(erlmesh, name).__module__ not in modules and name != "Term"
+    ]
+
+    assert missing == []
 
 
 def test_the_page_of_the_command_line_is_current():
