@@ -157,7 +157,7 @@ async def test_a_host_that_does_not_answer_fails_within_the_setup_time(network, 
 async def test_resolving_connecting_and_the_handshake_share_one_time_limit(network, a, b):
     gate = network.gates["b@h"] = asyncio.Event()
     asyncio.get_running_loop().call_later(SETUP_TIMEOUT - 1, gate.set)
-    network.on_pipe = lambda pipe: setattr(pipe, "silent", True)
+    network.on_pipe = lambda pipe: pipe.silence()
 
     assert not await a.connect("b@h")
 
@@ -551,7 +551,7 @@ async def test_a_peer_that_lost_the_connection_replaces_it_after_nodedown(networ
     await a.connect("b@h")
     ref = p.monitor(q.pid)
     await run_iterations()
-    network.pipes[0].silent = True
+    network.pipes[0].silence()
     b.disconnect("a@h")
     await run_iterations()
 
@@ -585,7 +585,7 @@ async def test_while_a_connection_is_replaced_the_node_is_down_and_signals_wait(
     await a.connect("b@h")
     a.monitor_nodes(monitor_process.pid, reasons=True)
     _, at_b = recorder(b, "server", events=False)
-    network.pipes[1].silent = True
+    network.pipes[1].silence()
     b.disconnect("a@h")
     await run_iterations()
 

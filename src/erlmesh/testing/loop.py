@@ -240,7 +240,7 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
 
 
 def run(main: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
-    """``asyncio.run(main())`` on a :class:`Clock`. Raises what ``main`` raises, Deadlock, or Livelock."""
+    """Run ``main()`` on a :class:`SimulatedLoop` and return its result. Raises its exception, Deadlock or Livelock."""
     loop = SimulatedLoop()
     try:
         return loop.run_until_complete(main())
@@ -262,8 +262,8 @@ def run_coroutine(main: Coroutine[Any, Any, _T]) -> _T:
         return result
 
 
-async def run_iterations(count: int = 10) -> None:
-    """Let the event loop run ``count`` times. No time passes unless no callback is ready."""
+async def run_iterations(count: int = 20) -> None:
+    """Let the event loop run ``count`` iterations. No time passes."""
     for _ in range(count):
         await asyncio.sleep(0)
 

@@ -40,6 +40,8 @@ class SimulatedNetwork:
         self.hosts: dict[str, Host] = {}
         self.delivered: Counter[tuple[str, str]] = Counter()
         """Number of chunks delivered from one address to another. Checks use it to prove silence."""
+        self.on_connect: Callable[[_Transport, _Transport], object] | None = None
+        """Called with both ends of each new connection, initiator first, before any of its protocols is called."""
         self._cuts: dict[tuple[str, str], float] = {}
 
     def host(self, address: str) -> Host:
@@ -119,6 +121,8 @@ class Host:
         called = _Transport(there, self.address, answering[1].copy())
         caller.pipe_to(called)
         called.pipe_to(caller)
+        if self.network.on_connect is not None:
+            self.network.on_connect(caller, called)
         caller.start_protocol(protocol)
         called.accept(answering[0], lambda: there.listener(port) is not None)
 
@@ -218,6 +222,8 @@ class _Pipe:
     def __init__(self, sender: _Transport, receiver: _Transport) -> None:
         self.sender, self.receiver = sender, receiver
         self.unread = 0
+        self.is_held = False
+        """True if a test holds back all data, also the end of the stream and a reset."""
         self._chunks: deque[bytes | None] = deque()
         self._arrival_time = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -255,7 +261,7 @@ class _Pipe:
     def _deliver(self) -> None:
         self._timer = None
         sender, receiver = self.sender.host, self.receiver.host
-        if sender.network.is_cut(sender.address, receiver.address) or not self._chunks:
+        if self.is_held or sender.network.is_cut(sender.address, receiver.address) or not self._chunks:
             return
         chunk = self._chunks.popleft()
         sender.network.delivered[sender.address, receiver.address] += 1
@@ -382,6 +388,11 @@ class _Transport(asyncio.Transport):
                 _reset(self, self._outgoing.receiver)
             self._call_soon(self._connection_lost, None)
 
+    def hold(self) -> None:
+        """Hold back all that this end writes, as a cut of this connection alone. It cannot be undone."""
+        if self._outgoing is not None:
+            self._outgoing.is_held = True
+
     def is_closing(self) -> bool:
         return self._closing
 
@@ -418,7 +429,8 @@ def _reset(one: _Transport, other: _Transport) -> None:
     network = one.host.network
 
     def deliver() -> None:
-        if not network.is_cut(one.host.address, other.host.address):
+        held = one._outgoing is not None and one._outgoing.is_held
+        if not held and not network.is_cut(one.host.address, other.host.address):
             other.disconnected(ConnectionResetError("connection reset by peer"))
 
     asyncio.get_running_loop().call_later(network.latency(), deliver, context=Context())
