@@ -17,19 +17,23 @@ if TYPE_CHECKING:
         CodecError,
         ConnectError,
         DecodeError,
+        EmptyGroup,
         EncodeError,
         ErlangError,
         ErlmeshError,
         Exit,
+        GroupError,
         HandshakeRefused,
         NoConnection,
         NodeNotAlive,
         NodeStartError,
         NoProcess,
+        NoSuchGroup,
         RemoteError,
         RemoteExit,
         RemoteThrow,
         Throw,
+        Undef,
     )
     from erlmesh.net.epmd import Epmd
     from erlmesh.net.resolvers import FixedPort, NoEpmd, StaticResolver
@@ -37,15 +41,15 @@ if TYPE_CHECKING:
     from erlmesh.runtime.config import NodeConfig
     from erlmesh.services.pg.protocol import Joined, Left
     from erlmesh.services.rpc.function_table import expose
-    from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref, Term
+    from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref, SendableTerm, Term
 
 __version__ = "0.1.0"
 
 _EXPORTS: Final = {
     "erlmesh.errors": (
-        "CalleeExited CallError CallTimeout CodecError ConnectError DecodeError EncodeError ErlangError "
-        "ErlmeshError Exit HandshakeRefused NoConnection NodeNotAlive NodeStartError NoProcess RemoteError "
-        "RemoteExit RemoteThrow Throw"
+        "CalleeExited CallError CallTimeout CodecError ConnectError DecodeError EmptyGroup EncodeError "
+        "ErlangError ErlmeshError Exit GroupError HandshakeRefused NoConnection NodeNotAlive NodeStartError "
+        "NoProcess NoSuchGroup RemoteError RemoteExit RemoteThrow Throw Undef"
     ),
     "erlmesh.net.epmd": "Epmd",
     "erlmesh.net.resolvers": "FixedPort NoEpmd StaticResolver",
@@ -53,7 +57,7 @@ _EXPORTS: Final = {
     "erlmesh.runtime.config": "NodeConfig",
     "erlmesh.services.rpc.function_table": "expose",
     "erlmesh.services.pg.protocol": "Joined Left",
-    "erlmesh.terms": "Atom BitString Export Fun ImproperList Map Pid Port Ref Term",
+    "erlmesh.terms": "Atom BitString Export Fun ImproperList Map Pid Port Ref SendableTerm Term",
 }
 
 __all__ = [
@@ -65,6 +69,7 @@ __all__ = [
     "CodecError",
     "ConnectError",
     "DecodeError",
+    "EmptyGroup",
     "EncodeError",
     "Epmd",
     "ErlangError",
@@ -73,6 +78,7 @@ __all__ = [
     "Export",
     "FixedPort",
     "Fun",
+    "GroupError",
     "HandshakeRefused",
     "ImproperList",
     "Joined",
@@ -81,6 +87,7 @@ __all__ = [
     "NoConnection",
     "NoEpmd",
     "NoProcess",
+    "NoSuchGroup",
     "Node",
     "NodeConfig",
     "NodeNotAlive",
@@ -92,9 +99,11 @@ __all__ = [
     "RemoteError",
     "RemoteExit",
     "RemoteThrow",
+    "SendableTerm",
     "StaticResolver",
     "Term",
     "Throw",
+    "Undef",
     "expose",
 ]
 

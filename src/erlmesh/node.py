@@ -18,7 +18,7 @@ from erlmesh.services.pg.server import Pg
 from erlmesh.services.pg2.server import Pg2
 from erlmesh.services.rpc.client import Rpc
 from erlmesh.services.rpc.function_table import PROCESS_WIDE, FunctionTable
-from erlmesh.terms import Atom, Pid, Term
+from erlmesh.terms import Atom, Pid, SendableTerm, Term
 
 __all__ = ["Node", "Process"]
 
@@ -140,12 +140,12 @@ class Node:
         return process
 
     async def spawn_remote(
-        self, node: Atom | str, module: Atom | str, function: Atom | str, arguments: Sequence[Term] = ()
+        self, node: Atom | str, module: Atom | str, function: Atom | str, arguments: Sequence[SendableTerm] = ()
     ) -> Pid:
         """Start a process on another node as :meth:`Process.spawn_remote` does, without a link."""
         return await self.internals.spawn_remote(node, module, function, arguments)
 
-    def exit(self, pid: Pid, reason: Term) -> None:
+    def exit(self, pid: Pid, reason: SendableTerm) -> None:
         """Send an exit signal (``exit/2``). ``Atom("kill")`` cannot be trapped."""
         self.internals.exit(pid, reason)
 
@@ -163,11 +163,11 @@ class Node:
 
     # Messages that no process sends
 
-    def send(self, to: Destination, message: Term) -> None:
+    def send(self, to: Destination, message: SendableTerm) -> None:
         """Send as :meth:`Process.send` does."""
         self.internals.send(to, message)
 
-    async def call(self, to: Destination, request: Term, *, timeout: float | None = 5.0) -> Term:
+    async def call(self, to: Destination, request: SendableTerm, *, timeout: float | None = 5.0) -> Term:
         """Call as :meth:`Process.call` does."""
         return await self.internals.call(to, request, timeout=timeout)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import assert_type
 
-from erlmesh import Atom, FixedPort, Joined, Left, Map, Node, NodeConfig, Pid, Process, Ref, expose
+from erlmesh import Atom, FixedPort, Joined, Left, Map, Node, NodeConfig, Pid, Process, Ref, SendableTerm, expose
 
 
 @expose
@@ -35,6 +35,16 @@ async def member(me: Process, group: str, *, often: int = 1) -> None:
                 me.send(sender, (Atom("hi"), me.pid))
             case Map() as found:
                 me.send(("server", "plato@127.0.0.1"), found)
+    numbers: list[int] = [1, 2]
+    answer: SendableTerm = {Atom("numbers"): numbers, b"pids": [(me.pid, 1.5, "text", True)]}
+    me.send(me.pid, answer)
+    me.cast("server", (Atom("add"), numbers))
+    me.send(me.pid, None)  # type: ignore[arg-type]
+    me.send(me.pid, {1, 2})  # type: ignore[arg-type]
+    me.cast("server", (Atom("add"), object()))  # type: ignore[arg-type]
+    await me.call("server", {b"key": None})  # type: ignore[dict-item]
+    assert_type(await me.spawn_remote("b@127.0.0.1", "lists", "seq", [1, 2]), Pid)
+    assert_type(await me.spawn_remote("b@127.0.0.1", "lists", "seq", [1, 2], monitor=True), tuple[Pid, Ref])
     assert_type(me.monitor(me.pid), Ref)
     me.link("server")  # type: ignore[arg-type]
 

@@ -16,7 +16,7 @@ from erlmesh.core import gen
 from erlmesh.errors import Exit
 from erlmesh.runtime.mailbox import EMPTY, Mailbox
 from erlmesh.runtime.process_types import MFA, Backpressure, Body, Destination, ExitFuture, Timer
-from erlmesh.terms import Atom, Pid, Ref, Term
+from erlmesh.terms import Atom, Pid, Ref, SendableTerm, Term
 from erlmesh.terms.copying import copy_term
 
 __all__ = [
@@ -163,7 +163,7 @@ class LocalProcess:
 
     # Messages
 
-    def send(self, to: Destination, message: Term, *, connect: bool = True) -> None:
+    def send(self, to: Destination, message: SendableTerm, *, connect: bool = True) -> None:
         """Sends, as ``!`` does: to a process that is gone the message vanishes. A message is a value: what its sender
         does to a list or dict in it afterwards the receiver does not see, here no more than on another node. (Objects
         that are no terms can be sent on the same node alone, and are shared.)
@@ -251,7 +251,7 @@ class LocalProcess:
 
     # Calls
 
-    async def call(self, to: Destination, request: Term, *, timeout: float | None = 5.0) -> Term:
+    async def call(self, to: Destination, request: SendableTerm, *, timeout: float | None = 5.0) -> Term:
         """``gen_server:call``: sends the request and returns the reply.
 
         Raises NoProcess, NoConnection, CalleeExited, or CallTimeout after ``timeout`` seconds (None: never); an answer
@@ -263,11 +263,11 @@ class LocalProcess:
         self._reductions_left -= 1
         return await self._ops.call(self, to, request, timeout)
 
-    def cast(self, to: Destination, message: Term, *, connect: bool = True) -> None:
+    def cast(self, to: Destination, message: SendableTerm, *, connect: bool = True) -> None:
         """``gen_server:cast``: sends ``{'$gen_cast', message}``; to a local name nobody has it vanishes."""
         self._signals.send(self, to, gen.cast(message), connect=connect, strict=False)
 
-    def reply(self, caller: tuple[Pid, Term], answer: Term) -> None:
+    def reply(self, caller: tuple[Pid, Term], answer: SendableTerm) -> None:
         """Answers ``{'$gen_call', caller, request}``."""
         self._signals.send(self, gen.reply_to(caller), (caller[1], answer))
 
@@ -305,13 +305,13 @@ class LocalProcess:
         """Messages to the alias vanish from now on. False if it was none of this process."""
         return self._ops.unalias(self, ref)
 
-    def exit(self, to: Pid, reason: Term) -> None:
+    def exit(self, to: Pid, reason: SendableTerm) -> None:
         """``exit(to, reason)``: with ``Atom("kill")`` it cannot be trapped."""
         self._signals.exit_signal(self.pid, to, reason)
 
     # Time
 
-    def send_after(self, seconds: float, message: Term) -> Timer:
+    def send_after(self, seconds: float, message: SendableTerm) -> Timer:
         """Sends ``message`` to itself after ``seconds``."""
         loop = asyncio.get_running_loop()
         return Timer(loop.call_later(seconds, self._ops.deliver, self, copy_term(message)))
@@ -328,7 +328,7 @@ class LocalProcess:
         node: Atom | str,
         module: Atom | str,
         function: Atom | str,
-        arguments: Sequence[Term] = (),
+        arguments: Sequence[SendableTerm] = (),
         *,
         link: bool = False,
         monitor: Literal[False] = False,
@@ -340,7 +340,7 @@ class LocalProcess:
         node: Atom | str,
         module: Atom | str,
         function: Atom | str,
-        arguments: Sequence[Term] = (),
+        arguments: Sequence[SendableTerm] = (),
         *,
         link: bool = False,
         monitor: Literal[True],
@@ -351,7 +351,7 @@ class LocalProcess:
         node: Atom | str,
         module: Atom | str,
         function: Atom | str,
-        arguments: Sequence[Term] = (),
+        arguments: Sequence[SendableTerm] = (),
         *,
         link: bool = False,
         monitor: bool = False,

@@ -44,6 +44,7 @@ from erlmesh.terms.atoms import MAX_ATOM_CHARACTERS, Atom
 from erlmesh.terms.erlang import format_erlang as _erlang  # noqa: F401 - fills the table that `str` of a term prints by
 from erlmesh.terms.maps import Map, exact_key
 from erlmesh.terms.order import sort_key
+from erlmesh.terms.sendable import SendableTerm
 from erlmesh.terms.values import BitString, Export, Fun, ImproperList, Pid, Port, Ref, Term
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "Pid",
     "Port",
     "Ref",
+    "SendableTerm",
     "Term",
     "exact_key",
     "sort_key",

@@ -149,7 +149,8 @@ class _EventFeed:
     def _reply_waiting(self) -> None:
         """Answer waiting calls with queued events. Stop after the last event if the scope has stopped."""
         while self._events and self._waiting_calls:
-            self.process.reply(self._waiting_calls.popleft(), self._events.popleft())
+            event: Term = self._events.popleft()  # an object: the caller is a process of this node
+            self.process.reply(self._waiting_calls.popleft(), event)
         if self._closing and not self._events:
             self.process.stop()
 

@@ -25,7 +25,7 @@ from erlmesh.errors import (
     RemoteThrow,
 )
 from erlmesh.formatting import format_erlang
-from erlmesh.terms import Atom, Term
+from erlmesh.terms import Atom, SendableTerm, Term
 
 if TYPE_CHECKING:
     from erlmesh.runtime.runtime import Runtime
@@ -58,7 +58,7 @@ class Rpc:
         peer: Atom | str,
         module: Atom | str,
         function: Atom | str,
-        arguments: Sequence[Term] = (),
+        arguments: Sequence[SendableTerm] = (),
         *,
         timeout: float | None = 5.0,
     ) -> Term:
@@ -77,14 +77,16 @@ class Rpc:
         nodes: Iterable[Atom | str],
         module: Atom | str,
         function: Atom | str,
-        arguments: Sequence[Term] = (),
+        arguments: Sequence[SendableTerm] = (),
         *,
         timeout: float | None = 5.0,
     ) -> Replies:
         """Call a function on several nodes at the same time. The result has the values and the errors by node name."""
         return await multicall(self._node, nodes, module, function, arguments, timeout=timeout)
 
-    def cast(self, peer: Atom | str, module: Atom | str, function: Atom | str, arguments: Sequence[Term] = ()) -> None:
+    def cast(
+        self, peer: Atom | str, module: Atom | str, function: Atom | str, arguments: Sequence[SendableTerm] = ()
+    ) -> None:
         """Call a function on ``peer`` without waiting. There is no reply, not even if the node does not exist."""
         cast(self._node, peer, module, function, arguments)
 
