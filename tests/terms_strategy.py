@@ -1,4 +1,4 @@
-"""Random terms, for every property that is asked of all of them."""
+"""Hypothesis strategies that generate random terms."""
 
 import math
 
@@ -11,7 +11,7 @@ scalar_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 atoms = st.builds(
     Atom, st.sampled_from(["ok", "nil", "undefined", "Elixir.Foo", "a@127.0.0.1", "", "end"]) | scalar_text
 )
-# true and false arrive as bools
+# without true and false, which are received as bools
 names = atoms.filter(lambda atom: atom.name not in ("true", "false"))
 nodes = st.builds(Atom, st.sampled_from(["a@127.0.0.1", "b@127.0.0.1", "ab@host", "é@host"]))
 pids = st.builds(Pid, nodes, u32, u32, u32)
@@ -23,7 +23,7 @@ integers = (
     | u8
     | st.sampled_from([s * 2**b + d for s in (1, -1) for b in (7, 8, 31, 32, 59, 60, 63, 64, 2040) for d in (-1, 0, 1)])
 )
-# OTP before 27 takes -0.0 and 0.0 for the same key and prints both; kept out of keys there
+# Tests that compare keys with OTP before 27 exclude -0.0: for those releases -0.0 and 0.0 are the same key.
 floats = st.floats(allow_nan=False, allow_infinity=False)
 
 
@@ -48,7 +48,7 @@ _leaves = st.one_of(
 )
 
 
-@st.composite  # which keeps its name short where hypothesis shows it
+@st.composite  # so that hypothesis prints a short name for it
 def _any_leaf(draw):
     return draw(_leaves)
 

@@ -1,4 +1,4 @@
-"""Terms as people read them: Erlang's notation, Elixir's, and the first number of a printed pid."""
+"""Terms in human-readable form: Erlang's notation, Elixir's notation, and the node numbers in printed pids."""
 
 from __future__ import annotations
 

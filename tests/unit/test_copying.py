@@ -1,4 +1,4 @@
-"""What a message shares with what its sender holds: nothing that can change."""
+"""A copied message shares no mutable part with the original."""
 
 import pytest
 from hypothesis import given
@@ -12,8 +12,8 @@ A = Atom("a")
 PID = Pid(Atom("a@h"), 64, 0, 1)
 
 
-def changeable(term):
-    """Every list, dict and bytearray in the term, by identity."""
+def mutable_parts(term):
+    """Yield the id of every list, dict and bytearray in the term."""
     if isinstance(term, (list, dict, bytearray)):
         yield id(term)
     if isinstance(term, (tuple, list)):
@@ -25,17 +25,17 @@ def changeable(term):
     else:
         parts = ()
     for part in parts:
-        yield from changeable(part)
+        yield from mutable_parts(part)
 
 
 @given(terms)
-def test_a_copy_is_the_same_term(term):
+def test_a_copy_encodes_as_the_same_term(term):
     assert encode_term(copy_term(term)) == encode_term(term)
 
 
 @given(terms)
-def test_a_copy_shares_nothing_that_can_change(term):
-    assert not set(changeable(copy_term(term))) & set(changeable(term))
+def test_a_copy_shares_no_mutable_part(term):
+    assert not set(mutable_parts(copy_term(term))) & set(mutable_parts(term))
 
 
 @pytest.mark.parametrize(
@@ -54,27 +54,27 @@ def test_a_copy_shares_nothing_that_can_change(term):
     ],
     ids=repr,
 )
-def test_wherever_it_is_it_is_copied(term):
+def test_mutable_parts_are_copied_at_any_place(term):
     copy = copy_term(term)
 
     assert copy == term
-    assert list(changeable(term))
-    assert not set(changeable(copy)) & set(changeable(term))
+    assert list(mutable_parts(term))
+    assert not set(mutable_parts(copy)) & set(mutable_parts(term))
 
 
 @pytest.mark.parametrize("term", [1, A, b"x", "x", PID, (), (A, 1, b"x"), 2**100, 1.5], ids=repr)
-def test_what_cannot_change_is_the_same_object(term):
+def test_an_immutable_term_is_the_same_object(term):
     assert copy_term(term) is term
 
 
-def test_what_is_no_term_is_the_same_object_in_its_place():
+def test_an_object_that_is_not_a_term_is_shared():
     thing = object()
 
     assert copy_term(thing) is thing
     assert copy_term([thing])[0] is thing
 
 
-def test_a_term_nested_without_end_is_no_endless_work():
+def test_a_too_deep_or_cyclic_term_is_shared():
     deep = []
     for _ in range(100_000):
         deep = [deep]
@@ -84,5 +84,5 @@ def test_a_term_nested_without_end_is_no_endless_work():
     assert copy_term(deep) is deep
     assert copy_term(ring) is ring
 
-    while deep:  # or its end would be one long recursion, too
+    while deep:  # otherwise freeing it would recurse as deep
         deep = deep.pop()

@@ -1,4 +1,4 @@
-"""How terms print. (OTP and Elixir themselves are asked in tests/otp.)"""
+"""The printed form of terms. Tests in tests/otp compare it with OTP and Elixir."""
 
 from enum import IntEnum
 
@@ -12,7 +12,7 @@ PID = Pid(HERE, 64, 0, 1)
 
 
 @pytest.fixture(autouse=True)
-def _here():
+def _local_node():
     assert claim_local(HERE)
     yield
     release_local(HERE)
@@ -110,7 +110,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("term", "in_erlang", "in_elixir"), CASES, ids=[case[1][:20] for case in CASES])
-def test_a_term_prints_as_erlang_and_as_elixir_print_it(term, in_erlang, in_elixir):
+def test_a_term_prints_as_in_erlang_and_elixir(term, in_erlang, in_elixir):
     assert format_erlang(term) == in_erlang
     assert format_elixir(term) == in_elixir
 

@@ -23,7 +23,7 @@ VALUES = [
 ]
 
 
-def test_an_atom_is_itself_and_nothing_else():
+def test_an_atom_equals_only_the_atom_of_the_same_name():
     assert Atom("ok") is Atom("ok")
     assert Atom("ok") == Atom("ok")
     assert Atom("ok") != Atom("error")
@@ -31,7 +31,7 @@ def test_an_atom_is_itself_and_nothing_else():
     assert Atom(Atom("ok")) is Atom("ok")
 
 
-def test_an_atom_made_from_a_part_of_a_str_class_is_the_same_atom():
+def test_an_atom_from_a_str_subclass_is_the_same_atom():
     class Name(str):
         __slots__ = ()
 
@@ -45,7 +45,7 @@ def test_an_atom_made_from_a_part_of_a_str_class_is_the_same_atom():
     ("name", "error"),
     [("x" * 256, ValueError), ("\ud800", ValueError), (b"ok", TypeError), (None, TypeError), (1, TypeError)],
 )
-def test_a_name_no_atom_can_have_is_refused(name, error):
+def test_an_invalid_atom_name_is_refused(name, error):
     with pytest.raises(error):
         Atom(name)
 
@@ -61,7 +61,7 @@ def test_an_atom_cannot_be_changed():
         del Atom("ok").name
 
 
-def test_copies_of_an_atom_are_the_atom():
+def test_a_copied_or_pickled_atom_is_the_same_object():
     atom = Atom("ok")
 
     assert pickle.loads(pickle.dumps(atom)) is atom
@@ -69,36 +69,36 @@ def test_copies_of_an_atom_are_the_atom():
     assert copy.deepcopy([atom])[0] is atom
 
 
-def test_an_atom_nobody_holds_is_forgotten():
+def test_an_unreferenced_atom_is_freed():
     from erlmesh.terms import atoms
 
-    Atom("held by nobody")
+    Atom("without a reference")
     gc.collect()
 
-    assert "held by nobody" not in atoms._atoms
+    assert "without a reference" not in atoms._atoms
 
 
-def test_a_late_farewell_does_not_forget_the_atoms_successor():
+def test_a_late_weakref_callback_keeps_the_new_atom_of_that_name():
     from erlmesh.terms import atoms
 
-    first = Atom("born twice")
-    farewell = atoms._atoms["born twice"].__callback__
+    first = Atom("interned twice")
+    callback = atoms._atoms["interned twice"].__callback__
     del first
-    second = Atom("born twice")
-    farewell(None)
+    second = Atom("interned twice")
+    callback(None)
 
-    assert Atom("born twice") is second
+    assert Atom("interned twice") is second
 
 
-def test_threads_that_make_one_atom_at_once_get_one_atom():
+def test_threads_that_intern_the_same_atom_get_one_object():
     barrier = threading.Barrier(4)
     made = [[] for _ in range(4)]
 
-    def make(mine):
+    def make(atoms):
         barrier.wait()
-        mine.extend(Atom(f"raced {number}") for number in range(500))
+        atoms.extend(Atom(f"raced {number}") for number in range(500))
 
-    threads = [threading.Thread(target=make, args=(mine,)) for mine in made]
+    threads = [threading.Thread(target=make, args=(atoms,)) for atoms in made]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -107,7 +107,7 @@ def test_threads_that_make_one_atom_at_once_get_one_atom():
     assert all(len(set(map(id, same))) == 1 for same in zip(*made, strict=True))
 
 
-def test_atoms_match_by_class_pattern():
+def test_atoms_and_pids_match_class_patterns():
     match (Atom("hello"), PID):
         case (Atom("hello"), Pid() as sender):
             assert sender is PID
@@ -130,21 +130,21 @@ def test_a_value_is_hashable(value):
     assert {value: 1}[copy.deepcopy(value)] == 1
 
 
-def test_a_fun_is_equal_to_the_same_fun_made_by_another_process():
+def test_a_fun_equals_the_same_fun_of_another_process():
     fun = VALUES[4]
 
     assert Fun(1, bytes(16), 0, Atom("m"), 0, 123, Pid(A, 65, 0, 1), (1, [2])) == fun
     assert Fun(1, bytes(16), 1, Atom("m"), 0, 123, PID, (1, [2])) != fun
 
 
-def test_pids_of_two_lives_of_a_node_print_alike_and_are_not_equal():
+def test_pids_of_two_incarnations_print_alike_and_are_not_equal():
     old, new = Pid(A, 64, 0, 1), Pid(A, 64, 0, 2)
 
     assert old != new
     assert str(old) == str(new)
 
 
-def test_an_improper_list_needs_an_element_and_a_tail_that_is_no_list():
+def test_an_improper_list_needs_an_element_and_a_tail_that_is_not_a_list():
     with pytest.raises(ValueError, match="at least one element"):
         ImproperList((), 1)
     with pytest.raises(TypeError, match="tail"):
@@ -154,12 +154,12 @@ def test_an_improper_list_needs_an_element_and_a_tail_that_is_no_list():
 
 
 @pytest.mark.parametrize(("data", "bits"), [(b"\xa0", 0), (b"\xa0", 8), (b"", 3), (b"\xa1", 3)])
-def test_a_bitstring_that_could_be_written_two_ways_is_refused(data, bits):
+def test_a_bitstring_that_is_not_canonical_is_refused(data, bits):
     with pytest.raises(ValueError, match=r"BitString|unused"):
         BitString(data, bits)
 
 
-def test_the_first_node_that_claims_is_here_and_prints_as_zero():
+def test_the_oldest_local_node_prints_as_zero():
     here, other = Atom("here@host"), Atom("other@host")
 
     assert claim_local(here)
@@ -175,7 +175,7 @@ def test_the_first_node_that_claims_is_here_and_prints_as_zero():
     assert str(Pid(here, 64, 0, 1)) != "<0.64.0>"
 
 
-def test_a_printed_prefix_leads_back_to_its_node():
+def test_node_by_number_finds_the_node_of_a_printed_number():
     node = Atom("first printed here@host")
 
     number = int(format_erlang(Pid(node, 1, 0, 1))[1:].split(".")[0])
@@ -187,13 +187,13 @@ def test_a_printed_prefix_leads_back_to_its_node():
     assert node_by_number(-1) is None
 
 
-def test_prefixes_are_counted_up_in_order_of_first_printing():
+def test_node_numbers_count_up_in_order_of_first_use():
     first, second = (int(str(Port(Atom(f"{name}@counted"), 1, 1))[6:].split(".")[0]) for name in ("a", "b"))
 
     assert second == first + 1
 
 
-def test_what_str_and_repr_show():
+def test_str_and_repr_of_terms():
     assert repr(Atom("a b")) == "Atom('a b')"
     assert str(Atom("a b")) == "'a b'"
     assert repr(PID) == f"#PID{PID}"

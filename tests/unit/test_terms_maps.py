@@ -1,4 +1,4 @@
-"""Maps, and keys that tell terms apart as Erlang does."""
+"""Maps, and exact keys, which distinguish terms as Erlang does."""
 
 from enum import IntEnum
 from itertools import combinations
@@ -57,7 +57,7 @@ def test_terms_that_differ_in_erlang_have_different_keys():
 
 
 @pytest.mark.parametrize(("one", "other"), SAME)
-def test_terms_that_are_one_in_erlang_have_one_key(one, other):
+def test_terms_that_are_equal_in_erlang_have_equal_keys(one, other):
     assert exact_key(one) == exact_key(other)
     assert hash(exact_key(one)) == hash(exact_key(other))
     assert exact_key([one, (one,)]) == exact_key([other, (other,)])
@@ -82,18 +82,18 @@ def test_integers_that_python_hashes_alike_do_not_collide():
 
 
 @pytest.mark.parametrize("value", [None, object(), [None], {1: object()}, {1, 2}])
-def test_what_is_no_term_has_no_key(value):
-    with pytest.raises(TypeError, match="no Erlang term"):
+def test_a_value_that_is_not_a_term_has_no_key(value):
+    with pytest.raises(TypeError, match="not an Erlang term"):
         exact_key(value)
 
 
 @given(terms)
-def test_every_term_has_a_key_and_its_copy_the_same(term):
+def test_every_term_has_a_stable_key(term):
     assert exact_key(term) == exact_key(term)
     assert exact_key([term]) == exact_key([term])
 
 
-def test_a_map_tells_keys_apart_as_erlang_does():
+def test_a_map_distinguishes_keys_as_erlang_does():
     m = Map([(1, "int"), (1.0, "float"), (True, "true"), ([1], "list"), (Map({1: 2}), "map")])
 
     assert [m[1], m[1.0], m[True], m[[1]], m[{1: 2}]] == ["int", "float", "true", "list", "map"]
@@ -105,13 +105,13 @@ def test_a_map_tells_keys_apart_as_erlang_does():
     assert list(m.items())[3] == ([1], "list")
 
 
-def test_a_map_keeps_the_order_it_came_in_and_the_last_value_of_a_key():
+def test_a_map_keeps_insertion_order_and_the_last_value_of_a_key():
     m = Map([(2, "a"), (1, "b"), (2, "c")])
 
     assert list(m.items()) == [(2, "c"), (1, "b")]
 
 
-def test_a_key_that_is_not_there_is_a_key_error_even_if_it_is_no_term():
+def test_a_missing_key_raises_key_error_even_if_it_is_not_a_term():
     m = Map({1: 2})
 
     with pytest.raises(KeyError):
@@ -138,13 +138,13 @@ def test_maps_are_equal_if_their_pairs_are_the_same_terms_in_any_order():
     assert Map({1: 1}) != Map({1: 1.0})
 
 
-def test_a_map_of_distinct_keys_says_if_they_are_not():
+def test_from_distinct_returns_none_for_duplicate_keys():
     assert Map.from_distinct([1, 1.0], [2, 3]) == Map([(1, 2), (1.0, 3)])
     assert Map.from_distinct([1, 1], [2, 3]) is None
     assert Map.from_distinct([True, Atom("true")], [2, 3]) is None
 
 
-def test_keys_and_hashes_of_very_deep_terms():
+def test_very_deep_terms_have_keys_and_hashes():
     deep = []
     for _ in range(100_000):
         deep = [deep]
@@ -155,7 +155,7 @@ def test_keys_and_hashes_of_very_deep_terms():
     assert hash(m) == hash(Map([(deep, 1)]))
 
 
-def test_a_map_in_a_key_of_a_map_is_digested_once():
+def test_the_digest_of_a_map_inside_a_key_is_cached():
     deep = Map()
     for _ in range(20_000):
         deep = Map([((deep,), 1), (1, 2)])

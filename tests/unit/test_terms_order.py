@@ -1,4 +1,4 @@
-"""Erlang's standard order. (What OTP itself says is asked in tests/otp.)"""
+"""Erlang's standard order of terms. Tests in tests/otp compare it with OTP."""
 
 import random
 from itertools import pairwise
@@ -35,7 +35,7 @@ def test_terms_sort_as_in_erlang():
     assert list(map(repr, sorted(shuffled, key=sort_key))) == list(map(repr, ASCENDING))
 
 
-def test_no_two_of_them_are_equal():
+def test_all_keys_are_different():
     assert all(sort_key(smaller) < sort_key(greater) for smaller, greater in pairwise(ASCENDING))
 
 
@@ -56,12 +56,12 @@ def test_terms_that_are_equal_by_value_have_equal_keys(one, other):
 
 
 @pytest.mark.parametrize("value", [None, object(), [None]])
-def test_what_is_no_term_has_no_place(value):
-    with pytest.raises(TypeError, match="no Erlang term"):
+def test_a_value_that_is_not_a_term_has_no_sort_key(value):
+    with pytest.raises(TypeError, match="not an Erlang term"):
         sort_key(value)
 
 
-def test_a_very_deep_term_has_a_place():
+def test_a_very_deep_term_has_a_sort_key():
     deep = []
     for _ in range(200_000):
         deep = [deep]

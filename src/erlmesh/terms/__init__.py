@@ -1,9 +1,9 @@
-"""Erlang terms that Python has no type for: frozen values, no behaviour beyond equality, order and print.
+"""Erlang terms that Python has no type for. They are frozen values with equality, order and a printed form only.
 
-How every term looks in Python (the codec in :mod:`erlmesh.etf` keeps this table, both ways):
+This table shows the Python form of every term. The codec in :mod:`erlmesh.etf` follows it in both directions:
 
 ==================  =========================================  =================================
-Erlang              arrives as                                 is also accepted when sending
+Erlang              is received as                             is also accepted for sending
 ==================  =========================================  =================================
 integer             ``int``                                    ``IntEnum``
 float               ``float`` (finite)
@@ -19,7 +19,7 @@ pid, port, ref      :class:`Pid`, :class:`Port`, :class:`Ref`
 fun, export         :class:`Fun`, :class:`Export`
 ==================  =========================================  =================================
 
-``None`` is no term: Erlang says ``undefined`` and Elixir ``nil``, so the sender has to choose an :class:`Atom`.
+``None`` is not a term. Erlang uses ``undefined`` and Elixir uses ``nil``, so the sender must choose an :class:`Atom`.
 
 A ``str`` is an atom where Erlang requires an atom, and a binary everywhere else:
 
@@ -34,14 +34,14 @@ message, request, argument of a call         a binary        ``Atom("text")``
 
 An :class:`Atom` is never equal to a ``str``: ``pid.node == "plato@127.0.0.1"`` is False.
 
-Python's ``==`` takes ``1``, ``1.0`` and ``True`` for one value and Erlang's ``=:=`` does not: :func:`exact` gives a
-dictionary key that tells terms apart as Erlang does, :func:`sort_key` sorts them in Erlang's order.
+Python's ``==`` treats ``1``, ``1.0`` and ``True`` as equal; Erlang's ``=:=`` does not. :func:`exact_key` returns a
+dictionary key that distinguishes terms as Erlang does. :func:`sort_key` sorts terms in Erlang's order.
 """
 
 from __future__ import annotations
 
 from erlmesh.terms.atoms import MAX_ATOM_CHARACTERS, Atom
-from erlmesh.terms.erlang import format_erlang as _erlang  # noqa: F401 - fills the table that `str` of a term prints by
+from erlmesh.terms.erlang import format_erlang as _erlang  # noqa: F401 - registers the formatters that `str` uses
 from erlmesh.terms.maps import Map, exact_key
 from erlmesh.terms.order import sort_key
 from erlmesh.terms.sendable import SendableTerm

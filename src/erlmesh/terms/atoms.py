@@ -1,4 +1,4 @@
-"""Atoms, interned."""
+"""Interned atoms."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from erlmesh.terms.printing import ErlangStr
 __all__ = ["MAX_ATOM_CHARACTERS", "Atom"]
 
 MAX_ATOM_CHARACTERS: Final = 255
+"""OTP's limit (``MAX_ATOM_CHARACTERS`` in ``atom.h``). It counts characters, not bytes."""
 
 
 class Atom(ErlangStr):
-    """An Erlang atom: a name that is equal to itself and to nothing else, least of all to a ``str``.
+    """An Erlang atom. It is equal only to the atom of the same name, and never to a ``str``.
 
-    Atoms are interned for as long as somebody holds them, so equality is identity and costs nothing; names read
-    from the wire are forgotten with the last reference (a BEAM keeps them for ever). ``Atom(name)`` raises
-    ``ValueError`` for more than 255 characters or a lone surrogate, and ``TypeError`` for anything but a ``str`` (or
-    an ``Atom``, which is returned as it is). Prints as Erlang writes it: ``ok``, ``'hello world'``.
+    Atoms are interned while a reference to them exists, so equality is identity and costs nothing. The name of an
+    atom from the wire is freed with the last reference; a BEAM keeps its atoms forever.
+
+    ``Atom(name)`` takes a ``str``, or an ``Atom``, which it returns unchanged. It raises ``ValueError`` for more than
+    255 characters and for a lone surrogate, and ``TypeError`` for any other type. An atom prints as Erlang writes it:
+    ``ok``, ``'hello world'``.
     """
 
     __slots__ = ("__weakref__", "name")
@@ -28,9 +31,9 @@ class Atom(ErlangStr):
     name: str
 
     def __new__(cls, name: str | Atom) -> Atom:  # noqa: PYI034 - final in all but name
-        entry = _atoms.get(name)  # type: ignore[arg-type]
+        entry = _atoms.get(name)  # type: ignore[arg-type]  # an Atom is never a key: it falls through to _intern
         if entry is not None:
-            atom = entry()
+            atom = entry()  # None if the atom was freed and its entry is not removed yet
             if atom is not None:
                 return atom
         return _intern(name)
@@ -55,7 +58,8 @@ class Atom(ErlangStr):
 
 
 _atoms: dict[str, weakref.ref[Atom]] = {}
-_atoms_lock = threading.RLock()  # an atom may die, and be forgotten, while its thread interns another one
+# Reentrant: a garbage collection inside _intern can free another atom, and its callback takes the lock in this thread.
+_atoms_lock = threading.RLock()
 
 
 def _intern(name: str | Atom) -> Atom:
@@ -63,12 +67,12 @@ def _intern(name: str | Atom) -> Atom:
         return name
     if not isinstance(name, str):
         raise TypeError(f"an atom's name is a str, not {type(name).__name__}")
-    name = str(name)
+    name = str(name)  # an instance of a subclass of str becomes a plain str
     if len(name) > MAX_ATOM_CHARACTERS:
         raise ValueError(f"an atom has at most {MAX_ATOM_CHARACTERS} characters, this one has {len(name)}")
     if any("\ud800" <= character <= "\udfff" for character in name):
-        raise ValueError(f"an atom is Unicode text, and a lone surrogate is none: {name!r}")
-    with _atoms_lock:  # two threads must never hold two atoms of one name: equality is identity
+        raise ValueError(f"an atom is Unicode text without lone surrogates, not {name!r}")
+    with _atoms_lock:  # two threads must never create two atoms of the same name, because equality is identity
         entry = _atoms.get(name)
         atom = entry() if entry is not None else None
         if atom is None:
@@ -79,7 +83,7 @@ def _intern(name: str | Atom) -> Atom:
 
 
 class _RemoveInterned:
-    """Weak-reference callback; an object and not a closure, so that it holds the name alone."""
+    """Weak-reference callback that removes a freed atom. It is an object, not a closure, so it holds only the name."""
 
     __slots__ = ("name",)
 
@@ -88,6 +92,6 @@ class _RemoveInterned:
 
     def __call__(self, reference: weakref.ref[Atom]) -> None:
         with _atoms_lock:
-            # The name may have been interned anew between the atom's death and this call.
+            # The name may have been interned again after the atom was freed and before this call.
             if _atoms.get(self.name) is reference:
                 del _atoms[self.name]

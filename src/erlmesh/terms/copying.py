@@ -1,4 +1,7 @@
-"""Messages are values: what is sent must not change at the receiver when its sender changes it."""
+"""Copying of messages between processes of one node.
+
+A message is a value: a later change by the sender must not change it at the receiver.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,10 @@ __all__ = ["copy_term"]
 
 
 def copy_term(term: Term) -> Term:
-    """``term`` with lists, dicts and bytearrays of its own, wherever they are in it; the rest is the same objects.
+    """Return ``term`` with copies of all lists, dicts and bytearrays in it. All other objects are shared.
 
-    What is no term is not looked into, nor is a term that is nested more deeply than Python's recursion goes.
+    Objects that are not terms are shared without a look inside. So is a term that is nested deeper than Python's
+    recursion limit.
     """
     copy = _COPIERS.get(type(term))
     if copy is None:
@@ -43,7 +47,7 @@ def _improper(term: ImproperList) -> ImproperList:
 
 
 def _dict(term: dict[Term, Term]) -> dict[Term, Term]:
-    return dict(zip(term, _list(term.values()), strict=True))  # a key cannot change: it has a hash
+    return dict(zip(term, _list(term.values()), strict=True))  # keys are hashable, so they are immutable and shared
 
 
 def _map(term: Map) -> Map:

@@ -1,4 +1,4 @@
-"""Elixir's notation: what ``inspect(term, limit: :infinity)`` writes on one line."""
+"""Elixir's notation of terms, as ``inspect(term, limit: :infinity)`` writes them on one line."""
 
 from __future__ import annotations
 
@@ -28,16 +28,17 @@ _ESCAPES: Final = {
     0: "\\0", 7: "\\a", 8: "\\b", 9: "\\t", 10: "\\n", 11: "\\v", 12: "\\f", 13: "\\r", 27: "\\e", 92: "\\\\",
     127: "\\d",
 }  # fmt: skip
-_MAX_DECIMAL_BITS: Final = 4096
+_MAX_DECIMAL_BITS: Final = 4096  # longer integers are written in base 16, as in erlang.py
 _COMMA: Final = Text(", ")
 _ARROW: Final = Text(" => ")
 _STRUCT: Final = Atom("__struct__")
 
 
 def format_elixir(term: Term) -> str:
-    """The term as iex shows it, on one line, however deep: ``{:ok, #PID<0.64.0>, %{"k" => [1 | 2]}}``.
+    """Return the term as iex shows it, on one line: ``{:ok, #PID<0.64.0>, %{"k" => [1 | 2]}}``.
 
-    Charlists print in single quotes (iex until 1.14), a struct as ``%Name{field: value}`` whatever its module.
+    The term may be nested to any depth. A charlist prints in single quotes, as iex does until 1.14. Every struct
+    prints as ``%Name{field: value}``; a module's own ``Inspect`` implementation is not known here.
     """
     return format_term(term, _ELIXIR_FORMATTERS)
 
@@ -58,19 +59,20 @@ def _character(character: str, quote: str) -> str:
 
 
 def _is_printable(code: int) -> bool:
-    """What ``String.printable?/1`` takes for printable."""
+    """Return whether ``String.printable?/1`` accepts the code point."""
     return (
         0x20 <= code <= 0x7E
         or 0xA0 <= code <= 0xD7FF
         or 0xE000 <= code <= 0xFFFD
         or 0x10000 <= code <= 0x10FFFF
-        or (code in _ESCAPES and code not in (0, 92))
+        or (code in _ESCAPES and code not in (0, 92))  # not NUL; the backslash is already in the first range
     )
 
 
 def _is_bare(name: str) -> bool:
     if name.isascii():
         return bool(_ASCII_NAME.match(name)) or name in _OPERATORS
+    # Elixir's tokenizer takes Unicode identifiers in NFKC form, with "@" inside and at most one trailing "?" or "!".
     word = name.rstrip("?!") if name[-1] in "?!" else name
     return (
         len(name) - len(word) <= 1
@@ -84,7 +86,7 @@ def _atom(name: str) -> str:
     if name in ("nil", "true", "false"):
         return name
     alias = _ALIAS.match(name)
-    if alias:
+    if alias:  # Elixir.Foo prints as Foo, but Elixir.Elixir.Foo keeps its full name
         return name if re.match(r"Elixir(\.|\Z)", alias[1]) else alias[1]
     if name == "Elixir":
         return name
@@ -102,7 +104,7 @@ def _integer(number: int) -> str:
 
 
 def _float(number: float) -> str:
-    """As Erlang, but whole numbers below 10¹⁶ in full."""
+    """Write a float as Erlang does, except that whole numbers below 10¹⁶ are written without an exponent."""
     return f"{int(number)}.0" if 1 <= abs(number) < 1e16 and number.is_integer() else float_digits(number)
 
 
@@ -165,6 +167,7 @@ def _map(term: Iterable[Term]) -> list[Any]:
     pairs = list(Map(term).items())
     name = next((value for key, value in pairs if key is _STRUCT), None)
     opening = "%{"
+    # A map is a struct if __struct__ is the name of an Elixir module.
     if type(name) is Atom and _ALIAS.match(name.name):
         opening = f"%{_atom(name.name)}{{"
         pairs = [(key, value) for key, value in pairs if key is not _STRUCT]

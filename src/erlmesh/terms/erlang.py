@@ -1,4 +1,4 @@
-"""Erlang's own notation: what ``io:format("~0tp", [Term])`` writes in a shell that was started without flags."""
+"""Erlang's notation of terms, as ``io:format("~0tp", [Term])`` writes them in a shell started without flags."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ _BARE_NAME: Final = re.compile(r"[a-zß-öø-ÿ][a-zA-Z0-9_À-ÖØ-öø-ÿ]*\Z")
 _PRINTABLE: Final = re.compile(r"[\b\t\n\v\f\r\x1b -~\xa0-\xff]*\Z")  # Latin-1, io:printable_range()'s default
 _ESCAPES: Final = {8: "\\b", 9: "\\t", 10: "\\n", 11: "\\v", 12: "\\f", 13: "\\r", 27: "\\e", 92: "\\\\", 127: "\\d"}
 _CONTROLS: Final = {code: f"\\{code:03o}" for code in (*range(32), *range(128, 160))} | _ESCAPES
-_MAX_DECIMAL_BITS: Final = 4096  # Python refuses to write longer integers in decimal, for the time it would take
+_MAX_DECIMAL_BITS: Final = 4096  # Python refuses to write much longer integers in decimal: it takes quadratic time
 _COMMA: Final = Text(",")
 _ARROW: Final = Text(" => ")
 
 
 def format_erlang(term: Term) -> str:
-    """The term as Erlang prints it, on one line, however deep: ``{ok,<0.64.0>,#{<<"k">> => [1|2]}}``.
+    """Return the term as Erlang prints it, on one line: ``{ok,<0.64.0>,#{<<"k">> => [1|2]}}``.
 
-    Integers of more than 4096 bits are written in base 16 (``16#FF…``), which Erlang reads as well.
+    The term may be nested to any depth. An integer of more than 4096 bits is written in base 16 (``16#FF…``), which
+    Erlang can read.
     """
     return format_term(term, ERLANG_FORMATTERS)
 
@@ -45,7 +46,7 @@ def format_atom(name: str) -> str:
 
 
 def format_fun_name(name: str) -> str:
-    """A name after ``fun``, which the emulator writes: by its own rules, that know no reserved words and no ``@``."""
+    """Write a name after ``fun``. The emulator prints it: its rules have no reserved words and do not allow ``@``."""
     return name if _BARE_NAME.match(name) else quoted(name, "'")
 
 
@@ -56,7 +57,7 @@ def format_integer(number: int) -> str:
 
 
 def float_digits(number: float) -> str:
-    """The shortest digits that read back as ``number``, laid out as ``float_to_list(Number, [short])`` does."""
+    """Return the shortest digits that read back as ``number``, in the form of ``float_to_list(Number, [short])``."""
     sign = "-" if str(number)[0] == "-" else ""
     mantissa, _, exponent = f"{abs(number)!r}".partition("e")
     whole, _, fraction = mantissa.partition(".")
@@ -65,13 +66,16 @@ def float_digits(number: float) -> str:
     digits = digits.rstrip("0")
     if not digits:
         return sign + "0.0"
-    if abs(number) >= 1 << 53:
+    if abs(number) >= 1 << 53:  # from here on OTP always uses the exponent form
         return sign + _scientific(digits, point - 1)
     return sign + _plain_or_scientific(digits, point)
 
 
 def _plain_or_scientific(digits: str, point: int) -> str:
-    """``point``: where the decimal point stands in ``digits``. The shorter of the two ways; plain if neither is."""
+    """Return the shorter of the two forms, the plain one if both have the same length.
+
+    ``point`` is the position of the decimal point in ``digits``.
+    """
     count = len(digits)
     if 0 < point < count:
         return f"{digits[:point]}.{digits[point:]}"
@@ -89,7 +93,7 @@ def format_binary(data: bytes) -> str:
         return "<<>>"
     try:
         text = data.decode()
-    except UnicodeDecodeError:
+    except UnicodeDecodeError:  # like io_lib, take binaries that are not UTF-8 for Latin-1
         text = data.decode("latin-1")
     if _PRINTABLE.match(text):
         return f"<<{quoted(text, chr(34))}{'/utf8' if len(text) != len(data) else ''}>>"
@@ -125,7 +129,7 @@ def _map(term: Iterable[Term]) -> list[Any]:
 
 
 def dotted(identifier: Pid | Port | Ref, *numbers: int) -> str:
-    """The numbers between the angle brackets of an identifier, its node's prefix first."""
+    """Return the numbers between the angle brackets of an identifier; the number of its node comes first."""
     return ".".join(map(str, (node_number(identifier.node), *numbers)))
 
 

@@ -1,8 +1,9 @@
-"""Maps, and the dictionary keys that tell terms apart as Erlang's ``=:=`` does. Each needs the other.
+"""Maps, and dictionary keys that distinguish terms as Erlang's ``=:=`` does. Each of the two needs the other.
 
-A simple term is its own key (or nearly: a ``str`` becomes ``bytes``, a bool its atom). A term that contains terms is
-told by a digest of all it holds, each part marked with its type and length. So a key is small and flat however
-large and deep the term is, and a term from the wire can neither overflow the stack nor be made to collide.
+A simple term is its own key, with small changes: a ``str`` becomes ``bytes``, a bool becomes its atom. The key of a
+term that contains terms is a digest of all its parts. Each part is marked with its type and length. So a key is small
+and flat, whatever the size and depth of the term. A term from the wire cannot overflow the stack, and a peer cannot
+construct colliding keys.
 """
 
 from __future__ import annotations
@@ -22,21 +23,25 @@ __all__ = ["Map", "exact_key"]
 _TRUE: Final = Atom("true")
 _FALSE: Final = Atom("false")
 _SELF_KEYED: Final = frozenset({Atom, bytes, Pid, Port, Ref, Export, BitString})
-_FLOAT: Final = object()  # marks the keys that are no terms themselves: no term from the wire is equal to one
+_FLOAT: Final = object()  # these three mark keys that are not terms: no term from the wire can equal such a key
 _BIG: Final = object()
 _DIGEST: Final = object()
-_SMALL_INT_LIMIT: Final = 1 << 60  # Python's hash folds longer integers, so a peer could choose many that collide
+# Python's hash reduces longer integers modulo 2⁶¹-1, so a peer could send many integers that collide.
+_SMALL_INT_LIMIT: Final = 1 << 60
 
 _pack_float = Struct(">d").pack
 
 
 def exact_key(term: Term) -> Hashable:
-    """A hashable key: two keys are equal if and only if the terms are ``=:=`` in Erlang.
+    """Return a hashable key. Two keys are equal if and only if the terms are ``=:=`` in Erlang.
 
-    ``1``, ``1.0`` and ``True`` have three keys, and so have ``0.0`` and ``-0.0`` (as in OTP 27). A ``str`` and the
-    ``bytes`` of its UTF-8 have one, like ``True`` and ``Atom("true")``, or a ``dict`` and its ``Map``. The key of a
-    plain atom, small integer, binary or pid, or of a tuple of such, is the term itself. ``TypeError`` for what is
-    no term. Its time is linear in the size of the term, and a ``Map`` remembers its part.
+    ``1``, ``1.0`` and ``True`` have three different keys. ``0.0`` and ``-0.0`` have two, as in OTP 27. A ``str`` and
+    the ``bytes`` of its UTF-8 have the same key. So have ``True`` and ``Atom("true")``, and a ``dict`` and its
+    ``Map``. The key of an atom, a small integer, a binary or a pid is the term itself, and so is the key of a tuple
+    of these.
+
+    Raises ``TypeError`` for a value that is not a term. The time is linear in the size of the term; a ``Map`` caches
+    its digest.
     """
     kind = type(term)
     if kind in _SELF_KEYED:
@@ -51,7 +56,7 @@ def exact_key(term: Term) -> Hashable:
 
 
 def _leaf_key(term: Term) -> Hashable:
-    """The key of a term that holds no terms; None for one that does."""
+    """Return the key of a term that contains no terms; None for a container."""
     kind = type(term)
     if kind in _SELF_KEYED:
         return term  # type: ignore[no-any-return]
@@ -71,18 +76,18 @@ def _leaf_key(term: Term) -> Hashable:
 
 
 class Map(ErlangStr, Mapping[Term, Term]):
-    """An Erlang map: immutable, in the order it came, its keys told apart as Erlang does.
+    """An Erlang map: immutable, in insertion order, with keys that compare as in Erlang.
 
-    ``1``, ``1.0`` and ``True`` are three keys, and lists and maps may be keys, neither of which a ``dict`` can do.
-    Build one from pairs or from a mapping; a key given twice keeps its last value. ``m[key]`` raises ``KeyError``.
-    Hashable when its values are terms, whether or not Python could hash them.
+    ``1``, ``1.0`` and ``True`` are three keys, and lists and maps may be keys; a ``dict`` can do neither. Build a map
+    from pairs or from a mapping. If a key is given twice, the last value counts. ``m[key]`` raises ``KeyError`` for a
+    missing key. A map is hashable if its values are terms, even if Python cannot hash them.
     """
 
     __slots__ = ("_digest", "_original_keys", "_values")
 
-    _values: dict[Hashable, Term]  # by the exact key
-    _original_keys: dict[Hashable, Term]  # how the keys came that are not their own exact key
-    _digest: bytes | None
+    _values: dict[Hashable, Term]  # by exact key
+    _original_keys: dict[Hashable, Term]  # by exact key; only the keys that differ from their exact key
+    _digest: bytes | None  # computed when it is first needed
 
     def __init__(self, items: Mapping[Term, Term] | Iterable[tuple[Term, Term]] = ()) -> None:
         self._values = {}
@@ -96,7 +101,10 @@ class Map(ErlangStr, Mapping[Term, Term]):
 
     @classmethod
     def from_distinct(cls, keys: list[Term], values: list[Term]) -> Map | None:
-        """The map of as many keys as values; None if two of the keys are one term."""
+        """Return the map of these keys and values; None if two keys are the same term.
+
+        Both lists must have the same length.
+        """
         made = cls(zip(keys, values, strict=True))
         return made if len(made._values) == len(keys) else None
 
@@ -132,7 +140,7 @@ class Map(ErlangStr, Mapping[Term, Term]):
             return False
         try:
             return _digest(self) == _digest(other)
-        except TypeError:  # a dict that holds what is no term
+        except TypeError:  # the dict contains a value that is not a term
             return False
 
     def __hash__(self) -> int:
@@ -143,7 +151,7 @@ class Map(ErlangStr, Mapping[Term, Term]):
 
 
 class _Items(ItemsView[Term, Term]):
-    """Pairs without looking each key up."""
+    """The pairs of a map, without a look-up of each key."""
 
     __slots__ = ()
 
@@ -155,12 +163,12 @@ class _Items(ItemsView[Term, Term]):
 
 
 def _digest(term: Term) -> bytes:
-    """The digest of a term that contains terms, from its parts upwards; a loop, for terms of any depth."""
+    """Return the digest of a term that contains terms, built bottom-up. It is a loop because a term may be deep."""
     pending: list[Any] = [term]
     parts: list[bytes] = []
     while pending:
         item = pending.pop()
-        if type(item) is _PendingDigest:  # all its children have become parts
+        if type(item) is _PendingDigest:  # all its children are in `parts` now
             item.finish(parts)
             continue
         written = _leaf_bytes(item)
@@ -174,7 +182,7 @@ def _digest(term: Term) -> bytes:
 
 
 class _PendingDigest:
-    """Waits below a term's children, to make one part of theirs."""
+    """Lies on the stack below a term's children, and combines their parts into one."""
 
     __slots__ = ("count", "mark", "term")
 
@@ -185,17 +193,17 @@ class _PendingDigest:
 
     def finish(self, parts: list[bytes]) -> None:
         start = len(parts) - self.count
-        mine = parts[start:]
-        if self.mark == b"m":  # a map has no order: sort its pairs
-            mine = sorted(value + key for value, key in zip(mine[::2], mine[1::2], strict=True))
-        text = b"%b%d:%b" % (self.mark, len(mine), b"".join(mine))
+        own_parts = parts[start:]
+        if self.mark == b"m":  # a map has no order, so sort its pairs; children are in reverse: value before key
+            own_parts = sorted(value + key for value, key in zip(own_parts[::2], own_parts[1::2], strict=True))
+        text = b"%b%d:%b" % (self.mark, len(own_parts), b"".join(own_parts))
         parts[start:] = [b"D" + blake2b(text, digest_size=24).digest()]
         if type(self.term) is Map:
             self.term._digest = parts[-1]
 
 
 def _mark_and_children(term: Term) -> tuple[bytes, Any]:
-    """The mark and the children of a term that contains terms."""
+    """Return the mark and the children of a term that contains terms."""
     if isinstance(term, tuple):
         return b"t", term
     if isinstance(term, list):
@@ -207,12 +215,15 @@ def _mark_and_children(term: Term) -> tuple[bytes, Any]:
     if isinstance(term, dict):
         return b"m", [*chain.from_iterable(Map(term).items())]
     if isinstance(term, Fun):
-        return b"f", (term.module, term.index, term.old_uniq, *term.free)  # as Erlang compares them
-    raise TypeError(f"{type(term).__name__} is no Erlang term")
+        return b"f", (term.module, term.index, term.old_uniq, *term.free)  # the parts that Erlang compares
+    raise TypeError(f"{type(term).__name__} is not an Erlang term")
 
 
 def _leaf_bytes(term: Term) -> bytes | None:
-    """A leaf as bytes that no other leaf, and no start of one, is equal to; None for a term with parts."""
+    """Return a leaf as bytes; None for a term with parts whose digest is not known yet.
+
+    No leaf's bytes equal another leaf's bytes or the start of them.
+    """
     key = _leaf_key(term)
     if key is None:
         return term._digest if type(term) is Map else None

@@ -1,8 +1,10 @@
-"""The first number of a printed pid: 0 for the node that is "here", otherwise a small number for each node name.
+"""The first number of a printed pid: 0 for the local node, and a small positive number for every other node name.
 
-It is display state of the whole Python process, as it is of a whole BEAM. Of several nodes in one process the oldest is
-here, so that each pid prints in one way only; when it ends, the next oldest is.
-All lives of a node name share their number, so a stale pid prints like its successor, as it does in Erlang.
+This is display state of the whole Python process, as it is of a whole BEAM. If several nodes run in one process, the
+oldest is the local one, so that each pid prints in one way only. When it stops, the next oldest becomes the local one.
+
+All incarnations of a node name share one number. So a stale pid prints like the pid of the new incarnation, as in
+Erlang.
 """
 
 from __future__ import annotations
@@ -15,13 +17,16 @@ __all__ = ["claim_local", "node_by_number", "node_number", "release_local"]
 
 _lock = threading.Lock()
 _local_node: Atom | None = None
-_local_nodes: list[Atom] = []  # the nodes of this process, oldest first
+_local_nodes: list[Atom] = []  # the running nodes of this Python process, oldest first
 _numbers: dict[Atom, int] = {}
-_nodes: list[Atom] = []  # _nodes[n - 1] has the number n
+_nodes: list[Atom] = []  # _nodes[n - 1] has the number n; never shortened, so a number keeps its node
 
 
 def claim_local(node: Atom) -> bool:
-    """``node`` has started: it prints as 0 once no older one of this process runs. True if that is so at once."""
+    """Record that ``node`` has started. It prints as 0 when no older node of this process runs.
+
+    Returns True if it prints as 0 immediately.
+    """
     global _local_node  # noqa: PLW0603 - display state of the whole process
     with _lock:
         if node not in _local_nodes:
@@ -31,7 +36,7 @@ def claim_local(node: Atom) -> bool:
 
 
 def release_local(node: Atom) -> None:
-    """End the claim of ``node``. Nothing happens if it has none."""
+    """Record that ``node`` has stopped. This has no effect for a node that was not claimed."""
     global _local_node  # noqa: PLW0603
     with _lock:
         if node in _local_nodes:
@@ -40,13 +45,13 @@ def release_local(node: Atom) -> None:
 
 
 def node_number(node: Atom) -> int:
-    """The number ``node`` prints as. A name gets its number, from 1 upwards, when it is first asked for."""
+    """Return the number that ``node`` prints as. A name gets the next free number, from 1 upwards, at its first use."""
     if node is _local_node:
         return 0
     number = _numbers.get(node)
     if number is None:
         with _lock:
-            number = _numbers.get(node)
+            number = _numbers.get(node)  # another thread may have added it since the look-up without the lock
             if number is None:
                 _nodes.append(node)
                 number = _numbers[node] = len(_nodes)
@@ -54,7 +59,10 @@ def node_number(node: Atom) -> int:
 
 
 def node_by_number(number: int) -> Atom | None:
-    """The node name that prints as ``number``; None if that number was never printed (or is 0 and no node is here)."""
+    """Return the node name that prints as ``number``.
+
+    Returns None if no name has this number, and for 0 if no local node runs.
+    """
     if number == 0:
         return _local_node
     if 0 < number <= len(_nodes):

@@ -1,8 +1,10 @@
 """Erlang's standard order of terms.
 
 number < atom < reference < fun < port < pid < tuple < map < nil < list < bitstring. Numbers compare by value, tuples
-and maps by size first, lists element by element. A term becomes one flat tuple of small parts, each kind led by
-its rank, that compares like the term: at the first difference both sides are at a rank or inside equal kinds.
+and maps by size first, lists element by element.
+
+:func:`sort_key` turns a term into one flat tuple of small parts that compares like the term. The parts of each term
+start with the rank of its kind. So at the first difference, both tuples are at a rank or inside terms of equal kind.
 """
 
 from __future__ import annotations
@@ -20,22 +22,26 @@ _NUMBER, _ATOM, _REF, _FUN, _PORT, _PID, _TUPLE, _MAP, _NIL, _CONS, _BITS = rang
 
 
 def sort_key(term: Term) -> tuple[Any, ...]:
-    """A key for ``sorted``, ``min`` and ``max`` in Erlang's standard order. ``TypeError`` for what is no term.
+    """Return a key for ``sorted``, ``min`` and ``max`` in Erlang's standard order.
 
-    ``1`` and ``1.0`` have equal keys, as they are ``==`` in Erlang.
+    ``1`` and ``1.0`` have equal keys, because they are ``==`` in Erlang. Raises ``TypeError`` for a value that is not a
+    term.
     """
     return tuple(_flat(term, in_key=False))
 
 
 class _Cons:
-    """Stands before each element of a list."""
+    """Marks, on the stack, that the next item is an element of a list and not its tail."""
 
 
 _cons: Final = _Cons()
 
 
 def _flat(term: Term, *, in_key: bool) -> list[Any]:
-    """``in_key``: inside the key of a map, where all integers are smaller than all floats."""
+    """Return the parts of the term's key.
+
+    ``in_key`` is true inside the key of a map: there Erlang orders every integer before every float.
+    """
     out: list[Any] = []
     pending = [term]
     while pending:
@@ -54,6 +60,7 @@ def _flat(term: Term, *, in_key: bool) -> list[Any]:
                 out += key
             pending.extend(reversed(values))
         elif isinstance(item, Fun):
+            # The 0 orders closures before exports, which have 1 in `_leaf`.
             out += (_FUN, 0, item.module.name, item.index, item.old_uniq, len(item.free))
             pending.extend(reversed(item.free))
         else:
@@ -83,6 +90,7 @@ def _leaf(term: Term, *, in_key: bool) -> tuple[Any, ...]:
         case int():
             return (_NUMBER, 0, term) if in_key else (_NUMBER, term)
         case float():
+            # In a map's key -0.0 and 0.0 are two keys, and the sign orders them.
             return (_NUMBER, 1, term, copysign(1, term)) if in_key else (_NUMBER, term)
         case Atom():
             return _ATOM, term.name
@@ -99,12 +107,12 @@ def _leaf(term: Term, *, in_key: bool) -> tuple[Any, ...]:
         case bytes() | bytearray() | memoryview():
             return _BITS, bytes(term), 0
         case BitString():
-            return _BITS, term.data, term.bits - 8
-    raise TypeError(f"{type(term).__name__} is no Erlang term")
+            return _BITS, term.data, term.bits - 8  # negative: a bitstring is less than the binary with the same bytes
+    raise TypeError(f"{type(term).__name__} is not an Erlang term")
 
 
 def _significant(words: tuple[int, ...]) -> tuple[int, ...]:
-    """The words of a reference as one number, the last word first, zeros in front left out."""
+    """Return the words of a reference so that they compare as one number: most significant first, no leading zeros."""
     number = words[::-1]
     while number and number[0] == 0:
         number = number[1:]

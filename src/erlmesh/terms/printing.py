@@ -1,8 +1,9 @@
-"""The loop that prints a term, whatever the notation and however deep the term.
+"""The loop that formats a term of any depth in any notation.
 
-A notation is a table from a Python type to the function that spells it. A leaf is spelt as a ``str``; a container
-as a list of :class:`Text` and of terms that are yet to be spelt. The table of Erlang's notation is kept here, and
-filled by :mod:`erlmesh.terms.erlang`, because the terms themselves print by it.
+A notation is a table from a Python type to its formatter. The formatter of a leaf returns a ``str``. The formatter of
+a container returns a list of :class:`Text` and of terms that the loop still has to format.
+
+The table of Erlang's notation lives here because the term classes print with it. :mod:`erlmesh.terms.erlang` fills it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ __all__ = ["ERLANG_FORMATTERS", "ErlangStr", "Formatters", "Text", "format_term"
 
 
 class Text(str):
-    """Ready text among terms (where a plain ``str`` would be a term: a binary)."""
+    """Finished text in a list of terms. (A plain ``str`` there is a term: a binary.)"""
 
     __slots__ = ()
 
@@ -26,7 +27,7 @@ ERLANG_FORMATTERS: Formatters = {}
 
 
 def format_term(term: Any, formatters: Formatters) -> str:
-    """The term as text on one line. What is no term is shown by its ``repr``."""
+    """Return the term as text on one line. A value that is not a term appears as its ``repr``."""
     out: list[str] = []
     pending = [term]
     while pending:
@@ -34,33 +35,34 @@ def format_term(term: Any, formatters: Formatters) -> str:
         if type(item) is Text:
             out.append(item)
             continue
-        spelling = _formatter_for(type(item), formatters)(item)
-        if isinstance(spelling, str):
-            out.append(spelling)
+        formatted = _formatter_for(type(item), formatters)(item)
+        if isinstance(formatted, str):
+            out.append(formatted)
         else:
-            pending.extend(reversed(spelling))
+            pending.extend(reversed(formatted))  # the stack gives them back in order
     return "".join(out)
 
 
 def joined(opening: str, terms: Iterable[Any], separator: Text, closing: str) -> list[Any]:
-    """The pieces of a bracketed sequence."""
+    """Return the pieces of a bracketed sequence."""
     pieces: list[Any] = [Text(opening)]
     for term in terms:
         pieces += (term, separator)
+    # The closing bracket replaces the last separator, if there is one.
     pieces[-1 if len(pieces) > 1 else 1 :] = [Text(closing)]
     return pieces
 
 
 def _formatter_for(kind: type, formatters: Formatters) -> Callable[[Any], Formatted]:
     for ancestor in kind.__mro__:
-        speller = formatters.get(ancestor)
-        if speller is not None:
-            return speller
+        formatter = formatters.get(ancestor)
+        if formatter is not None:
+            return formatter
     return repr
 
 
 class ErlangStr:
-    """A term whose ``str`` is Erlang's notation."""
+    """Base of terms whose ``str`` is Erlang's notation."""
 
     __slots__ = ()
 

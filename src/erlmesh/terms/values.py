@@ -1,4 +1,7 @@
-"""Identifiers, funs, bitstrings and improper lists: frozen, compared by value, opaque where Erlang's are."""
+"""Identifiers, funs, bitstrings and improper lists.
+
+All are frozen and compare by value. They are opaque where Erlang's are.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,11 @@ from erlmesh.terms.printing import ErlangStr
 __all__ = ["BitString", "Export", "Fun", "ImproperList", "Pid", "Port", "Ref", "Term"]
 
 Term: TypeAlias = Any
-"""Any value of the table in :mod:`erlmesh.terms`. (A precise recursive alias would help nobody.)"""
+"""Any value of the table in :mod:`erlmesh.terms`. A precise recursive alias would not make type checks more useful."""
 
 
 class _ErlangRepr(ErlangStr):
-    """Prints alike in a list and alone."""
+    """Base of terms whose ``repr`` equals their ``str``, so that they print alike alone and inside a list."""
 
     __slots__ = ()
 
@@ -25,8 +28,10 @@ class _ErlangRepr(ErlangStr):
 
 @dataclass(frozen=True, slots=True, repr=False, init=False)
 class Pid(ErlangStr):
-    """A process identifier. ``creation`` tells a node's life from its former ones: pids that differ only there
-    print alike and are not equal. All numbers are 0 … 2³²-1. Prints as ``<0.64.0>``, ``repr`` as ``#PID<0.64.0>``.
+    """A process identifier.
+
+    ``creation`` distinguishes the incarnations of a node. Two pids that differ only there print alike but are not
+    equal. All numbers are 0 … 2³²-1. The ``str`` is ``<0.64.0>``, the ``repr`` is ``#PID<0.64.0>``.
     """
 
     node: Atom
@@ -35,7 +40,8 @@ class Pid(ErlangStr):
     creation: int
 
     def __init__(self, node: Atom, id: int, serial: int, creation: int) -> None:
-        # Pids come in by the hundred thousand, and the frozen dataclass's own way takes half as long again.
+        # Messages bring pids by the hundred thousand, and the generated __init__ of a frozen dataclass takes 1.5 times
+        # as long, because it sets each field through object.__setattr__.
         _set_node(self, node)
         _set_id(self, id)
         _set_serial(self, serial)
@@ -52,7 +58,7 @@ _set_node, _set_id, _set_serial, _set_creation = (
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Port(_ErlangRepr):
-    """A port identifier of another node; opaque. ``id`` is 0 … 2⁶⁴-1."""
+    """A port identifier. Ports exist on BEAM nodes only, so the value is opaque. ``id`` is 0 … 2⁶⁴-1."""
 
     node: Atom
     id: int
@@ -61,13 +67,15 @@ class Port(_ErlangRepr):
 
 @dataclass(frozen=True, slots=True, repr=False, init=False)
 class Ref(_ErlangRepr):
-    """A reference. ``words`` holds one to five 32-bit words in wire order; printing shows them in reverse."""
+    """A reference. ``words`` holds one to five 32-bit words in wire order; the printed form has them in reverse."""
 
     node: Atom
     creation: int
     words: tuple[int, ...]
 
-    def __init__(self, node: Atom, creation: int, words: tuple[int, ...]) -> None:  # as in Pid: every call makes one
+    def __init__(
+        self, node: Atom, creation: int, words: tuple[int, ...]
+    ) -> None:  # for speed, as in Pid: every call makes a reference
         _set_ref_node(self, node)
         _set_ref_creation(self, creation)
         _set_ref_words(self, words)
@@ -80,7 +88,7 @@ _set_ref_node, _set_ref_creation, _set_ref_words = (
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Export(_ErlangRepr):
-    """``fun Module:Function/Arity``; opaque, never called by name from the wire. ``arity`` is 0 … 255."""
+    """``fun Module:Function/Arity``. It is opaque: a name from the wire is never called. ``arity`` is 0 … 255."""
 
     module: Atom
     function: Atom
@@ -89,10 +97,10 @@ class Export(_ErlangRepr):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Fun(_ErlangRepr):
-    """A closure of another node (tag 112): opaque, kept in its parts so that it can be sent on unchanged.
+    """A closure of another node (NEW_FUN_EXT, tag 112). It is opaque, but its parts are kept so that it can be sent on.
 
-    ``uniq`` is the 16-byte MD5 of its module's code, ``free`` are the values of its free variables. As in Erlang, two
-    funs are equal if they stand at the same place of the same module and hold the same values, whoever made them.
+    ``uniq`` is the 16-byte MD5 of the module's code. ``free`` holds the values of the free variables. As in Erlang, two
+    funs are equal if they have the same place in the same module and the same values. The creator does not matter.
     """
 
     arity: int = field(compare=False)
@@ -107,7 +115,7 @@ class Fun(_ErlangRepr):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ImproperList(_ErlangRepr):
-    """``[a, b | tail]``: at least one element, and a tail that is no list."""
+    """``[a, b | tail]``: a list with at least one element and a tail that is not a list."""
 
     elements: tuple[Term, ...]
     tail: Term
@@ -116,14 +124,15 @@ class ImproperList(_ErlangRepr):
         if not self.elements:
             raise ValueError("an improper list has at least one element before its tail")
         if isinstance(self.tail, (list, ImproperList)):
-            raise TypeError("the tail of an improper list is no list: join the two instead")
+            raise TypeError("the tail of an improper list cannot be a list: concatenate the two instead")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class BitString(_ErlangRepr):
-    """A bitstring whose length is no multiple of eight: ``bits`` (1 … 7) of the last byte count, from the top.
+    """A bitstring whose length is not a multiple of eight bits.
 
-    The unused low bits of the last byte must be zero, so that equal bitstrings are equal values.
+    ``bits`` (1 … 7) is the number of bits used in the last byte, from the most significant bit down. The unused low
+    bits must be zero, so that equal bitstrings are equal values.
     """
 
     data: bytes
