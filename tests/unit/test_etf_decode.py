@@ -1,4 +1,4 @@
-"""Any bytes are a term or a DecodeError, whatever they claim."""
+"""The decoder turns any bytes into a term or a DecodeError, with bounded memory."""
 
 import struct
 import tracemalloc
@@ -20,7 +20,7 @@ FUN_PID = b"X" + NODE + bytes(12)
 
 
 def outcome(read, *arguments):
-    """What a reader makes of bytes, so that two can be compared: a key and an offset, or the message and its offset."""
+    """Return the result of a reader in comparable form: a key and an offset, or an error's message and offset."""
     try:
         term, end = read(*arguments)
     except DecodeError as error:
@@ -28,19 +28,19 @@ def outcome(read, *arguments):
     return exact_key(term), end
 
 
-def offset_of_fault(data):
+def error_offset(data):
     with pytest.raises(DecodeError) as caught:
         decode_term(data, 0)
     return caught.value.offset
 
 
 @given(terms)
-def test_what_is_written_comes_back(term):
+def test_encode_decode_round_trip(term):
     assert exact_key(decode(encode(term))) == exact_key(term)
 
 
 @given(terms, st.binary(max_size=3), st.binary(max_size=3))
-def test_a_term_is_found_where_it_is(term, before, after):
+def test_decodes_a_term_at_an_offset(term, before, after):
     data = encode_term(term)
 
     read, end = decode_term(before + data + after, len(before))
@@ -50,7 +50,7 @@ def test_a_term_is_found_where_it_is(term, before, after):
 
 
 @given(terms, st.data())
-def test_a_term_cut_anywhere_ends_early(term, data):
+def test_a_truncated_term_is_refused_at_its_end(term, data):
     encoded = encode(term)
     cut = data.draw(st.integers(1, len(encoded) - 1))
 
@@ -60,32 +60,32 @@ def test_a_term_cut_anywhere_ends_early(term, data):
 
 
 @given(terms, st.data())
-def test_a_term_with_any_byte_changed_is_a_term_or_an_error(term, data):
+def test_a_corrupted_term_gives_a_term_or_a_decode_error(term, data):
     encoded = bytearray(encode_term(term))
     for _ in range(data.draw(st.integers(1, 3))):
         encoded[data.draw(st.integers(0, len(encoded) - 1))] = data.draw(st.integers(0, 255))
 
-    either_way(bytes(encoded), (Atom("x"), Atom("true")))
+    assert_shallow_equals_deep(bytes(encoded), (Atom("x"), Atom("true")))
 
 
 @given(st.binary(max_size=40))
 @example(b"R\x00")
 @example(b"h\x02")
-def test_any_bytes_are_a_term_or_an_error(data):
-    either_way(data, (Atom("x"), Atom("false")))
+def test_any_bytes_give_a_term_or_a_decode_error(data):
+    assert_shallow_equals_deep(data, (Atom("x"), Atom("false")))
 
 
 @given(st.lists(st.sampled_from([*b"FPRMXYZacdefgjklmnopqrstvwx\0\1\2\3"]), max_size=40).map(bytes))
-def test_any_tags_are_a_term_or_an_error(data):
-    either_way(data, ())
+def test_any_tags_give_a_term_or_a_decode_error(data):
+    assert_shallow_equals_deep(data, ())
 
 
-def either_way(data, atoms):
-    """Shallow and deep reading must agree in everything."""
-    assert outcome(decode_term, data, 0, atoms) == outcome(deep_door, data, 0, atoms)
+def assert_shallow_equals_deep(data, atoms):
+    """Both readers must give the same term or the same error."""
+    assert outcome(decode_term, data, 0, atoms) == outcome(decode_deep, data, 0, atoms)
 
 
-def deep_door(data, offset, atoms):
+def decode_deep(data, offset, atoms):
     try:
         return _read_deep(data, offset, atoms)
     except (IndexError, struct.error):
@@ -93,7 +93,7 @@ def deep_door(data, offset, atoms):
 
 
 @pytest.mark.parametrize("tag", range(256))
-def test_every_tag_without_anything_after_it_is_refused_or_read(tag):
+def test_every_tag_without_data_is_refused_except_nil(tag):
     data = bytes([tag])
 
     if tag == ord("j"):
@@ -103,26 +103,26 @@ def test_every_tag_without_anything_after_it_is_refused_or_read(tag):
             decode_term(data, 0)
 
 
-def test_cached_atoms_are_looked_up_and_true_is_a_bool():
+def test_cache_references_resolve_to_atoms_and_true_to_a_bool():
     atoms = (Atom("ping"), Atom("true"), Atom("false"))
 
     assert decode_term(b"h\x03R\x00R\x01R\x02", 0, atoms) == ((Atom("ping"), True, False), 8)
 
 
-def test_a_node_may_be_named_true():
+def test_the_node_of_a_pid_may_be_the_atom_true():
     pid, _ = decode_term(b"XR\x00" + bytes(12), 0, (Atom("true"),))
 
     assert pid == Pid(Atom("true"), 0, 0, 0)
 
 
 @pytest.mark.parametrize("data", [b"R\x01", b"XR\x01" + bytes(12)])
-def test_a_reference_to_no_atom_is_refused(data):
-    with pytest.raises(DecodeError, match="reference 1, but there are 1") as caught:
+def test_a_reference_beyond_the_header_is_refused(data):
+    with pytest.raises(DecodeError, match="reference 1 in a frame that has only 1 atoms") as caught:
         decode_term(data, 0, (Atom("ping"),))
     assert caught.value.offset == data.index(b"R")
 
 
-def test_a_pid_that_comes_again_is_the_same_object():
+def test_a_repeated_pid_is_the_same_object():
     data = b"X" + NODE + struct.pack(">III", 1, 2, 3)
 
     first, second = decode_term(data, 0)[0], decode_term(data, 0)[0]
@@ -131,7 +131,7 @@ def test_a_pid_that_comes_again_is_the_same_object():
     assert first == Pid(Atom("a@b"), 1, 2, 3)
 
 
-def test_not_more_than_a_few_thousand_pids_are_remembered():
+def test_the_cache_of_pids_is_bounded():
     for number in range(2 * decode_leaves._RECENT_PIDS_LIMIT):
         decode_term(b"X" + NODE + struct.pack(">III", number, 0, 1), 0)
 
@@ -139,7 +139,7 @@ def test_not_more_than_a_few_thousand_pids_are_remembered():
 
 
 @pytest.mark.parametrize(
-    ("data", "fault"),
+    ("data", "offset"),
     [
         (b"F\x7f\xf0" + bytes(6), 0),
         (b"h\x01F\xff\xf8" + bytes(6), 2),
@@ -173,10 +173,10 @@ def test_not_more_than_a_few_thousand_pids_are_remembered():
         (b"o" + struct.pack(">IB", 513 * 1024, 0) + bytes(513 * 1024), 0),
     ],
 )
-def test_a_fault_is_reported_at_its_tag(data, fault):
-    assert offset_of_fault(data) == fault
-    assert offset_of_fault(data + bytes(40)) == fault
-    assert outcome(decode_term, b"h\x01" + data, 0) == outcome(deep_door, b"h\x01" + data, 0, ())
+def test_an_error_has_the_offset_of_its_tag(data, offset):
+    assert error_offset(data) == offset
+    assert error_offset(data + bytes(40)) == offset
+    assert outcome(decode_term, b"h\x01" + data, 0) == outcome(decode_deep, b"h\x01" + data, 0, ())
 
 
 @pytest.mark.parametrize(
@@ -210,15 +210,15 @@ def test_a_fault_is_reported_at_its_tag(data, fault):
         (b"h\x03a\x01a\x02a\x03", (1, 2, 3)),
     ],
 )
-def test_unusual_ways_to_write_a_term_are_read(data, term):
+def test_unusual_encodings_are_accepted(data, term):
     read, end = decode_term(data, 0)
 
     assert exact_key(read) == exact_key(term)
     assert end == len(data)
-    assert outcome(decode_term, data, 0) == outcome(deep_door, data, 0, ())
+    assert outcome(decode_term, data, 0) == outcome(decode_deep, data, 0, ())
 
 
-def test_keys_that_differ_in_erlang_alone_stay_apart():
+def test_map_keys_that_differ_only_in_erlang_stay_distinct():
     m = decode(b"\x83t\0\0\0\x03a\x01a\x01F\x3f\xf0" + bytes(6) + b"a\x02w\x04truea\x03")
 
     assert m == Map([(1, 1), (1.0, 2), (True, 3)])
@@ -228,14 +228,14 @@ def test_keys_that_differ_in_erlang_alone_stay_apart():
     ("data", "offset"),
     [(b"", 0), (b"\x84a\x01", 0), (b"a\x01", 0), (b"\x83", 1), (b"\x83P\0\0", 4), (b"\x83P\0\0\0\x02", 1)],
 )
-def test_what_does_not_stand_alone_is_refused(data, offset):
+def test_an_invalid_standalone_term_is_refused(data, offset):
     with pytest.raises(DecodeError) as caught:
         decode(data)
     assert caught.value.offset == offset
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
-def test_any_buffer_is_read_and_what_follows_the_term_is_ignored(kind):
+def test_any_buffer_is_accepted_and_trailing_data_is_ignored(kind):
     assert decode(kind(b"\x83a\x01rest")) == 1
 
 
@@ -243,7 +243,7 @@ def compressed(inner, size=None):
     return b"\x83P" + struct.pack(">I", len(inner) if size is None else size) + zlib.compress(inner)
 
 
-def test_a_compressed_term_is_read():
+def test_a_compressed_term_is_decoded():
     assert decode(compressed(b"m\0\0\x10\x00" + bytes(4096))) == bytes(4096)
     assert decode(compressed(b"a\x01after") + b"after") == 1
 
@@ -256,19 +256,19 @@ def test_a_compressed_term_is_read():
         (compressed(b"a\x01")[:-4], "2 bytes it claims"),
         (compressed(b""), "ends inside"),
         (compressed(b"a"), "ends inside"),
-        (compressed(compressed(b"a\x01")[1:]), "tag 80 starts no term"),
-        (compressed(b"\x83a\x01"), "tag 131 starts no term"),
+        (compressed(compressed(b"a\x01")[1:]), "tag 80 is not the tag of a term"),
+        (compressed(b"\x83a\x01"), "tag 131 is not the tag of a term"),
         (b"\x83P\0\0\0\x02" + b"garbage", "does not inflate"),
         (compressed(bytes(1001)), "more than the 1000 allowed"),
     ],
 )
-def test_a_compressed_term_that_lies_is_refused_at_its_tag(data, reason):
+def test_an_invalid_compressed_term_is_refused_at_its_tag(data, reason):
     with pytest.raises(DecodeError, match=reason) as caught:
         decode(data, max_length=1000)
     assert caught.value.offset == 1
 
 
-def test_a_compressed_bomb_inflates_no_further_than_it_claims():
+def test_a_compressed_bomb_inflates_only_to_its_claimed_size():
     bomb = b"\x83P\0\0\0\x02" + zlib.compress(bytes(200_000_000), 9)
 
     tracemalloc.start()
@@ -308,7 +308,7 @@ def test_a_count_beyond_the_end_is_refused_before_its_elements_are_built(tag, de
     assert peak < 5_000_000
 
 
-def test_many_large_counts_one_inside_the_other_allocate_nothing():
+def test_nested_large_counts_allocate_nothing():
     bomb = b"i\x00\x00\xff\xff" * 50_000
 
     tracemalloc.start()
@@ -336,21 +336,21 @@ DEEP = {
 
 
 @pytest.mark.parametrize("kind", DEEP)
-def test_a_very_deep_term_is_read_and_written_again(kind):
+def test_a_very_deep_term_round_trips(kind):
     data = DEEP[kind]
 
     term, end = decode_term(data, 0)
 
     assert end == len(data)
     match kind:
-        case "tail":  # is not deep at all
+        case "tail":  # one list in many segments, not a deep term
             assert term == ImproperList((1,) * MANY, Atom("x"))
         case "deep tail":
             assert (
                 encode_term(term)
                 == b"l\0\0\0\x01" * 2000 + b"l" + struct.pack(">I", MANY) + b"a\x01" * MANY + b"j" * 2001
             )
-        case "fun":  # its sizes were left empty above
+        case "fun":  # the size fields in DEEP are zero
             written = encode_term(term)
             assert struct.unpack_from(">I", written, 1) == (len(written) - 1,)
             assert encode_term(term.free[0]) == written[len(FUN_START) :]
@@ -359,10 +359,10 @@ def test_a_very_deep_term_is_read_and_written_again(kind):
 
 
 @pytest.mark.parametrize("kind", DEEP)
-def test_a_deep_term_that_ends_early_is_refused(kind):
+def test_a_truncated_deep_term_is_refused(kind):
     with pytest.raises(DecodeError, match="ends inside a term"):
         decode_term(DEEP[kind][:-1], 0)
 
 
-def test_every_reader_is_short_of_nothing():
+def test_there_is_a_reader_for_every_tag():
     assert len(_READERS) == 256

@@ -1,4 +1,4 @@
-"""Every term is written as OTP writes it with modern tags; what is no term is refused with a reason."""
+"""The encoder writes every term as OTP does with modern tags, and refuses other values with a reason."""
 
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Colour(IntEnum):
     RED = 1
 
 
-class Word(StrEnum):
+class Text(StrEnum):
     HI = "hi"
 
 
@@ -33,7 +33,7 @@ class Point(NamedTuple):
 
 
 @dataclass
-class NoTerm:
+class NotATerm:
     x: int = 1
 
 
@@ -56,7 +56,7 @@ class NoTerm:
         (Colour.RED, b"a\x01"),
         (1.0, b"F\x3f\xf0" + bytes(6)),
         ("é", b"m\x00\x00\x00\x02\xc3\xa9"),
-        (Word.HI, b"m\x00\x00\x00\x02hi"),
+        (Text.HI, b"m\x00\x00\x00\x02hi"),
         (bytearray(b"x"), b"m\x00\x00\x00\x01x"),
         (memoryview(b"xyz")[::2], b"m\x00\x00\x00\x02xz"),
         (BitString(b"\xa0", 3), b"M\x00\x00\x00\x01\x03\xa0"),
@@ -91,7 +91,7 @@ class NoTerm:
         ),
     ],
 )  # fmt: skip
-def test_a_term_is_written_as_otp_writes_it(term, data):
+def test_encodes_a_term_as_otp_does(term, data):
     assert encode_term(term) == data
     assert encode(term) == b"\x83" + data
     pieces = []
@@ -100,14 +100,14 @@ def test_a_term_is_written_as_otp_writes_it(term, data):
 
 
 @given(terms)
-def test_deep_writing_writes_the_same(term):
+def test_deep_encoding_gives_the_same_bytes(term):
     pieces = []
     _write_deep(term, pieces, {})
 
     assert b"".join(pieces) == encode_term(term)
 
 
-def test_known_atoms_become_references_and_others_are_written_out():
+def test_known_atoms_become_references_and_others_are_written_in_full():
     atoms = {Atom("ping"): 0, Atom("true"): 7, AB: 255}
 
     assert encode_term((Atom("ping"), True, Atom("pong")), atoms) == b"h\x03R\x00R\x07w\x04pong"
@@ -116,7 +116,7 @@ def test_known_atoms_become_references_and_others_are_written_out():
 
 
 @given(terms)
-def test_with_every_atom_cached_it_comes_back_too(term):
+def test_round_trip_with_every_atom_cached(term):
     class Counting(dict):
         def get(self, atom, default=None):
             return self.setdefault(atom, len(self)) if len(self) < 255 or atom in self else default
@@ -134,9 +134,9 @@ def test_with_every_atom_cached_it_comes_back_too(term):
         ([1, None], "None"),
         (float("nan"), "nan"),
         (float("-inf"), "-inf"),
-        (object(), "builtins.object is no Erlang term"),
+        (object(), "builtins.object is not an Erlang term"),
         ({1, 2}, "builtins.set"),
-        (NoTerm(), "NoTerm is no Erlang term"),
+        (NotATerm(), "NotATerm is not an Erlang term"),
         (1j, "complex"),
         ("\ud800", "UTF-8"),
         ({"a": 1, b"a": 2}, "same term"),
@@ -152,7 +152,7 @@ def test_with_every_atom_cached_it_comes_back_too(term):
         (Fun(256, bytes(16), 0, AB, 0, 0, Pid(AB, 0, 0, 0)), "out of range"),
     ],
 )
-def test_what_is_no_term_is_refused_with_the_reason(value, reason):
+def test_a_value_that_is_not_a_term_is_refused_with_the_reason(value, reason):
     with pytest.raises(EncodeError, match=reason):
         encode(value)
     with pytest.raises(EncodeError, match=reason):
@@ -171,7 +171,7 @@ def test_a_term_that_contains_itself_is_refused():
         encode(twice)
 
 
-def test_the_same_object_twice_side_by_side_is_fine_however_deep():
+def test_a_shared_object_is_allowed_at_any_depth():
     part = [b"x"]
     term = (part, part)
     for _ in range(5000):
@@ -180,12 +180,12 @@ def test_the_same_object_twice_side_by_side_is_fine_however_deep():
     assert decode(encode(term))[1] == part
 
 
-def test_the_door_says_who_serves_it():
+def test_backend_names_the_implementation():
     assert etf.backend in ("python", "native")
 
 
 @given(nodes)
-def test_a_pid_is_written_by_parts_and_in_one_piece_alike(node):
+def test_a_pid_with_a_cached_node_round_trips(node):
     pid = Pid(node, 1, 2, 3)
 
     assert decode_term(encode_term(pid, {node: 0}), 0, (node,))[0] == pid

@@ -1,4 +1,4 @@
-"""Bytes that OTP 25 wrote, and bytes it read or refused."""
+"""Test vectors: bytes that OTP 25 wrote, and bytes that it accepted or refused."""
 
 import json
 from pathlib import Path
@@ -11,12 +11,12 @@ from erlmesh.formatting import format_erlang
 from erlmesh.terms import Atom, BitString, Map, Pid, Port, Ref, exact_key
 
 VECTORS = json.loads((Path(__file__).parent.parent / "vectors" / "otp25.json").read_text())
-CUT = {"string_65535_head", "list_65536_head"}  # only the beginning was kept
-OLD = {"float_old_mv0", "compressed", "compressed9"}  # written in a way that we only read
+CUT = {"string_65535_head", "list_65536_head"}  # the vectors have only the start of these terms
+OLD = {"float_old_mv0", "compressed", "compressed9"}  # formats that we decode but never encode
 AB, VEC = Atom("a@b"), Atom("vec@127.0.0.1")
 
 
-def named(group):
+def parametrized(group):
     return [pytest.param(vector, id=vector["name"]) for vector in VECTORS[group]]
 
 
@@ -31,12 +31,12 @@ def hex_of(name):
 
 
 def has_latin1_atoms(data):
-    """OTP 25 still writes atoms with tag 100 unless told otherwise; nothing else in the vectors has this byte."""
+    """Return whether OTP used tag 100 for an atom, its default in OTP 25. The vectors use byte "d" for nothing else."""
     return b"d" in data
 
 
-@pytest.mark.parametrize("vector", [p for p in named("etf_encoded_by_otp25") if p.id not in CUT])
-def test_what_otp_wrote_is_read_and_written_again(vector):
+@pytest.mark.parametrize("vector", [p for p in parametrized("etf_encoded_by_otp25") if p.id not in CUT])
+def test_a_term_from_otp_round_trips(vector):
     data = bytes.fromhex(vector["hex"])
 
     term = decode(data)
@@ -47,15 +47,15 @@ def test_what_otp_wrote_is_read_and_written_again(vector):
         assert again == data
 
 
-@pytest.mark.parametrize("vector", named("etf_minor_version_2"))
-def test_what_otp_writes_with_modern_tags_is_written_the_same(vector):
+@pytest.mark.parametrize("vector", parametrized("etf_minor_version_2"))
+def test_reencodes_the_same_bytes_as_otp_with_modern_tags(vector):
     data = bytes.fromhex(vector["hex"])
 
     assert encode(decode(data)) == data
 
 
 @pytest.mark.parametrize("name", sorted(CUT))
-def test_a_cut_vector_ends_early(name):
+def test_a_cut_vector_is_refused_at_its_end(name):
     data = hex_of(name)
 
     with pytest.raises(DecodeError, match="ends inside") as caught:
@@ -64,19 +64,21 @@ def test_a_cut_vector_ends_early(name):
 
 
 def meaning(vector):
-    """What the vector's text says OTP did: None if it refused, else the term as OTP printed it."""
+    """Return the term as OTP printed it; None if OTP refused the data. The vector's text has this outcome."""
     outcome = vector["meaning"].removeprefix("DECODE -> ")
     return None if outcome.startswith("EXC badarg") else outcome.removeprefix("ok ").rpartition(" (")[0]
 
 
-@pytest.mark.parametrize("vector", [p for p in named("etf_decoded_by_otp25") if meaning(p.values[0]) is None])
-def test_what_otp_refused_is_refused(vector):
+@pytest.mark.parametrize("vector", [p for p in parametrized("etf_decoded_by_otp25") if meaning(p.values[0]) is None])
+def test_data_that_otp_refused_is_refused(vector):
     with pytest.raises(DecodeError):
         decode(bytes.fromhex(vector["hex"]))
 
 
-@pytest.mark.parametrize("vector", [p for p in named("etf_decoded_by_otp25") if meaning(p.values[0]) is not None])
-def test_what_otp_accepted_is_the_same_term_here(vector):
+@pytest.mark.parametrize(
+    "vector", [p for p in parametrized("etf_decoded_by_otp25") if meaning(p.values[0]) is not None]
+)
+def test_data_that_otp_accepted_gives_the_same_term(vector):
     term = decode(bytes.fromhex(vector["hex"]))
 
     prefix = format_erlang(Pid(AB, 0, 0, 0)).removeprefix("<").partition(".")[0]
@@ -108,5 +110,5 @@ def test_what_otp_accepted_is_the_same_term_here(vector):
         ("compressed9", bytes(200)),
     ],
 )
-def test_some_terms_in_python(name, term):
+def test_selected_vectors_give_these_python_values(name, term):
     assert exact_key(decode(hex_of(name))) == exact_key(term)

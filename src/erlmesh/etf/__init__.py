@@ -1,17 +1,18 @@
-"""The external term format: terms to bytes and back, through one door.
+"""The external term format (erts, "External Term Format"): terms to bytes and back.
 
-A term that stands alone (a file, a test, ``term_to_binary``)::
+For a standalone term (a file, a test, ``term_to_binary``)::
 
-    encode(term) -> bytes                    131 and the term
-    decode(data) -> term                     bytes after the term are ignored, as binary_to_term does
+    encode(term) -> bytes                    byte 131 and the term
+    decode(data) -> term                     ignores bytes after the term, as binary_to_term does
 
-A term inside a distribution frame, where atoms may be references to the frame's header::
+For a term inside a distribution frame, where an atom may be a reference to the frame's header::
 
-    encode_term(term, atoms) -> bytes        no 131; an atom that atoms.get() knows becomes its reference
-    decode_term(data, offset, atoms) -> (term, offset after it)
+    encode_term(term, atoms) -> bytes        without byte 131; an atom that atoms.get() knows becomes a reference
+    decode_term(data, offset, atoms) -> (term, offset after the term)
 
-Any bytes give a term or :class:`~erlmesh.errors.DecodeError`; any value gives bytes or
-:class:`~erlmesh.errors.EncodeError`. Neither the depth of a term nor a count it claims can hurt.
+Any bytes give a term or raise :class:`~erlmesh.errors.DecodeError`. Any value gives bytes or raises
+:class:`~erlmesh.errors.EncodeError`. A deep term cannot overflow the stack, and a false element count cannot allocate
+memory.
 """
 
 from __future__ import annotations
@@ -22,4 +23,4 @@ from erlmesh.etf.encode import encode, encode_term
 __all__ = ["backend", "decode", "decode_term", "encode", "encode_term"]
 
 backend = "python"
-"""Which implementation serves the door: ``python`` or ``native``."""
+"""The implementation behind these four functions: ``python`` or ``native``."""

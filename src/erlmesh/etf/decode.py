@@ -1,10 +1,11 @@
-"""Bytes to terms: one short reader for each tag, in one table (the leaves' are in :mod:`erlmesh.etf.decode_leaves`).
+"""The decoder of the external term format: one table with a short reader for each tag.
 
-Nothing is cut off the rest: a cursor goes through the data. Data that ends too soon is reported at its end; any
-other fault at its tag (or, for a compressed term, at tag 80 whatever is wrong inside).
+The readers of terms without parts are in :mod:`erlmesh.etf.decode_leaves`. Readers do not slice the rest of the data;
+an offset moves through it. The error for truncated data has the offset of its end. Every other error has the offset of
+the tag at fault. Any error inside a compressed term has the offset of its tag 80.
 
-Containers are read by recursion. For terms that are too deep for it, :func:`decode_term` begins again with
-:func:`_read_deep`, which shares every reader but keeps the open containers in a list.
+Containers are read by recursion. If a term is too deep for that, :func:`decode_term` starts again with
+:func:`_read_deep`. It uses the same readers but keeps the open containers in a list.
 """
 
 from __future__ import annotations
@@ -32,6 +33,10 @@ from erlmesh.terms import Fun, ImproperList, Map, Term
 __all__ = ["DEFAULT_MAX_LENGTH", "decode", "decode_term"]
 
 DEFAULT_MAX_LENGTH: Final = 128 * 1024 * 1024
+"""Bytes that a compressed term may inflate to."""
+
+# A header reader returns the number of elements, the function that builds the container, and the offset of the first
+# element.
 Build: TypeAlias = "Callable[[list[Term]], Term]"
 Header: TypeAlias = "Callable[[bytes, int, Atoms], tuple[int, Build, int]]"
 
@@ -40,31 +45,31 @@ _fun_head = Struct(">IB16sII").unpack_from
 
 
 def decode(data: bytes | bytearray | memoryview, *, max_length: int = DEFAULT_MAX_LENGTH) -> Term:
-    """The term of ``data``, which starts with 131; bytes after the term are ignored.
+    """Decode a standalone term: byte 131 and the term. Bytes after the term are ignored.
 
-    ``max_length`` bounds, in bytes, what a compressed term may claim to inflate to. ``DecodeError`` for anything
-    that is no term.
+    ``max_length`` is the maximum size, in bytes, that a compressed term may claim. Raises ``DecodeError`` for any
+    invalid data.
     """
     data = bytes(data)
     if not data or data[0] != tags.VERSION:
-        raise DecodeError("a term that stands alone starts with byte 131", 0)
-    if data[1:2] == b"P":
+        raise DecodeError("a standalone term starts with byte 131", 0)
+    if data[1:2] == b"P":  # tag 80; a compressed term is only valid as a standalone term
         return _decode_compressed(data, max_length)
     return decode_term(data, 1)[0]
 
 
 def decode_term(data: bytes, offset: int, atoms: Atoms = ()) -> tuple[Term, int]:
-    """The term that starts at ``offset`` (with its tag: no 131), and the offset after it.
+    """Decode the term at ``offset``, which starts with its tag (no byte 131). Return it and the offset after it.
 
-    ``atoms`` are what the cache references of the frame stand for. ``DecodeError`` for anything that is no term;
-    a compressed term is none here.
+    ``atoms`` are the atoms that the frame's header lists; cache references are indexes into them. Raises
+    ``DecodeError`` for any invalid data. A compressed term is invalid here.
     """
     try:
         return _READERS[data[offset]](data, offset + 1, atoms)
     except (IndexError, StructError):
         raise_truncated(data)
     except RecursionError:
-        pass
+        pass  # start again below, outside of the handler: its exception would keep the deep stack alive
     try:
         return _read_deep(data, offset, atoms)
     except (IndexError, StructError):
@@ -80,6 +85,7 @@ def _decode_compressed(data: bytes, max_length: int) -> Term:
         raise DecodeError(f"a compressed term claims {size} bytes, more than the {max_length} allowed", 1)
     inflater = zlib.decompressobj()
     try:
+        # One byte more than claimed is enough to detect a longer term without inflating all of it.
         inflated = inflater.decompress(memoryview(data)[6:], size + 1)
     except zlib.error as error:
         raise DecodeError(f"a compressed term does not inflate: {error}", 1) from None
@@ -91,7 +97,7 @@ def _decode_compressed(data: bytes, max_length: int) -> Term:
         raise DecodeError(f"inside a compressed term: {error}", 1) from None
 
 
-# Containers. A header gives the count of the elements, what to make of them, and where they begin
+# Containers
 
 
 def _small_tuple_header(data: bytes, offset: int, _: Atoms) -> tuple[int, Build, int]:
@@ -104,7 +110,10 @@ def _large_tuple_header(data: bytes, offset: int, _: Atoms) -> tuple[int, Build,
 
 
 def _check_count(count: int, data: bytes, offset: int) -> int:
-    """Every element takes a byte at least, so a count beyond the end is a lie, refused before anything is built."""
+    """Return ``count``, or raise if the rest of the data cannot hold that many elements.
+
+    Every element takes at least one byte. So a false count is refused before anything is allocated.
+    """
     if count > len(data) - offset:
         raise_truncated(data)
     return count
@@ -112,12 +121,12 @@ def _check_count(count: int, data: bytes, offset: int) -> int:
 
 def _list_header(data: bytes, offset: int, _: Atoms) -> tuple[int, Build, int]:
     (length,) = _u32(data, offset)
-    return _check_count(length + 1, data, offset + 4), _list_of, offset + 4
+    return _check_count(length + 1, data, offset + 4), _list_of, offset + 4  # the tail is one element more
 
 
 def _list_of(items: list[Term]) -> Term:
     tail = items.pop()
-    if not items:
+    if not items:  # LIST_EXT of length 0 is its tail
         return tail
     if type(tail) is list:
         items += tail
@@ -129,7 +138,7 @@ def _map_header(data: bytes, offset: int, _: Atoms) -> tuple[int, Build, int]:
     def map_of(items: list[Term]) -> Map:
         made = Map.from_distinct(items[::2], items[1::2])
         if made is None:
-            raise DecodeError("a map with the same key twice", offset - 1)
+            raise DecodeError("a map has the same key twice", offset - 1)
         return made
 
     (size,) = _u32(data, offset)
@@ -159,7 +168,10 @@ _HEADERS: Final[dict[int, Header]] = {
 
 
 def _small_tuple(data: bytes, offset: int, atoms: Atoms) -> tuple[tuple[Term, ...], int]:
-    """What almost every message is, and most are pairs and triples: so by hand, without header, count and list."""
+    """Read a small tuple. Almost every message is one, and most are pairs and triples.
+
+    So these two are written out by hand, without a header, a loop and a list.
+    """
     count = data[offset]
     if count == 2:
         first, offset = _READERS[data[offset + 1]](data, offset + 2, atoms)
@@ -192,7 +204,10 @@ def _container(read_header: Header) -> Reader:
 
 
 def _list(data: bytes, offset: int, atoms: Atoms) -> tuple[Term, int]:
-    """A list whose tail is a list, and so on, is one list: appended to, never copied at each step."""
+    """Read a list. While its tail is another LIST_EXT, append to the same list.
+
+    So a list in many segments takes linear time: no step copies the elements before it, and none recurses.
+    """
     items: list[Term] = []
     tag = tags.LIST_EXT
     while tag == tags.LIST_EXT:
@@ -207,7 +222,7 @@ def _list(data: bytes, offset: int, atoms: Atoms) -> tuple[Term, int]:
 
 
 class _OpenContainer:
-    """A container of which some elements are still to come."""
+    """A container with some elements still to be read."""
 
     __slots__ = ("build", "count", "items")
 
@@ -217,11 +232,12 @@ class _OpenContainer:
         self.build = build
 
     def is_at_tail(self) -> bool:
+        """Return whether this is a list and its tail is next."""
         return self.build is _list_of and len(self.items) == self.count - 1
 
 
 def _read_deep(data: bytes, offset: int, atoms: Atoms) -> tuple[Term, int]:
-    """As the readers do, for terms of any depth: the containers that are still open wait in a list."""
+    """Read a term of any depth. The containers that are still open are in a list instead of on Python's stack."""
     opened: list[_OpenContainer] = []
     while True:
         tag = data[offset]
@@ -233,7 +249,7 @@ def _read_deep(data: bytes, offset: int, atoms: Atoms) -> tuple[Term, int]:
             opened[-1].items.append(item)
         else:
             count, build, offset = read_header(data, offset + 1, atoms)
-            if build is _list_of and opened and opened[-1].is_at_tail():
+            if build is _list_of and opened and opened[-1].is_at_tail():  # extend the same list, as `_list` does
                 opened[-1].count += count - 1
             else:
                 opened.append(_OpenContainer(count, build))
@@ -246,7 +262,7 @@ def _read_deep(data: bytes, offset: int, atoms: Atoms) -> tuple[Term, int]:
 
 
 def _unknown_tag(data: bytes, offset: int, _: Atoms) -> NoReturn:
-    raise DecodeError(f"tag {data[offset - 1]} starts no term here", offset - 1)
+    raise DecodeError(f"tag {data[offset - 1]} is not the tag of a term here", offset - 1)
 
 
 _READERS: Final = build_table(LEAVES | {tag: _container(header) for tag, header in _HEADERS.items()}, _unknown_tag)

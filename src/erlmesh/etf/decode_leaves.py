@@ -1,8 +1,8 @@
-"""The readers of terms that hold no terms, and of the names that identifiers are made of.
+"""Readers of terms without parts, and of the atoms inside identifiers.
 
-A reader is called as ``reader(data, offset, atoms)`` with the offset after its tag, and returns the term and the
-offset after that. A read past the end raises IndexError or struct.error, whichever comes cheapest; the doors of
-:mod:`erlmesh.etf.decode` turn both into a DecodeError at the end of the data.
+A reader is called as ``reader(data, offset, atoms)`` with the offset after its tag. It returns the term and the offset
+after the term. A read past the end raises IndexError or struct.error, whichever is cheaper in that place. The entry
+functions in :mod:`erlmesh.etf.decode` turn both into a DecodeError at the end of the data.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ __all__ = [
     "read_pid",
 ]
 
-MAX_BIG_BYTES: Final = 512 * 1024  # 4 Mbit, as much as any OTP release calculates with
-MAX_REFERENCE_WORDS: Final = 5
+MAX_BIG_BYTES: Final = 512 * 1024  # 4 Mbit: no OTP release calculates with longer integers
+MAX_REFERENCE_WORDS: Final = 5  # since OTP 24 (DFLAG_V4_NC); three before
 
 Atoms: TypeAlias = "Sequence[Atom]"
 Reader: TypeAlias = "Callable[[bytes, int, Atoms], tuple[Any, int]]"
@@ -51,10 +51,12 @@ _old_float = re.compile(rb"([+-]?[0-9]+\.[0-9]+(?:[eE][+-]?[0-9]+)?)(?:\0|\Z)").
 
 
 def build_table(readers: dict[int, Reader], default: Reader) -> list[Reader]:
+    """Return the readers as a list indexed by tag, with ``default`` for all other tags."""
     return [readers.get(tag, default) for tag in range(256)]
 
 
 def raise_truncated(data: bytes) -> NoReturn:
+    """Raise the DecodeError for data that ends too early."""
     raise DecodeError("the data ends inside a term", len(data)) from None
 
 
@@ -79,25 +81,26 @@ def _integer(data: bytes, offset: int, _: Atoms) -> tuple[int, int]:
 def _float(data: bytes, offset: int, _: Atoms) -> tuple[float, int]:
     (number,) = _f64(data, offset)
     if not isfinite(number):
-        raise DecodeError(f"a float is finite, not {number}", offset - 1)
+        raise DecodeError(f"a float must be finite, not {number}", offset - 1)
     return number, offset + 8
 
 
 def _text_float(data: bytes, offset: int, _: Atoms) -> tuple[float, int]:
+    """Read FLOAT_EXT: 31 characters that ``sprintf("%.20e")`` wrote, padded with zero bytes."""
     match = _old_float(_slice(data, offset, 31))
     number = float(match[1]) if match else float("nan")
     if not isfinite(number):
-        raise DecodeError("the text of an old float is no finite number", offset - 1)
+        raise DecodeError("the text of a FLOAT_EXT is not a finite number", offset - 1)
     return number, offset + 31
 
 
 def read_integer(data: bytes, offset: int) -> tuple[int, int]:
-    """The integer of at most 32 bits whose tag is at ``offset``."""
+    """Read the integer of at most 32 bits whose tag is at ``offset``."""
     if data[offset] == tags.SMALL_INTEGER_EXT:
         return data[offset + 1], offset + 2
     if data[offset] == tags.INTEGER_EXT:
         return _i32(data, offset + 1)[0], offset + 5
-    raise DecodeError(f"an integer of 32 bits is wanted here, not tag {data[offset]}", offset)
+    raise DecodeError(f"an integer of 32 bits is required here, not tag {data[offset]}", offset)
 
 
 def _small_big(data: bytes, offset: int, _: Atoms) -> tuple[int, int]:
@@ -107,7 +110,7 @@ def _small_big(data: bytes, offset: int, _: Atoms) -> tuple[int, int]:
 def _large_big(data: bytes, offset: int, _: Atoms) -> tuple[int, int]:
     length, sign = _u32_u8(data, offset)
     if length > MAX_BIG_BYTES:
-        raise DecodeError(f"an integer of {length} bytes, more than the {MAX_BIG_BYTES} allowed", offset - 1)
+        raise DecodeError(f"an integer has {length} bytes, more than the {MAX_BIG_BYTES} allowed", offset - 1)
     return _big(data, offset + 5, length, sign)
 
 
@@ -116,18 +119,18 @@ def _big(data: bytes, start: int, length: int, sign: int) -> tuple[int, int]:
     return -magnitude if sign else magnitude, start + length
 
 
-# Atoms: first the name itself, as identifiers need it; then as a term, in which true and false are bools
+# Atoms. The first readers return an Atom, as identifiers need it. As terms, the atoms true and false become bools
 
 
 def _small_utf8(data: bytes, offset: int, _: Atoms) -> tuple[Atom, int]:
     start = offset + 1
     end = start + data[offset]
-    if end > len(data):
+    if end > len(data):  # a slice would silently be shorter
         raise_truncated(data)
     try:
         return Atom(data[start:end].decode()), end
     except UnicodeDecodeError:
-        raise DecodeError("the name of an atom is no UTF-8", offset - 1) from None
+        raise DecodeError("the name of an atom is not valid UTF-8", offset - 1) from None
 
 
 def _utf8(data: bytes, offset: int, _: Atoms) -> tuple[Atom, int]:
@@ -135,7 +138,7 @@ def _utf8(data: bytes, offset: int, _: Atoms) -> tuple[Atom, int]:
     try:
         name = _slice(data, offset + 2, length).decode()
     except UnicodeDecodeError:
-        raise DecodeError("the name of an atom is no UTF-8", offset - 1) from None
+        raise DecodeError("the name of an atom is not valid UTF-8", offset - 1) from None
     return _long_atom(name, offset - 1), offset + 2 + length
 
 
@@ -151,18 +154,20 @@ def _latin1(data: bytes, offset: int, _: Atoms) -> tuple[Atom, int]:
 
 def _long_atom(name: str, tag_at: int) -> Atom:
     if len(name) > MAX_ATOM_CHARACTERS:
-        raise DecodeError(f"an atom of {len(name)} characters, more than {MAX_ATOM_CHARACTERS}", tag_at)
+        raise DecodeError(f"an atom has {len(name)} characters, more than {MAX_ATOM_CHARACTERS}", tag_at)
     return Atom(name)
 
 
 def _cached(data: bytes, offset: int, atoms: Atoms) -> tuple[Atom, int]:
     index = data[offset]
     if index >= len(atoms):
-        raise DecodeError(f"atom cache reference {index}, but there are {len(atoms)} in this frame", offset - 1)
+        raise DecodeError(f"atom cache reference {index} in a frame that has only {len(atoms)} atoms", offset - 1)
     return atoms[index], offset + 1
 
 
 def _as_term(read: Reader) -> Reader:
+    """Return a reader that gives a bool for the atoms true and false."""
+
     def read_term(data: bytes, offset: int, atoms: Atoms) -> tuple[Atom | bool, int]:
         atom, offset = read(data, offset, atoms)
         if atom is _TRUE or atom is _FALSE:
@@ -173,10 +178,10 @@ def _as_term(read: Reader) -> Reader:
 
 
 def _cached_term(data: bytes, offset: int, atoms: Atoms) -> tuple[Atom | bool, int]:
-    """The way most atoms come in: the two steps of the others in one."""
+    """Read a cache reference as a term. Most atoms arrive this way, so the two steps of ``_as_term`` are inlined."""
     index = data[offset]
     if index >= len(atoms):
-        _cached(data, offset, atoms)
+        _cached(data, offset, atoms)  # raises
     atom = atoms[index]
     if atom is _TRUE or atom is _FALSE:
         return atom is _TRUE, offset + 1
@@ -184,7 +189,7 @@ def _cached_term(data: bytes, offset: int, atoms: Atoms) -> tuple[Atom | bool, i
 
 
 def _not_an_atom(data: bytes, offset: int, _: Atoms) -> NoReturn:
-    raise DecodeError(f"an atom is wanted here, not tag {data[offset - 1]}", offset - 1)
+    raise DecodeError(f"an atom is required here, not tag {data[offset - 1]}", offset - 1)
 
 
 _NAMES: Final[dict[int, Reader]] = {
@@ -198,7 +203,7 @@ _NAME_READERS: Final = build_table(_NAMES, _not_an_atom)
 
 
 def read_name(data: bytes, offset: int, atoms: Atoms) -> tuple[Atom, int]:
-    """The atom whose tag is at ``offset``, ``true`` and ``false`` being names like others."""
+    """Read the atom whose tag is at ``offset``. ``true`` and ``false`` are atoms here, not bools."""
     return _NAME_READERS[data[offset]](data, offset + 1, atoms)
 
 
@@ -218,9 +223,10 @@ def _bit_binary(data: bytes, offset: int, _: Atoms) -> tuple[bytes | BitString, 
     whole = _slice(data, offset + 5, length)
     end = offset + 5 + length
     if bits > 8 or (bits == 0) != (length == 0):
-        raise DecodeError(f"a bitstring of {length} bytes cannot use {bits} bits of the last", offset - 1)
-    if bits in (0, 8):
+        raise DecodeError(f"a bitstring of {length} bytes cannot use {bits} bits of the last byte", offset - 1)
+    if bits in (0, 8):  # whole bytes: a binary
         return whole, end
+    # Clear the unused bits: the format does not define them, and BitString requires zeros.
     return BitString(whole[:-1] + bytes([whole[-1] & (0xFF00 >> bits)]), bits), end
 
 
@@ -237,7 +243,7 @@ def _nil(_data: bytes, offset: int, _: Atoms) -> tuple[list[Term], int]:
 
 
 def _new_pid(data: bytes, offset: int, atoms: Atoms) -> tuple[Pid, int]:
-    node, offset = _NAME_READERS[data[offset]](data, offset + 1, atoms)
+    node, offset = _NAME_READERS[data[offset]](data, offset + 1, atoms)  # read_name, inlined for speed
     end = offset + 12
     key = (node, data[offset:end])
     pid = _recent_pids.get(key)
@@ -248,11 +254,11 @@ def _new_pid(data: bytes, offset: int, atoms: Atoms) -> tuple[Pid, int]:
 
 _RECENT_PIDS_LIMIT: Final = 4096
 _recent_pids: dict[tuple[Atom, bytes], Pid] = {}
-"""The same few processes write most of the messages, and finding a pid takes a third of the time of making one."""
+"""Recently read pids. A few processes send most messages, and a look-up takes a third of the time of a new Pid."""
 
 
 def _cache_pid(key: tuple[Atom, bytes], pid: Pid) -> Pid:
-    if len(_recent_pids) >= _RECENT_PIDS_LIMIT:
+    if len(_recent_pids) >= _RECENT_PIDS_LIMIT:  # simpler and faster than an LRU order; live pids come back at once
         _recent_pids.clear()
     _recent_pids[key] = pid
     return pid
@@ -264,12 +270,12 @@ def _old_pid(data: bytes, offset: int, atoms: Atoms) -> tuple[Pid, int]:
 
 
 def read_pid(data: bytes, offset: int, atoms: Atoms) -> tuple[Pid, int]:
-    """The pid whose tag is at ``offset``."""
+    """Read the pid whose tag is at ``offset``."""
     if data[offset] == tags.NEW_PID_EXT:
         return _new_pid(data, offset + 1, atoms)
     if data[offset] == tags.PID_EXT:
         return _old_pid(data, offset + 1, atoms)
-    raise DecodeError(f"a pid is wanted here, not tag {data[offset]}", offset)
+    raise DecodeError(f"a pid is required here, not tag {data[offset]}", offset)
 
 
 def _v4_port(data: bytes, offset: int, atoms: Atoms) -> tuple[Port, int]:
@@ -290,13 +296,14 @@ def _old_port(data: bytes, offset: int, atoms: Atoms) -> tuple[Port, int]:
 def _newer_reference(data: bytes, offset: int, atoms: Atoms) -> tuple[Ref, int]:
     count = _word_count(data, offset)
     node, offset = read_name(data, offset + 2, atoms)
-    numbers = _CREATION_WORDS[count].unpack_from(data, offset)
+    numbers = _CREATION_WORDS[count].unpack_from(data, offset)  # the creation of 32 bits, then the words
     return Ref(node, numbers[0], numbers[1:]), offset + 4 + 4 * count
 
 
 def _new_reference(data: bytes, offset: int, atoms: Atoms) -> tuple[Ref, int]:
     count = _word_count(data, offset)
     node, offset = read_name(data, offset + 2, atoms)
+    # The creation has only one byte here.
     return Ref(node, data[offset], _WORDS[count].unpack_from(data, offset + 1)), offset + 1 + 4 * count
 
 
@@ -322,7 +329,7 @@ def _export(data: bytes, offset: int, atoms: Atoms) -> tuple[Export, int]:
     function, offset = read_name(data, offset, atoms)
     arity, end = read_integer(data, offset)
     if not 0 <= arity <= 255:
-        raise DecodeError(f"the arity of an export is 0 to 255, not {arity}", offset)
+        raise DecodeError(f"the arity of an export must be 0 to 255, not {arity}", offset)
     return Export(module, function, arity), end
 
 
@@ -348,4 +355,4 @@ LEAVES: Final[dict[int, Reader]] = {tag: _as_term(read) for tag, read in _NAMES.
     tags.REFERENCE_EXT: _old_reference,
     tags.EXPORT_EXT: _export,
 }
-"""From a tag to its reader."""
+"""The reader of each tag."""

@@ -1,8 +1,8 @@
-"""Terms to bytes: one short writer for each type, in one table.
+"""The encoder of the external term format: one table with a short writer for each type.
 
-A writer is called as ``writer(term, add, atoms)`` and hands its pieces to ``add``. Containers are written by recursion.
-For terms that are too deep for it, :func:`encode_term` begins again with :func:`_write_deep`, which shares the leaf
-writers but keeps the open containers in a list.
+A writer is called as ``writer(term, add, atoms)`` and passes its pieces to ``add``. Containers are written by
+recursion. If a term is too deep for that, :func:`encode_term` starts again with :func:`_write_deep`. It uses the same
+leaf writers but keeps the open containers in a list.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ __all__ = ["encode", "encode_term"]
 Add: TypeAlias = "Callable[[bytes], object]"
 Atoms: TypeAlias = "Mapping[Atom, int]"
 Writer: TypeAlias = "Callable[[Any, Add, Atoms], None]"
-Opened: TypeAlias = "tuple[bytes, Iterable[Term]]"
+Opened: TypeAlias = "tuple[bytes, Iterable[Term]]"  # the header of a container and its children
 
 _TRUE: Final = Atom("true")
 _FALSE: Final = Atom("false")
 _NO_ATOMS: Final[dict[Atom, int]] = {}
 _VERSION: Final = bytes([tags.VERSION])
 _NIL: Final = bytes([tags.NIL_EXT])
-_STRING_LENGTH_LIMIT: Final = 65536
+_STRING_LENGTH_LIMIT: Final = 65536  # STRING_EXT has a length of 16 bits; longer lists are written as LIST_EXT
 
 _tag_i32 = Struct(">Bi").pack
 _tag_u32 = Struct(">BI").pack
@@ -44,7 +44,7 @@ _cached_pid = Struct(">BBBIII").pack
 _v4_port_numbers = Struct(">QI").pack
 _port_numbers = Struct(">II").pack
 _fun_head = Struct(">IB16sII").pack
-_FUN_HEAD_LENGTH: Final = 29
+_FUN_HEAD_LENGTH: Final = 29  # size, arity, uniq, index and number of free variables; the size field counts itself
 
 _SMALL_INTEGERS: Final = [bytes([tags.SMALL_INTEGER_EXT, number]) for number in range(256)]
 _SMALL_TUPLES: Final = [bytes([tags.SMALL_TUPLE_EXT, arity]) for arity in range(256)]
@@ -52,17 +52,16 @@ _CACHE_REFS: Final = [bytes([tags.ATOM_CACHE_REF, index]) for index in range(256
 
 
 def encode(term: Term) -> bytes:
-    """The term as it stands alone, as ``term_to_binary(Term, [{minor_version, 2}])`` writes it. ``EncodeError`` says
-    what is no term.
-    """
+    """Encode a standalone term, as ``term_to_binary(Term, [{minor_version, 2}])`` does. Raises ``EncodeError``."""
     return _VERSION + encode_term(term)
 
 
 def encode_term(term: Term, atoms: Atoms | None = None) -> bytes:
-    """The term as it stands inside a frame, without 131.
+    """Encode a term inside a distribution frame, without byte 131.
 
-    ``atoms.get(atom)`` is asked for every atom, each time it occurs and in the order of the bytes: an index (0 …
-    255) makes it a cache reference, None writes it out. ``EncodeError`` says what is no term.
+    ``atoms.get(atom)`` is called for every occurrence of an atom, in the order of the bytes. If it returns an index
+    (0 … 255), the atom becomes a cache reference. If it returns None, the atom is written in full. Raises
+    ``EncodeError``, which names the value that is not a term.
     """
     pieces: list[bytes] = []
     if atoms is None:
@@ -71,7 +70,7 @@ def encode_term(term: Term, atoms: Atoms | None = None) -> bytes:
         try:
             _WRITERS[type(term)](term, pieces.append, atoms)
         except RecursionError:
-            pieces.clear()
+            pieces.clear()  # start again; `atoms` may be asked for the same atoms again
             _write_deep(term, pieces, atoms)
     except StructError as error:
         raise EncodeError(f"a number or a length is out of range: {error}") from None
@@ -89,7 +88,7 @@ def _write_atom(atom: Atom, add: Add, atoms: Atoms) -> None:
     name = atom.name.encode()
     length = len(name)
     if length <= 255:
-        add(b"w%c%b" % (length, name))
+        add(b"w%c%b" % (length, name))  # SMALL_ATOM_UTF8_EXT
     else:
         add(_tag_u16(tags.ATOM_UTF8_EXT, length) + name)
 
@@ -122,7 +121,7 @@ def _write_big(number: int, add: Add) -> None:
 
 def _write_float(number: float, add: Add, _: Atoms) -> None:
     if not isfinite(number):
-        raise EncodeError(f"Erlang has no {number}: floats are finite there")
+        raise EncodeError(f"Erlang has no float {number}: its floats are finite")
     add(_tag_f64(tags.NEW_FLOAT_EXT, number))
 
 
@@ -142,7 +141,7 @@ def _write_str(text: str, add: Add, atoms: Atoms) -> None:
     try:
         data = text.encode()
     except UnicodeEncodeError as error:
-        raise EncodeError(f"a str travels as UTF-8, and this one has none: {error}") from None
+        raise EncodeError(f"a str is sent as UTF-8, and this one cannot be encoded: {error}") from None
     _write_bytes(data, add, atoms)
 
 
@@ -156,7 +155,7 @@ def _write_bits(bits: BitString, add: Add, _: Atoms) -> None:
 
 def _write_pid(pid: Pid, add: Add, atoms: Atoms) -> None:
     index = atoms.get(pid.node)
-    if index is not None:  # in one piece: every message begins with a pid or two
+    if index is not None:  # in one piece for speed: every control tuple contains one or two pids
         add(_cached_pid(tags.NEW_PID_EXT, tags.ATOM_CACHE_REF, index, pid.id, pid.serial, pid.creation))
         return
     add(b"X")
@@ -165,7 +164,7 @@ def _write_pid(pid: Pid, add: Add, atoms: Atoms) -> None:
 
 
 def _write_port(port: Port, add: Add, atoms: Atoms) -> None:
-    is_long = port.id >= 1 << 28  # what peers without V4_NC understand
+    is_long = port.id >= 1 << 28  # peers without DFLAG_V4_NC read only NEW_PORT_EXT, whose ids have 28 bits
     add(b"x" if is_long else b"Y")
     _write_atom(port.node, add, atoms)
     add((_v4_port_numbers if is_long else _port_numbers)(port.id, port.creation))
@@ -185,7 +184,7 @@ _WORDS: Final = [Struct(f">{count + 1}I").pack for count in range(6)]
 
 def _write_export(export: Export, add: Add, atoms: Atoms) -> None:
     if not 0 <= export.arity <= 255:
-        raise EncodeError(f"the arity of an export is 0 to 255, not {export.arity}")
+        raise EncodeError(f"the arity of an export must be 0 to 255, not {export.arity}")
     add(b"q")
     _write_atom(export.module, add, atoms)
     _write_atom(export.function, add, atoms)
@@ -214,15 +213,16 @@ def _write_list(term: list[Term], add: Add, atoms: Atoms) -> None:
 
 
 def _as_string(term: list[Term]) -> bytes | None:
-    """A list that Erlang writes without element tags: none at all, or only bytes."""
+    """Return a list as NIL_EXT or STRING_EXT if Erlang does so: an empty list, or a list of bytes only. Else None."""
     if not term:
         return _NIL
-    if not isinstance(term[0], int) or len(term) >= _STRING_LENGTH_LIMIT:
+    if not isinstance(term[0], int) or len(term) >= _STRING_LENGTH_LIMIT:  # most lists leave here, at low cost
         return None
     try:
         data = bytes(term)
     except (TypeError, ValueError):
         return None
+    # bytes() also accepts bools, which are atoms, and objects with __index__, which are not terms.
     if not all(issubclass(kind, int) and kind is not bool for kind in set(map(type, term))):
         return None
     return _tag_u16(tags.STRING_EXT, len(data)) + data
@@ -246,13 +246,13 @@ def _write_fun(fun: Fun, add: Add, atoms: Atoms) -> None:
     _write_fun_names(fun, pieces.append, atoms)
     for item in fun.free:
         _WRITERS[type(item)](item, pieces.append, atoms)
-    add(_fun_header(fun, sum(map(len, pieces))))
+    add(_fun_header(fun, sum(map(len, pieces))))  # the header contains the size of all that follows
     for piece in pieces:
         add(piece)
 
 
 def _fun_header(fun: Fun, length: int) -> bytes:
-    """``length``: of all that follows, references to cached atoms as they are."""
+    """Return the head of a NEW_FUN_EXT. ``length`` is the size of all that follows, cache references as sent."""
     return b"p" + _fun_head(_FUN_HEAD_LENGTH + length, fun.arity, fun.uniq, fun.index, len(fun.free))
 
 
@@ -264,7 +264,7 @@ def _write_fun_names(fun: Fun, add: Add, atoms: Atoms) -> None:
 
 
 def _open_map(term: Map | dict[Term, Term]) -> Opened:
-    if type(term) is not Map and not _has_distinct_keys(term):
+    if type(term) is not Map and not _has_distinct_keys(term):  # a BEAM closes the connection for a duplicate key
         raise EncodeError("two keys of the dict are the same term, such as 'a' and b'a', or True and Atom('true')")
     return _tag_u32(tags.MAP_EXT, len(term)), chain.from_iterable(term.items())
 
@@ -274,19 +274,19 @@ def _has_distinct_keys(term: Mapping[Term, Term]) -> bool:
     return (len(kinds) == 1 and kinds <= _DISTINCT_KINDS) or len(Map(term)) == len(term)
 
 
-_DISTINCT_KINDS: Final = frozenset({str, bytes, Atom, int, Pid})  # of one of these, unequal keys are unequal terms
+_DISTINCT_KINDS: Final = frozenset({str, bytes, Atom, int, Pid})  # two keys of one such type differ as in Erlang
 
 
 class _Writers(dict[type, Writer]):
-    """Falls back on the writer of a type's ancestor: an IntEnum is an int, a NamedTuple a tuple."""
+    """The writers by type. For a subclass it returns the writer of its base: IntEnum is an int, NamedTuple a tuple."""
 
     def __missing__(self, kind: type) -> Writer:
         if kind is type(None):
-            raise EncodeError("None is no Erlang term: say Atom('undefined') to Erlang, or Atom('nil') to Elixir")
+            raise EncodeError("None is not an Erlang term: send Atom('undefined') to Erlang, or Atom('nil') to Elixir")
         for ancestor in kind.__mro__:
             if ancestor in self:
                 return self[ancestor]
-        raise EncodeError(f"{kind.__module__}.{kind.__qualname__} is no Erlang term; see erlmesh.terms for what is one")
+        raise EncodeError(f"{kind.__module__}.{kind.__qualname__} is not an Erlang term; erlmesh.terms lists all terms")
 
 
 _LEAVES: Final[dict[type, Writer]] = {
@@ -321,7 +321,7 @@ _WRITERS: Final = _Writers(
 
 
 class _Output:
-    """Pieces, and how many bytes they are: a fun begins with the number of bytes it will have had in the end."""
+    """The pieces written so far and their total length, because a fun's header contains the length of the fun."""
 
     def __init__(self, pieces: list[bytes]) -> None:
         self.pieces = pieces
@@ -333,7 +333,7 @@ class _Output:
 
 
 class _OpenContainer:
-    """A container whose header is written, and whose children are being."""
+    """A container whose header is written, and whose children are not all written yet."""
 
     def __init__(self, term: Term, children: Iterable[Term], close: Callable[[], object] | None = None) -> None:
         self.term = term
@@ -342,7 +342,7 @@ class _OpenContainer:
 
 
 def _write_deep(term: Term, pieces: list[bytes], atoms: Atoms) -> None:
-    """As the writers do, for terms of any depth; a term that contains itself is found out here."""
+    """Write a term of any depth. Raises EncodeError for a term that contains itself: it always ends up here."""
     output = _Output(pieces)
     opened = [_OpenContainer(None, (term,))]
     inside: set[int] = set()
@@ -353,7 +353,7 @@ def _write_deep(term: Term, pieces: list[bytes], atoms: Atoms) -> None:
                 _WRITERS[type(item)](item, output.add, atoms)
                 continue
             if id(item) in inside:
-                raise EncodeError(f"a {type(item).__name__} that contains itself is no Erlang term")
+                raise EncodeError(f"a {type(item).__name__} that contains itself is not an Erlang term")
             inside.add(id(item))
             opened.append(container)
             break
@@ -365,7 +365,7 @@ def _write_deep(term: Term, pieces: list[bytes], atoms: Atoms) -> None:
 
 
 def _open(term: Term, output: _Output, atoms: Atoms) -> _OpenContainer | None:
-    """Write the header of a container; None, and nothing written, for a term that has no children."""
+    """Write the header of a container and return it. For a term without children, write nothing and return None."""
     match term:
         case tuple():
             output.add(_SMALL_TUPLES[len(term)] if len(term) <= 255 else _tag_u32(tags.LARGE_TUPLE_EXT, len(term)))
@@ -374,7 +374,7 @@ def _open(term: Term, output: _Output, atoms: Atoms) -> _OpenContainer | None:
             if _as_string(term) is not None:
                 return None
             output.add(_tag_u32(tags.LIST_EXT, len(term)))
-            return _OpenContainer(term, chain(term, ([],)))
+            return _OpenContainer(term, chain(term, ([],)))  # the tail of a proper list is NIL_EXT
         case ImproperList():
             output.add(_tag_u32(tags.LIST_EXT, len(term.elements)))
             return _OpenContainer(term, chain(term.elements, (term.tail,)))
@@ -389,7 +389,7 @@ def _open(term: Term, output: _Output, atoms: Atoms) -> _OpenContainer | None:
 
 def _open_fun(fun: Fun, output: _Output, atoms: Atoms) -> _OpenContainer:
     at, start = len(output.pieces), output.length
-    output.add(b"")
+    output.add(b"")  # the place of the header, which `close` fills in when the length is known
     _write_fun_names(fun, output.add, atoms)
 
     def close() -> None:

@@ -1,10 +1,10 @@
-"""The tags of the external term format, under the names of the Erlang manual (erts, External Term Format)."""
+"""The tags of the external term format, under their names in the Erlang manual (erts, "External Term Format")."""
 
 from __future__ import annotations
 
 from typing import Final
 
-VERSION: Final = 131  # starts every term that stands alone
+VERSION: Final = 131  # the first byte of every standalone term
 
 ATOM_CACHE_REF: Final = 82
 SMALL_INTEGER_EXT: Final = 97
@@ -25,7 +25,7 @@ LIST_EXT: Final = 108
 BINARY_EXT: Final = 109
 BIT_BINARY_EXT: Final = 77
 MAP_EXT: Final = 116
-PID_EXT: Final = 103  # creation of one byte; decoded only, as are the next three
+PID_EXT: Final = 103  # the creation has one byte; decoded only, like the next three
 PORT_EXT: Final = 102
 REFERENCE_EXT: Final = 101
 NEW_REFERENCE_EXT: Final = 114
@@ -35,4 +35,4 @@ V4_PORT_EXT: Final = 120
 NEWER_REFERENCE_EXT: Final = 90
 NEW_FUN_EXT: Final = 112
 EXPORT_EXT: Final = 113
-COMPRESSED: Final = 80  # stand-alone terms only
+COMPRESSED: Final = 80  # standalone terms only
