@@ -1,7 +1,7 @@
-"""Python as a full member of an Erlang cluster. The public names; nothing is defined here.
+"""Python as a full member of an Erlang cluster. This module exports the public names and defines nothing else.
 
-A name is looked for in its module when it is first used: whoever needs little of all this (a health check, every ten
-seconds in every container) does not import the rest.
+The first use of a name imports its module. So a program that needs few names does not load the rest. A health check,
+for example, runs every ten seconds in every container.
 """
 
 from __future__ import annotations

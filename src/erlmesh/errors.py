@@ -1,34 +1,34 @@
-"""Every exception erlmesh raises, in one tree::
+"""All exceptions that erlmesh raises, in one tree::
 
     ErlmeshError
     ├── CodecError
-    │   ├── EncodeError          this value is no Erlang term                     (also a ValueError)
-    │   └── DecodeError          these bytes are no Erlang term; has an offset    (also a ValueError)
+    │   ├── EncodeError          a value is not an Erlang term                       (also a ValueError)
+    │   └── DecodeError          bytes are not a valid Erlang term; has an offset    (also a ValueError)
     ├── ProtocolError
-    │   ├── LocalProtocolError   we were about to break the protocol
-    │   └── RemoteProtocolError  the peer did; it travels as the last event, not up a user's stack
+    │   ├── LocalProtocolError   a local request would violate the protocol
+    │   └── RemoteProtocolError  the peer violated the protocol; it closes the connection and is not raised to users
     ├── NodeStartError           the node cannot start: name taken, port taken, bad name, no cookie
-    ├── ConnectError             a connection could not be made; says which step failed and what to do
-    │   ├── HandshakeRefused     the peer said no
-    │   └── PeerSilent           nothing usable arrived in time
+    ├── ConnectError             no connection could be made; says which step failed and what to do
+    │   ├── HandshakeRefused     one of the two nodes refused the connection
+    │   └── HandshakeTimeout     the handshake did not complete in time
     ├── NodeNotAlive             the node was never started, or has stopped
-    ├── CallError                a call got no answer
-    │   ├── NoProcess            there is no such process or name there
-    │   ├── NoConnection         the node cannot be reached, or was lost during the call
-    │   ├── CallTimeout          no answer in time                                (also a TimeoutError)
-    │   ├── CalleeExited         the process died instead of answering; has its reason
-    │   ├── RemoteThrow          the function called there threw; has the value
-    │   ├── RemoteExit           it exited; has the reason
-    │   └── RemoteError          it failed; has the reason and Erlang's stack
-    ├── GroupError               pg2 says no; has OTP's reason, a term
-    │   ├── NoSuchGroup          nobody has created it, or it was deleted
-    │   └── EmptyGroup           it has no members to choose from
+    ├── CallError                a call got no result
+    │   ├── NoProcess            the called process or registered name does not exist
+    │   ├── NoConnection         the node cannot be reached, or the connection was lost during the call
+    │   ├── CallTimeout          no reply in time                                    (also a TimeoutError)
+    │   ├── CalleeExited         the called process exited before it replied; has its exit reason
+    │   ├── RemoteThrow          the called function threw a value; has the value
+    │   ├── RemoteExit           the called function exited; has the reason
+    │   └── RemoteError          the called function failed; has the reason and Erlang's stack
+    ├── GroupError               a pg2 operation failed; has OTP's reason, a term
+    │   ├── NoSuchGroup          the group was never created, or it was deleted
+    │   └── EmptyGroup           the group has no member to choose
     ├── Exit                     raised by a process or an exposed function: exit(Reason)
     ├── Throw                    raised by an exposed function: throw(Value)
     └── ErlangError              raised by an exposed function: error(Reason)
-        └── Undef                there is no such function that other nodes may call
+        └── Undef                the function does not exist, or is not exposed to other nodes
 
-Expected absence is a value, not an error: ``whereis`` gives ``None``, ``ping`` gives ``False``.
+An expected absence is a value, not an error: ``whereis`` returns ``None``, ``ping`` returns ``False``.
 """
 
 from __future__ import annotations
@@ -67,19 +67,19 @@ __all__ = [
 
 
 class ErlmeshError(Exception):
-    """Base of all."""
+    """Base class of all errors in this module."""
 
 
 class CodecError(ErlmeshError, ValueError):
-    """A value or its bytes cannot be translated."""
+    """A value cannot be encoded, or bytes cannot be decoded."""
 
 
 class EncodeError(CodecError):
-    """This value is no Erlang term; the message names the value and what to use instead."""
+    """A value is not an Erlang term. The message names the value and what to use instead."""
 
 
 class DecodeError(CodecError):
-    """These bytes are no Erlang term. ``offset`` is the position of the tag (or byte) at fault."""
+    """The bytes are not a valid Erlang term. ``offset`` is the position of the tag or byte at fault."""
 
     def __init__(self, message: str, offset: int) -> None:
         super().__init__(f"{message} (at byte {offset})")
@@ -88,31 +88,31 @@ class DecodeError(CodecError):
 
 
 class ProtocolError(ErlmeshError):
-    """The distribution protocol was broken."""
+    """The distribution protocol was violated."""
 
 
 class LocalProtocolError(ProtocolError):
-    """We were asked to do what the protocol forbids."""
+    """The caller asked for something that the protocol, or the peer's capabilities, do not allow."""
 
 
 class RemoteProtocolError(ProtocolError):
-    """The peer did what the protocol forbids."""
+    """The peer violated the protocol."""
 
 
 class NodeStartError(ErlmeshError):
-    """The node cannot start; the message says why and what to do."""
+    """The node cannot start. The message says why and what to do."""
 
 
 class ConnectError(ErlmeshError):
-    """A connection could not be made; the message says which step failed, what it means and what to do."""
+    """No connection could be made. The message says which step failed, what it means and what to do."""
 
 
 class HandshakeRefused(ConnectError):
-    """The peer refused the handshake."""
+    """One of the two nodes refused the connection during the handshake."""
 
 
 class HandshakeTimeout(ConnectError):
-    """Nothing usable arrived within the time allowed."""
+    """The peer did not complete the handshake within the time allowed."""
 
 
 class NodeNotAlive(ErlmeshError):
@@ -120,23 +120,23 @@ class NodeNotAlive(ErlmeshError):
 
 
 class CallError(ErlmeshError):
-    """A call got no answer."""
+    """A call got no result."""
 
 
 class NoProcess(CallError):
-    """No such process or registered name (``noproc``)."""
+    """The called process or registered name does not exist (``noproc``)."""
 
 
 class NoConnection(CallError):
-    """The node cannot be reached or was lost during the call (``noconnection``)."""
+    """The node cannot be reached, or the connection was lost during the call (``noconnection``)."""
 
 
 class CallTimeout(CallError, TimeoutError):
-    """No answer within the timeout. A late answer is dropped."""
+    """No reply arrived within the timeout. A late reply is dropped."""
 
 
 class CalleeExited(CallError):
-    """The called process died before it answered; ``reason`` is the exit reason, a term."""
+    """The called process exited before it replied. ``reason`` is its exit reason, a term."""
 
     def __init__(self, message: str, reason: Any) -> None:
         super().__init__(message)
@@ -144,7 +144,7 @@ class CalleeExited(CallError):
 
 
 class RemoteThrow(CallError):
-    """The function called on another node threw ``value``, a term."""
+    """A function called on another node threw ``value``, a term."""
 
     def __init__(self, message: str, value: Any) -> None:
         super().__init__(message)
@@ -152,7 +152,7 @@ class RemoteThrow(CallError):
 
 
 class RemoteExit(CallError):
-    """The function called on another node exited with ``reason``, a term."""
+    """A function called on another node exited with ``reason``, a term."""
 
     def __init__(self, message: str, reason: Any) -> None:
         super().__init__(message)
@@ -160,9 +160,9 @@ class RemoteExit(CallError):
 
 
 class RemoteError(CallError):
-    """The function called on another node failed with ``reason``, a term.
+    """A function called on another node failed with ``reason``, a term.
 
-    ``stack`` is Erlang's: ``[(module, function, arity_or_arguments, info)]``, the innermost call first.
+    ``stack`` is Erlang's stack trace: ``[(module, function, arity_or_arguments, info)]``, innermost call first.
     """
 
     def __init__(self, message: str, reason: Any, stack: list[Any]) -> None:
@@ -172,7 +172,7 @@ class RemoteError(CallError):
 
 
 class GroupError(ErlmeshError):
-    """pg2 says no. ``reason`` is what OTP gives in ``{error, Reason}``, such as ``{no_such_group, Name}``."""
+    """A pg2 operation failed. ``reason`` is OTP's term from ``{error, Reason}``, such as ``{no_such_group, Name}``."""
 
     def __init__(self, message: str, reason: Any) -> None:
         super().__init__(message)
@@ -180,7 +180,7 @@ class GroupError(ErlmeshError):
 
 
 class NoSuchGroup(GroupError):
-    """No group of this name has been created, or it was deleted (``{no_such_group, Name}``)."""
+    """The group was never created, or it was deleted (``{no_such_group, Name}``)."""
 
 
 class EmptyGroup(GroupError):
@@ -188,7 +188,7 @@ class EmptyGroup(GroupError):
 
 
 class Exit(ErlmeshError):
-    """Raised inside a process body or an exposed function: ends it with ``reason`` (a term), as ``exit(Reason)``."""
+    """Raise it in a process body or an exposed function to exit with ``reason``, a term, as ``exit(Reason)`` does."""
 
     def __init__(self, reason: Any) -> None:
         super().__init__(reason)
@@ -196,7 +196,7 @@ class Exit(ErlmeshError):
 
 
 class Throw(ErlmeshError):
-    """Raised inside an exposed function: the caller catches ``value`` (a term), as of ``throw(Value)``."""
+    """Raise it in an exposed function to throw ``value``, a term, to the caller, as ``throw(Value)`` does."""
 
     def __init__(self, value: Any) -> None:
         super().__init__(value)
@@ -204,10 +204,10 @@ class Throw(ErlmeshError):
 
 
 class ErlangError(ErlmeshError):
-    """Raised inside an exposed function: fails with ``reason`` (a term), as ``error(Reason)`` does.
+    """Raise it in an exposed function to fail with ``reason``, a term, as ``error(Reason)`` does.
 
-    ``stack`` is what the caller is shown, in Erlang's form ``[(module, function, arity_or_arguments, info)]``; without
-    one it is made of Python's frames.
+    ``stack`` is the stack trace that the caller gets, ``[(module, function, arity_or_arguments, info)]``. If it is
+    None, it is built from Python's frames.
     """
 
     def __init__(self, reason: Any, stack: list[Any] | None = None) -> None:
@@ -217,7 +217,7 @@ class ErlangError(ErlmeshError):
 
 
 class Undef(ErlangError):
-    """There is no such function that other nodes may call. ``reason`` and ``stack`` are Erlang's own for that."""
+    """The function does not exist or is not exposed. ``reason`` and ``stack`` are those of Erlang's ``undef`` error."""
 
     def __init__(self, reason: Any, stack: list[Any], function: str) -> None:
         super().__init__(reason, stack)

@@ -1,4 +1,4 @@
-"""``import erlmesh``: every public name is there, and what is not used is not imported."""
+"""``import erlmesh`` provides every public name and imports no module before its first use."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import erlmesh
 
 
 @pytest.mark.parametrize("name", erlmesh.__all__)
-def test_a_public_name_is_found_where_it_is_defined(name):
+def test_a_public_name_is_importable_and_keeps_its_name(name):
     found = getattr(erlmesh, name)
 
     assert found is getattr(erlmesh, name)
@@ -17,13 +17,13 @@ def test_a_public_name_is_found_where_it_is_defined(name):
     assert name in ("SendableTerm", "Term") or name in (found.__name__, str(found))
 
 
-def test_there_is_no_other_name():
+def test_other_names_raise_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'Nodes'"):
         _ = erlmesh.Nodes
     assert not hasattr(erlmesh, "__path_of_nobody__")
 
 
-def test_a_health_check_imports_nothing_of_a_node():
+def test_a_health_check_does_not_import_the_node():
     code = "import sys, erlmesh.cli.main, erlmesh.cli.health; print(*sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
