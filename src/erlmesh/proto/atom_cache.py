@@ -1,10 +1,10 @@
 """The distribution header and its atom cache (``erl_dist_protocol``, "Distribution Header").
 
-Each direction of a connection has 8 segments of 256 cells, all empty at first. A header lists the atoms of its frame as
-references: ``new`` ones carry their text and fill a cell, the others name a cell that is filled. In the terms that
-follow an atom is then two bytes, the number of its reference::
+Each direction of a connection has a cache of 8 segments with 256 cells each, all empty at first. A header lists the
+atoms of its frame as references. A *new* reference carries the atom's text and fills a cell. Any other reference names
+a filled cell. In the terms after the header, an atom takes two bytes, a tag and the index of its reference::
 
-    N  flags for N references and one for all, half a byte each  N × (slot [length text])
+    N  N + 1 flags of half a byte: one for each reference, one for all  N × (slot [length text])
 """
 
 from __future__ import annotations
@@ -27,54 +27,54 @@ __all__ = [
 
 MAX_REFERENCES: Final = 255
 CELLS: Final = 8 * 256
-_NEW: Final = 8
-_LONG_ATOMS: Final = 1
+_NEW: Final = 8  # in the flags of a reference: NewCacheEntryFlag; the other three bits are the segment
+_LONG_ATOMS: Final = 1  # in the last flags: the lengths of all texts have two bytes
 
 CACHED_HEADER_SIZE: Final = (3, *(3 + count // 2 + 1 + count for count in range(1, 256)))
-"""How long ``131 68 N …`` is for N references none of which is new."""
+"""By N: the size of a header ``131 68 N …`` with N references, none of which is new."""
 
 Reference = tuple[int, bytes | None]
-"""A cell (segment × 256 + slot) and, when the cell is filled anew, the atom's text."""
+"""A cell (segment × 256 + slot), and the atom's text if the reference is new, else None."""
 
 
 class AtomReader:
-    """The cells that the peer has filled."""
+    """The receiving side: the cells that the peer has filled."""
 
     def __init__(self) -> None:
         self._cells: dict[int, Atom] = {}
         self.overwrites = 0
-        """How often a filled cell was given another atom: what was remembered about references is then void."""
+        """How often a filled cell got another atom. After each, results cached by header bytes are invalid."""
 
     def read(self, data: bytes, offset: int) -> tuple[tuple[Atom, ...], bool, int]:
-        """The references at ``offset`` (where N stands): their atoms, whether any was new, and the offset after them.
+        """Read the references at ``offset``, where N is. Return their atoms, whether any is new, and the next offset.
 
-        Headers must be read in the order of their arrival. Raises RemoteProtocolError.
+        Headers must be read in the order of their arrival, because they change the cells. Raises RemoteProtocolError.
         """
         try:
             return self._read(data, offset)
         except IndexError:
-            raise RemoteProtocolError("the distribution header is cut short") from None
+            raise RemoteProtocolError("the distribution header is truncated") from None
 
     def _read(self, data: bytes, offset: int) -> tuple[tuple[Atom, ...], bool, int]:
         count = data[offset]
         if not count:
             return (), False, offset + 1
         flags_at = offset + 1
-        offset = flags_at + count // 2 + 1
+        offset = flags_at + count // 2 + 1  # N + 1 half bytes, rounded up to whole bytes
         long_atoms = bool(_nibble(data, flags_at, count) & _LONG_ATOMS)
         atoms: list[Atom] = []
-        fresh = False
+        has_new = False
         for index in range(count):
             flags = _nibble(data, flags_at, index)
-            cell = (flags & 7) << 8 | data[offset]
+            cell = (flags & 7) << 8 | data[offset]  # segment and slot
             offset += 1
             if flags & _NEW:
-                fresh = True
+                has_new = True
                 offset = self._fill(cell, data, offset, long_atoms=long_atoms)
             elif cell not in self._cells:
                 raise RemoteProtocolError(f"the distribution header refers to the empty atom cache cell {cell}")
             atoms.append(self._cells[cell])
-        return tuple(atoms), fresh, offset
+        return tuple(atoms), has_new, offset
 
     def _fill(self, cell: int, data: bytes, offset: int, *, long_atoms: bool) -> int:
         size = data[offset]
@@ -84,7 +84,7 @@ class AtomReader:
             offset += 1
         text = data[offset : offset + size]
         if len(text) < size:
-            raise IndexError
+            raise IndexError  # `read` reports it as a truncated header
         try:
             atom = Atom(text.decode())
         except ValueError as error:
@@ -96,20 +96,23 @@ class AtomReader:
 
 
 def _nibble(data: bytes, flags_at: int, index: int) -> int:
+    """Return the flags with this index: the low half of a byte first, then the high half."""
     byte = data[flags_at + index // 2]
     return byte >> 4 if index & 1 else byte & 15
 
 
 def encode_references(references: Sequence[Reference], *, long_atoms: bool = False) -> bytes:
-    """A header from N on. At most 255 references. ``long_atoms`` writes all lengths in two bytes, needed or not, as a
-    BEAM does when an atom referred to is long and not new.
+    """Return a header, from N on, with at most 255 references.
+
+    ``long_atoms`` writes all lengths in two bytes even if none needs it. A BEAM does so if a long atom is among the
+    references that are not new.
     """
     count = len(references)
     if not count:
         return b"\x00"
     long_atoms = long_atoms or any(text is not None and len(text) > 255 for _, text in references)
     nibbles = [cell >> 8 | (_NEW if text is not None else 0) for cell, text in references]
-    nibbles += [_LONG_ATOMS if long_atoms else 0, 0]
+    nibbles += [_LONG_ATOMS if long_atoms else 0, 0]  # the second 0 fills the last byte if N is even
     out = bytearray([count])
     out += bytes(nibbles[index] | nibbles[index + 1] << 4 for index in range(0, count + 1, 2))
     for cell, text in references:
@@ -121,10 +124,13 @@ def encode_references(references: Sequence[Reference], *, long_atoms: bool = Fal
 
 
 class References(dict[Atom, int]):
-    """The references of a header in the making, each with its number. Asked for an atom, with ``get``, it takes that in
-    if it has a cell or there is one left for it; a plain ``dict`` made of it only answers.
+    """The references of a header under construction: a dict from an atom to the index of its reference.
 
-    Atoms of messages may use only half of the cells (``learning``): names, which last, come first.
+    ``get`` adds the atom if it has a cell, or if a free cell is left for it. (A plain ``dict`` copy never adds.) So the
+    encoder, which calls ``get`` for every atom, collects the references of a frame.
+
+    While ``encoding_message`` is true, new atoms may use only the first half of all cells. The other half is for atoms
+    of control tuples: names of nodes and processes, which recur in many frames.
     """
 
     def __init__(self, cells: dict[Atom, int], *, limit: int) -> None:
@@ -144,28 +150,29 @@ class References(dict[Atom, int]):
 
 
 class AtomWriter:
-    """The cells that we fill: one after the other, none twice, so that what the peer remembers stays true.
+    """The sending side: the cells that we fill.
 
-    When all are used, further atoms must be written where they stand.
+    Cells are filled in order and never overwritten, so every header that was sent once keeps its meaning. When all
+    cells are used, further atoms are written in full.
     """
 
     def __init__(self) -> None:
         self._cells: dict[Atom, int] = {}
 
     def new_header(self, *, limit: int = MAX_REFERENCES) -> References:
-        """A header of at most ``most`` references. Nothing is said with it until it is written."""
+        """Start a header with at most ``limit`` references. It has no effect on the cells until :meth:`write`."""
         return References(self._cells, limit=limit)
 
     def write(self, references: Iterable[Atom]) -> tuple[bytes, bool]:
-        """The header from N on, and whether it fills cells: then it must be sent, and not twice."""
+        """Return the header, from N on, and whether it fills cells. If it does, it must be sent exactly once."""
         entries: list[Reference] = []
-        fresh = False
+        has_new = False
         for atom in references:
             cell = self._cells.get(atom)
             if cell is None:
-                fresh = True
+                has_new = True
                 cell = self._cells[atom] = len(self._cells)
                 entries.append((cell, atom.name.encode()))
             else:
                 entries.append((cell, None))
-        return encode_references(entries), fresh
+        return encode_references(entries), has_new

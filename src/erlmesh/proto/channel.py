@@ -1,7 +1,8 @@
-"""One established connection: signals in, signals out, and the ticks that show that somebody is there.
+"""One established connection, without I/O: signals in, signals out, and ticks.
 
-A node that has said nothing for a quarter of the tick time says a frame of length 0. A peer from which nothing at all
-came for the whole tick time is taken for dead (``net_kernel``, ``net_ticktime``).
+A node that has sent nothing for a quarter of the tick time sends a tick, a frame of length 0. If nothing at all arrives
+from a peer for the whole tick time, the connection is lost (kernel's ``net_ticktime``; ``dist_util.erl``,
+``con_loop``).
 """
 
 from __future__ import annotations
@@ -20,15 +21,21 @@ from erlmesh.terms import Atom
 __all__ = ["Channel", "ChannelStatistics", "ConnectionLost", "Event"]
 
 NET_TICKTIME: Final = 60.0
+"""Seconds; OTP's default of ``net_ticktime``."""
 MAX_FRAME: Final = 128 * 1024 * 1024
+"""Bytes of one received frame. A longer frame closes the connection before its bytes are buffered."""
 MAX_UNFINISHED: Final = 512 * 1024 * 1024
+"""Bytes of all unfinished fragment sequences together."""
 _TICK_INTENSITY: Final = 4
+"""Ticks in one tick time; OTP's default of ``net_tickintensity``."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLost:
-    """The connection is over: close it. ``reason`` is the text of the atom that ``nodedown`` gives in OTP
-    (``net_tick_timeout``, ``emsgsize``, ``killed`` for a broken protocol), ``why`` a sentence for the log.
+    """The connection is lost; the caller must close it.
+
+    ``reason`` is the text of the atom that OTP gives as the reason of ``nodedown``: ``net_tick_timeout``, ``emsgsize``,
+    or ``killed`` after a protocol violation. ``detail`` is a sentence for the log.
     """
 
     reason: str
@@ -40,7 +47,7 @@ Event = Signal | ConnectionLost
 
 @dataclass(frozen=True, slots=True)
 class ChannelStatistics:
-    """Since the connection was established. Bytes count lengths and ticks too."""
+    """Counters since the connection was established. Byte counts include length fields and ticks."""
 
     signals_in: int
     signals_out: int
@@ -49,21 +56,27 @@ class ChannelStatistics:
     ticks_in: int
     ticks_out: int
     pending: int
-    """Bytes that wait to be sent."""
+    """Bytes queued and not yet returned by :meth:`Channel.data_to_send`."""
     buffered: int
-    """Bytes received that wait for the rest of their frame or message."""
+    """Bytes received of incomplete frames and incomplete fragmented messages."""
 
 
 class Channel:
-    """The connection of the node ``ours`` with the node ``peer``, both of which can do what ``flags`` says.
+    """The connection between the node ``local_name`` and the node ``peer``.
 
-    ``now`` is in seconds, of any clock that never goes back. After ``receive_data``, ``send`` and ``handle_timeout``
-    write what :meth:`data_to_send` gives, and call :meth:`handle_timeout` when :meth:`next_deadline` has come; but
-    give it first whatever has arrived by then, if :meth:`is_silent`. Events are signals, in the order in which the peer
-    sent them; the last may be :class:`Lost`, and after that the channel is silent.
+    ``flags`` are the capabilities that both nodes have. Every ``now`` is in seconds of one monotonic clock.
 
-    Whoever must speak while all this stands still says :meth:`word` or TICK behind what was written, and tells
-    :meth:`note_said` of it later.
+    The caller must:
+
+    * write what :meth:`data_to_send` returns, after each ``receive_data``, ``send`` and ``handle_timeout``;
+    * call :meth:`handle_timeout` when :meth:`next_deadline` is reached. If :meth:`is_timed_out` is true then, first
+      pass in all data that has arrived by that time;
+    * handle the events: signals in the order in which the peer sent them, and perhaps a final
+      :class:`ConnectionLost`. After that, the channel gives no event and sends nothing.
+
+    While the event loop is blocked, another thread may write to the connection. It appends a frame from
+    :meth:`encode_standalone`, or TICK, after the data written so far. Later the loop calls
+    :meth:`note_external_write`.
     """
 
     def __init__(
@@ -84,22 +97,26 @@ class Channel:
         self._writer = FrameWriter((Atom(local_name), Atom(peer)), flags)
         self._queue: list[bytes] = []
         self._lost = False
+        """A ConnectionLost event was returned."""
         self._last_received_at = self._last_sent_at = now
         self._grace_until = -math.inf
+        """Earliest time of a timeout after our own stall, see :meth:`_woke_late`."""
         self._sent_since_tick = False
+        """We sent something since the last tick of the peer, see :meth:`_answer_tick`."""
         self._signals_in = self._signals_out = 0
         self._bytes_in = self._bytes_out = 0
-        self._ticks_out = 0
+        self._ticks_out = 0  # the frame reader counts the ticks received
         self.pending = 0
-        """Bytes that :meth:`data_to_send` would give."""
+        """Size in bytes of the data that :meth:`data_to_send` would return."""
 
     def receive_data(self, data: bytes, now: float) -> list[Event]:
-        """What ``data`` completes. Whatever the bytes are, no exception: a fault is the last event, after all that was
-        good before it.
+        """Return the events that ``data`` completes.
+
+        Invalid data never raises. It gives a :class:`ConnectionLost` as the last event, after all valid signals.
         """
         if self._lost or not data:
             return []
-        self._last_received_at = now
+        self._last_received_at = now  # any data counts, also a part of a frame: a long frame is not an idle peer
         self._bytes_in += len(data)
         events: list[Event] = []
         ticks = self._reader.ticks
@@ -109,14 +126,15 @@ class Channel:
             events.append(self._mark_lost("emsgsize", str(error)))
         except (RemoteProtocolError, DecodeError) as error:
             events.append(self._mark_lost("killed", str(error)))
-        self._signals_in += len(events) - self._lost
+        self._signals_in += len(events) - self._lost  # the ConnectionLost event is not a signal
         if self._reader.ticks > ticks:
             self._answer_tick()
         return events
 
     def send(self, signal: Signal) -> None:
-        """Queue ``signal``. Raises EncodeError or LocalProtocolError at once, and then nothing has happened. On a lost
-        channel nothing happens either.
+        """Queue ``signal``. On a lost channel this does nothing.
+
+        Raises EncodeError or LocalProtocolError at once; the state is then unchanged and the channel stays usable.
         """
         if self._lost:
             return
@@ -127,7 +145,7 @@ class Channel:
         self._sent_since_tick = True
 
     def data_to_send(self, now: float) -> bytes:
-        """What is to be written, which is thereby said."""
+        """Return the bytes to write and take them from the queue. The caller must write them, in this order."""
         if not self._queue:
             return b""
         data = b"".join(self._queue)
@@ -138,56 +156,69 @@ class Channel:
         return data
 
     def encode_standalone(self, signal: Signal) -> bytes:
-        """A frame that says the short ``signal`` and touches nothing here. Raises EncodeError, LocalProtocolError."""
+        """Return a frame for a short ``signal`` without a change of state. It may be called from any thread.
+
+        Raises EncodeError or LocalProtocolError.
+        """
         return self._writer.write_standalone(signal)
 
     def note_external_write(self, ticks: int, size: int, now: float) -> None:
-        """Others have said ``size`` bytes on this connection in our stead, the last ``now``; so many were ticks."""
+        """Record that another thread wrote ``size`` bytes to this connection, the last of them at ``now``.
+
+        ``ticks`` is the number of frames that it wrote; the statistics count all of them as ticks.
+        """
         self._ticks_out += ticks
         self._bytes_out += size
-        self._last_sent_at = max(self._last_sent_at, now)
+        self._last_sent_at = max(self._last_sent_at, now)  # the loop may have sent more since then
         self._sent_since_tick = True
 
     def next_deadline(self) -> float:
-        """When :meth:`handle_timeout` has something to do, if nothing is heard or said before."""
+        """Return when to call :meth:`handle_timeout`, if nothing is received or sent before. Infinity if never."""
         if self._lost:
             return math.inf
         return min(self._idle_deadline(), self._last_sent_at + self._interval)
 
     def is_timed_out(self, now: float) -> bool:
-        """Whether :meth:`handle_timeout` would find that the peer is gone."""
+        """Return whether nothing has arrived from the peer for too long, so that ``handle_timeout`` may lose it."""
         return now >= self._idle_deadline() and not self._lost
 
     def handle_timeout(self, now: float) -> list[Event]:
-        """Tick, or find that the peer is gone. Harmless at any time."""
+        """Queue a tick if one is due, or return ConnectionLost if the peer has timed out. It may be called any time."""
         if self._lost:
             return []
         if now >= self._idle_deadline():
             if not self._woke_late(now):
-                silence = now - self._last_received_at
-                return [self._mark_lost("net_tick_timeout", f"nothing was heard of {self.peer} for {silence:.3g} s")]
+                idle_for = now - self._last_received_at
+                return [self._mark_lost("net_tick_timeout", f"no data from {self.peer} for {idle_for:.3g} s")]
             self._grace_until = now + self._interval
         if now >= self._last_sent_at + self._interval:
-            self._last_sent_at = now
-            if not self._queue:
+            self._last_sent_at = now  # also without a tick: otherwise next_deadline would stay in the past
+            if not self._queue:  # queued data shows the peer as well as a tick that this node is alive
                 self._tick()
         return []
 
     def sent_recently(self, now: float) -> bool:
-        """Whether a peer that hears us cannot have missed us yet: it would wait for three quarters of a tick time."""
+        """Return whether we sent data so recently that a peer which receives it cannot have timed out on us.
+
+        OTP's timer gives up a peer after three quarters of the tick time at the earliest. Half of it is a safe margin.
+        """
         return now < self._last_sent_at + self.net_ticktime / 2
 
     def _idle_deadline(self) -> float:
         return max(self._last_received_at + self.net_ticktime, self._grace_until)
 
     def _woke_late(self, now: float) -> bool:
-        """Whether we stood still ourselves. The peer may have stood still too, and would have spoken had anybody
-        listened: it gets the time for one tick, once, as a BEAM in our place would give it.
+        """Return whether this node itself was stalled when the timeout was due, so that the peer gets more time.
+
+        The peer may have stalled with us (a suspended laptop, for example), or may have waited for us to read. It gets
+        the time of one tick, once, as a BEAM would give it: a BEAM counts the silence in ticks of its own timer.
         """
         due = self._last_received_at + self.net_ticktime
+        # The second condition allows only one extension until new data arrives.
         return now >= due + self._interval and self._grace_until <= due
 
     def statistics(self) -> ChannelStatistics:
+        """Return a snapshot of the counters."""
         return ChannelStatistics(
             signals_in=self._signals_in,
             signals_out=self._signals_out,
@@ -200,8 +231,10 @@ class Channel:
         )
 
     def _answer_tick(self) -> None:
-        """A peer with a shorter tick time than ours must hear us in its own rhythm. Silence between two of its ticks is
-        what we answer, so that two nodes never answer each other's answers.
+        """Answer a tick of the peer with a tick if we sent nothing since its previous tick.
+
+        A peer with a shorter tick time than ours needs ticks at its own rate. We answer only if we were idle between
+        two of its ticks, so two nodes never answer each other's answers without end.
         """
         if not self._sent_since_tick and not self._lost:
             self._tick()
@@ -216,6 +249,6 @@ class Channel:
 
     def _mark_lost(self, reason: str, detail: str) -> ConnectionLost:
         self._lost = True
-        self._queue.clear()
+        self._queue.clear()  # the connection will be closed; queued signals have no effect any more
         self.pending = 0
         return ConnectionLost(reason, detail)

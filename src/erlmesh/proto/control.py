@@ -1,6 +1,7 @@
-"""Every signal a node can say or hear, and its control tuple.
+"""All signals that a node sends or receives, each with the names and numbers of its control tuples in OTP.
 
-The wire, the router and the tables all speak these values; nothing is translated twice.
+The frame reader and writer, the router and the tables of links and monitors all use these values. Tuples are converted
+once, at the edge (``erl_dist_protocol``, "Protocol between Connected Nodes").
 """
 
 from __future__ import annotations
@@ -15,13 +16,21 @@ _T = TypeVar("_T")
 
 @dataclass_transform(frozen_default=True)
 def signal(cls: type[_T]) -> type[_T]:
-    """A value that type checkers hold frozen. At run time it is not: that alone would triple the cost of a message."""
+    """Make a class a signal: a value class that is frozen for type checkers only.
+
+    At run time it is not frozen, because the generated ``__init__`` of a frozen class would triple the cost of a
+    message.
+    """
     return dataclass(slots=True, unsafe_hash=True)(cls)
 
 
 @signal
 class Send:
-    """A message to a pid (SEND 2, SEND_TT 12, SEND_SENDER 22/23). ``sender`` is None where the wire gives none."""
+    """A message to a pid (SEND 2, SEND_TT 12, SEND_SENDER 22/23).
+
+    ``sender`` is None if the control tuple has none (SEND). ``token`` is the sequential trace token, here and in all
+    other signals; None if there is none.
+    """
 
     sender: Pid | None
     to: Pid
@@ -51,7 +60,7 @@ class SendAlias:
 
 @signal
 class Link:
-    """LINK 1."""
+    """``sender`` links itself to ``to`` (LINK 1)."""
 
     sender: Pid
     to: Pid
@@ -59,8 +68,10 @@ class Link:
 
 @signal
 class Unlink:
-    """UNLINK_ID 35. ``id`` is 1 … 2⁶⁴-1, unique among this pair's unfinished unlinks. The old UNLINK 4 has ``id`` None
-    and is not answered.
+    """``sender`` removes its link to ``to`` (UNLINK_ID 35).
+
+    ``id`` is 1 … 2⁶⁴-1 and unique among the unfinished unlinks of this pair. It is None for the older UNLINK 4, which
+    the receiver does not acknowledge.
     """
 
     id: int | None
@@ -70,7 +81,7 @@ class Unlink:
 
 @signal
 class UnlinkAck:
-    """UNLINK_ID_ACK 36."""
+    """``sender`` has processed the unlink with this ``id`` (UNLINK_ID_ACK 36)."""
 
     id: int
     sender: Pid
@@ -79,7 +90,7 @@ class UnlinkAck:
 
 @signal
 class ExitLink:
-    """A link broke: the linked ``sender`` died with ``reason`` (EXIT 3/13, PAYLOAD_EXIT 24/25)."""
+    """An exit signal over a link: the linked ``sender`` exited with ``reason`` (EXIT 3/13, PAYLOAD_EXIT 24/25)."""
 
     sender: Pid
     to: Pid
@@ -89,7 +100,7 @@ class ExitLink:
 
 @signal
 class ExitSend:
-    """``exit(to, reason)`` was called (EXIT2 8/18, PAYLOAD_EXIT2 26/27)."""
+    """An exit signal from a call of ``exit(to, reason)`` (EXIT2 8/18, PAYLOAD_EXIT2 26/27)."""
 
     sender: Pid
     to: Pid
@@ -99,7 +110,7 @@ class ExitSend:
 
 @signal
 class Monitor:
-    """MONITOR_P 19: ``sender`` wants to know when ``target`` (a pid, or a name of the receiving node) goes."""
+    """``sender`` monitors ``target``, a pid or a name registered on the receiving node (MONITOR_P 19)."""
 
     sender: Pid
     target: Pid | Atom
@@ -108,7 +119,7 @@ class Monitor:
 
 @signal
 class Demonitor:
-    """DEMONITOR_P 20."""
+    """``sender`` removes its monitor ``ref`` on ``target`` (DEMONITOR_P 20)."""
 
     sender: Pid
     target: Pid | Atom
@@ -117,7 +128,10 @@ class Demonitor:
 
 @signal
 class Down:
-    """MONITOR_P_EXIT 21, PAYLOAD_MONITOR_P_EXIT 28: the monitored ``source`` (as the monitor named it) is gone."""
+    """The monitored process exited (MONITOR_P_EXIT 21, PAYLOAD_MONITOR_P_EXIT 28).
+
+    ``source`` is the pid or the name that the Monitor signal had as its target.
+    """
 
     source: Pid | Atom
     to: Pid
@@ -127,7 +141,7 @@ class Down:
 
 @signal
 class GroupLeader:
-    """GROUP_LEADER 7."""
+    """``leader`` becomes the group leader of ``to`` (GROUP_LEADER 7)."""
 
     leader: Pid
     to: Pid
@@ -135,7 +149,10 @@ class GroupLeader:
 
 @signal
 class SpawnRequest:
-    """SPAWN_REQUEST 29/30. ``options`` is the list as it came (``monitor``, ``link``, …)."""
+    """``sender`` asks the receiving node to start a process (SPAWN_REQUEST 29/30).
+
+    ``options`` is the option list as received (``monitor``, ``link``, …), not validated.
+    """
 
     ref: Ref
     sender: Pid
@@ -150,7 +167,11 @@ class SpawnRequest:
 
 @signal
 class SpawnReply:
-    """SPAWN_REPLY 31/32. ``flags``: 1 linked, 2 monitored. ``result``: the new pid, or an atom that says why not."""
+    """The answer to the SpawnRequest ``ref`` (SPAWN_REPLY 31/32).
+
+    ``flags`` is 1 if a link was created, plus 2 if a monitor was. ``result`` is the new pid, or an atom with the reason
+    of the failure.
+    """
 
     ref: Ref
     to: Pid

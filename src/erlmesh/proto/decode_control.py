@@ -1,9 +1,10 @@
-"""Control tuples to signals (``erl_dist_protocol``, "Protocol between Connected Nodes").
+"""Conversion of control tuples to signals (``erl_dist_protocol``, "Protocol between Connected Nodes").
 
-As strict as a BEAM: what it would end a connection for is a RemoteProtocolError here, with the tuple in its text.
+The checks are as strict as those of a BEAM (``erts_net_message`` in ``dist.c``). A tuple for which a BEAM closes the
+connection raises RemoteProtocolError here. The error contains the tuple.
 
-There is one function for each kind of signal; it gives None for a malformed tuple. Where a tuple speaks for a process
-of the sending node the guard keeps one node from speaking for another.
+There is one function for each kind of signal. It returns None for a malformed tuple. If a signal acts in the name of a
+process of the sending node, the guard requires a pid of the peer: no node may act in the name of another.
 """
 
 from __future__ import annotations
@@ -37,7 +38,10 @@ __all__ = ["decode_control"]
 
 
 def decode_control(control: tuple[Term, ...], message: Term, peer: Atom) -> Signal:
-    """The signal that ``peer`` sent as ``control`` and ``message`` (NO_MESSAGE if none). Raises RemoteProtocolError."""
+    """Return the signal that ``peer`` sent as ``control`` and ``message`` (NO_MESSAGE if none).
+
+    Raises RemoteProtocolError.
+    """
     read = _READERS.get(control[0])
     signal = read(control, message, peer) if read is not None else None
     if signal is None:
@@ -166,7 +170,7 @@ def _read_spawn_request(control: tuple[Term, ...], message: Term, peer: Atom) ->
     if (
         module is None
         or function is None
-        or type(arity) is not int
+        or type(arity) is not int  # the pattern int() also matches a bool, which is an atom
         or type(message) is not list
         or sender.node is not peer
     ):
@@ -187,7 +191,7 @@ def _read_spawn_reply(control: tuple[Term, ...], _message: Term, _peer: Atom) ->
 
 
 def _read_altact(control: tuple[Term, ...], message: Term, peer: Atom) -> Signal | None:
-    """OTP 28's one op for all; bits and elements of a later day are ignored."""
+    """Read OTP 28's combined op. Bits and elements that only later releases define are ignored."""
     match control:
         case (Op.ALTACT_SIG_SEND, int() as flags, Pid() as sender, to, *rest):
             token = rest[0] if flags & Altact.TOKEN and rest else None
@@ -207,7 +211,7 @@ def _read_altact(control: tuple[Term, ...], message: Term, peer: Atom) -> Signal
 
 
 def _atom(term: Term) -> Atom | None:
-    """``true`` and ``false`` are atoms too, and may name a process."""
+    """Return a term as an atom; None if it is not one. The decoder gives bools for ``true`` and ``false``."""
     if type(term) is Atom:
         return term
     return Atom("true" if term else "false") if type(term) is bool else None

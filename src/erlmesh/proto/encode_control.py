@@ -1,4 +1,4 @@
-"""Signals to control tuples, with the words that the two ends of a connection share."""
+"""Conversion of signals to control tuples. It uses the newest form that both ends of the connection know."""
 
 from __future__ import annotations
 
@@ -30,18 +30,19 @@ from erlmesh.terms import Atom, Term
 __all__ = ["encode_control"]
 
 NO_COOKIE: Final = Atom("")
-"""What stands where once a cookie stood."""
+"""The unused element of some control tuples. Ancient releases had the cookie there; OTP sends the empty atom."""
 
 
 def encode_control(signal: Signal, flags: Flags) -> tuple[tuple[Term, ...], Term]:
-    """The control tuple and the message (NO_MESSAGE if none) that say ``signal`` on a connection with ``flags``.
+    """Return the control tuple and the message (NO_MESSAGE if none) of ``signal`` on a connection with ``flags``.
 
-    Raises LocalProtocolError if such a connection has no word for it.
+    Raises LocalProtocolError if the peer does not know such a signal.
     """
     return _WRITERS[type(signal)](signal, flags)
 
 
 def _traced(plain: Op, traced: Op, token: Term, *elements: Term) -> tuple[Term, ...]:
+    """Return the tuple with the ``plain`` op, or with the ``traced`` op and the trace token as its last element."""
     return (plain, *elements) if token is None else (traced, *elements, token)
 
 
@@ -81,6 +82,7 @@ def _write_exit_link(signal: ExitLink, flags: Flags) -> tuple[tuple[Term, ...], 
         return _traced(Op.PAYLOAD_EXIT, Op.PAYLOAD_EXIT_TT, signal.token, signal.sender, signal.to), signal.reason
     if signal.token is None:
         return (Op.EXIT, signal.sender, signal.to, signal.reason), NO_MESSAGE
+    # Not `_traced`: in this older form the token comes before the reason.
     return (Op.EXIT_TT, signal.sender, signal.to, signal.token, signal.reason), NO_MESSAGE
 
 
@@ -124,6 +126,7 @@ def _write_spawn_reply(signal: SpawnReply, flags: Flags) -> tuple[tuple[Term, ..
 
 
 def _require_flag(flag: Flags, flags: Flags, what: str) -> None:
+    """Raise LocalProtocolError if ``flag`` was not negotiated. ``what`` names the signal in the message."""
     if flag not in flags:
         raise LocalProtocolError(f"the peer does not know {what}: {flag.name} was not negotiated")
 

@@ -1,7 +1,8 @@
-"""EPMD, the port mapper: which node of this host listens where. Both roles, as bytes (erl_dist_protocol, "EPMD").
+"""The protocol of EPMD, the Erlang port mapper daemon, for both roles (``erl_dist_protocol``, "EPMD Protocol").
 
-A request is two bytes of length and the request; a response has no length, so each is known by its first byte or ends
-with the connection. A registration lives exactly as long as the connection that made it.
+EPMD knows the listening port of every node of its host. A request is a length of two bytes and the request. A response
+has no length: it is recognized by its first byte, or it ends with the connection. A registration lasts exactly as long
+as the connection that made it.
 """
 
 from __future__ import annotations
@@ -31,12 +32,13 @@ __all__ = [
 
 DEFAULT_PORT: Final = 4369
 MAX_NAME: Final = 255
+"""Bytes of a node name without its host."""
 REQUEST_TIMEOUT: Final = 60.0
-"""Seconds after which a half-sent request is given up."""
+"""Seconds for a complete request; then EPMD closes the connection (``epmd_srv.c``, ``packet_timeout``)."""
 
 
 class Request(IntEnum):
-    """First bytes of requests."""
+    """The first byte of a request."""
 
     ALIVE2 = 120
     PORT_PLEASE2 = 122
@@ -47,30 +49,32 @@ class Request(IntEnum):
 
 
 ALIVE2_X_RESP, ALIVE2_RESP, PORT2_RESP = 118, 121, 119
+"""First bytes of responses. ALIVE2_X_RESP has a creation of 32 bits, the older ALIVE2_RESP one of 16 bits."""
 
 NORMAL_NODE, HIDDEN_NODE = 77, 72
 PROTOCOL_TCP = 0
 HIGHEST_VERSION, LOWEST_VERSION = 6, 5
-"""The versions of the distribution protocol that we and OTP 25 register."""
+"""The versions of the distribution protocol that OTP 25 registers, and we too."""
 
 _NODE = struct.Struct(">HBBHH")
+"""Port, node type, protocol, highest version, lowest version."""
 
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """The node is registered; ``creation`` tells its life from former ones of the same name."""
+    """The node is registered. ``creation`` distinguishes it from earlier incarnations of the same name."""
 
     creation: int
 
 
 @dataclass(frozen=True, slots=True)
 class NameTaken:
-    """Another living node of that host has the name (or EPMD does not like it)."""
+    """EPMD refused the registration: a running node of its host has the name, or the name is not valid."""
 
 
 @dataclass(frozen=True, slots=True)
 class PortInfo:
-    """Where a node listens, and which versions it speaks."""
+    """The port of a node, and the protocol versions that it supports."""
 
     port: int
     hidden: bool
@@ -86,19 +90,20 @@ def _length_prefixed(body: bytes) -> bytes:
 
 
 def encode_register(name: str, port: int, *, hidden: bool = False) -> bytes:
-    """ALIVE2_REQ for the part of a node name before the ``@``."""
+    """Return an ALIVE2_REQ. ``name`` is the node name without ``@host``."""
     text = name.encode()
-    kind = HIDDEN_NODE if hidden else NORMAL_NODE
-    head = _NODE.pack(port, kind, PROTOCOL_TCP, HIGHEST_VERSION, LOWEST_VERSION)
+    node_type = HIDDEN_NODE if hidden else NORMAL_NODE
+    head = _NODE.pack(port, node_type, PROTOCOL_TCP, HIGHEST_VERSION, LOWEST_VERSION)
+    # The last two bytes are the length of the empty Extra field.
     return _length_prefixed(bytes([Request.ALIVE2]) + head + len(text).to_bytes(2, "big") + text + b"\0\0")
 
 
 def decode_register_response(data: bytes) -> Registered | NameTaken | None:
-    """The answer to a registration; None while it is not whole. Raises RemoteProtocolError."""
+    """Decode the response to a registration; None if it is not complete yet. Raises RemoteProtocolError."""
     if not data:
         return None
     if data[0] not in (ALIVE2_X_RESP, ALIVE2_RESP):
-        raise RemoteProtocolError(f"that is no EPMD: it answered a registration with byte {data[0]}")
+        raise RemoteProtocolError(f"this is not EPMD: it answered a registration with byte {data[0]}")
     if len(data) < (6 if data[0] == ALIVE2_X_RESP else 4):
         return None
     if data[1] != 0:
@@ -107,32 +112,39 @@ def decode_register_response(data: bytes) -> Registered | NameTaken | None:
 
 
 def encode_lookup(name: str) -> bytes:
-    """PORT_PLEASE2_REQ."""
+    """Return a PORT_PLEASE2_REQ. ``name`` is the node name without ``@host``."""
     return _length_prefixed(bytes([Request.PORT_PLEASE2]) + name.encode())
 
 
 def decode_lookup_response(data: bytes) -> PortInfo | None:
-    """The whole answer to a look-up, after EPMD closed: None if it knows no such node. Raises RemoteProtocolError."""
+    """Decode the response to a look-up; None if EPMD knows no such node. Raises RemoteProtocolError.
+
+    ``data`` is everything that EPMD sent before it closed the connection.
+    """
     if len(data) < 2 or data[0] != PORT2_RESP:
-        raise RemoteProtocolError(f"that is no EPMD: it answered a look-up with {data[:8]!r}")
+        raise RemoteProtocolError(f"this is not EPMD: it answered a look-up with {data[:8]!r}")
     if data[1] != 0:
         return None
     if len(data) < 2 + _NODE.size:
-        raise RemoteProtocolError("EPMD's answer to a look-up breaks off")
-    port, kind, _, highest, lowest = _NODE.unpack_from(data, 2)
-    return PortInfo(port, kind == HIDDEN_NODE, highest, lowest)
+        raise RemoteProtocolError("EPMD's response to a look-up is truncated")
+    port, node_type, _, highest, lowest = _NODE.unpack_from(data, 2)
+    return PortInfo(port, node_type == HIDDEN_NODE, highest, lowest)
 
 
 def encode_names() -> bytes:
-    """NAMES_REQ."""
+    """Return a NAMES_REQ."""
     return _length_prefixed(bytes([Request.NAMES]))
 
 
 def decode_names_response(data: bytes) -> dict[str, int]:
-    """The whole answer to a request for the names: ports by name. Raises RemoteProtocolError."""
+    """Decode the response to a NAMES_REQ: the ports by node name. Raises RemoteProtocolError.
+
+    ``data`` is everything that EPMD sent before it closed the connection.
+    """
     if len(data) < 4:
-        raise RemoteProtocolError("that is no EPMD: its list of names breaks off")
+        raise RemoteProtocolError("this is not EPMD: its list of names is truncated")
     names = {}
+    # EPMD's own port comes first, in four bytes. Then one line a node: "name NAME at port PORT".
     for line in data[4:].decode("utf-8", "replace").splitlines():
         words = line.split(" ")
         if len(words) == 5 and words[0] == "name" and words[2:4] == ["at", "port"] and words[4].isdigit():
@@ -154,38 +166,40 @@ class _Node:
     extra: bytes
     creation: int
     client: Hashable
+    """The connection that made the registration."""
 
 
 class EpmdRegistry:
-    """What an EPMD knows: the living nodes, and the last creation of every name that ever registered.
+    """The registered nodes of an EPMD, and the last creation of the names that were registered before.
 
-    ``port`` is the one it listens on, and ``remembered`` bounds the names it keeps a creation for. The creation of a
-    name that is new here is the ``moment``: a number that has grown since any life of the name before.
+    ``port`` is the port that EPMD listens on. ``max_creations`` limits the number of names with a stored creation. A
+    name without a stored creation gets its creation from the ``creation_seed``. That number must grow over time, so
+    that a creation differs from those of all earlier incarnations of the name.
     """
 
     def __init__(self, port: int, *, max_creations: int = 10_000) -> None:
         self.port = port
         self.nodes: dict[bytes, _Node] = {}
-        self._creations: dict[bytes, int] = {}
+        self._creations: dict[bytes, int] = {}  # the last creation by name, least recently registered name first
         self._max_creations = max_creations
 
     def names(self) -> dict[str, int]:
-        """Ports of the living nodes by name."""
+        """Return the ports of the registered nodes by name."""
         return {node.name.decode("utf-8", "replace"): node.port for node in self.nodes.values()}
 
     def client_disconnected(self, client: Hashable) -> None:
-        """The connection ``client`` has ended, and what it registered with it."""
+        """Unregister the node that the connection ``client`` registered, because the connection was closed."""
         for node in [node for node in self.nodes.values() if node.client == client]:
             del self.nodes[node.name]
 
     def handle_alive2(self, request: bytes, client: Hashable, creation_seed: int) -> bytes:
-        """Answers ALIVE2_REQ (without its first byte)."""
+        """Return the response to an ALIVE2_REQ (without its first byte); empty if the request is malformed."""
         node = _parse_node(request, client)
         if node is None:
             return b""
-        large = node.highest_version >= 6
+        large = node.highest_version >= 6  # since version 6 a creation has 32 bits, and the response is ALIVE2_X_RESP
         if len(node.name) > MAX_NAME or node.name in self.nodes:
-            return (
+            return (  # result 1 is an error; the real epmd sends creation 99 with it
                 bytes([ALIVE2_X_RESP, 1]) + (99).to_bytes(4, "big")
                 if large
                 else bytes([ALIVE2_RESP, 1]) + (99).to_bytes(2, "big")
@@ -199,21 +213,22 @@ class EpmdRegistry:
     def _next_creation(self, name: bytes, creation_seed: int, *, large: bool) -> int:
         last = self._creations.pop(name, None)
         if large:
+            # 0 is never a creation. 4 is the first one that no node with a creation of two bits can have.
             creation = (creation_seed & 0xFFFFFFFF if last is None else last + 1 & 0xFFFFFFFF) or 4
         else:
-            creation = 1 if last is None else last % 3 + 1
-        self._creations[name] = creation  # last in order: the names least used are forgotten first
+            creation = 1 if last is None else last % 3 + 1  # two bits: 1, 2, 3, 1, …
+        self._creations[name] = creation  # at the end of the dict, so the oldest names are dropped first
         if len(self._creations) > self._max_creations:
-            forgotten = next((old for old in self._creations if old not in self.nodes), None)
-            if forgotten is not None:
-                del self._creations[forgotten]
+            oldest = next((old for old in self._creations if old not in self.nodes), None)
+            if oldest is not None:
+                del self._creations[oldest]
         return creation
 
     def handle_port_please2(self, name: bytes) -> bytes:
-        """Answers PORT_PLEASE2_REQ."""
+        """Return the response to a PORT_PLEASE2_REQ for ``name``."""
         node = self.nodes.get(name)
         if node is None:
-            return bytes([PORT2_RESP, 1])
+            return bytes([PORT2_RESP, 1])  # any result but 0 is an error
         head = _NODE.pack(node.port, node.node_type, node.protocol, node.highest_version, node.lowest_version)
         return b"".join((
             bytes([PORT2_RESP, 0]), head,
@@ -221,12 +236,12 @@ class EpmdRegistry:
         ))  # fmt: skip
 
     def handle_names(self) -> bytes:
-        """Answers NAMES_REQ."""
+        """Return the response to a NAMES_REQ, newest node first, as the real epmd does."""
         lines = (b"name %b at port %d\n" % (node.name, node.port) for node in reversed(self.nodes.values()))
         return self.port.to_bytes(4, "big") + b"".join(lines)
 
     def handle_dump(self) -> bytes:
-        """Answers DUMP_REQ."""
+        """Return the response to a DUMP_REQ."""
         lines = (
             b"active name     <%b> at port %d, fd = 0\n\0" % (node.name, node.port) for node in self.nodes.values()
         )
@@ -234,27 +249,32 @@ class EpmdRegistry:
 
 
 def _parse_node(request: bytes, client: Hashable) -> _Node | None:
+    """Parse an ALIVE2_REQ without its first byte; None if it is malformed."""
     if len(request) < _NODE.size + 2:
         return None
-    port, kind, protocol, highest, lowest = _NODE.unpack_from(request)
+    port, node_type, protocol, highest, lowest = _NODE.unpack_from(request)
     start = _NODE.size + 2
     end = start + int.from_bytes(request[start - 2 : start], "big")
     extra_end = end + 2 + int.from_bytes(request[end : end + 2], "big")
     name = request[start:end]
+    # A NUL or a newline would corrupt the responses to NAMES_REQ and DUMP_REQ.
     if len(request) < extra_end or not name or b"\0" in name or b"\n" in name:
         return None
-    return _Node(name, port, kind, protocol, highest, lowest, request[end + 2 : extra_end], 0, client)
+    return _Node(name, port, node_type, protocol, highest, lowest, request[end + 2 : extra_end], 0, client)
 
 
 _REMOTE_REQUESTS: Final = frozenset({bytes([Request.PORT_PLEASE2]), bytes([Request.NAMES])})
+"""The requests that other hosts may send."""
 
 
 class ServerConnection:
-    """One connection to our EPMD: ``receive_data`` collects its one request and says what to answer.
+    """One connection to our EPMD. It carries one request; :meth:`receive_data` collects it and returns the response.
 
-    After an answer to a registration the connection stays open, and its end is to be told to :meth:`Registry.gone`;
-    after all others it is to be closed (``close`` says which). Unless it is ``local``, from this very host, it may only
-    ask for names, as with a real epmd: else strangers could take the names and the ports of our nodes.
+    After the response the caller must close the connection if :attr:`should_close` is true. After a successful
+    registration it stays open, and the caller must call :meth:`EpmdRegistry.client_disconnected` when it ends.
+
+    If ``is_local`` is false, the client is on another host and may only look up nodes, as with the real epmd. Otherwise
+    other hosts could register the names of our nodes.
     """
 
     def __init__(self, registry: EpmdRegistry, client_id: Hashable, now: float) -> None:
@@ -262,13 +282,16 @@ class ServerConnection:
         self._client_id = client_id
         self._received = b""
         self._deadline: float | None = now + REQUEST_TIMEOUT
+        """None when the request is complete."""
         self.is_local = True
+        """The client is on this host. The caller sets it before any data."""
         self.should_close = False
+        """The request is complete and the connection must be closed after the response."""
 
     def receive_data(self, data: bytes, creation_seed: int) -> bytes:
-        """The answer to write, empty while the request is not whole; then look at :attr:`close`."""
+        """Return the response to write, empty if there is none yet. Then check :attr:`should_close`."""
         if self._deadline is None:
-            return b""  # registered: whatever a node says now, EPMD does not listen
+            return b""  # EPMD ignores all data after a registration
         self._received += data
         size = int.from_bytes(self._received[:2], "big") if len(self._received) >= 2 else None
         if size is None or len(self._received) < 2 + size:
@@ -293,9 +316,9 @@ class ServerConnection:
             case Request.DUMP:
                 return self._registry.handle_dump()
             case Request.KILL:
-                return b"NO"  # this EPMD ends with its node, not at a stranger's word
-        return b""
+                return b"NO"  # this EPMD stops with its node only; "NO" is the real epmd's refusal
+        return b""  # an unknown request, or STOP_REQ, which the real epmd also refuses by default
 
     def next_deadline(self) -> float | None:
-        """When to close the connection if its request is still not whole."""
+        """Return when to close the connection if its request is not complete by then; None if it is complete."""
         return self._deadline

@@ -1,7 +1,7 @@
-"""What a node can do: the 64 capability bits of the handshake, under OTP's names (``dist.hrl``, DFLAG_…).
+"""The 64 capability bits of the handshake, under OTP's names (``dist.hrl``, DFLAG_…).
 
-What a connection may use is what both ends can do: ``OFFERED & theirs.expanded()``. Only :attr:`Flags.PUBLISHED` is not
-a capability but a statement about the node that sends it: without it that node is hidden.
+A connection may use the capabilities that both ends have: ``OFFERED & peer_flags.expanded()``. Only
+:attr:`Flags.PUBLISHED` is not a capability. It describes the node that sends it: a node without it is hidden.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ __all__ = ["HIDDEN", "MANDATORY_25", "OFFERED", "REQUIRED", "Flags"]
 
 
 class Flags(IntFlag):
-    """The bits, named as OTP names them. Bits unknown to us are kept and mean nothing."""
+    """The bits, under OTP's names. Unknown bits are kept and have no effect."""
 
     PUBLISHED = 1 << 0
     ATOM_CACHE = 1 << 1
@@ -47,11 +47,14 @@ class Flags(IntFlag):
     ALTACT_SIG = 1 << 37
 
     def expanded(self) -> Flags:
-        """With everything that ``MANDATORY_25_DIGEST`` stands for, if it is set (later nodes may send it alone)."""
+        """Return the flags, with all bits that ``MANDATORY_25_DIGEST`` stands for if it is set.
+
+        OTP 25 and later may send it instead of these bits.
+        """
         return self | MANDATORY_25 if self & Flags.MANDATORY_25_DIGEST else self
 
     def missing(self, required: Flags) -> list[str]:
-        """The names of the ``required`` bits that are not set here, lowest bit first; ``[]`` if none."""
+        """Return the names of the ``required`` bits that are not set here, lowest bit first."""
         return [flag.name or hex(flag) for flag in required & ~self]
 
 
@@ -68,7 +71,7 @@ MANDATORY_25: Final = (
     | Flags.BIG_CREATION
     | Flags.HANDSHAKE_23
 )
-"""What ``MANDATORY_25_DIGEST`` stands for, and what OTP 25 demands of its peers."""
+"""The bits that ``MANDATORY_25_DIGEST`` stands for. OTP 25 requires them of its peers."""
 
 OFFERED: Final = (
     MANDATORY_25
@@ -88,10 +91,10 @@ OFFERED: Final = (
     | Flags.V4_NC
     | Flags.ALIAS
 )
-"""What a visible node says of itself: exactly what OTP 25 says, which OTP 23 to 28 accept."""
+"""The flags that a visible node sends. They are exactly those of OTP 25, which OTP 23 to 28 accept."""
 
 HIDDEN: Final = OFFERED & ~Flags.PUBLISHED
-"""What a hidden node says of itself."""
+"""The flags that a hidden node sends."""
 
 REQUIRED: Final = (
     Flags.EXTENDED_REFERENCES
@@ -101,4 +104,4 @@ REQUIRED: Final = (
     | Flags.BIG_CREATION
     | Flags.HANDSHAKE_23
 )
-"""What we demand of a peer: as little as OTP 23 does."""
+"""The flags that we require of a peer: only those that OTP 23 requires."""

@@ -1,8 +1,8 @@
-"""Long messages in pieces, so that one does not hold up the others (``erl_dist_protocol``, "Distribution Header for
-fragmented messages").
+"""Fragmentation: a long message is sent in several frames, so that it does not delay other messages.
 
-The first frame of a sequence has the header, the control tuple and the beginning of the message; the fragment numbers
-count down to 1. Sequences of several senders may interleave.
+The first frame of a sequence has the header, the control tuple and the start of the message. The fragment numbers
+count down to 1. Sequences of several senders may interleave (``erl_dist_protocol``, "Distribution Header for fragmented
+messages").
 """
 
 from __future__ import annotations
@@ -18,19 +18,20 @@ from erlmesh.terms import Atom
 __all__ = ["FRAGMENT_HEAD_SIZE", "FRAGMENT_SIZE", "Reassembled", "Reassembly", "split"]
 
 FRAGMENT_SIZE: Final = 64 * 1024
-"""Bytes of message in one frame (ERTS_DIST_FRAGMENT_SIZE)."""
+"""Bytes of the message in one frame (ERTS_DIST_FRAGMENT_SIZE in ``dist.h``)."""
 FRAGMENT_HEAD_SIZE: Final = 18
+"""Bytes of ``131 69`` or ``131 70``, the sequence id and the fragment number."""
 
 _FIRST: Final = b"\x83E"
 _FURTHER: Final = b"\x83F"
 _head = Struct(">2sQQ")
 
 Reassembled = tuple[tuple[Atom, ...], bytes]
-"""The atoms of a complete sequence and its bytes from the control tuple on."""
+"""The atoms of a complete sequence, and its bytes from the control tuple on."""
 
 
 def split(sequence: int, head: bytes, message: bytes) -> Iterator[bytes]:
-    """The frames that carry ``message``; ``head`` is the header from N on and the control tuple."""
+    """Yield the frames of ``message``. ``head`` is the header, from N on, and the control tuple."""
     count = max(1, -(-len(message) // FRAGMENT_SIZE))
     yield _head.pack(_FIRST, sequence, count) + head + message[:FRAGMENT_SIZE]
     for index in range(1, count):
@@ -41,59 +42,70 @@ def split(sequence: int, head: bytes, message: bytes) -> Iterator[bytes]:
 @dataclass(slots=True)
 class _Sequence:
     atoms: tuple[Atom, ...]
+    """The atoms of the header, which only the first fragment has."""
     next_number: int
-    """The number of the fragment that must come next."""
+    """The number that the next fragment must have; 0 after the last one."""
     pieces: list[bytes] = field(default_factory=list)
     size: int = 0
+    """Bytes of all pieces."""
 
 
 class Reassembly:
-    """The unfinished sequences of one direction: at most ``max_sequences`` of them, ``max_bytes`` in all."""
+    """The unfinished sequences of the receiving direction.
+
+    A peer may have at most ``max_sequences`` of them, with ``max_bytes`` bytes in total. Methods raise
+    RemoteProtocolError.
+    """
 
     def __init__(self, *, max_sequences: int, max_bytes: int) -> None:
         self._max_sequences = max_sequences
         self._max_bytes = max_bytes
         self._sequences: dict[int, _Sequence] = {}
         self.buffered = 0
-        """Bytes of all unfinished sequences."""
+        """Bytes of all unfinished sequences together."""
 
     def __len__(self) -> int:
         return len(self._sequences)
 
     def add_first(self, frame: bytes, offset: int, atoms: tuple[Atom, ...]) -> Reassembled | None:
-        """A first fragment, whose header ends at ``offset`` and stands for ``atoms``, whatever comes between."""
+        """Add the first fragment of a sequence, whose header ends at ``offset`` and lists ``atoms``.
+
+        The atoms are resolved now, because frames before the last fragment may overwrite cells of the atom cache.
+        Returns the whole if the sequence has only one fragment.
+        """
         _, sequence, number = _head.unpack_from(frame)
         if sequence in self._sequences:
-            raise RemoteProtocolError(f"fragment sequence {sequence} begins a second time")
+            raise RemoteProtocolError(f"fragment sequence {sequence} starts a second time")
         if number == 0:
-            raise RemoteProtocolError(f"fragment sequence {sequence} begins with fragment 0")
+            raise RemoteProtocolError(f"fragment sequence {sequence} starts with fragment 0")
         if len(self._sequences) >= self._max_sequences:
             raise RemoteProtocolError(f"more than {self._max_sequences} unfinished fragment sequences")
         self._sequences[sequence] = _Sequence(atoms, number)
         return self._add(sequence, frame[offset:])
 
     def add_next(self, frame: bytes) -> Reassembled | None:
-        """Another fragment. The whole, if it is the last."""
+        """Add the next fragment of a sequence. Return the whole if it was the last one."""
         if len(frame) < FRAGMENT_HEAD_SIZE:
-            raise RemoteProtocolError("the header of a fragment is cut short")
+            raise RemoteProtocolError("the header of a fragment is truncated")
         _, sequence, number = _head.unpack_from(frame)
-        begun = self._sequences.get(sequence)
-        if begun is None:
-            raise RemoteProtocolError(f"fragment {number} of sequence {sequence}, which has not begun")
-        if number != begun.next_number:
-            raise RemoteProtocolError(f"fragment {number} of sequence {sequence}, where {begun.next_number} is due")
+        pending = self._sequences.get(sequence)
+        if pending is None:
+            raise RemoteProtocolError(f"fragment {number} of sequence {sequence}, which has no first fragment")
+        if number != pending.next_number:
+            # The order within a sequence never changes on one TCP connection, so a gap is a protocol violation.
+            raise RemoteProtocolError(f"fragment {number} of sequence {sequence} instead of {pending.next_number}")
         return self._add(sequence, frame[FRAGMENT_HEAD_SIZE:])
 
     def _add(self, sequence: int, piece: bytes) -> Reassembled | None:
-        begun = self._sequences[sequence]
-        begun.pieces.append(piece)
-        begun.size += len(piece)
+        pending = self._sequences[sequence]
+        pending.pieces.append(piece)
+        pending.size += len(piece)
         self.buffered += len(piece)
         if self.buffered > self._max_bytes:
-            raise RemoteProtocolError(f"unfinished fragment sequences of more than {self._max_bytes} bytes")
-        begun.next_number -= 1
-        if begun.next_number:
+            raise RemoteProtocolError(f"unfinished fragment sequences have more than {self._max_bytes} bytes")
+        pending.next_number -= 1
+        if pending.next_number:
             return None
         del self._sequences[sequence]
-        self.buffered -= begun.size
-        return begun.atoms, b"".join(begun.pieces)
+        self.buffered -= pending.size
+        return pending.atoms, b"".join(pending.pieces)

@@ -1,9 +1,13 @@
-"""What the first bytes of a frame mean: header and control tuple, remembered from one frame to the next.
+"""A cache from the first bytes of received frames, header and control tuple, to their meaning.
 
-One frame is much like the one before: the same references, sender and receiver. The bytes of such a beginning mean the
-same as long as no cell of the atom cache is overwritten, and reading the frame is then reading its message. Two forms
-are remembered: whole beginnings of messages to pids and names; and those of tuples that end in a reference, up to its
-words, which never come twice.
+Consecutive frames are often alike: the same atom references, the same sender, the same receiver. Equal prefixes mean
+the same as long as no cell of the atom cache is overwritten. On a hit, only the message has to be decoded.
+
+Two forms are cached:
+
+* *send prefixes*: the whole header and control tuple of a message to a pid or a name;
+* *ref prefixes*: those of a control tuple that ends in a reference, up to the words of the reference. The words differ
+  in every frame.
 """
 
 from __future__ import annotations
@@ -23,41 +27,48 @@ from erlmesh.terms import Atom, Ref, Term
 __all__ = ["CONTROL_SIZE", "REF_WORDS_SIZE", "FramePrefixCache"]
 
 MAX_ENTRIES: Final = 1024
-"""Beginnings of each form; then all are forgotten."""
+"""Maximum number of prefixes of each form. A full table is cleared."""
 
-# A tuple's head and op; a pid, atom and the start of a reference (up to its words) whose atom is a cache reference.
+# Sizes in bytes, with every atom as a cache reference: the start of a control tuple (tuple tag, arity, op), a pid, an
+# atom, and a reference up to its words.
 _HEAD, _PID, _ATOM, _REF = 4, 15, 2, 9
 _PID_TAG: Final = ord("X")
-_REF_HEAD: Final = b"Z\x00\x03R"
+_REF_HEAD: Final = b"Z\x00\x03R"  # NEWER_REFERENCE_EXT with three words, and an atom cache reference
 REF_WORDS_SIZE: Final = 12
+"""Bytes of the three words of a reference."""
 _words = Struct(">III").unpack_from
 
 _SIZES: Final = {Op.SEND_SENDER: _HEAD + _PID + _PID, Op.REG_SEND: _HEAD + _PID + _ATOM + _ATOM}
 CONTROL_SIZE: Final = tuple(dict(_SIZES).get(op, 0) for op in range(256))  # type: ignore[call-overload]
-"""By op: how long a control tuple of the first form is; 0 for all others."""
+"""By op: the size of a control tuple whose prefix is a send prefix; 0 for all other ops."""
 
 _ALIAS_SEND, _DOWN = int(Op.ALIAS_SEND), int(Op.PAYLOAD_MONITOR_P_EXIT)
 _REF_OPS: Final = {_ALIAS_SEND, _DOWN, int(Op.MONITOR_P), int(Op.DEMONITOR_P)}
 
+# The atoms of the header, the class of the signal, the sender and the target.
 SendEntry: TypeAlias = tuple[tuple[Atom, ...], Callable[[Any, Any, Term], Signal], Any, Any]
+# The atoms of the header, the class of the signal, its first two fields, and the node and creation of the reference.
 RefEntry: TypeAlias = tuple[tuple[Atom, ...], type, Any, Any, Atom, int]
 
 
 class FramePrefixCache:
-    """``known`` maps beginnings of the first form to the atoms of the frame, the kind of signal, sender and target."""
+    """The cached prefixes of one connection. They are valid only with the atom cache of the same connection."""
 
     def __init__(self) -> None:
         self.send_entries: dict[bytes, SendEntry] = {}
+        """By send prefix. The frame reader uses it directly: a method call for every frame would cost too much."""
         self._ref_entries: dict[bytes, RefEntry] = {}
 
     def clear(self) -> None:
-        """A cell of the atom cache was overwritten."""
+        """Drop all prefixes. The caller must do so when a cell of the atom cache is overwritten."""
         self.send_entries.clear()
         self._ref_entries.clear()
 
     def store(self, frame: bytes, control_at: int, message_at: int, atoms: tuple[Atom, ...], signal: Signal) -> None:
-        """``frame``, whose control tuple has these bounds, was found to be ``signal``. None of its references may be
-        new.
+        """Add the prefix of ``frame``, which was decoded as ``signal``, if it has one of the two forms.
+
+        ``control_at`` and ``message_at`` are the bounds of the control tuple. No reference in the header may be new,
+        because the same bytes would then not fill the cell again.
         """
         match signal:
             case Send(sender, to) if sender is not None:
@@ -71,7 +82,8 @@ class FramePrefixCache:
             case Down(source, to, ref):
                 self._store_ref(frame, control_at, message_at, (atoms, Down, source, to), ref)
 
-    # What no look-up would find, because it has another form, is not kept.
+    # The look-ups compute the end of a prefix from its first bytes and the usual sizes. These two methods store only
+    # prefixes for which that gives the right end. So a tuple with an atom in full, for example, is never stored.
 
     def _store_send(self, frame: bytes, control_at: int, message_at: int, entry: SendEntry) -> None:
         if message_at - control_at != CONTROL_SIZE[frame[control_at + 3]]:
@@ -92,15 +104,16 @@ class FramePrefixCache:
         self._ref_entries[frame[:end]] = *entry, ref.node, ref.creation
 
     def lookup(self, frame: bytes) -> Signal | None:
-        """The signal of a frame with a remembered beginning of the second form; None too if its rest is faulty."""
+        """Return the signal of a frame with a known ref prefix; None if it has none, or if its rest is invalid."""
         try:
             end = _ref_prefix_end(frame, CACHED_HEADER_SIZE[frame[2]])
-            meaning = self._ref_entries.get(frame[:end]) if end else None
-            return self._complete(meaning, frame, end) if meaning is not None else None
+            entry = self._ref_entries.get(frame[:end]) if end else None
+            return self._complete(entry, frame, end) if entry is not None else None
         except (IndexError, StructError, DecodeError):
-            return None
+            return None  # the caller decodes the frame in full, which gives a proper error
 
     def _complete(self, entry: RefEntry, frame: bytes, end: int) -> Signal:
+        """Return the signal of ``entry`` with the reference words and the message after the prefix."""
         atoms, kind, first, second, node, creation = entry
         ref = Ref(node, creation, _words(frame, end))
         if kind is SendAlias:
@@ -112,11 +125,15 @@ class FramePrefixCache:
 
 
 def _ref_prefix_end(frame: bytes, control_at: int) -> int:
-    """Where the words of the last element stand, if this is a tuple of the second form; 0 if not."""
+    """Return the end of the ref prefix of ``frame``, where the reference words start; 0 if its op has none.
+
+    ``control_at`` is the offset of the control tuple.
+    """
     op = frame[control_at + 3]
     if op not in _REF_OPS:
         return 0
     if op == _ALIAS_SEND:
         return control_at + _HEAD + _PID + _REF
+    # One more element is a pid or an atom: the source, which comes first, or the target after the sender's pid.
     other_at = control_at + _HEAD + (0 if op == _DOWN else _PID)
     return control_at + _HEAD + _PID + (_PID if frame[other_at] == _PID_TAG else _ATOM) + _REF

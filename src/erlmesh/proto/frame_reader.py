@@ -1,8 +1,8 @@
-"""Bytes to signals: what arrives on an established connection.
+"""The receiving side of an established connection: bytes to signals.
 
-A frame is a length of four bytes, a header, a control tuple and perhaps a message. What both ends can do decides the
-header, once and for all: with an atom cache or fragments every frame has one (``131 68 …``), else none (``112 131 …``).
-A frame of length 0 is a tick.
+A frame is a length of four bytes, a header, a control tuple and, for some signals, a message. The negotiated flags
+decide the kind of header for the whole connection. With DIST_HDR_ATOM_CACHE or FRAGMENTS every frame has a distribution
+header (``131 68 …``), otherwise it has none (``112 131 …``, "pass through"). A frame of length 0 is a tick.
 """
 
 from __future__ import annotations
@@ -24,19 +24,20 @@ from erlmesh.terms import Atom
 __all__ = ["FrameReader", "FrameTooLong"]
 
 MAX_SEQUENCES: Final = 4096
+"""Unfinished fragment sequences that a peer may have."""
 
 _VERSION: Final = 131
-_NORMAL, _FIRST_FRAGMENT, _FRAGMENT, _PASS_THROUGH = b"DEFp"
+_NORMAL, _FIRST_FRAGMENT, _FRAGMENT, _PASS_THROUGH = b"DEFp"  # 68, 69, 70 after the version byte; 112 without it
 
 _u32 = Struct(">I").unpack_from
 
 
 class FrameTooLong(RemoteProtocolError):
-    """A frame is announced that is longer than allowed."""
+    """The length field of a frame is greater than the limit."""
 
 
 class FrameReader:
-    """Cuts a stream into frames and reads them. ``ticks`` counts the frames of length 0."""
+    """Splits a byte stream into frames and decodes them."""
 
     def __init__(self, peer: Atom, flags: Flags, *, max_frame: int, max_unfinished: int) -> None:
         self._peer = peer
@@ -45,24 +46,30 @@ class FrameReader:
         self._has_header = self._has_fragments or Flags.DIST_HDR_ATOM_CACHE in flags
         self._atom_cache = AtomReader()
         self._overwrites = 0
+        """The atom cache's count of overwrites for which the prefix cache is valid."""
         self._prefix_cache = FramePrefixCache()
         self._reassembly = Reassembly(max_sequences=MAX_SEQUENCES, max_bytes=max_unfinished)
         self._partial = bytearray()
+        """The start of an incomplete frame, with its length field."""
         self._needed = 0
+        """The size that ``_partial`` must have before it is worth another look: a whole frame, or its length field."""
         self.ticks = 0
+        """Number of frames of length 0 received."""
 
     @property
     def buffered(self) -> int:
-        """Bytes that wait for the rest of their frame or of their message."""
+        """Bytes of incomplete frames and incomplete fragmented messages."""
         return len(self._partial) + self._reassembly.buffered
 
     def feed_data(self, data: bytes, signals: list[Signal]) -> None:
-        """Append to ``signals`` what ``data`` completes. Raises RemoteProtocolError or DecodeError for the first fault,
-        when all before it is appended; nothing may be received after that.
+        """Append to ``signals`` all signals that ``data`` completes.
+
+        Raises RemoteProtocolError or DecodeError for the first invalid frame. All signals before it are appended then,
+        and no more data may be fed.
         """
         if self._partial:
             self._partial += data
-            if len(self._partial) < self._needed:
+            if len(self._partial) < self._needed:  # without this, a long frame in many pieces would take quadratic time
                 return
             data = bytes(self._partial)
             self._partial = bytearray()
@@ -71,13 +78,14 @@ class FrameReader:
             self._partial += memoryview(data)[done:]
 
     def _read_frames(self, data: bytes, signals: list[Signal]) -> int:
-        """All frames that are complete; the offset of the first that is not."""
-        known, append, max_frame = self._prefix_cache.send_entries, signals.append, self._max_frame
+        """Decode all complete frames. Return the offset of the first incomplete one."""
+        # Local names, because this is the innermost loop. The prefix cache clears its dict but never replaces it.
+        send_entries, append, max_frame = self._prefix_cache.send_entries, signals.append, self._max_frame
         position, end = 0, len(data)
         while (start := position + 4) <= end:
             (length,) = _u32(data, position)
             if length > max_frame:
-                raise FrameTooLong(f"a frame of {length} bytes is announced, more than the {max_frame} allowed")
+                raise FrameTooLong(f"a frame of {length} bytes is longer than the {max_frame} allowed")
             stop = start + length
             if stop > end:
                 self._needed = stop - position
@@ -86,34 +94,37 @@ class FrameReader:
             if not length:
                 self.ticks += 1
                 continue
+            # The fast path: guess the end of a send prefix and look it up, without a copy of the frame. A wrong guess
+            # finds nothing, because only prefixes with this end are stored.
             try:
                 control_at = start + CACHED_HEADER_SIZE[data[start + 2]]
                 at = control_at + CONTROL_SIZE[data[control_at + 3]]
-                beginning = known.get(data[start:at])
-                if beginning is not None:
-                    atoms, kind, sender, target = beginning
+                entry = send_entries.get(data[start:at])
+                if entry is not None:
+                    atoms, kind, sender, target = entry
                     message, at = decode_term(data, at, atoms)
-                    if at <= stop:
+                    if at <= stop:  # the message does not run into the next frame
                         append(kind(sender, target, message))
                         continue
             except (IndexError, DecodeError):
-                pass  # too short or faulty: read alone, it will say so in its own words
+                pass  # the frame is short or invalid; _read_frame decodes it alone and raises the proper error
             signal = self._read_frame(data[start:stop])
             if signal is not None:
                 append(signal)
-        self._needed = 4
+        self._needed = 4  # at most a part of a length field is left
         return position
 
     def _read_frame(self, frame: bytes) -> Signal | None:
+        """Decode one frame without its length. Return None for a fragment that does not complete its message."""
         if not self._has_header:
             return self._read_pass_through(frame)
         if frame[0] != _VERSION:
-            raise RemoteProtocolError(f"a distribution header begins with 131, not {frame[0]}")
+            raise RemoteProtocolError(f"a distribution header starts with 131, not {frame[0]}")
         layout = frame[1] if len(frame) > 1 else None
         if layout == _NORMAL:
             return self._prefix_cache.lookup(frame) or self._read_normal(frame)
         if not self._has_fragments or layout not in (_FIRST_FRAGMENT, _FRAGMENT):
-            raise RemoteProtocolError(f"a distribution header of the unknown kind {layout}")
+            raise RemoteProtocolError(f"a distribution header has the unknown type {layout}")
         if layout == _FIRST_FRAGMENT:
             atoms, _, offset = self._read_header(frame, FRAGMENT_HEAD_SIZE)
             whole = self._reassembly.add_first(frame, offset, atoms)
@@ -122,17 +133,18 @@ class FrameReader:
         return self._read_terms(whole[1], 0, whole[0]) if whole is not None else None
 
     def _read_normal(self, frame: bytes) -> Signal:
-        atoms, fresh, offset = self._read_header(frame, 2)
-        return self._read_terms(frame, offset, atoms, cacheable=not fresh)
+        atoms, has_new, offset = self._read_header(frame, 2)
+        return self._read_terms(frame, offset, atoms, cacheable=not has_new)
 
     def _read_header(self, frame: bytes, offset: int) -> tuple[tuple[Atom, ...], bool, int]:
         header = self._atom_cache.read(frame, offset)
-        if self._atom_cache.overwrites != self._overwrites:
+        if self._atom_cache.overwrites != self._overwrites:  # equal header bytes have another meaning now
             self._overwrites = self._atom_cache.overwrites
             self._prefix_cache.clear()
         return header
 
     def _read_terms(self, frame: bytes, control_at: int, atoms: tuple[Atom, ...], *, cacheable: bool = False) -> Signal:
+        """Decode the control tuple and the message. ``cacheable`` stores the prefix of the frame for the next ones."""
         control, offset = decode_term(frame, control_at, atoms)
         message = decode_term(frame, offset, atoms)[0] if carries_message(control) else NO_MESSAGE
         signal = decode_control(control, message, self._peer)
@@ -142,7 +154,8 @@ class FrameReader:
 
     def _read_pass_through(self, frame: bytes) -> Signal:
         if frame[0] != _PASS_THROUGH:
-            raise RemoteProtocolError(f"a frame without distribution header begins with 112, not {frame[0]}")
+            raise RemoteProtocolError(f"a frame without distribution header starts with 112, not {frame[0]}")
+        # Without a header, the control tuple and the message are two standalone terms.
         control, offset = decode_term(frame, _skip_version(frame, 1))
         if not carries_message(control):
             return decode_control(control, NO_MESSAGE, self._peer)
@@ -151,6 +164,7 @@ class FrameReader:
 
 
 def _skip_version(frame: bytes, offset: int) -> int:
+    """Return the offset after byte 131 at ``offset``."""
     if frame[offset : offset + 1] != b"\x83":
-        raise RemoteProtocolError(f"a term that stands alone begins with 131, not {frame[offset : offset + 1]!r}")
+        raise RemoteProtocolError(f"a standalone term starts with 131, not {frame[offset : offset + 1]!r}")
     return offset + 1

@@ -1,8 +1,8 @@
-"""Signals to bytes: what leaves on an established connection.
+"""The sending side of an established connection: signals to bytes.
 
-What is said once is likely to be said again by the same process to the same process. The writer keeps the bytes of
-header and control tuple for such pairs, and then has only the message left to write. The header it keeps also refers
-to the atoms of the message that it was made for: others like it will need them.
+A process often sends many messages to the same receiver. For such a pair the writer caches the bytes of the header and
+the control tuple (the *prefix*), so that only the message has to be encoded. The cached header also lists the atoms of
+the message that it was made for, because similar messages need the same atoms.
 """
 
 from __future__ import annotations
@@ -26,26 +26,34 @@ from erlmesh.terms import Atom, Pid, Ref
 __all__ = ["TICK", "FrameWriter"]
 
 TICK: Final = bytes(4)
+"""A frame of length 0."""
 MAX_PREFIXES: Final = 1024
+"""Maximum number of cached prefixes. A full table is cleared."""
 MAX_REFERENCES: Final = 24
-"""References of one header; more would cost more than they save."""
+"""Maximum number of references in one header. More would cost more than they save."""
 MAX_FRAME: Final = 0x07FF0000
-"""Bytes of the longest frame that we send: a BEAM reads up to 2²⁷-1, header included."""
+"""Bytes of the longest frame that we send. A BEAM reads frames of up to 2²⁷-1 bytes, header included."""
 EMPTY_HEADER: Final = b"\x83D\x00"
+"""A distribution header without atom references."""
 _REF_WORDS_COUNT: Final = 3
+"""Words of the references whose prefixes are cached. Most have three; OTP's references that contain a pid have five."""
 
 _u32 = Struct(">I").pack
 _words = Struct(">III").pack
-# Birth and death of a process that the peer asked for, and watches: {31, Ref, Parent, Flags, Pid}, {28, Pid, Parent,
-# Ref}. Our headers begin with our node and the peer's: a pid's node is reference 0 or 1.
-_LOCAL_PID, _PEER_PID, _PEER_REF = b"XR\0", b"XR\1", b"Z\0\3R\1"
+# The two signals about a process that the peer spawned and monitors: SPAWN_REPLY {31, Ref, Parent, Flags, Child} and
+# DOWN {28, Child, Parent, Ref}. They are packed in one call each, because a remote spawn is expected to be cheap.
+# Every header starts with our node and the peer's node, so the node of a pid is reference 0 or 1.
+_LOCAL_PID, _PEER_PID, _PEER_REF = b"XR\0", b"XR\1", b"Z\0\3R\1"  # tags up to and including the node
 _pack_spawn_reply = Struct(">4s5sI3I3sIIIcB3sIII").pack
 _pack_down = Struct(">4s3sIII3sIII5sI3I").pack
 _SPAWN_REPLY_HEAD, _DOWN_HEAD = b"h\5a%c" % Op.SPAWN_REPLY, b"h\4a%c" % Op.PAYLOAD_MONITOR_P_EXIT
 
 
 class FrameWriter:
-    """Gives each signal its bytes at once; ``nodes`` are the names of both ends, which every header refers to."""
+    """Encodes each signal at once.
+
+    ``nodes`` are the names of the local node and the peer. Every header lists them first.
+    """
 
     def __init__(self, nodes: Iterable[Atom], flags: Flags) -> None:
         self._nodes = tuple(nodes)
@@ -56,18 +64,22 @@ class FrameWriter:
         self._has_exit_payload = Flags.EXIT_PAYLOAD in flags
         self._atom_cache = AtomWriter()
         self._prefix_cache: dict[Any, tuple[bytes, dict[Atom, int]]] = {}
+        """By the fields of a signal that the prefix contains: the prefix, and the atom references of its header."""
         self._sequence = 0
+        """The id of the last fragment sequence."""
 
     def write(self, signal: Signal) -> bytes:
-        """The frame (or frames) that say ``signal``, to be sent in the order of the calls. Raises EncodeError or
-        LocalProtocolError, and then nothing has happened.
+        """Return the frame of ``signal``, or several frames if it is fragmented.
+
+        Frames must be sent in the order of the calls, because headers fill the atom cache. Raises EncodeError or
+        LocalProtocolError; the state is then unchanged.
         """
         if isinstance(signal, (Send, SendName)):
             key = (signal.sender, signal.to if isinstance(signal, Send) else signal.name)
-            known = self._prefix_cache.get(key)
-            if known is None or signal.token is not None:
+            cached = self._prefix_cache.get(key)
+            if cached is None or signal.token is not None:  # a traced signal has another op and one more element
                 return self._write_uncached(signal, key if signal.token is None else None)
-            head, references = known
+            head, references = cached
             message = encode_term(signal.message, references)
             if len(message) <= FRAGMENT_SIZE:
                 return _u32(len(head) + len(message)) + head + message
@@ -75,8 +87,10 @@ class FrameWriter:
         return self._write_with_ref(signal)
 
     def write_standalone(self, signal: Signal) -> bytes:
-        """One frame for a short ``signal`` that refers to nothing said before and teaches nothing: it may stand between
-        any two others, and may be made in another thread meanwhile. Raises EncodeError or LocalProtocolError.
+        """Return one frame for a short ``signal`` that neither uses nor changes the atom cache.
+
+        So it may be sent between any two other frames, and another thread may call this at any time. Raises EncodeError
+        or LocalProtocolError.
         """
         control, term = encode_control(signal, self._flags)
         body = encode_term(control)
@@ -88,7 +102,10 @@ class FrameWriter:
         return _u32(len(body) + len(message)) + body + message
 
     def _write_with_ref(self, signal: Signal) -> bytes:
-        """Tuples that end in a reference, which is another one every time: they are known up to its words."""
+        """Write a signal whose control tuple ends in a reference, or any other signal.
+
+        The words of the reference differ every time, so the cached prefix ends before them.
+        """
         key: Any
         match signal:
             case Monitor(sender, target, ref) | Demonitor(sender, target, ref):
@@ -99,20 +116,22 @@ class FrameWriter:
                 source, to, ref
             ):
                 return self._write_packed(signal, _down_control(source, to, ref), term)
+            # The packed form has one byte for the flags, and no place for a trace token.
             case SpawnReply(ref, to, flags, Pid() as child, None) if 0 <= flags < 256 and self._is_spawned_by_peer(
                 child, to, ref
             ):
                 return self._write_packed(signal, _spawn_reply_control(child, to, ref, flags), NO_MESSAGE)
+            # Without EXIT_PAYLOAD the reason is inside the control tuple, after the reference.
             case Down(source, to, ref, term) if self._has_exit_payload:
                 key = (Down, source, to, ref.node, ref.creation)
             case _:
                 return self._write_uncached(signal)
         if len(ref.words) != _REF_WORDS_COUNT:
             return self._write_uncached(signal)
-        known = self._prefix_cache.get(key)
-        if known is None:
+        cached = self._prefix_cache.get(key)
+        if cached is None:
             return self._write_uncached(signal, key, suffix_size=REF_WORDS_SIZE)
-        head, references = known
+        head, references = cached
         message = encode_term(term, references) if term is not NO_MESSAGE else b""
         try:
             return self._frame(head + _words(*ref.words), message)
@@ -120,21 +139,25 @@ class FrameWriter:
             raise EncodeError(f"the words of a reference are out of range: {error}") from None
 
     def _is_spawned_by_peer(self, child: Pid, parent: Pid, ref: Ref) -> bool:
-        if not self._has_cache or len(ref.words) != _REF_WORDS_COUNT:
+        """Return whether the packed forms fit: a local child, and a parent and a reference of the peer."""
+        if not self._has_cache or len(ref.words) != _REF_WORDS_COUNT:  # without the cache, atoms have no references
             return False
-        ours, theirs = self._nodes
-        return child.node is ours and parent.node is theirs and ref.node is theirs
+        local_node, peer = self._nodes
+        return child.node is local_node and parent.node is peer and ref.node is peer
 
     def _write_packed(self, signal: Signal, control: bytes, term: Any) -> bytes:
-        """Nothing but ``control`` and the message is new: the header is that of the last signal of its kind."""
-        known = self._prefix_cache.get(type(signal))
-        if known is None:
+        """Write a packed control tuple with the header of the last signal of this class: the prefix is the header."""
+        cached = self._prefix_cache.get(type(signal))
+        if cached is None:
             return self._write_uncached(signal, type(signal), suffix_size=len(control))
-        head, references = known
+        head, references = cached
         return self._frame(head + control, encode_term(term, references) if term is not NO_MESSAGE else b"")
 
     def _write_uncached(self, signal: Signal, key: Any = None, *, suffix_size: int = 0) -> bytes:
-        """``key``: under what to keep the beginning; ``own``: how many bytes at its end are this signal's alone."""
+        """Encode a signal in full. If ``key`` is given, cache its prefix under it.
+
+        ``suffix_size`` is the number of bytes at the end of the control tuple that belong to this signal only.
+        """
         control, term = encode_control(signal, self._flags)
         references = self._new_header()
         body = encode_term(control, references)
@@ -143,36 +166,38 @@ class FrameWriter:
         self._check_length(body, message)
         if not self._has_header:
             return self._frame(b"p\x83" + body, b"\x83" + message if term is not NO_MESSAGE else b"")
-        # From here on nothing can fail: the peer must hear of the cells that the header fills.
-        header, fresh = self._atom_cache.write(references)
+        # From here on nothing may fail: the header fills cells, so the frame must be sent.
+        header, has_new = self._atom_cache.write(references)
         head = b"\x83D" + header + body
-        if key is not None and not fresh:
+        if key is not None and not has_new:  # a header with new references must not be sent again
             if len(self._prefix_cache) >= MAX_PREFIXES:
                 self._prefix_cache.clear()
             self._prefix_cache[key] = head[: len(head) - suffix_size], dict(references)
         return self._frame(head, message)
 
     def _new_header(self) -> References:
+        """Start a header that lists the names of both nodes first. It stays empty if there is no atom cache."""
         references = self._atom_cache.new_header(limit=MAX_REFERENCES if self._has_cache else 0)
         for node in self._nodes:
             references.get(node)
         return references
 
     def _frame(self, head: bytes, message: bytes) -> bytes:
+        """Return the frame, or its fragments, with their lengths."""
         if len(message) <= FRAGMENT_SIZE or not self._has_fragments:
             return _u32(len(head) + len(message)) + head + message
         self._sequence += 1
-        return b"".join(_length_prefixed(split(self._sequence, head[2:], message)))
+        return b"".join(_length_prefixed(split(self._sequence, head[2:], message)))  # without the bytes 131 68
 
     def _check_length(self, body: bytes, message: bytes) -> None:
-        length = len(body) + (0 if self._has_fragments else len(message))
+        length = len(body) + (0 if self._has_fragments else len(message))  # a fragmented message has no limit
         if length > MAX_FRAME:
-            raise LocalProtocolError(f"a frame of {length} bytes is longer than any peer reads ({MAX_FRAME})")
+            raise LocalProtocolError(f"a frame of {length} bytes is longer than a peer reads ({MAX_FRAME})")
 
 
 def _spawn_reply_control(child: Pid, parent: Pid, ref: Ref, flags: int) -> bytes:
-    to = parent.id, parent.serial, parent.creation
-    who = child.id, child.serial, child.creation
+    parent_numbers = parent.id, parent.serial, parent.creation
+    child_numbers = child.id, child.serial, child.creation
     return _pack_checked(
         _pack_spawn_reply,
         _SPAWN_REPLY_HEAD,
@@ -180,18 +205,21 @@ def _spawn_reply_control(child: Pid, parent: Pid, ref: Ref, flags: int) -> bytes
         ref.creation,
         *ref.words,
         _PEER_PID,
-        *to,
+        *parent_numbers,
         b"a",
         flags,
         _LOCAL_PID,
-        *who,
+        *child_numbers,
     )
 
 
 def _down_control(child: Pid, parent: Pid, ref: Ref) -> bytes:
-    to = parent.id, parent.serial, parent.creation
-    who = child.id, child.serial, child.creation
-    return _pack_checked(_pack_down, _DOWN_HEAD, _LOCAL_PID, *who, _PEER_PID, *to, _PEER_REF, ref.creation, *ref.words)
+    parent_numbers = parent.id, parent.serial, parent.creation
+    child_numbers = child.id, child.serial, child.creation
+    ref_numbers = ref.creation, *ref.words
+    return _pack_checked(
+        _pack_down, _DOWN_HEAD, _LOCAL_PID, *child_numbers, _PEER_PID, *parent_numbers, _PEER_REF, *ref_numbers
+    )
 
 
 def _pack_checked(pack: Callable[..., bytes], *parts: Any) -> bytes:

@@ -1,8 +1,9 @@
-"""How two nodes meet: the version 6 handshake of the distribution protocol (``erl_dist_protocol``, ``dist_util.erl``).
+"""The handshake of the distribution protocol, version 6 (``erl_dist_protocol``, "Distribution Handshake";
+``dist_util.erl``), without I/O.
 
 ::
 
-    caller                                   answerer
+    initiator                                acceptor
     N flags creation name            ──►
                                      ◄──     s ok | ok_simultaneous | nok | not_allowed | alive
     s true | false  (after "alive")  ──►
@@ -10,10 +11,12 @@
     r challenge digest               ──►
                                      ◄──     a digest
 
-A digest is MD5 over the cookie and the other side's challenge in decimal: each proves that it knows the cookie, and
-neither shows it. The two conversations below are generators that read like this picture: they yield a packet to say
-it and a :class:`Hear` to be sent the next one, and return whom they :class:`Met`.
-:class:`erlmesh.proto.handshake_driver.Handshake` gives them bytes and time.
+A digest is the MD5 of the cookie and the other side's challenge in decimal. So each side proves that it knows the
+cookie and does not reveal it.
+
+:func:`initiate` and :func:`accept` are generators that read like this picture. They yield ``bytes`` to send a packet,
+and :class:`NeedPacket` to receive the next one. They return :class:`HandshakeCompleted`.
+:class:`erlmesh.proto.handshake_driver.HandshakeDriver` runs them with bytes and time.
 """
 
 from __future__ import annotations
@@ -48,22 +51,25 @@ __all__ = [
 
 
 class Status(Enum):
-    """What an answerer says to a caller's name."""
+    """The acceptor's answer to the initiator's name."""
 
     OK = "ok"
     OK_SIMULTANEOUS = "ok_simultaneous"
-    """Go on; the answerer had its own attempt towards the caller and has just dropped it."""
+    """Continue. The acceptor also had an attempt to connect to the initiator, and has just dropped it."""
     NOK = "nok"
-    """Stop: the answerer's own attempt towards the caller goes on instead."""
+    """Stop. The acceptor's own attempt to connect to the initiator goes on instead."""
     NOT_ALLOWED = "not_allowed"
+    """Stop. The acceptor does not accept this initiator."""
     ALIVE = "alive"
-    """The answerer believes that it is connected with the caller already."""
+    """The acceptor still has a connection with the initiator. The initiator answers whether to replace it."""
 
 
 @dataclass(frozen=True, slots=True)
 class HandshakeCompleted:
-    """The handshake is done. ``flags`` is what both can do, ``theirs`` what the peer said of itself (expanded): whether
-    it is visible is ``Flags.PUBLISHED in met.theirs``.
+    """The handshake is complete.
+
+    ``flags`` are the capabilities that both nodes have. ``peer_flags`` are those that the peer sent, expanded. The peer
+    is visible if ``Flags.PUBLISHED in event.peer_flags``. ``creation`` is the creation of the peer.
     """
 
     name: str
@@ -73,20 +79,20 @@ class HandshakeCompleted:
 
 
 class SimultaneousConnect(HandshakeRefused):
-    """Our call ends because another connection with this node is coming or there already: wait for that one."""
+    """Our attempt ends because another connection with this node exists or is being set up. Wait for that one."""
 
 
 class InitiatorClosed(HandshakeRefused):
-    """A caller has seen who we are, and has left: it is for him to know why."""
+    """The initiator closed the connection after it received our name and challenge. Only it knows the reason."""
 
 
 class PeerClosed(Exception):
-    """There will be no further packet. Thrown into a conversation that listens."""
+    """Thrown into the generator at a :class:`NeedPacket` if the peer closed the connection: no packet will follow."""
 
 
 @dataclass(frozen=True, slots=True)
 class NeedPacket:
-    """A conversation waits for a packet that begins with one of ``tags``; ``what`` names it for people."""
+    """The handshake needs a packet that starts with one of ``tags``. ``description`` names it in error texts."""
 
     description: str
     tags: bytes
@@ -97,11 +103,14 @@ HandshakeSteps: TypeAlias = Generator[bytes | NeedPacket, bytes, HandshakeComple
 
 @dataclass(frozen=True, slots=True)
 class LocalNode:
-    """What a node brings to every handshake.
+    """The local node's data for every handshake.
 
-    ``cookie_for`` gives the cookie shared with the named peer. ``challenge`` gives an unpredictable number 0 … 2³²-1.
-    ``outstanding`` holds the challenges that we wait to see answered on any connection: a peer that asks us one of
-    them wants to have its own answer written by us. All conversations of a node must share one set.
+    ``cookie_for`` returns the cookie shared with the named peer. ``new_challenge`` returns an unpredictable number,
+    0 … 2³²-1.
+
+    ``outstanding`` contains all challenges that we have sent and that are not answered yet, on any connection. A peer
+    that sends us one of them wants us to compute its own reply (a reflection attack). All handshakes of a node must
+    share one set.
     """
 
     name: str
@@ -118,96 +127,105 @@ def initiate(
     keep_attempt: Callable[[], bool],
     refusal_reason: Callable[[int], str | None] = lambda _: None,
 ) -> HandshakeSteps:
-    """Call the node ``name``, on a connection that we opened.
+    """Run the handshake with the node ``name`` on a connection that we opened.
 
-    ``still_wanted`` is asked when the peer believes that it is connected with us: true to replace that connection,
-    false if by now we have a working one ourselves. ``why_not`` is asked for a reason not to meet the peer in the life
-    of that creation, unless it was calling us, too. Raises :class:`CallMeNot`, HandshakeRefused, RemoteProtocolError.
+    ``keep_attempt`` is called if the peer answers that it already has a connection with us. It returns true to replace
+    that connection, and false if we have a working connection by now.
+
+    ``refusal_reason`` is called with the creation of the peer. It returns a reason not to connect to this incarnation,
+    or None. It is not called if the peer was connecting to us at the same time.
+
+    Raises :class:`SimultaneousConnect`, HandshakeRefused, RemoteProtocolError, and LocalProtocolError for an invalid
+    ``name``.
     """
     if not is_node_name(name):
-        raise LocalProtocolError(f"{name!r} is no node name: it must look like name@host, in ASCII")
+        raise LocalProtocolError(f"{name!r} is not a node name: it must have the form name@host, in ASCII")
     yield packets.encode_name(local.flags, local.creation, local.name)
-    calls_us = yield from _receive_status(name, keep_attempt)
+    peer_yielded = yield from _receive_status(name, keep_attempt)
 
-    theirs, challenge, creation, answered = packets.decode_challenge((yield NeedPacket(f"{name}'s challenge", b"N")))
-    if answered != name:
+    challenge_packet = yield NeedPacket(f"{name}'s challenge", b"N")
+    peer_flags, challenge, creation, peer_name = packets.decode_challenge(challenge_packet)
+    if peer_name != name:  # EPMD was wrong, or the host has another name
         raise HandshakeRefused(
-            f"the node at that address is {answered}, not {name}: "
-            "a node must be called by exactly the name it was started with"
+            f"the node at that address is {peer_name}, not {name}: use exactly the name that the node was started with"
         )
-    if not calls_us and (why := refusal_reason(creation)):
-        raise HandshakeRefused(why)
-    _require_flags(theirs, name)
+    # A peer that was connecting to us wants this connection, so a local reason against it does not count.
+    if not peer_yielded and (reason := refusal_reason(creation)):
+        raise HandshakeRefused(reason)
+    _require_flags(peer_flags, name)
     _reject_reflected_challenge(local, challenge, name)
     cookie = local.cookie_for(name)
 
-    with _outstanding_challenge(local) as ours:
-        yield packets.encode_reply(ours, digest(cookie, challenge))
+    with _outstanding_challenge(local) as our_challenge:
+        yield packets.encode_reply(our_challenge, digest(cookie, challenge))
         try:
-            proof = packets.decode_ack((yield NeedPacket(f"{name}'s proof of the cookie", b"a")))
-        except PeerClosed:
+            proof = packets.decode_ack((yield NeedPacket(f"{name}'s challenge ack", b"a")))
+        except PeerClosed:  # the protocol has no message for a wrong digest: the acceptor just closes
             raise HandshakeRefused(
                 f"{name} closed the connection after our challenge reply: the cookies probably differ"
             ) from None
-        if not hmac.compare_digest(proof, digest(cookie, ours)):
-            raise HandshakeRefused(f"{name} does not know our cookie: its proof is wrong (the cookies differ)")
-    return HandshakeCompleted(name, local.flags & theirs, theirs, creation)
+        if not hmac.compare_digest(proof, digest(cookie, our_challenge)):
+            raise HandshakeRefused(f"{name} does not know our cookie: its digest is wrong (the cookies differ)")
+    return HandshakeCompleted(name, local.flags & peer_flags, peer_flags, creation)
 
 
 def accept(local: LocalNode, decide: Callable[[str, Flags], Status]) -> HandshakeSteps:
-    """Answer whoever calls, on a connection that the peer opened.
+    """Run the handshake on a connection that the peer opened.
 
-    ``decide(name, flags)`` is called once, the moment a well-formed caller has said its name, and must there and then
-    reserve what it promises (`OK` makes a pending connection). Raises HandshakeRefused, RemoteProtocolError; then
-    whatever was reserved is to be given back. After ``ALIVE`` the old connection must end before the last packet
-    is written, as ``dist_util.erl`` does.
+    ``decide(name, flags)`` is called once, when a well-formed name packet has arrived. It must reserve at once what its
+    answer promises: ``OK`` makes a pending connection. After ``ALIVE`` the caller must close the old connection before
+    the last packet is written, as ``dist_util.erl`` does.
+
+    Raises HandshakeRefused and RemoteProtocolError. The caller must then release what ``decide`` reserved.
     """
-    first = yield NeedPacket("the caller's name", b"Nn")
-    theirs, creation, name = packets.decode_name(first)
-    status = _preliminary_status(local, name, theirs) or decide(name, theirs)
+    name_packet = yield NeedPacket("the initiator's name", b"Nn")
+    peer_flags, creation, name = packets.decode_name(name_packet)
+    status = _preliminary_status(local, name, peer_flags) or decide(name, peer_flags)
     yield b"s" + status.value.encode()
-    yield from _enforce_status(local, name, theirs, status)
+    yield from _enforce_status(local, name, peer_flags, status)
 
     cookie = local.cookie_for(name)
-    with _outstanding_challenge(local) as ours:
-        yield packets.encode_challenge(local.flags, ours, local.creation, local.name)
-        if packets.is_old(first):
+    with _outstanding_challenge(local) as our_challenge:
+        yield packets.encode_challenge(local.flags, our_challenge, local.creation, local.name)
+        if packets.is_old(name_packet):
+            # The old name packet has only the low 32 flags and no creation. The complement brings the rest.
             high, creation = packets.decode_complement((yield NeedPacket(f"the rest of {name}'s flags", b"c")))
-            theirs = (theirs | Flags(high << 32)).expanded()
+            peer_flags = (peer_flags | Flags(high << 32)).expanded()
         try:
             challenge, proof = packets.decode_reply((yield NeedPacket(f"{name}'s challenge reply", b"r")))
         except PeerClosed:
             raise InitiatorClosed(f"{name} closed the connection after our challenge") from None
-        if not hmac.compare_digest(proof, digest(cookie, ours)):
+        if not hmac.compare_digest(proof, digest(cookie, our_challenge)):
             raise HandshakeRefused(
                 f"Connection attempt from node {name} rejected: invalid challenge reply (the cookies differ)"
             )
         _reject_reflected_challenge(local, challenge, name)
     yield b"a" + digest(cookie, challenge)
-    return HandshakeCompleted(name, local.flags & theirs, theirs, creation)
+    return HandshakeCompleted(name, local.flags & peer_flags, peer_flags, creation)
 
 
-# The middle of each conversation
+# Parts of the two handshakes
 
 
 def _receive_status(name: str, keep_attempt: Callable[[], bool]) -> Generator[bytes | NeedPacket, bytes, bool]:
-    """Whether the peer was calling us at the same time, and has given that up for our call."""
+    """Receive the status packet. Return true if the peer dropped its own attempt to connect to us in favour of ours."""
     match (yield NeedPacket(f"{name}'s status", b"s"))[1:]:
         case b"ok":
             return False
         case b"ok_simultaneous":
             return True
         case b"nok":
-            raise SimultaneousConnect(f"{name} is calling us at the same time, and its call goes first")
+            raise SimultaneousConnect(f"{name} is connecting to us at the same time, and its attempt goes on")
         case b"not_allowed":
             raise HandshakeRefused(
-                f"{name} does not let us in: not_allowed (it misses something in us; its log says what)"
+                f"{name} refused the connection: not_allowed (this node lacks something that it requires; "
+                "its log has the reason)"
             )
         case b"alive":
-            wanted = keep_attempt()
-            yield b"strue" if wanted else b"sfalse"
-            if not wanted:
-                raise SimultaneousConnect(f"{name} has connected us in the meantime")
+            replaces = keep_attempt()
+            yield b"strue" if replaces else b"sfalse"
+            if not replaces:
+                raise SimultaneousConnect(f"{name} has connected to us in the meantime")
             return False
         case other:
             raise RemoteProtocolError(f"{name} answered our name with the unknown status {other[:40]!r}")
@@ -216,20 +234,21 @@ def _receive_status(name: str, keep_attempt: Callable[[], bool]) -> Generator[by
 def _enforce_status(
     local: LocalNode, name: str, peer_flags: Flags, status: Status
 ) -> Generator[bytes | NeedPacket, bytes, None]:
+    """End the handshake if the status that we sent does not let it continue."""
     match status:
         case Status.NOK if name == local.name:
             raise HandshakeRefused(f"Connection attempt from a node with our own name, {name}, rejected")
         case Status.NOK:
-            raise SimultaneousConnect(f"Connection attempt from node {name} rejected: our own call to it goes first")
+            raise SimultaneousConnect(f"Connection attempt from node {name} rejected: our own attempt goes on")
         case Status.NOT_ALLOWED:
-            _require_flags(peer_flags, name)
+            _require_flags(peer_flags, name)  # raises with the exact reason, if it is one of these
             raise HandshakeRefused(f"Connection attempt from node {name} rejected: not allowed here")
         case Status.ALIVE:
-            match (yield NeedPacket(f"{name}'s word on the old connection", b"s"))[1:]:
+            match (yield NeedPacket(f"{name}'s answer to 'alive'", b"s"))[1:]:
                 case b"true":
                     return
                 case b"false":
-                    raise HandshakeRefused(f"{name} keeps the connection that it has with us and drops its second call")
+                    raise HandshakeRefused(f"{name} keeps its existing connection with us and drops its second attempt")
                 case other:
                     raise RemoteProtocolError(
                         f"{name} answered our 'alive' with {other[:40]!r}, neither true nor false"
@@ -237,32 +256,37 @@ def _enforce_status(
 
 
 def _preliminary_status(local: LocalNode, name: str, peer_flags: Flags) -> Status | None:
-    """What needs no asking: None to go on and ask."""
+    """Return the status for an initiator that can never connect; None if ``decide`` must be asked.
+
+    Like OTP, we answer ``nok`` to our own name and ``not_allowed`` to missing flags. Unlike OTP, we do not assign names
+    to nodes that ask for one (``NAME_ME``, a dynamic node name).
+    """
     if peer_flags.missing(REQUIRED) or Flags.NAME_ME in peer_flags:
         return Status.NOT_ALLOWED
     return Status.NOK if name == local.name else None
 
 
 def _require_flags(peer_flags: Flags, name: str) -> None:
+    """Raise HandshakeRefused if the peer lacks a required capability, or asks for a dynamic name."""
     if missing := peer_flags.missing(REQUIRED):
-        raise HandshakeRefused(
-            f"{name} cannot do what we need: it lacks {', '.join(missing)} (it is older than OTP 23)"
-        )
+        raise HandshakeRefused(f"{name} lacks required capabilities: {', '.join(missing)} (it is older than OTP 23)")
     if Flags.NAME_ME in peer_flags:
         raise HandshakeRefused(
-            f"{name} asks to be given a node name, which this node does not do: start it with a name"
+            f"{name} asks for a dynamic node name, which this node does not assign: start it with a name"
         )
 
 
 def _reject_reflected_challenge(local: LocalNode, challenge: int, name: str) -> None:
+    """Raise HandshakeRefused if the peer's challenge is one of ours: our reply to it would be the digest it needs."""
     if challenge in local.outstanding:
         raise HandshakeRefused(
-            f"{name} sent our own challenge back to us, to have us answer it: it does not know the cookie"
+            f"{name} sent our own challenge back to us so that we compute the reply: it does not know the cookie"
         )
 
 
 @contextmanager
 def _outstanding_challenge(local: LocalNode) -> Iterator[int]:
+    """Make a new challenge that is in ``local.outstanding`` until the reply to it has been checked."""
     challenge = local.new_challenge()
     local.outstanding.add(challenge)
     try:

@@ -1,4 +1,8 @@
-"""A handshake given bytes and time: lengths, one time limit for the whole, and faults as the last event."""
+"""Runs a handshake with bytes and time, without I/O.
+
+It adds and removes the lengths of packets, enforces one time limit for the whole handshake, and reports every error as
+an event.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +17,13 @@ from erlmesh.proto.handshake import HandshakeCompleted, HandshakeSteps, NeedPack
 __all__ = ["HandshakeDriver", "HandshakeFailed"]
 
 SETUP_TIMEOUT: Final = 7.0
-"""Seconds; kernel's ``net_setuptime``."""
+"""Seconds; OTP's default of ``net_setuptime``."""
 MAX_PACKET: Final = 0xFFFF
+"""Bytes of a packet, which is the most that a length of two bytes allows."""
 STALL_THRESHOLD: Final = 0.5
-"""Seconds; a time limit that is looked at so much later ran while nobody here could listen."""
+"""Seconds. If a timer fires this much too late, this node was stalled, and part of the time limit does not count."""
 
+# By the first three bytes on a connection, which are the length and the tag of a packet if the peer is a node.
 _OTHER_PROTOCOLS: Final = {
     b"GET": "HTTP",
     b"HEA": "HTTP",
@@ -35,22 +41,29 @@ _OTHER_PROTOCOLS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class HandshakeFailed:
-    """The handshake is over and the connection is to be closed, once what :meth:`Handshake.data_to_send` gives is
-    written: it may tell the peer why.
+    """The handshake failed. The caller must close the connection, after it has written the remaining data.
+
+    That data (:meth:`HandshakeDriver.data_to_send`) may contain the status that tells the peer the reason.
     """
 
     error: ErlmeshError
 
 
 class HandshakeDriver:
-    """One conversation on one connection: ``Handshake(call(…), now=…)`` or ``Handshake(answer(…), now=…)``.
+    """One handshake on one connection.
 
-    After every verb write what :meth:`data_to_send` gives. At most one event ever comes, :class:`Met` or
-    :class:`Failed`; then give the connection and :attr:`leftover` to a Channel, or close it. ``timeout`` seconds is for
-    all of it, however the bytes trickle in; only time in which nobody here could listen does not count, once. Before
-    :meth:`handle_timeout` give it whatever has arrived by then, if :meth:`is_silent`. ``tls`` says that the connection
-    is encrypted: lengths then take 4 bytes.
-    Raises LocalProtocolError if the conversation cannot even begin.
+    ``steps`` is a generator from :func:`~erlmesh.proto.handshake.initiate` or :func:`~erlmesh.proto.handshake.accept`.
+
+    After each call the caller must write what :meth:`data_to_send` returns. There is at most one event,
+    :class:`~erlmesh.proto.handshake.HandshakeCompleted` or :class:`HandshakeFailed`. After the first, pass the
+    connection and :attr:`trailing_data` to a Channel; after the second, close the connection.
+
+    ``timeout`` is the limit in seconds for the whole handshake, so a peer that sends single bytes cannot extend it.
+    Only a stall of this node extends it, once. When :meth:`is_timed_out` is true, first pass in all data that has
+    arrived by that time, then call :meth:`handle_timeout`. With ``tls`` the lengths of packets have four bytes instead
+    of two (``inet_tls_dist.erl``).
+
+    Raises LocalProtocolError if the handshake cannot start.
     """
 
     def __init__(self, steps: HandshakeSteps, *, now: float, timeout: float = SETUP_TIMEOUT, tls: bool = False) -> None:
@@ -61,83 +74,95 @@ class HandshakeDriver:
         self._received = bytearray()
         self._to_send: list[bytes] = []
         self._need = NeedPacket("anything", b"")
+        """The packet that the generator waits for. _advance sets it."""
         self._finished = False
         self._is_first_packet = True
+        """No packet has arrived yet, so the peer may still turn out to speak another protocol."""
         self._deadline_extended = False
         self._advance(next(steps))
 
     @property
     def trailing_data(self) -> bytes:
-        """What arrived behind the last packet of the handshake: it belongs to the channel."""
+        """The bytes received after the last packet of the handshake. They belong to the channel."""
         return bytes(self._received)
 
     def receive_data(self, data: bytes, now: float) -> list[HandshakeCompleted | HandshakeFailed]:
+        """Process received bytes. They may contain a part of a packet, or several packets."""
         self._received += data
         if self._finished:
-            return []
+            return []  # the data belongs to the channel, or the connection is about to be closed
         try:
             while (packet := self._next_packet()) is not None:
                 self._is_first_packet = False
-                if now >= self._deadline:  # it lay there when the time was up
+                if now >= self._deadline:  # the packet was in the socket when the time was up, so the peer was in time
                     self._extend_deadline_once(now + STALL_THRESHOLD)
-                if met := self._feed(packet):
-                    return self._finish(met)
+                if completed := self._feed(packet):
+                    return self._finish(completed)
         except ErlmeshError as error:
             return self._fail(error)
         return []
 
     def receive_eof(self) -> list[HandshakeCompleted | HandshakeFailed]:
-        """The peer closed the connection."""
+        """Process the peer's close of the connection."""
         if self._finished:
             return []
         try:
             self._steps.throw(PeerClosed())
-        except PeerClosed:
+        except PeerClosed:  # the generator has no special meaning for a close at this step
             return self._fail(
                 HandshakeRefused(f"the connection was closed while we waited for {self._need.description}")
             )
         except ErlmeshError as error:
             return self._fail(error)
-        raise AssertionError("a conversation went on after the end of its stream")
+        raise AssertionError("the handshake continued after PeerClosed")
 
     def next_deadline(self) -> float:
+        """Return when to call :meth:`handle_timeout`; infinity if the handshake is finished."""
         return math.inf if self._finished else self._deadline
 
     def is_timed_out(self, now: float) -> bool:
-        """Whether its time is up."""
+        """Return whether the time limit is exceeded."""
         return now >= self.next_deadline()
 
     def handle_timeout(self, now: float) -> list[HandshakeCompleted | HandshakeFailed]:
+        """Fail the handshake if its time is up. It may be called any time."""
         if not self.is_timed_out(now):
             return []
-        late = now - self._deadline
-        if late >= STALL_THRESHOLD and self._extend_deadline_once(now + min(late, self._timeout)):
+        overrun = now - self._deadline
+        # We were stalled and could not read: the peer gets that time back, at most one time limit more.
+        if overrun >= STALL_THRESHOLD and self._extend_deadline_once(now + min(overrun, self._timeout)):
             return []
         return self._fail(HandshakeTimeout(f"{self._need.description} did not arrive within {self._timeout:g} s"))
 
     def _extend_deadline_once(self, deadline: float) -> bool:
-        """Gives the peer until then, once."""
+        """Set a later deadline. Return false, and change nothing, if that was done before."""
         if self._deadline_extended:
             return False
         self._deadline_extended, self._deadline = True, deadline
         return True
 
     def data_to_send(self) -> bytes:
+        """Return the bytes to write and take them from the queue. The caller must write them."""
         data, self._to_send = b"".join(self._to_send), []
         return data
 
     def abort(self) -> None:
-        """End without an event: the attempt is no longer wanted."""
+        """End the handshake without an event, because the attempt is no longer needed."""
         self._finish(None)
 
     def _next_packet(self) -> bytes | None:
+        """Take the next complete packet from the received data; None if there is none.
+
+        The length and the first byte are checked as soon as they are there. Otherwise a peer with another protocol
+        would only be found by the time limit, because its data reads as a long length.
+        """
         received, start = self._received, self._length.size
         if len(received) < start:
             return None
         (size,) = self._length.unpack_from(received)
         if not 0 < size <= MAX_PACKET:
             raise RemoteProtocolError(
-                f"{self._need.description} was expected, but a packet of {size} bytes is announced"
+                f"{self._need.description} was expected, but the length field of the packet is {size}"
             )
         if len(received) == start:
             return None
@@ -150,21 +175,22 @@ class HandshakeDriver:
         return packet
 
     def _unexpected_packet(self, prefix: bytes) -> str:
-        if self._is_first_packet and (language := _OTHER_PROTOCOLS.get(prefix)):
-            return f"{self._need.description} was expected, but the peer speaks {language}"
-        return (
-            f"{self._need.description} was expected, but a packet came that begins with {prefix[self._length.size :]!r}"
-        )
+        """Return the error text for a packet with an unexpected tag. ``prefix`` is its length and tag."""
+        if self._is_first_packet and (protocol := _OTHER_PROTOCOLS.get(prefix)):
+            return f"{self._need.description} was expected, but the peer speaks {protocol}"
+        return f"{self._need.description} was expected, but a packet starts with {prefix[self._length.size :]!r}"
 
     def _feed(self, packet: bytes) -> HandshakeCompleted | None:
+        """Send ``packet`` into the generator. Return its result if it has finished."""
         try:
             self._advance(self._steps.send(packet))
         except StopIteration as stop:
-            met: HandshakeCompleted = stop.value
-            return met
+            completed: HandshakeCompleted = stop.value
+            return completed
         return None
 
     def _advance(self, step: bytes | NeedPacket) -> None:
+        """Queue the packets that the generator yields until it needs one from the peer."""
         while not isinstance(step, NeedPacket):
             self._to_send.append(self._length.pack(len(step)) + step)
             step = next(self._steps)
@@ -177,6 +203,6 @@ class HandshakeDriver:
 
     def _fail(self, error: ErlmeshError) -> list[HandshakeCompleted | HandshakeFailed]:
         self._finished = True
-        self._received.clear()
+        self._received.clear()  # no channel will follow
         self._steps.close()
         return [HandshakeFailed(error)]

@@ -1,5 +1,7 @@
-"""The packets of the handshake, without their length: bytes to values and back. Short or senseless ones raise
-RemoteProtocolError; bytes after the last field belong to protocols yet to come and are ignored.
+"""Encoding and decoding of the handshake's packets, without their lengths.
+
+A truncated or invalid packet raises RemoteProtocolError. Bytes after the last field are ignored, because later versions
+of the protocol may add fields.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from erlmesh.errors import RemoteProtocolError
 from erlmesh.proto.flags import Flags
 
 MAX_NAME: Final = 255
+"""Characters of a node name."""
 
 
 def is_long_name(name: str) -> bool:
@@ -24,7 +27,7 @@ def is_long_name(name: str) -> bool:
 
 
 def is_node_name(name: str) -> bool:
-    """Whether this is a full node name: printable ASCII, at most 255 characters, ``name@host`` with one ``@``."""
+    """Return whether ``name`` is a full node name: ``name@host`` with one ``@``, printable ASCII, 255 characters."""
     before, at, after = name.partition("@")
     return (
         bool(before and at and after)
@@ -36,20 +39,23 @@ def is_node_name(name: str) -> bool:
 
 
 def digest(cookie: str, challenge: int) -> bytes:
-    """The 16 bytes that prove knowledge of ``cookie``. Raises ``ValueError`` for a cookie beyond Latin-1."""
+    """Return the 16 bytes that prove knowledge of ``cookie``: its MD5 together with the challenge in decimal.
+
+    Raises ``ValueError`` if the cookie has a character outside of Latin-1.
+    """
     try:
         secret = cookie.encode("latin-1")
     except UnicodeEncodeError:
-        raise ValueError("a cookie is made of Latin-1 characters only") from None
+        raise ValueError("a cookie can contain Latin-1 characters only") from None
     return hashlib.md5(secret + b"%d" % challenge, usedforsecurity=False).digest()
 
 
 _OLD_TAG: Final = ord("n")
-_NAME: Final = struct.Struct(">cQIH")
-_OLD: Final = struct.Struct(">cHI")
-_CHALLENGE: Final = struct.Struct(">cQIIH")
-_REPLY: Final = struct.Struct(">cI16s")
-_COMPLEMENT: Final = struct.Struct(">cII")
+_NAME: Final = struct.Struct(">cQIH")  # tag, flags, creation, length of the name that follows
+_OLD: Final = struct.Struct(">cHI")  # tag, version 5, low 32 flags; the name follows
+_CHALLENGE: Final = struct.Struct(">cQIIH")  # tag, flags, challenge, creation, length of the name that follows
+_REPLY: Final = struct.Struct(">cI16s")  # tag, challenge, digest
+_COMPLEMENT: Final = struct.Struct(">cII")  # tag, high 32 flags, creation
 
 
 def encode_name(flags: Flags, creation: int, name: str) -> bytes:
@@ -65,11 +71,12 @@ def encode_reply(challenge: int, proof: bytes) -> bytes:
 
 
 def is_old(packet: bytes) -> bool:
-    """Whether a name packet is of the older kind, which is followed by a complement after the challenge."""
+    """Return whether a name packet has the old format. Its sender sends a complement packet after the challenge."""
     return packet[0] == _OLD_TAG
 
 
 def decode_name(packet: bytes) -> tuple[Flags, int, str]:
+    """Return the flags (expanded), the creation and the name of the initiator."""
     if is_old(packet):
         return _decode_old_name(packet)
     _, bits, creation, length = _unpack(_NAME, packet, "name")
@@ -78,43 +85,51 @@ def decode_name(packet: bytes) -> tuple[Flags, int, str]:
 
 
 def _decode_old_name(packet: bytes) -> tuple[Flags, int, str]:
-    """The first message of a node that did not learn our version from an EPMD; its creation follows later."""
+    """Decode the old name packet. A node sends it if it did not learn our version from EPMD.
+
+    Its creation follows later, in the complement packet.
+    """
     _, _version, bits = _unpack(_OLD, packet, "name")
     return Flags(bits).expanded(), 0, _node_name(packet, _OLD.size, len(packet) - _OLD.size, "name")
 
 
 def decode_challenge(packet: bytes) -> tuple[Flags, int, int, str]:
+    """Return the flags (expanded), the challenge, the creation and the name of the acceptor."""
     _, bits, challenge, creation, length = _unpack(_CHALLENGE, packet, "challenge")
     return Flags(bits).expanded(), challenge, creation, _node_name(packet, _CHALLENGE.size, length, "challenge")
 
 
 def decode_complement(packet: bytes) -> tuple[int, int]:
+    """Return the high 32 flags and the creation of an initiator that sent the old name packet."""
     _, high, creation = _unpack(_COMPLEMENT, packet, "complement")
     return high, creation
 
 
 def decode_reply(packet: bytes) -> tuple[int, bytes]:
+    """Return the initiator's challenge and its digest of our challenge."""
     _, challenge, proof = _unpack(_REPLY, packet, "challenge reply")
     return challenge, proof
 
 
 def decode_ack(packet: bytes) -> bytes:
+    """Return the acceptor's digest of our challenge."""
     if len(packet) < 17:
-        raise RemoteProtocolError(f"its challenge ack is cut short: {packet!r}")
+        raise RemoteProtocolError(f"its challenge ack is truncated: {packet!r}")
     return packet[1:17]
 
 
 def _unpack(layout: struct.Struct, packet: bytes, packet_kind: str) -> tuple[Any, ...]:
     if len(packet) < layout.size:
-        raise RemoteProtocolError(f"its {packet_kind} message is cut short: {packet[:60]!r}")
+        raise RemoteProtocolError(f"its {packet_kind} message is truncated: {packet[:60]!r}")
     return layout.unpack_from(packet)
 
 
 def _node_name(packet: bytes, start: int, length: int, packet_kind: str, *, host_only: bool = False) -> str:
+    """Decode and check a name. With ``host_only`` it may be a host alone, as in a request for a dynamic node name."""
     raw = packet[start : start + length]
-    name = raw.decode("latin-1")
+    name = raw.decode("latin-1")  # never fails, so that an invalid name appears in the error text
     if len(raw) < length:
-        raise RemoteProtocolError(f"its {packet_kind} message is cut short within the name {name[:60]!r}")
+        raise RemoteProtocolError(f"its {packet_kind} message is truncated within the name {name[:60]!r}")
     if not (is_node_name(name) or (host_only and name.isascii())):
-        raise RemoteProtocolError(f"its {packet_kind} message has no valid node name but {name[:60]!r}")
+        raise RemoteProtocolError(f"its {packet_kind} message has an invalid node name: {name[:60]!r}")
     return name

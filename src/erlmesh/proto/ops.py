@@ -1,4 +1,4 @@
-"""The numbers that control tuples begin with (DOP_… in ``dist.h``), and which of them a message follows."""
+"""The operation numbers of control tuples (DOP_… in ``dist.h``), and which of them have a message."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Op(IntEnum):
 
 
 class Altact(IntFlag):
-    """The second element of ALTACT_SIG_SEND (OTP 28)."""
+    """The flags in the second element of ALTACT_SIG_SEND (OTP 28, ``ERTS_DOP_ALTACT_SIG_FLG_…`` in ``dist.h``)."""
 
     PRIORITY = 1
     TOKEN = 2
@@ -58,7 +58,7 @@ class Altact(IntFlag):
 
 
 NO_MESSAGE: Final = object()
-"""Stands for the message where there is none."""
+"""Marks that a control tuple has no message. It is not a term."""
 
 _WITH_MESSAGE: Final = frozenset(
     {
@@ -70,7 +70,7 @@ _WITH_MESSAGE: Final = frozenset(
 
 
 def carries_message(control: Term) -> bool:
-    """Whether a message follows ``control``. Raises RemoteProtocolError if that is no control tuple at all."""
+    """Return whether a message follows ``control``. Raises RemoteProtocolError if it is not a control tuple."""
     if type(control) is not tuple or not control or type(control[0]) is not int:
-        raise RemoteProtocolError(f"Invalid distribution message: {format_erlang(control)} is no control tuple")
+        raise RemoteProtocolError(f"Invalid distribution message: {format_erlang(control)} is not a control tuple")
     return control[0] in _WITH_MESSAGE
