@@ -1,4 +1,7 @@
-"""The addresses of this machine, and which of them others reach it by. Linux; nothing is sent and no tool is run."""
+"""The addresses of this machine, and the choice of the one by which other machines reach it.
+
+Linux only. Nothing is sent to the network and no external program is run.
+"""
 
 from __future__ import annotations
 
@@ -18,40 +21,43 @@ __all__ = ["HostInfo", "has_ipv6_loopback", "is_loopback", "local_addresses", "o
 log = logging.getLogger("erlmesh")
 
 UNROUTED_ADDRESS: Final = ("192.0.2.1", 9)
-"""An address reserved for documentation: asking for the way to it sends nothing (RFC 5737)."""
+"""An address reserved for documentation (RFC 5737). A UDP ``connect`` to it looks up the route and sends nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class HostInfo:
-    """What this machine knows of itself: the evidence for :func:`own_address`."""
+    """Facts about this machine from which :func:`own_address` chooses an address."""
 
     host: str | None
-    """What the user says (ERLMESH_HOST)."""
+    """The host that the user configured (ERLMESH_HOST), if any."""
     hostname: str
     etc_hosts: str
     """The text of /etc/hosts."""
     interface_addresses: tuple[str, ...]
     """The IPv4 addresses of all interfaces."""
     source_address: str | None
-    """The address that packets to far away would leave from."""
+    """The source address of packets that leave by the default route; None without such a route."""
     discovered: tuple[str, ...] = ()
-    """The addresses under which the cluster's nodes are looked for: one of them may be ours."""
+    """The addresses at which discovery looks for nodes of the cluster. One of them may be ours."""
 
     @classmethod
     def detect(cls, host: str | None = None, discovery_names: Sequence[str] = ()) -> HostInfo:
-        """This machine, now. The names are looked up, which may take a while."""
+        """Return the facts about this machine now. It resolves the names, so it may block for seconds."""
         found = tuple(address for name in discovery_names for address in _resolve(name))
         hosts, local, towards = _read("/etc/hosts"), local_addresses(), _source_address()
         return cls(host or None, socket.gethostname(), hosts, local, towards, found)
 
 
 def own_address(host_info: HostInfo) -> str:
-    """The address that others reach this machine by. The first of: what the user says; an own address among those that
-    the cluster is looked for at; the line that /etc/hosts has for the own host name (container engines write it); the
-    address that packets leave from; the only one there is.
+    """Return the address by which other machines reach this one. It is the first of these:
 
-    Raises NodeStartError with the candidates if that leaves a choice; warns if /etc/hosts has several and the last but
-    one decides.
+    1. the configured host;
+    2. the only own address among those that discovery uses;
+    3. the only own address that /etc/hosts has for our host name (container engines write that line);
+    4. the source address of outgoing packets, with a warning if /etc/hosts has several addresses;
+    5. the only address of this machine.
+
+    Raises NodeStartError, which lists the candidates, if none of these decides.
     """
     if host_info.host is not None:
         return host_info.host
@@ -64,10 +70,10 @@ def own_address(host_info: HostInfo) -> str:
         return named[0]
     candidates = named or usable
     if host_info.source_address is not None and host_info.source_address in candidates:
-        if len(named) > 1:  # in a container on several networks: which of them the way out leads through says little
+        if len(named) > 1:  # a container on several networks: the default route says little about the other nodes
             log.warning(
-                "this machine is %s, and packets to far away leave from %s: if the other nodes are on another network, "
-                "choose with --host or ERLMESH_HOST",
+                "this machine has the addresses %s; using %s, from which packets leave by default. If the other nodes "
+                "are on another network, choose an address with --host or ERLMESH_HOST",
                 " and ".join(named),
                 host_info.source_address,
             )
@@ -76,26 +82,29 @@ def own_address(host_info: HostInfo) -> str:
         return candidates[0]
     if not candidates:
         raise NodeStartError(
-            "this machine has no address but the loopback one, so no other can reach it: "
-            "connect it to a network, or name the host (127.0.0.1 is for nodes of this machine alone)"
+            "this machine has only a loopback address, so no other machine can reach it: "
+            "connect it to a network, or choose a host (127.0.0.1 is for nodes on this machine only)"
         )
     raise NodeStartError(
-        f"this machine has several addresses, and nothing says which of them others reach it by: "
+        f"this machine has several addresses, and it is unknown which one other machines can reach: "
         f"{', '.join(candidates)}. Choose one with --host or ERLMESH_HOST"
     )
 
 
 def local_addresses() -> tuple[str, ...]:
-    """The IPv4 addresses of all interfaces, the loopback one included."""
+    """Return the IPv4 addresses of all interfaces, including loopback."""
     return parse_fib_trie(_read("/proc/net/fib_trie"))
 
 
 def parse_fib_trie(text: str) -> tuple[str, ...]:
-    """The addresses that the kernel's table of routes calls its own, in order, each once."""
+    """Return the local addresses in the text of /proc/net/fib_trie, in order, without duplicates.
+
+    This file is readable in every container, and needs no external program such as ``ip``.
+    """
     found: list[str] = []
     address = ""
     for line in text.splitlines():
-        words = line.split()
+        words = line.split()  # an address is on a line "|-- ADDRESS"; its properties are on the lines below
         if words[:1] == ["|--"] and len(words) > 1:
             address = words[1]
         elif words[:3] == ["/32", "host", "LOCAL"] and address not in found:
@@ -104,12 +113,12 @@ def parse_fib_trie(text: str) -> tuple[str, ...]:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether only this machine reaches ``address``, an IPv4 or IPv6 one."""
-    return ipaddress.ip_address(address.partition("%")[0]).is_loopback
+    """Return whether ``address``, IPv4 or IPv6, is a loopback address."""
+    return ipaddress.ip_address(address.partition("%")[0]).is_loopback  # without an IPv6 zone ("%eth0")
 
 
 def has_ipv6_loopback() -> bool:
-    """Whether ::1 can be listened on here."""
+    """Return whether this machine can listen on ::1."""
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as probe:
         probe.bind(("::1", 0))
         return True
@@ -117,6 +126,7 @@ def has_ipv6_loopback() -> bool:
 
 
 def _addresses_in_hosts(text: str, hostname: str) -> Sequence[str]:
+    """Return the addresses of ``hostname`` in the text of an /etc/hosts."""
     found = []
     for line in text.splitlines():
         address, *names = line.partition("#")[0].split() or [""]
@@ -126,9 +136,10 @@ def _addresses_in_hosts(text: str, hostname: str) -> Sequence[str]:
 
 
 def _resolve(name: str) -> list[str]:
+    """Return the addresses of ``name``; none if it cannot be resolved."""
     try:
         found = socket.getaddrinfo(name, 0, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
+    except (OSError, UnicodeError):  # UnicodeError: the name is not valid in IDNA
         return []
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 

@@ -1,4 +1,7 @@
-"""One connection on one transport: bytes in, bytes out, one timer. First a handshake rules it, then a channel."""
+"""The asyncio protocol of one connection.
+
+It feeds a handshake, and then a channel, with bytes and time, and writes what they return. It has one timer.
+"""
 
 from __future__ import annotations
 
@@ -17,61 +20,77 @@ from erlmesh.proto.handshake_driver import HandshakeDriver, HandshakeFailed
 __all__ = ["ConnectionDelegate", "DistProtocol"]
 
 HIGH_WATER = 1 << 20
-"""Bytes queued to a peer from which on its senders are suspended: a BEAM's dist_buf_busy_limit."""
+"""Bytes queued to a peer above which senders are suspended. It is OTP's default of ``dist_buf_busy_limit`` (+zdbbl)."""
 
 
 class ConnectionDelegate(Protocol):
-    """Who is told what a pump meets. Calls come from the event loop, one at a time."""
+    """Receives the events of a connection. All calls come from the event loop, one at a time."""
 
     def handshake_completed(self, protocol: DistProtocol, event: HandshakeCompleted, now: float) -> Channel | None:
-        """The handshake is through: the channel for this connection, or None to close it. An older connection that it
-        replaces ends in here: the peer must not hear our last packet before.
+        """The handshake has succeeded. Return the channel for this connection, or None to close the connection.
+
+        If this connection replaces an older one, close the older one in this call. Our last handshake packet is sent
+        after this call, and the peer may use the new connection as soon as it has it.
         """
 
     def connection_ready(self, protocol: DistProtocol) -> None:
-        """The pump takes signals from now on."""
+        """Signals can be sent from now on."""
 
     def signals_received(self, protocol: DistProtocol, signals: list[Signal]) -> None:
-        """Signals of the peer, in order."""
+        """The peer sent these signals, in this order."""
 
     def handshake_failed(self, protocol: DistProtocol, error: ErlmeshError) -> None:
-        """The handshake failed."""
+        """The handshake failed, or the connection was closed during it. The connection is closed."""
 
     def connection_lost(self, protocol: DistProtocol, reason: str, detail: str) -> None:
-        """The channel ended: OTP's word for it, and a sentence."""
+        """The connection was lost after the handshake.
+
+        ``reason`` is the text of OTP's ``nodedown`` reason, ``detail`` is a sentence for the log.
+        """
 
 
 class DistProtocol(asyncio.Protocol):
-    """Carries ``handshake``, and after it the channel that ``owner`` gives, over one transport."""
+    """Runs ``handshake``, and then the channel that ``delegate`` returns, on one transport."""
 
     def __init__(self, handshake: HandshakeDriver, delegate: ConnectionDelegate) -> None:
         self.handshake: HandshakeDriver | None = handshake
+        """None when the handshake has succeeded."""
         self.channel: Channel | None = None
+        """None until the handshake has succeeded."""
         self.busy = False
+        """More than HIGH_WATER bytes wait to be sent, so senders must wait (OTP's ``busy_dist_port``)."""
         self.peer_address = ""
+        """The peer's address in readable form, for logs and reports."""
         self.closed_after_ack = False
-        """The peer closed the connection although it had heard all that we said, and we said something lately."""
+        """The peer closed after acknowledging all our data, and we had sent some recently: it disconnected on purpose.
+        A peer that lost us would have timed out only after a longer silence.
+        """
         self._delegate = delegate
         self._loop = asyncio.get_running_loop()
         self._writer: asyncio.Transport | SocketWriter | None = None
+        """Where to write: the SocketWriter if there is one, else the transport. None while disconnected."""
         self._socket_writer: SocketWriter | None = None
+        """The same as ``_writer`` on a plain socket; None for other transports (memory, TLS)."""
         self._flush_scheduled = False
+        """_flush will run in this iteration of the event loop or the next."""
         self._timer: asyncio.TimerHandle | None = None
         self._writable_waiter: asyncio.Future[None] | None = None
+        """Resolved when ``busy`` becomes false. All waiting senders share it."""
         self._closed = False
+        """No more events are delivered."""
 
-    # The transport's side
+    # Called by the transport
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvloop's
-        if self._closed:
+        if self._closed:  # closed while the connection was being made
             transport.abort()
             return
-        descriptor = socket_fd(transport)
-        if descriptor is None:
+        fd = socket_fd(transport)
+        if fd is None:
             self._writer = transport
             transport.set_write_buffer_limits(high=HIGH_WATER)
         else:
-            self._writer = self._socket_writer = SocketWriter(transport, descriptor, self, high_water=HIGH_WATER)
+            self._writer = self._socket_writer = SocketWriter(transport, fd, self, high_water=HIGH_WATER)
         address = transport.get_extra_info("peername")
         self.peer_address = f"{address[0]} port {address[1]}" if isinstance(address, tuple) else str(address)
         self._arm_timer(0.0)
@@ -83,12 +102,14 @@ class DistProtocol(asyncio.Protocol):
         now = self._loop.time()
         if self.channel is not None:
             self._channel_events(self.channel.receive_data(data, now))
-            # Behind the processes that this has woken: what they answer leaves in the turn in which they answer.
+            # This runs after the processes that the data has woken up, so their replies leave in the same iteration of
+            # the event loop, in one write.
             self._flush_soon()
         elif self.handshake is not None:
             self._handshake_events(self.handshake, self.handshake.receive_data(data, now), now)
 
     def eof_received(self) -> None:
+        # The decision must be made here: after connection_lost the socket no longer knows what was acknowledged.
         if self.channel is not None and self._socket_writer is not None:
             self._record_external_writes(self.channel, self._socket_writer)
             self.closed_after_ack = (
@@ -96,10 +117,10 @@ class DistProtocol(asyncio.Protocol):
             )
 
     def connection_lost(self, exception: Exception | None) -> None:
-        outlet, self._writer, self._socket_writer = self._socket_writer, None, None
-        if outlet is not None:
-            outlet.detach()
-            exception = exception or outlet.error
+        writer, self._writer, self._socket_writer = self._socket_writer, None, None
+        if writer is not None:
+            writer.detach()
+            exception = exception or writer.error  # after a failed write, the transport sees only an end of the stream
         if self._closed:
             return
         if self.handshake is not None:
@@ -119,10 +140,13 @@ class DistProtocol(asyncio.Protocol):
             self._writable_waiter.set_result(None)
         self._writable_waiter = None
 
-    # The node's side
+    # Called by the node
 
     def send(self, signal: Signal) -> None:
-        """Queues a signal. What is queued in one turn of the loop leaves in one write. Raises EncodeError."""
+        """Queue a signal. All signals of one iteration of the event loop leave in one write.
+
+        Raises EncodeError or LocalProtocolError. Before the end of the handshake this does nothing.
+        """
         channel = self.channel
         if channel is None:
             return
@@ -130,43 +154,45 @@ class DistProtocol(asyncio.Protocol):
         self._flush_soon()
 
     async def wait_writable(self) -> None:
-        """Until the peer has read enough for more, or is gone."""
+        """Wait until the peer has read enough data, so that ``busy`` is false, or until the connection is closed."""
         while self.busy and not self._closed:
             if self._writable_waiter is None:
                 self._writable_waiter = self._loop.create_future()
-            await asyncio.shield(self._writable_waiter)
+            await asyncio.shield(self._writable_waiter)  # a cancelled sender must not cancel the shared future
 
     def close(self) -> None:
-        """Ends the connection, after what is queued; nobody is told."""
+        """Close the connection after all queued data is written. The delegate gets no event."""
         if self._closed:
             return
         self._flush()
         self._close_transport()
 
-    # For a thread, while the loop stands still
+    # Called by the watchdog thread while the event loop is blocked
 
     def last_written_at(self) -> float | None:
-        """When we spoke last (``time.monotonic``); None where nobody but the loop can speak."""
-        outlet = self._socket_writer
-        return None if outlet is None or self.channel is None else outlet.last_written_at
+        """Return when data was written last (``time.monotonic``); None if only the event loop can write."""
+        writer = self._socket_writer  # read once: the event loop may set it to None at any time
+        return None if writer is None or self.channel is None else writer.last_written_at
 
     def write_from_thread(self, signal: Signal | None) -> bool:
-        """Says a short signal, or with None a tick; if something waits to be written, pushes that instead. Whether it
-        was said. Raises EncodeError, LocalProtocolError.
-        """
-        outlet, channel = self._socket_writer, self.channel
-        if outlet is None or channel is None:
-            return False
-        return outlet.write_from_thread(TICK if signal is None else channel.encode_standalone(signal))
+        """Write a short signal, or a tick if ``signal`` is None. Return whether it was written.
 
-    # Between
+        If earlier data still waits to be written, this writes that data instead. Raises EncodeError or
+        LocalProtocolError.
+        """
+        writer, channel = self._socket_writer, self.channel
+        if writer is None or channel is None:
+            return False
+        return writer.write_from_thread(TICK if signal is None else channel.encode_standalone(signal))
+
+    # Internals
 
     def _handshake_events(
         self, handshake: HandshakeDriver, events: list[HandshakeCompleted | HandshakeFailed], now: float
     ) -> None:
         for event in events:
             if isinstance(event, HandshakeFailed):
-                self._flush()  # it may tell the peer why
+                self._flush()  # the last packet may tell the peer the reason
                 self._close_transport()
                 self._delegate.handshake_failed(self, event.error)
                 return
@@ -174,10 +200,10 @@ class DistProtocol(asyncio.Protocol):
             if channel is None:
                 self._close_transport()
                 return
-            self._flush()  # the last packet of the handshake, before the first of the channel
+            self._flush()  # the last packet of the handshake must leave before the first frame of the channel
             self.handshake, self.channel = None, channel
             self._delegate.connection_ready(self)
-            if handshake.trailing_data and not self._closed:
+            if handshake.trailing_data and not self._closed:  # the peer sent frames right after its last packet
                 self._channel_events(channel.receive_data(handshake.trailing_data, now))
         if not self._closed:
             self._arm_timer(now)
@@ -187,7 +213,7 @@ class DistProtocol(asyncio.Protocol):
         if events:
             lost = events.pop() if type(events[-1]) is ConnectionLost else None
             self._delegate.signals_received(self, cast("list[Signal]", events))
-            if lost is not None and not self._closed:
+            if lost is not None and not self._closed:  # a signal may have led the delegate to close the connection
                 assert isinstance(lost, ConnectionLost)
                 self._connection_ended(lost.reason, lost.detail)
 
@@ -198,8 +224,8 @@ class DistProtocol(asyncio.Protocol):
 
     def _flush(self) -> None:
         self._flush_scheduled = False
-        out = self._writer
-        if out is None or out.is_closing():
+        writer = self._writer
+        if writer is None or writer.is_closing():
             return
         if self.channel is not None:
             data = self.channel.data_to_send(self._loop.time())
@@ -208,33 +234,36 @@ class DistProtocol(asyncio.Protocol):
         else:
             return
         if data:
-            out.write(data)
+            writer.write(data)
 
     def _record_external_writes(self, channel: Channel, writer: SocketWriter) -> None:
-        said = writer.take_external_writes()
-        if said.frames:
-            channel.note_external_write(said.frames, said.size, said.last_at)
+        """Tell the channel what the watchdog thread wrote since the last call."""
+        writes = writer.take_external_writes()
+        if writes.frames:
+            channel.note_external_write(writes.frames, writes.size, writes.last_at)
 
     def _arm_timer(self, now: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        machine = self.channel or self.handshake
-        deadline = math.inf if machine is None else machine.next_deadline()
+        state_machine = self.channel or self.handshake
+        deadline = math.inf if state_machine is None else state_machine.next_deadline()
+        # A missed deadline is due now, and not before the other timers that are due now.
         self._timer = None if deadline == math.inf else self._loop.call_at(max(deadline, now), self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None
-        machine = self.channel or self.handshake
+        state_machine = self.channel or self.handshake
         now = self._loop.time()
-        if machine is not None and machine.is_timed_out(now):
-            # This may be the first that we do after a long time, and what was said in it lies in the socket: the loop
-            # asks that between one turn and the next, and not always before the timers.
+        if state_machine is not None and state_machine.is_timed_out(now):
+            # The event loop may have been blocked for long, and data of the peer may wait in the socket. The loop polls
+            # the socket once per iteration, and the timers may come first. So the check runs in the iteration after
+            # the next one: by then the loop has polled and read the socket.
             self._loop.call_soon(self._loop.call_soon, self._check_timeout, now)
         else:
             self._check_timeout(now)
 
     def _check_timeout(self, due: float) -> None:
-        """Lets time pass for the machine: what was due ``then`` is due if nothing has been heard since."""
+        """Pass the time ``due`` to the channel or the handshake. Data read since then prevents a timeout."""
         if self._closed:
             return
         if self.channel is not None:
@@ -249,7 +278,7 @@ class DistProtocol(asyncio.Protocol):
 
     def _connection_ended(self, reason: str, detail: str) -> None:
         handshaking = self.handshake is not None
-        self._close_transport()
+        self._close_transport()  # first, so that the delegate sees a closed connection
         if handshaking:
             self._delegate.handshake_failed(self, ConnectError(detail))
         else:
@@ -263,4 +292,4 @@ class DistProtocol(asyncio.Protocol):
             self._timer = None
         if self._writer is not None:
             self._writer.close()
-        self.resume_writing()
+        self.resume_writing()  # wakes up senders that wait in wait_writable

@@ -1,9 +1,11 @@
-"""EPMD on the network: asks it, stays registered with it, and is it where none runs.
+"""EPMD on the network: look-ups, a permanent registration, and an embedded EPMD on hosts where none runs.
 
-There is one EPMD a host. A node that finds none becomes it, for as long as the node lives; the others register anew
-with whoever takes over, and keep their creation. EPMD answers on 127.0.0.1 for the nodes of its host, and for other
-hosts at the addresses that nodes have in their names: an embedded one may not listen there (it belongs to a node of
-another address), so each node sees to it that its own address answers.
+There is one EPMD per host. A node that finds none starts one inside itself, for as long as the node runs. When that
+node stops, the others register with the next EPMD and keep their creation.
+
+Nodes of the same host reach EPMD on 127.0.0.1. Other hosts reach it at the addresses in the names of nodes. An embedded
+EPMD may not be able to listen there, because it may belong to a node with another address. So each node makes sure that
+EPMD is reachable at its own address, with a relay if necessary.
 """
 
 from __future__ import annotations
@@ -28,47 +30,58 @@ log = logging.getLogger("erlmesh.epmd")
 
 LOCALHOST: Final = "127.0.0.1"
 LOCALHOST_6: Final = "::1"
-"""Where a BEAM of ``-proto_dist inet6_tcp`` registers."""
+"""The address at which a BEAM with ``-proto_dist inet6_tcp`` registers."""
 RETRY_INTERVAL: Final = 2.0
-"""Seconds between attempts to register anew, as erl_epmd.erl does."""
+"""Seconds between attempts to register again, as in ``erl_epmd.erl``."""
 ANSWER_TIMEOUT: Final = 5.0
-"""Seconds for an EPMD to answer."""
+"""Seconds to wait for the response of an EPMD."""
 MAX_ANSWER_BYTES: Final = 1 << 20
+"""Bytes of a response to read at most, so that another service on the port cannot fill the memory."""
 CREATION_TICKS_PER_SECOND: Final = 16
-"""In a second, for creations. OTP's epmd counts seconds; but one that ends with its node, and begins anew with it, must
-tell two lives in one second apart.
+"""Creation seeds per second. OTP's epmd uses the time in seconds. An embedded EPMD may stop and start with its node
+within one second, and must still give the two incarnations different creations.
 """
 
 
 def default_port() -> int:
-    """``ERL_EPMD_PORT``, or 4369. Raises NodeStartError for what is no port."""
+    """Return ``ERL_EPMD_PORT``, or 4369 if it is not set. Raises NodeStartError if it is not a port number."""
     text = os.environ.get("ERL_EPMD_PORT", "")
     if not text:
         return protocol.DEFAULT_PORT
     if not text.isdigit() or not 0 < int(text) < 65536:
-        raise NodeStartError(f"ERL_EPMD_PORT is {text!r}, which is no port number")
+        raise NodeStartError(f"ERL_EPMD_PORT is {text!r}, which is not a port number")
     return int(text)
 
 
 class Epmd:
-    """A node's dealings with EPMD. ``port`` None means :func:`default_port`; ``be_it`` False never starts one."""
+    """A node's resolver and port mapper that uses EPMD.
+
+    ``port`` is EPMD's port, by default :func:`default_port`. If ``embedded`` is false, the node never starts an EPMD
+    itself; without a running EPMD it cannot start.
+    """
 
     def __init__(self, port: int | None = None, *, embedded: bool = True) -> None:
         self.port = default_port() if port is None else port
         self.server: EpmdServer | None = None
+        """The embedded EPMD, if this node runs it."""
         self._embedded = embedded
         self._request = b""
+        """The registration request."""
         self._hosts: Sequence[str] | None = None
+        """This machine's addresses in the node's name; None for all addresses."""
         self._writer: asyncio.StreamWriter | None = None
+        """The connection that keeps the registration alive."""
         self._registration_task: asyncio.Task[None] | None = None
         self._relays: list[asyncio.Server] = []
+        """Listeners at our own addresses that pass requests on to the EPMD of this host."""
 
-    # The own node
+    # The local node
 
     async def register(self, name: str, port: int, *, hosts: Sequence[str] | None, hidden: bool) -> int:
-        """Registers, being EPMD if none runs, and stays registered until :meth:`close`; returns the creation.
+        """Register the node, and keep it registered until :meth:`close`. Return the creation.
 
-        ``hosts`` are the addresses behind the node's name (None: any). Raises NodeStartError in words.
+        ``name`` is the node name without ``@host``. ``hosts`` are this machine's addresses in the node's name; None
+        means all addresses. If no EPMD runs, this starts an embedded one. Raises NodeStartError.
         """
         self._request = protocol.encode_register(name, port, hidden=hidden)
         self._hosts = hosts
@@ -76,14 +89,16 @@ class Epmd:
         if isinstance(answer, protocol.NameTaken):
             await self.close()
             raise NodeStartError(
-                f"the name {name!r} is taken by another node of this host: choose another, or stop that one"
+                f"the name {name!r} is taken by another node on this host: choose another name, or stop that node"
             )
         self._registration_task = asyncio.create_task(self._stay_registered(reader))
         await self._start_relays()
         return answer.creation
 
     async def _register_with_retries(self) -> tuple[asyncio.StreamReader, protocol.Registered | protocol.NameTaken]:
-        for _ in range(20):  # whoever loses the race to be EPMD finds the winner at the next attempt
+        # Several nodes may try to start EPMD at the same time. Those that lose the race find the winner in the next
+        # attempt.
+        for _ in range(20):
             try:
                 async with asyncio.timeout(ANSWER_TIMEOUT):
                     return await self._send_registration()
@@ -92,13 +107,13 @@ class Epmd:
                     raise NodeStartError(f"no EPMD answers on port {self.port} of this host") from None
                 await self._start_server()
             except (ConnectionError, asyncio.IncompleteReadError):
-                continue  # it ended while we asked
+                continue  # EPMD stopped during the request
             except TimeoutError:
                 raise NodeStartError(
-                    f"what listens on port {self.port} does not answer as an EPMD: is the port used by something else?"
+                    f"the service on port {self.port} does not answer like EPMD: does another program use the port?"
                 ) from None
-            except RemoteProtocolError as fault:
-                raise NodeStartError(f"port {self.port}: {fault}") from None
+            except RemoteProtocolError as error:
+                raise NodeStartError(f"port {self.port}: {error}") from None
         raise NodeStartError(f"no EPMD could be reached or started on port {self.port}")
 
     async def _send_registration(self) -> tuple[asyncio.StreamReader, protocol.Registered | protocol.NameTaken]:
@@ -109,26 +124,28 @@ class Epmd:
             while (answer := protocol.decode_register_response(data)) is None:
                 piece = await reader.read(64)
                 if not piece:
-                    raise ConnectionResetError
+                    raise ConnectionResetError  # EPMD closed without a response
                 data += piece
         except BaseException:
             writer.close()
             raise
         if isinstance(answer, protocol.Registered):
-            self._writer = writer
+            self._writer = writer  # the registration lasts as long as this connection
         else:
             writer.close()
         return reader, answer
 
     async def _start_server(self) -> None:
-        everywhere = self._hosts is None or not all(map(is_loopback, self._hosts))
+        """Start the embedded EPMD. If another node started one first, return: the next attempt to register finds it."""
+        # A node that other hosts cannot reach needs an EPMD on the loopback address only.
+        all_interfaces = self._hosts is None or not all(map(is_loopback, self._hosts))
         server = EpmdServer(self.port)
         try:
-            await server.start(None if everywhere else [LOCALHOST])
-        except OSError as fault:
-            if fault.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL):
-                raise NodeStartError(f"cannot be the EPMD on port {self.port}: {fault.strerror or fault}") from None
-            if everywhere:  # some address is in use, by a node that answers there for itself
+            await server.start(None if all_interfaces else [LOCALHOST])
+        except OSError as error:
+            if error.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL):
+                raise NodeStartError(f"cannot start EPMD on port {self.port}: {error.strerror or error}") from None
+            if all_interfaces:  # one address may be in use by the relay of another node
                 try:
                     await server.start([LOCALHOST])
                 except OSError:
@@ -138,47 +155,50 @@ class Epmd:
         self.server = server
         if has_ipv6_loopback():
             await server.listen_additional(LOCALHOST_6)
-        log.info("no EPMD ran on port %d: this node is it now", self.port)
+        log.info("no EPMD was running on port %d: started one in this node", self.port)
 
     async def _stay_registered(self, reader: asyncio.StreamReader) -> None:
-        """Stays registered: the registration lives as long as its connection."""
+        """Register again whenever EPMD closes the connection of the registration. Runs until it is cancelled."""
         while True:
             try:
-                while await reader.read(256):
+                while await reader.read(256):  # EPMD sends nothing: this waits for the end of the connection
                     pass
             except OSError:
                 pass
             if self._writer is not None:
                 self._writer.close()
-            log.info("EPMD is gone; registering anew")
+            log.info("EPMD has stopped; registering again")
             while True:
                 try:
                     reader, answer = await self._register_with_retries()
-                except ErlmeshError as fault:
-                    log.warning("%s; trying again", fault)
+                except ErlmeshError as error:
+                    log.warning("%s; trying again", error)
                 else:
                     if isinstance(answer, protocol.Registered):
-                        break  # its creation is not ours: our pids are out in the world already
-                    log.warning("our name is registered by another node now; trying again")
+                        # Ignore the new creation: other nodes already have pids of ours with the first one.
+                        break
+                    log.warning("another node has registered our name; trying again")
                 await asyncio.sleep(RETRY_INTERVAL)
 
     async def _start_relays(self) -> None:
+        """Listen at each own address where EPMD does not listen yet."""
         for host in local_addresses() if self._hosts is None else self._hosts:
             if host == LOCALHOST:
                 continue
             try:
-                front = await asyncio.start_server(self._relay, host, self.port)
+                relay = await asyncio.start_server(self._relay, host, self.port)
             except OSError:
-                continue  # somebody answers there: EPMD itself, or a node with the same address
-            self._relays.append(front)
+                continue  # EPMD itself listens there, or the relay of a node with the same address
+            self._relays.append(relay)
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Pass one request of another host on to the EPMD of this host, and return its response."""
         try:
             async with asyncio.timeout(protocol.REQUEST_TIMEOUT):
                 request = await reader.readexactly(2)
                 request += await reader.readexactly(int.from_bytes(request, "big"))
                 if request[2] == protocol.Request.ALIVE2:
-                    return  # a node registers on its own host
+                    return  # only nodes of this host may register, and to EPMD this request would look local
                 writer.write(await _query(LOCALHOST, self.port, request))
         except (OSError, EOFError, TimeoutError, IndexError):
             pass
@@ -186,7 +206,7 @@ class Epmd:
             writer.close()
 
     async def close(self) -> None:
-        """Unregisters; if this node was the EPMD of its host, there is none until another node takes over."""
+        """Unregister the node and stop the embedded EPMD. The host has no EPMD until another node starts one."""
         if self._registration_task is not None:
             self._registration_task.cancel()
             await asyncio.wait([self._registration_task])
@@ -196,8 +216,8 @@ class Epmd:
             with contextlib.suppress(OSError):
                 await self._writer.wait_closed()
             self._writer = None
-        for front in self._relays:
-            front.close()
+        for relay in self._relays:
+            relay.close()
         self._relays.clear()
         if self.server is not None:
             self.server.close()
@@ -206,13 +226,14 @@ class Epmd:
     # Other nodes
 
     async def resolve(self, name: str) -> tuple[str, int]:
-        """Host and port of the node ``name``, by the EPMD of its host. Raises ConnectError in words."""
-        alive, _, host = name.partition("@")
+        """Return the host and port of the node ``name``, from the EPMD of its host. Raises ConnectError."""
+        short_name, _, host = name.partition("@")
+        request = protocol.encode_lookup(short_name)
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT):
-                answer = protocol.decode_lookup_response(await _query(host, self.port, protocol.encode_lookup(alive)))
-        except socket.gaierror as fault:
-            raise ConnectError(f"the host {host!r} is unknown here: {fault.strerror}") from None
+                port_info = protocol.decode_lookup_response(await _query(host, self.port, request))
+        except socket.gaierror as error:
+            raise ConnectError(f"the host {host!r} cannot be resolved here: {error.strerror}") from None
         except ConnectionRefusedError:
             raise ConnectError(
                 f"no EPMD answers on port {self.port} of {host}: no node runs there, or it uses another EPMD port"
@@ -221,27 +242,33 @@ class Epmd:
             raise ConnectError(
                 f"{host} does not answer on EPMD's port {self.port}: is it up, and the port open?"
             ) from None
-        except OSError as fault:
-            raise ConnectError(f"cannot reach EPMD on {host} port {self.port}: {fault.strerror or fault}") from None
-        except RemoteProtocolError as fault:
-            raise ConnectError(f"{host} port {self.port}: {fault}") from None
-        if answer is None:
-            raise ConnectError(f"the EPMD of {host} knows no node {alive!r}: it is not running, or has another name")
-        if answer.highest_version < 6:
+        except OSError as error:
+            raise ConnectError(f"cannot reach EPMD on {host} port {self.port}: {error.strerror or error}") from None
+        except RemoteProtocolError as error:
+            raise ConnectError(f"{host} port {self.port}: {error}") from None
+        if port_info is None:
             raise ConnectError(
-                f"{name} speaks the distribution protocol up to version {answer.highest_version} only (OTP 22 or before): "
-                "6 is needed"
+                f"the EPMD of {host} knows no node {short_name!r}: it is not running, or has another name"
             )
-        return host, answer.port
+        if port_info.highest_version < 6:
+            raise ConnectError(
+                f"{name} supports the distribution protocol only up to version {port_info.highest_version} "
+                "(OTP 22 or older): 6 is required"
+            )
+        return host, port_info.port
 
 
 async def registered_names(host: str, port: int) -> dict[str, int]:
-    """The nodes that the EPMD of ``host`` knows, with their ports. Raises ``OSError`` or RemoteProtocolError."""
+    """Return the ports of all nodes that the EPMD of ``host`` knows, by name.
+
+    Raises ``OSError`` (``TimeoutError`` included) or RemoteProtocolError.
+    """
     async with asyncio.timeout(ANSWER_TIMEOUT):
         return protocol.decode_names_response(await _query(host, port, protocol.encode_names()))
 
 
 async def _query(host: str, port: int, request: bytes) -> bytes:
+    """Send a request, and return everything that EPMD sends until it closes the connection."""
     reader, writer = await asyncio.open_connection(host, port)
     try:
         writer.write(request)
@@ -256,7 +283,10 @@ async def _query(host: str, port: int, request: bytes) -> bytes:
 
 
 class EpmdServer:
-    """An EPMD on ``port``: :meth:`start` it, and :meth:`close` it."""
+    """An EPMD on ``port``. Call :meth:`start` to listen and :meth:`close` to stop.
+
+    ``unix_time`` is the clock for creation seeds, in seconds.
+    """
 
     def __init__(self, port: int, unix_time: Callable[[], float] = time.time) -> None:
         self.registry = protocol.EpmdRegistry(port)
@@ -265,19 +295,19 @@ class EpmdServer:
         self._clients: set[_Client] = set()
 
     async def start(self, hosts: Iterable[str] | None) -> None:
-        """Listens on ``hosts`` (None: all interfaces). Raises ``OSError``."""
-        where = None if hosts is None else list(hosts)
+        """Listen on ``hosts``, or on all interfaces if it is None. Raises ``OSError``."""
+        addresses = None if hosts is None else list(hosts)
         self._servers.append(
-            await asyncio.get_running_loop().create_server(lambda: _Client(self), where, self.registry.port)
+            await asyncio.get_running_loop().create_server(lambda: _Client(self), addresses, self.registry.port)
         )
 
     async def listen_additional(self, host: str) -> None:
-        """Listens on ``host`` as well, if nobody else (this very EPMD, for instance) does."""
+        """Listen on ``host``, too. Do nothing if its port is in use, for example by this EPMD itself."""
         with contextlib.suppress(OSError):
             await self.start([host])
 
     def close(self) -> None:
-        """Ends, and with it every registration."""
+        """Stop listening and close all connections. This ends every registration."""
         for server in self._servers:
             server.close()
         for client in list(self._clients):
@@ -292,6 +322,8 @@ class EpmdServer:
 
 
 class _Client(asyncio.Protocol):
+    """A connection to the embedded EPMD."""
+
     def __init__(self, server: EpmdServer) -> None:
         self._server = server
         self._loop = asyncio.get_running_loop()
@@ -321,7 +353,7 @@ class _Client(asyncio.Protocol):
         self._server.client_disconnected(self)
 
     def _on_deadline(self) -> None:
-        if self._request.next_deadline() is not None:
+        if self._request.next_deadline() is not None:  # the request is still incomplete
             self.close()
 
     def close(self) -> None:
@@ -330,5 +362,6 @@ class _Client(asyncio.Protocol):
 
 
 def _is_local(transport: asyncio.Transport) -> bool:
-    there, here = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
-    return bool(there) and (is_loopback(there[0]) or there[0] == here[0])
+    """Return whether the client is on this machine: its address is a loopback address, or our own end's address."""
+    peer, local = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+    return bool(peer) and (is_loopback(peer[0]) or peer[0] == local[0])  # peer is None if it has disconnected already

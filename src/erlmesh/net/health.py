@@ -1,6 +1,7 @@
-"""Is the node alive, and does its loop turn? Told over a unix socket by a thread, so that a loop that hangs is told.
+"""The health server of a node: it reports, over a Unix socket, whether the event loop responds.
 
-Whoever connects gets one line of JSON and the end. Only this user can connect: the folder is his alone.
+It runs in a thread, so it can also report a blocked loop. A client gets one line of JSON, then the server closes the
+connection. Only the same user can connect, because only that user can access the folder.
 """
 
 from __future__ import annotations
@@ -25,26 +26,32 @@ __all__ = ["HealthServer"]
 log = logging.getLogger("erlmesh.health")
 
 ANSWER_TIMEOUT: Final = 1.0
-"""Seconds that the loop has to answer; then what is told is how long it has not."""
+"""Seconds that the loop has for its report. After that, the server reports for how long the loop has been blocked."""
 
 
 class HealthServer:
-    """Serves ``report()``, called in the loop that runs now, under the name of ``node`` until :meth:`close`."""
+    """Serves the health of ``node`` until :meth:`close`.
+
+    ``report()`` is called in the event loop that runs now. It returns the JSON object for a responsive loop. The socket
+    is created in the first of ``folders`` that can be written.
+    """
 
     def __init__(self, node: str, report: Callable[[], dict[str, Any]], folders: list[Path]) -> None:
-        """Raises ``OSError`` if no place can be written."""
+        """Start the server. Raises ``OSError`` if no folder can be written."""
         self._loop = asyncio.get_running_loop()
         self._loop_thread_id = threading.get_ident()
         self._report = report
         self._asked_since: float | None = None
+        """When the loop got the oldest request that it has not answered."""
         self.path, self._listener = _listen(node, folders)
         self._inode = self.path.stat().st_ino
+        """Identifies our socket file: the next node of this name may already have replaced it when we close."""
         threading.Thread(target=self._serve, name=f"health of {node}", daemon=True).start()
 
     def close(self) -> None:
-        """Nobody is answered any more."""
+        """Stop the server and remove its socket file."""
         with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread
+            self._listener.shutdown(socket.SHUT_RDWR)  # ends the thread's accept()
         self._listener.close()
         with contextlib.suppress(OSError):
             if self.path.stat().st_ino == self._inode:
@@ -53,16 +60,17 @@ class HealthServer:
     def _serve(self) -> None:
         while True:
             try:
-                link, _ = self._listener.accept()
+                connection, _ = self._listener.accept()
             except OSError:
                 return
-            with link, contextlib.suppress(OSError):
-                link.settimeout(ANSWER_TIMEOUT)
-                link.sendall(json.dumps(self._query_loop()).encode() + b"\n")
+            with connection, contextlib.suppress(OSError):
+                connection.settimeout(ANSWER_TIMEOUT)
+                connection.sendall(json.dumps(self._query_loop()).encode() + b"\n")
 
     def _query_loop(self) -> dict[str, Any]:
-        """The report, with the milliseconds that the loop took to come to it; without one, how long it has not turned,
-        and which code holds it.
+        """Return the loop's report and its response time in milliseconds.
+
+        If the loop does not respond, return for how long it has been blocked, and by which call.
         """
         answer: dict[str, Any] = {}
         answered = threading.Event()
@@ -79,29 +87,30 @@ class HealthServer:
             self._loop.call_soon_threadsafe(report)
         if answered.wait(ANSWER_TIMEOUT):
             return {**answer, "alive": True, "loop_ms": round((time.monotonic() - asked) * 1000, 1)}
-        since = self._asked_since
-        held = time.monotonic() - (asked if since is None else since)
-        if (guardian := WatchdogThread.for_loop(self._loop)) is not None:
-            held = max(held, guardian.blocked_for())
-        by = innermost_call(stack_of_thread(self._loop_thread_id))
-        return {"alive": False, "loop_ms": round(held * 1000, 1), "blocked_by": by}
+        since = self._asked_since  # read once: the loop may set it to None at any time
+        blocked_for = time.monotonic() - (asked if since is None else since)
+        if (watchdog := WatchdogThread.for_loop(self._loop)) is not None:
+            blocked_for = max(blocked_for, watchdog.blocked_for())
+        blocked_by = innermost_call(stack_of_thread(self._loop_thread_id))
+        return {"alive": False, "loop_ms": round(blocked_for * 1000, 1), "blocked_by": blocked_by}
 
 
 def _listen(node: str, folders: list[Path]) -> tuple[Path, socket.socket]:
-    fault: OSError = FileNotFoundError("there is no home folder and no ERLMESH_STATE")
-    for place in folders:
-        path = place / f"{node}.health"
+    """Listen on a socket in the first folder that can be written. Raises the last ``OSError`` if there is none."""
+    last_error: OSError = FileNotFoundError("there is no home folder, and ERLMESH_STATE is not set")
+    for folder in folders:
+        path = folder / f"{node}.health"
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            place.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path.unlink(missing_ok=True)  # of a former life: no second node of this name runs
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)  # of an earlier incarnation: no other node of this name runs now
             with short_socket_path(path) as short:
                 listener.bind(short)
             path.chmod(0o600)
             listener.listen(4)
         except OSError as error:
             listener.close()
-            fault = error
+            last_error = error
         else:
             return path, listener
-    raise fault
+    raise last_error

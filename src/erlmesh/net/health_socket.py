@@ -1,4 +1,4 @@
-"""Where a node tells of its health, and how it is asked. It imports little: containers ask every few seconds."""
+"""The client of a node's health server. It imports little, because containers check their health every few seconds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ MAX_RESPONSE_BYTES: Final = 1 << 16
 
 
 def socket_folders(environment: Mapping[str, str]) -> list[Path]:
-    """Where the socket may be, the likeliest first: ERLMESH_STATE, or else XDG's runtime and state folders."""
+    """Return the folders that may contain the socket, most likely first.
+
+    It is ERLMESH_STATE if that is set, otherwise XDG's runtime folder and state folder.
+    """
     if state := environment.get("ERLMESH_STATE"):
         return [Path(state)]
     home = environment.get("HOME")
@@ -29,23 +32,26 @@ def socket_folders(environment: Mapping[str, str]) -> list[Path]:
 
 
 def read_health(path: Path, timeout: float) -> dict[str, Any]:
-    """What the node with the socket ``path`` tells. Raises ``OSError``; refused means that it has been killed."""
-    with short_socket_path(path) as short, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
-        link.settimeout(timeout)
-        link.connect(short)
+    """Return the report of the node with the socket ``path``.
+
+    Raises ``OSError``. ``ConnectionRefusedError`` means that the node was killed and left its socket file behind.
+    """
+    with short_socket_path(path) as short, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(timeout)
+        connection.connect(short)
         data = b""
-        while len(data) < MAX_RESPONSE_BYTES and (piece := link.recv(MAX_RESPONSE_BYTES)):
+        while len(data) < MAX_RESPONSE_BYTES and (piece := connection.recv(MAX_RESPONSE_BYTES)):
             data += piece
     try:
-        told = json.loads(data)
+        report = json.loads(data)
     except ValueError:
-        raise ConnectionAbortedError("the answer breaks off") from None
-    return told if isinstance(told, dict) else {}
+        raise ConnectionAbortedError("the response is truncated") from None
+    return report if isinstance(report, dict) else {}
 
 
 @contextlib.contextmanager
 def short_socket_path(path: Path) -> Iterator[str]:
-    """A name for ``path`` that fits into a socket's address, which has room for 107 bytes."""
+    """Give a short name for ``path``. A Unix socket's address has room for 107 bytes only."""
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         yield f"/proc/self/fd/{folder}/{path.name}"

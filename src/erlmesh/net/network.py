@@ -1,4 +1,4 @@
-"""The network as a node sees it: three verbs. Everything that opens a socket for a connection goes through here."""
+"""The network interface of a node, with three operations. Every socket of a connection is opened here."""
 
 from __future__ import annotations
 
@@ -13,41 +13,44 @@ from erlmesh.errors import ConnectError, NodeStartError
 
 __all__ = ["Listener", "Network", "TcpNetwork", "addresses_of_name", "addresses_to_listen_on"]
 
-ALL_INTERFACES: Final = ("0.0.0.0", "::")  # noqa: S104 - asked for by name
+ALL_INTERFACES: Final = ("0.0.0.0", "::")  # noqa: S104 - used only where the user asks for all interfaces
 SAME_PORT_ATTEMPTS: Final = 10
-"""To find a port that is free at every address."""
+"""Attempts to find a port that is free at every address."""
 HAPPY_EYEBALLS_DELAY: Final = 0.25
-"""Seconds that one address of a host has before the next is tried too."""
+"""Seconds before the next address of a host is tried in parallel (RFC 8305)."""
 
 
 class Listener(Protocol):
-    """What accepts connections until it is closed."""
+    """Accepts connections on ``port`` until it is closed."""
 
     port: int
 
     def close(self) -> None:
-        """No connection is accepted any more; those there are live on."""
+        """Stop accepting connections. Existing connections stay open."""
 
 
 class Network(Protocol):
-    """Three verbs; :class:`TcpNetwork` is the real one, and :mod:`erlmesh.testing` has one that keeps its promises."""
+    """The interface. :class:`TcpNetwork` is the real network; :mod:`erlmesh.testing` has a simulated one."""
 
     async def addresses(
         self, host: str, listen: Iterable[str] | None
     ) -> tuple[Sequence[str] | None, Sequence[str] | None]:
-        """This machine's addresses behind ``host``, the name's part after the ``@``; and those to listen on, which are
-        the same unless ``listen`` names others (``*``: every interface). None means any. Raises NodeStartError.
+        """Return this machine's addresses of ``host``, and the addresses to listen on.
+
+        ``host`` is the part of the node name after the ``@``. The addresses to listen on are the same, unless
+        ``listen`` has other hosts; ``*`` means every interface. In the result, None means every interface. Raises
+        NodeStartError.
         """
 
     async def dial(self, host: str, port: int, protocol: Callable[[], asyncio.Protocol]) -> None:
-        """Opens a connection and hands it to a new ``protocol()``. Raises ConnectError in words."""
+        """Open a connection and attach it to a new ``protocol()``. Raises ConnectError."""
 
     async def listen(
         self, hosts: Iterable[str] | None, ports: Iterable[int], protocol: Callable[[], asyncio.Protocol]
     ) -> Listener:
-        """Accepts on all of ``hosts`` (None: every interface), on the first of ``ports`` that is free (0: any).
+        """Accept connections on all of ``hosts``, on the first port of ``ports`` that is free at all of them.
 
-        Raises NodeStartError.
+        ``hosts`` None means every interface. Port 0 means any free port. Raises NodeStartError.
         """
 
 
@@ -62,7 +65,7 @@ class _TcpListener:
 
 
 class TcpNetwork:
-    """TCP by asyncio."""
+    """The real network: TCP connections of asyncio."""
 
     async def addresses(
         self, host: str, listen: Iterable[str] | None
@@ -75,16 +78,16 @@ class TcpNetwork:
         try:
             if isinstance(loop, asyncio.BaseEventLoop):
                 await loop.create_connection(protocol, host, port, happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY)
-            else:  # uvloop, which tries one address after the other
+            else:  # uvloop has no happy eyeballs: it tries one address after the other
                 await loop.create_connection(protocol, host, port)
-        except socket.gaierror as fault:
-            raise ConnectError(f"the host name {host!r} is unknown: {fault.strerror}") from None
+        except socket.gaierror as error:
+            raise ConnectError(f"the host name {host!r} cannot be resolved: {error.strerror}") from None
         except ConnectionRefusedError:
             raise ConnectError(
-                f"nobody listens on port {port} of {host}, where the node is said to be: is it still there?"
+                f"connection refused on port {port} of {host}, where the node should listen: is it still running?"
             ) from None
-        except OSError as fault:
-            raise ConnectError(f"cannot reach {host} port {port}: {fault.strerror or fault}") from None
+        except OSError as error:
+            raise ConnectError(f"cannot reach {host} port {port}: {error.strerror or error}") from None
 
     async def listen(
         self, hosts: Iterable[str] | None, ports: Iterable[int], protocol: Callable[[], asyncio.Protocol]
@@ -92,61 +95,68 @@ class TcpNetwork:
         addresses = list(ALL_INTERFACES if hosts is None else hosts)
         tried: list[int] = []
         for port in ports:
+            # With port 0 the first address gets a free port, which may be in use at another address: try again.
             for _ in range(1 if port else SAME_PORT_ATTEMPTS):
                 try:
                     return _TcpListener(await _create_servers(addresses, port, protocol, all_needed=hosts is not None))
-                except OSError as fault:
-                    if fault.errno != errno.EADDRINUSE:
-                        raise NodeStartError(f"cannot listen on port {port}: {fault.strerror or fault}") from None
+                except OSError as error:
+                    if error.errno != errno.EADDRINUSE:
+                        raise NodeStartError(f"cannot listen on port {port}: {error.strerror or error}") from None
             tried.append(port)
         raise NodeStartError(
-            f"cannot listen: {'port' if len(tried) == 1 else 'ports'} {', '.join(map(str, tried))} taken; "
-            "choose another, or 0 for any"
+            f"cannot listen: {'port' if len(tried) == 1 else 'ports'} {', '.join(map(str, tried))} in use; "
+            "choose another port, or 0 for any"
         )
 
 
 async def _create_servers(
     addresses: list[str], port: int, protocol: Callable[[], asyncio.Protocol], *, all_needed: bool
 ) -> list[asyncio.Server]:
-    """One server an address, all on the same port: with 0, on the one that the first gets. Raises ``OSError``."""
+    """Create one server per address, all on the same port. Raises ``OSError``.
+
+    With port 0, all use the port that the first server gets. With ``all_needed`` false, an address that this machine
+    cannot use is skipped.
+    """
     loop = asyncio.get_running_loop()
     servers: list[asyncio.Server] = []
     for address in addresses:
         try:
             servers.append(await loop.create_server(protocol, address, port, backlog=512))
-        except OSError as fault:
-            if all_needed or not servers or fault.errno == errno.EADDRINUSE:
+        except OSError as error:
+            if all_needed or not servers or error.errno == errno.EADDRINUSE:
                 for server in servers:
                     server.close()
                 raise
-            continue  # a machine without IPv6
+            continue  # this machine has no IPv6
         port = servers[0].sockets[0].getsockname()[1]
     return servers
 
 
 async def addresses_of_name(host: str, *, needed: bool = True) -> list[str] | None:
-    """The addresses behind a node name's ``host`` if all are this machine's own; None means every interface.
+    """Return the addresses of a node name's ``host`` if all belong to this machine; None means every interface.
 
-    A node whose name says 127.0.0.1 is for this machine alone. One whose name is a public or a service address that no
-    interface here carries (a NAT, a load balancer) can only listen everywhere. Raises NodeStartError if the host is
-    unknown here; unless it is not ``needed``: then that means every interface, too.
+    A node with 127.0.0.1 in its name can be reached from this machine only. If the name has a public or service address
+    that no interface of this machine has (NAT, a load balancer), the node must listen on every interface.
+
+    Raises NodeStartError if the host cannot be resolved here. If it is not ``needed``, because the user chose where to
+    listen, the result is None instead.
     """
     try:
         addresses = await _resolve_host(host)
-    except socket.gaierror as fault:
+    except socket.gaierror as error:
         if not needed:
             return None
         raise NodeStartError(
-            f"the host part of the node name, {host!r}, cannot be resolved here ({fault.strerror}): "
-            "use an address of this machine, for instance 127.0.0.1, or say where to listen"
+            f"the host part of the node name, {host!r}, cannot be resolved here ({error.strerror}): "
+            "use an address of this machine, for instance 127.0.0.1, or choose where to listen"
         ) from None
     return addresses if all(map(_is_local_address, addresses)) else None
 
 
 async def addresses_to_listen_on(hosts: Iterable[str]) -> list[str] | None:
-    """The addresses of ``hosts``, which must be this machine's own; ``*`` means every interface (None).
+    """Return the addresses of ``hosts``; None if one of them is ``*``, which means every interface.
 
-    Raises NodeStartError.
+    Raises NodeStartError if a host cannot be resolved or is not this machine.
     """
     found: list[str] = []
     for host in hosts:
@@ -154,13 +164,13 @@ async def addresses_to_listen_on(hosts: Iterable[str]) -> list[str] | None:
             return None
         try:
             addresses = await _resolve_host(host)
-        except socket.gaierror as fault:
-            raise NodeStartError(f"cannot listen on {host!r}: it cannot be resolved here ({fault.strerror})") from None
-        if elsewhere := [address for address in addresses if not _is_local_address(address)]:
-            raise NodeStartError(f"cannot listen on {host!r}: {elsewhere[0]} is no address of this machine")
+        except socket.gaierror as error:
+            raise NodeStartError(f"cannot listen on {host!r}: it cannot be resolved here ({error.strerror})") from None
+        if foreign := [address for address in addresses if not _is_local_address(address)]:
+            raise NodeStartError(f"cannot listen on {host!r}: {foreign[0]} is not an address of this machine")
         found += addresses
     if not found:
-        raise NodeStartError("there is no address to listen on: name one, or * for all")
+        raise NodeStartError("there is no address to listen on: give one, or * for all")
     return list(dict.fromkeys(found))
 
 
@@ -170,6 +180,7 @@ async def _resolve_host(host: str) -> list[str]:
 
 
 def _is_local_address(address: str) -> bool:
+    """Return whether this machine can bind a socket to ``address``."""
     family = socket.AF_INET6 if ipaddress.ip_address(address.partition("%")[0]).version == 6 else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         try:

@@ -1,5 +1,7 @@
-"""The writing side of one connection on a socket, with a buffer of our own: what lies in it can be written while the
-event loop stands still, by another thread, and that one knows where a frame ends. The reading side is the transport's.
+"""The writing side of one connection on a socket, with its own buffer instead of the transport's.
+
+So another thread can write while the event loop is blocked: it can send the buffered data, and it knows that the buffer
+ends with a whole frame. The transport still does the reading.
 """
 
 from __future__ import annotations
@@ -17,61 +19,78 @@ from typing import Final, NamedTuple
 __all__ = ["ExternalWrites", "SocketWriter", "socket_fd"]
 
 RETRY_WITHOUT_FD: Final = 0.05
-"""Seconds between two attempts to write where no descriptor is left to wait with."""
+"""Seconds between attempts to write if the process has no free file descriptor to wait with."""
 
 
 class ExternalWrites(NamedTuple):
-    """What a thread has said on the loop's behalf: so many words, their bytes, and when the last was said."""
+    """What a thread wrote in place of the event loop."""
 
     frames: int
+    """Number of frames."""
     size: int
+    """Bytes of all frames."""
     last_at: float
+    """When the last frame was written (``time.monotonic``)."""
 
 
 NO_WRITES: Final = ExternalWrites(0, 0, 0.0)
 
 
 def socket_fd(transport: asyncio.BaseTransport) -> int | None:
-    """The descriptor of a socket whose bytes are those of ``transport``; None if there is none (memory, TLS)."""
+    """Return the descriptor of the socket to which the transport's data may be written directly.
+
+    None if there is none: the transport is in memory, or TLS transforms its data.
+    """
     found = transport.get_extra_info("socket")
     if found is None or transport.get_extra_info("sslcontext") is not None:
         return None
     number: int = found.fileno()
-    return number if number >= 0 else None
+    return number if number >= 0 else None  # -1: the socket is closed already
 
 
 class SocketWriter:
-    """Writes where ``transport`` reads, and behaves as a transport does: ``write``, ``close``, ``is_closing``, and it
-    calls ``protocol.pause_writing`` above ``high`` bytes and ``resume_writing`` below a quarter of it. ``write`` is
-    given whole frames. The transport must not be written to by anybody else, and ``protocol`` says when it is
-    :meth:`gone`.
+    """Writes to the socket of ``transport``, in place of the transport.
 
-    All is for the event loop's thread but :meth:`say`, which is for any.
+    It has a transport's ``write``, ``close`` and ``is_closing``. It calls ``protocol.pause_writing`` when more than
+    ``high_water`` bytes are buffered, and ``protocol.resume_writing`` when at most a quarter of that is left.
+
+    The caller must pass whole frames to :meth:`write`, must not write to the transport itself, and must call
+    :meth:`detach` in the protocol's ``connection_lost``.
+
+    All methods are for the thread of the event loop, except :meth:`write_from_thread`, which is for any thread.
     """
 
     def __init__(
         self, transport: asyncio.Transport, fd: int, protocol: asyncio.BaseProtocol, *, high_water: int
     ) -> None:
         self.error: OSError | None = None
-        """Why nothing can be written any more. The transport will see the end of its stream."""
+        """Why nothing can be written any more. The transport will see the end of the stream."""
         self.last_written_at = time.monotonic()
-        """When the last byte went out."""
+        """When data was last written to the socket."""
         self._transport = transport
         self._fd = fd
         self._protocol = protocol
         self._high_water = high_water
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()
+        """Held during every write to the socket and every change of the fields that ``write_from_thread`` uses."""
         self._pending = bytearray()
+        """Data that the socket has not taken yet. It may start inside a frame, but it ends with a whole frame."""
         self._external_writes = NO_WRITES
+        """What ``write_from_thread`` wrote since the last ``take_external_writes``."""
         self._paused = False
+        """``protocol.pause_writing`` was called."""
         self._closing = False
+        """``close`` was called. The transport is closed when ``_pending`` is empty."""
         self._detached = False
+        """The transport may have closed the descriptor, and its number may belong to another file already."""
         self._writer_fd: int | None = None
+        """A duplicate of the descriptor, while the event loop waits until the socket is writable."""
         self._retry_timer: asyncio.TimerHandle | None = None
+        """Used in place of ``_writer_fd`` if the process has no free descriptor."""
 
     def write(self, data: bytes) -> None:
-        """Writes ``data``, now or when there is room. On a connection that is broken or closing nothing happens."""
+        """Write ``data`` now, or buffer it until the socket takes it. On a broken or closing connection, do nothing."""
         with self._lock:
             if self._closing or self._detached or self.error is not None:
                 return
@@ -85,30 +104,32 @@ class SocketWriter:
             self._protocol.pause_writing()
 
     def close(self) -> None:
-        """Closes the transport when all is written."""
+        """Close the transport as soon as all buffered data is written."""
         with self._lock:
             if self._closing:
                 return
             self._closing = True
         if self._pending and not self._transport.is_closing():
-            self._transport.pause_reading()
+            self._transport.pause_reading()  # the connection is closed for its user: nothing more may arrive
         else:
             self._close_transport()
 
     def is_closing(self) -> bool:
+        """Return whether ``close`` was called or the transport is closing."""
         return self._closing or self._transport.is_closing()
 
     def detach(self) -> None:
-        """The transport is about to close its descriptor. Nothing is written any more."""
+        """Stop writing, because the transport is about to close its descriptor."""
         with self._lock:
             self._detached = True
             self._pending.clear()
         self._stop_waiting()
 
     def write_from_thread(self, frame: bytes) -> bool:
-        """From any thread: pushes what waits, and says ``word``, a whole frame, if nothing does. Whether it was said.
+        """Write one whole frame from any thread. Return whether it was written.
 
-        The loop learns of it by :meth:`take_said`.
+        If data is buffered, this writes that data instead and returns False: it shows the peer as well as a frame that
+        this node is alive. The event loop reads the result with :meth:`take_external_writes`.
         """
         with self._lock:
             if self._detached or self._closing or self.error is not None:
@@ -117,44 +138,46 @@ class SocketWriter:
                 self._flush_pending()
                 return False
             sent = self._send(frame)
-            if not sent:
+            if not sent:  # the socket is full, so nothing of this frame may be buffered: it would be stale later
                 return False
-            words, size, _ = self._external_writes
-            self._external_writes = ExternalWrites(words + 1, size + len(frame), self.last_written_at)
+            frames, size, _ = self._external_writes
+            self._external_writes = ExternalWrites(frames + 1, size + len(frame), self.last_written_at)
             if sent == len(frame):
                 return True
-            self._pending += frame[sent:]
+            self._pending += frame[sent:]  # a part was sent, so the rest must follow
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self._wait_writable)
         return True
 
     def take_external_writes(self) -> ExternalWrites:
-        """What :meth:`say` has said since the last call."""
-        if self._external_writes is NO_WRITES:
+        """Return what :meth:`write_from_thread` wrote since the last call, and reset it."""
+        if self._external_writes is NO_WRITES:  # the usual case, without the lock
             return NO_WRITES
         with self._lock:
-            said, self._external_writes = self._external_writes, NO_WRITES
-        return said
+            writes, self._external_writes = self._external_writes, NO_WRITES
+        return writes
 
     def all_acknowledged(self) -> bool:
-        """Whether the other machine has acknowledged all that was written; False also where that cannot be known."""
+        """Return whether the peer's machine has acknowledged all written data. False if that is unknown."""
         if self._pending or self._detached:
             return False
         try:
+            # TIOCOUTQ on a TCP socket is the number of bytes that were sent but not acknowledged, see tcp(7).
             unacknowledged = fcntl.ioctl(self._fd, termios.TIOCOUTQ, bytes(4))
         except OSError:
             return False
         return not any(unacknowledged)
 
-    # With the lock
+    # The caller of _send, _flush_pending and _fail must hold the lock.
 
     def _send(self, data: bytes | bytearray) -> int:
+        """Write to the socket without blocking. Return the number of bytes written; 0 if it is full or broken."""
         try:
             sent = os.write(self._fd, data)
         except (BlockingIOError, InterruptedError):
             return 0
-        except OSError as fault:
-            self._fail(fault)
+        except OSError as error:
+            self._fail(error)
             return 0
         self.last_written_at = time.monotonic()
         return sent
@@ -164,25 +187,33 @@ class SocketWriter:
         del self._pending[:sent]
 
     def _fail(self, error: OSError) -> None:
-        """A stream with a hole in it must end. What the peer has said before can still be read."""
+        """End the stream after a failed write, because data is missing in it. Data already received stays readable."""
         self.error = error
         self._pending.clear()
+        # The shutdown makes the transport see the end of the stream. If it fails, the connection is either reset, which
+        # the transport sees by itself, or it must be aborted.
         if not self._shutdown(socket.SHUT_RDWR) and not isinstance(error, ConnectionError):
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(self._transport.abort)
 
     def _shutdown(self, how: int) -> bool:
+        """Shut down the connection. Return whether that succeeded."""
         try:
-            with socket.socket(fileno=os.dup(self._fd)) as same:
-                same.shutdown(how)
+            # A socket object of our own, on a duplicate: closing it must not close the transport's descriptor.
+            with socket.socket(fileno=os.dup(self._fd)) as duplicate:
+                duplicate.shutdown(how)
         except OSError:
             return False
         return True
 
-    # Waiting for room
+    # Waiting until the socket is writable, in the event loop
 
     def _wait_writable(self) -> None:
-        """Until the socket takes more, at a descriptor of our own, for the loop does not share the transport's."""
+        """Ask the event loop to call ``_on_writable``.
+
+        It needs a duplicate of the descriptor, because asyncio refuses ``add_writer`` for a descriptor that a transport
+        uses.
+        """
         if self._writer_fd is not None or self._retry_timer is not None or self._detached:
             return
         try:
@@ -202,13 +233,13 @@ class SocketWriter:
         with self._lock:
             if self._pending:
                 self._flush_pending()
-            left = len(self._pending)
-        if not left:
+            remaining = len(self._pending)
+        if not remaining:
             self._stop_waiting()
-        if self._paused and left <= self._high_water // 4:
+        if self._paused and remaining <= self._high_water // 4:
             self._paused = False
             self._protocol.resume_writing()
-        if not left and self._closing and not self._detached:
+        if not remaining and self._closing and not self._detached:  # `close` waited for this
             self._close_transport()
 
     def _stop_waiting(self) -> None:
@@ -221,10 +252,10 @@ class SocketWriter:
             self._retry_timer = None
 
     def __del__(self) -> None:
-        if self._writer_fd is not None:  # the loop has ended with somebody still waiting
+        if self._writer_fd is not None:  # the event loop ended before the data was written
             os.close(self._writer_fd)
 
     def _close_transport(self) -> None:
         if not self._transport.is_closing():
-            self._shutdown(socket.SHUT_WR)  # also where a forked child still holds the socket
+            self._shutdown(socket.SHUT_WR)  # so that the peer sees the end even if a forked child has the socket open
         self._transport.close()

@@ -1,4 +1,4 @@
-"""What a thread is doing right now, as seen from another."""
+"""The current stack of another thread."""
 
 from __future__ import annotations
 
@@ -11,23 +11,26 @@ from pathlib import Path
 __all__ = ["innermost_call", "stack_of_thread"]
 
 MAX_DEPTH: int = 12
+"""Calls of a stack to keep, counted from the innermost."""
 _ASYNCIO = str(Path(asyncio.__file__).parent) + os.sep
 
 
 def stack_of_thread(thread: int) -> traceback.StackSummary:
-    """The calls that the thread with that identity is in, the innermost last, from where the event loop made the first
-    of them; the source is read when it is formatted. Empty if there is no such thread.
+    """Return the calls of the thread with this identity, innermost last; empty if there is no such thread.
+
+    The stack starts at the first call after those of the event loop. The source lines are read only when the stack is
+    formatted.
     """
     frame = sys._current_frames().get(thread)
     stack = traceback.StackSummary.extract(traceback.walk_stack(frame) if frame else iter(()), lookup_lines=False)
     stack.reverse()
-    loops = [place for place, call in enumerate(stack) if call.filename.startswith(_ASYNCIO)]
-    if loops and loops[-1] + 1 < len(stack):
-        del stack[: loops[-1] + 1]
+    loop_calls = [index for index, call in enumerate(stack) if call.filename.startswith(_ASYNCIO)]
+    if loop_calls and loop_calls[-1] + 1 < len(stack):  # keep them if nothing else is left: the loop itself is busy
+        del stack[: loop_calls[-1] + 1]
     del stack[:-MAX_DEPTH]
     return stack
 
 
 def innermost_call(stack: traceback.StackSummary) -> str:
-    """``train (/app/model.py:12)``, or an empty text."""
+    """Return the innermost call as ``train (/app/model.py:12)``; an empty string for an empty stack."""
     return f"{stack[-1].name} ({stack[-1].filename}:{stack[-1].lineno})" if stack else ""

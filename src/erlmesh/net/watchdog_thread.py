@@ -1,9 +1,11 @@
-"""Speaks for nodes while somebody's code holds their event loop: ticks, and a word about why nothing else comes.
+"""A thread that keeps connections alive while user code blocks the event loop.
 
-One thread a loop, for as long as there are nodes on it. It wakes once a second (more often for tick times below eight
-seconds), asks the loop for an answer, and looks whether a peer must hear us; what it makes of that is decided in
-:mod:`erlmesh.core.loop_watchdog`. It needs the interpreter now and then: a C function that keeps it to itself silences the
-guardian, too.
+It sends ticks in place of the loop, and one signal that tells each peer why nothing else arrives. There is one thread
+for each event loop, as long as a node runs on it.
+
+The thread wakes up once a second, or more often if the tick time is below eight seconds. It asks the loop for an
+acknowledgement and checks whether a connection needs a tick. :mod:`erlmesh.core.loop_watchdog` makes the decisions. The
+thread needs the GIL, so a C function that holds the GIL stops the watchdog, too.
 """
 
 from __future__ import annotations
@@ -26,79 +28,84 @@ __all__ = ["ThreadWritable", "WatchdogThread", "WatchedNode"]
 log = logging.getLogger("erlmesh")
 
 LOG_TIMEOUT: Final = 0.2
-"""Seconds that whoever leaves waits for the last line of the log, which may hang."""
+"""Seconds that ``detach`` waits for the last log line. The log may be blocked, so the wait has a limit."""
 LATE_WAKE_FACTOR: Final = 1.5
-"""Periods after which somebody has kept this thread from waking."""
-BLOCKED_MESSAGE: Final = (
-    "%s: the event loop has not turned for %.1f s, and nothing but ticks goes out. It is held by\n%s"
-)
-RECOVERED_MESSAGE: Final = "%s: the event loop turns again, after %.1f s"
+"""If this many sample intervals passed since the last sample, something kept this thread from running."""
+BLOCKED_MESSAGE: Final = "%s: the event loop has been blocked for %.1f s, and only ticks are sent. It is blocked by\n%s"
+RECOVERED_MESSAGE: Final = "%s: the event loop runs again, after %.1f s"
 GIL_HELD_MESSAGE: Final = (
-    "%s: for %.1f s no thread could run, for a C function kept the interpreter to itself (a regular expression, a huge "
-    "number?); not even ticks went out. The event loop is at\n%s"
+    "%s: no thread could run for %.1f s because a C function held the GIL (a regular expression, a huge number?); "
+    "not even ticks were sent. The event loop is at\n%s"
 )
 
 
 class ThreadWritable(Protocol):
-    """A connection, as far as a thread may use it; see :class:`erlmesh.net.dist_protocol.Pump`."""
+    """The part of a connection that a thread may use; see :class:`erlmesh.net.dist_protocol.DistProtocol`."""
 
     def last_written_at(self) -> float | None: ...
     def write_from_thread(self, signal: Signal | None) -> bool: ...
 
 
 class WatchedNode(Protocol):
-    """A node. ``free`` is called in the loop, all else by other threads."""
+    """A node that the watchdog serves. The event loop calls ``loop_recovered``; other threads call all the rest."""
 
     name: str
     net_ticktime: float
 
     def connections(self) -> Sequence[ThreadWritable]:
-        """Those that there are now."""
+        """Return the established connections."""
 
     def blocked_signal(self, seconds: float) -> Signal:
-        """What peers are told, once, when the loop has been held for so many seconds."""
+        """Return the signal for every peer that says the loop has been blocked for ``seconds``. It is sent once."""
 
     def notify_blocked(self, seconds: float) -> bool:
-        """Tells whoever has to know that the loop has been held for so many seconds; False if the log shall."""
+        """Notify the user's callback that the loop has been blocked for ``seconds``. Return false to log it instead."""
 
     def loop_recovered(self) -> None:
-        """The loop turns again. Peers may have been told that it did not."""
+        """The loop runs again. Peers may have received :meth:`blocked_signal`."""
 
 
 _watchdogs: dict[asyncio.AbstractEventLoop, WatchdogThread] = {}
 
 
 class WatchdogThread:
-    """The guardian of one loop. In that loop :meth:`join` it, and :meth:`leave` it before the loop ends."""
+    """The watchdog of one event loop. Call :meth:`attach` in that loop, and :meth:`detach` before the loop ends."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._loop_thread_id = threading.get_ident()
         self._nodes: dict[WatchedNode, None] = {}
+        """The attached nodes, as an ordered set."""
         self._watchdog = LoopWatchdog()
         self._notifying = False
+        """The loop has been blocked long enough to tell the peers. Reset when it responds."""
         self._logged = False
+        """The block was logged, so the recovery is logged, too."""
         self._notified: dict[ThreadWritable, None] = {}
+        """The connections whose peers were told, as an ordered set."""
         self._sampled_at = time.monotonic()
         self._lock = threading.Lock()
-        """Either the thread looks and speaks, or the loop says that it turns: peers are told the two in order."""
+        """Held while the thread samples and writes, and while the loop responds. So peers always receive the blocked
+        signal before the recovery.
+        """
         self._log_thread: threading.Thread | None = None
+        """The last thread that wrote to the log."""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="erlmesh watchdog", daemon=True)
 
     @classmethod
     def attach(cls, node: WatchedNode) -> WatchdogThread:
-        """Guards ``ward`` from now on."""
+        """Watch the running loop for ``node`` from now on. Return the watchdog, which is shared by all nodes."""
         loop = asyncio.get_running_loop()
-        guardian = cls.for_loop(loop)
-        if guardian is None:
-            guardian = _watchdogs[loop] = cls(loop)
-            guardian._thread.start()
-        guardian._nodes[node] = None
-        return guardian
+        watchdog = cls.for_loop(loop)
+        if watchdog is None:
+            watchdog = _watchdogs[loop] = cls(loop)
+            watchdog._thread.start()
+        watchdog._nodes[node] = None
+        return watchdog
 
     def detach(self, node: WatchedNode) -> None:
-        """No longer. With the last node the thread ends, before this returns, and what it has to say is logged."""
+        """Stop watching for ``node``. If it was the last node, the thread has ended and logged when this returns."""
         self._nodes.pop(node, None)
         if not self._nodes:
             self._stopping.set()
@@ -108,82 +115,88 @@ class WatchdogThread:
 
     @classmethod
     def for_loop(cls, loop: asyncio.AbstractEventLoop) -> WatchdogThread | None:
-        """The guardian of ``loop``, if it has one."""
+        """Return the watchdog of ``loop``, if it has one."""
         return _watchdogs.get(loop)
 
     def blocked_for(self) -> float:
-        """For how many seconds the loop has not turned, as far as the guardian knows. For any thread."""
+        """Return for how many seconds the loop has been blocked, as far as is known. Any thread may call this."""
         return self._watchdog.blocked_for(time.monotonic())
 
-    # The thread
+    # Runs in the watchdog thread
 
     def _run(self) -> None:
-        while not self._stopping.wait(self._period()) and not self._loop.is_closed():
+        while not self._stopping.wait(self._sample_interval()) and not self._loop.is_closed():
             try:
                 self._sample()
             except Exception:
-                log.exception("the watchdog thread failed, and goes on")
+                log.exception("error in the watchdog thread; it continues")
         _watchdogs.pop(self._loop, None)
 
-    def _period(self) -> float:
-        return min((sample_interval(ward.net_ticktime) for ward in list(self._nodes)), default=SAMPLE_INTERVAL)
+    def _sample_interval(self) -> float:
+        """Return the shortest interval that a node needs."""
+        return min((sample_interval(node.net_ticktime) for node in list(self._nodes)), default=SAMPLE_INTERVAL)
 
     def _sample(self) -> None:
-        wards = list(self._nodes)
-        # Who has kept all threads out goes on as soon as we wait for anything: where it is must be seen before.
-        late = time.monotonic() - self._sampled_at > LATE_WAKE_FACTOR * self._period()
+        nodes = list(self._nodes)
+        # If a C function held the GIL, it continues as soon as this thread waits for anything. So take the stack before
+        # the lock: afterwards the event loop may be somewhere else.
+        late = time.monotonic() - self._sampled_at > LATE_WAKE_FACTOR * self._sample_interval()
         stack = stack_of_thread(self._loop_thread_id) if late else None
         with self._lock:
             now = self._sampled_at = time.monotonic()
-            look = self._watchdog.sample(now, time.process_time())
-            if look.request_ack:
+            sample = self._watchdog.sample(now, time.process_time())
+            if sample.request_ack:  # the loop responded to the last request, so a new block would be another one
                 self._notifying = self._logged = False
                 self._notified.clear()
                 with contextlib.suppress(RuntimeError):  # the loop is closed
                     self._loop.call_soon_threadsafe(self._loop_responded)
-            self._notifying |= look.report
-            for ward in wards:
-                self._write_for(ward, now, look.blocked_for)
-        if look.report or look.gil_held_for:
+            self._notifying |= sample.report
+            for node in nodes:
+                self._write_for(node, now, sample.blocked_for)
+        if sample.report or sample.gil_held_for:
             stack = stack or stack_of_thread(self._loop_thread_id)
-            # From a thread of its own: the log itself may be what holds the loop, and must not hold the guardian, too.
-            teller = threading.Thread(target=self._log_sample, args=(look, wards, stack), name="erlmesh watchdog log")
-            teller.daemon = True
-            teller.start()
-            self._log_thread = teller
+            # A separate thread, because the log itself may be what blocks the loop. It must not block the watchdog.
+            log_thread = threading.Thread(
+                target=self._log_sample, args=(sample, nodes, stack), name="erlmesh watchdog log", daemon=True
+            )
+            log_thread.start()
+            self._log_thread = log_thread
 
     def _log_sample(self, sample: Sample, nodes: list[WatchedNode], stack: StackSummary) -> None:
-        shown = "".join(stack.format()).rstrip() or "  nobody: no thread runs it"
+        """Log what the sample found, unless a user's callback takes the report. Runs in a thread of its own."""
+        shown_stack = "".join(stack.format()).rstrip() or "  nothing: no thread runs it"
         if sample.gil_held_for:
-            log.warning(GIL_HELD_MESSAGE, _names(nodes), sample.gil_held_for, shown)
-        if sample.report and not any(ward.notify_blocked(sample.blocked_for) for ward in nodes):
+            log.warning(GIL_HELD_MESSAGE, _names(nodes), sample.gil_held_for, shown_stack)
+        if sample.report and not any(node.notify_blocked(sample.blocked_for) for node in nodes):
             self._logged = True
-            log.warning(BLOCKED_MESSAGE, _names(nodes), sample.blocked_for, shown)
+            log.warning(BLOCKED_MESSAGE, _names(nodes), sample.blocked_for, shown_stack)
 
     def _write_for(self, node: WatchedNode, now: float, blocked_for: float) -> None:
+        """Write the blocked signal or a due tick to each connection of ``node``."""
         for connection in node.connections():
-            since = connection.last_written_at()
-            if since is None:
+            written_at = connection.last_written_at()
+            if written_at is None:  # only the event loop can write to this connection
                 continue
             if self._notifying and connection not in self._notified:
+                # If it cannot be written now, it is tried again at the next sample.
                 if connection.write_from_thread(node.blocked_signal(blocked_for)):
                     self._notified[connection] = None
-            elif is_tick_due(now - since, node.net_ticktime, blocked_for):
+            elif is_tick_due(now - written_at, node.net_ticktime, blocked_for):
                 connection.write_from_thread(None)
 
-    # The loop
+    # Runs in the event loop
 
     def _loop_responded(self) -> None:
-        self._loop_thread_id = threading.get_ident()
+        self._loop_thread_id = threading.get_ident()  # a loop may be run by another thread than the one that attached
         with self._lock:
-            held = self._watchdog.acknowledge(time.monotonic())
-        if held:
-            wards = list(self._nodes)
+            blocked_for = self._watchdog.acknowledge(time.monotonic())
+        if blocked_for:
+            nodes = list(self._nodes)
             if self._logged:
-                log.warning(RECOVERED_MESSAGE, _names(wards), held)
-            for ward in wards:
-                ward.loop_recovered()
+                log.warning(RECOVERED_MESSAGE, _names(nodes), blocked_for)
+            for node in nodes:
+                node.loop_recovered()
 
 
 def _names(nodes: Iterable[WatchedNode]) -> str:
-    return ", ".join(ward.name for ward in nodes)
+    return ", ".join(node.name for node in nodes)
