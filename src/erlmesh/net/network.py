@@ -84,7 +84,7 @@ class TcpNetwork:
             raise ConnectError(f"the host name {host!r} cannot be resolved: {error.strerror}") from None
         except ConnectionRefusedError:
             raise ConnectError(
-                f"connection refused on port {port} of {host}, where the node should listen: is it still running?"
+                f"nothing listens on port {port} of {host}, where the node should listen: is it still running?"
             ) from None
         except OSError as error:
             raise ConnectError(f"cannot reach {host} port {port}: {error.strerror or error}") from None
@@ -104,7 +104,7 @@ class TcpNetwork:
                         raise NodeStartError(f"cannot listen on port {port}: {error.strerror or error}") from None
             tried.append(port)
         raise NodeStartError(
-            f"cannot listen: {'port' if len(tried) == 1 else 'ports'} {', '.join(map(str, tried))} in use; "
+            f"cannot listen: {'port' if len(tried) == 1 else 'ports'} {', '.join(map(str, tried))} taken; "
             "choose another port, or 0 for any"
         )
 
