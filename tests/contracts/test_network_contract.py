@@ -111,7 +111,7 @@ async def connecting_to_a_closed_port_fails(network):
     port = pair.listener.port
     pair.listener.close()
 
-    with pytest.raises(ConnectError, match=f"nobody listens on port {port} of {network.there}"):
+    with pytest.raises(ConnectError, match=f"nothing listens on port {port} of {network.there}"):
         await network.initiator_host.dial(network.there, port, Recorder)
     pair.initiator.transport.write(b"existing connections stay")
     await wait_until(lambda: pair.acceptor.received == b"existing connections stay")

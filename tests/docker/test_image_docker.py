@@ -109,14 +109,14 @@ def test_a_node_on_two_networks_with_a_way_out_says_what_it_took(lab):
     lab.run("start", container)
 
     lab.wait_up(container)
-    assert "choose with --host or ERLMESH_HOST" in lab.logs(container)
+    assert "choose an address with --host or ERLMESH_HOST" in lab.logs(container)
 
 
 def test_a_node_without_an_address_refuses_and_says_why(lab):
     container = lab.node("plato", network="none")
 
     assert lab.wait_over(container) == 1
-    assert "no address but the loopback one" in lab.logs(container)
+    assert "only a loopback address" in lab.logs(container)
 
 
 @pytest.mark.parametrize("terminal", [False, True], ids=["headless", "with_a_terminal"])

@@ -33,7 +33,7 @@ def held(erlmesh, tmp_path):
     plato.wait_for("plato@127.0.0.1 is up")
     socrates.until('len(pg.get_members("workers"))', "1")
     socrates.type('send(pg.get_members("workers")[0], "go")')
-    plato.wait_for("has not turned")
+    plato.wait_for("has been blocked")
     return plato, socrates
 
 

@@ -150,7 +150,7 @@ def test_a_shell_stops_while_a_line_waits(erlmesh):
 
 def test_a_shell_stops_while_it_connects_to_a_silent_address(erlmesh, silent):
     shell = erlmesh.start("shell", "--name", "socrates", "--join", "b@127.0.0.9", "-vv", ERL_EPMD_PORT=str(silent))
-    shell.wait_for("this node is it now")
+    shell.wait_for("started one in this node")
 
     assert leaves(shell, signal.SIGTERM) == 0
 

@@ -1,3 +1,5 @@
+"""The distribution header and its atom cache."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,12 +10,12 @@ from erlmesh.terms import Atom
 
 
 def read(reader, data):
-    atoms, fresh, offset = reader.read(data, 0)
-    return [atom.name for atom in atoms], fresh, offset
+    atoms, has_new, offset = reader.read(data, 0)
+    return [atom.name for atom in atoms], has_new, offset
 
 
-def written(writer, names, **options):
-    references = writer.begin(**options)
+def write(writer, names, **options):
+    references = writer.new_header(**options)
     for name in names:
         references.get(Atom(name))
     return writer.write(references)
@@ -24,7 +26,7 @@ def test_a_header_without_references_is_one_zero():
     assert read(AtomReader(), b"\x00rest") == ([], False, 1)
 
 
-def test_a_captured_header_is_read():
+def test_reads_a_captured_header():
     reader = AtomReader()
 
     header = bytes.fromhex("048fcc00240b61403132372e302e302e3105005903726578ea1066656174757265735f72657175657374")
@@ -32,14 +34,14 @@ def test_a_captured_header_is_read():
     assert read(reader, header) == (["a@127.0.0.1", "", "rex", "features_request"], True, len(header))
 
 
-def test_an_atom_said_once_is_then_named_by_its_cell():
+def test_a_known_atom_is_referred_to_by_its_cell():
     reader = AtomReader()
     read(reader, encode_references([(7 * 256 + 36, b"a"), (5, b"b")]))
 
     assert read(reader, encode_references([(5, None), (7 * 256 + 36, None)])) == (["b", "a"], False, 5)
 
 
-def test_long_atoms_have_two_bytes_of_length():
+def test_lengths_have_two_bytes_if_an_atom_is_long():
     long, name = "ж" * 200, "short"
     header = encode_references([(1, None), (2, long.encode()), (3, name.encode())])
     reader = AtomReader()
@@ -48,13 +50,13 @@ def test_long_atoms_have_two_bytes_of_length():
     assert read(reader, header) == (["one", long, name], True, len(header))
 
 
-def test_a_captured_header_with_a_long_atom_is_written():
+def test_writes_a_captured_header_with_a_long_atom():
     header = encode_references([(7 * 256 + 0x7D, None), (2 * 256 + 0xEB, None), (4 * 256 + 0xC0, b"x" * 400)])
 
     assert header == bytes.fromhex("03271c7debc00190") + b"x" * 400
 
 
-def test_an_overwritten_cell_is_noticed_and_the_same_atom_again_is_not_one():
+def test_overwrites_counts_only_cells_that_get_another_atom():
     reader = AtomReader()
     read(reader, encode_references([(1, b"a")]))
     read(reader, encode_references([(1, b"a")]))
@@ -78,16 +80,16 @@ def test_an_invalid_atom_is_an_error(text):
 
 
 @given(st.lists(st.tuples(st.integers(0, CELLS - 1), st.none() | st.text(max_size=8)), max_size=20), st.data())
-def test_a_header_cut_short_is_an_error(entries, data):
+def test_a_truncated_header_is_an_error(entries, data):
     header = encode_references([(cell, (text or "filled").encode()) for cell, text in entries])
     cut = data.draw(st.integers(0, len(header) - 1))
 
-    with pytest.raises(RemoteProtocolError, match="cut short"):
+    with pytest.raises(RemoteProtocolError, match="truncated"):
         AtomReader().read(header[:cut], 0)
 
 
 @given(st.binary(max_size=60))
-def test_any_bytes_give_atoms_or_the_peers_fault(noise):
+def test_any_bytes_give_atoms_or_a_remote_protocol_error(noise):
     try:
         atoms, _, offset = AtomReader().read(noise, 0)
     except RemoteProtocolError:
@@ -96,7 +98,7 @@ def test_any_bytes_give_atoms_or_the_peers_fault(noise):
     assert offset <= len(noise)
 
 
-def test_old_header_sizes_are_those_of_headers_that_fill_nothing():
+def test_cached_header_sizes_are_those_of_headers_without_new_atoms():
     sizes = [2 + len(encode_references([(0, None)] * count)) for count in range(256)]
 
     assert list(CACHED_HEADER_SIZE) == sizes
@@ -106,45 +108,45 @@ def test_old_header_sizes_are_those_of_headers_that_fill_nothing():
 
 
 @given(st.lists(st.lists(st.sampled_from([f"atom{n}" for n in range(40)]), max_size=30), max_size=20))
-def test_what_is_written_is_read_whatever_was_said_before(headers):
+def test_any_sequence_of_headers_round_trips(headers):
     writer, reader = AtomWriter(), AtomReader()
     for names in headers:
-        header, fresh = written(writer, names)
+        header, has_new = write(writer, names)
 
-        assert read(reader, header) == (list(dict.fromkeys(names)), fresh, len(header))
+        assert read(reader, header) == (list(dict.fromkeys(names)), has_new, len(header))
 
 
-def test_an_atom_is_spelled_out_once():
+def test_the_text_of_an_atom_is_written_once():
     writer = AtomWriter()
 
-    assert written(writer, ["rex"]) == (b"\x01\x08\x00\x03rex", True)
-    assert written(writer, ["rex"]) == (b"\x01\x00\x00", False)
+    assert write(writer, ["rex"]) == (b"\x01\x08\x00\x03rex", True)
+    assert write(writer, ["rex"]) == (b"\x01\x00\x00", False)
 
 
-def test_what_is_not_written_has_not_filled_anything():
+def test_a_header_that_is_not_written_fills_no_cell():
     writer = AtomWriter()
-    writer.new_header().get(Atom("never said"))
+    writer.new_header().get(Atom("never written"))
 
-    assert written(writer, ["rex"]) == (b"\x01\x08\x00\x03rex", True)
+    assert write(writer, ["rex"]) == (b"\x01\x08\x00\x03rex", True)
 
 
-def test_when_all_cells_are_used_further_atoms_have_no_number_and_no_cell_is_lost():
+def test_atoms_beyond_the_last_cell_get_no_reference():
     writer, reader = AtomWriter(), AtomReader()
     for number in range(CELLS + 100):
-        header, _ = written(writer, [f"atom{number}"])
+        header, _ = write(writer, [f"atom{number}"])
         reader.read(header, 0)
 
     references = writer.new_header()
 
     assert references.get(Atom("one too many")) is None
     assert references.get(Atom("atom0")) == 0
-    assert read(reader, written(writer, [f"atom{number}" for number in range(250)])[0])[0][249] == "atom249"
+    assert read(reader, write(writer, [f"atom{number}" for number in range(250)])[0])[0][249] == "atom249"
 
 
-def test_atoms_of_messages_leave_half_of_the_cells_to_names():
+def test_atoms_of_messages_use_at_most_half_of_the_cells():
     writer = AtomWriter()
     for number in range(CELLS // 2):
-        written(writer, [f"atom{number}"])
+        write(writer, [f"atom{number}"])
     references = writer.new_header()
 
     references.encoding_message = True

@@ -1,3 +1,5 @@
+"""Channels: signals between two ends, fragments, invalid data, ticks and timeouts."""
+
 import math
 import re
 import struct
@@ -44,7 +46,7 @@ every_framing = pytest.mark.parametrize("flags", FRAMINGS, ids=["both", "fragmen
 
 
 def pair(flags=OFFERED, **options):
-    """What socrates has towards plato, and plato towards socrates."""
+    """Return the channel of socrates to plato, and the channel of plato to socrates."""
     return Channel(PLATO, SOCRATES, flags, now=0.0, **options), Channel(SOCRATES, PLATO, flags, now=0.0, **options)
 
 
@@ -56,8 +58,8 @@ def framed(*frames):
     return b"".join(struct.pack(">I", len(frame)) + frame for frame in frames)
 
 
-def carry(signals, flags=OFFERED):
-    """What arrives of ``signals``, and how many bytes went."""
+def transfer(signals, flags=OFFERED):
+    """Return the events that ``signals`` give at the receiver, and the number of bytes sent."""
     sender, receiver = pair(flags)
     events, size = [], 0
     for signal in signals:
@@ -88,53 +90,53 @@ SIGNALS = [
 
 
 @every_framing
-def test_every_signal_arrives_as_it_was_sent_again_and_again(flags):
-    said = [signal for _ in range(4) for signal in SIGNALS]
+def test_every_signal_arrives_unchanged_many_times(flags):
+    sent = [signal for _ in range(4) for signal in SIGNALS]
 
-    assert carry(said, flags)[0] == said
+    assert transfer(sent, flags)[0] == sent
 
 
-def test_what_is_said_again_takes_fewer_bytes():
-    once, many = carry([SIGNALS[0]])[1], carry([SIGNALS[0]] * 101)[1]
+def test_a_repeated_signal_takes_fewer_bytes():
+    once, many = transfer([SIGNALS[0]])[1], transfer([SIGNALS[0]] * 101)[1]
 
     assert (many - once) / 100 < 0.7 * once
 
 
-def test_a_pair_that_is_known_differs_in_its_message_alone():
-    said = [Send(HERE, THERE, (PING, number, Atom(f"other{number % 7}"))) for number in range(50)]
+def test_a_cached_prefix_carries_different_messages():
+    sent = [Send(HERE, THERE, (PING, number, Atom(f"other{number % 7}"))) for number in range(50)]
 
-    assert carry(said)[0] == said
+    assert transfer(sent)[0] == sent
 
 
-def test_each_reference_of_a_known_pair_is_its_own():
+def test_a_cached_prefix_carries_different_references():
     refs = [Ref(Atom(SOCRATES), 7, (number, 1 << 31, 3)) for number in range(20)]
-    said = [kind(HERE, Atom("rex"), ref) for ref in refs for kind in (Monitor, Demonitor)]
-    said += [Down(HERE, THERE, Ref(Atom(PLATO), 9, ref.words), (Atom("noproc"), ref)) for ref in refs]
-    said += [SendAlias(HERE, Ref(Atom(PLATO), 9, ref.words), ref.words[0]) for ref in refs]
-    said += [SendAlias(HERE, Ref(Atom(PLATO), 9, (number, 2)), 1) for number in range(5)]
+    sent = [kind(HERE, Atom("rex"), ref) for ref in refs for kind in (Monitor, Demonitor)]
+    sent += [Down(HERE, THERE, Ref(Atom(PLATO), 9, ref.words), (Atom("noproc"), ref)) for ref in refs]
+    sent += [SendAlias(HERE, Ref(Atom(PLATO), 9, ref.words), ref.words[0]) for ref in refs]
+    sent += [SendAlias(HERE, Ref(Atom(PLATO), 9, (number, 2)), 1) for number in range(5)]
 
-    assert carry(said)[0] == said
-
-
-def test_a_pid_of_another_life_is_not_taken_for_its_successor():
-    lives = [Send(HERE, Pid(Atom(PLATO), 90, 0, creation), 1) for creation in (9, 10, 9, 10, 9, 10)]
-
-    assert carry(lives)[0] == lives
+    assert transfer(sent)[0] == sent
 
 
-def test_many_pairs_are_remembered_and_forgotten_without_harm():
-    said = [Send(Pid(Atom(SOCRATES), number % 1500, 0, 7), THERE, number) for number in range(5000)]
+def test_pids_of_two_incarnations_have_two_cached_prefixes():
+    sent = [Send(HERE, Pid(Atom(PLATO), 90, 0, creation), 1) for creation in (9, 10, 9, 10, 9, 10)]
 
-    assert carry(said)[0] == said
+    assert transfer(sent)[0] == sent
+
+
+def test_more_pairs_than_the_prefix_cache_holds_are_carried():
+    sent = [Send(Pid(Atom(SOCRATES), number % 1500, 0, 7), THERE, number) for number in range(5000)]
+
+    assert transfer(sent)[0] == sent
 
 
 def test_more_atoms_than_the_cache_holds_are_carried():
-    said = [SendName(HERE, Atom(f"name{number}"), Atom(f"message{number}")) for number in range(3000)] * 2
+    sent = [SendName(HERE, Atom(f"name{number}"), Atom(f"message{number}")) for number in range(3000)] * 2
 
-    assert carry(said)[0] == said
+    assert transfer(sent)[0] == sent
 
 
-def test_the_order_is_kept_in_one_write():
+def test_one_write_keeps_the_order():
     sender, receiver = pair()
     for signal in SIGNALS:
         sender.send(signal)
@@ -142,12 +144,12 @@ def test_the_order_is_kept_in_one_write():
     assert receiver.receive_data(sender.data_to_send(0.0), 0.0) == SIGNALS
 
 
-def test_atoms_of_messages_do_not_crowd_out_names():
-    chatter = [Send(HERE, Pid(Atom(PLATO), number, 0, 9), Atom(f"once{number}")) for number in range(3000)]
+def test_atoms_of_messages_leave_cells_for_names():
+    messages = [Send(HERE, Pid(Atom(PLATO), number, 0, 9), Atom(f"once{number}")) for number in range(3000)]
     late = SendName(HERE, Atom("a_name_that_comes_late_and_is_rather_long"), 1)
 
-    _, once = carry([*chatter, late])
-    _, again = carry([*chatter, late, late])
+    _, once = transfer([*messages, late])
+    _, again = transfer([*messages, late, late])
 
     assert again - once < len(late.name.name) + 30
 
@@ -157,13 +159,13 @@ def test_atoms_of_messages_do_not_crowd_out_names():
 
 @every_framing
 @pytest.mark.parametrize("size", [65_000, 65_536 - 5, 65_536 - 4, 65_537, 200_000, 1_000_000])
-def test_a_long_message_arrives_whole(flags, size):
-    said = [Send(HERE, THERE, b"\x07" * size), Send(HERE, THERE, (PING, b"\x08" * size)), Send(HERE, THERE, PING)]
+def test_a_long_message_arrives_complete(flags, size):
+    sent = [Send(HERE, THERE, b"\x07" * size), Send(HERE, THERE, (PING, b"\x08" * size)), Send(HERE, THERE, PING)]
 
-    assert carry(said, flags)[0] == said
+    assert transfer(sent, flags)[0] == sent
 
 
-def test_a_long_message_travels_in_pieces_of_64_kib():
+def test_a_long_message_is_sent_in_fragments_of_64_kib():
     sender, _ = pair()
     sender.send(Send(HERE, THERE, bytes(200_000)))
     data, sizes = sender.data_to_send(0.0), []
@@ -176,7 +178,7 @@ def test_a_long_message_travels_in_pieces_of_64_kib():
     assert max(size for _, size in sizes) < 65_536 + 200
 
 
-def test_no_two_long_messages_share_a_sequence():
+def test_every_fragmented_message_has_its_own_sequence():
     sender, _ = pair()
     for number in range(3):
         sender.send(Send(HERE, THERE, bytes(70_000 + number)))
@@ -185,7 +187,7 @@ def test_no_two_long_messages_share_a_sequence():
 
 
 def fragments(count, sequence, message, control=(22, HERE, THERE), references=()):
-    """Frames as a node writes them that cuts ``message`` into ``count`` pieces."""
+    """Return the frames of ``message`` in ``count`` fragments."""
     numbers = {Atom(name.decode()): number for number, (_, name) in enumerate(references)}
     head = encode_references(references) + encode_term(control, numbers)
     data = encode_term(message, numbers)
@@ -199,7 +201,7 @@ def fragments(count, sequence, message, control=(22, HERE, THERE), references=()
     ]
 
 
-def test_sequences_of_several_senders_may_interleave():
+def test_sequences_may_interleave():
     first, second = fragments(3, 1, [1] * 30), fragments(2, 2, b"x" * 30)
     frames = [first[0], second[0], first[1], second[1], first[2]]
 
@@ -208,7 +210,7 @@ def test_sequences_of_several_senders_may_interleave():
     assert [event.message for event in events] == [b"x" * 30, [1] * 30]
 
 
-def test_atoms_are_those_of_the_first_fragment_whatever_is_said_between():
+def test_atoms_of_fragments_are_resolved_with_the_first_fragment():
     first = fragments(2, 1, (Atom("early"), 1), references=[(5, b"early")])
     between = b"\x83D" + encode_references([(5, b"late")]) + encode_term((22, HERE, THERE)) + b"R\x00"
 
@@ -217,7 +219,7 @@ def test_atoms_are_those_of_the_first_fragment_whatever_is_said_between():
     assert [event.message for event in events] == [Atom("late"), (Atom("early"), 1)]
 
 
-def test_one_fragment_may_be_all():
+def test_a_sequence_may_have_only_one_fragment():
     events = plato().receive_data(framed(*fragments(1, 9, PING)), 0.0)
 
     assert events == [Send(HERE, THERE, PING)]
@@ -227,42 +229,42 @@ A, B, C = fragments(3, 1, [1] * 30)
 
 
 @pytest.mark.parametrize(
-    ("frames", "why"),
+    ("frames", "detail"),
     [
-        ([A, C], "fragment 1 of sequence 1, where 2 is due"),
-        ([A, B, B], "fragment 2 of sequence 1, where 1 is due"),
-        ([A, A], "begins a second time"),
-        ([B], "which has not begun"),
-        ([A, B, C, C], "which has not begun"),
-        ([A[:10] + bytes(8) + A[18:]], "begins with fragment 0"),
-        ([A, B[:17]], "cut short"),
-        ([A[:18]], "cut short"),
-        ([A[:15]], "cut short"),
+        ([A, C], "fragment 1 of sequence 1 instead of 2"),
+        ([A, B, B], "fragment 2 of sequence 1 instead of 1"),
+        ([A, A], "starts a second time"),
+        ([B], "which has no first fragment"),
+        ([A, B, C, C], "which has no first fragment"),
+        ([A[:10] + bytes(8) + A[18:]], "starts with fragment 0"),
+        ([A, B[:17]], "truncated"),
+        ([A[:18]], "truncated"),
+        ([A[:15]], "truncated"),
     ],
 )
-def test_fragments_out_of_order_end_the_connection(frames, why):
+def test_invalid_fragments_end_the_connection(frames, detail):
     *_, lost = plato().receive_data(framed(*frames), 0.0)
 
     assert lost.reason == "killed"
-    assert why in lost.detail
+    assert detail in lost.detail
 
 
 def test_fragments_that_were_not_negotiated_end_the_connection():
     (lost,) = plato(CACHE_ONLY).receive_data(framed(A), 0.0)
 
-    assert "unknown kind" in lost.detail
+    assert "unknown type" in lost.detail
 
 
-def test_unfinished_messages_are_bounded_in_bytes_and_number():
+def test_unfinished_messages_are_limited_in_bytes_and_number():
     (lost,) = plato(max_unfinished=100).receive_data(framed(*fragments(2, 1, bytes(300))[:1]), 0.0)
     assert "100 bytes" in lost.detail
 
-    begun = framed(*(fragments(2, number, 1)[0] for number in range(4097)))
-    (lost,) = plato().receive_data(begun, 0.0)
+    first_fragments = framed(*(fragments(2, number, 1)[0] for number in range(4097)))
+    (lost,) = plato().receive_data(first_fragments, 0.0)
     assert "4096 unfinished" in lost.detail
 
 
-def test_a_finished_message_counts_no_longer():
+def test_a_finished_message_no_longer_counts_against_the_limit():
     receiver = plato(max_unfinished=400)
 
     for number in range(5):
@@ -270,11 +272,11 @@ def test_a_finished_message_counts_no_longer():
     assert receiver.statistics().buffered == 0
 
 
-# Faults
+# Invalid data
 
 
 @every_framing
-def test_the_good_before_a_fault_is_delivered(flags):
+def test_signals_before_an_invalid_frame_are_delivered(flags):
     sender, receiver = pair(flags)
     sender.send(SIGNALS[0])
 
@@ -285,7 +287,7 @@ def test_the_good_before_a_fault_is_delivered(flags):
     assert len(events) == 2
 
 
-def test_after_a_fault_the_channel_is_silent():
+def test_a_lost_channel_gives_nothing_and_sends_nothing():
     channel = plato()
     channel.send(SIGNALS[0])
     channel.receive_data(framed(b"nonsense"), 0.0)
@@ -302,12 +304,12 @@ SENT = encode_term((22, HERE, THERE))
 
 
 @pytest.mark.parametrize(
-    ("frame", "why"),
+    ("frame", "detail"),
     [
-        (b"\x83", "unknown kind"),
-        (b"\x84D\x00", "begins with 131"),
-        (b"\x83G\x00", "unknown kind"),
-        (b"\x83D", "cut short"),
+        (b"\x83", "unknown type"),
+        (b"\x84D\x00", "starts with 131"),
+        (b"\x83G\x00", "unknown type"),
+        (b"\x83D", "truncated"),
         (b"\x83D\x01\x00\x05", "empty atom cache cell"),
         (b"\x83D\x00" + SENT, "ends inside"),
         (b"\x83D\x00" + SENT + b"R\x00", "cache reference"),
@@ -315,19 +317,19 @@ SENT = encode_term((22, HERE, THERE))
         (b"\x83D\x00" + SENT + b"F\x7f\xf8\x00\x00\x00\x00\x00\x00", "finite"),
         (b"\x83D\x00" + encode_term((99, HERE, THERE)), "Invalid distribution message: {99,"),
         (b"\x83D\x00" + encode_term((1, THERE, THERE)), "Invalid distribution message: {1,"),
-        (b"\x83D\x00" + encode_term(PING), "no control tuple"),
-        (b"p\x83" + SENT + b"\x83a\x01", "begins with 131"),
+        (b"\x83D\x00" + encode_term(PING), "not a control tuple"),
+        (b"p\x83" + SENT + b"\x83a\x01", "starts with 131"),
     ],
 )
-def test_a_fault_says_what_is_wrong(frame, why):
+def test_an_invalid_frame_is_reported(frame, detail):
     (lost,) = plato().receive_data(framed(frame), 0.0)
 
     assert lost.reason == "killed"
-    assert why in lost.detail
+    assert detail in lost.detail
 
 
 @pytest.mark.parametrize("frame", [b"\x83D\x00" + SENT + b"a\x01", b"p\x83" + SENT + b"a\x01", b"p" + SENT, b"p"])
-def test_a_fault_in_pass_through_ends_it_too(frame):
+def test_an_invalid_pass_through_frame_ends_the_connection(frame):
     (lost,) = plato(PASS_THROUGH).receive_data(framed(frame), 0.0)
 
     assert lost.reason == "killed"
@@ -337,41 +339,41 @@ def test_bytes_after_the_message_are_ignored():
     assert plato().receive_data(framed(b"\x83D\x00" + SENT + b"a\x01" + b"more"), 0.0) == [Send(HERE, THERE, 1)]
 
 
-def known_frame(message):
-    return b"\x83D" + encode_references([(0, None), (1, None)]) + KNOWN_CONTROL + message
+def cached_frame(message):
+    return b"\x83D" + encode_references([(0, None), (1, None)]) + CACHED_CONTROL + message
 
 
 NODES = {Atom(SOCRATES): 0, Atom(PLATO): 1}
-KNOWN_CONTROL = encode_term((22, HERE, THERE), NODES)
-FIRST = b"\x83D" + encode_references([(0, SOCRATES.encode()), (1, PLATO.encode())]) + KNOWN_CONTROL + b"a\x00"
+CACHED_CONTROL = encode_term((22, HERE, THERE), NODES)
+FIRST = b"\x83D" + encode_references([(0, SOCRATES.encode()), (1, PLATO.encode())]) + CACHED_CONTROL + b"a\x00"
 
 
 @pytest.mark.parametrize("cut", [b"h\x02a\x01", b"m\x00\x00\x00\x04ab", b"a", b""])
-def test_a_message_cut_short_in_a_known_frame_does_not_read_into_the_next(cut):
-    cut = known_frame(cut)
+def test_a_truncated_message_after_a_cached_prefix_does_not_read_into_the_next_frame(cut):
+    cut = cached_frame(cut)
 
-    *good, lost = plato().receive_data(framed(FIRST, known_frame(b"a\x01"), cut, known_frame(b"a\x02")), 0.0)
+    *signals, lost = plato().receive_data(framed(FIRST, cached_frame(b"a\x01"), cut, cached_frame(b"a\x02")), 0.0)
 
-    assert [signal.message for signal in good] == [0, 1]
+    assert [signal.message for signal in signals] == [0, 1]
     assert "ends inside" in lost.detail
 
 
-def test_trailing_bytes_of_a_known_frame_are_ignored():
-    events = plato().receive_data(framed(FIRST, *[known_frame(b"a\x01more"), known_frame(b"a\x02")] * 2), 0.0)
+def test_trailing_bytes_after_a_cached_prefix_are_ignored():
+    events = plato().receive_data(framed(FIRST, *[cached_frame(b"a\x01more"), cached_frame(b"a\x02")] * 2), 0.0)
 
     assert [event.message for event in events] == [0, 1, 2, 1, 2]
 
 
-def test_a_known_beginning_is_forgotten_when_its_cell_is_overwritten():
+def test_a_send_prefix_is_dropped_when_its_cell_is_overwritten():
     renamed = b"\x83D" + encode_references([(1, b"other@127.0.0.1")]) + encode_term((2, Atom(""), HERE)) + b"a\x02"
 
-    frames = [FIRST, known_frame(b"a\x01"), known_frame(b"a\x01"), renamed, known_frame(b"a\x03")]
+    frames = [FIRST, cached_frame(b"a\x01"), cached_frame(b"a\x01"), renamed, cached_frame(b"a\x03")]
     events = plato().receive_data(framed(*frames), 0.0)
 
     assert [event.to.node.name for event in events] == [PLATO, PLATO, PLATO, SOCRATES, "other@127.0.0.1"]
 
 
-def test_a_known_reference_is_forgotten_when_its_cell_is_overwritten():
+def test_a_ref_prefix_is_dropped_when_its_cell_is_overwritten():
     control = encode_term((19, HERE, Atom("rex"), REF), NODES | {Atom("rex"): 2})
     cells = [(0, SOCRATES.encode()), (1, PLATO.encode()), (2, b"rex")]
     first = b"\x83D" + encode_references(cells) + control
@@ -383,7 +385,7 @@ def test_a_known_reference_is_forgotten_when_its_cell_is_overwritten():
     assert [event.target.name for event in events if isinstance(event, Monitor)] == ["rex", "rex", "rex", "kernel"]
 
 
-def test_a_reference_that_looks_like_a_known_one_is_read_for_what_it_is():
+def test_a_reference_of_another_size_does_not_match_a_ref_prefix():
     references = [Ref(Atom("a@bc"), 9, (number, 2)) for number in range(4)]
     header = b"\x83D" + encode_references([(0, None), (1, None)])
     frames = [header + encode_term((33, HERE, ref), NODES) + b"a\x01" for ref in references]
@@ -393,7 +395,7 @@ def test_a_reference_that_looks_like_a_known_one_is_read_for_what_it_is():
     assert [event.alias for event in events[1:]] == references
 
 
-def test_a_frame_longer_than_allowed_is_not_waited_for():
+def test_a_too_long_frame_is_refused_at_its_length_field():
     (lost,) = plato(max_frame=1000).receive_data(b"\x00\x00\x03\xe9", 0.0)
     assert lost.reason == "emsgsize"
 
@@ -401,22 +403,22 @@ def test_a_frame_longer_than_allowed_is_not_waited_for():
     assert lost.reason == "emsgsize"
 
 
-def test_a_frame_of_just_the_length_allowed_is_read():
+def test_a_frame_of_the_maximum_length_is_accepted():
     frame = b"\x83D\x00" + SENT + encode_term(bytes(100))
 
     assert plato(max_frame=len(frame)).receive_data(framed(frame), 0.0) == [Send(HERE, THERE, bytes(100))]
 
 
-# What we are asked to send
+# Invalid signals to send
 
 
 @every_framing
 @pytest.mark.parametrize("message", [None, float("nan"), object(), (PING, Atom("new"), None)])
-def test_what_is_no_term_is_refused_at_once_and_nothing_has_happened(flags, message):
+def test_a_value_that_is_not_a_term_is_refused_without_a_change_of_state(flags, message):
     sender, receiver = pair(flags)
     for signal in (
         Send(HERE, THERE, message),
-        SendName(HERE, Atom("unheard"), message),
+        SendName(HERE, Atom("unused"), message),
         SendAlias(HERE, THEIR_REF, message),
     ):
         with pytest.raises(EncodeError):
@@ -429,7 +431,7 @@ def test_what_is_no_term_is_refused_at_once_and_nothing_has_happened(flags, mess
     assert receiver.receive_data(sender.data_to_send(0.0), 0.0) == SIGNALS
 
 
-def test_a_reference_out_of_range_is_refused_however_well_its_like_are_known():
+def test_a_reference_out_of_range_is_refused_with_a_cached_prefix():
     sender, _ = pair()
     for _ in range(4):
         with pytest.raises(EncodeError):
@@ -437,14 +439,14 @@ def test_a_reference_out_of_range_is_refused_however_well_its_like_are_known():
         sender.send(SendAlias(HERE, THEIR_REF, 1))
 
 
-def test_a_frame_that_no_peer_reads_is_refused():
+def test_a_frame_too_long_for_a_beam_is_refused():
     sender, _ = pair(CACHE_ONLY)
 
-    with pytest.raises(LocalProtocolError, match="longer than any peer reads"):
+    with pytest.raises(LocalProtocolError, match="longer than a peer reads"):
         sender.send(Send(HERE, THERE, bytes(0x08000000)))
 
 
-def test_pending_counts_what_waits():
+def test_pending_counts_the_bytes_to_send():
     sender, _ = pair()
     sender.send(SIGNALS[0])
     sender.send(SIGNALS[1])
@@ -459,7 +461,7 @@ def test_pending_counts_what_waits():
 # Ticks
 
 
-def test_a_quarter_of_the_tick_time_of_silence_is_ended_by_a_tick():
+def test_a_tick_is_sent_after_an_idle_quarter_of_the_tick_time():
     channel = plato(net_ticktime=8.0)
     assert channel.next_deadline() == 2.0
     assert channel.handle_timeout(1.9) == []
@@ -471,7 +473,7 @@ def test_a_quarter_of_the_tick_time_of_silence_is_ended_by_a_tick():
     assert channel.next_deadline() == 4.0
 
 
-def test_who_speaks_need_not_tick():
+def test_a_node_that_sent_data_sends_no_tick():
     channel = plato(net_ticktime=8.0)
     channel.send(SIGNALS[0])
     channel.data_to_send(1.5)
@@ -482,7 +484,7 @@ def test_who_speaks_need_not_tick():
     assert channel.next_deadline() == 3.5
 
 
-def test_no_tick_is_put_behind_what_waits_to_be_written():
+def test_no_tick_is_queued_behind_pending_data():
     channel = plato(net_ticktime=8.0)
     channel.send(SIGNALS[0])
 
@@ -492,17 +494,17 @@ def test_no_tick_is_put_behind_what_waits_to_be_written():
     assert not channel.data_to_send(2.0).endswith(TICK)
 
 
-def test_a_peer_is_gone_when_nothing_is_heard_for_the_tick_time():
+def test_a_peer_times_out_after_an_idle_tick_time():
     channel = plato(net_ticktime=8.0)
     channel.receive_data(TICK, 1.0)
     times = [2.0 * step for step in range(1, 5)]
 
     assert [channel.handle_timeout(now) for now in times] == [[], [], [], []]
     (lost,) = channel.handle_timeout(9.0)
-    assert lost == ConnectionLost("net_tick_timeout", "nothing was heard of socrates@127.0.0.1 for 8 s")
+    assert lost == ConnectionLost("net_tick_timeout", "no data from socrates@127.0.0.1 for 8 s")
 
 
-def test_deadlines_lead_to_the_discovery_in_time():
+def test_handling_every_deadline_finds_the_timeout_in_time():
     channel, now = plato(net_ticktime=8.0), 0.0
     while not channel.handle_timeout(now):
         channel.data_to_send(now)
@@ -512,32 +514,32 @@ def test_deadlines_lead_to_the_discovery_in_time():
     assert now == 8.0
 
 
-def test_any_byte_is_a_sign_of_life():
+def test_any_byte_prevents_a_timeout():
     channel = plato(net_ticktime=8.0)
     for now in range(1, 100):
         channel.receive_data(b"\x00" if now % 2 else b"\x00\x00\x00\x00", float(now))
         assert channel.handle_timeout(float(now)) == []
 
 
-def test_a_tick_is_answered_so_that_peers_with_a_shorter_tick_time_hear_us():
+def test_a_tick_is_answered_for_peers_with_a_shorter_tick_time():
     channel = plato()
     channel.receive_data(TICK, 0.0)
 
     assert channel.data_to_send(0.0) == TICK
 
 
-def test_a_tick_is_not_answered_when_something_was_said_since_the_last():
+def test_a_tick_is_not_answered_if_data_was_sent_since_the_last_one():
     channel = plato()
     channel.send(SIGNALS[0])
     channel.receive_data(TICK, 0.0)
-    spoken = channel.data_to_send(0.0)
+    data = channel.data_to_send(0.0)
 
-    assert not spoken.endswith(TICK)
+    assert not data.endswith(TICK)
     channel.receive_data(TICK, 1.0)
     assert channel.data_to_send(1.0) == TICK
 
 
-def test_two_idle_nodes_live_through_an_hour_on_ticks_alone():
+def test_two_idle_nodes_stay_connected_for_an_hour():
     ends = pair(net_ticktime=8.0)
     ticks = 0
     for quarter in range(4 * 3600):
@@ -551,19 +553,19 @@ def test_two_idle_nodes_live_through_an_hour_on_ticks_alone():
     assert ticks <= 2 * 3600 / 2 * 2
 
 
-def test_a_peer_whose_tick_time_is_an_eighth_of_ours_still_hears_us():
-    ours, theirs = (
+def test_a_peer_with_an_eighth_of_our_tick_time_stays_connected():
+    slow, fast = (
         Channel(PLATO, SOCRATES, OFFERED, now=0.0),
         Channel(SOCRATES, PLATO, OFFERED, now=0.0, net_ticktime=8.0),
     )
     for quarter in range(4 * 300):
         now = quarter / 4
-        for end, other in ((ours, theirs), (theirs, ours)):
+        for end, other in ((slow, fast), (fast, slow)):
             assert end.handle_timeout(now) == []
             assert other.receive_data(end.data_to_send(now), now) == []
 
 
-def test_who_comes_late_himself_gives_the_peer_time_for_one_tick_once():
+def test_after_a_stall_the_peer_gets_the_time_of_one_tick_once():
     channel = plato(net_ticktime=8.0)
     assert channel.is_timed_out(24.0)
 
@@ -573,17 +575,17 @@ def test_who_comes_late_himself_gives_the_peer_time_for_one_tick_once():
     assert not channel.is_timed_out(25.9)
     assert channel.next_deadline() == 26.0
     (lost,) = channel.handle_timeout(50.0)
-    assert lost == ConnectionLost("net_tick_timeout", "nothing was heard of socrates@127.0.0.1 for 50 s")
+    assert lost == ConnectionLost("net_tick_timeout", "no data from socrates@127.0.0.1 for 50 s")
 
 
-def test_who_was_heard_after_an_absence_may_be_missed_again():
+def test_data_after_a_stall_allows_another_extension():
     channel = plato(net_ticktime=8.0)
-    for absence in range(30, 300, 30):
-        assert channel.handle_timeout(float(absence)) == []
-        channel.receive_data(TICK, absence + 0.1)
+    for stall_end in range(30, 300, 30):
+        assert channel.handle_timeout(float(stall_end)) == []
+        channel.receive_data(TICK, stall_end + 0.1)
 
 
-def test_who_is_a_little_late_judges():
+def test_a_short_delay_gives_no_extension():
     channel = plato(net_ticktime=8.0)
 
     (lost,) = channel.handle_timeout(9.9)
@@ -591,7 +593,7 @@ def test_who_is_a_little_late_judges():
     assert lost.reason == "net_tick_timeout"
 
 
-def test_what_others_said_in_our_stead_was_said():
+def test_external_writes_count_as_sent():
     channel = plato(net_ticktime=8.0)
     channel.note_external_write(2, 50, 1.5)
 
@@ -605,20 +607,20 @@ def test_what_others_said_in_our_stead_was_said():
 
 
 @every_framing
-def test_a_word_may_stand_between_any_two_frames_and_changes_nothing(flags):
+def test_a_standalone_frame_fits_between_any_two_frames(flags):
     sender, receiver = pair(flags)
-    word = SendName(HERE, Atom("erlmesh"), (Atom("loop_blocked"), Atom(SOCRATES), 2000))
+    standalone = SendName(HERE, Atom("erlmesh"), (Atom("loop_blocked"), Atom(SOCRATES), 2000))
     events = []
     for signal in SIGNALS * 3:
-        spoken = sender.encode_standalone(word)
+        frame = sender.encode_standalone(standalone)
         sender.send(signal)
-        events += receiver.receive_data(spoken + sender.data_to_send(0.0), 0.0)
+        events += receiver.receive_data(frame + sender.data_to_send(0.0), 0.0)
 
-    assert events == [each for signal in SIGNALS * 3 for each in (word, signal)]
+    assert events == [each for signal in SIGNALS * 3 for each in (standalone, signal)]
     assert sender.statistics().signals_out == len(SIGNALS) * 3
 
 
-def test_words_never_wait():
+def test_a_standalone_frame_is_not_queued():
     channel = plato()
 
     assert channel.encode_standalone(SIGNALS[0])
@@ -630,7 +632,7 @@ def test_words_never_wait():
 # Statistics
 
 
-def test_statistics_count_what_went_through():
+def test_statistics_count_signals_ticks_and_bytes():
     sender, receiver = pair()
     sender.send(SIGNALS[0])
     data = sender.data_to_send(0.0)
@@ -669,54 +671,54 @@ ANY_SIGNAL = st.one_of(
 )
 
 
-def as_sent(signal):
-    """True and Atom("true") are one term, which arrives as True within messages."""
+def as_received(signal):
+    """Return a signal as it is received: inside messages the atom true is received as True."""
     return repr(signal).replace("Atom('true')", "True")
 
 
 @given(st.lists(ANY_SIGNAL, max_size=12), st.sampled_from(FRAMINGS))
-def test_what_is_sent_is_received(said, flags):
-    assert [as_sent(event) for event in carry(said, flags)[0]] == [as_sent(signal) for signal in said]
+def test_any_signals_round_trip(sent, flags):
+    assert [as_received(event) for event in transfer(sent, flags)[0]] == [as_received(signal) for signal in sent]
 
 
 @st.composite
 def streams(draw):
-    """Good frames, and perhaps something else in their midst."""
+    """Generate valid frames, perhaps with a few bytes inserted or replaced."""
     sender, _ = pair()
     for signal in draw(st.lists(ANY_SIGNAL, max_size=8)):
         sender.send(signal)
     stream = sender.data_to_send(0.0)
     if len(stream) < 5000 and draw(st.booleans()):
         at = draw(st.integers(0, len(stream)))
-        gone = draw(st.integers(0, 3))
-        stream = stream[:at] + draw(st.binary(max_size=6)) + stream[at + gone :]
+        removed = draw(st.integers(0, 3))
+        stream = stream[:at] + draw(st.binary(max_size=6)) + stream[at + removed :]
     return stream
 
 
 @given(streams(), st.data())
-def test_how_the_bytes_are_cut_makes_no_difference(stream, data):
+def test_any_split_of_the_bytes_gives_the_same_events(stream, data):
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=10)))
     whole, pieces = plato(), plato()
 
-    together = whole.receive_data(stream, 0.0)
-    apart = [
+    events_of_whole = whole.receive_data(stream, 0.0)
+    events_of_pieces = [
         event
         for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True)
         for event in pieces.receive_data(stream[start:end], 0.0)
     ]
 
-    assert [repr(event) for event in apart] == [repr(event) for event in together]
+    assert [repr(event) for event in events_of_pieces] == [repr(event) for event in events_of_whole]
     assert whole.statistics().buffered == pieces.statistics().buffered
 
 
 @given(streams(), st.sampled_from(FRAMINGS))
-def test_any_bytes_give_signals_and_at_most_one_loss_at_the_end(stream, flags):
+def test_any_bytes_give_signals_and_at_most_one_final_loss(stream, flags):
     events = plato(flags).receive_data(stream, 0.0)
 
     assert not any(isinstance(event, ConnectionLost) for event in events[:-1])
 
 
 @given(st.binary(max_size=200), st.sampled_from(FRAMINGS))
-def test_pure_noise_gives_no_exception(noise, flags):
+def test_random_bytes_never_raise(noise, flags):
     plato(flags).receive_data(noise, 0.0)
     plato(flags).receive_data(framed(noise) if noise else TICK, 0.0)

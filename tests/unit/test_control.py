@@ -1,3 +1,5 @@
+"""Signals and their control tuples, in both directions."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,8 +38,8 @@ MFA = (Atom("erpc"), Atom("execute_call"), 4)
 OPTIONS = [Atom("monitor")]
 EMPTY = Atom("")
 
-# What OTP 25 says to a peer that can do everything, from `erl_dist_protocol` and captures.
-NOW = [
+# The forms of OTP 25 with a peer that has all capabilities, from `erl_dist_protocol` and captures.
+CURRENT_FORMS = [
     (Send(THEIRS, OURS, MESSAGE), (22, THEIRS, OURS), MESSAGE),
     (Send(THEIRS, OURS, MESSAGE, TOKEN), (23, THEIRS, OURS, TOKEN), MESSAGE),
     (Send(None, OURS, MESSAGE), (2, EMPTY, OURS), MESSAGE),
@@ -62,14 +64,18 @@ NOW = [
     (Down(NAME, OURS, REF, REASON), (28, NAME, OURS, REF), REASON),
     (GroupLeader(THEIRS, OURS), (7, THEIRS, OURS), NO_MESSAGE),
     (SpawnRequest(REF, THEIRS, THEIRS, *MFA, OPTIONS, [1]), (29, REF, THEIRS, THEIRS, MFA, OPTIONS), [1]),
-    (SpawnRequest(REF, THEIRS, THEIRS, *MFA, NAME, [1]), (29, REF, THEIRS, THEIRS, MFA, NAME), [1]),  # that is badopt
+    (
+        SpawnRequest(REF, THEIRS, THEIRS, *MFA, NAME, [1]),
+        (29, REF, THEIRS, THEIRS, MFA, NAME),
+        [1],
+    ),  # the receiver answers badopt
     (SpawnRequest(REF, THEIRS, THEIRS, *MFA, [], [], TOKEN), (30, REF, THEIRS, THEIRS, MFA, [], TOKEN), []),
     (SpawnReply(REF, OURS, 2, THEIRS), (31, REF, OURS, 2, THEIRS), NO_MESSAGE),
     (SpawnReply(REF, OURS, 0, Atom("badopt")), (31, REF, OURS, 0, Atom("badopt")), NO_MESSAGE),
     (SpawnReply(REF, OURS, 2, THEIRS, TOKEN), (32, REF, OURS, 2, THEIRS, TOKEN), NO_MESSAGE),
 ]
-# What is said where EXIT_PAYLOAD, SEND_SENDER and UNLINK_ID are not negotiated.
-THEN = [
+# The forms without EXIT_PAYLOAD, SEND_SENDER and UNLINK_ID.
+OLDER_FORMS = [
     (Send(None, OURS, MESSAGE), (2, EMPTY, OURS), MESSAGE),
     (ExitLink(THEIRS, OURS, REASON), (3, THEIRS, OURS, REASON), NO_MESSAGE),
     (ExitLink(THEIRS, OURS, REASON, TOKEN), (13, THEIRS, OURS, TOKEN, REASON), NO_MESSAGE),
@@ -81,7 +87,7 @@ THEN = [
 OLD = OFFERED & ~(Flags.EXIT_PAYLOAD | Flags.SEND_SENDER | Flags.UNLINK_ID)
 
 
-def shown(case):
+def case_id(case):
     return f"{type(case[0]).__name__}-{case[1][0]}"
 
 
@@ -89,21 +95,21 @@ def heard(control, message=NO_MESSAGE):
     return decode_control(control, message, PEER)
 
 
-@pytest.mark.parametrize(("signal", "control", "message"), NOW, ids=map(shown, NOW))
+@pytest.mark.parametrize(("signal", "control", "message"), CURRENT_FORMS, ids=map(case_id, CURRENT_FORMS))
 def test_a_signal_has_this_control_tuple(signal, control, message):
     assert encode_control(signal, OFFERED) == (control, message)
     assert heard(control, message) == signal
     assert carries_message(control) == (message is not NO_MESSAGE)
 
 
-@pytest.mark.parametrize(("signal", "control", "message"), THEN, ids=map(shown, THEN))
-def test_to_an_older_peer_it_is_this_one(signal, control, message):
+@pytest.mark.parametrize(("signal", "control", "message"), OLDER_FORMS, ids=map(case_id, OLDER_FORMS))
+def test_a_signal_to_an_older_peer_has_this_control_tuple(signal, control, message):
     assert encode_control(signal, OLD) == (control, message)
     assert heard(control, message) == signal
     assert carries_message(control) == (message is not NO_MESSAGE)
 
 
-def test_an_older_peer_is_not_told_the_sender_nor_the_unlink_id():
+def test_an_older_peer_gets_no_sender_and_no_unlink_id():
     assert encode_control(Send(THEIRS, OURS, MESSAGE), OLD)[0] == (2, EMPTY, OURS)
     assert encode_control(Unlink(7, THEIRS, OURS), OLD)[0] == (4, THEIRS, OURS)
 
@@ -117,7 +123,7 @@ def test_an_older_peer_is_not_told_the_sender_nor_the_unlink_id():
         (SpawnReply(REF, OURS, 0, THEIRS), Flags.SPAWN),
     ],
 )
-def test_what_the_peer_has_no_word_for_is_our_own_fault(signal, flag):
+def test_a_signal_that_the_peer_does_not_know_is_a_local_error(signal, flag):
     with pytest.raises(LocalProtocolError, match=f"{flag.name} was not negotiated"):
         encode_control(signal, OFFERED & ~flag)
 
@@ -133,22 +139,24 @@ def test_what_the_peer_has_no_word_for_is_our_own_fault(signal, flag):
         ((37, 16, THEIRS, OURS), ExitSend(THEIRS, OURS, MESSAGE)),
     ],
 )
-def test_the_one_op_of_otp_28_is_understood(control, signal):
+def test_the_altact_op_of_otp_28_is_decoded(control, signal):
     assert heard(control, MESSAGE) == signal
 
 
-def test_true_and_false_are_names_too():
+def test_true_and_false_are_decoded_as_names():
     assert heard((6, THEIRS, EMPTY, True), MESSAGE) == SendName(THEIRS, Atom("true"), MESSAGE)
     assert heard((19, THEIRS, False, REF)) == Monitor(THEIRS, Atom("false"), REF)
 
 
 @pytest.mark.parametrize("control", [(), 1, [1], Atom("x"), (True, THEIRS, OURS), (1.0, THEIRS, OURS), ("1",), (None,)])
-def test_what_is_no_control_tuple_is_refused(control):
-    with pytest.raises(RemoteProtocolError, match="no control tuple"):
+def test_a_term_that_is_not_a_control_tuple_is_refused(control):
+    with pytest.raises(RemoteProtocolError, match="not a control tuple"):
         carries_message(control)
 
 
-@pytest.mark.parametrize("control", [control for _, control, _ in NOW + THEN], ids=lambda control: str(control[0]))
+@pytest.mark.parametrize(
+    "control", [control for _, control, _ in CURRENT_FORMS + OLDER_FORMS], ids=lambda control: str(control[0])
+)
 @pytest.mark.parametrize("change", [lambda control: (*control, 1), lambda control: control[:-1]], ids=["more", "less"])
 def test_a_tuple_of_another_size_is_refused(control, change):
     with pytest.raises(RemoteProtocolError, match="Invalid distribution message"):
@@ -196,12 +204,12 @@ def test_a_tuple_of_another_size_is_refused(control, change):
     ],
     ids=str,
 )
-def test_a_malformed_tuple_is_refused_and_shown(control):
+def test_a_malformed_tuple_is_refused_and_shown_in_the_error(control):
     with pytest.raises(RemoteProtocolError, match=rf"Invalid distribution message: \{{{control[0]},"):
         heard(control, [])
 
 
-def test_who_sent_a_message_is_not_checked_as_otp_does_not_either():
+def test_the_sender_of_a_message_is_not_checked_as_in_otp():
     assert heard((22, THIRD, OURS), MESSAGE) == Send(THIRD, OURS, MESSAGE)
 
 
@@ -211,7 +219,7 @@ TERMS = st.sampled_from(
 
 
 @given(st.lists(TERMS, max_size=6), st.integers(-1, 40))
-def test_any_tuple_gives_a_signal_or_the_peers_fault(elements, op):
+def test_any_tuple_gives_a_signal_or_a_remote_protocol_error(elements, op):
     control = (op, *elements)
     try:
         message = MESSAGE if carries_message(control) else NO_MESSAGE
@@ -219,5 +227,5 @@ def test_any_tuple_gives_a_signal_or_the_peers_fault(elements, op):
     except RemoteProtocolError:
         return
     if op != 37:
-        again, said = encode_control(signal, OFFERED if op > 21 or op in (1, 4, 6, 7, 16, 19, 20) else OLD)
-        assert heard(again, said) == signal
+        again, same_message = encode_control(signal, OFFERED if op > 21 or op in (1, 4, 6, 7, 16, 19, 20) else OLD)
+        assert heard(again, same_message) == signal

@@ -1,6 +1,7 @@
-"""A node that stood still reads what its peers said meanwhile before it judges anyone, however its loop wakes.
+"""After a stall, a node reads the data that has arrived before it lets a peer time out.
 
-Standing still is a clock that jumps: nobody waits. On loops whose clock cannot be moved it is done in earnest.
+A stall is a jump of the loop's clock, so the tests do not wait. On loops with a clock that cannot be moved, the stall
+is real.
 """
 
 import asyncio
@@ -21,91 +22,91 @@ from erlmesh.proto.handshake import LocalNode, Status, accept, initiate
 from erlmesh.proto.handshake_driver import SETUP_TIMEOUT, HandshakeDriver
 from erlmesh.terms import Atom, Pid
 
-OURS, THEIRS = "ours@h", "theirs@h"
+LOCAL, REMOTE = "local@h", "remote@h"
 TICK = bytes(4)
 TICKTIME = 8.0
-MESSAGE = SendName(Pid(Atom(THEIRS), 90, 0, 9), Atom("x"), b"." * 1000)
+MESSAGE = SendName(Pid(Atom(REMOTE), 90, 0, 9), Atom("x"), b"." * 1000)
 
 
-def me(name):
+def local_node(name):
     return LocalNode(name, 1, lambda _: "monster", lambda: secrets.randbits(32), set(), OFFERED)
 
 
-class Skipping(asyncio.SelectorEventLoop):
-    """A loop that can oversleep."""
+class StallingLoop(asyncio.SelectorEventLoop):
+    """An event loop with a clock that can jump."""
 
-    skipped = 0.0
+    stalled_for = 0.0
 
     def time(self):
-        return super().time() + self.skipped
+        return super().time() + self.stalled_for
 
-    def stand_still(self, seconds):
-        self.skipped += seconds
+    def stall(self, seconds):
+        self.stalled_for += seconds
 
 
-class Owner:
-    """Of one pump; whatever it is told takes ``costs`` seconds."""
+class Delegate:
+    """Records the events of one connection. Handling received signals takes ``cost`` seconds."""
 
-    def __init__(self, ticktime, costs=0.0):
+    def __init__(self, ticktime, cost=0.0):
         self.ticktime = ticktime
-        self.costs = costs
+        self.cost = cost
         self.loop = asyncio.get_running_loop()
-        self.heard_of = []
-        self.told = asyncio.Queue()
+        self.received = []
+        self.events = asyncio.Queue()
         self.ended = None
 
-    def met(self, pump, met, now):
-        return Channel(met.name, OURS, met.flags, now=now, net_ticktime=self.ticktime)
+    def handshake_completed(self, protocol, event, now):
+        return Channel(event.name, LOCAL, event.flags, now=now, net_ticktime=self.ticktime)
 
-    def up(self, pump):
-        self.told.put_nowait("up")
+    def connection_ready(self, protocol):
+        self.events.put_nowait("ready")
 
-    def heard(self, pump, signals):
-        self.heard_of += signals
-        if self.costs:
-            self.loop.stand_still(self.costs)
-        self.told.put_nowait("heard")
+    def signals_received(self, protocol, signals):
+        self.received += signals
+        if self.cost:
+            self.loop.stall(self.cost)
+        self.events.put_nowait("signals")
 
-    def refused(self, pump, error):
+    def handshake_failed(self, protocol, error):
         self.ended = str(error)
-        self.told.put_nowait("refused")
+        self.events.put_nowait("failed")
 
-    def lost(self, pump, reason, why):
+    def connection_lost(self, protocol, reason, detail):
         self.ended = reason
-        self.told.put_nowait("lost")
+        self.events.put_nowait("lost")
 
 
 class Peer:
-    """The other end of a pump's connection, on a plain socket."""
+    """The remote end of a connection, on a plain socket."""
 
     all: ClassVar[list["Peer"]] = []
 
-    def __init__(self, connection, pump, owner):
+    def __init__(self, connection, protocol, delegate):
         self.all.append(self)
-        self.connection, self.protocol, self.owner = connection, pump, owner
+        self.connection, self.protocol, self.delegate = connection, protocol, delegate
         self.handshake = HandshakeDriver(
-            accept(me(THEIRS), lambda _name, _flags: Status.OK), now=0.0, timeout=float("inf")
+            accept(local_node(REMOTE), lambda _name, _flags: Status.OK), now=0.0, timeout=float("inf")
         )
-        self.channel = Channel(OURS, THEIRS, OFFERED, now=0.0)
+        self.channel = Channel(LOCAL, REMOTE, OFFERED, now=0.0)
 
-    async def listen(self):
-        """Reads what they said, as far as it has come."""
+    async def read(self):
+        """Read the handshake data that has arrived. Return the events."""
         loop = asyncio.get_running_loop()
         return self.handshake.receive_data(await loop.sock_recv(self.connection, 1 << 16), 0.0)
 
-    async def say(self, data):
+    async def write(self, data):
         await asyncio.get_running_loop().sock_sendall(self.connection, data)
 
-    async def meet(self):
+    async def complete_handshake(self):
         while True:
-            events = await self.listen()
-            await self.say(self.handshake.data_to_send())
+            events = await self.read()
+            await self.write(self.handshake.data_to_send())
             if events:
-                assert await self.owner.told.get() == "up"
+                assert await self.delegate.events.get() == "ready"
                 return
 
-    def say_now(self, data):
-        """It lies in the socket when this returns, and our loop has not turned."""
+    def write_now(self, data):
+        """Write without running the loop. The data is in the local socket when this returns."""
         self.connection.setblocking(True)
         self.connection.sendall(data)
         self.connection.setblocking(False)
@@ -119,29 +120,31 @@ class Peer:
         return self.channel.data_to_send(0.0)
 
     def timer(self):
-        """When our end looks next whether it has heard anything."""
+        """Return when the local end checks for a timeout next."""
         return self.protocol._timer.when()
 
 
 async def connected(ticktime=TICKTIME, **options):
-    """A peer whose handshake has not begun."""
+    """Return a peer before the handshake."""
     loop = asyncio.get_running_loop()
-    owner = Owner(ticktime, **options)
-    pump = DistProtocol(HandshakeDriver(initiate(me(OURS), THEIRS, lambda: True), now=loop.time()), owner)
+    delegate = Delegate(ticktime, **options)
+    handshake = HandshakeDriver(initiate(local_node(LOCAL), REMOTE, lambda: True), now=loop.time())
+    protocol = DistProtocol(handshake, delegate)
     with socket.create_server(("127.0.0.1", 0)) as server:
-        await loop.create_connection(lambda: pump, *server.getsockname())
+        await loop.create_connection(lambda: protocol, *server.getsockname())
         connection, _ = server.accept()
     connection.setblocking(False)
-    return Peer(connection, pump, owner)
+    return Peer(connection, protocol, delegate)
 
 
-async def met(ticktime=TICKTIME, **options):
+async def established(ticktime=TICKTIME, **options):
+    """Return a peer after the handshake."""
     peer = await connected(ticktime, **options)
-    await peer.meet()
+    await peer.complete_handshake()
     return peer
 
 
-def run(test, factory=Skipping):
+def run(test, factory=StallingLoop):
     async def main():
         try:
             await test(asyncio.get_running_loop())
@@ -150,117 +153,117 @@ def run(test, factory=Skipping):
                 peer = Peer.all.pop()
                 peer.protocol.close()
                 peer.connection.close()
-            await turns()
+            await iterations()
 
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(main())
 
 
-async def turns(count=6):
+async def iterations(count=6):
     for _ in range(count):
         await asyncio.sleep(0)
 
 
-def test_what_was_said_meanwhile_counts_when_the_timer_is_due_in_the_turn_that_stood_still():
+def test_data_that_arrived_in_a_stall_counts_if_the_timer_is_due_in_the_same_iteration():
     async def test(loop):
-        peer = await met()
+        peer = await established()
 
-        def hold():
-            peer.say_now(TICK)
-            loop.stand_still(3 * TICKTIME)
+        def stall():
+            peer.write_now(TICK)
+            loop.stall(3 * TICKTIME)
 
-        loop.call_at(peer.timer() - 0.001, hold)
-        loop.stand_still(TICKTIME / 4 + 1)  # both are due now, and hold is the first
-        await turns()
+        loop.call_at(peer.timer() - 0.001, stall)
+        loop.stall(TICKTIME / 4 + 1)  # both are due now, and `stall` runs first
+        await iterations()
 
-        assert peer.owner.ended is None
+        assert peer.delegate.ended is None
 
     run(test)
 
 
-def test_what_was_said_meanwhile_counts_when_the_timer_is_due_in_the_turn_after():
+def test_data_that_arrived_in_a_stall_counts_if_the_timer_is_due_in_the_next_iteration():
     async def test(loop):
-        peer = await met()
+        peer = await established()
 
-        peer.say_now(TICK)
-        loop.stand_still(3 * TICKTIME)
-        await turns()
+        peer.write_now(TICK)
+        loop.stall(3 * TICKTIME)
+        await iterations()
 
-        assert peer.owner.ended is None
+        assert peer.delegate.ended is None
 
     run(test)
 
 
-def test_what_was_said_meanwhile_counts_when_the_timer_comes_a_little_late_only():
-    """So little that nobody could say that the node stood still."""
+def test_data_that_arrived_in_a_short_stall_counts():
+    """The stall is too short to be detected."""
 
     async def test(loop):
-        peer = await met()
+        peer = await established()
         await asyncio.sleep(0)
-        loop.stand_still(TICKTIME - 0.5)
-        await turns()
-        assert peer.owner.ended is None
+        loop.stall(TICKTIME - 0.5)
+        await iterations()
+        assert peer.delegate.ended is None
 
-        def hold():
-            peer.say_now(TICK)
-            loop.stand_still(0.5)
+        def stall():
+            peer.write_now(TICK)
+            loop.stall(0.5)
 
-        loop.call_at(peer.timer() - 0.001, hold)
-        loop.stand_still(0.6)
-        await turns()
+        loop.call_at(peer.timer() - 0.001, stall)
+        loop.stall(0.6)
+        await iterations()
 
-        assert peer.owner.ended is None
+        assert peer.delegate.ended is None
 
     run(test)
 
 
-def test_many_peers_with_much_to_read_are_all_kept_however_long_the_reading_takes():
+def test_peers_stay_connected_while_much_data_is_read():
     async def test(loop):
-        peers = [await met(costs=1.0) for _ in range(30)]
+        peers = [await established(cost=1.0) for _ in range(30)]
         for peer in peers:
-            peer.say_now(peer.messages(1500))  # more than is read at once
+            peer.write_now(peer.messages(1500))  # more than one read returns
 
-        loop.stand_still(3 * TICKTIME)
+        loop.stall(3 * TICKTIME)
         for peer in peers:
-            while len(peer.owner.heard_of) < 1500:
-                assert await peer.owner.told.get() == "heard"
+            while len(peer.delegate.received) < 1500:
+                assert await peer.delegate.events.get() == "signals"
 
     run(test)
 
 
-def test_who_said_nothing_while_we_stood_still_has_the_time_for_one_tick():
+def test_a_peer_idle_during_a_stall_gets_the_time_of_one_tick():
     async def test(loop):
-        peer = await met()
+        peer = await established()
 
-        loop.stand_still(3 * TICKTIME)
-        await turns()
-        assert peer.owner.ended is None
+        loop.stall(3 * TICKTIME)
+        await iterations()
+        assert peer.delegate.ended is None
 
-        loop.stand_still(TICKTIME / 4)
-        await turns()
-        assert peer.owner.ended == "net_tick_timeout"
+        loop.stall(TICKTIME / 4)
+        await iterations()
+        assert peer.delegate.ended == "net_tick_timeout"
 
     run(test)
 
 
-def test_who_is_silent_while_we_turn_is_given_up_in_time():
+def test_an_idle_peer_times_out():
     async def test(loop):
-        peer = await met()
+        peer = await established()
         for _ in range(4):
-            assert peer.owner.ended is None
-            loop.stand_still(TICKTIME / 4)
-            await turns()
+            assert peer.delegate.ended is None
+            loop.stall(TICKTIME / 4)
+            await iterations()
 
-        assert peer.owner.ended == "net_tick_timeout"
+        assert peer.delegate.ended == "net_tick_timeout"
 
     run(test)
 
 
-def test_we_speak_at_once_when_we_wake():
+def test_a_tick_is_sent_immediately_after_a_stall():
     async def test(loop):
-        peer = await met()
-        peer.say_now(TICK)
-        loop.stand_still(3 * TICKTIME)
+        peer = await established()
+        peer.write_now(TICK)
+        loop.stall(3 * TICKTIME)
 
         assert (await loop.sock_recv(peer.connection, 100)).startswith(TICK)
 
@@ -268,61 +271,61 @@ def test_we_speak_at_once_when_we_wake():
 
 
 @pytest.mark.parametrize("late", [0.0, 0.3, 3.0, 60.0])
-def test_a_handshake_whose_answers_lie_in_the_socket_is_not_given_up(late):
+def test_a_handshake_continues_with_packets_that_waited_in_the_socket(late):
     async def test(loop):
         peer = await connected()
-        await peer.listen()
+        await peer.read()
 
-        peer.say_now(peer.handshake.data_to_send())  # all that a peer says before it hears us again
-        loop.stand_still(SETUP_TIMEOUT + late)
-        await peer.meet()
+        peer.write_now(peer.handshake.data_to_send())  # everything that the peer sends before its next read
+        loop.stall(SETUP_TIMEOUT + late)
+        await peer.complete_handshake()
 
-        assert peer.owner.ended is None
+        assert peer.delegate.ended is None
 
     run(test)
 
 
 @pytest.mark.parametrize("late", [0.0, 0.3, 3.0, 60.0])
-def test_a_handshake_whose_last_word_lies_in_the_socket_is_complete(late):
+def test_a_handshake_completes_with_a_last_packet_that_waited_in_the_socket(late):
     async def test(loop):
         peer = await connected()
-        await peer.listen()
-        await peer.say(peer.handshake.data_to_send())
-        await peer.listen()
+        await peer.read()
+        await peer.write(peer.handshake.data_to_send())
+        await peer.read()
 
-        peer.say_now(peer.handshake.data_to_send())
-        loop.stand_still(SETUP_TIMEOUT + late)
+        peer.write_now(peer.handshake.data_to_send())
+        loop.stall(SETUP_TIMEOUT + late)
 
-        assert await peer.owner.told.get() == "up"
+        assert await peer.delegate.events.get() == "ready"
 
     run(test)
 
 
-def test_a_handshake_that_nobody_answers_ends_also_after_we_stood_still():
+def test_an_unanswered_handshake_times_out_after_a_stall():
     async def test(loop):
         peer = await connected()
-        loop.stand_still(SETUP_TIMEOUT + 60)
-        await turns()
-        assert peer.owner.ended is None
+        loop.stall(SETUP_TIMEOUT + 60)
+        await iterations()
+        assert peer.delegate.ended is None
 
-        loop.stand_still(SETUP_TIMEOUT)
-        assert await peer.owner.told.get() == "refused"
+        loop.stall(SETUP_TIMEOUT)
+        assert await peer.delegate.events.get() == "failed"
 
     run(test)
 
 
 @on_every_loop
-def test_in_earnest_on_real_loops(factory):
+def test_a_real_stall_on_every_loop(factory):
     ticktime = 1.0
 
     async def test(loop):
-        peers = [await met(ticktime) for _ in range(10)]
+        peers = [await established(ticktime) for _ in range(10)]
         for peer in peers:
-            peer.say_now(peer.messages(1000))
+            peer.write_now(peer.messages(1000))
 
-        time.sleep(1.1 * ticktime)  # noqa: ASYNC251 - that is the fault
+        time.sleep(1.1 * ticktime)  # noqa: ASYNC251 - the stall under test
         for peer in peers:
-            while len(peer.owner.heard_of) < 1000:
-                assert await peer.owner.told.get() == "heard"
+            while len(peer.delegate.received) < 1000:
+                assert await peer.delegate.events.get() == "signals"
 
     run(test, factory)

@@ -1,4 +1,4 @@
-"""EPMD's bytes, both roles, against what a real epmd answered."""
+"""The protocol of EPMD in both roles, against captures of a real epmd."""
 
 import contextlib
 import json
@@ -14,32 +14,32 @@ from erlmesh.proto import epmd
 PORT = 4302
 CAPTURED = json.loads((Path(__file__).parent.parent / "vectors" / "otp25.json").read_text())["epmd"]
 BY_NOTE = {entry["note"]: entry for entry in CAPTURED}
-NOON = 0x6B02B28F
+UNIX_TIME = 0x6B02B28F
 
 
 class Host:
-    """An EPMD and the connections to it, as bytes."""
+    """An EPMD and its connections, without sockets."""
 
     def __init__(self):
         self.registry = epmd.EpmdRegistry(PORT)
         self.clients = 0
 
-    def ask(self, request, unix_time=NOON, pieces=None):
+    def ask(self, request, unix_time=UNIX_TIME, pieces=None):
         self.clients += 1
         client = epmd.ServerConnection(self.registry, self.clients, 0.0)
         answer = b"".join(client.receive_data(piece, unix_time) for piece in pieces or [request])
         return answer, client
 
-    def replay(self, note, unix_time=NOON):
+    def replay(self, note, unix_time=UNIX_TIME):
         entry = BY_NOTE[note]
         answer, client = self.ask(bytes.fromhex(entry["req"]), unix_time)
-        if not note.startswith("DUMP"):  # the file descriptors in it are epmd's own
+        if not note.startswith("DUMP"):  # it contains the file descriptors of the real epmd
             assert answer.hex() == entry["rsp"], note
         assert client.should_close is entry["closed_by_epmd"], note
         return self.clients
 
 
-def test_a_life_of_epmd_as_captured():
+def test_replays_the_captured_session_of_epmd():
     host = Host()
     host.replay("NAMES empty")
     alpha = host.replay("ALIVE2 alpha v6")
@@ -57,7 +57,7 @@ def test_a_life_of_epmd_as_captured():
     host.registry.client_disconnected(alpha)
     host.replay("PORT_PLEASE2 alpha after close (auto-unregistered)")
     for attempt in range(3):
-        alpha = host.replay(f"re-ALIVE2 alpha #{attempt}", NOON + 1000)
+        alpha = host.replay(f"re-ALIVE2 alpha #{attempt}", UNIX_TIME + 1000)
         host.registry.client_disconnected(alpha)
     for attempt in range(2):
         host.registry.client_disconnected(host.replay(f"ALIVE2 v5 old2 #{attempt}"))
@@ -84,11 +84,11 @@ def test_a_name_that_is_too_long_is_refused(note):
     assert epmd.decode_register_response(answer) == epmd.NameTaken()
 
 
-def test_a_registration_and_its_lookup_go_round():
+def test_a_registered_node_is_found():
     host = Host()
     answer, client = host.ask(epmd.encode_register("socrates", 9100, hidden=True))
 
-    assert epmd.decode_register_response(answer) == epmd.Registered(NOON)
+    assert epmd.decode_register_response(answer) == epmd.Registered(UNIX_TIME)
     assert not client.should_close
     where, _ = host.ask(epmd.encode_lookup("socrates"))
     assert epmd.decode_lookup_response(where) == epmd.PortInfo(9100, hidden=True, highest_version=6, lowest_version=5)
@@ -96,7 +96,7 @@ def test_a_registration_and_its_lookup_go_round():
     assert epmd.decode_names_response(names) == {"socrates": 9100}
 
 
-def test_how_a_request_is_cut_makes_no_difference():
+def test_any_split_of_a_request_gives_the_same_response():
     request = epmd.encode_register("socrates", 9100)
     whole, _ = Host().ask(request)
 
@@ -105,31 +105,31 @@ def test_how_a_request_is_cut_makes_no_difference():
     assert bytewise == whole
 
 
-def test_an_answer_that_is_not_whole_is_waited_for():
+def test_a_partial_response_is_not_decoded():
     answer, _ = Host().ask(epmd.encode_register("socrates", 9100))
 
     assert all(epmd.decode_register_response(answer[:size]) is None for size in range(len(answer)))
 
 
-def test_what_a_registered_node_says_is_not_listened_to():
+def test_data_after_a_registration_is_ignored():
     host = Host()
     _, client = host.ask(epmd.encode_register("socrates", 9100))
 
-    assert client.receive_data(epmd.encode_names(), NOON) == b""
+    assert client.receive_data(epmd.encode_names(), UNIX_TIME) == b""
     assert not client.should_close
 
 
-def test_a_half_sent_request_has_a_deadline_and_a_whole_one_has_none():
+def test_only_an_incomplete_request_has_a_deadline():
     client = epmd.ServerConnection(epmd.EpmdRegistry(PORT), 1, now=100.0)
 
-    client.receive_data(b"\0", NOON)
+    client.receive_data(b"\0", UNIX_TIME)
 
     assert client.next_deadline() == 100.0 + epmd.REQUEST_TIMEOUT
-    client.receive_data(b"\1n", NOON)
+    client.receive_data(b"\1n", UNIX_TIME)
     assert client.next_deadline() is None
 
 
-def test_a_name_keeps_its_creations_apart_over_many_lives():
+def test_every_incarnation_of_a_name_gets_another_creation():
     host = Host()
     creations = set()
     for _ in range(5):
@@ -143,33 +143,33 @@ def test_a_name_keeps_its_creations_apart_over_many_lives():
 
 
 @pytest.mark.parametrize("request_", ["ALIVE2 alpha v6", "DUMP", "KILL with no names"])
-def test_only_this_host_may_register_and_kill(request_):
+def test_other_hosts_may_not_register_or_kill(request_):
     host = Host()
     client = epmd.ServerConnection(host.registry, 1, 0.0)
     client.is_local = False
 
-    assert client.receive_data(bytes.fromhex(BY_NOTE[request_]["req"]), NOON) == b""
+    assert client.receive_data(bytes.fromhex(BY_NOTE[request_]["req"]), UNIX_TIME) == b""
     assert client.should_close
     assert host.registry.names() == {}
 
 
-def test_another_host_may_ask_for_names_and_ports():
+def test_other_hosts_may_look_up_nodes():
     host = Host()
     host.ask(epmd.encode_register("socrates", 9100))
     for request in (epmd.encode_lookup("socrates"), epmd.encode_names()):
         client = epmd.ServerConnection(host.registry, 2, 0.0)
         client.is_local = False
 
-        assert b"socrates" in client.receive_data(request, NOON)
+        assert b"socrates" in client.receive_data(request, UNIX_TIME)
 
 
-def test_a_name_cannot_forge_a_line_of_the_list():
+def test_a_name_with_a_newline_is_refused():
     host = Host()
 
     assert host.ask(epmd.encode_register("a at port 1\nname b", 9100))[0] == b""
 
 
-def test_the_memory_of_dead_names_is_bounded():
+def test_the_number_of_stored_creations_is_limited():
     registry = epmd.EpmdRegistry(PORT, max_creations=3)
     host = Host()
     host.registry = registry
@@ -185,13 +185,13 @@ def test_the_memory_of_dead_names_is_bounded():
     "decode", [epmd.decode_register_response, epmd.decode_lookup_response, epmd.decode_names_response]
 )
 @given(data=st.binary(max_size=60))
-def test_any_answer_is_understood_or_no_epmd(decode, data):
+def test_any_response_is_decoded_or_refused(decode, data):
     with contextlib.suppress(RemoteProtocolError):
         decode(data)
 
 
 @given(requests=st.lists(st.binary(max_size=40), max_size=5))
-def test_any_request_leaves_the_registry_whole(requests):
+def test_any_request_leaves_the_registry_consistent(requests):
     host = Host()
     for request in requests:
         host.ask(request)

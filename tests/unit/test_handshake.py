@@ -1,3 +1,5 @@
+"""The handshake in both roles, against captures of real nodes and against itself."""
+
 import hashlib
 import json
 import math
@@ -28,7 +30,7 @@ CAPTURED = {vector["title"]: vector for vector in VECTORS["handshake"]}
 SOCRATES, PLATO = "socrates@127.0.0.1", "plato@127.0.0.1"
 
 
-def me(name, *, cookie="monster", challenge=0xCAFEBABE, creation=7, flags=OFFERED, outstanding=None):
+def local_node(name, *, cookie="monster", challenge=0xCAFEBABE, creation=7, flags=OFFERED, outstanding=None):
     return LocalNode(
         name, creation, lambda _: cookie, lambda: challenge, set() if outstanding is None else outstanding, flags
     )
@@ -55,12 +57,12 @@ def challenge_packet(name, flags=OFFERED, challenge=1):
 
 
 def reply_packet(challenge):
-    """The answer to challenge 1."""
+    """Return a challenge reply that answers challenge 1."""
     return b"r" + struct.pack(">I", challenge) + digest("monster", 1)
 
 
 def converse(caller, answerer):
-    """Carries bytes until both are silent; what each learned."""
+    """Carry bytes until neither side sends more. Return the events of both."""
     learned = ([], [])
     while True:
         question, reply = caller.data_to_send(), answerer.data_to_send()
@@ -78,16 +80,16 @@ def said(captured, direction):
     return [bytes.fromhex(frame["hex"]) for frame in captured["frames"] if frame["dir"] == direction and "hex" in frame]
 
 
-# Against what real OTP said
+# Against captures of OTP
 
 
 @pytest.mark.parametrize(
     "title",
     [title for title, vector in CAPTURED.items() if vector["we_are"] == "initiator" and "dynamic" not in title],
 )
-def test_a_captured_call_is_repeated_byte_for_byte(title):
+def test_repeats_a_captured_initiation_byte_for_byte(title):
     captured = CAPTURED[title]
-    who = me(
+    who = local_node(
         captured["our_name"],
         cookie=captured["cookie"],
         creation=captured["our_creation"],
@@ -106,9 +108,9 @@ def test_a_captured_call_is_repeated_byte_for_byte(title):
     assert isinstance(events[0], HandshakeCompleted) == (captured["result"] == "connected")
 
 
-def test_a_captured_answer_is_repeated_byte_for_byte():
+def test_repeats_a_captured_acceptance_byte_for_byte():
     captured = CAPTURED["beam connects to us: ok"]
-    handshake = answering(me("acc@127.0.0.1", cookie=captured["cookie"], challenge=0xDEADBEEF))
+    handshake = answering(local_node("acc@127.0.0.1", cookie=captured["cookie"], challenge=0xDEADBEEF))
 
     sent, events = b"", []
     for packet in said(captured, "beam->us"):
@@ -120,11 +122,11 @@ def test_a_captured_answer_is_repeated_byte_for_byte():
 
 
 @pytest.mark.parametrize("session", ["session_beam_beam", "session_beam_beam_pg2"])
-def test_two_real_nodes_meet_as_ours_do(session):
+def test_repeats_the_handshake_of_two_real_nodes(session):
     packets = [bytes.fromhex(frame["hex"]) for frame in VECTORS[session]["frames"] if frame["kind"] == "handshake"]
     name, status, challenge, reply, ack = packets[:5]
     flags, number, creation, _ = struct.unpack_from(">QIIH", challenge, 1)
-    answerer = answering(me("b@127.0.0.1", cookie="c", creation=creation, challenge=number, flags=Flags(flags)))
+    answerer = answering(local_node("b@127.0.0.1", cookie="c", creation=creation, challenge=number, flags=Flags(flags)))
 
     events = answerer.receive_data(framed(name, reply), 0.0)
 
@@ -132,21 +134,21 @@ def test_two_real_nodes_meet_as_ours_do(session):
     assert [event.name for event in events] == ["a@127.0.0.1"]
 
 
-def test_a_node_that_wants_to_be_named_is_refused_in_words():
+def test_a_request_for_a_dynamic_name_is_refused():
     captured = CAPTURED["dynamic name (NAME_ME, name = host only)"]
-    handshake = answering(me(PLATO))
+    handshake = answering(local_node(PLATO))
 
     (event,) = handshake.receive_data(framed(said(captured, "us->beam")[0]), 0.0)
 
-    assert "asks to be given a node name" in str(event.error)
+    assert "asks for a dynamic node name" in str(event.error)
     assert handshake.data_to_send() == framed(b"snot_allowed")
 
 
 # Both roles, every status
 
 
-def test_two_nodes_with_one_cookie_meet():
-    learned = converse(calling(me(SOCRATES), PLATO), answering(me(PLATO, challenge=1, creation=9)))
+def test_two_nodes_with_the_same_cookie_connect():
+    learned = converse(calling(local_node(SOCRATES), PLATO), answering(local_node(PLATO, challenge=1, creation=9)))
 
     assert learned == (
         [HandshakeCompleted(PLATO, OFFERED, OFFERED, 9)],
@@ -154,79 +156,92 @@ def test_two_nodes_with_one_cookie_meet():
     )
 
 
-def test_they_may_use_what_both_can_do_and_know_who_is_hidden():
-    answerer = answering(me(PLATO, challenge=1, flags=OFFERED & ~Flags.FRAGMENTS))
-    (at_caller,), (at_answerer,) = converse(calling(me(SOCRATES, flags=HIDDEN), PLATO), answerer)
+def test_both_know_the_common_flags_and_the_peers_flags():
+    answerer = answering(local_node(PLATO, challenge=1, flags=OFFERED & ~Flags.FRAGMENTS))
+    (at_caller,), (at_answerer,) = converse(calling(local_node(SOCRATES, flags=HIDDEN), PLATO), answerer)
 
     assert at_caller.flags == at_answerer.flags == HIDDEN & ~Flags.FRAGMENTS
-    assert Flags.PUBLISHED in at_caller.theirs
-    assert Flags.PUBLISHED not in at_answerer.theirs
+    assert Flags.PUBLISHED in at_caller.peer_flags
+    assert Flags.PUBLISHED not in at_answerer.peer_flags
 
 
-def test_a_simultaneous_call_that_wins_goes_on():
-    assert have_met(converse(calling(me(SOCRATES), PLATO), answering(me(PLATO, challenge=1), Status.OK_SIMULTANEOUS)))
+def test_ok_simultaneous_continues_the_handshake():
+    assert have_met(
+        converse(
+            calling(local_node(SOCRATES), PLATO), answering(local_node(PLATO, challenge=1), Status.OK_SIMULTANEOUS)
+        )
+    )
 
 
-def test_a_simultaneous_call_that_loses_is_told_to_wait_for_the_other():
-    (at_caller,), (at_answerer,) = converse(calling(me(SOCRATES), PLATO), answering(me(PLATO), Status.NOK))
+def test_nok_ends_the_handshake_in_favour_of_the_other_connection():
+    (at_caller,), (at_answerer,) = converse(
+        calling(local_node(SOCRATES), PLATO), answering(local_node(PLATO), Status.NOK)
+    )
 
     assert type(at_caller.reason) is SimultaneousConnect
     assert type(at_answerer.reason) is SimultaneousConnect
 
 
-def test_not_allowed_is_a_refusal():
-    (at_caller,), (at_answerer,) = converse(calling(me(SOCRATES), PLATO), answering(me(PLATO), Status.NOT_ALLOWED))
+def test_not_allowed_refuses_the_connection():
+    (at_caller,), (at_answerer,) = converse(
+        calling(local_node(SOCRATES), PLATO), answering(local_node(PLATO), Status.NOT_ALLOWED)
+    )
 
     assert "not_allowed" in str(at_caller.reason)
     assert "not allowed" in str(at_answerer.reason)
 
 
-def test_an_old_connection_is_replaced_when_the_caller_has_lost_it():
-    assert have_met(converse(calling(me(SOCRATES), PLATO), answering(me(PLATO, challenge=1), Status.ALIVE)))
+def test_an_old_connection_is_replaced_if_the_initiator_has_lost_it():
+    assert have_met(
+        converse(calling(local_node(SOCRATES), PLATO), answering(local_node(PLATO, challenge=1), Status.ALIVE))
+    )
 
 
-def test_an_old_connection_is_kept_when_the_caller_still_has_it():
-    caller = calling(me(SOCRATES), PLATO, still_wanted=False)
-    (at_caller,), (at_answerer,) = converse(caller, answering(me(PLATO), Status.ALIVE))
+def test_an_old_connection_is_kept_if_the_initiator_still_has_it():
+    caller = calling(local_node(SOCRATES), PLATO, still_wanted=False)
+    (at_caller,), (at_answerer,) = converse(caller, answering(local_node(PLATO), Status.ALIVE))
 
     assert type(at_caller.reason) is SimultaneousConnect
-    assert "keeps the connection" in str(at_answerer.reason)
+    assert "keeps its existing connection" in str(at_answerer.reason)
 
 
 def test_a_wrong_cookie_does_not_replace_an_old_connection():
-    answerer = answering(me(PLATO, challenge=1), Status.ALIVE)
-    _, (at_answerer,) = converse(calling(me(SOCRATES, cookie="other"), PLATO), answerer)
+    answerer = answering(local_node(PLATO, challenge=1), Status.ALIVE)
+    _, (at_answerer,) = converse(calling(local_node(SOCRATES, cookie="other"), PLATO), answerer)
 
     assert "cookies differ" in str(at_answerer.reason)
 
 
-def test_who_is_not_to_be_met_in_that_life_is_left_after_its_first_words():
+def test_an_unwanted_incarnation_is_refused_after_its_challenge():
     asked = []
     caller = HandshakeDriver(
-        initiate(me(SOCRATES), PLATO, lambda: True, lambda life: asked.append(life) or "hung up"), now=0.0
+        initiate(
+            local_node(SOCRATES), PLATO, lambda: True, lambda creation: asked.append(creation) or "it disconnected"
+        ),
+        now=0.0,
     )
-    answerer = answering(me(PLATO, creation=9))
+    answerer = answering(local_node(PLATO, creation=9))
 
     learned, seen = converse(caller, answerer)
 
     assert asked == [9]
     assert isinstance(learned[0], HandshakeFailed)
-    assert "hung up" in str(learned[0].error)
+    assert "it disconnected" in str(learned[0].error)
     assert seen == []
     (left,) = answerer.receive_eof()
     assert isinstance(left.error, InitiatorClosed)
 
 
-def test_unless_it_was_calling_us():
-    caller = HandshakeDriver(initiate(me(SOCRATES), PLATO, lambda: True, lambda _: "hung up"), now=0.0)
+def test_an_unwanted_incarnation_is_accepted_if_it_was_connecting_to_us():
+    caller = HandshakeDriver(initiate(local_node(SOCRATES), PLATO, lambda: True, lambda _: "it disconnected"), now=0.0)
 
-    (at_caller,), (at_answerer,) = converse(caller, answering(me(PLATO, challenge=1), Status.OK_SIMULTANEOUS))
+    (at_caller,), (at_answerer,) = converse(caller, answering(local_node(PLATO, challenge=1), Status.OK_SIMULTANEOUS))
 
     assert isinstance(at_caller, HandshakeCompleted)
     assert isinstance(at_answerer, HandshakeCompleted)
 
 
-def test_the_kernel_is_asked_once_with_the_name_and_the_flags():
+def test_decide_is_called_once_with_the_name_and_the_flags():
     asked = []
 
     def decide(name, flags):
@@ -234,15 +249,16 @@ def test_the_kernel_is_asked_once_with_the_name_and_the_flags():
         return Status.OK
 
     converse(
-        calling(me(SOCRATES, flags=HIDDEN), PLATO), HandshakeDriver(accept(me(PLATO, challenge=1), decide), now=0.0)
+        calling(local_node(SOCRATES, flags=HIDDEN), PLATO),
+        HandshakeDriver(accept(local_node(PLATO, challenge=1), decide), now=0.0),
     )
 
     assert asked == [(SOCRATES, HIDDEN)]
 
 
-def test_our_own_name_as_caller_is_refused_without_asking():
-    handshake = HandshakeDriver(accept(me(PLATO), lambda _name, _flags: pytest.fail("asked")), now=0.0)
-    (at_caller,), (at_answerer,) = converse(calling(me(PLATO), PLATO), handshake)
+def test_an_initiator_with_our_own_name_is_refused_without_decide():
+    handshake = HandshakeDriver(accept(local_node(PLATO), lambda _name, _flags: pytest.fail("asked")), now=0.0)
+    (at_caller,), (at_answerer,) = converse(calling(local_node(PLATO), PLATO), handshake)
 
     assert type(at_caller.reason) is SimultaneousConnect
     assert "our own name" in str(at_answerer.reason)
@@ -251,16 +267,18 @@ def test_our_own_name_as_caller_is_refused_without_asking():
 # Cookies
 
 
-def test_a_wrong_cookie_is_refused_by_the_answerer():
-    _, (event,) = converse(calling(me(SOCRATES, cookie="other"), PLATO), answering(me(PLATO, challenge=1)))
+def test_the_acceptor_refuses_a_wrong_cookie():
+    _, (event,) = converse(
+        calling(local_node(SOCRATES, cookie="other"), PLATO), answering(local_node(PLATO, challenge=1))
+    )
 
     assert str(event.reason) == (
         "Connection attempt from node socrates@127.0.0.1 rejected: invalid challenge reply (the cookies differ)"
     )
 
 
-def test_a_wrong_cookie_shows_to_the_caller_as_silence():
-    caller, answerer = calling(me(SOCRATES, cookie="other"), PLATO), answering(me(PLATO, challenge=1))
+def test_the_initiator_sees_a_wrong_cookie_as_a_close():
+    caller, answerer = calling(local_node(SOCRATES, cookie="other"), PLATO), answering(local_node(PLATO, challenge=1))
     converse(caller, answerer)
 
     (event,) = caller.receive_eof()
@@ -271,15 +289,15 @@ def test_a_wrong_cookie_shows_to_the_caller_as_silence():
     )
 
 
-def test_a_caller_does_not_believe_a_node_that_cannot_prove_the_cookie():
-    caller = calling(me(SOCRATES), PLATO)
+def test_the_initiator_refuses_a_wrong_digest():
+    caller = calling(local_node(SOCRATES), PLATO)
 
     (event,) = caller.receive_data(framed(b"sok", challenge_packet(PLATO), b"a" + bytes(16)), 0.0)
 
     assert "does not know our cookie" in str(event.error)
 
 
-def test_each_peer_has_its_own_cookie():
+def test_each_peer_may_have_its_own_cookie():
     cookies = {PLATO: "one", SOCRATES: "one", "other@h": "two"}
     socrates = LocalNode(SOCRATES, 1, {PLATO: "one"}.__getitem__, lambda: 5, set())
     plato = LocalNode(PLATO, 1, cookies.__getitem__, lambda: 6, set())
@@ -289,17 +307,17 @@ def test_each_peer_has_its_own_cookie():
     assert have_met(learned)
 
 
-def test_a_latin_1_cookie_is_one_byte_a_letter_and_others_cannot_be():
+def test_a_cookie_is_encoded_in_latin_1():
     assert digest("é", 1) == hashlib.md5(b"\xe91").digest()
     with pytest.raises(ValueError, match="Latin-1"):
         digest("€", 1)
 
 
-def test_a_challenge_of_ours_that_comes_back_is_not_answered():
+def test_the_initiator_does_not_answer_a_reflected_challenge():
     outstanding = set()
-    answerer = answering(me(PLATO, challenge=0xAAAA, outstanding=outstanding))
+    answerer = answering(local_node(PLATO, challenge=0xAAAA, outstanding=outstanding))
     answerer.receive_data(framed(name_packet(SOCRATES)), 0.0)
-    caller = calling(me(PLATO, outstanding=outstanding), SOCRATES)
+    caller = calling(local_node(PLATO, outstanding=outstanding), SOCRATES)
     caller.data_to_send()
 
     (event,) = caller.receive_data(framed(b"sok", challenge_packet(SOCRATES, challenge=0xAAAA)), 0.0)
@@ -308,8 +326,8 @@ def test_a_challenge_of_ours_that_comes_back_is_not_answered():
     assert caller.data_to_send() == b""
 
 
-def test_an_answerer_does_not_answer_a_challenge_of_ours_either():
-    answerer = answering(me(PLATO, challenge=1, outstanding={5}))
+def test_the_acceptor_does_not_answer_a_reflected_challenge():
+    answerer = answering(local_node(PLATO, challenge=1, outstanding={5}))
 
     (event,) = answerer.receive_data(framed(name_packet(SOCRATES), reply_packet(5)), 0.0)
 
@@ -318,9 +336,9 @@ def test_an_answerer_does_not_answer_a_challenge_of_ours_either():
 
 
 @pytest.mark.parametrize("end", ["abort", "receive_eof"])
-def test_no_challenge_stays_outstanding_when_a_handshake_ends(end):
+def test_no_challenge_stays_outstanding_after_a_handshake(end):
     outstanding = set()
-    answerer = answering(me(PLATO, outstanding=outstanding))
+    answerer = answering(local_node(PLATO, outstanding=outstanding))
     answerer.receive_data(framed(name_packet(SOCRATES)), 0.0)
     assert outstanding == {0xCAFEBABE}
 
@@ -333,13 +351,13 @@ def test_no_challenge_stays_outstanding_when_a_handshake_ends(end):
 
 
 @pytest.mark.parametrize("name", ["a@b", "x" * 100 + "@" + "y" * 154, "a@::1", "a.b@c.d"])
-def test_these_are_node_names(name):
+def test_valid_node_names(name):
     assert is_node_name(name)
 
 
 @pytest.mark.parametrize("name", ["", "@", "a@", "@b", "a", "a@b@c", "é@h", "a\n@h", "x" * 100 + "@" + "y" * 155])
-def test_these_are_not_and_their_callers_are_dropped_without_a_word(name):
-    handshake = answering(me(PLATO))
+def test_an_invalid_node_name_ends_the_handshake_without_an_answer(name):
+    handshake = answering(local_node(PLATO))
 
     (event,) = handshake.receive_data(framed(name_packet(name)), 0.0)
 
@@ -348,43 +366,45 @@ def test_these_are_not_and_their_callers_are_dropped_without_a_word(name):
     assert handshake.data_to_send() == b""
 
 
-def test_we_do_not_even_begin_to_call_what_is_no_node_name():
+def test_initiating_to_an_invalid_node_name_is_a_local_error():
     with pytest.raises(LocalProtocolError, match="name@host"):
-        calling(me(SOCRATES), "plato")
+        calling(local_node(SOCRATES), "plato")
 
 
-def test_another_node_at_the_address_is_named():
-    (event,), _ = converse(calling(me(SOCRATES), "plato@localhost"), answering(me(PLATO, challenge=1)))
+def test_the_error_names_the_other_node_at_the_address():
+    (event,), _ = converse(calling(local_node(SOCRATES), "plato@localhost"), answering(local_node(PLATO, challenge=1)))
 
     assert "plato@127.0.0.1, not plato@localhost" in str(event.reason)
 
 
 @pytest.mark.parametrize("lacking", list(REQUIRED))
-def test_a_caller_without_a_required_flag_is_not_allowed_and_the_flag_is_named(lacking):
+def test_an_initiator_without_a_required_flag_is_not_allowed(lacking):
     flags = REQUIRED & ~lacking
-    (at_caller,), (at_answerer,) = converse(calling(me(SOCRATES, flags=flags), PLATO), answering(me(PLATO)))
+    (at_caller,), (at_answerer,) = converse(
+        calling(local_node(SOCRATES, flags=flags), PLATO), answering(local_node(PLATO))
+    )
 
     assert lacking.name in str(at_answerer.reason)
     assert "not_allowed" in str(at_caller.reason)
 
 
-def test_an_answerer_without_a_required_flag_is_left():
+def test_an_acceptor_without_a_required_flag_is_refused():
     packet = challenge_packet(PLATO, flags=REQUIRED & ~Flags.UTF8_ATOMS)
 
-    (event,) = calling(me(SOCRATES), PLATO).receive_data(framed(b"sok", packet), 0.0)
+    (event,) = calling(local_node(SOCRATES), PLATO).receive_data(framed(b"sok", packet), 0.0)
 
-    assert "lacks UTF8_ATOMS" in str(event.error)
+    assert "lacks required capabilities: UTF8_ATOMS" in str(event.error)
 
 
-def test_bytes_after_the_names_are_ignored():
-    answerer = answering(me(PLATO))
+def test_bytes_after_the_name_are_ignored():
+    answerer = answering(local_node(PLATO))
 
     assert answerer.receive_data(framed(name_packet(SOCRATES) + b"more"), 0.0) == []
     assert answerer.data_to_send().startswith(framed(b"sok"))
 
 
-def test_an_old_first_message_is_completed_later():
-    answerer = answering(me(PLATO, challenge=1))
+def test_an_old_name_packet_is_followed_by_a_complement():
+    answerer = answering(local_node(PLATO, challenge=1))
     old = b"n" + struct.pack(">HI", 5, OFFERED & 0xFFFFFFFF) + SOCRATES.encode()
     complement = b"c" + struct.pack(">II", OFFERED >> 32, 77)
     events = answerer.receive_data(framed(old, complement, reply_packet(5)), 0.0)
@@ -392,25 +412,29 @@ def test_an_old_first_message_is_completed_later():
     assert events == [HandshakeCompleted(SOCRATES, OFFERED, OFFERED, 77)]
 
 
-def test_an_older_node_than_that_is_refused():
-    (event,) = answering(me(PLATO)).receive_data(framed(b"n" + struct.pack(">HI", 5, 0x7499) + SOCRATES.encode()), 0.0)
+def test_a_node_without_handshake_23_is_refused():
+    (event,) = answering(local_node(PLATO)).receive_data(
+        framed(b"n" + struct.pack(">HI", 5, 0x7499) + SOCRATES.encode()), 0.0
+    )
 
     assert "HANDSHAKE_23" in str(event.error)
 
 
-# Bytes, time, strangers
+# Bytes, time and other protocols
 
 
-def test_inside_tls_lengths_take_four_bytes():
-    caller = calling(me(SOCRATES), PLATO, tls=True)
+def test_lengths_have_four_bytes_with_tls():
+    caller = calling(local_node(SOCRATES), PLATO, tls=True)
     first = caller.data_to_send()
 
     assert first[:4] == struct.pack(">I", len(first) - 4)
-    assert have_met(converse(calling(me(SOCRATES), PLATO, tls=True), answering(me(PLATO, challenge=1), tls=True)))
+    assert have_met(
+        converse(calling(local_node(SOCRATES), PLATO, tls=True), answering(local_node(PLATO, challenge=1), tls=True))
+    )
 
 
-def test_seven_seconds_are_for_the_whole_handshake_however_it_trickles_in():
-    handshake = answering(me(PLATO))
+def test_the_time_limit_is_for_the_whole_handshake():
+    handshake = answering(local_node(PLATO))
     packet = framed(name_packet(SOCRATES))
     for second in range(6):
         assert handshake.receive_data(packet[second : second + 1], float(second)) == []
@@ -419,63 +443,63 @@ def test_seven_seconds_are_for_the_whole_handshake_however_it_trickles_in():
     assert handshake.next_deadline() == 7.0
     (event,) = handshake.handle_timeout(7.0)
     assert type(event.error) is HandshakeTimeout
-    assert str(event.error) == "the caller's name did not arrive within 7 s"
+    assert str(event.error) == "the initiator's name did not arrive within 7 s"
     assert handshake.next_deadline() == math.inf
 
 
-def test_a_close_says_what_was_awaited():
-    (event,) = calling(me(SOCRATES), PLATO).receive_eof()
+def test_the_error_of_a_close_names_the_expected_packet():
+    (event,) = calling(local_node(SOCRATES), PLATO).receive_eof()
 
     assert str(event.error) == "the connection was closed while we waited for plato@127.0.0.1's status"
 
 
 @pytest.mark.parametrize(
-    ("greeting", "language"),
+    ("greeting", "protocol"),
     [
         (b"GET / HTTP/1.1\r\n", "HTTP"),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "TLS"),
         (b"SSH-2.0-OpenSSH", "SSH"),
     ],
 )
-def test_strangers_are_recognised_at_once(greeting, language):
-    handshake = answering(me(PLATO))
+def test_other_protocols_are_recognized_at_once(greeting, protocol):
+    handshake = answering(local_node(PLATO))
 
     (event,) = handshake.receive_data(greeting, 0.0)
 
-    assert f"speaks {language}" in str(event.error)
+    assert f"speaks {protocol}" in str(event.error)
     assert handshake.data_to_send() == handshake.trailing_data == b""
 
 
 @pytest.mark.parametrize("packet", [b"\x00\x00", b"\x00\x01N", framed(b"Nabc"), framed(b"s" + b"ok")])
-def test_nonsense_for_a_name_ends_it(packet):
-    (event,) = answering(me(PLATO)).receive_data(packet, 0.0)
+def test_an_invalid_name_packet_ends_the_handshake(packet):
+    (event,) = answering(local_node(PLATO)).receive_data(packet, 0.0)
 
     assert type(event.error) is RemoteProtocolError
 
 
-def test_a_packet_of_absurd_length_is_not_waited_for():
-    (event,) = answering(me(PLATO), tls=True).receive_data(b"\x7f\xff\xff\xff", 0.0)
+def test_a_packet_that_is_too_long_is_refused_at_its_length():
+    (event,) = answering(local_node(PLATO), tls=True).receive_data(b"\x7f\xff\xff\xff", 0.0)
 
-    assert "2147483647 bytes" in str(event.error)
+    assert "length field of the packet is 2147483647" in str(event.error)
 
 
-def test_an_unknown_status_ends_it():
-    (event,) = calling(me(SOCRATES), PLATO).receive_data(framed(b"snamed:xyz"), 0.0)
+def test_an_unknown_status_ends_the_handshake():
+    (event,) = calling(local_node(SOCRATES), PLATO).receive_data(framed(b"snamed:xyz"), 0.0)
 
     assert "unknown status" in str(event.error)
 
 
-def test_a_senseless_word_on_alive_ends_it():
-    handshake = answering(me(PLATO), Status.ALIVE)
+def test_an_invalid_answer_to_alive_ends_the_handshake():
+    handshake = answering(local_node(PLATO), Status.ALIVE)
 
     (event,) = handshake.receive_data(framed(name_packet(SOCRATES), b"sperhaps"), 0.0)
 
     assert "neither true nor false" in str(event.error)
 
 
-def test_what_follows_the_handshake_is_left_for_the_channel():
-    answerer = answering(me(PLATO, challenge=1))
-    caller = calling(me(SOCRATES), PLATO)
+def test_trailing_data_is_left_for_the_channel():
+    answerer = answering(local_node(PLATO, challenge=1))
+    caller = calling(local_node(SOCRATES), PLATO)
     answerer.receive_data(caller.data_to_send(), 0.0)
     caller.receive_data(answerer.data_to_send(), 0.0)
 
@@ -484,8 +508,8 @@ def test_what_follows_the_handshake_is_left_for_the_channel():
     assert answerer.trailing_data == b"\x00\x00\x00\x00\x00"
 
 
-def test_after_its_end_it_says_nothing_more():
-    handshake = answering(me(PLATO))
+def test_an_aborted_handshake_gives_no_more_events():
+    handshake = answering(local_node(PLATO))
     handshake.abort()
 
     assert handshake.receive_data(b"GET /", 0.0) == handshake.receive_eof() == handshake.handle_timeout(9.0) == []
@@ -511,29 +535,31 @@ TALK = st.lists(
 
 
 @given(TALK, st.data())
-def test_how_the_bytes_are_cut_makes_no_difference(talk, data):
+def test_any_split_of_the_bytes_gives_the_same_result(talk, data):
     cuts = sorted(data.draw(st.lists(st.integers(0, len(talk)), max_size=8)))
     pieces = [talk[a:b] for a, b in zip([0, *cuts], [*cuts, len(talk)], strict=True)]
 
-    assert hear_all(answering(me(PLATO, challenge=1)), pieces) == hear_all(answering(me(PLATO, challenge=1)), [talk])
+    assert hear_all(answering(local_node(PLATO, challenge=1)), pieces) == hear_all(
+        answering(local_node(PLATO, challenge=1)), [talk]
+    )
 
 
 @given(st.binary(max_size=80), st.sampled_from([b"", NAME, NAME + REPLY]))
-def test_any_bytes_give_an_event_or_nothing(noise, before):
-    events = answering(me(PLATO, challenge=1)).receive_data(before + noise, 0.0)
+def test_the_acceptor_never_raises_on_any_bytes(noise, before):
+    events = answering(local_node(PLATO, challenge=1)).receive_data(before + noise, 0.0)
 
     assert all(isinstance(event, HandshakeCompleted) or isinstance(event.error, ErlmeshError) for event in events)
 
 
 @given(st.binary(max_size=80), st.sampled_from([b"", framed(b"sok"), framed(b"salive")]))
-def test_any_bytes_give_the_caller_an_event_or_nothing(noise, before):
-    events = calling(me(SOCRATES), PLATO).receive_data(before + noise, 0.0)
+def test_the_initiator_never_raises_on_any_bytes(noise, before):
+    events = calling(local_node(SOCRATES), PLATO).receive_data(before + noise, 0.0)
 
     assert all(isinstance(event, HandshakeCompleted) or isinstance(event.error, ErlmeshError) for event in events)
 
 
-def test_time_in_which_nobody_here_could_listen_does_not_count_once():
-    handshake = answering(me(PLATO))
+def test_a_stall_extends_the_deadline_once():
+    handshake = answering(local_node(PLATO))
     assert handshake.is_timed_out(7.0)
 
     assert handshake.handle_timeout(10.0) == []
@@ -543,16 +569,16 @@ def test_time_in_which_nobody_here_could_listen_does_not_count_once():
     assert type(event.error) is HandshakeTimeout
 
 
-def test_who_was_away_for_long_gives_no_more_than_the_whole_time_again():
-    handshake = answering(me(PLATO))
+def test_a_long_stall_extends_the_deadline_by_one_time_limit_at_most():
+    handshake = answering(local_node(PLATO))
 
     handshake.handle_timeout(1000.0)
 
     assert handshake.next_deadline() == 1007.0
 
 
-def test_an_answer_that_lay_there_when_the_time_was_up_has_half_a_second_for_the_rest_once():
-    caller, answerer = calling(me(SOCRATES), PLATO), answering(me(PLATO, challenge=1))
+def test_a_packet_that_waited_in_the_socket_extends_the_deadline_once():
+    caller, answerer = calling(local_node(SOCRATES), PLATO), answering(local_node(PLATO, challenge=1))
     answerer.receive_data(caller.data_to_send(), 0.0)
 
     assert caller.receive_data(answerer.data_to_send(), 7.0) == []

@@ -1,4 +1,4 @@
-"""What a node tells of itself over its socket."""
+"""The health server and its client."""
 
 import asyncio
 import os
@@ -13,34 +13,34 @@ from erlmesh.net.health import HealthServer
 from erlmesh.net.health_socket import read_health, socket_folders
 
 
-def test_a_node_whose_loop_turns_tells_its_report(tmp_path):
+def test_a_responsive_loop_gives_its_report(tmp_path):
     async def main():
         server = HealthServer("plato@h", lambda: {"nodes": 2}, [tmp_path])
-        told = await asyncio.to_thread(read_health, server.path, 5)
+        report = await asyncio.to_thread(read_health, server.path, 5)
         mode = stat.S_IMODE(server.path.stat().st_mode)
         server.close()
-        return told, mode, server.path
+        return report, mode, server.path
 
-    told, mode, path = asyncio.run(main())
+    report, mode, path = asyncio.run(main())
 
-    assert (told["alive"], told["nodes"], mode) == (True, 2, 0o600)
+    assert (report["alive"], report["nodes"], mode) == (True, 2, 0o600)
     assert not path.exists()
 
 
-def test_a_loop_that_hangs_is_told_with_for_how_long(tmp_path):
+def test_a_blocked_loop_is_reported_with_its_duration(tmp_path):
     answers = []
 
     async def main():
         server = HealthServer("plato@h", dict, [tmp_path])
 
-        def hang(times):
-            asking = threading.Thread(target=lambda: answers.extend(read_health(server.path, 5) for _ in range(times)))
-            asking.start()
-            asking.join()  # the loop does not turn
+        def block(times):
+            client = threading.Thread(target=lambda: answers.extend(read_health(server.path, 5) for _ in range(times)))
+            client.start()
+            client.join()  # the loop is blocked
 
-        hang(2)
+        block(2)
         answers.append(await asyncio.to_thread(read_health, server.path, 5))
-        hang(1)
+        block(1)
         server.close()
 
     asyncio.run(main())
@@ -50,34 +50,34 @@ def test_a_loop_that_hangs_is_told_with_for_how_long(tmp_path):
     assert answers[3]["loop_ms"] < answers[1]["loop_ms"]
 
 
-def test_a_socket_of_a_former_life_is_replaced_and_that_of_a_later_one_left(tmp_path):
+def test_an_older_socket_is_replaced_and_a_newer_one_is_kept(tmp_path):
     async def main():
-        former = HealthServer("plato@h", dict, [tmp_path])
-        later = HealthServer("plato@h", lambda: {"later": True}, [tmp_path])
-        former.close()
-        told = await asyncio.to_thread(read_health, later.path, 5)
-        later.close()
-        return told
+        older = HealthServer("plato@h", dict, [tmp_path])
+        newer = HealthServer("plato@h", lambda: {"newer": True}, [tmp_path])
+        older.close()
+        report = await asyncio.to_thread(read_health, newer.path, 5)
+        newer.close()
+        return report
 
-    assert asyncio.run(main())["later"] is True
+    assert asyncio.run(main())["newer"] is True
 
 
-def test_a_folder_with_a_long_name_is_none_the_worse(tmp_path):
+def test_a_folder_with_a_long_name_works(tmp_path):
     folder = tmp_path / ("x" * 120)
 
     async def main():
         server = HealthServer("plato@h", dict, [Path("/proc/no/such"), folder])
-        told = await asyncio.to_thread(read_health, server.path, 5)
+        report = await asyncio.to_thread(read_health, server.path, 5)
         server.close()
-        return told
+        return report
 
     assert asyncio.run(main())["alive"] is True
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
-def test_who_was_killed_refuses_and_who_is_stopped_is_silent(tmp_path):
-    with socket.socket(socket.AF_UNIX) as dead:
-        dead.bind(str(tmp_path / "d.health"))
+def test_a_killed_node_refuses_and_a_stopped_node_times_out(tmp_path):
+    with socket.socket(socket.AF_UNIX) as unused:
+        unused.bind(str(tmp_path / "d.health"))
     with pytest.raises(ConnectionRefusedError):
         read_health(tmp_path / "d.health", 1)
     with socket.socket(socket.AF_UNIX) as silent:
@@ -87,7 +87,7 @@ def test_who_was_killed_refuses_and_who_is_stopped_is_silent(tmp_path):
             read_health(tmp_path / "s.health", 0.05)
 
 
-def test_no_folder_at_all_is_an_error():
+def test_no_folder_is_an_error():
     async def main():
         with pytest.raises(OSError, match="ERLMESH_STATE"):
             HealthServer("plato@h", dict, [])
@@ -95,7 +95,7 @@ def test_no_folder_at_all_is_an_error():
     asyncio.run(main())
 
 
-def test_the_folder_is_the_users_own():
+def test_socket_folders_of_the_environment():
     assert socket_folders({"ERLMESH_STATE": "/s", "HOME": "/h"}) == [Path("/s")]
     assert socket_folders({"HOME": "/h", "XDG_STATE_HOME": "/x", "XDG_RUNTIME_DIR": "/run/user/1"}) == [
         Path("/run/user/1/erlmesh"),

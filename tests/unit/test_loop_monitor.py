@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from memory_network import MemoryNetwork, started
 from test_socket_writer import on_every_loop
-from test_watchdog_thread import guardians
+from test_watchdog_thread import watchdog_threads
 
 from erlmesh.net.resolvers import NoEpmd
 from erlmesh.runtime.config import NodeConfig
@@ -97,7 +97,7 @@ def test_what_makes_no_sense_is_not_believed(word):
 
 @between_two
 async def test_a_network_in_memory_needs_no_guardian(network, a, b):
-    assert not guardians()
+    assert not watchdog_threads()
     (pump,) = a._instance.loop_monitor.connections()
     assert pump.last_written_at() is None
     assert pump.write_from_thread(None) is False
@@ -128,13 +128,13 @@ def test_a_node_on_a_real_network_is_guarded_from_its_start_to_its_end(factory):
                 await node.start()
                 others.ports[node.name] = node.port
             assert await one.connect(two.name)
-            assert [thread.name for thread in guardians()] == ["erlmesh watchdog"]
+            assert [thread.name for thread in watchdog_threads()] == ["erlmesh watchdog"]
             await one.stop()
-            assert guardians()
+            assert watchdog_threads()
         finally:
             for node in nodes:
                 await node.stop()
-        assert not guardians()
+        assert not watchdog_threads()
 
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(main())

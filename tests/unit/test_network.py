@@ -1,4 +1,4 @@
-"""Listening and finding addresses, on this machine's loopback."""
+"""Listening, dialling and resolving addresses on the loopback interface."""
 
 import asyncio
 import socket
@@ -34,7 +34,7 @@ def test_all_addresses_listen_on_the_same_port(hosts):
         assert reached == ["127.0.0.1", "::1"]
 
 
-def test_the_first_free_port_is_taken_and_without_one_all_are_named():
+def test_the_first_free_port_is_used_and_the_error_lists_all_ports():
     with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
         taken = [first.getsockname()[1], second.getsockname()[1]]
         assert listening(["127.0.0.1"], [taken[0], 0])[0] not in taken
@@ -44,19 +44,19 @@ def test_the_first_free_port_is_taken_and_without_one_all_are_named():
 
 
 @pytest.mark.parametrize(
-    ("hosts", "words"),
+    ("hosts", "text"),
     [
-        (["192.0.2.1"], "192.0.2.1 is no address of this machine"),
+        (["192.0.2.1"], "192.0.2.1 is not an address of this machine"),
         (["no-such.invalid"], "cannot be resolved"),
         ([], "no address"),
     ],
 )
-def test_an_address_that_is_not_ours_cannot_be_listened_on(hosts, words):
-    with pytest.raises(NodeStartError, match=words):
+def test_listening_on_a_foreign_address_is_refused(hosts, text):
+    with pytest.raises(NodeStartError, match=text):
         asyncio.run(addresses_to_listen_on(hosts))
 
 
-def test_where_a_name_says_nothing_of_this_machine_all_interfaces_listen():
+def test_a_name_of_another_machine_means_all_interfaces():
     assert asyncio.run(addresses_of_name("192.0.2.1")) is None
     assert asyncio.run(addresses_of_name("127.0.0.1")) == ["127.0.0.1"]
     assert asyncio.run(addresses_of_name("no-such.invalid", needed=False)) is None
@@ -65,9 +65,9 @@ def test_where_a_name_says_nothing_of_this_machine_all_interfaces_listen():
     assert asyncio.run(addresses_to_listen_on(["127.0.0.1", "*"])) is None
 
 
-def test_a_port_where_nobody_listens_is_told_in_words():
+def test_dialling_a_closed_port_gives_a_connect_error():
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
 
-    with pytest.raises(ConnectError, match=f"nobody listens on port {port} of 127.0.0.1"):
+    with pytest.raises(ConnectError, match=f"nothing listens on port {port} of 127.0.0.1"):
         asyncio.run(TcpNetwork().dial("127.0.0.1", port, asyncio.Protocol))

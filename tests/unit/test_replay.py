@@ -1,4 +1,4 @@
-"""Whole connections between real nodes, replayed: what they said, and that we would have said it in the same bytes."""
+"""Replays captured connections between real nodes: all frames are decoded, and encode to the same bytes again."""
 
 import base64
 import json
@@ -25,13 +25,13 @@ def body(frame):
     return bytes.fromhex(frame["hex"]) if "hex" in frame else zlib.decompress(base64.b64decode(frame["zlib_b64"]))
 
 
-def python_beam(session):
+def python_beam_session(session):
     ends = {"beam->py": "a@127.0.0.1", "py->beam": "py@127.0.0.1"}
     return Flags(int(session["negotiated"], 16)), [[(ends[frame["dir"]], frame) for frame in session["frames"]]]
 
 
-def beam_beam(session):
-    """One list of frames for each connection: a handshake starts the next."""
+def beam_beam_session(session):
+    """Return one list of frames for each connection. A handshake starts the next connection."""
     connections = []
     for frame in session["frames"]:
         if frame["kind"] == "handshake":
@@ -42,8 +42,8 @@ def beam_beam(session):
     return OFFERED, connections
 
 
-SESSIONS = {session["title"]: python_beam(session) for session in VECTORS["sessions_python_beam"]} | {
-    name: beam_beam(VECTORS[name]) for name in ("session_beam_beam", "session_beam_beam_pg2")
+SESSIONS = {session["title"]: python_beam_session(session) for session in VECTORS["sessions_python_beam"]} | {
+    name: beam_beam_session(VECTORS[name]) for name in ("session_beam_beam", "session_beam_beam_pg2")
 }
 CONNECTIONS = [
     pytest.param(flags, connection, id=f"{title} {number}")
@@ -52,14 +52,14 @@ CONNECTIONS = [
 ]
 
 
-def text(term):
-    """As the captures show terms."""
+def as_captured(term):
+    """Return a term in the notation of the captures."""
     match term:
         case IntEnum():
             return str(int(term))
         case Fun():
-            identity = f"{text(term.module)}, {term.index}, {term.arity}, {term.uniq.hex()!r}"
-            return f"#Fun({identity}, {term.old_index}, {term.old_uniq}, {text(term.pid)}, {text(term.free)})"
+            identity = f"{as_captured(term.module)}, {term.index}, {term.arity}, {term.uniq.hex()!r}"
+    """Return a term in the notation of the captures."""
         case BitString():
             return f"Bits(data={term.data!r}, bits={term.bits})"
         case Export():
@@ -75,18 +75,18 @@ def text(term):
         case Atom():
             return term.name if re.fullmatch(r"[a-zа-я][a-zA-Z0-9_@а-я]*", term.name) else repr(term.name)
         case tuple():
-            return f"({', '.join(map(text, term))}{',' if len(term) == 1 else ''})"
+            return f"({', '.join(map(as_captured, term))}{',' if len(term) == 1 else ''})"
         case list():
-            return f"[{', '.join(map(text, term))}]"
+            return f"[{', '.join(map(as_captured, term))}]"
         case ImproperList():
-            return f"[{','.join(map(text, term.elements))}|{text(term.tail)}]"
+            return f"[{','.join(map(as_captured, term.elements))}|{as_captured(term.tail)}]"
         case Map():
-            return "#{" + ",".join(f"{text(key)}=>{text(value)}" for key, value in term.items()) + "}"
+            return "#{" + ",".join(f"{as_captured(key)}=>{as_captured(value)}" for key, value in term.items()) + "}"
     return repr(term)
 
 
 class Direction:
-    """What one node said on one connection."""
+    """The receiver of what one node sent on one connection."""
 
     def __init__(self, sender, flags):
         self.channel = Channel(sender, "other@127.0.0.1", flags, now=0.0)
@@ -105,33 +105,33 @@ def replay(flags, connection):
 
 
 @pytest.mark.parametrize(("flags", "connection"), CONNECTIONS)
-def test_every_frame_of_a_connection_is_understood(flags, connection):
+def test_every_captured_frame_is_decoded(flags, connection):
     for frame, raw, _, signals in replay(flags, connection):
         assert not any(isinstance(signal, ConnectionLost) for signal in signals), (frame.get("op"), signals)
         assert len(signals) == 1 or raw[1] in b"EF"
 
 
 @pytest.mark.parametrize(("flags", "connection"), CONNECTIONS)
-def test_it_says_what_the_capture_says(flags, connection):
-    said = 0
+def test_decoded_signals_match_the_capture(flags, connection):
+    compared = 0
     for frame, _, _, signals in replay(flags, connection):
         shown = frame.get("control", frame.get("ctl"))
         if not shown:
             continue
         control, message = encode_control(signals[0], flags)
-        assert shown in (text(control), text(control[1:]))
+        assert shown in (as_captured(control), as_captured(control[1:]))
         if "message" in frame or "msg" in frame:
             captured = frame.get("message", frame.get("msg"))
-            assert text(message)[: len(captured)] == captured
-            assert len(captured) in (len(text(message)), 400, 500)
+            assert as_captured(message)[: len(captured)] == captured
+            assert len(captured) in (len(as_captured(message)), 400, 500)
         else:
             assert message is NO_MESSAGE
-        said += 1
-    assert said > 10
+        compared += 1
+    assert compared > 10
 
 
 @pytest.mark.parametrize(("flags", "connection"), CONNECTIONS)
-def test_with_the_same_references_we_write_the_same_bytes(flags, connection):
+def test_the_same_references_give_the_same_bytes(flags, connection):
     for _, raw, direction, signals in replay(flags, connection):
         if raw[:1] == b"p":
             control, message = encode_control(signals[0], flags)
@@ -157,7 +157,10 @@ def header(raw, end):
 
 
 def references(raw, end):
-    """Cells and texts of the header of ``raw``, and whether its lengths are long: read in a way of its own."""
+    """Return the cells and texts of the header of ``raw``, and whether its lengths are long.
+
+    This is a second implementation of the header, independent of the one under test.
+    """
     count = raw[2]
     nibbles = [nibble for byte in raw[3 : 3 + count // 2 + 1] for nibble in (byte & 15, byte >> 4)]
     width = 2 if count and nibbles[count] & 1 else 1
@@ -174,7 +177,7 @@ def references(raw, end):
     return found, width == 2
 
 
-def test_the_references_are_those_that_were_captured():
+def test_atom_references_match_the_capture():
     checked = 0
     for session in VECTORS["sessions_python_beam"]:
         for frame in session["frames"]:
@@ -192,13 +195,13 @@ def test_the_references_are_those_that_were_captured():
 
 
 @pytest.mark.parametrize(("flags", "connection"), CONNECTIONS)
-def test_a_stream_in_single_bytes_says_the_same(flags, connection):
+def test_a_stream_in_single_bytes_gives_the_same_events(flags, connection):
     for sender in {sender for sender, _ in connection}:
-        frames = [body(frame) for who, frame in connection if who == sender]
+        frames = [body(frame) for node, frame in connection if node == sender]
         stream = b"".join(struct.pack(">I", len(frame)) + frame for frame in frames if len(frame) < 2000)
         whole, pieces = (Channel(sender, "other@127.0.0.1", flags, now=0.0) for _ in range(2))
 
-        together = whole.receive_data(stream, 0.0)
-        apart = [event for byte in stream for event in pieces.receive_data(bytes([byte]), 0.0)]
+        events_of_whole = whole.receive_data(stream, 0.0)
+        events_of_pieces = [event for byte in stream for event in pieces.receive_data(bytes([byte]), 0.0)]
 
-        assert [repr(event) for event in apart] == [repr(event) for event in together]
+        assert [repr(event) for event in events_of_pieces] == [repr(event) for event in events_of_whole]

@@ -1,3 +1,5 @@
+"""Resolvers and port mappers that do not use EPMD."""
+
 import asyncio
 
 import pytest
@@ -7,33 +9,33 @@ from erlmesh.errors import ConnectError
 from erlmesh.net.resolvers import FixedPort, NoEpmd, StaticResolver, listen_ports, random_creation
 
 
-def where(resolver, name):
+def resolve(resolver, name):
     return asyncio.run(resolver.resolve(name))
 
 
-def test_with_one_port_for_all_every_node_is_at_its_own_host():
-    assert where(FixedPort(4370), "plato@10.0.0.7") == ("10.0.0.7", 4370)
-    assert where(FixedPort(4370), "plato@::1") == ("::1", 4370)
+def test_a_fixed_port_resolves_to_the_nodes_own_host():
+    assert resolve(FixedPort(4370), "plato@10.0.0.7") == ("10.0.0.7", 4370)
+    assert resolve(FixedPort(4370), "plato@::1") == ("::1", 4370)
 
 
-def test_a_table_is_asked_first_and_then_another():
+def test_a_static_resolver_falls_back_to_another():
     table = StaticResolver({"plato@h": ("10.0.0.7", 9100)}, FixedPort(4370))
 
-    assert where(table, "plato@h") == ("10.0.0.7", 9100)
-    assert where(table, "other@x") == ("x", 4370)
-    with pytest.raises(ConnectError, match="nobody says where other@x listens"):
-        where(StaticResolver({}), "other@x")
+    assert resolve(table, "plato@h") == ("10.0.0.7", 9100)
+    assert resolve(table, "other@x") == ("x", 4370)
+    with pytest.raises(ConnectError, match="nobody says resolve other@x listens"):
+        resolve(StaticResolver({}), "other@x")
 
 
-def test_creations_made_up_are_32_bits_and_none_of_the_small_ones():
-    made_up = {asyncio.run(NoEpmd().register("a", 1, hosts=None, hidden=False)) for _ in range(100)}
+def test_random_creations_have_32_bits_and_avoid_the_small_ones():
+    creations = {asyncio.run(NoEpmd().register("a", 1, hosts=None, hidden=False)) for _ in range(100)}
 
-    assert len(made_up) == 100
-    assert all(4 <= creation < 1 << 32 for creation in made_up | {random_creation()})
+    assert len(creations) == 100
+    assert all(4 <= creation < 1 << 32 for creation in creations | {random_creation()})
 
 
 @pytest.mark.parametrize("port", [0, 65536, -1, "9100", True, 1.0])
-def test_what_is_no_port_is_refused(port):
+def test_an_invalid_port_is_refused(port):
     with pytest.raises(ValueError, match="from 1 to 65535"):
         FixedPort(port)
     with pytest.raises(ValueError, match="the port of a@b"):
@@ -42,11 +44,11 @@ def test_what_is_no_port_is_refused(port):
         Node("a@127.0.0.1", cookie="c", advertise_port=port)
 
 
-def test_the_ports_to_try_are_those_given_or_the_one_of_all():
+def test_listen_ports_are_the_given_ones_or_the_fixed_port():
     assert listen_ports(None, None) == (0,)
     assert listen_ports(range(9100, 9103), None) == (9100, 9101, 9102)
     assert listen_ports(None, FixedPort(4370)) == (4370,)
-    with pytest.raises(ValueError, match="leave `ports` away"):
+    with pytest.raises(ValueError, match="omit `ports`"):
         listen_ports([1], FixedPort(4370))
     for ports in ([], [70000]):
         with pytest.raises(ValueError, match="ports"):

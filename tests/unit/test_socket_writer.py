@@ -1,4 +1,4 @@
-"""What is written, by whom and when, on real sockets: nothing is lost, doubled or torn, and room is as promised."""
+"""SocketWriter on real sockets: no data is lost, duplicated or split, and flow control works."""
 
 import asyncio
 import contextlib
@@ -12,10 +12,10 @@ import pytest
 
 from erlmesh.net.socket_writer import NO_WRITES, SocketWriter, socket_fd
 
-HIGH = 1 << 16
+HIGH_WATER = 1 << 16
 TICK = bytes(4)
 BIG = bytes(range(1, 251)) * 40_000
-"""10 MB without a zero: a tick in the midst of it would be seen. More than any two sockets take."""
+"""10 MB without a zero byte, so that a tick inside it is detected. It is more than the buffers of two sockets."""
 
 
 def loop_factories():
@@ -23,24 +23,24 @@ def loop_factories():
     if importlib.util.find_spec("uvloop"):
         import uvloop
 
-        uvloop.new_event_loop().close()  # from its first loop on libuv keeps a pipe for signals: no test left it behind
+        uvloop.new_event_loop().close()  # libuv's first loop opens a pipe for signals that is never closed: not a leak
         yield pytest.param(uvloop.new_event_loop, id="uvloop")
 
 
 on_every_loop = pytest.mark.parametrize("factory", list(loop_factories()))
 
 
-class Ours(asyncio.Protocol):
-    """Our end: an outlet, and what its owner is told."""
+class LocalEnd(asyncio.Protocol):
+    """The local protocol with its SocketWriter, and the events of flow control."""
 
     def __init__(self):
-        self.told = []
+        self.events = []
         self.received = b""
         self.writer = None
         self.lost = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport):
-        self.writer = SocketWriter(transport, socket_fd(transport), self, high_water=HIGH)
+        self.writer = SocketWriter(transport, socket_fd(transport), self, high_water=HIGH_WATER)
 
     def data_received(self, data):
         self.received += data
@@ -50,266 +50,258 @@ class Ours(asyncio.Protocol):
         self.lost.set_result(exception)
 
     def pause_writing(self):
-        self.told.append("pause")
+        self.events.append("pause")
 
     def resume_writing(self):
-        self.told.append("resume")
+        self.events.append("resume")
 
 
-class Lab:
-    """``theirs`` is a plain blocking socket."""
+class SocketPair:
+    """A connection: ``local_end`` has the SocketWriter, ``remote_socket`` is a plain blocking socket."""
 
-    def __init__(self, ours, theirs):
-        self.ours, self.theirs = ours, theirs
-        self.writer = ours.writer
+    def __init__(self, local_end, remote_socket):
+        self.local_end, self.remote_socket = local_end, remote_socket
+        self.writer = local_end.writer
 
     def read(self, size):
-        """Exactly ``size`` bytes that they have got."""
+        """Return exactly ``size`` bytes that the remote end received."""
         data = bytearray()
-        while len(data) < size and (piece := self.theirs.recv(min(1 << 16, size - len(data)))):
+        while len(data) < size and (piece := self.remote_socket.recv(min(1 << 16, size - len(data)))):
             data += piece
         return bytes(data)
 
     async def read_later(self, size):
         return await asyncio.to_thread(self.read, size)
 
-    def is_silent(self):
-        self.theirs.setblocking(False)
-        try:
-            self.theirs.recv(1)
-        except BlockingIOError:
-            return True
-        finally:
-            self.theirs.settimeout(10)
-        return False
 
-
-def in_lab(factory, test):
+def run_with_pair(factory, test):
     async def main():
         loop = asyncio.get_running_loop()
         with socket.create_server(("127.0.0.1", 0)) as server:
-            _, ours = await loop.create_connection(Ours, *server.getsockname())
-            theirs, _ = server.accept()
-        theirs.settimeout(10)
-        with theirs:
+            _, local_end = await loop.create_connection(LocalEnd, *server.getsockname())
+            remote_socket, _ = server.accept()
+        remote_socket.settimeout(10)
+        with remote_socket:
             try:
-                await test(Lab(ours, theirs))
+                await test(SocketPair(local_end, remote_socket))
             finally:
-                ours.writer.close()
+                local_end.writer.close()
                 with contextlib.suppress(OSError):
-                    theirs.shutdown(socket.SHUT_RDWR)
-                await ours.lost
+                    remote_socket.shutdown(socket.SHUT_RDWR)
+                await local_end.lost
 
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(main())
 
 
-async def until(condition):
+async def wait_until(condition):
     async with asyncio.timeout(10):
         while not condition():
             await asyncio.sleep(0.001)
 
 
 def from_a_thread(function, *arguments):
-    """As a guardian calls it: this thread, which is the loop's, does nothing meanwhile."""
-    given = []
-    thread = threading.Thread(target=lambda: given.append(function(*arguments)))
+    """Call a function in another thread, as the watchdog does. The event loop is blocked meanwhile."""
+    results = []
+    thread = threading.Thread(target=lambda: results.append(function(*arguments)))
     thread.start()
     thread.join()
-    return given[0]
+    return results[0]
 
 
 @on_every_loop
-def test_what_is_written_arrives_at_once_and_in_order(factory):
-    async def test(lab):
+def test_data_is_written_at_once_and_in_order(factory):
+    async def test(pair):
         for number in range(100):
-            lab.writer.write(b"%02d" % number)
+            pair.writer.write(b"%02d" % number)
 
-        assert lab.read(200) == b"".join(b"%02d" % number for number in range(100))
-        assert lab.ours.told == []
+        assert pair.read(200) == b"".join(b"%02d" % number for number in range(100))
+        assert pair.local_end.events == []
 
-    in_lab(factory, test)
-
-
-@on_every_loop
-def test_more_than_the_socket_takes_is_written_as_the_peer_reads(factory):
-    async def test(lab):
-        lab.writer.write(BIG)
-        lab.writer.write(b"behind")
-        assert lab.ours.told == ["pause"]
-
-        assert await lab.read_later(len(BIG) + 6) == BIG + b"behind"
-
-        await until(lambda: lab.ours.told == ["pause", "resume"])
-
-    in_lab(factory, test)
+    run_with_pair(factory, test)
 
 
 @on_every_loop
-def test_a_word_is_said_while_the_loop_stands_still(factory):
-    async def test(lab):
-        assert from_a_thread(lab.writer.say, TICK)
+def test_data_beyond_the_socket_buffer_is_written_when_the_peer_reads(factory):
+    async def test(pair):
+        pair.writer.write(BIG)
+        pair.writer.write(b"behind")
+        assert pair.local_end.events == ["pause"]
 
-        assert lab.read(4) == TICK
-        assert lab.writer.take_external_writes()[:2] == (1, 4)
-        assert lab.writer.take_external_writes() is NO_WRITES
+        assert await pair.read_later(len(BIG) + 6) == BIG + b"behind"
 
-    in_lab(factory, test)
+        await wait_until(lambda: pair.local_end.events == ["pause", "resume"])
+
+    run_with_pair(factory, test)
 
 
 @on_every_loop
-def test_what_waits_is_pushed_instead_of_a_word_and_never_torn(factory):
-    async def test(lab):
-        """The peer reads, and a thread pushes, while the loop stands still: all must arrive by that alone."""
-        lab.writer.write(BIG)
-        got, spoken = bytearray(), []
+def test_a_thread_writes_a_frame_while_the_loop_is_blocked(factory):
+    async def test(pair):
+        assert from_a_thread(pair.writer.write_from_thread, TICK)
 
-        def read_and_push():
-            while len(got) < len(BIG) + len(TICK):
-                spoken.append(lab.writer.say(TICK) if not any(spoken) else False)
+        assert pair.read(4) == TICK
+        assert pair.writer.take_external_writes()[:2] == (1, 4)
+        assert pair.writer.take_external_writes() is NO_WRITES
+
+    run_with_pair(factory, test)
+
+
+@on_every_loop
+def test_a_thread_writes_buffered_data_first_and_never_splits_a_frame(factory):
+    async def test(pair):
+        """The peer reads and a thread writes while the loop is blocked. This alone must deliver all data."""
+        pair.writer.write(BIG)
+        received, results = bytearray(), []
+
+        def read_and_write():
+            while len(received) < len(BIG) + len(TICK):
+                results.append(pair.writer.write_from_thread(TICK) if not any(results) else False)
                 with contextlib.suppress(BlockingIOError):
-                    got.extend(lab.theirs.recv(1 << 20, socket.MSG_DONTWAIT))
+                    received.extend(pair.remote_socket.recv(1 << 20, socket.MSG_DONTWAIT))
 
-        from_a_thread(read_and_push)
+        from_a_thread(read_and_write)
 
-        assert got == BIG + TICK
-        assert any(spoken)
-        assert lab.ours.told == ["pause"]
-        await until(lambda: lab.ours.told == ["pause", "resume"])
+        assert received == BIG + TICK
+        assert any(results)
+        assert pair.local_end.events == ["pause"]
+        await wait_until(lambda: pair.local_end.events == ["pause", "resume"])
 
-    in_lab(factory, test)
+    run_with_pair(factory, test)
 
 
 @on_every_loop
-def test_no_word_is_put_into_a_full_socket(factory):
-    async def test(lab):
-        while from_a_thread(lab.writer.say, b"x" * 100_000):
+def test_a_thread_buffers_no_frame_for_a_full_socket(factory):
+    async def test(pair):
+        while from_a_thread(pair.writer.write_from_thread, b"x" * 100_000):
             pass
-        lab.writer.write(b"behind")
+        pair.writer.write(b"behind")
 
-        said = lab.writer.take_external_writes()
-        assert await lab.read_later(said.size + 6) == b"x" * said.size + b"behind"
+        writes = pair.writer.take_external_writes()
+        assert await pair.read_later(writes.size + 6) == b"x" * writes.size + b"behind"
 
-    in_lab(factory, test)
+    run_with_pair(factory, test)
 
 
 @on_every_loop
-def test_loop_and_thread_together_lose_and_tear_nothing(factory):
-    async def test(lab):
+def test_concurrent_writes_of_loop_and_thread_keep_all_frames_whole(factory):
+    async def test(pair):
         frames = [bytes([length % 250 + 1]) * (length * 37 % 5000 + 5) for length in range(4000)]
-        over = threading.Event()
+        done = threading.Event()
 
-        def speak():
-            while not over.is_set():
-                lab.writer.say(TICK)
+        def write_ticks():
+            while not done.is_set():
+                pair.writer.write_from_thread(TICK)
 
-        speaking = threading.Thread(target=speak)
-        reading = asyncio.ensure_future(asyncio.to_thread(lambda: b"".join(iter(lambda: lab.theirs.recv(3000), b""))))
-        speaking.start()
+        writing = threading.Thread(target=write_ticks)
+        reading = asyncio.ensure_future(
+            asyncio.to_thread(lambda: b"".join(iter(lambda: pair.remote_socket.recv(3000), b"")))
+        )
+        writing.start()
         for number, frame in enumerate(frames):
-            lab.writer.write(frame)
+            pair.writer.write(frame)
             if number % 50 == 0:
                 await asyncio.sleep(0)
-        over.set()
-        speaking.join()
-        lab.writer.close()
+        done.set()
+        writing.join()
+        pair.writer.close()
 
-        got, place = await reading, 0
+        received, offset = await reading, 0
         for frame in frames:
-            while got.startswith(TICK, place):
-                place += len(TICK)
-            assert got.startswith(frame, place)
-            place += len(frame)
-        assert got[place:].replace(TICK, b"") == b""
+            while received.startswith(TICK, offset):
+                offset += len(TICK)
+            assert received.startswith(frame, offset)
+            offset += len(frame)
+        assert received[offset:].replace(TICK, b"") == b""
 
-    in_lab(factory, test)
-
-
-@on_every_loop
-def test_closing_waits_until_all_is_written_and_then_the_peer_hears_of_the_end(factory):
-    async def test(lab):
-        lab.writer.write(BIG)
-        lab.writer.close()
-        lab.writer.write(b"too late")
-        assert not from_a_thread(lab.writer.say, TICK)
-        assert lab.writer.is_closing()
-        assert not lab.ours.lost.done()
-
-        assert await lab.read_later(len(BIG) + 100) == BIG
-
-        await lab.ours.lost
-
-    in_lab(factory, test)
+    run_with_pair(factory, test)
 
 
 @on_every_loop
-def test_the_peer_hears_of_the_end_also_while_a_child_holds_the_socket(factory):
-    async def test(lab):
-        held = os.dup(socket_fd(lab.writer._transport))  # as a forked child has it
-        lab.writer.close()
+def test_close_writes_all_buffered_data_before_the_end_of_the_stream(factory):
+    async def test(pair):
+        pair.writer.write(BIG)
+        pair.writer.close()
+        pair.writer.write(b"too late")
+        assert not from_a_thread(pair.writer.write_from_thread, TICK)
+        assert pair.writer.is_closing()
+        assert not pair.local_end.lost.done()
 
-        assert lab.read(1) == b""
+        assert await pair.read_later(len(BIG) + 100) == BIG
 
-        os.close(held)
+        await pair.local_end.lost
 
-    in_lab(factory, test)
-
-
-@on_every_loop
-def test_a_broken_connection_ends_in_the_loop_with_the_fault_known(factory):
-    async def test(lab):
-        lab.writer.write(BIG)
-        lab.theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-        lab.theirs.close()  # a reset
-        while lab.writer.fault is None and not lab.ours.lost.done():
-            from_a_thread(lab.writer.say, TICK)
-
-        lab.writer.write(b"to nobody")
-
-        await lab.ours.lost
-        assert lab.writer.fault is None or isinstance(lab.writer.fault, ConnectionError)
-
-    in_lab(factory, test)
+    run_with_pair(factory, test)
 
 
 @on_every_loop
-def test_a_stream_with_a_hole_in_it_ends(factory, monkeypatch):
-    """A write that fails for another reason than the connection must not leave the peer with half a frame."""
+def test_the_peer_sees_the_end_even_if_a_child_has_the_socket_open(factory):
+    async def test(pair):
+        duplicate = os.dup(socket_fd(pair.writer._transport))  # a forked child would have it open, too
+        pair.writer.close()
 
-    async def test(lab):
+        assert pair.read(1) == b""
+
+        os.close(duplicate)
+
+    run_with_pair(factory, test)
+
+
+@on_every_loop
+def test_a_broken_connection_is_lost_with_its_error(factory):
+    async def test(pair):
+        pair.writer.write(BIG)
+        pair.remote_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        pair.remote_socket.close()  # a reset
+        while pair.writer.error is None and not pair.local_end.lost.done():
+            from_a_thread(pair.writer.write_from_thread, TICK)
+
+        pair.writer.write(b"after the reset")
+
+        await pair.local_end.lost
+        assert pair.writer.error is None or isinstance(pair.writer.error, ConnectionError)
+
+    run_with_pair(factory, test)
+
+
+@on_every_loop
+def test_a_failed_write_ends_the_stream(factory, monkeypatch):
+    """A write that fails for another reason than a broken connection must not leave the peer with half a frame."""
+
+    async def test(pair):
         with monkeypatch.context() as patch:
-            patch.setattr(os, "write", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOBUFS, "no room at all")))
-            lab.writer.write(b"lost")
-        lab.writer.write(b"and what follows")
+            patch.setattr(os, "write", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOBUFS, "no buffer space")))
+            pair.writer.write(b"lost")
+        pair.writer.write(b"and what follows")
 
-        assert lab.read(100) == b""
-        await lab.ours.lost
-        assert lab.writer.fault.errno == errno.ENOBUFS
+        assert pair.read(100) == b""
+        await pair.local_end.lost
+        assert pair.writer.error.errno == errno.ENOBUFS
 
-    in_lab(factory, test)
+    run_with_pair(factory, test)
 
 
 @on_every_loop
-def test_without_any_descriptor_left_all_is_written_still(factory, monkeypatch):
-    async def test(lab):
+def test_data_is_written_without_a_free_descriptor(factory, monkeypatch):
+    async def test(pair):
         with monkeypatch.context() as patch:
             patch.setattr(os, "dup", lambda _: (_ for _ in ()).throw(OSError(errno.EMFILE, "too many open files")))
-            lab.writer.write(BIG)
-            assert await lab.read_later(len(BIG)) == BIG
-            await until(lambda: lab.ours.told == ["pause", "resume"])
+            pair.writer.write(BIG)
+            assert await pair.read_later(len(BIG)) == BIG
+            await wait_until(lambda: pair.local_end.events == ["pause", "resume"])
 
-    in_lab(factory, test)
+    run_with_pair(factory, test)
 
 
 @on_every_loop
-def test_nothing_is_written_once_the_descriptor_may_be_somebody_elses(factory):
-    async def test(lab):
-        lab.writer.close()
-        await lab.ours.lost
-        read, write = os.pipe()  # very likely where the socket was
+def test_nothing_is_written_after_the_descriptor_is_released(factory):
+    async def test(pair):
+        pair.writer.close()
+        await pair.local_end.lost
+        read, write = os.pipe()  # probably with the number of the socket's descriptor
         try:
-            assert not from_a_thread(lab.writer.say, TICK)
-            lab.writer.write(b"x")
+            assert not from_a_thread(pair.writer.write_from_thread, TICK)
+            pair.writer.write(b"x")
             os.set_blocking(read, False)
             with pytest.raises(BlockingIOError):
                 os.read(read, 1)
@@ -317,10 +309,10 @@ def test_nothing_is_written_once_the_descriptor_may_be_somebody_elses(factory):
             os.close(read)
             os.close(write)
 
-    in_lab(factory, test)
+    run_with_pair(factory, test)
 
 
-def test_a_transport_in_memory_and_one_that_encrypts_have_no_descriptor_to_write_to():
+def test_memory_and_tls_transports_have_no_socket_fd():
     class Transport(asyncio.BaseTransport):
         pass
 

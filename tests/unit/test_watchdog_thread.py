@@ -1,4 +1,4 @@
-"""The guardian speaks while the loop stands still, says who holds it, and is silent and gone otherwise."""
+"""The watchdog thread writes while the event loop is blocked, logs what blocks it, and otherwise does nothing."""
 
 import asyncio
 import logging
@@ -17,266 +17,273 @@ from erlmesh.net.thread_stack import innermost_call, stack_of_thread
 from erlmesh.net.watchdog_thread import WatchdogThread
 
 TICKTIME = 0.4
-"""Looks are 50 ms apart then."""
-WORD = object()
+"""The sample interval is then 50 ms."""
+BLOCKED = object()
 
 
-class Line:
-    """A connection that writes down what is said on it, in which thread."""
+class FakeConnection:
+    """A connection that records what is written to it, and by which threads.
 
-    def __init__(self, *, deaf=0):
-        self.said = []
+    The first ``refusals`` writes fail, as with a full socket.
+    """
+
+    def __init__(self, *, refusals=0):
+        self.written = []
         self.threads = set()
         self.written_at = time.monotonic()
         self.changed = threading.Condition()
-        self._deaf = deaf
+        self._refusals_left = refusals
 
     def last_written_at(self):
         return self.written_at
 
-    def say(self, signal):
+    def write_from_thread(self, signal):
         with self.changed:
-            self._deaf -= 1
-            if self._deaf >= 0:
+            self._refusals_left -= 1
+            if self._refusals_left >= 0:
                 return False
-            self.said.append("tick" if signal is None else signal)
+            self.written.append("tick" if signal is None else signal)
             self.threads.add(threading.current_thread().name)
             self.written_at = time.monotonic()
             self.changed.notify_all()
             return True
 
-    def hold_until(self, condition):
-        """Holds the loop, in the caller's thread, until what was said satisfies the condition."""
+    def block_until(self, condition):
+        """Block the loop, whose thread calls this, until the frames written satisfy the condition."""
         with self.changed:
             deadline = time.monotonic() + 20
-            while not condition(self.said):
+            while not condition(self.written):
                 self.changed.wait(0.01)
-                assert time.monotonic() < deadline, self.said
+                assert time.monotonic() < deadline, self.written
 
 
-class Node:
+class FakeNode:
     name = "plato@h"
     net_ticktime = TICKTIME
 
-    def __init__(self, *lines, name="plato@h"):
-        self.lines = list(lines)
+    def __init__(self, *connections, name="plato@h"):
+        self._connections = list(connections)
         self.name = name
-        self.freed = asyncio.Event()
-        self.held_for = []
-        self.tells_itself = False
+        self.recovered = asyncio.Event()
+        self.notified_for = []
+        self.handles_notification = False
 
     def connections(self):
-        return list(self.lines)
+        return list(self._connections)
 
-    def word(self, held):
-        return (WORD, held)
+    def blocked_signal(self, seconds):
+        return (BLOCKED, seconds)
 
-    def is_told(self, held):
-        self.held_for.append(held)
-        return self.tells_itself
+    def notify_blocked(self, seconds):
+        self.notified_for.append(seconds)
+        return self.handles_notification
 
-    def free(self):
-        self.freed.set()
+    def loop_recovered(self):
+        self.recovered.set()
 
 
-def guardians():
+def watchdog_threads():
     return [thread for thread in threading.enumerate() if thread.name.startswith("erlmesh watchdog")]
 
 
 @pytest.fixture
-def soon(monkeypatch):
-    """It is told after 0.3 s."""
+def report_early(monkeypatch):
+    """A blocked loop is reported after 0.3 s."""
     monkeypatch.setattr(loop_watchdog, "REPORT_AFTER", 0.3)
 
 
 def run(main, factory=asyncio.SelectorEventLoop, *, debug=False):
     with asyncio.Runner(loop_factory=factory, debug=debug) as runner:
         runner.run(main())
-    assert not guardians()
+    assert not watchdog_threads()
 
 
-async def logged(caplog, text):
+async def wait_for_log(caplog, text):
     async with asyncio.timeout(10):
         while text not in caplog.text:
             await asyncio.sleep(0.001)
 
 
 @on_every_loop
-def test_while_the_loop_stands_still_peers_hear_ticks(factory):
+def test_ticks_are_sent_while_the_loop_is_blocked(factory):
     async def main():
-        line = Line()
-        node = Node(line)
-        guardian = WatchdogThread.attach(node)
+        connection = FakeConnection()
+        node = FakeNode(connection)
+        watchdog = WatchdogThread.attach(node)
 
-        line.hold_until(lambda said: said == ["tick"] * 5)
+        connection.block_until(lambda written: written == ["tick"] * 5)
 
-        assert line.threads == {"erlmesh watchdog"}
-        guardian.detach(node)
+        assert connection.threads == {"erlmesh watchdog"}
+        watchdog.detach(node)
 
     run(main, factory)
 
 
-def test_a_loop_that_turns_speaks_for_itself():
+def test_the_watchdog_writes_nothing_while_the_loop_runs():
     async def main():
-        line, looked = Line(), asyncio.Event()
-        looks = []
+        connection, sampled = FakeConnection(), asyncio.Event()
+        samples = []
 
-        class Talkative(Node):
+        class WritingNode(FakeNode):
             def connections(self):
-                line.last_written_at = time.monotonic()
-                looks.append(None)
-                if len(looks) == 10:
-                    loop.call_soon_threadsafe(looked.set)
+                connection.written_at = time.monotonic()
+                samples.append(None)
+                if len(samples) == 10:
+                    loop.call_soon_threadsafe(sampled.set)
                 return super().connections()
 
         loop = asyncio.get_running_loop()
-        node = Talkative(line)
-        guardian = WatchdogThread.attach(node)
-        await looked.wait()
-        guardian.detach(node)
+        node = WritingNode(connection)
+        watchdog = WatchdogThread.attach(node)
+        await sampled.wait()
+        watchdog.detach(node)
 
-        assert line.said == []
+        assert connection.written == []
 
     run(main)
 
 
 @on_every_loop
-def test_peers_are_told_once_that_it_is_busy_and_then_that_it_is_free(factory, soon):
+def test_peers_get_the_blocked_signal_once_and_then_the_recovery(factory, report_early):
     async def main():
-        line = Line()
-        node = Node(line)
-        guardian = WatchdogThread.attach(node)
+        connection = FakeConnection()
+        node = FakeNode(connection)
+        watchdog = WatchdogThread.attach(node)
 
-        line.hold_until(lambda said: len(said) > said.index((WORD, held[0])) + 2 if (held := words(said)) else False)
-        assert not node.freed.is_set()
-        assert len(words(line.said)) == 1
-        assert words(line.said)[0] >= 0.3
+        def has_signal_and_two_ticks(written):
+            signals = blocked_signals(written)
+            return bool(signals) and len(written) > written.index((BLOCKED, signals[0])) + 2
 
-        await node.freed.wait()
-        guardian.detach(node)
+        connection.block_until(has_signal_and_two_ticks)
+        assert not node.recovered.is_set()
+        assert len(blocked_signals(connection.written)) == 1
+        assert blocked_signals(connection.written)[0] >= 0.3
 
-    def words(said):
-        return [word[1] for word in said if word != "tick"]
+        await node.recovered.wait()
+        watchdog.detach(node)
+
+    def blocked_signals(written):
+        return [frame[1] for frame in written if frame != "tick"]
 
     run(main, factory)
 
 
-def test_who_could_not_be_told_at_first_is_told_as_soon_as_it_takes_words(soon):
+def test_a_blocked_signal_that_cannot_be_written_is_tried_again(report_early):
     async def main():
-        line, deaf = Line(), Line(deaf=3)
-        node = Node(line, deaf)
-        guardian = WatchdogThread.attach(node)
+        connection, full_connection = FakeConnection(), FakeConnection(refusals=3)
+        node = FakeNode(connection, full_connection)
+        watchdog = WatchdogThread.attach(node)
 
-        deaf.hold_until(lambda said: any(word != "tick" for word in said))
+        full_connection.block_until(lambda written: any(frame != "tick" for frame in written))
 
-        guardian.detach(node)
+        watchdog.detach(node)
 
     run(main)
 
 
-def test_the_log_shows_the_code_that_holds_the_loop_and_for_how_long(soon, caplog):
-    def computes_and_computes(line):
-        line.hold_until(lambda _: "has not turned" in caplog.text)
+def test_the_log_shows_the_blocking_code_and_the_duration(report_early, caplog):
+    def blocking_code(connection):
+        connection.block_until(lambda _: "has been blocked" in caplog.text)
 
     async def main():
-        line = Line()
-        node = Node(line)
-        guardian = WatchdogThread.attach(node)
-        computes_and_computes(line)
-        await node.freed.wait()
-        guardian.detach(node)
+        connection = FakeConnection()
+        node = FakeNode(connection)
+        watchdog = WatchdogThread.attach(node)
+        blocking_code(connection)
+        await node.recovered.wait()
+        watchdog.detach(node)
 
     run(main)
 
-    held, free = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert re.match(r"plato@h: the event loop has not turned for 0\.\d s", held)
-    assert "in computes_and_computes\n    line.hold_until(" in held
-    assert "asyncio" not in held
-    assert re.match(r"plato@h: the event loop turns again, after \d+\.\d s", free)
+    blocked, recovered = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert re.match(r"plato@h: the event loop has been blocked for 0\.\d s", blocked)
+    assert "in blocking_code\n    connection.block_until(" in blocked
+    assert "asyncio" not in blocked
+    assert re.match(r"plato@h: the event loop runs again, after \d+\.\d s", recovered)
 
 
-def test_a_node_that_tells_it_in_its_own_words_leaves_the_log_alone(soon, caplog):
+def test_a_handled_notification_is_not_logged(report_early, caplog):
     async def main():
-        line = Line()
-        node = Node(line)
-        node.tells_itself = True
-        guardian = WatchdogThread.attach(node)
-        line.hold_until(lambda _: node.held_for)
-        await node.freed.wait()
-        guardian.detach(node)
-        assert node.held_for[0] >= 0.3
+        connection = FakeConnection()
+        node = FakeNode(connection)
+        node.handles_notification = True
+        watchdog = WatchdogThread.attach(node)
+        connection.block_until(lambda _: node.notified_for)
+        await node.recovered.wait()
+        watchdog.detach(node)
+        assert node.notified_for[0] >= 0.3
 
     run(main)
 
     assert caplog.text == ""
 
 
-def test_nodes_of_one_loop_share_a_guardian_and_its_log(soon, caplog):
+def test_nodes_of_one_loop_share_one_watchdog_and_one_log_line(report_early, caplog):
     async def main():
-        lines = Line(), Line()
-        nodes = Node(lines[0], name="a@h"), Node(lines[1], name="b@h")
-        guardian, _ = (WatchdogThread.attach(node) for node in nodes)
-        assert len(guardians()) == 1
+        connections = FakeConnection(), FakeConnection()
+        nodes = FakeNode(connections[0], name="a@h"), FakeNode(connections[1], name="b@h")
+        watchdog, _ = (WatchdogThread.attach(node) for node in nodes)
+        assert len(watchdog_threads()) == 1
 
-        for line in lines:
-            line.hold_until(lambda said: "tick" in said)
-        lines[0].hold_until(lambda said: any(word != "tick" for word in said))
-        await nodes[0].freed.wait()
-        assert nodes[1].freed.is_set()
+        for connection in connections:
+            connection.block_until(lambda written: "tick" in written)
+        connections[0].block_until(lambda written: any(frame != "tick" for frame in written))
+        await nodes[0].recovered.wait()
+        assert nodes[1].recovered.is_set()
 
-        guardian.detach(nodes[0])
-        lines[0].said.clear()
-        lines[1].said.clear()
-        lines[1].hold_until(lambda said: "tick" in said)
-        assert lines[0].said == []
-        guardian.detach(nodes[1])
+        watchdog.detach(nodes[0])
+        connections[0].written.clear()
+        connections[1].written.clear()
+        connections[1].block_until(lambda written: "tick" in written)
+        assert connections[0].written == []
+        watchdog.detach(nodes[1])
 
     run(main)
 
-    assert caplog.text.count("a@h, b@h: the event loop has not turned") == 1
+    assert caplog.text.count("a@h, b@h: the event loop has been blocked") == 1
 
 
-def test_two_loops_in_two_threads_have_a_guardian_each():
-    held, seen = threading.Event(), []
+def test_two_loops_have_two_watchdogs():
+    release, seen = threading.Event(), []
 
     async def other():
-        line = Line()
-        node = Node(line, name="other@h")
-        guardian = WatchdogThread.attach(node)
-        held.wait(20)
-        guardian.detach(node)
-        seen.extend(line.said)
+        connection = FakeConnection()
+        node = FakeNode(connection, name="other@h")
+        watchdog = WatchdogThread.attach(node)
+        release.wait(20)
+        watchdog.detach(node)
+        seen.extend(connection.written)
 
     async def main():
-        line = Line()
-        node = Node(line)
-        guardian = WatchdogThread.attach(node)
+        connection = FakeConnection()
+        node = FakeNode(connection)
+        watchdog = WatchdogThread.attach(node)
         thread = threading.Thread(target=lambda: asyncio.run(other()))
         thread.start()
-        line.hold_until(lambda said: len(said) > 3)
-        held.set()
+        connection.block_until(lambda written: len(written) > 3)
+        release.set()
         thread.join()
-        guardian.detach(node)
+        watchdog.detach(node)
 
     run(main)
 
     assert "tick" in seen
 
 
-def test_a_loop_that_ends_without_a_word_takes_its_guardian_along():
+def test_the_watchdog_ends_with_a_loop_that_never_detached():
     async def main():
-        WatchdogThread.attach(Node(Line()))
+        WatchdogThread.attach(FakeNode(FakeConnection()))
 
     asyncio.run(main())
 
-    for thread in guardians():
+    for thread in watchdog_threads():
         thread.join(10)
-    assert not guardians()
+    assert not watchdog_threads()
     assert module._watchdogs == {}
 
 
-def test_a_log_that_blocks_does_not_hold_the_guardian(soon):
-    """What holds the loop may be the log itself: a pipe that nobody reads."""
+def test_a_blocked_log_does_not_block_the_watchdog(report_early):
+    """The log itself may block the loop, for example a pipe without a reader."""
     stuck = threading.Event()
 
     class Pipe(logging.Handler):
@@ -286,13 +293,13 @@ def test_a_log_that_blocks_does_not_hold_the_guardian(soon):
     pipe = Pipe()
 
     async def main():
-        line = Line()
-        node = Node(line)
-        guardian = WatchdogThread.attach(node)
-        line.hold_until(lambda said: any(word != "tick" for word in said))
-        line.said.clear()
-        line.hold_until(lambda said: len(said) > 2)
-        guardian.detach(node)
+        connection = FakeConnection()
+        node = FakeNode(connection)
+        watchdog = WatchdogThread.attach(node)
+        connection.block_until(lambda written: any(frame != "tick" for frame in written))
+        connection.written.clear()
+        connection.block_until(lambda written: len(written) > 2)
+        watchdog.detach(node)
         stuck.set()
 
     logging.getLogger("erlmesh").addHandler(pipe)
@@ -304,51 +311,51 @@ def test_a_log_that_blocks_does_not_hold_the_guardian(soon):
         logging.getLogger("erlmesh").removeHandler(pipe)
 
 
-def test_a_fault_of_one_connection_is_logged_and_the_next_look_comes(caplog):
-    class Broken(Line):
+def test_an_error_of_a_connection_is_logged_and_the_watchdog_continues(caplog):
+    class Broken(FakeConnection):
         def last_written_at(self):
-            if not self.said:
-                self.said.append("fault")
+            if not self.written:
+                self.written.append("error")
                 raise ZeroDivisionError
             return super().last_written_at()
 
     async def main():
-        line = Broken()
-        node = Node(line)
-        guardian = WatchdogThread.attach(node)
-        line.hold_until(lambda said: "tick" in said)
-        guardian.detach(node)
+        connection = Broken()
+        node = FakeNode(connection)
+        watchdog = WatchdogThread.attach(node)
+        connection.block_until(lambda written: "tick" in written)
+        watchdog.detach(node)
 
     run(main)
 
-    assert "stumbled" in caplog.text
+    assert "error in the watchdog thread" in caplog.text
 
 
-def test_debug_mode_of_asyncio_has_nothing_against_it(soon):
+def test_the_watchdog_works_in_asyncio_debug_mode(report_early):
     async def main():
-        line = Line()
-        node = Node(line)
-        guardian = WatchdogThread.attach(node)
-        line.hold_until(lambda said: any(word != "tick" for word in said))
-        await node.freed.wait()
-        guardian.detach(node)
+        connection = FakeConnection()
+        node = FakeNode(connection)
+        watchdog = WatchdogThread.attach(node)
+        connection.block_until(lambda written: any(frame != "tick" for frame in written))
+        await node.recovered.wait()
+        watchdog.detach(node)
 
     run(main, debug=True)
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_a_forked_child_is_not_guarded_and_has_a_guardian_of_its_own_if_it_has_a_node():
+def test_a_forked_child_has_its_own_watchdog_only_if_it_has_a_node():
     async def in_child():
-        line = Line()
-        node = Node(line)
-        guardian = WatchdogThread.attach(node)
-        line.hold_until(lambda said: "tick" in said)
-        guardian.detach(node)
+        connection = FakeConnection()
+        node = FakeNode(connection)
+        watchdog = WatchdogThread.attach(node)
+        connection.block_until(lambda written: "tick" in written)
+        watchdog.detach(node)
 
     async def main():
-        line = Line()
-        node = Node(line)
-        guardian = WatchdogThread.attach(node)
+        connection = FakeConnection()
+        node = FakeNode(connection)
+        watchdog = WatchdogThread.attach(node)
         child = os.fork()
         if not child:
             code = 1
@@ -356,31 +363,31 @@ def test_a_forked_child_is_not_guarded_and_has_a_guardian_of_its_own_if_it_has_a
                 thread = threading.Thread(target=lambda: asyncio.run(in_child()))
                 thread.start()
                 thread.join()
-                code = 0 if not guardians() else 2
+                code = 0 if not watchdog_threads() else 2
             finally:
                 os._exit(code)
         _, status = await asyncio.to_thread(os.waitpid, child, 0)
         assert os.waitstatus_to_exitcode(status) == 0
-        guardian.detach(node)
+        watchdog.detach(node)
 
     run(main)
 
 
-def test_what_is_shown_is_what_the_loop_runs_without_the_loop_itself():
+def test_the_stack_starts_after_the_calls_of_the_event_loop():
     seen = []
 
     def outer():
         inner()
 
     def inner():
-        looking = threading.Thread(target=lambda: seen.append(stack_of_thread(me)))
-        looking.start()
-        looking.join()
+        sampler = threading.Thread(target=lambda: seen.append(stack_of_thread(main_thread)))
+        sampler.start()
+        sampler.join()
 
     async def main():
         outer()
 
-    me = threading.get_ident()
+    main_thread = threading.get_ident()
     asyncio.run(main())
     outer()
 
@@ -392,24 +399,26 @@ def test_what_is_shown_is_what_the_loop_runs_without_the_loop_itself():
     assert re.fullmatch(r"\w+ \(.*\.py:\d+\)", innermost_call(in_loop))
 
 
-@pytest.mark.skipif(not getattr(sys, "_is_gil_enabled", lambda: True)(), reason="no thread can keep others out")
-def test_a_function_that_keeps_the_interpreter_is_named_afterwards(monkeypatch, caplog):
+@pytest.mark.skipif(
+    not getattr(sys, "_is_gil_enabled", lambda: True)(), reason="without a GIL no thread can stop the others"
+)
+def test_a_function_that_held_the_gil_is_logged_afterwards(monkeypatch, caplog):
     monkeypatch.setattr(loop_watchdog, "SAMPLE_INTERVAL", 0.1)
     monkeypatch.setattr(loop_watchdog, "REPORT_AFTER", 0.3)
-    monkeypatch.setattr(time, "process_time", time.monotonic)  # as on a machine that has nothing else to do
+    monkeypatch.setattr(time, "process_time", time.monotonic)  # as on an otherwise idle machine
 
-    def hoards():
-        sum(range(30_000_000))  # one call of C
+    def holds_the_gil():
+        sum(range(30_000_000))  # one call into C code
 
     async def main():
-        node = Node()
-        guardian = WatchdogThread.attach(node)
-        while "kept the interpreter" not in caplog.text:
-            hoards()
+        node = FakeNode()
+        watchdog = WatchdogThread.attach(node)
+        while "held the GIL" not in caplog.text:
+            holds_the_gil()
             await asyncio.sleep(0.06)
-        guardian.detach(node)
+        watchdog.detach(node)
 
     run(main)
 
-    assert re.search(r"for \d+\.\d s no thread could run", caplog.text)
+    assert re.search(r"no thread could run for \d+\.\d s", caplog.text)
     assert "in main\n" in caplog.text

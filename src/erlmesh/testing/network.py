@@ -116,7 +116,7 @@ class Host:
         there = await self.reach(host)
         answering = there.listener(port)
         if answering is None:
-            raise ConnectError(f"nobody listens on port {port} of {host}")
+            raise ConnectError(f"nothing listens on port {port} of {host}")
         caller = _Transport(self, host, copy_context())
         called = _Transport(there, self.address, answering[1].copy())
         caller.pipe_to(called)
