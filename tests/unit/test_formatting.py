@@ -98,7 +98,7 @@ CASES = [
     (Map({Atom("__struct__"): 1}), "#{'__struct__' => 1}", "%{__struct__: 1}"),
     (Port(HERE, 5, 1), "#Port<0.5>", "#Port<0.5>"),
     (Ref(HERE, 1, (1, 2, 3)), "#Ref<0.3.2.1>", "#Reference<0.3.2.1>"),
-    (Export(Atom("lists"), Atom("map"), 2), "fun lists:map/2", "&:lists.is_map/2"),
+    (Export(Atom("lists"), Atom("map"), 2), "fun lists:map/2", "&:lists.map/2"),
     (Export(Atom("Elixir.Foo"), Atom("a b"), 2), "fun 'Elixir.Foo':'a b'/2", '&Foo."a b"/2'),
     (Export(Atom("erlang"), Atom("+"), 2), "fun erlang:'+'/2", "&:erlang.+/2"),
     (Export(Atom("end"), Atom("a@b"), 0), "fun end:'a@b'/0", '&:end."a@b"/0'),

@@ -178,8 +178,8 @@ def test_nok_ends_the_handshake_in_favour_of_the_other_connection():
         calling(local_node(SOCRATES), PLATO), answering(local_node(PLATO), Status.NOK)
     )
 
-    assert type(at_caller.reason) is SimultaneousConnect
-    assert type(at_answerer.reason) is SimultaneousConnect
+    assert type(at_caller.error) is SimultaneousConnect
+    assert type(at_answerer.error) is SimultaneousConnect
 
 
 def test_not_allowed_refuses_the_connection():
@@ -187,8 +187,8 @@ def test_not_allowed_refuses_the_connection():
         calling(local_node(SOCRATES), PLATO), answering(local_node(PLATO), Status.NOT_ALLOWED)
     )
 
-    assert "not_allowed" in str(at_caller.reason)
-    assert "not allowed" in str(at_answerer.reason)
+    assert "not_allowed" in str(at_caller.error)
+    assert "not allowed" in str(at_answerer.error)
 
 
 def test_an_old_connection_is_replaced_if_the_initiator_has_lost_it():
@@ -201,15 +201,15 @@ def test_an_old_connection_is_kept_if_the_initiator_still_has_it():
     caller = calling(local_node(SOCRATES), PLATO, still_wanted=False)
     (at_caller,), (at_answerer,) = converse(caller, answering(local_node(PLATO), Status.ALIVE))
 
-    assert type(at_caller.reason) is SimultaneousConnect
-    assert "keeps its existing connection" in str(at_answerer.reason)
+    assert type(at_caller.error) is SimultaneousConnect
+    assert "keeps its existing connection" in str(at_answerer.error)
 
 
 def test_a_wrong_cookie_does_not_replace_an_old_connection():
     answerer = answering(local_node(PLATO, challenge=1), Status.ALIVE)
     _, (at_answerer,) = converse(calling(local_node(SOCRATES, cookie="other"), PLATO), answerer)
 
-    assert "cookies differ" in str(at_answerer.reason)
+    assert "cookies differ" in str(at_answerer.error)
 
 
 def test_an_unwanted_incarnation_is_refused_after_its_challenge():
@@ -260,8 +260,8 @@ def test_an_initiator_with_our_own_name_is_refused_without_decide():
     handshake = HandshakeDriver(accept(local_node(PLATO), lambda _name, _flags: pytest.fail("asked")), now=0.0)
     (at_caller,), (at_answerer,) = converse(calling(local_node(PLATO), PLATO), handshake)
 
-    assert type(at_caller.reason) is SimultaneousConnect
-    assert "our own name" in str(at_answerer.reason)
+    assert type(at_caller.error) is SimultaneousConnect
+    assert "our own name" in str(at_answerer.error)
 
 
 # Cookies
@@ -272,7 +272,7 @@ def test_the_acceptor_refuses_a_wrong_cookie():
         calling(local_node(SOCRATES, cookie="other"), PLATO), answering(local_node(PLATO, challenge=1))
     )
 
-    assert str(event.reason) == (
+    assert str(event.error) == (
         "Connection attempt from node socrates@127.0.0.1 rejected: invalid challenge reply (the cookies differ)"
     )
 
@@ -374,7 +374,7 @@ def test_initiating_to_an_invalid_node_name_is_a_local_error():
 def test_the_error_names_the_other_node_at_the_address():
     (event,), _ = converse(calling(local_node(SOCRATES), "plato@localhost"), answering(local_node(PLATO, challenge=1)))
 
-    assert "plato@127.0.0.1, not plato@localhost" in str(event.reason)
+    assert "plato@127.0.0.1, not plato@localhost" in str(event.error)
 
 
 @pytest.mark.parametrize("lacking", list(REQUIRED))
@@ -384,8 +384,8 @@ def test_an_initiator_without_a_required_flag_is_not_allowed(lacking):
         calling(local_node(SOCRATES, flags=flags), PLATO), answering(local_node(PLATO))
     )
 
-    assert lacking.name in str(at_answerer.reason)
-    assert "not_allowed" in str(at_caller.reason)
+    assert lacking.name in str(at_answerer.error)
+    assert "not_allowed" in str(at_caller.error)
 
 
 def test_an_acceptor_without_a_required_flag_is_refused():

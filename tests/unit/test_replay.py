@@ -59,7 +59,8 @@ def as_captured(term):
             return str(int(term))
         case Fun():
             identity = f"{as_captured(term.module)}, {term.index}, {term.arity}, {term.uniq.hex()!r}"
-    """Return a term in the notation of the captures."""
+            rest = f"{term.old_index}, {term.old_uniq}, {as_captured(term.pid)}, {as_captured(term.free)}"
+            return f"#Fun({identity}, {rest})"
         case BitString():
             return f"Bits(data={term.data!r}, bits={term.bits})"
         case Export():
