@@ -193,7 +193,8 @@ class Channel:
             self._grace_until = now + self._interval
         if now >= self._last_sent_at + self._interval:
             self._last_sent_at = now  # also without a tick: otherwise next_deadline would stay in the past
-            if not self._queue:  # queued data shows the peer as well as a tick that this node is alive
+            # Queued data shows the peer that this node is alive, as a tick would.
+            if not self._queue:
                 self._tick()
         return []
 
