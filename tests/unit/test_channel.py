@@ -33,7 +33,7 @@ from erlmesh.terms import Atom, Map, Pid, Ref
 SOCRATES, PLATO = "socrates@127.0.0.1", "plato@127.0.0.1"
 HERE, THERE = Pid(Atom(SOCRATES), 85, 0, 7), Pid(Atom(PLATO), 90, 0, 9)
 REF = Ref(Atom(SOCRATES), 7, (1, 2, 3))
-THEIR_REF = Ref(Atom(PLATO), 9, (4, 5, 6))
+REMOTE_REF = Ref(Atom(PLATO), 9, (4, 5, 6))
 PING = Atom("ping")
 TICK = bytes(4)
 
@@ -73,7 +73,7 @@ def transfer(signals, flags=OFFERED):
 SIGNALS = [
     Send(HERE, THERE, (PING, 1)),
     SendName(HERE, Atom("rex"), [HERE, THERE, True]),
-    SendAlias(HERE, THEIR_REF, b"answer"),
+    SendAlias(HERE, REMOTE_REF, b"answer"),
     Link(HERE, THERE),
     Unlink(5, HERE, THERE),
     UnlinkAck(1 << 63, HERE, THERE),
@@ -81,10 +81,10 @@ SIGNALS = [
     Monitor(HERE, Atom("rex"), REF),
     Monitor(HERE, THERE, REF),
     Demonitor(HERE, THERE, REF),
-    Down(Atom("rex"), THERE, THEIR_REF, Atom("noproc")),
-    Down(HERE, THERE, THEIR_REF, (Atom("shutdown"), 1)),
+    Down(Atom("rex"), THERE, REMOTE_REF, Atom("noproc")),
+    Down(HERE, THERE, REMOTE_REF, (Atom("shutdown"), 1)),
     SpawnRequest(REF, HERE, HERE, Atom("m"), Atom("f"), 1, [Atom("monitor")], [1]),
-    SpawnReply(THEIR_REF, THERE, 2, HERE),
+    SpawnReply(REMOTE_REF, THERE, 2, HERE),
     Send(HERE, THERE, (PING, 2), (0, 1, 2, HERE, 0)),
 ]
 
@@ -419,7 +419,7 @@ def test_a_value_that_is_not_a_term_is_refused_without_a_change_of_state(flags, 
     for signal in (
         Send(HERE, THERE, message),
         SendName(HERE, Atom("unused"), message),
-        SendAlias(HERE, THEIR_REF, message),
+        SendAlias(HERE, REMOTE_REF, message),
     ):
         with pytest.raises(EncodeError):
             sender.send(signal)
@@ -436,7 +436,7 @@ def test_a_reference_out_of_range_is_refused_with_a_cached_prefix():
     for _ in range(4):
         with pytest.raises(EncodeError):
             sender.send(SendAlias(HERE, Ref(Atom(PLATO), 9, (1 << 32, 2, 3)), 1))
-        sender.send(SendAlias(HERE, THEIR_REF, 1))
+        sender.send(SendAlias(HERE, REMOTE_REF, 1))
 
 
 def test_a_frame_too_long_for_a_beam_is_refused():
@@ -649,7 +649,7 @@ def test_statistics_count_signals_ticks_and_bytes():
 
 ATOMS = st.sampled_from([PING, Atom("pong"), Atom(PLATO), Atom("true"), Atom("ж" * 200)])
 PIDS = st.builds(Pid, st.sampled_from([Atom(SOCRATES)]), st.integers(0, 3), st.just(0), st.integers(7, 8))
-THEIR_PIDS = st.builds(Pid, st.sampled_from([Atom(PLATO), Atom("third@h")]), st.integers(0, 3), st.just(0), st.just(9))
+REMOTE_PIDS = st.builds(Pid, st.sampled_from([Atom(PLATO), Atom("third@h")]), st.integers(0, 3), st.just(0), st.just(9))
 REFS = st.builds(
     Ref, st.sampled_from([Atom(PLATO)]), st.just(9), st.lists(st.integers(0, 5), min_size=1, max_size=5).map(tuple)
 )
@@ -661,13 +661,13 @@ MESSAGES = st.recursive(
     max_leaves=5,
 )
 ANY_SIGNAL = st.one_of(
-    st.builds(Send, PIDS, THEIR_PIDS, MESSAGES),
+    st.builds(Send, PIDS, REMOTE_PIDS, MESSAGES),
     st.builds(SendName, PIDS, ATOMS, MESSAGES),
     st.builds(SendAlias, PIDS, REFS, MESSAGES),
-    st.builds(Monitor, PIDS, st.one_of(THEIR_PIDS, ATOMS), REFS),
-    st.builds(Demonitor, PIDS, st.one_of(THEIR_PIDS, ATOMS), REFS),
-    st.builds(Down, st.one_of(PIDS, ATOMS), THEIR_PIDS, REFS, MESSAGES),
-    st.builds(ExitLink, PIDS, THEIR_PIDS, MESSAGES),
+    st.builds(Monitor, PIDS, st.one_of(REMOTE_PIDS, ATOMS), REFS),
+    st.builds(Demonitor, PIDS, st.one_of(REMOTE_PIDS, ATOMS), REFS),
+    st.builds(Down, st.one_of(PIDS, ATOMS), REMOTE_PIDS, REFS, MESSAGES),
+    st.builds(ExitLink, PIDS, REMOTE_PIDS, MESSAGES),
 )
 
 

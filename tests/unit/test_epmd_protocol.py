@@ -17,7 +17,7 @@ BY_NOTE = {entry["note"]: entry for entry in CAPTURED}
 UNIX_TIME = 0x6B02B28F
 
 
-class Host:
+class FakeEpmdHost:
     """An EPMD and its connections, without sockets."""
 
     def __init__(self):
@@ -40,7 +40,7 @@ class Host:
 
 
 def test_replays_the_captured_session_of_epmd():
-    host = Host()
+    host = FakeEpmdHost()
     host.replay("NAMES empty")
     alpha = host.replay("ALIVE2 alpha v6")
     host.replay("ALIVE2 beta hidden hi6 lo5 extra xyz")
@@ -79,13 +79,13 @@ def test_replays_the_captured_session_of_epmd():
 
 @pytest.mark.parametrize("note", ["ALIVE2 256 byte name", "ALIVE2 1021 byte name"])
 def test_a_name_that_is_too_long_is_refused(note):
-    answer, _ = Host().ask(bytes.fromhex(BY_NOTE[note]["req"]))
+    answer, _ = FakeEpmdHost().ask(bytes.fromhex(BY_NOTE[note]["req"]))
 
     assert epmd.decode_register_response(answer) == epmd.NameTaken()
 
 
 def test_a_registered_node_is_found():
-    host = Host()
+    host = FakeEpmdHost()
     answer, client = host.ask(epmd.encode_register("socrates", 9100, hidden=True))
 
     assert epmd.decode_register_response(answer) == epmd.Registered(UNIX_TIME)
@@ -98,21 +98,21 @@ def test_a_registered_node_is_found():
 
 def test_any_split_of_a_request_gives_the_same_response():
     request = epmd.encode_register("socrates", 9100)
-    whole, _ = Host().ask(request)
+    whole, _ = FakeEpmdHost().ask(request)
 
-    bytewise, _ = Host().ask(b"", pieces=[request[i : i + 1] for i in range(len(request))])
+    bytewise, _ = FakeEpmdHost().ask(b"", pieces=[request[i : i + 1] for i in range(len(request))])
 
     assert bytewise == whole
 
 
 def test_a_partial_response_is_not_decoded():
-    answer, _ = Host().ask(epmd.encode_register("socrates", 9100))
+    answer, _ = FakeEpmdHost().ask(epmd.encode_register("socrates", 9100))
 
     assert all(epmd.decode_register_response(answer[:size]) is None for size in range(len(answer)))
 
 
 def test_data_after_a_registration_is_ignored():
-    host = Host()
+    host = FakeEpmdHost()
     _, client = host.ask(epmd.encode_register("socrates", 9100))
 
     assert client.receive_data(epmd.encode_names(), UNIX_TIME) == b""
@@ -130,7 +130,7 @@ def test_only_an_incomplete_request_has_a_deadline():
 
 
 def test_every_incarnation_of_a_name_gets_another_creation():
-    host = Host()
+    host = FakeEpmdHost()
     creations = set()
     for _ in range(5):
         answer, _ = host.ask(epmd.encode_register("socrates", 9100))
@@ -144,7 +144,7 @@ def test_every_incarnation_of_a_name_gets_another_creation():
 
 @pytest.mark.parametrize("request_", ["ALIVE2 alpha v6", "DUMP", "KILL with no names"])
 def test_other_hosts_may_not_register_or_kill(request_):
-    host = Host()
+    host = FakeEpmdHost()
     client = epmd.ServerConnection(host.registry, 1, 0.0)
     client.is_local = False
 
@@ -154,7 +154,7 @@ def test_other_hosts_may_not_register_or_kill(request_):
 
 
 def test_other_hosts_may_look_up_nodes():
-    host = Host()
+    host = FakeEpmdHost()
     host.ask(epmd.encode_register("socrates", 9100))
     for request in (epmd.encode_lookup("socrates"), epmd.encode_names()):
         client = epmd.ServerConnection(host.registry, 2, 0.0)
@@ -164,14 +164,14 @@ def test_other_hosts_may_look_up_nodes():
 
 
 def test_a_name_with_a_newline_is_refused():
-    host = Host()
+    host = FakeEpmdHost()
 
     assert host.ask(epmd.encode_register("a at port 1\nname b", 9100))[0] == b""
 
 
 def test_the_number_of_stored_creations_is_limited():
     registry = epmd.EpmdRegistry(PORT, max_creations=3)
-    host = Host()
+    host = FakeEpmdHost()
     host.registry = registry
 
     for number in range(20):
@@ -192,7 +192,7 @@ def test_any_response_is_decoded_or_refused(decode, data):
 
 @given(requests=st.lists(st.binary(max_size=40), max_size=5))
 def test_any_request_leaves_the_registry_consistent(requests):
-    host = Host()
+    host = FakeEpmdHost()
     for request in requests:
         host.ask(request)
         host.ask(len(request).to_bytes(2, "big") + request)

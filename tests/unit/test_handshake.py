@@ -36,12 +36,12 @@ def local_node(name, *, cookie="monster", challenge=0xCAFEBABE, creation=7, flag
     )
 
 
-def calling(who, name, *, still_wanted=True, **options):
-    return HandshakeDriver(initiate(who, name, lambda: still_wanted), now=0.0, **options)
+def initiating(node, name, *, keep_attempt=True, **options):
+    return HandshakeDriver(initiate(node, name, lambda: keep_attempt), now=0.0, **options)
 
 
-def answering(who, status=Status.OK, **options):
-    return HandshakeDriver(accept(who, lambda _name, _flags: status), now=0.0, **options)
+def accepting(node, status=Status.OK, **options):
+    return HandshakeDriver(accept(node, lambda _name, _flags: status), now=0.0, **options)
 
 
 def framed(*packets):
@@ -61,22 +61,22 @@ def reply_packet(challenge):
     return b"r" + struct.pack(">I", challenge) + digest("monster", 1)
 
 
-def converse(caller, answerer):
+def exchange(initiator, acceptor):
     """Carry bytes until neither side sends more. Return the events of both."""
-    learned = ([], [])
+    events_of_both = ([], [])
     while True:
-        question, reply = caller.data_to_send(), answerer.data_to_send()
-        if not question and not reply:
-            return learned
-        learned[0].extend(caller.receive_data(reply, 0.0))
-        learned[1].extend(answerer.receive_data(question, 0.0))
+        from_initiator, from_acceptor = initiator.data_to_send(), acceptor.data_to_send()
+        if not from_initiator and not from_acceptor:
+            return events_of_both
+        events_of_both[0].extend(initiator.receive_data(from_acceptor, 0.0))
+        events_of_both[1].extend(acceptor.receive_data(from_initiator, 0.0))
 
 
-def have_met(learned):
-    return [[type(event) for event in side] for side in learned] == [[HandshakeCompleted], [HandshakeCompleted]]
+def both_completed(events_of_both):
+    return [[type(event) for event in side] for side in events_of_both] == [[HandshakeCompleted], [HandshakeCompleted]]
 
 
-def said(captured, direction):
+def captured_packets(captured, direction):
     return [bytes.fromhex(frame["hex"]) for frame in captured["frames"] if frame["dir"] == direction and "hex" in frame]
 
 
@@ -89,35 +89,35 @@ def said(captured, direction):
 )
 def test_repeats_a_captured_initiation_byte_for_byte(title):
     captured = CAPTURED[title]
-    who = local_node(
+    node = local_node(
         captured["our_name"],
         cookie=captured["cookie"],
         creation=captured["our_creation"],
         flags=Flags(int(captured["our_flags"], 16)),
     )
-    handshake = calling(who, "a@127.0.0.1", still_wanted="false" not in title)
+    handshake = initiating(node, "a@127.0.0.1", keep_attempt="false" not in title)
 
     sent, events = handshake.data_to_send(), []
-    for packet in said(captured, "beam->us"):
+    for packet in captured_packets(captured, "beam->us"):
         events += handshake.receive_data(framed(packet), 0.0)
         sent += handshake.data_to_send()
     events += handshake.receive_eof()
 
-    assert sent == framed(*said(captured, "us->beam"))
+    assert sent == framed(*captured_packets(captured, "us->beam"))
     assert len(events) == 1
     assert isinstance(events[0], HandshakeCompleted) == (captured["result"] == "connected")
 
 
 def test_repeats_a_captured_acceptance_byte_for_byte():
     captured = CAPTURED["beam connects to us: ok"]
-    handshake = answering(local_node("acc@127.0.0.1", cookie=captured["cookie"], challenge=0xDEADBEEF))
+    handshake = accepting(local_node("acc@127.0.0.1", cookie=captured["cookie"], challenge=0xDEADBEEF))
 
     sent, events = b"", []
-    for packet in said(captured, "beam->us"):
+    for packet in captured_packets(captured, "beam->us"):
         events += handshake.receive_data(framed(packet), 0.0)
         sent += handshake.data_to_send()
 
-    assert sent == framed(*said(captured, "us->beam"))
+    assert sent == framed(*captured_packets(captured, "us->beam"))
     assert events == [HandshakeCompleted("a@127.0.0.1", OFFERED, OFFERED, 0x6B02C00C)]
 
 
@@ -126,19 +126,19 @@ def test_repeats_the_handshake_of_two_real_nodes(session):
     packets = [bytes.fromhex(frame["hex"]) for frame in VECTORS[session]["frames"] if frame["kind"] == "handshake"]
     name, status, challenge, reply, ack = packets[:5]
     flags, number, creation, _ = struct.unpack_from(">QIIH", challenge, 1)
-    answerer = answering(local_node("b@127.0.0.1", cookie="c", creation=creation, challenge=number, flags=Flags(flags)))
+    acceptor = accepting(local_node("b@127.0.0.1", cookie="c", creation=creation, challenge=number, flags=Flags(flags)))
 
-    events = answerer.receive_data(framed(name, reply), 0.0)
+    events = acceptor.receive_data(framed(name, reply), 0.0)
 
-    assert answerer.data_to_send() == framed(status, challenge, ack)
+    assert acceptor.data_to_send() == framed(status, challenge, ack)
     assert [event.name for event in events] == ["a@127.0.0.1"]
 
 
 def test_a_request_for_a_dynamic_name_is_refused():
     captured = CAPTURED["dynamic name (NAME_ME, name = host only)"]
-    handshake = answering(local_node(PLATO))
+    handshake = accepting(local_node(PLATO))
 
-    (event,) = handshake.receive_data(framed(said(captured, "us->beam")[0]), 0.0)
+    (event,) = handshake.receive_data(framed(captured_packets(captured, "us->beam")[0]), 0.0)
 
     assert "asks for a dynamic node name" in str(event.error)
     assert handshake.data_to_send() == framed(b"snot_allowed")
@@ -148,97 +148,103 @@ def test_a_request_for_a_dynamic_name_is_refused():
 
 
 def test_two_nodes_with_the_same_cookie_connect():
-    learned = converse(calling(local_node(SOCRATES), PLATO), answering(local_node(PLATO, challenge=1, creation=9)))
+    events_of_both = exchange(
+        initiating(local_node(SOCRATES), PLATO), accepting(local_node(PLATO, challenge=1, creation=9))
+    )
 
-    assert learned == (
+    assert events_of_both == (
         [HandshakeCompleted(PLATO, OFFERED, OFFERED, 9)],
         [HandshakeCompleted(SOCRATES, OFFERED, OFFERED, 7)],
     )
 
 
 def test_both_know_the_common_flags_and_the_peers_flags():
-    answerer = answering(local_node(PLATO, challenge=1, flags=OFFERED & ~Flags.FRAGMENTS))
-    (at_caller,), (at_answerer,) = converse(calling(local_node(SOCRATES, flags=HIDDEN), PLATO), answerer)
+    acceptor = accepting(local_node(PLATO, challenge=1, flags=OFFERED & ~Flags.FRAGMENTS))
+    (at_initiator,), (at_acceptor,) = exchange(initiating(local_node(SOCRATES, flags=HIDDEN), PLATO), acceptor)
 
-    assert at_caller.flags == at_answerer.flags == HIDDEN & ~Flags.FRAGMENTS
-    assert Flags.PUBLISHED in at_caller.peer_flags
-    assert Flags.PUBLISHED not in at_answerer.peer_flags
+    assert at_initiator.flags == at_acceptor.flags == HIDDEN & ~Flags.FRAGMENTS
+    assert Flags.PUBLISHED in at_initiator.peer_flags
+    assert Flags.PUBLISHED not in at_acceptor.peer_flags
 
 
 def test_ok_simultaneous_continues_the_handshake():
-    assert have_met(
-        converse(
-            calling(local_node(SOCRATES), PLATO), answering(local_node(PLATO, challenge=1), Status.OK_SIMULTANEOUS)
+    assert both_completed(
+        exchange(
+            initiating(local_node(SOCRATES), PLATO), accepting(local_node(PLATO, challenge=1), Status.OK_SIMULTANEOUS)
         )
     )
 
 
 def test_nok_ends_the_handshake_in_favour_of_the_other_connection():
-    (at_caller,), (at_answerer,) = converse(
-        calling(local_node(SOCRATES), PLATO), answering(local_node(PLATO), Status.NOK)
+    (at_initiator,), (at_acceptor,) = exchange(
+        initiating(local_node(SOCRATES), PLATO), accepting(local_node(PLATO), Status.NOK)
     )
 
-    assert type(at_caller.error) is SimultaneousConnect
-    assert type(at_answerer.error) is SimultaneousConnect
+    assert type(at_initiator.error) is SimultaneousConnect
+    assert type(at_acceptor.error) is SimultaneousConnect
 
 
 def test_not_allowed_refuses_the_connection():
-    (at_caller,), (at_answerer,) = converse(
-        calling(local_node(SOCRATES), PLATO), answering(local_node(PLATO), Status.NOT_ALLOWED)
+    (at_initiator,), (at_acceptor,) = exchange(
+        initiating(local_node(SOCRATES), PLATO), accepting(local_node(PLATO), Status.NOT_ALLOWED)
     )
 
-    assert "not_allowed" in str(at_caller.error)
-    assert "not allowed" in str(at_answerer.error)
+    assert "not_allowed" in str(at_initiator.error)
+    assert "not allowed" in str(at_acceptor.error)
 
 
 def test_an_old_connection_is_replaced_if_the_initiator_has_lost_it():
-    assert have_met(
-        converse(calling(local_node(SOCRATES), PLATO), answering(local_node(PLATO, challenge=1), Status.ALIVE))
+    assert both_completed(
+        exchange(initiating(local_node(SOCRATES), PLATO), accepting(local_node(PLATO, challenge=1), Status.ALIVE))
     )
 
 
 def test_an_old_connection_is_kept_if_the_initiator_still_has_it():
-    caller = calling(local_node(SOCRATES), PLATO, still_wanted=False)
-    (at_caller,), (at_answerer,) = converse(caller, answering(local_node(PLATO), Status.ALIVE))
+    initiator = initiating(local_node(SOCRATES), PLATO, keep_attempt=False)
+    (at_initiator,), (at_acceptor,) = exchange(initiator, accepting(local_node(PLATO), Status.ALIVE))
 
-    assert type(at_caller.error) is SimultaneousConnect
-    assert "keeps its existing connection" in str(at_answerer.error)
+    assert type(at_initiator.error) is SimultaneousConnect
+    assert "keeps its existing connection" in str(at_acceptor.error)
 
 
 def test_a_wrong_cookie_does_not_replace_an_old_connection():
-    answerer = answering(local_node(PLATO, challenge=1), Status.ALIVE)
-    _, (at_answerer,) = converse(calling(local_node(SOCRATES, cookie="other"), PLATO), answerer)
+    acceptor = accepting(local_node(PLATO, challenge=1), Status.ALIVE)
+    _, (at_acceptor,) = exchange(initiating(local_node(SOCRATES, cookie="other"), PLATO), acceptor)
 
-    assert "cookies differ" in str(at_answerer.error)
+    assert "cookies differ" in str(at_acceptor.error)
 
 
 def test_an_unwanted_incarnation_is_refused_after_its_challenge():
     asked = []
-    caller = HandshakeDriver(
+    initiator = HandshakeDriver(
         initiate(
             local_node(SOCRATES), PLATO, lambda: True, lambda creation: asked.append(creation) or "it disconnected"
         ),
         now=0.0,
     )
-    answerer = answering(local_node(PLATO, creation=9))
+    acceptor = accepting(local_node(PLATO, creation=9))
 
-    learned, seen = converse(caller, answerer)
+    events_of_both, seen = exchange(initiator, acceptor)
 
     assert asked == [9]
-    assert isinstance(learned[0], HandshakeFailed)
-    assert "it disconnected" in str(learned[0].error)
+    assert isinstance(events_of_both[0], HandshakeFailed)
+    assert "it disconnected" in str(events_of_both[0].error)
     assert seen == []
-    (left,) = answerer.receive_eof()
-    assert isinstance(left.error, InitiatorClosed)
+    (failed,) = acceptor.receive_eof()
+    assert isinstance(failed.error, InitiatorClosed)
 
 
 def test_an_unwanted_incarnation_is_accepted_if_it_was_connecting_to_us():
-    caller = HandshakeDriver(initiate(local_node(SOCRATES), PLATO, lambda: True, lambda _: "it disconnected"), now=0.0)
+    initiator = HandshakeDriver(
+        initiate(local_node(SOCRATES), PLATO, lambda: True, lambda _: "it disconnected"), now=0.0
+    )
 
-    (at_caller,), (at_answerer,) = converse(caller, answering(local_node(PLATO, challenge=1), Status.OK_SIMULTANEOUS))
+    (at_initiator,), (at_acceptor,) = exchange(
+        initiator, accepting(local_node(PLATO, challenge=1), Status.OK_SIMULTANEOUS)
+    )
 
-    assert isinstance(at_caller, HandshakeCompleted)
-    assert isinstance(at_answerer, HandshakeCompleted)
+    assert isinstance(at_initiator, HandshakeCompleted)
+    assert isinstance(at_acceptor, HandshakeCompleted)
 
 
 def test_decide_is_called_once_with_the_name_and_the_flags():
@@ -248,8 +254,8 @@ def test_decide_is_called_once_with_the_name_and_the_flags():
         asked.append((name, flags))
         return Status.OK
 
-    converse(
-        calling(local_node(SOCRATES, flags=HIDDEN), PLATO),
+    exchange(
+        initiating(local_node(SOCRATES, flags=HIDDEN), PLATO),
         HandshakeDriver(accept(local_node(PLATO, challenge=1), decide), now=0.0),
     )
 
@@ -258,18 +264,18 @@ def test_decide_is_called_once_with_the_name_and_the_flags():
 
 def test_an_initiator_with_our_own_name_is_refused_without_decide():
     handshake = HandshakeDriver(accept(local_node(PLATO), lambda _name, _flags: pytest.fail("asked")), now=0.0)
-    (at_caller,), (at_answerer,) = converse(calling(local_node(PLATO), PLATO), handshake)
+    (at_initiator,), (at_acceptor,) = exchange(initiating(local_node(PLATO), PLATO), handshake)
 
-    assert type(at_caller.error) is SimultaneousConnect
-    assert "our own name" in str(at_answerer.error)
+    assert type(at_initiator.error) is SimultaneousConnect
+    assert "our own name" in str(at_acceptor.error)
 
 
 # Cookies
 
 
 def test_the_acceptor_refuses_a_wrong_cookie():
-    _, (event,) = converse(
-        calling(local_node(SOCRATES, cookie="other"), PLATO), answering(local_node(PLATO, challenge=1))
+    _, (event,) = exchange(
+        initiating(local_node(SOCRATES, cookie="other"), PLATO), accepting(local_node(PLATO, challenge=1))
     )
 
     assert str(event.error) == (
@@ -278,10 +284,13 @@ def test_the_acceptor_refuses_a_wrong_cookie():
 
 
 def test_the_initiator_sees_a_wrong_cookie_as_a_close():
-    caller, answerer = calling(local_node(SOCRATES, cookie="other"), PLATO), answering(local_node(PLATO, challenge=1))
-    converse(caller, answerer)
+    initiator, acceptor = (
+        initiating(local_node(SOCRATES, cookie="other"), PLATO),
+        accepting(local_node(PLATO, challenge=1)),
+    )
+    exchange(initiator, acceptor)
 
-    (event,) = caller.receive_eof()
+    (event,) = initiator.receive_eof()
 
     assert type(event.error) is HandshakeRefused
     assert str(event.error) == (
@@ -290,9 +299,9 @@ def test_the_initiator_sees_a_wrong_cookie_as_a_close():
 
 
 def test_the_initiator_refuses_a_wrong_digest():
-    caller = calling(local_node(SOCRATES), PLATO)
+    initiator = initiating(local_node(SOCRATES), PLATO)
 
-    (event,) = caller.receive_data(framed(b"sok", challenge_packet(PLATO), b"a" + bytes(16)), 0.0)
+    (event,) = initiator.receive_data(framed(b"sok", challenge_packet(PLATO), b"a" + bytes(16)), 0.0)
 
     assert "does not know our cookie" in str(event.error)
 
@@ -302,9 +311,9 @@ def test_each_peer_may_have_its_own_cookie():
     socrates = LocalNode(SOCRATES, 1, {PLATO: "one"}.__getitem__, lambda: 5, set())
     plato = LocalNode(PLATO, 1, cookies.__getitem__, lambda: 6, set())
 
-    learned = converse(calling(socrates, PLATO), answering(plato))
+    events_of_both = exchange(initiating(socrates, PLATO), accepting(plato))
 
-    assert have_met(learned)
+    assert both_completed(events_of_both)
 
 
 def test_a_cookie_is_encoded_in_latin_1():
@@ -315,34 +324,34 @@ def test_a_cookie_is_encoded_in_latin_1():
 
 def test_the_initiator_does_not_answer_a_reflected_challenge():
     outstanding = set()
-    answerer = answering(local_node(PLATO, challenge=0xAAAA, outstanding=outstanding))
-    answerer.receive_data(framed(name_packet(SOCRATES)), 0.0)
-    caller = calling(local_node(PLATO, outstanding=outstanding), SOCRATES)
-    caller.data_to_send()
+    acceptor = accepting(local_node(PLATO, challenge=0xAAAA, outstanding=outstanding))
+    acceptor.receive_data(framed(name_packet(SOCRATES)), 0.0)
+    initiator = initiating(local_node(PLATO, outstanding=outstanding), SOCRATES)
+    initiator.data_to_send()
 
-    (event,) = caller.receive_data(framed(b"sok", challenge_packet(SOCRATES, challenge=0xAAAA)), 0.0)
+    (event,) = initiator.receive_data(framed(b"sok", challenge_packet(SOCRATES, challenge=0xAAAA)), 0.0)
 
     assert "our own challenge" in str(event.error)
-    assert caller.data_to_send() == b""
+    assert initiator.data_to_send() == b""
 
 
 def test_the_acceptor_does_not_answer_a_reflected_challenge():
-    answerer = answering(local_node(PLATO, challenge=1, outstanding={5}))
+    acceptor = accepting(local_node(PLATO, challenge=1, outstanding={5}))
 
-    (event,) = answerer.receive_data(framed(name_packet(SOCRATES), reply_packet(5)), 0.0)
+    (event,) = acceptor.receive_data(framed(name_packet(SOCRATES), reply_packet(5)), 0.0)
 
     assert "our own challenge" in str(event.error)
-    assert not answerer.data_to_send().endswith(digest("monster", 5))
+    assert not acceptor.data_to_send().endswith(digest("monster", 5))
 
 
 @pytest.mark.parametrize("end", ["abort", "receive_eof"])
 def test_no_challenge_stays_outstanding_after_a_handshake(end):
     outstanding = set()
-    answerer = answering(local_node(PLATO, outstanding=outstanding))
-    answerer.receive_data(framed(name_packet(SOCRATES)), 0.0)
+    acceptor = accepting(local_node(PLATO, outstanding=outstanding))
+    acceptor.receive_data(framed(name_packet(SOCRATES)), 0.0)
     assert outstanding == {0xCAFEBABE}
 
-    getattr(answerer, end)()
+    getattr(acceptor, end)()
 
     assert outstanding == set()
 
@@ -357,7 +366,7 @@ def test_valid_node_names(name):
 
 @pytest.mark.parametrize("name", ["", "@", "a@", "@b", "a", "a@b@c", "é@h", "a\n@h", "x" * 100 + "@" + "y" * 155])
 def test_an_invalid_node_name_ends_the_handshake_without_an_answer(name):
-    handshake = answering(local_node(PLATO))
+    handshake = accepting(local_node(PLATO))
 
     (event,) = handshake.receive_data(framed(name_packet(name)), 0.0)
 
@@ -368,11 +377,13 @@ def test_an_invalid_node_name_ends_the_handshake_without_an_answer(name):
 
 def test_initiating_to_an_invalid_node_name_is_a_local_error():
     with pytest.raises(LocalProtocolError, match="name@host"):
-        calling(local_node(SOCRATES), "plato")
+        initiating(local_node(SOCRATES), "plato")
 
 
 def test_the_error_names_the_other_node_at_the_address():
-    (event,), _ = converse(calling(local_node(SOCRATES), "plato@localhost"), answering(local_node(PLATO, challenge=1)))
+    (event,), _ = exchange(
+        initiating(local_node(SOCRATES), "plato@localhost"), accepting(local_node(PLATO, challenge=1))
+    )
 
     assert "plato@127.0.0.1, not plato@localhost" in str(event.error)
 
@@ -380,40 +391,40 @@ def test_the_error_names_the_other_node_at_the_address():
 @pytest.mark.parametrize("lacking", list(REQUIRED))
 def test_an_initiator_without_a_required_flag_is_not_allowed(lacking):
     flags = REQUIRED & ~lacking
-    (at_caller,), (at_answerer,) = converse(
-        calling(local_node(SOCRATES, flags=flags), PLATO), answering(local_node(PLATO))
+    (at_initiator,), (at_acceptor,) = exchange(
+        initiating(local_node(SOCRATES, flags=flags), PLATO), accepting(local_node(PLATO))
     )
 
-    assert lacking.name in str(at_answerer.error)
-    assert "not_allowed" in str(at_caller.error)
+    assert lacking.name in str(at_acceptor.error)
+    assert "not_allowed" in str(at_initiator.error)
 
 
 def test_an_acceptor_without_a_required_flag_is_refused():
     packet = challenge_packet(PLATO, flags=REQUIRED & ~Flags.UTF8_ATOMS)
 
-    (event,) = calling(local_node(SOCRATES), PLATO).receive_data(framed(b"sok", packet), 0.0)
+    (event,) = initiating(local_node(SOCRATES), PLATO).receive_data(framed(b"sok", packet), 0.0)
 
     assert "lacks required capabilities: UTF8_ATOMS" in str(event.error)
 
 
 def test_bytes_after_the_name_are_ignored():
-    answerer = answering(local_node(PLATO))
+    acceptor = accepting(local_node(PLATO))
 
-    assert answerer.receive_data(framed(name_packet(SOCRATES) + b"more"), 0.0) == []
-    assert answerer.data_to_send().startswith(framed(b"sok"))
+    assert acceptor.receive_data(framed(name_packet(SOCRATES) + b"more"), 0.0) == []
+    assert acceptor.data_to_send().startswith(framed(b"sok"))
 
 
 def test_an_old_name_packet_is_followed_by_a_complement():
-    answerer = answering(local_node(PLATO, challenge=1))
+    acceptor = accepting(local_node(PLATO, challenge=1))
     old = b"n" + struct.pack(">HI", 5, OFFERED & 0xFFFFFFFF) + SOCRATES.encode()
     complement = b"c" + struct.pack(">II", OFFERED >> 32, 77)
-    events = answerer.receive_data(framed(old, complement, reply_packet(5)), 0.0)
+    events = acceptor.receive_data(framed(old, complement, reply_packet(5)), 0.0)
 
     assert events == [HandshakeCompleted(SOCRATES, OFFERED, OFFERED, 77)]
 
 
 def test_a_node_without_handshake_23_is_refused():
-    (event,) = answering(local_node(PLATO)).receive_data(
+    (event,) = accepting(local_node(PLATO)).receive_data(
         framed(b"n" + struct.pack(">HI", 5, 0x7499) + SOCRATES.encode()), 0.0
     )
 
@@ -424,17 +435,17 @@ def test_a_node_without_handshake_23_is_refused():
 
 
 def test_lengths_have_four_bytes_with_tls():
-    caller = calling(local_node(SOCRATES), PLATO, tls=True)
-    first = caller.data_to_send()
+    initiator = initiating(local_node(SOCRATES), PLATO, tls=True)
+    first = initiator.data_to_send()
 
     assert first[:4] == struct.pack(">I", len(first) - 4)
-    assert have_met(
-        converse(calling(local_node(SOCRATES), PLATO, tls=True), answering(local_node(PLATO, challenge=1), tls=True))
+    assert both_completed(
+        exchange(initiating(local_node(SOCRATES), PLATO, tls=True), accepting(local_node(PLATO, challenge=1), tls=True))
     )
 
 
 def test_the_time_limit_is_for_the_whole_handshake():
-    handshake = answering(local_node(PLATO))
+    handshake = accepting(local_node(PLATO))
     packet = framed(name_packet(SOCRATES))
     for second in range(6):
         assert handshake.receive_data(packet[second : second + 1], float(second)) == []
@@ -448,7 +459,7 @@ def test_the_time_limit_is_for_the_whole_handshake():
 
 
 def test_the_error_of_a_close_names_the_expected_packet():
-    (event,) = calling(local_node(SOCRATES), PLATO).receive_eof()
+    (event,) = initiating(local_node(SOCRATES), PLATO).receive_eof()
 
     assert str(event.error) == "the connection was closed while we waited for plato@127.0.0.1's status"
 
@@ -462,7 +473,7 @@ def test_the_error_of_a_close_names_the_expected_packet():
     ],
 )
 def test_other_protocols_are_recognized_at_once(greeting, protocol):
-    handshake = answering(local_node(PLATO))
+    handshake = accepting(local_node(PLATO))
 
     (event,) = handshake.receive_data(greeting, 0.0)
 
@@ -472,25 +483,25 @@ def test_other_protocols_are_recognized_at_once(greeting, protocol):
 
 @pytest.mark.parametrize("packet", [b"\x00\x00", b"\x00\x01N", framed(b"Nabc"), framed(b"s" + b"ok")])
 def test_an_invalid_name_packet_ends_the_handshake(packet):
-    (event,) = answering(local_node(PLATO)).receive_data(packet, 0.0)
+    (event,) = accepting(local_node(PLATO)).receive_data(packet, 0.0)
 
     assert type(event.error) is RemoteProtocolError
 
 
 def test_a_packet_that_is_too_long_is_refused_at_its_length():
-    (event,) = answering(local_node(PLATO), tls=True).receive_data(b"\x7f\xff\xff\xff", 0.0)
+    (event,) = accepting(local_node(PLATO), tls=True).receive_data(b"\x7f\xff\xff\xff", 0.0)
 
     assert "length field of the packet is 2147483647" in str(event.error)
 
 
 def test_an_unknown_status_ends_the_handshake():
-    (event,) = calling(local_node(SOCRATES), PLATO).receive_data(framed(b"snamed:xyz"), 0.0)
+    (event,) = initiating(local_node(SOCRATES), PLATO).receive_data(framed(b"snamed:xyz"), 0.0)
 
     assert "unknown status" in str(event.error)
 
 
 def test_an_invalid_answer_to_alive_ends_the_handshake():
-    handshake = answering(local_node(PLATO), Status.ALIVE)
+    handshake = accepting(local_node(PLATO), Status.ALIVE)
 
     (event,) = handshake.receive_data(framed(name_packet(SOCRATES), b"sperhaps"), 0.0)
 
@@ -498,18 +509,18 @@ def test_an_invalid_answer_to_alive_ends_the_handshake():
 
 
 def test_trailing_data_is_left_for_the_channel():
-    answerer = answering(local_node(PLATO, challenge=1))
-    caller = calling(local_node(SOCRATES), PLATO)
-    answerer.receive_data(caller.data_to_send(), 0.0)
-    caller.receive_data(answerer.data_to_send(), 0.0)
+    acceptor = accepting(local_node(PLATO, challenge=1))
+    initiator = initiating(local_node(SOCRATES), PLATO)
+    acceptor.receive_data(initiator.data_to_send(), 0.0)
+    initiator.receive_data(acceptor.data_to_send(), 0.0)
 
-    answerer.receive_data(caller.data_to_send() + b"\x00\x00\x00\x00\x00", 0.0)
+    acceptor.receive_data(initiator.data_to_send() + b"\x00\x00\x00\x00\x00", 0.0)
 
-    assert answerer.trailing_data == b"\x00\x00\x00\x00\x00"
+    assert acceptor.trailing_data == b"\x00\x00\x00\x00\x00"
 
 
 def test_an_aborted_handshake_gives_no_more_events():
-    handshake = answering(local_node(PLATO))
+    handshake = accepting(local_node(PLATO))
     handshake.abort()
 
     assert handshake.receive_data(b"GET /", 0.0) == handshake.receive_eof() == handshake.handle_timeout(9.0) == []
@@ -519,7 +530,7 @@ NAME = framed(name_packet(SOCRATES))
 REPLY = framed(reply_packet(5))
 
 
-def hear_all(handshake, pieces):
+def feed(handshake, pieces):
     events = []
     for piece in pieces:
         events += handshake.receive_data(piece, 0.0)
@@ -528,38 +539,38 @@ def hear_all(handshake, pieces):
     ], handshake.data_to_send()
 
 
-TALK = st.lists(
+BYTE_STREAMS = st.lists(
     st.one_of(st.just(NAME), st.just(REPLY), st.binary(max_size=40), st.binary(max_size=30).map(framed)),
     max_size=4,
 ).map(b"".join)
 
 
-@given(TALK, st.data())
-def test_any_split_of_the_bytes_gives_the_same_result(talk, data):
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(talk)), max_size=8)))
-    pieces = [talk[a:b] for a, b in zip([0, *cuts], [*cuts, len(talk)], strict=True)]
+@given(BYTE_STREAMS, st.data())
+def test_any_split_of_the_bytes_gives_the_same_result(stream, data):
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
+    pieces = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
 
-    assert hear_all(answering(local_node(PLATO, challenge=1)), pieces) == hear_all(
-        answering(local_node(PLATO, challenge=1)), [talk]
+    assert feed(accepting(local_node(PLATO, challenge=1)), pieces) == feed(
+        accepting(local_node(PLATO, challenge=1)), [stream]
     )
 
 
 @given(st.binary(max_size=80), st.sampled_from([b"", NAME, NAME + REPLY]))
 def test_the_acceptor_never_raises_on_any_bytes(noise, before):
-    events = answering(local_node(PLATO, challenge=1)).receive_data(before + noise, 0.0)
+    events = accepting(local_node(PLATO, challenge=1)).receive_data(before + noise, 0.0)
 
     assert all(isinstance(event, HandshakeCompleted) or isinstance(event.error, ErlmeshError) for event in events)
 
 
 @given(st.binary(max_size=80), st.sampled_from([b"", framed(b"sok"), framed(b"salive")]))
 def test_the_initiator_never_raises_on_any_bytes(noise, before):
-    events = calling(local_node(SOCRATES), PLATO).receive_data(before + noise, 0.0)
+    events = initiating(local_node(SOCRATES), PLATO).receive_data(before + noise, 0.0)
 
     assert all(isinstance(event, HandshakeCompleted) or isinstance(event.error, ErlmeshError) for event in events)
 
 
 def test_a_stall_extends_the_deadline_once():
-    handshake = answering(local_node(PLATO))
+    handshake = accepting(local_node(PLATO))
     assert handshake.is_timed_out(7.0)
 
     assert handshake.handle_timeout(10.0) == []
@@ -570,7 +581,7 @@ def test_a_stall_extends_the_deadline_once():
 
 
 def test_a_long_stall_extends_the_deadline_by_one_time_limit_at_most():
-    handshake = answering(local_node(PLATO))
+    handshake = accepting(local_node(PLATO))
 
     handshake.handle_timeout(1000.0)
 
@@ -578,12 +589,12 @@ def test_a_long_stall_extends_the_deadline_by_one_time_limit_at_most():
 
 
 def test_a_packet_that_waited_in_the_socket_extends_the_deadline_once():
-    caller, answerer = calling(local_node(SOCRATES), PLATO), answering(local_node(PLATO, challenge=1))
-    answerer.receive_data(caller.data_to_send(), 0.0)
+    initiator, acceptor = initiating(local_node(SOCRATES), PLATO), accepting(local_node(PLATO, challenge=1))
+    acceptor.receive_data(initiator.data_to_send(), 0.0)
 
-    assert caller.receive_data(answerer.data_to_send(), 7.0) == []
+    assert initiator.receive_data(acceptor.data_to_send(), 7.0) == []
 
-    assert caller.handle_timeout(7.0) == []
-    assert caller.next_deadline() == 7.5
-    (event,) = caller.handle_timeout(7.5)
+    assert initiator.handle_timeout(7.0) == []
+    assert initiator.next_deadline() == 7.5
+    (event,) = initiator.handle_timeout(7.5)
     assert type(event.error) is HandshakeTimeout

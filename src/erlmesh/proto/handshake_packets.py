@@ -18,7 +18,7 @@ MAX_NAME: Final = 255
 
 
 def is_long_name(name: str) -> bool:
-    """Whether ``name`` is a long node name: its host has a dot, or is an address.
+    """Return whether ``name`` is a long node name: its host contains a dot, or is an address.
 
     Nodes with long names and nodes with short names never connect (OTP: ``erl -name`` and ``-sname``).
     """
