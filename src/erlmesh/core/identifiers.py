@@ -6,13 +6,18 @@ from collections.abc import Container
 
 from erlmesh.terms import Atom, Pid, Ref
 
-__all__ = ["Identifiers"]
+__all__ = ["Identifiers", "pid_number"]
 
 # Peers without DFLAG_V4_NC (OTP 23 and before) read 15 bits of id, 13 of serial and 18 of a reference's first word.
 ID_BITS = 15
 SERIAL_BITS = 13
 FIRST_WORD_BITS = 18
 FIRST_PROCESS = 64  # a BEAM has its system processes below <0.64.0>, and so has a node here
+
+
+def pid_number(pid: Pid) -> int:
+    """The key of a local process in tables: it tells all pids of one incarnation apart."""
+    return pid.id | pid.serial << 32
 
 
 class Identifiers:
@@ -35,12 +40,12 @@ class Identifiers:
     def pid(self, taken: Container[int]) -> Pid:
         """Return the next pid that is not in use. After 2²⁸ processes the numbers start from the beginning.
 
-        ``taken`` contains ``id | serial << 32`` of each process that is alive.
+        ``taken`` contains the :func:`pid_number` of each process that is alive.
         """
         while True:
             self._process = self._process + 1 & (1 << ID_BITS + SERIAL_BITS) - 1 or FIRST_PROCESS
             pid = Pid(self.node, self._process & (1 << ID_BITS) - 1, self._process >> ID_BITS, self.creation)
-            if pid.id | pid.serial << 32 not in taken:
+            if pid_number(pid) not in taken:
                 return pid
 
     def ref(self) -> Ref:

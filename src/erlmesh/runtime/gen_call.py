@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
 
 from erlmesh.core import gen
+from erlmesh.core.exit_reasons import NOCONNECTION, NOPROC
 from erlmesh.core.monitors import MonitorEntry
 from erlmesh.errors import CalleeExited, CallError, CallTimeout, NoProcess
 from erlmesh.runtime.node_state import Dispatcher, NodeState
 from erlmesh.runtime.process import Destination, LocalProcess
 from erlmesh.runtime.signal_sender import SignalSender
-from erlmesh.terms import Atom, Pid, Term
+from erlmesh.terms import Pid, Term
 
 __all__ = ["GenCalls"]
-
-NOPROC: Final = Atom("noproc")
-NOCONNECTION: Final = Atom("noconnection")
 
 
 class GenCalls:

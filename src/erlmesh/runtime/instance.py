@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 
 from erlmesh.core.allow_list import AllowList
 from erlmesh.core.cookies import Cookies
+from erlmesh.core.exit_reasons import SHUTDOWN
 from erlmesh.core.identifiers import Identifiers
 from erlmesh.core.reconnect_policy import DisconnectCause, ReconnectPolicy
 from erlmesh.net.network import Network, TcpNetwork
@@ -40,7 +41,6 @@ __all__ = ["DISCONNECTING", "InstanceConfig", "NodeInstance", "ProcessClass"]
 
 DISCONNECTING: Final = Atom("closing")
 """To our own kind: that we leave on purpose, and nobody need dial."""
-SHUTDOWN: Final = Atom("shutdown")
 SHUTDOWN_GRACE: Final = 0.5
 """Seconds that processes get to tidy up when the node stops."""
 

@@ -13,6 +13,8 @@ from random import Random
 from typing import Any, Literal, Protocol, overload
 
 from erlmesh.core import gen
+from erlmesh.core.exit_reasons import NORMAL
+from erlmesh.core.identifiers import pid_number
 from erlmesh.errors import Exit
 from erlmesh.runtime.mailbox import EMPTY, Mailbox
 from erlmesh.runtime.process_types import MFA, Backpressure, Body, Destination, ExitFuture, Timer
@@ -31,7 +33,6 @@ __all__ = [
     "Timer",
 ]
 
-_NORMAL = Atom("normal")
 _LINK = Atom("link")
 _MONITOR = Atom("monitor")
 REDUCTIONS = 2_000
@@ -139,7 +140,7 @@ class LocalProcess:
         self._ops = ops
         self._signals = ops.signals  # sending is the hot path: no hop through `ops`
         self.pid = pid
-        self._number = pid.id | pid.serial << 32
+        self._number = pid_number(pid)
         self._description = description
         self._mailbox = Mailbox()
         self.trap_exit: bool = False
@@ -378,7 +379,7 @@ class LocalProcess:
             self.link(pid)
         return pid
 
-    def stop(self, reason: Term = _NORMAL) -> None:
+    def stop(self, reason: Term = NORMAL) -> None:
         """Ends a server, at once. (A body returns instead, or raises :class:`erlmesh.Exit`.)"""
         self._ops.terminate(self, reason)
 

@@ -1,11 +1,12 @@
-"""The one place where a signal meets a mailbox, a table, or a peer.
+"""Applies every signal: puts it into a mailbox, changes a table, or passes it to a peer.
 
-Nothing here awaits between reading a signal and applying it: that alone is the proof that signals between two processes
-keep their order. What processes here say and what peers say meets the same tables.
+Nothing here awaits between the arrival of a signal and its effect. This alone keeps the order of signals between two
+processes. Signals of local processes and of peers go through the same tables.
 
-The router is the middle of a few parts: who lives here (:mod:`~erlmesh.runtime.registry`), how a message reaches them
-(:mod:`~erlmesh.runtime.delivery`), what they do to others (:mod:`~erlmesh.runtime.signal_sender`, :mod:`~erlmesh.runtime.gen_call`,
-:mod:`~erlmesh.runtime.spawn_client`), and what ends (:mod:`~erlmesh.runtime.termination`).
+The router builds the parts that share the tables of :mod:`~erlmesh.runtime.node_state`: local processes
+(:mod:`~erlmesh.runtime.registry`), their messages (:mod:`~erlmesh.runtime.delivery`), outgoing signals
+(:mod:`~erlmesh.runtime.signal_sender`), calls (:mod:`~erlmesh.runtime.gen_call`), spawn requests
+(:mod:`~erlmesh.runtime.spawn_client`) and exits (:mod:`~erlmesh.runtime.termination`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeAlias
 
+from erlmesh.core.exit_reasons import KILL, KILLED, NOPROC, NORMAL
 from erlmesh.core.identifiers import Identifiers
 from erlmesh.core.monitors import MonitorEntry
 from erlmesh.errors import NoConnection
@@ -46,19 +48,13 @@ __all__ = ["Router", "refuse_spawn_request"]
 DOWN: Final = Atom("DOWN")
 EXIT: Final = Atom("EXIT")
 PROCESS: Final = Atom("process")
-NORMAL: Final = Atom("normal")
-KILL: Final = Atom("kill")
-KILLED: Final = Atom("killed")
-NOPROC: Final = Atom("noproc")
 NOTSUP: Final = Atom("notsup")
 
 SpawnRequestHandler: TypeAlias = Callable[[SpawnRequest], SpawnReply]
 
 
 class Router:
-    """The signals between the processes of one node and the world. Those to other nodes that are not connected go to
-    ``hold``.
-    """
+    """Routes the signals of one node. A signal to a node that is not connected goes to ``enqueue``."""
 
     def __init__(self, identifiers: Identifiers, enqueue: EnqueueSignal) -> None:
         self.identifiers = identifiers
@@ -97,13 +93,13 @@ class Router:
     # Ways in
 
     def handle_signals(self, signals: Iterable[Signal], peer: Atom) -> None:
-        """Applies what the node ``peer`` said, in order."""
+        """Apply the signals of the node ``peer``, in order."""
         processes, hear, peers, deliver = self.registry.processes, self._handlers, self.peers, self.delivery.deliver
         connection = peers.get(peer)
         for signal in signals:
             if peers.get(peer) is not connection:
-                return  # somebody who heard the last one has disconnected: this peer is down, and speaks no more
-            if type(signal) is Send:  # the one signal that must cost nothing: `_hear_send`, written out
+                return  # a handler of the last signal has disconnected this peer: its other signals are dropped
+            if type(signal) is Send:  # the most frequent signal: `_on_send` and `pid_number`, inlined
                 to = signal.to
                 process = processes.get(to.id | to.serial << 32)
                 if process is not None and to.creation == self.creation and to.node is self.atom:
@@ -112,13 +108,13 @@ class Router:
                 hear[type(signal)](signal, peer)
 
     def apply(self, signal: Signal, node: Atom) -> None:
-        """Applies one signal of ``node``, which may be this one."""
+        """Apply one signal that came from ``node``, which may be this node."""
         self._handlers[type(signal)](signal, node)
 
     # Ways out
 
     def send(self, node: Atom, signal: Signal, size: int = 0) -> None:
-        """To ``node``, which is connected to if need be. ``size`` is the bytes of the terms in the signal, if known."""
+        """Send to ``node``, and connect first if needed. ``size`` is the bytes of the signal's terms, if known."""
         peer = self.peers.get(node)
         if peer is not None:
             peer.send(signal)
@@ -128,8 +124,10 @@ class Router:
             self.enqueue(node, signal, size, dial=True)
 
     def send_if_connected(self, node: Atom, signal: Signal) -> bool:
-        """To ``node`` if it is connected, or will be in a moment: then what the signal takes back may be waiting for
-        that too. To an unconnected node the signal means nothing; False says so.
+        """Send to ``node`` if it is connected or is being connected. False if the signal was dropped.
+
+        While a connection is set up, the signal that this one cancels (a link, a monitor) may be queued for it. For a
+        node without a connection there is nothing to cancel.
         """
         peer = self.peers.get(node)
         if peer is not None:
@@ -141,7 +139,7 @@ class Router:
         return True
 
     def no_connection_error(self, node: Atom) -> NoConnection:
-        """What whoever waits for an answer of ``node`` is told when there is no connection."""
+        """The error for a caller that waits for an answer of ``node`` when there is no connection."""
         why = self.last_connect_error(node.name)
         return NoConnection(f"no connection to {node.name}" + (f": {why}" if why else ""))
 
@@ -250,5 +248,5 @@ class Router:
 
 
 def refuse_spawn_request(request: SpawnRequest) -> SpawnReply:
-    """For a node that starts nothing for others (yet, or any more)."""
+    """Refuse with ``notsup``: the node has not finished its start, or is stopping."""
     return SpawnReply(request.ref, request.sender, 0, NOTSUP)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from erlmesh.core.exit_reasons import NOPROC
 from erlmesh.etf import encode_term
 from erlmesh.proto.control import ExitLink, ExitSend, Send, SendAlias, SendName
 from erlmesh.runtime.node_state import Dispatcher, NodeState
@@ -17,7 +18,6 @@ from erlmesh.terms.copying import copy_term
 __all__ = ["SignalSender"]
 
 DOWN: Final = Atom("DOWN")
-NOPROC: Final = Atom("noproc")
 
 
 class SignalSender:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+from erlmesh.core.exit_reasons import NOCONNECTION
 from erlmesh.core.spawn_requests import LINKED, MONITORED, cancel_signals
 from erlmesh.errors import CallError, EncodeError
 from erlmesh.etf import encode_term
@@ -17,7 +18,6 @@ from erlmesh.terms import Atom, Pid, Ref, Term
 __all__ = ["SpawnClient"]
 
 MONITOR: Final = Atom("monitor")
-NOCONNECTION: Final = Atom("noconnection")
 
 
 class SpawnClient:

@@ -1,4 +1,4 @@
-"""Makes processes, and runs a body as the life of one: from its birth to what its end means to others."""
+"""Starts processes: creates each one, runs its body, and propagates its exit."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import types
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, TypeAlias
 
+from erlmesh.core.exit_reasons import KILLED, NORMAL
 from erlmesh.errors import EncodeError, Exit, NodeNotAlive, Undef
 from erlmesh.etf import encode_term
 from erlmesh.runtime.exceptions import TermExit, exit_reason
 from erlmesh.runtime.process import Body, LocalProcess
-from erlmesh.runtime.router import KILLED, NORMAL, Router
+from erlmesh.runtime.router import Router
 from erlmesh.terms import Atom, Pid, Term
 
 __all__ = ["NewProcess", "Spawner", "ensure_task"]
@@ -24,13 +25,13 @@ NewProcess: TypeAlias = "Callable[[Pid, str | Callable[[], str]], LocalProcess]"
 
 
 class Spawner:
-    """The births of one node's processes. Until :meth:`services_are_there` they get the low pids of the node's own."""
+    """Starts the processes of one node. Until :meth:`system_processes_started` they get the low pids of services."""
 
     def __init__(self, router: Router, new_process: NewProcess) -> None:
         self._router = router
         self._new_process = new_process
         self._closed = False
-        self._starting = True  # users get the post's own <0.64.0>
+        self._starting = True  # services get pids below <0.64.0>, the first one of an application
 
     def system_processes_started(self) -> None:
         self._starting = False

@@ -1,12 +1,12 @@
-"""Ends: of a process, of a connection, and of a signal that cannot be sent; and who is told of them."""
+"""Propagates exits: of a process that terminates, of a lost connection, and of a signal that cannot be delivered."""
 
 from __future__ import annotations
 
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import Final
 
+from erlmesh.core.exit_reasons import NOCONNECTION
 from erlmesh.errors import Exit
 from erlmesh.proto.control import Down, ExitLink, Link, Monitor, Signal, SpawnRequest, Unlink
 from erlmesh.runtime.node_state import Dispatcher, NodeState
@@ -18,27 +18,25 @@ __all__ = ["Termination"]
 
 log = logging.getLogger("erlmesh")
 
-NOCONNECTION: Final = Atom("noconnection")
-
 
 class Termination:
-    """The part of a router that says what ends. What it says are signals as any other, into the same router."""
+    """Sends exit signals and DOWNs through the dispatcher, as any other signal."""
 
     def __init__(self, state: NodeState, dispatcher: Dispatcher, spawn_client: SpawnClient) -> None:
         self._state = state
         self._dispatcher = dispatcher
         self._spawn_client = spawn_client
         self.node_stopping = False
-        """The node stops: no process that ends is followed by another."""
+        """While the node stops, no service restarts itself."""
         self._exit_signals: deque[tuple[Atom, Signal]] = deque()
         self._restarts: deque[Callable[[], object]] = deque()
         self._sending = False
 
     def terminate(self, process: LocalProcess, reason: Term) -> None:
-        """Ends a process: at once for everybody else; its task is cancelled and may still tidy up.
+        """Terminate a process with the term ``reason``. It is gone at once; its cancelled task may still clean up.
 
-        ``reason`` is a term. When this returns all who are to hear of it have been told, except when it is called from
-        one who is being told of a death: then those who come first are told first.
+        On return all exit signals and DOWNs are sent. The exception is a call from a handler that is receiving such a
+        signal: then these are queued behind the signals that are being sent.
         """
         if not process.alive:
             return
@@ -55,7 +53,7 @@ class Termination:
         if process._on_end is not None:
             self._restarts.append(process._on_end)
         self._queue_exit_signals(process, reason)
-        if not self._sending:  # the deaths it causes take their turn: a chain of links may be long
+        if not self._sending:  # not recursive: a chain of links may be longer than the stack
             self._sending = True
             try:
                 self._send_exit_signals()
@@ -86,10 +84,10 @@ class Termination:
             try:
                 restart()
             except Exception:
-                log.exception("what was to follow the end of a server failed")
+                log.exception("the restart of a server failed")
 
     def connection_lost(self, node: Atom) -> None:
-        """The connection to ``node`` is gone."""
+        """The connection to ``node`` is lost: fire all links, monitors and pending spawn requests of it."""
         state, apply = self._state, self._dispatcher.apply
         exits = state.links.connection_lost(node, NOCONNECTION)
         # All tables are emptied before any signal is applied: a process that gets one may monitor that node again.
@@ -103,7 +101,7 @@ class Termination:
             self._spawn_client.request_undeliverable(ref)
 
     def undeliverable(self, signal: Signal, node: Atom) -> None:
-        """A signal that was held could not be sent: its node cannot be reached."""
+        """A queued signal could not be sent, because ``node`` cannot be reached: answer it with ``noconnection``."""
         apply = self._dispatcher.apply
         if isinstance(signal, Unlink):
             self._state.links.unlink_undeliverable(signal)
