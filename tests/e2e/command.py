@@ -11,7 +11,7 @@ from pathlib import Path
 import erlmesh
 
 SOURCE = str(Path(erlmesh.__file__).parent.parent)
-PATIENCE = 20
+TIMEOUT = 20
 
 
 class Commands:
@@ -38,12 +38,12 @@ class Commands:
         """(exit code, stdout, stderr)"""
         done = subprocess.run(
             [sys.executable, "-m", "erlmesh", *arguments], input=stdin, capture_output=True, text=True,
-            timeout=PATIENCE, env={**self.environment, **environment}, check=False,
+            timeout=TIMEOUT, env={**self.environment, **environment}, check=False,
         )  # fmt: skip
         return done.returncode, done.stdout, done.stderr
 
     def start(self, *arguments, **environment):
-        process = Started([sys.executable, "-m", "erlmesh", *arguments], {**self.environment, **environment})
+        process = RunningCommand([sys.executable, "-m", "erlmesh", *arguments], {**self.environment, **environment})
         self.started.append(process)
         return process
 
@@ -52,7 +52,7 @@ class Commands:
             process.close()
 
 
-class Started:
+class RunningCommand:
     def __init__(self, command, environment):
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
@@ -70,8 +70,8 @@ class Started:
         self.process.stdin.flush()
 
     def line(self):
-        """The next line it prints; None at its end."""
-        return self._lines.get(timeout=PATIENCE)
+        """The next printed line, or None at the end of the output."""
+        return self._lines.get(timeout=TIMEOUT)
 
     def wait_for(self, text):
         """The first line from here on that contains ``text``."""
@@ -81,7 +81,7 @@ class Started:
         raise AssertionError(f"it ended without printing {text!r}")
 
     def ask(self, line):
-        """What a shell prints for ``line``."""
+        """Types ``line`` into a shell and returns its output."""
         self.type(line)
         self.type("print('-- mark --')")
         answer = []

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-HOLDS = """
+WORKER = """
 import threading
 import time
 
@@ -21,9 +21,9 @@ def train_for_ages():
 
 
 @pytest.fixture
-def held(erlmesh, tmp_path):
+def nodes(erlmesh, tmp_path):
     """plato, whose app blocks its event loop, and socrates, which is connected to it."""
-    (tmp_path / "worker.py").write_text(HOLDS)
+    (tmp_path / "worker.py").write_text(WORKER)
     socrates = erlmesh.start("shell", "--name", "socrates@127.0.0.1")
     socrates.until("1 + 1", "2")  # It also serves as EPMD, which a blocked node cannot do.
     plato = erlmesh.start(
@@ -37,8 +37,8 @@ def held(erlmesh, tmp_path):
     return plato, socrates
 
 
-def test_health_members_and_doctor_name_the_blocking_code(erlmesh, held):
-    plato, _ = held
+def test_health_members_and_doctor_name_the_blocking_code(erlmesh, nodes):
+    plato, _ = nodes
 
     plato.wait_for("in train_for_ages")
     code, out, _ = erlmesh.run("health", "--name", "plato")

@@ -36,7 +36,7 @@ def test_errors_say_what_is_wrong_without_a_traceback(erlmesh):
     plato = erlmesh.start("start", "--name", "plato")
     plato.wait_for("is up")
 
-    for arguments, words in [
+    for arguments, text in [
         (("ping", "plato", "--cookie", "wrong"), "cookies"),
         (("ping", "x@no-such-host.invalid"), "'no-such-host.invalid' is unknown"),
         (("ping", "plato@localhost"), "plato@localhost"),
@@ -51,7 +51,7 @@ def test_errors_say_what_is_wrong_without_a_traceback(erlmesh):
     ]:
         code, _, err = erlmesh.run(*arguments)
         assert code in (1, 2), arguments
-        assert words in err, arguments
+        assert text in err, arguments
         assert "Traceback" not in err
 
 
@@ -83,7 +83,7 @@ def test_members_prints_the_members_of_the_whole_cluster(erlmesh):
 
     assert (code, err) == (0, "")
     assert sorted(line.split()[0] for line in out.splitlines()) == ["plato@127.0.0.1", "socrates@127.0.0.1"]
-    assert erlmesh.run("members", "nobody", "--on", ":plato")[:2] == (1, "")
+    assert erlmesh.run("members", "missing", "--on", ":plato")[:2] == (1, "")
     assert plato.ask("Node.list") == '[:"socrates@127.0.0.1"]'
 
 

@@ -65,7 +65,7 @@ def test_health_needs_a_name_if_several_nodes_run(erlmesh):
     assert code == 1
     assert "plato@127.0.0.1, socrates@127.0.0.1" in err
     assert erlmesh.run("health", "--name", "plato")[1].startswith("ok: plato@")
-    assert erlmesh.run("health", "--name", "nobody")[0] == 1
+    assert erlmesh.run("health", "--name", "missing")[0] == 1
     assert stat.S_IMODE((erlmesh.cookie.parent / "state").stat().st_mode) == 0o700
 
 

@@ -1,16 +1,6 @@
 """``erlmesh remsh``, as a user runs it."""
 
 import pytest
-from command import Commands
-
-
-@pytest.fixture
-def erlmesh(tmp_path):
-    commands = Commands(tmp_path)
-    try:
-        yield commands
-    finally:
-        commands.close()
 
 
 def test_lines_run_on_the_other_node_which_keeps_running(erlmesh):
@@ -33,27 +23,27 @@ def test_remsh_needs_a_name_if_several_nodes_run(erlmesh):
     erlmesh.start("start", "--name", "plato", "--allow-remsh").wait_for("is up")
     erlmesh.start("start", "--name", "zeno").wait_for("is up")
 
-    code, _, said = erlmesh.run("shell", "--remsh")
+    code, _, err = erlmesh.run("shell", "--remsh")
 
     assert code == 1
-    assert "plato@127.0.0.1, zeno@127.0.0.1" in said
+    assert "plato@127.0.0.1, zeno@127.0.0.1" in err
     assert erlmesh.run("shell", "--remsh", "--name", "plato", stdin="1 + 1\n") == (0, "2\n", "")
 
 
 def test_remsh_without_a_node_is_an_error(erlmesh):
-    code, _, said = erlmesh.run("shell", "--remsh")
+    code, _, err = erlmesh.run("shell", "--remsh")
 
-    assert (code, said) == (1, "erlmesh: which node is meant by --remsh? Give its name: no node runs here\n")
+    assert (code, err) == (1, "erlmesh: which node is meant by --remsh? Give its name: no node runs here\n")
 
 
 @pytest.mark.parametrize("environment", [{}, {"ERLMESH_ALLOW_REMSH": "off"}], ids=["default", "off"])
 def test_a_node_refuses_remsh_by_default(erlmesh, environment):
     erlmesh.start("start", "--name", "plato", **environment).wait_for("is up")
 
-    code, out, said = erlmesh.run("remsh", "plato", stdin="Node.self\n")
+    code, out, err = erlmesh.run("remsh", "plato", stdin="Node.self\n")
 
     assert (code, out) == (1, "")
-    assert "does not allow remote shells" in said
+    assert "does not allow remote shells" in err
 
 
 def test_the_environment_allows_remsh_too(erlmesh):
@@ -65,7 +55,7 @@ def test_the_environment_allows_remsh_too(erlmesh):
 def test_a_wrong_cookie_gets_no_shell(erlmesh):
     erlmesh.start("start", "--name", "plato", "--allow-remsh").wait_for("is up")
 
-    code, out, said = erlmesh.run("remsh", "plato", "--cookie", "other", stdin="Node.self\n")
+    code, out, err = erlmesh.run("remsh", "plato", "--cookie", "other", stdin="Node.self\n")
 
     assert (code, out) == (1, "")
-    assert "cookie" in said
+    assert "cookie" in err

@@ -16,7 +16,7 @@ APPS = """
 import asyncio, time
 
 async def stubborn(me):
-    print("it holds on", flush=True)
+    print("app is running", flush=True)
     while True:
         try:
             await asyncio.sleep(1000)
@@ -31,12 +31,12 @@ async def member(me):
         pass
 
 async def blocked(me):
-    print("it holds on", flush=True)
+    print("app is running", flush=True)
     while True:
         time.sleep(100)
 
 def sleep():
-    print("it holds on", flush=True)
+    print("app is running", flush=True)
     time.sleep(100)
 
 async def threaded(me):
@@ -45,7 +45,7 @@ async def threaded(me):
 
 
 @pytest.fixture
-def silent():
+def silent_port():
     """An address of this machine, with its EPMD port, that accepts connections and sends nothing."""
     connections = []
 
@@ -73,7 +73,7 @@ def start(erlmesh, tmp_path):
     return lambda *arguments, **more: erlmesh.start("start", "--name", "plato", *arguments, PYTHONPATH=path, **more)
 
 
-def leaves(started, *signals, within=IN_TIME + LEEWAY):
+def exit_code_after(started, *signals, within=IN_TIME + LEEWAY):
     """The exit code after one signal or several. The lines printed meanwhile are in ``started.last``."""
     began = time.monotonic()
     for number in signals:
@@ -87,7 +87,7 @@ def leaves(started, *signals, within=IN_TIME + LEEWAY):
     return code
 
 
-def known(erlmesh):
+def epmd_names(erlmesh):
     return erlmesh.run("epmd", "--names")[1]
 
 
@@ -98,37 +98,37 @@ def test_a_stopped_node_leaves_its_groups_its_peers_and_epmd(erlmesh, start, num
     plato.wait_for("is up")
     shell = erlmesh.start("shell", "--name", "socrates", "--join", "plato")
     shell.until("length(pg.get_members(999))", "1")
-    assert "plato at" in known(erlmesh)
+    assert "plato at" in epmd_names(erlmesh)
 
-    assert leaves(plato, number) == 0
+    assert exit_code_after(plato, number) == 0
 
     assert shell.ask("pg.get_members(999)") == "[]"
     assert shell.ask("Node.list") == "[]"
-    assert "plato at" not in known(erlmesh)
+    assert "plato at" not in epmd_names(erlmesh)
 
 
-def test_a_node_stops_while_it_connects_to_a_silent_address(start, silent):
-    plato = start("--join", "b@127.0.0.9", "-vv", ERL_EPMD_PORT=str(silent))
+def test_a_node_stops_while_it_connects_to_a_silent_address(start, silent_port):
+    plato = start("--join", "b@127.0.0.9", "-vv", ERL_EPMD_PORT=str(silent_port))
     plato.wait_for("is up")
 
-    assert leaves(plato, signal.SIGTERM) == 0
+    assert exit_code_after(plato, signal.SIGTERM) == 0
 
 
 @pytest.mark.parametrize("app", ["stubborn", "threaded", "blocked"])
 def test_an_app_that_does_not_stop_is_ended_by_force(start, app):
     plato = start("--app", f"apps:{app}")
-    plato.wait_for("it holds on")
+    plato.wait_for("app is running")
 
-    assert leaves(plato, signal.SIGTERM) == 0
+    assert exit_code_after(plato, signal.SIGTERM) == 0
 
     assert any("forced exit" in line for line in plato.last)
 
 
 def test_a_second_ctrl_c_exits_at_once(start):
     plato = start("--app", "apps:blocked")
-    plato.wait_for("it holds on")
+    plato.wait_for("app is running")
 
-    assert leaves(plato, signal.SIGINT, signal.SIGINT) == 130
+    assert exit_code_after(plato, signal.SIGINT, signal.SIGINT) == 130
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -136,7 +136,7 @@ def test_epmd_stops_at_a_signal(erlmesh, number):
     epmd = erlmesh.start("epmd")
     epmd.wait_for("is up")
 
-    assert leaves(epmd, number) == 0
+    assert exit_code_after(epmd, number) == 0
 
 
 def test_a_shell_stops_while_a_line_waits(erlmesh):
@@ -145,14 +145,14 @@ def test_a_shell_stops_while_a_line_waits(erlmesh):
     shell.type("print('waiting'); receive()")
     shell.wait_for("waiting")
 
-    assert leaves(shell, signal.SIGTERM) == 0
+    assert exit_code_after(shell, signal.SIGTERM) == 0
 
 
-def test_a_shell_stops_while_it_connects_to_a_silent_address(erlmesh, silent):
-    shell = erlmesh.start("shell", "--name", "socrates", "--join", "b@127.0.0.9", "-vv", ERL_EPMD_PORT=str(silent))
+def test_a_shell_stops_while_it_connects_to_a_silent_address(erlmesh, silent_port):
+    shell = erlmesh.start("shell", "--name", "socrates", "--join", "b@127.0.0.9", "-vv", ERL_EPMD_PORT=str(silent_port))
     shell.wait_for("started one in this node")
 
-    assert leaves(shell, signal.SIGTERM) == 0
+    assert exit_code_after(shell, signal.SIGTERM) == 0
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -166,14 +166,14 @@ def test_a_shell_stops_while_it_connects_to_a_silent_address(erlmesh, silent):
     ],
     ids=lambda command: command[0],
 )
-def test_a_command_stops_while_it_waits_for_an_answer(erlmesh, silent, command, number, code):
-    waiting = erlmesh.start(*command, "-vv", ERL_EPMD_PORT=str(silent))
-    wait_for_a_caller(silent)
+def test_a_command_stops_while_it_waits_for_an_answer(erlmesh, silent_port, command, number, code):
+    waiting = erlmesh.start(*command, "-vv", ERL_EPMD_PORT=str(silent_port))
+    wait_for_a_connection(silent_port)
 
-    assert leaves(waiting, number) == code
+    assert exit_code_after(waiting, number) == code
 
 
-def wait_for_a_caller(port):
+def wait_for_a_connection(port):
     """Waits until a process is connected to the silent address."""
     wanted = f"0900007F:{port:04X}"
     for _ in range(2000):
@@ -181,4 +181,4 @@ def wait_for_a_caller(port):
         if any(row[2] == wanted and row[3] == "01" for row in rows):
             return
         time.sleep(0.01)
-    raise AssertionError("nobody calls")
+    raise AssertionError("no process connects")

@@ -60,16 +60,16 @@ def test_the_node_stops_with_its_app(start, erlmesh, message, code):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "text"),
     [
         (["--expose", "no.such.module"], "cannot import no.such.module"),
         (["--app", "mypackage.models:no_process"], "is not an `async def` function, which a process needs"),
         (["--app", "mypackage.models:nope"], "is not an `async def` function, which a process needs"),
     ],
 )
-def test_what_cannot_be_exposed_or_run_is_refused_in_words(start, arguments, words):
+def test_what_cannot_be_exposed_or_run_is_refused_in_words(start, arguments, text):
     code, _, err = start.run(*arguments)
 
     assert code == 2
-    assert words in err
+    assert text in err
     assert "Traceback" not in err

@@ -37,71 +37,71 @@ def test_entries_are_nodes_and_hosts():
     assert parse_entries(text, "x") == ["plato@10.0.0.7", Host("10.0.0.8"), Host("host.example.org"), "a@::1"]
 
 
-# Prospects
+# Candidates
 
 
-def book(now=0.0):
+def new_candidates(now=0.0):
     return PeerCandidates("me@h", random.Random(1), now)
 
 
 def test_a_found_node_is_due_soon_and_the_node_itself_never():
-    prospects = book()
-    assert prospects.lookup_due(0.0)
+    candidates = new_candidates()
+    assert candidates.lookup_due(0.0)
 
-    prospects.lookup_finished(["me@h", "a@h", "b@h"], complete=True, now=0.0)
+    candidates.lookup_finished(["me@h", "a@h", "b@h"], complete=True, now=0.0)
 
-    assert prospects.names == ["a@h", "b@h"]
-    assert sorted(prospects.due([], 0.2)) == ["a@h", "b@h"]
-    assert prospects.due([], 0.2) == []
+    assert candidates.names == ["a@h", "b@h"]
+    assert sorted(candidates.due([], 0.2)) == ["a@h", "b@h"]
+    assert candidates.due([], 0.2) == []
 
 
 def test_the_backoff_grows_while_attempts_fail_and_starts_anew_after_success():
-    prospects, now, calls = book(), 0.0, []
-    prospects.lookup_finished(["a@h"], complete=True, now=now)
+    candidates, now, calls = new_candidates(), 0.0, []
+    candidates.lookup_finished(["a@h"], complete=True, now=now)
     while len(calls) < 12:
-        now = max(now, min(each.next_attempt for each in prospects._candidates.values()))
-        calls += [now] * len(prospects.due([], now))
+        now = max(now, min(each.next_attempt for each in candidates._candidates.values()))
+        calls += [now] * len(candidates.due([], now))
 
     pauses = [later - earlier for earlier, later in itertools.pairwise(calls)]
     assert 0.75 <= pauses[0] <= 1.25
     assert pauses[3] > pauses[0] * 4
     assert max(pauses) <= DISCOVERY_MAX_BACKOFF * 1.25
 
-    assert prospects.due(["a@h"], now + 1000) == []
+    assert candidates.due(["a@h"], now + 1000) == []
     again = now + 1000 + 1.25
-    assert prospects.due([], again) == ["a@h"]
-    assert prospects.due([], again + 1.25) == ["a@h"]
+    assert candidates.due([], again) == ["a@h"]
+    assert candidates.due([], again + 1.25) == ["a@h"]
 
 
 def test_only_a_complete_lookup_drops_a_name_unless_the_name_is_very_old():
-    prospects = book()
-    prospects.lookup_finished(["a@h", "b@h"], complete=True, now=0.0)
+    candidates = new_candidates()
+    candidates.lookup_finished(["a@h", "b@h"], complete=True, now=0.0)
 
-    prospects.lookup_finished(["a@h"], complete=False, now=10.0)
-    assert prospects.names == ["a@h", "b@h"]
-    prospects.lookup_finished(["a@h"], complete=False, now=NAME_RETENTION + 1)
-    assert prospects.names == ["a@h"]
-    prospects.lookup_finished([], complete=True, now=NAME_RETENTION + 2)
-    assert prospects.names == []
+    candidates.lookup_finished(["a@h"], complete=False, now=10.0)
+    assert candidates.names == ["a@h", "b@h"]
+    candidates.lookup_finished(["a@h"], complete=False, now=NAME_RETENTION + 1)
+    assert candidates.names == ["a@h"]
+    candidates.lookup_finished([], complete=True, now=NAME_RETENTION + 2)
+    assert candidates.names == []
 
 
 def test_lookups_are_frequent_until_a_node_is_found():
-    prospects, now, looks = book(), 0.0, []
+    candidates, now, lookups = new_candidates(), 0.0, []
     for _ in range(6):
-        assert prospects.lookup_due(now)
-        looks.append(now)
-        prospects.lookup_finished([], complete=True, now=now)
-        now = prospects.next_deadline()
+        assert candidates.lookup_due(now)
+        lookups.append(now)
+        candidates.lookup_finished([], complete=True, now=now)
+        now = candidates.next_deadline()
 
-    assert looks[1] - looks[0] <= 2.5
-    assert LOOKUP_INTERVAL * 0.75 <= looks[-1] - looks[-2] <= LOOKUP_INTERVAL * 1.25
-    assert not prospects.lookup_due(looks[-1] + 1)
-
-
-# Looks
+    assert lookups[1] - lookups[0] <= 2.5
+    assert LOOKUP_INTERVAL * 0.75 <= lookups[-1] - lookups[-2] <= LOOKUP_INTERVAL * 1.25
+    assert not candidates.lookup_due(lookups[-1] + 1)
 
 
-def look(*texts, epmd_port=1, **options):
+# Lookups
+
+
+def find_nodes(*texts, epmd_port=1, **options):
     return asyncio.run(Lookup(parse_sources(texts), epmd_port=epmd_port, **options).find_nodes())
 
 
@@ -109,10 +109,10 @@ def test_a_list_and_a_file_name_nodes(tmp_path):
     file = tmp_path / "peers"
     file.write_text("b@h\nc@h\n")
 
-    assert look("static:a@h,b@h", f"file:{file}") == (["a@h", "b@h", "c@h"], True)
+    assert find_nodes("static:a@h,b@h", f"file:{file}") == (["a@h", "b@h", "c@h"], True)
     file.write_text("b@h\nno node!\n")
-    assert look("static:a@h", f"file:{file}") == (["a@h"], False)
-    assert look(f"file:{tmp_path}/none") == ([], False)
+    assert find_nodes("static:a@h", f"file:{file}") == (["a@h"], False)
+    assert find_nodes(f"file:{tmp_path}/none") == ([], False)
 
 
 def test_the_epmd_of_each_host_is_asked_for_its_nodes():
@@ -142,11 +142,11 @@ def test_the_epmd_of_each_host_is_asked_for_its_nodes():
 
 
 def test_without_epmd_the_nodes_of_all_hosts_have_one_name():
-    assert look("static:10.0.0.1,10.0.0.2", node_basename="app") == (["app@10.0.0.1", "app@10.0.0.2"], True)
+    assert find_nodes("static:10.0.0.1,10.0.0.2", node_basename="app") == (["app@10.0.0.1", "app@10.0.0.2"], True)
 
 
 def test_an_unknown_dns_name_fails_only_its_own_source():
-    assert look("dns:no-such-host.invalid", "static:a@h") == (["a@h"], False)
+    assert find_nodes("dns:no-such-host.invalid", "static:a@h") == (["a@h"], False)
 
 
 class Srv(asyncio.DatagramProtocol):

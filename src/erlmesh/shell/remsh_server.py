@@ -130,5 +130,5 @@ class _Stream(io.TextIOBase):
     def flush(self) -> None:
         text, self._text = self._text, ""
         if text:
-            with contextlib.suppress(EncodeError):  # too long for one message; nobody could read it anyway
+            with contextlib.suppress(EncodeError):  # the text is too long for one message
                 self._me.send(self._client, (self._tag, text.encode(errors="replace")))
