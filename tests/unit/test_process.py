@@ -487,7 +487,7 @@ async def test_a_dying_process_cannot_take_a_name(node):
     node.exit(pid, BOOM)
     await run_iterations()
 
-    assert "it is no living process of this node" in faults[0]
+    assert "it is not a living process of this node" in faults[0]
     assert node.whereis("late") is None
 
 
@@ -506,7 +506,7 @@ async def test_a_process_says_who_it_is_and_whether_it_lives(node):
 async def test_only_a_pid_of_this_node_is_known_to_live_or_not(node):
     with pytest.raises(ValueError, match="only its own node knows"):
         node.is_alive(Pid(B, 64, 0, 1))
-    with pytest.raises(ValueError, match="no living process of this node"):
+    with pytest.raises(ValueError, match="not a living process of this node"):
         node.register("name", Pid(B, 64, 0, 1))
 
 

@@ -1,4 +1,4 @@
-"""Gives a message to a local process: to the call that waits for it, to the mailbox, or to a server in its turn."""
+"""Delivers a message to a local process: to a pending call, to the mailbox, or to the handler."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ log = logging.getLogger("erlmesh")
 
 
 class Delivery:
-    """The mailboxes of one node, and the turns of its servers: one message at a time, never nested, in order."""
+    """One for all processes of a node. Handlers get one message at a time, in order, never recursively."""
 
     def __init__(self) -> None:
         self._queue: deque[tuple[LocalProcess, Term]] = deque()
         self._draining = False
 
     def deliver(self, process: LocalProcess, message: Term) -> None:
-        """A server takes the message now, or after the one it is at."""
+        """Deliver a message. A handler is called now, or after the message that is being handled."""
         if process._handler is None:
             if process._pending_calls and _resolve_call(process, message):
                 return
@@ -50,7 +50,7 @@ class Delivery:
                 asyncio.get_running_loop().call_soon(self._drain_queue)
 
     def remove_pending(self, process: LocalProcess, matches: Callable[[Term], bool]) -> None:
-        """Removes the message, if ``process`` has been sent it and has not seen it."""
+        """Remove the first matching message that was sent to ``process`` and that it has not received yet."""
         if process._mailbox.take(matches) is EMPTY and process._handler is not None:
             for turn in [turn for turn in self._queue if turn[0] is process and matches(turn[1])]:
                 self._queue.remove(turn)

@@ -1,4 +1,4 @@
-"""``gen_server:call``: asks, and waits for the answer, for the callee's end, or for the time-out."""
+"""``gen_server:call``: sends a request and waits for the reply, the exit of the server, or the timeout."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ __all__ = ["GenCalls"]
 
 
 class GenCalls:
-    """The calls that processes of this node make. An answer comes to an alias, which is also the monitor's reference;
-    the future that waits is in the caller's ``answers``.
+    """The calls of local processes. The reply comes to an alias, which is also the reference of the monitor.
+
+    The future that waits for it is in the caller's ``_pending_calls``.
     """
 
     def __init__(self, state: NodeState, dispatcher: Dispatcher, signal_sender: SignalSender) -> None:
@@ -44,10 +45,10 @@ class GenCalls:
             registry.unalias(caller, ref)
             sender.demonitor(caller, ref)
             if answer.done() and not answer.cancelled():
-                answer.exception()  # told already, or nobody waits any more
+                answer.exception()  # mark the exception as retrieved: the caller has it, or was cancelled
 
     def down_error(self, monitor: MonitorEntry, reason: Term) -> CallError:
-        """What the caller is told whose callee has gone."""
+        """The exception for a caller whose server has terminated."""
         seen = monitor.down_object()
         who = str(seen) if isinstance(seen, Pid) else f"{seen[0]} on {seen[1].name}"
         if reason is NOPROC:

@@ -1,4 +1,4 @@
-"""A queue with selective receive: the synchronous half is the logic, waiting is somebody else's."""
+"""A queue with selective receive. It is synchronous: the process does the waiting."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class _Empty:
 
 
 EMPTY: Final = _Empty()
-"""What there is when there is no message: no term is equal to it."""
+"""Returned instead of a message if there is none. It is not equal to any term."""
 
 
 class Mailbox:

@@ -1,4 +1,4 @@
-"""Who is told when nodes come and go."""
+"""Sends nodeup and nodedown to the processes that called ``monitor_nodes``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NODEDOWN: Final = Atom("nodedown")
 
 
 class NodeEvents:
-    """The subscribers of one node; who has died is forgotten when there is something to tell."""
+    """The subscribers of one node. A terminated subscriber is removed at the next event."""
 
     def __init__(self, state: NodeState) -> None:
         self._registry = state.registry

@@ -1,8 +1,8 @@
-"""A process, and the handle its body is given.
+"""A local process, and the handle that its body gets.
 
-A process is one asyncio task with a pid, a mailbox, links and monitors; or, for a *server*, no task but a function that
-takes each message as it comes. What a process does to the world goes through its node's router, which decides at
-once; only waiting for messages is asynchronous.
+A process is one asyncio task with a pid, a mailbox, links and monitors. A *handler* process has no task, but a function
+that is called for each message. All signals of a process go through its node's router, which acts at once. Only waiting
+for messages is asynchronous.
 """
 
 from __future__ import annotations
@@ -106,12 +106,12 @@ class ProcessOps(Protocol):
 class LocalProcess:
     """The handle of a local process, given to its body as the first argument.
 
-    Methods that send return at once; order between two processes is kept. The methods may be called by the process
-    itself only, except :attr:`pid`, :meth:`send` and :meth:`cast`.
+    Methods that send return at once. The order of signals between two processes is kept. Only the process itself may
+    call the methods, except :attr:`pid`, :meth:`send` and :meth:`cast`.
 
-    When an exit signal ends the process its task is cancelled. While the task tidies up it can still send, and take
-    back what it has asked for; what waits, links or monitors raises :class:`Exit` with the reason, for nothing would
-    come.
+    When an exit signal terminates the process, its task is cancelled. While the task cleans up it can still send,
+    unlink, demonitor and remove aliases. Methods that wait, link or monitor raise :class:`Exit` with the reason,
+    because nothing would arrive.
     """
 
     __slots__ = (
@@ -159,24 +159,25 @@ class LocalProcess:
 
     @property
     def label(self) -> str:
-        """Its pid and what it runs, for logs."""
+        """The pid and what it runs, for logs."""
         return f"{self.pid} {self._description if isinstance(self._description, str) else self._description()}"
 
     # Messages
 
     def send(self, to: Destination, message: SendableTerm, *, connect: bool = True) -> None:
-        """Sends, as ``!`` does: to a process that is gone the message vanishes. A message is a value: what its sender
-        does to a list or dict in it afterwards the receiver does not see, here no more than on another node. (Objects
-        that are no terms can be sent on the same node alone, and are shared.)
+        """Send a message (``!``). A message to a process that does not exist is dropped.
 
-        An unconnected node is connected to first, and the message waits its turn; with ``connect=False`` it is dropped
-        instead. This never waits: who has filled a connection, or sent 1 MiB to a node that is being connected to, is
-        held when it next receives or calls (see :meth:`flushed`). What never waits, a server or a loop without
-        ``await``, can have 64 MiB wait for a node that is being connected to; then all of that is dropped, with a
-        warning in the log, as it would be if the node could not be reached.
+        A message is a value: the receiver does not see later changes to a list or dict in it, on this node or another.
+        (Objects that are not terms can be sent on the same node only, and are shared.)
 
-        Raises ``ValueError`` for a local name nobody has (as OTP's ``badarg``), ``TypeError`` for anything that is no
-        destination, and ``EncodeError`` for what is no term.
+        If the node is not connected, this connects first and queues the message; with ``connect=False`` the message is
+        dropped. This method never waits. A process that has filled a connection, or has sent 1 MiB to a node that is
+        being connected, waits in its next receive or call (see :meth:`drain`). Code that never waits, as a handler or
+        a loop without ``await``, can queue 64 MiB for a node that is being connected. Then the queue is dropped with a
+        warning in the log, as if the node could not be reached.
+
+        Raises ``ValueError`` for an unregistered local name (OTP's ``badarg``), ``TypeError`` for a value that is not a
+        destination, and ``EncodeError`` for a message that is not a term.
         """
         self._signals.send(self, to, message, connect=connect)
 
@@ -186,9 +187,9 @@ class LocalProcess:
         *,
         timeout: float | None = None,
     ) -> Term:
-        """Removes the oldest message that ``match`` accepts (any, without one) and returns it; waits if there is none.
+        """Remove and return the oldest message that ``match`` accepts (any message without ``match``); wait for one.
 
-        ``timeout`` is in seconds; raises ``TimeoutError`` when it is over. Messages passed over stay in their order.
+        Raises ``TimeoutError`` after ``timeout`` seconds. Messages that were skipped stay in their order.
         """
         if self._blocked_on is not None or self._reductions_left <= 0:
             await self._yield()
@@ -203,7 +204,7 @@ class LocalProcess:
             return await self._wait(match, len(mailbox))
 
     def receive_nowait(self, match: Callable[[Term], bool] | None = None) -> Term | None:
-        """The same without waiting: None if there is no such message (None is no term)."""
+        """As :meth:`receive`, without waiting: None if there is no such message. (None is not a term.)"""
         message = self._mailbox.take(match)
         return None if message is EMPTY else message
 
@@ -236,15 +237,15 @@ class LocalProcess:
         return await self._wait(None, 0)
 
     async def _yield(self) -> None:
-        """A turn is over: lets the others run; and if we wrote more than a connection can take, waits until it can."""
+        """Let other tasks run, and wait while a connection that this process has filled stays full."""
         self._reductions_left = REDUCTIONS
         await asyncio.sleep(0)
         await self.drain()
 
     async def drain(self) -> None:
-        """Waits while a connection we have sent to is so full that a BEAM would suspend us (``busy_dist_port``).
+        """Wait while a connection it has sent to is so full that a BEAM would suspend it (``busy_dist_port``).
 
-        ``receive`` does so by itself; a process that sends much and receives nothing should call this now and then.
+        ``receive`` does this too. A process that sends much and receives nothing should call it now and then.
         """
         while (peer := self._blocked_on) is not None:
             self._blocked_on = None
@@ -253,10 +254,10 @@ class LocalProcess:
     # Calls
 
     async def call(self, to: Destination, request: SendableTerm, *, timeout: float | None = 5.0) -> Term:
-        """``gen_server:call``: sends the request and returns the reply.
+        """``gen_server:call``: send the request and return the reply.
 
-        Raises NoProcess, NoConnection, CalleeExited, or CallTimeout after ``timeout`` seconds (None: never); an answer
-        that comes later is dropped (from OTP 23 and before, which answer to the pid, it is a message like others).
+        Raises NoProcess, NoConnection, CalleeExited, or CallTimeout after ``timeout`` seconds (None: never). A later
+        reply is dropped. (OTP 23 and before reply to the pid: there a later reply arrives as a message.)
         """
         self._require_alive()
         if self._blocked_on is not None or self._reductions_left <= 0:
@@ -265,33 +266,34 @@ class LocalProcess:
         return await self._ops.call(self, to, request, timeout)
 
     def cast(self, to: Destination, message: SendableTerm, *, connect: bool = True) -> None:
-        """``gen_server:cast``: sends ``{'$gen_cast', message}``; to a local name nobody has it vanishes."""
+        """``gen_server:cast``: send ``{'$gen_cast', message}``. For an unregistered local name it is dropped."""
         self._signals.send(self, to, gen.cast(message), connect=connect, strict=False)
 
     def reply(self, caller: tuple[Pid, Term], answer: SendableTerm) -> None:
-        """Answers ``{'$gen_call', caller, request}``."""
+        """Reply to ``{'$gen_call', caller, request}``."""
         self._signals.send(self, gen.reply_to(caller), (caller[1], answer))
 
     # Links, monitors, exits
 
     def link(self, other: Pid) -> None:
-        """Links with ``other``; if it is dead the exit signal ``noproc`` follows, without its node ``noconnection``."""
+        """Link with ``other``. If it does not exist, the exit signal ``noproc`` follows (``noconnection``: no node)."""
         self._require_alive()
         self._signals.link(self, other)
 
     def unlink(self, other: Pid) -> None:
-        """After this no exit signal of the link arrives any more."""
+        """Remove the link. After this no exit signal of it arrives."""
         self._signals.unlink(self, other)
 
     def monitor(self, target: Pid | Atom | str | tuple[Atom | str, Atom | str]) -> Ref:
-        """When ``target`` goes, ``(Atom("DOWN"), ref, Atom("process"), pid | (name, node), reason)`` arrives, once;
-        at once with ``noproc`` or ``noconnection`` if it is gone already.
+        """Get ``(Atom("DOWN"), ref, Atom("process"), pid | (name, node), reason)`` once, when ``target`` terminates.
+
+        It arrives at once if ``target`` does not exist (``noproc``) or its node cannot be reached (``noconnection``).
         """
         self._require_alive()
         return self._signals.monitor(self, target)
 
     def demonitor(self, ref: Ref, *, flush: bool = False) -> bool:
-        """True if the monitor was still there. With ``flush`` a DOWN that is not yet received is removed too."""
+        """Remove a monitor. False if there was none. With ``flush``, also remove a DOWN that was not received yet."""
         found = self._signals.demonitor(self, ref)
         if flush and not found:
             self._signals.flush_down(self, ref)
@@ -303,22 +305,22 @@ class LocalProcess:
         return self._ops.alias(self)
 
     def unalias(self, ref: Ref) -> bool:
-        """Messages to the alias vanish from now on. False if it was none of this process."""
+        """From now on drop messages to the alias. False if it was not an alias of this process."""
         return self._ops.unalias(self, ref)
 
     def exit(self, to: Pid, reason: SendableTerm) -> None:
-        """``exit(to, reason)``: with ``Atom("kill")`` it cannot be trapped."""
+        """Send an exit signal (``exit/2``). ``Atom("kill")`` cannot be trapped."""
         self._signals.exit_signal(self.pid, to, reason)
 
     # Time
 
     def send_after(self, seconds: float, message: SendableTerm) -> Timer:
-        """Sends ``message`` to itself after ``seconds``."""
+        """Send ``message`` to this process after ``seconds``."""
         loop = asyncio.get_running_loop()
         return Timer(loop.call_later(seconds, self._ops.deliver, self, copy_term(message)))
 
     async def sleep(self, seconds: float) -> None:
-        """Lets ``seconds`` pass; messages wait in the mailbox."""
+        """Wait for ``seconds``. Messages stay in the mailbox."""
         await asyncio.sleep(seconds)
 
     # Children and names
@@ -371,7 +373,7 @@ class LocalProcess:
         return (pid, ref) if monitor else pid
 
     def spawn(self, body: Body, *arguments: Any, name: Atom | str | None = None, link: bool = False) -> Pid:
-        """Starts ``await body(me, *arguments)`` as a process of the same node, linked to this one with ``link``."""
+        """Start ``await body(me, *arguments)`` as a process of this node. With ``link``, link it to this process."""
         if link:
             self._require_alive()
         pid = self._ops.spawn(self, body, arguments, name)
@@ -380,11 +382,11 @@ class LocalProcess:
         return pid
 
     def stop(self, reason: Term = NORMAL) -> None:
-        """Ends a server, at once. (A body returns instead, or raises :class:`erlmesh.Exit`.)"""
+        """Terminate a handler process at once. (A body returns, or raises :class:`erlmesh.Exit`.)"""
         self._ops.terminate(self, reason)
 
     def register(self, name: Atom | str) -> None:
-        """Registers itself under ``name``. Raises ``ValueError`` if the name is taken."""
+        """Register this process as ``name``. Raises ``ValueError`` if the name is taken."""
         self._ops.register(Atom(name), self.pid)
 
     def _require_alive(self) -> None:

@@ -1,4 +1,4 @@
-"""Who lives on this node: its processes by pid, by name and by alias."""
+"""The processes of this node by pid, by name and by alias."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["ProcessRegistry"]
 
 
 class ProcessRegistry:
-    """The living processes of one life of a node. Whoever reads the tables looks and does not write."""
+    """The processes of one node instance. Other modules read the tables and do not change them."""
 
     def __init__(self, identifiers: Identifiers) -> None:
         self.identifiers = identifiers
@@ -21,7 +21,7 @@ class ProcessRegistry:
         self._creation = identifiers.creation
 
     def local(self, pid: Pid) -> LocalProcess | None:
-        """The living process with exactly this pid; a pid of a former life of this node is nobody."""
+        """The process with this pid, or None. A pid of an earlier incarnation matches no process."""
         process = self.processes.get(pid.id | pid.serial << 32)
         if process is None or pid.creation != self._creation or pid.node is not self._node:
             return None
@@ -31,7 +31,7 @@ class ProcessRegistry:
         self.processes[process._number] = process
 
     def remove(self, process: LocalProcess) -> None:
-        """Its pid, its names and its aliases are nobody's from now on."""
+        """Remove a process with its names and aliases."""
         del self.processes[process._number]
         for name in process._names:
             del self.names[name]
@@ -43,7 +43,7 @@ class ProcessRegistry:
         """Raises ``ValueError`` if the name is taken or ``pid`` is not a living local process."""
         process = self.local(pid)
         if process is None:
-            raise ValueError(f"cannot register {pid} as {name}: it is no living process of this node")
+            raise ValueError(f"cannot register {pid} as {name}: it is not a living process of this node")
         self.register_name(name, process)
 
     def register_name(self, name: Atom, process: LocalProcess) -> None:
@@ -54,7 +54,7 @@ class ProcessRegistry:
         process._names.append(name)
 
     def unregister_name(self, name: Atom) -> bool:
-        """False if nobody had it."""
+        """False if the name was not registered."""
         process = self.names.pop(name, None)
         if process is not None:
             process._names.remove(name)
@@ -67,7 +67,7 @@ class ProcessRegistry:
         return ref
 
     def unalias(self, process: LocalProcess, ref: Ref) -> bool:
-        """False if it was none of this process."""
+        """False if it was not an alias of this process."""
         if self.aliases.get(ref) is not process:
             return False
         del self.aliases[ref]

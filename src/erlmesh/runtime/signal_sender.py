@@ -1,6 +1,6 @@
-"""What a local process does to others, here and on other nodes: sends, links, monitors, exit signals.
+"""Sends the signals of local processes: messages, links, monitors, exit signals.
 
-Each is decided at once and is a signal in the end, for the router or for a peer; nothing here awaits.
+Each method acts at once and passes its signal to the router or to a peer. Nothing here awaits.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DOWN: Final = Atom("DOWN")
 
 
 class SignalSender:
-    """The acts of the processes of one node; each method's first argument is who acts."""
+    """One for all processes of a node. The first argument of each method is the process that acts."""
 
     def __init__(self, state: NodeState, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
@@ -39,7 +39,7 @@ class SignalSender:
     def send(
         self, sender: LocalProcess, to: Destination, message: Term, *, connect: bool = True, strict: bool = True
     ) -> None:
-        """See :meth:`Process.send`. Not ``strict``: a local name that nobody has swallows the message."""
+        """See :meth:`Process.send`. Without ``strict``, a message to an unregistered local name is dropped."""
         kind: type[Send | SendAlias | SendName]
         target: Any
         if type(to) is Pid:
@@ -64,7 +64,7 @@ class SignalSender:
         elif node is self._atom:
             self._dispatcher.apply(kind(sender.pid, target, copy_term(message)), node)
         else:
-            size = len(encode_term(message))  # what is no term must be told now, to the one who said it
+            size = len(encode_term(message))  # a value that is not a term must raise here, not when it is sent later
             held = self._dispatcher.enqueue(node, kind(sender.pid, target, copy_term(message)), size, dial=connect)
             if held is not None and held.busy:
                 sender._blocked_on = held
@@ -101,7 +101,7 @@ class SignalSender:
 
     def exit_signal(self, sender: Pid, to: Pid, reason: Term) -> None:
         _require_pid(to)
-        size = len(encode_term(reason))  # no term must go on from process to process, and to any node
+        size = len(encode_term(reason))  # a reason that is not a term must not spread over links and nodes
         self._dispatcher.send(to.node, ExitSend(sender, to, reason), size)
 
     # Monitors
@@ -110,7 +110,7 @@ class SignalSender:
         ref = self._identifiers.ref()
         if process._handler is None:
             self.monitor_with_ref(process, target, ref)
-        else:  # the DOWN of who is dead must not come before the caller has the reference
+        else:  # a handler must have the reference before it gets the DOWN of a dead target
             self._delivery.run_then_deliver(self.monitor_with_ref, process, target, ref)
         return ref
 
@@ -136,7 +136,7 @@ class SignalSender:
         return True
 
     def flush_down(self, process: LocalProcess, ref: Ref) -> None:
-        """Removes a DOWN that ``process`` has been sent and has not seen."""
+        """Remove a DOWN that was sent to ``process`` and that it has not received yet."""
 
         def is_it(message: Term) -> bool:
             return type(message) is tuple and len(message) == 5 and message[0] is DOWN and message[1] == ref

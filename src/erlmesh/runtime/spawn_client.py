@@ -1,4 +1,4 @@
-"""Processes that we start on other nodes: the asking, and what their births and ends mean to whoever waits here."""
+"""Starts processes on other nodes: sends SPAWN_REQUESTs and resolves the futures that wait for the replies."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MONITOR: Final = Atom("monitor")
 
 
 class SpawnClient:
-    """The part of a router that asks other nodes, or its own, for processes."""
+    """Sends spawn requests to other nodes, and to its own."""
 
     def __init__(self, state: NodeState, dispatcher: Dispatcher, signal_sender: SignalSender) -> None:
         self._state = state
@@ -32,8 +32,10 @@ class SpawnClient:
     async def spawn(
         self, parent: LocalProcess, node: Atom, mfa: MFA, leader: Pid, options: list[Atom]
     ) -> tuple[Pid, Ref]:
-        """Asks ``node`` for a process that runs ``call``; its pid, and the monitor's reference if ``monitor`` is among
-        the ``options``. Raises CallError, NoConnection, EncodeError.
+        """Start ``mfa`` as a process of ``node``. Returns its pid and the reference of the request.
+
+        With ``monitor`` among the ``options``, it is also that of the monitor. Raises CallError, NoConnection,
+        EncodeError.
         """
         request = self._make_request(parent, mfa, leader, options)
         born: asyncio.Future[Term] = asyncio.get_running_loop().create_future()
@@ -44,8 +46,9 @@ class SpawnClient:
             parent._pending_calls.pop(request.ref, None)
 
     async def spawn_and_wait(self, parent: LocalProcess, node: Atom, mfa: MFA, leader: Pid) -> Term:
-        """The exit reason of a process started on ``node`` for this; ``noconnection`` also when there is no such node.
-        Raises CallError and EncodeError. Whoever gives up waiting leaves the process alone.
+        """Start ``mfa`` on ``node`` and return its exit reason; ``noconnection`` also if the node cannot be reached.
+
+        Raises CallError and EncodeError. If the caller is cancelled, the process continues.
         """
         request = self._make_request(parent, mfa, leader, [MONITOR])
         end = ExitFuture(loop=asyncio.get_running_loop())
@@ -57,7 +60,7 @@ class SpawnClient:
             self._signal_sender.demonitor(parent, request.ref)
 
     def spawn_nowait(self, parent: LocalProcess, node: Atom, mfa: MFA, leader: Pid) -> None:
-        """The same without a word back; to a node that cannot be reached it vanishes."""
+        """Start ``mfa`` on ``node`` without a reply. If the node cannot be reached, the request is dropped."""
         self._send(node, self._make_request(parent, mfa, leader, []))
 
     def _make_request(self, parent: LocalProcess, mfa: MFA, leader: Pid, options: list[Atom]) -> SpawnRequest:
@@ -80,13 +83,15 @@ class SpawnClient:
     def _send(self, node: Atom, request: SpawnRequest) -> None:
         size = 0
         if node not in self._state.peers and node is not self._state.identifiers.node:
-            size = len(encode_term(request.arguments))  # what is no term must be told now, to the one who said it
+            size = len(
+                encode_term(request.arguments)
+            )  # a value that is not a term must raise here, not when it is sent later
         self._dispatcher.send(node, request, size)
 
-    # What becomes of it
+    # Replies
 
     def on_reply(self, reply: SpawnReply, peer: Atom) -> None:
-        """The node ``peer`` answered. Who has stopped waiting is not linked to, and watches, nobody."""
+        """Handle a reply. If no caller waits any more, the link and the monitor of the child are removed."""
         if self._requests.reply_received(reply, peer) is None:
             return
         parent, child = self._state.registry.local(reply.to), reply.result
@@ -103,15 +108,15 @@ class SpawnClient:
             if reply.flags & MONITORED:
                 self._state.monitors.monitor(reply.to, child, peer, reply.ref)
             if parent is not None and type(answer) is not ExitFuture:
-                del parent._pending_calls[reply.ref]  # its DOWN, if that comes now, is the parent's
+                del parent._pending_calls[reply.ref]  # a DOWN from now on goes to the mailbox of the parent
                 answer.set_result(child)
 
     def pending_on(self, node: Atom) -> list[Ref]:
-        """What ``node`` has not answered; if its connection is gone, each is :meth:`undeliverable`."""
+        """The requests that ``node`` has not answered. After its loss, each is :meth:`request_undeliverable`."""
         return self._requests.pending_on(node)
 
     def request_undeliverable(self, ref: Ref) -> None:
-        """The request with this reference will not be answered."""
+        """There will be no reply to this request: resolve its future with ``noconnection``."""
         asked = self._requests.pop(ref)
         parent = None if asked is None else self._state.registry.local(asked.owner)
         answer = None if parent is None else parent._pending_calls.get(ref)

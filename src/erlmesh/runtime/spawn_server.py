@@ -18,7 +18,7 @@ NOTSUP: Final = Atom("notsup")
 BADOPT: Final = Atom("badopt")
 
 FallbackBody: TypeAlias = "Callable[[Atom, Atom, list[Term]], Body | None]"
-"""What runs for a function that is not in the table, as ``body(me, module, function, arguments)``; None refuses it."""
+"""Returns ``body(me, module, function, arguments)`` for a function that is not in the table; None refuses it."""
 
 
 def refuse_spawn(_module: Atom, _function: Atom, _arguments: list[Term]) -> None:
@@ -26,7 +26,7 @@ def refuse_spawn(_module: Atom, _function: Atom, _arguments: list[Term]) -> None
 
 
 class SpawnServer:
-    """``bodies`` are the functions that may be started, by module, name and arity."""
+    """Answers SPAWN_REQUESTs. ``bodies`` are the functions that can be started, by module, name and arity."""
 
     def __init__(self, state: NodeState, spawner: Spawner, fallback_body: FallbackBody) -> None:
         self.bodies: dict[tuple[str, str, int], Body] = {}
@@ -36,7 +36,7 @@ class SpawnServer:
         self._fallback_body = fallback_body
 
     def on_request(self, request: SpawnRequest) -> SpawnReply:
-        """Starts what is asked for, or says why not."""
+        """Start the process, or refuse with ``notsup`` (no such body) or ``badopt``."""
         module, function, arguments = request.module, request.function, request.arguments
         body = self.bodies.get((module.name, function.name, request.arity))
         given = tuple(arguments) if body else (module, function, arguments)
@@ -52,7 +52,7 @@ class SpawnServer:
         return SpawnReply(request.ref, request.sender, flags, process.pid)
 
     def _link_and_monitor(self, process: LocalProcess, request: SpawnRequest, flags: int) -> None:
-        """It is linked and watched from its birth."""
+        """Link and monitor the process before it runs, as the options of the request say."""
         if flags & LINKED:
             self._links.link_received(Link(request.sender, process.pid))
         if flags & MONITORED:
