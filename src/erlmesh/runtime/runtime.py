@@ -1,4 +1,4 @@
-"""A node without its services: processes, names, connections, and the events of nodes coming and going."""
+"""A node without its services: processes, names, connections, and node events."""
 
 from __future__ import annotations
 
@@ -88,15 +88,15 @@ class Runtime:
         self._instance_or_none: NodeInstance | None = None
         self._stopped = False
 
-    # Life
+    # Start and stop
 
     async def start(self) -> None:
-        """Brings the node up: listens, registers with EPMD (being it, if none runs). Raises NodeStartError in words."""
+        """Listen and register with EPMD, then start all parts and the services. Raises NodeStartError."""
         if self._instance_or_none is not None or self._stopped:
             raise NodeStartError("a node starts once; make a new one")
         creation = await self._listener.start()
         claim_local(self.atom)
-        life = self._instance_or_none = NodeInstance(
+        instance = self._instance_or_none = NodeInstance(
             creation,
             self._config,
             process_class=self._process_class,
@@ -104,13 +104,13 @@ class Runtime:
             fallback_body=self._fallback_body,
             is_overlap_disconnect=self._is_overlap_disconnect,
         )
-        self._listener.set_protocol_factory(life.connections.make_acceptor)
+        self._listener.set_protocol_factory(instance.connections.make_acceptor)
         if self._start_services is not None:
             self._start_services(self)
-        life.spawner.system_processes_started()
+        instance.spawner.system_processes_started()
 
     async def stop(self) -> None:
-        """Leaves: ends every process (``shutdown``), every connection, the EPMD entry. May be called again."""
+        """Terminate every process (``shutdown``), close every connection, and free the name. May be called again."""
         if self._stopped:
             return
         self._stopped = True
@@ -139,27 +139,22 @@ class Runtime:
 
     @property
     def creation(self) -> int:
-        """Which life of the node of this name this is; 0 before it starts."""
+        """The creation of this incarnation of the node; 0 before the start."""
         return 0 if self._instance_or_none is None else self._instance_or_none.creation
 
     @property
     def port(self) -> int | None:
-        """Where the node listens; None before it does."""
+        """The port that the node listens on; None before the start."""
         return self._listener.port
 
     def now(self) -> float:
-        """Seconds on the clock that all time-outs here run on."""
+        """Seconds on the event loop's clock, which all timeouts use."""
         return asyncio.get_running_loop().time()
 
     # Processes
 
     def spawn(self, body: Body, *arguments: Any, name: Atom | str | None = None) -> Pid:
-        """Starts ``await body(me, *arguments)`` as a process and returns its pid at once.
-
-        It ends with ``normal`` when the body returns, with the reason of an :class:`Exit`, or with
-        ``{{ExceptionName, Text}, Stack}`` when another exception leaves it, which is also logged. Raises ``ValueError``
-        if ``name`` is taken.
-        """
+        """See :meth:`erlmesh.Node.spawn`."""
         return self._instance.spawner.start(body, arguments, name).pid
 
     def spawn_handler(
@@ -169,29 +164,25 @@ class Runtime:
         name: Atom | str | None = None,
         on_end: Callable[[], object] | None = None,
     ) -> LocalProcess:
-        """Starts a process without a task: ``receive(message)`` is called for each message, one at a time, as it comes.
-
-        What it raises is logged and it goes on. It traps exits. ``on_end()`` is called when it has ended and everybody
-        was told, unless the node stops: for a server that the node is nothing without, to start it again.
-        """
+        """See :meth:`erlmesh.Node.spawn_handler`."""
         return self._instance.spawner.start_handler(receive, name, on_end)
 
     def local_process(self, pid: Pid) -> LocalProcess | None:
-        """The handle of a living local process; for looking, not for acting in its place."""
+        """The handle of a local process that is alive, to look at and not to act in its place."""
         return self._router.registry.local(pid)
 
     def processes(self) -> list[Pid]:
-        """The living local processes, oldest first."""
+        """The local processes that are alive, oldest first."""
         return [process.pid for process in self._router.registry.processes.values()]
 
     def is_alive(self, pid: Pid) -> bool:
-        """Whether a local process lives. Raises ``ValueError`` for a pid of another node, which nobody can know."""
+        """True if a local process is alive. Raises ``ValueError`` for a pid of another node: only that node knows."""
         if pid.node is not self.atom:
             raise ValueError(f"{pid} belongs to {pid.node.name}; only its own node knows whether it lives")
         return self._router.registry.local(pid) is not None
 
     def exit(self, pid: Pid, reason: Term) -> None:
-        """Sends an exit signal from outside any process; ``Atom("kill")`` cannot be trapped."""
+        """See :meth:`erlmesh.Node.exit`."""
         self._router.signal_sender.exit_signal(self._node_process.pid, pid, reason)
 
     def make_ref(self) -> Ref:
@@ -201,11 +192,11 @@ class Runtime:
     # Names
 
     def register(self, name: Atom | str, pid: Pid) -> None:
-        """Gives a living local process a name. Raises ``ValueError`` if it is taken or the process is not here."""
+        """See :meth:`erlmesh.Node.register`."""
         self._router.registry.register(Atom(name), pid)
 
     def unregister(self, name: Atom | str) -> bool:
-        """Takes a name back. False if nobody had it."""
+        """See :meth:`erlmesh.Node.unregister`."""
         return self._router.registry.unregister_name(Atom(name))
 
     def whereis(self, name: Atom | str) -> Pid | None:
@@ -217,23 +208,23 @@ class Runtime:
         """All registered names."""
         return sorted(name.name for name in self._router.registry.names)
 
-    # Messages from no process in particular
+    # Messages that no process sends
 
     @property
     def _node_process(self) -> LocalProcess:
         return self._instance.node_process
 
     def send(self, to: Destination, message: Term) -> None:
-        """Sends as :meth:`Process.send` does."""
+        """See :meth:`erlmesh.Node.send`."""
         self._node_process.send(to, message)
 
     @property
     def group_leader(self) -> Pid:
-        """Where the processes we start elsewhere send what they print. A node has a server for it."""
+        """Where processes that this node spawns on other nodes send what they print."""
         return self._group_leader()
 
     async def call(self, to: Destination, request: Term, *, timeout: float | None = 5.0) -> Term:
-        """Calls as :meth:`Process.call` does."""
+        """See :meth:`erlmesh.Node.call`."""
         try:
             return await self._node_process.call(to, request, timeout=timeout)
         except Exit:
@@ -246,7 +237,7 @@ class Runtime:
         return self._connections.nodes(hidden=hidden)
 
     async def ping(self, name: Atom | str) -> bool:
-        """``net_adm:ping``: True (pong) if the node is there; connects if need be. :meth:`why_not` says why False."""
+        """See :meth:`erlmesh.Node.ping`."""
         peer = Atom(name)
         if peer is self.atom:
             return True
@@ -260,13 +251,13 @@ class Runtime:
         return False
 
     async def connect(self, name: Atom | str) -> bool:
-        """Connects; True if it is connected now."""
+        """See :meth:`erlmesh.Node.connect`."""
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.connect_nowait(name, lambda up: None if done.done() else done.set_result(up))
         return await done
 
     def connect_nowait(self, name: Atom | str, done: Callable[[bool], None]) -> None:
-        """Starts or joins an attempt; ``done(up)`` is called once when it ends, at once if connected already."""
+        """Start or join an attempt. ``done(up)`` is called once at its end, or at once if the node is connected."""
         self._connections.connect_nowait(Atom(name).name, done)
 
     def disconnect(self, name: Atom | str) -> bool:
@@ -292,75 +283,62 @@ class Runtime:
         return self._connections.disconnect(Atom(name).name, cause)
 
     def keep_connecting(self, name: Atom | str) -> None:
-        """``name`` is missed: it is dialled until it is there. Nothing happens without ``reconnect``."""
+        """See :meth:`erlmesh.Node.keep_connecting`."""
         if self._instance.reconnector is not None:
             self._instance.reconnector.request(Atom(name).name)
 
     def is_reconnect_suppressed(self, name: Atom | str) -> bool:
-        """Whether that node was disconnected on purpose, here or there, and nobody has wanted it since."""
+        """True if that node was disconnected on purpose, by either side, and nothing connected to it since."""
         return self._instance.reconnect_policy.is_suppressed(Atom(name).name)
 
     def reconnecting(self) -> NodeNames:
-        """The nodes that are being dialled again and again."""
+        """See :meth:`erlmesh.Node.reconnecting`."""
         return NodeNames(self._instance.reconnect_policy.reconnecting())
 
     def blocked_peers(self) -> NodeTable[float]:
-        """The connected nodes of erlmesh whose event loops are held by somebody's code, as they have told, and for how
-        many seconds by now. They send ticks and answer nothing until the code is done.
-        """
+        """See :meth:`erlmesh.Node.blocked_peers`."""
         return self._instance.loop_monitor.blocked_peers()
 
     def on_loop_blocked(self, callback: Callable[[float], bool] | None) -> None:
-        """``teller(seconds)`` is called, in another thread, when somebody's code has held this node's event loop for so
-        long, at growing intervals. If it returns False, or is None, the log shows that code.
-        """
+        """See :meth:`erlmesh.Node.on_loop_blocked`."""
         self._instance.loop_monitor.on_blocked = callback
 
     def last_connect_error(self, name: Atom | str) -> str | None:
-        """Why the last attempt to connect with that node failed, and what to do; None if it did not."""
+        """See :meth:`erlmesh.Node.last_connect_error`."""
         return self._connections.last_connect_error(Atom(name).name)
 
     def last_disconnect_reason(self, name: Atom | str) -> str | None:
-        """How the last connection with that node ended, in OTP's word (see :meth:`monitor_nodes`); None if none did."""
+        """OTP's reason for the end of the last connection to that node, or None."""
         return self._connections.last_disconnect_reason(Atom(name).name)
 
     def creation_of(self, name: Atom | str) -> int | None:
-        """Which life of that node this one is connected with (or is); None if it is not connected."""
+        """The creation of a connected node, or of this one; None if it is not connected."""
         if Atom(name) is self.atom:
             return self.creation
         connection = self._connections.connection(Atom(name).name)
         return None if connection is None else connection.creation
 
-    # Who may come in
+    # Cookies and the allow-list
 
     def set_cookie(self, name: Atom | str, cookie: Atom | str) -> None:
-        """``erlang:set_cookie/2``: the cookie for the node ``name`` from its next handshake on, in both directions; for
-        the own name, that of all nodes without one of their own. Raises ``ValueError``.
-        """
+        """See :meth:`erlmesh.Node.set_cookie`."""
         peer = Atom(name).name
         if not is_node_name(peer):
-            raise ValueError(f"{peer!r} is no node name: it looks like socrates@127.0.0.1")
+            raise ValueError(f"{peer!r} is not a node name: it looks like socrates@127.0.0.1")
         self._config.cookies.set(None if peer == self.name else peer, Atom(cookie).name)
 
     def allow(self, names: Iterable[Atom | str]) -> None:
-        """``net_kernel:allow/1``: only these nodes, and those allowed before, are met from now on (see ``allow`` of
-        :class:`erlmesh.Node` for what an entry may be). Connections that are up stay. Raises ``ValueError``.
-        """
+        """See :meth:`erlmesh.Node.allow`."""
         self._config.allow_list.add(names)
 
     def allowed(self) -> list[str]:
-        """The entries of the allow-list; ``[]`` if every node with the cookie is allowed."""
+        """The entries of the allow-list; ``[]`` if every node with the cookie may connect."""
         return list(self._config.allow_list.entries)
 
     # Node events
 
     def monitor_nodes(self, pid: Pid, *, reasons: bool = False) -> None:
-        """``pid`` gets ``(nodeup, node)`` and ``(nodedown, node)`` of visible nodes from now on, names as atoms.
-
-        ``nodeup`` comes before anything else from that node, ``nodedown`` after everything. With ``reasons`` a third
-        element of ``nodedown`` is OTP's word for why: ``connection_closed``, ``net_tick_timeout``, ``disconnect``,
-        ``killed`` (it broke the protocol), ``wait_pending`` (a newer connection replaces it).
-        """
+        """See :meth:`erlmesh.Node.monitor_nodes`."""
         self._instance.events.subscribe(pid, reasons=reasons)
 
     # Processes started across nodes
@@ -374,26 +352,26 @@ class Runtime:
     def spawn_remote_nowait(
         self, node: Atom | str, module: Atom | str, function: Atom | str, arguments: Sequence[Term] = ()
     ) -> None:
-        """The same without waiting, and without a word if there is no such node."""
+        """Start a process on another node without waiting for a reply. It is dropped if the node is not reachable."""
         call = (Atom(module), Atom(function), list(arguments))
         self._router.spawn_client.spawn_nowait(self._node_process, Atom(node), call, self.group_leader)
 
     async def spawn_and_wait(
         self, node: Atom | str, module: Atom | str, function: Atom | str, arguments: Sequence[Term] = ()
     ) -> Term:
-        """Starts a process on another node and waits for its end: its exit reason, or ``noconnection``.
+        """Start a process on another node and return its exit reason, or ``noconnection``.
 
-        Raises CallError when the node starts no process, and EncodeError. Whoever stops waiting leaves it alone.
+        Raises CallError if the node refuses, and EncodeError. If the caller is cancelled, the process continues.
         """
         call = (Atom(module), Atom(function), list(arguments))
         return await self._router.spawn_client.spawn_and_wait(self._node_process, Atom(node), call, self.group_leader)
 
     def supports_spawn_request(self, node: Atom | str) -> bool:
-        """Whether the connected ``node`` starts processes for others (every node since OTP 23)."""
+        """True if the connected ``node`` accepts SPAWN_REQUEST: every node since OTP 23."""
         connection = self._connections.connection(Atom(node).name)
         known = connection is not None and connection.flags is not None and Flags.SPAWN in connection.flags
         return known or Atom(node) is self.atom
 
     def serve_spawn_request(self, module: str, function: str, arity: int, body: Body) -> None:
-        """Lets a SPAWN_REQUEST for ``module:function/arity`` run ``await body(me, *arguments)`` as a process."""
+        """Run ``await body(me, *arguments)`` for each SPAWN_REQUEST of ``module:function/arity``."""
         self._instance.spawn_server.bodies[module, function, arity] = body
