@@ -4,7 +4,7 @@ import ast
 import tokenize
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from erlmesh.shell.elixir_syntax import has_pid_literal, translate
@@ -111,6 +111,7 @@ elixir = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(elixir)
 def test_nested_tuples_lists_atoms_and_strings_keep_their_meaning(pair):
     elixir_source, python_source = pair
@@ -118,6 +119,7 @@ def test_nested_tuples_lists_atoms_and_strings_keep_their_meaning(pair):
     assert ast.dump(ast.parse(translate(elixir_source))) == ast.dump(ast.parse(python_source))
 
 
+@settings(deadline=None)
 @given(st.text("ab:{}%()[],.\"' #@?!=\n1\\", max_size=30))
 def test_translate_accepts_any_text(text):
     translate(text)

@@ -23,7 +23,7 @@ This shell runs Python in a process of this node. It also accepts simple lines o
   pg.join(:group, self)        join a group                   pg.get_members(:group)
   :pg2.create(:group)          the same with the older pg2    :pg2.join(:group, self)
   send(pid, {:hello, self})    send a message to a process    receive()   flush   read the mailbox
-  spawn(f)  monitor(pid)  exit(pid, :kill)                    start, watch and end processes
+  spawn(f)  monitor(pid)  exit(pid, :kill)                    start, monitor, end processes
   global_.register_name(:x, self)  global_.whereis_name(:x)   names registered on all nodes
   groups  nodes  pids  i(pid)  v(3)  _                        inspect; earlier results
   :group is Atom("group"), {:ok, 1} is (Atom("ok"), 1), #PID<0.64.0> is pid("0.64.0")
