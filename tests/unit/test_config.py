@@ -108,10 +108,10 @@ def test_a_node_can_be_made_from_a_configuration():
         ("a@h", {"net_ticktime": 0}, "net_ticktime is a positive number of seconds, not 0"),
         ("a@h", {"join": "b@h"}, "`join` is a list of node names, not one name"),
         ("a@h", {"allow": ["@"]}, "allows no node"),
-        ("a@h", {"ports": []}, "`ports` names no port"),
-        ("a@h", {"ports": [70000]}, "each of `ports` is a number from 1 to 65535, not 70000"),
-        ("a@h", {"advertise_port": 0}, "advertise_port is a number from 1 to 65535, not 0"),
-        ("a@h", {"epmd": FixedPort(4370), "ports": [1]}, "says where to listen"),
+        ("a@h", {"ports": []}, "`ports` is empty"),
+        ("a@h", {"ports": [70000]}, "each of `ports` must be a number from 1 to 65535, not 70000"),
+        ("a@h", {"advertise_port": 0}, "advertise_port must be a number from 1 to 65535, not 0"),
+        ("a@h", {"epmd": FixedPort(4370), "ports": [1]}, "omit `ports`"),
     ],
 )
 def test_a_value_that_is_not_valid_is_refused_in_words(name, wrong, words):
