@@ -422,7 +422,7 @@ def test_an_exit_reason_that_is_no_term_is_refused_at_the_call(world):
 
 
 def test_an_exit_signal_goes_to_a_pid(world):
-    with pytest.raises(TypeError, match="a pid is wanted here, not 'server'"):
+    with pytest.raises(TypeError, match="expected a pid, not 'server'"):
         world.process().exit("server", BOOM)
 
 
@@ -492,7 +492,7 @@ def test_only_pids_are_linked(world):
     p = world.process()
 
     for act in (p.link, p.unlink):
-        with pytest.raises(TypeError, match="a pid is wanted here"):
+        with pytest.raises(TypeError, match="expected a pid"):
             act("server")
 
 

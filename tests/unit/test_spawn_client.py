@@ -105,7 +105,7 @@ def test_a_refusal_is_raised():
 
         world.hear(SpawnReply(world.peer.sent[0].ref, world.parent.pid, 0, Atom("notsup")))
 
-        with pytest.raises(CallError, match="b@h starts no process for us: notsup"):
+        with pytest.raises(CallError, match="b@h refused to start the process: notsup"):
             await asked
         assert world.is_empty()
 

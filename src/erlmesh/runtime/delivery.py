@@ -1,4 +1,4 @@
-"""Delivers a message to a local process: to a pending call, to the mailbox, or to the handler."""
+"""Delivers a message to a local process: to the pending call it answers, to the mailbox, or to the handler."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ log = logging.getLogger("erlmesh")
 
 
 class Delivery:
-    """One for all processes of a node. Handlers get one message at a time, in order, never recursively."""
+    """Delivers messages on one node. Handlers run one message at a time, never nested, in order of arrival."""
 
     def __init__(self) -> None:
         self._queue: deque[tuple[LocalProcess, Term]] = deque()
+        """Messages for processes with a handler, over all such processes."""
         self._draining = False
+        """True while a handler runs, or while :meth:`run_then_deliver` holds the handlers back."""
 
     def deliver(self, process: LocalProcess, message: Term) -> None:
-        """Deliver a message. A handler is called now, or after the message that is being handled."""
+        """Deliver now. If a handler is running, a message for any handler is queued until that one returns."""
         if process._handler is None:
             if process._pending_calls and _resolve_call(process, message):
                 return
@@ -37,8 +39,11 @@ class Delivery:
             self._drain_queue()
 
     def run_then_deliver(self, action: Callable[..., None], *arguments: Any) -> None:
-        """Does ``act(*arguments)``; what servers are sent by it they take when the caller has gone on."""
-        if self._draining:
+        """Call ``action(*arguments)``. Handlers get the messages that it sends later, in the next loop iteration.
+
+        So the caller can store the result before a handler sees its effect.
+        """
+        if self._draining:  # A handler is running, so messages are queued anyway.
             action(*arguments)
             return
         self._draining = True
@@ -50,10 +55,10 @@ class Delivery:
                 asyncio.get_running_loop().call_soon(self._drain_queue)
 
     def remove_pending(self, process: LocalProcess, matches: Callable[[Term], bool]) -> None:
-        """Remove the first matching message that was sent to ``process`` and that it has not received yet."""
+        """Remove the first message that ``matches`` accepts, if ``process`` has not received it yet."""
         if process._mailbox.take(matches) is EMPTY and process._handler is not None:
-            for turn in [turn for turn in self._queue if turn[0] is process and matches(turn[1])]:
-                self._queue.remove(turn)
+            for entry in [entry for entry in self._queue if entry[0] is process and matches(entry[1])]:
+                self._queue.remove(entry)
 
     def _drain_queue(self) -> None:
         self._draining = True
@@ -63,19 +68,26 @@ class Delivery:
             self._draining = False
 
     def _handle_queued(self) -> None:
-        turns = self._queue
-        while turns:
-            process, message = turns.popleft()
+        queue = self._queue
+        while queue:
+            process, message = queue.popleft()
+            # A process that terminated meanwhile has no handler any more.
             if process._handler is None or (process._pending_calls and _resolve_call(process, message)):
                 continue
             try:
                 process._handler(message)
             except Exception:
-                log.exception("%s failed on a message and goes on: %.200r", process.label, message)
+                log.exception(
+                    "%s: exception while handling a message; the process keeps running: %.200r", process.label, message
+                )
 
 
 def _resolve_call(process: LocalProcess, message: Term) -> bool:
-    # Peers older than aliases (OTP 23) echo our tag to the pid.
+    """Resolve the pending call that ``message`` answers. False if it answers none.
+
+    Replies normally go to an alias. A peer that has no aliases (OTP 23) sends ``{Tag, Reply}`` to the pid instead,
+    where the tag is our ``[alias | Ref]``.
+    """
     if type(message) is not tuple or len(message) != 2 or type(message[0]) is not ImproperList:
         return False
     answer = process._pending_calls.get(message[0].tail) if type(message[0].tail) is Ref else None

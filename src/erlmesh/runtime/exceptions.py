@@ -1,4 +1,4 @@
-"""What an exception of Python is in Erlang: one of the three classes, a reason, and a stack to read."""
+"""Maps a Python exception to Erlang's class (``throw``, ``exit``, ``error``), reason and stack trace."""
 
 from __future__ import annotations
 
@@ -18,17 +18,22 @@ NOCATCH: Final = Atom("nocatch")
 FILE: Final = Atom("file")
 LINE: Final = Atom("line")
 MAX_DEPTH: Final = 20
-"""Calls shown at most, the innermost first. A BEAM shows 8; Python's frames say less each."""
+"""The most calls in a stack trace, innermost first. A BEAM shows 8; a frame of Python tells less than one of Erlang."""
 _INTERNAL_MODULES: Final = ("erlmesh.runtime.", "erlmesh.services.", "erlmesh.otp_functions")
+"""Modules whose frames are left out where they lead to the user's function."""
 _VARARGS: Final = 0x04
+"""``inspect.CO_VARARGS``: the function takes ``*args``."""
 
 
 class TermExit(Exit):
-    """An exit whose reason is known to be a term: it may be large, and is looked at once less."""
+    """An exit whose reason is known to be a term. It may be large, so it is not encoded once more to check it."""
 
 
 def to_erlang(exception: Exception) -> tuple[Atom, Term, list[Term]]:
-    """``(throw | exit | error, reason, stack)``; the reason of a Python fault is ``{'ValueError', <<"its text">>}``."""
+    """Return ``(throw | exit | error, reason, stack)``.
+
+    The reason of an ordinary Python exception is ``{'ValueError', <<"its text">>}``.
+    """
     if isinstance(exception, Exit):
         return EXIT, exception.reason, []
     if isinstance(exception, Throw):
@@ -39,7 +44,7 @@ def to_erlang(exception: Exception) -> tuple[Atom, Term, list[Term]]:
 
 
 def exit_reason(exception: Exception) -> Term:
-    """The reason a process ends with when ``fault`` leaves its body."""
+    """Return the exit reason of a process whose body raises ``exception``, as a BEAM forms it."""
     kind, reason, stack = to_erlang(exception)
     if kind is EXIT:
         return reason
@@ -48,12 +53,14 @@ def exit_reason(exception: Exception) -> Term:
 
 def _stack(exception: Exception) -> list[Term]:
     calls = list(traceback.walk_tb(exception.__traceback__))
-    while calls and _module(calls[0][0]).startswith(_INTERNAL_MODULES):  # how the function was come to
+    # Frames of erlmesh that called the function say nothing about the error.
+    while calls and _module(calls[0][0]).startswith(_INTERNAL_MODULES):
         del calls[0]
     return [_stack_entry(frame, line) for frame, line in reversed(calls[-MAX_DEPTH:])]
 
 
 def _stack_entry(frame: FrameType, line: int) -> Term:
+    """Return ``{Module, Function, Arity, [{file, File}, {line, Line}]}``, as in ``erlang:raise/3``."""
     code, module = frame.f_code, _module(frame)
     name = code.co_qualname.replace("<locals>.", "")
     place = [(FILE, list(_file(code, module).encode())), (LINE, line)]
@@ -65,18 +72,20 @@ def _module(frame: FrameType) -> str:
 
 
 def _file(code: CodeType, module: str) -> str:
-    """The path below the package, as a stack of Erlang names a source: no business of this machine's folders."""
+    """Return the path from the package on, as a stack trace of Erlang has it. Folders of this machine are left out."""
     parts = code.co_filename.split("/")
     within_package = module.count(".") + (parts[-1] == "__init__.py")
     return "/".join(parts[-1 - within_package :])
 
 
 def _atom(name: str) -> Atom:
+    """Make an atom of any name. An atom has at most 255 characters and no surrogates."""
     return Atom(name[:255].encode("utf-8", "replace").decode())
 
 
 def _text(exception: Exception) -> str:
+    """Return the exception's text without surrogates, which UTF-8 cannot encode."""
     try:
         return str(exception).encode("utf-8", "backslashreplace").decode()
-    except Exception:
+    except Exception:  # Its own `__str__` failed.
         return object.__repr__(exception)

@@ -1,4 +1,4 @@
-"""``gen_server:call``: sends a request and waits for the reply, the exit of the server, or the timeout."""
+"""``gen_server:call``: sends a request and waits for the reply, for the callee's exit, or for the timeout."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ __all__ = ["GenCalls"]
 
 
 class GenCalls:
-    """The calls of local processes. The reply comes to an alias, which is also the reference of the monitor.
+    """Makes the calls of this node's processes.
 
-    The future that waits for it is in the caller's ``_pending_calls``.
+    One reference serves as alias, as monitor and as key of the future in the caller's ``_pending_calls``. The reply
+    comes to the alias, as in OTP's ``gen:call``.
     """
 
     def __init__(self, state: NodeState, dispatcher: Dispatcher, signal_sender: SignalSender) -> None:
@@ -33,29 +34,30 @@ class GenCalls:
         registry, sender = self._registry, self._signal_sender
         ref = registry.alias(caller)
         answer = caller._pending_calls[ref] = loop.create_future()
-        expiry = None if timeout is None else loop.call_later(timeout, _expire, answer, to, timeout)
+        timer = None if timeout is None else loop.call_later(timeout, _expire, answer, to, timeout)
         try:
             sender.monitor_with_ref(caller, to, ref)
             sender.send(caller, to, gen.call(caller.pid, ref, request), strict=False)
             return await answer
         finally:
-            if expiry is not None:
-                expiry.cancel()
+            if timer is not None:
+                timer.cancel()
             caller._pending_calls.pop(ref, None)
-            registry.unalias(caller, ref)
+            registry.unalias(caller, ref)  # A late reply to an alias is dropped.
             sender.demonitor(caller, ref)
             if answer.done() and not answer.cancelled():
-                answer.exception()  # mark the exception as retrieved: the caller has it, or was cancelled
+                # Mark an exception as retrieved: if the caller was cancelled meanwhile, asyncio would log it.
+                answer.exception()
 
     def down_error(self, monitor: MonitorEntry, reason: Term) -> CallError:
-        """The exception for a caller whose server has terminated."""
-        seen = monitor.down_object()
-        who = str(seen) if isinstance(seen, Pid) else f"{seen[0]} on {seen[1].name}"
+        """Return the error for a caller whose callee is gone for ``reason``."""
+        target = monitor.down_object()
+        callee = str(target) if isinstance(target, Pid) else f"{target[0]} on {target[1].name}"
         if reason is NOPROC:
-            return NoProcess(f"there is no process {who}")
+            return NoProcess(f"there is no process {callee}")
         if reason is NOCONNECTION:
             return self._dispatcher.no_connection_error(monitor.node)
-        return CalleeExited(f"{who} exited before it answered: {reason}", reason)
+        return CalleeExited(f"{callee} exited before it answered: {reason}", reason)
 
 
 def _expire(answer: asyncio.Future[Term], to: Destination, seconds: float) -> None:

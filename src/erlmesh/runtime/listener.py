@@ -1,4 +1,4 @@
-"""Where others find a node: it listens, and is registered under its name, from the start to the end."""
+"""The listening socket of a node and its registration with EPMD (or another port mapper)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ __all__ = ["NodeListener"]
 
 
 class NodeListener:
-    """``port`` is where it listens, once it does. See :class:`erlmesh.Node` for what the arguments mean."""
+    """Accepts connections while the node runs.
+
+    ``port`` is the listening port, or None before :meth:`start`. :class:`erlmesh.NodeConfig` documents the arguments.
+    """
 
     def __init__(
         self,
@@ -37,12 +40,14 @@ class NodeListener:
         self._listen = (listen,) if isinstance(listen, str) else None if listen is None else tuple(listen)
         self._ports = listen_ports(ports, epmd)
         self._advertised_port = None if advertise_port is None else validate_port(advertise_port, "advertise_port")
+        # The socket must listen before the node has a creation, and thus before connections can be handled.
         self._protocol_factory: Callable[[], asyncio.Protocol] = _RejectingProtocol
         self._listener: Listener | None = None
 
     async def start(self) -> int:
-        """Listens and registers; the creation that the node has in this life. Who calls is sent away until
-        :meth:`answer_with`. Raises NodeStartError.
+        """Listen, register the name, and return the creation that EPMD has assigned.
+
+        Connections are rejected until :meth:`set_protocol_factory`. Raises NodeStartError.
         """
         alive, _, host = self._name.partition("@")
         hosts, listen = await self._network.addresses(host, self._listen)
@@ -52,29 +57,30 @@ class NodeListener:
             return await self._epmd.register(
                 alive, self._advertised_port or self.port, hosts=hosts, hidden=self._hidden
             )
-        except BaseException:
+        except BaseException:  # Cancellation must release the port too.
             self._listener.close()
             raise
 
     def set_protocol_factory(self, factory: Callable[[], asyncio.Protocol]) -> None:
-        """From now on ``answer()`` makes the protocol for each connection that comes in."""
+        """Accept connections: ``factory()`` makes the protocol for each."""
         self._protocol_factory = factory
 
     def _make_protocol(self) -> asyncio.Protocol:
+        # A method, since the listening socket keeps the function it was created with.
         return self._protocol_factory()
 
     def stop_accepting(self) -> None:
-        """Accepts nobody any more."""
+        """Close the listening socket. Connections that exist stay open."""
         if self._listener is not None:
             self._listener.close()
 
     async def stop(self) -> None:
-        """The name is free again."""
+        """Unregister the name: another node can use it."""
         await self._epmd.close()
 
 
 class _RejectingProtocol(asyncio.Protocol):
-    """For whoever calls between our listening and our being up."""
+    """Closes connections that come before the node can handle them."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvloop's
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvloop's transport
         transport.abort()

@@ -1,9 +1,10 @@
-"""What a node has to do with loops that are held: its own, which a guardian watches, and those of its peers.
+"""Reports that this node's event loop is blocked, and records the reports of its peers.
 
-A node whose loop is held tells it to the process ``erlmesh`` of its peers (BEAMs have none, and no harm is done) ::
+A watchdog thread detects that the loop is blocked. The node then sends messages to the process ``erlmesh`` of each
+peer. A BEAM has no such process and drops them. ::
 
-    {loop_blocked, Node, Milliseconds}      held for so long by now, by somebody's code
-    {loop_recovered, Node}                  it turns again
+    {loop_blocked, Node, Milliseconds}      code on Node has blocked its event loop for this long by now
+    {loop_recovered, Node}                  the event loop of Node runs again
 """
 
 from __future__ import annotations
@@ -26,11 +27,14 @@ ERLMESH: Final = Atom("erlmesh")
 LOOP_BLOCKED: Final = Atom("loop_blocked")
 LOOP_RECOVERED: Final = Atom("loop_recovered")
 MAX_MILLISECONDS: Final = 1 << 40
-"""Milliseconds that somebody can mean."""
+"""The first number of milliseconds that is no plausible report (about 35 years)."""
 
 
 class LoopMonitor:
-    """For the node of the process ``own``, and as long as ``peers`` has the established connections."""
+    """Monitors the event loop of one node and of its peers.
+
+    ``node_process`` is the sender of the messages. ``peers`` is the router's own table of established connections.
+    """
 
     def __init__(self, node_process: LocalProcess, net_ticktime: float, peers: Mapping[Atom, Peer]) -> None:
         self.name = node_process.pid.node.name
@@ -39,54 +43,59 @@ class LoopMonitor:
         self._peers = peers
         self._watchdog: WatchdogThread | None = None
         self._blocked_since: dict[str, float] = {}
+        """When the loop of each blocked peer stopped, on this node's clock."""
         self.on_blocked: Callable[[float], bool] | None = None
-        """Told, in another thread, for how many seconds our loop has been held; False if the log is to say it."""
+        """Called in the watchdog's thread with the seconds the loop has been blocked. False asks for a log entry."""
 
-    # Our own loop
+    # The loop of this node
 
     def start(self) -> None:
-        """From now on others hear of us, whoever holds the loop that runs now."""
+        """Start to watch the running event loop. Peers get a report whenever it is blocked."""
         self._watchdog = WatchdogThread.attach(self)
 
     def stop(self) -> None:
-        """No longer. May be called again."""
-        guardian, self._watchdog = self._watchdog, None
-        if guardian is not None:
-            guardian.detach(self)
+        """Stop to watch. May be called more than once."""
+        watchdog, self._watchdog = self._watchdog, None
+        if watchdog is not None:
+            watchdog.detach(self)
 
     def connections(self) -> Sequence[ThreadWritable]:
+        """Return the connections to report on. On a real network every :class:`Peer` is a :class:`DistProtocol`."""
         return cast("list[DistProtocol]", list(self._peers.values()))
 
     def blocked_signal(self, seconds: float) -> SendName:
+        """Return the signal that the watchdog's thread writes to each connection."""
         return SendName(
             self._node_process.pid, ERLMESH, (LOOP_BLOCKED, self._node_process.pid.node, round(seconds * 1000))
         )
 
     def notify_blocked(self, seconds: float) -> bool:
+        """Call the user's callback. False if the log must report the blocking code instead."""
         return self.on_blocked is not None and self.on_blocked(seconds)
 
     def loop_recovered(self) -> None:
+        """Tell all peers that the loop runs again. The loop calls this, not the watchdog's thread."""
         for peer in list(self._peers):
             self._node_process.send((ERLMESH, peer), (LOOP_RECOVERED, self._node_process.pid.node), connect=False)
 
-    # Theirs
+    # The loops of peers
 
     def on_message(self, message: Term) -> None:
-        """What came for the process ``erlmesh``; anything may have."""
+        """Handle a message to the process ``erlmesh``. Any node can send it, so other terms are ignored."""
         match message:
-            case (Atom("loop_blocked"), Atom() as peer, int() as held) if (
-                peer in self._peers and 0 <= held < MAX_MILLISECONDS
+            case (Atom("loop_blocked"), Atom() as peer, int() as milliseconds) if (
+                peer in self._peers and 0 <= milliseconds < MAX_MILLISECONDS
             ):
-                self._blocked_since[peer.name] = _now() - held / 1000
+                self._blocked_since[peer.name] = _now() - milliseconds / 1000
             case (Atom("loop_recovered"), Atom() as peer):
                 self.discard_peer(peer.name)
 
     def discard_peer(self, peer: str) -> None:
-        """``peer`` is busy no more, or gone."""
+        """Forget the report of ``peer``: its loop runs again, or its connection is lost."""
         self._blocked_since.pop(peer, None)
 
     def blocked_peers(self) -> NodeTable[float]:
-        """The peers whose loops are held, and for how many seconds by now."""
+        """Return the seconds for which the event loop of each blocked peer has been blocked by now."""
         return NodeTable((peer, _now() - since) for peer, since in self._blocked_since.items())
 
 

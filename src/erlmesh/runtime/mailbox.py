@@ -1,4 +1,4 @@
-"""A queue with selective receive. It is synchronous: the process does the waiting."""
+"""A queue with selective receive. It is synchronous: :class:`LocalProcess` adds the waiting."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class _Empty:
 
 
 EMPTY: Final = _Empty()
-"""Returned instead of a message if there is none. It is not equal to any term."""
+"""Returned when there is no message. It is not equal to any term."""
 
 
 class Mailbox:
     """Messages in order of arrival.
 
-    ``wake`` is set by a waiting owner and called at most once, by the next :meth:`put`.
+    A process that waits sets ``wake``. The next :meth:`put` clears it and calls it, so it is called at most once.
     """
 
     __slots__ = ("messages", "wake")
@@ -33,6 +33,7 @@ class Mailbox:
         self.wake: Callable[[], None] | None = None
 
     def put(self, message: Term) -> None:
+        """Append a message and wake the process that waits."""
         self.messages.append(message)
         wake = self.wake
         if wake is not None:
@@ -40,9 +41,9 @@ class Mailbox:
             wake()
 
     def take(self, match: Callable[[Term], bool] | None = None, skip: int = 0) -> Term:
-        """Removes and returns the first message that ``match`` accepts (any, without one), or :data:`EMPTY`.
+        """Remove and return the first message that ``match`` accepts, or :data:`EMPTY`. None accepts any message.
 
-        ``skip`` messages at the front are known not to match: a receiver that waits need not look at them twice.
+        The first ``skip`` messages are known not to match: a process that waits has examined them before.
         """
         messages = self.messages
         if match is None:

@@ -1,12 +1,15 @@
-"""Applies every signal: puts it into a mailbox, changes a table, or passes it to a peer.
+"""Routes signals: applies those for this node, and passes all others to a peer or to the queue of pending signals.
 
-Nothing here awaits between the arrival of a signal and its effect. This alone keeps the order of signals between two
-processes. Signals of local processes and of peers go through the same tables.
+Signals of local processes and signals of peers are applied to the same tables. Nothing here awaits between reading a
+signal and applying it. This alone guarantees that signals between two processes keep their order.
 
-The router builds the parts that share the tables of :mod:`~erlmesh.runtime.node_state`: local processes
-(:mod:`~erlmesh.runtime.registry`), their messages (:mod:`~erlmesh.runtime.delivery`), outgoing signals
-(:mod:`~erlmesh.runtime.signal_sender`), calls (:mod:`~erlmesh.runtime.gen_call`), spawn requests
-(:mod:`~erlmesh.runtime.spawn_client`) and exits (:mod:`~erlmesh.runtime.termination`).
+The router connects these parts:
+
+* :mod:`~erlmesh.runtime.registry`: the local processes
+* :mod:`~erlmesh.runtime.delivery`: delivers messages to them
+* :mod:`~erlmesh.runtime.signal_sender`, :mod:`~erlmesh.runtime.gen_call`, :mod:`~erlmesh.runtime.spawn_client`: what a
+  local process sends
+* :mod:`~erlmesh.runtime.termination`: exits of processes and lost connections
 """
 
 from __future__ import annotations
@@ -54,7 +57,7 @@ SpawnRequestHandler: TypeAlias = Callable[[SpawnRequest], SpawnReply]
 
 
 class Router:
-    """Routes the signals of one node. A signal to a node that is not connected goes to ``enqueue``."""
+    """Routes the signals of one node instance. A signal to a node that is not connected goes to ``enqueue``."""
 
     def __init__(self, identifiers: Identifiers, enqueue: EnqueueSignal) -> None:
         self.identifiers = identifiers
@@ -71,6 +74,7 @@ class Router:
         self.gen_calls = GenCalls(state, self, self.signal_sender)
         self.spawn_client = SpawnClient(state, self, self.signal_sender)
         self.termination = Termination(state, self, self.spawn_client)
+        # The next two are set by the node instance, which makes the objects behind them after the router.
         self.on_spawn_request: SpawnRequestHandler = refuse_spawn_request
         self.last_connect_error: Callable[[str], str | None] = lambda _: None
         self._handlers: dict[type, Callable[[Any, Atom], None]] = {
@@ -90,28 +94,30 @@ class Router:
             SpawnReply: self._on_spawn_reply,
         }
 
-    # Ways in
+    # Incoming signals
 
     def handle_signals(self, signals: Iterable[Signal], peer: Atom) -> None:
-        """Apply the signals of the node ``peer``, in order."""
-        processes, hear, peers, deliver = self.registry.processes, self._handlers, self.peers, self.delivery.deliver
+        """Apply the signals of the node ``peer`` in order."""
+        processes, handlers, peers, deliver = self.registry.processes, self._handlers, self.peers, self.delivery.deliver
         connection = peers.get(peer)
         for signal in signals:
             if peers.get(peer) is not connection:
-                return  # a handler of the last signal has disconnected this peer: its other signals are dropped
-            if type(signal) is Send:  # the most frequent signal: `_on_send` and `pid_number`, inlined
+                # A process that got the previous signal has disconnected the peer. Its DOWNs and `nodedown` have been
+                # delivered, so nothing of this connection may follow.
+                return
+            if type(signal) is Send:  # The hot path: `_on_send` and `pid_number`, inlined.
                 to = signal.to
                 process = processes.get(to.id | to.serial << 32)
                 if process is not None and to.creation == self.creation and to.node is self.atom:
                     deliver(process, signal.message)
             else:
-                hear[type(signal)](signal, peer)
+                handlers[type(signal)](signal, peer)
 
     def apply(self, signal: Signal, node: Atom) -> None:
         """Apply one signal that came from ``node``, which may be this node."""
         self._handlers[type(signal)](signal, node)
 
-    # Ways out
+    # Outgoing signals
 
     def send(self, node: Atom, signal: Signal, size: int = 0) -> None:
         """Send to ``node``, and connect first if needed. ``size`` is the bytes of the signal's terms, if known."""
@@ -126,8 +132,8 @@ class Router:
     def send_if_connected(self, node: Atom, signal: Signal) -> bool:
         """Send to ``node`` if it is connected or is being connected. False if the signal was dropped.
 
-        While a connection is set up, the signal that this one cancels (a link, a monitor) may be queued for it. For a
-        node without a connection there is nothing to cancel.
+        While a connection attempt is under way, the signal that this one cancels may be queued, so this one must queue
+        behind it. To a node without a connection such a signal has no meaning.
         """
         peer = self.peers.get(node)
         if peer is not None:
@@ -139,7 +145,7 @@ class Router:
         return True
 
     def no_connection_error(self, node: Atom) -> NoConnection:
-        """The error for a caller that waits for an answer of ``node`` when there is no connection."""
+        """Return the error for a caller that waits for a reply of a node without a connection."""
         why = self.last_connect_error(node.name)
         return NoConnection(f"no connection to {node.name}" + (f": {why}" if why else ""))
 
@@ -156,6 +162,7 @@ class Router:
             self.delivery.deliver(process, signal.message)
 
     def _on_send_alias(self, signal: SendAlias, _peer: Atom) -> None:
+        """Resolve the call that waits at this alias. Without such a call the message goes to the mailbox."""
         process = self.registry.aliases.get(signal.alias)
         if process is None:
             return
@@ -174,12 +181,14 @@ class Router:
     # Links and exit signals
 
     def _on_link(self, signal: Link, _peer: Atom) -> None:
+        # As on a BEAM: a link to a process that does not exist is broken with `noproc`.
         if self.registry.local(signal.to) is None:
             self.send_if_connected(signal.sender.node, ExitLink(signal.to, signal.sender, NOPROC))
         else:
             self.links.link_received(signal)
 
     def _on_unlink(self, signal: Unlink, _peer: Atom) -> None:
+        # The ack is sent even if the process is dead: until it comes the peer ignores exit signals of this link.
         for ack in self.links.unlink_received(signal):
             self.send_if_connected(ack.to.node, ack)
 
@@ -188,6 +197,7 @@ class Router:
 
     def _on_exit_link(self, signal: ExitLink, _peer: Atom) -> None:
         process = self.registry.local(signal.to)
+        # An exit signal over a link that was removed meanwhile is ignored (OTP's link protocol).
         if process is not None and self.links.exit_received(signal.to, signal.sender):
             self._exit_received(process, signal.sender, signal.reason)
 
@@ -195,7 +205,7 @@ class Router:
         process = self.registry.local(signal.to)
         if process is None:
             return
-        if signal.reason is KILL:
+        if signal.reason is KILL:  # Not trappable. Links of the process see `killed`, which is.
             self.termination.terminate(process, KILLED)
         else:
             self._exit_received(process, signal.sender, signal.reason)
@@ -203,7 +213,7 @@ class Router:
     def _exit_received(self, process: LocalProcess, sender: Pid, reason: Term) -> None:
         if process.trap_exit:
             self.delivery.deliver(process, (EXIT, sender, reason))
-        elif reason is not NORMAL or sender == process.pid:
+        elif reason is not NORMAL or sender == process.pid:  # `normal` ends only the process that sends it to itself.
             self.termination.terminate(process, reason)
 
     # Monitors
@@ -220,11 +230,12 @@ class Router:
         self.monitors.demonitor_received(signal.ref, signal.sender)
 
     def _on_down(self, signal: Down, peer: Atom) -> None:
-        watch = self.monitors.down_received(signal.ref, peer)
-        if watch is not None:
-            self._deliver_down(watch, signal.ref, signal.reason)
+        entry = self.monitors.down_received(signal.ref, peer)
+        if entry is not None:
+            self._deliver_down(entry, signal.ref, signal.reason)
 
     def _deliver_down(self, monitor: MonitorEntry, ref: Ref, reason: Term) -> None:
+        """End the call or the wait that the monitor belongs to. Without one, send the DOWN message."""
         process = self.registry.local(monitor.origin)
         if process is None:
             return
@@ -248,5 +259,5 @@ class Router:
 
 
 def refuse_spawn_request(request: SpawnRequest) -> SpawnReply:
-    """Refuse with ``notsup``: the node has not finished its start, or is stopping."""
+    """Answer ``notsup``: for a node that does not serve SPAWN_REQUESTs, or not any more while it stops."""
     return SpawnReply(request.ref, request.sender, 0, NOTSUP)

@@ -1,6 +1,6 @@
-"""Sends the signals of local processes: messages, links, monitors, exit signals.
+"""Sends the signals of local processes: messages, links, monitors and exit signals.
 
-Each method acts at once and passes its signal to the router or to a peer. Nothing here awaits.
+Each method turns its call into a signal at once and passes it to the router or to a peer. Nothing here awaits.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ DOWN: Final = Atom("DOWN")
 
 
 class SignalSender:
-    """One for all processes of a node. The first argument of each method is the process that acts."""
+    """Sends signals for the processes of one node. The first argument of each method is the process that sends.
+
+    The methods of :class:`~erlmesh.runtime.process.LocalProcess` with the same names document the behaviour.
+    """
 
     def __init__(self, state: NodeState, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
@@ -39,7 +42,7 @@ class SignalSender:
     def send(
         self, sender: LocalProcess, to: Destination, message: Term, *, connect: bool = True, strict: bool = True
     ) -> None:
-        """See :meth:`Process.send`. Without ``strict``, a message to an unregistered local name is dropped."""
+        """See :meth:`Process.send`. Without ``strict``, a message to a local name that is not registered is dropped."""
         kind: type[Send | SendAlias | SendName]
         target: Any
         if type(to) is Pid:
@@ -57,17 +60,18 @@ class SignalSender:
         else:
             raise TypeError(f"cannot send to {to!r}: a destination is a pid, an alias, a name, or (name, node)")
         peer = self._peers.get(node)
-        if peer is not None:
+        if peer is not None:  # It encodes the message now, so a copy is not needed.
             peer.send(kind(sender.pid, target, message))
             if peer.busy:
                 sender._blocked_on = peer
         elif node is self._atom:
             self._dispatcher.apply(kind(sender.pid, target, copy_term(message)), node)
         else:
-            size = len(encode_term(message))  # a value that is not a term must raise here, not when it is sent later
-            held = self._dispatcher.enqueue(node, kind(sender.pid, target, copy_term(message)), size, dial=connect)
-            if held is not None and held.busy:
-                sender._blocked_on = held
+            # The message is queued and encoded later. A value that is not a term must raise now, in the sender.
+            size = len(encode_term(message))
+            queue = self._dispatcher.enqueue(node, kind(sender.pid, target, copy_term(message)), size, dial=connect)
+            if queue is not None and queue.busy:
+                sender._blocked_on = queue
 
     def _send_local(self, process: LocalProcess | None, message: Term) -> None:
         if process is not None:
@@ -83,7 +87,7 @@ class SignalSender:
 
     def link(self, process: LocalProcess, other: Pid) -> None:
         _require_pid(other)
-        if other == process.pid:
+        if other == process.pid:  # As in Erlang, a link to itself has no effect.
             return
         for signal in self._links.link(process.pid, other):
             if other.node is not self._atom:
@@ -96,12 +100,13 @@ class SignalSender:
     def unlink(self, process: LocalProcess, other: Pid) -> None:
         _require_pid(other)
         for signal in self._links.unlink(process.pid, other):
-            if not self._dispatcher.send_if_connected(other.node, signal):
+            if not self._dispatcher.send_if_connected(other.node, signal):  # No UNLINK_ACK will come.
                 self._links.unlink_undeliverable(signal)
 
     def exit_signal(self, sender: Pid, to: Pid, reason: Term) -> None:
         _require_pid(to)
-        size = len(encode_term(reason))  # a reason that is not a term must not spread over links and nodes
+        # The reason spreads over links to other processes and nodes, so it must be a term from the start.
+        size = len(encode_term(reason))
         self._dispatcher.send(to.node, ExitSend(sender, to, reason), size)
 
     # Monitors
@@ -110,40 +115,40 @@ class SignalSender:
         ref = self._identifiers.ref()
         if process._handler is None:
             self.monitor_with_ref(process, target, ref)
-        else:  # a handler must have the reference before it gets the DOWN of a dead target
+        else:  # If the target is dead, the handler must not get the DOWN before it has the reference.
             self._delivery.run_then_deliver(self.monitor_with_ref, process, target, ref)
         return ref
 
     def monitor_with_ref(self, process: LocalProcess, target: Destination, ref: Ref) -> None:
-        """Monitors ``target`` under a reference that the caller has made."""
+        """Monitor ``target`` under a reference that the caller has made."""
         if isinstance(target, Pid):
             node: Atom = target.node
-            watched: Pid | Atom = target
+            pid_or_name: Pid | Atom = target
         elif isinstance(target, tuple) and len(target) == 2:
-            watched, node = Atom(target[0]), Atom(target[1])
+            pid_or_name, node = Atom(target[0]), Atom(target[1])
         elif isinstance(target, (Atom, str)):
-            watched, node = Atom(target), self._atom
+            pid_or_name, node = Atom(target), self._atom
         else:
             raise TypeError(f"cannot monitor {target!r}: give a pid, a name, or (name, node)")
-        self._dispatcher.send(node, self._monitors.monitor(process.pid, watched, node, ref))
+        self._dispatcher.send(node, self._monitors.monitor(process.pid, pid_or_name, node, ref))
 
     def demonitor(self, process: LocalProcess, ref: Ref) -> bool:
-        ended = self._monitors.demonitor(process.pid, ref)
-        if ended is None:
+        removed = self._monitors.demonitor(process.pid, ref)
+        if removed is None:
             return False
-        watch, signal = ended
-        self._dispatcher.send_if_connected(watch.node, signal)
+        entry, signal = removed
+        self._dispatcher.send_if_connected(entry.node, signal)
         return True
 
     def flush_down(self, process: LocalProcess, ref: Ref) -> None:
-        """Remove a DOWN that was sent to ``process`` and that it has not received yet."""
+        """Remove the DOWN of this monitor if ``process`` has not received it yet."""
 
-        def is_it(message: Term) -> bool:
+        def is_down(message: Term) -> bool:
             return type(message) is tuple and len(message) == 5 and message[0] is DOWN and message[1] == ref
 
-        self._delivery.remove_pending(process, is_it)
+        self._delivery.remove_pending(process, is_down)
 
 
 def _require_pid(pid: object) -> None:
     if type(pid) is not Pid:
-        raise TypeError(f"a pid is wanted here, not {pid!r}: ask whereis() for the pid of a name")
+        raise TypeError(f"expected a pid, not {pid!r}; use whereis() to get the pid of a registered name")

@@ -1,4 +1,8 @@
-"""Starts processes on other nodes: sends SPAWN_REQUESTs and resolves the futures that wait for the replies."""
+"""Sends SPAWN_REQUESTs and handles their replies. Incoming requests are in :mod:`~erlmesh.runtime.spawn_server`.
+
+A caller that waits has a future in its ``_pending_calls`` under the request's reference. The same reference is that of
+the monitor, if one was asked for, as in ``erlang:spawn_request/5``.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,7 @@ MONITOR: Final = Atom("monitor")
 
 
 class SpawnClient:
-    """Sends spawn requests to other nodes, and to its own."""
+    """Starts processes on other nodes, or on its own node, for local processes."""
 
     def __init__(self, state: NodeState, dispatcher: Dispatcher, signal_sender: SignalSender) -> None:
         self._state = state
@@ -32,23 +36,24 @@ class SpawnClient:
     async def spawn(
         self, parent: LocalProcess, node: Atom, mfa: MFA, leader: Pid, options: list[Atom]
     ) -> tuple[Pid, Ref]:
-        """Start ``mfa`` as a process of ``node``. Returns its pid and the reference of the request.
+        """Start ``mfa`` on ``node`` and return the pid and the request's reference.
 
-        With ``monitor`` among the ``options``, it is also that of the monitor. Raises CallError, NoConnection,
-        EncodeError.
+        The reference is that of the monitor if ``monitor`` is among the ``options``. Raises CallError if the node
+        refuses, NoConnection, and EncodeError if an argument is not a term.
         """
         request = self._make_request(parent, mfa, leader, options)
-        born: asyncio.Future[Term] = asyncio.get_running_loop().create_future()
-        self._send_tracked(node, request, parent, born)
+        started: asyncio.Future[Term] = asyncio.get_running_loop().create_future()
+        self._send_tracked(node, request, parent, started)
         try:
-            return await born, request.ref
+            return await started, request.ref
         finally:
             parent._pending_calls.pop(request.ref, None)
 
     async def spawn_and_wait(self, parent: LocalProcess, node: Atom, mfa: MFA, leader: Pid) -> Term:
-        """Start ``mfa`` on ``node`` and return its exit reason; ``noconnection`` also if the node cannot be reached.
+        """Start ``mfa`` on ``node``, wait until that process terminates, and return its exit reason.
 
-        Raises CallError and EncodeError. If the caller is cancelled, the process continues.
+        The result is ``noconnection`` also if the node cannot be reached. Raises CallError if the node refuses, and
+        EncodeError if an argument is not a term. If the caller is cancelled, the process goes on running.
         """
         request = self._make_request(parent, mfa, leader, [MONITOR])
         end = ExitFuture(loop=asyncio.get_running_loop())
@@ -60,7 +65,7 @@ class SpawnClient:
             self._signal_sender.demonitor(parent, request.ref)
 
     def spawn_nowait(self, parent: LocalProcess, node: Atom, mfa: MFA, leader: Pid) -> None:
-        """Start ``mfa`` on ``node`` without a reply. If the node cannot be reached, the request is dropped."""
+        """Start ``mfa`` on ``node`` and ignore the reply. If the node cannot be reached, the request is dropped."""
         self._send(node, self._make_request(parent, mfa, leader, []))
 
     def _make_request(self, parent: LocalProcess, mfa: MFA, leader: Pid, options: list[Atom]) -> SpawnRequest:
@@ -71,6 +76,7 @@ class SpawnClient:
     def _send_tracked(
         self, node: Atom, request: SpawnRequest, parent: LocalProcess, answer: asyncio.Future[Term]
     ) -> None:
+        """Send a request whose reply resolves ``answer``. If it cannot be encoded, nothing is left of it."""
         parent._pending_calls[request.ref] = answer
         self._requests.add(request.ref, parent.pid, node)
         try:
@@ -83,49 +89,55 @@ class SpawnClient:
     def _send(self, node: Atom, request: SpawnRequest) -> None:
         size = 0
         if node not in self._state.peers and node is not self._state.identifiers.node:
-            size = len(
-                encode_term(request.arguments)
-            )  # a value that is not a term must raise here, not when it is sent later
+            # The request will be queued. An argument that is not a term must raise now, in the caller.
+            size = len(encode_term(request.arguments))
         self._dispatcher.send(node, request, size)
 
     # Replies
 
     def on_reply(self, reply: SpawnReply, peer: Atom) -> None:
-        """Handle a reply. If no caller waits any more, the link and the monitor of the child are removed."""
+        """Handle a reply from the node ``peer``.
+
+        If the caller has stopped waiting, the link and the monitor that the peer has set up are cancelled.
+        """
         if self._requests.reply_received(reply, peer) is None:
             return
         parent, child = self._state.registry.local(reply.to), reply.result
         answer = None if parent is None else parent._pending_calls.get(reply.ref)
-        if not isinstance(child, Pid):
+        if not isinstance(child, Pid):  # The result is an error reason: the peer refused.
             if answer is not None and not answer.done():
-                answer.set_exception(CallError(f"{peer.name} starts no process for us: {child}"))
+                answer.set_exception(CallError(f"{peer.name} refused to start the process: {child}"))
         elif answer is None or answer.done():
-            for end in cancel_signals(reply, child):
-                self._dispatcher.send_if_connected(peer, end)
+            for signal in cancel_signals(reply, child):
+                self._dispatcher.send_if_connected(peer, signal)
         else:
             if reply.flags & LINKED:
                 self._state.links.link_received(Link(child, reply.to))
             if reply.flags & MONITORED:
                 self._state.monitors.monitor(reply.to, child, peer, reply.ref)
             if parent is not None and type(answer) is not ExitFuture:
-                del parent._pending_calls[reply.ref]  # a DOWN from now on goes to the mailbox of the parent
+                # The DOWN may be the next signal. It must go to the parent's mailbox, not to this future.
+                del parent._pending_calls[reply.ref]
                 answer.set_result(child)
 
     def pending_on(self, node: Atom) -> list[Ref]:
-        """The requests that ``node`` has not answered. After its loss, each is :meth:`request_undeliverable`."""
+        """Return the requests that ``node`` has not answered.
+
+        When its connection is lost, the caller passes each of them to :meth:`request_undeliverable`.
+        """
         return self._requests.pending_on(node)
 
     def request_undeliverable(self, ref: Ref) -> None:
-        """There will be no reply to this request: resolve its future with ``noconnection``."""
-        asked = self._requests.pop(ref)
-        parent = None if asked is None else self._state.registry.local(asked.owner)
+        """Fail the request with this reference: no reply will come."""
+        pending = self._requests.pop(ref)
+        parent = None if pending is None else self._state.registry.local(pending.owner)
         answer = None if parent is None else parent._pending_calls.get(ref)
-        if asked is None or answer is None or answer.done():
+        if pending is None or answer is None or answer.done():
             return
-        if type(answer) is ExitFuture:
+        if type(answer) is ExitFuture:  # `spawn_and_wait` reports this as the exit reason.
             answer.set_result(NOCONNECTION)
         else:
-            answer.set_exception(self._dispatcher.no_connection_error(asked.node))
+            answer.set_exception(self._dispatcher.no_connection_error(pending.node))
 
     def __len__(self) -> int:
         return len(self._requests)

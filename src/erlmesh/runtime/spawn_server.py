@@ -1,4 +1,4 @@
-"""Handles incoming SPAWN_REQUESTs. The requests of this node are in :mod:`~erlmesh.runtime.spawn_client`."""
+"""Handles incoming SPAWN_REQUESTs. Requests to other nodes are in :mod:`~erlmesh.runtime.spawn_client`."""
 
 from __future__ import annotations
 
@@ -36,23 +36,28 @@ class SpawnServer:
         self._fallback_body = fallback_body
 
     def on_request(self, request: SpawnRequest) -> SpawnReply:
-        """Start the process, or refuse with ``notsup`` (no such body) or ``badopt``."""
+        """Start the requested process and return the reply for the requesting node.
+
+        The reply carries the new pid, or a refusal: ``notsup`` if no body exists for the function, ``badopt`` for an
+        option that OTP refuses too.
+        """
         module, function, arguments = request.module, request.function, request.arguments
         body = self.bodies.get((module.name, function.name, request.arity))
-        given = tuple(arguments) if body else (module, function, arguments)
+        # A fallback body serves many functions, so it gets the function's name along with the arguments.
+        body_arguments = tuple(arguments) if body else (module, function, arguments)
         body = body or self._fallback_body(module, function, arguments)
         if body is None:
             return SpawnReply(request.ref, request.sender, 0, NOTSUP)
         flags = parse_spawn_options(request.options)
         if flags is None:
             return SpawnReply(request.ref, request.sender, 0, BADOPT)
-        process = self._spawner.start_without_task(body, given, lambda: _describe(request))
+        process = self._spawner.start_without_task(body, body_arguments, lambda: _describe(request))
         process.group_leader = request.group_leader
         self._link_and_monitor(process, request, flags)
         return SpawnReply(request.ref, request.sender, flags, process.pid)
 
     def _link_and_monitor(self, process: LocalProcess, request: SpawnRequest, flags: int) -> None:
-        """Link and monitor the process before it runs, as the options of the request say."""
+        """Link and monitor the process before it runs, so that its parent misses no exit."""
         if flags & LINKED:
             self._links.link_received(Link(request.sender, process.pid))
         if flags & MONITORED:

@@ -1,4 +1,4 @@
-"""Starts processes: creates each one, runs its body, and propagates its exit."""
+"""Starts local processes, runs their bodies, and turns the end of a body into an exit reason."""
 
 from __future__ import annotations
 
@@ -21,27 +21,36 @@ __all__ = ["NewProcess", "Spawner", "ensure_task"]
 log = logging.getLogger("erlmesh")
 
 NewProcess: TypeAlias = "Callable[[Pid, str | Callable[[], str]], LocalProcess]"
-"""Makes the object of a process from its pid and its description."""
+"""Makes the object of a process from its pid and its description (a text, or a function that returns one)."""
 
 
 class Spawner:
-    """Starts the processes of one node. Until :meth:`system_processes_started` they get the low pids of services."""
+    """Starts the processes of one node instance.
+
+    Until :meth:`system_processes_started` is called, processes get the low pids of system processes.
+    """
 
     def __init__(self, router: Router, new_process: NewProcess) -> None:
         self._router = router
         self._new_process = new_process
         self._closed = False
-        self._starting = True  # services get pids below <0.64.0>, the first one of an application
+        """True while the node stops: no process may be started."""
+        self._starting = True
+        """True until the node's services run. The first process that starts after that is <0.64.0>."""
 
     def system_processes_started(self) -> None:
+        """Give ordinary pids to all processes that are started from now on."""
         self._starting = False
 
     def close(self) -> None:
-        """Start no more processes: from now on every attempt raises NodeNotAlive."""
+        """Refuse to start processes: from now on every attempt raises NodeNotAlive."""
         self._closed = True
 
     def start(self, body: Body, arguments: tuple[Any, ...], name: Atom | str | None = None) -> LocalProcess:
-        """Starts ``await body(me, *arguments)``. Raises ``ValueError`` if ``name`` is taken."""
+        """Start ``await body(me, *arguments)`` as a process with a task.
+
+        Raises ``ValueError`` if ``name`` is taken, and NodeNotAlive after :meth:`close`.
+        """
         process = self._new(getattr(body, "__qualname__", repr(body)), name)
         process._task = asyncio.get_running_loop().create_task(_run(self._router, process, body, arguments))
         return process
@@ -49,12 +58,14 @@ class Spawner:
     def start_without_task(
         self, body: Body, arguments: tuple[Any, ...], description: Callable[[], str]
     ) -> LocalProcess:
-        """The same for a body that seldom waits, and says :func:`in_a_task` before it does: if it never does, it needs
-        no task, and a task costs as much as all the rest of a short life.
+        """Start a body that seldom waits. It gets a task only if it waits.
+
+        A task costs as much as all the rest of a short process. The body must await :func:`ensure_task` before it
+        waits for anything else.
         """
         process = self._new(description)
-        life = _run(self._router, process, body, arguments)
-        asyncio.get_running_loop().call_soon(_run_until_first_wait, process, life)
+        coroutine = _run(self._router, process, body, arguments)
+        asyncio.get_running_loop().call_soon(_run_until_first_wait, process, coroutine)
         return process
 
     def start_handler(
@@ -63,7 +74,7 @@ class Spawner:
         name: Atom | str | None = None,
         on_end: Callable[[], object] | None = None,
     ) -> LocalProcess:
-        """A process without a task, that traps exits. See :meth:`Runtime.spawn_server`."""
+        """Start a process that has a handler instead of a task and traps exits. See :meth:`Runtime.spawn_handler`."""
         process = self._new(getattr(receive, "__qualname__", repr(receive)), name)
         process._handler = receive
         process.trap_exit = True
@@ -87,17 +98,18 @@ class Spawner:
 
 @types.coroutine
 def ensure_task() -> Generator[None, None, None]:
-    """From here on a process may wait for anything, whichever way it was started."""
+    """Wait until the process runs in a task. After this it may wait for anything, whichever way it was started."""
     try:
-        needs_one = asyncio.current_task() is None
+        has_no_task = asyncio.current_task() is None
     except RuntimeError:
-        needs_one = False  # whoever runs it does so without asyncio, and is not us
-    if needs_one:
+        has_no_task = False  # No event loop runs: the coroutine is driven by other code than the spawner.
+    if has_no_task:
         yield
 
 
 def _run_until_first_wait(process: LocalProcess, coroutine: Coroutine[None, None, None]) -> None:
-    if not process.alive:
+    """Run the first step of a process. If the coroutine is not finished by then, give it a task."""
+    if not process.alive:  # An exit signal came before the first step: the body never runs.
         coroutine.close()
         return
     try:
@@ -109,7 +121,7 @@ def _run_until_first_wait(process: LocalProcess, coroutine: Coroutine[None, None
 
 
 async def _run(router: Router, process: LocalProcess, body: Body, arguments: tuple[Any, ...]) -> None:
-    """The life of a process: its body, and what its end means to others."""
+    """Run the body of a process and terminate the process with the exit reason that follows from it."""
     try:
         await body(process, *arguments)
         reason: Term = NORMAL
@@ -118,17 +130,19 @@ async def _run(router: Router, process: LocalProcess, body: Body, arguments: tup
     except Exit as end:
         reason = _as_term(end.reason)
     except asyncio.CancelledError:
+        # A living process was not cancelled by an exit signal, so other code of this program cancelled its task.
         reason = KILLED if process.alive else process.exit_reason
-    except Exception as fault:
-        if process.alive and not isinstance(fault, Undef):
+    except Exception as error:
+        # Undef means that another node asked for a function that does not exist. Its exit reason tells it so.
+        if process.alive and not isinstance(error, Undef):
             log.exception("process %s ended by an exception", process.label)
-        reason = _as_term(exit_reason(fault))
-    process._task = None  # it ends by itself
+        reason = _as_term(exit_reason(error))
+    process._task = None  # The task is about to finish: `terminate` must not cancel it.
     router.termination.terminate(process, reason)
 
 
 def _as_term(reason: object) -> Term:
-    """``reason``, or its picture if it is no term."""
+    """Return ``reason``, or its ``repr`` as a string if it is not a term."""
     try:
         encode_term(reason)
     except EncodeError:

@@ -1,4 +1,4 @@
-"""Propagates exits: of a process that terminates, of a lost connection, and of a signal that cannot be delivered."""
+"""Propagates exits: when a process terminates, a connection is lost, or a queued signal cannot be delivered."""
 
 from __future__ import annotations
 
@@ -20,23 +20,29 @@ log = logging.getLogger("erlmesh")
 
 
 class Termination:
-    """Sends exit signals and DOWNs through the dispatcher, as any other signal."""
+    """Terminates processes, and breaks the links and monitors that a lost node or process had.
+
+    The exit signals and DOWNs that follow go through the same router as all other signals.
+    """
 
     def __init__(self, state: NodeState, dispatcher: Dispatcher, spawn_client: SpawnClient) -> None:
         self._state = state
         self._dispatcher = dispatcher
         self._spawn_client = spawn_client
         self.node_stopping = False
-        """While the node stops, no service restarts itself."""
+        """True while the node stops: a server that terminates is not restarted."""
         self._exit_signals: deque[tuple[Atom, Signal]] = deque()
+        """Signals caused by terminations that are still to be sent, each with its node."""
         self._restarts: deque[Callable[[], object]] = deque()
+        """The ``on_end`` callbacks of terminated servers. They run when no exit signal is left to send."""
         self._sending = False
+        """True while the two queues are being emptied. A termination within that only adds to them."""
 
     def terminate(self, process: LocalProcess, reason: Term) -> None:
-        """Terminate a process with the term ``reason``. It is gone at once; its cancelled task may still clean up.
+        """Terminate a process. Other processes see it as dead at once; its task is cancelled and may still clean up.
 
-        On return all exit signals and DOWNs are sent. The exception is a call from a handler that is receiving such a
-        signal: then these are queued behind the signals that are being sent.
+        ``reason`` is a term. When this returns, all exit signals and DOWNs have been sent. The exception is a call from
+        a process that handles such a signal itself: then the signals that were queued first are sent first.
         """
         if not process.alive:
             return
@@ -53,7 +59,8 @@ class Termination:
         if process._on_end is not None:
             self._restarts.append(process._on_end)
         self._queue_exit_signals(process, reason)
-        if not self._sending:  # not recursive: a chain of links may be longer than the stack
+        # Terminations that this one causes are queued, not nested: a chain of links may be very long.
+        if not self._sending:
             self._sending = True
             try:
                 self._send_exit_signals()
@@ -64,7 +71,7 @@ class Termination:
         state, queue = self._state, self._exit_signals
         local = state.identifiers.node
         downs, demonitors = state.monitors.process_exited(process.pid, reason)
-        # DOWNs to other nodes go first: what a local process sends in answer to its DOWN must not overtake them.
+        # DOWNs to other nodes go first: a message that a local process sends on its DOWN must not overtake them.
         downs.sort(key=lambda down: down.to.node is local)
         # Exit signals of links precede DOWNs, as on a BEAM.
         queue += [(link.to.node, link) for link in state.links.process_exited(process.pid, reason)]
@@ -84,10 +91,10 @@ class Termination:
             try:
                 restart()
             except Exception:
-                log.exception("the restart of a server failed")
+                log.exception("the restart of a terminated server failed")
 
     def connection_lost(self, node: Atom) -> None:
-        """The connection to ``node`` is lost: fire all links, monitors and pending spawn requests of it."""
+        """Break all links, monitors and spawn requests over the lost connection to ``node``, with ``noconnection``."""
         state, apply = self._state, self._dispatcher.apply
         exits = state.links.connection_lost(node, NOCONNECTION)
         # All tables are emptied before any signal is applied: a process that gets one may monitor that node again.
@@ -101,7 +108,10 @@ class Termination:
             self._spawn_client.request_undeliverable(ref)
 
     def undeliverable(self, signal: Signal, node: Atom) -> None:
-        """A queued signal could not be sent, because ``node`` cannot be reached: answer it with ``noconnection``."""
+        """Answer a queued signal whose node could not be reached as if the connection had been lost.
+
+        Signals that are not listed here, such as messages, are dropped.
+        """
         apply = self._dispatcher.apply
         if isinstance(signal, Unlink):
             self._state.links.unlink_undeliverable(signal)
