@@ -86,7 +86,7 @@ sim: $(VENV)/dev.stamp           ## random scenarios on simulated clusters: make
 	@PYTHONPATH=tests $(BIN)/python -m simulation $(if $(SEED),--seed $(SEED),--first $(FIRST) --seeds $(SEEDS)) $(ARGS)
 
 conformance: $(VENV)/dev.stamp erlang  ## OTP as the judge: what it sees of a node must be what it sees of a BEAM
-	$(PYTEST) tests/otp/test_conformance_otp.py tests/otp/test_conformance_life_otp.py tests/otp/test_conformance_hostile_otp.py --every-otp $(ARGS)
+	$(PYTEST) tests/otp/test_conformance_otp.py tests/otp/test_conformance_lifecycle_otp.py tests/otp/test_conformance_hostile_otp.py --every-otp $(ARGS)
 
 faults: $(VENV)/dev.stamp erlang  ## real faults on real nodes, at length, and docs/reference/faults.md written anew (root; some minutes)
 	$(PYTEST) tests/faults --long --table docs/reference/faults.md $(ARGS)

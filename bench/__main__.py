@@ -10,10 +10,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from bench.harness import CONTENDERS, ROOT, BenchHarness
 from bench.measures import MEASURES, Numbers
 from bench.report import table, write_json
-from bench.world import CONTENDERS, ROOT, World
-from cluster import own_cluster
+from cluster import running_cluster
 
 
 def show(progress: str) -> None:
@@ -37,18 +37,18 @@ def main() -> int:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package is compiled once, and so is what is measured
     started = time.monotonic()
     rounds: dict[str, list[Numbers]] = {contender: [] for contender in CONTENDERS}
-    with tempfile.TemporaryDirectory() as scratch, own_cluster(Path(scratch)) as cluster:
-        world = World(cluster, Path(scratch))
+    with tempfile.TemporaryDirectory() as scratch, running_cluster(Path(scratch)) as cluster:
+        harness = BenchHarness(cluster, Path(scratch))
         for round_number in range(options.rounds):
             turn = CONTENDERS if round_number % 2 == 0 else CONTENDERS[::-1]
             numbers: dict[str, Numbers] = {contender: {} for contender in CONTENDERS}
             for measure in chosen:
                 for contender in turn:
                     show(f"round {round_number + 1} of {options.rounds}: {measure.__name__}, {contender}")
-                    numbers[contender] |= measure(world, contender)
+                    numbers[contender] |= measure(harness, contender)
             for contender in CONTENDERS:
                 rounds[contender].append(numbers[contender])
-        otp = world.pairs["BEAM", "one core"].clock.text("erlang:system_info(otp_release)").strip('"')
+        otp = harness.pairs["BEAM", "one core"].clock.text("erlang:system_info(otp_release)").strip('"')
     show("")
     print(table(rounds))
     seconds = time.monotonic() - started

@@ -11,58 +11,58 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.world import CLOCK_CORE, OTHER_CORE, ROOT, Beam, PyNode, World
+from bench.harness import CLOCK_CORE, OTHER_CORE, ROOT, Beam, BenchHarness, PyNode
 
-__all__ = ["LINES", "MEASURES", "Line", "Numbers"]
+__all__ = ["LINES", "MEASURES", "Numbers", "ReportLine"]
 
 Numbers = dict[str, float]
 MESSAGES, TRIPS, CALLS, IN_FLIGHT, JOINS = 100_000, 3000, 20_000, 100, 200
-GROUPS, EACH = 10_000, 10
+GROUPS, MEMBERS = 10_000, 10
 IDLE_SECONDS = 4.0
 
 
 @dataclass(frozen=True)
-class Line:
+class ReportLine:
     """A line of the table. ``goal`` is the ratio to the BEAM that the pure-Python erlmesh is meant to reach, or the
     number itself where ``unit`` says ``absolute``; ``more`` tells whether more is better.
     """
 
     key: str
-    text: str
+    label: str
     unit: str
-    more: bool = False
+    higher_is_better: bool = False
     goal: float | None = None
     absolute: bool = False
 
 
 LINES = [
-    Line("received", "small messages received", "1/s", more=True, goal=0.3),
-    Line("sent", "small messages sent", "1/s", more=True, goal=0.3),
-    Line("trip1 p50", "round trip, one core, median", "µs", goal=2.5),
-    Line("trip1 p99", "round trip, one core, p99", "µs"),
-    Line("trip2 p50", "round trip, two cores, median", "µs", goal=2.5),
-    Line("trip2 p99", "round trip, two cores, p99", "µs"),
-    Line("requests", "requests answered, 100 open, one asker", "1/s", more=True, goal=0.3),
-    Line("calls", "gen_server calls answered, 100 callers", "1/s", more=True, goal=0.3),
-    Line("calls from", "gen_server calls made, 100 callers", "1/s", more=True, goal=0.3),
-    Line("join there1", "its join seen by a BEAM, one core", "µs"),
-    Line("join there2", "its join seen by a BEAM, two cores", "µs"),
-    Line("join here1", "a BEAM's join seen by it, one core", "µs"),
-    Line("join here2", "a BEAM's join seen by it, two cores", "µs"),
-    Line("learn", "100,000 memberships learnt from a BEAM", "ms"),
-    Line("learn memory", "memory per membership learnt", "bytes"),
-    Line("teach", "100,000 memberships taught to a BEAM", "ms"),
-    Line("start", "start of a process with a node", "ms", goal=300, absolute=True),
-    Line("import", "import of the library", "ms", goal=100, absolute=True),
-    Line("idle memory", "memory of an idle, connected node", "MB", goal=35, absolute=True),
-    Line("idle cpu", "processor time of an idle node", "%", goal=0.2, absolute=True),
+    ReportLine("received", "small messages received", "1/s", higher_is_better=True, goal=0.3),
+    ReportLine("sent", "small messages sent", "1/s", higher_is_better=True, goal=0.3),
+    ReportLine("trip1 p50", "round trip, one core, median", "µs", goal=2.5),
+    ReportLine("trip1 p99", "round trip, one core, p99", "µs"),
+    ReportLine("trip2 p50", "round trip, two cores, median", "µs", goal=2.5),
+    ReportLine("trip2 p99", "round trip, two cores, p99", "µs"),
+    ReportLine("requests", "requests answered, 100 open, one asker", "1/s", higher_is_better=True, goal=0.3),
+    ReportLine("calls", "gen_server calls answered, 100 callers", "1/s", higher_is_better=True, goal=0.3),
+    ReportLine("calls from", "gen_server calls made, 100 callers", "1/s", higher_is_better=True, goal=0.3),
+    ReportLine("join there1", "its join seen by a BEAM, one core", "µs"),
+    ReportLine("join there2", "its join seen by a BEAM, two cores", "µs"),
+    ReportLine("join here1", "a BEAM's join seen by it, one core", "µs"),
+    ReportLine("join here2", "a BEAM's join seen by it, two cores", "µs"),
+    ReportLine("learn", "100,000 memberships learnt from a BEAM", "ms"),
+    ReportLine("learn memory", "memory per membership learnt", "bytes"),
+    ReportLine("teach", "100,000 memberships taught to a BEAM", "ms"),
+    ReportLine("start", "start of a process with a node", "ms", goal=300, absolute=True),
+    ReportLine("import", "import of the library", "ms", goal=100, absolute=True),
+    ReportLine("idle memory", "memory of an idle, connected node", "MB", goal=35, absolute=True),
+    ReportLine("idle cpu", "processor time of an idle node", "%", goal=0.2, absolute=True),
 ]
 
 
-def throughput(world: World, contender: str) -> Numbers:
-    pair = world.pairs[contender, "two cores"]
+def throughput(harness: BenchHarness, contender: str) -> Numbers:
+    pair = harness.pairs[contender, "two cores"]
     return {
-        name: pair.clock.eval(f"mesh_bench:{function}(Node, {arguments})", Node=pair.subject.atom, timeout=60)
+        name: pair.clock.eval(f"mesh_bench:{function}(Node, {arguments})", Node=pair.node.atom, timeout=60)
         for name, function, arguments in (
             ("received", "received", MESSAGES),
             ("sent", "sent", MESSAGES),
@@ -73,13 +73,13 @@ def throughput(world: World, contender: str) -> Numbers:
     }
 
 
-def latency(world: World, contender: str) -> Numbers:
+def latency(harness: BenchHarness, contender: str) -> Numbers:
     numbers: Numbers = {}
     for cores, where in ((1, "one core"), (2, "two cores")):
-        pair = world.pairs[contender, where]
+        pair = harness.pairs[contender, where]
 
         def ask(function: str, count: int, pair=pair) -> tuple[float, float]:
-            return pair.clock.eval(f"mesh_bench:{function}(Node, {count})", Node=pair.subject.atom, timeout=60)
+            return pair.clock.eval(f"mesh_bench:{function}(Node, {count})", Node=pair.node.atom, timeout=60)
 
         numbers[f"trip{cores} p50"], numbers[f"trip{cores} p99"] = ask("round_trips", TRIPS)
         numbers[f"join there{cores}"], _ = ask("joins_there", JOINS)
@@ -87,21 +87,21 @@ def latency(world: World, contender: str) -> Numbers:
     return numbers
 
 
-def memberships(world: World, contender: str) -> Numbers:
+def memberships(harness: BenchHarness, contender: str) -> Numbers:
     """A fresh node meets one that has them all; and the other way round."""
-    beam, learner = world.fresh("BEAM", CLOCK_CORE), world.fresh(contender, OTHER_CORE)
-    beam.eval(f"mesh_bench:hold({GROUPS}, {EACH})", timeout=60)
-    before = resident(learner)
+    beam, learner = harness.start_node("BEAM", CLOCK_CORE), harness.start_node(contender, OTHER_CORE)
+    beam.eval(f"mesh_bench:hold({GROUPS}, {MEMBERS})", timeout=60)
+    before = resident_bytes(learner)
     seconds = learn(learner, beam)
-    numbers = {"learn": seconds * 1000, "learn memory": (resident(learner) - before) / (GROUPS * EACH)}
+    numbers = {"learn": seconds * 1000, "learn memory": (resident_bytes(learner) - before) / (GROUPS * MEMBERS)}
     beam.close()
     learner.close()
 
-    teacher, beam = world.fresh(contender, OTHER_CORE), world.fresh("BEAM", CLOCK_CORE)
+    teacher, beam = harness.start_node(contender, OTHER_CORE), harness.start_node("BEAM", CLOCK_CORE)
     if isinstance(teacher, PyNode):
-        teacher.eval(f"workload.join_groups(node, {GROUPS}, {EACH})", timeout=60)
+        teacher.eval(f"workload.join_groups(node, {GROUPS}, {MEMBERS})", timeout=60)
     else:
-        teacher.eval(f"mesh_bench:hold({GROUPS}, {EACH})", timeout=60)
+        teacher.eval(f"mesh_bench:hold({GROUPS}, {MEMBERS})", timeout=60)
     numbers["teach"] = learn(beam, teacher) * 1000
     beam.close()
     teacher.close()
@@ -110,20 +110,20 @@ def memberships(world: World, contender: str) -> Numbers:
 
 def learn(learner: Beam | PyNode, teacher: Beam | PyNode) -> float:
     if isinstance(learner, PyNode):
-        return learner.eval(f"subject.learn(node, peer, {GROUPS})", peer=teacher.name, timeout=60)
+        return learner.eval(f"workload.learn(node, peer, {GROUPS})", peer=teacher.name, timeout=60)
     return learner.eval(f"mesh_bench:learn(Node, {GROUPS})", Node=teacher.atom, timeout=60)
 
 
-def life(world: World, contender: str) -> Numbers:
+def start_and_idle(harness: BenchHarness, contender: str) -> Numbers:
     """From nothing to a node that answers; then that node in peace, connected with another."""
     started = time.perf_counter()
-    node = world.fresh(contender, OTHER_CORE)
+    node = harness.start_node(contender, OTHER_CORE)
     numbers = {"start": (time.perf_counter() - started) * 1000}
-    assert world.pairs[contender, "two cores"].clock.ping(node.name)
-    before = processor_seconds(node)
+    assert harness.pairs[contender, "two cores"].clock.ping(node.name)
+    before = cpu_seconds(node)
     time.sleep(IDLE_SECONDS)
-    numbers["idle cpu"] = (processor_seconds(node) - before) / IDLE_SECONDS * 100
-    numbers["idle memory"] = resident(node) / 1e6
+    numbers["idle cpu"] = (cpu_seconds(node) - before) / IDLE_SECONDS * 100
+    numbers["idle memory"] = resident_bytes(node) / 1e6
     node.close()
     if contender == "erlmesh":
         numbers["import"] = statistics.median(import_time() for _ in range(5)) * 1000
@@ -137,15 +137,15 @@ def import_time() -> float:
     return float(done.stdout)
 
 
-def resident(node: Beam | PyNode) -> int:
+def resident_bytes(node: Beam | PyNode) -> int:
     """Bytes of memory in use by the process."""
     return int(Path(f"/proc/{node.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def processor_seconds(node: Beam | PyNode) -> float:
+def cpu_seconds(node: Beam | PyNode) -> float:
     """Of all threads, in nanoseconds as the scheduler counts: an idle node needs less than the ticks of ``stat``."""
     threads = Path(f"/proc/{node.pid}/task").iterdir()
     return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1e9
 
 
-MEASURES: list[Callable[[World, str], Numbers]] = [throughput, latency, memberships, life]
+MEASURES: list[Callable[[BenchHarness, str], Numbers]] = [throughput, latency, memberships, start_and_idle]

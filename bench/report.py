@@ -9,8 +9,8 @@ import statistics
 import sys
 from pathlib import Path
 
-from bench.measures import LINES, Line, Numbers
-from bench.world import CONTENDERS
+from bench.harness import CONTENDERS
+from bench.measures import LINES, Numbers, ReportLine
 
 __all__ = ["medians", "table", "write_json"]
 
@@ -32,22 +32,22 @@ def medians(rounds: Rounds) -> dict[str, dict[str, float]]:
 
 def table(rounds: Rounds) -> str:
     """The table; ratios are erlmesh over BEAM."""
-    of = medians(rounds)
+    by_line = medians(rounds)
     rows = [("", "", *CONTENDERS, "ratio", "goal", "")]
     for line in LINES:
-        beam, ours = (of[line.key].get(contender) for contender in CONTENDERS)
+        beam, ours = (by_line[line.key].get(contender) for contender in CONTENDERS)
         if beam is None and ours is None:
             continue  # only some families were asked for
         ratio = ours / beam if ours and beam else None
         rows.append(
             (
-                line.text,
+                line.label,
                 line.unit,
-                number(beam),
-                number(ours),
+                format_number(beam),
+                format_number(ours),
                 f"{ratio:.2f}" if ratio else "",
-                goal(line),
-                met(line, ours, ratio),
+                goal_text(line),
+                goal_status(line, ours, ratio),
             )
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
@@ -60,23 +60,25 @@ def table(rounds: Rounds) -> str:
     )
 
 
-def number(value: float | None) -> str:
+def format_number(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 1 else f"{value:.2f}"
 
 
-def goal(line: Line) -> str:
+def goal_text(line: ReportLine) -> str:
     if line.goal is None:
         return ""
-    return f"{'≥' if line.more else '≤'} {number(line.goal)}{' ' + line.unit if line.absolute else '×'}"
+    return (
+        f"{'≥' if line.higher_is_better else '≤'} {format_number(line.goal)}{' ' + line.unit if line.absolute else '×'}"
+    )
 
 
-def met(line: Line, ours: float | None, ratio: float | None) -> str:
+def goal_status(line: ReportLine, ours: float | None, ratio: float | None) -> str:
     value = ours if line.absolute else ratio
     if line.goal is None or value is None:
         return ""
-    return "✓" if (value >= line.goal if line.more else value <= line.goal) else "missed"
+    return "✓" if (value >= line.goal if line.higher_is_better else value <= line.goal) else "missed"
 
 
 def write_json(path: Path, rounds: Rounds, otp: str) -> None:

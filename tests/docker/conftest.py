@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from containers import ROOT, Compose, Lab, compose_command, engine_version
-from missing import NOT_TESTED, not_here
+from skips import SKIPPED, skip_or_fail
 
 from erlmesh.demo.shells import DemoFailed
 
@@ -21,7 +21,7 @@ ELIXIR_IMAGE = "localhost/erlmesh-elixir:test"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[NOT_TESTED] = {}
+    config.stash[SKIPPED] = {}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    for why, count in config.stash[NOT_TESTED].items():
+    for why, count in config.stash[SKIPPED].items():
         terminalreporter.write_line(f"NOT TESTED: {count} tests with containers ({why})", yellow=True)
 
 
@@ -42,38 +42,38 @@ def engine(request: pytest.FixtureRequest) -> str:
     try:
         return engine_version()
     except DemoFailed as why:
-        not_here(request, str(why))
+        skip_or_fail(request, str(why))
 
 
 @pytest.fixture(scope="session")
-def built() -> dict[str, str | None]:
+def built_images() -> dict[str, str | None]:
     """What was built already, and what the build said of it."""
     return {}
 
 
-def _build(request: pytest.FixtureRequest, script: str, **names: str) -> str:
-    built = request.getfixturevalue("built")
+def _build_image(request: pytest.FixtureRequest, script: str, **names: str) -> str:
+    built_images = request.getfixturevalue("built_images")
     (image,) = names.values()
-    if image not in built:
+    if image not in built_images:
         environment = {**os.environ, "PYTHON": sys.executable, **names}
         done = subprocess.run([ROOT / "tools" / script], capture_output=True, text=True, check=False, env=environment)
-        built[image] = done.stdout if done.returncode == 0 else None
-        built[f"why not {image}"] = done.stderr.strip()
-    if built[image] is None:
-        not_here(request, built[f"why not {image}"])
+        built_images[image] = done.stdout if done.returncode == 0 else None
+        built_images[f"why not {image}"] = done.stderr.strip()
+    if built_images[image] is None:
+        skip_or_fail(request, built_images[f"why not {image}"])
     return image
 
 
 @pytest.fixture
 def image(request: pytest.FixtureRequest, engine: str) -> str:
     """The image of the node, built once from these sources."""
-    return _build(request, "image.sh", IMAGE=IMAGE)
+    return _build_image(request, "image.sh", IMAGE=IMAGE)
 
 
 @pytest.fixture
 def elixir_image(request: pytest.FixtureRequest, engine: str) -> str:
     """The image of a real Elixir node."""
-    return _build(request, "elixir_image.sh", ELIXIR_IMAGE=ELIXIR_IMAGE)
+    return _build_image(request, "elixir_image.sh", ELIXIR_IMAGE=ELIXIR_IMAGE)
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def compose(request: pytest.FixtureRequest, image: str, elixir_image: str, tmp_p
     """``compose.yaml`` as it stands, as a project of the test's own."""
     command = compose_command()
     if command is None:
-        not_here(request, "neither `docker compose` nor docker-compose is here")
+        skip_or_fail(request, "neither `docker compose` nor docker-compose is here")
     cookie = tmp_path / "secret" / "cookie"
     subprocess.run([ROOT / "tools" / "cookie.sh", cookie], check=True, capture_output=True)
     compose = Compose(

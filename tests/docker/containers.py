@@ -13,7 +13,7 @@ from pathlib import Path
 
 from erlmesh.demo.docker import ContainerShell, Engine
 from erlmesh.demo.shells import DemoFailed
-from otp.waiting import wait_until
+from otp.polling import wait_until
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -66,13 +66,13 @@ class Lab(Engine):
         return container
 
     def wait_up(self, container: str) -> None:
-        wait_until(lambda: " is up: " in self.logs(container), what="up", seen=lambda: self.logs(container))
+        wait_until(lambda: " is up: " in self.logs(container), what="up", details=lambda: self.logs(container))
 
-    def wait_over(self, container: str) -> int:
+    def wait_exit(self, container: str) -> int:
         """Its exit code."""
         return int(self.run("wait", container))
 
-    def stopped_in(self, container: str) -> float:
+    def stop_duration(self, container: str) -> float:
         """Seconds from the signal of ``docker stop`` until its first process has ended, by the engine's own clock."""
         self.run("stop", container)
         events = (
@@ -97,13 +97,13 @@ class Lab(Engine):
 
     def shell(self, name: str) -> ContainerShell:
         """A second shell on the node that runs in the container of ``name``, once it does."""
-        wait_until(lambda: self.is_well(name), what=f"{name} is well")
+        wait_until(lambda: self.is_healthy(name), what=f"{name} is well")
         shell = ContainerShell(name, self.remsh_command(name))
         self._shells.append(shell)
         shell.wait_up()
         return shell
 
-    def is_well(self, name: str) -> bool:
+    def is_healthy(self, name: str) -> bool:
         """Whether the node of that name says so itself."""
         command = ["docker", "exec", self.container(name), "erlmesh", "health"]
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
@@ -158,7 +158,7 @@ class Terminal:
             env={**os.environ, "TERM": "xterm"},
         )  # fmt: skip
         os.close(slave)
-        self.display = ""
+        self.output = ""
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -170,15 +170,15 @@ class Terminal:
                 return
             if not data:
                 return
-            self.display += data.decode(errors="replace")
+            self.output += data.decode(errors="replace")
 
-    def press(self, keys: str) -> None:
+    def send_keys(self, keys: str) -> None:
         os.write(self._master, keys.encode())
 
     def wait_for(self, text: str, timeout: float = 15.0) -> None:
-        wait_until(lambda: text in self.display, timeout, what=f"{text!r} shown", seen=lambda: self.display)
+        wait_until(lambda: text in self.output, timeout, what=f"{text!r} shown", details=lambda: self.output)
 
-    def wait_end(self, timeout: float = 15.0) -> int:
+    def wait_exit(self, timeout: float = 15.0) -> int:
         return self._process.wait(timeout)
 
     def close(self) -> None:

@@ -6,13 +6,13 @@ import os
 import pytest
 from containers import Terminal
 
-from otp.waiting import wait_until
+from otp.polling import wait_until
 
 
-def test_the_image_is_small(image, built):
-    on_top = int(built[image].rpartition(" MB of it on top")[0].rpartition(" ")[2])
+def test_the_image_is_small(image, built_images):
+    on_top = int(built_images[image].rpartition(" MB of it on top")[0].rpartition(" ")[2])
 
-    print(built[image])
+    print(built_images[image])
     assert on_top < 80
 
 
@@ -89,7 +89,7 @@ def test_a_node_on_two_networks_without_a_way_out_refuses_with_the_candidates(la
 
     lab.run("start", container)
 
-    assert lab.wait_over(container) == 1
+    assert lab.wait_exit(container) == 1
     addresses = lab.inspect(container, "range .NetworkSettings.Networks}}{{.IPAddress}} {{end").split()
     assert "several addresses" in lab.logs(container), lab.logs(container)
     assert all(address in lab.logs(container) for address in addresses)
@@ -115,7 +115,7 @@ def test_a_node_on_two_networks_with_a_way_out_says_what_it_took(lab):
 def test_a_node_without_an_address_refuses_and_says_why(lab):
     container = lab.node("plato", network="none")
 
-    assert lab.wait_over(container) == 1
+    assert lab.wait_exit(container) == 1
     assert "only a loopback address" in lab.logs(container)
 
 
@@ -125,8 +125,8 @@ def test_docker_stop_is_quick_and_orderly(lab, terminal):
     took = []
     while not took or (took[-1] >= 1.0 and len(took) < 3):  # a machine that does much else may be slow once
         lab.run("start", container)  # which runs the first time
-        wait_until(lambda: lab.is_well("plato"))
-        took.append(lab.stopped_in(container))
+        wait_until(lambda: lab.is_healthy("plato"))
+        took.append(lab.stop_duration(container))
         assert lab.inspect(container, ".State.ExitCode") == "0"
 
     assert min(took) < 1.0, took
@@ -160,7 +160,7 @@ def test_a_secret_that_cannot_be_read_says_what_to_do(lab):
     secret.chmod(0o600)
     container = lab.node("plato", cookie=str(secret))
 
-    assert lab.wait_over(container) == 1
+    assert lab.wait_exit(container) == 1
     assert "/run/secrets/cookie belongs to user 0 and user 10001 may not read it" in lab.logs(container)
     assert "chmod 444" in lab.logs(container)
 
@@ -168,7 +168,7 @@ def test_a_secret_that_cannot_be_read_says_what_to_do(lab):
 def test_a_node_without_a_cookie_says_how_to_get_one(lab):
     container = lab.node("plato", cookie=None)
 
-    assert lab.wait_over(container) == 1
+    assert lab.wait_exit(container) == 1
     assert "no cookie" in lab.logs(container)
     assert "/run/secrets/cookie" in lab.logs(container)
 
@@ -177,7 +177,7 @@ def test_a_mount_of_a_file_that_is_not_there_is_explained(lab):
     """The engine makes a folder of that name."""
     container = lab.node("plato", cookie=str(lab.folder / "misspelt"))
 
-    assert lab.wait_over(container) == 1
+    assert lab.wait_exit(container) == 1
     assert "/run/secrets/cookie is a folder" in lab.logs(container)
 
 
@@ -187,12 +187,12 @@ def test_a_terminal_in_the_container_has_the_prompt_of_its_node(lab):
     terminal = Terminal("docker", "exec", "--interactive", "--tty", container, "erlmesh", "shell", "--remsh")
     try:
         terminal.wait_for("1> ")
-        terminal.press("Node.self\r")
+        terminal.send_keys("Node.self\r")
         terminal.wait_for("2> ")
-        terminal.press("\x04")
+        terminal.send_keys("\x04")
 
-        assert terminal.wait_end() == 0
-        assert terminal.display.count(':"plato@') == 1
+        assert terminal.wait_exit() == 0
+        assert terminal.output.count(':"plato@') == 1
     finally:
         terminal.close()
     assert lab.run("exec", container, "erlmesh", "health").startswith("ok")
@@ -203,11 +203,11 @@ def test_docker_attach_is_at_the_prompt_of_the_node(lab):
     lab.wait_up(container)
     terminal = Terminal("docker", "attach", container)
     try:
-        terminal.press("1 + 41\r")
+        terminal.send_keys("1 + 41\r")
         terminal.wait_for("42")
-        terminal.press("\x10\x11")
+        terminal.send_keys("\x10\x11")
 
-        terminal.wait_end()
+        terminal.wait_exit()
     finally:
         terminal.close()
     assert lab.inspect(container, ".State.Running") == "true"

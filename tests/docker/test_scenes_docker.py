@@ -5,7 +5,7 @@ import sys
 
 from containers import ROOT, Lab
 
-from otp.waiting import wait_until
+from otp.polling import wait_until
 
 
 def test_the_demo_in_containers_holds_and_leaves_nothing_behind(image):

@@ -6,12 +6,12 @@ import subprocess
 
 import pytest
 from containers import ROOT
-from missing import not_here
+from skips import skip_or_fail
 
-from otp.waiting import wait_until
+from otp.polling import wait_until
 
 STACK = "erlmesh-test"
-GATEWAYS = "docker_gwbridge"
+GATEWAY_NETWORK = "docker_gwbridge"
 """A network that a swarm leaves behind."""
 
 
@@ -19,10 +19,10 @@ GATEWAYS = "docker_gwbridge"
 def stack(request, lab, monkeypatch):
     """Three tasks, found by ``lab``'s commands. The swarm is left afterwards."""
     if os.environ.get("CI") != "true":
-        not_here(request, "this would make a swarm of this machine: CI=true does")
+        skip_or_fail(request, "this would make a swarm of this machine: CI=true does")
     if lab.run("info", "--format", "{{.Swarm.LocalNodeState}}") != "inactive":
-        not_here(request, "this machine is in a swarm already")
-    had_gateways = GATEWAYS in lab.run("network", "ls", "--format", "{{.Name}}").split()
+        skip_or_fail(request, "this machine is in a swarm already")
+    had_gateways = GATEWAY_NETWORK in lab.run("network", "ls", "--format", "{{.Name}}").split()
     monkeypatch.setenv("IMAGE", lab.image)
     lab.run("swarm", "init", "--advertise-addr", "127.0.0.1")
     try:
@@ -31,21 +31,21 @@ def stack(request, lab, monkeypatch):
         yield STACK
     finally:
         lab.run("stack", "rm", STACK)
-        wait_until(lambda: not tasks(lab), 30, what="all tasks are over")
+        wait_until(lambda: not running_tasks(lab), 30, what="all tasks are over")
         lab.run("swarm", "leave", "--force")
         left = lab.run("ps", "--all", "--quiet", "--filter", f"name={STACK}").split()
         if left:
             lab.run("rm", "--force", *left)
         if not had_gateways:
-            lab.run("network", "rm", GATEWAYS)
+            lab.run("network", "rm", GATEWAY_NETWORK)
 
 
-def tasks(lab):
+def running_tasks(lab):
     """The containers of the tasks that run."""
     return lab.run("ps", "--quiet", "--filter", f"name={STACK}").split()
 
 
-def others(container):
+def connected_count(container):
     """How many nodes the node there knows; none until it runs."""
     command = ["docker", "exec", container, "erlmesh", "health", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -53,10 +53,16 @@ def others(container):
 
 
 def test_tasks_find_each_other_and_a_new_one_takes_the_place_of_one_that_was_killed(lab, stack):
-    wait_until(lambda: [others(task) for task in tasks(lab)] == [2] * 3, 90, what="three tasks in a mesh")
+    wait_until(
+        lambda: [connected_count(task) for task in running_tasks(lab)] == [2] * 3, 90, what="three tasks in a mesh"
+    )
 
-    victim, *survivors = tasks(lab)
+    victim, *survivors = running_tasks(lab)
     lab.run("kill", victim)
 
-    wait_until(lambda: others(survivors[0]) == 1, what="the dead one is gone")
-    wait_until(lambda: [others(task) for task in tasks(lab)] == [2] * 3, 90, what="three tasks in a mesh again")
+    wait_until(lambda: connected_count(survivors[0]) == 1, what="the dead one is gone")
+    wait_until(
+        lambda: [connected_count(task) for task in running_tasks(lab)] == [2] * 3,
+        90,
+        what="three tasks in a mesh again",
+    )

@@ -17,12 +17,12 @@ from answers import is_query, same
 from blocks import Block, Kill
 from commands import check_command
 
-from beam import programs, surroundings
+from beam import otp_environment, programs
 from cluster import free_port
-from peer import OsProcess
-from pynode import python_surroundings
-from typist import ErlmeshShell, Iex, Typist
-from waiting import wait_until
+from os_process import OsProcess
+from polling import wait_until
+from pynode import python_environment
+from repl_driver import ErlmeshShell, Iex, ReplDriver
 
 __all__ = ["Session"]
 
@@ -34,12 +34,12 @@ _CONTINUATION = re.compile(r"^ *\.\.+(?:\([^)]*\)\d+)?> ?(.*)$")
 
 class _Shell(ErlmeshShell):
     def __init__(self, name: str, command: list[str], environment: dict[str, str]) -> None:
-        Typist.__init__(self, name, command, environment)
+        ReplDriver.__init__(self, name, command, environment)
 
 
 class _Iex(Iex):
     def __init__(self, name: str, command: list[str], environment: dict[str, str]) -> None:
-        Typist.__init__(self, name, command, environment)
+        ReplDriver.__init__(self, name, command, environment)
 
 
 class Session:
@@ -48,15 +48,15 @@ class Session:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.port = free_port()
-        self.shells: dict[str, Typist] = {}
+        self.shells: dict[str, ReplDriver] = {}
         self._others: list[OsProcess] = []
         (home / "cookie").touch(mode=0o600)
         (home / "cookie").write_text("monster")
-        self._environment = {**python_surroundings(self.port, home), "PYTHONPATH": self._python_path()}
+        self._environment = {**python_environment(self.port, home), "PYTHONPATH": self._python_path()}
         self.start("epmd", "erlmesh epmd --address 127.0.0.1", "EPMD is up")
 
     def _python_path(self) -> str:
-        return f"{python_surroundings(self.port, self.home)['PYTHONPATH']}:{self.home}"
+        return f"{python_environment(self.port, self.home)['PYTHONPATH']}:{self.home}"
 
     def close(self) -> None:
         for each in [*self.shells.values(), *reversed(self._others)]:
@@ -108,7 +108,7 @@ class Session:
         deadline = time.monotonic() + PATIENCE
         while not same(shown, answer):
             if time.monotonic() > deadline or not (is_query(line) or "flush" in line):
-                raise AssertionError(f"{block}: {step}\nshown:\n{shown}\nprinted:\n{answer}\n{shell.story()}")
+                raise AssertionError(f"{block}: {step}\nshown:\n{shown}\nprinted:\n{answer}\n{shell.recent_log()}")
             again = shell.type(line, timeout=PATIENCE)
             answer = answer.removesuffix(":ok") + again if "flush" in line else again
 
@@ -153,12 +153,12 @@ class Session:
         else:
             self.shell(name)
 
-    def shell(self, name: str) -> Typist:
+    def shell(self, name: str) -> ReplDriver:
         """``erlmesh shell`` on a node of its own."""
         self._shell(["shell", "--name", full(name), "--cookie", "monster"], ["--name", name])
         return self.shells[full(name)]
 
-    def iex(self, name: str, flags: str = "") -> Typist:
+    def iex(self, name: str, flags: str = "") -> ReplDriver:
         """A real iex, with flags for ``erl``. Raises NoSuchOtp."""
         folder = programs()
         command = [
@@ -170,7 +170,7 @@ class Session:
             "--erl",
             f"-start_epmd false {flags}",
         ]
-        self.shells[full(name)] = _Iex(full(name), command, surroundings(self.port, self.home, folder))
+        self.shells[full(name)] = _Iex(full(name), command, otp_environment(self.port, self.home, folder))
         return self.shells[full(name)]
 
     def start(self, title: str, command: str, ready: str = "") -> OsProcess:
@@ -178,8 +178,8 @@ class Session:
         words = self._words(command)
         process = OsProcess(title, words, self._environment)
         self._others.append(process)
-        wait_until(lambda: process.logged(ready) or not process.is_running(), what=ready, seen=process.story)
-        assert process.is_running(), process.story()
+        wait_until(lambda: process.logged(ready) or not process.is_running(), what=ready, details=process.recent_log)
+        assert process.is_running(), process.recent_log()
         return process
 
     def _to_the_end(self, command: str, shown: str, block: Block) -> None:

@@ -166,14 +166,14 @@ def test_a_test_that_uses_the_fixture_passes(block, project):
 @checked_by("otp-test")
 def test_a_test_with_real_erlang_passes(block, tmp_path):
     from beam import NoSuchOtp
-    from cluster import own_cluster
-    from waiting import wait_until
+    from cluster import running_cluster
+    from polling import wait_until
 
     names = {"wait_until": wait_until}
     exec(block.text, names)
     (test,) = (value for name, value in names.items() if name.startswith("test_"))
 
-    with own_cluster(tmp_path) as cluster:
+    with running_cluster(tmp_path) as cluster:
         try:
             test(cluster)
         except NoSuchOtp as why:

@@ -1,9 +1,9 @@
 import pytest
-from command import Commands
+from cli_process import Cli
 
 
 @pytest.fixture
 def erlmesh(tmp_path):
-    commands = Commands(tmp_path)
+    commands = Cli(tmp_path)
     yield commands
     commands.close()

@@ -10,7 +10,7 @@ import sys
 import time
 
 import pytest
-from command import TIMEOUT
+from cli_process import TIMEOUT
 
 
 def test_a_script_on_a_pipe_prints_results_and_exits_with_zero(erlmesh):

@@ -1,6 +1,6 @@
-"""Scenarios mostly wait, so they run at the same time: each in a thread, with machines of its own.
+"""ScenarioRunner mostly wait, so they run at the same time: each in a thread, with machines of its own.
 
-A test here is a function of a ``world`` and of ``kinds``, the nodes that the world is made of. The first one to be run
+A test here is a function of a ``scenario`` and of ``kinds``, the nodes that the scenario is made of. The first one to be run
 starts all that were asked for, a few at a time, the long ones first; each then reports its own.
 """
 
@@ -16,62 +16,62 @@ from typing import Any
 import pytest
 
 from beam import NoSuchOtp
-from machines import CannotHere, why_not_here
-from table import write_table
-from world import Row, World
+from netns import NotSupported, unsupported_reason
+from report import write_report
+from scenario import ReportRow, Scenario
 
 HERE = Path(__file__).parent
-AT_ONCE = 8
+MAX_CONCURRENT = 8
 
 
-class Scenarios:
+class ScenarioRunner:
     """The scenarios of one run: started together, told one by one."""
 
     def __init__(self) -> None:
         self.futures: dict[str, Future[None]] = {}
-        self.rows: list[Row] = []
-        self.last_connect_error: str | None = None
-        self.not_tested = 0
+        self.report_rows: list[ReportRow] = []
+        self.skip_reason: str | None = None
+        self.skipped = 0
         self._pool: ThreadPoolExecutor | None = None
-        self._worlds: set[World] = set()
-        self._stop_requested = False
+        self._scenarios: set[Scenario] = set()
+        self._closing = False
 
     def start(self, items: list[pytest.Function]) -> None:
         if self._pool is not None:
             return
-        self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="fault")
-        self.last_connect_error = why_not_here()
-        if self.last_connect_error is None:
+        self._pool = ThreadPoolExecutor(MAX_CONCURRENT, thread_name_prefix="fault")
+        self.skip_reason = unsupported_reason()
+        if self.skip_reason is None:
             longest_first = sorted(items, key=lambda item: item.get_closest_marker("long") is None)
-            self.futures = {item.nodeid: self._pool.submit(self._play, item) for item in longest_first}
+            self.futures = {item.nodeid: self._pool.submit(self._run, item) for item in longest_first}
 
-    def _play(self, item: pytest.Function) -> None:
+    def _run(self, item: pytest.Function) -> None:
         given: dict[str, Any] = dict(item.callspec.params)
-        options = next((mark.kwargs for mark in item.iter_markers("world")), {})
-        world = World(given["kinds"], **options)
-        world.long = item.config.getoption("--long")
-        self._worlds.add(world)
+        options = next((mark.kwargs for mark in item.iter_markers("scenario")), {})
+        scenario = Scenario(given["kinds"], **options)
+        scenario.long = item.config.getoption("--long")
+        self._scenarios.add(scenario)
         try:
-            if self._stop_requested:
+            if self._closing:
                 return
-            with world:
-                world.row.scenario = (item.obj.__doc__ or "").strip().partition("\n")[0].rstrip(".")
+            with scenario:
+                scenario.report_row.scenario = (item.obj.__doc__ or "").strip().partition("\n")[0].rstrip(".")
                 try:
-                    _call(item.obj, world=world, **given)
+                    _call(item.obj, scenario=scenario, **given)
                 except BaseException as fault:
-                    fault.add_note(world.stories())
+                    fault.add_note(scenario.logs())
                     raise
-                if world.row.scenario and world.row.outcome:
-                    self.rows.append(world.row)
+                if scenario.report_row.scenario and scenario.report_row.outcome:
+                    self.report_rows.append(scenario.report_row)
         finally:
-            self._worlds.discard(world)
+            self._scenarios.discard(scenario)
 
     def close(self) -> None:
-        self._stop_requested = True
+        self._closing = True
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
-            for world in list(self._worlds):
-                world.close()
+            for scenario in list(self._scenarios):
+                scenario.close()
             self._pool.shutdown()
 
 
@@ -86,16 +86,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[SCENARIOS] = Scenarios()
-    config.addinivalue_line("markers", "world(**options): how the world of a scenario is made")
+    config.stash[RUNNER] = ScenarioRunner()
+    config.addinivalue_line("markers", "scenario(**options): how the scenario of a scenario is made")
     config.addinivalue_line("markers", "long: a scenario that takes longer than most")
 
 
-SCENARIOS = pytest.StashKey[Scenarios]()
+RUNNER = pytest.StashKey[ScenarioRunner]()
 
 
 def is_scenario(item: pytest.Item) -> bool:
-    return isinstance(item, pytest.Function) and HERE in item.path.parents and "world" in item.fixturenames
+    return isinstance(item, pytest.Function) and HERE in item.path.parents and "scenario" in item.fixturenames
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -106,45 +106,45 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
-def world() -> None:
-    """The world is made where the scenario runs, in its thread."""
+def scenario() -> None:
+    """The scenario is made where the scenario runs, in its thread."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     if not is_scenario(pyfuncitem):
         return None
-    scenarios = pyfuncitem.config.stash[SCENARIOS]
+    scenarios = pyfuncitem.config.stash[RUNNER]
     scenarios.start([item for item in pyfuncitem.session.items if is_scenario(item)])
-    if scenarios.last_connect_error is not None:
-        _not_here(scenarios, scenarios.last_connect_error)
+    if scenarios.skip_reason is not None:
+        skip_or_fail(scenarios, scenarios.skip_reason)
     try:
         scenarios.futures[pyfuncitem.nodeid].result()
-    except (NoSuchOtp, CannotHere) as why:
-        _not_here(scenarios, str(why))
+    except (NoSuchOtp, NotSupported) as why:
+        skip_or_fail(scenarios, str(why))
     return True
 
 
-def _not_here(scenarios: Scenarios, why: str) -> None:
+def skip_or_fail(scenarios: ScenarioRunner, why: str) -> None:
     if os.environ.get("CI") == "true":
         pytest.fail(f"CI must test this, and cannot: {why}", pytrace=False)
-    scenarios.not_tested += 1
-    scenarios.last_connect_error = why
+    scenarios.skipped += 1
+    scenarios.skip_reason = why
     pytest.skip(why)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    scenarios = session.config.stash[SCENARIOS]
+    scenarios = session.config.stash[RUNNER]
     scenarios.close()
     path = session.config.getoption("--table", default=None)
-    if path and scenarios.rows and not session.testsfailed:
-        write_table(Path(path), scenarios.rows)
+    if path and scenarios.report_rows and not session.testsfailed:
+        write_report(Path(path), scenarios.report_rows)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    scenarios = config.stash[SCENARIOS]
-    if scenarios.not_tested:
+    scenarios = config.stash[RUNNER]
+    if scenarios.skipped:
         terminalreporter.write_line(
-            f"NOT TESTED: {scenarios.not_tested} real faults on real nodes ({scenarios.last_connect_error})",
+            f"NOT TESTED: {scenarios.skipped} real faults on real nodes ({scenarios.skip_reason})",
             yellow=True,
         )

@@ -13,7 +13,7 @@ from typing import Any
 
 from erlmesh.etf import decode, encode
 from erlmesh.terms import Atom, Pid, Term
-from peer import MARK, Peer, in_order
+from os_process import MARK, NodeProcess, sorted_pids
 
 __all__ = ["Beam", "NoSuchOtp", "installed_otp", "programs"]
 
@@ -81,7 +81,7 @@ def programs(otp: int | None = None) -> Path:
     return Path(brought.stdout.strip()).parent
 
 
-class Beam(Peer):
+class Beam(NodeProcess):
     """``erl -name NAME`` with a cookie, under a private EPMD port, ready to evaluate.
 
     ``arguments`` go to ``erl`` as they are (``["-kernel", "net_ticktime", "8"]``). ``name`` without ``@`` is put on
@@ -99,7 +99,7 @@ class Beam(Peer):
         arguments: tuple[str, ...] | list[str] = (),
         environment: Mapping[str, str] | None = None,
         core: int | None = None,
-        inside: Sequence[str] = (),
+        exec_prefix: Sequence[str] = (),
     ) -> None:
         self.otp = otp or installed_otp()
         folder = programs(otp)
@@ -109,8 +109,8 @@ class Beam(Peer):
             *arguments,
             *("-eval", EVALUATE + "."),
         ]
-        surrounded = {**surroundings(epmd_port, home, folder), **(environment or {})}
-        super().__init__(full, command, surrounded, core=core, inside=inside)
+        environment_of_node = {**otp_environment(epmd_port, home, folder), **(environment or {})}
+        super().__init__(full, command, environment_of_node, core=core, exec_prefix=exec_prefix)
         self.atom = Atom(full)
 
     def eval(self, source: str, *, timeout: float = 15.0, **bindings: Term) -> Term:
@@ -148,7 +148,7 @@ class Beam(Peer):
 
     def members(self, group: Term) -> list[Pid]:
         """``pg:get_members``, as a sorted list (the order of members differs from node to node)."""
-        return in_order(self.eval("_ = pg:start(pg), pg:get_members(ListedGroup__)", ListedGroup__=group))
+        return sorted_pids(self.eval("_ = pg:start(pg), pg:get_members(ListedGroup__)", ListedGroup__=group))
 
     def halt(self) -> None:
         """``erlang:halt(0)``: ends at once, without saying goodbye to anybody."""
@@ -156,7 +156,7 @@ class Beam(Peer):
         self.wait()
 
 
-def surroundings(epmd_port: int, home: Path, folder: Path) -> dict[str, str]:
+def otp_environment(epmd_port: int, home: Path, folder: Path) -> dict[str, str]:
     """The environment of a BEAM that meddles with nothing of this machine's: own EPMD port, home and crash dump."""
     return {
         "ERL_EPMD_PORT": str(epmd_port),

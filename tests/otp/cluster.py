@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from beam import Beam, programs
-from peer import OsProcess, PeerGone
+from os_process import OsProcess, ProcessGone
+from polling import wait_until
 from pynode import PyNode
-from typist import ErlmeshShell, Iex
-from waiting import wait_until
+from repl_driver import ErlmeshShell, Iex
 
-__all__ = ["Cluster", "answers", "free_port", "own_cluster"]
+__all__ = ["Cluster", "free_port", "is_listening", "running_cluster"]
 
-Peerish = TypeVar("Peerish", bound=OsProcess)
+ProcessT = TypeVar("ProcessT", bound=OsProcess)
 
 
 def free_port() -> int:
@@ -32,7 +32,7 @@ def free_port() -> int:
             return port
 
 
-def answers(port: int) -> bool:
+def is_listening(port: int) -> bool:
     """Whether somebody accepts connections at ``port`` of 127.0.0.1."""
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
         return True
@@ -47,7 +47,7 @@ class Cluster:
     def __init__(self, home: Path, *, epmd_port: int | None = None, otp_epmd: bool = True) -> None:
         self.home = home
         self.epmd_port = epmd_port or free_port()
-        self.members: list[OsProcess] = []
+        self.processes: list[OsProcess] = []
         self._otp_epmd = otp_epmd
 
     def beam(self, name: str, **options: Any) -> Beam:
@@ -70,10 +70,10 @@ class Cluster:
         """OTP's epmd, in the foreground, on the private port."""
         command = [str(programs() / "epmd"), "-port", str(self.epmd_port), "-address", "127.0.0.1"]
         epmd = OsProcess("epmd", command, {})
-        self.members.append(epmd)
-        wait_until(lambda: answers(self.epmd_port) or not epmd.is_running(), what="an epmd that listens")
+        self.processes.append(epmd)
+        wait_until(lambda: is_listening(self.epmd_port) or not epmd.is_running(), what="an epmd that listens")
         if not epmd.is_running():
-            raise PeerGone(epmd.story())
+            raise ProcessGone(epmd.recent_log())
         return epmd
 
     def start_epmd_once(self) -> None:
@@ -82,24 +82,24 @@ class Cluster:
             self._otp_epmd = False
             self.start_epmd()
 
-    def _start(self, kind: Callable[..., Peerish], name: str, **options: Any) -> Peerish:
+    def _start(self, kind: Callable[..., ProcessT], name: str, **options: Any) -> ProcessT:
         self.start_epmd_once()
         peer = kind(name, epmd_port=self.epmd_port, home=self.home, **options)
-        self.members.append(peer)
+        self.processes.append(peer)
         return peer
 
-    def stories(self) -> str:
+    def logs(self) -> str:
         """The logs of all, for a failure's report."""
-        return "".join(member.story() for member in self.members)
+        return "".join(member.recent_log() for member in self.processes)
 
     def close(self) -> None:
         """Ends every process that was started here, the youngest first."""
-        while self.members:
-            self.members.pop().close()
+        while self.processes:
+            self.processes.pop().close()
 
 
 @contextlib.contextmanager
-def own_cluster(home: Path, **options: Any) -> Iterator[Cluster]:
+def running_cluster(home: Path, **options: Any) -> Iterator[Cluster]:
     """A cluster for a ``with`` statement."""
     cluster = Cluster(home, **options)
     try:

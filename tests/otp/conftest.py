@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from beam import Beam, NoSuchOtp, programs
-from cluster import Cluster, free_port, own_cluster
+from cluster import Cluster, free_port, running_cluster
 from pynode import PyNode
 
 HERE = Path(__file__).parent
-NOT_TESTED = pytest.StashKey[dict[str, int]]()
+SKIPPED = pytest.StashKey[dict[str, int]]()
 OTPS = (23, 25, 27, 29)
 
 
@@ -27,7 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[NOT_TESTED] = {}
+    config.stash[SKIPPED] = {}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -50,7 +50,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     cluster = getattr(item, "funcargs", {}).get("cluster")
     if report.when == "call" and report.failed and cluster is not None:
-        report.sections.append(("What the nodes printed", cluster.stories()))
+        report.sections.append(("What the nodes printed", cluster.logs()))
     return report
 
 
@@ -59,7 +59,7 @@ def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
     try:
         return (yield)
     except NoSuchOtp as why:
-        not_here(item, str(why))
+        skip_or_fail(item, str(why))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -67,20 +67,20 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     try:
         return (yield)
     except NoSuchOtp as why:
-        not_here(item, str(why))
+        skip_or_fail(item, str(why))
 
 
-def not_here(item: pytest.Item, why: str) -> None:
+def skip_or_fail(item: pytest.Item, reason: str) -> None:
     """A test that cannot run on this machine: counted and told at the end; in CI that is a failure."""
     if os.environ.get("CI") == "true":
-        pytest.fail(f"CI must test this, and cannot: {why}", pytrace=False)
-    seen = item.config.stash[NOT_TESTED]
-    seen[why] = seen.get(why, 0) + 1
-    pytest.skip(why)
+        pytest.fail(f"CI must test this, and cannot: {reason}", pytrace=False)
+    seen = item.config.stash[SKIPPED]
+    seen[reason] = seen.get(reason, 0) + 1
+    pytest.skip(reason)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    for why, count in config.stash[NOT_TESTED].items():
+    for why, count in config.stash[SKIPPED].items():
         terminalreporter.write_line(f"NOT TESTED: {count} tests with real Erlang ({why})", yellow=True)
 
 
@@ -101,14 +101,14 @@ def epmd_port(monkeypatch: pytest.MonkeyPatch) -> int:
 @pytest.fixture
 def cluster(epmd_port: int, tmp_path: Path) -> Iterator[Cluster]:
     """Nodes of every kind; ended with the test, and their logs shown if it fails."""
-    with own_cluster(tmp_path, epmd_port=epmd_port) as cluster:
+    with running_cluster(tmp_path, epmd_port=epmd_port) as cluster:
         yield cluster
 
 
 @pytest.fixture
 def cluster_without_epmd(epmd_port: int, tmp_path: Path) -> Iterator[Cluster]:
     """A cluster in which the first node has to be the EPMD, as on a machine without Erlang."""
-    with own_cluster(tmp_path, epmd_port=epmd_port, otp_epmd=False) as cluster:
+    with running_cluster(tmp_path, epmd_port=epmd_port, otp_epmd=False) as cluster:
         yield cluster
 
 

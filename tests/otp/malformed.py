@@ -8,12 +8,12 @@ import zlib
 from erlmesh.etf import encode_term
 from erlmesh.proto.ops import Op
 from erlmesh.terms import Atom, ImproperList, Pid, Ref
-from test_proto_otp import ME, OURS
+from test_proto_otp import LOCAL_NAME, ME
 
-__all__ = ["DEEP", "framed", "said"]
+__all__ = ["DEEP", "framed", "malformed_packets"]
 
 X = Pid(Atom("third@127.0.0.1"), 64, 0, 5)
-R = Ref(Atom(OURS), 77, (1, 2, 3))
+R = Ref(Atom(LOCAL_NAME), 77, (1, 2, 3))
 WHAT, EMPTY = Atom("what"), Atom("")
 
 
@@ -131,7 +131,7 @@ def headers():
     }  # fmt: skip
 
 
-def said(v):
+def malformed_packets(v):
     """Everything, by a name for it."""
     everything = {}
     for control in controls(v):

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from erlmesh.terms import Atom, Pid, Term
-from peer import Peer, in_order
+from os_process import NodeProcess, sorted_pids
 
-__all__ = ["PyNode", "python_surroundings"]
+__all__ = ["PyNode", "python_environment"]
 
 DRIVER = Path(__file__).with_name("pynode_driver.py")
 SRC = Path(__file__).parents[2] / "src"
 
 
-class PyNode(Peer):
+class PyNode(NodeProcess):
     """A node named ``name`` (on 127.0.0.1 unless it says otherwise); ``options`` are those of :class:`erlmesh.Node`."""
 
     def __init__(
@@ -30,13 +30,13 @@ class PyNode(Peer):
         cookie: str = "monster",
         environment: Mapping[str, str] | None = None,
         core: int | None = None,
-        inside: Sequence[str] = (),
+        exec_prefix: Sequence[str] = (),
         **options: Any,
     ) -> None:
         full = name if "@" in name else f"{name}@127.0.0.1"
         command = [sys.executable, "-W", "error", str(DRIVER), json.dumps({"name": full, "cookie": cookie, **options})]
-        surrounded = {**python_surroundings(epmd_port, home), **(environment or {})}
-        super().__init__(full, command, surrounded, core=core, inside=inside)
+        environment_of_node = {**python_environment(epmd_port, home), **(environment or {})}
+        super().__init__(full, command, environment_of_node, core=core, exec_prefix=exec_prefix)
         self.atom = Atom(full)
 
     def eval(self, source: str, *, timeout: float = 15.0, **bindings: Any) -> Any:
@@ -62,7 +62,7 @@ class PyNode(Peer):
 
     def members(self, group: Term) -> list[Pid]:
         """The members of a group of ``pg``, as a sorted list."""
-        return in_order(self.eval("node.pg.get_members(LISTED)", LISTED=group))
+        return sorted_pids(self.eval("node.pg.get_members(LISTED)", LISTED=group))
 
     def halt(self) -> None:
         """Leaves in order, as at the end of a program."""
@@ -70,7 +70,7 @@ class PyNode(Peer):
         self.wait()
 
 
-def python_surroundings(epmd_port: int, home: Path) -> dict[str, str]:
+def python_environment(epmd_port: int, home: Path) -> dict[str, str]:
     """The environment of an erlmesh process that meddles with nothing of this machine's."""
     return {
         "ERL_EPMD_PORT": str(epmd_port),

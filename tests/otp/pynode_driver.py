@@ -41,9 +41,9 @@ def compiled(source: str) -> Any:
 
 
 async def evaluate(line: str, names: dict[str, Any]) -> None:
-    number, source, given = line.split()
+    number, source, bindings = line.split()
     try:
-        names.update(pickle.loads(base64.b64decode(given)))
+        names.update(pickle.loads(base64.b64decode(bindings)))
         value = eval(compiled(base64.b64decode(source).decode()), names)
         if inspect.isawaitable(value):
             value = await value

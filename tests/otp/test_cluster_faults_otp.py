@@ -13,7 +13,7 @@ from erlmesh.proto.flags import OFFERED
 from erlmesh.proto.handshake import HandshakeCompleted, LocalNode, initiate
 from erlmesh.proto.handshake_driver import HandshakeDriver
 from erlmesh.terms import Atom
-from waiting import wait_until
+from polling import wait_until
 
 GROUP = Atom("group")
 
@@ -86,7 +86,7 @@ def sent_to(port, data):
         return answer
 
 
-STRANGERS = {
+OTHER_PROTOCOLS = {
     "http": b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "tls": bytes.fromhex("16030100c8010000c40303") + bytes(190),
     "zeros": bytes(1000),
@@ -98,20 +98,20 @@ STRANGERS = {
 }
 
 
-@pytest.mark.parametrize("stranger", STRANGERS)
+@pytest.mark.parametrize("stranger", OTHER_PROTOCOLS)
 def test_a_stranger_on_the_port_is_turned_away_and_nobody_else_notices(cluster, stranger):
     beam, python = cluster.beam("beam"), cluster.pynode("python")
     assert beam.ping(python.name)
     mine = python.join(GROUP)
 
-    sent_to(port_of(python), STRANGERS[stranger])
+    sent_to(port_of(python), OTHER_PROTOCOLS[stranger])
 
     assert python.nodes() == {beam.name}
     assert beam.ping(python.name)
     wait_until(lambda: beam.members(GROUP) == [mine])
 
 
-class Guest:
+class RawNode:
     """A node of a few lines that knows the cookie, to say on an open link what no node would."""
 
     def __init__(self, name, python, cookie="monster"):
@@ -125,10 +125,10 @@ class Guest:
             met = handshake.receive_data(self.connection.recv(4096), time.monotonic())
         assert isinstance(met[0], HandshakeCompleted), met
 
-    def say(self, frame):
+    def send_frame(self, frame):
         self.connection.sendall(struct.pack(">I", len(frame)) + frame)
 
-    def is_hung_up(self):
+    def is_closed(self):
         """Reads until the other side closes; time-outs are failures."""
         with contextlib.suppress(ConnectionResetError):
             while self.connection.recv(65536):
@@ -166,12 +166,12 @@ def test_a_malformed_frame_closes_its_link_alone(cluster, frame):
     mine = python.join(GROUP)
     assert beam.ping(python.name)
     wait_until(lambda: beam.members(GROUP) == [mine])
-    guest = Guest("guest@127.0.0.1", python)
+    guest = RawNode("guest@127.0.0.1", python)
     wait_until(lambda: python.nodes() == {beam.name, "guest@127.0.0.1"})
 
-    guest.say(FRAMES[frame])
+    guest.send_frame(FRAMES[frame])
 
-    assert guest.is_hung_up()
+    assert guest.is_closed()
     wait_until(lambda: python.nodes() == {beam.name}, what="the guest gone")
     assert beam.members(GROUP) == [mine]
     assert beam.ping(python.name)
@@ -180,11 +180,11 @@ def test_a_malformed_frame_closes_its_link_alone(cluster, frame):
 
 def test_a_frame_of_four_gigabytes_is_not_waited_for(cluster):
     python = cluster.pynode("python")
-    guest = Guest("guest@127.0.0.1", python)
+    guest = RawNode("guest@127.0.0.1", python)
 
     guest.connection.sendall(struct.pack(">I", 0xFFFFFFF0) + b"p\x83")
 
-    assert guest.is_hung_up()
+    assert guest.is_closed()
     wait_until(lambda: python.nodes() == set())
 
 

@@ -24,24 +24,26 @@ from erlmesh.proto.handshake import LocalNode, initiate
 from erlmesh.proto.handshake_driver import HandshakeDriver
 from erlmesh.proto.ops import Op
 from erlmesh.terms import Atom, Pid, Ref
-from malformed import DEEP, framed, said
+from malformed import DEEP, framed, malformed_packets
+from polling import wait_until
 from test_conformance_otp import COOKIE, erlmesh
-from test_proto_otp import ME, OURS, Peer, ask_epmd
-from waiting import wait_until
+from test_proto_otp import LOCAL_NAME, ME, ProtocolPeer, ask_epmd
 
 NAME = "socrates@127.0.0.1"
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-class World:
+class HostilePeerHarness:
     """A good BEAM that must notice nothing, a subject, and a way to be its bad peer."""
 
     def __init__(self, cluster, subject, closing):
         self.subject, self._closing, self._port = subject, closing, cluster.epmd_port
         self.names = (f"guest{number}@127.0.0.1" for number in itertools.count())
-        self.good = cluster.beam("good", cookie=COOKIE)
-        assert self.good.ping(subject)
-        self.victim = self.good.eval("V = spawn(N, timer, sleep, [infinity]), monitor(process, V), V", N=Atom(subject))
+        self.bystander = cluster.beam("good", cookie=COOKIE)
+        assert self.bystander.ping(subject)
+        self.victim = self.bystander.eval(
+            "V = spawn(N, timer, sleep, [infinity]), monitor(process, V), V", N=Atom(subject)
+        )
 
     def port(self):
         alive = self.subject.partition("@")[0]
@@ -50,22 +52,26 @@ class World:
     def socket(self):
         return self._closing(socket.create_connection(("127.0.0.1", self.port()), 15))
 
-    def guest(self, cookie=COOKIE):
+    def raw_node(self, cookie=COOKIE):
         """By the name whose pid is ME: each takes the place of the one before."""
-        us = LocalNode(OURS, 77, lambda _: cookie, lambda: secrets.randbits(32), set(), OFFERED)
-        return Peer(self.socket(), HandshakeDriver(initiate(us, self.subject, lambda: True), now=time.monotonic()))
+        us = LocalNode(LOCAL_NAME, 77, lambda _: cookie, lambda: secrets.randbits(32), set(), OFFERED)
+        return ProtocolPeer(
+            self.socket(), HandshakeDriver(initiate(us, self.subject, lambda: True), now=time.monotonic())
+        )
 
-    def lives_after(self, *frames, patience=0.0):
+    def survives(self, *frames, patience=0.0):
         """Whether the link of a guest who says ``frames`` is still there: at once, and for ``patience`` seconds."""
-        guest = self.guest()
+        guest = self.raw_node()
         with contextlib.closing(guest.socket):
-            ref = Ref(Atom(OURS), 77, (secrets.randbits(18), 5, 5))
+            ref = Ref(Atom(LOCAL_NAME), 77, (secrets.randbits(18), 5, 5))
             with contextlib.suppress(ConnectionError):
                 for frame in frames:
                     guest.socket.sendall(struct.pack(">I", len(frame)) + frame)
-                guest.say(SendName(ME, Atom("net_kernel"), (gen.GEN_CALL, (ME, ref), (Atom("is_auth"), Atom(OURS)))))
+                guest.send_signals(
+                    SendName(ME, Atom("net_kernel"), (gen.GEN_CALL, (ME, ref), (Atom("is_auth"), Atom(LOCAL_NAME))))
+                )
             try:
-                while guest.hear_message() != (ref, Atom("yes")):
+                while guest.next_message() != (ref, Atom("yes")):
                     pass
             except (AssertionError, ConnectionError):
                 return False
@@ -77,8 +83,10 @@ class World:
             return True
 
     def assert_unharmed(self):
-        assert self.good.eval("receive {'DOWN', _, _, V, _} -> dead after 0 -> nobody_died end") == Atom("nobody_died")
-        assert self.good.eval("{rpc:call(N, erlang, is_process_alive, [V]), nodes()}")[0] is True
+        assert self.bystander.eval("receive {'DOWN', _, _, V, _} -> dead after 0 -> nobody_died end") == Atom(
+            "nobody_died"
+        )
+        assert self.bystander.eval("{rpc:call(N, erlang, is_process_alive, [V]), nodes()}")[0] is True
 
 
 @pytest.fixture
@@ -93,11 +101,11 @@ def node(cluster):
 
 
 @pytest.fixture
-def world(cluster, node, closing):
-    return World(cluster, NAME, closing)
+def harness(cluster, node, closing):
+    return HostilePeerHarness(cluster, NAME, closing)
 
 
-class Fragile:
+class RestartingBeam:
     """A BEAM as the subject, which is started again when it dies of what it is told: OTP 25 does, of some fragments."""
 
     def __init__(self, cluster, closing, otp):
@@ -106,28 +114,28 @@ class Fragile:
 
     def _start(self):
         self._beam = self._cluster.beam("plato", otp=self._otp, cookie=COOKIE)
-        self._world = World.__new__(World)
-        self._world.subject, self._world._closing, self._world._port = (
+        self._harness = HostilePeerHarness.__new__(HostilePeerHarness)
+        self._harness.subject, self._harness._closing, self._harness._port = (
             self._beam.name,
             self._closing,
             self._cluster.epmd_port,
         )
         self.victim = self._beam.eval("Loop = fun Loop() -> receive _ -> Loop() end end, spawn(Loop)")
 
-    def lives_after(self, what):
+    def survives(self, what):
         if not self._beam.is_running():
             self._start()
         try:
-            return self._world.lives_after(*said(self.victim)[what], patience=PATIENCE)
+            return self._harness.survives(*malformed_packets(self.victim)[what], patience=CLOSE_TIMEOUT)
         except (ConnectionError, AttributeError):
             self._beam.wait()
             self._start()
-            return self._world.lives_after(*said(self.victim)[what], patience=PATIENCE)
+            return self._harness.survives(*malformed_packets(self.victim)[what], patience=CLOSE_TIMEOUT)
 
 
-PATIENCE = 1.0
+CLOSE_TIMEOUT = 1.0
 """Seconds: a BEAM looks at a message when its receiver does, which may be after we have asked for a sign of life."""
-ON_PURPOSE = (
+EXPECTED_DIFFERENCES = (
     "(<Op.SPAWN_REQUEST: 29>",
     "(<Op.UNLINK_ID_ACK: 36>, 0",
     "fragments: number 0",
@@ -138,27 +146,27 @@ some numbers that a BEAM does not look at.
 """
 
 
-def test_what_no_node_says_ends_a_link_where_a_beam_ends_it_and_nothing_else(cluster, world, node, closing, otp):
-    beam = Fragile(cluster, closing, otp)
+def test_what_no_node_says_ends_a_link_where_a_beam_ends_it_and_nothing_else(cluster, harness, node, closing, otp):
+    beam = RestartingBeam(cluster, closing, otp)
 
-    with_us = {what: world.lives_after(*frames) for what, frames in said(world.victim).items()}
-    world.assert_unharmed()
+    with_us = {what: harness.survives(*frames) for what, frames in malformed_packets(harness.victim).items()}
+    harness.assert_unharmed()
     assert not node.logged("Traceback")
     assert not node.logged("ERROR")
-    stricter = [what for what, lives in with_us.items() if not lives and not what.startswith(ON_PURPOSE)]
-    stricter = [what for what in stricter if beam.lives_after(what)]
+    stricter = [what for what, lives in with_us.items() if not lives and not what.startswith(EXPECTED_DIFFERENCES)]
+    stricter = [what for what in stricter if beam.survives(what)]
 
     assert not stricter, "\n".join(stricter)
     lenient = [what for what, lives in with_us.items() if lives]
     assert len(with_us) - len(lenient) > 200
 
 
-def say(connection, packet):
+def send_packet(connection, packet):
     """A packet of the handshake."""
     connection.sendall(struct.pack(">H", len(packet)) + packet)
 
 
-def hear(connection):
+def receive_packet(connection):
     """The next one; b"" when the other side has closed."""
     connection.settimeout(15)
     with contextlib.suppress(ConnectionError), connection.makefile("rb", buffering=0) as stream:
@@ -181,90 +189,92 @@ def closed_after(connection, seconds):
     return time.monotonic() - started
 
 
-def test_a_caller_that_trickles_is_given_up_in_seven_seconds_and_silent_ones_are_in_nobodys_way(cluster, world):
-    silent = [world.socket() for _ in range(300)]
-    trickle = world.socket()
+def test_a_caller_that_trickles_is_given_up_in_seven_seconds_and_silent_ones_are_in_nobodys_way(cluster, harness):
+    silent = [harness.socket() for _ in range(300)]
+    trickle = harness.socket()
     trickle.sendall(b"\x00\x30N" + bytes(5))
 
     took = min(
-        world.good.eval("erlang:disconnect_node(N), element(1, timer:tc(net_kernel, connect_node, [N]))", N=Atom(NAME))
+        harness.bystander.eval(
+            "erlang:disconnect_node(N), element(1, timer:tc(net_kernel, connect_node, [N]))", N=Atom(NAME)
+        )
         for _ in range(5)
     )
 
     assert took < 100_000
     assert 1.0 < closed_after(trickle, 10.0) < 8.0
     assert all(closed_after(each, 8.0) < 8.0 for each in silent)
-    assert world.good.ping(NAME)
+    assert harness.bystander.ping(NAME)
 
 
-def test_who_takes_the_name_of_a_connected_node_without_the_cookie_changes_nothing(world, node):
-    world.good.eval("net_kernel:monitor_nodes(true)")
-    us = LocalNode(world.good.name, 5, lambda _: "guess", lambda: secrets.randbits(32), set(), OFFERED)
+def test_who_takes_the_name_of_a_connected_node_without_the_cookie_changes_nothing(harness, node):
+    harness.bystander.eval("net_kernel:monitor_nodes(true)")
+    us = LocalNode(harness.bystander.name, 5, lambda _: "guess", lambda: secrets.randbits(32), set(), OFFERED)
 
     with contextlib.suppress(ErlmeshError):
-        Peer(world.socket(), HandshakeDriver(initiate(us, NAME, lambda: True), now=time.monotonic()))
+        ProtocolPeer(harness.socket(), HandshakeDriver(initiate(us, NAME, lambda: True), now=time.monotonic()))
 
-    world.assert_unharmed()
-    assert world.good.eval("receive {nodedown, _} -> down after 0 -> up end") == Atom("up")
+    harness.assert_unharmed()
+    assert harness.bystander.eval("receive {nodedown, _} -> down after 0 -> up end") == Atom("up")
     wait_until(lambda: node.logged("rejected"))
 
 
-def test_our_own_challenge_is_not_answered_to_who_sends_it_back(world, closing, epmd_port):
+def test_our_own_challenge_is_not_answered_to_who_sends_it_back(harness, closing, epmd_port):
     """The node asks it of our call; we ask it of the node's call, and would answer with its answer."""
     listener = closing(socket.create_server(("127.0.0.1", 0)))
     registration = closing(socket.create_connection(("127.0.0.1", epmd_port), 15))
     registration.sendall(epmd.encode_register("mirror", listener.getsockname()[1]))
     assert isinstance(epmd.decode_register_response(registration.recv(64)), epmd.Registered)
-    calling = world.socket()
-    say(calling, packets.encode_name(OFFERED, 5, "other@127.0.0.1"))
-    assert hear(calling) == b"sok"
-    _, challenge, _, _ = packets.decode_challenge(hear(calling))
+    calling = harness.socket()
+    send_packet(calling, packets.encode_name(OFFERED, 5, "other@127.0.0.1"))
+    assert receive_packet(calling) == b"sok"
+    _, challenge, _, _ = packets.decode_challenge(receive_packet(calling))
 
-    world.good.eval("K = rpc:async_call(N, net_kernel, connect_node, ['mirror@127.0.0.1'])", N=Atom(NAME))
+    harness.bystander.eval("K = rpc:async_call(N, net_kernel, connect_node, ['mirror@127.0.0.1'])", N=Atom(NAME))
     called = closing(listener.accept()[0])
-    assert packets.decode_name(hear(called))[2] == NAME
-    say(called, b"sok")
-    say(called, packets.encode_challenge(OFFERED, challenge, 5, "mirror@127.0.0.1"))
+    assert packets.decode_name(receive_packet(called))[2] == NAME
+    send_packet(called, b"sok")
+    send_packet(called, packets.encode_challenge(OFFERED, challenge, 5, "mirror@127.0.0.1"))
 
-    assert hear(called) == b""
-    assert world.good.eval("rpc:yield(K)") is False
-    world.assert_unharmed()
+    assert receive_packet(called) == b""
+    assert harness.bystander.eval("rpc:yield(K)") is False
+    harness.assert_unharmed()
 
 
-def test_a_term_a_million_deep_is_read_or_refused_and_its_memory_returns(world, node):
-    nobody = Pid(world.victim.node, 32000, 0, world.victim.creation)
+def test_a_term_a_million_deep_is_read_or_refused_and_its_memory_returns(harness, node):
+    nobody = Pid(harness.victim.node, 32000, 0, harness.victim.creation)
     before = resident(node)
 
-    world.lives_after(framed((Op.SEND_SENDER, ME, nobody), DEEP))
+    harness.survives(framed((Op.SEND_SENDER, ME, nobody), DEEP))
 
-    world.assert_unharmed()
+    harness.assert_unharmed()
     wait_until(lambda: resident(node) - before < 64 << 20)  # it takes 130 MB while it is there
 
 
-def test_a_flood_of_atoms_is_forgotten(world, node):
+def test_a_flood_of_atoms_is_forgotten(harness, node):
     flood = """
         Flood = fun(From) -> [erpc:call(N, erlang, hd, [[[list_to_atom("flood" ++ integer_to_list(I * 1000 + J))
                               || J <- lists:seq(1, 1000)]]]) || I <- lists:seq(From, From + 49)], ok end
     """
-    world.good.eval(flood, N=Atom(NAME))
-    world.good.eval("Flood(0)", timeout=60)
+    harness.bystander.eval(flood, N=Atom(NAME))
+    harness.bystander.eval("Flood(0)", timeout=60)
     before = resident(node)
 
     for begin in (100, 200, 300):
-        world.good.eval("Flood(From)", From=begin, timeout=60)
+        harness.bystander.eval("Flood(From)", From=begin, timeout=60)
 
     assert resident(node) - before < 8 << 20
-    world.assert_unharmed()
+    harness.assert_unharmed()
 
 
-def test_thousands_of_unfinished_messages_end_their_link_and_are_forgotten(world, node):
+def test_thousands_of_unfinished_messages_end_their_link_and_are_forgotten(harness, node):
     before = resident(node)
-    head = encode_term((Op.SEND_SENDER, ME, world.victim))
+    head = encode_term((Op.SEND_SENDER, ME, harness.victim))
 
-    lives = world.lives_after(
+    lives = harness.survives(
         *(b"\x83E" + struct.pack(">QQ", number, 9) + b"\x00" + head + bytes(1000) for number in range(1, 6000))
     )
 
     assert not lives
-    world.assert_unharmed()
+    harness.assert_unharmed()
     assert resident(node) - before < 16 << 20

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from beam import Beam, programs
-from cluster import Cluster, own_cluster
+from cluster import Cluster, running_cluster
 from erlmesh.terms import Atom
-from peer import OsProcess
-from pynode import python_surroundings
-from waiting import wait_until
+from os_process import OsProcess
+from polling import wait_until
+from pynode import python_environment
 
 pytestmark = pytest.mark.shared_cluster  # what one case has had to start the next ones use
 CASES = Path(__file__).parent / "conformance"
@@ -29,7 +29,7 @@ Made = [compile:file(Source, [report, {outdir, Out}]) || Source <- Sources],
 halt(case [error || error <- Made] of [] -> 0; _ -> 1 end).
 """
 COOKIE = "conformance"
-JUDGES = (25, 27, 29)
+OBSERVER_OTPS = (25, 27, 29)
 
 
 def cases(*modules: str) -> list[str]:
@@ -40,7 +40,7 @@ def cases(*modules: str) -> list[str]:
     ]
 
 
-class Court:
+class ConformanceRun:
     """A judge of one OTP, a BEAM and an erlmesh node. The two never meet: each has a judge of its own."""
 
     def __init__(self, cluster: Cluster, otp: int | None, folder: Path) -> None:
@@ -53,12 +53,12 @@ class Court:
             return cluster.beam(name, otp=otp, cookie=COOKIE, arguments=["-pa", folder, "-kernel", "start_pg", "true"])
 
         self.subjects = {"beam": beam("plato"), "erlmesh": erlmesh(cluster, "socrates")}
-        self._judges = {of: beam(f"judge_of_{of}") for of in self.subjects}
+        self._observers = {of: beam(f"judge_of_{of}") for of in self.subjects}
 
-    def saw(self, case: str, *, of: str) -> str:
+    def observed(self, case: str, *, of: str) -> str:
         module, _, name = case.partition(":")
         subject = f"{self.subjects[of].title.partition('@')[0]}@127.0.0.1"
-        verdict, seen = self._judges[of].eval(f"judge:run({module}, {name}, N)", N=Atom(subject), timeout=90)
+        verdict, seen = self._observers[of].eval(f"judge:run({module}, {name}, N)", N=Atom(subject), timeout=90)
         return f"{verdict.name}: {seen.decode()}"
 
 
@@ -74,50 +74,54 @@ def erlmesh(cluster: Cluster, name: str, *options: str) -> OsProcess:
     cluster.start_epmd_once()
     command = [sys.executable, "-W", "error", "-m", "erlmesh", "start", "--expose", "erlmesh.otp_functions", "--name"]
     command += [f"{name}@127.0.0.1", "--cookie", COOKIE, *options]
-    node = OsProcess(name, command, python_surroundings(cluster.epmd_port, cluster.home))
-    cluster.members.append(node)
-    wait_until(lambda: node.logged("is up") or not node.is_running(), what="a node that is up", seen=node.story)
+    node = OsProcess(name, command, python_environment(cluster.epmd_port, cluster.home))
+    cluster.processes.append(node)
+    wait_until(lambda: node.logged("is up") or not node.is_running(), what="a node that is up", details=node.recent_log)
     return node
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """The cases use what OTP 25 and later have; pg2 is OTP 23's."""
-    if "court" in metafunc.fixturenames:
+    if "conformance_run" in metafunc.fixturenames:
         chosen = metafunc.definition.get_closest_marker("otps")
-        judges = (chosen.args if chosen else JUDGES) if metafunc.config.getoption("--every-otp") else [None]
+        judges = (chosen.args if chosen else OBSERVER_OTPS) if metafunc.config.getoption("--every-otp") else [None]
         if "pg2" in metafunc.function.__name__:
             judges = [23]
-        metafunc.parametrize("court", judges, indirect=True, scope="module", ids=lambda otp: f"otp{otp or ''}")
+        metafunc.parametrize(
+            "conformance_run", judges, indirect=True, scope="module", ids=lambda otp: f"otp{otp or ''}"
+        )
 
 
 @pytest.fixture(scope="module")
-def court(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Court]:
-    """The court of an OTP, which sits until its last case."""
+def conformance_run(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ConformanceRun]:
+    """The conformance_run of an OTP, which sits until its last case."""
     folder = tmp_path_factory.mktemp("conformance")
-    with own_cluster(folder) as cluster:
-        yield Court(cluster, request.param, folder)
+    with running_cluster(folder) as cluster:
+        yield ConformanceRun(cluster, request.param, folder)
 
 
 @pytest.mark.parametrize("case", cases("conf_processes", "conf_calls", "conf_terms"))
-def test_an_erlmesh_node_is_seen_as_a_beam_is(court, case):
-    expected, given = court.observed(case, of="beam"), court.observed(case, of="erlmesh")
+def test_an_erlmesh_node_is_seen_as_a_beam_is(conformance_run, case):
+    expected, given = conformance_run.observed(case, of="beam"), conformance_run.observed(case, of="erlmesh")
 
-    assert given == expected, difference(expected, given) + court.cluster.stories()
+    assert given == expected, difference(expected, given) + conformance_run.cluster.logs()
     assert expected.startswith("saw: ")
 
 
 @pytest.mark.otps(25, 27)  # pg of 29 is another server, with other calls, which speaks as before to nodes like ours
 @pytest.mark.parametrize("case", cases("conf_pg", "conf_load"))
-def test_pg_of_an_erlmesh_node_is_seen_as_that_of_a_beam(court, case):
-    expected, given = court.saw(case, of="beam"), court.saw(case, of="erlmesh")
+def test_pg_of_an_erlmesh_node_is_seen_as_that_of_a_beam(conformance_run, case):
+    expected, given = conformance_run.observed(case, of="beam"), conformance_run.observed(case, of="erlmesh")
 
-    assert given == expected, difference(expected, given) + court.cluster.stories()
+    assert given == expected, difference(expected, given) + conformance_run.cluster.logs()
     assert expected.startswith("saw: ")
 
 
 @pytest.mark.parametrize("case", cases("conf_pg2"))
-def test_pg2_of_otp_23_sees_an_erlmesh_node_as_a_beam(court, case):
-    expected, given = court.observed(case, of="beam"), court.observed(case, of="erlmesh")
+def test_pg2_of_otp_23_sees_an_erlmesh_node_as_a_beam(conformance_run, case):
+    expected, given = conformance_run.observed(case, of="beam"), conformance_run.observed(case, of="erlmesh")
 
-    assert given == expected, difference(expected, given) + court.cluster.stories()
+    assert given == expected, difference(expected, given) + conformance_run.cluster.logs()
     assert expected.startswith("saw: ")

@@ -12,8 +12,8 @@ import threading
 import pytest
 
 from cluster import free_port
-from pynode import python_surroundings
-from waiting import wait_until
+from polling import wait_until
+from pynode import python_environment
 
 HEALTHY = [
     "name",
@@ -37,7 +37,7 @@ class Doctor:
     def __init__(self, cluster):
         self.environment = {
             "PATH": os.environ["PATH"],
-            **python_surroundings(cluster.epmd_port, cluster.home),
+            **python_environment(cluster.epmd_port, cluster.home),
             "ERLMESH_COOKIE": "monster",
         }
 
@@ -69,8 +69,8 @@ def doctor(cluster):
 
 
 @pytest.fixture
-def entered(cluster):
-    """``entered("ghost", port)`` enters a name in the cluster's EPMD, as a node does."""
+def epmd_registration(cluster):
+    """``epmd_registration("ghost", port)`` enters a name in the cluster's EPMD, as a node does."""
     with contextlib.ExitStack() as stack:
 
         def enter(name, port):
@@ -213,9 +213,9 @@ def test_a_name_that_epmd_does_not_know_is_told_with_those_it_knows(cluster, doc
     assert doctor.last["advice"] == ["Did you mean plato@127.0.0.1?"]
 
 
-def test_a_port_that_epmd_names_and_nobody_listens_on_is_told(doctor, entered):
+def test_a_port_that_epmd_names_and_nobody_listens_on_is_told(doctor, epmd_registration):
     port = free_port()
-    entered("ghost", port)
+    epmd_registration("ghost", port)
 
     doctor("ghost@127.0.0.1")
 
@@ -224,10 +224,10 @@ def test_a_port_that_epmd_names_and_nobody_listens_on_is_told(doctor, entered):
     assert "another interface" in doctor.last["explanation"]
 
 
-def test_a_port_that_swallows_everything_is_told_as_a_firewall(doctor, entered):
+def test_a_port_that_swallows_everything_is_told_as_a_firewall(doctor, epmd_registration):
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full, contextlib.ExitStack() as stack:
         port = full.getsockname()[1]
-        entered("ghost", port)
+        epmd_registration("ghost", port)
         for _ in range(4):  # a backlog that is full drops further attempts
             filler = stack.enter_context(socket.socket())
             filler.setblocking(False)
@@ -242,18 +242,18 @@ def test_a_port_that_swallows_everything_is_told_as_a_firewall(doctor, entered):
 # Who is there
 
 
-def test_a_silent_listener_is_told(doctor, entered):
+def test_a_silent_listener_is_told(doctor, epmd_registration):
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        entered("ghost", silent.getsockname()[1])
+        epmd_registration("ghost", silent.getsockname()[1])
 
         doctor("ghost@127.0.0.1")
 
     assert (doctor.last["step"], doctor.last["facts"]["fault"]) == ("handshake", "no_response")
 
 
-def test_an_http_server_on_the_nodes_port_is_told(doctor, entered):
+def test_an_http_server_on_the_nodes_port_is_told(doctor, epmd_registration):
     with http_server() as port:
-        entered("ghost", port)
+        epmd_registration("ghost", port)
 
         doctor("ghost@127.0.0.1")
 
@@ -310,9 +310,9 @@ def test_no_cookie_of_our_own_is_told(cluster, doctor):
     assert ".erlang.cookie" in doctor.last["advice"][0]
 
 
-def test_a_node_under_another_name_at_that_port_is_told(cluster, doctor, entered):
+def test_a_node_under_another_name_at_that_port_is_told(cluster, doctor, epmd_registration):
     plato = cluster.pynode("plato")
-    entered("ghost", plato.eval("node.internals.port"))
+    epmd_registration("ghost", plato.eval("node.internals.port"))
 
     doctor("ghost@127.0.0.1")
 

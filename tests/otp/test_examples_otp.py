@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from peer import OsProcess
-from waiting import wait_until
+from os_process import OsProcess
+from polling import wait_until
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

@@ -5,14 +5,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from erlmesh.terms import Atom
-from names import (
+from global_cases import (
     PLAYED,
-    PYTHON,
+    PY_MAILBOXES,
     YES,
     X,
     is_beam,
     is_mesh,
-    known,
+    known_nodes,
     register,
     spawn,
     sync,
@@ -20,14 +20,14 @@ from names import (
     wait_for_name,
     whereis,
 )
-from waiting import wait_until
+from polling import wait_until
 
 
 @pytest.fixture
 def python(cluster):
     def start(name, **options):
         node = cluster.pynode(name, **options)
-        node.eval(PYTHON)
+        node.eval(PY_MAILBOXES)
         return node
 
     return start
@@ -107,11 +107,11 @@ def test_otp_23_is_introduced_to_otp_25_by_python(cluster, python):
     old, new, node = cluster.beam("o", otp=23), cluster.beam("m"), python("p")
 
     assert old.ping(node.name)
-    wait_until(lambda: old.name in known(node))
+    wait_until(lambda: old.name in known_nodes(node))
     assert new.ping(node.name)
 
     wait_until(lambda: all(len(one.nodes()) == 2 for one in (old, new, node)), 20)
-    wait_until(lambda: known(node) == {old.name, new.name}, 20)
+    wait_until(lambda: known_nodes(node) == {old.name, new.name}, 20)
     pid = spawn(old)
     assert register(old, pid)
     wait_for_name(pid, old, new, node)
@@ -349,7 +349,7 @@ def test_a_disconnect_leaves_no_overlap_with_either_kind_as_the_third(cluster, p
     a.ping(c.name)
     b.ping(c.name)
     wait_for_mesh(a, b, c)
-    wait_until(lambda: all(len(known(one)) == 2 for one in (a, b, c)), 10)
+    wait_until(lambda: all(len(known_nodes(one)) == 2 for one in (a, b, c)), 10)
 
     until_no_overlap(lambda: a.eval("erlang:disconnect_node(N__)", N__=b.atom), a, b, c)
     # The last of the farewells may arrive after a ping, and part them once more: three BEAMs do so, too.
@@ -363,7 +363,7 @@ def test_python_disconnects_and_no_overlap_is_left(cluster, python):
     b.ping(node.name)
     wait_for_mesh(a, b, node)
     # Only who is known, which comes after the connection, is missed and reported to others.
-    wait_until(lambda: all(len(known(one)) == 2 for one in (a, b, node)), 10)
+    wait_until(lambda: all(len(known_nodes(one)) == 2 for one in (a, b, node)), 10)
 
     until_no_overlap(lambda: node.eval("node.disconnect(name)", name=b.name), a, b, node)
 
@@ -403,7 +403,7 @@ def test_a_beam_that_takes_no_part_in_the_mesh_disturbs_nobody(cluster, python):
     assert loner.ping(node.name)
 
     assert node.ping(beam.name)
-    wait_until(lambda: known(node) == {beam.name} and known(beam) == {node.name})
+    wait_until(lambda: known_nodes(node) == {beam.name} and known_nodes(beam) == {node.name})
 
     pid = spawn(node)
     assert register(node, pid)

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from erlmesh.terms import Atom
-from waiting import wait_until
+from polling import wait_until
 
 OK, GROUP = Atom("ok"), Atom("group")
 IDLE = """
@@ -34,7 +34,7 @@ def kill(node, pid):
         node.eval("me.exit(p, Atom('kill'))", p=pid)
 
 
-class PgOf:
+class PgClient:
     """pg of a node, of either kind."""
 
     def __init__(self, node):
@@ -70,7 +70,7 @@ class PgOf:
         return self.node.eval("node.pg.which_groups()")
 
 
-class Pg2Of(PgOf):
+class Pg2Client(PgClient):
     """pg2 of a node, of either kind."""
 
     def __init__(self, node):
@@ -118,7 +118,7 @@ class Pg2Of(PgOf):
         return self.node.eval("node.pg2.which_groups()")
 
 
-def see(groups, expected, group=GROUP, timeout=15.0):
+def wait_for_members(groups, expected, group=GROUP, timeout=15.0):
     """Waits until each of ``groups`` has exactly the ``expected`` members, with multiplicity."""
     for one in groups:
         try:
@@ -129,7 +129,7 @@ def see(groups, expected, group=GROUP, timeout=15.0):
 
 def pg_pair(cluster, otp=None):
     beam, py = cluster.beam("plato", otp=otp), python(cluster, "socrates")
-    return beam, py, PgOf(beam), PgOf(py)
+    return beam, py, PgClient(beam), PgClient(py)
 
 
 # pg
@@ -144,7 +144,7 @@ def test_members_from_before_the_meeting_are_on_both_sides_after_it(cluster, otp
 
     assert beam.ping(py.name) if beam_calls else py.ping(beam.name)
 
-    see([theirs, ours], [p, p, q])
+    wait_for_members([theirs, ours], [p, p, q])
     assert ours.local_members() == [q]
     assert theirs.local_members() == [p, p]
 
@@ -156,17 +156,17 @@ def test_joins_leaves_and_deaths_of_either_side_are_seen_by_both(cluster, otp):
     for pid, own in ((p, theirs), (q, ours)):
         own.join(pid)
         own.join([pid, pid])
-        see([theirs, ours], [pid] * 3)
+        wait_for_members([theirs, ours], [pid] * 3)
         assert own.leave(pid)
-        see([theirs, ours], [pid] * 2)
+        wait_for_members([theirs, ours], [pid] * 2)
         assert own.leave([pid, pid])
-        see([theirs, ours], [])
+        wait_for_members([theirs, ours], [])
         assert not own.leave(pid)
         assert theirs.groups() == ours.groups() == []
     for name in (GROUP, {1: [b"x"]}, 1, 1.0):
         theirs.join([p, p], name)
         ours.join([q], name)
-        see([theirs, ours], [p, p, q], name)
+        wait_for_members([theirs, ours], [p, p, q], name)
 
     kill(beam, p)
     kill(py, q)
@@ -183,7 +183,7 @@ def test_any_term_is_a_group(cluster, name):
 
     ours.join(q, name)
 
-    see([theirs, ours], [q], name)
+    wait_for_members([theirs, ours], [q], name)
 
 
 def test_a_killed_python_node_leaves_no_member_and_its_next_life_brings_new_ones(cluster):
@@ -192,17 +192,17 @@ def test_a_killed_python_node_leaves_no_member_and_its_next_life_brings_new_ones
     theirs.join(p)
     ours.join(q)
     py.ping(beam.name)
-    see([theirs, ours], [p, q])
+    wait_for_members([theirs, ours], [p, q])
 
     py.kill()
-    see([theirs], [p])
+    wait_for_members([theirs], [p])
     py = python(cluster, "socrates")
-    ours = PgOf(py)
+    ours = PgClient(py)
     again = member(py)
     ours.join(again)
     py.ping(beam.name)
 
-    see([theirs, ours], [p, again])
+    wait_for_members([theirs, ours], [p, again])
     assert q != again
     assert q not in theirs.members()
 
@@ -213,41 +213,41 @@ def test_a_killed_beam_leaves_no_member_and_its_next_life_brings_new_ones(cluste
     theirs.join(p)
     ours.join(q)
     py.ping(beam.name)
-    see([theirs, ours], [p, q])
+    wait_for_members([theirs, ours], [p, q])
 
     beam.kill()
-    see([ours], [q])
+    wait_for_members([ours], [q])
     beam = cluster.beam("plato")
-    theirs = PgOf(beam)
+    theirs = PgClient(beam)
     again = member(beam)
     theirs.join(again)
     beam.ping(py.name)
 
-    see([theirs, ours], [again, q])
+    wait_for_members([theirs, ours], [again, q])
 
 
 def test_a_scope_that_starts_late_or_again_on_a_beam_learns_our_members(cluster):
     beam, py = cluster.beam("plato"), python(cluster, "socrates")
-    ours = PgOf(py)
+    ours = PgClient(py)
     q = member(py)
     ours.join(q)
     py.ping(beam.name)
 
-    theirs = PgOf(beam)
+    theirs = PgClient(beam)
     p = member(beam)
     theirs.join(p)
-    see([theirs, ours], [p, q])
+    wait_for_members([theirs, ours], [p, q])
     beam.eval("exit(whereis(pg), kill)")
-    see([ours], [q])
+    wait_for_members([ours], [q])
     wait_until(lambda: beam.eval("whereis(pg)") == Atom("undefined"))
 
-    see([PgOf(beam), ours], [q])
+    wait_for_members([PgClient(beam), ours], [q])
 
 
 def test_three_nodes_agree_and_the_third_learns_of_both(cluster):
     beam, py, theirs, ours = pg_pair(cluster)
     other = python(cluster, "aristotle")
-    others = PgOf(other)
+    others = PgClient(other)
     pids = [member(node) for node in (beam, py, other)]
     for pg, pid in zip((theirs, ours, others), pids, strict=True):
         pg.join(pid)
@@ -255,9 +255,9 @@ def test_three_nodes_agree_and_the_third_learns_of_both(cluster):
 
     other.ping(beam.name)
 
-    see([theirs, ours, others], pids)
+    wait_for_members([theirs, ours, others], pids)
     kill(py, pids[1])
-    see([theirs, ours, others], [pids[0], pids[2]])
+    wait_for_members([theirs, ours, others], [pids[0], pids[2]])
 
 
 def test_a_cut_connection_is_healed_by_one_ping_and_changes_made_meanwhile_are_seen(cluster):
@@ -266,39 +266,39 @@ def test_a_cut_connection_is_healed_by_one_ping_and_changes_made_meanwhile_are_s
     theirs.join([p, p])
     ours.join([q, q])
     py.ping(beam.name)
-    see([theirs, ours], [p, p, q, q])
+    wait_for_members([theirs, ours], [p, p, q, q])
 
     py.eval("node.disconnect(name)", name=beam.name)
-    see([theirs], [p, p])
-    see([ours], [q, q])
+    wait_for_members([theirs], [p, p])
+    wait_for_members([ours], [q, q])
     theirs.leave(p)
     ours.leave(q)
     new = Atom("new")
     ours.join(q, new)
     beam.ping(py.name)
 
-    see([theirs, ours], [p, q])
-    see([theirs, ours], [q], new)
+    wait_for_members([theirs, ours], [p, q])
+    wait_for_members([theirs, ours], [q], new)
 
 
 def test_no_history_of_ours_harms_the_scope_of_a_beam(cluster, rounds):
     beam, py, theirs, _ = pg_pair(cluster)
     scope = beam.eval("whereis(pg)")
-    py.eval(STORM)
+    py.eval(CHURN)
 
     for seed in range(rounds(3)):
         py.eval("await storm(node, peer, seed)", peer=beam.name, seed=seed)
         py.ping(beam.name)
         expected = py.eval("[(group, node.pg.get_members(group)) for group in node.pg.which_groups()]")
         for group, pids in expected:
-            see([theirs], pids, group)
+            wait_for_members([theirs], pids, group)
         wait_until(lambda expected=expected: len(theirs.groups()) == len(expected))
 
     assert beam.eval("whereis(pg)") == scope
     assert not beam.logged("terminating")
 
 
-STORM = """
+CHURN = """
 import random
 async def storm(node, peer, seed):
     chance = random.Random(seed)
@@ -387,15 +387,15 @@ def test_many_memberships_are_learnt_at_first_contact(cluster):
 
 
 @pytest.fixture
-def old(cluster):
+def otp23_pair(cluster):
     """An OTP 23 and a Python node that have not met, and their pg2."""
     beam, py = cluster.beam("plato", otp=23), python(cluster, "socrates")
-    return beam, py, Pg2Of(beam), Pg2Of(py)
+    return beam, py, Pg2Client(beam), Pg2Client(py)
 
 
 @pytest.mark.parametrize("beam_calls", [True, False])
-def test_the_posts_own_lines_give_the_same_members_on_both_sides(old, beam_calls):
-    beam, py, theirs, ours = old
+def test_the_posts_own_lines_give_the_same_members_on_both_sides(otp23_pair, beam_calls):
+    beam, py, theirs, ours = otp23_pair
     assert py.eval("node.pg2.start()") == (OK, py.eval("node.whereis('pg2')"))
     p, q = beam.eval("self()"), py.eval("me.pid")
     for pg2, pid in ((theirs, p), (ours, q)):
@@ -405,14 +405,14 @@ def test_the_posts_own_lines_give_the_same_members_on_both_sides(old, beam_calls
 
     assert beam.ping(py.name) if beam_calls else py.ping(beam.name)
 
-    see([theirs, ours], [p, q])
+    wait_for_members([theirs, ours], [p, q])
     assert theirs.members() == ours.members()  # in the same order, too
     py.kill()
-    see([theirs], [p])
+    wait_for_members([theirs], [p])
 
 
-def test_changes_from_either_side_are_made_on_both(old):
-    beam, py, theirs, ours = old
+def test_changes_from_either_side_are_made_on_both(otp23_pair):
+    beam, py, theirs, ours = otp23_pair
     py.ping(beam.name)
     p, q = member(beam), member(py)
     theirs.create()
@@ -441,8 +441,8 @@ def test_changes_from_either_side_are_made_on_both(old):
     assert theirs.members() == (Atom("error"), (Atom("no_such_group"), GROUP))
 
 
-def test_deaths_are_seen_by_both_and_a_dead_process_does_not_stay(old):
-    beam, py, theirs, ours = old
+def test_deaths_are_seen_by_both_and_a_dead_process_does_not_stay(otp23_pair):
+    beam, py, theirs, ours = otp23_pair
     py.ping(beam.name)
     p, q, dead = member(beam), member(py), member(py)
     ours.create()
@@ -450,18 +450,18 @@ def test_deaths_are_seen_by_both_and_a_dead_process_does_not_stay(old):
         ours.join(pid)
 
     kill(beam, p)
-    see([theirs, ours], [q, q])
+    wait_for_members([theirs, ours], [q, q])
     kill(py, q)
-    see([theirs, ours], [])
+    wait_for_members([theirs, ours], [])
     kill(py, dead)
     theirs.join(dead)
 
-    see([theirs, ours], [])
+    wait_for_members([theirs, ours], [])
 
 
 def test_nodes_that_joined_twice_apart_list_everybody_twice_together(cluster):
     nodes = [cluster.beam("a", otp=23), python(cluster, "b"), cluster.beam("c", otp=23), python(cluster, "d")]
-    groups = [Pg2Of(node) for node in nodes]
+    groups = [Pg2Client(node) for node in nodes]
     nodes[1].ping(nodes[0].name)
     nodes[3].ping(nodes[2].name)
     pids = [member(node) for node in nodes]
@@ -474,12 +474,12 @@ def test_nodes_that_joined_twice_apart_list_everybody_twice_together(cluster):
 
     nodes[0].ping(nodes[3].name)
 
-    see(groups, pids * 2)
+    wait_for_members(groups, pids * 2)
 
 
 def test_joins_from_three_nodes_at_once_all_count(cluster):
     nodes = [cluster.beam("a", otp=23), cluster.beam("b", otp=23), python(cluster, "c")]
-    groups = [Pg2Of(node) for node in nodes]
+    groups = [Pg2Client(node) for node in nodes]
     for node in nodes[1:]:
         node.ping(nodes[0].name)
     for node in nodes:
@@ -491,11 +491,11 @@ def test_joins_from_three_nodes_at_once_all_count(cluster):
         beam.eval("spawn(fun() -> [pg2:join(group, P__) || _ <- lists:seq(1, 20)] end), ok", P__=pid)
     nodes[2].eval("await asyncio.gather(*[node.pg2.join(Atom('group'), p) for _ in range(20)])", p=pids[2], timeout=60)
 
-    see(groups, pids * 20, timeout=60)
+    wait_for_members(groups, pids * 20, timeout=60)
 
 
-def test_a_lock_held_on_the_beam_makes_a_change_wait(old):
-    beam, py, theirs, ours = old
+def test_a_lock_held_on_the_beam_makes_a_change_wait(otp23_pair):
+    beam, py, theirs, ours = otp23_pair
     py.ping(beam.name)
     beam.eval("global:sync()")
     beam.eval("true = global:set_lock({{pg2, group}, self()})")
@@ -509,35 +509,35 @@ def test_a_lock_held_on_the_beam_makes_a_change_wait(old):
     assert theirs.groups() == ours.groups() == [GROUP]
 
 
-def test_a_restarted_node_of_either_kind_is_back_with_its_new_members_only(cluster, old):
-    beam, py, theirs, ours = old
+def test_a_restarted_node_of_either_kind_is_back_with_its_new_members_only(cluster, otp23_pair):
+    beam, py, theirs, ours = otp23_pair
     py.ping(beam.name)
     p, q = member(beam), member(py)
     ours.create()
     ours.join(p)
     ours.join(q)
-    see([theirs, ours], [p, q])
+    wait_for_members([theirs, ours], [p, q])
 
     py.kill()
-    see([theirs], [p])
+    wait_for_members([theirs], [p])
     py = python(cluster, "socrates")
-    ours = Pg2Of(py)
+    ours = Pg2Client(py)
     py.ping(beam.name)
-    see([ours], [p])
+    wait_for_members([ours], [p])
     q = member(py)
     ours.join(q)
-    see([theirs, ours], [p, q])
+    wait_for_members([theirs, ours], [p, q])
     beam.kill()
-    see([ours], [q])
+    wait_for_members([ours], [q])
     beam = cluster.beam("plato", otp=23)
-    theirs = Pg2Of(beam)
+    theirs = Pg2Client(beam)
     beam.ping(py.name)
 
-    see([theirs, ours], [q])
+    wait_for_members([theirs, ours], [q])
 
 
-def test_a_group_deleted_while_apart_comes_back(old):
-    beam, py, theirs, ours = old
+def test_a_group_deleted_while_apart_comes_back(otp23_pair):
+    beam, py, theirs, ours = otp23_pair
     py.ping(beam.name)
     ours.create()
     q = member(beam)
@@ -548,7 +548,7 @@ def test_a_group_deleted_while_apart_comes_back(old):
     ours.delete()
     py.ping(beam.name)
 
-    see([ours, theirs], [q])
+    wait_for_members([ours, theirs], [q])
 
 
 # The servers beside them

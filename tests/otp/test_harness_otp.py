@@ -5,8 +5,8 @@ import os
 import pytest
 
 from erlmesh.terms import Atom
-from peer import EvaluationFailed, PeerGone
-from waiting import wait_until
+from os_process import EvaluationFailed, ProcessGone
+from polling import wait_until
 
 
 def test_a_beam_evaluates_keeps_variables_and_takes_terms(cluster, otp):
@@ -32,7 +32,7 @@ def test_a_killed_beam_is_known_to_be_gone(cluster):
     beam.kill()
 
     assert not beam.is_running()
-    with pytest.raises(PeerGone):
+    with pytest.raises(ProcessGone):
         beam.eval("node()")
 
 

@@ -5,9 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from cluster import own_cluster
+from cluster import running_cluster
 from erlmesh.terms import Atom
-from waiting import wait_until
+from polling import wait_until
 
 KINDS = ["python", "beam", "python", "beam", "python"]
 IN_TIME = 20.0
@@ -42,7 +42,7 @@ def join_through(nodes, one):
 def test_five_nodes_started_at_once_become_a_full_mesh(tmp_path, rounds, otp, request):
     chance = random.Random(2015)
     for number in range(rounds(2)):
-        with own_cluster(tmp_path) as cluster:
+        with running_cluster(tmp_path) as cluster:
             kinds = chance.sample(KINDS, len(KINDS))
             nodes = start_five(cluster, kinds, otp)
 
@@ -54,7 +54,7 @@ def test_five_nodes_started_at_once_become_a_full_mesh(tmp_path, rounds, otp, re
                     lambda nodes=nodes, pids=pids: all(set(n.members(Atom("group"))) == pids for n in nodes), IN_TIME
                 )
             except BaseException:
-                request.node.add_report_section("call", f"round {number}: {kinds}", cluster.stories())
+                request.node.add_report_section("call", f"round {number}: {kinds}", cluster.logs())
                 raise
 
 

@@ -6,16 +6,16 @@ import sys
 
 import pytest
 
-from cluster import answers, free_port
+from cluster import free_port, is_listening
 from erlmesh import Atom, FixedPort, Node, NoEpmd, NoProcess, StaticResolver
 from erlmesh.core.allow_list import AllowList
 from erlmesh.discovery.discovery import Discovery
 from erlmesh.discovery.lookup import Lookup
 from erlmesh.discovery.sources import parse_sources
-from peer import OsProcess
-from pynode import python_surroundings
-from relay import relay
-from waiting import run, until, wait_until
+from os_process import OsProcess
+from polling import run, wait_until, wait_until_async
+from pynode import python_environment
+from tcp_proxy import tcp_proxy
 
 PONG, PANG = Atom("pong"), Atom("pang")
 PORT_OF = "element(2, erl_epmd:port_please(binary_to_list(Name), {127,0,0,1}))"
@@ -89,22 +89,24 @@ def test_several_nodes_of_one_process_are_as_many_for_a_beam(cluster):
             Node("aristotle@127.0.0.1", cookie="monster", join=[plato.name]) as aristotle,
         ):
             assert await socrates.ping(plato.name)
-            await until(lambda: set(socrates.nodes()) == {plato.name, aristotle.name}, what="the mesh")
-            await until(lambda: sees(plato, aristotle.internals.atom, socrates.internals.atom))
+            await wait_until_async(lambda: set(socrates.nodes()) == {plato.name, aristotle.name}, what="the mesh")
+            await wait_until_async(lambda: sees(plato, aristotle.internals.atom, socrates.internals.atom))
             pids = {node.spawn(lambda me: me.receive()) for node in (socrates, aristotle)}
             for pid in pids:
                 (socrates if pid.node is socrates.internals.atom else aristotle).pg.join(Atom("g"), pid)
             await plato.eval_async("pg:start(pg)")
-            await until(lambda: set(socrates.pg.get_members(Atom("g"))) == pids)
-            await until(lambda: set(aristotle.pg.get_members(Atom("g"))) == pids)
+            await wait_until_async(lambda: set(socrates.pg.get_members(Atom("g"))) == pids)
+            await wait_until_async(lambda: set(aristotle.pg.get_members(Atom("g"))) == pids)
 
             async def members():
                 return set(await plato.eval_async("pg:get_members(g)")) == pids
 
-            await until(members)
+            await wait_until_async(members)
             assert len({str(pid) for pid in pids}) == 2  # one is <0.…>, the other is not
             await socrates.stop()
-            await until(lambda: {pid.node for pid in aristotle.pg.get_members(Atom("g"))} == {aristotle.atom})
+            await wait_until_async(
+                lambda: {pid.node for pid in aristotle.pg.get_members(Atom("g"))} == {aristotle.atom}
+            )
             assert all(str(pid).startswith("<0.") for pid in aristotle.pg.get_members(Atom("g")))
 
     run(main())
@@ -113,7 +115,7 @@ def test_several_nodes_of_one_process_are_as_many_for_a_beam(cluster):
 def test_when_the_node_that_is_the_epmd_ends_another_of_its_process_takes_over(cluster_without_epmd):
     async def main():
         first, second = (Node(f"{name}@127.0.0.1", cookie="monster") for name in ("first", "second"))
-        async with second_after(first, second):
+        async with started_after(first, second):
             plato = await asyncio.to_thread(cluster_without_epmd.beam, "plato")
             await first.stop()
             creation = second.internals.creation
@@ -121,14 +123,14 @@ def test_when_the_node_that_is_the_epmd_ends_another_of_its_process_takes_over(c
             async def found():
                 return await plato.eval_async("net_adm:ping('second@127.0.0.1')") == PONG
 
-            await until(found)
+            await wait_until_async(found)
             assert second.internals.creation == creation
 
     run(main())
 
 
 @contextlib.asynccontextmanager
-async def second_after(first, second):
+async def started_after(first, second):
     async with first, second:
         yield
 
@@ -226,7 +228,7 @@ def test_epmd_is_told_the_advertised_port_instead_of_the_bound_one(cluster):
         async with Node("socrates@127.0.0.1", cookie="monster", **options) as socrates:
             assert await plato.eval_async("net_adm:ping(N)", N=socrates.internals.atom) == PANG
             assert await plato.eval_async(PORT_OF, Name="socrates") == told
-            async with relay(("127.0.0.1", told), ("127.0.0.9", bound)):
+            async with tcp_proxy(("127.0.0.1", told), ("127.0.0.9", bound)):
                 assert await plato.eval_async("net_adm:ping(N)", N=socrates.internals.atom) == PONG
 
     run(main())
@@ -260,13 +262,13 @@ def test_nodes_with_one_port_for_all_need_no_epmd(cluster_without_epmd, otp):
             assert socrates.internals.creation >= 4
             assert await socrates.ping(plato.name)
             assert await aristotle.eval_async("net_adm:ping(N)", N=socrates.internals.atom) == PONG
-            await until(lambda: set(socrates.nodes()) == {plato.name, aristotle.name})
-            await until(lambda: sees(plato, aristotle.atom, socrates.internals.atom))
+            await wait_until_async(lambda: set(socrates.nodes()) == {plato.name, aristotle.name})
+            await wait_until_async(lambda: sees(plato, aristotle.atom, socrates.internals.atom))
             with pytest.raises(NoProcess):
                 await socrates.call((Atom("nobody"), plato.atom), Atom("x"))
 
     run(main())
-    assert not answers(cluster.epmd_port)  # nobody started one
+    assert not is_listening(cluster.epmd_port)  # nobody started one
 
 
 def test_a_resolver_of_ones_own_says_where_nodes_listen(cluster):
@@ -316,13 +318,13 @@ def test_the_command_line_starts_a_node_without_epmd_that_a_beam_meets(cluster_w
     listen = ["-erl_epmd_port", str(port), "-kernel", "inet_dist_use_interface", "{127,0,0,2}"]
     plato = cluster.beam("plato@127.0.0.2", arguments=listen)
     command = [sys.executable, "-m", "erlmesh", "start", "--name", "socrates@127.0.0.3", "--cookie", "monster"]
-    environment = {**python_surroundings(cluster.epmd_port, cluster.home), "ERLMESH_ERL_EPMD_PORT": str(port)}
+    environment = {**python_environment(cluster.epmd_port, cluster.home), "ERLMESH_ERL_EPMD_PORT": str(port)}
     socrates = OsProcess("erlmesh start", command, environment)
     cluster.members.append(socrates)
     wait_until(lambda: socrates.logged("is up"))
 
     assert plato.ping("socrates@127.0.0.3")
-    assert not answers(cluster.epmd_port)
+    assert not is_listening(cluster.epmd_port)
 
 
 # Discovery
@@ -334,11 +336,11 @@ def test_a_beam_is_discovered_by_the_epmd_of_its_host_and_found_again_after_its_
     async def main():
         look = Lookup(parse_sources(["dns:127.0.0.1"]), epmd_port=cluster.epmd_port)
         async with Node("socrates@127.0.0.1", cookie="monster") as socrates, Discovery(socrates, look):
-            await until(lambda: socrates.nodes() == [plato.name], what="plato met")
+            await wait_until_async(lambda: socrates.nodes() == [plato.name], what="plato met")
             plato.kill()
-            await until(lambda: socrates.nodes() == [])
+            await wait_until_async(lambda: socrates.nodes() == [])
             await asyncio.to_thread(cluster.beam, "plato")
-            await until(lambda: socrates.nodes() == [plato.name], 30, what="plato met again")
+            await wait_until_async(lambda: socrates.nodes() == [plato.name], 30, what="plato met again")
 
     run(main())
 
@@ -350,10 +352,10 @@ def test_an_answer_without_a_node_disconnects_nobody(cluster, tmp_path):
     async def main():
         look = Lookup(parse_sources([f"file:{file}"]), epmd_port=cluster.epmd_port)
         async with Node("socrates@127.0.0.1", cookie="monster") as socrates, Discovery(socrates, look) as discovery:
-            await until(lambda: socrates.nodes() == [plato.name], what="plato met")
+            await wait_until_async(lambda: socrates.nodes() == [plato.name], what="plato met")
             file.write_text("")
             discovery.lookup_now()
-            await until(lambda: not discovery.found)
+            await wait_until_async(lambda: not discovery.found)
             assert socrates.nodes() == [plato.name]
 
     run(main())

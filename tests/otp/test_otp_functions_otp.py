@@ -1,11 +1,11 @@
-"""erlmesh.otp_functions beside OTP's own functions: the same calls, from the same BEAM, to a BEAM and to an erlmesh node."""
+"""Calls to erlmesh.otp_functions give the same answers as the same calls to a BEAM."""
 
 from __future__ import annotations
 
 import pytest
 
 from erlmesh.terms import Atom, Map, Pid, Ref
-from waiting import wait_until
+from polling import wait_until
 
 ERLANG_AND_PG = r"""
     {erlang, node, []}, {erlang, nodes, []}, {erlang, hd, [[1, 2]]}, {erlang, hd, [[1 | 2]]}, {erlang, hd, [[]]},
@@ -89,7 +89,7 @@ def shape(term, node):
     return term
 
 
-def asked(asker, node, calls):
+def call_results(asker, node, calls):
     answers = asker.eval(ASK.replace("CALLS", calls), Node=Atom(node.name), timeout=60.0)
     shapes = [(shape(call, node), shape(answer, node)) for call, answer in answers]
     return [  # groups are listed in the order of a hash table
@@ -102,8 +102,8 @@ def asked(asker, node, calls):
 def test_every_function_answers_as_otps_own(beam, stock, otp):
     real = beam("plato", otp=otp, arguments=["-kernel", "start_pg", "true"])
 
-    expected = asked(beam("asker1", otp=otp), real, ERLANG_AND_PG)
-    given = asked(beam("asker2", otp=otp), stock, ERLANG_AND_PG)
+    expected = call_results(beam("asker1", otp=otp), real, ERLANG_AND_PG)
+    given = call_results(beam("asker2", otp=otp), stock, ERLANG_AND_PG)
 
     differ = [(call, want, got) for (call, want), (_, got) in zip(expected, given, strict=True) if want != got]
     assert differ == [], differ
@@ -112,9 +112,9 @@ def test_every_function_answers_as_otps_own(beam, stock, otp):
 def test_every_function_of_pg2_answers_as_otp_23s_own(beam, stock):
     real = beam("plato", otp=23)
 
-    expected = asked(beam("asker1", otp=23), real, PG2)
+    expected = call_results(beam("asker1", otp=23), real, PG2)
     real.kill()
-    given = asked(beam("asker2", otp=23), stock, PG2)
+    given = call_results(beam("asker2", otp=23), stock, PG2)
 
     differ = [(call, want, got) for (call, want), (_, got) in zip(expected, given, strict=True) if want != got]
     assert differ == [], differ

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from beam import TOOLS, NoSuchOtp, installed_otp, programs, surroundings
+from beam import TOOLS, NoSuchOtp, installed_otp, otp_environment, programs
 from cluster import Cluster
-from pynode import python_surroundings
+from pynode import python_environment
 
 HELPERS = Path(__file__).parent / "pg_suite"
 PEER = f"{sys.executable} -m erlmesh start --expose erlmesh.otp_functions --expose pg_suite_peer --app pg_suite_peer:control"
@@ -67,8 +67,8 @@ def test_every_case_of_pg_suite_passes_with_erlmesh_nodes_as_peers(
     cluster.start_epmd_once()
     environment = {
         **os.environ,
-        **surroundings(cluster.epmd_port, tmp_path, folder),
-        **python_surroundings(cluster.epmd_port, tmp_path),
+        **otp_environment(cluster.epmd_port, tmp_path, folder),
+        **python_environment(cluster.epmd_port, tmp_path),
         "PG_SUITE_PEER": PEER,
         "PG_SUITE_OTP": str(release),
     }

@@ -28,8 +28,8 @@ from erlmesh.proto.handshake import HandshakeCompleted, LocalNode, Status, accep
 from erlmesh.proto.handshake_driver import HandshakeDriver, HandshakeFailed
 from erlmesh.terms import Atom, Pid, Ref
 
-OURS, CREATION = "python@127.0.0.1", 77
-ME = Pid(Atom(OURS), 1, 0, CREATION)
+LOCAL_NAME, CREATION = "python@127.0.0.1", 77
+ME = Pid(Atom(LOCAL_NAME), 1, 0, CREATION)
 WAIT = 15.0
 FRAMINGS = {
     "both": OFFERED,
@@ -45,58 +45,60 @@ register(echo, Echo), Echo
 """
 
 
-class Peer:
+class ProtocolPeer:
     """A node that is only a protocol: says signals, and hears them in order."""
 
     def __init__(self, connection, handshake):
-        self.socket, self.heard = connection, []
+        self.socket, self.received = connection, []
         connection.settimeout(WAIT)
         while not (events := self._run_handshake(handshake)):
             pass
         if isinstance(events[0], HandshakeFailed):
             connection.close()
             raise events[0].reason
-        self.met = events[0]
-        self.channel = Channel(self.met.name, OURS, self.met.flags, now=time.monotonic())
-        self._take(handshake.trailing_data)
+        self.handshake_result = events[0]
+        self.channel = Channel(
+            self.handshake_result.name, LOCAL_NAME, self.handshake_result.flags, now=time.monotonic()
+        )
+        self._feed(handshake.trailing_data)
 
-    def _shake(self, handshake):
+    def _run_handshake(self, handshake):
         self.socket.sendall(handshake.data_to_send())
         data = self.socket.recv(65536)
         events = handshake.receive_data(data, time.monotonic()) if data else handshake.eof()
         self.socket.sendall(handshake.data_to_send())
         return events
 
-    def _take(self, data):
-        self.heard += self.channel.receive_data(data, time.monotonic())
+    def _feed(self, data):
+        self.received += self.channel.receive_data(data, time.monotonic())
 
-    def say(self, *signals):
+    def send_signals(self, *signals):
         for signal in signals:
             self.channel.send(signal)
         self.socket.sendall(self.channel.data_to_send(time.monotonic()))
 
-    def hear(self, kind, which=lambda _signal: True):
+    def next_signal(self, kind, which=lambda _signal: True):
         """The next signal of that kind; others meant for nobody here are dropped."""
         while True:
-            while self.heard:
-                signal = self.heard.pop(0)
+            while self.received:
+                signal = self.received.pop(0)
                 assert not isinstance(signal, ConnectionLost), signal
                 if isinstance(signal, kind) and which(signal):
                     return signal
             data = self.socket.recv(1 << 20)
             assert data, "the peer closed the connection"
-            self._take(data)
+            self._feed(data)
 
-    def hear_message(self):
-        return self.hear(Send, lambda signal: signal.to == ME).message
+    def next_message(self):
+        return self.next_signal(Send, lambda signal: signal.to == ME).message
 
-    def hear_close(self):
+    def wait_closed(self):
         while data := self.socket.recv(65536):
-            self._take(data)
+            self._feed(data)
 
 
 def me(cookie="monster", flags=OFFERED):
-    return LocalNode(OURS, CREATION, lambda _: cookie, lambda: time.monotonic_ns() & 0xFFFFFFFF, set(), flags)
+    return LocalNode(LOCAL_NAME, CREATION, lambda _: cookie, lambda: time.monotonic_ns() & 0xFFFFFFFF, set(), flags)
 
 
 def ask_epmd(port, request):
@@ -128,7 +130,7 @@ def dial(epmd_port, closing):
         where = epmd.decode_lookup_response(ask_epmd(epmd_port, epmd.encode_lookup(node.name.partition("@")[0])))
         connection = closing(socket.create_connection(("127.0.0.1", where.port), WAIT))
         conversation = initiate(me(**options), called or node.name, lambda: True)
-        return Peer(connection, HandshakeDriver(conversation, now=time.monotonic()))
+        return ProtocolPeer(connection, HandshakeDriver(conversation, now=time.monotonic()))
 
     return dial
 
@@ -148,7 +150,7 @@ def listen(epmd_port, closing):
         def answered(**options):
             connection = closing(server.accept()[0])
             conversation = accept(me(**options), lambda *_: Status.OK)
-            return Peer(connection, HandshakeDriver(conversation, now=time.monotonic()))
+            return ProtocolPeer(connection, HandshakeDriver(conversation, now=time.monotonic()))
 
         return answered
 
@@ -163,7 +165,7 @@ def test_terms_go_there_and_come_back(plato, dial, framing):
     messages += [Atom("ж" * 255), (Atom("x" * 255), Atom("ж" * 200)), 1 << 70, -1.5, [], (), b"", [1, 2, 3]]
 
     for message in messages:
-        peer.say(Send(ME, echo, (ME, message)), SendName(ME, Atom("echo"), (ME, message)))
+        peer.send_signals(Send(ME, echo, (ME, message)), SendName(ME, Atom("echo"), (ME, message)))
 
     for message in messages:
         sent = (
@@ -171,8 +173,8 @@ def test_terms_go_there_and_come_back(plato, dial, framing):
             if isinstance(message, tuple)
             else message
         )
-        assert peer.hear_message() == (echo, sent)
-        assert peer.hear_message() == (echo, sent)
+        assert peer.next_message() == (echo, sent)
+        assert peer.next_message() == (echo, sent)
 
 
 def test_more_atoms_than_both_caches_hold_arrive(plato, dial):
@@ -180,10 +182,10 @@ def test_more_atoms_than_both_caches_hold_arrive(plato, dial):
     peer = dial(plato)
     names = [Atom(f"a_rather_unique_atom_{number}") for number in range(5000)]
     with ThreadPoolExecutor(1) as pool:
-        heard = pool.submit(lambda: [peer.hear_message() for _ in names])
+        heard = pool.submit(lambda: [peer.next_message() for _ in names])
 
         for name in names:
-            peer.say(Send(ME, echo, (ME, name)))
+            peer.send_signals(Send(ME, echo, (ME, name)))
 
         assert heard.result(60) == [(echo, name) for name in names]
 
@@ -193,9 +195,9 @@ def test_long_messages_go_there_and_come_back(plato, dial, framing):
     echo = plato.eval(ECHO)
     peer = dial(plato, flags=FRAMINGS[framing])
     for message in [b"\x07" * 65_536, (Atom("first_seen_in_a_long_one"), b"\x08" * 200_000), b"\x09" * 3_000_000]:
-        peer.say(Send(ME, echo, (ME, message)))
+        peer.send_signals(Send(ME, echo, (ME, message)))
 
-        assert peer.hear_message() == (echo, message)
+        assert peer.next_message() == (echo, message)
 
 
 def test_long_messages_of_many_senders_are_told_apart(plato, dial):
@@ -204,7 +206,7 @@ def test_long_messages_of_many_senders_are_told_apart(plato, dial):
         "[spawn(fun() -> [To ! {N, I, binary:copy(<<N>>, 150000)} || I <- [1, 2, 3]] end) || N <- [1, 2, 3, 4]]", To=ME
     )
 
-    heard = [peer.hear_message() for _ in range(12)]
+    heard = [peer.next_message() for _ in range(12)]
 
     for sender in (1, 2, 3, 4):
         assert [index for number, index, _ in heard if number == sender] == [1, 2, 3]
@@ -214,16 +216,18 @@ def test_long_messages_of_many_senders_are_told_apart(plato, dial):
 @pytest.mark.parametrize("framing", ["both", "old words"])
 def test_monitors_and_links_speak_the_same_words(plato, dial, framing):
     peer = dial(plato, flags=FRAMINGS[framing])
-    ref, other = (Ref(Atom(OURS), CREATION, (number, 0, 0)) for number in (1, 2))
-    peer.say(Monitor(ME, Atom("nobody"), ref))
-    assert peer.hear(Down) == Down(Atom("nobody"), ME, ref, Atom("noproc"))
+    ref, other = (Ref(Atom(LOCAL_NAME), CREATION, (number, 0, 0)) for number in (1, 2))
+    peer.send_signals(Monitor(ME, Atom("nobody"), ref))
+    assert peer.next_signal(Down) == Down(Atom("nobody"), ME, ref, Atom("noproc"))
 
     victim = plato.eval("spawn(fun() -> receive after infinity -> ok end end)")
-    peer.say(Monitor(ME, victim, ref), Monitor(ME, victim, other), Demonitor(ME, victim, other), Link(ME, victim))
-    peer.say(ExitSend(ME, victim, Atom("kill")))
+    peer.send_signals(
+        Monitor(ME, victim, ref), Monitor(ME, victim, other), Demonitor(ME, victim, other), Link(ME, victim)
+    )
+    peer.send_signals(ExitSend(ME, victim, Atom("kill")))
 
-    assert peer.hear(ExitLink) == ExitLink(victim, ME, Atom("killed"))
-    assert peer.hear(Down) == Down(victim, ME, ref, Atom("killed"))
+    assert peer.next_signal(ExitLink) == ExitLink(victim, ME, Atom("killed"))
+    assert peer.next_signal(Down) == Down(victim, ME, ref, Atom("killed"))
 
 
 @pytest.mark.otps(25, 27, 29)
@@ -231,20 +235,20 @@ def test_a_node_acknowledges_our_unlink(plato, dial):
     peer = dial(plato)
     victim = plato.eval("spawn(fun() -> receive after infinity -> ok end end)")
 
-    peer.say(Link(ME, victim), Unlink(9, ME, victim))
+    peer.send_signals(Link(ME, victim), Unlink(9, ME, victim))
 
-    assert peer.hear(UnlinkAck) == UnlinkAck(9, victim, ME)
+    assert peer.next_signal(UnlinkAck) == UnlinkAck(9, victim, ME)
 
 
 @pytest.mark.otps(25, 27, 29)
 def test_an_answer_to_an_alias_arrives(plato, dial):
     peer = dial(plato)
     caller = plato.eval("spawn(fun() -> A = alias(), To ! {ask, A}, receive X -> To ! {got, X} end end)", To=ME)
-    _, alias = peer.hear_message()
+    _, alias = peer.next_message()
 
-    peer.say(SendAlias(ME, alias, b"answer"))
+    peer.send_signals(SendAlias(ME, alias, b"answer"))
 
-    assert peer.hear(Send, lambda signal: signal.to == ME) == Send(caller, ME, (Atom("got"), b"answer"))
+    assert peer.next_signal(Send, lambda signal: signal.to == ME) == Send(caller, ME, (Atom("got"), b"answer"))
 
 
 def test_a_node_calls_us_and_is_answered(plato, listen):
@@ -254,10 +258,12 @@ def test_a_node_calls_us_and_is_answered(plato, listen):
         peer = answered()
 
         assert connected.result(WAIT) is True
-    assert peer.met == HandshakeCompleted(plato.name, OFFERED & peer.met.theirs, peer.met.theirs, peer.met.creation)
-    assert plato.nodes() == {OURS}
+    assert peer.handshake_result == HandshakeCompleted(
+        plato.name, OFFERED & peer.handshake_result.theirs, peer.handshake_result.theirs, peer.handshake_result.creation
+    )
+    assert plato.nodes() == {LOCAL_NAME}
     plato.eval("Me = self(), spawn(fun() -> To ! {hello, Me} end)", To=ME)
-    assert peer.hear_message()[0] == Atom("hello")
+    assert peer.next_message()[0] == Atom("hello")
 
 
 def test_a_node_with_another_cookie_is_refused_when_it_calls(plato, listen):
@@ -291,7 +297,7 @@ def test_a_second_connection_of_ours_replaces_the_first(plato, dial):
 
     second = dial(plato)
 
-    first.hear_close()
+    first.wait_closed()
     echo = plato.eval(ECHO)
-    second.say(Send(ME, echo, (ME, 1)))
-    assert second.hear_message() == (echo, 1)
+    second.send_signals(Send(ME, echo, (ME, 1)))
+    assert second.next_message() == (echo, 1)

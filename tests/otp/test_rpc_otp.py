@@ -19,7 +19,7 @@ from erlmesh import (
     RemoteExit,
     RemoteThrow,
 )
-from waiting import run, until, wait_until
+from polling import run, wait_until, wait_until_async
 
 INFINITY = Atom("infinity")
 
@@ -92,17 +92,17 @@ def test_a_call_that_gets_no_answer_says_why(beam):
             with pytest.raises(CalleeExited, match="was ended by a signal: killed"):
                 await node.rpc(plato.name, "erlang", "apply", [*(await killer(node))])
             lost = node.spawn(lambda me: node.rpc(plato.name, "timer", "sleep", [INFINITY], timeout=None))
-            await until(lambda: len(node.internals._router.monitors) > of_the_node)
+            await wait_until_async(lambda: len(node.internals._router.monitors) > of_the_node)
             ends = []
             node.spawn_handler(lambda message: ends.append(message[4])).monitor(lost)
             plato.kill()
-            await until(lambda: ends)
+            await wait_until_async(lambda: ends)
             assert ends[0][0][0] is Atom("NoConnection")
             assert (len(node.internals._router.spawn_client), len(node.internals._node_process._pending_calls)) == (
                 0,
                 0,
             )
-            await until(lambda: len(node.internals._router.monitors) == of_the_node)
+            await wait_until_async(lambda: len(node.internals._router.monitors) == of_the_node)
 
     async def killer(node):
         return await plato.eval_async("[fun() -> exit(self(), kill) end, []]")
@@ -133,7 +133,7 @@ def test_a_cast_is_run_and_says_nothing(beam):
         async with socrates() as node:
             node.rpc.cast(plato.name, "erlang", "register", [Atom("cast"), await plato.eval_async("self()")])
             node.rpc.cast("nobody@127.0.0.1", "erlang", "node")
-            await until(lambda: plato.eval_async("whereis(cast) =:= self()"))
+            await wait_until_async(lambda: plato.eval_async("whereis(cast) =:= self()"))
 
     plato = beam("plato")
     run(main())
@@ -159,7 +159,7 @@ def test_processes_are_started_elsewhere_linked_and_monitored(beam, otp):
                 heard.append(orphan)
 
             node.spawn(body)
-            await until(lambda: len(heard) == 4, what=f"the end of {heard}")
+            await wait_until_async(lambda: len(heard) == 4, what=f"the end of {heard}")
             undef = (Atom("undef"), [(Atom("no"), Atom("such"), [1], [])])
             assert heard[:3] == [Atom("enough"), True, [undef, undef]]
             assert await plato.eval_async("is_process_alive(P)", P=heard[3])  # its parent ended with normal
@@ -196,7 +196,7 @@ def test_a_crash_there_is_no_noise_here(beam, caplog):
         async with socrates() as node:
             await node.spawn_remote(plato.name, "erlang", "error", [Atom("boom")])
             with caplog.at_level("DEBUG", "erlmesh.group_leader"):
-                await until(lambda: "boom" in caplog.text)
+                await wait_until_async(lambda: "boom" in caplog.text)
         assert all(record.levelname == "DEBUG" for record in caplog.records if "boom" in record.getMessage())
 
     plato = beam("plato")

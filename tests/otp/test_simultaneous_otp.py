@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from erlmesh.terms import Atom
-from waiting import wait_until
+from polling import wait_until
 
 SPREAD = 0.0015
 """Seconds by which the two may miss each other: around a handshake's own length, so that all its steps collide."""
@@ -30,17 +30,17 @@ def connect_at(node, at, peer):
     return node.eval("await connect_at(at, peer)", at=at, peer=peer)
 
 
-def part(node, peer):
+def disconnect_both(node, peer):
     """Disconnects until both are alone: what a service of either sends in the same instant connects them again."""
 
-    def both_are_alone():
+    def both_disconnected():
         if hasattr(node, "otp"):
             node.eval("erlang:disconnect_node(Peer)", Peer=peer.atom)
         else:
             node.eval("node.disconnect(peer)", peer=peer.name)
         return not node.nodes() and not peer.nodes()
 
-    wait_until(both_are_alone, what="both alone", seen=lambda: (node.nodes(), peer.nodes()))
+    wait_until(both_disconnected, what="both alone", details=lambda: (node.nodes(), peer.nodes()))
 
 
 # The greater name wins when both dial, so each kind has to play both parts.
@@ -62,4 +62,4 @@ def test_two_nodes_that_dial_each_other_at_once_are_connected_once(cluster, roun
 
             assert (one.result(20), two.result(20)) == (True, True), f"round {number}"
             wait_until(lambda: (a.nodes(), b.nodes()) == ({b.name}, {a.name}), what="one connection on both sides")
-            part((a, b)[number % 2], (b, a)[number % 2])
+            disconnect_both((a, b)[number % 2], (b, a)[number % 2])

@@ -261,7 +261,7 @@ def test_a_float_prints_as_erlang_prints_it(oracle, number):
     assert format_erlang(number) == oracle("float", number).decode()
 
 
-@given(name=st.text(st.text(max_codepoint=0x17F), max_size=6) | st.sampled_from(["end", "let", "else"]))
+@given(name=st.text(st.characters(max_codepoint=0x17F), max_size=6) | st.sampled_from(["end", "let", "else"]))
 @asked_often
 def test_an_atom_prints_as_erlang_prints_it(oracle, name):
     if release(oracle) > 25:

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from erlmesh.terms import Atom
-from waiting import wait_until
+from polling import wait_until
 
 GROUP = Atom("group")
 PAIRS = [("beam", "python"), ("python", "beam"), ("python", "python"), ("beam", "beam")]  # who starts first

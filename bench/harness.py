@@ -14,7 +14,7 @@ from beam import Beam, programs  # noqa: E402 - the nodes that the tests drive a
 from cluster import Cluster  # noqa: E402
 from pynode import PyNode  # noqa: E402
 
-__all__ = ["CONTENDERS", "Beam", "Pair", "PyNode", "World"]
+__all__ = ["CONTENDERS", "Beam", "BenchHarness", "Pair", "PyNode"]
 
 CONTENDERS = ("BEAM", "erlmesh")
 CLOCK_CORE, OTHER_CORE = 0, 1
@@ -25,10 +25,10 @@ class Pair:
     """A clock, which is a BEAM, and the node that it measures."""
 
     clock: Beam
-    subject: Beam | PyNode
+    node: Beam | PyNode
 
 
-class World:
+class BenchHarness:
     """Everything that runs. ``fresh`` makes more nodes; whoever makes them ends them."""
 
     def __init__(self, cluster: Cluster, scratch: Path) -> None:
@@ -44,19 +44,19 @@ class World:
             for contender in CONTENDERS
         }
 
-    def fresh(self, contender: str, core: int | None = None) -> Beam | PyNode:
+    def start_node(self, contender: str, core: int | None = None) -> Beam | PyNode:
         """A new node of a contender, connected with nobody."""
         self._count += 1
         name = f"n{self._count}"
         if contender == "BEAM":
             return self.cluster.beam(name, core=core, arguments=["-pa", str(self._scratch)])
         node = self.cluster.pynode(name, core=core, environment={"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"})
-        node.eval("from bench import subject")
+        node.eval("from bench import workload")
         return node
 
     def _pair(self, contender: str, core: int) -> Pair:
-        clock, subject = self.fresh("BEAM", CLOCK_CORE), self.fresh(contender, core)
+        clock, subject = self.start_node("BEAM", CLOCK_CORE), self.start_node(contender, core)
         clock.eval("mesh_bench:serve()")  # it answers calls, too
-        subject.eval("mesh_bench:serve()" if contender == "BEAM" else "subject.serve(node)")
+        subject.eval("mesh_bench:serve()" if contender == "BEAM" else "workload.serve(node)")
         assert clock.ping(subject.name)
         return Pair(clock, subject)

@@ -1,12 +1,12 @@
 """Names and meshes of ``global``, asked of either kind of node in the same words."""
 
 from erlmesh.terms import Atom
-from waiting import wait_until
+from polling import wait_until
 
 X, PLAYED, YES, NO, UNDEFINED = map(Atom, ("x", "played", "yes", "no", "undefined"))
 SPAWN = "spawn(fun() -> receive stop -> ok end end)"
 # What the Python nodes of these tests can do: processes that keep what they are sent.
-PYTHON = """
+PY_MAILBOXES = """
 boxes = {}
 async def keep(me):
     boxes[me.pid] = []
@@ -19,7 +19,7 @@ def is_beam(node):
     return hasattr(node, "otp")
 
 
-def known(node):
+def known_nodes(node):
     if is_beam(node):
         return {name.name for name in node.eval("gen_server:call(global_name_server, get_known)")}
     return set(node.eval("node.global_.known()"))
@@ -27,7 +27,7 @@ def known(node):
 
 def is_mesh(nodes):
     names = {node.name for node in nodes}
-    return all(node.nodes() | {node.name} == names and known(node) | {node.name} == names for node in nodes)
+    return all(node.nodes() | {node.name} == names and known_nodes(node) | {node.name} == names for node in nodes)
 
 
 def wait_for_mesh(*nodes, seconds=20):

@@ -7,13 +7,13 @@ from typing import NoReturn
 
 import pytest
 
-NOT_TESTED = pytest.StashKey[dict[str, int]]()
+SKIPPED = pytest.StashKey[dict[str, int]]()
 
 
-def not_here(request: pytest.FixtureRequest, why: str) -> NoReturn:
+def skip_or_fail(request: pytest.FixtureRequest, reason: str) -> NoReturn:
     """A test that cannot run on this machine: counted and told at the end; in CI that is a failure."""
     if os.environ.get("CI") == "true":
-        pytest.fail(f"CI must test this, and cannot: {why}", pytrace=False)
-    seen = request.config.stash[NOT_TESTED]
-    seen[why] = seen.get(why, 0) + 1
-    pytest.skip(why)
+        pytest.fail(f"CI must test this, and cannot: {reason}", pytrace=False)
+    seen = request.config.stash[SKIPPED]
+    seen[reason] = seen.get(reason, 0) + 1
+    pytest.skip(reason)

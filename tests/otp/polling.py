@@ -7,15 +7,15 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
-__all__ = ["run", "until", "wait_until"]
+__all__ = ["run", "wait_until", "wait_until_async"]
 
 T = TypeVar("T")
-TURN = 0.005
+POLL_INTERVAL = 0.005
 """Seconds between two looks."""
 
 
 def wait_until(
-    condition: Callable[[], T], timeout: float = 15.0, *, what: str = "", seen: Callable[[], Any] = str
+    condition: Callable[[], T], timeout: float = 15.0, *, what: str = "", details: Callable[[], Any] = str
 ) -> T:
     """Looks again and again until ``condition()`` is true and gives its value.
 
@@ -24,12 +24,12 @@ def wait_until(
     deadline = time.monotonic() + timeout
     while not (value := condition()):
         if time.monotonic() > deadline:
-            raise AssertionError(f"after {timeout} s still not {what or 'true'}: {value!r} {seen()}")
-        time.sleep(TURN)
+            raise AssertionError(f"after {timeout} s still not {what or 'true'}: {value!r} {details()}")
+        time.sleep(POLL_INTERVAL)
     return value
 
 
-async def until(condition: Callable[[], T | Awaitable[T]], timeout: float = 15.0, *, what: str = "") -> T:
+async def wait_until_async(condition: Callable[[], T | Awaitable[T]], timeout: float = 15.0, *, what: str = "") -> T:
     """:func:`wait_until` for a test that runs a node in its own loop; the condition may be a coroutine function."""
     deadline = time.monotonic() + timeout
     while True:
@@ -40,7 +40,7 @@ async def until(condition: Callable[[], T | Awaitable[T]], timeout: float = 15.0
             return value  # type: ignore[no-any-return]
         if time.monotonic() > deadline:
             raise AssertionError(f"after {timeout} s still not {what or 'true'}: {value!r}")
-        await asyncio.sleep(TURN)
+        await asyncio.sleep(POLL_INTERVAL)
 
 
 def run(main: Coroutine[Any, Any, T], timeout: float = 60.0) -> T:

@@ -21,13 +21,13 @@ from concurrent.futures import TimeoutError as FutureTimeout
 
 from erlmesh.terms import Pid
 
-__all__ = ["EvaluationFailed", "OsProcess", "Peer", "PeerGone", "in_order"]
+__all__ = ["EvaluationFailed", "NodeProcess", "OsProcess", "ProcessGone", "sorted_pids"]
 
 MARK = "\x02"
 LOG_LINES = 400
 
 
-class PeerGone(AssertionError):
+class ProcessGone(AssertionError):
     """The process ended, or said nothing in time; carries its log."""
 
 
@@ -83,7 +83,7 @@ class OsProcess:
         try:
             status = self._process.wait(timeout)
         except subprocess.TimeoutExpired:
-            raise PeerGone(f"{self.title} still runs after {timeout} s\n{self.story()}") from None
+            raise ProcessGone(f"{self.title} still runs after {timeout} s\n{self.recent_log()}") from None
         self._reader.join(timeout)
         if not self._reader.is_alive():
             self._close_pipes()
@@ -96,7 +96,7 @@ class OsProcess:
         else:
             self.wait()
 
-    def story(self) -> str:
+    def recent_log(self) -> str:
         """What it printed last, for a failure's message."""
         lines = "".join(f"    {line}\n" for line in list(self.log))
         return f"--- {self.title}, {'running' if self.is_running() else f'exited {self._process.returncode}'}\n{lines}"
@@ -112,20 +112,20 @@ class OsProcess:
             self._process.stdin.write(line.encode() + b"\n")
             self._process.stdin.flush()
         except (BrokenPipeError, ValueError):
-            raise PeerGone(f"{self.title} is gone\n{self.story()}") from None
+            raise ProcessGone(f"{self.title} is gone\n{self.recent_log()}") from None
 
-    def heard(self, line: str) -> None:
+    def line_received(self, line: str) -> None:
         """One line of output (in the reader's thread)."""
         self.log.append(line)
 
-    def ended(self) -> None:
+    def output_ended(self) -> None:
         """All output has been heard (in the reader's thread)."""
 
     def _read(self) -> None:
         assert self._process.stdout is not None
         for raw in self._process.stdout:
-            self.heard(raw.decode(errors="replace").rstrip("\r\n"))
-        self.ended()
+            self.line_received(raw.decode(errors="replace").rstrip("\r\n"))
+        self.output_ended()
 
     def _close_pipes(self) -> None:
         for pipe in (self._process.stdin, self._process.stdout):
@@ -134,7 +134,7 @@ class OsProcess:
                     pipe.close()
 
 
-class Peer(OsProcess):
+class NodeProcess(OsProcess):
     """A node in a process of its own that evaluates what it is asked. Ready when the constructor returns.
 
     ``inside`` is what comes before the command to run it elsewhere, such as in a network namespace; it must exec.
@@ -147,14 +147,14 @@ class Peer(OsProcess):
         environment: Mapping[str, str],
         *,
         core: int | None = None,
-        inside: Sequence[str] = (),
+        exec_prefix: Sequence[str] = (),
         start_timeout: float = 30.0,
     ) -> None:
         self.name = name
         self._numbers = itertools.count(1)
-        self._open: dict[int, Future[bytes]] = {0: Future()}
-        self._ready = self._open[0]
-        super().__init__(name, [*inside, *pinned(command, core)], environment)
+        self._pending: dict[int, Future[bytes]] = {0: Future()}
+        self._ready = self._pending[0]
+        super().__init__(name, [*exec_prefix, *pin_to_core(command, core)], environment)
         try:
             self._wait(self._ready, start_timeout, "to be ready")
         except BaseException:
@@ -164,9 +164,9 @@ class Peer(OsProcess):
     def request(self, *fields: bytes, timeout: float = 15.0) -> bytes:
         """Sends one request and waits for its answer. Raises EvaluationFailed or PeerGone."""
         number, answer = next(self._numbers), Future[bytes]()
-        self._open[number] = answer
+        self._pending[number] = answer
         if self._ready.exception() is None and not self._reader.is_alive():
-            self.ended()
+            self.output_ended()
         self.write(" ".join([str(number), *(base64.b64encode(field).decode() or "-" for field in fields)]))
         return self._wait(answer, timeout, "to answer")
 
@@ -178,32 +178,32 @@ class Peer(OsProcess):
         try:
             return answer.result(timeout)
         except FutureTimeout:
-            raise PeerGone(f"{self.title} took more than {timeout} s {what}\n{self.story()}") from None
+            raise ProcessGone(f"{self.title} took more than {timeout} s {what}\n{self.recent_log()}") from None
         except EvaluationFailed as failure:
-            raise EvaluationFailed(f"{failure}\n{self.story()}") from None
+            raise EvaluationFailed(f"{failure}\n{self.recent_log()}") from None
 
-    def heard(self, line: str) -> None:
+    def line_received(self, line: str) -> None:
         if not line.startswith(MARK):
-            super().heard(line)
+            super().line_received(line)
             return
         _, number, verdict, value = line.split(" ", 3)
-        answer, content = self._open.pop(int(number)), base64.b64decode(value)
+        answer, content = self._pending.pop(int(number)), base64.b64decode(value)
         if verdict == "ok":
             answer.set_result(content)
         else:
             answer.set_exception(EvaluationFailed(f"{self.title}: {content.decode(errors='replace')}"))
 
-    def ended(self) -> None:
-        while self._open:
-            _, answer = self._open.popitem()
-            answer.set_exception(PeerGone(f"{self.title} ended\n{self.story()}"))
+    def output_ended(self) -> None:
+        while self._pending:
+            _, answer = self._pending.popitem()
+            answer.set_exception(ProcessGone(f"{self.title} ended\n{self.recent_log()}"))
 
 
-def pinned(command: Sequence[str], core: int | None) -> list[str]:
+def pin_to_core(command: Sequence[str], core: int | None) -> list[str]:
     """The command that runs ``command`` on one core only."""
     return list(command) if core is None else ["taskset", "--cpu-list", str(core), *command]
 
 
-def in_order(pids: Iterable[Pid]) -> list[Pid]:
+def sorted_pids(pids: Iterable[Pid]) -> list[Pid]:
     """Members as a multiset that can be compared: sorted by node, number and life."""
     return sorted(pids, key=lambda pid: (pid.node.name, pid.id, pid.serial, pid.creation))

@@ -3,15 +3,15 @@
 import asyncio
 import contextlib
 
-__all__ = ["relay"]
+__all__ = ["tcp_proxy"]
 
 
 @contextlib.asynccontextmanager
-async def relay(at, to):
+async def tcp_proxy(at, to):
     """From the address and port ``at`` to those of ``to``, both ways, until the end of the ``async with``."""
-    carriers = set()
+    tasks = set()
 
-    async def carry(reader, writer):
+    async def forward(reader, writer):
         try:
             while data := await reader.read(1 << 16):
                 writer.write(data)
@@ -21,11 +21,11 @@ async def relay(at, to):
     async def accepted(reader, writer):
         there_reader, there_writer = await asyncio.open_connection(*to)
         for ends in ((reader, there_writer), (there_reader, writer)):
-            carriers.add(asyncio.create_task(carry(*ends)))
+            tasks.add(asyncio.create_task(forward(*ends)))
 
     server = await asyncio.start_server(accepted, *at)
     async with server:
         yield
-        for carrier in carriers:
+        for carrier in tasks:
             carrier.cancel()
-        await asyncio.gather(*carriers, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -3,11 +3,11 @@
 import pytest
 
 from erlmesh.terms import Atom
-from waiting import wait_until
+from polling import wait_until
 
 KILL, KILLED, PONG, YES, X = map(Atom, ("kill", "killed", "pong", "yes", "x"))
 IDLE = "async def idle(me):\n    async for _ in me: pass"
-WATCH = """
+MONITOR_AND_KILL = """
     fun() ->
         Ref = erlang:monitor(process, P__),
         exit(P__, kill),
@@ -31,7 +31,7 @@ def is_mesh(beam, python):
 
 def kill(beam, pid):
     """Its monitor of the process fires, as for any."""
-    assert beam.eval(WATCH, P__=pid) == KILLED
+    assert beam.eval(MONITOR_AND_KILL, P__=pid) == KILLED
 
 
 def whereis(python, name):

@@ -1,7 +1,7 @@
 """Bad weather between machines: carries frames by hand, with delay, jitter, loss and reordering from a seed.
 
-``python weather.py SEED p0=02:..:01 p1=02:..:02`` in the switch's namespace carries between these ports, which are on
-no bridge, until it is ended; ``python weather.py plain eth0`` in a machine's namespace has that interface send frames
+``python netem.py SEED p0=02:..:01 p1=02:..:02`` in the switch's namespace carries between these ports, which are on
+no bridge, until it is ended; ``python netem.py plain eth0`` in a machine's namespace has that interface send frames
 as they would be on a wire. Kernels may lack ``tc netem``; packet sockets are in all of them.
 """
 
@@ -20,15 +20,15 @@ import sys
 import time
 
 DELAY, JITTER, LOSS, REORDERED = 0.010, 0.003, 0.01, 0.02
-EVERY_PROTOCOL = 0x0003
-OUTGOING = 4
+ETH_P_ALL = 0x0003
+PACKET_OUTGOING = 4
 SIOCETHTOOL = 0x8946
 OFFLOADS = (0x17, 0x1F, 0x24, 0x2C)
 """ETHTOOL_STXCSUM, _STSO, _SGSO, _SGRO: what a driver would have left for the hardware to do."""
-EVERYBODY = b"\xff" * 6
+BROADCAST_MAC = b"\xff" * 6
 
 
-def plain(interface: str) -> None:
+def disable_offloads(interface: str) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as door:
         for offload in OFFLOADS:
             value = array.array("I", [offload, 0])
@@ -36,50 +36,52 @@ def plain(interface: str) -> None:
                 fcntl.ioctl(door, SIOCETHTOOL, struct.pack("16sP", interface.encode(), value.buffer_info()[0]))
 
 
-class Weather:
+class NetworkEmulator:
     def __init__(self, seed: int, ports: dict[str, bytes]) -> None:
         self._rng = random.Random(seed)
         self._selector = selectors.DefaultSelector()
-        self._doors: dict[bytes, socket.socket] = {}
-        self._late: list[tuple[float, int, socket.socket, bytes]] = []
+        self._sockets: dict[bytes, socket.socket] = {}
+        self._delayed: list[tuple[float, int, socket.socket, bytes]] = []
         self._numbers = itertools.count()
-        self.carried = self.lost = 0
+        self.forwarded = self.dropped = 0
         for port, mac in ports.items():
-            door = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(EVERY_PROTOCOL))
-            door.bind((port, EVERY_PROTOCOL))
-            self._doors[mac] = door
+            door = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+            door.bind((port, ETH_P_ALL))
+            self._sockets[mac] = door
             self._selector.register(door, selectors.EVENT_READ)
 
     def run(self) -> None:
         while True:
-            pause = max(0.0, self._late[0][0] - time.monotonic()) if self._late else None
+            pause = max(0.0, self._delayed[0][0] - time.monotonic()) if self._delayed else None
             for key, _ in self._selector.select(pause):
                 frame, address = key.fileobj.recvfrom(65535)
-                if address[2] != OUTGOING:
-                    self._take(frame, key.fileobj)
-            while self._late and self._late[0][0] <= time.monotonic():
-                *_, door, frame = heapq.heappop(self._late)
+                if address[2] != PACKET_OUTGOING:
+                    self._forward(frame, key.fileobj)
+            while self._delayed and self._delayed[0][0] <= time.monotonic():
+                *_, door, frame = heapq.heappop(self._delayed)
                 with contextlib.suppress(OSError):
                     door.send(frame)
 
-    def _take(self, frame: bytes, came_by: socket.socket) -> None:
-        there = self._doors.get(frame[:6])
-        doors = [there] if there else [door for door in self._doors.values() if door is not came_by]
+    def _forward(self, frame: bytes, ingress: socket.socket) -> None:
+        there = self._sockets.get(frame[:6])
+        doors = [there] if there else [door for door in self._sockets.values() if door is not ingress]
         for door in doors:
             if self._rng.random() < LOSS:
-                self.lost += 1
+                self.dropped += 1
                 continue
-            self.carried += 1
-            late = 0.0 if self._rng.random() < REORDERED else DELAY + self._rng.uniform(-JITTER, JITTER)
-            heapq.heappush(self._late, (time.monotonic() + late, next(self._numbers), door, frame))
+            self.forwarded += 1
+            delay = 0.0 if self._rng.random() < REORDERED else DELAY + self._rng.uniform(-JITTER, JITTER)
+            heapq.heappush(self._delayed, (time.monotonic() + delay, next(self._numbers), door, frame))
 
 
 def main(arguments: list[str]) -> None:
     if arguments[0] == "plain":
-        plain(arguments[1])
+        disable_offloads(arguments[1])
         return
     ports = dict(argument.split("=") for argument in arguments[1:])
-    weather = Weather(int(arguments[0]), {port: bytes.fromhex(mac.replace(":", "")) for port, mac in ports.items()})
+    weather = NetworkEmulator(
+        int(arguments[0]), {port: bytes.fromhex(mac.replace(":", "")) for port, mac in ports.items()}
+    )
     print("the weather is bad", flush=True)
     weather.run()
 

@@ -9,28 +9,28 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-from beam import programs, surroundings
-from peer import OsProcess, PeerGone
-from pynode import python_surroundings
+from beam import otp_environment, programs
+from os_process import OsProcess, ProcessGone
+from pynode import python_environment
 
-__all__ = ["ErlmeshShell", "Iex", "Typist"]
+__all__ = ["ErlmeshShell", "Iex", "ReplDriver"]
 
 MARK = "~typed~"
 
 
-class Typist(OsProcess):
+class ReplDriver(OsProcess):
     """``type(line)`` gives what the prompt answers. After each line it types one that prints a mark."""
 
-    end = 'print("{mark}")'
-    prompt = re.compile(r"")
+    marker_command = 'print("{mark}")'
+    prompt_pattern = re.compile(r"")
 
     def __init__(self, name: str, command: list[str], environment: Mapping[str, str]) -> None:
         self.name = name
         self._numbers = itertools.count()
-        self._exchange: list[str] = []
+        self._answer: list[str] = []
         self._marks: set[str] = set()
-        self._seen_reports = threading.Condition()
-        self._stop_requested = False
+        self._answer_changed = threading.Condition()
+        self._ended = False
         super().__init__(name, command, environment)
         try:
             self.type("", timeout=30.0)
@@ -41,50 +41,47 @@ class Typist(OsProcess):
     def type(self, line: str, *, timeout: float = 15.0) -> str:
         """Types ``line`` and gives the printed answer, without prompts."""
         mark = f"{MARK}{next(self._numbers)}"
-        with self._seen_reports:
-            self._exchange.clear()
+        with self._answer_changed:
+            self._answer.clear()
         if line:
             self.write(line)
-        self.write(self.end.format(mark=mark))
-        with self._seen_reports:
-            if (
-                not self._seen_reports.wait_for(lambda: mark in self._marks or self._stop_requested, timeout)
-                or self._stop_requested
-            ):
-                raise PeerGone(f"{self.name} did not come back from {line!r} in {timeout} s\n{self.story()}")
-            return "\n".join(self._exchange).strip()
+        self.write(self.marker_command.format(mark=mark))
+        with self._answer_changed:
+            if not self._answer_changed.wait_for(lambda: mark in self._marks or self._ended, timeout) or self._ended:
+                raise ProcessGone(f"{self.name} did not come back from {line!r} in {timeout} s\n{self.recent_log()}")
+            return "\n".join(self._answer).strip()
 
-    def heard(self, line: str) -> None:
-        super().heard(line)
-        with self._seen_reports:
-            text = self.prompt.sub("", line)
+    def line_received(self, line: str) -> None:
+        super().line_received(line)
+        with self._answer_changed:
+            text = self.prompt_pattern.sub("", line)
             if text.startswith(MARK):
                 self._marks.add(text)
-                self._seen_reports.notify_all()
+                self._answer_changed.notify_all()
             elif not any(text.startswith(f"{word}{MARK}") for word in (":ok", "None")):
-                self._exchange.append(text)
+                self._answer.append(text)
 
-    def ended(self) -> None:
-        with self._seen_reports:
-            self._stop_requested = True
-            self._seen_reports.notify_all()
+    def output_ended(self) -> None:
+        with self._answer_changed:
+            self._ended = True
+            self._answer_changed.notify_all()
 
 
-class Iex(Typist):
+class Iex(ReplDriver):
     """``iex --name``, of the installed Elixir or of the one that belongs to ``otp``."""
 
-    end = 'IO.puts("{mark}") && IEx.dont_display_result()'
-    prompt = re.compile(r"(?:iex|\.\.\.)\([^)]*\)\d+> ")
+    marker_command = 'IO.puts("{mark}") && IEx.dont_display_result()'
+    prompt_pattern = re.compile(r"(?:iex|\.\.\.)\([^)]*\)\d+> ")
 
     def __init__(
         self, name: str, *, epmd_port: int, home: Path, cookie: str = "monster", otp: int | None = None
     ) -> None:
         full, folder = name if "@" in name else f"{name}@127.0.0.1", programs(otp)
         command = [str(folder / "iex"), "--name", full, "--cookie", cookie, "--erl", "-start_epmd false"]
-        super().__init__(full, command, surroundings(epmd_port, home, folder))
+        super().__init__(full, command, otp_environment(epmd_port, home, folder))
 
 
-class ErlmeshShell(Typist):
+class ErlmeshShell(ReplDriver):
     """``erlmesh shell --name``, its standard input a pipe."""
 
     def __init__(
@@ -92,4 +89,4 @@ class ErlmeshShell(Typist):
     ) -> None:
         full = name if "@" in name else f"{name}@127.0.0.1"
         command = [sys.executable, "-m", "erlmesh", "shell", "--name", full, "--cookie", cookie, *arguments]
-        super().__init__(full, command, python_surroundings(epmd_port, home))
+        super().__init__(full, command, python_environment(epmd_port, home))

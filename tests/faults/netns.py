@@ -13,17 +13,17 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
 
-__all__ = ["CannotHere", "Machine", "Switch", "why_not_here"]
+__all__ = ["NetworkNamespace", "NotSupported", "Switch", "unsupported_reason"]
 
-NOWHERE = "02:00:00:00:00:ff"
+BLACKHOLE_MAC = "02:00:00:00:00:ff"
 _numbers = itertools.count()
 
 
-class CannotHere(Exception):
+class NotSupported(Exception):
     """This machine cannot have namespaces; the message says why."""
 
 
-def why_not_here() -> str | None:
+def unsupported_reason() -> str | None:
     """Why there can be no namespaces here, or None."""
     if os.geteuid() != 0:
         return "network namespaces need root"
@@ -32,7 +32,7 @@ def why_not_here() -> str | None:
             return f"{tool} is missing (packages iproute2 and util-linux)"
     try:
         Switch(0).close()
-    except CannotHere as why:
+    except NotSupported as why:
         return str(why)
     return None
 
@@ -46,10 +46,10 @@ def ip(*commands: str) -> None:
             ["ip", *where, "-batch", "-"], input=batch, capture_output=True, text=True, check=False
         )  # fmt: skip
         if done.returncode:
-            raise CannotHere(f"ip cannot do it ({batch!r}): {done.stderr.strip()}")
+            raise NotSupported(f"ip cannot do it ({batch!r}): {done.stderr.strip()}")
 
 
-class Machine:
+class NetworkNamespace:
     """One namespace: ``eth0`` with an address on the switch, and a loopback of its own."""
 
     def __init__(self, switch: str, number: int) -> None:
@@ -58,12 +58,12 @@ class Machine:
         self.address = f"10.77.0.{number + 1}"
         self.mac = f"02:00:00:00:00:{number + 1:02x}"
         self.port = f"p{number}"
-        self.inside = ["nsenter", f"--net=/run/netns/{self.namespace}", "--"]
+        self.exec_prefix = ["nsenter", f"--net=/run/netns/{self.namespace}", "--"]
         self._switch = switch
         ip(f"|netns add {self.namespace}", f"{self.namespace}|link set lo up")
-        self.plug_in()
+        self.attach()
 
-    def plug_in(self, bridge: str = "br0") -> None:
+    def attach(self, bridge: str = "br0") -> None:
         """Gives it its interface, and the other end of the cable to the switch."""
         ip(
             f"{self._switch}|link add {self.port} type veth peer name eth0 address {self.mac} netns {self.namespace}",
@@ -72,15 +72,15 @@ class Machine:
             f"{self._switch}|link set {self.port} master {bridge} up",
         )
 
-    def unplug(self) -> None:
+    def detach(self) -> None:
         """Takes the whole interface away, with its address and its routes."""
         ip(f"{self.namespace}|link delete eth0")
 
-    def does_not_reach(self, other: Machine) -> None:
+    def block_to(self, other: NetworkNamespace) -> None:
         """What it sends to ``other`` goes nowhere; what comes from there arrives."""
-        ip(f"{self.namespace}|neigh replace {other.address} lladdr {NOWHERE} dev eth0 nud permanent")
+        ip(f"{self.namespace}|neigh replace {other.address} lladdr {BLACKHOLE_MAC} dev eth0 nud permanent")
 
-    def reaches(self, other: Machine) -> None:
+    def unblock_to(self, other: NetworkNamespace) -> None:
         ip(f"{self.namespace}|neigh replace {other.address} lladdr {other.mac} dev eth0 nud reachable")
 
 
@@ -89,7 +89,7 @@ class Switch:
 
     def __init__(self, size: int) -> None:
         self.namespace = f"em{os.getpid()}x{next(_numbers)}"
-        self.machines: list[Machine] = []
+        self.hosts: list[NetworkNamespace] = []
         self._namespaces: list[str] = []
         try:
             ip(f"|netns add {self.namespace}")
@@ -97,7 +97,7 @@ class Switch:
             ip(f"{self.namespace}|link set lo up", *self._bridge(0))
             for number in range(size):
                 self._namespaces.append(f"{self.namespace}m{number}")
-                self.machines.append(Machine(self.namespace, number))
+                self.hosts.append(NetworkNamespace(self.namespace, number))
         except BaseException:
             self.close()
             raise
@@ -106,7 +106,7 @@ class Switch:
     def _bridge(self, number: int) -> list[str]:
         return [f"{self.namespace}|link add br{number} type bridge", f"{self.namespace}|link set br{number} up"]
 
-    def part(self, *groups: Iterable[int]) -> None:
+    def partition(self, *groups: Iterable[int]) -> None:
         """Only machines of the same group see each other; every group has a bridge of its own."""
         while self._bridges < len(groups):
             ip(*self._bridge(self._bridges))
@@ -121,25 +121,25 @@ class Switch:
 
     def heal(self) -> None:
         """All see each other again, whatever was cut."""
-        self.part(range(len(self.machines)))
+        self.partition(range(len(self.hosts)))
 
-    def leave_bridges(self) -> None:
+    def detach_all(self) -> None:
         """Nothing is carried any more, unless somebody does it by hand."""
-        ip(*(f"{self.namespace}|link set {machine.port} nomaster" for machine in self.machines))
+        ip(*(f"{self.namespace}|link set {machine.port} nomaster" for machine in self.hosts))
 
     def cut_one_way(self, one: int, other: int) -> None:
-        self.machines[one].does_not_reach(self.machines[other])
+        self.hosts[one].block_to(self.hosts[other])
 
     def cut_pair(self, one: int, other: int) -> None:
         self.cut_one_way(one, other)
         self.cut_one_way(other, one)
 
     def heal_pair(self, one: int, other: int) -> None:
-        self.machines[one].reaches(self.machines[other])
-        self.machines[other].reaches(self.machines[one])
+        self.hosts[one].unblock_to(self.hosts[other])
+        self.hosts[other].unblock_to(self.hosts[one])
 
     @property
-    def inside(self) -> Sequence[str]:
+    def exec_prefix(self) -> Sequence[str]:
         """For a command that shall run in the switch itself."""
         return ["nsenter", f"--net=/run/netns/{self.namespace}", "--"]
 

@@ -5,16 +5,16 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from erlmesh.terms import Atom
-from waiting import wait_until
+from polling import wait_until
 
 GROUP = Atom("group")
 
-HOLDS = {
+BLOCKING_CODE = {
     "sleeping": "time.sleep(0.05)",
     "computing": "sum(number * number for number in range(1000))",
     "compressing": "zlib.compress(data, 9)",
 }
-HOLD = """
+BLOCK = """
 import time, zlib
 data = bytes(range(256)) * 20_000
 began = time.monotonic()
@@ -24,9 +24,9 @@ while time.monotonic() - began < {seconds}:
 EVENTS = "All = fun All(Sofar) -> receive {nodedown, Node} -> All([Node | Sofar]) after 0 -> Sofar end end, All([])"
 
 
-def held(node, how, seconds):
+def blocked(node, how, seconds):
     """Code of that kind holds the node's event loop for so long; returns when it is over."""
-    node.eval(HOLD.format(seconds=seconds, how=HOLDS[how]), timeout=seconds + 30)
+    node.eval(BLOCK.format(seconds=seconds, how=BLOCKING_CODE[how]), timeout=seconds + 30)
 
 
 @pytest.mark.parametrize("ticktime", [4, 8])
@@ -35,7 +35,7 @@ def test_nobody_gives_up_nodes_whose_loops_are_held_for_three_tick_times(cluster
     tick = ["-kernel", "net_ticktime", str(ticktime)]
     beams = [cluster.beam("beam"), cluster.beam("beam27", otp=27, arguments=tick)]
     beams[0].eval(f"net_kernel:set_net_ticktime({ticktime}, 0)")
-    nodes = {how: cluster.pynode(how, net_ticktime=ticktime) for how in HOLDS}
+    nodes = {how: cluster.pynode(how, net_ticktime=ticktime) for how in BLOCKING_CODE}
     other = cluster.pynode("other", net_ticktime=ticktime)
     everybody = [*beams, *nodes.values(), other]
     members = [node.join(GROUP) for node in nodes.values()]
@@ -48,7 +48,7 @@ def test_nobody_gives_up_nodes_whose_loops_are_held_for_three_tick_times(cluster
         beam.eval("ok = net_kernel:monitor_nodes(true)")
 
     with ThreadPoolExecutor() as threads:
-        all_held = [threads.submit(held, node, how, 3 * ticktime) for how, node in nodes.items()]
+        all_held = [threads.submit(blocked, node, how, 3 * ticktime) for how, node in nodes.items()]
         wait_until(
             lambda: set(other.eval("node.blocked_peers()")) == {node.name for node in nodes.values()},
             2 * ticktime,
@@ -70,7 +70,7 @@ def test_nobody_gives_up_nodes_whose_loops_are_held_for_three_tick_times(cluster
         assert node.logged("in evaluate")
 
 
-SEND_AND_HOLD = """
+SEND_AND_BLOCK = """
 import time, zlib
 me.send(("sink", BEAM), bytes(16 << 20))
 await asyncio.sleep(0)
@@ -91,7 +91,7 @@ def test_the_other_half_of_a_message_leaves_while_the_loop_is_held(cluster, otp)
 
     with ThreadPoolExecutor() as threads:
         beam.stop()
-        holding = threads.submit(python.eval, SEND_AND_HOLD, timeout=60, BEAM=beam.name, SECONDS=20)
+        holding = threads.submit(python.eval, SEND_AND_BLOCK, timeout=60, BEAM=beam.name, SECONDS=20)
         wait_until(lambda: python.logged("waiting:"))
         beam.cont()
         size = beam.eval("receive {got, Size} -> Size after 15000 -> late end", timeout=30)

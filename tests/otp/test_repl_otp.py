@@ -6,7 +6,7 @@ import time
 import pytest
 
 from erlmesh.terms import Atom
-from waiting import wait_until
+from polling import wait_until
 
 PID = re.compile(r"#PID<\d+\.\d+\.\d+>")
 ORDERS = [("erlmesh", "iex"), ("iex", "erlmesh"), ("erlmesh", "erlmesh"), ("iex", "iex")]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from world import Row
+from scenario import ReportRow
 
-__all__ = ["write_table"]
+__all__ = ["write_report"]
 
-HEAD = """\
+HEADER = """\
 # Faults, and what they do
 
 Real nodes run in network namespaces, each on a machine of its own. `py` is an erlmesh node. `23`, `25` and `27` are
@@ -28,41 +28,43 @@ Erlang/OTP. The nodes are in the order of their names, and the fault happens to 
 """
 
 
-def write_table(path: Path, rows: Iterable[Row], ticktime: float = 6) -> None:
-    alone = {row.scenario: row for row in rows if row.only_beams}
+def write_report(path: Path, rows: Iterable[ReportRow], ticktime: float = 6) -> None:
+    alone = {row.scenario: row for row in rows if row.beams_only}
     lines = [
-        "| " + " | ".join([row.scenario, row.protocol, *_told(row), _beside(row, alone.get(row.scenario))]) + " |\n"
-        for row in sorted(rows, key=lambda row: (row.scenario, row.protocol))
-        if not row.only_beams
+        "| "
+        + " | ".join([row.scenario, row.kinds, *_cells(row), _beam_comparison(row, alone.get(row.scenario))])
+        + " |\n"
+        for row in sorted(rows, key=lambda row: (row.scenario, row.kinds))
+        if not row.beams_only
     ]
-    path.write_text(HEAD.format(ticktime=ticktime, least=ticktime * 0.75, most=ticktime * 1.25) + "".join(lines))
+    path.write_text(HEADER.format(ticktime=ticktime, least=ticktime * 0.75, most=ticktime * 1.25) + "".join(lines))
 
 
-def _told(row: Row) -> list[str]:
-    return [row.outcome, _noticed(row), _whole(row)]
+def _cells(row: ReportRow) -> list[str]:
+    return [row.outcome, _detection_time(row), _recovery_time(row)]
 
 
 def _seconds(value: float) -> str:
     return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.1f} s"
 
 
-def _noticed(row: Row) -> str:
-    if not row.noticed:
+def _detection_time(row: ReportRow) -> str:
+    if not row.detection_times:
         return "–"
-    least, most = _seconds(min(row.noticed)), _seconds(max(row.noticed))
+    least, most = _seconds(min(row.detection_times)), _seconds(max(row.detection_times))
     return least if least == most else f"{least} … {most}"
 
 
-def _whole(row: Row) -> str:
-    if row.complete is None:
+def _recovery_time(row: ReportRow) -> str:
+    if row.recovery_time is None:
         return "–"
-    return _seconds(row.complete) if row.by_itself else "only after a ping"
+    return _seconds(row.recovery_time) if row.automatic else "only after a ping"
 
 
-def _beside(row: Row, alone: Row | None) -> str:
+def _beam_comparison(row: ReportRow, alone: ReportRow | None) -> str:
     if alone is None:
         return "–"
     told = ["the same" if alone.outcome == row.outcome else alone.outcome]
-    told += [_noticed(alone)] if alone.noticed else []
-    told += [_whole(alone)] if alone.complete is not None else []
+    told += [_detection_time(alone)] if alone.detection_times else []
+    told += [_recovery_time(alone)] if alone.recovery_time is not None else []
     return "; ".join(told)

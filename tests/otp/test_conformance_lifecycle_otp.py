@@ -1,4 +1,4 @@
-"""Whole lives of ``erlmesh start --expose erlmesh.otp_functions`` as BEAMs see them: restarts, a mesh, a cut, a long run."""
+"""Restarts, a mesh, a partition and a long run of an ``erlmesh start`` node, as BEAMs see them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from beam import programs, surroundings
+from beam import otp_environment, programs
 from erlmesh.terms import Atom
+from polling import wait_until
 from test_conformance_otp import COOKIE, erlmesh
-from waiting import wait_until
 
 OK = Atom("ok")
 NAME = "socrates@127.0.0.1"
@@ -21,7 +21,7 @@ START_PG = ["-kernel", "start_pg", "true"]
 
 
 @pytest.fixture
-def judge(cluster, otp):
+def observer(cluster, otp):
     return cluster.beam("judge", otp=otp, cookie=COOKIE, arguments=START_PG)
 
 
@@ -30,26 +30,26 @@ def resident(node) -> int:
 
 
 @pytest.mark.timeout(600)  # twenty starts of Python, on a machine that may be busy
-def test_a_node_that_is_killed_and_started_again_and_again_is_another_each_time(cluster, judge, rounds):
-    judge.eval("net_kernel:monitor_nodes(true), Next = fun() -> receive X -> X after 10000 -> nothing end end")
-    judge.eval("Down = fun(R) -> receive {'DOWN', R, _, _, Why} -> Why after 10000 -> nothing end end")
+def test_a_node_that_is_killed_and_started_again_and_again_is_another_each_time(cluster, observer, rounds):
+    observer.eval("net_kernel:monitor_nodes(true), Next = fun() -> receive X -> X after 10000 -> nothing end end")
+    observer.eval("Down = fun(R) -> receive {'DOWN', R, _, _, Why} -> Why after 10000 -> nothing end end")
     olds: list = []
     for _ in range(rounds(20)):
         node = erlmesh(cluster, "socrates")
-        assert judge.ping(NAME)
-        assert judge.eval("Next()") == (Atom("nodeup"), N)
-        pid, ref = judge.eval("spawn_monitor(N, timer, sleep, [infinity])", N=N)
-        assert judge.eval("rpc:call(N, pg, join, [g, P])", N=N, P=pid) == OK
-        wait_until(lambda pid=pid: judge.eval("pg:get_members(g)") == [pid])
+        assert observer.ping(NAME)
+        assert observer.eval("Next()") == (Atom("nodeup"), N)
+        pid, ref = observer.eval("spawn_monitor(N, timer, sleep, [infinity])", N=N)
+        assert observer.eval("rpc:call(N, pg, join, [g, P])", N=N, P=pid) == OK
+        wait_until(lambda pid=pid: observer.eval("pg:get_members(g)") == [pid])
         for old in olds:  # nobody any more, though a process with their numbers lives
-            assert judge.eval("Down(monitor(process, Old))", Old=old) == Atom("noproc")
-            assert judge.eval("rpc:call(N, erlang, is_process_alive, [Old])", N=N, Old=old) is False
+            assert observer.eval("Down(monitor(process, Old))", Old=old) == Atom("noproc")
+            assert observer.eval("rpc:call(N, erlang, is_process_alive, [Old])", N=N, Old=old) is False
 
         node.kill()
 
-        assert judge.eval("Down(M)", M=ref) == Atom("noconnection")
-        assert judge.eval("Next()") == (Atom("nodedown"), N)
-        wait_until(lambda: judge.eval("pg:get_members(g) =:= []"))
+        assert observer.eval("Down(M)", M=ref) == Atom("noconnection")
+        assert observer.eval("Next()") == (Atom("nodedown"), N)
+        wait_until(lambda: observer.eval("pg:get_members(g) =:= []"))
         olds = [*olds[-2:], pid]
 
 
@@ -73,18 +73,20 @@ def test_a_node_between_two_beams_makes_a_mesh_and_leaves_it_whole(cluster, otp)
     wait_until(lambda: one.nodes() == {other.name, NAME} and other.nodes() == {one.name, NAME}, timeout=30)
 
 
-def test_changes_on_both_sides_of_a_cut_that_lasts_are_seen_when_it_ends(cluster, judge):
+def test_changes_on_both_sides_of_a_cut_that_lasts_are_seen_when_it_ends(cluster, observer):
     erlmesh(cluster, "socrates")
     through = cluster.beam("through", cookie=COOKIE, arguments=["-hidden", "-connect_all", "false"])
-    assert judge.ping(NAME)
-    judge.eval("[P, Q] = [spawn(N, timer, sleep, [infinity]) || _ <- [1, 2]], Me = self()", N=N)
-    judge.eval("[rpc:call(N, pg, join, [G, X]) || {G, X} <- [{old, P}, {moved, P}, {dies, Q}]], pg:join(mine, Me)", N=N)
-    p, q = judge.eval("[P, Q]")
+    assert observer.ping(NAME)
+    observer.eval("[P, Q] = [spawn(N, timer, sleep, [infinity]) || _ <- [1, 2]], Me = self()", N=N)
+    observer.eval(
+        "[rpc:call(N, pg, join, [G, X]) || {G, X} <- [{old, P}, {moved, P}, {dies, Q}]], pg:join(mine, Me)", N=N
+    )
+    p, q = observer.eval("[P, Q]")
 
-    judge.eval("erlang:set_cookie(N, wrong), erlang:disconnect_node(N)", N=N)
+    observer.eval("erlang:set_cookie(N, wrong), erlang:disconnect_node(N)", N=N)
 
-    wait_until(lambda: judge.eval("pg:which_groups()") == [Atom("mine")])
-    assert not judge.ping(NAME)
+    wait_until(lambda: observer.eval("pg:which_groups()") == [Atom("mine")])
+    assert not observer.ping(NAME)
     ask = "rpc:call(N, M, F, A)"
 
     def there(module, function, *arguments):
@@ -94,14 +96,14 @@ def test_changes_on_both_sides_of_a_cut_that_lasts_are_seen_when_it_ends(cluster
     assert there("pg", "leave", Atom("moved"), p) == there("pg", "join", Atom("new"), p) == OK
     assert there("erlang", "exit", q, Atom("kill")) is True
     wait_until(lambda: there("pg", "get_members", Atom("dies")) == [])
-    judge.eval("pg:join(mine, Me), pg:join(also, Me)")
+    observer.eval("pg:join(mine, Me), pg:join(also, Me)")
     assert there("pg", "get_members", Atom("mine")) == []
-    judge.eval("erlang:set_cookie(N, Cookie)", N=N, Cookie=Atom(COOKIE))
-    assert judge.ping(NAME)
+    observer.eval("erlang:set_cookie(N, Cookie)", N=N, Cookie=Atom(COOKIE))
+    assert observer.ping(NAME)
     groups = [Atom(name) for name in ("also", "mine", "new", "old")]
-    wait_until(lambda: judge.eval("lists:sort(pg:which_groups())") == groups)
+    wait_until(lambda: observer.eval("lists:sort(pg:which_groups())") == groups)
     wait_until(lambda: sorted(there("pg", "which_groups"), key=str) == groups)
-    assert judge.eval("[pg:get_members(G) =:= [P] || G <- [old, new]]") == [True, True]
+    assert observer.eval("[pg:get_members(G) =:= [P] || G <- [old, new]]") == [True, True]
     assert len(there("pg", "get_members", Atom("mine"))) == 2
 
 
@@ -122,15 +124,15 @@ WORK = """
 """
 
 
-def test_two_hundred_thousand_messages_leave_nothing_behind(cluster, judge):
+def test_two_hundred_thousand_messages_leave_nothing_behind(cluster, observer):
     node = erlmesh(cluster, "socrates")
-    judge.eval("Work = fun(N) -> " + WORK + " end")
+    observer.eval("Work = fun(N) -> " + WORK + " end")
     for _ in range(2):  # what is kept is kept by then
-        assert judge.eval("Work(N)", N=N, timeout=60) == []
+        assert observer.eval("Work(N)", N=N, timeout=60) == []
     before = resident(node)
 
     for _ in range(2):
-        assert judge.eval("Work(N)", N=N, timeout=60) == []
+        assert observer.eval("Work(N)", N=N, timeout=60) == []
 
     assert resident(node) - before < 4 << 20, f"{before} bytes became {resident(node)}"
 
@@ -143,7 +145,7 @@ def test_a_c_node_sees_what_it_sees_of_a_beam(cluster):
 
     def erl_call(node, *arguments):
         command = [programs() / "erl_call", "-c", COOKIE, "-name", node, *arguments]
-        environment = {**os.environ, **surroundings(cluster.epmd_port, cluster.home, programs())}
+        environment = {**os.environ, **otp_environment(cluster.epmd_port, cluster.home, programs())}
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False, env=environment)
         return done.returncode, done.stdout.strip().replace(node, "NODE").partition("[{")[0]
 
@@ -151,34 +153,34 @@ def test_a_c_node_sees_what_it_sees_of_a_beam(cluster):
     assert erl_call(NAME, "-a", "erlang node []") == (0, "'NODE'")
 
 
-FORMS = [["-hidden"], ["-connect_all", "false"], ["-kernel", "dist_auto_connect", "once"]]
+NODE_OPTIONS = [["-hidden"], ["-connect_all", "false"], ["-kernel", "dist_auto_connect", "once"]]
 
 
-@pytest.mark.parametrize("form", FORMS, ids=lambda form: form[-2 if len(form) > 1 else 0].lstrip("-"))
+@pytest.mark.parametrize("form", NODE_OPTIONS, ids=lambda form: form[-2 if len(form) > 1 else 0].lstrip("-"))
 def test_a_judge_of_any_form_is_served(cluster, otp, form):
     erlmesh(cluster, "socrates")
-    judge = cluster.beam("judge", otp=otp, cookie=COOKIE, arguments=[*START_PG, *form])
+    observer = cluster.beam("judge", otp=otp, cookie=COOKIE, arguments=[*START_PG, *form])
 
-    assert judge.ping(NAME)
+    assert observer.ping(NAME)
 
-    assert judge.eval("rpc:call(N, erlang, nodes, [])", N=N) == ([] if form == ["-hidden"] else [judge.atom])
-    assert judge.eval("P = spawn(N, timer, sleep, [infinity]), rpc:call(N, pg, join, [g, P])", N=N) == OK
+    assert observer.eval("rpc:call(N, erlang, nodes, [])", N=N) == ([] if form == ["-hidden"] else [observer.atom])
+    assert observer.eval("P = spawn(N, timer, sleep, [infinity]), rpc:call(N, pg, join, [g, P])", N=N) == OK
     if form != ["-hidden"]:
-        wait_until(lambda: judge.eval("pg:get_members(g) =:= [P]"))
-    judge.eval("R = monitor(process, P), exit(P, over)")
-    assert judge.eval("receive {'DOWN', R, _, P, Why} -> Why after 9000 -> late end") == Atom("over")
+        wait_until(lambda: observer.eval("pg:get_members(g) =:= [P]"))
+    observer.eval("R = monitor(process, P), exit(P, over)")
+    assert observer.eval("receive {'DOWN', R, _, P, Why} -> Why after 9000 -> late end") == Atom("over")
 
 
 def test_a_node_that_is_its_own_epmd_is_another_after_the_quickest_restart(cluster_without_epmd, rounds):
     cluster = cluster_without_epmd
     lives = []
     node = erlmesh(cluster, "socrates")
-    judge = cluster.beam("judge", cookie=COOKIE)
+    observer = cluster.beam("judge", cookie=COOKIE)
     for _ in range(rounds(4)):
-        assert judge.ping(NAME)
-        lives.append(judge.eval("spawn(N, timer, sleep, [infinity])", N=N).creation)
+        assert observer.ping(NAME)
+        lives.append(observer.eval("spawn(N, timer, sleep, [infinity])", N=N).creation)
         node.kill()
-        wait_until(lambda: judge.nodes() == set())
+        wait_until(lambda: observer.nodes() == set())
         node = erlmesh(cluster, "socrates")
 
     assert len(set(lives)) == len(lives)

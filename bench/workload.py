@@ -101,7 +101,7 @@ async def idle(me: Process) -> None:
     await me.receive()
 
 
-def hold(node: Node, groups: int, each: int) -> None:
+def join_groups(node: Node, groups: int, each: int) -> None:
     pids = [node.spawn(idle) for _ in range(each)]
     for number in range(1, groups + 1):
         node.pg.join((Atom("room"), number), pids)

@@ -14,7 +14,7 @@ SOURCE = str(Path(erlmesh.__file__).parent.parent)
 TIMEOUT = 20
 
 
-class Commands:
+class Cli:
     """``run`` waits for the exit. ``start`` returns a process with lines to wait for. All stop with the test."""
 
     def __init__(self, folder):
@@ -32,7 +32,7 @@ class Commands:
             "ERLMESH_STATE": str(folder / "state"),
             "PYTHONWARNINGS": "error",
         }
-        self.started = []
+        self.processes = []
 
     def run(self, *arguments, stdin="", **environment):
         """(exit code, stdout, stderr)"""
@@ -43,16 +43,16 @@ class Commands:
         return done.returncode, done.stdout, done.stderr
 
     def start(self, *arguments, **environment):
-        process = RunningCommand([sys.executable, "-m", "erlmesh", *arguments], {**self.environment, **environment})
-        self.started.append(process)
+        process = CliProcess([sys.executable, "-m", "erlmesh", *arguments], {**self.environment, **environment})
+        self.processes.append(process)
         return process
 
     def close(self):
-        for process in self.started:
+        for process in self.processes:
             process.close()
 
 
-class RunningCommand:
+class CliProcess:
     def __init__(self, command, environment):
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment

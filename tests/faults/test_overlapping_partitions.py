@@ -1,0 +1,121 @@
+"""Two of three lose each other and both still see the third: with Erlang's nodes and ours in every place, all ends as
+it does with Erlang's alone.
+
+What is the same in every run of three BEAMs is asserted for all: nobody stays in two groups, one of the two that lost
+each other stays with the third at most, the third hangs up on nobody but one of them. Which of the two it is depends on
+whose clock is first, with BEAMs too. (``prevent_overlapping_partitions``, the header of OTP's global.erl.)
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+
+import pytest
+
+from scenario import Scenario, is_python
+
+KIND_COMBINATIONS = [kinds for kinds in itertools.product(("py", "25"), repeat=3) if kinds != ("25", "25", "25")]
+every_combination = pytest.mark.parametrize(
+    "kinds", [*KIND_COMBINATIONS, ("25", "25", "25"), ("27", "py", "27")], ids=" ".join
+)
+PARTITIONS_AFTER_A_CUT = ([[0], [1, 2]], [[0, 2], [1]], [[0], [1], [2]])
+LATEST = 1.25
+
+
+def wait_until_separated(scenario: Scenario) -> None:
+    """Until the two have lost each other, one of them at least is out of it, and all have heard what they will hear.
+
+    If both notice in the same moment, the third is told to leave the one, and a moment later the other.
+    """
+    looks: deque[list[list[int]]] = deque(maxlen=10)
+
+    def separated() -> bool:
+        looks.append(scenario.view_groups())
+        both = scenario.nodedowns(0, 1) and scenario.nodedowns(1, 0)
+        return bool(both) and looks[-1] in PARTITIONS_AFTER_A_CUT and all(look == looks[-1] for look in looks)
+
+    scenario.wait_until(separated, scenario.ticktime * LATEST * 2 + 2, what="parted without overlaps")
+    scenario.report_row.detection_times = [
+        scenario.nodedowns(0, 1)[0].timestamp - scenario.fault_at,
+        scenario.nodedowns(1, 0)[0].timestamp - scenario.fault_at,
+    ]
+
+
+def assert_stays_separated(scenario: Scenario) -> None:
+    """While the cut lasts nobody comes back to be thrown out again: no churn, whoever redials; and a BEAM that is
+    called and not met makes nothing of it.
+    """
+    before = scenario.view_groups()
+    scenario.assert_holds(lambda: scenario.view_groups() == before, scenario.ticktime)
+    assert not [node.name for node in scenario.nodes if node.logged("Connection attempt from")]
+
+
+def assert_recovers(scenario: Scenario) -> None:
+    """Whoever has lost somebody dials; if those are BEAMs nobody does, and the third, who has only been told, tries
+    after a while.
+    """
+    scenario.switch.heal_pair(0, 1)
+    redials = any(map(is_python, scenario.kinds[:2]))
+    third = is_python(scenario.kinds[2])
+    scenario.wait_for_recovery(automatic=redials, grace=40 if scenario.long and third else 4)
+
+
+@every_combination
+def test_a_cut_of_one_pair_of_three_parts_them_as_it_parts_beams(scenario, kinds):
+    """Cut the link between the first two nodes, without a reset; both still see the third."""
+    scenario.form_mesh()
+
+    scenario.mark_fault()
+    scenario.switch.cut_pair(0, 1)
+
+    wait_until_separated(scenario)
+    assert min(scenario.report_row.detection_times) < scenario.ticktime * LATEST + 0.5
+    assert_stays_separated(scenario)
+    scenario.report_row.outcome = "the third node drops one of the two; the partitions do not overlap"
+    assert_recovers(scenario)
+
+
+@every_combination
+def test_a_one_way_cut_parts_them_as_it_parts_beams(scenario, kinds):
+    """Lose only the packets from the first node to the second."""
+    scenario.form_mesh()
+
+    scenario.mark_fault()
+    scenario.switch.cut_one_way(0, 1)
+
+    wait_until_separated(scenario)
+    assert min(scenario.report_row.detection_times) < scenario.ticktime * LATEST + 0.5
+    assert_stays_separated(scenario)
+    scenario.report_row.outcome = "the third node drops one of the two; the partitions do not overlap"
+    assert_recovers(scenario)
+
+
+@every_combination
+def test_a_disconnect_on_purpose_parts_them_as_it_parts_beams(scenario, kinds):
+    """The first node disconnects from the second on purpose."""
+    scenario.form_mesh()
+    scenario.wait_until_known_to_global()
+
+    scenario.mark_fault()
+    first, second = scenario.nodes[0], scenario.nodes[1]
+    if is_python(kinds[0]):
+        assert first.eval("node.disconnect(name)", name=second.name)
+    else:
+        first.eval("erlang:disconnect_node(Second)", Second=second.atom)
+
+    scenario.wait_until(
+        lambda: scenario.nodedowns(0, 1) and scenario.nodedowns(1, 0) and not scenario.has_overlaps(),
+        5,
+        what="no overlap",
+    )
+    assert second.name not in first.nodes()
+    assert max(event.timestamp - scenario.fault_at for event in scenario.nodedowns(0, 1) + scenario.nodedowns(1, 0)) < 2
+    scenario.assert_holds(
+        lambda: not scenario.has_overlaps() and second.name not in first.nodes(), scenario.ticktime / 2
+    )
+    scenario.report_row.detection_times = [
+        scenario.nodedowns(0, 1)[0].timestamp - scenario.fault_at,
+        scenario.nodedowns(1, 0)[0].timestamp - scenario.fault_at,
+    ]
+    scenario.report_row.outcome = "disconnected; the partitions do not overlap"
