@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 
 from leaks import LeakedTasks, ResourceSnapshot
+from skips import report_skips
 
 # CI uses fixed examples, so that a test that passed once passes again. Other runs use new random examples.
 settings.register_profile("ci", derandomize=True)
@@ -32,6 +33,10 @@ def pytest_addoption(pluginmanager):
     """Load erlmesh's pytest plugin, also if erlmesh is not installed and only src is on the path."""
     if not pluginmanager.has_plugin("erlmesh"):
         pluginmanager.import_plugin("erlmesh.testing.pytest_plugin")
+
+
+def pytest_terminal_summary(terminalreporter):
+    report_skips(terminalreporter)
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from erlmesh.cli.node_options import VARIABLES
+from erlmesh.cli.settings import VARIABLES
 from erlmesh.cli.shutdown import SHUTDOWN_TIMEOUT
 
 ROOT = Path(__file__).parent.parent.parent

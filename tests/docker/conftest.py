@@ -11,17 +11,13 @@ from pathlib import Path
 
 import pytest
 from containers import ROOT, Compose, Lab, compose_command, engine_version
-from skips import SKIPPED, skip_or_fail
 
 from erlmesh.demo.shells import DemoFailed
+from skips import skip_or_fail
 
 HERE = Path(__file__).parent
 IMAGE = "localhost/erlmesh:test"
 ELIXIR_IMAGE = "localhost/erlmesh-elixir:test"
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[SKIPPED] = {}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -31,18 +27,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(600))  # the first one builds, and on a new machine its base too
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    for why, count in config.stash[SKIPPED].items():
-        terminalreporter.write_line(f"NOT TESTED: {count} tests with containers ({why})", yellow=True)
-
-
 @pytest.fixture
-def engine(request: pytest.FixtureRequest) -> str:
+def engine() -> str:
     """The version of the Docker Engine that answers here."""
     try:
         return engine_version()
     except DemoFailed as why:
-        skip_or_fail(request, str(why))
+        skip_or_fail(str(why))
 
 
 @pytest.fixture(scope="session")
@@ -60,7 +51,7 @@ def _build_image(request: pytest.FixtureRequest, script: str, **names: str) -> s
         built_images[image] = done.stdout if done.returncode == 0 else None
         built_images[f"why not {image}"] = done.stderr.strip()
     if built_images[image] is None:
-        skip_or_fail(request, built_images[f"why not {image}"])
+        skip_or_fail(built_images[f"why not {image}"])
     return image
 
 
@@ -87,11 +78,11 @@ def lab(image: str, tmp_path: Path) -> Iterator[Lab]:
 
 
 @pytest.fixture
-def compose(request: pytest.FixtureRequest, image: str, elixir_image: str, tmp_path: Path) -> Iterator[Compose]:
+def compose(image: str, elixir_image: str, tmp_path: Path) -> Iterator[Compose]:
     """``compose.yaml`` as it stands, as a project of the test's own."""
     command = compose_command()
     if command is None:
-        skip_or_fail(request, "neither `docker compose` nor docker-compose is here")
+        skip_or_fail("neither `docker compose` nor docker-compose is here")
     cookie = tmp_path / "secret" / "cookie"
     subprocess.run([ROOT / "tools" / "cookie.sh", cookie], check=True, capture_output=True)
     compose = Compose(

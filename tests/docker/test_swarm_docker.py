@@ -6,9 +6,9 @@ import subprocess
 
 import pytest
 from containers import ROOT
-from skips import skip_or_fail
 
 from otp.polling import wait_until
+from skips import skip_or_fail
 
 STACK = "erlmesh-test"
 GATEWAY_NETWORK = "docker_gwbridge"
@@ -16,12 +16,12 @@ GATEWAY_NETWORK = "docker_gwbridge"
 
 
 @pytest.fixture
-def stack(request, lab, monkeypatch):
+def stack(lab, monkeypatch):
     """Three tasks, found by ``lab``'s commands. The swarm is left afterwards."""
     if os.environ.get("CI") != "true":
-        skip_or_fail(request, "this would make a swarm of this machine: CI=true does")
+        skip_or_fail("this would make a swarm of this machine: CI=true does")
     if lab.run("info", "--format", "{{.Swarm.LocalNodeState}}") != "inactive":
-        skip_or_fail(request, "this machine is in a swarm already")
+        skip_or_fail("this machine is in a swarm already")
     had_gateways = GATEWAY_NETWORK in lab.run("network", "ls", "--format", "{{.Name}}").split()
     monkeypatch.setenv("IMAGE", lab.image)
     lab.run("swarm", "init", "--advertise-addr", "127.0.0.1")

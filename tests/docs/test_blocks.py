@@ -3,7 +3,6 @@
 import asyncio
 import doctest
 import json
-import os
 import re
 import subprocess
 import sys
@@ -13,6 +12,8 @@ import yaml
 from blocks import ROOT, Kill, all_blocks, documents, elements
 from commands import check_command, command_lines
 from sessions import Session
+
+from skips import skip_or_fail
 
 BLOCKS = all_blocks()
 TYPED = ("console", "python", "elixir")
@@ -87,17 +88,10 @@ def test_a_session_prints_what_the_document_shows(name, tmp_path, monkeypatch):
         SETUPS.get(name, lambda session: None)(session)
         for element in SESSIONS[name]:
             session.run(element)
-    except NoSuchOtp as why:
-        not_here(str(why))
+    except NoSuchOtp as error:
+        skip_or_fail(str(error))
     finally:
         session.close()
-
-
-def not_here(why):
-    """Without Erlang the test is skipped; CI must have it."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(why)
-    pytest.skip(why)
 
 
 # Commands and data
@@ -177,7 +171,7 @@ def test_a_test_with_real_erlang_passes(block, tmp_path):
         try:
             test(cluster)
         except NoSuchOtp as why:
-            not_here(str(why))
+            skip_or_fail(str(why))
 
 
 # Programs and logs

@@ -1,13 +1,13 @@
-"""ScenarioRunner mostly wait, so they run at the same time: each in a thread, with machines of its own.
+"""Runs the fault scenarios concurrently: each in a thread, in network namespaces of its own.
 
-A test here is a function of a ``scenario`` and of ``kinds``, the nodes that the scenario is made of. The first one to be run
-starts all that were asked for, a few at a time, the long ones first; each then reports its own.
+A scenario mostly waits. A test here takes a ``scenario`` and ``kinds``, the kinds of its nodes. The first test that
+runs starts all selected scenarios, :data:`MAX_CONCURRENT` at a time, the long ones first. Each test then reports the
+result of its own scenario.
 """
 
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -19,19 +19,19 @@ from beam import NoSuchOtp
 from netns import NotSupported, unsupported_reason
 from report import write_report
 from scenario import ReportRow, Scenario
+from skips import skip_or_fail
 
 HERE = Path(__file__).parent
 MAX_CONCURRENT = 8
 
 
 class ScenarioRunner:
-    """The scenarios of one run: started together, told one by one."""
+    """The scenarios of one pytest run: started together, reported one by one."""
 
     def __init__(self) -> None:
         self.futures: dict[str, Future[None]] = {}
         self.report_rows: list[ReportRow] = []
         self.skip_reason: str | None = None
-        self.skipped = 0
         self._pool: ThreadPoolExecutor | None = None
         self._scenarios: set[Scenario] = set()
         self._closing = False
@@ -81,13 +81,13 @@ def _call(function: Callable[..., None], **given: Any) -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("faults")
-    group.addoption("--table", metavar="FILE", help="write what was seen into this Markdown file")
-    group.addoption("--long", action="store_true", help="as long and as often as the promises say")
+    group.addoption("--table", metavar="FILE", help="write the results into this Markdown file")
+    group.addoption("--long", action="store_true", help="run as long and as often as docs/faults.md promises")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[RUNNER] = ScenarioRunner()
-    config.addinivalue_line("markers", "scenario(**options): how the scenario of a scenario is made")
+    config.addinivalue_line("markers", "scenario(**options): keyword arguments of Scenario")
     config.addinivalue_line("markers", "long: a scenario that takes longer than most")
 
 
@@ -107,44 +107,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def scenario() -> None:
-    """The scenario is made where the scenario runs, in its thread."""
+    """Only a name: the scenario's own thread makes the :class:`scenario.Scenario`."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     if not is_scenario(pyfuncitem):
         return None
-    scenarios = pyfuncitem.config.stash[RUNNER]
-    scenarios.start([item for item in pyfuncitem.session.items if is_scenario(item)])
-    if scenarios.skip_reason is not None:
-        skip_or_fail(scenarios, scenarios.skip_reason)
+    runner = pyfuncitem.config.stash[RUNNER]
+    runner.start([item for item in pyfuncitem.session.items if is_scenario(item)])
+    if runner.skip_reason is not None:
+        skip_or_fail(runner.skip_reason)
     try:
-        scenarios.futures[pyfuncitem.nodeid].result()
-    except (NoSuchOtp, NotSupported) as why:
-        skip_or_fail(scenarios, str(why))
+        runner.futures[pyfuncitem.nodeid].result()
+    except (NoSuchOtp, NotSupported) as error:
+        skip_or_fail(str(error))
     return True
 
 
-def skip_or_fail(scenarios: ScenarioRunner, why: str) -> None:
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"CI must test this, and cannot: {why}", pytrace=False)
-    scenarios.skipped += 1
-    scenarios.skip_reason = why
-    pytest.skip(why)
-
-
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    scenarios = session.config.stash[RUNNER]
-    scenarios.close()
+    runner = session.config.stash[RUNNER]
+    runner.close()
     path = session.config.getoption("--table", default=None)
-    if path and scenarios.report_rows and not session.testsfailed:
-        write_report(Path(path), scenarios.report_rows)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    scenarios = config.stash[RUNNER]
-    if scenarios.skipped:
-        terminalreporter.write_line(
-            f"NOT TESTED: {scenarios.skipped} real faults on real nodes ({scenarios.skip_reason})",
-            yellow=True,
-        )
+    if path and runner.report_rows and not session.testsfailed:
+        write_report(Path(path), runner.report_rows)

@@ -1,7 +1,7 @@
-"""OTP as the judge: cases written in Erlang, run against a BEAM and against ``erlmesh start --expose erlmesh.otp_functions``.
+"""Compares erlmesh with OTP: each case runs against a BEAM and against an erlmesh node, from a BEAM.
 
-The cases are the functions of one argument in ``conformance/``; each gives what it saw. What is seen of an erlmesh node
-must be what is seen of a BEAM, to the last element of the last tuple.
+The erlmesh node runs ``erlmesh start --expose erlmesh.otp_functions``. The cases are the functions of one argument in
+``conformance/``. Each returns its observations as text. Both nodes must give exactly the same text.
 """
 
 from __future__ import annotations

@@ -194,7 +194,7 @@ def test_an_http_server_on_the_port_of_epmd_is_told(doctor):
 
 
 def test_an_epmd_that_is_stopped_is_told(cluster, doctor):
-    epmd = cluster.members[0]
+    epmd = cluster.processes[0]
     epmd.stop()
 
     doctor("plato@127.0.0.1")

@@ -26,7 +26,7 @@ def example(cluster):
         cluster.start_epmd_once()
         environment = {"ERL_EPMD_PORT": str(cluster.epmd_port), "PYTHONUNBUFFERED": "1"}
         program = OsProcess(name, [sys.executable, str(EXAMPLES / name), *arguments], environment)
-        cluster.members.append(program)
+        cluster.processes.append(program)
         return program
 
     return start

@@ -320,7 +320,7 @@ def test_the_command_line_starts_a_node_without_epmd_that_a_beam_meets(cluster_w
     command = [sys.executable, "-m", "erlmesh", "start", "--name", "socrates@127.0.0.3", "--cookie", "monster"]
     environment = {**python_environment(cluster.epmd_port, cluster.home), "ERLMESH_ERL_EPMD_PORT": str(port)}
     socrates = OsProcess("erlmesh start", command, environment)
-    cluster.members.append(socrates)
+    cluster.processes.append(socrates)
     wait_until(lambda: socrates.logged("is up"))
 
     assert plato.ping("socrates@127.0.0.3")

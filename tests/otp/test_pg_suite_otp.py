@@ -21,11 +21,12 @@ from cluster import Cluster
 from pynode import python_environment
 
 HELPERS = Path(__file__).parent / "pg_suite"
-PEER = f"{sys.executable} -m erlmesh start --expose erlmesh.otp_functions --expose pg_suite_peer --app pg_suite_peer:control"
+EXPOSE = "--expose erlmesh.otp_functions --expose pg_suite_peer"
+PEER = f"{sys.executable} -m erlmesh start {EXPOSE} --app pg_suite_peer:control"
 CASES = {25: 25, 27: 28, 29: 28}
 """How many cases each release's suite has that need no other release of OTP."""
 OTHERWISE = {29: {"missing_scope_join"}}
-"""Cases that ask a peer's own functions for what they answer since that release; erlmesh.otp_functions answers as before."""
+"""Cases that need the answers of a peer with that release. erlmesh.otp_functions answers as earlier releases do."""
 
 
 def source(otp: int, path: str) -> Path:

@@ -65,7 +65,7 @@ class ProtocolPeer:
     def _run_handshake(self, handshake):
         self.socket.sendall(handshake.data_to_send())
         data = self.socket.recv(65536)
-        events = handshake.receive_data(data, time.monotonic()) if data else handshake.eof()
+        events = handshake.receive_data(data, time.monotonic()) if data else handshake.receive_eof()
         self.socket.sendall(handshake.data_to_send())
         return events
 

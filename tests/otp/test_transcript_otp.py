@@ -131,7 +131,7 @@ def test_a_third_node_meets_all_through_one_ping(cluster, otp):
         assert guest.ping(socrates.name)
 
     everybody = {f"{name}@127.0.0.1" for name in ("socrates", "plato", "aristotle", "zeno")}
-    nodes = [member for member in cluster.members if hasattr(member, "nodes")]
+    nodes = [member for member in cluster.processes if hasattr(member, "nodes")]
     wait_until(lambda: [node.nodes() | {node.name} for node in nodes] == [everybody] * 4, what="a full mesh")
     pids = {node.join(GROUP) for node in nodes}
     wait_until(lambda: set(same_members(*nodes)) == pids, what="the same members on all")

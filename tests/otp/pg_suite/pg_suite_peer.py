@@ -1,12 +1,11 @@
-"""What OTP's pg_SUITE runs on its peers, for peers that have no BEAM: its own functions and funs, in Python.
+"""The functions that OTP's pg_SUITE runs on its peers, in Python, for peers without a BEAM.
 
-``erlmesh start --expose erlmesh.otp_functions --expose pg_suite_peer --app pg_suite_peer:control``. The suite sends funs,
-whose code is Erlang's and stays there; which of its funs one is can be told from its arity and from what it has
-closed over.
+Run it with ``erlmesh start --expose erlmesh.otp_functions --expose pg_suite_peer --app pg_suite_peer:control``. The
+suite sends funs. Their code is Erlang and does not arrive. A fun is recognized by its arity and its environment.
 
-:func:`control` serves calls that do not come over the distribution: file descriptors 3 and 4, each way terms with
-their length in front (4 bytes), ``{Number, [Module, Function, Arguments]}`` and ``{Number, {return, Value} | {Class,
-Reason, Stack}}``.
+:func:`control` serves calls that do not come over the distribution: they come on file descriptor 3, and answers go to
+4. Each is a term after its length (4 bytes): ``{Number, [Module, Function, Arguments]}``, and ``{Number, {return,
+Value} | {Class, Reason, Stack}}``.
 """
 
 from __future__ import annotations
