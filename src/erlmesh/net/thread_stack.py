@@ -15,17 +15,18 @@ MAX_DEPTH: int = 12
 _ASYNCIO = str(Path(asyncio.__file__).parent) + os.sep
 
 
-def stack_of_thread(thread: int) -> traceback.StackSummary:
-    """Return the calls of the thread with this identity, innermost last; empty if there is no such thread.
+def stack_of_thread(thread_id: int) -> traceback.StackSummary:
+    """Return the calls of the thread with this identifier, innermost last. The result is empty if there is no such thread.
 
     The stack starts at the first call after those of the event loop. The source lines are read only when the stack is
     formatted.
     """
-    frame = sys._current_frames().get(thread)
+    frame = sys._current_frames().get(thread_id)
     stack = traceback.StackSummary.extract(traceback.walk_stack(frame) if frame else iter(()), lookup_lines=False)
     stack.reverse()
     loop_calls = [index for index, call in enumerate(stack) if call.filename.startswith(_ASYNCIO)]
-    if loop_calls and loop_calls[-1] + 1 < len(stack):  # keep them if nothing else is left: the loop itself is busy
+    # If only calls of the event loop are on the stack, the loop itself is at work: then keep its calls.
+    if loop_calls and loop_calls[-1] + 1 < len(stack):
         del stack[: loop_calls[-1] + 1]
     del stack[:-MAX_DEPTH]
     return stack

@@ -1,4 +1,6 @@
-"""An in-memory network with the interface of :class:`erlmesh.net.network.TcpNetwork`, and TCP's failure modes.
+"""An in-memory network with TCP's failure modes.
+
+A :class:`Host` has the interface of :class:`erlmesh.net.network.TcpNetwork`.
 
 It keeps the guarantees of TCP: bytes arrive in order, and none is lost while both ends exist. It simulates what TCP
 allows: delay, arbitrary chunk sizes, silence during a partition, a reset, and a half-open connection. One seed
@@ -21,12 +23,12 @@ __all__ = ["Host", "SimulatedEpmd", "SimulatedNetwork"]
 
 SYN_RETRANSMIT: Final = 1.0
 """Seconds after which an unanswered connection attempt is repeated."""
-MAX_BACKOFF: Final = 30.0
+MAX_RETRANSMIT_DELAY: Final = 30.0
 """Longest delay, in seconds, between a heal and the arrival of data that the cut held back. TCP's retransmission
 timer has backed off for as long as the cut lasted, but not longer than this.
 """
 SPLIT_PROBABILITY: Final = 0.2
-"""Probability that written data is split into one more chunk."""
+"""Probability of each further split of written data."""
 SOCKET_BUFFERS: Final = 1 << 17
 """Bytes that the socket buffers of both kernels hold before the sender has to wait."""
 
@@ -39,9 +41,9 @@ class SimulatedNetwork:
         self.delay = delay
         self.hosts: dict[str, Host] = {}
         self.delivered: Counter[tuple[str, str]] = Counter()
-        """Number of chunks delivered from one address to another. Checks use it to prove silence."""
+        """Number of chunks delivered from one address to another. Checks prove with it that a pair exchanged nothing."""
         self.on_connect: Callable[[_Transport, _Transport], object] | None = None
-        """Called with both ends of each new connection, initiator first, before any of its protocols is called."""
+        """Called with both ends of each new connection, the initiating one first, before a protocol is called."""
         self._cuts: dict[tuple[str, str], float] = {}
 
     def host(self, address: str) -> Host:
@@ -60,7 +62,7 @@ class SimulatedNetwork:
         if since is not None:
             duration = asyncio.get_running_loop().time() - since
             for pipe in self._pipes_between(sender, receiver):
-                pipe.resume(self.random.uniform(0.0, min(duration, MAX_BACKOFF)))
+                pipe.resume(self.random.uniform(0.0, min(duration, MAX_RETRANSMIT_DELAY)))
 
     def is_cut(self, sender: str, receiver: str) -> bool:
         """True if :meth:`cut` stopped the packets from ``sender`` to ``receiver``."""
@@ -78,7 +80,10 @@ class SimulatedNetwork:
         return bool(pipes)
 
     def half_open(self, one: str, other: str) -> bool:
-        """Drop the connections of ``one``. ``other`` notices it only when it sends. Returns False if there is none."""
+        """Drop the connections between the two, at ``one`` only. ``other`` notices it when it sends.
+
+        Returns False if there is no connection.
+        """
         pipes = self._pipes_between(one, other)
         for pipe in pipes:
             pipe.sender.disconnected(ConnectionAbortedError("connection timed out"))
@@ -89,7 +94,7 @@ class SimulatedNetwork:
         return self.random.uniform(*self.delay)
 
     def _pipes_between(self, sender: str, receiver: str) -> list[_Pipe]:
-        return [wire for wire in self.host(sender).pipes if wire.receiver.host.address == receiver]
+        return [pipe for pipe in self.host(sender).pipes if pipe.receiver.host.address == receiver]
 
 
 class Host:
@@ -180,7 +185,7 @@ class Host:
 
 
 class SimulatedEpmd:
-    """The EPMD daemons of all hosts. It is the port mapper and the resolver of the node on ``host``."""
+    """The port mapper and the resolver of the node on ``host``. It registers there, and asks the EPMD of any host."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
@@ -192,7 +197,7 @@ class SimulatedEpmd:
             raise NodeStartError(f"the name {name} is in use on {host.address}")
         host.names[name] = port
         host.registrations += 1
-        return host.registrations + 3
+        return host.registrations + 3  # creations from 4 on, as a node of OTP 23 and later has them
 
     async def resolve(self, name: str) -> tuple[str, int]:
         """Ask the EPMD of the node's host. Returns address and port. Raises ConnectError if the name is unknown."""
@@ -223,7 +228,7 @@ class _Pipe:
         self.sender, self.receiver = sender, receiver
         self.unread = 0
         self.is_held = False
-        """True if a test holds back all data, also the end of the stream and a reset."""
+        """True if a test holds back all data and the end of the stream. A reset is dropped meanwhile."""
         self._chunks: deque[bytes | None] = deque()
         self._arrival_time = 0.0
         self._timer: asyncio.TimerHandle | None = None

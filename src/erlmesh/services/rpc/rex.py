@@ -1,6 +1,6 @@
-"""rex: the server behind OTP's ``rpc`` module. Nodes also ask it for their features.
+"""rex: the server behind OTP's ``rpc`` module. Peers also ask it which features this node has.
 
-Since OTP 23, nodes call by erpc. Older nodes and C nodes use rex::
+Since OTP 23, nodes make calls with erpc. Older nodes and C nodes use rex::
 
     {Pid, features_request}              sent by every node on nodeup; reply {features_reply, Node, [erpc]}
     call {call, M, F, Args, Leader}      reply: the value, or {badrpc, {'EXIT', Reason}}
@@ -63,10 +63,10 @@ class Rex:
         self._start()
 
     def _start(self) -> None:
-        """Start the server, also after its exit."""
+        """Start the server. After its exit this starts it again."""
         self._process = self._node.spawn_handler(self._handle_message, name=Tag.REX, on_end=self._start)
-        # The monitor of the process that runs a call → the function that sends the reply. It starts empty: callers of a
-        # server that has terminated got its DOWN.
+        # Maps the monitor of the process that runs a call to the function that sends the reply. It starts empty: when a
+        # server terminates, its callers get a DOWN message.
         self._pending_replies: dict[Ref, Callable[[Term], None]] = {}
 
     def _handle_message(self, message: Term) -> None:
@@ -86,7 +86,7 @@ class Rex:
                 self._process.send(sender, (Tag.REX, self._node.atom, self._sbcast(name, content)))
             case (Atom("DOWN"), Ref() as ref, _, _, reason):
                 if (reply := self._pending_replies.pop(ref, None)) is not None:
-                    reply(_badrpc(reason))  # An exit signal ended it before its reply.
+                    reply(_badrpc(reason))  # An exit signal terminated the process before it replied.
             case _:
                 log.debug("ignored %r", message)
 
@@ -105,7 +105,7 @@ class Rex:
         async def answer(me: LocalProcess) -> None:
             me.group_leader = leader if isinstance(leader, Pid) else None
             value = await self._run_call(me, *mfa)
-            # None after a restart of the server: then the caller has got its DOWN.
+            # None after a restart of the server: then the caller already got a DOWN message of the old server.
             if self._pending_replies.pop(ref, None) is not None:
                 reply(value)
 
@@ -123,7 +123,7 @@ class Rex:
 
 
 def _is_exit_tuple(value: Term) -> bool:
-    """True for ``{'EXIT', _}``. rpc reports a thrown or returned value of this form as badrpc."""
+    """True for ``{'EXIT', _}``. A thrown value of this form becomes badrpc here. For a returned one, the caller's rpc does it."""
     return isinstance(value, tuple) and len(value) == 2 and value[0] is Tag.EXIT
 
 
