@@ -27,7 +27,7 @@ def is_long_name(name: str) -> bool:
 
 
 def is_node_name(name: str) -> bool:
-    """Return whether ``name`` is a full node name: ``name@host`` with one ``@``, in printable ASCII, at most 255 characters."""
+    """Return whether ``name`` is a full node name: ``name@host``, printable ASCII, at most 255 characters."""
     before, at, after = name.partition("@")
     return (
         bool(before and at and after)
@@ -39,7 +39,7 @@ def is_node_name(name: str) -> bool:
 
 
 def digest(cookie: str, challenge: int) -> bytes:
-    """Return the 16 bytes that prove knowledge of ``cookie``: the MD5 of the cookie followed by the challenge in decimal.
+    """Return the 16 bytes that prove knowledge of ``cookie``: the MD5 of the cookie and the decimal challenge.
 
     Raises ``ValueError`` if the cookie has a character outside of Latin-1.
     """

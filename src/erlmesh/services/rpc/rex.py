@@ -123,7 +123,7 @@ class Rex:
 
 
 def _is_exit_tuple(value: Term) -> bool:
-    """True for ``{'EXIT', _}``. A thrown value of this form becomes badrpc here. For a returned one, the caller's rpc does it."""
+    """True for ``{'EXIT', _}``. A thrown value of this form becomes badrpc. A returned one is left to the caller's rpc."""
     return isinstance(value, tuple) and len(value) == 2 and value[0] is Tag.EXIT
 
 
