@@ -1,9 +1,11 @@
-"""One life of a node: its parts, from the moment it has a creation until it has left; and who hears of whom.
+"""One incarnation of a node: builds its parts when the creation is known, connects them, and stops them.
 
-Router        processes and their signals          Connections   other nodes
-Spawning      processes that are made here         Reconnect     other nodes that are missed
-Guests        processes that others start here     NodeEvents    who wants to know of all this
-Guarding      loops that are held
+===========  ======================================  ============  ===========================================
+Router       signals of local processes and peers    Connections   connections to other nodes
+Spawner      starts local processes                  Reconnector   connects again to lost nodes
+SpawnServer  serves SPAWN_REQUESTs of other nodes    NodeEvents    ``nodeup`` and ``nodedown`` for subscribers
+LoopMonitor  reports blocked event loops
+===========  ======================================  ============  ===========================================
 """
 
 from __future__ import annotations
@@ -40,14 +42,14 @@ from erlmesh.terms import Atom, Pid, Term
 __all__ = ["DISCONNECTING", "InstanceConfig", "NodeInstance", "ProcessClass"]
 
 DISCONNECTING: Final = Atom("closing")
-"""To our own kind: that we leave on purpose, and nobody need dial."""
+"""Message to an erlmesh peer: this node disconnects on purpose, so the peer must not reconnect."""
 SHUTDOWN_GRACE: Final = 0.5
-"""Seconds that processes get to tidy up when the node stops."""
+"""Seconds that the cancelled tasks of processes get to clean up when the node stops."""
 
 
 @dataclass(frozen=True)
 class InstanceConfig:
-    """A :class:`NodeConfig` with its defaults made: what every instance of the node shares."""
+    """The resolved :class:`NodeConfig`: defaults are replaced by the objects that the parts share."""
 
     name: str
     cookies: Cookies
@@ -62,16 +64,17 @@ class InstanceConfig:
 
 
 class ProcessClass(Protocol):
-    """Makes the object of each local process: :class:`LocalProcess`, or a subclass of it."""
+    """Creates the object of each local process: :class:`LocalProcess` or a subclass."""
 
     def __call__(self, ops: ProcessOps, pid: Pid, description: str | Callable[[], str], /) -> LocalProcess: ...
 
 
 class NodeInstance:
-    """Begins when it is made. :meth:`end` before the loop ends.
+    """The parts of a running node. They run once it is created; :meth:`stop` must be called before the loop closes.
 
-    ``body_for`` says what runs for others, and ``is_left_for_others(name)`` whether a connection that ends was given up
-    for the sake of other nodes.
+    ``fallback_body`` returns the body for a SPAWN_REQUEST of a function that has none of its own.
+    ``is_overlap_disconnect(name)`` is true if ``global`` expects the connection to ``name`` to close, because it
+    prevents overlapping partitions.
     """
 
     def __init__(
@@ -116,13 +119,15 @@ class NodeInstance:
         self.router.last_connect_error = self.connections.last_connect_error
         self.router.on_spawn_request = self.spawn_server.on_request
         self.node_process = self._start_node_process()
-        """The process that speaks for the node itself, and the first of all."""
+        """The first process: the sender of all signals that the node sends on its own behalf."""
         self.loop_monitor = LoopMonitor(self.node_process, config.net_ticktime, self.router.peers)
+        # On a network in memory no thread can write to a connection, and virtual time does not pass while code blocks.
         if isinstance(config.network, TcpNetwork):
             self.loop_monitor.start()
         self._start_erlmesh_process()
 
     def _start_node_process(self) -> LocalProcess:
+        # An exit signal can kill it. The node then starts it again and can send as before.
         self.node_process = self.spawner.start_handler(lambda _: None, on_end=self._start_node_process)
         return self.node_process
 
@@ -130,6 +135,7 @@ class NodeInstance:
         self.spawner.start_handler(self._on_erlmesh_message, ERLMESH, self._start_erlmesh_process)
 
     def _on_erlmesh_message(self, message: Term) -> None:
+        """Handle a message from another erlmesh node: it disconnects, or its loop is blocked or has recovered."""
         match message:
             case (Atom("closing"), Atom() as peer) if self.reconnector is not None:
                 self.reconnector.suppress(peer.name)
@@ -137,7 +143,10 @@ class NodeInstance:
                 self.loop_monitor.on_message(message)
 
     async def stop(self) -> None:
-        """Ends every process (``shutdown``), youngest first, and every connection."""
+        """Terminate every process with ``shutdown``, youngest first, and close every connection.
+
+        Processes with a task go first and may still send while they clean up. Handler processes go last.
+        """
         self.spawner.close()
         self.router.on_spawn_request = refuse_spawn_request
         self.router.termination.node_stopping = True
@@ -150,16 +159,18 @@ class NodeInstance:
             self.router.termination.terminate(process, SHUTDOWN)
 
     def _terminate_tasks(self) -> list[asyncio.Task[None]]:
-        ended = []
+        """Terminate the processes that have a task, and return these tasks."""
+        cancelled = []
         processes = list(self.router.registry.processes.values())
         for process in processes:
             if process._task is asyncio.current_task():
-                process._task = None  # whoever stops the node lives to the end of this
-        for process in reversed(processes):  # services outlive what leans on them
+                # The process that calls `stop` is not cancelled, so that its call returns.
+                process._task = None
+        for process in reversed(processes):  # Services are older than the processes that use them.
             if process._task is not None:
-                ended.append(process._task)
+                cancelled.append(process._task)
                 self.router.termination.terminate(process, SHUTDOWN)
-        return ended
+        return cancelled
 
     def _spawn(self, body: Body, arguments: tuple[Any, ...], name: Atom | str | None) -> LocalProcess:
         return self.spawner.start(body, arguments, name)
@@ -179,9 +190,10 @@ class NodeInstance:
     def _node_down(self, connection: Connection, reason: str, cause: DisconnectCause) -> None:
         name, hidden = connection.name, connection.hidden
         self.loop_monitor.discard_peer(name)
-        # A hidden node that connected to us may be a short-lived tool: it is not dialled when it goes.
+        # A hidden node that connected to us may be a short-lived tool, so we do not reconnect to it.
         if self.reconnector is not None and (connection.dialled or not hidden) and cause != DisconnectCause.REPLACED:
-            if self._is_overlap_disconnect(name):  # `global` expects this end, whichever side has closed the connection
+            # `global` expects this disconnect, whichever side has closed the connection.
+            if self._is_overlap_disconnect(name):
                 cause = DisconnectCause.OVERLAPPING_PARTITION
             self.reconnector.disconnected(name, connection.creation, cause)
         if not hidden:
@@ -200,7 +212,7 @@ def _local_node(config: InstanceConfig, creation: int) -> LocalNode:
 
 
 async def _wait_cancelled(tasks: list[asyncio.Task[None]]) -> None:
-    """Waits for cancelled tasks, not for ever; a process that stops its own node does not wait for itself."""
+    """Wait at most ``SHUTDOWN_GRACE`` for cancelled tasks, but not for the task that stops the node."""
     others = [task for task in tasks if task is not asyncio.current_task()]
     if others:
         await asyncio.wait(others, timeout=SHUTDOWN_GRACE)

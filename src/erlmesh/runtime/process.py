@@ -147,15 +147,17 @@ class LocalProcess:
         """With True, exit signals become messages ``(Atom("EXIT"), pid, reason)``; ``kill`` never does."""
         self.alive = True
         self.exit_reason: Term = None
-        self._names: list[Atom] = []
+        self._names: list[Atom] = []  # The registry enters and removes names and aliases.
+        self._aliases: dict[Ref, None] = {}  # A set that keeps its order: iteration must be deterministic.
         self.group_leader: Pid | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._handler: Callable[[Term], None] | None = None
-        self._on_end: Callable[[], object] | None = None
+        self._task: asyncio.Task[None] | None = None  # Cancelled at termination.
+        self._handler: Callable[[Term], None] | None = None  # Gets each message, until termination.
+        self._on_end: Callable[[], object] | None = None  # Called after termination, to restart a server.
+        # Calls and spawn requests by reference. Termination fails them all.
         self._pending_calls: dict[Ref, asyncio.Future[Term]] = {}
-        self._aliases: dict[Ref, None] = {}
+        # The connection or queue that this process has filled. Its next receive or call waits for it.
         self._blocked_on: Backpressure | None = None
-        self._reductions_left = REDUCTIONS
+        self._reductions_left = REDUCTIONS  # Messages until the process yields to other tasks.
 
     @property
     def label(self) -> str:

@@ -276,7 +276,7 @@ class Runtime:
     def disconnect_and_reconnect(
         self, name: Atom | str, cause: DisconnectCause = DisconnectCause.OVERLAPPING_PARTITION
     ) -> bool:
-        """Closes the connection for ``cause``; the node is dialled again. False if there was no connection.
+        """Close the connection for ``cause`` and reconnect later. False if there was no connection.
 
         After ``OVERLAPPING_PARTITION`` the same incarnation is refused for a while.
         """
@@ -346,7 +346,7 @@ class Runtime:
     async def spawn_remote(
         self, node: Atom | str, module: Atom | str, function: Atom | str, arguments: Sequence[Term] = ()
     ) -> Pid:
-        """Starts a process on another node as :meth:`Process.spawn_remote` does, linked to nobody."""
+        """Start a process on another node as :meth:`Process.spawn_remote` does, without a link or monitor."""
         return await self._node_process.spawn_remote(node, module, function, arguments)
 
     def spawn_remote_nowait(
