@@ -16,7 +16,7 @@ _ASYNCIO = str(Path(asyncio.__file__).parent) + os.sep
 
 
 def stack_of_thread(thread_id: int) -> traceback.StackSummary:
-    """Return the calls of the thread with this identifier, innermost last. The result is empty if there is no such thread.
+    """Return the calls of the thread with this identifier, innermost last. Empty if there is no such thread.
 
     The stack starts at the first call after those of the event loop. The source lines are read only when the stack is
     formatted.

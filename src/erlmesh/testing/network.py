@@ -43,7 +43,7 @@ class SimulatedNetwork:
         self.delivered: Counter[tuple[str, str]] = Counter()
         """Number of chunks delivered from one address to another. Checks prove with it that a pair exchanged nothing."""
         self.on_connect: Callable[[_Transport, _Transport], object] | None = None
-        """Called with both ends of each new connection, initiating end first, before a protocol is called."""
+        """Called with both ends of a new connection, initiating end first, before a protocol is called."""
         self._cuts: dict[tuple[str, str], float] = {}
 
     def host(self, address: str) -> Host:

@@ -123,7 +123,7 @@ class Rex:
 
 
 def _is_exit_tuple(value: Term) -> bool:
-    """True for ``{'EXIT', _}``. A thrown value of this form becomes badrpc. A returned one is left to the caller's rpc."""
+    """True for ``{'EXIT', _}``. A thrown value of this form becomes badrpc; the caller's rpc treats a returned one."""
     return isinstance(value, tuple) and len(value) == 2 and value[0] is Tag.EXIT
 
 
