@@ -41,9 +41,9 @@ class SimulatedNetwork:
         self.delay = delay
         self.hosts: dict[str, Host] = {}
         self.delivered: Counter[tuple[str, str]] = Counter()
-        """Number of chunks delivered from one address to another. Checks prove with it that a pair exchanged nothing."""
+        """Number of chunks delivered from one address to another. Checks use it to prove that a pair is idle."""
         self.on_connect: Callable[[_Transport, _Transport], object] | None = None
-        """Called with both ends of a new connection, initiating end first, before a protocol is called."""
+        """Called with both ends of a new connection, before a protocol is called. The initiating end comes first."""
         self._cuts: dict[tuple[str, str], float] = {}
 
     def host(self, address: str) -> Host:
