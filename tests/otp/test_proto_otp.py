@@ -55,7 +55,7 @@ class ProtocolPeer:
             pass
         if isinstance(events[0], HandshakeFailed):
             connection.close()
-            raise events[0].reason
+            raise events[0].error
         self.handshake_result = events[0]
         self.channel = Channel(
             self.handshake_result.name, LOCAL_NAME, self.handshake_result.flags, now=time.monotonic()
@@ -259,7 +259,10 @@ def test_a_node_calls_us_and_is_answered(plato, listen):
 
         assert connected.result(WAIT) is True
     assert peer.handshake_result == HandshakeCompleted(
-        plato.name, OFFERED & peer.handshake_result.theirs, peer.handshake_result.theirs, peer.handshake_result.creation
+        plato.name,
+        OFFERED & peer.handshake_result.peer_flags,
+        peer.handshake_result.peer_flags,
+        peer.handshake_result.creation,
     )
     assert plato.nodes() == {LOCAL_NAME}
     plato.eval("Me = self(), spawn(fun() -> To ! {hello, Me} end)", To=ME)
