@@ -82,7 +82,7 @@ def _call(function: Callable[..., None], **given: Any) -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("faults")
     group.addoption("--table", metavar="FILE", help="write the results into this Markdown file")
-    group.addoption("--long", action="store_true", help="run as long and as often as docs/faults.md promises")
+    group.addoption("--long", action="store_true", help="run as long and as often as docs/reference/faults.md shows")
 
 
 def pytest_configure(config: pytest.Config) -> None:

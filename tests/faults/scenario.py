@@ -290,7 +290,7 @@ class Scenario:
         return [
             event
             for event in self.node_events(self.nodes[observer])
-            if event.word == "nodedown" and event.node == name and event.timestamp >= self.fault_at
+            if event.kind == "nodedown" and event.node == name and event.timestamp >= self.fault_at
         ]
 
     def assert_removed(self, number: int, observers: Iterable[int], *, within: float) -> None:
@@ -312,7 +312,7 @@ class Scenario:
             gone = [
                 event
                 for event in self.node_events(node)
-                if event.word == "nodedown" and event.timestamp >= self.fault_at
+                if event.kind == "nodedown" and event.timestamp >= self.fault_at
             ]
             assert not gone, f"{node.name} lost {gone}"
         assert self.is_complete(), self.describe_views()

@@ -105,7 +105,7 @@ def test_several_nodes_of_one_process_are_as_many_for_a_beam(cluster):
             assert len({str(pid) for pid in pids}) == 2  # one is <0.…>, the other is not
             await socrates.stop()
             await wait_until_async(
-                lambda: {pid.node for pid in aristotle.pg.get_members(Atom("g"))} == {aristotle.atom}
+                lambda: {pid.node for pid in aristotle.pg.get_members(Atom("g"))} == {aristotle.internals.atom}
             )
             assert all(str(pid).startswith("<0.") for pid in aristotle.pg.get_members(Atom("g")))
 
