@@ -1,4 +1,4 @@
-"""What nodes know of each other's loops; and that a node on a real network is guarded, and one in memory is not."""
+"""Reports of blocked event loops between nodes, and which nodes have a watchdog thread."""
 
 import asyncio
 
@@ -15,10 +15,10 @@ from erlmesh.testing.loop import run_coroutine as run
 from erlmesh.testing.loop import run_iterations
 
 A, B = Atom("a@h"), Atom("b@h")
-BUSY, FREE, OURS = Atom("loop_blocked"), Atom("loop_recovered"), Atom("erlmesh")
+BLOCKED, RECOVERED, ERLMESH = Atom("loop_blocked"), Atom("loop_recovered"), Atom("erlmesh")
 
 
-def between_two(test):
+def with_two_nodes(test):
     def wrapped():
         async def main():
             network = MemoryNetwork()
@@ -33,37 +33,37 @@ def between_two(test):
     return wrapped
 
 
-@between_two
-async def test_a_peer_that_says_so_is_busy_until_it_says_that_it_is_free(network, a, b):
-    a.send((OURS, B), (BUSY, A, 2000))
+@with_two_nodes
+async def test_peer_is_blocked_from_its_report_until_it_recovers(network, a, b):
+    a.send((ERLMESH, B), (BLOCKED, A, 2000))
     await run_iterations()
     assert b.blocked_peers() == {"a@h": 2.0}
 
     await asyncio.sleep(5)
     assert b.blocked_peers() == {"a@h": 7.0}
 
-    a.send((OURS, B), (FREE, A))
+    a.send((ERLMESH, B), (RECOVERED, A))
     await run_iterations()
     assert b.blocked_peers() == {}
 
 
-@between_two
-async def test_a_node_tells_its_peers_in_these_words(network, a, b):
-    guarding = a._instance.loop_monitor
-    (pump,) = guarding.connections()
-    pump.channel.send(guarding.blocked_signal(2.5))
-    a.send((OURS, B), Atom("flush"))
+@with_two_nodes
+async def test_node_reports_to_its_peers_with_these_messages(network, a, b):
+    loop_monitor = a._instance.loop_monitor
+    (protocol,) = loop_monitor.connections()
+    protocol.channel.send(loop_monitor.blocked_signal(2.5))
+    a.send((ERLMESH, B), Atom("flush"))
     await run_iterations()
     assert b.blocked_peers() == {"a@h": 2.5}
 
-    guarding.loop_recovered()
+    loop_monitor.loop_recovered()
     await run_iterations()
     assert b.blocked_peers() == {}
 
 
-@between_two
-async def test_who_is_gone_is_busy_no_more(network, a, b):
-    a.send((OURS, B), (BUSY, A, 2000))
+@with_two_nodes
+async def test_lost_peer_is_not_blocked(network, a, b):
+    a.send((ERLMESH, B), (BLOCKED, A, 2000))
     await run_iterations()
     b.disconnect("a@h")
 
@@ -71,44 +71,44 @@ async def test_who_is_gone_is_busy_no_more(network, a, b):
 
 
 @pytest.mark.parametrize(
-    "word",
+    "message",
     [
-        (BUSY, Atom("stranger@h"), 5),
-        (BUSY, A, -1),
-        (BUSY, A, 1 << 2000),
-        (BUSY, A, 1.5),
-        (BUSY, b"a@h", 5),
-        (BUSY, A),
-        (FREE, 1),
-        (FREE, Atom("stranger@h")),
+        (BLOCKED, Atom("unknown@h"), 5),
+        (BLOCKED, A, -1),
+        (BLOCKED, A, 1 << 2000),
+        (BLOCKED, A, 1.5),
+        (BLOCKED, b"a@h", 5),
+        (BLOCKED, A),
+        (RECOVERED, 1),
+        (RECOVERED, Atom("unknown@h")),
         b"",
         [],
     ],
 )
-def test_what_makes_no_sense_is_not_believed(word):
-    @between_two
+def test_invalid_reports_are_ignored(message):
+    @with_two_nodes
     async def test(network, a, b):
-        a.send((OURS, B), word)
+        a.send((ERLMESH, B), message)
         await run_iterations()
         assert b.blocked_peers() == {}
 
     test()
 
 
-@between_two
-async def test_a_network_in_memory_needs_no_guardian(network, a, b):
+@with_two_nodes
+async def test_network_in_memory_has_no_watchdog(network, a, b):
     assert not watchdog_threads()
-    (pump,) = a._instance.loop_monitor.connections()
-    assert pump.last_written_at() is None
-    assert pump.write_from_thread(None) is False
+    (protocol,) = a._instance.loop_monitor.connections()
+    assert protocol.last_written_at() is None
+    assert protocol.write_from_thread(None) is False
 
 
-def real_node(name, others):
+def real_node(name, resolver):
     options = {"cookie": "monster", "net_ticktime": 1.0, "listen": "127.0.0.1", "reconnect": False}
-    return Runtime(NodeConfig(f"{name}@127.0.0.1", **options, epmd=NoEpmd(), resolver=others))
+    return Runtime(NodeConfig(f"{name}@127.0.0.1", **options, epmd=NoEpmd(), resolver=resolver))
 
 
-class Others:
+class FixedPorts:
     """A resolver that knows the nodes of this test."""
 
     def __init__(self):
@@ -119,14 +119,14 @@ class Others:
 
 
 @on_every_loop
-def test_a_node_on_a_real_network_is_guarded_from_its_start_to_its_end(factory):
+def test_node_on_a_real_network_has_a_watchdog_from_start_to_stop(factory):
     async def main():
-        others = Others()
-        one, two = nodes = real_node("one", others), real_node("two", others)
+        resolver = FixedPorts()
+        one, two = nodes = real_node("one", resolver), real_node("two", resolver)
         try:
             for node in nodes:
                 await node.start()
-                others.ports[node.name] = node.port
+                resolver.ports[node.name] = node.port
             assert await one.connect(two.name)
             assert [thread.name for thread in watchdog_threads()] == ["erlmesh watchdog"]
             await one.stop()

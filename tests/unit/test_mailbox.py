@@ -13,27 +13,27 @@ def filled(*messages):
     return mailbox
 
 
-def test_messages_come_in_the_order_they_arrived():
+def test_messages_are_taken_in_order_of_arrival():
     mailbox = filled(1, 2, 3)
 
     assert [mailbox.take() for _ in range(4)] == [1, 2, 3, EMPTY]
 
 
-def test_the_first_message_that_matches_is_taken_and_the_others_stay_in_order():
+def test_first_matching_message_is_taken_and_others_keep_their_order():
     mailbox = filled(1, 3, 4, 5, 6)
 
     assert mailbox.take(lambda n: n % 2 == 0) == 4
     assert [mailbox.take() for _ in range(len(mailbox))] == [1, 3, 5, 6]
 
 
-def test_without_a_match_nothing_is_taken():
+def test_no_match_takes_nothing():
     mailbox = filled(1, 3)
 
     assert mailbox.take(lambda n: n % 2 == 0) is EMPTY
     assert len(mailbox) == 2
 
 
-def test_messages_known_not_to_match_are_not_looked_at_again():
+def test_skipped_messages_are_not_matched_again():
     mailbox, seen = filled(1, 2, 3), []
 
     mailbox.take(lambda n: bool(seen.append(n)), 2)
@@ -41,14 +41,14 @@ def test_messages_known_not_to_match_are_not_looked_at_again():
     assert seen == [3]
 
 
-def test_a_false_message_is_no_missing_one():
+def test_false_message_is_not_a_missing_message():
     mailbox = filled(0, [], False)
 
     assert [mailbox.take(lambda _: True) for _ in range(4)] == [0, [], False, EMPTY]
     assert repr(EMPTY) == "EMPTY"
 
 
-def test_the_owner_is_woken_once():
+def test_waiting_process_is_woken_once():
     mailbox, woken = Mailbox(), []
     mailbox.wake = lambda: woken.append(len(mailbox))
 
@@ -59,7 +59,7 @@ def test_the_owner_is_woken_once():
 
 
 @given(st.lists(st.integers(0, 5)), st.integers(0, 5))
-def test_taking_one_kind_leaves_all_the_others_in_order(messages, kind):
+def test_taking_one_kind_keeps_the_order_of_others(messages, kind):
     mailbox = filled(*messages)
     taken = []
     while (message := mailbox.take(lambda n: n == kind)) is not EMPTY:

@@ -1,4 +1,4 @@
-"""Processes as their bodies and their nodes see them, in virtual time."""
+"""Local processes, on an event loop with virtual time."""
 
 import asyncio
 from contextlib import suppress
@@ -18,7 +18,7 @@ NORMAL, KILL, KILLED, NOPROC, BOOM, SHUTDOWN = map(Atom, ("normal", "kill", "kil
 
 
 def with_node(test):
-    """The test is given a started node."""
+    """Pass a started node to the test."""
 
     def wrapped():
         async def main():
@@ -37,7 +37,7 @@ async def idle(me):
 
 
 def ends(node, *pids):
-    """What a watcher is told of the ends of ``pids``, in order; filled as time passes."""
+    """Monitor ``pids``. The returned list is filled with their exit reasons in order."""
     reasons = []
     watcher = node.spawn_handler(lambda message: reasons.append(message[4]))
     for pid in pids:
@@ -49,7 +49,7 @@ def ends(node, *pids):
 
 
 @with_node
-async def test_a_list_that_is_changed_after_it_was_sent_is_not_changed_at_the_receiver(node):
+async def test_list_changed_after_send_is_unchanged_at_the_receiver(node):
     got, ways = [], {}
 
     async def receiver(me):
@@ -73,7 +73,7 @@ async def test_a_list_that_is_changed_after_it_was_sent_is_not_changed_at_the_re
 
 
 @with_node
-async def test_a_message_to_itself_after_a_while_is_what_it_was_when_it_was_sent(node):
+async def test_send_after_delivers_the_message_as_it_was_at_the_call(node):
     got = []
 
     async def body(me):
@@ -89,7 +89,7 @@ async def test_a_message_to_itself_after_a_while_is_what_it_was_when_it_was_sent
 
 
 @with_node
-async def test_the_state_of_a_server_that_answers_with_it_is_its_own(node):
+async def test_reply_with_a_state_does_not_share_it(node):
     state = [1]
 
     async def server(me):
@@ -103,7 +103,7 @@ async def test_the_state_of_a_server_that_answers_with_it_is_its_own(node):
 
 
 @with_node
-async def test_an_object_that_is_no_term_is_shared_on_its_node(node):
+async def test_object_that_is_not_a_term_is_shared_on_its_node(node):
     thing, got = object(), []
 
     async def body(me):
@@ -119,7 +119,7 @@ async def test_an_object_that_is_no_term_is_shared_on_its_node(node):
 
 
 @with_node
-async def test_a_process_receives_what_matches_and_the_rest_in_order(node):
+async def test_receive_takes_the_match_and_then_the_rest_in_order(node):
     got = []
 
     async def body(me):
@@ -139,7 +139,7 @@ async def test_a_process_receives_what_matches_and_the_rest_in_order(node):
 
 
 @with_node
-async def test_a_receiver_that_waits_is_woken_by_what_matches_alone(node):
+async def test_waiting_receive_returns_only_a_matching_message(node):
     got, looked_at = [], []
 
     def match(n):
@@ -161,7 +161,7 @@ async def test_a_receiver_that_waits_is_woken_by_what_matches_alone(node):
 
 
 @with_node
-async def test_a_receive_that_times_out_loses_no_message(node):
+async def test_receive_timeout_loses_no_message(node):
     got = []
 
     async def body(me):
@@ -180,7 +180,7 @@ async def test_a_receive_that_times_out_loses_no_message(node):
 
 
 @with_node
-async def test_a_message_that_comes_with_the_end_of_the_time_is_not_lost(node):
+async def test_message_that_arrives_at_the_timeout_is_not_lost(node):
     got = []
 
     async def body(me):
@@ -197,7 +197,7 @@ async def test_a_message_that_comes_with_the_end_of_the_time_is_not_lost(node):
 
 
 @with_node
-async def test_a_process_that_always_has_a_message_lets_others_run(node):
+async def test_process_with_a_full_mailbox_lets_other_tasks_run(node):
     async def busy(me):
         me.send(me.pid, 1)
         async for _ in me:
@@ -211,11 +211,11 @@ async def test_a_process_that_always_has_a_message_lets_others_run(node):
     pids = [node.spawn(busy), node.spawn(busier)]
     await run_iterations()
 
-    assert all(map(node.is_alive, pids))  # and the test goes on
+    assert all(map(node.is_alive, pids))  # the test continues: both let other tasks run
 
 
 @with_node
-async def test_a_message_after_some_time_comes_then_unless_it_is_cancelled(node):
+async def test_send_after_delivers_in_time_unless_cancelled(node):
     got = []
 
     async def body(me):
@@ -231,11 +231,11 @@ async def test_a_message_after_some_time_comes_then_unless_it_is_cancelled(node)
     assert got == [("later", pytest.approx(2)), pytest.approx(5)]
 
 
-# Ending
+# Termination
 
 
 @with_node
-async def test_a_body_that_returns_ends_normally(node):
+async def test_body_that_returns_exits_with_normal(node):
     async def body(me):
         pass
 
@@ -249,7 +249,7 @@ async def test_a_body_that_returns_ends_normally(node):
 
 
 @with_node
-async def test_a_body_ends_with_the_reason_it_raises(node):
+async def test_body_exits_with_the_reason_it_raises(node):
     async def body(me, reason):
         raise Exit(reason)
 
@@ -260,7 +260,7 @@ async def test_a_body_ends_with_the_reason_it_raises(node):
 
 
 @with_node
-async def test_an_exception_is_an_exit_reason_with_a_stack(node):
+async def test_exception_becomes_an_exit_reason_with_a_stack(node):
     async def body(me):
         raise KeyError("lost")
 
@@ -269,11 +269,11 @@ async def test_an_exception_is_an_exit_reason_with_a_stack(node):
 
     ((kind, text), stack) = reasons[0]
     assert (kind, text) == (Atom("KeyError"), "'lost'")
-    assert stack[0][:3] == (Atom("test_process"), Atom("test_an_exception_is_an_exit_reason_with_a_stack.body"), 1)
+    assert stack[0][:3] == (Atom("test_process"), Atom("test_exception_becomes_an_exit_reason_with_a_stack.body"), 1)
 
 
 @with_node
-async def test_a_process_that_dies_before_its_first_step_never_runs(node):
+async def test_process_terminated_before_its_first_step_never_runs(node):
     ran = []
 
     async def body(me):
@@ -288,7 +288,7 @@ async def test_a_process_that_dies_before_its_first_step_never_runs(node):
 
 
 @with_node
-async def test_the_task_of_a_process_that_is_ended_is_cancelled_and_tidies_up(node):
+async def test_task_of_terminated_process_is_cancelled_and_cleans_up(node):
     tidied = []
 
     async def body(me):
@@ -310,7 +310,7 @@ async def test_the_task_of_a_process_that_is_ended_is_cancelled_and_tidies_up(no
 
 
 @with_node
-async def test_a_task_that_swallows_its_cancellation_gets_no_further_than_its_next_wait(node):
+async def test_task_that_swallows_its_cancellation_stops_at_its_next_wait(node):
     trace = []
 
     async def body(me):
@@ -336,7 +336,7 @@ async def test_a_task_that_swallows_its_cancellation_gets_no_further_than_its_ne
 
 
 @with_node
-async def test_a_process_that_ends_itself_goes_no_further_than_its_next_await(node):
+async def test_process_that_stops_itself_runs_to_its_next_await(node):
     trace = []
 
     async def by_exit(me):
@@ -359,7 +359,7 @@ async def test_a_process_that_ends_itself_goes_no_further_than_its_next_await(no
 
 
 @with_node
-async def test_a_task_cancelled_by_others_is_a_killed_process(node):
+async def test_task_cancelled_by_other_code_exits_with_killed(node):
     pid = node.spawn(idle)
     reasons = ends(node, pid)
     await run_iterations()
@@ -371,7 +371,7 @@ async def test_a_task_cancelled_by_others_is_a_killed_process(node):
 
 
 @with_node
-async def test_a_call_in_a_task_of_its_own_ends_with_the_process(node):
+async def test_call_in_another_task_ends_with_the_process(node):
     outcome = []
 
     async def body(me):
@@ -395,7 +395,7 @@ async def test_a_call_in_a_task_of_its_own_ends_with_the_process(node):
 
 
 @with_node
-async def test_a_cancelled_caller_stops_calling(node):
+async def test_cancelled_caller_ends_its_call(node):
     async def body(me):
         await me.call(silent, 1, timeout=None)
 
@@ -409,11 +409,11 @@ async def test_a_cancelled_caller_stops_calling(node):
     assert len(node._router.monitors) == 0
 
 
-# Children, names
+# Children and names
 
 
 @with_node
-async def test_a_linked_child_and_its_parent_share_their_end(node):
+async def test_linked_child_and_parent_terminate_together(node):
     children = []
 
     async def parent(me):
@@ -429,7 +429,7 @@ async def test_a_linked_child_and_its_parent_share_their_end(node):
 
 
 @with_node
-async def test_a_child_that_fails_at_once_is_a_message_to_a_parent_that_traps(node):
+async def test_exit_of_a_failed_child_is_a_message_to_a_trapping_parent(node):
     got = []
 
     async def fail(me):
@@ -448,7 +448,7 @@ async def test_a_child_that_fails_at_once_is_a_message_to_a_parent_that_traps(no
 
 
 @with_node
-async def test_names_are_taken_given_and_free_again_at_the_end(node):
+async def test_names_are_registered_once_and_free_after_termination(node):
     async def body(me):
         me.register("second")
         with pytest.raises(ValueError, match="the name taken is taken by"):
@@ -460,7 +460,7 @@ async def test_names_are_taken_given_and_free_again_at_the_end(node):
     await run_iterations()
 
     assert node.registered() == ["erlmesh", "first", "second", "taken"]
-    assert (node.whereis("second"), node.whereis("taken"), node.whereis("nobody")) == (pid, other, None)
+    assert (node.whereis("second"), node.whereis("taken"), node.whereis("missing")) == (pid, other, None)
     with pytest.raises(ValueError, match="the name first is taken by"):
         node.spawn(idle, name="first")
     node.exit(pid, BOOM)
@@ -470,8 +470,8 @@ async def test_names_are_taken_given_and_free_again_at_the_end(node):
 
 
 @with_node
-async def test_a_dying_process_cannot_take_a_name(node):
-    faults = []
+async def test_terminated_process_cannot_register_a_name(node):
+    errors = []
 
     async def body(me):
         try:
@@ -479,20 +479,20 @@ async def test_a_dying_process_cannot_take_a_name(node):
         finally:
             try:
                 me.register("late")
-            except ValueError as fault:
-                faults.append(str(fault))
+            except ValueError as error:
+                errors.append(str(error))
 
     pid = node.spawn(body)
     await run_iterations()
     node.exit(pid, BOOM)
     await run_iterations()
 
-    assert "it is not a living process of this node" in faults[0]
+    assert "it is not a living process of this node" in errors[0]
     assert node.whereis("late") is None
 
 
 @with_node
-async def test_a_process_says_who_it_is_and_whether_it_lives(node):
+async def test_repr_shows_the_pid_the_body_and_whether_it_is_alive(node):
     pid = node.spawn(idle)
     process = node.local_process(pid)
     assert repr(process) == f"<Process {pid} idle>"
@@ -503,7 +503,7 @@ async def test_a_process_says_who_it_is_and_whether_it_lives(node):
 
 
 @with_node
-async def test_only_a_pid_of_this_node_is_known_to_live_or_not(node):
+async def test_is_alive_raises_for_a_pid_of_another_node(node):
     with pytest.raises(ValueError, match="only its own node knows"):
         node.is_alive(Pid(B, 64, 0, 1))
     with pytest.raises(ValueError, match="not a living process of this node"):
@@ -511,7 +511,7 @@ async def test_only_a_pid_of_this_node_is_known_to_live_or_not(node):
 
 
 @with_node
-async def test_an_exit_reason_from_outside_is_a_term(node):
+async def test_exit_with_a_reason_that_is_not_a_term_raises(node):
     pid = node.spawn(idle)
 
     with pytest.raises(EncodeError):
@@ -520,10 +520,10 @@ async def test_an_exit_reason_from_outside_is_a_term(node):
     assert node.is_alive(pid)
 
 
-# Writing more than a peer takes
+# Backpressure
 
 
-def test_a_process_that_writes_too_much_waits_when_it_receives_or_calls_and_at_no_other_time():
+def test_process_that_fills_a_connection_waits_only_in_receive_and_call():
     async def main():
         network = MemoryNetwork()
         async with started(network, "a@h") as a, started(network, "b@h") as b:
@@ -540,7 +540,7 @@ def test_a_process_that_writes_too_much_waits_when_it_receives_or_calls_and_at_n
             async def caller(me):
                 me.send(("server", B), 1)
                 with pytest.raises(CalleeExited):
-                    await me.call(mortal, 1)
+                    await me.call(short_lived, 1)
                 trace.append("called")
 
             async def flusher(me):
@@ -551,7 +551,7 @@ def test_a_process_that_writes_too_much_waits_when_it_receives_or_calls_and_at_n
             async def dies(me):
                 await me.receive()
 
-            mortal = a.spawn(dies)
+            short_lived = a.spawn(dies)
             await run_iterations()
             pump.pause_writing()
             a.send(a.spawn(receiver), 1)
@@ -568,7 +568,7 @@ def test_a_process_that_writes_too_much_waits_when_it_receives_or_calls_and_at_n
     run(main())
 
 
-def test_who_waits_for_a_peer_that_is_lost_goes_on():
+def test_process_blocked_on_a_lost_peer_continues():
     async def main():
         network = MemoryNetwork()
         async with started(network, "a@h") as a, started(network, "b@h"):
@@ -595,7 +595,7 @@ def test_who_waits_for_a_peer_that_is_lost_goes_on():
 # Starting and stopping
 
 
-def test_a_node_is_not_used_before_it_starts_or_after_it_stops():
+def test_node_cannot_be_used_before_start_or_after_stop():
     async def main():
         async with started(MemoryNetwork(), "a@h") as node:
             pass
@@ -611,7 +611,7 @@ def test_a_node_is_not_used_before_it_starts_or_after_it_stops():
 
 
 @with_node
-async def test_a_node_that_stops_ends_the_youngest_first_and_gives_them_time_to_tidy_up(node):
+async def test_stop_terminates_the_youngest_first_and_lets_them_clean_up(node):
     trace = []
 
     async def body(me, name):
@@ -633,7 +633,7 @@ async def test_a_node_that_stops_ends_the_youngest_first_and_gives_them_time_to_
 
 
 @with_node
-async def test_a_node_that_stops_does_not_wait_for_ever(node):
+async def test_stop_does_not_wait_forever(node):
     free = asyncio.Event()
 
     async def stubborn(me):
@@ -652,7 +652,7 @@ async def test_a_node_that_stops_does_not_wait_for_ever(node):
 
 
 @with_node
-async def test_a_process_may_stop_its_own_node(node):
+async def test_process_can_stop_its_own_node(node):
     trace = []
 
     async def body(me):
@@ -669,5 +669,5 @@ async def test_a_process_may_stop_its_own_node(node):
     assert trace == [[], "to its end"]
 
 
-def test_a_turn_is_long_enough_to_cost_nothing():
+def test_yields_are_rare_enough_to_cost_little():
     assert module.REDUCTIONS >= 1_000

@@ -1,4 +1,4 @@
-"""The router, driven by hand: no connections, no tasks, only signals and what they cause."""
+"""The router without connections and tasks: each test applies signals and checks their effects."""
 
 import asyncio
 import itertools
@@ -42,7 +42,7 @@ REF = Ref(B, 5, (1, 2, 3))
 
 
 class FakePeer:
-    """Writes down what it is given to send."""
+    """A connection that records the signals to send."""
 
     def __init__(self):
         self.sent = []
@@ -56,14 +56,17 @@ class FakePeer:
         return sent
 
 
-class Subject(LocalProcess):
-    """A process without a task, that a test can write on."""
+class ProcessWithoutTask(LocalProcess):
+    """A process to which a test can add attributes: LocalProcess has slots."""
 
-    heard = None
+    received = None
 
 
-class World:
-    """One router, node ``a@h`` in its life 1. While ``outgoing`` is set, what is held is kept whoever holds it."""
+class RouterHarness:
+    """A router of the node ``a@h`` with creation 1.
+
+    ``outgoing`` has the nodes with a connection attempt: signals to them are recorded in ``enqueued``.
+    """
 
     def __init__(self):
         self.enqueued = []
@@ -88,7 +91,7 @@ class World:
 
     def process(self, name=None, *, trap=False):
         """A process with a mailbox and no task."""
-        process = Subject(self.ops, self.router.identifiers.pid(self.router.registry.processes), "test")
+        process = ProcessWithoutTask(self.ops, self.router.identifiers.pid(self.router.registry.processes), "test")
         process.trap_exit = trap
         self.router.registry.add(process)
         if name is not None:
@@ -97,29 +100,29 @@ class World:
 
     def server(self, receive=None, **options):
         process = self.process(**options)
-        process.heard = []
-        process._handler = receive or process.heard.append
+        process.received = []
+        process._handler = receive or process.received.append
         return process
 
-    def hear(self, *signals, peer=B):
+    def receive(self, *signals, peer=B):
         self.router.handle_signals(signals, peer)
 
     def assert_empty(self):
-        """Nothing is left of those who lived here."""
+        """No process, name, alias, link or monitor is left."""
         router = self.router
         assert (len(router.links), len(router.monitors)) == (0, 0)
         assert (router.registry.processes, router.registry.names, router.registry.aliases) == ({}, {}, {})
 
 
 @pytest.fixture
-def world():
-    world = World()
-    yield world
-    for process in list(world.router.registry.processes.values()):
-        world.router.termination.terminate(process, NORMAL)
-    for node in list(world.router.peers):
-        world.disconnect(node)
-    world.assert_empty()
+def harness():
+    harness = RouterHarness()
+    yield harness
+    for process in list(harness.router.registry.processes.values()):
+        harness.router.termination.terminate(process, NORMAL)
+    for node in list(harness.router.peers):
+        harness.disconnect(node)
+    harness.assert_empty()
 
 
 def mailbox(process):
@@ -129,16 +132,16 @@ def mailbox(process):
 # Messages
 
 
-def test_a_message_to_a_local_pid_is_there_at_once(world):
-    p, q = world.process(), world.process()
+def test_message_to_local_pid_is_delivered_at_once(harness):
+    p, q = harness.process(), harness.process()
 
     p.send(q.pid, 1)
 
     assert mailbox(q) == [1]
 
 
-def test_a_message_to_a_local_name_is_there_at_once(world):
-    p, q = world.process(), world.process("server")
+def test_message_to_local_name_is_delivered_at_once(harness):
+    p, q = harness.process(), harness.process("server")
 
     p.send("server", 1)
     p.send(Atom("server"), 2)
@@ -148,8 +151,8 @@ def test_a_message_to_a_local_name_is_there_at_once(world):
     assert mailbox(q) == [1, 2, 3, 4]
 
 
-def test_a_local_name_nobody_has_is_an_error_at_the_call_but_not_for_a_cast(world):
-    p = world.process()
+def test_send_to_unregistered_local_name_raises_but_cast_does_not(harness):
+    p = harness.process()
 
     with pytest.raises(ValueError, match="no process is registered here as server"):
         p.send("server", 1)
@@ -157,8 +160,8 @@ def test_a_local_name_nobody_has_is_an_error_at_the_call_but_not_for_a_cast(worl
     p.send(("server", A), 1)
 
 
-def test_a_message_to_an_alias_of_here_is_there_until_it_is_taken_back(world):
-    p, q = world.process(), world.process()
+def test_message_to_local_alias_is_delivered_until_unalias(harness):
+    p, q = harness.process(), harness.process()
     alias = q.alias()
 
     p.send(alias, 1)
@@ -171,17 +174,17 @@ def test_a_message_to_an_alias_of_here_is_there_until_it_is_taken_back(world):
 
 
 @pytest.mark.parametrize("gone", [Pid(A, 999, 0, 1), Pid(A, 64, 0, 2), Ref(A, 1, (9, 9, 9))])
-def test_a_message_to_nobody_vanishes(world, gone):
-    p = world.process()
+def test_message_to_missing_process_is_dropped(harness, gone):
+    p = harness.process()
     assert p.pid == Pid(A, 64, 0, 1)
 
     p.send(gone, 1)
 
-    assert (mailbox(p), world.enqueued) == ([], [])
+    assert (mailbox(p), harness.enqueued) == ([], [])
 
 
-def test_messages_to_a_connected_node_go_out_as_they_are_addressed(world):
-    peer, p = world.connect(), world.process()
+def test_message_to_connected_node_is_sent_with_its_destination(harness):
+    peer, p = harness.connect(), harness.process()
 
     p.send(X, 1)
     p.send(("server", B), 2)
@@ -191,13 +194,13 @@ def test_messages_to_a_connected_node_go_out_as_they_are_addressed(world):
 
 
 @pytest.mark.parametrize("nothing", [7, None, (Atom("a"),), ("a", "b", "c"), ["server"]])
-def test_what_is_no_destination_is_refused(world, nothing):
+def test_send_to_invalid_destination_raises(harness, nothing):
     with pytest.raises(TypeError, match="a destination is a pid, an alias, a name"):
-        world.process().send(nothing, 1)
+        harness.process().send(nothing, 1)
 
 
-def test_who_writes_to_a_busy_peer_is_held_by_it(world):
-    peer, p = world.connect(), world.process()
+def test_sender_to_busy_peer_is_blocked_on_it(harness):
+    peer, p = harness.connect(), harness.process()
 
     p.send(X, 1)
     assert p._blocked_on is None
@@ -207,62 +210,62 @@ def test_who_writes_to_a_busy_peer_is_held_by_it(world):
     assert p._blocked_on is peer
 
 
-def test_messages_of_other_nodes_reach_pids_names_and_aliases(world):
-    p = world.process("server")
+def test_remote_messages_reach_pids_names_and_aliases(harness):
+    p = harness.process("server")
     alias = p.alias()
 
-    world.hear(Send(X, p.pid, 1), Send(None, p.pid, 2), SendName(X, Atom("server"), 3), SendAlias(X, alias, 4))
+    harness.receive(Send(X, p.pid, 1), Send(None, p.pid, 2), SendName(X, Atom("server"), 3), SendAlias(X, alias, 4))
 
     assert mailbox(p) == [1, 2, 3, 4]
 
 
-def test_signals_for_nobody_are_ignored(world):
-    p = world.process()
-    peer = world.connect()
-    strangers = [Pid(A, 999, 0, 1), Pid(A, 64, 0, 2), Pid(C, 64, 0, 1), Pid(A, 64, 1, 1)]
+def test_signals_for_missing_processes_are_ignored(harness):
+    p = harness.process()
+    peer = harness.connect()
+    missing_pids = [Pid(A, 999, 0, 1), Pid(A, 64, 0, 2), Pid(C, 64, 0, 1), Pid(A, 64, 1, 1)]
 
-    for who in strangers:
-        world.hear(
+    for who in missing_pids:
+        harness.receive(
             Send(X, who, 1), ExitSend(X, who, KILL), ExitLink(X, who, BOOM), GroupLeader(X, who),
             UnlinkAck(1, X, who), Down(X, who, REF, BOOM), SpawnReply(REF, who, 0, X), Demonitor(X, who, REF),
         )  # fmt: skip
-    world.hear(SendName(X, Atom("nobody"), 1), SendAlias(X, REF, 1))
+    harness.receive(SendName(X, Atom("missing"), 1), SendAlias(X, REF, 1))
 
     assert p.alive
     assert mailbox(p) == []
     assert peer.take() == []
 
 
-def test_the_group_leader_is_noted(world):
-    p = world.process()
+def test_group_leader_signal_sets_the_group_leader(harness):
+    p = harness.process()
 
-    world.hear(GroupLeader(Z, p.pid))
+    harness.receive(GroupLeader(Z, p.pid))
 
     assert p.group_leader == Z
 
 
-def test_a_reply_to_a_spawn_nobody_asked_for_is_ignored(world):
-    p = world.process()
-    ref = world.router.identifiers.ref()
+def test_unexpected_spawn_reply_is_ignored(harness):
+    p = harness.process()
+    ref = harness.router.identifiers.ref()
 
-    world.hear(SpawnReply(ref, p.pid, 3, X), SpawnReply(ref, p.pid, 0, Atom("notsup")))
+    harness.receive(SpawnReply(ref, p.pid, 3, X), SpawnReply(ref, p.pid, 0, Atom("notsup")))
 
     assert mailbox(p) == []
-    assert world.router.links.links_of(p.pid) == []
+    assert harness.router.links.links_of(p.pid) == []
 
 
-def test_a_spawn_request_is_refused_by_a_router_without_a_spawner(world):
-    peer = world.connect()
+def test_router_without_spawn_server_refuses_spawn_requests(harness):
+    peer = harness.connect()
 
-    world.hear(SpawnRequest(REF, X, X, Atom("m"), Atom("f"), 0, [], []))
+    harness.receive(SpawnRequest(REF, X, X, Atom("m"), Atom("f"), 0, [], []))
 
     assert peer.take() == [SpawnReply(REF, X, 0, Atom("notsup"))]
 
 
-# Servers
+# Handler processes
 
 
-def test_servers_are_taken_in_turn_and_never_nested(world):
+def test_handlers_run_in_order_and_are_never_nested(harness):
     log = []
 
     def first(message):
@@ -277,8 +280,8 @@ def test_servers_are_taken_in_turn_and_never_nested(world):
         q.send(p.pid, message + 1)
         log.append(("second out", message))
 
-    p, q = world.server(first), world.server(second)
-    world.hear(Send(X, p.pid, 1))
+    p, q = harness.server(first), harness.server(second)
+    harness.receive(Send(X, p.pid, 1))
 
     assert log == [
         (f"{who} {way}", n)
@@ -295,67 +298,67 @@ def test_servers_are_taken_in_turn_and_never_nested(world):
     ]
 
 
-def test_a_server_that_fails_goes_on_and_so_do_the_others(world, caplog):
-    q = world.server()
+def test_failing_handler_keeps_running_as_do_others(harness, caplog):
+    q = harness.server()
 
     def fail(message):
         p.send(q.pid, message)
         raise RuntimeError("this one is wrong")
 
-    p = world.server(fail)
+    p = harness.server(fail)
     with caplog.at_level(logging.ERROR):
-        world.hear(Send(X, p.pid, 1), Send(X, p.pid, 2))
+        harness.receive(Send(X, p.pid, 1), Send(X, p.pid, 2))
 
-    assert q.heard == [1, 2]
+    assert q.received == [1, 2]
     assert p.alive
     assert caplog.text.count("RuntimeError: this one is wrong") == 2
 
 
-def test_a_server_that_ends_another_silences_it_at_once(world):
-    q = world.server()
+def test_terminated_handler_gets_no_queued_message(harness):
+    q = harness.server()
 
     def execute(_):
         p.send(q.pid, 1)
-        world.router.termination.terminate(q, BOOM)
+        harness.router.termination.terminate(q, BOOM)
         p.send(q.pid, 2)
 
-    p = world.server(execute)
-    world.hear(Send(X, p.pid, 0))
+    p = harness.server(execute)
+    harness.receive(Send(X, p.pid, 0))
 
-    assert q.heard == []
+    assert q.received == []
 
 
-def test_a_server_that_ends_itself_hears_no_more(world):
-    heard = []
+def test_handler_that_stops_itself_gets_no_more_messages(harness):
+    received = []
 
     def receive(message):
-        heard.append(message)
-        world.router.termination.terminate(p, BOOM)
+        received.append(message)
+        harness.router.termination.terminate(p, BOOM)
 
-    p = world.server(receive)
-    world.hear(Send(X, p.pid, 1), Send(X, p.pid, 2))
+    p = harness.server(receive)
+    harness.receive(Send(X, p.pid, 1), Send(X, p.pid, 2))
 
-    assert heard == [1]
+    assert received == [1]
 
 
-def test_after_an_interrupt_in_a_server_the_others_are_still_served(world):
+def test_interrupt_in_a_handler_keeps_messages_of_others(harness):
     def interrupted(_):
         raise KeyboardInterrupt
 
-    p, q = world.server(interrupted), world.server()
+    p, q = harness.server(interrupted), harness.server()
 
     with pytest.raises(KeyboardInterrupt):
-        world.hear(Send(X, p.pid, 1))
-    world.hear(Send(X, q.pid, 2))
+        harness.receive(Send(X, p.pid, 1))
+    harness.receive(Send(X, q.pid, 2))
 
-    assert q.heard == [2]
+    assert q.received == [2]
 
 
 # Exit signals
 
 
 EXITS = [
-    # by      reason  traps  dies with  or hears
+    # by, reason, traps exits, exits with this reason, or gets it as a message
     ("link", NORMAL, False, None, None),
     ("link", NORMAL, True, None, NORMAL),
     ("link", BOOM, False, BOOM, None),
@@ -379,55 +382,55 @@ EXITS = [
 
 
 @pytest.mark.parametrize("remote", [True, False])
-@pytest.mark.parametrize(("by", "reason", "traps", "dies_with", "hears"), EXITS)
-def test_what_an_exit_signal_does(world, by, reason, traps, dies_with, hears, remote):  # noqa: PLR0917 - a table
-    p, other = world.process(trap=traps), world.process()
-    world.connect()
+@pytest.mark.parametrize(("by", "reason", "traps", "exits_with", "delivered"), EXITS)
+def test_exit_signal_terminates_or_is_delivered(harness, by, reason, traps, exits_with, delivered, remote):  # noqa: PLR0917 - a table
+    p, other = harness.process(trap=traps), harness.process()
+    harness.connect()
     sender = p.pid if by == "self" else X if remote else other.pid
     match by:
         case "link" if remote:
-            world.hear(Link(X, p.pid), ExitLink(X, p.pid, reason))
+            harness.receive(Link(X, p.pid), ExitLink(X, p.pid, reason))
         case "link":
             p.link(other.pid)
-            world.router.termination.terminate(other, reason)
+            harness.router.termination.terminate(other, reason)
         case "exit2" if remote:
-            world.hear(ExitSend(X, p.pid, reason))
+            harness.receive(ExitSend(X, p.pid, reason))
         case "exit2":
             other.exit(p.pid, reason)
         case "self":
             p.exit(p.pid, reason)
 
-    assert p.alive is (dies_with is None)
-    assert p.exit_reason is dies_with
-    assert mailbox(p) == ([] if hears is None else [(EXIT, sender, hears)])
+    assert p.alive is (exits_with is None)
+    assert p.exit_reason is exits_with
+    assert mailbox(p) == ([] if delivered is None else [(EXIT, sender, delivered)])
 
 
-def test_an_exit_over_no_link_is_ignored(world):
-    p = world.process()
+def test_exit_signal_without_link_is_ignored(harness):
+    p = harness.process()
 
-    world.hear(ExitLink(X, p.pid, BOOM))
+    harness.receive(ExitLink(X, p.pid, BOOM))
 
     assert p.alive
 
 
-def test_an_exit_reason_that_is_no_term_is_refused_at_the_call(world):
-    p, q = world.process(), world.process()
+def test_exit_with_a_reason_that_is_not_a_term_raises(harness):
+    p, q = harness.process(), harness.process()
 
     for to in (q.pid, p.pid, X):
         with pytest.raises(EncodeError):
             p.exit(to, object())
 
     assert q.alive
-    assert world.enqueued == []
+    assert harness.enqueued == []
 
 
-def test_an_exit_signal_goes_to_a_pid(world):
+def test_exit_to_a_name_raises(harness):
     with pytest.raises(TypeError, match="expected a pid, not 'server'"):
-        world.process().exit("server", BOOM)
+        harness.process().exit("server", BOOM)
 
 
-def test_an_exit_signal_for_a_connected_node_goes_out(world):
-    peer, p = world.connect(), world.process()
+def test_exit_signal_is_sent_to_connected_node(harness):
+    peer, p = harness.connect(), harness.process()
 
     p.exit(X, BOOM)
 
@@ -437,28 +440,28 @@ def test_an_exit_signal_for_a_connected_node_goes_out(world):
 # Links
 
 
-def test_linked_local_processes_die_together(world):
-    p, q, r = world.process(), world.process(), world.process()
+def test_linked_local_processes_terminate_together(harness):
+    p, q, r = harness.process(), harness.process(), harness.process()
     p.link(q.pid)
     r.link(q.pid)
 
-    world.router.termination.terminate(p, BOOM)
+    harness.router.termination.terminate(p, BOOM)
 
     assert (q.exit_reason, r.exit_reason) == (BOOM, BOOM)
 
 
-def test_a_chain_of_links_of_any_length_dies_as_one(world):
-    chain = [world.process() for _ in range(3_000)]
+def test_long_chain_of_links_terminates_as_a_whole(harness):
+    chain = [harness.process() for _ in range(3_000)]
     for one, next_one in itertools.pairwise(chain):
         one.link(next_one.pid)
 
-    world.router.termination.terminate(chain[0], BOOM)
+    harness.router.termination.terminate(chain[0], BOOM)
 
     assert {process.exit_reason for process in chain} == {BOOM}
 
 
-def test_linking_to_oneself_is_nothing(world):
-    p = world.process(trap=True)
+def test_link_to_itself_has_no_effect(harness):
+    p = harness.process(trap=True)
 
     p.link(p.pid)
     p.unlink(p.pid)
@@ -467,37 +470,37 @@ def test_linking_to_oneself_is_nothing(world):
     assert mailbox(p) == []
 
 
-@pytest.mark.parametrize("dead", [Pid(A, 999, 0, 1), Pid(A, 64, 0, 9)])
-def test_linking_to_the_dead_of_this_node_is_noproc(world, dead):
-    p, q = world.process(trap=True), world.process()
+@pytest.mark.parametrize("terminated", [Pid(A, 999, 0, 1), Pid(A, 64, 0, 9)])
+def test_link_to_terminated_local_process_gives_noproc(harness, terminated):
+    p, q = harness.process(trap=True), harness.process()
 
-    p.link(dead)
-    q.link(dead)
+    p.link(terminated)
+    q.link(terminated)
 
-    assert mailbox(p) == [(EXIT, dead, NOPROC)]
+    assert mailbox(p) == [(EXIT, terminated, NOPROC)]
     assert q.exit_reason is NOPROC
 
 
-def test_after_unlink_a_death_is_not_heard(world):
-    p, q = world.process(), world.process()
+def test_unlinked_process_gets_no_exit_signal(harness):
+    p, q = harness.process(), harness.process()
     p.link(q.pid)
 
     q.unlink(p.pid)
-    world.router.termination.terminate(p, BOOM)
+    harness.router.termination.terminate(p, BOOM)
 
     assert q.alive
 
 
-def test_only_pids_are_linked(world):
-    p = world.process()
+def test_link_to_a_value_that_is_not_a_pid_raises(harness):
+    p = harness.process()
 
     for act in (p.link, p.unlink):
         with pytest.raises(TypeError, match="expected a pid"):
             act("server")
 
 
-def test_a_link_to_a_connected_node_goes_out_once(world):
-    peer, p = world.connect(), world.process()
+def test_link_to_connected_node_is_sent_once(harness):
+    peer, p = harness.connect(), harness.process()
 
     p.link(X)
     p.link(X)
@@ -505,65 +508,65 @@ def test_a_link_to_a_connected_node_goes_out_once(world):
     assert peer.take() == [Link(p.pid, X)]
 
 
-def test_a_link_from_another_node_ends_with_our_death(world):
-    peer, p = world.connect(), world.process()
-    world.hear(Link(X, p.pid))
+def test_remote_link_gets_an_exit_signal_when_the_process_terminates(harness):
+    peer, p = harness.connect(), harness.process()
+    harness.receive(Link(X, p.pid))
 
-    world.router.termination.terminate(p, BOOM)
+    harness.router.termination.terminate(p, BOOM)
 
     assert peer.take() == [ExitLink(p.pid, X, BOOM)]
 
 
-def test_a_link_to_a_dead_process_of_ours_is_answered_noproc(world):
-    peer = world.connect()
+def test_remote_link_to_terminated_process_is_answered_with_noproc(harness):
+    peer = harness.connect()
     gone, former = Pid(A, 999, 0, 1), Pid(A, 64, 0, 7)
-    world.process()
+    harness.process()
 
-    world.hear(Link(X, gone), Link(X, former))
+    harness.receive(Link(X, gone), Link(X, former))
 
     assert peer.take() == [ExitLink(gone, X, NOPROC), ExitLink(former, X, NOPROC)]
 
 
-def test_an_unlink_is_acknowledged_before_anything_else(world):
-    peer, p = world.connect(), world.process()
-    world.hear(Link(X, p.pid))
+def test_unlink_is_acknowledged_first(harness):
+    peer, p = harness.connect(), harness.process()
+    harness.receive(Link(X, p.pid))
 
-    world.hear(Unlink(9, X, p.pid))
-    world.router.termination.terminate(p, BOOM)
+    harness.receive(Unlink(9, X, p.pid))
+    harness.router.termination.terminate(p, BOOM)
 
     assert peer.take() == [UnlinkAck(9, p.pid, X)]
 
 
-def test_an_unlink_from_the_dead_is_acknowledged_too(world):
-    peer, gone = world.connect(), Pid(A, 999, 0, 1)
+def test_unlink_of_terminated_process_is_acknowledged(harness):
+    peer, gone = harness.connect(), Pid(A, 999, 0, 1)
 
-    world.hear(Unlink(9, X, gone))
+    harness.receive(Unlink(9, X, gone))
 
     assert peer.take() == [UnlinkAck(9, gone, X)]
 
 
-def test_an_unlink_goes_out_and_its_ack_ends_it(world):
-    peer, p = world.connect(), world.process()
+def test_unlink_is_sent_and_completed_by_its_ack(harness):
+    peer, p = harness.connect(), harness.process()
     p.link(X)
 
     p.unlink(X)
     _, unlink = peer.take()
-    world.hear(ExitLink(X, p.pid, BOOM))
+    harness.receive(ExitLink(X, p.pid, BOOM))
     assert p.alive
-    world.hear(UnlinkAck(unlink.id, X, p.pid))
+    harness.receive(UnlinkAck(unlink.id, X, p.pid))
 
     assert unlink == Unlink(unlink.id, p.pid, X)
-    assert len(world.router.links) == 0
+    assert len(harness.router.links) == 0
 
 
 # Monitors
 
 
-def test_a_monitor_of_a_local_process_tells_of_its_death_once(world):
-    p, q = world.process(), world.process("server")
+def test_monitor_of_local_process_delivers_one_down(harness):
+    p, q = harness.process(), harness.process("server")
     by_pid, by_name, by_node = p.monitor(q.pid), p.monitor("server"), p.monitor(("server", A))
 
-    world.router.termination.terminate(q, BOOM)
+    harness.router.termination.terminate(q, BOOM)
 
     named = (Atom("server"), A)
     assert mailbox(p) == [
@@ -573,18 +576,18 @@ def test_a_monitor_of_a_local_process_tells_of_its_death_once(world):
     ]
 
 
-@pytest.mark.parametrize("gone", [Pid(A, 999, 0, 1), Pid(A, 64, 0, 2), (Atom("nobody"), A)])
-def test_a_monitor_of_nobody_says_noproc_at_once(world, gone):
-    p = world.process()
+@pytest.mark.parametrize("gone", [Pid(A, 999, 0, 1), Pid(A, 64, 0, 2), (Atom("missing"), A)])
+def test_monitor_of_missing_process_delivers_noproc_at_once(harness, gone):
+    p = harness.process()
 
     ref = p.monitor(gone)
 
     assert mailbox(p) == [(DOWN, ref, PROCESS, gone, NOPROC)]
 
 
-def test_a_server_has_the_reference_of_its_monitor_before_it_hears_the_down(world):
-    heard, refs = [], []
-    server = world.server(lambda message: heard.append((message[1], list(refs))))
+def test_handler_has_the_monitor_reference_before_the_down(harness):
+    received, refs = [], []
+    server = harness.server(lambda message: received.append((message[1], list(refs))))
 
     async def main():
         refs.append(server.monitor(Pid(A, 999, 0, 1)))
@@ -593,79 +596,79 @@ def test_a_server_has_the_reference_of_its_monitor_before_it_hears_the_down(worl
 
     run(main())
 
-    assert heard == [(refs[0], refs), (refs[1], refs)]
+    assert received == [(refs[0], refs), (refs[1], refs)]
 
 
-def test_a_monitor_of_oneself_says_nothing_and_leaves_nothing(world):
-    p = world.process()
+def test_monitor_of_itself_delivers_nothing_and_leaves_no_entry(harness):
+    p = harness.process()
 
     p.monitor(p.pid)
-    world.router.termination.terminate(p, BOOM)
+    harness.router.termination.terminate(p, BOOM)
 
     assert mailbox(p) == []
-    world.assert_empty()
+    harness.assert_empty()
 
 
-def test_after_demonitor_no_down_arrives(world):
-    p, q = world.process(), world.process()
+def test_demonitored_process_delivers_no_down(harness):
+    p, q = harness.process(), harness.process()
     ref = p.monitor(q.pid)
 
     assert p.demonitor(ref)
-    world.router.termination.terminate(q, BOOM)
+    harness.router.termination.terminate(q, BOOM)
 
     assert mailbox(p) == []
     assert not p.demonitor(ref)
 
 
-def test_a_flush_removes_the_down_that_is_there_and_no_other_message(world):
-    p, q = world.process(), world.process()
+def test_flush_removes_a_received_down_and_no_other_message(harness):
+    p, q = harness.process(), harness.process()
     ref = p.monitor(q.pid)
     alike = [(Atom("UP"), ref, PROCESS, q.pid, BOOM), (DOWN, ref), (DOWN, REF, PROCESS, q.pid, BOOM)]
     for message in alike:
         q.send(p.pid, message)
-    world.router.termination.terminate(q, BOOM)
+    harness.router.termination.terminate(q, BOOM)
 
     assert not p.demonitor(ref, flush=True)
 
     assert mailbox(p) == alike
 
 
-def test_a_flush_removes_the_down_that_waits_for_a_servers_turn(world):
-    q = world.process()
-    heard = []
+def test_flush_removes_a_down_queued_for_a_handler(harness):
+    q = harness.process()
+    received = []
 
     def receive(message):
-        heard.append(message)
+        received.append(message)
         if message == 1:
-            world.router.termination.terminate(q, BOOM)
+            harness.router.termination.terminate(q, BOOM)
             p.send(p.pid, 2)
             p.demonitor(ref, flush=True)
 
-    p = world.server(receive)
+    p = harness.server(receive)
     ref = p.monitor(q.pid)
-    world.hear(Send(X, p.pid, 1))
+    harness.receive(Send(X, p.pid, 1))
 
-    assert heard == [1, 2]
+    assert received == [1, 2]
 
 
-def test_nobody_takes_back_the_monitor_of_another(world):
-    p, q, r = world.process(), world.process(), world.process()
+def test_process_cannot_demonitor_for_another(harness):
+    p, q, r = harness.process(), harness.process(), harness.process()
     ref = p.monitor(q.pid)
 
     assert not r.demonitor(ref)
-    world.router.termination.terminate(q, BOOM)
+    harness.router.termination.terminate(q, BOOM)
 
     assert mailbox(p) == [(DOWN, ref, PROCESS, q.pid, BOOM)]
 
 
 @pytest.mark.parametrize("nothing", [7, REF, ("a", "b", "c"), None])
-def test_what_cannot_be_monitored_is_refused(world, nothing):
+def test_monitor_of_invalid_target_raises(harness, nothing):
     with pytest.raises(TypeError, match="cannot monitor"):
-        world.process().monitor(nothing)
+        harness.process().monitor(nothing)
 
 
-def test_a_monitor_of_another_node_is_asked_for_and_taken_back_in_the_same_words(world):
-    peer, p = world.connect(), world.process()
+def test_remote_monitor_and_demonitor_carry_the_same_target(harness):
+    peer, p = harness.connect(), harness.process()
 
     by_pid, by_name = p.monitor(X), p.monitor(("server", B))
     p.demonitor(by_pid)
@@ -678,13 +681,13 @@ def test_a_monitor_of_another_node_is_asked_for_and_taken_back_in_the_same_words
     ]  # fmt: skip
 
 
-def test_a_down_from_the_right_node_is_a_message_once(world):
-    p = world.process()
-    world.connect()
+def test_down_from_the_monitored_node_is_delivered_once(harness):
+    p = harness.process()
+    harness.connect()
     by_pid, by_name = p.monitor(X), p.monitor(("server", B))
 
     for _ in range(2):
-        world.hear(Down(X, p.pid, by_pid, BOOM), Down(Atom("server"), p.pid, by_name, BOOM))
+        harness.receive(Down(X, p.pid, by_pid, BOOM), Down(Atom("server"), p.pid, by_name, BOOM))
 
     assert mailbox(p) == [
         (DOWN, by_pid, PROCESS, X, BOOM),
@@ -692,54 +695,54 @@ def test_a_down_from_the_right_node_is_a_message_once(world):
     ]
 
 
-def test_a_down_forged_by_a_third_node_is_ignored(world):
-    p = world.process()
-    world.connect()
+def test_down_from_another_node_is_ignored(harness):
+    p = harness.process()
+    harness.connect()
     ref = p.monitor(X)
 
-    world.hear(Down(X, p.pid, ref, BOOM), peer=C)
+    harness.receive(Down(X, p.pid, ref, BOOM), peer=C)
 
     assert mailbox(p) == []
 
 
-def test_monitors_of_other_nodes_hear_of_deaths_here_in_their_own_words(world):
-    peer, p = world.connect(), world.process("server")
+def test_remote_monitors_get_down_with_their_own_target(harness):
+    peer, p = harness.connect(), harness.process("server")
     refs = [Ref(B, 5, (n, 0, 0)) for n in range(3)]
-    world.hear(Monitor(X, p.pid, refs[0]), Monitor(X, Atom("server"), refs[1]), Monitor(Y, p.pid, refs[2]))
-    world.hear(Demonitor(Y, p.pid, refs[2]))
+    harness.receive(Monitor(X, p.pid, refs[0]), Monitor(X, Atom("server"), refs[1]), Monitor(Y, p.pid, refs[2]))
+    harness.receive(Demonitor(Y, p.pid, refs[2]))
 
-    world.router.termination.terminate(p, BOOM)
+    harness.router.termination.terminate(p, BOOM)
 
     assert peer.take() == [Down(p.pid, X, refs[0], BOOM), Down(Atom("server"), X, refs[1], BOOM)]
 
 
-@pytest.mark.parametrize("target", [Pid(A, 999, 0, 1), Pid(A, 64, 0, 2), Pid(C, 64, 0, 1), Atom("nobody")])
-def test_a_monitor_from_another_node_of_nobody_is_answered_noproc(world, target):
-    peer = world.connect()
-    world.process()
+@pytest.mark.parametrize("target", [Pid(A, 999, 0, 1), Pid(A, 64, 0, 2), Pid(C, 64, 0, 1), Atom("missing")])
+def test_remote_monitor_of_missing_process_is_answered_with_noproc(harness, target):
+    peer = harness.connect()
+    harness.process()
 
-    world.hear(Monitor(X, target, REF))
+    harness.receive(Monitor(X, target, REF))
 
     assert peer.take() == [Down(target, X, REF, NOPROC)]
 
 
-def test_at_a_death_links_are_told_before_monitors_and_watches_taken_back_last(world):
-    peer, p = world.connect(), world.process()
+def test_termination_sends_exit_signals_then_downs_then_demonitors(harness):
+    peer, p = harness.connect(), harness.process()
     mine = p.monitor(Y)
     peer.take()
-    world.hear(Monitor(X, p.pid, REF), Link(X, p.pid))
+    harness.receive(Monitor(X, p.pid, REF), Link(X, p.pid))
 
-    world.router.termination.terminate(p, BOOM)
+    harness.router.termination.terminate(p, BOOM)
 
     assert peer.take() == [ExitLink(p.pid, X, BOOM), Down(p.pid, X, REF, BOOM), Demonitor(p.pid, Y, mine)]
 
 
-def test_the_second_end_of_a_process_is_nothing(world):
-    p, q = world.process(), world.process(trap=True)
+def test_second_termination_has_no_effect(harness):
+    p, q = harness.process(), harness.process(trap=True)
     q.link(p.pid)
 
-    world.router.termination.terminate(p, BOOM)
-    world.router.termination.terminate(p, KILLED)
+    harness.router.termination.terminate(p, BOOM)
+    harness.router.termination.terminate(p, KILLED)
 
     assert p.exit_reason is BOOM
     assert mailbox(q) == [(EXIT, p.pid, BOOM)]
@@ -748,33 +751,33 @@ def test_the_second_end_of_a_process_is_nothing(world):
 # Names
 
 
-def test_a_name_is_one_processs_and_free_after_its_death(world):
-    p, q = world.process("server"), world.process()
+def test_name_is_unique_and_free_after_termination(harness):
+    p, q = harness.process("server"), harness.process()
 
     with pytest.raises(ValueError, match=r"the name server is taken by <\d+.64.0>"):
-        world.router.registry.register_name(Atom("server"), q)
-    world.router.termination.terminate(p, BOOM)
-    world.router.registry.register_name(Atom("server"), q)
+        harness.router.registry.register_name(Atom("server"), q)
+    harness.router.termination.terminate(p, BOOM)
+    harness.router.registry.register_name(Atom("server"), q)
 
-    assert world.router.registry.names == {Atom("server"): q}
+    assert harness.router.registry.names == {Atom("server"): q}
 
 
-def test_a_name_that_is_taken_back_stays_back(world):
-    p = world.process("server")
+def test_unregistered_name_stays_free(harness):
+    p = harness.process("server")
 
-    assert world.router.registry.unregister_name(Atom("server"))
-    assert not world.router.registry.unregister_name(Atom("server"))
-    world.router.registry.register_name(Atom("server"), world.process())
-    world.router.termination.terminate(p, BOOM)
+    assert harness.router.registry.unregister_name(Atom("server"))
+    assert not harness.router.registry.unregister_name(Atom("server"))
+    harness.router.registry.register_name(Atom("server"), harness.process())
+    harness.router.termination.terminate(p, BOOM)
 
-    assert Atom("server") in world.router.registry.names
+    assert Atom("server") in harness.router.registry.names
 
 
 # Nodes that are not connected
 
 
-def test_signals_to_an_unconnected_node_are_held_in_order(world):
-    p = world.process()
+def test_signals_to_unconnected_node_are_queued_in_order(harness):
+    p = harness.process()
 
     p.send(X, 1)
     p.link(X)
@@ -783,7 +786,7 @@ def test_signals_to_an_unconnected_node_are_held_in_order(world):
     p.send(REF, 2)
     p.send(("server", B), 3)
 
-    assert world.enqueued == [
+    assert harness.enqueued == [
         (B, signal)
         for signal in (
             Send(p.pid, X, 1), Link(p.pid, X), Monitor(p.pid, X, ref), ExitSend(p.pid, X, BOOM),
@@ -792,57 +795,57 @@ def test_signals_to_an_unconnected_node_are_held_in_order(world):
     ]  # fmt: skip
 
 
-def test_what_is_no_term_is_refused_before_it_is_held(world):
-    p = world.process()
+def test_message_that_is_not_a_term_is_refused_before_queueing(harness):
+    p = harness.process()
 
     for connect in (True, False):
         with pytest.raises(EncodeError):
             p.send(X, object(), connect=connect)
 
-    assert world.enqueued == []
+    assert harness.enqueued == []
 
 
-def test_noconnect_drops_a_message_only_if_no_connection_is_under_way(world):
-    p = world.process()
+def test_connect_false_drops_a_message_only_without_a_connection_attempt(harness):
+    p = harness.process()
 
     p.send(X, 1, connect=False)
     p.send(X, 2)
     p.send(X, 3, connect=False)
 
-    assert [signal.message for _, signal in world.enqueued] == [2, 3]
+    assert [signal.message for _, signal in harness.enqueued] == [2, 3]
 
 
-def test_what_takes_something_back_follows_what_is_held(world):
-    p = world.process()
+def test_cancelling_signals_queue_behind_what_they_cancel(harness):
+    p = harness.process()
     p.link(X)
     p.link(Y)
     first, second = p.monitor(X), p.monitor(Y)
 
     p.unlink(X)
     p.demonitor(first)
-    world.router.termination.terminate(p, BOOM)
+    harness.router.termination.terminate(p, BOOM)
 
-    assert [signal for _, signal in world.enqueued[4:]] == [
+    assert [signal for _, signal in harness.enqueued[4:]] == [
         Unlink(1, p.pid, X), Demonitor(p.pid, X, first), ExitLink(p.pid, Y, BOOM), Demonitor(p.pid, Y, second),
     ]  # fmt: skip
 
 
-def give_back(world):
-    held, world.enqueued = world.enqueued, []
-    world.outgoing.clear()
-    for node, signal in held:
-        world.router.termination.undeliverable(signal, node)
+def fail_enqueued(harness):
+    enqueued, harness.enqueued = harness.enqueued, []
+    harness.outgoing.clear()
+    for node, signal in enqueued:
+        harness.router.termination.undeliverable(signal, node)
 
 
-def test_what_cannot_be_delivered_comes_back_as_noconnection(world):
-    p, q = world.process(trap=True), world.process()
+def test_undeliverable_signals_give_noconnection(harness):
+    p, q = harness.process(trap=True), harness.process()
     p.link(X)
     q.link(X)
     by_pid, by_name = p.monitor(X), p.monitor(("server", B))
     p.send(X, 1)
     p.exit(X, BOOM)
 
-    give_back(world)
+    fail_enqueued(harness)
 
     assert mailbox(p) == [
         (EXIT, X, NOCONNECTION),
@@ -852,106 +855,106 @@ def test_what_cannot_be_delivered_comes_back_as_noconnection(world):
     assert q.exit_reason is NOCONNECTION
 
 
-def test_what_was_taken_back_in_time_does_not_come_back(world):
-    p = world.process(trap=True)
+def test_cancelled_undeliverable_signals_give_nothing(harness):
+    p = harness.process(trap=True)
     p.link(X)
     ref = p.monitor(X)
     p.unlink(X)
     p.demonitor(ref)
 
-    give_back(world)
+    fail_enqueued(harness)
 
     assert mailbox(p) == []
-    assert len(world.router.links) == 0
+    assert len(harness.router.links) == 0
 
 
-# Nodes that go
+# Lost nodes
 
 
-def test_a_lost_node_breaks_links_and_monitors_in_both_directions(world):
-    p = world.process(trap=True)
-    world.connect()
-    third = world.connect(C)
+def test_lost_node_breaks_links_and_monitors_in_both_directions(harness):
+    p = harness.process(trap=True)
+    harness.connect()
+    third = harness.connect(C)
     p.link(X)
     p.link(Z)
     ref, other = p.monitor(X), p.monitor(Z)
-    world.hear(Link(Y, p.pid), Monitor(Y, p.pid, REF))
+    harness.receive(Link(Y, p.pid), Monitor(Y, p.pid, REF))
     third.take()
 
-    world.disconnect(B)
+    harness.disconnect(B)
 
     assert mailbox(p) == [(EXIT, X, NOCONNECTION), (EXIT, Y, NOCONNECTION), (DOWN, ref, PROCESS, X, NOCONNECTION)]
-    world.router.termination.terminate(p, BOOM)
+    harness.router.termination.terminate(p, BOOM)
     assert third.take() == [ExitLink(p.pid, Z, BOOM), Demonitor(p.pid, Z, other)]
-    world.connect(B)
-    assert world.router.peers[B].take() == []
+    harness.connect(B)
+    assert harness.router.peers[B].take() == []
 
 
-def test_a_lost_node_ends_those_linked_to_it(world):
-    p = world.process()
-    world.connect()
+def test_lost_node_terminates_linked_processes(harness):
+    p = harness.process()
+    harness.connect()
     p.link(X)
     p.link(Y)
 
-    world.disconnect()
+    harness.disconnect()
 
     assert p.exit_reason is NOCONNECTION
 
 
-def test_who_watches_a_lost_node_anew_on_hearing_of_it_is_not_told_of_the_old_connection(world):
-    world.connect()
-    heard = []
+def test_monitor_created_on_a_down_gets_no_down_of_the_old_connection(harness):
+    harness.connect()
+    received = []
 
     def receive(message):
-        heard.append(message)
-        if len(heard) == 1:
-            heard.append(p.monitor(X))
+        received.append(message)
+        if len(received) == 1:
+            received.append(p.monitor(X))
             p.link(X)
 
-    p = world.server(receive, trap=True)
+    p = harness.server(receive, trap=True)
     p.link(X)
-    world.disconnect()
+    harness.disconnect()
 
-    assert heard[0] == (EXIT, X, NOCONNECTION)
-    assert len(heard) == 2
-    assert world.enqueued == [(B, Monitor(p.pid, X, heard[1])), (B, Link(p.pid, X))]
+    assert received[0] == (EXIT, X, NOCONNECTION)
+    assert len(received) == 2
+    assert harness.enqueued == [(B, Monitor(p.pid, X, received[1])), (B, Link(p.pid, X))]
 
 
-def test_who_unlinks_on_hearing_of_a_loss_leaves_nothing(world):
-    world.connect()
+def test_unlink_while_handling_a_lost_node_leaves_no_entry(harness):
+    harness.connect()
 
     def receive(_):
         q.unlink(X)
 
-    p, q = world.server(receive, trap=True), world.process(trap=True)
+    p, q = harness.server(receive, trap=True), harness.process(trap=True)
     p.link(X)
     q.link(X)
-    world.disconnect()
+    harness.disconnect()
 
     assert mailbox(q) == []
-    assert len(world.router.links) == 0
+    assert len(harness.router.links) == 0
 
 
-def test_what_a_node_said_behind_its_own_end_is_not_heard(world):
-    world.connect()
+def test_signals_after_a_disconnect_are_dropped(harness):
+    harness.connect()
 
     def receive(_):
-        world.disconnect()
+        harness.disconnect()
 
-    p, q = world.server(receive), world.process()
-    world.hear(Send(X, p.pid, 1), Send(X, q.pid, 2), Monitor(X, q.pid, REF), Link(X, q.pid))
+    p, q = harness.server(receive), harness.process()
+    harness.receive(Send(X, p.pid, 1), Send(X, q.pid, 2), Monitor(X, q.pid, REF), Link(X, q.pid))
 
     assert mailbox(q) == []
-    assert (len(world.router.links), len(world.router.monitors)) == (0, 0)
+    assert (len(harness.router.links), len(harness.router.monitors)) == (0, 0)
 
 
-# The dead
+# Terminated processes
 
 
-def test_the_dead_can_send_and_take_back_but_not_wait_link_or_watch(world):
-    p, q = world.process(), world.process()
+def test_terminated_process_can_send_and_cancel_but_not_wait_link_or_monitor(harness):
+    p, q = harness.process(), harness.process()
     ref, alias = p.monitor(q.pid), p.alias()
-    world.router.termination.terminate(p, BOOM)
+    harness.router.termination.terminate(p, BOOM)
 
     p.send(q.pid, 1)
     assert not p.demonitor(ref)
@@ -965,11 +968,11 @@ def test_the_dead_can_send_and_take_back_but_not_wait_link_or_watch(world):
     assert mailbox(q) == [1]
 
 
-def test_the_dead_wait_for_nothing(world):
+def test_terminated_process_cannot_wait(harness):
     async def main():
-        p = world.process()
+        p = harness.process()
         p.send(p.pid, 1)
-        world.router.termination.terminate(p, BOOM)
+        harness.router.termination.terminate(p, BOOM)
         assert await p.receive() == 1
         with pytest.raises(Exit):
             await p.receive()
@@ -984,8 +987,8 @@ def test_the_dead_wait_for_nothing(world):
 # Calls
 
 
-class Calls(World):
-    """Calls are awaited by tasks; their callers are processes without one."""
+class CallHarness(RouterHarness):
+    """CallHarness are awaited by tasks; their callers are processes without one."""
 
     def call(self, caller, to, timeout=5.0):
         return asyncio.create_task(caller.call(to, Atom("question"), timeout=timeout))
@@ -998,22 +1001,22 @@ class Calls(World):
 
 @pytest.fixture
 def calls():
-    return Calls()
+    return CallHarness()
 
 
-def asked(process):
+def take_request(process):
     kind, caller, request = process._mailbox.take()
     assert (kind, request) == (GEN_CALL, Atom("question"))
     return caller
 
 
-def test_a_call_is_answered_at_its_alias(calls):
+def test_call_is_answered_at_its_alias(calls):
     async def main():
         p, q = calls.process(), calls.process("server")
         answer = calls.call(p, "server")
         await run_iterations()
 
-        q.reply(asked(q), Atom("answer"))
+        q.reply(take_request(q), Atom("answer"))
 
         assert await answer is Atom("answer")
         assert mailbox(p) == []
@@ -1023,7 +1026,7 @@ def test_a_call_is_answered_at_its_alias(calls):
     run(main())
 
 
-def test_a_call_is_answered_at_its_pid_as_otp_23_does(calls):
+def test_call_is_answered_at_its_pid_by_otp_23(calls):
     async def main():
         peer, p = calls.connect(), calls.process()
         answer = calls.call(p, ("server", B))
@@ -1031,7 +1034,7 @@ def test_a_call_is_answered_at_its_pid_as_otp_23_does(calls):
         monitor, request = peer.take()
         caller, tag = request.message[1]
 
-        calls.hear(Send(X, p.pid, (tag, Atom("answer"))))
+        calls.receive(Send(X, p.pid, (tag, Atom("answer"))))
 
         assert isinstance(monitor, Monitor)
         assert caller == p.pid
@@ -1043,7 +1046,7 @@ def test_a_call_is_answered_at_its_pid_as_otp_23_does(calls):
     run(main())
 
 
-def test_a_server_may_call_and_is_answered_at_its_pid(calls):
+def test_handler_process_can_call_and_is_answered_at_its_pid(calls):
     async def main():
         calls.connect()
         p = calls.server()
@@ -1051,10 +1054,10 @@ def test_a_server_may_call_and_is_answered_at_its_pid(calls):
         await run_iterations()
         tag = calls.router.peers[B].take()[1].message[1][1]
 
-        calls.hear(Send(X, p.pid, (tag, 7)), Send(X, p.pid, 8))
+        calls.receive(Send(X, p.pid, (tag, 7)), Send(X, p.pid, 8))
 
         assert await answer == 7
-        assert p.heard == [8]
+        assert p.received == [8]
 
     run(main())
 
@@ -1063,14 +1066,14 @@ def test_a_server_may_call_and_is_answered_at_its_pid(calls):
     "other",
     [7, (1, 2, 3), (ImproperList((Atom("alias"),), REF), 1), (ImproperList((1,), 2), 1), (REF, 1)],
 )
-def test_messages_that_answer_nothing_go_to_the_mailbox_during_a_call(calls, other):
+def test_other_messages_go_to_the_mailbox_during_a_call(calls, other):
     async def main():
         p, q = calls.process(), calls.process()
         answer = calls.call(p, q.pid)
         await run_iterations()
 
         q.send(p.pid, other)
-        q.reply(asked(q), 1)
+        q.reply(take_request(q), 1)
 
         assert await answer == 1
         assert mailbox(p) == [other]
@@ -1078,12 +1081,12 @@ def test_messages_that_answer_nothing_go_to_the_mailbox_during_a_call(calls, oth
     run(main())
 
 
-def test_the_second_answer_is_dropped(calls):
+def test_second_reply_is_dropped(calls):
     async def main():
         p, q = calls.process(), calls.process()
         answer = calls.call(p, q.pid)
         await run_iterations()
-        caller = asked(q)
+        caller = take_request(q)
 
         q.reply(caller, 1)
         q.reply(caller, 2)
@@ -1097,13 +1100,13 @@ def test_the_second_answer_is_dropped(calls):
     run(main())
 
 
-@pytest.mark.parametrize("nobody", [Pid(A, 999, 0, 1), "nobody", ("nobody", A)])
-def test_a_call_to_nobody_is_no_process(calls, nobody):
+@pytest.mark.parametrize("missing", [Pid(A, 999, 0, 1), "missing", ("missing", A)])
+def test_call_to_missing_process_raises_no_process(calls, missing):
     async def main():
         p = calls.process()
 
-        with pytest.raises(NoProcess, match=r"there is no process (<\d+.999.0>|nobody on a@h)"):
-            await p.call(nobody, 1)
+        with pytest.raises(NoProcess, match=r"there is no process (<\d+.999.0>|missing on a@h)"):
+            await p.call(missing, 1)
 
         calls.assert_no_trace(p)
         assert mailbox(p) == []
@@ -1111,7 +1114,7 @@ def test_a_call_to_nobody_is_no_process(calls, nobody):
     run(main())
 
 
-def test_a_call_to_a_node_that_cannot_be_reached_says_why(calls):
+def test_call_to_unreachable_node_raises_with_the_reason(calls):
     calls.router.last_connect_error = {"b@h": "its host is unknown"}.get
 
     async def main():
@@ -1119,7 +1122,7 @@ def test_a_call_to_a_node_that_cannot_be_reached_says_why(calls):
         by_pid, by_name = calls.call(p, X), calls.call(p, ("server", B))
         await run_iterations()
 
-        give_back(calls)
+        fail_enqueued(calls)
 
         for answer in (by_pid, by_name):
             with pytest.raises(NoConnection, match="no connection to b@h: its host is unknown"):
@@ -1129,7 +1132,7 @@ def test_a_call_to_a_node_that_cannot_be_reached_says_why(calls):
     run(main())
 
 
-def test_a_call_to_a_node_that_is_lost_is_no_connection(calls):
+def test_call_to_lost_node_raises_no_connection(calls):
     async def main():
         calls.connect()
         p = calls.process()
@@ -1144,7 +1147,7 @@ def test_a_call_to_a_node_that_is_lost_is_no_connection(calls):
     run(main())
 
 
-def test_a_call_to_one_who_dies_is_callee_exited_with_the_reason(calls):
+def test_call_to_terminating_server_raises_callee_exited(calls):
     async def main():
         p, q = calls.process(), calls.process("server")
         answer = calls.call(p, "server")
@@ -1160,7 +1163,7 @@ def test_a_call_to_one_who_dies_is_callee_exited_with_the_reason(calls):
     run(main())
 
 
-def test_a_call_without_an_answer_times_out_and_a_late_answer_is_dropped(calls):
+def test_call_times_out_and_a_late_reply_is_dropped(calls):
     async def main():
         p, q = calls.process(), calls.process()
         loop = asyncio.get_running_loop()
@@ -1169,27 +1172,27 @@ def test_a_call_without_an_answer_times_out_and_a_late_answer_is_dropped(calls):
             await p.call(q.pid, Atom("question"), timeout=2.5)
 
         assert loop.time() == pytest.approx(2.5)
-        q.reply(asked(q), 1)
+        q.reply(take_request(q), 1)
         assert mailbox(p) == []
         calls.assert_no_trace(p)
 
     run(main())
 
 
-def test_a_call_without_a_limit_waits(calls):
+def test_call_without_timeout_waits(calls):
     async def main():
         p, q = calls.process(), calls.process()
         answer = calls.call(p, q.pid, timeout=None)
         await asyncio.sleep(1_000_000)
 
-        q.reply(asked(q), 1)
+        q.reply(take_request(q), 1)
 
         assert await answer == 1
 
     run(main())
 
 
-def test_a_call_cancelled_by_its_caller_leaves_nothing_and_a_late_answer_is_dropped(calls):
+def test_cancelled_call_leaves_nothing_and_a_late_reply_is_dropped(calls):
     async def main():
         peer, p = calls.connect(), calls.process()
         answer = calls.call(p, X)
@@ -1202,13 +1205,13 @@ def test_a_call_cancelled_by_its_caller_leaves_nothing_and_a_late_answer_is_drop
         assert answer.cancelled()
         assert peer.take() == [Demonitor(p.pid, X, monitor.ref)]
         calls.assert_no_trace(p)
-        calls.hear(SendAlias(X, monitor.ref, (request.message[1][1], 1)), Down(X, p.pid, monitor.ref, BOOM))
+        calls.receive(SendAlias(X, monitor.ref, (request.message[1][1], 1)), Down(X, p.pid, monitor.ref, BOOM))
         assert mailbox(p) == []
 
     run(main())
 
 
-def test_a_call_ends_with_its_caller(calls):
+def test_call_ends_with_its_caller(calls):
     async def main():
         p, q = calls.process(), calls.process()
         answer = calls.call(p, q.pid, timeout=None)
@@ -1223,7 +1226,7 @@ def test_a_call_ends_with_its_caller(calls):
     run(main())
 
 
-def test_a_request_that_is_no_term_leaves_no_monitor_behind(calls):
+def test_request_that_is_not_a_term_leaves_no_monitor(calls):
     async def main():
         p = calls.process()
 
@@ -1237,7 +1240,7 @@ def test_a_request_that_is_no_term_leaves_no_monitor_behind(calls):
 
 
 @pytest.mark.parametrize("nothing", [7, REF, ("a", "b", "c")])
-def test_what_cannot_be_called_is_refused(calls, nothing):
+def test_call_to_invalid_destination_raises(calls, nothing):
     async def main():
         p = calls.process()
 
@@ -1249,12 +1252,12 @@ def test_what_cannot_be_called_is_refused(calls, nothing):
     run(main())
 
 
-def test_many_calls_are_told_apart(calls):
+def test_concurrent_calls_get_their_own_replies(calls):
     async def main():
         p, q = calls.process(), calls.process()
         answers = [calls.call(p, q.pid) for _ in range(50)]
         await run_iterations()
-        callers = [asked(q) for _ in range(50)]
+        callers = [take_request(q) for _ in range(50)]
 
         for number, caller in reversed(list(enumerate(callers))):
             q.reply(caller, number)
@@ -1265,7 +1268,7 @@ def test_many_calls_are_told_apart(calls):
     run(main())
 
 
-def test_calls_that_are_answered_at_once_let_others_run(calls):
+def test_calls_answered_at_once_let_other_tasks_run(calls):
     async def main():
         p = calls.process()
         q = calls.server(lambda message: q.reply(message[1], 1))

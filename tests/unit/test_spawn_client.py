@@ -1,4 +1,4 @@
-"""Processes asked for on other nodes: the requests, what the answers mean, and who has stopped waiting for them."""
+"""SPAWN_REQUESTs to other nodes: their content, their replies, lost connections and cancelled callers."""
 
 import asyncio
 import random
@@ -31,7 +31,7 @@ class FakePeer:
         self.sent.append(signal)
 
 
-class World:
+class RouterHarness:
     def __init__(self):
         self.enqueued = []
         self.router = Router(Identifiers(A, 1), self.enqueue)
@@ -51,7 +51,7 @@ class World:
     def spawn(self, *options):
         return asyncio.ensure_future(self.spawn_client.spawn(self.parent, B, CALL, LEADER, list(options)))
 
-    def hear(self, *signals):
+    def receive(self, *signals):
         self.router.handle_signals(signals, B)
 
     def mailbox(self):
@@ -63,143 +63,145 @@ class World:
         )
 
 
-def test_the_request_carries_the_call_the_leader_and_the_options():
+def test_request_carries_the_mfa_the_group_leader_and_the_options():
     async def main():
-        world = World().connect()
-        asked = world.spawn(MONITOR, LINK)
+        harness = RouterHarness().connect()
+        asked = harness.spawn(MONITOR, LINK)
         await run_iterations()
-        (request,) = world.peer.sent
-        assert request == SpawnRequest(request.ref, world.parent.pid, LEADER, *CALL[:2], 1, [MONITOR, LINK], CALL[2])
+        (request,) = harness.peer.sent
+        assert request == SpawnRequest(request.ref, harness.parent.pid, LEADER, *CALL[:2], 1, [MONITOR, LINK], CALL[2])
 
-        world.hear(SpawnReply(request.ref, world.parent.pid, 3, CHILD))
+        harness.receive(SpawnReply(request.ref, harness.parent.pid, 3, CHILD))
 
         assert await asked == (CHILD, request.ref)
-        assert world.router.links.links_of(world.parent.pid) == [CHILD]
-        world.hear(ExitLink(CHILD, world.parent.pid, NORMAL), Down(CHILD, world.parent.pid, request.ref, NORMAL))
-        assert world.mailbox() == [(Atom("DOWN"), request.ref, Atom("process"), CHILD, NORMAL)]
-        assert world.is_empty()
+        assert harness.router.links.links_of(harness.parent.pid) == [CHILD]
+        harness.receive(
+            ExitLink(CHILD, harness.parent.pid, NORMAL), Down(CHILD, harness.parent.pid, request.ref, NORMAL)
+        )
+        assert harness.mailbox() == [(Atom("DOWN"), request.ref, Atom("process"), CHILD, NORMAL)]
+        assert harness.is_empty()
 
     run(main())
 
 
-def test_a_death_that_comes_with_the_birth_is_a_message():
+def test_down_right_after_the_reply_is_a_message():
     async def main():
-        world = World().connect()
-        asked = world.spawn(MONITOR)
+        harness = RouterHarness().connect()
+        asked = harness.spawn(MONITOR)
         await run_iterations()
-        ref, me = world.peer.sent[0].ref, world.parent.pid
+        ref, me = harness.peer.sent[0].ref, harness.parent.pid
 
-        world.hear(SpawnReply(ref, me, 2, CHILD), Down(CHILD, me, ref, NORMAL))
+        harness.receive(SpawnReply(ref, me, 2, CHILD), Down(CHILD, me, ref, NORMAL))
 
         assert await asked == (CHILD, ref)
-        assert world.mailbox() == [(Atom("DOWN"), ref, Atom("process"), CHILD, NORMAL)]
+        assert harness.mailbox() == [(Atom("DOWN"), ref, Atom("process"), CHILD, NORMAL)]
 
     run(main())
 
 
-def test_a_refusal_is_raised():
+def test_refusal_raises_call_error():
     async def main():
-        world = World().connect()
-        asked = world.spawn()
+        harness = RouterHarness().connect()
+        asked = harness.spawn()
         await run_iterations()
 
-        world.hear(SpawnReply(world.peer.sent[0].ref, world.parent.pid, 0, Atom("notsup")))
+        harness.receive(SpawnReply(harness.peer.sent[0].ref, harness.parent.pid, 0, Atom("notsup")))
 
         with pytest.raises(CallError, match="b@h refused to start the process: notsup"):
             await asked
-        assert world.is_empty()
+        assert harness.is_empty()
 
     run(main())
 
 
-def test_whoever_has_stopped_waiting_is_neither_linked_nor_watching():
+def test_cancelled_caller_keeps_no_link_and_no_monitor():
     async def main():
-        world = World().connect()
-        asked = world.spawn(MONITOR, LINK)
+        harness = RouterHarness().connect()
+        asked = harness.spawn(MONITOR, LINK)
         await run_iterations()
         asked.cancel()
         await run_iterations()
-        request = world.peer.sent.pop()
+        request = harness.peer.sent.pop()
 
-        world.hear(SpawnReply(request.ref, world.parent.pid, 3, CHILD))
+        harness.receive(SpawnReply(request.ref, harness.parent.pid, 3, CHILD))
 
-        assert world.peer.sent == [
-            ExitLink(world.parent.pid, CHILD, Atom("abandoned")),
-            Demonitor(world.parent.pid, CHILD, request.ref),
+        assert harness.peer.sent == [
+            ExitLink(harness.parent.pid, CHILD, Atom("abandoned")),
+            Demonitor(harness.parent.pid, CHILD, request.ref),
         ]
-        assert world.is_empty()
+        assert harness.is_empty()
 
     run(main())
 
 
 @pytest.mark.parametrize("connected", [True, False])
-def test_a_node_that_is_lost_or_cannot_be_reached_starts_nothing(connected):
+def test_lost_or_unreachable_node_raises_no_connection(connected):
     async def main():
-        world = World()
+        harness = RouterHarness()
         if connected:
-            world.connect()
-        asked = world.spawn(LINK)
-        end = asyncio.ensure_future(world.spawn_client.spawn_and_wait(world.parent, B, CALL, LEADER))
+            harness.connect()
+        asked = harness.spawn(LINK)
+        end = asyncio.ensure_future(harness.spawn_client.spawn_and_wait(harness.parent, B, CALL, LEADER))
         await run_iterations()
 
         if connected:
-            del world.router.peers[B]
-            world.router.termination.connection_lost(B)
+            del harness.router.peers[B]
+            harness.router.termination.connection_lost(B)
         else:
-            for node, signal in world.enqueued:
-                world.router.termination.undeliverable(signal, node)
+            for node, signal in harness.enqueued:
+                harness.router.termination.undeliverable(signal, node)
 
         with pytest.raises(NoConnection, match="no connection to b@h"):
             await asked
         assert await end is NOCONNECTION
-        assert world.is_empty()
+        assert harness.is_empty()
 
     run(main())
 
 
-def test_an_end_is_waited_for_whatever_it_is():
+def test_spawn_and_wait_returns_any_exit_reason():
     async def main():
-        world = World().connect()
-        end = asyncio.ensure_future(world.spawn_client.spawn_and_wait(world.parent, B, CALL, LEADER))
+        harness = RouterHarness().connect()
+        end = asyncio.ensure_future(harness.spawn_client.spawn_and_wait(harness.parent, B, CALL, LEADER))
         await run_iterations()
-        ref, me = world.peer.sent[0].ref, world.parent.pid
+        ref, me = harness.peer.sent[0].ref, harness.parent.pid
 
-        world.hear(SpawnReply(ref, me, 2, CHILD), Down(CHILD, me, ref, (1, 2)))
+        harness.receive(SpawnReply(ref, me, 2, CHILD), Down(CHILD, me, ref, (1, 2)))
 
         assert await end == (1, 2)
-        assert world.mailbox() == []
-        assert world.is_empty()
+        assert harness.mailbox() == []
+        assert harness.is_empty()
 
     run(main())
 
 
-def test_who_stops_waiting_for_an_end_stops_watching():
+def test_cancelled_spawn_and_wait_removes_its_monitor():
     async def main():
-        world = World().connect()
-        end = asyncio.ensure_future(world.spawn_client.spawn_and_wait(world.parent, B, CALL, LEADER))
+        harness = RouterHarness().connect()
+        end = asyncio.ensure_future(harness.spawn_client.spawn_and_wait(harness.parent, B, CALL, LEADER))
         await run_iterations()
-        ref, me = world.peer.sent.pop().ref, world.parent.pid
-        world.hear(SpawnReply(ref, me, 2, CHILD))
+        ref, me = harness.peer.sent.pop().ref, harness.parent.pid
+        harness.receive(SpawnReply(ref, me, 2, CHILD))
 
         end.cancel()
         await run_iterations()
 
-        assert world.peer.sent == [Demonitor(me, CHILD, ref)]
-        assert world.is_empty()
+        assert harness.peer.sent == [Demonitor(me, CHILD, ref)]
+        assert harness.is_empty()
 
     run(main())
 
 
-def test_answers_of_others_and_to_others_are_ignored():
+def test_replies_from_other_nodes_or_to_other_processes_are_ignored():
     async def main():
-        world = World().connect()
-        asked = world.spawn(MONITOR, LINK)
+        harness = RouterHarness().connect()
+        asked = harness.spawn(MONITOR, LINK)
         await run_iterations()
-        ref, me = world.peer.sent[0].ref, world.parent.pid
+        ref, me = harness.peer.sent[0].ref, harness.parent.pid
 
-        world.router.handle_signals([SpawnReply(ref, me, 3, CHILD)], Atom("c@h"))
-        world.hear(
-            SpawnReply(ref, Pid(A, 999, 0, 1), 3, CHILD), SpawnReply(world.router.identifiers.ref(), me, 3, CHILD)
+        harness.router.handle_signals([SpawnReply(ref, me, 3, CHILD)], Atom("c@h"))
+        harness.receive(
+            SpawnReply(ref, Pid(A, 999, 0, 1), 3, CHILD), SpawnReply(harness.router.identifiers.ref(), me, 3, CHILD)
         )
 
         await run_iterations()
@@ -210,21 +212,21 @@ def test_answers_of_others_and_to_others_are_ignored():
 
 
 @pytest.mark.parametrize("connected", [True, False])
-def test_what_is_no_term_is_refused_at_the_call(connected):
+def test_argument_that_is_not_a_term_raises(connected):
     def refuse(signal):
-        raise EncodeError("no term")
+        raise EncodeError("not a term")
 
     async def main():
-        world = World()
+        harness = RouterHarness()
         if connected:
-            world.connect().peer.send = refuse
+            harness.connect().peer.send = refuse
         call = (*CALL[:2], [object()])
 
         with pytest.raises(EncodeError):
-            await world.spawn_client.spawn(world.parent, B, call, LEADER, [])
+            await harness.spawn_client.spawn(harness.parent, B, call, LEADER, [])
         with pytest.raises(EncodeError):
-            world.spawn_client.spawn_nowait(world.parent, B, call, LEADER)
-        assert world.is_empty()
-        assert world.enqueued == []
+            harness.spawn_client.spawn_nowait(harness.parent, B, call, LEADER)
+        assert harness.is_empty()
+        assert harness.enqueued == []
 
     run(main())

@@ -1,4 +1,4 @@
-"""What a SPAWN_REQUEST gets: a process, its arguments and its ties, or a word of refusal."""
+"""Replies to incoming SPAWN_REQUESTs: a process with its arguments, link and monitor, or a refusal."""
 
 import random
 
@@ -28,8 +28,8 @@ class FakePeer:
         self.sent.append(signal)
 
 
-class World:
-    """A router whose guests are processes without a task; ``started`` is what they were to run."""
+class RouterHarness:
+    """A router that starts processes without a task. ``started`` records their bodies and arguments."""
 
     def __init__(self):
         self.router = Router(Identifiers(A, 1), lambda *_: False)
@@ -42,12 +42,12 @@ class World:
 
     def start_without_task(self, body, arguments, _runs):
         self.started.append((body, arguments))
-        self.process = LocalProcess(self.ops, self.router.identifiers.pid({}), "guest")
+        self.process = LocalProcess(self.ops, self.router.identifiers.pid({}), "child")
         self.router.registry.add(self.process)
         return self.process
 
     def ask(self, *options, arguments=()):
-        """The only answer that the parent's node is sent."""
+        """Send a SPAWN_REQUEST and return the reply, which must be the only signal sent."""
         request = SpawnRequest(
             REF, PARENT, PARENT, Atom("m"), Atom("f"), len(arguments), list(options), list(arguments)
         )
@@ -58,66 +58,66 @@ class World:
 
 
 async def body(me, *_):
-    """Nobody runs it here."""
+    """A body that is never run here."""
 
 
 @pytest.fixture
-def world():
-    return World()
+def harness():
+    return RouterHarness()
 
 
-def test_a_function_in_the_table_gets_its_arguments(world):
-    world.spawn_server.bodies["m", "f", 2] = body
+def test_function_in_the_table_gets_its_arguments(harness):
+    harness.spawn_server.bodies["m", "f", 2] = body
 
-    reply = world.ask(arguments=(1, 2))
+    reply = harness.ask(arguments=(1, 2))
 
-    assert world.started == [(body, (1, 2))]
-    assert reply == SpawnReply(REF, PARENT, 0, world.process.pid)
-    assert world.process.group_leader == PARENT
-
-
-def test_what_runs_otherwise_is_told_what_was_asked_for(world):
-    world.default = body
-
-    world.ask(arguments=(1,))
-
-    assert world.started == [(body, (Atom("m"), Atom("f"), [1]))]
+    assert harness.started == [(body, (1, 2))]
+    assert reply == SpawnReply(REF, PARENT, 0, harness.process.pid)
+    assert harness.process.group_leader == PARENT
 
 
-def test_what_nobody_runs_is_refused(world):
-    assert world.ask() == SpawnReply(REF, PARENT, 0, Atom("notsup"))
+def test_fallback_body_gets_module_function_and_arguments(harness):
+    harness.default = body
+
+    harness.ask(arguments=(1,))
+
+    assert harness.started == [(body, (Atom("m"), Atom("f"), [1]))]
+
+
+def test_unknown_function_is_refused_with_notsup(harness):
+    assert harness.ask() == SpawnReply(REF, PARENT, 0, Atom("notsup"))
 
 
 @pytest.mark.parametrize("option", [Atom("lnk"), 1, (Atom("priority"),)])
-def test_an_option_that_is_none_is_refused_and_nothing_starts(world, option):
-    world.default = body
+def test_bad_option_is_refused_and_starts_nothing(harness, option):
+    harness.default = body
 
-    assert world.ask(option) == SpawnReply(REF, PARENT, 0, Atom("badopt"))
-    assert world.started == []
+    assert harness.ask(option) == SpawnReply(REF, PARENT, 0, Atom("badopt"))
+    assert harness.started == []
 
 
-def test_options_of_a_beam_that_mean_nothing_here_are_passed_over(world):
-    world.default = body
+def test_memory_options_of_a_beam_are_ignored(harness):
+    harness.default = body
 
-    assert world.ask((Atom("priority"), Atom("high"))).result == world.process.pid
+    assert harness.ask((Atom("priority"), Atom("high"))).result == harness.process.pid
 
 
 @pytest.mark.parametrize("monitor", [MONITOR, (MONITOR, [])])
-def test_a_guest_is_linked_and_watched_from_its_birth_if_that_is_asked_for(world, monitor):
-    world.default = body
+def test_process_is_linked_and_monitored_from_its_start(harness, monitor):
+    harness.default = body
 
-    reply = world.ask(LINK, monitor)
-    world.router.termination.terminate(world.process, BOOM)
+    reply = harness.ask(LINK, monitor)
+    harness.router.termination.terminate(harness.process, BOOM)
 
-    guest = world.process.pid
-    assert reply == SpawnReply(REF, PARENT, 3, guest)
-    assert world.peer.sent == [ExitLink(guest, PARENT, BOOM), Down(guest, PARENT, REF, BOOM)]
+    pid = harness.process.pid
+    assert reply == SpawnReply(REF, PARENT, 3, pid)
+    assert harness.peer.sent == [ExitLink(pid, PARENT, BOOM), Down(pid, PARENT, REF, BOOM)]
 
 
-def test_a_guest_is_neither_unless_asked(world):
-    world.default = body
+def test_process_without_options_has_no_link_and_no_monitor(harness):
+    harness.default = body
 
-    world.ask()
-    world.router.termination.terminate(world.process, BOOM)
+    harness.ask()
+    harness.router.termination.terminate(harness.process, BOOM)
 
-    assert world.peer.sent == []
+    assert harness.peer.sent == []

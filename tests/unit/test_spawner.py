@@ -1,4 +1,4 @@
-"""Processes that other nodes start: those that never wait need no task, and nobody can tell."""
+"""Processes that are started without a task. They get one only if they wait, with no other visible difference."""
 
 import asyncio
 
@@ -14,7 +14,7 @@ def start(node, body):
 
 
 @with_node
-async def test_who_never_waits_has_no_task_and_ends_as_others_do(node):
+async def test_process_that_never_waits_has_no_task_and_terminates_normally(node):
     tasks = []
 
     async def body(me):
@@ -31,7 +31,7 @@ async def test_who_never_waits_has_no_task_and_ends_as_others_do(node):
 
 
 @with_node
-async def test_who_says_so_is_in_a_task_from_there_on_and_may_wait(node):
+async def test_process_has_a_task_after_ensure_task_and_may_wait(node):
     async def body(me):
         await ensure_task()
         await ensure_task()
@@ -49,7 +49,7 @@ async def test_who_says_so_is_in_a_task_from_there_on_and_may_wait(node):
 
 
 @with_node
-async def test_who_is_killed_before_it_runs_never_does_and_later_is_cancelled(node):
+async def test_process_killed_before_its_first_step_never_runs_and_later_is_cancelled(node):
     seen = []
 
     async def body(me):
@@ -75,7 +75,7 @@ async def test_who_is_killed_before_it_runs_never_does_and_later_is_cancelled(no
 
 
 @with_node
-async def test_who_is_killed_when_its_task_has_not_run_yet_is_told_so(node):
+async def test_process_killed_before_its_task_runs_is_cancelled(node):
     seen = []
 
     async def body(me):
@@ -86,14 +86,14 @@ async def test_who_is_killed_when_its_task_has_not_run_yet_is_told_so(node):
             raise
 
     process = start(node, body)
-    asyncio.get_running_loop().call_soon(node.exit, process.pid, KILL)  # just after it has begun
+    asyncio.get_running_loop().call_soon(node.exit, process.pid, KILL)  # right after its first step
     await run_iterations()
 
     assert seen == ["cancelled"]
 
 
 @with_node
-async def test_its_label_says_what_it_runs(node):
+async def test_label_shows_what_the_process_runs(node):
     async def body(me):
         pass
 
