@@ -1,8 +1,10 @@
-# A node in a container. Builds with and without BuildKit, on the official slim image or on any with Python 3.11 or newer:
+# An erlmesh node in a container. Builds with and without BuildKit, on the official slim image or on any image with Python 3.11
+# or newer:
 #
 #   docker build -t erlmesh .
 #
-# Without a registry: `make image`, which brings the wheels and, where nothing can be pulled, a base of Debian packages.
+# Without a registry, use `make image`. It downloads the wheels. If it cannot pull an image, it builds a base from Debian
+# packages.
 ARG BASE_IMAGE=python:3.12-slim-bookworm
 
 FROM ${BASE_IMAGE} AS build
@@ -11,7 +13,7 @@ COPY pyproject.toml README.md LICENSE docker/install.sh docker/wheelhouse* /erlm
 COPY src /erlmesh/src
 RUN sh /erlmesh/install.sh /erlmesh /opt/erlmesh
 
-# What changes comes last, so that a second build has all the rest already. What installs programs is not left in the base.
+# The layer that changes most often comes last, so a second build takes the others from the cache. pip is removed from the base.
 FROM ${BASE_IMAGE}
 LABEL erlmesh=node
 RUN rm -rf /usr/local/bin/pip* /usr/local/lib/python3*/ensurepip /usr/local/lib/python3*/site-packages/pip* \
@@ -19,7 +21,8 @@ RUN rm -rf /usr/local/bin/pip* /usr/local/lib/python3*/ensurepip /usr/local/lib/
  && echo 'node:x:10001:' >> /etc/group \
  && mkdir -p /var/lib/node && chmod 700 /var/lib/node && chown 10001:10001 /var/lib/node
 
-# The name is the container's host name at the address that others reach it by. No cookie is in here, nor may one be.
+# The node is called HOST-NAME@ADDRESS: the container's host name and the address at which other nodes reach it.
+# The image contains no cookie. Never put one into it.
 ENV PATH=/opt/erlmesh/bin:$PATH \
     HOME=/var/lib/node \
     PYTHONUNBUFFERED=1 \

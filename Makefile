@@ -1,4 +1,5 @@
-# `make` alone lists what there is. Needed: make, and Python 3.11 or newer with venv; everything else is set up in .venv, .venv-3.* and .otp.
+# `make` without a target lists the targets. Required: make, and Python 3.11 or newer with venv. Everything else is installed in
+# .venv, .venv-3.* and .otp.
 
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -13,31 +14,31 @@ FIRST  ?= 0
 
 .PHONY: help docs docs-tables faults demo docker-demo image elixir-image cookie docker shell test check unit coverage format hooks pythons dist otp conformance sim mutants bench erlang engine clean
 
-help:           ## this list
+help:           ## print this list
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
-demo: $(VENV)/run.stamp          ## three nodes meet, share a group, lose one and take it back, for real
+demo: $(VENV)/run.stamp          ## run a demo: three nodes connect and share a group; one is killed and starts again
 	@$(BIN)/erlmesh demo $(ARGS)
 
-docker-demo: $(VENV)/run.stamp image  ## the same in containers: paused, killed, cut off, joined by others; then all is removed
+docker-demo: $(VENV)/run.stamp image  ## run the demo in containers: pauses, kills, partitions and adds nodes; then removes everything
 	@$(BIN)/erlmesh demo --docker $(ARGS)
 
-image: $(VENV)/run.stamp         ## the image localhost/erlmesh:dev, for Docker; without a registry its base is made here
+image: $(VENV)/run.stamp         ## build the Docker image localhost/erlmesh:dev; without a registry, also its base image
 	@tools/image.sh $(BIN)/python
 
-elixir-image:   ## the image localhost/erlmesh-elixir:dev, a real Elixir node for compose.yaml
+elixir-image:   ## build the Docker image localhost/erlmesh-elixir:dev, an Elixir node for compose.yaml
 	@tools/elixir_image.sh
 
-cookie:         ## a new secret in docker/secret/cookie, for compose.yaml, if there is none
+cookie:         ## write a new cookie for compose.yaml to docker/secret/cookie, unless it exists
 	@tools/cookie.sh
 
-shell: $(VENV)/run.stamp         ## a prompt on a node of your own: make shell ARGS='--name a@127.0.0.1 --cookie secret'
+shell: $(VENV)/run.stamp         ## start a node with a prompt: make shell ARGS='--name a@127.0.0.1 --cookie secret'
 	@$(BIN)/erlmesh shell $(ARGS)
 
-test: $(VENV)/docs.stamp erlang engine check  ## everything: style, types, units, real Erlang and Elixir, real faults, containers
+test: $(VENV)/docs.stamp erlang engine check  ## run all checks and tests: style, types, units, real Erlang and Elixir, real faults, containers
 	@tools/test.sh all $(BIN)/python $(ARGS)
 
-check: $(VENV)/dev.stamp         ## format, lint, spelling, workflows, types and the floors of the architecture: seconds
+check: $(VENV)/dev.stamp         ## check format, lint, spelling, workflows, types and the layers of the architecture; takes seconds
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/codespell
@@ -50,68 +51,68 @@ check: $(VENV)/dev.stamp         ## format, lint, spelling, workflows, types and
 	$(BIN)/mypy
 	$(PYTEST) tests/test_architecture.py
 
-unit: $(VENV)/dev.stamp          ## the tests of the pure parts: make unit ARGS='-n auto'
+unit: $(VENV)/dev.stamp          ## run the unit tests: make unit ARGS='-n auto'
 	$(PYTEST) tests/unit $(ARGS)
 
-coverage: $(VENV)/dev.stamp      ## the same, with a report of the lines that they do not run
+coverage: $(VENV)/dev.stamp      ## run the unit tests and report the lines that they do not cover
 	$(PYTEST) tests/unit --cov=erlmesh --cov-report=term-missing:skip-covered $(ARGS)
 
-format: $(VENV)/dev.stamp        ## puts the code into the project's format
+format: $(VENV)/dev.stamp        ## format the code and fix what ruff can fix
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-hooks: $(VENV)/dev.stamp         ## has git check each commit and its message
+hooks: $(VENV)/dev.stamp         ## install the git hooks that check each commit and its message
 	$(BIN)/pre-commit install
 
-dist: $(VENV)/dev.stamp          ## the distributions for a release, in dist/
+dist: $(VENV)/dev.stamp          ## build the sdist and the wheel in dist/
 	rm -rf dist
 	$(BIN)/python -m build
 	$(BIN)/twine check --strict dist/*
 
-docs: $(VENV)/docs.stamp          ## the documentation, in build/docs; a warning is an error
+docs: $(VENV)/docs.stamp          ## build the documentation in build/docs; a warning is an error
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -d build/doctrees docs build/docs
 	@echo "build/docs/index.html"
 
-docs-tables: $(VENV)/run.stamp   ## the tables of options and commands in docs/reference, from the code
+docs-tables: $(VENV)/run.stamp   ## write the tables of options and commands in docs/reference from the code
 	$(BIN)/python tools/docs_tables.py
 	$(BIN)/python tools/docs_commands.py
 
-pythons: $(VENV)/dev.stamp       ## the unit tests on each other Python, 3.11 to 3.14, that is here or comes from Debian
+pythons: $(VENV)/dev.stamp       ## run the unit tests on each other Python from 3.11 to 3.14 that is installed or comes from Debian
 	@tools/test.sh pythons $(BIN)/python $(ARGS)
 
-otp: $(VENV)/dev.stamp erlang    ## interop with OTP 23, 25, 27 and 29, each test on each
+otp: $(VENV)/dev.stamp erlang    ## run the interop tests, each on OTP 23, 25, 27 and 29
 	$(PYTEST) tests/otp --every-otp $(ARGS)
 
-sim: $(VENV)/dev.stamp           ## random scenarios on simulated clusters: make sim SEEDS=1000 FIRST=0; SEED=7 replays one
+sim: $(VENV)/dev.stamp           ## run random scenarios on simulated clusters: make sim SEEDS=1000 FIRST=0; SEED=7 replays one
 	@PYTHONPATH=tests $(BIN)/python -m simulation $(if $(SEED),--seed $(SEED),--first $(FIRST) --seeds $(SEEDS)) $(ARGS)
 
-conformance: $(VENV)/dev.stamp erlang  ## OTP as the judge: what it sees of a node must be what it sees of a BEAM
+conformance: $(VENV)/dev.stamp erlang  ## run the conformance tests: OTP compares what it observes of an erlmesh node and of a BEAM
 	$(PYTEST) tests/otp/test_conformance_otp.py tests/otp/test_conformance_lifecycle_otp.py tests/otp/test_conformance_hostile_otp.py --every-otp $(ARGS)
 
-faults: $(VENV)/dev.stamp erlang  ## real faults on real nodes, at length, and docs/reference/faults.md written anew (root; some minutes)
+faults: $(VENV)/dev.stamp erlang  ## run all faults on real nodes and write docs/reference/faults.md (root; some minutes)
 	$(PYTEST) tests/faults --long --table docs/reference/faults.md $(ARGS)
 
-mutants: $(VENV)/dev.stamp       ## runs the scenarios against mutants and prints what kills each
+mutants: $(VENV)/dev.stamp       ## run the scenarios against mutants and print what kills each mutant
 	@$(BIN)/python tests/simulation/run_mutants.py $(ARGS)
 
-docker: $(VENV)/dev.stamp        ## the tests with containers alone, on the Docker Engine of this machine
+docker: $(VENV)/dev.stamp        ## run the tests with containers on this machine's Docker Engine
 	$(PYTEST) tests/docker $(ARGS)
 
-bench: $(VENV)/dev.stamp erlang  ## erlmesh beside the BEAM, in turns, in one run: a table, and bench/latest.json
+bench: $(VENV)/dev.stamp erlang  ## measure erlmesh and the BEAM alternately in one run; prints a table, writes bench/latest.json
 	$(BIN)/python -m bench $(ARGS)
 
-erlang:         # Erlang, Elixir and what real faults need, from the system where that is allowed; else says what is missing
+erlang:         # install Erlang, Elixir and the tools for tests/faults as root; otherwise print what is missing
 	@tools/erlang.sh
 	@tools/faults.sh
 
-engine:         # a Docker Engine, started where that is allowed; else says what is missing
+engine:         # with CI=true, install and start a Docker Engine; otherwise print what is missing
 	@tools/engine.sh
 
-clean:          ## forgets what was built and fetched
+clean:          ## remove everything that was built or fetched
 	rm -rf $(VENV) $(VENV)-3.* .otp .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build docker/wheelhouse
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# One environment for everything. run.stamp: enough to use erlmesh; dev.stamp: also what tests and checks need.
+# One environment serves all targets. run.stamp: the packages to run erlmesh. dev.stamp: also those for tests and checks.
 $(VENV)/bin/python:
 	@python=$$(tools/python.sh) && "$$python" -m venv $(VENV)
 
@@ -129,7 +130,7 @@ $(VENV)/dev.stamp: pyproject.toml $(VENV)/run.stamp
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
 	@touch $@
 
-# Another Python, for `make pythons`: only what tests/unit needs. It has no pip of its own where it comes from Debian.
+# Another Python, for `make pythons`, with the packages of tests/unit only. A Python from Debian has no pip of its own.
 $(VENV)-3.%/unit.stamp: pyproject.toml tools/python_of.py | $(VENV)/dev.stamp
 	@python=$$($(BIN)/python tools/python_of.py 3.$*) && echo "setting up $(@D) ..." && "$$python" -m venv --clear --without-pip $(@D)
 	@$(BIN)/python -m pip --python $(@D)/bin/python install --quiet --disable-pip-version-check --editable '.[shell]' --group unit

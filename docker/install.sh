@@ -1,6 +1,7 @@
 #!/bin/sh
-# install.sh SOURCE FOLDER: an environment in FOLDER with nothing but erlmesh and its prompt: no pip, no compiler. From the
-# wheels in SOURCE, with no network, if there are any (pip itself runs out of its own); else from SOURCE by the base's pip.
+# install.sh SOURCE FOLDER: create an environment in FOLDER with erlmesh, its prompt and DNS only: no pip, no compiler.
+# If SOURCE contains wheels, install from them without a network; pip then runs from its own wheel. Otherwise the base's pip
+# installs from SOURCE.
 set -eu
 python3 -m venv --without-pip "$2"
 set -- "$1" "$2" "$1"/pip-*.whl

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Checks a commit message: tools/commit_message.py FILE, as git calls the hook commit-msg.
+"""Check a commit message: tools/commit_message.py FILE. Git calls it as the hook commit-msg.
 
     area: imperative summary, at most 72 characters
 
-    The body says why. It is needed.
+    The body says why. It is required.
 
-Exit status: 0 the message follows the rule; 1 it does not, and standard error says how. CONTRIBUTING.md has the rule.
+Exit status: 0 if the message follows the rule of CONTRIBUTING.md. Otherwise 1, and the faults are on standard error.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ LONGEST = 72
 FIRST_LINE = re.compile(r"[a-z0-9][a-z0-9_./-]*: (?P<summary>\S.*)")
 MADE_BY_GIT = ("Merge ", "Revert ", "fixup! ", "squash! ", "amend! ")
 SCISSORS = "# ------------------------ >8 ------------------------"
-OTHER_FORM = re.compile(r"[A-Za-z]{2,}(ed|ing|[^s]s)")  # added, adding, adds; address and pass are imperatives
+OTHER_FORM = re.compile(r"[A-Za-z]{2,}(ed|ing|[^s]s)")  # added, adding, adds; but address and pass are imperatives
 IMPERATIVE = {"bring", "embed", "exceed", "feed", "focus", "need", "proceed", "seed", "speed", "string"}
 TRAILER = re.compile(r"[A-Z][A-Za-z]*(-[A-Za-z]+)+: \S.*")
 
 
 def faults(message: str) -> list[str]:
-    """What is wrong with ``message``, one sentence for each fault."""
+    """Return one sentence for each fault of ``message``."""
     lines = [line.rstrip() for line in message.partition(SCISSORS)[0].splitlines() if not line.startswith("#")]
     while lines and not lines[0]:
         lines.pop(0)

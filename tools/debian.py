@@ -1,8 +1,8 @@
-"""Unpacks Debian's packages below ``.otp/``, beside what is installed: for programs that this machine has not got.
+"""Fetch programs that this machine does not have from Debian's packages, and unpack them in ``.otp/``.
 
-Debian's releases carry different Erlangs and Pythons. Packages, with everything those need down to the C library, are
-fetched with a private apt configuration and unpacked: nothing is installed, no root is needed. The mirrors are the ones
-this machine's apt already uses.
+Each Debian release has its own versions of Erlang and Python. A private apt configuration fetches the packages with all
+their dependencies, including the C library. They are only unpacked: nothing is installed, and root is not needed. The
+mirrors are the ones that this machine's apt uses.
 """
 
 from __future__ import annotations
@@ -17,17 +17,19 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-HOME = (Path(__file__).resolve().parent.parent / ".otp").resolve()  # several work trees may share one by a link
+HOME = (
+    Path(__file__).resolve().parent.parent / ".otp"
+).resolve()  # a symbolic link, if several work trees share the folder
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-CANNOT_HERE = 3
+EXIT_NOT_AVAILABLE = 3
 
 
-class CannotHere(Exception):
-    """This machine has no way to get it; the message says why."""
+class NotAvailable(Exception):
+    """This machine cannot provide the program. The message gives the reason."""
 
 
 def run(command: list[str], **options) -> str:
-    """Runs ``command`` and gives its standard output; a failure shows what it wrote."""
+    """Run ``command`` and return its standard output. Raise RuntimeError with its whole output if it fails."""
     done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, **options)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed with {done.returncode}:\n{done.stdout}{done.stderr}")
@@ -35,30 +37,34 @@ def run(command: list[str], **options) -> str:
 
 
 def mirrors() -> list[str]:
-    """The archives this machine's apt reads Debian from: the main one, then security's."""
+    """Return the URIs of the Debian archives that this machine's apt uses: the main archive first, then security."""
     targets = run(["apt-get", "indextargets", "--format", "$(ORIGIN)|$(REPO_URI)", "Created-By: Packages"]).split()
     places = sorted({target.split("|", 1)[1] for target in targets if target.startswith("Debian|")})
     if not places:
-        raise CannotHere("apt knows no Debian archive yet: run apt-get update once")
+        raise NotAvailable("apt has no index of a Debian archive. Run apt-get update once")
     return sorted(places, key=lambda place: "security" in place)
 
 
 def check_machine() -> None:
+    """Raise NotAvailable unless this machine has apt, dpkg and Debian's keys."""
     for tool in ("apt-get", "dpkg-deb"):
         if shutil.which(tool) is None:
-            raise CannotHere(f"it comes from Debian's packages, and this machine has no {tool}")
+            raise NotAvailable(f"it comes from Debian packages, and this machine has no {tool}")
     if not KEYRING.exists():
-        raise CannotHere(f"{KEYRING} is missing (package debian-archive-keyring): packages could not be verified")
+        raise NotAvailable(f"{KEYRING} is missing (package debian-archive-keyring), so packages cannot be verified")
 
 
 def private_apt(home: Path, release: str) -> dict[str, str]:
-    """An apt configuration of its own, for which nothing is installed: so it fetches the whole closure of a package."""
+    """Write a private apt configuration and return the environment that selects it.
+
+    Its status file is empty, so apt considers nothing installed and fetches all dependencies of a package.
+    """
     for folder in ("lists/partial", "cache/archives/partial"):
         (home / folder).mkdir(parents=True, exist_ok=True)
     (home / "status").touch()
     suites = [(place, f"{release}-security" if "security" in place else release) for place in mirrors()]
     (home / "sources.list").write_text(
-        "".join(f"deb [signed-by={KEYRING}] {at} {suite} main\n" for at, suite in suites)
+        "".join(f"deb [signed-by={KEYRING}] {place} {suite} main\n" for place, suite in suites)
     )
     (home / "apt.conf").write_text(
         textwrap.dedent(f"""\
@@ -79,12 +85,12 @@ def private_apt(home: Path, release: str) -> dict[str, str]:
 
 
 def fetch(home: Path, release: str, packages: list[str]) -> Path:
-    """Downloads and unpacks; gives the root of the unpacked tree."""
+    """Download ``packages`` with their dependencies, unpack them, and return the root of the unpacked tree."""
     apt, root = private_apt(home, release), home / "root"
     run(["apt-get", "update", "-q"], env=apt)
     run(["apt-get", "install", "-q", "--yes", "--download-only", *packages], env=apt)
     root.mkdir()
-    for top in ("bin", "sbin", "lib", "lib64"):  # the merged layout, which older packages leave to base-files
+    for top in ("bin", "sbin", "lib", "lib64"):  # the merged-/usr layout; in older releases base-files creates it
         (root / "usr" / top).mkdir(parents=True, exist_ok=True)
         (root / top).symlink_to(f"usr/{top}")
     for package in sorted((home / "cache/archives").glob("*.deb")):
@@ -92,27 +98,32 @@ def fetch(home: Path, release: str, packages: list[str]) -> Path:
         run_tar = ["tar", "-x", "--keep-directory-symlink", "--no-same-owner", "-C", str(root)]
         subprocess.run(run_tar, stdin=unpacked.stdout, check=True)
         if unpacked.wait():
-            raise RuntimeError(f"{package} cannot be unpacked")
+            raise RuntimeError(f"unpacking {package} failed")
     shutil.rmtree(home / "cache")
     shutil.rmtree(home / "lists")
     return root
 
 
-def script(path: Path, *lines: str) -> None:
+def write_script(path: Path, *lines: str) -> None:
+    """Write an executable shell script."""
     path.write_text("#!/bin/sh\n" + "\n".join(lines) + "\n")
     path.chmod(0o755)
 
 
-def start_on_its_own_libraries(program: Path, root: Path, options: str = "") -> None:
-    """Has ``program`` started with the loader and the libraries it was built for; ``options`` are the loader's."""
+def wrap_with_own_loader(program: Path, root: Path, options: str = "") -> None:
+    """Replace ``program`` by a script that starts it with the loader and the libraries from ``root``.
+
+    ``options`` are passed to the loader.
+    """
     loader = next(path for path in sorted((root / "usr/lib").glob("*/ld-linux-*.so.*")))
     real = program.rename(program.with_name(program.name + ".real"))
-    script(program, f'exec "{loader}" --library-path "{loader.parent}" {options} "{real}" "$@"')
+    write_script(program, f'exec "{loader}" --library-path "{loader.parent}" {options} "{real}" "$@"')
 
 
-def once(name: str, build: Callable[[Path], Path]) -> Path:
-    """The program that ``build`` makes in ``.otp/NAME``, if it is not there yet. Callers in other processes wait for
-    each other.
+def build_once(name: str, build: Callable[[Path], Path]) -> Path:
+    """Return the path of a program in ``.otp/NAME``. Call ``build`` if it does not exist yet.
+
+    A file lock makes concurrent callers in other processes wait.
     """
     home = HOME / name
     done = home / "done"
@@ -121,7 +132,8 @@ def once(name: str, build: Callable[[Path], Path]) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if done.exists():
             program = Path(done.read_text())
-            if program.is_file() and home in program.parents:  # else the folder was moved, and scripts name the old one
+            # If the path is outside of `home`, the folder was moved, and its scripts contain the old path: build again.
+            if program.is_file() and home in program.parents:
                 return program
         check_machine()
         shutil.rmtree(home, ignore_errors=True)
@@ -131,27 +143,32 @@ def once(name: str, build: Callable[[Path], Path]) -> Path:
     return program
 
 
-def answer(what: str, bring: Callable[[], Path]) -> int:
-    """Prints the path that ``bring`` gives. The exit status: 0 it is printed; 3 this machine cannot do it, for the
-    reason on standard error; 1 it should have worked and did not.
+def print_path(what: str, provide: Callable[[], Path]) -> int:
+    """Print the path that ``provide`` returns, and return the exit status.
+
+    0: the path is printed. 1: an unexpected failure. 3: this machine cannot provide the program. For 1 and 3 the
+    reason is on standard error.
     """
     try:
-        print(bring())
-    except CannotHere as why:
+        print(provide())
+    except NotAvailable as why:
         sys.stderr.write(f"{what}: {why}\n")
-        return CANNOT_HERE
+        return EXIT_NOT_AVAILABLE
     except (RuntimeError, OSError, subprocess.SubprocessError) as why:
-        sys.stderr.write(f"{what} cannot be had: {why}\n")
+        sys.stderr.write(f"{what} cannot be provided: {why}\n")
         return 1
     return 0
 
 
-def answer_all(
-    arguments: list[str], usage: str, kind: str, releases: dict[str, str], bring: Callable[[str], Path]
+def print_paths(
+    arguments: list[str], usage: str, kind: str, releases: dict[str, str], provide: Callable[[str], Path]
 ) -> int:
-    """:func:`answer` for each version in ``arguments``, until one cannot be had; 2 if that is no call at all."""
+    """Call :func:`print_path` for each version in ``arguments`` up to the first failure, and return the exit status.
+
+    2: the arguments are not valid.
+    """
     if not arguments or not set(arguments) <= set(releases):
         sys.stderr.write(f"usage: {usage} {'|'.join(releases)} ...\n")
         return 2
-    codes = (answer(f"{kind} {version}", partial(bring, version)) for version in arguments)
+    codes = (print_path(f"{kind} {version}", partial(provide, version)) for version in arguments)
     return next((code for code in codes if code), 0)

@@ -37,7 +37,7 @@ HEADER: Final = """\
 
 
 def commands() -> str:
-    """The text of docs/reference/command-line.md."""
+    """Return the text of docs/reference/command-line.md."""
     overview = "".join(
         f"| [`erlmesh {name}`](#erlmesh-{name}) | {_cell(about)} |\n" for name, about in COMMANDS.items()
     )
@@ -46,14 +46,14 @@ def commands() -> str:
 
 
 def section(name: str) -> str:
-    """What one command does, its options and its examples."""
+    """Return the section of one command: description, options and examples."""
     parser = parser_of(name)
     about = "\n\n".join(_text(paragraph) for paragraph in (parser.description or "").strip().split("\n\n"))
     return f"\n## erlmesh {name}\n\n{about}\n\n{_options(parser)}\n{_example(name)}"
 
 
 def parser_of(name: str) -> argparse.ArgumentParser:
-    """The parser of one command."""
+    """Return the parser of one command."""
     (subcommands,) = (
         action for action in build_parser(name)._actions if isinstance(action, argparse._SubParsersAction)
     )
@@ -73,7 +73,7 @@ def _options(parser: argparse.ArgumentParser) -> str:
 
 
 def _node_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
-    """The options that several commands have in common."""
+    """Return the options that several commands share."""
     groups = [group for group in parser._action_groups if (group.title or "").startswith("options of the node")]
     return [action for group in groups for action in group._group_actions]
 
@@ -102,7 +102,7 @@ def _example(name: str) -> str:
 
 
 def _text(text: str) -> str:
-    """A paragraph, with its options as code: a typographer would make a dash of two hyphens."""
+    """Return a paragraph with its options as code. Otherwise Sphinx turns two hyphens into a dash."""
     plain = " ".join(text.split()).replace("``", "`")
     return re.sub(r"(?<![\w`-])--?[a-z][\w-]*(?![\w`])", r"`\g<0>`", plain)
 

@@ -40,7 +40,7 @@ variable as misspelt.
 
 
 def docstrings(config: type) -> dict[str, str]:
-    """The docstring below each field, as one line of Markdown."""
+    """Return the docstring below each field, as one line of Markdown."""
     found = docstrings(config.__base__) if config.__base__ is not None and is_dataclass(config.__base__) else {}
     body = ast.parse(inspect.getsource(config)).body[0]
     assert isinstance(body, ast.ClassDef)
@@ -53,7 +53,7 @@ def docstrings(config: type) -> dict[str, str]:
 
 
 def rows(config: type, *, keywords: bool = True) -> list[str]:
-    """One row for each field that has an option, or is a keyword of ``Node``."""
+    """Return one row for each field that has an option or is a keyword of ``Node``."""
     texts = docstrings(config)
     return [
         f"| {f'`{name}=`' if keywords else ''} | {_options(options)} | {_variables(options)} | {texts[name]} |"
@@ -74,7 +74,7 @@ def _variables(options: tuple[CommandOption, ...]) -> str:
 
 
 def configuration() -> str:
-    """The text of docs/reference/configuration.md."""
+    """Return the text of docs/reference/configuration.md."""
     table = "\n".join([*rows(NodeConfig), *rows(NodeSettings, keywords=False)])
     return HEADER + table + "\n" + FOOTER
 

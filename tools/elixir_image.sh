@@ -1,6 +1,7 @@
 #!/bin/sh
-# Builds the image of the Elixir node, ELIXIR_IMAGE (localhost/erlmesh-elixir:dev), on ELIXIR_BASE_IMAGE; without one on the
-# official Debian, if this engine has it or can pull it; else on a base of Debian's packages made here.
+# Build the image of the Elixir node. Its name is ELIXIR_IMAGE (default: localhost/erlmesh-elixir:dev).
+# The base is ELIXIR_BASE_IMAGE if it is set. Otherwise it is the official Debian image, if this engine has it or can pull it.
+# Otherwise tools/base_image.sh builds a base from Debian packages.
 set -eu
 cd "$(dirname "$0")/.."
 official=$(sed -n 's/^ARG BASE_IMAGE=//p' docker/elixir/Dockerfile)

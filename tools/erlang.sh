@@ -1,6 +1,7 @@
 #!/bin/sh
-# Sees to it that Erlang and Elixir are there for the interop tests: installs the system's packages if this is root with
-# apt-get, else says in one line what will not be tested. With CI=true that is a failure. Also OTP 23, 27 and 29, beside it.
+# Provide Erlang and Elixir for the interop tests. As root with apt-get, install the system's packages if a program is missing.
+# Then fetch OTP 23, 27 and 29 into .otp, separate from the installed OTP.
+# Print in one line what is not tested because it is not available. With CI=true this is a failure.
 packages="erlang-base erlang-dev erlang-crypto erlang-syntax-tools erlang-runtime-tools elixir"
 here=$(dirname "$0")
 

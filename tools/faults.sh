@@ -1,5 +1,5 @@
 #!/bin/sh
-# Sees to it that what tests/faults needs is there: ip, prlimit and libfaketime, installed if this is root with apt-get.
+# Provide what tests/faults needs: ip, nsenter, prlimit and libfaketime. As root with apt-get, install what is missing.
 set -eu
 packages="iproute2 util-linux libfaketime"
 
@@ -11,9 +11,9 @@ is_complete() {
 }
 
 if is_complete || [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
-    exit 0 # the tests themselves say what is missing
+    exit 0 # the tests report what is missing
 fi
-echo "installing what real faults need ..."
+echo "installing the packages for tests/faults ..."
 export DEBIAN_FRONTEND=noninteractive
 options="-qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3"
 log=$(mktemp)

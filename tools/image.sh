@@ -1,6 +1,7 @@
 #!/bin/sh
-# image.sh [PYTHON]: builds the image IMAGE (localhost/erlmesh:dev) and says how much it adds to its base. The base is
-# BASE_IMAGE; without one the official one, if this engine has it or can pull it; else one of Debian's packages made here.
+# image.sh [PYTHON]: build the image IMAGE (default: localhost/erlmesh:dev) and print its size and what it adds to its base.
+# The base is BASE_IMAGE if it is set. Otherwise it is the official Python image, if this engine has it or can pull it.
+# Otherwise tools/base_image.sh builds a base from Debian packages.
 set -eu
 cd "$(dirname "$0")/.."
 python=${1:-${PYTHON:-$(tools/python.sh)}}

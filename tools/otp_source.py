@@ -1,11 +1,10 @@
 #!/usr/bin/env python3
-"""Brings a file of Erlang/OTP's sources, such as a test suite, from Debian's source package; nothing of it is
-committed.
+"""Fetch a file of Erlang/OTP's sources, such as a test suite, from Debian's source package.
 
-    tools/otp_source.py 25 lib/kernel/test/pg_SUITE.erl      prints where it lies now
+    tools/otp_source.py 25 lib/kernel/test/pg_SUITE.erl      prints the path of the file
 
-Files land in ``.otp/source-VERSION``, which git ignores. Exit code 3: this machine cannot (no apt, no Debian), in
-words.
+Files are written to ``.otp/source-VERSION``, which git ignores. Do not commit them. Exit status 3: this machine cannot
+fetch the file (no apt, or not Debian); the reason is on standard error.
 """
 
 from __future__ import annotations
@@ -17,12 +16,15 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from debian import HOME, answer, check_machine, private_apt, run
+from debian import HOME, check_machine, print_path, private_apt, run
 from otp import RELEASES
 
 
-def bring(version: str, wanted: str) -> Path:
-    """The path of the file ``wanted`` of that version's sources. Callers in other processes wait for each other."""
+def provide(version: str, wanted: str) -> Path:
+    """Return the path of the file ``wanted`` of that version's sources. Fetch it if necessary.
+
+    A file lock makes concurrent callers in other processes wait.
+    """
     home = HOME / f"source-{version}"
     HOME.mkdir(exist_ok=True)
     with (HOME / f"source-{version}.lock").open("w") as lock:
@@ -38,13 +40,15 @@ def bring(version: str, wanted: str) -> Path:
 
 
 def fetch(home: Path, release: str) -> Path:
-    """Downloads the sources once; gives the archive."""
+    """Download the sources, once, and return the path of the archive."""
     archives = list(home.glob("erlang_*.orig.tar.*"))
     if not archives:
         apt = {**os.environ, **private_apt(home, release)}
         sources = home / "sources.list"
         lines = sources.read_text().replace("deb [", "deb-src [").splitlines(keepends=True)
-        for chosen in (lines[:1], lines):  # the main archive; security's keeps no old sources, but some only it has
+        # The security archive keeps no old sources, so the main archive is tried alone first. Some sources are only in
+        # the security archive.
+        for chosen in (lines[:1], lines):
             sources.write_text("".join(chosen))
             try:
                 run(["apt-get", "update", "-q"], env=apt)
@@ -67,7 +71,7 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"usage: otp_source.py {'|'.join(RELEASES)} PATH\n")
         return 2
     version, wanted = arguments
-    return answer(f"{wanted} of OTP {version}", partial(bring, version, wanted))
+    return print_path(f"{wanted} of OTP {version}", partial(provide, version, wanted))
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ coverage
 part "unit tests, simulation, documents, commands" "$cores" $options \
     --ignore tests/otp --ignore tests/faults --ignore tests/docker "$@"
 on_other_pythons "$@"
-part "real Erlang and Elixir: OTP 23, 25, 27 and 29" $((cores * 2)) tests/otp --every-otp "$@" # these mostly wait
+part "real Erlang and Elixir: OTP 23, 25, 27 and 29" $((cores * 2)) tests/otp --every-otp "$@" # mostly waiting
 part "real faults on real nodes" 0 tests/faults "$@"
 part "containers" 0 tests/docker "$@"
 

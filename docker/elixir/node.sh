@@ -1,5 +1,5 @@
 #!/bin/sh
-# iex as a named node at this container's own address, with its cookie from a file and pg running.
+# Start iex as a node named HOST-NAME@ADDRESS, with the cookie from a file and with pg.
 set -eu
 address=$(hostname -i)
 umask 077
