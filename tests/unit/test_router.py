@@ -224,10 +224,10 @@ def test_signals_for_missing_processes_are_ignored(harness):
     peer = harness.connect()
     missing_pids = [Pid(A, 999, 0, 1), Pid(A, 64, 0, 2), Pid(C, 64, 0, 1), Pid(A, 64, 1, 1)]
 
-    for who in missing_pids:
+    for pid in missing_pids:
         harness.receive(
-            Send(X, who, 1), ExitSend(X, who, KILL), ExitLink(X, who, BOOM), GroupLeader(X, who),
-            UnlinkAck(1, X, who), Down(X, who, REF, BOOM), SpawnReply(REF, who, 0, X), Demonitor(X, who, REF),
+            Send(X, pid, 1), ExitSend(X, pid, KILL), ExitLink(X, pid, BOOM), GroupLeader(X, pid),
+            UnlinkAck(1, X, pid), Down(X, pid, REF, BOOM), SpawnReply(REF, pid, 0, X), Demonitor(X, pid, REF),
         )  # fmt: skip
     harness.receive(SendName(X, Atom("missing"), 1), SendAlias(X, REF, 1))
 
@@ -284,8 +284,8 @@ def test_handlers_run_in_order_and_are_never_nested(harness):
     harness.receive(Send(X, p.pid, 1))
 
     assert log == [
-        (f"{who} {way}", n)
-        for who, n in [
+        (f"{handler} {way}", n)
+        for handler, n in [
             ("first", 1),
             ("second", 1),
             ("first", 11),

@@ -178,7 +178,7 @@ class Runtime:
     def is_alive(self, pid: Pid) -> bool:
         """True if a local process is alive. Raises ``ValueError`` for a pid of another node: only that node knows."""
         if pid.node is not self.atom:
-            raise ValueError(f"{pid} belongs to {pid.node.name}; only its own node knows whether it lives")
+            raise ValueError(f"{pid} belongs to {pid.node.name}; only its own node knows whether it is alive")
         return self._router.registry.local(pid) is not None
 
     def exit(self, pid: Pid, reason: Term) -> None:
