@@ -94,7 +94,7 @@ def test_a_node_can_be_made_from_a_configuration():
     config = NodeConfig("a@127.0.0.1", cookie="c", hidden=True, listen="127.0.0.1", join=iter(["b@127.0.0.1"]))
     node = Node.from_config(config)
 
-    assert (node.name, node.hidden) == ("a@127.0.0.1", True)
+    assert (node.name, node.internals.hidden) == ("a@127.0.0.1", True)
     assert (config.listen, config.join) == (("127.0.0.1",), ("b@127.0.0.1",))
     assert config == NodeConfig("a@127.0.0.1", cookie="c", hidden=True, listen=["127.0.0.1"], join=["b@127.0.0.1"])
 
