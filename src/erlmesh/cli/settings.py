@@ -54,7 +54,7 @@ class NodeSettings:
     join: tuple[str, ...] = ()
     """The nodes to connect with at the start."""
     name_generated: bool = False
-    """The name was completed, or made up: the user may want to see it."""
+    """The name was completed or generated, so the user may want to see it."""
     discover: tuple[Source, ...] = field(
         default=(),
         metadata=options(

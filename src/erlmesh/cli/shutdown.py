@@ -1,9 +1,9 @@
 """Stop a command at a signal: in order if that is quick, else by force.
 
 SIGTERM and Ctrl-C stop a node in order, within :data:`SHUTDOWN_TIMEOUT`. User code may prevent that: it computes, it
-ignores its cancellation, or it has a thread that runs on. Then the process is ended by force. To wait longer would not
-help: the sender of the signal (a container engine, an init system) kills the process later anyway, and the peers would
-notice later. A second signal ends the process at once.
+ignores its cancellation, or it has a thread that runs on. Then the process is ended by force. A longer wait would not
+help. The sender of the signal (a container engine, an init system) kills the process anyway, and the peers would notice
+later. A second signal ends the process at once.
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ One entry for each peer that is connected or has an attempt under way::
                         └── expire: the peer's connection did not arrive ──▶ (nothing)
 
 If both nodes dial, the attempt of the node with the greater name wins: it answers ``nok`` to an incoming connection
-while it dials. A peer that lost its connection may dial while ours still looks established: the answer is ``alive``,
-and the old connection is replaced when the new handshake is complete. (OTP: ``dist_util.erl``, ``net_kernel.erl``.)
+while it dials. A peer that lost its connection may dial while ours still looks established. The answer is ``alive``.
+The new connection replaces the old one when its handshake is complete. (OTP: ``dist_util.erl``, ``net_kernel.erl``.)
 
 A connection is any hashable token. The table never looks into it.
 """

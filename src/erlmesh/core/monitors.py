@@ -122,7 +122,7 @@ class Monitors:
     def connection_lost(self, node: Atom, reason: Term) -> list[Down]:
         """The connection to ``node`` is lost. Return the DOWN signals for local origins of monitors on that node.
 
-        Pass each signal to :meth:`down_received`, as if the node had sent it: a process that gets one of them may
+        Pass each signal to :meth:`down_received`, as if the node had sent it. A process that gets one of them may
         remove the monitor of the next.
         """
         for ref, process in self._targets_by_origin_node.pop(node, {}).items():

@@ -21,9 +21,9 @@ at once. A peer that never reconnects (a BEAM does not) is still dialled by its 
 
 **Deferral.** Two nodes may lose each other while both still see a third. Then ``global``
 (``prevent_overlapping_partitions``) makes one of the two disconnect from all nodes. If it reconnected at once, the
-others would introduce it to the node that it cannot reach, and it would have to leave again, together with others. So
-a peer that was disconnected for this reason is deferred: for a while, or until a peer that was really lost is back,
-because that peer then introduces all others.
+others would introduce it to the node that it cannot reach. Then it would have to disconnect again, together with
+others. So a peer that was disconnected for this reason is deferred. This ends after a while, or when a peer that was
+really lost is back: that peer then introduces all others.
 
 The report that a node is lost may arrive before the end of our own connection to it. Then the disconnect looks like
 an overlapping partition although the node has stopped. So a deferred peer is dialled like any other, and only the
@@ -32,8 +32,8 @@ incarnation (creation) that was disconnected is refused. A new incarnation is ac
 **Suppression.** A BEAM sends nothing when it disconnects on purpose: the connection ends as if the node had crashed.
 But a peer that closes right after it acknowledged our data did not lose us. If the node of that name is later found
 with the same creation, it did not crash either. A node that is shutting down may still answer for a moment, so this
-counts only after ``SHUTDOWN_GRACE``. Such a peer disconnected on purpose: it is not dialled again until something here
-asks for it, or until it connects to us. (An erlmesh node announces the disconnect beforehand.)
+counts only after ``SHUTDOWN_GRACE``. Such a peer disconnected on purpose. It is not dialled again until code on this
+node requests it, or until it connects to us. (An erlmesh node announces the disconnect beforehand.)
 """
 
 from __future__ import annotations

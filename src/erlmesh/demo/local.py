@@ -1,7 +1,7 @@
 """The local demo: two nodes connect, a third joins the mesh through one of them, one is killed and restarted.
 
-Then an Elixir node joins. All nodes run on 127.0.0.1 with an EPMD port and a cookie of their own, so the demo does not
-affect other clusters of the machine.
+Then an Elixir node joins. All nodes run on 127.0.0.1 with their own EPMD port and cookie. So the demo does not affect
+other clusters on the machine.
 """
 
 from __future__ import annotations

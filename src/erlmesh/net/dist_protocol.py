@@ -102,7 +102,7 @@ class DistProtocol(asyncio.Protocol):
         now = self._loop.time()
         if self.channel is not None:
             self._channel_events(self.channel.receive_data(data, now))
-            # This runs after the processes that the data has woken up, so their replies leave in the same iteration of
+            # This runs after the processes that the data has woken up. So their replies leave in the same iteration of
             # the event loop, in one write.
             self._flush_soon()
         elif self.handshake is not None:

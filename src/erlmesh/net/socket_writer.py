@@ -1,6 +1,6 @@
 """The writing side of one connection on a socket, with its own buffer instead of the transport's.
 
-So another thread can write while the event loop is blocked: it can send the buffered data, and it knows that the buffer
+So another thread can write while the event loop is blocked. It can send the buffered data, because the buffer always
 ends with a whole frame. The transport still does the reading.
 """
 
@@ -128,8 +128,8 @@ class SocketWriter:
     def write_from_thread(self, frame: bytes) -> bool:
         """Write one whole frame from any thread. Return whether it was written.
 
-        If data is buffered, this writes that data instead and returns False: it shows the peer as well as a frame that
-        this node is alive. The event loop reads the result with :meth:`take_external_writes`.
+        If data is buffered, this writes that data instead and returns False. To the peer, any data proves that this
+        node is alive. The event loop reads the result with :meth:`take_external_writes`.
         """
         with self._lock:
             if self._detached or self._closing or self.error is not None:

@@ -3,8 +3,8 @@
 The checks are as strict as those of a BEAM (``erts_net_message`` in ``dist.c``). A tuple for which a BEAM closes the
 connection raises RemoteProtocolError here. The error contains the tuple.
 
-There is one function for each kind of signal. It returns None for a malformed tuple. If a signal acts in the name of a
-process of the sending node, the guard requires a pid of the peer: no node may act in the name of another.
+There is one function for each kind of signal. It returns None for a malformed tuple. If the sender of a signal is a
+process of the sending node, the guard requires a pid of the peer. So no node can act for the processes of another.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The sending side of an established connection: signals to bytes.
 
 A process often sends many messages to the same receiver. For such a pair the writer caches the bytes of the header and
-the control tuple (the *prefix*), so that only the message has to be encoded. The cached header also lists the atoms of
-the message that it was made for, because similar messages need the same atoms.
+the control tuple (the *prefix*). Then it encodes only the message. The cached header also lists the atoms of the
+message that it was made for, because similar messages need the same atoms.
 """
 
 from __future__ import annotations

@@ -36,9 +36,8 @@ def exact_key(term: Term) -> Hashable:
     """Return a hashable key. Two keys are equal if and only if the terms are ``=:=`` in Erlang.
 
     ``1``, ``1.0`` and ``True`` have three different keys. ``0.0`` and ``-0.0`` have two, as in OTP 27. A ``str`` and
-    the ``bytes`` of its UTF-8 have the same key. So have ``True`` and ``Atom("true")``, and a ``dict`` and its
-    ``Map``. The key of an atom, a small integer, a binary or a pid is the term itself, and so is the key of a tuple
-    of these.
+    the ``bytes`` of its UTF-8 have the same key. So have ``True`` and ``Atom("true")``, and a ``dict`` and its ``Map``.
+    The key of an atom, a small integer, a binary or a pid is the term itself. The same holds for a tuple of these.
 
     Raises ``TypeError`` for a value that is not a term. The time is linear in the size of the term; a ``Map`` caches
     its digest.

@@ -40,8 +40,8 @@ class Pid(ErlangStr):
     creation: int
 
     def __init__(self, node: Atom, id: int, serial: int, creation: int) -> None:
-        # Messages bring pids by the hundred thousand, and the generated __init__ of a frozen dataclass takes 1.5 times
-        # as long, because it sets each field through object.__setattr__.
+        # A connection can carry hundreds of thousands of pids. The generated __init__ of a frozen dataclass takes 1.5
+        # times as long, because it sets each field through object.__setattr__.
         _set_node(self, node)
         _set_id(self, id)
         _set_serial(self, serial)

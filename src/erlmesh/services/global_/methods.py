@@ -1,8 +1,8 @@
 """Resolve methods: what happens when two partitions merge and one name means two processes.
 
-A method is the third argument of ``global:register_name/3``. It travels with the name, so it is a term: one of the
-three exports below, or a fun of another node, which is kept as it came. A Python function becomes a term when it gets
-a name in :class:`ResolveMethods`.
+A method is the third argument of ``global:register_name/3``. It is sent with the name, so it is a term. It is one of
+the three exports below, or a fun of another node, which is kept unchanged. A Python function becomes a term when it
+gets a name in :class:`ResolveMethods`.
 
 Source: ``random_exit_name/3``, ``random_notify_name/3`` and ``notify_all_name/3`` in global.erl.
 """

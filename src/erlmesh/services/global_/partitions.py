@@ -15,7 +15,7 @@ Two rules are our own:
 
 - If the lost node does not disconnect within ``NET_SETUPTIME_SECONDS``, we do. It may not have got the message, or
   may not know us.
-- For ``LOSS_REPORT_SECONDS``, a node is told only once about the same lost node. When one of n nodes terminates, the
+- For ``LOSS_REPORT_SECONDS``, a node gets only one report of the same lost node. When one of n nodes terminates, the
   n - 1 others all report it. OTP forwards each of these reports, which makes n³ messages. This rule makes n².
 
 Source: global.erl, header ("Prevent Overlapping Partitions Algorithm"). OTP 25 and later do this by default.

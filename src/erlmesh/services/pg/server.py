@@ -2,7 +2,7 @@
 
 A group exists while it has members; it is not created or deleted. No call waits for another node. :class:`Pg` is the
 server process of one scope and its public API. :class:`ScopeState` holds the members and implements the protocol (see
-``state.py``); :class:`Pg` carries out the effects that it returns.
+``state.py``). :class:`Pg` carries out the effects that it returns.
 """
 
 from __future__ import annotations

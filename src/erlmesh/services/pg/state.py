@@ -1,7 +1,7 @@
 """The state of one pg scope on one node: group members, and what the other nodes must be told. No I/O.
 
-A scope has one server process on each node, registered under the name of the scope. Each server owns the memberships
-of its own node's processes and holds a copy of what every other server owns. Two servers A and B talk as follows::
+A scope has one server process on each node, registered under the name of the scope. Each server owns the memberships of
+its own node's processes and holds a copy of what every other server owns. Two servers A and B exchange these messages::
 
     {discover, A}                 A tells B that it exists. A sends it to {Scope, Node} on nodeup and at its own start,
                                   and to the pid of a server that it did not know.

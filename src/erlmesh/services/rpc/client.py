@@ -1,8 +1,8 @@
 """Calling functions of other nodes.
 
-A call uses erpc: it spawns a process on the other node for ``erpc:execute_call/4``, and the exit reason of this
-process is the result (see ``erpc.py``). A node that cannot be sent a SPAWN_REQUEST (before OTP 23) is called through
-its server ``rex`` instead.
+A call uses erpc: it spawns a process on the other node for ``erpc:execute_call/4``. The exit reason of this process is
+the result (see ``erpc.py``). A node that cannot be sent a SPAWN_REQUEST (before OTP 23) is called through its server
+``rex`` instead.
 
 Source: ``call/5`` in erpc.erl and in rpc.erl.
 """
