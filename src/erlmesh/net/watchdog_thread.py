@@ -82,7 +82,7 @@ class WatchdogThread:
         self._logged = False
         """The block was logged, so the recovery is logged, too."""
         self._notified: dict[ThreadWritable, None] = {}
-        """The connections whose peers were told, as an ordered set."""
+        """The connections on which a blocked signal was sent, as an ordered set."""
         self._sampled_at = time.monotonic()
         self._lock = threading.Lock()
         """Held while the thread samples and writes, and while the loop responds. So peers always receive the blocked

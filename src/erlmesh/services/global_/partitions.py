@@ -59,7 +59,7 @@ class _LossReport:
     reporters: set[Atom] = field(default_factory=set)
     """Nodes that reported it."""
     informed: set[Atom] = field(default_factory=set)
-    """Nodes that know of it: they reported it, or we told them."""
+    """Nodes that know of it: they reported it, or we reported it to them."""
 
 
 class Partitions:
@@ -147,7 +147,7 @@ class Partitions:
     def remove_connection(self, node: Atom) -> list[Effect]:
         """``node`` asks us to disconnect.
 
-        ``synced`` counts too: ``node`` was told of this node and sent in_sync, but we may not have been told of it.
+        ``synced`` counts too: ``node`` was informed of this node and sent in_sync, but we may not have been informed of it.
         """
         if not self._sync.is_potentially_known(node) and node not in self._sync.synced:
             return []

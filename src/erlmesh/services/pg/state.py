@@ -1,4 +1,4 @@
-"""The state of one pg scope on one node: group members, and what the other nodes must be told. No I/O.
+"""The state of one pg scope on one node: group members, and the messages for the other nodes. No I/O.
 
 A scope has one server process on each node, registered under the name of the scope. Each server owns the memberships of
 its own node's processes and holds a copy of what every other server owns. Two servers A and B exchange these messages::

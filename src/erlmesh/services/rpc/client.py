@@ -170,7 +170,7 @@ async def _call_by_erpc(node: Runtime, peer: Atom, mfa: tuple[Atom, Atom, list[T
 
 
 async def _call_by_rex(node: Runtime, peer: Atom, mfa: tuple[Atom, Atom, list[Term]]) -> Term:
-    """Call rex on ``peer``. A thrown value cannot be told from a returned one there."""
+    """Call rex on ``peer``. The reply does not show whether a value was thrown or returned."""
     answer = await node.call((REX, peer), (Atom("call"), *mfa, node.group_leader), timeout=None)
     match answer:
         case (Atom("badrpc"), (Atom("EXIT"), (error_reason, list() as stack))) if stack and isinstance(stack[0], tuple):
