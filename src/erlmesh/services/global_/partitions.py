@@ -147,7 +147,7 @@ class Partitions:
     def remove_connection(self, node: Atom) -> list[Effect]:
         """``node`` asks us to disconnect.
 
-        ``synced`` counts too: ``node`` was informed of this node and sent in_sync, but we may not have been informed of it.
+        ``synced`` counts too: ``node`` was informed of us and sent in_sync, but we may not have been informed of it.
         """
         if not self._sync.is_potentially_known(node) and node not in self._sync.synced:
             return []
