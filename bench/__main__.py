@@ -1,4 +1,4 @@
-"""``python -m bench``: rounds in which the contenders take turns, then medians and ratios. Nothing passes or fails."""
+"""``python -m bench``: the contenders take turns in rounds; then medians and ratios. Nothing passes or fails."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from cluster import running_cluster
 
 
 def show(progress: str) -> None:
-    """On a terminal, what is being measured; it is overwritten."""
+    """Show the current measurement on a terminal, in one line that is overwritten."""
     if sys.stderr.isatty():
         sys.stderr.write(f"\r{progress:60}\r")
         sys.stderr.flush()
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench", description="erlmesh beside the BEAM, in turns.")
-    parser.add_argument("--rounds", type=int, default=3, help="how often everything is measured (3)")
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure erlmesh and the BEAM in turns.")
+    parser.add_argument("--rounds", type=int, default=3, help="how often to repeat all measurements (3)")
     parser.add_argument("--only", choices=[measure.__name__ for measure in MEASURES], help="one family of measures")
-    parser.add_argument("--json", type=Path, default=ROOT / "bench" / "latest.json", help="where the numbers go")
+    parser.add_argument("--json", type=Path, default=ROOT / "bench" / "latest.json", help="the file for the numbers")
     options = parser.parse_args()
     chosen = [measure for measure in MEASURES if options.only in (None, measure.__name__)]
     if (os.cpu_count() or 1) < 2:
-        print("bench: needs two cores, one for the clock and one for what it measures", file=sys.stderr)
+        print("bench: needs two cores, one for the clock node and one for the measured node", file=sys.stderr)
         return 1
 
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package is compiled once, and so is what is measured
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # the measured package is compiled, as an installed one is
     started = time.monotonic()
     rounds: dict[str, list[Numbers]] = {contender: [] for contender in CONTENDERS}
     with tempfile.TemporaryDirectory() as scratch, running_cluster(Path(scratch)) as cluster:

@@ -1,4 +1,4 @@
-"""The processes of a benchmark: each contender twice, on one core with its clock and on a core of its own."""
+"""The processes of a benchmark: each contender twice, on the core of its clock node and on a core of its own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "otp"))
 
-from beam import Beam, programs  # noqa: E402 - the nodes that the tests drive are the ones measured here
+from beam import Beam, programs  # noqa: E402 - the benchmark uses the node drivers of the tests
 from cluster import Cluster  # noqa: E402
 from pynode import PyNode  # noqa: E402
 
@@ -22,14 +22,14 @@ CLOCK_CORE, OTHER_CORE = 0, 1
 
 @dataclass(frozen=True)
 class Pair:
-    """A clock, which is a BEAM, and the node that it measures."""
+    """A clock node, which is a BEAM, and the node that it measures."""
 
     clock: Beam
     node: Beam | PyNode
 
 
 class BenchHarness:
-    """Everything that runs. ``fresh`` makes more nodes; whoever makes them ends them."""
+    """All running nodes. The caller of ``start_node`` must close that node."""
 
     def __init__(self, cluster: Cluster, scratch: Path) -> None:
         self.cluster = cluster
@@ -45,7 +45,7 @@ class BenchHarness:
         }
 
     def start_node(self, contender: str, core: int | None = None) -> Beam | PyNode:
-        """A new node of a contender, connected with nobody."""
+        """Start a node of a contender. It is not connected."""
         self._count += 1
         name = f"n{self._count}"
         if contender == "BEAM":
@@ -56,7 +56,7 @@ class BenchHarness:
 
     def _pair(self, contender: str, core: int) -> Pair:
         clock, subject = self.start_node("BEAM", CLOCK_CORE), self.start_node(contender, core)
-        clock.eval("mesh_bench:serve()")  # it answers calls, too
+        clock.eval("mesh_bench:serve()")  # the clock node answers calls, too
         subject.eval("mesh_bench:serve()" if contender == "BEAM" else "workload.serve(node)")
         assert clock.ping(subject.name)
         return Pair(clock, subject)

@@ -1,4 +1,4 @@
-"""What is measured. Each measure is asked for one contender at a time and gives one number per line of the table."""
+"""The measurements. Each measures one contender and returns one number for each line of the table."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def latency(harness: BenchHarness, contender: str) -> Numbers:
 
 
 def memberships(harness: BenchHarness, contender: str) -> Numbers:
-    """A fresh node meets one that has them all; and the other way round."""
+    """A new node connects to one with all memberships; then the other way round."""
     beam, learner = harness.start_node("BEAM", CLOCK_CORE), harness.start_node(contender, OTHER_CORE)
     beam.eval(f"mesh_bench:hold({GROUPS}, {MEMBERS})", timeout=60)
     before = resident_bytes(learner)
@@ -115,7 +115,7 @@ def learn(learner: Beam | PyNode, teacher: Beam | PyNode) -> float:
 
 
 def start_and_idle(harness: BenchHarness, contender: str) -> Numbers:
-    """From nothing to a node that answers; then that node in peace, connected with another."""
+    """Start a node until it answers; then measure it idle, connected to another node."""
     started = time.perf_counter()
     node = harness.start_node(contender, OTHER_CORE)
     numbers = {"start": (time.perf_counter() - started) * 1000}
@@ -143,7 +143,7 @@ def resident_bytes(node: Beam | PyNode) -> int:
 
 
 def cpu_seconds(node: Beam | PyNode) -> float:
-    """Of all threads, in nanoseconds as the scheduler counts: an idle node needs less than the ticks of ``stat``."""
+    """CPU seconds of all threads, from schedstat (nanoseconds): an idle node needs less than one tick of ``stat``."""
     threads = Path(f"/proc/{node.pid}/task").iterdir()
     return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1e9
 

@@ -1,4 +1,4 @@
-"""Rounds of numbers as a table for people and as JSON for programs."""
+"""Formats the numbers of all rounds as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def medians(rounds: Rounds) -> dict[str, dict[str, float]]:
 
 
 def table(rounds: Rounds) -> str:
-    """The table; ratios are erlmesh over BEAM."""
+    """Return the table. The ratio is erlmesh over BEAM."""
     by_line = medians(rounds)
     rows = [("", "", *CONTENDERS, "ratio", "goal", "")]
     for line in LINES:
         beam, ours = (by_line[line.key].get(contender) for contender in CONTENDERS)
         if beam is None and ours is None:
-            continue  # only some families were asked for
+            continue  # only some measurements were selected
         ratio = ours / beam if ours and beam else None
         rows.append(
             (

@@ -1,4 +1,4 @@
-"""The Python twin of ``mesh_bench:serve/0``: what the measured node runs, written as a user would write it."""
+"""The workload of the measured Python node, as a user would write it. ``mesh_bench:serve/0`` is the same in Erlang."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 PING, PONG, COUNTED, CALLED = Atom("ping"), Atom("pong"), Atom("counted"), Atom("called")
 JOINED, LEFT, WATCHING, SEEN, ADD = Atom("joined"), Atom("left"), Atom("watching"), Atom("seen"), Atom("add")
 MANY = 200
-"""Messages that a process sends before it looks whether the connection can take more."""
+"""Messages that a process sends before it waits for the connection (``drain``)."""
 
 
 def serve(node: Node) -> None:
@@ -112,6 +112,6 @@ async def learn(node: Node, peer: str, groups: int) -> float:
     start = time.perf_counter()
     if not await node.connect(peer):
         raise ConnectionError(node.last_connect_error(peer))
-    while node.pg.statistics().groups != groups:  # noqa: ASYNC110 - the BEAM's side looks once a millisecond, too
+    while node.pg.statistics().groups != groups:  # noqa: ASYNC110 - the Erlang workload polls once a millisecond, too
         await asyncio.sleep(0.001)
     return time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""Fixtures for tests with containers, on a real Docker Engine. Whatever a test makes is found again by its label."""
+"""Fixtures for tests with containers, on a real Docker Engine. Everything that a test creates has a label."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.docker)
-            item.add_marker(pytest.mark.timeout(600))  # the first one builds, and on a new machine its base too
+            item.add_marker(pytest.mark.timeout(600))  # the first test builds the image and perhaps its base
 
 
 @pytest.fixture
 def engine() -> str:
-    """The version of the Docker Engine that answers here."""
+    """The version of the Docker Engine on this machine."""
     try:
         return engine_version()
     except DemoFailed as why:
@@ -38,7 +38,7 @@ def engine() -> str:
 
 @pytest.fixture(scope="session")
 def built_images() -> dict[str, str | None]:
-    """What was built already, and what the build said of it."""
+    """Each image that was built, with the output of the build, or None if it failed."""
     return {}
 
 
@@ -69,7 +69,7 @@ def elixir_image(request: pytest.FixtureRequest, engine: str) -> str:
 
 @pytest.fixture
 def lab(image: str, tmp_path: Path) -> Iterator[Lab]:
-    """Containers on a network of the test's own; all is gone when the test is over."""
+    """Containers on the test's own network. All are removed when the test ends."""
     lab = Lab(image, tmp_path)
     try:
         yield lab
@@ -79,10 +79,10 @@ def lab(image: str, tmp_path: Path) -> Iterator[Lab]:
 
 @pytest.fixture
 def compose(image: str, elixir_image: str, tmp_path: Path) -> Iterator[Compose]:
-    """``compose.yaml`` as it stands, as a project of the test's own."""
+    """``compose.yaml`` unchanged, as the test's own project."""
     command = compose_command()
     if command is None:
-        skip_or_fail("neither `docker compose` nor docker-compose is here")
+        skip_or_fail("neither `docker compose` nor docker-compose is installed")
     cookie = tmp_path / "secret" / "cookie"
     subprocess.run([ROOT / "tools" / "cookie.sh", cookie], check=True, capture_output=True)
     compose = Compose(

@@ -19,19 +19,19 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def engine_version() -> str:
-    """Raises Failed if no engine answers."""
+    """The version of the engine. Raises DemoFailed if none answers."""
     docker = shutil.which("docker")
     if docker is None:
-        raise DemoFailed("there is no docker here")
+        raise DemoFailed("docker is not installed")
     command = [docker, "version", "--format", "{{.Server.Version}}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
     if done.returncode:
-        raise DemoFailed("no Docker Engine answers here")
+        raise DemoFailed("no Docker Engine answers")
     return done.stdout.strip()
 
 
 def compose_command() -> list[str] | None:
-    """Whichever of compose's two commands is here."""
+    """The command of Compose, either as a plugin or as a program. None if neither is installed."""
     if subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode == 0:
         return ["docker", "compose"]
     return ["docker-compose"] if shutil.which("docker-compose") else None
@@ -97,14 +97,14 @@ class Lab(Engine):
 
     def shell(self, name: str) -> ContainerShell:
         """A second shell on the node that runs in the container of ``name``, once it does."""
-        wait_until(lambda: self.is_healthy(name), what=f"{name} is well")
+        wait_until(lambda: self.is_healthy(name), what=f"{name} is healthy")
         shell = ContainerShell(name, self.remsh_command(name))
         self._shells.append(shell)
         shell.wait_up()
         return shell
 
     def is_healthy(self, name: str) -> bool:
-        """Whether the node of that name says so itself."""
+        """True if ``erlmesh health`` in the container succeeds."""
         command = ["docker", "exec", self.container(name), "erlmesh", "health"]
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
@@ -115,7 +115,7 @@ class Lab(Engine):
 
 
 class Compose:
-    """A project of compose."""
+    """A Compose project."""
 
     def __init__(self, command: list[str], project: str, **environment: str) -> None:
         self.project = project
@@ -136,7 +136,7 @@ class Compose:
         return self.run("ps", "-q", service)
 
     def ask(self, service: str, line: str) -> str:
-        """What the running node answers to a line, typed into a second shell on it."""
+        """Type a line into a remote shell on the running node. Return the answer."""
         if service not in self._shells:
             command = ["docker", "exec", "--interactive", self.container(service), "erlmesh", "shell", "--remsh"]
             self._shells[service] = ContainerShell(service, command)
@@ -149,7 +149,7 @@ class Compose:
 
 
 class Terminal:
-    """A command with a real terminal before it; keys in, and what has been shown."""
+    """A command on a real terminal: send keys, read the output."""
 
     def __init__(self, *command: str) -> None:
         self._master, slave = pty.openpty()

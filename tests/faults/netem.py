@@ -1,8 +1,9 @@
-"""Bad weather between machines: carries frames by hand, with delay, jitter, loss and reordering from a seed.
+"""Network emulation between hosts: forwards frames with delay, jitter, loss and reordering, from a seed.
 
-``python netem.py SEED p0=02:..:01 p1=02:..:02`` in the switch's namespace carries between these ports, which are on
-no bridge, until it is ended; ``python netem.py plain eth0`` in a machine's namespace has that interface send frames
-as they would be on a wire. Kernels may lack ``tc netem``; packet sockets are in all of them.
+``python netem.py SEED p0=02:..:01 p1=02:..:02`` in the switch's namespace forwards frames between these ports until it
+is stopped. The ports must be on no bridge. ``python netem.py plain eth0`` in a host's namespace disables the offloads
+of that interface, so that it sends frames as they are on a wire. A kernel may lack ``tc netem``; every kernel has
+packet sockets.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ ETH_P_ALL = 0x0003
 PACKET_OUTGOING = 4
 SIOCETHTOOL = 0x8946
 OFFLOADS = (0x17, 0x1F, 0x24, 0x2C)
-"""ETHTOOL_STXCSUM, _STSO, _SGSO, _SGRO: what a driver would have left for the hardware to do."""
+"""ETHTOOL_STXCSUM, _STSO, _SGSO, _SGRO: work that a driver leaves to the hardware."""
 BROADCAST_MAC = b"\xff" * 6
 
 
@@ -32,7 +33,7 @@ def disable_offloads(interface: str) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as door:
         for offload in OFFLOADS:
             value = array.array("I", [offload, 0])
-            with contextlib.suppress(OSError):  # what the driver cannot do it does not do
+            with contextlib.suppress(OSError):  # the driver has no such offload
                 fcntl.ioctl(door, SIOCETHTOOL, struct.pack("16sP", interface.encode(), value.buffer_info()[0]))
 
 
@@ -79,11 +80,11 @@ def main(arguments: list[str]) -> None:
         disable_offloads(arguments[1])
         return
     ports = dict(argument.split("=") for argument in arguments[1:])
-    weather = NetworkEmulator(
+    emulator = NetworkEmulator(
         int(arguments[0]), {port: bytes.fromhex(mac.replace(":", "")) for port, mac in ports.items()}
     )
-    print("the weather is bad", flush=True)
-    weather.run()
+    print("emulation runs", flush=True)
+    emulator.run()
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Machines on one Linux: network namespaces, each with one port on a switch that can be cut in every way.
+"""Hosts as Linux network namespaces, each with one port on a switch that can be partitioned in any way.
 
-The switch is a namespace of its own, so that nothing of this is seen in the machine's own network, and all of it is
-gone with the namespaces. Cables are pairs of veth; a group of machines that see each other is a bridge. A cut is
-silent: carriers stay, nobody is told.
+The switch is a namespace of its own. So the machine's own network does not change, and everything is removed with the
+namespaces. Cables are pairs of veth. Hosts that reach each other are on one bridge. A partition is silent: carriers
+stay up, and no host gets a reset.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _numbers = itertools.count()
 
 
 class NotSupported(Exception):
-    """This machine cannot have namespaces; the message says why."""
+    """This machine cannot have network namespaces. The message is the reason."""
 
 
 def unsupported_reason() -> str | None:
-    """Why there can be no namespaces here, or None."""
+    """The reason why this machine cannot have network namespaces, or None."""
     if os.geteuid() != 0:
         return "network namespaces need root"
     for tool in ("ip", "nsenter", "prlimit"):
@@ -38,7 +38,7 @@ def unsupported_reason() -> str | None:
 
 
 def ip(*commands: str) -> None:
-    """Runs commands of ``ip``, all in one process."""
+    """Run commands of ``ip``, each as ``NAMESPACE|COMMAND``. Commands of one namespace run in one process."""
     for namespace, group in itertools.groupby(commands, key=lambda command: command.partition("|")[0]):
         batch = "\n".join(command.partition("|")[2] for command in group)
         where = ["-netns", namespace] if namespace else []
@@ -46,11 +46,11 @@ def ip(*commands: str) -> None:
             ["ip", *where, "-batch", "-"], input=batch, capture_output=True, text=True, check=False
         )  # fmt: skip
         if done.returncode:
-            raise NotSupported(f"ip cannot do it ({batch!r}): {done.stderr.strip()}")
+            raise NotSupported(f"the ip command failed ({batch!r}): {done.stderr.strip()}")
 
 
 class NetworkNamespace:
-    """One namespace: ``eth0`` with an address on the switch, and a loopback of its own."""
+    """One host: a namespace with a loopback, and ``eth0`` with an address on the switch."""
 
     def __init__(self, switch: str, number: int) -> None:
         self.number = number
@@ -64,7 +64,7 @@ class NetworkNamespace:
         self.attach()
 
     def attach(self, bridge: str = "br0") -> None:
-        """Gives it its interface, and the other end of the cable to the switch."""
+        """Create the interface, with the other end of the cable on the switch."""
         ip(
             f"{self._switch}|link add {self.port} type veth peer name eth0 address {self.mac} netns {self.namespace}",
             f"{self.namespace}|address add {self.address}/24 dev eth0",
@@ -73,11 +73,11 @@ class NetworkNamespace:
         )
 
     def detach(self) -> None:
-        """Takes the whole interface away, with its address and its routes."""
+        """Delete the interface, with its address and its routes."""
         ip(f"{self.namespace}|link delete eth0")
 
     def block_to(self, other: NetworkNamespace) -> None:
-        """What it sends to ``other`` goes nowhere; what comes from there arrives."""
+        """Drop all frames from this host to ``other``. The other direction is not changed."""
         ip(f"{self.namespace}|neigh replace {other.address} lladdr {BLACKHOLE_MAC} dev eth0 nud permanent")
 
     def unblock_to(self, other: NetworkNamespace) -> None:
@@ -85,7 +85,7 @@ class NetworkNamespace:
 
 
 class Switch:
-    """``size`` machines, all of which see each other until they are cut."""
+    """``size`` hosts. All reach each other until they are partitioned."""
 
     def __init__(self, size: int) -> None:
         self.namespace = f"em{os.getpid()}x{next(_numbers)}"
@@ -107,7 +107,7 @@ class Switch:
         return [f"{self.namespace}|link add br{number} type bridge", f"{self.namespace}|link set br{number} up"]
 
     def partition(self, *groups: Iterable[int]) -> None:
-        """Only machines of the same group see each other; every group has a bridge of its own."""
+        """Only hosts of the same group reach each other. Every group has a bridge of its own."""
         while self._bridges < len(groups):
             ip(*self._bridge(self._bridges))
             self._bridges += 1
@@ -120,11 +120,11 @@ class Switch:
         )
 
     def heal(self) -> None:
-        """All see each other again, whatever was cut."""
+        """End every partition made with :meth:`partition`."""
         self.partition(range(len(self.hosts)))
 
     def detach_all(self) -> None:
-        """Nothing is carried any more, unless somebody does it by hand."""
+        """Take all ports off the bridges. Then only the network emulator forwards frames."""
         ip(*(f"{self.namespace}|link set {machine.port} nomaster" for machine in self.hosts))
 
     def cut_one_way(self, one: int, other: int) -> None:
@@ -140,7 +140,7 @@ class Switch:
 
     @property
     def exec_prefix(self) -> Sequence[str]:
-        """For a command that shall run in the switch itself."""
+        """The start of a command that runs in the namespace of the switch."""
         return ["nsenter", f"--net=/run/netns/{self.namespace}", "--"]
 
     def close(self) -> None:

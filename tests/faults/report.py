@@ -1,4 +1,4 @@
-"""The table of faults: what happened, seen by whom, after how long; as Markdown, beside BEAMs among themselves."""
+"""The report of the fault scenarios, as a Markdown table: outcomes and times, compared with BEAMs only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One scenario's scenario: machines, a node on each, what they saw and when, and one line for the table."""
+"""One fault scenario: hosts with one node each, the events that the nodes saw, and one row of the report."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ __all__ = ["GROUP", "OTHER_GROUP", "PYTHON", "Event", "ReportRow", "Scenario", "
 
 PYTHON = "py"
 NAMES = ("aristotle", "plato", "socrates", "thales", "zeno")
-"""In alphabetical order: who is smaller decides a good deal."""
+"""In alphabetical order: OTP decides several conflicts by the order of node names."""
 GROUP = Atom("group")
 OTHER_GROUP = Atom("elsewhere")
 EPMD_PORT = 4369
 POLL_INTERVAL = 0.05
-"""Seconds between two looks at several nodes: each costs a round trip to every one."""
+"""Seconds between two polls of several nodes. A poll costs a round trip to each node."""
 NETEM_SCRIPT = Path(__file__).with_name("netem.py")
 
 WATCH_NODES = """
@@ -75,7 +75,7 @@ class Event(NamedTuple):
 
 @dataclass
 class ReportRow:
-    """What the table says of one scenario: filled by the test as it goes."""
+    """The row of the report for one scenario. The test fills it."""
 
     scenario: str = ""
     kinds: str = ""
@@ -91,13 +91,14 @@ def is_python(kind: str) -> bool:
 
 
 class Scenario:
-    """A node of each of ``kinds`` (``py``, or an OTP as ``25``), each on a machine of its own, and not connected."""
+    """One node for each of ``kinds`` (``py``, or an OTP release such as ``25``). Each has a host of its own. No node is
+    connected."""
 
     def __init__(self, kinds: Sequence[str], *, ticktime: int = 6, otp_epmd: bool = False, **options: Any) -> None:
         self.kinds = list(kinds)
         self.ticktime = ticktime
         self.long = False
-        """As long as the promises say."""
+        """True with ``--long``: the durations and rounds of the published report."""
         self.report_row = ReportRow(kinds=" ".join(kinds), beams_only=not any(map(is_python, kinds)))
         self.nodes: list[Node] = []
         self.members: list[Pid] = []
@@ -144,8 +145,9 @@ class Scenario:
         return f"{NAMES[number]}@{self.switch.hosts[number].address}"
 
     def start(self, number: int, kind: str | None = None, name: str | None = None, **options: Any) -> Node:
-        """A node on machine ``number``, of its kind, under its name; the machine's EPMD is started once if one is
-        needed. Without OTP there, the Python node is the EPMD.
+        """Start a node on host ``number``, with the kind and name of that host unless given.
+
+        A BEAM needs an EPMD: the host's EPMD is started once. On a host without OTP the Python node is the EPMD.
         """
         kind, machine = kind or self.kinds[number], self.switch.hosts[number]
         full = f"{name}@{machine.address}" if name else self.node_name(number)
@@ -169,7 +171,7 @@ class Scenario:
         return node
 
     def start_epmd(self, machine: NetworkNamespace) -> None:
-        """OTP's EPMD on a machine, unless somebody is it there already."""
+        """Start OTP's EPMD on a host, unless the host has an EPMD already."""
         if self.has_epmd(machine):
             return
         command = [*machine.exec_prefix, str(programs() / "epmd"), "-port", str(EPMD_PORT)]
@@ -182,13 +184,13 @@ class Scenario:
         return bool(self.epmd_names(machine))
 
     def epmd_names(self, machine: NetworkNamespace) -> str:
-        """What ``epmd -names`` says on a machine."""
+        """The output of ``epmd -names`` on a host, or "" if no EPMD answers."""
         command = [*machine.exec_prefix, str(programs() / "epmd"), "-port", str(EPMD_PORT), "-names"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         return done.stdout if done.returncode == 0 and "up and running" in done.stdout else ""
 
     def run(self, title: str, command: Sequence[str]) -> OsProcess:
-        """Another process of this scenario, ended with it."""
+        """Start another process. It ends with the scenario."""
         process = OsProcess(title, command, {})
         self._processes.append(process)
         return process
@@ -196,27 +198,27 @@ class Scenario:
     # A mesh with a group
 
     def form_mesh(self) -> None:
-        """All connect with the first, all join the group, and everybody sees everybody."""
+        """Connect all nodes to the first, join the group on each, and wait until the mesh is complete."""
         for node in self.nodes[1:]:
             assert node.ping(self.nodes[0].name)
         self.members = [node.join(GROUP) for node in self.nodes]
         self.wait_until_complete(20)
 
     def wait_until_complete(self, timeout: float = 20.0) -> None:
-        wait_until(self.is_complete, timeout, what="whole again", details=self.describe_views)
+        wait_until(self.is_complete, timeout, what="complete again", details=self.describe_views)
 
     def is_complete(self) -> bool:
-        """Every node is connected with all others, and lists every living member once."""
+        """True if every node is connected to all others and lists every live member once."""
         time.sleep(POLL_INTERVAL)
         names, members = {node.name for node in self.nodes}, sorted_pids(self.members)
         return all(node.nodes() == names - {node.name} and node.members(GROUP) == members for node in self.nodes)
 
     def describe_views(self) -> str:
-        """Who sees whom, for a failure's message."""
+        """The nodes, members and events that each node sees, for the message of a failure."""
         return "; ".join(map(self._describe_view, filter(OsProcess.is_running, self.nodes)))
 
     def _describe_view(self, node: Node) -> str:
-        node.cont()  # one that is paused says nothing, and its test is over
+        node.cont()  # a paused node does not answer, and the test is over
         return f"{node.name} sees {sorted(node.nodes())}, {node.members(GROUP)}, and saw {self.node_events(node)}"
 
     def wait_until(self, condition: Any, timeout: float = 20.0, what: str = "") -> None:
@@ -227,14 +229,14 @@ class Scenario:
         wait_until(polled, timeout, what=what, details=self.describe_views)
 
     def restart(self, number: int) -> None:
-        """Another life of a dead node, which finds the others by the first that lives, and joins the group."""
+        """Restart a stopped node. It connects to the first other node and joins the group."""
         node = self.nodes[number] = self.start(number)
         others = [other for other in self.nodes if other is not node]
         self.wait_until(lambda: node.ping(others[0].name), 10)
         self.members[number] = node.join(GROUP)
 
     def leave_and_join_elsewhere(self, number: int) -> Pid:
-        """The member on a node leaves the group and joins another: its pid."""
+        """Move the member on a node to another group. Return its pid."""
         node, member = self.nodes[number], self.members[number]
         if isinstance(node, PyNode):
             node.eval("node.pg.leave(G, me.pid), node.pg.join(E, me.pid)", G=GROUP, E=OTHER_GROUP)
@@ -243,7 +245,7 @@ class Scenario:
         return member
 
     def wait_until_known_to_global(self) -> None:
-        """Until ``global`` of every node has got to know all others, too."""
+        """Wait until ``global`` on every node knows all other nodes."""
         for node in self.nodes:
             others = {other.name for other in self.nodes if other is not node}
             self.wait_until(
@@ -251,15 +253,17 @@ class Scenario:
             )
 
     def assert_holds(self, condition: Callable[[], object], seconds: float) -> None:
-        """For so long the condition holds at every look: what must not happen has to be waited for."""
+        """Assert that the condition holds at every poll for ``seconds``."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             assert condition(), self.describe_views()
             time.sleep(POLL_INTERVAL * 4)
 
     def wait_for_recovery(self, *, automatic: bool = True, grace: float = 6.0, timeout: float = 25.0) -> None:
-        """After the repair: counts until all is whole again. With a Python node in it this must come by itself; BEAMs
-        among themselves, and others not ``by_itself``, get a ping after ``grace`` seconds.
+        """After the repair: measure the time until the mesh is complete.
+
+        With a Python node the recovery must be automatic. Scenarios of BEAMs only, and those with ``automatic=False``,
+        get a ping after ``grace`` seconds.
         """
         began = time.monotonic()
         if self.report_row.beams_only or not automatic:
@@ -272,14 +276,14 @@ class Scenario:
         self.wait_until_complete(timeout)
         self.report_row.recovery_time = time.monotonic() - began
 
-    # Who saw what
+    # Events
 
     def mark_fault(self) -> None:
-        """From now on events count as its consequences."""
+        """Mark the time of the fault. Only later events count as its effects."""
         self.fault_at = time.time()
 
     def node_events(self, node: Node) -> list[Event]:
-        """Who came and went for ``node``."""
+        """The ``nodeup`` and ``nodedown`` events that ``node`` saw, in order."""
         if isinstance(node, PyNode):
             return [Event(*event) for event in node.eval("seen")]
         return [Event(word.name, peer.name, _text(why), at / 1e6) for word, peer, why, at in node.eval(GET_EVENTS)]
@@ -294,7 +298,7 @@ class Scenario:
         ]
 
     def assert_removed(self, number: int, observers: Iterable[int], *, within: float) -> None:
-        """Until all ``observers`` have lost node ``number`` and list none of its members; notes how long it took."""
+        """Wait until all ``observers`` have lost node ``number`` and its members. Record the detection times."""
         observers, member = list(observers), self.members[number]
         self.wait_until(
             lambda: all(self.nodedowns(observer, number) for observer in observers),
@@ -307,7 +311,7 @@ class Scenario:
         ]
 
     def assert_undisturbed(self) -> None:
-        """Nobody went since the fault."""
+        """Assert that no node saw a ``nodedown`` since the fault, and that the mesh is complete."""
         for node in self.nodes:
             gone = [
                 event
@@ -318,7 +322,7 @@ class Scenario:
         assert self.is_complete(), self.describe_views()
 
     def view_groups(self) -> list[list[int]]:
-        """Who sees whom, as groups of node numbers, if that is the same for all of a group: no overlaps."""
+        """The distinct views of all nodes, as sorted lists of node numbers. They are disjoint unless groups overlap."""
         numbers = {node.name: number for number, node in enumerate(self.nodes)}
         groups = {
             tuple(sorted({number, *(numbers[name] for name in node.nodes())})) for number, node in enumerate(self.nodes)
@@ -326,27 +330,27 @@ class Scenario:
         return sorted(map(list, groups))
 
     def has_overlaps(self) -> bool:
-        """Whether somebody is in two groups."""
-        everybody = [number for group in self.view_groups() for number in group]
-        return len(everybody) != len(set(everybody))
+        """True if a node is in two groups."""
+        numbers = [number for group in self.view_groups() for number in group]
+        return len(numbers) != len(set(numbers))
 
     @contextlib.contextmanager
     def network_emulation(self, seed: int) -> Iterator[None]:
-        """All frames are carried by hand, some of them badly, until the end."""
+        """Forward all frames through the network emulator, with delay, loss and reordering, until the block ends."""
         machines = self.switch.hosts
         for machine in machines:
             subprocess.run([*machine.exec_prefix, sys.executable, NETEM_SCRIPT, "plain", "eth0"], check=True)
         self.switch.detach_all()
         ports = [f"{machine.port}={machine.mac}" for machine in machines]
-        emulator = self.run("weather", [*self.switch.exec_prefix, sys.executable, str(NETEM_SCRIPT), str(seed), *ports])
-        wait_until(lambda: emulator.logged("the weather is bad"), what="bad weather")
+        emulator = self.run("netem", [*self.switch.exec_prefix, sys.executable, str(NETEM_SCRIPT), str(seed), *ports])
+        wait_until(lambda: emulator.logged("emulation runs"), what="the network emulation")
         yield
         emulator.close()
         self.switch.heal()
 
 
 def known_to_global(node: Node) -> set[str]:
-    """The nodes in ``global``'s partition of this one."""
+    """The nodes that ``global`` on this node knows."""
     if isinstance(node, PyNode):
         return set(node.eval("node.global_.known()"))
     return {known.name for known in node.eval("gen_server:call(global_name_server, get_known, 5000)")}

@@ -1,4 +1,4 @@
-"""One machine of three is hit: who notices, when, what is left of its group, and when all is whole again."""
+"""A fault on one of three hosts: detection, its time, group membership, and recovery."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import pytest
 from scenario import GROUP, OTHER_GROUP, Scenario
 
 TRIOS = (("py", "py", "25"), ("25", "py", "27"), ("25", "27", "25"))
-"""Who is hit, and two who see it; the last is Erlang among itself."""
+"""The node with the fault, and two observers. The last trio has BEAMs only."""
 EARLIEST, LATEST = 0.75, 1.25
-"""Tick times until a silent peer is given up, after its last word."""
+"""Net tick times from the last received data until a silent peer is dropped."""
 SLACK = 0.5
-"""Seconds that a busy machine may add."""
+"""Seconds that load on the machine may add."""
 
 trios = pytest.mark.parametrize("kinds", TRIOS, ids=" ".join)
 
 
 def detected_in_time(scenario: Scenario) -> bool:
-    """Everybody noticed in time. A last word may be a quarter of a tick time before the fault."""
+    """True if all observers detected the fault in time. The last data may be a quarter of a tick time older."""
     earliest, latest = (EARLIEST - 0.25) * scenario.ticktime, LATEST * scenario.ticktime
     return all(earliest - SLACK < seconds < latest + SLACK for seconds in scenario.report_row.detection_times)
 
 
 @trios
-def test_a_killed_node_is_gone_at_once(scenario, kinds):
+def test_killed_node_is_removed_at_once(scenario, kinds):
     """Kill a node (`kill -9`)."""
     scenario.form_mesh()
 
@@ -41,7 +41,7 @@ def test_a_killed_node_is_gone_at_once(scenario, kinds):
 
 
 @trios
-def test_a_pause_shorter_than_the_tick_time_is_nothing(scenario, kinds):
+def test_pause_shorter_than_the_tick_time_has_no_effect(scenario, kinds):
     """Pause a node (SIGSTOP) for half the net tick time."""
     scenario.form_mesh()
 
@@ -50,13 +50,13 @@ def test_a_pause_shorter_than_the_tick_time_is_nothing(scenario, kinds):
     time.sleep(scenario.ticktime / 2)  # the fault itself lasts that long
     scenario.nodes[0].cont()
 
-    time.sleep(scenario.ticktime * LATEST)  # whoever was going to notice has done so by now
+    time.sleep(scenario.ticktime * LATEST)  # a node that detects the pause has done so by now
     scenario.assert_undisturbed()
     scenario.report_row.outcome = "no node is dropped"
 
 
 @trios
-def test_a_paused_node_is_dropped_in_time_and_comes_back(scenario, kinds):
+def test_paused_node_is_dropped_in_time_and_recovers(scenario, kinds):
     """Pause a node (SIGSTOP) until the others drop it."""
     scenario.form_mesh()
 
@@ -72,7 +72,7 @@ def test_a_paused_node_is_dropped_in_time_and_comes_back(scenario, kinds):
 
 
 @trios
-def test_a_silent_cut_is_noticed_on_both_sides_in_time(scenario, kinds):
+def test_silent_partition_is_detected_on_both_sides_in_time(scenario, kinds):
     """Partition one node from two nodes, without a reset."""
     scenario.form_mesh()
 
@@ -93,7 +93,7 @@ def test_a_silent_cut_is_noticed_on_both_sides_in_time(scenario, kinds):
 
 
 @trios
-def test_an_interface_that_is_removed_is_noticed_as_a_silent_cut(scenario, kinds):
+def test_removed_interface_is_detected_like_a_silent_partition(scenario, kinds):
     """Remove the network interface."""
     scenario.form_mesh()
 
@@ -109,7 +109,7 @@ def test_an_interface_that_is_removed_is_noticed_as_a_silent_cut(scenario, kinds
 
 
 @trios
-def test_a_machine_that_is_lost_without_a_word_is_dropped_and_its_next_life_is_welcome(scenario, kinds):
+def test_lost_host_is_dropped_and_its_next_incarnation_is_accepted(scenario, kinds):
     """Lose the machine: no FIN, no reset; start it again after the others dropped it."""
     scenario.form_mesh()
 
@@ -126,7 +126,7 @@ def test_a_machine_that_is_lost_without_a_word_is_dropped_and_its_next_life_is_w
 
 
 @trios
-def test_a_new_life_is_let_in_while_the_old_connection_is_still_believed_in(scenario, kinds):
+def test_new_incarnation_is_accepted_while_the_old_connection_looks_established(scenario, kinds):
     """Lose the machine, and start it again before the others notice."""
     scenario.form_mesh()
 

@@ -1,4 +1,4 @@
-"""``global`` when the network is really cut: names that mean two processes at the heal, locks whose holder is gone."""
+"""``global`` in a network partition: names registered on both sides, and locks whose holder is unreachable."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scenario import Scenario
 METHODS = ("random_exit_name", "random_notify_name", "notify_all_name")
 CONFLICT = Atom("global_name_conflict")
 PAIRS = ("py 25", "25 py", "py 27", "27 py", "py 23", "23 py", "py py", "25 25", "27 27", "23 23")
-"""The node with the smaller name comes first: it decides, and its processes are kept."""
+"""The node with the smaller name comes first. It resolves conflicts, and its processes are kept."""
 pairs = pytest.mark.parametrize("kinds", [tuple(pair.split()) for pair in PAIRS], ids=" ".join)
 
 
@@ -42,14 +42,14 @@ def is_alive(node, pid) -> bool:
 
 
 def messages_of(node, pid):
-    """What a process has been sent and has kept."""
+    """The messages in the mailbox of a process."""
     if is_beam(node):
         return node.eval("element(2, process_info(P__, messages))", P__=pid)
     return node.eval("boxes[p]", p=pid)
 
 
 @pairs
-def test_a_name_on_both_sides_of_a_cut_ends_as_its_method_says(scenario, kinds):
+def test_name_on_both_sides_of_a_partition_is_resolved_by_its_method(scenario, kinds):
     """Register one global name on both sides of a partition, for each resolve method; then heal it."""
     ready(scenario)
     cut(scenario)
@@ -68,11 +68,11 @@ def test_a_name_on_both_sides_of_a_cut_ends_as_its_method_says(scenario, kinds):
     first, second = scenario.nodes
     exits, notifies, both = (sides[method] for method in METHODS)
     wait_for_name(exits[0], first, second, name=Atom(METHODS[0]))
-    scenario.wait_until(lambda: not is_alive(second, exits[1]), 5, what="the loser dead")
+    scenario.wait_until(lambda: not is_alive(second, exits[1]), 5, what="the other process exited")
     assert is_alive(first, exits[0])
     wait_for_name(notifies[0], first, second, name=Atom(METHODS[1]))
     scenario.wait_until(
-        lambda: messages_of(second, notifies[1]) == [(CONFLICT, Atom(METHODS[1]))], 5, what="the loser told"
+        lambda: messages_of(second, notifies[1]) == [(CONFLICT, Atom(METHODS[1]))], 5, what="the other process notified"
     )
     assert messages_of(first, notifies[0]) == []
     wait_for_name(None, first, second, name=Atom(METHODS[2]))
@@ -84,7 +84,7 @@ def test_a_name_on_both_sides_of_a_cut_ends_as_its_method_says(scenario, kinds):
 
 @pytest.mark.scenario(ticktime=4)
 @pairs
-def test_names_and_locks_wait_for_who_is_cut_off_until_it_is_given_up(scenario, kinds):
+def test_names_and_locks_wait_until_an_unreachable_node_is_dropped(scenario, kinds):
     """Request a name and a lock just after a partition; the other side holds the lock; net tick time 4 s."""
     ready(scenario)
     first, second = scenario.nodes
@@ -104,7 +104,7 @@ def test_names_and_locks_wait_for_who_is_cut_off_until_it_is_given_up(scenario, 
 
 
 @pairs
-def test_a_lock_is_free_when_its_holder_is_killed_with_its_node(scenario, kinds):
+def test_lock_is_free_when_the_node_of_its_holder_is_killed(scenario, kinds):
     """Kill the node that holds a global lock."""
     ready(scenario)
     first, second = scenario.nodes
@@ -120,7 +120,7 @@ def test_a_lock_is_free_when_its_holder_is_killed_with_its_node(scenario, kinds)
 
 
 def hold_lock(node) -> None:
-    """A process of its own there holds the lock for good."""
+    """Start a process on the node that holds the lock until it ends."""
     if is_beam(node):
         node.eval(
             "(fun(Me) -> spawn(fun() -> true = global:set_lock({r, self()}), Me ! held, receive stop -> ok end end),"
@@ -139,7 +139,7 @@ def hold_lock(node) -> None:
 
 
 def take_lock(node, *, retries: int | None) -> bool:
-    """Takes the lock in the evaluating process; with ``retries=None`` waits for it."""
+    """Take the lock in the evaluating process. Wait for it with ``retries=None``."""
     if is_beam(node):
         tries = "infinity" if retries is None else str(retries)
         return bool(node.eval(f"global:set_lock({{r, self()}}, [node() | nodes()], {tries})", timeout=30))

@@ -1,9 +1,9 @@
-"""Two of three lose each other and both still see the third: with Erlang's nodes and ours in every place, all ends as
-it does with Erlang's alone.
+"""Overlapping partitions: two of three nodes lose each other and both still reach the third.
 
-What is the same in every run of three BEAMs is asserted for all: nobody stays in two groups, one of the two that lost
-each other stays with the third at most, the third hangs up on nobody but one of them. Which of the two it is depends on
-whose clock is first, with BEAMs too. (``prevent_overlapping_partitions``, the header of OTP's global.erl.)
+Every combination of BEAMs and erlmesh nodes must end as three BEAMs do. These facts hold in every run of three BEAMs:
+no node stays in two groups; at most one of the two stays connected to the third; the third disconnects from those two
+only. With BEAMs too, timing decides which of the two stays. (``prevent_overlapping_partitions``, the header of OTP's
+global.erl.)
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ LATEST = 1.25
 
 
 def wait_until_separated(scenario: Scenario) -> None:
-    """Until the two have lost each other, one of them at least is out of it, and all have heard what they will hear.
+    """Wait until the two have lost each other, at least one of them is separated, and the views no longer change.
 
-    If both notice in the same moment, the third is told to leave the one, and a moment later the other.
+    If both detect the loss at the same moment, the third is asked to disconnect from one, and then from the other.
     """
     looks: deque[list[list[int]]] = deque(maxlen=10)
 
@@ -43,8 +43,9 @@ def wait_until_separated(scenario: Scenario) -> None:
 
 
 def assert_stays_separated(scenario: Scenario) -> None:
-    """While the cut lasts nobody comes back to be thrown out again: no churn, whoever redials; and a BEAM that is
-    called and not met makes nothing of it.
+    """Assert that the views do not change while the partition lasts: attempts to reconnect cause no churn.
+
+    A BEAM must not log an error for a connection attempt that is dropped.
     """
     before = scenario.view_groups()
     scenario.assert_holds(lambda: scenario.view_groups() == before, scenario.ticktime)
@@ -52,8 +53,10 @@ def assert_stays_separated(scenario: Scenario) -> None:
 
 
 def assert_recovers(scenario: Scenario) -> None:
-    """Whoever has lost somebody dials; if those are BEAMs nobody does, and the third, who has only been told, tries
-    after a while.
+    """Heal the partition and wait for recovery.
+
+    An erlmesh node that lost a peer reconnects. If both are BEAMs, neither does; an erlmesh node in third place tries
+    after a longer delay, because it only got a report of the loss.
     """
     scenario.switch.heal_pair(0, 1)
     redials = any(map(is_python, scenario.kinds[:2]))

@@ -1,4 +1,4 @@
-"""Who is lost is looked for, who wants to be left alone is left alone, and restarts one by one end in a full mesh."""
+"""Lost nodes are reconnected, deliberate disconnects are respected, and rolling restarts end in a full mesh."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def pairs_of(*kinds):
 
 
 @pairs_of("py 25", "py 27")
-def test_a_beam_that_disconnects_on_purpose_is_left_alone_until_somebody_wants_it(scenario, kinds):
+def test_beam_that_disconnects_is_not_reconnected_until_it_is_needed(scenario, kinds):
     scenario.form_mesh()
     scenario.wait_until_known_to_global()
     python, beam = scenario.nodes
@@ -23,19 +23,19 @@ def test_a_beam_that_disconnects_on_purpose_is_left_alone_until_somebody_wants_i
     scenario.mark_fault()
     beam.eval("erlang:disconnect_node(Peer)", Peer=python.atom)
 
-    scenario.wait_until(lambda: python.logged("has disconnected on purpose"), 5, what="found alive, and left alone")
+    scenario.wait_until(lambda: python.logged("has disconnected on purpose"), 5, what="the reconnect suppressed")
     scenario.assert_holds(lambda: python.nodes() == beam.nodes() == set(), 3)
-    scenario.wait_until(lambda: python.eval("node.reconnecting()") == [], 30, what="left alone for good")
+    scenario.wait_until(lambda: python.eval("node.reconnecting()") == [], 30, what="no more attempts")
     assert python.nodes() == beam.nodes() == set()
     assert not beam.logged("REPORT")
-    python.eval("node.send((Atom('nobody'), PEER), 1)", PEER=beam.atom)  # a mere message is a wish
+    python.eval("node.send((Atom('nobody'), PEER), 1)", PEER=beam.atom)  # sending a message connects
     scenario.wait_until_complete(5)
 
 
 @pairs_of("py 25", "25 py", "py py")
-def test_a_python_node_that_disconnects_on_purpose_is_left_alone(scenario, kinds):
+def test_python_node_that_disconnects_is_not_reconnected(scenario, kinds):
     scenario.form_mesh()
-    scenario.wait_until_known_to_global()  # whoever is still being introduced is called for that, as by a BEAM
+    scenario.wait_until_known_to_global()  # a node that global still introduces is connected for that, as by a BEAM
     first, second = scenario.nodes
     leaver = first if is_python(kinds[0]) else second
     other = second if leaver is first else first
@@ -50,7 +50,7 @@ def test_a_python_node_that_disconnects_on_purpose_is_left_alone(scenario, kinds
 
 @pytest.mark.scenario(ticktime=2)
 @pairs_of("py 25")
-def test_a_node_without_reconnect_does_not_dial_whom_it_lost(scenario, kinds):
+def test_node_without_reconnect_does_not_dial_a_lost_node(scenario, kinds):
     scenario.form_mesh()
     python, beam = scenario.nodes
     quiet = scenario.nodes[0] = scenario.start(0, name="quiet", reconnect=False)
@@ -58,7 +58,7 @@ def test_a_node_without_reconnect_does_not_dial_whom_it_lost(scenario, kinds):
     assert quiet.ping(beam.name)
 
     beam.kill()
-    scenario.start(1)  # another life, which knows nobody
+    scenario.start(1)  # a new incarnation, which knows no node
 
     scenario.assert_holds(lambda: quiet.nodes() == set(), 4)
     assert quiet.eval("node.reconnecting()") == []
@@ -67,7 +67,7 @@ def test_a_node_without_reconnect_does_not_dial_whom_it_lost(scenario, kinds):
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 @pairs_of("py 25 py 27 py", "py py py py py")
-def test_five_nodes_that_restart_one_after_the_other_are_a_full_mesh_again(scenario, kinds):
+def test_rolling_restart_of_five_nodes_ends_in_a_full_mesh(scenario, kinds):
     """Restart five nodes, one after the other."""
     connect_all_concurrently(scenario)
 
@@ -81,7 +81,7 @@ def test_five_nodes_that_restart_one_after_the_other_are_a_full_mesh_again(scena
 
 
 @pairs_of("py 25")
-def test_who_is_discovered_is_called_again_when_lost_and_not_when_left_on_purpose(scenario, kinds):
+def test_discovered_node_is_reconnected_when_lost_but_not_after_a_disconnect(scenario, kinds):
     python, beam = scenario.nodes
 
     python.eval(DISCOVER, where=f"static:{beam.name}")
@@ -89,7 +89,7 @@ def test_who_is_discovered_is_called_again_when_lost_and_not_when_left_on_purpos
     scenario.wait_until(lambda: beam.nodes() == {python.name}, 10, what="discovered")
     beam.kill()
     beam = scenario.nodes[1] = scenario.start(1)
-    scenario.wait_until(lambda: beam.nodes() == {python.name}, 10, what="called again")
+    scenario.wait_until(lambda: beam.nodes() == {python.name}, 10, what="reconnected")
     python.eval("node.disconnect(name)", name=beam.name)
     scenario.wait_until(lambda: beam.nodes() == set(), 5)
     scenario.assert_holds(lambda: beam.nodes() == set(), 6)
@@ -113,8 +113,9 @@ def connect_all_concurrently(scenario: Scenario) -> None:
 
 
 def rolling_restart_step(scenario: Scenario, number: int) -> None:
-    """One node leaves in order and is started again, without waiting until all is whole. A Python node is told of one
-    other; a BEAM, which looks for nobody, tries all.
+    """Stop one node in order and start it again, without waiting for a complete mesh.
+
+    A Python node gets one node to join. A BEAM does not reconnect, so it tries all others.
     """
     scenario.nodes[number].terminate()
     scenario.nodes[number].wait()

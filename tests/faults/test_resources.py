@@ -1,4 +1,4 @@
-"""What a node lives on is taken from it: the phone book, descriptors, good weather, and the clock on the wall."""
+"""Faults of resources: EPMD, file descriptors, packet delivery and the wall clock."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def with_kinds(*kinds):
 
 @pytest.mark.scenario(otp_epmd=True)
 @with_kinds("py 25", "25 py", "25 27")
-def test_an_epmd_that_dies_ends_no_link_and_all_of_its_machine_register_anew(scenario, kinds):
+def test_epmd_failure_keeps_connections_and_nodes_register_again(scenario, kinds):
     """Kill EPMD, and start it again."""
     machine = scenario.switch.hosts[0]
     epmd = scenario.epmds[0]
@@ -34,8 +34,8 @@ def test_an_epmd_that_dies_ends_no_link_and_all_of_its_machine_register_anew(sce
 
     scenario.assert_holds(lambda: scenario.nodes[1].name in scenario.nodes[0].nodes(), 2)
     began = time.monotonic()
-    scenario.start_epmd(machine)  # unless a Python node is it by now
-    scenario.wait_until(lambda: registered(scenario, machine) >= both, 10, what="registered anew")
+    scenario.start_epmd(machine)  # unless a Python node is the EPMD by now
+    scenario.wait_until(lambda: registered(scenario, machine) >= both, 10, what="registered again")
     scenario.report_row.recovery_time = time.monotonic() - began
     scenario.assert_undisturbed()
     assert scenario.nodes[1].ping(neighbour.name)
@@ -48,7 +48,7 @@ def registered(scenario: Scenario, machine) -> set[str]:
 
 
 @with_kinds("py py 25", "25 py 27", "25 25 25")
-def test_without_descriptors_live_links_go_on_and_accepting_waits(scenario, kinds):
+def test_without_descriptors_connections_stay_and_accepting_waits(scenario, kinds):
     """Use up all file descriptors."""
     scenario.form_mesh()
     node = scenario.nodes[0]
@@ -68,15 +68,15 @@ def test_without_descriptors_live_links_go_on_and_accepting_waits(scenario, kind
     member = scenario.nodes[0].members(GROUP)
     assert member
     if is_python(kinds[0]):
-        assert cpu_seconds(pid) - began < 1.5, "it spins"
+        assert cpu_seconds(pid) - began < 1.5, "it runs a busy loop"
 
     subprocess.run(["prlimit", f"--pid={pid}", f"--nofile={before}"], check=True)
-    scenario.wait_until(lambda: stranger.ping(node.name), 10, what="let in again")
+    scenario.wait_until(lambda: stranger.ping(node.name), 10, what="accepted again")
     scenario.report_row.outcome = "no new connection until descriptors are free; existing connections stay"
 
 
 def exhaust_descriptors(pid: int, used: int) -> str:
-    """No further descriptor for ``pid``; the limits it had."""
+    """Set the descriptor limit of ``pid`` to the number in use. Return the limits before."""
     shown = subprocess.run(
         ["prlimit", f"--pid={pid}", "--nofile", "--noheadings", "--output=SOFT,HARD"],
         capture_output=True, text=True, check=True,
@@ -86,7 +86,7 @@ def exhaust_descriptors(pid: int, used: int) -> str:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Seconds of computing it has used."""
+    """CPU seconds that the process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / 100
 
@@ -94,7 +94,7 @@ def cpu_seconds(pid: int) -> float:
 @pytest.mark.long
 @pytest.mark.scenario(ticktime=8)
 @with_kinds("py 25 27", "py py 25", "25 27 25")
-def test_bad_weather_is_no_reason_to_drop_anybody(scenario, kinds):
+def test_delay_loss_and_reordering_drop_no_node(scenario, kinds):
     """Delay packets by 10±3 ms, lose 1 %, reorder 2 %; net tick time 8 s."""
     scenario.form_mesh()
 
@@ -114,7 +114,7 @@ def test_bad_weather_is_no_reason_to_drop_anybody(scenario, kinds):
 
 
 @with_kinds("py py 25", "py 27 py")
-def test_a_wall_clock_that_jumps_an_hour_changes_nothing(scenario, kinds):
+def test_wall_clock_jump_of_an_hour_has_no_effect(scenario, kinds):
     """Set the wall clock of the first node one hour forward, then two hours back."""
     library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
     if library is None:

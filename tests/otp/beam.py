@@ -1,4 +1,4 @@
-"""A real Erlang node that a test drives: any OTP, evaluating Erlang expressions, killed and paused like any process."""
+"""A real Erlang node of any OTP that a test drives: it evaluates expressions, and can be killed and paused."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ spawn(fun() -> Answer("0", "ok", atom_to_binary(node(), utf8)), Loop(Loop, erl_e
 
 
 class NoSuchOtp(Exception):
-    """That Erlang/OTP is not to be had on this machine; the message says why."""
+    """This machine cannot get that Erlang/OTP. The message is the reason."""
 
 
 @functools.cache
@@ -69,7 +69,7 @@ def installed_otp() -> int | None:
 
 @functools.cache
 def programs(otp: int | None = None) -> Path:
-    """The folder with that OTP's ``erl``, ``iex``, ``erlc`` and ``epmd``: the installed one, or one beside it."""
+    """The folder with ``erl``, ``iex``, ``erlc`` and ``epmd`` of that OTP: installed, or fetched into ``.otp``."""
     if otp is None or otp == installed_otp():
         erl = shutil.which("erl")
         if erl is None:
@@ -82,10 +82,11 @@ def programs(otp: int | None = None) -> Path:
 
 
 class Beam(NodeProcess):
-    """``erl -name NAME`` with a cookie, under a private EPMD port, ready to evaluate.
+    """``erl -name NAME`` with a cookie, under a private EPMD port, ready to evaluate expressions.
 
-    ``arguments`` go to ``erl`` as they are (``["-kernel", "net_ticktime", "8"]``). ``name`` without ``@`` is put on
-    127.0.0.1. ``core`` keeps it on one core. EPMD must run: this never starts one, because it would outlive the test.
+    ``arguments`` go to ``erl`` unchanged (``["-kernel", "net_ticktime", "8"]``). A ``name`` without ``@`` gets the
+    host 127.0.0.1. ``core`` pins it to one core. An EPMD must run: this class starts none, because that EPMD would
+    outlive the test.
     """
 
     def __init__(
@@ -121,7 +122,7 @@ class Beam(NodeProcess):
         return decode(self.request(source.encode(), _pairs(bindings), timeout=timeout))
 
     async def eval_async(self, source: str, *, timeout: float = 15.0, **bindings: Term) -> Term:
-        """:meth:`eval` while the test's own loop goes on."""
+        """:meth:`eval` while the test's own event loop runs."""
         return decode(await self.request_async(source.encode(), _pairs(bindings), timeout=timeout))
 
     def external(self, source: str, **bindings: Term) -> bytes:
@@ -134,7 +135,7 @@ class Beam(NodeProcess):
         return str(shown.decode())
 
     def nodes(self) -> set[str]:
-        """The visible nodes it is connected with."""
+        """The visible nodes that it is connected to."""
         return {node.name for node in self.eval("nodes()")}
 
     def ping(self, node: str) -> bool:
@@ -151,13 +152,13 @@ class Beam(NodeProcess):
         return sorted_pids(self.eval("_ = pg:start(pg), pg:get_members(ListedGroup__)", ListedGroup__=group))
 
     def halt(self) -> None:
-        """``erlang:halt(0)``: ends at once, without saying goodbye to anybody."""
-        self.write("0 aGFsdCgp g2o=")  # halt(), with no variables; nobody answers
+        """``erlang:halt(0)``: end at once, without an orderly shutdown."""
+        self.write("0 aGFsdCgp g2o=")  # halt(), with no variables; no answer comes
         self.wait()
 
 
 def otp_environment(epmd_port: int, home: Path, folder: Path) -> dict[str, str]:
-    """The environment of a BEAM that meddles with nothing of this machine's: own EPMD port, home and crash dump."""
+    """The environment of an isolated BEAM: its own EPMD port and home, and no crash dump."""
     return {
         "ERL_EPMD_PORT": str(epmd_port),
         "ERL_CRASH_DUMP": os.devnull,

@@ -1,4 +1,4 @@
-"""One test's own little world: its EPMD, its nodes of every kind, and their end."""
+"""The cluster of one test: an EPMD and nodes of every kind, which end with the test."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ProcessT = TypeVar("ProcessT", bound=OsProcess)
 
 
 def free_port() -> int:
-    """A TCP port nobody listens on, below the range that outgoing connections take theirs from."""
+    """A free TCP port, below the range of ephemeral ports."""
     while True:
         port = random.randrange(15000, 32000)
         with socket.socket() as probe:
@@ -33,15 +33,15 @@ def free_port() -> int:
 
 
 def is_listening(port: int) -> bool:
-    """Whether somebody accepts connections at ``port`` of 127.0.0.1."""
+    """True if ``port`` of 127.0.0.1 accepts connections."""
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
         return True
     return False
 
 
 class Cluster:
-    """Starts nodes that share one private EPMD port. OTP's own epmd is started with the first node that needs it,
-    unless ``otp_epmd`` is false: then some Python node has to be it.
+    """Starts nodes that share one private EPMD port. OTP's epmd starts with the first node, unless ``otp_epmd`` is
+    false: then a Python node has to be the EPMD.
     """
 
     def __init__(self, home: Path, *, epmd_port: int | None = None, otp_epmd: bool = True) -> None:
@@ -55,15 +55,15 @@ class Cluster:
         return self._start(Beam, name, **options)
 
     def pynode(self, name: str, **options: Any) -> PyNode:
-        """A Python node in a process of its own; see :class:`pynode.PyNode`."""
+        """A Python node in its own process; see :class:`pynode.PyNode`."""
         return self._start(PyNode, name, **options)
 
     def iex(self, name: str, **options: Any) -> Iex:
-        """A real iex to type at."""
+        """A real iex with a pipe as its input."""
         return self._start(Iex, name, **options)
 
     def shell(self, name: str, **options: Any) -> ErlmeshShell:
-        """``erlmesh shell``, to type at."""
+        """``erlmesh shell`` with a pipe as its input."""
         return self._start(ErlmeshShell, name, **options)
 
     def start_epmd(self) -> OsProcess:
@@ -77,7 +77,7 @@ class Cluster:
         return epmd
 
     def start_epmd_once(self) -> None:
-        """Sees to it that the private EPMD runs, before nodes are started from several threads."""
+        """Start the private EPMD once. Call this before several threads start nodes."""
         if self._otp_epmd:
             self._otp_epmd = False
             self.start_epmd()
@@ -89,11 +89,11 @@ class Cluster:
         return peer
 
     def logs(self) -> str:
-        """The logs of all, for a failure's report."""
+        """The logs of all processes, for the report of a failure."""
         return "".join(member.recent_log() for member in self.processes)
 
     def close(self) -> None:
-        """Ends every process that was started here, the youngest first."""
+        """End every process that was started here, the last one first."""
         while self.processes:
             self.processes.pop().close()
 

@@ -1,11 +1,11 @@
-"""Names and meshes of ``global``, asked of either kind of node in the same words."""
+"""Operations on ``global`` names and meshes, the same for BEAMs and Python nodes."""
 
 from erlmesh.terms import Atom
 from polling import wait_until
 
 X, PLAYED, YES, NO, UNDEFINED = map(Atom, ("x", "played", "yes", "no", "undefined"))
 SPAWN = "spawn(fun() -> receive stop -> ok end end)"
-# What the Python nodes of these tests can do: processes that keep what they are sent.
+# For Python nodes: processes that store the messages that they receive.
 PY_MAILBOXES = """
 boxes = {}
 async def keep(me):

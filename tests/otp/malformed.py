@@ -1,4 +1,4 @@
-"""What no node says on a connection: wrong control tuples, messages that are no terms, fragments and headers astray."""
+"""Malformed input for a connection: control tuples, messages, fragments and headers that no node sends."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WHAT, EMPTY = Atom("what"), Atom("")
 
 
 def controls(v):
-    """Control tuples that are wrong in one way or another, and some that are only odd; ``v`` is a victim."""
+    """Control tuples that are wrong, and some that are only unusual. ``v`` is the pid of a victim."""
     mfa, options = (Atom("erlang"), Atom("node"), 0), [Atom("monitor")]
     return [
         (), (5,), (99, ME, v), (-1, ME, v), (1 << 70, ME, v), (1.0, ME, v),
@@ -78,7 +78,7 @@ BOMB = b"P" + struct.pack(">I", 1 << 30) + zlib.compress(bytes(1 << 24))
 
 
 def messages(v):
-    """Messages that are no terms, behind a control tuple that is right."""
+    """Messages that are not terms, after a correct control tuple."""
     control = (Op.SEND_SENDER, ME, v)
     return {
         "nothing": b"", "no such tag": b"\x00", "cut binary": b"m\x00\x00\x00\x05ab",
@@ -132,7 +132,7 @@ def headers():
 
 
 def malformed_packets(v):
-    """Everything, by a name for it."""
+    """All malformed input: a description → the frames to send."""
     everything = {}
     for control in controls(v):
         for kind, message in (("", b""), (" with a message", ECHO)):

@@ -1,7 +1,7 @@
-"""Another operating system process that a test drives by lines: what both kinds of node share.
+"""An operating system process that a test drives by lines. Both kinds of node are built on it.
 
 A request is one line, ``NUMBER FIELD ...`` with base64 fields; its answer is one line, ``\\x02 NUMBER ok|error FIELD``.
-Everything else the process prints is its log, shown when something goes wrong.
+Everything else the process prints is its log, shown if the test fails.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ LOG_LINES = 400
 
 
 class ProcessGone(AssertionError):
-    """The process ended, or said nothing in time; carries its log."""
+    """The process ended, or did not answer in time. The message has its log."""
 
 
 class EvaluationFailed(AssertionError):
-    """The other side raised; its own words."""
+    """The evaluation raised an exception on the other side. The message has its text."""
 
 
 class OsProcess:
@@ -60,14 +60,14 @@ class OsProcess:
         return self._process.poll() is None
 
     def kill(self) -> None:
-        """``kill -9``, and gone when this returns."""
+        """``kill -9``. The process has ended when this returns."""
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(signal.SIGCONT)
         self._process.kill()
         self.wait()
 
     def stop(self) -> None:
-        """SIGSTOP: the process stands still, its sockets stay."""
+        """SIGSTOP: the process pauses, its sockets stay open."""
         self._process.send_signal(signal.SIGSTOP)
 
     def cont(self) -> None:
@@ -79,7 +79,7 @@ class OsProcess:
         self._process.terminate()
 
     def wait(self, timeout: float = 15.0) -> int:
-        """The exit status, when the process has ended and all its output is read."""
+        """Wait until the process has ended and all its output is read. Return the exit status."""
         try:
             status = self._process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -90,23 +90,23 @@ class OsProcess:
         return status
 
     def close(self) -> None:
-        """Ends it, whatever state it is in. May be called again."""
+        """End the process in any state. May be called again."""
         if self.is_running():
             self.kill()
         else:
             self.wait()
 
     def recent_log(self) -> str:
-        """What it printed last, for a failure's message."""
+        """Its last output, for the message of a failure."""
         lines = "".join(f"    {line}\n" for line in list(self.log))
         return f"--- {self.title}, {'running' if self.is_running() else f'exited {self._process.returncode}'}\n{lines}"
 
     def logged(self, text: str) -> bool:
-        """Whether a line of its output contains ``text``."""
+        """True if a line of its output contains ``text``."""
         return any(text in line for line in list(self.log))
 
     def write(self, line: str) -> None:
-        """Types one line. Raises PeerGone if nobody is there to read it."""
+        """Write one line to its standard input. Raises PeerGone if nobody is there to read it."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(line.encode() + b"\n")
@@ -119,7 +119,7 @@ class OsProcess:
         self.log.append(line)
 
     def output_ended(self) -> None:
-        """All output has been heard (in the reader's thread)."""
+        """Called after the last line of output (in the reader's thread)."""
 
     def _read(self) -> None:
         assert self._process.stdout is not None
@@ -171,7 +171,7 @@ class NodeProcess(OsProcess):
         return self._wait(answer, timeout, "to answer")
 
     async def request_async(self, *fields: bytes, timeout: float = 15.0) -> bytes:
-        """The same from a test whose own node has to go on running meanwhile."""
+        """The same for a test with a node in its own event loop, which must keep running."""
         return await asyncio.to_thread(self.request, *fields, timeout=timeout)
 
     def _wait(self, answer: Future[bytes], timeout: float, what: str) -> bytes:
@@ -200,10 +200,10 @@ class NodeProcess(OsProcess):
 
 
 def pin_to_core(command: Sequence[str], core: int | None) -> list[str]:
-    """The command that runs ``command`` on one core only."""
+    """Return ``command`` pinned to one core, if ``core`` is given."""
     return list(command) if core is None else ["taskset", "--cpu-list", str(core), *command]
 
 
 def sorted_pids(pids: Iterable[Pid]) -> list[Pid]:
-    """Members as a multiset that can be compared: sorted by node, number and life."""
+    """Members in a comparable order: by node, number and creation."""
     return sorted(pids, key=lambda pid: (pid.node.name, pid.id, pid.serial, pid.creation))

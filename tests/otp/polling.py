@@ -1,4 +1,4 @@
-"""Waiting for a condition, with a deadline: the only place in these tests that lets time pass."""
+"""Waits for a condition, with a deadline. Only this module of these tests sleeps."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ __all__ = ["run", "wait_until", "wait_until_async"]
 
 T = TypeVar("T")
 POLL_INTERVAL = 0.005
-"""Seconds between two looks."""
+"""Seconds between two polls."""
 
 
 def wait_until(
     condition: Callable[[], T], timeout: float = 15.0, *, what: str = "", details: Callable[[], Any] = str
 ) -> T:
-    """Looks again and again until ``condition()`` is true and gives its value.
+    """Poll ``condition()`` until it is true, and return its value.
 
-    After ``timeout`` seconds ``AssertionError`` with the last value, and with what ``seen()`` shows.
+    Raises AssertionError after ``timeout`` seconds, with the last value and ``details()`` in the message.
     """
     deadline = time.monotonic() + timeout
     while not (value := condition()):
@@ -30,7 +30,7 @@ def wait_until(
 
 
 async def wait_until_async(condition: Callable[[], T | Awaitable[T]], timeout: float = 15.0, *, what: str = "") -> T:
-    """:func:`wait_until` for a test that runs a node in its own loop; the condition may be a coroutine function."""
+    """:func:`wait_until` for a test with a node in its own event loop. The condition may be a coroutine function."""
     deadline = time.monotonic() + timeout
     while True:
         value: Any = condition()
@@ -44,7 +44,7 @@ async def wait_until_async(condition: Callable[[], T | Awaitable[T]], timeout: f
 
 
 def run(main: Coroutine[Any, Any, T], timeout: float = 60.0) -> T:
-    """Runs a test's coroutine in a loop of its own, for at most ``timeout`` seconds."""
+    """Run a test's coroutine in a new event loop, for at most ``timeout`` seconds."""
 
     async def limited() -> T:
         async with asyncio.timeout(timeout):

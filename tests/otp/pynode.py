@@ -1,4 +1,4 @@
-"""An erlmesh node in a Python process of its own, so that ``kill -9`` and SIGSTOP are real."""
+"""An erlmesh node in its own Python process, so that ``kill -9`` and SIGSTOP are real."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ class PyNode(NodeProcess):
         return pickle.loads(self.request(source.encode(), pickle.dumps(bindings), timeout=timeout))
 
     async def eval_async(self, source: str, *, timeout: float = 15.0, **bindings: Any) -> Any:
-        """:meth:`eval` while the test's own loop goes on."""
+        """:meth:`eval` while the test's own event loop runs."""
         return pickle.loads(await self.request_async(source.encode(), pickle.dumps(bindings), timeout=timeout))
 
     def nodes(self) -> set[str]:
-        """The visible nodes it is connected with."""
+        """The visible nodes that it is connected to."""
         return set(self.eval("node.nodes()"))
 
     def ping(self, node: str) -> bool:
@@ -65,13 +65,13 @@ class PyNode(NodeProcess):
         return sorted_pids(self.eval("node.pg.get_members(LISTED)", LISTED=group))
 
     def halt(self) -> None:
-        """Leaves in order, as at the end of a program."""
+        """Stop in order, as at the end of a program."""
         self.write("")
         self.wait()
 
 
 def python_environment(epmd_port: int, home: Path) -> dict[str, str]:
-    """The environment of an erlmesh process that meddles with nothing of this machine's."""
+    """The environment of an isolated erlmesh process: its own EPMD port, home and state folder."""
     return {
         "ERL_EPMD_PORT": str(epmd_port),
         "HOME": str(home),

@@ -1,8 +1,8 @@
-"""The inside of :class:`pynode.PyNode`: an erlmesh node that evaluates what comes on its standard input.
+"""The program of :class:`pynode.PyNode`: an erlmesh node that evaluates requests from its standard input.
 
 ``python pynode_driver.py '{"name": ..., "cookie": ...}'``. A request is evaluated in the body of one process, ``me``,
-where ``node``, the names of erlmesh and everything assigned before are to hand; statements and ``await`` work. When
-that process is ended by a signal, another takes its place.
+with ``node``, the names of erlmesh and all earlier assignments as globals. Statements and ``await`` work. If a signal
+terminates that process, another one replaces it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Somebody who types at a prompt: real ``iex``, and ``erlmesh shell``, line by line, through a pipe."""
+"""Drives a REPL line by line through a pipe: a real ``iex``, and ``erlmesh shell``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MARK = "~typed~"
 
 
 class ReplDriver(OsProcess):
-    """``type(line)`` gives what the prompt answers. After each line it types one that prints a mark."""
+    """``type(line)`` returns the output of a line. After each line it sends a command that prints a mark."""
 
     marker_command = 'print("{mark}")'
     prompt_pattern = re.compile(r"")
@@ -39,7 +39,7 @@ class ReplDriver(OsProcess):
             raise
 
     def type(self, line: str, *, timeout: float = 15.0) -> str:
-        """Types ``line`` and gives the printed answer, without prompts."""
+        """Send ``line`` and return its output, without prompts."""
         mark = f"{MARK}{next(self._numbers)}"
         with self._answer_changed:
             self._answer.clear()
@@ -48,7 +48,7 @@ class ReplDriver(OsProcess):
         self.write(self.marker_command.format(mark=mark))
         with self._answer_changed:
             if not self._answer_changed.wait_for(lambda: mark in self._marks or self._ended, timeout) or self._ended:
-                raise ProcessGone(f"{self.name} did not come back from {line!r} in {timeout} s\n{self.recent_log()}")
+                raise ProcessGone(f"{self.name} did not answer {line!r} in {timeout} s\n{self.recent_log()}")
             return "\n".join(self._answer).strip()
 
     def line_received(self, line: str) -> None:
@@ -68,7 +68,7 @@ class ReplDriver(OsProcess):
 
 
 class Iex(ReplDriver):
-    """``iex --name``, of the installed Elixir or of the one that belongs to ``otp``."""
+    """``iex --name``, of the installed Elixir or of the Elixir for ``otp``."""
 
     marker_command = 'IO.puts("{mark}") && IEx.dont_display_result()'
     prompt_pattern = re.compile(r"(?:iex|\.\.\.)\([^)]*\)\d+> ")
@@ -82,7 +82,7 @@ class Iex(ReplDriver):
 
 
 class ErlmeshShell(ReplDriver):
-    """``erlmesh shell --name``, its standard input a pipe."""
+    """``erlmesh shell --name`` with a pipe as its standard input."""
 
     def __init__(
         self, name: str, *, epmd_port: int, home: Path, cookie: str = "monster", arguments: tuple[str, ...] = ()

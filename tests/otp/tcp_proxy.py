@@ -1,4 +1,4 @@
-"""A relay as a NAT or a container engine is one: what comes to one port goes on to another address."""
+"""A TCP proxy, as in a NAT or a container engine: it forwards connections of one port to another address."""
 
 import asyncio
 import contextlib
@@ -8,7 +8,7 @@ __all__ = ["tcp_proxy"]
 
 @contextlib.asynccontextmanager
 async def tcp_proxy(at, to):
-    """From the address and port ``at`` to those of ``to``, both ways, until the end of the ``async with``."""
+    """Forward from the address and port ``at`` to those of ``to``, in both directions, until the block ends."""
     tasks = set()
 
     async def forward(reader, writer):

@@ -1,4 +1,4 @@
-"""What no node would say, said to ``erlmesh start`` and to a BEAM: the link that said it may end, and nothing else."""
+"""Malformed input to ``erlmesh start`` and to a BEAM: it may close its own connection and nothing else."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class HostilePeerHarness:
-    """A good BEAM that must notice nothing, a subject, and a way to be its bad peer."""
+    """A bystander BEAM that must see no effect, a node under test, and raw nodes that send malformed input to it."""
 
     def __init__(self, cluster, subject, closing):
         self.subject, self._closing, self._port = subject, closing, cluster.epmd_port
@@ -53,14 +53,14 @@ class HostilePeerHarness:
         return self._closing(socket.create_connection(("127.0.0.1", self.port()), 15))
 
     def raw_node(self, cookie=COOKIE):
-        """By the name whose pid is ME: each takes the place of the one before."""
+        """Connect under the name whose pid is ME. Each new connection replaces the one before."""
         us = LocalNode(LOCAL_NAME, 77, lambda _: cookie, lambda: secrets.randbits(32), set(), OFFERED)
         return ProtocolPeer(
             self.socket(), HandshakeDriver(initiate(us, self.subject, lambda: True), now=time.monotonic())
         )
 
     def survives(self, *frames, patience=0.0):
-        """Whether the link of a guest who says ``frames`` is still there: at once, and for ``patience`` seconds."""
+        """True if the connection that sends ``frames`` stays open: at once, and for ``patience`` seconds."""
         guest = self.raw_node()
         with contextlib.closing(guest.socket):
             ref = Ref(Atom(LOCAL_NAME), 77, (secrets.randbits(18), 5, 5))
@@ -106,7 +106,7 @@ def harness(cluster, node, closing):
 
 
 class RestartingBeam:
-    """A BEAM as the subject, which is started again when it dies of what it is told: OTP 25 does, of some fragments."""
+    """A BEAM as the node under test. It is restarted if the input crashes it: some fragments crash OTP 25."""
 
     def __init__(self, cluster, closing, otp):
         self._cluster, self._closing, self._otp = cluster, closing, otp
@@ -134,15 +134,15 @@ class RestartingBeam:
 
 
 CLOSE_TIMEOUT = 1.0
-"""Seconds: a BEAM looks at a message when its receiver does, which may be after we have asked for a sign of life."""
+"""Seconds: a BEAM decodes a message only when the receiver takes it, possibly after it has answered our check."""
 EXPECTED_DIFFERENCES = (
     "(<Op.SPAWN_REQUEST: 29>",
     "(<Op.UNLINK_ID_ACK: 36>, 0",
     "fragments: number 0",
     "message: a reference of none",
 )
-"""Where we are stricter: who asks for a process is of the node that asks, the arguments are as many as it says; and
-some numbers that a BEAM does not look at.
+"""Where erlmesh is stricter than a BEAM: the requester of a process must be on the node that asks, the number of
+arguments must match, and some numbers are checked that a BEAM ignores.
 """
 
 
@@ -167,7 +167,7 @@ def send_packet(connection, packet):
 
 
 def receive_packet(connection):
-    """The next one; b"" when the other side has closed."""
+    """The next packet of the handshake, or b"" if the other side has closed."""
     connection.settimeout(15)
     with contextlib.suppress(ConnectionError), connection.makefile("rb", buffering=0) as stream:
         if size := stream.read(2):
@@ -180,7 +180,7 @@ def resident(process):
 
 
 def closed_after(connection, seconds):
-    """How long it took the other side to close; fails after ``seconds``."""
+    """Seconds until the other side closes. Fails after ``seconds``."""
     started = time.monotonic()
     connection.settimeout(seconds)
     with contextlib.suppress(ConnectionError):
@@ -220,7 +220,7 @@ def test_who_takes_the_name_of_a_connected_node_without_the_cookie_changes_nothi
 
 
 def test_our_own_challenge_is_not_answered_to_who_sends_it_back(harness, closing, epmd_port):
-    """The node asks it of our call; we ask it of the node's call, and would answer with its answer."""
+    """A mirror attack: the challenge of the node for our call is sent back to the node in its own call."""
     listener = closing(socket.create_server(("127.0.0.1", 0)))
     registration = closing(socket.create_connection(("127.0.0.1", epmd_port), 15))
     registration.sendall(epmd.encode_register("mirror", listener.getsockname()[1]))
@@ -248,7 +248,7 @@ def test_a_term_a_million_deep_is_read_or_refused_and_its_memory_returns(harness
     harness.survives(framed((Op.SEND_SENDER, ME, nobody), DEEP))
 
     harness.assert_unharmed()
-    wait_until(lambda: resident(node) - before < 64 << 20)  # it takes 130 MB while it is there
+    wait_until(lambda: resident(node) - before < 64 << 20)  # decoding it takes 130 MB
 
 
 def test_a_flood_of_atoms_is_forgotten(harness, node):
