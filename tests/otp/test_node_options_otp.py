@@ -176,7 +176,7 @@ def test_only_allowed_nodes_are_met_in_either_direction(cluster, allow):
     assert plato.ping(socrates.name)
     assert not aristotle.ping(socrates.name)
     assert not socrates.ping(aristotle.name)
-    assert "is not among the nodes" in socrates.eval("node.last_connect_error(PEER)", PEER=aristotle.name)
+    assert "is not on the allow-list" in socrates.eval("node.last_connect_error(PEER)", PEER=aristotle.name)
 
     socrates.eval("node.allow([PEER])", PEER=aristotle.name)
     assert aristotle.ping(socrates.name)
