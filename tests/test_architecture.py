@@ -20,7 +20,7 @@ FLOORS = [
     ["erlmesh.otp_functions"],
     ["erlmesh.testing"],
     ["erlmesh"],
-    ["erlmesh.shell", "erlmesh.demo", "erlmesh.bench", "erlmesh.doctor", "erlmesh.discovery"],
+    ["erlmesh.shell", "erlmesh.demo", "erlmesh.doctor", "erlmesh.discovery"],
     ["erlmesh.cli"],
     ["erlmesh.__main__"],
 ]

@@ -264,4 +264,5 @@ class Node:
         if isinstance(what, ModuleType):
             self._functions.add_module(what, as_)
         else:
-            self._functions.add(what, as_ or what.__module__.rpartition(".")[2], name)
+            module = as_ or getattr(what, "__module__", type(what).__module__).rpartition(".")[2]
+            self._functions.add(what, module, name)

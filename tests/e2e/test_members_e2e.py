@@ -57,7 +57,7 @@ def test_the_command_and_the_shell_name_groups_alike(erlmesh):
     plato.ask(':pg.join({:room, "lobby"}, self)')
     plato.ask(":pg2.create(:old)")
     plato.ask(":pg2.join(:old, self)")
-    plato.ask("pg.start_scope('chat').join('talkers', self())")
+    plato.ask("pg._node.pg.start_scope('chat').join('talkers', self())")
 
     def ask(*arguments):
         code, out, err = erlmesh.run("members", *arguments, "--on", "plato")

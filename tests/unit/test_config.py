@@ -119,3 +119,9 @@ def test_a_value_that_is_not_valid_is_refused_in_words(name, wrong, words):
         NodeConfig(name, **{"cookie": "c", **wrong})
     with pytest.raises(ValueError, match=words):
         Node(name, **{"cookie": "c", **wrong})
+
+
+def test_the_representation_shows_no_cookie():
+    config = NodeConfig("a@127.0.0.1", cookie="SECRET", cookies={"b@127.0.0.1": "SECRET"})
+
+    assert "SECRET" not in repr(config)

@@ -1,5 +1,6 @@
 """The functions that other nodes may call, and their names."""
 
+import functools
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -158,3 +159,8 @@ def test_importing_otp_functions_exposes_nothing():
 
     assert {key[0] for key in functions.names()} == {"erlang", "gen_server", "net_kernel", "pg", "pg2", "timer"}
     assert erlmesh.otp_functions.EXPOSED.names() == functions.names()
+
+
+def test_a_callable_without_a_name_needs_one():
+    with pytest.raises(TypeError, match="give name="):
+        FunctionTable().add(functools.partial(len), "m")

@@ -77,3 +77,24 @@ def test_who_does_not_use_it_does_not_import_it(project):
     )
 
     assert "1 passed" in done.stdout, done.stdout
+
+
+async def test_a_child_of_a_handler_runs_on_the_machine_of_its_node(cluster):
+    ticks = []
+
+    async def child(me):
+        while True:
+            await me.sleep(1)
+            ticks.append(1)
+
+    mesh = await cluster(1, seed=1)
+    (a,) = mesh
+    handler = a.spawn_handler(lambda _: handler.spawn(child))
+    a.send(handler.pid, 1)  # the handler runs for this code, which is outside of the machine
+    await mesh.wait_until(lambda: ticks)
+
+    mesh.pause(a)
+    before = len(ticks)
+    await mesh.sleep(5)
+
+    assert len(ticks) == before

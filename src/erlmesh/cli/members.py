@@ -55,6 +55,11 @@ class _Question:
             return " --pg2"
         return "" if self.scope is Atom("pg") else f" --scope {shlex.quote(self.scope.name)}"
 
+    @property
+    def other_service(self) -> str:
+        """How to ask the other service, if the default scope of pg was asked."""
+        return ". Add --pg2 to ask pg2" if self.scope is Atom("pg") else ""
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("group", metavar="GROUP", help="the group: greeters, :greeters, or any other term")
@@ -78,7 +83,8 @@ async def _run(options: argparse.Namespace, question: _Question) -> int:
         if members is None and hint is None:
             raise ErlmeshError(f"{peer} has no pg2 group {format_elixir(question.group)}")
         blocked = await blocked_peers(node, peer)
-    if hint:
+    if not members:
+        hint = hint or f"the group {format_elixir(question.group)} has no members on {peer}{question.other_service}"
         print(f"erlmesh: {hint}", file=sys.stderr)
     for pid in members or ():
         seconds = blocked.get(pid.node.name)

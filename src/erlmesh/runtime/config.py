@@ -100,6 +100,7 @@ class NodeConfig:
     _: KW_ONLY
     cookie: str | None = field(
         default=None,
+        repr=False,
         metadata=options(
             CommandOption(
                 "--cookie",
@@ -114,6 +115,7 @@ class NodeConfig:
     ``/run/secrets/cookie``. There is no default."""
     cookies: Mapping[Atom, str] | Mapping[str, str] | None = field(
         default=None,
+        repr=False,
         metadata=options(
             CommandOption(
                 "--cookies-file", "file with lines NODE COOKIE, for nodes with another cookie", "FILE", for_clients=True

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from random import Random
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from erlmesh.core.allow_list import AllowList
 from erlmesh.core.cookies import Cookies
@@ -31,8 +31,8 @@ from erlmesh.runtime.connections import Connection, Connections
 from erlmesh.runtime.loop_monitor import ERLMESH, LoopMonitor
 from erlmesh.runtime.node_events import NodeEvents
 from erlmesh.runtime.pending_signals import PendingSignals
-from erlmesh.runtime.process import Body, LocalProcess, ProcessOps
-from erlmesh.runtime.process_ops import NodeProcessOps
+from erlmesh.runtime.process import LocalProcess, ProcessOps
+from erlmesh.runtime.process_ops import NodeProcessOps, SpawnFunction
 from erlmesh.runtime.reconnector import Reconnector
 from erlmesh.runtime.router import Router, refuse_spawn_request
 from erlmesh.runtime.spawn_server import FallbackBody, SpawnServer
@@ -83,6 +83,7 @@ class NodeInstance:
         config: InstanceConfig,
         *,
         process_class: ProcessClass,
+        spawn: SpawnFunction,
         group_leader: Callable[[], Pid],
         fallback_body: FallbackBody,
         is_overlap_disconnect: Callable[[str], bool],
@@ -94,7 +95,7 @@ class NodeInstance:
         ops = NodeProcessOps(
             self.router,
             config.rng,
-            spawn=self._spawn,
+            spawn=spawn,
             nodes=self._nodes,
             group_leader=group_leader,
         )
@@ -171,9 +172,6 @@ class NodeInstance:
                 cancelled.append(process._task)
                 self.router.termination.terminate(process, SHUTDOWN)
         return cancelled
-
-    def _spawn(self, body: Body, arguments: tuple[Any, ...], name: Atom | str | None) -> LocalProcess:
-        return self.spawner.start(body, arguments, name)
 
     def _nodes(self, *, hidden: bool = False) -> list[str]:
         return self.connections.nodes(hidden=hidden)

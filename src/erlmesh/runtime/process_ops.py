@@ -11,10 +11,10 @@ from erlmesh.runtime.process import MFA, Body, Destination, LocalProcess
 from erlmesh.runtime.router import Router
 from erlmesh.terms import Atom, Pid, Ref, Term
 
-__all__ = ["NodeProcessOps"]
+__all__ = ["NodeProcessOps", "SpawnFunction"]
 
 
-class _Spawn(Protocol):
+class SpawnFunction(Protocol):
     def __call__(self, body: Body, arguments: tuple[Any, ...], name: Atom | str | None) -> LocalProcess: ...
 
 
@@ -26,7 +26,7 @@ class NodeProcessOps:
     """One object serves all processes of a node. ``group_leader()`` is the default for processes spawned remotely."""
 
     def __init__(
-        self, router: Router, rng: Random, *, spawn: _Spawn, nodes: _Nodes, group_leader: Callable[[], Pid]
+        self, router: Router, rng: Random, *, spawn: SpawnFunction, nodes: _Nodes, group_leader: Callable[[], Pid]
     ) -> None:
         self.signals = router.signal_sender
         self.atom = router.atom

@@ -100,6 +100,7 @@ class Runtime:
             creation,
             self._config,
             process_class=self._process_class,
+            spawn=self._start_process,
             group_leader=self._group_leader,
             fallback_body=self._fallback_body,
             is_overlap_disconnect=self._is_overlap_disconnect,
@@ -155,7 +156,11 @@ class Runtime:
 
     def spawn(self, body: Body, *arguments: Any, name: Atom | str | None = None) -> Pid:
         """See :meth:`erlmesh.Node.spawn`."""
-        return self._instance.spawner.start(body, arguments, name).pid
+        return self._start_process(body, arguments, name).pid
+
+    def _start_process(self, body: Body, arguments: tuple[Any, ...], name: Atom | str | None) -> LocalProcess:
+        """Every process with a body starts here, also a child of another process. Simulations override it."""
+        return self._instance.spawner.start(body, arguments, name)
 
     def spawn_handler(
         self,

@@ -32,7 +32,7 @@ from erlmesh.formatting import release_local
 from erlmesh.node import Node
 from erlmesh.runtime.process import Body, LocalProcess
 from erlmesh.runtime.runtime import Runtime
-from erlmesh.terms import Atom, Pid, Term
+from erlmesh.terms import Atom, Term
 from erlmesh.testing.loop import Machine, SimulatedLoop
 from erlmesh.testing.network import SimulatedEpmd, SimulatedNetwork
 
@@ -57,9 +57,9 @@ class SimulatedRuntime(Runtime):
 
     machine: Machine
 
-    def spawn(self, body: Body, *arguments: Any, name: Atom | str | None = None) -> Pid:
+    def _start_process(self, body: Body, arguments: tuple[Any, ...], name: Atom | str | None) -> LocalProcess:
         with self.machine:
-            return super().spawn(body, *arguments, name=name)
+            return super()._start_process(body, arguments, name)
 
     def spawn_handler(
         self,

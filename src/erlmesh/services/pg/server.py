@@ -106,7 +106,7 @@ class Pg:
         """Stop the scope.
 
         It has no groups on this node any more, our members leave on the other nodes, and its name is free. An exit
-        signal from any process has the same effect. :meth:`erlmesh.Node.start_scope` starts the scope again.
+        signal from any process has the same effect. :meth:`start_scope` starts the scope again.
         """
         self._process.stop(reason)
 

@@ -54,9 +54,12 @@ class FunctionTable:
         Raises ``TypeError`` for a value that cannot be called with positional arguments, and ``ValueError`` if
         another function has the name.
         """
-        # Raises at once if a name is too long for an atom.
-        Atom(module), Atom(name := name or function.__name__)
         takes_process, arities = _parameters_of(function)
+        name = name or getattr(function, "__name__", None)
+        if name is None:
+            raise TypeError(f"{function!r} has no name: give name=")
+        # Raises at once if a name is too long for an atom.
+        Atom(module), Atom(name)
         exposed = _ExposedFunction(function, takes_process, inspect.iscoroutinefunction(function))
         for arity in arities:
             taken = self._functions.get((module, name, arity))
