@@ -161,7 +161,7 @@ def test_a_secret_that_cannot_be_read_says_what_to_do(lab):
     container = lab.node("plato", cookie=str(secret))
 
     assert lab.wait_exit(container) == 1
-    assert "/run/secrets/cookie belongs to user 0 and user 10001 may not read it" in lab.logs(container)
+    assert "/run/secrets/cookie belongs to user 0, and user 10001 may not read it" in lab.logs(container)
     assert "chmod 444" in lab.logs(container)
 
 
