@@ -1,4 +1,4 @@
-"""A node whose event loop is held by somebody's code is alive for all others, and says what it is that holds it."""
+"""A node with a blocked event loop stays connected to all others and logs the code that blocks it."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -25,13 +25,13 @@ EVENTS = "All = fun All(Sofar) -> receive {nodedown, Node} -> All([Node | Sofar]
 
 
 def blocked(node, how, seconds):
-    """Code of that kind holds the node's event loop for so long; returns when it is over."""
+    """Block the node's event loop with code of that kind for that long. Returns afterwards."""
     node.eval(BLOCK.format(seconds=seconds, how=BLOCKING_CODE[how]), timeout=seconds + 30)
 
 
 @pytest.mark.parametrize("ticktime", [4, 8])
-def test_nobody_gives_up_nodes_whose_loops_are_held_for_three_tick_times(cluster, ticktime):
-    """Sleeping, computing in Python and in C, at once; in the eyes of OTP 25, OTP 27 and of another Python node."""
+def test_nodes_with_blocked_event_loops_stay_connected_for_three_tick_times(cluster, ticktime):
+    """Sleeping and computing in Python and in C, at once, as seen by OTP 25, OTP 27 and another Python node."""
     tick = ["-kernel", "net_ticktime", str(ticktime)]
     beams = [cluster.beam("beam"), cluster.beam("beam27", otp=27, arguments=tick)]
     beams[0].eval(f"net_kernel:set_net_ticktime({ticktime}, 0)")
@@ -81,8 +81,8 @@ time.sleep(SECONDS)
 """
 
 
-def test_the_other_half_of_a_message_leaves_while_the_loop_is_held(cluster, otp):
-    """16 MiB to a node that does not read at first: a tick in the midst of them would end the connection."""
+def test_the_rest_of_a_message_is_sent_while_the_loop_is_blocked(cluster, otp):
+    """16 MiB to a node that does not read at first. A tick in the middle of them would close the connection."""
     beam = cluster.beam("beam", otp=otp, arguments=["-kernel", "net_ticktime", "4"])
     python = cluster.pynode("python", net_ticktime=4)
     assert beam.ping(python.name)
@@ -105,8 +105,8 @@ def test_the_other_half_of_a_message_leaves_while_the_loop_is_held(cluster, otp)
     assert beam.ping(python.name)
 
 
-def test_a_paused_node_that_resumes_keeps_those_who_went_on_talking(cluster, otp):
-    """Its own tick time has passed twice; theirs, which is longer, has not."""
+def test_a_resumed_node_keeps_its_links_to_nodes_that_kept_sending(cluster, otp):
+    """The paused node's own tick time passes twice. The longer tick time of the other node does not pass."""
     beam, python = cluster.beam("beam", otp=otp), cluster.pynode("python", net_ticktime=4)
     assert beam.ping(python.name)
     beam.eval("net_kernel:monitor_nodes(true)")

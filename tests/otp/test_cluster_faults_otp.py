@@ -1,4 +1,4 @@
-"""What must not work, and must not harm: wrong cookies, strangers on the port, garbage on a link, absent hosts."""
+"""Faults that must fail without harm: wrong cookies, foreign clients, garbage on a link, missing hosts."""
 
 import contextlib
 import random
@@ -18,7 +18,7 @@ from polling import wait_until
 GROUP = Atom("group")
 
 
-def test_a_wrong_cookie_is_refused_by_a_beam_and_the_python_side_says_why(cluster, otp):
+def test_a_beam_refuses_a_wrong_cookie_and_the_python_node_reports_why(cluster, otp):
     beam, python = cluster.beam("beam", otp=otp), cluster.pynode("python", cookie="another")
 
     assert not python.ping(beam.name)
@@ -28,7 +28,7 @@ def test_a_wrong_cookie_is_refused_by_a_beam_and_the_python_side_says_why(cluste
     assert python.nodes() == beam.nodes() == set()
 
 
-def test_a_wrong_cookie_is_refused_by_a_python_node_which_says_so(cluster, otp):
+def test_a_python_node_refuses_a_wrong_cookie_and_reports_it(cluster, otp):
     beam, python = cluster.beam("beam", otp=otp), cluster.pynode("python", cookie="another")
 
     assert not beam.ping(python.name)
@@ -38,7 +38,7 @@ def test_a_wrong_cookie_is_refused_by_a_python_node_which_says_so(cluster, otp):
     assert python.nodes() == beam.nodes() == set()
 
 
-def test_the_cookie_is_in_no_log(cluster):
+def test_no_log_contains_the_cookie(cluster):
     beam, python = cluster.beam("beam", cookie="verysecretone"), cluster.pynode("python", cookie="verysecrettwo")
 
     assert not python.ping(beam.name)
@@ -49,7 +49,7 @@ def test_the_cookie_is_in_no_log(cluster):
 
 
 @pytest.mark.parametrize("who", ["nobody@127.0.0.1", "nobody@no-such-host.invalid", "nobody@127.0.0.77"])
-def test_a_ping_of_nobody_is_pang(cluster, who):
+def test_a_ping_of_a_missing_node_is_pang(cluster, who):
     python = cluster.pynode("python")
     started = time.monotonic()
 
@@ -59,7 +59,7 @@ def test_a_ping_of_nobody_is_pang(cluster, who):
     assert python.eval("node.last_connect_error(name)", name=who)
 
 
-def test_a_beam_pings_a_python_node_that_has_left(cluster):
+def test_a_beam_ping_of_a_stopped_python_node_is_pang(cluster):
     beam, python = cluster.beam("beam"), cluster.pynode("python")
     assert beam.ping(python.name)
 
@@ -74,7 +74,7 @@ def port_of(python):
 
 
 def sent_to(port, data):
-    """Sends bytes to a port of this machine and gives what comes back until the other side closes."""
+    """Send bytes to a local port and return what comes back until the other side closes."""
     with socket.create_connection(("127.0.0.1", port), 5) as connection:
         connection.settimeout(10)
         answer = b""
@@ -99,7 +99,7 @@ OTHER_PROTOCOLS = {
 
 
 @pytest.mark.parametrize("stranger", OTHER_PROTOCOLS)
-def test_a_stranger_on_the_port_is_turned_away_and_nobody_else_notices(cluster, stranger):
+def test_a_foreign_client_is_disconnected_without_affecting_other_links(cluster, stranger):
     beam, python = cluster.beam("beam"), cluster.pynode("python")
     assert beam.ping(python.name)
     mine = python.join(GROUP)
@@ -112,7 +112,7 @@ def test_a_stranger_on_the_port_is_turned_away_and_nobody_else_notices(cluster, 
 
 
 class RawNode:
-    """A node of a few lines that knows the cookie, to say on an open link what no node would."""
+    """A minimal node that knows the cookie. It sends input on an open link that no node would send."""
 
     def __init__(self, name, python, cookie="monster"):
         me = LocalNode(name, 1, lambda _: cookie, lambda: secrets.randbits(32), set(), OFFERED)
@@ -129,7 +129,7 @@ class RawNode:
         self.connection.sendall(struct.pack(">I", len(frame)) + frame)
 
     def is_closed(self):
-        """Reads until the other side closes; time-outs are failures."""
+        """Read until the other side closes. Time-outs are failures."""
         with contextlib.suppress(ConnectionResetError):
             while self.connection.recv(65536):
                 pass
@@ -161,7 +161,7 @@ FRAMES = {
 
 
 @pytest.mark.parametrize("frame", FRAMES)
-def test_a_malformed_frame_closes_its_link_alone(cluster, frame):
+def test_a_malformed_frame_closes_only_its_own_link(cluster, frame):
     beam, python = cluster.beam("beam"), cluster.pynode("python")
     mine = python.join(GROUP)
     assert beam.ping(python.name)
@@ -178,7 +178,7 @@ def test_a_malformed_frame_closes_its_link_alone(cluster, frame):
     assert sum("guest@127.0.0.1" in line and "WARNING" in line for line in python.log) <= 1
 
 
-def test_a_frame_of_four_gigabytes_is_not_waited_for(cluster):
+def test_a_frame_of_four_gigabytes_closes_the_link_at_once(cluster):
     python = cluster.pynode("python")
     guest = RawNode("guest@127.0.0.1", python)
 
@@ -188,7 +188,7 @@ def test_a_frame_of_four_gigabytes_is_not_waited_for(cluster):
     wait_until(lambda: python.nodes() == set())
 
 
-def test_a_paused_node_is_given_up_and_comes_back(cluster):
+def test_a_paused_node_is_disconnected_and_reconnects(cluster):
     beam = cluster.beam("beam", arguments=["-kernel", "net_ticktime", "4"])
     python = cluster.pynode("python", net_ticktime=4)
     mine, other = python.join(GROUP), beam.join(GROUP)
@@ -197,13 +197,13 @@ def test_a_paused_node_is_given_up_and_comes_back(cluster):
 
     beam.stop()
     wait_until(lambda: python.members(GROUP) == [mine], 10, what="a group without the silent")
-    beam.cont()  # from here OTP's global sometimes reconnects by itself
+    beam.cont()  # from here on OTP's global sometimes reconnects by itself
 
     assert python.ping(beam.name)
     wait_until(lambda: set(python.members(GROUP)) == set(beam.members(GROUP)) == {mine, other})
 
 
-def test_a_paused_python_node_is_given_up_by_a_beam_and_comes_back(cluster):
+def test_a_beam_disconnects_a_paused_python_node_which_reconnects(cluster):
     beam = cluster.beam("beam", arguments=["-kernel", "net_ticktime", "4"])
     python = cluster.pynode("python", net_ticktime=4)
     mine, other = python.join(GROUP), beam.join(GROUP)
@@ -219,7 +219,7 @@ def test_a_paused_python_node_is_given_up_by_a_beam_and_comes_back(cluster):
     wait_until(lambda: set(python.members(GROUP)) == set(beam.members(GROUP)) == {mine, other})
 
 
-def test_a_python_node_can_be_the_epmd_for_beams(cluster_without_epmd):
+def test_a_python_node_serves_as_epmd_for_beams(cluster_without_epmd):
     python = cluster_without_epmd.pynode("python")
     beam = cluster_without_epmd.beam("beam")
 
