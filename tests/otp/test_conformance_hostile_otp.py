@@ -146,7 +146,9 @@ arguments must match, and some numbers are checked that a BEAM ignores.
 """
 
 
-def test_what_no_node_says_ends_a_link_where_a_beam_ends_it_and_nothing_else(cluster, harness, node, closing, otp):
+def test_invalid_input_closes_a_link_where_a_beam_closes_it_and_has_no_other_effect(
+    cluster, harness, node, closing, otp
+):
     beam = RestartingBeam(cluster, closing, otp)
 
     with_us = {what: harness.survives(*frames) for what, frames in malformed_packets(harness.victim).items()}
@@ -189,7 +191,7 @@ def closed_after(connection, seconds):
     return time.monotonic() - started
 
 
-def test_a_caller_that_trickles_is_given_up_in_seven_seconds_and_silent_ones_are_in_nobodys_way(cluster, harness):
+def test_a_slow_handshake_times_out_in_seven_seconds_and_silent_clients_block_no_node(cluster, harness):
     silent = [harness.socket() for _ in range(300)]
     trickle = harness.socket()
     trickle.sendall(b"\x00\x30N" + bytes(5))
@@ -207,7 +209,7 @@ def test_a_caller_that_trickles_is_given_up_in_seven_seconds_and_silent_ones_are
     assert harness.bystander.ping(NAME)
 
 
-def test_who_takes_the_name_of_a_connected_node_without_the_cookie_changes_nothing(harness, node):
+def test_a_client_without_the_cookie_cannot_replace_a_connected_node(harness, node):
     harness.bystander.eval("net_kernel:monitor_nodes(true)")
     us = LocalNode(harness.bystander.name, 5, lambda _: "guess", lambda: secrets.randbits(32), set(), OFFERED)
 
@@ -219,8 +221,8 @@ def test_who_takes_the_name_of_a_connected_node_without_the_cookie_changes_nothi
     wait_until(lambda: node.logged("rejected"))
 
 
-def test_our_own_challenge_is_not_answered_to_who_sends_it_back(harness, closing, epmd_port):
-    """A mirror attack: the challenge of the node for our call is sent back to the node in its own call."""
+def test_a_reflected_challenge_is_not_answered(harness, closing, epmd_port):
+    """A mirror attack: the challenge for our connection is sent back to the node on its own connection."""
     listener = closing(socket.create_server(("127.0.0.1", 0)))
     registration = closing(socket.create_connection(("127.0.0.1", epmd_port), 15))
     registration.sendall(epmd.encode_register("mirror", listener.getsockname()[1]))
@@ -241,7 +243,7 @@ def test_our_own_challenge_is_not_answered_to_who_sends_it_back(harness, closing
     harness.assert_unharmed()
 
 
-def test_a_term_a_million_deep_is_read_or_refused_and_its_memory_returns(harness, node):
+def test_a_term_a_million_levels_deep_is_read_or_refused_and_its_memory_is_freed(harness, node):
     nobody = Pid(harness.victim.node, 32000, 0, harness.victim.creation)
     before = resident(node)
 
@@ -251,7 +253,7 @@ def test_a_term_a_million_deep_is_read_or_refused_and_its_memory_returns(harness
     wait_until(lambda: resident(node) - before < 64 << 20)  # decoding it takes 130 MB
 
 
-def test_a_flood_of_atoms_is_forgotten(harness, node):
+def test_the_memory_of_a_flood_of_atoms_is_freed(harness, node):
     flood = """
         Flood = fun(From) -> [erpc:call(N, erlang, hd, [[[list_to_atom("flood" ++ integer_to_list(I * 1000 + J))
                               || J <- lists:seq(1, 1000)]]]) || I <- lists:seq(From, From + 49)], ok end
@@ -267,7 +269,7 @@ def test_a_flood_of_atoms_is_forgotten(harness, node):
     harness.assert_unharmed()
 
 
-def test_thousands_of_unfinished_messages_end_their_link_and_are_forgotten(harness, node):
+def test_thousands_of_unfinished_messages_close_their_link_and_their_memory_is_freed(harness, node):
     before = resident(node)
     head = encode_term((Op.SEND_SENDER, ME, harness.victim))
 

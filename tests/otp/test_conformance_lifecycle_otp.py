@@ -29,8 +29,8 @@ def resident(node) -> int:
     return int(Path(f"/proc/{node.pid}/statm").read_text().split()[1]) * PAGE
 
 
-@pytest.mark.timeout(600)  # twenty starts of Python, on a machine that may be busy
-def test_a_node_that_is_killed_and_started_again_and_again_is_another_each_time(cluster, observer, rounds):
+@pytest.mark.timeout(600)  # twenty starts of Python on a machine that may be busy
+def test_each_restart_of_a_killed_node_is_a_new_incarnation(cluster, observer, rounds):
     observer.eval("net_kernel:monitor_nodes(true), Next = fun() -> receive X -> X after 10000 -> nothing end end")
     observer.eval("Down = fun(R) -> receive {'DOWN', R, _, _, Why} -> Why after 10000 -> nothing end end")
     olds: list = []
@@ -41,7 +41,7 @@ def test_a_node_that_is_killed_and_started_again_and_again_is_another_each_time(
         pid, ref = observer.eval("spawn_monitor(N, timer, sleep, [infinity])", N=N)
         assert observer.eval("rpc:call(N, pg, join, [g, P])", N=N, P=pid) == OK
         wait_until(lambda pid=pid: observer.eval("pg:get_members(g)") == [pid])
-        for old in olds:  # nobody any more, though a process with their numbers lives
+        for old in olds:  # gone, although a process with the same numbers is alive
             assert observer.eval("Down(monitor(process, Old))", Old=old) == Atom("noproc")
             assert observer.eval("rpc:call(N, erlang, is_process_alive, [Old])", N=N, Old=old) is False
 
@@ -53,7 +53,7 @@ def test_a_node_that_is_killed_and_started_again_and_again_is_another_each_time(
         olds = [*olds[-2:], pid]
 
 
-def test_a_node_between_two_beams_makes_a_mesh_and_leaves_it_whole(cluster, otp):
+def test_a_node_connects_two_beams_and_a_restart_restores_the_mesh(cluster, otp):
     one, other = (cluster.beam(name, otp=otp, cookie=COOKIE, arguments=START_PG) for name in ("plato", "aristotle"))
     node = erlmesh(cluster, "socrates")
 
@@ -73,7 +73,7 @@ def test_a_node_between_two_beams_makes_a_mesh_and_leaves_it_whole(cluster, otp)
     wait_until(lambda: one.nodes() == {other.name, NAME} and other.nodes() == {one.name, NAME}, timeout=30)
 
 
-def test_changes_on_both_sides_of_a_cut_that_lasts_are_seen_when_it_ends(cluster, observer):
+def test_changes_on_both_sides_of_a_long_partition_are_seen_when_it_ends(cluster, observer):
     erlmesh(cluster, "socrates")
     through = cluster.beam("through", cookie=COOKIE, arguments=["-hidden", "-connect_all", "false"])
     assert observer.ping(NAME)
@@ -124,10 +124,10 @@ WORK = """
 """
 
 
-def test_two_hundred_thousand_messages_leave_nothing_behind(cluster, observer):
+def test_two_hundred_thousand_messages_leak_nothing(cluster, observer):
     node = erlmesh(cluster, "socrates")
     observer.eval("Work = fun(N) -> " + WORK + " end")
-    for _ in range(2):  # what is kept is kept by then
+    for _ in range(2):  # memory that the node keeps is allocated by then
         assert observer.eval("Work(N)", N=N, timeout=60) == []
     before = resident(node)
 
@@ -137,8 +137,8 @@ def test_two_hundred_thousand_messages_leave_nothing_behind(cluster, observer):
     assert resident(node) - before < 4 << 20, f"{before} bytes became {resident(node)}"
 
 
-def test_a_c_node_sees_what_it_sees_of_a_beam(cluster):
-    """OTP's own ``erl_call``, which is made of its C library."""
+def test_a_c_node_sees_an_erlmesh_node_as_a_beam(cluster):
+    """The client is ``erl_call`` of OTP, which uses its C library."""
     erlmesh(cluster, "socrates")
     plato = cluster.beam("plato", cookie=COOKIE)
     asked = ["erlang node []", "erlang hd [[{1,two,[3]},4]]", "erlang hd [[]]", "no such []", "erlang throw [ball]"]
@@ -157,7 +157,7 @@ NODE_OPTIONS = [["-hidden"], ["-connect_all", "false"], ["-kernel", "dist_auto_c
 
 
 @pytest.mark.parametrize("form", NODE_OPTIONS, ids=lambda form: form[-2 if len(form) > 1 else 0].lstrip("-"))
-def test_a_judge_of_any_form_is_served(cluster, otp, form):
+def test_an_observer_with_any_node_option_is_served(cluster, otp, form):
     erlmesh(cluster, "socrates")
     observer = cluster.beam("judge", otp=otp, cookie=COOKIE, arguments=[*START_PG, *form])
 
@@ -171,7 +171,7 @@ def test_a_judge_of_any_form_is_served(cluster, otp, form):
     assert observer.eval("receive {'DOWN', R, _, P, Why} -> Why after 9000 -> late end") == Atom("over")
 
 
-def test_a_node_that_is_its_own_epmd_is_another_after_the_quickest_restart(cluster_without_epmd, rounds):
+def test_a_node_that_is_its_own_epmd_has_a_new_creation_after_a_fast_restart(cluster_without_epmd, rounds):
     cluster = cluster_without_epmd
     lives = []
     node = erlmesh(cluster, "socrates")

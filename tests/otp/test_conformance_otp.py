@@ -21,7 +21,7 @@ from os_process import OsProcess
 from polling import wait_until
 from pynode import python_environment
 
-pytestmark = pytest.mark.shared_cluster  # what one case has had to start the next ones use
+pytestmark = pytest.mark.shared_cluster  # later cases use what an earlier case has started
 CASES = Path(__file__).parent / "conformance"
 COMPILE = """
 [Out | Sources] = init:get_plain_arguments(),
@@ -41,7 +41,7 @@ def cases(*modules: str) -> list[str]:
 
 
 class ConformanceRun:
-    """A judge of one OTP, a BEAM and an erlmesh node. The two never meet: each has a judge of its own."""
+    """An observer of one OTP release, a BEAM and an erlmesh node. The two never connect: each has its own observer."""
 
     def __init__(self, cluster: Cluster, otp: int | None, folder: Path) -> None:
         self.cluster = cluster
@@ -63,14 +63,14 @@ class ConformanceRun:
 
 
 def difference(expected: str, given: str) -> str:
-    """Where the two part."""
+    """The first difference between the two."""
     at = next((at for at, (one, other) in enumerate(zip(expected, given, strict=False)) if one != other), 0)
     begin = max(0, at - 200)
     return f"\n  of a BEAM    ... {expected[begin : at + 300]}\n  of erlmesh   ... {given[begin : at + 300]}\n"
 
 
 def erlmesh(cluster: Cluster, name: str, *options: str) -> OsProcess:
-    """The node as anybody starts it."""
+    """The node, started from the command line."""
     cluster.start_epmd_once()
     command = [sys.executable, "-W", "error", "-m", "erlmesh", "start", "--expose", "erlmesh.otp_functions", "--name"]
     command += [f"{name}@127.0.0.1", "--cookie", COOKIE, *options]
@@ -81,7 +81,7 @@ def erlmesh(cluster: Cluster, name: str, *options: str) -> OsProcess:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """The cases use what OTP 25 and later have; pg2 is OTP 23's."""
+    """The cases use features of OTP 25 and later. pg2 exists only in OTP 23."""
     if "conformance_run" in metafunc.fixturenames:
         chosen = metafunc.definition.get_closest_marker("otps")
         judges = (chosen.args if chosen else OBSERVER_OTPS) if metafunc.config.getoption("--every-otp") else [None]
@@ -96,23 +96,23 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def conformance_run(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ConformanceRun]:
-    """The conformance_run of an OTP, which sits until its last case."""
+    """The conformance_run of one OTP release. It runs until the last case."""
     folder = tmp_path_factory.mktemp("conformance")
     with running_cluster(folder) as cluster:
         yield ConformanceRun(cluster, request.param, folder)
 
 
 @pytest.mark.parametrize("case", cases("conf_processes", "conf_calls", "conf_terms"))
-def test_an_erlmesh_node_is_seen_as_a_beam_is(conformance_run, case):
+def test_an_erlmesh_node_looks_like_a_beam(conformance_run, case):
     expected, given = conformance_run.observed(case, of="beam"), conformance_run.observed(case, of="erlmesh")
 
     assert given == expected, difference(expected, given) + conformance_run.cluster.logs()
     assert expected.startswith("saw: ")
 
 
-@pytest.mark.otps(25, 27)  # pg of 29 is another server, with other calls, which speaks as before to nodes like ours
+@pytest.mark.otps(25, 27)  # pg of 29 is another server with other calls; its protocol to nodes like ours is unchanged
 @pytest.mark.parametrize("case", cases("conf_pg", "conf_load"))
-def test_pg_of_an_erlmesh_node_is_seen_as_that_of_a_beam(conformance_run, case):
+def test_pg_of_an_erlmesh_node_looks_like_pg_of_a_beam(conformance_run, case):
     expected, given = conformance_run.observed(case, of="beam"), conformance_run.observed(case, of="erlmesh")
 
     assert given == expected, difference(expected, given) + conformance_run.cluster.logs()
