@@ -1,4 +1,4 @@
-"""``erlmesh doctor`` before real nodes, and before what is no node or is a sick one."""
+"""``erlmesh doctor`` against real nodes, faulty nodes and servers that are not nodes."""
 
 import contextlib
 import http.server
@@ -32,7 +32,7 @@ HEALTHY = [
 
 
 class Doctor:
-    """``doctor("plato@127.0.0.1")`` gives the exit code and the steps by name; the last one is kept in ``last``."""
+    """``doctor("plato@127.0.0.1")`` returns the exit code and the steps by name. ``last`` is the last step."""
 
     def __init__(self, cluster):
         self.environment = {
@@ -96,10 +96,10 @@ def http_server(port=0):
         server.shutdown()
 
 
-# Nodes that are well
+# Healthy nodes
 
 
-def test_a_beam_that_is_well_passes_every_step(cluster, doctor, otp):
+def test_a_healthy_beam_passes_every_step(cluster, doctor, otp):
     plato = cluster.beam("plato", otp=otp)
     plato.eval("pg:start(pg)")
 
@@ -118,7 +118,7 @@ def test_a_beam_that_is_well_passes_every_step(cluster, doctor, otp):
     assert plato.eval("nodes(connected)") == []
 
 
-def test_a_python_node_that_is_well_passes_every_step(cluster, doctor):
+def test_a_healthy_python_node_passes_every_step(cluster, doctor):
     socrates, plato = cluster.pynode("socrates"), cluster.beam("plato")
     plato.ping(socrates.name)
     wait_until(lambda: plato.eval("gen_server:call({global_name_server, N}, get_synced)", N=socrates.atom))
@@ -131,7 +131,7 @@ def test_a_python_node_that_is_well_passes_every_step(cluster, doctor):
     assert steps["pg"]["facts"]["scopes"] == {"pg": True, "other": False}
 
 
-def test_a_person_reads_one_line_a_step(cluster, doctor):
+def test_the_text_output_has_one_line_per_step(cluster, doctor):
     socrates = cluster.pynode("socrates")
 
     code, text = doctor.run(socrates.name)
@@ -141,7 +141,7 @@ def test_a_person_reads_one_line_a_step(cluster, doctor):
     assert text.endswith(f"\n{socrates.name} can be reached.\n")
 
 
-def test_a_beam_without_pg_can_be_met_and_the_doctor_says_how_to_start_it(cluster, doctor):
+def test_a_beam_without_pg_is_reachable_and_the_doctor_reports_how_to_start_pg(cluster, doctor):
     plato = cluster.beam("plato")
 
     code, steps = doctor(plato.name)
@@ -150,10 +150,10 @@ def test_a_beam_without_pg_can_be_met_and_the_doctor_says_how_to_start_it(cluste
     assert "pg:start_link()" in " ".join(steps["pg"]["advice"])
 
 
-# The way there
+# From the name to the port
 
 
-def test_a_name_of_the_other_form_is_told(doctor):
+def test_a_name_of_the_other_form_is_reported(doctor):
     _, steps = doctor("plato@localhost", "--name", "socrates@10.0.0.1")
 
     assert steps["name"]["status"] == "failed"
@@ -161,20 +161,20 @@ def test_a_name_of_the_other_form_is_told(doctor):
 
 
 @pytest.mark.parametrize("name", ["a@b@c", "@host", "näme@host"])
-def test_what_is_no_name_ends_it_at_once(doctor, name):
+def test_an_invalid_name_ends_the_run_at_once(doctor, name):
     code, steps = doctor(name)
 
     assert (code, list(steps)) == (1, ["name"])
 
 
-def test_an_unknown_host_is_told(doctor):
+def test_an_unknown_host_is_reported(doctor):
     doctor("plato@no-such-host.invalid")
 
     assert doctor.last["step"] == "dns"
     assert "/etc/hosts" in " ".join(doctor.last["advice"])
 
 
-def test_no_epmd_is_told(cluster, doctor):
+def test_a_missing_epmd_is_reported(cluster, doctor):
     doctor.environment["ERL_EPMD_PORT"] = str(free_port())
 
     doctor("plato@127.0.0.1")
@@ -183,7 +183,7 @@ def test_no_epmd_is_told(cluster, doctor):
     assert doctor.last["facts"]["fault"] == "refused"
 
 
-def test_an_http_server_on_the_port_of_epmd_is_told(doctor):
+def test_an_http_server_on_the_epmd_port_is_reported(doctor):
     with http_server() as port:
         doctor.environment["ERL_EPMD_PORT"] = str(port)
 
@@ -193,7 +193,7 @@ def test_an_http_server_on_the_port_of_epmd_is_told(doctor):
     assert "an HTTP server" in doctor.last["summary"]
 
 
-def test_an_epmd_that_is_stopped_is_told(cluster, doctor):
+def test_a_paused_epmd_is_reported(cluster, doctor):
     epmd = cluster.processes[0]
     epmd.stop()
 
@@ -203,7 +203,7 @@ def test_an_epmd_that_is_stopped_is_told(cluster, doctor):
     assert "SIGSTOP" in doctor.last["explanation"]
 
 
-def test_a_name_that_epmd_does_not_know_is_told_with_those_it_knows(cluster, doctor):
+def test_a_name_unknown_to_epmd_is_reported_with_the_registered_names(cluster, doctor):
     cluster.beam("plato")
 
     doctor("platon@127.0.0.1")
@@ -213,7 +213,7 @@ def test_a_name_that_epmd_does_not_know_is_told_with_those_it_knows(cluster, doc
     assert doctor.last["advice"] == ["Did you mean plato@127.0.0.1?"]
 
 
-def test_a_port_that_epmd_names_and_nobody_listens_on_is_told(doctor, epmd_registration):
+def test_a_registered_port_without_a_listener_is_reported(doctor, epmd_registration):
     port = free_port()
     epmd_registration("ghost", port)
 
@@ -224,11 +224,11 @@ def test_a_port_that_epmd_names_and_nobody_listens_on_is_told(doctor, epmd_regis
     assert "another interface" in doctor.last["explanation"]
 
 
-def test_a_port_that_swallows_everything_is_told_as_a_firewall(doctor, epmd_registration):
+def test_a_port_that_never_accepts_is_reported_as_a_firewall(doctor, epmd_registration):
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full, contextlib.ExitStack() as stack:
         port = full.getsockname()[1]
         epmd_registration("ghost", port)
-        for _ in range(4):  # a backlog that is full drops further attempts
+        for _ in range(4):  # a full backlog drops further attempts
             filler = stack.enter_context(socket.socket())
             filler.setblocking(False)
             filler.connect_ex(("127.0.0.1", port))
@@ -239,10 +239,10 @@ def test_a_port_that_swallows_everything_is_told_as_a_firewall(doctor, epmd_regi
     assert "firewall" in doctor.last["explanation"]
 
 
-# Who is there
+# What listens on the port
 
 
-def test_a_silent_listener_is_told(doctor, epmd_registration):
+def test_a_silent_listener_is_reported(doctor, epmd_registration):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         epmd_registration("ghost", silent.getsockname()[1])
 
@@ -251,7 +251,7 @@ def test_a_silent_listener_is_told(doctor, epmd_registration):
     assert (doctor.last["step"], doctor.last["facts"]["fault"]) == ("handshake", "no_response")
 
 
-def test_an_http_server_on_the_nodes_port_is_told(doctor, epmd_registration):
+def test_an_http_server_on_the_node_port_is_reported(doctor, epmd_registration):
     with http_server() as port:
         epmd_registration("ghost", port)
 
@@ -261,7 +261,7 @@ def test_an_http_server_on_the_nodes_port_is_told(doctor, epmd_registration):
     assert "an HTTP server" in doctor.last["summary"]
 
 
-def test_a_node_that_speaks_tls_is_told(cluster, doctor, tmp_path):
+def test_a_node_with_tls_distribution_is_reported(cluster, doctor, tmp_path):
     both = tmp_path / "both.pem"
     making = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=plato"]
     subprocess.run([*making, "-keyout", tmp_path / "key", "-out", tmp_path / "cert"], check=True, capture_output=True)
@@ -276,7 +276,7 @@ def test_a_node_that_speaks_tls_is_told(cluster, doctor, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["beam", "pynode"])
-def test_a_node_that_is_stopped_is_told(cluster, doctor, kind):
+def test_a_paused_node_is_reported(cluster, doctor, kind):
     plato = getattr(cluster, kind)("plato")
     plato.stop()
 
@@ -289,7 +289,7 @@ def test_a_node_that_is_stopped_is_told(cluster, doctor, kind):
 
 
 @pytest.mark.parametrize("kind", ["beam", "pynode"])
-def test_a_wrong_cookie_is_told(cluster, doctor, kind, otp):
+def test_a_wrong_cookie_is_reported(cluster, doctor, kind, otp):
     options = {"otp": otp} if kind == "beam" else {}
     plato = getattr(cluster, kind)("plato", cookie="another", **options)
 
@@ -300,7 +300,7 @@ def test_a_wrong_cookie_is_told(cluster, doctor, kind, otp):
     assert "erlang:get_cookie()" in " ".join(doctor.last["advice"])
 
 
-def test_no_cookie_of_our_own_is_told(cluster, doctor):
+def test_a_missing_local_cookie_is_reported(cluster, doctor):
     plato = cluster.beam("plato")
     del doctor.environment["ERLMESH_COOKIE"]
 
@@ -310,7 +310,7 @@ def test_no_cookie_of_our_own_is_told(cluster, doctor):
     assert ".erlang.cookie" in doctor.last["advice"][0]
 
 
-def test_a_node_under_another_name_at_that_port_is_told(cluster, doctor, epmd_registration):
+def test_a_node_with_another_name_on_the_port_is_reported(cluster, doctor, epmd_registration):
     plato = cluster.pynode("plato")
     epmd_registration("ghost", plato.eval("node.internals.port"))
 
@@ -320,7 +320,7 @@ def test_a_node_under_another_name_at_that_port_is_told(cluster, doctor, epmd_re
     assert "plato@127.0.0.1, not ghost@127.0.0.1" in doctor.last["summary"]
 
 
-def test_an_allow_list_is_told(cluster, doctor):
+def test_an_allow_list_is_reported(cluster, doctor):
     plato, socrates = cluster.beam("plato"), cluster.pynode("socrates", allow=["nobody@"])
     plato.eval("ok = net_kernel:allow(['somebody@127.0.0.1'])")
 
@@ -331,7 +331,7 @@ def test_an_allow_list_is_told(cluster, doctor):
         assert "not_allowed" in doctor.last["summary"]
 
 
-# Other ways
+# Other cases
 
 
 def test_a_node_without_epmd_is_found_by_its_port(cluster, doctor):
@@ -352,7 +352,7 @@ def test_a_node_on_ipv6_is_examined(cluster, doctor):
     assert doctor(plato.name)[0] == 0
 
 
-def test_a_global_that_does_not_answer_is_noted(cluster, doctor):
+def test_a_global_that_does_not_answer_is_reported(cluster, doctor):
     plato = cluster.beam("plato")
     plato.eval("sys:suspend(global_name_server)")
 

@@ -34,7 +34,7 @@ def python(cluster):
 
 
 def all_works(*nodes):
-    """Nothing of global hangs on any of the nodes: sync, names, transactions."""
+    """No call of global hangs on any of the nodes: sync, names, transactions."""
     for number, node in enumerate(nodes):
         sync(node)
         pid = spawn(node)
@@ -46,7 +46,7 @@ def all_works(*nodes):
             node.eval("async with node.global_.trans((Atom('r'), me.pid)): pass")
 
 
-def test_a_beam_and_python_meet_and_everything_of_global_works(cluster, python, otp):
+def test_a_beam_connects_to_python_and_all_of_global_works(cluster, python, otp):
     beam, node = cluster.beam("b", otp=otp), python("p")
 
     assert beam.ping(node.name)
@@ -55,7 +55,7 @@ def test_a_beam_and_python_meet_and_everything_of_global_works(cluster, python, 
     all_works(beam, node)
 
 
-def test_python_calls_first(cluster, python, otp):
+def test_python_connects_first(cluster, python, otp):
     beam, node = cluster.beam("b", otp=otp), python("p")
 
     assert node.ping(beam.name)
@@ -64,7 +64,7 @@ def test_python_calls_first(cluster, python, otp):
     all_works(beam, node)
 
 
-def test_they_know_each_other_within_half_a_second(cluster, python):
+def test_global_synchronizes_both_nodes_within_a_second(cluster, python):
     beam, node = cluster.beam("b"), python("p")
 
     assert node.ping(beam.name)
@@ -103,7 +103,7 @@ def test_a_beam_introduces_two_python_nodes(cluster, python):
     all_works(a, p, q)
 
 
-def test_otp_23_is_introduced_to_otp_25_by_python(cluster, python):
+def test_python_introduces_otp_23_to_otp_25(cluster, python):
     old, new, node = cluster.beam("o", otp=23), cluster.beam("m"), python("p")
 
     assert old.ping(node.name)
@@ -120,7 +120,7 @@ def test_otp_23_is_introduced_to_otp_25_by_python(cluster, python):
     wait_for_name(pid, old, new, node, name=PLAYED)
 
 
-def test_nodes_of_both_kinds_that_start_at_once_and_join_through_one_are_a_mesh(cluster, python, rounds):
+def test_nodes_of_both_kinds_started_at_once_form_a_mesh_through_one_node(cluster, python, rounds):
     for number in range(rounds(2)):
         cluster.start_epmd_once()
         with ThreadPoolExecutor() as threads:
@@ -136,7 +136,7 @@ def test_nodes_of_both_kinds_that_start_at_once_and_join_through_one_are_a_mesh(
             node.close()
 
 
-def test_a_name_goes_everywhere_and_goes_with_its_process(cluster, python):
+def test_a_name_is_known_on_every_node_until_its_process_ends(cluster, python):
     beam, node = cluster.beam("b"), python("p")
     node.ping(beam.name)
     wait_for_mesh(beam, node)
@@ -155,7 +155,7 @@ def test_a_name_goes_everywhere_and_goes_with_its_process(cluster, python):
     wait_for_name(None, beam, node, name=PLAYED)
 
 
-def test_names_go_with_a_killed_node(cluster, python):
+def test_a_killed_node_loses_its_names(cluster, python):
     beam, p, q = cluster.beam("b"), python("p"), python("q")
     p.ping(beam.name)
     q.ping(beam.name)
@@ -170,7 +170,7 @@ def test_names_go_with_a_killed_node(cluster, python):
     all_works(beam, q)
 
 
-def test_one_may_register_processes_of_the_other(cluster, python):
+def test_each_kind_registers_processes_of_the_other(cluster, python):
     beam, node = cluster.beam("b"), python("p")
     node.ping(beam.name)
     wait_for_mesh(beam, node)
@@ -191,7 +191,7 @@ def test_one_may_register_processes_of_the_other(cluster, python):
 
 @pytest.mark.parametrize("beam_name", ["a", "z"])
 @pytest.mark.parametrize("default", [True, False])
-def test_a_name_on_both_sides_ends_with_one_process(cluster, python, beam_name, default):
+def test_a_name_conflict_resolves_to_one_process(cluster, python, beam_name, default):
     beam, node = cluster.beam(beam_name), python("m")
     theirs, ours = spawn(beam), spawn(node)
     if default:  # a local fun of module global travels with the name
@@ -211,7 +211,7 @@ def test_a_name_on_both_sides_ends_with_one_process(cluster, python, beam_name, 
 
 
 @pytest.mark.parametrize("beam_name", ["a", "z"])
-def test_the_loser_of_a_name_is_told(cluster, python, beam_name):
+def test_the_loser_of_a_name_conflict_is_notified(cluster, python, beam_name):
     beam, node = cluster.beam(beam_name), python("m")
     theirs = beam.eval(
         "Box = spawn(fun Loop() -> receive {get, To} -> To ! process_info(self(), messages), Loop() end end)"
@@ -233,7 +233,7 @@ def test_the_loser_of_a_name_is_told(cluster, python, beam_name):
 
 
 @pytest.mark.parametrize("beam_name", ["a", "z"])
-def test_both_may_lose_a_name(cluster, python, beam_name):
+def test_both_processes_can_lose_a_name(cluster, python, beam_name):
     beam, node = cluster.beam(beam_name), python("m")
     theirs, ours = spawn(beam), spawn(node)
     assert register(beam, theirs, method="notify_all_name")
@@ -246,7 +246,7 @@ def test_both_may_lose_a_name(cluster, python, beam_name):
     wait_until(lambda: node.eval("boxes[pid]", pid=ours) == [(Atom("global_name_conflict"), X, theirs)])
 
 
-def test_python_decides_for_a_process_of_a_beam_in_its_partition(cluster, python):
+def test_python_resolves_a_conflict_for_a_beam_process_in_its_partition(cluster, python):
     mine, node, other = cluster.beam("m"), python("a"), cluster.beam("z")
     node.ping(mine.name)
     wait_for_mesh(mine, node)
@@ -263,7 +263,7 @@ def test_python_decides_for_a_process_of_a_beam_in_its_partition(cluster, python
     all_works(mine, node, other)
 
 
-def test_a_beam_asks_python_to_decide_for_its_process(cluster, python):
+def test_a_beam_asks_python_to_resolve_a_conflict_for_its_process(cluster, python):
     near, node, other = cluster.beam("a"), python("m"), cluster.beam("z")
     node.ping(near.name)
     wait_for_mesh(near, node)
@@ -280,7 +280,7 @@ def test_a_beam_asks_python_to_decide_for_its_process(cluster, python):
     assert node.eval("node.internals.is_alive(pid)", pid=ours)
 
 
-def test_a_lock_excludes_the_other_kind_and_dies_with_its_holder(cluster, python):
+def test_a_lock_excludes_the_other_kind_and_is_released_with_its_holder(cluster, python):
     beam, node = cluster.beam("b"), python("p")
     node.ping(beam.name)
     wait_for_mesh(beam, node)
@@ -335,15 +335,15 @@ def test_transactions_of_both_kinds_never_overlap(cluster, python):
 
 
 def until_no_overlap(disconnect, *nodes):
-    """Nobody is left who is connected with both that have lost each other. Mostly all three are alone then; with three
-    BEAMs, too, it happens that one of the two stays with the third.
+    """No node stays connected to both nodes that have lost each other. Mostly all three are alone afterwards.
+    Sometimes one of the two stays with the third; this also happens with three BEAMs.
     """
     disconnect()
     wait_until(lambda: all(len(node.nodes()) < 2 for node in nodes), 10)
 
 
 @pytest.mark.parametrize("third", ["python", "beam"])
-def test_a_disconnect_leaves_no_overlap_with_either_kind_as_the_third(cluster, python, third):
+def test_a_disconnect_leaves_no_overlapping_partitions_with_either_kind_as_the_third_node(cluster, python, third):
     a, b = cluster.beam("a"), cluster.beam("b")
     c = python("c", reconnect=False) if third == "python" else cluster.beam("c")
     a.ping(c.name)
@@ -352,23 +352,23 @@ def test_a_disconnect_leaves_no_overlap_with_either_kind_as_the_third(cluster, p
     wait_until(lambda: all(len(known_nodes(one)) == 2 for one in (a, b, c)), 10)
 
     until_no_overlap(lambda: a.eval("erlang:disconnect_node(N__)", N__=b.atom), a, b, c)
-    # The last of the farewells may arrive after a ping, and part them once more: three BEAMs do so, too.
+    # The last disconnect message may arrive after a ping and disconnect them again. Three BEAMs do the same.
     wait_until(lambda: a.ping(c.name) and b.ping(c.name) and is_mesh((a, b, c)), 20, what="a mesh again")
     all_works(a, b, c)
 
 
-def test_python_disconnects_and_no_overlap_is_left(cluster, python):
+def test_a_disconnect_by_python_leaves_no_overlapping_partitions(cluster, python):
     a, b, node = cluster.beam("a"), cluster.beam("b"), python("p", reconnect=False)
     a.ping(node.name)
     b.ping(node.name)
     wait_for_mesh(a, b, node)
-    # Only who is known, which comes after the connection, is missed and reported to others.
+    # Only the loss of a known node is reported to others. A node becomes known after it has connected.
     wait_until(lambda: all(len(known_nodes(one)) == 2 for one in (a, b, node)), 10)
 
     until_no_overlap(lambda: node.eval("node.disconnect(name)", name=b.name), a, b, node)
 
 
-def test_without_the_protection_python_keeps_both(cluster, python):
+def test_python_keeps_both_links_without_overlap_prevention(cluster, python):
     off = ["-kernel", "prevent_overlapping_partitions", "false"]
     a, b = cluster.beam("a", arguments=off), cluster.beam("b", arguments=off)
     node = python("p", prevent_overlapping_partitions=False, reconnect=False)
@@ -384,7 +384,7 @@ def test_without_the_protection_python_keeps_both(cluster, python):
 
 @pytest.mark.parametrize("how", ["halt", "kill"])
 @pytest.mark.parametrize("who", ["python", "beam"])
-def test_a_node_that_leaves_is_missed_by_nobody_else(cluster, python, how, who):
+def test_a_node_that_leaves_does_not_disconnect_the_other_nodes(cluster, python, how, who):
     nodes = [cluster.beam("a"), cluster.beam("b"), python("p"), python("q")]
     for node in nodes[1:]:
         node.ping(nodes[0].name)
@@ -397,7 +397,7 @@ def test_a_node_that_leaves_is_missed_by_nobody_else(cluster, python, how, who):
     all_works(*nodes)
 
 
-def test_a_beam_that_takes_no_part_in_the_mesh_disturbs_nobody(cluster, python):
+def test_a_beam_outside_the_mesh_disturbs_no_other_node(cluster, python):
     loner = cluster.beam("l", arguments=["-connect_all", "false"])
     beam, node = cluster.beam("b"), python("p")
     assert loner.ping(node.name)
