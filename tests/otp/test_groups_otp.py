@@ -1,4 +1,4 @@
-"""pg and pg2 with real Erlang: the same members on both sides, whatever is killed, cut or restarted."""
+"""pg and pg2 with real Erlang: the same members on both sides after kills, cuts and restarts."""
 
 from collections import Counter
 
@@ -77,7 +77,7 @@ class Pg2Client(PgClient):
         self.node = node
         self.is_beam = hasattr(node, "otp")
         if self.is_beam:
-            node.eval("{ok, _} = pg2:start()")  # which else its first call does, knowing no groups yet
+            node.eval("{ok, _} = pg2:start()")  # otherwise its first call starts it, without any groups yet
 
     def create(self, group=GROUP):
         if self.is_beam:
@@ -119,7 +119,7 @@ class Pg2Client(PgClient):
 
 
 def wait_for_members(groups, expected, group=GROUP, timeout=15.0):
-    """Waits until each of ``groups`` has exactly the ``expected`` members, with multiplicity."""
+    """Wait until each of ``groups`` has exactly the ``expected`` members, with multiplicity."""
     for one in groups:
         try:
             wait_until(lambda one=one: Counter(one.members(group) or []) == Counter(expected), timeout)
@@ -136,7 +136,7 @@ def pg_pair(cluster, otp=None):
 
 
 @pytest.mark.parametrize("beam_calls", [True, False])
-def test_members_from_before_the_meeting_are_on_both_sides_after_it(cluster, otp, beam_calls):
+def test_existing_members_are_on_both_sides_after_connecting(cluster, otp, beam_calls):
     beam, py, theirs, ours = pg_pair(cluster, otp)
     p, q = member(beam), member(py)
     theirs.join([p, p])
@@ -149,7 +149,7 @@ def test_members_from_before_the_meeting_are_on_both_sides_after_it(cluster, otp
     assert theirs.local_members() == [p, p]
 
 
-def test_joins_leaves_and_deaths_of_either_side_are_seen_by_both(cluster, otp):
+def test_joins_leaves_and_exits_on_either_side_are_seen_by_both(cluster, otp):
     beam, py, theirs, ours = pg_pair(cluster, otp)
     py.ping(beam.name)
     p, q = member(beam), member(py)
@@ -176,7 +176,7 @@ def test_joins_leaves_and_deaths_of_either_side_are_seen_by_both(cluster, otp):
 
 
 @pytest.mark.parametrize("name", [1, 1.0, True, "text", b"bytes", (Atom("a"), 1), [1, 2], {1: 2, b"k": 3}])
-def test_any_term_is_a_group(cluster, name):
+def test_any_term_is_a_group_name(cluster, name):
     beam, py, theirs, ours = pg_pair(cluster)
     py.ping(beam.name)
     q = member(py)
@@ -186,7 +186,7 @@ def test_any_term_is_a_group(cluster, name):
     wait_for_members([theirs, ours], [q], name)
 
 
-def test_a_killed_python_node_leaves_no_member_and_its_next_life_brings_new_ones(cluster):
+def test_a_killed_python_node_loses_its_members_and_a_restart_adds_new_ones(cluster):
     beam, py, theirs, ours = pg_pair(cluster)
     p, q = member(beam), member(py)
     theirs.join(p)
@@ -207,7 +207,7 @@ def test_a_killed_python_node_leaves_no_member_and_its_next_life_brings_new_ones
     assert q not in theirs.members()
 
 
-def test_a_killed_beam_leaves_no_member_and_its_next_life_brings_new_ones(cluster):
+def test_a_killed_beam_loses_its_members_and_a_restart_adds_new_ones(cluster):
     beam, py, theirs, ours = pg_pair(cluster)
     p, q = member(beam), member(py)
     theirs.join(p)
@@ -226,7 +226,7 @@ def test_a_killed_beam_leaves_no_member_and_its_next_life_brings_new_ones(cluste
     wait_for_members([theirs, ours], [again, q])
 
 
-def test_a_scope_that_starts_late_or_again_on_a_beam_learns_our_members(cluster):
+def test_a_scope_started_late_or_restarted_on_a_beam_receives_our_members(cluster):
     beam, py = cluster.beam("plato"), python(cluster, "socrates")
     ours = PgClient(py)
     q = member(py)
@@ -244,7 +244,7 @@ def test_a_scope_that_starts_late_or_again_on_a_beam_learns_our_members(cluster)
     wait_for_members([PgClient(beam), ours], [q])
 
 
-def test_three_nodes_agree_and_the_third_learns_of_both(cluster):
+def test_three_nodes_agree_and_the_third_receives_the_members_of_both(cluster):
     beam, py, theirs, ours = pg_pair(cluster)
     other = python(cluster, "aristotle")
     others = PgClient(other)
@@ -260,7 +260,7 @@ def test_three_nodes_agree_and_the_third_learns_of_both(cluster):
     wait_for_members([theirs, ours, others], [pids[0], pids[2]])
 
 
-def test_a_cut_connection_is_healed_by_one_ping_and_changes_made_meanwhile_are_seen(cluster):
+def test_one_ping_restores_a_cut_connection_and_earlier_changes_are_seen(cluster):
     beam, py, theirs, ours = pg_pair(cluster)
     p, q = member(beam), member(py)
     theirs.join([p, p])
@@ -281,7 +281,7 @@ def test_a_cut_connection_is_healed_by_one_ping_and_changes_made_meanwhile_are_s
     wait_for_members([theirs, ours], [q], new)
 
 
-def test_no_history_of_ours_harms_the_scope_of_a_beam(cluster, rounds):
+def test_no_sequence_of_our_changes_harms_the_scope_of_a_beam(cluster, rounds):
     beam, py, theirs, _ = pg_pair(cluster)
     scope = beam.eval("whereis(pg)")
     py.eval(CHURN)
@@ -325,7 +325,7 @@ async def storm(node, peer, seed):
 """
 
 
-def test_a_beam_can_ask_our_scope_as_its_own(cluster):
+def test_a_beam_queries_our_scope_like_its_own(cluster):
     beam, py, _, ours = pg_pair(cluster)
     py.ping(beam.name)
     q = member(py)
@@ -343,7 +343,7 @@ def test_a_beam_can_ask_our_scope_as_its_own(cluster):
     assert ours.members() == [q]
 
 
-def test_a_watch_hears_of_members_on_a_beam_and_why_they_left(cluster):
+def test_a_watch_reports_members_on_a_beam_and_why_they_left(cluster):
     beam, py, theirs, _ = pg_pair(cluster)
     py.ping(beam.name)
     py.eval("""
@@ -357,7 +357,7 @@ node.spawn(listen)
 
     theirs.join([p, dead])
     wait_until(lambda: py.eval("heard"))
-    py.ping(beam.name)  # behind the monitors that the watch has set
+    py.ping(beam.name)  # arrives after the monitors that the watch has set
     kill(beam, dead)
     wait_until(lambda: len(py.eval("heard")) == 2)
     beam.kill()
@@ -370,7 +370,7 @@ node.spawn(listen)
     ]
 
 
-def test_many_memberships_are_learnt_at_first_contact(cluster):
+def test_many_memberships_are_received_on_connecting(cluster):
     beam, py, _, _ = pg_pair(cluster)
     beam.eval("P = spawn(fun() -> receive never -> ok end end), [pg:join(N, [P, P]) || N <- lists:seq(1, 10000)], ok")
     py.eval("for number in range(10_000): node.pg.join((Atom('py'), number), [me.pid, me.pid])")
@@ -383,18 +383,18 @@ def test_many_memberships_are_learnt_at_first_contact(cluster):
     wait_until(lambda: beam.eval("length(pg:which_groups())") == 10_000)
 
 
-# pg2, which ended with OTP 23
+# pg2 (last in OTP 23)
 
 
 @pytest.fixture
 def otp23_pair(cluster):
-    """An OTP 23 and a Python node that have not met, and their pg2."""
+    """An OTP 23 node and a Python node that are not connected, and their pg2."""
     beam, py = cluster.beam("plato", otp=23), python(cluster, "socrates")
     return beam, py, Pg2Client(beam), Pg2Client(py)
 
 
 @pytest.mark.parametrize("beam_calls", [True, False])
-def test_the_posts_own_lines_give_the_same_members_on_both_sides(otp23_pair, beam_calls):
+def test_the_lines_of_the_post_give_the_same_members_on_both_sides(otp23_pair, beam_calls):
     beam, py, theirs, ours = otp23_pair
     assert py.eval("node.pg2.start()") == (OK, py.eval("node.whereis('pg2')"))
     p, q = beam.eval("self()"), py.eval("me.pid")
@@ -406,12 +406,12 @@ def test_the_posts_own_lines_give_the_same_members_on_both_sides(otp23_pair, bea
     assert beam.ping(py.name) if beam_calls else py.ping(beam.name)
 
     wait_for_members([theirs, ours], [p, q])
-    assert theirs.members() == ours.members()  # in the same order, too
+    assert theirs.members() == ours.members()  # also in the same order
     py.kill()
     wait_for_members([theirs], [p])
 
 
-def test_changes_from_either_side_are_made_on_both(otp23_pair):
+def test_changes_from_either_side_apply_to_both(otp23_pair):
     beam, py, theirs, ours = otp23_pair
     py.ping(beam.name)
     p, q = member(beam), member(py)
@@ -441,7 +441,7 @@ def test_changes_from_either_side_are_made_on_both(otp23_pair):
     assert theirs.members() == (Atom("error"), (Atom("no_such_group"), GROUP))
 
 
-def test_deaths_are_seen_by_both_and_a_dead_process_does_not_stay(otp23_pair):
+def test_exits_are_seen_by_both_and_a_dead_process_is_removed(otp23_pair):
     beam, py, theirs, ours = otp23_pair
     py.ping(beam.name)
     p, q, dead = member(beam), member(py), member(py)
@@ -459,7 +459,7 @@ def test_deaths_are_seen_by_both_and_a_dead_process_does_not_stay(otp23_pair):
     wait_for_members([theirs, ours], [])
 
 
-def test_nodes_that_joined_twice_apart_list_everybody_twice_together(cluster):
+def test_nodes_that_joined_twice_while_apart_list_each_member_twice_together(cluster):
     nodes = [cluster.beam("a", otp=23), python(cluster, "b"), cluster.beam("c", otp=23), python(cluster, "d")]
     groups = [Pg2Client(node) for node in nodes]
     nodes[1].ping(nodes[0].name)
@@ -509,7 +509,7 @@ def test_a_lock_held_on_the_beam_makes_a_change_wait(otp23_pair):
     assert theirs.groups() == ours.groups() == [GROUP]
 
 
-def test_a_restarted_node_of_either_kind_is_back_with_its_new_members_only(cluster, otp23_pair):
+def test_a_restarted_node_of_either_kind_has_only_its_new_members(cluster, otp23_pair):
     beam, py, theirs, ours = otp23_pair
     py.ping(beam.name)
     p, q = member(beam), member(py)
@@ -536,7 +536,7 @@ def test_a_restarted_node_of_either_kind_is_back_with_its_new_members_only(clust
     wait_for_members([theirs, ours], [q])
 
 
-def test_a_group_deleted_while_apart_comes_back(otp23_pair):
+def test_a_group_deleted_while_apart_is_restored(otp23_pair):
     beam, py, theirs, ours = otp23_pair
     py.ping(beam.name)
     ours.create()
@@ -551,7 +551,7 @@ def test_a_group_deleted_while_apart_comes_back(otp23_pair):
     wait_for_members([ours, theirs], [q])
 
 
-# The servers beside them
+# Other servers
 
 
 def test_ping_features_and_remote_calls_are_answered(cluster, otp):

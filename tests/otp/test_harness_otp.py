@@ -1,4 +1,4 @@
-"""The instruments of these tests: a node that evaluates, dies and stands still as it is told to."""
+"""The tools of these tests: nodes that evaluate code and can be killed, halted and paused."""
 
 import os
 
@@ -17,7 +17,7 @@ def test_a_beam_evaluates_keeps_variables_and_takes_terms(cluster, otp):
     assert beam.text("{self, <<\"ü\"/utf8>>, 'A b'}") == "{self,<<\"ü\"/utf8>>,'A b'}"
 
 
-def test_an_error_in_erlang_is_told_in_its_words(cluster):
+def test_an_error_in_erlang_is_reported_in_its_own_words(cluster):
     beam = cluster.beam("a")
 
     with pytest.raises(EvaluationFailed, match="badarith"):
@@ -26,7 +26,7 @@ def test_an_error_in_erlang_is_told_in_its_words(cluster):
     assert beam.eval("still_here") == Atom("still_here")
 
 
-def test_a_killed_beam_is_known_to_be_gone(cluster):
+def test_a_killed_beam_is_reported_as_gone(cluster):
     beam = cluster.beam("a")
 
     beam.kill()
@@ -45,7 +45,7 @@ def test_a_halted_beam_leaves_no_process(cluster):
         os.kill(beam.pid, 0)
 
 
-def test_beams_meet_by_ping_and_a_stopped_one_is_missed(cluster):
+def test_beams_connect_by_ping_and_a_paused_one_is_disconnected(cluster):
     a = cluster.beam("a", arguments=["-kernel", "net_ticktime", "4"])
     b = cluster.beam("b", arguments=["-kernel", "net_ticktime", "4"])
 
@@ -58,7 +58,7 @@ def test_beams_meet_by_ping_and_a_stopped_one_is_missed(cluster):
     wait_until(lambda: a.nodes() == {b.name})
 
 
-def test_an_iex_answers_what_is_typed(cluster, otp):
+def test_an_iex_answers_its_input(cluster, otp):
     iex = cluster.iex("x", otp=otp)
 
     assert iex.type("Node.self") == ':"x@127.0.0.1"'
