@@ -1,4 +1,4 @@
-"""Five nodes, Python and BEAM, started at once and joined through one: everybody meets everybody and nothing hangs."""
+"""Five Python and BEAM nodes, started at once and joined through one, form a full mesh and nothing hangs."""
 
 import random
 from concurrent.futures import ThreadPoolExecutor
@@ -39,7 +39,7 @@ def join_through(nodes, one):
 
 
 @pytest.mark.timeout(900)
-def test_five_nodes_started_at_once_become_a_full_mesh(tmp_path, rounds, otp, request):
+def test_five_nodes_started_at_once_form_a_full_mesh(tmp_path, rounds, otp, request):
     chance = random.Random(2015)
     for number in range(rounds(2)):
         with running_cluster(tmp_path) as cluster:
@@ -80,7 +80,7 @@ def test_global_answers_on_every_node_of_a_mixed_mesh(cluster, otp):
             assert beam.eval("global:whereis_name(Name)", Name=python.atom) == python.eval("me.pid")
 
 
-def test_a_name_that_is_taken_is_refused_across_languages(cluster):
+def test_a_registered_name_is_refused_across_languages(cluster):
     beam, python = cluster.beam("beam"), cluster.pynode("python")
     assert beam.ping(python.name)
     assert beam.eval("global:sync()", timeout=IN_TIME) == Atom("ok")
@@ -92,7 +92,7 @@ def test_a_name_that_is_taken_is_refused_across_languages(cluster):
     assert beam.eval("global:register_name(leader, self())") == Atom("no")
 
 
-def test_a_global_name_falls_with_its_node(cluster):
+def test_a_global_name_is_removed_with_its_node(cluster):
     beam, python = cluster.beam("beam"), cluster.pynode("python")
     assert python.ping(beam.name)
     assert beam.eval("global:sync()", timeout=IN_TIME) == Atom("ok")

@@ -1,4 +1,4 @@
-"""The ways a node can be placed, hidden and guarded, each beside a real Erlang node that does the same."""
+"""Options for addresses, hidden nodes and access, each next to a real Erlang node with the same option."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ async def sees(beam, *nodes):
 # Hidden
 
 
-def test_a_hidden_python_node_is_in_nobodys_nodes_and_not_in_the_mesh(cluster):
+def test_a_hidden_python_node_is_in_no_nodes_list_and_not_in_the_mesh(cluster):
     plato, aristotle = cluster.beam("plato"), cluster.beam("aristotle")
     plato.ping(aristotle.name)
     socrates = cluster.pynode("socrates", hidden=True)
@@ -40,10 +40,10 @@ def test_a_hidden_python_node_is_in_nobodys_nodes_and_not_in_the_mesh(cluster):
     assert socrates.nodes() == set()
     assert socrates.eval("node.nodes(hidden=True)") == [plato.name]
     assert plato.eval("global:sync()") == Atom("ok")
-    assert aristotle.eval("nodes(connected)") == [plato.atom]  # nobody introduced it
+    assert aristotle.eval("nodes(connected)") == [plato.atom]  # no node introduced it
 
 
-def test_a_hidden_beam_is_in_nobodys_nodes(cluster, otp):
+def test_a_hidden_beam_is_in_no_nodes_list(cluster, otp):
     socrates, plato = cluster.pynode("socrates"), cluster.beam("plato", otp=otp, arguments=["-hidden"])
 
     assert plato.ping(socrates.name)
@@ -77,10 +77,10 @@ def test_pg_works_with_a_hidden_node_if_one_of_the_two_discovers(cluster, who_is
     wait_until(lambda: socrates.members(Atom("g")) == [])
 
 
-# Several in one process
+# Several nodes in one process
 
 
-def test_several_nodes_of_one_process_are_as_many_for_a_beam(cluster):
+def test_several_nodes_in_one_process_are_separate_nodes_to_a_beam(cluster):
     plato = cluster.beam("plato")
 
     async def main():
@@ -112,7 +112,7 @@ def test_several_nodes_of_one_process_are_as_many_for_a_beam(cluster):
     run(main())
 
 
-def test_when_the_node_that_is_the_epmd_ends_another_of_its_process_takes_over(cluster_without_epmd):
+def test_another_node_of_the_process_takes_over_as_epmd(cluster_without_epmd):
     async def main():
         first, second = (Node(f"{name}@127.0.0.1", cookie="monster") for name in ("first", "second"))
         async with started_after(first, second):
@@ -165,11 +165,11 @@ def test_the_cookie_of_a_peer_can_be_changed_at_run_time_on_either_side(cluster)
     assert socrates.ping(aristotle.name)
 
 
-# Whom it meets
+# Allowed nodes
 
 
 @pytest.mark.parametrize("allow", [["plato@127.0.0.1"], ["plato@"], ["p*@127.0.*"]])
-def test_only_allowed_nodes_are_met_in_either_direction(cluster, allow):
+def test_only_allowed_nodes_connect_in_either_direction(cluster, allow):
     plato, aristotle = cluster.beam("plato"), cluster.beam("aristotle")
     socrates = cluster.pynode("socrates", allow=allow)
 
@@ -182,7 +182,7 @@ def test_only_allowed_nodes_are_met_in_either_direction(cluster, allow):
     assert aristotle.ping(socrates.name)
 
 
-def test_a_beam_that_does_not_allow_us_says_so(cluster, otp):
+def test_a_refusal_by_the_allow_list_of_a_beam_is_reported(cluster, otp):
     plato, socrates = cluster.beam("plato", otp=otp), cluster.pynode("socrates")
     plato.eval("ok = net_kernel:allow(['somebody@127.0.0.1'])")
 
@@ -194,7 +194,7 @@ def test_a_beam_that_does_not_allow_us_says_so(cluster, otp):
 @pytest.mark.parametrize(
     "entry", ["plato@127.0.0.1", "127.0.0.1", "plato@", "plato", "@127.0.0.1", "p*@127.0.0.1", "localhost"]
 )
-def test_an_entry_means_what_it_means_to_otp(cluster, entry):
+def test_an_allow_entry_matches_as_in_otp(cluster, entry):
     plato = cluster.beam("plato")
     socrates = cluster.beam("socrates")
     try:
@@ -204,13 +204,13 @@ def test_an_entry_means_what_it_means_to_otp(cluster, entry):
 
     socrates.eval("ok = net_kernel:allow([E])", E=Atom(entry))
 
-    assert plato.ping(socrates.name) is (ours and "*" not in entry)  # patterns are ours alone
+    assert plato.ping(socrates.name) is (ours and "*" not in entry)  # only erlmesh has patterns
 
 
-# Where it listens, and what others are told
+# Listening and advertised addresses
 
 
-def test_the_port_is_the_first_free_one_of_a_range_and_epmd_is_told_it(cluster):
+def test_the_first_free_port_of_a_range_is_registered_with_epmd(cluster):
     plato, first = cluster.beam("plato"), free_port()
     one = cluster.pynode("one", ports=[first, first + 1])
     two = cluster.pynode("two", ports=[first, first + 1])
@@ -220,7 +220,7 @@ def test_the_port_is_the_first_free_one_of_a_range_and_epmd_is_told_it(cluster):
     assert plato.ping(two.name)
 
 
-def test_epmd_is_told_the_advertised_port_instead_of_the_bound_one(cluster):
+def test_the_advertised_port_is_registered_instead_of_the_bound_one(cluster):
     plato, told, bound = cluster.beam("plato"), free_port(), free_port()
 
     async def main():
@@ -234,7 +234,7 @@ def test_epmd_is_told_the_advertised_port_instead_of_the_bound_one(cluster):
     run(main())
 
 
-def test_a_node_can_listen_on_every_interface_and_still_be_named_after_one(cluster):
+def test_a_node_that_listens_on_every_interface_is_named_after_one(cluster):
     plato, socrates = cluster.beam("plato"), cluster.pynode("socrates", listen=["*"])
 
     assert plato.ping(socrates.name)
@@ -246,7 +246,7 @@ def test_a_node_can_listen_on_every_interface_and_still_be_named_after_one(clust
 # Without EPMD
 
 
-def test_nodes_with_one_port_for_all_need_no_epmd(cluster_without_epmd, otp):
+def test_nodes_with_a_fixed_port_need_no_epmd(cluster_without_epmd, otp):
     cluster, port = cluster_without_epmd, free_port()
     fixed = ["-erl_epmd_port", str(port)]
 
@@ -268,10 +268,10 @@ def test_nodes_with_one_port_for_all_need_no_epmd(cluster_without_epmd, otp):
                 await socrates.call((Atom("nobody"), plato.atom), Atom("x"))
 
     run(main())
-    assert not is_listening(cluster.epmd_port)  # nobody started one
+    assert not is_listening(cluster.epmd_port)  # no EPMD was started
 
 
-def test_a_resolver_of_ones_own_says_where_nodes_listen(cluster):
+def test_a_custom_resolver_gives_the_addresses_of_nodes(cluster):
     port = free_port()
     listen = ["-kernel", "inet_dist_listen_min", str(port), "inet_dist_listen_max", str(port)]
     plato = cluster.beam("plato@127.0.0.2", arguments=listen)
@@ -290,7 +290,7 @@ def test_a_resolver_of_ones_own_says_where_nodes_listen(cluster):
 # IPv6
 
 
-def test_nodes_meet_over_ipv6(cluster):
+def test_nodes_connect_over_ipv6(cluster):
     plato = cluster.beam("plato@::1", arguments=["-proto_dist", "inet6_tcp"])
     socrates = cluster.pynode("socrates@::1")
     aristotle = cluster.pynode("aristotle@::1")
@@ -313,7 +313,7 @@ def test_a_beam_on_ipv6_registers_with_a_python_node_that_is_the_epmd(cluster_wi
 # From the command line
 
 
-def test_the_command_line_starts_a_node_without_epmd_that_a_beam_meets(cluster_without_epmd):
+def test_the_command_line_starts_a_node_without_epmd_that_a_beam_connects_to(cluster_without_epmd):
     cluster, port = cluster_without_epmd, free_port()
     listen = ["-erl_epmd_port", str(port), "-kernel", "inet_dist_use_interface", "{127,0,0,2}"]
     plato = cluster.beam("plato@127.0.0.2", arguments=listen)
@@ -330,7 +330,7 @@ def test_the_command_line_starts_a_node_without_epmd_that_a_beam_meets(cluster_w
 # Discovery
 
 
-def test_a_beam_is_discovered_by_the_epmd_of_its_host_and_found_again_after_its_death(cluster):
+def test_a_beam_is_discovered_through_epmd_and_again_after_a_restart(cluster):
     plato = cluster.beam("plato")
 
     async def main():
@@ -345,7 +345,7 @@ def test_a_beam_is_discovered_by_the_epmd_of_its_host_and_found_again_after_its_
     run(main())
 
 
-def test_an_answer_without_a_node_disconnects_nobody(cluster, tmp_path):
+def test_an_answer_without_a_node_disconnects_no_node(cluster, tmp_path):
     plato, file = cluster.beam("plato"), tmp_path / "peers"
     file.write_text(plato.name)
 
