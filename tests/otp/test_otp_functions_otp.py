@@ -67,7 +67,7 @@ def stock(pynode):
 
 
 def shape(term, node):
-    """The term without what differs from node to node: identifiers, names, and how its functions call each other."""
+    """The term without the parts that differ between nodes: identifiers, names and calls between functions."""
     match term:
         case Pid():
             return "a pid" if term.node.name == node.name else "our pid"
@@ -98,8 +98,8 @@ def call_results(asker, node, calls):
     ]
 
 
-@pytest.mark.otps(25, 27)  # whose functions these are; pg2 has its own test, and pg of 29 answers otherwise
-def test_every_function_answers_as_otps_own(beam, stock, otp):
+@pytest.mark.otps(25, 27)  # the releases of these functions; pg2 has its own test, and pg of 29 gives other answers
+def test_every_function_answers_as_in_otp(beam, stock, otp):
     real = beam("plato", otp=otp, arguments=["-kernel", "start_pg", "true"])
 
     expected = call_results(beam("asker1", otp=otp), real, ERLANG_AND_PG)
@@ -109,7 +109,7 @@ def test_every_function_answers_as_otps_own(beam, stock, otp):
     assert differ == [], differ
 
 
-def test_every_function_of_pg2_answers_as_otp_23s_own(beam, stock):
+def test_every_function_of_pg2_answers_as_in_otp_23(beam, stock):
     real = beam("plato", otp=23)
 
     expected = call_results(beam("asker1", otp=23), real, PG2)
@@ -120,7 +120,7 @@ def test_every_function_of_pg2_answers_as_otp_23s_own(beam, stock):
     assert differ == [], differ
 
 
-def test_a_sleeper_blocks_its_own_call_and_no_other(beam, stock):
+def test_a_sleeping_call_does_not_block_other_calls(beam, stock):
     asker = beam("asker")
     node = Atom(stock.name)
 
@@ -130,7 +130,7 @@ def test_a_sleeper_blocks_its_own_call_and_no_other(beam, stock):
     assert asker.eval("erpc:wait_response(Key, 0)") == Atom("no_response")
 
 
-def test_a_call_that_is_given_up_can_be_ended_with_its_process(beam, stock):
+def test_an_exit_signal_ends_the_process_of_a_running_call(beam, stock):
     asker = beam("asker")
     asker.eval("{Pid, Ref} = spawn_monitor(N, timer, sleep, [infinity])", N=Atom(stock.name))
 
@@ -146,7 +146,7 @@ def test_a_call_that_is_given_up_can_be_ended_with_its_process(beam, stock):
 @pytest.mark.parametrize(
     "stop", ["gen_server:stop(S)", "rpc:call(N, gen_server, stop, [s])", "exit(S, kill), ok", "exit(S, enough), ok"]
 )
-def test_a_scope_that_ends_takes_its_members_along_and_can_be_started_anew(beam, stock, stop):
+def test_a_stopped_scope_loses_its_members_and_can_be_started_again(beam, stock, stop):
     asker = beam("asker")
     asker.eval("N = Node, {ok, _} = pg:start(s), {ok, S} = rpc:call(N, pg, start, [s])", Node=Atom(stock.name))
     asker.eval("P = rpc:call(N, erlang, spawn, [timer, sleep, [infinity]])")
@@ -161,7 +161,7 @@ def test_a_scope_that_ends_takes_its_members_along_and_can_be_started_anew(beam,
     wait_until(lambda: asker.eval("pg:get_members(s, again) =:= [P]"))
 
 
-def test_sys_is_answered_by_a_scope(beam, stock):
+def test_a_scope_answers_sys_requests(beam, stock):
     asker = beam("asker")
     asker.eval("N = Node, {ok, _} = rpc:call(N, pg, start, [s])", Node=Atom(stock.name))
 
@@ -173,7 +173,7 @@ def test_sys_is_answered_by_a_scope(beam, stock):
     wait_until(lambda: asker.eval("rpc:call(N, erlang, whereis, [s])") == Atom("undefined"))
 
 
-def test_a_process_of_a_beam_that_monitors_a_scope_here_hears_its_changes(beam, stock):
+def test_a_beam_process_that_monitors_a_scope_here_receives_its_changes(beam, stock):
     asker = beam("asker")
     asker.eval("N = Node, {ok, _} = rpc:call(N, pg, start, [s])", Node=Atom(stock.name))
     asker.eval("P = rpc:call(N, erlang, spawn, [timer, sleep, [infinity]])")

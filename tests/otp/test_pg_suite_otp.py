@@ -1,8 +1,8 @@
-"""OTP's own test suite of pg, unchanged, with an erlmesh node wherever it starts a peer.
+"""OTP's own test suite of pg, unchanged. Each peer that it starts is an erlmesh node.
 
 The suite is fetched from Debian's source package when the test runs. It starts peers by ``peer`` and is run by Common
-Test; ``pg_suite/`` has small modules of both names, found before OTP's, and in Python what the suite runs on its
-peers.
+Test. ``pg_suite/`` has small modules of both names, which are found before OTP's. It also has in Python what the suite
+runs on its peers.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ OTHERWISE = {29: {"missing_scope_join"}}
 
 
 def source(otp: int, path: str) -> Path:
-    """A file of OTP's sources; raises NoSuchOtp if it is not to be had here."""
+    """A file of OTP's sources. Raises NoSuchOtp if it is not available here."""
     brought = subprocess.run(
         [sys.executable, TOOLS / "otp_source.py", str(otp), path], capture_output=True, text=True, check=False
     )
@@ -74,8 +74,8 @@ def test_every_case_of_pg_suite_passes_with_erlmesh_nodes_as_peers(
         "PG_SUITE_OTP": str(release),
     }
     environment["PYTHONPATH"] += os.pathsep + str(HELPERS)
-    # As the suite has it for its peers: whom they know is the suite's own affair, so nobody introduces them to
-    # each other.
+    # The same options that the suite gives its peers. The suite itself decides which nodes are connected, so they do
+    # not connect to each other automatically.
     command = [
         "erl",
         "-noshell",

@@ -1,4 +1,4 @@
-"""The protocol machines alone, on blocking sockets, face to face with a real node."""
+"""The protocol machines alone, on blocking sockets, connected to a real node."""
 
 import contextlib
 import socket
@@ -46,7 +46,7 @@ register(echo, Echo), Echo
 
 
 class ProtocolPeer:
-    """A node that is only a protocol: says signals, and hears them in order."""
+    """A node that is only a protocol. It sends signals, and receives them in order."""
 
     def __init__(self, connection, handshake):
         self.socket, self.received = connection, []
@@ -78,7 +78,7 @@ class ProtocolPeer:
         self.socket.sendall(self.channel.data_to_send(time.monotonic()))
 
     def next_signal(self, kind, which=lambda _signal: True):
-        """The next signal of that kind; others meant for nobody here are dropped."""
+        """The next signal of that kind. Other signals are dropped."""
         while True:
             while self.received:
                 signal = self.received.pop(0)
@@ -117,14 +117,14 @@ def plato(beam, otp):
 
 @pytest.fixture
 def closing():
-    """What a test opens is closed with it."""
+    """Everything that a test opens is closed when it ends."""
     with contextlib.ExitStack() as stack:
         yield stack.enter_context
 
 
 @pytest.fixture
 def dial(epmd_port, closing):
-    """``dial(node)`` calls it, ``called`` by another name if wanted."""
+    """``dial(node)`` connects to it. ``called`` gives another name for it."""
 
     def dial(node, *, called=None, **options):
         where = epmd.decode_lookup_response(ask_epmd(epmd_port, epmd.encode_lookup(node.name.partition("@")[0])))
@@ -137,7 +137,7 @@ def dial(epmd_port, closing):
 
 @pytest.fixture
 def listen(epmd_port, closing):
-    """``listen()`` makes us known in EPMD, and gives a function that answers the next call."""
+    """``listen()`` registers us in EPMD, and returns a function that accepts the next connection."""
 
     def listen():
         server, registration = closing(socket.create_server(("127.0.0.1", 0))), closing(socket.socket())
@@ -158,7 +158,7 @@ def listen(epmd_port, closing):
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
-def test_terms_go_there_and_come_back(plato, dial, framing):
+def test_terms_are_echoed_to_us(plato, dial, framing):
     echo = plato.eval(ECHO)
     peer = dial(plato, flags=FRAMINGS[framing])
     messages = [(Atom(f"atom{number % 9}"), number, [ME, echo], "ж" * number, True) for number in range(100)]
@@ -177,7 +177,7 @@ def test_terms_go_there_and_come_back(plato, dial, framing):
         assert peer.next_message() == (echo, sent)
 
 
-def test_more_atoms_than_both_caches_hold_arrive(plato, dial):
+def test_more_atoms_than_the_atom_caches_hold_arrive(plato, dial):
     echo = plato.eval(ECHO)
     peer = dial(plato)
     names = [Atom(f"a_rather_unique_atom_{number}") for number in range(5000)]
@@ -191,7 +191,7 @@ def test_more_atoms_than_both_caches_hold_arrive(plato, dial):
 
 
 @pytest.mark.parametrize("framing", ["both", "fragments", "cache", "pass-through"])
-def test_long_messages_go_there_and_come_back(plato, dial, framing):
+def test_long_messages_are_echoed_unchanged(plato, dial, framing):
     echo = plato.eval(ECHO)
     peer = dial(plato, flags=FRAMINGS[framing])
     for message in [b"\x07" * 65_536, (Atom("first_seen_in_a_long_one"), b"\x08" * 200_000), b"\x09" * 3_000_000]:
@@ -200,7 +200,7 @@ def test_long_messages_go_there_and_come_back(plato, dial, framing):
         assert peer.next_message() == (echo, message)
 
 
-def test_long_messages_of_many_senders_are_told_apart(plato, dial):
+def test_long_messages_of_several_senders_are_kept_apart(plato, dial):
     peer = dial(plato)
     plato.eval(
         "[spawn(fun() -> [To ! {N, I, binary:copy(<<N>>, 150000)} || I <- [1, 2, 3]] end) || N <- [1, 2, 3, 4]]", To=ME
@@ -214,7 +214,7 @@ def test_long_messages_of_many_senders_are_told_apart(plato, dial):
 
 
 @pytest.mark.parametrize("framing", ["both", "old words"])
-def test_monitors_and_links_speak_the_same_words(plato, dial, framing):
+def test_monitors_and_links_work_with_a_real_node(plato, dial, framing):
     peer = dial(plato, flags=FRAMINGS[framing])
     ref, other = (Ref(Atom(LOCAL_NAME), CREATION, (number, 0, 0)) for number in (1, 2))
     peer.send_signals(Monitor(ME, Atom("nobody"), ref))
@@ -241,7 +241,7 @@ def test_a_node_acknowledges_our_unlink(plato, dial):
 
 
 @pytest.mark.otps(25, 27, 29)
-def test_an_answer_to_an_alias_arrives(plato, dial):
+def test_a_message_to_an_alias_arrives(plato, dial):
     peer = dial(plato)
     caller = plato.eval("spawn(fun() -> A = alias(), To ! {ask, A}, receive X -> To ! {got, X} end end)", To=ME)
     _, alias = peer.next_message()
@@ -251,7 +251,7 @@ def test_an_answer_to_an_alias_arrives(plato, dial):
     assert peer.next_signal(Send, lambda signal: signal.to == ME) == Send(caller, ME, (Atom("got"), b"answer"))
 
 
-def test_a_node_calls_us_and_is_answered(plato, listen):
+def test_a_node_can_connect_to_us(plato, listen):
     answered = listen()
     with ThreadPoolExecutor(1) as pool:
         connected = pool.submit(plato.eval, "net_kernel:connect_node('python@127.0.0.1')")
@@ -269,7 +269,7 @@ def test_a_node_calls_us_and_is_answered(plato, listen):
     assert peer.next_message()[0] == Atom("hello")
 
 
-def test_a_node_with_another_cookie_is_refused_when_it_calls(plato, listen):
+def test_an_incoming_connection_with_another_cookie_is_refused(plato, listen):
     answered = listen()
     with ThreadPoolExecutor(1) as pool:
         connected = pool.submit(plato.eval, "net_kernel:connect_node('python@127.0.0.1')")
@@ -279,17 +279,17 @@ def test_a_node_with_another_cookie_is_refused_when_it_calls(plato, listen):
         assert connected.result(WAIT) is False
 
 
-def test_our_wrong_cookie_is_told_in_words(plato, dial):
+def test_the_error_for_a_wrong_cookie_names_the_cookies(plato, dial):
     with pytest.raises(HandshakeRefused, match="the cookies probably differ"):
         dial(plato, cookie="other")
 
 
-def test_a_node_that_we_call_by_another_name_is_not_accepted(plato, dial):
+def test_a_node_that_answers_with_another_name_is_refused(plato, dial):
     with pytest.raises(HandshakeRefused, match=r"plato@127.0.0.1, not plato@localhost"):
         dial(plato, called="plato@localhost")
 
 
-def test_what_we_lack_is_not_allowed(plato, dial):
+def test_a_handshake_without_mandatory_flags_is_refused(plato, dial):
     with pytest.raises(HandshakeRefused, match="not_allowed"):
         dial(plato, flags=OFFERED & ~(Flags.UTF8_ATOMS | Flags.MANDATORY_25_DIGEST))
 
