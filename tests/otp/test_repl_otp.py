@@ -1,4 +1,4 @@
-"""The session as people type it: real iex and ``erlmesh shell`` side by side, the same lines in each."""
+"""The session as people type it. The same lines are typed into real iex and ``erlmesh shell``, side by side."""
 
 import re
 import time
@@ -21,7 +21,7 @@ def prompt(cluster, kind, name, otp=None):
 
 
 def pids(shown):
-    """The pids in a printed list, which must be nothing but a list of pids, but for what the node remarks before."""
+    """The pids in a printed list. It must have only pids. Remarks of the node may come before it."""
     shown = re.sub(r"\A(global at .*\n)+", "", shown)
     assert re.fullmatch(r"\[(#PID<[\d.]+>(, *\n? *)?)*\]", shown), shown
     return PID.findall(shown)
@@ -36,7 +36,7 @@ def wait_for_members(module, count, *prompts):
 
 
 @pytest.mark.parametrize("kinds", ORDERS, ids="-then-".join)
-def test_the_session_with_pg2_of_otp_23_runs_line_by_line(cluster, kinds):
+def test_the_pg2_session_of_otp_23_works_line_by_line(cluster, kinds):
     first, second = kinds
     socrates = prompt(cluster, first, "socrates", otp=23)
     plato = prompt(cluster, second, "plato", otp=23)
@@ -75,7 +75,7 @@ def test_the_session_with_pg2_of_otp_23_runs_line_by_line(cluster, kinds):
 
 @pytest.mark.parametrize("kinds", ORDERS, ids="-then-".join)
 @pytest.mark.parametrize("caller", [0, 1])
-def test_the_session_with_pg_runs_line_by_line(cluster, kinds, caller, otp):
+def test_the_pg_session_works_line_by_line(cluster, kinds, caller, otp):
     both = prompt(cluster, kinds[0], "socrates", otp), prompt(cluster, kinds[1], "plato", otp)
     socrates, plato = both
 
@@ -94,7 +94,7 @@ def test_the_session_with_pg_runs_line_by_line(cluster, kinds, caller, otp):
     wait_until(lambda: plato.type("Node.list") == "[]")
 
 
-def test_lines_written_as_python_do_the_same(cluster):
+def test_the_same_lines_in_python_syntax_work(cluster):
     beam, shell = cluster.beam("beam"), cluster.shell("shell")
 
     assert shell.type(f'Node.ping("{beam.name}")') == ":pong"
@@ -103,7 +103,7 @@ def test_lines_written_as_python_do_the_same(cluster):
     assert shell.type('pg.get_members(Atom("group"))') == f"[{shell.type('self()')}]"
 
 
-def test_messages_between_the_two_prompts_are_flushed(cluster, otp):
+def test_flush_shows_messages_sent_between_the_two_prompts(cluster, otp):
     iex, shell = cluster.iex("iex", otp=otp), cluster.shell("shell")
     for at in (iex, shell):
         at.type(":pg.start(:pg)")

@@ -1,4 +1,4 @@
-"""Remote calls between Python and real Erlang, both ways."""
+"""Remote calls between Python and real Erlang, in both directions."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def socrates(**options):
 # From Python
 
 
-def test_a_call_gives_the_value(beam, otp):
+def test_a_call_returns_the_value(beam, otp):
     async def main():
         async with socrates() as node:
             before = node.internals.processes()
@@ -67,7 +67,7 @@ def test_a_call_gives_the_value(beam, otp):
         ),
     ],
 )
-def test_what_a_function_does_instead_of_returning_is_raised(beam, call, error, attribute, text):
+def test_a_function_that_does_not_return_raises_an_exception(beam, call, error, attribute, text):
     async def main():
         async with socrates() as node:
             with pytest.raises(error) as raised:
@@ -79,7 +79,7 @@ def test_what_a_function_does_instead_of_returning_is_raised(beam, call, error, 
     run(main())
 
 
-def test_a_call_that_gets_no_answer_says_why(beam):
+def test_a_call_without_an_answer_gives_the_reason(beam):
     async def main():
         async with socrates() as node:
             of_the_node = len(node.internals._router.monitors)
@@ -111,7 +111,7 @@ def test_a_call_that_gets_no_answer_says_why(beam):
     run(main())
 
 
-def test_many_nodes_are_asked_at_once_and_the_missing_are_named(beam, pynode):
+def test_a_call_to_many_nodes_names_the_missing_ones(beam, pynode):
     async def main():
         async with socrates() as node:
             nodes = [plato.name, node.name, aristotle.name, "nobody@127.0.0.1"]
@@ -128,7 +128,7 @@ def test_many_nodes_are_asked_at_once_and_the_missing_are_named(beam, pynode):
     run(main())
 
 
-def test_a_cast_is_run_and_says_nothing(beam):
+def test_a_cast_runs_and_returns_nothing(beam):
     async def main():
         async with socrates() as node:
             node.rpc.cast(plato.name, "erlang", "register", [Atom("cast"), await plato.eval_async("self()")])
@@ -139,7 +139,7 @@ def test_a_cast_is_run_and_says_nothing(beam):
     run(main())
 
 
-def test_processes_are_started_elsewhere_linked_and_monitored(beam, otp):
+def test_remote_processes_are_started_linked_and_monitored(beam, otp):
     async def main():
         async with socrates() as node:
             heard = []
@@ -170,7 +170,7 @@ def test_processes_are_started_elsewhere_linked_and_monitored(beam, otp):
     run(main())
 
 
-def test_what_is_printed_there_is_shown_here(beam, otp):
+def test_output_of_a_remote_call_is_shown_here(beam, otp):
     async def main():
         async with socrates() as node:
             await node.rpc(plato.name, "io", "put_chars", ["plain ü\n"])
@@ -191,7 +191,7 @@ def test_what_is_printed_there_is_shown_here(beam, otp):
     run(main())
 
 
-def test_a_crash_there_is_no_noise_here(beam, caplog):
+def test_a_remote_crash_is_not_logged_here(beam, caplog):
     async def main():
         async with socrates() as node:
             await node.spawn_remote(plato.name, "erlang", "error", [Atom("boom")])
@@ -257,7 +257,7 @@ def caller(beam, models, otp):
 
 
 @pytest.mark.parametrize("call", ["erpc:call(N, ", "rpc:call(N, ", "rpc:block_call(N, "])
-def test_exposed_functions_give_their_value(caller, models, call):
+def test_exposed_functions_return_their_value(caller, models, call):
     assert caller.eval(call + "models, inverse, [4])") == 0.25
     assert caller.eval(call + "models, nothing, [])") is Atom("nil")
     assert caller.eval(call + "models, wait, [0])").node is models.atom
@@ -284,13 +284,13 @@ CAUGHT = "(fun() -> try CALL of Value -> Value catch Class:Reason -> {Class, Rea
         ),
     ],
 )
-def test_what_a_function_does_instead_of_returning_is_told_as_erlang_tells_it(caller, arguments, by_erpc, by_rpc):
+def test_a_function_that_does_not_return_is_reported_as_in_erlang(caller, arguments, by_erpc, by_rpc):
     assert caller.text(CAUGHT.replace("CALL", f"erpc:call(N, models, {arguments})")) == by_erpc
     for call in ("rpc:call", "rpc:block_call"):
         assert caller.text(CAUGHT.replace("CALL", f"{call}(N, models, {arguments})")) == by_rpc
 
 
-def test_an_exception_is_an_error_with_pythons_stack(caller):
+def test_an_exception_is_an_error_with_the_python_stack(caller):
     text = caller.text(CAUGHT.replace("CALL", "erpc:call(N, models, inverse, [0])"))
     assert re.fullmatch(
         r"\{error,\{exception,\{'ZeroDivisionError',<<\"division by zero\">>\},"
@@ -303,7 +303,7 @@ def test_an_exception_is_an_error_with_pythons_stack(caller):
     )
 
 
-def test_all_of_rpc_and_erpc_reach_python(caller, models):
+def test_every_function_of_rpc_and_erpc_reaches_python(caller, models):
     assert (
         caller.text("erpc:multicall([N, node()], erlang, node, [])")
         == f"[{{ok,'{models.name}'}},{{ok,'{caller.name}'}}]"
@@ -324,7 +324,7 @@ def test_calls_do_not_wait_for_each_other(caller):
     assert caller.eval("Rex = rpc:async_call(N, models, wait, [600]), rpc:block_call(N, models, inverse, [1])") == 1.0
 
 
-def test_the_function_of_a_process_that_is_ended_is_cancelled(caller, models):
+def test_ending_a_process_cancels_its_function(caller, models):
     caller.eval("{P, R} = spawn_monitor(N, models, for_ever, [])")
     wait_until(lambda: models.eval("ran") == ["for_ever"])
 
@@ -334,7 +334,7 @@ def test_the_function_of_a_process_that_is_ended_is_cancelled(caller, models):
     wait_until(lambda: models.eval("ran") == ["for_ever", "ended"])
 
 
-def test_a_linked_process_shares_its_parents_fate(caller, models):
+def test_a_linked_process_ends_with_its_parent(caller, models):
     caller.eval("Parent = spawn(fun() -> spawn_link(N, models, for_ever, []), receive X -> exit(X) end end)")
     wait_until(lambda: models.eval("ran") == ["for_ever"])
 
@@ -373,17 +373,17 @@ def test_an_external_fun_of_an_exposed_function_may_be_called(caller):
 @pytest.mark.parametrize(
     "call", ['os, cmd, ["true"]', 'builtins, eval, [<<"1">>]', "erlmesh, expose, []", "'os.path', exists, [<<>>]"]
 )
-def test_nothing_but_what_is_exposed_can_be_called(caller, call):
+def test_only_exposed_functions_can_be_called(caller, call):
     assert "undef" in caller.text(CAUGHT.replace("CALL", f"erpc:call(N, {call})"))
 
 
-def test_a_large_result_comes_whole(caller, models):
+def test_a_large_result_arrives_complete(caller, models):
     models.eval("node.expose(lambda n: bytes(n), as_='models', name='zeros')")
 
     assert caller.eval("byte_size(erpc:call(N, models, zeros, [16777216]))", timeout=30) == 16777216
 
 
-def test_erlang_ends_a_call_in_the_middle_of_being_lost(caller, models):
+def test_a_call_fails_in_erlang_when_its_node_is_killed(caller, models):
     key = caller.eval("Key = erpc:send_request(N, models, for_ever, []), ok")
     wait_until(lambda: models.eval("ran") == ["for_ever"])
     assert key is Atom("ok")
@@ -393,7 +393,7 @@ def test_erlang_ends_a_call_in_the_middle_of_being_lost(caller, models):
     assert caller.text(CAUGHT.replace("CALL", "erpc:receive_response(Key)")) == "{error,{erpc,noconnection}}"
 
 
-def test_what_elixir_prints_for_the_shell_is_shown_in_the_shell(cluster, otp):
+def test_output_of_an_elixir_call_is_shown_in_the_shell(cluster, otp):
     cluster.iex("plato", otp=otp)
     socrates = cluster.shell("socrates")
     assert socrates.type('Node.ping(:"plato@127.0.0.1")') == ":pong"
