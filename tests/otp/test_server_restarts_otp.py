@@ -1,4 +1,4 @@
-"""A BEAM kills servers of a Python node by their pids: what it sees of that, and what works again afterwards."""
+"""A BEAM kills servers of a Python node by their pids. Tests what it sees, and what works again afterwards."""
 
 import pytest
 
@@ -30,7 +30,7 @@ def is_mesh(beam, python):
 
 
 def kill(beam, pid):
-    """Its monitor of the process fires, as for any."""
+    """Its monitor of the process fires, as for any process."""
     assert beam.eval(MONITOR_AND_KILL, P__=pid) == KILLED
 
 
@@ -38,7 +38,7 @@ def whereis(python, name):
     return python.eval("node.whereis(name)", name=name)
 
 
-def test_a_ping_is_answered_after_net_kernel_was_killed(pair):
+def test_a_ping_is_answered_after_net_kernel_is_killed(pair):
     beam, python = pair
     kill(beam, whereis(python, "net_kernel"))
 
@@ -46,7 +46,7 @@ def test_a_ping_is_answered_after_net_kernel_was_killed(pair):
     assert beam.eval("net_adm:ping(N__)", N__=Atom(python.name)) == PONG
 
 
-def test_calls_are_answered_after_rex_was_killed(pair):
+def test_calls_are_answered_after_rex_is_killed(pair):
     beam, python = pair
     kill(beam, whereis(python, "rex"))
 
@@ -54,7 +54,7 @@ def test_calls_are_answered_after_rex_was_killed(pair):
     assert beam.eval(call, N__=Atom(python.name)) == Atom(python.name)
 
 
-def test_what_is_printed_there_is_shown_here_after_the_group_leader_was_killed(pair):
+def test_remote_output_is_shown_here_after_the_group_leader_is_killed(pair):
     beam, python = pair
     old = whereis(python, "user")
     kill(beam, old)
@@ -63,7 +63,7 @@ def test_what_is_printed_there_is_shown_here_after_the_group_leader_was_killed(p
     assert python.eval("await node.rpc(peer, 'io', 'format', ['shown~n'])", peer=beam.name) == Atom("ok")
 
 
-def test_a_scope_of_pg_that_is_killed_loses_its_members_everywhere_and_can_be_started_again(pair):
+def test_a_killed_pg_scope_loses_its_members_everywhere_and_can_be_started_again(pair):
     beam, python = pair
     beam.eval("case pg:start(pg) of {ok, _} -> ok; {error, {already_started, _}} -> ok end")
     member = python.eval("node.spawn(idle)")
@@ -83,7 +83,7 @@ def test_a_scope_of_pg_that_is_killed_loses_its_members_everywhere_and_can_be_st
     "part",
     ["node.whereis('global_name_server')", "node.global_._server._locker", "node.global_._server.registrar"],
 )
-def test_names_and_locks_of_the_cluster_work_after_a_process_of_global_was_killed(pair, part):
+def test_global_names_and_locks_work_after_a_process_of_global_is_killed(pair, part):
     beam, python = pair
     mine = python.eval("node.spawn(idle)")
     assert python.eval("await node.global_.register('mine', mine)", mine=mine)
@@ -102,7 +102,7 @@ def test_names_and_locks_of_the_cluster_work_after_a_process_of_global_was_kille
     assert python.eval("await node.global_.register('more', node.spawn(idle))")
 
 
-def test_pg2_has_its_groups_after_it_was_killed(cluster):
+def test_pg2_has_its_groups_after_it_is_killed(cluster):
     beam, python = cluster.beam("plato", otp=23), cluster.pynode("socrates")
     python.eval(IDLE)
     assert python.ping(beam.name)

@@ -1,4 +1,4 @@
-"""Both nodes dial at the same moment: one connection comes of it, on both sides, every time."""
+"""Both nodes dial at the same moment. Every time, both sides have one connection."""
 
 import random
 import time
@@ -31,7 +31,7 @@ def connect_at(node, at, peer):
 
 
 def disconnect_both(node, peer):
-    """Disconnects until both are alone: what a service of either sends in the same instant connects them again."""
+    """Disconnects until both are alone. A service of either that sends at the same moment connects them again."""
 
     def both_disconnected():
         if hasattr(node, "otp"):
@@ -43,10 +43,10 @@ def disconnect_both(node, peer):
     wait_until(both_disconnected, what="both alone", details=lambda: (node.nodes(), peer.nodes()))
 
 
-# The greater name wins when both dial, so each kind has to play both parts.
+# The greater name wins when both dial, so each kind of node has to take both roles.
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(("first", "second"), [("beam", "python"), ("python", "beam"), ("python", "python")])
-def test_two_nodes_that_dial_each_other_at_once_are_connected_once(cluster, rounds, first, second, otp):
+def test_two_nodes_that_dial_each_other_at_once_have_one_connection(cluster, rounds, first, second, otp):
     a = cluster.beam("a", otp=otp) if first == "beam" else cluster.pynode("a")
     b = cluster.beam("b", otp=otp) if second == "beam" else cluster.pynode("b")
     for node in (a, b):
