@@ -1,4 +1,4 @@
-"""The codec, the notations and the order, asked of a real Erlang (and Elixir): random terms, there and back."""
+"""Compares the codec, the notations and the order with a real Erlang (and Elixir), with random terms both ways."""
 
 import json
 import re
@@ -52,7 +52,7 @@ Serve().
 
 
 class Oracle:
-    """One Erlang at the other end of a pipe, asked by length-prefixed terms."""
+    """One Erlang at the other end of a pipe. Requests are length-prefixed terms."""
 
     def __init__(self, command):
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -114,7 +114,7 @@ asked_often = settings(max_examples=200, deadline=None, suppress_health_check=[H
 
 
 def is_kept(oracle, term):
-    """Whether this OTP keeps all of the term: since 29 it forgets who made a fun, and names itself."""
+    """Whether this OTP keeps all of the term. Since 29 it replaces the creator of a fun by itself."""
     return release(oracle) < 29 or not has_fun(term)
 
 
@@ -132,13 +132,13 @@ def has_fun(term):
 
 
 def returned(oracle, term):
-    """The term after Erlang read and wrote it: its maps are in Erlang's order then."""
+    """The term after Erlang has read and written it. Its maps are then in Erlang's order."""
     return decode(oracle("echo", encode(term)))
 
 
 @given(term=terms)
 @asked_often
-def test_erlang_reads_our_bytes_and_we_read_its(oracle, term):
+def test_a_term_is_unchanged_after_a_round_trip_through_erlang(oracle, term):
     assume(is_kept(oracle, term))
 
     assert exact_key(returned(oracle, term)) == exact_key(term)
@@ -146,8 +146,8 @@ def test_erlang_reads_our_bytes_and_we_read_its(oracle, term):
 
 @given(term=terms)
 @asked_often
-def test_erlang_writes_a_term_as_we_do(oracle, term):
-    """But for the order of maps, so: a term that came from Erlang is written as Erlang wrote it."""
+def test_a_term_from_erlang_is_encoded_as_in_erlang(oracle, term):
+    """Compares a term that came from Erlang, because the order of maps can differ otherwise."""
     if release(oracle) > 25:
         pytest.skip("later releases write every port with 64 bits")
     data = oracle("echo", encode(term))
@@ -157,7 +157,7 @@ def test_erlang_writes_a_term_as_we_do(oracle, term):
 
 @given(term=terms)
 @asked_often
-def test_latin1_atoms_and_compressed_terms_are_read(oracle, term):
+def test_latin1_atoms_and_compressed_terms_are_decoded(oracle, term):
     assume(is_kept(oracle, term))
 
     assert exact_key(decode(oracle("echo1", encode(term)))) == exact_key(term)
@@ -165,12 +165,12 @@ def test_latin1_atoms_and_compressed_terms_are_read(oracle, term):
 
 
 @pytest.mark.parametrize("length", [65534, 65535, 65536])
-def test_strings_of_the_greatest_length(oracle, length):
+def test_strings_near_the_greatest_length_are_encoded_as_in_erlang(oracle, length):
     assert oracle("echo", encode([7] * length)) == encode([7] * length)
 
 
 @pytest.mark.parametrize("vector", VECTORS["etf_decoded_by_otp25"], ids=lambda vector: vector["name"])
-def test_this_otp_accepts_and_refuses_as_we_do(oracle, vector):
+def test_this_otp_accepts_and_refuses_the_same_bytes(oracle, vector):
     if release(oracle) > 26 and vector["name"] == "dec_bits_len0":
         pytest.skip("OTP 27 is stricter here")
     data = bytes.fromhex(vector["hex"])
@@ -184,8 +184,8 @@ def test_this_otp_accepts_and_refuses_as_we_do(oracle, vector):
 
 @given(term=terms, data=st.data())
 @asked_often
-def test_changed_bytes_that_erlang_accepts_are_the_same_term_here(oracle, term, data):
-    """The other way round is not promised: OTP before 27 takes -0.0 and 0.0 for one key, and there are limits."""
+def test_changed_bytes_that_erlang_accepts_decode_to_the_same_term(oracle, term, data):
+    """The reverse is not guaranteed. OTP before 27 takes -0.0 and 0.0 for one key, and there are limits."""
     changed = bytearray(encode(term))
     changed[data.draw(st.integers(1, len(changed) - 1))] = data.draw(st.integers(0, 255))
 
@@ -195,15 +195,15 @@ def test_changed_bytes_that_erlang_accepts_are_the_same_term_here(oracle, term, 
         try:
             read = decode(bytes(changed))
         except DecodeError as error:
-            # OTP reads a reference of 0 words, and writes none; and it reads tags of its own, meant for
-            # ETS (external.h).
+            # OTP reads a reference of 0 words, but never writes one. It also reads tags of its own, which are
+            # for ETS (external.h).
             assert re.search(r"a reference has|tag 7[3-6] is not|not tag 7[3-6]", error.message)  # noqa: PT017
         else:
             assume(is_kept(oracle, read))
             assert exact_key(decode(answer)) == exact_key(read)
 
 
-# Printing. A BEAM prints another node's name as the index of an atom, and we as a small number: not compared.
+# Printing. A BEAM prints another node's name as the index of an atom, and we as a small number. It is not compared.
 
 
 def charlist(text):
@@ -224,7 +224,7 @@ printed_terms = st.recursive(
 
 
 def has_plain_name(fun):
-    """The emulator writes UTF-8 twice over, and some control characters otherwise than io_lib does."""
+    """The emulator encodes UTF-8 twice, and writes some control characters differently from io_lib."""
     return all(name.name.isascii() and name.name.isprintable() for name in (fun.module, getattr(fun, "function", HERE)))
 
 
@@ -290,7 +290,7 @@ def test_a_local_identifier_prints_as_erlang_prints_it(oracle, term):
 
 
 def with_known_letters(term):
-    """Which letters of the world an atom may have without quotes depends on the Unicode version of either side."""
+    """Which letters an atom may have without quotes depends on the Unicode version of either side."""
     match term:
         case Atom():
             return term if all(ord(character) < 0x180 for character in term.name) else Atom("other")

@@ -1,4 +1,4 @@
-"""Two nodes of any kind and in any order: they meet, share a group, lose a member, and take it back."""
+"""Two nodes of any kind, in any order. They connect, share a group, lose a member, and get it back."""
 
 import time
 
@@ -8,7 +8,7 @@ from erlmesh.terms import Atom
 from polling import wait_until
 
 GROUP = Atom("group")
-PAIRS = [("beam", "python"), ("python", "beam"), ("python", "python"), ("beam", "beam")]  # who starts first
+PAIRS = [("beam", "python"), ("python", "beam"), ("python", "python"), ("beam", "beam")]  # in order of start
 
 
 def start(cluster, kind, name, otp):
@@ -23,12 +23,12 @@ def pair(request, cluster, otp):
 
 
 def same_members(*nodes):
-    """The members on which all ``nodes`` agree, else nothing."""
+    """The members if all ``nodes`` have the same ones, else nothing."""
     first, *others = [node.members(GROUP) for node in nodes]
     return first if all(view == first for view in others) else []
 
 
-def test_either_may_ping_the_other_and_both_list_each_other(pair):
+def test_a_ping_from_either_node_connects_both(pair):
     for caller, answerer in (pair, pair[::-1]):
         assert caller.ping(answerer.name)
         assert caller.nodes() == {answerer.name}
@@ -36,7 +36,7 @@ def test_either_may_ping_the_other_and_both_list_each_other(pair):
 
 
 @pytest.mark.parametrize("caller", [0, 1])
-def test_members_from_before_and_after_the_meeting_are_the_same_on_both(pair, caller):
+def test_members_that_join_before_or_after_the_connection_are_the_same_on_both_nodes(pair, caller):
     socrates, plato = pair
     before = {socrates.join(GROUP), plato.join(GROUP)}
     assert socrates.members(GROUP) != plato.members(GROUP)
@@ -52,9 +52,7 @@ def test_members_from_before_and_after_the_meeting_are_the_same_on_both(pair, ca
 
 
 @pytest.mark.parametrize("victim", [0, 1])
-def test_a_killed_node_leaves_the_group_and_comes_back_with_no_pid_of_its_former_life(
-    pair, victim, cluster, otp, record_property
-):
+def test_a_killed_node_leaves_the_group_and_returns_without_its_old_pids(pair, victim, cluster, otp, record_property):
     dead, alive = pair[victim], pair[1 - victim]
     old, other = dead.join(GROUP), alive.join(GROUP)
     assert alive.ping(dead.name)
@@ -83,7 +81,7 @@ def test_a_killed_node_leaves_the_group_and_comes_back_with_no_pid_of_its_former
     assert all(old not in view for view in views), "a pid of the former life was in the group"
 
 
-def test_messages_go_both_ways_between_members(pair):
+def test_members_send_messages_in_both_directions(pair):
     socrates, plato = pair
     members = {socrates: socrates.join(GROUP), plato: plato.join(GROUP)}
     assert socrates.ping(plato.name)
@@ -100,7 +98,7 @@ def test_messages_go_both_ways_between_members(pair):
             assert receiver.eval("await me.receive(timeout=5)") == greeting
 
 
-def test_a_dead_member_leaves_while_its_node_lives(pair):
+def test_a_dead_member_leaves_the_group_while_its_node_is_up(pair):
     socrates, plato = pair
     mine = plato.join(GROUP)
     assert plato.ping(socrates.name)
@@ -122,7 +120,7 @@ def test_a_dead_member_leaves_while_its_node_lives(pair):
     wait_until(lambda: same_members(*pair) == [mine])
 
 
-def test_a_third_node_meets_all_through_one_ping(cluster, otp):
+def test_a_third_node_is_connected_to_all_by_one_ping(cluster, otp):
     socrates, plato = cluster.pynode("socrates"), cluster.beam("plato", otp=otp)
     assert socrates.ping(plato.name)
 
