@@ -1,4 +1,4 @@
-"""The image: what is in it, what is not, and how a node behaves that is a container's first process."""
+"""The image: what is in it, what is not, and how a node behaves as the first process of a container."""
 
 import json
 import os
@@ -16,7 +16,7 @@ def test_the_image_is_small(image, built_images):
     assert on_top < 80
 
 
-def test_the_image_says_how_to_run_it(lab):
+def test_the_image_sets_user_entrypoint_stop_signal_and_health_check(lab):
     config = json.loads(lab.inspect(lab.image, "json .Config"))
 
     assert config["User"] == "10001:10001"
@@ -26,14 +26,14 @@ def test_the_image_says_how_to_run_it(lab):
     assert not [line for line in config["Env"] if "COOKIE" in line]
 
 
-def test_nothing_in_the_image_installs_or_compiles(lab):
+def test_the_image_has_no_installer_and_no_compiler(lab):
     look = "python -m pip --version 2>&1; for tool in gcc cc make; do command -v $tool; done; true"
     found = lab.run("run", "--rm", "--label", lab._label, "--entrypoint", "sh", lab.image, "-c", look)
 
     assert found == "/opt/erlmesh/bin/python: No module named pip"
 
 
-def test_the_node_is_the_first_process_and_nobody_in_particular(lab):
+def test_the_node_is_process_1_and_runs_without_root(lab):
     container = lab.node("plato")
     lab.wait_up(container)
 
@@ -50,7 +50,7 @@ def test_a_node_finds_its_own_address(lab):
     assert f"plato@{address} is up: listening on port 9100" in lab.logs(container)
 
 
-def test_of_two_addresses_the_one_that_is_discovered_counts(lab):
+def test_a_node_with_two_addresses_takes_the_one_that_discovery_finds(lab):
     other = f"{lab.network}-other"
     lab.run("network", "create", "--internal", "--label", lab._label, other)
     container = lab.container("plato")
@@ -77,7 +77,7 @@ os.execvp("erlmesh", ["erlmesh", "start"])
 """An internal network of older engines has a default route all the same: here it is deleted (SIOCDELRT)."""
 
 
-def test_a_node_on_two_networks_without_a_way_out_refuses_with_the_candidates(lab):
+def test_a_node_on_two_networks_without_a_default_route_exits_and_lists_its_addresses(lab):
     other = f"{lab.network}-other"
     lab.run("network", "create", "--internal", "--label", lab._label, other)
     container = lab.container("plato")
@@ -96,7 +96,7 @@ def test_a_node_on_two_networks_without_a_way_out_refuses_with_the_candidates(la
     assert "ERLMESH_HOST" in lab.logs(container)
 
 
-def test_a_node_on_two_networks_with_a_way_out_says_what_it_took(lab):
+def test_a_node_on_two_networks_with_a_default_route_logs_how_to_choose_an_address(lab):
     other = f"{lab.network}-other"
     lab.run("network", "create", "--internal", "--label", lab._label, other)
     container = lab.container("plato")
@@ -112,7 +112,7 @@ def test_a_node_on_two_networks_with_a_way_out_says_what_it_took(lab):
     assert "choose an address with --host or ERLMESH_HOST" in lab.logs(container)
 
 
-def test_a_node_without_an_address_refuses_and_says_why(lab):
+def test_a_node_without_an_address_exits_with_the_reason(lab):
     container = lab.node("plato", network="none")
 
     assert lab.wait_exit(container) == 1
@@ -120,7 +120,7 @@ def test_a_node_without_an_address_refuses_and_says_why(lab):
 
 
 @pytest.mark.parametrize("terminal", [False, True], ids=["headless", "with_a_terminal"])
-def test_docker_stop_is_quick_and_orderly(lab, terminal):
+def test_docker_stop_is_quick_and_exits_with_0(lab, terminal):
     container = lab.node("plato", *(["--tty", "--interactive"] if terminal else []))
     took = []
     while not took or (took[-1] >= 1.0 and len(took) < 3):  # a machine that does much else may be slow once
@@ -142,7 +142,7 @@ def test_a_killed_container_starts_again_under_the_same_name(lab):
     wait_until(lambda: lab.logs(container).count(f"plato@{lab.address(3)} is up") == 2)
 
 
-def test_a_loop_that_hangs_makes_the_container_unhealthy(lab):
+def test_a_blocked_event_loop_makes_the_container_unhealthy(lab):
     container = lab.node("plato", "--health-interval", "1s", "--health-retries", "1", "--health-start-period", "0s")
     lab.wait_up(container)
     wait_until(lambda: lab.inspect(container, ".State.Health.Status") == "healthy")
@@ -154,7 +154,7 @@ def test_a_loop_that_hangs_makes_the_container_unhealthy(lab):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root's files are out of reach of the container's user")
-def test_a_secret_that_cannot_be_read_says_what_to_do(lab):
+def test_the_error_for_an_unreadable_secret_gives_the_fix(lab):
     secret = lab.folder / "root_only"
     secret.write_text("monster")
     secret.chmod(0o600)
@@ -165,7 +165,7 @@ def test_a_secret_that_cannot_be_read_says_what_to_do(lab):
     assert "chmod 444" in lab.logs(container)
 
 
-def test_a_node_without_a_cookie_says_how_to_get_one(lab):
+def test_the_error_for_a_missing_cookie_gives_the_fix(lab):
     container = lab.node("plato", cookie=None)
 
     assert lab.wait_exit(container) == 1
@@ -173,15 +173,15 @@ def test_a_node_without_a_cookie_says_how_to_get_one(lab):
     assert "/run/secrets/cookie" in lab.logs(container)
 
 
-def test_a_mount_of_a_file_that_is_not_there_is_explained(lab):
-    """The engine makes a folder of that name."""
+def test_the_error_for_a_mount_of_a_missing_file_explains_it(lab):
+    """The engine creates a folder of that name."""
     container = lab.node("plato", cookie=str(lab.folder / "misspelt"))
 
     assert lab.wait_exit(container) == 1
     assert "/run/secrets/cookie is a folder" in lab.logs(container)
 
 
-def test_a_terminal_in_the_container_has_the_prompt_of_its_node(lab):
+def test_a_terminal_in_the_container_shows_the_prompt_of_its_node(lab):
     container = lab.node("plato")
     lab.wait_up(container)
     terminal = Terminal("docker", "exec", "--interactive", "--tty", container, "erlmesh", "shell", "--remsh")
@@ -198,7 +198,7 @@ def test_a_terminal_in_the_container_has_the_prompt_of_its_node(lab):
     assert lab.run("exec", container, "erlmesh", "health").startswith("ok")
 
 
-def test_docker_attach_is_at_the_prompt_of_the_node(lab):
+def test_docker_attach_shows_the_prompt_of_the_node(lab):
     container = lab.node("plato", "--interactive", "--tty")
     lab.wait_up(container)
     terminal = Terminal("docker", "attach", container)
@@ -213,7 +213,7 @@ def test_docker_attach_is_at_the_prompt_of_the_node(lab):
     assert lab.inspect(container, ".State.Running") == "true"
 
 
-def test_remsh_is_refused_where_it_was_not_allowed(lab):
+def test_remsh_is_refused_unless_it_is_allowed(lab):
     container = lab.node("plato", "--env", "ERLMESH_ALLOW_REMSH=off")
     lab.wait_up(container)
 
@@ -225,7 +225,7 @@ def test_remsh_is_refused_where_it_was_not_allowed(lab):
     assert said.endswith("refused")
 
 
-def test_a_read_only_root_is_enough(lab):
+def test_a_node_runs_on_a_read_only_root(lab):
     container = lab.node("plato", "--read-only", "--tmpfs", "/var/lib/node:uid=10001,gid=10001,mode=700")
     lab.wait_up(container)
 

@@ -1,4 +1,4 @@
-"""What is done to containers, and what the nodes in them make of it."""
+"""What happens to containers, and how the nodes in them react."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ from containers import ROOT, Lab
 from otp.polling import wait_until
 
 
-def test_the_demo_in_containers_holds_and_leaves_nothing_behind(image):
+def test_the_demo_in_containers_passes_and_leaves_nothing_behind(image):
     done = subprocess.run(
         [sys.executable, "-m", "erlmesh", "demo", "--docker", "--image", image], capture_output=True, text=True,
         check=False, env={"PATH": "/usr/local/bin:/usr/bin:/bin", "PYTHONPATH": str(ROOT / "src")}, timeout=180,
@@ -25,7 +25,7 @@ def test_the_demo_in_containers_holds_and_leaves_nothing_behind(image):
     assert listed.stdout == ""
 
 
-def test_compose_makes_a_mesh_without_a_ping_and_elixir_is_in_it(compose):
+def test_compose_makes_a_mesh_with_elixir_without_a_ping(compose):
     compose.run("up", "--detach", "--no-build")
 
     for philosopher in ("socrates", "plato", "aristotle"):
@@ -44,8 +44,8 @@ def test_compose_makes_a_mesh_without_a_ping_and_elixir_is_in_it(compose):
     wait_until(lambda: compose.ask("socrates", "len(rpc.call(diotima, :pg, :get_members, [:group]))") == "2")
 
 
-def test_a_container_that_was_killed_is_found_again(lab: Lab):
-    """Nobody pings: discovery calls whoever it finds and is not connected."""
+def test_a_killed_container_is_found_again(lab: Lab):
+    """No node pings. Discovery connects to each node that it finds and that is not connected."""
     options = ("--network-alias", "nodes", "--env", "ERLMESH_DISCOVER=dns:nodes", "--env", "ERLMESH_NET_TICKTIME=4")
     containers = [lab.node(name, *options) for name in ("socrates", "plato")]
     for container in containers:
@@ -60,7 +60,7 @@ def test_a_container_that_was_killed_is_found_again(lab: Lab):
     wait_until(lambda: shell.ask("len(Node.list())") == "1", 30)
 
 
-def test_a_paused_container_comes_back_by_itself(lab: Lab):
+def test_a_paused_container_is_connected_again_by_itself(lab: Lab):
     options = ("--network-alias", "nodes", "--env", "ERLMESH_DISCOVER=dns:nodes", "--env", "ERLMESH_NET_TICKTIME=4")
     containers = [lab.node(name, *options) for name in ("socrates", "plato", "aristotle")]
     for container in containers:
@@ -75,7 +75,7 @@ def test_a_paused_container_comes_back_by_itself(lab: Lab):
     wait_until(lambda: shell.ask("len(Node.list())") == "2", 30)
 
 
-def test_a_rolling_restart_keeps_the_mesh_and_what_the_others_know(lab: Lab):
+def test_a_rolling_restart_keeps_the_mesh_and_the_state_of_the_other_nodes(lab: Lab):
     options = ("--network-alias", "nodes", "--env", "ERLMESH_DISCOVER=dns:nodes")
     names = ("socrates", "plato", "aristotle")
     for number, name in enumerate(names, 1):

@@ -17,7 +17,7 @@ GATEWAY_NETWORK = "docker_gwbridge"
 
 @pytest.fixture
 def stack(lab, monkeypatch):
-    """Three tasks, found by ``lab``'s commands. The swarm is left afterwards."""
+    """Three tasks, which the commands of ``lab`` find. The machine leaves the swarm afterwards."""
     if os.environ.get("CI") != "true":
         skip_or_fail("this would make a swarm of this machine: CI=true does")
     if lab.run("info", "--format", "{{.Swarm.LocalNodeState}}") != "inactive":
@@ -46,13 +46,13 @@ def running_tasks(lab):
 
 
 def connected_count(container):
-    """How many nodes the node there knows; none until it runs."""
+    """How many nodes the node there knows. None until it runs."""
     command = ["docker", "exec", container, "erlmesh", "health", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return json.loads(done.stdout)["nodes"] if done.returncode == 0 else None
 
 
-def test_tasks_find_each_other_and_a_new_one_takes_the_place_of_one_that_was_killed(lab, stack):
+def test_tasks_find_each_other_and_a_new_task_replaces_a_killed_one(lab, stack):
     wait_until(
         lambda: [connected_count(task) for task in running_tasks(lab)] == [2] * 3, 90, what="three tasks in a mesh"
     )
