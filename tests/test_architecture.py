@@ -1,4 +1,4 @@
-"""The arrows point down, and below the waterline nothing touches the world."""
+"""No module imports a higher layer, and modules below the waterline import only pure modules."""
 
 import ast
 import re
@@ -51,7 +51,7 @@ def floor(module: str) -> int:
 
 
 def imports(path: Path):
-    """All imports of a module, also those for type checkers alone: a reader follows them just the same."""
+    """All imports of a module, also those only for type checkers, because a reader follows those too."""
 
     def walk(node):
         for child in ast.iter_child_nodes(node):
@@ -72,20 +72,20 @@ GRAPH = {module: sorted(set(imports(path))) for module, path in MODULES.items()}
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
-def test_arrows_point_down(module):
+def test_no_module_imports_a_higher_layer(module):
     for imported in GRAPH[module]:
         if imported.split(".")[0] == "erlmesh":
             assert floor(imported) <= floor(module), f"{module} must not import {imported}: that arrow points up"
 
 
 @pytest.mark.parametrize("module", [module for module in sorted(MODULES) if floor(module) < WATERLINE])
-def test_below_the_waterline_nothing_touches_the_world(module):
+def test_modules_below_the_waterline_import_only_pure_modules(module):
     for imported in GRAPH[module]:
         root = imported.split(".")[0]
         assert root == "erlmesh" or root in PURE_IMPORTS, f"{module} is below the waterline and imports {imported}"
 
 
-def test_no_import_cycle():
+def test_there_is_no_import_cycle():
     done: set[str] = set()
 
     def visit(module, trail):

@@ -1,4 +1,4 @@
-"""What type checkers are told: README's code as it stands there, and `tests/typing`, which `make check` checks too."""
+"""Type checks of the code in README, unchanged. `make check` also checks `tests/typing`."""
 
 import re
 import subprocess
@@ -8,9 +8,9 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 
-def test_what_the_readme_shows_passes_mypy_as_strictly_as_our_own_code(tmp_path):
+def test_the_code_in_the_readme_passes_strict_mypy(tmp_path):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    blocks = [code for code in blocks if "def test_" not in code]  # nobody annotates tests
+    blocks = [code for code in blocks if "def test_" not in code]  # tests have no annotations
     files = []
     for number, code in enumerate(blocks):
         files.append(tmp_path / f"block{number}.py")

@@ -1,4 +1,4 @@
-"""The files people deploy with: right by the schema, and true to the image and the command line."""
+"""The files for deployment are valid by the schema, and agree with the image and the command line."""
 
 import itertools
 import re
@@ -29,11 +29,11 @@ def the(kind):
 
 
 @pytest.mark.parametrize("thing", OBJECTS)
-def test_a_manifest_is_right_by_the_schema(thing):
+def test_a_manifest_is_valid_by_the_schema(thing):
     kubernetes_validate.validate(thing, kubernetes_validate.latest_version(), strict=True)
 
 
-def test_a_wrong_manifest_would_be_found():
+def test_a_wrong_manifest_is_found():
     wrong = {**the("StatefulSet")}
     wrong["spec"] = {**wrong["spec"], "replica": 3}
 
@@ -56,7 +56,7 @@ def test_the_pods_run_as_the_images_user_and_reach_its_ports():
     assert ports == {port["port"] for port in the("NetworkPolicy")["spec"]["ingress"][0]["ports"]}
 
 
-def test_the_secrets_key_is_the_file_that_is_read():
+def test_the_key_of_the_secret_is_the_file_that_is_read():
     spec = the("StatefulSet")["spec"]["template"]["spec"]
     (container,) = spec["containers"]
     variables = {each["name"]: each.get("value") for each in container["env"]}
@@ -65,11 +65,11 @@ def test_the_secrets_key_is_the_file_that_is_read():
     assert variables["ERLMESH_COOKIE_FILE"] == f"{folder}/{next(iter(the('Secret')['stringData']))}"
 
 
-def test_the_cookie_in_the_repository_is_one_that_every_node_refuses():
+def test_every_node_refuses_the_cookie_in_the_repository():
     assert the("Secret")["stringData"] == {"cookie": ""}
 
 
-def test_applying_the_folder_does_not_put_the_empty_cookie_over_the_real_one():
+def test_applying_the_folder_does_not_replace_the_real_cookie():
     applied = [
         each
         for file in (ROOT / "deploy" / "kubernetes").glob("*.yaml")
@@ -80,14 +80,14 @@ def test_applying_the_folder_does_not_put_the_empty_cookie_over_the_real_one():
     assert "StatefulSet" in {each["kind"] for each in applied}
 
 
-def test_a_pod_has_longer_to_leave_than_a_node_takes():
+def test_the_grace_period_of_a_pod_is_longer_than_a_node_needs_to_stop():
     spec = the("StatefulSet")["spec"]["template"]["spec"]
 
     assert spec["terminationGracePeriodSeconds"] > SHUTDOWN_TIMEOUT
     assert int(COMPOSE["services"]["plato"]["stop_grace_period"].removesuffix("s")) > SHUTDOWN_TIMEOUT
 
 
-def test_every_variable_is_one_that_erlmesh_reads():
+def test_erlmesh_reads_every_variable_of_the_deploy_files():
     used = set(re.findall(r"ERLMESH_[A-Z_]+", DOCKERFILE))
     used |= {each["name"] for each in the("StatefulSet")["spec"]["template"]["spec"]["containers"][0]["env"]}
     used |= set(COMPOSE["services"]["plato"]["environment"]) | set(SWARM["services"]["node"]["environment"])
@@ -95,8 +95,8 @@ def test_every_variable_is_one_that_erlmesh_reads():
     assert used <= VARIABLES
 
 
-def test_what_the_build_may_copy_lies_in_folders_that_every_clone_has():
-    """BuildKit fails where a pattern's folder is not there, even if nothing need match the pattern."""
+def test_every_path_that_the_build_copies_is_in_a_tracked_folder():
+    """BuildKit fails if the folder of a pattern does not exist, even if the pattern need not match anything."""
     tracked = subprocess.run(["git", "ls-files"], capture_output=True, text=True, check=True, cwd=ROOT).stdout.split()
     folders = {str(parent) for file in tracked for parent in Path(file).parents} | set(tracked)
 
