@@ -12,7 +12,7 @@ from leaks import LeakedTasks, ResourceSnapshot
 from skips import report_skips
 
 # CI uses fixed examples, so that a test that passed once passes again. Other runs use new random examples.
-settings.register_profile("ci", derandomize=True)
+settings.register_profile("ci", derandomize=True, deadline=None)
 if os.environ.get("CI") == "true":
     settings.load_profile("ci")
 
