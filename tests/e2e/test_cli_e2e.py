@@ -38,7 +38,7 @@ def test_errors_say_what_is_wrong_without_a_traceback(erlmesh):
 
     for arguments, text in [
         (("ping", "plato", "--cookie", "wrong"), "cookies"),
-        (("ping", "x@no-such-host.invalid"), "'no-such-host.invalid' is unknown"),
+        (("ping", "x@no-such-host.invalid"), "'no-such-host.invalid' cannot be resolved"),
         (("ping", "plato@localhost"), "plato@localhost"),
         (("start", "--name", "plato"), "is taken by another node"),
         (("start", "--name", "a@b@c"), "is not a node name"),
