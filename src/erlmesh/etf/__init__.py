@@ -8,6 +8,7 @@ For a standalone term (a file, a test, ``term_to_binary``)::
 For a term inside a distribution frame, where an atom may be a reference to the frame's header::
 
     encode_term(term, atoms) -> bytes        without byte 131; an atom that atoms.get() knows becomes a reference
+    encode_into(term, pieces, atoms)         the same, appended to a list; binaries are not copied
     decode_term(data, offset, atoms) -> (term, offset after the term)
 
 Any bytes give a term or raise :class:`~erlmesh.errors.DecodeError`. Any value gives bytes or raises
@@ -18,9 +19,9 @@ memory.
 from __future__ import annotations
 
 from erlmesh.etf.decode import decode, decode_term
-from erlmesh.etf.encode import encode, encode_term
+from erlmesh.etf.encode import encode, encode_into, encode_term
 
-__all__ = ["backend", "decode", "decode_term", "encode", "encode_term"]
+__all__ = ["backend", "decode", "decode_term", "encode", "encode_into", "encode_term"]
 
 backend = "python"
 """The implementation behind these four functions: ``python`` or ``native``."""

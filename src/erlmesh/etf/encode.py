@@ -18,7 +18,7 @@ from erlmesh.errors import EncodeError
 from erlmesh.etf import tags
 from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref, Term
 
-__all__ = ["encode", "encode_term"]
+__all__ = ["encode", "encode_into", "encode_term"]
 
 Add: TypeAlias = "Callable[[bytes], object]"
 Atoms: TypeAlias = "Mapping[Atom, int]"
@@ -64,17 +64,24 @@ def encode_term(term: Term, atoms: Atoms | None = None) -> bytes:
     ``EncodeError``, which names the value that is not a term.
     """
     pieces: list[bytes] = []
-    if atoms is None:
-        atoms = _NO_ATOMS
+    encode_into(term, pieces, _NO_ATOMS if atoms is None else atoms)
+    return b"".join(pieces)
+
+
+def encode_into(term: Term, pieces: list[bytes], atoms: Atoms) -> None:
+    """Do the same as :func:`encode_term`, but append the bytes to ``pieces``. A binary is one piece, not a copy.
+
+    If this raises, ``pieces`` may have got a part of the term.
+    """
+    start = len(pieces)
     try:
         try:
             _WRITERS[type(term)](term, pieces.append, atoms)
         except RecursionError:
-            pieces.clear()  # start again; `atoms` may be asked for the same atoms again
+            del pieces[start:]  # start again; `atoms` may be asked for the same atoms again
             _write_deep(term, pieces, atoms)
     except StructError as error:
         raise EncodeError(f"a number or a length is out of range: {error}") from None
-    return b"".join(pieces)
 
 
 # Atoms

@@ -14,9 +14,9 @@ from typing import Final
 from erlmesh.errors import DecodeError, RemoteProtocolError
 from erlmesh.proto.control import Signal
 from erlmesh.proto.flags import Flags
-from erlmesh.proto.frame_reader import FrameReader, FrameTooLong
-from erlmesh.proto.frame_writer import TICK, FrameWriter
-from erlmesh.terms import Atom
+from erlmesh.proto.frame_reader import FrameTooLong
+from erlmesh.proto.wire import Wire, WireFactory
+from erlmesh.terms import Atom, Pid, Term
 
 __all__ = ["Channel", "ChannelStatistics", "ConnectionLost", "Event"]
 
@@ -56,7 +56,7 @@ class ChannelStatistics:
     ticks_in: int
     ticks_out: int
     pending: int
-    """Bytes queued and not yet returned by :meth:`Channel.data_to_send`."""
+    """Bytes queued and not yet written."""
     buffered: int
     """Bytes received of incomplete frames and incomplete fragmented messages."""
 
@@ -68,7 +68,8 @@ class Channel:
 
     The caller must:
 
-    * write what :meth:`data_to_send` returns, after each ``receive_data``, ``send`` and ``handle_timeout``;
+    * write what is queued after each ``receive_data``, ``send`` and ``handle_timeout``. Either it takes everything
+      with :meth:`data_to_send`, or it writes from :attr:`wire` to a socket and calls :meth:`note_write`;
     * call :meth:`handle_timeout` when :meth:`next_deadline` is reached. If :meth:`is_timed_out` is true then, first
       pass in all data that has arrived by that time;
     * handle the events: signals in the order in which the peer sent them, and perhaps a final
@@ -89,15 +90,15 @@ class Channel:
         net_ticktime: float = NET_TICKTIME,
         max_frame: int = MAX_FRAME,
         max_unfinished: int = MAX_UNFINISHED,
+        make_wire: WireFactory = Wire,
     ) -> None:
         self.peer = peer
+        self.wire = make_wire(Atom(peer), Atom(local_name), flags, max_frame, max_unfinished)
+        """Frames in, and the queue of frames out."""
         self.net_ticktime = net_ticktime
         self._interval = net_ticktime / _TICK_INTENSITY
-        self._reader = FrameReader(Atom(peer), flags, max_frame=max_frame, max_unfinished=max_unfinished)
-        self._writer = FrameWriter((Atom(local_name), Atom(peer)), flags)
-        self._queue: list[bytes] = []
-        self._lost = False
-        """A ConnectionLost event was returned."""
+        self.lost = False
+        """A ConnectionLost event was returned. Queued data has no meaning any more."""
         self._last_received_at = self._last_sent_at = now
         self._grace_until = -math.inf
         """Earliest time of a timeout after our own stall, see :meth:`_woke_late`."""
@@ -105,29 +106,27 @@ class Channel:
         """We sent something since the last tick of the peer, see :meth:`_answer_tick`."""
         self._signals_in = self._signals_out = 0
         self._bytes_in = self._bytes_out = 0
-        self._ticks_out = 0  # the frame reader counts the ticks received
-        self.pending = 0
-        """Size in bytes of the data that :meth:`data_to_send` would return."""
+        self._ticks_out = 0  # the wire counts the ticks received
 
     def receive_data(self, data: bytes, now: float) -> list[Event]:
         """Return the events that ``data`` completes.
 
         Invalid data never raises. It gives a :class:`ConnectionLost` as the last event, after all valid signals.
         """
-        if self._lost or not data:
+        if self.lost or not data:
             return []
         self._last_received_at = now  # any data counts, also a part of a frame: a long frame is not an idle peer
         self._bytes_in += len(data)
         events: list[Event] = []
-        ticks = self._reader.ticks
+        ticks = self.wire.ticks_in
         try:
-            self._reader.feed_data(data, events)  # type: ignore[arg-type]
+            self.wire.receive_data(data, events)  # type: ignore[arg-type]
         except FrameTooLong as error:
             events.append(self._mark_lost("emsgsize", str(error)))
         except (RemoteProtocolError, DecodeError) as error:
             events.append(self._mark_lost("killed", str(error)))
-        self._signals_in += len(events) - self._lost  # the ConnectionLost event is not a signal
-        if self._reader.ticks > ticks:
+        self._signals_in += len(events) - self.lost  # the ConnectionLost event is not a signal
+        if self.wire.ticks_in > ticks:
             self._answer_tick()
         return events
 
@@ -136,36 +135,49 @@ class Channel:
 
         Raises EncodeError or LocalProtocolError at once; the state is then unchanged and the channel stays usable.
         """
-        if self._lost:
+        if self.lost:
             return
-        frame = self._writer.write(signal)
-        self._queue.append(frame)
-        self.pending += len(frame)
+        self.wire.write(signal)
         self._signals_out += 1
         self._sent_since_tick = True
 
+    def send_message(self, sender: Pid, to: Pid, message: Term) -> None:
+        """Do the same as ``send(Send(sender, to, message))``, without making the signal."""
+        if self.lost:
+            return
+        self.wire.send(sender, to, message)
+        self._signals_out += 1
+        self._sent_since_tick = True
+
+    @property
+    def pending(self) -> int:
+        """Bytes queued and not yet written."""
+        return 0 if self.lost else self.wire.queued
+
     def data_to_send(self, now: float) -> bytes:
         """Return the bytes to write and take them from the queue. The caller must write them, in this order."""
-        if not self._queue:
+        if not self.pending:
             return b""
-        data = b"".join(self._queue)
-        self._queue.clear()
-        self.pending = 0
-        self._bytes_out += len(data)
-        self._last_sent_at = now
+        data = self.wire.data_to_send()
+        self.note_write(len(data), now)
         return data
+
+    def note_write(self, size: int, now: float) -> None:
+        """Record that ``size`` bytes of the queue were written at ``now``."""
+        self._bytes_out += size
+        self._last_sent_at = now
 
     def encode_standalone(self, signal: Signal) -> bytes:
         """Return a frame for a short ``signal`` without a change of state. It may be called from any thread.
 
         Raises EncodeError or LocalProtocolError.
         """
-        return self._writer.write_standalone(signal)
+        return self.wire.encode_standalone(signal)
 
     def note_external_write(self, ticks: int, size: int, now: float) -> None:
         """Record that another thread wrote ``size`` bytes to this connection, the last of them at ``now``.
 
-        ``ticks`` is the number of frames that it wrote; the statistics count all of them as ticks.
+        ``ticks`` is the number of its own frames among them; the statistics count all of these as ticks.
         """
         self._ticks_out += ticks
         self._bytes_out += size
@@ -174,17 +186,17 @@ class Channel:
 
     def next_deadline(self) -> float:
         """Return when to call :meth:`handle_timeout`, if nothing is received or sent before. Infinity if never."""
-        if self._lost:
+        if self.lost:
             return math.inf
         return min(self._idle_deadline(), self._last_sent_at + self._interval)
 
     def is_timed_out(self, now: float) -> bool:
         """Return whether nothing has arrived from the peer for too long, so that ``handle_timeout`` may lose it."""
-        return now >= self._idle_deadline() and not self._lost
+        return now >= self._idle_deadline() and not self.lost
 
     def handle_timeout(self, now: float) -> list[Event]:
         """Queue a tick if one is due, or return ConnectionLost if the peer has timed out. It may be called any time."""
-        if self._lost:
+        if self.lost:
             return []
         if now >= self._idle_deadline():
             if not self._woke_late(now):
@@ -194,7 +206,7 @@ class Channel:
         if now >= self._last_sent_at + self._interval:
             self._last_sent_at = now  # also without a tick: otherwise next_deadline would stay in the past
             # Queued data shows the peer that this node is alive, as a tick would.
-            if not self._queue:
+            if not self.wire.queued:
                 self._tick()
         return []
 
@@ -225,10 +237,10 @@ class Channel:
             signals_out=self._signals_out,
             bytes_in=self._bytes_in,
             bytes_out=self._bytes_out,
-            ticks_in=self._reader.ticks,
+            ticks_in=self.wire.ticks_in,
             ticks_out=self._ticks_out,
             pending=self.pending,
-            buffered=self._reader.buffered,
+            buffered=self.wire.buffered,
         )
 
     def _answer_tick(self) -> None:
@@ -237,19 +249,16 @@ class Channel:
         A peer with a shorter tick time than ours needs ticks at its own rate. We answer only if we were idle between
         two of its ticks, so two nodes never answer each other's answers without end.
         """
-        if not self._sent_since_tick and not self._lost:
+        if not self._sent_since_tick and not self.lost:
             self._tick()
         else:
             self._sent_since_tick = False
 
     def _tick(self) -> None:
-        self._queue.append(TICK)
-        self.pending += len(TICK)
+        self.wire.write_tick()
         self._ticks_out += 1
         self._sent_since_tick = True
 
     def _mark_lost(self, reason: str, detail: str) -> ConnectionLost:
-        self._lost = True
-        self._queue.clear()  # the connection will be closed; queued signals have no effect any more
-        self.pending = 0
+        self.lost = True
         return ConnectionLost(reason, detail)

@@ -7,18 +7,24 @@ messages").
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from struct import Struct
 from typing import Final
 
 from erlmesh.errors import RemoteProtocolError
+from erlmesh.proto.send_queue import Buffer
 from erlmesh.terms import Atom
 
-__all__ = ["FRAGMENT_HEAD_SIZE", "FRAGMENT_SIZE", "Reassembled", "Reassembly", "split"]
+__all__ = ["FRAGMENT_HEAD_SIZE", "FRAGMENT_SIZE", "MAX_UNFRAGMENTED", "Reassembled", "Reassembly", "split"]
 
 FRAGMENT_SIZE: Final = 64 * 1024
 """Bytes of the message in one frame (ERTS_DIST_FRAGMENT_SIZE in ``dist.h``)."""
+MAX_UNFRAGMENTED: Final = 128 * 1024
+"""Bytes of the longest message that is sent in one frame. A BEAM fragments from 64 KiB on, but it reads longer frames.
+
+A message that is only a little longer than a fragment would cost the peer a copy and gain nothing.
+"""
 FRAGMENT_HEAD_SIZE: Final = 18
 """Bytes of ``131 69`` or ``131 70``, the sequence id and the fragment number."""
 
@@ -30,13 +36,24 @@ Reassembled = tuple[tuple[Atom, ...], bytes]
 """The atoms of a complete sequence, and its bytes from the control tuple on."""
 
 
-def split(sequence: int, head: bytes, message: bytes) -> Iterator[bytes]:
-    """Yield the frames of ``message``. ``head`` is the header, from N on, and the control tuple."""
-    count = max(1, -(-len(message) // FRAGMENT_SIZE))
-    yield _head.pack(_FIRST, sequence, count) + head + message[:FRAGMENT_SIZE]
-    for index in range(1, count):
-        at = index * FRAGMENT_SIZE
-        yield _head.pack(_FURTHER, sequence, count - index) + message[at : at + FRAGMENT_SIZE]
+def split(sequence: int, head: bytes, message: Sequence[bytes]) -> Iterator[list[Buffer]]:
+    """Yield the frames of ``message``, which is given in pieces. Each frame is a list of pieces; no piece is copied.
+
+    ``head`` is the header, from N on, and the control tuple.
+    """
+    size = sum(map(len, message))
+    count = max(1, -(-size // FRAGMENT_SIZE))
+    views = iter([memoryview(piece) for piece in message if piece])
+    rest = memoryview(b"")
+    for number in range(count, 0, -1):
+        frame: list[Buffer] = [_head.pack(_FURTHER, sequence, number)]
+        if number == count:
+            frame = [_head.pack(_FIRST, sequence, number), head]
+        room = FRAGMENT_SIZE
+        while room and (rest := rest or next(views, rest)):
+            frame.append(rest[:room])
+            room, rest = max(0, room - len(rest)), rest[room:]
+        yield frame
 
 
 @dataclass(slots=True)

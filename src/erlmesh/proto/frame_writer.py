@@ -1,4 +1,4 @@
-"""The sending side of an established connection: signals to bytes.
+"""The sending side of an established connection: signals to bytes in a queue.
 
 A process often sends many messages to the same receiver. For such a pair the writer caches the bytes of the header and
 the control tuple (the *prefix*). Then it encodes only the message. The cached header also lists the atoms of the
@@ -7,21 +7,22 @@ message that it was made for, because similar messages need the same atoms.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from struct import Struct
 from struct import error as StructError  # noqa: N812 - struct names it like a module
 from typing import Any, Final
 
 from erlmesh.errors import EncodeError, LocalProtocolError
-from erlmesh.etf import encode_term
+from erlmesh.etf import encode_into, encode_term
 from erlmesh.proto.atom_cache import AtomWriter, References
 from erlmesh.proto.control import Demonitor, Down, Monitor, Send, SendAlias, SendName, Signal, SpawnReply
 from erlmesh.proto.encode_control import encode_control
 from erlmesh.proto.flags import Flags
-from erlmesh.proto.fragments import FRAGMENT_SIZE, split
+from erlmesh.proto.fragments import MAX_UNFRAGMENTED, split
 from erlmesh.proto.frame_prefix_cache import REF_WORDS_SIZE
 from erlmesh.proto.ops import NO_MESSAGE, Op
-from erlmesh.terms import Atom, Pid, Ref
+from erlmesh.proto.send_queue import LARGE_PIECE, Buffer, SendQueue
+from erlmesh.terms import Atom, Pid, Ref, Term
 
 __all__ = ["TICK", "FrameWriter"]
 
@@ -50,14 +51,17 @@ _SPAWN_REPLY_HEAD, _DOWN_HEAD = b"h\5a%c" % Op.SPAWN_REPLY, b"h\4a%c" % Op.PAYLO
 
 
 class FrameWriter:
-    """Encodes each signal at once.
+    """Encodes each signal at once and appends its frame to ``queue``.
 
     ``nodes`` are the names of the local node and the peer. Every header lists them first.
+
+    The methods raise EncodeError or LocalProtocolError. The state and the queue are then unchanged.
     """
 
-    def __init__(self, nodes: Iterable[Atom], flags: Flags) -> None:
+    def __init__(self, nodes: Iterable[Atom], flags: Flags, queue: SendQueue) -> None:
         self._nodes = tuple(nodes)
         self._flags = flags
+        self._queue = queue
         self._has_fragments = Flags.FRAGMENTS in flags
         self._has_cache = Flags.DIST_HDR_ATOM_CACHE in flags
         self._has_header = self._has_fragments or self._has_cache
@@ -68,29 +72,41 @@ class FrameWriter:
         self._sequence = 0
         """The id of the last fragment sequence."""
 
-    def write(self, signal: Signal) -> bytes:
-        """Return the frame of ``signal``, or several frames if it is fragmented.
-
-        Frames must be sent in the order of the calls, because headers fill the atom cache. Raises EncodeError or
-        LocalProtocolError; the state is then unchanged.
-        """
+    def write(self, signal: Signal) -> None:
+        """Queue the frame of ``signal``, or several frames if it is fragmented."""
         if isinstance(signal, (Send, SendName)):
             key = (signal.sender, signal.to if isinstance(signal, Send) else signal.name)
             cached = self._prefix_cache.get(key)
             if cached is None or signal.token is not None:  # a traced signal has another op and one more element
-                return self._write_uncached(signal, key if signal.token is None else None)
-            head, references = cached
-            message = encode_term(signal.message, references)
-            if len(message) <= FRAGMENT_SIZE:
-                return _u32(len(head) + len(message)) + head + message
-            return self._frame(head, message)
-        return self._write_with_ref(signal)
+                self._write_uncached(signal, key if signal.token is None else None)
+            else:
+                self._write_cached(cached, signal.message)
+        else:
+            self._write_with_ref(signal)
 
-    def write_standalone(self, signal: Signal) -> bytes:
+    def send(self, sender: Pid, to: Pid, message: Term) -> None:
+        """Do the same as ``write(Send(sender, to, message))``, without making the signal."""
+        cached = self._prefix_cache.get((sender, to))
+        if cached is not None:
+            self._write_cached(cached, message)
+        else:
+            self._write_uncached(Send(sender, to, message), (sender, to))
+
+    def _write_cached(self, cached: tuple[bytes, dict[Atom, int]], message: Term) -> None:
+        head, references = cached
+        pieces: list[bytes] = [b"", head]
+        encode_into(message, pieces, references)
+        size = sum(map(len, pieces))
+        if size < LARGE_PIECE:
+            pieces[0] = _u32(size)
+            self._queue.append(b"".join(pieces))
+        else:
+            self._append(head, pieces[2:])
+
+    def encode_standalone(self, signal: Signal) -> bytes:
         """Return one frame for a short ``signal`` that neither uses nor changes the atom cache.
 
-        So it may be sent between any two other frames, and another thread may call this at any time. Raises EncodeError
-        or LocalProtocolError.
+        So it may be sent between any two other frames, and another thread may call this at any time.
         """
         control, term = encode_control(signal, self._flags)
         body = encode_term(control)
@@ -101,7 +117,7 @@ class FrameWriter:
             body, message = b"p\x83" + body, b"\x83" + message if message else b""
         return _u32(len(body) + len(message)) + body + message
 
-    def _write_with_ref(self, signal: Signal) -> bytes:
+    def _write_with_ref(self, signal: Signal) -> None:
         """Write a signal whose control tuple ends in a reference, or any other signal.
 
         The words of the reference differ every time, so the cached prefix ends before them.
@@ -115,28 +131,27 @@ class FrameWriter:
             case Down(Pid() as source, to, ref, term) if self._has_exit_payload and self._is_spawned_by_peer(
                 source, to, ref
             ):
-                return self._write_packed(signal, _down_control(source, to, ref), term)
+                self._write_packed(signal, _down_control(source, to, ref), term)
+                return
             # The packed form has one byte for the flags, and no place for a trace token.
             case SpawnReply(ref, to, flags, Pid() as child, None) if 0 <= flags < 256 and self._is_spawned_by_peer(
                 child, to, ref
             ):
-                return self._write_packed(signal, _spawn_reply_control(child, to, ref, flags), NO_MESSAGE)
+                self._write_packed(signal, _spawn_reply_control(child, to, ref, flags), NO_MESSAGE)
+                return
             # Without EXIT_PAYLOAD the reason is inside the control tuple, after the reference.
             case Down(source, to, ref, term) if self._has_exit_payload:
                 key = (Down, source, to, ref.node, ref.creation)
             case _:
-                return self._write_uncached(signal)
+                self._write_uncached(signal)
+                return
         if len(ref.words) != _REF_WORDS_COUNT:
-            return self._write_uncached(signal)
-        cached = self._prefix_cache.get(key)
-        if cached is None:
-            return self._write_uncached(signal, key, suffix_size=REF_WORDS_SIZE)
-        head, references = cached
-        message = encode_term(term, references) if term is not NO_MESSAGE else b""
-        try:
-            return self._frame(head + _words(*ref.words), message)
-        except StructError as error:
-            raise EncodeError(f"the words of a reference are out of range: {error}") from None
+            self._write_uncached(signal)
+        elif (cached := self._prefix_cache.get(key)) is None:
+            self._write_uncached(signal, key, suffix_size=REF_WORDS_SIZE)
+        else:
+            head, references = cached
+            self._append(head + _ref_words(ref), _encode(term, references))
 
     def _is_spawned_by_peer(self, child: Pid, parent: Pid, ref: Ref) -> bool:
         """Return whether the packed forms fit: a local child, and a parent and a reference of the peer."""
@@ -145,15 +160,16 @@ class FrameWriter:
         local_node, peer = self._nodes
         return child.node is local_node and parent.node is peer and ref.node is peer
 
-    def _write_packed(self, signal: Signal, control: bytes, term: Any) -> bytes:
+    def _write_packed(self, signal: Signal, control: bytes, term: Any) -> None:
         """Write a packed control tuple with the header of the last signal of this class: the prefix is the header."""
         cached = self._prefix_cache.get(type(signal))
         if cached is None:
-            return self._write_uncached(signal, type(signal), suffix_size=len(control))
-        head, references = cached
-        return self._frame(head + control, encode_term(term, references) if term is not NO_MESSAGE else b"")
+            self._write_uncached(signal, type(signal), suffix_size=len(control))
+        else:
+            head, references = cached
+            self._append(head + control, _encode(term, references))
 
-    def _write_uncached(self, signal: Signal, key: Any = None, *, suffix_size: int = 0) -> bytes:
+    def _write_uncached(self, signal: Signal, key: Any = None, *, suffix_size: int = 0) -> None:
         """Encode a signal in full. If ``key`` is given, cache its prefix under it.
 
         ``suffix_size`` is the number of bytes at the end of the control tuple that belong to this signal only.
@@ -162,10 +178,11 @@ class FrameWriter:
         references = self._new_header()
         body = encode_term(control, references)
         references.encoding_message = True
-        message = encode_term(term, references) if term is not NO_MESSAGE else b""
-        self._check_length(body, message)
+        message = _encode(term, references)
         if not self._has_header:
-            return self._frame(b"p\x83" + body, b"\x83" + message if term is not NO_MESSAGE else b"")
+            self._append(b"p\x83" + body, [b"\x83", *message] if message else [])
+            return
+        self._check_length(len(body), sum(map(len, message)))
         # From here on nothing may fail: the header fills cells, so the frame must be sent.
         header, has_new = self._atom_cache.write(references)
         head = b"\x83D" + header + body
@@ -173,7 +190,7 @@ class FrameWriter:
             if len(self._prefix_cache) >= MAX_PREFIXES:
                 self._prefix_cache.clear()
             self._prefix_cache[key] = head[: len(head) - suffix_size], dict(references)
-        return self._frame(head, message)
+        self._append_frame(head, message)
 
     def _new_header(self) -> References:
         """Start a header that lists the names of both nodes first. It stays empty if there is no atom cache."""
@@ -182,17 +199,51 @@ class FrameWriter:
             references.get(node)
         return references
 
-    def _frame(self, head: bytes, message: bytes) -> bytes:
-        """Return the frame, or its fragments, with their lengths."""
-        if len(message) <= FRAGMENT_SIZE or not self._has_fragments:
-            return _u32(len(head) + len(message)) + head + message
-        self._sequence += 1
-        return b"".join(_length_prefixed(split(self._sequence, head[2:], message)))  # without the bytes 131 68
+    def _append(self, head: bytes, message: list[bytes]) -> None:
+        """Queue the frame with ``head``, which is the header and the control tuple, and the pieces of ``message``."""
+        size = sum(map(len, message))
+        if size > MAX_UNFRAGMENTED:
+            self._check_length(len(head), size)
+        self._append_frame(head, message)
 
-    def _check_length(self, body: bytes, message: bytes) -> None:
-        length = len(body) + (0 if self._has_fragments else len(message))  # a fragmented message has no limit
+    def _append_frame(self, head: bytes, message: list[bytes]) -> None:
+        """Queue the frame, or its fragments, without a copy of large pieces. This never raises."""
+        size = sum(map(len, message))
+        if size > MAX_UNFRAGMENTED and self._has_fragments:
+            self._append_fragments(head, message)
+            return
+        size += len(head)
+        if size < LARGE_PIECE:
+            self._queue.append(b"".join((_u32(size), head, *message)))
+        else:
+            self._queue.extend((_u32(size), head, *message), 4 + size)
+
+    def _append_fragments(self, head: bytes, message: list[bytes]) -> None:
+        self._sequence += 1
+        pieces: list[Buffer] = []
+        for frame in split(self._sequence, head[2:], message):  # without the bytes 131 68
+            pieces += (_u32(sum(map(len, frame))), *frame)
+        self._queue.extend(pieces, sum(map(len, pieces)))
+
+    def _check_length(self, head: int, message: int) -> None:
+        length = head + (0 if self._has_fragments else message)  # a fragmented message has no limit
         if length > MAX_FRAME:
             raise LocalProtocolError(f"a frame of {length} bytes is longer than a peer reads ({MAX_FRAME})")
+
+
+def _ref_words(ref: Ref) -> bytes:
+    try:
+        return _words(*ref.words)
+    except StructError as error:
+        raise EncodeError(f"the words of a reference are out of range: {error}") from None
+
+
+def _encode(term: Any, references: dict[Atom, int]) -> list[bytes]:
+    """Return the pieces of a message; an empty list for a signal without one."""
+    pieces: list[bytes] = []
+    if term is not NO_MESSAGE:
+        encode_into(term, pieces, references)
+    return pieces
 
 
 def _spawn_reply_control(child: Pid, parent: Pid, ref: Ref, flags: int) -> bytes:
@@ -227,9 +278,3 @@ def _pack_checked(pack: Callable[..., bytes], *parts: Any) -> bytes:
         return pack(*parts)
     except StructError as error:
         raise EncodeError(f"a number in an identifier is out of range: {error}") from None
-
-
-def _length_prefixed(frames: Iterable[bytes]) -> Iterator[bytes]:
-    for frame in frames:
-        yield _u32(len(frame))
-        yield frame
