@@ -12,7 +12,12 @@ FIRST  ?= 0
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-.PHONY: help docs docs-tables faults demo docker-demo image elixir-image cookie docker shell test check unit coverage format hooks pythons dist otp conformance sim mutants bench erlang engine clean
+# With cargo, each environment gets the native part. It is built again when its source changes.
+CARGO  := $(if $(filter-out 0,$(ERLMESH_PURE)),,$(shell tools/native.sh --can-build && echo yes))
+NATIVE := $(if $(CARGO),$(VENV)/native.stamp)
+NATIVE_SOURCE := $(wildcard native/src/*.rs) native/Cargo.toml native/Cargo.lock native/pyproject.toml native/erlmesh_native.pyi
+
+.PHONY: help docs docs-tables faults demo docker-demo image elixir-image cookie docker shell test check unit coverage format hooks native pythons dist otp conformance sim mutants bench erlang engine clean
 
 help:           ## print this list
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -49,6 +54,7 @@ check: $(VENV)/dev.stamp         ## check format, lint, spelling, workflows, typ
 	$(BIN)/pre-commit validate-config
 	$(BIN)/zizmor --offline --quiet --strict-collection .github .pre-commit-config.yaml
 	$(BIN)/mypy
+	@tools/native.sh --check
 	$(PYTEST) tests/test_architecture.py
 
 unit: $(VENV)/dev.stamp          ## run the unit tests: make unit ARGS='-n auto'
@@ -63,6 +69,10 @@ format: $(VENV)/dev.stamp        ## format the code and fix what ruff can fix
 
 hooks: $(VENV)/dev.stamp         ## install the git hooks that check each commit and its message
 	$(BIN)/pre-commit install
+
+native: $(VENV)/run.stamp        ## build the native part and install it into .venv; requires Rust's cargo
+	@tools/native.sh --can-build || { tools/native.sh --why-not; exit 1; }
+	@$(MAKE) --no-print-directory $(VENV)/native.stamp
 
 dist: $(VENV)/dev.stamp          ## build the sdist and the wheel in dist/
 	rm -rf dist
@@ -109,16 +119,21 @@ engine:         # with CI=true, install and start a Docker Engine; otherwise pri
 	@tools/engine.sh
 
 clean:          ## remove everything that was built or fetched
-	rm -rf $(VENV) $(VENV)-3.* .otp .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build docker/wheelhouse
+	rm -rf $(VENV) $(VENV)-3.* .otp .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build native/target docker/wheelhouse
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One environment serves all targets. run.stamp: the packages to run erlmesh. dev.stamp: also those for tests and checks.
 $(VENV)/bin/python:
 	@python=$$(tools/python.sh) && "$$python" -m venv $(VENV)
 
-$(VENV)/run.stamp: pyproject.toml | $(VENV)/bin/python
+$(VENV)/run.stamp: pyproject.toml | $(VENV)/bin/python $(NATIVE)
 	@echo "setting up $(VENV) ..."
+	@$(if $(CARGO),,tools/native.sh --why-not)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[shell]'
+	@touch $@
+
+$(VENV)/native.stamp: $(NATIVE_SOURCE) tools/native.sh | $(VENV)/bin/python
+	@tools/native.sh --install $(BIN)/python
 	@touch $@
 
 $(VENV)/docs.stamp: pyproject.toml $(VENV)/dev.stamp

@@ -36,6 +36,9 @@ def pytest_addoption(pluginmanager):
 
 
 def pytest_terminal_summary(terminalreporter):
+    from erlmesh import native  # not at the top, because coverage starts later
+
+    terminalreporter.write_line(f"tested build: {native.description}")
     report_skips(terminalreporter)
 
 

@@ -33,9 +33,9 @@ A value that is not valid is an error that names its option or variable.
 FOOTER: Final = """
 In a variable with several values, commas or spaces separate them; on the command line the option is repeated.
 
-`ERL_EPMD_PORT` is OTP's own. `ERLMESH_STATE` is the folder for the sockets of `erlmesh health`. Kubernetes sets
-`ERLMESH_PORT` in every pod if a service is called `erlmesh`; it has no meaning here. erlmesh logs any other `ERLMESH_*`
-variable as misspelt.
+`ERL_EPMD_PORT` is OTP's own. `ERLMESH_STATE` is the folder for the sockets of `erlmesh health`. `ERLMESH_PURE=1` makes
+erlmesh run in pure Python, also if `erlmesh-native` is installed. Kubernetes sets `ERLMESH_PORT` in every pod if a
+service is called `erlmesh`; it has no meaning here. erlmesh logs any other `ERLMESH_*` variable as misspelt.
 """
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Final
 
+from erlmesh.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from erlmesh.errors import (
         CalleeExited,
@@ -42,8 +44,6 @@ if TYPE_CHECKING:
     from erlmesh.services.pg.protocol import Joined, Left
     from erlmesh.services.rpc.function_table import expose
     from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref, SendableTerm, Term
-
-__version__ = "0.1.0"
 
 _EXPORTS: Final = {
     "erlmesh.errors": (

@@ -41,8 +41,9 @@ T = TypeVar("T")
 LOOPBACK: Final = "127.0.0.1"
 AUTO: Final = "auto"
 
-OTHER_VARIABLES: Final = ("ERLMESH_STATE",)
-"""Variables that are not an option's: ERLMESH_STATE is the folder of the sockets of ``erlmesh health``."""
+OTHER_VARIABLES: Final = ("ERLMESH_STATE", "ERLMESH_PURE")
+"""Variables that are not an option's: ERLMESH_STATE is the folder of the sockets of ``erlmesh health``; ERLMESH_PURE=1
+refuses the native part."""
 
 _SERVICE_LINK: Final = re.compile(r"ERLMESH_(SERVICE_HOST|SERVICE_PORT\w*|PORT|PORT_\d+_\w+)")
 """What Kubernetes sets in every pod if a service is called ``erlmesh``."""

@@ -1,0 +1,117 @@
+//! Output: bytes, and long binaries that are held by reference instead of being copied.
+
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+/// A binary of at least this many bytes is kept by reference.
+pub const BY_REFERENCE: usize = 16 * 1024;
+
+/// A binary that belongs between two bytes of `Out::bytes`.
+pub struct Binary {
+    /// The number of bytes of `Out::bytes` that come before the binary.
+    pub offset: usize,
+    pub data: Py<PyBytes>,
+    pub length: usize,
+}
+
+/// Encoded bytes. The output is `bytes` with each of `binaries` inserted at its offset. The offsets never decrease.
+#[derive(Default)]
+pub struct Out {
+    pub bytes: Vec<u8>,
+    pub binaries: Vec<Binary>,
+}
+
+/// A position in an `Out`, to which it can be cut back.
+#[derive(Clone, Copy)]
+pub struct Mark {
+    bytes: usize,
+    binaries: usize,
+}
+
+impl Out {
+    /// The length of the output, with the binaries.
+    pub fn len(&self) -> usize {
+        self.bytes.len() + self.binaries.iter().map(|binary| binary.length).sum::<usize>()
+    }
+
+    pub fn mark(&self) -> Mark {
+        Mark {
+            bytes: self.bytes.len(),
+            binaries: self.binaries.len(),
+        }
+    }
+
+    /// Remove everything that was written after `mark`.
+    pub fn truncate(&mut self, mark: Mark) {
+        self.bytes.truncate(mark.bytes);
+        self.binaries.truncate(mark.binaries);
+    }
+
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.binaries.clear();
+    }
+
+    #[inline]
+    pub fn push(&mut self, byte: u8) {
+        self.bytes.push(byte);
+    }
+
+    #[inline]
+    pub fn extend(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Write a tag and a number of 16 bits.
+    #[inline]
+    pub fn tag_u16(&mut self, tag: u8, number: u16) {
+        let [a, b] = number.to_be_bytes();
+        self.extend(&[tag, a, b]);
+    }
+
+    /// Write a tag and a number of 32 bits.
+    #[inline]
+    pub fn tag_u32(&mut self, tag: u8, number: u32) {
+        let [a, b, c, d] = number.to_be_bytes();
+        self.extend(&[tag, a, b, c, d]);
+    }
+
+    /// Write the bytes of a binary, by copy or by reference.
+    #[inline]
+    pub fn binary(&mut self, data: &Bound<'_, PyBytes>) {
+        let bytes = data.as_bytes();
+        if bytes.len() < BY_REFERENCE {
+            self.extend(bytes);
+        } else {
+            self.binaries.push(Binary {
+                offset: self.bytes.len(),
+                data: data.clone().unbind(),
+                length: bytes.len(),
+            });
+        }
+    }
+
+    /// Call `piece` with the parts of the output in their order.
+    pub fn pieces(&self, py: Python<'_>, mut piece: impl FnMut(&[u8])) {
+        let mut start = 0;
+        for binary in &self.binaries {
+            piece(&self.bytes[start..binary.offset]);
+            piece(binary.data.as_bytes(py));
+            start = binary.offset;
+        }
+        piece(&self.bytes[start..]);
+    }
+
+    /// The output as one `bytes` object, after the bytes of `prefix`.
+    pub fn to_bytes<'py>(&self, py: Python<'py>, prefix: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+        PyBytes::new_with(py, prefix.len() + self.len(), |target| {
+            target[..prefix.len()].copy_from_slice(prefix);
+            let mut at = prefix.len();
+            self.pieces(py, |piece| {
+                target[at..at + piece.len()].copy_from_slice(piece);
+                at += piece.len();
+            });
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,55 @@
+#!/bin/sh
+# The native part of erlmesh (native/), for the Makefile:
+#
+#   native.sh --can-build         exit status 0 if this machine has a cargo that can build it
+#   native.sh --why-not           say why erlmesh runs in pure Python here
+#   native.sh --install PYTHON    build it and install it into the environment of PYTHON
+#   native.sh --check             check its format and lint it; only say so if there is no cargo
+set -eu
+cd "$(dirname "$0")/.."
+minimum=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' native/Cargo.toml)
+
+version() { cargo --version 2>/dev/null | sed -n 's/^cargo \([0-9]*\.[0-9]*\).*/\1/p'; }
+
+can_build() {
+    found=$(version)
+    [ -n "$found" ] && [ "$(printf '%s\n%s\n' "$minimum" "$found" | sort -V | head -n 1)" = "$minimum" ]
+}
+
+why_not() {
+    found=$(version)
+    case ${ERLMESH_PURE:-0} in
+        0) if [ -n "$found" ]; then echo "pure Python: cargo $found is too old to build the native part, which needs $minimum"
+           elif command -v cargo >/dev/null; then echo "pure Python: cargo does not run, so the native part is not built"
+           else echo "pure Python: there is no cargo (Rust), so the native part is not built"; fi ;;
+        *) echo "pure Python: ERLMESH_PURE=$ERLMESH_PURE is set" ;;
+    esac
+}
+
+install() { # PYTHON
+    echo "building the native part ..."
+    "$1" -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+    "$1" -m pip install --quiet --disable-pip-version-check --group native
+    rm -rf build/native
+    # --locked: the versions in Cargo.lock, and no others
+    mkdir -p build
+    if ! "$1" -m maturin build --release --locked --manifest-path native/Cargo.toml --out build/native >build/native.log 2>&1; then
+        cat build/native.log >&2
+        echo "the native part (native/) could not be built: see above. ERLMESH_PURE=1 make … runs without it" >&2
+        exit 1
+    fi
+    "$1" -m pip install --quiet --disable-pip-version-check --no-index --no-deps --force-reinstall build/native/*.whl
+}
+
+case $1 in
+    --can-build) can_build ;;
+    --why-not) why_not ;;
+    --install) install "$2" ;;
+    --check)
+        if can_build; then
+            cargo fmt --manifest-path native/Cargo.toml --check
+            cargo clippy --quiet --release --locked --manifest-path native/Cargo.toml -- -D warnings
+        else
+            why_not
+        fi ;;
+esac
