@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Final
 
@@ -41,7 +40,8 @@ service is called `erlmesh`; it has no meaning here. erlmesh logs any other `ERL
 
 def docstrings(config: type) -> dict[str, str]:
     """Return the docstring below each field, as one line of Markdown."""
-    found = docstrings(config.__base__) if config.__base__ is not None and is_dataclass(config.__base__) else {}
+    base = config.__base__
+    found = docstrings(base) if base is not None and issubclass(base, NodeConfig) else {}
     body = ast.parse(inspect.getsource(config)).body[0]
     assert isinstance(body, ast.ClassDef)
     for each, following in zip(body.body, body.body[1:], strict=False):

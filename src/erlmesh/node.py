@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import fields
 from types import ModuleType, TracebackType
 from typing import Any, Self
 
 from erlmesh.core.node_names import NodeNames, NodeTable
 from erlmesh.errors import NodeNotAlive
+from erlmesh.records import fields
 from erlmesh.runtime.config import NodeConfig, accept_fields_of
 from erlmesh.runtime.process import Body, Destination, LocalProcess, ProcessOps
 from erlmesh.runtime.runtime import Runtime
@@ -75,7 +75,7 @@ class Node:
     @classmethod
     def from_config(cls, config: NodeConfig) -> Self:
         """A node with this configuration."""
-        return cls(**{each.name: getattr(config, each.name) for each in fields(config)})
+        return cls(**{each.name: getattr(config, each.name) for each in fields(type(config))})
 
     async def start(self) -> None:
         """Listen, and register with EPMD; if no EPMD runs, become it. Raises NodeStartError."""

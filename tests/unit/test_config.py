@@ -4,7 +4,6 @@ import argparse
 import importlib.util
 import inspect
 import pydoc
-from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from erlmesh import Atom, FixedPort, Node, NodeConfig
 from erlmesh.cli.node_options import _READERS, OptionValues, add_options_of, node_options, variables_of
 from erlmesh.cli.settings import NodeSettings
 from erlmesh.core.cookies import Cookies
+from erlmesh.records import field, fields, record
 from erlmesh.runtime.config import CommandOption, accept_fields_of, options, options_of, parser_of
 from erlmesh.runtime.option_parsers import parse_seconds
 
@@ -29,7 +29,7 @@ def tables():
     return module
 
 
-@dataclass(frozen=True)
+@record(frozen=True, kw_only=True)
 class Extended(NodeConfig):
     """A configuration with one field more."""
 

@@ -12,7 +12,6 @@ import json
 import os
 import sys
 import textwrap
-from dataclasses import asdict
 from typing import Any, Final
 
 from erlmesh.cli.cookie import find_cookie
@@ -22,6 +21,7 @@ from erlmesh.cli.term_parser import parse_atom
 from erlmesh.doctor.diagnose import Target, diagnose
 from erlmesh.doctor.findings import Finding, Status
 from erlmesh.net.epmd import Epmd, default_port
+from erlmesh.records import fields
 from erlmesh.runtime.option_parsers import parse_seconds
 
 __all__ = ["EXAMPLE", "add_options", "run"]
@@ -110,4 +110,9 @@ def _wrap(text: str, indent: str = "") -> str:
 
 
 def _to_json(target: str, findings: list[Finding], *, ok: bool) -> dict[str, Any]:
-    return {"node": target, "ok": ok, "steps": [{**asdict(each), "status": each.status.value} for each in findings]}
+    return {"node": target, "ok": ok, "steps": [_step_to_json(each) for each in findings]}
+
+
+def _step_to_json(finding: Finding) -> dict[str, Any]:
+    values = {each.name: getattr(finding, each.name) for each in fields(Finding)}
+    return {**values, "status": finding.status.value}

@@ -6,13 +6,13 @@ import argparse
 import asyncio
 import shlex
 import sys
-from dataclasses import dataclass
 
 from erlmesh import Atom, ErlmeshError, Node, Pid, Term
 from erlmesh.cli.connecting import blocked_peers, hidden_client
 from erlmesh.cli.settings import add_node_options
 from erlmesh.cli.term_parser import format_argument, parse_atom, parse_group
 from erlmesh.formatting import format_elixir
+from erlmesh.records import record
 
 __all__ = ["EXAMPLE", "add_options", "run"]
 
@@ -31,7 +31,7 @@ Each line is one time that a process joined. "blocked for 5 s" behind it means t
 its node, which then answers nothing. The exit code is 1 if the group has no members."""
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class _Question:
     """One group, in one scope of pg or in pg2."""
 

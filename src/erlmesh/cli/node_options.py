@@ -50,7 +50,7 @@ _SERVICE_LINK: Final = re.compile(r"ERLMESH_(SERVICE_HOST|SERVICE_PORT\w*|PORT|P
 
 
 def add_options_of(parser: argparse._ActionsContainer, *configs: type, clients: bool = False) -> None:
-    """Adds the options of the fields of dataclasses; with ``clients`` only those for a node that asks another one."""
+    """Adds the options of the fields of records; with ``clients`` only those for a node that asks another one."""
     for command_option in _options_of(*configs):
         if clients and not command_option.for_clients:
             continue

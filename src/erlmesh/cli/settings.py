@@ -9,7 +9,6 @@ import re
 import secrets
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Final
 
 from erlmesh.cli.cookie import find_cookie
@@ -29,6 +28,7 @@ from erlmesh.cli.term_parser import parse_atom
 from erlmesh.discovery.sources import Source
 from erlmesh.errors import NodeStartError
 from erlmesh.proto.handshake import is_long_name
+from erlmesh.records import field, record
 from erlmesh.runtime.config import CommandOption, NodeConfig, options
 from erlmesh.runtime.option_parsers import parse_switch
 
@@ -45,7 +45,7 @@ __all__ = [
 log = logging.getLogger("erlmesh")
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class NodeSettings:
     """What ``erlmesh start`` and ``erlmesh shell`` need. The options here are for the command line alone."""
 

@@ -25,17 +25,17 @@ A connection is any hashable token. The table never looks into it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from erlmesh.proto.handshake import Status
+from erlmesh.records import record
 
 __all__ = ["ConnectionTable"]
 
 C = TypeVar("C")
 
 
-@dataclass(slots=True)
+@record
 class _Peer(Generic[C]):
     outgoing: C | None = None
     """Our attempt. Never set together with ``incoming`` or ``established``."""

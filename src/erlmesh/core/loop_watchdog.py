@@ -8,8 +8,9 @@ blocked for five times as long. A peer never waits for data longer than half a n
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Final
+
+from erlmesh.records import record
 
 __all__ = ["REPORT_AFTER", "SAMPLE_INTERVAL", "LoopWatchdog", "Sample", "is_tick_due", "sample_interval"]
 
@@ -23,7 +24,7 @@ MIN_CPU_SHARE: Final = 0.1
 """CPU time per elapsed time above which the process was running. Below it the process was stopped."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Sample:
     """What to do after a sample, and why. All times are in seconds."""
 

@@ -7,10 +7,10 @@ registered name, and the DOWN signal names it in the same way. (OTP: ``erl_monit
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeVar
 
 from erlmesh.proto.control import Demonitor, Down, Monitor
+from erlmesh.records import record
 from erlmesh.terms import Atom, Pid, Ref, Term
 
 __all__ = ["MonitorEntry", "Monitors"]
@@ -19,7 +19,7 @@ _K = TypeVar("_K")
 _V = TypeVar("_V")
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class MonitorEntry:
     """``origin`` monitors ``target``: a pid, or a name that is registered on ``node``."""
 

@@ -39,10 +39,11 @@ node requests it, or until it connects to us. (An erlmesh node announces the dis
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from enum import Enum, auto
 from random import Random
 from typing import Final
+
+from erlmesh.records import field, record
 
 __all__ = ["Backoff", "DisconnectCause", "PeerState", "ReconnectPolicy"]
 
@@ -150,7 +151,7 @@ class Backoff:
         self._current = self._maximum
 
 
-@dataclass(slots=True)
+@record
 class _RefusedIncarnation:
     """The incarnation of a peer that must not be connected to again yet."""
 
@@ -163,7 +164,7 @@ class _RefusedIncarnation:
     """An attempt has found it. If the peer closed the connection: after ``SHUTDOWN_GRACE``, so it runs for good."""
 
 
-@dataclass(slots=True)
+@record
 class _Peer:
     state: PeerState
     disconnected_since: float = math.inf

@@ -8,10 +8,10 @@ has that reference too. The requesting process may stop waiting. Then the reply 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from erlmesh.proto.control import Demonitor, ExitLink, SpawnReply
+from erlmesh.records import record
 from erlmesh.terms import Atom, Map, Pid, Ref, Term
 
 __all__ = ["LINKED", "MONITORED", "PendingSpawn", "SpawnRequests", "cancel_signals", "parse_spawn_options"]
@@ -23,7 +23,7 @@ MONITORED: Final = 2
 _ABANDONED: Final = Atom("abandoned")
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class PendingSpawn:
     """``owner`` has requested a process on ``node``."""
 

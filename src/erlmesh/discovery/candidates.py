@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
@@ -17,6 +16,7 @@ from erlmesh.core.reconnect_policy import (
     DISCOVERY_MAX_BACKOFF,
     Backoff,
 )
+from erlmesh.records import field, record
 
 __all__ = ["PeerCandidates"]
 
@@ -30,7 +30,7 @@ START_SPREAD: Final = 0.2
 """Seconds within which a new name is dialled first: many nodes may find each other at the same moment."""
 
 
-@dataclass(slots=True)
+@record
 class _Candidate:
     next_attempt: float
     last_seen: float

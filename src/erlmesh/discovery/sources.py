@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import Enum
 
 from erlmesh.errors import NodeStartError
+from erlmesh.records import record
 
 __all__ = ["Host", "Source", "SourceKind", "parse_entries", "parse_sources"]
 
@@ -24,7 +24,7 @@ class SourceKind(Enum):
     FILE = "file"
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Source:
     """One source. ``value`` is a list, a DNS name or a path."""
 
@@ -35,7 +35,7 @@ class Source:
         return f"{self.kind.value}:{self.value}"
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Host:
     """A host to ask for its nodes. ``epmd_port`` None is the default port."""
 

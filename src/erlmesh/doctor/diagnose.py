@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from erlmesh.doctor import address_checks, handshake_checks, probes, service_checks
@@ -14,6 +13,7 @@ from erlmesh.doctor.findings import Finding, ProbeFailure, Status, failed
 from erlmesh.errors import CallError, ConnectError, ErlmeshError, NodeStartError
 from erlmesh.net.resolvers import NoEpmd, Resolver, StaticResolver
 from erlmesh.node import Node, Process
+from erlmesh.records import field, record
 from erlmesh.terms import Atom, Pid, Ref, Term
 
 __all__ = ["Target", "diagnose"]
@@ -22,7 +22,7 @@ PING_COUNT = 5
 """Number of pings, and so of measured round trips."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Target:
     """The node to examine, and how to connect to it."""
 

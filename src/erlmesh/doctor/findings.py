@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
+
+from erlmesh.records import field, record
 
 __all__ = ["Finding", "ProbeFailure", "Status", "failed", "note", "ok", "skipped"]
 
@@ -35,7 +36,7 @@ class ProbeFailure(Enum):
     """The service on the port speaks another protocol."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Finding:
     """The result of one step.
 

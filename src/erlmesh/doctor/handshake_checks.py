@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from erlmesh.doctor.findings import Finding, ProbeFailure, failed, ok
 from erlmesh.errors import RemoteProtocolError
 from erlmesh.proto import handshake_packets as packets
 from erlmesh.proto.flags import OFFERED, REQUIRED, Flags
+from erlmesh.records import record
 
 __all__ = ["HandshakeTranscript", "check_handshake", "identify_protocol", "otp_generation", "parse_handshake"]
 
@@ -24,7 +24,7 @@ _PROTOCOL_SIGNATURES: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class HandshakeTranscript:
     """The packets of the peer in a handshake that we initiated, as far as they arrived."""
 

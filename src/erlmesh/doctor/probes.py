@@ -6,13 +6,13 @@ import asyncio
 import errno
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from erlmesh.doctor.findings import ProbeFailure
 from erlmesh.doctor.handshake_checks import identify_protocol
 from erlmesh.errors import RemoteProtocolError
 from erlmesh.net.network import TcpNetwork
 from erlmesh.proto import epmd as protocol
+from erlmesh.records import record
 
 __all__ = ["EpmdProbe", "RecordingNetwork", "connect_socket", "detect_service", "probe_epmd", "resolve_host"]
 
@@ -64,7 +64,7 @@ def _classify_error(error: OSError) -> ProbeFailure:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class EpmdProbe:
     """The answers of an EPMD, or the failure. ``observed`` describes another service on its port."""
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
 from erlmesh.doctor.findings import Finding, failed, note, ok
+from erlmesh.records import record
 from erlmesh.terms import Atom, Term
 
 __all__ = [
@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class GlobalState:
     """The state of ``global_name_server``: its protocol version, and its known and synchronized nodes."""
 

@@ -10,11 +10,11 @@ import ipaddress
 import logging
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from erlmesh.errors import NodeStartError
+from erlmesh.records import record
 
 __all__ = ["HostInfo", "has_ipv6_loopback", "is_loopback", "local_addresses", "own_address", "parse_fib_trie"]
 
@@ -24,7 +24,7 @@ UNROUTED_ADDRESS: Final = ("192.0.2.1", 9)
 """An address reserved for documentation (RFC 5737). A UDP ``connect`` to it looks up the route and sends nothing."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class HostInfo:
     """Facts about this machine from which :func:`own_address` chooses an address."""
 

@@ -8,7 +8,6 @@ from a peer for the whole tick time, the connection is lost (kernel's ``net_tick
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Final
 
 from erlmesh.errors import DecodeError, RemoteProtocolError
@@ -16,6 +15,7 @@ from erlmesh.proto.control import Signal
 from erlmesh.proto.flags import Flags
 from erlmesh.proto.frame_reader import FrameTooLong
 from erlmesh.proto.wire import Wire, WireFactory
+from erlmesh.records import record
 from erlmesh.terms import Atom, Pid, Term
 
 __all__ = ["Channel", "ChannelStatistics", "ConnectionLost", "Event"]
@@ -30,7 +30,7 @@ _TICK_INTENSITY: Final = 4
 """Ticks in one tick time; OTP's default of ``net_tickintensity``."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class ConnectionLost:
     """The connection is lost; the caller must close it.
 
@@ -45,7 +45,7 @@ class ConnectionLost:
 Event = Signal | ConnectionLost
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class ChannelStatistics:
     """Counters since the connection was established. Byte counts include length fields and ticks."""
 

@@ -6,9 +6,9 @@ once, at the edge (``erl_dist_protocol``, "Protocol between Connected Nodes").
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeVar, dataclass_transform
 
+from erlmesh.records import record
 from erlmesh.terms import Atom, Pid, Ref, Term
 
 _T = TypeVar("_T")
@@ -21,7 +21,7 @@ def signal(cls: type[_T]) -> type[_T]:
     At run time it is not frozen, because the generated ``__init__`` of a frozen class would triple the cost of a
     message.
     """
-    return dataclass(slots=True, unsafe_hash=True)(cls)
+    return record(unsafe_hash=True)(cls)
 
 
 @signal

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Hashable
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
 from erlmesh.errors import RemoteProtocolError
+from erlmesh.records import record
 
 __all__ = [
     "DEFAULT_PORT",
@@ -60,19 +60,19 @@ _NODE = struct.Struct(">HBBHH")
 """Port, node type, protocol, highest version, lowest version."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Registered:
     """The node is registered. ``creation`` distinguishes it from earlier incarnations of the same name."""
 
     creation: int
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class NameTaken:
     """EPMD refused the registration: a running node of its host has the name, or the name is not valid."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class PortInfo:
     """The port of a node, and the protocol versions that it supports."""
 
@@ -155,7 +155,7 @@ def decode_names_response(data: bytes) -> dict[str, int]:
 # EPMD's side
 
 
-@dataclass(slots=True)
+@record
 class _Node:
     name: bytes
     port: int

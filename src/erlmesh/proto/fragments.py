@@ -8,12 +8,12 @@ messages").
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from struct import Struct
 from typing import Final
 
 from erlmesh.errors import RemoteProtocolError
 from erlmesh.proto.send_queue import Buffer
+from erlmesh.records import field, record
 from erlmesh.terms import Atom
 
 __all__ = ["FRAGMENT_HEAD_SIZE", "FRAGMENT_SIZE", "MAX_UNFRAGMENTED", "Reassembled", "Reassembly", "split"]
@@ -56,7 +56,7 @@ def split(sequence: int, head: bytes, message: Sequence[bytes]) -> Iterator[list
         yield frame
 
 
-@dataclass(slots=True)
+@record
 class _Sequence:
     atoms: tuple[Atom, ...]
     """The atoms of the header, which only the first fragment has."""

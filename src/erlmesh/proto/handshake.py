@@ -24,7 +24,6 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
@@ -32,6 +31,7 @@ from erlmesh.errors import HandshakeRefused, LocalProtocolError, RemoteProtocolE
 from erlmesh.proto import handshake_packets as packets
 from erlmesh.proto.flags import OFFERED, REQUIRED, Flags
 from erlmesh.proto.handshake_packets import digest, is_long_name, is_node_name
+from erlmesh.records import record
 
 __all__ = [
     "HandshakeCompleted",
@@ -64,7 +64,7 @@ class Status(Enum):
     """The acceptor still has a connection with the initiator. The initiator answers whether to replace it."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class HandshakeCompleted:
     """The handshake is complete.
 
@@ -90,7 +90,7 @@ class PeerClosed(Exception):
     """Thrown into the generator at a :class:`NeedPacket` if the peer closed the connection: no packet will follow."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class NeedPacket:
     """The handshake needs a packet that starts with one of ``tags``. ``description`` names it in error texts."""
 
@@ -101,7 +101,7 @@ class NeedPacket:
 HandshakeSteps: TypeAlias = Generator[bytes | NeedPacket, bytes, HandshakeCompleted]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class LocalNode:
     """The local node's data for every handshake.
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 import struct
-from dataclasses import dataclass
 from typing import Final
 
 from erlmesh.errors import ErlmeshError, HandshakeRefused, HandshakeTimeout, RemoteProtocolError
 from erlmesh.proto.handshake import HandshakeCompleted, HandshakeSteps, NeedPacket, PeerClosed
+from erlmesh.records import record
 
 __all__ = ["HandshakeDriver", "HandshakeFailed"]
 
@@ -39,7 +39,7 @@ _OTHER_PROTOCOLS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class HandshakeFailed:
     """The handshake failed. The caller must close the connection, after it has written the remaining data.
 

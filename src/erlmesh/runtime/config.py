@@ -6,9 +6,7 @@ docs/reference/configuration.md come from the fields of :class:`NodeConfig`. To 
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import KW_ONLY, dataclass, field, fields
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from erlmesh.core.allow_list import AllowList
@@ -16,6 +14,7 @@ from erlmesh.core.cookies import Cookies
 from erlmesh.net.network import Network
 from erlmesh.net.resolvers import PortMapper, Resolver, listen_ports, validate_port
 from erlmesh.proto.handshake import is_node_name
+from erlmesh.records import field, fields, record
 from erlmesh.runtime.option_parsers import parse_list, parse_port, parse_seconds, parse_switch
 from erlmesh.terms import Atom
 
@@ -28,7 +27,7 @@ Parser = Callable[[Any, str], Any]
 _METADATA: Final = "erlmesh.options"
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class CommandOption:
     """How a field is written on the command line and in the environment."""
 
@@ -65,7 +64,7 @@ def options(*command_options: CommandOption, parse: Parser | None = None) -> dic
 
 
 def options_of(config: type) -> dict[str, tuple[CommandOption, ...]]:
-    """The options of each field of a dataclass, in the order of the fields; empty for a field without any."""
+    """The options of each field of a record, in the order of the fields; empty for a field without any."""
     return {each.name: each.metadata.get(_METADATA, ((), None))[0] for each in fields(config)}
 
 
@@ -76,7 +75,7 @@ def parser_of(config: type, name: str) -> Parser | None:
     return parse
 
 
-@dataclass(frozen=True)
+@record(frozen=True, kw_only=True)
 class NodeConfig:
     """What a node is given before it starts. :class:`erlmesh.Node` takes each field as a keyword.
 
@@ -85,6 +84,7 @@ class NodeConfig:
     """
 
     name: str = field(
+        kw_only=False,
         metadata=options(
             CommandOption("--name", "this node's name", "NAME[@HOST]", for_clients=True),
             CommandOption(
@@ -93,11 +93,10 @@ class NodeConfig:
                 "HOST",
                 for_clients=True,
             ),
-        )
+        ),
     )
     """``alive@host``. Other nodes reach it at that host and by exactly that name. On the command line a name without a
     host gets 127.0.0.1 or ``--host``; ``auto`` finds this machine's address."""
-    _: KW_ONLY
     cookie: str | None = field(
         default=None,
         repr=False,
@@ -295,9 +294,8 @@ def accept_fields_of(
         def __init__(self: S, /, *arguments: P.args, **keywords: P.kwargs) -> None:  # noqa: N807
             init(self, config(*arguments, **keywords))
 
-        parameters = inspect.signature(config).parameters.values()
-        receiver = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
-        __init__.__signature__ = inspect.Signature([receiver, *parameters])  # type: ignore[attr-defined]
+        # inspect.signature follows it when somebody asks. To make the signature here would delay every start.
+        __init__.__wrapped__ = config.__init__  # type: ignore[attr-defined]
         return __init__
 
     return decorate

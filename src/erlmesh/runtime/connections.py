@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from erlmesh.core.allow_list import AllowList
@@ -32,6 +31,7 @@ from erlmesh.proto.handshake import (
     initiate,
 )
 from erlmesh.proto.handshake_driver import SETUP_TIMEOUT, HandshakeDriver
+from erlmesh.records import record
 from erlmesh.runtime.connector import Connector
 from erlmesh.runtime.pending_signals import PendingSignals, PendingTable
 from erlmesh.runtime.router import Router
@@ -49,7 +49,7 @@ MAX_NODES: Final = 256
 """Nodes for which the last error is kept, so that names from outside cannot fill the memory."""
 
 
-@dataclass(eq=False, slots=True)
+@record(eq=False)
 class Connection:
     """One attempt to connect, and the connection that comes of it. Compared by identity."""
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from random import Random
 from typing import Final, Protocol
@@ -27,6 +26,7 @@ from erlmesh.net.resolvers import Resolver
 from erlmesh.proto.control import Signal
 from erlmesh.proto.flags import OFFERED, Flags
 from erlmesh.proto.handshake import LocalNode
+from erlmesh.records import record
 from erlmesh.runtime.connections import Connection, Connections
 from erlmesh.runtime.loop_monitor import ERLMESH, LoopMonitor
 from erlmesh.runtime.node_events import NodeEvents
@@ -47,7 +47,7 @@ SHUTDOWN_GRACE: Final = 0.5
 """Seconds that the cancelled tasks of processes get to clean up when the node stops."""
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class InstanceConfig:
     """The resolved :class:`NodeConfig`: defaults are replaced by the objects that the parts share."""
 

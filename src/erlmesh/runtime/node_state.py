@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 from erlmesh.core.identifiers import Identifiers
@@ -15,6 +14,7 @@ from erlmesh.core.monitors import Monitors
 from erlmesh.core.spawn_requests import SpawnRequests
 from erlmesh.errors import NoConnection
 from erlmesh.proto.control import Signal
+from erlmesh.records import record
 from erlmesh.runtime.delivery import Delivery
 from erlmesh.runtime.process import Backpressure
 from erlmesh.runtime.registry import ProcessRegistry
@@ -30,7 +30,7 @@ class Peer(Backpressure, Protocol):
         """Queue the signal. Raises EncodeError if a value is not a term; the connection stays usable."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class NodeState:
     """The tables of one node instance. They are shared by reference and live as long as the instance."""
 

@@ -7,9 +7,9 @@ import inspect
 import keyword
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
+from erlmesh.records import record
 from erlmesh.shell.commands import is_command
 
 __all__ = ["Completion", "LiveNames", "complete"]
@@ -20,7 +20,7 @@ _DOTTED: Final = re.compile(r":?((?:[^\W\d]\w*\.)*)([^\W\d]\w*)?$")
 _MODULES: Final = ("pg", "pg2", "global", "rpc")
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Completion:
     """One completion: ``text`` replaces the last ``replace_length`` characters before the cursor.
 
@@ -32,7 +32,7 @@ class Completion:
     display: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class LiveNames:
     """Functions that return the node names and atoms known now. They are called at each Tab."""
 

@@ -22,8 +22,9 @@ from __future__ import annotations
 
 import keyword
 import re
-from dataclasses import dataclass, field
 from typing import Final
+
+from erlmesh.records import field, record
 
 __all__ = ["has_pid_literal", "translate"]
 
@@ -47,13 +48,13 @@ _CLAUSES: Final = frozenset({"else", "try", "finally", "lambda", "except"})  # a
 _BARE_CALLS: Final = frozenset({"send", "spawn", "exit", "monitor", "link", "h", "i", "v", "pid", "node"})
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class _Lexeme:
     kind: str
     text: str
 
 
-@dataclass(slots=True)
+@record
 class _Bracket:
     """An open bracket: its position in the output, and what was found directly inside it."""
 
@@ -78,7 +79,7 @@ def _lexemes(source: str) -> list[_Lexeme]:
     return [_Lexeme(match.lastgroup or "op", match.group()) for match in _LEXEMES.finditer(source)]
 
 
-@dataclass(slots=True)
+@record
 class _Translation:
     lexemes: list[_Lexeme]
     position: int = 0

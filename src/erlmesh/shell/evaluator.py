@@ -9,10 +9,10 @@ from __future__ import annotations
 import ast
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from inspect import CO_COROUTINE, isawaitable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from erlmesh.records import record
 from erlmesh.shell.commands import is_command
 from erlmesh.shell.interrupts import Interrupts
 from erlmesh.shell.parser import TOP_LEVEL_AWAIT
@@ -24,33 +24,33 @@ if TYPE_CHECKING:
 __all__ = ["Evaluator", "Exited", "Interrupted", "Outcome", "ProcessDied", "Raised", "Value"]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Value:
     """The line ended. ``value`` is the value of its last expression, or None if it does not end with one."""
 
     value: Any
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Raised:
     """The line raised ``error``."""
 
     error: BaseException
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Interrupted:
     """The line was stopped by Ctrl-C."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Exited:
     """The line called ``exit()`` or ``sys.exit(2)``: the session ends with this exit code."""
 
     code: int
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class ProcessDied:
     """The process that ran the line exited with ``reason``."""
 
@@ -60,7 +60,7 @@ class ProcessDied:
 Outcome: TypeAlias = Value | Raised | Interrupted | Exited | ProcessDied
 
 
-@dataclass(slots=True)
+@record
 class _Job:
     tree: ast.Module
     filename: str

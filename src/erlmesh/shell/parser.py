@@ -11,9 +11,9 @@ import ast
 import codeop
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
+from erlmesh.records import record
 from erlmesh.shell.elixir_syntax import has_pid_literal, translate
 
 __all__ = ["NOT_A_COMMAND", "TOP_LEVEL_AWAIT", "CommandSyntax", "parse"]
@@ -28,7 +28,7 @@ _COMPOUND: Final = (
 _PYTHON_RULES: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda, ast.GeneratorExp)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class CommandSyntax:
     """How the parser rewrites a command."""
 

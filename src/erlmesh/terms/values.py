@@ -5,9 +5,9 @@ All are frozen and compare by value. They are opaque where Erlang's are.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from erlmesh.records import field, record
 from erlmesh.terms.atoms import Atom
 from erlmesh.terms.printing import ErlangStr
 
@@ -26,7 +26,7 @@ class _ErlangRepr(ErlangStr):
         return str(self)
 
 
-@dataclass(frozen=True, slots=True, repr=False, init=False)
+@record(frozen=True, repr=False)
 class Pid(ErlangStr):
     """A process identifier.
 
@@ -39,24 +39,21 @@ class Pid(ErlangStr):
     serial: int
     creation: int
 
-    def __init__(self, node: Atom, id: int, serial: int, creation: int) -> None:
-        # A connection can carry hundreds of thousands of pids. The generated __init__ of a frozen dataclass takes 1.5
-        # times as long, because it sets each field through object.__setattr__.
-        _set_node(self, node)
-        _set_id(self, id)
-        _set_serial(self, serial)
-        _set_creation(self, creation)
-
     def __repr__(self) -> str:
         return f"#PID{self}"
 
+    # Pids and references are the keys of most tables, so these two are written out: they take half as long.
 
-_set_node, _set_id, _set_serial, _set_creation = (
-    getattr(Pid, field).__set__ for field in ("node", "id", "serial", "creation")
-)
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Pid):
+            return NotImplemented
+        return (self.id, self.serial, self.node, self.creation) == (other.id, other.serial, other.node, other.creation)
+
+    def __hash__(self) -> int:
+        return hash((self.node, self.id, self.serial, self.creation))
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@record(frozen=True, repr=False)
 class Port(_ErlangRepr):
     """A port identifier. Ports exist on BEAM nodes only, so the value is opaque. ``id`` is 0 … 2⁶⁴-1."""
 
@@ -65,7 +62,7 @@ class Port(_ErlangRepr):
     creation: int
 
 
-@dataclass(frozen=True, slots=True, repr=False, init=False)
+@record(frozen=True, repr=False)
 class Ref(_ErlangRepr):
     """A reference. ``words`` holds one to five 32-bit words in wire order; the printed form has them in reverse."""
 
@@ -73,20 +70,16 @@ class Ref(_ErlangRepr):
     creation: int
     words: tuple[int, ...]
 
-    def __init__(
-        self, node: Atom, creation: int, words: tuple[int, ...]
-    ) -> None:  # for speed, as in Pid: every call makes a reference
-        _set_ref_node(self, node)
-        _set_ref_creation(self, creation)
-        _set_ref_words(self, words)
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Ref):
+            return NotImplemented
+        return (self.words, self.node, self.creation) == (other.words, other.node, other.creation)
+
+    def __hash__(self) -> int:
+        return hash((self.node, self.creation, self.words))
 
 
-_set_ref_node, _set_ref_creation, _set_ref_words = (
-    getattr(Ref, field).__set__ for field in ("node", "creation", "words")
-)
-
-
-@dataclass(frozen=True, slots=True, repr=False)
+@record(frozen=True, repr=False)
 class Export(_ErlangRepr):
     """``fun Module:Function/Arity``. It is opaque: a name from the wire is never called. ``arity`` is 0 … 255."""
 
@@ -95,7 +88,7 @@ class Export(_ErlangRepr):
     arity: int
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@record(frozen=True, repr=False)
 class Fun(_ErlangRepr):
     """A closure of another node (NEW_FUN_EXT, tag 112). It is opaque, but its parts are kept so that it can be sent on.
 
@@ -113,7 +106,7 @@ class Fun(_ErlangRepr):
     free: tuple[Term, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@record(frozen=True, repr=False)
 class ImproperList(_ErlangRepr):
     """``[a, b | tail]``: a list with at least one element and a tail that is not a list."""
 
@@ -127,7 +120,7 @@ class ImproperList(_ErlangRepr):
             raise TypeError("the tail of an improper list cannot be a list: concatenate the two instead")
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@record(frozen=True, repr=False)
 class BitString(_ErlangRepr):
     """A bitstring whose length is not a multiple of eight bits.
 

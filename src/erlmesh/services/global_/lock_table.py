@@ -8,9 +8,9 @@ Source: the ETS table ``global_locks`` in global.erl.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any, Final
 
+from erlmesh.records import field, record
 from erlmesh.services.global_.protocol import Atoms, Demonitor, Effect, LockId, Monitor
 from erlmesh.terms import Pid, Term, exact_key
 
@@ -19,7 +19,7 @@ __all__ = ["LockTable"]
 _GLOBAL: Final = exact_key(Atoms.GLOBAL)
 
 
-@dataclass(slots=True)
+@record
 class _Lock:
     """A lock that is set."""
 

@@ -27,9 +27,9 @@ Source: ``loop_the_locker``, ``the_locker_message``, ``select_node`` and ``lock_
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from erlmesh.records import record
 from erlmesh.services.global_.client import boss, del_lock, filter_connected, try_lock
 from erlmesh.services.global_.lock_table import LockTable
 from erlmesh.services.global_.protocol import SERVER, TAGGED_VSN, VERIFY_CONNECT_VSN, Atoms, LockId
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["Locker", "lock_id"]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class _Peer:
     """A node in session with us."""
 

@@ -6,16 +6,16 @@ Source: the ETS table ``global_names``, ``exchange_names`` and ``resolve_names``
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
+from erlmesh.records import record
 from erlmesh.services.global_.protocol import Atoms, Conflict, Demonitor, Effect, Monitor
 from erlmesh.terms import Atom, Pid, Term, exact_key
 
 __all__ = ["NameTable", "compare_tables", "conflict_operations"]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class _Entry:
     """A registered name. ``method`` is the term of its resolve method."""
 

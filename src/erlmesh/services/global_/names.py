@@ -10,13 +10,13 @@ The service makes the node a member of the full mesh: a node that connects to on
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from erlmesh.core.gen import GEN_CALL
 from erlmesh.core.node_names import NodeNames
 from erlmesh.errors import CallError
 from erlmesh.etf import encode
+from erlmesh.records import record
 from erlmesh.services.global_.client import check_lock_id, del_lock, set_lock, trans, transaction
 from erlmesh.services.global_.methods import Method, random_exit_name
 from erlmesh.services.global_.protocol import Atoms, LockId
@@ -35,7 +35,7 @@ _KILL = Atom("kill")
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class GlobalStatistics:
     """A snapshot of the service on one node.
 

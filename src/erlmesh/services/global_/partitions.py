@@ -23,9 +23,9 @@ Source: global.erl, header ("Prevent Overlapping Partitions Algorithm"). OTP 25 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
+from erlmesh.records import field, record
 from erlmesh.services.global_.protocol import (
     NET_SETUPTIME_SECONDS,
     PARTITION_VSN,
@@ -50,7 +50,7 @@ LostConnection: TypeAlias = tuple[Atom, Atom, int, int, Atom]
 """``{lost_connection, Reporter, XCreation, Id, Lost}``."""
 
 
-@dataclass(slots=True)
+@record
 class _LossReport:
     """One loss of a node, which several nodes report."""
 

@@ -8,9 +8,9 @@ Source: global.erl of OTP 25 and later. Its header explains the algorithms.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from erlmesh.records import record
 from erlmesh.terms import Atom, Pid, Term
 
 __all__ = [
@@ -117,7 +117,7 @@ class Atoms:
     DOWN = Atom("DOWN")
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Cast:
     """Cast ``message`` to the server on ``node``, over an existing connection or not at all.
 
@@ -128,7 +128,7 @@ class Cast:
     message: Term
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Send:
     """Send ``message`` without a cast's wrapping to the server on ``node``, over an existing connection or not at
     all.
@@ -138,21 +138,21 @@ class Send:
     message: Term
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class SendToLocker:
     """Send ``message`` to this node's locker."""
 
     message: Term
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Connect:
     """Connect to ``node``, then cast ``in_sync`` to it. A failure is handled like a lost connection."""
 
     node: Atom
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Disconnect:
     """Close the connection to ``node``. ``reason`` is for the log."""
 
@@ -160,7 +160,7 @@ class Disconnect:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Recheck:
     """After ``seconds``, call :meth:`Partitions.recheck` for ``node``."""
 
@@ -168,21 +168,21 @@ class Recheck:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Monitor:
     """Increment the number of reasons to monitor ``pid``. The first one sets the monitor."""
 
     pid: Pid
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Demonitor:
     """Decrement the number of reasons to monitor ``pid``. The last one removes the monitor."""
 
     pid: Pid
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Conflict:
     """One name that two partitions registered for two processes."""
 
@@ -193,7 +193,7 @@ class Conflict:
     local_method: Term
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Resolve:
     """Call the resolve methods of ``conflicts`` in a separate process.
 
@@ -206,14 +206,14 @@ class Resolve:
     conflicts: tuple[Conflict, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class StopResolving:
     """The session with ``node`` is over: stop the process that resolves its conflicts."""
 
     node: Atom
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Reply:
     """Reply to a call. ``caller`` is its ``{Pid, Tag}``."""
 

@@ -5,9 +5,9 @@ See ``sync.py`` for the protocol.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
+from erlmesh.records import record
 from erlmesh.services.global_.protocol import OLDEST_VSN, PARTITION_VSN, VSN, Atoms, LockId
 from erlmesh.terms import Atom, Pid, Term
 
@@ -37,7 +37,7 @@ class Resolved(NamedTuple):
     """The C node names of the peer's partition."""
 
 
-@dataclass(slots=True)
+@record
 class Session:
     """One session with a connected node, from nodeup until the partitions are one or the connection is lost."""
 

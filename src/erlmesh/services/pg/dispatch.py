@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from erlmesh.records import record
 from erlmesh.services.gen_server import call_each
 from erlmesh.terms import Atom, Pid, Term, exact_key
 
@@ -22,7 +22,7 @@ _MAX_ROTATIONS: Final = 10_000
 """Groups whose round-robin position is kept. A group beyond that starts again."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Membership:
     """The members of one group at one moment.
 
@@ -35,7 +35,7 @@ class Membership:
     local: tuple[Pid, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class MultiCallResult:
     """The replies of a group by pid, and the reasons of the members that did not reply by pid."""
 

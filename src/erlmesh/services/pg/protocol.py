@@ -5,9 +5,9 @@ See ``state.py`` for the messages and rules of the protocol.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from erlmesh.records import record
 from erlmesh.terms import Atom, Pid, Term
 
 __all__ = ["Demonitor", "Effect", "GroupEvent", "Joined", "Left", "Monitor", "PgStatistics", "SendTo", "Tag"]
@@ -22,7 +22,7 @@ class Tag:
     LEAVE: Final = Atom("leave")
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class SendTo:
     """Send ``message`` to the server ``to`` over an existing connection. Never connect for it (``noconnect``)."""
 
@@ -30,14 +30,14 @@ class SendTo:
     message: Term
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Monitor:
     """Monitor ``pid`` and report its DOWN to :meth:`erlmesh.services.pg.state.ScopeState.handle_down`."""
 
     pid: Pid
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Demonitor:
     """Stop monitoring ``pid`` and flush a DOWN that has already arrived."""
 
@@ -47,7 +47,7 @@ class Demonitor:
 Effect: TypeAlias = SendTo | Monitor | Demonitor
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Joined:
     """``pids`` joined ``group``. A pid occurs as often as it joined."""
 
@@ -55,7 +55,7 @@ class Joined:
     group: Term
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Left:
     """``pids`` left ``group``. A pid occurs as often as it left.
 
@@ -82,7 +82,7 @@ class Left:
 GroupEvent: TypeAlias = Joined | Left
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class PgStatistics:
     """A snapshot of one scope. Memberships are counted with multiplicity."""
 

@@ -30,10 +30,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from erlmesh.core import gen
+from erlmesh.records import field, record
 from erlmesh.services.multiset import EMPTY, Multiset, added, counts, listed, removed, size
 from erlmesh.services.pg.protocol import Demonitor, Effect, GroupEvent, Joined, Left, Monitor, PgStatistics, SendTo, Tag
 from erlmesh.terms import Pid, Term, exact_key
@@ -44,7 +44,7 @@ GroupKey: TypeAlias = Hashable
 """``exact_key`` of a group's name. Erlang compares keys with ``=:=``, so 1, 1.0 and true are three groups."""
 
 
-@dataclass(slots=True)
+@record
 class _Group:
     """A group that has members."""
 
@@ -54,7 +54,7 @@ class _Group:
     """Members on all nodes."""
 
 
-@dataclass(slots=True)
+@record
 class _Peer:
     """The server of this scope on another node."""
 

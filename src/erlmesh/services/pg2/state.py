@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from erlmesh.records import record
 from erlmesh.services.multiset import EMPTY, Multiset, added, counts, listed, removed, size
 from erlmesh.terms import exact_key, sort_key
 
@@ -22,7 +22,7 @@ GroupKey: TypeAlias = Hashable
 """``exact_key`` of a group's name."""
 
 
-@dataclass(slots=True)
+@record
 class _Group:
     """A group. It exists until it is deleted, also without members."""
 
@@ -31,7 +31,7 @@ class _Group:
     members: Multiset[Pid]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Pg2Statistics:
     """A snapshot. Memberships are counted with multiplicity."""
 

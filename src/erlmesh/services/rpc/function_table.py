@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Final, TypeAlias, TypeVar, overload
 
 from erlmesh.errors import Undef
+from erlmesh.records import record
 from erlmesh.runtime.process import LocalProcess
 from erlmesh.runtime.spawner import ensure_task
 from erlmesh.terms import Atom, Term
@@ -29,7 +29,7 @@ FunctionKey: TypeAlias = tuple[str, str, int]
 """Module, function, arity."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class _ExposedFunction:
     """A function in the table."""
 
