@@ -1,6 +1,7 @@
 """Listening, dialling and resolving addresses on the loopback interface."""
 
 import asyncio
+import importlib.util
 import socket
 
 import pytest
@@ -71,3 +72,44 @@ def test_dialling_a_closed_port_gives_a_connect_error():
 
     with pytest.raises(ConnectError, match=f"nothing listens on port {port} of 127.0.0.1"):
         asyncio.run(TcpNetwork().dial("127.0.0.1", port, asyncio.Protocol))
+
+
+def event_loops():
+    yield pytest.param(asyncio.new_event_loop, id="asyncio")
+    if importlib.util.find_spec("uvloop"):
+        import uvloop
+
+        uvloop.new_event_loop().close()  # libuv's first loop opens a pipe for signals that is never closed: not a leak
+        yield pytest.param(uvloop.new_event_loop, id="uvloop")
+
+
+@pytest.mark.parametrize("new_loop", list(event_loops()))
+def test_a_dialled_connection_sends_small_packets_at_once(new_loop):
+    class Client(asyncio.Protocol):
+        def connection_made(self, transport):
+            self.transport = transport
+
+    async def main():
+        client, network = Client(), TcpNetwork()
+        listener = await network.listen(["127.0.0.1"], [0], asyncio.Protocol)
+        await network.dial("localhost", listener.port, lambda: client)
+        nodelay = client.transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        client.transport.abort()
+        listener.close()
+        await asyncio.sleep(0)
+        return nodelay
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        assert runner.run(main()) == 1
+
+
+def test_a_protocol_that_cannot_be_made_closes_the_connection():
+    def fail():
+        raise KeyError("x")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        with pytest.raises(KeyError):
+            asyncio.run(TcpNetwork().dial("127.0.0.1", server.getsockname()[1], fail))
+
+        with server.accept()[0] as accepted:
+            assert accepted.recv(1) == b""

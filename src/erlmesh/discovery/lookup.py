@@ -6,14 +6,16 @@ import asyncio
 import importlib
 import importlib.util
 import logging
-import socket
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from erlmesh.discovery.sources import Host, Source, SourceKind, parse_entries
 from erlmesh.errors import ErlmeshError, NodeStartError
 from erlmesh.net.epmd import registered_names
+from erlmesh.net.host_names import resolve_host
+from erlmesh.net.lookup_threads import look_up
 
 __all__ = ["Lookup", "check_sources"]
 
@@ -76,12 +78,11 @@ class Lookup:
             case SourceKind.STATIC:
                 return parse_entries(source.value, str(source))
             case SourceKind.FILE:
-                text = await asyncio.to_thread(Path(source.value).read_text, encoding="utf-8")
+                read = partial(Path(source.value).read_text, encoding="utf-8")
+                text = await look_up(f"file {source.value}", read)  # the file system may be a slow network
                 return parse_entries(text, str(source))
             case SourceKind.DNS:
-                loop = asyncio.get_running_loop()
-                answers = await loop.getaddrinfo(source.value, 0, type=socket.SOCK_STREAM)
-                return [Host(address) for address in dict.fromkeys(str(answer[4][0]) for answer in answers)]
+                return [Host(address) for address in await resolve_host(source.value)]
             case SourceKind.SRV:
                 return await self._read_srv(source.value)
 

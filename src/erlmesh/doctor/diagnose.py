@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from erlmesh.doctor import address_checks, handshake_checks, probes, service_checks
-from erlmesh.doctor.findings import Finding, ProbeFailure, Status, failed
+from erlmesh.doctor.findings import Finding, Status, failed
 from erlmesh.errors import CallError, ConnectError, ErlmeshError, NodeStartError
 from erlmesh.net.resolvers import NoEpmd, Resolver, StaticResolver
 from erlmesh.node import Node, Process
@@ -57,18 +57,13 @@ async def diagnose(target: Target) -> AsyncIterator[Finding]:
         yield finding
         if finding.status is Status.FAILED:
             return
-    (host, port), from_epmd = endpoints[-1], target.resolver is None
+    port, from_epmd = endpoints[-1][1], target.resolver is None
     addresses = [address for address, _ in endpoints]
-    attempts: dict[str, ProbeFailure | None] = {}
-    for address in addresses:
-        sock = await probes.connect_socket(address, port, target.timeout)
-        attempts[address] = sock if isinstance(sock, ProbeFailure) else None
-        if not isinstance(sock, ProbeFailure):
-            host = address
-            break
+    connected, attempts = await probes.connect_any(addresses, port, target.timeout)
     yield address_checks.check_port(target.node_name.partition("@")[2], port, attempts, from_epmd=from_epmd)
-    if isinstance(sock, ProbeFailure):
+    if connected is None:
         return
+    host, sock = connected
     recorder = probes.RecordingNetwork(sock)
     try:
         async for finding in _check_connection(target, host, port, recorder):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import socket
 from collections.abc import Callable, Sequence
@@ -10,11 +11,21 @@ from collections.abc import Callable, Sequence
 from erlmesh.doctor.findings import ProbeFailure
 from erlmesh.doctor.handshake_checks import identify_protocol
 from erlmesh.errors import RemoteProtocolError
-from erlmesh.net.network import TcpNetwork
+from erlmesh.net import host_names
+from erlmesh.net.happy_eyeballs import first_success
+from erlmesh.net.network import TcpNetwork, attach
 from erlmesh.proto import epmd as protocol
 from erlmesh.records import record
 
-__all__ = ["EpmdProbe", "RecordingNetwork", "connect_socket", "detect_service", "probe_epmd", "resolve_host"]
+__all__ = [
+    "EpmdProbe",
+    "RecordingNetwork",
+    "connect_any",
+    "connect_socket",
+    "detect_service",
+    "probe_epmd",
+    "resolve_host",
+]
 
 RECORD_LIMIT = 1 << 12
 """Bytes of the peer's data to keep. The handshake is much shorter."""
@@ -26,14 +37,11 @@ async def resolve_host(host: str, timeout: float) -> tuple[list[str], str]:
     """Return the addresses of ``host`` and "", or an empty list and the reason."""
     try:
         async with asyncio.timeout(timeout):
-            found = await asyncio.get_running_loop().getaddrinfo(host, 0, type=socket.SOCK_STREAM)
+            return await host_names.resolve_host(host), ""
     except TimeoutError:
         return [], f"DNS did not answer within {timeout:g} s"
     except OSError as fault:
         return [], fault.strerror or str(fault)
-    except UnicodeError:
-        return [], "it is not a host name"
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found)), ""
 
 
 async def connect_socket(address: str, port: int, timeout: float) -> socket.socket | ProbeFailure:
@@ -50,6 +58,30 @@ async def connect_socket(address: str, port: int, timeout: float) -> socket.sock
             return _classify_error(fault)
         raise
     return sock
+
+
+async def connect_any(
+    addresses: Sequence[str], port: int, timeout: float
+) -> tuple[tuple[str, socket.socket] | None, dict[str, ProbeFailure | None]]:
+    """Connect with the first of ``addresses`` that accepts. Each next one is tried a little later.
+
+    Return this address and its socket, which the caller must close, or None. Also return the result of each attempt
+    that has ended: the failure, or None for success.
+    """
+    attempts: dict[str, ProbeFailure | None] = {}
+
+    async def attempt(address: str) -> tuple[str, socket.socket]:
+        sock = await connect_socket(address, port, timeout)
+        if isinstance(sock, ProbeFailure):
+            attempts[address] = sock
+            raise OSError(sock)
+        return address, sock
+
+    try:
+        connected = await first_success(addresses, attempt, discard=lambda late: late[1].close())
+    except OSError:
+        return None, attempts
+    return connected, {**attempts, connected[0]: None}
 
 
 def _classify_error(error: OSError) -> ProbeFailure:
@@ -78,14 +110,20 @@ class EpmdProbe:
 async def probe_epmd(addresses: Sequence[str], port: int, alive_name: str, timeout: float) -> EpmdProbe:
     """Ask the EPMD for its names and for the node ``alive_name``, on the first of ``addresses`` that answers.
 
-    If none answers, the probe with the most informative failure is returned.
+    Each next address is asked a little later, while the earlier ones have not answered. If none answers, the probe with
+    the most informative failure is returned.
     """
-    failures = []
-    for address in addresses:
+    failures: list[EpmdProbe] = []
+
+    async def attempt(address: str) -> EpmdProbe:
         probe = await _probe(address, port, alive_name, timeout)
-        if probe.names is not None:
-            return probe
-        failures.append(probe)
+        if probe.names is None:
+            failures.append(probe)
+            raise OSError(probe.failure)
+        return probe
+
+    with contextlib.suppress(OSError):
+        return await first_success(addresses, attempt, discard=lambda _: None)
     preference = [
         ProbeFailure.OTHER_PROTOCOL,
         ProbeFailure.CLOSED,
@@ -171,7 +209,7 @@ class RecordingNetwork(TcpNetwork):
         if sock is None:
             await super().dial(host, port, protocol)
             return
-        await asyncio.get_running_loop().create_connection(lambda: _Tap(protocol(), self), sock=sock)
+        await attach(sock, lambda: _Tap(protocol(), self))
 
     def close(self) -> None:
         """Close the socket if ``dial`` has not used it."""

@@ -22,6 +22,8 @@ from typing import Final
 
 from erlmesh.errors import ConnectError, ErlmeshError, NodeStartError, RemoteProtocolError
 from erlmesh.net.addresses import has_ipv6_loopback, is_loopback, local_addresses
+from erlmesh.net.happy_eyeballs import connect_host
+from erlmesh.net.host_names import resolve_host, wildcard_addresses
 from erlmesh.proto import epmd as protocol
 
 __all__ = ["Epmd", "EpmdServer", "default_port", "registered_names"]
@@ -269,7 +271,7 @@ async def registered_names(host: str, port: int) -> dict[str, int]:
 
 async def _query(host: str, port: int, request: bytes) -> bytes:
     """Send a request, and return everything that EPMD sends until it closes the connection."""
-    reader, writer = await asyncio.open_connection(host, port)
+    reader, writer = await asyncio.open_connection(sock=await connect_host(host, port))
     try:
         writer.write(request)
         answer = b""
@@ -296,7 +298,9 @@ class EpmdServer:
 
     async def start(self, hosts: Iterable[str] | None) -> None:
         """Listen on ``hosts``, or on all interfaces if it is None. Raises ``OSError``."""
-        addresses = None if hosts is None else list(hosts)
+        addresses = (
+            wildcard_addresses() if hosts is None else [each for host in hosts for each in await resolve_host(host)]
+        )
         self._servers.append(
             await asyncio.get_running_loop().create_server(lambda: _Client(self), addresses, self.registry.port)
         )

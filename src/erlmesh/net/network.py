@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 
 from erlmesh.errors import ConnectError, NodeStartError
+from erlmesh.net.happy_eyeballs import connect_host
+from erlmesh.net.host_names import resolve_host
 
 __all__ = ["Listener", "Network", "TcpNetwork", "addresses_of_name", "addresses_to_listen_on"]
 
 ALL_INTERFACES: Final = ("0.0.0.0", "::")  # noqa: S104 - used only where the user asks for all interfaces
 SAME_PORT_ATTEMPTS: Final = 10
 """Attempts to find a port that is free at every address."""
-HAPPY_EYEBALLS_DELAY: Final = 0.25
-"""Seconds before the next address of a host is tried in parallel (RFC 8305)."""
 
 
 class Listener(Protocol):
@@ -74,12 +74,9 @@ class TcpNetwork:
         return own, own if listen is None else await addresses_to_listen_on(listen)
 
     async def dial(self, host: str, port: int, protocol: Callable[[], asyncio.Protocol]) -> None:
-        loop = asyncio.get_running_loop()
         try:
-            if isinstance(loop, asyncio.BaseEventLoop):
-                await loop.create_connection(protocol, host, port, happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY)
-            else:  # uvloop has no happy eyeballs: it tries one address after the other
-                await loop.create_connection(protocol, host, port)
+            sock = await connect_host(host, port)
+            await attach(sock, protocol)
         except socket.gaierror as error:
             raise ConnectError(f"the host name {host!r} cannot be resolved: {error.strerror}") from None
         except ConnectionRefusedError:
@@ -107,6 +104,19 @@ class TcpNetwork:
             f"cannot listen: {'port' if len(tried) == 1 else 'ports'} {', '.join(map(str, tried))} taken; "
             "choose another port, or 0 for any"
         )
+
+
+async def attach(sock: socket.socket, protocol: Callable[[], asyncio.Protocol]) -> None:
+    """Attach the connected ``sock`` to a new ``protocol()``. If ``protocol`` raises, this closes the socket."""
+
+    def make_protocol() -> asyncio.Protocol:
+        try:
+            return protocol()
+        except BaseException:
+            sock.close()
+            raise
+
+    await asyncio.get_running_loop().create_connection(make_protocol, sock=sock)
 
 
 async def _create_servers(
@@ -142,7 +152,7 @@ async def addresses_of_name(host: str, *, needed: bool = True) -> list[str] | No
     listen, the result is None instead.
     """
     try:
-        addresses = await _resolve_host(host)
+        addresses = await resolve_host(host)
     except socket.gaierror as error:
         if not needed:
             return None
@@ -163,7 +173,7 @@ async def addresses_to_listen_on(hosts: Iterable[str]) -> list[str] | None:
         if host == "*":
             return None
         try:
-            addresses = await _resolve_host(host)
+            addresses = await resolve_host(host)
         except socket.gaierror as error:
             raise NodeStartError(f"cannot listen on {host!r}: it cannot be resolved here ({error.strerror})") from None
         if foreign := [address for address in addresses if not _is_local_address(address)]:
@@ -172,11 +182,6 @@ async def addresses_to_listen_on(hosts: Iterable[str]) -> list[str] | None:
     if not found:
         raise NodeStartError("there is no address to listen on: give one, or * for all")
     return list(dict.fromkeys(found))
-
-
-async def _resolve_host(host: str) -> list[str]:
-    found = await asyncio.get_running_loop().getaddrinfo(host, 0, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 def _is_local_address(address: str) -> bool:
