@@ -1,10 +1,12 @@
-//! The native part of erlmesh: identifiers, the codec of the external term format, and keys of terms.
+//! The native part of erlmesh: identifiers, the codec of the external term format, keys of terms, and the wire of a
+//! connection with its common signals.
 //!
 //! The pure Python code in `erlmesh` is the reference. What this crate does not handle, or finds invalid, it gives to
 //! the pure code with the same arguments. So this crate has no error texts of its own.
 //!
 //! The crate imports the term classes from `erlmesh.terms` by name when they are first needed.
 
+mod atom_cache;
 #[allow(dead_code)]
 mod buffer;
 #[allow(dead_code)]
@@ -17,8 +19,17 @@ mod doors;
 mod encode;
 #[allow(dead_code)]
 mod ffi_tools;
+mod fragments;
+mod frame_reader;
+mod frame_writer;
+mod prefix_cache;
+mod pure;
+mod recv_buffer;
+mod send_queue;
+mod signals;
 #[allow(dead_code)]
 mod terms;
+mod wire;
 
 use pyo3::prelude::*;
 
@@ -28,5 +39,7 @@ fn erlmesh_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<terms::Pid>()?;
     module.add_class::<terms::Ref>()?;
     module.add_class::<terms::ImproperList>()?;
+    signals::add_to(module)?;
+    module.add_class::<wire::Wire>()?;
     doors::add_to(module)
 }

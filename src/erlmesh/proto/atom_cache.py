@@ -45,6 +45,10 @@ class AtomReader:
         self.overwrites = 0
         """How often a filled cell got another atom. After each, results cached by header bytes are invalid."""
 
+    def restore(self, cells: dict[int, Atom]) -> None:
+        """Take over the filled cells of another implementation."""
+        self._cells = cells
+
     def read(self, data: bytes, offset: int) -> tuple[tuple[Atom, ...], bool, int]:
         """Read the references at ``offset``, where N is. Return their atoms, whether any is new, and the next offset.
 

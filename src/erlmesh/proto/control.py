@@ -6,8 +6,9 @@ once, at the edge (``erl_dist_protocol``, "Protocol between Connected Nodes").
 
 from __future__ import annotations
 
-from typing import TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, TypeVar, dataclass_transform
 
+from erlmesh import native
 from erlmesh.records import record
 from erlmesh.terms import Atom, Pid, Ref, Term
 
@@ -179,6 +180,11 @@ class SpawnReply:
     result: Pid | Atom
     token: Term = None
 
+
+if native.module is not None and not TYPE_CHECKING:
+    # The native part has its own classes for the common signals. They behave alike and take less time to make.
+    Send, SendName, SendAlias = native.module.Send, native.module.SendName, native.module.SendAlias
+    Monitor, Demonitor, Down = native.module.Monitor, native.module.Demonitor, native.module.Down
 
 Signal = (
     Send

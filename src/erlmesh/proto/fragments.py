@@ -84,6 +84,12 @@ class Reassembly:
     def __len__(self) -> int:
         return len(self._sequences)
 
+    def restore(self, sequences: list[tuple[int, int, int]]) -> None:
+        """Take over unfinished sequences without their bytes. See :meth:`FrameReader.restored`."""
+        for sequence, next_number, size in sequences:
+            self._sequences[sequence] = _Sequence((), next_number, size=size)
+            self.buffered += size
+
     def add_first(self, frame: bytes, offset: int, atoms: tuple[Atom, ...]) -> Reassembled | None:
         """Add the first fragment of a sequence, whose header ends at ``offset`` and lists ``atoms``.
 

@@ -21,7 +21,7 @@ from erlmesh.proto.frame_prefix_cache import CONTROL_SIZE, FramePrefixCache
 from erlmesh.proto.ops import NO_MESSAGE, carries_message
 from erlmesh.terms import Atom
 
-__all__ = ["FrameReader", "FrameTooLong"]
+__all__ = ["FrameReader", "FrameTooLong", "read_terms"]
 
 MAX_SEQUENCES: Final = 4096
 """Unfinished fragment sequences that a peer may have."""
@@ -34,6 +34,11 @@ _u32 = Struct(">I").unpack_from
 
 class FrameTooLong(RemoteProtocolError):
     """The length field of a frame is greater than the limit."""
+
+    @classmethod
+    def of(cls, length: int, max_frame: int) -> FrameTooLong:
+        """Return the error for a frame of ``length`` bytes."""
+        return cls(f"a frame of {length} bytes is longer than the {max_frame} allowed")
 
 
 class FrameReader:
@@ -55,6 +60,26 @@ class FrameReader:
         """The size that ``_partial`` must have before it is worth another look: a whole frame, or its length field."""
         self.ticks = 0
         """Number of frames of length 0 received."""
+
+    @classmethod
+    def restored(
+        cls,
+        peer: Atom,
+        flags: Flags,
+        limits: tuple[int, int],
+        cells: dict[int, Atom],
+        sequences: list[tuple[int, int, int]],
+    ) -> FrameReader:
+        """Return a reader in the state of another implementation, which gives up a frame.
+
+        ``limits`` are ``max_frame`` and ``max_unfinished``. ``cells`` are the filled cells of the atom cache.
+        ``sequences`` are the id, the next number and the size of each unfinished fragment sequence. Its bytes are left
+        out, so this reader cannot complete it.
+        """
+        reader = cls(peer, flags, max_frame=limits[0], max_unfinished=limits[1])
+        reader._atom_cache.restore(cells)
+        reader._reassembly.restore(sequences)
+        return reader
 
     @property
     def buffered(self) -> int:
@@ -85,7 +110,7 @@ class FrameReader:
         while (start := position + 4) <= end:
             (length,) = _u32(data, position)
             if length > max_frame:
-                raise FrameTooLong(f"a frame of {length} bytes is longer than the {max_frame} allowed")
+                raise FrameTooLong.of(length, max_frame)
             stop = start + length
             if stop > end:
                 self._needed = stop - position
@@ -107,14 +132,14 @@ class FrameReader:
                         append(kind(sender, target, message))
                         continue
             except (IndexError, DecodeError):
-                pass  # the frame is short or invalid; _read_frame decodes it alone and raises the proper error
-            signal = self._read_frame(data[start:stop])
+                pass  # the frame is short or invalid; read_frame decodes it alone and raises the proper error
+            signal = self.read_frame(data[start:stop])
             if signal is not None:
                 append(signal)
         self._needed = 4  # at most a part of a length field is left
         return position
 
-    def _read_frame(self, frame: bytes) -> Signal | None:
+    def read_frame(self, frame: bytes) -> Signal | None:
         """Decode one frame without its length. Return None for a fragment that does not complete its message."""
         if not self._has_header:
             return self._read_pass_through(frame)
@@ -145,9 +170,7 @@ class FrameReader:
 
     def _read_terms(self, frame: bytes, control_at: int, atoms: tuple[Atom, ...], *, cacheable: bool = False) -> Signal:
         """Decode the control tuple and the message. ``cacheable`` stores the prefix of the frame for the next ones."""
-        control, offset = decode_term(frame, control_at, atoms)
-        message = decode_term(frame, offset, atoms)[0] if carries_message(control) else NO_MESSAGE
-        signal = decode_control(control, message, self._peer)
+        signal, offset = read_terms(frame, control_at, atoms, self._peer)
         if cacheable:
             self._prefix_cache.store(frame, control_at, offset, atoms, signal)
         return signal
@@ -161,6 +184,16 @@ class FrameReader:
             return decode_control(control, NO_MESSAGE, self._peer)
         message, _ = decode_term(frame, _skip_version(frame, offset))
         return decode_control(control, message, self._peer)
+
+
+def read_terms(frame: bytes, control_at: int, atoms: tuple[Atom, ...], peer: Atom) -> tuple[Signal, int]:
+    """Decode the control tuple at ``control_at`` and the message after it. Return the signal and the message's offset.
+
+    Raises RemoteProtocolError or DecodeError.
+    """
+    control, offset = decode_term(frame, control_at, atoms)
+    message = decode_term(frame, offset, atoms)[0] if carries_message(control) else NO_MESSAGE
+    return decode_control(control, message, peer), offset
 
 
 def _skip_version(frame: bytes, offset: int) -> int:

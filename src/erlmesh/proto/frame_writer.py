@@ -24,12 +24,12 @@ from erlmesh.proto.ops import NO_MESSAGE, Op
 from erlmesh.proto.send_queue import LARGE_PIECE, Buffer, SendQueue
 from erlmesh.terms import Atom, Pid, Ref, Term
 
-__all__ = ["TICK", "FrameWriter"]
+__all__ = ["TICK", "FrameWriter", "check_length", "encode_standalone"]
 
 TICK: Final = bytes(4)
 """A frame of length 0."""
 MAX_PREFIXES: Final = 1024
-"""Maximum number of cached prefixes. A full table is cleared."""
+"""Maximum number of cached prefixes. If there are more, the oldest one is removed."""
 MAX_REFERENCES: Final = 24
 """Maximum number of references in one header. More would cost more than they save."""
 MAX_FRAME: Final = 0x07FF0000
@@ -104,18 +104,8 @@ class FrameWriter:
             self._append(head, pieces[2:])
 
     def encode_standalone(self, signal: Signal) -> bytes:
-        """Return one frame for a short ``signal`` that neither uses nor changes the atom cache.
-
-        So it may be sent between any two other frames, and another thread may call this at any time.
-        """
-        control, term = encode_control(signal, self._flags)
-        body = encode_term(control)
-        message = encode_term(term) if term is not NO_MESSAGE else b""
-        if self._has_header:
-            body = EMPTY_HEADER + body
-        else:
-            body, message = b"p\x83" + body, b"\x83" + message if message else b""
-        return _u32(len(body) + len(message)) + body + message
+        """See :func:`encode_standalone`."""
+        return encode_standalone(signal, self._flags)
 
     def _write_with_ref(self, signal: Signal) -> None:
         """Write a signal whose control tuple ends in a reference, or any other signal.
@@ -179,16 +169,16 @@ class FrameWriter:
         body = encode_term(control, references)
         references.encoding_message = True
         message = _encode(term, references)
-        if not self._has_header:
-            self._append(b"p\x83" + body, [b"\x83", *message] if message else [])
-            return
         self._check_length(len(body), sum(map(len, message)))
+        if not self._has_header:
+            self._append_frame(b"p\x83" + body, [b"\x83", *message] if message else [])
+            return
         # From here on nothing may fail: the header fills cells, so the frame must be sent.
         header, has_new = self._atom_cache.write(references)
         head = b"\x83D" + header + body
         if key is not None and not has_new:  # a header with new references must not be sent again
             if len(self._prefix_cache) >= MAX_PREFIXES:
-                self._prefix_cache.clear()
+                del self._prefix_cache[next(iter(self._prefix_cache))]
             self._prefix_cache[key] = head[: len(head) - suffix_size], dict(references)
         self._append_frame(head, message)
 
@@ -226,9 +216,28 @@ class FrameWriter:
         self._queue.extend(pieces, sum(map(len, pieces)))
 
     def _check_length(self, head: int, message: int) -> None:
-        length = head + (0 if self._has_fragments else message)  # a fragmented message has no limit
-        if length > MAX_FRAME:
-            raise LocalProtocolError(f"a frame of {length} bytes is longer than a peer reads ({MAX_FRAME})")
+        check_length(head + (0 if self._has_fragments else message))  # a fragmented message has no limit
+
+
+def encode_standalone(signal: Signal, flags: Flags) -> bytes:
+    """Return one frame for a short ``signal`` that neither uses nor changes the atom cache.
+
+    So it may be sent between any two other frames, and another thread may call this at any time.
+    """
+    control, term = encode_control(signal, flags)
+    body = encode_term(control)
+    message = encode_term(term) if term is not NO_MESSAGE else b""
+    if flags & (Flags.FRAGMENTS | Flags.DIST_HDR_ATOM_CACHE):
+        body = EMPTY_HEADER + body
+    else:
+        body, message = b"p\x83" + body, b"\x83" + message if message else b""
+    return _u32(len(body) + len(message)) + body + message
+
+
+def check_length(length: int) -> None:
+    """Raise LocalProtocolError if a frame of ``length`` bytes is too long."""
+    if length > MAX_FRAME:
+        raise LocalProtocolError(f"a frame of {length} bytes is longer than a peer reads ({MAX_FRAME})")
 
 
 def _ref_words(ref: Ref) -> bytes:

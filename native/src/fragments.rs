@@ -1,0 +1,112 @@
+//! Reassembly of fragmented messages. The pure `Reassembly` describes the rules and reports every fault.
+
+use std::collections::HashMap;
+
+use pyo3::prelude::*;
+
+use crate::decode::GiveUp;
+
+/// Bytes of `131 69` or `131 70`, the sequence id and the fragment number.
+pub const FRAGMENT_HEAD_SIZE: usize = 18;
+/// Unfinished sequences that a peer may have.
+const MAX_SEQUENCES: usize = 4096;
+
+/// The atoms of a complete sequence, and its bytes from the control tuple on.
+pub type Reassembled = (Vec<Py<PyAny>>, Vec<u8>);
+
+struct Sequence {
+    atoms: Vec<Py<PyAny>>,
+    /// The number that the next fragment must have.
+    next_number: u64,
+    data: Vec<u8>,
+}
+
+pub struct Reassembly {
+    sequences: HashMap<u64, Sequence>,
+    max_bytes: usize,
+    buffered: usize,
+}
+
+impl Reassembly {
+    pub fn new(max_bytes: usize) -> Self {
+        Reassembly {
+            sequences: HashMap::new(),
+            max_bytes,
+            buffered: 0,
+        }
+    }
+
+    /// Bytes of all unfinished sequences together.
+    pub fn buffered(&self) -> usize {
+        self.buffered
+    }
+
+    /// Return the id, the next number and the size of each unfinished sequence.
+    pub fn state(&self) -> Vec<(u64, u64, usize)> {
+        self.sequences
+            .iter()
+            .map(|(id, each)| (*id, each.next_number, each.data.len()))
+            .collect()
+    }
+
+    /// Add the first fragment of a sequence, whose header ends at `offset` and lists `atoms`.
+    ///
+    /// It gives up on every fault before anything is changed.
+    pub fn add_first(
+        &mut self,
+        frame: &[u8],
+        offset: usize,
+        atoms: Vec<Py<PyAny>>,
+    ) -> Result<Option<Reassembled>, GiveUp> {
+        let (id, number) = read_head(frame).ok_or(GiveUp)?;
+        let piece = frame.get(offset..).ok_or(GiveUp)?;
+        if number == 0
+            || self.sequences.contains_key(&id)
+            || self.sequences.len() >= MAX_SEQUENCES
+            || piece.len() > self.max_bytes.saturating_sub(self.buffered)
+        {
+            return Err(GiveUp);
+        }
+        if number == 1 {
+            return Ok(Some((atoms, piece.to_vec())));
+        }
+        // The number is a claim of the peer. So the space is bounded by what it has sent.
+        let mut data = Vec::with_capacity(piece.len().saturating_mul(number.min(16) as usize));
+        data.extend_from_slice(piece);
+        self.buffered += piece.len();
+        self.sequences.insert(
+            id,
+            Sequence {
+                atoms,
+                next_number: number - 1,
+                data,
+            },
+        );
+        Ok(None)
+    }
+
+    /// Add the next fragment of a sequence. Return the whole if it is the last one.
+    pub fn add_next(&mut self, frame: &[u8]) -> Result<Option<Reassembled>, GiveUp> {
+        let (id, number) = read_head(frame).ok_or(GiveUp)?;
+        let piece = frame.get(FRAGMENT_HEAD_SIZE..).ok_or(GiveUp)?;
+        let sequence = self.sequences.get_mut(&id).ok_or(GiveUp)?;
+        if number != sequence.next_number || piece.len() > self.max_bytes.saturating_sub(self.buffered) {
+            return Err(GiveUp);
+        }
+        sequence.data.extend_from_slice(piece);
+        self.buffered += piece.len();
+        sequence.next_number -= 1;
+        if sequence.next_number > 0 {
+            return Ok(None);
+        }
+        let done = self.sequences.remove(&id).ok_or(GiveUp)?;
+        self.buffered -= done.data.len();
+        Ok(Some((done.atoms, done.data)))
+    }
+}
+
+fn read_head(frame: &[u8]) -> Option<(u64, u64)> {
+    let id = frame.get(2..10)?.try_into().ok()?;
+    let number = frame.get(10..18)?.try_into().ok()?;
+    Some((u64::from_be_bytes(id), u64::from_be_bytes(number)))
+}

@@ -1,0 +1,364 @@
+//! The receiving side of a connection: bytes to signals.
+//!
+//! It reads what `erlmesh.proto.frame_reader` describes. A frame that is invalid goes to the pure reader, which raises
+//! the error. A control tuple or a message that is rare goes to the pure decoder with the same bytes and atoms.
+
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
+
+use crate::atom_cache::ReaderCells;
+use crate::context::Context;
+use crate::decode::{decode, GiveUp};
+use crate::ffi_tools::is_exact;
+use crate::fragments::{Reassembly, FRAGMENT_HEAD_SIZE};
+use crate::pure::Pure;
+use crate::signals::{DemonitorSignal, DownSignal, MonitorSignal, SendAliasSignal, SendNameSignal, SendSignal};
+use crate::terms::{Pid, Ref};
+
+const VERSION: u8 = 131;
+/// The types of a header, after the version byte.
+const NORMAL: u8 = 68;
+const FIRST_FRAGMENT: u8 = 69;
+const FRAGMENT: u8 = 70;
+
+const SMALL_TUPLE: u8 = 104;
+const SMALL_INTEGER: u8 = 97;
+
+const REG_SEND: u8 = 6;
+const MONITOR_P: u8 = 19;
+const DEMONITOR_P: u8 = 20;
+const SEND_SENDER: u8 = 22;
+const DOWN: u8 = 28;
+const ALIAS_SEND: u8 = 33;
+/// The other ops with a message: SEND, SEND_TT, REG_SEND_TT, SEND_SENDER_TT, PAYLOAD_EXIT, PAYLOAD_EXIT_TT,
+/// PAYLOAD_EXIT2, PAYLOAD_EXIT2_TT, SPAWN_REQUEST, SPAWN_REQUEST_TT, ALIAS_SEND_TT, ALTACT_SIG_SEND.
+const OTHERS_WITH_MESSAGE: [u8; 12] = [2, 12, 16, 23, 24, 25, 26, 27, 29, 30, 34, 37];
+
+pub struct FrameReader {
+    peer: Py<PyAny>,
+    flags: Py<PyAny>,
+    max_frame: usize,
+    max_unfinished: usize,
+    has_fragments: bool,
+    has_header: bool,
+    cells: ReaderCells,
+    reassembly: Reassembly,
+    /// The atoms of the current frame. It is kept for its capacity.
+    atoms: Vec<Py<PyAny>>,
+    /// Frames of length 0 received.
+    pub ticks: u64,
+}
+
+impl FrameReader {
+    pub fn new(
+        peer: Py<PyAny>,
+        flags: Py<PyAny>,
+        has_cache: bool,
+        has_fragments: bool,
+        max_frame: usize,
+        max_unfinished: usize,
+    ) -> Self {
+        FrameReader {
+            peer,
+            flags,
+            max_frame,
+            max_unfinished,
+            has_fragments,
+            has_header: has_fragments || has_cache,
+            cells: ReaderCells::default(),
+            reassembly: Reassembly::new(max_unfinished),
+            atoms: Vec::new(),
+            ticks: 0,
+        }
+    }
+
+    /// Bytes of unfinished fragment sequences.
+    pub fn buffered(&self) -> usize {
+        self.reassembly.buffered()
+    }
+
+    /// Decode all complete frames and append their signals. `done` is then the offset of the first incomplete frame.
+    ///
+    /// Return the bytes from there on that must have arrived before another look is worth it.
+    pub fn read(&mut self, data: &[u8], done: &mut usize, signals: &Bound<'_, PyList>) -> PyResult<usize> {
+        let py = signals.py();
+        while let Some(rest) = data.get(*done..) {
+            let Some((length, frames)) = rest.split_first_chunk::<4>() else {
+                break;
+            };
+            let length = u32::from_be_bytes(*length) as usize;
+            if length > self.max_frame {
+                return Err(self.too_long(py, length));
+            }
+            let Some(frame) = frames.get(..length) else {
+                return Ok(length + 4);
+            };
+            *done += length + 4;
+            if length == 0 {
+                self.ticks += 1;
+                continue;
+            }
+            if let Some(signal) = self.read_frame(py, frame)? {
+                signals.append(signal)?;
+            }
+        }
+        Ok(4) // at most a part of a length field is left
+    }
+
+    #[cold]
+    fn too_long(&self, py: Python<'_>, length: usize) -> PyErr {
+        let raised = Pure::get(py).and_then(|pure| {
+            pure.frame_too_long
+                .bind(py)
+                .call_method1("of", (length, self.max_frame))
+        });
+        raised.map_or_else(|error| error, PyErr::from_value)
+    }
+
+    /// Decode one frame without its length. Return None for a fragment that does not complete its message.
+    fn read_frame<'py>(&mut self, py: Python<'py>, frame: &[u8]) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if !self.has_header {
+            return self.read_pure(py, frame);
+        }
+        match frame {
+            [VERSION, NORMAL, ..] => {
+                let mut atoms = std::mem::take(&mut self.atoms);
+                let mut pos = 2;
+                let result = match self.cells.read(py, frame, &mut pos, &mut atoms) {
+                    Ok(()) => self.read_terms(py, frame, pos, &atoms).map(Some),
+                    Err(GiveUp) => self.read_pure(py, frame),
+                };
+                atoms.clear();
+                self.atoms = atoms;
+                result
+            }
+            [VERSION, FIRST_FRAGMENT | FRAGMENT, ..] if self.has_fragments => self.read_fragment(py, frame),
+            _ => self.read_pure(py, frame),
+        }
+    }
+
+    fn read_fragment<'py>(&mut self, py: Python<'py>, frame: &[u8]) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let added = if frame.get(1) == Some(&FRAGMENT) {
+            self.reassembly.add_next(frame)
+        } else {
+            let mut atoms = Vec::new();
+            let mut pos = FRAGMENT_HEAD_SIZE;
+            match self.cells.read(py, frame, &mut pos, &mut atoms) {
+                Ok(()) => self.reassembly.add_first(frame, pos, atoms),
+                Err(give_up) => Err(give_up),
+            }
+        };
+        match added {
+            Ok(Some((atoms, whole))) => self.read_terms(py, &whole, 0, &atoms).map(Some),
+            Ok(None) => Ok(None),
+            Err(GiveUp) => self.read_pure(py, frame),
+        }
+    }
+
+    /// Let a pure reader in the same state read the frame. It raises the error of an invalid frame.
+    #[cold]
+    fn read_pure<'py>(&self, py: Python<'py>, frame: &[u8]) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let cells = PyDict::new(py);
+        for (cell, atom) in self.cells.filled(py) {
+            cells.set_item(cell, atom)?;
+        }
+        let limits = (self.max_frame, self.max_unfinished);
+        let reader = Pure::get(py)?.frame_reader.bind(py).call_method1(
+            "restored",
+            (&self.peer, &self.flags, limits, cells, self.reassembly.state()),
+        )?;
+        let signal = reader.call_method1("read_frame", (PyBytes::new(py, frame),))?;
+        Ok((!signal.is_none()).then_some(signal))
+    }
+
+    /// Decode the control tuple and the message.
+    fn read_terms<'py>(
+        &self,
+        py: Python<'py>,
+        frame: &[u8],
+        pos: usize,
+        atoms: &[Py<PyAny>],
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let op = frame.get(pos + 3).copied().unwrap_or_default();
+        if matches!(op, REG_SEND | MONITOR_P | DEMONITOR_P | SEND_SENDER | DOWN | ALIAS_SEND) {
+            if let Ok(signal) = self.read_common(py, frame, pos, atoms) {
+                return Ok(signal);
+            }
+        } else if let Ok((control, message)) = read_other(py, frame, pos, atoms) {
+            let pure = Pure::get(py)?;
+            let message = message.unwrap_or_else(|| pure.no_message.bind(py).clone());
+            return pure.decode_control.bind(py).call1((control, message, &self.peer));
+        }
+        let atoms = PyTuple::new(py, atoms)?;
+        Pure::get(py)?
+            .read_terms
+            .bind(py)
+            .call1((PyBytes::new(py, frame), pos, atoms, &self.peer))?
+            .get_item(0)
+    }
+
+    /// Decode one of the common signals.
+    #[inline]
+    fn read_common<'py>(
+        &self,
+        py: Python<'py>,
+        frame: &[u8],
+        pos: usize,
+        atoms: &[Py<PyAny>],
+    ) -> Result<Bound<'py, PyAny>, GiveUp> {
+        let Some(&[SMALL_TUPLE, arity, SMALL_INTEGER, op]) = frame.get(pos..pos + 4) else {
+            return Err(GiveUp);
+        };
+        let mut pos = pos + 4;
+        match (op, arity) {
+            (SEND_SENDER, 3) => {
+                let sender = read_pid(py, frame, &mut pos, atoms)?;
+                let to = read_pid(py, frame, &mut pos, atoms)?;
+                let message = decode(py, frame, &mut pos, atoms)?.unbind();
+                made(
+                    py,
+                    SendSignal {
+                        sender,
+                        to,
+                        message,
+                        token: py.None(),
+                    },
+                )
+            }
+            (REG_SEND, 4) => {
+                let sender = read_pid(py, frame, &mut pos, atoms)?;
+                decode(py, frame, &mut pos, atoms)?; // unused
+                let name = read_name(py, frame, &mut pos, atoms)?;
+                let message = decode(py, frame, &mut pos, atoms)?.unbind();
+                made(
+                    py,
+                    SendNameSignal {
+                        sender,
+                        name,
+                        message,
+                        token: py.None(),
+                    },
+                )
+            }
+            (ALIAS_SEND, 3) => {
+                let sender = read_pid(py, frame, &mut pos, atoms)?;
+                let alias = read_ref(py, frame, &mut pos, atoms)?;
+                let message = decode(py, frame, &mut pos, atoms)?.unbind();
+                made(
+                    py,
+                    SendAliasSignal {
+                        sender,
+                        alias,
+                        message,
+                        token: py.None(),
+                    },
+                )
+            }
+            (MONITOR_P | DEMONITOR_P, 4) => {
+                let sender = read_pid(py, frame, &mut pos, atoms)?;
+                if !self.is_of_peer(py, &sender) {
+                    return Err(GiveUp);
+                }
+                let target = read_pid_or_name(py, frame, &mut pos, atoms)?;
+                let r#ref = read_ref(py, frame, &mut pos, atoms)?;
+                if op == MONITOR_P {
+                    made(py, MonitorSignal { sender, target, r#ref })
+                } else {
+                    made(py, DemonitorSignal { sender, target, r#ref })
+                }
+            }
+            (DOWN, 4) => {
+                let source = read_pid_or_name(py, frame, &mut pos, atoms)?;
+                let to = read_pid(py, frame, &mut pos, atoms)?;
+                let r#ref = read_ref(py, frame, &mut pos, atoms)?;
+                let reason = decode(py, frame, &mut pos, atoms)?.unbind();
+                made(
+                    py,
+                    DownSignal {
+                        source,
+                        to,
+                        r#ref,
+                        reason,
+                    },
+                )
+            }
+            _ => Err(GiveUp),
+        }
+    }
+
+    fn is_of_peer(&self, py: Python<'_>, pid: &Py<PyAny>) -> bool {
+        pid.bind(py)
+            .cast_exact::<Pid>()
+            .is_ok_and(|pid| pid.get().node.as_ptr() == self.peer.as_ptr())
+    }
+}
+
+type Term = Py<PyAny>;
+
+fn made<'py, T: pyo3::PyClass<Frozen = pyo3::pyclass::boolean_struct::True>>(
+    py: Python<'py>,
+    signal: T,
+) -> Result<Bound<'py, PyAny>, GiveUp>
+where
+    pyo3::PyClassInitializer<T>: From<T>,
+{
+    Bound::new(py, signal).map(Bound::into_any).map_err(|_| GiveUp)
+}
+
+fn read_pid(py: Python<'_>, frame: &[u8], pos: &mut usize, atoms: &[Term]) -> Result<Term, GiveUp> {
+    let term = decode(py, frame, pos, atoms)?;
+    if term.cast_exact::<Pid>().is_ok() {
+        Ok(term.unbind())
+    } else {
+        Err(GiveUp)
+    }
+}
+
+fn read_ref(py: Python<'_>, frame: &[u8], pos: &mut usize, atoms: &[Term]) -> Result<Term, GiveUp> {
+    let term = decode(py, frame, pos, atoms)?;
+    if term.cast_exact::<Ref>().is_ok() {
+        Ok(term.unbind())
+    } else {
+        Err(GiveUp)
+    }
+}
+
+/// Read an atom. A name may be `true` or `false`, which the pure code handles.
+fn read_name(py: Python<'_>, frame: &[u8], pos: &mut usize, atoms: &[Term]) -> Result<Term, GiveUp> {
+    let term = decode(py, frame, pos, atoms)?;
+    let context = Context::get(py).map_err(|_| GiveUp)?;
+    if is_exact(&term, context.atom_type.as_ptr().cast()) {
+        Ok(term.unbind())
+    } else {
+        Err(GiveUp)
+    }
+}
+
+fn read_pid_or_name(py: Python<'_>, frame: &[u8], pos: &mut usize, atoms: &[Term]) -> Result<Term, GiveUp> {
+    let term = decode(py, frame, pos, atoms)?;
+    let context = Context::get(py).map_err(|_| GiveUp)?;
+    if term.cast_exact::<Pid>().is_ok() || is_exact(&term, context.atom_type.as_ptr().cast()) {
+        Ok(term.unbind())
+    } else {
+        Err(GiveUp)
+    }
+}
+
+/// Decode the control tuple of another op, and its message if it has one.
+fn read_other<'py>(
+    py: Python<'py>,
+    frame: &[u8],
+    mut pos: usize,
+    atoms: &[Term],
+) -> Result<(Bound<'py, PyAny>, Option<Bound<'py, PyAny>>), GiveUp> {
+    let Some(&[SMALL_TUPLE, 1..=255, SMALL_INTEGER, op]) = frame.get(pos..pos + 4) else {
+        return Err(GiveUp);
+    };
+    let control = decode(py, frame, &mut pos, atoms)?;
+    let message = if OTHERS_WITH_MESSAGE.contains(&op) {
+        Some(decode(py, frame, &mut pos, atoms)?)
+    } else {
+        None
+    };
+    Ok((control, message))
+}

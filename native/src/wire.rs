@@ -1,0 +1,294 @@
+//! One connection: bytes to signals, and signals to a queue of bytes. See `erlmesh.proto.wire`.
+//!
+//! Neither the reader nor the writer is borrowed or locked while Python code may run: a call takes it out and puts it
+//! back. The locks of the queue and the buffer are held for native code only. So a thread without the GIL may write and
+//! read while the event loop is blocked.
+
+use std::io;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList};
+
+use crate::ffi_tools::NoCollection;
+use crate::frame_reader::FrameReader;
+use crate::frame_writer::{header_flags, lock, FrameWriter};
+use crate::pure::Pure;
+use crate::recv_buffer::RecvBuffer;
+use crate::send_queue::SendQueue;
+use crate::signals::SendSignal;
+
+/// Received bytes from which the garbage collector is off while they are decoded. It would find nothing to free.
+const LARGE_READ: usize = 4096;
+const TICK: [u8; 4] = [0; 4];
+
+/// What a thread without the GIL may use.
+#[derive(Default)]
+struct Io {
+    queue: Mutex<SendQueue>,
+    received: Mutex<RecvBuffer>,
+    /// When data was written last, as the bits of seconds of the monotonic clock.
+    last_written_at: AtomicU64,
+}
+
+impl Io {
+    fn write(&self, fd: RawFd) -> io::Result<usize> {
+        let written = lock(&self.queue).write(fd)?;
+        if written > 0 {
+            self.last_written_at.store(monotonic().to_bits(), Ordering::Relaxed);
+        }
+        Ok(written)
+    }
+}
+
+fn monotonic() -> f64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the call fills the structure that it gets.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
+}
+
+#[pyclass(frozen, module = "erlmesh_native")]
+pub struct Wire {
+    /// None while a call uses it.
+    reader: Mutex<Option<Box<FrameReader>>>,
+    writer: Mutex<Option<Box<FrameWriter>>>,
+    io: Arc<Io>,
+    flags: Py<PyAny>,
+    ticks_in: AtomicU64,
+    /// Bytes of unfinished fragment sequences.
+    unfinished: AtomicUsize,
+}
+
+#[pymethods]
+impl Wire {
+    #[new]
+    fn new(
+        peer: Bound<'_, PyAny>,
+        local_name: Bound<'_, PyAny>,
+        flags: Bound<'_, PyAny>,
+        max_frame: usize,
+        max_unfinished: usize,
+    ) -> PyResult<Wire> {
+        let bits = flags.extract::<u64>()?;
+        let (has_cache, has_fragments) = header_flags(bits);
+        let (peer, flags) = (peer.unbind(), flags.unbind());
+        let py = local_name.py();
+        let nodes = [local_name.unbind(), peer.clone_ref(py)];
+        let reader = FrameReader::new(
+            peer.clone_ref(py),
+            flags.clone_ref(py),
+            has_cache,
+            has_fragments,
+            max_frame,
+            max_unfinished,
+        );
+        Ok(Wire {
+            reader: Mutex::new(Some(Box::new(reader))),
+            writer: Mutex::new(Some(Box::new(FrameWriter::new(nodes, flags.clone_ref(py), bits)))),
+            io: Arc::new(Io::default()),
+            flags,
+            ticks_in: AtomicU64::new(0),
+            unfinished: AtomicUsize::new(0),
+        })
+    }
+
+    /// Append to `signals` all signals that `data` completes.
+    fn receive_data(&self, data: &Bound<'_, PyAny>, signals: &Bound<'_, PyList>) -> PyResult<()> {
+        match data.cast::<PyBytes>() {
+            Ok(data) => self.receive(data.as_bytes(), signals),
+            Err(_) => {
+                let copy = data.py().get_type::<PyBytes>().call1((data,))?.cast_into::<PyBytes>()?;
+                self.receive(copy.as_bytes(), signals)
+            }
+        }
+    }
+
+    /// Read once from the non-blocking socket, and append to `signals` all signals that the data completes.
+    ///
+    /// Return the number of bytes, 0 at the end of the stream. `BlockingIOError` is raised if there is no data.
+    fn read(&self, fd: RawFd, signals: &Bound<'_, PyList>) -> PyResult<usize> {
+        let mut reader = self.take_reader()?;
+        let (read, is_worth_a_look) = {
+            let mut received = lock(&self.io.received);
+            (received.read(fd), received.is_worth_a_look())
+        };
+        let result = match &read {
+            Ok(1..) if is_worth_a_look => self.decode_received(&mut reader, signals),
+            _ => Ok(()),
+        };
+        self.put_back(reader);
+        result?;
+        Ok(read?)
+    }
+
+    /// Write queued data to the non-blocking socket. Return the number of bytes; 0 if the socket is full.
+    fn flush(&self, fd: RawFd) -> PyResult<usize> {
+        let result = self.io.write(fd);
+        let finished = lock(&self.io.queue).take_finished();
+        drop(finished);
+        Ok(result?)
+    }
+
+    /// Queue the frame of a signal, or several frames if it is fragmented.
+    fn write(&self, signal: &Bound<'_, PyAny>) -> PyResult<()> {
+        let Some(mut writer) = lock(&self.writer).take() else {
+            return self.write_inside_a_write(signal);
+        };
+        let result = writer.write(signal, &self.io.queue);
+        *lock(&self.writer) = Some(writer);
+        result
+    }
+
+    /// Do the same as `write(Send(sender, to, message))`, without making the signal.
+    fn send(&self, sender: &Bound<'_, PyAny>, to: &Bound<'_, PyAny>, message: &Bound<'_, PyAny>) -> PyResult<()> {
+        let taken = lock(&self.writer).take();
+        if let Some(mut writer) = taken {
+            let result = writer.send(sender, to, message, &self.io.queue);
+            *lock(&self.writer) = Some(writer);
+            if result? {
+                return Ok(());
+            }
+        }
+        let signal = SendSignal {
+            sender: sender.clone().unbind(),
+            to: to.clone().unbind(),
+            message: message.clone().unbind(),
+            token: sender.py().None(),
+        };
+        self.write(Bound::new(sender.py(), signal)?.as_any())
+    }
+
+    /// Queue a frame of length 0.
+    fn write_tick(&self) {
+        lock(&self.io.queue).append(&[&TICK]);
+    }
+
+    /// Return one frame for a short signal that neither uses nor changes the atom cache. Any thread may call this.
+    fn encode_standalone<'py>(&self, signal: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let py = signal.py();
+        Pure::get(py)?.encode_standalone.bind(py).call1((signal, &self.flags))
+    }
+
+    /// Bytes queued and not yet taken or written.
+    #[getter]
+    fn queued(&self) -> usize {
+        lock(&self.io.queue).size()
+    }
+
+    /// Bytes of incomplete frames and unfinished fragment sequences.
+    #[getter]
+    fn buffered(&self) -> usize {
+        lock(&self.io.received).len() + self.unfinished.load(Ordering::Relaxed)
+    }
+
+    /// Frames of length 0 received.
+    #[getter]
+    fn ticks_in(&self) -> u64 {
+        self.ticks_in.load(Ordering::Relaxed)
+    }
+
+    /// When `flush` wrote data last (`time.monotonic`); 0 if it did not.
+    #[getter]
+    fn last_written_at(&self) -> f64 {
+        f64::from_bits(self.io.last_written_at.load(Ordering::Relaxed))
+    }
+
+    /// Take everything that is queued.
+    fn data_to_send<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let (pieces, mut skip) = lock(&self.io.queue).take();
+        let size = pieces
+            .iter()
+            .map(|piece| piece.as_slice().len())
+            .sum::<usize>()
+            .saturating_sub(skip);
+        PyBytes::new_with(py, size, |mut target| {
+            for piece in &pieces {
+                let data = piece.as_slice().get(skip..).unwrap_or_default();
+                skip = 0;
+                if let Some((place, rest)) = std::mem::take(&mut target).split_at_mut_checked(data.len()) {
+                    place.copy_from_slice(data);
+                    target = rest;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Drop everything that is queued, because the connection is lost.
+    fn clear(&self) {
+        let dropped = lock(&self.io.queue).take();
+        drop(dropped); // not under the lock
+    }
+}
+
+impl Wire {
+    fn take_reader(&self) -> PyResult<Box<FrameReader>> {
+        let taken = lock(&self.reader).take();
+        taken.ok_or_else(|| PyRuntimeError::new_err("a wire cannot receive data while it decodes other data"))
+    }
+
+    fn put_back(&self, reader: Box<FrameReader>) {
+        self.ticks_in.store(reader.ticks, Ordering::Relaxed);
+        self.unfinished.store(reader.buffered(), Ordering::Relaxed);
+        *lock(&self.reader) = Some(reader);
+    }
+
+    fn receive(&self, data: &[u8], signals: &Bound<'_, PyList>) -> PyResult<()> {
+        let mut reader = self.take_reader()?;
+        let waits = {
+            let mut received = lock(&self.io.received);
+            (received.len() > 0).then(|| received.append(data))
+        };
+        let result = match waits {
+            None => self.decode_data(&mut reader, data, signals),
+            Some(true) => self.decode_received(&mut reader, signals),
+            Some(false) => Ok(()),
+        };
+        self.put_back(reader);
+        result
+    }
+
+    /// Decode data of the caller, and keep a copy of an incomplete frame.
+    fn decode_data(&self, reader: &mut FrameReader, data: &[u8], signals: &Bound<'_, PyList>) -> PyResult<()> {
+        let mut done = 0;
+        let needed = decode(reader, data, &mut done, signals)?;
+        if let Some(rest @ [_, ..]) = data.get(done..) {
+            lock(&self.io.received).keep_copy(rest, needed);
+        }
+        Ok(())
+    }
+
+    /// Decode the data in the buffer, and keep an incomplete frame there.
+    fn decode_received(&self, reader: &mut FrameReader, signals: &Bound<'_, PyList>) -> PyResult<()> {
+        let data = lock(&self.io.received).take();
+        let mut done = 0;
+        match decode(reader, &data, &mut done, signals) {
+            Ok(needed) => {
+                lock(&self.io.received).keep(data, done, needed);
+                Ok(())
+            }
+            Err(error) => {
+                let end = data.len();
+                lock(&self.io.received).keep(data, end, 0);
+                Err(error)
+            }
+        }
+    }
+
+    /// Queue a signal while another call of `write` runs: a finalizer that ran in it sends a signal.
+    #[cold]
+    fn write_inside_a_write(&self, signal: &Bound<'_, PyAny>) -> PyResult<()> {
+        let frame = self.encode_standalone(signal)?.cast_into::<PyBytes>()?;
+        lock(&self.io.queue).append(&[frame.as_bytes()]);
+        Ok(())
+    }
+}
+
+fn decode(reader: &mut FrameReader, data: &[u8], done: &mut usize, signals: &Bound<'_, PyList>) -> PyResult<usize> {
+    let _no_collection = (data.len() >= LARGE_READ).then(|| NoCollection::new(signals.py()));
+    reader.read(data, done, signals)
+}
