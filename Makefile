@@ -108,7 +108,7 @@ mutants: $(VENV)/dev.stamp       ## run the scenarios against mutants and print 
 docker: $(VENV)/dev.stamp        ## run the tests with containers on this machine's Docker Engine
 	$(PYTEST) tests/docker $(ARGS)
 
-bench: $(VENV)/dev.stamp erlang  ## measure erlmesh and the BEAM alternately in one run; prints a table, writes bench/latest.json
+bench: $(VENV)/dev.stamp erlang  ## measure erlmesh and a BEAM in turns (minutes): ARGS='--quick --contenders pure --only calls'; writes bench/latest.json
 	$(BIN)/python -m bench $(ARGS)
 
 erlang:         # install Erlang, Elixir and the tools for tests/faults as root; otherwise print what is missing

@@ -1,4 +1,8 @@
-"""``python -m bench``: the contenders take turns in rounds; then medians and ratios. Nothing passes or fails."""
+"""``python -m bench``: the contenders take turns in rounds; then medians, ratios to the BEAM and verdicts.
+
+Exit status 0: the native build meets every line, or was not measured. 1: it misses a line. 2: the arguments are wrong,
+or a measurement failed.
+"""
 
 from __future__ import annotations
 
@@ -10,51 +14,123 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench.harness import CONTENDERS, ROOT, BenchHarness
-from bench.measures import MEASURES, Numbers
-from bench.report import table, write_json
+from bench.chart import write_chart
+from bench.contenders import ROOT, Contender, available, default_contenders, parse_contenders
+from bench.harness import BenchHarness, MeasureFailed
+from bench.machine import describe_machine
+from bench.measures import MEASURES
+from bench.report import Rounds, spread_table, summary, table, write_json
 from cluster import running_cluster
+
+NAMES = [measure.__name__ for measure in MEASURES]
+QUICK_SCALE = 0.2
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure erlmesh and the BEAM in turns.")
+    parser.add_argument(
+        "--contenders",
+        metavar="NAMES",
+        help="beam, beam-quiet (no busy waiting), pure, pure-uvloop, native, native-uvloop, or pure@FOLDER for another "
+        "checkout, separated by commas; else all that are installed",
+    )
+    parser.add_argument("--only", metavar="FAMILIES", help=f"some families of measures, by commas: {', '.join(NAMES)}")
+    parser.add_argument("--rounds", type=int, help="how often to repeat all measures (3; 1 with --quick)")
+    parser.add_argument("--quick", action="store_true", help="one round with a fifth of the messages")
+    parser.add_argument("--scale", type=float, default=1.0, help="multiplies the numbers of messages (1.0)")
+    parser.add_argument("--judge", metavar="NAME", help="the contender that must meet the lines (the first native one)")
+    parser.add_argument("--spread", action="store_true", help="also print min, max and the CPU time of each operation")
+    parser.add_argument("--json", type=Path, default=ROOT / "bench" / "latest.json", help="the file for the numbers")
+    parser.add_argument("--chart", type=Path, help="write an SVG chart to this file")
+    options = parser.parse_args(arguments)
+    try:
+        options.contenders = parse_contenders(options.contenders) if options.contenders else default_contenders()
+    except ValueError as error:
+        parser.error(str(error))
+    for contender in options.contenders:
+        if not available(contender):
+            parser.error(f"{contender.name}: this Python has no {contender.event_loop} or no native module")
+    chosen = options.only.split(",") if options.only else NAMES
+    for name in chosen:
+        if name not in NAMES:
+            parser.error(f"{name!r} is not a family of measures: it is one of {', '.join(NAMES)}")
+    options.measures = [measure for measure in MEASURES if measure.__name__ in chosen]
+    options.rounds = options.rounds or (1 if options.quick else 3)
+    options.scale *= QUICK_SCALE if options.quick else 1.0
+    natives = [contender.name for contender in options.contenders if contender.build == "native"]
+    options.judge = options.judge or next(iter(natives), None)
+    if options.judge is not None and options.judge not in [contender.name for contender in options.contenders]:
+        parser.error(f"--judge {options.judge}: it is not one of the contenders")
+    return options
+
+
+def main() -> int:
+    options = parse_arguments()
+    if (os.cpu_count() or 1) < 2:
+        print("bench: needs two cores, one for the clock node and one for the measured node", file=sys.stderr)
+        return 2
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # the measured package is compiled, as an installed one is
+    started = time.monotonic()
+    rounds: Rounds = {contender.name: [] for contender in options.contenders}
+    failures: list[str] = []
+    with tempfile.TemporaryDirectory() as scratch, running_cluster(Path(scratch)) as cluster:
+        harness = BenchHarness(cluster, Path(scratch), scale=options.scale)
+        otp = harness.otp_release()
+        machine = describe_machine(options.contenders, otp)
+        for number in range(options.rounds):
+            run_round(harness, options, number, rounds, failures)
+    show("")
+    report(options, rounds, machine, failures, time.monotonic() - started)
+    if failures:
+        return 2
+    return 1 if options.judge and summary(rounds, options.judge)[0] else 0
+
+
+def run_round(
+    harness: BenchHarness, options: argparse.Namespace, number: int, rounds: Rounds, failures: list[str]
+) -> None:
+    """Measure each family on each contender. The order of the contenders is reversed in every second round."""
+    turn: list[Contender] = options.contenders if number % 2 == 0 else options.contenders[::-1]
+    for contender in turn:
+        rounds[contender.name].append({})
+    for measure in options.measures:
+        for contender in turn:
+            show(f"round {number + 1} of {options.rounds}: {measure.__name__}, {contender.name}")
+            try:
+                rounds[contender.name][-1] |= measure(harness, contender)
+            except MeasureFailed as failure:
+                show("")
+                print(f"bench: failed: {failure}", file=sys.stderr)
+                failures.append(str(failure).partition("\n")[0])
+                harness.drop_pairs(contender)
+
+
+def report(
+    options: argparse.Namespace, rounds: Rounds, machine: dict[str, object], failures: list[str], seconds: float
+) -> None:
+    print(table(rounds, options.judge))
+    if options.spread:
+        print("\n" + spread_table(rounds))
+    count = f"{options.rounds} round{'s' if options.rounds > 1 else ''}"
+    print(f"\n{count} in {seconds:.0f} s. The numbers are medians. A ratio is the contender over the BEAM of this run")
+    print(f"(OTP {machine['otp']}). CPU is the ratio of the processor time of one operation on the measured node.")
+    if options.judge:
+        missed, lines = summary(rounds, options.judge)
+        print(f"\n{options.judge} meets {lines - len(missed)} of {lines} lines." + (" It misses:" if missed else ""))
+        for sentence in missed:
+            print(f"  {sentence}")
+    for failure in failures:
+        print(f"failed: {failure}")
+    write_json(options.json, rounds, machine, failures)
+    if options.chart:
+        write_chart(options.chart, rounds, machine)
 
 
 def show(progress: str) -> None:
     """Show the current measurement on a terminal, in one line that is overwritten."""
     if sys.stderr.isatty():
-        sys.stderr.write(f"\r{progress:60}\r")
+        sys.stderr.write(f"\r{progress:72}\r")
         sys.stderr.flush()
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure erlmesh and the BEAM in turns.")
-    parser.add_argument("--rounds", type=int, default=3, help="how often to repeat all measurements (3)")
-    parser.add_argument("--only", choices=[measure.__name__ for measure in MEASURES], help="one family of measures")
-    parser.add_argument("--json", type=Path, default=ROOT / "bench" / "latest.json", help="the file for the numbers")
-    options = parser.parse_args()
-    chosen = [measure for measure in MEASURES if options.only in (None, measure.__name__)]
-    if (os.cpu_count() or 1) < 2:
-        print("bench: needs two cores, one for the clock node and one for the measured node", file=sys.stderr)
-        return 1
-
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # the measured package is compiled, as an installed one is
-    started = time.monotonic()
-    rounds: dict[str, list[Numbers]] = {contender: [] for contender in CONTENDERS}
-    with tempfile.TemporaryDirectory() as scratch, running_cluster(Path(scratch)) as cluster:
-        harness = BenchHarness(cluster, Path(scratch))
-        for round_number in range(options.rounds):
-            turn = CONTENDERS if round_number % 2 == 0 else CONTENDERS[::-1]
-            numbers: dict[str, Numbers] = {contender: {} for contender in CONTENDERS}
-            for measure in chosen:
-                for contender in turn:
-                    show(f"round {round_number + 1} of {options.rounds}: {measure.__name__}, {contender}")
-                    numbers[contender] |= measure(harness, contender)
-            for contender in CONTENDERS:
-                rounds[contender].append(numbers[contender])
-        otp = harness.pairs["BEAM", "one core"].clock.text("erlang:system_info(otp_release)").strip('"')
-    show("")
-    print(table(rounds))
-    seconds = time.monotonic() - started
-    print(f"\n{options.rounds} rounds in {seconds:.0f} s; medians; the ratio is erlmesh over BEAM (OTP {otp})")
-    write_json(options.json, rounds, otp)
-    return 0
 
 
 if __name__ == "__main__":

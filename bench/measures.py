@@ -1,4 +1,4 @@
-"""The measurements. Each measures one contender and returns one number for each line of the table."""
+"""The measurements. Each function measures one contender and returns one number for each of its rows."""
 
 from __future__ import annotations
 
@@ -8,133 +8,234 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
-from bench.harness import CLOCK_CORE, OTHER_CORE, ROOT, Beam, BenchHarness, PyNode
+from bench.contenders import Contender
+from bench.harness import CLOCK_CORE, OTHER_CORE, Beam, BenchHarness, Pair, PyNode, measuring
+from bench.rows import TERMS, Numbers, cpu_key
 
-__all__ = ["LINES", "MEASURES", "Numbers", "ReportLine"]
+__all__ = ["MEASURES"]
 
-Numbers = dict[str, float]
-MESSAGES, TRIPS, CALLS, IN_FLIGHT, JOINS = 100_000, 3000, 20_000, 100, 200
-GROUPS, MEMBERS = 10_000, 10
+MESSAGES, TRIPS, CALLS, ERPC_CALLS, IN_FLIGHT, JOINS = 100_000, 3000, 20_000, 5000, 100, 200
+KILOBYTES = {"1K": (1024, 50_000), "64K": (65_536, 3000)}
+"""By suffix of the row: size of a binary and how many are sent."""
+GROUPS, MEMBERSHIPS, ONE_BY_ONE = 10_000, 100_000, 10_000
 IDLE_SECONDS = 4.0
 
 
-@dataclass(frozen=True)
-class ReportLine:
-    """A line of the table. ``goal`` is the ratio to the BEAM that the pure-Python erlmesh is meant to reach, or the
-    number itself where ``unit`` says ``absolute``; ``more`` tells whether more is better.
-    """
+class Clock:
+    """Runs functions of mesh_bench on a clock node, and measures the CPU time of the measured node meanwhile."""
 
-    key: str
-    label: str
-    unit: str
-    higher_is_better: bool = False
-    goal: float | None = None
-    absolute: bool = False
+    def __init__(self, harness: BenchHarness, contender: Contender, core: int) -> None:
+        self._harness = harness
+        self._contender = contender
+        self._core = core
 
+    def run(self, row: str, function: str, *arguments: object, operations: int) -> tuple[Any, Numbers]:
+        """The result of ``function(Node, arguments...)``, and the CPU time per operation under the key of the row."""
+        with measuring(row, self._contender):
+            pair = self._pair()
+            source = f"mesh_bench:{function}({', '.join(['Node', *map(str, arguments)])})"
+            before = cpu_seconds(pair.node)
+            result = pair.clock.eval(source, Node=pair.node.atom, timeout=self._harness.time_limit)
+            return result, {cpu_key(row): (cpu_seconds(pair.node) - before) / operations * 1e6}
 
-LINES = [
-    ReportLine("received", "small messages received", "1/s", higher_is_better=True, goal=0.3),
-    ReportLine("sent", "small messages sent", "1/s", higher_is_better=True, goal=0.3),
-    ReportLine("trip1 p50", "round trip, one core, median", "µs", goal=2.5),
-    ReportLine("trip1 p99", "round trip, one core, p99", "µs"),
-    ReportLine("trip2 p50", "round trip, two cores, median", "µs", goal=2.5),
-    ReportLine("trip2 p99", "round trip, two cores, p99", "µs"),
-    ReportLine("requests", "requests answered, 100 open, one asker", "1/s", higher_is_better=True, goal=0.3),
-    ReportLine("calls", "gen_server calls answered, 100 callers", "1/s", higher_is_better=True, goal=0.3),
-    ReportLine("calls from", "gen_server calls made, 100 callers", "1/s", higher_is_better=True, goal=0.3),
-    ReportLine("join there1", "its join seen by a BEAM, one core", "µs"),
-    ReportLine("join there2", "its join seen by a BEAM, two cores", "µs"),
-    ReportLine("join here1", "a BEAM's join seen by it, one core", "µs"),
-    ReportLine("join here2", "a BEAM's join seen by it, two cores", "µs"),
-    ReportLine("learn", "100,000 memberships learnt from a BEAM", "ms"),
-    ReportLine("learn memory", "memory per membership learnt", "bytes"),
-    ReportLine("teach", "100,000 memberships taught to a BEAM", "ms"),
-    ReportLine("start", "start of a process with a node", "ms", goal=300, absolute=True),
-    ReportLine("import", "import of the library", "ms", goal=100, absolute=True),
-    ReportLine("idle memory", "memory of an idle, connected node", "MB", goal=35, absolute=True),
-    ReportLine("idle cpu", "processor time of an idle node", "%", goal=0.2, absolute=True),
-]
+    def rate(self, row: str, function: str, *arguments: object, operations: int, factor: float = 1.0) -> Numbers:
+        """Run a function that returns operations per second."""
+        result, numbers = self.run(row, function, *arguments, operations=operations)
+        return {row: result * factor, **numbers}
+
+    def _pair(self) -> Pair:
+        return self._harness.pair(self._contender, self._core)
 
 
-def throughput(harness: BenchHarness, contender: str) -> Numbers:
-    pair = harness.pairs[contender, "two cores"]
+def throughput(harness: BenchHarness, contender: Contender) -> Numbers:
+    clock, count = Clock(harness, contender, OTHER_CORE), harness.count(MESSAGES)
     return {
-        name: pair.clock.eval(f"mesh_bench:{function}(Node, {arguments})", Node=pair.node.atom, timeout=60)
-        for name, function, arguments in (
-            ("received", "received", MESSAGES),
-            ("sent", "sent", MESSAGES),
-            ("requests", "requests", f"{CALLS}, {IN_FLIGHT}"),
-            ("calls", "calls", f"{CALLS}, {IN_FLIGHT}"),
-            ("calls from", "calls_from", f"{CALLS}, {IN_FLIGHT}"),
-        )
+        **clock.rate("received", "received", count, operations=count),
+        **clock.rate("sent", "sent", count, operations=count),
     }
 
 
-def latency(harness: BenchHarness, contender: str) -> Numbers:
+def binaries(harness: BenchHarness, contender: Contender) -> Numbers:
+    clock, numbers = Clock(harness, contender, OTHER_CORE), Numbers()
+    for suffix, (size, full) in KILOBYTES.items():
+        count = harness.count(full)
+        for row, function in ((f"received {suffix}", "received_data"), (f"sent {suffix}", "sent_data")):
+            numbers |= clock.rate(row, function, count, size, operations=count, factor=size / 1e6)
+    return numbers
+
+
+def calls(harness: BenchHarness, contender: Contender) -> Numbers:
+    clock, count = Clock(harness, contender, OTHER_CORE), harness.count(CALLS, multiple_of=IN_FLIGHT)
     numbers: Numbers = {}
-    for cores, where in ((1, "one core"), (2, "two cores")):
-        pair = harness.pairs[contender, where]
-
-        def ask(function: str, count: int, pair=pair) -> tuple[float, float]:
-            return pair.clock.eval(f"mesh_bench:{function}(Node, {count})", Node=pair.node.atom, timeout=60)
-
-        numbers[f"trip{cores} p50"], numbers[f"trip{cores} p99"] = ask("round_trips", TRIPS)
-        numbers[f"join there{cores}"], _ = ask("joins_there", JOINS)
-        numbers[f"join here{cores}"], _ = ask("joins_here", JOINS)
+    for row, function in (
+        ("requests", "requests"),
+        ("calls", "calls"),
+        ("calls from", "calls_from"),
+        ("bare", "bare"),
+        ("bare from", "bare_from"),
+    ):
+        numbers |= clock.rate(row, function, count, IN_FLIGHT, operations=count)
     return numbers
 
 
-def memberships(harness: BenchHarness, contender: str) -> Numbers:
-    """A new node connects to one with all memberships; then the other way round."""
-    beam, learner = harness.start_node("BEAM", CLOCK_CORE), harness.start_node(contender, OTHER_CORE)
-    beam.eval(f"mesh_bench:hold({GROUPS}, {MEMBERS})", timeout=60)
-    before = resident_bytes(learner)
-    seconds = learn(learner, beam)
-    numbers = {"learn": seconds * 1000, "learn memory": (resident_bytes(learner) - before) / (GROUPS * MEMBERS)}
-    beam.close()
-    learner.close()
-
-    teacher, beam = harness.start_node(contender, OTHER_CORE), harness.start_node("BEAM", CLOCK_CORE)
-    if isinstance(teacher, PyNode):
-        teacher.eval(f"workload.join_groups(node, {GROUPS}, {MEMBERS})", timeout=60)
-    else:
-        teacher.eval(f"mesh_bench:hold({GROUPS}, {MEMBERS})", timeout=60)
-    numbers["teach"] = learn(beam, teacher) * 1000
-    beam.close()
-    teacher.close()
+def erpc(harness: BenchHarness, contender: Contender) -> Numbers:
+    clock, count = Clock(harness, contender, OTHER_CORE), harness.count(ERPC_CALLS, multiple_of=IN_FLIGHT)
+    numbers: Numbers = {}
+    for kind in ("coroutine", "loop", "thread"):
+        with measuring(f"erpc {kind}", contender):
+            node = harness.pair(contender, OTHER_CORE).node
+            if kind == "thread" and isinstance(node, PyNode) and not node.eval("workload.has_threads()"):
+                continue  # this version runs each plain function on the loop
+        numbers |= clock.rate(f"erpc {kind}", "erpc_calls", f"by_{kind}", count, IN_FLIGHT, operations=count)
     return numbers
 
 
-def learn(learner: Beam | PyNode, teacher: Beam | PyNode) -> float:
-    if isinstance(learner, PyNode):
-        return learner.eval(f"workload.learn(node, peer, {GROUPS})", peer=teacher.name, timeout=60)
-    return learner.eval(f"mesh_bench:learn(Node, {GROUPS})", Node=teacher.atom, timeout=60)
+def latency(harness: BenchHarness, contender: Contender) -> Numbers:
+    numbers: Numbers = {}
+    for cores, core in ((1, CLOCK_CORE), (2, OTHER_CORE)):
+        count, row = harness.count(TRIPS), f"trip{cores} p50"
+        (p50, p99), cpu = Clock(harness, contender, core).run(row, "round_trips", count, operations=count)
+        numbers |= {row: p50, f"trip{cores} p99": p99, **cpu}
+    return numbers
 
 
-def start_and_idle(harness: BenchHarness, contender: str) -> Numbers:
+def joins(harness: BenchHarness, contender: Contender) -> Numbers:
+    numbers: Numbers = {}
+    for cores, core in ((1, CLOCK_CORE), (2, OTHER_CORE)):
+        clock, count = Clock(harness, contender, core), harness.count(JOINS)
+        for row, function in ((f"join here{cores}", "joins_here"), (f"join there{cores}", "joins_there")):
+            (p50, _), cpu = clock.run(row, function, count, operations=count)
+            numbers |= {row: p50, **cpu}
+    return numbers
+
+
+def memberships(harness: BenchHarness, contender: Contender) -> Numbers:
+    """A new node connects to a node with many memberships, in several shapes and in both directions."""
+    total = harness.count(MEMBERSHIPS, multiple_of=100)
+    numbers: Numbers = {}
+    for row, memory_row, groups, each in (
+        ("learn", None, total // 10, 10),
+        ("learn one", "memory one", 1, total),
+        ("learn many", "memory many", total, 1),
+    ):
+        with measuring(row, contender), harness.two_nodes(contender) as (beam, learner):
+            hold(harness, beam, groups, each)
+            memory, cpu = resident_bytes(learner), cpu_seconds(learner)
+            numbers[row] = learn(harness, learner, beam, groups) * 1000
+            numbers[cpu_key(row)] = (cpu_seconds(learner) - cpu) / total * 1e6
+            if memory_row is not None:
+                collect_garbage(learner)
+                numbers[memory_row] = max(0, resident_bytes(learner) - memory) / total
+    with measuring("teach", contender), harness.two_nodes(contender) as (beam, teacher):
+        hold(harness, teacher, total // 10, 10)
+        cpu = cpu_seconds(teacher)
+        numbers["teach"] = learn(harness, beam, teacher, total // 10) * 1000
+        numbers[cpu_key("teach")] = (cpu_seconds(teacher) - cpu) / total * 1e6
+    return numbers
+
+
+def churn(harness: BenchHarness, contender: Contender) -> Numbers:
+    """One BEAM joins many processes to one group, one by one. Then it is killed."""
+    count = harness.count(ONE_BY_ONE)
+    with ThreadPoolExecutor(1) as background, harness.two_nodes(contender) as (beam, node):
+        with measuring("joins", contender):
+            if isinstance(node, Beam):
+                node.eval("_ = pg:start(pg)")
+            node.ping(beam.name)
+            cpu = cpu_seconds(node)
+            seen = background.submit(wait_for_members, harness, node, count)
+            started = beam.eval(f"mesh_bench:join_one_by_one(one_by_one, {count})", timeout=harness.time_limit)
+            seconds = (seen.result() - started) / 1e9
+            numbers = {"joins": count / seconds, cpu_key("joins"): (cpu_seconds(node) - cpu) / count * 1e6}
+        with measuring("gone", contender):
+            seen = background.submit(wait_for_groups, harness, node, 0)
+            cpu = cpu_seconds(node)
+            killed = time.time_ns()
+            beam.kill()
+            numbers["gone"] = (seen.result() - killed) / 1e6
+            numbers[cpu_key("gone")] = (cpu_seconds(node) - cpu) / count * 1e6
+    return numbers
+
+
+def codec(harness: BenchHarness, contender: Contender) -> Numbers:
+    """Encode and decode the same terms as bytes of a BEAM, without a connection in use."""
+    numbers: Numbers = {}
+    for term, (_, full) in TERMS.items():
+        with measuring(f"{term} encode", contender):
+            pair = harness.pair(contender, OTHER_CORE)
+            data = {name.name: data for name, data in pair.clock.eval("mesh_bench:codec_terms()")}[term]
+            prefix = "mesh_bench:" if isinstance(pair.node, Beam) else "workload."
+            for work in ("encode", "decode"):
+                source = f"{prefix}{work}_time(Data, {harness.count(full)})"
+                numbers[f"{term} {work}"] = pair.node.eval(source, Data=data, timeout=harness.time_limit)
+    return numbers
+
+
+def start_and_idle(harness: BenchHarness, contender: Contender) -> Numbers:
     """Start a node until it answers; then measure it idle, connected to another node."""
-    started = time.perf_counter()
-    node = harness.start_node(contender, OTHER_CORE)
-    numbers = {"start": (time.perf_counter() - started) * 1000}
-    assert harness.pairs[contender, "two cores"].clock.ping(node.name)
-    before = cpu_seconds(node)
-    time.sleep(IDLE_SECONDS)
-    numbers["idle cpu"] = (cpu_seconds(node) - before) / IDLE_SECONDS * 100
-    numbers["idle memory"] = resident_bytes(node) / 1e6
-    node.close()
-    if contender == "erlmesh":
-        numbers["import"] = statistics.median(import_time() for _ in range(5)) * 1000
+    with measuring("start", contender):
+        started = time.perf_counter()
+        node = harness.start(contender, OTHER_CORE)
+        numbers = {"start": (time.perf_counter() - started) * 1000}
+    with measuring("idle cpu", contender):
+        try:
+            numbers |= idle(harness, contender, node)
+        finally:
+            harness.close(node)
+    if not contender.is_beam:
+        with measuring("import", contender):
+            numbers["import"] = statistics.median(import_time(contender) for _ in range(harness.count(5))) * 1000
     return numbers
 
 
-def import_time() -> float:
-    source = "import time; start = time.perf_counter(); from erlmesh import Node; print(time.perf_counter() - start)"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+def idle(harness: BenchHarness, contender: Contender, node: Beam | PyNode) -> Numbers:
+    harness.pair(contender, OTHER_CORE).clock.ping(node.name)
+    before, seconds = cpu_seconds(node), max(0.1, harness.count(round(IDLE_SECONDS * 10)) / 10)
+    time.sleep(seconds)
+    return {"idle cpu": (cpu_seconds(node) - before) / seconds * 100, "idle memory": resident_bytes(node) / 1e6}
+
+
+def import_time(contender: Contender) -> float:
+    """CPU seconds of ``from erlmesh import Node`` in a new Python process."""
+    source = "import time; start = time.process_time(); from erlmesh import Node; print(time.process_time() - start)"
+    environment = {**os.environ, **contender.environment}
     done = subprocess.run([sys.executable, "-c", source], env=environment, capture_output=True, text=True, check=True)
     return float(done.stdout)
+
+
+def hold(harness: BenchHarness, node: Beam | PyNode, groups: int, each: int) -> None:
+    function = "mesh_bench:hold(" if isinstance(node, Beam) else "workload.join_groups(node, "
+    node.eval(f"{function}{groups}, {each})", timeout=harness.time_limit)
+
+
+def learn(harness: BenchHarness, learner: Beam | PyNode, teacher: Beam | PyNode, groups: int) -> float:
+    """Seconds until the learner knows all groups of the teacher. Both are new."""
+    if isinstance(learner, PyNode):
+        source = f"workload.learn(node, peer, {groups})"
+        return float(learner.eval(source, peer=teacher.name, timeout=harness.time_limit))
+    return float(learner.eval(f"mesh_bench:learn(Node, {groups})", Node=teacher.atom, timeout=harness.time_limit))
+
+
+def wait_for_members(harness: BenchHarness, node: Beam | PyNode, count: int) -> int:
+    """The time in nanoseconds when ``node`` has seen all members of the group ``one_by_one``."""
+    if isinstance(node, Beam):
+        source = f"mesh_bench:wait_for_members(one_by_one, {count})"
+    else:
+        source = f"workload.wait_for_members(node, Atom('one_by_one'), {count})"
+    return int(node.eval(source, timeout=harness.time_limit))
+
+
+def wait_for_groups(harness: BenchHarness, node: Beam | PyNode, groups: int) -> int:
+    function = "mesh_bench:wait_for_groups(" if isinstance(node, Beam) else "workload.wait_for_groups(node, "
+    return int(node.eval(f"{function}{groups})", timeout=harness.time_limit))
+
+
+def collect_garbage(node: Beam | PyNode) -> None:
+    node.eval("mesh_bench:collect_garbage()" if isinstance(node, Beam) else "import gc\ngc.collect()")
 
 
 def resident_bytes(node: Beam | PyNode) -> int:
@@ -148,4 +249,15 @@ def cpu_seconds(node: Beam | PyNode) -> float:
     return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1e9
 
 
-MEASURES: list[Callable[[BenchHarness, str], Numbers]] = [throughput, latency, memberships, start_and_idle]
+MEASURES: list[Callable[[BenchHarness, Contender], Numbers]] = [
+    throughput,
+    binaries,
+    calls,
+    erpc,
+    latency,
+    joins,
+    memberships,
+    churn,
+    codec,
+    start_and_idle,
+]

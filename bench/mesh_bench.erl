@@ -1,10 +1,13 @@
-%% The Erlang half of the benchmark: the measured node's processes (serve/0; subject.py is their Python twin) and the
-%% clocks (everything else), which always run in a BEAM so that both contenders are measured by the same instrument.
+%% The Erlang half of the benchmark: the processes of a measured BEAM (serve/0; workload.py is the same in Python) and
+%% the clocks (everything else). The clocks always run in a BEAM, so all contenders are measured by the same instrument.
 -module(mesh_bench).
 -behaviour(gen_server).
 
--export([serve/0, hold/2, learn/2]).
--export([received/2, sent/2, round_trips/2, requests/3, calls/3, calls_from/3, joins_there/2, joins_here/2]).
+-export([serve/0, hold/2, join_one_by_one/2, learn/2, wait_for_members/2, wait_for_groups/1, collect_garbage/0]).
+-export([received/2, sent/2, received_data/3, sent_data/3, round_trips/2, requests/3, calls/3, calls_from/3]).
+-export([bare/3, bare_from/3, erpc_calls/4, joins_there/2, joins_here/2]).
+-export([codec_terms/0, encode_time/2, decode_time/2]).
+-export([by_coroutine/1, by_thread/1, by_loop/1]).
 -export([init/1, handle_call/3, handle_cast/2]).
 
 %% The measured node
@@ -19,13 +22,18 @@ serve() ->
 
 sink() -> receive {expect, From, N} -> count(N), From ! counted, sink() end.
 
-source() -> receive {emit, To, N} -> emit(To, N), source() end.
+source() ->
+    receive
+        {emit, To, N} -> emit(To, N), source();
+        {emit, To, N, Size} -> emit_data(To, binary:copy(<<7>>, Size), N), source()
+    end.
 
 echo() -> receive {ping, From, N} -> From ! {pong, N}, echo() end.
 
 caller() ->
     receive
-        {call, From, Server, N, InFlight} -> call_all(Server, N, InFlight), From ! called, caller()
+        {call, From, Server, N, InFlight} -> call_all(Server, N, InFlight), From ! called, caller();
+        {bare, From, Echo, N, InFlight} -> trip_all(Echo, N, InFlight), From ! called, caller()
     end.
 
 joiner() ->
@@ -59,14 +67,31 @@ hold(Groups, Each) ->
 
 learn(Node, Groups) ->
     _ = pg:start(pg),
-    {Time, ok} = timer:tc(fun() -> true = net_kernel:connect_node(Node), wait_for_groups(Groups) end),
+    {Time, ok} = timer:tc(fun() -> true = net_kernel:connect_node(Node), wait_for_groups(Groups), ok end),
     Time / 1.0e6.
 
 wait_for_groups(Groups) ->
     case ets:info(pg, size) of
-        Groups -> ok;
+        Groups -> os:system_time(nanosecond);
         _ -> timer:sleep(1), wait_for_groups(Groups)
     end.
+
+%% The time when this node knows so many members of the group. It polls once in ten milliseconds, as reading a long list
+%% costs much.
+wait_for_members(Group, Count) ->
+    case length(pg:get_members(Group)) of
+        Count -> os:system_time(nanosecond);
+        _ -> timer:sleep(10), wait_for_members(Group, Count)
+    end.
+
+join_one_by_one(Group, Count) ->
+    _ = pg:start(pg),
+    Pids = [spawn(fun() -> receive stop -> ok end end) || _ <- lists:seq(1, Count)],
+    Start = os:system_time(nanosecond),
+    [ok = pg:join(Group, Pid) || Pid <- Pids],
+    Start.
+
+collect_garbage() -> [erlang:garbage_collect(Pid) || Pid <- processes()], ok.
 
 %% The clocks
 
@@ -76,6 +101,14 @@ received(Node, N) ->
 
 sent(Node, N) ->
     rate(N, fun() -> {source, Node} ! {emit, self(), N}, count(N) end).
+
+received_data(Node, N, Size) ->
+    Data = binary:copy(<<7>>, Size),
+    {sink, Node} ! {expect, self(), N},
+    rate(N, fun() -> emit_data({sink, Node}, Data, N), receive counted -> ok end end).
+
+sent_data(Node, N, Size) ->
+    rate(N, fun() -> {source, Node} ! {emit, self(), N, Size}, count(N) end).
 
 round_trips(Node, N) ->
     percentiles([trip({echo, Node}, I) || I <- lists:seq(1, N)]).
@@ -103,6 +136,20 @@ calls(Node, N, InFlight) ->
 calls_from(Node, N, InFlight) ->
     rate(N, fun() -> {caller, Node} ! {call, self(), {server, node()}, N, InFlight}, receive called -> ok end end).
 
+%% InFlight processes, each with one message open at a time. Nobody monitors anybody.
+bare(Node, N, InFlight) ->
+    rate(N, fun() -> trip_all({echo, Node}, N, InFlight) end).
+
+bare_from(Node, N, InFlight) ->
+    rate(N, fun() -> {caller, Node} ! {bare, self(), {echo, node()}, N, InFlight}, receive called -> ok end end).
+
+erpc_calls(Node, Function, N, InFlight) ->
+    rate(N, fun() ->
+        at_once(InFlight, fun() ->
+            [I = erpc:call(Node, ?MODULE, Function, [I]) || I <- lists:seq(1, N div InFlight)]
+        end)
+    end).
+
 joins_there(Node, N) -> percentiles([join_there(Node, {there, I}) || I <- lists:seq(1, N)]).
 
 join_there(Node, Group) ->
@@ -126,6 +173,38 @@ join_here(Node, Group) ->
     pg:leave(Group, self()),
     Seen - Joined.
 
+%% The codec alone
+
+codec_terms() ->
+    Pids = [spawn(fun() -> ok end) || _ <- lists:seq(1, 1000)],
+    Map = fun(N) -> #{id => N, name => <<"a name">>, tags => [a, b, c], size => N * 1.5, parent => {node, N}} end,
+    [
+        {small, term_to_binary({ping, {1, <<"a small message">>}, [ok, 2.5]})},
+        {integers, term_to_binary([N * 1000 || N <- lists:seq(1, 1000)])},
+        {maps, term_to_binary([Map(N) || N <- lists:seq(1, 1000)])},
+        {binary, term_to_binary(binary:copy(<<7>>, 65536))},
+        {pids, term_to_binary(Pids)}
+    ].
+
+%% Nanoseconds of one encoding: the least of seven attempts.
+encode_time(Data, Count) ->
+    Term = binary_to_term(Data),
+    least_time(Count, fun() -> term_to_binary(Term) end).
+
+decode_time(Data, Count) -> least_time(Count, fun() -> binary_to_term(Data) end).
+
+least_time(Count, Work) ->
+    lists:min([element(1, tc(fun() -> repeat(Count, Work) end)) || _ <- lists:seq(1, 7)]) / Count.
+
+repeat(0, _) -> ok;
+repeat(N, Work) -> Work(), repeat(N - 1, Work).
+
+%% Functions for erpc. In Python they are a coroutine function, a plain function, and a plain function on the loop.
+
+by_coroutine(N) -> N.
+by_thread(N) -> N.
+by_loop(N) -> N.
+
 %% Parts
 
 emit(_, 0) -> ok;
@@ -134,8 +213,18 @@ emit(To, N) -> To ! {ping, N}, emit(To, N - 1).
 count(0) -> ok;
 count(N) -> receive {ping, _} -> count(N - 1) end.
 
+emit_data(_, _, 0) -> ok;
+emit_data(To, Data, N) -> To ! {ping, Data}, emit_data(To, Data, N - 1).
+
 call_all(Server, N, InFlight) ->
-    Work = fun() -> [gen_server:call(Server, {add, I}, infinity) || I <- lists:seq(1, N div InFlight)] end,
+    at_once(InFlight, fun() ->
+        [gen_server:call(Server, {add, I}, infinity) || I <- lists:seq(1, N div InFlight)]
+    end).
+
+trip_all(Echo, N, InFlight) ->
+    at_once(InFlight, fun() -> [trip(Echo, I) || I <- lists:seq(1, N div InFlight)] end).
+
+at_once(InFlight, Work) ->
     Workers = [spawn_monitor(Work) || _ <- lists:seq(1, InFlight)],
     [receive {'DOWN', Ref, process, Pid, normal} -> ok end || {Pid, Ref} <- Workers],
     ok.

@@ -4,21 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from bench.functions import expose_functions, has_threads
 from erlmesh import Atom, Pid
+from erlmesh.etf import decode, encode
 
 if TYPE_CHECKING:
     from erlmesh import Node, Process
     from erlmesh.terms import Term
 
+__all__ = [
+    "decode_time",
+    "encode_time",
+    "has_threads",
+    "join_groups",
+    "learn",
+    "serve",
+    "wait_for_groups",
+    "wait_for_members",
+]
+
 PING, PONG, COUNTED, CALLED = Atom("ping"), Atom("pong"), Atom("counted"), Atom("called")
 JOINED, LEFT, WATCHING, SEEN, ADD = Atom("joined"), Atom("left"), Atom("watching"), Atom("seen"), Atom("add")
-MANY = 200
-"""Messages that a process sends before it waits for the connection (``drain``)."""
+CALL = Atom("call")
+MANY, MANY_BYTES = 200, 1 << 20
+"""What a process sends before it waits for the connection (``drain``)."""
 
 
 def serve(node: Node) -> None:
+    expose_functions()
     for body in (sink, source, echo, caller, joiner, watcher, server):
         node.spawn(body, name=body.__name__)
 
@@ -36,11 +52,26 @@ async def sink(me: Process) -> None:
 
 
 async def source(me: Process) -> None:
-    async for _, to, count in me:
-        for number in range(count, 0, -1):
-            me.send(to, (PING, number))
-            if not number % MANY:
-                await me.drain()
+    async for _, to, count, *size in me:
+        if size:
+            await emit_data(me, to, count, bytes(*size))
+        else:
+            await emit(me, to, count)
+
+
+async def emit(me: Process, to: Term, count: int) -> None:
+    for number in range(count, 0, -1):
+        me.send(to, (PING, number))
+        if not number % MANY:
+            await me.drain()
+
+
+async def emit_data(me: Process, to: Term, count: int, data: bytes) -> None:
+    between_drains = max(1, min(MANY, MANY_BYTES // len(data)))
+    for number in range(count, 0, -1):
+        me.send(to, (PING, data))
+        if not number % between_drains:
+            await me.drain()
 
 
 async def echo(me: Process) -> None:
@@ -58,11 +89,12 @@ async def server(me: Process) -> None:
 
 
 async def caller(me: Process) -> None:
-    async for _, asker, to, count, in_flight in me:
+    async for kind, asker, to, count, in_flight in me:
         left = [in_flight]
         done = asyncio.get_running_loop().create_future()
+        body = one_caller if kind is CALL else one_bare_caller
         for _ in range(in_flight):
-            me.spawn(one_caller, to, count // in_flight, left, done)
+            me.spawn(body, to, count // in_flight, left, done)
         await done
         me.send(asker, CALLED)
 
@@ -70,6 +102,15 @@ async def caller(me: Process) -> None:
 async def one_caller(me: Process, to: Term, count: int, left: list[int], done: asyncio.Future[None]) -> None:
     for number in range(count):
         await me.call(to, (ADD, number), timeout=None)
+    left[0] -= 1
+    if not left[0]:
+        done.set_result(None)
+
+
+async def one_bare_caller(me: Process, to: Term, count: int, left: list[int], done: asyncio.Future[None]) -> None:
+    for number in range(count):
+        me.send(to, (PING, me.pid, number))
+        await me.receive()
     left[0] -= 1
     if not left[0]:
         done.set_result(None)
@@ -112,6 +153,39 @@ async def learn(node: Node, peer: str, groups: int) -> float:
     start = time.perf_counter()
     if not await node.connect(peer):
         raise ConnectionError(node.last_connect_error(peer))
+    await wait_for_groups(node, groups)
+    return time.perf_counter() - start
+
+
+async def wait_for_groups(node: Node, groups: int) -> int:
+    """The time when this node knows so many groups."""
     while node.pg.statistics().groups != groups:  # noqa: ASYNC110 - the Erlang workload polls once a millisecond, too
         await asyncio.sleep(0.001)
-    return time.perf_counter() - start
+    return time.time_ns()
+
+
+async def wait_for_members(node: Node, group: Term, count: int) -> int:
+    """The time when this node knows so many members. It polls as rarely as the Erlang workload."""
+    while len(node.pg.get_members(group)) != count:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    return time.time_ns()
+
+
+def encode_time(data: bytes, count: int) -> float:
+    """Nanoseconds of one encoding: the least of seven attempts."""
+    term = decode(data)
+    return least_time(count, lambda: encode(term))
+
+
+def decode_time(data: bytes, count: int) -> float:
+    return least_time(count, lambda: decode(data))
+
+
+def least_time(count: int, work: Callable[[], object]) -> float:
+    times = []
+    for _ in range(7):
+        start = time.perf_counter_ns()
+        for _ in range(count):
+            work()
+        times.append(time.perf_counter_ns() - start)
+    return min(times) / count

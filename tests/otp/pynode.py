@@ -19,7 +19,9 @@ SRC = Path(__file__).parents[2] / "src"
 
 
 class PyNode(NodeProcess):
-    """A node named ``name`` (on 127.0.0.1 unless it says otherwise); ``options`` are those of :class:`erlmesh.Node`."""
+    """A node named ``name`` (on 127.0.0.1 unless it says otherwise); ``options`` are those of :class:`erlmesh.Node`.
+    ``event_loop`` is ``asyncio`` or ``uvloop``.
+    """
 
     def __init__(
         self,
@@ -31,10 +33,12 @@ class PyNode(NodeProcess):
         environment: Mapping[str, str] | None = None,
         core: int | None = None,
         exec_prefix: Sequence[str] = (),
+        event_loop: str = "asyncio",
         **options: Any,
     ) -> None:
         full = name if "@" in name else f"{name}@127.0.0.1"
-        command = [sys.executable, "-W", "error", str(DRIVER), json.dumps({"name": full, "cookie": cookie, **options})]
+        node_options = json.dumps({"name": full, "cookie": cookie, **options})
+        command = [sys.executable, "-W", "error", str(DRIVER), node_options, event_loop]
         environment_of_node = {**python_environment(epmd_port, home), **(environment or {})}
         super().__init__(full, command, environment_of_node, core=core, exec_prefix=exec_prefix)
         self.atom = Atom(full)

@@ -1,8 +1,9 @@
 """The program of :class:`pynode.PyNode`: an erlmesh node that evaluates requests from its standard input.
 
-``python pynode_driver.py '{"name": ..., "cookie": ...}'``. A request is evaluated in the body of one process, ``me``,
-with ``node``, the names of erlmesh and all earlier assignments as globals. Statements and ``await`` work. If a signal
-terminates that process, another one replaces it.
+``python pynode_driver.py '{"name": ..., "cookie": ...}' EVENT_LOOP``, where the event loop is ``asyncio`` or
+``uvloop``. A request is evaluated in the body of one process, ``me``, with ``node``, the names of erlmesh and all
+earlier assignments as globals. Statements and ``await`` work. If a signal terminates that process, another one replaces
+it.
 """
 
 from __future__ import annotations
@@ -81,6 +82,15 @@ async def main(options: dict[str, Any]) -> None:
         await done.wait()
 
 
+def loop_factory(event_loop: str) -> Any:
+    if event_loop == "asyncio":
+        return asyncio.new_event_loop
+    import uvloop
+
+    return uvloop.new_event_loop
+
+
 if __name__ == "__main__":
     logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    asyncio.run(main(json.loads(sys.argv[1])))
+    with asyncio.Runner(loop_factory=loop_factory(sys.argv[2])) as runner:
+        runner.run(main(json.loads(sys.argv[1])))

@@ -43,6 +43,7 @@ COMMANDS: Final = {
     "start": "start a node without a prompt",
     "remsh": "open a prompt on a running node",
     "ping": "check whether a node can be reached",
+    "bench": "measure the connection to a node",
     "members": "print the members of a process group",
     "health": "check the health of a node on this machine",
     "doctor": "diagnose step by step why a node cannot be reached",

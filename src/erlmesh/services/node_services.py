@@ -66,6 +66,7 @@ class NodeServices:
         table.add(self._pg2_get_members, "pg2", "get_members")
         table.add(lambda: self._runtime.atom, "erlang", "node")
         table.add(self._blocked_peers, "erlmesh", "blocked_peers")
+        table.add(_echo, "erlmesh", "echo")
         table.add(self._erlang_apply, "erlang", "apply")
 
     async def _erlang_apply(self, me: LocalProcess, function: Term, arguments: list[Term]) -> Term:
@@ -98,3 +99,8 @@ class NodeServices:
             return self.pg2.get_members(name)
         except GroupError as error:
             return (Atom("error"), error.reason)
+
+
+def _echo(term: Term) -> Term:
+    """``erlmesh:echo(Term)`` returns the term, for ``erlmesh bench``."""
+    return term

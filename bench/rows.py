@@ -1,0 +1,123 @@
+"""The rows of the table: what is measured, in which unit, and which ratio to the BEAM the native build must reach."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["CPU", "ROWS", "Numbers", "Row", "cpu_key"]
+
+Numbers = dict[str, float]
+"""By key of a row, the number of one round. ``cpu_key(key)`` has the CPU time of one operation in microseconds."""
+
+CPU: Final = "cpu"
+
+
+def cpu_key(key: str) -> str:
+    return f"{key} cpu"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row. ``line`` and ``aim`` are ratios to the BEAM of the same run, or the number itself if ``absolute``.
+
+    ``decided_by`` is ``value``, ``cpu`` (only the ratio of CPU times counts) or ``either``: then the line is met if one
+    of the two ratios meets it. A rate depends on the speed of both nodes. The CPU time belongs to the measured node.
+    """
+
+    key: str
+    label: str
+    unit: str
+    line: float | None = None
+    aim: float | None = None
+    more_is_better: bool = False
+    absolute: bool = False
+    decided_by: str = "value"
+    in_chart: bool = False
+
+
+def _rate(key: str, label: str, line: float | None = None, aim: float | None = None, unit: str = "1/s") -> Row:
+    chart = key in _CHART
+    return Row(key, label, unit, line, aim, more_is_better=True, decided_by="either", in_chart=chart)
+
+
+def _time(key: str, label: str, line: float | None = None, aim: float | None = None, unit: str = "µs") -> Row:
+    return Row(key, label, unit, line, aim, in_chart=key in _CHART)
+
+
+_CHART: Final = frozenset(
+    (
+        *("received", "sent", "trip1 p50", "trip2 p50", "requests", "calls", "calls from", "erpc coroutine"),
+        *("received 1K", "sent 1K", "received 64K", "sent 64K", "join here1", "join there1", "learn", "teach"),
+        *("learn one", "gone", "small encode", "small decode"),
+    )
+)
+
+_MESSAGES: Final = (
+    _rate("received", "small messages received", 1.2, 1.5),
+    _rate("sent", "small messages sent", 1.8, 2.0),
+    _rate("received 1K", "1 KB binaries received", 1.0, 1.2, "MB/s"),
+    _rate("sent 1K", "1 KB binaries sent", 1.0, 1.2, "MB/s"),
+    _rate("received 64K", "64 KB binaries received", 1.0, 1.1, "MB/s"),
+    _rate("sent 64K", "64 KB binaries sent", 1.0, 1.2, "MB/s"),
+)
+_CALLS: Final = (
+    _rate("requests", "requests answered, 100 open, one asker", 1.1),
+    _rate("calls", "gen_server calls answered, 100 callers", 1.1, 1.3),
+    _rate("calls from", "gen_server calls made, 100 callers", 1.15, 1.4),
+    _rate("bare", "message and reply as server, 100 clients"),
+    _rate("bare from", "message and reply as client, 100 clients"),
+    Row("erpc coroutine", "erpc calls of async functions", "1/s", 1.5, 1.0, True, decided_by=CPU, in_chart=True),
+    Row("erpc thread", "erpc calls of plain functions (threads)", "1/s", more_is_better=True),
+    Row("erpc loop", "erpc calls of plain functions on the loop", "1/s", 1.5, 1.0, True, decided_by=CPU),
+)
+_LATENCY: Final = (
+    _time("trip1 p50", "round trip, one core, median", 1.1, 0.75),
+    _time("trip1 p99", "round trip, one core, p99", 1.3, 1.0),
+    _time("trip2 p50", "round trip, two cores, median", 1.2, 1.0),
+    _time("trip2 p99", "round trip, two cores, p99"),
+)
+_JOINS: Final = (
+    _time("join here1", "a BEAM's join seen here, one core", 1.6, 1.0),
+    _time("join here2", "a BEAM's join seen here, two cores"),
+    _time("join there1", "a join seen by a BEAM, one core", 1.6, 1.0),
+    _time("join there2", "a join seen by a BEAM, two cores"),
+)
+_MEMBERSHIPS: Final = (
+    _time("learn", "100,000 memberships learnt, 10,000 groups", 0.6, 0.4, "ms"),
+    _time("teach", "100,000 memberships taught, 10,000 groups", 1.1, 0.9, "ms"),
+    _time("learn one", "100,000 memberships learnt, one group", 1.0, 0.7, "ms"),
+    Row("memory one", "memory per membership, one group", "bytes", 100, 80, absolute=True),
+    _time("learn many", "100,000 memberships learnt, 100,000 groups", unit="ms"),
+    Row("memory many", "memory per membership, 100,000 groups", "bytes", 500, 400, absolute=True),
+    Row("joins", "10,000 joins to one group, one by one", "1/s", more_is_better=True),
+    _time("gone", "10,000 members gone after kill -9", 1.0, 0.7, "ms"),
+)
+TERMS: Final[Mapping[str, tuple[str, int]]] = {
+    "small": ("a small tuple", 2000),
+    "integers": ("1,000 integers", 50),
+    "maps": ("1,000 maps of 5 keys", 2),
+    "binary": ("a 64 KB binary", 200),
+    "pids": ("1,000 pids", 50),
+}
+"""The terms of the codec rows: label and how often each is encoded in one attempt."""
+
+
+def _codec_rows() -> list[Row]:
+    rows = []
+    for term, (label, _) in TERMS.items():
+        decode_line = 2.5 if term == "integers" else 1.2
+        rows.append(_time(f"{term} encode", f"encode {label}", 1.2, 1.0, "ns"))
+        rows.append(_time(f"{term} decode", f"decode {label}", decode_line, 1.0, "ns"))
+    return rows
+
+
+_PROCESS: Final = (
+    _time("start", "start of a process with a node", unit="ms"),
+    Row("import", "import of the library, CPU time", "ms", 55, 45, absolute=True),
+    Row("idle memory", "memory of an idle, connected node", "MB", 28, absolute=True),
+    Row("idle cpu", "processor time of an idle node", "%", 1.0),
+)
+
+ROWS: Final = [*_MESSAGES, *_CALLS, *_LATENCY, *_JOINS, *_MEMBERSHIPS, *_codec_rows(), *_PROCESS]
