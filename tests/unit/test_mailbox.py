@@ -49,13 +49,18 @@ def test_false_message_is_not_a_missing_message():
 
 
 def test_waiting_process_is_woken_once():
+    class RecordingWait:
+        def set_result(self, result):
+            woken.append((result, len(mailbox)))
+
     mailbox, woken = Mailbox(), []
-    mailbox.wake = lambda: woken.append(len(mailbox))
+    mailbox.waiting = RecordingWait()
 
     mailbox.put(1)
     mailbox.put(2)
 
-    assert woken == [1]
+    assert woken == [(None, 1)]
+    assert mailbox.waiting is None
 
 
 @given(st.lists(st.integers(0, 5)), st.integers(0, 5))

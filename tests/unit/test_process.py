@@ -180,6 +180,98 @@ async def test_receive_timeout_loses_no_message(node):
 
 
 @with_node
+async def test_messages_that_do_not_match_do_not_extend_the_timeout(node):
+    ended = []
+
+    async def body(me):
+        with pytest.raises(TimeoutError):
+            await me.receive(lambda message: message == 2, timeout=1.0)
+        ended.append(me._ops.now() - start)
+
+    start, pid = asyncio.get_running_loop().time(), node.spawn(body)
+    for _ in range(4):
+        node.send(pid, 1)
+        await asyncio.sleep(0.4)
+
+    assert ended == [pytest.approx(1.0)]
+
+
+@with_node
+async def test_timeout_between_a_message_that_does_not_match_and_the_step_is_not_lost(node):
+    ended = []
+
+    async def body(me):
+        with pytest.raises(TimeoutError):
+            await me.receive(lambda message: message == 2, timeout=1.0)
+        ended.append(me._ops.now() - start)
+
+    loop = asyncio.get_running_loop()
+    loop.call_later(1.0, lambda: node.send(pid, 1))  # before the time limit in the same iteration
+    start, pid = loop.time(), node.spawn(body)
+    await asyncio.sleep(2.0)
+
+    assert ended == [pytest.approx(1.0)]
+
+
+@with_node
+async def test_timeouts_leave_no_timer_and_no_wait(node):
+    async def body(me):
+        with pytest.raises(TimeoutError):
+            await me.receive(timeout=1.0)
+        await me.receive(timeout=1000.0)
+
+    pid = node.spawn(body)
+    await asyncio.sleep(2.0)
+    node.send(pid, 1)
+    await run_iterations()
+
+    assert not node.is_alive(pid)
+    assert len(node._router.deadlines) == 0
+
+
+@with_node
+async def test_second_task_that_waits_for_the_messages_of_a_process_raises(node):
+    got = []
+
+    async def body(me):
+        second = asyncio.ensure_future(_receive_later(me))
+        got.append(await me.receive())
+        with pytest.raises(RuntimeError, match="another task waits"):
+            await second
+
+    pid = node.spawn(body)
+    await run_iterations()
+    node.send(pid, 1)
+    await run_iterations()
+
+    assert got == [1]
+    assert not node.is_alive(pid)
+
+
+async def _receive_later(me):
+    await asyncio.sleep(0)
+    return await me.receive()
+
+
+@with_node
+async def test_receive_of_another_task_waits_again_after_a_cancellation(node):
+    got = []
+
+    async def body(me):
+        first = asyncio.ensure_future(me.receive(lambda _: True))
+        await run_iterations()
+        first.cancel()
+        got.append(await me.receive())
+
+    pid = node.spawn(body)
+    await run_iterations()
+    node.send(pid, 1)
+    await run_iterations()
+
+    assert got == [1]
+
+
+@with_node
 async def test_message_that_arrives_at_the_timeout_is_not_lost(node):
     got = []
 

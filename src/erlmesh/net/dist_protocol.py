@@ -101,10 +101,11 @@ class DistProtocol(asyncio.Protocol):
             return
         now = self._loop.time()
         if self.channel is not None:
-            self._channel_events(self.channel.receive_data(data, now))
-            # This runs after the processes that the data has woken up. So their replies leave in the same iteration of
-            # the event loop, in one write.
-            self._flush_soon()
+            self._flush_scheduled = True  # What the processes send that the data wakes up leaves below, in one write.
+            try:
+                self._channel_events(self.channel.receive_data(data, now))
+            finally:
+                self._flush()
         elif self.handshake is not None:
             self._handshake_events(self.handshake, self.handshake.receive_data(data, now), now)
 

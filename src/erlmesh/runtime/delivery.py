@@ -93,6 +93,5 @@ def _resolve_call(process: LocalProcess, message: Term) -> bool:
     answer = process._pending_calls.get(message[0].tail) if type(message[0].tail) is Ref else None
     if answer is None:
         return False
-    if not answer.done():
-        answer.set_result(message[1])
+    answer.set_result(message[1])
     return True

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from erlmesh.core import gen
 from erlmesh.core.exit_reasons import NOCONNECTION, NOPROC
 from erlmesh.core.monitors import MonitorEntry
@@ -11,6 +9,7 @@ from erlmesh.errors import CalleeExited, CallError, CallTimeout, NoProcess
 from erlmesh.runtime.node_state import Dispatcher, NodeState
 from erlmesh.runtime.process import Destination, LocalProcess
 from erlmesh.runtime.signal_sender import SignalSender
+from erlmesh.runtime.wakeups import Wait
 from erlmesh.terms import Pid, Term
 
 __all__ = ["GenCalls"]
@@ -19,35 +18,38 @@ __all__ = ["GenCalls"]
 class GenCalls:
     """Makes the calls of this node's processes.
 
-    One reference serves as alias, as monitor and as key of the future in the caller's ``_pending_calls``. The reply
+    One reference serves as alias, as monitor and as key of the wait in the caller's ``_pending_calls``. The reply
     comes to the alias, as in OTP's ``gen:call``.
     """
 
     def __init__(self, state: NodeState, dispatcher: Dispatcher, signal_sender: SignalSender) -> None:
         self._registry = state.registry
+        self._wakeups = state.wakeups
+        self._deadlines = state.deadlines
         self._dispatcher = dispatcher
         self._signal_sender = signal_sender
 
     async def call(self, caller: LocalProcess, to: Destination, request: Term, timeout: float | None) -> Term:
         """See :meth:`Process.call`."""
-        loop = asyncio.get_running_loop()
         registry, sender = self._registry, self._signal_sender
         ref = registry.alias(caller)
-        answer = caller._pending_calls[ref] = loop.create_future()
-        timer = None if timeout is None else loop.call_later(timeout, _expire, answer, to, timeout)
+        answer = caller._pending_calls[ref] = Wait(self._wakeups)
+        if timeout is not None:
+            self._deadlines.add(answer, timeout)
         try:
             sender.monitor_with_ref(caller, to, ref)
             sender.send(caller, to, gen.call(caller.pid, ref, request), strict=False)
             return await answer
+        except TimeoutError:
+            if not answer.timed_out:
+                raise
+            raise CallTimeout(f"no answer from {to} within {timeout:g} s") from None
         finally:
-            if timer is not None:
-                timer.cancel()
+            if timeout is not None:
+                self._deadlines.remove(answer, timeout)
             caller._pending_calls.pop(ref, None)
             registry.unalias(caller, ref)  # A late reply to an alias is dropped.
             sender.demonitor(caller, ref)
-            if answer.done() and not answer.cancelled():
-                # Mark an exception as retrieved: if the caller was cancelled meanwhile, asyncio would log it.
-                answer.exception()
 
     def down_error(self, monitor: MonitorEntry, reason: Term) -> CallError:
         """Return the error for a caller whose callee is gone for ``reason``."""
@@ -58,8 +60,3 @@ class GenCalls:
         if reason is NOCONNECTION:
             return self._dispatcher.no_connection_error(monitor.node)
         return CalleeExited(f"{callee} exited before it answered: {reason}", reason)
-
-
-def _expire(answer: asyncio.Future[Term], to: Destination, seconds: float) -> None:
-    if not answer.done():
-        answer.set_exception(CallTimeout(f"no answer from {to} within {seconds:g} s"))

@@ -158,6 +158,7 @@ class NodeInstance:
         self.loop_monitor.stop()
         for process in list(self.router.registry.processes.values()):
             self.router.termination.terminate(process, SHUTDOWN)
+        self.router.deadlines.close()
 
     def _terminate_tasks(self) -> list[asyncio.Task[None]]:
         """Terminate the processes that have a task, and return these tasks."""

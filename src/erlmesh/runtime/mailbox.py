@@ -1,4 +1,4 @@
-"""A queue with selective receive. It is synchronous: :class:`LocalProcess` adds the waiting."""
+"""A queue with selective receive. It is synchronous: :class:`LocalProcess` awaits the :class:`Wait`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from erlmesh.runtime.wakeups import Wait
 from erlmesh.terms import Term
 
 __all__ = ["EMPTY", "Mailbox"]
@@ -23,22 +24,23 @@ EMPTY: Final = _Empty()
 class Mailbox:
     """Messages in order of arrival.
 
-    A process that waits sets ``wake``. The next :meth:`put` clears it and calls it, so it is called at most once.
+    A process that waits sets ``waiting``. The next :meth:`put` clears it and ends the wait. The message stays in the
+    mailbox until the process takes it. So a wait that was cancelled meanwhile loses no message.
     """
 
-    __slots__ = ("messages", "wake")
+    __slots__ = ("messages", "waiting")
 
     def __init__(self) -> None:
         self.messages: deque[Term] = deque()
-        self.wake: Callable[[], None] | None = None
+        self.waiting: Wait | None = None
 
     def put(self, message: Term) -> None:
         """Append a message and wake the process that waits."""
         self.messages.append(message)
-        wake = self.wake
-        if wake is not None:
-            self.wake = None
-            wake()
+        waiting = self.waiting
+        if waiting is not None:
+            self.waiting = None
+            waiting.set_result(None)
 
     def take(self, match: Callable[[Term], bool] | None = None, skip: int = 0) -> Term:
         """Remove and return the first message that ``match`` accepts, or :data:`EMPTY`. None accepts any message.

@@ -15,9 +15,11 @@ from erlmesh.core.spawn_requests import SpawnRequests
 from erlmesh.errors import NoConnection
 from erlmesh.proto.control import Signal
 from erlmesh.records import record
+from erlmesh.runtime.deadlines import Deadlines
 from erlmesh.runtime.delivery import Delivery
 from erlmesh.runtime.process import Backpressure
 from erlmesh.runtime.registry import ProcessRegistry
+from erlmesh.runtime.wakeups import Wakeups
 from erlmesh.terms import Atom
 
 __all__ = ["Dispatcher", "EnqueueSignal", "NodeState", "Peer"]
@@ -45,13 +47,25 @@ class NodeState:
     """SPAWN_REQUESTs that were sent and have no reply yet."""
     peers: dict[Atom, Peer]
     """The established connections by node. The connection manager adds and removes entries."""
+    wakeups: Wakeups
+    """When the processes that a message wakes up continue."""
+    deadlines: Deadlines
+    """The time limits of calls and receives."""
 
     @classmethod
     def empty(cls, identifiers: Identifiers) -> NodeState:
         """The state of an instance that has no process and no connection."""
         node = identifiers.node
         return cls(
-            identifiers, ProcessRegistry(identifiers), Delivery(), Links(node), Monitors(node), SpawnRequests(), {}
+            identifiers=identifiers,
+            registry=ProcessRegistry(identifiers),
+            delivery=Delivery(),
+            links=Links(node),
+            monitors=Monitors(node),
+            spawn_requests=SpawnRequests(),
+            peers={},
+            wakeups=Wakeups(),
+            deadlines=Deadlines(),
         )
 
 

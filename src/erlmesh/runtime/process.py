@@ -8,7 +8,7 @@ for messages is asynchronous.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from random import Random
 from typing import Any, Literal, Protocol, overload
 
@@ -16,8 +16,10 @@ from erlmesh.core import gen
 from erlmesh.core.exit_reasons import NORMAL
 from erlmesh.core.identifiers import pid_number
 from erlmesh.errors import Exit
+from erlmesh.runtime.deadlines import Deadlines
 from erlmesh.runtime.mailbox import EMPTY, Mailbox
-from erlmesh.runtime.process_types import MFA, Backpressure, Body, Destination, ExitFuture, Timer
+from erlmesh.runtime.process_types import MFA, Backpressure, Body, Destination, Timer
+from erlmesh.runtime.wakeups import Wait, Wakeups
 from erlmesh.terms import Atom, Pid, Ref, SendableTerm, Term
 from erlmesh.terms.copying import copy_term
 
@@ -26,7 +28,6 @@ __all__ = [
     "Backpressure",
     "Body",
     "Destination",
-    "ExitFuture",
     "LocalProcess",
     "ProcessOps",
     "SignalOps",
@@ -75,6 +76,14 @@ class ProcessOps(Protocol):
     def random(self) -> Random:
         """The node's source of randomness. With a seed it repeats itself."""
 
+    @property
+    def wakeups(self) -> Wakeups:
+        """Schedules the next step of a process that waits."""
+
+    @property
+    def deadlines(self) -> Deadlines:
+        """The time limits of waits."""
+
     def now(self) -> float:
         """Seconds on the event loop's clock, which all timeouts use."""
 
@@ -94,7 +103,9 @@ class ProcessOps(Protocol):
 
     def register(self, name: Atom, pid: Pid) -> None: ...
 
-    async def call(self, caller: LocalProcess, to: Destination, request: Term, timeout: float | None) -> Term: ...
+    def call(
+        self, caller: LocalProcess, to: Destination, request: Term, timeout: float | None
+    ) -> Coroutine[Any, Any, Term]: ...
 
     def spawn(self, parent: LocalProcess, body: Body, arguments: tuple[Any, ...], name: Atom | str | None) -> Pid: ...
 
@@ -154,7 +165,7 @@ class LocalProcess:
         self._handler: Callable[[Term], None] | None = None  # Gets each message, until termination.
         self._on_end: Callable[[], object] | None = None  # Called after termination, to restart a server.
         # Calls and spawn requests by reference. Termination fails them all.
-        self._pending_calls: dict[Ref, asyncio.Future[Term]] = {}
+        self._pending_calls: dict[Ref, Wait] = {}
         # The connection or queue that this process has filled. Its next receive or call waits for it.
         self._blocked_on: Backpressure | None = None
         self._reductions_left = REDUCTIONS  # Messages until the process yields to other tasks.
@@ -196,35 +207,46 @@ class LocalProcess:
         if self._blocked_on is not None or self._reductions_left <= 0:
             await self._yield()
         self._reductions_left -= 1
-        mailbox = self._mailbox
-        message = mailbox.take(match)
-        if message is not EMPTY:
-            return message
-        if timeout is None:
-            return await self._wait(match, len(mailbox))
-        async with asyncio.timeout(timeout):
-            return await self._wait(match, len(mailbox))
+        message = self._mailbox.take(match)
+        return message if message is not EMPTY else await self._wait(match, timeout)
 
     def receive_nowait(self, match: Callable[[Term], bool] | None = None) -> Term | None:
         """As :meth:`receive`, without waiting: None if there is no such message. (None is not a term.)"""
         message = self._mailbox.take(match)
         return None if message is EMPTY else message
 
-    async def _wait(self, match: Callable[[Term], bool] | None, scanned: int) -> Term:
-        self._require_alive()
+    async def _wait(self, match: Callable[[Term], bool] | None, timeout: float | None) -> Term:
+        """Wait for a message that ``match`` accepts. The mailbox has none now."""
+        wait = self._start_waiting()
+        if timeout is not None:
+            self._ops.deadlines.add(wait, timeout)
         mailbox = self._mailbox
+        try:
+            while True:
+                scanned = len(mailbox)
+                await wait
+                message = mailbox.take(match, scanned)
+                if message is not EMPTY:
+                    return message
+                if wait.timed_out:  # The limit was reached between the message that did not match and this step.
+                    raise TimeoutError
+                wait.renew()
+                mailbox.waiting = wait
+        finally:
+            if mailbox.waiting is wait:  # After a cancellation another task may wait already.
+                mailbox.waiting = None
+            if timeout is not None:
+                self._ops.deadlines.remove(wait, timeout)
+
+    def _start_waiting(self) -> Wait:
+        """Return the wait that the next message ends. Raises RuntimeError if another task waits for one already."""
+        self._require_alive()
+        waiting = self._mailbox.waiting
+        if waiting is not None and not waiting.done():
+            raise RuntimeError(f"another task waits for the messages of {self.label} already")
         self._reductions_left = REDUCTIONS
-        while True:
-            woken = asyncio.get_running_loop().create_future()
-            mailbox.wake = lambda woken=woken: None if woken.done() else woken.set_result(None)
-            try:
-                await woken
-            finally:
-                mailbox.wake = None
-            message = mailbox.take(match, scanned)
-            if message is not EMPTY:
-                return message
-            scanned = len(mailbox)
+        wait = self._mailbox.waiting = Wait(self._ops.wakeups)
+        return wait
 
     def __aiter__(self) -> AsyncIterator[Term]:
         return self
@@ -234,9 +256,9 @@ class LocalProcess:
             await self._yield()
         self._reductions_left -= 1
         messages = self._mailbox.messages
-        if messages:
-            return messages.popleft()
-        return await self._wait(None, 0)
+        while not messages:  # Code outside the process may have taken the message that ended the wait.
+            await self._start_waiting()
+        return messages.popleft()
 
     async def _yield(self) -> None:
         """Let other tasks run, and wait while a connection that this process has filled stays full."""

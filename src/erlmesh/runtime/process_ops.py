@@ -7,9 +7,9 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, Protocol
 
-from erlmesh.runtime.process import MFA, Body, Destination, LocalProcess
+from erlmesh.runtime.process import MFA, Body, LocalProcess
 from erlmesh.runtime.router import Router
-from erlmesh.terms import Atom, Pid, Ref, Term
+from erlmesh.terms import Atom, Pid, Ref
 
 __all__ = ["NodeProcessOps", "SpawnFunction"]
 
@@ -38,15 +38,15 @@ class NodeProcessOps:
         self.deliver = router.delivery.deliver
         self.terminate = router.termination.terminate
         self.make_ref = router.identifiers.ref
+        self.wakeups = router.wakeups
+        self.deadlines = router.deadlines
+        self.call = router.gen_calls.call
         self._router = router
         self._spawn = spawn
         self._group_leader = group_leader
 
     def now(self) -> float:
         return asyncio.get_running_loop().time()
-
-    async def call(self, caller: LocalProcess, to: Destination, request: Term, timeout: float | None) -> Term:
-        return await self._router.gen_calls.call(caller, to, request, timeout)
 
     def spawn(self, parent: LocalProcess, body: Body, arguments: tuple[Any, ...], name: Atom | str | None) -> Pid:
         child = self._spawn(body, arguments, name)

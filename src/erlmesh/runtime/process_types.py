@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeAlias
 
 from erlmesh.terms import Atom, Pid, Ref, Term
 
-__all__ = ["MFA", "Backpressure", "Body", "Destination", "ExitFuture", "Timer"]
+__all__ = ["MFA", "Backpressure", "Body", "Destination", "Timer"]
 
 Destination: TypeAlias = "Pid | Ref | Atom | str | tuple[Atom | str, Atom | str]"
 """Where a message can go: a pid, an alias, a name registered here, or ``(name, node)`` in Erlang's order."""
@@ -28,10 +28,6 @@ class Backpressure(Protocol):
 
     async def wait_writable(self) -> None:
         """Return when it is no longer busy, or gone."""
-
-
-class ExitFuture(asyncio.Future[Term]):
-    """Waits for a monitored process to terminate for any reason. The result is the exit reason."""
 
 
 class Timer:

@@ -40,10 +40,11 @@ from erlmesh.proto.control import (
 )
 from erlmesh.runtime.gen_call import GenCalls
 from erlmesh.runtime.node_state import EnqueueSignal, NodeState
-from erlmesh.runtime.process import ExitFuture, LocalProcess
+from erlmesh.runtime.process import LocalProcess
 from erlmesh.runtime.signal_sender import SignalSender
 from erlmesh.runtime.spawn_client import SpawnClient
 from erlmesh.runtime.termination import Termination
+from erlmesh.runtime.wakeups import ExitWait
 from erlmesh.terms import Atom, Pid, Ref, Term
 
 __all__ = ["Router", "refuse_spawn_request"]
@@ -69,6 +70,8 @@ class Router:
         self.monitors = state.monitors
         self.registry = state.registry
         self.delivery = state.delivery
+        self.wakeups = state.wakeups
+        self.deadlines = state.deadlines
         self.enqueue = enqueue
         self.signal_sender = SignalSender(state, self)
         self.gen_calls = GenCalls(state, self, self.signal_sender)
@@ -96,22 +99,30 @@ class Router:
 
     # Incoming signals
 
+    def signals_received(self, signals: Iterable[Signal], peer: Atom) -> None:
+        """Apply all signals of one read, in order. Then run the processes that they have woken up."""
+        self.wakeups.run_round(self.handle_signals, signals, peer)
+
     def handle_signals(self, signals: Iterable[Signal], peer: Atom) -> None:
         """Apply the signals of the node ``peer`` in order."""
         processes, handlers, peers, deliver = self.registry.processes, self._handlers, self.peers, self.delivery.deliver
-        connection = peers.get(peer)
+        connection, atom, creation = peers.get(peer), self.atom, self.creation
         for signal in signals:
-            if peers.get(peer) is not connection:
-                # A process that got the previous signal has disconnected the peer. Its DOWNs and `nodedown` have been
-                # delivered, so nothing of this connection may follow.
-                return
-            if type(signal) is Send:  # The hot path: `_on_send` and `pid_number`, inlined.
+            if type(signal) is Send:  # The hot path: `_on_send`, `pid_number` and `deliver`, inlined.
                 to = signal.to
                 process = processes.get(to.id | to.serial << 32)
-                if process is not None and to.creation == self.creation and to.node is self.atom:
-                    deliver(process, signal.message)
+                if process is None or to.creation != creation or to.node is not atom:
+                    continue
+                if process._handler is None and not process._pending_calls:
+                    process._mailbox.put(signal.message)  # It runs no code of a process.
+                    continue
+                deliver(process, signal.message)
             else:
                 handlers[type(signal)](signal, peer)
+            if peers.get(peer) is not connection:
+                # A handler process that got this signal has disconnected the peer. Its DOWNs and `nodedown` have been
+                # delivered, so nothing of this connection may follow.
+                return
 
     def apply(self, signal: Signal, node: Atom) -> None:
         """Apply one signal that came from ``node``, which may be this node."""
@@ -169,7 +180,7 @@ class Router:
         answer = process._pending_calls.get(signal.alias)
         if answer is None:
             self.delivery.deliver(process, signal.message)
-        elif not answer.done():
+        else:
             message = signal.message
             answer.set_result(message[1] if type(message) is tuple and len(message) == 2 else message)
 
@@ -242,9 +253,7 @@ class Router:
         answer = process._pending_calls.get(ref)
         if answer is None:
             self.delivery.deliver(process, (DOWN, ref, PROCESS, monitor.down_object(), reason))
-        elif answer.done():
-            return
-        elif type(answer) is ExitFuture:
+        elif type(answer) is ExitWait:
             answer.set_result(reason)
         else:
             answer.set_exception(self.gen_calls.down_error(monitor, reason))

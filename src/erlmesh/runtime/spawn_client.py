@@ -1,12 +1,11 @@
 """Sends SPAWN_REQUESTs and handles their replies. Incoming requests are in :mod:`~erlmesh.runtime.spawn_server`.
 
-A caller that waits has a future in its ``_pending_calls`` under the request's reference. The same reference is that of
-the monitor, if one was asked for, as in ``erlang:spawn_request/5``.
+A caller that waits has a :class:`Wait` in its ``_pending_calls`` under the request's reference. The same reference is
+that of the monitor, if one was asked for, as in ``erlang:spawn_request/5``.
 """
 
 from __future__ import annotations
 
-import asyncio
 from typing import Final
 
 from erlmesh.core.exit_reasons import NOCONNECTION
@@ -15,8 +14,9 @@ from erlmesh.errors import CallError, EncodeError
 from erlmesh.etf import encode_term
 from erlmesh.proto.control import Link, SpawnReply, SpawnRequest
 from erlmesh.runtime.node_state import Dispatcher, NodeState
-from erlmesh.runtime.process import MFA, ExitFuture, LocalProcess
+from erlmesh.runtime.process import MFA, LocalProcess
 from erlmesh.runtime.signal_sender import SignalSender
+from erlmesh.runtime.wakeups import ExitWait, Wait
 from erlmesh.terms import Atom, Pid, Ref, Term
 
 __all__ = ["SpawnClient"]
@@ -42,7 +42,7 @@ class SpawnClient:
         refuses, NoConnection, and EncodeError if an argument is not a term.
         """
         request = self._make_request(parent, mfa, leader, options)
-        started: asyncio.Future[Term] = asyncio.get_running_loop().create_future()
+        started = Wait(self._state.wakeups)
         self._send_tracked(node, request, parent, started)
         try:
             return await started, request.ref
@@ -56,7 +56,7 @@ class SpawnClient:
         EncodeError if an argument is not a term. If the caller is cancelled, the process goes on running.
         """
         request = self._make_request(parent, mfa, leader, [MONITOR])
-        end = ExitFuture(loop=asyncio.get_running_loop())
+        end = ExitWait(self._state.wakeups)
         self._send_tracked(node, request, parent, end)
         try:
             return await end
@@ -73,9 +73,7 @@ class SpawnClient:
         module, function, arguments = mfa
         return SpawnRequest(ref, parent.pid, leader, module, function, len(arguments), [*options], arguments)
 
-    def _send_tracked(
-        self, node: Atom, request: SpawnRequest, parent: LocalProcess, answer: asyncio.Future[Term]
-    ) -> None:
+    def _send_tracked(self, node: Atom, request: SpawnRequest, parent: LocalProcess, answer: Wait) -> None:
         """Send a request whose reply resolves ``answer``. If it cannot be encoded, nothing is left of it."""
         parent._pending_calls[request.ref] = answer
         self._requests.add(request.ref, parent.pid, node)
@@ -115,8 +113,8 @@ class SpawnClient:
                 self._state.links.link_received(Link(child, reply.to))
             if reply.flags & MONITORED:
                 self._state.monitors.monitor(reply.to, child, peer, reply.ref)
-            if parent is not None and type(answer) is not ExitFuture:
-                # The DOWN may be the next signal. It must go to the parent's mailbox, not to this future.
+            if parent is not None and type(answer) is not ExitWait:
+                # The DOWN may be the next signal. It must go to the parent's mailbox, not to this wait.
                 del parent._pending_calls[reply.ref]
                 answer.set_result(child)
 
@@ -134,7 +132,7 @@ class SpawnClient:
         answer = None if parent is None else parent._pending_calls.get(ref)
         if pending is None or answer is None or answer.done():
             return
-        if type(answer) is ExitFuture:  # `spawn_and_wait` reports this as the exit reason.
+        if type(answer) is ExitWait:  # `spawn_and_wait` reports this as the exit reason.
             answer.set_result(NOCONNECTION)
         else:
             answer.set_exception(self._dispatcher.no_connection_error(pending.node))

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import types
 from collections.abc import Callable, Coroutine, Generator
+from contextvars import copy_context
 from typing import Any, TypeAlias
 
 from erlmesh.core.exit_reasons import KILLED, NORMAL
@@ -65,7 +66,10 @@ class Spawner:
         """
         process = self._new(description)
         coroutine = _run(self._router, process, body, arguments)
-        asyncio.get_running_loop().call_soon(_run_until_first_wait, process, coroutine)
+        # After the SPAWN_REQUEST of a peer, it runs in the same loop iteration as the processes that the read wakes up.
+        self._router.wakeups.schedule(
+            asyncio.get_running_loop(), copy_context(), _run_until_first_wait, process, coroutine
+        )
         return process
 
     def start_handler(

@@ -51,8 +51,7 @@ class Termination:
         process._handler = None
         self._state.registry.remove(process)
         for answer in process._pending_calls.values():
-            if not answer.done():
-                answer.set_exception(Exit(reason))
+            answer.set_exception(Exit(reason))
         process._pending_calls.clear()
         if process._task is not None:
             process._task.cancel()

@@ -194,6 +194,11 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         self._machines.append(machine)
         return machine
 
+    def may_run(self, context: Context) -> bool:
+        """Whether a callback with this context may run now. False while its machine is paused or killed."""
+        machine = _machine_of(context)
+        return machine is None or (machine.alive and not machine.paused)
+
     def shutdown(self) -> None:
         """Kill all machines, cancel all other tasks, and close the loop."""
         for machine in self._machines:

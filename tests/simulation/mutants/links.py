@@ -100,8 +100,8 @@ MUTANTS = [
     Mutant(
         ROUTER + "handle_signals",
         "a message to an earlier incarnation is delivered to the current one",
-        "process is not None and to.creation == self.creation and",
-        "process is not None and",
+        "process is None or to.creation != creation or",
+        "process is None or",
     ),
     Mutant(
         ROUTER + "handle_signals",
