@@ -9,7 +9,6 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 use crate::atom_cache::ReaderCells;
 use crate::context::Context;
 use crate::decode::{decode, GiveUp};
-use crate::ffi_tools::is_exact;
 use crate::fragments::{Reassembly, FRAGMENT_HEAD_SIZE};
 use crate::pure::Pure;
 use crate::signals::{DemonitorSignal, DownSignal, MonitorSignal, SendAliasSignal, SendNameSignal, SendSignal};
@@ -327,7 +326,7 @@ fn read_ref(py: Python<'_>, frame: &[u8], pos: &mut usize, atoms: &[Term]) -> Re
 fn read_name(py: Python<'_>, frame: &[u8], pos: &mut usize, atoms: &[Term]) -> Result<Term, GiveUp> {
     let term = decode(py, frame, pos, atoms)?;
     let context = Context::get(py).map_err(|_| GiveUp)?;
-    if is_exact(&term, context.atom_type.as_ptr().cast()) {
+    if context.is_atom(&term) {
         Ok(term.unbind())
     } else {
         Err(GiveUp)
@@ -337,7 +336,7 @@ fn read_name(py: Python<'_>, frame: &[u8], pos: &mut usize, atoms: &[Term]) -> R
 fn read_pid_or_name(py: Python<'_>, frame: &[u8], pos: &mut usize, atoms: &[Term]) -> Result<Term, GiveUp> {
     let term = decode(py, frame, pos, atoms)?;
     let context = Context::get(py).map_err(|_| GiveUp)?;
-    if term.cast_exact::<Pid>().is_ok() || is_exact(&term, context.atom_type.as_ptr().cast()) {
+    if term.cast_exact::<Pid>().is_ok() || context.is_atom(&term) {
         Ok(term.unbind())
     } else {
         Err(GiveUp)

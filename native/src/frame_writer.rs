@@ -149,9 +149,9 @@ impl FrameWriter {
 
     /// Drop the references of a frame, and the space that a long one took.
     fn tidy(&mut self) {
-        self.control.clear();
-        self.message.clear();
         for out in [&mut self.control, &mut self.message] {
+            out.bytes.clear();
+            out.binaries.clear();
             if out.bytes.capacity() > FRAGMENT_SIZE {
                 out.bytes = Vec::new();
             }
@@ -388,9 +388,11 @@ impl FrameWriter {
         queue: &Mutex<SendQueue>,
     ) -> PyResult<()> {
         if !self.control.binaries.is_empty() {
-            let joined = self.control.to_bytes(py, &[])?; // only old forms have a term of any size in the control tuple
-            self.control.clear();
-            self.control.extend(joined.as_bytes());
+            // Only old forms have a term of any size in the control tuple.
+            let mut joined = Vec::with_capacity(self.control.len());
+            self.control.pieces(py, |piece| joined.extend_from_slice(piece));
+            self.control.bytes = joined;
+            self.control.binaries.clear();
         }
         let has_fragments = self.has(FLAG_FRAGMENTS);
         let size = self.message.len();
