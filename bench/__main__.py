@@ -1,7 +1,7 @@
 """``python -m bench``: the contenders take turns in rounds; then medians, ratios to the BEAM and verdicts.
 
 Exit status 0: the native build meets every line, or was not measured. 1: it misses a line. 2: the arguments are wrong,
-or a measurement failed.
+or a measurement failed. 130 and 143: Ctrl-C and SIGTERM; what was measured before is printed.
 """
 
 from __future__ import annotations
@@ -73,14 +73,22 @@ def main() -> int:
     started = time.monotonic()
     rounds: Rounds = {contender.name: [] for contender in options.contenders}
     failures: list[str] = []
+    interrupted = 0
     with tempfile.TemporaryDirectory() as scratch, running_cluster(Path(scratch)) as cluster:
         harness = BenchHarness(cluster, Path(scratch), scale=options.scale)
-        otp = harness.otp_release()
-        machine = describe_machine(options.contenders, otp)
-        for number in range(options.rounds):
-            run_round(harness, options, number, rounds, failures)
+        machine = describe_machine(options.contenders, harness.otp_release())
+        try:
+            for number in range(options.rounds):
+                run_round(harness, options, number, rounds, failures)
+        except KeyboardInterrupt:
+            interrupted = 130
+        except SystemExit as stopped:  # SIGTERM
+            interrupted = int(stopped.code or 1)
     show("")
     report(options, rounds, machine, failures, time.monotonic() - started)
+    if interrupted:
+        print("bench: interrupted; the figures are those that were measured before", file=sys.stderr)
+        return interrupted
     if failures:
         return 2
     return 1 if options.judge and summary(rounds, options.judge)[0] else 0
@@ -103,6 +111,8 @@ def run_round(
                 print(f"bench: failed: {failure}", file=sys.stderr)
                 failures.append(str(failure).partition("\n")[0])
                 harness.drop_pairs(contender)
+    if not sys.stderr.isatty():
+        print(f"bench: round {number + 1} of {options.rounds} is measured", file=sys.stderr)
 
 
 def report(

@@ -186,7 +186,7 @@ codec_terms() ->
         {pids, term_to_binary(Pids)}
     ].
 
-%% Nanoseconds of one encoding: the least of seven attempts.
+%% Nanoseconds of one encoding: the least of fifteen attempts.
 encode_time(Data, Count) ->
     Term = binary_to_term(Data),
     least_time(Count, fun() -> term_to_binary(Term) end).
@@ -194,7 +194,7 @@ encode_time(Data, Count) ->
 decode_time(Data, Count) -> least_time(Count, fun() -> binary_to_term(Data) end).
 
 least_time(Count, Work) ->
-    lists:min([element(1, tc(fun() -> repeat(Count, Work) end)) || _ <- lists:seq(1, 7)]) / Count.
+    lists:min([element(1, tc(fun() -> repeat(Count, Work) end)) || _ <- lists:seq(1, 15)]) / Count.
 
 repeat(0, _) -> ok;
 repeat(N, Work) -> Work(), repeat(N - 1, Work).

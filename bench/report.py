@@ -80,7 +80,7 @@ def verdict(result: Result) -> Verdict | None:
     by_value = _compare(row, number, line, row.aim)
     if by_value.met or row.decided_by == "value" or result.cpu_ratio is None:
         return by_value
-    by_cpu = _by_cpu(result.cpu_ratio, 1 / line, 1 / row.aim)
+    by_cpu = _by_cpu(result.cpu_ratio, *((1 / line, 1 / row.aim) if row.more_is_better else (line, row.aim)))
     return by_cpu if by_cpu.met else by_value
 
 
@@ -181,7 +181,7 @@ def summary(rounds: Rounds, judged: str) -> tuple[list[str], int]:
         if not found.met:
             shortfall = row.line / found.number if row.more_is_better and not found.by_cpu else found.number / row.line
             number = format_number(found.number) if row.absolute else f"{found.number:.2f}"
-            missed.append((shortfall, f"{row.label}: {number}, must be {line_text(row)}; off by {shortfall - 1:.0%}"))
+            missed.append((shortfall, f"{row.label}: {number}, must be {line_text(row)}; a factor of {shortfall:.2f}"))
     return [sentence for _, sentence in sorted(missed, reverse=True)], count
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -71,12 +72,32 @@ def test_the_command_writes_the_numbers_and_the_chart(tmp_path):
         cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
 
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, "bench: round 1 of 1 is measured\n")
     assert "small messages received" in done.stdout
     document = json.loads(numbers.read_text())
     assert set(document["rounds"]) == {"beam", "pure"}
     assert document["machine"]["otp"]
     assert "small messages received" in chart.read_text()
+
+
+def test_ctrl_c_prints_what_was_measured_and_ends_all_nodes(tmp_path):
+    numbers = tmp_path / "numbers.json"
+    with subprocess.Popen(
+        [
+            *(sys.executable, "-m", "bench", "--scale", "0.001", "--rounds", "1000", "--contenders", "beam"),
+            *("--only", "throughput", "--json", numbers),
+        ],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as bench:  # fmt: skip
+        bench.stderr.readline()  # one round is measured
+        bench.send_signal(signal.SIGINT)
+        printed, errors = bench.communicate(timeout=60)
+
+    assert bench.returncode == 130
+    assert "small messages received" in printed
+    assert "interrupted" in errors
+    assert "Traceback" not in errors
+    assert json.loads(numbers.read_text())["rounds"]["beam"]
 
 
 def test_the_command_of_users_measures_a_beam(cluster, otp):

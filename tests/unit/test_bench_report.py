@@ -41,6 +41,11 @@ def test_the_cpu_time_decides_if_a_rate_misses_its_line():
     assert text("received", 100, 60, 1.2, 1.1) == "missed"
 
 
+def test_the_cpu_time_decides_for_the_time_of_many_operations_too():
+    assert text("learn", 10, 20, 1.0, 0.6) == "met by CPU"
+    assert text("learn", 10, 20, 1.0, 0.7) == "missed"
+
+
 def test_a_time_meets_its_line_only_by_itself():
     assert text("trip1 p50", 10, 11, 1.0, 1.0) == "met"
     assert text("trip1 p50", 10, 12, 1.0, 0.1) == "missed"
@@ -84,8 +89,8 @@ def test_the_summary_names_the_missed_rows_worst_first():
 
     assert lines == 3
     assert missed == [
-        "small messages received: 0.60, must be ≥ 1.20; off by 100%",
-        "round trip, one core, median: 1.20, must be ≤ 1.10; off by 9%",
+        "small messages received: 0.60, must be ≥ 1.20; a factor of 2.00",
+        "round trip, one core, median: 1.20, must be ≤ 1.10; a factor of 1.09",
     ]
 
 
