@@ -9,7 +9,6 @@
 mod atom_cache;
 #[allow(dead_code)]
 mod buffer;
-mod common_signals;
 #[allow(dead_code)]
 mod context;
 #[allow(dead_code)]
@@ -23,17 +22,14 @@ mod ffi_tools;
 mod fragments;
 mod frame_reader;
 mod frame_writer;
-mod frames;
 mod prefix_cache;
 mod pure;
-mod pure_refs;
 mod recv_buffer;
 mod send_queue;
 mod signals;
 #[allow(dead_code)]
 mod terms;
 mod wire;
-mod wire_format;
 
 use pyo3::prelude::*;
 

@@ -201,7 +201,8 @@ class Node:
 
         ``nodeup`` comes before any other signal of that node, ``nodedown`` after all. With ``reasons``, ``nodedown``
         has a third element, OTP's reason: ``connection_closed``, ``net_tick_timeout``, ``disconnect``, ``killed`` (the
-        peer broke the protocol), or ``wait_pending`` (a newer connection replaced it).
+        peer broke the protocol), or ``wait_pending`` (a newer connection replaced it). One reason is not OTP's:
+        ``send_queue_full`` (the peer did not read, see the option ``send_queue_limit``).
         """
         self.internals.monitor_nodes(pid, reasons=reasons)
 

@@ -76,7 +76,7 @@ me.send(("sink", BEAM), bytes(16 << 20))
 await asyncio.sleep(0)
 await asyncio.sleep(0)
 (connection,) = node.internals._instance.loop_monitor.connections()
-print("waiting:", len(connection._socket_writer._pending) >> 20, flush=True)
+print("waiting:", connection._socket.queued >> 20, flush=True)
 time.sleep(SECONDS)
 """
 

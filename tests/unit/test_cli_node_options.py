@@ -50,6 +50,7 @@ def default_host(options, environment):
         (["--advertise-port", "80"], {"ERLMESH_ADVERTISE_PORT": "80"}, {"advertise_port": 80}),
         (["--no-reconnect"], {"ERLMESH_RECONNECT": "off"}, {"reconnect": False}),
         (["--net-ticktime", "8.5"], {"ERLMESH_NET_TICKTIME": "8.5"}, {"net_ticktime": 8.5}),
+        (["--send-queue-limit", "2000000"], {"ERLMESH_SEND_QUEUE_LIMIT": "2000000"}, {"send_queue_limit": 2_000_000}),
         (
             ["--no-prevent-overlapping-partitions"],
             {"ERLMESH_PREVENT_OVERLAPPING_PARTITIONS": "off"},

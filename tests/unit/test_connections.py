@@ -8,10 +8,10 @@ import pytest
 from memory_network import MemoryNetwork, started
 
 from erlmesh.errors import CalleeExited, NoConnection, NodeNotAlive
+from erlmesh.net.dist_protocol import SEND_QUEUE_LIMIT
 from erlmesh.proto.handshake_driver import SETUP_TIMEOUT
 from erlmesh.runtime import connections as module
 from erlmesh.runtime.connections import MAX_NODES
-from erlmesh.runtime.pending_signals import MAX_PENDING_BYTES
 from erlmesh.terms import Atom, Pid
 from erlmesh.testing.loop import run_coroutine as run
 from erlmesh.testing.loop import run_iterations
@@ -401,9 +401,9 @@ async def test_above_the_limit_pending_messages_are_dropped_with_a_warning(netwo
     _, received = recorder(b, "server", events=False)
     monitor_process, seen = recorder(a, events=False)
     ref = monitor_process.monitor(("server", B))
-    for number in range(MAX_PENDING_BYTES // len(MEGABYTE) + 10):
+    for number in range(SEND_QUEUE_LIMIT // len(MEGABYTE) + 10):
         a.send(("server", B), (number, MEGABYTE))
-        assert len(a._connections._pending.get("b@h").signals) <= MAX_PENDING_BYTES // len(MEGABYTE)
+        assert len(a._connections._pending.get("b@h").signals) <= SEND_QUEUE_LIMIT // len(MEGABYTE)
     late = monitor_process.monitor(("server", B))
     await run_iterations()
     why = a.last_connect_error("b@h")

@@ -12,7 +12,7 @@ import time
 from typing import ClassVar
 
 import pytest
-from test_socket_writer import on_every_loop
+from test_dist_socket import on_every_loop
 
 from erlmesh.net.dist_protocol import DistProtocol
 from erlmesh.proto.channel import Channel
@@ -111,7 +111,7 @@ class Peer:
         self.connection.sendall(data)
         self.connection.setblocking(False)
         arrival = select.poll()
-        arrival.register(self.protocol._socket_writer._fd, select.POLLIN)
+        arrival.register(self.protocol._socket._fd, select.POLLIN)
         assert arrival.poll(10_000)
 
     def messages(self, count):
@@ -124,12 +124,12 @@ class Peer:
         return self.protocol._timer.when()
 
 
-async def connected(ticktime=TICKTIME, **options):
-    """Return a peer before the handshake."""
+async def connected(ticktime=TICKTIME, *, cost=0.0, **options):
+    """Return a peer before the handshake. ``options`` are those of the protocol."""
     loop = asyncio.get_running_loop()
-    delegate = Delegate(ticktime, **options)
+    delegate = Delegate(ticktime, cost)
     handshake = HandshakeDriver(initiate(local_node(LOCAL), REMOTE, lambda: True), now=loop.time())
-    protocol = DistProtocol(handshake, delegate)
+    protocol = DistProtocol(handshake, delegate, **options)
     with socket.create_server(("127.0.0.1", 0)) as server:
         await loop.create_connection(lambda: protocol, *server.getsockname())
         connection, _ = server.accept()

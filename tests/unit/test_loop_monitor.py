@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from memory_network import MemoryNetwork, started
-from test_socket_writer import on_every_loop
+from test_dist_socket import on_every_loop
 from test_watchdog_thread import watchdog_threads
 
 from erlmesh.net.resolvers import NoEpmd

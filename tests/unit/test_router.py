@@ -51,6 +51,9 @@ class FakePeer:
     def send(self, signal):
         self.sent.append(signal)
 
+    def send_message(self, sender, to, message):
+        self.send(Send(sender, to, message))
+
     def take(self):
         sent, self.sent = self.sent, []
         return sent

@@ -26,8 +26,8 @@ def test_any_writes_give_all_bytes_in_order(pieces, data):
         queue.append(piece)
         if data.draw(st.booleans()):
             out += written(queue, data.draw(st.sampled_from([0, 1, 7, LARGE_PIECE, 1 << 20])))
-    assert queue.size == sum(map(len, pieces)) - len(out)
-    while queue.size:
+    assert queue.queued == sum(map(len, pieces)) - len(out)
+    while queue.queued:
         out += written(queue, 1 << 20)
 
     assert out == b"".join(pieces)
@@ -53,7 +53,7 @@ def test_the_rest_of_a_large_piece_is_not_copied():
 
     (rest,) = queue.buffers()
     assert rest.obj is LARGE
-    assert len(rest) == queue.size == len(LARGE) - 100
+    assert len(rest) == queue.queued == len(LARGE) - 100
 
 
 def test_short_pieces_are_joined():
@@ -85,17 +85,17 @@ def test_everything_can_be_taken_or_dropped():
     queue.append(b"ijkl")
 
     assert queue.take() == b"defghijkl"
-    assert queue.size == 0
+    assert queue.queued == 0
     queue.append(b"m")
     queue.clear()
-    assert (queue.size, queue.take(), queue.buffers()) == (0, b"", [])
+    assert (queue.queued, queue.take(), queue.buffers()) == (0, b"", [])
 
 
 def test_one_thread_appends_while_another_takes():
     queue, out, done = SendQueue(), bytearray(), threading.Event()
 
     def take():
-        while not done.is_set() or queue.size:
+        while not done.is_set() or queue.queued:
             out.extend(written(queue, 1000))
 
     taking = threading.Thread(target=take)

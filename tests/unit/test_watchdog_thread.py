@@ -9,7 +9,7 @@ import threading
 import time
 
 import pytest
-from test_socket_writer import on_every_loop
+from test_dist_socket import on_every_loop
 
 from erlmesh.core import loop_watchdog
 from erlmesh.net import watchdog_thread as module

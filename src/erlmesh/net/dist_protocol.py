@@ -1,26 +1,40 @@
 """The asyncio protocol of one connection.
 
-It feeds a handshake, and then a channel, with bytes and time, and writes what they return. It has one timer.
+It feeds a handshake, and then a channel, with bytes and time, and writes what they queue. It has one timer.
+
+Frames are written at the end of each iteration of the event loop, or as soon as WRITE_THRESHOLD bytes are queued. All
+that waits for the peer is in one queue, so its size decides when senders must wait, and when the peer is given up.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 from erlmesh.errors import ConnectError, ErlmeshError
-from erlmesh.net.socket_writer import SocketWriter, socket_fd
+from erlmesh.net.dist_socket import DistSocket, socket_fd
 from erlmesh.proto.channel import Channel, ConnectionLost
 from erlmesh.proto.control import Signal
 from erlmesh.proto.frame_writer import TICK
 from erlmesh.proto.handshake import HandshakeCompleted
 from erlmesh.proto.handshake_driver import HandshakeDriver, HandshakeFailed
+from erlmesh.terms import Pid, Term
 
-__all__ = ["ConnectionDelegate", "DistProtocol"]
+__all__ = ["SEND_QUEUE_FULL", "SEND_QUEUE_LIMIT", "ConnectionDelegate", "DistProtocol"]
 
-HIGH_WATER = 1 << 20
+HIGH_WATER: Final = 1 << 20
 """Bytes queued to a peer above which senders are suspended. It is OTP's default of ``dist_buf_busy_limit`` (+zdbbl)."""
+WRITE_THRESHOLD: Final = 64 * 1024
+"""Bytes that are written before the end of the iteration, so that the peer reads while the sender encodes more."""
+TURN_SIZE: Final = 1 << 20
+"""Bytes queued in one iteration of the event loop after which senders wait for the next one."""
+TURN_TIME: Final = 0.005
+"""Seconds of sending in one iteration after which they wait, too. It is checked at each WRITE_THRESHOLD."""
+SEND_QUEUE_LIMIT: Final = 64 << 20
+"""Default of the bytes queued to a peer at which the connection ends."""
+SEND_QUEUE_FULL: Final = "send_queue_full"
+"""The reason of a connection that ended at that limit. OTP has no such limit, and no such reason."""
 
 
 class ConnectionDelegate(Protocol):
@@ -52,13 +66,17 @@ class ConnectionDelegate(Protocol):
 class DistProtocol(asyncio.Protocol):
     """Runs ``handshake``, and then the channel that ``delegate`` returns, on one transport."""
 
-    def __init__(self, handshake: HandshakeDriver, delegate: ConnectionDelegate) -> None:
+    def __init__(
+        self, handshake: HandshakeDriver, delegate: ConnectionDelegate, *, send_queue_limit: int = SEND_QUEUE_LIMIT
+    ) -> None:
         self.handshake: HandshakeDriver | None = handshake
         """None when the handshake has succeeded."""
         self.channel: Channel | None = None
         """None until the handshake has succeeded."""
         self.busy = False
-        """More than HIGH_WATER bytes wait to be sent, so senders must wait (OTP's ``busy_dist_port``)."""
+        """So much was sent that senders must wait (OTP's ``busy_dist_port``): more than HIGH_WATER bytes are queued, or
+        it is time for a turn of other tasks.
+        """
         self.peer_address = ""
         """The peer's address in readable form, for logs and reports."""
         self.closed_after_ack = False
@@ -66,11 +84,24 @@ class DistProtocol(asyncio.Protocol):
         A peer that lost us would have timed out only after a longer silence.
         """
         self._delegate = delegate
+        self._send_queue_limit = send_queue_limit
         self._loop = asyncio.get_running_loop()
-        self._writer: asyncio.Transport | SocketWriter | None = None
-        """Where to write: the SocketWriter if there is one, else the transport. None while disconnected."""
-        self._socket_writer: SocketWriter | None = None
-        """The same as ``_writer`` on a plain socket; None for other transports (memory, TLS)."""
+        self._transport: asyncio.Transport | None = None
+        """None while disconnected."""
+        self._socket: DistSocket | None = None
+        """Reads and writes a plain socket. None while disconnected, and for other transports (memory, TLS)."""
+        self._open_channel: Channel | None = None
+        """The same as ``channel`` while signals may be sent, else None."""
+        self._write_at = WRITE_THRESHOLD
+        """As soon as so many bytes are queued, they are written."""
+        self._turn_size = 0
+        """Bytes written early in this iteration of the event loop."""
+        self._turn_ends_at = math.inf
+        """When senders must give other tasks a turn; infinity before the first early write of the iteration."""
+        self._is_dropping = False
+        """What is queued must not be written any more when the connection ends."""
+        self._is_paused = False
+        """The transport or the socket has called ``pause_writing``."""
         self._flush_scheduled = False
         """_flush will run in this iteration of the event loop or the next."""
         self._timer: asyncio.TimerHandle | None = None
@@ -85,12 +116,12 @@ class DistProtocol(asyncio.Protocol):
         if self._closed:  # closed while the connection was being made
             transport.abort()
             return
+        self._transport = transport
         fd = socket_fd(transport)
         if fd is None:
-            self._writer = transport
             transport.set_write_buffer_limits(high=HIGH_WATER)
         else:
-            self._writer = self._socket_writer = SocketWriter(transport, fd, self, high_water=HIGH_WATER)
+            self._socket = DistSocket(transport, fd, self, high_water=HIGH_WATER)
         address = transport.get_extra_info("peername")
         self.peer_address = f"{address[0]} port {address[1]}" if isinstance(address, tuple) else str(address)
         self._arm_timer(0.0)
@@ -111,17 +142,15 @@ class DistProtocol(asyncio.Protocol):
 
     def eof_received(self) -> None:
         # The decision must be made here: after connection_lost the socket no longer knows what was acknowledged.
-        if self.channel is not None and self._socket_writer is not None:
-            self._record_external_writes(self.channel, self._socket_writer)
-            self.closed_after_ack = (
-                self.channel.sent_recently(self._loop.time()) and self._socket_writer.all_acknowledged()
-            )
+        if self.channel is not None and self._socket is not None:
+            self._record_external_writes(self.channel, self._socket)
+            self.closed_after_ack = self.channel.sent_recently(self._loop.time()) and self._socket.all_acknowledged()
 
     def connection_lost(self, exception: Exception | None) -> None:
-        writer, self._writer, self._socket_writer = self._socket_writer, None, None
-        if writer is not None:
-            writer.detach()
-            exception = exception or writer.error  # after a failed write, the transport sees only an end of the stream
+        connected_socket, self._socket, self._transport = self._socket, None, None
+        if connected_socket is not None:
+            connected_socket.detach()
+            exception = exception or connected_socket.error  # the transport itself sees only the end of the stream
         if self._closed:
             return
         if self.handshake is not None:
@@ -133,26 +162,49 @@ class DistProtocol(asyncio.Protocol):
             )
 
     def pause_writing(self) -> None:
-        self.busy = True
+        self._is_paused = self.busy = True
 
     def resume_writing(self) -> None:
-        self.busy = False
+        self._is_paused = self.busy = False
         if self._writable_waiter is not None and not self._writable_waiter.done():
             self._writable_waiter.set_result(None)
         self._writable_waiter = None
 
+    # Called by the socket
+
+    def data_written(self, size: int) -> None:
+        """Data of the queue was written because the socket became writable."""
+        if self.channel is not None:
+            self.channel.note_write(size, self._loop.time())
+            self._write_at = self.channel.wire.queued + WRITE_THRESHOLD
+
     # Called by the node
 
     def send(self, signal: Signal) -> None:
-        """Queue a signal. All signals of one iteration of the event loop leave in one write.
+        """Queue a signal. All signals of one iteration of the event loop leave together, or earlier if they are many.
 
-        Raises EncodeError or LocalProtocolError. Before the end of the handshake this does nothing.
+        Raises EncodeError or LocalProtocolError. Before the end of the handshake and after the end of the connection
+        this does nothing.
         """
-        channel = self.channel
+        channel = self._open_channel
         if channel is None:
             return
         channel.send(signal)
-        self._flush_soon()
+        if channel.wire.queued >= self._write_at:
+            self._write_early(channel)
+        if not self._flush_scheduled:
+            self._flush_soon()
+
+    def send_message(self, sender: Pid, to: Pid, message: Term) -> None:
+        """Do the same as ``send(Send(sender, to, message))``, without making the signal."""
+        channel = self._open_channel
+        if channel is None:
+            return
+        channel.send_message(sender, to, message)
+        if channel.wire.queued >= self._write_at:
+            self._write_early(channel)
+        if not self._flush_scheduled:
+            self._flush_soon()
 
     async def wait_writable(self) -> None:
         """Wait until the peer has read enough data, so that ``busy`` is false, or until the connection is closed."""
@@ -172,8 +224,8 @@ class DistProtocol(asyncio.Protocol):
 
     def last_written_at(self) -> float | None:
         """Return when data was written last (``time.monotonic``); None if only the event loop can write."""
-        writer = self._socket_writer  # read once: the event loop may set it to None at any time
-        return None if writer is None or self.channel is None else writer.last_written_at
+        connected_socket = self._socket  # read once: the event loop may set it to None at any time
+        return None if connected_socket is None or self.channel is None else connected_socket.last_written_at
 
     def write_from_thread(self, signal: Signal | None) -> bool:
         """Write a short signal, or a tick if ``signal`` is None. Return whether it was written.
@@ -181,10 +233,10 @@ class DistProtocol(asyncio.Protocol):
         If earlier data still waits to be written, this writes that data instead. Raises EncodeError or
         LocalProtocolError.
         """
-        writer, channel = self._socket_writer, self.channel
-        if writer is None or channel is None:
+        connected_socket, channel = self._socket, self.channel
+        if connected_socket is None or channel is None:
             return False
-        return writer.write_from_thread(TICK if signal is None else channel.encode_standalone(signal))
+        return connected_socket.write_from_thread(TICK if signal is None else channel.encode_standalone(signal))
 
     # Internals
 
@@ -202,10 +254,14 @@ class DistProtocol(asyncio.Protocol):
                 self._close_transport()
                 return
             self._flush()  # the last packet of the handshake must leave before the first frame of the channel
-            self.handshake, self.channel = None, channel
+            self.handshake, self.channel, self._open_channel = None, channel, channel
+            if self._socket is not None:
+                self._socket.use_queue(channel.wire)
             self._delegate.connection_ready(self)
             if handshake.trailing_data and not self._closed:  # the peer sent frames right after its last packet
                 self._channel_events(channel.receive_data(handshake.trailing_data, now))
+            if self._socket is not None and not self._closed:
+                self._socket.start_reading()
         if not self._closed:
             self._arm_timer(now)
             self._flush()
@@ -224,23 +280,68 @@ class DistProtocol(asyncio.Protocol):
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
+        """Write what is queued. This runs once in each iteration in which something was sent."""
         self._flush_scheduled = False
-        writer = self._writer
-        if writer is None or writer.is_closing():
+        transport = self._transport
+        if transport is None or transport.is_closing():
             return
         if self.channel is not None:
-            data = self.channel.data_to_send(self._loop.time())
-        elif self.handshake is not None:
-            data = self.handshake.data_to_send()
-        else:
-            return
-        if data:
-            writer.write(data)
+            self._write(self.channel, self._loop.time())
+            self._start_turn()
+        elif self.handshake is not None and (data := self.handshake.data_to_send()):
+            (self._socket or transport).write(data)
 
-    def _record_external_writes(self, channel: Channel, writer: SocketWriter) -> None:
+    def _write(self, channel: Channel, now: float) -> None:
+        if self._socket is not None:
+            sent = self._socket.flush()
+            if sent:
+                channel.note_write(sent, now)
+        elif self._transport is not None and (data := channel.data_to_send(now)):
+            self._transport.write(data)
+        self._write_at = channel.wire.queued + WRITE_THRESHOLD
+
+    def _write_early(self, channel: Channel) -> None:
+        """Write in the middle of an iteration, because much is queued. Suspend senders if they have sent enough."""
+        now = self._loop.time()
+        self._turn_ends_at = min(self._turn_ends_at, now + TURN_TIME)
+        self._turn_size += channel.wire.queued - self._write_at + WRITE_THRESHOLD
+        self._write(channel, now)
+        if self._queued(channel) >= self._send_queue_limit:
+            self._queue_is_full()
+        elif self._turn_size >= TURN_SIZE or now >= self._turn_ends_at:
+            self.busy = True
+
+    def _start_turn(self) -> None:
+        """A new iteration of the event loop has started: resume senders that have only waited for it."""
+        self._turn_size, self._turn_ends_at = 0, math.inf
+        if self.busy and not self._is_paused:
+            self.resume_writing()
+
+    def _queued(self, channel: Channel) -> int:
+        """Return how many bytes wait for the peer. A transport without a socket has a buffer of its own."""
+        if self._socket is None and self._transport is not None:
+            return channel.wire.queued + self._transport.get_write_buffer_size()
+        return channel.wire.queued
+
+    def _queue_is_full(self) -> None:
+        """End the connection, because otherwise the queue would grow without limit, or the stream would have a gap.
+
+        The process that sends is still running its own code, so the delegate is told later.
+        """
+        self._open_channel = None
+        self._is_dropping = True
+        self._loop.call_soon(self._report_full_queue)
+
+    def _report_full_queue(self) -> None:
+        if not self._closed:
+            self._connection_ended(
+                SEND_QUEUE_FULL, f"{self._send_queue_limit >> 20} MiB waited for it, and it did not read them"
+            )
+
+    def _record_external_writes(self, channel: Channel, connected_socket: DistSocket) -> None:
         """Tell the channel what the watchdog thread wrote since the last call."""
-        writes = writer.take_external_writes()
-        if writes.frames:
+        writes = connected_socket.take_external_writes()
+        if writes.size:
             channel.note_external_write(writes.frames, writes.size, writes.last_at)
 
     def _arm_timer(self, now: float) -> None:
@@ -268,8 +369,8 @@ class DistProtocol(asyncio.Protocol):
         if self._closed:
             return
         if self.channel is not None:
-            if self._socket_writer is not None:
-                self._record_external_writes(self.channel, self._socket_writer)
+            if self._socket is not None:
+                self._record_external_writes(self.channel, self._socket)
             self._channel_events(self.channel.handle_timeout(due))
             self._flush()
         elif self.handshake is not None:
@@ -287,10 +388,13 @@ class DistProtocol(asyncio.Protocol):
 
     def _close_transport(self) -> None:
         self._closed = True
-        self.busy = False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._writer is not None:
-            self._writer.close()
+        self._open_channel = None
+        endpoint = self._socket or self._transport
+        if self._is_dropping and endpoint is not None:
+            endpoint.abort()
+        elif endpoint is not None:
+            endpoint.close()
         self.resume_writing()  # wakes up senders that wait in wait_writable

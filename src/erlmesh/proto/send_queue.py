@@ -41,13 +41,13 @@ class SendQueue:
         """Bytes taken, written or dropped in total. Only the thread that takes data changes it."""
 
     @property
-    def size(self) -> int:
+    def queued(self) -> int:
         """Bytes in the queue."""
         return self._appended - self._removed
 
     def append(self, piece: bytes) -> None:
         """Append one whole frame."""
-        self._appended += len(piece)  # first, so that `size` is never too small for another thread
+        self._appended += len(piece)  # first, so that `queued` is never too small for another thread
         self._pieces.append(piece)
 
     def extend(self, pieces: Iterable[Buffer], size: int) -> None:

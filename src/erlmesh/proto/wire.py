@@ -68,7 +68,7 @@ class Wire:
     @property
     def queued(self) -> int:
         """Bytes queued and not yet taken or written."""
-        return self._queue.size
+        return self._queue.queued
 
     @property
     def buffered(self) -> int:

@@ -11,11 +11,12 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from erlmesh.core.allow_list import AllowList
 from erlmesh.core.cookies import Cookies
+from erlmesh.net.dist_protocol import HIGH_WATER, SEND_QUEUE_LIMIT
 from erlmesh.net.network import Network
 from erlmesh.net.resolvers import PortMapper, Resolver, listen_ports, validate_port
 from erlmesh.proto.handshake import is_node_name
 from erlmesh.records import field, fields, record
-from erlmesh.runtime.option_parsers import parse_list, parse_port, parse_seconds, parse_switch
+from erlmesh.runtime.option_parsers import parse_bytes, parse_list, parse_port, parse_seconds, parse_switch
 from erlmesh.terms import Atom
 
 __all__ = ["CommandOption", "NodeConfig", "accept_fields_of", "options", "options_of", "parser_of"]
@@ -228,6 +229,17 @@ class NodeConfig:
     )
     """Seconds without data from a peer until its connection counts as lost, give or take a quarter. All nodes of a
     cluster should have the same."""
+    send_queue_limit: int = field(
+        default=SEND_QUEUE_LIMIT,
+        metadata=options(
+            CommandOption(
+                "--send-queue-limit", "bytes queued to a node at which its connection ends, 67108864", "BYTES"
+            ),
+            parse=parse_bytes,
+        ),
+    )
+    """Bytes queued to one node at which its connection ends with a warning and the ``nodedown`` reason
+    ``send_queue_full``. Processes that wait now and then (``receive``, ``call``, ``drain``) do not reach it."""
     reconnect: bool = field(
         default=True,
         metadata=options(
@@ -263,6 +275,8 @@ class NodeConfig:
             )
         if not self.net_ticktime > 0:
             raise ValueError(f"net_ticktime is a positive number of seconds, not {self.net_ticktime!r}")
+        if not self.send_queue_limit >= HIGH_WATER:
+            raise ValueError(f"send_queue_limit is a number of bytes, at least 1 MiB, not {self.send_queue_limit!r}")
         Cookies(self.cookie, self.cookies or {})
         if isinstance(self.join, str):
             raise ValueError(f"`join` is a list of node names, not one name: [{self.join!r}]")  # noqa: TRY004 - one kind of error for all

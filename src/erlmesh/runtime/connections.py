@@ -15,7 +15,7 @@ from erlmesh.core.connection_table import ConnectionTable
 from erlmesh.core.node_names import NodeNames
 from erlmesh.core.reconnect_policy import DisconnectCause, ReconnectPolicy
 from erlmesh.errors import ConnectError, ErlmeshError, HandshakeRefused
-from erlmesh.net.dist_protocol import DistProtocol
+from erlmesh.net.dist_protocol import SEND_QUEUE_FULL, DistProtocol
 from erlmesh.net.network import Network
 from erlmesh.net.resolvers import Resolver
 from erlmesh.proto.channel import Channel
@@ -96,6 +96,7 @@ class Connections:
         resolver: Resolver,
         *,
         net_ticktime: float,
+        send_queue_limit: int,
         reconnect_policy: ReconnectPolicy,
         allow_list: AllowList | None = None,
         on_up: Callable[[str, bool], None],
@@ -104,6 +105,7 @@ class Connections:
         self._local_node = local_node
         self._router = router
         self._net_ticktime = net_ticktime
+        self._send_queue_limit = send_queue_limit
         self._allow_list = allow_list or AllowList()
         self._connector = Connector(local_node.name, network, resolver, self._allow_list)
         self._on_up = on_up
@@ -113,7 +115,9 @@ class Connections:
         """All protocols that may still call this object. One that is removed here is ignored from then on."""
         self._reconnect_policy = reconnect_policy
         self._connect_errors = LastErrors()
-        self._pending = PendingTable(router.termination.undeliverable, on_overflow=self._connect_errors.record)
+        self._pending = PendingTable(
+            router.termination.undeliverable, on_overflow=self._connect_errors.record, limit=send_queue_limit
+        )
         self._disconnect_reasons = LastErrors()
         self._tasks: dict[asyncio.Task[None], None] = {}
         """Tasks of outgoing attempts. asyncio itself holds only weak references to tasks."""
@@ -337,7 +341,8 @@ class Connections:
         connection = self._by_protocol.get(protocol)
         if connection is None:
             return
-        log.info("lost %s: %s", connection.name, detail)
+        # A full queue is a fault of this program or of the peer. Other losses are events of any network.
+        log.log(logging.WARNING if reason == SEND_QUEUE_FULL else logging.INFO, "lost %s: %s", connection.name, detail)
         cause = DisconnectCause.LOST
         if protocol.closed_after_ack:
             cause, now = DisconnectCause.PEER_CLOSED, asyncio.get_running_loop().time()
@@ -384,7 +389,7 @@ class Connections:
     # Bookkeeping
 
     def _make_protocol(self, connection: Connection, handshake: HandshakeDriver) -> DistProtocol:
-        protocol = connection.protocol = DistProtocol(handshake, self)
+        protocol = connection.protocol = DistProtocol(handshake, self, send_queue_limit=self._send_queue_limit)
         self._by_protocol[protocol] = connection
         return protocol
 

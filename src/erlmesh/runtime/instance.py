@@ -56,6 +56,7 @@ class InstanceConfig:
     allow_list: AllowList
     hidden: bool
     net_ticktime: float
+    send_queue_limit: int
     network: Network
     resolver: Resolver
     reconnect: bool
@@ -109,6 +110,7 @@ class NodeInstance:
             config.network,
             config.resolver,
             net_ticktime=config.net_ticktime,
+            send_queue_limit=config.send_queue_limit,
             reconnect_policy=self.reconnect_policy,
             allow_list=config.allow_list,
             on_up=self._node_up,

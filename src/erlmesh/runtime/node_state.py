@@ -20,7 +20,7 @@ from erlmesh.runtime.delivery import Delivery
 from erlmesh.runtime.process import Backpressure
 from erlmesh.runtime.registry import ProcessRegistry
 from erlmesh.runtime.wakeups import Wakeups
-from erlmesh.terms import Atom
+from erlmesh.terms import Atom, Pid, Term
 
 __all__ = ["Dispatcher", "EnqueueSignal", "NodeState", "Peer"]
 
@@ -30,6 +30,9 @@ class Peer(Backpressure, Protocol):
 
     def send(self, signal: Signal) -> None:
         """Queue the signal. Raises EncodeError if a value is not a term; the connection stays usable."""
+
+    def send_message(self, sender: Pid, to: Pid, message: Term) -> None:
+        """Do the same as ``send(Send(sender, to, message))``, without making the signal."""
 
 
 @record(frozen=True)
@@ -87,8 +90,11 @@ class Dispatcher(Protocol):
     def enqueue(self) -> EnqueueSignal:
         """Keeps a signal for a node that is not connected."""
 
-    def send(self, node: Atom, signal: Signal, size: int = 0) -> None:
-        """Send to ``node``, and connect first if needed. ``size`` is the bytes of the signal's terms, if known."""
+    def send(self, node: Atom, signal: Signal, size: int = 0) -> Backpressure | None:
+        """Send to ``node``, and connect first if needed. ``size`` is the bytes of the signal's terms, if known.
+
+        Return what the sender has filled and must wait for, or None.
+        """
 
     def send_if_connected(self, node: Atom, signal: Signal) -> bool:
         """Send to ``node`` if it is connected or is being connected. False if the signal was dropped."""

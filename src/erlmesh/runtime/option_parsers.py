@@ -12,7 +12,7 @@ from typing import Final
 
 from erlmesh.errors import NodeStartError
 
-__all__ = ["parse_list", "parse_port", "parse_port_range", "parse_seconds", "parse_switch"]
+__all__ = ["parse_bytes", "parse_list", "parse_port", "parse_port_range", "parse_seconds", "parse_switch"]
 
 _TRUE: Final = ("1", "true", "yes", "on")
 _FALSE: Final = ("0", "false", "no", "off")
@@ -27,6 +27,13 @@ def parse_seconds(text: str, source: str) -> float:
     if not 0 < seconds < float("inf"):
         raise NodeStartError(f"{source} is {text!r}: it must be a positive number of seconds, such as 60 or 2.5")
     return seconds
+
+
+def parse_bytes(text: str, source: str) -> int:
+    """A number of bytes, at least 1 MiB."""
+    if not (text.isascii() and text.isdigit()) or int(text) < 1 << 20:
+        raise NodeStartError(f"{source} is {text!r}: it must be a number of bytes, at least 1048576 (1 MiB)")
+    return int(text)
 
 
 def parse_port(text: str, source: str) -> int:

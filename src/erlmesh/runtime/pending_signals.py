@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from erlmesh.net.dist_protocol import HIGH_WATER
+from erlmesh.net.dist_protocol import HIGH_WATER, SEND_QUEUE_LIMIT
 from erlmesh.proto.control import Send, SendAlias, SendName, Signal
 from erlmesh.terms import Atom
 
@@ -21,17 +21,19 @@ __all__ = ["PendingSignals", "PendingTable"]
 
 log = logging.getLogger("erlmesh")
 
-MAX_PENDING_BYTES: Final = 64 * HIGH_WATER
-"""Bytes of messages for one node above which they are dropped, as they would be if it could not be reached."""
 SIGNAL_OVERHEAD: Final = 128
 """Bytes that a signal counts for in addition to its message. So small signals without end reach the limit, too."""
 MESSAGE_SIGNALS: Final = (Send, SendName, SendAlias)
 
 
 class PendingSignals:
-    """What waits for the connection to one node, until :meth:`resolve`."""
+    """What waits for the connection to one node, until :meth:`resolve`.
 
-    def __init__(self) -> None:
+    At ``limit`` bytes everything is dropped, as it would be if the node could not be reached.
+    """
+
+    def __init__(self, limit: int = SEND_QUEUE_LIMIT) -> None:
+        self._limit = limit
         self.signals: list[Signal] = []
         self.callbacks: list[Callable[[bool], None]] = []
         """Callers of ``connect``: each is called once with whether the node is connected."""
@@ -40,7 +42,7 @@ class PendingSignals:
         self.busy = False
         """So many bytes wait that a BEAM would suspend the sender."""
         self.overflowed = False
-        """``MAX_PENDING_BYTES`` was reached: what waited was dropped, and what comes now is dropped, too."""
+        """The limit was reached: what waited was dropped, and what comes now is dropped, too."""
         self._size = 0
         self._resolved: asyncio.Event | None = None
         """Made by the first process that is held back: most connections are set up before any is."""
@@ -56,7 +58,7 @@ class PendingSignals:
         self.signals.append(signal)
         self._size += SIGNAL_OVERHEAD + size
         self.busy = self._size >= HIGH_WATER
-        if self._size < MAX_PENDING_BYTES:
+        if self._size < self._limit:
             return []
         self.overflowed = True
         lost, self.signals = self.signals, []
@@ -84,10 +86,16 @@ class PendingTable:
     """What waits for each node.
 
     ``undeliverable(signal, node)`` is called for a signal that cannot be sent. ``on_overflow(name, error)`` is called
-    when more than ``MAX_PENDING_BYTES`` wait for a node.
+    when ``limit`` bytes wait for a node.
     """
 
-    def __init__(self, undeliverable: Callable[[Signal, Atom], None], on_overflow: Callable[[str, str], None]) -> None:
+    def __init__(
+        self,
+        undeliverable: Callable[[Signal, Atom], None],
+        on_overflow: Callable[[str, str], None],
+        limit: int = SEND_QUEUE_LIMIT,
+    ) -> None:
+        self._limit = limit
         self._undeliverable = undeliverable
         self._on_overflow = on_overflow
         self._by_node: dict[str, PendingSignals] = {}
@@ -118,7 +126,7 @@ class PendingTable:
         had_overflowed = pending.overflowed
         lost = pending.enqueue(signal, size)
         if pending.overflowed and not had_overflowed:  # once for each attempt to connect, not for each signal
-            limit = MAX_PENDING_BYTES >> 20
+            limit = self._limit >> 20
             log.warning("more than %d MiB wait for a connection to %s: they are dropped", limit, node.name)
             self._on_overflow(node.name, f"more than {limit} MiB waited for the connection: they were dropped")
         self.drop(node, lost)
@@ -144,7 +152,7 @@ class PendingTable:
         pending.resolve(False)
 
     def _ensure(self, name: str, *, dial: bool) -> PendingSignals:
-        pending = self._by_node.setdefault(name, PendingSignals())
+        pending = self._by_node.setdefault(name, PendingSignals(self._limit))
         pending.dial_wanted |= dial
         return pending
 

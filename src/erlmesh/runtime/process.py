@@ -51,7 +51,7 @@ class SignalOps(Protocol):
 
     def unlink(self, process: LocalProcess, other: Pid) -> None: ...
 
-    def exit_signal(self, sender: Pid, to: Pid, reason: Term) -> None: ...
+    def exit_signal(self, sender: LocalProcess, to: Pid, reason: Term) -> None: ...
 
     def monitor(self, process: LocalProcess, target: Destination) -> Ref: ...
 
@@ -186,8 +186,9 @@ class LocalProcess:
         If the node is not connected, this connects first and queues the message; with ``connect=False`` the message is
         dropped. This method never waits. A process that has filled a connection, or has sent 1 MiB to a node that is
         being connected, waits in its next receive or call (see :meth:`drain`). Code that never waits, as a handler or
-        a loop without ``await``, can queue 64 MiB for a node that is being connected. Then the queue is dropped with a
-        warning in the log, as if the node could not be reached.
+        a loop without ``await``, can queue as much as the option ``send_queue_limit`` allows, 64 MiB. Then a warning is
+        logged, the connection ends, and all hear ``nodedown``. What waits for a node that is being connected is dropped
+        at the same limit, as if the node could not be reached.
 
         Raises ``ValueError`` for an unregistered local name (OTP's ``badarg``), ``TypeError`` for a value that is not a
         destination, and ``EncodeError`` for a message that is not a term.
@@ -269,8 +270,13 @@ class LocalProcess:
     async def drain(self) -> None:
         """Wait while a connection it has sent to is so full that a BEAM would suspend it (``busy_dist_port``).
 
-        ``receive`` does this too. A process that sends much and receives nothing should call it now and then.
+        It also gives other tasks a turn now and then. ``receive`` does both, too. A process that sends much and
+        receives nothing should call it after every few messages.
         """
+        self._reductions_left -= 1
+        if self._reductions_left <= 0:
+            self._reductions_left = REDUCTIONS
+            await asyncio.sleep(0)
         while (peer := self._blocked_on) is not None:
             self._blocked_on = None
             await peer.wait_writable()
@@ -334,7 +340,7 @@ class LocalProcess:
 
     def exit(self, to: Pid, reason: SendableTerm) -> None:
         """Send an exit signal (``exit/2``). ``Atom("kill")`` cannot be trapped."""
-        self._signals.exit_signal(self.pid, to, reason)
+        self._signals.exit_signal(self, to, reason)
 
     # Time
 

@@ -41,6 +41,7 @@ from erlmesh.proto.control import (
 from erlmesh.runtime.gen_call import GenCalls
 from erlmesh.runtime.node_state import EnqueueSignal, NodeState
 from erlmesh.runtime.process import LocalProcess
+from erlmesh.runtime.process_types import Backpressure
 from erlmesh.runtime.signal_sender import SignalSender
 from erlmesh.runtime.spawn_client import SpawnClient
 from erlmesh.runtime.termination import Termination
@@ -130,15 +131,20 @@ class Router:
 
     # Outgoing signals
 
-    def send(self, node: Atom, signal: Signal, size: int = 0) -> None:
-        """Send to ``node``, and connect first if needed. ``size`` is the bytes of the signal's terms, if known."""
+    def send(self, node: Atom, signal: Signal, size: int = 0) -> Backpressure | None:
+        """Send to ``node``, and connect first if needed. ``size`` is the bytes of the signal's terms, if known.
+
+        Return what the sender has filled and must wait for, or None.
+        """
         peer = self.peers.get(node)
         if peer is not None:
             peer.send(signal)
-        elif node is self.atom:
+            return peer if peer.busy else None
+        if node is self.atom:
             self.apply(signal, node)
-        else:
-            self.enqueue(node, signal, size, dial=True)
+            return None
+        pending = self.enqueue(node, signal, size, dial=True)
+        return pending if pending is not None and pending.busy else None
 
     def send_if_connected(self, node: Atom, signal: Signal) -> bool:
         """Send to ``node`` if it is connected or is being connected. False if the signal was dropped.

@@ -61,6 +61,7 @@ class Runtime:
             allow_list=AllowList(config.allow),
             hidden=config.hidden,
             net_ticktime=config.net_ticktime,
+            send_queue_limit=config.send_queue_limit,
             network=network,
             resolver=config.resolver or epmd,
             reconnect=config.reconnect,
@@ -152,14 +153,6 @@ class Runtime:
         """Seconds on the event loop's clock, which all timeouts use."""
         return asyncio.get_running_loop().time()
 
-    def call_soon(self, callback: Callable[..., object], *arguments: Any) -> None:
-        """Call ``callback(*arguments)`` in the next iteration of the event loop."""
-        asyncio.get_running_loop().call_soon(callback, *arguments)
-
-    def create_future(self) -> asyncio.Future[Any]:
-        """A future of the event loop that the node runs on."""
-        return asyncio.get_running_loop().create_future()
-
     # Processes
 
     def spawn(self, body: Body, *arguments: Any, name: Atom | str | None = None) -> Pid:
@@ -196,7 +189,7 @@ class Runtime:
 
     def exit(self, pid: Pid, reason: Term) -> None:
         """See :meth:`erlmesh.Node.exit`."""
-        self._router.signal_sender.exit_signal(self._node_process.pid, pid, reason)
+        self._router.signal_sender.exit_signal(self._node_process, pid, reason)
 
     def make_ref(self) -> Ref:
         """A new reference."""

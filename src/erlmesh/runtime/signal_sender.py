@@ -9,9 +9,10 @@ from typing import Any, Final
 
 from erlmesh.core.exit_reasons import NOPROC
 from erlmesh.etf import encode_term
-from erlmesh.proto.control import ExitLink, ExitSend, Send, SendAlias, SendName
+from erlmesh.proto.control import ExitLink, ExitSend, Send, SendAlias, SendName, Signal
 from erlmesh.runtime.node_state import Dispatcher, NodeState
 from erlmesh.runtime.process import Destination, LocalProcess
+from erlmesh.runtime.running_process import suspend_later
 from erlmesh.terms import Atom, Pid, Ref, Term
 from erlmesh.terms.copying import copy_term
 
@@ -61,9 +62,12 @@ class SignalSender:
             raise TypeError(f"cannot send to {to!r}: a destination is a pid, an alias, a name, or (name, node)")
         peer = self._peers.get(node)
         if peer is not None:  # It encodes the message now, so a copy is not needed.
-            peer.send(kind(sender.pid, target, message))
+            if kind is Send:
+                peer.send_message(sender.pid, target, message)
+            else:
+                peer.send(kind(sender.pid, target, message))
             if peer.busy:
-                sender._blocked_on = peer
+                suspend_later(sender, peer)
         elif node is self._atom:
             self._dispatcher.apply(kind(sender.pid, target, copy_term(message)), node)
         else:
@@ -71,7 +75,7 @@ class SignalSender:
             size = len(encode_term(message))
             queue = self._dispatcher.enqueue(node, kind(sender.pid, target, copy_term(message)), size, dial=connect)
             if queue is not None and queue.busy:
-                sender._blocked_on = queue
+                suspend_later(sender, queue)
 
     def _send_local(self, process: LocalProcess | None, message: Term) -> None:
         if process is not None:
@@ -91,7 +95,7 @@ class SignalSender:
             return
         for signal in self._links.link(process.pid, other):
             if other.node is not self._atom:
-                self._dispatcher.send(other.node, signal)
+                self._send(process, other.node, signal)
             elif self._local(other) is None:
                 self._dispatcher.apply(ExitLink(other, process.pid, NOPROC), self._atom)
             else:
@@ -103,11 +107,11 @@ class SignalSender:
             if not self._dispatcher.send_if_connected(other.node, signal):  # No UNLINK_ACK will come.
                 self._links.unlink_undeliverable(signal)
 
-    def exit_signal(self, sender: Pid, to: Pid, reason: Term) -> None:
+    def exit_signal(self, sender: LocalProcess, to: Pid, reason: Term) -> None:
         _require_pid(to)
         # The reason spreads over links to other processes and nodes, so it must be a term from the start.
         size = len(encode_term(reason))
-        self._dispatcher.send(to.node, ExitSend(sender, to, reason), size)
+        self._send(sender, to.node, ExitSend(sender.pid, to, reason), size)
 
     # Monitors
 
@@ -130,7 +134,7 @@ class SignalSender:
             pid_or_name, node = Atom(target), self._atom
         else:
             raise TypeError(f"cannot monitor {target!r}: give a pid, a name, or (name, node)")
-        self._dispatcher.send(node, self._monitors.monitor(process.pid, pid_or_name, node, ref))
+        self._send(process, node, self._monitors.monitor(process.pid, pid_or_name, node, ref))
 
     def demonitor(self, process: LocalProcess, ref: Ref) -> bool:
         removed = self._monitors.demonitor(process.pid, ref)
@@ -147,6 +151,12 @@ class SignalSender:
             return type(message) is tuple and len(message) == 5 and message[0] is DOWN and message[1] == ref
 
         self._delivery.remove_pending(process, is_down)
+
+    def _send(self, process: LocalProcess, node: Atom, signal: Signal, size: int = 0) -> None:
+        """Send a signal of ``process``, which later waits if it has filled the connection."""
+        filled = self._dispatcher.send(node, signal, size)
+        if filled is not None:
+            suspend_later(process, filled)
 
 
 def _require_pid(pid: object) -> None:

@@ -15,6 +15,7 @@ from erlmesh.etf import encode_term
 from erlmesh.runtime.exceptions import TermExit, exit_reason
 from erlmesh.runtime.process import Body, LocalProcess
 from erlmesh.runtime.router import Router
+from erlmesh.runtime.running_process import RUNNING
 from erlmesh.terms import Atom, Pid, Term
 
 __all__ = ["NewProcess", "Spawner", "ensure_task"]
@@ -126,6 +127,7 @@ def _run_until_first_wait(process: LocalProcess, coroutine: Coroutine[None, None
 
 async def _run(router: Router, process: LocalProcess, body: Body, arguments: tuple[Any, ...]) -> None:
     """Run the body of a process and terminate the process with the exit reason that follows from it."""
+    RUNNING.set(process)
     try:
         await body(process, *arguments)
         reason: Term = NORMAL

@@ -140,7 +140,7 @@ MUTANTS = [
     Mutant(
         CHANNEL + "handle_timeout",
         "no ticks are sent",
-        "if not self._queue:\n                self._tick()",
+        "if not self.wire.queued:\n                self._tick()",
         "pass",
     ),
     Mutant(

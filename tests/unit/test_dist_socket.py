@@ -1,4 +1,4 @@
-"""SocketWriter on real sockets: no data is lost, duplicated or split, and flow control works."""
+"""DistSocket on real sockets: no data is lost, duplicated or split, and flow control works."""
 
 import asyncio
 import contextlib
@@ -10,7 +10,8 @@ import threading
 
 import pytest
 
-from erlmesh.net.socket_writer import NO_WRITES, SocketWriter, socket_fd
+from erlmesh.net.dist_socket import NO_WRITES, READ_SIZE, DistSocket, socket_fd
+from erlmesh.proto.send_queue import SendQueue
 
 HIGH_WATER = 1 << 16
 TICK = bytes(4)
@@ -31,22 +32,31 @@ on_every_loop = pytest.mark.parametrize("factory", list(loop_factories()))
 
 
 class LocalEnd(asyncio.Protocol):
-    """The local protocol with its SocketWriter, and the events of flow control."""
+    """The local protocol with its DistSocket, and the events of flow control."""
 
     def __init__(self):
         self.events = []
-        self.received = b""
-        self.writer = None
+        self.received = []
+        self.written = 0
+        self.queue = SendQueue()
+        self.socket = None
         self.lost = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport):
-        self.writer = SocketWriter(transport, socket_fd(transport), self, high_water=HIGH_WATER)
+        self.socket = DistSocket(transport, socket_fd(transport), self, high_water=HIGH_WATER)
+        self.socket.use_queue(self.queue)
 
     def data_received(self, data):
-        self.received += data
+        self.received.append(data)
+
+    def data_written(self, size):
+        self.written += size
+
+    def eof_received(self):
+        self.events.append("eof")
 
     def connection_lost(self, exception):
-        self.writer.detach()
+        self.socket.detach()
         self.lost.set_result(exception)
 
     def pause_writing(self):
@@ -57,11 +67,19 @@ class LocalEnd(asyncio.Protocol):
 
 
 class SocketPair:
-    """A connection: ``local_end`` has the SocketWriter, ``remote_socket`` is a plain blocking socket."""
+    """A connection: ``local_end`` has the DistSocket, ``remote_socket`` is a plain blocking socket."""
 
     def __init__(self, local_end, remote_socket):
         self.local_end, self.remote_socket = local_end, remote_socket
-        self.writer = local_end.writer
+        self.socket = local_end.socket
+
+    def write(self, data):
+        """Queue one frame and write it."""
+        self.local_end.queue.append(data)
+        self.local_end.written += self.socket.flush()
+
+    def received(self):
+        return b"".join(self.local_end.received)
 
     def read(self, size):
         """Return exactly ``size`` bytes that the remote end received."""
@@ -79,13 +97,14 @@ def run_with_pair(factory, test):
         loop = asyncio.get_running_loop()
         with socket.create_server(("127.0.0.1", 0)) as server:
             _, local_end = await loop.create_connection(LocalEnd, *server.getsockname())
+            local_end.socket.start_reading()
             remote_socket, _ = server.accept()
         remote_socket.settimeout(10)
         with remote_socket:
             try:
                 await test(SocketPair(local_end, remote_socket))
             finally:
-                local_end.writer.close()
+                local_end.socket.close()
                 with contextlib.suppress(OSError):
                     remote_socket.shutdown(socket.SHUT_RDWR)
                 await local_end.lost
@@ -113,7 +132,7 @@ def from_a_thread(function, *arguments):
 def test_data_is_written_at_once_and_in_order(factory):
     async def test(pair):
         for number in range(100):
-            pair.writer.write(b"%02d" % number)
+            pair.write(b"%02d" % number)
 
         assert pair.read(200) == b"".join(b"%02d" % number for number in range(100))
         assert pair.local_end.events == []
@@ -124,8 +143,8 @@ def test_data_is_written_at_once_and_in_order(factory):
 @on_every_loop
 def test_data_beyond_the_socket_buffer_is_written_when_the_peer_reads(factory):
     async def test(pair):
-        pair.writer.write(BIG)
-        pair.writer.write(b"behind")
+        pair.write(BIG)
+        pair.write(b"behind")
         assert pair.local_end.events == ["pause"]
 
         assert await pair.read_later(len(BIG) + 6) == BIG + b"behind"
@@ -138,11 +157,11 @@ def test_data_beyond_the_socket_buffer_is_written_when_the_peer_reads(factory):
 @on_every_loop
 def test_a_thread_writes_a_frame_while_the_loop_is_blocked(factory):
     async def test(pair):
-        assert from_a_thread(pair.writer.write_from_thread, TICK)
+        assert from_a_thread(pair.socket.write_from_thread, TICK)
 
         assert pair.read(4) == TICK
-        assert pair.writer.take_external_writes()[:2] == (1, 4)
-        assert pair.writer.take_external_writes() is NO_WRITES
+        assert pair.socket.take_external_writes()[:2] == (1, 4)
+        assert pair.socket.take_external_writes() is NO_WRITES
 
     run_with_pair(factory, test)
 
@@ -151,12 +170,12 @@ def test_a_thread_writes_a_frame_while_the_loop_is_blocked(factory):
 def test_a_thread_writes_buffered_data_first_and_never_splits_a_frame(factory):
     async def test(pair):
         """The peer reads and a thread writes while the loop is blocked. This alone must deliver all data."""
-        pair.writer.write(BIG)
+        pair.write(BIG)
         received, results = bytearray(), []
 
         def read_and_write():
             while len(received) < len(BIG) + len(TICK):
-                results.append(pair.writer.write_from_thread(TICK) if not any(results) else False)
+                results.append(pair.socket.write_from_thread(TICK) if not any(results) else False)
                 with contextlib.suppress(BlockingIOError):
                     received.extend(pair.remote_socket.recv(1 << 20, socket.MSG_DONTWAIT))
 
@@ -173,11 +192,11 @@ def test_a_thread_writes_buffered_data_first_and_never_splits_a_frame(factory):
 @on_every_loop
 def test_a_thread_buffers_no_frame_for_a_full_socket(factory):
     async def test(pair):
-        while from_a_thread(pair.writer.write_from_thread, b"x" * 100_000):
+        while from_a_thread(pair.socket.write_from_thread, b"x" * 100_000):
             pass
-        pair.writer.write(b"behind")
+        pair.write(b"behind")
 
-        writes = pair.writer.take_external_writes()
+        writes = pair.socket.take_external_writes()
         assert await pair.read_later(writes.size + 6) == b"x" * writes.size + b"behind"
 
     run_with_pair(factory, test)
@@ -191,7 +210,7 @@ def test_concurrent_writes_of_loop_and_thread_keep_all_frames_whole(factory):
 
         def write_ticks():
             while not done.is_set():
-                pair.writer.write_from_thread(TICK)
+                pair.socket.write_from_thread(TICK)
 
         writing = threading.Thread(target=write_ticks)
         reading = asyncio.ensure_future(
@@ -199,12 +218,12 @@ def test_concurrent_writes_of_loop_and_thread_keep_all_frames_whole(factory):
         )
         writing.start()
         for number, frame in enumerate(frames):
-            pair.writer.write(frame)
+            pair.write(frame)
             if number % 50 == 0:
                 await asyncio.sleep(0)
         done.set()
         writing.join()
-        pair.writer.close()
+        pair.socket.close()
 
         received, offset = await reading, 0
         for frame in frames:
@@ -220,11 +239,10 @@ def test_concurrent_writes_of_loop_and_thread_keep_all_frames_whole(factory):
 @on_every_loop
 def test_close_writes_all_buffered_data_before_the_end_of_the_stream(factory):
     async def test(pair):
-        pair.writer.write(BIG)
-        pair.writer.close()
-        pair.writer.write(b"too late")
-        assert not from_a_thread(pair.writer.write_from_thread, TICK)
-        assert pair.writer.is_closing()
+        pair.write(BIG)
+        pair.socket.close()
+        assert not from_a_thread(pair.socket.write_from_thread, TICK)
+        assert pair.socket.is_closing()
         assert not pair.local_end.lost.done()
 
         assert await pair.read_later(len(BIG) + 100) == BIG
@@ -237,8 +255,8 @@ def test_close_writes_all_buffered_data_before_the_end_of_the_stream(factory):
 @on_every_loop
 def test_the_peer_sees_the_end_even_if_a_child_has_the_socket_open(factory):
     async def test(pair):
-        duplicate = os.dup(socket_fd(pair.writer._transport))  # a forked child would have it open, too
-        pair.writer.close()
+        duplicate = os.dup(socket_fd(pair.socket._transport))  # a forked child would have it open, too
+        pair.socket.close()
 
         assert pair.read(1) == b""
 
@@ -250,16 +268,16 @@ def test_the_peer_sees_the_end_even_if_a_child_has_the_socket_open(factory):
 @on_every_loop
 def test_a_broken_connection_is_lost_with_its_error(factory):
     async def test(pair):
-        pair.writer.write(BIG)
+        pair.write(BIG)
         pair.remote_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         pair.remote_socket.close()  # a reset
-        while pair.writer.error is None and not pair.local_end.lost.done():
-            from_a_thread(pair.writer.write_from_thread, TICK)
+        while pair.socket.error is None and not pair.local_end.lost.done():
+            from_a_thread(pair.socket.write_from_thread, TICK)
 
-        pair.writer.write(b"after the reset")
+        pair.write(b"after the reset")
 
         await pair.local_end.lost
-        assert pair.writer.error is None or isinstance(pair.writer.error, ConnectionError)
+        assert pair.socket.error is None or isinstance(pair.socket.error, ConnectionError)
 
     run_with_pair(factory, test)
 
@@ -270,13 +288,13 @@ def test_a_failed_write_ends_the_stream(factory, monkeypatch):
 
     async def test(pair):
         with monkeypatch.context() as patch:
-            patch.setattr(os, "write", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOBUFS, "no buffer space")))
-            pair.writer.write(b"lost")
-        pair.writer.write(b"and what follows")
+            patch.setattr(os, "writev", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOBUFS, "no buffer space")))
+            pair.write(b"lost")
+        pair.write(b"and what follows")
 
         assert pair.read(100) == b""
         await pair.local_end.lost
-        assert pair.writer.error.errno == errno.ENOBUFS
+        assert pair.socket.error.errno == errno.ENOBUFS
 
     run_with_pair(factory, test)
 
@@ -286,7 +304,7 @@ def test_data_is_written_without_a_free_descriptor(factory, monkeypatch):
     async def test(pair):
         with monkeypatch.context() as patch:
             patch.setattr(os, "dup", lambda _: (_ for _ in ()).throw(OSError(errno.EMFILE, "too many open files")))
-            pair.writer.write(BIG)
+            pair.write(BIG)
             assert await pair.read_later(len(BIG)) == BIG
             await wait_until(lambda: pair.local_end.events == ["pause", "resume"])
 
@@ -296,12 +314,12 @@ def test_data_is_written_without_a_free_descriptor(factory, monkeypatch):
 @on_every_loop
 def test_nothing_is_written_after_the_descriptor_is_released(factory):
     async def test(pair):
-        pair.writer.close()
+        pair.socket.close()
         await pair.local_end.lost
         read, write = os.pipe()  # probably with the number of the socket's descriptor
         try:
-            assert not from_a_thread(pair.writer.write_from_thread, TICK)
-            pair.writer.write(b"x")
+            assert not from_a_thread(pair.socket.write_from_thread, TICK)
+            pair.write(b"x")
             os.set_blocking(read, False)
             with pytest.raises(BlockingIOError):
                 os.read(read, 1)
@@ -321,3 +339,153 @@ def test_memory_and_tls_transports_have_no_socket_fd():
         assert socket_fd(Transport({"socket": real})) == real.fileno()
         assert socket_fd(Transport({"socket": real, "sslcontext": object()})) is None
     assert socket_fd(Transport({"socket": real})) is None
+
+
+# Reading
+
+
+@on_every_loop
+def test_data_is_read_in_order(factory):
+    async def test(pair):
+        pair.write(b"x")
+        await asyncio.to_thread(pair.remote_socket.sendall, BIG)
+
+        await wait_until(lambda: sum(map(len, pair.local_end.received)) == len(BIG))
+
+        assert pair.received() == BIG
+
+    run_with_pair(factory, test)
+
+
+@on_every_loop
+def test_one_iteration_reads_a_bounded_part_of_what_has_arrived(factory):
+    async def test(pair):
+        pair.remote_socket.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                pair.remote_socket.send(BIG[:READ_SIZE])
+        pair.remote_socket.settimeout(10)
+        sizes = []
+        while not sizes or sum(sizes) < 2 * READ_SIZE:
+            await asyncio.sleep(0)
+            sizes.append(sum(map(len, pair.local_end.received)) - sum(sizes))
+
+        assert max(sizes) <= READ_SIZE
+
+    run_with_pair(factory, test)
+
+
+@on_every_loop
+def test_the_transport_reports_the_end_of_the_stream_after_all_data(factory):
+    async def test(pair):
+        pair.remote_socket.sendall(b"last")
+        pair.remote_socket.shutdown(socket.SHUT_WR)
+
+        assert await pair.local_end.lost is None
+        assert pair.received() == b"last"
+        assert pair.local_end.events == ["eof"]
+        assert pair.socket.error is None
+
+    run_with_pair(factory, test)
+
+
+@on_every_loop
+def test_a_reset_is_the_reason_of_the_loss(factory):
+    async def test(pair):
+        pair.remote_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        pair.remote_socket.close()
+
+        await pair.local_end.lost
+
+        assert isinstance(pair.socket.error, ConnectionResetError)
+        assert not pair.socket.all_acknowledged()
+
+    run_with_pair(factory, test)
+
+
+@on_every_loop
+def test_without_a_free_descriptor_the_transport_reads(factory, monkeypatch):
+    monkeypatch.setattr(os, "dup", lambda _: (_ for _ in ()).throw(OSError(errno.EMFILE, "too many open files")))
+
+    async def test(pair):
+        await asyncio.to_thread(pair.remote_socket.sendall, BIG)
+
+        await wait_until(lambda: sum(map(len, pair.local_end.received)) == len(BIG))
+
+        assert pair.received() == BIG
+
+    run_with_pair(factory, test)
+
+
+@on_every_loop
+def test_nothing_is_read_after_close(factory):
+    async def test(pair):
+        pair.write(BIG)
+        pair.socket.close()
+        pair.remote_socket.sendall(b"too late")
+
+        with contextlib.suppress(ConnectionResetError):  # TCP says so that data was not read
+            await pair.read_later(len(BIG) + 1)
+
+        await pair.local_end.lost
+        assert pair.local_end.received == []
+
+    run_with_pair(factory, test)
+
+
+@on_every_loop
+def test_an_error_in_the_protocol_ends_the_connection(factory):
+    async def test(pair):
+        errors = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context["exception"]))
+        error = RuntimeError("a fault in the node")
+        pair.local_end.data_received = lambda _: (_ for _ in ()).throw(error)
+        pair.remote_socket.sendall(b"data")
+
+        await pair.local_end.lost
+
+        assert errors == [error]
+        assert await pair.read_later(1) == b""
+
+    run_with_pair(factory, test)
+
+
+@on_every_loop
+def test_abort_drops_what_waits_and_ends_the_stream_at_once(factory):
+    async def test(pair):
+        pair.write(BIG)
+        duplicate = os.dup(socket_fd(pair.socket._transport))  # a forked child would have it open, too
+        pair.socket.abort()
+
+        await pair.local_end.lost
+
+        assert len(await pair.read_later(len(BIG))) < len(BIG)
+        assert pair.socket.queued == 0
+        os.close(duplicate)
+
+    run_with_pair(factory, test)
+
+
+@on_every_loop
+def test_all_written_bytes_are_counted_once(factory):
+    async def test(pair):
+        pair.write(BIG)
+        assert 0 < pair.local_end.written < len(BIG)
+
+        await pair.read_later(len(BIG))
+
+        await wait_until(lambda: pair.local_end.written == len(BIG))
+
+    run_with_pair(factory, test)
+
+
+@on_every_loop
+def test_bytes_before_the_queue_are_written_first(factory):
+    async def test(pair):
+        pair.socket.write(BIG)
+        pair.write(b"frame")
+        pair.socket.write(b"more")
+
+        assert await pair.read_later(len(BIG) + 9) == BIG + b"moreframe"
+
+    run_with_pair(factory, test)
