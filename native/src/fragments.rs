@@ -5,9 +5,8 @@ use std::collections::HashMap;
 use pyo3::prelude::*;
 
 use crate::decode::GiveUp;
+use crate::wire_format::FRAGMENT_HEAD_SIZE;
 
-/// Bytes of `131 69` or `131 70`, the sequence id and the fragment number.
-pub const FRAGMENT_HEAD_SIZE: usize = 18;
 /// Unfinished sequences that a peer may have.
 const MAX_SEQUENCES: usize = 4096;
 

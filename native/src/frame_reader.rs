@@ -9,26 +9,15 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 use crate::atom_cache::ReaderCells;
 use crate::context::Context;
 use crate::decode::{decode, GiveUp};
-use crate::fragments::{Reassembly, FRAGMENT_HEAD_SIZE};
+use crate::fragments::Reassembly;
 use crate::pure::Pure;
 use crate::signals::{DemonitorSignal, DownSignal, MonitorSignal, SendAliasSignal, SendNameSignal, SendSignal};
 use crate::terms::{Pid, Ref};
+use crate::wire_format::{
+    ALIAS_SEND, DEMONITOR_P, DOWN, FIRST_FRAGMENT, FLAG_ATOM_CACHE, FLAG_FRAGMENTS, FRAGMENT, FRAGMENT_HEAD_SIZE,
+    MONITOR_P, NORMAL, REG_SEND, SEND_SENDER, SMALL_INTEGER, SMALL_TUPLE, VERSION,
+};
 
-const VERSION: u8 = 131;
-/// The types of a header, after the version byte.
-const NORMAL: u8 = 68;
-const FIRST_FRAGMENT: u8 = 69;
-const FRAGMENT: u8 = 70;
-
-const SMALL_TUPLE: u8 = 104;
-const SMALL_INTEGER: u8 = 97;
-
-const REG_SEND: u8 = 6;
-const MONITOR_P: u8 = 19;
-const DEMONITOR_P: u8 = 20;
-const SEND_SENDER: u8 = 22;
-const DOWN: u8 = 28;
-const ALIAS_SEND: u8 = 33;
 /// The other ops with a message: SEND, SEND_TT, REG_SEND_TT, SEND_SENDER_TT, PAYLOAD_EXIT, PAYLOAD_EXIT_TT,
 /// PAYLOAD_EXIT2, PAYLOAD_EXIT2_TT, SPAWN_REQUEST, SPAWN_REQUEST_TT, ALIAS_SEND_TT, ALTACT_SIG_SEND.
 const OTHERS_WITH_MESSAGE: [u8; 12] = [2, 12, 16, 23, 24, 25, 26, 27, 29, 30, 34, 37];
@@ -49,21 +38,14 @@ pub struct FrameReader {
 }
 
 impl FrameReader {
-    pub fn new(
-        peer: Py<PyAny>,
-        flags: Py<PyAny>,
-        has_cache: bool,
-        has_fragments: bool,
-        max_frame: usize,
-        max_unfinished: usize,
-    ) -> Self {
+    pub fn new(peer: Py<PyAny>, flags: Py<PyAny>, bits: u64, max_frame: usize, max_unfinished: usize) -> Self {
         FrameReader {
             peer,
             flags,
             max_frame,
             max_unfinished,
-            has_fragments,
-            has_header: has_fragments || has_cache,
+            has_fragments: bits & FLAG_FRAGMENTS != 0,
+            has_header: bits & (FLAG_FRAGMENTS | FLAG_ATOM_CACHE) != 0,
             cells: ReaderCells::default(),
             reassembly: Reassembly::new(max_unfinished),
             atoms: Vec::new(),

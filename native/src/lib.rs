@@ -9,6 +9,7 @@
 mod atom_cache;
 #[allow(dead_code)]
 mod buffer;
+mod common_signals;
 #[allow(dead_code)]
 mod context;
 #[allow(dead_code)]
@@ -22,14 +23,17 @@ mod ffi_tools;
 mod fragments;
 mod frame_reader;
 mod frame_writer;
+mod frames;
 mod prefix_cache;
 mod pure;
+mod pure_refs;
 mod recv_buffer;
 mod send_queue;
 mod signals;
 #[allow(dead_code)]
 mod terms;
 mod wire;
+mod wire_format;
 
 use pyo3::prelude::*;
 

@@ -7,14 +7,17 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::RawFd;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use pyo3::{Py, Python};
 
 /// Pieces of one `writev`.
 const MAX_VECTORS: usize = 64;
 /// Bytes up to which short frames are appended to the same piece.
 const PIECE_SIZE: usize = 64 * 1024;
+
+const COPIED_AT_A_TIME: usize = 256 * 1024;
 
 /// A part of an immutable `bytes` object, which is written without a copy.
 pub struct Binary {
@@ -60,6 +63,11 @@ impl Piece {
             Piece::Binary(binary) => binary.as_slice(),
         }
     }
+}
+
+/// Lock a queue or another part of a connection. A panic of another thread does not make its bytes wrong.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[derive(Default)]
@@ -111,6 +119,23 @@ impl SendQueue {
     pub fn take(&mut self) -> (VecDeque<Piece>, usize) {
         self.size = 0;
         (std::mem::take(&mut self.pieces), std::mem::take(&mut self.offset))
+    }
+
+    /// Return copies of the oldest bytes, for a caller that writes them itself and then calls `advance`.
+    pub fn buffers<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyBytes>> {
+        let mut room = COPIED_AT_A_TIME;
+        let mut skip = self.offset;
+        let mut buffers = Vec::new();
+        for piece in &self.pieces {
+            let data = piece.as_slice().get(skip..).unwrap_or_default();
+            skip = 0;
+            buffers.push(PyBytes::new(py, data.get(..room).unwrap_or(data)));
+            room = room.saturating_sub(data.len());
+            if room == 0 || buffers.len() == MAX_VECTORS {
+                break;
+            }
+        }
+        buffers
     }
 
     /// Return the binaries that are written. The caller drops them with the GIL held and the lock released.
@@ -167,8 +192,10 @@ impl SendQueue {
         Ok((written as usize, wanted))
     }
 
-    fn advance(&mut self, written: usize) {
-        self.size = self.size.saturating_sub(written);
+    /// Remove bytes that are written.
+    pub fn advance(&mut self, written: usize) {
+        let written = written.min(self.size);
+        self.size -= written;
         let mut rest = self.offset + written;
         while let Some(piece) = self.pieces.front() {
             let length = piece.as_slice().len();

@@ -15,10 +15,10 @@ use pyo3::types::{PyBytes, PyList};
 
 use crate::ffi_tools::NoCollection;
 use crate::frame_reader::FrameReader;
-use crate::frame_writer::{header_flags, lock, FrameWriter};
+use crate::frame_writer::FrameWriter;
 use crate::pure::Pure;
 use crate::recv_buffer::RecvBuffer;
-use crate::send_queue::SendQueue;
+use crate::send_queue::{lock, SendQueue};
 use crate::signals::SendSignal;
 
 /// Received bytes from which the garbage collector is off while they are decoded. It would find nothing to free.
@@ -74,18 +74,10 @@ impl Wire {
         max_unfinished: usize,
     ) -> PyResult<Wire> {
         let bits = flags.extract::<u64>()?;
-        let (has_cache, has_fragments) = header_flags(bits);
         let (peer, flags) = (peer.unbind(), flags.unbind());
         let py = local_name.py();
         let nodes = [local_name.unbind(), peer.clone_ref(py)];
-        let reader = FrameReader::new(
-            peer.clone_ref(py),
-            flags.clone_ref(py),
-            has_cache,
-            has_fragments,
-            max_frame,
-            max_unfinished,
-        );
+        let reader = FrameReader::new(peer.clone_ref(py), flags.clone_ref(py), bits, max_frame, max_unfinished);
         Ok(Wire {
             reader: Mutex::new(Some(Box::new(reader))),
             writer: Mutex::new(Some(Box::new(FrameWriter::new(nodes, flags.clone_ref(py), bits)))),
@@ -216,6 +208,20 @@ impl Wire {
             }
             Ok(())
         })
+    }
+
+    /// Return copies of the oldest data, for a caller that writes it itself and then calls `advance`.
+    fn buffers<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyBytes>> {
+        lock(&self.io.queue).buffers(py)
+    }
+
+    /// Remove bytes that the caller has written.
+    fn advance(&self, size: usize) {
+        let mut queue = lock(&self.io.queue);
+        queue.advance(size);
+        let finished = queue.take_finished();
+        drop(queue);
+        drop(finished); // not under the lock
     }
 
     /// Drop everything that is queued, because the connection is lost.

@@ -13,6 +13,7 @@ from types import coroutine
 
 from erlmesh.core import gen
 from erlmesh.errors import CalleeExited, NoProcess
+from erlmesh.etf import EncodedTerm
 from erlmesh.terms import Atom, Pid, Ref
 
 DOWN, PROCESS, NOPROC, NOCONNECTION, NORMAL, KILLED = (
@@ -23,6 +24,26 @@ DOWN, PROCESS, NOPROC, NOCONNECTION, NORMAL, KILLED = (
 @coroutine
 def wait():
     yield
+
+
+def decoded(message):
+    """The term that the receiver of ``message`` gets."""
+    return message.term if isinstance(message, EncodedTerm) else message
+
+
+class FakeFuture:
+    def __init__(self):
+        self._done = False
+
+    def done(self):
+        return self._done
+
+    def set_result(self, _):
+        self._done = True
+
+    def __await__(self):
+        while not self._done:
+            yield
 
 
 class Cluster:
@@ -135,6 +156,15 @@ class FakeNode:
 
     def last_disconnect_reason(self, name):
         return None
+
+    def call_soon(self, callback, *arguments):
+        self.cluster.put(self, self.name, "run", callback, *arguments)
+
+    def run(self, callback, *arguments):
+        callback(*arguments)
+
+    def create_future(self):
+        return FakeFuture()
 
     def nodes(self):
         return [name for name in self.cluster.nodes if frozenset((self.name, name)) in self.cluster.links]
@@ -258,6 +288,7 @@ class FakeProcess:
             self._mailbox.append(message)
 
     def send(self, to, message, *, connect=True):
+        message = decoded(message)
         name, where = to if isinstance(to, tuple) else (to, to.node if isinstance(to, (Pid, Ref)) else self.node.atom)
         self.node.cluster.sent.append((self.pid, to, message))
         self.node.cluster.put(self.node, where.name, "deliver", name, message)

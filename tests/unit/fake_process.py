@@ -6,6 +6,8 @@ import contextlib
 import itertools
 from collections import deque
 
+from fake_cluster import decoded
+
 from erlmesh.core.gen import GEN_CALL, GEN_CAST, reply_to
 from erlmesh.errors import CalleeExited, CallTimeout, Exit, NoConnection, NoProcess
 from erlmesh.terms import Atom, ImproperList, Pid, Ref
@@ -348,6 +350,7 @@ class FakeProcess:
     # Interface of a process
 
     def send(self, to, message, *, connect=True):
+        message = decoded(message)
         if isinstance(to, tuple):
             name, where = to
             self.node._signal(Atom(where).name, ("send", Atom(name), message), connect=connect)

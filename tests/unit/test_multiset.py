@@ -2,10 +2,21 @@
 
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from erlmesh.services.multiset import EMPTY, added, counts, listed, removed, size
+from erlmesh.services.multiset import (
+    EMPTY,
+    added,
+    as_tuple,
+    counts,
+    listed,
+    removed,
+    removed_each,
+    shareable,
+    size,
+)
 
 values = st.integers(0, 14)
 actions = st.lists(st.tuples(st.booleans(), st.lists(values, min_size=1, max_size=12)), max_size=40)
@@ -45,6 +56,31 @@ def test_newest_value_comes_first(some):
 def test_values_added_together_keep_their_order():
     assert listed(added(added(EMPTY, [9]), [1, 2])) == [1, 2, 9]
     assert listed(added(added(EMPTY, [99]), range(20))) == [*range(20), 99]
+
+
+def test_values_added_to_an_empty_multiset_are_kept_as_a_tuple():
+    values = tuple(range(1000))
+
+    assert added(EMPTY, values) is values
+    assert as_tuple(values) is shareable(values) is values
+
+
+@pytest.mark.parametrize("size", [3, 20])
+def test_change_of_a_multiset_does_not_change_a_shared_one(size):
+    first = added(added(EMPTY, range(size)), [99])
+    second = shareable(first)
+
+    removed_each(first, [99, 0])
+
+    assert listed(second) == [99, *range(size)]
+
+
+def test_values_that_are_not_there_are_searched_in_a_dict():
+    found, rest = removed_each(tuple(range(1000)), [5000])
+
+    assert found == []
+    assert type(rest) is dict
+    assert listed(rest) == list(range(1000))
 
 
 def test_small_multiset_is_immutable():

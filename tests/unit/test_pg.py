@@ -1,5 +1,6 @@
 """pg between nodes: the messages of its servers, and its public API."""
 
+import sys
 from collections import Counter
 
 import pytest
@@ -491,9 +492,110 @@ def test_watch_ends_when_closed_or_dropped():
 
     assert ended == ["end"]
     assert done == [None]
-    assert pg_a._subscribers == []
+    assert pg_a._watches == {}
     assert pg_a._state.recording is False
-    assert len(a.processes) == before + 1  # the caller that waits for the next event
+    assert len(a.processes) == before
+
+
+def monitored_by_watches(node):
+    """The targets of the monitors of all processes but the scope."""
+    return Counter(
+        target for pid, process in node.processes.items() if pid != node.names[PG] for target in process.refs.values()
+    )
+
+
+def test_change_is_told_before_its_members_are_monitored_once_for_all_watches():
+    cluster, a, b, pg_a, pg_b = connected_pair()
+    p, q = b.process().pid, b.process().pid
+    watches = [pg_a.watch(G) for _ in range(3)]
+    pg_b.join(G, [p, q])
+    cluster.run()
+
+    told = [cluster.start(changes.__anext__()) for changes in watches]
+    told += [cluster.start(changes.__anext__()) for changes in watches]
+    assert monitored_by_watches(a) == {p: 1, q: 1}
+    pg_a._watches[G].on_event(Joined((b.names[PG],), G))
+    assert monitored_by_watches(a) == {p: 1, q: 1}
+    cluster.run()
+
+    assert told == [[Joined((p, q), G)]] * 3 + [[Joined((b.names[PG],), G)]] * 3
+    assert monitored_by_watches(a) == {p: 1, q: 1, b.names[PG]: 1}
+    for changes in watches:
+        changes.close()
+    cluster.run()
+    assert monitored_by_watches(a) == {}
+
+
+def test_watch_that_ends_before_it_monitors_leaves_no_monitor():
+    cluster, a, b, pg_a, pg_b = connected_pair()
+    p, q = b.process().pid, b.process().pid
+    pg_b.join(G, p)
+    cluster.run()
+
+    pg_a.watch(G).close()
+    changes = pg_a.watch(G)
+    watch = pg_a._watches[G]
+    watch.on_event(Joined((q,), G))
+    watch.on_event(Left((q,), LEAVE, G))
+    cluster.run()
+    assert monitored_by_watches(a) == {p: 1}
+    watch.on_event(Joined((q,), G))
+    changes.close()
+    cluster.run()
+
+    assert monitored_by_watches(a) == {}
+    assert watch._monitor_refs.keys() == {p}
+
+
+def test_watch_delivers_queued_changes_after_its_scope_has_stopped():
+    cluster, a, _, pg_a, _ = connected_pair()
+    p = a.process().pid
+    changes = pg_a.watch(G)
+    pg_a.join(G, p)
+
+    pg_a._on_exit()  # The fake runtime does not call it.
+    seen = cluster.start(_all(changes))
+    cluster.run()
+
+    assert seen == [[Joined((p,), G)]]
+
+
+async def _all(changes):
+    return [change async for change in changes]
+
+
+def test_change_calls_only_the_watches_of_its_group():
+    _cluster, a, _, pg_a, _ = connected_pair()
+    p = a.process().pid
+
+    def calls_of_a_change():
+        calls = []
+        sys.setprofile(lambda _frame, event, _argument: calls.append(event) if event == "call" else None)
+        try:
+            pg_a.join(G, p)
+        finally:
+            sys.setprofile(None)
+        return len(calls)
+
+    pg_a.join(G, p)
+    watches = [pg_a.watch(H)]
+    with_one = calls_of_a_change()
+    watches += [pg_a.watch((H, number)) for number in range(100)]
+    with_many = calls_of_a_change()
+
+    assert with_many == with_one
+
+
+def test_lists_of_members_are_copies():
+    _cluster, a, _, pg_a, _ = connected_pair()
+    pids = [a.process().pid for _ in range(20)]
+    pg_a.join(G, pids)
+
+    pg_a.get_members(G).clear()
+    pg_a.get_local_members(G).clear()
+
+    assert pg_a.get_members(G) == pg_a.get_local_members(G) == pids
+    assert pg_a.snapshot(G).pids is pg_a.snapshot(G).pids
 
 
 def test_subscribers_see_the_same_order_when_one_joins_in_its_callback():

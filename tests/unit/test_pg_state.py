@@ -3,6 +3,8 @@
 from collections import Counter
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from erlmesh.services.pg.protocol import Demonitor, Joined, Left, Monitor, SendTo
 from erlmesh.services.pg.state import ScopeState
@@ -46,7 +48,7 @@ def test_joining_process_is_a_member_and_monitored_once():
 
     assert first == [Monitor(P)]
     assert again == []
-    assert state.members(G) == state.local_members(G) == [P]
+    assert state.members(G) == state.local_members(G) == (P,)
     assert state.groups() == state.local_groups() == [G, H]
 
 
@@ -80,7 +82,7 @@ def test_process_in_another_group_stays_monitored():
     left, effects = state.leave(G, [P])
 
     assert (left, effects) == (True, [])
-    assert state.members(H) == [P]
+    assert state.members(H) == (P,)
 
 
 def test_join_without_pids_creates_no_group_and_sends_nothing():
@@ -98,7 +100,7 @@ def test_leave_of_a_non_member_sends_nothing():
 
     assert state.leave(G, [P]) == (False, [])
     assert state.leave(G, [X]) == (False, [])
-    assert state.members(G) == [X]
+    assert state.members(G) == (X,)
 
 
 @pytest.mark.parametrize("name", [1, 1.0, True, Atom("1"), b"1", (1,), [1], {1: 1}])
@@ -165,8 +167,8 @@ def test_exit_sends_one_leave_with_all_groups_and_multiplicity():
     server, message = effect.to, effect.message
     assert (server, message[:3]) == (PEER, (LEAVE, ME, P))
     assert sorted(group.name for group in message[3]) == ["g", "g", "h"]
-    assert state.members(G) == []
-    assert state.members(H) == [Q]
+    assert state.members(G) == ()
+    assert state.members(H) == (Q,)
     assert state.handle_down(P, KILLED) == []
 
 
@@ -189,7 +191,7 @@ def test_messages_of_the_own_server_are_ignored():
 
     assert state.handle_discover(ME) == state.handle_discover(pid(A, 77)) == []
     assert state.handle_sync(pid(A, 77), [(G, [P])]) == []
-    assert state.members(G) == [P]
+    assert state.members(G) == (P,)
 
 
 # Messages from other servers
@@ -201,8 +203,8 @@ def test_remote_members_are_not_local_members():
 
     state.handle_join(PEER, G, [X, Y])
 
-    assert state.members(G) == [X, Y, P]
-    assert state.local_members(G) == [P]
+    assert state.members(G) == (X, Y, P)
+    assert state.local_members(G) == (P,)
     assert state.local_groups() == [G]
 
 
@@ -212,7 +214,7 @@ def test_sync_from_an_unknown_server_is_accepted_and_the_server_monitored():
     effects = state.handle_sync(PEER, [(G, [X])])
 
     assert effects == [Monitor(PEER)]
-    assert state.members(G) == [X]
+    assert state.members(G) == (X,)
     assert state.handle_sync(PEER, [(G, [X])]) == []
 
 
@@ -226,8 +228,8 @@ def test_sync_replaces_the_members_of_its_server_only():
     state.handle_sync(PEER, [(G, [X]), (Atom("new"), [Y])])
 
     assert Counter(state.members(G)) == {P: 1, X: 1, OTHER: 1}
-    assert state.members(H) == []
-    assert state.members(Atom("new")) == [Y]
+    assert state.members(H) == ()
+    assert state.members(Atom("new")) == (Y,)
     assert len(state.groups()) == 2
 
 
@@ -258,7 +260,7 @@ def test_remote_leave_removes_one_membership_in_each_named_group():
 
     state.handle_leave(PEER, [X], [G, H])
 
-    assert state.members(G) == [X, Y]
+    assert state.members(G) == (X, Y)
     assert state.groups() == [G]
 
 
@@ -280,7 +282,7 @@ def test_remote_leave_of_unknown_members_changes_nothing():
     state.handle_leave(PEER, [Y, P], [G, H])
     state.handle_leave(OTHER, [X], [G])
 
-    assert state.members(G) == [X, P]
+    assert state.members(G) == (X, P)
 
 
 def test_members_of_a_server_leave_when_it_goes_down():
@@ -293,7 +295,7 @@ def test_members_of_a_server_leave_when_it_goes_down():
     effects = state.handle_down(PEER, NOCONNECTION)
 
     assert effects == []
-    assert state.members(G) == [OTHER, P]
+    assert state.members(G) == (OTHER, P)
     assert state.groups() == [G]
     assert [effect.to for effect in state.leave(G, [P])[1] if isinstance(effect, SendTo)] == [OTHER]
 
@@ -306,8 +308,161 @@ def test_large_groups_behave_like_small_ones():
     state.handle_sync(PEER, [(G, many[500:])])
     state.handle_leave(PEER, many[500:999], [G])
 
-    assert state.members(G) == [many[999]]
+    assert state.members(G) == (many[999],)
     assert state.statistics().memberships == 1
+
+
+# Large groups and many groups
+
+
+def test_members_of_one_node_are_kept_as_they_arrived_and_shared():
+    state = scope(PEER)
+    many = [pid(B, number) for number in range(100, 1100)]
+
+    state.handle_sync(PEER, [(G, many)])
+    state.handle_sync(PEER, [(G, list(many))])
+
+    [peer_bag] = state._peers[PEER].groups.values()
+    assert type(peer_bag) is tuple
+    assert state.members(G) is peer_bag
+
+
+@pytest.mark.parametrize("size", [1, 3, 8, 9, 100])
+def test_change_of_one_node_does_not_change_the_members_of_another(size):
+    state = scope(PEER, OTHER)
+    many = [pid(B, number) for number in range(100, 100 + size)]
+    state.handle_sync(PEER, [(G, many)])
+
+    state.join(G, [P])
+    state.handle_join(OTHER, G, [OTHER])
+    state.handle_join(PEER, G, [X])
+    state.handle_leave(PEER, many, [G])
+    state.leave(G, [P])
+
+    assert Counter(state.members(G)) == {OTHER: 1, X: 1}
+    assert state.local_members(G) == ()
+    state.handle_down(PEER, NOCONNECTION)
+    assert state.members(G) == (OTHER,)
+
+
+@pytest.mark.parametrize("size", [1, 9, 100])
+@pytest.mark.parametrize("changed", [False, True])
+def test_loss_of_the_only_node_of_a_group_removes_the_group_as_a_whole(size, changed):
+    state = scope(PEER)
+    many = [pid(B, number) for number in range(100, 100 + size)]
+    state.handle_sync(PEER, [(G, many)])
+    if changed:
+        state.handle_join(PEER, G, [X])
+    members = state.members(G)
+    state.take_events()
+
+    state.handle_down(PEER, NOCONNECTION)
+
+    assert state.groups() == []
+    assert state.take_events() == [Left(members, NOCONNECTION, G)]
+    assert state.statistics().memberships == 0
+
+
+@pytest.mark.parametrize("size", [2, 20])
+def test_lists_are_built_once_and_again_after_a_change(size):
+    state = scope(PEER)
+    state.join(G, [P] * size)
+    state.handle_join(PEER, G, [X])
+
+    assert state.members(G) is state.members(G)
+    assert state.local_members(G) is state.local_members(G)
+    assert state.recipients(G) == {A: [P], B: [X]}
+    state.handle_join(PEER, G, [Y])
+    assert state.members(G)[:2] == (Y, X)
+    assert state.recipients(G) == {A: [P], B: [Y, X]}
+    state.handle_leave(PEER, [X], [G])
+    assert Counter(state.members(G)) == {P: size, Y: 1}
+    state.join(G, [Q])
+    assert state.local_members(G)[0] == Q
+    state.leave(G, [Q])
+    assert state.local_members(G) == (P,) * size
+    assert state.recipients(G) == {A: [P], B: [Y]}
+    state.handle_down(PEER, NOCONNECTION)
+    assert state.recipients(G) == {A: [P]}
+    state.handle_down(P, KILLED)
+    assert state.members(G) == state.local_members(G) == ()
+    assert state.recipients(G) == {}
+
+
+def test_group_that_ended_leaves_no_kept_list():
+    state = scope(PEER)
+    state.join(G, [pid(A, number) for number in range(100, 120)])
+    state.handle_sync(PEER, [(H, [pid(B, number) for number in range(100, 120)])])
+    state.handle_join(PEER, H, [X])
+    for group in (G, H):
+        state.members(group)
+        state.local_members(group)
+        state.recipients(group)
+
+    state.handle_down(PEER, NOCONNECTION)
+    state.leave(G, state.members(G))
+
+    assert state._listings == {}
+
+
+groups_of_random_syncs = st.lists(
+    st.tuples(st.sampled_from([G, H, 1]), st.lists(st.integers(100, 120), max_size=15)), max_size=4
+)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["sync", "join", "leave", "down", "local join", "local leave", "exit"]),
+            st.sampled_from([PEER, OTHER]),
+            st.sampled_from([G, H, 1]),
+            st.lists(st.integers(100, 120), min_size=1, max_size=15),
+            groups_of_random_syncs,
+        ),
+        max_size=25,
+    )
+)
+def test_members_lists_and_counters_equal_a_model(actions):
+    state = scope()
+    model = {server: Counter() for server in (ME, PEER, OTHER)}
+
+    for action, server, group, numbers, groups in actions:
+        pids, local = [pid(server.node, number) for number in numbers], [pid(A, number) for number in numbers]
+        match action:
+            case "sync":
+                listed = [(name, [pid(server.node, number) for number in those]) for name, those in groups]
+                state.handle_sync(server, listed)
+                model[server] = Counter((name, member) for name, members in listed for member in members)
+            case "join" if server in state._peers:
+                state.handle_join(server, group, pids)
+                model[server].update((group, member) for member in pids)
+            case "leave" if server in state._peers:
+                state.handle_leave(server, pids, [group])
+                model[server] = +(model[server] - Counter((group, member) for member in pids))
+            case "down":
+                state.handle_down(server, NOCONNECTION)
+                model[server] = Counter()
+            case "local join":
+                state.join(group, local)
+                model[ME].update((group, member) for member in local)
+            case "local leave":
+                state.leave(group, local)
+                model[ME] = +(model[ME] - Counter((group, member) for member in local))
+            case "exit":
+                state.handle_down(local[0], KILLED)
+                model[ME] = Counter({entry: times for entry, times in model[ME].items() if entry[1] != local[0]})
+        total = sum(model.values(), Counter())
+        for name in (G, H, 1):
+            assert Counter(state.members(name)) == {member: n for (g, member), n in total.items() if g == name}
+            assert Counter(state.local_members(name)) == {
+                member: n for (g, member), n in model[ME].items() if g == name
+            }
+            by_node = state.recipients(name)
+            assert {member for members in by_node.values() for member in members} == set(state.members(name))
+        statistics = state.statistics()
+        assert statistics.memberships == total.total()
+        assert statistics.local_memberships == model[ME].total()
+        assert statistics.groups == len({name for name, _ in total})
 
 
 # Events

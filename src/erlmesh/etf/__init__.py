@@ -19,9 +19,9 @@ memory.
 from __future__ import annotations
 
 from erlmesh.etf.decode import decode, decode_term
-from erlmesh.etf.encode import encode, encode_into, encode_term
+from erlmesh.etf.encode import EncodedTerm, encode, encode_into, encode_term
 
-__all__ = ["backend", "decode", "decode_term", "encode", "encode_into", "encode_term"]
+__all__ = ["EncodedTerm", "backend", "decode", "decode_term", "encode", "encode_into", "encode_term"]
 
 backend = "python"
 """The implementation behind these four functions: ``python`` or ``native``."""

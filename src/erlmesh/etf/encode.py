@@ -18,7 +18,7 @@ from erlmesh.errors import EncodeError
 from erlmesh.etf import tags
 from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref, Term
 
-__all__ = ["encode", "encode_into", "encode_term"]
+__all__ = ["EncodedTerm", "encode", "encode_into", "encode_term"]
 
 Add: TypeAlias = "Callable[[bytes], object]"
 Atoms: TypeAlias = "Mapping[Atom, int]"
@@ -82,6 +82,24 @@ def encode_into(term: Term, pieces: list[bytes], atoms: Atoms) -> None:
             _write_deep(term, pieces, atoms)
     except StructError as error:
         raise EncodeError(f"a number or a length is out of range: {error}") from None
+
+
+class EncodedTerm:
+    """A term that is encoded once and sent to many. It may stand for ``term`` in :func:`encode_term`.
+
+    ``data`` has no byte 131 and no cache references, so it fits into any frame of any connection. Raises
+    ``EncodeError`` if ``term`` is not a term.
+    """
+
+    __slots__ = ("data", "term")
+
+    def __init__(self, term: Term) -> None:
+        self.term = term
+        self.data = encode_term(term)
+
+
+def _write_encoded(encoded: EncodedTerm, add: Add, _atoms: Atoms) -> None:
+    add(encoded.data)
 
 
 # Atoms
@@ -310,6 +328,7 @@ _LEAVES: Final[dict[type, Writer]] = {
     Port: _write_port,
     Ref: _write_ref,
     Export: _write_export,
+    EncodedTerm: _write_encoded,
 }
 _WRITERS: Final = _Writers(
     _LEAVES

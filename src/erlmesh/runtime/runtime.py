@@ -153,6 +153,14 @@ class Runtime:
         """Seconds on the event loop's clock, which all timeouts use."""
         return asyncio.get_running_loop().time()
 
+    def call_soon(self, callback: Callable[..., object], *arguments: Any) -> None:
+        """Call ``callback(*arguments)`` in the next iteration of the event loop."""
+        asyncio.get_running_loop().call_soon(callback, *arguments)
+
+    def create_future(self) -> asyncio.Future[Any]:
+        """A future of the event loop that the node runs on."""
+        return asyncio.get_running_loop().create_future()
+
     # Processes
 
     def spawn(self, body: Body, *arguments: Any, name: Atom | str | None = None) -> Pid:

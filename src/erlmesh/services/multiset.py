@@ -1,9 +1,11 @@
-"""A multiset of hashable values that is cheap while it is small.
+"""A multiset of hashable values that is cheap while it is small, and while it does not change.
 
-Up to ``MAX_TUPLE_SIZE`` values it is a tuple, newest first. Tuples are immutable, so two tables may share one. Beyond
-that it is a dict from value to count, newest last. One table owns the dict and changes it in place.
+It is a tuple, newest first, or a dict from value to count, newest last. A multiset that is made of values at once is a
+tuple, whatever its size. The first change of a tuple with more than ``MAX_TUPLE_SIZE`` values makes it a dict. Tuples
+are immutable, so two tables may share one. A dict has one owner, which changes it in place.
 
-Each function returns the multiset to keep. The argument must not be used any more.
+The functions that change a multiset return the one to keep. The argument must not be used any more, unless it is a
+tuple.
 """
 
 from __future__ import annotations
@@ -11,7 +13,19 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Final, TypeAlias, TypeVar
 
-__all__ = ["EMPTY", "Multiset", "added", "counts", "listed", "removed", "size"]
+__all__ = [
+    "EMPTY",
+    "MAX_TUPLE_SIZE",
+    "Multiset",
+    "added",
+    "as_tuple",
+    "counts",
+    "listed",
+    "removed",
+    "removed_each",
+    "shareable",
+    "size",
+]
 
 T = TypeVar("T", bound=Hashable)
 
@@ -23,6 +37,8 @@ MAX_TUPLE_SIZE: Final = 8
 
 def added(bag: Multiset[T], values: Sequence[T]) -> Multiset[T]:
     """Add ``values`` in front of ``bag``. The first of them counts as the newest."""
+    if not bag:
+        return tuple(values)
     if isinstance(bag, tuple):
         if len(bag) + len(values) <= MAX_TUPLE_SIZE:
             return (*values, *bag)
@@ -33,26 +49,61 @@ def added(bag: Multiset[T], values: Sequence[T]) -> Multiset[T]:
 
 
 def removed(bag: Multiset[T], value: T) -> Multiset[T] | None:
-    """Remove one ``value``. Return None if ``bag`` does not contain it."""
+    """Remove one ``value``. Return None if ``bag`` does not contain it: then keep ``bag``."""
+    found, rest = removed_each(bag, (value,))
+    return rest if found else None
+
+
+def removed_each(bag: Multiset[T], values: Sequence[T]) -> tuple[list[T], Multiset[T]]:
+    """Remove each of ``values`` once. Return the values that were in ``bag``, and the rest.
+
+    Keep the rest also if nothing was found. A long tuple is a dict then, so the next search is fast.
+    """
     if isinstance(bag, tuple):
-        if value not in bag:
-            return None
-        index = bag.index(value)
-        return bag[:index] + bag[index + 1 :]
-    count = bag.get(value, 0)
-    if count == 0:
-        return None
-    if count == 1:
-        del bag[value]
-    else:
-        bag[value] = count - 1
-    return bag
+        if len(bag) <= MAX_TUPLE_SIZE:
+            return _removed_from_tuple(bag, values)
+        bag = _to_dict(bag)
+    found = []
+    for value in values:
+        count = bag.get(value, 0)
+        if count == 0:
+            continue
+        found.append(value)
+        if count == 1:
+            del bag[value]
+        else:
+            bag[value] = count - 1
+    return found, bag
+
+
+def _removed_from_tuple(bag: tuple[T, ...], values: Sequence[T]) -> tuple[list[T], tuple[T, ...]]:
+    found = []
+    for value in values:
+        try:
+            index = bag.index(value)
+        except ValueError:
+            continue
+        bag = bag[:index] + bag[index + 1 :]
+        found.append(value)
+    return found, bag
+
+
+def shareable(bag: Multiset[T]) -> Multiset[T]:
+    """Return a multiset with the same values for another table: ``bag`` itself if it is a tuple, else a copy."""
+    return bag if isinstance(bag, tuple) else dict(bag)
+
+
+def as_tuple(bag: Multiset[T]) -> tuple[T, ...]:
+    """Every value as often as it occurs, newest first. The time is constant if ``bag`` is a tuple."""
+    return bag if isinstance(bag, tuple) else tuple(listed(bag))
 
 
 def listed(bag: Multiset[T]) -> list[T]:
     """Every value as often as it occurs, newest first."""
     if isinstance(bag, tuple):
         return list(bag)
+    if size(bag) == len(bag):  # No value is repeated, which is the common case, and ten times as fast.
+        return list(reversed(bag))
     return [value for value in reversed(bag) for _ in range(bag[value])]
 
 
@@ -68,7 +119,10 @@ def size(bag: Multiset[T]) -> int:
 
 def _to_dict(bag: tuple[T, ...]) -> dict[T, int]:
     """Convert a tuple to the dict form."""
-    counted: dict[T, int] = {}
+    counted = dict.fromkeys(reversed(bag), 1)
+    if len(counted) == len(bag):
+        return counted
+    counted = {}
     for value in reversed(bag):
         counted[value] = counted.pop(value, 0) + 1
     return counted

@@ -9,7 +9,7 @@ MUTANTS = [
     Mutant(
         SCOPE + "join",
         "a process that joins twice has one membership",
-        "self._add_members(key, group, pids)",
+        "self._add_members(key, group, pids, before, after)",
         "self._add_members(key, group, list(dict.fromkeys(pids)))",
     ),
     Mutant(
@@ -39,7 +39,7 @@ MUTANTS = [
     Mutant(
         SCOPE + "handle_down",
         "members of a lost node stay",
-        "self._remove_members(key, listed(bag), reason)",
+        "self._remove_bag(key, bag, reason)",
         "pass",
     ),
     Mutant(
@@ -81,7 +81,7 @@ MUTANTS = [
     Mutant(
         SCOPE + "handle_sync",
         "a sync keeps members that it no longer lists",
-        "self._remove_members(key, listed(bag), Tag.LEAVE)",
+        "self._remove_bag(key, bag, Tag.LEAVE)",
         "pass",
     ),
     Mutant(
@@ -93,20 +93,56 @@ MUTANTS = [
     Mutant(
         SCOPE + "handle_leave",
         "one leave removes all memberships",
-        "self._remove_members(key, left, Tag.LEAVE)",
-        "self._remove_members(key, left + left if rest else left, Tag.LEAVE)",
+        "self._remove_members(key, left, Tag.LEAVE, before, after)",
+        "self._remove_members(key, left + left if after else left, Tag.LEAVE)",
     ),
     Mutant(
         SCOPE + "handle_leave",
         "a remote leave is ignored",
-        "self._remove_members(key, left, Tag.LEAVE)",
+        "self._remove_members(key, left, Tag.LEAVE, before, after)",
         "pass",
     ),
     Mutant(
         SCOPE + "handle_join",
         "a remote member is not recorded for its node",
-        "peer.groups[key] = added(peer.groups.get(key, EMPTY), pids)",
+        "after = peer.groups[key] = added(before, pids)",
+        "after = added(before, pids)",
+    ),
+    Mutant(
+        SCOPE + "_remove_bag",
+        "a lost node takes the members of other nodes with it",
+        "if group.members is not bag and size(group.members) != size(bag):",
+        "if False:",
+    ),
+    Mutant(
+        SCOPE + "_add_members",
+        "a join replaces the members of other nodes",
+        "shareable(after) if group.members is before else added(group.members, pids)",
+        "shareable(after) if before else added(group.members, pids)",
+    ),
+    Mutant(
+        "erlmesh.services.multiset:shareable",
+        "two tables share a dict",
+        "return bag if isinstance(bag, tuple) else dict(bag)",
+        "return bag",
+    ),
+    Mutant(
+        SCOPE + "_add_members",
+        "a kept list does not show a join",
+        "self._listings.pop(key, None)",
         "pass",
+    ),
+    Mutant(
+        SCOPE + "_remove_members",
+        "a kept list shows a member that left",
+        "self._listings.pop(key, None)",
+        "pass",
+    ),
+    Mutant(
+        "erlmesh.services.pg.watches:GroupWatch._monitor_new_members",
+        "a watch that has ended monitors the new members",
+        "if self._ended:",
+        "if False:",
     ),
     Mutant(
         PG + "_handle_message",
@@ -138,7 +174,7 @@ EQUIVALENT = [
     Mutant(
         SCOPE + "_replace_members",
         "an unchanged list is compared member by member",
-        "if listed(before) == pids:",
+        "if before and listed(before) == pids:",
         "if False:",
         "The comparison then finds no new and no removed member. The test only saves time.",
     ),

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Final, TypeGuard, assert_never
 
 from erlmesh.core import gen
 from erlmesh.errors import NoProcess
+from erlmesh.runtime.multicast import RepeatSender, send_to_each
 from erlmesh.services.gen_server import BADARG, ERROR, OK, handle_system_msg
 from erlmesh.services.group_names import normalize_group_name
 from erlmesh.services.pg.dispatch import Membership, MultiCallResult, Picker, multi_call_members
-from erlmesh.services.pg.monitors import GroupEvents, MonitorTable
+from erlmesh.services.pg.monitors import MonitorTable
 from erlmesh.services.pg.protocol import (
     Demonitor,
     Effect,
@@ -29,10 +30,11 @@ from erlmesh.services.pg.protocol import (
     Tag,
 )
 from erlmesh.services.pg.state import ScopeState
-from erlmesh.terms import Atom, Map, Pid, Ref, Term
+from erlmesh.services.pg.watches import GroupEvents, GroupWatch
+from erlmesh.terms import Atom, Map, Pid, Ref, Term, exact_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
     from erlmesh.runtime.runtime import Runtime
 
@@ -68,6 +70,8 @@ class Pg:
         self._monitor_refs: dict[Pid, Ref] = {}
         # The processes that called pg:monitor/1,2 or pg:monitor_scope/0,1. They have monitors of their own.
         self._monitors = MonitorTable(self._process)
+        # The watched groups by exact_key.
+        self._watches: dict[Hashable, GroupWatch] = {}
         self._subscribers: list[Callable[[GroupEvent], None]] = []
         # True while observers are called. A nested change only adds events to the queue.
         self._notifying = False
@@ -113,6 +117,8 @@ class Pg:
     def _on_exit(self) -> None:
         """Forget all members. The other nodes see the DOWN of the server and do the same."""
         self._state = ScopeState(self._process.pid)
+        for watch in tuple(self._watches.values()):
+            watch.end()
 
     def join(self, group: Term, pids: Pid | Iterable[Pid]) -> None:
         """Add one or several processes of this node to ``group``. A process that is a member already is added once
@@ -133,12 +139,15 @@ class Pg:
         return left
 
     def get_members(self, group: Term) -> list[Pid]:
-        """The members on all nodes, newest first, repeated as often as they joined. ``[]`` if there are none."""
-        return self._state.members(group)
+        """The members on all nodes, newest first, repeated as often as they joined. ``[]`` if there are none.
+
+        The list is a copy, which the caller may change. :meth:`snapshot` does not copy.
+        """
+        return list(self._state.members(group))
 
     def get_local_members(self, group: Term) -> list[Pid]:
-        """The members on this node, newest first."""
-        return self._state.local_members(group)
+        """The members on this node, newest first. The list is a copy."""
+        return list(self._state.local_members(group))
 
     def which_groups(self) -> list[Term]:
         """All groups that have members."""
@@ -162,7 +171,15 @@ class Pg:
         The subscription starts with this call. Call :meth:`get_members` before the next ``await`` to get the matching
         initial state.
         """
-        return GroupEvents(self._node, self._process.pid, group, self.get_members(group), self.subscribe)
+        key = exact_key(group)
+        watch = self._watches.get(key)
+        if watch is None:
+            watch = GroupWatch(self._node, self._state.members(group), lambda: self._end_watch(key))
+            self._watches[key] = watch
+            if not self.alive:
+                watch.end()
+            self._update_recording()
+        return GroupEvents(self._node, watch)
 
     def subscribe(self, callback: Callable[[GroupEvent], None]) -> Callable[[], None]:
         """Call ``callback`` with each change of any group. Return a function that ends the subscription.
@@ -180,8 +197,11 @@ class Pg:
         return unsubscribe
 
     def snapshot(self, group: Term) -> Membership:
-        """The current members of the group as an immutable value."""
-        return Membership(group, tuple(self.get_members(group)), tuple(self.get_local_members(group)))
+        """The current members of the group as an immutable value.
+
+        It is built once, and again after a change of the group.
+        """
+        return Membership(group, self._state.members(group), self._state.local_members(group))
 
     # Beyond OTP's API: address a group instead of a process
 
@@ -189,12 +209,9 @@ class Pg:
         """Send ``message`` to every process in the group, once each however often it joined. Return the number of
         processes.
 
-        Raises ``EncodeError`` if ``message`` is not a term and a member is on another node.
+        Raises ``EncodeError`` if ``message`` is not a term and a member is on another node. Then no process gets it.
         """
-        pids = dict.fromkeys(self._state.members(group))
-        for pid in pids:
-            self._process.send(pid, message)
-        return len(pids)
+        return send_to_each(self._process, self._state.recipients(group), message)
 
     def pick(self, group: Term, strategy: str = "local") -> Pid | None:
         """Return one member, or None if there is none. Raises ``ValueError`` for an unknown strategy.
@@ -215,7 +232,7 @@ class Pg:
         return await multi_call_members(self._node, dict.fromkeys(self._state.members(group)), request, timeout)
 
     def statistics(self) -> PgStatistics:
-        """Counts of groups, memberships and known servers."""
+        """Counts of groups, memberships and known servers. They are counters: the time does not grow with them."""
         return self._state.statistics()
 
     # The server
@@ -263,10 +280,10 @@ class Pg:
                 self._apply_effects(effects)
                 return OK if left else NOT_JOINED
             case Atom("monitor"):
-                members_by_group = Map((group, self._state.members(group)) for group in self._state.groups())
+                members_by_group = Map((group, self.get_members(group)) for group in self._state.groups())
                 return (self._monitor_added(self._monitors.add_scope(caller)), members_by_group)
             case (Atom("monitor"), group):
-                return (self._monitor_added(self._monitors.add(caller, group)), self._state.members(group))
+                return (self._monitor_added(self._monitors.add(caller, group)), self.get_members(group))
             case (Atom("demonitor"), Ref() as ref):
                 return OK if self._remove_monitor(ref) else False
         log.debug("%s: unknown call %r", self.scope, request)
@@ -300,10 +317,11 @@ class Pg:
 
     def _apply_effects(self, effects: Sequence[Effect]) -> None:
         """Carry out the effects in order, then notify observers."""
+        sender = RepeatSender(self._process)
         for effect in effects:
             match effect:
                 case SendTo(server, message):
-                    self._process.send(server, message, connect=False)
+                    sender.send(server, message)
                 case Monitor(pid):
                     self._monitor_refs[pid] = self._process.monitor(pid)
                 case Demonitor(pid):
@@ -315,7 +333,7 @@ class Pg:
     # Observers
 
     def _notify_observers(self) -> None:
-        """Pass recorded events to monitors and subscribers.
+        """Pass recorded events to monitors, watches and subscribers.
 
         A callback that joins or leaves appends events to the queue. The running loop takes them, so all observers see
         the same order.
@@ -326,7 +344,10 @@ class Pg:
         try:
             while events := self._state.take_events():
                 for event in events:
-                    self._monitors.notify(event)
+                    key = exact_key(event.group)
+                    self._monitors.notify(key, event)
+                    if (watch := self._watches.get(key)) is not None:
+                        watch.on_event(event)
                     for callback in tuple(self._subscribers):
                         self._call_subscriber(callback, event)
         finally:
@@ -340,7 +361,12 @@ class Pg:
 
     def _update_recording(self) -> None:
         """Record events only while there is an observer."""
-        self._state.recording = bool(self._subscribers or self._monitors)
+        self._state.recording = bool(self._subscribers or self._watches or self._monitors)
+
+    def _end_watch(self, key: Hashable) -> None:
+        """The watch of this group has ended: its last iteration has, or the scope."""
+        self._watches.pop(key, None)
+        self._update_recording()
 
     def _monitor_added(self, ref: Ref) -> Ref:
         self._update_recording()

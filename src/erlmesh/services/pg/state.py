@@ -34,9 +34,22 @@ from typing import TypeAlias
 
 from erlmesh.core import gen
 from erlmesh.records import field, record
-from erlmesh.services.multiset import EMPTY, Multiset, added, counts, listed, removed, size
+from erlmesh.services.multiset import (
+    EMPTY,
+    MAX_TUPLE_SIZE,
+    Multiset,
+    added,
+    as_tuple,
+    counts,
+    listed,
+    removed,
+    removed_each,
+    shareable,
+    size,
+)
+from erlmesh.services.pg.listings import Listing, by_node
 from erlmesh.services.pg.protocol import Demonitor, Effect, GroupEvent, Joined, Left, Monitor, PgStatistics, SendTo, Tag
-from erlmesh.terms import Pid, Term, exact_key
+from erlmesh.terms import Atom, Pid, Term, exact_key
 
 __all__ = ["ScopeState"]
 
@@ -44,14 +57,17 @@ GroupKey: TypeAlias = Hashable
 """``exact_key`` of a group's name. Erlang compares keys with ``=:=``, so 1, 1.0 and true are three groups."""
 
 
-@record
 class _Group:
-    """A group that has members."""
+    """A group that has members. There can be hundreds of thousands, so it is a plain class of two slots."""
 
-    name: Term
-    """The name as a term. The dict key is its ``exact_key``, which cannot be sent."""
-    members: Multiset[Pid]
-    """Members on all nodes."""
+    __slots__ = ("members", "name")
+
+    def __init__(self, name: Term, members: Multiset[Pid]) -> None:
+        self.name = name
+        """The name as a term. The dict key is its ``exact_key``, which cannot be sent."""
+        self.members = members
+        """Members on all nodes. While one node has all of them and the multiset is a tuple, it is the same object as
+        in the table of that node: ``_local_members``, or ``_Peer.groups``."""
 
 
 @record
@@ -78,6 +94,11 @@ class ScopeState:
         self._groups_by_pid: dict[Pid, Multiset[GroupKey]] = {}
         # The other nodes' servers. A pid that is a key here is monitored. A restarted server has a new pid.
         self._peers: dict[Pid, _Peer] = {}
+        # Counters for statistics(), with multiplicity.
+        self._memberships = 0
+        self._local_memberships = 0
+        # The lists that queries have built of groups whose members are not tuples. A change of a group drops its entry.
+        self._listings: dict[GroupKey, Listing] = {}
         # Events since the last take_events().
         self._events: list[GroupEvent] = []
         self.recording = False
@@ -85,14 +106,45 @@ class ScopeState:
 
     # Queries
 
-    def members(self, group: Term) -> list[Pid]:
-        """The members on all nodes, newest first, with multiplicity."""
-        entry = self._groups.get(exact_key(group))
-        return listed(entry.members) if entry else []
+    def members(self, group: Term) -> tuple[Pid, ...]:
+        """The members on all nodes, newest first, with multiplicity. Built once, and kept until the next change."""
+        key = exact_key(group)
+        entry = self._groups.get(key)
+        if entry is None:
+            return EMPTY
+        if isinstance(entry.members, tuple):
+            return entry.members
+        listing = self._listing(key)
+        if listing.members is None:
+            listing.members = as_tuple(entry.members)
+        return listing.members
 
-    def local_members(self, group: Term) -> list[Pid]:
-        """The members on this node, newest first, with multiplicity."""
-        return listed(self._local_members.get(exact_key(group), EMPTY))
+    def local_members(self, group: Term) -> tuple[Pid, ...]:
+        """The members on this node, newest first, with multiplicity. Built once, and kept until the next change."""
+        key = exact_key(group)
+        bag = self._local_members.get(key, EMPTY)
+        if isinstance(bag, tuple):
+            return bag
+        listing = self._listing(key)
+        if listing.local is None:
+            listing.local = as_tuple(bag)
+        return listing.local
+
+    def recipients(self, group: Term) -> dict[Atom, list[Pid]]:
+        """The members by node, each once. The caller must not change the result: it is kept until the next change."""
+        members = self.members(group)
+        if len(members) <= MAX_TUPLE_SIZE:  # To keep it would cost more memory than the group.
+            return by_node(members)
+        listing = self._listing(exact_key(group))
+        if listing.recipients is None:
+            listing.recipients = by_node(members)
+        return listing.recipients
+
+    def _listing(self, key: GroupKey) -> Listing:
+        listing = self._listings.get(key)
+        if listing is None:
+            listing = self._listings[key] = Listing()
+        return listing
 
     def groups(self) -> list[Term]:
         """The groups that have members on any node."""
@@ -103,11 +155,11 @@ class ScopeState:
         return [self._groups[key].name for key in self._local_members]
 
     def statistics(self) -> PgStatistics:
-        """Count groups, memberships and servers."""
+        """Counts of groups, memberships and servers. The time is constant."""
         return PgStatistics(
             groups=len(self._groups),
-            memberships=sum(size(group.members) for group in self._groups.values()),
-            local_memberships=sum(size(bag) for bag in self._local_members.values()),
+            memberships=self._memberships,
+            local_memberships=self._local_memberships,
             peers=len(self._peers),
         )
 
@@ -141,8 +193,10 @@ class ScopeState:
             if pid not in self._groups_by_pid:
                 effects.append(Monitor(pid))
             self._groups_by_pid[pid] = added(self._groups_by_pid.get(pid, EMPTY), (key,))
-        self._local_members[key] = added(self._local_members.get(key, EMPTY), pids)
-        self._add_members(key, group, pids)
+        before: Multiset[Pid] = self._local_members.get(key, EMPTY)
+        after = self._local_members[key] = added(before, pids)
+        self._local_memberships += len(pids)
+        self._add_members(key, group, pids, before, after)
         return effects + self._broadcast((Tag.JOIN, self._server, group, _pid_or_list(pids)))
 
     def leave(self, group: Term, pids: Sequence[Pid]) -> tuple[bool, list[Effect]]:
@@ -178,7 +232,7 @@ class ScopeState:
         peer = self._peers.pop(pid, None)
         if peer is not None:
             for key, bag in peer.groups.items():
-                self._remove_members(key, listed(bag), reason)
+                self._remove_bag(key, bag, reason)
         return []
 
     # Messages from other servers
@@ -208,12 +262,17 @@ class ScopeState:
             effects = [Monitor(server)]
         before, peer.groups = peer.groups, {}
         for name, pids in groups:
-            if pids:
-                key = exact_key(name)
+            if not pids:
+                continue
+            key = exact_key(name)
+            if key in self._groups:
                 self._replace_members(peer, key, name, before.pop(key, EMPTY), pids)
+            else:  # At first contact there can be hundreds of thousands of these.
+                reported = peer.groups[key] = tuple(pids)
+                self._add_group(key, name, reported)
         # What is left in `before` is missing in the new list.
         for key, bag in before.items():
-            self._remove_members(key, listed(bag), Tag.LEAVE)
+            self._remove_bag(key, bag, Tag.LEAVE)
         return effects
 
     def handle_join(self, server: Pid, group: Term, pids: Sequence[Pid]) -> None:
@@ -226,8 +285,9 @@ class ScopeState:
         if peer is None or not pids:
             return
         key = exact_key(group)
-        peer.groups[key] = added(peer.groups.get(key, EMPTY), pids)
-        self._add_members(key, group, pids)
+        before = peer.groups.get(key, EMPTY)
+        after = peer.groups[key] = added(before, pids)
+        self._add_members(key, group, pids, before, after)
 
     def handle_leave(self, server: Pid, pids: Sequence[Pid], groups: Iterable[Term]) -> None:
         """Handle a leave on the node of ``server``: ``pids`` leave each of ``groups`` once.
@@ -239,14 +299,16 @@ class ScopeState:
             return
         for group in groups:
             key = exact_key(group)
-            left, rest = _remove_each(peer.groups.get(key, EMPTY), pids)
-            if not left:
+            before = peer.groups.get(key)
+            if before is None:
                 continue
-            if rest:
-                peer.groups[key] = rest
+            left, after = removed_each(before, pids)
+            if after:
+                peer.groups[key] = after
             else:
                 del peer.groups[key]
-            self._remove_members(key, left, Tag.LEAVE)
+            if left:
+                self._remove_members(key, left, Tag.LEAVE, before, after)
 
     # Internals
 
@@ -256,13 +318,14 @@ class ScopeState:
         """Set the members of one group as a sync lists them. ``before`` are the members that the same server reported
         earlier.
         """
-        bag = added(peer.groups.get(key, EMPTY), pids)
-        peer.groups[key] = bag
-        if not before:
-            self._add_members(key, name, pids, bag)
+        listed_before = peer.groups.get(key, EMPTY)  # Not empty if the sync lists the group twice.
+        if before and listed(before) == pids:
+            peer.groups[key] = before  # The common case after a reconnect. It saves the counting below.
             return
-        if listed(before) == pids:
-            return  # The common case after a reconnect. It saves the counting below.
+        after = peer.groups[key] = added(listed_before, pids)
+        if not before:
+            self._add_members(key, name, pids, listed_before, after)
+            return
         old, new = Counter(dict(counts(before))), Counter(pids)
         if joined := list((new - old).elements()):
             # Add first: the group must not become empty in between, because then it would be deleted.
@@ -280,36 +343,79 @@ class ScopeState:
 
     def _remove_local(self, key: GroupKey, pids: Sequence[Pid], reason: Term) -> None:
         """Remove local members. ``pids`` may name pids that are not members: observers see them too."""
-        _, rest = _remove_each(self._local_members[key], pids)
-        if rest:
-            self._local_members[key] = rest
+        before = self._local_members[key]
+        left, after = removed_each(before, pids)
+        self._local_memberships -= len(left)
+        if after:
+            self._local_members[key] = after
         else:
             del self._local_members[key]
-        self._remove_members(key, pids, reason)
+        self._remove_members(key, pids, reason, before, after)
 
-    def _add_members(self, key: GroupKey, name: Term, pids: Sequence[Pid], shared: Multiset[Pid] = EMPTY) -> None:
-        """Add ``pids`` to the table of all members.
+    # The table of all members. Each method records the event, and drops the lists that queries have built. ``before``
+    # and ``after`` are what the node of ``pids`` had in the group before and after the change. If it had all members of
+    # the group, the group shares ``after``.
 
-        ``shared`` is empty or a multiset of exactly these pids. A new group keeps this object if it is a tuple,
-        because a tuple is immutable. This saves memory: most groups have members on one node only.
-        """
+    def _add_group(self, key: GroupKey, name: Term, bag: Multiset[Pid]) -> None:
+        """Add a group whose members are all on one node, which has them in ``bag``."""
+        self._groups[key] = _Group(name, shareable(bag))
+        self._memberships += size(bag)
+        if self.recording:
+            self._events.append(Joined(as_tuple(bag), name))
+
+    def _add_members(
+        self,
+        key: GroupKey,
+        name: Term,
+        pids: Sequence[Pid],
+        before: Multiset[Pid] | None = None,
+        after: Multiset[Pid] = EMPTY,
+    ) -> None:
+        """Add ``pids`` to a group, which is made if there is none."""
         group = self._groups.get(key)
         if group is None:
-            bag = shared if shared and isinstance(shared, tuple) else added(EMPTY, pids)
-            self._groups[key] = group = _Group(name, bag)
-        else:
-            group.members = added(group.members, pids)
+            self._add_group(key, name, after or tuple(pids))
+            return
+        self._listings.pop(key, None)
+        group.members = shareable(after) if group.members is before else added(group.members, pids)
+        self._memberships += len(pids)
         if self.recording:
             self._events.append(Joined(tuple(pids), group.name))
 
-    def _remove_members(self, key: GroupKey, pids: Sequence[Pid], reason: Term) -> None:
-        """Remove ``pids`` from the table of all members. A group without members is deleted."""
+    def _remove_members(
+        self,
+        key: GroupKey,
+        pids: Sequence[Pid],
+        reason: Term,
+        before: Multiset[Pid] | None = None,
+        after: Multiset[Pid] = EMPTY,
+    ) -> None:
+        """Remove ``pids`` from a group. A group without members is deleted."""
         group = self._groups[key]
-        _, group.members = _remove_each(group.members, pids)
+        self._listings.pop(key, None)
+        if group.members is before:
+            self._memberships -= size(before) - size(after)
+            group.members = shareable(after)
+        else:
+            left, group.members = removed_each(group.members, pids)
+            self._memberships -= len(left)
         if not group.members:
             del self._groups[key]
         if self.recording:
             self._events.append(Left(tuple(pids), reason, group.name))
+
+    def _remove_bag(self, key: GroupKey, bag: Multiset[Pid], reason: Term) -> None:
+        """Remove all that one other node had in a group. If no other node has members, the group goes as a whole."""
+        group = self._groups[key]
+        # The members are the sum of what all nodes have. So they are equal to the bag if the sizes are.
+        if group.members is not bag and size(group.members) != size(bag):
+            self._remove_members(key, listed(bag), reason)
+            return
+        del self._groups[key]
+        self._listings.pop(key, None)
+        self._memberships -= size(bag)
+        if self.recording:
+            self._events.append(Left(as_tuple(bag), reason, group.name))
 
     def _sync_message(self) -> Term:
         """Build the sync cast with all local members."""
@@ -338,14 +444,3 @@ class ScopeState:
 def _pid_or_list(pids: Sequence[Pid]) -> Pid | list[Pid]:
     """OTP sends a single pid without a list."""
     return pids[0] if len(pids) == 1 else list(pids)
-
-
-def _remove_each(bag: Multiset[Pid], pids: Sequence[Pid]) -> tuple[list[Pid], Multiset[Pid]]:
-    """Remove each of ``pids`` once. Return the pids that were in ``bag``, and the rest of ``bag``."""
-    found: list[Pid] = []
-    for pid in pids:
-        rest = removed(bag, pid)
-        if rest is not None:
-            bag = rest
-            found.append(pid)
-    return found, bag

@@ -1,0 +1,53 @@
+"""One message to many processes. It is encoded once, without references to the atom caches of the connections."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from erlmesh.etf import EncodedTerm
+from erlmesh.runtime.process import Destination, LocalProcess
+from erlmesh.terms import Atom, Pid, Term
+
+__all__ = ["RepeatSender", "send_to_each"]
+
+
+class RepeatSender:
+    """Sends messages of ``sender`` to other nodes, over existing connections only (``noconnect``).
+
+    A message object that is sent several times in a row is encoded twice at most: for the first destination with the
+    references of its connection, and once for all others. Make one sender for a batch of messages, because it keeps the
+    last message.
+    """
+
+    def __init__(self, sender: LocalProcess) -> None:
+        self._sender = sender
+        self._last: Term = None
+        self._encoded: EncodedTerm | None = None
+
+    def send(self, to: Destination, message: Term) -> None:
+        """Send ``message`` to a process on another node. The caller must not change it during the batch."""
+        if message is not self._last:
+            self._last, self._encoded = message, None
+            self._sender.send(to, message, connect=False)
+            return
+        if self._encoded is None:
+            self._encoded = EncodedTerm(message)
+        encoded: Any = self._encoded  # It is not a term, but every connection can send it.
+        self._sender.send(to, encoded, connect=False)
+
+
+def send_to_each(sender: LocalProcess, recipients: Mapping[Atom, Iterable[Pid]], message: Term) -> int:
+    """Send ``message`` to every one of ``recipients``, which are pids by node. Return their number.
+
+    Raises ``EncodeError`` if ``message`` is not a term and a recipient is on another node. Then nothing is sent.
+    """
+    here = sender.pid.node
+    encoded = EncodedTerm(message) if recipients.keys() - {here} else None
+    count = 0
+    for node, pids in recipients.items():
+        body: Any = message if node is here else encoded
+        for pid in pids:
+            sender.send(pid, body)
+            count += 1
+    return count

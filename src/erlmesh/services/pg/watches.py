@@ -1,0 +1,226 @@
+"""``async for`` over the changes of one group.
+
+All iterations over one group share a :class:`GroupWatch`. So a change costs one look-up in the table of watched groups,
+and each member on another node is monitored once, however many iterations there are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections import Counter, deque
+from typing import TYPE_CHECKING, Final
+
+from erlmesh.services.pg.protocol import GroupEvent, Joined, Left, Tag
+from erlmesh.terms import Atom, Pid, Ref, Term, exact_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable, Sequence
+
+    from erlmesh.runtime.runtime import Runtime
+
+__all__ = ["GroupEvents", "GroupWatch"]
+
+_NOCONNECTION: Final = Atom("noconnection")
+_EVENTS_PER_TURN: Final = 1_000
+"""Events that an iteration takes before other tasks get a turn."""
+
+
+class GroupEvents:
+    """The changes of one group, one by one, for ``async for``.
+
+    Events wait in memory until they are requested. Iteration ends when the object is dropped (``break``), on
+    :meth:`close`, and when the scope stops.
+    """
+
+    def __init__(self, node: Runtime, watch: GroupWatch) -> None:
+        self._node = node
+        self._feed = watch.add_feed()
+        self._left_in_turn = _EVENTS_PER_TURN
+        # The watch must not reference this object. Only then does dropping it run the finalizer.
+        self._finalizer = weakref.finalize(self, watch.remove_feed, self._feed)
+
+    def __aiter__(self) -> GroupEvents:
+        return self
+
+    async def __anext__(self) -> GroupEvent:
+        feed = self._feed
+        if self._left_in_turn <= 0:  # The loop's body may cause the next event itself, so this could go on forever.
+            self._left_in_turn = _EVENTS_PER_TURN
+            await asyncio.sleep(0)
+        while not feed.events:
+            if feed.ended:
+                raise StopAsyncIteration
+            self._left_in_turn = _EVENTS_PER_TURN
+            await feed.wait(self._node.create_future())
+        self._left_in_turn -= 1
+        return feed.events.popleft()
+
+    def close(self) -> None:
+        """End the subscription. A loop that waits for the next event ends."""
+        self._finalizer()
+
+
+class _Feed:
+    """The events of one :class:`GroupEvents` that wait until they are requested, and the requests that wait for one."""
+
+    __slots__ = ("ended", "events", "waiters")
+
+    def __init__(self) -> None:
+        self.events: deque[GroupEvent] = deque()
+        self.waiters: deque[asyncio.Future[None]] = deque()
+        self.ended = False
+        """No event follows. The queued events are still delivered."""
+
+    def put(self, events: Sequence[GroupEvent]) -> None:
+        self.events.extend(events)
+        if self.waiters:
+            for _ in events:
+                self._wake_next()
+
+    def end(self) -> None:
+        self.ended = True
+        while self.waiters:
+            self._wake_next()
+
+    async def wait(self, waiter: asyncio.Future[None]) -> None:
+        """Wait until there may be an event, or the end. The caller must look again."""
+        self.waiters.append(waiter)
+        try:
+            await waiter
+        except BaseException:
+            if waiter in self.waiters:
+                self.waiters.remove(waiter)
+            elif self.events:  # It was woken and cancelled in the same iteration of the event loop: wake another one.
+                self._wake_next()
+            raise
+
+    def _wake_next(self) -> None:
+        while self.waiters:
+            waiter = self.waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+
+
+class GroupWatch:
+    """Finds the reasons of the changes of one group, and passes the changes to its feeds.
+
+    pg does not report why a process of another node left: a termination there arrives as a leave. So a handler process
+    monitors the group's members on other nodes. The DOWN of a member arrives before the leave, because the other
+    node's pg sends the leave only after its own DOWN.
+
+    ``members`` are the current members of the group. ``on_unwatched()`` is called when the last feed is removed.
+    """
+
+    def __init__(self, node: Runtime, members: Iterable[Pid], on_unwatched: Callable[[], None]) -> None:
+        self._node = node
+        self._on_unwatched = on_unwatched
+        self._feeds: dict[_Feed, None] = {}
+        self._ended = False
+        # How often each member has joined. Its monitor is needed until the last leave.
+        self._join_counts: Counter[Pid] = Counter()
+        # Monitors of the members on other nodes.
+        self._monitor_refs: dict[Pid, Ref] = {}
+        # New members on other nodes. They are monitored in the next iteration of the event loop, after the feeds have
+        # got the event, so that an event does not wait for a monitor of each of its pids.
+        self._unmonitored: dict[Pid, None] = {}
+        # Exit reasons of terminated members, kept until the leave arrives.
+        self._exit_reasons: dict[Pid, Term] = {}
+        self._process = node.spawn_handler(self._handle_message, on_end=self.end)
+        self._add_members(members)
+
+    def add_feed(self) -> _Feed:
+        """Add a feed. It gets the events from now on."""
+        feed = _Feed()
+        if self._ended:
+            feed.end()
+        else:
+            self._feeds[feed] = None
+        return feed
+
+    def remove_feed(self, feed: _Feed) -> None:
+        """End the feed and drop its events. The watch ends with its last feed."""
+        feed.events.clear()
+        feed.end()
+        self._feeds.pop(feed, None)
+        if not self._feeds:
+            self.end()
+
+    def end(self) -> None:
+        """End all feeds and remove all monitors. Feeds still deliver what is queued."""
+        if self._ended:
+            return
+        self._ended = True
+        self._on_unwatched()
+        for feed in self._feeds:
+            feed.end()
+        self._feeds.clear()
+        self._process.stop()
+
+    def on_event(self, event: GroupEvent) -> None:
+        """Pass a change of the group to the feeds. One Left is split into one per reason."""
+        if isinstance(event, Joined):
+            self._put((event,))
+            self._add_members(event.pids)
+        else:
+            self._put(self._split_by_reason(event))
+            for pid in event.pids:
+                self._remove_member(pid)
+
+    def _put(self, events: Sequence[GroupEvent]) -> None:
+        for feed in tuple(
+            self._feeds
+        ):  # The garbage collector may drop a GroupEvents, and so remove a feed, meanwhile.
+            feed.put(events)
+
+    def _split_by_reason(self, event: Left) -> list[Left]:
+        by_reason: dict[Hashable, tuple[Term, list[Pid]]] = {}
+        for pid in event.pids:
+            reason = self._leave_reason(pid, event.reason)
+            by_reason.setdefault(exact_key(reason), (reason, []))[1].append(pid)
+        return [Left(tuple(pids), reason, event.group) for reason, pids in by_reason.values()]
+
+    def _leave_reason(self, pid: Pid, reason: Term) -> Term:
+        """The real reason for a leave, if this node knows a better one than pg reports."""
+        if reason is Tag.LEAVE:
+            return self._exit_reasons.get(pid, reason)
+        if reason is _NOCONNECTION and pid.node is not self._node.atom:
+            return Atom(self._node.last_disconnect_reason(pid.node) or _NOCONNECTION)
+        return reason
+
+    # Members and their monitors
+
+    def _add_members(self, pids: Iterable[Pid]) -> None:
+        """Count the members. Monitor those on other nodes soon, to know the reason when they leave."""
+        was_empty = not self._unmonitored
+        for pid in pids:
+            self._join_counts[pid] += 1
+            if pid.node is not self._node.atom and pid not in self._monitor_refs:
+                self._unmonitored[pid] = None
+        if self._unmonitored and was_empty:
+            self._node.call_soon(self._monitor_new_members)
+
+    def _monitor_new_members(self) -> None:
+        pids, self._unmonitored = self._unmonitored, {}
+        if self._ended:  # A monitor that is made now would never be removed.
+            return
+        for pid in pids:
+            self._monitor_refs[pid] = self._process.monitor(pid)
+
+    def _remove_member(self, pid: Pid) -> None:
+        """Count one membership less. Demonitor the pid after its last one."""
+        self._join_counts[pid] -= 1
+        if self._join_counts[pid] <= 0:
+            del self._join_counts[pid]
+            self._unmonitored.pop(pid, None)
+            self._exit_reasons.pop(pid, None)
+            if (ref := self._monitor_refs.pop(pid, None)) is not None:
+                self._process.demonitor(ref, flush=True)
+
+    def _handle_message(self, message: Term) -> None:
+        match message:
+            # noconnection is not an exit reason: the node's own disconnect reason is used then.
+            case (Atom("DOWN"), Ref(), _, Pid() as pid, reason) if reason is not _NOCONNECTION:
+                if pid in self._join_counts:
+                    self._exit_reasons[pid] = reason
