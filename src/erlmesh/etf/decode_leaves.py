@@ -47,7 +47,8 @@ _u32_u32 = Struct(">II").unpack_from
 _u64_u32 = Struct(">QI").unpack_from
 _pid_numbers = Struct(">III").unpack_from
 _old_pid_numbers = Struct(">IIB").unpack_from
-_old_float = re.compile(rb"([+-]?[0-9]+\.[0-9]+(?:[eE][+-]?[0-9]+)?)(?:\0|\Z)").match
+# It is compiled at the first use: no OTP release since R10 sends it.
+_OLD_FLOAT: Final = rb"([+-]?[0-9]+\.[0-9]+(?:[eE][+-]?[0-9]+)?)(?:\0|\Z)"
 
 
 def build_table(readers: dict[int, Reader], default: Reader) -> list[Reader]:
@@ -87,7 +88,7 @@ def _float(data: bytes, offset: int, _: Atoms) -> tuple[float, int]:
 
 def _text_float(data: bytes, offset: int, _: Atoms) -> tuple[float, int]:
     """Read FLOAT_EXT: 31 characters that ``sprintf("%.20e")`` wrote, padded with zero bytes."""
-    match = _old_float(_slice(data, offset, 31))
+    match = re.match(_OLD_FLOAT, _slice(data, offset, 31))
     number = float(match[1]) if match else float("nan")
     if not isfinite(number):
         raise DecodeError("the text of a FLOAT_EXT is not a finite number", offset - 1)

@@ -6,11 +6,9 @@ Linux only. Nothing is sent to the network and no external program is run.
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import logging
 import socket
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 from erlmesh.errors import NodeStartError
@@ -22,6 +20,7 @@ log = logging.getLogger("erlmesh")
 
 UNROUTED_ADDRESS: Final = ("192.0.2.1", 9)
 """An address reserved for documentation (RFC 5737). A UDP ``connect`` to it looks up the route and sends nothing."""
+_LOOPBACK_6: Final = bytes(15) + b"\1"
 
 
 @record(frozen=True)
@@ -114,7 +113,10 @@ def parse_fib_trie(text: str) -> tuple[str, ...]:
 
 def is_loopback(address: str) -> bool:
     """Return whether ``address``, IPv4 or IPv6, is a loopback address."""
-    return ipaddress.ip_address(address.partition("%")[0]).is_loopback  # without an IPv6 zone ("%eth0")
+    plain = address.partition("%")[0]  # without an IPv6 zone ("%eth0")
+    if ":" in plain:
+        return socket.inet_pton(socket.AF_INET6, plain) == _LOOPBACK_6
+    return socket.inet_pton(socket.AF_INET, plain)[0] == 127
 
 
 def has_ipv6_loopback() -> bool:
@@ -153,6 +155,7 @@ def _source_address() -> str | None:
 
 def _read(path: str) -> str:
     try:
-        return Path(path).read_text(errors="replace")
+        with open(path, errors="replace") as file:  # noqa: PTH123 - pathlib would be loaded at every start for this
+            return file.read()
     except OSError:
         return ""

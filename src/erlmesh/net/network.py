@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import ipaddress
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
@@ -186,7 +185,7 @@ async def addresses_to_listen_on(hosts: Iterable[str]) -> list[str] | None:
 
 def _is_local_address(address: str) -> bool:
     """Return whether this machine can bind a socket to ``address``."""
-    family = socket.AF_INET6 if ipaddress.ip_address(address.partition("%")[0]).version == 6 else socket.AF_INET
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         try:
             probe.bind((address, 0))

@@ -6,7 +6,7 @@ EPMD is both. Any object with an ``async def resolve(self, name) -> (host, port)
 
 from __future__ import annotations
 
-import secrets
+import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
@@ -88,7 +88,7 @@ class StaticResolver(Resolver):
 
 def random_creation() -> int:
     """Return a random creation of 32 bits, which very probably differs from those of all earlier incarnations."""
-    return FIRST_CREATION + secrets.randbelow((1 << 32) - FIRST_CREATION)
+    return FIRST_CREATION + random.SystemRandom().randrange((1 << 32) - FIRST_CREATION)
 
 
 def validate_port(port: int, what: str) -> int:

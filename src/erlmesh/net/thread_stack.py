@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import traceback
-from pathlib import Path
 
 __all__ = ["innermost_call", "stack_of_thread"]
 
 MAX_DEPTH: int = 12
 """Calls of a stack to keep, counted from the innermost."""
-_ASYNCIO = str(Path(asyncio.__file__).parent) + os.sep
+_ASYNCIO = asyncio.__file__.removesuffix("__init__.py")
 
 
 def stack_of_thread(thread_id: int) -> traceback.StackSummary:

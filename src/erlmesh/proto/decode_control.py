@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Final
 
 from erlmesh.errors import RemoteProtocolError
-from erlmesh.formatting import format_erlang
 from erlmesh.proto.control import (
     Demonitor,
     Down,
@@ -33,6 +32,7 @@ from erlmesh.proto.control import (
 )
 from erlmesh.proto.ops import Altact, Op
 from erlmesh.terms import Atom, Pid, Ref, Term
+from erlmesh.terms.erlang import format_erlang
 
 __all__ = ["decode_control"]
 

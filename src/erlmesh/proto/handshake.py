@@ -21,7 +21,6 @@ and :class:`NeedPacket` to receive the next one. They return :class:`HandshakeCo
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -30,7 +29,7 @@ from typing import TypeAlias
 from erlmesh.errors import HandshakeRefused, LocalProtocolError, RemoteProtocolError
 from erlmesh.proto import handshake_packets as packets
 from erlmesh.proto.flags import OFFERED, REQUIRED, Flags
-from erlmesh.proto.handshake_packets import digest, is_long_name, is_node_name
+from erlmesh.proto.handshake_packets import digest, is_digest, is_long_name, is_node_name
 from erlmesh.records import record
 
 __all__ = [
@@ -164,7 +163,7 @@ def initiate(
             raise HandshakeRefused(
                 f"{name} closed the connection after our challenge reply: the cookies probably differ"
             ) from None
-        if not hmac.compare_digest(proof, digest(cookie, our_challenge)):
+        if not is_digest(proof, cookie, our_challenge):
             raise HandshakeRefused(f"{name} does not know our cookie: its digest is wrong (the cookies differ)")
     return HandshakeCompleted(name, local.flags & peer_flags, peer_flags, creation)
 
@@ -195,7 +194,7 @@ def accept(local: LocalNode, decide: Callable[[str, Flags], Status]) -> Handshak
             challenge, proof = packets.decode_reply((yield NeedPacket(f"{name}'s challenge reply", b"r")))
         except PeerClosed:
             raise InitiatorClosed(f"{name} closed the connection after our challenge") from None
-        if not hmac.compare_digest(proof, digest(cookie, our_challenge)):
+        if not is_digest(proof, cookie, our_challenge):
             raise HandshakeRefused(
                 f"Connection attempt from node {name} rejected: invalid challenge reply (the cookies differ)"
             )

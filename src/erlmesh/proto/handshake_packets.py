@@ -6,7 +6,6 @@ of the protocol may add fields.
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from typing import Any, Final
 
@@ -47,7 +46,16 @@ def digest(cookie: str, challenge: int) -> bytes:
         secret = cookie.encode("latin-1")
     except UnicodeEncodeError:
         raise ValueError("a cookie can contain Latin-1 characters only") from None
+    import hashlib  # noqa: PLC0415 - it is slow to import, and the first connection comes after the start
+
     return hashlib.md5(secret + b"%d" % challenge, usedforsecurity=False).digest()
+
+
+def is_digest(proof: bytes, cookie: str, challenge: int) -> bool:
+    """Return whether ``proof`` is :func:`digest` of the same. The time does not depend on where they differ."""
+    import hmac  # noqa: PLC0415 - as hashlib above, which it imports
+
+    return hmac.compare_digest(proof, digest(cookie, challenge))
 
 
 _OLD_TAG: Final = ord("n")

@@ -6,8 +6,8 @@ from enum import IntEnum, IntFlag
 from typing import Final
 
 from erlmesh.errors import RemoteProtocolError
-from erlmesh.formatting import format_erlang
 from erlmesh.terms import Term
+from erlmesh.terms.erlang import format_erlang
 
 __all__ = ["NO_MESSAGE", "Altact", "Op", "carries_message"]
 

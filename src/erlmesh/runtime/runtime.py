@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import secrets
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Final
@@ -14,7 +13,6 @@ from erlmesh.core.cookies import Cookies
 from erlmesh.core.node_names import NodeNames, NodeTable
 from erlmesh.core.reconnect_policy import DisconnectCause
 from erlmesh.errors import CallError, Exit, NodeNotAlive, NodeStartError
-from erlmesh.formatting import claim_local, release_local
 from erlmesh.net.epmd import Epmd
 from erlmesh.net.network import TcpNetwork
 from erlmesh.proto.flags import Flags
@@ -28,6 +26,7 @@ from erlmesh.runtime.process import Body, Destination, LocalProcess
 from erlmesh.runtime.router import Router
 from erlmesh.runtime.spawn_server import FallbackBody, refuse_spawn
 from erlmesh.terms import Atom, Pid, Ref, Term
+from erlmesh.terms.node_numbers import claim_local, release_local
 
 __all__ = ["Runtime"]
 
@@ -66,7 +65,7 @@ class Runtime:
             resolver=config.resolver or epmd,
             reconnect=config.reconnect,
             rng=self.random,
-            challenge=partial(secrets.randbits if seed is None else random.Random(seed).getrandbits, 32),
+            challenge=partial((random.SystemRandom() if seed is None else random.Random(seed)).getrandbits, 32),
         )
         self.name = config.name
         self.atom = Atom(config.name)

@@ -37,7 +37,8 @@ LATIN1: Final = Atom("latin1")
 # The reply to getopts.
 OPTIONS: Final = [(Atom("binary"), True), (Atom("encoding"), UNICODE)]
 # Control characters, except tab, newline, carriage return, and the escape sequences for colours.
-_CONTROL_CHARACTERS: Final = re.compile(r"(?!\x1b\[[0-9;]{0,32}m)[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+# It is compiled at the first use.
+_CONTROL_CHARACTERS: Final = r"(?!\x1b\[[0-9;]{0,32}m)[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]"
 MAX_NESTED_REQUESTS: Final = 16
 """Depth of ``requests`` within ``requests``. OTP has no limit; this one protects against a deep recursion."""
 
@@ -47,7 +48,7 @@ def to_stdout(text: str) -> None:
 
     Colours pass. Other control characters are escaped, because they could control the terminal.
     """
-    sys.stdout.write(_CONTROL_CHARACTERS.sub(lambda found: f"\\x{ord(found[0]):02x}", text))
+    sys.stdout.write(re.sub(_CONTROL_CHARACTERS, lambda found: f"\\x{ord(found[0]):02x}", text))
     sys.stdout.flush()
 
 

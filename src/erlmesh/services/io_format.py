@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any, Final
 
-from erlmesh.formatting import format_erlang
 from erlmesh.terms import Atom, BitString, ImproperList, Term
+from erlmesh.terms.erlang import format_erlang
 from erlmesh.terms.printing import ERLANG_FORMATTERS, Formatters, Text, format_term, joined
 
 __all__ = ["BadFormat", "chardata_to_str", "format_text"]
 
 # ~F.P.PadModC: width, precision, pad character, modifiers, control character.
-_DIRECTIVE: Final = re.compile(r"~(-?\d+|\*)?(?:\.(\d+|\*)?)?(?:\.(\*|.))?([tlkK]*)([~cfegswpWPbBxX#+ni])", re.DOTALL)
-# Enough digits to format any float with ~f without rounding twice.
-_EXACT: Final = Context(prec=1000)
+# It is compiled at the first use, as most nodes never print.
+_DIRECTIVE: Final = r"~(-?\d+|\*)?(?:\.(\d+|\*)?)?(?:\.(\*|.))?([tlkK]*)([~cfegswpWPbBxX#+ni])"
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 MAX_WIDTH: Final = 10_000
 """Limit of a field's width and of repeated characters, to bound the memory that a remote format can use."""
@@ -39,7 +37,7 @@ def format_text(text: Term, arguments: Term) -> str:
     out: list[str] = []
     format_ = text.name if isinstance(text, Atom) else chardata_to_str(text)
     position = 0
-    for match in _DIRECTIVE.finditer(format_):
+    for match in re.finditer(_DIRECTIVE, format_, re.DOTALL):
         literal = format_[position : match.start()]
         if "~" in literal:
             break  # A directive that is not valid. It is reported below.
@@ -123,12 +121,19 @@ def _format_float(kind: str, term: Term, precision: int) -> str:
         raise BadFormat(f"{term!r} is not a float")
     size = abs(term)
     if kind == "f":
-        return f"{Decimal(term).quantize(Decimal(1).scaleb(-precision), ROUND_HALF_UP, _EXACT):f}"
+        return _fixed_point(term, precision)
     if kind == "g" and 0.1 <= size < 10000:
         whole = -1 if size < 1 else len(str(int(size))) - 1
         return _format_float("f", term, max(precision - 1 - whole, 1))
     mantissa, _, exponent = f"{term:.{max(precision - 1, 1)}e}".partition("e")
     return f"{mantissa}e{int(exponent):+d}"
+
+
+def _fixed_point(number: float, precision: int) -> str:
+    from decimal import ROUND_HALF_UP, Context, Decimal  # noqa: PLC0415 - few nodes print floats; it is slow to import
+
+    enough = Context(prec=1000)  # digits to format any float without rounding twice
+    return f"{Decimal(number).quantize(Decimal(1).scaleb(-precision), ROUND_HALF_UP, enough):f}"
 
 
 def _format_integer(kind: str, term: Term, base: int, arguments: Iterator[Any]) -> str:

@@ -18,9 +18,10 @@ _RESERVED: Final = frozenset({
     "after", "and", "andalso", "band", "begin", "bnot", "bor", "bsl", "bsr", "bxor", "case", "catch", "cond", "div",
     "end", "fun", "if", "let", "not", "of", "or", "orelse", "receive", "rem", "try", "when", "xor",
 })  # fmt: skip
-_BARE_ATOM: Final = re.compile(r"[a-zß-öø-ÿ][a-zA-Z0-9_@À-ÖØ-öø-ÿ]*\Z")
-_BARE_NAME: Final = re.compile(r"[a-zß-öø-ÿ][a-zA-Z0-9_À-ÖØ-öø-ÿ]*\Z")
-_PRINTABLE: Final = re.compile(r"[\b\t\n\v\f\r\x1b -~\xa0-\xff]*\Z")  # Latin-1, io:printable_range()'s default
+# Patterns are compiled at the first use: `re` keeps them.
+_BARE_ATOM: Final = r"[a-zß-öø-ÿ][a-zA-Z0-9_@À-ÖØ-öø-ÿ]*\Z"
+_BARE_NAME: Final = r"[a-zß-öø-ÿ][a-zA-Z0-9_À-ÖØ-öø-ÿ]*\Z"
+_PRINTABLE: Final = r"[\b\t\n\v\f\r\x1b -~\xa0-\xff]*\Z"  # Latin-1, io:printable_range()'s default
 _ESCAPES: Final = {8: "\\b", 9: "\\t", 10: "\\n", 11: "\\v", 12: "\\f", 13: "\\r", 27: "\\e", 92: "\\\\", 127: "\\d"}
 _CONTROLS: Final = {code: f"\\{code:03o}" for code in (*range(32), *range(128, 160))} | _ESCAPES
 _MAX_DECIMAL_BITS: Final = 4096  # Python refuses to write much longer integers in decimal: it takes quadratic time
@@ -42,12 +43,12 @@ def quoted(text: str, quote: str) -> str:
 
 
 def format_atom(name: str) -> str:
-    return name if _BARE_ATOM.match(name) and name not in _RESERVED else quoted(name, "'")
+    return name if re.match(_BARE_ATOM, name) and name not in _RESERVED else quoted(name, "'")
 
 
 def format_fun_name(name: str) -> str:
     """Write a name after ``fun``. The emulator prints it: its rules have no reserved words and do not allow ``@``."""
-    return name if _BARE_NAME.match(name) else quoted(name, "'")
+    return name if re.match(_BARE_NAME, name) else quoted(name, "'")
 
 
 def format_integer(number: int) -> str:
@@ -95,7 +96,7 @@ def format_binary(data: bytes) -> str:
         text = data.decode()
     except UnicodeDecodeError:  # like io_lib, take binaries that are not UTF-8 for Latin-1
         text = data.decode("latin-1")
-    if _PRINTABLE.match(text):
+    if re.match(_PRINTABLE, text):
         return f"<<{quoted(text, chr(34))}{'/utf8' if len(text) != len(data) else ''}>>"
     return f"<<{','.join(map(str, data))}>>"
 
@@ -110,7 +111,7 @@ def _list(term: list[Term]) -> str | list[Any]:
         return "[]"
     if all(type(element) is int and 8 <= element <= 255 for element in term):
         text = bytes(term).decode("latin-1")
-        if _PRINTABLE.match(text):
+        if re.match(_PRINTABLE, text):
             return quoted(text, '"')
     return joined("[", term, _COMMA, "]")
 

@@ -9,7 +9,7 @@ construct colliding keys.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, ItemsView, Iterable, Iterator, Mapping
-from hashlib import blake2b
+from functools import cache
 from itertools import chain
 from struct import Struct
 from typing import Any, Final
@@ -180,6 +180,13 @@ def _digest(term: Term) -> bytes:
     return parts[0]
 
 
+@cache
+def _blake2b() -> Callable[..., Any]:
+    from hashlib import blake2b  # noqa: PLC0415 - it is slow to import, and a node compares maps late or never
+
+    return blake2b
+
+
 class _PendingDigest:
     """Lies on the stack below a term's children, and combines their parts into one."""
 
@@ -196,7 +203,7 @@ class _PendingDigest:
         if self.mark == b"m":  # a map has no order, so sort its pairs; children are in reverse: value before key
             own_parts = sorted(value + key for value, key in zip(own_parts[::2], own_parts[1::2], strict=True))
         text = b"%b%d:%b" % (self.mark, len(own_parts), b"".join(own_parts))
-        parts[start:] = [b"D" + blake2b(text, digest_size=24).digest()]
+        parts[start:] = [b"D" + _blake2b()(text, digest_size=24).digest()]
         if type(self.term) is Map:
             self.term._digest = parts[-1]
 

@@ -24,8 +24,8 @@ from erlmesh.errors import (
     RemoteExit,
     RemoteThrow,
 )
-from erlmesh.formatting import format_erlang
 from erlmesh.terms import Atom, SendableTerm, Term
+from erlmesh.terms.erlang import format_erlang
 
 if TYPE_CHECKING:
     from erlmesh.runtime.runtime import Runtime

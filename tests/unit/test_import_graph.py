@@ -1,0 +1,60 @@
+"""What `from erlmesh import Node` loads. Each module more makes every start slower and every node larger.
+
+The modules of the standard library that asyncio itself loads are free. They differ between versions of Python.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).parent.parent.parent / "src"
+
+# Small, or built in. A module that is slow to import (pathlib, decimal, hashlib, …) is imported where it is used.
+ALLOWED = {"__future__", "random", "termios", "zlib"}
+# What `random` loads, by version of Python.
+ALLOWED |= {"_bisect", "_random", "_sha2", "_sha512", "bisect"}
+
+PROGRAM = """
+import sys
+
+sys.path.insert(0, {src!r})
+import asyncio
+
+before = set(sys.modules)
+{statement}
+print(*sorted(set(sys.modules) - before))
+"""
+
+
+def loaded_by(statement):
+    """The modules that a fresh interpreter without site-packages loads for a statement, beside those of asyncio."""
+    program = PROGRAM.format(src=str(SRC), statement=statement)
+    output = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=True)
+    return set(output.stdout.split())
+
+
+def test_the_node_loads_only_allowed_modules_of_the_standard_library():
+    found = {module for module in loaded_by("from erlmesh import Node") if module.split(".")[0] != "erlmesh"}
+
+    assert found <= ALLOWED, "import it in the function that uses it, or allow it here with a reason"
+
+
+def test_the_node_loads_no_module_that_only_some_programs_use():
+    found = loaded_by("from erlmesh import Node")
+
+    assert "erlmesh.node" in found
+    assert not found & {"erlmesh.formatting", "erlmesh.terms.elixir", "erlmesh.otp_functions", "erlmesh.discovery"}
+    assert not {module for module in found if module.split(".")[1:2] in (["cli"], ["shell"], ["testing"], ["doctor"])}
+
+
+def test_the_node_does_not_grow_by_modules_unnoticed():
+    assert len([module for module in loaded_by("from erlmesh import Node") if module.startswith("erlmesh")]) <= 140
+
+
+@pytest.mark.parametrize("statement", ["import erlmesh", "from erlmesh import __version__"])
+def test_the_package_alone_loads_almost_nothing(statement):
+    found = loaded_by(statement)
+
+    assert {module for module in found if module.startswith("erlmesh")} <= {"erlmesh", "erlmesh.version"}
