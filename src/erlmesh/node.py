@@ -57,7 +57,6 @@ class Node:
         self._config = config
         self._services_or_none: NodeServices | None = None
         self._builtins = FunctionTable()
-        self._functions = FunctionTable(PROCESS_WIDE, self._builtins)
         self.internals = self._make_runtime(
             config,
             process_class=self._new_process,
@@ -66,6 +65,7 @@ class Node:
             is_overlap_disconnect=self._is_overlap_disconnect,
             group_leader=lambda: self._services.group_leader.pid,
         )
+        self._functions = FunctionTable(PROCESS_WIDE, self._builtins, pool=self.internals.function_pool)
         self.name = config.name
         self.rpc = Rpc(self.internals)
 
@@ -260,10 +260,17 @@ class Node:
         """Names and locks of the whole cluster (OTP's ``global``)."""
         return self._services.global_
 
-    def expose(self, what: Callable[..., Any] | ModuleType, *, as_: str | None = None, name: str | None = None) -> None:
+    def expose(
+        self,
+        what: Callable[..., Any] | ModuleType,
+        *,
+        as_: str | None = None,
+        name: str | None = None,
+        inline: bool = False,
+    ) -> None:
         """Let other nodes call a function, or the functions of a module, on this node. See :func:`erlmesh.expose`."""
         if isinstance(what, ModuleType):
-            self._functions.add_module(what, as_)
+            self._functions.add_module(what, as_, inline=inline)
         else:
             module = as_ or getattr(what, "__module__", type(what).__module__).rpartition(".")[2]
-            self._functions.add(what, module, name)
+            self._functions.add(what, module, name, inline=inline)

@@ -29,7 +29,7 @@ def module(source, name="pack.models"):
     return made
 
 
-def apply(functions, name, *arguments, me=None):
+def apply(functions, name, *arguments, me=SimpleNamespace(alive=True)):  # noqa: B008
     of, _, function = name.partition(":")
     return run(functions.apply(me, Atom(of), Atom(function), arguments))
 
@@ -120,6 +120,22 @@ def test_add_module_exposes_only_marked_functions_if_there_are_any():
     )
 
     assert functions.names() == [("models", "f", 0), ("x", "g!", 0)]
+
+
+def test_only_plain_functions_that_are_not_inline_belong_in_a_thread():
+    functions = FunctionTable()
+    functions.add_module(
+        module(
+            "@expose\ndef f(): pass\n@expose(inline=True)\ndef g(): pass\n@expose\nasync def h(): pass\n"
+            "@expose\ndef i(me: Process): pass"
+        )
+    )
+    functions.add_module(module("def f(): pass"), "inline", inline=True)
+
+    in_thread = {name: functions.find(Atom(name[0]), Atom(name[1]), name[2]).in_thread for name in functions.names()}
+
+    assert [name for name, is_in_thread in in_thread.items() if is_in_thread] == [("models", "f", 0)]
+    assert function_table.PROCESS_WIDE.find(Atom("models"), Atom("g"), 0).in_thread is False
 
 
 def test_add_module_without_functions_raises():

@@ -16,7 +16,14 @@ from erlmesh.net.network import Network
 from erlmesh.net.resolvers import PortMapper, Resolver, listen_ports, validate_port
 from erlmesh.proto.handshake import is_node_name
 from erlmesh.records import field, fields, record
-from erlmesh.runtime.option_parsers import parse_bytes, parse_list, parse_port, parse_seconds, parse_switch
+from erlmesh.runtime.option_parsers import (
+    parse_bytes,
+    parse_count,
+    parse_list,
+    parse_port,
+    parse_seconds,
+    parse_switch,
+)
 from erlmesh.terms import Atom
 
 __all__ = ["CommandOption", "NodeConfig", "accept_fields_of", "options", "options_of", "parser_of"]
@@ -259,6 +266,30 @@ class NodeConfig:
         ),
     )
     """OTP's ``prevent_overlapping_partitions`` of ``global``. It must be the same on all nodes."""
+    expose_threads: int | None = field(
+        default=None,
+        metadata=options(
+            CommandOption(
+                "--expose-threads",
+                "threads for exposed functions that are not async, else cores + 4 and at most 32; 0 runs them in the "
+                "event loop",
+                "N",
+            ),
+            parse=parse_count,
+        ),
+    )
+    """Threads for exposed functions that are not coroutine functions. They start when they are needed. None is cores +
+    4, and at most 32. 0 runs these functions in the event loop, where they block everything else."""
+    expose_queue_limit: int = field(
+        default=10_000,
+        metadata=options(
+            CommandOption(
+                "--expose-queue-limit", "calls that may wait for such a thread, 10000; further ones are refused", "N"
+            ),
+            parse=parse_count,
+        ),
+    )
+    """Calls that may wait for a thread. A further one fails with ``{overloaded, Text}``."""
     output: Callable[[str], object] | None = None
     """Gets the text that processes print which this node started on other nodes. None is standard output."""
     network: Network | None = None
@@ -288,12 +319,20 @@ class NodeConfig:
         listen_ports(self.ports, self.epmd)
         if self.advertise_port is not None:
             validate_port(self.advertise_port, "advertise_port")
+        if self.expose_threads is not None:
+            _validate_count(self.expose_threads, "expose_threads")
+        _validate_count(self.expose_queue_limit, "expose_queue_limit")
 
     def _read_once(self, *names: str) -> None:
         """An iterable may be an iterator: a second node with this configuration reads the same values."""
         for name in names:
             if (value := getattr(self, name)) is not None:
                 object.__setattr__(self, name, tuple(value))
+
+
+def _validate_count(count: int, name: str) -> None:
+    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+        raise ValueError(f"{name} is a whole number, 0 or more, not {count!r}")
 
 
 def accept_fields_of(

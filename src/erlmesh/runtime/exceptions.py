@@ -29,7 +29,7 @@ class TermExit(Exit):
     """An exit whose reason is known to be a term. It may be large, so it is not encoded once more to check it."""
 
 
-def to_erlang(exception: Exception) -> tuple[Atom, Term, list[Term]]:
+def to_erlang(exception: Exception | SystemExit) -> tuple[Atom, Term, list[Term]]:
     """Return ``(throw | exit | error, reason, stack)``.
 
     The reason of an ordinary Python exception is ``{'ValueError', <<"its text">>}``.
@@ -51,7 +51,7 @@ def exit_reason(exception: Exception) -> Term:
     return ((NOCATCH, reason) if kind is THROW else reason, stack)
 
 
-def _stack(exception: Exception) -> list[Term]:
+def _stack(exception: BaseException) -> list[Term]:
     calls = list(traceback.walk_tb(exception.__traceback__))
     # Frames of erlmesh that called the function say nothing about the error.
     while calls and _module(calls[0][0]).startswith(_INTERNAL_MODULES):
@@ -83,9 +83,9 @@ def _atom(name: str) -> Atom:
     return Atom(name[:255].encode("utf-8", "replace").decode())
 
 
-def _text(exception: Exception) -> str:
+def _text(exception: BaseException) -> str:
     """Return the exception's text without surrogates, which UTF-8 cannot encode."""
     try:
         return str(exception).encode("utf-8", "backslashreplace").decode()
-    except Exception:  # Its own `__str__` failed.
+    except (Exception, SystemExit):  # Its own `__str__` failed.
         return object.__repr__(exception)

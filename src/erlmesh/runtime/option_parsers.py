@@ -12,7 +12,15 @@ from typing import Final
 
 from erlmesh.errors import NodeStartError
 
-__all__ = ["parse_bytes", "parse_list", "parse_port", "parse_port_range", "parse_seconds", "parse_switch"]
+__all__ = [
+    "parse_bytes",
+    "parse_count",
+    "parse_list",
+    "parse_port",
+    "parse_port_range",
+    "parse_seconds",
+    "parse_switch",
+]
 
 _TRUE: Final = ("1", "true", "yes", "on")
 _FALSE: Final = ("0", "false", "no", "off")
@@ -33,6 +41,13 @@ def parse_bytes(text: str, source: str) -> int:
     """A number of bytes, at least 1 MiB."""
     if not (text.isascii() and text.isdigit()) or int(text) < 1 << 20:
         raise NodeStartError(f"{source} is {text!r}: it must be a number of bytes, at least 1048576 (1 MiB)")
+    return int(text)
+
+
+def parse_count(text: str, source: str) -> int:
+    """A number of things: 0 or more."""
+    if not (text.isascii() and text.isdigit()) or len(text) > 9:
+        raise NodeStartError(f"{source} is {text!r}: it must be a whole number, 0 or more")
     return int(text)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -14,7 +15,7 @@ from erlmesh.core.node_names import NodeNames, NodeTable
 from erlmesh.core.reconnect_policy import DisconnectCause
 from erlmesh.errors import CallError, Exit, NodeNotAlive, NodeStartError
 from erlmesh.net.epmd import Epmd
-from erlmesh.net.network import TcpNetwork
+from erlmesh.net.network import Network, TcpNetwork
 from erlmesh.proto.flags import Flags
 from erlmesh.proto.handshake import is_node_name
 from erlmesh.runtime.config import NodeConfig
@@ -25,6 +26,7 @@ from erlmesh.runtime.loop_monitor import ERLMESH
 from erlmesh.runtime.process import Body, Destination, LocalProcess
 from erlmesh.runtime.router import Router
 from erlmesh.runtime.spawn_server import FallbackBody, refuse_spawn
+from erlmesh.runtime.thread_pool import ThreadPool
 from erlmesh.terms import Atom, Pid, Ref, Term
 from erlmesh.terms.node_numbers import claim_local, release_local
 
@@ -40,6 +42,8 @@ class Runtime:
     ``fallback_body`` answers a SPAWN_REQUEST for a function that has no body of its own.
     ``is_overlap_disconnect(name)`` is true if ``global`` has disconnected that node to prevent overlapping partitions.
     ``group_leader()`` is the default group leader of processes spawned on other nodes.
+
+    ``function_pool`` has the threads for exposed functions. It is None if they run in the event loop.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class Runtime:
     ) -> None:
         network, epmd, seed = config.network or TcpNetwork(), config.epmd or Epmd(), config.seed
         self.random = random.Random(seed)
+        self.function_pool = _function_pool(config, network)
         self._config = InstanceConfig(
             name=config.name,
             cookies=Cookies(config.cookie, config.cookies or {}),
@@ -118,6 +123,8 @@ class Runtime:
         self._listener.stop_accepting()
         if self._instance_or_none is not None:
             await self._instance_or_none.stop()
+        if self.function_pool is not None:
+            self.function_pool.close()
         await self._listener.stop()
         release_local(self.atom)
 
@@ -193,6 +200,10 @@ class Runtime:
         if pid.node is not self.atom:
             raise ValueError(f"{pid} belongs to {pid.node.name}; only its own node knows whether it is alive")
         return self._router.registry.local(pid) is not None
+
+    def is_monitored(self, pid: Pid) -> bool:
+        """True if a process, here or on another node, monitors the local process ``pid``."""
+        return bool(self._router.state.monitors.monitored_by(pid))
 
     def exit(self, pid: Pid, reason: Term) -> None:
         """See :meth:`erlmesh.Node.exit`."""
@@ -388,3 +399,12 @@ class Runtime:
     def serve_spawn_request(self, module: str, function: str, arity: int, body: Body) -> None:
         """Run ``await body(me, *arguments)`` for each SPAWN_REQUEST of ``module:function/arity``."""
         self._instance.spawn_server.bodies[module, function, arity] = body
+
+
+def _function_pool(config: NodeConfig, network: Network) -> ThreadPool | None:
+    """Return the pool for exposed functions that are not coroutine functions; None runs them in the event loop."""
+    size = min(32, (os.cpu_count() or 1) + 4) if config.expose_threads is None else config.expose_threads
+    # On a simulated network everything runs in the event loop, so that each run is the same.
+    if not size or not isinstance(network, TcpNetwork):
+        return None
+    return ThreadPool(f"exposed functions of {config.name}", size, config.expose_queue_limit)

@@ -123,6 +123,8 @@ def _run_until_first_wait(process: LocalProcess, coroutine: Coroutine[None, None
         return
     # A task can continue a coroutine that has already started.
     process._task = asyncio.get_running_loop().create_task(coroutine)
+    if process.exit_reason is not None:  # It terminated itself and then waited. Termination found no task to cancel.
+        process._task.cancel()
 
 
 async def _run(router: Router, process: LocalProcess, body: Body, arguments: tuple[Any, ...]) -> None:

@@ -61,12 +61,13 @@ class NodeServices:
     # Functions that every node answers, whether it exposes anything or not
 
     def _add_builtins(self, table: FunctionTable) -> None:
-        table.add(self.global_.resolve_it, "global")
-        table.add(self._pg_get_members, "pg", "get_members")
-        table.add(self._pg2_get_members, "pg2", "get_members")
-        table.add(lambda: self._runtime.atom, "erlang", "node")
-        table.add(self._blocked_peers, "erlmesh", "blocked_peers")
-        table.add(_echo, "erlmesh", "echo")
+        # They are quick, and most read tables of the event loop.
+        table.add(self.global_.resolve_it, "global", inline=True)
+        table.add(self._pg_get_members, "pg", "get_members", inline=True)
+        table.add(self._pg2_get_members, "pg2", "get_members", inline=True)
+        table.add(lambda: self._runtime.atom, "erlang", "node", inline=True)
+        table.add(self._blocked_peers, "erlmesh", "blocked_peers", inline=True)
+        table.add(_echo, "erlmesh", "echo", inline=True)
         table.add(self._erlang_apply, "erlang", "apply")
 
     async def _erlang_apply(self, me: LocalProcess, function: Term, arguments: list[Term]) -> Term:

@@ -132,6 +132,8 @@ async def multicall(
     timeout: float | None = 5.0,
 ) -> Replies:
     """Call a function on several nodes at the same time. See :meth:`Rpc.multicall`."""
+    if isinstance(nodes, str | bytes | Atom):
+        raise TypeError(f"the first argument of multicall is a list of nodes, such as node.nodes(), not {nodes!r}")
     names = list(dict.fromkeys(Atom(name).name for name in nodes))
 
     async def call_one(name: str) -> Term | CallError:

@@ -10,6 +10,9 @@ Arguments)`` with a monitor. The exit reason of the spawned process is the resul
 
 ``erpc:execute_cast(Module, Function, Arguments)`` has no result.
 
+A BEAM starts the function at once. Here it may wait for a thread. If the caller gives up meanwhile (its time-out, its
+exit, or a lost connection), the function is not called.
+
 Source: ``execute_call/4`` and ``execute_cast/3`` in erpc.erl.
 """
 
@@ -17,6 +20,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from erlmesh.errors import ErlangError, Exit, Throw
@@ -35,17 +39,23 @@ log = logging.getLogger("erlmesh.erpc")
 RETURN: Final = Atom("return")
 BADARG: Final = Atom("badarg")
 
-Apply: TypeAlias = "Callable[[LocalProcess, Atom, Atom, Sequence[Term]], Awaitable[Term]]"
-"""``await apply(me, module, function, arguments)`` runs the function in the process ``me`` and returns its value.
+Apply: TypeAlias = "Callable[[LocalProcess, Atom, Atom, Sequence[Term], IsWanted | None], Awaitable[Term]]"
+"""``await apply(me, module, function, arguments, is_wanted)`` runs the function in the process ``me`` and returns its
+value. If the function waits for a thread, it is not called if ``is_wanted()`` is false then.
 
 It raises ``Undef`` if there is no such function, and all that the function raises."""
+IsWanted: TypeAlias = "Callable[[], bool]"
 
 
 def serve(node: Runtime, apply: Apply) -> None:
     """Handle erpc calls on ``node``. ``apply`` decides which functions may be called."""
 
     async def execute_call(me: LocalProcess, result: Term, module: Term, function: Term, arguments: Term) -> None:
-        kind, value, stack = await run_call(me, apply, module, function, arguments)
+        # The caller monitors the process. It gives up when it demonitors, terminates, or loses the connection.
+        is_wanted = partial(node.is_monitored, me.pid)
+        kind, value, stack = await run_call(
+            me, apply, module, function, arguments, is_wanted=is_wanted if is_wanted() else None
+        )
         raise TermExit((result, kind, value, stack) if kind is ERROR else (result, kind, value))
 
     async def execute_cast(me: LocalProcess, module: Term, function: Term, arguments: Term) -> None:
@@ -56,7 +66,13 @@ def serve(node: Runtime, apply: Apply) -> None:
 
 
 async def run_call(
-    me: LocalProcess, apply: Apply, module: Term, function: Term, arguments: Term
+    me: LocalProcess,
+    apply: Apply,
+    module: Term,
+    function: Term,
+    arguments: Term,
+    *,
+    is_wanted: IsWanted | None = None,
 ) -> tuple[Atom, Term, list[Term]]:
     """Call a function. Return ``(kind, value or reason, stack)``, where kind is ``return``, ``throw``, ``exit`` or
     ``error``.
@@ -70,12 +86,12 @@ async def run_call(
         case _:
             return ERROR, BADARG, [(Atom("erlang"), Atom("apply"), [module, function, arguments], [])]
     try:
-        value = await apply(me, module, function, arguments)
+        value = await apply(me, module, function, arguments, is_wanted)
         encode_term(value)  # Raises here rather than later, when the result is sent.
         return RETURN, value, []
     except (Exit, Throw, ErlangError) as raised:
         return _ensure_encodable(*to_erlang(raised))
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # sys.exit() ends the call, not the node
         log.exception("%s:%s/%d, called from another node, failed", module.name, function.name, len(arguments))
         return _ensure_encodable(*to_erlang(error))
 

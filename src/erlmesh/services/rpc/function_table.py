@@ -6,15 +6,18 @@ attribute or evaluate anything.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from types import ModuleType
 from typing import Any, Final, TypeAlias, TypeVar, overload
 
-from erlmesh.errors import Undef
+from erlmesh.core.exit_reasons import NOPROC
+from erlmesh.errors import ErlangError, Exit, Undef
 from erlmesh.records import record
 from erlmesh.runtime.process import LocalProcess
 from erlmesh.runtime.spawner import ensure_task
+from erlmesh.runtime.thread_pool import NotWanted, PoolFull, ThreadPool
 from erlmesh.terms import Atom, Term
 
 __all__ = ["PROCESS_WIDE", "FunctionTable", "expose"]
@@ -23,6 +26,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 MAX_ARITY: Final = 255
 _NIL: Final = Atom("nil")
+_OVERLOADED: Final = Atom("overloaded")
 _MARK: Final = "__erlmesh_exposed__"
 
 FunctionKey: TypeAlias = tuple[str, str, int]
@@ -38,21 +42,27 @@ class _ExposedFunction:
     """True if the first parameter gets the process that the call runs in."""
     is_coroutine: bool
     """True for a coroutine function: its process needs a task of its own."""
+    in_thread: bool
+    """True if it is called in a thread: it is not a coroutine function, does not take the process, is not inline."""
 
 
 class FunctionTable:
-    """A table of functions. Look-ups that find nothing go on in ``defaults``."""
+    """A table of functions. Look-ups that find nothing go on in ``defaults``.
 
-    def __init__(self, *defaults: FunctionTable) -> None:
+    ``pool`` runs the functions that belong in a thread. Without one, they run in the event loop, as in a simulation.
+    """
+
+    def __init__(self, *defaults: FunctionTable, pool: ThreadPool | None = None) -> None:
         self._functions: dict[FunctionKey, _ExposedFunction] = {}
         self._defaults = defaults
+        self._pool = pool
 
-    def add(self, function: Callable[..., Any], module: str, name: str | None = None) -> None:
+    def add(self, function: Callable[..., Any], module: str, name: str | None = None, *, inline: bool = False) -> None:
         """Expose ``function`` as ``module:name``, for each number of positional arguments that it takes.
 
-        A first parameter that is annotated ``Process`` is not counted: it gets the process that the call runs in.
-        Raises ``TypeError`` for a value that cannot be called with positional arguments, and ``ValueError`` if
-        another function has the name.
+        A first parameter that is annotated ``Process`` is not counted: it gets the process that the call runs in. With
+        ``inline``, a function that is not a coroutine function runs in the event loop. Raises ``TypeError`` for a value
+        that cannot be called with positional arguments, and ``ValueError`` if another function has the name.
         """
         takes_process, arities = _parameters_of(function)
         name = name or getattr(function, "__name__", None)
@@ -60,20 +70,23 @@ class FunctionTable:
             raise TypeError(f"{function!r} has no name: give name=")
         # Raises at once if a name is too long for an atom.
         Atom(module), Atom(name)
-        exposed = _ExposedFunction(function, takes_process, inspect.iscoroutinefunction(function))
+        is_coroutine = inspect.iscoroutinefunction(function)
+        exposed = _ExposedFunction(
+            function, takes_process, is_coroutine, in_thread=not (is_coroutine or takes_process or inline)
+        )
         for arity in arities:
             taken = self._functions.get((module, name, arity))
             if taken is not None and not _is_same_function(taken.call, function):
                 raise ValueError(f"{module}:{name}/{arity} is taken by {taken.call!r}; give {function!r} another name")
             self._functions[module, name, arity] = exposed
 
-    def add_module(self, module: ModuleType, as_: str | None = None) -> None:
+    def add_module(self, module: ModuleType, as_: str | None = None, *, inline: bool = False) -> None:
         """Expose the functions of a Python module under ``as_``, or under the last part of the module's name.
 
         These are the functions that are marked with :func:`expose`. If there are none, they are all public functions
         that the module defines: those in ``__all__``, or those without a leading underscore. If the module has a
-        table of its own in ``EXPOSED``, this table is merged instead. Raises ``ValueError`` if there is nothing to
-        expose.
+        table of its own in ``EXPOSED``, this table is merged instead. ``inline`` is as in :meth:`add`. Raises
+        ``ValueError`` if there is nothing to expose.
         """
         own = getattr(module, "EXPOSED", None)
         if isinstance(own, FunctionTable):
@@ -85,8 +98,8 @@ class FunctionTable:
         if not functions:
             raise ValueError(f"there is no public function in {module.__name__} to expose")
         for function in marked or functions:
-            named, name = getattr(function, _MARK, (None, None))
-            self.add(function, as_ or named or _last_part(module.__name__), name)
+            named, name, marked_inline = getattr(function, _MARK, (None, None, False))
+            self.add(function, as_ or named or _last_part(module.__name__), name, inline=inline or marked_inline)
 
     def find(self, module: Atom, function: Atom, arity: int) -> _ExposedFunction | None:
         """The function, or None if it is not exposed."""
@@ -100,11 +113,20 @@ class FunctionTable:
         """All functions that can be called, sorted."""
         return sorted({key for table in (self, *self._defaults) for key in table._functions})
 
-    async def apply(self, me: LocalProcess, module: Atom, function: Atom, arguments: Sequence[Term]) -> Term:
+    async def apply(
+        self,
+        me: LocalProcess,
+        module: Atom,
+        function: Atom,
+        arguments: Sequence[Term],
+        is_wanted: Callable[[], bool] | None = None,
+    ) -> Term:
         """Run ``module:function(arguments)`` in the process ``me`` and return its value. None becomes the atom
         ``nil``.
 
-        Raises :class:`Undef` if the function is not exposed, and all that the function raises.
+        Raises :class:`Undef` if the function is not exposed, ``{overloaded, Text}`` as ErlangError if the function
+        belongs in a thread and too many calls wait for one, and all that the function raises. ``is_wanted()`` is asked
+        after a call has waited for a thread; if it is false, the function is not called and this raises ``Exit``.
         """
         exposed = self.find(module, function, len(arguments))
         if exposed is None:
@@ -112,11 +134,48 @@ class FunctionTable:
             raise Undef(Atom("undef"), stack, f"{module.name}:{function.name}/{len(arguments)}")
         if exposed.is_coroutine:
             await ensure_task()  # A coroutine function may use asyncio before its first await.
-        value = exposed.call(me, *arguments) if exposed.takes_process else exposed.call(*arguments)
+        if exposed.takes_process:
+            value = exposed.call(me, *arguments)
+        elif exposed.in_thread and self._pool is not None:
+            value = await _run_in_thread(self._pool, exposed.call, arguments, is_wanted)
+        else:
+            value = exposed.call(*arguments)
         if inspect.isawaitable(value):
-            await ensure_task()
-            value = await value
+            value = await _result_of(me, value)
         return _NIL if value is None else value
+
+
+async def _run_in_thread(
+    pool: ThreadPool, call: Callable[..., Any], arguments: Sequence[Term], is_wanted: Callable[[], bool] | None
+) -> Any:
+    await ensure_task()
+    try:
+        return await pool.run(call, *arguments, is_wanted=is_wanted)
+    except PoolFull as full:
+        raise ErlangError((_OVERLOADED, str(full)), []) from None
+    except NotWanted:
+        raise Exit(NOPROC) from None
+
+
+async def _result_of(me: LocalProcess, awaitable: Awaitable[Any]) -> Any:
+    """Await what a function of the process ``me`` has returned. A process that has terminated awaits nothing."""
+    if not me.alive:
+        _close(awaitable)
+        raise asyncio.CancelledError
+    try:
+        await ensure_task()
+    except BaseException:  # an exit signal came before the task ran
+        _close(awaitable)
+        raise
+    return await awaitable
+
+
+def _close(awaitable: Awaitable[Any]) -> None:
+    """Discard an awaitable that nobody awaits. A task is cancelled."""
+    if inspect.iscoroutine(awaitable):
+        awaitable.close()
+    elif isinstance(awaitable, asyncio.Future):
+        awaitable.cancel()
 
 
 PROCESS_WIDE: Final = FunctionTable()
@@ -124,12 +183,12 @@ PROCESS_WIDE: Final = FunctionTable()
 
 
 @overload
-def expose(what: F, *, as_: str | None = None, name: str | None = None) -> F: ...
+def expose(what: F, *, as_: str | None = None, name: str | None = None, inline: bool = False) -> F: ...
 @overload
-def expose(what: ModuleType, *, as_: str | None = None) -> ModuleType: ...
+def expose(what: ModuleType, *, as_: str | None = None, inline: bool = False) -> ModuleType: ...
 @overload
-def expose(*, as_: str | None = None, name: str | None = None) -> Callable[[F], F]: ...
-def expose(what: Any = None, *, as_: str | None = None, name: str | None = None) -> Any:
+def expose(*, as_: str | None = None, name: str | None = None, inline: bool = False) -> Callable[[F], F]: ...
+def expose(what: Any = None, *, as_: str | None = None, name: str | None = None, inline: bool = False) -> Any:
     """Expose a Python function to other nodes, as a decorator; or the functions of a module.
 
     ::
@@ -140,14 +199,26 @@ def expose(what: Any = None, *, as_: str | None = None, name: str | None = None)
         @expose(as_="models", name="predict!")    # :models.predict!(image)
         async def predict_or_fail(me: Process, image: bytes) -> float: ...
 
+        @expose(inline=True)                      # quick: runs in the event loop
+        def version() -> int: ...
+
         expose(mypackage.models, as_="mymodels")  # its public functions
 
     ``as_`` is the module name in Erlang. The default is the last part of the Python module's name. ``name`` is the
     function's name in Erlang.
 
-    Every call runs in a process of its own. A first parameter annotated ``Process`` gets this process. Coroutine
-    functions run concurrently. An ordinary function blocks the event loop while it computes, so call long ones with
-    ``await asyncio.to_thread(...)``.
+    Every call runs in a process of its own. A first parameter annotated ``Process`` gets this process. Where the
+    function runs:
+
+    * A coroutine function runs in the event loop, concurrently with all others. It must not block.
+    * An ordinary function runs in a thread of the node, so it may block. It must be thread-safe, and must not use the
+      node, a process or asyncio. Calls of one caller may overlap. At most ``expose_threads`` run at the same time.
+      Further calls wait; beyond ``expose_queue_limit`` the caller gets the error ``{overloaded, Text}``.
+    * An ordinary function runs in the event loop if it takes the process, or with ``inline=True``. Then it must return
+      at once: nothing else on the node runs meanwhile.
+
+    If the process of a call is killed, or its caller gives up, before a thread is free, the function is not called. A
+    function that runs already is not interrupted; its result is dropped.
 
     The result must be a term; None becomes ``nil``. An exception becomes the Erlang error
     ``{'ValueError', <<"its text">>}``. :class:`erlmesh.Exit`, :class:`erlmesh.Throw` and :class:`erlmesh.ErlangError`
@@ -156,12 +227,12 @@ def expose(what: Any = None, *, as_: str | None = None, name: str | None = None)
     The function is exposed on all nodes of this Python process. :meth:`erlmesh.Node.expose` exposes it on one node.
     """
     if what is None:
-        return lambda function: expose(function, as_=as_, name=name)
+        return lambda function: expose(function, as_=as_, name=name, inline=inline)
     if isinstance(what, ModuleType):
-        PROCESS_WIDE.add_module(what, as_)
+        PROCESS_WIDE.add_module(what, as_, inline=inline)
     else:
-        PROCESS_WIDE.add(what, as_ or _last_part(what.__module__), name)
-        setattr(what, _MARK, (as_, name))
+        PROCESS_WIDE.add(what, as_ or _last_part(what.__module__), name, inline=inline)
+        setattr(what, _MARK, (as_, name, inline))
     return what
 
 

@@ -10,8 +10,8 @@ Since OTP 23, nodes make calls with erpc. Older nodes and C nodes use rex::
     {Pid, {sbcast, Name, Message}}       forward to Name; reply {rex, Node, Node}, or
                                          {rex, Node, {nonexisting_name, Name}}
 
-Each call runs in a process of its own. OTP's rex runs a block_call itself and handles no other message meanwhile.
-This is not done here, because no caller needs it.
+Each call runs in a process of its own, as with erpc, so calls and casts of one caller may overlap. OTP's rex runs a
+block_call itself and handles no other message meanwhile. This is not done here, because no caller needs it.
 
 Source: ``handle_call/3``, ``handle_cast/2`` and ``handle_info/2`` in rpc.erl.
 """

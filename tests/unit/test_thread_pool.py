@@ -1,0 +1,261 @@
+"""The pool of threads for exposed functions: bounds, order of decisions, cancellation, and the end of its threads."""
+
+import asyncio
+import contextvars
+import logging
+import threading
+
+import pytest
+
+from erlmesh.runtime import thread_pool
+from erlmesh.runtime.thread_pool import NotWanted, PoolFull, ThreadPool
+
+
+async def wait_until(condition):
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+def threads():
+    return sorted(thread.name for thread in threading.enumerate() if thread.name.startswith("pool "))
+
+
+class Blocking:
+    """A function that blocks until it is released. It counts its calls."""
+
+    def __init__(self):
+        self.calls, self.released = [], threading.Event()
+
+    def __call__(self, number):
+        self.calls.append(number)
+        assert self.released.wait(10)
+        return number
+
+
+def with_pool(size, queue_limit=100):
+    """Run ``test(pool, blocking)`` on an event loop, then release all threads and close the pool."""
+
+    def decorate(test):
+        def run():
+            async def main():
+                pool, blocking = ThreadPool("pool", size, queue_limit), Blocking()
+                try:
+                    await test(pool, blocking)
+                finally:
+                    blocking.released.set()
+                    pool.close()
+                await wait_until(lambda: not threads())
+
+            asyncio.run(main())
+
+        run.__name__ = test.__name__
+        return run
+
+    return decorate
+
+
+def start(pool, *calls, **options):
+    return [asyncio.create_task(pool.run(*call, **options)) for call in calls]
+
+
+@with_pool(2)
+async def test_a_call_returns_the_value_or_raises(pool, blocking):
+    assert await pool.run(divmod, 7, 2) == (3, 1)
+    with pytest.raises(ZeroDivisionError):
+        await pool.run(divmod, 7, 0)
+    with pytest.raises(SystemExit):
+        await pool.run(raise_system_exit)
+    assert await pool.run(threading.current_thread) is not threading.current_thread()
+    assert len(threads()) == 1
+
+
+def raise_system_exit():
+    raise SystemExit(1)
+
+
+@with_pool(1)
+async def test_a_call_gets_a_copy_of_the_context(pool, blocking):
+    variable = contextvars.ContextVar("variable", default=0)
+    variable.set(5)
+
+    assert await pool.run(lambda: (variable.get(), variable.set(6)) and variable.get()) == 6
+    assert variable.get() == 5
+
+
+@with_pool(3)
+async def test_threads_start_when_needed_and_never_more_than_the_size(pool, blocking):
+    assert threads() == []
+    for number in range(5):
+        start(pool, (blocking, number))
+        await wait_until(lambda number=number: len(blocking.calls) == min(number + 1, 3))
+        assert threads() == [f"pool {n + 1}" for n in range(min(number + 1, 3))]
+
+    blocking.released.set()
+    await wait_until(lambda: len(blocking.calls) == 5)
+
+    assert blocking.calls[3:] == [3, 4]  # in the order of the calls
+    assert len(threads()) == 3
+
+
+@with_pool(1, queue_limit=2)
+async def test_a_call_beyond_the_queue_limit_is_refused_and_logged_once(pool, blocking):
+    logged = []
+    handler = logging.Handler()
+    handler.emit = lambda record: logged.append(record.getMessage())
+    thread_pool.log.addHandler(handler)
+    running = start(pool, (blocking, 0), (blocking, 1), (blocking, 2))
+    await wait_until(lambda: blocking.calls)
+
+    for _ in range(3):
+        with pytest.raises(PoolFull, match="all 1 threads are busy, and 2 calls wait for one"):
+            await pool.run(blocking, 3)
+
+    blocking.released.set()
+    assert await asyncio.gather(*running) == [0, 1, 2]
+    assert await pool.run(blocking, 4) == 4
+    assert len(logged) == 1
+    thread_pool.log.removeHandler(handler)
+
+
+@with_pool(1)
+async def test_a_cancelled_call_is_not_started_and_leaves_the_queue(pool, blocking):
+    first, second, third = start(pool, (blocking, 0), (blocking, 1), (blocking, 2))
+    await wait_until(lambda: blocking.calls)
+    second.cancel()
+    await asyncio.wait([second])
+    assert len(pool._queue) == 1
+
+    blocking.released.set()
+
+    assert await asyncio.gather(first, third) == [0, 2]
+    assert blocking.calls == [0, 2]
+
+
+@with_pool(1)
+async def test_a_call_that_a_thread_has_not_begun_is_not_started_after_a_cancellation(pool, blocking):
+    job = thread_pool._Job(blocking, (1,), asyncio.get_running_loop().create_future(), None)
+    job.dropped = True
+    pool._loop, pool._busy = asyncio.get_running_loop(), 1
+    pool._handed.put(job)
+    pool._start_thread()
+
+    await wait_until(lambda: pool._busy == 0)
+
+    assert blocking.calls == []
+
+
+@with_pool(1)
+async def test_a_coroutine_that_a_cancelled_call_returns_is_closed(pool, blocking):
+    made = []
+
+    async def coroutine():
+        pass
+
+    def make():
+        blocking(0)
+        made.append(coroutine())
+        return made[0]
+
+    (call,) = start(pool, (make,))
+    await wait_until(lambda: blocking.calls)
+    call.cancel()
+    await asyncio.wait([call])
+
+    blocking.released.set()
+    await wait_until(lambda: made and made[0].cr_frame is None)
+
+
+@with_pool(1)
+async def test_a_call_that_is_not_wanted_when_a_thread_is_free_is_not_started(pool, blocking):
+    wanted = [True]
+    (first,) = start(pool, (blocking, 0))
+    second, third = start(pool, (blocking, 1), (blocking, 2), is_wanted=lambda: bool(wanted))
+    await wait_until(lambda: blocking.calls)
+    wanted.clear()
+
+    blocking.released.set()
+    results = await asyncio.gather(first, second, third, return_exceptions=True)
+
+    assert [type(result) for result in results] == [int, NotWanted, NotWanted]
+    assert blocking.calls == [0]
+
+
+def test_idle_threads_end_and_busy_ones_stay(monkeypatch):
+    monkeypatch.setattr(thread_pool, "IDLE_INTERVAL", 0)
+
+    @with_pool(3)
+    async def main(pool, blocking):
+        start(pool, (blocking, 0))
+        for _ in range(3):
+            await asyncio.gather(*(pool.run(int) for _ in range(3)))
+
+        await wait_until(lambda: len(threads()) == 1)
+        assert blocking.calls == [0]
+
+        assert await pool.run(int, "7") == 7
+
+        blocking.released.set()
+        await wait_until(lambda: threads() == [])
+        assert pool._idle_timer is None
+        assert await pool.run(int, "8") == 8
+
+    main()
+
+
+def test_closing_waits_for_no_function_and_cancels_the_waiting_calls():
+    blocking = Blocking()
+
+    async def main():
+        pool = ThreadPool("pool", 1, 5)
+        running, waiting = start(pool, (blocking, 0), (blocking, 1))
+        await wait_until(lambda: blocking.calls)
+
+        pool.close()
+        await asyncio.wait([waiting])
+
+        assert waiting.cancelled()
+        with pytest.raises(PoolFull):
+            await pool.run(int)
+        running.cancel()
+        await asyncio.wait([running])
+
+    asyncio.run(main())
+    assert threads() == ["pool 1"]
+
+    blocking.released.set()
+    for thread in threading.enumerate():
+        if thread.name == "pool 1":
+            thread.join(10)
+    assert blocking.calls == [0]
+
+
+@with_pool(2)
+async def test_if_the_system_refuses_a_thread_calls_wait_for_another_or_are_refused(pool, blocking):
+    genuine = threading.Thread.start
+
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    try:
+        threading.Thread.start = refuse
+        with pytest.raises(PoolFull, match="refuses"):
+            await pool.run(blocking, 0)
+        threading.Thread.start = genuine
+        (first,) = start(pool, (blocking, 1))
+        await wait_until(lambda: blocking.calls)
+        threading.Thread.start = refuse
+        second, third = start(pool, (blocking, 2), (blocking, 3))
+        await asyncio.sleep(0)
+        blocking.released.set()
+
+        assert await asyncio.gather(first, second, third) == [1, 2, 3]
+        assert blocking.calls == [1, 2, 3]
+    finally:
+        threading.Thread.start = genuine
+
+
+@with_pool(4)
+async def test_many_calls_from_many_tasks_all_return(pool, blocking):
+    assert await asyncio.gather(*(pool.run(int, str(n)) for n in range(100))) == list(range(100))
+    assert pool._busy == 0
