@@ -11,6 +11,7 @@ from erlmesh.terms import Term
 from simulation.introspection import connected_since, links_of, monitored_by
 from simulation.model import KILL, ClusterModel
 from simulation.processes import NodeEventsChecker, TestProcess
+from simulation.round_checks import signals_of_one_read, talk_in_a_round
 
 __all__ = ["isolated_pair"]
 
@@ -200,4 +201,6 @@ CONCURRENT_CHECKS: Final[list[Callable[[_Pair], Awaitable[None]]]] = [
     _relinking,
     _disconnect_while_receiving,
     _disconnect_while_receiving,
+    signals_of_one_read,
+    talk_in_a_round,
 ]

@@ -50,6 +50,9 @@ def test_false_message_is_not_a_missing_message():
 
 def test_waiting_process_is_woken_once():
     class RecordingWait:
+        def done(self):
+            return False
+
         def set_result(self, result):
             woken.append((result, len(mailbox)))
 

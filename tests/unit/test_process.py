@@ -264,9 +264,27 @@ async def test_receive_of_another_task_waits_again_after_a_cancellation(node):
         got.append(await me.receive())
 
     pid = node.spawn(body)
-    await run_iterations()
+    await asyncio.sleep(1)
     node.send(pid, 1)
     await run_iterations()
+
+    assert got == [1]
+
+
+@with_node
+async def test_message_between_a_cancellation_and_its_step_is_not_lost(node):
+    async def body(me):
+        first = asyncio.ensure_future(me.receive())
+        await run_iterations()
+        first.cancel()
+        me.send(me.pid, 1)
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        got.append(me.receive_nowait())
+
+    got = []
+    node.spawn(body)
+    await asyncio.sleep(1)
 
     assert got == [1]
 

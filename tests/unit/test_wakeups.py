@@ -319,6 +319,21 @@ async def test_a_read_within_a_step_belongs_to_the_same_round():
 
 
 @on_every_loop
+async def test_a_read_while_another_one_is_applied_belongs_to_the_same_round():
+    tasks = Tasks()
+    await tasks.start("a", "b")
+
+    def apply():
+        tasks.wake("a")
+        tasks.read("b")
+        tasks.seen.append("applied")
+
+    await in_callback(lambda: tasks.wakeups.run_round(apply))
+
+    assert tasks.seen == ["applied", ("a", "woken"), ("b", "woken")]
+
+
+@on_every_loop
 async def test_nodes_on_one_loop_have_separate_rounds():
     one, other = Tasks(), Tasks()
     await other.start("b")

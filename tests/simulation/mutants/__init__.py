@@ -8,7 +8,7 @@ suite does not have to search.
 ``EQUIVALENT`` are mutants that change no observable behaviour, each with a proof.
 """
 
-from simulation.mutants import connections, global_names, handshakes, links, network, pg, pg2
+from simulation.mutants import connections, global_names, handshakes, links, network, pg, pg2, wakeups
 from simulation.mutants.mutation import Mutant
 
 __all__ = ["EQUIVALENT", "MUTANTS", "SEEDS", "UNIT_TESTS", "Mutant"]
@@ -22,6 +22,9 @@ UNIT_TESTS = {
     "erlmesh.core.reconnect_policy": ["test_reconnect_policy.py"],
     "erlmesh.proto.handshake": ["test_handshake.py"],
     "erlmesh.proto.channel": ["test_channel.py"],
+    "erlmesh.runtime.wakeups": ["test_wakeups.py", "test_read_to_write.py"],
+    "erlmesh.runtime.deadlines": ["test_wakeups.py", "test_process.py"],
+    "erlmesh.runtime.mailbox": ["test_process.py", "test_mailbox.py"],
     "erlmesh.runtime": ["test_router.py", "test_process.py", "test_connections.py"],
     "erlmesh.services.pg2": ["test_pg2_state.py", "test_pg2.py"],
     "erlmesh.services.pg": ["test_pg_state.py", "test_pg.py"],
@@ -48,5 +51,6 @@ MUTANTS = [
     *pg2.MUTANTS,
     *global_names.MUTANTS,
     *network.MUTANTS,
+    *wakeups.MUTANTS,
 ]
 EQUIVALENT = [*links.EQUIVALENT, *connections.EQUIVALENT, *pg.EQUIVALENT, *global_names.EQUIVALENT]
