@@ -4,6 +4,7 @@ import copy
 import gc
 import pickle
 import threading
+import weakref
 
 import pytest
 
@@ -73,9 +74,22 @@ def test_an_unreferenced_atom_is_freed():
     from erlmesh.terms import atoms
 
     Atom("without a reference")
+    for number in range(atoms.RECENT_ATOMS):
+        Atom(f"newer {number}")
     gc.collect()
 
     assert "without a reference" not in atoms._atoms
+
+
+def test_recent_atoms_are_kept_without_a_reference_and_their_number_is_bounded():
+    from erlmesh.terms import atoms
+
+    reference = weakref.ref(Atom("recent"))
+    for number in range(atoms.RECENT_ATOMS - 1):
+        Atom(f"newer than recent {number}")
+
+    assert reference() is Atom("recent")
+    assert len(atoms._recent) == atoms.RECENT_ATOMS
 
 
 def test_a_late_weakref_callback_keeps_the_new_atom_of_that_name():
@@ -83,6 +97,7 @@ def test_a_late_weakref_callback_keeps_the_new_atom_of_that_name():
 
     first = Atom("interned twice")
     callback = atoms._atoms["interned twice"].__callback__
+    atoms._recent.clear()
     del first
     second = Atom("interned twice")
     callback(None)

@@ -36,11 +36,15 @@ def reply_to(caller: tuple[Pid, Term]) -> Pid | Ref:
 
 
 def _alias_in(tag: Term) -> Ref | None:
-    match tag:
-        case ImproperList((Atom("alias"),), Ref() as alias):
-            return alias
-        case ImproperList((ImproperList((Atom("alias"),), Ref() as alias), *_), _):
-            return alias
-        case [ImproperList((Atom("alias"),), Ref() as alias), *_]:
-            return alias
-    return None
+    if type(tag) is ImproperList:
+        alias = _as_alias(tag)
+        return _as_alias(tag.elements[0]) if alias is None else alias
+    return _as_alias(tag[0]) if type(tag) is list and tag else None
+
+
+def _as_alias(term: Term) -> Ref | None:
+    """Return the reference of ``[alias | Ref]``. None for any other term. (This runs for each reply.)"""
+    if type(term) is not ImproperList or type(term.tail) is not Ref:
+        return None
+    elements = term.elements
+    return term.tail if len(elements) == 1 and elements[0] is ALIAS else None

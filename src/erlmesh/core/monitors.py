@@ -19,7 +19,7 @@ _K = TypeVar("_K")
 _V = TypeVar("_V")
 
 
-@record(frozen=True)
+@record  # not frozen: each call creates one, and a frozen record takes longer to create
 class MonitorEntry:
     """``origin`` monitors ``target``: a pid, or a name that is registered on ``node``."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections import deque
 from typing import Final
 
 from erlmesh.terms.printing import ErlangStr
@@ -12,13 +13,16 @@ __all__ = ["MAX_ATOM_CHARACTERS", "Atom"]
 
 MAX_ATOM_CHARACTERS: Final = 255
 """OTP's limit (``MAX_ATOM_CHARACTERS`` in ``atom.h``). It counts characters, not bytes."""
+RECENT_ATOMS: Final = 1_024
+"""Atoms that are kept without a reference to them, about 100 KB: those that were created last."""
 
 
 class Atom(ErlangStr):
     """An Erlang atom. It is equal only to the atom of the same name, and never to a ``str``.
 
-    Atoms are interned while a reference to them exists, so equality is identity and costs nothing. The name of an
-    atom from the wire is freed with the last reference; a BEAM keeps its atoms forever.
+    Atoms are interned while a reference to them exists, so equality is identity and costs nothing. The last 1,024 new
+    atoms are kept in any case, so ``Atom("ok")`` in a loop is not created each time. All others are freed with the last
+    reference; a BEAM keeps its atoms forever.
 
     ``Atom(name)`` takes a ``str``, or an ``Atom``, which it returns unchanged. It raises ``ValueError`` for more than
     255 characters and for a lone surrogate, and ``TypeError`` for any other type. An atom prints as Erlang writes it:
@@ -58,6 +62,7 @@ class Atom(ErlangStr):
 
 
 _atoms: dict[str, weakref.ref[Atom]] = {}
+_recent: deque[Atom] = deque(maxlen=RECENT_ATOMS)
 # Reentrant: a garbage collection inside _intern can free another atom, and its callback takes the lock in this thread.
 _atoms_lock = threading.RLock()
 
@@ -79,6 +84,7 @@ def _intern(name: str | Atom) -> Atom:
             atom = object.__new__(Atom)
             object.__setattr__(atom, "name", name)
             _atoms[name] = weakref.ref(atom, _RemoveInterned(name))
+            _recent.append(atom)
         return atom
 
 
