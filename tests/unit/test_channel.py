@@ -28,6 +28,7 @@ from erlmesh.proto.control import (
     UnlinkAck,
 )
 from erlmesh.proto.flags import OFFERED, Flags
+from erlmesh.proto.fragments import split
 from erlmesh.terms import Atom, Map, Pid, Ref
 
 SOCRATES, PLATO = "socrates@127.0.0.1", "plato@127.0.0.1"
@@ -176,6 +177,16 @@ def test_a_long_message_is_sent_in_fragments_of_64_kib():
 
     assert [kind for kind, _ in sizes] == [b"E", b"F", b"F", b"F"]
     assert max(size for _, size in sizes) < 65_536 + 200
+
+
+def test_a_fragment_of_a_term_of_many_small_parts_has_few_pieces():
+    message = [piece for number in range(20_000) for piece in (b"a", b"%d" % number)] + [bytes(100_000), b"b", b"c"]
+
+    frames = list(split(1, b"head", message))
+
+    assert len(frames) == 4
+    assert sum(map(len, frames)) <= 4 * 4
+    assert b"".join(piece for frame in frames for piece in frame[1 + (frame is frames[0]) :]) == b"".join(message)
 
 
 def test_every_fragmented_message_has_its_own_sequence():

@@ -3,11 +3,12 @@ takes.
 """
 
 import threading
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from erlmesh.proto.send_queue import LARGE_PIECE, MAX_BUFFERS, MAX_JOINED, SendQueue
+from erlmesh.proto.send_queue import LARGE_PIECE, MAX_BUFFERS, MAX_JOINED, SendQueue, join_short_pieces
 
 LARGE = bytes(LARGE_PIECE)
 
@@ -108,3 +109,13 @@ def test_one_thread_appends_while_another_takes():
     taking.join()
 
     assert out == b"".join(frames)
+
+
+@given(st.lists(st.one_of(st.binary(max_size=9), st.just(LARGE)), max_size=20))
+def test_short_neighbours_become_one_piece_and_large_pieces_stay(pieces):
+    joined = join_short_pieces(pieces)
+
+    assert b"".join(joined) == b"".join(pieces)
+    assert [piece for piece in joined if piece is LARGE] == [piece for piece in pieces if piece is LARGE]
+    assert all(len(a) + len(b) >= LARGE_PIECE for a, b in pairwise(joined))
+    assert b"" not in joined

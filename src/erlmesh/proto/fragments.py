@@ -12,7 +12,7 @@ from struct import Struct
 from typing import Final
 
 from erlmesh.errors import RemoteProtocolError
-from erlmesh.proto.send_queue import Buffer
+from erlmesh.proto.send_queue import Buffer, join_short_pieces
 from erlmesh.records import field, record
 from erlmesh.terms import Atom
 
@@ -37,13 +37,14 @@ Reassembled = tuple[tuple[Atom, ...], bytes]
 
 
 def split(sequence: int, head: bytes, message: Sequence[bytes]) -> Iterator[list[Buffer]]:
-    """Yield the frames of ``message``, which is given in pieces. Each frame is a list of pieces; no piece is copied.
+    """Yield the frames of ``message``, which is given in pieces. Each frame is a list of pieces. Only short pieces are
+    copied.
 
     ``head`` is the header, from N on, and the control tuple.
     """
     size = sum(map(len, message))
     count = max(1, -(-size // FRAGMENT_SIZE))
-    views = iter([memoryview(piece) for piece in message if piece])
+    views = iter([memoryview(piece) for piece in join_short_pieces(message)])
     rest = memoryview(b"")
     for number in range(count, 0, -1):
         frame: list[Buffer] = [_head.pack(_FURTHER, sequence, number)]

@@ -6,10 +6,10 @@ Short pieces are joined when they are written. Long pieces are kept by reference
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, TypeAlias
 
-__all__ = ["LARGE_PIECE", "Buffer", "SendQueue"]
+__all__ = ["LARGE_PIECE", "Buffer", "SendQueue", "join_short_pieces"]
 
 LARGE_PIECE: Final = 16 * 1024
 """Bytes from which a piece is written by reference. A shorter piece costs less to copy than to pass separately."""
@@ -19,6 +19,25 @@ MAX_JOINED: Final = 256 * 1024
 """Bytes of short pieces that are joined at a time, so that a long queue does not hold the event loop."""
 
 Buffer: TypeAlias = "bytes | memoryview"
+
+
+def join_short_pieces(pieces: Sequence[bytes]) -> list[bytes]:
+    """Join neighbouring pieces that are shorter than LARGE_PIECE. The result has no empty piece.
+
+    A long term is encoded in many pieces of some bytes. Each of them would cost more than its copy.
+    """
+    if max(map(len, pieces), default=0) < LARGE_PIECE:
+        return [joined] if (joined := b"".join(pieces)) else []
+    merged: list[bytes] = []
+    short: list[bytes] = []
+    for piece in pieces:
+        if len(piece) < LARGE_PIECE:
+            short.append(piece)
+        else:
+            merged += (b"".join(short), piece)
+            short = []
+    merged.append(b"".join(short))
+    return [piece for piece in merged if piece]
 
 
 class SendQueue:
