@@ -136,9 +136,9 @@ async def test_a_cancelled_call_is_not_started_and_leaves_the_queue(pool, blocki
 async def test_a_call_that_a_thread_has_not_begun_is_not_started_after_a_cancellation(pool, blocking):
     job = thread_pool._Job(blocking, (1,), asyncio.get_running_loop().create_future(), None)
     job.dropped = True
-    pool._loop, pool._busy = asyncio.get_running_loop(), 1
+    await pool.run(int)
+    pool._busy = 1
     pool._handed.put(job)
-    pool._start_thread()
 
     await wait_until(lambda: pool._busy == 0)
 

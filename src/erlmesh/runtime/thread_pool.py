@@ -17,8 +17,10 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import Context, copy_context
 from inspect import iscoroutine
-from queue import SimpleQueue
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from queue import SimpleQueue
 
 __all__ = ["NotWanted", "PoolFull", "ThreadPool"]
 
@@ -87,8 +89,9 @@ class ThreadPool:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._queue: dict[_Job, None] = {}
         """The calls that wait for a thread, oldest first."""
-        self._handed: SimpleQueue[_Job | None] = SimpleQueue()
-        """The calls that threads take: never more than there are free threads. None ends a thread."""
+        self._handed: SimpleQueue[_Job | None]
+        """The calls that threads take: never more than there are free threads. None ends a thread. The first call of
+        :meth:`run` makes it."""
         self._finished: deque[_Job] = deque()
         """The calls whose functions have returned. Threads append to it."""
         self._wakeup_sent = False
@@ -114,7 +117,10 @@ class ThreadPool:
         if self._closed or (len(self._queue) >= self.queue_limit and self._busy >= self.size):
             self._report_full()
             raise PoolFull(f"all {self.size} threads are busy, and {len(self._queue)} calls wait for one")
-        self._loop = asyncio.get_running_loop()
+        if self._loop is None:
+            from queue import SimpleQueue  # noqa: PLC0415 - most nodes need it never
+
+            self._loop, self._handed = asyncio.get_running_loop(), SimpleQueue()
         job = _Job(function, arguments, self._loop.create_future(), is_wanted)
         self._queue[job] = None
         self._hand_out()
