@@ -2,16 +2,16 @@
 //!
 //! The rules are those of the pure `FrameWriter`, so that both write the same bytes.
 
-use std::collections::VecDeque;
-
 use pyo3::prelude::*;
 
 use crate::atom_cache::AddressMap;
 use crate::context::Context;
 use crate::terms::{Pid, Ref};
 
-/// Prefixes that are kept. If there are more, the oldest one is removed.
+/// Prefixes that are kept.
 const MAX_PREFIXES: usize = 1024;
+/// The distance of two prefixes that are replaced one after the other: `BoundedDict` has the reason and the same number.
+const STRIDE: usize = 619;
 
 /// A pid by value, an atom by address, or nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -86,8 +86,10 @@ pub struct Prefix {
 #[derive(Default)]
 pub struct PrefixCache {
     prefixes: AddressMap<Key, Prefix>,
-    /// The keys, oldest first.
-    order: VecDeque<Key>,
+    /// The keys. The position of a key does not change until it is replaced.
+    keys: Vec<Key>,
+    /// The position of the key to replace next.
+    next: usize,
 }
 
 impl PrefixCache {
@@ -97,13 +99,15 @@ impl PrefixCache {
     }
 
     pub fn insert(&mut self, key: Key, prefix: Prefix) {
-        if self.order.len() >= MAX_PREFIXES {
-            if let Some(oldest) = self.order.pop_front() {
-                self.prefixes.remove(&oldest);
-            }
+        if self.prefixes.insert(key, prefix).is_some() {
+            return;
         }
-        if self.prefixes.insert(key, prefix).is_none() {
-            self.order.push_back(key);
+        if self.keys.len() < MAX_PREFIXES {
+            self.keys.push(key);
+        } else if let Some(replaced) = self.keys.get_mut(self.next) {
+            self.prefixes.remove(replaced);
+            *replaced = key;
+            self.next = (self.next + STRIDE) % MAX_PREFIXES;
         }
     }
 }

@@ -41,7 +41,7 @@ def encode_control(signal: Signal, flags: Flags) -> tuple[tuple[Term, ...], Term
     return _WRITERS[type(signal)](signal, flags)
 
 
-def _traced(plain: Op, traced: Op, token: Term, *elements: Term) -> tuple[Term, ...]:
+def _traced(plain: int, traced: int, token: Term, *elements: Term) -> tuple[Term, ...]:
     """Return the tuple with the ``plain`` op, or with the ``traced`` op and the trace token as its last element."""
     return (plain, *elements) if token is None else (traced, *elements, token)
 

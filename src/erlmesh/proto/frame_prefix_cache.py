@@ -20,6 +20,7 @@ from typing import Any, Final, TypeAlias
 from erlmesh.errors import DecodeError
 from erlmesh.etf import decode_term
 from erlmesh.proto.atom_cache import CACHED_HEADER_SIZE
+from erlmesh.proto.bounded_dict import BoundedDict
 from erlmesh.proto.control import Demonitor, Down, Monitor, Send, SendAlias, SendName, Signal
 from erlmesh.proto.ops import Op
 from erlmesh.terms import Atom, Ref, Term
@@ -27,7 +28,7 @@ from erlmesh.terms import Atom, Ref, Term
 __all__ = ["CONTROL_SIZE", "REF_WORDS_SIZE", "FramePrefixCache"]
 
 MAX_ENTRIES: Final = 1024
-"""Maximum number of prefixes of each form. A full table is cleared."""
+"""Maximum number of prefixes of each form."""
 
 # Sizes in bytes, with every atom as a cache reference: the start of a control tuple (tuple tag, arity, op), a pid, an
 # atom, and a reference up to its words.
@@ -39,11 +40,11 @@ REF_WORDS_SIZE: Final = 12
 _words = Struct(">III").unpack_from
 
 _SIZES: Final = {Op.SEND_SENDER: _HEAD + _PID + _PID, Op.REG_SEND: _HEAD + _PID + _ATOM + _ATOM}
-CONTROL_SIZE: Final = tuple(dict(_SIZES).get(op, 0) for op in range(256))  # type: ignore[call-overload]
+CONTROL_SIZE: Final = tuple(dict(_SIZES).get(op, 0) for op in range(256))
 """By op: the size of a control tuple whose prefix is a send prefix; 0 for all other ops."""
 
-_ALIAS_SEND, _DOWN = int(Op.ALIAS_SEND), int(Op.PAYLOAD_MONITOR_P_EXIT)
-_REF_OPS: Final = {_ALIAS_SEND, _DOWN, int(Op.MONITOR_P), int(Op.DEMONITOR_P)}
+_ALIAS_SEND, _DOWN = Op.ALIAS_SEND, Op.PAYLOAD_MONITOR_P_EXIT
+_REF_OPS: Final = {_ALIAS_SEND, _DOWN, Op.MONITOR_P, Op.DEMONITOR_P}
 
 # The atoms of the header, the class of the signal, the sender and the target.
 SendEntry: TypeAlias = tuple[tuple[Atom, ...], Callable[[Any, Any, Term], Signal], Any, Any]
@@ -55,9 +56,9 @@ class FramePrefixCache:
     """The cached prefixes of one connection. They are valid only with the atom cache of the same connection."""
 
     def __init__(self) -> None:
-        self.send_entries: dict[bytes, SendEntry] = {}
+        self.send_entries: BoundedDict[bytes, SendEntry] = BoundedDict(MAX_ENTRIES)
         """By send prefix. The frame reader uses it directly: a method call for every frame would cost too much."""
-        self._ref_entries: dict[bytes, RefEntry] = {}
+        self._ref_entries: BoundedDict[bytes, RefEntry] = BoundedDict(MAX_ENTRIES)
 
     def clear(self) -> None:
         """Drop all prefixes. The caller must do so when a cell of the atom cache is overwritten."""
@@ -88,9 +89,7 @@ class FramePrefixCache:
     def _store_send(self, frame: bytes, control_at: int, message_at: int, entry: SendEntry) -> None:
         if message_at - control_at != CONTROL_SIZE[frame[control_at + 3]]:
             return
-        if len(self.send_entries) >= MAX_ENTRIES:
-            self.send_entries.clear()
-        self.send_entries[frame[:message_at]] = entry
+        self.send_entries.store(frame[:message_at], entry)
 
     def _store_ref(
         self, frame: bytes, control_at: int, message_at: int, entry: tuple[tuple[Atom, ...], type, Any, Any], ref: Ref
@@ -99,9 +98,7 @@ class FramePrefixCache:
         head = frame[end - _REF : end - _REF + len(_REF_HEAD)]
         if end != _ref_prefix_end(frame, control_at) or head != _REF_HEAD:
             return
-        if len(self._ref_entries) >= MAX_ENTRIES:
-            self._ref_entries.clear()
-        self._ref_entries[frame[:end]] = *entry, ref.node, ref.creation
+        self._ref_entries.store(frame[:end], (*entry, ref.node, ref.creation))
 
     def lookup(self, frame: bytes) -> Signal | None:
         """Return the signal of a frame with a known ref prefix; None if it has none, or if its rest is invalid."""

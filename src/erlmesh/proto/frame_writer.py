@@ -15,6 +15,7 @@ from typing import Any, Final
 from erlmesh.errors import EncodeError, LocalProtocolError
 from erlmesh.etf import encode_into, encode_term
 from erlmesh.proto.atom_cache import AtomWriter, References
+from erlmesh.proto.bounded_dict import BoundedDict
 from erlmesh.proto.control import Demonitor, Down, Monitor, Send, SendAlias, SendName, Signal, SpawnReply
 from erlmesh.proto.encode_control import encode_control
 from erlmesh.proto.flags import Flags
@@ -67,7 +68,7 @@ class FrameWriter:
         self._has_header = self._has_fragments or self._has_cache
         self._has_exit_payload = Flags.EXIT_PAYLOAD in flags
         self._atom_cache = AtomWriter()
-        self._prefix_cache: dict[Any, tuple[bytes, dict[Atom, int]]] = {}
+        self._prefix_cache: BoundedDict[Any, tuple[bytes, dict[Atom, int]]] = BoundedDict(MAX_PREFIXES)
         """By the fields of a signal that the prefix contains: the prefix, and the atom references of its header."""
         self._sequence = 0
         """The id of the last fragment sequence."""
@@ -177,9 +178,7 @@ class FrameWriter:
         header, has_new = self._atom_cache.write(references)
         head = b"\x83D" + header + body
         if key is not None and not has_new:  # a header with new references must not be sent again
-            if len(self._prefix_cache) >= MAX_PREFIXES:
-                del self._prefix_cache[next(iter(self._prefix_cache))]
-            self._prefix_cache[key] = head[: len(head) - suffix_size], dict(references)
+            self._prefix_cache.store(key, (head[: len(head) - suffix_size], dict(references)))
         self._append_frame(head, message)
 
     def _new_header(self) -> References:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import IntEnum, IntFlag
+from enum import IntFlag
 from typing import Final
 
 from erlmesh.errors import RemoteProtocolError
@@ -12,39 +12,42 @@ from erlmesh.terms.erlang import format_erlang
 __all__ = ["NO_MESSAGE", "Altact", "Op", "carries_message"]
 
 
-class Op(IntEnum):
-    """The first element of a control tuple (DOP_… in ``dist.h``)."""
+class Op:
+    """The first element of a control tuple (DOP_… in ``dist.h``).
 
-    LINK = 1
-    SEND = 2
-    EXIT = 3
-    UNLINK = 4
-    REG_SEND = 6
-    GROUP_LEADER = 7
-    EXIT2 = 8
-    SEND_TT = 12
-    EXIT_TT = 13
-    REG_SEND_TT = 16
-    EXIT2_TT = 18
-    MONITOR_P = 19
-    DEMONITOR_P = 20
-    MONITOR_P_EXIT = 21
-    SEND_SENDER = 22
-    SEND_SENDER_TT = 23
-    PAYLOAD_EXIT = 24
-    PAYLOAD_EXIT_TT = 25
-    PAYLOAD_EXIT2 = 26
-    PAYLOAD_EXIT2_TT = 27
-    PAYLOAD_MONITOR_P_EXIT = 28
-    SPAWN_REQUEST = 29
-    SPAWN_REQUEST_TT = 30
-    SPAWN_REPLY = 31
-    SPAWN_REPLY_TT = 32
-    ALIAS_SEND = 33
-    ALIAS_SEND_TT = 34
-    UNLINK_ID = 35
-    UNLINK_ID_ACK = 36
-    ALTACT_SIG_SEND = 37
+    The values are plain integers, not members of an enumeration: the encoder has a fast path for exact types only.
+    """
+
+    LINK: Final = 1
+    SEND: Final = 2
+    EXIT: Final = 3
+    UNLINK: Final = 4
+    REG_SEND: Final = 6
+    GROUP_LEADER: Final = 7
+    EXIT2: Final = 8
+    SEND_TT: Final = 12
+    EXIT_TT: Final = 13
+    REG_SEND_TT: Final = 16
+    EXIT2_TT: Final = 18
+    MONITOR_P: Final = 19
+    DEMONITOR_P: Final = 20
+    MONITOR_P_EXIT: Final = 21
+    SEND_SENDER: Final = 22
+    SEND_SENDER_TT: Final = 23
+    PAYLOAD_EXIT: Final = 24
+    PAYLOAD_EXIT_TT: Final = 25
+    PAYLOAD_EXIT2: Final = 26
+    PAYLOAD_EXIT2_TT: Final = 27
+    PAYLOAD_MONITOR_P_EXIT: Final = 28
+    SPAWN_REQUEST: Final = 29
+    SPAWN_REQUEST_TT: Final = 30
+    SPAWN_REPLY: Final = 31
+    SPAWN_REPLY_TT: Final = 32
+    ALIAS_SEND: Final = 33
+    ALIAS_SEND_TT: Final = 34
+    UNLINK_ID: Final = 35
+    UNLINK_ID_ACK: Final = 36
+    ALTACT_SIG_SEND: Final = 37
 
 
 class Altact(IntFlag):
