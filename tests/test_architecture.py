@@ -10,7 +10,7 @@ SRC = Path(__file__).parent.parent / "src"
 
 # Lowest floor first. A module may import its own folder's modules (without cycles) and any floor before its own.
 FLOORS = [
-    ["erlmesh.version", "erlmesh.native", "erlmesh.records"],
+    ["erlmesh.version", "erlmesh.native", "erlmesh.records", "erlmesh.collector"],
     ["erlmesh.errors", "erlmesh.terms", "erlmesh.formatting", "erlmesh.etf"],
     ["erlmesh.proto"],
     ["erlmesh.core"],
@@ -32,7 +32,8 @@ PURE_IMPORTS = {
     "typing", "unicodedata", "weakref", "zlib", "random",
 }  # fmt: skip
 # It reads ERLMESH_PURE and imports erlmesh_native, once for the process. Its result never changes.
-IMPURE = {"erlmesh.native": {"importlib", "os", "warnings"}}
+# The collector is off during a call and as before after it. No result depends on that.
+IMPURE = {"erlmesh.native": {"importlib", "os", "warnings"}, "erlmesh.collector": {"gc"}}
 
 
 def module_name(path: Path) -> str:

@@ -70,10 +70,31 @@ def test_later_reports_of_the_same_loss_are_not_forwarded():
     _, state = partitions()
     state.lost_connection(A, 5, 1, C, 0.0)
     late = Atom("late@h")
-    state._sync.known[late] = 8
+    state._sync._add_known([(late, 8)])
 
     assert state.lost_connection(NEW, 9, 1, C, 1.0) == [Send(late, (LOST, NEW, 9, 1, C))]
     assert state.lost_connection(late, 6, 1, C, 1.0) == []
+
+
+def test_later_reports_of_the_same_loss_do_not_look_at_all_nodes(monkeypatch):
+    _, state = partitions()
+    looks, partition_peers = [], Partitions._partition_peers
+    monkeypatch.setattr(
+        Partitions, "_partition_peers", lambda self, node: (looks.append(node), partition_peers(self, node))[1]
+    )
+
+    for number in range(100):
+        state.lost_connection(Atom(f"reporter{number}@h"), 5, 1, C, 0.0)
+
+    assert len(looks) == 1
+
+
+def test_node_whose_version_becomes_known_is_informed_by_a_later_report():
+    _, state = partitions()
+    state.lost_connection(A, 5, 1, B, 0.0)
+    state._sync._add_known([(C, 8)])
+
+    assert state.lost_connection(NEW, 9, 1, B, 1.0) == [Send(C, (LOST, NEW, 9, 1, B))]
 
 
 def test_own_loss_is_not_reported_to_nodes_that_know_of_it():

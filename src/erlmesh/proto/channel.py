@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
+from erlmesh.collector import without_collector
 from erlmesh.errors import DecodeError, RemoteProtocolError
 from erlmesh.proto.control import Signal
 from erlmesh.proto.flags import Flags
@@ -120,7 +121,7 @@ class Channel:
         events: list[Event] = []
         ticks = self.wire.ticks_in
         try:
-            self.wire.receive_data(data, events)  # type: ignore[arg-type]
+            without_collector(self.wire.receive_data, data, events)  # type: ignore[arg-type]
         except FrameTooLong as error:
             events.append(self._mark_lost("emsgsize", str(error)))
         except (RemoteProtocolError, DecodeError) as error:

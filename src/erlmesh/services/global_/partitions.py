@@ -60,6 +60,8 @@ class _LossReport:
     """Nodes that reported it."""
     informed: set[Atom] = field(default_factory=set)
     """Nodes that know of it: they reported it, or we reported it to them."""
+    complete_at: int = -1
+    """All nodes that we knew were informed when ``GlobalSync.additions`` had this value."""
 
 
 class Partitions:
@@ -94,6 +96,7 @@ class Partitions:
         self._loss_reports.pop(node, None)  # Its next loss is a new one.
         for loss_report in self._loss_reports.values():
             loss_report.informed.discard(node)  # It may be a new incarnation, which knows nothing.
+            loss_report.complete_at = -1
         if node in self._removing:
             return [Send(node, (Atoms.REMOVE_CONNECTION, self._sync.own_node)), Recheck(node, NET_SETUPTIME_SECONDS)]
         return self._sync.nodeup(node)
@@ -125,9 +128,7 @@ class Partitions:
         """
         if not self.enabled or not self._is_new_report(reporter, lost, extended_creation, loss_id, now):
             return []
-        effects = self._report_loss(
-            (Atoms.LOST_CONNECTION, reporter, extended_creation, loss_id, lost), self._partition_peers(reporter), now
-        )
+        effects = self._report_loss((Atoms.LOST_CONNECTION, reporter, extended_creation, loss_id, lost), None, now)
         # If the reporter lost the connection to this node, our side of it is about to go down too. Remove the reporter
         # now. Its loss is then not reported by us, so the other nodes keep their connections to it.
         to_remove = reporter if lost == self._sync.own_node else lost
@@ -186,12 +187,21 @@ class Partitions:
         self._removing[node] = overlap
         return self._sync.remove_node(node)
 
-    def _report_loss(self, report: LostConnection, recipients: list[Atom], now: float) -> list[Effect]:
-        """Send ``report`` to those of ``recipients`` that do not know of this loss yet."""
+    def _report_loss(self, report: LostConnection, recipients: list[Atom] | None, now: float) -> list[Effect]:
+        """Send ``report`` to those of ``recipients`` that do not know of this loss yet.
+
+        Without ``recipients``, they are all other nodes but the reporter.
+        """
         _, reporter, _, _, lost = report
         loss_report = self._loss_report(lost, reporter, now)
+        # When one of n nodes is lost, n - 1 reports arrive. Only the first must look at all nodes.
+        if recipients is None and loss_report.complete_at == self._sync.additions:
+            return []
+        if recipients is None:
+            recipients = self._partition_peers(reporter)
         effects: list[Effect] = [Send(other, report) for other in recipients if other not in loss_report.informed]
         loss_report.informed.update(recipients)
+        loss_report.complete_at = self._sync.additions
         return effects
 
     def _loss_report(self, lost: Atom, reporter: Atom, now: float) -> _LossReport:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from erlmesh.core.gen import GEN_CALL, GEN_CAST
 from erlmesh.core.reconnect_policy import DisconnectCause
 from erlmesh.errors import CallError
+from erlmesh.runtime.multicast import RepeatSender
 from erlmesh.services.global_.lock_table import LockTable
 from erlmesh.services.global_.locker import Locker
 from erlmesh.services.global_.methods import ResolveMethods
@@ -274,12 +275,13 @@ class GlobalServer:
         Only ``Connect`` connects. A message for a session that a lost or closed connection has ended must not connect
         to the node again.
         """
+        sender = RepeatSender(self.process)  # The report of a lost node goes to all others: it is encoded once.
         for effect in effects:
             match effect:
                 case Cast(node, message):
                     self.process.cast((SERVER, node), message, connect=False)
                 case Send(node, message):
-                    self.process.send((SERVER, node), message, connect=False)
+                    sender.send((SERVER, node), message)
                 case SendToLocker(message):
                     self.process.send(self._locker, message)
                 case Reply(caller, answer):

@@ -85,6 +85,8 @@ class GlobalSync:
         self.known: dict[Atom, int] = {}
         # Nodes whose init_connect we have accepted and whose session is not finished → protocol version.
         self.pending: dict[Atom, int] = {}
+        self.additions = 0
+        """How often a node or a version was added to ``known`` or ``pending``."""
         # Nodes that have the same names as this node: by a session, or by their in_sync. An ordered set.
         self.synced: dict[Atom, None] = {}
         self._names = names
@@ -173,6 +175,7 @@ class GlobalSync:
         """Take the peer's tag and version into the session, and give the peer to our locker."""
         session.peer_tag, session.vsn = init_connect.peer_tag, init_connect.vsn
         self.pending[node] = init_connect.peer_vsn
+        self.additions += 1
         his_the_locker = (
             Atoms.HIS_THE_LOCKER,
             init_connect.locker,
@@ -381,6 +384,8 @@ class GlobalSync:
             if node not in self.known:
                 added.append(node)
                 self.known[node] = vsn
+                self.additions += 1
             elif not self.known[node]:
                 self.known[node] = vsn
+                self.additions += 1
         return added

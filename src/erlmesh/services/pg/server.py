@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, TypeGuard, assert_never
 
+from erlmesh.collector import without_collector
 from erlmesh.core import gen
 from erlmesh.errors import NoProcess
 from erlmesh.runtime.multicast import RepeatSender, send_to_each
@@ -45,6 +46,7 @@ log = logging.getLogger("erlmesh.pg")
 NORMAL: Final = Atom("normal")
 NOT_JOINED: Final = Atom("not_joined")
 NOLOCAL: Final = Atom("nolocal")
+_PID: Final = frozenset({Pid})
 
 
 class Pg:
@@ -250,7 +252,7 @@ class Pg:
             case (Tag.DISCOVER, Pid() as server) | (Tag.DISCOVER, Pid() as server, _):
                 self._apply_effects(self._state.handle_discover(server))
             case (gen.GEN_CAST, (Tag.SYNC, Pid() as server, groups)) if _is_sync_payload(groups):
-                self._apply_effects(self._state.handle_sync(server, groups))
+                self._apply_effects(without_collector(self._state.handle_sync, server, groups))
             case (gen.GEN_CALL, (Pid(), _) as caller, request):
                 self._process.reply(caller, self._handle_call(caller[0], request))
             case (Atom("system"), (Pid(), _) as caller, request):
@@ -404,7 +406,7 @@ def _parse_pids(value: Term) -> list[Pid] | None:
     """A pid or a list of pids as a list; None for another term."""
     if type(value) is Pid:
         return [value]
-    if type(value) is list and all(type(pid) is Pid for pid in value):
+    if type(value) is list and _are_pids(value):
         return value
     return None
 
@@ -414,9 +416,9 @@ def _is_sync_payload(value: Term) -> TypeGuard[list[tuple[Term, list[Pid]]]]:
     if type(value) is not list:
         return False
     return all(
-        type(entry) is tuple
-        and len(entry) == 2
-        and type(entry[1]) is list
-        and all(type(pid) is Pid for pid in entry[1])
-        for entry in value
+        type(entry) is tuple and len(entry) == 2 and type(entry[1]) is list and _are_pids(entry[1]) for entry in value
     )
+
+
+def _are_pids(values: list[Term]) -> bool:
+    return {*map(type, values)} <= _PID
