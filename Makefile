@@ -17,7 +17,7 @@ CARGO  := $(if $(filter-out 0,$(ERLMESH_PURE)),,$(shell tools/native.sh --can-bu
 NATIVE := $(if $(CARGO),$(VENV)/native.stamp)
 NATIVE_SOURCE := $(wildcard native/src/*.rs) native/Cargo.toml native/Cargo.lock native/pyproject.toml native/erlmesh_native.pyi
 
-.PHONY: help docs docs-tables faults demo docker-demo image elixir-image cookie docker shell test check unit coverage format hooks native pythons dist otp conformance sim mutants bench erlang engine clean
+.PHONY: help docs docs-tables faults demo docker-demo image elixir-image cookie docker shell test check unit coverage format hooks native pythons dist otp conformance sim mutants bench bench-growth erlang engine clean
 
 help:           ## print this list
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -110,6 +110,9 @@ docker: $(VENV)/dev.stamp        ## run the tests with containers on this machin
 
 bench: $(VENV)/dev.stamp erlang  ## measure erlmesh and a BEAM in turns (minutes): ARGS='--quick --contenders pure --only calls'; writes bench/latest.json
 	$(BIN)/python -m bench $(ARGS)
+
+bench-growth: $(VENV)/dev.stamp  ## measure how the cost of groups and of the mesh grows; prints tables, writes bench/growth.json
+	$(BIN)/python -m bench.growth $(ARGS)
 
 erlang:         # install Erlang, Elixir and the tools for tests/faults as root; otherwise print what is missing
 	@tools/erlang.sh
