@@ -1,7 +1,8 @@
 //! Output: bytes, and long binaries that are held by reference instead of being copied.
 
+use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyList};
 
 /// A binary of at least this many bytes is kept by reference.
 pub const BY_REFERENCE: usize = 16 * 1024;
@@ -29,6 +30,20 @@ pub struct Mark {
 }
 
 impl Out {
+    /// An empty output that writes into this memory.
+    pub fn with_memory(mut bytes: Vec<u8>) -> Out {
+        bytes.clear();
+        Out {
+            bytes,
+            binaries: Vec::new(),
+        }
+    }
+
+    /// Release the binaries and return the memory.
+    pub fn into_memory(self) -> Vec<u8> {
+        self.bytes
+    }
+
     /// The length of the output, with the binaries.
     pub fn len(&self) -> usize {
         self.bytes.len() + self.binaries.iter().map(|binary| binary.length).sum::<usize>()
@@ -45,11 +60,6 @@ impl Out {
     pub fn truncate(&mut self, mark: Mark) {
         self.bytes.truncate(mark.bytes);
         self.binaries.truncate(mark.binaries);
-    }
-
-    pub fn clear(&mut self) {
-        self.bytes.clear();
-        self.binaries.clear();
     }
 
     #[inline]
@@ -102,16 +112,37 @@ impl Out {
         piece(&self.bytes[start..]);
     }
 
-    /// The output as one `bytes` object, after the bytes of `prefix`.
-    pub fn to_bytes<'py>(&self, py: Python<'py>, prefix: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
-        PyBytes::new_with(py, prefix.len() + self.len(), |target| {
-            target[..prefix.len()].copy_from_slice(prefix);
-            let mut at = prefix.len();
+    /// The output as one `bytes` object.
+    pub fn to_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let length = self.len();
+        // SAFETY: the object is new and has `length` bytes, which are not set yet. The pieces fill all of them: their
+        // lengths add up to `length`.
+        unsafe {
+            let object = ffi::PyBytes_FromStringAndSize(std::ptr::null(), length as isize);
+            let object = Bound::from_owned_ptr_or_err(py, object)?;
+            let mut target: *mut u8 = ffi::PyBytes_AsString(object.as_ptr()).cast();
             self.pieces(py, |piece| {
-                target[at..at + piece.len()].copy_from_slice(piece);
-                at += piece.len();
+                std::ptr::copy_nonoverlapping(piece.as_ptr(), target, piece.len());
+                target = target.add(piece.len());
             });
-            Ok(())
-        })
+            Ok(object.cast_into_unchecked())
+        }
+    }
+
+    /// Append the output to a list of `bytes` objects. The long binaries are elements of their own.
+    pub fn append_to(&self, list: &Bound<'_, PyList>) -> PyResult<()> {
+        let py = list.py();
+        let mut start = 0;
+        for binary in &self.binaries {
+            if binary.offset > start {
+                list.append(PyBytes::new(py, &self.bytes[start..binary.offset]))?;
+            }
+            list.append(binary.data.bind(py))?;
+            start = binary.offset;
+        }
+        if self.bytes.len() > start {
+            list.append(PyBytes::new(py, &self.bytes[start..]))?;
+        }
+        Ok(())
     }
 }

@@ -2,13 +2,14 @@
 
 use std::hash::{BuildHasher, RandomState};
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyString, PyType};
+use pyo3::types::{PyBool, PyDict, PyString, PyTuple, PyType};
 
-use crate::ffi_tools::{fold, hash_bytes, is_exact, GilCell, Slot};
-use crate::terms::Pid;
+use crate::ffi_tools::{clear_error, fold, hash_bytes, is_exact, GilCell, Slot};
+use crate::terms::{ImproperList, Pid, Ref};
 
 const CACHE_SIZE: usize = 1024;
 
@@ -16,11 +17,9 @@ static CONTEXT: PyOnceLock<Context> = PyOnceLock::new();
 
 /// The term classes of `erlmesh.terms`, and caches. There is one for the process: PyO3 refuses subinterpreters.
 pub struct Context {
-    pub atom_type: Py<PyType>,
-    pub map_type: Py<PyType>,
-    pub port_type: Py<PyType>,
-    pub export_type: Py<PyType>,
-    pub bit_string_type: Py<PyType>,
+    pub types: Types,
+    pub atom_class: Py<PyAny>,
+    _classes: Vec<Py<PyType>>,
     pub true_atom: Py<PyAny>,
     pub false_atom: Py<PyAny>,
     /// `Atom.name`
@@ -28,6 +27,9 @@ pub struct Context {
     pub map_values: Slot,
     pub map_original_keys: Slot,
     pub map_digest: Slot,
+    /// `exact_key` in Python
+    pure_exact_key: Py<PyAny>,
+    map_alloc: ffi::allocfunc,
     /// The `_original_keys` of all maps whose keys are their own exact keys. It is never changed.
     pub empty_dict: Py<PyDict>,
     seed: u64,
@@ -37,7 +39,21 @@ pub struct Context {
     pub scratch: GilCell<Vec<u8>>,
 }
 
-// SAFETY: the raw pointers in `stack` are only storage: the vector is empty whenever it lies here.
+/// The addresses of the term classes, for comparison with the type of an object.
+#[derive(Clone, Copy)]
+pub struct Types {
+    pub atom: *mut ffi::PyTypeObject,
+    pub map: *mut ffi::PyTypeObject,
+    pub pid: *mut ffi::PyTypeObject,
+    pub reference: *mut ffi::PyTypeObject,
+    pub improper_list: *mut ffi::PyTypeObject,
+    port: *mut ffi::PyTypeObject,
+    export: *mut ffi::PyTypeObject,
+    bit_string: *mut ffi::PyTypeObject,
+}
+
+// SAFETY: the types live as long as the context, which holds them. The vector `stack` is empty whenever it lies here.
+// All is used with the GIL only.
 unsafe impl Send for Context {}
 unsafe impl Sync for Context {}
 
@@ -60,36 +76,141 @@ impl Context {
     }
 
     fn new(py: Python<'_>) -> PyResult<Context> {
-        let class = |module: &str, name: &str| -> PyResult<Py<PyType>> {
-            Ok(py.import(module)?.getattr(name)?.cast_into::<PyType>()?.unbind())
+        let maps = py.import("erlmesh.terms.maps")?;
+        let values = py.import("erlmesh.terms.values")?;
+        let atom = py.import("erlmesh.terms.atoms")?.getattr("Atom")?;
+        let map = maps.getattr("Map")?;
+        let mut classes = Vec::new();
+        let mut class = |class: Bound<'_, PyAny>| -> PyResult<*mut ffi::PyTypeObject> {
+            let class = class.cast_into::<PyType>()?;
+            let address = class.as_type_ptr();
+            classes.push(class.unbind()); // so that the address stays valid
+            Ok(address)
         };
-        let atom_type = class("erlmesh.terms.atoms", "Atom")?;
-        let map_type = class("erlmesh.terms.maps", "Map")?;
-        let map = map_type.bind(py).as_any();
+        let types = Types {
+            atom: class(atom.clone())?,
+            map: class(map.clone())?,
+            pid: class(py.get_type::<Pid>().into_any())?,
+            reference: class(py.get_type::<Ref>().into_any())?,
+            improper_list: class(py.get_type::<ImproperList>().into_any())?,
+            port: class(values.getattr("Port")?)?,
+            export: class(values.getattr("Export")?)?,
+            bit_string: class(values.getattr("BitString")?)?,
+        };
         Ok(Context {
-            port_type: class("erlmesh.terms.values", "Port")?,
-            export_type: class("erlmesh.terms.values", "Export")?,
-            bit_string_type: class("erlmesh.terms.values", "BitString")?,
-            true_atom: atom_type.call1(py, ("true",))?,
-            false_atom: atom_type.call1(py, ("false",))?,
-            atom_name: Slot::new(atom_type.bind(py).as_any(), "name")?,
-            map_values: Slot::new(map, "_values")?,
-            map_original_keys: Slot::new(map, "_original_keys")?,
-            map_digest: Slot::new(map, "_digest")?,
+            true_atom: atom.call1(("true",))?.unbind(),
+            false_atom: atom.call1(("false",))?.unbind(),
+            atom_name: Slot::new(&atom, "name")?,
+            map_values: Slot::new(&map, "_values")?,
+            map_original_keys: Slot::new(&map, "_original_keys")?,
+            map_digest: Slot::new(&map, "_digest")?,
+            pure_exact_key: maps.getattr("pure_exact_key")?.unbind(),
+            map_alloc: alloc_of(types.map)?,
             empty_dict: PyDict::new(py).unbind(),
             seed: RandomState::new().hash_one(0),
             names: GilCell::new((0..CACHE_SIZE).map(|_| None).collect()),
             pids: GilCell::new((0..CACHE_SIZE).map(|_| None).collect()),
             stack: GilCell::new(Vec::new()),
             scratch: GilCell::new(Vec::new()),
-            atom_type,
-            map_type,
+            atom_class: atom.unbind(),
+            _classes: classes,
+            types,
         })
     }
 
     #[inline]
     pub fn is_atom(&self, object: &Bound<'_, PyAny>) -> bool {
-        is_exact(object, self.atom_type.as_ptr().cast())
+        is_exact(object, self.types.atom)
+    }
+
+    /// Whether a term that contains no terms is its own exact key.
+    #[inline]
+    pub fn is_own_key(&self, term: &Bound<'_, PyAny>) -> bool {
+        // SAFETY: these are valid objects.
+        let kind = unsafe { ffi::Py_TYPE(term.as_ptr()) };
+        let types = &self.types;
+        kind == types.atom
+            || kind == &raw mut ffi::PyBytes_Type
+            || (kind == &raw mut ffi::PyLong_Type && is_small(term))
+            || kind == types.pid
+            || kind == types.reference
+            || kind == types.port
+            || kind == types.export
+            || kind == types.bit_string
+    }
+
+    /// The key that distinguishes a term as Erlang's `=:=` does: `erlmesh.terms.exact_key`.
+    #[inline]
+    pub fn exact_key<'py>(&self, term: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        if self.is_own_key(term) {
+            return Ok(term.clone());
+        }
+        let found = match term.cast_exact::<PyTuple>() {
+            Ok(tuple) => self.tuple_key(tuple),
+            Err(_) => self.leaf_key(term),
+        };
+        match found {
+            Some(key) => Ok(key),
+            None => self.pure_exact_key.bind(term.py()).call1((term,)),
+        }
+    }
+
+    /// The key of a tuple of common leaves; None for any other tuple.
+    fn tuple_key<'py>(&self, tuple: &Bound<'py, PyTuple>) -> Option<Bound<'py, PyAny>> {
+        if tuple.iter_borrowed().all(|item| self.is_own_key(&item)) {
+            return Some(tuple.as_any().clone());
+        }
+        let keys = tuple
+            .iter_borrowed()
+            .map(|item| self.leaf_key(&item))
+            .collect::<Option<Vec<_>>>()?;
+        Some(PyTuple::new(tuple.py(), keys).ok()?.into_any())
+    }
+
+    /// The key of a common leaf; None for any other value.
+    fn leaf_key<'py>(&self, term: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+        let py = term.py();
+        if self.is_own_key(term) {
+            return Some(term.clone());
+        }
+        if let Ok(is_true) = term.cast_exact::<PyBool>() {
+            let atom = if is_true.is_true() {
+                &self.true_atom
+            } else {
+                &self.false_atom
+            };
+            return Some(atom.bind(py).clone());
+        }
+        if is_exact(term, &raw mut ffi::PyUnicode_Type) {
+            // SAFETY: it is a str. The result is a new reference, or null for a lone surrogate.
+            let bytes = unsafe { Bound::from_owned_ptr_or_opt(py, ffi::PyUnicode_AsUTF8String(term.as_ptr())) };
+            if bytes.is_none() {
+                clear_error(py);
+            }
+            return bytes;
+        }
+        None
+    }
+
+    /// A `Map` of these values by exact key. `originals` has the keys that differ from their exact key.
+    ///
+    /// It fills the slots of the object, as `Map.__init__` does.
+    pub fn new_map<'py>(
+        &self,
+        values: &Bound<'py, PyDict>,
+        originals: Option<Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = values.py();
+        // SAFETY: it is the function of this type. It returns a new object with empty slots, or null.
+        let map = unsafe { Bound::from_owned_ptr_or_err(py, (self.map_alloc)(self.types.map, 0))? };
+        let originals = originals.as_ref().unwrap_or_else(|| self.empty_dict.bind(py));
+        if self.map_values.set(&map, values.as_any())
+            && self.map_original_keys.set(&map, originals.as_any())
+            && self.map_digest.set(&map, py.None().bind(py))
+        {
+            return Ok(map);
+        }
+        Err(PyErr::fetch(py))
     }
 
     /// The atom with this name. Recently used atoms come from a cache, which keeps them alive.
@@ -115,7 +236,7 @@ impl Context {
 
     #[cold]
     fn intern<'py>(&self, py: Python<'py>, utf8: &[u8], index: usize) -> PyResult<Bound<'py, PyAny>> {
-        let atom = self.atom_type.bind(py).call1((PyString::from_bytes(py, utf8)?,))?;
+        let atom = self.atom_class.bind(py).call1((PyString::from_bytes(py, utf8)?,))?;
         let Some(name) = self.atom_name.get(&atom) else {
             return Err(PyErr::fetch(py));
         };
@@ -178,4 +299,26 @@ impl Context {
         let _old = unsafe { self.pids.with(py, |pids| pids[index].replace(pid)) };
         Ok(result.into_bound(py).into_any())
     }
+}
+
+/// The function that allocates an object of a Python class.
+fn alloc_of(class: *mut ffi::PyTypeObject) -> PyResult<ffi::allocfunc> {
+    // SAFETY: the class is valid. The slot has this type.
+    unsafe {
+        let function = ffi::PyType_GetSlot(class, ffi::Py_tp_alloc);
+        if function.is_null() {
+            return Err(PyTypeError::new_err("a class without tp_alloc"));
+        }
+        Ok(std::mem::transmute::<*mut std::ffi::c_void, ffi::allocfunc>(function))
+    }
+}
+
+/// Whether an int is its own key: Python's hash reduces longer integers, so a peer could send many that collide.
+#[inline]
+fn is_small(number: &Bound<'_, PyAny>) -> bool {
+    const LIMIT: i64 = 1 << 60;
+    let mut overflow = 0;
+    // SAFETY: the caller has checked that it is an int. Too large an int sets `overflow` and no error.
+    let number = unsafe { ffi::PyLong_AsLongLongAndOverflow(number.as_ptr(), &mut overflow) };
+    overflow == 0 && -LIMIT < number && number < LIMIT
 }

@@ -1,16 +1,412 @@
 //! The decoder: the bytes of common terms to Python objects.
+//!
+//! It gives up on rare tags (funs, ports, exports, old identifiers, bitstrings, long integers), on deep terms, and on
+//! everything that is invalid. The pure decoder then reads the same bytes and raises its own error.
+//!
+//! Finished parts of open containers lie on a stack. A container is made when all its parts are there, so a false count
+//! allocates nothing, and Python code never sees half a container.
 
+use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyDict, PyTuple};
+
+use crate::context::Context;
+use crate::ffi_tools::clear_error;
+use crate::tags;
+use crate::terms::{ImproperList, Ref, MAX_WORDS};
 
 /// The pure code must do the work. No Python error is set, and nothing was changed.
+#[derive(Debug)]
 pub struct GiveUp;
 
-/// Decode the term at `pos`. `atoms` are those that the frame's header lists. `pos` is then the offset after the term.
+/// Terms that are nested deeper are given up.
+pub const MAX_DEPTH: u32 = 400;
+
+/// Decode the term at `pos`. `atoms` are those that the frame's header lists; each must be an `Atom`.
+///
+/// `pos` is then the offset after the term. After `GiveUp` it is unchanged.
 pub fn decode<'py>(
-    _py: Python<'py>,
-    _data: &[u8],
-    _pos: &mut usize,
-    _atoms: &[Py<PyAny>],
+    py: Python<'py>,
+    data: &[u8],
+    pos: &mut usize,
+    atoms: &[Py<PyAny>],
 ) -> Result<Bound<'py, PyAny>, GiveUp> {
-    Err(GiveUp)
+    let context = Context::get(py).map_err(|_| GiveUp)?;
+    let mut decoder = Decoder {
+        py,
+        context,
+        data,
+        pos: *pos,
+        atoms,
+        stack: Stack::new(py, context),
+    };
+    let term = decoder.term(0)?;
+    *pos = decoder.pos;
+    Ok(term)
+}
+
+struct Decoder<'a, 'py> {
+    py: Python<'py>,
+    context: &'a Context,
+    data: &'a [u8],
+    pos: usize,
+    atoms: &'a [Py<PyAny>],
+    stack: Stack<'a, 'py>,
+}
+
+impl<'a, 'py> Decoder<'a, 'py> {
+    fn term(&mut self, depth: u32) -> Result<Bound<'py, PyAny>, GiveUp> {
+        match self.byte()? {
+            tags::SMALL_INTEGER_EXT => {
+                let number = self.byte()?;
+                self.long(i64::from(number))
+            }
+            tags::INTEGER_EXT => {
+                let number = i32::from_be_bytes(self.array()?);
+                self.long(i64::from(number))
+            }
+            tag @ (tags::ATOM_CACHE_REF
+            | tags::SMALL_ATOM_UTF8_EXT
+            | tags::ATOM_UTF8_EXT
+            | tags::SMALL_ATOM_EXT
+            | tags::ATOM_EXT) => {
+                let atom = self.name(tag)?;
+                Ok(self.atom_as_term(atom))
+            }
+            tags::SMALL_TUPLE_EXT => {
+                let count = usize::from(self.byte()?);
+                self.tuple(count, depth)
+            }
+            tags::LARGE_TUPLE_EXT => {
+                let count = self.count()?;
+                self.tuple(count, depth)
+            }
+            tags::NIL_EXT => self.owned(unsafe { ffi::PyList_New(0) }),
+            tags::STRING_EXT => self.string(),
+            tags::LIST_EXT => self.list(depth),
+            tags::BINARY_EXT => {
+                let length = self.count()?;
+                let bytes = self.slice(length)?;
+                // SAFETY: pointer and length are those of a slice.
+                self.owned(unsafe { ffi::PyBytes_FromStringAndSize(bytes.as_ptr().cast(), bytes.len() as isize) })
+            }
+            tags::NEW_PID_EXT => self.pid(),
+            tags::NEWER_REFERENCE_EXT => self.reference(),
+            tags::MAP_EXT => self.map(depth),
+            tags::NEW_FLOAT_EXT => {
+                let number = f64::from_be_bytes(self.array()?);
+                if !number.is_finite() {
+                    return Err(GiveUp);
+                }
+                self.owned(unsafe { ffi::PyFloat_FromDouble(number) })
+            }
+            tags::SMALL_BIG_EXT => self.small_big(),
+            _ => Err(GiveUp),
+        }
+    }
+
+    // Bytes
+
+    #[inline]
+    fn byte(&mut self) -> Result<u8, GiveUp> {
+        let byte = *self.data.get(self.pos).ok_or(GiveUp)?;
+        self.pos += 1;
+        Ok(byte)
+    }
+
+    #[inline]
+    fn slice(&mut self, length: usize) -> Result<&'a [u8], GiveUp> {
+        let data: &'a [u8] = self.data;
+        let slice = data.get(self.pos..).and_then(|rest| rest.get(..length)).ok_or(GiveUp)?;
+        self.pos += length;
+        Ok(slice)
+    }
+
+    #[inline]
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], GiveUp> {
+        let slice = self.slice(N)?;
+        slice.try_into().map_err(|_| GiveUp)
+    }
+
+    #[inline]
+    fn u32(&mut self) -> Result<u32, GiveUp> {
+        Ok(u32::from_be_bytes(self.array()?))
+    }
+
+    /// Read a count of elements or bytes. Each takes at least one byte, so a larger count is false.
+    #[inline]
+    fn count(&mut self) -> Result<usize, GiveUp> {
+        let count = self.u32()? as usize;
+        if count > self.data.len() - self.pos {
+            return Err(GiveUp);
+        }
+        Ok(count)
+    }
+
+    // Objects
+
+    /// Take a new reference. Null means that a Python error is set.
+    #[inline]
+    fn owned(&self, object: *mut ffi::PyObject) -> Result<Bound<'py, PyAny>, GiveUp> {
+        // SAFETY: `object` is a new reference or null.
+        match unsafe { Bound::from_owned_ptr_or_opt(self.py, object) } {
+            Some(object) => Ok(object),
+            None => Err(self.failed()),
+        }
+    }
+
+    #[cold]
+    fn failed(&self) -> GiveUp {
+        clear_error(self.py);
+        GiveUp
+    }
+
+    #[inline]
+    fn long(&self, number: i64) -> Result<Bound<'py, PyAny>, GiveUp> {
+        self.owned(unsafe { ffi::PyLong_FromLongLong(number) })
+    }
+
+    #[inline]
+    fn atom_as_term(&self, atom: Bound<'py, PyAny>) -> Bound<'py, PyAny> {
+        if atom.is(&self.context.true_atom) {
+            PyBool::new(self.py, true).to_owned().into_any()
+        } else if atom.is(&self.context.false_atom) {
+            PyBool::new(self.py, false).to_owned().into_any()
+        } else {
+            atom
+        }
+    }
+
+    /// Read the atom after its tag. `true` and `false` are atoms here.
+    #[inline]
+    fn name(&mut self, tag: u8) -> Result<Bound<'py, PyAny>, GiveUp> {
+        let length = match tag {
+            tags::ATOM_CACHE_REF => {
+                let index = usize::from(self.byte()?);
+                let atom = self.atoms.get(index).ok_or(GiveUp)?;
+                return Ok(atom.bind(self.py).clone());
+            }
+            tags::SMALL_ATOM_UTF8_EXT | tags::SMALL_ATOM_EXT => usize::from(self.byte()?),
+            tags::ATOM_UTF8_EXT | tags::ATOM_EXT => usize::from(u16::from_be_bytes(self.array()?)),
+            _ => return Err(GiveUp),
+        };
+        let text = self.slice(length)?;
+        if (tag == tags::SMALL_ATOM_EXT || tag == tags::ATOM_EXT) && !text.is_ascii() {
+            return Err(GiveUp); // Latin-1
+        }
+        self.context.atom(self.py, text).map_err(|_| GiveUp)
+    }
+
+    /// Read the atom whose tag is next.
+    #[inline]
+    fn node(&mut self) -> Result<Bound<'py, PyAny>, GiveUp> {
+        let tag = self.byte()?;
+        self.name(tag)
+    }
+
+    fn pid(&mut self) -> Result<Bound<'py, PyAny>, GiveUp> {
+        let node = self.node()?;
+        let (id, serial, creation) = (self.u32()?, self.u32()?, self.u32()?);
+        self.context.pid(&node, id, serial, creation).map_err(|_| GiveUp)
+    }
+
+    fn reference(&mut self) -> Result<Bound<'py, PyAny>, GiveUp> {
+        let count = usize::from(u16::from_be_bytes(self.array()?));
+        let node = self.node()?;
+        let creation = self.u32()?;
+        let mut words = [0; MAX_WORDS];
+        for word in words.get_mut(..count).ok_or(GiveUp)? {
+            *word = self.u32()?;
+        }
+        let reference = Ref::from_words(node.unbind(), creation, words.get(..count).ok_or(GiveUp)?).ok_or(GiveUp)?;
+        Ok(Bound::new(self.py, reference).map_err(|_| GiveUp)?.into_any())
+    }
+
+    fn small_big(&mut self) -> Result<Bound<'py, PyAny>, GiveUp> {
+        let length = usize::from(self.byte()?);
+        let is_negative = self.byte()? != 0;
+        let mut magnitude = [0; 8];
+        magnitude
+            .get_mut(..length)
+            .ok_or(GiveUp)?
+            .copy_from_slice(self.slice(length)?);
+        let magnitude = u64::from_le_bytes(magnitude);
+        if is_negative {
+            let number = 0i64.checked_sub_unsigned(magnitude).ok_or(GiveUp)?;
+            self.long(number)
+        } else {
+            self.owned(unsafe { ffi::PyLong_FromUnsignedLongLong(magnitude) })
+        }
+    }
+
+    // Containers
+
+    fn string(&mut self) -> Result<Bound<'py, PyAny>, GiveUp> {
+        let length = usize::from(u16::from_be_bytes(self.array()?));
+        let bytes = self.slice(length)?;
+        let list = self.owned(unsafe { ffi::PyList_New(length as isize) })?;
+        for (index, byte) in bytes.iter().enumerate() {
+            // SAFETY: the index is in range. Python keeps these integers ready, so no other code runs in between.
+            unsafe {
+                ffi::PyList_SetItem(list.as_ptr(), index as isize, ffi::PyLong_FromLong((*byte).into()));
+            }
+        }
+        Ok(list)
+    }
+
+    /// Read `count` terms and push them onto the stack.
+    #[inline]
+    fn push_terms(&mut self, count: usize, depth: u32) -> Result<(), GiveUp> {
+        if depth >= MAX_DEPTH {
+            return Err(GiveUp);
+        }
+        for _ in 0..count {
+            let item = self.term(depth + 1)?;
+            self.stack.push(item);
+        }
+        Ok(())
+    }
+
+    fn tuple(&mut self, count: usize, depth: u32) -> Result<Bound<'py, PyAny>, GiveUp> {
+        let base = self.stack.len();
+        self.push_terms(count, depth)?;
+        self.tuple_from(base)
+    }
+
+    /// Make a tuple of the items from `base` on, and take them from the stack.
+    #[inline]
+    fn tuple_from(&mut self, base: usize) -> Result<Bound<'py, PyAny>, GiveUp> {
+        let count = self.stack.len() - base;
+        let tuple = self.owned(unsafe { ffi::PyTuple_New(count as isize) })?;
+        self.stack.pop_into(base, |index, item| {
+            // SAFETY: the tuple is new and has `count` places. The call takes over the reference.
+            unsafe { ffi::PyTuple_SetItem(tuple.as_ptr(), index, item) };
+        });
+        Ok(tuple)
+    }
+
+    fn list(&mut self, depth: u32) -> Result<Bound<'py, PyAny>, GiveUp> {
+        let count = self.count()?;
+        let base = self.stack.len();
+        self.push_terms(count, depth)?;
+        match *self.data.get(self.pos).ok_or(GiveUp)? {
+            tags::NIL_EXT => self.pos += 1,
+            tags::LIST_EXT | tags::STRING_EXT => return Err(GiveUp), // it continues the list
+            _ => return self.improper(base, depth),
+        }
+        let list = self.owned(unsafe { ffi::PyList_New(count as isize) })?;
+        self.stack.pop_into(base, |index, item| {
+            // SAFETY: the list is new and has `count` places. The call takes over the reference.
+            unsafe { ffi::PyList_SetItem(list.as_ptr(), index, item) };
+        });
+        Ok(list)
+    }
+
+    fn improper(&mut self, base: usize, depth: u32) -> Result<Bound<'py, PyAny>, GiveUp> {
+        if self.stack.len() == base || depth >= MAX_DEPTH {
+            return Err(GiveUp); // LIST_EXT of length 0 is its tail
+        }
+        let tail = self.term(depth + 1)?; // not a list: the caller has seen its tag
+        let elements = self.tuple_from(base)?;
+        // SAFETY: `tuple_from` returns a tuple.
+        let elements = unsafe { elements.cast_into_unchecked::<PyTuple>() };
+        let list = ImproperList {
+            elements: elements.unbind(),
+            tail: tail.unbind(),
+        };
+        Ok(Bound::new(self.py, list).map_err(|_| GiveUp)?.into_any())
+    }
+
+    fn map(&mut self, depth: u32) -> Result<Bound<'py, PyAny>, GiveUp> {
+        let count = self.count()?;
+        if depth >= MAX_DEPTH {
+            return Err(GiveUp);
+        }
+        let values = PyDict::new(self.py);
+        let mut originals: Option<Bound<'py, PyDict>> = None;
+        for _ in 0..count {
+            let key = self.term(depth + 1)?;
+            let value = self.term(depth + 1)?;
+            if self.context.is_own_key(&key) {
+                self.set_item(&values, &key, &value)?;
+                continue;
+            }
+            let unique = self.context.exact_key(&key).map_err(|_| GiveUp)?;
+            self.set_item(&values, &unique, &value)?;
+            if !unique.is(&key) {
+                let originals = originals.get_or_insert_with(|| PyDict::new(self.py));
+                self.set_item(originals, &unique, &key)?;
+            }
+        }
+        if values.len() != count {
+            return Err(GiveUp); // the same key twice
+        }
+        self.context.new_map(&values, originals).map_err(|_| GiveUp)
+    }
+
+    #[inline]
+    fn set_item(
+        &self,
+        dict: &Bound<'py, PyDict>,
+        key: &Bound<'py, PyAny>,
+        value: &Bound<'py, PyAny>,
+    ) -> Result<(), GiveUp> {
+        // SAFETY: all three are valid, and the dict is a dict.
+        match unsafe { ffi::PyDict_SetItem(dict.as_ptr(), key.as_ptr(), value.as_ptr()) } {
+            0 => Ok(()),
+            _ => Err(self.failed()),
+        }
+    }
+}
+
+/// Owned references to finished terms. What is left is released at the end, also after `GiveUp`.
+struct Stack<'a, 'py> {
+    py: Python<'py>,
+    context: &'a Context,
+    items: Vec<*mut ffi::PyObject>,
+}
+
+/// The memory of a stack up to this size is kept for the next one.
+const KEPT_STACK: usize = 4096;
+
+impl<'a, 'py> Stack<'a, 'py> {
+    #[inline]
+    fn new(py: Python<'py>, context: &'a Context) -> Self {
+        // SAFETY: `take` runs no Python code.
+        let items = unsafe { context.stack.with(py, std::mem::take) };
+        Stack { py, context, items }
+    }
+
+    #[inline]
+    fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    #[inline]
+    fn push(&mut self, item: Bound<'py, PyAny>) {
+        self.items.push(item.into_ptr());
+    }
+
+    /// Hand the items from `base` on to `take`, with their index from 0. It owns them then.
+    #[inline]
+    fn pop_into(&mut self, base: usize, mut take: impl FnMut(isize, *mut ffi::PyObject)) {
+        for (index, item) in self.items.drain(base..).enumerate() {
+            take(index as isize, item);
+        }
+    }
+}
+
+impl Drop for Stack<'_, '_> {
+    #[inline]
+    fn drop(&mut self) {
+        while let Some(item) = self.items.pop() {
+            // SAFETY: the stack owns the reference. This can run Python code, which finds another stack.
+            drop(unsafe { Bound::from_owned_ptr(self.py, item) });
+        }
+        if self.items.capacity() <= KEPT_STACK {
+            let items = std::mem::take(&mut self.items);
+            // SAFETY: the replaced vector is empty, so no object is released.
+            unsafe { self.context.stack.with(self.py, |kept| *kept = items) };
+        }
+    }
 }

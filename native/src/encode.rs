@@ -1,17 +1,436 @@
 //! The encoder: common Python objects to bytes.
+//!
+//! It gives up on what is not exactly a built-in type or a term class (subclasses, `bytearray`), on rare terms (funs,
+//! ports, exports, bitstrings, long integers), on deep terms, and on everything that cannot be encoded. The pure encoder
+//! then writes the same term or raises its own error.
 
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyDict};
+use pyo3::{ffi, Borrowed};
 
 use crate::buffer::Out;
-use crate::decode::GiveUp;
+use crate::context::Context;
+use crate::decode::{GiveUp, MAX_DEPTH};
+use crate::ffi_tools::clear_error;
+use crate::tags;
+use crate::terms::{ImproperList, Pid, Ref};
 
 /// The atoms that a frame's header can list.
 pub trait AtomRefs {
     /// The index that an atom has in the header of the frame; None if the atom must be written in full.
+    ///
+    /// It is called for every occurrence of an atom, in the order of the bytes.
     fn get(&mut self, py: Python<'_>, atom: &Bound<'_, PyAny>) -> Option<u8>;
 }
 
+/// No header: every atom is written in full.
+pub struct NoAtoms;
+
+impl AtomRefs for NoAtoms {
+    #[inline]
+    fn get(&mut self, _py: Python<'_>, _atom: &Bound<'_, PyAny>) -> Option<u8> {
+        None
+    }
+}
+
 /// Write a term without byte 131. After `GiveUp`, `out` has a part of the term: the caller must truncate it.
-pub fn encode(_term: &Bound<'_, PyAny>, _out: &mut Out, _atoms: &mut impl AtomRefs) -> Result<(), GiveUp> {
-    Err(GiveUp)
+pub fn encode(term: &Bound<'_, PyAny>, out: &mut Out, atoms: &mut impl AtomRefs) -> Result<(), GiveUp> {
+    let py = term.py();
+    let context = Context::get(py).map_err(|_| GiveUp)?;
+    Encoder {
+        py,
+        context,
+        out,
+        atoms,
+    }
+    .term(term.as_borrowed(), 0)
+}
+
+struct Encoder<'a, 'py, A> {
+    py: Python<'py>,
+    context: &'a Context,
+    out: &'a mut Out,
+    atoms: &'a mut A,
+}
+
+impl<'py, A: AtomRefs> Encoder<'_, 'py, A> {
+    fn term(&mut self, term: Borrowed<'_, 'py, PyAny>, depth: u32) -> Result<(), GiveUp> {
+        let types = &self.context.types;
+        // SAFETY: these are valid objects; each cast follows the check of the exact type.
+        unsafe {
+            let kind = ffi::Py_TYPE(term.as_ptr());
+            if kind == types.atom {
+                self.atom(term)
+            } else if kind == &raw mut ffi::PyLong_Type {
+                self.integer(term)
+            } else if kind == &raw mut ffi::PyTuple_Type {
+                self.tuple(term, depth)
+            } else if kind == &raw mut ffi::PyBytes_Type {
+                self.bytes(term.cast_unchecked())
+            } else if kind == &raw mut ffi::PyList_Type {
+                self.list(term, depth)
+            } else if kind == types.pid {
+                self.pid(term.cast_unchecked::<Pid>().get())
+            } else if kind == types.reference {
+                self.reference(term.cast_unchecked::<Ref>().get())
+            } else if kind == types.map {
+                self.map(term, depth)
+            } else if kind == &raw mut ffi::PyUnicode_Type {
+                self.text(term)
+            } else if kind == &raw mut ffi::PyBool_Type {
+                self.bool(term)
+            } else if kind == &raw mut ffi::PyFloat_Type {
+                self.float(term)
+            } else if kind == &raw mut ffi::PyDict_Type {
+                self.dict(term.cast_unchecked(), depth)
+            } else if kind == types.improper_list {
+                self.improper(term.cast_unchecked::<ImproperList>().get(), depth)
+            } else {
+                Err(GiveUp)
+            }
+        }
+    }
+
+    #[cold]
+    fn failed(&self) -> GiveUp {
+        clear_error(self.py);
+        GiveUp
+    }
+
+    // Leaves
+
+    #[inline]
+    fn atom(&mut self, atom: Borrowed<'_, 'py, PyAny>) -> Result<(), GiveUp> {
+        match self.atoms.get(self.py, &atom) {
+            Some(index) => {
+                self.out.extend(&[tags::ATOM_CACHE_REF, index]);
+                Ok(())
+            }
+            None => self.name(&atom),
+        }
+    }
+
+    /// Write an atom in full.
+    fn name(&mut self, atom: &Bound<'py, PyAny>) -> Result<(), GiveUp> {
+        let Some(name) = self.context.atom_name.get(atom) else {
+            return Err(self.failed());
+        };
+        let text = self.utf8(&name)?;
+        match u8::try_from(text.len()) {
+            Ok(length) => self.out.extend(&[tags::SMALL_ATOM_UTF8_EXT, length]),
+            Err(_) => self
+                .out
+                .tag_u16(tags::ATOM_UTF8_EXT, u16::try_from(text.len()).map_err(|_| GiveUp)?),
+        }
+        self.out.extend(text);
+        Ok(())
+    }
+
+    /// The UTF-8 of a str. The str keeps it.
+    #[inline]
+    fn utf8<'b>(&self, text: &'b Bound<'py, PyAny>) -> Result<&'b [u8], GiveUp> {
+        let mut length = 0;
+        // SAFETY: the call checks the type. The bytes belong to the str and live as long as it.
+        unsafe {
+            let start = ffi::PyUnicode_AsUTF8AndSize(text.as_ptr(), &mut length);
+            if start.is_null() {
+                return Err(self.failed()); // a lone surrogate
+            }
+            Ok(std::slice::from_raw_parts(start.cast(), length as usize))
+        }
+    }
+
+    #[inline]
+    fn integer(&mut self, number: Borrowed<'_, 'py, PyAny>) -> Result<(), GiveUp> {
+        let mut overflow = 0;
+        // SAFETY: it is an int.
+        let value = unsafe { ffi::PyLong_AsLongLongAndOverflow(number.as_ptr(), &mut overflow) };
+        if overflow != 0 {
+            return self.long_integer(number);
+        }
+        if let Ok(byte) = u8::try_from(value) {
+            self.out.extend(&[tags::SMALL_INTEGER_EXT, byte]);
+        } else if let Ok(value) = i32::try_from(value) {
+            self.out.tag_u32(tags::INTEGER_EXT, value as u32);
+        } else {
+            self.big(value.unsigned_abs(), value < 0);
+        }
+        Ok(())
+    }
+
+    fn long_integer(&mut self, number: Borrowed<'_, 'py, PyAny>) -> Result<(), GiveUp> {
+        // SAFETY: it is an int. All bits set are the number 2⁶⁴-1 or an error.
+        let value = unsafe { ffi::PyLong_AsUnsignedLongLong(number.as_ptr()) };
+        if value == u64::MAX && !unsafe { ffi::PyErr_Occurred() }.is_null() {
+            return Err(self.failed());
+        }
+        self.big(value, false);
+        Ok(())
+    }
+
+    fn big(&mut self, magnitude: u64, is_negative: bool) {
+        let length = (71 - magnitude.leading_zeros() as usize) / 8;
+        let bytes = magnitude.to_le_bytes();
+        self.out
+            .extend(&[tags::SMALL_BIG_EXT, length as u8, u8::from(is_negative)]);
+        self.out.extend(&bytes[..length.min(8)]);
+    }
+
+    fn float(&mut self, number: Borrowed<'_, 'py, PyAny>) -> Result<(), GiveUp> {
+        // SAFETY: it is a float.
+        let value = unsafe { ffi::PyFloat_AsDouble(number.as_ptr()) };
+        if !value.is_finite() {
+            return Err(GiveUp);
+        }
+        self.out.push(tags::NEW_FLOAT_EXT);
+        self.out.extend(&value.to_be_bytes());
+        Ok(())
+    }
+
+    fn bool(&mut self, truth: Borrowed<'_, 'py, PyAny>) -> Result<(), GiveUp> {
+        let context = self.context;
+        let atom = match truth.as_ptr() == unsafe { ffi::Py_True() } {
+            true => &context.true_atom,
+            false => &context.false_atom,
+        };
+        let atom = atom.bind(self.py).clone();
+        self.atom(atom.as_borrowed())
+    }
+
+    #[inline]
+    fn bytes(&mut self, data: Borrowed<'_, 'py, PyBytes>) -> Result<(), GiveUp> {
+        let length = u32::try_from(data.as_bytes().len()).map_err(|_| GiveUp)?;
+        self.out.tag_u32(tags::BINARY_EXT, length);
+        self.out.binary(&data);
+        Ok(())
+    }
+
+    fn text(&mut self, text: Borrowed<'_, 'py, PyAny>) -> Result<(), GiveUp> {
+        let utf8 = self.utf8(&text)?;
+        let length = u32::try_from(utf8.len()).map_err(|_| GiveUp)?;
+        self.out.tag_u32(tags::BINARY_EXT, length);
+        self.out.extend(utf8);
+        Ok(())
+    }
+
+    fn pid(&mut self, pid: &Pid) -> Result<(), GiveUp> {
+        self.out.push(tags::NEW_PID_EXT);
+        self.atom(pid.node.bind(self.py).as_borrowed())?;
+        let mut numbers = [0; 12];
+        numbers[..4].copy_from_slice(&pid.id.to_be_bytes());
+        numbers[4..8].copy_from_slice(&pid.serial.to_be_bytes());
+        numbers[8..].copy_from_slice(&pid.creation.to_be_bytes());
+        self.out.extend(&numbers);
+        Ok(())
+    }
+
+    fn reference(&mut self, reference: &Ref) -> Result<(), GiveUp> {
+        let words = reference.word_slice();
+        self.out.tag_u16(tags::NEWER_REFERENCE_EXT, words.len() as u16);
+        self.atom(reference.node.bind(self.py).as_borrowed())?;
+        self.out.extend(&reference.creation.to_be_bytes());
+        for word in words {
+            self.out.extend(&word.to_be_bytes());
+        }
+        Ok(())
+    }
+
+    // Containers
+
+    fn tuple(&mut self, tuple: Borrowed<'_, 'py, PyAny>, depth: u32) -> Result<(), GiveUp> {
+        // SAFETY: it is a tuple.
+        let count = unsafe { ffi::PyTuple_Size(tuple.as_ptr()) };
+        match u8::try_from(count) {
+            Ok(count) => self.out.extend(&[tags::SMALL_TUPLE_EXT, count]),
+            Err(_) => self
+                .out
+                .tag_u32(tags::LARGE_TUPLE_EXT, u32::try_from(count).map_err(|_| GiveUp)?),
+        }
+        self.tuple_items(tuple, count, depth)
+    }
+
+    #[inline]
+    fn tuple_items(&mut self, tuple: Borrowed<'_, 'py, PyAny>, count: isize, depth: u32) -> Result<(), GiveUp> {
+        if depth >= MAX_DEPTH {
+            return Err(GiveUp);
+        }
+        for index in 0..count {
+            // SAFETY: the index is in range. A tuple never changes, so it keeps its items alive.
+            let item = unsafe { Borrowed::from_ptr(self.py, ffi::PyTuple_GetItem(tuple.as_ptr(), index)) };
+            self.term(item, depth + 1)?;
+        }
+        Ok(())
+    }
+
+    fn list(&mut self, list: Borrowed<'_, 'py, PyAny>, depth: u32) -> Result<(), GiveUp> {
+        // SAFETY: it is a list.
+        let count = unsafe { ffi::PyList_Size(list.as_ptr()) };
+        if count == 0 {
+            self.out.push(tags::NIL_EXT);
+            return Ok(());
+        }
+        if depth >= MAX_DEPTH {
+            return Err(GiveUp);
+        }
+        if let Ok(count) = u16::try_from(count) {
+            if self.string(list, count) {
+                return Ok(());
+            }
+        }
+        self.out
+            .tag_u32(tags::LIST_EXT, u32::try_from(count).map_err(|_| GiveUp)?);
+        for index in 0..count {
+            // SAFETY: it is a list. It can change while Python code runs, so the item gets a reference of its own.
+            let item = unsafe { ffi::PyList_GetItem(list.as_ptr(), index) };
+            let Some(item) = (unsafe { Bound::from_borrowed_ptr_or_opt(self.py, item) }) else {
+                return Err(self.failed());
+            };
+            self.term(item.as_borrowed(), depth + 1)?;
+        }
+        self.out.push(tags::NIL_EXT);
+        Ok(())
+    }
+
+    /// Write a list as STRING_EXT if all its elements are bytes. Otherwise write nothing and return false.
+    fn string(&mut self, list: Borrowed<'_, 'py, PyAny>, count: u16) -> bool {
+        let mark = self.out.mark();
+        self.out.tag_u16(tags::STRING_EXT, count);
+        for index in 0..isize::try_from(count).unwrap_or(0) {
+            // SAFETY: it is a list of `count` items, and no Python code runs in this loop.
+            let byte = unsafe {
+                let item = ffi::PyList_GetItem(list.as_ptr(), index);
+                if item.is_null() || ffi::Py_TYPE(item) != &raw mut ffi::PyLong_Type {
+                    None
+                } else {
+                    let mut overflow = 0;
+                    let number = ffi::PyLong_AsLongLongAndOverflow(item, &mut overflow);
+                    u8::try_from(number).ok().filter(|_| overflow == 0)
+                }
+            };
+            match byte {
+                Some(byte) => self.out.push(byte),
+                None => {
+                    self.out.truncate(mark);
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    fn improper(&mut self, list: &ImproperList, depth: u32) -> Result<(), GiveUp> {
+        let elements = list.elements.bind(self.py).as_any().as_borrowed();
+        // SAFETY: it is a tuple.
+        let count = unsafe { ffi::PyTuple_Size(elements.as_ptr()) };
+        self.out
+            .tag_u32(tags::LIST_EXT, u32::try_from(count).map_err(|_| GiveUp)?);
+        self.tuple_items(elements, count, depth)?;
+        self.term(list.tail.bind(self.py).as_borrowed(), depth + 1)
+    }
+
+    fn map(&mut self, map: Borrowed<'_, 'py, PyAny>, depth: u32) -> Result<(), GiveUp> {
+        let (Some(values), Some(originals)) = (
+            self.context.map_values.get(&map),
+            self.context.map_original_keys.get(&map),
+        ) else {
+            return Err(self.failed());
+        };
+        let values = values.cast_into_exact::<PyDict>().map_err(|_| GiveUp)?;
+        let originals = originals.cast_into_exact::<PyDict>().map_err(|_| GiveUp)?;
+        let has_originals = !originals.is_empty();
+        self.pairs(values.as_borrowed(), depth, |encoder, key, depth| {
+            if has_originals {
+                // SAFETY: it is a dict. The result is borrowed from it, or null.
+                let original = unsafe { ffi::PyDict_GetItemWithError(originals.as_ptr(), key.as_ptr()) };
+                if let Some(original) = unsafe { Bound::from_borrowed_ptr_or_opt(encoder.py, original) } {
+                    return encoder.term(original.as_borrowed(), depth);
+                }
+                clear_error(encoder.py);
+            }
+            encoder.term(key.as_borrowed(), depth)
+        })
+    }
+
+    fn dict(&mut self, dict: Borrowed<'_, 'py, PyDict>, depth: u32) -> Result<(), GiveUp> {
+        if !self.has_distinct_keys(dict) {
+            return Err(GiveUp);
+        }
+        self.pairs(dict, depth, |encoder, key, depth| {
+            encoder.term(key.as_borrowed(), depth)
+        })
+    }
+
+    /// Write a dict. `write_key` gets each key and the depth of the parts.
+    fn pairs(
+        &mut self,
+        dict: Borrowed<'_, 'py, PyDict>,
+        depth: u32,
+        write_key: impl Fn(&mut Self, &Bound<'py, PyAny>, u32) -> Result<(), GiveUp>,
+    ) -> Result<(), GiveUp> {
+        if depth >= MAX_DEPTH {
+            return Err(GiveUp);
+        }
+        let count = dict.len();
+        self.out
+            .tag_u32(tags::MAP_EXT, u32::try_from(count).map_err(|_| GiveUp)?);
+        let (mut position, mut written) = (0, 0);
+        let (mut key, mut value) = (std::ptr::null_mut(), std::ptr::null_mut());
+        // SAFETY: it is a dict. Python code can change it between two steps, so key and value get references of their
+        // own. PyDict_Next checks the position against the dict of that moment.
+        while unsafe { ffi::PyDict_Next(dict.as_ptr(), &mut position, &mut key, &mut value) } != 0 {
+            let (key, value) = unsafe {
+                (
+                    Bound::from_borrowed_ptr(self.py, key),
+                    Bound::from_borrowed_ptr(self.py, value),
+                )
+            };
+            write_key(self, &key, depth + 1)?;
+            self.term(value.as_borrowed(), depth + 1)?;
+            written += 1;
+        }
+        if written == count {
+            Ok(())
+        } else {
+            Err(GiveUp)
+        }
+    }
+
+    /// Whether no two keys of the dict are the same term: keys of one type differ as in Erlang. Otherwise Python decides.
+    fn has_distinct_keys(&self, dict: Borrowed<'_, 'py, PyDict>) -> bool {
+        let types = &self.context.types;
+        let mut first: *mut ffi::PyTypeObject = std::ptr::null_mut();
+        let mut position = 0;
+        let (mut key, mut value) = (std::ptr::null_mut(), std::ptr::null_mut());
+        // SAFETY: it is a dict, and no Python code runs in this loop.
+        let is_uniform = unsafe {
+            loop {
+                if ffi::PyDict_Next(dict.as_ptr(), &mut position, &mut key, &mut value) == 0 {
+                    break true;
+                }
+                let kind = ffi::Py_TYPE(key);
+                if first.is_null() {
+                    first = kind;
+                }
+                if kind != first {
+                    break false;
+                }
+            }
+        };
+        if is_uniform
+            && (first.is_null()
+                || first == &raw mut ffi::PyUnicode_Type
+                || first == &raw mut ffi::PyBytes_Type
+                || first == &raw mut ffi::PyLong_Type
+                || first == types.atom
+                || first == types.pid)
+        {
+            return true;
+        }
+        static PURE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        PURE.import(self.py, "erlmesh.etf.encode", "has_distinct_keys")
+            .and_then(|function| function.call1((dict,)))
+            .and_then(|result| result.is_truthy())
+            .unwrap_or(false)
+    }
 }

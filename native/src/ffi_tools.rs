@@ -107,6 +107,13 @@ impl Drop for NoCollection {
     }
 }
 
+/// Forget the Python error that a failed call has set.
+#[cold]
+pub fn clear_error(_py: Python<'_>) {
+    // SAFETY: the GIL is held.
+    unsafe { ffi::PyErr_Clear() }
+}
+
 /// Multiply two numbers and fold the 128 bits of the result.
 #[inline]
 pub fn fold(a: u64, b: u64) -> u64 {

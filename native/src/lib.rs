@@ -7,18 +7,12 @@
 //! The crate imports the term classes from `erlmesh.terms` by name when they are first needed.
 
 mod atom_cache;
-#[allow(dead_code)]
 mod buffer;
 mod common_signals;
-#[allow(dead_code)]
 mod context;
-#[allow(dead_code)]
 mod decode;
-#[allow(dead_code)]
 mod doors;
-#[allow(dead_code)]
 mod encode;
-#[allow(dead_code)]
 mod ffi_tools;
 mod fragments;
 mod frame_reader;
@@ -30,7 +24,7 @@ mod pure_refs;
 mod recv_buffer;
 mod send_queue;
 mod signals;
-#[allow(dead_code)]
+mod tags;
 mod terms;
 mod wire;
 mod wire_format;

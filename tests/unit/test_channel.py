@@ -442,14 +442,6 @@ def test_a_value_that_is_not_a_term_is_refused_without_a_change_of_state(flags, 
     assert receiver.receive_data(sender.data_to_send(0.0), 0.0) == SIGNALS
 
 
-def test_a_reference_out_of_range_is_refused_with_a_cached_prefix():
-    sender, _ = pair()
-    for _ in range(4):
-        with pytest.raises(EncodeError):
-            sender.send(SendAlias(HERE, Ref(Atom(PLATO), 9, (1 << 32, 2, 3)), 1))
-        sender.send(SendAlias(HERE, REMOTE_REF, 1))
-
-
 def test_a_frame_too_long_for_a_beam_is_refused():
     sender, _ = pair(CACHE_ONLY)
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 from hypothesis import given
 
-from erlmesh import etf
+from erlmesh import etf, native
 from erlmesh.errors import EncodeError
 from erlmesh.etf import decode, decode_term, encode, encode_term
 from erlmesh.etf.encode import _write_deep
@@ -141,12 +141,7 @@ def test_round_trip_with_every_atom_cached(term):
         ("\ud800", "UTF-8"),
         ({"a": 1, b"a": 2}, "same term"),
         ({True: 1, Atom("true"): 2}, "same term"),
-        (Pid(AB, -1, 0, 0), "out of range"),
-        (Pid(AB, 2**32, 0, 0), "out of range"),
         (Port(AB, 2**64, 0), "out of range"),
-        (Ref(AB, 0, ()), "1 to 5 words"),
-        (Ref(AB, 0, (1,) * 6), "1 to 5 words"),
-        (Ref(AB, 0, (2**32,)), "out of range"),
         (Export(AB, AB, 256), "0 to 255"),
         (Export(AB, AB, -1), "0 to 255"),
         (Fun(256, bytes(16), 0, AB, 0, 0, Pid(AB, 0, 0, 0)), "out of range"),
@@ -181,7 +176,7 @@ def test_a_shared_object_is_allowed_at_any_depth():
 
 
 def test_backend_names_the_implementation():
-    assert etf.backend in ("python", "native")
+    assert etf.backend == ("native" if native.module else "python")
 
 
 @given(nodes)

@@ -12,7 +12,7 @@ import pytest
 
 from erlmesh.proto.control import SpawnRequest
 from erlmesh.records import field, fields, record
-from erlmesh.terms import Atom, Pid, Ref
+from erlmesh.terms import Atom, Port
 
 C = TypeVar("C")
 
@@ -167,7 +167,7 @@ def test_a_record_without_eq_is_compared_by_identity():
     assert hash(values) == object.__hash__(values)
 
 
-@pytest.mark.parametrize("made", [Frozen(1), of_size(7, frozen=True)(*range(7)), Pid(Atom("a@h"), 1, 2, 3)])
+@pytest.mark.parametrize("made", [Frozen(1), of_size(7, frozen=True)(*range(7)), Port(Atom("a@h"), 1, 2)])
 def test_a_frozen_record_refuses_assignments(made):
     name = type(made).__slots__[0]
     before = getattr(made, name)
@@ -192,7 +192,7 @@ def test_a_mutable_record_takes_assignments_to_its_fields_only():
     assert not hasattr(values, "__dict__")
 
 
-@pytest.mark.parametrize("made", [Mutable(1, "x", [2]), Frozen(1, "x", [2]), Ref(Atom("a@h"), 1, (2, 3))])
+@pytest.mark.parametrize("made", [Mutable(1, "x", [2]), Frozen(1, "x", [2]), Port(Atom("a@h"), 1, 2)])
 def test_records_survive_pickle_and_copy(made):
     for again in (
         *(pickle.loads(pickle.dumps(made, protocol)) for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1)),

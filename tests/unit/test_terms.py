@@ -132,7 +132,7 @@ def test_atoms_and_pids_match_class_patterns():
 
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
 def test_a_value_is_frozen_and_equal_to_its_copy(value):
-    field = value.__slots__[0]
+    field = value.__match_args__[0]
 
     with pytest.raises(AttributeError):
         setattr(value, field, None)

@@ -18,10 +18,18 @@ memory.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Final
+
+from erlmesh import native
 from erlmesh.etf.decode import decode, decode_term
 from erlmesh.etf.encode import EncodedTerm, encode, encode_into, encode_term
 
+if not TYPE_CHECKING and native.module is not None:
+    # The same functions in Rust. They call those in Python for rare terms and for all errors.
+    decode, decode_term = native.module.decode, native.module.decode_term
+    encode, encode_into, encode_term = native.module.encode, native.module.encode_into, native.module.encode_term
+
 __all__ = ["EncodedTerm", "backend", "decode", "decode_term", "encode", "encode_into", "encode_term"]
 
-backend = "python"
-"""The implementation behind these four functions: ``python`` or ``native``."""
+backend: Final = "python" if native.module is None else "native"
+"""The implementation behind these functions: ``python`` or ``native``."""

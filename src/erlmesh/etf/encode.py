@@ -289,12 +289,13 @@ def _write_fun_names(fun: Fun, add: Add, atoms: Atoms) -> None:
 
 
 def _open_map(term: Map | dict[Term, Term]) -> Opened:
-    if type(term) is not Map and not _has_distinct_keys(term):  # a BEAM closes the connection for a duplicate key
+    if type(term) is not Map and not has_distinct_keys(term):  # a BEAM closes the connection for a duplicate key
         raise EncodeError("two keys of the dict are the same term, such as 'a' and b'a', or True and Atom('true')")
     return _tag_u32(tags.MAP_EXT, len(term)), chain.from_iterable(term.items())
 
 
-def _has_distinct_keys(term: Mapping[Term, Term]) -> bool:
+def has_distinct_keys(term: Mapping[Term, Term]) -> bool:
+    """Return whether no two keys of a dict are the same term."""
     kinds = set(map(type, term))
     return (len(kinds) == 1 and kinds <= _DISTINCT_KINDS) or len(Map(term)) == len(term)
 

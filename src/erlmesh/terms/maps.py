@@ -12,8 +12,9 @@ from collections.abc import Callable, Hashable, ItemsView, Iterable, Iterator, M
 from functools import cache
 from itertools import chain
 from struct import Struct
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from erlmesh import native
 from erlmesh.terms.atoms import Atom
 from erlmesh.terms.printing import ErlangStr
 from erlmesh.terms.values import BitString, Export, Fun, ImproperList, Pid, Port, Ref, Term
@@ -72,6 +73,13 @@ def _leaf_key(term: Term) -> Hashable:
     if isinstance(term, (bytes, bytearray, memoryview)):
         return bytes(term)
     return None
+
+
+pure_exact_key: Final = exact_key
+"""``exact_key`` in Python. The native one calls it for terms that are not simple."""
+
+if not TYPE_CHECKING and native.module is not None:
+    exact_key = native.module.exact_key
 
 
 class Map(ErlangStr, Mapping[Term, Term]):

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
-__all__ = ["ERLANG_FORMATTERS", "ErlangStr", "Formatters", "Text", "format_term", "joined"]
+__all__ = ["ERLANG_FORMATTERS", "ErlangRepr", "ErlangStr", "Formatters", "Text", "format_term", "joined"]
 
 
 class Text(str):
@@ -68,3 +68,12 @@ class ErlangStr:
 
     def __str__(self) -> str:
         return format_term(self, ERLANG_FORMATTERS)
+
+
+class ErlangRepr(ErlangStr):
+    """Base of terms whose ``repr`` equals their ``str``, so that they print alike alone and inside a list."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)

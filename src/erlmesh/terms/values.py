@@ -5,11 +5,17 @@ All are frozen and compare by value. They are opaque where Erlang's are.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from erlmesh import native
 from erlmesh.records import field, record
 from erlmesh.terms.atoms import Atom
-from erlmesh.terms.printing import ErlangStr
+from erlmesh.terms.identifiers import ImproperList, Pid, Ref
+from erlmesh.terms.printing import ErlangRepr
+
+if not TYPE_CHECKING and native.module is not None:
+    # The same classes in Rust. Type checkers see the Python classes.
+    ImproperList, Pid, Ref = native.module.ImproperList, native.module.Pid, native.module.Ref
 
 __all__ = ["BitString", "Export", "Fun", "ImproperList", "Pid", "Port", "Ref", "Term"]
 
@@ -17,44 +23,8 @@ Term: TypeAlias = Any
 """Any value of the table in :mod:`erlmesh.terms`. A precise recursive alias would not make type checks more useful."""
 
 
-class _ErlangRepr(ErlangStr):
-    """Base of terms whose ``repr`` equals their ``str``, so that they print alike alone and inside a list."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return str(self)
-
-
 @record(frozen=True, repr=False)
-class Pid(ErlangStr):
-    """A process identifier.
-
-    ``creation`` distinguishes the incarnations of a node. Two pids that differ only there print alike but are not
-    equal. All numbers are 0 … 2³²-1. The ``str`` is ``<0.64.0>``, the ``repr`` is ``#PID<0.64.0>``.
-    """
-
-    node: Atom
-    id: int
-    serial: int
-    creation: int
-
-    def __repr__(self) -> str:
-        return f"#PID{self}"
-
-    # Pids and references are the keys of most tables, so these two are written out: they take half as long.
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Pid):
-            return NotImplemented
-        return (self.id, self.serial, self.node, self.creation) == (other.id, other.serial, other.node, other.creation)
-
-    def __hash__(self) -> int:
-        return hash((self.node, self.id, self.serial, self.creation))
-
-
-@record(frozen=True, repr=False)
-class Port(_ErlangRepr):
+class Port(ErlangRepr):
     """A port identifier. Ports exist on BEAM nodes only, so the value is opaque. ``id`` is 0 … 2⁶⁴-1."""
 
     node: Atom
@@ -63,24 +33,7 @@ class Port(_ErlangRepr):
 
 
 @record(frozen=True, repr=False)
-class Ref(_ErlangRepr):
-    """A reference. ``words`` holds one to five 32-bit words in wire order; the printed form has them in reverse."""
-
-    node: Atom
-    creation: int
-    words: tuple[int, ...]
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Ref):
-            return NotImplemented
-        return (self.words, self.node, self.creation) == (other.words, other.node, other.creation)
-
-    def __hash__(self) -> int:
-        return hash((self.node, self.creation, self.words))
-
-
-@record(frozen=True, repr=False)
-class Export(_ErlangRepr):
+class Export(ErlangRepr):
     """``fun Module:Function/Arity``. It is opaque: a name from the wire is never called. ``arity`` is 0 … 255."""
 
     module: Atom
@@ -89,7 +42,7 @@ class Export(_ErlangRepr):
 
 
 @record(frozen=True, repr=False)
-class Fun(_ErlangRepr):
+class Fun(ErlangRepr):
     """A closure of another node (NEW_FUN_EXT, tag 112). It is opaque, but its parts are kept so that it can be sent on.
 
     ``uniq`` is the 16-byte MD5 of the module's code. ``free`` holds the values of the free variables. As in Erlang, two
@@ -107,21 +60,7 @@ class Fun(_ErlangRepr):
 
 
 @record(frozen=True, repr=False)
-class ImproperList(_ErlangRepr):
-    """``[a, b | tail]``: a list with at least one element and a tail that is not a list."""
-
-    elements: tuple[Term, ...]
-    tail: Term
-
-    def __post_init__(self) -> None:
-        if not self.elements:
-            raise ValueError("an improper list has at least one element before its tail")
-        if isinstance(self.tail, (list, ImproperList)):
-            raise TypeError("the tail of an improper list cannot be a list: concatenate the two instead")
-
-
-@record(frozen=True, repr=False)
-class BitString(_ErlangRepr):
+class BitString(ErlangRepr):
     """A bitstring whose length is not a multiple of eight bits.
 
     ``bits`` (1 … 7) is the number of bits used in the last byte, from the most significant bit down. The unused low
