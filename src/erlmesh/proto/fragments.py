@@ -63,7 +63,7 @@ class _Sequence:
     """The atoms of the header, which only the first fragment has."""
     next_number: int
     """The number that the next fragment must have; 0 after the last one."""
-    pieces: list[bytes] = field(default_factory=list)
+    pieces: list[Buffer] = field(default_factory=list)
     size: int = 0
     """Bytes of all pieces."""
 
@@ -105,7 +105,7 @@ class Reassembly:
         if len(self._sequences) >= self._max_sequences:
             raise RemoteProtocolError(f"more than {self._max_sequences} unfinished fragment sequences")
         self._sequences[sequence] = _Sequence(atoms, number)
-        return self._add(sequence, frame[offset:])
+        return self._add(sequence, _rest(frame, offset))
 
     def add_next(self, frame: bytes) -> Reassembled | None:
         """Add the next fragment of a sequence. Return the whole if it was the last one."""
@@ -118,9 +118,9 @@ class Reassembly:
         if number != pending.next_number:
             # The order within a sequence never changes on one TCP connection, so a gap is a protocol violation.
             raise RemoteProtocolError(f"fragment {number} of sequence {sequence} instead of {pending.next_number}")
-        return self._add(sequence, frame[FRAGMENT_HEAD_SIZE:])
+        return self._add(sequence, _rest(frame, FRAGMENT_HEAD_SIZE))
 
-    def _add(self, sequence: int, piece: bytes) -> Reassembled | None:
+    def _add(self, sequence: int, piece: Buffer) -> Reassembled | None:
         pending = self._sequences[sequence]
         pending.pieces.append(piece)
         pending.size += len(piece)
@@ -133,3 +133,11 @@ class Reassembly:
         del self._sequences[sequence]
         self.buffered -= pending.size
         return pending.atoms, b"".join(pending.pieces)
+
+
+def _rest(frame: bytes, offset: int) -> Buffer:
+    """Return the bytes of ``frame`` from ``offset`` on, without a copy if they are most of it.
+
+    The result keeps the frame in memory. If most of it were the header, much more memory would be used than counted.
+    """
+    return memoryview(frame)[offset:] if 2 * offset <= len(frame) else frame[offset:]

@@ -19,6 +19,7 @@ from erlmesh.proto.flags import Flags
 from erlmesh.proto.fragments import FRAGMENT_HEAD_SIZE, Reassembly
 from erlmesh.proto.frame_prefix_cache import CONTROL_SIZE, FramePrefixCache
 from erlmesh.proto.ops import NO_MESSAGE, carries_message
+from erlmesh.proto.partial_frame import PartialFrame
 from erlmesh.terms import Atom
 
 __all__ = ["FrameReader", "FrameTooLong", "read_terms"]
@@ -54,8 +55,7 @@ class FrameReader:
         """The atom cache's count of overwrites for which the prefix cache is valid."""
         self._prefix_cache = FramePrefixCache()
         self._reassembly = Reassembly(max_sequences=MAX_SEQUENCES, max_bytes=max_unfinished)
-        self._partial = bytearray()
-        """The start of an incomplete frame, with its length field."""
+        self._partial = PartialFrame()
         self._needed = 0
         """The size that ``_partial`` must have before it is worth another look: a whole frame, or its length field."""
         self.ticks = 0
@@ -84,7 +84,7 @@ class FrameReader:
     @property
     def buffered(self) -> int:
         """Bytes of incomplete frames and incomplete fragmented messages."""
-        return len(self._partial) + self._reassembly.buffered
+        return self._partial.size + self._reassembly.buffered
 
     def feed_data(self, data: bytes, signals: list[Signal]) -> None:
         """Append to ``signals`` all signals that ``data`` completes.
@@ -92,15 +92,14 @@ class FrameReader:
         Raises RemoteProtocolError or DecodeError for the first invalid frame. All signals before it are appended then,
         and no more data may be fed.
         """
-        if self._partial:
-            self._partial += data
-            if len(self._partial) < self._needed:  # without this, a long frame in many pieces would take quadratic time
+        if self._partial.size:
+            self._partial.append(data)
+            if self._partial.size < self._needed:  # without this, a long frame in many pieces would take quadratic time
                 return
-            data = bytes(self._partial)
-            self._partial = bytearray()
+            data = self._partial.take()
         done = self._read_frames(data, signals)
         if done < len(data):
-            self._partial += memoryview(data)[done:]
+            self._partial.append(data[done:])
 
     def _read_frames(self, data: bytes, signals: list[Signal]) -> int:
         """Decode all complete frames. Return the offset of the first incomplete one."""

@@ -48,30 +48,30 @@ class SendQueue:
     sides change different fields, and one operation of a deque is atomic.
     """
 
-    __slots__ = ("_appended", "_batch", "_pieces", "_removed")
+    __slots__ = ("_batch", "_pieces", "appended", "removed")
 
     def __init__(self) -> None:
         self._pieces: deque[Buffer] = deque()
         self._batch: list[Buffer] = []
         """The oldest data, as it is passed to the kernel. Only the thread that takes data uses it."""
-        self._appended = 0
+        self.appended = 0
         """Bytes appended in total. Only the thread that appends changes it."""
-        self._removed = 0
+        self.removed = 0
         """Bytes taken, written or dropped in total. Only the thread that takes data changes it."""
 
     @property
     def queued(self) -> int:
         """Bytes in the queue."""
-        return self._appended - self._removed
+        return self.appended - self.removed
 
     def append(self, piece: bytes) -> None:
         """Append one whole frame."""
-        self._appended += len(piece)  # first, so that `queued` is never too small for another thread
+        self.appended += len(piece)  # first, so that `queued` is never too small for another thread
         self._pieces.append(piece)
 
     def extend(self, pieces: Iterable[Buffer], size: int) -> None:
         """Append whole frames of ``size`` bytes in several pieces. Another thread sees all of them or none."""
-        self._appended += size
+        self.appended += size
         self._pieces.extend(tuple(pieces))
 
     def buffers(self) -> list[Buffer]:
@@ -103,7 +103,7 @@ class SendQueue:
 
     def advance(self, size: int) -> None:
         """Remove ``size`` bytes that were written from the buffers that :meth:`buffers` returned."""
-        self._removed += size
+        self.removed += size
         done = 0
         for buffer in self._batch:
             if size < len(buffer):
@@ -119,7 +119,7 @@ class SendQueue:
         pieces = self._pieces
         data = b"".join([*self._batch, *[pieces.popleft() for _ in range(len(pieces))]])
         self._batch.clear()
-        self._removed += len(data)
+        self.removed += len(data)
         return data
 
     def clear(self) -> None:

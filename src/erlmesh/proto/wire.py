@@ -68,7 +68,8 @@ class Wire:
     @property
     def queued(self) -> int:
         """Bytes queued and not yet taken or written."""
-        return self._queue.queued
+        queue = self._queue  # one property instead of two: this is read for each message
+        return queue.appended - queue.removed
 
     @property
     def buffered(self) -> int:
