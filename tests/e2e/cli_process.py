@@ -24,7 +24,11 @@ class Cli:
         self.cookie.touch(mode=0o600)
         self.cookie.write_text("e2e-cookie")
         self.environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("ERL")},
+            **{
+                name: value
+                for name, value in os.environ.items()
+                if not name.startswith("ERL") or name == "ERLMESH_PURE"
+            },
             "ERL_EPMD_PORT": str(self.port),
             "ERLMESH_COOKIE_FILE": str(self.cookie),
             "PYTHONPATH": SOURCE,

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from erlmesh import __version__
+from erlmesh import __version__, native
 
 
 def test_version_and_help_are_printed_with_an_example_for_each_command(erlmesh):
-    assert erlmesh.run("--version")[:2] == (0, f"erlmesh {__version__}\n")
+    build = f"erlmesh {__version__}, {native.description}, event loop asyncio\n"
+    assert erlmesh.run("--version")[:2] == (0, build)
     for command in ("shell", "start", "ping", "members", "epmd", "demo"):
         code, out, _ = erlmesh.run(command, "--help")
         assert code == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import sys
 from collections.abc import Mapping, Sequence
@@ -80,6 +81,7 @@ def python_environment(epmd_port: int, home: Path) -> dict[str, str]:
         "ERL_EPMD_PORT": str(epmd_port),
         "HOME": str(home),
         "ERLMESH_STATE": str(home / "state"),
+        "ERLMESH_PURE": os.environ.get("ERLMESH_PURE", ""),  # the build of the run
         "PYTHONPATH": str(SRC),
         "PYTHONUNBUFFERED": "1",
         "PYTHONUTF8": "1",

@@ -12,6 +12,7 @@ import threading
 import pytest
 
 from cluster import free_port
+from erlmesh.cli.build_info import build_facts, describe_build
 from polling import wait_until
 from pynode import python_environment
 
@@ -46,6 +47,7 @@ class Doctor:
         answer = json.loads(text)
         assert answer["ok"] is (code == 0)
         assert answer["node"] == node
+        assert answer["erlmesh"] == build_facts()
         steps = {step["step"]: step for step in answer["steps"]}
         assert len(steps) == len(answer["steps"])
         self.last = answer["steps"][-1]
@@ -137,7 +139,9 @@ def test_the_text_output_has_one_line_per_step(cluster, doctor):
     code, text = doctor.run(socrates.name)
 
     assert code == 0
-    assert [line[:2] for line in text.splitlines()[: len(HEALTHY)]] == ["✓ "] * len(HEALTHY)
+    build, *steps = text.splitlines()[: len(HEALTHY) + 1]
+    assert build == f"· erlmesh     {describe_build()}"
+    assert [line[:2] for line in steps] == ["✓ "] * len(HEALTHY)
     assert text.endswith(f"\n{socrates.name} can be reached.\n")
 
 

@@ -51,7 +51,8 @@ def test_the_sdist_contains_what_its_tests_need_and_no_secret(dist):
 
 
 def test_the_installed_wheel_runs_two_nodes_that_ping(installed, free_port):
-    assert run(installed / "erlmesh", "--version") == f"erlmesh {__version__}\n"
+    build = "pure Python (erlmesh-native is not installed), event loop asyncio"
+    assert run(installed / "erlmesh", "--version") == f"erlmesh {__version__}, {build}\n"
 
     printed = run(installed / "python", "-W", "error", "-P", "-c", PING, ERL_EPMD_PORT=str(free_port), PYTHONPATH="")
 

@@ -14,6 +14,7 @@ import sys
 import textwrap
 from typing import Any, Final
 
+from erlmesh.cli.build_info import build_facts, describe_build
 from erlmesh.cli.cookie import find_cookie
 from erlmesh.cli.node_options import OptionValues, client_options, default_host
 from erlmesh.cli.settings import add_node_options, complete_name, ephemeral_name
@@ -29,14 +30,15 @@ __all__ = ["EXAMPLE", "add_options", "run"]
 EXAMPLE = """\
 example:
   erlmesh doctor plato@127.0.0.1
+  · erlmesh     0.1.0, pure Python (erlmesh-native is not installed), event loop asyncio
   ✓ name        plato@127.0.0.1 is a long node name
   ✓ dns         127.0.0.1 is an address, no lookup needed
   ✗ epmd        nothing listens on EPMD's port 4369 of 127.0.0.1
                 …
 
 The exit code is 0 if the node can be reached, and 1 if a step fails. With --json, the output is one object:
-{"node", "ok", "steps": [{"step", "status", "summary", "explanation", "advice", "facts"}]}; status is ok, note,
-skipped and failed."""
+{"node", "ok", "erlmesh": {"version", "build", "event_loop"}, "steps": [{"step", "status", "summary", "explanation",
+"advice", "facts"}]}; status is ok, note, skipped and failed."""
 
 _SYMBOLS: Final = {Status.OK: "✓", Status.NOTE: "·", Status.SKIPPED: "-", Status.FAILED: "✗"}
 _INDENT: Final = " " * 14
@@ -60,13 +62,17 @@ def run(options: argparse.Namespace) -> int:
 async def _run(options: argparse.Namespace) -> int:
     findings: list[Finding] = []
     examined = _target(options)
+    loop = asyncio.get_running_loop()
+    if not options.json:
+        print(f"{_SYMBOLS[Status.NOTE]} {'erlmesh':<12}{describe_build(loop)}", flush=True)
     async for finding in diagnose(examined):
         findings.append(finding)
         if not options.json:
             print(_format_finding(finding), flush=True)
     fine = all(finding.status is not Status.FAILED for finding in findings)
     if options.json:
-        json.dump(_to_json(examined.node_name, findings, ok=fine), sys.stdout, ensure_ascii=False, indent=2)
+        found = _to_json(examined.node_name, findings, ok=fine) | {"erlmesh": build_facts(loop)}
+        json.dump(found, sys.stdout, ensure_ascii=False, indent=2)
         print()
     else:
         print(f"\n{examined.node_name} can be reached." if fine else f"\n{examined.node_name} cannot be reached.")

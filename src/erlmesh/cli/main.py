@@ -21,7 +21,6 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from erlmesh import __version__
 from erlmesh.cli.log_setup import configure_log
 from erlmesh.cli.sigterm import EXIT_SIGTERM, install_sigterm_handler, sigterm_received
 from erlmesh.errors import ErlmeshError
@@ -52,6 +51,16 @@ COMMANDS: Final = {
 }
 
 
+class _Version(argparse.Action):
+    """Prints the version. Only then are the modules imported that know the rest."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from erlmesh.cli.build_info import describe_build  # noqa: PLC0415
+
+        print(f"erlmesh {describe_build()}")
+        parser.exit()
+
+
 def build_parser(selected: str) -> argparse.ArgumentParser:
     """All commands, with the options of ``selected`` only.
 
@@ -60,7 +69,7 @@ def build_parser(selected: str) -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="erlmesh", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    top.add_argument("--version", action="version", version=f"erlmesh {__version__}")
+    top.add_argument("--version", action=_Version, nargs=0, help="print the version, the build and the event loop")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
     for name, about in COMMANDS.items():
         command = commands.add_parser(name, help=about, formatter_class=argparse.RawDescriptionHelpFormatter)
