@@ -9,6 +9,8 @@ use crate::wire_format::FRAGMENT_HEAD_SIZE;
 
 /// Unfinished sequences that a peer may have.
 const MAX_SEQUENCES: usize = 4096;
+/// Bytes that are reserved for a new sequence at most.
+const FIRST_SPACE: usize = 1 << 20;
 
 /// The atoms of a complete sequence, and its bytes from the control tuple on.
 pub type Reassembled = (Vec<Py<PyAny>>, Vec<u8>);
@@ -50,7 +52,8 @@ impl Reassembly {
 
     /// Add the first fragment of a sequence, whose header ends at `offset` and lists `atoms`.
     ///
-    /// It gives up on every fault before anything is changed.
+    /// It gives up on every fault, and without memory, before anything is changed. A fragment that is lost that way ends
+    /// the connection with the next one.
     pub fn add_first(
         &mut self,
         frame: &[u8],
@@ -69,8 +72,13 @@ impl Reassembly {
         if number == 1 {
             return Ok(Some((atoms, piece.to_vec())));
         }
-        // The number is a claim of the peer. So the space is bounded by what it has sent.
-        let mut data = Vec::with_capacity(piece.len().saturating_mul(number.min(16) as usize));
+        // The number is a claim of the peer, so the first space is small. It grows with what arrives.
+        let claimed = piece
+            .len()
+            .saturating_mul(usize::try_from(number).unwrap_or(usize::MAX));
+        let mut data = Vec::new();
+        data.try_reserve(claimed.clamp(piece.len(), FIRST_SPACE.max(piece.len())))
+            .map_err(|_| GiveUp)?;
         data.extend_from_slice(piece);
         self.buffered += piece.len();
         self.sequences.insert(
@@ -92,6 +100,7 @@ impl Reassembly {
         if number != sequence.next_number || piece.len() > self.max_bytes.saturating_sub(self.buffered) {
             return Err(GiveUp);
         }
+        sequence.data.try_reserve(piece.len()).map_err(|_| GiveUp)?;
         sequence.data.extend_from_slice(piece);
         self.buffered += piece.len();
         sequence.next_number -= 1;

@@ -148,7 +148,7 @@ impl FrameReader {
             "restored",
             (&self.peer, &self.flags, limits, cells, self.reassembly.state()),
         )?;
-        let signal = reader.call_method1("read_frame", (PyBytes::new(py, frame),))?;
+        let signal = reader.call_method1("read_frame", (copied(py, frame)?,))?;
         Ok((!signal.is_none()).then_some(signal))
     }
 
@@ -174,7 +174,7 @@ impl FrameReader {
         Pure::get(py)?
             .read_terms
             .bind(py)
-            .call1((PyBytes::new(py, frame), pos, atoms, &self.peer))?
+            .call1((copied(py, frame)?, pos, atoms, &self.peer))?
             .get_item(0)
     }
 
@@ -272,6 +272,14 @@ impl FrameReader {
             .cast_exact::<Pid>()
             .is_ok_and(|pid| pid.get().node.as_ptr() == self.peer.as_ptr())
     }
+}
+
+/// Copy bytes of any size. Without memory it raises MemoryError; `PyBytes::new` would panic.
+fn copied<'py>(py: Python<'py>, data: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+    PyBytes::new_with(py, data.len(), |target| {
+        target.copy_from_slice(data);
+        Ok(())
+    })
 }
 
 type Term = Py<PyAny>;

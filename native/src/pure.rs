@@ -19,6 +19,7 @@ pub struct Pure {
     pub check_length: Py<PyAny>,
     /// `erlmesh.etf.encode`: the pure encoder, not the door.
     pub encode_term: Py<PyAny>,
+    pub encoded_term: Py<PyAny>,
     /// Marks that a control tuple has no message.
     pub no_message: Py<PyAny>,
     pub spawn_reply: Py<PyAny>,
@@ -40,6 +41,7 @@ impl Pure {
             encode_control: get("erlmesh.proto.encode_control", "encode_control")?,
             encode_standalone: get("erlmesh.proto.frame_writer", "encode_standalone")?,
             check_length: get("erlmesh.proto.frame_writer", "check_length")?,
+            encoded_term: get("erlmesh.etf.encode", "EncodedTerm")?,
             encode_term: get("erlmesh.etf.encode", "encode_term")?,
             no_message: get("erlmesh.proto.ops", "NO_MESSAGE")?,
             spawn_reply: get("erlmesh.proto.control", "SpawnReply")?,

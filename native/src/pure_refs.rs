@@ -2,6 +2,7 @@
 
 use std::sync::Mutex;
 
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
@@ -80,7 +81,13 @@ pub fn encode_or_pure(term: &Bound<'_, PyAny>, out: &mut Out, refs: &mut impl Pu
     }
     out.truncate(mark);
     refs.truncate(count);
-    let data = refs.encode_pure(term)?.cast_into::<PyBytes>()?;
+    let py = term.py();
+    // A term that is encoded once for many receivers.
+    let data = match term.get_type().is(&Pure::get(py)?.encoded_term) {
+        true => term.getattr(intern!(py, "data"))?,
+        false => refs.encode_pure(term)?,
+    };
+    let data = data.cast_into::<PyBytes>()?;
     out.binary(&data);
     Ok(())
 }

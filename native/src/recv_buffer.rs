@@ -64,7 +64,10 @@ impl RecvBuffer {
         let room = self.partial.capacity() - self.partial.len();
         if room < READ_SIZE / 2 {
             // The buffer grows with the data that arrives, not with the length that the peer announces.
-            self.partial.reserve(READ_SIZE.max(self.partial.len()));
+            let more = READ_SIZE.max(self.partial.len());
+            self.partial
+                .try_reserve(more)
+                .map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
         }
         let result = read_once(fd, &mut self.partial);
         if self.partial.len() <= SMALL && !matches!(result, Ok(size) if size > 0) {

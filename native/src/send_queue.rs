@@ -17,6 +17,9 @@ const MAX_VECTORS: usize = 64;
 /// Bytes up to which short frames are appended to the same piece.
 const PIECE_SIZE: usize = 64 * 1024;
 
+/// Bytes after which a write ends even if the socket takes more.
+const WRITE_SIZE: usize = 1 << 20;
+/// Bytes of one call of `buffers`.
 const COPIED_AT_A_TIME: usize = 256 * 1024;
 
 /// A part of an immutable `bytes` object, which is written without a copy.
@@ -143,10 +146,10 @@ impl SendQueue {
         std::mem::take(&mut self.finished)
     }
 
-    /// Write to the non-blocking descriptor until it is full or the queue is empty. Return the number of bytes written.
+    /// Write to the non-blocking descriptor until it is full, the queue is empty or `WRITE_SIZE` bytes are written. Return the number of bytes written.
     pub fn write(&mut self, fd: RawFd) -> io::Result<usize> {
         let mut total = 0;
-        while self.size > 0 {
+        while self.size > 0 && total < WRITE_SIZE {
             match self.write_once(fd) {
                 Ok((written, wanted)) => {
                     total += written;

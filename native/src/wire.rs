@@ -59,6 +59,7 @@ pub struct Wire {
     io: Arc<Io>,
     flags: Py<PyAny>,
     ticks_in: AtomicU64,
+    last_read: AtomicUsize,
     /// Bytes of unfinished fragment sequences.
     unfinished: AtomicUsize,
 }
@@ -84,6 +85,7 @@ impl Wire {
             io: Arc::new(Io::default()),
             flags,
             ticks_in: AtomicU64::new(0),
+            last_read: AtomicUsize::new(0),
             unfinished: AtomicUsize::new(0),
         })
     }
@@ -108,6 +110,7 @@ impl Wire {
             let mut received = lock(&self.io.received);
             (received.read(fd), received.is_worth_a_look())
         };
+        self.last_read.store(*read.as_ref().unwrap_or(&0), Ordering::Relaxed);
         let result = match &read {
             Ok(1..) if is_worth_a_look => self.decode_received(&mut reader, signals),
             _ => Ok(()),
@@ -118,6 +121,8 @@ impl Wire {
     }
 
     /// Write queued data to the non-blocking socket. Return the number of bytes; 0 if the socket is full.
+    ///
+    /// It stops after 1 MiB, so that one connection does not hold up the others.
     fn flush(&self, fd: RawFd) -> PyResult<usize> {
         let result = self.io.write(fd);
         let finished = lock(&self.io.queue).take_finished();
@@ -181,6 +186,12 @@ impl Wire {
     #[getter]
     fn ticks_in(&self) -> u64 {
         self.ticks_in.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the last read, also if it raised an error for an invalid frame.
+    #[getter]
+    fn last_read(&self) -> usize {
+        self.last_read.load(Ordering::Relaxed)
     }
 
     /// When `flush` wrote data last (`time.monotonic`); 0 if it did not.

@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 
 from erlmesh import native
-from fuzz import codec
+from fuzz import codec, wire
 
-KINDS = {"codec": codec.run_case}
+KINDS = {"codec": codec.run_case, "wire": wire.run_case}
 
 
 def resident_memory():

@@ -3,12 +3,13 @@
 import math
 import re
 import struct
-from itertools import pairwise
+from itertools import pairwise, product
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from erlmesh import native
 from erlmesh.errors import EncodeError, LocalProtocolError
 from erlmesh.etf import encode_term
 from erlmesh.proto.atom_cache import encode_references
@@ -29,6 +30,7 @@ from erlmesh.proto.control import (
 )
 from erlmesh.proto.flags import OFFERED, Flags
 from erlmesh.proto.fragments import split
+from erlmesh.proto.wire import PureWire
 from erlmesh.terms import Atom, Map, Pid, Ref
 
 SOCRATES, PLATO = "socrates@127.0.0.1", "plato@127.0.0.1"
@@ -46,9 +48,25 @@ FRAMINGS = [CACHED, FRAGMENTS_ONLY, CACHE_ONLY, PASS_THROUGH]
 every_framing = pytest.mark.parametrize("flags", FRAMINGS, ids=["both", "fragments", "cache", "pass-through"])
 
 
+# Every test runs with all combinations of both builds at the two ends.
+BUILDS = {"pure": PureWire} | ({"native": native.module.Wire} if native.module is not None else {})
+ends = {"socrates": PureWire, "plato": PureWire}
+"""The wires that ``pair`` uses."""
+
+
+@pytest.fixture(
+    autouse=True, scope="module", params=product(BUILDS, repeat=2), ids=lambda both: f"{both[0]}-to-{both[1]}"
+)
+def builds_of_both_ends(request):
+    ends["socrates"], ends["plato"] = (BUILDS[name] for name in request.param)
+
+
 def pair(flags=OFFERED, **options):
     """Return the channel of socrates to plato, and the channel of plato to socrates."""
-    return Channel(PLATO, SOCRATES, flags, now=0.0, **options), Channel(SOCRATES, PLATO, flags, now=0.0, **options)
+    return (
+        Channel(PLATO, SOCRATES, flags, now=0.0, make_wire=ends["socrates"], **options),
+        Channel(SOCRATES, PLATO, flags, now=0.0, make_wire=ends["plato"], **options),
+    )
 
 
 def plato(flags=OFFERED, **options):

@@ -1,11 +1,12 @@
-"""The wire of a connection: the frames in its queue."""
+"""The wire of a connection, in both builds: the frames in its queue."""
 
 import pytest
 
+from erlmesh import native
 from erlmesh.errors import EncodeError, LocalProtocolError
 from erlmesh.proto.control import Send
 from erlmesh.proto.flags import OFFERED, Flags
-from erlmesh.proto.wire import Wire
+from erlmesh.proto.wire import PureWire
 from erlmesh.terms import Atom, Pid
 
 LOCAL, PEER = Atom("local@h"), Atom("peer@h")
@@ -15,12 +16,18 @@ BINARY = bytes(range(256)) * 512
 """128 KiB."""
 
 
-def make_wire(flags=OFFERED):
-    return Wire(PEER, LOCAL, flags, 1 << 27, 1 << 29)
+BUILDS = ["pure"] + ["native"] * (native.module is not None)
 
 
-def test_send_writes_the_same_bytes_as_write():
-    one, other = make_wire(), make_wire()
+@pytest.fixture(params=BUILDS)
+def new_wire(request):
+    """Make a wire of the local node."""
+    make = PureWire if request.param == "pure" else native.module.Wire
+    return lambda flags=OFFERED: make(PEER, LOCAL, flags, 1 << 27, 1 << 29)
+
+
+def test_send_writes_the_same_bytes_as_write(new_wire):
+    one, other = new_wire(), new_wire()
     for message in [Atom("ping"), (Atom("ping"), 1), BINARY, [BINARY, BINARY], Atom("new")]:
         one.send(HERE, THERE, message)
         other.write(Send(HERE, THERE, message))
@@ -30,7 +37,7 @@ def test_send_writes_the_same_bytes_as_write():
 
 @pytest.mark.parametrize("message", [BINARY[:16_384], (Atom("data"), BINARY[:-20]), [BINARY, BINARY]])
 def test_a_large_binary_is_queued_without_a_copy(message):
-    wire = make_wire()
+    wire = PureWire(PEER, LOCAL, OFFERED, 1 << 27, 1 << 29)
     for _ in range(2):  # in full, and with the cached prefix
         wire.send(HERE, THERE, message)
 
@@ -39,8 +46,8 @@ def test_a_large_binary_is_queued_without_a_copy(message):
     assert {id(owner) for owner in owners} == {id(part) for part in parts}
 
 
-def test_a_message_that_cannot_be_encoded_changes_nothing():
-    wire, untouched = make_wire(), make_wire()
+def test_a_message_that_cannot_be_encoded_changes_nothing(new_wire):
+    wire, untouched = new_wire(), new_wire()
     for _ in range(2):
         with pytest.raises(EncodeError):
             wire.send(HERE, THERE, (Atom("half"), BINARY, None))
@@ -51,8 +58,8 @@ def test_a_message_that_cannot_be_encoded_changes_nothing():
         assert wire.data_to_send() == untouched.data_to_send()
 
 
-def test_a_message_too_long_for_a_peer_is_refused_with_a_known_prefix():
-    wire = make_wire(CACHE_ONLY)
+def test_a_message_too_long_for_a_peer_is_refused_with_a_known_prefix(new_wire):
+    wire = new_wire(CACHE_ONLY)
     for _ in range(2):
         wire.send(HERE, THERE, 1)
     wire.clear()
@@ -63,8 +70,8 @@ def test_a_message_too_long_for_a_peer_is_refused_with_a_known_prefix():
     assert wire.queued == 0
 
 
-def test_queued_counts_frames_until_they_are_written():
-    wire = make_wire()
+def test_queued_counts_frames_until_they_are_written(new_wire):
+    wire = new_wire()
     wire.write_tick()
     wire.send(HERE, THERE, BINARY)
     size, data = wire.queued, b"".join(wire.buffers())

@@ -14,7 +14,7 @@ from typing import Final, Protocol, cast
 
 from erlmesh.errors import ConnectError, ErlmeshError
 from erlmesh.net.dist_socket import DistSocket, socket_fd
-from erlmesh.proto.channel import Channel, ConnectionLost
+from erlmesh.proto.channel import Channel, ConnectionLost, Event
 from erlmesh.proto.control import Signal
 from erlmesh.proto.frame_writer import TICK
 from erlmesh.proto.handshake import HandshakeCompleted
@@ -132,13 +132,19 @@ class DistProtocol(asyncio.Protocol):
             return
         now = self._loop.time()
         if self.channel is not None:
-            self._flush_scheduled = True  # What the processes send that the data wakes up leaves below, in one write.
-            try:
-                self._channel_events(self.channel.receive_data(data, now))
-            finally:
-                self._flush()
+            self.events_received(self.channel.receive_data(data, now))
         elif self.handshake is not None:
             self._handshake_events(self.handshake, self.handshake.receive_data(data, now), now)
+
+    def events_received(self, events: list[Event]) -> None:
+        """Handle the events of received data."""
+        if self._closed:
+            return
+        self._flush_scheduled = True  # What the processes send that the data wakes up leaves below, in one write.
+        try:
+            self._channel_events(events)
+        finally:
+            self._flush()
 
     def eof_received(self) -> None:
         # The decision must be made here: after connection_lost the socket no longer knows what was acknowledged.
@@ -261,12 +267,15 @@ class DistProtocol(asyncio.Protocol):
             if handshake.trailing_data and not self._closed:  # the peer sent frames right after its last packet
                 self._channel_events(channel.receive_data(handshake.trailing_data, now))
             if self._socket is not None and not self._closed:
-                self._socket.start_reading()
+                self._socket.start_reading(self._read_socket if channel.can_read else None)
         if not self._closed:
             self._arm_timer(now)
             self._flush()
 
-    def _channel_events(self, events: list[Signal | ConnectionLost]) -> None:
+    def _read_socket(self, fd: int) -> tuple[int, list[Event]]:
+        return (0, []) if self.channel is None else self.channel.read(fd, self._loop.time())
+
+    def _channel_events(self, events: list[Event]) -> None:
         if events:
             lost = events.pop() if type(events[-1]) is ConnectionLost else None
             self._delegate.signals_received(self, cast("list[Signal]", events))

@@ -15,8 +15,10 @@ import socket
 import termios
 import threading
 import time
+from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
+from erlmesh.proto.channel import Event
 from erlmesh.proto.send_queue import Buffer
 
 __all__ = ["DistSocket", "ExternalWrites", "SocketOwner", "SocketQueue", "socket_fd"]
@@ -43,6 +45,9 @@ class SocketOwner(Protocol):
     """The asyncio protocol of the connection. All calls come from the event loop."""
 
     def data_received(self, data: bytes) -> None: ...
+
+    def events_received(self, events: list[Event]) -> None:
+        """The function that was passed to :meth:`DistSocket.start_reading` returned these events."""
 
     def data_written(self, size: int) -> None:
         """``size`` bytes of the queue were written, because the socket became writable."""
@@ -102,6 +107,10 @@ class DistSocket:
         self._lock = threading.Lock()
         """Held during every read and write of the socket and every change of the fields that a thread uses."""
         self._queue: SocketQueue | None = None
+        self._flush_queue: Callable[[int], int] | None = None
+        """The queue's own function that writes to a descriptor, if it has one."""
+        self._read: Callable[[int], tuple[int, list[Event]]] | None = None
+        """See ``start_reading``."""
         self._first = b""
         """Written before the queue: handshake packets, or the rest of a frame that a thread has written in part."""
         self._external_writes = NO_WRITES
@@ -124,6 +133,7 @@ class DistSocket:
     def use_queue(self, queue: SocketQueue) -> None:
         """From now on, write the data of ``queue``, after all data passed to :meth:`write`."""
         self._queue = queue
+        self._flush_queue = getattr(queue, "flush", None)
 
     @property
     def queued(self) -> int:
@@ -237,7 +247,7 @@ class DistSocket:
             return False
         return not any(unacknowledged)
 
-    # The caller of the next four must hold the lock.
+    # The caller of the next five must hold the lock.
 
     def _write_waiting(self) -> int:
         """Write what waits, until the socket is full. Return the bytes written of the queue."""
@@ -246,6 +256,8 @@ class DistSocket:
             self._first = self._first[self._send((self._first,)) :]
         if self.error is not None:
             self._drop_waiting()
+        elif self._flush_queue is not None:
+            total = 0 if self._first else self._send_queue(self._flush_queue)
         elif self._queue is not None:
             while not self._first and total < WRITE_SIZE and (buffers := self._queue.buffers()):
                 offered = sum(map(len, buffers))
@@ -255,6 +267,17 @@ class DistSocket:
                 if sent < offered:
                     break
         return total
+
+    def _send_queue(self, flush: Callable[[int], int]) -> int:
+        """Let the queue write itself. Return the bytes written."""
+        try:
+            sent = flush(self._fd)
+        except OSError as error:
+            self._fail(error)
+            return 0
+        if sent:
+            self.last_written_at = time.monotonic()
+        return sent
 
     def _send(self, buffers: list[Buffer] | tuple[bytes]) -> int:
         """Write to the socket without blocking. Return the number of bytes written; 0 if it is full or broken."""
@@ -295,8 +318,11 @@ class DistSocket:
 
     # Reading, in the event loop
 
-    def start_reading(self) -> None:
+    def start_reading(self, read: Callable[[int], tuple[int, list[Event]]] | None = None) -> None:
         """Read the socket in place of the transport, and pass the data to ``owner.data_received``.
+
+        If ``read`` is given, it is called with the descriptor when data has arrived. It reads once, as ``os.read``
+        does, and returns the number of bytes and the events for ``owner.events_received``.
 
         Do not call this in ``connection_made``, because uvloop starts to read after it. Without a free descriptor the
         transport continues to read.
@@ -304,24 +330,33 @@ class DistSocket:
         if self._closing or self._detached or self._transport.is_closing() or not self._open_duplicate():
             return
         self._transport.pause_reading()
+        self._read = read
         assert self._duplicate is not None
         self._loop.add_reader(self._duplicate, self._on_readable)
         self._reading = True
 
     def _on_readable(self) -> None:
+        data, events = b"", None
         try:
-            with self._lock:
-                data = os.read(self._fd, READ_SIZE)
+            if self._read is not None:  # without the lock: the signals of the data are decoded in this call
+                size, events = self._read(self._fd)
+            else:
+                with self._lock:
+                    data = os.read(self._fd, READ_SIZE)
+                size = len(data)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
-            self.error, data = self.error or error, b""
-        if not data:  # the transport sees the end of the stream once more and reports it
+            self.error, size = self.error or error, 0
+        if not size:  # the transport sees the end of the stream once more and reports it
             self._stop_reading()
             self._transport.resume_reading()
             return
         try:
-            self._owner.data_received(data)
+            if events is None:
+                self._owner.data_received(data)
+            else:
+                self._owner.events_received(events)
         except BaseException:  # signals may be lost, so the connection must end; a transport does the same
             self.abort()
             raise

@@ -11,11 +11,11 @@ import math
 from typing import Final
 
 from erlmesh.collector import without_collector
-from erlmesh.errors import DecodeError, RemoteProtocolError
+from erlmesh.errors import DecodeError, ErlmeshError, RemoteProtocolError
 from erlmesh.proto.control import Signal
 from erlmesh.proto.flags import Flags
 from erlmesh.proto.frame_reader import FrameTooLong
-from erlmesh.proto.wire import Wire, WireFactory
+from erlmesh.proto.wire import WireFactory, make_wire, socket_wire
 from erlmesh.records import record
 from erlmesh.terms import Atom, Pid, Term
 
@@ -91,11 +91,12 @@ class Channel:
         net_ticktime: float = NET_TICKTIME,
         max_frame: int = MAX_FRAME,
         max_unfinished: int = MAX_UNFINISHED,
-        make_wire: WireFactory = Wire,
+        make_wire: WireFactory = make_wire,
     ) -> None:
         self.peer = peer
         self.wire = make_wire(Atom(peer), Atom(local_name), flags, max_frame, max_unfinished)
         """Frames in, and the queue of frames out."""
+        self._socket_wire = socket_wire(self.wire)
         self.net_ticktime = net_ticktime
         self._interval = net_ticktime / _TICK_INTENSITY
         self.lost = False
@@ -116,20 +117,54 @@ class Channel:
         """
         if self.lost or not data:
             return []
-        self._last_received_at = now  # any data counts, also a part of a frame: a long frame is not an idle peer
-        self._bytes_in += len(data)
         events: list[Event] = []
         ticks = self.wire.ticks_in
         try:
             without_collector(self.wire.receive_data, data, events)  # type: ignore[arg-type]
-        except FrameTooLong as error:
-            events.append(self._mark_lost("emsgsize", str(error)))
-        except (RemoteProtocolError, DecodeError) as error:
-            events.append(self._mark_lost("killed", str(error)))
+        except ErlmeshError as error:
+            events.append(self._invalid(error))
+        self._note_received(len(data), events, ticks, now)
+        return events
+
+    @property
+    def can_read(self) -> bool:
+        """Whether :meth:`read` can be used."""
+        return self._socket_wire is not None
+
+    def read(self, fd: int, now: float) -> tuple[int, list[Event]]:
+        """Read once from a socket that does not block. Return the number of bytes, 0 at the end, and the events.
+
+        The events are those of :meth:`receive_data`. Raises OSError, which is BlockingIOError if no data has arrived.
+        """
+        wire = self._socket_wire
+        if self.lost or wire is None:
+            return 0, []
+        events: list[Event] = []
+        ticks = self.wire.ticks_in
+        try:
+            size = wire.read(fd, events)  # type: ignore[arg-type]
+        except ErlmeshError as error:
+            size = wire.last_read
+            events.append(self._invalid(error))
+        if size:
+            self._note_received(size, events, ticks, now)
+        return size, events
+
+    def _invalid(self, error: ErlmeshError) -> ConnectionLost:
+        """Return the event for invalid data. Any other error is a fault of this node and is raised."""
+        if isinstance(error, FrameTooLong):
+            return self._mark_lost("emsgsize", str(error))
+        if isinstance(error, (RemoteProtocolError, DecodeError)):
+            return self._mark_lost("killed", str(error))
+        raise error
+
+    def _note_received(self, size: int, events: list[Event], ticks: int, now: float) -> None:
+        """Record a read. ``ticks`` is the number of ticks that had been received before it."""
+        self._last_received_at = now  # any data counts, also a part of a frame: a long frame is not an idle peer
+        self._bytes_in += size
         self._signals_in += len(events) - self.lost  # the ConnectionLost event is not a signal
         if self.wire.ticks_in > ticks:
             self._answer_tick()
-        return events
 
     def send(self, signal: Signal) -> None:
         """Queue ``signal``. On a lost channel this does nothing.

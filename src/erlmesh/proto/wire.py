@@ -1,7 +1,7 @@
 """The frames of one connection: bytes to signals, and signals to a queue of bytes.
 
-This is the implementation in Python. Another one may have the same interface, because the channel gets a factory. It
-must write the same bytes and raise the same errors. The interface::
+There are two implementations, :class:`PureWire` and the native ``erlmesh_native.Wire``. Both write the same bytes and
+raise the same errors. The interface::
 
     Wire(peer, local_name, flags, max_frame, max_unfinished)
 
@@ -14,24 +14,27 @@ must write the same bytes and raise the same errors. The interface::
 
     data_to_send()                   takes everything: transports that are not plain sockets
     buffers()  advance(size)         for a socket
+    read(fd, signals)  flush(fd)     native only: the same without a copy, see :class:`SocketWire`
     clear()
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Protocol, TypeAlias, cast
 
+from erlmesh import native
+from erlmesh.proto.control import Signal
 from erlmesh.proto.flags import Flags
 from erlmesh.proto.frame_reader import FrameReader
 from erlmesh.proto.frame_writer import TICK, FrameWriter
 from erlmesh.proto.send_queue import SendQueue
 from erlmesh.terms import Atom
 
-__all__ = ["Wire", "WireFactory"]
+__all__ = ["PureWire", "SocketWire", "Wire", "WireFactory", "make_wire", "socket_wire"]
 
 
-class Wire:
+class PureWire:
     """The frames of the connection between ``local_name`` and ``peer``.
 
     ``flags`` are the capabilities that both nodes have. A received frame has at most ``max_frame`` bytes, and all
@@ -82,5 +85,33 @@ class Wire:
         return self._reader.ticks
 
 
+Wire: TypeAlias = PureWire
+"""A wire of either build, for type checkers."""
+
+
+class SocketWire(Protocol):
+    """What a native wire can do besides. The descriptor belongs to a socket that does not block."""
+
+    last_read: int
+    """Bytes of the last read, also if it raised an error for an invalid frame."""
+
+    def read(self, fd: int, signals: list[Signal]) -> int:
+        """Read once, and do the same with the data as ``receive_data``. Return the number of bytes, 0 at the end.
+
+        Raises OSError, which is BlockingIOError if no data has arrived.
+        """
+
+    def flush(self, fd: int) -> int:
+        """Write queued data. Return the number of bytes, 0 if the socket is full. Raises OSError if it is broken."""
+
+
 WireFactory: TypeAlias = Callable[[Atom, Atom, Flags, int, int], Wire]
-"""Makes the wire of a connection; the arguments are those of :class:`Wire`."""
+"""Makes the wire of a connection; the arguments are those of :class:`PureWire`."""
+
+make_wire: WireFactory = PureWire if native.module is None else native.module.Wire
+"""Makes a wire of the build that runs."""
+
+
+def socket_wire(wire: Wire) -> SocketWire | None:
+    """Return a wire as one that reads and writes a socket itself; None if it cannot."""
+    return None if isinstance(wire, PureWire) else cast("SocketWire", wire)
