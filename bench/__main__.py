@@ -37,6 +37,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--only", metavar="FAMILIES", help=f"some families of measures, by commas: {', '.join(NAMES)}")
     parser.add_argument("--rounds", type=int, help="how often to repeat all measures (3; 1 with --quick)")
     parser.add_argument("--quick", action="store_true", help="one round with a fifth of the messages")
+    parser.add_argument(
+        "--minutes", type=float, default=10.0, help="start no round that would end later than this (10)"
+    )
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies the numbers of messages (1.0)")
     parser.add_argument("--judge", metavar="NAME", help="the contender that must meet the lines (the first native one)")
     parser.add_argument("--spread", action="store_true", help="also print min, max and the CPU time of each operation")
@@ -79,6 +82,8 @@ def main() -> int:
         machine = describe_machine(options.contenders, harness.otp_release())
         try:
             for number in range(options.rounds):
+                if number and (time.monotonic() - started) * (number + 1) / number > options.minutes * 60:
+                    break
                 run_round(harness, options, number, rounds, failures)
         except KeyboardInterrupt:
             interrupted = 130
@@ -121,9 +126,10 @@ def report(
     print(table(rounds, options.judge))
     if options.spread:
         print("\n" + spread_table(rounds))
-    count = f"{options.rounds} round{'s' if options.rounds > 1 else ''}"
-    print(f"\n{count} in {seconds:.0f} s. The numbers are medians. A ratio is the contender over the BEAM of this run")
-    print(f"(OTP {machine['otp']}). CPU is the ratio of the processor time of one operation on the measured node.")
+    count = max(map(len, rounds.values()))
+    print(f"\n{count} round{'s' if count > 1 else ''} in {seconds:.0f} s. The numbers are medians.")
+    print(f"A ratio is the contender over the BEAM of this run (OTP {machine['otp']}).")
+    print("CPU is the ratio of the processor time of one operation on the measured node.")
     if options.judge:
         missed, lines = summary(rounds, options.judge)
         print(f"\n{options.judge} meets {lines - len(missed)} of {lines} lines." + (" It misses:" if missed else ""))
