@@ -19,6 +19,7 @@ from bench.contenders import ROOT, Contender, available, default_contenders, par
 from bench.harness import BenchHarness, MeasureFailed
 from bench.machine import describe_machine
 from bench.measures import MEASURES
+from bench.page import BEGIN, END, has_section, update_page
 from bench.report import Rounds, spread_table, summary, table, write_json
 from cluster import running_cluster
 
@@ -45,6 +46,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--spread", action="store_true", help="also print min, max and the CPU time of each operation")
     parser.add_argument("--json", type=Path, default=ROOT / "bench" / "latest.json", help="the file for the numbers")
     parser.add_argument("--chart", type=Path, help="write an SVG chart to this file")
+    parser.add_argument("--page", type=Path, help="write the table into this Markdown page, between its two comments")
     options = parser.parse_args(arguments)
     try:
         options.contenders = parse_contenders(options.contenders) if options.contenders else default_contenders()
@@ -57,6 +59,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     for name in chosen:
         if name not in NAMES:
             parser.error(f"{name!r} is not a family of measures: it is one of {', '.join(NAMES)}")
+    if options.page and not has_section(options.page):
+        parser.error(f"{options.page} has no section for the table: {BEGIN} and {END}")
     options.measures = [measure for measure in MEASURES if measure.__name__ in chosen]
     options.rounds = options.rounds or (1 if options.quick else 3)
     options.scale *= QUICK_SCALE if options.quick else 1.0
@@ -140,6 +144,8 @@ def report(
     write_json(options.json, rounds, machine, failures)
     if options.chart:
         write_chart(options.chart, rounds, machine)
+    if options.page:
+        update_page(options.page, rounds, machine)
 
 
 def show(progress: str) -> None:

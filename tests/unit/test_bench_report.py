@@ -6,11 +6,19 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from bench.chart import chart
-from bench.contenders import parse_contenders
+from bench.contenders import ROOT, parse_contenders
+from bench.page import BEGIN, END, has_section, update_page
 from bench.report import result, spread_table, summary, table, to_json, verdict, verdict_text
 from bench.rows import ROWS, cpu_key
 
-MACHINE = {"date": "2026-11-30", "otp": "25", "python": "3.11", "processor": "a processor"}
+MACHINE = {
+    "date": "2026-11-30",
+    "otp": "25",
+    "python": "3.11",
+    "processor": "a processor",
+    "cores": 2,
+    "load_before": [0.5],
+}
 
 
 def row(key):
@@ -128,6 +136,27 @@ def test_a_shorter_time_is_a_bar_to_the_right_of_the_line_of_the_beam():
     slower, faster = bars
     assert {"0.50", "2.00"} <= set(texts)
     assert float(slower.get("x")) < float(beam.get("x1")) == float(faster.get("x"))
+
+
+def test_a_page_gets_the_table_between_its_two_comments(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+
+    update_page(page, rounds_of("received", 100, 150, 2.0, 1.0), MACHINE)
+
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "| small messages received | 100 1/s | 1.50× | 0.50 |" in text
+    assert "old" not in text
+
+
+def test_a_page_without_the_comments_has_no_section(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("text")
+
+    assert not has_section(page)
+    assert has_section(ROOT / "docs" / "explanation" / "performance.md")
 
 
 def test_contenders_are_read_from_a_list_and_a_beam_is_always_one():
