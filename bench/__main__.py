@@ -83,7 +83,7 @@ def main() -> int:
     interrupted = 0
     with tempfile.TemporaryDirectory() as scratch, running_cluster(Path(scratch)) as cluster:
         harness = BenchHarness(cluster, Path(scratch), scale=options.scale)
-        machine = describe_machine(options.contenders, harness.otp_release())
+        machine = {**describe_machine(options.contenders, harness.otp_release()), "scale": options.scale}
         try:
             for number in range(options.rounds):
                 if number and (time.monotonic() - started) * (number + 1) / number > options.minutes * 60:

@@ -48,9 +48,13 @@ def markdown_table(rounds: Rounds, machine: Mapping[str, object]) -> str:
     count = max(map(len, rounds.values()))
     foot = (
         f"{machine['date']}: medians of {count} round{'s' if count > 1 else ''}, OTP {machine['otp']}, "
-        f"Python {machine['python']}, {machine['cores']} cores, load before the run {_load(machine):.1f}.\n"
+        f"Python {machine['python']}, {machine['cores']} cores, load before the run {_load(machine):.1f}."
     )
-    return "\n".join([*lines, "", foot])
+    scale = machine["scale"]
+    smaller = (
+        "" if scale == 1 else f" The run had {scale:g} times the numbers of messages and memberships in the labels."
+    )
+    return "\n".join([*lines, "", foot + smaller, ""])
 
 
 def _ratio_or_value(one: Result | None) -> str:

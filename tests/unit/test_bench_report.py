@@ -18,6 +18,7 @@ MACHINE = {
     "processor": "a processor",
     "cores": 2,
     "load_before": [0.5],
+    "scale": 0.5,
 }
 
 
@@ -148,6 +149,7 @@ def test_a_page_gets_the_table_between_its_two_comments(tmp_path):
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert "| small messages received | 100 1/s | 1.50× | 0.50 |" in text
+    assert "0.5 times the numbers of messages" in text
     assert "old" not in text
 
 
