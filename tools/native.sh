@@ -4,6 +4,7 @@
 #   native.sh --can-build         exit status 0 if this machine has a cargo that can build it
 #   native.sh --why-not           say why erlmesh runs in pure Python here
 #   native.sh --install PYTHON    build it and install it into the environment of PYTHON
+#   native.sh --sanitize PYTHON SECONDS   run the fuzzer with AddressSanitizer
 #   native.sh --check             check its format and lint it; only say so if there is no cargo
 set -eu
 cd "$(dirname "$0")/.."
@@ -41,10 +42,26 @@ install() { # PYTHON
     "$1" -m pip install --quiet --disable-pip-version-check --no-index --no-deps --force-reinstall build/native/*.whl
 }
 
+sanitize() { # PYTHON SECONDS
+    # AddressSanitizer is not stable in Rust. Its runtime comes from gcc. PYTHONMALLOC makes it see Python's objects.
+    runtime=$(gcc -print-file-name=libasan.so)
+    [ -e "$runtime" ] || { echo "AddressSanitizer needs gcc and its libasan" >&2; exit 1; }
+    target=$(rustc -vV | sed -n 's/^host: //p')
+    RUSTC_BOOTSTRAP=1 RUSTFLAGS='-Zsanitizer=address -Cdebug-assertions=on' cargo build --quiet --release --locked \
+        --manifest-path native/Cargo.toml --target "$target" --target-dir native/target/asan \
+        --config profile.release.lto=false --config profile.release.strip=false
+    mkdir -p build/asan
+    cp "native/target/asan/$target/release/liberlmesh_native.so" build/asan/erlmesh_native.so
+    # The sanitizer keeps freed memory for a while, so the memory grows.
+    LD_PRELOAD=$runtime ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc PYTHONPATH=build/asan:src:tests \
+        "$1" -m fuzz --seconds "$2" --memory-may-grow
+}
+
 case $1 in
     --can-build) can_build ;;
     --why-not) why_not ;;
     --install) install "$2" ;;
+    --sanitize) sanitize "$2" "$3" ;;
     --check)
         if can_build; then
             cargo fmt --manifest-path native/Cargo.toml --check
