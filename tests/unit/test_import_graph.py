@@ -12,7 +12,7 @@ import pytest
 SRC = Path(__file__).parent.parent.parent / "src"
 
 # Small, or built in. A module that is slow to import (pathlib, decimal, hashlib, …) is imported where it is used.
-ALLOWED = {"__future__", "random", "termios", "zlib"}
+ALLOWED = {"__future__", "gc", "random", "termios", "zlib"}
 # What `random` loads, by version of Python.
 ALLOWED |= {"_bisect", "_random", "_sha2", "_sha512", "bisect"}
 

@@ -13,12 +13,12 @@ import json
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
 
 from erlmesh.cli.connecting import hidden_client
 from erlmesh.cli.settings import add_node_options
 from erlmesh.errors import CallTimeout, ErlmeshError, NodeStartError, RemoteError
 from erlmesh.node import Node
+from erlmesh.records import fields, record
 from erlmesh.runtime.option_parsers import parse_seconds
 from erlmesh.terms import Atom, Term
 
@@ -46,7 +46,7 @@ MAX_SECONDS = 60.0
 Request = Callable[[], Awaitable[Term]]
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class BenchResult:
     """What ``--json`` prints. Times are microseconds, rates are per second. A node may not answer transfers."""
 
@@ -77,7 +77,8 @@ def run(options: argparse.Namespace) -> int:
     if seconds > MAX_SECONDS:
         raise ValueError(f"--seconds is {options.seconds}: a measurement runs for at most {MAX_SECONDS:g} seconds")
     result = asyncio.run(_run(options, seconds))
-    print(json.dumps(asdict(result)) if options.json else format_result(result))
+    figures = {each.name: getattr(result, each.name) for each in fields(BenchResult)}
+    print(json.dumps(figures) if options.json else format_result(result))
     return 0
 
 

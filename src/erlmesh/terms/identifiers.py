@@ -46,7 +46,7 @@ class Pid(ErlangStr):
         _set_serial(self, serial)
         _set_creation(self, creation)
 
-    # Pids and references are the keys of most tables, so these two are written out: they take half as long.
+    # Pids and references are the keys of most tables. With the methods of a record, a lookup takes 1.5 times as long.
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Pid):
