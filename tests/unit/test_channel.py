@@ -6,7 +6,7 @@ import struct
 from itertools import pairwise, product
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from erlmesh import native
@@ -697,6 +697,7 @@ def as_received(signal):
     return repr(signal).replace("Atom('true')", "True")
 
 
+@settings(deadline=None)  # some examples have a megabyte of messages
 @given(st.lists(ANY_SIGNAL, max_size=12), st.sampled_from(FRAMINGS))
 def test_any_signals_round_trip(sent, flags):
     assert [as_received(event) for event in transfer(sent, flags)[0]] == [as_received(signal) for signal in sent]
@@ -716,6 +717,7 @@ def streams(draw):
     return stream
 
 
+@settings(deadline=None)
 @given(streams(), st.data())
 def test_any_split_of_the_bytes_gives_the_same_events(stream, data):
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=10)))
@@ -732,6 +734,7 @@ def test_any_split_of_the_bytes_gives_the_same_events(stream, data):
     assert whole.statistics().buffered == pieces.statistics().buffered
 
 
+@settings(deadline=None)
 @given(streams(), st.sampled_from(FRAMINGS))
 def test_any_bytes_give_signals_and_at_most_one_final_loss(stream, flags):
     events = plato(flags).receive_data(stream, 0.0)
