@@ -12,7 +12,7 @@ FIRST  ?= 0
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-# With cargo, each environment gets the native part. It is built again when its source changes.
+# With cargo, each environment gets the native part. It is built again when its source changes, once for all environments.
 CARGO  := $(if $(filter-out 0,$(ERLMESH_PURE)),,$(shell tools/native.sh --can-build && echo yes))
 NATIVE := $(if $(CARGO),$(VENV)/native.stamp)
 NATIVE_SOURCE := $(wildcard native/src/*.rs) native/Cargo.toml native/Cargo.lock native/pyproject.toml native/erlmesh_native.pyi
@@ -141,8 +141,12 @@ $(VENV)/run.stamp: pyproject.toml | $(VENV)/bin/python $(NATIVE)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[shell]'
 	@touch $@
 
-$(VENV)/native.stamp: $(NATIVE_SOURCE) tools/native.sh | $(VENV)/bin/python
-	@tools/native.sh --install $(BIN)/python
+build/native.stamp: $(NATIVE_SOURCE) tools/native.sh | $(VENV)/bin/python
+	@tools/native.sh --build $(BIN)/python
+	@touch $@
+
+$(VENV)/native.stamp: build/native.stamp | $(VENV)/bin/python
+	@tools/native.sh --install $(BIN)/python $(BIN)/python
 	@touch $@
 
 $(VENV)/docs.stamp: pyproject.toml $(VENV)/dev.stamp
@@ -155,7 +159,13 @@ $(VENV)/dev.stamp: pyproject.toml $(VENV)/run.stamp
 	@touch $@
 
 # Another Python, for `make pythons`, with the packages of tests/unit only. A Python from Debian has no pip of its own.
-$(VENV)-3.%/unit.stamp: pyproject.toml tools/python_of.py | $(VENV)/dev.stamp
+$(VENV)-3.%/packages.stamp: pyproject.toml tools/python_of.py | $(VENV)/dev.stamp
 	@python=$$($(BIN)/python tools/python_of.py 3.$*) && echo "setting up $(@D) ..." && "$$python" -m venv --clear --without-pip $(@D)
 	@$(BIN)/python -m pip --python $(@D)/bin/python install --quiet --disable-pip-version-check --editable '.[shell]' --group unit
 	@touch $@
+
+$(VENV)-3.%/unit.stamp: $(VENV)-3.%/packages.stamp $(if $(CARGO),build/native.stamp)
+	@$(if $(CARGO),tools/native.sh --install $(BIN)/python $(@D)/bin/python)
+	@touch $@
+
+.PRECIOUS: $(VENV)-3.%/packages.stamp

@@ -1,11 +1,12 @@
 #!/bin/sh
 # The native part of erlmesh (native/), for the Makefile:
 #
-#   native.sh --can-build         exit status 0 if this machine has a cargo that can build it
-#   native.sh --why-not           say why erlmesh runs in pure Python here
-#   native.sh --install PYTHON    build it and install it into the environment of PYTHON
+#   native.sh --can-build             exit status 0 if this machine has a cargo that can build it
+#   native.sh --why-not               say why erlmesh runs in pure Python here
+#   native.sh --build PYTHON          build its wheel in build/native; the tools go into the environment of PYTHON
+#   native.sh --install PYTHON INTO   install that wheel into the environment of INTO, another PYTHON or the same
 #   native.sh --sanitize PYTHON SECONDS   run the fuzzer with AddressSanitizer
-#   native.sh --check             check its format and lint it; only say so if there is no cargo
+#   native.sh --check                 check its format and lint it; only say so if there is no cargo
 set -eu
 cd "$(dirname "$0")/.."
 minimum=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' native/Cargo.toml)
@@ -27,7 +28,7 @@ why_not() {
     esac
 }
 
-install() { # PYTHON
+build() { # PYTHON
     echo "building the native part ..."
     "$1" -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
     "$1" -m pip install --quiet --disable-pip-version-check --group native
@@ -39,7 +40,10 @@ install() { # PYTHON
         echo "the native part (native/) could not be built: see above. ERLMESH_PURE=1 make … runs without it" >&2
         exit 1
     fi
-    "$1" -m pip install --quiet --disable-pip-version-check --no-index --no-deps --force-reinstall build/native/*.whl
+}
+
+install() { # PYTHON INTO
+    "$1" -m pip --python "$2" install --quiet --disable-pip-version-check --no-index --no-deps --force-reinstall build/native/*.whl
 }
 
 sanitize() { # PYTHON SECONDS
@@ -60,7 +64,8 @@ sanitize() { # PYTHON SECONDS
 case $1 in
     --can-build) can_build ;;
     --why-not) why_not ;;
-    --install) install "$2" ;;
+    --build) build "$2" ;;
+    --install) install "$2" "$3" ;;
     --sanitize) sanitize "$2" "$3" ;;
     --check)
         if can_build; then

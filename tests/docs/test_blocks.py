@@ -3,6 +3,7 @@
 import asyncio
 import doctest
 import json
+import os
 import re
 import subprocess
 import sys
@@ -177,11 +178,20 @@ def test_a_test_with_real_erlang_passes(block, tmp_path):
 # Programs and logs
 
 
+def program_environment(epmd_port):
+    """The environment of an example: its own EPMD port, and the build of this run."""
+    return {
+        "ERL_EPMD_PORT": str(epmd_port),
+        "ERLMESH_PURE": os.environ.get("ERLMESH_PURE", ""),
+        "PYTHONPATH": str(ROOT / "src"),
+    }
+
+
 def test_the_program_of_the_readme_prints_a_greeting(tmp_path, free_port):
     (code,) = (b.text for b in BLOCKS if b.page == "README.md" and "asyncio.run(" in b.text)
     script = tmp_path / "example.py"
     script.write_text(code)
-    environment = {"ERL_EPMD_PORT": str(free_port), "PYTHONPATH": str(ROOT / "src"), "PYTHONUNBUFFERED": "1"}
+    environment = {**program_environment(free_port), "PYTHONUNBUFFERED": "1"}
 
     with subprocess.Popen([sys.executable, script], env=environment, stdout=subprocess.PIPE, text=True) as example:
         try:
@@ -199,7 +209,7 @@ def test_the_log_names_the_line_that_blocks_the_loop(block, tmp_path, free_port)
 
     script = tmp_path / "worker.py"
     script.write_text(BLOCKS_THE_LOOP)
-    environment = {"ERL_EPMD_PORT": str(free_port), "PYTHONPATH": str(ROOT / "src"), "HOME": str(tmp_path)}
+    environment = {**program_environment(free_port), "HOME": str(tmp_path)}
 
     done = subprocess.run(
         [sys.executable, script], env=environment, capture_output=True, text=True, check=True, timeout=30

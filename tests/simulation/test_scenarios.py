@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from erlmesh import native
 from simulation.scenario import run_scenario
 
 HERE = Path(__file__).parent
@@ -29,9 +30,10 @@ HISTORIES = (
 )
 
 
-def histories(python, hash_seed):
+def histories(python, hash_seed, **variables):
     environment = {
         **os.environ,
+        **variables,
         "PYTHONHASHSEED": hash_seed,
         "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")]),
     }
@@ -54,6 +56,11 @@ def other_python():
 
 def test_history_does_not_depend_on_the_hash_seed():
     assert len({histories(sys.executable, hash_seed) for hash_seed in ("0", "1", "4711")}) == 1
+
+
+@pytest.mark.skipif(native.module is None, reason=f"nothing to compare: {native.description}")
+def test_history_does_not_depend_on_the_build():
+    assert histories(sys.executable, "0", ERLMESH_PURE="1") == histories(sys.executable, "0", ERLMESH_PURE="0")
 
 
 @pytest.mark.timeout(600)  # the other Python may have to be downloaded
