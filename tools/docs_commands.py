@@ -12,7 +12,7 @@ import textwrap
 from pathlib import Path
 from typing import Final
 
-from erlmesh.cli.main import COMMANDS, build_parser
+from erlmesh.cli.commands import COMMANDS, build_parser
 
 TARGET: Final = Path(__file__).parent.parent / "docs" / "reference" / "command-line.md"
 

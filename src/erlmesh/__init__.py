@@ -7,11 +7,14 @@ for example, runs every ten seconds in every container.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Final
 
 from erlmesh.version import __version__ as __version__
 
+TYPE_CHECKING = False  # type checkers take it as true; `typing` is not imported for `erlmesh --version`
+
 if TYPE_CHECKING:
+    from typing import Final
+
     from erlmesh.errors import (
         CalleeExited,
         CallError,

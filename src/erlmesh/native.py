@@ -10,9 +10,12 @@ from __future__ import annotations
 import importlib
 import os
 import warnings
-from typing import Any, Final
 
 from erlmesh.version import __version__
+
+TYPE_CHECKING = False  # type checkers take it as true; `typing` is not imported for `erlmesh --version`
+if TYPE_CHECKING:
+    from typing import Any, Final
 
 __all__ = ["description", "module", "reason"]
 

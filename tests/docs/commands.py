@@ -10,7 +10,7 @@ import shlex
 import yaml
 from blocks import ROOT
 
-from erlmesh.cli.main import build_parser
+from erlmesh.cli.commands import build_parser
 
 __all__ = ["check_command", "command_lines"]
 

@@ -96,11 +96,11 @@ def test_no_folder_is_an_error():
 
 
 def test_socket_folders_of_the_environment():
-    assert socket_folders({"ERLMESH_STATE": "/s", "HOME": "/h"}) == [Path("/s")]
+    assert socket_folders({"ERLMESH_STATE": "/s", "HOME": "/h"}) == ["/s"]
     assert socket_folders({"HOME": "/h", "XDG_STATE_HOME": "/x", "XDG_RUNTIME_DIR": "/run/user/1"}) == [
-        Path("/run/user/1/erlmesh"),
-        Path("/x/erlmesh"),
-        Path("/h/.local/state/erlmesh"),
+        "/run/user/1/erlmesh",
+        "/x/erlmesh",
+        "/h/.local/state/erlmesh",
     ]
     assert socket_folders({"XDG_STATE_HOME": "relative"}) == []
     assert os.environ.get("ERLMESH_STATE") is None

@@ -20,19 +20,21 @@ PROGRAM = """
 import sys
 
 sys.path.insert(0, {src!r})
-import asyncio
-
+{first}
 before = set(sys.modules)
 {statement}
 print(*sorted(set(sys.modules) - before))
 """
 
 
-def loaded_by(statement):
-    """The modules that a fresh interpreter without site-packages loads for a statement, beside those of asyncio."""
-    program = PROGRAM.format(src=str(SRC), statement=statement)
+def loaded_by(statement, *, asyncio=True):
+    """The modules that a fresh interpreter without site-packages loads for a statement, beside those of asyncio.
+
+    Without ``asyncio``, also those of asyncio count.
+    """
+    program = PROGRAM.format(src=str(SRC), statement=statement, first="import asyncio" if asyncio else "")
     output = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=True)
-    return set(output.stdout.split())
+    return set(output.stdout.splitlines()[-1].split())  # a command may print lines before
 
 
 def test_the_node_loads_only_allowed_modules_of_the_standard_library():
@@ -58,3 +60,35 @@ def test_the_package_alone_loads_almost_nothing(statement):
     found = loaded_by(statement)
 
     assert {module for module in found if module.startswith("erlmesh")} <= {"erlmesh", "erlmesh.version"}
+
+
+RUN = "from erlmesh.cli.main import main; sys.argv[1:] = {arguments!r}; status = main()"
+
+
+def test_the_version_is_printed_without_a_parser_and_an_event_loop():
+    found = loaded_by(RUN.format(arguments=["--version"]), asyncio=False)
+
+    assert not found & {"argparse", "asyncio", "logging", "re", "typing", "erlmesh.errors"}
+
+
+def test_the_health_check_loads_no_node_no_event_loop_and_no_log(tmp_path, monkeypatch):
+    monkeypatch.setenv("ERLMESH_STATE", str(tmp_path))
+    found = loaded_by(RUN.format(arguments=["health"]), asyncio=False)
+
+    assert "erlmesh.cli.health" in found
+    assert not found & {"asyncio", "logging", "pathlib", "shutil", "threading", "erlmesh.node", "erlmesh.terms"}
+
+
+def test_the_port_mapper_loads_no_node():
+    found = loaded_by("import erlmesh.cli.epmd")
+
+    assert "erlmesh.net.epmd" in found
+    assert not found & {"erlmesh.node", "erlmesh.runtime.config", "erlmesh.etf", "erlmesh.cli.settings"}
+
+
+def test_the_commands_that_ask_one_node_load_no_shell_and_no_discovery():
+    found = loaded_by("import erlmesh.cli.ping")
+
+    assert "erlmesh.node" in found
+    assert not {module for module in found if module.startswith(("erlmesh.shell", "erlmesh.doctor"))}
+    assert not found & {"erlmesh.discovery.discovery", "erlmesh.net.health"}

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 
-from erlmesh.cli.connecting import hidden_client
+from erlmesh.cli.hidden_client import hidden_client
 from erlmesh.cli.settings import add_node_options
 from erlmesh.errors import CallTimeout, ErlmeshError, NodeStartError, RemoteError
 from erlmesh.node import Node

@@ -10,7 +10,7 @@ import asyncio
 import errno
 from functools import partial
 
-from erlmesh.cli.settings import add_verbose
+from erlmesh.cli.log_setup import add_verbose
 from erlmesh.cli.shutdown import run_until_signal
 from erlmesh.errors import NodeStartError
 from erlmesh.net.epmd import EpmdServer, default_port, registered_names

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import sys
 from typing import TextIO
 
-__all__ = ["configure_log"]
+__all__ = ["add_verbose", "configure_log"]
+
+
+def add_verbose(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-v", "--verbose", action="count", default=0, help="log nodes that connect and disconnect; -vv logs more"
+    )
 
 
 def configure_log(verbose: int) -> None:

@@ -8,9 +8,10 @@ import shlex
 import sys
 
 from erlmesh import Atom, ErlmeshError, Node, Pid, Term
-from erlmesh.cli.connecting import blocked_peers, hidden_client
+from erlmesh.cli.hidden_client import hidden_client
 from erlmesh.cli.settings import add_node_options
 from erlmesh.cli.term_parser import format_argument, parse_atom, parse_group
+from erlmesh.doctor.service_checks import parse_blocked_peers
 from erlmesh.formatting import format_elixir
 from erlmesh.records import record
 
@@ -82,7 +83,7 @@ async def _run(options: argparse.Namespace, question: _Question) -> int:
         hint = None if members else await _other_spelling(node, peer, question)
         if members is None and hint is None:
             raise ErlmeshError(f"{peer} has no pg2 group {format_elixir(question.group)}")
-        blocked = await blocked_peers(node, peer)
+        blocked = await _blocked_peers(node, peer)
     if not members:
         hint = hint or f"the group {format_elixir(question.group)} has no members on {peer}{question.other_service}"
         print(f"erlmesh: {hint}", file=sys.stderr)
@@ -135,3 +136,9 @@ def _spellings(group: Term) -> list[tuple[Term, str, str]]:
     except ValueError:
         return []  # not UTF-8, or too long for an atom
     return [(name, format_argument(name), "atom") for name in names]
+
+
+async def _blocked_peers(node: Node, peer: str) -> dict[str, float]:
+    """The nodes with a blocked event loop, as ``peer`` reports, with seconds. Empty if ``peer`` is a BEAM."""
+    request: Term = (Atom("call"), Atom("erlmesh"), Atom("blocked_peers"), [], Atom("user"))
+    return parse_blocked_peers(await node.call((Atom("rex"), Atom(peer)), request))

@@ -7,7 +7,7 @@ import asyncio
 import sys
 import time
 
-from erlmesh.cli.connecting import hidden_client
+from erlmesh.cli.hidden_client import hidden_client
 from erlmesh.cli.settings import add_node_options
 from erlmesh.errors import ConnectError
 

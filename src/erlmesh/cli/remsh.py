@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 
-from erlmesh.cli.connecting import hidden_client
+from erlmesh.cli.hidden_client import hidden_client
 from erlmesh.cli.settings import add_node_options
 from erlmesh.shell import frontend
 from erlmesh.shell.remsh_client import RemoteSession

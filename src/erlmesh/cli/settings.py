@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from erlmesh.cli.cookie import find_cookie
+from erlmesh.cli.log_setup import add_verbose
 from erlmesh.cli.node_options import (
     AUTO,
     LOOPBACK,
@@ -86,12 +87,6 @@ def add_node_options(parser: argparse.ArgumentParser, *, client: bool = False) -
     group = parser.add_argument_group("options of the node, with their environment variables")
     add_options_of(group, NodeConfig, NodeSettings, clients=client)
     add_verbose(parser)
-
-
-def add_verbose(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "-v", "--verbose", action="count", default=0, help="log nodes that connect and disconnect; -vv logs more"
-    )
 
 
 def read_settings(arguments: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> NodeSettings:

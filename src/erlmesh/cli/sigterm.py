@@ -6,31 +6,32 @@ in a handler of our own would hit any task that runs at that moment.
 
 from __future__ import annotations
 
+import contextlib
 import signal
-import threading
 from types import FrameType
 from typing import Final
 
 __all__ = ["EXIT_SIGTERM", "install_sigterm_handler", "sigterm_received"]
 
 EXIT_SIGTERM: Final = 128 + signal.SIGTERM
-_received: Final = threading.Event()
+_received: Final[list[int]] = []
+"""The signals that arrived. Not a threading.Event: `erlmesh health` does not import threading."""
 
 
 def install_sigterm_handler() -> None:
     """Makes SIGTERM raise ``KeyboardInterrupt``, until a command installs a handler of its own."""
     _received.clear()
-    if threading.current_thread() is threading.main_thread():
+    with contextlib.suppress(ValueError):  # another thread than the main thread cannot install a handler
         signal.signal(signal.SIGTERM, _forward_to_sigint)
 
 
 def sigterm_received() -> bool:
     """Whether the last interrupt was SIGTERM, not Ctrl-C."""
-    return _received.is_set()
+    return bool(_received)
 
 
-def _forward_to_sigint(_number: int, frame: FrameType | None) -> None:
-    _received.set()
+def _forward_to_sigint(number: int, frame: FrameType | None) -> None:
+    _received.append(number)
     ctrl_c = signal.getsignal(signal.SIGINT)
     if not callable(ctrl_c):  # A shell starts background commands with SIGINT ignored.
         raise KeyboardInterrupt

@@ -13,7 +13,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,7 +36,7 @@ class HealthServer:
     is created in the first of ``folders`` that can be written.
     """
 
-    def __init__(self, node: str, report: Callable[[], dict[str, Any]], folders: list[Path]) -> None:
+    def __init__(self, node: str, report: Callable[[], dict[str, Any]], folders: Iterable[str | Path]) -> None:
         """Start the server. Raises ``OSError`` if no folder can be written."""
         self._loop = asyncio.get_running_loop()
         self._loop_thread_id = threading.get_ident()
@@ -95,10 +95,10 @@ class HealthServer:
         return {"alive": False, "loop_ms": round(blocked_for * 1000, 1), "blocked_by": blocked_by}
 
 
-def _listen(node: str, folders: list[Path]) -> tuple[Path, socket.socket]:
+def _listen(node: str, folders: Iterable[str | Path]) -> tuple[Path, socket.socket]:
     """Listen on a socket in the first folder that can be written. Raises the last ``OSError`` if there is none."""
     last_error: OSError = FileNotFoundError("there is no home folder, and ERLMESH_STATE is not set")
-    for folder in folders:
+    for folder in map(Path, folders):
         path = folder / f"{node}.health"
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:

@@ -1,4 +1,7 @@
-"""The client of a node's health server. It imports little, because containers check their health every few seconds."""
+"""The client of a node's health server.
+
+It imports little, not even pathlib, because containers check their health every few seconds.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ import json
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, Final
 
 __all__ = ["read_health", "short_socket_path", "socket_folders"]
@@ -15,23 +17,23 @@ __all__ = ["read_health", "short_socket_path", "socket_folders"]
 MAX_RESPONSE_BYTES: Final = 1 << 16
 
 
-def socket_folders(environment: Mapping[str, str]) -> list[Path]:
+def socket_folders(environment: Mapping[str, str]) -> list[str]:
     """Return the folders that may contain the socket, most likely first.
 
     It is ERLMESH_STATE if that is set, otherwise XDG's runtime folder and state folder.
     """
     if state := environment.get("ERLMESH_STATE"):
-        return [Path(state)]
+        return [state]
     home = environment.get("HOME")
     named = [
         environment.get("XDG_RUNTIME_DIR"),
         environment.get("XDG_STATE_HOME"),
         f"{home}/.local/state" if home else None,
     ]
-    return [Path(root) / "erlmesh" for root in named if root and Path(root).is_absolute()]
+    return [os.path.join(root, "erlmesh") for root in named if root and os.path.isabs(root)]  # noqa: PTH117, PTH118
 
 
-def read_health(path: Path, timeout: float) -> dict[str, Any]:
+def read_health(path: str | os.PathLike[str], timeout: float) -> dict[str, Any]:
     """Return the report of the node with the socket ``path``.
 
     Raises ``OSError``. ``ConnectionRefusedError`` means that the node was killed and left its socket file behind.
@@ -50,10 +52,11 @@ def read_health(path: Path, timeout: float) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def short_socket_path(path: Path) -> Iterator[str]:
+def short_socket_path(path: str | os.PathLike[str]) -> Iterator[str]:
     """Give a short name for ``path``. A Unix socket's address has room for 107 bytes only."""
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    parent, name = os.path.split(path)
+    folder = os.open(parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        yield f"/proc/self/fd/{folder}/{path.name}"
+        yield f"/proc/self/fd/{folder}/{name}"
     finally:
         os.close(folder)
