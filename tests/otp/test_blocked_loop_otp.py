@@ -125,3 +125,58 @@ def test_a_resumed_node_keeps_its_links_to_nodes_that_kept_sending(cluster, otp)
     assert not python.logged(f"lost {beam.name}")
     assert beam.eval("receive {nodedown, Lost} -> Lost after 0 -> nobody end") == Atom("nobody")
     assert beam.ping(python.name)
+
+
+COLLECT = """
+async def collect(me):
+    me.register("sink")
+    async for size in me:
+        if size == "stop":
+            return
+        sizes.append(len(size))
+sizes = []
+node.spawn(collect)
+"""
+BROADCAST = """
+Data = binary:copy(<<1>>, 32768),
+Send = fun(_, Longest) ->
+    Began = erlang:monotonic_time(millisecond),
+    [{sink, Node} ! Data || Node <- Nodes],
+    max(Longest, erlang:monotonic_time(millisecond) - Began)
+end,
+lists:foldl(Send, 0, lists:seq(1, 640))
+"""
+
+
+@pytest.mark.parametrize("how", ["sleeping", "computing"])
+def test_a_beam_that_sends_much_to_a_blocked_node_is_not_suspended(cluster, otp, how, tmp_path):
+    """20 MB to a blocked node and to another one. All sends are over while the loop is still blocked."""
+    beam = cluster.beam("beam", otp=otp)
+    nodes = [held, _] = [cluster.pynode("held"), cluster.pynode("other")]
+    for node in nodes:
+        node.eval(COLLECT)
+        assert beam.ping(node.name)
+    release = tmp_path / "release"
+
+    with ThreadPoolExecutor() as threads:
+        holding = threads.submit(held.eval, HOLD.format(how=BLOCKING_CODE[how], release=release), timeout=60)
+        wait_until(lambda: held.logged("holding"))
+        longest = beam.eval(BROADCAST, timeout=30, Nodes=[node.atom for node in nodes])
+        assert not holding.done()
+        release.touch()
+        holding.result()
+
+    assert longest < 2000  # a suspended process would wait until the end
+    for node in nodes:
+        wait_until(lambda node=node: node.eval("len(sizes)") == 640, what=f"all messages at {node.name}")
+        assert node.eval("set(sizes)") == {32768}
+    assert set(beam.nodes()) == {node.name for node in nodes}
+
+
+HOLD = """
+import os, time, zlib
+data = bytes(range(256)) * 20_000
+print("holding", flush=True)
+while not os.path.exists("{release}"):
+    {how}
+"""

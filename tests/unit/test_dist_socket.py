@@ -11,6 +11,8 @@ import threading
 import pytest
 
 from erlmesh.net.dist_socket import NO_WRITES, READ_SIZE, DistSocket, socket_fd
+from erlmesh.net.watched_sockets import WatchedSockets
+from erlmesh.proto.receive_buffer import ReceiveBudget
 from erlmesh.proto.send_queue import SendQueue
 
 HIGH_WATER = 1 << 16
@@ -39,11 +41,15 @@ class LocalEnd(asyncio.Protocol):
         self.received = []
         self.written = 0
         self.queue = SendQueue()
+        self.budget = ReceiveBudget()
         self.socket = None
         self.lost = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport):
-        self.socket = DistSocket(transport, socket_fd(transport), self, high_water=HIGH_WATER)
+        self.socket = DistSocket(
+            transport, socket_fd(transport), self, high_water=HIGH_WATER, receive_budget=self.budget
+        )
+        self.socket.peer = "plato@h"
         self.socket.use_queue(self.queue)
 
     def data_received(self, data):
@@ -92,25 +98,26 @@ class SocketPair:
         return await asyncio.to_thread(self.read, size)
 
 
-def run_with_pair(factory, test):
-    async def main():
-        loop = asyncio.get_running_loop()
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            _, local_end = await loop.create_connection(LocalEnd, *server.getsockname())
-            local_end.socket.start_reading()
-            remote_socket, _ = server.accept()
-        remote_socket.settimeout(10)
-        with remote_socket:
-            try:
-                await test(SocketPair(local_end, remote_socket))
-            finally:
-                local_end.socket.close()
-                with contextlib.suppress(OSError):
-                    remote_socket.shutdown(socket.SHUT_RDWR)
-                await local_end.lost
+async def with_pair(test):
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        _, local_end = await loop.create_connection(LocalEnd, *server.getsockname())
+        local_end.socket.start_reading()
+        remote_socket, _ = server.accept()
+    remote_socket.settimeout(10)
+    with remote_socket:
+        try:
+            await test(SocketPair(local_end, remote_socket))
+        finally:
+            local_end.socket.close()
+            with contextlib.suppress(OSError):
+                remote_socket.shutdown(socket.SHUT_RDWR)
+            await local_end.lost
 
+
+def run_with_pair(factory, test):
     with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(main())
+        runner.run(with_pair(test))
 
 
 async def wait_until(condition):
@@ -487,5 +494,207 @@ def test_bytes_before_the_queue_are_written_first(factory):
         pair.socket.write(b"more")
 
         assert await pair.read_later(len(BIG) + 9) == BIG + b"moreframe"
+
+    run_with_pair(factory, test)
+
+
+# Reading from another thread
+
+
+def is_watched(pair):
+    return pair.socket in WatchedSockets.of_loop(asyncio.get_running_loop())._descriptors
+
+
+def send_and_serve(pair, data):
+    """The peer sends ``data`` and a thread reads it while the event loop is blocked. This alone must take all data."""
+
+    def run():
+        sending = threading.Thread(target=pair.remote_socket.sendall, args=(data,))
+        sending.start()
+        size = pair.local_end.budget.used + len(data)
+        while pair.local_end.budget.used < size:
+            assert pair.socket.serve_from_thread() == ""
+        sending.join()
+
+    from_a_thread(run)
+
+
+@on_every_loop
+def test_data_that_a_thread_has_read_comes_before_data_that_the_loop_reads(factory):
+    async def test(pair):
+        pair.remote_socket.sendall(b"first")
+        await wait_until(lambda: pair.received() == b"first")
+        send_and_serve(pair, BIG)
+        pair.remote_socket.sendall(b"last")
+
+        await wait_until(lambda: pair.received().endswith(b"last"))
+
+        assert pair.received() == b"first" + BIG + b"last"
+        assert pair.local_end.budget.used == 0
+
+    run_with_pair(factory, test)
+
+
+@on_every_loop
+def test_the_loop_takes_a_bounded_part_of_what_a_thread_has_read_in_one_iteration(factory):
+    async def test(pair):
+        send_and_serve(pair, BIG)
+        assert pair.local_end.received == []
+        sizes = []
+        while sum(sizes) < len(BIG):
+            await asyncio.sleep(0)
+            sizes.append(sum(map(len, pair.local_end.received)) - sum(sizes))
+
+        assert max(sizes) <= READ_SIZE
+
+    run_with_pair(factory, test)
+
+
+@on_every_loop
+def test_concurrent_reads_of_loop_and_thread_keep_the_order(factory):
+    async def test(pair):
+        done = threading.Event()
+
+        def serve():
+            while not done.is_set():
+                pair.socket.serve_from_thread()
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        try:
+            await asyncio.to_thread(pair.remote_socket.sendall, BIG)
+            await wait_until(lambda: sum(map(len, pair.local_end.received)) == len(BIG))
+        finally:
+            done.set()
+            serving.join()
+
+        assert pair.received() == BIG
+        assert pair.local_end.budget.used == 0
+
+    run_with_pair(factory, test)
+
+
+@on_every_loop
+def test_a_thread_reads_no_more_than_the_limit_and_the_loop_starts_again(factory):
+    async def test(pair):
+        pair.local_end.budget.limit = 100_000
+        sending = threading.Thread(target=pair.remote_socket.sendall, args=(BIG,))
+        sending.start()
+        while (peer := from_a_thread(pair.socket.serve_from_thread)) == "":
+            pass  # without await: the loop is blocked
+        assert peer == "plato@h"
+        assert pair.local_end.budget.used == 100_000
+        assert not is_watched(pair)
+
+        await wait_until(lambda: sum(map(len, pair.local_end.received)) == len(BIG))
+
+        sending.join()
+        assert pair.received() == BIG
+        assert is_watched(pair)
+
+    run_with_pair(factory, test)
+
+
+@on_every_loop
+def test_a_thread_that_may_read_nothing_because_of_other_connections_leaves_the_socket_to_the_loop(factory):
+    async def test(pair):
+        pair.local_end.budget.total_limit = 0
+        pair.remote_socket.sendall(b"data")
+        assert from_a_thread(pair.socket.serve_from_thread) == "plato@h"
+        assert not is_watched(pair)
+
+        await wait_until(lambda: pair.received() == b"data")
+        assert is_watched(pair)
+
+    run_with_pair(factory, test)
+
+
+@on_every_loop
+def test_with_the_limit_0_a_thread_reads_nothing(factory):
+    async def main():
+        loop = asyncio.get_running_loop()
+        local_end = LocalEnd()
+        local_end.budget.limit = 0
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            await loop.create_connection(lambda: local_end, *server.getsockname())
+            local_end.socket.start_reading()
+            remote_socket, _ = server.accept()
+        with remote_socket:
+            assert not is_watched(SocketPair(local_end, remote_socket))
+            local_end.socket.close()
+            await local_end.lost
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())
+
+
+@on_every_loop
+def test_the_end_that_a_thread_sees_is_reported_after_the_data(factory):
+    async def test(pair):
+        send_and_serve(pair, BIG)
+        pair.remote_socket.shutdown(socket.SHUT_WR)
+
+        def serve_until_the_end():
+            while is_watched_by(loop, pair):
+                pair.socket.serve_from_thread()
+
+        loop = asyncio.get_running_loop()
+        from_a_thread(serve_until_the_end)
+
+        assert await pair.local_end.lost is None
+        assert pair.received() == BIG
+        assert pair.local_end.events == ["eof"]
+
+    def is_watched_by(loop, pair):
+        return pair.socket in WatchedSockets.of_loop(loop)._descriptors
+
+    run_with_pair(factory, test)
+
+
+@on_every_loop
+def test_a_reset_that_a_thread_sees_is_the_reason_of_the_loss(factory):
+    async def test(pair):
+        pair.remote_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        pair.remote_socket.close()
+        while pair.socket.error is None:
+            from_a_thread(pair.socket.serve_from_thread)
+
+        await pair.local_end.lost
+
+        assert isinstance(pair.socket.error, ConnectionResetError)
+
+    run_with_pair(factory, test)
+
+
+@on_every_loop
+def test_what_a_thread_has_read_is_dropped_and_freed_when_the_connection_closes(factory):
+    async def test(pair):
+        send_and_serve(pair, BIG)
+        assert pair.local_end.budget.used == len(BIG)
+
+        pair.socket.close()
+
+        assert pair.local_end.budget.used == 0
+        assert not is_watched(pair)
+        assert from_a_thread(pair.socket.serve_from_thread) == ""
+        await pair.local_end.lost
+        assert pair.local_end.received == []
+
+    run_with_pair(factory, test)
+
+
+@on_every_loop
+def test_an_error_while_the_loop_takes_what_a_thread_has_read_ends_the_connection(factory):
+    async def test(pair):
+        errors = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context["exception"]))
+        error = RuntimeError("a fault in the node")
+        send_and_serve(pair, BIG)
+        pair.local_end.data_received = lambda _: (_ for _ in ()).throw(error)
+
+        await pair.local_end.lost
+
+        assert errors == [error]
+        assert pair.local_end.budget.used == 0
 
     run_with_pair(factory, test)

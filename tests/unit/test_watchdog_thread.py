@@ -9,7 +9,7 @@ import threading
 import time
 
 import pytest
-from test_dist_socket import on_every_loop
+from test_dist_socket import BIG, on_every_loop, run_with_pair, wait_until, with_pair
 
 from erlmesh.core import loop_watchdog
 from erlmesh.net import watchdog_thread as module
@@ -422,3 +422,106 @@ def test_a_function_that_held_the_gil_is_logged_afterwards(monkeypatch, caplog):
 
     assert re.search(r"no thread could run for \d+\.\d s", caplog.text)
     assert "in main\n" in caplog.text
+
+
+# Reading while the loop is blocked
+
+
+def blocked_while(condition):
+    """Block the loop, whose thread calls this, as long as the condition holds."""
+    deadline = time.monotonic() + 20
+    changed = threading.Event()
+    while condition():
+        changed.wait(0.001)
+        assert time.monotonic() < deadline
+
+
+@on_every_loop
+def test_a_peer_can_send_while_the_loop_is_blocked(factory):
+    async def test(pair):
+        node = FakeNode()
+        watchdog = WatchdogThread.attach(node)
+        sending = threading.Thread(target=pair.remote_socket.sendall, args=(BIG,))
+        sending.start()
+
+        blocked_while(sending.is_alive)
+
+        assert pair.local_end.received == []
+        await wait_until(lambda: sum(map(len, pair.local_end.received)) == len(BIG))
+        assert pair.received() == BIG
+        watchdog.detach(node)
+
+    run_with_pair(factory, test)
+
+
+def test_the_thread_reads_connections_that_are_older_and_younger_than_itself():
+    async def with_old(old):
+        async def with_young(young):
+            for pair in (old, young):
+                pair.remote_socket.sendall(b"data")
+                blocked_while(lambda pair=pair: pair.local_end.budget.used == 0)
+
+        node = FakeNode()
+        watchdog = WatchdogThread.attach(node)
+        await with_pair(with_young)
+        watchdog.detach(node)
+
+    run_with_pair(asyncio.SelectorEventLoop, with_old)
+
+
+def test_the_thread_reads_nothing_while_the_loop_reads(monkeypatch):
+    async def test(pair):
+        node = FakeNode()
+        watchdog = WatchdogThread.attach(node)
+        served = []
+        monkeypatch.setattr(pair.socket, "serve_from_thread", lambda: served.append(None) or "")
+        looks = []
+        look = watchdog._looks.look
+        monkeypatch.setattr(watchdog._looks, "look", lambda *arguments: looks.append(None) or look(*arguments))
+
+        for number in range(1, 10_000):
+            pair.remote_socket.sendall(b"x")
+            await wait_until(lambda number=number: len(pair.received()) == number)
+            if len(looks) > 10:
+                break
+
+        assert served == []
+        watchdog.detach(node)
+
+    run_with_pair(asyncio.SelectorEventLoop, test)
+
+
+def test_a_full_buffer_is_logged_once(caplog):
+    async def test(pair):
+        pair.local_end.budget.limit = 1000
+        node = FakeNode()
+        watchdog = WatchdogThread.attach(node)
+        sending = threading.Thread(target=pair.remote_socket.sendall, args=(BIG,))
+        sending.start()
+        blocked_while(lambda: "has reached the limit" not in caplog.text)
+        await wait_until(lambda: sum(map(len, pair.local_end.received)) == len(BIG))
+        sending.join()
+        assert pair.received() == BIG
+        watchdog.detach(node)
+
+    run_with_pair(asyncio.SelectorEventLoop, test)
+
+    assert caplog.text.count("the event loop is blocked, and the data from plato@h has reached the limit") == 1
+
+
+def test_an_idle_thread_sleeps_between_samples(monkeypatch):
+    async def test(pair):
+        waits = []
+        node = FakeNode()
+        node.net_ticktime = 60
+        watchdog = WatchdogThread.attach(node)
+        pair.remote_socket.sendall(b"x")
+        await wait_until(lambda: pair.received() == b"x")
+        await wait_until(lambda: not watchdog._looks.is_looking)
+        wait = watchdog._sockets.wait
+        monkeypatch.setattr(watchdog._sockets, "wait", lambda timeout: waits.append(timeout) or wait(timeout))
+        await wait_until(lambda: len(waits) >= 2)
+        assert min(waits) > 0.5
+        watchdog.detach(node)
+
+    run_with_pair(asyncio.SelectorEventLoop, test)

@@ -19,6 +19,7 @@ from erlmesh.proto.control import Signal
 from erlmesh.proto.frame_writer import TICK
 from erlmesh.proto.handshake import HandshakeCompleted
 from erlmesh.proto.handshake_driver import HandshakeDriver, HandshakeFailed
+from erlmesh.proto.receive_buffer import ReceiveBudget
 from erlmesh.terms import Pid, Term
 
 __all__ = ["SEND_QUEUE_FULL", "SEND_QUEUE_LIMIT", "ConnectionDelegate", "DistProtocol"]
@@ -67,7 +68,12 @@ class DistProtocol(asyncio.Protocol):
     """Runs ``handshake``, and then the channel that ``delegate`` returns, on one transport."""
 
     def __init__(
-        self, handshake: HandshakeDriver, delegate: ConnectionDelegate, *, send_queue_limit: int = SEND_QUEUE_LIMIT
+        self,
+        handshake: HandshakeDriver,
+        delegate: ConnectionDelegate,
+        *,
+        send_queue_limit: int = SEND_QUEUE_LIMIT,
+        receive_budget: ReceiveBudget | None = None,
     ) -> None:
         self.handshake: HandshakeDriver | None = handshake
         """None when the handshake has succeeded."""
@@ -85,6 +91,8 @@ class DistProtocol(asyncio.Protocol):
         """
         self._delegate = delegate
         self._send_queue_limit = send_queue_limit
+        self._receive_budget = receive_budget
+        """What may be buffered while the event loop is blocked. None is the default."""
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         """None while disconnected."""
@@ -121,7 +129,7 @@ class DistProtocol(asyncio.Protocol):
         if fd is None:
             transport.set_write_buffer_limits(high=HIGH_WATER)
         else:
-            self._socket = DistSocket(transport, fd, self, high_water=HIGH_WATER)
+            self._socket = DistSocket(transport, fd, self, high_water=HIGH_WATER, receive_budget=self._receive_budget)
         address = transport.get_extra_info("peername")
         self.peer_address = f"{address[0]} port {address[1]}" if isinstance(address, tuple) else str(address)
         self._arm_timer(0.0)
@@ -149,7 +157,7 @@ class DistProtocol(asyncio.Protocol):
     def eof_received(self) -> None:
         # The decision must be made here: after connection_lost the socket no longer knows what was acknowledged.
         if self.channel is not None and self._socket is not None:
-            self._record_external_writes(self.channel, self._socket)
+            self._record_thread(self.channel, self._socket)
             self.closed_after_ack = self.channel.sent_recently(self._loop.time()) and self._socket.all_acknowledged()
 
     def connection_lost(self, exception: Exception | None) -> None:
@@ -263,6 +271,7 @@ class DistProtocol(asyncio.Protocol):
             self.handshake, self.channel, self._open_channel = None, channel, channel
             if self._socket is not None:
                 self._socket.use_queue(channel.wire)
+                self._socket.peer = channel.peer
             self._delegate.connection_ready(self)
             if handshake.trailing_data and not self._closed:  # the peer sent frames right after its last packet
                 self._channel_events(channel.receive_data(handshake.trailing_data, now))
@@ -347,11 +356,13 @@ class DistProtocol(asyncio.Protocol):
                 SEND_QUEUE_FULL, f"{self._send_queue_limit >> 20} MiB waited for it, and it did not read them"
             )
 
-    def _record_external_writes(self, channel: Channel, connected_socket: DistSocket) -> None:
-        """Tell the channel what the watchdog thread wrote since the last call."""
+    def _record_thread(self, channel: Channel, connected_socket: DistSocket) -> None:
+        """Tell the channel what the watchdog thread wrote since the last call, and when it read last."""
         writes = connected_socket.take_external_writes()
         if writes.size:
             channel.note_external_write(writes.frames, writes.size, writes.last_at)
+        if connected_socket.last_thread_read_at is not None:
+            channel.note_external_read(connected_socket.last_thread_read_at)
 
     def _arm_timer(self, now: float) -> None:
         if self._timer is not None:
@@ -379,7 +390,7 @@ class DistProtocol(asyncio.Protocol):
             return
         if self.channel is not None:
             if self._socket is not None:
-                self._record_external_writes(self.channel, self._socket)
+                self._record_thread(self.channel, self._socket)
             self._channel_events(self.channel.handle_timeout(due))
             self._flush()
         elif self.handshake is not None:

@@ -1,8 +1,9 @@
 """Reads and writes the socket of one connection, in place of its asyncio transport.
 
 Data is written from the queue of the connection, without a second buffer. So another thread can write while the event
-loop is blocked: the queue always ends with a whole frame. The transport still makes and closes the connection, and it
-is the transport that reports the end of the stream.
+loop is blocked: the queue always ends with a whole frame. It reads then, too, into a buffer that the loop takes first
+when it runs again. The transport still makes and closes the connection, and it is the transport that reports the end of
+the stream.
 """
 
 from __future__ import annotations
@@ -18,13 +19,19 @@ import time
 from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
+from erlmesh.net.watched_sockets import WatchedSockets
 from erlmesh.proto.channel import Event
+from erlmesh.proto.receive_buffer import ReceiveBudget, ReceiveBuffer
 from erlmesh.proto.send_queue import Buffer
 
 __all__ = ["DistSocket", "ExternalWrites", "SocketOwner", "SocketQueue", "socket_fd"]
 
 READ_SIZE: Final = 256 * 1024
 """Maximum number of bytes of one read. There is one read per readiness callback, so that connections take turns."""
+THREAD_READ_SIZE: Final = 1 << 20
+"""Maximum number of bytes of one read by the watchdog thread. It waits for the GIL after each."""
+THREAD_TURN_SIZE: Final = 4 << 20
+"""Bytes after which the thread continues with the next connection."""
 WRITE_SIZE: Final = 1 << 20
 """Bytes after which a write continues in a later iteration of the event loop, even if the socket takes more."""
 RETRY_WITHOUT_FD: Final = 0.05
@@ -91,21 +98,45 @@ class DistSocket:
     It calls ``owner.pause_writing`` when more than ``high_water`` bytes wait, and ``owner.resume_writing`` when at most
     a quarter of that is left. The caller must call :meth:`detach` in the protocol's ``connection_lost``.
 
-    All methods are for the thread of the event loop, except :meth:`write_from_thread`, which is for any thread.
+    All methods are for the thread of the event loop, except :meth:`write_from_thread` and :meth:`serve_from_thread`,
+    which are for any thread. What the latter may buffer is in ``receive_budget``.
     """
 
-    def __init__(self, transport: asyncio.Transport, fd: int, owner: SocketOwner, *, high_water: int) -> None:
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        fd: int,
+        owner: SocketOwner,
+        *,
+        high_water: int,
+        receive_budget: ReceiveBudget | None = None,
+    ) -> None:
         self.error: OSError | None = None
         """Why the connection is broken. The transport will see the end of the stream."""
         self.last_written_at = time.monotonic()
         """When data was last written to the socket."""
+        self.last_thread_read_at: float | None = None
+        """When a thread last read data from the socket (``time.monotonic``)."""
+        self.progress = 0
+        """How many times the event loop has read, or taken data from the buffer."""
+        self.peer = ""
+        """The name of the peer, for the log."""
         self._transport = transport
         self._fd = fd
         self._owner = owner
         self._high_water = high_water
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()
-        """Held during every read and write of the socket and every change of the fields that a thread uses."""
+        """Held during every write to the socket and every change of the fields that a writing thread uses."""
+        self._read_lock = threading.RLock()
+        """Held during every read and every change of ``_buffer``, so that the bytes keep their order. Signals may be
+        decoded during a read, and finalizers may then write or close. So it is another lock, and it is reentrant.
+        """
+        self._receive_budget = receive_budget or ReceiveBudget()
+        self._buffer = ReceiveBuffer(self._receive_budget)
+        """What a thread has read while the event loop was blocked. The loop takes it before it reads."""
+        self._taking_scheduled = False
+        """``_take_buffered`` will run in the event loop."""
         self._queue: SocketQueue | None = None
         self._flush_queue: Callable[[int], int] | None = None
         """The queue's own function that writes to a descriptor, if it has one."""
@@ -333,25 +364,36 @@ class DistSocket:
         self._read = read
         assert self._duplicate is not None
         self._loop.add_reader(self._duplicate, self._on_readable)
-        self._reading = True
+        with self._read_lock:
+            self._reading = True
+            self._watch()
 
     def _on_readable(self) -> None:
+        self.progress += 1
         data, events = b"", None
         try:
-            if self._read is not None:  # without the lock: the signals of the data are decoded in this call
-                size, events = self._read(self._fd)
-            else:
-                with self._lock:
+            with self._read_lock:
+                if self._taking_scheduled:  # `_take_buffered` runs in this iteration or the next: its data comes first
+                    return
+                if self._read is not None:
+                    size, events = self._read(self._fd)
+                else:
                     data = os.read(self._fd, READ_SIZE)
-                size = len(data)
+                    size = len(data)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
             self.error, size = self.error or error, 0
+        except BaseException:
+            self.abort()
+            raise
         if not size:  # the transport sees the end of the stream once more and reports it
             self._stop_reading()
             self._transport.resume_reading()
             return
+        self._pass_on(data, events)
+
+    def _pass_on(self, data: bytes, events: list[Event] | None) -> None:
         try:
             if events is None:
                 self._owner.data_received(data)
@@ -361,11 +403,71 @@ class DistSocket:
             self.abort()
             raise
 
+    def _take_buffered(self) -> None:
+        """Pass on a part of what a thread has read. The rest follows in the next iterations of the event loop."""
+        self.progress += 1
+        with self._read_lock:
+            data = self._buffer.take(READ_SIZE)
+            self._taking_scheduled = self._buffer.size > 0
+            if self._reading and not self._taking_scheduled:
+                self._watch()  # the thread has stopped to watch the socket if the buffer was full
+        if self._taking_scheduled:
+            self._loop.call_soon(self._take_buffered)
+        if data:
+            self._pass_on(data, None)
+
+    def _watch(self) -> None:
+        """Let the watchdog thread read while the event loop is blocked. The caller holds ``_read_lock``."""
+        assert self._duplicate is not None
+        if self._receive_budget.limit:
+            WatchedSockets.of_loop(self._loop).watch(self, self._duplicate)
+
     def _stop_reading(self) -> None:
         if self._reading:
+            with self._read_lock:
+                self._reading = False
+                self._buffer.clear()
+                WatchedSockets.of_loop(self._loop).unwatch(self)
             assert self._duplicate is not None
             self._loop.remove_reader(self._duplicate)
-            self._reading = False
+
+    # Reading in another thread
+
+    def serve_from_thread(self) -> str:
+        """Read into the buffer, because the event loop is blocked. See :class:`WatchedSocket`."""
+        result, total = "", 0
+        if not self._read_lock.acquire(blocking=False):  # the loop reads at this moment
+            return ""
+        try:
+            while self._reading and total < THREAD_TURN_SIZE:
+                reserved = self._buffer.reserve(THREAD_READ_SIZE)
+                data = None
+                try:
+                    data = os.read(self._fd, reserved) if reserved else None
+                except (BlockingIOError, InterruptedError):
+                    break
+                except OSError as error:
+                    self.error = self.error or error  # the loop will read the end of the stream, without the error
+                finally:
+                    self._buffer.append(data or b"", reserved)
+                if not data:
+                    WatchedSockets.of_loop(self._loop).unwatch(self)
+                    result = "" if reserved else self.peer
+                    self._schedule_taking()  # it starts to watch again
+                    break
+                total += len(data)
+                self._schedule_taking()
+            if total:
+                self.last_thread_read_at = time.monotonic()
+        finally:
+            self._read_lock.release()
+        return result
+
+    def _schedule_taking(self) -> None:
+        if not self._taking_scheduled:
+            self._taking_scheduled = True
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._take_buffered)
 
     # Waiting until the socket is writable, in the event loop
 

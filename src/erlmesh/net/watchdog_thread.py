@@ -1,11 +1,13 @@
 """A thread that keeps connections alive while user code blocks the event loop.
 
-It sends ticks in place of the loop, and one signal that tells each peer why nothing else arrives. There is one thread
-for each event loop, as long as a node runs on it.
+It sends ticks in place of the loop, and one signal that tells each peer why nothing is answered. It also reads the
+connections into buffers, so that no sender has to wait, and answers for an embedded EPMD. There is one thread for each
+event loop, as long as a node runs on it.
 
 The thread wakes up once a second, or more often if the tick time is below eight seconds. It asks the loop for an
-acknowledgement and checks whether a connection needs a tick. :mod:`erlmesh.core.loop_watchdog` makes the decisions. The
-thread needs the GIL, so a C function that holds the GIL stops the watchdog, too.
+acknowledgement and checks whether a connection needs a tick. :mod:`erlmesh.core.loop_watchdog` makes the decisions.
+While data arrives, it also looks at the sockets, as :mod:`erlmesh.core.socket_looks` decides. The thread needs the GIL,
+so a C function that holds the GIL stops the watchdog, too.
 """
 
 from __future__ import annotations
@@ -15,12 +17,14 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from traceback import StackSummary
 from typing import Final, Protocol
 
 from erlmesh.core.loop_watchdog import SAMPLE_INTERVAL, LoopWatchdog, Sample, is_tick_due, sample_interval
+from erlmesh.core.socket_looks import LOOK_INTERVAL, SocketLooks
 from erlmesh.net.thread_stack import stack_of_thread
+from erlmesh.net.watched_sockets import WatchedSocket, WatchedSockets
 from erlmesh.proto.control import Signal
 
 __all__ = ["ThreadWritable", "WatchdogThread", "WatchedNode"]
@@ -31,7 +35,17 @@ LOG_TIMEOUT: Final = 0.2
 """Seconds that ``detach`` waits for the last log line. The log may be blocked, so the wait has a limit."""
 LATE_WAKE_FACTOR: Final = 1.5
 """If this many sample intervals passed since the last sample, something kept this thread from running."""
-BLOCKED_MESSAGE: Final = "%s: the event loop has been blocked for %.1f s, and only ticks are sent. It is blocked by\n%s"
+SERVE_PAUSE: Final = 0.005
+"""Seconds between two rounds of serving sockets, so that many short messages do not cost a round each."""
+LOG_FULL_INTERVAL: Final = 60.0
+"""Seconds between two messages about the same peer that so much has arrived that nothing more is read."""
+BLOCKED_MESSAGE: Final = (
+    "%s: the event loop has been blocked for %.1f s. Data is received, but not handled. It is blocked by\n%s"
+)
+FULL_MESSAGE: Final = (
+    "%s: the event loop is blocked, and the data from %s has reached the limit of what may wait. Nothing more is read "
+    "from it until the loop runs again, so processes there that send to this node have to wait"
+)
 RECOVERED_MESSAGE: Final = "%s: the event loop runs again, after %.1f s"
 GIL_HELD_MESSAGE: Final = (
     "%s: no thread could run for %.1f s because a C function held the GIL (a regular expression, a huge number?); "
@@ -91,6 +105,11 @@ class WatchdogThread:
         self._log_thread: threading.Thread | None = None
         """The last thread that wrote to the log."""
         self._stopping = threading.Event()
+        self._logged_full: dict[str, float] = {}
+        """When FULL_MESSAGE may be logged again, by peer."""
+        self._sockets = WatchedSockets.of_loop(loop)
+        self._looks: SocketLooks[WatchedSocket] = SocketLooks()
+        self._sockets.open()
         self._thread = threading.Thread(target=self._run, name="erlmesh watchdog", daemon=True)
 
     @classmethod
@@ -109,6 +128,7 @@ class WatchdogThread:
         self._nodes.pop(node, None)
         if not self._nodes:
             self._stopping.set()
+            self._sockets.ring()
             self._thread.join()
             if self._log_thread is not None:
                 self._log_thread.join(LOG_TIMEOUT)
@@ -125,12 +145,46 @@ class WatchdogThread:
     # Runs in the watchdog thread
 
     def _run(self) -> None:
-        while not self._stopping.wait(self._sample_interval()) and not self._loop.is_closed():
+        while not self._stopping.is_set() and not self._loop.is_closed():
             try:
-                self._sample()
+                self._step()
             except Exception:
                 log.exception("error in the watchdog thread; it continues")
         _watchdogs.pop(self._loop, None)
+        self._sockets.close()
+
+    def _step(self) -> None:
+        """Wait until it is time for a sample, or for a look at the sockets, and take it."""
+        next_sample = self._sampled_at + self._sample_interval()
+        timeout = max(0.0, next_sample - time.monotonic())
+        if self._looks.is_looking:
+            self._stopping.wait(min(timeout, LOOK_INTERVAL))
+            timeout = 0.0
+        with_data = self._sockets.wait(timeout)
+        if self._stopping.is_set():
+            return
+        # First the sample: it needs the stack of the event loop as early as possible.
+        if time.monotonic() >= next_sample:
+            self._sample()
+        if with_data or self._looks.is_looking:
+            self._look(with_data)
+
+    def _look(self, with_data: dict[WatchedSocket, int]) -> None:
+        """Serve the sockets if the loop is blocked. ``with_data`` has those with data, with their progress."""
+        was_serving = self._looks.is_serving
+        to_serve = self._looks.look(time.monotonic(), with_data, self._sockets.total_progress())
+        if not self._looks.is_serving:
+            return
+        if not was_serving:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._looks.loop_responded)
+        full = [peer for watched in to_serve if (peer := watched.serve_from_thread())]
+        now = time.monotonic()
+        if new := [peer for peer in full if now >= self._logged_full.get(peer, now)]:
+            self._logged_full = {peer: until for peer, until in self._logged_full.items() if until > now}
+            self._logged_full.update(dict.fromkeys(new, now + LOG_FULL_INTERVAL))
+            self._log_in_thread(log.warning, FULL_MESSAGE, _names(list(self._nodes)), ", ".join(new))
+        self._stopping.wait(SERVE_PAUSE)
 
     def _sample_interval(self) -> float:
         """Return the shortest interval that a node needs."""
@@ -155,12 +209,13 @@ class WatchdogThread:
                 self._write_for(node, now, sample.blocked_for)
         if sample.report or sample.gil_held_for:
             stack = stack or stack_of_thread(self._loop_thread_id)
-            # A separate thread, because the log itself may be what blocks the loop. It must not block the watchdog.
-            log_thread = threading.Thread(
-                target=self._log_sample, args=(sample, nodes, stack), name="erlmesh watchdog log", daemon=True
-            )
-            log_thread.start()
-            self._log_thread = log_thread
+            self._log_in_thread(self._log_sample, sample, nodes, stack)
+
+    def _log_in_thread(self, write: Callable[..., object], *arguments: object) -> None:
+        """Call ``write`` in another thread, because the log may be what blocks the loop. The watchdog must not wait."""
+        log_thread = threading.Thread(target=write, args=arguments, name="erlmesh watchdog log", daemon=True)
+        log_thread.start()
+        self._log_thread = log_thread
 
     def _log_sample(self, sample: Sample, nodes: list[WatchedNode], stack: StackSummary) -> None:
         """Log what the sample found, unless a user's callback takes the report. Runs in a thread of its own."""

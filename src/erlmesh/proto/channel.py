@@ -78,7 +78,8 @@ class Channel:
 
     While the event loop is blocked, another thread may write to the connection. It appends a frame from
     :meth:`encode_standalone`, or TICK, after the data written so far. Later the loop calls
-    :meth:`note_external_write`.
+    :meth:`note_external_write`. A thread may also read data, which the loop passes in later; see
+    :meth:`note_external_read`.
     """
 
     def __init__(
@@ -219,6 +220,10 @@ class Channel:
         self._bytes_out += size
         self._last_sent_at = max(self._last_sent_at, now)  # the loop may have sent more since then
         self._sent_since_tick = True
+
+    def note_external_read(self, now: float) -> None:
+        """Record that another thread received data from the peer at ``now``, which the caller will pass in later."""
+        self._last_received_at = max(self._last_received_at, now)
 
     def next_deadline(self) -> float:
         """Return when to call :meth:`handle_timeout`, if nothing is received or sent before. Infinity if never."""

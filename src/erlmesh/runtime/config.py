@@ -15,8 +15,10 @@ from erlmesh.net.dist_protocol import HIGH_WATER, SEND_QUEUE_LIMIT
 from erlmesh.net.network import Network
 from erlmesh.net.resolvers import PortMapper, Resolver, listen_ports, validate_port
 from erlmesh.proto.handshake import is_node_name
+from erlmesh.proto.receive_buffer import RECEIVE_LIMIT, RECEIVE_TOTAL_LIMIT
 from erlmesh.records import field, fields, record
 from erlmesh.runtime.option_parsers import (
+    parse_byte_count,
     parse_bytes,
     parse_count,
     parse_list,
@@ -247,6 +249,27 @@ class NodeConfig:
     )
     """Bytes queued to one node at which its connection ends with a warning and the ``nodedown`` reason
     ``send_queue_full``. Processes that wait now and then (``receive``, ``call``, ``drain``) do not reach it."""
+    blocked_receive_limit: int = field(
+        default=RECEIVE_LIMIT,
+        metadata=options(
+            CommandOption(
+                "--blocked-receive-limit",
+                "bytes to receive from a node while the event loop is blocked, 67108864; 0 receives nothing",
+                "BYTES",
+            ),
+            parse=parse_byte_count,
+        ),
+    )
+    """Bytes that a thread receives from one node while the event loop is blocked. Until then no process there has to
+    wait when it sends to this node. 0 receives nothing."""
+    blocked_receive_total_limit: int = field(
+        default=RECEIVE_TOTAL_LIMIT,
+        metadata=options(
+            CommandOption("--blocked-receive-total-limit", "the same for all nodes together, 268435456", "BYTES"),
+            parse=parse_byte_count,
+        ),
+    )
+    """The same for all nodes together."""
     reconnect: bool = field(
         default=True,
         metadata=options(
@@ -308,6 +331,8 @@ class NodeConfig:
             raise ValueError(f"net_ticktime is a positive number of seconds, not {self.net_ticktime!r}")
         if not self.send_queue_limit >= HIGH_WATER:
             raise ValueError(f"send_queue_limit is a number of bytes, at least 1 MiB, not {self.send_queue_limit!r}")
+        _validate_count(self.blocked_receive_limit, "blocked_receive_limit")
+        _validate_count(self.blocked_receive_total_limit, "blocked_receive_total_limit")
         Cookies(self.cookie, self.cookies or {})
         if isinstance(self.join, str):
             raise ValueError(f"`join` is a list of node names, not one name: [{self.join!r}]")  # noqa: TRY004 - one kind of error for all

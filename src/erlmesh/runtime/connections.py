@@ -31,6 +31,7 @@ from erlmesh.proto.handshake import (
     initiate,
 )
 from erlmesh.proto.handshake_driver import SETUP_TIMEOUT, HandshakeDriver
+from erlmesh.proto.receive_buffer import ReceiveBudget
 from erlmesh.records import record
 from erlmesh.runtime.connector import Connector
 from erlmesh.runtime.pending_signals import PendingSignals, PendingTable
@@ -97,6 +98,7 @@ class Connections:
         *,
         net_ticktime: float,
         send_queue_limit: int,
+        receive_budget: ReceiveBudget,
         reconnect_policy: ReconnectPolicy,
         allow_list: AllowList | None = None,
         on_up: Callable[[str, bool], None],
@@ -106,6 +108,7 @@ class Connections:
         self._router = router
         self._net_ticktime = net_ticktime
         self._send_queue_limit = send_queue_limit
+        self._receive_budget = receive_budget
         self._allow_list = allow_list or AllowList()
         self._connector = Connector(local_node.name, network, resolver, self._allow_list)
         self._on_up = on_up
@@ -389,7 +392,9 @@ class Connections:
     # Bookkeeping
 
     def _make_protocol(self, connection: Connection, handshake: HandshakeDriver) -> DistProtocol:
-        protocol = connection.protocol = DistProtocol(handshake, self, send_queue_limit=self._send_queue_limit)
+        protocol = connection.protocol = DistProtocol(
+            handshake, self, send_queue_limit=self._send_queue_limit, receive_budget=self._receive_budget
+        )
         self._by_protocol[protocol] = connection
         return protocol
 

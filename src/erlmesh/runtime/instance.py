@@ -26,6 +26,7 @@ from erlmesh.net.resolvers import Resolver
 from erlmesh.proto.control import Signal
 from erlmesh.proto.flags import OFFERED, Flags
 from erlmesh.proto.handshake import LocalNode
+from erlmesh.proto.receive_buffer import ReceiveBudget
 from erlmesh.records import record
 from erlmesh.runtime.connections import Connection, Connections
 from erlmesh.runtime.loop_monitor import ERLMESH, LoopMonitor
@@ -57,6 +58,8 @@ class InstanceConfig:
     hidden: bool
     net_ticktime: float
     send_queue_limit: int
+    blocked_receive_limit: int
+    blocked_receive_total_limit: int
     network: Network
     resolver: Resolver
     reconnect: bool
@@ -111,6 +114,7 @@ class NodeInstance:
             config.resolver,
             net_ticktime=config.net_ticktime,
             send_queue_limit=config.send_queue_limit,
+            receive_budget=ReceiveBudget(config.blocked_receive_limit, config.blocked_receive_total_limit),
             reconnect_policy=self.reconnect_policy,
             allow_list=config.allow_list,
             on_up=self._node_up,

@@ -13,6 +13,7 @@ from typing import Final
 from erlmesh.errors import NodeStartError
 
 __all__ = [
+    "parse_byte_count",
     "parse_bytes",
     "parse_count",
     "parse_list",
@@ -41,6 +42,13 @@ def parse_bytes(text: str, source: str) -> int:
     """A number of bytes, at least 1 MiB."""
     if not (text.isascii() and text.isdigit()) or int(text) < 1 << 20:
         raise NodeStartError(f"{source} is {text!r}: it must be a number of bytes, at least 1048576 (1 MiB)")
+    return int(text)
+
+
+def parse_byte_count(text: str, source: str) -> int:
+    """A number of bytes: 0 or more."""
+    if not (text.isascii() and text.isdigit()) or len(text) > 18:
+        raise NodeStartError(f"{source} is {text!r}: it must be a number of bytes, 0 or more")
     return int(text)
 
 

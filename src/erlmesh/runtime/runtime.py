@@ -66,6 +66,8 @@ class Runtime:
             hidden=config.hidden,
             net_ticktime=config.net_ticktime,
             send_queue_limit=config.send_queue_limit,
+            blocked_receive_limit=config.blocked_receive_limit,
+            blocked_receive_total_limit=config.blocked_receive_total_limit,
             network=network,
             resolver=config.resolver or epmd,
             reconnect=config.reconnect,
