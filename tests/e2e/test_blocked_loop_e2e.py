@@ -25,7 +25,7 @@ def nodes(erlmesh, tmp_path):
     """plato, whose app blocks its event loop, and socrates, which is connected to it."""
     (tmp_path / "worker.py").write_text(WORKER)
     socrates = erlmesh.start("shell", "--name", "socrates@127.0.0.1")
-    socrates.until("1 + 1", "2")  # It also serves as EPMD, which a blocked node cannot do.
+    socrates.until("1 + 1", "2")
     plato = erlmesh.start(
         *("start", "--name", "plato@127.0.0.1", "--app", "worker:app", "--join", "socrates@127.0.0.1"),
         PYTHONPATH=f"{erlmesh.environment['PYTHONPATH']}:{tmp_path}",
@@ -50,3 +50,19 @@ def test_health_members_and_doctor_name_the_blocking_code(erlmesh, nodes):
     assert re.fullmatch(r"plato@127\.0\.0\.1 <0\.\d+\.0>  blocked for \d+ s\n", out)
     code, out, _ = erlmesh.run("doctor", "socrates@127.0.0.1")
     assert "blocked     socrates@127.0.0.1 is connected to nodes with a blocked event loop: plato@127.0.0.1 for" in out
+
+
+def test_a_blocked_node_still_serves_as_epmd(erlmesh, tmp_path):
+    (tmp_path / "worker.py").write_text(WORKER.replace("    async for _ in me:\n        train", "    train"))
+    plato = erlmesh.start(
+        *("start", "--name", "plato@127.0.0.1", "--app", "worker:app"),
+        PYTHONPATH=f"{erlmesh.environment['PYTHONPATH']}:{tmp_path}",
+    )
+    plato.wait_for("has been blocked")
+
+    code, out, _ = erlmesh.run("epmd", "--names")
+    assert code == 0
+    assert "plato at port" in out
+    socrates = erlmesh.start("shell", "--name", "socrates@127.0.0.1")
+    socrates.until("1 + 1", "2")
+    assert "socrates at port" in erlmesh.run("epmd", "--names")[1]

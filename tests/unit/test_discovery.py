@@ -11,7 +11,8 @@ from erlmesh.discovery.candidates import LOOKUP_INTERVAL, NAME_RETENTION, PeerCa
 from erlmesh.discovery.lookup import Lookup
 from erlmesh.discovery.sources import Host, Source, SourceKind, parse_entries, parse_sources
 from erlmesh.errors import NodeStartError
-from erlmesh.net.epmd import Epmd, EpmdServer
+from erlmesh.net.epmd import Epmd
+from erlmesh.net.epmd_server import EpmdServer
 
 # Sources
 

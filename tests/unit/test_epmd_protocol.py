@@ -22,11 +22,9 @@ class FakeEpmdHost:
 
     def __init__(self):
         self.registry = epmd.EpmdRegistry(PORT)
-        self.clients = 0
 
     def ask(self, request, unix_time=UNIX_TIME, pieces=None):
-        self.clients += 1
-        client = epmd.ServerConnection(self.registry, self.clients, 0.0)
+        client = epmd.ServerConnection(self.registry, 0.0)
         answer = b"".join(client.receive_data(piece, unix_time) for piece in pieces or [request])
         return answer, client
 
@@ -36,7 +34,7 @@ class FakeEpmdHost:
         if not note.startswith("DUMP"):  # it contains the file descriptors of the real epmd
             assert answer.hex() == entry["rsp"], note
         assert client.should_close is entry["closed_by_epmd"], note
-        return self.clients
+        return client
 
 
 def test_replays_the_captured_session_of_epmd():
@@ -120,7 +118,7 @@ def test_data_after_a_registration_is_ignored():
 
 
 def test_only_an_incomplete_request_has_a_deadline():
-    client = epmd.ServerConnection(epmd.EpmdRegistry(PORT), 1, now=100.0)
+    client = epmd.ServerConnection(epmd.EpmdRegistry(PORT), now=100.0)
 
     client.receive_data(b"\0", UNIX_TIME)
 
@@ -133,11 +131,11 @@ def test_every_incarnation_of_a_name_gets_another_creation():
     host = FakeEpmdHost()
     creations = set()
     for _ in range(5):
-        answer, _ = host.ask(epmd.encode_register("socrates", 9100))
+        answer, client = host.ask(epmd.encode_register("socrates", 9100))
         registered = epmd.decode_register_response(answer)
         assert isinstance(registered, epmd.Registered)
         creations.add(registered.creation)
-        host.registry.client_disconnected(host.clients)
+        host.registry.client_disconnected(client)
 
     assert len(creations) == 5
 
@@ -145,7 +143,7 @@ def test_every_incarnation_of_a_name_gets_another_creation():
 @pytest.mark.parametrize("request_", ["ALIVE2 alpha v6", "DUMP", "KILL with no names"])
 def test_other_hosts_may_not_register_or_kill(request_):
     host = FakeEpmdHost()
-    client = epmd.ServerConnection(host.registry, 1, 0.0)
+    client = epmd.ServerConnection(host.registry, 0.0)
     client.is_local = False
 
     assert client.receive_data(bytes.fromhex(BY_NOTE[request_]["req"]), UNIX_TIME) == b""
@@ -157,7 +155,7 @@ def test_other_hosts_may_look_up_nodes():
     host = FakeEpmdHost()
     host.ask(epmd.encode_register("socrates", 9100))
     for request in (epmd.encode_lookup("socrates"), epmd.encode_names()):
-        client = epmd.ServerConnection(host.registry, 2, 0.0)
+        client = epmd.ServerConnection(host.registry, 0.0)
         client.is_local = False
 
         assert b"socrates" in client.receive_data(request, UNIX_TIME)
@@ -175,8 +173,8 @@ def test_the_number_of_stored_creations_is_limited():
     host.registry = registry
 
     for number in range(20):
-        host.ask(epmd.encode_register(f"n{number}", 9100))
-        registry.client_disconnected(host.clients)
+        _, client = host.ask(epmd.encode_register(f"n{number}", 9100))
+        registry.client_disconnected(client)
 
     assert len(registry._creations) == 3
 
@@ -200,3 +198,18 @@ def test_any_request_leaves_the_registry_consistent(requests):
     host.registry.handle_names()
     host.registry.handle_dump()
     host.registry.names()
+
+
+def test_only_a_complete_registration_of_a_registered_name_waits():
+    host = FakeEpmdHost()
+    request = epmd.encode_register("socrates", 9100)
+    client = epmd.ServerConnection(host.registry, 0.0)
+    assert not client.registers_taken_name(request)
+    host.ask(request)
+
+    assert client.registers_taken_name(request)
+    assert not client.registers_taken_name(epmd.encode_register("plato", 9100))
+    assert not client.registers_taken_name(epmd.encode_lookup("socrates"))
+    assert not client.registers_taken_name(request[:-1])
+    client.receive_data(request[:10], UNIX_TIME)
+    assert client.registers_taken_name(request[10:])

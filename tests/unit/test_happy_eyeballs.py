@@ -6,7 +6,8 @@ import socket
 import pytest
 
 from erlmesh.net import host_names
-from erlmesh.net.epmd import Epmd, EpmdServer
+from erlmesh.net.epmd import Epmd
+from erlmesh.net.epmd_server import EpmdServer
 from erlmesh.net.happy_eyeballs import ATTEMPT_DELAY, connect_host, first_success
 from erlmesh.testing.loop import run_coroutine as run
 

@@ -8,7 +8,7 @@ import pytest
 
 from erlmesh.errors import ConnectError
 from erlmesh.net import lookup_threads
-from erlmesh.net.epmd import EpmdServer
+from erlmesh.net.epmd_server import EpmdServer
 from erlmesh.net.host_names import interleave, resolve_host, resolve_sockets
 from erlmesh.net.lookup_threads import MAX_THREADS_PER_KEY, look_up
 from erlmesh.net.network import TcpNetwork

@@ -13,7 +13,8 @@ from functools import partial
 from erlmesh.cli.log_setup import add_verbose
 from erlmesh.cli.shutdown import run_until_signal
 from erlmesh.errors import NodeStartError
-from erlmesh.net.epmd import EpmdServer, default_port, registered_names
+from erlmesh.net.epmd import default_port, registered_names
+from erlmesh.net.epmd_server import EpmdServer
 
 __all__ = ["EXAMPLE", "add_options", "run"]
 

@@ -16,17 +16,16 @@ import errno
 import logging
 import os
 import socket
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from erlmesh.errors import ConnectError, ErlmeshError, NodeStartError, RemoteProtocolError
 from erlmesh.net.addresses import has_ipv6_loopback, is_loopback, local_addresses
+from erlmesh.net.epmd_server import EpmdServer
 from erlmesh.net.happy_eyeballs import connect_host
-from erlmesh.net.host_names import resolve_host, wildcard_addresses
 from erlmesh.proto import epmd as protocol
 
-__all__ = ["Epmd", "EpmdServer", "default_port", "registered_names"]
+__all__ = ["Epmd", "default_port", "registered_names"]
 
 log = logging.getLogger("erlmesh.epmd")
 
@@ -39,10 +38,6 @@ ANSWER_TIMEOUT: Final = 5.0
 """Seconds to wait for the response of an EPMD."""
 MAX_ANSWER_BYTES: Final = 1 << 20
 """Bytes of a response to read at most, so that another service on the port cannot fill the memory."""
-CREATION_TICKS_PER_SECOND: Final = 16
-"""Creation seeds per second. OTP's epmd uses the time in seconds. An embedded EPMD may stop and start with its node
-within one second, and must still give the two incarnations different creations.
-"""
 
 
 def default_port() -> int:
@@ -282,90 +277,3 @@ async def _query(host: str, port: int, request: bytes) -> bytes:
         writer.close()
         with contextlib.suppress(OSError):
             await writer.wait_closed()
-
-
-class EpmdServer:
-    """An EPMD on ``port``. Call :meth:`start` to listen and :meth:`close` to stop.
-
-    ``unix_time`` is the clock for creation seeds, in seconds.
-    """
-
-    def __init__(self, port: int, unix_time: Callable[[], float] = time.time) -> None:
-        self.registry = protocol.EpmdRegistry(port)
-        self.unix_time = unix_time
-        self._servers: list[asyncio.Server] = []
-        self._clients: set[_Client] = set()
-
-    async def start(self, hosts: Iterable[str] | None) -> None:
-        """Listen on ``hosts``, or on all interfaces if it is None. Raises ``OSError``."""
-        addresses = (
-            wildcard_addresses() if hosts is None else [each for host in hosts for each in await resolve_host(host)]
-        )
-        self._servers.append(
-            await asyncio.get_running_loop().create_server(lambda: _Client(self), addresses, self.registry.port)
-        )
-
-    async def listen_additional(self, host: str) -> None:
-        """Listen on ``host``, too. Do nothing if its port is in use, for example by this EPMD itself."""
-        with contextlib.suppress(OSError):
-            await self.start([host])
-
-    def close(self) -> None:
-        """Stop listening and close all connections. This ends every registration."""
-        for server in self._servers:
-            server.close()
-        for client in list(self._clients):
-            client.close()
-
-    def client_connected(self, client: _Client) -> None:
-        self._clients.add(client)
-
-    def client_disconnected(self, client: _Client) -> None:
-        self._clients.discard(client)
-        self.registry.client_disconnected(client)
-
-
-class _Client(asyncio.Protocol):
-    """A connection to the embedded EPMD."""
-
-    def __init__(self, server: EpmdServer) -> None:
-        self._server = server
-        self._loop = asyncio.get_running_loop()
-        self._request = protocol.ServerConnection(server.registry, self, self._loop.time())
-        self._transport: asyncio.Transport | None = None
-        self._timer: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvloop's
-        self._transport = transport
-        self._request.is_local = _is_local(transport)
-        self._server.client_connected(self)
-        deadline = self._request.next_deadline()
-        if deadline is not None:
-            self._timer = self._loop.call_at(deadline, self._on_deadline)
-
-    def data_received(self, data: bytes) -> None:
-        answer = self._request.receive_data(data, int(self._server.unix_time() * CREATION_TICKS_PER_SECOND))
-        if self._transport is not None and answer:
-            self._transport.write(answer)
-        if self._request.should_close:
-            self.close()
-
-    def connection_lost(self, _exception: Exception | None) -> None:
-        self._transport = None
-        if self._timer is not None:
-            self._timer.cancel()
-        self._server.client_disconnected(self)
-
-    def _on_deadline(self) -> None:
-        if self._request.next_deadline() is not None:  # the request is still incomplete
-            self.close()
-
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
-
-
-def _is_local(transport: asyncio.Transport) -> bool:
-    """Return whether the client is on this machine: its address is a loopback address, or our own end's address."""
-    peer, local = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
-    return bool(peer) and (is_loopback(peer[0]) or peer[0] == local[0])  # peer is None if it has disconnected already

@@ -271,15 +271,15 @@ class ServerConnection:
     """One connection to our EPMD. It carries one request; :meth:`receive_data` collects it and returns the response.
 
     After the response the caller must close the connection if :attr:`should_close` is true. After a successful
-    registration it stays open, and the caller must call :meth:`EpmdRegistry.client_disconnected` when it ends.
+    registration it stays open. When it ends, the caller must pass this object to
+    :meth:`EpmdRegistry.client_disconnected`.
 
     If ``is_local`` is false, the client is on another host and may only look up nodes, as with the real epmd. Otherwise
     other hosts could register the names of our nodes.
     """
 
-    def __init__(self, registry: EpmdRegistry, client_id: Hashable, now: float) -> None:
+    def __init__(self, registry: EpmdRegistry, now: float) -> None:
         self._registry = registry
-        self._client_id = client_id
         self._received = b""
         self._deadline: float | None = now + REQUEST_TIMEOUT
         """None when the request is complete."""
@@ -300,13 +300,19 @@ class ServerConnection:
         request = self._received[2 : 2 + size]
         return self._handle_request(request[:1], request[1:], creation_seed)
 
+    def registers_taken_name(self, data: bytes) -> bool:
+        """Return whether ``data`` completes the registration of a name that another connection has registered."""
+        received = self._received + data
+        node = _parse_node(received[3:], self) if received[2:3] == bytes([Request.ALIVE2]) else None
+        return self._deadline is not None and node is not None and node.name in self._registry.nodes
+
     def _handle_request(self, request_tag: bytes, request: bytes, creation_seed: int) -> bytes:
         self.should_close = True
         if not self.is_local and request_tag not in _REMOTE_REQUESTS:
             return b""
         match request_tag[0] if request_tag else 0:
             case Request.ALIVE2:
-                answer = self._registry.handle_alive2(request, self._client_id, creation_seed)
+                answer = self._registry.handle_alive2(request, self, creation_seed)
                 self.should_close = not answer
                 return answer
             case Request.PORT_PLEASE2:

@@ -1,0 +1,292 @@
+"""An EPMD in this process: the event loop serves it, and a thread instead while the loop is blocked.
+
+The thread accepts connections and answers look-ups and registrations. One request waits for the loop: the registration
+of a name that is taken. The loop may not have noticed yet that the node which had the name has disconnected. When the
+loop runs again, it takes over the connections that the thread has accepted and not closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Final
+
+from erlmesh.net.addresses import is_loopback
+from erlmesh.net.host_names import resolve_host, wildcard_addresses
+from erlmesh.net.watched_sockets import WatchedSockets
+from erlmesh.proto import epmd as protocol
+
+__all__ = ["EpmdServer"]
+
+CREATION_TICKS_PER_SECOND: Final = 16
+"""Creation seeds per second. OTP's epmd uses the time in seconds. An embedded EPMD may stop and start with its node
+within one second, and must still give the two incarnations different creations.
+"""
+MAX_THREAD_CLIENTS: Final = 64
+"""Open connections that a thread has accepted. Others wait in the queue of the listening socket."""
+READ_SIZE: Final = 1 << 16
+
+
+class EpmdServer:
+    """An EPMD on ``port``. Call :meth:`start` to listen and :meth:`close` to stop.
+
+    ``unix_time`` is the clock for creation seeds, in seconds.
+    """
+
+    def __init__(self, port: int, unix_time: Callable[[], float] = time.time) -> None:
+        self.registry = protocol.EpmdRegistry(port)
+        self.accepted = 0
+        """Connections that the event loop has accepted."""
+        self._unix_time = unix_time
+        self.lock = threading.RLock()
+        """Held during every request and every change of the fields below."""
+        self._servers: list[asyncio.Server] = []
+        self._clients: set[_Client] = set()
+        self._listening: list[_ListeningSocket] = []
+        self._thread_clients: dict[_ThreadClient, None] = {}
+        """The open connections that a thread has accepted, oldest first."""
+        self._take_over_scheduled = False
+        """``_take_over`` will run in the event loop."""
+        self._adoptions: set[asyncio.Task[None]] = set()
+        """Tasks that take over a connection."""
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def start(self, hosts: Iterable[str] | None) -> None:
+        """Listen on ``hosts``, or on all interfaces if it is None. Raises ``OSError``."""
+        addresses = (
+            wildcard_addresses() if hosts is None else [each for host in hosts for each in await resolve_host(host)]
+        )
+        self._loop = asyncio.get_running_loop()
+        server = await self._loop.create_server(lambda: _Client(self), addresses, self.registry.port)
+        self._servers.append(server)
+        for listening in server.sockets:
+            with contextlib.suppress(OSError):  # no free descriptor: the loop serves this address alone
+                self._listening.append(_ListeningSocket(self, self._loop, listening.fileno()))
+
+    async def listen_additional(self, host: str) -> None:
+        """Listen on ``host``, too. Do nothing if its port is in use, for example by this EPMD itself."""
+        with contextlib.suppress(OSError):
+            await self.start([host])
+
+    def close(self) -> None:
+        """Stop listening and close all connections. This ends every registration."""
+        with self.lock:
+            for listening in self._listening:
+                listening.close()
+            self._listening.clear()
+            for thread_client in list(self._thread_clients):
+                thread_client.close()
+        for task in self._adoptions:
+            task.cancel()
+        for server in self._servers:
+            server.close()
+        for client in list(self._clients):
+            client.close()
+
+    # Requests, in any thread
+
+    def receive_data(self, request: protocol.ServerConnection, data: bytes) -> bytes:
+        """Return the response to ``data``; see :meth:`ServerConnection.receive_data`."""
+        with self.lock:
+            return request.receive_data(data, int(self._unix_time() * CREATION_TICKS_PER_SECOND))
+
+    def request_ended(self, request: protocol.ServerConnection) -> None:
+        """The connection was closed. This ends its registration."""
+        with self.lock:
+            self.registry.client_disconnected(request)
+
+    # Connections of the event loop
+
+    def client_connected(self, client: _Client) -> None:
+        self.accepted += 1
+        self._clients.add(client)
+
+    def client_disconnected(self, client: _Client) -> None:
+        self._clients.discard(client)
+
+    # Connections of a thread
+
+    def accept_from_thread(self, accepted: socket.socket) -> None:
+        """Serve a connection that a thread has accepted, until the event loop takes it over."""
+        assert self._loop is not None
+        with self.lock:
+            if not self._take_over_scheduled:
+                self._take_over_scheduled = True
+                with contextlib.suppress(RuntimeError):  # the loop is closed
+                    self._loop.call_soon_threadsafe(self._take_over)
+            client = _ThreadClient(self, self._loop, accepted)
+            self._thread_clients[client] = None
+            client.serve_from_thread()
+
+    def has_room(self) -> bool:
+        """Return whether a thread may accept a connection."""
+        return len(self._thread_clients) < MAX_THREAD_CLIENTS
+
+    def thread_client_ended(self, client: _ThreadClient) -> None:
+        self._thread_clients.pop(client, None)
+
+    def _take_over(self) -> None:
+        """Continue with the connections of the thread in the event loop."""
+        with self.lock:
+            self._take_over_scheduled = False
+            clients, self._thread_clients = list(self._thread_clients), {}
+            for client in clients:
+                client.release()
+        for client in clients:
+            task = asyncio.ensure_future(self._adopt(client))
+            self._adoptions.add(task)
+            task.add_done_callback(partial(self._adoption_ended, client))
+
+    async def _adopt(self, client: _ThreadClient) -> None:
+        await asyncio.get_running_loop().connect_accepted_socket(
+            lambda: _Client(self, client.request, client.unanswered), client.socket
+        )
+
+    def _adoption_ended(self, client: _ThreadClient, task: asyncio.Task[None]) -> None:
+        self._adoptions.discard(task)
+        if task.cancelled() or task.exception() is not None:  # the server was closed, or the client has disconnected
+            self.request_ended(client.request)
+            client.socket.close()
+
+
+class _Client(asyncio.Protocol):
+    """A connection to the embedded EPMD. ``request`` and ``received`` are given if a thread has accepted it."""
+
+    def __init__(
+        self, server: EpmdServer, request: protocol.ServerConnection | None = None, received: bytes = b""
+    ) -> None:
+        self._server = server
+        self._loop = asyncio.get_running_loop()
+        self._is_new = request is None
+        self._request = request or protocol.ServerConnection(server.registry, self._loop.time())
+        self._received = received
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvloop's
+        self._transport = transport
+        if self._is_new:
+            self._request.is_local = _is_local(
+                transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+            )
+        self._server.client_connected(self)
+        deadline = self._request.next_deadline()
+        if deadline is not None:
+            self._timer = self._loop.call_at(deadline, self._on_deadline)
+        if self._received:
+            self.data_received(self._received)
+
+    def data_received(self, data: bytes) -> None:
+        answer = self._server.receive_data(self._request, data)
+        if self._transport is not None and answer:
+            self._transport.write(answer)
+        if self._request.should_close:
+            self.close()
+
+    def connection_lost(self, _exception: Exception | None) -> None:
+        self._transport = None
+        if self._timer is not None:
+            self._timer.cancel()
+        self._server.client_disconnected(self)
+        self._server.request_ended(self._request)
+
+    def _on_deadline(self) -> None:
+        if self._request.next_deadline() is not None:  # the request is still incomplete
+            self.close()
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+
+class _ListeningSocket:
+    """A listening socket of the event loop, at which a thread accepts connections while the loop is blocked."""
+
+    def __init__(self, server: EpmdServer, loop: asyncio.AbstractEventLoop, fd: int) -> None:
+        self._server = server
+        self._watched = WatchedSockets.of_loop(loop)
+        self._socket = socket.socket(fileno=os.dup(fd))  # shares the queue of connections
+        self._socket.setblocking(False)
+        self._watched.watch(self, self._socket.fileno())
+
+    @property
+    def progress(self) -> int:
+        return self._server.accepted
+
+    def serve_from_thread(self) -> str:
+        with self._server.lock, contextlib.suppress(OSError):  # BlockingIOError after the last one
+            while self._server.has_room():
+                accepted, _ = self._socket.accept()
+                self._server.accept_from_thread(accepted)
+        return ""
+
+    def close(self) -> None:
+        self._watched.unwatch(self)
+        self._socket.close()
+
+
+class _ThreadClient:
+    """A connection that a thread has accepted. The caller of each method but the first one holds the server's lock."""
+
+    progress = 0
+
+    def __init__(self, server: EpmdServer, loop: asyncio.AbstractEventLoop, accepted: socket.socket) -> None:
+        self._server = server
+        self._watched = WatchedSockets.of_loop(loop)
+        self.socket = accepted
+        self.socket.setblocking(False)
+        self.request = protocol.ServerConnection(server.registry, loop.time())
+        self._is_open = True
+        self.unanswered = b""
+        """The registration that waits for the event loop."""
+        with contextlib.suppress(OSError):  # disconnected already
+            self.request.is_local = _is_local(accepted.getpeername(), accepted.getsockname())
+        self._watched.watch(self, accepted.fileno())
+
+    def serve_from_thread(self) -> str:
+        with self._server.lock:
+            if not self._is_open:
+                return ""
+            try:
+                data = self.socket.recv(READ_SIZE)
+            except (BlockingIOError, InterruptedError):
+                return ""
+            except OSError:
+                data = b""
+            if not data:
+                self.close()
+            elif self.request.registers_taken_name(data):
+                self.unanswered = data
+                self._watched.unwatch(self)
+            else:
+                answer = self._server.receive_data(self.request, data)
+                with contextlib.suppress(OSError):  # disconnected, which the next call notices
+                    self.socket.send(answer)
+                if self.request.should_close:
+                    self.close()
+        return ""
+
+    def close(self) -> None:
+        """Close the connection. This ends its registration."""
+        self.release()
+        self._server.request_ended(self.request)
+        self._server.thread_client_ended(self)
+        self.socket.close()
+
+    def release(self) -> None:
+        """Leave the connection to the event loop."""
+        self._is_open = False
+        self._watched.unwatch(self)
+
+
+def _is_local(peer: tuple[str, int] | None, local: tuple[str, int] | None) -> bool:
+    """Return whether the client is on this machine: its address is a loopback address, or our own end's address."""
+    if not peer or not local:  # it has disconnected already
+        return False
+    return is_loopback(peer[0]) or peer[0] == local[0]

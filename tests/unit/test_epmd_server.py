@@ -1,0 +1,204 @@
+"""The embedded EPMD on real sockets: in the event loop, and in the watchdog thread while the loop is blocked."""
+
+import asyncio
+import socket
+import threading
+
+from test_dist_socket import on_every_loop, wait_until
+from test_watchdog_thread import FakeNode, blocked_while
+
+from erlmesh.net.epmd_server import MAX_THREAD_CLIENTS, EpmdServer
+from erlmesh.net.watchdog_thread import WatchdogThread
+from erlmesh.proto import epmd as protocol
+
+HOST = "127.0.0.1"
+
+
+class Client:
+    """A blocking client of the EPMD, which a thread uses while the event loop is blocked."""
+
+    def __init__(self, port, request=b""):
+        self.socket = socket.create_connection((HOST, port), timeout=10)
+        self.socket.sendall(request)
+
+    def read_all(self):
+        with self.socket:
+            return b"".join(iter(lambda: self.socket.recv(1 << 16), b""))
+
+    def registered(self):
+        return protocol.decode_register_response(self.socket.recv(100))
+
+    def close(self):
+        self.socket.close()
+
+
+def ask(port, request):
+    return Client(port, request).read_all()
+
+
+def names(port):
+    return protocol.decode_names_response(ask(port, protocol.encode_names()))
+
+
+def while_blocked(function, *arguments):
+    """Return the result of a function that runs in a thread, while the event loop is blocked."""
+    results = []
+    thread = threading.Thread(target=lambda: results.append(function(*arguments)))
+    thread.start()
+    blocked_while(thread.is_alive)
+    return results[0]
+
+
+def run_with_server(test, factory=asyncio.SelectorEventLoop):
+    async def main():
+        with socket.create_server((HOST, 0)) as free:
+            port = free.getsockname()[1]
+        server = EpmdServer(port)
+        await server.start([HOST])
+        node = FakeNode()
+        watchdog = WatchdogThread.attach(node)
+        try:
+            await test(server, port)
+        finally:
+            server.close()
+            watchdog.detach(node)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())
+
+
+async def register(port, name):
+    client = await asyncio.to_thread(Client, port, protocol.encode_register(name, 9100))
+    assert isinstance(await asyncio.to_thread(client.registered), protocol.Registered)
+    return client
+
+
+@on_every_loop
+def test_look_ups_are_answered_while_the_loop_is_blocked(factory):
+    async def test(_server, port):
+        client = await register(port, "plato")
+
+        assert while_blocked(names, port) == {"plato": 9100}
+        info = protocol.decode_lookup_response(while_blocked(ask, port, protocol.encode_lookup("plato")))
+        assert info.port == 9100
+        assert while_blocked(ask, port, protocol.encode_lookup("nobody")) == bytes([protocol.PORT2_RESP, 1])
+        client.close()
+
+    run_with_server(test, factory)
+
+
+@on_every_loop
+def test_a_node_registers_while_the_loop_is_blocked_and_stays_registered(factory):
+    async def test(server, port):
+        def register_and_look():
+            client = Client(port, protocol.encode_register("plato", 9100))
+            assert isinstance(client.registered(), protocol.Registered)
+            return client, names(port)
+
+        client, seen = while_blocked(register_and_look)
+        assert seen == {"plato": 9100}
+        await wait_until(lambda: len(server._clients) == 1)
+        assert await asyncio.to_thread(names, port) == {"plato": 9100}
+
+        client.close()
+
+        await wait_until(lambda: server.registry.names() == {})
+
+    run_with_server(test, factory)
+
+
+def test_a_registration_ends_with_its_connection_while_the_loop_is_blocked():
+    async def test(server, port):
+        def register_and_close():
+            for _ in range(3):
+                client = Client(port, protocol.encode_register("plato", 9100))
+                assert isinstance(client.registered(), protocol.Registered)
+                client.close()
+                while names(port):
+                    pass
+
+        while_blocked(register_and_close)
+        assert server.registry.names() == {}
+
+    run_with_server(test)
+
+
+def test_a_registration_of_a_taken_name_waits_for_the_loop():
+    """The loop has not noticed yet that the first node has disconnected."""
+
+    async def test(_server, port):
+        first = await register(port, "plato")
+
+        def restart():
+            first.close()
+            client = Client(port, protocol.encode_register("plato", 9200))
+            names(port)  # the thread has served the client by then
+            return client
+
+        second = while_blocked(restart)
+        assert isinstance(await asyncio.to_thread(second.registered), protocol.Registered)
+        assert await asyncio.to_thread(names, port) == {"plato": 9200}
+        second.close()
+
+    run_with_server(test)
+
+
+def test_a_name_that_is_really_taken_is_refused_when_the_loop_runs_again():
+    async def test(_server, port):
+        first = await register(port, "plato")
+        second = while_blocked(lambda: (Client(port, protocol.encode_register("plato", 9200)), names(port)))[0]
+        assert isinstance(await asyncio.to_thread(second.registered), protocol.NameTaken)
+        for client in (first, second):
+            client.close()
+
+    run_with_server(test)
+
+
+def test_the_loop_completes_requests_that_are_incomplete_when_it_runs_again():
+    async def test(server, port):
+        request = protocol.encode_names()
+        client = while_blocked(lambda: (Client(port, request[:1]), names(port)))[0]
+        await wait_until(lambda: len(server._clients) == 1)
+
+        client.socket.sendall(request[1:])
+
+        assert protocol.decode_names_response(await asyncio.to_thread(client.read_all)) == {}
+
+    run_with_server(test)
+
+
+def test_a_thread_accepts_a_bounded_number_of_silent_clients():
+    async def test(server, port):
+        clients = []
+
+        def flood():
+            clients.extend(Client(port) for _ in range(MAX_THREAD_CLIENTS + 10))
+            while server.has_room():
+                pass
+
+        while_blocked(flood)
+        assert len(server._thread_clients) == MAX_THREAD_CLIENTS
+        await wait_until(lambda: len(server._clients) == len(clients))
+        for client in clients:
+            client.close()
+        await wait_until(lambda: not server._clients)
+
+    run_with_server(test)
+
+
+def test_closing_ends_the_connections_of_the_thread():
+    async def test(server, port):
+        def register_one():
+            client = Client(port, protocol.encode_register("plato", 9100))
+            assert isinstance(client.registered(), protocol.Registered)
+            return client
+
+        client = while_blocked(register_one)
+        server.close()
+
+        assert client.read_all() == b""
+        assert server.registry.names() == {}
+
+    run_with_server(test)
