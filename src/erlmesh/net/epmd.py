@@ -17,13 +17,15 @@ import logging
 import os
 import socket
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from erlmesh.errors import ConnectError, ErlmeshError, NodeStartError, RemoteProtocolError
 from erlmesh.net.addresses import has_ipv6_loopback, is_loopback, local_addresses
-from erlmesh.net.epmd_server import EpmdServer
 from erlmesh.net.happy_eyeballs import connect_host
 from erlmesh.proto import epmd as protocol
+
+if TYPE_CHECKING:
+    from erlmesh.net.epmd_server import EpmdServer
 
 __all__ = ["Epmd", "default_port", "registered_names"]
 
@@ -134,6 +136,8 @@ class Epmd:
 
     async def _start_server(self) -> None:
         """Start the embedded EPMD. If another node started one first, return: the next attempt to register finds it."""
+        from erlmesh.net.epmd_server import EpmdServer  # noqa: PLC0415 - most nodes find an EPMD
+
         # A node that other hosts cannot reach needs an EPMD on the loopback address only.
         all_interfaces = self._hosts is None or not all(map(is_loopback, self._hosts))
         server = EpmdServer(self.port)
