@@ -3,10 +3,11 @@
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+
+from polling import wait_until
 
 README = (Path(__file__).parent.parent.parent / "README.md").read_text()
 
@@ -29,12 +30,13 @@ def members(erlmesh, *arguments):
 
 
 def until_joined(erlmesh, group):
-    for _ in range(20):
-        code, out, err = members(erlmesh, group)
-        if code == 0:
-            return out, err
-        time.sleep(0.1)  # the example joins after its first attempt to connect
-    raise AssertionError((code, out, err))
+    """What the command prints when the group has a member. The example joins after its first attempt to connect."""
+
+    def printed():
+        code, *texts = members(erlmesh, group)
+        return texts if code == 0 else None
+
+    return wait_until(printed, what=f"a member of {group}")
 
 
 @pytest.mark.usefixtures("example")

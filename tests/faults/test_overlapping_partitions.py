@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
+from collections.abc import Callable
 
 import pytest
 
@@ -64,34 +65,30 @@ def assert_recovers(scenario: Scenario) -> None:
     scenario.wait_for_recovery(automatic=redials, grace=40 if scenario.long and third else 4)
 
 
-@every_combination
-def test_a_cut_of_one_pair_of_three_parts_them_as_it_parts_beams(scenario, kinds):
-    """Cut the link between the first two nodes, without a reset; both still see the third."""
+def assert_a_cut_separates(scenario: Scenario, cut: Callable[[int, int], None]) -> None:
+    """Form a mesh, cut the network between the first two nodes, and check the whole partition and the recovery."""
     scenario.form_mesh()
 
     scenario.mark_fault()
-    scenario.switch.cut_pair(0, 1)
+    cut(0, 1)
 
     wait_until_separated(scenario)
     assert min(scenario.report_row.detection_times) < scenario.ticktime * LATEST + 0.5
     assert_stays_separated(scenario)
     scenario.report_row.outcome = "the third node drops one of the two; the partitions do not overlap"
     assert_recovers(scenario)
+
+
+@every_combination
+def test_a_cut_of_one_pair_of_three_parts_them_as_it_parts_beams(scenario, kinds):
+    """Cut the link between the first two nodes, without a reset; both still see the third."""
+    assert_a_cut_separates(scenario, scenario.switch.cut_pair)
 
 
 @every_combination
 def test_a_one_way_cut_parts_them_as_it_parts_beams(scenario, kinds):
     """Lose only the packets from the first node to the second."""
-    scenario.form_mesh()
-
-    scenario.mark_fault()
-    scenario.switch.cut_one_way(0, 1)
-
-    wait_until_separated(scenario)
-    assert min(scenario.report_row.detection_times) < scenario.ticktime * LATEST + 0.5
-    assert_stays_separated(scenario)
-    scenario.report_row.outcome = "the third node drops one of the two; the partitions do not overlap"
-    assert_recovers(scenario)
+    assert_a_cut_separates(scenario, scenario.switch.cut_one_way)
 
 
 @every_combination

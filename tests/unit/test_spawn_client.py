@@ -1,16 +1,12 @@
 """SPAWN_REQUESTs to other nodes: their content, their replies, lost connections and cancelled callers."""
 
 import asyncio
-import random
 
 import pytest
+from router_harness import RouterHarness, mailbox
 
-from erlmesh.core.identifiers import Identifiers
 from erlmesh.errors import CallError, EncodeError, NoConnection
 from erlmesh.proto.control import Demonitor, Down, ExitLink, SpawnReply, SpawnRequest
-from erlmesh.runtime.process import LocalProcess
-from erlmesh.runtime.process_ops import NodeProcessOps
-from erlmesh.runtime.router import Router
 from erlmesh.terms import Atom, Pid
 from erlmesh.testing.loop import run_coroutine as run
 from erlmesh.testing.loop import run_iterations
@@ -21,41 +17,23 @@ CALL = (Atom("m"), Atom("f"), [1])
 CHILD, LEADER = Pid(B, 64, 0, 5), Pid(A, 1, 0, 1)
 
 
-class FakePeer:
-    busy = False
+class SpawnHarness(RouterHarness):
+    """A parent process on ``a@h`` that starts processes on ``b@h``."""
 
     def __init__(self):
-        self.sent = []
-
-    def send(self, signal):
-        self.sent.append(signal)
-
-
-class RouterHarness:
-    def __init__(self):
-        self.enqueued = []
-        self.router = Router(Identifiers(A, 1), self.enqueue)
+        super().__init__()
         self.spawn_client = self.router.spawn_client
-        ops = NodeProcessOps(self.router, random.Random(0), spawn=None, nodes=None, group_leader=None)
-        self.parent = LocalProcess(ops, self.router.identifiers.pid({}), "parent")
-        self.router.registry.add(self.parent)
+        self.parent = self.process()
 
-    def enqueue(self, node, signal, _size, dial):
-        assert dial
-        self.enqueued.append((node, signal))
-
-    def connect(self):
-        self.peer = self.router.peers[B] = FakePeer()
+    def connect(self, node=B):
+        self.peer = super().connect(node)
         return self
 
     def spawn(self, *options):
         return asyncio.ensure_future(self.spawn_client.spawn(self.parent, B, CALL, LEADER, list(options)))
 
-    def receive(self, *signals):
-        self.router.handle_signals(signals, B)
-
     def mailbox(self):
-        return list(self.parent._mailbox.messages)
+        return mailbox(self.parent)
 
     def is_empty(self):
         return not (
@@ -65,7 +43,7 @@ class RouterHarness:
 
 def test_request_carries_the_mfa_the_group_leader_and_the_options():
     async def main():
-        harness = RouterHarness().connect()
+        harness = SpawnHarness().connect()
         asked = harness.spawn(MONITOR, LINK)
         await run_iterations()
         (request,) = harness.peer.sent
@@ -86,7 +64,7 @@ def test_request_carries_the_mfa_the_group_leader_and_the_options():
 
 def test_down_right_after_the_reply_is_a_message():
     async def main():
-        harness = RouterHarness().connect()
+        harness = SpawnHarness().connect()
         asked = harness.spawn(MONITOR)
         await run_iterations()
         ref, me = harness.peer.sent[0].ref, harness.parent.pid
@@ -101,7 +79,7 @@ def test_down_right_after_the_reply_is_a_message():
 
 def test_refusal_raises_call_error():
     async def main():
-        harness = RouterHarness().connect()
+        harness = SpawnHarness().connect()
         asked = harness.spawn()
         await run_iterations()
 
@@ -116,7 +94,7 @@ def test_refusal_raises_call_error():
 
 def test_cancelled_caller_keeps_no_link_and_no_monitor():
     async def main():
-        harness = RouterHarness().connect()
+        harness = SpawnHarness().connect()
         asked = harness.spawn(MONITOR, LINK)
         await run_iterations()
         asked.cancel()
@@ -137,7 +115,7 @@ def test_cancelled_caller_keeps_no_link_and_no_monitor():
 @pytest.mark.parametrize("connected", [True, False])
 def test_lost_or_unreachable_node_raises_no_connection(connected):
     async def main():
-        harness = RouterHarness()
+        harness = SpawnHarness()
         if connected:
             harness.connect()
         asked = harness.spawn(LINK)
@@ -161,7 +139,7 @@ def test_lost_or_unreachable_node_raises_no_connection(connected):
 
 def test_spawn_and_wait_returns_any_exit_reason():
     async def main():
-        harness = RouterHarness().connect()
+        harness = SpawnHarness().connect()
         end = asyncio.ensure_future(harness.spawn_client.spawn_and_wait(harness.parent, B, CALL, LEADER))
         await run_iterations()
         ref, me = harness.peer.sent[0].ref, harness.parent.pid
@@ -177,7 +155,7 @@ def test_spawn_and_wait_returns_any_exit_reason():
 
 def test_cancelled_spawn_and_wait_removes_its_monitor():
     async def main():
-        harness = RouterHarness().connect()
+        harness = SpawnHarness().connect()
         end = asyncio.ensure_future(harness.spawn_client.spawn_and_wait(harness.parent, B, CALL, LEADER))
         await run_iterations()
         ref, me = harness.peer.sent.pop().ref, harness.parent.pid
@@ -194,7 +172,7 @@ def test_cancelled_spawn_and_wait_removes_its_monitor():
 
 def test_replies_from_other_nodes_or_to_other_processes_are_ignored():
     async def main():
-        harness = RouterHarness().connect()
+        harness = SpawnHarness().connect()
         asked = harness.spawn(MONITOR, LINK)
         await run_iterations()
         ref, me = harness.peer.sent[0].ref, harness.parent.pid
@@ -217,7 +195,7 @@ def test_argument_that_is_not_a_term_raises(connected):
         raise EncodeError("not a term")
 
     async def main():
-        harness = RouterHarness()
+        harness = SpawnHarness()
         if connected:
             harness.connect().peer.send = refuse
         call = (*CALL[:2], [object()])

@@ -1,14 +1,9 @@
 """Replies to incoming SPAWN_REQUESTs: a process with its arguments, link and monitor, or a refusal."""
 
-import random
-
 import pytest
+from router_harness import RouterHarness
 
-from erlmesh.core.identifiers import Identifiers
 from erlmesh.proto.control import Down, ExitLink, SpawnReply, SpawnRequest
-from erlmesh.runtime.process import LocalProcess
-from erlmesh.runtime.process_ops import NodeProcessOps
-from erlmesh.runtime.router import Router
 from erlmesh.runtime.spawn_server import SpawnServer
 from erlmesh.terms import Atom, Pid, Ref
 
@@ -18,23 +13,12 @@ PARENT = Pid(B, 64, 0, 5)
 REF = Ref(B, 5, (1, 2, 3))
 
 
-class FakePeer:
-    busy = False
-
-    def __init__(self):
-        self.sent = []
-
-    def send(self, signal):
-        self.sent.append(signal)
-
-
-class RouterHarness:
+class SpawnHarness(RouterHarness):
     """A router that starts processes without a task. ``started`` records their bodies and arguments."""
 
     def __init__(self):
-        self.router = Router(Identifiers(A, 1), lambda *_: False)
-        self.ops = NodeProcessOps(self.router, random.Random(0), spawn=None, nodes=None, group_leader=None)
-        self.peer = self.router.peers[B] = FakePeer()
+        super().__init__()
+        self.peer = self.connect()
         self.started = []
         self.default = None
         self.spawn_server = SpawnServer(self.router.state, self, lambda *_: self.default)
@@ -42,9 +26,8 @@ class RouterHarness:
 
     def start_without_task(self, body, arguments, _runs):
         self.started.append((body, arguments))
-        self.process = LocalProcess(self.ops, self.router.identifiers.pid({}), "child")
-        self.router.registry.add(self.process)
-        return self.process
+        self.child = self.process()
+        return self.child
 
     def ask(self, *options, arguments=()):
         """Send a SPAWN_REQUEST and return the reply, which must be the only signal sent."""
@@ -52,8 +35,7 @@ class RouterHarness:
             REF, PARENT, PARENT, Atom("m"), Atom("f"), len(arguments), list(options), list(arguments)
         )
         self.router.handle_signals([request], B)
-        (reply,) = self.peer.sent
-        self.peer.sent.clear()
+        (reply,) = self.peer.take()
         return reply
 
 
@@ -63,7 +45,7 @@ async def body(me, *_):
 
 @pytest.fixture
 def harness():
-    return RouterHarness()
+    return SpawnHarness()
 
 
 def test_function_in_the_table_gets_its_arguments(harness):
@@ -72,8 +54,8 @@ def test_function_in_the_table_gets_its_arguments(harness):
     reply = harness.ask(arguments=(1, 2))
 
     assert harness.started == [(body, (1, 2))]
-    assert reply == SpawnReply(REF, PARENT, 0, harness.process.pid)
-    assert harness.process.group_leader == PARENT
+    assert reply == SpawnReply(REF, PARENT, 0, harness.child.pid)
+    assert harness.child.group_leader == PARENT
 
 
 def test_fallback_body_gets_module_function_and_arguments(harness):
@@ -99,7 +81,7 @@ def test_bad_option_is_refused_and_starts_nothing(harness, option):
 def test_memory_options_of_a_beam_are_ignored(harness):
     harness.default = body
 
-    assert harness.ask((Atom("priority"), Atom("high"))).result == harness.process.pid
+    assert harness.ask((Atom("priority"), Atom("high"))).result == harness.child.pid
 
 
 @pytest.mark.parametrize("monitor", [MONITOR, (MONITOR, [])])
@@ -107,9 +89,9 @@ def test_process_is_linked_and_monitored_from_its_start(harness, monitor):
     harness.default = body
 
     reply = harness.ask(LINK, monitor)
-    harness.router.termination.terminate(harness.process, BOOM)
+    harness.router.termination.terminate(harness.child, BOOM)
 
-    pid = harness.process.pid
+    pid = harness.child.pid
     assert reply == SpawnReply(REF, PARENT, 3, pid)
     assert harness.peer.sent == [ExitLink(pid, PARENT, BOOM), Down(pid, PARENT, REF, BOOM)]
 
@@ -118,6 +100,6 @@ def test_process_without_options_has_no_link_and_no_monitor(harness):
     harness.default = body
 
     harness.ask()
-    harness.router.termination.terminate(harness.process, BOOM)
+    harness.router.termination.terminate(harness.child, BOOM)
 
     assert harness.peer.sent == []
