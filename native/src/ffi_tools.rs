@@ -26,6 +26,20 @@ impl<T> GilCell<T> {
     pub unsafe fn with<R>(&self, _py: Python<'_>, action: impl FnOnce(&mut T) -> R) -> R {
         action(unsafe { &mut *self.0.get() })
     }
+
+    /// The value, for `__traverse__`: the garbage collector holds the GIL, but has no token for it.
+    ///
+    /// # Safety
+    /// It must be used only there.
+    pub unsafe fn for_traverse(&self) -> &T {
+        unsafe { &*self.0.get() }
+    }
+}
+
+impl<T: Default> Default for GilCell<T> {
+    fn default() -> Self {
+        GilCell::new(T::default())
+    }
 }
 
 /// An attribute of a Python class with `__slots__`, read and written through its descriptor, without Python code.

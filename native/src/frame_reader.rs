@@ -9,7 +9,9 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 use crate::atom_cache::ReaderCells;
 use crate::context::Context;
 use crate::decode::{decode, GiveUp};
+use crate::direct_delivery::DirectDelivery;
 use crate::fragments::Reassembly;
+use crate::mailbox::Mailbox;
 use crate::pure::Pure;
 use crate::signals::{DemonitorSignal, DownSignal, MonitorSignal, SendAliasSignal, SendNameSignal, SendSignal};
 use crate::terms::{Pid, Ref};
@@ -35,6 +37,12 @@ pub struct FrameReader {
     atoms: Vec<Py<PyAny>>,
     /// Frames of length 0 received.
     pub ticks: u64,
+    /// Where messages go that no signal of the same read precedes. None: all become signals.
+    pub direct: Option<Py<DirectDelivery>>,
+    /// The frame that is decoded now is not preceded by a signal of the same read.
+    is_first: bool,
+    /// Messages that became no signals.
+    pub delivered: u64,
 }
 
 impl FrameReader {
@@ -50,6 +58,9 @@ impl FrameReader {
             reassembly: Reassembly::new(max_unfinished),
             atoms: Vec::new(),
             ticks: 0,
+            direct: None,
+            is_first: false,
+            delivered: 0,
         }
     }
 
@@ -79,6 +90,7 @@ impl FrameReader {
                 self.ticks += 1;
                 continue;
             }
+            self.is_first = self.direct.is_some() && signals.is_empty();
             if let Some(signal) = self.read_frame(py, frame)? {
                 signals.append(signal)?;
             }
@@ -96,7 +108,8 @@ impl FrameReader {
         raised.map_or_else(|error| error, PyErr::from_value)
     }
 
-    /// Decode one frame without its length. Return None for a fragment that does not complete its message.
+    /// Decode one frame without its length. Return None for a fragment that does not complete its message, and for a
+    /// message that was delivered.
     fn read_frame<'py>(&mut self, py: Python<'py>, frame: &[u8]) -> PyResult<Option<Bound<'py, PyAny>>> {
         if !self.has_header {
             return self.read_pure(py, frame);
@@ -106,7 +119,7 @@ impl FrameReader {
                 let mut atoms = std::mem::take(&mut self.atoms);
                 let mut pos = 2;
                 let result = match self.cells.read(py, frame, &mut pos, &mut atoms) {
-                    Ok(()) => self.read_terms(py, frame, pos, &atoms).map(Some),
+                    Ok(()) => self.read_terms(py, frame, pos, &atoms),
                     Err(GiveUp) => self.read_pure(py, frame),
                 };
                 atoms.clear();
@@ -130,7 +143,7 @@ impl FrameReader {
             }
         };
         match added {
-            Ok(Some((atoms, whole))) => self.read_terms(py, &whole, 0, &atoms).map(Some),
+            Ok(Some((atoms, whole))) => self.read_terms(py, &whole, 0, &atoms),
             Ok(None) => Ok(None),
             Err(GiveUp) => self.read_pure(py, frame),
         }
@@ -152,14 +165,14 @@ impl FrameReader {
         Ok((!signal.is_none()).then_some(signal))
     }
 
-    /// Decode the control tuple and the message.
+    /// Decode the control tuple and the message. Return None for a message that was delivered.
     fn read_terms<'py>(
-        &self,
+        &mut self,
         py: Python<'py>,
         frame: &[u8],
         pos: usize,
         atoms: &[Py<PyAny>],
-    ) -> PyResult<Bound<'py, PyAny>> {
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let op = frame.get(pos + 3).copied().unwrap_or_default();
         if matches!(op, REG_SEND | MONITOR_P | DEMONITOR_P | SEND_SENDER | DOWN | ALIAS_SEND) {
             if let Ok(signal) = self.read_common(py, frame, pos, atoms) {
@@ -168,7 +181,11 @@ impl FrameReader {
         } else if let Ok((control, message)) = read_other(py, frame, pos, atoms) {
             let pure = Pure::get(py)?;
             let message = message.unwrap_or_else(|| pure.no_message.bind(py).clone());
-            return pure.decode_control.bind(py).call1((control, message, &self.peer));
+            return pure
+                .decode_control
+                .bind(py)
+                .call1((control, message, &self.peer))
+                .map(Some);
         }
         let atoms = PyTuple::new(py, atoms)?;
         Pure::get(py)?
@@ -176,17 +193,18 @@ impl FrameReader {
             .bind(py)
             .call1((copied(py, frame)?, pos, atoms, &self.peer))?
             .get_item(0)
+            .map(Some)
     }
 
-    /// Decode one of the common signals.
+    /// Decode one of the common signals. Return None for a message that was delivered.
     #[inline]
     fn read_common<'py>(
-        &self,
+        &mut self,
         py: Python<'py>,
         frame: &[u8],
         pos: usize,
         atoms: &[Py<PyAny>],
-    ) -> Result<Bound<'py, PyAny>, GiveUp> {
+    ) -> Result<Option<Bound<'py, PyAny>>, GiveUp> {
         let Some(&[SMALL_TUPLE, arity, SMALL_INTEGER, op]) = frame.get(pos..pos + 4) else {
             return Err(GiveUp);
         };
@@ -196,6 +214,9 @@ impl FrameReader {
                 let sender = read_pid(py, frame, &mut pos, atoms)?;
                 let to = read_pid(py, frame, &mut pos, atoms)?;
                 let message = decode(py, frame, &mut pos, atoms)?.unbind();
+                if let Some(mailbox) = self.direct_to_pid(py, &to) {
+                    return self.deliver(&mailbox, message);
+                }
                 made(
                     py,
                     SendSignal {
@@ -211,6 +232,9 @@ impl FrameReader {
                 decode(py, frame, &mut pos, atoms)?; // unused
                 let name = read_name(py, frame, &mut pos, atoms)?;
                 let message = decode(py, frame, &mut pos, atoms)?.unbind();
+                if let Some(mailbox) = self.direct_to_name(py, &name) {
+                    return self.deliver(&mailbox, message);
+                }
                 made(
                     py,
                     SendNameSignal {
@@ -267,6 +291,30 @@ impl FrameReader {
         }
     }
 
+    fn direct_to_pid<'py>(&self, py: Python<'py>, to: &Term) -> Option<Bound<'py, Mailbox>> {
+        let direct = self.direct.as_ref().filter(|_| self.is_first)?;
+        direct.get().mailbox_of_pid(py, to.bind(py))
+    }
+
+    fn direct_to_name<'py>(&self, py: Python<'py>, name: &Term) -> Option<Bound<'py, Mailbox>> {
+        let direct = self.direct.as_ref().filter(|_| self.is_first)?;
+        direct.get().mailbox_of_name(name.bind(py))
+    }
+
+    /// Put a message into a mailbox. Nothing may follow that can give up: the message would be delivered twice.
+    fn deliver<'py>(
+        &mut self,
+        mailbox: &Bound<'py, Mailbox>,
+        message: Term,
+    ) -> Result<Option<Bound<'py, PyAny>>, GiveUp> {
+        self.delivered += 1;
+        if let Err(error) = mailbox.get().put(mailbox.py(), message) {
+            // The event loop is closed. The message is in the mailbox.
+            error.write_unraisable(mailbox.py(), Some(mailbox.as_any()));
+        }
+        Ok(None)
+    }
+
     fn is_of_peer(&self, py: Python<'_>, pid: &Py<PyAny>) -> bool {
         pid.bind(py)
             .cast_exact::<Pid>()
@@ -287,11 +335,13 @@ type Term = Py<PyAny>;
 fn made<'py, T: pyo3::PyClass<Frozen = pyo3::pyclass::boolean_struct::True>>(
     py: Python<'py>,
     signal: T,
-) -> Result<Bound<'py, PyAny>, GiveUp>
+) -> Result<Option<Bound<'py, PyAny>>, GiveUp>
 where
     pyo3::PyClassInitializer<T>: From<T>,
 {
-    Bound::new(py, signal).map(Bound::into_any).map_err(|_| GiveUp)
+    Bound::new(py, signal)
+        .map(|signal| Some(signal.into_any()))
+        .map_err(|_| GiveUp)
 }
 
 fn read_pid(py: Python<'_>, frame: &[u8], pos: &mut usize, atoms: &[Term]) -> Result<Term, GiveUp> {

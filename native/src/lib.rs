@@ -1,5 +1,5 @@
 //! The native part of erlmesh: identifiers, the codec of the external term format, keys of terms, and the wire of a
-//! connection with its common signals.
+//! connection with its common signals; and mailboxes, and the waits of tasks.
 //!
 //! The pure Python code in `erlmesh` is the reference. What this crate does not handle, or finds invalid, it gives to
 //! the pure code with the same arguments. So this crate has no error texts of its own.
@@ -11,6 +11,7 @@ mod buffer;
 mod common_signals;
 mod context;
 mod decode;
+mod direct_delivery;
 mod doors;
 mod encode;
 mod ffi_tools;
@@ -18,6 +19,7 @@ mod fragments;
 mod frame_reader;
 mod frame_writer;
 mod frames;
+mod mailbox;
 mod prefix_cache;
 mod pure;
 mod pure_refs;
@@ -26,6 +28,8 @@ mod send_queue;
 mod signals;
 mod tags;
 mod terms;
+mod wait;
+mod wakeups;
 mod wire;
 mod wire_format;
 
@@ -39,5 +43,9 @@ fn erlmesh_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<terms::ImproperList>()?;
     signals::add_to(module)?;
     module.add_class::<wire::Wire>()?;
+    module.add_class::<wakeups::Wakeups>()?;
+    module.add_class::<wait::Wait>()?;
+    module.add_class::<mailbox::Mailbox>()?;
+    module.add_class::<direct_delivery::DirectDelivery>()?;
     doors::add_to(module)
 }

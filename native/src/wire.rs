@@ -10,9 +10,11 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use pyo3::exceptions::PyRuntimeError;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
+use crate::direct_delivery::DirectDelivery;
 use crate::ffi_tools::NoCollection;
 use crate::frame_reader::FrameReader;
 use crate::frame_writer::FrameWriter;
@@ -60,6 +62,7 @@ pub struct Wire {
     flags: Py<PyAny>,
     ticks_in: AtomicU64,
     last_read: AtomicUsize,
+    delivered: AtomicU64,
     /// Bytes of unfinished fragment sequences.
     unfinished: AtomicUsize,
 }
@@ -86,8 +89,24 @@ impl Wire {
             flags,
             ticks_in: AtomicU64::new(0),
             last_read: AtomicUsize::new(0),
+            delivered: AtomicU64::new(0),
             unfinished: AtomicUsize::new(0),
         })
+    }
+
+    /// From now on, put messages directly into the mailboxes of processes that `direct` knows, until a read has a
+    /// signal of another kind.
+    fn deliver_to(&self, direct: Py<DirectDelivery>) -> PyResult<()> {
+        let mut reader = self.take_reader()?;
+        reader.direct = Some(direct);
+        self.put_back(reader);
+        Ok(())
+    }
+
+    /// Messages that were delivered directly.
+    #[getter]
+    fn delivered(&self) -> u64 {
+        self.delivered.load(Ordering::Relaxed)
     }
 
     /// Append to `signals` all signals that `data` completes.
@@ -240,6 +259,14 @@ impl Wire {
         let dropped = lock(&self.io.queue).take();
         drop(dropped); // not under the lock
     }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // The processes of the node, which refer to this wire. While a call uses the reader, it is alive anyway.
+        match self.reader.try_lock() {
+            Ok(reader) => visit.call(reader.as_ref().and_then(|reader| reader.direct.as_ref())),
+            Err(_) => Ok(()),
+        }
+    }
 }
 
 impl Wire {
@@ -250,6 +277,7 @@ impl Wire {
 
     fn put_back(&self, reader: Box<FrameReader>) {
         self.ticks_in.store(reader.ticks, Ordering::Relaxed);
+        self.delivered.store(reader.delivered, Ordering::Relaxed);
         self.unfinished.store(reader.buffered(), Ordering::Relaxed);
         *lock(&self.reader) = Some(reader);
     }

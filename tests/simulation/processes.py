@@ -110,7 +110,7 @@ class TestProcess:
     def unlink(self, other: Pid) -> None:
         self.unlinked[other] = None
         self.me.unlink(other)
-        if not any(type(message) is tuple and message[:2] == (EXIT, other) for message in self.me._mailbox.messages):
+        if not any(type(message) is tuple and message[:2] == (EXIT, other) for message in self.me._mailbox):
             self.links.pop(other, None)
 
     def monitor(self, other: Pid | tuple[Atom, Atom]) -> None:

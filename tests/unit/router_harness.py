@@ -91,4 +91,4 @@ class RouterHarness:
 
 
 def mailbox(process):
-    return list(process._mailbox.messages)
+    return list(process._mailbox)

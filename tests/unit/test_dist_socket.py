@@ -52,6 +52,9 @@ class LocalEnd(asyncio.Protocol):
         self.socket.peer = "plato@h"
         self.socket.use_queue(self.queue)
 
+    def run_read(self, read):
+        read()
+
     def data_received(self, data):
         self.received.append(data)
 

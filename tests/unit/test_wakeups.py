@@ -1,17 +1,36 @@
-"""Tasks that a read wakes up continue in the same loop iteration, after all of the read is applied."""
+"""Tasks that a read wakes up continue in the same loop iteration, after all of the read is applied.
+
+All tests run with the classes in Python and with the native ones.
+"""
 
 import asyncio
+import gc
 import importlib.util
+import sys
+import weakref
 from contextlib import suppress
+from contextvars import ContextVar, copy_context
 
 import pytest
 
+from erlmesh import native
 from erlmesh.runtime import wakeups as module
 from erlmesh.runtime.deadlines import Deadlines
-from erlmesh.runtime.wakeups import Wait, Wakeups
+from erlmesh.runtime.wakeups import PureWait, PureWakeups, Wait, Wakeups
 from erlmesh.testing.loop import SimulatedLoop, run_iterations
 from erlmesh.testing.loop import run as run_simulated
 from erlmesh.testing.loop import run_coroutine as run
+
+
+@pytest.fixture(autouse=True, params=["pure", "native"])
+def build(request, monkeypatch):
+    """Let the tests use the classes of one build. Return its name."""
+    if request.param == "pure":
+        monkeypatch.setattr(sys.modules[__name__], "Wait", PureWait)
+        monkeypatch.setattr(sys.modules[__name__], "Wakeups", PureWakeups)
+    elif native.module is None:
+        pytest.skip(native.description)
+    return request.param
 
 
 def python_tasks():
@@ -61,8 +80,8 @@ async def in_callback(function):
 class Tasks:
     """Tasks that wait, by name. ``seen`` records what they do."""
 
-    def __init__(self):
-        self.wakeups = Wakeups()
+    def __init__(self, **bounds):
+        self.wakeups = Wakeups(**bounds)
         self.seen = []
         self.waits = {}
         self.tasks = {}
@@ -240,6 +259,84 @@ def test_an_exception_is_not_kept_after_it_is_raised():
     run(main())
 
 
+@on_every_loop
+async def test_a_result_may_be_any_value():
+    for value in (None, (), (1, 2), StopIteration(3), False):
+        wait = Wait(Wakeups())
+        asyncio.get_running_loop().call_soon(wait.set_result, value)
+
+        assert await wait is value
+
+
+@on_every_loop
+async def test_a_wait_that_is_renewed_waits_once_more():
+    wakeups, seen = Wakeups(), []
+    wait = Wait(wakeups)
+
+    async def waiting():
+        await wait
+        seen.append(1)
+        wait.renew()
+        await wait
+        seen.append(2)
+
+    task = asyncio.create_task(waiting())
+    await run_iterations()
+    wait.set_result(None)
+    await run_iterations()
+    assert seen == [1]
+    assert not wait.done()
+    wait.set_result(None)
+    await task
+
+    assert seen == [1, 2]
+
+
+@on_every_loop
+async def test_a_step_runs_in_the_context_of_its_task():
+    variable, seen = ContextVar("variable", default="outside"), []
+    tasks = Tasks()
+    await tasks.start("a", then=lambda _: seen.append(variable.get()))
+
+    def wake():
+        variable.set("waker")
+        tasks.read("a")
+
+    await in_callback(wake)
+
+    assert seen == ["outside"]
+
+
+def test_a_wait_and_its_task_are_freed_together():
+    async def main():
+        wait = Wait(Wakeups())
+        task = asyncio.ensure_future(_await(wait))
+        await run_iterations()
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        wait = Wait(Wakeups())
+        wait.set_result([wait])  # a cycle
+        return weakref.ref(task)
+
+    freed = run(main())
+    before = sum(type(found) is Wait for found in gc.get_objects())
+    gc.collect()
+
+    assert freed() is None
+    assert before - sum(type(found) is Wait for found in gc.get_objects()) == before
+
+
+def test_a_round_returns_the_result_of_the_read():
+    async def main():
+        wakeups = Wakeups()
+
+        assert await in_callback(lambda: wakeups.run_round(lambda a, b: a + b, 1, 2)) == 3
+        assert wakeups.run_round(lambda: 4) == 4
+
+    run(main())
+
+
 async def _await(wait):
     return await wait
 
@@ -372,11 +469,9 @@ async def test_tasks_that_wake_each_other_without_end_leave_the_loop_to_others()
         await asyncio.gather(*players)
 
 
-def test_steps_above_the_bound_run_in_order_in_the_next_iteration(monkeypatch):
-    monkeypatch.setattr(module, "MAX_ROUND_STEPS", 3)
-
+def test_steps_above_the_bound_run_in_order_in_the_next_iteration():
     async def main():
-        tasks = Tasks()
+        tasks = Tasks(max_steps=3)
         await tasks.start(*"abcde")
 
         seen = await in_callback(lambda: tasks.read(*"abcde"))
@@ -419,7 +514,7 @@ async def test_an_exception_of_a_step_is_reported_and_the_others_run():
         raise error
 
     def apply():
-        tasks.wakeups.schedule(loop, module.copy_context(), fail)
+        tasks.wakeups.schedule(loop, copy_context(), fail)
         tasks.wake("a")
 
     await in_callback(lambda: tasks.wakeups.run_round(apply))

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import Final, Protocol, cast
+from collections.abc import Callable
+from typing import Any, Final, Protocol, cast
 
 from erlmesh.errors import ConnectError, ErlmeshError
 from erlmesh.net.dist_socket import DistSocket, socket_fd
@@ -89,6 +90,10 @@ class DistProtocol(asyncio.Protocol):
         """The peer closed after acknowledging all our data, and we had sent some recently: it disconnected on purpose.
         A peer that lost us would have timed out only after a longer silence.
         """
+        self.run_round: Callable[..., object] = _call
+        """Calls the function that reads and applies data, and then the processes that it wakes up. The delegate sets
+        it when the connection is ready, see :meth:`Wakeups.run_round`.
+        """
         self._delegate = delegate
         self._send_queue_limit = send_queue_limit
         self._receive_budget = receive_budget
@@ -115,6 +120,8 @@ class DistProtocol(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._writable_waiter: asyncio.Future[None] | None = None
         """Resolved when ``busy`` becomes false. All waiting senders share it."""
+        self._in_read = False
+        """``run_read`` runs."""
         self._closed = False
         """No more events are delivered."""
 
@@ -138,21 +145,33 @@ class DistProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._closed:
             return
-        now = self._loop.time()
         if self.channel is not None:
-            self.events_received(self.channel.receive_data(data, now))
+            self.run_read(self._apply_data, data)
         elif self.handshake is not None:
+            now = self._loop.time()
             self._handshake_events(self.handshake, self.handshake.receive_data(data, now), now)
+
+    def _apply_data(self, data: bytes) -> None:
+        if self.channel is not None:
+            self._channel_events(self.channel.receive_data(data, self._loop.time()))
+
+    def run_read(self, read: Callable[..., object], *arguments: Any) -> None:
+        """Call ``read``, which receives data, run the processes that it wakes up, and write what all of them sent."""
+        if self._in_read:
+            read(*arguments)
+            return
+        self._in_read = True
+        self._flush_scheduled = True  # What is sent meanwhile leaves below, in one write.
+        try:
+            self.run_round(read, *arguments)
+        finally:
+            self._in_read = False
+            self._flush()
 
     def events_received(self, events: list[Event]) -> None:
         """Handle the events of received data."""
-        if self._closed:
-            return
-        self._flush_scheduled = True  # What the processes send that the data wakes up leaves below, in one write.
-        try:
+        if not self._closed:
             self._channel_events(events)
-        finally:
-            self._flush()
 
     def eof_received(self) -> None:
         # The decision must be made here: after connection_lost the socket no longer knows what was acknowledged.
@@ -274,7 +293,7 @@ class DistProtocol(asyncio.Protocol):
                 self._socket.peer = channel.peer
             self._delegate.connection_ready(self)
             if handshake.trailing_data and not self._closed:  # the peer sent frames right after its last packet
-                self._channel_events(channel.receive_data(handshake.trailing_data, now))
+                self.run_read(self._apply_data, handshake.trailing_data)
             if self._socket is not None and not self._closed:
                 self._socket.start_reading(self._read_socket if channel.can_read else None)
         if not self._closed:
@@ -418,3 +437,7 @@ class DistProtocol(asyncio.Protocol):
         elif endpoint is not None:
             endpoint.close()
         self.resume_writing()  # wakes up senders that wait in wait_writable
+
+
+def _call(function: Callable[..., object], *arguments: Any) -> object:
+    return function(*arguments)

@@ -53,6 +53,9 @@ class SocketOwner(Protocol):
 
     def data_received(self, data: bytes) -> None: ...
 
+    def run_read(self, read: Callable[[], object]) -> None:
+        """Call ``read``, which calls one of the next two. Then write what was sent meanwhile."""
+
     def events_received(self, events: list[Event]) -> None:
         """The function that was passed to :meth:`DistSocket.start_reading` returned these events."""
 
@@ -363,7 +366,7 @@ class DistSocket:
         self._transport.pause_reading()
         self._read = read
         assert self._duplicate is not None
-        self._loop.add_reader(self._duplicate, self._on_readable)
+        self._loop.add_reader(self._duplicate, self._owner.run_read, self._on_readable)
         with self._read_lock:
             self._reading = True
             self._watch()

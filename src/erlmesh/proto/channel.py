@@ -112,7 +112,7 @@ class Channel:
         self._ticks_out = 0  # the wire counts the ticks received
 
     def receive_data(self, data: bytes, now: float) -> list[Event]:
-        """Return the events that ``data`` completes.
+        """Return the events that ``data`` completes, without the messages that were delivered (:meth:`deliver_to`).
 
         Invalid data never raises. It gives a :class:`ConnectionLost` as the last event, after all valid signals.
         """
@@ -126,6 +126,11 @@ class Channel:
             events.append(self._invalid(error))
         self._note_received(len(data), events, ticks, now)
         return events
+
+    def deliver_to(self, direct: object | None) -> None:
+        """From now on, let a native wire put messages into mailboxes, see :meth:`SocketWire.deliver_to`."""
+        if direct is not None and self._socket_wire is not None:
+            self._socket_wire.deliver_to(direct)
 
     @property
     def can_read(self) -> bool:
@@ -274,7 +279,7 @@ class Channel:
     def statistics(self) -> ChannelStatistics:
         """Return a snapshot of the counters."""
         return ChannelStatistics(
-            signals_in=self._signals_in,
+            signals_in=self._signals_in + (0 if self._socket_wire is None else self._socket_wire.delivered),
             signals_out=self._signals_out,
             bytes_in=self._bytes_in,
             bytes_out=self._bytes_out,

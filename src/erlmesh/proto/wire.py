@@ -92,6 +92,15 @@ Wire: TypeAlias = PureWire
 class SocketWire(Protocol):
     """What a native wire can do besides. The descriptor belongs to a socket that does not block."""
 
+    delivered: int
+    """Messages that were delivered directly and have not become signals."""
+
+    def deliver_to(self, direct: object) -> None:
+        """From now on, put messages into the mailboxes that ``direct``, an ``erlmesh_native.DirectDelivery``, knows.
+
+        From the first signal of a read that is something else, all become signals, so that none overtakes another.
+        """
+
     last_read: int
     """Bytes of the last read, also if it raised an error for an invalid frame."""
 

@@ -305,7 +305,9 @@ class Connections:
         connection.flags, connection.creation, connection.connected_at = event.flags, event.creation, now
         if replaced is not None:
             self._tear_down(replaced, "wait_pending", DisconnectCause.REPLACED)
-        return Channel(event.name, self._local_node.name, event.flags, now=now, net_ticktime=self._net_ticktime)
+        channel = Channel(event.name, self._local_node.name, event.flags, now=now, net_ticktime=self._net_ticktime)
+        channel.deliver_to(self._router.registry.direct)
+        return channel
 
     def connection_ready(self, protocol: DistProtocol) -> None:
         connection = self._by_protocol[protocol]
@@ -313,6 +315,7 @@ class Connections:
         self._connect_errors.pop(name, None)
         self._reconnect_policy.clear_refusal(name)
         self._router.peers[Atom(name)] = protocol
+        protocol.run_round = self._router.wakeups.run_round
         log.info("connected with %s%s", name, " (hidden)" if connection.hidden else "")
         pending = self._pending.take(name)
         # These go before on_up: a process that learns of the node may send to it at once.

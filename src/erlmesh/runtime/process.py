@@ -256,10 +256,10 @@ class LocalProcess:
         if self._blocked_on is not None or self._reductions_left <= 0:
             await self._yield()
         self._reductions_left -= 1
-        messages = self._mailbox.messages
-        while not messages:  # Code outside the process may have taken the message that ended the wait.
+        mailbox = self._mailbox
+        while not mailbox:  # Code outside the process may have taken the message that ended the wait.
             await self._start_waiting()
-        return messages.popleft()
+        return mailbox.popleft()
 
     async def _yield(self) -> None:
         """Let other tasks run, and wait while a connection that this process has filled stays full."""
