@@ -323,7 +323,10 @@ class DistProtocol(asyncio.Protocol):
         if transport is None or transport.is_closing():
             return
         if self.channel is not None:
-            self._write(self.channel, self._loop.time())
+            if self._socket is None or self.channel.wire.queued:
+                self._write(self.channel, self._loop.time())
+            else:  # A read that nobody answers: most reads of a stream.
+                self._write_at = WRITE_THRESHOLD
             self._start_turn()
         elif self.handshake is not None and (data := self.handshake.data_to_send()):
             (self._socket or transport).write(data)

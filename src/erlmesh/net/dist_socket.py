@@ -394,7 +394,8 @@ class DistSocket:
             self._stop_reading()
             self._transport.resume_reading()
             return
-        self._pass_on(data, events)
+        if events is None or events:  # The native wire delivers most messages itself.
+            self._pass_on(data, events)
 
     def _pass_on(self, data: bytes, events: list[Event] | None) -> None:
         try:
