@@ -627,6 +627,16 @@ def test_external_writes_count_as_sent():
     assert channel.data_to_send(2.5) == b""
 
 
+def test_data_that_another_thread_received_counts_as_data():
+    channel = plato(net_ticktime=8.0)
+
+    channel.note_external_read(5.0)
+    channel.note_external_read(4.0)
+
+    assert not channel.is_timed_out(12.9)
+    assert channel.is_timed_out(13.0)
+
+
 @every_framing
 def test_a_standalone_frame_fits_between_any_two_frames(flags):
     sender, receiver = pair(flags)

@@ -8,6 +8,7 @@ import asyncio
 import secrets
 import select
 import socket
+import threading
 import time
 from typing import ClassVar
 
@@ -242,6 +243,42 @@ def test_a_peer_idle_during_a_stall_gets_the_time_of_one_tick():
         loop.stall(TICKTIME / 4)
         await iterations()
         assert peer.delegate.ended == "net_tick_timeout"
+
+    run(test)
+
+
+def serve_from_a_thread(peer):
+    thread = threading.Thread(target=peer.protocol._socket.serve_from_thread)
+    thread.start()
+    thread.join()
+
+
+@pytest.mark.parametrize("late", [0.0, 0.3, 3.0, 60.0])
+def test_data_that_a_thread_has_read_prevents_a_timeout_and_is_handled(late):
+    async def test(loop):
+        peer = await established()
+        peer.write_now(peer.messages(3))
+        serve_from_a_thread(peer)
+        assert peer.protocol._socket._buffer.size > 3000
+
+        loop.stall(TICKTIME + late)
+        await iterations()
+
+        assert peer.delegate.received == [MESSAGE] * 3
+        assert peer.delegate.ended is None
+        assert peer.protocol.channel.statistics().bytes_in > 3000
+
+    run(test)
+
+
+def test_the_time_of_the_last_read_of_a_thread_counts():
+    async def test(loop):
+        peer = await established()
+        loop.stall(TICKTIME * 0.9)
+        peer.protocol._socket.last_thread_read_at = loop.time()
+        loop.stall(TICKTIME / 4 - 0.1)
+        await iterations()
+        assert peer.delegate.ended is None
 
     run(test)
 
