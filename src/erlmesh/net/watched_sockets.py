@@ -78,10 +78,15 @@ class WatchedSockets:
 
     def open(self) -> None:
         """Prepare for :meth:`wait`. The loop calls this before it starts the thread. Raises ``OSError``."""
-        bell = os.pipe()
+        selector = selectors.DefaultSelector()
+        try:
+            bell = os.pipe()
+        except OSError:
+            selector.close()
+            raise
         os.set_blocking(bell[1], False)
         with self._lock:
-            self._bell, self._selector = bell, selectors.DefaultSelector()
+            self._bell, self._selector = bell, selector
             self._selector.register(bell[0], READ)
             for watched, fd in self._descriptors.items():
                 self._selector.register(fd, READ, watched)
