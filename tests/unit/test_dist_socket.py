@@ -701,3 +701,20 @@ def test_an_error_while_the_loop_takes_what_a_thread_has_read_ends_the_connectio
         assert pair.local_end.budget.used == 0
 
     run_with_pair(factory, test)
+
+
+def test_each_read_of_the_loop_counts_as_progress_and_none_of_a_thread():
+    async def test(pair):
+        before = pair.socket.progress
+        send_and_serve(pair, BIG)
+        assert pair.socket.progress == before
+
+        await wait_until(lambda: len(pair.received()) == len(BIG))
+        taken = pair.socket.progress
+        assert taken - before >= len(pair.local_end.received)
+
+        pair.remote_socket.sendall(b"x")
+        await wait_until(lambda: pair.received().endswith(b"x"))
+        assert pair.socket.progress > taken
+
+    run_with_pair(asyncio.SelectorEventLoop, test)

@@ -469,28 +469,6 @@ def test_the_thread_reads_connections_that_are_older_and_younger_than_itself():
     run_with_pair(asyncio.SelectorEventLoop, with_old)
 
 
-def test_the_thread_reads_nothing_while_the_loop_reads(monkeypatch):
-    async def test(pair):
-        node = FakeNode()
-        watchdog = WatchdogThread.attach(node)
-        served = []
-        monkeypatch.setattr(pair.socket, "serve_from_thread", lambda: served.append(None) or "")
-        looks = []
-        look = watchdog._looks.look
-        monkeypatch.setattr(watchdog._looks, "look", lambda *arguments: looks.append(None) or look(*arguments))
-
-        for number in range(1, 10_000):
-            pair.remote_socket.sendall(b"x")
-            await wait_until(lambda number=number: len(pair.received()) == number)
-            if len(looks) > 10:
-                break
-
-        assert served == []
-        watchdog.detach(node)
-
-    run_with_pair(asyncio.SelectorEventLoop, test)
-
-
 def test_a_full_buffer_is_logged_once(caplog):
     async def test(pair):
         pair.local_end.budget.limit = 1000
@@ -520,8 +498,7 @@ def test_an_idle_thread_sleeps_between_samples(monkeypatch):
         await wait_until(lambda: not watchdog._looks.is_looking)
         wait = watchdog._sockets.wait
         monkeypatch.setattr(watchdog._sockets, "wait", lambda timeout: waits.append(timeout) or wait(timeout))
-        await wait_until(lambda: len(waits) >= 2)
-        assert min(waits) > 0.5
+        await wait_until(lambda: any(timeout > 0.5 for timeout in waits))
         watchdog.detach(node)
 
     run_with_pair(asyncio.SelectorEventLoop, test)
