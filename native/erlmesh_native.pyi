@@ -52,6 +52,8 @@ SendAlias: Any
 Monitor: Any
 Demonitor: Any
 Down: Any
+SpawnRequest: Any
+SpawnReply: Any
 
 @final
 class Wire:

@@ -14,10 +14,11 @@ use crate::fragments::Reassembly;
 use crate::mailbox::Mailbox;
 use crate::pure::Pure;
 use crate::signals::{DemonitorSignal, DownSignal, MonitorSignal, SendAliasSignal, SendNameSignal, SendSignal};
+use crate::spawn_signals::read_spawn_signal;
 use crate::terms::{Pid, Ref};
 use crate::wire_format::{
     ALIAS_SEND, DEMONITOR_P, DOWN, FIRST_FRAGMENT, FLAG_ATOM_CACHE, FLAG_FRAGMENTS, FRAGMENT, FRAGMENT_HEAD_SIZE,
-    MONITOR_P, NORMAL, REG_SEND, SEND_SENDER, SMALL_INTEGER, SMALL_TUPLE, VERSION,
+    MONITOR_P, NORMAL, REG_SEND, SEND_SENDER, SMALL_INTEGER, SMALL_TUPLE, SPAWN_REPLY, SPAWN_REQUEST, VERSION,
 };
 
 /// The other ops with a message: SEND, SEND_TT, REG_SEND_TT, SEND_SENDER_TT, PAYLOAD_EXIT, PAYLOAD_EXIT_TT,
@@ -177,6 +178,10 @@ impl FrameReader {
         if matches!(op, REG_SEND | MONITOR_P | DEMONITOR_P | SEND_SENDER | DOWN | ALIAS_SEND) {
             if let Ok(signal) = self.read_common(py, frame, pos, atoms) {
                 return Ok(signal);
+            }
+        } else if matches!(op, SPAWN_REQUEST | SPAWN_REPLY) {
+            if let Ok(signal) = read_spawn_signal(frame, pos, atoms, self.peer.bind(py)) {
+                return Ok(Some(signal));
             }
         } else if let Ok((control, message)) = read_other(py, frame, pos, atoms) {
             let pure = Pure::get(py)?;

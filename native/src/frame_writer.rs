@@ -19,7 +19,7 @@ use crate::prefix_cache::{Identity, Key, Kind, Prefix, PrefixCache};
 use crate::pure::Pure;
 use crate::pure_refs::encode_or_pure;
 use crate::send_queue::SendQueue;
-use crate::signals::DownSignal;
+use crate::signals::{DownSignal, SpawnReplySignal};
 use crate::terms::{Pid, Ref};
 use crate::wire_format::{
     DOWN, FLAG_ATOM_CACHE, FLAG_EXIT_PAYLOAD, FLAG_FRAGMENTS, NORMAL, PASS_THROUGH, SMALL_INTEGER, SMALL_TUPLE,
@@ -121,8 +121,10 @@ impl FrameWriter {
         if let Some(common) = common_signal(signal, self.bits)? {
             return self.write_common(py, &common, queue);
         }
-        if signal.get_type().is(&Pure::get(py)?.spawn_reply) && self.write_packed_spawn_reply(signal, queue)? {
-            return Ok(());
+        if let Ok(reply) = signal.cast_exact::<SpawnReplySignal>() {
+            if self.write_packed_spawn_reply(reply, queue)? {
+                return Ok(());
+            }
         }
         self.write_other(signal, None, queue)
     }
@@ -327,16 +329,27 @@ impl FrameWriter {
     }
 
     /// Write the packed SPAWN_REPLY to a process of the peer. Return false if this is not one.
-    fn write_packed_spawn_reply(&mut self, signal: &Bound<'_, PyAny>, queue: &Mutex<SendQueue>) -> PyResult<bool> {
-        let get = |name: &str| signal.getattr(name);
-        let (reference, to, flags, result) = (get("ref")?, get("to")?, get("flags")?, get("result")?);
-        let Some((child, parent, reference)) = self.spawned_by_peer(&result, &to, &reference) else {
+    fn write_packed_spawn_reply(
+        &mut self,
+        signal: &Bound<'_, SpawnReplySignal>,
+        queue: &Mutex<SendQueue>,
+    ) -> PyResult<bool> {
+        let py = signal.py();
+        let SpawnReplySignal {
+            r#ref,
+            to,
+            flags,
+            result,
+            token,
+        } = signal.get();
+        let parts = self.spawned_by_peer(result.bind(py), to.bind(py), r#ref.bind(py));
+        let Some((child, parent, reference)) = parts else {
             return Ok(false);
         };
-        let Ok(flags) = flags.extract::<u8>() else {
+        let Ok(flags) = flags.extract::<u8>(py) else {
             return Ok(false);
         };
-        if !get("token")?.is_none() {
+        if !token.is_none(py) {
             return Ok(false);
         }
         let mut control = Vec::with_capacity(64);
@@ -346,8 +359,8 @@ impl FrameWriter {
         control.extend_from_slice(&[SMALL_INTEGER, flags]);
         put_pid(&mut control, LOCAL, child);
         let key = Key::new(Kind::PackedSpawnReply, Identity::Nothing, Identity::Nothing, None);
-        if !self.write_cached(signal.py(), &key, &control, None, queue)? {
-            self.write_other(signal, Some((key, control.len())), queue)?;
+        if !self.write_cached(py, &key, &control, None, queue)? {
+            self.write_other(signal.as_any(), Some((key, control.len())), queue)?;
         }
         Ok(true)
     }

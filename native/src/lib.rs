@@ -26,6 +26,7 @@ mod pure_refs;
 mod recv_buffer;
 mod send_queue;
 mod signals;
+mod spawn_signals;
 mod tags;
 mod terms;
 mod wait;

@@ -22,7 +22,6 @@ pub struct Pure {
     pub encoded_term: Py<PyAny>,
     /// Marks that a control tuple has no message.
     pub no_message: Py<PyAny>,
-    pub spawn_reply: Py<PyAny>,
 }
 
 impl Pure {
@@ -44,7 +43,6 @@ impl Pure {
             encoded_term: get("erlmesh.etf.encode", "EncodedTerm")?,
             encode_term: get("erlmesh.etf.encode", "encode_term")?,
             no_message: get("erlmesh.proto.ops", "NO_MESSAGE")?,
-            spawn_reply: get("erlmesh.proto.control", "SpawnReply")?,
         })
     }
 }

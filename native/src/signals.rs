@@ -27,6 +27,7 @@ macro_rules! signal {
         #[pymethods]
         impl $class {
             #[new]
+            #[allow(clippy::too_many_arguments)] // as many as there are fields
             #[pyo3(signature = ($($field),+ $(, $optional = None)?))]
             fn new(py: Python<'_>, $($field: Py<PyAny>),+ $(, $optional: Option<Py<PyAny>>)?) -> Self {
                 let _ = py;
@@ -119,11 +120,31 @@ signal!(
      ``source`` is the pid or the name that the Monitor signal had as its target."
 );
 
+signal!(
+    SpawnRequestSignal,
+    "SpawnRequest",
+    (r#ref, sender, group_leader, module, function, arity, options, arguments),
+    (token),
+    "``sender`` asks the receiving node to start a process (SPAWN_REQUEST 29/30).\n\n\
+     ``options`` is the option list as received (``monitor``, ``link``, …), not validated."
+);
+signal!(
+    SpawnReplySignal,
+    "SpawnReply",
+    (r#ref, to, flags, result),
+    (token),
+    "The answer to the SpawnRequest ``ref`` (SPAWN_REPLY 31/32).\n\n\
+     ``flags`` is 1 if a link was created, plus 2 if a monitor was. ``result`` is the new pid, or an atom with the\n\
+     reason of the failure."
+);
+
 pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<SendSignal>()?;
     module.add_class::<SendNameSignal>()?;
     module.add_class::<SendAliasSignal>()?;
     module.add_class::<MonitorSignal>()?;
     module.add_class::<DemonitorSignal>()?;
-    module.add_class::<DownSignal>()
+    module.add_class::<DownSignal>()?;
+    module.add_class::<SpawnRequestSignal>()?;
+    module.add_class::<SpawnReplySignal>()
 }

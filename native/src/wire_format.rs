@@ -24,5 +24,6 @@ pub const MONITOR_P: u8 = 19;
 pub const DEMONITOR_P: u8 = 20;
 pub const SEND_SENDER: u8 = 22;
 pub const DOWN: u8 = 28;
+pub const SPAWN_REQUEST: u8 = 29;
 pub const SPAWN_REPLY: u8 = 31;
 pub const ALIAS_SEND: u8 = 33;

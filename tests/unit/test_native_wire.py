@@ -13,11 +13,12 @@ import pytest
 
 from erlmesh import native
 from erlmesh.errors import EncodeError, RemoteProtocolError
+from erlmesh.etf import encode
 from erlmesh.proto.channel import Channel
-from erlmesh.proto.control import Demonitor, Down, Monitor, Send, SendAlias, SendName
+from erlmesh.proto.control import Demonitor, Down, Monitor, Send, SendAlias, SendName, SpawnReply, SpawnRequest
 from erlmesh.proto.flags import OFFERED, Flags
 from erlmesh.proto.wire import PureWire
-from erlmesh.terms import Atom, Pid, Ref
+from erlmesh.terms import Atom, ImproperList, Pid, Ref
 from fuzz import wire as wire_fuzz
 
 pytestmark = pytest.mark.skipif(native.module is None, reason=native.description)
@@ -101,6 +102,8 @@ def test_channels_use_the_native_wire():
         (Monitor, (HERE, THERE, REF), None),
         (Demonitor, (HERE, PEER, REF), None),
         (Down, (HERE, THERE, REF, 1), None),
+        (SpawnRequest, (REF, HERE, HERE, PEER, PEER, 1, PEER, 7, None), None),
+        (SpawnReply, (REF, THERE, 2, HERE, None), None),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -126,6 +129,52 @@ def test_a_signal_with_a_list_has_no_hash():
 
 def test_a_token_may_be_left_out():
     assert Send(HERE, THERE, 1).token is None
+    assert SpawnReply(REF, THERE, 2, HERE).token is None
+    assert SpawnRequest(REF, HERE, HERE, PEER, PEER, 0, [], []).token is None
+
+
+CALL = (Atom("m"), Atom("f"), 1)
+
+
+@pytest.mark.parametrize("message", [[], [1], b"", Atom("a"), ImproperList([1], 2)])
+@pytest.mark.parametrize(
+    "control",
+    [
+        (29, REF, HERE, HERE, CALL, [Atom("monitor")]),
+        (29, REF, HERE, THERE, (True, False, 1 << 80), Atom("not_a_list")),
+        (30, REF, HERE, HERE, CALL, [], 5),
+        (29, REF, THERE, THERE, CALL, []),
+        (29, HERE, HERE, HERE, CALL, []),
+        (29, REF, REF, HERE, CALL, []),
+        (29, REF, HERE, REF, CALL, []),
+        (29, REF, HERE, HERE, [*CALL], []),
+        (29, REF, HERE, HERE, (*CALL, 1), []),
+        (29, REF, HERE, HERE, (b"m", Atom("f"), 1), []),
+        (29, REF, HERE, HERE, (Atom("m"), 1, 1), []),
+        (29, REF, HERE, HERE, (Atom("m"), Atom("f"), True), []),
+        (29, REF, HERE, HERE, CALL),
+        (31, REF, THERE, 2, HERE),
+        (31, REF, THERE, 1 << 80, True),
+        (32, REF, THERE, 0, Atom("notsup"), 5),
+        (31, THERE, THERE, 2, HERE),
+        (31, REF, REF, 2, HERE),
+        (31, REF, THERE, True, HERE),
+        (31, REF, THERE, 2, b"notsup"),
+    ],
+)
+def test_the_signals_of_a_spawn_are_read_as_the_pure_reader_reads_them(control, message):
+    payload = encode(control)[1:] + (b"" if control[0] > 30 else encode(message)[1:])
+    frame = bytes([131, 68, 0]) + payload
+    outcomes = []
+    for kind in (native.module.Wire, PureWire):
+        wire, signals = kind(LOCAL, PEER, OFFERED, 1 << 27, 1 << 29), []
+        try:
+            wire.receive_data(len(frame).to_bytes(4, "big") + frame, signals)
+        except RemoteProtocolError as error:
+            signals.append(str(error))
+        outcomes.append(signals)
+
+    assert outcomes[0] == outcomes[1]
 
 
 # The socket

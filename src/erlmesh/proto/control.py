@@ -185,6 +185,7 @@ if native.module is not None and not TYPE_CHECKING:
     # The native part has its own classes for the common signals. They behave alike and take less time to make.
     Send, SendName, SendAlias = native.module.Send, native.module.SendName, native.module.SendAlias
     Monitor, Demonitor, Down = native.module.Monitor, native.module.Demonitor, native.module.Down
+    SpawnRequest, SpawnReply = native.module.SpawnRequest, native.module.SpawnReply
 
 Signal = (
     Send
