@@ -8,6 +8,7 @@ import pytest
 
 from erlmesh import Atom, Node, NoEpmd, Process
 from erlmesh.errors import CalleeExited, RemoteError
+from erlmesh.runtime.thread_pool import Job
 from erlmesh.terms import Export
 from erlmesh.testing.cluster import Cluster
 from erlmesh.testing.loop import run as simulate
@@ -159,6 +160,22 @@ async def test_a_call_beyond_the_limit_gets_the_error_overloaded(node, block):
 
     block.released.set()
     assert await asyncio.gather(*calls) == [0, 1]
+
+
+@with_node(expose_threads=2)
+async def test_a_call_in_a_thread_needs_no_task_and_may_return_an_awaitable(node, block):
+    async def later(me):
+        return asyncio.current_task() is not None
+
+    node.expose(lambda: later(None), as_="m", name="later")
+    replies = [asyncio.create_task(call(node, "block", number)) for number in range(2)]
+    await wait_until(lambda: len(block.calls) == 2)
+    work = [process._task for process in node.internals._router.registry.processes.values()]
+    block.released.set()
+
+    assert await asyncio.gather(*replies) == [0, 1]
+    assert [type(each) for each in work].count(Job) == 2
+    assert await call(node, "later") is True
 
 
 @with_node(expose_threads=1)

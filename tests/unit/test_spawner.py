@@ -5,7 +5,7 @@ import asyncio
 from test_process import BOOM, KILL, KILLED, NORMAL, ends, with_node
 
 from erlmesh.errors import Exit
-from erlmesh.runtime.spawner import ensure_task
+from erlmesh.runtime.spawner import continue_in_task, ensure_task, wait_without_task
 from erlmesh.testing.loop import run_iterations
 
 
@@ -90,6 +90,63 @@ async def test_process_killed_before_its_task_runs_is_cancelled(node):
     await run_iterations()
 
     assert seen == ["cancelled"]
+
+
+class Work:
+    """What a process waits for without a task. It counts how often it is cancelled."""
+
+    cancelled = 0
+
+    def cancel(self):
+        self.cancelled += 1
+
+
+@with_node
+async def test_body_that_returns_none_terminates_itself_or_waits_without_a_task(node):
+    work = Work()
+    done, waiting = start(node, lambda me: me.stop(BOOM)), start(node, lambda me: wait_without_task(me, work))
+    reasons = ends(node, done.pid, waiting.pid)
+    await run_iterations()
+    assert (reasons, work.cancelled) == ([BOOM], 0)
+    node.exit(waiting.pid, KILL)
+    await run_iterations()
+
+    assert (reasons, work.cancelled) == ([BOOM, KILLED], 1)
+    assert done._task is None
+
+
+@with_node
+async def test_body_that_raises_or_returns_an_awaitable_ends_as_a_coroutine_function_does(node):
+    async def rest(me):
+        await ensure_task()
+        raise Exit(BOOM)
+
+    def fails(_me):
+        raise Exit(KILL)
+
+    reasons = ends(node, start(node, rest).pid, start(node, lambda me: rest(me)).pid, start(node, fails).pid)  # noqa: PLW0108
+    await run_iterations()
+
+    assert sorted(reasons, key=str) == sorted([BOOM, BOOM, KILL], key=str)
+
+
+@with_node
+async def test_process_that_waited_without_a_task_continues_in_a_task(node):
+    work = Work()
+
+    async def rest(me):
+        await ensure_task()
+        raise Exit(await me.receive())
+
+    process = start(node, lambda me: wait_without_task(me, work))
+    reasons = ends(node, process.pid)
+    await run_iterations()
+    asyncio.get_running_loop().call_soon(continue_in_task, process, rest(process))
+    await run_iterations()
+    node.send(process.pid, BOOM)
+    await run_iterations()
+
+    assert (reasons, work.cancelled) == ([BOOM], 0)
 
 
 @with_node

@@ -134,8 +134,8 @@ async def test_a_cancelled_call_is_not_started_and_leaves_the_queue(pool, blocki
 
 @with_pool(1)
 async def test_a_call_that_a_thread_has_not_begun_is_not_started_after_a_cancellation(pool, blocking):
-    job = thread_pool._Job(blocking, (1,), asyncio.get_running_loop().create_future(), None)
-    job.dropped = True
+    job = thread_pool.Job(blocking, (1,), print, None, pool._queue)
+    job.cancel()
     await pool.run(int)
     pool._busy = 1
     pool._handed.put(job)
@@ -143,6 +143,53 @@ async def test_a_call_that_a_thread_has_not_begun_is_not_started_after_a_cancell
     await wait_until(lambda: pool._busy == 0)
 
     assert blocking.calls == []
+
+
+@with_pool(1)
+async def test_finished_calls_are_told_in_one_iteration_and_an_error_there_stops_no_other(pool, blocking):
+    told = []
+
+    def on_done(job):
+        told.append((job.result(), asyncio.current_task()))
+        raise ValueError
+
+    first = pool.submit(blocking, (0,), on_done)
+    for number in range(1, 4):
+        pool.submit(int, (number,), on_done)
+    thread_pool.log.addFilter(refuse := lambda _record: False)
+    first.function.released.set()
+    await wait_until(lambda: len(told) == 4)
+    thread_pool.log.removeFilter(refuse)
+
+    assert told == [(0, None), (1, None), (2, None), (3, None)]
+
+
+@with_pool(1)
+async def test_a_cancelled_job_is_not_told_and_not_called_before_a_thread_has_it(pool, blocking):
+    told = []
+    running = pool.submit(blocking, (0,), told.append)
+    waiting = pool.submit(blocking, (1,), told.append)
+    last = pool.submit(int, (2,), told.append)
+    await wait_until(lambda: blocking.calls)
+    running.cancel()
+    waiting.cancel()
+    blocking.released.set()
+    await wait_until(lambda: told)
+
+    assert told == [last]
+    assert blocking.calls == [0]
+
+
+@with_pool(1)
+async def test_a_waiting_job_is_told_that_the_pool_is_closed(pool, blocking):
+    told = []
+    pool.submit(blocking, (0,), told.append)
+    waiting = pool.submit(blocking, (1,), told.append)
+    pool.close()
+
+    assert told == [waiting]
+    with pytest.raises(asyncio.CancelledError):
+        waiting.result()
 
 
 @with_pool(1)

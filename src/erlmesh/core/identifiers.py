@@ -43,10 +43,10 @@ class Identifiers:
         ``taken`` contains the :func:`pid_number` of each process that is alive.
         """
         while True:
-            self._process = self._process + 1 & (1 << ID_BITS + SERIAL_BITS) - 1 or FIRST_PROCESS
-            pid = Pid(self.node, self._process & (1 << ID_BITS) - 1, self._process >> ID_BITS, self.creation)
-            if pid_number(pid) not in taken:
-                return pid
+            self._process = n = self._process + 1 & (1 << ID_BITS + SERIAL_BITS) - 1 or FIRST_PROCESS
+            number, serial = n & (1 << ID_BITS) - 1, n >> ID_BITS
+            if number | serial << 32 not in taken:  # as pid_number, without a call
+                return Pid(self.node, number, serial, self.creation)
 
     def ref(self) -> Ref:
         """Return a reference that differs from all others of this incarnation."""

@@ -87,12 +87,18 @@ class Monitors:
 
     def monitor_received(self, process: Pid, monitor: Monitor) -> None:
         """The local ``process``, which is alive, is monitored from now on."""
-        if monitor.ref in self._target_by_ref:  # a reference is unique: a peer that uses one twice is faulty
+        ref, sender = monitor.ref, monitor.sender
+        if ref in self._target_by_ref:  # a reference is unique: a peer that uses one twice is faulty
             return
-        self._targets_by_pid.setdefault(process, {})[monitor.ref] = (monitor.sender, monitor.target)
-        self._target_by_ref[monitor.ref] = process
-        if monitor.sender.node is not self._node:
-            self._targets_by_origin_node.setdefault(monitor.sender.node, {})[monitor.ref] = process
+        self._target_by_ref[ref] = process
+        monitors = self._targets_by_pid.get(process)
+        if monitors is None:
+            self._targets_by_pid[process] = {ref: (sender, monitor.target)}
+        else:
+            monitors[ref] = (sender, monitor.target)
+        node = sender.node
+        if node is not self._node:
+            self._targets_by_origin_node.setdefault(node, {})[ref] = process
 
     def demonitor_received(self, ref: Ref, sender: Pid) -> None:
         """The origin ``sender`` removes its monitor. Unknown references, and those of other origins, are ignored."""
@@ -107,16 +113,20 @@ class Monitors:
 
     def process_exited(self, process: Pid, reason: Term) -> tuple[list[Down], list[tuple[MonitorEntry, Demonitor]]]:
         """A local process has terminated. Return the DOWN signals to its origins, and its own monitors, which end."""
-        downs = []
-        for ref, (origin, target_name) in self._targets_by_pid.pop(process, {}).items():
-            del self._target_by_ref[ref]
-            _discard(self._targets_by_origin_node, origin.node, ref)
-            downs.append(Down(target_name, origin, ref, reason))
-        demonitors = []
-        for ref in list(self._origins_by_pid.get(process, ())):
-            removed = self.demonitor(process, ref)
-            if removed is not None:
-                demonitors.append(removed)
+        downs: list[Down] = []
+        demonitors: list[tuple[MonitorEntry, Demonitor]] = []
+        monitors = self._targets_by_pid.pop(process, None)
+        if monitors is not None:
+            for ref, (origin, target_name) in monitors.items():
+                del self._target_by_ref[ref]
+                _discard(self._targets_by_origin_node, origin.node, ref)
+                downs.append(Down(target_name, origin, ref, reason))
+        own = self._origins_by_pid.get(process)
+        if own is not None:
+            for ref in list(own):
+                removed = self.demonitor(process, ref)
+                if removed is not None:
+                    demonitors.append(removed)
         return downs, demonitors
 
     def connection_lost(self, node: Atom, reason: Term) -> list[Down]:
@@ -133,6 +143,10 @@ class Monitors:
             for ref in self._origins_by_target_node.get(node, ())
             for entry in (self._origins[ref],)
         ]
+
+    def is_monitored(self, process: Pid) -> bool:
+        """True if a process monitors the local ``process``."""
+        return process in self._targets_by_pid
 
     def monitored_by(self, process: Pid) -> list[Pid]:
         """Return the processes that monitor the local ``process``."""

@@ -21,6 +21,7 @@ MONITORED: Final = 2
 """The flags of a SPAWN_REPLY: the new process is linked to its parent, or monitored by it."""
 
 _ABANDONED: Final = Atom("abandoned")
+_MONITOR: Final = Atom("monitor")
 
 
 @record(frozen=True)
@@ -87,11 +88,12 @@ def parse_spawn_options(options: Term) -> int | None:
     if not isinstance(options, list):
         return None
     for option in options:
+        if option is _MONITOR:  # what every call of erpc asks for
+            flags |= MONITORED
+            continue
         match option:
             case Atom("link"):
                 flags |= LINKED
-            case Atom("monitor"):
-                flags |= MONITORED
             case (Atom("monitor"), list() as monitor_options) if all(map(_is_monitor_option, monitor_options)):
                 flags |= MONITORED
             case (Atom(name=name), value) if name in _IGNORED_OPTIONS and _IGNORED_OPTIONS[name](value):

@@ -9,7 +9,7 @@ from typing import Final
 from erlmesh.errors import ErlangError, Exit, Throw
 from erlmesh.terms import Atom, Term
 
-__all__ = ["ERROR", "EXIT", "THROW", "TermExit", "exit_reason", "to_erlang"]
+__all__ = ["ERROR", "EXIT", "THROW", "exit_reason", "to_erlang"]
 
 THROW: Final = Atom("throw")
 EXIT: Final = Atom("exit")
@@ -23,10 +23,6 @@ _INTERNAL_MODULES: Final = ("erlmesh.runtime.", "erlmesh.services.", "erlmesh.ot
 """Modules whose frames are left out where they lead to the user's function."""
 _VARARGS: Final = 0x04
 """``inspect.CO_VARARGS``: the function takes ``*args``."""
-
-
-class TermExit(Exit):
-    """An exit whose reason is known to be a term. It may be large, so it is not encoded once more to check it."""
 
 
 def to_erlang(exception: Exception | SystemExit) -> tuple[Atom, Term, list[Term]]:

@@ -167,8 +167,8 @@ class NodeInstance:
         self.router.deadlines.close()
 
     def _terminate_tasks(self) -> list[asyncio.Task[None]]:
-        """Terminate the processes that have a task, and return these tasks."""
-        cancelled = []
+        """Terminate the processes that have a task or wait for a thread, and return the tasks."""
+        cancelled: list[asyncio.Task[None]] = []
         processes = list(self.router.registry.processes.values())
         for process in processes:
             if process._task is asyncio.current_task():
@@ -176,7 +176,8 @@ class NodeInstance:
                 process._task = None
         for process in reversed(processes):  # Services are older than the processes that use them.
             if process._task is not None:
-                cancelled.append(process._task)
+                if isinstance(process._task, asyncio.Task):
+                    cancelled.append(process._task)
                 self.router.termination.terminate(process, SHUTDOWN)
         return cancelled
 

@@ -14,11 +14,10 @@ from typing import Any, Literal, Protocol, overload
 
 from erlmesh.core import gen
 from erlmesh.core.exit_reasons import NORMAL
-from erlmesh.core.identifiers import pid_number
 from erlmesh.errors import Exit
 from erlmesh.runtime.deadlines import Deadlines
 from erlmesh.runtime.mailbox import EMPTY, Mailbox
-from erlmesh.runtime.process_types import MFA, Backpressure, Body, Destination, Timer
+from erlmesh.runtime.process_types import MFA, Backpressure, Body, Cancellable, Destination, Timer
 from erlmesh.runtime.wakeups import Wait, Wakeups
 from erlmesh.terms import Atom, Pid, Ref, SendableTerm, Term
 from erlmesh.terms.copying import copy_term
@@ -151,7 +150,7 @@ class LocalProcess:
         self._ops = ops
         self._signals = ops.signals  # sending is the hot path: no hop through `ops`
         self.pid = pid
-        self._number = pid_number(pid)
+        self._number = pid.id | pid.serial << 32  # as pid_number, without a call
         self._description = description
         self._mailbox = Mailbox()
         self.trap_exit: bool = False
@@ -161,7 +160,7 @@ class LocalProcess:
         self._names: list[Atom] = []  # The registry enters and removes names and aliases.
         self._aliases: dict[Ref, None] = {}  # A set that keeps its order: iteration must be deterministic.
         self.group_leader: Pid | None = None
-        self._task: asyncio.Task[None] | None = None  # Cancelled at termination.
+        self._task: Cancellable | None = None  # Cancelled at termination. Mostly an asyncio.Task.
         self._handler: Callable[[Term], None] | None = None  # Gets each message, until termination.
         self._on_end: Callable[[], object] | None = None  # Called after termination, to restart a server.
         # Calls and spawn requests by reference. Termination fails them all.

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeAlias
 
 from erlmesh.terms import Atom, Pid, Ref, Term
 
-__all__ = ["MFA", "Backpressure", "Body", "Destination", "Timer"]
+__all__ = ["MFA", "Backpressure", "Body", "Cancellable", "Destination", "RequestedBody", "Timer"]
 
 Destination: TypeAlias = "Pid | Ref | Atom | str | tuple[Atom | str, Atom | str]"
 """Where a message can go: a pid, an alias, a name registered here, or ``(name, node)`` in Erlang's order."""
@@ -16,8 +16,21 @@ Destination: TypeAlias = "Pid | Ref | Atom | str | tuple[Atom | str, Atom | str]
 Body: TypeAlias = "Callable[..., Awaitable[Any]]"
 """``async def body(me, *arguments)``."""
 
+RequestedBody: TypeAlias = "Callable[..., Awaitable[Any] | None]"
+"""The body of a process that another node has started: ``async def body(me, *arguments)``, or a function that does all
+or the first part of the work without waiting. It returns an awaitable for the rest, or None. With None the process does
+not end: the body must have terminated it, or lets something else do so.
+"""
+
 MFA: TypeAlias = tuple[Atom, Atom, list[Term]]
 """Module, function, arguments."""
+
+
+class Cancellable(Protocol):
+    """What works for a process: a task, or a call in a thread."""
+
+    def cancel(self) -> object:
+        """The process has terminated."""
 
 
 class Backpressure(Protocol):

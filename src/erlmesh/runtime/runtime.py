@@ -24,6 +24,7 @@ from erlmesh.runtime.instance import DISCONNECTING, InstanceConfig, NodeInstance
 from erlmesh.runtime.listener import NodeListener
 from erlmesh.runtime.loop_monitor import ERLMESH
 from erlmesh.runtime.process import Body, Destination, LocalProcess
+from erlmesh.runtime.process_types import RequestedBody
 from erlmesh.runtime.router import Router
 from erlmesh.runtime.spawn_server import FallbackBody, refuse_spawn
 from erlmesh.runtime.thread_pool import ThreadPool
@@ -205,7 +206,7 @@ class Runtime:
 
     def is_monitored(self, pid: Pid) -> bool:
         """True if a process, here or on another node, monitors the local process ``pid``."""
-        return bool(self._router.state.monitors.monitored_by(pid))
+        return self._router.monitors.is_monitored(pid)
 
     def exit(self, pid: Pid, reason: Term) -> None:
         """See :meth:`erlmesh.Node.exit`."""
@@ -398,8 +399,8 @@ class Runtime:
         known = connection is not None and connection.flags is not None and Flags.SPAWN in connection.flags
         return known or Atom(node) is self.atom
 
-    def serve_spawn_request(self, module: str, function: str, arity: int, body: Body) -> None:
-        """Run ``await body(me, *arguments)`` for each SPAWN_REQUEST of ``module:function/arity``."""
+    def serve_spawn_request(self, module: str, function: str, arity: int, body: RequestedBody) -> None:
+        """Run ``body(me, *arguments)`` in a process for each SPAWN_REQUEST of ``module:function/arity``."""
         self._instance.spawn_server.bodies[module, function, arity] = body
 
 

@@ -8,7 +8,8 @@ from typing import Final, TypeAlias
 from erlmesh.core.spawn_requests import LINKED, MONITORED, parse_spawn_options
 from erlmesh.proto.control import Link, Monitor, SpawnReply, SpawnRequest
 from erlmesh.runtime.node_state import NodeState
-from erlmesh.runtime.process import Body, LocalProcess
+from erlmesh.runtime.process import LocalProcess
+from erlmesh.runtime.process_types import RequestedBody
 from erlmesh.runtime.spawner import Spawner
 from erlmesh.terms import Atom, Term
 
@@ -17,7 +18,7 @@ __all__ = ["FallbackBody", "SpawnServer", "refuse_spawn"]
 NOTSUP: Final = Atom("notsup")
 BADOPT: Final = Atom("badopt")
 
-FallbackBody: TypeAlias = "Callable[[Atom, Atom, list[Term]], Body | None]"
+FallbackBody: TypeAlias = "Callable[[Atom, Atom, list[Term]], RequestedBody | None]"
 """Returns ``body(me, module, function, arguments)`` for a function that is not in the table; None refuses it."""
 
 
@@ -29,7 +30,7 @@ class SpawnServer:
     """Answers SPAWN_REQUESTs. ``bodies`` are the functions that can be started, by module, name and arity."""
 
     def __init__(self, state: NodeState, spawner: Spawner, fallback_body: FallbackBody) -> None:
-        self.bodies: dict[tuple[str, str, int], Body] = {}
+        self.bodies: dict[tuple[str, str, int], RequestedBody] = {}
         self._links = state.links
         self._monitors = state.monitors
         self._spawner = spawner

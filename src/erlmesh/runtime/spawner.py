@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import types
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextvars import copy_context
 from typing import Any, TypeAlias
 
 from erlmesh.core.exit_reasons import KILLED, NORMAL
 from erlmesh.errors import EncodeError, Exit, NodeNotAlive, Undef
 from erlmesh.etf import encode_term
-from erlmesh.runtime.exceptions import TermExit, exit_reason
+from erlmesh.runtime.exceptions import exit_reason
 from erlmesh.runtime.process import Body, LocalProcess
+from erlmesh.runtime.process_types import Cancellable, RequestedBody
 from erlmesh.runtime.router import Router
 from erlmesh.runtime.running_process import RUNNING
 from erlmesh.terms import Atom, Pid, Term
 
-__all__ = ["NewProcess", "Spawner", "ensure_task"]
+__all__ = ["NewProcess", "Spawner", "continue_in_task", "ensure_task", "wait_without_task"]
 
 log = logging.getLogger("erlmesh")
 
@@ -54,11 +55,11 @@ class Spawner:
         Raises ``ValueError`` if ``name`` is taken, and NodeNotAlive after :meth:`close`.
         """
         process = self._new(getattr(body, "__qualname__", repr(body)), name)
-        process._task = asyncio.get_running_loop().create_task(_run(self._router, process, body, arguments))
+        process._task = asyncio.get_running_loop().create_task(_run(process, body, arguments))
         return process
 
     def start_without_task(
-        self, body: Body, arguments: tuple[Any, ...], description: Callable[[], str]
+        self, body: RequestedBody, arguments: tuple[Any, ...], description: Callable[[], str]
     ) -> LocalProcess:
         """Start a body that seldom waits. It gets a task only if it waits.
 
@@ -66,10 +67,9 @@ class Spawner:
         waits for anything else.
         """
         process = self._new(description)
-        coroutine = _run(self._router, process, body, arguments)
         # After the SPAWN_REQUEST of a peer, it runs in the same loop iteration as the processes that the read wakes up.
         self._router.wakeups.schedule(
-            asyncio.get_running_loop(), copy_context(), _run_until_first_wait, process, coroutine
+            asyncio.get_running_loop(), copy_context(), _run_until_first_wait, process, body, arguments
         )
         return process
 
@@ -112,41 +112,69 @@ def ensure_task() -> Generator[None, None, None]:
         yield
 
 
-def _run_until_first_wait(process: LocalProcess, coroutine: Coroutine[None, None, None]) -> None:
-    """Run the first step of a process. If the coroutine is not finished by then, give it a task."""
+def wait_without_task(process: LocalProcess, work: Cancellable) -> None:
+    """Let ``process``, which has no task, wait for ``work``. This is cancelled when the process terminates."""
+    process._task = work
+
+
+def continue_in_task(process: LocalProcess, rest: Awaitable[Any]) -> None:
+    """Run ``rest`` for a process whose body has returned None. ``rest`` awaits :func:`ensure_task` before it waits.
+
+    Call this from a callback of the event loop, not within a task.
+    """
+    process._task = None
+    _run_rest(process, rest)
+
+
+def _run_until_first_wait(process: LocalProcess, body: RequestedBody, arguments: tuple[Any, ...]) -> None:
+    """Run the first step of a process. If the body is not finished by then, give it a task."""
     if not process.alive:  # An exit signal came before the first step: the body never runs.
-        coroutine.close()
         return
+    RUNNING.set(process)
+    try:
+        rest = body(process, *arguments)
+    except Exception as error:
+        process.stop(_reason_of(process, error))
+        return
+    if rest is not None:
+        _run_rest(process, rest)
+
+
+def _run_rest(process: LocalProcess, rest: Awaitable[Any]) -> None:
+    coroutine = _run(process, lambda _: rest, ())
     try:
         coroutine.send(None)
     except StopIteration:
         return
     # A task can continue a coroutine that has already started.
-    process._task = asyncio.get_running_loop().create_task(coroutine)
+    process._task = task = asyncio.get_running_loop().create_task(coroutine)
     if process.exit_reason is not None:  # It terminated itself and then waited. Termination found no task to cancel.
-        process._task.cancel()
+        task.cancel()
 
 
-async def _run(router: Router, process: LocalProcess, body: Body, arguments: tuple[Any, ...]) -> None:
+async def _run(process: LocalProcess, body: Body, arguments: tuple[Any, ...]) -> None:
     """Run the body of a process and terminate the process with the exit reason that follows from it."""
     RUNNING.set(process)
     try:
         await body(process, *arguments)
         reason: Term = NORMAL
-    except TermExit as end:
-        reason = end.reason
-    except Exit as end:
-        reason = _as_term(end.reason)
-    except asyncio.CancelledError:
-        # A living process was not cancelled by an exit signal, so other code of this program cancelled its task.
-        reason = KILLED if process.alive else process.exit_reason
-    except Exception as error:
-        # Undef means that another node asked for a function that does not exist. Its exit reason tells it so.
-        if process.alive and not isinstance(error, Undef):
-            log.exception("process %s ended by an exception", process.label)
-        reason = _as_term(exit_reason(error))
+    except (Exception, asyncio.CancelledError) as error:
+        reason = _reason_of(process, error)
     process._task = None  # The task is about to finish: `terminate` must not cancel it.
-    router.termination.terminate(process, reason)
+    process.stop(reason)
+
+
+def _reason_of(process: LocalProcess, error: Exception | asyncio.CancelledError) -> Term:
+    """Return the exit reason of a process whose body has raised ``error``."""
+    if isinstance(error, asyncio.CancelledError):
+        # A living process was not cancelled by an exit signal, so other code of this program cancelled its task.
+        return KILLED if process.alive else process.exit_reason
+    if isinstance(error, Exit):
+        return _as_term(error.reason)
+    # Undef means that another node asked for a function that does not exist. Its exit reason tells it so.
+    if process.alive and not isinstance(error, Undef):
+        log.error("process %s ended by an exception", process.label, exc_info=error)
+    return _as_term(exit_reason(error))
 
 
 def _as_term(reason: object) -> Term:

@@ -50,9 +50,10 @@ class Termination:
         process.exit_reason = reason
         process._handler = None
         self._state.registry.remove(process)
-        for answer in process._pending_calls.values():
-            answer.set_exception(Exit(reason))
-        process._pending_calls.clear()
+        if process._pending_calls:
+            for answer in process._pending_calls.values():
+                answer.set_exception(Exit(reason))
+            process._pending_calls.clear()
         if process._task is not None:
             process._task.cancel()
         if process._on_end is not None:
@@ -70,12 +71,16 @@ class Termination:
         state, queue = self._state, self._exit_signals
         local = state.identifiers.node
         downs, demonitors = state.monitors.process_exited(process.pid, reason)
-        # DOWNs to other nodes go first: a message that a local process sends on its DOWN must not overtake them.
-        downs.sort(key=lambda down: down.to.node is local)
         # Exit signals of links precede DOWNs, as on a BEAM.
-        queue += [(link.to.node, link) for link in state.links.process_exited(process.pid, reason)]
-        queue += [(down.to.node, down) for down in downs]
-        queue += [(entry.node, demonitor) for entry, demonitor in demonitors]
+        for link in state.links.process_exited(process.pid, reason):
+            queue.append((link.to.node, link))
+        if len(downs) > 1:
+            # DOWNs to other nodes go first: a message that a local process sends on its DOWN must not overtake them.
+            downs.sort(key=lambda down: down.to.node is local)
+        for down in downs:
+            queue.append((down.to.node, down))
+        for entry, demonitor in demonitors:
+            queue.append((entry.node, demonitor))
 
     def _send_exit_signals(self) -> None:
         queue, restarts = self._exit_signals, self._restarts

@@ -13,8 +13,8 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections import deque
-from collections.abc import Callable
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
 from contextvars import Context, copy_context
 from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any, Final
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from queue import SimpleQueue
 
-__all__ = ["NotWanted", "PoolFull", "ThreadPool"]
+__all__ = ["Job", "NotWanted", "PoolFull", "ThreadPool"]
 
 log = logging.getLogger("erlmesh")
 
@@ -38,27 +38,41 @@ class NotWanted(Exception):
     """Nobody wanted the result any more when a thread was free. The function was not called."""
 
 
-class _Job:
-    """One call: what a thread needs, what it returns, and the future that its caller waits for."""
+class Job:
+    """One call: what a thread needs, what it returns, and what is called then."""
 
-    __slots__ = ("arguments", "context", "done", "dropped", "error", "function", "is_wanted", "value")
+    __slots__ = ("arguments", "context", "dropped", "error", "function", "is_wanted", "on_done", "queue", "value")
 
     def __init__(
         self,
         function: Callable[..., Any],
-        arguments: tuple[Any, ...],
-        done: asyncio.Future[None],
+        arguments: Sequence[Any],
+        on_done: Callable[[Job], object],
         is_wanted: Callable[[], bool] | None,
+        queue: OrderedDict[Job, None],
     ) -> None:
         self.function = function
         self.arguments = arguments
         self.context: Context = copy_context()
-        self.done = done
+        self.on_done = on_done
         self.is_wanted = is_wanted
+        self.queue = queue
         self.dropped = False
         """True if the caller waits no longer. A thread that has not called the function yet does not call it."""
         self.value: Any = None
         self.error: BaseException | None = None
+
+    def cancel(self) -> None:
+        """The caller waits no longer. If no thread has the call yet, it is not made. Else its result is dropped."""
+        self.dropped = True
+        self.queue.pop(self, None)
+        self._close_value()
+
+    def result(self) -> Any:
+        """Return the value of a finished call, or raise what it raised, NotWanted, or PoolFull."""
+        if self.error is not None:
+            raise self.error
+        return self.value
 
     def run(self) -> None:
         """Call the function. A thread does this."""
@@ -68,10 +82,17 @@ class _Job:
             self.error = error
 
     def finish(self) -> None:
-        """Wake up the caller, or drop the value. The event loop does this."""
-        if not self.done.done():
-            self.done.set_result(None)
-        if self.dropped and iscoroutine(self.value):
+        """Tell the caller, or drop the value. The event loop does this."""
+        if self.dropped:
+            self._close_value()
+            return
+        try:
+            self.on_done(self)
+        except Exception:  # The results of other calls must still reach their callers.
+            log.exception("an exception at the end of a call in a thread")
+
+    def _close_value(self) -> None:
+        if iscoroutine(self.value):
             self.value.close()  # without this, Python warns that it was never awaited
 
 
@@ -87,12 +108,12 @@ class ThreadPool:
         self.queue_limit = queue_limit
         self._name = name
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._queue: dict[_Job, None] = {}
+        self._queue: OrderedDict[Job, None] = OrderedDict()
         """The calls that wait for a thread, oldest first."""
-        self._handed: SimpleQueue[_Job | None]
+        self._handed: SimpleQueue[Job | None]
         """The calls that threads take: never more than there are free threads. None ends a thread. The first call of
-        :meth:`run` makes it."""
-        self._finished: deque[_Job] = deque()
+        :meth:`submit` makes it."""
+        self._finished: deque[Job] = deque()
         """The calls whose functions have returned. Threads append to it."""
         self._wakeup_sent = False
         """True if the event loop will look into ``_finished`` soon. Threads set it."""
@@ -114,6 +135,32 @@ class ThreadPool:
         call; if it is false, this raises NotWanted. If the caller is cancelled before that, the function is not called.
         If it is cancelled later, the result is dropped.
         """
+        done = asyncio.get_running_loop().create_future()
+
+        def wake_up(_: Job) -> None:
+            if not done.done():
+                done.set_result(None)
+
+        job = self.submit(function, arguments, wake_up, is_wanted)
+        try:
+            await done
+        except asyncio.CancelledError:
+            job.cancel()
+            raise
+        return job.result()
+
+    def submit(
+        self,
+        function: Callable[..., Any],
+        arguments: Sequence[Any],
+        on_done: Callable[[Job], object],
+        is_wanted: Callable[[], bool] | None = None,
+    ) -> Job:
+        """Do the same as :meth:`run`, and call ``on_done(job)`` in the event loop when the call is finished.
+
+        Raises PoolFull. ``on_done`` may be called before this returns, if the call is not wanted. It is not called
+        after :meth:`Job.cancel`.
+        """
         if self._closed or (len(self._queue) >= self.queue_limit and self._busy >= self.size):
             self._report_full()
             raise PoolFull(f"all {self.size} threads are busy, and {len(self._queue)} calls wait for one")
@@ -121,19 +168,10 @@ class ThreadPool:
             from queue import SimpleQueue  # noqa: PLC0415 - most nodes need it never
 
             self._loop, self._handed = asyncio.get_running_loop(), SimpleQueue()
-        job = _Job(function, arguments, self._loop.create_future(), is_wanted)
+        job = Job(function, arguments, on_done, is_wanted, self._queue)
         self._queue[job] = None
         self._hand_out()
-        try:
-            await job.done
-        except asyncio.CancelledError:
-            job.dropped = True
-            self._queue.pop(job, None)
-            job.finish()
-            raise
-        if job.error is not None:
-            raise job.error
-        return job.value
+        return job
 
     def close(self) -> None:
         """Cancel the waiting calls and end the threads. This does not wait for a function that still runs.
@@ -141,9 +179,11 @@ class ThreadPool:
         Such a function runs on until it returns, or until the program exits. Its result is dropped.
         """
         self._closed = True
-        for job in self._queue:
-            job.done.cancel()
+        waiting = list(self._queue)
         self._queue.clear()
+        for job in waiting:
+            job.error = asyncio.CancelledError()
+            job.finish()
         if self._idle_timer is not None:
             self._idle_timer.cancel()
         self._end_threads(self._thread_count)
@@ -162,15 +202,15 @@ class ThreadPool:
     def _hand_out(self) -> None:
         """Give waiting calls to free threads."""
         while self._queue and self._busy < self.size:
-            job = next(iter(self._queue))
-            del self._queue[job]
+            job, _ = self._queue.popitem(last=False)
             if job.is_wanted is not None and not job.is_wanted():
                 job.error = NotWanted()
                 job.finish()
                 continue
             if self._busy == self._thread_count and not self._start_thread():
                 if self._busy:  # a busy thread will take it
-                    self._queue = {job: None, **self._queue}
+                    self._queue[job] = None
+                    self._queue.move_to_end(job, last=False)
                     return
                 job.error = PoolFull("the system refuses to start a thread")
                 job.finish()

@@ -40,7 +40,7 @@ class NodeServices:
         NetKernel(runtime)
         self.group_leader = GroupLeader(runtime, config.output or to_stdout)
         Rex(runtime, functions.apply)
-        erpc.serve(runtime, functions.apply)
+        erpc.serve(runtime, functions)
         self.global_ = GlobalNames(runtime, prevent_overlapping_partitions=config.prevent_overlapping_partitions)
         self._scopes: dict[Atom, Pg] = {}
         self._scopes[PG] = Pg(runtime, PG, self._scopes)

@@ -18,15 +18,21 @@ Source: ``execute_call/4`` and ``execute_cast/3`` in erpc.erl.
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Final, TypeAlias
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard
 
+from erlmesh.core.exit_reasons import KILLED, NORMAL
 from erlmesh.errors import ErlangError, Exit, Throw
 from erlmesh.etf import encode_term
-from erlmesh.runtime.exceptions import ERROR, TermExit, to_erlang
-from erlmesh.terms import Atom, Term
+from erlmesh.runtime.exceptions import ERROR, to_erlang
+from erlmesh.runtime.process_types import MFA
+from erlmesh.runtime.spawner import continue_in_task, wait_without_task
+from erlmesh.runtime.thread_pool import Job
+from erlmesh.services.rpc.function_table import FunctionTable, value_of
+from erlmesh.terms import Atom, Pid, Term
 
 if TYPE_CHECKING:
     from erlmesh.runtime.process import LocalProcess
@@ -39,67 +45,144 @@ log = logging.getLogger("erlmesh.erpc")
 RETURN: Final = Atom("return")
 BADARG: Final = Atom("badarg")
 
-Apply: TypeAlias = "Callable[[LocalProcess, Atom, Atom, Sequence[Term], IsWanted | None], Awaitable[Term]]"
-"""``await apply(me, module, function, arguments, is_wanted)`` runs the function in the process ``me`` and returns its
-value. If the function waits for a thread, it is not called if ``is_wanted()`` is false then.
+Apply: TypeAlias = "Callable[[LocalProcess, Atom, Atom, Sequence[Term]], Awaitable[Term]]"
+"""``await apply(me, module, function, arguments)`` runs the function in the process ``me`` and returns its value.
 
 It raises ``Undef`` if there is no such function, and all that the function raises."""
-IsWanted: TypeAlias = "Callable[[], bool]"
+Answer: TypeAlias = "tuple[Atom, Term, list[Term]]"
+"""``(kind, value or reason, stack)``, where kind is ``return``, ``throw``, ``exit`` or ``error``.
+
+All parts are terms that can be encoded: a value that cannot gives an ``error``."""
 
 
-def serve(node: Runtime, apply: Apply) -> None:
-    """Handle erpc calls on ``node``. ``apply`` decides which functions may be called."""
+def serve(node: Runtime, functions: FunctionTable) -> None:
+    """Handle erpc calls on ``node``. Only ``functions`` may be called."""
 
-    async def execute_call(me: LocalProcess, result: Term, module: Term, function: Term, arguments: Term) -> None:
+    def execute_call(me: LocalProcess, result: Term, *mfa: Term) -> Coroutine[Any, Any, None] | None:
         # The caller monitors the process. It gives up when it demonitors, terminates, or loses the connection.
-        is_wanted = partial(node.is_monitored, me.pid)
-        kind, value, stack = await run_call(
-            me, apply, module, function, arguments, is_wanted=is_wanted if is_wanted() else None
-        )
-        raise TermExit((result, kind, value, stack) if kind is ERROR else (result, kind, value))
+        return _Call(me, mfa, result, node.is_monitored).start(functions)
 
-    async def execute_cast(me: LocalProcess, module: Term, function: Term, arguments: Term) -> None:
-        await run_call(me, apply, module, function, arguments)
+    def execute_cast(me: LocalProcess, *mfa: Term) -> Coroutine[Any, Any, None] | None:
+        return _Call(me, mfa).start(functions)
 
     node.serve_spawn_request("erpc", "execute_call", 4, execute_call)
     node.serve_spawn_request("erpc", "execute_cast", 3, execute_cast)
 
 
-async def run_call(
-    me: LocalProcess,
-    apply: Apply,
-    module: Term,
-    function: Term,
-    arguments: Term,
-    *,
-    is_wanted: IsWanted | None = None,
-) -> tuple[Atom, Term, list[Term]]:
-    """Call a function. Return ``(kind, value or reason, stack)``, where kind is ``return``, ``throw``, ``exit`` or
-    ``error``.
+class _Call:
+    """One call, whose process terminates with its result.
 
-    All parts are terms that can be encoded: a value that cannot gives an ``error``. An exception that does not stand
-    for an Erlang one is logged.
+    Most calls need no task: the function returns at once, or in a thread. ``mfa`` is module, function and arguments as
+    received. ``is_monitored(pid)`` tells whether the result is wanted; None for a cast, which has no result.
     """
-    match (module, function, arguments):
-        case Atom(), Atom(), list():
-            pass
-        case _:
-            return ERROR, BADARG, [(Atom("erlang"), Atom("apply"), [module, function, arguments], [])]
+
+    __slots__ = ("_is_monitored", "_me", "_mfa", "_result", "_was_monitored")
+
+    def __init__(
+        self,
+        me: LocalProcess,
+        mfa: tuple[Term, ...],
+        result: Term = None,
+        is_monitored: Callable[[Pid], bool] | None = None,
+    ) -> None:
+        self._me = me
+        self._mfa = mfa
+        self._result = result
+        self._is_monitored = is_monitored
+        self._was_monitored = is_monitored is not None and is_monitored(me.pid)
+
+    def start(self, functions: FunctionTable) -> Coroutine[Any, Any, None] | None:
+        """Call the function. Return a coroutine for the rest if the process needs a task."""
+        if not _is_mfa(self._mfa):
+            self._finish(_badarg(self._mfa))
+            return None
+        try:
+            outcome = functions.start(self._me, self._mfa, self._job_done, self._is_wanted)
+        except (Exception, SystemExit) as error:  # sys.exit() ends the call, not the node
+            self._finish(_answer_of_error(error, self._mfa))
+            return None
+        if type(outcome) is CoroutineType:
+            return self._await(outcome)
+        if type(outcome) is Job:
+            wait_without_task(self._me, outcome)
+        else:
+            self._finish(_answer_of_value(outcome, self._mfa))
+        return None
+
+    async def _await(self, outcome: Awaitable[Term]) -> None:
+        self._finish(await _answer_of_awaitable(outcome, self._mfa))
+
+    def _job_done(self, job: Job) -> None:
+        """The function has returned in a thread, or could not be called."""
+        try:
+            outcome = value_of(self._me, job)
+        except (Exception, SystemExit) as error:
+            self._finish(_answer_of_error(error, self._mfa))
+        except asyncio.CancelledError:
+            self._me.stop(KILLED)
+        else:
+            if type(outcome) is CoroutineType:
+                job.context.run(continue_in_task, self._me, self._await(outcome))
+            else:
+                self._finish(_answer_of_value(outcome, self._mfa))
+
+    def _is_wanted(self) -> bool:
+        """Asked after a wait for a thread. A call that nobody monitored at its start is wanted, too."""
+        return not self._was_monitored or (self._is_monitored is not None and self._is_monitored(self._me.pid))
+
+    def _finish(self, answer: Answer) -> None:
+        """Terminate the process with the result of the call."""
+        kind, value, stack = answer
+        if self._is_monitored is None:
+            self._me.stop(NORMAL)
+        elif kind is ERROR:
+            self._me.stop((self._result, kind, value, stack))
+        else:
+            self._me.stop((self._result, kind, value))
+
+
+async def run_call(me: LocalProcess, apply: Apply, module: Term, function: Term, arguments: Term) -> Answer:
+    """Call a function. An exception that does not stand for an Erlang one is logged."""
+    mfa = (module, function, arguments)
+    if not _is_mfa(mfa):
+        return _badarg(mfa)
+    return await _answer_of_awaitable(apply(me, *mfa), mfa)
+
+
+async def _answer_of_awaitable(awaitable: Awaitable[Term], mfa: MFA) -> Answer:
     try:
-        value = await apply(me, module, function, arguments, is_wanted)
-        encode_term(value)  # Raises here rather than later, when the result is sent.
-        return RETURN, value, []
-    except (Exit, Throw, ErlangError) as raised:
-        return _ensure_encodable(*to_erlang(raised))
+        value = await awaitable
     except (Exception, SystemExit) as error:  # sys.exit() ends the call, not the node
-        log.exception("%s:%s/%d, called from another node, failed", module.name, function.name, len(arguments))
-        return _ensure_encodable(*to_erlang(error))
+        return _answer_of_error(error, mfa)
+    return _answer_of_value(value, mfa)
 
 
-def _ensure_encodable(kind: Atom, reason: Term, stack: list[Term]) -> tuple[Atom, Term, list[Term]]:
-    """Replace a reason or stack that cannot be encoded by the encoding error."""
+def _is_mfa(mfa: tuple[Term, ...]) -> TypeGuard[MFA]:
+    module, function, arguments = mfa
+    return type(module) is Atom and type(function) is Atom and type(arguments) is list
+
+
+def _badarg(mfa: tuple[Term, ...]) -> Answer:
+    return ERROR, BADARG, [(Atom("erlang"), Atom("apply"), list(mfa), [])]
+
+
+def _answer_of_value(value: Term, mfa: MFA) -> Answer:
+    try:
+        encode_term(value)  # Raises here rather than later, when the result is sent.
+    except Exception as error:
+        return _answer_of_error(error, mfa)
+    return RETURN, value, []
+
+
+def _answer_of_error(error: Exception | SystemExit, mfa: MFA) -> Answer:
+    """Return the answer for what a function has raised. It is logged if it does not stand for an Erlang exception."""
+    if not isinstance(error, (Exit, Throw, ErlangError)):
+        module, function, arguments = mfa
+        what = f"{module.name}:{function.name}/{len(arguments)}"
+        log.error("%s, called from another node, failed", what, exc_info=error)
+    kind, reason, stack = to_erlang(error)
     try:
         encode_term((reason, stack))
-    except Exception as error:
-        kind, reason, stack = to_erlang(error)
+    except Exception as unencodable:
+        kind, reason, stack = to_erlang(unencodable)
     return kind, reason, stack

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from types import ModuleType
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from types import CoroutineType, ModuleType
 from typing import Any, Final, TypeAlias, TypeVar, overload
 
 from erlmesh.core.exit_reasons import NOPROC
 from erlmesh.errors import ErlangError, Exit, Undef
 from erlmesh.records import record
-from erlmesh.runtime.process import LocalProcess
+from erlmesh.runtime.process import MFA, LocalProcess
 from erlmesh.runtime.spawner import ensure_task
-from erlmesh.runtime.thread_pool import NotWanted, PoolFull, ThreadPool
-from erlmesh.terms import Atom, Term
+from erlmesh.runtime.thread_pool import Job, NotWanted, PoolFull, ThreadPool
+from erlmesh.terms import Atom, Map, Pid, Ref, Term
 
-__all__ = ["PROCESS_WIDE", "FunctionTable", "expose"]
+__all__ = ["PROCESS_WIDE", "FunctionTable", "expose", "value_of"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -28,6 +28,11 @@ MAX_ARITY: Final = 255
 _NIL: Final = Atom("nil")
 _OVERLOADED: Final = Atom("overloaded")
 _MARK: Final = "__erlmesh_exposed__"
+_NEVER_AWAITABLE: Final = frozenset({int, float, str, bytes, bool, tuple, list, dict, Atom, Pid, Ref, Map, type(None)})
+"""Types of results for which the slower ``inspect.isawaitable`` need not be asked."""
+
+Outcome: TypeAlias = "Term | Coroutine[Any, Any, Term]"
+"""The value of a function, or a coroutine that its process must await to get it. (A coroutine is not a term.)"""
 
 FunctionKey: TypeAlias = tuple[str, str, int]
 """Module, function, arity."""
@@ -103,10 +108,13 @@ class FunctionTable:
 
     def find(self, module: Atom, function: Atom, arity: int) -> _ExposedFunction | None:
         """The function, or None if it is not exposed."""
-        found = self._functions.get((module.name, function.name, arity))
+        return self._find((module.name, function.name, arity))
+
+    def _find(self, key: FunctionKey) -> _ExposedFunction | None:
+        found = self._functions.get(key)
         if found is None:
             for table in self._defaults:
-                found = found or table.find(module, function, arity)
+                found = found or table._find(key)
         return found
 
     def names(self) -> list[FunctionKey]:
@@ -128,36 +136,85 @@ class FunctionTable:
         belongs in a thread and too many calls wait for one, and all that the function raises. ``is_wanted()`` is asked
         after a call has waited for a thread; if it is false, the function is not called and this raises ``Exit``.
         """
-        exposed = self.find(module, function, len(arguments))
+        exposed = self._find_or_raise(module, function, arguments)
+        if exposed.in_thread and self._pool is not None:
+            await ensure_task()
+            try:
+                outcome = _value(me, await self._pool.run(exposed.call, *arguments, is_wanted=is_wanted))
+            except (PoolFull, NotWanted) as error:
+                raise _error_for_caller(error) from None
+        else:
+            outcome = _call(me, exposed, arguments)
+        return await outcome if type(outcome) is CoroutineType else outcome
+
+    def start(
+        self,
+        me: LocalProcess,
+        mfa: MFA,
+        on_done: Callable[[Job], object],
+        is_wanted: Callable[[], bool] | None = None,
+    ) -> Outcome | Job:
+        """Do the same as :meth:`apply`, as far as that needs no task. Return one of these:
+
+        * the value;
+        * a coroutine, which the process must await to get the value;
+        * a Job. Then ``on_done(job)`` is called when the thread has finished, and :func:`value_of` returns the value.
+          It may be called before this returns.
+        """
+        module, function, arguments = mfa
+        exposed = self._find_or_raise(module, function, arguments)
+        if exposed.in_thread and self._pool is not None:
+            try:
+                return self._pool.submit(exposed.call, arguments, on_done, is_wanted)
+            except PoolFull as error:
+                raise _error_for_caller(error) from None
+        return _call(me, exposed, arguments)
+
+    def _find_or_raise(self, module: Atom, function: Atom, arguments: Sequence[Term]) -> _ExposedFunction:
+        exposed = self._find((module.name, function.name, len(arguments)))
         if exposed is None:
             stack: list[Term] = [(module, function, list(arguments), [])]
             raise Undef(Atom("undef"), stack, f"{module.name}:{function.name}/{len(arguments)}")
-        if exposed.is_coroutine:
-            await ensure_task()  # A coroutine function may use asyncio before its first await.
-        if exposed.takes_process:
-            value = exposed.call(me, *arguments)
-        elif exposed.in_thread and self._pool is not None:
-            value = await _run_in_thread(self._pool, exposed.call, arguments, is_wanted)
-        else:
-            value = exposed.call(*arguments)
-        if inspect.isawaitable(value):
-            value = await _result_of(me, value)
-        return _NIL if value is None else value
+        return exposed
 
 
-async def _run_in_thread(
-    pool: ThreadPool, call: Callable[..., Any], arguments: Sequence[Term], is_wanted: Callable[[], bool] | None
-) -> Any:
-    await ensure_task()
+def value_of(me: LocalProcess, job: Job) -> Outcome:
+    """Return the value of a finished call in a thread, or a coroutine for it, as :meth:`FunctionTable.start` does.
+
+    Raises what :meth:`FunctionTable.apply` raises.
+    """
     try:
-        return await pool.run(call, *arguments, is_wanted=is_wanted)
-    except PoolFull as full:
-        raise ErlangError((_OVERLOADED, str(full)), []) from None
-    except NotWanted:
-        raise Exit(NOPROC) from None
+        return _value(me, job.result())
+    except (PoolFull, NotWanted) as error:
+        raise _error_for_caller(error) from None
 
 
-async def _result_of(me: LocalProcess, awaitable: Awaitable[Any]) -> Any:
+def _error_for_caller(error: PoolFull | NotWanted) -> ErlangError | Exit:
+    return ErlangError((_OVERLOADED, str(error)), []) if isinstance(error, PoolFull) else Exit(NOPROC)
+
+
+def _call(me: LocalProcess, exposed: _ExposedFunction, arguments: Sequence[Term]) -> Outcome:
+    if exposed.is_coroutine:
+        return _run_coroutine(me, exposed, arguments)
+    return _value(me, exposed.call(me, *arguments) if exposed.takes_process else exposed.call(*arguments))
+
+
+async def _run_coroutine(me: LocalProcess, exposed: _ExposedFunction, arguments: Sequence[Term]) -> Term:
+    await ensure_task()  # A coroutine function may use asyncio before its first await.
+    value = exposed.call(me, *arguments) if exposed.takes_process else exposed.call(*arguments)
+    if inspect.isawaitable(value):
+        value = await value if me.alive else await _result_of(me, value)
+    return _NIL if value is None else value
+
+
+def _value(me: LocalProcess, value: Any) -> Outcome:
+    """Return what a function has returned as a term, or a coroutine that does so if it must be awaited."""
+    if type(value) in _NEVER_AWAITABLE or not inspect.isawaitable(value):
+        return _NIL if value is None else value
+    return _result_of(me, value)
+
+
+async def _result_of(me: LocalProcess, awaitable: Awaitable[Any]) -> Term:
     """Await what a function of the process ``me`` has returned. A process that has terminated awaits nothing."""
     if not me.alive:
         _close(awaitable)
@@ -167,7 +224,8 @@ async def _result_of(me: LocalProcess, awaitable: Awaitable[Any]) -> Any:
     except BaseException:  # an exit signal came before the task ran
         _close(awaitable)
         raise
-    return await awaitable
+    value = await awaitable
+    return _NIL if value is None else value
 
 
 def _close(awaitable: Awaitable[Any]) -> None:
