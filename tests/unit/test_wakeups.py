@@ -42,7 +42,8 @@ def python_tasks():
 
 def loops():
     yield pytest.param(asyncio.new_event_loop, id="asyncio")
-    yield pytest.param(python_tasks, id="python-tasks")
+    if sys.version_info < (3, 14):  # there, asyncio.current_task() does not find tasks in Python
+        yield pytest.param(python_tasks, id="python-tasks")
     yield pytest.param(SimulatedLoop, id="simulated")
     if importlib.util.find_spec("uvloop"):
         import uvloop
@@ -308,23 +309,24 @@ async def test_a_step_runs_in_the_context_of_its_task():
 
 
 def test_a_wait_and_its_task_are_freed_together():
+    class WaitWithWeakReferences(Wait):
+        pass
+
     async def main():
-        wait = Wait(Wakeups())
+        wait = WaitWithWeakReferences(Wakeups())
         task = asyncio.ensure_future(_await(wait))
         await run_iterations()
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-        wait = Wait(Wakeups())
-        wait.set_result([wait])  # a cycle
-        return weakref.ref(task)
+        cycle = WaitWithWeakReferences(Wakeups())
+        cycle.set_result([cycle])
+        return [weakref.ref(each) for each in (task, wait, cycle)]
 
     freed = run(main())
-    before = sum(type(found) is Wait for found in gc.get_objects())
     gc.collect()
 
-    assert freed() is None
-    assert before - sum(type(found) is Wait for found in gc.get_objects()) == before
+    assert [reference() for reference in freed] == [None, None, None]
 
 
 def test_a_round_returns_the_result_of_the_read():
