@@ -47,8 +47,8 @@ pub struct Types {
     pub pid: *mut ffi::PyTypeObject,
     pub reference: *mut ffi::PyTypeObject,
     pub improper_list: *mut ffi::PyTypeObject,
-    port: *mut ffi::PyTypeObject,
-    export: *mut ffi::PyTypeObject,
+    pub port: *mut ffi::PyTypeObject,
+    pub export: *mut ffi::PyTypeObject,
     bit_string: *mut ffi::PyTypeObject,
 }
 

@@ -1,8 +1,7 @@
 //! The encoder: common Python objects to bytes.
 //!
-//! It gives up on what is not exactly a built-in type or a term class (subclasses, `bytearray`), on rare terms (funs,
-//! ports, exports, bitstrings, long integers), on deep terms, and on everything that cannot be encoded. The pure encoder
-//! then writes the same term or raises its own error.
+//! It gives up on subclasses of most types, `bytearray`, funs, bitstrings, deep terms, and everything that cannot be
+//! encoded. The pure encoder then writes the same term or raises its own error.
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -47,10 +46,10 @@ pub fn encode(term: &Bound<'_, PyAny>, out: &mut Out, atoms: &mut impl AtomRefs)
     .term(term.as_borrowed(), 0)
 }
 
-struct Encoder<'a, 'py, A> {
-    py: Python<'py>,
-    context: &'a Context,
-    out: &'a mut Out,
+pub struct Encoder<'a, 'py, A> {
+    pub py: Python<'py>,
+    pub context: &'a Context,
+    pub out: &'a mut Out,
     atoms: &'a mut A,
 }
 
@@ -87,7 +86,7 @@ impl<'py, A: AtomRefs> Encoder<'_, 'py, A> {
             } else if kind == types.improper_list {
                 self.improper(term.cast_unchecked::<ImproperList>().get(), depth)
             } else {
-                Err(GiveUp)
+                self.rare(term, depth)
             }
         }
     }
@@ -101,7 +100,7 @@ impl<'py, A: AtomRefs> Encoder<'_, 'py, A> {
     // Leaves
 
     #[inline]
-    fn atom(&mut self, atom: Borrowed<'_, 'py, PyAny>) -> Result<(), GiveUp> {
+    pub fn atom(&mut self, atom: Borrowed<'_, 'py, PyAny>) -> Result<(), GiveUp> {
         match self.atoms.get(self.py, &atom) {
             Some(index) => {
                 self.out.extend(&[tags::ATOM_CACHE_REF, index]);
@@ -142,7 +141,7 @@ impl<'py, A: AtomRefs> Encoder<'_, 'py, A> {
     }
 
     #[inline]
-    fn integer(&mut self, number: Borrowed<'_, 'py, PyAny>) -> Result<(), GiveUp> {
+    pub fn integer(&mut self, number: Borrowed<'_, 'py, PyAny>) -> Result<(), GiveUp> {
         let mut overflow = 0;
         // SAFETY: it is an int.
         let value = unsafe { ffi::PyLong_AsLongLongAndOverflow(number.as_ptr(), &mut overflow) };
@@ -163,7 +162,8 @@ impl<'py, A: AtomRefs> Encoder<'_, 'py, A> {
         // SAFETY: it is an int. All bits set are the number 2⁶⁴-1 or an error.
         let value = unsafe { ffi::PyLong_AsUnsignedLongLong(number.as_ptr()) };
         if value == u64::MAX && !unsafe { ffi::PyErr_Occurred() }.is_null() {
-            return Err(self.failed());
+            clear_error(self.py);
+            return self.very_long_integer(&number);
         }
         self.big(value, false);
         Ok(())
@@ -238,7 +238,7 @@ impl<'py, A: AtomRefs> Encoder<'_, 'py, A> {
 
     // Containers
 
-    fn tuple(&mut self, tuple: Borrowed<'_, 'py, PyAny>, depth: u32) -> Result<(), GiveUp> {
+    pub fn tuple(&mut self, tuple: Borrowed<'_, 'py, PyAny>, depth: u32) -> Result<(), GiveUp> {
         // SAFETY: it is a tuple.
         let count = unsafe { ffi::PyTuple_Size(tuple.as_ptr()) };
         match u8::try_from(count) {
@@ -300,7 +300,7 @@ impl<'py, A: AtomRefs> Encoder<'_, 'py, A> {
             // SAFETY: it is a list of `count` items, and no Python code runs in this loop.
             let byte = unsafe {
                 let item = ffi::PyList_GetItem(list.as_ptr(), index);
-                if item.is_null() || ffi::Py_TYPE(item) != &raw mut ffi::PyLong_Type {
+                if item.is_null() || !is_number(item) {
                     None
                 } else {
                     let mut overflow = 0;
@@ -432,5 +432,17 @@ impl<'py, A: AtomRefs> Encoder<'_, 'py, A> {
             .and_then(|function| function.call1((dict,)))
             .and_then(|result| result.is_truthy())
             .unwrap_or(false)
+    }
+}
+
+/// Whether a list element can be a byte of STRING_EXT: an int, or of a subclass, but not a bool, which is an atom.
+///
+/// # Safety
+/// `item` must be a valid object.
+#[inline]
+unsafe fn is_number(item: *mut ffi::PyObject) -> bool {
+    unsafe {
+        let kind = ffi::Py_TYPE(item);
+        kind == &raw mut ffi::PyLong_Type || (kind != &raw mut ffi::PyBool_Type && ffi::PyLong_Check(item) != 0)
     }
 }

@@ -14,6 +14,7 @@ mod decode;
 mod direct_delivery;
 mod doors;
 mod encode;
+mod encode_rare;
 mod ffi_tools;
 mod fragments;
 mod frame_reader;
