@@ -157,13 +157,13 @@ class FakeNode:
     def last_disconnect_reason(self, name):
         return None
 
-    def call_soon(self, callback, *arguments):
+    def call_after_read(self, callback, *arguments):
         self.cluster.put(self, self.name, "run", callback, *arguments)
 
     def run(self, callback, *arguments):
         callback(*arguments)
 
-    def create_future(self):
+    def create_wait(self):
         return FakeFuture()
 
     def nodes(self):

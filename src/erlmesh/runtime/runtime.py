@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 from collections.abc import Callable, Iterable, Sequence
+from contextvars import copy_context
 from functools import partial
 from typing import Any, Final
 
@@ -28,6 +29,7 @@ from erlmesh.runtime.process_types import RequestedBody
 from erlmesh.runtime.router import Router
 from erlmesh.runtime.spawn_server import FallbackBody, refuse_spawn
 from erlmesh.runtime.thread_pool import ThreadPool
+from erlmesh.runtime.wakeups import Wait
 from erlmesh.terms import Atom, Pid, Ref, Term
 from erlmesh.terms.node_numbers import claim_local, release_local
 
@@ -162,13 +164,18 @@ class Runtime:
         """Seconds on the event loop's clock, which all timeouts use."""
         return asyncio.get_running_loop().time()
 
-    def call_soon(self, callback: Callable[..., object], *arguments: Any) -> None:
-        """Call ``callback(*arguments)`` in the next iteration of the event loop."""
-        asyncio.get_running_loop().call_soon(callback, *arguments)
+    def call_after_read(self, callback: Callable[..., object], *arguments: Any) -> None:
+        """Call ``callback(*arguments)`` soon, after the tasks that were woken up before.
 
-    def create_future(self) -> asyncio.Future[Any]:
-        """A future of the event loop that the node runs on."""
-        return asyncio.get_running_loop().create_future()
+        While a read is applied, this is in the same iteration of the event loop, and after all of the read. At any
+        other time it is in the next iteration.
+        """
+        wakeups = self._router.wakeups
+        wakeups.schedule(asyncio.get_running_loop(), copy_context(), callback, *arguments)
+
+    def create_wait(self) -> Wait:
+        """What one task awaits until other code sets its result. It continues as if it waited for a message."""
+        return Wait(self._router.wakeups)
 
     # Processes
 

@@ -7,17 +7,19 @@ and each member on another node is monitored once, however many iterations there
 from __future__ import annotations
 
 import asyncio
-import weakref
-from collections import Counter, deque
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from erlmesh.errors import NodeNotAlive
 from erlmesh.services.pg.protocol import GroupEvent, Joined, Left, Tag
 from erlmesh.terms import Atom, Pid, Ref, Term, exact_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
 
+    from erlmesh.runtime.process import LocalProcess
     from erlmesh.runtime.runtime import Runtime
+    from erlmesh.runtime.wakeups import Wait
 
 __all__ = ["GroupEvents", "GroupWatch"]
 
@@ -35,10 +37,13 @@ class GroupEvents:
 
     def __init__(self, node: Runtime, watch: GroupWatch) -> None:
         self._node = node
+        # The watch must not reference this object. Only then is it dropped with the loop that uses it.
+        self._watch = watch
         self._feed = watch.add_feed()
         self._left_in_turn = _EVENTS_PER_TURN
-        # The watch must not reference this object. Only then does dropping it run the finalizer.
-        self._finalizer = weakref.finalize(self, watch.remove_feed, self._feed)
+
+    def __del__(self) -> None:
+        self.close()
 
     def __aiter__(self) -> GroupEvents:
         return self
@@ -52,13 +57,13 @@ class GroupEvents:
             if feed.ended:
                 raise StopAsyncIteration
             self._left_in_turn = _EVENTS_PER_TURN
-            await feed.wait(self._node.create_future())
+            await feed.wait(self._node.create_wait())
         self._left_in_turn -= 1
         return feed.events.popleft()
 
     def close(self) -> None:
-        """End the subscription. A loop that waits for the next event ends."""
-        self._finalizer()
+        """End the subscription. A loop that waits for the next event ends. A second call has no effect."""
+        self._watch.remove_feed(self._feed)
 
 
 class _Feed:
@@ -68,7 +73,7 @@ class _Feed:
 
     def __init__(self) -> None:
         self.events: deque[GroupEvent] = deque()
-        self.waiters: deque[asyncio.Future[None]] = deque()
+        self.waiters: deque[Wait] = deque()
         self.ended = False
         """No event follows. The queued events are still delivered."""
 
@@ -83,7 +88,7 @@ class _Feed:
         while self.waiters:
             self._wake_next()
 
-    async def wait(self, waiter: asyncio.Future[None]) -> None:
+    async def wait(self, waiter: Wait) -> None:
         """Wait until there may be an event, or the end. The caller must look again."""
         self.waiters.append(waiter)
         try:
@@ -119,15 +124,16 @@ class GroupWatch:
         self._feeds: dict[_Feed, None] = {}
         self._ended = False
         # How often each member has joined. Its monitor is needed until the last leave.
-        self._join_counts: Counter[Pid] = Counter()
+        self._join_counts: dict[Pid, int] = {}
         # Monitors of the members on other nodes.
         self._monitor_refs: dict[Pid, Ref] = {}
-        # New members on other nodes. They are monitored in the next iteration of the event loop, after the feeds have
-        # got the event, so that an event does not wait for a monitor of each of its pids.
+        # New members on other nodes. They are monitored after the tasks that wait for the event have continued, so that
+        # an event does not wait for a monitor of each of its pids.
         self._unmonitored: dict[Pid, None] = {}
         # Exit reasons of terminated members, kept until the leave arrives.
         self._exit_reasons: dict[Pid, Term] = {}
-        self._process = node.spawn_handler(self._handle_message, on_end=self.end)
+        # It starts with the first monitor. Many watches end before they need one.
+        self._process: LocalProcess | None = None
         self._add_members(members)
 
     def add_feed(self) -> _Feed:
@@ -156,7 +162,8 @@ class GroupWatch:
         for feed in self._feeds:
             feed.end()
         self._feeds.clear()
-        self._process.stop()
+        if self._process is not None:
+            self._process.stop()
 
     def on_event(self, event: GroupEvent) -> None:
         """Pass a change of the group to the feeds. One Left is split into one per reason."""
@@ -169,9 +176,8 @@ class GroupWatch:
                 self._remove_member(pid)
 
     def _put(self, events: Sequence[GroupEvent]) -> None:
-        for feed in tuple(
-            self._feeds
-        ):  # The garbage collector may drop a GroupEvents, and so remove a feed, meanwhile.
+        # The garbage collector may drop a GroupEvents, and so remove a feed, meanwhile.
+        for feed in tuple(self._feeds):
             feed.put(events)
 
     def _split_by_reason(self, event: Left) -> list[Left]:
@@ -193,30 +199,38 @@ class GroupWatch:
 
     def _add_members(self, pids: Iterable[Pid]) -> None:
         """Count the members. Monitor those on other nodes soon, to know the reason when they leave."""
-        was_empty = not self._unmonitored
+        counts, here, was_empty = self._join_counts, self._node.atom, not self._unmonitored
         for pid in pids:
-            self._join_counts[pid] += 1
-            if pid.node is not self._node.atom and pid not in self._monitor_refs:
+            counts[pid] = counts.get(pid, 0) + 1
+            if pid.node is not here and pid not in self._monitor_refs:
                 self._unmonitored[pid] = None
         if self._unmonitored and was_empty:
-            self._node.call_soon(self._monitor_new_members)
+            self._node.call_after_read(self._monitor_new_members)
 
     def _monitor_new_members(self) -> None:
         pids, self._unmonitored = self._unmonitored, {}
-        if self._ended:  # A monitor that is made now would never be removed.
+        if self._ended or not pids:  # A monitor that is made after the end would never be removed.
             return
+        if self._process is None:
+            try:
+                self._process = self._node.spawn_handler(self._handle_message, on_end=self.end)
+            except NodeNotAlive:  # The node stops: its scope ends soon, and this watch with it.
+                return
         for pid in pids:
             self._monitor_refs[pid] = self._process.monitor(pid)
 
     def _remove_member(self, pid: Pid) -> None:
         """Count one membership less. Demonitor the pid after its last one."""
-        self._join_counts[pid] -= 1
-        if self._join_counts[pid] <= 0:
-            del self._join_counts[pid]
-            self._unmonitored.pop(pid, None)
-            self._exit_reasons.pop(pid, None)
-            if (ref := self._monitor_refs.pop(pid, None)) is not None:
-                self._process.demonitor(ref, flush=True)
+        count = self._join_counts.get(pid, 0) - 1
+        if count > 0:
+            self._join_counts[pid] = count
+            return
+        self._join_counts.pop(pid, None)
+        self._unmonitored.pop(pid, None)
+        self._exit_reasons.pop(pid, None)
+        ref = self._monitor_refs.pop(pid, None)
+        if ref is not None and self._process is not None:
+            self._process.demonitor(ref, flush=True)
 
     def _handle_message(self, message: Term) -> None:
         match message:
