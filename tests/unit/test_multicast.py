@@ -1,9 +1,13 @@
 """One message to many processes: it is encoded once."""
 
+import sys
+
 import pytest
 
+from erlmesh import native
 from erlmesh.errors import EncodeError
 from erlmesh.etf import EncodedTerm, decode_term, encode_term
+from erlmesh.etf.encode import encode_term as pure_encode_term
 from erlmesh.runtime.multicast import RepeatSender, send_to_each
 from erlmesh.terms import Atom, Pid
 
@@ -30,6 +34,25 @@ def test_encoded_term_is_written_as_its_term():
     assert decode_term(data, 0)[0] == [term, 5]
 
 
+@pytest.mark.skipif(native.module is None, reason="the native part is not used")
+def test_encoded_term_in_another_term_is_written_by_the_native_encoder():
+    encoded = EncodedTerm((Atom("news"), 1))
+
+    assert _written_natively([(Atom("members"), encoded), encoded])
+
+
+def _written_natively(term):
+    """Whether the native encoder writes ``term`` without the pure one."""
+    called = []
+
+    sys.setprofile(lambda frame, _event, _argument: called.append(frame.f_code))
+    try:
+        encode_term(term)
+    finally:
+        sys.setprofile(None)
+    return pure_encode_term.__code__ not in called
+
+
 def test_encoded_term_has_no_cache_references():
     assert encode_term(EncodedTerm(Atom("news")), {Atom("news"): 3}) == encode_term(Atom("news"))
 
@@ -37,11 +60,11 @@ def test_encoded_term_has_no_cache_references():
 def test_message_to_many_is_encoded_once_for_other_nodes():
     sender, message = Sender(), (Atom("news"), 1)
 
-    count = send_to_each(sender, {A: [P, Q], B: [X, Y]}, message)
+    count = send_to_each(sender, [P, X, Q, Y], message)
 
     assert count == 4
-    assert [to for to, _, _ in sender.sent] == [P, Q, X, Y]
-    (_, p, _), (_, q, _), (_, x, _), (_, y, _) = sender.sent
+    assert [to for to, _, _ in sender.sent] == [P, X, Q, Y]
+    (_, p, _), (_, x, _), (_, q, _), (_, y, _) = sender.sent
     assert p is q is message
     assert x is y
     assert x.data == encode_term(message)
@@ -50,9 +73,9 @@ def test_message_to_many_is_encoded_once_for_other_nodes():
 def test_value_that_is_not_a_term_is_sent_to_local_processes_only():
     sender = Sender()
 
-    assert send_to_each(sender, {A: [P]}, object) == 1
+    assert send_to_each(sender, [P], object) == 1
     with pytest.raises(EncodeError):
-        send_to_each(sender, {A: [P], B: [X]}, object)
+        send_to_each(sender, [P, X], object)
 
     assert sender.sent == [(P, object, True)]
 

@@ -79,7 +79,7 @@ def test_values_that_are_not_there_are_searched_in_a_dict():
     found, rest = removed_each(tuple(range(1000)), [5000])
 
     assert found == []
-    assert type(rest) is dict
+    assert isinstance(rest, dict)
     assert listed(rest) == list(range(1000))
 
 

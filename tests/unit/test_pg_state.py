@@ -1,11 +1,13 @@
 """The state of a pg scope: its members, and the messages it sends."""
 
+import random
 from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from erlmesh.services.pg.pick_list import PickList
 from erlmesh.services.pg.protocol import Demonitor, Joined, Left, Monitor, SendTo
 from erlmesh.services.pg.state import ScopeState
 from erlmesh.terms import Atom, Pid
@@ -371,22 +373,22 @@ def test_lists_are_built_once_and_again_after_a_change(size):
 
     assert state.members(G) is state.members(G)
     assert state.local_members(G) is state.local_members(G)
-    assert state.recipients(G) == {A: [P], B: [X]}
+    assert state.recipients(G) == (X, P)
     state.handle_join(PEER, G, [Y])
     assert state.members(G)[:2] == (Y, X)
-    assert state.recipients(G) == {A: [P], B: [Y, X]}
+    assert state.recipients(G) == (Y, X, P)
     state.handle_leave(PEER, [X], [G])
     assert Counter(state.members(G)) == {P: size, Y: 1}
     state.join(G, [Q])
     assert state.local_members(G)[0] == Q
     state.leave(G, [Q])
     assert state.local_members(G) == (P,) * size
-    assert state.recipients(G) == {A: [P], B: [Y]}
+    assert state.recipients(G) == (Y, P)
     state.handle_down(PEER, NOCONNECTION)
-    assert state.recipients(G) == {A: [P]}
+    assert state.recipients(G) == (P,)
     state.handle_down(P, KILLED)
     assert state.members(G) == state.local_members(G) == ()
-    assert state.recipients(G) == {}
+    assert state.recipients(G) == ()
 
 
 def test_group_that_ended_leaves_no_kept_list():
@@ -398,11 +400,49 @@ def test_group_that_ended_leaves_no_kept_list():
         state.members(group)
         state.local_members(group)
         state.recipients(group)
+        state.candidates(group)
+        state.local_candidates(group)
 
     state.handle_down(PEER, NOCONNECTION)
     state.leave(G, state.members(G))
 
-    assert state._listings == {}
+    assert state._groups._listings == {}
+
+
+def assert_picks(state, name):
+    """Each list for picks has the members of the group: random picks give only members, and turns give all of them."""
+    for candidates, members in (
+        (state.candidates(name), state.members(name)),
+        (state.local_candidates(name), state.local_members(name)),
+    ):
+        if not isinstance(candidates, PickList):
+            assert candidates == members
+            continue
+        rng, turn, turns = random.Random(1), 0, set()
+        for _ in range(len(candidates._entries) + len(members)):
+            pid, turn = candidates.in_turn(turn, rng)
+            turns.add(pid)
+        assert len(candidates) == len(members)
+        assert {candidates.random(rng) for _ in range(10)} <= set(members)
+        assert turns <= set(members)
+        # Every entry of a member that has no dead entry comes in each cycle.
+        assert turns >= {pid for pid in members if pid not in candidates._dead}
+        alive = Counter(candidates._entries)
+        alive.subtract(candidates._dead)
+        assert +alive == Counter(members)
+
+
+def test_group_that_ended_leaves_no_name():
+    state = scope(PEER)
+    state.join("text", [P])
+    state.handle_sync(PEER, [(1.5, [X])])
+    assert state.groups() == ["text", 1.5]
+    assert len(state._groups._names) == 2
+
+    state.leave("text", [P])
+    state.handle_down(PEER, NOCONNECTION)
+
+    assert state._groups._names == {}
 
 
 groups_of_random_syncs = st.lists(
@@ -457,8 +497,8 @@ def test_members_lists_and_counters_equal_a_model(actions):
             assert Counter(state.local_members(name)) == {
                 member: n for (g, member), n in model[ME].items() if g == name
             }
-            by_node = state.recipients(name)
-            assert {member for members in by_node.values() for member in members} == set(state.members(name))
+            assert Counter(state.recipients(name)) == dict.fromkeys(state.members(name), 1)
+            assert_picks(state, name)
         statistics = state.statistics()
         assert statistics.memberships == total.total()
         assert statistics.local_memberships == model[ME].total()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection
 from typing import Any
 
 from erlmesh.etf import EncodedTerm
 from erlmesh.runtime.process import Destination, LocalProcess
-from erlmesh.terms import Atom, Pid, Term
+from erlmesh.terms import Pid, Term
 
 __all__ = ["RepeatSender", "send_to_each"]
 
@@ -37,17 +37,14 @@ class RepeatSender:
         self._sender.send(to, encoded, connect=False)
 
 
-def send_to_each(sender: LocalProcess, recipients: Mapping[Atom, Iterable[Pid]], message: Term) -> int:
-    """Send ``message`` to every one of ``recipients``, which are pids by node. Return their number.
+def send_to_each(sender: LocalProcess, recipients: Collection[Pid], message: Term) -> int:
+    """Send ``message`` to every one of ``recipients``. Return their number.
 
     Raises ``EncodeError`` if ``message`` is not a term and a recipient is on another node. Then nothing is sent.
     """
     here = sender.pid.node
-    encoded = EncodedTerm(message) if recipients.keys() - {here} else None
-    count = 0
-    for node, pids in recipients.items():
-        body: Any = message if node is here else encoded
-        for pid in pids:
-            sender.send(pid, body)
-            count += 1
-    return count
+    # It is not a term, but every connection can send it.
+    encoded: Any = EncodedTerm(message) if any(pid.node is not here for pid in recipients) else None
+    for pid in recipients:
+        sender.send(pid, message if pid.node is here else encoded)
+    return len(recipients)

@@ -29,7 +29,21 @@ __all__ = [
 
 T = TypeVar("T", bound=Hashable)
 
-Multiset: TypeAlias = tuple[T, ...] | dict[T, int]
+
+class _Counts(dict[T, int]):
+    """The number of occurrences of each value. ``total`` is their sum, so that it need not be computed."""
+
+    __slots__ = ("total",)
+
+    total: int
+
+    def copy(self) -> _Counts[T]:
+        copy = _Counts(self)
+        copy.total = self.total
+        return copy
+
+
+Multiset: TypeAlias = tuple[T, ...] | _Counts[T]
 
 EMPTY: Final[tuple[()]] = ()
 MAX_TUPLE_SIZE: Final = 8
@@ -45,6 +59,7 @@ def added(bag: Multiset[T], values: Sequence[T]) -> Multiset[T]:
         bag = _to_dict(bag)
     for value in reversed(values):
         bag[value] = bag.pop(value, 0) + 1  # Removed and inserted again: the newest is the last key.
+    bag.total += len(values)
     return bag
 
 
@@ -73,6 +88,7 @@ def removed_each(bag: Multiset[T], values: Sequence[T]) -> tuple[list[T], Multis
             del bag[value]
         else:
             bag[value] = count - 1
+    bag.total -= len(found)
     return found, bag
 
 
@@ -90,19 +106,21 @@ def _removed_from_tuple(bag: tuple[T, ...], values: Sequence[T]) -> tuple[list[T
 
 def shareable(bag: Multiset[T]) -> Multiset[T]:
     """Return a multiset with the same values for another table: ``bag`` itself if it is a tuple, else a copy."""
-    return bag if isinstance(bag, tuple) else dict(bag)
+    return bag if isinstance(bag, tuple) else bag.copy()
 
 
 def as_tuple(bag: Multiset[T]) -> tuple[T, ...]:
     """Every value as often as it occurs, newest first. The time is constant if ``bag`` is a tuple."""
-    return bag if isinstance(bag, tuple) else tuple(listed(bag))
+    if isinstance(bag, tuple):
+        return bag
+    return tuple(reversed(bag)) if bag.total == len(bag) else tuple(listed(bag))
 
 
 def listed(bag: Multiset[T]) -> list[T]:
     """Every value as often as it occurs, newest first."""
     if isinstance(bag, tuple):
         return list(bag)
-    if size(bag) == len(bag):  # No value is repeated, which is the common case, and ten times as fast.
+    if bag.total == len(bag):  # No value is repeated, which is the common case, and ten times as fast.
         return list(reversed(bag))
     return [value for value in reversed(bag) for _ in range(bag[value])]
 
@@ -113,16 +131,16 @@ def counts(bag: Multiset[T]) -> Iterator[tuple[T, int]]:
 
 
 def size(bag: Multiset[T]) -> int:
-    """The number of values, with multiplicity."""
-    return len(bag) if isinstance(bag, tuple) else sum(bag.values())
+    """The number of values, with multiplicity. The time is constant."""
+    return len(bag) if isinstance(bag, tuple) else bag.total
 
 
-def _to_dict(bag: tuple[T, ...]) -> dict[T, int]:
+def _to_dict(bag: tuple[T, ...]) -> _Counts[T]:
     """Convert a tuple to the dict form."""
-    counted = dict.fromkeys(reversed(bag), 1)
-    if len(counted) == len(bag):
-        return counted
-    counted = {}
-    for value in reversed(bag):
-        counted[value] = counted.pop(value, 0) + 1
+    counted = _Counts(dict.fromkeys(reversed(bag), 1))
+    counted.total = len(bag)
+    if len(counted) < len(bag):
+        counted.clear()
+        for value in reversed(bag):
+            counted[value] = counted.pop(value, 0) + 1
     return counted

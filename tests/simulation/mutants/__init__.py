@@ -27,7 +27,7 @@ UNIT_TESTS = {
     "erlmesh.runtime.mailbox": ["test_process.py", "test_mailbox.py"],
     "erlmesh.runtime": ["test_router.py", "test_process.py", "test_connections.py"],
     "erlmesh.services.pg2": ["test_pg2_state.py", "test_pg2.py"],
-    "erlmesh.services.pg": ["test_pg_state.py", "test_pg.py"],
+    "erlmesh.services.pg": ["test_pg_state.py", "test_pg.py", "test_pg_growth.py"],
     "erlmesh.services.multiset": ["test_multiset.py", "test_pg_state.py"],
     "erlmesh.services.global_.locker": ["test_global_locker.py", "test_global_mesh.py"],
     "erlmesh.services.global_": [

@@ -3,14 +3,15 @@
 from simulation.mutants.mutation import Mutant
 
 SCOPE = "erlmesh.services.pg.state:ScopeState."
+TABLE = "erlmesh.services.pg.group_table:GroupTable."
 PG = "erlmesh.services.pg.server:Pg."
 
 MUTANTS = [
     Mutant(
         SCOPE + "join",
         "a process that joins twice has one membership",
-        "self._add_members(key, group, pids, before, after)",
-        "self._add_members(key, group, list(dict.fromkeys(pids)))",
+        "self._groups.add_members(key, group, pids, before, after)",
+        "self._groups.add_members(key, group, list(dict.fromkeys(pids)))",
     ),
     Mutant(
         SCOPE + "join",
@@ -39,7 +40,7 @@ MUTANTS = [
     Mutant(
         SCOPE + "handle_down",
         "members of a lost node stay",
-        "self._remove_bag(key, bag, reason)",
+        "self._groups.remove_bag(key, bag, reason)",
         "pass",
     ),
     Mutant(
@@ -57,8 +58,8 @@ MUTANTS = [
     Mutant(
         SCOPE + "_local_down",
         "an exit removes only one membership on other nodes",
-        "names.append(self._groups[key].name)",
-        "names[:] = [self._groups[key].name]",
+        "names.append(self._groups.name(key))",
+        "names[:] = [self._groups.name(key)]",
     ),
     Mutant(
         SCOPE + "handle_discover",
@@ -79,13 +80,13 @@ MUTANTS = [
         "effects += [SendTo(server, (Tag.DISCOVER, self._server))]",
     ),
     Mutant(
-        SCOPE + "handle_sync",
+        SCOPE + "_replace_groups",
         "a sync keeps members that it no longer lists",
-        "self._remove_bag(key, bag, Tag.LEAVE)",
+        "self._groups.remove_bag(key, bag, Tag.LEAVE)",
         "pass",
     ),
     Mutant(
-        SCOPE + "handle_sync",
+        SCOPE + "_replace_groups",
         "a sync adds to the known members",
         "before, peer.groups = peer.groups, {}",
         "before = {}",
@@ -93,13 +94,13 @@ MUTANTS = [
     Mutant(
         SCOPE + "handle_leave",
         "one leave removes all memberships",
-        "self._remove_members(key, left, Tag.LEAVE, before, after)",
-        "self._remove_members(key, left + left if after else left, Tag.LEAVE)",
+        "self._groups.remove_members(key, left, Tag.LEAVE, before, after)",
+        "self._groups.remove_members(key, left + left if after else left, Tag.LEAVE)",
     ),
     Mutant(
         SCOPE + "handle_leave",
         "a remote leave is ignored",
-        "self._remove_members(key, left, Tag.LEAVE, before, after)",
+        "self._groups.remove_members(key, left, Tag.LEAVE, before, after)",
         "pass",
     ),
     Mutant(
@@ -109,40 +110,88 @@ MUTANTS = [
         "after = added(before, pids)",
     ),
     Mutant(
-        SCOPE + "_remove_bag",
+        TABLE + "remove_bag",
         "a lost node takes the members of other nodes with it",
-        "if group.members is not bag and size(group.members) != size(bag):",
+        "if members is not bag and size(members) != size(bag):",
         "if False:",
     ),
     Mutant(
-        SCOPE + "_add_members",
+        TABLE + "add_members",
         "a join replaces the members of other nodes",
-        "shareable(after) if group.members is before else added(group.members, pids)",
-        "shareable(after) if before else added(group.members, pids)",
+        "shareable(after) if bag is before else added(bag, pids)",
+        "shareable(after) if before else added(bag, pids)",
     ),
     Mutant(
         "erlmesh.services.multiset:shareable",
         "two tables share a dict",
-        "return bag if isinstance(bag, tuple) else dict(bag)",
+        "return bag if isinstance(bag, tuple) else bag.copy()",
         "return bag",
     ),
     Mutant(
-        SCOPE + "_add_members",
+        TABLE + "add_members",
         "a kept list does not show a join",
-        "self._listings.pop(key, None)",
+        "listing = self._changed_listing(key)",
+        "listing = None",
+    ),
+    Mutant(
+        TABLE + "remove_members",
+        "a kept list shows a member that left",
+        "listing = self._changed_listing(key)",
+        "listing = None",
+    ),
+    Mutant(
+        TABLE + "local_joined",
+        "a list for picks does not show a local join",
+        "listing.local_picks.joined(pids)",
         "pass",
     ),
     Mutant(
-        SCOPE + "_remove_members",
-        "a kept list shows a member that left",
-        "self._listings.pop(key, None)",
+        SCOPE + "_remove_local",
+        "a list for picks shows a local member that left",
+        "self._groups.local_left(key, left)",
         "pass",
+    ),
+    Mutant(
+        TABLE + "remove_members",
+        "a list for picks keeps the entries of all members that left",
+        "not listing.picks.left(left)",
+        "listing.picks.left(left) is None",
+    ),
+    Mutant(
+        TABLE + "add_all",
+        "a first sync replaces the members of other nodes",
+        "if not self._members.keys().isdisjoint(groups):",
+        "if False:",
+    ),
+    Mutant(
+        SCOPE + "handle_sync",
+        "a node shares the table of its groups with all nodes",
+        "peer.groups = dict(reported)",
+        "peer.groups = self._groups._members",
+    ),
+    Mutant(
+        TABLE + "_delete",
+        "the name of a group that ended is kept",
+        "self._names.pop(key, None)",
+        "pass",
+    ),
+    Mutant(
+        "erlmesh.services.pg.pick_list:PickList._is_picked",
+        "a member that left is picked",
+        "if not dead:",
+        "if True:",
+    ),
+    Mutant(
+        "erlmesh.services.pg.pick_list:PickList.joined",
+        "a member that returns has one entry more than memberships",
+        "if pid in self._dead:",
+        "if False:",
     ),
     Mutant(
         "erlmesh.services.pg.watches:GroupWatch._monitor_new_members",
         "a watch that has ended monitors the new members",
-        "if self._ended:",
-        "if False:",
+        "if self._ended or not pids:",
+        "if not pids:",
     ),
     Mutant(
         SCOPE + "_replace_members",

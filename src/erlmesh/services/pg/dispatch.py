@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from erlmesh.records import record
 from erlmesh.services.gen_server import call_each
+from erlmesh.services.pg.pick_list import PickList
 from erlmesh.terms import Atom, Pid, Term, exact_key
 
 if TYPE_CHECKING:
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from erlmesh.runtime.runtime import Runtime
 
 __all__ = ["Membership", "MultiCallResult", "Picker", "multi_call_members"]
+
+Candidates: TypeAlias = "Sequence[Pid] | PickList"
+"""The members of a group, newest first, or as :class:`PickList` if the group is large."""
 
 _KILL: Final = Atom("kill")
 _MAX_ROTATIONS: Final = 10_000
@@ -48,29 +52,38 @@ class Picker:
 
     def __init__(self, random: Random) -> None:
         self._random = random
-        # exact_key of a group → number of picks so far. Least recently used groups come first.
+        # exact_key of a group → the position of the next pick. Least recently used groups come first.
         self._rotations: dict[Hashable, int] = {}
 
-    def pick(self, group: Term, strategy: str, members: Sequence[Pid], local: Sequence[Pid]) -> Pid | None:
+    def pick(self, group: Term, strategy: str, members: Candidates, local: Candidates) -> Pid | None:
         """Return a member, or None if there is none. Raises ``ValueError`` for an unknown strategy."""
         match strategy:
             case "local":
-                return self._random.choice(local or members) if members else None
+                return self._random_one(local or members)
             case "random":
-                return self._random.choice(members) if members else None
+                return self._random_one(members)
             case "round_robin":
                 return self._round_robin(exact_key(group), members)
         raise ValueError(f"the strategy is local, random or round_robin, not {strategy!r}")
 
-    def _round_robin(self, key: Hashable, members: Sequence[Pid]) -> Pid | None:
+    def _random_one(self, members: Candidates) -> Pid | None:
+        if not members:
+            return None
+        return members.random(self._random) if isinstance(members, PickList) else self._random.choice(members)
+
+    def _round_robin(self, key: Hashable, members: Candidates) -> Pid | None:
         turn = self._rotations.pop(key, 0)
         if not members:
             return None
-        self._rotations[key] = turn + 1  # Inserted last: the least recently used group is removed first.
+        if isinstance(members, PickList):
+            picked, turn = members.in_turn(turn, self._random)
+        else:
+            # The newest member is the first of the list. Counting from the end keeps the order when a member joins.
+            picked, turn = members[-1 - turn % len(members)], turn + 1
+        self._rotations[key] = turn  # Inserted last: the least recently used group is removed first.
         if len(self._rotations) > _MAX_ROTATIONS:
             del self._rotations[next(iter(self._rotations))]
-        # The newest member is the first of the list. Counting from the end keeps the order when a member joins.
-        return members[-1 - turn % len(members)]
+        return picked
 
 
 async def multi_call_members(

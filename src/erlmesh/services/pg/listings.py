@@ -1,34 +1,37 @@
-"""What queries of one group return, kept until the group changes."""
+"""What queries of one group have built, kept until the group changes."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from erlmesh.services.pg.pick_list import PickList
+    from erlmesh.terms import Pid
 
-    from erlmesh.terms import Atom, Pid
-
-__all__ = ["Listing", "by_node"]
+__all__ = ["Listing"]
 
 
 class Listing:
-    """The lists of one group that queries have built. Each is None until a query needs it."""
+    """The lists of one group that queries have built. Each is None until a query needs it.
 
-    __slots__ = ("local", "members", "recipients")
+    A change of the group drops the tuples. The arrays for picks follow the change.
+    """
+
+    __slots__ = ("local", "local_picks", "members", "picks", "recipients")
 
     def __init__(self) -> None:
         self.members: tuple[Pid, ...] | None = None
         """The members on all nodes, newest first, with multiplicity."""
         self.local: tuple[Pid, ...] | None = None
         """The members on this node, newest first, with multiplicity."""
-        self.recipients: dict[Atom, list[Pid]] | None = None
-        """Every member once, by node."""
+        self.recipients: tuple[Pid, ...] | None = None
+        """Every member once."""
+        self.picks: PickList | None = None
+        """The members on all nodes, for picks."""
+        self.local_picks: PickList | None = None
+        """The members on this node, for picks."""
 
-
-def by_node(pids: Iterable[Pid]) -> dict[Atom, list[Pid]]:
-    """Every pid once, grouped by node, in the order of the first occurrences."""
-    nodes: dict[Atom, list[Pid]] = {}
-    for pid in dict.fromkeys(pids):
-        nodes.setdefault(pid.node, []).append(pid)
-    return nodes
+    def drop_tuples(self) -> bool:
+        """Drop what a change of the group makes wrong. False if nothing is left."""
+        self.members = self.local = self.recipients = None
+        return self.picks is not None or self.local_picks is not None

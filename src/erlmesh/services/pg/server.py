@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from itertools import chain
 from typing import TYPE_CHECKING, Final, TypeGuard, assert_never
 
 from erlmesh.collector import without_collector
@@ -221,8 +222,11 @@ class Pg:
         - ``local``: a random member of this node, or of any node if this one has none.
         - ``random``: a random member of any node.
         - ``round_robin``: each member in turn.
+
+        The time does not depend on the size of the group, also if the group changes between two picks.
         """
-        return self._picker.pick(group, strategy, self._state.members(group), self._state.local_members(group))
+        state = self._state
+        return self._picker.pick(group, strategy, state.candidates(group), state.local_candidates(group))
 
     async def multi_call(self, group: Term, request: Term, *, timeout: float | None = 5.0) -> MultiCallResult:
         """Make the ``gen_server`` call ``request`` to every process in the group at the same time, once each.
@@ -347,7 +351,8 @@ class Pg:
             while events := self._state.take_events():
                 for event in events:
                     key = exact_key(event.group)
-                    self._monitors.notify(key, event)
+                    if self._monitors:
+                        self._monitors.notify(key, event)
                     if (watch := self._watches.get(key)) is not None:
                         watch.on_event(event)
                     for callback in tuple(self._subscribers):
@@ -412,13 +417,12 @@ def _parse_pids(value: Term) -> list[Pid] | None:
 
 
 def _is_sync_payload(value: Term) -> TypeGuard[list[tuple[Term, list[Pid]]]]:
-    """True for ``[{Group, [Pid]}]``."""
-    if type(value) is not list:
+    """True for ``[{Group, [Pid]}]``. The list can be long, so no Python code runs for each pid."""
+    if type(value) is not list or not {*map(type, value)} <= {tuple} or not {*map(len, value)} <= {2}:
         return False
-    return all(
-        type(entry) is tuple and len(entry) == 2 and type(entry[1]) is list and _are_pids(entry[1]) for entry in value
-    )
+    members = [pids for _, pids in value]
+    return {*map(type, members)} <= {list} and _are_pids(chain.from_iterable(members))
 
 
-def _are_pids(values: list[Term]) -> bool:
+def _are_pids(values: Iterable[Term]) -> bool:
     return {*map(type, values)} <= _PID

@@ -29,45 +29,17 @@ Each method returns effects. The caller must carry them out in order.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
-from typing import TypeAlias
+from collections.abc import Iterable, Sequence
 
 from erlmesh.core import gen
 from erlmesh.records import field, record
-from erlmesh.services.multiset import (
-    EMPTY,
-    MAX_TUPLE_SIZE,
-    Multiset,
-    added,
-    as_tuple,
-    counts,
-    listed,
-    removed,
-    removed_each,
-    shareable,
-    size,
-)
-from erlmesh.services.pg.listings import Listing, by_node
-from erlmesh.services.pg.protocol import Demonitor, Effect, GroupEvent, Joined, Left, Monitor, PgStatistics, SendTo, Tag
-from erlmesh.terms import Atom, Pid, Term, exact_key
+from erlmesh.services.multiset import EMPTY, Multiset, added, counts, listed, removed, removed_each
+from erlmesh.services.pg.group_table import GroupKey, GroupTable
+from erlmesh.services.pg.pick_list import PickList
+from erlmesh.services.pg.protocol import Demonitor, Effect, GroupEvent, Monitor, PgStatistics, SendTo, Tag
+from erlmesh.terms import Pid, Term, exact_key
 
 __all__ = ["ScopeState"]
-
-GroupKey: TypeAlias = Hashable
-"""``exact_key`` of a group's name. Erlang compares keys with ``=:=``, so 1, 1.0 and true are three groups."""
-
-
-class _Group:
-    """A group that has members. There can be hundreds of thousands, so it is a plain class of two slots."""
-
-    __slots__ = ("members", "name")
-
-    def __init__(self, name: Term, members: Multiset[Pid]) -> None:
-        self.name = name
-        """The name as a term. The dict key is its ``exact_key``, which cannot be sent."""
-        self.members = members
-        """Members on all nodes. While one node has all of them and the multiset is a tuple, it is the same object as
-        in the table of that node: ``_local_members``, or ``_Peer.groups``."""
 
 
 @record
@@ -86,79 +58,63 @@ class ScopeState:
 
     def __init__(self, server: Pid) -> None:
         self._server = server
-        # All groups that have members, on any node. A group without members does not exist.
-        self._groups: dict[GroupKey, _Group] = {}
+        # The members on all nodes.
+        self._groups = GroupTable()
         # The members on this node, by group. This is the content of a sync.
         self._local_members: dict[GroupKey, Multiset[Pid]] = {}
         # The groups of each member on this node. A pid that is a key here is monitored.
         self._groups_by_pid: dict[Pid, Multiset[GroupKey]] = {}
         # The other nodes' servers. A pid that is a key here is monitored. A restarted server has a new pid.
         self._peers: dict[Pid, _Peer] = {}
-        # Counters for statistics(), with multiplicity.
-        self._memberships = 0
+        # For statistics(), with multiplicity.
         self._local_memberships = 0
-        # The lists that queries have built of groups whose members are not tuples. A change of a group drops its entry.
-        self._listings: dict[GroupKey, Listing] = {}
-        # Events since the last take_events().
-        self._events: list[GroupEvent] = []
-        self.recording = False
+
+    @property
+    def recording(self) -> bool:
         """True to keep events for :meth:`take_events`. False costs nothing while there is no observer."""
+        return self._groups.recording
+
+    @recording.setter
+    def recording(self, on: bool) -> None:
+        self._groups.recording = on
 
     # Queries
 
     def members(self, group: Term) -> tuple[Pid, ...]:
         """The members on all nodes, newest first, with multiplicity. Built once, and kept until the next change."""
-        key = exact_key(group)
-        entry = self._groups.get(key)
-        if entry is None:
-            return EMPTY
-        if isinstance(entry.members, tuple):
-            return entry.members
-        listing = self._listing(key)
-        if listing.members is None:
-            listing.members = as_tuple(entry.members)
-        return listing.members
+        return self._groups.members(exact_key(group))
 
     def local_members(self, group: Term) -> tuple[Pid, ...]:
         """The members on this node, newest first, with multiplicity. Built once, and kept until the next change."""
         key = exact_key(group)
-        bag = self._local_members.get(key, EMPTY)
-        if isinstance(bag, tuple):
-            return bag
-        listing = self._listing(key)
-        if listing.local is None:
-            listing.local = as_tuple(bag)
-        return listing.local
+        return self._groups.local_members(key, self._local_members.get(key, EMPTY))
 
-    def recipients(self, group: Term) -> dict[Atom, list[Pid]]:
-        """The members by node, each once. The caller must not change the result: it is kept until the next change."""
-        members = self.members(group)
-        if len(members) <= MAX_TUPLE_SIZE:  # To keep it would cost more memory than the group.
-            return by_node(members)
-        listing = self._listing(exact_key(group))
-        if listing.recipients is None:
-            listing.recipients = by_node(members)
-        return listing.recipients
+    def recipients(self, group: Term) -> tuple[Pid, ...]:
+        """The members on all nodes, newest first, each once."""
+        return self._groups.recipients(exact_key(group))
 
-    def _listing(self, key: GroupKey) -> Listing:
-        listing = self._listings.get(key)
-        if listing is None:
-            listing = self._listings[key] = Listing()
-        return listing
+    def candidates(self, group: Term) -> tuple[Pid, ...] | PickList:
+        """The members on all nodes, for a pick. The time does not depend on the size of the group."""
+        return self._groups.candidates(exact_key(group))
+
+    def local_candidates(self, group: Term) -> tuple[Pid, ...] | PickList:
+        """The members on this node, for a pick."""
+        key = exact_key(group)
+        return self._groups.local_candidates(key, self._local_members.get(key, EMPTY))
 
     def groups(self) -> list[Term]:
         """The groups that have members on any node."""
-        return [group.name for group in self._groups.values()]
+        return self._groups.names()
 
     def local_groups(self) -> list[Term]:
         """The groups that have members on this node."""
-        return [self._groups[key].name for key in self._local_members]
+        return [self._groups.name(key) for key in self._local_members]
 
     def statistics(self) -> PgStatistics:
         """Counts of groups, memberships and servers. The time is constant."""
         return PgStatistics(
             groups=len(self._groups),
-            memberships=self._memberships,
+            memberships=self._groups.memberships,
             local_memberships=self._local_memberships,
             peers=len(self._peers),
         )
@@ -169,17 +125,16 @@ class ScopeState:
         ``local`` has each local member with its groups. ``remote`` has each other server with the groups and members
         that it reported.
         """
-        local = [(pid, [self._groups[key].name for key in listed(keys)]) for pid, keys in self._groups_by_pid.items()]
+        local = [(pid, [self._groups.name(key) for key in listed(keys)]) for pid, keys in self._groups_by_pid.items()]
         remote = [
-            (server, [(self._groups[key].name, listed(bag)) for key, bag in peer.groups.items()])
+            (server, [(self._groups.name(key), listed(bag)) for key, bag in peer.groups.items()])
             for server, peer in self._peers.items()
         ]
         return local, remote
 
     def take_events(self) -> list[GroupEvent]:
         """Return and clear the events since the last call. Events are kept only while ``recording``."""
-        events, self._events = self._events, []
-        return events
+        return self._groups.take_events()
 
     # Changes on this node
 
@@ -196,7 +151,8 @@ class ScopeState:
         before: Multiset[Pid] = self._local_members.get(key, EMPTY)
         after = self._local_members[key] = added(before, pids)
         self._local_memberships += len(pids)
-        self._add_members(key, group, pids, before, after)
+        self._groups.add_members(key, group, pids, before, after)
+        self._groups.local_joined(key, pids)
         return effects + self._broadcast((Tag.JOIN, self._server, group, _pid_or_list(pids)))
 
     def leave(self, group: Term, pids: Sequence[Pid]) -> tuple[bool, list[Effect]]:
@@ -216,7 +172,7 @@ class ScopeState:
                 effects.append(Demonitor(pid))
         if not left:
             return False, []
-        name = self._groups[key].name
+        name = self._groups.name(key)
         # OTP reports all the named pids, here and to the other nodes, also the pids that were not members.
         self._remove_local(key, pids, Tag.LEAVE)
         return True, effects + self._broadcast((Tag.LEAVE, self._server, _pid_or_list(pids), [name]))
@@ -232,7 +188,7 @@ class ScopeState:
         peer = self._peers.pop(pid, None)
         if peer is not None:
             for key, bag in peer.groups.items():
-                self._remove_bag(key, bag, reason)
+                self._groups.remove_bag(key, bag, reason)
         return []
 
     # Messages from other servers
@@ -250,7 +206,7 @@ class ScopeState:
         peer.synced = True
         return effects
 
-    def handle_sync(self, server: Pid, groups: Iterable[tuple[Term, Sequence[Pid]]]) -> list[Effect]:
+    def handle_sync(self, server: Pid, groups: Sequence[tuple[Term, Sequence[Pid]]]) -> list[Effect]:
         """Handle ``{sync, server, groups}``: replace all that was known of ``server``."""
         if server.node is self._server.node:
             return []
@@ -260,19 +216,16 @@ class ScopeState:
             peer = self._peers[server] = _Peer()
             # Do not answer here. Its discover is on the way, and that one is answered with a sync.
             effects = [Monitor(server)]
-        before, peer.groups = peer.groups, {}
-        for name, pids in groups:
-            if not pids:
-                continue
-            key = exact_key(name)
-            if key in self._groups:
-                self._replace_members(peer, key, name, before.pop(key, EMPTY), pids)
-            else:  # At first contact there can be hundreds of thousands of these.
-                reported = peer.groups[key] = tuple(pids)
-                self._add_group(key, name, reported)
-        # What is left in `before` is missing in the new list.
-        for key, bag in before.items():
-            self._remove_bag(key, bag, Tag.LEAVE)
+        names = [name for name, _ in groups]
+        reported: dict[GroupKey, tuple[Pid, ...]] = dict(
+            zip(map(exact_key, names), [tuple(pids) for _, pids in groups], strict=True)
+        )
+        if len(reported) < len(names) or not all(reported.values()):
+            self._replace_groups(peer, groups)  # A group is listed twice or has no members. OTP sends no such sync.
+        elif not peer.groups and self._groups.add_all(reported, names):
+            peer.groups = dict(reported)  # This first contact can have hundreds of thousands of groups.
+        elif peer.groups != reported:  # They are equal after a reconnect, and in the second sync when two nodes meet.
+            self._replace_groups(peer, groups)
         return effects
 
     def handle_join(self, server: Pid, group: Term, pids: Sequence[Pid]) -> None:
@@ -287,7 +240,7 @@ class ScopeState:
         key = exact_key(group)
         before = peer.groups.get(key, EMPTY)
         after = peer.groups[key] = added(before, pids)
-        self._add_members(key, group, pids, before, after)
+        self._groups.add_members(key, group, pids, before, after)
 
     def handle_leave(self, server: Pid, pids: Sequence[Pid], groups: Iterable[Term]) -> None:
         """Handle a leave on the node of ``server``: ``pids`` leave each of ``groups`` once.
@@ -308,9 +261,25 @@ class ScopeState:
             else:
                 del peer.groups[key]
             if left:
-                self._remove_members(key, left, Tag.LEAVE, before, after)
+                self._groups.remove_members(key, left, Tag.LEAVE, before, after)
 
     # Internals
+
+    def _replace_groups(self, peer: _Peer, groups: Sequence[tuple[Term, Sequence[Pid]]]) -> None:
+        """Replace what a node reported by what its new sync lists."""
+        before, peer.groups = peer.groups, {}
+        for name, pids in groups:
+            if not pids:
+                continue
+            key = exact_key(name)
+            if key in self._groups:
+                self._replace_members(peer, key, name, before.pop(key, EMPTY), pids)
+            else:
+                members = peer.groups[key] = tuple(pids)
+                self._groups.add(key, name, members)
+        # What is left in `before` is missing in the new list.
+        for key, bag in before.items():
+            self._groups.remove_bag(key, bag, Tag.LEAVE)
 
     def _replace_members(
         self, peer: _Peer, key: GroupKey, name: Term, before: Multiset[Pid], pids: Sequence[Pid]
@@ -324,20 +293,20 @@ class ScopeState:
             return
         after = peer.groups[key] = added(listed_before, pids)
         if not before:
-            self._add_members(key, name, pids, listed_before, after)
+            self._groups.add_members(key, name, pids, listed_before, after)
             return
         old, new = Counter(dict(counts(before))), Counter(pids)
         if joined := list((new - old).elements()):
             # Add first: the group must not become empty in between, because then it would be deleted.
-            self._add_members(key, name, joined)
+            self._groups.add_members(key, name, joined)
         if left := list((old - new).elements()):
-            self._remove_members(key, left, Tag.LEAVE)
+            self._groups.remove_members(key, left, Tag.LEAVE)
 
     def _local_down(self, pid: Pid, keys: Multiset[GroupKey], reason: Term) -> list[Effect]:
         """Remove a terminated local member from all its groups. Other nodes get one leave."""
         names: list[Term] = []
         for key in listed(keys):  # One by one and newest first: OTP sends the groups in this order.
-            names.append(self._groups[key].name)
+            names.append(self._groups.name(key))
             self._remove_local(key, [pid], reason)
         return self._broadcast((Tag.LEAVE, self._server, pid, names))
 
@@ -350,72 +319,8 @@ class ScopeState:
             self._local_members[key] = after
         else:
             del self._local_members[key]
-        self._remove_members(key, pids, reason, before, after)
-
-    # The table of all members. Each method records the event, and drops the lists that queries have built. ``before``
-    # and ``after`` are what the node of ``pids`` had in the group before and after the change. If it had all members of
-    # the group, the group shares ``after``.
-
-    def _add_group(self, key: GroupKey, name: Term, bag: Multiset[Pid]) -> None:
-        """Add a group whose members are all on one node, which has them in ``bag``."""
-        self._groups[key] = _Group(name, shareable(bag))
-        self._memberships += size(bag)
-        if self.recording:
-            self._events.append(Joined(as_tuple(bag), name))
-
-    def _add_members(
-        self,
-        key: GroupKey,
-        name: Term,
-        pids: Sequence[Pid],
-        before: Multiset[Pid] | None = None,
-        after: Multiset[Pid] = EMPTY,
-    ) -> None:
-        """Add ``pids`` to a group, which is made if there is none."""
-        group = self._groups.get(key)
-        if group is None:
-            self._add_group(key, name, after or tuple(pids))
-            return
-        self._listings.pop(key, None)
-        group.members = shareable(after) if group.members is before else added(group.members, pids)
-        self._memberships += len(pids)
-        if self.recording:
-            self._events.append(Joined(tuple(pids), group.name))
-
-    def _remove_members(
-        self,
-        key: GroupKey,
-        pids: Sequence[Pid],
-        reason: Term,
-        before: Multiset[Pid] | None = None,
-        after: Multiset[Pid] = EMPTY,
-    ) -> None:
-        """Remove ``pids`` from a group. A group without members is deleted."""
-        group = self._groups[key]
-        self._listings.pop(key, None)
-        if group.members is before:
-            self._memberships -= size(before) - size(after)
-            group.members = shareable(after)
-        else:
-            left, group.members = removed_each(group.members, pids)
-            self._memberships -= len(left)
-        if not group.members:
-            del self._groups[key]
-        if self.recording:
-            self._events.append(Left(tuple(pids), reason, group.name))
-
-    def _remove_bag(self, key: GroupKey, bag: Multiset[Pid], reason: Term) -> None:
-        """Remove all that one other node had in a group. If no other node has members, the group goes as a whole."""
-        group = self._groups[key]
-        # The members are the sum of what all nodes have. So they are equal to the bag if the sizes are.
-        if group.members is not bag and size(group.members) != size(bag):
-            self._remove_members(key, listed(bag), reason)
-            return
-        del self._groups[key]
-        self._listings.pop(key, None)
-        self._memberships -= size(bag)
-        if self.recording:
-            self._events.append(Left(as_tuple(bag), reason, group.name))
+        self._groups.local_left(key, left)
+        self._groups.remove_members(key, pids, reason, before, after)
 
     def _sync_message(self) -> Term:
         """Build the sync cast with all local members."""
@@ -423,7 +328,7 @@ class ScopeState:
             (
                 Tag.SYNC,
                 self._server,
-                [(self._groups[key].name, listed(bag)) for key, bag in self._local_members.items()],
+                [(self._groups.name(key), listed(bag)) for key, bag in self._local_members.items()],
             )
         )
 
