@@ -136,8 +136,8 @@ class RestartingBeam:
 CLOSE_TIMEOUT = 1.0
 """Seconds: a BEAM decodes a message only when the receiver takes it, possibly after it has answered our check."""
 EXPECTED_DIFFERENCES = (
-    "(<Op.SPAWN_REQUEST: 29>",
-    "(<Op.UNLINK_ID_ACK: 36>, 0",
+    f"({Op.SPAWN_REQUEST},",
+    f"({Op.UNLINK_ID_ACK}, 0,",
     "fragments: number 0",
     "message: a reference of none",
 )

@@ -2,11 +2,12 @@
 
 import asyncio
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 from memory_network import MemoryNetwork, started
 
-from erlmesh.runtime import wakeups
+from erlmesh.runtime import node_state, wakeups
 from erlmesh.terms import Atom
 from erlmesh.testing import network as network_module
 from erlmesh.testing.loop import run_coroutine as run
@@ -227,17 +228,20 @@ async def test_two_processes_that_talk_without_end_do_not_hold_the_reply_of_a_th
     assert log == ["read", "x", "write", "end"]
 
 
-@with_connected_nodes
-async def test_what_exceeds_the_bound_of_a_round_leaves_in_the_next_iteration(nodes):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(wakeups, "MAX_ROUND_STEPS", 2)
+def test_what_exceeds_the_bound_of_a_round_leaves_in_the_next_iteration(monkeypatch):
+    monkeypatch.setattr(node_state, "Wakeups", partial(wakeups.Wakeups, max_steps=2))
+
+    @with_connected_nodes
+    async def three_echoes(nodes):
         for name in "xyz":
             echo(nodes, name)
         await run_iterations()
 
         log = await nodes.from_a(lambda me: [me.send((name, B), (me.pid, Atom(name))) for name in "xyz"])
 
-    assert log == ["read", "x", "y", "write", "end", "z", "write"]
+        assert log == ["read", "x", "y", "write", "end", "z", "write"]
+
+    three_echoes()
 
 
 @with_connected_nodes
