@@ -323,8 +323,9 @@ def test_members_of_one_node_are_kept_as_they_arrived_and_shared():
 
     state.handle_sync(PEER, [(G, many)])
     state.handle_sync(PEER, [(G, list(many))])
+    state.handle_sync(PEER, [(G, list(many)), (H, [X])])
 
-    [peer_bag] = state._peers[PEER].groups.values()
+    peer_bag = state._peers[PEER].groups[G]
     assert type(peer_bag) is tuple
     assert state.members(G) is peer_bag
 
