@@ -506,6 +506,18 @@ def test_members_lists_and_counters_equal_a_model(actions):
         assert statistics.groups == len({name for name, _ in total})
 
 
+def test_local_list_for_picks_follows_joins_and_leaves():
+    state, members = scope(), [pid(A, number) for number in range(10, 60)]
+    state.join(G, members[:40])
+    state.join(G, members[40:45])
+    assert isinstance(state.local_candidates(G), PickList)
+
+    state.join(G, members[45:])
+    assert_picks(state, G)
+    state.leave(G, members[:1])
+    assert_picks(state, G)
+
+
 # Events
 
 

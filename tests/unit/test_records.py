@@ -10,7 +10,7 @@ from typing import ClassVar, Generic, TypeVar
 
 import pytest
 
-from erlmesh.proto.control import Link, SpawnRequest
+from erlmesh.proto.control import Link, Unlink
 from erlmesh.records import field, fields, record
 from erlmesh.terms import Atom, Port
 
@@ -378,6 +378,6 @@ def test_a_class_that_is_not_a_record_may_extend_one(used):
     assert (Own(5).a0, Own(5).a1) == (5, 5)
 
 
-@pytest.mark.parametrize("made", [Link, SpawnRequest])
+@pytest.mark.parametrize("made", [Link, Unlink])
 def test_the_init_of_a_signal_only_assigns(made):
     assert made.__init__.__code__.co_names == made.__match_args__

@@ -94,7 +94,7 @@ async def test_threads_start_when_needed_and_never_more_than_the_size(pool, bloc
     blocking.released.set()
     await wait_until(lambda: len(blocking.calls) == 5)
 
-    assert blocking.calls[3:] == [3, 4]  # in the order of the calls
+    assert sorted(blocking.calls[3:]) == [3, 4]  # two threads run them at the same time
     assert len(threads()) == 3
 
 
