@@ -40,6 +40,7 @@ class LocalEnd(asyncio.Protocol):
         self.events = []
         self.received = []
         self.written = 0
+        self.was_acknowledged = None
         self.queue = SendQueue()
         self.budget = ReceiveBudget()
         self.socket = None
@@ -60,6 +61,9 @@ class LocalEnd(asyncio.Protocol):
 
     def data_written(self, size):
         self.written += size
+
+    def end_of_stream(self):
+        self.was_acknowledged = self.socket.all_acknowledged()
 
     def eof_received(self):
         self.events.append("eof")
@@ -395,6 +399,22 @@ def test_the_transport_reports_the_end_of_the_stream_after_all_data(factory):
         assert pair.received() == b"last"
         assert pair.local_end.events == ["eof"]
         assert pair.socket.error is None
+
+    run_with_pair(factory, test)
+
+
+@on_every_loop
+def test_data_queued_at_the_end_of_the_stream_does_not_hide_that_all_was_acknowledged(factory):
+    async def test(pair):
+        pair.write(b"frame")
+        assert pair.read(5) == b"frame"
+        await wait_until(pair.socket.all_acknowledged)
+        pair.local_end.queue.append(b"not written yet")
+        pair.remote_socket.shutdown(socket.SHUT_WR)
+
+        await pair.local_end.lost
+
+        assert pair.local_end.was_acknowledged
 
     run_with_pair(factory, test)
 

@@ -94,6 +94,8 @@ class DistProtocol(asyncio.Protocol):
         """Calls the function that reads and applies data, and then the processes that it wakes up. The delegate sets
         it when the connection is ready, see :meth:`Wakeups.run_round`.
         """
+        self._is_eof_seen = False
+        """The peer has sent the end of the stream."""
         self._delegate = delegate
         self._send_queue_limit = send_queue_limit
         self._receive_budget = receive_budget
@@ -174,8 +176,13 @@ class DistProtocol(asyncio.Protocol):
             self._channel_events(events)
 
     def eof_received(self) -> None:
-        # The decision must be made here: after connection_lost the socket no longer knows what was acknowledged.
-        if self.channel is not None and self._socket is not None:
+        self.end_of_stream()
+
+    def end_of_stream(self) -> None:
+        # The decision must be made at the first call, from the socket: until the transport reports the end, this node
+        # may send data that the peer never acknowledges. After connection_lost the socket no longer knows anything.
+        if self.channel is not None and self._socket is not None and not self._is_eof_seen:
+            self._is_eof_seen = True
             self._record_thread(self.channel, self._socket)
             self.closed_after_ack = self.channel.sent_recently(self._loop.time()) and self._socket.all_acknowledged()
 

@@ -62,6 +62,9 @@ class SocketOwner(Protocol):
     def data_written(self, size: int) -> None:
         """``size`` bytes of the queue were written, because the socket became writable."""
 
+    def end_of_stream(self) -> None:
+        """The peer has sent the end of the stream. The transport reports it in a later iteration, too."""
+
     def pause_writing(self) -> None: ...
     def resume_writing(self) -> None: ...
 
@@ -271,8 +274,11 @@ class DistSocket:
         return writes
 
     def all_acknowledged(self) -> bool:
-        """Return whether the peer's machine has acknowledged all written data. False if that is unknown."""
-        if self.queued or self._detached or self.error is not None:
+        """Return whether the peer's machine has acknowledged all written data. False if that is unknown.
+
+        Data that waits for the end of the iteration does not count. Data that waits for the socket does.
+        """
+        if self._waiting or self._retry_timer is not None or self._detached or self.error is not None:
             return False
         try:
             # TIOCOUTQ on a TCP socket is the number of bytes that were sent but not acknowledged, see tcp(7).
@@ -391,6 +397,8 @@ class DistSocket:
             self.abort()
             raise
         if not size:  # the transport sees the end of the stream once more and reports it
+            if self.error is None:
+                self._owner.end_of_stream()
             self._stop_reading()
             self._transport.resume_reading()
             return
