@@ -244,7 +244,7 @@ class ThreadPool:
                 job.run()
             self._finished.append(job)
             del job  # an idle thread must not keep the value of its last call alive
-            # The event loop clears the flag before it reads the deque. So whoever finds it set is read.
+            # The event loop clears the flag before it reads the deque. So a job that finds it set is read.
             if not self._wakeup_sent:
                 self._wakeup_sent = True
                 with contextlib.suppress(RuntimeError):  # the event loop is closed: nobody waits
