@@ -131,15 +131,7 @@ impl Wakeups {
         callback: Py<PyAny>,
         arguments: Py<PyTuple>,
     ) -> PyResult<()> {
-        let arguments = Arguments::Many(arguments);
-        self.add(
-            event_loop,
-            Step {
-                context,
-                callback,
-                arguments,
-            },
-        )
+        self.add(event_loop, context, callback, Arguments::Many(arguments))
     }
 
     /// Call `apply(*arguments)`, and then run the steps that it has scheduled. Return its result.
@@ -192,19 +184,22 @@ impl Wakeups {
         callback: Py<PyAny>,
         argument: Py<PyAny>,
     ) -> PyResult<()> {
-        let arguments = Arguments::One(argument);
-        self.add(
-            event_loop,
-            Step {
-                context,
-                callback,
-                arguments,
-            },
-        )
+        self.add(event_loop, context, callback, Arguments::One(argument))
     }
 
     #[inline]
-    fn add(&self, event_loop: &Bound<'_, PyAny>, step: Step) -> PyResult<()> {
+    fn add(
+        &self,
+        event_loop: &Bound<'_, PyAny>,
+        context: Py<PyAny>,
+        callback: Py<PyAny>,
+        arguments: Arguments,
+    ) -> PyResult<()> {
+        let step = Step {
+            context,
+            callback,
+            arguments,
+        };
         // SAFETY: nothing here runs Python code or drops an object.
         let outside = unsafe {
             self.steps.with(event_loop.py(), |steps| match steps {
@@ -218,14 +213,9 @@ impl Wakeups {
         outside.map_or(Ok(()), |step| step.call_soon(event_loop))
     }
 
-    fn next_step(&self, py: Python<'_>) -> (Option<Step>, bool) {
+    fn next_step(&self, py: Python<'_>) -> Option<Step> {
         // SAFETY: nothing here runs Python code or drops an object: the step is moved out.
-        unsafe {
-            self.steps.with(py, |steps| match steps {
-                Some(steps) => (steps.pop_front(), !steps.is_empty()),
-                None => (None, false),
-            })
-        }
+        unsafe { self.steps.with(py, |steps| steps.as_mut()?.pop_front()) }
     }
 
     fn has_steps(&self, py: Python<'_>) -> bool {
@@ -245,7 +235,7 @@ impl Wakeups {
         let time = |event_loop: &Bound<'_, PyAny>| event_loop.call_method0(intern!(py, "time"))?.extract::<f64>();
         let end = time(event_loop)? + self.max_seconds;
         for count in 1..=self.max_steps {
-            let (Some(step), _) = self.next_step(py) else {
+            let Some(step) = self.next_step(py) else {
                 return Ok(());
             };
             let deferred = match &may_run {

@@ -358,15 +358,20 @@ def test_memory_and_tls_transports_have_no_socket_fd():
 # Reading
 
 
+async def assert_reads_all(pair):
+    """Send much data to the local end, and check that it receives all of it in order."""
+    await asyncio.to_thread(pair.remote_socket.sendall, BIG)
+
+    await wait_until(lambda: sum(map(len, pair.local_end.received)) == len(BIG))
+
+    assert pair.received() == BIG
+
+
 @on_every_loop
 def test_data_is_read_in_order(factory):
     async def test(pair):
         pair.write(b"x")
-        await asyncio.to_thread(pair.remote_socket.sendall, BIG)
-
-        await wait_until(lambda: sum(map(len, pair.local_end.received)) == len(BIG))
-
-        assert pair.received() == BIG
+        await assert_reads_all(pair)
 
     run_with_pair(factory, test)
 
@@ -438,11 +443,7 @@ def test_without_a_free_descriptor_the_transport_reads(factory, monkeypatch):
     monkeypatch.setattr(os, "dup", lambda _: (_ for _ in ()).throw(OSError(errno.EMFILE, "too many open files")))
 
     async def test(pair):
-        await asyncio.to_thread(pair.remote_socket.sendall, BIG)
-
-        await wait_until(lambda: sum(map(len, pair.local_end.received)) == len(BIG))
-
-        assert pair.received() == BIG
+        await assert_reads_all(pair)
 
     run_with_pair(factory, test)
 
