@@ -11,6 +11,9 @@ use crate::wire_format::FRAGMENT_HEAD_SIZE;
 const MAX_SEQUENCES: usize = 4096;
 /// Bytes that are reserved for a new sequence at most.
 const FIRST_SPACE: usize = 1 << 20;
+/// A first fragment from this size on gets space for the claimed number of fragments. Small fragments are rare, and a
+/// peer could otherwise make this node reserve a multiple of what it sends: in small blocks, which are kept after use.
+const LARGE_FRAGMENT: usize = 32 << 10;
 
 /// The atoms of a complete sequence, and its bytes from the control tuple on.
 pub type Reassembled = (Vec<Py<PyAny>>, Vec<u8>);
@@ -72,12 +75,15 @@ impl Reassembly {
         if number == 1 {
             return Ok(Some((atoms, piece.to_vec())));
         }
-        // The number is a claim of the peer, so the first space is small. It grows with what arrives.
-        let claimed = piece
-            .len()
-            .saturating_mul(usize::try_from(number).unwrap_or(usize::MAX));
+        // The number is a claim of the peer, so the first space is limited. It grows with what arrives.
+        let claimed = match piece.len() {
+            LARGE_FRAGMENT.. => piece
+                .len()
+                .saturating_mul(usize::try_from(number).unwrap_or(usize::MAX)),
+            small => small,
+        };
         let mut data = Vec::new();
-        data.try_reserve(claimed.clamp(piece.len(), FIRST_SPACE.max(piece.len())))
+        data.try_reserve_exact(claimed.clamp(piece.len(), FIRST_SPACE.max(piece.len())))
             .map_err(|_| GiveUp)?;
         data.extend_from_slice(piece);
         self.buffered += piece.len();
