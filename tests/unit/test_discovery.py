@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import logging
 import random
 
 import pytest
@@ -140,6 +141,30 @@ def test_the_epmd_of_each_host_is_asked_for_its_nodes():
 
     assert (sorted(found[0]), found[1]) == (["plato@127.0.0.1", "socrates@127.0.0.1"], True)
     assert (sorted(partly[0]), partly[1]) == (["plato@127.0.0.1", "socrates@127.0.0.1"], False)
+
+
+def test_what_an_epmd_lists_and_is_no_node_name_is_counted_and_not_called(caplog):
+    listed = [b"plato", b"a" * 245, b"a" * 250, b"\x1b[2Jx", "a\u202eb".encode()]
+
+    async def answer(reader, writer):
+        await reader.read(100)
+        writer.write(bytes(4) + b"".join(b"name %b at port 9100\n" % name for name in listed))
+        writer.close()
+
+    async def main():
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        async with server:
+            lookup = Lookup(parse_sources(["dns:127.0.0.1"]), epmd_port=server.sockets[0].getsockname()[1])
+            for _ in range(3):
+                found = await lookup.find_nodes()
+        return found
+
+    caplog.set_level(logging.DEBUG, "erlmesh")
+
+    assert asyncio.run(main()) == (["plato@127.0.0.1", f"{'a' * 245}@127.0.0.1"], True)
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("erlmesh")] == [
+        "discovery: 127.0.0.1: 3 entries of its EPMD are not names of nodes, or too many: ignored"
+    ]
 
 
 def test_without_epmd_the_nodes_of_all_hosts_have_one_name():

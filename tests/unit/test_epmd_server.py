@@ -12,13 +12,14 @@ from erlmesh.net.watchdog_thread import WatchdogThread
 from erlmesh.proto import epmd as protocol
 
 HOST = "127.0.0.1"
+CLIENTS_PER_ADDRESS = 64
 
 
 class Client:
     """A blocking client of the EPMD, which a thread uses while the event loop is blocked."""
 
-    def __init__(self, port, request=b""):
-        self.socket = socket.create_connection((HOST, port), timeout=10)
+    def __init__(self, port, request=b"", source=HOST):
+        self.socket = socket.create_connection((HOST, port), timeout=10, source_address=(source, 0))
         self.socket.sendall(request)
 
     def read_all(self):
@@ -49,11 +50,11 @@ def while_blocked(function, *arguments):
     return results[0]
 
 
-def run_with_server(test, factory=asyncio.SelectorEventLoop):
+def run_with_server(test, factory=asyncio.SelectorEventLoop, **limits):
     async def main():
         with socket.create_server((HOST, 0)) as free:
             port = free.getsockname()[1]
-        server = EpmdServer(port)
+        server = EpmdServer(port, **limits)
         await server.start([HOST])
         node = FakeNode()
         watchdog = WatchdogThread.attach(node)
@@ -180,10 +181,62 @@ def test_a_thread_accepts_a_bounded_number_of_silent_clients():
 
         while_blocked(flood)
         assert len(server._thread_clients) == MAX_THREAD_CLIENTS
-        await wait_until(lambda: len(server._clients) == len(clients))
+        await wait_until(lambda: server.accepted == len(clients) and len(server._clients) == CLIENTS_PER_ADDRESS)
         for client in clients:
             client.close()
         await wait_until(lambda: not server._clients)
+
+    run_with_server(test)
+
+
+def test_silent_clients_of_one_address_take_no_places_of_others_and_none_of_registered_nodes():
+    async def test(server, port):
+        node = await register(port, "plato")
+        other = await asyncio.to_thread(Client, port, b"", "127.0.0.2")
+        await wait_until(lambda: len(server._clients) == 2)
+
+        clients = [await asyncio.to_thread(Client, port) for _ in range(3 * CLIENTS_PER_ADDRESS)]
+        await wait_until(lambda: server.accepted == len(clients) + 2)
+        await wait_until(lambda: len(server._clients) == CLIENTS_PER_ADDRESS + 2)
+
+        assert await asyncio.to_thread(names, port) == {"plato": 9100}
+        other.socket.sendall(protocol.encode_names())
+        assert protocol.decode_names_response(await asyncio.to_thread(other.read_all)) == {"plato": 9100}
+        for client in (node, *clients):
+            client.close()
+
+    run_with_server(test)
+
+
+def test_the_clients_of_all_addresses_together_are_limited():
+    async def test(server, port):
+        clients = [await asyncio.to_thread(Client, port, b"", f"127.0.0.{number}") for number in range(2, 12)]
+        await wait_until(lambda: server.accepted == 10 and len(server._clients) == 4)
+
+        assert clients[0].read_all() == b""
+        for client in clients:
+            client.close()
+
+    run_with_server(test, client_limit=4)
+
+
+def test_another_host_cannot_make_the_server_keep_a_long_request():
+    client = protocol.ServerConnection(protocol.EpmdRegistry(4369), 0.0)
+    client.is_local = False
+
+    assert client.receive_data(b"\xff\xff" + bytes([protocol.Request.ALIVE2]), 4) == b""
+    assert client.should_close
+
+
+def test_an_epmd_that_starts_again_at_once_gives_another_creation():
+    async def test(server, port):
+        creations = []
+        for _ in range(3):
+            registry = EpmdServer(port, lambda: 1000.0)
+            request = protocol.ServerConnection(registry.registry, 0.0)
+            response = registry.receive_data(request, protocol.encode_register("plato", 9100))
+            creations.append(protocol.decode_register_response(response).creation)
+        assert len(set(creations)) == 3
 
     run_with_server(test)
 

@@ -54,6 +54,8 @@ async def _print_names(addresses: list[str] | None, port: int) -> int:
         ) from None
     for name, node_port in names.items():
         print(f"{name} at port {node_port}")
+    if names.invalid:
+        print(f"{names.invalid} more, which are not names of nodes")
     return 0
 
 

@@ -16,6 +16,7 @@ from erlmesh.errors import ErlmeshError, NodeStartError
 from erlmesh.net.epmd import registered_names
 from erlmesh.net.host_names import resolve_host
 from erlmesh.net.lookup_threads import look_up
+from erlmesh.proto.handshake import is_node_name
 
 __all__ = ["Lookup", "check_sources"]
 
@@ -24,6 +25,8 @@ log = logging.getLogger("erlmesh.discovery")
 LOOKUP_TIMEOUT = 5.0
 MAX_CONCURRENT_QUERIES = 32
 """Hosts that are asked at the same time."""
+MAX_NAMES = 1000
+"""Nodes of one host that are used. Its EPMD says the names, and each of them is called."""
 
 
 def check_sources(sources: Iterable[Source]) -> None:
@@ -107,8 +110,12 @@ class Lookup:
                     host.name, f"no EPMD answers on port {port} of that host: {fault or type(fault).__name__}"
                 )
                 return None
-        self._last_logged.pop(host.name, None)
-        return [f"{name}@{host.name}" for name in names]
+        full_names = [full for name in names if is_node_name(full := f"{name}@{host.name}")][:MAX_NAMES]
+        if invalid := names.invalid + len(names) - len(full_names):
+            self._log_once(host.name, f"{invalid} entries of its EPMD are not names of nodes, or too many: ignored")
+        else:
+            self._last_logged.pop(host.name, None)
+        return full_names
 
     def _log_once(self, subject: str, reason: str) -> None:
         """Logs a reason that differs from the last one of the same subject."""

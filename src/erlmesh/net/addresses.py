@@ -14,13 +14,22 @@ from typing import Final
 from erlmesh.errors import NodeStartError
 from erlmesh.records import record
 
-__all__ = ["HostInfo", "has_ipv6_loopback", "is_loopback", "local_addresses", "own_address", "parse_fib_trie"]
+__all__ = [
+    "HostInfo",
+    "address_group",
+    "has_ipv6_loopback",
+    "is_loopback",
+    "local_addresses",
+    "own_address",
+    "parse_fib_trie",
+]
 
 log = logging.getLogger("erlmesh")
 
 UNROUTED_ADDRESS: Final = ("192.0.2.1", 9)
 """An address reserved for documentation (RFC 5737). A UDP ``connect`` to it looks up the route and sends nothing."""
 _LOOPBACK_6: Final = bytes(15) + b"\1"
+_MAPPED_IPV4: Final = bytes(10) + b"\xff\xff"
 
 
 @record(frozen=True)
@@ -117,6 +126,25 @@ def is_loopback(address: str) -> bool:
     if ":" in plain:
         return socket.inet_pton(socket.AF_INET6, plain) == _LOOPBACK_6
     return socket.inet_pton(socket.AF_INET, plain)[0] == 127
+
+
+def address_group(peername: object) -> str:
+    """Return what stands for the address ``peername`` where clients share places: an IPv6 host has a whole /64.
+
+    ``peername`` is what a socket or a transport returns; anything else gives one group of its own.
+    """
+    if not isinstance(peername, tuple) or not peername:
+        return str(peername)
+    plain = str(peername[0]).partition("%")[0]
+    if ":" not in plain:
+        return plain
+    try:
+        packed = socket.inet_pton(socket.AF_INET6, plain)
+    except OSError:
+        return plain
+    if packed[:12] == _MAPPED_IPV4:
+        return socket.inet_ntop(socket.AF_INET, packed[12:])
+    return socket.inet_ntop(socket.AF_INET6, packed[:8] + bytes(8))
 
 
 def has_ipv6_loopback() -> bool:

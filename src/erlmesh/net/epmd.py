@@ -25,9 +25,10 @@ from erlmesh.net.happy_eyeballs import connect_host
 from erlmesh.proto import epmd as protocol
 
 if TYPE_CHECKING:
+    from erlmesh.net.epmd_relay import EpmdRelay
     from erlmesh.net.epmd_server import EpmdServer
 
-__all__ = ["Epmd", "default_port", "registered_names"]
+__all__ = ["CLIENTS_PER_ADDRESS", "CLIENT_LIMIT", "Epmd", "configured_addresses", "default_port", "registered_names"]
 
 log = logging.getLogger("erlmesh.epmd")
 
@@ -40,6 +41,10 @@ ANSWER_TIMEOUT: Final = 5.0
 """Seconds to wait for the response of an EPMD."""
 MAX_ANSWER_BYTES: Final = 1 << 20
 """Bytes of a response to read at most, so that another service on the port cannot fill the memory."""
+CLIENT_LIMIT: Final = 256
+"""Clients of an embedded EPMD or a relay whose request is not complete. Registered nodes do not count."""
+CLIENTS_PER_ADDRESS: Final = 64
+"""The same for the clients of one address."""
 
 
 def default_port() -> int:
@@ -52,15 +57,44 @@ def default_port() -> int:
     return int(text)
 
 
+def configured_addresses() -> list[str] | None:
+    """Return the addresses in ``ERL_EPMD_ADDRESS``, where an embedded EPMD listens; None if it is not set.
+
+    As with OTP's epmd, the value is a list with commas, and the loopback address is always one of them. Raises
+    NodeStartError if one is not an address.
+    """
+    text = os.environ.get("ERL_EPMD_ADDRESS", "")
+    if not text.strip():
+        return None
+    found = [LOCALHOST]
+    for address in filter(None, (each.strip() for each in text.split(","))):
+        try:
+            socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address.partition("%")[0])
+        except OSError:
+            raise NodeStartError(f"ERL_EPMD_ADDRESS contains {address!r}, which is not an IP address") from None
+        found.append(address)
+    return list(dict.fromkeys(found))
+
+
 class Epmd:
     """A node's resolver and port mapper that uses EPMD.
 
     ``port`` is EPMD's port, by default :func:`default_port`. If ``embedded`` is false, the node never starts an EPMD
-    itself; without a running EPMD it cannot start.
+    itself; without a running EPMD it cannot start. ``client_limit`` and ``clients_per_address`` limit the clients of
+    an embedded EPMD whose request is not complete yet.
     """
 
-    def __init__(self, port: int | None = None, *, embedded: bool = True) -> None:
+    def __init__(
+        self,
+        port: int | None = None,
+        *,
+        embedded: bool = True,
+        client_limit: int = CLIENT_LIMIT,
+        clients_per_address: int = CLIENTS_PER_ADDRESS,
+    ) -> None:
         self.port = default_port() if port is None else port
+        self._client_limit = client_limit
+        self._clients_per_address = clients_per_address
         self.server: EpmdServer | None = None
         """The embedded EPMD, if this node runs it."""
         self._embedded = embedded
@@ -71,8 +105,8 @@ class Epmd:
         self._writer: asyncio.StreamWriter | None = None
         """The connection that keeps the registration alive."""
         self._registration_task: asyncio.Task[None] | None = None
-        self._relays: list[asyncio.Server] = []
-        """Listeners at our own addresses that pass requests on to the EPMD of this host."""
+        self._relay: EpmdRelay | None = None
+        """Listens at our own addresses and passes look-ups on to the EPMD of this host."""
 
     # The local node
 
@@ -116,7 +150,7 @@ class Epmd:
         raise NodeStartError(f"no EPMD could be reached or started on port {self.port}")
 
     async def _send_registration(self) -> tuple[asyncio.StreamReader, protocol.Registered | protocol.NameTaken]:
-        reader, writer = await asyncio.open_connection(LOCALHOST, self.port)
+        reader, writer = await asyncio.open_connection(sock=await connect_host(LOCALHOST, self.port))
         try:
             writer.write(self._request)
             data = b""
@@ -140,7 +174,10 @@ class Epmd:
 
         # A node that other hosts cannot reach needs an EPMD on the loopback address only.
         all_interfaces = self._hosts is None or not all(map(is_loopback, self._hosts))
-        server = EpmdServer(self.port)
+        configured = configured_addresses()
+        if configured is not None:
+            all_interfaces = False
+        server = EpmdServer(self.port, client_limit=self._client_limit, clients_per_address=self._clients_per_address)
         try:
             await server.start(None if all_interfaces else [LOCALHOST])
         except OSError as error:
@@ -154,8 +191,14 @@ class Epmd:
             else:
                 return
         self.server = server
-        if has_ipv6_loopback():
+        if has_ipv6_loopback() and (configured is None or LOCALHOST_6 in configured):
             await server.listen_additional(LOCALHOST_6)
+        for address in configured or ():
+            if address not in (LOCALHOST, LOCALHOST_6):
+                try:
+                    await server.start([address])
+                except OSError as error:
+                    log.warning("ERL_EPMD_ADDRESS: EPMD cannot listen on %s: %s", address, error.strerror or error)
         log.info("no EPMD was running on port %d: started one in this node", self.port)
 
     async def _stay_registered(self, reader: asyncio.StreamReader) -> None:
@@ -182,29 +225,28 @@ class Epmd:
                 await asyncio.sleep(RETRY_INTERVAL)
 
     async def _start_relays(self) -> None:
-        """Listen at each own address where EPMD does not listen yet."""
+        """Listen at each own address where EPMD does not listen yet, and where it may listen."""
+        from erlmesh.net.epmd_relay import EpmdRelay  # noqa: PLC0415 - most nodes need no relay
+
+        allowed = configured_addresses()
         for host in local_addresses() if self._hosts is None else self._hosts:
-            if host == LOCALHOST:
+            if host == LOCALHOST or (allowed is not None and host not in allowed):
                 continue
+            relay = self._relay or EpmdRelay(
+                self.port,
+                self._ask_local_epmd,
+                client_limit=self._client_limit,
+                clients_per_address=self._clients_per_address,
+            )
             try:
-                relay = await asyncio.start_server(self._relay, host, self.port)
+                await relay.listen(host)
             except OSError:
                 continue  # EPMD itself listens there, or the relay of a node with the same address
-            self._relays.append(relay)
+            self._relay = relay
 
-    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Pass one request of another host on to the EPMD of this host, and return its response."""
-        try:
-            async with asyncio.timeout(protocol.REQUEST_TIMEOUT):
-                request = await reader.readexactly(2)
-                request += await reader.readexactly(int.from_bytes(request, "big"))
-                if request[2] == protocol.Request.ALIVE2:
-                    return  # only nodes of this host may register, and to EPMD this request would look local
-                writer.write(await _query(LOCALHOST, self.port, request))
-        except (OSError, EOFError, TimeoutError, IndexError):
-            pass
-        finally:
-            writer.close()
+    async def _ask_local_epmd(self, request: bytes) -> bytes:
+        async with asyncio.timeout(ANSWER_TIMEOUT):
+            return await _query(LOCALHOST, self.port, request)
 
     async def close(self) -> None:
         """Unregister the node and stop the embedded EPMD. The host has no EPMD until another node starts one."""
@@ -217,9 +259,9 @@ class Epmd:
             with contextlib.suppress(OSError):
                 await self._writer.wait_closed()
             self._writer = None
-        for relay in self._relays:
-            relay.close()
-        self._relays.clear()
+        if self._relay is not None:
+            self._relay.close()
+            self._relay = None
         if self.server is not None:
             self.server.close()
             self.server = None
@@ -259,8 +301,8 @@ class Epmd:
         return host, port_info.port
 
 
-async def registered_names(host: str, port: int) -> dict[str, int]:
-    """Return the ports of all nodes that the EPMD of ``host`` knows, by name.
+async def registered_names(host: str, port: int) -> protocol.Names:
+    """Return the ports of all nodes that the EPMD of ``host`` knows, by name. The names are checked.
 
     Raises ``OSError`` (``TimeoutError`` included) or RemoteProtocolError.
     """

@@ -17,16 +17,20 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
-from erlmesh.net.addresses import is_loopback
+from erlmesh.core.fair_share import FairShare
+from erlmesh.net.acceptor import Acceptor, is_scarce, share_of_descriptors
+from erlmesh.net.addresses import address_group, is_loopback
+from erlmesh.net.fork_guard import close_in_children
 from erlmesh.net.host_names import resolve_host, wildcard_addresses
 from erlmesh.net.watched_sockets import WatchedSockets
 from erlmesh.proto import epmd as protocol
 
 __all__ = ["EpmdServer"]
 
-CREATION_TICKS_PER_SECOND: Final = 16
+CREATION_TICKS_PER_SECOND: Final = 256
 """Creation seeds per second. OTP's epmd uses the time in seconds. An embedded EPMD may stop and start with its node
-within one second, and must still give the two incarnations different creations.
+within one second, and must still give the two incarnations different creations. The seeds repeat after 194 days, and
+then only for an incarnation that starts within the same 1/256 second.
 """
 MAX_THREAD_CLIENTS: Final = 64
 """Open connections that a thread has accepted. Others wait in the queue of the listening socket."""
@@ -36,17 +40,27 @@ READ_SIZE: Final = 1 << 16
 class EpmdServer:
     """An EPMD on ``port``. Call :meth:`start` to listen and :meth:`close` to stop.
 
-    ``unix_time`` is the clock for creation seeds, in seconds.
+    ``unix_time`` is the clock for creation seeds, in seconds. ``client_limit`` and ``clients_per_address`` limit the
+    clients whose request is not complete. Above a limit the oldest is closed. Registered nodes do not count.
     """
 
-    def __init__(self, port: int, unix_time: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        port: int,
+        unix_time: Callable[[], float] = time.time,
+        *,
+        client_limit: int = 256,
+        clients_per_address: int = 64,
+    ) -> None:
         self.registry = protocol.EpmdRegistry(port)
+        self._waiting: FairShare[_Client] = FairShare(share_of_descriptors(client_limit), clients_per_address)
+        """The clients of the event loop whose request is not complete."""
         self.accepted = 0
         """Connections that the event loop has accepted."""
         self._unix_time = unix_time
         self.lock = threading.RLock()
         """Held during every request and every change of the fields below."""
-        self._servers: list[asyncio.Server] = []
+        self._acceptors: list[Acceptor] = []
         self._clients: set[_Client] = set()
         self._listening: list[_ListeningSocket] = []
         self._thread_clients: dict[_ThreadClient, None] = {}
@@ -63,9 +77,11 @@ class EpmdServer:
             wildcard_addresses() if hosts is None else [each for host in hosts for each in await resolve_host(host)]
         )
         self._loop = asyncio.get_running_loop()
-        server = await self._loop.create_server(lambda: _Client(self), addresses, self.registry.port)
-        self._servers.append(server)
-        for listening in server.sockets:
+        acceptor = await Acceptor.listen(
+            addresses, self.registry.port, lambda: _Client(self), make_room=self._make_room
+        )
+        self._acceptors.append(acceptor)
+        for listening in acceptor.sockets:
             with contextlib.suppress(OSError):  # no free descriptor: the loop serves this address alone
                 self._listening.append(_ListeningSocket(self, self._loop, listening.fileno()))
 
@@ -84,8 +100,8 @@ class EpmdServer:
                 thread_client.close()
         for task in self._adoptions:
             task.cancel()
-        for server in self._servers:
-            server.close()
+        for acceptor in self._acceptors:
+            acceptor.close()
         for client in list(self._clients):
             client.close()
 
@@ -94,7 +110,7 @@ class EpmdServer:
     def receive_data(self, request: protocol.ServerConnection, data: bytes) -> bytes:
         """Return the response to ``data``; see :meth:`ServerConnection.receive_data`."""
         with self.lock:
-            return request.receive_data(data, int(self._unix_time() * CREATION_TICKS_PER_SECOND))
+            return request.receive_data(data, _next_creation_seed(self._unix_time()))
 
     def request_ended(self, request: protocol.ServerConnection) -> None:
         """The connection was closed. This ends its registration."""
@@ -103,12 +119,25 @@ class EpmdServer:
 
     # Connections of the event loop
 
-    def client_connected(self, client: _Client) -> None:
+    def client_connected(self, client: _Client, address: str) -> None:
         self.accepted += 1
         self._clients.add(client)
+        if client.is_waiting() and (oldest := self._waiting.add(client, address)) is not None:
+            oldest.close()
+
+    def request_completed(self, client: _Client) -> None:
+        self._waiting.discard(client)
 
     def client_disconnected(self, client: _Client) -> None:
+        self._waiting.discard(client)
         self._clients.discard(client)
+
+    def _make_room(self) -> bool:
+        """The descriptors are scarce: close the client that waits longest. Without one, accept no other client."""
+        client = self._waiting.drop()
+        if client is not None:
+            client.close()
+        return client is not None
 
     # Connections of a thread
 
@@ -171,11 +200,10 @@ class _Client(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvloop's
         self._transport = transport
+        peername = transport.get_extra_info("peername")
         if self._is_new:
-            self._request.is_local = _is_local(
-                transport.get_extra_info("peername"), transport.get_extra_info("sockname")
-            )
-        self._server.client_connected(self)
+            self._request.is_local = _is_local(peername, transport.get_extra_info("sockname"))
+        self._server.client_connected(self, address_group(peername))
         deadline = self._request.next_deadline()
         if deadline is not None:
             self._timer = self._loop.call_at(deadline, self._on_deadline)
@@ -184,6 +212,8 @@ class _Client(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         answer = self._server.receive_data(self._request, data)
+        if not self.is_waiting():
+            self._server.request_completed(self)
         if self._transport is not None and answer:
             self._transport.write(answer)
         if self._request.should_close:
@@ -196,8 +226,12 @@ class _Client(asyncio.Protocol):
         self._server.client_disconnected(self)
         self._server.request_ended(self._request)
 
+    def is_waiting(self) -> bool:
+        """Whether the request is not complete."""
+        return self._request.next_deadline() is not None
+
     def _on_deadline(self) -> None:
-        if self._request.next_deadline() is not None:  # the request is still incomplete
+        if self.is_waiting():
             self.close()
 
     def close(self) -> None:
@@ -211,7 +245,7 @@ class _ListeningSocket:
     def __init__(self, server: EpmdServer, loop: asyncio.AbstractEventLoop, fd: int) -> None:
         self._server = server
         self._watched = WatchedSockets.of_loop(loop)
-        self._socket = socket.socket(fileno=os.dup(fd))  # shares the queue of connections
+        self._socket = close_in_children(socket.socket(fileno=os.dup(fd)))  # shares the queue of connections
         self._socket.setblocking(False)
         self._watched.watch(self, self._socket.fileno())
 
@@ -223,7 +257,10 @@ class _ListeningSocket:
         with self._server.lock, contextlib.suppress(OSError):  # BlockingIOError after the last one
             while self._server.has_room():
                 accepted, _ = self._socket.accept()
-                self._server.accept_from_thread(accepted)
+                if is_scarce(accepted.fileno()):
+                    accepted.close()
+                    continue
+                self._server.accept_from_thread(close_in_children(accepted))
         return ""
 
     def close(self) -> None:
@@ -283,6 +320,16 @@ class _ThreadClient:
         """Leave the connection to the event loop."""
         self._is_open = False
         self._watched.unwatch(self)
+
+
+_last_creation_seed = 0
+
+
+def _next_creation_seed(unix_time: float) -> int:
+    """Return a seed that is greater than all earlier ones of this process, also if the clock did not advance."""
+    global _last_creation_seed  # noqa: PLW0603 - the next EPMD of this process must continue it
+    _last_creation_seed = max(int(unix_time * CREATION_TICKS_PER_SECOND), _last_creation_seed + 1)
+    return _last_creation_seed
 
 
 def _is_local(peer: tuple[str, int] | None, local: tuple[str, int] | None) -> bool:

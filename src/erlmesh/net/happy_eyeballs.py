@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Final, TypeVar
 
+from erlmesh.net.fork_guard import close_in_children
 from erlmesh.net.host_names import SocketAddress, interleave, resolve_sockets
 
 __all__ = ["ATTEMPT_DELAY", "connect_host", "first_success"]
@@ -91,7 +92,7 @@ def _most_telling(errors: Sequence[OSError]) -> OSError:
 async def _connect(address: SocketAddress) -> socket.socket:
     family, where = address
     # asyncio sets TCP_NODELAY only on a socket that names its protocol.
-    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    sock = close_in_children(socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP))
     try:
         sock.setblocking(False)
         await asyncio.get_running_loop().sock_connect(sock, where)

@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
+from erlmesh.net.acceptor import ACCEPT_PAUSE, is_out_of_resources, log_exhaustion
+from erlmesh.net.fork_guard import close_in_children
 from erlmesh.net.health_socket import short_socket_path
 from erlmesh.net.thread_stack import innermost_call, stack_of_thread
 from erlmesh.net.watchdog_thread import WatchdogThread
@@ -61,8 +63,13 @@ class HealthServer:
         while True:
             try:
                 connection, _ = self._listener.accept()
-            except OSError:
-                return
+            except OSError as error:
+                if not is_out_of_resources(error):
+                    return
+                log_exhaustion(error)
+                time.sleep(ACCEPT_PAUSE)
+                continue
+            close_in_children(connection)
             with connection, contextlib.suppress(OSError):
                 connection.settimeout(ANSWER_TIMEOUT)
                 connection.sendall(json.dumps(self._query_loop()).encode() + b"\n")
@@ -100,7 +107,7 @@ def _listen(node: str, folders: Iterable[str | Path]) -> tuple[Path, socket.sock
     last_error: OSError = FileNotFoundError("there is no home folder, and ERLMESH_STATE is not set")
     for folder in map(Path, folders):
         path = folder / f"{node}.health"
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener = close_in_children(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.unlink(missing_ok=True)  # of an earlier incarnation: no other node of this name runs now

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 
 from erlmesh.errors import ConnectError, NodeStartError
+from erlmesh.net.acceptor import Acceptor
 from erlmesh.net.happy_eyeballs import connect_host
 from erlmesh.net.host_names import resolve_host
 
@@ -17,6 +18,8 @@ __all__ = ["Listener", "Network", "TcpNetwork", "addresses_of_name", "addresses_
 ALL_INTERFACES: Final = ("0.0.0.0", "::")  # noqa: S104 - used only where the user asks for all interfaces
 SAME_PORT_ATTEMPTS: Final = 10
 """Attempts to find a port that is free at every address."""
+BACKLOG: Final = 512
+"""Connections that the kernel keeps until they are accepted."""
 
 
 class Listener(Protocol):
@@ -54,13 +57,13 @@ class Network(Protocol):
 
 
 class _TcpListener:
-    def __init__(self, servers: list[asyncio.Server]) -> None:
-        self._servers = servers
-        self.port: int = servers[0].sockets[0].getsockname()[1]
+    def __init__(self, acceptors: list[Acceptor]) -> None:
+        self._acceptors = acceptors
+        self.port: int = acceptors[0].sockets[0].getsockname()[1]
 
     def close(self) -> None:
-        for server in self._servers:
-            server.close()
+        for acceptor in self._acceptors:
+            acceptor.close()
 
 
 class TcpNetwork:
@@ -94,7 +97,9 @@ class TcpNetwork:
             # With port 0 the first address gets a free port, which may be in use at another address: try again.
             for _ in range(1 if port else SAME_PORT_ATTEMPTS):
                 try:
-                    return _TcpListener(await _create_servers(addresses, port, protocol, all_needed=hosts is not None))
+                    return _TcpListener(
+                        await _create_acceptors(addresses, port, protocol, all_needed=hosts is not None)
+                    )
                 except OSError as error:
                     if error.errno != errno.EADDRINUSE:
                         raise NodeStartError(f"cannot listen on port {port}: {error.strerror or error}") from None
@@ -118,27 +123,26 @@ async def attach(sock: socket.socket, protocol: Callable[[], asyncio.Protocol]) 
     await asyncio.get_running_loop().create_connection(make_protocol, sock=sock)
 
 
-async def _create_servers(
+async def _create_acceptors(
     addresses: list[str], port: int, protocol: Callable[[], asyncio.Protocol], *, all_needed: bool
-) -> list[asyncio.Server]:
-    """Create one server per address, all on the same port. Raises ``OSError``.
+) -> list[Acceptor]:
+    """Create one acceptor per address, all on the same port. Raises ``OSError``.
 
-    With port 0, all use the port that the first server gets. With ``all_needed`` false, an address that this machine
+    With port 0, all use the port that the first one gets. With ``all_needed`` false, an address that this machine
     cannot use is skipped.
     """
-    loop = asyncio.get_running_loop()
-    servers: list[asyncio.Server] = []
+    acceptors: list[Acceptor] = []
     for address in addresses:
         try:
-            servers.append(await loop.create_server(protocol, address, port, backlog=512))
+            acceptors.append(await Acceptor.listen([address], port, protocol, backlog=BACKLOG))
         except OSError as error:
-            if all_needed or not servers or error.errno == errno.EADDRINUSE:
-                for server in servers:
-                    server.close()
+            if all_needed or not acceptors or error.errno == errno.EADDRINUSE:
+                for acceptor in acceptors:
+                    acceptor.close()
                 raise
             continue  # this machine has no IPv6
-        port = servers[0].sockets[0].getsockname()[1]
-    return servers
+        port = acceptors[0].sockets[0].getsockname()[1]
+    return acceptors
 
 
 async def addresses_of_name(host: str, *, needed: bool = True) -> list[str] | None:

@@ -13,12 +13,14 @@ from enum import IntEnum
 from typing import Final
 
 from erlmesh.errors import RemoteProtocolError
+from erlmesh.proto.handshake_packets import is_node_name
 from erlmesh.records import record
 
 __all__ = [
     "DEFAULT_PORT",
     "EpmdRegistry",
     "NameTaken",
+    "Names",
     "PortInfo",
     "Registered",
     "ServerConnection",
@@ -28,13 +30,16 @@ __all__ = [
     "encode_lookup",
     "encode_names",
     "encode_register",
+    "remake_request",
 ]
 
 DEFAULT_PORT: Final = 4369
 MAX_NAME: Final = 255
 """Bytes of a node name without its host."""
-REQUEST_TIMEOUT: Final = 60.0
-"""Seconds for a complete request; then EPMD closes the connection (``epmd_srv.c``, ``packet_timeout``)."""
+REQUEST_TIMEOUT: Final = 5.0
+"""Seconds for a complete request; then EPMD closes the connection. OTP's epmd waits for 60 s (``packet_timeout`` in
+``epmd_srv.c``). A node has fewer descriptors to spare.
+"""
 
 
 class Request(IntEnum):
@@ -136,23 +141,60 @@ def encode_names() -> bytes:
     return _length_prefixed(bytes([Request.NAMES]))
 
 
-def decode_names_response(data: bytes) -> dict[str, int]:
-    """Decode the response to a NAMES_REQ: the ports by node name. Raises RemoteProtocolError.
+class Names(dict[str, int]):
+    """The ports of registered nodes by name, without the host."""
 
-    ``data`` is everything that EPMD sent before it closed the connection.
+    invalid: int = 0
+    """The number of entries that are not node names. They are not in the dictionary."""
+
+
+def decode_names_response(data: bytes) -> Names:
+    """Decode the response to a NAMES_REQ. Raises RemoteProtocolError.
+
+    ``data`` is everything that EPMD sent before it closed the connection. What is not a node name or a port is only
+    counted: such a text may contain anything, for example control characters for a terminal.
     """
     if len(data) < 4:
         raise RemoteProtocolError("this is not EPMD: its list of names is truncated")
-    names = {}
+    names = Names()
     # EPMD's own port comes first, in four bytes. Then one line a node: "name NAME at port PORT".
-    for line in data[4:].decode("utf-8", "replace").splitlines():
-        words = line.split(" ")
-        if len(words) == 5 and words[0] == "name" and words[2:4] == ["at", "port"] and words[4].isdigit():
-            names[words[1]] = int(words[4])
+    for line in data[4:].split(b"\n"):
+        if not line:
+            continue
+        words = line.split(b" ")
+        if len(words) == 5 and words[0] == b"name" and words[2:4] == [b"at", b"port"] and len(words[4]) <= 5:
+            name, port = words[1].decode("latin-1"), words[4]
+            if is_node_name(f"{name}@h") and port.isdigit() and int(port) < 65536:
+                names[name] = int(port)
+                continue
+        names.invalid += 1
     return names
 
 
 # EPMD's side
+
+
+def remake_request(data: bytes) -> bytes | None:
+    """Return the look-up or the request for all names that ``data`` contains, encoded anew; None if it is incomplete.
+
+    A relay passes on the result and never the bytes of a client. Raises RemoteProtocolError for any other request.
+    """
+    if len(data) < 3:
+        return None
+    size = int.from_bytes(data[:2], "big")
+    if size == 1 and data[2] == Request.NAMES:
+        return encode_names()
+    if not 2 <= size <= 1 + MAX_NAME or data[2] != Request.PORT_PLEASE2:
+        raise RemoteProtocolError("other hosts may only look up nodes and list their names")
+    if len(data) < 2 + size:
+        return None
+    try:
+        name = data[3 : 2 + size].decode()
+    except UnicodeDecodeError:
+        name = ""
+    if not name.isprintable() or not name:
+        raise RemoteProtocolError("a node name is printable text")
+    return encode_lookup(name)
 
 
 @record
@@ -263,10 +305,6 @@ def _parse_node(request: bytes, client: Hashable) -> _Node | None:
     return _Node(name, port, node_type, protocol, highest, lowest, request[end + 2 : extra_end], 0, client)
 
 
-_REMOTE_REQUESTS: Final = frozenset({bytes([Request.PORT_PLEASE2]), bytes([Request.NAMES])})
-"""The requests that other hosts may send."""
-
-
 class ServerConnection:
     """One connection to our EPMD. It carries one request; :meth:`receive_data` collects it and returns the response.
 
@@ -293,12 +331,23 @@ class ServerConnection:
         if self._deadline is None:
             return b""  # EPMD ignores all data after a registration
         self._received += data
+        if not self.is_local and self._is_refused():
+            self.should_close = True
+            return b""
         size = int.from_bytes(self._received[:2], "big") if len(self._received) >= 2 else None
         if size is None or len(self._received) < 2 + size:
             return b""
         self._deadline = None
         request = self._received[2 : 2 + size]
         return self._handle_request(request[:1], request[1:], creation_seed)
+
+    def _is_refused(self) -> bool:
+        """Whether the request of another host is one that it may not make. Nothing of it is kept."""
+        try:
+            remake_request(self._received)
+        except RemoteProtocolError:
+            return True
+        return False
 
     def registers_taken_name(self, data: bytes) -> bool:
         """Return whether ``data`` completes the registration of a name that another connection has registered."""
@@ -308,8 +357,6 @@ class ServerConnection:
 
     def _handle_request(self, request_tag: bytes, request: bytes, creation_seed: int) -> bytes:
         self.should_close = True
-        if not self.is_local and request_tag not in _REMOTE_REQUESTS:
-            return b""
         match request_tag[0] if request_tag else 0:
             case Request.ALIVE2:
                 answer = self._registry.handle_alive2(request, self, creation_seed)

@@ -12,6 +12,7 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 from erlmesh.core.allow_list import AllowList
 from erlmesh.core.cookies import Cookies
 from erlmesh.net.dist_protocol import HIGH_WATER, SEND_QUEUE_LIMIT
+from erlmesh.net.epmd import CLIENT_LIMIT, CLIENTS_PER_ADDRESS
 from erlmesh.net.network import Network
 from erlmesh.net.resolvers import PortMapper, Resolver, listen_ports, validate_port
 from erlmesh.proto.handshake import is_node_name
@@ -313,6 +314,25 @@ class NodeConfig:
         ),
     )
     """Calls that may wait for a thread. A further one fails with ``{overloaded, Text}``."""
+    epmd_client_limit: int = field(
+        default=CLIENT_LIMIT,
+        metadata=options(
+            CommandOption(
+                "--epmd-client-limit", "clients of an embedded EPMD that have not said their request, 256", "N"
+            ),
+            parse=parse_count,
+        ),
+    )
+    """Clients of this node's own EPMD whose request is not complete. Above it the oldest client of the address with the
+    most is closed. Registered nodes do not count. It is never more than a quarter of the descriptors of the process."""
+    epmd_clients_per_address: int = field(
+        default=CLIENTS_PER_ADDRESS,
+        metadata=options(
+            CommandOption("--epmd-clients-per-address", "the same for the clients of one address, 64", "N"),
+            parse=parse_count,
+        ),
+    )
+    """The same for the clients of one address, or of one IPv6 network (/64)."""
     output: Callable[[str], object] | None = None
     """Gets the text that processes print which this node started on other nodes. None is standard output."""
     network: Network | None = None
@@ -347,6 +367,8 @@ class NodeConfig:
         if self.expose_threads is not None:
             _validate_count(self.expose_threads, "expose_threads")
         _validate_count(self.expose_queue_limit, "expose_queue_limit")
+        for name in ("epmd_client_limit", "epmd_clients_per_address"):
+            _validate_count(getattr(self, name), name, least=1)
 
     def _read_once(self, *names: str) -> None:
         """An iterable may be an iterator: a second node with this configuration reads the same values."""
@@ -355,9 +377,9 @@ class NodeConfig:
                 object.__setattr__(self, name, tuple(value))
 
 
-def _validate_count(count: int, name: str) -> None:
-    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-        raise ValueError(f"{name} is a whole number, 0 or more, not {count!r}")
+def _validate_count(count: int, name: str, *, least: int = 0) -> None:
+    if isinstance(count, bool) or not isinstance(count, int) or count < least:
+        raise ValueError(f"{name} is a whole number, {least} or more, not {count!r}")
 
 
 def accept_fields_of(

@@ -59,7 +59,10 @@ class Runtime:
         is_overlap_disconnect: Callable[[str], bool] = lambda _: False,
         group_leader: Callable[[], Pid] | None = None,
     ) -> None:
-        network, epmd, seed = config.network or TcpNetwork(), config.epmd or Epmd(), config.seed
+        network, seed = config.network or TcpNetwork(), config.seed
+        epmd = config.epmd or Epmd(
+            client_limit=config.epmd_client_limit, clients_per_address=config.epmd_clients_per_address
+        )
         self.random = random.Random(seed)
         self.function_pool = _function_pool(config, network)
         self._config = InstanceConfig(
