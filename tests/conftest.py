@@ -11,10 +11,11 @@ from hypothesis import settings
 from leaks import LeakedTasks, ResourceSnapshot
 from skips import report_skips
 
-# CI uses fixed examples, so that a test that passed once passes again. Other runs use new random examples.
+# CI uses fixed examples, so that a test that passed once passes again. Other runs use new random examples. Without a
+# deadline: the time of an example depends on what else the machine does.
+settings.register_profile("local", deadline=None)
 settings.register_profile("ci", derandomize=True, deadline=None)
-if os.environ.get("CI") == "true":
-    settings.load_profile("ci")
+settings.load_profile("ci" if os.environ.get("CI") == "true" else "local")
 
 # A background shell job ignores SIGINT, and so would the processes that tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
