@@ -63,6 +63,7 @@ pub struct Wire {
     ticks_in: AtomicU64,
     last_read: AtomicUsize,
     delivered: AtomicU64,
+    signals_out: AtomicU64,
     /// Bytes of unfinished fragment sequences.
     unfinished: AtomicUsize,
 }
@@ -90,6 +91,7 @@ impl Wire {
             ticks_in: AtomicU64::new(0),
             last_read: AtomicUsize::new(0),
             delivered: AtomicU64::new(0),
+            signals_out: AtomicU64::new(0),
             unfinished: AtomicUsize::new(0),
         })
     }
@@ -149,24 +151,28 @@ impl Wire {
         Ok(result?)
     }
 
-    /// Queue the frame of a signal, or several frames if it is fragmented.
-    fn write(&self, signal: &Bound<'_, PyAny>) -> PyResult<()> {
-        let Some(mut writer) = lock(&self.writer).take() else {
-            return self.write_inside_a_write(signal);
-        };
-        let result = writer.write(signal, &self.io.queue);
-        *lock(&self.writer) = Some(writer);
-        result
+    /// Queue the frame of a signal, or several frames if it is fragmented. Return the bytes queued then.
+    fn write(&self, signal: &Bound<'_, PyAny>) -> PyResult<usize> {
+        let taken = lock(&self.writer).take();
+        match taken {
+            Some(mut writer) => {
+                let result = writer.write(signal, &self.io.queue);
+                *lock(&self.writer) = Some(writer);
+                result?;
+            }
+            None => self.write_inside_a_write(signal)?,
+        }
+        Ok(self.count_signal())
     }
 
     /// Do the same as `write(Send(sender, to, message))`, without making the signal.
-    fn send(&self, sender: &Bound<'_, PyAny>, to: &Bound<'_, PyAny>, message: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn send(&self, sender: &Bound<'_, PyAny>, to: &Bound<'_, PyAny>, message: &Bound<'_, PyAny>) -> PyResult<usize> {
         let taken = lock(&self.writer).take();
         if let Some(mut writer) = taken {
             let result = writer.send(sender, to, message, &self.io.queue);
             *lock(&self.writer) = Some(writer);
             if result? {
-                return Ok(());
+                return Ok(self.count_signal());
             }
         }
         let signal = SendSignal {
@@ -187,6 +193,12 @@ impl Wire {
     fn encode_standalone<'py>(&self, signal: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = signal.py();
         Pure::get(py)?.encode_standalone.bind(py).call1((signal, &self.flags))
+    }
+
+    /// Signals queued since the start.
+    #[getter]
+    fn signals_out(&self) -> u64 {
+        self.signals_out.load(Ordering::Relaxed)
     }
 
     /// Bytes queued and not yet taken or written.
@@ -322,6 +334,13 @@ impl Wire {
                 Err(error)
             }
         }
+    }
+
+    /// Count a signal that was queued. Return the bytes queued.
+    #[inline]
+    fn count_signal(&self) -> usize {
+        self.signals_out.fetch_add(1, Ordering::Relaxed);
+        lock(&self.io.queue).size()
     }
 
     /// Queue a signal while another call of `write` runs: a finalizer that ran in it sends a signal.

@@ -202,6 +202,7 @@ def compare_writers(random: Random) -> tuple[Flags, bytes]:
         else:
             assert outcome(pure.write, signal) == outcome(other.write, signal), shown(signal)
         assert pure.queued == other.queued, shown(signal)
+        assert pure.signals_out == other.signals_out, shown(signal)
         if random.random() < 0.2:
             data = pure.data_to_send()
             assert data == other.data_to_send(), shown(signal)

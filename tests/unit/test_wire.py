@@ -70,6 +70,32 @@ def test_a_message_too_long_for_a_peer_is_refused_with_a_known_prefix(new_wire):
     assert wire.queued == 0
 
 
+def test_write_and_send_return_the_bytes_that_are_queued_then(new_wire):
+    wire = new_wire()
+
+    sizes = [wire.send(HERE, THERE, 1), wire.write(Send(HERE, THERE, 2)), wire.send(HERE, THERE, [BINARY, BINARY])]
+
+    assert sizes == sorted(sizes)
+    assert sizes[-1] == wire.queued == len(wire.data_to_send())
+    assert wire.send(HERE, THERE, 3) == wire.queued
+
+
+def test_signals_out_counts_signals_that_were_queued_and_nothing_else(new_wire):
+    wire = new_wire()
+    wire.write_tick()
+    wire.encode_standalone(Send(HERE, THERE, 1))
+    for refused in (lambda: wire.send(HERE, THERE, None), lambda: wire.write(Send(HERE, THERE, None))):
+        with pytest.raises(EncodeError):
+            refused()
+    assert wire.signals_out == 0
+
+    wire.send(HERE, THERE, [BINARY, BINARY])  # in fragments
+    wire.write(Send(HERE, THERE, 2))
+    wire.clear()
+
+    assert wire.signals_out == 2
+
+
 def test_queued_counts_frames_until_they_are_written(new_wire):
     wire = new_wire()
     wire.write_tick()

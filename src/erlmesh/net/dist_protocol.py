@@ -229,8 +229,7 @@ class DistProtocol(asyncio.Protocol):
         channel = self._open_channel
         if channel is None:
             return
-        channel.send(signal)
-        if channel.wire.queued >= self._write_at:
+        if channel.send(signal) >= self._write_at:
             self._write_early(channel)
         if not self._flush_scheduled:
             self._flush_soon()
@@ -240,8 +239,7 @@ class DistProtocol(asyncio.Protocol):
         channel = self._open_channel
         if channel is None:
             return
-        channel.send_message(sender, to, message)
-        if channel.wire.queued >= self._write_at:
+        if channel.send_message(sender, to, message) >= self._write_at:
             self._write_early(channel)
         if not self._flush_scheduled:
             self._flush_soon()

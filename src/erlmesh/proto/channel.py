@@ -8,6 +8,7 @@ from a peer for the whole tick time, the connection is lost (kernel's ``net_tick
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Final
 
 from erlmesh.collector import without_collector
@@ -98,6 +99,11 @@ class Channel:
         self.wire = make_wire(Atom(peer), Atom(local_name), flags, max_frame, max_unfinished)
         """Frames in, and the queue of frames out."""
         self._socket_wire = socket_wire(self.wire)
+        self.send: Callable[[Signal], int] = self.wire.write
+        """Queue a signal, see :meth:`PureWire.write`. On a lost channel this does nothing."""
+        # The wire's own method, without one of the channel around it: a process may send millions of messages.
+        self.send_message: Callable[[Pid, Pid, Term], int] = self.wire.send
+        """Do the same as ``send(Send(sender, to, message))``, without making the signal."""
         self.net_ticktime = net_ticktime
         self._interval = net_ticktime / _TICK_INTENSITY
         self.lost = False
@@ -105,9 +111,11 @@ class Channel:
         self._last_received_at = self._last_sent_at = now
         self._grace_until = -math.inf
         """Earliest time of a timeout after our own stall, see :meth:`_woke_late`."""
-        self._sent_since_tick = False
-        """We sent something since the last tick of the peer, see :meth:`_answer_tick`."""
-        self._signals_in = self._signals_out = 0
+        self._sent_at_tick = 0
+        """The counter ``_sent`` at the last tick of the peer, see :meth:`_answer_tick`."""
+        self._external_writes = 0
+        """How many times another thread has written to the connection."""
+        self._signals_in = 0
         self._bytes_in = self._bytes_out = 0
         self._ticks_out = 0  # the wire counts the ticks received
 
@@ -172,25 +180,6 @@ class Channel:
         if self.wire.ticks_in > ticks:
             self._answer_tick()
 
-    def send(self, signal: Signal) -> None:
-        """Queue ``signal``. On a lost channel this does nothing.
-
-        Raises EncodeError or LocalProtocolError at once; the state is then unchanged and the channel stays usable.
-        """
-        if self.lost:
-            return
-        self.wire.write(signal)
-        self._signals_out += 1
-        self._sent_since_tick = True
-
-    def send_message(self, sender: Pid, to: Pid, message: Term) -> None:
-        """Do the same as ``send(Send(sender, to, message))``, without making the signal."""
-        if self.lost:
-            return
-        self.wire.send(sender, to, message)
-        self._signals_out += 1
-        self._sent_since_tick = True
-
     @property
     def pending(self) -> int:
         """Bytes queued and not yet written."""
@@ -224,7 +213,7 @@ class Channel:
         self._ticks_out += ticks
         self._bytes_out += size
         self._last_sent_at = max(self._last_sent_at, now)  # the loop may have sent more since then
-        self._sent_since_tick = True
+        self._external_writes += 1
 
     def note_external_read(self, now: float) -> None:
         """Record that another thread received data from the peer at ``now``, which the caller will pass in later."""
@@ -280,7 +269,7 @@ class Channel:
         """Return a snapshot of the counters."""
         return ChannelStatistics(
             signals_in=self._signals_in + (0 if self._socket_wire is None else self._socket_wire.delivered),
-            signals_out=self._signals_out,
+            signals_out=self.wire.signals_out,
             bytes_in=self._bytes_in,
             bytes_out=self._bytes_out,
             ticks_in=self.wire.ticks_in,
@@ -295,16 +284,26 @@ class Channel:
         A peer with a shorter tick time than ours needs ticks at its own rate. We answer only if we were idle between
         two of its ticks, so two nodes never answer each other's answers without end.
         """
-        if not self._sent_since_tick and not self.lost:
+        if self._sent == self._sent_at_tick and not self.lost:
             self._tick()
         else:
-            self._sent_since_tick = False
+            self._sent_at_tick = self._sent
 
     def _tick(self) -> None:
         self.wire.write_tick()
         self._ticks_out += 1
-        self._sent_since_tick = True
+
+    @property
+    def _sent(self) -> int:
+        """A counter that grows with everything that was sent: signals, ticks, and writes of another thread."""
+        return self.wire.signals_out + self._ticks_out + self._external_writes
 
     def _mark_lost(self, reason: str, detail: str) -> ConnectionLost:
         self.lost = True
+        self.send = self.send_message = _drop
         return ConnectionLost(reason, detail)
+
+
+def _drop(*_signal: object) -> int:
+    """Send nothing: the channel is lost. No bytes are queued then."""
+    return 0

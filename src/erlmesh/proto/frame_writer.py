@@ -72,9 +72,14 @@ class FrameWriter:
         """By the fields of a signal that the prefix contains: the prefix, and the atom references of its header."""
         self._sequence = 0
         """The id of the last fragment sequence."""
+        self.signals = 0
+        """Signals queued since the start."""
 
-    def write(self, signal: Signal) -> None:
-        """Queue the frame of ``signal``, or several frames if it is fragmented."""
+    def write(self, signal: Signal) -> int:
+        """Queue the frame of ``signal``, or several frames if it is fragmented. Return the bytes queued then.
+
+        Raises EncodeError or LocalProtocolError; nothing is queued then.
+        """
         if isinstance(signal, (Send, SendName)):
             key = (signal.sender, signal.to if isinstance(signal, Send) else signal.name)
             cached = self._prefix_cache.get(key)
@@ -84,14 +89,19 @@ class FrameWriter:
                 self._write_cached(cached, signal.message)
         else:
             self._write_with_ref(signal)
+        self.signals += 1
+        return self._queue.queued
 
-    def send(self, sender: Pid, to: Pid, message: Term) -> None:
+    def send(self, sender: Pid, to: Pid, message: Term) -> int:
         """Do the same as ``write(Send(sender, to, message))``, without making the signal."""
         cached = self._prefix_cache.get((sender, to))
         if cached is not None:
             self._write_cached(cached, message)
         else:
             self._write_uncached(Send(sender, to, message), (sender, to))
+        self.signals += 1
+        queue = self._queue
+        return queue.appended - queue.removed
 
     def _write_cached(self, cached: tuple[bytes, dict[Atom, int]], message: Term) -> None:
         head, references = cached

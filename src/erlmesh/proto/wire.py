@@ -8,7 +8,8 @@ raise the same errors. The interface::
     receive_data(data, signals)      appends the signals that data completes
     buffered, ticks_in
 
-    write(signal)  send(sender, to, message)  write_tick()
+    write(signal)  send(sender, to, message)    return the bytes that are queued then
+    write_tick()  signals_out
     encode_standalone(signal)        any thread
     queued                           bytes that wait to be written
 
@@ -45,7 +46,7 @@ class PureWire:
         reader = FrameReader(peer, flags, max_frame=max_frame, max_unfinished=max_unfinished)
         self._reader = reader
         self._queue = queue = SendQueue()
-        writer = FrameWriter((local_name, peer), flags, queue)
+        self._writer = writer = FrameWriter((local_name, peer), flags, queue)
         # Attributes instead of methods: a call that only passes its arguments on costs a tenth of a short message.
         self.receive_data = reader.feed_data
         """See :meth:`FrameReader.feed_data`."""
@@ -67,6 +68,11 @@ class PureWire:
     def write_tick(self) -> None:
         """Queue a frame of length 0."""
         self._queue.append(TICK)
+
+    @property
+    def signals_out(self) -> int:
+        """Signals queued since the start."""
+        return self._writer.signals
 
     @property
     def queued(self) -> int:

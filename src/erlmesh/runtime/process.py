@@ -43,7 +43,7 @@ class SignalOps(Protocol):
     """How a process acts on others. The methods of :class:`LocalProcess` with the same names say what they do."""
 
     def send(
-        self, sender: LocalProcess, to: Destination, message: Term, *, connect: bool = True, strict: bool = True
+        self, sender: LocalProcess, to: Destination, message: Term, connect: bool = True, strict: bool = True
     ) -> None: ...
 
     def link(self, process: LocalProcess, other: Pid) -> None: ...
@@ -192,7 +192,7 @@ class LocalProcess:
         Raises ``ValueError`` for an unregistered local name (OTP's ``badarg``), ``TypeError`` for a value that is not a
         destination, and ``EncodeError`` for a message that is not a term.
         """
-        self._signals.send(self, to, message, connect=connect)
+        self._signals.send(self, to, message, connect)  # a keyword would cost as much as the call
 
     async def receive(
         self,
@@ -296,7 +296,7 @@ class LocalProcess:
 
     def cast(self, to: Destination, message: SendableTerm, *, connect: bool = True) -> None:
         """``gen_server:cast``: send ``{'$gen_cast', message}``. For an unregistered local name it is dropped."""
-        self._signals.send(self, to, gen.cast(message), connect=connect, strict=False)
+        self._signals.send(self, to, gen.cast(message), connect, False)
 
     def reply(self, caller: tuple[Pid, Term], answer: SendableTerm) -> None:
         """Reply to ``{'$gen_call', caller, request}``."""

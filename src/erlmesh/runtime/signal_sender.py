@@ -41,16 +41,22 @@ class SignalSender:
     # Messages
 
     def send(
-        self, sender: LocalProcess, to: Destination, message: Term, *, connect: bool = True, strict: bool = True
+        self, sender: LocalProcess, to: Destination, message: Term, connect: bool = True, strict: bool = True
     ) -> None:
         """See :meth:`Process.send`. Without ``strict``, a message to a local name that is not registered is dropped."""
         kind: type[Send | SendAlias | SendName]
         target: Any
         if type(to) is Pid:
-            if to.node is self._atom:
+            node, kind, target = to.node, Send, to
+            peer = self._peers.get(node)
+            if peer is not None:  # The hot path. It encodes the message now, so a copy is not needed.
+                peer.send_message(sender.pid, to, message)
+                if peer.busy:
+                    suspend_later(sender, peer)
+                return
+            if node is self._atom:
                 self._send_local(self._local(to), message)
                 return
-            node, kind, target = to.node, Send, to
         elif type(to) is Ref:
             node, kind, target = to.node, SendAlias, to
         elif type(to) is tuple and len(to) == 2:
@@ -61,11 +67,8 @@ class SignalSender:
         else:
             raise TypeError(f"cannot send to {to!r}: a destination is a pid, an alias, a name, or (name, node)")
         peer = self._peers.get(node)
-        if peer is not None:  # It encodes the message now, so a copy is not needed.
-            if kind is Send:
-                peer.send_message(sender.pid, target, message)
-            else:
-                peer.send(kind(sender.pid, target, message))
+        if peer is not None:
+            peer.send(kind(sender.pid, target, message))
             if peer.busy:
                 suspend_later(sender, peer)
         elif node is self._atom:
