@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::decode::{decode, GiveUp};
 use crate::direct_delivery::DirectDelivery;
 use crate::fragments::Reassembly;
-use crate::mailbox::Mailbox;
+use crate::mailbox::{is_system_message, Mailbox};
 use crate::pure::Pure;
 use crate::signals::{DemonitorSignal, DownSignal, MonitorSignal, SendAliasSignal, SendNameSignal, SendSignal};
 use crate::spawn_signals::read_spawn_signal;
@@ -219,7 +219,7 @@ impl FrameReader {
                 let sender = read_pid(py, frame, &mut pos, atoms)?;
                 let to = read_pid(py, frame, &mut pos, atoms)?;
                 let message = decode(py, frame, &mut pos, atoms)?.unbind();
-                if let Some(mailbox) = self.direct_to_pid(py, &to) {
+                if let Some(mailbox) = self.direct_to_pid(py, &to, &message) {
                     return self.deliver(&mailbox, message);
                 }
                 made(
@@ -237,7 +237,7 @@ impl FrameReader {
                 decode(py, frame, &mut pos, atoms)?; // unused
                 let name = read_name(py, frame, &mut pos, atoms)?;
                 let message = decode(py, frame, &mut pos, atoms)?.unbind();
-                if let Some(mailbox) = self.direct_to_name(py, &name) {
+                if let Some(mailbox) = self.direct_to_name(py, &name, &message) {
                     return self.deliver(&mailbox, message);
                 }
                 made(
@@ -296,14 +296,16 @@ impl FrameReader {
         }
     }
 
-    fn direct_to_pid<'py>(&self, py: Python<'py>, to: &Term) -> Option<Bound<'py, Mailbox>> {
+    fn direct_to_pid<'py>(&self, py: Python<'py>, to: &Term, message: &Term) -> Option<Bound<'py, Mailbox>> {
         let direct = self.direct.as_ref().filter(|_| self.is_first)?;
-        direct.get().mailbox_of_pid(py, to.bind(py))
+        let mailbox = direct.get().mailbox_of_pid(py, to.bind(py))?;
+        is_ordinary(py, message).then_some(mailbox)
     }
 
-    fn direct_to_name<'py>(&self, py: Python<'py>, name: &Term) -> Option<Bound<'py, Mailbox>> {
+    fn direct_to_name<'py>(&self, py: Python<'py>, name: &Term, message: &Term) -> Option<Bound<'py, Mailbox>> {
         let direct = self.direct.as_ref().filter(|_| self.is_first)?;
-        direct.get().mailbox_of_name(name.bind(py))
+        let mailbox = direct.get().mailbox_of_name(name.bind(py))?;
+        is_ordinary(py, message).then_some(mailbox)
     }
 
     /// Put a message into a mailbox. Nothing may follow that can give up: the message would be delivered twice.
@@ -324,6 +326,15 @@ impl FrameReader {
         pid.bind(py)
             .cast_exact::<Pid>()
             .is_ok_and(|pid| pid.get().node.as_ptr() == self.peer.as_ptr())
+    }
+}
+
+/// False for a system message: the router passes it on, because a process that never receives is answered for.
+#[inline]
+fn is_ordinary(py: Python<'_>, message: &Term) -> bool {
+    match is_system_message(message.bind(py)) {
+        Ok(is_system) => !is_system,
+        Err(_) => false, // the router will fail with the same error, and can report it
     }
 }
 

@@ -7,18 +7,36 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyIterator, PyList};
+use pyo3::types::{PyIterator, PyList, PyTuple};
 
 use crate::ffi_tools::GilCell;
+use crate::terms::Pid;
 use crate::wait::Wait;
 
 static EMPTY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static SYSTEM: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
 #[pyclass(frozen, module = "erlmesh_native")]
 #[derive(Default)]
 pub struct Mailbox {
     messages: GilCell<VecDeque<Py<PyAny>>>,
     waiting: GilCell<Option<Py<PyAny>>>,
+    attention: GilCell<Attention>,
+}
+
+/// Why `take` has to leave the messages to the slow branch of the process.
+#[derive(Default, Clone, Copy)]
+struct Attention {
+    /// The system messages in the queue.
+    system: usize,
+    held: bool,
+}
+
+impl Attention {
+    #[inline]
+    fn needed(self) -> bool {
+        self.held || self.system > 0
+    }
 }
 
 #[pymethods]
@@ -43,13 +61,35 @@ impl Mailbox {
         let _old = unsafe { self.waiting.with(py, |waiting| std::mem::replace(waiting, wait)) };
     }
 
-    /// Append a message and wake the process that waits.
-    #[pyo3(name = "put")]
-    fn put_from_python(&self, py: Python<'_>, message: Py<PyAny>) -> PyResult<()> {
-        self.put(py, message)
+    #[getter]
+    fn held(&self, py: Python<'_>) -> bool {
+        self.attention(py).held
     }
 
-    /// Remove and return the first message that `match` accepts, or `EMPTY`.
+    #[setter]
+    fn set_held(&self, py: Python<'_>, held: bool) {
+        // SAFETY: nothing here runs Python code or drops an object.
+        unsafe { self.attention.with(py, |attention| attention.held = held) };
+    }
+
+    /// True if `take` returns `EMPTY` because of a system message or because the mailbox is held.
+    #[getter]
+    fn needs_attention(&self, py: Python<'_>) -> bool {
+        self.attention(py).needed()
+    }
+
+    /// Append a message and wake the process that waits. Return True for a system message.
+    #[pyo3(name = "put")]
+    fn put_from_python(&self, py: Python<'_>, message: Py<PyAny>) -> PyResult<bool> {
+        let is_system = is_system_message(message.bind(py))?;
+        if is_system {
+            // SAFETY: nothing here runs Python code or drops an object.
+            unsafe { self.attention.with(py, |attention| attention.system += 1) };
+        }
+        self.put(py, message).map(|()| is_system)
+    }
+
+    /// Remove and return the first message that `match` accepts, or `EMPTY`. Always `EMPTY` while it needs attention.
     #[pyo3(signature = (r#match = None, skip = 0))]
     fn take<'py>(
         &self,
@@ -57,28 +97,62 @@ impl Mailbox {
         r#match: Option<&Bound<'py, PyAny>>,
         skip: usize,
     ) -> PyResult<Bound<'py, PyAny>> {
+        if self.attention(py).needed() {
+            return empty(py);
+        }
         let Some(accepts) = r#match else {
             return self
                 .pop(py)
                 .map_or_else(|| empty(py), |message| Ok(message.into_bound(py)));
         };
         for index in skip..self.__len__(py) {
-            // SAFETY: nothing here runs Python code or drops an object.
-            let message = unsafe {
-                self.messages
-                    .with(py, |all| all.get(index).map(|each| each.clone_ref(py)))
-            };
-            let Some(message) = message else { break };
+            let Some(message) = self.at(py, index) else { break };
             if accepts.call1((&message,))?.is_truthy()? {
-                // SAFETY: as above: the message is moved out.
-                let _removed = unsafe { self.messages.with(py, |all| all.remove(index)) };
-                return Ok(message.into_bound(py));
+                self.remove(py, index);
+                return Ok(message);
             }
         }
         empty(py)
     }
 
-    /// Remove and return the first message.
+    /// As `take`, but also while the mailbox is held. With `past_system` false it stops at the first system message.
+    #[pyo3(signature = (r#match = None, past_system = false))]
+    fn scan<'py>(
+        &self,
+        py: Python<'py>,
+        r#match: Option<&Bound<'py, PyAny>>,
+        past_system: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        for index in 0..self.__len__(py) {
+            let Some(message) = self.at(py, index) else { break };
+            if !past_system && is_system_message(&message)? {
+                break;
+            }
+            let accepted = match r#match {
+                Some(accepts) => accepts.call1((&message,))?.is_truthy()?,
+                None => true,
+            };
+            if accepted {
+                self.remove(py, index);
+                return self.removed(py, message);
+            }
+        }
+        empty(py)
+    }
+
+    /// Remove and return the first system message, or `EMPTY`.
+    fn take_system<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        for index in 0..self.__len__(py) {
+            let Some(message) = self.at(py, index) else { break };
+            if is_system_message(&message)? {
+                self.remove(py, index);
+                return self.removed(py, message);
+            }
+        }
+        empty(py)
+    }
+
+    /// Remove and return the first message of a mailbox that needs no attention.
     fn popleft(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         self.pop(py)
             .ok_or_else(|| PyIndexError::new_err("the mailbox is empty"))
@@ -143,10 +217,63 @@ impl Mailbox {
     }
 
     #[inline]
+    fn attention(&self, py: Python<'_>) -> Attention {
+        // SAFETY: nothing here runs Python code or drops an object.
+        unsafe { self.attention.with(py, |attention| *attention) }
+    }
+
+    fn at<'py>(&self, py: Python<'py>, index: usize) -> Option<Bound<'py, PyAny>> {
+        // SAFETY: nothing here runs Python code or drops an object.
+        let message = unsafe {
+            self.messages
+                .with(py, |all| all.get(index).map(|each| each.clone_ref(py)))
+        };
+        message.map(|each| each.into_bound(py))
+    }
+
+    fn remove(&self, py: Python<'_>, index: usize) {
+        // SAFETY: nothing here runs Python code or drops an object: the message is moved out.
+        let _removed = unsafe { self.messages.with(py, |all| all.remove(index)) };
+    }
+
+    /// Return a message that is not in the queue any more. A system message needs no attention then.
+    fn removed<'py>(&self, py: Python<'py>, message: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        if self.attention(py).system > 0 && is_system_message(&message)? {
+            // SAFETY: nothing here runs Python code or drops an object.
+            unsafe { self.attention.with(py, |attention| attention.system -= 1) };
+        }
+        Ok(message)
+    }
+
+    #[inline]
     fn pop(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         // SAFETY: nothing here runs Python code or drops an object: the message is moved out.
         unsafe { self.messages.with(py, VecDeque::pop_front) }
     }
+}
+
+/// `{system, {Pid, Tag}, Request}`: see `is_system_message` in `erlmesh.core.gen`.
+#[inline]
+pub fn is_system_message(message: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let Ok(message) = message.cast_exact::<PyTuple>() else {
+        return Ok(false);
+    };
+    if message.len() != 3 {
+        return Ok(false);
+    }
+    let py = message.py();
+    let system = SYSTEM.get_or_try_init(py, || {
+        let class = py.import("erlmesh.terms.atoms")?.getattr("Atom")?;
+        class.call1(("system",)).map(Bound::unbind)
+    })?;
+    if !message.get_borrowed_item(0)?.is(system) {
+        return Ok(false);
+    }
+    let caller = message.get_borrowed_item(1)?;
+    let Ok(caller) = caller.cast_exact::<PyTuple>() else {
+        return Ok(false);
+    };
+    Ok(caller.len() == 2 && caller.get_borrowed_item(0)?.cast_exact::<Pid>().is_ok())
 }
 
 fn empty(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {

@@ -40,7 +40,8 @@ def test_node_has_at_most_30_public_names():
 
 def test_process_has_no_internals_among_its_public_names():
     assert {name for name in dir(erlmesh.Process) if not name.startswith("_")} == {
-        "alias", "alive", "call", "cast", "demonitor", "drain", "exit", "exit_reason", "group_leader", "label", "link",
+        "alias", "alive", "call", "cast", "demonitor", "drain", "exit", "exit_reason", "group_leader",
+        "handles_system_messages", "label", "link",
         "monitor", "node", "pid", "receive", "receive_nowait", "register", "reply", "send", "send_after", "sleep",
         "spawn", "spawn_remote", "stop", "trap_exit", "unalias", "unlink",
     }  # fmt: skip

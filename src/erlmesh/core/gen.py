@@ -2,7 +2,8 @@
 
 A call is the message ``{'$gen_call', {CallerPid, Tag}, Request}``. Its reply is ``{Tag, Reply}``. Since OTP 24, callers
 put an alias into the tag: ``['alias' | Ref]`` or ``[['alias' | Ref] | _]``. The reply is sent to that alias, so that it
-is dropped if the caller has stopped waiting. A cast is ``{'$gen_cast', Message}``.
+is dropped if the caller has stopped waiting. A cast is ``{'$gen_cast', Message}``. A system message (a call of
+``sys``) is ``{system, {CallerPid, Tag}, Request}``.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from typing import Final
 
 from erlmesh.terms import Atom, ImproperList, Pid, Ref, Term
 
-__all__ = ["ALIAS", "GEN_CALL", "GEN_CAST", "call", "cast", "reply_to"]
+__all__ = ["ALIAS", "GEN_CALL", "GEN_CAST", "SYSTEM", "call", "cast", "is_system_message", "reply_to"]
 
 GEN_CALL: Final = Atom("$gen_call")
 GEN_CAST: Final = Atom("$gen_cast")
 ALIAS: Final = Atom("alias")
+SYSTEM: Final = Atom("system")
 
 
 def call(caller: Pid, alias: Ref, request: Term) -> tuple[Atom, tuple[Pid, ImproperList], Term]:
@@ -26,6 +28,18 @@ def call(caller: Pid, alias: Ref, request: Term) -> tuple[Atom, tuple[Pid, Impro
 def cast(message: Term) -> tuple[Atom, Term]:
     """Return the message of a cast."""
     return (GEN_CAST, message)
+
+
+def is_system_message(message: Term) -> bool:
+    """True for ``{system, {Pid, Tag}, Request}``."""
+    return (
+        type(message) is tuple
+        and len(message) == 3
+        and message[0] is SYSTEM
+        and type(message[1]) is tuple
+        and len(message[1]) == 2
+        and type(message[1][0]) is Pid
+    )
 
 
 def reply_to(caller: tuple[Pid, Term]) -> Pid | Ref:

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from erlmesh.core.gen import SYSTEM, is_system_message
 from erlmesh.runtime.mailbox import EMPTY
 from erlmesh.runtime.process import LocalProcess
 from erlmesh.terms import ImproperList, Ref, Term
@@ -31,7 +32,8 @@ class Delivery:
         if process._handler is None:
             if process._pending_calls and _resolve_call(process, message):
                 return
-            process._mailbox.put(message)
+            if process._mailbox.put(message):
+                process._ops.system_message_arrived(process)
         elif self._draining:
             self._queue.append((process, message))
         else:
@@ -56,7 +58,7 @@ class Delivery:
 
     def remove_pending(self, process: LocalProcess, matches: Callable[[Term], bool]) -> None:
         """Remove the first message that ``matches`` accepts, if ``process`` has not received it yet."""
-        if process._mailbox.take(matches) is EMPTY and process._handler is not None:
+        if process._mailbox.scan(matches, True) is EMPTY and process._handler is not None:
             for entry in [entry for entry in self._queue if entry[0] is process and matches(entry[1])]:
                 self._queue.remove(entry)
 
@@ -75,6 +77,16 @@ class Delivery:
             if process._handler is None or (process._pending_calls and _resolve_call(process, message)):
                 continue
             try:
+                if (
+                    type(message) is tuple
+                    and len(message) == 3
+                    and message[0] is SYSTEM
+                    and not process.handles_system_messages
+                    and is_system_message(message)
+                ):
+                    released = process._ops.system_message_for_handler(process, message)
+                    queue.extendleft((process, each) for each in reversed(released))
+                    continue
                 process._handler(message)
             except Exception:
                 log.exception(

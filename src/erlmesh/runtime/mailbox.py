@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from erlmesh import native
+from erlmesh.core.gen import SYSTEM, is_system_message
 from erlmesh.runtime.wakeups import Wait
 from erlmesh.terms import Term
 
@@ -27,31 +28,58 @@ EMPTY: Final = _Empty()
 
 
 class PureMailbox(deque[Term]):
-    """Messages in order of arrival. The process itself takes them with ``popleft`` or :meth:`take`.
+    """Messages in order of arrival. The process itself takes them with :meth:`take`.
 
     A process that waits sets ``waiting``. The next :meth:`put` clears it and ends the wait. The message stays in the
     mailbox until the process takes it. So a wait that was cancelled meanwhile loses no message.
+
+    System messages are in the same queue, so their order with other messages is kept. They need attention, and so does
+    a mailbox that is ``held``. Then :meth:`take` returns nothing, and the slow branch of the process uses :meth:`scan`
+    and :meth:`take_system`. So other messages cost no more than a look at one field.
     """
 
-    __slots__ = ("waiting",)
+    __slots__ = ("_held", "_system_count", "needs_attention", "waiting")
 
     def __init__(self) -> None:
         super().__init__()
         self.waiting: Wait | None = None
+        self.needs_attention = False
+        """True if :meth:`take` returns EMPTY because of a system message, or because the mailbox is held."""
+        self._held = False
+        self._system_count = 0
 
-    def put(self, message: Term) -> None:
-        """Append a message and wake the process that waits."""
+    @property
+    def held(self) -> bool:
+        """True if each message goes through the slow branch: the process is suspended or observed (``sys:trace``)."""
+        return self._held
+
+    @held.setter
+    def held(self, held: bool) -> None:
+        self._held = held
+        self.needs_attention = held or self._system_count > 0
+
+    def put(self, message: Term) -> bool:
+        """Append a message and wake the process that waits. Return True for a system message."""
         self.append(message)
+        # This runs for each message: `is_system_message` is called only for what may be one.
+        is_system = False
+        if type(message) is tuple and len(message) == 3 and message[0] is SYSTEM and is_system_message(message):
+            self._system_count += 1
+            is_system = self.needs_attention = True
         waiting = self.waiting
         if waiting is not None:
             self.waiting = None
             waiting.set_result(None)
+        return is_system
 
     def take(self, match: Callable[[Term], bool] | None = None, skip: int = 0) -> Term:
         """Remove and return the first message that ``match`` accepts, or :data:`EMPTY`. None accepts any message.
 
-        The first ``skip`` messages are known not to match: a process that waits has examined them before.
+        The first ``skip`` messages are known not to match: a process that waits has examined them before. Always EMPTY
+        while the mailbox needs attention.
         """
+        if self.needs_attention:
+            return EMPTY
         if match is None:
             return self.popleft() if self else EMPTY
         for index in range(skip, len(self)):
@@ -60,6 +88,27 @@ class PureMailbox(deque[Term]):
                 del self[index]
                 return message
         return EMPTY
+
+    def scan(self, match: Callable[[Term], bool] | None = None, past_system: bool = False) -> Term:
+        """As :meth:`take`, but also while the mailbox is held. Unless ``past_system``, stop at a system message."""
+        for index, message in enumerate(self):
+            if not past_system and is_system_message(message):
+                break
+            if match is None or match(message):
+                del self[index]
+                return self._removed(message)
+        return EMPTY
+
+    def take_system(self) -> Term:
+        """Remove and return the first system message, or :data:`EMPTY`."""
+        return self.scan(is_system_message, True)
+
+    def _removed(self, message: Term) -> Term:
+        """Return a message that is not in the queue any more. A system message needs no attention then."""
+        if self._system_count and is_system_message(message):
+            self._system_count -= 1
+            self.held = self._held
+        return message
 
 
 Mailbox: TypeAlias = PureMailbox

@@ -96,6 +96,18 @@ class ProcessOps(Protocol):
 
     def terminate(self, process: LocalProcess, reason: Term) -> None: ...
 
+    def system_message(self, process: LocalProcess, message: Term) -> None:
+        """Answer a system message that ``process`` has taken from its mailbox."""
+
+    def system_message_for_handler(self, process: LocalProcess, message: Term) -> list[Term]:
+        """Answer a system message for the handler of ``process``. Return the messages that it handles next."""
+
+    def system_message_arrived(self, process: LocalProcess) -> None:
+        """Answer a system message that was put into the mailbox now, if ``process`` has never received."""
+
+    def message_observed(self, process: LocalProcess, message: Term) -> None:
+        """Count or print a message that ``process`` has received, for ``sys:trace`` and others."""
+
     def alias(self, process: LocalProcess) -> Ref: ...
 
     def unalias(self, process: LocalProcess, ref: Ref) -> bool: ...
@@ -138,10 +150,13 @@ class LocalProcess:
         "_pending_calls",
         "_reductions_left",
         "_signals",
+        "_suspended",
+        "_system",
         "_task",
         "alive",
         "exit_reason",
         "group_leader",
+        "handles_system_messages",
         "pid",
         "trap_exit",
     )
@@ -167,7 +182,18 @@ class LocalProcess:
         self._pending_calls: dict[Ref, Wait] = {}
         # The connection or queue that this process has filled. Its next receive or call waits for it.
         self._blocked_on: Backpressure | None = None
-        self._reductions_left = REDUCTIONS  # Messages until the process yields to other tasks.
+        # Messages until the process yields to other tasks. One more than that: it has never received.
+        self._reductions_left = REDUCTIONS + 1
+        self._suspended = False  # By `sys:suspend`: only system messages are taken from the mailbox.
+        # What answers system messages: made for the first one, or set by a behaviour such as GenServer.
+        self._system: Any = None
+        self.handles_system_messages = False
+        """With True, the process gets the messages of ``sys`` as all others and has to answer them itself."""
+
+    @property
+    def _never_received(self) -> bool:
+        """True until the process takes a message, or waits for one."""
+        return self._reductions_left > REDUCTIONS
 
     @property
     def label(self) -> str:
@@ -213,21 +239,32 @@ class LocalProcess:
     def receive_nowait(self, match: Callable[[Term], bool] | None = None) -> Term | None:
         """As :meth:`receive`, without waiting: None if there is no such message. (None is not a term.)"""
         message = self._mailbox.take(match)
+        if message is EMPTY and self._mailbox.needs_attention:
+            message = self._attend(match)
         return None if message is EMPTY else message
 
     async def _wait(self, match: Callable[[Term], bool] | None, timeout: float | None) -> Term:
-        """Wait for a message that ``match`` accepts. The mailbox has none now."""
+        """Wait for a message that ``match`` accepts. The mailbox has none now, or it needs attention."""
+        mailbox = self._mailbox
+        if mailbox.needs_attention:
+            message = self._attend(match)
+            if message is not EMPTY:
+                return message
+            await self._end_if_terminated()
         wait = self._start_waiting()
         if timeout is not None:
             self._ops.deadlines.add(wait, timeout)
-        mailbox = self._mailbox
         try:
             while True:
                 scanned = len(mailbox)
                 await wait
                 message = mailbox.take(match, scanned)
+                if message is EMPTY and mailbox.needs_attention:
+                    message = self._attend(match)
                 if message is not EMPTY:
                     return message
+                if not self.alive:
+                    await self._end_if_terminated()
                 if wait.timed_out:  # The limit was reached between the message that did not match and this step.
                     raise TimeoutError
                 wait.renew()
@@ -256,9 +293,36 @@ class LocalProcess:
             await self._yield()
         self._reductions_left -= 1
         mailbox = self._mailbox
-        while not mailbox:  # Code outside the process may have taken the message that ended the wait.
+        while not mailbox or mailbox.needs_attention:
+            if mailbox.needs_attention:
+                message = self._attend(None)
+                if message is not EMPTY:
+                    return message
+                await self._end_if_terminated()
+            # Code outside the process may have taken the message that ended the wait.
             await self._start_waiting()
         return mailbox.popleft()
+
+    def _attend(self, match: Callable[[Term], bool] | None) -> Term:
+        """Take a message while the mailbox needs attention, and answer the system messages that precede it."""
+        mailbox = self._mailbox
+        while self.alive:
+            if not self._suspended:
+                message = mailbox.scan(match, self.handles_system_messages)
+                if message is not EMPTY:
+                    if mailbox.held:
+                        self._ops.message_observed(self, message)
+                    return message
+            request = EMPTY if self.handles_system_messages else mailbox.take_system()
+            if request is EMPTY:
+                break
+            self._ops.system_message(self, request)
+        return EMPTY
+
+    async def _end_if_terminated(self) -> None:
+        """Let the cancellation of the task arrive after a system message has terminated the process."""
+        if not self.alive:
+            await asyncio.sleep(0)
 
     async def _yield(self) -> None:
         """Let other tasks run, and wait while a connection that this process has filled stays full."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from random import Random
+from types import ModuleType
 from typing import Any, Protocol
 
 from erlmesh.runtime.process import MFA, Body, LocalProcess
 from erlmesh.runtime.router import Router
-from erlmesh.terms import Atom, Pid, Ref
+from erlmesh.terms import Atom, Pid, Ref, Term
 
 __all__ = ["NodeProcessOps", "SpawnFunction"]
 
@@ -48,6 +49,22 @@ class NodeProcessOps:
     def now(self) -> float:
         return asyncio.get_running_loop().time()
 
+    # Most nodes never get a system message, so the module that answers them is imported for the first one.
+
+    def system_message(self, process: LocalProcess, message: Term) -> None:
+        _system_messages().answer_system_message(process, message)
+
+    def system_message_for_handler(self, process: LocalProcess, message: Term) -> list[Term]:
+        released: list[Term] = _system_messages().answer_for_handler(process, message)
+        return released
+
+    def system_message_arrived(self, process: LocalProcess) -> None:
+        if process._never_received and not process.handles_system_messages:
+            _system_messages().answer_now(process)
+
+    def message_observed(self, process: LocalProcess, message: Term) -> None:
+        _system_messages().message_observed(process, message)
+
     def spawn(self, parent: LocalProcess, body: Body, arguments: tuple[Any, ...], name: Atom | str | None) -> Pid:
         child = self._spawn(body, arguments, name)
         child.group_leader = parent.group_leader
@@ -56,3 +73,9 @@ class NodeProcessOps:
     async def spawn_remote(self, parent: LocalProcess, node: Atom, mfa: MFA, options: list[Atom]) -> tuple[Pid, Ref]:
         leader = parent.group_leader or self._group_leader()
         return await self._router.spawn_client.spawn(parent, node, mfa, leader, options)
+
+
+def _system_messages() -> ModuleType:
+    from erlmesh.runtime import system_messages  # noqa: PLC0415
+
+    return system_messages

@@ -115,7 +115,8 @@ class Router:
                 if process is None or to.creation != creation or to.node is not atom:
                     continue
                 if process._handler is None and not process._pending_calls:
-                    process._mailbox.put(signal.message)  # It runs no code of a process.
+                    if process._mailbox.put(signal.message):  # It runs no code of a process.
+                        process._ops.system_message_arrived(process)
                     continue
                 deliver(process, signal.message)
             else:

@@ -68,6 +68,7 @@ class Pg:
         self._scopes = {} if scopes is None else scopes
         self._process = node.spawn_handler(self._handle_message, name=scope, on_end=self._on_exit)
         self._process.trap_exit = False  # As in pg.erl: an exit signal stops the scope.
+        self._process.handles_system_messages = True
         self._state = ScopeState(self._process.pid)
         # The monitors of local members and of other servers, as the effects of the state ask for them.
         self._monitor_refs: dict[Pid, Ref] = {}
