@@ -88,7 +88,12 @@ class Wire:
 @final
 class DirectDelivery:
     def __new__(
-        cls, node: Any, creation: int, processes: dict[int, Any], names: dict[Any, Any], process_class: type
+        cls,
+        node: Any,
+        creation: int,
+        registry: tuple[dict[int, Any], dict[Any, Any], dict[Any, Any]],
+        targets: tuple[dict[Any, Any], dict[Any, Any], dict[Any, Any]],
+        process_class: type,
     ) -> DirectDelivery: ...
 
 # These behave like the Python classes of erlmesh.runtime.mailbox and erlmesh.runtime.wakeups, which type checkers see

@@ -9,13 +9,14 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 use crate::atom_cache::ReaderCells;
 use crate::context::Context;
 use crate::decode::{decode, GiveUp};
-use crate::direct_delivery::DirectDelivery;
+use crate::direct_delivery::{ByAlias, DirectDelivery};
 use crate::fragments::Reassembly;
 use crate::mailbox::{is_system_message, Mailbox};
 use crate::pure::Pure;
 use crate::signals::{DemonitorSignal, DownSignal, MonitorSignal, SendAliasSignal, SendNameSignal, SendSignal};
 use crate::spawn_signals::read_spawn_signal;
 use crate::terms::{Pid, Ref};
+use crate::wait::Wait;
 use crate::wire_format::{
     ALIAS_SEND, DEMONITOR_P, DOWN, FIRST_FRAGMENT, FLAG_ATOM_CACHE, FLAG_FRAGMENTS, FRAGMENT, FRAGMENT_HEAD_SIZE,
     MONITOR_P, NORMAL, REG_SEND, SEND_SENDER, SMALL_INTEGER, SMALL_TUPLE, SPAWN_REPLY, SPAWN_REQUEST, VERSION,
@@ -38,11 +39,11 @@ pub struct FrameReader {
     atoms: Vec<Py<PyAny>>,
     /// Frames of length 0 received.
     pub ticks: u64,
-    /// Where messages go that no signal of the same read precedes. None: all become signals.
+    /// Where signals are applied that no signal object of the same read precedes. None: all become objects.
     pub direct: Option<Py<DirectDelivery>>,
     /// The frame that is decoded now is not preceded by a signal of the same read.
     is_first: bool,
-    /// Messages that became no signals.
+    /// Signals that were applied directly.
     pub delivered: u64,
 }
 
@@ -254,6 +255,9 @@ impl FrameReader {
                 let sender = read_pid(py, frame, &mut pos, atoms)?;
                 let alias = read_ref(py, frame, &mut pos, atoms)?;
                 let message = decode(py, frame, &mut pos, atoms)?.unbind();
+                if self.deliver_to_alias(py, &alias, &message) {
+                    return Ok(None);
+                }
                 made(
                     py,
                     SendAliasSignal {
@@ -271,6 +275,9 @@ impl FrameReader {
                 }
                 let target = read_pid_or_name(py, frame, &mut pos, atoms)?;
                 let r#ref = read_ref(py, frame, &mut pos, atoms)?;
+                if self.is_monitor_applied(py, op, (&sender, &target, &r#ref)) {
+                    return Ok(None);
+                }
                 if op == MONITOR_P {
                     made(py, MonitorSignal { sender, target, r#ref })
                 } else {
@@ -298,7 +305,7 @@ impl FrameReader {
 
     fn direct_to_pid<'py>(&self, py: Python<'py>, to: &Term, message: &Term) -> Option<Bound<'py, Mailbox>> {
         let direct = self.direct.as_ref().filter(|_| self.is_first)?;
-        let mailbox = direct.get().mailbox_of_pid(py, to.bind(py))?;
+        let mailbox = direct.get().mailbox_of_pid(to.bind(py))?;
         is_ordinary(py, message).then_some(mailbox)
     }
 
@@ -320,6 +327,48 @@ impl FrameReader {
             error.write_unraisable(mailbox.py(), Some(mailbox.as_any()));
         }
         Ok(None)
+    }
+
+    /// Give a reply to the call that waits at an alias, or drop it. Return false if the router must do so. Nothing may follow that can
+    /// give up.
+    fn deliver_to_alias(&mut self, py: Python<'_>, alias: &Term, message: &Term) -> bool {
+        let Some(direct) = self.direct.as_ref().filter(|_| self.is_first) else {
+            return false;
+        };
+        let result = match direct.get().by_alias(alias.bind(py)) {
+            ByAlias::Process => return false,
+            ByAlias::Nowhere => Ok(()),
+            ByAlias::Call(wait) => Wait::set_result(&wait, reply_in(message.bind(py))),
+        };
+        self.delivered += 1;
+        if let Err(error) = result {
+            // The event loop is closed.
+            error.write_unraisable(py, Some(alias.bind(py)));
+        }
+        true
+    }
+
+    /// Apply a MONITOR_P or DEMONITOR_P. Return false if the router must do so.
+    fn is_monitor_applied(
+        &mut self,
+        py: Python<'_>,
+        op: u8,
+        (sender, target, reference): (&Term, &Term, &Term),
+    ) -> bool {
+        let Some(direct) = self.direct.as_ref().filter(|_| self.is_first) else {
+            return false;
+        };
+        let (sender, reference) = (sender.bind(py), reference.bind(py));
+        let applied = match op {
+            MONITOR_P => direct.get().monitor(sender, target.bind(py), reference),
+            _ => direct.get().demonitor(reference, sender).map(|()| true),
+        };
+        let is_applied = applied.unwrap_or_else(|error| {
+            error.write_unraisable(py, Some(reference)); // there was no memory
+            true
+        });
+        self.delivered += u64::from(is_applied);
+        is_applied
     }
 
     fn is_of_peer(&self, py: Python<'_>, pid: &Py<PyAny>) -> bool {
@@ -347,6 +396,14 @@ fn copied<'py>(py: Python<'py>, data: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
 }
 
 type Term = Py<PyAny>;
+
+/// The reply in `{Tag, Reply}`; the whole message if it has another form.
+fn reply_in<'py>(message: &Bound<'py, PyAny>) -> Bound<'py, PyAny> {
+    match message.cast_exact::<PyTuple>() {
+        Ok(pair) if pair.len() == 2 => pair.get_item(1).unwrap_or_else(|_| message.clone()),
+        _ => message.clone(),
+    }
+}
 
 fn made<'py, T: pyo3::PyClass<Frozen = pyo3::pyclass::boolean_struct::True>>(
     py: Python<'py>,

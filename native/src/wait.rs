@@ -93,7 +93,7 @@ impl Wait {
         self.is_done.load(Relaxed)
     }
 
-    fn set_result(slf: &Bound<'_, Self>, result: Bound<'_, PyAny>) -> PyResult<()> {
+    pub fn set_result(slf: &Bound<'_, Self>, result: Bound<'_, PyAny>) -> PyResult<()> {
         let result = (!result.is_none()).then(|| result.unbind());
         finish(slf, |state| state.result = result)
     }

@@ -1,4 +1,4 @@
-"""The native wire puts messages into mailboxes. All that it does must look as if the router had done it."""
+"""The native wire applies common signals itself. All that it does must look as if the router had done it."""
 
 import gc
 
@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from router_harness import RouterHarness
 
 from erlmesh import native
+from erlmesh.errors import Exit
 from erlmesh.proto.channel import Channel
-from erlmesh.proto.control import ExitSend, Link, Monitor, Send, SendAlias, SendName
+from erlmesh.proto.control import Demonitor, Down, ExitSend, Link, Monitor, Send, SendAlias, SendName
 from erlmesh.proto.flags import OFFERED
 from erlmesh.runtime.wakeups import Wait
 from erlmesh.terms import Atom, ImproperList, Pid, Ref
@@ -31,7 +32,7 @@ class Node(RouterHarness):
         self.remote = Channel("a@h", "b@h", OFFERED, now=0.0)
         self.channel = Channel("b@h", "a@h", OFFERED, now=0.0)
         if direct:
-            self.channel.deliver_to(self.router.registry.direct)
+            self.channel.deliver_to(self.router.state.direct)
 
     def read(self, *signals):
         """Receive the signals in one read. Return those that were not delivered directly."""
@@ -124,6 +125,84 @@ def test_an_answer_of_otp_23_ends_the_call():
     run(main())
 
 
+def monitors_of(node):
+    """All tables about monitored processes, in order."""
+    return [
+        {key: list(value.items()) if isinstance(value, dict) else value for key, value in table.items()}
+        for table in node.router.monitors.target_tables()
+    ]
+
+
+def test_monitors_of_living_processes_become_no_signals():
+    node = Node()
+    process = node.process("name")
+    other = Ref(B, 5, (2, 0, 0))
+
+    assert node.read(Monitor(X, process.pid, REF), Monitor(X, Atom("name"), other)) == []
+
+    assert node.router.monitors.monitored_by(process.pid) == [X, X]
+    assert node.channel.statistics().signals_in == 2
+    node.router.termination.terminate(process, BOOM)
+    assert node.router.peers[B].sent == [Down(process.pid, X, REF, BOOM), Down(Atom("name"), X, other, BOOM)]
+    assert monitors_of(node) == [{}, {}, {}]
+
+
+def test_a_removed_monitor_leaves_nothing_behind():
+    node = Node()
+    process = node.process()
+
+    assert node.read(Monitor(X, process.pid, REF), Demonitor(X, process.pid, REF)) == []
+
+    assert monitors_of(node) == [{}, {}, {}]
+
+
+def test_only_its_origin_removes_a_monitor():
+    node = Node()
+    process = node.process()
+    node.read(Monitor(X, process.pid, REF))
+
+    assert (
+        node.read(Demonitor(Pid(B, 65, 0, 5), process.pid, REF), Demonitor(X, process.pid, Ref(B, 5, (9, 9, 9)))) == []
+    )
+
+    assert node.router.monitors.monitored_by(process.pid) == [X]
+
+
+def test_a_monitor_of_no_process_is_answered_by_the_router():
+    node = Node()
+    signals = [Monitor(X, Atom("nobody"), REF), Monitor(X, Pid(A, 9999, 0, 1), Ref(B, 5, (2, 0, 0)))]
+
+    assert node.read(*signals) == signals
+
+    assert [down.reason for down in node.router.peers[B].sent] == [Atom("noproc")] * 2
+
+
+def test_a_reply_to_an_alias_ends_the_call_that_waits():
+    async def main():
+        node = Node()
+        process = node.process()
+        alias = node.router.registry.alias(process)
+        answer = process._pending_calls[alias] = Wait(node.router.wakeups)
+
+        assert node.read(SendAlias(X, alias, (ImproperList((Atom("alias"),), alias), 7))) == []
+
+        assert await answer == 7
+        assert content(process) == []
+
+    run(main())
+
+
+def test_a_message_to_an_alias_without_a_call_is_delivered_or_dropped():
+    node = Node()
+    process = node.process()
+    alias = node.router.registry.alias(process)
+
+    assert node.read(SendAlias(X, REF, 1)) == []
+    assert node.read(SendAlias(X, alias, 2)) == [SendAlias(X, alias, 2)]
+
+    assert content(process) == [2]
+
+
 def test_messages_before_an_invalid_frame_are_delivered():
     node = Node()
     process = node.process()
@@ -152,10 +231,14 @@ def test_a_node_and_its_wires_are_freed_together():
 
 
 NUMBERS = st.integers(0, 3)
+SIGNALS = [
+    *("pid", "name", "alias", "exit"),
+    *("monitor", "monitor name", "monitor again", "demonitor", "demonitor other"),
+]
 ACTIONS = st.one_of(
-    st.tuples(st.sampled_from(["pid", "name", "alias", "monitor", "exit"]), NUMBERS),
+    st.tuples(st.sampled_from(SIGNALS), NUMBERS),
     st.tuples(st.just("read"), st.just(0)),
-    st.tuples(st.sampled_from(["handler", "call", "no call", "unregister"]), NUMBERS),
+    st.tuples(st.sampled_from(["handler", "call", "call by alias", "no call", "unregister", "unalias"]), NUMBERS),
 )
 
 
@@ -168,6 +251,12 @@ class History:
         self.aliases = [self.node.router.registry.alias(process) for process in self.processes]
         self.handled = [[] for _ in range(4)]
         self.count = 0
+        self.refs = [REF]
+        self.answers = []
+
+    def new_ref(self):
+        self.refs.append(Ref(B, 5, (self.count, 0, 0)))
+        return self.refs[-1]
 
     def signal(self, kind, number):
         self.count += 1
@@ -176,7 +265,11 @@ class History:
             "pid": lambda: Send(X, pid, self.count),
             "name": lambda: SendName(X, Atom(f"p{number}"), self.count),
             "alias": lambda: SendAlias(X, self.aliases[number], self.count),
-            "monitor": lambda: Monitor(X, pid, Ref(B, 5, (self.count, 0, 0))),
+            "monitor": lambda: Monitor(X, pid, self.new_ref()),
+            "monitor name": lambda: Monitor(X, Atom(f"p{number}"), self.new_ref()),
+            "monitor again": lambda: Monitor(X, pid, self.refs[number % len(self.refs)]),
+            "demonitor": lambda: Demonitor(X, pid, self.refs[-1 - number % len(self.refs)]),
+            "demonitor other": lambda: Demonitor(Pid(B, 65, 0, 5), pid, self.refs[-1]),
             "exit": lambda: ExitSend(X, pid, BOOM),
         }[kind]()
 
@@ -186,6 +279,11 @@ class History:
             process._handler = self.handled[number].append if process.alive else None
         elif kind == "call":
             process._pending_calls[REF] = Wait(self.node.router.wakeups)
+        elif kind == "call by alias":
+            answer = process._pending_calls[self.aliases[number]] = Wait(self.node.router.wakeups)
+            self.answers.append(answer)
+        elif kind == "unalias":
+            self.node.router.registry.unalias(process, self.aliases[number])
         elif kind == "no call":
             process._pending_calls.clear()
         else:
@@ -194,7 +292,7 @@ class History:
     def play(self, actions):
         read = []
         for kind, number in actions:
-            if kind in ("pid", "name", "alias", "monitor", "exit"):
+            if kind in SIGNALS:
                 read.append(self.signal(kind, number))
                 continue
             self.node.read(*read)
@@ -206,8 +304,17 @@ class History:
             [(process.alive, content(process)) for process in self.processes],
             self.handled,
             self.node.router.peers[B].sent,
+            monitors_of(self.node),
+            [result_of(answer) for answer in self.answers],
             self.node.channel.statistics(),
         )
+
+
+def result_of(wait):
+    try:
+        return wait.result() if wait.done() else "waits"
+    except Exit as error:
+        return error.reason
 
 
 @given(st.lists(ACTIONS, max_size=30))

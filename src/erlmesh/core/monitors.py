@@ -7,7 +7,7 @@ registered name, and the DOWN signal names it in the same way. (OTP: ``erl_monit
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from erlmesh.proto.control import Demonitor, Down, Monitor
 from erlmesh.records import record
@@ -108,6 +108,13 @@ class Monitors:
         del self._target_by_ref[ref]
         _discard(self._targets_by_pid, process, ref)
         _discard(self._targets_by_origin_node, sender.node, ref)
+
+    def target_tables(self) -> tuple[dict[Ref, Pid], dict[Pid, Any], dict[Atom, Any]]:
+        """Return the tables by reference, by target and by origin node.
+
+        The native part changes them in place, as :meth:`monitor_received` and :meth:`demonitor_received` do.
+        """
+        return self._target_by_ref, self._targets_by_pid, self._targets_by_origin_node
 
     # Termination and loss
 

@@ -306,7 +306,7 @@ class Connections:
         if replaced is not None:
             self._tear_down(replaced, "wait_pending", DisconnectCause.REPLACED)
         channel = Channel(event.name, self._local_node.name, event.flags, now=now, net_ticktime=self._net_ticktime)
-        channel.deliver_to(self._router.registry.direct)
+        channel.deliver_to(self._router.state.direct)
         return channel
 
     def connection_ready(self, protocol: DistProtocol) -> None:

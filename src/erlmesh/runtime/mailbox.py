@@ -1,7 +1,7 @@
 """A queue with selective receive. It is synchronous: :class:`LocalProcess` awaits the :class:`Wait`.
 
 The native part has the same class. It is the one whose messages a connection delivers directly, see
-:attr:`ProcessRegistry.direct`.
+:attr:`NodeState.direct`.
 """
 
 from __future__ import annotations

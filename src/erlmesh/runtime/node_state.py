@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from erlmesh import native
 from erlmesh.core.identifiers import Identifiers
 from erlmesh.core.links import Links
 from erlmesh.core.monitors import Monitors
@@ -17,12 +18,12 @@ from erlmesh.proto.control import Signal
 from erlmesh.records import record
 from erlmesh.runtime.deadlines import Deadlines
 from erlmesh.runtime.delivery import Delivery
-from erlmesh.runtime.process import Backpressure
+from erlmesh.runtime.process import Backpressure, LocalProcess
 from erlmesh.runtime.registry import ProcessRegistry
 from erlmesh.runtime.wakeups import Wakeups
 from erlmesh.terms import Atom, Pid, Term
 
-__all__ = ["Dispatcher", "EnqueueSignal", "NodeState", "Peer"]
+__all__ = ["Dispatcher", "EnqueueSignal", "NodeState", "Peer", "direct_delivery"]
 
 
 class Peer(Backpressure, Protocol):
@@ -54,22 +55,49 @@ class NodeState:
     """When the processes that a message wakes up continue."""
     deadlines: Deadlines
     """The time limits of calls and receives."""
+    direct: object | None
+    """What applies common signals of a connection to these tables; see :func:`direct_delivery`."""
 
     @classmethod
     def empty(cls, identifiers: Identifiers) -> NodeState:
         """The state of an instance that has no process and no connection."""
-        node = identifiers.node
+        node, registry = identifiers.node, ProcessRegistry(identifiers)
+        monitors = Monitors(node)
         return cls(
             identifiers=identifiers,
-            registry=ProcessRegistry(identifiers),
+            registry=registry,
             delivery=Delivery(),
             links=Links(node),
-            monitors=Monitors(node),
+            monitors=monitors,
             spawn_requests=SpawnRequests(),
             peers={},
             wakeups=Wakeups(),
             deadlines=Deadlines(),
+            direct=direct_delivery(registry, monitors),
         )
+
+
+def direct_delivery(registry: ProcessRegistry, monitors: Monitors) -> object | None:
+    """Return an object for ``Wire.deliver_to``; None without the native part.
+
+    It looks at the tables for each signal, so it is never out of date. It does what the router would do, with the
+    signals that no other signal precedes in the read:
+
+    * a message to a living process without a handler and without pending calls: into its mailbox;
+    * a message to an alias: it ends the call that waits for it, or is dropped if the alias does not exist any more;
+    * a monitor of a living process, and its removal.
+    """
+    if native.module is None:
+        return None
+    identifiers = registry.identifiers
+    made: object = native.module.DirectDelivery(
+        identifiers.node,
+        identifiers.creation,
+        (registry.processes, registry.names, registry.aliases),
+        monitors.target_tables(),
+        LocalProcess,
+    )
+    return made
 
 
 class EnqueueSignal(Protocol):

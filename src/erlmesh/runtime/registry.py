@@ -2,26 +2,11 @@
 
 from __future__ import annotations
 
-from erlmesh import native
 from erlmesh.core.identifiers import Identifiers
 from erlmesh.runtime.process import LocalProcess
 from erlmesh.terms import Atom, Pid, Ref
 
-__all__ = ["ProcessRegistry", "direct_delivery"]
-
-
-def direct_delivery(
-    identifiers: Identifiers, processes: dict[int, LocalProcess], names: dict[Atom, LocalProcess]
-) -> object | None:
-    """Return an object for ``Wire.deliver_to``. It looks at these tables for each message, so it is never out of date.
-
-    It takes the messages that :meth:`Router.handle_signals` would put into the mailbox: those for a living process
-    without a handler and without pending calls, if no other signal precedes them in the read.
-    """
-    if native.module is None:
-        return None
-    made: object = native.module.DirectDelivery(identifiers.node, identifiers.creation, processes, names, LocalProcess)
-    return made
+__all__ = ["ProcessRegistry"]
 
 
 class ProcessRegistry:
@@ -36,8 +21,6 @@ class ProcessRegistry:
         """By number, ``pid.id | pid.serial << 32``. All pids here have the same node and creation."""
         self.names: dict[Atom, LocalProcess] = {}
         self.aliases: dict[Ref, LocalProcess] = {}
-        self.direct = direct_delivery(identifiers, self.processes, self.names)
-        """What delivers messages of a connection directly to these processes; None without the native part."""
         self._node = identifiers.node
         self._creation = identifiers.creation
 
