@@ -25,6 +25,7 @@ mod prefix_cache;
 mod pure;
 mod pure_refs;
 mod recv_buffer;
+mod reply_to;
 mod send_queue;
 mod signals;
 mod spawn_signals;
@@ -49,5 +50,6 @@ fn erlmesh_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<wait::Wait>()?;
     module.add_class::<mailbox::Mailbox>()?;
     module.add_class::<direct_delivery::DirectDelivery>()?;
+    reply_to::add_to(module)?;
     doors::add_to(module)
 }

@@ -10,6 +10,10 @@ ALIAS = Ref(Atom("a@h"), 1, (1, 2, 3))
 ALIASED = ImproperList((Atom("alias"),), ALIAS)
 
 
+REPLY_TO = pytest.mark.parametrize("reply_to", dict.fromkeys([gen.reply_to, gen.pure_reply_to]))
+
+
+@REPLY_TO
 @pytest.mark.parametrize(
     "tag",
     [
@@ -20,10 +24,11 @@ ALIASED = ImproperList((Atom("alias"),), ALIAS)
         ImproperList((ALIASED, Atom("more")), Atom("end")),
     ],
 )
-def test_reply_to_a_tag_with_an_alias_goes_to_the_alias(tag):
-    assert gen.reply_to((CALLER, tag)) == ALIAS
+def test_reply_to_a_tag_with_an_alias_goes_to_the_alias(tag, reply_to):
+    assert reply_to((CALLER, tag)) == ALIAS
 
 
+@REPLY_TO
 @pytest.mark.parametrize(
     "tag",
     [
@@ -38,8 +43,15 @@ def test_reply_to_a_tag_with_an_alias_goes_to_the_alias(tag):
         ImproperList((ImproperList((Atom("alias"),), 7),), ALIAS),
     ],
 )
-def test_reply_to_another_tag_goes_to_the_pid(tag):
-    assert gen.reply_to((CALLER, tag)) == CALLER
+def test_reply_to_another_tag_goes_to_the_pid(tag, reply_to):
+    assert reply_to((CALLER, tag)) == CALLER
+
+
+@REPLY_TO
+@pytest.mark.parametrize("caller", [(), (CALLER,), (CALLER, 1, 2), CALLER, 7])
+def test_reply_to_what_is_no_caller_raises(caller, reply_to):
+    with pytest.raises((TypeError, ValueError)):
+        reply_to(caller)
 
 
 def test_reply_to_our_own_call_goes_to_its_alias():

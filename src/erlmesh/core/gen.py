@@ -8,11 +8,12 @@ is dropped if the caller has stopped waiting. A cast is ``{'$gen_cast', Message}
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from erlmesh import native
 from erlmesh.terms import Atom, ImproperList, Pid, Ref, Term
 
-__all__ = ["ALIAS", "GEN_CALL", "GEN_CAST", "SYSTEM", "call", "cast", "is_system_message", "reply_to"]
+__all__ = ["ALIAS", "GEN_CALL", "GEN_CAST", "SYSTEM", "call", "cast", "is_system_message", "pure_reply_to", "reply_to"]
 
 GEN_CALL: Final = Atom("$gen_call")
 GEN_CAST: Final = Atom("$gen_cast")
@@ -42,7 +43,7 @@ def is_system_message(message: Term) -> bool:
     )
 
 
-def reply_to(caller: tuple[Pid, Term]) -> Pid | Ref:
+def pure_reply_to(caller: tuple[Pid, Term]) -> Pid | Ref:
     """Return where to send ``(tag, reply)`` for ``caller``, the ``{Pid, Tag}`` of a call."""
     pid, tag = caller
     alias = _alias_in(tag)
@@ -62,3 +63,10 @@ def _as_alias(term: Term) -> Ref | None:
         return None
     elements = term.elements
     return term.tail if len(elements) == 1 and elements[0] is ALIAS else None
+
+
+reply_to = pure_reply_to
+
+if not TYPE_CHECKING and native.module is not None:
+    # The same function in Rust. Type checkers see the Python function.
+    reply_to = native.module.reply_to
