@@ -329,6 +329,23 @@ def test_what_a_function_returns_after_it_ended_its_process_is_not_awaited(make)
 
 
 @with_node()
+async def test_the_task_of_an_async_function_ends_without_a_cancellation(node, block):
+    tasks = []
+
+    async def wait_once():
+        tasks.append(asyncio.current_task())
+        await asyncio.sleep(0)
+        return 7
+
+    node.expose(wait_once, as_="m")
+
+    assert await node.rpc(node.name, "m", "wait_once", []) == 7
+
+    await wait_until(tasks[0].done)
+    assert not tasks[0].cancelled()
+
+
+@with_node()
 async def test_a_process_that_ends_itself_and_then_waits_is_cancelled(node, block):
     log = []
 

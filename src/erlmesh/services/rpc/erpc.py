@@ -89,7 +89,8 @@ class _Call:
         self._mfa = mfa
         self._result = result
         self._is_monitored = is_monitored
-        self._was_monitored = is_monitored is not None and is_monitored(me.pid)
+        self._was_monitored: bool | None = None
+        """At the start of the call; None if nothing has asked yet, because only a call in a thread can be given up."""
 
     def start(self, functions: FunctionTable) -> Coroutine[Any, Any, None] | None:
         """Call the function. Return a coroutine for the rest if the process needs a task."""
@@ -105,12 +106,20 @@ class _Call:
             return self._await(outcome)
         if type(outcome) is Job:
             wait_without_task(self._me, outcome)
+            self._is_wanted()  # Note whether it is monitored now.
         else:
             self._finish(_answer_of_value(outcome, self._mfa))
         return None
 
     async def _await(self, outcome: Awaitable[Term]) -> None:
-        self._finish(await _answer_of_awaitable(outcome, self._mfa))
+        try:
+            value = await outcome
+        except (Exception, SystemExit) as error:  # sys.exit() ends the call, not the node
+            answer = _answer_of_error(error, self._mfa)
+        else:
+            answer = _answer_of_value(value, self._mfa)
+        self._me._task = None  # The task is about to finish: termination must not cancel it.
+        self._finish(answer)
 
     def _job_done(self, job: Job) -> None:
         """The function has returned in a thread, or could not be called."""
@@ -128,7 +137,10 @@ class _Call:
 
     def _is_wanted(self) -> bool:
         """Asked after a wait for a thread. A call that nobody monitored at its start is wanted, too."""
-        return not self._was_monitored or (self._is_monitored is not None and self._is_monitored(self._me.pid))
+        is_monitored = self._is_monitored is not None and self._is_monitored(self._me.pid)
+        if self._was_monitored is None:  # The call has just been started, and gets a thread at once.
+            self._was_monitored = is_monitored
+        return is_monitored or not self._was_monitored
 
     def _finish(self, answer: Answer) -> None:
         """Terminate the process with the result of the call."""
@@ -146,12 +158,8 @@ async def run_call(me: LocalProcess, apply: Apply, module: Term, function: Term,
     mfa = (module, function, arguments)
     if not _is_mfa(mfa):
         return _badarg(mfa)
-    return await _answer_of_awaitable(apply(me, *mfa), mfa)
-
-
-async def _answer_of_awaitable(awaitable: Awaitable[Term], mfa: MFA) -> Answer:
     try:
-        value = await awaitable
+        value = await apply(me, *mfa)
     except (Exception, SystemExit) as error:  # sys.exit() ends the call, not the node
         return _answer_of_error(error, mfa)
     return _answer_of_value(value, mfa)

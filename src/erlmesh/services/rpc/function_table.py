@@ -202,7 +202,7 @@ def _call(me: LocalProcess, exposed: _ExposedFunction, arguments: Sequence[Term]
 async def _run_coroutine(me: LocalProcess, exposed: _ExposedFunction, arguments: Sequence[Term]) -> Term:
     await ensure_task()  # A coroutine function may use asyncio before its first await.
     value = exposed.call(me, *arguments) if exposed.takes_process else exposed.call(*arguments)
-    if inspect.isawaitable(value):
+    if type(value) is CoroutineType or inspect.isawaitable(value):
         value = await value if me.alive else await _result_of(me, value)
     return _NIL if value is None else value
 
