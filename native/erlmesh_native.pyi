@@ -93,7 +93,7 @@ class DirectDelivery:
         node: Any,
         creation: int,
         registry: tuple[dict[int, Any], dict[Any, Any], dict[Any, Any]],
-        targets: tuple[dict[Any, Any], dict[Any, Any], dict[Any, Any]],
+        targets: tuple[dict[Any, Any], dict[Any, Any], dict[Any, Any], dict[Any, Any]],
         process_class: type,
     ) -> DirectDelivery: ...
 

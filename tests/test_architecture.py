@@ -18,6 +18,7 @@ FLOORS = [
     ["erlmesh.runtime"],
     ["erlmesh.services"],
     ["erlmesh.node"],
+    ["erlmesh.behaviours"],
     ["erlmesh.otp_functions"],
     ["erlmesh.testing"],
     ["erlmesh"],

@@ -38,6 +38,8 @@ struct TargetTables {
     by_pid: Py<PyDict>,
     /// `Monitors._targets_by_origin_node`
     by_origin_node: Py<PyDict>,
+    /// `NodeState.demonitor_callbacks`
+    callbacks: Py<PyDict>,
 }
 
 /// Where a message goes that was sent to an alias.
@@ -59,11 +61,11 @@ impl DirectDelivery {
         node: Py<PyAny>,
         creation: u32,
         registry: (Py<PyDict>, Py<PyDict>, Py<PyDict>),
-        targets: (Py<PyDict>, Py<PyDict>, Py<PyDict>),
+        targets: (Py<PyDict>, Py<PyDict>, Py<PyDict>, Py<PyDict>),
         process_class: &Bound<'_, PyAny>,
     ) -> PyResult<DirectDelivery> {
         let (processes, names, aliases) = registry;
-        let (by_ref, by_pid, by_origin_node) = targets;
+        let (by_ref, by_pid, by_origin_node, callbacks) = targets;
         Ok(DirectDelivery {
             node,
             creation,
@@ -74,6 +76,7 @@ impl DirectDelivery {
                 by_ref,
                 by_pid,
                 by_origin_node,
+                callbacks,
             },
             pid: Slot::new(process_class, "pid")?,
             mailbox: Slot::new(process_class, "_mailbox")?,
@@ -89,7 +92,8 @@ impl DirectDelivery {
         visit.call(&self.aliases)?;
         visit.call(&self.targets.by_ref)?;
         visit.call(&self.targets.by_pid)?;
-        visit.call(&self.targets.by_origin_node)
+        visit.call(&self.targets.by_origin_node)?;
+        visit.call(&self.targets.callbacks)
     }
 }
 
@@ -150,23 +154,27 @@ impl DirectDelivery {
         Ok(true)
     }
 
-    /// Do the same as `Monitors.demonitor_received`.
+    /// Do the same as `Monitors.demonitor_received`. Return false if there is a callback: then the router calls it.
     #[inline]
-    pub fn demonitor(&self, reference: &Bound<'_, PyAny>, origin: &Bound<'_, PyAny>) -> PyResult<()> {
+    pub fn demonitor(&self, reference: &Bound<'_, PyAny>, origin: &Bound<'_, PyAny>) -> PyResult<bool> {
         let py = origin.py();
+        let callbacks = self.targets.callbacks.bind(py);
+        if !callbacks.is_empty() && callbacks.contains(reference)? {
+            return Ok(false);
+        }
         let by_ref = self.targets.by_ref.bind(py);
         let by_pid = self.targets.by_pid.bind(py);
         let Some(pid) = by_ref.get_item(reference)? else {
-            return Ok(());
+            return Ok(true);
         };
         let Some(monitors) = by_pid.get_item(&pid)? else {
-            return Ok(());
+            return Ok(true);
         };
         let monitors = monitors.cast_into::<PyDict>()?;
         let entry = monitors.get_item(reference)?;
         let monitoring = entry.map(|entry| entry.cast_into::<PyTuple>()?.get_item(0));
         if !monitoring.transpose()?.is_some_and(|pid| is_same_pid(&pid, origin)) {
-            return Ok(()); // another process has made this monitor
+            return Ok(true); // another process has made this monitor
         }
         by_ref.del_item(reference)?;
         monitors.del_item(reference)?;
@@ -184,7 +192,7 @@ impl DirectDelivery {
                 by_origin_node.del_item(node)?;
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     #[inline]

@@ -361,7 +361,7 @@ impl FrameReader {
         let (sender, reference) = (sender.bind(py), reference.bind(py));
         let applied = match op {
             MONITOR_P => direct.get().monitor(sender, target.bind(py), reference),
-            _ => direct.get().demonitor(reference, sender).map(|()| true),
+            _ => direct.get().demonitor(reference, sender),
         };
         let is_applied = applied.unwrap_or_else(|error| {
             error.write_unraisable(py, Some(reference)); // there was no memory

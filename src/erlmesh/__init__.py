@@ -15,6 +15,7 @@ TYPE_CHECKING = False  # type checkers take it as true; `typing` is not imported
 if TYPE_CHECKING:
     from typing import Final
 
+    from erlmesh.behaviours.gen_server import NO_REPLY, Caller, GenServer, blocking
     from erlmesh.errors import (
         CalleeExited,
         CallError,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         NodeStartError,
         NoProcess,
         NoSuchGroup,
+        ProcessStartError,
         RemoteError,
         RemoteExit,
         RemoteThrow,
@@ -49,10 +51,11 @@ if TYPE_CHECKING:
     from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref, SendableTerm, Term
 
 _EXPORTS: Final = {
+    "erlmesh.behaviours.gen_server": "NO_REPLY Caller GenServer blocking",
     "erlmesh.errors": (
         "CalleeExited CallError CallTimeout CodecError ConnectError DecodeError EmptyGroup EncodeError "
         "ErlangError ErlmeshError Exit GroupError HandshakeRefused NoConnection NodeNotAlive NodeStartError "
-        "NoProcess NoSuchGroup RemoteError RemoteExit RemoteThrow Throw Undef"
+        "NoProcess NoSuchGroup ProcessStartError RemoteError RemoteExit RemoteThrow Throw Undef"
     ),
     "erlmesh.net.epmd": "Epmd",
     "erlmesh.net.resolvers": "FixedPort NoEpmd StaticResolver",
@@ -64,11 +67,13 @@ _EXPORTS: Final = {
 }
 
 __all__ = [
+    "NO_REPLY",
     "Atom",
     "BitString",
     "CallError",
     "CallTimeout",
     "CalleeExited",
+    "Caller",
     "CodecError",
     "ConnectError",
     "DecodeError",
@@ -81,6 +86,7 @@ __all__ = [
     "Export",
     "FixedPort",
     "Fun",
+    "GenServer",
     "GroupError",
     "HandshakeRefused",
     "ImproperList",
@@ -98,6 +104,7 @@ __all__ = [
     "Pid",
     "Port",
     "Process",
+    "ProcessStartError",
     "Ref",
     "RemoteError",
     "RemoteExit",
@@ -107,6 +114,7 @@ __all__ = [
     "Term",
     "Throw",
     "Undef",
+    "blocking",
     "expose",
 ]
 

@@ -11,6 +11,7 @@
     ├── ConnectError             no connection could be made; says which step failed and what to do
     │   ├── HandshakeRefused     one of the two nodes refused the connection
     │   └── HandshakeTimeout     the handshake did not complete in time
+    ├── ProcessStartError        a GenServer or Supervisor did not start; has the reason, a term
     ├── NodeNotAlive             the node was never started, or has stopped
     ├── CallError                a call got no result
     │   ├── NoProcess            the called process or registered name does not exist
@@ -56,6 +57,7 @@ __all__ = [
     "NoSuchGroup",
     "NodeNotAlive",
     "NodeStartError",
+    "ProcessStartError",
     "ProtocolError",
     "RemoteError",
     "RemoteExit",
@@ -169,6 +171,14 @@ class RemoteError(CallError):
         super().__init__(message)
         self.reason = reason
         self.stack = stack
+
+
+class ProcessStartError(ErlmeshError):
+    """``init`` of a server failed. ``reason`` is that of OTP's ``{error, Reason}``, as ``{already_started, Pid}``."""
+
+    def __init__(self, message: str, reason: Any) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class GroupError(ErlmeshError):

@@ -8,7 +8,24 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import assert_type
 
-from erlmesh import Atom, FixedPort, Joined, Left, Map, Node, NodeConfig, Pid, Process, Ref, SendableTerm, expose
+from erlmesh import (
+    NO_REPLY,
+    Atom,
+    Caller,
+    FixedPort,
+    GenServer,
+    Joined,
+    Left,
+    Map,
+    Node,
+    NodeConfig,
+    Pid,
+    Process,
+    Ref,
+    SendableTerm,
+    Term,
+    expose,
+)
 
 
 @expose
@@ -78,3 +95,18 @@ async def main(pid: Pid) -> None:
         assert_type(node.whereis("member"), Pid | None)
         assert_type(node.pg.get_members("greeters"), list[Pid])
         await node.rpc("b@127.0.0.1", "lists", "sum", 3)  # type: ignore[arg-type]
+
+
+class Adder(GenServer):
+    def init(self, start: int) -> None:
+        self.sum = start
+
+    async def handle_call(self, request: Term, caller: Caller) -> object:
+        self.reply(caller, self.sum)
+        return NO_REPLY
+
+
+async def start_adder(me: Process) -> None:
+    assert_type(await Adder.start_link(me, 5, name="adder"), Pid)
+    await Adder.start_link(me, title="adder")  # type: ignore[call-arg]
+    await Adder.start_link("me")  # type: ignore[arg-type]

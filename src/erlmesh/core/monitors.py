@@ -155,6 +155,10 @@ class Monitors:
         """True if a process monitors the local ``process``."""
         return process in self._targets_by_pid
 
+    def has_target(self, ref: Ref) -> bool:
+        """True if ``ref`` monitors a local process."""
+        return ref in self._target_by_ref
+
     def monitored_by(self, process: Pid) -> list[Pid]:
         """Return the processes that monitor the local ``process``."""
         return [origin for origin, _ in self._targets_by_pid.get(process, {}).values()]

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from erlmesh import native
@@ -21,7 +22,7 @@ from erlmesh.runtime.delivery import Delivery
 from erlmesh.runtime.process import Backpressure, LocalProcess
 from erlmesh.runtime.registry import ProcessRegistry
 from erlmesh.runtime.wakeups import Wakeups
-from erlmesh.terms import Atom, Pid, Term
+from erlmesh.terms import Atom, Pid, Ref, Term
 
 __all__ = ["Dispatcher", "EnqueueSignal", "NodeState", "Peer", "direct_delivery"]
 
@@ -57,12 +58,15 @@ class NodeState:
     """The time limits of calls and receives."""
     direct: object | None
     """What applies common signals of a connection to these tables; see :func:`direct_delivery`."""
+    demonitor_callbacks: dict[Ref, Callable[[], object]]
+    """What is called when the origin of a monitor of a local process gives it up, or is lost. Mostly empty."""
 
     @classmethod
     def empty(cls, identifiers: Identifiers) -> NodeState:
         """The state of an instance that has no process and no connection."""
         node, registry = identifiers.node, ProcessRegistry(identifiers)
         monitors = Monitors(node)
+        demonitor_callbacks: dict[Ref, Callable[[], object]] = {}
         return cls(
             identifiers=identifiers,
             registry=registry,
@@ -73,11 +77,14 @@ class NodeState:
             peers={},
             wakeups=Wakeups(),
             deadlines=Deadlines(),
-            direct=direct_delivery(registry, monitors),
+            direct=direct_delivery(registry, monitors, demonitor_callbacks),
+            demonitor_callbacks=demonitor_callbacks,
         )
 
 
-def direct_delivery(registry: ProcessRegistry, monitors: Monitors) -> object | None:
+def direct_delivery(
+    registry: ProcessRegistry, monitors: Monitors, demonitor_callbacks: dict[Ref, Callable[[], object]]
+) -> object | None:
     """Return an object for ``Wire.deliver_to``; None without the native part.
 
     It looks at the tables for each signal, so it is never out of date. It does what the router would do, with the
@@ -85,7 +92,7 @@ def direct_delivery(registry: ProcessRegistry, monitors: Monitors) -> object | N
 
     * a message to a living process without a handler and without pending calls: into its mailbox;
     * a message to an alias: it ends the call that waits for it, or is dropped if the alias does not exist any more;
-    * a monitor of a living process, and its removal.
+    * a monitor of a living process, and its removal, unless it has a callback.
     """
     if native.module is None:
         return None
@@ -94,7 +101,7 @@ def direct_delivery(registry: ProcessRegistry, monitors: Monitors) -> object | N
         identifiers.node,
         identifiers.creation,
         (registry.processes, registry.names, registry.aliases),
-        monitors.target_tables(),
+        (*monitors.target_tables(), demonitor_callbacks),
         LocalProcess,
     )
     return made

@@ -108,6 +108,12 @@ class ProcessOps(Protocol):
     def message_observed(self, process: LocalProcess, message: Term) -> None:
         """Count or print a message that ``process`` has received, for ``sys:trace`` and others."""
 
+    def monitors_with(self, ref: Ref) -> bool:
+        """True while the monitor ``ref`` of a local process exists: a caller waits for its answer."""
+
+    def on_demonitor(self, ref: Ref, callback: Callable[[], object] | None) -> None:
+        """Call ``callback()`` when the origin gives up the monitor ``ref``, or is lost. None removes the callback."""
+
     def alias(self, process: LocalProcess) -> Ref: ...
 
     def unalias(self, process: LocalProcess, ref: Ref) -> bool: ...

@@ -49,6 +49,16 @@ class NodeProcessOps:
     def now(self) -> float:
         return asyncio.get_running_loop().time()
 
+    def monitors_with(self, ref: Ref) -> bool:
+        return self._router.monitors.has_target(ref)
+
+    def on_demonitor(self, ref: Ref, callback: Callable[[], object] | None) -> None:
+        callbacks = self._router.state.demonitor_callbacks
+        if callback is None:
+            callbacks.pop(ref, None)
+        else:
+            callbacks[ref] = callback
+
     # Most nodes never get a system message, so the module that answers them is imported for the first one.
 
     def system_message(self, process: LocalProcess, message: Term) -> None:

@@ -73,6 +73,7 @@ class Router:
         self.delivery = state.delivery
         self.wakeups = state.wakeups
         self.deadlines = state.deadlines
+        self._demonitor_callbacks = state.demonitor_callbacks
         self.enqueue = enqueue
         self.signal_sender = SignalSender(state, self)
         self.gen_calls = GenCalls(state, self, self.signal_sender)
@@ -246,6 +247,10 @@ class Router:
 
     def _on_demonitor(self, signal: Demonitor, _peer: Atom) -> None:
         self.monitors.demonitor_received(signal.ref, signal.sender)
+        if self._demonitor_callbacks:
+            callback = self._demonitor_callbacks.get(signal.ref)
+            if callback is not None and not self.monitors.has_target(signal.ref):
+                callback()
 
     def _on_down(self, signal: Down, peer: Atom) -> None:
         entry = self.monitors.down_received(signal.ref, peer)

@@ -27,7 +27,9 @@ __all__ = [
     "answer_for_handler",
     "answer_now",
     "answer_system_message",
+    "charlist",
     "message_observed",
+    "observe",
     "status_lines",
 ]
 
@@ -105,14 +107,14 @@ class PlainCallbacks:
 
     def format_status(self, sys_state: Atom, events: list[Term]) -> Term:
         """See :class:`SystemCallbacks`."""
-        messages = (_text("Messages"), len(self._process._mailbox))
+        messages = (charlist("Messages"), len(self._process._mailbox))
         return status_lines(f"Status for {self._process.label}", sys_state, self.parent, events, messages)
 
 
 def status_lines(header: str, sys_state: Atom, parent: Pid, events: list[Term], *more: Term) -> Term:
     """The last element of a status as ``gen_server`` forms it. Its texts are charlists."""
-    data = [(_text("Status"), sys_state), (_text("Parent"), parent), (_text("Logged events"), events)]
-    return [(Atom("header"), _text(header)), (Atom("data"), data), (Atom("data"), list(more))]
+    data = [(charlist("Status"), sys_state), (charlist("Parent"), parent), (charlist("Logged events"), events)]
+    return [(Atom("header"), charlist(header)), (Atom("data"), data), (Atom("data"), list(more))]
 
 
 def answer_now(process: LocalProcess) -> None:
@@ -179,5 +181,6 @@ def _local_time() -> Term:
     return (tuple(now[:3]), tuple(now[3:6]))
 
 
-def _text(text: str) -> list[int]:
-    return list(text.encode())
+def charlist(text: str) -> list[int]:
+    """The text as Erlang's string: a list of code points."""
+    return [ord(character) for character in text]

@@ -104,6 +104,9 @@ class Termination:
         # All tables are emptied before any signal is applied: a process that gets one may monitor that node again.
         downs = state.monitors.connection_lost(node, NOCONNECTION)
         pending = self._spawn_client.pending_on(node)
+        for ref, callback in list(state.demonitor_callbacks.items()):
+            if not state.monitors.has_target(ref):
+                callback()
         for exit_signal in exits:
             apply(exit_signal, node)
         for down in downs:

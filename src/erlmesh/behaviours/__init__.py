@@ -1,0 +1,1 @@
+"""OTP's behaviours as classes: GenServer and Supervisor."""

@@ -1,0 +1,340 @@
+"""GenServer: a process that answers calls, as OTP's ``gen_server`` and Elixir's ``GenServer`` (gen_server.erl).
+
+One message at a time goes to one method::
+
+    {'$gen_call', From, Request}     handle_call(request, caller)    returns the reply
+    {'$gen_cast', Request}           handle_cast(request)
+    any other message                handle_info(message)
+    {system, From, Request}          answered by erlmesh.runtime.system_messages
+    {'EXIT', Parent, Reason}         terminate(reason), then the end
+
+Each method is a plain or an ``async`` function. While an ``async`` method waits, later messages wait too, as in OTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from inspect import iscoroutinefunction
+from typing import Any, ClassVar, Final, Literal, TypeAlias
+
+from erlmesh.behaviours.pending_work import PendingWork
+from erlmesh.behaviours.server_system import ServerCallbacks
+from erlmesh.behaviours.starting import start_process
+from erlmesh.behaviours.ticks import Tick, Ticks
+from erlmesh.core.exit_reasons import NORMAL
+from erlmesh.core.gen import GEN_CALL, GEN_CAST
+from erlmesh.errors import Exit
+from erlmesh.node import Node, Process
+from erlmesh.runtime.exceptions import exit_reason
+from erlmesh.runtime.system_messages import ProcessSystem, observe
+from erlmesh.runtime.thread_pool import PoolFull, ThreadPool
+from erlmesh.terms import Atom, Pid, Term
+
+__all__ = ["NO_REPLY", "Caller", "GenServer", "blocking"]
+
+log = logging.getLogger("erlmesh.gen_server")
+
+Caller: TypeAlias = "tuple[Pid, Term]"
+"""Who has called: OTP's ``From``. Pass it to :meth:`GenServer.reply` as it is."""
+
+ERROR: Final = Atom("error")
+UNKNOWN_CALL: Final = Atom("unknown_call")
+OVERLOADED: Final = (ERROR, Atom("overloaded"))
+TIMEOUT_REPLY: Final = (ERROR, Atom("timeout"))
+EXIT: Final = Atom("EXIT")
+IN, OUT, NOREPLY = Atom("in"), Atom("out"), Atom("noreply")
+
+
+class _NoReply:
+    def __repr__(self) -> str:
+        return "NO_REPLY"
+
+
+NO_REPLY: Final = _NoReply()
+"""Returned by ``handle_call``: the server replies later with :meth:`GenServer.reply`."""
+
+
+def blocking(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Run a plain handler in a thread of the server's pool (``threads``): it may compute, sleep and read files.
+
+    The server handles no other message meanwhile. If all threads and the queue are full, a call is answered with
+    ``{error, overloaded}``.
+    """
+    if iscoroutinefunction(method):
+        raise TypeError(f"{method.__qualname__} is a coroutine function: it runs in the event loop")
+    method.__erlmesh_blocking__ = True  # type: ignore[attr-defined] # a mark that only this module reads
+    return method
+
+
+class GenServer:
+    """Override the methods below, and start it with ``await Counter.start_link(me, 5, name="counter")``."""
+
+    call_timeout: ClassVar[float | None] = None
+    """Seconds that ``handle_call`` may take. After them it is cancelled and the caller gets ``{error, timeout}``."""
+    max_mailbox: ClassVar[int | None] = None
+    """If more messages wait, a call is answered with ``{error, overloaded}`` and ``handle_call`` does not run."""
+    threads: ClassVar[int] = 1
+    """The size of the pool for :func:`blocking` handlers."""
+
+    me: Process
+    """The process of the server. Use it only within the methods of the server."""
+
+    _stop: tuple[Term] | None
+    """The reason to end for, as soon as the method that runs now has returned."""
+
+    # To override
+
+    def init(self, *arguments: Any, **options: Any) -> Any:
+        """Prepare the server. ``start`` returns when this has returned.
+
+        An exception ends the server, and ``start`` raises ProcessStartError.
+        """
+
+    def handle_call(self, request: Term, caller: Caller) -> Any:
+        """Return the reply, or :data:`NO_REPLY`. None means that the request is unknown.
+
+        An unknown call is logged, and answered with ``{error, {unknown_call, Request}}``. (OTP's server crashes.)
+        """
+
+    def handle_cast(self, request: Term) -> Any:
+        """Handle a cast. By default it is logged."""
+        log.warning("%s: no handle_cast for %.200r", self.me.label, request)
+
+    def handle_info(self, message: Term) -> Any:
+        """Handle any other message. By default it is logged, as Elixir does."""
+        log.warning("%s: no handle_info for %.200r", self.me.label, message)
+
+    def handle_continue(self, argument: Any) -> Any:
+        """Handle the argument of :meth:`continue_with`, before any other message."""
+
+    def terminate(self, reason: Term) -> Any:
+        """Clean up. It is called before the end for ``reason``, unless an exit signal kills the process.
+
+        As in OTP, the server must trap exits (``self.me.trap_exit = True``) to be called when its parent ends it.
+        """
+
+    def get_state(self) -> Term:
+        """What ``sys:get_state`` and crash reports show. By default a map of the attributes."""
+        return {
+            Atom(name): value if _is_plain(value) else repr(value)
+            for name, value in vars(self).items()
+            if name != "me" and not name.startswith("_")
+        }
+
+    # Start and stop
+
+    @classmethod
+    async def start(
+        cls,
+        node: Node,
+        *arguments: Any,
+        name: Atom | str | None = None,
+        global_name: Term = None,
+        groups: Iterable[Term] = (),
+        timeout: float | None = None,
+    ) -> Pid:
+        """Start the server, without a link, and return its pid when ``init(*arguments)`` has returned.
+
+        ``name`` is registered on the node, ``global_name`` in the cluster (``global``). The server joins the ``groups``
+        of ``pg``. Raises ProcessStartError.
+        """
+        names: Any = {"name": name, "global_name": global_name, "groups": groups}
+        return await cls._start(node, arguments, **names, timeout=timeout, link=False)
+
+    @classmethod
+    async def start_link(
+        cls,
+        parent: Process,
+        *arguments: Any,
+        name: Atom | str | None = None,
+        global_name: Term = None,
+        groups: Iterable[Term] = (),
+        timeout: float | None = None,
+    ) -> Pid:
+        """Do the same as :meth:`start`, with a link to ``parent``: an ``init`` that fails sends an exit signal, too."""
+        names: Any = {"name": name, "global_name": global_name, "groups": groups}
+        return await cls._start(parent, arguments, **names, timeout=timeout, link=True)
+
+    @classmethod
+    async def _start(
+        cls,
+        starter: Node | Process,
+        arguments: tuple[Any, ...],
+        *,
+        name: Atom | str | None,
+        global_name: Term,
+        groups: Iterable[Term],
+        timeout: float | None,
+        link: bool,
+    ) -> Pid:
+        groups = list(groups)
+        parent = starter.pid if isinstance(starter, Process) and link else None
+
+        async def body(me: Process, started: Callable[[], None]) -> None:
+            server = cls.__new__(cls)
+            server._prepare(me, parent)
+            await server._run(arguments, global_name, groups, started)
+
+        body.__qualname__ = cls.__qualname__
+        return await start_process(starter, body, link=link, name=name, timeout=timeout)
+
+    def stop(self, reason: Term = NORMAL) -> None:
+        """End after the method that runs now. A reply that it returns is sent first."""
+        self._stop = (reason,)
+
+    # For the methods of the server
+
+    def reply(self, caller: Caller, answer: Any) -> None:
+        """Reply to a call for which ``handle_call`` returned :data:`NO_REPLY`. None becomes ``nil``."""
+        answer = Atom("nil") if answer is None else answer
+        self.me.reply(caller, answer)
+        if self.me._mailbox.held:
+            observe(self.me, (OUT, answer, caller[0]))
+
+    def reply_with(self, caller: Caller, work: Coroutine[Any, Any, Any]) -> _NoReply:
+        """Run ``work`` beside the server and reply with its result: ``return self.reply_with(caller, self.query(x))``.
+
+        It is cancelled if the caller terminates, gives up, or its node is lost, and when the server ends. If it raises
+        an exception, the caller gets ``{error, {Name, Text}}`` and the exception is logged.
+        """
+        self._pending.start(caller, work)
+        return NO_REPLY
+
+    def is_waiting(self, caller: Caller) -> bool:
+        """False if the caller has terminated, has given up, or has its answer. (OTP 23 and before: always True.)"""
+        return self._pending.is_waiting(caller)
+
+    def continue_with(self, argument: Any) -> None:
+        """Call ``handle_continue(argument)`` after the method that runs now, before any other message."""
+        self._continuations.append(argument)
+
+    def every(self, seconds: float, method: Callable[[], Any], *, overlap: Literal["skip", "queue"] = "skip") -> Tick:
+        """Call ``method()`` every ``seconds``, as if a message came. ``cancel()`` of the result ends it.
+
+        If the server is busy for longer, ``skip`` makes one call for all ticks that were missed, ``queue`` makes each.
+        """
+        return self._ticks.start(seconds, method, overlap)
+
+    # The loop
+
+    def _prepare(self, me: Process, parent: Pid | None) -> None:
+        """Set the attributes that the methods above use. A subclass may have no ``super().__init__``."""
+        self.me = me
+        self._parent = parent or me.pid
+        self._stop = None
+        self._continuations: list[Any] = []
+        self._pending = PendingWork(self)
+        self._ticks = Ticks(me)
+        self._pool: ThreadPool | None = None
+        me._system = ProcessSystem(me, ServerCallbacks(self, self._parent), _raise_exit)
+
+    async def _run(
+        self, arguments: tuple[Any, ...], global_name: Term, groups: list[Term], started: Callable[[], None]
+    ) -> None:
+        last: Term = None
+        try:
+            await self._call(self.init, *arguments)
+            await self._register(global_name, groups)
+            if self._stop is None:
+                started()
+            while (stop := await self._continue()) is None:
+                last = await self.me.receive()
+                await self._handle(last)
+            reason = stop[0]
+        except Exit as error:
+            reason = error.reason
+        except Exception as error:
+            reason = exit_reason(error)
+            log.exception("GenServer %s terminating\nlast message: %.500r", self.me.label, last)
+        await self._end(reason)
+
+    async def _continue(self) -> tuple[Term] | None:
+        """Call ``handle_continue`` as often as it was asked for. Return the reason to end, if there is one."""
+        while self._continuations and self._stop is None:
+            await self._call(self.handle_continue, self._continuations.pop(0))
+        return self._stop
+
+    async def _register(self, global_name: Term, groups: list[Term]) -> None:
+        node, pid = self.me.node, self.me.pid
+        if global_name is not None and not await node.global_.register(global_name, pid):
+            raise Exit((Atom("already_started"), node.global_.whereis(global_name) or Atom("undefined")))
+        for group in groups:
+            node.pg.join(group, pid)
+
+    async def _end(self, reason: Term) -> None:
+        """Call ``terminate`` and exit with ``reason``."""
+        self._ticks.close()
+        self._pending.close()
+        try:
+            await self._call(self.terminate, reason)
+        except Exit as error:
+            reason = error.reason
+        except Exception as error:
+            log.exception("GenServer %s: exception in terminate", self.me.label)
+            reason = exit_reason(error)
+        finally:
+            if self._pool is not None:
+                self._pool.close()
+        raise Exit(reason)
+
+    async def _handle(self, message: Term) -> None:
+        if type(message) is tuple and message:
+            kind = message[0]
+            if kind is GEN_CALL and len(message) == 3:
+                await self._handle_call(message[2], message[1])
+                return
+            if kind is GEN_CAST and len(message) == 2:
+                await self._call(self.handle_cast, message[1])
+                return
+            if kind is EXIT and len(message) == 3 and message[1] == self._parent:
+                raise Exit(message[2])  # As in OTP: a server does not outlive its parent, also if it traps exits.
+        if type(message) is Tick:
+            await self._call(message.take())
+            return
+        await self._call(self.handle_info, message)
+
+    async def _handle_call(self, request: Term, caller: Caller) -> None:
+        if self.max_mailbox is not None and len(self.me._mailbox) > self.max_mailbox:
+            self.reply(caller, OVERLOADED)
+            return
+        try:
+            if self.call_timeout is None:
+                answer = await self._call(self.handle_call, request, caller)
+            else:
+                async with asyncio.timeout(self.call_timeout) as limit:
+                    answer = await self._call(self.handle_call, request, caller)
+        except PoolFull:
+            answer = OVERLOADED
+        except TimeoutError:
+            if self.call_timeout is None or not limit.expired():
+                raise
+            log.warning("%s: handle_call took longer than %g s: %.200r", self.me.label, self.call_timeout, request)
+            answer = TIMEOUT_REPLY
+        if answer is NO_REPLY:
+            return
+        if answer is None:
+            log.warning("%s: no handle_call for %.200r", self.me.label, request)
+            answer = (ERROR, (UNKNOWN_CALL, request))
+        self.reply(caller, answer)
+
+    async def _call(self, method: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a method of the server, in a thread if it is marked as blocking."""
+        if getattr(method, "__erlmesh_blocking__", False) and self.me.node.internals.function_pool is not None:
+            if self._pool is None:
+                self._pool = ThreadPool(f"{type(self).__name__} {self.me.pid}", self.threads, self.threads)
+            return await self._pool.run(method, *arguments)
+        result = method(*arguments)
+        if isinstance(result, Awaitable):
+            result = await result
+        return result
+
+
+def _raise_exit(reason: Term) -> None:
+    """End the server from within its `receive`."""
+    raise Exit(reason)
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, (int, float, str, bytes, Atom, Pid))

@@ -1,0 +1,82 @@
+"""The work that a server does for callers beside its loop. It ends with the caller's interest in it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any, Final, Protocol
+
+from erlmesh.core.gen import reply_to
+from erlmesh.errors import Exit
+from erlmesh.node import Process
+from erlmesh.terms import Atom, Pid, Ref, Term
+
+__all__ = ["PendingWork", "Replier"]
+
+log = logging.getLogger("erlmesh.gen_server")
+
+ERROR: Final = Atom("error")
+
+
+class Replier(Protocol):
+    """A GenServer, as the work needs it."""
+
+    me: Process
+
+    def reply(self, caller: tuple[Pid, Term], answer: Any) -> None: ...
+
+
+class PendingWork:
+    """The work of one server, by task.
+
+    A caller monitors the server while it waits (``gen:call``), and the reference of the monitor is in its tag. So the
+    monitor's end says that the caller has given up, has terminated, or that its node is lost.
+    """
+
+    def __init__(self, server: Replier) -> None:
+        self._server = server
+        self._tasks: dict[asyncio.Task[None], Ref | None] = {}
+
+    def is_waiting(self, caller: tuple[Pid, Term]) -> bool:
+        """False if the caller does not wait any more. True for a caller whose tag has no alias."""
+        ref = _alias_of(caller)
+        return ref is None or self._server.me._ops.monitors_with(ref)
+
+    def start(self, caller: tuple[Pid, Term], work: Coroutine[Any, Any, Any]) -> None:
+        """Run ``work`` in a task and reply with its result."""
+        ref = _alias_of(caller)
+        ops = self._server.me._ops
+        if not self.is_waiting(caller):
+            work.close()
+            return
+        task = asyncio.get_running_loop().create_task(self._run(caller, work))
+        self._tasks[task] = ref
+        if ref is not None:
+            ops.on_demonitor(ref, task.cancel)
+        task.add_done_callback(self._finished)
+
+    def close(self) -> None:
+        """Cancel all work: the server ends."""
+        for task in list(self._tasks):
+            task.cancel()
+
+    async def _run(self, caller: tuple[Pid, Term], work: Coroutine[Any, Any, Any]) -> None:
+        try:
+            answer = await work
+        except Exit as error:
+            answer = (ERROR, error.reason)
+        except Exception as error:
+            log.exception("%s: exception in the work for a caller", self._server.me.label)
+            answer = (ERROR, (Atom(type(error).__name__), str(error)))
+        self._server.reply(caller, answer)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        ref = self._tasks.pop(task)
+        if ref is not None:
+            self._server.me._ops.on_demonitor(ref, None)
+
+
+def _alias_of(caller: tuple[Pid, Term]) -> Ref | None:
+    target = reply_to(caller)
+    return target if type(target) is Ref else None

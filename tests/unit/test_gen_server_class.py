@@ -1,0 +1,472 @@
+"""The class GenServer, on an event loop with virtual time."""
+
+import asyncio
+
+import pytest
+
+from erlmesh import NO_REPLY, Atom, CalleeExited, CallTimeout, Exit, GenServer, ProcessStartError, blocking
+from erlmesh.testing.cluster import Cluster
+from erlmesh.testing.loop import run, run_iterations
+
+NORMAL, SHUTDOWN, KILL, ERROR, OK = map(Atom, ("normal", "shutdown", "kill", "error", "ok"))
+GET, INCREMENT, LATER, STOP, CRASH, SLOW = map(Atom, ("get", "increment", "later", "stop", "crash", "slow"))
+
+
+def with_node(test):
+    """Pass a node of a simulated cluster to the test."""
+
+    def wrapped():
+        async def main():
+            async with Cluster() as cluster:
+                (node,) = await cluster.start("a")
+                await test(node)
+
+        run(main)
+
+    wrapped.__name__, wrapped.__doc__ = test.__name__, test.__doc__
+    return wrapped
+
+
+class Counter(GenServer):
+    max_mailbox = None
+
+    def init(self, start=0, log=None):
+        self.count = start
+        self._log = [] if log is None else log
+        self._callers = []
+
+    def handle_call(self, request, caller):
+        match request:
+            case Atom("increment"):
+                self.count += 1
+                return self.count
+            case Atom("get"):
+                return self.count
+            case Atom("later"):
+                self._callers.append(caller)
+                return NO_REPLY
+            case Atom("stop"):
+                self.stop(SHUTDOWN)
+                return OK
+            case Atom("crash"):
+                raise ValueError("broken")
+            case Atom("slow"):
+                return self.reply_with(caller, self._slow())
+        return None
+
+    async def _slow(self):
+        try:
+            await asyncio.sleep(10)
+        except asyncio.CancelledError:
+            self._log.append("cancelled")
+            raise
+        return 42
+
+    def handle_cast(self, request):
+        match request:
+            case Atom("release"):
+                while self._callers:
+                    self.reply(self._callers.pop(0), self.count)
+            case int():
+                self.count = request
+            case (Atom("continue"), argument):
+                self.continue_with(argument)
+
+    def handle_info(self, message):
+        self._log.append(message)
+
+    def handle_continue(self, argument):
+        self._log.append(("continue", argument))
+
+    def terminate(self, reason):
+        self._log.append(("terminate", reason))
+
+
+@with_node
+async def test_calls_and_casts_are_handled_in_order(node):
+    pid = await Counter.start(node, 5)
+
+    node.send(pid, (Atom("$gen_cast"), 7))
+
+    assert await node.call(pid, INCREMENT) == 8
+    assert await node.call(pid, GET) == 8
+
+
+@with_node
+async def test_name_groups_and_global_name_are_registered_when_start_returns(node):
+    class Plain(Counter):
+        pass
+
+    from erlmesh import Node  # noqa: F401
+
+    pid = await Plain.start(node, name="counter")
+
+    assert node.whereis("counter") == pid
+    with pytest.raises(ProcessStartError) as raised:
+        await Plain.start(node, name="counter")
+    assert raised.value.reason == (Atom("already_started"), pid)
+
+
+@with_node
+async def test_unknown_call_is_answered_and_logged(node):
+    pid = await Counter.start(node)
+
+    answer = await node.call(pid, (Atom("what"), 1))
+
+    assert answer == (ERROR, (Atom("unknown_call"), (Atom("what"), 1)))
+    assert await node.call(pid, GET) == 0
+
+
+@with_node
+async def test_server_without_methods_answers_every_call_and_logs_the_rest(node):
+    class Empty(GenServer):
+        pass
+
+    pid = await Empty.start(node)
+    node.send(pid, (Atom("$gen_cast"), 7))
+    node.send(pid, 7)
+
+    assert await node.call(pid, 1) == (ERROR, (Atom("unknown_call"), 1))
+
+
+@with_node
+async def test_reply_can_come_later(node):
+    pid = await Counter.start(node, 3)
+    calls = [asyncio.ensure_future(node.call(pid, LATER)) for _ in range(2)]
+    await run_iterations()
+
+    node.send(pid, (Atom("$gen_cast"), Atom("release")))
+
+    assert await asyncio.gather(*calls) == [3, 3]
+
+
+@with_node
+async def test_init_that_raises_fails_the_start_and_sends_an_exit_to_the_parent(node):
+    class Failing(GenServer):
+        async def init(self):
+            await asyncio.sleep(1)
+            raise Exit(Atom("no_luck"))
+
+    got = []
+
+    async def parent(me):
+        me.trap_exit = True
+        try:
+            await Failing.start_link(me)
+        except ProcessStartError as error:
+            got.append(error.reason)
+        got.append((await me.receive(timeout=1))[2])
+
+    node.spawn(parent)
+    await asyncio.sleep(3)
+
+    assert got == [Atom("no_luck")] * 2
+
+
+@with_node
+async def test_start_that_takes_too_long_kills_the_server(node):
+    class Slow(GenServer):
+        async def init(self):
+            await asyncio.sleep(100)
+
+    with pytest.raises(ProcessStartError) as raised:
+        await Slow.start(node, name="slow", timeout=2)
+
+    assert raised.value.reason is Atom("timeout")
+    await run_iterations()
+    assert node.whereis("slow") is None
+
+
+@with_node
+async def test_stop_sends_the_reply_first_and_calls_terminate(node):
+    log = []
+    pid = await Counter.start(node, 0, log)
+
+    assert await node.call(pid, STOP) is OK
+    await run_iterations()
+
+    assert log == [("terminate", SHUTDOWN)]
+    assert not node.internals.is_alive(pid)
+
+
+@with_node
+async def test_exception_ends_the_server_with_its_reason(node):
+    log = []
+    pid = await Counter.start(node, 0, log)
+
+    with pytest.raises(CalleeExited) as raised:
+        await node.call(pid, CRASH)
+
+    (name, text), stack = raised.value.reason
+    assert (name, text) == (Atom("ValueError"), "broken")
+    assert stack
+    assert log[0][0] == "terminate"
+
+
+@with_node
+async def test_server_that_traps_exits_ends_with_its_parent_and_cleans_up(node):
+    log, pids = [], []
+
+    class Trapping(Counter):
+        def init(self):
+            super().init(0, log)
+            self.me.trap_exit = True
+
+    async def parent(me):
+        pids.append(await Trapping.start_link(me))
+        await me.receive()
+        raise Exit(Atom("gone"))
+
+    async def stranger(me):
+        me.link(pids[0])
+        raise Exit(Atom("other"))
+
+    parent_pid = node.spawn(parent)
+    await run_iterations(50)
+    node.spawn(stranger)
+    await run_iterations(50)
+    assert log[0][0] is Atom("EXIT")
+    assert node.internals.is_alive(pids[0])
+    node.send(parent_pid, 1)
+    await run_iterations(50)
+
+    assert log[1:] == [("terminate", Atom("gone"))]
+    assert not node.internals.is_alive(pids[0])
+
+
+@with_node
+async def test_continue_comes_before_the_next_message(node):
+    log = []
+    pid = await Counter.start(node, 0, log)
+
+    node.send(pid, (Atom("$gen_cast"), (Atom("continue"), 1)))
+    node.send(pid, Atom("message"))
+    await run_iterations()
+
+    assert log == [("continue", 1), Atom("message")]
+
+
+@with_node
+async def test_work_beside_the_loop_replies_and_the_server_answers_meanwhile(node):
+    pid = await Counter.start(node)
+    slow = asyncio.ensure_future(node.call(pid, SLOW, timeout=60))
+    await run_iterations()
+
+    assert await node.call(pid, GET) == 0
+    assert await slow == 42
+
+
+async def give_up(node, pid):
+    with pytest.raises(CallTimeout):
+        await node.call(pid, SLOW, timeout=1)
+
+
+async def die(node, pid):
+    async def caller(me):
+        await me.call(pid, SLOW, timeout=60)
+
+    caller = node.spawn(caller)
+    await run_iterations()
+    node.exit(caller, KILL)
+    await run_iterations()
+
+
+@pytest.mark.parametrize("leave", [give_up, die])
+def test_work_is_cancelled_when_its_caller_waits_no_longer(leave):
+    @with_node
+    async def test(node):
+        log = []
+        pid = await Counter.start(node, 0, log)
+
+        await leave(node, pid)
+        await run_iterations()
+
+        assert log == ["cancelled"]
+        assert await node.call(pid, GET) == 0
+        assert node.internals._router.state.demonitor_callbacks == {}
+
+    test()
+
+
+@with_node
+async def test_work_is_cancelled_when_the_server_ends(node):
+    log = []
+    pid = await Counter.start(node, 0, log)
+    call = asyncio.ensure_future(node.call(pid, SLOW, timeout=60))
+    await run_iterations()
+
+    assert await node.call(pid, STOP) is OK
+    with pytest.raises(CalleeExited):
+        await call
+    await run_iterations()
+
+    assert sorted(log, key=str) == [("terminate", SHUTDOWN), "cancelled"]
+    assert node.internals._router.state.demonitor_callbacks == {}
+
+
+@with_node
+async def test_call_that_takes_too_long_is_answered_and_the_server_goes_on(node):
+    class Limited(GenServer):
+        call_timeout = 2.0
+
+        async def handle_call(self, request, caller):
+            await asyncio.sleep(request)
+            return request
+
+    pid = await Limited.start(node)
+
+    assert await node.call(pid, 1) == 1
+    assert await node.call(pid, 3) == (ERROR, Atom("timeout"))
+    assert await node.call(pid, 1) == 1
+
+
+@with_node
+async def test_calls_above_the_mailbox_limit_are_refused(node):
+    class Busy(GenServer):
+        max_mailbox = 2
+
+        async def handle_call(self, request, caller):
+            await asyncio.sleep(1)
+            return request
+
+    pid = await Busy.start(node)
+
+    answers = await asyncio.gather(*(node.call(pid, number, timeout=60) for number in range(5)))
+
+    overloaded = (ERROR, Atom("overloaded"))
+    assert answers == [overloaded, overloaded, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("overlap", "calls"), [("skip", 4), ("queue", 6)])
+def test_ticks_that_were_missed_follow_the_overlap_policy(overlap, calls):
+    @with_node
+    async def test(node):
+        log = []
+
+        class Ticking(GenServer):
+            def init(self):
+                self._began = asyncio.get_running_loop().time()
+                self.tick = self.every(1.0, self.on_tick, overlap=overlap)
+
+            async def on_tick(self):
+                now = asyncio.get_running_loop().time() - self._began
+                if not log:
+                    await asyncio.sleep(3.5)
+                    now = 5
+                log.append(round(now))
+                if now >= 6:
+                    self.tick.cancel()
+
+        await Ticking.start(node)
+        await asyncio.sleep(10)
+
+        assert log[-1] == 6
+        assert len(log) == calls, log
+
+    test()
+
+
+@with_node
+async def test_tick_needs_a_period_and_a_known_policy(node):
+    for seconds, overlap in ((0, "skip"), (1, "both")):
+
+        class Wrong(GenServer):
+            def init(self, seconds=seconds, overlap=overlap):
+                self.every(seconds, print, overlap=overlap)
+
+        with pytest.raises(ProcessStartError, match="ValueError"):
+            await Wrong.start(node)
+
+
+@with_node
+async def test_sys_shows_the_state_of_a_server(node):
+    pid = await Counter.start(node, 5)
+    got = []
+    asker = node.spawn_handler(got.append)
+
+    async def ask(request):
+        got.clear()
+        asker.send(pid, (Atom("system"), (asker.pid, 1), request))
+        await run_iterations()
+        return got[0][1]
+
+    state = {Atom("count"): 5}
+    assert await ask(Atom("get_state")) == (OK, state)
+    status = await ask(Atom("get_status"))
+    assert status[2] == (Atom("module"), Atom("gen_server"))
+    assert status[3][4][2] == (Atom("data"), [([ord(letter) for letter in "State"], state)])
+    assert await ask((Atom("replace_state"), 1)) == (
+        ERROR,
+        (Atom("callback_failed"), (Atom("gen_server"), Atom("system_replace_state")), (ERROR, Atom("undef"))),
+    )
+
+
+@with_node
+async def test_stop_from_outside_calls_terminate_after_earlier_messages(node):
+    log = []
+    pid = await Counter.start(node, 0, log)
+    asker = node.spawn_handler(log.append)
+
+    asker.send(pid, Atom("first"))
+    asker.send(pid, (Atom("system"), (asker.pid, 1), (Atom("terminate"), Atom("enough"))))
+    await run_iterations()
+
+    assert log == [Atom("first"), (1, OK), ("terminate", Atom("enough"))]
+    assert not node.internals.is_alive(pid)
+
+
+@with_node
+async def test_system_message_during_init_waits_for_its_end(node):
+    log = []
+
+    class Slow(Counter):
+        async def init(self):
+            super().init(0, log)
+            await asyncio.sleep(2)
+            log.append("ready")
+
+    starting = asyncio.ensure_future(Slow.start(node, name="slow"))
+    await run_iterations()
+    asker = node.spawn_handler(log.append)
+    asker.send("slow", (Atom("system"), (asker.pid, 1), (Atom("terminate"), NORMAL)))
+    await starting
+    await run_iterations()
+
+    assert log == ["ready", (1, OK), ("terminate", NORMAL)]
+
+
+def test_blocking_refuses_a_coroutine_function():
+    async def handler(self):
+        pass
+
+    with pytest.raises(TypeError, match="coroutine function"):
+        blocking(handler)
+
+
+@pytest.mark.parametrize("leave", ["gives up", "is killed", "loses its node"])
+def test_work_is_cancelled_when_a_caller_on_another_node_leaves(leave):
+    async def main():
+        async with Cluster() as cluster:
+            a, b = await cluster.start("a", "b")
+            await cluster.run_on(b, lambda: b.ping(a.name))
+            log, pids = [], []
+
+            async def server(me):
+                pids.append(await Counter.start(a, 0, log))
+                await me.receive()
+
+            async def caller(me):
+                await me.call(pids[0], SLOW, timeout=2 if leave == "gives up" else 60)
+
+            a.spawn(server)
+            await cluster.wait_until(lambda: pids)
+            pid = b.spawn(caller)
+            await cluster.wait_until(lambda: a.internals._router.state.demonitor_callbacks)
+            if leave == "is killed":
+                b.exit(pid, KILL)
+            elif leave == "loses its node":
+                cluster.kill(b)
+            assert await cluster.wait_until(lambda: log == ["cancelled"]) < 5
+            assert a.internals._router.state.demonitor_callbacks == {}
+
+    run(main)
