@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import logging
 from contextlib import AsyncExitStack
 
 import pytest
@@ -9,7 +10,9 @@ from memory_network import MemoryNetwork, started
 
 from erlmesh.errors import CalleeExited, NoConnection, NodeNotAlive
 from erlmesh.net.dist_protocol import SEND_QUEUE_LIMIT
+from erlmesh.proto.flags import OFFERED
 from erlmesh.proto.handshake_driver import SETUP_TIMEOUT
+from erlmesh.proto.handshake_packets import encode_name, encode_reply
 from erlmesh.runtime import connections as module
 from erlmesh.runtime.connections import MAX_NODES
 from erlmesh.terms import Atom, Pid
@@ -38,7 +41,7 @@ def with_nodes(*names, **options):
                     assert connections._by_protocol == {}
                     assert len(connections._pending) == 0
                     assert not connections._tasks
-                    assert connections._pending_handshakes == {}
+                    assert len(connections._pending_handshakes) == 0
 
             run(main())
 
@@ -470,16 +473,18 @@ async def test_an_attempt_that_yields_to_an_incoming_connection_is_cancelled(net
 
 
 @with_nodes("a@h", "b@h")
-async def test_a_handshake_that_yields_to_a_newer_connection_is_closed(network, a, b):
+async def test_handshakes_under_one_name_are_closed_when_a_newer_one_has_proved_the_cookie(network, a, b):
     first, second = NameOnlyPeer(b"b@h"), NameOnlyPeer(b"b@h")
     await network.dial("memory", a.port, lambda: first)
     await run_iterations()
-
     await network.dial("memory", a.port, lambda: second)
     await run_iterations()
+    assert [peer.received[:5] for peer in (first, second)] == [b"\0\3sok"] * 2
 
-    assert second.received.startswith(b"\0\x10sok_simultaneous")
-    assert [pipe.is_open for pipe in network.pipes] == [False, True]
+    assert await b.connect("a@h")
+    await run_iterations()
+
+    assert [pipe.is_open for pipe in network.pipes] == [False, False, True]
 
 
 @with_nodes("a@h", "b@h")
@@ -512,16 +517,12 @@ async def test_after_an_incoming_handshake_fails_the_node_dials_for_its_waiting_
 
 
 @with_nodes("a@h", "b@h")
-async def test_signals_that_wait_only_for_an_incoming_connection_are_dropped_with_it(network, a, b):
+async def test_signals_that_may_not_dial_do_not_wait_for_who_only_says_a_name(network, a, b):
     await network.dial("memory", a.port, lambda: NameOnlyPeer(b"b@h"))
     await run_iterations()
     p, _ = recorder(a)
     p.send(("server", B), 1, connect=False)
 
-    network.pipes[0].ends[0].close()
-    await run_iterations(20)
-
-    assert a.nodes() == []
     assert len(a._connections._pending) == 0
 
 
@@ -616,15 +617,15 @@ async def test_a_connection_is_not_replaced_without_the_cookie(network, a, b):
 
 
 @with_nodes("a@h", "b@h")
-async def test_a_third_connection_during_a_replacement_is_closed_without_an_answer(network, a, b):
+async def test_every_connection_to_a_connected_node_is_answered_with_alive(network, a, b):
     await a.connect("b@h")
     second, third = NameOnlyPeer(b"b@h"), NameOnlyPeer(b"b@h")
     for peer in (second, third):
         await network.dial("memory", a.port, lambda peer=peer: peer)
         await run_iterations()
 
-    assert (second.received, third.received) == (b"\0\6salive", b"")
-    assert [pipe.is_open for pipe in network.pipes] == [True, True, False]
+    assert (second.received, third.received) == (b"\0\6salive", b"\0\6salive")
+    assert [pipe.is_open for pipe in network.pipes] == [True, True, True]
 
 
 @with_nodes("a@h", "b@h")
@@ -651,16 +652,126 @@ async def test_a_process_that_disconnects_on_nodeup_leaves_a_clean_table(network
 
 @with_nodes("a@h", "b@h")
 async def test_too_many_pending_handshakes_drop_the_oldest_and_a_node_still_connects(network, a, b):
-    for _ in range(module.MAX_PENDING_HANDSHAKES + 2):
+    limit = module.HANDSHAKES_PER_ADDRESS
+    for _ in range(limit + 2):
         await network.dial("memory", a.port, asyncio.Protocol)
     await run_iterations()
 
     assert [pipe.is_open for pipe in network.pipes[:3]] == [False, False, True]
     assert await b.connect("a@h")
-    assert len(a._connections._pending_handshakes) < module.MAX_PENDING_HANDSHAKES
+    assert len(a._connections._pending_handshakes) < limit
 
     await asyncio.sleep(SETUP_TIMEOUT + 1)
     assert len(network.open_pipes()) == 1
+
+
+class Stranger(asyncio.Protocol):
+    """Says a name and, if it has one, a wrong digest. It never knows the cookie."""
+
+    def __init__(self, name, digest=None):
+        self.name, self.digest, self.closed = name, digest, False
+
+    def connection_made(self, transport):
+        self.transport = transport
+        self.send(encode_name(OFFERED, 4, self.name))
+
+    def data_received(self, data):
+        if self.digest is not None and b"N" in data[2:]:
+            self.send(encode_reply(1, self.digest))
+
+    def connection_lost(self, _error):
+        self.closed = True
+
+    def send(self, packet):
+        self.transport.write(len(packet).to_bytes(2, "big") + packet)
+
+
+async def call_as(network, node, name, digest=None):
+    stranger = Stranger(name, digest)
+    await network.dial("memory", node.port, lambda: stranger)
+    await run_iterations()
+    return stranger
+
+
+@pytest.mark.parametrize("names", [("a@h", "b@h"), ("b@h", "a@h")])
+def test_a_node_connects_although_strangers_say_its_name(names):
+    async def main():
+        network = MemoryNetwork()
+        async with started(network, names[0]) as node, started(network, names[1]) as peer:
+            strangers = [await call_as(network, node, names[1]) for _ in range(3)]
+
+            assert await peer.connect(names[0])
+            assert node.nodes() == [names[1]]
+            await run_iterations()
+            assert all(each.closed for each in strangers)
+            await call_as(network, node, names[1])
+            assert node.nodes() == [names[1]]
+            peer.disconnect(names[0])
+            assert await peer.connect(names[0])
+
+    run(main())
+
+
+@pytest.mark.parametrize("names", [("a@h", "b@h"), ("b@h", "a@h")])
+def test_a_node_is_reached_although_strangers_say_its_name(names):
+    async def main():
+        network = MemoryNetwork()
+        async with started(network, names[0]) as node, started(network, names[1]):
+            network.gates[names[1]] = asyncio.Event()
+            first = await call_as(network, node, names[1])
+            attempt = asyncio.ensure_future(node.connect(names[1]))
+            await asyncio.sleep(module.CANDIDATE_GRACE)
+            await call_as(network, node, names[1])
+            network.gates[names[1]].set()
+
+            assert await attempt
+            await run_iterations()
+            assert first.closed
+
+    run(main())
+
+
+@with_nodes("a@h")
+async def test_a_call_to_a_node_that_is_down_fails_although_strangers_say_its_name(network, a):
+    await call_as(network, a, "b@h")
+
+    started_at = asyncio.get_running_loop().time()
+    assert not await a.connect("b@h")
+    assert asyncio.get_running_loop().time() - started_at <= module.CANDIDATE_GRACE + 0.1
+
+
+@with_nodes("a@h", "b@h")
+async def test_wrong_cookies_are_slowed_down_and_logged_a_few_times(network, a, b):
+    loop = asyncio.get_running_loop()
+    records = []
+    handler = logging.Handler()
+    handler.emit = records.append
+    module.log.addHandler(handler)
+    try:
+        end, guesses = loop.time() + 60, 0
+        while loop.time() < end:
+            stranger = await call_as(network, a, f"x{guesses}@h", bytes(16))
+            while not stranger.closed:
+                await asyncio.sleep(0.01)
+            guesses += 1
+    finally:
+        module.log.removeHandler(handler)
+
+    assert 55 < guesses < 75
+    assert 0 < len([record for record in records if record.levelno >= logging.WARNING]) < 10
+    started_at = loop.time()
+    assert await b.connect("a@h")
+    assert loop.time() - started_at <= 1.0
+
+
+@with_nodes("a@h", "b@h")
+async def test_guesses_at_once_are_refused_unchecked_and_a_known_node_gets_in(network, a, b):
+    assert await b.connect("a@h")
+    b.disconnect("a@h")
+    strangers = [await call_as(network, a, f"x{number}@h", bytes(16)) for number in range(100)]
+
+    assert await b.connect("a@h")
+    assert len([each for each in strangers if not each.closed]) <= 31
 
 
 def test_a_hidden_node_is_connected_and_not_in_nodes():

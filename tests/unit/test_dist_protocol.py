@@ -56,6 +56,9 @@ class Delegate:
         self.events = asyncio.Queue()
         self.ended = None
 
+    def transport_connected(self, protocol):
+        pass
+
     def handshake_completed(self, protocol, event, now):
         return Channel(event.name, LOCAL, event.flags, now=now, net_ticktime=self.ticktime)
 

@@ -18,6 +18,8 @@ from erlmesh.proto.handshake import (
     LocalNode,
     SimultaneousConnect,
     Status,
+    TooManyGuesses,
+    WrongCookie,
     accept,
     digest,
     initiate,
@@ -598,3 +600,85 @@ def test_a_packet_that_waited_in_the_socket_extends_the_deadline_once():
     assert initiator.next_deadline() == 7.5
     (event,) = initiator.handle_timeout(7.5)
     assert type(event.error) is HandshakeTimeout
+
+
+# Exact lengths, and the limit on guesses
+
+
+@pytest.mark.parametrize("extra", [b"\0", bytes(5000)])
+def test_a_challenge_reply_has_exactly_its_length(extra):
+    acceptor = accepting(local_node(PLATO, challenge=1))
+
+    (event,) = acceptor.receive_data(framed(name_packet(SOCRATES), reply_packet(5) + extra), 0.0)
+
+    assert "instead of 21" in str(event.error)
+
+
+@pytest.mark.parametrize("extra", [b"\0", bytes(5000)])
+def test_a_challenge_ack_has_exactly_its_length(extra):
+    initiator = initiating(local_node(SOCRATES, challenge=1), PLATO)
+    ack = b"a" + digest("monster", 1) + extra
+
+    (event,) = initiator.receive_data(framed(b"sok", challenge_packet(PLATO), ack), 0.0)
+
+    assert "instead of 17" in str(event.error)
+
+
+def test_bytes_behind_a_name_are_room_for_growth():
+    acceptor = accepting(local_node(PLATO, challenge=1))
+
+    (event,) = acceptor.receive_data(framed(name_packet(SOCRATES) + b"more", reply_packet(5)), 0.0)
+
+    assert isinstance(event, HandshakeCompleted)
+
+
+def limited(seconds, cookie="monster"):
+    node = local_node(PLATO, challenge=1, cookie=cookie)
+    return HandshakeDriver(accept(node, lambda *_: Status.OK, lambda _: seconds), now=0.0)
+
+
+@pytest.mark.parametrize("cookie", ["monster", "other"])
+def test_a_digest_is_checked_after_the_pause(cookie):
+    acceptor = limited(2.0, cookie)
+    acceptor.receive_data(framed(name_packet(SOCRATES)), 0.0)
+    acceptor.data_to_send()
+
+    assert acceptor.receive_data(framed(reply_packet(5)), 1.0) == []
+    assert acceptor.next_deadline() == 3.0
+    assert acceptor.handle_timeout(2.9) == []
+    assert acceptor.data_to_send() == b""
+    (event,) = acceptor.handle_timeout(3.0)
+
+    if cookie == "monster":
+        assert isinstance(event, HandshakeCompleted)
+        assert acceptor.data_to_send()[2:3] == b"a"
+    else:
+        assert isinstance(event.error, WrongCookie)
+        assert event.error.name == SOCRATES
+        assert acceptor.data_to_send() == b""
+
+
+def test_too_many_guesses_are_refused_unchecked():
+    (event,) = limited(None).receive_data(framed(name_packet(SOCRATES), reply_packet(5)), 0.0)
+
+    assert isinstance(event.error, TooManyGuesses)
+
+
+def test_data_during_the_pause_ends_the_handshake():
+    acceptor = limited(2.0)
+    (event,) = acceptor.receive_data(framed(name_packet(SOCRATES), reply_packet(5)) + b"x", 0.0)
+    assert isinstance(event.error, RemoteProtocolError)
+    acceptor = limited(2.0)
+    acceptor.receive_data(framed(name_packet(SOCRATES), reply_packet(5)), 0.0)
+    (event,) = acceptor.receive_data(b"x", 1.0)
+    assert isinstance(event.error, RemoteProtocolError)
+
+
+def test_the_end_of_the_connection_ends_the_pause():
+    acceptor = limited(2.0)
+    acceptor.receive_data(framed(name_packet(SOCRATES), reply_packet(5)), 0.0)
+
+    (event,) = acceptor.receive_eof()
+
+    assert isinstance(event, HandshakeFailed)
+    assert acceptor.next_deadline() == math.inf

@@ -1,55 +1,72 @@
 """Which connections to each peer are under way or established, and which one wins if both nodes dial. No I/O.
 
-One entry for each peer that is connected or has an attempt under way::
+Each peer has up to four kinds of connections::
 
-               dial                       established
-    (nothing) ─────▶ OUTGOING ───────────────────────────────▶ ESTABLISHED ◀───────────┐
-        │               │                                          │                   │
-        │ incoming:     │ incoming, own name is smaller:           │ incoming: alive   │ established:
-        │ ok            │ ok_simultaneous, drop our attempt        ▼                   │ the new connection
-        ▼               ▼                                      ESTABLISHED             │ replaces the old one
-    INCOMING ◀──────────┤                                      and INCOMING ───────────┘
-        │               │
-        │ established   │ nok_received (the peer's name is greater and it dials, too)
-        ▼               ▼
-    ESTABLISHED     AWAITING_INCOMING ── incoming: ok ──▶ INCOMING
-                        │
-                        └── expire: the peer's connection did not arrive ──▶ (nothing)
+    dial                            established
+    ─────▶ OUTGOING ─────────────────────────────▶ ESTABLISHED ◀────┐
+       │      │ nok_received                                        │ established: it replaces
+       │      ▼                                                     │ an older connection
+       │   AWAITING_INCOMING ── expire ──▶ (nothing)                │
+       │                                                            │
+       └─▶ DEFERRED ── start_deferred ──▶ OUTGOING      incoming ──▶ CANDIDATES
+           (while there are candidates)                 (any number)
+
+**A candidate is an incoming connection that has said the peer's name and has not proved the cookie.** Anybody can say a
+name. So a candidate decides nothing: it does not end our own attempt, it does not keep another candidate out, and
+nothing waits for it for long. The first connection that is established ends the others that it outdates.
 
 If both nodes dial, the attempt of the node with the greater name wins: it answers ``nok`` to an incoming connection
-while it dials. A peer that lost its connection may dial while ours still looks established. The answer is ``alive``.
-The new connection replaces the old one when its handshake is complete. (OTP: ``dist_util.erl``, ``net_kernel.erl``.)
+while it dials. The other node answers ``ok_simultaneous``. OTP then drops its own attempt. Here that attempt goes on,
+because the name may be a lie; a real peer ends it with ``nok``. A peer that lost its connection may dial while ours
+still looks established. The answer is ``alive``. The new connection replaces the old one when its handshake is
+complete. (OTP: ``dist_util.erl``, ``net_kernel.erl``.)
 
 A connection is any hashable token. The table never looks into it.
 """
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Generic, TypeVar
 
 from erlmesh.proto.handshake import Status
-from erlmesh.records import record
+from erlmesh.records import field, record
 
-__all__ = ["ConnectionTable"]
+__all__ = ["ConnectionTable", "Dial"]
 
 C = TypeVar("C")
+
+
+class Dial(Enum):
+    """What follows from the wish to connect to a peer."""
+
+    NOW = "now"
+    """Dial."""
+    LATER = "later"
+    """The peer may be connecting to us. Call :meth:`ConnectionTable.start_deferred` after a short time."""
+    NOT = "not"
+    """The peer is connected, or our own attempt is under way."""
 
 
 @record
 class _Peer(Generic[C]):
     outgoing: C | None = None
-    """Our attempt. Never set together with ``incoming`` or ``established``."""
-    incoming: C | None = None
-    """The peer's attempt that was answered with ``ok``, ``ok_simultaneous`` or ``alive``."""
+    """Our attempt."""
+    candidates: dict[C, None] = field(default_factory=dict)
+    """Incoming connections in their handshake that were answered with ``ok``, ``ok_simultaneous`` or ``alive``, in the
+    order of arrival.
+    """
     established: C | None = None
     awaiting_incoming: C | None = None
     """Our attempt that the peer answered with ``nok``. It only identifies the wait: a later wait has another token."""
+    deferred: C | None = None
+    """Our attempt that starts when the candidates have had some time."""
 
-    def is_pending(self) -> bool:
-        return self.outgoing is not None or self.incoming is not None or self.awaiting_incoming is not None
+    def is_attempted(self) -> bool:
+        return self.outgoing is not None or self.awaiting_incoming is not None or self.deferred is not None
 
     def is_idle(self) -> bool:
-        return self.established is None and not self.is_pending()
+        return self.established is None and not self.candidates and not self.is_attempted()
 
 
 class ConnectionTable(Generic[C]):
@@ -65,39 +82,40 @@ class ConnectionTable(Generic[C]):
         return None if peer is None else peer.established
 
     def is_pending(self, name: str) -> bool:
-        """Whether an attempt is under way that may still become a connection. A caller that wants one waits for it."""
+        """Whether an attempt of ours may still become a connection. A caller that wants one waits for it."""
         peer = self._peers.get(name)
-        return peer is not None and peer.is_pending()
+        return peer is not None and peer.is_attempted()
 
-    def dial(self, name: str, connection: C) -> bool:
-        """Register an outgoing attempt. False if the peer is connected, or an attempt is under way already."""
+    def dial(self, name: str, connection: C) -> Dial:
+        """Register an outgoing attempt, unless the peer is connected or an attempt of ours is under way."""
         peer = self._peers.setdefault(name, _Peer())
-        if not peer.is_idle():
-            return False
+        if peer.established is not None or peer.is_attempted():
+            return Dial.NOT
+        if peer.candidates:
+            peer.deferred = connection
+            return Dial.LATER
         peer.outgoing = connection
+        return Dial.NOW
+
+    def start_deferred(self, name: str, connection: C) -> bool:
+        """The candidates have had their time. True if ``connection`` is still wanted and is to be dialled now."""
+        peer = self._peers.get(name)
+        if peer is None or peer.deferred != connection:
+            return False
+        peer.deferred, peer.outgoing = None, connection
         return True
 
-    def incoming(self, name: str, connection: C) -> tuple[Status | None, C | None]:
-        """``name`` has connected to us. Return the status to answer with, and a rival connection to drop.
-
-        A status of None means: close the connection without an answer.
-        """
+    def incoming(self, name: str, connection: C) -> Status:
+        """``name`` has connected to us, or so the other side says. Return the status to answer with."""
         if name == self._local_name:  # another node has our name, or this node has dialled itself
-            return Status.NOK, None
+            return Status.NOK
         peer = self._peers.setdefault(name, _Peer())
+        if peer.established is None and peer.outgoing is not None and self._local_name > name:
+            return Status.NOK
+        peer.candidates[connection] = None
         if peer.established is not None:
-            if peer.incoming is not None:  # one replacement at a time, as in net_kernel
-                return None, None
-            peer.incoming = connection
-            return Status.ALIVE, None
-        rival = peer.outgoing if peer.outgoing is not None else peer.incoming
-        if rival is None:
-            peer.incoming, peer.awaiting_incoming = connection, None
-            return Status.OK, None
-        if self._local_name > name:
-            return Status.NOK, None
-        peer.outgoing, peer.incoming = None, connection
-        return Status.OK_SIMULTANEOUS, rival
+            return Status.ALIVE
+        return Status.OK if peer.outgoing is None else Status.OK_SIMULTANEOUS
 
     def keep_attempt(self, name: str, connection: C) -> bool:
         """Whether our attempt, which the peer answered with ``alive``, is to replace the peer's old connection."""
@@ -105,33 +123,60 @@ class ConnectionTable(Generic[C]):
         return peer is not None and peer.outgoing == connection and peer.established is None
 
     def nok_received(self, name: str, connection: C) -> None:
-        """The peer answered our attempt with ``nok``: its own connection is on its way.
-
-        If that has already arrived, it has taken the place of our attempt, and nothing changes.
-        """
+        """The peer answered our attempt with ``nok``: its own connection is on its way, or is established already."""
         peer = self._peers.get(name)
         if peer is not None and peer.outgoing == connection:
-            peer.outgoing, peer.awaiting_incoming = None, connection
+            peer.outgoing = None
+            if peer.established is None:
+                peer.awaiting_incoming = connection
 
-    def established(self, name: str, connection: C) -> tuple[bool, C | None]:
-        """A handshake is complete. Return whether the connection counts, and the old connection that it replaces."""
+    def established(self, name: str, connection: C) -> tuple[bool, C | None, list[C]]:
+        """A handshake is complete, so the other side has proved the cookie.
+
+        Return whether the connection counts, the old connection that it replaces, and the attempts to drop.
+        """
         peer = self._peers.get(name)
-        if peer is None or connection not in (peer.outgoing, peer.incoming):
-            return False, None  # dropped for a rival in the meantime
+        if peer is None or (connection != peer.outgoing and connection not in peer.candidates):
+            return False, None, []  # dropped in the meantime
         replaced, peer.established = peer.established, connection
-        peer.outgoing = peer.incoming = None
-        return True, replaced
+        peer.awaiting_incoming = peer.deferred = None
+        if connection == peer.outgoing:
+            # The peer has no other attempt any more: it answered ours with ok, or dropped its own for it.
+            outdated, peer.outgoing = list(peer.candidates), None
+        else:
+            # A node has one attempt at a time, so what came earlier under this name is its past, or a lie. What came
+            # later may be its next incarnation.
+            arrived = list(peer.candidates)
+            position = arrived.index(connection)
+            del peer.candidates[connection]
+            outdated = arrived[:position]
+            # The greater name never drops its attempt for ours. The smaller one may have just done so: then this
+            # connection is about to be closed, and our attempt must go on. The peer's answer to it decides.
+            if peer.outgoing is not None and name > self._local_name:
+                outdated.append(peer.outgoing)
+                peer.outgoing = None
+        for each in outdated:
+            peer.candidates.pop(each, None)
+        return True, replaced, outdated
 
-    def handshake_failed(self, name: str, connection: C) -> None:
-        """A handshake has ended without a connection."""
+    def handshake_failed(self, name: str, connection: C) -> C | None:
+        """A handshake has ended without a connection. Return our deferred attempt if it is to be dialled now."""
         peer = self._peers.get(name)
         if peer is None:
-            return
+            return None
+        start = None
         if peer.outgoing == connection:
             peer.outgoing = None
-        if peer.incoming == connection:
-            peer.incoming = None
+        elif connection in peer.candidates:
+            del peer.candidates[connection]
+            if not peer.candidates:
+                # It may have been the connection that we awaited. A caller that still waits dials again.
+                peer.awaiting_incoming = None
+                start = peer.deferred
+                if start is not None:
+                    peer.deferred, peer.outgoing = None, start
         self._remove_if_idle(name, peer)
+        return start
 
     def expire(self, name: str, connection: C) -> bool:
         """End the wait that began when ``connection`` was answered with ``nok``. True if no connection came."""

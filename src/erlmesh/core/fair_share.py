@@ -7,11 +7,16 @@ the most. So one address cannot take the places of others, however many connecti
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
-__all__ = ["FairShare"]
+__all__ = ["HANDSHAKES_PER_ADDRESS", "HANDSHAKE_LIMIT", "FairShare"]
 
 T = TypeVar("T")
+
+HANDSHAKE_LIMIT: Final = 256
+"""Default of the incoming connections that have not proved that they know the cookie."""
+HANDSHAKES_PER_ADDRESS: Final = 128
+"""The same for one address."""
 
 
 class FairShare(Generic[T]):

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol, cast
 
 from erlmesh.errors import ConnectError, ErlmeshError
+from erlmesh.net.addresses import address_group
 from erlmesh.net.dist_socket import DistSocket, socket_fd
 from erlmesh.proto.channel import Channel, ConnectionLost, Event
 from erlmesh.proto.control import Signal
@@ -41,6 +42,9 @@ SEND_QUEUE_FULL: Final = "send_queue_full"
 
 class ConnectionDelegate(Protocol):
     """Receives the events of a connection. All calls come from the event loop, one at a time."""
+
+    def transport_connected(self, protocol: DistProtocol) -> None:
+        """The transport is there, and ``protocol.address_group`` is known. The delegate may close other connections."""
 
     def handshake_completed(self, protocol: DistProtocol, event: HandshakeCompleted, now: float) -> Channel | None:
         """The handshake has succeeded. Return the channel for this connection, or None to close the connection.
@@ -86,6 +90,8 @@ class DistProtocol(asyncio.Protocol):
         """
         self.peer_address = ""
         """The peer's address in readable form, for logs and reports."""
+        self.address_group = ""
+        """What stands for the peer's address where addresses share limits, see :func:`address_group`."""
         self.closed_after_ack = False
         """The peer closed after acknowledging all our data, and we had sent some recently: it disconnected on purpose.
         A peer that lost us would have timed out only after a longer silence.
@@ -141,6 +147,8 @@ class DistProtocol(asyncio.Protocol):
             self._socket = DistSocket(transport, fd, self, high_water=HIGH_WATER, receive_budget=self._receive_budget)
         address = transport.get_extra_info("peername")
         self.peer_address = f"{address[0]} port {address[1]}" if isinstance(address, tuple) else str(address)
+        self.address_group = address_group(address)
+        self._delegate.transport_connected(self)
         self._arm_timer(0.0)
         self._flush()
 

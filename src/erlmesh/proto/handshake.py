@@ -15,7 +15,7 @@ A digest is the MD5 of the cookie and the other side's challenge in decimal. So 
 cookie and does not reveal it.
 
 :func:`initiate` and :func:`accept` are generators that read like this picture. They yield ``bytes`` to send a packet,
-and :class:`NeedPacket` to receive the next one. They return :class:`HandshakeCompleted`.
+:class:`NeedPacket` to receive the next one, and :class:`Pause` to wait. They return :class:`HandshakeCompleted`.
 :class:`erlmesh.proto.handshake_driver.HandshakeDriver` runs them with bytes and time.
 """
 
@@ -38,9 +38,12 @@ __all__ = [
     "InitiatorClosed",
     "LocalNode",
     "NeedPacket",
+    "Pause",
     "PeerClosed",
     "SimultaneousConnect",
     "Status",
+    "TooManyGuesses",
+    "WrongCookie",
     "accept",
     "digest",
     "initiate",
@@ -85,6 +88,18 @@ class InitiatorClosed(HandshakeRefused):
     """The initiator closed the connection after it received our name and challenge. Only it knows the reason."""
 
 
+class WrongCookie(HandshakeRefused):
+    """The initiator does not know the cookie. ``name`` is what it calls itself."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Connection attempt from node {name} rejected: invalid challenge reply (the cookies differ)")
+        self.name = name
+
+
+class TooManyGuesses(HandshakeRefused):
+    """The initiator's digest was not checked, because its address has sent too many wrong ones."""
+
+
 class PeerClosed(Exception):
     """Thrown into the generator at a :class:`NeedPacket` if the peer closed the connection: no packet will follow."""
 
@@ -97,7 +112,14 @@ class NeedPacket:
     tags: bytes
 
 
-HandshakeSteps: TypeAlias = Generator[bytes | NeedPacket, bytes, HandshakeCompleted]
+@record(frozen=True)
+class Pause:
+    """The handshake goes on after ``seconds``. The peer must send nothing until then."""
+
+    seconds: float
+
+
+HandshakeSteps: TypeAlias = Generator[bytes | NeedPacket | Pause, bytes, HandshakeCompleted]
 
 
 @record(frozen=True)
@@ -168,14 +190,22 @@ def initiate(
     return HandshakeCompleted(name, local.flags & peer_flags, peer_flags, creation)
 
 
-def accept(local: LocalNode, decide: Callable[[str, Flags], Status]) -> HandshakeSteps:
+def accept(
+    local: LocalNode,
+    decide: Callable[[str, Flags], Status],
+    wait_before_check: Callable[[str], float | None] = lambda _: 0.0,
+) -> HandshakeSteps:
     """Run the handshake on a connection that the peer opened.
 
     ``decide(name, flags)`` is called once, when a well-formed name packet has arrived. It must reserve at once what its
     answer promises: ``OK`` makes a pending connection. After ``ALIVE`` the caller must close the old connection before
     the last packet is written, as ``dist_util.erl`` does.
 
-    Raises HandshakeRefused and RemoteProtocolError. The caller must then release what ``decide`` reserved.
+    ``wait_before_check(name)`` is called when the digest is there. It returns the seconds until it may be checked, or
+    None to refuse it unchecked. See :mod:`erlmesh.core.guess_limiter`.
+
+    Raises HandshakeRefused (:class:`WrongCookie` for a wrong digest) and RemoteProtocolError. The caller must then
+    release what ``decide`` reserved.
     """
     name_packet = yield NeedPacket("the initiator's name", b"Nn")
     peer_flags, creation, name = packets.decode_name(name_packet)
@@ -194,10 +224,15 @@ def accept(local: LocalNode, decide: Callable[[str, Flags], Status]) -> Handshak
             challenge, proof = packets.decode_reply((yield NeedPacket(f"{name}'s challenge reply", b"r")))
         except PeerClosed:
             raise InitiatorClosed(f"{name} closed the connection after our challenge") from None
-        if not is_digest(proof, cookie, our_challenge):
-            raise HandshakeRefused(
-                f"Connection attempt from node {name} rejected: invalid challenge reply (the cookies differ)"
+        seconds = wait_before_check(name)
+        if seconds is None:
+            raise TooManyGuesses(
+                f"Connection attempt from node {name} rejected: too many wrong cookies came from there"
             )
+        if seconds > 0:
+            yield Pause(seconds)
+        if not is_digest(proof, cookie, our_challenge):
+            raise WrongCookie(name)
         _reject_reflected_challenge(local, challenge, name)
     yield b"a" + digest(cookie, challenge)
     return HandshakeCompleted(name, local.flags & peer_flags, peer_flags, creation)
@@ -206,7 +241,7 @@ def accept(local: LocalNode, decide: Callable[[str, Flags], Status]) -> Handshak
 # Parts of the two handshakes
 
 
-def _receive_status(name: str, keep_attempt: Callable[[], bool]) -> Generator[bytes | NeedPacket, bytes, bool]:
+def _receive_status(name: str, keep_attempt: Callable[[], bool]) -> Generator[bytes | NeedPacket | Pause, bytes, bool]:
     """Receive the status packet. Return true if the peer dropped its own attempt to connect to us in favour of ours."""
     match (yield NeedPacket(f"{name}'s status", b"s"))[1:]:
         case b"ok":
@@ -232,7 +267,7 @@ def _receive_status(name: str, keep_attempt: Callable[[], bool]) -> Generator[by
 
 def _enforce_status(
     local: LocalNode, name: str, peer_flags: Flags, status: Status
-) -> Generator[bytes | NeedPacket, bytes, None]:
+) -> Generator[bytes | NeedPacket | Pause, bytes, None]:
     """End the handshake if the status that we sent does not let it continue."""
     match status:
         case Status.NOK if name == local.name:

@@ -11,7 +11,7 @@ import struct
 from typing import Final
 
 from erlmesh.errors import ErlmeshError, HandshakeRefused, HandshakeTimeout, RemoteProtocolError
-from erlmesh.proto.handshake import HandshakeCompleted, HandshakeSteps, NeedPacket, PeerClosed
+from erlmesh.proto.handshake import HandshakeCompleted, HandshakeSteps, NeedPacket, Pause, PeerClosed
 from erlmesh.records import record
 
 __all__ = ["HandshakeDriver", "HandshakeFailed"]
@@ -79,7 +79,9 @@ class HandshakeDriver:
         self._is_first_packet = True
         """No packet has arrived yet, so the peer may still turn out to speak another protocol."""
         self._deadline_extended = False
-        self._advance(next(steps))
+        self._resume_at = math.inf
+        """When the generator goes on after a pause; infinity if it does not pause."""
+        self._advance(next(steps), now)
 
     @property
     def trailing_data(self) -> bytes:
@@ -92,12 +94,16 @@ class HandshakeDriver:
         if self._finished:
             return []  # the data belongs to the channel, or the connection is about to be closed
         try:
+            if self._resume_at < math.inf:
+                raise RemoteProtocolError("the peer sent data while we checked its challenge reply")
             while (packet := self._next_packet()) is not None:
                 self._is_first_packet = False
                 if now >= self._deadline:  # the packet was in the socket when the time was up, so the peer was in time
                     self._extend_deadline_once(now + STALL_THRESHOLD)
-                if completed := self._feed(packet):
+                if completed := self._feed(packet, now):
                     return self._finish(completed)
+                if self._resume_at < math.inf and self._received:
+                    raise RemoteProtocolError("the peer sent data before we checked its challenge reply")
         except ErlmeshError as error:
             return self._fail(error)
         return []
@@ -118,21 +124,31 @@ class HandshakeDriver:
 
     def next_deadline(self) -> float:
         """Return when to call :meth:`handle_timeout`; infinity if the handshake is finished."""
-        return math.inf if self._finished else self._deadline
+        return math.inf if self._finished else min(self._deadline, self._resume_at)
 
     def is_timed_out(self, now: float) -> bool:
         """Return whether the time limit is exceeded."""
-        return now >= self.next_deadline()
+        return not self._finished and now >= self._deadline
 
     def handle_timeout(self, now: float) -> list[HandshakeCompleted | HandshakeFailed]:
-        """Fail the handshake if its time is up. It may be called any time."""
+        """End a pause, or fail the handshake if its time is up. It may be called any time."""
         if not self.is_timed_out(now):
-            return []
+            return self._end_pause(now)
         overrun = now - self._deadline
         # We were stalled and could not read: the peer gets that time back, at most one time limit more.
         if overrun >= STALL_THRESHOLD and self._extend_deadline_once(now + min(overrun, self._timeout)):
             return []
         return self._fail(HandshakeTimeout(f"{self._need.description} did not arrive within {self._timeout:g} s"))
+
+    def _end_pause(self, now: float) -> list[HandshakeCompleted | HandshakeFailed]:
+        if self._finished or now < self._resume_at:
+            return []
+        self._resume_at = math.inf
+        try:
+            completed = self._feed(b"", now)
+        except ErlmeshError as error:
+            return self._fail(error)
+        return [] if completed is None else self._finish(completed)
 
     def _extend_deadline_once(self, deadline: float) -> bool:
         """Set a later deadline. Return false, and change nothing, if that was done before."""
@@ -180,21 +196,24 @@ class HandshakeDriver:
             return f"{self._need.description} was expected, but the peer speaks {protocol}"
         return f"{self._need.description} was expected, but a packet starts with {prefix[self._length.size :]!r}"
 
-    def _feed(self, packet: bytes) -> HandshakeCompleted | None:
+    def _feed(self, packet: bytes, now: float) -> HandshakeCompleted | None:
         """Send ``packet`` into the generator. Return its result if it has finished."""
         try:
-            self._advance(self._steps.send(packet))
+            self._advance(self._steps.send(packet), now)
         except StopIteration as stop:
             completed: HandshakeCompleted = stop.value
             return completed
         return None
 
-    def _advance(self, step: bytes | NeedPacket) -> None:
-        """Queue the packets that the generator yields until it needs one from the peer."""
-        while not isinstance(step, NeedPacket):
+    def _advance(self, step: bytes | NeedPacket | Pause, now: float) -> None:
+        """Queue the packets that the generator yields until it needs one from the peer, or pauses."""
+        while isinstance(step, bytes):
             self._to_send.append(self._length.pack(len(step)) + step)
             step = next(self._steps)
-        self._need = step
+        if isinstance(step, Pause):
+            self._resume_at = now + step.seconds
+        else:
+            self._need = step
 
     def _finish(self, event: HandshakeCompleted | None) -> list[HandshakeCompleted | HandshakeFailed]:
         self._finished = True

@@ -1,7 +1,7 @@
 """Encoding and decoding of the handshake's packets, without their lengths.
 
-A truncated or invalid packet raises RemoteProtocolError. Bytes after the last field are ignored, because later versions
-of the protocol may add fields.
+A packet that is truncated, too long or invalid raises RemoteProtocolError. Only after a name are further bytes ignored,
+because later versions of the protocol may add fields there. All other packets have a fixed length, as in OTP.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ _NAME: Final = struct.Struct(">cQIH")  # tag, flags, creation, length of the nam
 _OLD: Final = struct.Struct(">cHI")  # tag, version 5, low 32 flags; the name follows
 _CHALLENGE: Final = struct.Struct(">cQIIH")  # tag, flags, challenge, creation, length of the name that follows
 _REPLY: Final = struct.Struct(">cI16s")  # tag, challenge, digest
+_ACK: Final = struct.Struct(">c16s")  # tag, digest
 _COMPLEMENT: Final = struct.Struct(">cII")  # tag, high 32 flags, creation
 
 
@@ -109,26 +110,28 @@ def decode_challenge(packet: bytes) -> tuple[Flags, int, int, str]:
 
 def decode_complement(packet: bytes) -> tuple[int, int]:
     """Return the high 32 flags and the creation of an initiator that sent the old name packet."""
-    _, high, creation = _unpack(_COMPLEMENT, packet, "complement")
+    _, high, creation = _unpack(_COMPLEMENT, packet, "complement", exact=True)
     return high, creation
 
 
 def decode_reply(packet: bytes) -> tuple[int, bytes]:
     """Return the initiator's challenge and its digest of our challenge."""
-    _, challenge, proof = _unpack(_REPLY, packet, "challenge reply")
+    _, challenge, proof = _unpack(_REPLY, packet, "challenge reply", exact=True)
     return challenge, proof
 
 
 def decode_ack(packet: bytes) -> bytes:
     """Return the acceptor's digest of our challenge."""
-    if len(packet) < 17:
-        raise RemoteProtocolError(f"its challenge ack is truncated: {packet!r}")
-    return packet[1:17]
+    _, proof = _unpack(_ACK, packet, "challenge ack", exact=True)
+    found: bytes = proof
+    return found
 
 
-def _unpack(layout: struct.Struct, packet: bytes, packet_kind: str) -> tuple[Any, ...]:
+def _unpack(layout: struct.Struct, packet: bytes, packet_kind: str, *, exact: bool = False) -> tuple[Any, ...]:
     if len(packet) < layout.size:
         raise RemoteProtocolError(f"its {packet_kind} message is truncated: {packet[:60]!r}")
+    if exact and len(packet) > layout.size:
+        raise RemoteProtocolError(f"its {packet_kind} message has {len(packet)} bytes instead of {layout.size}")
     return layout.unpack_from(packet)
 
 

@@ -11,6 +11,8 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from erlmesh.core.allow_list import AllowList
 from erlmesh.core.cookies import Cookies
+from erlmesh.core.fair_share import HANDSHAKE_LIMIT, HANDSHAKES_PER_ADDRESS
+from erlmesh.core.guess_limiter import GUESS_DELAY
 from erlmesh.net.dist_protocol import HIGH_WATER, SEND_QUEUE_LIMIT
 from erlmesh.net.epmd import CLIENT_LIMIT, CLIENTS_PER_ADDRESS
 from erlmesh.net.network import Network
@@ -23,6 +25,7 @@ from erlmesh.runtime.option_parsers import (
     parse_bytes,
     parse_count,
     parse_list,
+    parse_pause,
     parse_port,
     parse_seconds,
     parse_switch,
@@ -333,6 +336,36 @@ class NodeConfig:
         ),
     )
     """The same for the clients of one address, or of one IPv6 network (/64)."""
+    handshake_limit: int = field(
+        default=HANDSHAKE_LIMIT,
+        metadata=options(
+            CommandOption("--handshake-limit", "connections that have not proved the cookie, 256", "N"),
+            parse=parse_count,
+        ),
+    )
+    """Incoming connections that have not proved the cookie. Above it the oldest connection of the address with the most
+    is closed. It is never more than a quarter of the descriptors of the process."""
+    handshakes_per_address: int = field(
+        default=HANDSHAKES_PER_ADDRESS,
+        metadata=options(
+            CommandOption("--handshakes-per-address", "the same for the connections of one address, 128", "N"),
+            parse=parse_count,
+        ),
+    )
+    """The same for the connections of one address, or of one IPv6 network (/64)."""
+    guess_delay: float = field(
+        default=GUESS_DELAY,
+        metadata=options(
+            CommandOption(
+                "--guess-delay",
+                "the longest pause between two checks of a cookie from one address that sent wrong ones, 1",
+                "SECONDS",
+            ),
+            parse=parse_pause,
+        ),
+    )
+    """The longest pause in seconds between two checks of a cookie from one address. It starts after three wrong cookies
+    and doubles from 0.1 s. 0 makes no pause."""
     output: Callable[[str], object] | None = None
     """Gets the text that processes print which this node started on other nodes. None is standard output."""
     network: Network | None = None
@@ -367,7 +400,14 @@ class NodeConfig:
         if self.expose_threads is not None:
             _validate_count(self.expose_threads, "expose_threads")
         _validate_count(self.expose_queue_limit, "expose_queue_limit")
-        for name in ("epmd_client_limit", "epmd_clients_per_address"):
+        if not self.guess_delay >= 0:
+            raise ValueError(f"guess_delay is a number of seconds, 0 or more, not {self.guess_delay!r}")
+        for name in (
+            "epmd_client_limit",
+            "epmd_clients_per_address",
+            "handshake_limit",
+            "handshakes_per_address",
+        ):
             _validate_count(getattr(self, name), name, least=1)
 
     def _read_once(self, *names: str) -> None:

@@ -11,10 +11,13 @@ from collections.abc import Callable
 from typing import Final
 
 from erlmesh.core.allow_list import AllowList
-from erlmesh.core.connection_table import ConnectionTable
+from erlmesh.core.connection_table import ConnectionTable, Dial
+from erlmesh.core.fair_share import HANDSHAKE_LIMIT, HANDSHAKES_PER_ADDRESS, FairShare
+from erlmesh.core.guess_limiter import GUESS_DELAY, GuessLimiter
 from erlmesh.core.node_names import NodeNames
 from erlmesh.core.reconnect_policy import DisconnectCause, ReconnectPolicy
-from erlmesh.errors import ConnectError, ErlmeshError, HandshakeRefused
+from erlmesh.errors import ConnectError, ErlmeshError
+from erlmesh.net.acceptor import share_of_descriptors
 from erlmesh.net.dist_protocol import SEND_QUEUE_FULL, DistProtocol
 from erlmesh.net.network import Network
 from erlmesh.net.resolvers import Resolver
@@ -27,6 +30,8 @@ from erlmesh.proto.handshake import (
     LocalNode,
     SimultaneousConnect,
     Status,
+    TooManyGuesses,
+    WrongCookie,
     accept,
     initiate,
 )
@@ -34,6 +39,7 @@ from erlmesh.proto.handshake_driver import SETUP_TIMEOUT, HandshakeDriver
 from erlmesh.proto.receive_buffer import ReceiveBudget
 from erlmesh.records import record
 from erlmesh.runtime.connector import Connector
+from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.runtime.pending_signals import PendingSignals, PendingTable
 from erlmesh.runtime.router import Router
 from erlmesh.terms import Atom
@@ -42,10 +48,14 @@ __all__ = ["Connection", "Connections"]
 
 log = logging.getLogger("erlmesh")
 
-_LOG_LEVELS: Final[dict[type[ErlmeshError], int]] = {SimultaneousConnect: logging.DEBUG, InitiatorClosed: logging.INFO}
+_LOG_LEVELS: Final[dict[type[ErlmeshError], int]] = {
+    SimultaneousConnect: logging.DEBUG,
+    InitiatorClosed: logging.INFO,
+    TooManyGuesses: logging.DEBUG,  # the wrong cookies themselves are warnings
+}
 """Log levels of incoming handshakes that failed for a harmless reason. All others are warnings."""
-MAX_PENDING_HANDSHAKES: Final = 256
-"""Incoming connections that have not proved that they know the cookie. Above it the oldest is closed."""
+CANDIDATE_GRACE: Final = 0.5
+"""Seconds that a peer which seems to connect to us has for its handshake, before we dial it."""
 MAX_NODES: Final = 256
 """Nodes for which the last error is kept, so that names from outside cannot fill the memory."""
 
@@ -101,6 +111,9 @@ class Connections:
         receive_budget: ReceiveBudget,
         reconnect_policy: ReconnectPolicy,
         allow_list: AllowList | None = None,
+        handshake_limit: int = HANDSHAKE_LIMIT,
+        handshakes_per_address: int = HANDSHAKES_PER_ADDRESS,
+        guess_delay: float = GUESS_DELAY,
         on_up: Callable[[str, bool], None],
         on_down: Callable[[Connection, str, DisconnectCause], None],
     ) -> None:
@@ -124,8 +137,12 @@ class Connections:
         self._disconnect_reasons = LastErrors()
         self._tasks: dict[asyncio.Task[None], None] = {}
         """Tasks of outgoing attempts. asyncio itself holds only weak references to tasks."""
-        self._pending_handshakes: dict[DistProtocol, None] = {}
-        """Incoming connections whose handshake is not complete, oldest first."""
+        self._pending_handshakes: FairShare[DistProtocol] = FairShare(
+            share_of_descriptors(handshake_limit), handshakes_per_address
+        )
+        """Incoming connections whose handshake is not complete."""
+        self._guesses = GuessLimiter(guess_delay)
+        self._peer_log = PeerLog(log)
         self._closed = False
 
     # Requests of the node
@@ -218,9 +235,21 @@ class Connections:
     # Outgoing connections
 
     def _dial(self, name: str) -> None:
-        connection = Connection(name, dialled=True, started_at=asyncio.get_running_loop().time())
-        if not self._peers.dial(name, connection):
+        connection = Connection(name, dialled=True)
+        match self._peers.dial(name, connection):
+            case Dial.NOW:
+                self._start_attempt(connection)
+            case Dial.LATER:
+                asyncio.get_running_loop().call_later(CANDIDATE_GRACE, self._start_deferred, connection)
+
+    def _start_deferred(self, connection: Connection) -> None:
+        if self._peers.start_deferred(connection.name, connection):
+            self._start_attempt(connection)
+
+    def _start_attempt(self, connection: Connection) -> None:
+        if self._closed:
             return
+        connection.started_at = asyncio.get_running_loop().time()
         connection.task = task = asyncio.ensure_future(self._connect(connection))
         self._tasks[task] = None
         task.add_done_callback(self._tasks.pop)
@@ -259,29 +288,36 @@ class Connections:
     def make_acceptor(self) -> DistProtocol:
         """Make the protocol for a connection that a peer has opened (the protocol factory of the listener)."""
         connection = Connection()
-        steps = accept(self._local_node, lambda name, flags: self._decide_status(connection, name, flags))
+        steps = accept(
+            self._local_node,
+            lambda name, flags: self._decide_status(connection, name, flags),
+            lambda name: self._wait_before_check(connection, name),
+        )
         protocol = self._make_protocol(connection, HandshakeDriver(steps, now=asyncio.get_running_loop().time()))
         if self._closed:
             self._remove(protocol)
             protocol.close()
-            return protocol
-        self._pending_handshakes[protocol] = None
-        if len(self._pending_handshakes) > MAX_PENDING_HANDSHAKES:  # a node that knows the cookie must still get in
-            oldest = next(iter(self._pending_handshakes))
+        return protocol
+
+    def transport_connected(self, protocol: DistProtocol) -> None:
+        connection = self._by_protocol.get(protocol)
+        if connection is None or connection.dialled:
+            return
+        oldest = self._pending_handshakes.add(protocol, protocol.address_group)
+        if oldest is not None:  # a node that knows the cookie must still get in
             self.handshake_failed(oldest, ConnectError("too many handshakes are under way: the oldest was dropped"))
             oldest.close()
-        return protocol
+
+    def _wait_before_check(self, connection: Connection, name: str) -> float | None:
+        address = "" if connection.protocol is None else connection.protocol.address_group
+        return self._guesses.wait_before_check(address, name, asyncio.get_running_loop().time())
 
     def _decide_status(self, connection: Connection, name: str, _flags: Flags) -> Status:
         if self._closed or not self._allow_list.allows(name):
             return Status.NOT_ALLOWED
-        status, rival = self._peers.incoming(name, connection)
-        if status is None:
-            raise HandshakeRefused(f"{name} connects again while its second connection is about to replace the first")
+        status = self._peers.incoming(name, connection)
         if status in (Status.OK, Status.OK_SIMULTANEOUS, Status.ALIVE):
             connection.name = name  # only now: a refused connection must not change the state of that peer
-        if rival is not None:
-            self._abort(rival)
         return status
 
     def _abort(self, connection: Connection) -> None:
@@ -295,11 +331,15 @@ class Connections:
 
     def handshake_completed(self, protocol: DistProtocol, event: HandshakeCompleted, now: float) -> Channel | None:
         connection = self._by_protocol[protocol]
-        self._pending_handshakes.pop(protocol, None)
-        counts, replaced = self._peers.established(event.name, connection)
+        self._pending_handshakes.discard(protocol)
+        if not connection.dialled:
+            self._guesses.proved(protocol.address_group, event.name)
+        counts, replaced, outdated = self._peers.established(event.name, connection)
         if not counts:  # another connection to this peer has won in the meantime
             self._remove(protocol)
             return None
+        for each in outdated:
+            self._abort(each)
         # If either side is hidden, neither counts the other among its visible nodes (dist_util, DFLAG_PUBLISHED).
         connection.hidden = Flags.PUBLISHED not in event.peer_flags or Flags.PUBLISHED not in self._local_node.flags
         connection.flags, connection.creation, connection.connected_at = event.flags, event.creation, now
@@ -334,12 +374,18 @@ class Connections:
         if connection.dialled:
             self._attempt_failed(connection, error)
             return
+        if isinstance(error, WrongCookie):
+            self._guesses.failed(protocol.address_group, error.name, asyncio.get_running_loop().time())
         level = _LOG_LEVELS.get(type(error), logging.WARNING)
-        log.log(level, "a connection from %s failed: %s", protocol.peer_address, error)
+        self._peer_log.write(
+            level, protocol.address_group, "a connection from %s failed: %s", protocol.peer_address, error
+        )
         if connection.name:
-            self._peers.handshake_failed(connection.name, connection)
+            deferred = self._peers.handshake_failed(connection.name, connection)
             # It had the name, but not the cookie. Callers that waited for it want the node that really has the name.
-            if self._pending.is_dial_wanted(connection.name):
+            if deferred is not None:
+                self._start_attempt(deferred)
+            elif self._pending.is_dial_wanted(connection.name):
                 self._dial(connection.name)
             self._resolve_pending(connection.name)
 
@@ -402,5 +448,5 @@ class Connections:
         return protocol
 
     def _remove(self, protocol: DistProtocol) -> Connection | None:
-        self._pending_handshakes.pop(protocol, None)
+        self._pending_handshakes.discard(protocol)
         return self._by_protocol.pop(protocol, None)

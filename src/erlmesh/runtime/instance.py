@@ -60,6 +60,9 @@ class InstanceConfig:
     send_queue_limit: int
     blocked_receive_limit: int
     blocked_receive_total_limit: int
+    handshake_limit: int
+    handshakes_per_address: int
+    guess_delay: float
     network: Network
     resolver: Resolver
     reconnect: bool
@@ -117,6 +120,9 @@ class NodeInstance:
             receive_budget=ReceiveBudget(config.blocked_receive_limit, config.blocked_receive_total_limit),
             reconnect_policy=self.reconnect_policy,
             allow_list=config.allow_list,
+            handshake_limit=config.handshake_limit,
+            handshakes_per_address=config.handshakes_per_address,
+            guess_delay=config.guess_delay,
             on_up=self._node_up,
             on_down=self._node_down,
         )

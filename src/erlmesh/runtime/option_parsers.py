@@ -17,6 +17,7 @@ __all__ = [
     "parse_bytes",
     "parse_count",
     "parse_list",
+    "parse_pause",
     "parse_port",
     "parse_port_range",
     "parse_seconds",
@@ -36,6 +37,11 @@ def parse_seconds(text: str, source: str) -> float:
     if not 0 < seconds < float("inf"):
         raise NodeStartError(f"{source} is {text!r}: it must be a positive number of seconds, such as 60 or 2.5")
     return seconds
+
+
+def parse_pause(text: str, source: str) -> float:
+    """A finite number of seconds, 0 or more."""
+    return 0.0 if text == "0" else parse_seconds(text, source)
 
 
 def parse_bytes(text: str, source: str) -> int:

@@ -12,32 +12,32 @@ MUTANTS = [
     Mutant(
         CONNECTION_TABLE + "incoming",
         "both nodes win a simultaneous connect",
-        "if self._local_name > name:",
-        "if False:",
+        " and self._local_name > name:",
+        " and False:",
     ),
     Mutant(
         CONNECTION_TABLE + "incoming",
         "no node wins a simultaneous connect",
-        "if self._local_name > name:",
-        "if True:",
+        " and self._local_name > name:",
+        ":",
     ),
     Mutant(
-        CONNECTION_TABLE + "incoming",
+        CONNECTION_TABLE + "established",
         "the node that loses a simultaneous connect continues its own attempt",
-        "return Status.OK_SIMULTANEOUS, rival",
-        "return Status.OK_SIMULTANEOUS, None",
+        "outdated.append(peer.outgoing)",
+        "pass",
     ),
     Mutant(
         CONNECTION_TABLE + "incoming",
         "a restarted peer is refused while its old connection looks alive",
-        ("peer.incoming = connection\n            return Status.ALIVE, None"),
-        "return None, None",
+        "return Status.ALIVE",
+        "return Status.NOK",
     ),
     Mutant(
-        CONNECTION_TABLE + "incoming",
+        CONNECTION_TABLE + "established",
         "an expected incoming connection does not complete the attempt",
-        "peer.incoming, peer.awaiting_incoming = connection, None",
-        "peer.incoming = connection",
+        "peer.awaiting_incoming = peer.deferred = None",
+        "peer.deferred = None",
     ),
     Mutant(
         CONNECTION_TABLE + "keep_attempt",
@@ -46,10 +46,16 @@ MUTANTS = [
         "return False",
     ),
     Mutant(
+        CONNECTION_TABLE + "keep_attempt",
+        "an attempt is kept although the peer is connected",
+        " and peer.established is None",
+        "",
+    ),
+    Mutant(
         CONNECTION_TABLE + "nok_received",
         "an initiator that gets nok does not wait for the incoming connection",
-        "peer.outgoing, peer.awaiting_incoming = None, connection",
-        "peer.outgoing = None",
+        "peer.awaiting_incoming = connection",
+        "pass",
     ),
     Mutant(
         CONNECTION_TABLE + "expire",
@@ -60,14 +66,26 @@ MUTANTS = [
     Mutant(
         CONNECTION_TABLE + "established",
         "the old connection stays open beside the new one",
-        "return True, replaced",
-        "return True, None",
+        "return True, replaced, outdated",
+        "return True, None, outdated",
     ),
     Mutant(
         CONNECTION_TABLE + "established",
         "an abandoned connection counts as established",
-        "if peer is None or connection not in (peer.outgoing, peer.incoming):",
+        "if peer is None or (connection != peer.outgoing and connection not in peer.candidates):",
         "if peer is None:",
+    ),
+    Mutant(
+        CONNECTION_TABLE + "dial",
+        "who says a name keeps us from dialling the node",
+        "peer.deferred = connection\n            return Dial.LATER",
+        "return Dial.NOT",
+    ),
+    Mutant(
+        CONNECTION_TABLE + "incoming",
+        "who says a name first keeps the node out",
+        "if peer.established is None and peer.outgoing is not None and self._local_name > name:",
+        "if peer.established is None and (peer.outgoing or peer.candidates) and self._local_name > name:",
     ),
     Mutant(
         CONNECTION_TABLE + "handshake_failed",
@@ -236,14 +254,6 @@ MUTANTS = [
 ]
 
 EQUIVALENT = [
-    Mutant(
-        CONNECTION_TABLE + "keep_attempt",
-        "an attempt is kept although the peer is connected",
-        " and peer.established is None",
-        "",
-        "While a local attempt is pending, the peer is not established: dial() needs an idle peer, and established() "
-        "and incoming() end the attempt before another connection comes up.",
-    ),
     Mutant(
         CONNECTIONS + "handshake_completed",
         "a rejected connection is used",
