@@ -13,6 +13,7 @@ use pyo3::types::{PyBool, PyDict, PyTuple};
 use crate::context::Context;
 use crate::ffi_tools::clear_error;
 use crate::tags;
+use crate::term_stack::Stack;
 use crate::terms::{ImproperList, Ref, MAX_WORDS};
 
 /// The pure code must do the work. No Python error is set, and nothing was changed.
@@ -31,18 +32,23 @@ pub fn decode<'py>(
     pos: &mut usize,
     atoms: &[Py<PyAny>],
 ) -> Result<Bound<'py, PyAny>, GiveUp> {
-    let context = Context::get(py).map_err(|_| GiveUp)?;
-    let mut decoder = Decoder {
-        py,
-        context,
-        data,
-        pos: *pos,
-        atoms,
-        stack: Stack::new(py, context),
-    };
+    let mut decoder = Decoder::new(py, data, *pos, atoms)?;
     let term = decoder.term(0)?;
     *pos = decoder.pos;
     Ok(term)
+}
+
+/// Decode the term at `pos` whose last bytes are in `tail`. It gives up if something else than a binary spans the two.
+pub fn decode_in_two_parts<'py>(
+    py: Python<'py>,
+    data: &[u8],
+    pos: usize,
+    tail: &[u8],
+    atoms: &[Py<PyAny>],
+) -> Result<Bound<'py, PyAny>, GiveUp> {
+    let mut decoder = Decoder::new(py, data, pos, atoms)?;
+    decoder.tail = tail;
+    decoder.term(0)
 }
 
 struct Decoder<'a, 'py> {
@@ -50,11 +56,30 @@ struct Decoder<'a, 'py> {
     context: &'a Context,
     data: &'a [u8],
     pos: usize,
+    /// The data that follows `data`. Empty if there is none.
+    tail: &'a [u8],
     atoms: &'a [Py<PyAny>],
     stack: Stack<'a, 'py>,
 }
 
 impl<'a, 'py> Decoder<'a, 'py> {
+    #[inline]
+    fn new(py: Python<'py>, data: &'a [u8], pos: usize, atoms: &'a [Py<PyAny>]) -> Result<Self, GiveUp>
+    where
+        'py: 'a,
+    {
+        let context = Context::get(py).map_err(|_| GiveUp)?;
+        Ok(Decoder {
+            py,
+            context,
+            data,
+            pos,
+            tail: &[],
+            atoms,
+            stack: Stack::new(py, context),
+        })
+    }
+
     fn term(&mut self, depth: u32) -> Result<Bound<'py, PyAny>, GiveUp> {
         match self.byte()? {
             tags::SMALL_INTEGER_EXT => {
@@ -84,12 +109,7 @@ impl<'a, 'py> Decoder<'a, 'py> {
             tags::NIL_EXT => self.owned(unsafe { ffi::PyList_New(0) }),
             tags::STRING_EXT => self.string(),
             tags::LIST_EXT => self.list(depth),
-            tags::BINARY_EXT => {
-                let length = self.count()?;
-                let bytes = self.slice(length)?;
-                // SAFETY: pointer and length are those of a slice.
-                self.owned(unsafe { ffi::PyBytes_FromStringAndSize(bytes.as_ptr().cast(), bytes.len() as isize) })
-            }
+            tags::BINARY_EXT => self.binary(),
             tags::NEW_PID_EXT => self.pid(),
             tags::NEWER_REFERENCE_EXT => self.reference(),
             tags::MAP_EXT => self.map(depth),
@@ -239,6 +259,34 @@ impl<'a, 'py> Decoder<'a, 'py> {
         }
     }
 
+    fn binary(&mut self) -> Result<Bound<'py, PyAny>, GiveUp> {
+        let length = self.u32()? as usize;
+        let data: &'a [u8] = self.data;
+        let Some(bytes) = data.get(self.pos..).and_then(|rest| rest.get(..length)) else {
+            return self.binary_in_two_parts(length);
+        };
+        self.pos += length;
+        // SAFETY: pointer and length are those of a slice.
+        self.owned(unsafe { ffi::PyBytes_FromStringAndSize(bytes.as_ptr().cast(), bytes.len() as isize) })
+    }
+
+    /// Read a binary that ends in the tail, and continue there.
+    #[cold]
+    fn binary_in_two_parts(&mut self, length: usize) -> Result<Bound<'py, PyAny>, GiveUp> {
+        let first = self.data.get(self.pos..).ok_or(GiveUp)?;
+        let missing = length.checked_sub(first.len()).ok_or(GiveUp)?;
+        let last = self.tail.get(..missing).ok_or(GiveUp)?; // so a false length allocates nothing
+        let bytes = self.owned(unsafe { ffi::PyBytes_FromStringAndSize(std::ptr::null(), length as isize) })?;
+        // SAFETY: the object is new and has `length` bytes, which are not set yet. The two parts fill all of them.
+        unsafe {
+            let target: *mut u8 = ffi::PyBytes_AsString(bytes.as_ptr()).cast();
+            std::ptr::copy_nonoverlapping(first.as_ptr(), target, first.len());
+            std::ptr::copy_nonoverlapping(last.as_ptr(), target.add(first.len()), last.len());
+        }
+        (self.data, self.pos, self.tail) = (self.tail, missing, &[]);
+        Ok(bytes)
+    }
+
     // Containers
 
     fn string(&mut self) -> Result<Bound<'py, PyAny>, GiveUp> {
@@ -355,58 +403,6 @@ impl<'a, 'py> Decoder<'a, 'py> {
         match unsafe { ffi::PyDict_SetItem(dict.as_ptr(), key.as_ptr(), value.as_ptr()) } {
             0 => Ok(()),
             _ => Err(self.failed()),
-        }
-    }
-}
-
-/// Owned references to finished terms. What is left is released at the end, also after `GiveUp`.
-struct Stack<'a, 'py> {
-    py: Python<'py>,
-    context: &'a Context,
-    items: Vec<*mut ffi::PyObject>,
-}
-
-/// The memory of a stack up to this size is kept for the next one.
-const KEPT_STACK: usize = 4096;
-
-impl<'a, 'py> Stack<'a, 'py> {
-    #[inline]
-    fn new(py: Python<'py>, context: &'a Context) -> Self {
-        // SAFETY: `take` runs no Python code.
-        let items = unsafe { context.stack.with(py, std::mem::take) };
-        Stack { py, context, items }
-    }
-
-    #[inline]
-    fn len(&self) -> usize {
-        self.items.len()
-    }
-
-    #[inline]
-    fn push(&mut self, item: Bound<'py, PyAny>) {
-        self.items.push(item.into_ptr());
-    }
-
-    /// Hand the items from `base` on to `take`, with their index from 0. It owns them then.
-    #[inline]
-    fn pop_into(&mut self, base: usize, mut take: impl FnMut(isize, *mut ffi::PyObject)) {
-        for (index, item) in self.items.drain(base..).enumerate() {
-            take(index as isize, item);
-        }
-    }
-}
-
-impl Drop for Stack<'_, '_> {
-    #[inline]
-    fn drop(&mut self) {
-        while let Some(item) = self.items.pop() {
-            // SAFETY: the stack owns the reference. This can run Python code, which finds another stack.
-            drop(unsafe { Bound::from_owned_ptr(self.py, item) });
-        }
-        if self.items.capacity() <= KEPT_STACK {
-            let items = std::mem::take(&mut self.items);
-            // SAFETY: the replaced vector is empty, so no object is released.
-            unsafe { self.context.stack.with(self.py, |kept| *kept = items) };
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use pyo3::prelude::*;
 
 use crate::decode::GiveUp;
-use crate::wire_format::FRAGMENT_HEAD_SIZE;
+use crate::wire_format::{FRAGMENT, FRAGMENT_HEAD_SIZE, VERSION};
 
 /// Unfinished sequences that a peer may have.
 const MAX_SEQUENCES: usize = 4096;
@@ -51,6 +51,30 @@ impl Reassembly {
             .iter()
             .map(|(id, each)| (*id, each.next_number, each.data.len()))
             .collect()
+    }
+
+    /// Return the piece of the second of two fragments, and the bytes of its frame with the length, if `rest` starts with
+    /// it. `frame` is the first one, whose own piece has `size` bytes. Such a sequence need not be added.
+    pub fn second_of_two<'a>(
+        &self,
+        frame: &[u8],
+        size: usize,
+        rest: &'a [u8],
+        max_frame: usize,
+    ) -> Option<(&'a [u8], usize)> {
+        let (id, 2) = read_head(frame)? else {
+            return None;
+        };
+        let (length, frames) = rest.split_first_chunk::<4>()?;
+        let length = u32::from_be_bytes(*length) as usize;
+        let second = frames.get(..length).filter(|_| length <= max_frame)?;
+        let tail = second.get(FRAGMENT_HEAD_SIZE..)?;
+        let fits = second.starts_with(&[VERSION, FRAGMENT])
+            && read_head(second)? == (id, 1)
+            && !self.sequences.contains_key(&id)
+            && self.sequences.len() < MAX_SEQUENCES
+            && size + tail.len() <= self.max_bytes.saturating_sub(self.buffered);
+        fits.then_some((tail, length + 4))
     }
 
     /// Add the first fragment of a sequence, whose header ends at `offset` and lists `atoms`.

@@ -7,24 +7,20 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
 use crate::atom_cache::ReaderCells;
-use crate::context::Context;
-use crate::decode::{decode, GiveUp};
+use crate::control_terms::{read_name, read_other, read_pid, read_pid_or_name, read_ref};
+use crate::decode::{decode, decode_in_two_parts, GiveUp};
 use crate::direct_delivery::{ByAlias, DirectDelivery};
 use crate::fragments::Reassembly;
 use crate::mailbox::{is_system_message, Mailbox};
 use crate::pure::Pure;
 use crate::signals::{DemonitorSignal, DownSignal, MonitorSignal, SendAliasSignal, SendNameSignal, SendSignal};
 use crate::spawn_signals::read_spawn_signal;
-use crate::terms::{Pid, Ref};
+use crate::terms::Pid;
 use crate::wait::Wait;
 use crate::wire_format::{
     ALIAS_SEND, DEMONITOR_P, DOWN, FIRST_FRAGMENT, FLAG_ATOM_CACHE, FLAG_FRAGMENTS, FRAGMENT, FRAGMENT_HEAD_SIZE,
     MONITOR_P, NORMAL, REG_SEND, SEND_SENDER, SMALL_INTEGER, SMALL_TUPLE, SPAWN_REPLY, SPAWN_REQUEST, VERSION,
 };
-
-/// The other ops with a message: SEND, SEND_TT, REG_SEND_TT, SEND_SENDER_TT, PAYLOAD_EXIT, PAYLOAD_EXIT_TT,
-/// PAYLOAD_EXIT2, PAYLOAD_EXIT2_TT, SPAWN_REQUEST, SPAWN_REQUEST_TT, ALIAS_SEND_TT, ALTACT_SIG_SEND.
-const OTHERS_WITH_MESSAGE: [u8; 12] = [2, 12, 16, 23, 24, 25, 26, 27, 29, 30, 34, 37];
 
 pub struct FrameReader {
     peer: Py<PyAny>,
@@ -93,7 +89,8 @@ impl FrameReader {
                 continue;
             }
             self.is_first = self.direct.is_some() && signals.is_empty();
-            if let Some(signal) = self.read_frame(py, frame)? {
+            let rest = data.get(*done..).unwrap_or_default();
+            if let Some(signal) = self.read_frame(py, frame, rest, done)? {
                 signals.append(signal)?;
             }
         }
@@ -112,7 +109,15 @@ impl FrameReader {
 
     /// Decode one frame without its length. Return None for a fragment that does not complete its message, and for a
     /// message that was delivered.
-    fn read_frame<'py>(&mut self, py: Python<'py>, frame: &[u8]) -> PyResult<Option<Bound<'py, PyAny>>> {
+    ///
+    /// If a fragment and the next frame, with which `rest` starts, are a whole message, `done` skips that frame.
+    fn read_frame<'py>(
+        &mut self,
+        py: Python<'py>,
+        frame: &[u8],
+        rest: &[u8],
+        done: &mut usize,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
         if !self.has_header {
             return self.read_pure(py, frame);
         }
@@ -121,31 +126,45 @@ impl FrameReader {
                 let mut atoms = std::mem::take(&mut self.atoms);
                 let mut pos = 2;
                 let result = match self.cells.read(py, frame, &mut pos, &mut atoms) {
-                    Ok(()) => self.read_terms(py, frame, pos, &atoms),
+                    Ok(()) => self.read_terms(py, frame, pos, &[], &atoms),
                     Err(GiveUp) => self.read_pure(py, frame),
                 };
                 atoms.clear();
                 self.atoms = atoms;
                 result
             }
-            [VERSION, FIRST_FRAGMENT | FRAGMENT, ..] if self.has_fragments => self.read_fragment(py, frame),
+            [VERSION, FIRST_FRAGMENT | FRAGMENT, ..] if self.has_fragments => self.read_fragment(py, frame, rest, done),
             _ => self.read_pure(py, frame),
         }
     }
 
-    fn read_fragment<'py>(&mut self, py: Python<'py>, frame: &[u8]) -> PyResult<Option<Bound<'py, PyAny>>> {
+    fn read_fragment<'py>(
+        &mut self,
+        py: Python<'py>,
+        frame: &[u8],
+        rest: &[u8],
+        done: &mut usize,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let added = if frame.get(1) == Some(&FRAGMENT) {
             self.reassembly.add_next(frame)
         } else {
             let mut atoms = Vec::new();
             let mut pos = FRAGMENT_HEAD_SIZE;
             match self.cells.read(py, frame, &mut pos, &mut atoms) {
-                Ok(()) => self.reassembly.add_first(frame, pos, atoms),
+                Ok(()) => {
+                    let size = frame.len().saturating_sub(pos);
+                    if let Some((tail, skipped)) = self.reassembly.second_of_two(frame, size, rest, self.max_frame) {
+                        // A BEAM sends a binary of 64 KiB in two fragments, of which the second has some bytes.
+                        *done += skipped;
+                        return self.read_terms(py, frame, pos, tail, &atoms);
+                    }
+                    self.reassembly.add_first(frame, pos, atoms)
+                }
                 Err(give_up) => Err(give_up),
             }
         };
         match added {
-            Ok(Some((atoms, whole))) => self.read_terms(py, &whole, 0, &atoms),
+            Ok(Some((atoms, whole))) => self.read_terms(py, &whole, 0, &[], &atoms),
             Ok(None) => Ok(None),
             Err(GiveUp) => self.read_pure(py, frame),
         }
@@ -168,16 +187,28 @@ impl FrameReader {
     }
 
     /// Decode the control tuple and the message. Return None for a message that was delivered.
+    ///
+    /// The bytes are those of `frame` from `pos` on, and `tail`.
     fn read_terms<'py>(
         &mut self,
         py: Python<'py>,
         frame: &[u8],
         pos: usize,
+        tail: &[u8],
         atoms: &[Py<PyAny>],
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let op = frame.get(pos + 3).copied().unwrap_or_default();
+        if !tail.is_empty() {
+            if matches!(op, REG_SEND | SEND_SENDER | ALIAS_SEND) {
+                if let Ok(signal) = self.read_common(py, frame, pos, tail, atoms) {
+                    return Ok(signal);
+                }
+            }
+            let whole = [frame.get(pos..).unwrap_or_default(), tail].concat();
+            return self.read_terms(py, &whole, 0, &[], atoms);
+        }
         if matches!(op, REG_SEND | MONITOR_P | DEMONITOR_P | SEND_SENDER | DOWN | ALIAS_SEND) {
-            if let Ok(signal) = self.read_common(py, frame, pos, atoms) {
+            if let Ok(signal) = self.read_common(py, frame, pos, tail, atoms) {
                 return Ok(signal);
             }
         } else if matches!(op, SPAWN_REQUEST | SPAWN_REPLY) {
@@ -209,6 +240,7 @@ impl FrameReader {
         py: Python<'py>,
         frame: &[u8],
         pos: usize,
+        tail: &[u8],
         atoms: &[Py<PyAny>],
     ) -> Result<Option<Bound<'py, PyAny>>, GiveUp> {
         let Some(&[SMALL_TUPLE, arity, SMALL_INTEGER, op]) = frame.get(pos..pos + 4) else {
@@ -219,7 +251,7 @@ impl FrameReader {
             (SEND_SENDER, 3) => {
                 let sender = read_pid(py, frame, &mut pos, atoms)?;
                 let to = read_pid(py, frame, &mut pos, atoms)?;
-                let message = decode(py, frame, &mut pos, atoms)?.unbind();
+                let message = decode_in_two_parts(py, frame, pos, tail, atoms)?.unbind();
                 if let Some(mailbox) = self.direct_to_pid(py, &to, &message) {
                     return self.deliver(&mailbox, message);
                 }
@@ -237,7 +269,7 @@ impl FrameReader {
                 let sender = read_pid(py, frame, &mut pos, atoms)?;
                 decode(py, frame, &mut pos, atoms)?; // unused
                 let name = read_name(py, frame, &mut pos, atoms)?;
-                let message = decode(py, frame, &mut pos, atoms)?.unbind();
+                let message = decode_in_two_parts(py, frame, pos, tail, atoms)?.unbind();
                 if let Some(mailbox) = self.direct_to_name(py, &name, &message) {
                     return self.deliver(&mailbox, message);
                 }
@@ -254,7 +286,7 @@ impl FrameReader {
             (ALIAS_SEND, 3) => {
                 let sender = read_pid(py, frame, &mut pos, atoms)?;
                 let alias = read_ref(py, frame, &mut pos, atoms)?;
-                let message = decode(py, frame, &mut pos, atoms)?.unbind();
+                let message = decode_in_two_parts(py, frame, pos, tail, atoms)?.unbind();
                 if self.deliver_to_alias(py, &alias, &message) {
                     return Ok(None);
                 }
@@ -415,62 +447,4 @@ where
     Bound::new(py, signal)
         .map(|signal| Some(signal.into_any()))
         .map_err(|_| GiveUp)
-}
-
-fn read_pid(py: Python<'_>, frame: &[u8], pos: &mut usize, atoms: &[Term]) -> Result<Term, GiveUp> {
-    let term = decode(py, frame, pos, atoms)?;
-    if term.cast_exact::<Pid>().is_ok() {
-        Ok(term.unbind())
-    } else {
-        Err(GiveUp)
-    }
-}
-
-fn read_ref(py: Python<'_>, frame: &[u8], pos: &mut usize, atoms: &[Term]) -> Result<Term, GiveUp> {
-    let term = decode(py, frame, pos, atoms)?;
-    if term.cast_exact::<Ref>().is_ok() {
-        Ok(term.unbind())
-    } else {
-        Err(GiveUp)
-    }
-}
-
-/// Read an atom. A name may be `true` or `false`, which the pure code handles.
-fn read_name(py: Python<'_>, frame: &[u8], pos: &mut usize, atoms: &[Term]) -> Result<Term, GiveUp> {
-    let term = decode(py, frame, pos, atoms)?;
-    let context = Context::get(py).map_err(|_| GiveUp)?;
-    if context.is_atom(&term) {
-        Ok(term.unbind())
-    } else {
-        Err(GiveUp)
-    }
-}
-
-fn read_pid_or_name(py: Python<'_>, frame: &[u8], pos: &mut usize, atoms: &[Term]) -> Result<Term, GiveUp> {
-    let term = decode(py, frame, pos, atoms)?;
-    let context = Context::get(py).map_err(|_| GiveUp)?;
-    if term.cast_exact::<Pid>().is_ok() || context.is_atom(&term) {
-        Ok(term.unbind())
-    } else {
-        Err(GiveUp)
-    }
-}
-
-/// Decode the control tuple of another op, and its message if it has one.
-fn read_other<'py>(
-    py: Python<'py>,
-    frame: &[u8],
-    mut pos: usize,
-    atoms: &[Term],
-) -> Result<(Bound<'py, PyAny>, Option<Bound<'py, PyAny>>), GiveUp> {
-    let Some(&[SMALL_TUPLE, 1..=255, SMALL_INTEGER, op]) = frame.get(pos..pos + 4) else {
-        return Err(GiveUp);
-    };
-    let control = decode(py, frame, &mut pos, atoms)?;
-    let message = if OTHERS_WITH_MESSAGE.contains(&op) {
-        Some(decode(py, frame, &mut pos, atoms)?)
-    } else {
-        None
-    };
-    Ok((control, message))
 }

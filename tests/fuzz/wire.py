@@ -221,6 +221,27 @@ def split_frames(stream: bytes) -> list[bytes]:
     return frames
 
 
+def refragmented(random: Random, stream: bytes) -> bytes:
+    """Return the stream with some frames in two or three fragments, as a BEAM sends messages of 64 KiB and more."""
+    frames: list[bytes] = []
+    late: list[bytes] = []
+    for sequence, frame in enumerate(split_frames(stream)):
+        if not frame.startswith(b"\x83D") or random.random() < 0.5:
+            frames.append(frame)
+            continue
+        last = random.randrange(max(3, len(frame) - 30), len(frame) + 1)
+        cuts = sorted({2, last, *random.choices([last, random.randrange(3, len(frame) + 1)])})
+        pieces = [frame[start:end] for start, end in zip(cuts, [*cuts[1:], len(frame)], strict=True)]
+        heads = [struct.pack(">QQ", sequence, number) for number in range(len(pieces), 0, -1)]
+        first, *others = [head + piece for head, piece in zip(heads, pieces, strict=True)]
+        frames += [b"\x83E" + first, *late]
+        late = [b"\x83F" + other for other in others]
+        if random.random() < 0.7:  # directly behind the first
+            frames += late
+            late = []
+    return b"".join(struct.pack(">I", len(frame)) + frame for frame in [*frames, *late])
+
+
 def mutated(random: Random, stream: bytes) -> bytes:
     """Return the stream with some faults: in bytes of frames, in their order, in lengths, in headers."""
     kind = random.random()
@@ -268,6 +289,8 @@ def as_text(signal: object) -> str:
 def compare_readers(random: Random, flags: Flags, stream: bytes) -> None:
     """Feed the same bytes in the same pieces to both wires."""
     pure, other = wire_pair(PureWire, flags)[1], wire_pair(native.module.Wire, flags)[1]
+    if Flags.FRAGMENTS in flags and random.random() < 0.5:
+        stream = refragmented(random, stream)
     stream = mutated(random, stream)
     cuts = sorted(random.randrange(len(stream) + 1) for _ in range(random.choice([0, 0, 3, 30])))
     for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):

@@ -254,6 +254,47 @@ def test_a_sequence_may_have_only_one_fragment():
     assert events == [Send(HERE, THERE, PING)]
 
 
+@pytest.mark.parametrize(
+    "message",
+    [bytes(300), (PING, bytes(300)), (bytes(300), [1, PING], b""), [1000] * 30, [[[b"x" * 99]]] * 3, "x" * 99],
+)
+@pytest.mark.parametrize("control", [(22, HERE, THERE), (6, HERE, Atom(""), PING), (26, HERE, THERE)])
+def test_two_fragments_in_one_read_are_one_message(message, control):
+    whole, between = fragments(2, 1, message, control), fragments(1, 2, PING, control)
+    receiver = plato()
+
+    events = receiver.receive_data(framed(*whole, *between, *whole), 0.0)
+
+    assert events == [*apart(whole), *apart(between), *apart(whole)]
+    assert len(events) == 3
+    assert receiver.statistics().buffered == 0
+
+
+def apart(frames):
+    """Return the events of frames of which each arrives in a read of its own."""
+    receiver = plato()
+    return [event for frame in frames for event in receiver.receive_data(framed(frame), 0.0)]
+
+
+@pytest.mark.parametrize("missing", [1, 1 << 20])
+def test_a_binary_longer_than_both_fragments_ends_the_connection(missing):
+    first, second = fragments(2, 1, bytes(300))
+    at = first.index(struct.pack(">I", 300))
+    first = first[:at] + struct.pack(">I", 300 + missing) + first[at + 4 :]
+
+    (lost,) = plato().receive_data(framed(first, second), 0.0)
+
+    assert lost.detail == apart([first, second])[0].detail
+
+
+def test_two_fragments_in_one_read_are_limited_like_others():
+    frames = fragments(2, 1, bytes(300))
+
+    (lost,) = plato(max_unfinished=299).receive_data(framed(*frames), 0.0)
+
+    assert "299 bytes" in lost.detail
+
+
 A, B, C = fragments(3, 1, [1] * 30)
 
 
