@@ -25,6 +25,12 @@ def available(connection):
     return len(connection.recv(100_000, socket.MSG_PEEK))
 
 
+class Sizes(list):
+    """Bytes that were new in the queue at each write, and the bytes that the last write has left there."""
+
+    left = 0
+
+
 async def read_all(connection, received):
     loop = asyncio.get_running_loop()
     while data := await loop.sock_recv(connection, 1 << 20):
@@ -61,6 +67,36 @@ def test_a_sender_waits_after_a_turn_and_others_get_theirs(factory):
         assert not peer.protocol.busy
         await iterations()
         assert received
+        reading.cancel()
+
+    run(test, factory)
+
+
+@on_every_loop
+def test_each_write_of_an_iteration_waits_for_twice_as_much_up_to_a_limit(factory, monkeypatch):
+    monkeypatch.setattr("erlmesh.net.dist_protocol.TURN_TIME", 100)  # only the size ends a turn
+
+    async def test(_loop):
+        peer = await established()
+        reading = asyncio.ensure_future(read_all(peer.connection, []))
+        connected_socket, appended = peer.protocol._socket, []
+
+        def flush(flush=connected_socket.flush, wire=peer.protocol.channel.wire):
+            sizes.append(wire.queued - sizes.left)
+            sent = flush()
+            sizes.left = wire.queued
+            return sent
+
+        for _ in range(2):
+            sizes = Sizes()
+            connected_socket.flush = flush
+            while not peer.protocol.busy:
+                peer.protocol.send_message(HERE, THERE, DATA[: 1 << 13])
+            appended.append([size >> 16 for size in sizes])
+            await peer.protocol.wait_writable()
+            await iterations()
+
+        assert appended == [[1, 2, 4, 4, 4, 1], [1, 2, 4, 4, 4, 1]]
         reading.cancel()
 
     run(test, factory)

@@ -30,6 +30,8 @@ HIGH_WATER: Final = 1 << 20
 """Bytes queued to a peer above which senders are suspended. It is OTP's default of ``dist_buf_busy_limit`` (+zdbbl)."""
 WRITE_THRESHOLD: Final = 64 * 1024
 """Bytes that are written before the end of the iteration, so that the peer reads while the sender encodes more."""
+MAX_WRITE_THRESHOLD: Final = 256 * 1024
+"""The threshold doubles up to this with each such write of an iteration: each write wakes up the peer once more."""
 TURN_SIZE: Final = 1 << 20
 """Bytes queued in one iteration of the event loop after which senders wait for the next one."""
 TURN_TIME: Final = 0.005
@@ -115,6 +117,8 @@ class DistProtocol(asyncio.Protocol):
         """The same as ``channel`` while signals may be sent, else None."""
         self._write_at = WRITE_THRESHOLD
         """As soon as so many bytes are queued, they are written."""
+        self._write_threshold = WRITE_THRESHOLD
+        """Bytes between the last write and ``_write_at``."""
         self._turn_size = 0
         """Bytes written early in this iteration of the event loop."""
         self._turn_ends_at = math.inf
@@ -224,7 +228,7 @@ class DistProtocol(asyncio.Protocol):
         """Data of the queue was written because the socket became writable."""
         if self.channel is not None:
             self.channel.note_write(size, self._loop.time())
-            self._write_at = self.channel.wire.queued + WRITE_THRESHOLD
+            self._write_at = self.channel.wire.queued + self._write_threshold
 
     # Called by the node
 
@@ -336,6 +340,7 @@ class DistProtocol(asyncio.Protocol):
         if transport is None or transport.is_closing():
             return
         if self.channel is not None:
+            self._write_threshold = WRITE_THRESHOLD
             if self._socket is None or self.channel.wire.queued:
                 self._write(self.channel, self._loop.time())
             else:  # A read that nobody answers: most reads of a stream.
@@ -351,13 +356,16 @@ class DistProtocol(asyncio.Protocol):
                 channel.note_write(sent, now)
         elif self._transport is not None and (data := channel.data_to_send(now)):
             self._transport.write(data)
-        self._write_at = channel.wire.queued + WRITE_THRESHOLD
+        self._write_at = channel.wire.queued + self._write_threshold
 
     def _write_early(self, channel: Channel) -> None:
         """Write in the middle of an iteration, because much is queued. Suspend senders if they have sent enough."""
         now = self._loop.time()
         self._turn_ends_at = min(self._turn_ends_at, now + TURN_TIME)
-        self._turn_size += channel.wire.queued - self._write_at + WRITE_THRESHOLD
+        self._turn_size += channel.wire.queued - self._write_at + self._write_threshold
+        # Not beyond the end of the turn, so that senders wait when they have queued TURN_SIZE bytes.
+        longest = min(MAX_WRITE_THRESHOLD, TURN_SIZE - self._turn_size)
+        self._write_threshold = max(WRITE_THRESHOLD, min(2 * self._write_threshold, longest))
         self._write(channel, now)
         if self._queued(channel) >= self._send_queue_limit:
             self._queue_is_full()
