@@ -83,6 +83,19 @@ def test_an_improper_list_has_its_parts(build):
     assert build.ImproperList.__match_args__ == ("elements", "tail")
 
 
+@pytest.mark.parametrize("module", [identifiers, values], ids=["pure", "in use"])
+def test_an_identifier_made_without_checks_is_like_any_other(module):
+    for unchecked, checked in (
+        (module.unchecked_pid(A, 64, 2**32 - 1, 7), module.Pid(A, 64, 2**32 - 1, 7)),
+        (module.unchecked_ref(A, 7, (1, 2**32 - 1)), module.Ref(A, 7, (1, 2**32 - 1))),
+    ):
+        assert type(unchecked) is type(checked)
+        assert (unchecked, hash(unchecked)) == (checked, hash(checked))
+        assert unchecked.__reduce__() == checked.__reduce__()
+        with pytest.raises(AttributeError):
+            unchecked.node = A
+
+
 @pytest.mark.parametrize("number", [-1, 2**32, 2**64, -(2**64)])
 def test_a_number_out_of_range_is_refused(build, number):
     message = f"0 to 2³²-1, not {number}"

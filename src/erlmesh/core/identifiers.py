@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container
 
 from erlmesh.terms import Atom, Pid, Ref
+from erlmesh.terms.values import unchecked_pid, unchecked_ref
 
 __all__ = ["Identifiers", "pid_number"]
 
@@ -46,10 +47,10 @@ class Identifiers:
             self._process = n = self._process + 1 & (1 << ID_BITS + SERIAL_BITS) - 1 or FIRST_PROCESS
             number, serial = n & (1 << ID_BITS) - 1, n >> ID_BITS
             if number | serial << 32 not in taken:  # as pid_number, without a call
-                return Pid(self.node, number, serial, self.creation)
+                return unchecked_pid(self.node, number, serial, self.creation)
 
     def ref(self) -> Ref:
         """Return a reference that differs from all others of this incarnation."""
         self._reference = n = self._reference + 1
         words = (n & (1 << FIRST_WORD_BITS) - 1, n >> FIRST_WORD_BITS & 0xFFFFFFFF, n >> FIRST_WORD_BITS + 32)
-        return Ref(self.node, self.creation, words)
+        return unchecked_ref(self.node, self.creation, words)

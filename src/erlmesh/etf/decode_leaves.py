@@ -16,6 +16,7 @@ from typing import Any, Final, NoReturn, TypeAlias
 from erlmesh.errors import DecodeError
 from erlmesh.etf import tags
 from erlmesh.terms import MAX_ATOM_CHARACTERS, Atom, BitString, Export, Pid, Port, Ref, Term
+from erlmesh.terms.values import unchecked_pid, unchecked_ref
 
 __all__ = [
     "LEAVES",
@@ -249,7 +250,7 @@ def _new_pid(data: bytes, offset: int, atoms: Atoms) -> tuple[Pid, int]:
     key = (node, data[offset:end])
     pid = _recent_pids.get(key)
     if pid is None:
-        pid = _cache_pid(key, Pid(node, *_pid_numbers(data, offset)))
+        pid = _cache_pid(key, unchecked_pid(node, *_pid_numbers(data, offset)))
     return pid, end
 
 
@@ -267,7 +268,7 @@ def _cache_pid(key: tuple[Atom, bytes], pid: Pid) -> Pid:
 
 def _old_pid(data: bytes, offset: int, atoms: Atoms) -> tuple[Pid, int]:
     node, offset = read_name(data, offset, atoms)
-    return Pid(node, *_old_pid_numbers(data, offset)), offset + 9
+    return unchecked_pid(node, *_old_pid_numbers(data, offset)), offset + 9
 
 
 def read_pid(data: bytes, offset: int, atoms: Atoms) -> tuple[Pid, int]:
@@ -298,14 +299,14 @@ def _newer_reference(data: bytes, offset: int, atoms: Atoms) -> tuple[Ref, int]:
     count = _word_count(data, offset)
     node, offset = read_name(data, offset + 2, atoms)
     numbers = _CREATION_WORDS[count].unpack_from(data, offset)  # the creation of 32 bits, then the words
-    return Ref(node, numbers[0], numbers[1:]), offset + 4 + 4 * count
+    return unchecked_ref(node, numbers[0], numbers[1:]), offset + 4 + 4 * count
 
 
 def _new_reference(data: bytes, offset: int, atoms: Atoms) -> tuple[Ref, int]:
     count = _word_count(data, offset)
     node, offset = read_name(data, offset + 2, atoms)
     # The creation has only one byte here.
-    return Ref(node, data[offset], _WORDS[count].unpack_from(data, offset + 1)), offset + 1 + 4 * count
+    return unchecked_ref(node, data[offset], _WORDS[count].unpack_from(data, offset + 1)), offset + 1 + 4 * count
 
 
 def _word_count(data: bytes, offset: int) -> int:
@@ -322,7 +323,7 @@ _CREATION_WORDS: Final = [Struct(f">{count + 1}I") for count in range(MAX_REFERE
 def _old_reference(data: bytes, offset: int, atoms: Atoms) -> tuple[Ref, int]:
     node, offset = read_name(data, offset, atoms)
     word, creation = _u32_u8(data, offset)
-    return Ref(node, creation, (word,)), offset + 5
+    return unchecked_ref(node, creation, (word,)), offset + 5
 
 
 def _export(data: bytes, offset: int, atoms: Atoms) -> tuple[Export, int]:

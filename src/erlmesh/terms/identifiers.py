@@ -14,8 +14,9 @@ from erlmesh.records import record
 from erlmesh.terms.atoms import Atom
 from erlmesh.terms.printing import ErlangRepr, ErlangStr
 
-__all__ = ["ImproperList", "Pid", "Ref"]
+__all__ = ["ImproperList", "Pid", "Ref", "unchecked_pid", "unchecked_ref"]
 
+_new = object.__new__
 _pack_three = Struct(">III").pack
 _pack_words = (None, *[Struct(f">{count + 1}I").pack for count in range(1, 6)])  # by number of words; also the creation
 
@@ -69,6 +70,26 @@ class Pid(ErlangStr):
         return f"#PID{self}"
 
 
+class _OpenPid(ErlangStr):
+    """A pid while it is made: its slots can be assigned, which is five times as fast as the setters of a frozen record.
+
+    It has the same slots as ``Pid``. So its class can become ``Pid``.
+    """
+
+    __slots__ = ("creation", "id", "node", "serial")
+
+
+def unchecked_pid(node: Atom, id: int, serial: int, creation: int) -> Pid:
+    """Make a pid of values that are known to be right: numbers of 32 bits from the wire."""
+    pid: Any = _new(_OpenPid)
+    pid.node = node
+    pid.id = id
+    pid.serial = serial
+    pid.creation = creation
+    pid.__class__ = Pid
+    return pid  # type: ignore[no-any-return]
+
+
 Pid.__module__ = "erlmesh.terms.values"  # where a pickle finds the class in use, in both builds
 _set_node, _set_id, _set_serial, _set_creation = (
     getattr(Pid, field).__set__ for field in ("node", "id", "serial", "creation")
@@ -117,6 +138,22 @@ class Ref(ErlangRepr):
 
     def __deepcopy__(self, memo: object) -> Ref:
         return self
+
+
+class _OpenRef(ErlangRepr):
+    """A reference while it is made, see :class:`_OpenPid`."""
+
+    __slots__ = ("creation", "node", "words")
+
+
+def unchecked_ref(node: Atom, creation: int, words: tuple[int, ...]) -> Ref:
+    """Make a reference of values that are known to be right: one to five words, and all numbers of 32 bits."""
+    ref: Any = _new(_OpenRef)
+    ref.node = node
+    ref.creation = creation
+    ref.words = words
+    ref.__class__ = Ref
+    return ref  # type: ignore[no-any-return]
 
 
 Ref.__module__ = "erlmesh.terms.values"

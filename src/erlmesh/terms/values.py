@@ -10,14 +10,26 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from erlmesh import native
 from erlmesh.records import field, record
 from erlmesh.terms.atoms import Atom
-from erlmesh.terms.identifiers import ImproperList, Pid, Ref
+from erlmesh.terms.identifiers import ImproperList, Pid, Ref, unchecked_pid, unchecked_ref
 from erlmesh.terms.printing import ErlangRepr
 
 if not TYPE_CHECKING and native.module is not None:
     # The same classes in Rust. Type checkers see the Python classes.
     ImproperList, Pid, Ref = native.module.ImproperList, native.module.Pid, native.module.Ref
+    unchecked_pid, unchecked_ref = Pid, Ref  # the native check costs nothing
 
-__all__ = ["BitString", "Export", "Fun", "ImproperList", "Pid", "Port", "Ref", "Term"]
+__all__ = [
+    "BitString",
+    "Export",
+    "Fun",
+    "ImproperList",
+    "Pid",
+    "Port",
+    "Ref",
+    "Term",
+    "unchecked_pid",
+    "unchecked_ref",
+]
 
 Term: TypeAlias = Any
 """Any value of the table in :mod:`erlmesh.terms`. A precise recursive alias would not make type checks more useful."""
