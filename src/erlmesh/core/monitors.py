@@ -63,7 +63,7 @@ class Monitors:
         Return None if the monitor has ended already, or belongs to another process.
         """
         entry = self._origins.get(ref)
-        if entry is None or entry.origin != origin:
+        if entry is None or (entry.origin is not origin and entry.origin != origin):
             return None
         self._remove(ref)
         return entry, Demonitor(origin, entry.target, ref)

@@ -37,8 +37,7 @@ class GenCalls:
         if timeout is not None:
             self._deadlines.add(answer, timeout)
         try:
-            sender.monitor_with_ref(caller, to, ref)
-            sender.send(caller, to, gen.call(caller.pid, ref, request), strict=False)
+            sender.send_call(caller, to, gen.call(caller.pid, ref, request), ref)
             return await answer
         except TimeoutError:
             if not answer.timed_out:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from erlmesh.core.exit_reasons import NOPROC
 from erlmesh.etf import encode_term
 from erlmesh.proto.control import ExitLink, ExitSend, Send, SendAlias, SendName, Signal
-from erlmesh.runtime.node_state import Dispatcher, NodeState
+from erlmesh.runtime.node_state import Dispatcher, NodeState, Peer
 from erlmesh.runtime.process import Destination, LocalProcess
 from erlmesh.runtime.running_process import suspend_later
 from erlmesh.terms import Atom, Pid, Ref, Term
@@ -79,6 +79,30 @@ class SignalSender:
             queue = self._dispatcher.enqueue(node, kind(sender.pid, target, copy_term(message)), size, dial=connect)
             if queue is not None and queue.busy:
                 suspend_later(sender, queue)
+
+    def send_call(self, caller: LocalProcess, to: Destination, message: Term, ref: Ref) -> None:
+        """Monitor ``to`` under ``ref``, and send it the ``message`` of a call. The arguments are as in these methods.
+
+        A message to a local name that is not registered is dropped, because the monitor reports it.
+        """
+        peer: Peer | None = None
+        pid = caller.pid
+        if type(to) is Pid:
+            peer = self._peers.get(to.node)
+            if peer is not None:
+                peer.send(self._monitors.monitor(pid, to, to.node, ref))
+                peer.send_message(pid, to, message)
+        elif type(to) is tuple and len(to) == 2:
+            name, node = Atom(to[0]), Atom(to[1])
+            peer = self._peers.get(node)
+            if peer is not None:
+                peer.send(self._monitors.monitor(pid, name, node, ref))
+                peer.send(SendName(pid, name, message))
+        if peer is None:
+            self.monitor_with_ref(caller, to, ref)
+            self.send(caller, to, message, strict=False)
+        elif peer.busy:
+            suspend_later(caller, peer)
 
     def _send_local(self, process: LocalProcess | None, message: Term) -> None:
         if process is not None:

@@ -35,12 +35,12 @@ class Atom(ErlangStr):
     name: str
 
     def __new__(cls, name: str | Atom) -> Atom:  # noqa: PYI034 - final in all but name
-        entry = _atoms.get(name)  # type: ignore[arg-type]  # an Atom is never a key: it falls through to _intern
+        entry = _atoms.get(name)  # type: ignore[arg-type]  # an Atom is never a key
         if entry is not None:
             atom = entry()  # None if the atom was freed and its entry is not removed yet
             if atom is not None:
                 return atom
-        return _intern(name)
+        return name if type(name) is Atom else _intern(name)
 
     def __setattr__(self, attribute: str, value: object) -> None:
         raise AttributeError(f"an Atom is immutable: cannot set {attribute!r}")
