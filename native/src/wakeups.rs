@@ -12,6 +12,7 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 use pyo3::{ffi, intern};
 
 use crate::ffi_tools::GilCell;
+use crate::wire::monotonic;
 
 static ASYNCIO: PyOnceLock<Asyncio> = PyOnceLock::new();
 
@@ -19,6 +20,8 @@ static ASYNCIO: PyOnceLock<Asyncio> = PyOnceLock::new();
 pub struct Asyncio {
     pub get_running_loop: Py<PyAny>,
     current_task: Py<PyAny>,
+    /// The table of the current tasks before Python 3.12. There `current_task` is a function in Python.
+    current_tasks: Option<Py<PyDict>>,
     pub copy_context: Py<PyAny>,
     pub cancelled_error: Py<PyAny>,
     pub invalid_state_error: Py<PyAny>,
@@ -32,11 +35,24 @@ impl Asyncio {
             Ok(Asyncio {
                 get_running_loop: get("get_running_loop")?,
                 current_task: get("current_task")?,
+                current_tasks: match py.version_info() < (3, 12) {
+                    true => py.import("asyncio.tasks")?.getattr("_current_tasks")?.extract().ok(),
+                    false => None,
+                },
                 cancelled_error: get("CancelledError")?,
                 invalid_state_error: get("InvalidStateError")?,
                 copy_context: py.import("contextvars")?.getattr("copy_context")?.unbind(),
             })
         })
+    }
+
+    /// Whether a task runs in the event loop now.
+    fn is_in_task(&self, event_loop: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let py = event_loop.py();
+        match &self.current_tasks {
+            Some(tasks) => tasks.bind(py).contains(event_loop),
+            None => Ok(!self.current_task.bind(py).call1((event_loop,))?.is_none()),
+        }
     }
 }
 
@@ -142,7 +158,7 @@ impl Wakeups {
         let event_loop = asyncio.get_running_loop.bind(py).call0()?;
         // SAFETY: nothing here runs Python code or drops an object.
         let in_round = unsafe { self.steps.with(py, |steps| steps.is_some()) };
-        if in_round || !asyncio.current_task.bind(py).call1((&event_loop,))?.is_none() {
+        if in_round || asyncio.is_in_task(&event_loop)? {
             return apply.call1(arguments);
         }
         // SAFETY: as above.
@@ -232,8 +248,12 @@ impl Wakeups {
             return Ok(());
         }
         let may_run = self.may_run(event_loop)?;
-        let time = |event_loop: &Bound<'_, PyAny>| event_loop.call_method0(intern!(py, "time"))?.extract::<f64>();
-        let end = time(event_loop)? + self.max_seconds;
+        // A simulated loop has a clock of its own. Otherwise a look at the clock needs no call of Python code.
+        let time = || match may_run {
+            Some(_) => event_loop.call_method0(intern!(py, "time"))?.extract::<f64>(),
+            None => Ok(monotonic()),
+        };
+        let end = time()? + self.max_seconds;
         for count in 1..=self.max_steps {
             let Some(step) = self.next_step(py) else {
                 return Ok(());
@@ -250,7 +270,7 @@ impl Wakeups {
                 }
                 report(event_loop, &step, &error)?;
             }
-            if !self.has_steps(py) || (count % self.clock_interval == 0 && time(event_loop)? >= end) {
+            if !self.has_steps(py) || (count % self.clock_interval == 0 && time()? >= end) {
                 return Ok(());
             }
         }

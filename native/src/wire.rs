@@ -46,7 +46,7 @@ impl Io {
     }
 }
 
-fn monotonic() -> f64 {
+pub fn monotonic() -> f64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the call fills the structure that it gets.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol
 
 from erlmesh.errors import ConnectError, ErlmeshError
 from erlmesh.net.addresses import address_group
@@ -323,7 +323,7 @@ class DistProtocol(asyncio.Protocol):
     def _channel_events(self, events: list[Event]) -> None:
         if events:
             lost = events.pop() if type(events[-1]) is ConnectionLost else None
-            self._delegate.signals_received(self, cast("list[Signal]", events))
+            self._delegate.signals_received(self, events)  # type: ignore[arg-type]  # `cast` would be one more call
             if lost is not None and not self._closed:  # a signal may have led the delegate to close the connection
                 assert isinstance(lost, ConnectionLost)
                 self._connection_ended(lost.reason, lost.detail)
@@ -339,22 +339,26 @@ class DistProtocol(asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        if self.channel is not None:
+        channel = self.channel
+        if channel is not None:
             self._write_threshold = WRITE_THRESHOLD
-            if self._socket is None or self.channel.wire.queued:
-                self._write(self.channel, self._loop.time())
+            if self._socket is None or channel.wire.queued:
+                self._write(channel)
             else:  # A read that nobody answers: most reads of a stream.
                 self._write_at = WRITE_THRESHOLD
-            self._start_turn()
+            # A new turn starts: resume senders that have only waited for it.
+            self._turn_size, self._turn_ends_at = 0, math.inf
+            if self.busy and not self._is_paused:
+                self.resume_writing()
         elif self.handshake is not None and (data := self.handshake.data_to_send()):
             (self._socket or transport).write(data)
 
-    def _write(self, channel: Channel, now: float) -> None:
+    def _write(self, channel: Channel) -> None:
         if self._socket is not None:
             sent = self._socket.flush()
             if sent:
-                channel.note_write(sent, now)
-        elif self._transport is not None and (data := channel.data_to_send(now)):
+                channel.note_write(sent, self._loop.time())
+        elif self._transport is not None and (data := channel.data_to_send(self._loop.time())):
             self._transport.write(data)
         self._write_at = channel.wire.queued + self._write_threshold
 
@@ -366,17 +370,11 @@ class DistProtocol(asyncio.Protocol):
         # Not beyond the end of the turn, so that senders wait when they have queued TURN_SIZE bytes.
         longest = min(MAX_WRITE_THRESHOLD, TURN_SIZE - self._turn_size)
         self._write_threshold = max(WRITE_THRESHOLD, min(2 * self._write_threshold, longest))
-        self._write(channel, now)
+        self._write(channel)
         if self._queued(channel) >= self._send_queue_limit:
             self._queue_is_full()
         elif self._turn_size >= TURN_SIZE or now >= self._turn_ends_at:
             self.busy = True
-
-    def _start_turn(self) -> None:
-        """A new iteration of the event loop has started: resume senders that have only waited for it."""
-        self._turn_size, self._turn_ends_at = 0, math.inf
-        if self.busy and not self._is_paused:
-            self.resume_writing()
 
     def _queued(self, channel: Channel) -> int:
         """Return how many bytes wait for the peer. A transport without a socket has a buffer of its own."""

@@ -283,7 +283,8 @@ class LocalProcess:
 
     def _start_waiting(self) -> Wait:
         """Return the wait that the next message ends. Raises RuntimeError if another task waits for one already."""
-        self._require_alive()
+        if not self.alive:
+            raise Exit(self.exit_reason)
         waiting = self._mailbox.waiting
         if waiting is not None and not waiting.done():
             raise RuntimeError(f"another task waits for the messages of {self.label} already")

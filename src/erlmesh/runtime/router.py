@@ -101,12 +101,8 @@ class Router:
 
     # Incoming signals
 
-    def signals_received(self, signals: Iterable[Signal], peer: Atom) -> None:
-        """Apply all signals of one read, in order. Then run the processes that they have woken up."""
-        self.wakeups.run_round(self.handle_signals, signals, peer)
-
     def handle_signals(self, signals: Iterable[Signal], peer: Atom) -> None:
-        """Apply the signals of the node ``peer`` in order."""
+        """Apply all signals of one read of the node ``peer``, in order."""
         processes, handlers, peers, deliver = self.registry.processes, self._handlers, self.peers, self.delivery.deliver
         connection, atom, creation = peers.get(peer), self.atom, self.creation
         for signal in signals:

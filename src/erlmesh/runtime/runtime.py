@@ -176,12 +176,12 @@ class Runtime:
         While a read is applied, this is in the same iteration of the event loop, and after all of the read. At any
         other time it is in the next iteration.
         """
-        wakeups = self._router.wakeups
+        wakeups = self._instance.router.wakeups
         wakeups.schedule(asyncio.get_running_loop(), copy_context(), callback, *arguments)
 
     def create_wait(self) -> Wait:
         """What one task awaits until other code sets its result. It continues as if it waited for a message."""
-        return Wait(self._router.wakeups)
+        return Wait(self._instance.router.wakeups)
 
     # Processes
 
