@@ -6,6 +6,7 @@ for example, runs every ten seconds in every container.
 
 from __future__ import annotations
 
+import gc
 import importlib
 
 from erlmesh.version import __version__ as __version__
@@ -122,10 +123,21 @@ __all__ = [
 def __getattr__(name: str) -> object:
     for home, names in _EXPORTS.items():
         if name in names.split():
-            found = globals()[name] = getattr(importlib.import_module(home), name)
+            found = globals()[name] = getattr(_import_module(home), name)
             return found
     raise AttributeError(f"module 'erlmesh' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+def _import_module(name: str) -> object:
+    """Import a module without the garbage collector: what an import makes stays alive, so it would find nothing."""
+    if not gc.isenabled():
+        return importlib.import_module(name)
+    gc.disable()
+    try:
+        return importlib.import_module(name)
+    finally:
+        gc.enable()

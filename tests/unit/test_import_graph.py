@@ -94,3 +94,27 @@ def test_the_commands_that_ask_one_node_load_no_shell_and_no_discovery():
     assert "erlmesh.node" in found
     assert not {module for module in found if module.startswith(("erlmesh.shell", "erlmesh.doctor"))}
     assert not found & {"erlmesh.discovery.discovery", "erlmesh.net.health"}
+
+
+COLLECTIONS = """
+import asyncio, gc, sys
+
+sys.path.insert(0, {src!r})
+import erlmesh
+
+{state}
+gc.collect()  # so that it is not due already
+runs = []
+gc.callbacks.append(lambda phase, info: runs.append(phase))
+from erlmesh import Node
+
+print(len(runs), gc.isenabled())
+"""
+
+
+@pytest.mark.parametrize(("state", "enabled"), [("gc.enable()", "True"), ("gc.disable()", "False")])
+def test_the_garbage_collector_does_not_run_during_the_import(state, enabled):
+    program = COLLECTIONS.format(src=str(SRC), state=state)
+    output = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=True)
+
+    assert output.stdout.split() == ["0", enabled]
