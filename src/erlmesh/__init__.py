@@ -16,7 +16,9 @@ TYPE_CHECKING = False  # type checkers take it as true; `typing` is not imported
 if TYPE_CHECKING:
     from typing import Final
 
+    from erlmesh.behaviours.child_spec import ChildSpec
     from erlmesh.behaviours.gen_server import NO_REPLY, Caller, GenServer, blocking
+    from erlmesh.behaviours.supervisor import DynamicSupervisor, Supervisor
     from erlmesh.errors import (
         CalleeExited,
         CallError,
@@ -52,6 +54,8 @@ if TYPE_CHECKING:
     from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref, SendableTerm, Term
 
 _EXPORTS: Final = {
+    "erlmesh.behaviours.child_spec": "ChildSpec",
+    "erlmesh.behaviours.supervisor": "DynamicSupervisor Supervisor",
     "erlmesh.behaviours.gen_server": "NO_REPLY Caller GenServer blocking",
     "erlmesh.errors": (
         "CalleeExited CallError CallTimeout CodecError ConnectError DecodeError EmptyGroup EncodeError "
@@ -75,9 +79,11 @@ __all__ = [
     "CallTimeout",
     "CalleeExited",
     "Caller",
+    "ChildSpec",
     "CodecError",
     "ConnectError",
     "DecodeError",
+    "DynamicSupervisor",
     "EmptyGroup",
     "EncodeError",
     "Epmd",
@@ -112,6 +118,7 @@ __all__ = [
     "RemoteThrow",
     "SendableTerm",
     "StaticResolver",
+    "Supervisor",
     "Term",
     "Throw",
     "Undef",

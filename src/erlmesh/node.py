@@ -123,6 +123,16 @@ class Node:
         """
         return self.internals.spawn(body, *arguments, name=name)
 
+    async def run(self, body: Body, *arguments: Any, name: Atom | str | None = None) -> Any:
+        """Run ``await body(me, *arguments)`` as a process, wait for its end, and return the result of the body.
+
+        Raises what the body raises, and :class:`Exit` with the reason if an exit signal ends the process. If the caller
+        is cancelled, the process gets the exit signal ``shutdown``. Raises ``ValueError`` if ``name`` is taken.
+        """
+        from erlmesh.runtime.run_process import run_process  # noqa: PLC0415 - most nodes need it never
+
+        return await run_process(self.internals, body, arguments, name)
+
     def spawn_handler(
         self,
         receive: Callable[[Term], None],

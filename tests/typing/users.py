@@ -12,6 +12,7 @@ from erlmesh import (
     NO_REPLY,
     Atom,
     Caller,
+    ChildSpec,
     FixedPort,
     GenServer,
     Joined,
@@ -23,6 +24,7 @@ from erlmesh import (
     Process,
     Ref,
     SendableTerm,
+    Supervisor,
     Term,
     expose,
 )
@@ -110,3 +112,12 @@ async def start_adder(me: Process) -> None:
     assert_type(await Adder.start_link(me, 5, name="adder"), Pid)
     await Adder.start_link(me, title="adder")  # type: ignore[call-arg]
     await Adder.start_link("me")  # type: ignore[arg-type]
+
+
+async def supervise(node: Node) -> None:
+    children = [ChildSpec.server(Adder, 5, id="adder"), ChildSpec.process(member, "group", restart="temporary")]
+    async with Supervisor.running(node, children, strategy="one_for_all") as supervisor:
+        assert_type(supervisor, Pid)
+        assert_type(await Supervisor.start_child(node, supervisor, children[0]), Pid)
+    await Supervisor.start(node, children, strategy="one_for_some")  # type: ignore[arg-type]
+    ChildSpec.process(member, restart="often")  # type: ignore[arg-type]

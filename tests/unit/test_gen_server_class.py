@@ -163,6 +163,46 @@ async def test_init_that_raises_fails_the_start_and_sends_an_exit_to_the_parent(
     assert got == [Atom("no_luck")] * 2
 
 
+@pytest.mark.parametrize("end", ["stop", "exit", "exception"])
+def test_terminate_is_not_called_if_init_fails(end):
+    @with_node
+    async def test(node):
+        log = []
+
+        class Failing(Counter):
+            def init(self):
+                super().init(0, log)
+                if end == "stop":
+                    self.stop(SHUTDOWN)
+                elif end == "exit":
+                    raise Exit(SHUTDOWN)
+                else:
+                    raise ValueError("broken")
+
+        with pytest.raises(ProcessStartError):
+            await Failing.start(node)
+
+        assert log == []
+
+    test()
+
+
+@with_node
+async def test_work_is_cancelled_when_an_exit_signal_kills_the_server(node):
+    log = []
+    pid = await Counter.start(node, 0, log)
+    call = asyncio.ensure_future(node.call(pid, SLOW, timeout=60))
+    await run_iterations()
+
+    node.exit(pid, KILL)
+    with pytest.raises(CalleeExited):
+        await call
+    await run_iterations()
+
+    assert log == ["cancelled"]
+    assert node.internals._router.state.demonitor_callbacks == {}
+
+
 @with_node
 async def test_start_that_takes_too_long_kills_the_server(node):
     class Slow(GenServer):

@@ -233,12 +233,33 @@ class GenServer:
     async def _run(
         self, arguments: tuple[Any, ...], global_name: Term, groups: list[Term], started: Callable[[], None]
     ) -> None:
-        last: Term = None
+        try:
+            await self._initialize(arguments, global_name, groups)
+            started()
+            await self._serve()
+        finally:  # An exit signal cancels the task here.
+            self._ticks.close()
+            self._pending.close()
+            if self._pool is not None:
+                self._pool.close()
+
+    async def _initialize(self, arguments: tuple[Any, ...], global_name: Term, groups: list[Term]) -> None:
+        """Call ``init``. As in OTP, ``terminate`` is not called if it fails."""
         try:
             await self._call(self.init, *arguments)
             await self._register(global_name, groups)
-            if self._stop is None:
-                started()
+        except Exit:
+            raise
+        except Exception as error:
+            log.exception("GenServer %s: exception in init", self.me.label)
+            raise Exit(exit_reason(error)) from None
+        if self._stop is not None:
+            raise Exit(self._stop[0])
+
+    async def _serve(self) -> None:
+        """Handle messages until the end, then call ``terminate`` and exit with the reason."""
+        last: Term = None
+        try:
             while (stop := await self._continue()) is None:
                 last = await self.me.receive()
                 await self._handle(last)
@@ -248,7 +269,14 @@ class GenServer:
         except Exception as error:
             reason = exit_reason(error)
             log.exception("GenServer %s terminating\nlast message: %.500r", self.me.label, last)
-        await self._end(reason)
+        try:
+            await self._call(self.terminate, reason)
+        except Exit as error:
+            reason = error.reason
+        except Exception as error:
+            log.exception("GenServer %s: exception in terminate", self.me.label)
+            reason = exit_reason(error)
+        raise Exit(reason)
 
     async def _continue(self) -> tuple[Term] | None:
         """Call ``handle_continue`` as often as it was asked for. Return the reason to end, if there is one."""
@@ -262,22 +290,6 @@ class GenServer:
             raise Exit((Atom("already_started"), node.global_.whereis(global_name) or Atom("undefined")))
         for group in groups:
             node.pg.join(group, pid)
-
-    async def _end(self, reason: Term) -> None:
-        """Call ``terminate`` and exit with ``reason``."""
-        self._ticks.close()
-        self._pending.close()
-        try:
-            await self._call(self.terminate, reason)
-        except Exit as error:
-            reason = error.reason
-        except Exception as error:
-            log.exception("GenServer %s: exception in terminate", self.me.label)
-            reason = exit_reason(error)
-        finally:
-            if self._pool is not None:
-                self._pool.close()
-        raise Exit(reason)
 
     async def _handle(self, message: Term) -> None:
         if type(message) is tuple and message:
