@@ -190,3 +190,77 @@ def test_process_that_another_node_has_started_is_answered_for(nodes):
     assert status[0] is VALUE
     answer = beam.eval("Stop(SleepP__, gen_server, stop, [SleepP__, normal, infinity])", SleepP__=pid)
     assert answer == ((VALUE, OK), NORMAL)
+
+
+# The calls of OTP and of Elixir that wait with `infinity`, apart from `stop` (from the sources of both: supervisor.erl,
+# gen_event.erl, GenServer, Supervisor, DynamicSupervisor, PartitionSupervisor, Task.Supervisor)
+SPEC = "#{id => x, start => {m, f, []}}"
+INFINITE_CALLS = [
+    "supervisor:which_children(P)",
+    "supervisor:count_children(P)",
+    f"supervisor:start_child(P, {SPEC})",
+    "supervisor:terminate_child(P, x)",
+    "supervisor:restart_child(P, x)",
+    "supervisor:delete_child(P, x)",
+    "supervisor:get_childspec(P, x)",
+    "gen_event:which_handlers(P)",
+    "gen_event:add_handler(P, h, [])",
+    "gen_event:delete_handler(P, h, [])",
+    "gen_event:swap_handler(P, {h, []}, {h, []})",
+    "gen_event:call(P, h, what, infinity)",
+    "gen_server:call(P, what, infinity)",
+    "'Elixir.DynamicSupervisor':which_children(P)",
+    "'Elixir.DynamicSupervisor':count_children(P)",
+    f"'Elixir.DynamicSupervisor':start_child(P, {SPEC})",
+    "'Elixir.DynamicSupervisor':terminate_child(P, P)",
+    "'Elixir.Task.Supervisor':start_child(P, m, f, [])",
+    "'Elixir.Task.Supervisor':async_nolink(P, m, f, [])",
+    "'Elixir.Task.Supervisor':children(P)",
+]
+
+
+@pytest.mark.otps(25, 27, 29)
+def test_no_call_with_infinity_waits_for_ever(nodes):
+    beam, python = nodes
+    python.eval(
+        """
+        from erlmesh import DynamicSupervisor, GenServer, Supervisor
+        async def unhandled(me):
+            async for message in me:
+                me.unhandled(message)
+        """.replace("\n        ", "\n")
+    )
+    pids = [
+        python.eval("node.spawn(unhandled)"),
+        python.eval("await GenServer.start(node)"),
+        python.eval("await Supervisor.start(node)"),
+        python.eval("await DynamicSupervisor.start(node)"),
+    ]
+    for pid in pids:
+        for source in INFINITE_CALLS:
+            called = f"(fun(P) -> Call(erlang, apply, [fun() -> {source} end, []]) end)(InfiniteP__)"
+            assert beam.eval(called, InfiniteP__=pid) is not Atom("no_answer"), source
+        assert python.eval("node.internals.is_alive(P)", P=pid)
+
+
+def test_blocking_handlers_run_in_threads(nodes):
+    _, python = nodes
+    python.eval(
+        """
+        import threading, time
+        from erlmesh import GenServer, blocking
+        release = threading.Event()
+        class Model(GenServer):
+            @blocking
+            def handle_call(self, request, caller):
+                release.wait(10)
+                return threading.current_thread().name
+        """.replace("\n        ", "\n")
+    )
+    python.eval("server = await Model.start(node)")
+    python.eval("call = asyncio.ensure_future(node.call(server, 1, timeout=None))")
+    assert python.eval("call.done()") is False  # The node evaluates this while the handler waits.
+
+    python.eval("release.set()")
+
+    assert python.eval("await call").startswith("Model")

@@ -43,5 +43,5 @@ def test_process_has_no_internals_among_its_public_names():
         "alias", "alive", "call", "cast", "demonitor", "drain", "exit", "exit_reason", "group_leader",
         "handles_system_messages", "label", "link",
         "monitor", "node", "pid", "receive", "receive_nowait", "register", "reply", "send", "send_after", "sleep",
-        "spawn", "spawn_remote", "stop", "trap_exit", "unalias", "unlink",
+        "spawn", "spawn_remote", "stop", "trap_exit", "unalias", "unhandled", "unlink",
     }  # fmt: skip

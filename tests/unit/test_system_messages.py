@@ -279,6 +279,24 @@ def test_receive_with_a_timeout_expires_although_system_messages_come():
     test()
 
 
+@with_node
+async def test_unhandled_answers_a_call_and_logs_every_message(node):
+    got = []
+
+    async def body(me):
+        async for message in me:
+            me.unhandled(message)
+
+    pid = node.spawn(body)
+    asker = node.spawn_handler(got.append)
+    for kind in (Atom("$gen_call"), asker.pid):
+        asker.send(pid, (kind, (asker.pid, 1), Atom("what")))
+    asker.send(pid, Atom("hello"))
+    await run_iterations()
+
+    assert got == [(1, (ERROR, (Atom("unknown_call"), Atom("what"))))] * 2
+
+
 # The answers, without a process
 
 PID = Pid(Atom("a@h"), 64, 0, 1)

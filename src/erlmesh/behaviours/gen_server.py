@@ -103,8 +103,8 @@ class GenServer:
         log.warning("%s: no handle_cast for %.200r", self.me.label, request)
 
     def handle_info(self, message: Term) -> Any:
-        """Handle any other message. By default it is logged, as Elixir does."""
-        log.warning("%s: no handle_info for %.200r", self.me.label, message)
+        """Handle any other message. By default it is logged, as Elixir does. See :meth:`Process.unhandled`."""
+        self.me.unhandled(message)
 
     def handle_continue(self, argument: Any) -> Any:
         """Handle the argument of :meth:`continue_with`, before any other message."""

@@ -105,6 +105,8 @@ class ProcessOps(Protocol):
     def system_message_arrived(self, process: LocalProcess) -> None:
         """Answer a system message that was put into the mailbox now, if ``process`` has never received."""
 
+    def unhandled(self, process: LocalProcess, message: Term) -> None: ...
+
     def message_observed(self, process: LocalProcess, message: Term) -> None:
         """Count or print a message that ``process`` has received, for ``sys:trace`` and others."""
 
@@ -372,6 +374,13 @@ class LocalProcess:
     def reply(self, caller: tuple[Pid, Term], answer: SendableTerm) -> None:
         """Reply to ``{'$gen_call', caller, request}``."""
         self._signals.send(self, gen.reply_to(caller), (caller[1], answer))
+
+    def unhandled(self, message: Term) -> None:
+        """Log a message that the body does not know, and answer a call with ``{error, {unknown_call, Request}}``.
+
+        Use it as the last case of a ``match``: a caller may wait with ``infinity``, as those of ``Supervisor`` do.
+        """
+        self._ops.unhandled(self, message)
 
     # Links, monitors, exits
 

@@ -72,6 +72,9 @@ class NodeProcessOps:
         if process._never_received and not process.handles_system_messages:
             _system_messages().answer_now(process)
 
+    def unhandled(self, process: LocalProcess, message: Term) -> None:
+        _system_messages().unhandled(process, message)
+
     def message_observed(self, process: LocalProcess, message: Term) -> None:
         _system_messages().message_observed(process, message)
 

@@ -31,6 +31,7 @@ __all__ = [
     "message_observed",
     "observe",
     "status_lines",
+    "unhandled",
 ]
 
 log = logging.getLogger("erlmesh.sys")
@@ -147,6 +148,16 @@ def answer_for_handler(process: LocalProcess, message: Term) -> list[Term]:
 def message_observed(process: LocalProcess, message: Term) -> None:
     """Count, keep or print a message that an observed process has received."""
     observe(process, (Atom("in"), message))
+
+
+def unhandled(process: LocalProcess, message: Term) -> None:
+    """Log a message that a body does not know, and answer it if it is a call. See :meth:`Process.unhandled`."""
+    log.warning("%s: unknown message: %.500r", process.label, message)
+    match message:
+        case (Atom("$gen_call"), (Pid(), _) as caller, request):
+            process.reply(caller, (Atom("error"), (Atom("unknown_call"), request)))
+        case (Pid(), (Pid(), _) as caller, request):  # A call of `gen_event`.
+            process.reply(caller, (Atom("error"), (Atom("unknown_call"), request)))
 
 
 def observe(process: LocalProcess, event: Term) -> None:
