@@ -8,7 +8,7 @@ suite does not have to search.
 ``EQUIVALENT`` are mutants that change no observable behaviour, each with a proof.
 """
 
-from simulation.mutants import connections, global_names, handshakes, links, network, pg, pg2, wakeups
+from simulation.mutants import behaviours, connections, global_names, handshakes, links, network, pg, pg2, wakeups
 from simulation.mutants.mutation import Mutant
 
 __all__ = ["EQUIVALENT", "MUTANTS", "SEEDS", "UNIT_TESTS", "Mutant"]
@@ -24,8 +24,18 @@ UNIT_TESTS = {
     "erlmesh.proto.channel": ["test_channel.py"],
     "erlmesh.runtime.wakeups": ["test_wakeups.py", "test_read_to_write.py"],
     "erlmesh.runtime.deadlines": ["test_wakeups.py", "test_process.py"],
-    "erlmesh.runtime.mailbox": ["test_process.py", "test_mailbox.py"],
-    "erlmesh.runtime": ["test_router.py", "test_process.py", "test_connections.py"],
+    "erlmesh.runtime.mailbox": ["test_process.py", "test_mailbox.py", "test_system_messages.py"],
+    "erlmesh.runtime.system_messages": ["test_system_messages.py"],
+    "erlmesh.runtime.process_ops": ["test_system_messages.py"],
+    "erlmesh.core.supervision": ["test_supervisor.py"],
+    "erlmesh.behaviours": ["test_gen_server_class.py", "test_supervisor.py"],
+    "erlmesh.runtime": [
+        "test_router.py",
+        "test_process.py",
+        "test_connections.py",
+        "test_system_messages.py",
+        "test_gen_server_class.py",
+    ],
     "erlmesh.services.pg2": ["test_pg2_state.py", "test_pg2.py"],
     "erlmesh.services.pg": ["test_pg_state.py", "test_pg.py", "test_pg_growth.py"],
     "erlmesh.services.multiset": ["test_multiset.py", "test_pg_state.py"],
@@ -45,6 +55,7 @@ UNIT_TESTS = {
 """The unit tests for the mutants of a module, by the prefix of its name. They run if no scenario kills the mutant."""
 MUTANTS = [
     *links.MUTANTS,
+    *behaviours.MUTANTS,
     *connections.MUTANTS,
     *handshakes.MUTANTS,
     *pg.MUTANTS,

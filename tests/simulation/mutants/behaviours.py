@@ -1,0 +1,95 @@
+"""Mutants of system messages, servers and supervisors."""
+
+from simulation.mutants.mutation import Mutant
+
+SYSTEM = "erlmesh.runtime.system_messages:"
+BOOK = "erlmesh.core.supervision:ChildBook."
+SUPERVISOR = "erlmesh.behaviours.supervisor_server:SupervisorServer."
+SERVER = "erlmesh.behaviours.gen_server:GenServer."
+
+MUTANTS = [
+    Mutant(
+        "erlmesh.runtime.process:LocalProcess._attend",
+        "a suspended process receives messages",
+        "if not self._suspended:",
+        "if True:",
+    ),
+    Mutant(
+        "erlmesh.runtime.process_ops:NodeProcessOps.system_message_arrived",
+        "a process that never receives answers no system message",
+        "if process._never_received and not process.handles_system_messages:",
+        "if False:",
+    ),
+    Mutant(
+        "erlmesh.runtime.mailbox:PureMailbox.scan",
+        "a system message overtakes the messages before it",
+        "if not past_system and is_system_message(message):",
+        "if not past_system and any(map(is_system_message, self)):",
+    ),
+    Mutant(
+        SYSTEM + "answer_system_message",
+        "a process that was asked to terminate goes on",
+        "if answer.terminates:",
+        "if False:",
+    ),
+    Mutant(
+        BOOK + "exited",
+        "a transient child is restarted after a regular end",
+        "not _is_regular(reason)",
+        "True",
+    ),
+    Mutant(
+        BOOK + "_too_many",
+        "restarts are counted for ever",
+        "if each >= second - self.max_seconds",
+        "if True",
+    ),
+    Mutant(
+        BOOK + "restart",
+        "rest_for_one restarts the children before the failed one, too",
+        "affected = affected[affected.index(child) :]",
+        "pass",
+    ),
+    Mutant(
+        SUPERVISOR + "terminate",
+        "children stop in the order of their start",
+        "reversed(self._book.children())",
+        "self._book.children()",
+    ),
+    Mutant(
+        SUPERVISOR + "_wait_for_end",
+        "a child that does not end in time is waited for",
+        "self.me.exit(pid, KILL)",
+        "pass",
+    ),
+    Mutant(
+        SUPERVISOR + "_start_again",
+        "a restart that fails is not tried again",
+        "self.me.send(self.me.pid, _TryAgain(child))",
+        "pass",
+    ),
+    Mutant(
+        SERVER + "_handle_call",
+        "an unknown call is not answered",
+        "answer = (ERROR, (UNKNOWN_CALL, request))",
+        "return",
+    ),
+    Mutant(
+        SERVER + "_handle",
+        "a server that traps exits outlives its parent",
+        "if kind is EXIT and len(message) == 3 and message[1] == self._parent:",
+        "if False:",
+    ),
+    Mutant(
+        "erlmesh.behaviours.pending_work:PendingWork.start",
+        "work goes on for a caller that has given up",
+        "ops.on_demonitor(ref, task.cancel)",
+        "pass",
+    ),
+    Mutant(
+        "erlmesh.runtime.termination:Termination.connection_lost",
+        "work goes on for a caller whose node is lost",
+        "if not state.monitors.has_target(ref):",
+        "if False:",
+    ),
+]
