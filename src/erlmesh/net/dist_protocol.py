@@ -184,7 +184,9 @@ class DistProtocol(asyncio.Protocol):
 
     def events_received(self, events: list[Event]) -> None:
         """Handle the events of received data."""
-        if not self._closed:
+        if events and type(events[-1]) is not ConnectionLost and not self._closed:  # nearly all reads
+            self._delegate.signals_received(self, events)  # type: ignore[arg-type]  # all of them are signals
+        elif not self._closed:
             self._channel_events(events)
 
     def eof_received(self) -> None:

@@ -63,35 +63,34 @@ class Delivery:
                 self._queue.remove(entry)
 
     def _drain_queue(self) -> None:
+        queue = self._queue
         self._draining = True
         try:
-            self._handle_queued()
+            while queue:
+                process, message = queue.popleft()
+                # A process that terminated meanwhile has no handler any more.
+                if process._handler is None or (process._pending_calls and _resolve_call(process, message)):
+                    continue
+                try:
+                    if (
+                        type(message) is tuple
+                        and len(message) == 3
+                        and message[0] is SYSTEM
+                        and not process.handles_system_messages
+                        and is_system_message(message)
+                    ):
+                        released = process._ops.system_message_for_handler(process, message)
+                        queue.extendleft((process, each) for each in reversed(released))
+                        continue
+                    process._handler(message)
+                except Exception:
+                    log.exception(
+                        "%s: exception while handling a message; the process keeps running: %.200r",
+                        process.label,
+                        message,
+                    )
         finally:
             self._draining = False
-
-    def _handle_queued(self) -> None:
-        queue = self._queue
-        while queue:
-            process, message = queue.popleft()
-            # A process that terminated meanwhile has no handler any more.
-            if process._handler is None or (process._pending_calls and _resolve_call(process, message)):
-                continue
-            try:
-                if (
-                    type(message) is tuple
-                    and len(message) == 3
-                    and message[0] is SYSTEM
-                    and not process.handles_system_messages
-                    and is_system_message(message)
-                ):
-                    released = process._ops.system_message_for_handler(process, message)
-                    queue.extendleft((process, each) for each in reversed(released))
-                    continue
-                process._handler(message)
-            except Exception:
-                log.exception(
-                    "%s: exception while handling a message; the process keeps running: %.200r", process.label, message
-                )
 
 
 def _resolve_call(process: LocalProcess, message: Term) -> bool:

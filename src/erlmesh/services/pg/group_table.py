@@ -132,12 +132,17 @@ class GroupTable:
 
     def add(self, key: GroupKey, name: Term, bag: Multiset[Pid]) -> None:
         """Add a group whose members are all on one node, which has them in ``bag``."""
-        self._members[key] = shareable(bag)
+        if isinstance(bag, tuple):  # nearly all new groups
+            members = bag
+            self._members[key] = bag
+        else:
+            members = as_tuple(bag)
+            self._members[key] = shareable(bag)
         if key is not name and key != name:
             self._names[key] = name
-        self.memberships += size(bag)
+        self.memberships += len(members)
         if self.recording:
-            self._events.append(Joined(as_tuple(bag), name))
+            self._events.append(Joined(members, name))
 
     def add_all(self, groups: dict[GroupKey, tuple[Pid, ...]], names: Sequence[Term]) -> bool:
         """Add groups whose members are all on one node. False, without a change, if one of them has members already.

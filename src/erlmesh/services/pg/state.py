@@ -29,7 +29,7 @@ Each method returns effects. The caller must carry them out in order.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from erlmesh.core import gen
 from erlmesh.records import field, record
@@ -60,6 +60,8 @@ class ScopeState:
         self._server = server
         # The members on all nodes.
         self._groups = GroupTable()
+        self.take_events: Callable[[], list[GroupEvent]] = self._groups.take_events
+        """See :meth:`GroupTable.take_events`. It is called twice for each change."""
         # The members on this node, by group. This is the content of a sync.
         self._local_members: dict[GroupKey, Multiset[Pid]] = {}
         # The groups of each member on this node. A pid that is a key here is monitored.
@@ -131,10 +133,6 @@ class ScopeState:
             for server, peer in self._peers.items()
         ]
         return local, remote
-
-    def take_events(self) -> list[GroupEvent]:
-        """Return and clear the events since the last call. Events are kept only while ``recording``."""
-        return self._groups.take_events()
 
     # Changes on this node
 
