@@ -56,7 +56,7 @@ PRELUDE = """
             {[{Id, case P of undefined -> P; restarting -> P; _ -> pid end, T} ||
                 {Id, P, T, _} <- 'Elixir.Supervisor':which_children(S)],
              lists:sort(maps:to_list('Elixir.Supervisor':count_children(S)))}
-        catch exit:{W, _} -> {ended, W} end
+        catch exit:{_, _} -> ended end  % by noproc or shutdown: the call and the end of the supervisor may cross
     end,
     Pids = fun(S) -> try [{Id, P} || {Id, P, _, _} <- supervisor:which_children(S), is_pid(P)] catch _:_ -> [] end end,
     Wait = fun(P, F) -> R = monitor(process, P), F(), receive {'DOWN', R, _, _, W} -> W after 9000 -> lives end end,
@@ -72,7 +72,7 @@ PRELUDE = """
               ({error, {W, C}}) when is_tuple(C), element(1, C) =:= child -> {error, W};
               (X) -> X
     end,
-    Ask = fun(S, F, A) -> try Pure(apply('Elixir.Supervisor', F, [S | A])) catch exit:{W, _} -> {exit, W} end end,
+    Ask = fun(S, F, A) -> try Pure(apply('Elixir.Supervisor', F, [S | A])) catch exit:{_, _} -> ended end end,
     Spec = fun(Id, Restart, F) -> #{id => Id, restart => Restart, start => {worker, F, []}, modules => [worker]} end
 """
 IDS = ["a", "b", "c", "d"]

@@ -94,17 +94,17 @@ async def test_calls_and_casts_are_handled_in_order(node):
 
 @with_node
 async def test_name_groups_and_global_name_are_registered_when_start_returns(node):
-    class Plain(Counter):
-        pass
-
-    from erlmesh import Node  # noqa: F401
-
-    pid = await Plain.start(node, name="counter")
+    group, everywhere = Atom("x"), Atom("everywhere")
+    pid = await Counter.start(node, name="counter", global_name=everywhere, groups=["counters", group])
 
     assert node.whereis("counter") == pid
-    with pytest.raises(ProcessStartError) as raised:
-        await Plain.start(node, name="counter")
-    assert raised.value.reason == (Atom("already_started"), pid)
+    assert node.internals.local_process(pid).label == f"{pid} Counter"
+    assert node.pg.get_members("counters") == node.pg.get_members(group) == [pid]
+    assert node.global_.whereis(everywhere) == pid
+    for names in ({"name": "counter"}, {"global_name": everywhere}):
+        with pytest.raises(ProcessStartError) as raised:
+            await Counter.start(node, **names)
+        assert raised.value.reason == (Atom("already_started"), pid)
 
 
 @with_node

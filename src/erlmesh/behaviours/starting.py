@@ -41,6 +41,7 @@ async def start_process(
         me._reductions_left = REDUCTIONS
         await body(me, finish)
 
+    run.__qualname__ = getattr(body, "__qualname__", "server")  # The label of the process shows it.
     if link and isinstance(starter, Process):
         pid = starter.spawn(run, name=name, link=True)
     else:

@@ -199,28 +199,14 @@ class SupervisorServer(GenServer):
         """Start a child. Return the reason if that fails."""
         try:
             pid = await _spec(child).start(self.me)
-        except ProcessStartError as error:
-            self._flush_exit_of_failed_start()
-            return error.reason
-        except Exit as error:
-            return error.reason
+        except (ProcessStartError, Exit) as error:
+            return error.reason  # The exit signal of a process that is no child is ignored later.
         except Exception as error:
             log.exception("%s: child %s did not start", self.me.label, child.id)
             return (EXIT, exit_reason(error))
         self.me.link(pid)  # It is linked already, unless its start function has forgotten it.
         self._book.started(child, pid)
         return None
-
-    def _flush_exit_of_failed_start(self) -> None:
-        """Remove the exit signals of processes that never became children: ``start_link`` has linked them."""
-        while self.me.receive_nowait(self._is_exit_of_a_stranger) is not None:
-            pass
-
-    def _is_exit_of_a_stranger(self, message: Term) -> bool:
-        match message:
-            case (Atom("EXIT"), Pid() as pid, _):
-                return pid != self._parent and self._book.with_pid(pid) is None
-        return False
 
     async def _child_exited(self, child: Child, pid: Pid, reason: Term) -> None:
         what = self._book.exited(child, reason, self._now())
