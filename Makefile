@@ -15,7 +15,7 @@ FIRST  ?= 0
 # With cargo, each environment gets the native part. It is built again when its source changes, once for all environments.
 CARGO  := $(if $(filter-out 0,$(ERLMESH_PURE)),,$(shell tools/native.sh --can-build && echo yes))
 NATIVE := $(if $(CARGO),$(VENV)/native.stamp)
-NATIVE_SOURCE := $(wildcard native/src/*.rs) native/Cargo.toml native/Cargo.lock native/pyproject.toml native/erlmesh_native.pyi
+NATIVE_SOURCE := $(wildcard native/src/*.rs native/src/*/*.rs) native/Cargo.toml native/Cargo.lock native/pyproject.toml native/erlmesh_native.pyi
 
 .PHONY: help docs docs-tables faults demo docker-demo image elixir-image cookie docker shell test check unit coverage format hooks native fuzz sanitize pythons dist otp conformance sim mutants bench bench-growth erlang engine clean
 

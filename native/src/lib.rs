@@ -1,5 +1,5 @@
 //! The native part of erlmesh: identifiers, the codec of the external term format, keys of terms, and the wire of a
-//! connection with its common signals; and mailboxes, and the waits of tasks.
+//! connection with its common signals; mailboxes, and the waits of tasks; and the watchdog thread.
 //!
 //! The pure Python code in `erlmesh` is the reference. What this crate does not handle, or finds invalid, it gives to
 //! the pure code with the same arguments. So this crate has no error texts of its own.
@@ -25,6 +25,7 @@ mod mailbox;
 mod prefix_cache;
 mod pure;
 mod pure_refs;
+mod read_ahead;
 mod recv_buffer;
 mod reply_to;
 mod send_queue;
@@ -35,6 +36,7 @@ mod term_stack;
 mod terms;
 mod wait;
 mod wakeups;
+mod watchdog;
 mod wire;
 mod wire_format;
 
@@ -53,5 +55,7 @@ fn erlmesh_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<mailbox::Mailbox>()?;
     module.add_class::<direct_delivery::DirectDelivery>()?;
     reply_to::add_to(module)?;
+    module.add_class::<read_ahead::ReceiveBudget>()?;
+    watchdog::add_to(module)?;
     doors::add_to(module)
 }

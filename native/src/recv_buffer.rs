@@ -7,6 +7,8 @@ use std::io;
 use std::os::fd::RawFd;
 use std::sync::Mutex;
 
+use crate::read_ahead::ReadAhead;
+
 /// Bytes of one read at most, so that one connection does not hold up the others.
 pub const READ_SIZE: usize = 256 * 1024;
 /// An incomplete frame up to this size is kept in a buffer of its own size.
@@ -74,6 +76,11 @@ impl RecvBuffer {
             self.keep_from(0, self.needed);
         }
         result
+    }
+
+    /// Take data that was read ahead, as `read` does with data of a descriptor.
+    pub fn read_ahead(&mut self, ahead: &mut ReadAhead) -> usize {
+        ahead.take(READ_SIZE, &mut self.partial)
     }
 
     pub fn is_worth_a_look(&self) -> bool {

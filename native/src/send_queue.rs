@@ -124,6 +124,35 @@ impl SendQueue {
         (std::mem::take(&mut self.pieces), std::mem::take(&mut self.offset))
     }
 
+    /// Drop everything. Binaries are finished then, because this may run without the GIL.
+    pub fn discard(&mut self) {
+        let (pieces, _) = self.take();
+        for piece in pieces {
+            if let Piece::Binary(binary) = piece {
+                self.finished.push(binary.owner);
+            }
+        }
+    }
+
+    /// Write one whole frame, only if nothing waits before it. Append what the socket does not take of it, unless that
+    /// is all of it: a frame that waits for long would be out of date. Return the number of bytes written.
+    pub fn write_frame(&mut self, fd: RawFd, frame: &[u8]) -> io::Result<usize> {
+        // SAFETY: the kernel reads `frame`, which lives until the call returns.
+        let written = unsafe { libc::write(fd, frame.as_ptr().cast(), frame.len()) };
+        if written < 0 {
+            let error = io::Error::last_os_error();
+            return match error.kind() {
+                io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock => Ok(0),
+                _ => Err(error),
+            };
+        }
+        let written = written as usize;
+        if written > 0 {
+            self.append(&[frame.get(written..).unwrap_or_default()]);
+        }
+        Ok(written)
+    }
+
     /// Return copies of the oldest bytes, for a caller that writes them itself and then calls `advance`.
     pub fn buffers<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyBytes>> {
         let mut room = COPIED_AT_A_TIME;

@@ -19,30 +19,69 @@ use crate::ffi_tools::NoCollection;
 use crate::frame_reader::FrameReader;
 use crate::frame_writer::FrameWriter;
 use crate::pure::Pure;
+use crate::read_ahead::ReadAhead;
 use crate::recv_buffer::RecvBuffer;
 use crate::send_queue::{lock, SendQueue};
 use crate::signals::SendSignal;
 
 /// Received bytes from which the garbage collector is off while they are decoded. It would find nothing to free.
 const LARGE_READ: usize = 4096;
-const TICK: [u8; 4] = [0; 4];
+pub const TICK: [u8; 4] = [0; 4];
+/// In place of a descriptor: read what the watchdog thread has read.
+const READ_AHEAD: RawFd = -1;
 
 /// What a thread without the GIL may use.
 #[derive(Default)]
-struct Io {
-    queue: Mutex<SendQueue>,
-    received: Mutex<RecvBuffer>,
+pub struct Io {
+    pub queue: Mutex<SendQueue>,
+    pub received: Mutex<Received>,
+    /// How many times the event loop has read.
+    pub progress: AtomicU64,
     /// When data was written last, as the bits of seconds of the monotonic clock.
     last_written_at: AtomicU64,
 }
 
+/// Received data: first that of incomplete frames, then what the watchdog thread has read.
+#[derive(Default)]
+pub struct Received {
+    buffer: RecvBuffer,
+    pub ahead: ReadAhead,
+}
+
 impl Io {
-    fn write(&self, fd: RawFd) -> io::Result<usize> {
+    pub fn write(&self, fd: RawFd) -> io::Result<usize> {
         let written = lock(&self.queue).write(fd)?;
         if written > 0 {
-            self.last_written_at.store(monotonic().to_bits(), Ordering::Relaxed);
+            self.note_write();
         }
         Ok(written)
+    }
+
+    pub fn note_write(&self) {
+        self.last_written_at.store(monotonic().to_bits(), Ordering::Relaxed);
+    }
+
+    /// Seconds of the monotonic clock; 0 if nothing was written.
+    pub fn last_written_at(&self) -> f64 {
+        f64::from_bits(self.last_written_at.load(Ordering::Relaxed))
+    }
+
+    /// Drop binaries that are written. The caller holds the GIL, and none of the locks.
+    pub fn drop_finished(&self) {
+        let finished = lock(&self.queue).take_finished();
+        drop(finished);
+    }
+}
+
+impl Received {
+    fn read(&mut self, fd: RawFd) -> io::Result<usize> {
+        if fd == READ_AHEAD {
+            return Ok(self.buffer.read_ahead(&mut self.ahead));
+        }
+        if self.ahead.size() > 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.buffer.read(fd)
     }
 }
 
@@ -58,7 +97,7 @@ pub struct Wire {
     /// None while a call uses it.
     reader: Mutex<Option<Box<FrameReader>>>,
     writer: Mutex<Option<Box<FrameWriter>>>,
-    io: Arc<Io>,
+    pub io: Arc<Io>,
     flags: Py<PyAny>,
     ticks_in: AtomicU64,
     last_read: AtomicUsize,
@@ -124,12 +163,14 @@ impl Wire {
 
     /// Read once from the non-blocking socket, and append to `signals` all signals that the data completes.
     ///
-    /// Return the number of bytes, 0 at the end of the stream. `BlockingIOError` is raised if there is no data.
+    /// Return the number of bytes, 0 at the end of the stream. `BlockingIOError` is raised if there is no data, and
+    /// while data waits that the watchdog thread has read. The descriptor -1 reads that data; 0 means that there is none.
     fn read(&self, fd: RawFd, signals: &Bound<'_, PyList>) -> PyResult<usize> {
+        self.io.progress.fetch_add(1, Ordering::Relaxed);
         let mut reader = self.take_reader()?;
         let (read, is_worth_a_look) = {
             let mut received = lock(&self.io.received);
-            (received.read(fd), received.is_worth_a_look())
+            (received.read(fd), received.buffer.is_worth_a_look())
         };
         self.last_read.store(*read.as_ref().unwrap_or(&0), Ordering::Relaxed);
         let result = match &read {
@@ -146,8 +187,7 @@ impl Wire {
     /// It stops after 1 MiB, so that one connection does not hold up the others.
     fn flush(&self, fd: RawFd) -> PyResult<usize> {
         let result = self.io.write(fd);
-        let finished = lock(&self.io.queue).take_finished();
-        drop(finished);
+        self.io.drop_finished();
         Ok(result?)
     }
 
@@ -210,7 +250,7 @@ impl Wire {
     /// Bytes of incomplete frames and unfinished fragment sequences.
     #[getter]
     fn buffered(&self) -> usize {
-        lock(&self.io.received).len() + self.unfinished.load(Ordering::Relaxed)
+        lock(&self.io.received).buffer.len() + self.unfinished.load(Ordering::Relaxed)
     }
 
     /// Frames of length 0 received.
@@ -228,7 +268,7 @@ impl Wire {
     /// When `flush` wrote data last (`time.monotonic`); 0 if it did not.
     #[getter]
     fn last_written_at(&self) -> f64 {
-        f64::from_bits(self.io.last_written_at.load(Ordering::Relaxed))
+        self.io.last_written_at()
     }
 
     /// Take everything that is queued.
@@ -298,7 +338,7 @@ impl Wire {
         let mut reader = self.take_reader()?;
         let waits = {
             let mut received = lock(&self.io.received);
-            (received.len() > 0).then(|| received.append(data))
+            (received.buffer.len() > 0).then(|| received.buffer.append(data))
         };
         let result = match waits {
             None => self.decode_data(&mut reader, data, signals),
@@ -314,23 +354,23 @@ impl Wire {
         let mut done = 0;
         let needed = decode(reader, data, &mut done, signals)?;
         if let Some(rest @ [_, ..]) = data.get(done..) {
-            lock(&self.io.received).keep_copy(rest, needed);
+            lock(&self.io.received).buffer.keep_copy(rest, needed);
         }
         Ok(())
     }
 
     /// Decode the data in the buffer, and keep an incomplete frame there.
     fn decode_received(&self, reader: &mut FrameReader, signals: &Bound<'_, PyList>) -> PyResult<()> {
-        let data = lock(&self.io.received).take();
+        let data = lock(&self.io.received).buffer.take();
         let mut done = 0;
         match decode(reader, &data, &mut done, signals) {
             Ok(needed) => {
-                lock(&self.io.received).keep(data, done, needed);
+                lock(&self.io.received).buffer.keep(data, done, needed);
                 Ok(())
             }
             Err(error) => {
                 let end = data.len();
-                lock(&self.io.received).keep(data, end, 0);
+                lock(&self.io.received).buffer.keep(data, end, 0);
                 Err(error)
             }
         }
