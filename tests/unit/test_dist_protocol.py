@@ -251,7 +251,7 @@ def test_a_peer_idle_during_a_stall_gets_the_time_of_one_tick():
 
 
 def serve_from_a_thread(peer):
-    thread = threading.Thread(target=peer.protocol._socket.serve_from_thread)
+    thread = threading.Thread(target=peer.protocol._socket.shared.serve_from_thread)
     thread.start()
     thread.join()
 
@@ -262,7 +262,7 @@ def test_data_that_a_thread_has_read_prevents_a_timeout_and_is_handled(late):
         peer = await established()
         peer.write_now(peer.messages(3))
         serve_from_a_thread(peer)
-        assert peer.protocol._socket._buffer.size > 3000
+        assert peer.protocol._socket.shared.buffered > 3000
 
         loop.stall(TICKTIME + late)
         await iterations()
@@ -274,11 +274,21 @@ def test_data_that_a_thread_has_read_prevents_a_timeout_and_is_handled(late):
     run(test)
 
 
+class ReadByThread:
+    """A shared socket from which a thread has read at this time."""
+
+    def __init__(self, shared, now):
+        self._shared, self.last_thread_read_at = shared, now
+
+    def __getattr__(self, name):
+        return getattr(self._shared, name)
+
+
 def test_the_time_of_the_last_read_of_a_thread_counts():
     async def test(loop):
         peer = await established()
         loop.stall(TICKTIME * 0.9)
-        peer.protocol._socket.last_thread_read_at = loop.time()
+        peer.protocol._socket.shared = ReadByThread(peer.protocol._socket.shared, loop.time())
         loop.stall(TICKTIME / 4 - 0.1)
         await iterations()
         assert peer.delegate.ended is None

@@ -10,7 +10,8 @@ import threading
 
 import pytest
 
-from erlmesh.net.dist_socket import NO_WRITES, READ_SIZE, DistSocket, socket_fd
+from erlmesh.net.dist_socket import DistSocket, socket_fd
+from erlmesh.net.shared_socket import NO_WRITES, READ_SIZE
 from erlmesh.net.watched_sockets import WatchedSockets
 from erlmesh.proto.receive_buffer import ReceiveBudget
 from erlmesh.proto.send_queue import SendQueue
@@ -50,8 +51,7 @@ class LocalEnd(asyncio.Protocol):
         self.socket = DistSocket(
             transport, socket_fd(transport), self, high_water=HIGH_WATER, receive_budget=self.budget
         )
-        self.socket.peer = "plato@h"
-        self.socket.use_queue(self.queue)
+        self.socket.use_queue(self.queue, "plato@h")
 
     def run_read(self, read):
         read()
@@ -171,11 +171,11 @@ def test_data_beyond_the_socket_buffer_is_written_when_the_peer_reads(factory):
 @on_every_loop
 def test_a_thread_writes_a_frame_while_the_loop_is_blocked(factory):
     async def test(pair):
-        assert from_a_thread(pair.socket.write_from_thread, TICK)
+        assert from_a_thread(pair.socket.shared.write_from_thread, TICK)
 
         assert pair.read(4) == TICK
-        assert pair.socket.take_external_writes()[:2] == (1, 4)
-        assert pair.socket.take_external_writes() is NO_WRITES
+        assert pair.socket.shared.take_external_writes()[:2] == (1, 4)
+        assert pair.socket.shared.take_external_writes() is NO_WRITES
 
     run_with_pair(factory, test)
 
@@ -189,7 +189,7 @@ def test_a_thread_writes_buffered_data_first_and_never_splits_a_frame(factory):
 
         def read_and_write():
             while len(received) < len(BIG) + len(TICK):
-                results.append(pair.socket.write_from_thread(TICK) if not any(results) else False)
+                results.append(pair.socket.shared.write_from_thread(TICK) if not any(results) else False)
                 with contextlib.suppress(BlockingIOError):
                     received.extend(pair.remote_socket.recv(1 << 20, socket.MSG_DONTWAIT))
 
@@ -206,11 +206,11 @@ def test_a_thread_writes_buffered_data_first_and_never_splits_a_frame(factory):
 @on_every_loop
 def test_a_thread_buffers_no_frame_for_a_full_socket(factory):
     async def test(pair):
-        while from_a_thread(pair.socket.write_from_thread, b"x" * 100_000):
+        while from_a_thread(pair.socket.shared.write_from_thread, b"x" * 100_000):
             pass
         pair.write(b"behind")
 
-        writes = pair.socket.take_external_writes()
+        writes = pair.socket.shared.take_external_writes()
         assert await pair.read_later(writes.size + 6) == b"x" * writes.size + b"behind"
 
     run_with_pair(factory, test)
@@ -224,7 +224,7 @@ def test_concurrent_writes_of_loop_and_thread_keep_all_frames_whole(factory):
 
         def write_ticks():
             while not done.is_set():
-                pair.socket.write_from_thread(TICK)
+                pair.socket.shared.write_from_thread(TICK)
 
         writing = threading.Thread(target=write_ticks)
         reading = asyncio.ensure_future(
@@ -255,7 +255,7 @@ def test_close_writes_all_buffered_data_before_the_end_of_the_stream(factory):
     async def test(pair):
         pair.write(BIG)
         pair.socket.close()
-        assert not from_a_thread(pair.socket.write_from_thread, TICK)
+        assert not from_a_thread(pair.socket.shared.write_from_thread, TICK)
         assert pair.socket.is_closing()
         assert not pair.local_end.lost.done()
 
@@ -286,7 +286,7 @@ def test_a_broken_connection_is_lost_with_its_error(factory):
         pair.remote_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         pair.remote_socket.close()  # a reset
         while pair.socket.error is None and not pair.local_end.lost.done():
-            from_a_thread(pair.socket.write_from_thread, TICK)
+            from_a_thread(pair.socket.shared.write_from_thread, TICK)
 
         pair.write(b"after the reset")
 
@@ -332,7 +332,7 @@ def test_nothing_is_written_after_the_descriptor_is_released(factory):
         await pair.local_end.lost
         read, write = os.pipe()  # probably with the number of the socket's descriptor
         try:
-            assert not from_a_thread(pair.socket.write_from_thread, TICK)
+            assert not from_a_thread(pair.socket.shared.write_from_thread, TICK)
             pair.write(b"x")
             os.set_blocking(read, False)
             with pytest.raises(BlockingIOError):
@@ -526,7 +526,7 @@ def test_bytes_before_the_queue_are_written_first(factory):
 
 
 def is_watched(pair):
-    return pair.socket in WatchedSockets.of_loop(asyncio.get_running_loop())._descriptors
+    return pair.socket.shared in WatchedSockets.of_loop(asyncio.get_running_loop())._descriptors
 
 
 def send_and_serve(pair, data):
@@ -537,7 +537,7 @@ def send_and_serve(pair, data):
         sending.start()
         size = pair.local_end.budget.used + len(data)
         while pair.local_end.budget.used < size:
-            assert pair.socket.serve_from_thread() == ""
+            assert pair.socket.shared.serve_from_thread() == ""
         sending.join()
 
     from_a_thread(run)
@@ -581,7 +581,7 @@ def test_concurrent_reads_of_loop_and_thread_keep_the_order(factory):
 
         def serve():
             while not done.is_set():
-                pair.socket.serve_from_thread()
+                pair.socket.shared.serve_from_thread()
 
         serving = threading.Thread(target=serve)
         serving.start()
@@ -604,7 +604,7 @@ def test_a_thread_reads_no_more_than_the_limit_and_the_loop_starts_again(factory
         pair.local_end.budget.limit = 100_000
         sending = threading.Thread(target=pair.remote_socket.sendall, args=(BIG,))
         sending.start()
-        while (peer := from_a_thread(pair.socket.serve_from_thread)) == "":
+        while (peer := from_a_thread(pair.socket.shared.serve_from_thread)) == "":
             pass  # without await: the loop is blocked
         assert peer == "plato@h"
         assert pair.local_end.budget.used == 100_000
@@ -624,7 +624,7 @@ def test_a_thread_that_may_read_nothing_because_of_other_connections_leaves_the_
     async def test(pair):
         pair.local_end.budget.total_limit = 0
         pair.remote_socket.sendall(b"data")
-        assert from_a_thread(pair.socket.serve_from_thread) == "plato@h"
+        assert from_a_thread(pair.socket.shared.serve_from_thread) == "plato@h"
         assert not is_watched(pair)
 
         await wait_until(lambda: pair.received() == b"data")
@@ -660,7 +660,7 @@ def test_the_end_that_a_thread_sees_is_reported_after_the_data(factory):
 
         def serve_until_the_end():
             while is_watched_by(loop, pair):
-                pair.socket.serve_from_thread()
+                pair.socket.shared.serve_from_thread()
 
         loop = asyncio.get_running_loop()
         from_a_thread(serve_until_the_end)
@@ -670,7 +670,7 @@ def test_the_end_that_a_thread_sees_is_reported_after_the_data(factory):
         assert pair.local_end.events == ["eof"]
 
     def is_watched_by(loop, pair):
-        return pair.socket in WatchedSockets.of_loop(loop)._descriptors
+        return pair.socket.shared in WatchedSockets.of_loop(loop)._descriptors
 
     run_with_pair(factory, test)
 
@@ -681,7 +681,7 @@ def test_a_reset_that_a_thread_sees_is_the_reason_of_the_loss(factory):
         pair.remote_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         pair.remote_socket.close()
         while pair.socket.error is None:
-            from_a_thread(pair.socket.serve_from_thread)
+            from_a_thread(pair.socket.shared.serve_from_thread)
 
         await pair.local_end.lost
 
@@ -700,7 +700,7 @@ def test_what_a_thread_has_read_is_dropped_and_freed_when_the_connection_closes(
 
         assert pair.local_end.budget.used == 0
         assert not is_watched(pair)
-        assert from_a_thread(pair.socket.serve_from_thread) == ""
+        assert from_a_thread(pair.socket.shared.serve_from_thread) == ""
         await pair.local_end.lost
         assert pair.local_end.received == []
 
@@ -726,16 +726,16 @@ def test_an_error_while_the_loop_takes_what_a_thread_has_read_ends_the_connectio
 
 def test_each_read_of_the_loop_counts_as_progress_and_none_of_a_thread():
     async def test(pair):
-        before = pair.socket.progress
+        before = pair.socket.shared.progress
         send_and_serve(pair, BIG)
-        assert pair.socket.progress == before
+        assert pair.socket.shared.progress == before
 
         await wait_until(lambda: len(pair.received()) == len(BIG))
-        taken = pair.socket.progress
+        taken = pair.socket.shared.progress
         assert taken - before >= len(pair.local_end.received)
 
         pair.remote_socket.sendall(b"x")
         await wait_until(lambda: pair.received().endswith(b"x"))
-        assert pair.socket.progress > taken
+        assert pair.socket.shared.progress > taken
 
     run_with_pair(asyncio.SelectorEventLoop, test)

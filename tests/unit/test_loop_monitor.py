@@ -7,6 +7,7 @@ from memory_network import MemoryNetwork, started
 from test_dist_socket import on_every_loop
 from test_watchdog_thread import watchdog_threads
 
+from erlmesh.net.native_watchdog import TEMPLATE_SECONDS
 from erlmesh.net.resolvers import NoEpmd
 from erlmesh.runtime.config import NodeConfig
 from erlmesh.runtime.runtime import Runtime
@@ -59,6 +60,16 @@ async def test_node_reports_to_its_peers_with_these_messages(network, a, b):
     loop_monitor.loop_recovered()
     await run_iterations()
     assert b.blocked_peers() == {}
+
+
+@with_two_nodes
+async def test_report_ends_with_the_number_that_a_native_thread_replaces(network, a, b):
+    loop_monitor = a._instance.loop_monitor
+    (protocol,) = loop_monitor.connections()
+
+    frame = protocol.channel.encode_standalone(loop_monitor.blocked_signal(TEMPLATE_SECONDS))
+
+    assert frame.endswith(b"b" + (1 << 30).to_bytes(4, "big"))
 
 
 @with_two_nodes

@@ -4,7 +4,24 @@ import random
 
 import pytest
 
-from erlmesh.proto.receive_buffer import ReceiveBudget, ReceiveBuffer
+from erlmesh import native
+from erlmesh.proto import receive_buffer
+from erlmesh.proto.receive_buffer import ReceiveBuffer
+
+ReceiveBudget = receive_buffer.ReceiveBudget
+
+
+@pytest.fixture(
+    autouse=True,
+    params=[
+        "pure",
+        pytest.param("native", marks=pytest.mark.skipif(native.module is None, reason=native.description)),
+    ],
+)
+def each_budget(request, monkeypatch):
+    """Run each test with the budget of each build."""
+    if request.param == "native":
+        monkeypatch.setitem(globals(), "ReceiveBudget", receive_buffer.make_receive_budget)
 
 
 def append(buffer, data):

@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 from erlmesh.errors import ConnectError, ErlmeshError
 from erlmesh.net.addresses import address_group
 from erlmesh.net.dist_socket import DistSocket, socket_fd
+from erlmesh.net.native_socket import NativeSharedSocket
 from erlmesh.proto.channel import Channel, ConnectionLost, Event
 from erlmesh.proto.control import Signal
 from erlmesh.proto.frame_writer import TICK
@@ -272,12 +273,23 @@ class DistProtocol(asyncio.Protocol):
         self._flush()
         self._close_transport()
 
+    def let_thread_keep_alive(self, node: int, net_ticktime: float, blocked_signal: Signal) -> None:
+        """Let a native watchdog thread send ticks and, once, ``blocked_signal`` while the event loop is blocked.
+
+        ``blocked_signal`` ends with a number that is encoded in 4 bytes. It is replaced with the milliseconds. ``node``
+        identifies the local node. If another thread serves the connection, this does nothing.
+        """
+        if self.channel is not None and self._socket is not None:
+            shared = self._socket.shared
+            if isinstance(shared, NativeSharedSocket):
+                shared.keep_alive(node, net_ticktime, self.channel.encode_standalone(blocked_signal))
+
     # Called by the watchdog thread while the event loop is blocked
 
     def last_written_at(self) -> float | None:
         """Return when data was written last (``time.monotonic``); None if only the event loop can write."""
         connected_socket = self._socket  # read once: the event loop may set it to None at any time
-        return None if connected_socket is None or self.channel is None else connected_socket.last_written_at
+        return None if connected_socket is None or self.channel is None else connected_socket.shared.last_written_at
 
     def write_from_thread(self, signal: Signal | None) -> bool:
         """Write a short signal, or a tick if ``signal`` is None. Return whether it was written.
@@ -288,7 +300,7 @@ class DistProtocol(asyncio.Protocol):
         connected_socket, channel = self._socket, self.channel
         if connected_socket is None or channel is None:
             return False
-        return connected_socket.write_from_thread(TICK if signal is None else channel.encode_standalone(signal))
+        return connected_socket.shared.write_from_thread(TICK if signal is None else channel.encode_standalone(signal))
 
     # Internals
 
@@ -308,8 +320,7 @@ class DistProtocol(asyncio.Protocol):
             self._flush()  # the last packet of the handshake must leave before the first frame of the channel
             self.handshake, self.channel, self._open_channel = None, channel, channel
             if self._socket is not None:
-                self._socket.use_queue(channel.wire)
-                self._socket.peer = channel.peer
+                self._socket.use_queue(channel.wire, channel.peer)
             self._delegate.connection_ready(self)
             if handshake.trailing_data and not self._closed:  # the peer sent frames right after its last packet
                 self.run_read(self._apply_data, handshake.trailing_data)
@@ -401,11 +412,12 @@ class DistProtocol(asyncio.Protocol):
 
     def _record_thread(self, channel: Channel, connected_socket: DistSocket) -> None:
         """Tell the channel what the watchdog thread wrote since the last call, and when it read last."""
-        writes = connected_socket.take_external_writes()
+        shared = connected_socket.shared
+        writes = shared.take_external_writes()
         if writes.size:
             channel.note_external_write(writes.frames, writes.size, writes.last_at)
-        if connected_socket.last_thread_read_at is not None:
-            channel.note_external_read(connected_socket.last_thread_read_at)
+        if (read_at := shared.last_thread_read_at) is not None:
+            channel.note_external_read(read_at)
 
     def _arm_timer(self, now: float) -> None:
         if self._timer is not None:

@@ -3,6 +3,9 @@
 The thread accepts connections and answers look-ups and registrations. One request waits for the loop: the registration
 of a name that is taken. The loop may not have noticed yet that the node which had the name has disconnected. When the
 loop runs again, it takes over the connections that the thread has accepted and not closed.
+
+In the native build the native thread accepts. It answers look-ups itself, also while some code holds the GIL, from
+answers that are encoded after each change. The other requests it gives to a Python thread.
 """
 
 from __future__ import annotations
@@ -15,13 +18,15 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
+from erlmesh import native
 from erlmesh.core.fair_share import FairShare
 from erlmesh.net.acceptor import Acceptor, is_scarce, share_of_descriptors
 from erlmesh.net.addresses import address_group, is_loopback
 from erlmesh.net.fork_guard import close_in_children
 from erlmesh.net.host_names import resolve_host, wildcard_addresses
+from erlmesh.net.native_registry import new_server_id, watchdog_of_loop
 from erlmesh.net.watched_sockets import WatchedSockets
 from erlmesh.proto import epmd as protocol
 
@@ -70,6 +75,11 @@ class EpmdServer:
         self._adoptions: set[asyncio.Task[None]] = set()
         """Tasks that take over a connection."""
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._native_id = new_server_id(self)
+        self._answers: Any = None if native.module is None else native.module.EpmdAnswers()
+        """The answers that the native thread knows; None in the pure build."""
+        self._published = -1
+        """``registry.changes`` of these answers."""
 
     async def start(self, hosts: Iterable[str] | None) -> None:
         """Listen on ``hosts``, or on all interfaces if it is None. Raises ``OSError``."""
@@ -81,9 +91,14 @@ class EpmdServer:
             addresses, self.registry.port, lambda: _Client(self), make_room=self._make_room
         )
         self._acceptors.append(acceptor)
+        self._publish()
         for listening in acceptor.sockets:
             with contextlib.suppress(OSError):  # no free descriptor: the loop serves this address alone
-                self._listening.append(_ListeningSocket(self, self._loop, listening.fileno()))
+                if self._answers is None:
+                    self._listening.append(_ListeningSocket(self, self._loop, listening.fileno()))
+                else:
+                    watchdog = watchdog_of_loop(self._loop)
+                    watchdog.add_epmd(self._native_id, listening.fileno(), self._answers)
 
     async def listen_additional(self, host: str) -> None:
         """Listen on ``host``, too. Do nothing if its port is in use, for example by this EPMD itself."""
@@ -92,6 +107,8 @@ class EpmdServer:
 
     def close(self) -> None:
         """Stop listening and close all connections. This ends every registration."""
+        if self._answers is not None and self._loop is not None:
+            watchdog_of_loop(self._loop).remove_server(self._native_id)
         with self.lock:
             for listening in self._listening:
                 listening.close()
@@ -110,17 +127,30 @@ class EpmdServer:
     def receive_data(self, request: protocol.ServerConnection, data: bytes) -> bytes:
         """Return the response to ``data``; see :meth:`ServerConnection.receive_data`."""
         with self.lock:
-            return request.receive_data(data, _next_creation_seed(self._unix_time()))
+            response = request.receive_data(data, _next_creation_seed(self._unix_time()))
+            self._publish()
+        return response
 
     def request_ended(self, request: protocol.ServerConnection) -> None:
         """The connection was closed. This ends its registration."""
         with self.lock:
             self.registry.client_disconnected(request)
+            self._publish()
+
+    def _publish(self) -> None:
+        """Tell the native thread the answers, if they have changed."""
+        registry = self.registry
+        if self._answers is not None and self._published != registry.changes:
+            self._published = registry.changes
+            ports = {name: registry.handle_port_please2(name) for name in registry.nodes}
+            self._answers.set(registry.handle_names(), ports)
 
     # Connections of the event loop
 
     def client_connected(self, client: _Client, address: str) -> None:
         self.accepted += 1
+        if self._answers is not None:
+            self._answers.note_accept()
         self._clients.add(client)
         if client.is_waiting() and (oldest := self._waiting.add(client, address)) is not None:
             oldest.close()
@@ -141,17 +171,27 @@ class EpmdServer:
 
     # Connections of a thread
 
-    def accept_from_thread(self, accepted: socket.socket) -> None:
-        """Serve a connection that a thread has accepted, until the event loop takes it over."""
+    def adopt_from_thread(self, connection: socket.socket, received: bytes, sockets: WatchedSockets) -> None:
+        """Serve a connection that a thread has accepted, until the event loop takes it over.
+
+        It has sent ``received``. The thread serves ``sockets``.
+        """
         assert self._loop is not None
         with self.lock:
             if not self._take_over_scheduled:
                 self._take_over_scheduled = True
                 with contextlib.suppress(RuntimeError):  # the loop is closed
                     self._loop.call_soon_threadsafe(self._take_over)
-            client = _ThreadClient(self, self._loop, accepted)
+            client = _ThreadClient(self, self._loop, connection)
             self._thread_clients[client] = None
-            client.serve_from_thread()
+            client.serve_in(sockets, received)
+
+    def adopt_in_loop(self, connection: socket.socket, received: bytes) -> None:
+        """Serve a connection that the native thread has accepted, because the event loop runs again."""
+        assert self._loop is not None
+        client = _ThreadClient(self, self._loop, connection)
+        client.unanswered = received
+        self._start_adoption(client)
 
     def has_room(self) -> bool:
         """Return whether a thread may accept a connection."""
@@ -168,9 +208,12 @@ class EpmdServer:
             for client in clients:
                 client.release()
         for client in clients:
-            task = asyncio.ensure_future(self._adopt(client))
-            self._adoptions.add(task)
-            task.add_done_callback(partial(self._adoption_ended, client))
+            self._start_adoption(client)
+
+    def _start_adoption(self, client: _ThreadClient) -> None:
+        task = asyncio.ensure_future(self._adopt(client))
+        self._adoptions.add(task)
+        task.add_done_callback(partial(self._adoption_ended, client))
 
     async def _adopt(self, client: _ThreadClient) -> None:
         await asyncio.get_running_loop().connect_accepted_socket(
@@ -260,7 +303,7 @@ class _ListeningSocket:
                 if is_scarce(accepted.fileno()):
                     accepted.close()
                     continue
-                self._server.accept_from_thread(close_in_children(accepted))
+                self._server.adopt_from_thread(close_in_children(accepted), b"", self._watched)
         return ""
 
     def close(self) -> None:
@@ -275,7 +318,8 @@ class _ThreadClient:
 
     def __init__(self, server: EpmdServer, loop: asyncio.AbstractEventLoop, accepted: socket.socket) -> None:
         self._server = server
-        self._watched = WatchedSockets.of_loop(loop)
+        self._watched: WatchedSockets | None = None
+        """The sockets of the thread that serves this one."""
         self.socket = accepted
         self.socket.setblocking(False)
         self.request = protocol.ServerConnection(server.registry, loop.time())
@@ -284,7 +328,15 @@ class _ThreadClient:
         """The registration that waits for the event loop."""
         with contextlib.suppress(OSError):  # disconnected already
             self.request.is_local = _is_local(accepted.getpeername(), accepted.getsockname())
-        self._watched.watch(self, accepted.fileno())
+
+    def serve_in(self, sockets: WatchedSockets, received: bytes) -> None:
+        """Let the thread that serves ``sockets`` serve this one, which has sent ``received``."""
+        self._watched = sockets
+        sockets.watch(self, self.socket.fileno())
+        if received:
+            self._receive_data(received)
+        else:
+            self.serve_from_thread()
 
     def serve_from_thread(self) -> str:
         with self._server.lock:
@@ -296,18 +348,26 @@ class _ThreadClient:
                 return ""
             except OSError:
                 data = b""
-            if not data:
-                self.close()
-            elif self.request.registers_taken_name(data):
-                self.unanswered = data
-                self._watched.unwatch(self)
+            if data:
+                self._receive_data(data)
             else:
-                answer = self._server.receive_data(self.request, data)
-                with contextlib.suppress(OSError):  # disconnected, which the next call notices
-                    self.socket.send(answer)
-                if self.request.should_close:
-                    self.close()
+                self.close()
         return ""
+
+    def _receive_data(self, data: bytes) -> None:
+        if self.request.registers_taken_name(data):
+            self.unanswered = data
+            self._unwatch()
+            return
+        answer = self._server.receive_data(self.request, data)
+        with contextlib.suppress(OSError):  # disconnected, which the next call of `serve_from_thread` notices
+            self.socket.send(answer)
+        if self.request.should_close:
+            self.close()
+
+    def _unwatch(self) -> None:
+        if self._watched is not None:
+            self._watched.unwatch(self)
 
     def close(self) -> None:
         """Close the connection. This ends its registration."""
@@ -319,7 +379,7 @@ class _ThreadClient:
     def release(self) -> None:
         """Leave the connection to the event loop."""
         self._is_open = False
-        self._watched.unwatch(self)
+        self._unwatch()
 
 
 _last_creation_seed = 0

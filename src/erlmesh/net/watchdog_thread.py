@@ -7,7 +7,8 @@ event loop, as long as a node runs on it.
 The thread wakes up once a second, or more often if the tick time is below eight seconds. It asks the loop for an
 acknowledgement and checks whether a connection needs a tick. :mod:`erlmesh.core.loop_watchdog` makes the decisions.
 While data arrives, it also looks at the sockets, as :mod:`erlmesh.core.socket_looks` decides. The thread needs the GIL,
-so a C function that holds the GIL stops the watchdog, too.
+so a C function that holds the GIL stops the watchdog, too. The native build has another thread, which does not:
+:mod:`erlmesh.net.native_watchdog`.
 """
 
 from __future__ import annotations
@@ -17,67 +18,23 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from traceback import StackSummary
-from typing import Final, Protocol
+from typing import Final
 
-from erlmesh.core.loop_watchdog import SAMPLE_INTERVAL, LoopWatchdog, Sample, is_tick_due, sample_interval
+from erlmesh.core.loop_watchdog import SAMPLE_INTERVAL, LoopWatchdog, is_tick_due, sample_interval
 from erlmesh.core.socket_looks import LOOK_INTERVAL, SocketLooks
 from erlmesh.net.thread_stack import stack_of_thread
+from erlmesh.net.watchdog_log import WatchdogLog
+from erlmesh.net.watched_node import ThreadWritable, WatchedNode
 from erlmesh.net.watched_sockets import WatchedSocket, WatchedSockets
-from erlmesh.proto.control import Signal
 
-__all__ = ["ThreadWritable", "WatchdogThread", "WatchedNode"]
+__all__ = ["WatchdogThread"]
 
 log = logging.getLogger("erlmesh")
 
-LOG_TIMEOUT: Final = 0.2
-"""Seconds that ``detach`` waits for the last log line. The log may be blocked, so the wait has a limit."""
 LATE_WAKE_FACTOR: Final = 1.5
 """If this many sample intervals passed since the last sample, something kept this thread from running."""
 SERVE_PAUSE: Final = 0.005
 """Seconds between two rounds of serving sockets, so that many short messages do not cost a round each."""
-LOG_FULL_INTERVAL: Final = 60.0
-"""Seconds between two messages about the same peer that so much has arrived that nothing more is read."""
-BLOCKED_MESSAGE: Final = (
-    "%s: the event loop has been blocked for %.1f s. Data is received, but not handled. It is blocked by\n%s"
-)
-FULL_MESSAGE: Final = (
-    "%s: the event loop is blocked, and the data from %s has reached the limit of what may wait. Nothing more is read "
-    "from it until the loop runs again, so processes there that send to this node have to wait"
-)
-RECOVERED_MESSAGE: Final = "%s: the event loop runs again, after %.1f s"
-GIL_HELD_MESSAGE: Final = (
-    "%s: no thread could run for %.1f s because a C function held the GIL (a regular expression, a huge number?); "
-    "not even ticks were sent. The event loop is at\n%s"
-)
-
-
-class ThreadWritable(Protocol):
-    """The part of a connection that a thread may use; see :class:`erlmesh.net.dist_protocol.DistProtocol`."""
-
-    def last_written_at(self) -> float | None: ...
-    def write_from_thread(self, signal: Signal | None) -> bool: ...
-
-
-class WatchedNode(Protocol):
-    """A node that the watchdog serves. The event loop calls ``loop_recovered``; other threads call all the rest."""
-
-    name: str
-    net_ticktime: float
-
-    def connections(self) -> Sequence[ThreadWritable]:
-        """Return the established connections."""
-
-    def blocked_signal(self, seconds: float) -> Signal:
-        """Return the signal for every peer that says the loop has been blocked for ``seconds``. It is sent once."""
-
-    def notify_blocked(self, seconds: float) -> bool:
-        """Notify the user's callback that the loop has been blocked for ``seconds``. Return false to log it instead."""
-
-    def loop_recovered(self) -> None:
-        """The loop runs again. Peers may have received :meth:`blocked_signal`."""
-
 
 _watchdogs: dict[asyncio.AbstractEventLoop, WatchdogThread] = {}
 
@@ -93,8 +50,6 @@ class WatchdogThread:
         self._watchdog = LoopWatchdog()
         self._notifying = False
         """The loop has been blocked long enough to tell the peers. Reset when it responds."""
-        self._logged = False
-        """The block was logged, so the recovery is logged, too."""
         self._notified: dict[ThreadWritable, None] = {}
         """The connections on which a blocked signal was sent, as an ordered set."""
         self._sampled_at = time.monotonic()
@@ -102,11 +57,8 @@ class WatchdogThread:
         """Held while the thread samples and writes, and while the loop responds. So peers always receive the blocked
         signal before the recovery.
         """
-        self._log_thread: threading.Thread | None = None
-        """The last thread that wrote to the log."""
+        self._log = WatchdogLog()
         self._stopping = threading.Event()
-        self._logged_full: dict[str, float] = {}
-        """When FULL_MESSAGE may be logged again, by peer."""
         self._sockets = WatchedSockets.of_loop(loop)
         self._looks: SocketLooks[WatchedSocket] = SocketLooks()
         self._sockets.open()
@@ -123,6 +75,9 @@ class WatchdogThread:
         watchdog._nodes[node] = None
         return watchdog
 
+    def connection_ready(self, node: WatchedNode, connection: ThreadWritable) -> None:
+        """Do nothing: the thread asks for the connections at each sample."""
+
     def detach(self, node: WatchedNode) -> None:
         """Stop watching for ``node``. If it was the last node, the thread has ended and logged when this returns."""
         self._nodes.pop(node, None)
@@ -130,8 +85,7 @@ class WatchdogThread:
             self._stopping.set()
             self._sockets.ring()
             self._thread.join()
-            if self._log_thread is not None:
-                self._log_thread.join(LOG_TIMEOUT)
+            self._log.close()
 
     @classmethod
     def for_loop(cls, loop: asyncio.AbstractEventLoop) -> WatchdogThread | None:
@@ -179,11 +133,8 @@ class WatchdogThread:
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(self._looks.loop_responded)
         full = [peer for watched in to_serve if (peer := watched.serve_from_thread())]
-        now = time.monotonic()
-        if new := [peer for peer in full if now >= self._logged_full.get(peer, now)]:
-            self._logged_full = {peer: until for peer, until in self._logged_full.items() if until > now}
-            self._logged_full.update(dict.fromkeys(new, now + LOG_FULL_INTERVAL))
-            self._log_in_thread(log.warning, FULL_MESSAGE, _names(list(self._nodes)), ", ".join(new))
+        if full:
+            self._log.full(list(self._nodes), full)
         self._stopping.wait(SERVE_PAUSE)
 
     def _sample_interval(self) -> float:
@@ -200,31 +151,18 @@ class WatchdogThread:
             now = self._sampled_at = time.monotonic()
             sample = self._watchdog.sample(now, time.process_time())
             if sample.request_ack:  # the loop responded to the last request, so a new block would be another one
-                self._notifying = self._logged = False
+                self._notifying = False
+                self._log.block_ended()
                 self._notified.clear()
                 with contextlib.suppress(RuntimeError):  # the loop is closed
                     self._loop.call_soon_threadsafe(self._loop_responded)
             self._notifying |= sample.report
             for node in nodes:
                 self._write_for(node, now, sample.blocked_for)
-        if sample.report or sample.gil_held_for:
-            stack = stack or stack_of_thread(self._loop_thread_id)
-            self._log_in_thread(self._log_sample, sample, nodes, stack)
-
-    def _log_in_thread(self, write: Callable[..., object], *arguments: object) -> None:
-        """Call ``write`` in another thread, because the log may be what blocks the loop. The watchdog must not wait."""
-        log_thread = threading.Thread(target=write, args=arguments, name="erlmesh watchdog log", daemon=True)
-        log_thread.start()
-        self._log_thread = log_thread
-
-    def _log_sample(self, sample: Sample, nodes: list[WatchedNode], stack: StackSummary) -> None:
-        """Log what the sample found, unless a user's callback takes the report. Runs in a thread of its own."""
-        shown_stack = "".join(stack.format()).rstrip() or "  nothing: no thread runs it"
         if sample.gil_held_for:
-            log.warning(GIL_HELD_MESSAGE, _names(nodes), sample.gil_held_for, shown_stack)
-        if sample.report and not any(node.notify_blocked(sample.blocked_for) for node in nodes):
-            self._logged = True
-            log.warning(BLOCKED_MESSAGE, _names(nodes), sample.blocked_for, shown_stack)
+            self._log.no_thread_ran(nodes, sample.gil_held_for, stack or stack_of_thread(self._loop_thread_id))
+        if sample.report:
+            self._log.blocked(nodes, sample.blocked_for, stack or stack_of_thread(self._loop_thread_id))
 
     def _write_for(self, node: WatchedNode, now: float, blocked_for: float) -> None:
         """Write the blocked signal or a due tick to each connection of ``node``."""
@@ -247,11 +185,6 @@ class WatchdogThread:
             blocked_for = self._watchdog.acknowledge(time.monotonic())
         if blocked_for:
             nodes = list(self._nodes)
-            if self._logged:
-                log.warning(RECOVERED_MESSAGE, _names(nodes), blocked_for)
+            self._log.recovered(nodes, blocked_for)
             for node in nodes:
                 node.loop_recovered()
-
-
-def _names(nodes: Iterable[WatchedNode]) -> str:
-    return ", ".join(node.name for node in nodes)

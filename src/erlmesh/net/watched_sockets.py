@@ -115,8 +115,9 @@ class WatchedSockets:
                 with contextlib.suppress(BlockingIOError):
                     os.write(self._bell[1], b"x")
 
-    def wait(self, timeout: float) -> dict[WatchedSocket, int]:
+    def wait(self, timeout: float | None) -> dict[WatchedSocket, int]:
         """Return the sockets with data, with their progress. Wait for up to ``timeout`` seconds until there is one.
+        None is forever.
 
         Only the thread calls this.
         """

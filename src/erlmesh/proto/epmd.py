@@ -222,6 +222,8 @@ class EpmdRegistry:
     def __init__(self, port: int, *, max_creations: int = 10_000) -> None:
         self.port = port
         self.nodes: dict[bytes, _Node] = {}
+        self.changes = 0
+        """How many times a node was registered or unregistered."""
         self._creations: dict[bytes, int] = {}  # the last creation by name, least recently registered name first
         self._max_creations = max_creations
 
@@ -233,6 +235,7 @@ class EpmdRegistry:
         """Unregister the node that the connection ``client`` registered, because the connection was closed."""
         for node in [node for node in self.nodes.values() if node.client == client]:
             del self.nodes[node.name]
+            self.changes += 1
 
     def handle_alive2(self, request: bytes, client: Hashable, creation_seed: int) -> bytes:
         """Return the response to an ALIVE2_REQ (without its first byte); empty if the request is malformed."""
@@ -248,6 +251,7 @@ class EpmdRegistry:
             )
         node.creation = self._next_creation(node.name, creation_seed, large=large)
         self.nodes[node.name] = node
+        self.changes += 1
         if large:
             return bytes([ALIVE2_X_RESP, 0]) + node.creation.to_bytes(4, "big")
         return bytes([ALIVE2_RESP, 0]) + node.creation.to_bytes(2, "big")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import Final
+from typing import Final, cast
 
-__all__ = ["RECEIVE_LIMIT", "RECEIVE_TOTAL_LIMIT", "ReceiveBudget", "ReceiveBuffer"]
+from erlmesh import native
+
+__all__ = ["RECEIVE_LIMIT", "RECEIVE_TOTAL_LIMIT", "ReceiveBudget", "ReceiveBuffer", "make_receive_budget"]
 
 RECEIVE_LIMIT: Final = 64 << 20
 """Default of the bytes that wait for one connection."""
@@ -43,6 +45,13 @@ class ReceiveBudget:
         """Give ``size`` bytes back."""
         with self._lock:
             self._used -= size
+
+
+def make_receive_budget(limit: int = RECEIVE_LIMIT, total_limit: int = RECEIVE_TOTAL_LIMIT) -> ReceiveBudget:
+    """Return a budget of the build that runs. A native connection needs a native one."""
+    if native.module is None:
+        return ReceiveBudget(limit, total_limit)
+    return cast("ReceiveBudget", native.module.ReceiveBudget(limit, total_limit))
 
 
 class ReceiveBuffer:

@@ -22,7 +22,7 @@ raise the same errors. The interface::
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, TypeAlias, cast
+from typing import Final, Protocol, TypeAlias, cast
 
 from erlmesh import native
 from erlmesh.proto.control import Signal
@@ -32,7 +32,10 @@ from erlmesh.proto.frame_writer import TICK, FrameWriter
 from erlmesh.proto.send_queue import SendQueue
 from erlmesh.terms import Atom
 
-__all__ = ["PureWire", "SocketWire", "Wire", "WireFactory", "make_wire", "socket_wire"]
+__all__ = ["READ_AHEAD", "PureWire", "SocketWire", "Wire", "WireFactory", "make_wire", "socket_wire"]
+
+READ_AHEAD: Final = -1
+"""In place of a descriptor: read what the watchdog thread has read, while the event loop was blocked."""
 
 
 class PureWire:
@@ -113,7 +116,8 @@ class SocketWire(Protocol):
     def read(self, fd: int, signals: list[Signal]) -> int:
         """Read once, and do the same with the data as ``receive_data``. Return the number of bytes, 0 at the end.
 
-        Raises OSError, which is BlockingIOError if no data has arrived.
+        Raises OSError, which is BlockingIOError if no data has arrived, or if data of the watchdog thread waits. With
+        READ_AHEAD it reads that data.
         """
 
     def flush(self, fd: int) -> int:

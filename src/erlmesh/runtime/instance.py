@@ -26,7 +26,7 @@ from erlmesh.net.resolvers import Resolver
 from erlmesh.proto.control import Signal
 from erlmesh.proto.flags import OFFERED, Flags
 from erlmesh.proto.handshake import LocalNode
-from erlmesh.proto.receive_buffer import ReceiveBudget
+from erlmesh.proto.receive_buffer import make_receive_budget
 from erlmesh.records import record
 from erlmesh.runtime.connections import Connection, Connections
 from erlmesh.runtime.loop_monitor import ERLMESH, LoopMonitor
@@ -117,7 +117,7 @@ class NodeInstance:
             config.resolver,
             net_ticktime=config.net_ticktime,
             send_queue_limit=config.send_queue_limit,
-            receive_budget=ReceiveBudget(config.blocked_receive_limit, config.blocked_receive_total_limit),
+            receive_budget=make_receive_budget(config.blocked_receive_limit, config.blocked_receive_total_limit),
             reconnect_policy=self.reconnect_policy,
             allow_list=config.allow_list,
             handshake_limit=config.handshake_limit,
@@ -194,6 +194,7 @@ class NodeInstance:
         return self.connections.enqueue(node, signal, size, dial)
 
     def _node_up(self, name: str, hidden: bool) -> None:
+        self.loop_monitor.peer_connected(name)
         if self.reconnector is not None:
             self.reconnector.connected(name, hidden=hidden)
         if not hidden:

@@ -15,7 +15,8 @@ from typing import Final, cast
 
 from erlmesh.core.node_names import NodeTable
 from erlmesh.net.dist_protocol import DistProtocol
-from erlmesh.net.watchdog_thread import ThreadWritable, WatchdogThread
+from erlmesh.net.watchdog import attach_watchdog
+from erlmesh.net.watched_node import ThreadWritable, Watchdog
 from erlmesh.proto.control import SendName
 from erlmesh.runtime.node_state import Peer
 from erlmesh.runtime.process import LocalProcess
@@ -41,7 +42,7 @@ class LoopMonitor:
         self.net_ticktime = net_ticktime
         self._node_process = node_process
         self._peers = peers
-        self._watchdog: WatchdogThread | None = None
+        self._watchdog: Watchdog | None = None
         self._blocked_since: dict[str, float] = {}
         """When the loop of each blocked peer stopped, on this node's clock."""
         self.on_blocked: Callable[[float], bool] | None = None
@@ -51,13 +52,19 @@ class LoopMonitor:
 
     def start(self) -> None:
         """Start to watch the running event loop. Peers get a report whenever it is blocked."""
-        self._watchdog = WatchdogThread.attach(self)
+        self._watchdog = attach_watchdog(self)
 
     def stop(self) -> None:
         """Stop to watch. May be called more than once."""
         watchdog, self._watchdog = self._watchdog, None
         if watchdog is not None:
             watchdog.detach(self)
+
+    def peer_connected(self, peer: str) -> None:
+        """The connection to ``peer`` is established: the watchdog serves it from now on."""
+        connection = self._peers.get(Atom(peer))
+        if self._watchdog is not None and connection is not None:
+            self._watchdog.connection_ready(self, cast("DistProtocol", connection))
 
     def connections(self) -> Sequence[ThreadWritable]:
         """Return the connections to report on. On a real network every :class:`Peer` is a :class:`DistProtocol`."""
