@@ -4,6 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from erlmesh import native
+from erlmesh.net.health_socket import read_health
 from erlmesh.terms import Atom
 from polling import wait_until
 
@@ -14,8 +16,12 @@ BLOCKING_CODE = {
     "computing": "sum(number * number for number in range(1000))",
     "compressing": "zlib.compress(data, 9)",
 }
+if native.module is not None:  # the thread of the pure build needs the GIL
+    # One call in C that holds the GIL, and a regular expression whose time is exponential.
+    BLOCKING_CODE["holding"] = "ctypes.PyDLL(None).sleep(5)"
+    BLOCKING_CODE["matching"] = "re.match('(a|aa)+$', 'a' * 34 + 'b')"
 BLOCK = """
-import time, zlib
+import ctypes, re, time, zlib
 data = bytes(range(256)) * 20_000
 began = time.monotonic()
 while time.monotonic() - began < {seconds}:
@@ -29,11 +35,12 @@ def blocked(node, how, seconds):
     node.eval(BLOCK.format(seconds=seconds, how=BLOCKING_CODE[how]), timeout=seconds + 30)
 
 
-@pytest.mark.parametrize("ticktime", [4, 8])
-def test_nodes_with_blocked_event_loops_stay_connected_for_three_tick_times(cluster, ticktime):
-    """Sleeping and computing in Python and in C, at once, as seen by OTP 25, OTP 27 and another Python node."""
+# The `pg` of OTP 29 ends the `pg` of OTP 25, so they are not in the same mesh.
+@pytest.mark.parametrize(("ticktime", "otps"), [(4, (25, 27)), (8, (27, 29))])
+def test_nodes_with_blocked_event_loops_stay_connected_for_three_tick_times(cluster, ticktime, otps):
+    """Sleeping and computing in Python and in C, at once, as seen by two releases of OTP and another Python node."""
     tick = ["-kernel", "net_ticktime", str(ticktime)]
-    beams = [cluster.beam("beam"), cluster.beam("beam27", otp=27, arguments=tick)]
+    beams = [cluster.beam("first", otp=otps[0]), cluster.beam("second", otp=otps[1], arguments=tick)]
     beams[0].eval(f"net_kernel:set_net_ticktime({ticktime}, 0)")
     nodes = {how: cluster.pynode(how, net_ticktime=ticktime) for how in BLOCKING_CODE}
     other = cluster.pynode("other", net_ticktime=ticktime)
@@ -67,6 +74,8 @@ def test_nodes_with_blocked_event_loops_stay_connected_for_three_tick_times(clus
     for how, node in nodes.items():
         wait_until(lambda node=node: node.logged("the event loop runs again, after"))
         assert node.logged(f"{node.name}: the event loop has been blocked for"), how
+        if how == "holding":
+            assert node.logged("no thread could run Python")
         assert node.logged("in evaluate")
 
 
@@ -130,25 +139,24 @@ def test_a_resumed_node_keeps_its_links_to_nodes_that_kept_sending(cluster, otp)
 COLLECT = """
 async def collect(me):
     me.register("sink")
-    async for size in me:
-        if size == "stop":
-            return
-        sizes.append(len(size))
-sizes = []
+    async for number, data in me:
+        numbers.append(number)
+        sizes.append(len(data))
+sizes, numbers = [], []
 node.spawn(collect)
 """
 BROADCAST = """
 Data = binary:copy(<<1>>, 32768),
-Send = fun(_, Longest) ->
+Send = fun(Number, Longest) ->
     Began = erlang:monotonic_time(millisecond),
-    [{sink, Node} ! Data || Node <- Nodes],
+    [{sink, Node} ! {Number, Data} || Node <- Nodes],
     max(Longest, erlang:monotonic_time(millisecond) - Began)
 end,
 lists:foldl(Send, 0, lists:seq(1, 640))
 """
 
 
-@pytest.mark.parametrize("how", ["sleeping", "computing"])
+@pytest.mark.parametrize("how", list(BLOCKING_CODE))
 def test_a_beam_that_sends_much_to_a_blocked_node_is_not_suspended(cluster, otp, how, tmp_path):
     """20 MB to a blocked node and to another one. All sends are over while the loop is still blocked."""
     beam = cluster.beam("beam", otp=otp)
@@ -169,14 +177,46 @@ def test_a_beam_that_sends_much_to_a_blocked_node_is_not_suspended(cluster, otp,
     assert longest < 2000  # a suspended process would wait until the end
     for node in nodes:
         wait_until(lambda node=node: node.eval("len(sizes)") == 640, what=f"all messages at {node.name}")
+        assert node.eval("numbers") == list(range(1, 641))
         assert node.eval("set(sizes)") == {32768}
     assert set(beam.nodes()) == {node.name for node in nodes}
 
 
 HOLD = """
-import os, time, zlib
+import ctypes, os, re, time, zlib
 data = bytes(range(256)) * 20_000
 print("holding", flush=True)
 while not os.path.exists("{release}"):
     {how}
+"""
+
+
+@pytest.mark.skipif(native.module is None, reason="the thread of the pure build needs the GIL")
+def test_the_embedded_epmd_and_the_health_check_answer_while_the_gil_is_held(cluster_without_epmd, tmp_path):
+    cluster = cluster_without_epmd
+    python = cluster.pynode("python")
+    beam = cluster.beam("beam")
+    assert beam.ping(python.name)
+    health = tmp_path / "health"
+    python.eval(START_HEALTH, FOLDER=str(health))
+
+    with ThreadPoolExecutor() as threads:
+        holding = threads.submit(python.eval, "import ctypes; ctypes.PyDLL(None).usleep(6_000_000)", timeout=60)
+        wait_until(lambda: read_health(next(health.iterdir()), 5)["alive"] is False)
+        report = read_health(next(health.iterdir()), 5)
+        names = beam.eval("erl_epmd:names({127, 0, 0, 1})")
+        port = beam.eval('erl_epmd:port_please("python", {127, 0, 0, 1})')
+        assert not holding.done()
+        holding.result()
+
+    assert report["loop_ms"] >= 1000
+    assert report["blocked_by"] == "code that holds the GIL"
+    assert sorted(bytes(name).decode() for name, _ in names[1]) == ["beam", "python"]
+    assert port[0] == Atom("port")
+    assert read_health(next(health.iterdir()), 5)["alive"] is True
+
+
+START_HEALTH = """
+from erlmesh.net.health import HealthServer
+health_server = HealthServer(node.name, dict, [FOLDER])
 """
