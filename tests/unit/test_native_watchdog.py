@@ -225,7 +225,7 @@ def test_an_idle_loop_is_not_woken_up(factory, monkeypatch):
             await asyncio.to_thread(remote.recv, 4)
             before = len(woken)
             await asyncio.to_thread(remote.recv, 20, socket.MSG_WAITALL)  # sent by the thread, which samples the loop
-            assert len(woken) - before <= 1  # the loop handles the end of the first thread
+            assert len(woken) - before <= 3  # of 15 samples: the loop starts threads and handles their ends
 
     run(main, factory)
 
