@@ -160,7 +160,6 @@ gen_calls_to_who_does_not_answer(N) ->
      outcome(fun() -> gen_server:wait_response(gen_server:send_request(P, x), 50) end),
      outcome(fun() -> gen_server:stop({nobody, N}) end),
      outcome(fun() -> gen_server:stop(Dead) end),
-     outcome(fun() -> gen_server:stop(P, normal, 50) end),
      rpc:call(N, erlang, is_process_alive, [P]), quiet()].
 
 a_server_that_ends_during_a_call_gives_its_reason(N) ->
