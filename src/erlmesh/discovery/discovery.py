@@ -12,6 +12,7 @@ from erlmesh.discovery.candidates import PeerCandidates
 from erlmesh.discovery.lookup import Lookup
 from erlmesh.errors import NodeNotAlive
 from erlmesh.node import Node
+from erlmesh.terms.foreign_text import ForeignText
 
 __all__ = ["Discovery"]
 
@@ -83,4 +84,4 @@ class Discovery:
         self._candidates.lookup_finished(names, complete=complete, now=self._node.internals.now())
         for name in self.found:
             if name not in before:
-                log.info("discovered %s", name)
+                log.info("discovered %s", ForeignText(name))

@@ -17,6 +17,7 @@ from erlmesh.net.epmd import registered_names
 from erlmesh.net.host_names import resolve_host
 from erlmesh.net.lookup_threads import look_up
 from erlmesh.proto.handshake import is_node_name
+from erlmesh.terms.foreign_text import printable_sentence
 
 __all__ = ["Lookup", "check_sources"]
 
@@ -121,4 +122,4 @@ class Lookup:
         """Logs a reason that differs from the last one of the same subject."""
         if self._last_logged.get(subject) != reason:
             self._last_logged[subject] = reason
-            log.info("discovery: %s: %s", subject, reason)
+            log.info("discovery: %s: %s", printable_sentence(subject), printable_sentence(reason))

@@ -43,6 +43,7 @@ from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.runtime.pending_signals import PendingSignals, PendingTable
 from erlmesh.runtime.router import Router
 from erlmesh.terms import Atom
+from erlmesh.terms.foreign_text import ForeignText, printable_sentence
 
 __all__ = ["Connection", "Connections"]
 
@@ -356,7 +357,9 @@ class Connections:
         self._reconnect_policy.clear_refusal(name)
         self._router.peers[Atom(name)] = protocol
         protocol.run_round = self._router.wakeups.run_round
-        log.info("connected with %s%s", name, " (hidden)" if connection.hidden else "")
+        self._peer_log.write(
+            logging.INFO, name, "connected with %s%s", ForeignText(name), " (hidden)" if connection.hidden else ""
+        )
         pending = self._pending.take(name)
         # These go before on_up: a process that learns of the node may send to it at once.
         for signal in pending.signals:
@@ -379,7 +382,11 @@ class Connections:
             self._guesses.failed(protocol.address_group, error.name, asyncio.get_running_loop().time())
         level = _LOG_LEVELS.get(type(error), logging.WARNING)
         self._peer_log.write(
-            level, protocol.address_group, "a connection from %s failed: %s", protocol.peer_address, error
+            level,
+            protocol.address_group,
+            "a connection from %s failed: %s",
+            protocol.peer_address,
+            printable_sentence(error),
         )
         if connection.name:
             deferred = self._peers.handshake_failed(connection.name, connection)
@@ -395,7 +402,10 @@ class Connections:
         if connection is None:
             return
         # A full queue is a fault of this program or of the peer. Other losses are events of any network.
-        log.log(logging.WARNING if reason == SEND_QUEUE_FULL else logging.INFO, "lost %s: %s", connection.name, detail)
+        level = logging.WARNING if reason == SEND_QUEUE_FULL else logging.INFO
+        self._peer_log.write(
+            level, connection.name, "lost %s: %s", ForeignText(connection.name), printable_sentence(detail)
+        )
         cause = DisconnectCause.LOST
         if protocol.closed_after_ack:
             cause, now = DisconnectCause.PEER_CLOSED, asyncio.get_running_loop().time()
@@ -415,7 +425,9 @@ class Connections:
         self._resolve_pending(name)
 
     def _record_connect_error(self, name: str, detail: str) -> None:
-        log.info("cannot connect to %s: %s", name, detail)
+        self._peer_log.write(
+            logging.INFO, name, "cannot connect to %s: %s", ForeignText(name), printable_sentence(detail)
+        )
         self._connect_errors.record(name, detail)
 
     def _disconnected(self, connection: Connection, reason: str, cause: DisconnectCause) -> None:

@@ -12,6 +12,7 @@ from erlmesh.net.network import Network
 from erlmesh.net.resolvers import Resolver
 from erlmesh.proto.handshake import is_node_name
 from erlmesh.proto.handshake_driver import SETUP_TIMEOUT
+from erlmesh.terms.foreign_text import ForeignText
 
 __all__ = ["Connector"]
 
@@ -44,7 +45,7 @@ class Connector:
         except ErlmeshError:
             raise
         except Exception as error:  # a resolver is code of the user: callers that wait must still get an answer
-            log.exception("connecting to %s failed with an unexpected error", name)
+            log.exception("connecting to %s failed with an unexpected error", ForeignText(name))
             raise ConnectError(f"cannot reach {name}: {type(error).__name__}: {error}") from error
 
     def _check_allowed(self, name: str) -> None:

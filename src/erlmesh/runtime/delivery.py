@@ -12,6 +12,7 @@ from erlmesh.core.gen import SYSTEM, is_system_message
 from erlmesh.runtime.mailbox import EMPTY
 from erlmesh.runtime.process import LocalProcess
 from erlmesh.terms import ImproperList, Ref, Term
+from erlmesh.terms.foreign_text import ForeignText, loggable_error
 
 __all__ = ["Delivery"]
 
@@ -83,11 +84,12 @@ class Delivery:
                         queue.extendleft((process, each) for each in reversed(released))
                         continue
                     process._handler(message)
-                except Exception:
+                except Exception as error:
                     log.exception(
-                        "%s: exception while handling a message; the process keeps running: %.200r",
+                        "%s: exception while handling a message; the process keeps running: %s",
                         process.label,
-                        message,
+                        ForeignText(message),
+                        exc_info=loggable_error(error),
                     )
         finally:
             self._draining = False

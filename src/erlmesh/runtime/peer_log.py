@@ -6,6 +6,7 @@ import logging
 import time
 
 from erlmesh.core.log_rate import LogRate
+from erlmesh.terms.foreign_text import loggable_error
 
 __all__ = ["PeerLog"]
 
@@ -17,10 +18,13 @@ class PeerLog:
         self._log = log
         self._rate = LogRate()
 
-    def write(self, level: int, peer: str, message: str, *arguments: object) -> None:
+    def write(
+        self, level: int, peer: str, message: str, *arguments: object, error: BaseException | None = None
+    ) -> None:
         """Log ``message``, formatted with ``arguments``, unless ``peer`` has caused too many lines of this message.
 
-        An argument that others have chosen must be a :class:`~erlmesh.terms.foreign_text.ForeignText`.
+        An argument that others have chosen must be a :class:`~erlmesh.terms.foreign_text.ForeignText`. The stack of
+        ``error`` is logged, too.
         """
         if not self._log.isEnabledFor(level):
             return
@@ -28,6 +32,5 @@ class PeerLog:
         if left_out is None:
             return
         if left_out:
-            self._log.log(level, message + " (and %s more)", *arguments, f"{left_out:,}")
-        else:
-            self._log.log(level, message, *arguments)
+            message, arguments = message + " (and %s more)", (*arguments, f"{left_out:,}")
+        self._log.log(level, message, *arguments, exc_info=None if error is None else loggable_error(error))

@@ -16,6 +16,7 @@ from typing import Final
 from erlmesh.net.dist_protocol import HIGH_WATER, SEND_QUEUE_LIMIT
 from erlmesh.proto.control import Send, SendAlias, SendName, Signal
 from erlmesh.terms import Atom
+from erlmesh.terms.foreign_text import ForeignText
 
 __all__ = ["PendingSignals", "PendingTable"]
 
@@ -127,7 +128,7 @@ class PendingTable:
         lost = pending.enqueue(signal, size)
         if pending.overflowed and not had_overflowed:  # once for each attempt to connect, not for each signal
             limit = self._limit >> 20
-            log.warning("more than %d MiB wait for a connection to %s: they are dropped", limit, node.name)
+            log.warning("more than %d MiB wait for a connection to %s: they are dropped", limit, ForeignText(node))
             self._on_overflow(node.name, f"more than {limit} MiB waited for the connection: they were dropped")
         self.drop(node, lost)
         return pending

@@ -18,6 +18,7 @@ from erlmesh.runtime.process_types import Cancellable, RequestedBody
 from erlmesh.runtime.router import Router
 from erlmesh.runtime.running_process import RUNNING
 from erlmesh.terms import Atom, Pid, Term
+from erlmesh.terms.foreign_text import loggable_error
 
 __all__ = ["NewProcess", "Spawner", "continue_in_task", "ensure_task", "wait_without_task"]
 
@@ -173,7 +174,7 @@ def _reason_of(process: LocalProcess, error: Exception | asyncio.CancelledError)
         return _as_term(error.reason)
     # Undef means that another node asked for a function that does not exist. Its exit reason tells it so.
     if process.alive and not isinstance(error, Undef):
-        log.error("process %s ended by an exception", process.label, exc_info=error)
+        log.error("process %s ended by an exception", process.label, exc_info=loggable_error(error))
     return _as_term(exit_reason(error))
 
 

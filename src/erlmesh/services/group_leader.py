@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 from erlmesh.services.gen_server import ERROR, OK
 from erlmesh.services.io_format import BadFormat, chardata_to_str, format_text
 from erlmesh.terms import Atom, Pid, Ref, Term
+from erlmesh.terms.foreign_text import ForeignText
 
 if TYPE_CHECKING:
     from erlmesh.runtime.runtime import Runtime
@@ -76,7 +77,7 @@ class GroupLeader:
                 answer = self._handle_request(request, MAX_NESTED_REQUESTS)
                 self._process.send(printer, (Atom("io_reply"), reply_as, answer), connect=False)
             case _:
-                log.debug("ignored %r", message)
+                log.debug("ignored %s", ForeignText(message))
 
     def _handle_request(self, request: Term, depth: int) -> Term:
         """Carry out one request and return its reply. ``depth`` limits nested requests."""
@@ -119,7 +120,7 @@ class GroupLeader:
         try:
             self._write(text())
         except BadFormat as error:
-            log.debug("cannot be printed: %s", error)
+            log.debug("cannot be printed: %s", ForeignText(error))
             return (ERROR, PUT_CHARS)
         except (OSError, ValueError) as error:  # Our own output is closed.
             log.debug("cannot be written: %s", error)
@@ -162,8 +163,8 @@ def _log_report(message: Term) -> None:
     match message:
         case (Atom("log"), level, text, list() as arguments, _) if log.isEnabledFor(logging.DEBUG):
             try:
-                log.debug("%s: %s", level, format_text(text, arguments))
+                log.debug("%s: %s", ForeignText(level), ForeignText(format_text(text, arguments)))
             except BadFormat:
-                log.debug("%s: %r %r", level, text, arguments)
+                log.debug("%s: %s %s", ForeignText(level), ForeignText(text), ForeignText(arguments))
         case (Atom("log"), level, report, _):
-            log.debug("%s: %r", level, report)
+            log.debug("%s: %s", ForeignText(level), ForeignText(report))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from erlmesh.core import gen
 from erlmesh.services.gen_server import ERROR
 from erlmesh.terms import Atom, Pid, Term
+from erlmesh.terms.foreign_text import ForeignText
 
 if TYPE_CHECKING:
     from erlmesh.runtime.runtime import Runtime
@@ -46,7 +47,7 @@ class NetKernel:
             case (gen.GEN_CALL, (Pid(), _) as caller, (Atom("is_auth"), Atom())):
                 self._process.reply(caller, YES)
             case (gen.GEN_CALL, (Pid(), _) as caller, request):
-                log.debug("unknown call %r", request)
+                log.debug("unknown call %s", ForeignText(request))
                 self._process.reply(caller, (ERROR, NOTSUP))
             case _:
-                log.debug("ignored %r", message)
+                log.debug("ignored %s", ForeignText(message))

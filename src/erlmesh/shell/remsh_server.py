@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final, TextIO, cast
 from erlmesh.errors import EncodeError
 from erlmesh.shell.session import Session
 from erlmesh.terms import Atom, Pid, Term
+from erlmesh.terms.foreign_text import ForeignText
 
 if TYPE_CHECKING:
     from erlmesh.node import Node, Process
@@ -56,10 +57,10 @@ def start_remsh_server(node: Node) -> None:
     def receive(message: Term) -> None:
         match message:
             case (RemshTag.OPEN, Pid() as client):
-                log.info("%s opens a remote shell", client.node.name)
+                log.warning("%s opens a remote shell", ForeignText(client.node))
                 node.spawn(_serve, client)
             case _:
-                log.debug("unexpected message ignored: %r", message)
+                log.debug("unexpected message ignored: %s", ForeignText(message))
 
     node.spawn_handler(receive, name=SHELL)
 

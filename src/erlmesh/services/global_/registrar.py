@@ -18,6 +18,7 @@ from erlmesh.services.gen_server import multi_call
 from erlmesh.services.global_.client import backoff, boss, del_lock, filter_connected, try_lock
 from erlmesh.services.global_.protocol import SERVER, Atoms
 from erlmesh.terms import Atom, Pid, Term
+from erlmesh.terms.foreign_text import ForeignText
 
 if TYPE_CHECKING:
     from erlmesh.runtime.process import LocalProcess
@@ -78,7 +79,7 @@ class Registrar:
         """True if ``name`` is free and ``pid`` has no name. Called under the lock."""
         others = self._names_of(pid)
         if others:
-            _log.error("global: refused a second name for %s: %r", pid, [name, *others])
+            _log.error("global: refused a second name for %s: %s", ForeignText(pid), ForeignText([name, *others]))
         return not others and self._whereis(name) is None
 
     async def _lock_all_known(self, me: LocalProcess, lock: tuple[Term, Term]) -> list[Atom]:

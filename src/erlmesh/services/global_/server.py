@@ -16,6 +16,7 @@ from erlmesh.core.gen import GEN_CALL, GEN_CAST
 from erlmesh.core.reconnect_policy import DisconnectCause
 from erlmesh.errors import CallError
 from erlmesh.runtime.multicast import RepeatSender
+from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.services.global_.lock_table import LockTable
 from erlmesh.services.global_.locker import Locker
 from erlmesh.services.global_.methods import ResolveMethods
@@ -42,6 +43,7 @@ from erlmesh.services.global_.protocol import (
 from erlmesh.services.global_.registrar import Registrar
 from erlmesh.services.global_.sync import GlobalSync
 from erlmesh.terms import Atom, Pid, Ref, Term
+from erlmesh.terms.foreign_text import ForeignText
 
 if TYPE_CHECKING:
     from erlmesh.runtime.process import LocalProcess
@@ -62,6 +64,7 @@ class GlobalServer:
 
     def __init__(self, node: Runtime, *, prevent_overlapping_partitions: bool = True) -> None:
         self.node = node
+        self._peer_log = PeerLog(_log)
         self.locks = LockTable()
         self.names = NameTable()
         self.methods = ResolveMethods()
@@ -151,7 +154,7 @@ class GlobalServer:
         try:
             return self.methods.run(self.process, method, name, pid, pid2)
         except Exception:
-            _log.exception("the resolve method of the global name %s failed", name)
+            _log.exception("the resolve method of the global name %s failed", ForeignText(name))
             return (Atom("EXIT"), Atom("error"))
 
     # Calls
@@ -180,7 +183,13 @@ class GlobalServer:
                 return [Reply(caller, list(self.names.external()))]
             case (Atoms.SYNC, list() as nodes):
                 return self._wait_for_sync(nodes, caller)
-        _log.warning("global_name_server ignores the call %r of %s", request, caller[0])
+        self._peer_log.write(
+            logging.WARNING,
+            "",
+            "global_name_server ignores the call %s of %s",
+            ForeignText(request),
+            ForeignText(caller[0]),
+        )
         return []
 
     def _register_name(self, registrar: Pid, name: Term, pid: Pid, method: Term, external: Atom | None) -> list[Effect]:
@@ -235,7 +244,7 @@ class GlobalServer:
                 return self._with_sync_replies(node, sync.in_sync(node))
             case (Atoms.ASYNC_DEL_NAME | Atoms.ASYNC_DEL_LOCK, _, _):
                 return []  # Sent by old versions. Our monitors have the same effect.
-        _log.warning("global_name_server ignores the cast %r", message)
+        self._peer_log.write(logging.WARNING, "", "global_name_server ignores the cast %s", ForeignText(message))
         return []
 
     def _handle_info(self, message: Term) -> list[Effect]:
@@ -251,7 +260,7 @@ class GlobalServer:
                 return self.partitions.remove_connection(node)
             case (Atoms.WHEREIS, name, (Pid(), _) as caller):
                 return self._reply_whereis(name, caller)
-        _log.warning("global_name_server ignores the message %r", message)
+        self._peer_log.write(logging.WARNING, "", "global_name_server ignores the message %s", ForeignText(message))
         return []
 
     def _with_sync_replies(self, node: Atom, effects: list[Effect]) -> list[Effect]:
@@ -294,7 +303,9 @@ class GlobalServer:
                 case Connect(node):
                     self._connect(node)
                 case Disconnect(node, reason):
-                    _log.warning("global at %s %s node %s", self.node.name, reason, node.name)
+                    self._peer_log.write(
+                        logging.WARNING, node.name, "global at %s %s node %s", self.node.name, reason, ForeignText(node)
+                    )
                     self.node.disconnect_and_reconnect(node.name)
                 case Recheck(node, seconds):
                     self.process.send_after(seconds, (Atoms.RECHECK, node))
@@ -334,7 +345,13 @@ class GlobalServer:
             if up:
                 self.process.cast((SERVER, node), (Atoms.IN_SYNC, self.node.atom, True), connect=False)
             else:
-                _log.warning("global at %s failed to connect to %s", self.node.name, node.name)
+                self._peer_log.write(
+                    logging.WARNING,
+                    node.name,
+                    "global at %s failed to connect to %s",
+                    self.node.name,
+                    ForeignText(node),
+                )
                 self.node.keep_connecting(node.name)
                 self.process.send(self.process.pid, (Atoms.EXTRA_NODEDOWN, node))
 
@@ -361,5 +378,7 @@ class GlobalServer:
         try:
             return await me.call((_REX, where), (_CALL, Atoms.GLOBAL, _RESOLVE_IT, arguments, _USER), timeout=None)
         except CallError as error:
-            _log.info("no node decides the conflict of the global name %s: %s", conflict.name, error)
+            _log.info(
+                "no node decides the conflict of the global name %s: %s", ForeignText(conflict.name), ForeignText(error)
+            )
             return (Atoms.BADRPC, Atoms.NONE)

@@ -34,6 +34,7 @@ from erlmesh.services.pg.protocol import (
 from erlmesh.services.pg.state import ScopeState
 from erlmesh.services.pg.watches import GroupEvents, GroupWatch
 from erlmesh.terms import Atom, Map, Pid, Ref, Term, exact_key
+from erlmesh.terms.foreign_text import ForeignText
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
@@ -269,7 +270,7 @@ class Pg:
             case (Atom("nodedown"), _) | (Tag.JOIN, Pid(), _, []) | (Tag.LEAVE, Pid(), [], _):
                 pass  # The monitor of the node's server reports the loss. Empty member lists change nothing.
             case _:
-                log.debug("%s: ignored %r", self.scope, message)
+                log.debug("%s: ignored %s", self.scope, ForeignText(message))
 
     def _handle_call(self, caller: Pid, request: Term) -> Term:
         """Answer the calls of pg.erl's own API functions.
@@ -293,7 +294,7 @@ class Pg:
                 return (self._monitor_added(self._monitors.add(caller, group)), self.get_members(group))
             case (Atom("demonitor"), Ref() as ref):
                 return OK if self._remove_monitor(ref) else False
-        log.debug("%s: unknown call %r", self.scope, request)
+        log.debug("%s: unknown call %s", self.scope, ForeignText(request))
         return BADARG
 
     def _sys_state(self) -> Term:
@@ -365,7 +366,7 @@ class Pg:
         try:
             callback(event)
         except Exception:
-            log.exception("%s: a subscriber raised an exception on %r", self.scope, event)
+            log.exception("%s: a subscriber raised an exception on %s", self.scope, ForeignText(event))
 
     def _update_recording(self) -> None:
         """Record events only while there is an observer."""

@@ -27,6 +27,7 @@ from erlmesh.services.gen_server import BADARG, OK, multi_call
 from erlmesh.services.group_names import normalize_group_name
 from erlmesh.services.pg2.state import Pg2State, Pg2Statistics
 from erlmesh.terms import Atom, Pid, Ref, Term
+from erlmesh.terms.foreign_text import ForeignText
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -207,7 +208,7 @@ class Pg2:
                 # when a member exits. A DOWN with another ref belongs to a monitor that was removed meanwhile.
                 pass
             case _:
-                log.debug("ignored %r", message)
+                log.debug("ignored %s", ForeignText(message))
 
     def _handle_call(self, request: Term) -> Term:
         """Make a change that a node requests under the lock. All changes get ``ok``, as in pg2.erl."""
@@ -222,7 +223,7 @@ class Pg2:
                 self._state.leave(name, pid)
                 self._demonitor([pid])
             case _:
-                log.debug("unknown call %r", request)
+                log.debug("unknown call %s", ForeignText(request))
                 return BADARG
         return OK
 

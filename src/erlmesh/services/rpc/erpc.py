@@ -28,11 +28,13 @@ from erlmesh.core.exit_reasons import KILLED, NORMAL
 from erlmesh.errors import ErlangError, Exit, Throw
 from erlmesh.etf import encode_term
 from erlmesh.runtime.exceptions import ERROR, to_erlang
+from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.runtime.process_types import MFA
 from erlmesh.runtime.spawner import continue_in_task, wait_without_task
 from erlmesh.runtime.thread_pool import Job
 from erlmesh.services.rpc.function_table import FunctionTable, value_of
 from erlmesh.terms import Atom, Pid, Term
+from erlmesh.terms.foreign_text import ForeignText
 
 if TYPE_CHECKING:
     from erlmesh.runtime.process import LocalProcess
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["Apply", "run_call", "serve"]
 
 log = logging.getLogger("erlmesh.erpc")
+_peer_log = PeerLog(log)
 
 RETURN: Final = Atom("return")
 BADARG: Final = Atom("badarg")
@@ -187,7 +190,7 @@ def _answer_of_error(error: Exception | SystemExit, mfa: MFA) -> Answer:
     if not isinstance(error, (Exit, Throw, ErlangError)):
         module, function, arguments = mfa
         what = f"{module.name}:{function.name}/{len(arguments)}"
-        log.error("%s, called from another node, failed", what, exc_info=error)
+        _peer_log.write(logging.ERROR, what, "%s, called from another node, failed", ForeignText(what), error=error)
     kind, reason, stack = to_erlang(error)
     try:
         encode_term((reason, stack))

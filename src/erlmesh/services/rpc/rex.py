@@ -27,6 +27,7 @@ from erlmesh.runtime.exceptions import ERROR, EXIT, THROW
 from erlmesh.services.gen_server import BADARG
 from erlmesh.services.rpc.erpc import Apply, run_call
 from erlmesh.terms import Atom, Pid, Ref, Term
+from erlmesh.terms.foreign_text import ForeignText
 
 if TYPE_CHECKING:
     from erlmesh.runtime.process import LocalProcess
@@ -76,7 +77,7 @@ class Rex:
             case (gen.GEN_CALL, (Pid(), _) as caller, (Tag.CALL | Tag.BLOCK_CALL, *call)) if len(call) == 4:
                 self._start_call(call, lambda answer: self._process.reply(caller, answer))
             case (gen.GEN_CALL, (Pid(), _) as caller, request):
-                log.debug("unknown call %r", request)
+                log.debug("unknown call %s", ForeignText(request))
                 self._process.reply(caller, BADARG)
             case (gen.GEN_CAST, (Tag.CAST, *call)) if len(call) == 4:
                 self._start_call(call, lambda _: None)
@@ -88,7 +89,7 @@ class Rex:
                 if (reply := self._pending_replies.pop(ref, None)) is not None:
                     reply(_badrpc(reason))  # An exit signal terminated the process before it replied.
             case _:
-                log.debug("ignored %r", message)
+                log.debug("ignored %s", ForeignText(message))
 
     def _sbcast(self, name: Atom, message: Term) -> Term:
         """Send to a registered process. Return the third element of the reply."""
