@@ -96,7 +96,7 @@ class FakeNode:
         elif link.broken:
             self.world.at(0.001, lambda: self._redial(name))
 
-    def keep_connecting(self, name):
+    def keep_connecting(self, name, *, attempts=None):
         pass
 
     def disconnect_and_reconnect(self, name, cause=None):

@@ -60,21 +60,50 @@ def test_a_file_that_others_can_read_is_refused_with_the_chmod_to_type(tmp_path,
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_a_mounted_file_of_another_owner_may_have_any_mode(tmp_path):
+def test_a_file_of_another_owner_is_taken_only_where_a_container_engine_mounts_it(tmp_path, monkeypatch):
     file = cookie_file(tmp_path / "cookie", mode=0o444)
     os.chown(file, 12345, 12345)
 
+    with pytest.raises(NodeStartError, match="belongs to user 12345"):
+        read_cookie_file(file)
+    monkeypatch.setattr("erlmesh.cli.cookie._SECRETS_DIR", tmp_path)
     assert read_cookie_file(file) == "secret"
 
 
-@pytest.mark.parametrize("text", ["secret", "secret\n", " secret \r\n"])
-def test_whitespace_around_the_cookie_is_ignored(tmp_path, text):
-    assert read_cookie_file(cookie_file(tmp_path / "cookie", text)) == "secret"
+@pytest.mark.parametrize("mode", [0o666, 0o622, 0o620, 0o602])
+def test_a_mounted_file_that_others_can_write_is_refused(tmp_path, monkeypatch, mode):
+    monkeypatch.setattr("erlmesh.cli.cookie._SECRETS_DIR", tmp_path)
+
+    with pytest.raises(NodeStartError, match="other users can change"):
+        read_cookie_file(cookie_file(tmp_path / "cookie", mode=mode))
+
+
+@pytest.mark.parametrize(
+    ("text", "cookie"),
+    [
+        ("secret", "secret"),
+        ("secret\n", "secret"),
+        ("secret\r\n \n", "secret"),
+        (" secret", " secret"),
+        ("secret \n", "secret "),
+        ("two words\n", "two words"),
+    ],
+)
+def test_blanks_belong_to_the_cookie_and_line_ends_do_not_as_in_otp(tmp_path, text, cookie):
+    assert read_cookie_file(cookie_file(tmp_path / "cookie", text)) == cookie
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("", "is empty"), ("\n", "is empty"), ("a\nb", "one line"), ("\xe4", "ASCII"), ("x" * 256, "255")],
+    [
+        ("", "is empty"),
+        ("\n", "is empty"),
+        ("a\nb", "one line"),
+        ("a\tb", "one line"),
+        ("\nsecret", "one line"),
+        ("\xe4", "ASCII"),
+        ("x" * 256, "255"),
+    ],
 )
 def test_an_invalid_cookie_is_refused(tmp_path, text, words):
     with pytest.raises(NodeStartError, match=words):

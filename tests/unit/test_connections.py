@@ -898,3 +898,62 @@ async def test_nodes_contains_an_atom(network, a, b):
     assert a.nodes() == ["b@h"]
     assert b.atom not in a.nodes(hidden=True)
     assert b.atom not in a.reconnecting()
+
+
+# Calls on others' word
+
+
+def test_some_nodes_are_dialled_at_a_time_and_the_rest_in_turn():
+    async def main():
+        network = MemoryNetwork()
+        async with started(network, "a@h", dial_limit=3) as a:
+            names = [f"n{number}@h" for number in range(10)]
+            asked = []
+            gate = asyncio.Event()
+
+            async def resolve(name, resolve=network.resolve):
+                asked.append(name)
+                await gate.wait()
+                return await resolve(name)
+
+            network.resolve = resolve
+            answers = [connect_results(a, name) for name in names]
+            await run_iterations()
+            assert asked == names[:3]
+
+            gate.set()
+            await run_iterations(60)
+
+            assert asked == names
+            assert answers == [[False]] * 10
+
+    run(main())
+
+
+@with_nodes("a@h")
+async def test_attempts_beyond_the_queue_fail_at_once(network, a):
+    network.gates = {f"n{number}@h": asyncio.Event() for number in range(2000)}
+    answers = [connect_results(a, name) for name in network.gates]
+    await run_iterations()
+
+    assert len([answer for answer in answers if answer == [False]]) == 2000 - module.DIAL_QUEUE_LIMIT - 64
+    assert len(a._connections._tasks) == 64
+
+
+@with_nodes("a@h")
+async def test_a_signal_to_what_is_not_a_node_enters_no_table(network, a):
+    for name in ("nonsense", "a\n@h", "@h", "a@b@c"):
+        a.send(("server", Atom(name)), 1)
+
+    assert len(a._connections._pending) == 0
+    assert a._connections._peers._peers == {}
+
+
+@with_nodes("a@h")
+async def test_a_reply_does_not_connect(network, a):
+    process = a.spawn_handler(lambda _: None)
+
+    process.reply((Pid(B, 1, 0, 1), 1), Atom("ok"))
+
+    assert len(a._connections._pending) == 0
+    assert not a._connections._tasks

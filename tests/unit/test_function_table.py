@@ -180,3 +180,19 @@ def test_importing_otp_functions_exposes_nothing():
 def test_a_callable_without_a_name_needs_one():
     with pytest.raises(TypeError, match="give name="):
         FunctionTable().add(functools.partial(len), "m")
+
+
+def test_private_parameters_with_a_default_are_not_for_callers():
+    table = FunctionTable()
+
+    def run(a, _debug=False, b=1, *rest):
+        return a
+
+    def needs(_a, b=1):
+        return b
+
+    table.add(run, "m")
+    table.add(needs, "m")
+
+    assert [key for key in table.names() if key[1] == "run"] == [("m", "run", 1)]
+    assert sorted(key for key in table.names() if key[1] == "needs") == [("m", "needs", 1), ("m", "needs", 2)]

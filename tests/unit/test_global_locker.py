@@ -258,3 +258,21 @@ def test_lock_id_is_the_same_for_both_lockers():
     low, high = Pid(Atom("z@h"), 5, 0, 9), Pid(Atom("a@h"), 5, 1, 1)
 
     assert lock_id(low, high) == lock_id(high, low) == (GLOBAL, [low, high])
+
+
+def test_malformed_messages_do_not_end_the_locker():
+    harness = LockerHarness()
+    harness.start_session()
+
+    for announce in ([1], [(1, 2)], [(PEER,)], [[PEER, 1]], [(PEER, 1, 2)], ["text"]):
+        harness.send(CANCEL, PEER, 99, announce)
+        harness.send(CANCEL, [PEER], 99, announce)
+        harness.send(CANCEL, {}, [], announce)
+    harness.run(1)
+    assert harness.me.is_alive(harness.locker)
+
+    harness.run(10)
+    harness.send(CANCEL, PEER, 100, [1, (PEER, "announced"), (2, 3)])
+    harness.run(1)
+    assert harness.me.is_alive(harness.locker)
+    assert "announced" in harness.casts_to("h@h")

@@ -433,3 +433,31 @@ def test_the_last_cause_of_a_disconnect_counts(policy):
     policy.begin_attempts(INITIAL_DEFERRAL)
 
     assert policy.peer_found(B, 7, INITIAL_DEFERRAL) is None
+
+
+def test_a_node_that_others_only_told_of_is_dialled_a_few_times():
+    policy = ReconnectPolicy("a@h", Random(1))
+    policy.request("b@h", 0.0, attempts=3)
+    dialled, now = 0, 0.0
+    while (now := policy.next_deadline()) < math.inf:
+        for name in policy.begin_attempts(now):
+            dialled += 1
+            policy.attempt_failed(name, now)
+
+    assert dialled == 3
+    assert not policy.is_tracked("b@h")
+    assert policy._peers == {}
+
+
+def test_a_node_that_was_connected_once_is_dialled_on_although_others_told_of_it():
+    policy = ReconnectPolicy("a@h", Random(1))
+    policy.request("b@h", 0.0, attempts=1)
+    policy.connected("b@h", 1.0)
+    policy.disconnected("b@h", 1, 2.0, DisconnectCause.LOST)
+    policy.request("b@h", 2.0, attempts=1)
+    for _ in range(5):
+        now = policy.next_deadline()
+        for name in policy.begin_attempts(now):
+            policy.attempt_failed(name, now)
+
+    assert policy.is_tracked("b@h")

@@ -43,14 +43,22 @@ def find_cookie(cookie: str | None, cookie_file: str | None, environment: Mappin
 
 
 def read_cookie_file(file: Path) -> str:
-    """The cookie in ``file``. Raises NodeStartError if it cannot be read, or if other users can read it."""
-    return _validated(read_secret_file(file).strip(), str(file))
+    """The cookie in ``file``. Raises NodeStartError if it cannot be read, or if other users can read it.
+
+    As in OTP (``auth.erl``, ``check_cookie``), blanks belong to the cookie, also at its beginning and end. Only line
+    ends, and blanks behind the first one, are dropped.
+    """
+    cookie, _, rest = read_secret_file(file).replace("\r", "\n").partition("\n")
+    if rest.strip(" \n"):
+        cookie = f"{cookie}\n{rest}"  # it is refused, with the reason
+    return _validated(cookie, str(file))
 
 
 def read_secret_file(file: Path) -> str:
     """The text of a file with a secret. Raises NodeStartError if it cannot be read, or if other users can read it."""
     try:
         status = file.stat()
+        _check_owner(file, status)
         if _is_readable_by_others(file, status):
             raise NodeStartError(f"other users can read the cookie in {file}: protect it with\n    chmod 600 {file}")
         return file.read_text(encoding="latin-1")
@@ -71,9 +79,21 @@ def read_secret_file(file: Path) -> str:
 
 
 def _is_readable_by_others(file: Path, status: os.stat_result) -> bool:
-    """OTP's check of the mode. A file of another owner was mounted for us, and we cannot set its mode."""
+    """OTP's check of the mode. A file of root, or one that a container engine mounts, is not ours to protect."""
     mounted = _SECRETS_DIR in file.parents or status.st_uid != os.geteuid()
     return bool(stat.S_IMODE(status.st_mode) & 0o077) and not mounted
+
+
+def _check_owner(file: Path, status: os.stat_result) -> None:
+    """Raise NodeStartError if another user may decide about the content of ``file``."""
+    is_mounted = _SECRETS_DIR in file.parents  # the owner is a user of the machine outside of the container
+    if status.st_uid not in (os.geteuid(), 0) and not is_mounted:
+        raise NodeStartError(
+            f"the cookie file {file} belongs to user {status.st_uid}, who could change it: it must belong to user "
+            f"{os.geteuid()} or to root"
+        )
+    if stat.S_IMODE(status.st_mode) & 0o022:
+        raise NodeStartError(f"other users can change the cookie in {file}: protect it with\n    chmod 600 {file}")
 
 
 def _owner(file: Path) -> str:

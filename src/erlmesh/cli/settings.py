@@ -82,6 +82,10 @@ VARIABLES: Final = variables_of(NodeConfig, NodeSettings)
 """Every variable that erlmesh reads, beside OTP's ERL_EPMD_PORT."""
 
 
+KNOWN_COOKIES: Final = frozenset({"monster", "secret", "cookie", "test"})
+"""Cookies of examples."""
+
+
 def add_node_options(parser: argparse.ArgumentParser, *, client: bool = False) -> None:
     """Adds the options of a node; for a ``client``, which asks another node and ends, only those that it needs."""
     group = parser.add_argument_group("options of the node, with their environment variables")
@@ -97,6 +101,8 @@ def read_settings(arguments: argparse.Namespace, environment: Mapping[str, str] 
     given, host = arguments.name or environment.get("ERLMESH_NAME"), default_host(values)
     name = complete_name(given or _default_name(values), host)
     cookie = find_cookie(arguments.cookie, arguments.cookie_file, environment)
+    if arguments.cookie is not None:
+        log.warning("%s", _cookie_advice(cookie))
     chosen = node_options(values)
     return NodeSettings(
         join=tuple(_peer_name(peer, name) for peer in chosen.pop("join", ())),
@@ -104,6 +110,15 @@ def read_settings(arguments: argparse.Namespace, environment: Mapping[str, str] 
         name_generated=name != given,
         discover=tuple(discovery_sources(values)),
         allow_remsh=bool(values.parsed("allow_remsh", parse_switch)),
+    )
+
+
+def _cookie_advice(cookie: str) -> str:
+    if cookie in KNOWN_COOKIES:
+        return f"the cookie {cookie!r} is an example that everybody knows: it protects nothing"
+    return (
+        "every user of this machine can read --cookie in the list of processes: a file is better, "
+        "~/.erlang.cookie or --cookie-file"
     )
 
 

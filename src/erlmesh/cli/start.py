@@ -12,6 +12,7 @@ import asyncio
 import importlib
 import inspect
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +20,7 @@ from types import ModuleType
 from erlmesh.cli.connecting import join_cluster, node_services
 from erlmesh.cli.settings import NodeSettings, add_node_options, read_settings
 from erlmesh.cli.shutdown import STOP_SIGNALS, run_until_signal
+from erlmesh.net.addresses import is_loopback
 from erlmesh.net.epmd import default_port
 from erlmesh.node import Node
 from erlmesh.runtime.process import Body
@@ -79,12 +81,24 @@ async def _run(
             if settings.config.epmd is not None
             else f"known to the EPMD on port {default_port()}"
         )
-        print(f"{node.name} is up: listening on port {node.internals.port}, {epmd_status}", flush=True)
+        where = described_addresses(node.internals.listen_addresses)
+        epmd_where = described_addresses(node.internals.embedded_epmd_addresses)
+        if epmd_where:
+            epmd_status += f" (this node serves it{epmd_where})"
+        print(f"{node.name} is up: listening on port {node.internals.port}{where}, {epmd_status}", flush=True)
         join_task = asyncio.ensure_future(join_cluster(node, settings.join))
         monitor = _AppMonitor(node, app, stop_requested) if app else None
         exit_code = await _run_prompt(node, stop_requested) if prompt else await stop_requested.wait()
         join_task.cancel()
     return monitor.code if monitor else int(exit_code) if prompt else 0
+
+
+def described_addresses(addresses: Sequence[str] | None) -> str:
+    """Return where a port can be reached, as words behind it; empty if it is only on this machine."""
+    if addresses is None or {"0.0.0.0", "::"} & {*addresses}:  # noqa: S104 - to compare
+        return " of every interface"
+    outside = [address for address in addresses if not is_loopback(address)]
+    return f" of {' and '.join(outside)}" if outside else ""
 
 
 async def _run_prompt(node: Node, stop_requested: asyncio.Event) -> int:

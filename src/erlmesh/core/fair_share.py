@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from typing import Final, Generic, TypeVar
 
-__all__ = ["HANDSHAKES_PER_ADDRESS", "HANDSHAKE_LIMIT", "FairShare"]
+__all__ = ["DIAL_LIMIT", "HANDSHAKES_PER_ADDRESS", "HANDSHAKE_LIMIT", "FairShare"]
 
 T = TypeVar("T")
 
+DIAL_LIMIT: Final = 64
+"""Default of the nodes that are dialled at a time."""
 HANDSHAKE_LIMIT: Final = 256
 """Default of the incoming connections that have not proved that they know the cookie."""
 HANDSHAKES_PER_ADDRESS: Final = 128

@@ -65,6 +65,8 @@ GIVE_UP_AFTER: Final = 24 * 3600.0
 """Seconds without a connection after which a peer is dialled no more: by then it is gone for good."""
 SHUTDOWN_GRACE: Final = 10.0
 """Seconds for which a node that is shutting down may still accept a connection."""
+TOLD_ATTEMPTS: Final = 10
+"""Attempts to reach a node that others have only told of."""
 MAX_PEERS: Final = 4096
 """Peers in the table. Above it one is forgotten: see :data:`_EVICTION_ORDER`."""
 DISCOVERY_INITIAL_BACKOFF: Final = 1.0
@@ -180,6 +182,9 @@ class _Peer:
     refused: _RefusedIncarnation | None = None
     """Independent of the state: a peer that is dialled on request may still be refused, until a caller wants it."""
 
+    attempts_left: int | None = None
+    """How many attempts may fail until it is dialled no more; None if time alone decides."""
+
     def is_tracked(self) -> bool:
         return self.connected_since is not None or self.is_lost()
 
@@ -233,12 +238,18 @@ class ReconnectPolicy:
 
     # What the application asks for
 
-    def request(self, name: str, now: float) -> None:
-        """``name`` could not be reached: dial it until it can be. This does not lift a refusal."""
+    def request(self, name: str, now: float, *, attempts: int | None = None) -> None:
+        """``name`` could not be reached: dial it until it can be. This does not lift a refusal.
+
+        With ``attempts``, at most so many follow while it is never reached: a name that others only told of may belong
+        to no node.
+        """
         if name == self._local_name:
             return
         if not self.is_tracked(name):
-            self._schedule(name, self._track(name, now), now)
+            peer = self._track(name, now)
+            peer.attempts_left = attempts
+            self._schedule(name, peer, now)
         elif self._peers[name].state is PeerState.SUPPRESSED:
             self._peers[name].state = PeerState.CONNECTED
 
@@ -266,6 +277,7 @@ class ReconnectPolicy:
         peer = self._track(name, now)
         was_deferred = peer.state is PeerState.DEFERRED
         peer.state, peer.connected_since, peer.dial_at = PeerState.CONNECTED, now, math.inf
+        peer.attempts_left = None
         if not was_deferred:
             self._end_deferrals(now)
 
@@ -351,7 +363,9 @@ class ReconnectPolicy:
 
     def _retry_unreachable(self, name: str, peer: _Peer, now: float) -> None:
         """The attempt reached no node. A deferred peer has stopped then: it is lost like any other."""
-        if now - peer.disconnected_since > GIVE_UP_AFTER:
+        if peer.attempts_left is not None:
+            peer.attempts_left -= 1
+        if peer.attempts_left == 0 or now - peer.disconnected_since > GIVE_UP_AFTER:
             peer.state, peer.dial_at = PeerState.IDLE, math.inf
             self._remove_if_idle(name, peer)
             return

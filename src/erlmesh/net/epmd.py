@@ -110,6 +110,14 @@ class Epmd:
 
     # The local node
 
+    @property
+    def addresses(self) -> list[str]:
+        """The addresses at which the embedded EPMD and the relay listen."""
+        return [
+            *(self.server.addresses if self.server is not None else ()),
+            *(self._relay.addresses if self._relay is not None else ()),
+        ]
+
     async def register(self, name: str, port: int, *, hosts: Sequence[str] | None, hidden: bool) -> int:
         """Register the node, and keep it registered until :meth:`close`. Return the creation.
 

@@ -33,6 +33,11 @@ class EpmdRelay:
         self.clients: FairShare[_Client] = FairShare(share_of_descriptors(client_limit), clients_per_address)
         self._acceptors: list[Acceptor] = []
 
+    @property
+    def addresses(self) -> list[str]:
+        """The addresses where it listens."""
+        return [str(sock.getsockname()[0]) for acceptor in self._acceptors for sock in acceptor.sockets]
+
     async def listen(self, host: str) -> None:
         """Listen on ``host``, too. Raises ``OSError``."""
         acceptor = await Acceptor.listen([host], self.port, lambda: _Client(self), make_room=self._make_room)

@@ -100,6 +100,11 @@ class EpmdServer:
                     watchdog = watchdog_of_loop(self._loop)
                     watchdog.add_epmd(self._native_id, listening.fileno(), self._answers)
 
+    @property
+    def addresses(self) -> list[str]:
+        """The addresses where it listens."""
+        return [str(sock.getsockname()[0]) for acceptor in self._acceptors for sock in acceptor.sockets]
+
     async def listen_additional(self, host: str) -> None:
         """Listen on ``host``, too. Do nothing if its port is in use, for example by this EPMD itself."""
         with contextlib.suppress(OSError):

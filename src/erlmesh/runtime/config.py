@@ -11,7 +11,7 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from erlmesh.core.allow_list import AllowList
 from erlmesh.core.cookies import Cookies
-from erlmesh.core.fair_share import HANDSHAKE_LIMIT, HANDSHAKES_PER_ADDRESS
+from erlmesh.core.fair_share import DIAL_LIMIT, HANDSHAKE_LIMIT, HANDSHAKES_PER_ADDRESS
 from erlmesh.core.guess_limiter import GUESS_DELAY
 from erlmesh.net.dist_protocol import HIGH_WATER, SEND_QUEUE_LIMIT
 from erlmesh.net.epmd import CLIENT_LIMIT, CLIENTS_PER_ADDRESS
@@ -366,6 +366,13 @@ class NodeConfig:
     )
     """The longest pause in seconds between two checks of a cookie from one address. It starts after three wrong cookies
     and doubles from 0.1 s. 0 makes no pause."""
+    dial_limit: int = field(
+        default=DIAL_LIMIT,
+        metadata=options(
+            CommandOption("--dial-limit", "nodes to dial at a time, 64; 1024 more may wait", "N"), parse=parse_count
+        ),
+    )
+    """Nodes that are dialled at a time. 1024 more may wait for their turn; further attempts fail."""
     output: Callable[[str], object] | None = None
     """Gets the text that processes print which this node started on other nodes. None is standard output."""
     network: Network | None = None
@@ -407,6 +414,7 @@ class NodeConfig:
             "epmd_clients_per_address",
             "handshake_limit",
             "handshakes_per_address",
+            "dial_limit",
         ):
             _validate_count(getattr(self, name), name, least=1)
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
 from erlmesh.core.allow_list import AllowList
 from erlmesh.core.connection_table import ConnectionTable, Dial
-from erlmesh.core.fair_share import HANDSHAKE_LIMIT, HANDSHAKES_PER_ADDRESS, FairShare
+from erlmesh.core.fair_share import DIAL_LIMIT, HANDSHAKE_LIMIT, HANDSHAKES_PER_ADDRESS, FairShare
 from erlmesh.core.guess_limiter import GUESS_DELAY, GuessLimiter
 from erlmesh.core.node_names import NodeNames
 from erlmesh.core.reconnect_policy import DisconnectCause, ReconnectPolicy
@@ -34,6 +35,7 @@ from erlmesh.proto.handshake import (
     WrongCookie,
     accept,
     initiate,
+    is_node_name,
 )
 from erlmesh.proto.handshake_driver import SETUP_TIMEOUT, HandshakeDriver
 from erlmesh.proto.receive_buffer import ReceiveBudget
@@ -55,6 +57,8 @@ _LOG_LEVELS: Final[dict[type[ErlmeshError], int]] = {
     TooManyGuesses: logging.DEBUG,  # the wrong cookies themselves are warnings
 }
 """Log levels of incoming handshakes that failed for a harmless reason. All others are warnings."""
+DIAL_QUEUE_LIMIT: Final = 1024
+"""Attempts that may wait for others to end. A further one fails."""
 CANDIDATE_GRACE: Final = 0.5
 """Seconds that a peer which seems to connect to us has for its handshake, before we dial it."""
 MAX_NODES: Final = 256
@@ -115,6 +119,7 @@ class Connections:
         handshake_limit: int = HANDSHAKE_LIMIT,
         handshakes_per_address: int = HANDSHAKES_PER_ADDRESS,
         guess_delay: float = GUESS_DELAY,
+        dial_limit: int = DIAL_LIMIT,
         on_up: Callable[[str, bool], None],
         on_down: Callable[[Connection, str, DisconnectCause], None],
     ) -> None:
@@ -143,6 +148,11 @@ class Connections:
         )
         """Incoming connections whose handshake is not complete."""
         self._guesses = GuessLimiter(guess_delay)
+        self._dial_limit = dial_limit
+        self._dialling: set[Connection] = set()
+        """Outgoing attempts that have started."""
+        self._dial_queue: deque[Connection] = deque()
+        """Outgoing attempts that wait for one of these to end."""
         self._peer_log = PeerLog(log)
         self._closed = False
 
@@ -196,6 +206,9 @@ class Connections:
         name = node.name
         if not dial and not self._is_expected(name):
             return None
+        if not is_node_name(name):  # checked before any table has it
+            self._pending.drop(node, [signal])
+            return PendingSignals()
         if self._closed:
             self._pending.drop(node, [signal])
             return PendingSignals()
@@ -222,6 +235,7 @@ class Connections:
     def close(self) -> list[asyncio.Task[None]]:
         """End all connections and attempts, and accept and start no more. The caller awaits the tasks returned."""
         self._closed = True
+        self._dial_queue.clear()
         for connection in list(self._peers.established_connections().values()):
             self._disconnected(connection, "disconnect", DisconnectCause.SHUTDOWN)
         for protocol in list(self._by_protocol):
@@ -250,6 +264,22 @@ class Connections:
     def _start_attempt(self, connection: Connection) -> None:
         if self._closed:
             return
+        if len(self._dialling) < self._dial_limit:
+            self._start_task(connection)
+        elif len(self._dial_queue) < DIAL_QUEUE_LIMIT:
+            self._dial_queue.append(connection)
+        else:
+            error = ConnectError("too many other nodes are being dialled")
+            asyncio.get_running_loop().call_soon(self._attempt_failed, connection, error)
+
+    def _attempt_ended(self, connection: Connection) -> None:
+        """An attempt has succeeded, failed or was dropped: the next one may start."""
+        self._dialling.discard(connection)
+        while self._dial_queue and len(self._dialling) < self._dial_limit and not self._closed:
+            self._start_task(self._dial_queue.popleft())
+
+    def _start_task(self, connection: Connection) -> None:
+        self._dialling.add(connection)
         connection.started_at = asyncio.get_running_loop().time()
         connection.task = task = asyncio.ensure_future(self._connect(connection))
         self._tasks[task] = None
@@ -322,6 +352,9 @@ class Connections:
         return status
 
     def _abort(self, connection: Connection) -> None:
+        if connection in self._dial_queue:
+            self._dial_queue.remove(connection)
+        self._attempt_ended(connection)
         if connection.task is not None:
             connection.task.cancel()
         if connection.protocol is not None:
@@ -333,7 +366,9 @@ class Connections:
     def handshake_completed(self, protocol: DistProtocol, event: HandshakeCompleted, now: float) -> Channel | None:
         connection = self._by_protocol[protocol]
         self._pending_handshakes.discard(protocol)
-        if not connection.dialled:
+        if connection.dialled:
+            self._attempt_ended(connection)
+        else:
             self._guesses.proved(protocol.address_group, event.name)
         counts, replaced, outdated = self._peers.established(event.name, connection)
         if not counts:  # another connection to this peer has won in the meantime
@@ -416,6 +451,7 @@ class Connections:
 
     def _attempt_failed(self, connection: Connection, error: ErlmeshError) -> None:
         name = connection.name
+        self._attempt_ended(connection)
         if isinstance(error, SimultaneousConnect):  # not a failure yet: the peer is connecting to us
             self._peers.nok_received(name, connection)
             asyncio.get_running_loop().call_later(SETUP_TIMEOUT, self._expected_incoming_timed_out, connection)

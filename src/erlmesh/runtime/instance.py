@@ -63,6 +63,7 @@ class InstanceConfig:
     handshake_limit: int
     handshakes_per_address: int
     guess_delay: float
+    dial_limit: int
     network: Network
     resolver: Resolver
     reconnect: bool
@@ -123,6 +124,7 @@ class NodeInstance:
             handshake_limit=config.handshake_limit,
             handshakes_per_address=config.handshakes_per_address,
             guess_delay=config.guess_delay,
+            dial_limit=config.dial_limit,
             on_up=self._node_up,
             on_down=self._node_down,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from erlmesh.net.network import Network
@@ -33,6 +33,8 @@ class NodeListener:
         advertise_port: int | None,
     ) -> None:
         self.port: int | None = None
+        self.addresses: Sequence[str] | None = None
+        """Where it listens; None before the start, or if it is every interface."""
         self._name = name
         self._network = network
         self._epmd = epmd
@@ -51,6 +53,7 @@ class NodeListener:
         """
         alive, _, host = self._name.partition("@")
         hosts, listen = await self._network.addresses(host, self._listen)
+        self.addresses = listen
         self._listener = await self._network.listen(listen, self._ports, self._make_protocol)
         self.port = self._listener.port
         try:

@@ -372,8 +372,11 @@ class LocalProcess:
         self._signals.send(self, to, gen.cast(message), connect, False)
 
     def reply(self, caller: tuple[Pid, Term], answer: SendableTerm) -> None:
-        """Reply to ``{'$gen_call', caller, request}``."""
-        self._signals.send(self, gen.reply_to(caller), (caller[1], answer))
+        """Reply to ``{'$gen_call', caller, request}``.
+
+        This does not connect: a caller whose connection was lost has got ``noconnection`` instead of a reply.
+        """
+        self._signals.send(self, gen.reply_to(caller), (caller[1], answer), connect=False)
 
     def unhandled(self, message: Term) -> None:
         """Log a message that the body does not know, and answer a call with ``{error, {unknown_call, Request}}``.

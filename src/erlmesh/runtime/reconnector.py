@@ -26,9 +26,9 @@ class Reconnector:
         self._closed = False
         """The end of a connection is still reported while the node stops, but nothing is dialled any more."""
 
-    def request(self, name: str) -> None:
-        """``name`` could not be reached: dial it until it can be."""
-        self._policy.request(name, self._loop.time())
+    def request(self, name: str, *, attempts: int | None = None) -> None:
+        """``name`` could not be reached: dial it until it can be, or a number of times."""
+        self._policy.request(name, self._loop.time(), attempts=attempts)
         self._arm_timer()
 
     def suppress(self, name: str) -> None:

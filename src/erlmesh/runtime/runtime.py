@@ -77,6 +77,7 @@ class Runtime:
             handshake_limit=config.handshake_limit,
             handshakes_per_address=config.handshakes_per_address,
             guess_delay=config.guess_delay,
+            dial_limit=config.dial_limit,
             network=network,
             resolver=config.resolver or epmd,
             reconnect=config.reconnect,
@@ -87,6 +88,7 @@ class Runtime:
         self.atom = Atom(config.name)
         self.hidden = config.hidden
         self.net_ticktime = config.net_ticktime
+        self._epmd = epmd
         self._listener = NodeListener(
             config.name,
             network,
@@ -165,6 +167,16 @@ class Runtime:
     def port(self) -> int | None:
         """The port that the node listens on; None before the start."""
         return self._listener.port
+
+    @property
+    def listen_addresses(self) -> Sequence[str] | None:
+        """The addresses that the node listens on; None for every interface."""
+        return self._listener.addresses
+
+    @property
+    def embedded_epmd_addresses(self) -> list[str]:
+        """The addresses at which this node itself serves as EPMD; empty if it does not."""
+        return self._epmd.addresses if isinstance(self._epmd, Epmd) else []
 
     def now(self) -> float:
         """Seconds on the event loop's clock, which all timeouts use."""
@@ -322,10 +334,10 @@ class Runtime:
         """
         return self._connections.disconnect(Atom(name).name, cause)
 
-    def keep_connecting(self, name: Atom | str) -> None:
-        """See :meth:`erlmesh.Node.keep_connecting`."""
+    def keep_connecting(self, name: Atom | str, *, attempts: int | None = None) -> None:
+        """See :meth:`erlmesh.Node.keep_connecting`. With ``attempts``, give up after so many."""
         if self._instance.reconnector is not None:
-            self._instance.reconnector.request(Atom(name).name)
+            self._instance.reconnector.request(Atom(name).name, attempts=attempts)
 
     def is_reconnect_suppressed(self, name: Atom | str) -> bool:
         """True if that node was disconnected on purpose, by either side, and nothing connected to it since."""

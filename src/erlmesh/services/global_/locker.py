@@ -92,7 +92,7 @@ class Locker:
                 self._peers[locker.node] = _Peer(locker.node, locker, vsn, my_tag, peer_tag)
                 if self._next_attempt is None:
                     self._schedule_attempt(me)
-            case (Atoms.CANCEL, node, my_tag, list() as announce):
+            case (Atoms.CANCEL, Atom() as node, my_tag, list() as announce):
                 self._remove_peer(node, my_tag)
                 _send_announcements(me, announce)
             case (Atoms.LOCK_SET, Pid() as locker, True, _):
@@ -250,6 +250,11 @@ class Locker:
 
 
 def _send_announcements(me: LocalProcess, announce: list[Term]) -> None:
-    """Send the messages of a cancel, pairs of node and message, before the lock is released."""
-    for node, message in announce:
-        me.cast((SERVER, node), message, connect=False)
+    """Send the messages of a cancel, pairs of node and message, before the lock is released.
+
+    Any node can send a cancel. What is not such a pair is ignored: an exception here would part us from all nodes.
+    """
+    for entry in announce:
+        match entry:
+            case (Atom() as node, message):
+                me.cast((SERVER, node), message, connect=False)

@@ -13,7 +13,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from erlmesh.core.gen import GEN_CALL, GEN_CAST
-from erlmesh.core.reconnect_policy import DisconnectCause
+from erlmesh.core.reconnect_policy import TOLD_ATTEMPTS, DisconnectCause
 from erlmesh.errors import CallError
 from erlmesh.runtime.multicast import RepeatSender
 from erlmesh.runtime.peer_log import PeerLog
@@ -352,7 +352,7 @@ class GlobalServer:
                     self.node.name,
                     ForeignText(node),
                 )
-                self.node.keep_connecting(node.name)
+                self.node.keep_connecting(node.name, attempts=TOLD_ATTEMPTS)
                 self.process.send(self.process.pid, (Atoms.EXTRA_NODEDOWN, node))
 
         self.node.connect_nowait(node.name, on_connect_result)

@@ -295,7 +295,11 @@ def expose(what: Any = None, *, as_: str | None = None, name: str | None = None,
 
 
 def _parameters_of(function: Callable[..., Any]) -> tuple[bool, range]:
-    """Return whether the first parameter takes the process, and the range of arities."""
+    """Return whether the first parameter takes the process, and the range of arities.
+
+    A parameter with a default and a leading underscore is not for callers. It ends the range, because an argument for
+    one of the parameters behind it would need one for it.
+    """
     if not callable(function):
         raise TypeError(f"only functions can be exposed, not {function!r}")
     parameters = list(inspect.signature(function).parameters.values())
@@ -303,6 +307,8 @@ def _parameters_of(function: Callable[..., Any]) -> tuple[bool, range]:
     minimum = maximum = 0
     for parameter in parameters[takes_process:]:
         required = parameter.default is parameter.empty
+        if parameter.name.startswith("_") and not required and parameter.kind is not parameter.KEYWORD_ONLY:
+            break
         if parameter.kind is parameter.VAR_POSITIONAL:
             maximum = MAX_ARITY
         elif parameter.kind is parameter.KEYWORD_ONLY and required:
