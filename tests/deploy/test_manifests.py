@@ -56,6 +56,18 @@ def test_the_pods_run_as_the_images_user_and_reach_its_ports():
     assert ports == {port["port"] for port in the("NetworkPolicy")["spec"]["ingress"][0]["ports"]}
 
 
+@pytest.mark.parametrize("name", ["socrates", "plato", "aristotle"])
+def test_the_nodes_of_compose_have_no_more_rights_than_the_pods(name):
+    service = COMPOSE["services"][name]
+
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    user = re.search(r"USER (\d+):(\d+)", DOCKERFILE)
+    home = re.search(r"HOME=(\S+)", DOCKERFILE)[1]
+    assert service["tmpfs"] == [f"{home}:uid={user[1]},gid={user[2]},mode=0700"]
+
+
 def test_the_key_of_the_secret_is_the_file_that_is_read():
     spec = the("StatefulSet")["spec"]["template"]["spec"]
     (container,) = spec["containers"]
