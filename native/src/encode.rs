@@ -148,6 +148,12 @@ impl<'py, A: AtomRefs> Encoder<'_, 'py, A> {
         if overflow != 0 {
             return self.long_integer(number);
         }
+        self.short_integer(value);
+        Ok(())
+    }
+
+    #[inline]
+    fn short_integer(&mut self, value: i64) {
         if let Ok(byte) = u8::try_from(value) {
             self.out.extend(&[tags::SMALL_INTEGER_EXT, byte]);
         } else if let Ok(value) = i32::try_from(value) {
@@ -155,7 +161,26 @@ impl<'py, A: AtomRefs> Encoder<'_, 'py, A> {
         } else {
             self.big(value.unsigned_abs(), value < 0);
         }
-        Ok(())
+    }
+
+    /// Write an integer of at most 64 bits, without running Python code. Return false if it is something else.
+    ///
+    /// # Safety
+    /// `item` must be a valid object.
+    #[inline]
+    unsafe fn leaf_integer(&mut self, item: *mut ffi::PyObject) -> bool {
+        let mut overflow = 0;
+        // SAFETY: it is a valid object, and an int where that is needed.
+        let value = unsafe {
+            if ffi::Py_TYPE(item) != &raw mut ffi::PyLong_Type {
+                return false;
+            }
+            ffi::PyLong_AsLongLongAndOverflow(item, &mut overflow)
+        };
+        if overflow == 0 {
+            self.short_integer(value);
+        }
+        overflow == 0
     }
 
     fn long_integer(&mut self, number: Borrowed<'_, 'py, PyAny>) -> Result<(), GiveUp> {
@@ -281,8 +306,12 @@ impl<'py, A: AtomRefs> Encoder<'_, 'py, A> {
         self.out
             .tag_u32(tags::LIST_EXT, u32::try_from(count).map_err(|_| GiveUp)?);
         for index in 0..count {
-            // SAFETY: it is a list. It can change while Python code runs, so the item gets a reference of its own.
+            // SAFETY: it is a list. It can change while Python code runs, so the item gets a reference of its own, unless
+            // it is written at once.
             let item = unsafe { ffi::PyList_GetItem(list.as_ptr(), index) };
+            if !item.is_null() && unsafe { self.leaf_integer(item) } {
+                continue;
+            }
             let Some(item) = (unsafe { Bound::from_borrowed_ptr_or_opt(self.py, item) }) else {
                 return Err(self.failed());
             };

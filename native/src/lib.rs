@@ -21,6 +21,7 @@ mod fragments;
 mod frame_reader;
 mod frame_writer;
 mod frames;
+mod integer_lists;
 mod mailbox;
 mod prefix_cache;
 mod pure;

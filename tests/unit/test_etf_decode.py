@@ -49,6 +49,35 @@ def test_decodes_a_term_at_an_offset(term, before, after):
     assert end == len(before) + len(data)
 
 
+@pytest.mark.parametrize("other", [-1000, 0, 255, 256, 1 << 31, -(1 << 31), 1 << 70, True, 0.5, Atom("a"), [1000], b""])
+@pytest.mark.parametrize("place", [0, 3, 6])
+def test_a_list_of_integers_may_have_any_other_element(other, place):
+    term = [1000, -1000, (1 << 31) - 1] * 2
+    term.insert(place, other)
+
+    assert exact_key(decode(encode((term, other)))) == exact_key((term, other))
+
+
+INTEGERS = b"l\0\0\0\x03" + b"b\0\0\1\0" * 3
+
+
+@pytest.mark.parametrize(
+    ("data", "offset"),
+    [
+        (INTEGERS[:-1], 19),
+        (INTEGERS, 20),
+        (INTEGERS[:15] + b"j", 16),
+        (INTEGERS[:4] + b"\x04" + INTEGERS[5:] + b"j", 21),
+    ],
+)
+def test_an_incomplete_list_of_integers_is_refused(data, offset):
+    assert error_offset(data) == offset
+
+
+def test_a_list_of_integers_may_have_a_tail():
+    assert decode_term(INTEGERS + b"a\7", 0) == (ImproperList((256, 256, 256), 7), 22)
+
+
 @given(terms, st.data())
 def test_a_truncated_term_is_refused_at_its_end(term, data):
     encoded = encode(term)
