@@ -7,7 +7,11 @@ import logging
 import sys
 from typing import TextIO
 
+from erlmesh.services.output import OutputQueue
+
 __all__ = ["add_verbose", "configure_log"]
+
+_output = OutputQueue()
 
 
 def add_verbose(parser: argparse.ArgumentParser) -> None:
@@ -27,11 +31,16 @@ def configure_log(verbose: int) -> None:
 
 
 class _StderrHandler(logging.StreamHandler[TextIO]):
-    """Writes to the current ``sys.stderr``. A prompt replaces it, to keep the line that is being typed."""
+    """Writes to the current ``sys.stderr``. A prompt replaces it, to keep the line that is being typed.
+
+    A line that nobody reads waits in a bounded queue, so that the log cannot hold the event loop.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.stream = sys.stderr
-        super().emit(record)
+        try:
+            _output.write(sys.stderr, self.format(record) + self.terminator)
+        except Exception:
+            self.handleError(record)
 
 
 class _LogFormatter(logging.Formatter):

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from erlmesh.services.gen_server import ERROR, OK
 from erlmesh.services.io_format import BadFormat, chardata_to_str, format_text
+from erlmesh.services.output import OutputQueue
 from erlmesh.terms import Atom, Pid, Ref, Term
 from erlmesh.terms.foreign_text import ForeignText
 
@@ -44,13 +45,16 @@ MAX_NESTED_REQUESTS: Final = 16
 """Depth of ``requests`` within ``requests``. OTP has no limit; this one protects against a deep recursion."""
 
 
+_output = OutputQueue()
+
+
 def to_stdout(text: str) -> None:
     """Write to the current ``sys.stdout``. A shell prompt replaces it to write above the line that is being edited.
 
-    Colours pass. Other control characters are escaped, because they could control the terminal.
+    If nobody reads the output, the text waits in a bounded queue. Colours pass. Other control characters are escaped,
+    because they could control the terminal.
     """
-    sys.stdout.write(re.sub(_CONTROL_CHARACTERS, lambda found: f"\\x{ord(found[0]):02x}", text))
-    sys.stdout.flush()
+    _output.write(sys.stdout, re.sub(_CONTROL_CHARACTERS, lambda found: f"\\x{ord(found[0]):02x}", text))
 
 
 class GroupLeader:
