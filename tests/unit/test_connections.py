@@ -757,7 +757,7 @@ async def test_wrong_cookies_are_slowed_down_and_logged_a_few_times(network, a, 
     finally:
         module.log.removeHandler(handler)
 
-    assert 55 < guesses < 75
+    assert 110 < guesses < 140
     assert 0 < len([record for record in records if record.levelno >= logging.WARNING]) < 10
     started_at = loop.time()
     assert await b.connect("a@h")

@@ -17,7 +17,7 @@ from erlmesh.records import record
 
 __all__ = ["GUESS_DELAY", "GuessLimiter"]
 
-GUESS_DELAY: Final = 1.0
+GUESS_DELAY: Final = 0.5
 """Default of the longest delay between two checks, in seconds."""
 FREE_FAILURES: Final = 3
 """Wrong digests without a delay: typing errors, and nodes of another cluster."""

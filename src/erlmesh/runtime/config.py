@@ -358,7 +358,7 @@ class NodeConfig:
         metadata=options(
             CommandOption(
                 "--guess-delay",
-                "the longest pause between two checks of a cookie from one address that sent wrong ones, 1",
+                "the longest pause between two checks of a cookie from one address that sent wrong ones, 0.5",
                 "SECONDS",
             ),
             parse=parse_pause,
