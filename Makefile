@@ -93,8 +93,8 @@ pythons: $(VENV)/dev.stamp       ## run the unit tests on each other Python from
 otp: $(VENV)/dev.stamp erlang    ## run the interop tests, each on OTP 23, 25, 27 and 29
 	$(PYTEST) tests/otp --every-otp $(ARGS)
 
-sim: $(VENV)/dev.stamp           ## run random scenarios on simulated clusters: make sim SEEDS=1000 FIRST=0; SEED=7 replays one
-	@PYTHONPATH=tests $(BIN)/python -m simulation $(if $(SEED),--seed $(SEED),--first $(FIRST) --seeds $(SEEDS)) $(ARGS)
+sim: $(VENV)/dev.stamp           ## run random scenarios on simulated clusters: make sim SEEDS=1000 FIRST=0; SEED=7 replays one; BOTH=1 compares both builds
+	@PYTHONPATH=tests $(BIN)/python -m simulation $(if $(SEED),--seed $(SEED),--first $(FIRST) --seeds $(SEEDS) $(if $(BOTH),--both-builds)) $(ARGS)
 
 conformance: $(VENV)/dev.stamp erlang  ## run the conformance tests: OTP compares what it observes of an erlmesh node and of a BEAM
 	$(PYTEST) tests/otp/test_conformance_otp.py tests/otp/test_conformance_lifecycle_otp.py tests/otp/test_conformance_hostile_otp.py --every-otp $(ARGS)

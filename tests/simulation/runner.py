@@ -4,40 +4,35 @@ from __future__ import annotations
 
 import argparse
 import logging
-import multiprocessing
 import os
-import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from functools import partial
 
+from erlmesh import native
 from erlmesh.testing.loop import run
+from simulation.both_builds import run_both
+from simulation.run_seeds import ScenarioResult, run_many
 from simulation.scenario import Scenario
 
-__all__ = ["ScenarioResult", "main", "run_many"]
+__all__ = ["available_cores", "main"]
 
 MODULE = "simulation"
 EPILOG = """\
 A seed determines a scenario: it runs the same way each time, on every machine. A run prints each violation at once. At
 the end it prints the failed seeds and the command that replays one of them. Ctrl-C prints the results so far.
 """
+EXIT_NOT_POSSIBLE = 2
 EXIT_INTERRUPTED = 130
 
 
-@dataclass(frozen=True, slots=True)
-class ScenarioResult:
-    """The result of one scenario. ``violation`` is None if it passed, else the type and text of the exception."""
-
-    seed: int
-    virtual_seconds: float
-    violation: str | None
-
-
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line. Returns 0 if all scenarios passed, 1 if one failed, 130 if interrupted before that."""
+    """Run the command line. Returns 0 if all scenarios passed, 1 if one failed, 130 if interrupted before that.
+
+    It returns 2 if a comparison of the builds is wanted and there is no native part.
+    """
     parser = argparse.ArgumentParser(
         prog=f"python -m {MODULE}",
         description="Runs random scenarios on simulated clusters and checks the invariants of erlmesh.",
@@ -50,13 +45,22 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--jobs", type=int, default=available_cores(), help="number of parallel processes (one per core)"
     )
+    parser.add_argument(
+        "--both-builds",
+        action="store_true",
+        help="run each scenario in the native build and in pure Python; fail if the histories differ",
+    )
     parser.add_argument("--log", action="store_true", help="with --seed: also print the logs of the nodes")
     options = parser.parse_args(arguments)
     if options.seed is not None:
         return _run_verbosely(options.seed, options.actions, log=options.log)
+    if options.both_builds and native.module is None:
+        print(f"nothing to compare: {native.description}", file=sys.stderr)
+        return EXIT_NOT_POSSIBLE
     seeds = range(options.first, options.first + options.seeds)
+    run_all = run_both if options.both_builds else run_many
     return _ProgressReport(seeds, options.actions).run(
-        partial(run_many, seeds, options.actions, jobs=max(1, options.jobs))
+        partial(run_all, seeds, options.actions, jobs=max(1, options.jobs))
     )
 
 
@@ -65,33 +69,6 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def run_many(seeds: Iterable[int], actions: int, *, jobs: int) -> Iterator[ScenarioResult]:
-    """Run a scenario for each seed, ``jobs`` in parallel, and yield the results as they finish.
-
-    Closing the iterator stops the worker processes.
-    """
-    if jobs == 1:
-        yield from map(partial(_run_one, actions), seeds)
-        return
-    with multiprocessing.get_context("spawn").Pool(
-        jobs, _ignore_sigint
-    ) as pool:  # leaving the block terminates the workers
-        yield from pool.imap_unordered(partial(_run_one, actions), seeds, chunksize=1)
-
-
-def _ignore_sigint() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # only the parent process handles Ctrl-C
-
-
-def _run_one(actions: int, seed: int) -> ScenarioResult:
-    scenario = Scenario(seed, actions=actions)
-    try:
-        run(scenario.run)
-    except Exception as error:
-        return ScenarioResult(seed, scenario.virtual_seconds, f"{type(error).__name__}: {error}")
-    return ScenarioResult(seed, scenario.virtual_seconds, None)
 
 
 class _ProgressReport:

@@ -7,9 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from simulation import runner
+from simulation import run_seeds
 from simulation.processes import InvariantViolation
-from simulation.runner import ScenarioResult, main
+from simulation.run_seeds import ScenarioResult, run_one
+from simulation.runner import main
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(str(ROOT / folder) for folder in ("src", "tests"))}
@@ -44,7 +45,7 @@ def test_failed_seeds_are_listed_with_the_command_that_replays_one(monkeypatch, 
     def fail_two_seeds(_actions, seed):
         return ScenarioResult(seed, 1.0, "InvariantViolation: a promise" if seed in (12, 14) else None)
 
-    monkeypatch.setattr(runner, "_run_one", fail_two_seeds)
+    monkeypatch.setattr(run_seeds, "run_one", fail_two_seeds)
 
     assert main(["--first", "10", "--seeds", "6", "--jobs", "1"]) == 1
 
@@ -54,7 +55,9 @@ def test_failed_seeds_are_listed_with_the_command_that_replays_one(monkeypatch, 
 
 
 def test_replay_command_contains_the_number_of_actions(monkeypatch, capsys):
-    monkeypatch.setattr(runner, "_run_one", lambda _, seed: ScenarioResult(seed, 1.0, "InvariantViolation: a promise"))
+    monkeypatch.setattr(
+        run_seeds, "run_one", lambda _, seed: ScenarioResult(seed, 1.0, "InvariantViolation: a promise")
+    )
 
     main(["--seeds", "1", "--jobs", "1", "--actions", "90"])
 
@@ -69,7 +72,7 @@ def test_violation_fails_the_seed_and_prints_the_history(monkeypatch, capsys):
 
     monkeypatch.setattr("simulation.scenario.Scenario.run", violate)
 
-    assert runner._run_one(40, 5).violation == "InvariantViolation: seed 5 at 0.000 s: the sky is green"
+    assert run_one(40, 5).violation == "InvariantViolation: seed 5 at 0.000 s: the sky is green"
     assert main(["--seed", "5"]) == 1
     shown = capsys.readouterr()
     assert "0.000000 something happens\n0.000000 BROKEN: the sky is green\n" in shown.out
