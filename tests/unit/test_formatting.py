@@ -115,6 +115,21 @@ def test_a_term_prints_as_in_erlang_and_elixir(term, in_erlang, in_elixir):
     assert format_elixir(term) == in_elixir
 
 
+def test_a_value_that_contains_itself_prints_with_dots():
+    endless, pairs = [1], {}
+    endless.append((endless,))
+    pairs[2] = pairs
+
+    assert format_erlang(endless) == "[1,{...}]"
+    assert format_elixir((pairs,)) == "{%{2 => ...}}"
+
+
+def test_a_list_that_occurs_several_times_prints_each_time():
+    part = [300]
+
+    assert format_erlang([part, (part,), part]) == "[[300],{[300]},[300]]"
+
+
 def test_a_very_deep_term_prints():
     deep = 1
     for _ in range(200_000):

@@ -87,6 +87,24 @@ def test_a_value_that_is_not_a_term_has_no_key(value):
         exact_key(value)
 
 
+def test_a_value_that_contains_itself_has_no_key():
+    endless, pairs = [1], {}
+    endless.append((endless,))
+    pairs["key"] = ImproperList((1, pairs), 2)
+
+    for value in (endless, (endless,), [Map([(1, endless)])]):
+        with pytest.raises(TypeError, match=r"^a list that contains itself is not an Erlang term$"):
+            exact_key(value)
+    with pytest.raises(TypeError, match=r"^a dict that contains itself is not an Erlang term$"):
+        exact_key(pairs)
+
+
+def test_a_list_that_occurs_several_times_has_a_key():
+    part = [1, 2]
+
+    assert exact_key([part, (part, {1: part}), part]) == exact_key([[1, 2], ([1, 2], {1: [1, 2]}), [1, 2]])
+
+
 @given(terms)
 def test_every_term_has_a_stable_key(term):
     assert exact_key(term) == exact_key(term)

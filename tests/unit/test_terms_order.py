@@ -61,6 +61,23 @@ def test_a_value_that_is_not_a_term_has_no_sort_key(value):
         sort_key(value)
 
 
+def test_a_value_that_contains_itself_has_no_sort_key():
+    endless, pairs = [1], {}
+    endless.append((endless,))
+    pairs["key"] = pairs
+
+    with pytest.raises(TypeError, match=r"^a list that contains itself is not an Erlang term$"):
+        sort_key(({1: endless},))
+    with pytest.raises(TypeError, match=r"^a dict that contains itself is not an Erlang term$"):
+        sort_key([pairs])
+
+
+def test_a_list_that_occurs_several_times_has_a_sort_key():
+    part = [1, 2]
+
+    assert sort_key([part, (part, {1: part}), part]) == sort_key([[1, 2], ([1, 2], {1: [1, 2]}), [1, 2]])
+
+
 def test_a_very_deep_term_has_a_sort_key():
     deep = []
     for _ in range(200_000):

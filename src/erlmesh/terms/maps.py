@@ -40,8 +40,8 @@ def exact_key(term: Term) -> Hashable:
     the ``bytes`` of its UTF-8 have the same key. So have ``True`` and ``Atom("true")``, and a ``dict`` and its ``Map``.
     The key of an atom, a small integer, a binary or a pid is the term itself. The same holds for a tuple of these.
 
-    Raises ``TypeError`` for a value that is not a term. The time is linear in the size of the term; a ``Map`` caches
-    its digest.
+    Raises ``TypeError`` for a value that is not a term, also for a list that contains itself. The time is linear in
+    the size of the term; a ``Map`` caches its digest.
     """
     kind = type(term)
     if kind in _SELF_KEYED:
@@ -173,16 +173,22 @@ def _digest(term: Term) -> bytes:
     """Return the digest of a term that contains terms, built bottom-up. It is a loop because a term may be deep."""
     pending: list[Any] = [term]
     parts: list[bytes] = []
+    opened: set[int] = set()
     while pending:
         item = pending.pop()
         if type(item) is _PendingDigest:  # all its children are in `parts` now
             item.finish(parts)
+            opened.discard(id(item.term))
             continue
         written = _leaf_bytes(item)
         if written is not None:
             parts.append(written)
             continue
         mark, children = _mark_and_children(item)
+        if isinstance(item, (list, dict)):  # every cycle goes through one of these
+            if id(item) in opened:
+                raise TypeError(f"a {type(item).__name__} that contains itself is not an Erlang term")
+            opened.add(id(item))
         pending.append(_PendingDigest(item, mark, len(children)))
         pending.extend(children)
     return parts[0]

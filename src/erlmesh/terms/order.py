@@ -25,7 +25,7 @@ def sort_key(term: Term) -> tuple[Any, ...]:
     """Return a key for ``sorted``, ``min`` and ``max`` in Erlang's standard order.
 
     ``1`` and ``1.0`` have equal keys, because they are ``==`` in Erlang. Raises ``TypeError`` for a value that is not a
-    term.
+    term, also for a list that contains itself.
     """
     return tuple(_flat(term, in_key=False))
 
@@ -37,6 +37,13 @@ class _Cons:
 _cons: Final = _Cons()
 
 
+class _End:
+    """Marks, on the stack, the end of a list or a dict."""
+
+    def __init__(self, term: Term) -> None:
+        self.term = term
+
+
 def _flat(term: Term, *, in_key: bool) -> list[Any]:
     """Return the parts of the term's key.
 
@@ -44,11 +51,21 @@ def _flat(term: Term, *, in_key: bool) -> list[Any]:
     """
     out: list[Any] = []
     pending = [term]
+    opened: set[int] = set()
     while pending:
         item = pending.pop()
         if item is _cons:
             out.append(_CONS)
-        elif isinstance(item, tuple):
+            continue
+        if type(item) is _End:
+            opened.discard(id(item.term))
+            continue
+        if isinstance(item, (list, dict)) and item:  # every cycle goes through one of these
+            if id(item) in opened:
+                raise TypeError(f"a {type(item).__name__} that contains itself is not an Erlang term")
+            opened.add(id(item))
+            pending.append(_End(item))
+        if isinstance(item, tuple):
             out += (_TUPLE, len(item))
             pending.extend(reversed(item))
         elif isinstance(item, (list, ImproperList)):

@@ -20,6 +20,15 @@ class Text(str):
     __slots__ = ()
 
 
+class _End:
+    """Marks, on the stack, the end of a list or a dict."""
+
+    __slots__ = ("term",)
+
+    def __init__(self, term: Any) -> None:
+        self.term = term
+
+
 Formatted: TypeAlias = "str | list[Any]"
 Formatters: TypeAlias = "dict[type, Callable[[Any], Formatted]]"
 
@@ -27,14 +36,27 @@ ERLANG_FORMATTERS: Formatters = {}
 
 
 def format_term(term: Any, formatters: Formatters) -> str:
-    """Return the term as text on one line. A value that is not a term appears as its ``repr``."""
+    """Return the term as text on one line. A value that is not a term appears as its ``repr``.
+
+    A list or a dict inside itself appears as ``...``, so that a log line about a wrong value ends.
+    """
     out: list[str] = []
     pending = [term]
+    opened: set[int] = set()
     while pending:
         item = pending.pop()
         if type(item) is Text:
             out.append(item)
             continue
+        if type(item) is _End:
+            opened.discard(id(item.term))
+            continue
+        if isinstance(item, (list, dict)):  # every cycle goes through one of these
+            if id(item) in opened:
+                out.append("...")
+                continue
+            opened.add(id(item))
+            pending.append(_End(item))
         formatted = _formatter_for(type(item), formatters)(item)
         if isinstance(formatted, str):
             out.append(formatted)
