@@ -12,6 +12,7 @@ from collections.abc import Callable
 from inspect import CO_COROUTINE, isawaitable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from erlmesh.core.exit_reasons import KILL
 from erlmesh.records import record
 from erlmesh.shell.commands import is_command
 from erlmesh.shell.interrupts import Interrupts
@@ -130,8 +131,8 @@ class Evaluator:
         if self._monitor_process is None:
             return
         if self._started is not None and self._started.done():
-            self._monitor_process.exit(self._started.result().pid, Atom("kill"))
-        self._monitor_process.exit(self._monitor_process.pid, Atom("kill"))
+            self._monitor_process.exit(self._started.result().pid, KILL)
+        self._monitor_process.exit(self._monitor_process.pid, KILL)
 
     async def _body(self, me: Process, started: asyncio.Future[Process]) -> None:
         started.set_result(me)

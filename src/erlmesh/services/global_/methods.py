@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, Protocol, TypeAlias
 
+from erlmesh.core.exit_reasons import KILL
 from erlmesh.terms import Atom, Export, Fun, Pid, Term
 
 __all__ = [
@@ -38,7 +39,6 @@ notify_all_name: Final = Export(_GLOBAL, Atom("notify_all_name"), 3)
 """Both processes lose the name and get ``{global_name_conflict, Name, OtherPid}``."""
 
 _CONFLICT: Final = Atom("global_name_conflict")
-_KILL: Final = Atom("kill")
 _NONE: Final = Atom("none")
 _ERLMESH: Final = Atom("erlmesh")
 
@@ -92,7 +92,7 @@ class ResolveMethods:
             # OTP sends its default method as a local fun of the module global. It can only be random_exit_name.
             case Export(Atom("global"), Atom("random_exit_name"), 3) | Fun(arity=3, module=Atom("global")):
                 kept, lost = _order_by_node(pid, pid2)
-                sender.exit(lost, _KILL)
+                sender.exit(lost, KILL)
                 return kept
             case Export() if method in self._functions:
                 answer = self._functions[method](name, pid, pid2)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from erlmesh.core.exit_reasons import KILL
 from erlmesh.core.gen import GEN_CALL
 from erlmesh.core.node_names import NodeNames
 from erlmesh.errors import CallError
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["GlobalNames", "GlobalStatistics"]
 
-_KILL = Atom("kill")
 T = TypeVar("T")
 
 
@@ -158,7 +158,7 @@ class GlobalNames:
             await self._node.call(owner, Atoms.SET_LOCK, timeout=None)
             yield
         except BaseException:
-            self._server.process.exit(owner, _KILL)  # Its exit releases the lock.
+            self._server.process.exit(owner, KILL)  # Its exit releases the lock.
             raise
         await self._node.call(owner, Atoms.DEL_LOCK, timeout=None)
 
@@ -169,7 +169,7 @@ class GlobalNames:
         try:
             locked = await self._node.call(owner, Atoms.SET_LOCK, timeout=None) is True
         except BaseException:
-            self._server.process.exit(owner, _KILL)  # Its exit releases the lock.
+            self._server.process.exit(owner, KILL)  # Its exit releases the lock.
             raise
         if locked:
             await self._stop_lock_owner(lock)  # A second set_lock replaces the first: one del_lock releases it.

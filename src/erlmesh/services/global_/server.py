@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from erlmesh.core.exit_reasons import KILL
 from erlmesh.core.gen import GEN_CALL, GEN_CAST
 from erlmesh.core.reconnect_policy import TOLD_ATTEMPTS, DisconnectCause
 from erlmesh.errors import CallError
@@ -56,7 +57,6 @@ _REX = Atom("rex")
 _CALL = Atom("call")
 _USER = Atom("user")
 _RESOLVE_IT = Atom("resolve_it")
-_KILL = Atom("kill")
 
 
 class GlobalServer:
@@ -108,7 +108,7 @@ class GlobalServer:
             "global on %s: one of its processes terminated; disconnecting from all nodes and restarting", self.node.name
         )
         for pid in (self._locker, self.registrar, *self._resolvers.values()):
-            self.process.exit(pid, _KILL)
+            self.process.exit(pid, KILL)
         self._resolvers.clear()
         self._sync_waiters.clear()  # Their calls have failed with the server's exit.
         self._start()
@@ -314,7 +314,7 @@ class GlobalServer:
                 case StopResolving(node):
                     resolver = self._resolvers.pop(node, None)
                     if resolver is not None:
-                        self.process.exit(resolver, _KILL)
+                        self.process.exit(resolver, KILL)
 
     def _demonitor(self, pid: Pid) -> None:
         """Remove one reason to monitor ``pid``."""
@@ -330,7 +330,7 @@ class GlobalServer:
     def _handle_down(self, ref: Term, pid: Pid) -> list[Effect]:
         """Handle the DOWN of a companion, or of a process with names or locks."""
         if ref in self._child_refs:
-            self.process.stop(_KILL)  # Then _restart starts all three again.
+            self.process.stop(KILL)  # Then _restart starts all three again.
         # Another ref is of an earlier monitor of the same process.
         if self._monitors.get(pid, (None, 0))[0] != ref:
             return []

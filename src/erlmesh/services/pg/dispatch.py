@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from erlmesh.core.exit_reasons import KILL
 from erlmesh.records import record
 from erlmesh.services.gen_server import call_each
 from erlmesh.services.pg.pick_list import PickList
-from erlmesh.terms import Atom, Pid, Term, exact_key
+from erlmesh.terms import Pid, Term, exact_key
 
 if TYPE_CHECKING:
     from random import Random
@@ -21,7 +22,6 @@ __all__ = ["Membership", "MultiCallResult", "Picker", "multi_call_members"]
 Candidates: TypeAlias = "Sequence[Pid] | PickList"
 """The members of a group, newest first, or as :class:`PickList` if the group is large."""
 
-_KILL: Final = Atom("kill")
 _MAX_ROTATIONS: Final = 10_000
 """Groups whose round-robin position is kept. A group beyond that starts again."""
 
@@ -102,6 +102,6 @@ async def multi_call_members(
     try:
         replies, missing = await node.call(process, request, timeout=None)
     except BaseException:  # The caller was cancelled: no one needs the replies.
-        node.exit(process, _KILL)
+        node.exit(process, KILL)
         raise
     return MultiCallResult(replies, missing)

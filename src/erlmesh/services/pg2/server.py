@@ -22,6 +22,7 @@ import logging
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeGuard
 
 from erlmesh.core import gen
+from erlmesh.core.exit_reasons import KILL
 from erlmesh.errors import EmptyGroup, NoSuchGroup
 from erlmesh.services.gen_server import BADARG, OK, multi_call
 from erlmesh.services.group_names import normalize_group_name
@@ -40,7 +41,6 @@ __all__ = ["Pg2", "Transaction"]
 log = logging.getLogger("erlmesh.pg2")
 
 PG2: Final = Atom("pg2")
-KILL: Final = Atom("kill")
 
 Transaction: TypeAlias = (
     "Callable[[LocalProcess, Term, Sequence[str], Callable[[], Awaitable[None]]], Awaitable[object]]"
