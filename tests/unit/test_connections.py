@@ -14,7 +14,7 @@ from erlmesh.proto.flags import OFFERED
 from erlmesh.proto.handshake_driver import SETUP_TIMEOUT
 from erlmesh.proto.handshake_packets import encode_name, encode_reply
 from erlmesh.runtime import connections as module
-from erlmesh.runtime.connections import MAX_NODES
+from erlmesh.runtime.last_errors import MAX_NODES
 from erlmesh.terms import Atom, Pid
 from erlmesh.testing.loop import run_coroutine as run
 from erlmesh.testing.loop import run_iterations

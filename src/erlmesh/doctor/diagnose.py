@@ -129,6 +129,7 @@ async def _check_connection(
                 up = await node.connect(target.node_name)
         except TimeoutError:
             timed_out = True
+        timed_out = timed_out or node.internals.connect_timed_out(target.node_name)
         reason = node.last_connect_error(target.node_name) or ""
         transcript = handshake_checks.parse_handshake(recorder.received)
         if not up and transcript.status is None and transcript.other_protocol is None:
@@ -136,7 +137,7 @@ async def _check_connection(
             other_protocol = await probes.detect_service(host, port, target.timeout)
             transcript = handshake_checks.HandshakeTranscript(other_protocol=other_protocol)
         for finding in handshake_checks.check_handshake(
-            target.node_name, transcript, up=up, timed_out=timed_out or "did not arrive" in reason, reason=reason
+            target.node_name, transcript, up=up, timed_out=timed_out, reason=reason
         ):
             yield finding
         if up:

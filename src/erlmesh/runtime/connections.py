@@ -17,7 +17,7 @@ from erlmesh.core.fair_share import DIAL_LIMIT, HANDSHAKE_LIMIT, HANDSHAKES_PER_
 from erlmesh.core.guess_limiter import GUESS_DELAY, GuessLimiter
 from erlmesh.core.node_names import NodeNames
 from erlmesh.core.reconnect_policy import DisconnectCause, ReconnectPolicy
-from erlmesh.errors import ConnectError, ErlmeshError
+from erlmesh.errors import ConnectError, ErlmeshError, HandshakeTimeout
 from erlmesh.net.acceptor import share_of_descriptors
 from erlmesh.net.dist_protocol import SEND_QUEUE_FULL, DistProtocol
 from erlmesh.net.network import Network
@@ -41,6 +41,7 @@ from erlmesh.proto.handshake_driver import SETUP_TIMEOUT, HandshakeDriver
 from erlmesh.proto.receive_buffer import ReceiveBudget
 from erlmesh.records import record
 from erlmesh.runtime.connector import Connector
+from erlmesh.runtime.last_errors import LastErrors
 from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.runtime.pending_signals import PendingSignals, PendingTable
 from erlmesh.runtime.router import Router
@@ -61,8 +62,6 @@ DIAL_QUEUE_LIMIT: Final = 1024
 """Attempts that may wait for others to end. A further one fails."""
 CANDIDATE_GRACE: Final = 0.5
 """Seconds that a peer which seems to connect to us has for its handshake, before we dial it."""
-MAX_NODES: Final = 256
-"""Nodes for which the last error is kept, so that names from outside cannot fill the memory."""
 
 
 @record(eq=False)
@@ -84,17 +83,6 @@ class Connection:
     """The incarnation of the peer; 0 before the handshake is complete."""
     started_at: float = 0.0
     connected_at: float = 0.0
-
-
-class LastErrors(dict[str, str]):
-    """The last error of each node. The nodes with the oldest errors are forgotten."""
-
-    def record(self, name: str, error: str) -> None:
-        """Replace the error of ``name``."""
-        self.pop(name, None)  # so that it becomes the newest
-        self[name] = error
-        if len(self) > MAX_NODES:
-            del self[next(iter(self))]
 
 
 class Connections:
@@ -176,11 +164,15 @@ class Connections:
 
     def last_disconnect_reason(self, name: str) -> str | None:
         """Return why the last connection to ``name`` ended, in OTP's word. Set before any process learns of it."""
-        return self._disconnect_reasons.get(name)
+        return self._disconnect_reasons.text(name)
 
     def last_connect_error(self, name: str) -> str | None:
         """Return why the last attempt to connect to ``name`` failed, as a text for the user."""
-        return self._connect_errors.get(name)
+        return self._connect_errors.text(name)
+
+    def connect_timed_out(self, name: str) -> bool:
+        """Return whether the last attempt to connect to ``name`` failed with HandshakeTimeout."""
+        return self._connect_errors.kind(name) is HandshakeTimeout
 
     def connect_nowait(self, name: str, done: Callable[[bool], None]) -> None:
         """Connect to ``name``, or join the attempt under way. Call ``done(up)`` once; at once if it is connected."""
@@ -307,11 +299,11 @@ class Connections:
     def _expected_incoming_timed_out(self, connection: Connection) -> None:
         name = connection.name
         if self._peers.expire(name, connection):
-            self._record_connect_error(
-                name,
+            error = HandshakeTimeout(
                 f"{name} refused our connection because it was connecting to us, but its own did not arrive within "
-                f"{SETUP_TIMEOUT:g} s",
+                f"{SETUP_TIMEOUT:g} s"
             )
+            self._record_connect_error(name, error)
             self._resolve_pending(name)
 
     # Incoming connections
@@ -388,7 +380,7 @@ class Connections:
     def connection_ready(self, protocol: DistProtocol) -> None:
         connection = self._by_protocol[protocol]
         name = connection.name
-        self._connect_errors.pop(name, None)
+        self._connect_errors.forget(name)
         self._reconnect_policy.clear_refusal(name)
         self._router.peers[Atom(name)] = protocol
         protocol.run_round = self._router.wakeups.run_round
@@ -456,15 +448,15 @@ class Connections:
             self._peers.nok_received(name, connection)
             asyncio.get_running_loop().call_later(SETUP_TIMEOUT, self._expected_incoming_timed_out, connection)
         else:
-            self._record_connect_error(name, str(error))
+            self._record_connect_error(name, error)
             self._peers.handshake_failed(name, connection)
         self._resolve_pending(name)
 
-    def _record_connect_error(self, name: str, detail: str) -> None:
+    def _record_connect_error(self, name: str, error: ErlmeshError) -> None:
         self._peer_log.write(
-            logging.INFO, name, "cannot connect to %s: %s", ForeignText(name), printable_sentence(detail)
+            logging.INFO, name, "cannot connect to %s: %s", ForeignText(name), printable_sentence(str(error))
         )
-        self._connect_errors.record(name, detail)
+        self._connect_errors.record(name, str(error), type(error))
 
     def _disconnected(self, connection: Connection, reason: str, cause: DisconnectCause) -> None:
         if self._peers.connection_lost(connection.name, connection):
