@@ -4,6 +4,7 @@
 //! by position. Their attributes are read-only.
 
 use pyo3::basic::CompareOp;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyType};
 
@@ -69,6 +70,14 @@ macro_rules! signal {
 
             fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyType>, Bound<'py, PyTuple>)> {
                 Ok((slf.get_type(), slf.get().values(slf.py())?))
+            }
+
+            // A message may be a list that contains the signal, in a program that keeps signals. There is no `__clear__`:
+            // the fields never change, and every cycle goes through a list or another object, which is cleared.
+            fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+                $(visit.call(&self.$field)?;)+
+                $(visit.call(&self.$optional)?;)?
+                Ok(())
             }
         }
     };

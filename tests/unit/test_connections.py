@@ -166,6 +166,7 @@ async def test_resolving_connecting_and_the_handshake_share_one_time_limit(netwo
 
     assert a.now() == pytest.approx(SETUP_TIMEOUT)
     assert "did not arrive within 7 s" in a.last_connect_error("b@h")
+    assert a.connect_timed_out("b@h")
 
 
 @with_nodes("a@h", "b@h")
@@ -175,6 +176,7 @@ async def test_the_number_of_recorded_errors_is_bounded(network, a, b):
 
     assert a.last_connect_error("x0@h") is None
     assert a.last_connect_error("x1@h") is not None
+    assert not a.connect_timed_out("x1@h")
 
 
 @with_nodes("a@h", "b@h")

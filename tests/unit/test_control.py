@@ -1,5 +1,8 @@
 """Signals and their control tuples, in both directions."""
 
+import gc
+import weakref
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -231,3 +234,21 @@ def test_any_tuple_gives_a_signal_or_a_remote_protocol_error(elements, op):
     if op != 37:
         again, same_message = encode_control(signal, OFFERED if op > 21 or op in (1, 4, 6, 7, 16, 19, 20) else OLD)
         assert decode(again, same_message) == signal
+
+
+class Weak(list):
+    """A list that can be referenced weakly."""
+
+
+@pytest.mark.parametrize("signal", [Send, SendName, SendAlias, Monitor, Demonitor, Down, SpawnRequest, SpawnReply])
+def test_a_cycle_through_each_field_of_a_signal_is_collected(signal):
+    alive = []
+    for index, _ in enumerate(signal.__match_args__):
+        part = Weak()
+        part.append(signal(*[part if place == index else None for place, _ in enumerate(signal.__match_args__)]))
+        alive.append(weakref.ref(part))
+        del part
+
+    gc.collect()
+
+    assert [each() for each in alive] == [None] * len(signal.__match_args__)
