@@ -49,7 +49,7 @@ DEFAULT_TIMEOUT: Final = 120.0
 
 
 class NodeKilled(Exception):
-    """The node was killed before the operation on it finished."""
+    """The node was killed or stopped before the operation on it finished."""
 
 
 class SimulatedRuntime(Runtime):
@@ -186,7 +186,7 @@ class Cluster:
         return self._nodes[self.name(which)].machine
 
     async def run_on(self, which: NodeOrName, work: Callable[[], Awaitable[_T]]) -> _T:
-        """Run ``await work()`` on the machine of the node and return the result. Raises NodeKilled if it is killed."""
+        """Run ``await work()`` on the machine of the node and return the result. Raises NodeKilled if it ends before."""
         name = self.name(which)
         node = self._nodes.get(name)
         if node is None or (isinstance(which, Node) and which is not node):
@@ -238,9 +238,7 @@ class Cluster:
         node.machine.kill()
         release_local(node.internals.atom)  # the node cannot release it any more
         self.network.host(name.partition("@")[2]).crash(silently=silently)
-        for future in self._pending.pop(name, {}):
-            if not future.done():
-                future.set_exception(NodeKilled(f"{name} crashed"))
+        self._end_pending(name, "crashed")
 
     async def stop(self, which: NodeOrName) -> None:
         """Shut the node down with :meth:`Node.stop`."""
@@ -250,6 +248,13 @@ class Cluster:
         await self.run_on(name, node.stop)
         self._nodes.pop(name, None)
         node.machine.kill()
+        self._end_pending(name, "stopped")
+
+    def _end_pending(self, name: str, how: str) -> None:
+        """End the callers of :meth:`run_on` whose work will never finish, because the machine is gone."""
+        for future in self._pending.pop(name, {}):
+            if not future.done():
+                future.set_exception(NodeKilled(f"{name} {how}"))
 
     # Faults of the network
 
