@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import inspect
 import logging
 import threading
 
@@ -37,11 +38,11 @@ def with_pool(size, queue_limit=100):
     """Run ``test(pool, blocking)`` on an event loop, then release all threads and close the pool."""
 
     def decorate(test):
-        def run():
+        def run(**fixtures):
             async def main():
                 pool, blocking = ThreadPool("pool", size, queue_limit), Blocking()
                 try:
-                    await test(pool, blocking)
+                    await test(pool, blocking, **fixtures)
                 finally:
                     blocking.released.set()
                     pool.close()
@@ -50,6 +51,8 @@ def with_pool(size, queue_limit=100):
             asyncio.run(main())
 
         run.__name__ = test.__name__
+        fixtures = [*inspect.signature(test).parameters.values()][2:]
+        run.__signature__ = inspect.Signature([each.replace(kind=each.KEYWORD_ONLY) for each in fixtures])
         return run
 
     return decorate
@@ -98,12 +101,22 @@ async def test_threads_start_when_needed_and_never_more_than_the_size(pool, bloc
     assert len(threads()) == 3
 
 
-@with_pool(1, queue_limit=2)
-async def test_a_call_beyond_the_queue_limit_is_refused_and_logged_once(pool, blocking):
-    logged = []
-    handler = logging.Handler()
-    handler.emit = lambda record: logged.append(record.getMessage())
+@pytest.fixture
+def logged():
+    lines, handler = [], logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())
     thread_pool.log.addHandler(handler)
+    yield lines
+    thread_pool.log.removeHandler(handler)
+
+
+FULL = (
+    "pool: all 1 threads are busy and {} calls wait; further calls are refused with `overloaded`, and casts are dropped"
+)
+
+
+@with_pool(1, queue_limit=2)
+async def test_calls_beyond_the_queue_limit_are_refused_and_logged_at_once_and_at_the_end(pool, blocking, logged):
     running = start(pool, (blocking, 0), (blocking, 1), (blocking, 2))
     await wait_until(lambda: blocking.calls)
 
@@ -114,8 +127,33 @@ async def test_a_call_beyond_the_queue_limit_is_refused_and_logged_once(pool, bl
     blocking.released.set()
     assert await asyncio.gather(*running) == [0, 1, 2]
     assert await pool.run(blocking, 4) == 4
-    assert len(logged) == 1
-    thread_pool.log.removeHandler(handler)
+    assert logged == [FULL.format(2)]
+    assert pool.refused == 3
+
+    pool.close()
+    assert logged[1:] == ["pool: 2 more calls and casts were refused, 3 in all"]
+
+
+def test_refused_calls_are_counted_in_the_log_at_intervals(monkeypatch, logged):
+    monkeypatch.setattr(thread_pool, "IDLE_INTERVAL", 0)
+
+    @with_pool(1, queue_limit=1)
+    async def main(pool, blocking):
+        start(pool, (blocking, 0), (blocking, 1))
+        await wait_until(lambda: blocking.calls)
+        for number in (3, 2):  # in two steps: the count is that since the last line
+            for _ in range(number):
+                with pytest.raises(PoolFull):
+                    await pool.run(blocking, 2)
+            await wait_until(lambda: pool._unreported == 0)
+
+    main()
+
+    assert logged == [
+        FULL.format(1),
+        "pool: 2 more calls and casts were refused, 3 in all",
+        "pool: 2 more calls and casts were refused, 5 in all",
+    ]
 
 
 @with_pool(1)

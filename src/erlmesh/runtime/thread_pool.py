@@ -27,7 +27,7 @@ __all__ = ["Job", "NotWanted", "PoolFull", "ThreadPool"]
 log = logging.getLogger("erlmesh")
 
 IDLE_INTERVAL: Final = 10.0
-"""Seconds after which threads end that were not needed."""
+"""Seconds after which threads end that were not needed, and after which refused calls are reported again."""
 
 
 class PoolFull(Exception):
@@ -124,6 +124,10 @@ class ThreadPool:
         """The largest value of ``_busy`` since the last look for idle threads."""
         self._idle_timer: asyncio.TimerHandle | None = None
         self._reported_full = False
+        self._unreported = 0
+        """The calls that were refused since the last line in the log."""
+        self.refused = 0
+        """The calls that were refused since the start."""
         self._closed = False
 
     async def run(
@@ -161,8 +165,10 @@ class ThreadPool:
         Raises PoolFull. ``on_done`` may be called before this returns, if the call is not wanted. It is not called
         after :meth:`Job.cancel`.
         """
-        if self._closed or (len(self._queue) >= self.queue_limit and self._busy >= self.size):
-            self._report_full()
+        if self._closed:
+            raise PoolFull("the node stops")
+        if len(self._queue) >= self.queue_limit and self._busy >= self.size:
+            self._count_refusal()
             raise PoolFull(f"all {self.size} threads are busy, and {len(self._queue)} calls wait for one")
         if self._loop is None:
             from queue import SimpleQueue  # noqa: PLC0415 - most nodes need it never
@@ -179,6 +185,7 @@ class ThreadPool:
         Such a function runs on until it returns, or until the program exits. Its result is dropped.
         """
         self._closed = True
+        self._report_refused()
         waiting = list(self._queue)
         self._queue.clear()
         for job in waiting:
@@ -188,16 +195,28 @@ class ThreadPool:
             self._idle_timer.cancel()
         self._end_threads(self._thread_count)
 
-    def _report_full(self) -> None:
-        """Log the first refusal. The next one is logged after the queue was empty."""
-        if not self._reported_full:
-            self._reported_full = True
+    def _count_refusal(self) -> None:
+        """Count the call, and log the first refusal. The next first one comes after the queue was empty."""
+        self.refused += 1
+        if self._reported_full:
+            self._unreported += 1
+            return
+        self._reported_full = True
+        log.warning(
+            "%s: all %d threads are busy and %d calls wait; further calls are refused with `overloaded`, and casts are "
+            "dropped",
+            self._name,
+            self.size,
+            len(self._queue),
+        )
+
+    def _report_refused(self) -> None:
+        """Log the number of the calls that were refused since the last line. A cast has no other trace."""
+        if self._unreported:
             log.warning(
-                "%s: all %d threads are busy and %d calls wait; further calls are refused with `overloaded`",
-                self._name,
-                self.size,
-                len(self._queue),
+                "%s: %d more calls and casts were refused, %d in all", self._name, self._unreported, self.refused
             )
+            self._unreported = 0
 
     def _hand_out(self) -> None:
         """Give waiting calls to free threads."""
@@ -212,6 +231,7 @@ class ThreadPool:
                     self._queue[job] = None
                     self._queue.move_to_end(job, last=False)
                     return
+                self.refused += 1
                 job.error = PoolFull("the system refuses to start a thread")
                 job.finish()
                 continue
@@ -263,7 +283,8 @@ class ThreadPool:
         self._idle_timer = self._loop.call_later(IDLE_INTERVAL, self._end_idle_threads)
 
     def _end_idle_threads(self) -> None:
-        """End the threads that were not needed since the last time."""
+        """End the threads that were not needed since the last time, and report what was refused."""
+        self._report_refused()
         self._end_threads(self._thread_count - self._most_busy)
         self._most_busy, self._idle_timer = self._busy, None
         if self._thread_count:

@@ -186,7 +186,7 @@ class Cluster:
         return self._nodes[self.name(which)].machine
 
     async def run_on(self, which: NodeOrName, work: Callable[[], Awaitable[_T]]) -> _T:
-        """Run ``await work()`` on the machine of the node and return the result. Raises NodeKilled if it ends before."""
+        """Run ``await work()`` on the machine of the node. Return its result. Raises NodeKilled if the node ends."""
         name = self.name(which)
         node = self._nodes.get(name)
         if node is None or (isinstance(which, Node) and which is not node):
