@@ -324,6 +324,47 @@ def test_calls_do_not_wait_for_each_other(caller):
     assert caller.eval("Rex = rpc:async_call(N, models, wait, [600]), rpc:block_call(N, models, inverse, [1])") == 1.0
 
 
+FULL_POOL = """
+import threading
+released = threading.Event()
+
+def block(number):
+    ran.append(number)
+    assert released.wait(60)
+    return number
+
+node.expose(block, as_="models")
+"""
+
+
+def test_a_call_that_finds_the_queue_of_threads_full_fails_with_overloaded(pynode, beam, otp):
+    models = pynode("socrates", expose_threads=1, expose_queue_limit=1)
+    models.eval(FUNCTIONS)
+    models.eval(FULL_POOL)
+    caller = beam("plato", otp=otp)
+    caller.eval("N = Node, ok", Node=models.atom)
+    caller.eval("First = erpc:send_request(N, models, block, [1])")
+    wait_until(lambda: models.eval("ran") == [1])
+    caller.eval("Second = erpc:send_request(N, models, block, [2])")
+    wait_until(lambda: models.eval("len(node.internals.function_pool._queue)") == 1)
+
+    reason = '{overloaded,<<"all 1 threads are busy, and 1 calls wait for one">>}'
+    badrpc = f"{{badrpc,{{'EXIT',{{{reason},[]}}}}}}"
+    by_erpc = caller.text(CAUGHT.replace("CALL", "erpc:call(N, models, block, [3])"))
+    by_rpc = [caller.text(f"rpc:{call}(N, models, block, [3])") for call in ("call", "block_call")]
+    by_gen_call = caller.text("gen_server:call({rex, N}, {call, models, block, [3], group_leader()})")
+    caller.eval(
+        "erpc:cast(N, models, block, [3]), gen_server:cast({rex, N}, {cast, models, block, [3], group_leader()})"
+    )
+    wait_until(lambda: models.eval("node.internals.function_pool.refused") == 6)
+    models.eval("released.set()")
+
+    assert by_erpc == f"{{error,{{exception,{reason},[]}}}}"
+    assert [*by_rpc, by_gen_call] == [badrpc] * 3
+    assert caller.eval("{erpc:receive_response(First), erpc:receive_response(Second)}") == (1, 2)
+    assert models.eval("ran") == [1, 2]
+
+
 def test_ending_a_process_cancels_its_function(caller, models):
     caller.eval("{P, R} = spawn_monitor(N, models, for_ever, [])")
     wait_until(lambda: models.eval("ran") == ["for_ever"])
