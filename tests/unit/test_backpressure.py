@@ -9,8 +9,10 @@ from memory_network import MemoryNetwork, started
 from test_dist_protocol import LOCAL, REMOTE, established, iterations, run
 from test_dist_socket import on_every_loop
 
+from erlmesh.core import gen
 from erlmesh.net.dist_protocol import HIGH_WATER, SEND_QUEUE_FULL, TURN_SIZE
 from erlmesh.proto.control import Send
+from erlmesh.services.pg.server import Pg
 from erlmesh.terms import Atom, Pid
 from erlmesh.testing.loop import run_coroutine, run_iterations
 
@@ -260,6 +262,54 @@ def test_every_way_to_send_makes_the_process_wait_for_a_full_connection(act):
         await run_iterations()
 
         assert trace == ["sent", "drained"]
+
+    with_silent_peer(test)
+
+
+def test_publish_to_a_group_makes_the_process_wait_for_a_full_connection():
+    async def test(a):
+        trace = []
+        pg = Pg(a)
+        members = [Pid(B, number, 0, 1) for number in range(90, 93)]
+        a.send(pg.pid, (Atom("discover"), Pid(B, 80, 0, 1)))
+        a.send(pg.pid, gen.cast((Atom("sync"), Pid(B, 80, 0, 1), [("room", members)])))
+        await run_iterations()
+
+        async def body(me):
+            trace.append(pg.publish("room", DATA))
+            await me.drain()
+            trace.append("drained")
+
+        protocol = a._connections.connection("b@h").protocol
+        protocol.pause_writing()
+        a.spawn(body)
+        await run_iterations()
+        assert trace == [3]
+        protocol.resume_writing()
+        await run_iterations()
+
+        assert trace == [3, "drained"]
+
+    with_silent_peer(test)
+
+
+def test_a_process_that_publishes_does_not_queue_more_than_a_full_connection_holds():
+    async def test(a):
+        pg = Pg(a)
+        a.send(pg.pid, (Atom("discover"), Pid(B, 80, 0, 1)))
+        a.send(pg.pid, gen.cast((Atom("sync"), Pid(B, 80, 0, 1), [("room", [Pid(B, 90, 0, 1)])])))
+        await run_iterations()
+
+        async def body(me):
+            while True:
+                pg.publish("room", DATA)
+                await me.drain()
+
+        a.spawn(body)
+        await run_iterations(1000)
+
+        channel = a._connections.connection("b@h").protocol.channel
+        assert channel.pending <= HIGH_WATER + 2 * len(DATA)  # the connection is alive: its limit is far away
 
     with_silent_peer(test)
 

@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from erlmesh.net.dist_socket import DistSocket, socket_fd
-from erlmesh.net.shared_socket import NO_WRITES, READ_SIZE
+from erlmesh.net.shared_socket import NO_WRITES, READ_SIZE, WRITE_SIZE
 from erlmesh.net.watched_sockets import WatchedSockets
 from erlmesh.proto.receive_buffer import ReceiveBudget
 from erlmesh.proto.send_queue import SendQueue
@@ -164,6 +164,30 @@ def test_data_beyond_the_socket_buffer_is_written_when_the_peer_reads(factory):
         assert await pair.read_later(len(BIG) + 6) == BIG + b"behind"
 
         await wait_until(lambda: pair.local_end.events == ["pause", "resume"])
+
+    run_with_pair(factory, test)
+
+
+@on_every_loop
+def test_one_iteration_writes_a_bounded_part_even_if_the_socket_takes_all(factory, monkeypatch):
+    async def test(pair):
+        frame, written = bytes(8192), []
+
+        def take_all(_fd, buffers):
+            written.append(sum(map(len, buffers)))
+            return written[-1]
+
+        monkeypatch.setattr(os, "writev", take_all)
+        for _ in range(10 * WRITE_SIZE // len(frame)):
+            pair.local_end.queue.append(frame)
+        first = pair.socket.flush()
+        turns = []
+        asyncio.get_running_loop().call_soon(lambda: turns.append(sum(written)))
+        await wait_until(lambda: not pair.local_end.queue.queued)
+
+        assert WRITE_SIZE <= first < 2 * WRITE_SIZE
+        assert turns[0] < 5 * WRITE_SIZE  # so another callback had its turn in between
+        assert sum(written) == 10 * WRITE_SIZE
 
     run_with_pair(factory, test)
 

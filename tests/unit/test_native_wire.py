@@ -7,6 +7,7 @@ import socket
 import sys
 import time
 from copy import copy
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from erlmesh import native
 from erlmesh.errors import EncodeError, RemoteProtocolError
 from erlmesh.etf import encode
+from erlmesh.net.shared_socket import WRITE_SIZE
 from erlmesh.proto.channel import Channel
 from erlmesh.proto.control import Demonitor, Down, Monitor, Send, SendAlias, SendName, SpawnReply, SpawnRequest
 from erlmesh.proto.flags import OFFERED, Flags
@@ -271,6 +273,22 @@ def test_flush_writes_what_the_socket_takes(pair):
     signals = []
     reader.receive_data(bytes(received) + rest, signals)
     assert signals == [Send(HERE, THERE, data)]
+
+
+def test_one_flush_writes_a_bounded_part_even_if_the_descriptor_takes_all():
+    wire = make_wire()
+    data = bytes(16_000)
+    for _ in range(2000):
+        wire.send(HERE, THERE, data)
+    size = wire.queued
+
+    with Path(os.devnull).open("wb") as endless:
+        first = wire.flush(endless.fileno())
+        counts = [first, *iter(lambda: wire.flush(endless.fileno()), 0)]
+
+    assert WRITE_SIZE <= first < 8 * WRITE_SIZE  # one call of the kernel takes up to 64 pieces
+    assert sum(counts) == size
+    assert wire.queued == 0
 
 
 # Memory
