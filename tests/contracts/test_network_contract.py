@@ -232,43 +232,43 @@ def test_simulated_network_fulfils_the_contract(name, seed):
 
 BROKEN_NETWORKS = [
     Mutant(
-        "erlmesh.testing.network:_Pipe._deliver",
+        "erlmesh.testing.connection:Pipe._deliver",
         "a cut delivers data",
         "if self.is_held or sender.network.is_cut(sender.address, receiver.address) or not self._chunks:",
         "if not self._chunks:",
     ),
     Mutant(
-        "erlmesh.testing.network:_Pipe.put",
+        "erlmesh.testing.connection:Pipe.put",
         "the newest chunk arrives first",
         "self._chunks.append(data)",
         "self._chunks.appendleft(data)",
     ),
     Mutant(
-        "erlmesh.testing.network:_Pipe.put",
+        "erlmesh.testing.connection:Pipe.put",
         "the first chunk of split data is lost",
         "self._chunks.append(data[:cut])",
         "pass",
     ),
     Mutant(
-        "erlmesh.testing.network:_Pipe.resume",
+        "erlmesh.testing.connection:Pipe.resume",
         "data held back by a cut is lost",
         "self._schedule(after)",
         "self._chunks.clear()",
     ),
     Mutant(
-        "erlmesh.testing.network:_Transport.close",
+        "erlmesh.testing.connection:SimulatedTransport.close",
         "close drops written data",
         "self._outgoing.put(None)",
         "self._outgoing.clear()",
     ),
     Mutant(
-        "erlmesh.testing.network:_Transport.close",
+        "erlmesh.testing.connection:SimulatedTransport.close",
         "the end of a stream is not delivered",
         "self._outgoing.put(None)",
         "pass",
     ),
     Mutant(
-        "erlmesh.testing.network:_Transport.buffer_drained",
+        "erlmesh.testing.connection:SimulatedTransport.buffer_drained",
         "a paused writer is never resumed",
         'self._call_soon(self._call_protocol, "resume_writing")',
         "pass",

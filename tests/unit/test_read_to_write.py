@@ -9,7 +9,7 @@ from memory_network import MemoryNetwork, started
 
 from erlmesh.runtime import node_state, wakeups
 from erlmesh.terms import Atom
-from erlmesh.testing import network as network_module
+from erlmesh.testing import connection as connection_module
 from erlmesh.testing.loop import run_coroutine as run
 from erlmesh.testing.loop import run_iterations
 
@@ -61,7 +61,7 @@ async def connected():
 @pytest.fixture(autouse=True)
 def whole_reads(monkeypatch):
     """Deliver each write as one read."""
-    monkeypatch.setattr(network_module, "SPLIT_PROBABILITY", 0.0)
+    monkeypatch.setattr(connection_module, "SPLIT_PROBABILITY", 0.0)
 
 
 def with_connected_nodes(test):

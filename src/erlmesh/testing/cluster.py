@@ -33,8 +33,9 @@ from erlmesh.node import Node
 from erlmesh.runtime.process import Body, LocalProcess
 from erlmesh.runtime.runtime import Runtime
 from erlmesh.terms import Atom, Term
+from erlmesh.testing.epmd import SimulatedEpmd
 from erlmesh.testing.loop import Machine, SimulatedLoop
-from erlmesh.testing.network import SimulatedEpmd, SimulatedNetwork
+from erlmesh.testing.network import SimulatedNetwork
 
 __all__ = ["Cluster", "NodeKilled", "SimulatedNode"]
 

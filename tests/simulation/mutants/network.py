@@ -4,7 +4,7 @@ from simulation.mutants.mutation import Mutant
 
 MUTANTS = [
     Mutant(
-        "erlmesh.testing.network:_Pipe.put",
+        "erlmesh.testing.connection:Pipe.put",
         "chunks are reordered",
         "self._chunks.append(data)\n        self._schedule",
         "self._chunks.appendleft(data)\n        self._schedule",
