@@ -1,13 +1,11 @@
-"""Containers for tests: with the engine's own command, with compose, and through a real terminal."""
+"""Containers for tests: with the engine's own command and with compose."""
 
 from __future__ import annotations
 
 import os
-import pty
 import secrets
 import shutil
 import subprocess
-import threading
 import time
 from pathlib import Path
 
@@ -146,44 +144,3 @@ class Compose:
         for shell in self._shells.values():
             shell.close()
         self.run("down", "--timeout", "2", "--volumes")
-
-
-class Terminal:
-    """A command on a real terminal: send keys, read the output."""
-
-    def __init__(self, *command: str) -> None:
-        self._master, slave = pty.openpty()
-        self._process = subprocess.Popen(
-            command, stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
-            env={**os.environ, "TERM": "xterm"},
-        )  # fmt: skip
-        os.close(slave)
-        self.output = ""
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        while True:
-            try:
-                data = os.read(self._master, 65536)
-            except OSError:
-                return
-            if not data:
-                return
-            self.output += data.decode(errors="replace")
-
-    def send_keys(self, keys: str) -> None:
-        os.write(self._master, keys.encode())
-
-    def wait_for(self, text: str, timeout: float = 15.0) -> None:
-        wait_until(lambda: text in self.output, timeout, what=f"{text!r} shown", details=lambda: self.output)
-
-    def wait_exit(self, timeout: float = 15.0) -> int:
-        return self._process.wait(timeout)
-
-    def close(self) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.wait()
-        self._reader.join(5)
-        os.close(self._master)

@@ -4,9 +4,9 @@ import json
 import os
 
 import pytest
-from containers import Terminal
 
 from otp.polling import wait_until
+from terminal import Terminal
 
 
 def test_the_image_is_small(image, built_images):
@@ -184,12 +184,12 @@ def test_the_error_for_a_mount_of_a_missing_file_explains_it(lab):
 def test_a_terminal_in_the_container_shows_the_prompt_of_its_node(lab):
     container = lab.node("plato")
     lab.wait_up(container)
-    terminal = Terminal("docker", "exec", "--interactive", "--tty", container, "erlmesh", "shell", "--remsh")
+    terminal = Terminal(["docker", "exec", "--interactive", "--tty", container, "erlmesh", "shell", "--remsh"])
     try:
         terminal.wait_for("1> ")
-        terminal.send_keys("Node.self\r")
+        terminal.press("Node.self\r")
         terminal.wait_for("2> ")
-        terminal.send_keys("\x04")
+        terminal.press("\x04")
 
         assert terminal.wait_exit() == 0
         assert terminal.output.count(':"plato@') == 1
@@ -201,11 +201,11 @@ def test_a_terminal_in_the_container_shows_the_prompt_of_its_node(lab):
 def test_docker_attach_shows_the_prompt_of_the_node(lab):
     container = lab.node("plato", "--interactive", "--tty")
     lab.wait_up(container)
-    terminal = Terminal("docker", "attach", container)
+    terminal = Terminal(["docker", "attach", container])
     try:
-        terminal.send_keys("1 + 41\r")
+        terminal.press("1 + 41\r")
         terminal.wait_for("42")
-        terminal.send_keys("\x10\x11")
+        terminal.press("\x10\x11")
 
         terminal.wait_exit()
     finally:

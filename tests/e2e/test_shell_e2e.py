@@ -1,16 +1,13 @@
 """``erlmesh shell`` as a user runs it: on a pipe and on a terminal."""
 
 import os
-import pty
-import re
-import select
 import signal
-import subprocess
 import sys
 import time
 
 import pytest
-from cli_process import TIMEOUT
+
+from terminal import Terminal
 
 
 def test_a_script_on_a_pipe_prints_results_and_exits_with_zero(erlmesh):
@@ -48,48 +45,13 @@ def test_an_error_in_a_process_is_one_line_without_frames_of_erlmesh(erlmesh):
     assert "erlmesh" not in shell.line()
 
 
-WITH_CONTROLLING_TERMINAL = (
-    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
-)
-
-
-class Terminal:
-    """``erlmesh shell`` on a pseudo-terminal."""
-
-    def __init__(self, erlmesh, *arguments, **environment):
-        self.master, slave = pty.openpty()
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", WITH_CONTROLLING_TERMINAL, sys.executable, "-m", "erlmesh", "shell", *arguments],
-            stdin=slave, stdout=slave, stderr=slave, close_fds=True, start_new_session=True,
-            env={**erlmesh.environment, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1", **environment},
-        )  # fmt: skip
-        os.close(slave)
-        self.screen = ""
-
-    def press(self, keys):
-        os.write(self.master, keys.encode())
-
-    def wait_for(self, text):
-        """Waits until ``text`` appears in the output since the last call, without colours and cursor movements."""
-        deadline = time.monotonic() + TIMEOUT
-        while text not in (plain := re.sub(r"\x1b\[[?\d;]*[A-Za-z]", "", self.screen)):
-            assert time.monotonic() < deadline, f"{text!r} is not on the screen: {plain!r}"
-            if select.select([self.master], [], [], 0.1)[0]:
-                self.screen += os.read(self.master, 65536).decode(errors="replace")
-        self.screen = plain.partition(text)[2]
-
-    def close(self):
-        self.process.kill()
-        self.process.wait()
-        os.close(self.master)
-
-
 @pytest.fixture
 def terminal(erlmesh):
     opened = []
 
     def open_terminal(*arguments, **environment):
-        opened.append(Terminal(erlmesh, *arguments, **environment))
+        command = [sys.executable, "-m", "erlmesh", "shell", *arguments]
+        opened.append(Terminal(command, {**erlmesh.environment, "PROMPT_TOOLKIT_NO_CPR": "1", **environment}))
         return opened[-1]
 
     yield open_terminal
