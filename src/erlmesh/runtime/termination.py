@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -91,7 +92,7 @@ class Termination:
                 self._restart(restarts.popleft())
 
     def _restart(self, restart: Callable[[], object]) -> None:
-        if not self.node_stopping:
+        if not self.node_stopping and not _loop_is_ending():
             try:
                 restart()
             except Exception:
@@ -128,3 +129,12 @@ class Termination:
             apply(Down(signal.target, signal.sender, signal.ref, NOCONNECTION), node)
         elif isinstance(signal, SpawnRequest):
             self._spawn_client.request_undeliverable(signal.ref)
+
+
+def _loop_is_ending() -> bool:
+    """Return whether ``asyncio.run`` is cancelling all tasks, because the program ends without stopping the node.
+
+    A server that was started then would never run, and the log would report a failure that is none.
+    """
+    tasks = asyncio.all_tasks()
+    return bool(tasks) and all(task.cancelling() for task in tasks)
