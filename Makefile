@@ -17,7 +17,7 @@ CARGO  := $(if $(filter-out 0,$(ERLMESH_PURE)),,$(shell tools/native.sh --can-bu
 NATIVE := $(if $(CARGO),$(VENV)/native.stamp)
 NATIVE_SOURCE := $(wildcard native/src/*.rs native/src/*/*.rs) native/Cargo.toml native/Cargo.lock native/pyproject.toml native/erlmesh_native.pyi
 
-.PHONY: help docs docs-tables faults demo docker-demo image elixir-image cookie docker shell test check unit coverage format hooks native fuzz sanitize pythons dist otp conformance sim mutants bench bench-growth erlang engine clean
+.PHONY: help docs docs-tables faults demo docker-demo image elixir-image cookie docker shell test check unit coverage format hooks native fuzz leaks sanitize pythons dist otp conformance sim mutants bench bench-growth erlang engine clean
 
 help:           ## print this list
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -104,6 +104,9 @@ faults: $(VENV)/dev.stamp erlang  ## run all faults on real nodes and write docs
 
 fuzz: $(VENV)/dev.stamp          ## compare the native part with pure Python on random input: make fuzz SECONDS=60 SEED=7
 	@PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(or $(SECONDS),10) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+leaks: $(VENV)/dev.stamp         ## search for leaks in the native part over a million terms and messages, many faulty: ITEMS=
+	@PYTHONPATH=tests $(BIN)/python -m fuzz.leaks --items $(or $(ITEMS),1000000)
 
 sanitize: $(VENV)/dev.stamp      ## run the fuzzer with AddressSanitizer in the native part; requires cargo and gcc
 	@tools/native.sh --sanitize $(BIN)/python $(or $(SECONDS),60)

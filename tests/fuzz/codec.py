@@ -105,9 +105,13 @@ def _assert_same_key(term):
         assert (pure[1] is term) <= (fast[1] is term), term
 
 
+TERMS = 60
+"""Terms of each leak case."""
+
+
 def _leak_cases():
     """Return functions that must leave no memory and no references behind."""
-    terms = [RandomTerms(random.Random(seed), odd=seed % 3 == 0).term(6) for seed in range(60)]
+    terms = [RandomTerms(random.Random(seed), odd=seed % 3 == 0).term(6) for seed in range(TERMS)]
     encoded = [data for data in (outcome(PURE_ENCODE.encode_term, term) for term in terms) if data[0] == "returned"]
     faulty = [mutated(random.Random(seed), data[1]) for seed, data in enumerate(encoded * 5)]
 

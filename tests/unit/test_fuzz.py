@@ -9,7 +9,8 @@ import time
 import pytest
 
 from erlmesh import native
-from fuzz import codec
+from fuzz import codec, leaks
+from fuzz.wire import wire_pair
 
 pytestmark = pytest.mark.skipif(native.module is None, reason=f"nothing to compare: {native.description}")
 SECONDS = 2
@@ -41,6 +42,25 @@ def test_nothing_leaks(what):
     gc.collect()
     after = sys.getallocatedblocks(), sys.getrefcount(codec.HEADER[0]), sys.getrefcount(codec.HEADER[1])
     assert [now - then < 100 for now, then in zip(after, before, strict=True)] == [True] * 3, (before, after)
+
+
+def test_terms_and_messages_with_faults_leave_nothing_behind():
+    assert leaks.LeakCheck().run(6_000) == []
+
+
+def test_the_search_for_leaks_finds_blocks_and_references(monkeypatch):
+    kept, run_case = [], leaks.run_case
+
+    def leak(case):
+        kept.append((wire_pair(native.module.Wire, case.flags), [object() for _ in range(10)]))
+        return run_case(case)
+
+    monkeypatch.setattr(leaks, "run_case", leak)
+
+    found = leaks.LeakCheck().run(6_000)
+
+    assert any(line.endswith(" blocks of memory") for line in found)
+    assert any(line.endswith(" references to Atom('local@h')") for line in found)
 
 
 HOSTILE = [None, 1, -1, 2**70, "x", b"", b"\x83", bytearray(b"\x83j"), (), [], object(), float("nan")]
