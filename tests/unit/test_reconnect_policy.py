@@ -5,6 +5,7 @@ from random import Random
 
 import pytest
 
+from erlmesh.core.backoff import Backoff
 from erlmesh.core.reconnect_policy import (
     GIVE_UP_AFTER,
     HEAD_START,
@@ -15,7 +16,6 @@ from erlmesh.core.reconnect_policy import (
     MAX_PEERS,
     SHUTDOWN_GRACE,
     STABLE_AFTER,
-    Backoff,
     DisconnectCause,
     PeerState,
     ReconnectPolicy,
@@ -461,3 +461,29 @@ def test_a_node_that_was_connected_once_is_dialled_on_although_others_told_of_it
             policy.attempt_failed(name, now)
 
     assert policy.is_tracked("b@h")
+
+
+class NotScanned(dict):
+    """A table that must not be read as a whole."""
+
+    def items(self):
+        raise AssertionError("all peers are looked at")
+
+    values = __iter__ = items
+
+
+def test_an_event_of_one_peer_does_not_look_at_all_connected_peers():
+    policy = ReconnectPolicy("a@h", Random(1))
+    for number in range(100):
+        policy.connected(f"n{number}@h", 0.0)
+    policy._peers = NotScanned(policy._peers)
+
+    policy.connected("new@h", 1.0)
+    policy.disconnected("n1@h", 1, 2.0, DisconnectCause.LOST)
+    policy.disconnected("n2@h", 1, 2.0, DisconnectCause.OVERLAPPING_PARTITION)
+
+    assert policy.reconnecting() == ["n1@h", "n2@h"]
+    assert policy.begin_attempts(policy.next_deadline()) == ["n1@h"]
+    policy.attempt_failed("n1@h", 3.0)
+    policy.connected("n1@h", 4.0)
+    assert policy.reconnecting() == ["n2@h"]

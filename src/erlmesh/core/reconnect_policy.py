@@ -43,9 +43,10 @@ from enum import Enum, auto
 from random import Random
 from typing import Final
 
+from erlmesh.core.backoff import Backoff
 from erlmesh.records import field, record
 
-__all__ = ["Backoff", "DisconnectCause", "PeerState", "ReconnectPolicy"]
+__all__ = ["DisconnectCause", "PeerState", "ReconnectPolicy"]
 
 INITIAL_BACKOFF: Final = 0.5
 """Seconds before the first attempt, at most. Short: most losses are a reset connection or a quick restart."""
@@ -123,36 +124,6 @@ Short-lived hidden tools leave IDLE entries. These must not push out a lost peer
 """
 
 
-class Backoff:
-    """A delay that doubles from ``initial`` up to ``maximum`` (seconds), multiplied by a random factor."""
-
-    __slots__ = ("_current", "_initial", "_jitter", "_maximum")
-
-    def __init__(self, initial: float, maximum: float, jitter: tuple[float, float]) -> None:
-        self._initial = initial
-        self._maximum = maximum
-        self._jitter = jitter
-        self._current = initial
-
-    def next_delay(self, rng: Random) -> float:
-        """Return the delay before the next attempt, and double the one after it."""
-        delay = self.peek_delay(rng)
-        self._current = min(self._current * 2, self._maximum)
-        return delay
-
-    def peek_delay(self, rng: Random) -> float:
-        """Return a delay of the current length, which stays as it is."""
-        return self._current * rng.uniform(*self._jitter)
-
-    def reset(self) -> None:
-        """Start from the initial delay again."""
-        self._current = self._initial
-
-    def raise_to_maximum(self) -> None:
-        """Use the maximum delay from now on."""
-        self._current = self._maximum
-
-
 @record
 class _RefusedIncarnation:
     """The incarnation of a peer that must not be connected to again yet."""
@@ -181,6 +152,8 @@ class _Peer:
     """Length of the next deferral in seconds. It grows while reconnecting only leads to the next one."""
     refused: _RefusedIncarnation | None = None
     """Independent of the state: a peer that is dialled on request may still be refused, until a caller wants it."""
+    order: int = 0
+    """Its place in the table."""
 
     attempts_left: int | None = None
     """How many attempts may fail until it is dialled no more; None if time alone decides."""
@@ -206,6 +179,9 @@ class ReconnectPolicy:
         self._local_name = local_name
         self._rng = rng
         self._peers: dict[str, _Peer] = {}
+        # The lost peers, a part of the table. So an event of one peer does not look at all connected ones.
+        self._lost: dict[str, _Peer] = {}
+        self._inserted = 0
 
     # Questions
 
@@ -230,11 +206,14 @@ class ReconnectPolicy:
 
     def reconnecting(self) -> list[str]:
         """Return the lost peers that are dialled until they are back."""
-        return [name for name, peer in self._peers.items() if peer.is_lost()]
+        return [name for name, _ in self._lost_in_order()]
+
+    def _lost_in_order(self) -> list[tuple[str, _Peer]]:
+        return sorted(self._lost.items(), key=lambda item: item[1].order)
 
     def next_deadline(self) -> float:
         """Return when the next attempt is due; ``inf`` if none is planned."""
-        return min((peer.dial_at for peer in self._peers.values()), default=math.inf)
+        return min((peer.dial_at for peer in self._lost.values()), default=math.inf)
 
     # What the application asks for
 
@@ -257,6 +236,7 @@ class ReconnectPolicy:
         """Dial ``name`` no more, also after the end of a connection that is still up, until it is up once more."""
         peer = self._peers.get(name) or self._insert(name, _Peer(PeerState.SUPPRESSED))
         peer.state, peer.dial_at = PeerState.SUPPRESSED, math.inf
+        self._lost.pop(name, None)
 
     def clear_refusal(self, name: str) -> None:
         """A caller wants ``name`` now, or it is connected: any incarnation is accepted."""
@@ -278,6 +258,7 @@ class ReconnectPolicy:
         was_deferred = peer.state is PeerState.DEFERRED
         peer.state, peer.connected_since, peer.dial_at = PeerState.CONNECTED, now, math.inf
         peer.attempts_left = None
+        self._lost.pop(name, None)
         if not was_deferred:
             self._end_deferrals(now)
 
@@ -315,7 +296,7 @@ class ReconnectPolicy:
 
         :meth:`connected` or :meth:`attempt_failed` must follow for each. Until then it is not due again.
         """
-        names = [name for name, peer in self._peers.items() if peer.dial_at <= now]
+        names = [name for name, peer in self._lost_in_order() if peer.dial_at <= now]
         for name in names:
             peer = self._peers[name]
             peer.dial_at = math.inf
@@ -367,6 +348,7 @@ class ReconnectPolicy:
             peer.attempts_left -= 1
         if peer.attempts_left == 0 or now - peer.disconnected_since > GIVE_UP_AFTER:
             peer.state, peer.dial_at = PeerState.IDLE, math.inf
+            self._lost.pop(name, None)
             self._remove_if_idle(name, peer)
             return
         peer.state = PeerState.BACKING_OFF
@@ -384,8 +366,12 @@ class ReconnectPolicy:
 
     def _insert(self, name: str, peer: _Peer) -> _Peer:
         self._peers[name] = peer
+        self._inserted += 1
+        peer.order = self._inserted
         if len(self._peers) > MAX_PEERS:
-            del self._peers[min(self._peers, key=lambda each: _EVICTION_ORDER[self._peers[each].state])]
+            evicted = min(self._peers, key=lambda each: _EVICTION_ORDER[self._peers[each].state])
+            del self._peers[evicted]
+            self._lost.pop(evicted, None)
         return peer
 
     def _refuse(self, name: str, refused: _RefusedIncarnation) -> None:
@@ -397,6 +383,9 @@ class ReconnectPolicy:
             del self._peers[name]
 
     def _schedule(self, name: str, peer: _Peer, now: float) -> None:
+        """Plan an attempt to connect to ``name``, which is lost."""
+        if self._peers.get(name) is peer:  # It may have been evicted as it was inserted.
+            self._lost[name] = peer
         peer.dial_at = now + peer.backoff.next_delay(self._rng)
         if peer.is_deferred(now):  # dial it when the deferral ends, not at the end of a long delay
             peer.dial_at = min(peer.dial_at, peer.deferred_until + self._rng.uniform(0.0, INITIAL_BACKOFF))
@@ -405,7 +394,7 @@ class ReconnectPolicy:
 
     def _end_deferrals(self, now: float) -> None:
         """A peer that was really lost is back. If it does not introduce the deferred ones, they are dialled next."""
-        for name, peer in self._peers.items():
+        for name, peer in self._lost_in_order():
             if peer.state is PeerState.DEFERRED:
                 peer.state = PeerState.BACKING_OFF
                 peer.backoff.reset()  # the attempts so far did not fail: they were refused

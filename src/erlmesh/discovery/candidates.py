@@ -10,11 +10,11 @@ from collections.abc import Collection, Iterable
 from random import Random
 from typing import Final
 
+from erlmesh.core.backoff import Backoff
 from erlmesh.core.reconnect_policy import (
     DISCOVERY_INITIAL_BACKOFF,
     DISCOVERY_JITTER,
     DISCOVERY_MAX_BACKOFF,
-    Backoff,
 )
 from erlmesh.records import field, record
 
