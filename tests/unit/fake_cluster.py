@@ -12,6 +12,7 @@ from collections import defaultdict, deque
 from types import coroutine
 
 from erlmesh.core import gen
+from erlmesh.core.exit_reasons import KILL
 from erlmesh.errors import CalleeExited, NoProcess
 from erlmesh.etf import EncodedTerm
 from erlmesh.terms import Atom, Pid, Ref
@@ -317,6 +318,7 @@ class FakeProcess:
         return target is not None
 
     def exit(self, to, reason):
+        reason = KILLED if reason is KILL else reason
         self.node.cluster.put(self.node, to.node.name, "end", to, reason)
 
     async def receive(self, match=None, *, timeout=None):
