@@ -1,7 +1,7 @@
 """``python -m bench.growth``: how the cost of process groups and of the mesh grows. Nothing passes or fails.
 
-All times are CPU times of this process, the least of several rounds. The nodes of a mesh are simulated: complete nodes
-in one event loop, whose network moves bytes in memory.
+All times are CPU times of this process: of groups the least of several rounds, of meshes one run. The nodes are
+simulated, see :mod:`bench.growth_mesh`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import logging
 import platform
 import time
 from collections.abc import Callable, Iterable
@@ -16,8 +17,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from bench.growth_mesh import measure_joiner, measure_mesh
+from bench.growth_sparse import measure_hidden, measure_separate
 from erlmesh import native
-from erlmesh.proto.channel import Channel
 from erlmesh.services.pg.server import Pg
 from erlmesh.services.pg.state import ScopeState
 from erlmesh.terms import Atom, Pid
@@ -129,56 +131,6 @@ async def measure_watchers() -> list[Row]:
     return rows
 
 
-# The mesh
-
-
-async def measure_mesh(size: int) -> Row:
-    """Signals and CPU time per node: all nodes meet, one process joins a group, one node is lost."""
-    received = 0
-    receive_data = Channel.receive_data
-
-    def counting_receive_data(channel: Channel, data: bytes, now: float) -> list[Any]:
-        nonlocal received
-        events = receive_data(channel, data, now)
-        received += len(events)
-        return events
-
-    Channel.receive_data = counting_receive_data  # type: ignore[method-assign]
-    row: Row = {"nodes": size}
-
-    async def measure(what: str, action: Callable[[], Any], condition: Callable[[], object]) -> None:
-        nonlocal received
-        gc.collect()
-        received, start = 0, time.process_time()
-        await action()
-        await cluster.wait_until(condition, timeout=600)
-        await cluster.sleep(0.1)
-        row[what] = {"signals": received / size, "microseconds": (time.process_time() - start) / size * 1e6}
-
-    try:
-        # With long ticks, the time of idle connections does not count.
-        async with Cluster(seed=1, net_ticktime=1000.0) as cluster:
-            nodes = await cluster.start(*[f"n{number}" for number in range(size)])
-
-            async def meet() -> None:
-                for node in nodes[1:]:
-                    await cluster.run_on(node, partial(node.connect, nodes[0].name))
-
-            async def join() -> None:
-                process = nodes[0].spawn(lambda me: me.receive())
-                nodes[0].pg.join(ROOM, process)
-
-            async def lose() -> None:
-                cluster.kill(nodes[-1])
-
-            await measure("meeting", meet, cluster.is_complete)
-            await measure("join", join, lambda: all(node.pg.get_members(ROOM) for node in nodes))
-            await measure("loss", lose, cluster.is_complete)
-    finally:
-        Channel.receive_data = receive_data  # type: ignore[method-assign]
-    return row
-
-
 # The report
 
 
@@ -200,14 +152,20 @@ def table(rows: list[Row]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.growth", description=__doc__.split("\n")[0])
-    parser.add_argument("--nodes", type=int, nargs="*", default=[10, 20, 40], help="sizes of the simulated meshes")
+    parser.add_argument("--nodes", type=int, nargs="*", default=[10, 20, 40], help="sizes of meshes of complete nodes")
+    parser.add_argument(
+        "--join", type=int, nargs="*", default=[10, 40, 160, 1000], help="sizes of meshes that one node joins"
+    )
     parser.add_argument("--json", type=Path, default=ROOT / "bench" / "growth.json", help="the file for the numbers")
     options = parser.parse_args()
+    logging.disable(logging.WARNING)  # the losses of connections are part of the measurement
     report = {
         "size of a group": measure_group_sizes([1_000, 10_000, 100_000]),
         "first contact and loss": measure_contact([(1, 100_000), (1_000, 100), (10_000, 10), (100_000, 1)]),
         "watches": run(measure_watchers),
-        "mesh, per node": [run(partial(measure_mesh, size)) for size in options.nodes],
+        "mesh of complete nodes, per node": [run(partial(measure_mesh, size)) for size in options.nodes],
+        "one node that joins a mesh": [run(partial(measure_joiner, size)) for size in options.join],
+        "not one mesh, per node": [run(partial(measure_hidden, 10, 150)), run(partial(measure_separate, 8, 20))],
     }
     print(f"Python {platform.python_version()}, {native.description}; times are CPU microseconds")
     for title, rows in report.items():
