@@ -176,6 +176,8 @@ async def measure_joiner(size: int, *, light: bool = True) -> Row:
             await measure("death", die, lambda: peers(newcomer) == size - 1)
             await measure("idle second", lambda: cluster.sleep(IDLE_SECONDS), lambda: True)
         row["idle second"]["microseconds"] /= IDLE_SECONDS
-        if peers(newcomer) != size - 1 or peers(guide) != size - 1:
+        complete = peers(newcomer) == peers(guide) == size - 1
+        others.close()
+        if not complete:
             raise AssertionError("a node lost a connection that it should have kept")
     return row

@@ -18,6 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from erlmesh.core.gen import GEN_CALL, GEN_CAST
+from erlmesh.formatting import release_local
 from erlmesh.runtime.config import NodeConfig
 from erlmesh.services.global_.protocol import SERVER, VSN, Atoms
 from erlmesh.services.pg.server import Pg
@@ -78,6 +79,7 @@ class LightPeer:
         """Kill the node, as SIGKILL does."""
         self._runtime.machine.kill()
         self._host.crash()
+        release_local(self.atom)  # the node cannot release it any more
 
 
 class LightMesh:
@@ -123,6 +125,11 @@ class LightMesh:
         for peer in self._peers:
             peer.report_loss(lost.atom)
 
+    def close(self) -> None:
+        """Kill all peers."""
+        for peer in self._peers:
+            peer.kill()
+
 
 class CompleteMesh:
     """The same with complete nodes, for a comparison."""
@@ -151,3 +158,6 @@ class CompleteMesh:
     def kill_one(self) -> None:
         """Kill one node. The others report it."""
         self._cluster.kill(self._nodes.pop())
+
+    def close(self) -> None:
+        """The cluster kills its nodes itself."""

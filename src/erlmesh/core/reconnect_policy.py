@@ -154,7 +154,6 @@ class _Peer:
     """Independent of the state: a peer that is dialled on request may still be refused, until a caller wants it."""
     order: int = 0
     """Its place in the table."""
-
     attempts_left: int | None = None
     """How many attempts may fail until it is dialled no more; None if time alone decides."""
 
