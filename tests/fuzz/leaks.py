@@ -26,8 +26,8 @@ SIGNALS = 60
 """Signals of a case."""
 STREAMS = 6
 """Streams that are read in a case. All but one have faults."""
-WARM_UP = 3
-"""Rounds that fill the caches: of atoms, of pids, of prefixes."""
+WARM_UP = 15
+"""Rounds that fill the caches: of atoms, of pids, of prefixes. They grow less and less, up to their bounds."""
 BLOCKS = 300
 """Blocks by which the number of blocks may differ: CPython's own caches and free lists."""
 MEGABYTES = 24
