@@ -90,8 +90,8 @@ MUTANTS = [
     Mutant(
         CONNECTION_TABLE + "handshake_failed",
         "a failed attempt stays pending forever",
-        "peer.outgoing = None",
-        "pass",
+        "if peer.outgoing == connection:",
+        "if False:",
     ),
     Mutant(
         CONNECTIONS + "connection_ready",
