@@ -54,7 +54,8 @@ impl Reassembly {
     }
 
     /// Return the piece of the second of two fragments, and the bytes of its frame with the length, if `rest` starts with
-    /// it. `frame` is the first one, whose own piece has `size` bytes. Such a sequence need not be added.
+    /// it. `frame` is the first one, whose own piece has `size` bytes. Such a sequence need not be added. A second
+    /// fragment without a piece is not worth it.
     pub fn second_of_two<'a>(
         &self,
         frame: &[u8],
@@ -70,6 +71,7 @@ impl Reassembly {
         let second = frames.get(..length).filter(|_| length <= max_frame)?;
         let tail = second.get(FRAGMENT_HEAD_SIZE..)?;
         let fits = second.starts_with(&[VERSION, FRAGMENT])
+            && !tail.is_empty()
             && read_head(second)? == (id, 1)
             && !self.sequences.contains_key(&id)
             && self.sequences.len() < MAX_SEQUENCES

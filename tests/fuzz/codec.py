@@ -7,7 +7,7 @@ import random
 
 from erlmesh import native
 from erlmesh.errors import DecodeError
-from erlmesh.terms import Atom, ImproperList, Map, maps
+from erlmesh.terms import Atom, Fun, ImproperList, Map, maps
 from fuzz.random_terms import RandomTerms, mutated
 
 # The modules: `erlmesh.etf` has functions with the same names.
@@ -45,6 +45,8 @@ def shape(term, depth=DEEP):
         assert list(term._values) == [maps.pure_exact_key(key) for key in term]
         assert term._digest is None or type(term._digest) is bytes
         return kind, pairs
+    if kind is Fun:
+        return kind, [shape(getattr(term, name), depth) for name in Fun.__match_args__]
     if kind is float:
         return kind, term.hex()
     return kind, term if kind in (int, bool, Atom, bytes) else repr(term), term

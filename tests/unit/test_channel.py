@@ -287,6 +287,16 @@ def test_a_binary_longer_than_both_fragments_ends_the_connection(missing):
     assert lost.detail == apart([first, second])[0].detail
 
 
+def test_a_fault_before_an_empty_second_fragment_is_at_the_same_byte_as_in_two_reads():
+    (only,) = fragments(1, 1, bytes(300))
+    faulty = only[:10] + struct.pack(">Q", 2) + only[18:-1]  # the binary lacks a byte
+    second = struct.pack(">2sQQ", b"\x83F", 1, 1)
+
+    (lost,) = plato().receive_data(framed(faulty, second), 0.0)
+
+    assert lost.detail == apart([faulty, second])[0].detail
+
+
 def test_two_fragments_in_one_read_are_limited_like_others():
     frames = fragments(2, 1, bytes(300))
 
