@@ -52,7 +52,8 @@ async def call(me, pid):
     await me.call(pid, 1, timeout=None)
 
 async def idle(me):
-    await me.receive()
+    async for _ in me:
+        pass
 
 asyncio.run(main())
 """
