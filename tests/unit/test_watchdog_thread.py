@@ -407,14 +407,16 @@ def test_a_function_that_held_the_gil_is_logged_afterwards(monkeypatch, caplog):
     monkeypatch.setattr(loop_watchdog, "REPORT_AFTER", 0.3)
     monkeypatch.setattr(time, "process_time", time.monotonic)  # as on an otherwise idle machine
 
-    def holds_the_gil():
-        sum(range(30_000_000))  # one call into C code
+    def holds_the_gil(size):
+        sum(range(size))  # one call into C code
 
     async def main():
         node = FakeNode()
         watchdog = WatchdogThread.attach(node)
+        size = 30_000_000
         while "held the GIL" not in caplog.text:
-            holds_the_gil()
+            holds_the_gil(size)
+            size = min(size * 2, 2_000_000_000)  # A fast machine needs longer work, but not an endless one.
             await asyncio.sleep(0.06)
         watchdog.detach(node)
 
