@@ -27,6 +27,8 @@ mod prefix_cache;
 mod pure;
 mod pure_refs;
 mod read_ahead;
+#[cfg(target_os = "linux")]
+mod read_timer;
 mod recv_buffer;
 mod reply_to;
 mod send_queue;
@@ -58,5 +60,7 @@ fn erlmesh_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     reply_to::add_to(module)?;
     module.add_class::<read_ahead::ReceiveBudget>()?;
     watchdog::add_to(module)?;
+    #[cfg(target_os = "linux")]
+    module.add_class::<read_timer::ReadTimer>()?;
     doors::add_to(module)
 }

@@ -14,9 +14,11 @@ import os
 import socket
 import termios
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol
 
 from erlmesh.net.native_socket import native_socket
+from erlmesh.net.read_pauses import ReadPauses
 from erlmesh.net.shared_socket import PureSharedSocket, SharedSocket, SocketQueue, shut_down
 from erlmesh.proto.channel import Event
 from erlmesh.proto.receive_buffer import ReceiveBudget, make_receive_budget
@@ -93,6 +95,10 @@ class DistSocket:
         """What the watchdog thread may use. It is another object after :meth:`use_queue` with a native queue."""
         self._read: Callable[[int], tuple[int, list[Event]]] | None = None
         """See ``start_reading``."""
+        self._queue: SocketQueue | None = None
+        """What was passed to ``use_queue``."""
+        self._pauses: ReadPauses | None = None
+        """Makes the reads of a stream fewer and larger, if this build can."""
         self._taking_scheduled = False
         """``_take_buffered`` will run in this iteration of the event loop or the next."""
         self._error: OSError | None = None
@@ -124,6 +130,7 @@ class DistSocket:
 
         ``queue`` must be empty. ``peer`` is the name of the other node, for the log.
         """
+        self._queue = queue
         self._pure.use_queue(queue)
         self._pure.peer = peer
         native = native_socket(queue, self._pure)
@@ -155,6 +162,9 @@ class DistSocket:
         """
         if self._closing or self._detached:
             return 0
+        pauses = self._pauses
+        if pauses is not None and pauses.is_paused:  # The answer to what is written now must not be late.
+            pauses.stop()
         shared = self.shared
         sent = shared.flush()
         if queued := shared.queued:
@@ -232,6 +242,8 @@ class DistSocket:
         self._read = read
         assert self._duplicate is not None
         self._loop.add_reader(self._duplicate, self._owner.run_read, self._on_readable)
+        if read is not None and ReadPauses.available:
+            self._pauses = ReadPauses(self._loop, self._fd, partial(self._owner.run_read, self._on_readable))
         self._reading = True
         self.shared.start_reading()
 
@@ -248,6 +260,8 @@ class DistSocket:
                 data = self._pure.read(fd)
                 size = len(data)
         except (BlockingIOError, InterruptedError):
+            if self._pauses is not None:  # A pause has ended, and nothing has arrived.
+                self._pauses.stop()
             return
         except OSError as error:
             self._error, size = self._error or error, 0
@@ -260,6 +274,8 @@ class DistSocket:
             self._stop_reading()
             self._transport.resume_reading()
             return
+        if self._pauses is not None and self._queue is not None:
+            self._pauses.after_read(size, self._queue.signals_out)
         if events is None or events:  # The native wire delivers most messages itself.
             self._pass_on(data, events)
 
@@ -306,6 +322,9 @@ class DistSocket:
             self.shared.stop_reading()
             assert self._duplicate is not None
             self._loop.remove_reader(self._duplicate)
+            if self._pauses is not None:
+                self._pauses.close()
+                self._pauses = None
 
     # Waiting until the socket is writable
 
