@@ -82,7 +82,7 @@ CASES = {
     "stop without a reply": "Ends(S, fun() -> Call(S, silent_stop) end)",
     "an exit in a handler": """
         [Ends(S1, fun() -> Call(S1, {exit, Why}) end) || {S1, Why} <- With([normal, {b, [2]}])]""",
-    "a call to who is gone": "[Ends(S, fun() -> exit(S, kill) end), Call(S, get)]",
+    "a call to a process that is gone": "[Ends(S, fun() -> exit(S, kill) end), Call(S, get)]",
     "GenServer.stop": """
         [Ends(S1, fun() -> 'Elixir.GenServer':stop(S1, Why) end) || {S1, Why} <- With([normal, shutdown, {c, 3}])]""",
     "GenServer.stop gives the reason at its end": """

@@ -1,4 +1,4 @@
-//! A pipe that wakes up whoever waits for it.
+//! A pipe that ends the wait of a thread.
 
 use std::fs::File;
 use std::io::{self, Read, Write};

@@ -37,7 +37,7 @@ __all__ = ["NO_REPLY", "Caller", "GenServer", "blocking"]
 log = logging.getLogger("erlmesh.gen_server")
 
 Caller: TypeAlias = "tuple[Pid, Term]"
-"""Who has called: OTP's ``From``. Pass it to :meth:`GenServer.reply` as it is."""
+"""The process that has called: OTP's ``From``. Pass it to :meth:`GenServer.reply` as it is."""
 
 ERROR: Final = Atom("error")
 UNKNOWN_CALL: Final = Atom("unknown_call")
