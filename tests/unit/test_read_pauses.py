@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import select
 import socket
 from types import SimpleNamespace
@@ -167,6 +168,27 @@ def test_a_write_ends_a_pause(factory):
         pair.socket._pauses = SimpleNamespace(is_paused=True, stop=lambda: stopped.append(True), close=lambda: None)
         pair.write(b"question")
         assert stopped == [True]
+
+    run_with_pair(factory, test)
+
+
+@needs_pauses
+@on_every_loop
+def test_a_pause_ends_with_a_transport_that_is_aborted(factory, monkeypatch):
+    monkeypatch.setattr(read_pauses, "MAX_DELAY", LONG)
+
+    async def test(pair):
+        pair.socket._stop_reading()
+        pair.socket.start_reading(lambda fd: (len(os.read(fd, 1000)), []))
+        pauses = pair.socket._pauses
+        pauses._pacing = Always()
+        pauses.after_read(read_pacing.MIN_READ, 0)
+        assert pauses.is_paused
+
+        pair.socket._transport.abort()
+        await asyncio.wait_for(asyncio.shield(pair.local_end.lost), 10)
+
+        assert not pauses.is_paused
 
     run_with_pair(factory, test)
 

@@ -243,7 +243,9 @@ class DistSocket:
         assert self._duplicate is not None
         self._loop.add_reader(self._duplicate, self._owner.run_read, self._on_readable)
         if read is not None and ReadPauses.available:
-            self._pauses = ReadPauses(self._loop, self._fd, partial(self._owner.run_read, self._on_readable))
+            # The duplicate, because it is open until `detach` has ended the pauses. The transport may close its own
+            # descriptor before.
+            self._pauses = ReadPauses(self._loop, self._duplicate, partial(self._owner.run_read, self._on_readable))
         self._reading = True
         self.shared.start_reading()
 
