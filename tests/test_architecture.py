@@ -22,7 +22,7 @@ FLOORS = [
     ["erlmesh.otp_functions"],
     ["erlmesh.testing"],
     ["erlmesh"],
-    ["erlmesh.shell", "erlmesh.demo", "erlmesh.doctor", "erlmesh.discovery"],
+    ["erlmesh.shell", "erlmesh.demo", "erlmesh.doctor", "erlmesh.discovery", "erlmesh.certs"],
     ["erlmesh.cli"],
     ["erlmesh.__main__"],
 ]

@@ -8,6 +8,7 @@
     │   ├── LocalProtocolError   a local request would violate the protocol
     │   └── RemoteProtocolError  the peer violated the protocol; it closes the connection and is not raised to users
     ├── NodeStartError           the node cannot start: name taken, port taken, bad name, no cookie
+    ├── CertificateError         a certificate or a key cannot be made or read; says what to do
     ├── ConnectError             no connection could be made; says which step failed and what to do
     │   ├── HandshakeRefused     one of the two nodes refused the connection
     │   └── HandshakeTimeout     the handshake did not complete in time
@@ -40,6 +41,7 @@ __all__ = [
     "CallError",
     "CallTimeout",
     "CalleeExited",
+    "CertificateError",
     "CodecError",
     "ConnectError",
     "DecodeError",
@@ -103,6 +105,10 @@ class RemoteProtocolError(ProtocolError):
 
 class NodeStartError(ErlmeshError):
     """The node cannot start. The message says why and what to do."""
+
+
+class CertificateError(ErlmeshError):
+    """A certificate or a key cannot be made or read. The message says why and what to do."""
 
 
 class ConnectError(ErlmeshError):

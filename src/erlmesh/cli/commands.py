@@ -49,6 +49,7 @@ COMMANDS: Final = {
     "members": "print the members of a process group",
     "health": "check the health of a node on this machine",
     "doctor": "diagnose step by step why a node cannot be reached",
+    "certs": "make certificates for TLS between nodes",
     "epmd": "run the port mapper daemon (EPMD), or list its names",
     "demo": "show nodes that connect, share groups, crash and restart",
 }

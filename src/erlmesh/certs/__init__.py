@@ -1,0 +1,1 @@
+"""Certificates for TLS between nodes: make them, and read what is in them."""
