@@ -29,8 +29,8 @@ FLOORS = [
 WATERLINE = 4  # floors below this index are pure
 PURE_IMPORTS = {
     "__future__", "abc", "array", "base64", "bisect", "collections", "contextlib", "dataclasses", "enum", "functools",
-    "hashlib", "heapq", "hmac", "itertools", "math", "operator", "re", "reprlib", "struct", "threading", "types",
-    "typing", "unicodedata", "weakref", "zlib", "random",
+    "hashlib", "heapq", "hmac", "ipaddress", "itertools", "math", "operator", "re", "reprlib", "struct", "threading",
+    "types", "typing", "unicodedata", "weakref", "zlib", "random",
 }  # fmt: skip
 # It reads ERLMESH_PURE and imports erlmesh_native, once for the process. Its result never changes.
 # The collector is off during a call and as before after it. No result depends on that.

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     )
     from erlmesh.net.epmd import Epmd
     from erlmesh.net.resolvers import FixedPort, NoEpmd, StaticResolver
+    from erlmesh.net.tls_config import TlsConfig
     from erlmesh.node import Node, Process
     from erlmesh.runtime.config import NodeConfig
     from erlmesh.services.pg.protocol import Joined, Left
@@ -64,6 +65,7 @@ _EXPORTS: Final = {
     ),
     "erlmesh.net.epmd": "Epmd",
     "erlmesh.net.resolvers": "FixedPort NoEpmd StaticResolver",
+    "erlmesh.net.tls_config": "TlsConfig",
     "erlmesh.node": "Node Process",
     "erlmesh.runtime.config": "NodeConfig",
     "erlmesh.services.rpc.function_table": "expose",
@@ -121,6 +123,7 @@ __all__ = [
     "Supervisor",
     "Term",
     "Throw",
+    "TlsConfig",
     "Undef",
     "blocking",
     "expose",

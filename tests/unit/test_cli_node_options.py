@@ -2,9 +2,11 @@
 
 import argparse
 import asyncio
+from pathlib import Path
 
 import pytest
 
+from erlmesh import TlsConfig
 from erlmesh.cli import node_options
 from erlmesh.cli.node_options import OptionValues, add_options_of, client_options, unknown_variables
 from erlmesh.cli.settings import VARIABLES, add_node_options
@@ -50,6 +52,26 @@ def default_host(options, environment):
         (["--advertise-port", "80"], {"ERLMESH_ADVERTISE_PORT": "80"}, {"advertise_port": 80}),
         (["--no-reconnect"], {"ERLMESH_RECONNECT": "off"}, {"reconnect": False}),
         (["--net-ticktime", "8.5"], {"ERLMESH_NET_TICKTIME": "8.5"}, {"net_ticktime": 8.5}),
+        (
+            [
+                "--tls-cert",
+                "~/c",
+                "--tls-key",
+                "k",
+                "--tls-ca",
+                "a",
+                "--tls-verify-caller-host",
+                "--no-tls-verify-host",
+            ],
+            {
+                "ERLMESH_TLS_CERT": "~/c",
+                "ERLMESH_TLS_KEY": "k",
+                "ERLMESH_TLS_CA": "a",
+                "ERLMESH_TLS_VERIFY_CALLER_HOST": "yes",
+                "ERLMESH_TLS_VERIFY_HOST": "no",
+            },
+            {"tls": TlsConfig(cert=f"{Path.home()}/c", key="k", ca="a", verify_host=False, verify_caller_host=True)},
+        ),
         (["--send-queue-limit", "2000000"], {"ERLMESH_SEND_QUEUE_LIMIT": "2000000"}, {"send_queue_limit": 2_000_000}),
         (
             ["--no-prevent-overlapping-partitions"],
@@ -83,6 +105,17 @@ def test_an_option_and_its_variable_give_the_same_value(words, environment, expe
         (["--erl-epmd-port", "4370", "--epmd"], {}, "there is no EPMD"),
         (["--resolve", "plato@h=10.0.0.1"], {}, "--resolve is 'plato@h=10.0.0.1': it looks like"),
         ([], {"ERLMESH_RESOLVE": "h=10.0.0.1:1"}, "ERLMESH_RESOLVE is"),
+        (
+            ["--tls-cert", "c"],
+            {"ERLMESH_TLS_CA": "a"},
+            "--tls-cert is given: TLS also needs --tls-key or ERLMESH_TLS_KEY",
+        ),
+        (["--tls-verify-host"], {}, "TLS also needs --tls-cert or ERLMESH_TLS_CERT and --tls-key"),
+        (
+            ["--tls-cert", "c", "--tls-key", "k", "--tls-ca", "a"],
+            {"ERLMESH_TLS_MINIMUM_VERSION": "1.1"},
+            "ERLMESH_TLS_MINIMUM_VERSION is '1.1': it must be 1.2 or 1.3",
+        ),
         ([], {"ERLMESH_COOKIES_FILE": "/nonexistent"}, "there is no cookie file /nonexistent"),
     ],
 )

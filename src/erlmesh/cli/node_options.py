@@ -20,6 +20,8 @@ from erlmesh.errors import NodeStartError
 from erlmesh.net.addresses import HostInfo, own_address
 from erlmesh.net.epmd import Epmd
 from erlmesh.net.resolvers import FixedPort, NoEpmd, PortMapper, Resolver, StaticResolver
+from erlmesh.net.tls_config import MINIMUM_VERSIONS, TlsConfig
+from erlmesh.records import fields
 from erlmesh.runtime.config import CommandOption, NodeConfig, options_of, parser_of
 from erlmesh.runtime.option_parsers import parse_list, parse_port, parse_port_range, parse_switch
 
@@ -216,10 +218,41 @@ def _read_cookies(values: OptionValues) -> dict[str, str] | None:
     return cookies
 
 
+def _read_tls(values: OptionValues) -> TlsConfig | None:
+    given = {name: found for name in _tls_fields() if (found := values.lookup(f"tls_{name}")) is not None}
+    if not given:
+        return None
+    if missing := [name for name in ("cert", "key", "ca") if name not in given]:
+        (_, source), *_ = given.values()
+        needed = " and ".join(f"--tls-{name} or ERLMESH_TLS_{name.upper()}" for name in missing)
+        raise NodeStartError(f"{source} is given: TLS also needs {needed}")
+    return TlsConfig(**{name: _TLS_PARSERS.get(name, _parse_path)(*found) for name, found in given.items()})
+
+
+def _tls_fields() -> list[str]:
+    return [each.name for each in fields(TlsConfig)]
+
+
+def _parse_path(text: str, _source: str) -> str:
+    return str(Path(text).expanduser())
+
+
+def _parse_version(text: str, source: str) -> str:
+    if text not in MINIMUM_VERSIONS:
+        raise NodeStartError(f"{source} is {text!r}: it must be 1.2 or 1.3")
+    return text
+
+
+_TLS_PARSERS: Final[dict[str, Callable[[Any, str], Any]]] = {
+    "minimum_version": _parse_version,
+    "verify_host": parse_switch,
+    "verify_caller_host": parse_switch,
+}
 _READERS: Final[dict[str, Callable[[OptionValues], Any]]] = {
     "cookies": _read_cookies,
     "ports": _read_ports,
     "epmd": _read_epmd,
     "resolver": _read_resolver,
+    "tls": _read_tls,
 }
 """Fields that are read from several options, or from a file. Name and cookie are read by erlmesh.cli.settings."""

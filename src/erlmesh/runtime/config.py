@@ -7,7 +7,7 @@ docs/reference/configuration.md come from the fields of :class:`NodeConfig`. To 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
 
 from erlmesh.core.allow_list import AllowList
 from erlmesh.core.cookies import Cookies
@@ -31,6 +31,9 @@ from erlmesh.runtime.option_parsers import (
     parse_switch,
 )
 from erlmesh.terms import Atom
+
+if TYPE_CHECKING:
+    from erlmesh.net.tls_config import TlsConfig  # loaded by nodes that use it
 
 __all__ = ["CommandOption", "NodeConfig", "accept_fields_of", "options", "options_of", "parser_of"]
 
@@ -228,6 +231,29 @@ class NodeConfig:
     )
     """What finds where other nodes listen. None asks ``epmd``. In Python it is any object with ``async def
     resolve(name)`` that returns host and port."""
+    tls: TlsConfig | None = field(
+        default=None,
+        metadata=options(
+            CommandOption(
+                "--tls-cert", "this node's certificate, PEM: use TLS for all connections", "FILE", for_clients=True
+            ),
+            CommandOption("--tls-key", "the private key of the certificate, PEM", "FILE", for_clients=True),
+            CommandOption(
+                "--tls-ca", "the certificates of the CAs that sign those of nodes, PEM", "FILE", for_clients=True
+            ),
+            CommandOption(
+                "--tls-minimum-version", "the oldest version of TLS, 1.2 or 1.3; 1.2", "VERSION", for_clients=True
+            ),
+            CommandOption(
+                "--tls-verify-host",
+                "a node that is connected to must have a certificate for the host of its name (the default)",
+                for_clients=True,
+            ),
+            CommandOption("--tls-verify-caller-host", "a node that connects to this one must have one, too"),
+        ),
+    )
+    """TLS for all connections, as with ``-proto_dist inet_tls`` of OTP: a ``TlsConfig``, with a field for each of these
+    options. None is plain TCP. Nodes with TLS and nodes without it cannot connect."""
     net_ticktime: float = field(
         default=60.0,
         metadata=options(

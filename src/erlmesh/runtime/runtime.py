@@ -84,6 +84,7 @@ class Runtime:
             rng=self.random,
             challenge=partial((random.SystemRandom() if seed is None else random.Random(seed)).getrandbits, 32),
         )
+        self._tls = config.tls
         self.name = config.name
         self.atom = Atom(config.name)
         self.hidden = config.hidden
@@ -112,6 +113,8 @@ class Runtime:
         """Listen and register with EPMD, then start all parts and the services. Raises NodeStartError."""
         if self._instance_or_none is not None or self._stopped:
             raise NodeStartError("a node starts once; make a new one")
+        if self._tls is not None:
+            raise NodeStartError("TLS connections are not complete in this version")
         creation = await self._listener.start()
         claim_local(self.atom)
         instance = self._instance_or_none = NodeInstance(
