@@ -117,6 +117,13 @@ def test_every_path_that_the_build_copies_is_in_a_tracked_folder():
         assert (str(Path(source).parent) if "*" in source else source) in folders, source
 
 
+def test_the_image_and_the_pods_allow_no_remote_shell():
+    (container,) = the("StatefulSet")["spec"]["template"]["spec"]["containers"]
+
+    assert "ALLOW_REMSH" not in DOCKERFILE
+    assert {"name": "ERLMESH_ALLOW_REMSH", "value": "off"} in container["env"]
+
+
 def test_no_cookie_is_an_argument_or_a_variable_of_the_image():
     assert not re.search(r"^(ARG|ENV).*COOKIE", DOCKERFILE, re.MULTILINE)
     assert "ERLMESH_COOKIE=" not in DOCKERFILE

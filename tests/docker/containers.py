@@ -49,17 +49,25 @@ class Lab(Engine):
         self._shells: list[ContainerShell] = []
 
     def node(
-        self, name: str, *options: str, command: tuple[str, ...] = (), network: str = "", cookie: str | None = ""
+        self,
+        name: str,
+        *options: str,
+        command: tuple[str, ...] = (),
+        network: str = "",
+        cookie: str | None = "",
+        remsh: bool = True,
     ) -> str:
         """The name of a new container, which has the node ``name`` in it. ``options`` are those of docker run.
 
-        ``cookie`` is the file with the secret, else that of all; None: it has no secret.
+        ``cookie`` is the file with the secret, else that of all; None: it has no secret. The node lets tests open
+        shells, unless ``remsh`` is false: then it runs as the image says.
         """
         container = self.container(name)
         secret = () if cookie is None else ("--volume", f"{cookie or self._cookie_file}:/run/secrets/cookie:ro")
         self.run(
             "run", "--detach", "--name", container, "--hostname", name, "--label", self._label,
-            "--network", network or self.network, *secret, *options, self.image, *command,
+            "--network", network or self.network, *secret, *(("--env", "ERLMESH_ALLOW_REMSH=on") if remsh else ()),
+            *options, self.image, *command,
         )  # fmt: skip
         return container
 

@@ -214,7 +214,7 @@ def test_docker_attach_shows_the_prompt_of_the_node(lab):
 
 
 def test_remsh_is_refused_unless_it_is_allowed(lab):
-    container = lab.node("plato", "--env", "ERLMESH_ALLOW_REMSH=off")
+    container = lab.node("plato", remsh=False)
     lab.wait_up(container)
 
     said = lab.run(

@@ -1,6 +1,7 @@
 """``erlmesh start`` with --expose and --app."""
 
 import os
+import re
 
 import pytest
 
@@ -73,3 +74,18 @@ def test_what_cannot_be_exposed_or_run_is_refused_in_words(start, arguments, tex
     assert code == 2
     assert text in err
     assert "Traceback" not in err
+
+
+def test_the_line_of_a_started_node_says_nothing_of_addresses_if_only_this_machine_reaches_it(start):
+    said = start().wait_for("is up")
+
+    assert re.search(r"is up: listening on port \d+, known to the EPMD on port \d+ \(this node serves it\)$", said)
+
+
+def test_the_line_of_a_started_node_says_that_others_reach_its_port_and_its_epmd(erlmesh):
+    plato = erlmesh.start("start", "--name", "plato@127.0.0.1", "--listen", "*", ERL_EPMD_ADDRESS="0.0.0.0")
+
+    assert re.search(
+        r"on port \d+ of every interface, known to the EPMD on port \d+ of every interface \(this node serves it\)$",
+        plato.wait_for("is up"),
+    )

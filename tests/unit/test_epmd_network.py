@@ -150,7 +150,8 @@ def listens(host, port):
 
 @pytest.mark.parametrize("hosts", [None, ["127.0.0.4"]])
 @pytest.mark.parametrize(
-    ("value", "open_at"), [("", {HOST, OTHER, "127.0.0.4"}), (OTHER, {HOST, OTHER}), (HOST, {HOST})]
+    ("value", "open_at"),
+    [("", {HOST, OTHER, "127.0.0.4"}), (OTHER, {HOST, OTHER}), (HOST, {HOST}), ("0.0.0.0", {HOST, OTHER, "127.0.0.4"})],
 )
 def test_the_embedded_epmd_and_its_relay_listen_only_where_they_may(monkeypatch, value, open_at, hosts):
     monkeypatch.setenv("ERL_EPMD_ADDRESS", value)

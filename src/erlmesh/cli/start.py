@@ -76,16 +76,11 @@ async def _run(
     for module, name in exposed:
         node.expose(module, as_=name)
     async with node, node_services(node, settings):
-        epmd_status = (
-            "not known to any EPMD"
-            if settings.config.epmd is not None
-            else f"known to the EPMD on port {default_port()}"
-        )
         where = described_addresses(node.internals.listen_addresses)
-        epmd_where = described_addresses(node.internals.embedded_epmd_addresses)
-        if epmd_where:
-            epmd_status += f" (this node serves it{epmd_where})"
-        print(f"{node.name} is up: listening on port {node.internals.port}{where}, {epmd_status}", flush=True)
+        print(
+            f"{node.name} is up: listening on port {node.internals.port}{where}, {_epmd_status(node, settings)}",
+            flush=True,
+        )
         join_task = asyncio.ensure_future(join_cluster(node, settings.join))
         monitor = _AppMonitor(node, app, stop_requested) if app else None
         exit_code = await _run_prompt(node, stop_requested) if prompt else await stop_requested.wait()
@@ -99,6 +94,14 @@ def described_addresses(addresses: Sequence[str] | None) -> str:
         return " of every interface"
     outside = [address for address in addresses if not is_loopback(address)]
     return f" of {' and '.join(outside)}" if outside else ""
+
+
+def _epmd_status(node: Node, settings: NodeSettings) -> str:
+    if settings.config.epmd is not None:
+        return "not known to any EPMD"
+    serving = node.internals.embedded_epmd_addresses
+    status = f"known to the EPMD on port {default_port()}"
+    return f"{status}{described_addresses(serving)} (this node serves it)" if serving else status
 
 
 async def _run_prompt(node: Node, stop_requested: asyncio.Event) -> int:

@@ -89,6 +89,7 @@ class Engine:
             self._program, "run", "--interactive", "--name", self.container(name), "--hostname", name,
             "--label", self._label, "--network", self.network, "--ip", self.address(number),
             "--volume", f"{self._cookie_file}:{_COOKIE}:ro", "--env", f"ERLMESH_COOKIE_FILE={_COOKIE}",
+            "--env", "ERLMESH_ALLOW_REMSH=on",
             *options, image, "shell",
         ]  # fmt: skip
 

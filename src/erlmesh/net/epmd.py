@@ -76,6 +76,11 @@ def configured_addresses() -> list[str] | None:
     return list(dict.fromkeys(found))
 
 
+def _contains_wildcard(addresses: Sequence[str]) -> bool:
+    """Tell whether the list means every interface. OTP's epmd does not start then, as it also binds 127.0.0.1."""
+    return bool({"0.0.0.0", "::"} & {*addresses})  # noqa: S104 - to compare
+
+
 class Epmd:
     """A node's resolver and port mapper that uses EPMD.
 
@@ -184,7 +189,7 @@ class Epmd:
         all_interfaces = self._hosts is None or not all(map(is_loopback, self._hosts))
         configured = configured_addresses()
         if configured is not None:
-            all_interfaces = False
+            all_interfaces = _contains_wildcard(configured)
         server = EpmdServer(self.port, client_limit=self._client_limit, clients_per_address=self._clients_per_address)
         try:
             await server.start(None if all_interfaces else [LOCALHOST])
@@ -201,7 +206,7 @@ class Epmd:
         self.server = server
         if has_ipv6_loopback() and (configured is None or LOCALHOST_6 in configured):
             await server.listen_additional(LOCALHOST_6)
-        for address in configured or ():
+        for address in () if all_interfaces else configured or ():
             if address not in (LOCALHOST, LOCALHOST_6):
                 try:
                     await server.start([address])
@@ -238,7 +243,7 @@ class Epmd:
 
         allowed = configured_addresses()
         for host in local_addresses() if self._hosts is None else self._hosts:
-            if host == LOCALHOST or (allowed is not None and host not in allowed):
+            if host == LOCALHOST or not (allowed is None or host in allowed or _contains_wildcard(allowed)):
                 continue
             relay = self._relay or EpmdRelay(
                 self.port,
