@@ -807,3 +807,54 @@ def test_any_bytes_give_signals_and_at_most_one_final_loss(stream, flags):
 def test_random_bytes_never_raise(noise, flags):
     plato(flags).receive_data(noise, 0.0)
     plato(flags).receive_data(framed(noise) if noise else TICK, 0.0)
+
+
+# Peers that do not know all signals
+
+MONITORS = {Monitor, Demonitor, Down}
+
+
+@pytest.mark.parametrize(
+    ("missing", "unknown"),
+    [
+        (Flags.DIST_MONITOR, MONITORS),
+        (Flags.DIST_MONITOR_NAME, MONITORS),
+        (Flags.ALIAS, {SendAlias}),
+        (Flags.SPAWN, {SpawnRequest, SpawnReply}),
+        (Flags.UNLINK_ID, {UnlinkAck}),
+        (Flags.DIST_MONITOR | Flags.SPAWN | Flags.ALIAS, MONITORS | {SendAlias, SpawnRequest, SpawnReply}),
+    ],
+    ids=["DIST_MONITOR", "DIST_MONITOR_NAME", "ALIAS", "SPAWN", "UNLINK_ID", "all"],
+)
+def test_a_signal_that_the_peer_does_not_know_is_not_sent(missing, unknown):
+    sender, receiver = pair(OFFERED & ~missing)
+    for signal in SIGNALS:
+        sender.send(signal)
+
+    received = receiver.receive_data(sender.data_to_send(0.0), 0.0)
+
+    assert [type(signal) for signal in received] == [type(signal) for signal in SIGNALS if type(signal) not in unknown]
+    assert sender.statistics().signals_out == len(received)
+
+
+def test_the_caller_hears_of_answers_that_will_not_come():
+    unanswered = []
+    channel = pair(OFFERED & ~(Flags.SPAWN | Flags.UNLINK_ID), no_answer=unanswered.append)[0]
+
+    for signal in SIGNALS:
+        channel.send(signal)
+
+    assert [type(signal) for signal in unanswered] == [Unlink, SpawnRequest]
+
+
+def test_a_lost_channel_to_such_a_peer_sends_nothing():
+    sender, receiver = pair(OFFERED & ~Flags.SPAWN)
+    receiver.receive_data(framed(b"not a frame"), 0.0)
+
+    assert receiver.send(SIGNALS[0]) == 0
+    assert receiver.pending == sender.pending == 0
+
+
+def test_what_is_sent_to_a_beam_goes_to_the_wire_directly():
+    channel = pair()[0]
+    assert channel.send == channel.wire.write

@@ -756,6 +756,17 @@ def fail_enqueued(harness):
         harness.router.termination.undeliverable(signal, node)
 
 
+def test_an_unlink_is_complete_at_once_if_the_peer_does_not_acknowledge_it(harness):
+    peer, process = harness.connect(), harness.process()
+    process.link(X)
+    process.unlink(X)
+
+    harness.router.termination.no_answer(peer.take()[-1], B)
+    harness.receive(Link(X, process.pid))
+
+    assert harness.router.links.links_of(process.pid) == [X]
+
+
 def test_undeliverable_signals_give_noconnection(harness):
     p, q = harness.process(trap=True), harness.process()
     p.link(X)

@@ -36,6 +36,35 @@ def test_run_raises_what_the_body_raises(error, caplog):
     assert caplog.records == []
 
 
+class NotAnException(BaseException):
+    """As pytest's ``Failed``, and as those of other libraries that end something larger than a function."""
+
+
+@with_node
+async def test_run_raises_also_what_is_not_an_exception(node):
+    async def body(me):
+        raise NotAnException("broken")
+
+    with pytest.raises(NotAnException, match="broken"):
+        await node.run(body)
+
+
+@with_node
+async def test_others_see_the_exit_of_a_process_that_raised_what_is_not_an_exception(node):
+    reasons = []
+    watcher = node.spawn_handler(lambda message: reasons.append(message[4]))
+
+    async def body(me):
+        watcher.monitor(me.pid)
+        raise NotAnException("broken")
+
+    pid = node.spawn(body)
+    with pytest.raises(NotAnException):
+        await node.internals._instance.router.registry.local(pid)._task
+    assert reasons[0][0] == (Atom("NotAnException"), "broken")
+    assert pid not in node.internals.processes()
+
+
 @with_node
 async def test_others_see_the_exit_reason_of_an_exception(node):
     reasons = []

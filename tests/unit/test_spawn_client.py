@@ -41,6 +41,23 @@ class SpawnHarness(RouterHarness):
         )
 
 
+def test_a_request_to_a_peer_that_starts_no_processes_is_refused():
+    """``notsup``, as on a BEAM. Otherwise the caller would wait for ever."""
+
+    async def main():
+        harness = SpawnHarness().connect()
+        asked = harness.spawn(MONITOR)
+        await run_iterations()
+
+        harness.router.termination.no_answer(harness.peer.sent[0], B)
+
+        with pytest.raises(CallError, match="notsup"):
+            await asked
+        assert harness.is_empty()
+
+    run(main())
+
+
 def test_request_carries_the_mfa_the_group_leader_and_the_options():
     async def main():
         harness = SpawnHarness().connect()

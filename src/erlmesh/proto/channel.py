@@ -14,6 +14,7 @@ from typing import Final
 from erlmesh.collector import without_collector
 from erlmesh.errors import DecodeError, ErlmeshError, RemoteProtocolError
 from erlmesh.proto.control import Signal
+from erlmesh.proto.encode_control import unanswered_signals, unknown_signals
 from erlmesh.proto.flags import Flags
 from erlmesh.proto.frame_reader import FrameTooLong
 from erlmesh.proto.wire import WireFactory, make_wire, socket_wire
@@ -66,7 +67,9 @@ class ChannelStatistics:
 class Channel:
     """The connection between the node ``local_name`` and the node ``peer``.
 
-    ``flags`` are the capabilities that both nodes have. Every ``now`` is in seconds of one monotonic clock.
+    ``flags`` are the capabilities that both nodes have. Every ``now`` is in seconds of one monotonic clock. A signal
+    that the peer does not know is not sent (:mod:`~erlmesh.proto.encode_control`). ``no_answer`` is called with each
+    signal whose answer will not come for this reason.
 
     The caller must:
 
@@ -94,6 +97,7 @@ class Channel:
         max_frame: int = MAX_FRAME,
         max_unfinished: int = MAX_UNFINISHED,
         make_wire: WireFactory = make_wire,
+        no_answer: Callable[[Signal], object] | None = None,
     ) -> None:
         self.peer = peer
         self.wire = make_wire(Atom(peer), Atom(local_name), flags, max_frame, max_unfinished)
@@ -104,6 +108,10 @@ class Channel:
         # The wire's own method, without one of the channel around it: a process may send millions of messages.
         self.send_message: Callable[[Pid, Pid, Term], int] = self.wire.send
         """Do the same as ``send(Send(sender, to, message))``, without making the signal."""
+        self._unknown, self._unanswered = unknown_signals(flags), unanswered_signals(flags)
+        self._no_answer = no_answer
+        if self._unknown or self._unanswered:  # Not a BEAM of today. All other peers are spared this step.
+            self.send = self._send_if_known
         self.net_ticktime = net_ticktime
         self._interval = net_ticktime / _TICK_INTENSITY
         self.lost = False
@@ -197,6 +205,14 @@ class Channel:
         """Record that ``size`` bytes of the queue were written at ``now``."""
         self._bytes_out += size
         self._last_sent_at = now
+
+    def _send_if_known(self, signal: Signal) -> int:
+        """Do the same as ``wire.write``, for a peer that does not know all signals or does not answer them."""
+        kind = type(signal)
+        queued = self.wire.queued if kind in self._unknown else self.wire.write(signal)
+        if kind in self._unanswered and self._no_answer is not None:
+            self._no_answer(signal)
+        return queued
 
     def encode_standalone(self, signal: Signal) -> bytes:
         """Return a frame for a short ``signal`` without a change of state. It may be called from any thread.

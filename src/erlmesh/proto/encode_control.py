@@ -1,4 +1,15 @@
-"""Conversion of signals to control tuples. It uses the newest form that both ends of the connection know."""
+"""Conversion of signals to control tuples. It uses the newest form that both ends of the connection know.
+
+C nodes (``ei``) and Java nodes (JInterface) know few signals, and close the connection at any other. A BEAM does not
+send them such a signal. It acts as follows (``dist.c`` and ``bif.c`` of OTP 25 and 27):
+
+* A monitor, its removal and a DOWN are not sent, unless the peer has both flags for monitors. So a monitor of a process
+  of such a peer ends with the connection only.
+* A message to an alias is dropped.
+* A SPAWN_REQUEST fails with ``notsup``.
+
+A peer without ``UNLINK_ID`` (OTP 22 and libraries of that time) does not acknowledge an UNLINK.
+"""
 
 from __future__ import annotations
 
@@ -27,10 +38,32 @@ from erlmesh.proto.flags import Flags
 from erlmesh.proto.ops import NO_MESSAGE, Op
 from erlmesh.terms import Atom, Term
 
-__all__ = ["encode_control"]
+__all__ = ["encode_control", "unanswered_signals", "unknown_signals"]
 
 NO_COOKIE: Final = Atom("")
 """The unused element of some control tuples. Ancient releases had the cookie there; OTP sends the empty atom."""
+_MONITORS: Final = Flags.DIST_MONITOR | Flags.DIST_MONITOR_NAME
+_NEEDED: Final[dict[type[Signal], Flags]] = {
+    Monitor: _MONITORS,
+    Demonitor: _MONITORS,
+    Down: _MONITORS,
+    SendAlias: Flags.ALIAS,
+    SpawnRequest: Flags.SPAWN,
+    SpawnReply: Flags.SPAWN,
+    UnlinkAck: Flags.UNLINK_ID,
+}
+"""The flags that a peer must have for these signals. Every peer knows the other signals, in one form or another."""
+
+
+def unknown_signals(flags: Flags) -> frozenset[type[Signal]]:
+    """Return the signals that must not be sent on a connection with ``flags``. The set is empty for a BEAM."""
+    return frozenset(kind for kind, needed in _NEEDED.items() if needed not in flags)
+
+
+def unanswered_signals(flags: Flags) -> frozenset[type[Signal]]:
+    """Return the signals that have an answer which does not come on a connection with ``flags``."""
+    answered_by: dict[type[Signal], Flags] = {SpawnRequest: Flags.SPAWN, Unlink: Flags.UNLINK_ID}
+    return frozenset(kind for kind, needed in answered_by.items() if needed not in flags)
 
 
 def encode_control(signal: Signal, flags: Flags) -> tuple[tuple[Term, ...], Term]:

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from erlmesh.core.allow_list import AllowList
@@ -373,7 +374,14 @@ class Connections:
         connection.flags, connection.creation, connection.connected_at = event.flags, event.creation, now
         if replaced is not None:
             self._tear_down(replaced, "wait_pending", DisconnectCause.REPLACED)
-        channel = Channel(event.name, self._local_node.name, event.flags, now=now, net_ticktime=self._net_ticktime)
+        channel = Channel(
+            event.name,
+            self._local_node.name,
+            event.flags,
+            now=now,
+            net_ticktime=self._net_ticktime,
+            no_answer=partial(self._router.termination.no_answer, node=Atom(event.name)),
+        )
         channel.deliver_to(self._router.state.direct)
         return channel
 

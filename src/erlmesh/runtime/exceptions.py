@@ -25,7 +25,7 @@ _VARARGS: Final = 0x04
 """``inspect.CO_VARARGS``: the function takes ``*args``."""
 
 
-def to_erlang(exception: Exception | SystemExit) -> tuple[Atom, Term, list[Term]]:
+def to_erlang(exception: BaseException) -> tuple[Atom, Term, list[Term]]:
     """Return ``(throw | exit | error, reason, stack)``.
 
     The reason of an ordinary Python exception is ``{'ValueError', <<"its text">>}``.
@@ -39,7 +39,7 @@ def to_erlang(exception: Exception | SystemExit) -> tuple[Atom, Term, list[Term]
     return ERROR, (_atom(type(exception).__name__), _text(exception)), _stack(exception)
 
 
-def exit_reason(exception: Exception) -> Term:
+def exit_reason(exception: BaseException) -> Term:
     """Return the exit reason of a process whose body raises ``exception``, as a BEAM forms it."""
     kind, reason, stack = to_erlang(exception)
     if kind is EXIT:

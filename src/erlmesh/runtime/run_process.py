@@ -26,7 +26,9 @@ async def run_process(runtime: Runtime, body: Body, arguments: tuple[Any, ...], 
         except Exit as error:
             _set(outcome, error)
             raise
-        except Exception as error:
+        except (asyncio.CancelledError, SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
             # It is raised to the caller, so it is not logged as that of a process that nobody waits for.
             _set(outcome, error)
             raise Exit(exit_reason(error)) from None
@@ -51,6 +53,6 @@ async def run_process(runtime: Runtime, body: Body, arguments: tuple[Any, ...], 
     raise Exit(reason)
 
 
-def _set(outcome: asyncio.Future[Any], error: Exception) -> None:
+def _set(outcome: asyncio.Future[Any], error: BaseException) -> None:
     if not outcome.done():
         outcome.set_exception(error)

@@ -161,6 +161,10 @@ async def _run(process: LocalProcess, body: Body, arguments: tuple[Any, ...]) ->
         reason: Term = NORMAL
     except (Exception, asyncio.CancelledError) as error:
         reason = _reason_of(process, error)
+    except BaseException as error:  # SystemExit, for example. It passes on, but other processes must see the exit.
+        process._task = None
+        process.stop(_as_term(exit_reason(error)))
+        raise
     process._task = None  # The task is about to finish: `terminate` must not cancel it.
     process.stop(reason)
 

@@ -6,16 +6,19 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 from erlmesh.core.exit_reasons import NOCONNECTION
 from erlmesh.errors import Exit
-from erlmesh.proto.control import Down, ExitLink, Link, Monitor, Signal, SpawnRequest, Unlink
+from erlmesh.proto.control import Down, ExitLink, Link, Monitor, Signal, SpawnReply, SpawnRequest, Unlink
 from erlmesh.runtime.node_state import Dispatcher, NodeState
 from erlmesh.runtime.process import LocalProcess
 from erlmesh.runtime.spawn_client import SpawnClient
 from erlmesh.terms import Atom, Term
 
 __all__ = ["Termination"]
+
+NOTSUP: Final = Atom("notsup")
 
 log = logging.getLogger("erlmesh")
 
@@ -129,6 +132,16 @@ class Termination:
             apply(Down(signal.target, signal.sender, signal.ref, NOCONNECTION), node)
         elif isinstance(signal, SpawnRequest):
             self._spawn_client.request_undeliverable(signal.ref)
+
+    def no_answer(self, signal: Signal, node: Atom) -> None:
+        """Answer a signal in place of the connected ``node``, which does not know it or does not answer it.
+
+        A SPAWN_REQUEST fails with ``notsup``, as on a BEAM. An UNLINK is complete without its acknowledgement.
+        """
+        if isinstance(signal, SpawnRequest):
+            self._dispatcher.apply(SpawnReply(signal.ref, signal.sender, 0, NOTSUP), node)
+        elif isinstance(signal, Unlink):
+            self._state.links.unlink_undeliverable(signal)
 
 
 def _loop_is_ending() -> bool:
