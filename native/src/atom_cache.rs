@@ -18,7 +18,8 @@ const NEW: u8 = 8;
 /// In the last flags: the lengths of all texts have two bytes.
 const LONG_ATOMS: u8 = 1;
 
-/// A hasher for addresses. They are no choice of the peer, so a strong hash is not needed.
+/// A hasher for addresses. They are no choice of the peer, so a strong hash is not needed. The prefix cache also hashes
+/// the numbers of pids with it, which a peer can choose: that cache has a bounded number of entries.
 #[derive(Default)]
 pub struct AddressHasher(u64);
 

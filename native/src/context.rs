@@ -131,7 +131,6 @@ impl Context {
         let types = &self.types;
         kind == types.atom
             || kind == &raw mut ffi::PyBytes_Type
-            || (kind == &raw mut ffi::PyLong_Type && is_small(term))
             || kind == types.pid
             || kind == types.reference
             || kind == types.port
@@ -172,6 +171,9 @@ impl Context {
         let py = term.py();
         if self.is_own_key(term) {
             return Some(term.clone());
+        }
+        if is_exact(term, &raw mut ffi::PyLong_Type) {
+            return integer_key(term);
         }
         if let Ok(is_true) = term.cast_exact::<PyBool>() {
             let atom = if is_true.is_true() {
@@ -313,12 +315,14 @@ fn alloc_of(class: *mut ffi::PyTypeObject) -> PyResult<ffi::allocfunc> {
     }
 }
 
-/// Whether an int is its own key: Python's hash reduces longer integers, so a peer could send many that collide.
+/// The key of an int: `hex(number)`. The hash of an int has no secret, so a peer could choose many that collide.
 #[inline]
-fn is_small(number: &Bound<'_, PyAny>) -> bool {
-    const LIMIT: i64 = 1 << 60;
-    let mut overflow = 0;
-    // SAFETY: the caller has checked that it is an int. Too large an int sets `overflow` and no error.
-    let number = unsafe { ffi::PyLong_AsLongLongAndOverflow(number.as_ptr(), &mut overflow) };
-    overflow == 0 && -LIMIT < number && number < LIMIT
+fn integer_key<'py>(number: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    let py = number.py();
+    // SAFETY: it is an int. The result is a new reference, or null without memory.
+    let digits = unsafe { Bound::from_owned_ptr_or_opt(py, ffi::PyNumber_ToBase(number.as_ptr(), 16)) };
+    if digits.is_none() {
+        clear_error(py);
+    }
+    digits
 }

@@ -75,9 +75,10 @@ impl Pid {
     }
 
     fn __hash__(&self) -> u64 {
+        let (first, second) = secrets();
         fold(
-            seed() ^ (u64::from(self.id) | u64::from(self.creation) << 32),
-            self.node.as_ptr() as u64 ^ u64::from(self.serial) << 48 ^ 0x9E37_79B9_7F4A_7C15,
+            first ^ (u64::from(self.id) | u64::from(self.serial) << 32),
+            second ^ self.node.as_ptr() as u64 ^ u64::from(self.creation) << 32,
         )
     }
 
@@ -170,14 +171,12 @@ impl Ref {
     }
 
     fn __hash__(&self) -> u64 {
+        let (first, second) = secrets();
         let [a, b, c, d, e] = self.words.map(u64::from);
-        let hash = fold(
-            seed() ^ (a | b << 32),
-            self.node.as_ptr() as u64 ^ c << 32 ^ 0x9E37_79B9_7F4A_7C15,
-        );
+        let hash = fold(first ^ (a | b << 32), second ^ self.node.as_ptr() as u64 ^ c << 32);
         fold(
             hash ^ (d | e << 32),
-            u64::from(self.creation) << 32 ^ 0xD6E8_FEB8_6659_FD93 ^ u64::from(self.count),
+            second ^ (u64::from(self.creation) << 32 | u64::from(self.count)),
         )
     }
 
@@ -327,11 +326,12 @@ impl ImproperList {
     }
 }
 
-/// A number for hashes that no peer knows.
+/// Two numbers for hashes that no peer knows. A peer chooses the numbers of its identifiers, and all of their bits are
+/// combined with one of the two before they are multiplied.
 #[inline]
-fn seed() -> u64 {
-    static SEED: OnceLock<u64> = OnceLock::new();
-    *SEED.get_or_init(|| RandomState::new().hash_one(0))
+fn secrets() -> (u64, u64) {
+    static SECRETS: OnceLock<(u64, u64)> = OnceLock::new();
+    *SECRETS.get_or_init(|| (RandomState::new().hash_one(0), RandomState::new().hash_one(1)))
 }
 
 #[inline]

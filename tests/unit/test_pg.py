@@ -13,7 +13,7 @@ from erlmesh.collector import without_collector
 from erlmesh.errors import EncodeError
 from erlmesh.services.multiset import listed
 from erlmesh.services.pg.server import Joined, Left, Pg
-from erlmesh.terms import Atom, Map, Pid, Ref
+from erlmesh.terms import Atom, Map, Pid, Ref, exact_key
 
 PG, G, H = Atom("pg"), Atom("g"), Atom("h")
 OK, ERROR, CALL, CAST, DISCOVER, SYNC, JOIN, LEAVE = (
@@ -29,7 +29,7 @@ class StrictPg(Pg):
             case (Atom("leave"), Pid() as server, Pid() | [Pid(), *_] as pids, [*groups]):
                 peer = self._state._peers.get(server)
                 held = {key: Counter(listed(bag)) for key, bag in peer.groups.items()} if peer else None
-                for group in groups if peer else ():
+                for group in map(exact_key, groups if peer else ()):
                     assert group in held, f"{message} to a node that holds {held}"
                     held[group] -= Counter(pids if isinstance(pids, list) else [pids])
                     if not held[group]:

@@ -32,7 +32,7 @@ from erlmesh.proto.control import (
 )
 from erlmesh.proto.ops import Altact, Op
 from erlmesh.terms import Atom, Pid, Ref, Term
-from erlmesh.terms.erlang import format_erlang
+from erlmesh.terms.foreign_text import foreign_text
 
 __all__ = ["decode_control"]
 
@@ -45,7 +45,7 @@ def decode_control(control: tuple[Term, ...], message: Term, peer: Atom) -> Sign
     read = _READERS.get(control[0])
     signal = read(control, message, peer) if read is not None else None
     if signal is None:
-        raise RemoteProtocolError(f"Invalid distribution message: {format_erlang(control)}")
+        raise RemoteProtocolError(f"Invalid distribution message: {foreign_text(control)}")
     return signal
 
 

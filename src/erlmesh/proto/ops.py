@@ -7,7 +7,7 @@ from typing import Final
 
 from erlmesh.errors import RemoteProtocolError
 from erlmesh.terms import Term
-from erlmesh.terms.erlang import format_erlang
+from erlmesh.terms.foreign_text import foreign_text
 
 __all__ = ["NO_MESSAGE", "Altact", "Op", "carries_message"]
 
@@ -75,5 +75,5 @@ _WITH_MESSAGE: Final = frozenset(
 def carries_message(control: Term) -> bool:
     """Return whether a message follows ``control``. Raises RemoteProtocolError if it is not a control tuple."""
     if type(control) is not tuple or not control or type(control[0]) is not int:
-        raise RemoteProtocolError(f"Invalid distribution message: {format_erlang(control)} is not a control tuple")
+        raise RemoteProtocolError(f"Invalid distribution message: {foreign_text(control)} is not a control tuple")
     return control[0] in _WITH_MESSAGE

@@ -2,6 +2,10 @@
 
 :mod:`erlmesh.terms.values` has the classes that are in use. These here raise the errors for wrong arguments in both
 builds.
+
+A peer chooses the numbers of its pids and references, and they are keys of most tables. So their hash is that of
+packed bytes, which Python computes with a secret key (SipHash). The hash of a tuple of integers has no secret: a peer
+could send many identifiers that collide.
 """
 
 from __future__ import annotations
@@ -21,8 +25,16 @@ _pack_three = Struct(">III").pack
 _pack_words = (None, *[Struct(f">{count + 1}I").pack for count in range(1, 6)])  # by number of words; also the creation
 
 
+class _HashSlot:
+    """The slot of a cached hash. It is None until the hash is needed."""
+
+    __slots__ = ("_hash",)
+
+    _hash: int | None
+
+
 @record(frozen=True, repr=False)
-class Pid(ErlangStr):
+class Pid(_HashSlot, ErlangStr):
     """A process identifier.
 
     ``creation`` distinguishes the incarnations of a node. Two pids that differ only there print alike but are not
@@ -46,6 +58,7 @@ class Pid(ErlangStr):
         _set_id(self, id)
         _set_serial(self, serial)
         _set_creation(self, creation)
+        _set_hash(self, None)
 
     # Pids and references are the keys of most tables. With the methods of a record, a lookup takes 1.5 times as long.
 
@@ -55,7 +68,11 @@ class Pid(ErlangStr):
         return (self.id, self.serial, self.node, self.creation) == (other.id, other.serial, other.node, other.creation)
 
     def __hash__(self) -> int:
-        return hash((self.node, self.id, self.serial, self.creation))
+        found = self._hash
+        if found is None:
+            found = hash(self.node) ^ hash(_pack_three(self.id, self.serial, self.creation))
+            _set_hash(self, found)
+        return found
 
     def __reduce__(self) -> tuple[type[Pid], tuple[Any, ...]]:  # a pickle can be read by both builds
         return type(self), (self.node, self.id, self.serial, self.creation)
@@ -70,7 +87,7 @@ class Pid(ErlangStr):
         return f"#PID{self}"
 
 
-class _OpenPid(ErlangStr):
+class _OpenPid(_HashSlot, ErlangStr):
     """A pid while it is made: its slots can be assigned, which is five times as fast as the setters of a frozen record.
 
     It has the same slots as ``Pid``. So its class can become ``Pid``.
@@ -86,6 +103,7 @@ def unchecked_pid(node: Atom, id: int, serial: int, creation: int) -> Pid:
     pid.id = id
     pid.serial = serial
     pid.creation = creation
+    pid._hash = None
     pid.__class__ = Pid
     return pid  # type: ignore[no-any-return]
 
@@ -94,10 +112,11 @@ Pid.__module__ = "erlmesh.terms.values"  # where a pickle finds the class in use
 _set_node, _set_id, _set_serial, _set_creation = (
     getattr(Pid, field).__set__ for field in ("node", "id", "serial", "creation")
 )
+_set_hash = vars(_HashSlot)["_hash"].__set__
 
 
 @record(frozen=True, repr=False)
-class Ref(ErlangRepr):
+class Ref(_HashSlot, ErlangRepr):
     """A reference. ``words`` holds one to five 32-bit words in wire order; the printed form has them in reverse.
 
     Numbers that are not 0 … 2³²-1 raise ``ValueError``, and so does another number of words.
@@ -121,6 +140,7 @@ class Ref(ErlangRepr):
         _set_ref_node(self, node)
         _set_ref_creation(self, creation)
         _set_ref_words(self, words)
+        _set_hash(self, None)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Ref):
@@ -128,7 +148,12 @@ class Ref(ErlangRepr):
         return (self.words, self.node, self.creation) == (other.words, other.node, other.creation)
 
     def __hash__(self) -> int:
-        return hash((self.node, self.creation, self.words))
+        found = self._hash
+        if found is None:
+            packed: bytes = _pack_words[len(self.words)](self.creation, *self.words)  # type: ignore[misc]  # there is a word
+            found = hash(self.node) ^ hash(packed)
+            _set_hash(self, found)
+        return found
 
     def __reduce__(self) -> tuple[type[Ref], tuple[Any, ...]]:
         return type(self), (self.node, self.creation, self.words)
@@ -140,7 +165,7 @@ class Ref(ErlangRepr):
         return self
 
 
-class _OpenRef(ErlangRepr):
+class _OpenRef(_HashSlot, ErlangRepr):
     """A reference while it is made, see :class:`_OpenPid`."""
 
     __slots__ = ("creation", "node", "words")
@@ -152,6 +177,7 @@ def unchecked_ref(node: Atom, creation: int, words: tuple[int, ...]) -> Ref:
     ref.node = node
     ref.creation = creation
     ref.words = words
+    ref._hash = None
     ref.__class__ = Ref
     return ref  # type: ignore[no-any-return]
 

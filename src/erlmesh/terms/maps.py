@@ -1,9 +1,14 @@
 """Maps, and dictionary keys that distinguish terms as Erlang's ``=:=`` does. Each of the two needs the other.
 
-A simple term is its own key, with small changes: a ``str`` becomes ``bytes``, a bool becomes its atom. The key of a
-term that contains terms is a digest of all its parts. Each part is marked with its type and length. So a key is small
-and flat, whatever the size and depth of the term. A term from the wire cannot overflow the stack, and a peer cannot
-construct colliding keys.
+A simple term is its own key, with small changes: a ``str`` becomes ``bytes``, a bool becomes its atom, an integer
+becomes its digits. The key of a term that contains terms is a digest of all its parts. Each part is marked with its
+type and length. So a key is small and flat, whatever the size and depth of the term. A term from the wire cannot
+overflow the stack.
+
+A peer cannot construct colliding keys. Python hashes ``bytes`` and ``str`` with a secret key (SipHash), and every key
+consists of these, of identifiers with a keyed hash, and of atoms, whose hash is an address. The hash of an ``int`` has
+no secret, and neither has that of a tuple of ints. A node in whose environment ``PYTHONHASHSEED`` has a value that a
+peer knows has no such protection.
 """
 
 from __future__ import annotations
@@ -24,11 +29,8 @@ __all__ = ["Map", "exact_key"]
 _TRUE: Final = Atom("true")
 _FALSE: Final = Atom("false")
 _SELF_KEYED: Final = frozenset({Atom, bytes, Pid, Port, Ref, Export, BitString})
-_FLOAT: Final = object()  # these three mark keys that are not terms: no term from the wire can equal such a key
-_BIG: Final = object()
+_FLOAT: Final = object()  # these two mark keys that are not terms: no term from the wire can equal such a key
 _DIGEST: Final = object()
-# Python's hash reduces longer integers modulo 2⁶¹-1, so a peer could send many integers that collide.
-_SMALL_INT_LIMIT: Final = 1 << 60
 
 _pack_float = Struct(">d").pack
 
@@ -38,7 +40,8 @@ def exact_key(term: Term) -> Hashable:
 
     ``1``, ``1.0`` and ``True`` have three different keys. ``0.0`` and ``-0.0`` have two, as in OTP 27. A ``str`` and
     the ``bytes`` of its UTF-8 have the same key. So have ``True`` and ``Atom("true")``, and a ``dict`` and its ``Map``.
-    The key of an atom, a small integer, a binary or a pid is the term itself. The same holds for a tuple of these.
+    The key of an atom, a binary or a pid is the term itself. The same holds for a tuple of these. The key of an integer
+    is a ``str``.
 
     Raises ``TypeError`` for a value that is not a term, also for a list that contains itself. The time is linear in
     the size of the term; a ``Map`` caches its digest.
@@ -47,7 +50,7 @@ def exact_key(term: Term) -> Hashable:
     if kind in _SELF_KEYED:
         return term  # type: ignore[no-any-return]
     if kind is int:
-        return term if -_SMALL_INT_LIMIT < term < _SMALL_INT_LIMIT else (_BIG, b"%x" % term)
+        return hex(term)
     if kind is tuple:
         keys = tuple([_leaf_key(element) for element in term])
         return (_DIGEST, _digest(term)) if None in keys else keys
@@ -61,7 +64,7 @@ def _leaf_key(term: Term) -> Hashable:
     if kind in _SELF_KEYED:
         return term  # type: ignore[no-any-return]
     if kind is int:
-        return term if -_SMALL_INT_LIMIT < term < _SMALL_INT_LIMIT else (_BIG, b"%x" % term)
+        return hex(term)
     if kind is bool:
         return _TRUE if term else _FALSE
     if isinstance(term, str):
@@ -69,7 +72,7 @@ def _leaf_key(term: Term) -> Hashable:
     if isinstance(term, float):
         return (_FLOAT, _pack_float(term))
     if isinstance(term, int):
-        return _leaf_key(int(term))
+        return hex(term)
     if isinstance(term, (bytes, bytearray, memoryview)):
         return bytes(term)
     return None
@@ -152,6 +155,9 @@ class Map(ErlangStr, Mapping[Term, Term]):
 
     def __hash__(self) -> int:
         return hash(_digest(self))
+
+    def __reduce__(self) -> tuple[type[Map], tuple[list[tuple[Term, Term]]]]:
+        return Map, ([*self.items()],)  # without the keys, whose marks belong to this process
 
     def __repr__(self) -> str:
         return f"Map({{{', '.join(f'{key!r}: {value!r}' for key, value in self.items())}}})"
@@ -256,15 +262,10 @@ def _write_atom(atom: Atom) -> bytes:
     return b"a%d:%b" % (len(name), name)
 
 
-def _write_marked(key: tuple[object, bytes]) -> bytes:
-    mark, data = key
-    return b"F%b" % data if mark is _FLOAT else b"I%b;" % data
-
-
 _WRITERS: Final[dict[type, Any]] = {
     Atom: _write_atom,
-    int: lambda number: b"I%x;" % number,
-    tuple: _write_marked,
+    str: lambda digits: b"I%b;" % digits.encode(),  # an int
+    tuple: lambda marked: b"F%b" % marked[1],  # a float
     bytes: lambda data: b"b%d:%b" % (len(data), data),
     BitString: lambda bits: b"B%d,%d:%b" % (len(bits.data), bits.bits, bits.data),
     Pid: lambda pid: b"p%x,%x,%x;%b" % (pid.id, pid.serial, pid.creation, _write_atom(pid.node)),

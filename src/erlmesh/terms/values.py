@@ -43,6 +43,9 @@ class Port(ErlangRepr):
     id: int
     creation: int
 
+    def __hash__(self) -> int:  # keyed, like the hash of a pid
+        return hash(self.node) ^ hash(f"{self.id:x} {self.creation:x}")
+
 
 @record(frozen=True, repr=False)
 class Export(ErlangRepr):

@@ -1,0 +1,130 @@
+"""A peer cannot choose keys that collide: their hashes have a secret of this process."""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+from hypothesis import given
+
+from erlmesh.etf import decode, encode
+from erlmesh.terms import Atom, BitString, Export, Map, Pid, Port, Ref, exact_key
+from terms_strategy import terms
+
+NODE = Atom("a@127.0.0.1")
+MODULUS = 1 << 64
+PRIME_1, PRIME_2 = 11400714785074694791, 14029467366897019727  # of CPython's hash of a tuple (Objects/tupleobject.c)
+UNSTEP = (pow(PRIME_1, -1, MODULUS), pow(PRIME_2, -1, MODULUS))
+
+
+def pairs_of_one_hash(count):
+    """Pairs of integers whose tuples have the same hash in every Python process, whatever precedes them in the tuple.
+
+    The first number changes the highest bits of the sum that is then rotated, and the second number undoes it.
+    """
+    pairs = []
+    for high in range(1 << 31):
+        first = (high << 33) * UNSTEP[1] % MODULUS
+        second = -high * PRIME_1 * UNSTEP[1] % MODULUS
+        if first < 1 << 60 and second < 1 << 60:
+            pairs.append((first, second))
+            if len(pairs) == count:
+                return pairs
+    raise AssertionError("too few pairs")
+
+
+PAIRS = pairs_of_one_hash(500)
+
+
+def largest_class(keys):
+    return Counter(map(hash, keys)).most_common(1)[0][1]
+
+
+def test_python_hashes_these_tuples_alike():
+    assert largest_class(PAIRS) > 200
+    assert largest_class([(NODE, *pair) for pair in PAIRS]) > 200
+
+
+@pytest.mark.parametrize("form", [lambda pair: pair, lambda pair: (NODE, *pair), lambda pair: [pair], Map], ids=str)
+def test_keys_of_such_terms_do_not_collide(form):
+    terms = [Map([pair]) if form is Map else form(pair) for pair in PAIRS]
+
+    assert largest_class(map(exact_key, terms)) <= 2
+
+
+def test_a_map_from_the_wire_has_no_colliding_keys():
+    received = decode(encode(Map((pair, 1) for pair in PAIRS)))
+
+    assert len(received) == len(PAIRS)
+    assert largest_class(received._values) <= 2
+
+
+def test_small_integers_are_scattered():
+    low_bits = {hash(exact_key(number)) & 0xFFF for number in range(0x1000)}
+
+    assert 0x800 < len(low_bits) < 0xE00  # a random function of 4096 values hits 63 % of them, the identity all
+
+
+def test_ports_that_a_tuple_would_hash_alike_do_not_collide():
+    assert largest_class([Port(NODE, *pair) for pair in PAIRS]) <= 2
+
+
+def fields_of(bit):
+    """Each field of a pid and of a reference in turn, with a number of which one bit is set."""
+    number = 1 << bit
+    yield from (Pid(NODE, number, 0, 0), Pid(NODE, 0, number, 0), Pid(NODE, 0, 0, number))
+    yield Ref(NODE, number, (0, 0, 0, 0, 0))
+    for position in range(5):
+        words = [0] * 5
+        words[position] = number
+        yield Ref(NODE, 0, tuple(words))
+
+
+def test_every_bit_of_an_identifier_counts():
+    identifiers = [each for bit in range(32) for each in fields_of(bit)]
+
+    assert len(set(map(hash, identifiers))) == len(identifiers)
+
+
+@pytest.mark.parametrize("shift", range(0, 28, 4))
+def test_identifiers_with_regular_numbers_are_scattered(shift):
+    numbers = [number << shift for number in range(16)]
+    pids = [Pid(NODE, a, b, c) for a in numbers for b in numbers for c in numbers]
+    refs = [Ref(NODE, a, (b, 0, c)) for a in numbers for b in numbers for c in numbers]
+
+    for identifiers in (pids, refs):
+        assert largest_class(hash(each) & 0xFFF for each in identifiers) < 12
+
+
+HASHES = """
+from erlmesh.terms import Atom, Pid, Port, Ref
+node = Atom("a@b")
+print(*(hash(each) ^ hash(node) for each in (Pid(node, 1, 2, 3), Ref(node, 1, (2, 3)), Port(node, 1, 2))))
+"""
+
+
+def hashes_of_a_process(seed):
+    # In the native build, each process has its own secret. So this shows the pure build.
+    environment = {**os.environ, "PYTHONHASHSEED": str(seed), "ERLMESH_PURE": "1"}
+    return subprocess.check_output([sys.executable, "-c", HASHES], env=environment, text=True).split()
+
+
+def test_the_hash_of_an_identifier_depends_on_the_secret_of_the_process():
+    one, same, other = hashes_of_a_process(1), hashes_of_a_process(1), hashes_of_a_process(2)
+
+    assert one == same
+    assert not set(one) & set(other)
+
+
+LEAVES = (str, bytes, Atom, Pid, Port, Ref, Export, BitString)
+
+
+@given(terms)
+def test_no_part_of_a_key_has_a_hash_without_a_secret(term):
+    key = exact_key(term)
+    parts = key if type(key) is tuple else (key,)
+
+    for part in parts:
+        # A float is the pair of a mark and bytes.
+        assert type(part) in LEAVES or type(part) is object or [*map(type, part)] == [object, bytes]
