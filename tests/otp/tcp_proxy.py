@@ -7,20 +7,26 @@ __all__ = ["tcp_proxy"]
 
 
 @contextlib.asynccontextmanager
-async def tcp_proxy(at, to):
-    """Forward from the address and port ``at`` to those of ``to``, in both directions, until the block ends."""
+async def tcp_proxy(at, to, answers=None):
+    """Forward from the address and port ``at`` to those of ``to``, in both directions, until the block ends.
+
+    ``answers`` is an Event: data from ``to`` is read only while it is set.
+    """
     tasks = set()
 
-    async def forward(reader, writer):
+    async def forward(reader, writer, gate):
         try:
             while data := await reader.read(1 << 16):
                 writer.write(data)
+                await writer.drain()
+                if gate is not None:
+                    await gate.wait()
         finally:
             writer.close()
 
     async def accepted(reader, writer):
         there_reader, there_writer = await asyncio.open_connection(*to)
-        for ends in ((reader, there_writer), (there_reader, writer)):
+        for ends in ((reader, there_writer, None), (there_reader, writer, answers)):
             tasks.add(asyncio.create_task(forward(*ends)))
 
     server = await asyncio.start_server(accepted, *at)

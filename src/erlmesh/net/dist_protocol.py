@@ -17,6 +17,7 @@ from erlmesh.errors import ConnectError, ErlmeshError
 from erlmesh.net.addresses import address_group
 from erlmesh.net.dist_socket import DistSocket, socket_fd
 from erlmesh.net.native_socket import NativeSharedSocket
+from erlmesh.net.read_suspender import ReadSuspender
 from erlmesh.proto.channel import Channel, ConnectionLost, Event
 from erlmesh.proto.control import Signal
 from erlmesh.proto.frame_writer import TICK
@@ -135,6 +136,8 @@ class DistProtocol(asyncio.Protocol):
         """Resolved when ``busy`` becomes false. All waiting senders share it."""
         self._in_read = False
         """``run_read`` runs."""
+        self._suspender: ReadSuspender | None = None
+        """Made when a read finds the connection full for the first time."""
         self._closed = False
         """No more events are delivered."""
 
@@ -182,6 +185,8 @@ class DistProtocol(asyncio.Protocol):
         finally:
             self._in_read = False
             self._flush()
+            if self._is_paused:
+                self._after_read_while_full()
 
     def events_received(self, events: list[Event]) -> None:
         """Handle the events of received data."""
@@ -221,6 +226,8 @@ class DistProtocol(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._is_paused = self.busy = False
+        if self._suspender is not None:
+            self._suspender.drained()
         if self._writable_waiter is not None and not self._writable_waiter.done():
             self._writable_waiter.set_result(None)
         self._writable_waiter = None
@@ -395,6 +402,22 @@ class DistProtocol(asyncio.Protocol):
             return channel.wire.queued + self._transport.get_write_buffer_size()
         return channel.wire.queued
 
+    def _after_read_while_full(self) -> None:
+        """Suspend reading, perhaps: the peer has sent something and does not read what waits for it."""
+        endpoint = self._socket or self._transport
+        if self.channel is None or endpoint is None or endpoint.is_closing():
+            return
+        if self._suspender is None:
+            self._suspender = ReadSuspender(endpoint, self._counts, self.channel.net_ticktime)
+        self._suspender.after_read()
+
+    def _counts(self) -> tuple[int, int, int]:
+        """Return the bytes that wait for the peer, that were read from it, and that its socket has taken."""
+        if self.channel is None:
+            return 0, 0, 0
+        statistics, waiting = self.channel.statistics(), self._queued(self.channel)
+        return waiting, statistics.bytes_in, statistics.bytes_out + self.channel.wire.queued - waiting
+
     def _queue_is_full(self) -> None:
         """End the connection, because otherwise the queue would grow without limit, or the stream would have a gap.
 
@@ -467,6 +490,8 @@ class DistProtocol(asyncio.Protocol):
             self._timer.cancel()
             self._timer = None
         self._open_channel = None
+        if self._suspender is not None:
+            self._suspender.close()
         endpoint = self._socket or self._transport
         if self._is_dropping and endpoint is not None:
             endpoint.abort()

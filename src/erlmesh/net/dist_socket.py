@@ -115,6 +115,8 @@ class DistSocket:
         """A duplicate of the descriptor, because asyncio refuses to watch a descriptor that a transport uses."""
         self._owns_duplicate = True
         """False if the duplicate belongs to ``shared``, which closes it."""
+        self._is_suspended = False
+        """``pause_reading`` was called."""
         self._retry_timer: asyncio.TimerHandle | None = None
         """Used in place of waiting if the process has no free descriptor."""
 
@@ -249,6 +251,27 @@ class DistSocket:
         self._reading = True
         self.shared.start_reading()
 
+    def pause_reading(self) -> None:
+        """Read nothing until :meth:`resume_reading`. The watchdog thread may still fill its buffer."""
+        self._is_suspended = True
+        if not self._reading:
+            self._transport.pause_reading()
+            return
+        assert self._duplicate is not None
+        self._loop.remove_reader(self._duplicate)
+        if self._pauses is not None:
+            self._pauses.stop()
+
+    def resume_reading(self) -> None:
+        """Read again, after :meth:`pause_reading`."""
+        self._is_suspended = False
+        if self._reading:
+            assert self._duplicate is not None
+            self._loop.add_reader(self._duplicate, self._owner.run_read, self._on_readable)
+            self._attend()
+        elif not self.is_closing():
+            self._transport.resume_reading()
+
     def _on_readable(self) -> None:
         self._receive(self._fd)
 
@@ -305,7 +328,7 @@ class DistSocket:
     def _take_buffered(self) -> None:
         """Pass on a part of what a thread has read. The rest follows in the next iterations of the event loop."""
         self._taking_scheduled = False
-        if not self._reading:
+        if not self._reading or self._is_suspended:
             return
         if self.shared.buffered:
             # Scheduled first: the data may end the connection, and the call above finds that out.

@@ -135,6 +135,9 @@ class SimulatedTransport(asyncio.Transport):
         self._closing = False
         self._high_water = 1 << 16
         self._writing_paused = False
+        self._reading_paused = False
+        self._unread: deque[tuple[Callable[..., None], Any]] = deque()
+        """What has arrived since ``pause_reading``: data, and the end of the stream."""
 
     def pipe_to(self, other: SimulatedTransport) -> None:
         """Deliver to ``other`` what is written here."""
@@ -169,7 +172,7 @@ class SimulatedTransport(asyncio.Transport):
                 self._outgoing.put(None)
             elif self._outgoing is not None:
                 self._outgoing.clear()
-            self._call_soon(self._connection_lost, error)
+            self._call_soon(self._end_of_stream if error is None else self._connection_lost, error)
 
     def buffer_drained(self, unread: int) -> None:
         if self._writing_paused and unread <= self._high_water // 4:
@@ -229,12 +232,39 @@ class SimulatedTransport(asyncio.Transport):
     def get_write_buffer_size(self) -> int:
         return 0 if self._outgoing is None else max(0, self._outgoing.unread - SOCKET_BUFFERS)
 
+    def pause_reading(self) -> None:
+        self._reading_paused = True
+
+    def resume_reading(self) -> None:
+        self._reading_paused = False
+        self._call_soon(self._pass_on_unread)
+
+    def is_reading(self) -> bool:
+        return not self._reading_paused
+
     # Calls of the protocol, in its context
+
+    def _pass_on_unread(self) -> None:
+        while self._unread and not self._reading_paused:
+            callback, argument = self._unread.popleft()
+            callback(argument)
 
     def _call_soon(self, callback: Callable[..., None], *arguments: Any) -> None:
         asyncio.get_running_loop().call_soon(callback, *arguments, context=self._context)
 
     def _data_received(self, data: bytes) -> None:
+        if (self._reading_paused or self._unread) and not self._closing:
+            self._unread.append((self._read, data))
+        else:
+            self._read(data)
+
+    def _end_of_stream(self, error: None) -> None:
+        if (self._reading_paused or self._unread) and not self._closing:
+            self._unread.append((self._connection_lost, error))
+        else:
+            self._connection_lost(error)
+
+    def _read(self, data: bytes) -> None:
         if self._incoming is not None:
             self._incoming.consume(len(data))
         if self._protocol is not None and not self._closing:
