@@ -62,6 +62,8 @@ def read_lines(loop: asyncio.AbstractEventLoop, lines: asyncio.Queue[str]) -> No
 async def main(options: dict[str, Any]) -> None:
     loop, lines, done = asyncio.get_running_loop(), asyncio.Queue[str](), asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, done.set)
+    if "tls" in options:
+        options["tls"] = erlmesh.TlsConfig(**options["tls"])
     async with erlmesh.Node(**options) as node:
         names: dict[str, Any] = {"node": node, "asyncio": asyncio, "erlmesh": erlmesh}
         names |= {name: getattr(erlmesh, name) for name in erlmesh.__all__}

@@ -57,6 +57,9 @@ class LocalEnd(asyncio.Protocol):
         read()
 
     def data_received(self, data):
+        self.stream_received(data)
+
+    def stream_received(self, data):
         self.received.append(data)
 
     def data_written(self, size):
@@ -494,7 +497,7 @@ def test_an_error_in_the_protocol_ends_the_connection(factory):
         errors = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context["exception"]))
         error = RuntimeError("a fault in the node")
-        pair.local_end.data_received = lambda _: (_ for _ in ()).throw(error)
+        pair.local_end.stream_received = lambda _: (_ for _ in ()).throw(error)
         pair.remote_socket.sendall(b"data")
 
         await pair.local_end.lost
@@ -738,7 +741,7 @@ def test_an_error_while_the_loop_takes_what_a_thread_has_read_ends_the_connectio
         asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context["exception"]))
         error = RuntimeError("a fault in the node")
         send_and_serve(pair, BIG)
-        pair.local_end.data_received = lambda _: (_ for _ in ()).throw(error)
+        pair.local_end.stream_received = lambda _: (_ for _ in ()).throw(error)
 
         await pair.local_end.lost
 

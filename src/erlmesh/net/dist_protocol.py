@@ -15,9 +15,10 @@ from typing import Any, Final, Protocol
 
 from erlmesh.errors import ConnectError, ErlmeshError
 from erlmesh.net.addresses import address_group
-from erlmesh.net.dist_socket import DistSocket, socket_fd
+from erlmesh.net.dist_socket import DistSocket, SharedSocketFactory, socket_fd
 from erlmesh.net.native_socket import NativeSharedSocket
 from erlmesh.net.read_suspender import ReadSuspender
+from erlmesh.net.shared_socket import PureSharedSocket
 from erlmesh.proto.channel import Channel, ConnectionLost, Event
 from erlmesh.proto.control import Signal
 from erlmesh.proto.frame_writer import TICK
@@ -114,7 +115,7 @@ class DistProtocol(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         """None while disconnected."""
         self._socket: DistSocket | None = None
-        """Reads and writes a plain socket. None while disconnected, and for other transports (memory, TLS)."""
+        """Reads and writes the socket. None while disconnected, and for transports in memory."""
         self._open_channel: Channel | None = None
         """The same as ``channel`` while signals may be sent, else None."""
         self._write_at = WRITE_THRESHOLD
@@ -152,7 +153,14 @@ class DistProtocol(asyncio.Protocol):
         if fd is None:
             transport.set_write_buffer_limits(high=HIGH_WATER)
         else:
-            self._socket = DistSocket(transport, fd, self, high_water=HIGH_WATER, receive_budget=self._receive_budget)
+            self._socket = DistSocket(
+                transport,
+                fd,
+                self,
+                high_water=HIGH_WATER,
+                receive_budget=self._receive_budget,
+                make_shared=self._make_shared,
+            )
         address = transport.get_extra_info("peername")
         self.peer_address = f"{address[0]} port {address[1]}" if isinstance(address, tuple) else str(address)
         self.address_group = address_group(address)
@@ -160,7 +168,14 @@ class DistProtocol(asyncio.Protocol):
         self._arm_timer(0.0)
         self._flush()
 
+    _make_shared: SharedSocketFactory = PureSharedSocket
+    """Makes what the watchdog thread uses. TLS has another one."""
+
     def data_received(self, data: bytes) -> None:
+        self.stream_received(data)
+
+    def stream_received(self, data: bytes) -> None:
+        """Handle bytes of the stream of packets and frames."""
         if self._closed:
             return
         if self.channel is not None:

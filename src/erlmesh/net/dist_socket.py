@@ -15,7 +15,7 @@ import socket
 import termios
 from collections.abc import Callable
 from functools import partial
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from erlmesh.net.native_socket import native_socket
 from erlmesh.net.read_pauses import ReadPauses
@@ -24,7 +24,7 @@ from erlmesh.proto.channel import Event
 from erlmesh.proto.receive_buffer import ReceiveBudget, make_receive_budget
 from erlmesh.proto.wire import READ_AHEAD
 
-__all__ = ["DistSocket", "SocketOwner", "socket_fd"]
+__all__ = ["DistSocket", "SharedSocketFactory", "SocketOwner", "socket_fd"]
 
 RETRY_WITHOUT_FD: Final = 0.05
 """Seconds between attempts to write if the process has no free file descriptor to wait with."""
@@ -33,7 +33,8 @@ RETRY_WITHOUT_FD: Final = 0.05
 class SocketOwner(Protocol):
     """The asyncio protocol of the connection. All calls come from the event loop."""
 
-    def data_received(self, data: bytes) -> None: ...
+    def stream_received(self, data: bytes) -> None:
+        """These bytes of the stream of packets and frames were read."""
 
     def run_read(self, read: Callable[[], object]) -> None:
         """Call ``read``, which calls one of the next two. Then write what was sent meanwhile."""
@@ -63,6 +64,10 @@ def socket_fd(transport: asyncio.BaseTransport) -> int | None:
     return number if number >= 0 else None  # -1: the socket is closed already
 
 
+SharedSocketFactory: TypeAlias = Callable[[int, Callable[[], None], ReceiveBudget], PureSharedSocket]
+"""Makes the part for the watchdog thread; the arguments are those of :class:`PureSharedSocket`."""
+
+
 class DistSocket:
     """The socket of ``transport``.
 
@@ -84,13 +89,14 @@ class DistSocket:
         *,
         high_water: int,
         receive_budget: ReceiveBudget | None = None,
+        make_shared: SharedSocketFactory = PureSharedSocket,
     ) -> None:
         self._transport = transport
         self._fd = fd
         self._owner = owner
         self._high_water = high_water
         self._loop = asyncio.get_running_loop()
-        self._pure = PureSharedSocket(fd, self._attend, receive_budget or make_receive_budget())
+        self._pure = make_shared(fd, self._attend, receive_budget or make_receive_budget())
         self.shared: SharedSocket = self._pure
         """What the watchdog thread may use. It is another object after :meth:`use_queue` with a native queue."""
         self._read: Callable[[int], tuple[int, list[Event]]] | None = None
@@ -229,11 +235,12 @@ class DistSocket:
     # Reading
 
     def start_reading(self, read: Callable[[int], tuple[int, list[Event]]] | None = None) -> None:
-        """Read the socket in place of the transport, and pass the data to ``owner.data_received``.
+        """Read the socket in place of the transport, and pass the data to ``owner.stream_received``.
 
         If ``read`` is given, it is called with the descriptor when data has arrived. It reads once, as ``os.read``
         does, and returns the number of bytes and the events for ``owner.events_received``. It is called with READ_AHEAD
-        to take data that the watchdog thread has read. It must be given if the queue is a native wire.
+        to take data that the watchdog thread has read. It must be given if the queue is a native wire. With TLS it is
+        not used, because only this object can decrypt.
 
         Do not call this in ``connection_made``, because uvloop starts to read after it. Without a free descriptor the
         transport continues to read.
@@ -241,7 +248,7 @@ class DistSocket:
         if self._closing or self._detached or self._transport.is_closing() or not self._open_duplicate():
             return
         self._transport.pause_reading()
-        self._read = read
+        self._read = read = read if self._pure.is_plain else None
         assert self._duplicate is not None
         self._loop.add_reader(self._duplicate, self._owner.run_read, self._on_readable)
         if read is not None and ReadPauses.available:
@@ -307,7 +314,7 @@ class DistSocket:
     def _pass_on(self, data: bytes, events: list[Event] | None) -> None:
         try:
             if events is None:
-                self._owner.data_received(data)
+                self._owner.stream_received(data)
             else:
                 self._owner.events_received(events)
         except BaseException:  # signals may be lost, so the connection must end; a transport does the same
@@ -413,6 +420,7 @@ class DistSocket:
 
     def _close_transport(self) -> None:
         if not self._transport.is_closing():
+            self._pure.end_stream()
             # So that the peer sees the end even if a forked child has the socket open.
             shut_down(self._fd, socket.SHUT_WR)
         self._transport.close()

@@ -25,10 +25,10 @@ native_links: Final[weakref.WeakValueDictionary[int, NativeSharedSocket]] = weak
 def native_socket(queue: SocketQueue, pure: PureSharedSocket) -> NativeSharedSocket | None:
     """Return the socket that replaces ``pure`` if ``queue`` is a native wire. It takes over the data of ``pure``.
 
-    The result is None, too, if the process has no free descriptor. Then the watchdog thread does not serve this
-    connection.
+    The result is None for TLS, because a link writes the bytes of the wire. It is None, too, if the process has no free
+    descriptor. Then the watchdog thread does not serve this connection.
     """
-    if native.module is None or not isinstance(queue, native.module.Wire):
+    if native.module is None or not isinstance(queue, native.module.Wire) or not pure.is_plain:
         return None
     try:
         duplicate = os.dup(pure.fd)

@@ -134,6 +134,9 @@ class SharedSocket(Protocol):
 class PureSharedSocket:
     """Implements :class:`SharedSocket` for the thread in Python, and for a connection before it has a queue."""
 
+    is_plain = True
+    """The bytes of the queue and of the socket are the same. So a native wire may read and write the socket."""
+
     def __init__(self, fd: int, attend: Callable[[], None], budget: ReceiveBudget) -> None:
         self.error: OSError | None = None
         self.must_abort = False
@@ -232,6 +235,9 @@ class PureSharedSocket:
         with self._lock:
             self._closed = self._closing = True
             self._drop_waiting()
+
+    def end_stream(self) -> None:
+        """Tell the peer that nothing follows, if that takes more than the end of the TCP stream. Nothing waits."""
 
     def read(self, fd: int) -> bytes:
         """Read once from the descriptor. Raises OSError, which is BlockingIOError if no data has arrived.
@@ -332,7 +338,7 @@ class PureSharedSocket:
                     break
         return total
 
-    def _send(self, buffers: list[Buffer] | tuple[bytes]) -> int:
+    def _send(self, buffers: list[Buffer] | tuple[Buffer]) -> int:
         """Write to the socket without blocking. Return the number of bytes written; 0 if it is full or broken."""
         try:
             sent = os.writev(self.fd, buffers)

@@ -14,9 +14,12 @@ __all__ = ["attach_watchdog", "watchdog_for_loop"]
 _Watchdog = WatchdogThread if native.module is None else NativeWatchdog
 
 
-def attach_watchdog(node: WatchedNode) -> Watchdog:
-    """Watch the running loop for ``node`` from now on. Return the watchdog, which is shared by all nodes."""
-    return _Watchdog.attach(node)
+def attach_watchdog(node: WatchedNode, *, thread_in_python: bool = False) -> Watchdog:
+    """Watch the running loop for ``node`` from now on. Return the watchdog, which is shared by all nodes.
+
+    A node with TLS needs a thread in Python, because OpenSSL encrypts its ticks.
+    """
+    return WatchdogThread.attach(node) if thread_in_python else _Watchdog.attach(node)
 
 
 def watchdog_for_loop(loop: asyncio.AbstractEventLoop) -> Watchdog | None:

@@ -15,7 +15,7 @@ from erlmesh.core.fair_share import DIAL_LIMIT, HANDSHAKE_LIMIT, HANDSHAKES_PER_
 from erlmesh.core.guess_limiter import GUESS_DELAY
 from erlmesh.net.dist_protocol import HIGH_WATER, SEND_QUEUE_LIMIT
 from erlmesh.net.epmd import CLIENT_LIMIT, CLIENTS_PER_ADDRESS
-from erlmesh.net.network import Network
+from erlmesh.net.network import Network, TcpNetwork
 from erlmesh.net.resolvers import PortMapper, Resolver, listen_ports, validate_port
 from erlmesh.proto.handshake import is_node_name
 from erlmesh.proto.receive_buffer import RECEIVE_LIMIT, RECEIVE_TOTAL_LIMIT
@@ -428,6 +428,8 @@ class NodeConfig:
         object.__setattr__(self, "join", tuple(Atom(peer).name for peer in self.join))
         AllowList(self.allow)
         listen_ports(self.ports, self.epmd)
+        if self.tls is not None and not isinstance(self.network, TcpNetwork | None):
+            raise ValueError("tls needs a real network: a simulated one has no sockets")
         if self.advertise_port is not None:
             validate_port(self.advertise_port, "advertise_port")
         if self.expose_threads is not None:

@@ -10,7 +10,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from erlmesh.core.allow_list import AllowList
 from erlmesh.core.connection_table import ConnectionTable, Dial
@@ -28,6 +28,7 @@ from erlmesh.proto.control import Signal
 from erlmesh.proto.flags import Flags
 from erlmesh.proto.handshake import (
     HandshakeCompleted,
+    HandshakeSteps,
     InitiatorClosed,
     LocalNode,
     SimultaneousConnect,
@@ -48,6 +49,9 @@ from erlmesh.runtime.pending_signals import PendingSignals, PendingTable
 from erlmesh.runtime.router import Router
 from erlmesh.terms import Atom
 from erlmesh.terms.foreign_text import ForeignText, printable_sentence
+
+if TYPE_CHECKING:
+    from erlmesh.net.tls_protocol import TlsConnections
 
 __all__ = ["Connection", "Connections"]
 
@@ -84,6 +88,8 @@ class Connection:
     """The incarnation of the peer; 0 before the handshake is complete."""
     started_at: float = 0.0
     connected_at: float = 0.0
+    refusal: ErlmeshError | None = None
+    """Why this node refuses an incoming connection, if that needs more words than the status."""
 
 
 class Connections:
@@ -109,6 +115,7 @@ class Connections:
         handshakes_per_address: int = HANDSHAKES_PER_ADDRESS,
         guess_delay: float = GUESS_DELAY,
         dial_limit: int = DIAL_LIMIT,
+        tls: TlsConnections | None = None,
         on_up: Callable[[str, bool], None],
         on_down: Callable[[Connection, str, DisconnectCause], None],
     ) -> None:
@@ -119,6 +126,8 @@ class Connections:
         self._receive_budget = receive_budget
         self._allow_list = allow_list or AllowList()
         self._connector = Connector(local_node.name, network, resolver, self._allow_list)
+        self._tls = tls
+        """None if all connections are plain."""
         self._on_up = on_up
         self._on_down = on_down
         self._peers: ConnectionTable[Connection] = ConnectionTable(local_node.name)
@@ -295,7 +304,7 @@ class Connections:
             lambda creation: self._reconnect_policy.peer_found(name, creation, loop.time()),
         )
         # One time limit for all: finding the node, the TCP connection and the handshake (net_kernel's setup timer).
-        return self._make_protocol(connection, HandshakeDriver(steps, now=connection.started_at))
+        return self._make_protocol(connection, self._make_driver(steps, connection.started_at))
 
     def _expected_incoming_timed_out(self, connection: Connection) -> None:
         name = connection.name
@@ -317,7 +326,7 @@ class Connections:
             lambda name, flags: self._decide_status(connection, name, flags),
             lambda name: self._wait_before_check(connection, name),
         )
-        protocol = self._make_protocol(connection, HandshakeDriver(steps, now=asyncio.get_running_loop().time()))
+        protocol = self._make_protocol(connection, self._make_driver(steps, asyncio.get_running_loop().time()))
         if self._closed:
             self._remove(protocol)
             protocol.close()
@@ -339,6 +348,12 @@ class Connections:
     def _decide_status(self, connection: Connection, name: str, _flags: Flags) -> Status:
         if self._closed or not self._allow_list.allows(name):
             return Status.NOT_ALLOWED
+        if self._tls is not None:
+            connection.refusal = self._tls.refusal(
+                connection.protocol, name, is_restricted=bool(self._allow_list.entries)
+            )
+            if connection.refusal is not None:
+                return Status.NOT_ALLOWED
         status = self._peers.incoming(name, connection)
         if status in (Status.OK, Status.OK_SIMULTANEOUS, Status.ALIVE):
             connection.name = name  # only now: a refused connection must not change the state of that peer
@@ -413,6 +428,7 @@ class Connections:
         if connection.dialled:
             self._attempt_failed(connection, error)
             return
+        error = connection.refusal or error
         if isinstance(error, WrongCookie):
             self._guesses.failed(protocol.address_group, error.name, asyncio.get_running_loop().time())
         level = _LOG_LEVELS.get(type(error), logging.WARNING)
@@ -489,8 +505,15 @@ class Connections:
 
     # Bookkeeping
 
+    def _make_driver(self, steps: HandshakeSteps, now: float) -> HandshakeDriver:
+        return HandshakeDriver(steps, now=now, tls=self._tls is not None)
+
     def _make_protocol(self, connection: Connection, handshake: HandshakeDriver) -> DistProtocol:
-        protocol = connection.protocol = DistProtocol(
+        make_protocol: Callable[..., DistProtocol] = DistProtocol
+        if self._tls is not None:
+            # An incoming connection has no name yet.
+            make_protocol = partial(self._tls.make_protocol, host=connection.name.partition("@")[2])
+        protocol = connection.protocol = make_protocol(
             handshake, self, send_queue_limit=self._send_queue_limit, receive_budget=self._receive_budget
         )
         self._by_protocol[protocol] = connection

@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 from random import Random
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from erlmesh.core.allow_list import AllowList
 from erlmesh.core.cookies import Cookies
@@ -39,6 +39,9 @@ from erlmesh.runtime.router import Router, refuse_spawn_request
 from erlmesh.runtime.spawn_server import FallbackBody, SpawnServer
 from erlmesh.runtime.spawner import Spawner
 from erlmesh.terms import Atom, Pid, Term
+
+if TYPE_CHECKING:
+    from erlmesh.net.tls_protocol import TlsConnections
 
 __all__ = ["DISCONNECTING", "InstanceConfig", "NodeInstance", "ProcessClass"]
 
@@ -65,6 +68,7 @@ class InstanceConfig:
     guess_delay: float
     dial_limit: int
     network: Network
+    tls: TlsConnections | None
     resolver: Resolver
     reconnect: bool
     rng: Random
@@ -125,6 +129,7 @@ class NodeInstance:
             handshakes_per_address=config.handshakes_per_address,
             guess_delay=config.guess_delay,
             dial_limit=config.dial_limit,
+            tls=config.tls,
             on_up=self._node_up,
             on_down=self._node_down,
         )
@@ -138,7 +143,7 @@ class NodeInstance:
         self.loop_monitor = LoopMonitor(self.node_process, config.net_ticktime, self.router.peers)
         # On a network in memory no thread can write to a connection, and virtual time does not pass while code blocks.
         if isinstance(config.network, TcpNetwork):
-            self.loop_monitor.start()
+            self.loop_monitor.start(thread_in_python=config.tls is not None)
         self._start_erlmesh_process()
 
     def _start_node_process(self) -> LocalProcess:

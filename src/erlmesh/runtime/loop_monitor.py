@@ -50,9 +50,9 @@ class LoopMonitor:
 
     # The loop of this node
 
-    def start(self) -> None:
+    def start(self, *, thread_in_python: bool = False) -> None:
         """Start to watch the running event loop. Peers get a report whenever it is blocked."""
-        self._watchdog = attach_watchdog(self)
+        self._watchdog = attach_watchdog(self, thread_in_python=thread_in_python)
 
     def stop(self) -> None:
         """Stop to watch. May be called more than once."""

@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import copy_context
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from erlmesh.core.allow_list import AllowList
 from erlmesh.core.cookies import Cookies
@@ -32,6 +32,9 @@ from erlmesh.runtime.thread_pool import ThreadPool
 from erlmesh.runtime.wakeups import Wait
 from erlmesh.terms import Atom, Pid, Ref, Term
 from erlmesh.terms.node_numbers import claim_local, release_local
+
+if TYPE_CHECKING:
+    from erlmesh.net.tls_protocol import TlsConnections
 
 __all__ = ["Runtime"]
 
@@ -79,12 +82,12 @@ class Runtime:
             guess_delay=config.guess_delay,
             dial_limit=config.dial_limit,
             network=network,
+            tls=_tls_connections(config),
             resolver=config.resolver or epmd,
             reconnect=config.reconnect,
             rng=self.random,
             challenge=partial((random.SystemRandom() if seed is None else random.Random(seed)).getrandbits, 32),
         )
-        self._tls = config.tls
         self.name = config.name
         self.atom = Atom(config.name)
         self.hidden = config.hidden
@@ -113,8 +116,8 @@ class Runtime:
         """Listen and register with EPMD, then start all parts and the services. Raises NodeStartError."""
         if self._instance_or_none is not None or self._stopped:
             raise NodeStartError("a node starts once; make a new one")
-        if self._tls is not None:
-            raise NodeStartError("TLS connections are not complete in this version")
+        if self._config.tls is not None:
+            self._config.tls.load()
         creation = await self._listener.start()
         claim_local(self.atom)
         instance = self._instance_or_none = NodeInstance(
@@ -434,6 +437,14 @@ class Runtime:
     def serve_spawn_request(self, module: str, function: str, arity: int, body: RequestedBody) -> None:
         """Run ``body(me, *arguments)`` in a process for each SPAWN_REQUEST of ``module:function/arity``."""
         self._instance.spawn_server.bodies[module, function, arity] = body
+
+
+def _tls_connections(config: NodeConfig) -> TlsConnections | None:
+    if config.tls is None:
+        return None
+    from erlmesh.net.tls_protocol import TlsConnections  # noqa: PLC0415 - only nodes with TLS load it
+
+    return TlsConnections(config.tls)
 
 
 def _function_pool(config: NodeConfig, network: Network) -> ThreadPool | None:
