@@ -25,9 +25,10 @@ from erlmesh.proto.frame_writer import TICK
 from erlmesh.proto.handshake import HandshakeCompleted
 from erlmesh.proto.handshake_driver import HandshakeDriver, HandshakeFailed
 from erlmesh.proto.receive_buffer import ReceiveBudget
+from erlmesh.proto.unfinished import COUNTED_FROM, UnfinishedBudget
 from erlmesh.terms import Pid, Term
 
-__all__ = ["SEND_QUEUE_FULL", "SEND_QUEUE_LIMIT", "ConnectionDelegate", "DistProtocol"]
+__all__ = ["SEND_QUEUE_FULL", "SEND_QUEUE_LIMIT", "UNFINISHED_FULL", "ConnectionDelegate", "DistProtocol"]
 
 HIGH_WATER: Final = 1 << 20
 """Bytes queued to a peer above which senders are suspended. It is OTP's default of ``dist_buf_busy_limit`` (+zdbbl)."""
@@ -43,6 +44,8 @@ SEND_QUEUE_LIMIT: Final = 64 << 20
 """Default of the bytes queued to a peer at which the connection ends."""
 SEND_QUEUE_FULL: Final = "send_queue_full"
 """The reason of a connection that ended at that limit. OTP has no such limit, and no such reason."""
+UNFINISHED_FULL: Final = "unfinished_receive_full"
+"""The reason of a connection that ended because too many messages had arrived in part."""
 
 
 class ConnectionDelegate(Protocol):
@@ -84,6 +87,7 @@ class DistProtocol(asyncio.Protocol):
         *,
         send_queue_limit: int = SEND_QUEUE_LIMIT,
         receive_budget: ReceiveBudget | None = None,
+        unfinished_budget: UnfinishedBudget | None = None,
     ) -> None:
         self.handshake: HandshakeDriver | None = handshake
         """None when the handshake has succeeded."""
@@ -111,6 +115,9 @@ class DistProtocol(asyncio.Protocol):
         self._send_queue_limit = send_queue_limit
         self._receive_budget = receive_budget
         """What may be buffered while the event loop is blocked. None is the default."""
+        self._unfinished_budget = UnfinishedBudget() if unfinished_budget is None else unfinished_budget
+        self._unfinished = 0
+        """Bytes of messages that have arrived in part, as far as they count."""
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         """None while disconnected."""
@@ -202,6 +209,11 @@ class DistProtocol(asyncio.Protocol):
             self._flush()
             if self._is_paused:
                 self._after_read_while_full()
+            # The other attribute: it is None if the connection has ended meanwhile.
+            if self._open_channel is not None:
+                unfinished = self._open_channel.wire.buffered
+                if unfinished > COUNTED_FROM or self._unfinished:
+                    self._count_unfinished(unfinished)
 
     def events_received(self, events: list[Event]) -> None:
         """Handle the events of received data."""
@@ -417,6 +429,20 @@ class DistProtocol(asyncio.Protocol):
             return channel.wire.queued + self._transport.get_write_buffer_size()
         return channel.wire.queued
 
+    def _count_unfinished(self, size: int) -> None:
+        self._unfinished = size if size > COUNTED_FROM else 0
+        self._unfinished_budget.update(self, self._unfinished)
+
+    def give_up_unfinished(self, limit: int) -> None:
+        """End the connection, because unfinished messages of all nodes have more than ``limit`` bytes."""
+        detail = (
+            f"its messages that have arrived in part have {self._unfinished >> 20} MiB, and those of all nodes more "
+            f"than {limit >> 20} MiB"
+        )
+        self._end_soon(UNFINISHED_FULL, detail)
+        if self._socket is not None:
+            self._socket.pause_reading()
+
     def _after_read_while_full(self) -> None:
         """Suspend reading, perhaps: the peer has sent something and does not read what waits for it."""
         endpoint = self._socket or self._transport
@@ -438,15 +464,17 @@ class DistProtocol(asyncio.Protocol):
 
         The process that sends is still running its own code, so the delegate is told later.
         """
+        self._end_soon(SEND_QUEUE_FULL, f"{self._send_queue_limit >> 20} MiB waited for it, and it did not read them")
+
+    def _end_soon(self, reason: str, detail: str) -> None:
+        """End the connection in the next iteration of the event loop. What is queued is dropped."""
         self._open_channel = None
         self._is_dropping = True
-        self._loop.call_soon(self._report_full_queue)
+        self._loop.call_soon(self._end_now, reason, detail)
 
-    def _report_full_queue(self) -> None:
+    def _end_now(self, reason: str, detail: str) -> None:
         if not self._closed:
-            self._connection_ended(
-                SEND_QUEUE_FULL, f"{self._send_queue_limit >> 20} MiB waited for it, and it did not read them"
-            )
+            self._connection_ended(reason, detail)
 
     def _record_thread(self, channel: Channel, connected_socket: DistSocket) -> None:
         """Tell the channel what the watchdog thread wrote since the last call, and when it read last."""
@@ -507,6 +535,8 @@ class DistProtocol(asyncio.Protocol):
         self._open_channel = None
         if self._suspender is not None:
             self._suspender.close()
+        if self._unfinished:
+            self._unfinished_budget.remove(self)
         endpoint = self._socket or self._transport
         if self._is_dropping and endpoint is not None:
             endpoint.abort()

@@ -19,6 +19,7 @@ from erlmesh.net.network import Network, TcpNetwork
 from erlmesh.net.resolvers import PortMapper, Resolver, listen_ports, validate_port
 from erlmesh.proto.handshake import is_node_name
 from erlmesh.proto.receive_buffer import RECEIVE_LIMIT, RECEIVE_TOTAL_LIMIT
+from erlmesh.proto.unfinished import UNFINISHED_LIMIT
 from erlmesh.records import field, fields, record
 from erlmesh.runtime.option_parsers import (
     parse_byte_count,
@@ -300,6 +301,19 @@ class NodeConfig:
         ),
     )
     """The same for all nodes together."""
+    unfinished_receive_limit: int = field(
+        default=UNFINISHED_LIMIT,
+        metadata=options(
+            CommandOption(
+                "--unfinished-receive-limit",
+                "bytes of messages of all nodes that have arrived in part, 536870912",
+                "BYTES",
+            ),
+            parse=parse_bytes,
+        ),
+    )
+    """Bytes of long messages of all nodes that have arrived in part. Above it, the connection ends whose messages have
+    made no progress for the longest time, with a warning and the ``nodedown`` reason ``unfinished_receive_full``."""
     reconnect: bool = field(
         default=True,
         metadata=options(
@@ -419,6 +433,7 @@ class NodeConfig:
             raise ValueError(f"send_queue_limit is a number of bytes, at least 1 MiB, not {self.send_queue_limit!r}")
         _validate_count(self.blocked_receive_limit, "blocked_receive_limit")
         _validate_count(self.blocked_receive_total_limit, "blocked_receive_total_limit")
+        _validate_count(self.unfinished_receive_limit, "unfinished_receive_limit", least=1 << 20)
         Cookies(self.cookie, self.cookies or {})
         if isinstance(self.join, str):
             raise ValueError(f"`join` is a list of node names, not one name: [{self.join!r}]")  # noqa: TRY004 - one kind of error for all

@@ -20,7 +20,7 @@ from erlmesh.core.node_names import NodeNames
 from erlmesh.core.reconnect_policy import DisconnectCause, ReconnectPolicy
 from erlmesh.errors import ConnectError, ErlmeshError, HandshakeTimeout
 from erlmesh.net.acceptor import share_of_descriptors
-from erlmesh.net.dist_protocol import SEND_QUEUE_FULL, DistProtocol
+from erlmesh.net.dist_protocol import SEND_QUEUE_FULL, UNFINISHED_FULL, DistProtocol
 from erlmesh.net.network import Network
 from erlmesh.net.resolvers import Resolver
 from erlmesh.proto.channel import Channel
@@ -41,6 +41,7 @@ from erlmesh.proto.handshake import (
 )
 from erlmesh.proto.handshake_driver import SETUP_TIMEOUT, HandshakeDriver
 from erlmesh.proto.receive_buffer import ReceiveBudget
+from erlmesh.proto.unfinished import UNFINISHED_LIMIT, UnfinishedBudget
 from erlmesh.records import record
 from erlmesh.runtime.connector import Connector
 from erlmesh.runtime.last_errors import LastErrors
@@ -109,6 +110,7 @@ class Connections:
         net_ticktime: float,
         send_queue_limit: int,
         receive_budget: ReceiveBudget,
+        unfinished_receive_limit: int = UNFINISHED_LIMIT,
         reconnect_policy: ReconnectPolicy,
         allow_list: AllowList | None = None,
         handshake_limit: int = HANDSHAKE_LIMIT,
@@ -124,6 +126,7 @@ class Connections:
         self._net_ticktime = net_ticktime
         self._send_queue_limit = send_queue_limit
         self._receive_budget = receive_budget
+        self._unfinished_budget = UnfinishedBudget(unfinished_receive_limit)
         self._allow_list = allow_list or AllowList()
         self._connector = Connector(local_node.name, network, resolver, self._allow_list)
         self._tls = tls
@@ -452,8 +455,8 @@ class Connections:
         connection = self._by_protocol.get(protocol)
         if connection is None:
             return
-        # A full queue is a fault of this program or of the peer. Other losses are events of any network.
-        level = logging.WARNING if reason == SEND_QUEUE_FULL else logging.INFO
+        # A limit that is reached is a fault of this program or of the peer. Other losses are events of any network.
+        level = logging.WARNING if reason in (SEND_QUEUE_FULL, UNFINISHED_FULL) else logging.INFO
         self._peer_log.write(
             level, connection.name, "lost %s: %s", ForeignText(connection.name), printable_sentence(detail)
         )
@@ -514,7 +517,11 @@ class Connections:
             # An incoming connection has no name yet.
             make_protocol = partial(self._tls.make_protocol, host=connection.name.partition("@")[2])
         protocol = connection.protocol = make_protocol(
-            handshake, self, send_queue_limit=self._send_queue_limit, receive_budget=self._receive_budget
+            handshake,
+            self,
+            send_queue_limit=self._send_queue_limit,
+            receive_budget=self._receive_budget,
+            unfinished_budget=self._unfinished_budget,
         )
         self._by_protocol[protocol] = connection
         return protocol

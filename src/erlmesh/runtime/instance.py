@@ -63,6 +63,7 @@ class InstanceConfig:
     send_queue_limit: int
     blocked_receive_limit: int
     blocked_receive_total_limit: int
+    unfinished_receive_limit: int
     handshake_limit: int
     handshakes_per_address: int
     guess_delay: float
@@ -123,6 +124,7 @@ class NodeInstance:
             net_ticktime=config.net_ticktime,
             send_queue_limit=config.send_queue_limit,
             receive_budget=make_receive_budget(config.blocked_receive_limit, config.blocked_receive_total_limit),
+            unfinished_receive_limit=config.unfinished_receive_limit,
             reconnect_policy=self.reconnect_policy,
             allow_list=config.allow_list,
             handshake_limit=config.handshake_limit,

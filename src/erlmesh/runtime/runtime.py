@@ -77,6 +77,7 @@ class Runtime:
             send_queue_limit=config.send_queue_limit,
             blocked_receive_limit=config.blocked_receive_limit,
             blocked_receive_total_limit=config.blocked_receive_total_limit,
+            unfinished_receive_limit=config.unfinished_receive_limit,
             handshake_limit=config.handshake_limit,
             handshakes_per_address=config.handshakes_per_address,
             guess_delay=config.guess_delay,
