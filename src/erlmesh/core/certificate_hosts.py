@@ -21,7 +21,7 @@ def hosts_of(certificate: Certificate) -> list[str]:
     entries = _pairs(certificate.get("subjectAltName"))
     found = [value for kind, value in entries if kind in ("DNS", "IP Address")]
     if found:
-        return found
+        return list(dict.fromkeys(found))
     subject = certificate.get("subject")
     names = [pair for part in (subject if isinstance(subject, Sequence) else ()) for pair in _pairs(part)]
     return [value for kind, value in names if kind == "commonName"]

@@ -182,6 +182,8 @@ class NativeWatchdog:
             self._stop()
             return
         nodes = list(self._nodes)
+        if not nodes:  # nodes with TLS have another watchdog, which logs a blocked loop
+            blocked_for = 0.0
         if blocked_for and now - waits_since >= GIL_WAIT:
             self._log.gil_held(nodes, blocked_for, stack)
         elif blocked_for:

@@ -9,7 +9,7 @@ from erlmesh.core.certificate_hosts import Certificate, hosts_of
 from erlmesh.errors import ConnectError, ErlmeshError, HandshakeRefused, HandshakeTimeout
 from erlmesh.net.tls_session import NotTls
 
-__all__ = ["handshake_error", "misnamed", "stream_error", "unfinished"]
+__all__ = ["closed_after_tls", "handshake_error", "misnamed", "stream_error", "unfinished"]
 
 _VERIFY_PROBLEMS: Final = {
     9: "is not valid yet: compare the clocks of both machines",
@@ -79,13 +79,21 @@ def unfinished(error: ErlmeshError, *, is_initiating: bool) -> ErlmeshError:
     return HandshakeRefused("the peer closed the connection during the TLS handshake: its log says why")
 
 
-def misnamed(certificate: Certificate, host: str) -> HandshakeRefused:
-    """Return the error for a certificate that is for other hosts than ``host``."""
+def closed_after_tls(*, is_initiating: bool) -> HandshakeRefused:
+    """Return the error for a peer that has completed TLS and then closed, without a packet."""
+    return HandshakeRefused(
+        f"the {_peer(is_initiating)} closed the connection right after the TLS handshake: it may not accept our "
+        "certificate. Does that carry the host of this node's name?"
+    )
+
+
+def misnamed(certificate: Certificate, host: str, whose: str = "node") -> HandshakeRefused:
+    """Return the error for a certificate that is for other hosts than ``host``. ``whose`` is who has shown it."""
     names = hosts_of(certificate)
     found = f"is for {', '.join(names[:4])}" if names else "names no host"
     return HandshakeRefused(
-        f"the certificate of the node {found}, and not for {host}, the host of its name: "
-        f"give it a certificate with {host} among its names, or connect to the name that it has"
+        f"the certificate of the {whose} {found}, and not for {host}, the host of its name: "
+        f"give it a certificate with {host} among its names"
     )
 
 

@@ -10,11 +10,11 @@ from functools import partial
 from typing import Any
 
 from erlmesh.core.certificate_hosts import Certificate, fits_host
-from erlmesh.errors import ErlmeshError
+from erlmesh.errors import ErlmeshError, HandshakeRefused
 from erlmesh.net.dist_protocol import ConnectionDelegate, DistProtocol
 from erlmesh.net.tls_config import TlsConfig
 from erlmesh.net.tls_contexts import TlsContexts
-from erlmesh.net.tls_errors import handshake_error, misnamed, stream_error, unfinished
+from erlmesh.net.tls_errors import closed_after_tls, handshake_error, misnamed, stream_error, unfinished
 from erlmesh.net.tls_session import TlsSession
 from erlmesh.net.tls_socket import TlsSharedSocket
 from erlmesh.proto.handshake import HandshakeCompleted
@@ -44,6 +44,8 @@ class TlsProtocol(DistProtocol):
         self._session = session
         self._host = host
         self._verify_host = verify_host
+        self._has_received = False
+        """The peer has sent data inside TLS."""
         self._make_shared = partial(TlsSharedSocket, session=session)
 
     @property
@@ -60,10 +62,12 @@ class TlsProtocol(DistProtocol):
         was_ready = self._session.is_ready
         received = shared.receive(data)
         if self.handshake is not None and (error := self._refusal(was_ready=was_ready)) is not None:
-            self._handshake_events(self.handshake, [HandshakeFailed(error)], self._loop.time())
+            shared.take_first()  # our name is not for this peer
+            super()._handshake_events(self.handshake, [HandshakeFailed(error)], self._loop.time())
             return
         self._socket.flush()  # the first packet of the handshake has waited for TLS
         if received:
+            self._has_received = True
             self.stream_received(received)
 
     def _refusal(self, *, was_ready: bool) -> ErlmeshError | None:
@@ -85,10 +89,17 @@ class TlsProtocol(DistProtocol):
         self, handshake: HandshakeDriver, events: list[HandshakeCompleted | HandshakeFailed], now: float
     ) -> None:
         if events and isinstance(failed := events[-1], HandshakeFailed):
-            session = self._session
-            if not session.is_ready and session.error is None:
-                events = [HandshakeFailed(unfinished(failed.error, is_initiating=self._host is not None))]
+            events = [HandshakeFailed(self._explained(failed.error))]
         super()._handshake_events(handshake, events, now)
+
+    def _explained(self, error: ErlmeshError) -> ErlmeshError:
+        """Return ``error`` in words that name TLS, if that is why the handshake has not begun."""
+        is_initiating = self._host is not None
+        if not self._session.is_ready:
+            return unfinished(error, is_initiating=is_initiating)
+        if not self._has_received and isinstance(error, HandshakeRefused):
+            return closed_after_tls(is_initiating=is_initiating)
+        return error
 
 
 class TlsConnections:
@@ -125,4 +136,4 @@ class TlsConnections:
         host = name.partition("@")[2]
         if not (is_restricted or self.config.verify_caller_host) or not isinstance(protocol, TlsProtocol):
             return None
-        return None if fits_host(protocol.certificate, host) else misnamed(protocol.certificate, host)
+        return None if fits_host(protocol.certificate, host) else misnamed(protocol.certificate, host, f"caller {name}")

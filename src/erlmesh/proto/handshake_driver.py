@@ -193,7 +193,8 @@ class HandshakeDriver:
     def _unexpected_packet(self, prefix: bytes) -> str:
         """Return the error text for a packet with an unexpected tag. ``prefix`` is its length and tag."""
         if self._is_first_packet and (protocol := _OTHER_PROTOCOLS.get(prefix)):
-            return f"{self._need.description} was expected, but the peer speaks {protocol}"
+            advice = ", and this node does not: start both with TLS, or neither" if protocol == "TLS" else ""
+            return f"{self._need.description} was expected, but the peer speaks {protocol}{advice}"
         return f"{self._need.description} was expected, but a packet starts with {prefix[self._length.size :]!r}"
 
     def _feed(self, packet: bytes, now: float) -> HandshakeCompleted | None:

@@ -1,0 +1,47 @@
+"""Nodes with TLS in one event loop, on loopback and without EPMD."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+from erlmesh import Node, NoEpmd, StaticResolver
+
+HOST = "127.0.0.1"
+
+
+class Ports(StaticResolver):
+    """Finds the nodes that were started with it."""
+
+    def __init__(self):
+        super().__init__({}, NoEpmd())
+        self.nodes = {}
+
+    async def resolve(self, name):
+        return HOST, self.nodes[name].internals.port
+
+
+@asynccontextmanager
+async def running(ports, name, tls, **options):
+    full = name if "@" in name else f"{name}@{HOST}"
+    options.setdefault("listen", HOST)
+    async with Node(full, cookie="monster", epmd=NoEpmd(), resolver=ports, tls=tls, reconnect=False, **options) as node:
+        ports.nodes[full] = node
+        yield node
+
+
+def run(test):
+    """Run ``test(ports)`` in an event loop of its own. An error that asyncio would only log fails it."""
+
+    async def main():
+        errors = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+        async with asyncio.timeout(60):
+            await test(Ports())
+        assert errors == []
+
+    asyncio.run(main())
+
+
+async def wait_until(condition):
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0.005)
