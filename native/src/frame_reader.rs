@@ -11,10 +11,11 @@ use crate::control_terms::{read_name, read_other, read_pid, read_pid_or_name, re
 use crate::decode::{decode, decode_in_two_parts, GiveUp};
 use crate::direct_delivery::{ByAlias, DirectDelivery};
 use crate::fragments::Reassembly;
-use crate::mailbox::{is_system_message, Mailbox};
+use crate::mailbox::Mailbox;
 use crate::pure::Pure;
 use crate::signals::{DemonitorSignal, DownSignal, MonitorSignal, SendAliasSignal, SendNameSignal, SendSignal};
 use crate::spawn_signals::read_spawn_signal;
+use crate::special_messages::is_special;
 use crate::terms::Pid;
 use crate::wait::Wait;
 use crate::wire_format::{
@@ -410,11 +411,11 @@ impl FrameReader {
     }
 }
 
-/// False for a system message: the router passes it on, because a process that never receives is answered for.
+/// False for a special message: the router passes it on, because a process that never receives is answered for.
 #[inline]
 fn is_ordinary(py: Python<'_>, message: &Term) -> bool {
-    match is_system_message(message.bind(py)) {
-        Ok(is_system) => !is_system,
+    match is_special(message.bind(py)) {
+        Ok(special) => !special,
         Err(_) => false, // the router will fail with the same error, and can report it
     }
 }

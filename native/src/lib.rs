@@ -34,6 +34,7 @@ mod reply_to;
 mod send_queue;
 mod signals;
 mod spawn_signals;
+mod special_messages;
 mod tags;
 mod term_stack;
 mod terms;

@@ -7,14 +7,13 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyIterator, PyList, PyTuple};
+use pyo3::types::{PyIterator, PyList};
 
 use crate::ffi_tools::GilCell;
-use crate::terms::Pid;
+use crate::special_messages::{is_special, is_system_message};
 use crate::wait::Wait;
 
 static EMPTY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-static SYSTEM: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
 #[pyclass(frozen, module = "erlmesh_native")]
 #[derive(Default)]
@@ -27,15 +26,15 @@ pub struct Mailbox {
 /// Why `take` has to leave the messages to the slow branch of the process.
 #[derive(Default, Clone, Copy)]
 struct Attention {
-    /// The system messages in the queue.
-    system: usize,
+    /// The system messages and library requests in the queue.
+    special: usize,
     held: bool,
 }
 
 impl Attention {
     #[inline]
     fn needed(self) -> bool {
-        self.held || self.system > 0
+        self.held || self.special > 0
     }
 }
 
@@ -72,21 +71,21 @@ impl Mailbox {
         unsafe { self.attention.with(py, |attention| attention.held = held) };
     }
 
-    /// True if `take` returns `EMPTY` because of a system message or because the mailbox is held.
+    /// True if `take` returns `EMPTY` because of a special message or because the mailbox is held.
     #[getter]
     fn needs_attention(&self, py: Python<'_>) -> bool {
         self.attention(py).needed()
     }
 
-    /// Append a message and wake the process that waits. Return True for a system message.
+    /// Append a message and wake the process that waits. Return True for a special message.
     #[pyo3(name = "put")]
     fn put_from_python(&self, py: Python<'_>, message: Py<PyAny>) -> PyResult<bool> {
-        let is_system = is_system_message(message.bind(py))?;
-        if is_system {
+        let special = is_special(message.bind(py))?;
+        if special {
             // SAFETY: nothing here runs Python code or drops an object.
-            unsafe { self.attention.with(py, |attention| attention.system += 1) };
+            unsafe { self.attention.with(py, |attention| attention.special += 1) };
         }
-        self.put(py, message).map(|()| is_system)
+        self.put(py, message).map(|()| special)
     }
 
     /// Remove and return the first message that `match` accepts, or `EMPTY`. Always `EMPTY` while it needs attention.
@@ -236,11 +235,11 @@ impl Mailbox {
         let _removed = unsafe { self.messages.with(py, |all| all.remove(index)) };
     }
 
-    /// Return a message that is not in the queue any more. A system message needs no attention then.
+    /// Return a message that is not in the queue any more. A special message needs no attention then.
     fn removed<'py>(&self, py: Python<'py>, message: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        if self.attention(py).system > 0 && is_system_message(&message)? {
+        if self.attention(py).special > 0 && is_special(&message)? {
             // SAFETY: nothing here runs Python code or drops an object.
-            unsafe { self.attention.with(py, |attention| attention.system -= 1) };
+            unsafe { self.attention.with(py, |attention| attention.special -= 1) };
         }
         Ok(message)
     }
@@ -250,30 +249,6 @@ impl Mailbox {
         // SAFETY: nothing here runs Python code or drops an object: the message is moved out.
         unsafe { self.messages.with(py, VecDeque::pop_front) }
     }
-}
-
-/// `{system, {Pid, Tag}, Request}`: see `is_system_message` in `erlmesh.core.gen`.
-#[inline]
-pub fn is_system_message(message: &Bound<'_, PyAny>) -> PyResult<bool> {
-    let Ok(message) = message.cast_exact::<PyTuple>() else {
-        return Ok(false);
-    };
-    if message.len() != 3 {
-        return Ok(false);
-    }
-    let py = message.py();
-    let system = SYSTEM.get_or_try_init(py, || {
-        let class = py.import("erlmesh.terms.atoms")?.getattr("Atom")?;
-        class.call1(("system",)).map(Bound::unbind)
-    })?;
-    if !message.get_borrowed_item(0)?.is(system) {
-        return Ok(false);
-    }
-    let caller = message.get_borrowed_item(1)?;
-    let Ok(caller) = caller.cast_exact::<PyTuple>() else {
-        return Ok(false);
-    };
-    Ok(caller.len() == 2 && caller.get_borrowed_item(0)?.cast_exact::<Pid>().is_ok())
 }
 
 fn empty(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {

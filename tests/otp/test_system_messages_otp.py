@@ -192,8 +192,10 @@ def test_process_that_another_node_has_started_is_answered_for(nodes):
     assert answer == ((VALUE, OK), NORMAL)
 
 
-# The calls of OTP and of Elixir that wait with `infinity`, apart from `stop` (from the sources of both: supervisor.erl,
-# gen_event.erl, GenServer, Supervisor, DynamicSupervisor, PartitionSupervisor, Task.Supervisor)
+# The calls of OTP and of Elixir to any process that wait without a time limit, apart from `stop` (from the sources of
+# both: supervisor.erl, gen_event.erl, io.erl, file.erl, Supervisor, DynamicSupervisor, PartitionSupervisor,
+# Task.Supervisor, IO). All others go to servers with a fixed name on the caller's own node, or to servers whose answers
+# other tests cover: net_kernel, rex, global_name_server, pg.
 SPEC = "#{id => x, start => {m, f, []}}"
 INFINITE_CALLS = [
     "supervisor:which_children(P)",
@@ -208,7 +210,24 @@ INFINITE_CALLS = [
     "gen_event:delete_handler(P, h, [])",
     "gen_event:swap_handler(P, {h, []}, {h, []})",
     "gen_event:call(P, h, what, infinity)",
-    "gen_server:call(P, what, infinity)",
+    "gen_event:sync_notify(P, what)",
+    'io:put_chars(P, "text")',
+    'io:format(P, "~p~n", [1])',
+    'io:get_line(P, "")',
+    "io:getopts(P)",
+    "io:setopts(P, [binary])",
+    "io:columns(P)",
+    "file:close(P)",
+    "file:read(P, 1)",
+    "file:position(P, 0)",
+    "file:pread(P, 0, 1)",
+    'file:write(P, "text")',
+    "file:sync(P)",
+    "'Elixir.IO':puts(P, <<\"text\">>)",
+    "'Elixir.IO':read(P, line)",
+    "'Elixir.Supervisor':which_children(P)",
+    "'Elixir.Supervisor':count_children(P)",
+    "'Elixir.PartitionSupervisor':which_children(P)",
     "'Elixir.DynamicSupervisor':which_children(P)",
     "'Elixir.DynamicSupervisor':count_children(P)",
     f"'Elixir.DynamicSupervisor':start_child(P, {SPEC})",
@@ -219,28 +238,61 @@ INFINITE_CALLS = [
 ]
 
 
+# `Unanswered` makes all calls at the same time, each in a process of its own, and returns those without an answer.
+UNANSWERED = """
+    Unanswered = fun(P) ->
+        Me = self(),
+        Pids = [begin
+            Pid = spawn(fun() -> try F(P) catch _:_ -> ok end, Me ! {answered, self()} end),
+            {Pid, Source}
+        end || {Source, F} <- [CALLS]],
+        [Source || {Pid, Source} <- Pids, receive {answered, Pid} -> false after 8000 -> exit(Pid, kill), true end]
+    end
+"""
+BEHAVIOURS = """
+from erlmesh import DynamicSupervisor, GenServer, Supervisor
+async def unhandled(me):
+    async for message in me:
+        me.unhandled(message)
+"""
+SERVERS = ["node.spawn(unhandled)", *(f"await {name}.start(node)" for name in ("GenServer", "Supervisor"))]
+
+
 @pytest.mark.otps(25, 27, 29)
 def test_no_call_with_infinity_waits_for_ever(nodes):
     beam, python = nodes
-    python.eval(
-        """
-        from erlmesh import DynamicSupervisor, GenServer, Supervisor
-        async def unhandled(me):
-            async for message in me:
-                me.unhandled(message)
-        """.replace("\n        ", "\n")
-    )
-    pids = [
-        python.eval("node.spawn(unhandled)"),
-        python.eval("await GenServer.start(node)"),
-        python.eval("await Supervisor.start(node)"),
-        python.eval("await DynamicSupervisor.start(node)"),
-    ]
-    for pid in pids:
-        for source in INFINITE_CALLS:
-            called = f"(fun(P) -> Call(erlang, apply, [fun() -> {source} end, []]) end)(InfiniteP__)"
-            assert beam.eval(called, InfiniteP__=pid) is not Atom("no_answer"), source
-        assert python.eval("node.internals.is_alive(P)", P=pid)
+    python.eval(BEHAVIOURS)
+    # A fun has no `which_child` of a release that does not have it: the call is an error, which is an answer.
+    calls = [*INFINITE_CALLS, "supervisor:which_child(P, x)"]
+    funs = ", ".join(f'{{<<"{call.replace(chr(34), chr(39))}">>, fun(P) -> {call} end}}' for call in calls)
+    beam.eval(UNANSWERED.replace("CALLS", funs))
+    plain = {kind: start(python, kind) for kind in KINDS}
+    servers = {source: python.eval(source) for source in [*SERVERS, "await DynamicSupervisor.start(node)"]}
+    services = {name: python.eval("node.whereis(N)", N=name) for name in ("rex", "net_kernel", "user", "global_group")}
+
+    for name, pid in (plain | servers | services).items():
+        assert beam.eval("Unanswered(InfiniteP__)", InfiniteP__=pid, timeout=60) == [], name
+        assert python.eval("node.internals.is_alive(P)", P=pid), name
+
+
+@pytest.mark.otps(25, 27, 29)
+def test_global_group_is_answered(nodes):
+    beam, python = nodes
+    python.eval("pid = node.spawn(loop)")
+    pid = python.eval("pid")
+    assert python.eval("await node.global_.register(Atom('of_python'), pid)")
+    where = (Atom("node"), python.atom)
+    beam.eval("case whereis(global_group) of undefined -> global_group:start(); _ -> ok end")
+
+    def ask(function, *arguments):
+        return call(beam, "global_group", function, *arguments)
+
+    assert ask("whereis_name", where, Atom("of_python")) == (VALUE, pid)
+    assert ask("whereis_name", where, Atom("nobody")) == (VALUE, Atom("undefined"))
+    assert ask("registered_names", where) == (VALUE, [Atom("of_python")])
+    assert ask("send", where, Atom("of_python"), 1) == (VALUE, pid)
+    badarg = (Atom("badarg"), (Atom("nobody"), 1))
+    assert ask("send", where, Atom("nobody"), 1) == (VALUE, badarg)
 
 
 def test_blocking_handlers_run_in_threads(nodes):

@@ -28,7 +28,7 @@ from erlmesh.core.gen import GEN_CALL, GEN_CAST
 from erlmesh.errors import Exit
 from erlmesh.node import Node, Process
 from erlmesh.runtime.exceptions import exit_reason
-from erlmesh.runtime.system_messages import ProcessSystem, observe
+from erlmesh.runtime.system_messages import ProcessSystem, is_observed, observe
 from erlmesh.runtime.thread_pool import PoolFull, ThreadPool
 from erlmesh.terms import Atom, Pid, Term
 
@@ -190,7 +190,7 @@ class GenServer:
         """Reply to a call for which ``handle_call`` returned :data:`NO_REPLY`. None becomes ``nil``."""
         answer = Atom("nil") if answer is None else answer
         self.me.reply(caller, answer)
-        if self.me._mailbox.held:
+        if is_observed(self.me):
             observe(self.me, (OUT, answer, caller[0]))
 
     def reply_with(self, caller: Caller, work: Coroutine[Any, Any, Any]) -> _NoReply:
@@ -229,6 +229,7 @@ class GenServer:
         self._ticks = Ticks(me)
         self._pool: ThreadPool | None = None
         me._system = ProcessSystem(me, ServerCallbacks(self, self._parent), _raise_exit)
+        me.handles_library_requests = True  # It answers every call, unknown ones too.
 
     async def _run(
         self, arguments: tuple[Any, ...], global_name: Term, groups: list[Term], started: Callable[[], None]

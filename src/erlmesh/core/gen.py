@@ -4,6 +4,12 @@ A call is the message ``{'$gen_call', {CallerPid, Tag}, Request}``. Its reply is
 put an alias into the tag: ``['alias' | Ref]`` or ``[['alias' | Ref] | _]``. The reply is sent to that alias, so that it
 is dropped if the caller has stopped waiting. A cast is ``{'$gen_cast', Message}``. A system message (a call of
 ``sys``) is ``{system, {CallerPid, Tag}, Request}``.
+
+A *library request* is a request of OTP's or Elixir's libraries whose caller waits without a time limit::
+
+    {'$gen_call', {Pid, Tag}, which_children | {start_child, _} | …}     supervisor.erl and Elixir's supervisors
+    {Pid, {Pid, Tag}, Request}                                           gen_event.erl
+    {io_request | file_request, Pid, ReplyAs, Request}                   io.erl, file.erl
 """
 
 from __future__ import annotations
@@ -13,12 +19,35 @@ from typing import TYPE_CHECKING, Final
 from erlmesh import native
 from erlmesh.terms import Atom, ImproperList, Pid, Ref, Term
 
-__all__ = ["ALIAS", "GEN_CALL", "GEN_CAST", "SYSTEM", "call", "cast", "is_system_message", "pure_reply_to", "reply_to"]
+__all__ = [
+    "ALIAS",
+    "FILE_REQUEST",
+    "GEN_CALL",
+    "GEN_CAST",
+    "IO_REQUEST",
+    "SYSTEM",
+    "call",
+    "cast",
+    "is_library_request",
+    "is_system_message",
+    "pure_reply_to",
+    "reply_to",
+]
 
 GEN_CALL: Final = Atom("$gen_call")
 GEN_CAST: Final = Atom("$gen_cast")
 ALIAS: Final = Atom("alias")
 SYSTEM: Final = Atom("system")
+IO_REQUEST: Final = Atom("io_request")
+FILE_REQUEST: Final = Atom("file_request")
+
+# The requests to supervisors. `which_child` exists since OTP 28, `start_task` in Elixir's Task.Supervisor.
+SUPERVISOR_ATOMS: Final = (Atom("which_children"), Atom("count_children"))
+SUPERVISOR_PAIRS: Final = tuple(
+    Atom(name)
+    for name in ("start_child", "terminate_child", "restart_child", "delete_child", "get_childspec", "which_child")
+)
+START_TASK: Final = Atom("start_task")
 
 
 def call(caller: Pid, alias: Ref, request: Term) -> tuple[Atom, tuple[Pid, ImproperList], Term]:
@@ -33,14 +62,33 @@ def cast(message: Term) -> tuple[Atom, Term]:
 
 def is_system_message(message: Term) -> bool:
     """True for ``{system, {Pid, Tag}, Request}``."""
-    return (
-        type(message) is tuple
-        and len(message) == 3
-        and message[0] is SYSTEM
-        and type(message[1]) is tuple
-        and len(message[1]) == 2
-        and type(message[1][0]) is Pid
-    )
+    return type(message) is tuple and len(message) == 3 and message[0] is SYSTEM and _is_caller(message[1])
+
+
+def is_library_request(message: Term) -> bool:
+    """True for a request whose caller waits without a time limit: see the header."""
+    if type(message) is not tuple:
+        return False
+    if len(message) == 4:
+        return (message[0] is IO_REQUEST or message[0] is FILE_REQUEST) and type(message[1]) is Pid
+    if len(message) != 3 or not _is_caller(message[1]):
+        return False
+    kind = message[0]
+    if kind is GEN_CALL:
+        return _is_supervisor_request(message[2])
+    return type(kind) is Pid and bool(kind == message[1][0])
+
+
+def _is_caller(term: Term) -> bool:
+    return type(term) is tuple and len(term) == 2 and type(term[0]) is Pid
+
+
+def _is_supervisor_request(request: Term) -> bool:
+    if type(request) is not tuple:
+        return type(request) is Atom and request in SUPERVISOR_ATOMS
+    if len(request) == 2:
+        return type(request[0]) is Atom and request[0] in SUPERVISOR_PAIRS
+    return len(request) == 4 and request[0] is START_TASK
 
 
 def pure_reply_to(caller: tuple[Pid, Term]) -> Pid | Ref:

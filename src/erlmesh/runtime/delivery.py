@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from erlmesh.core.gen import SYSTEM, is_system_message
-from erlmesh.runtime.mailbox import EMPTY
+from erlmesh.core.gen import is_system_message
+from erlmesh.runtime.mailbox import EMPTY, is_special, may_be_special
 from erlmesh.runtime.process import LocalProcess
 from erlmesh.terms import ImproperList, Ref, Term
 from erlmesh.terms.foreign_text import ForeignText, loggable_error
@@ -34,7 +34,7 @@ class Delivery:
             if process._pending_calls and _resolve_call(process, message):
                 return
             if process._mailbox.put(message):
-                process._ops.system_message_arrived(process)
+                process._ops.special_message_arrived(process)
         elif self._draining:
             self._queue.append((process, message))
         else:
@@ -73,17 +73,11 @@ class Delivery:
                 if process._handler is None or (process._pending_calls and _resolve_call(process, message)):
                     continue
                 try:
-                    if (
-                        type(message) is tuple
-                        and len(message) == 3
-                        and message[0] is SYSTEM
-                        and not process.handles_system_messages
-                        and is_system_message(message)
-                    ):
-                        released = process._ops.system_message_for_handler(process, message)
+                    if may_be_special(message) and is_special(message):
+                        released = _handle_special(process, message)
                         queue.extendleft((process, each) for each in reversed(released))
-                        continue
-                    process._handler(message)
+                    else:
+                        process._handler(message)
                 except Exception as error:
                     log.exception(
                         "%s: exception while handling a message; the process keeps running: %s",
@@ -93,6 +87,19 @@ class Delivery:
                     )
         finally:
             self._draining = False
+
+
+def _handle_special(process: LocalProcess, message: Term) -> list[Term]:
+    """Handle a system message or a library request. Return the messages that the handler gets next."""
+    if is_system_message(message):
+        if not process.handles_system_messages:
+            return process._ops.system_message_for_handler(process, message)
+    elif not process.handles_library_requests:
+        process._ops.request_for_handler(process, message)
+        return []
+    if process._handler is not None:
+        process._handler(message)
+    return []
 
 
 def _resolve_call(process: LocalProcess, message: Term) -> bool:

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from erlmesh import native
-from erlmesh.core.gen import SYSTEM, is_system_message
+from erlmesh.core.gen import FILE_REQUEST, GEN_CALL, IO_REQUEST, SYSTEM, is_library_request, is_system_message
 from erlmesh.runtime.wakeups import Wait
-from erlmesh.terms import Term
+from erlmesh.terms import Pid, Term
 
-__all__ = ["EMPTY", "Mailbox", "PureMailbox"]
+__all__ = ["EMPTY", "Mailbox", "PureMailbox", "is_special", "may_be_special"]
 
 
 class _Empty:
@@ -33,44 +33,44 @@ class PureMailbox(deque[Term]):
     A process that waits sets ``waiting``. The next :meth:`put` clears it and ends the wait. The message stays in the
     mailbox until the process takes it. So a wait that was cancelled meanwhile loses no message.
 
-    System messages are in the same queue, so their order with other messages is kept. They need attention, and so does
-    a mailbox that is ``held``. Then :meth:`take` returns nothing, and the slow branch of the process uses :meth:`scan`
-    and :meth:`take_system`. So other messages cost no more than a look at one field.
+    System messages and library requests are in the same queue, so their order with other messages is kept. They are
+    *special*: they need attention, and so does a mailbox that is ``held``. Then :meth:`take` returns nothing, and the
+    slow branch of the process uses :meth:`scan` and :meth:`take_system`. So other messages cost no more than a look at
+    one field.
     """
 
-    __slots__ = ("_held", "_system_count", "needs_attention", "waiting")
+    __slots__ = ("_held", "_special_count", "needs_attention", "waiting")
 
     def __init__(self) -> None:
         super().__init__()
         self.waiting: Wait | None = None
         self.needs_attention = False
-        """True if :meth:`take` returns EMPTY because of a system message, or because the mailbox is held."""
+        """True if :meth:`take` returns EMPTY because of a special message, or because the mailbox is held."""
         self._held = False
-        self._system_count = 0
+        self._special_count = 0
 
     @property
     def held(self) -> bool:
-        """True if each message goes through the slow branch: the process is suspended or observed (``sys:trace``)."""
+        """True if each message goes through the slow branch of the process."""
         return self._held
 
     @held.setter
     def held(self, held: bool) -> None:
         self._held = held
-        self.needs_attention = held or self._system_count > 0
+        self.needs_attention = held or self._special_count > 0
 
     def put(self, message: Term) -> bool:
-        """Append a message and wake the process that waits. Return True for a system message."""
+        """Append a message and wake the process that waits. Return True for a special message."""
         self.append(message)
-        # This runs for each message: `is_system_message` is called only for what may be one.
-        is_system = False
-        if type(message) is tuple and len(message) == 3 and message[0] is SYSTEM and is_system_message(message):
-            self._system_count += 1
-            is_system = self.needs_attention = True
+        special = False
+        if type(message) is tuple and may_be_special(message) and is_special(message):
+            self._special_count += 1
+            special = self.needs_attention = True
         waiting = self.waiting
         if waiting is not None:
             self.waiting = None
             waiting.set_result(None)
-        return is_system
+        return special
 
     def take(self, match: Callable[[Term], bool] | None = None, skip: int = 0) -> Term:
         """Remove and return the first message that ``match`` accepts, or :data:`EMPTY`. None accepts any message.
@@ -104,11 +104,24 @@ class PureMailbox(deque[Term]):
         return self.scan(is_system_message, True)
 
     def _removed(self, message: Term) -> Term:
-        """Return a message that is not in the queue any more. A system message needs no attention then."""
-        if self._system_count and is_system_message(message):
-            self._system_count -= 1
+        """Return a message that is not in the queue any more. A special message needs no attention then."""
+        if self._special_count and is_special(message):
+            self._special_count -= 1
             self.held = self._held
         return message
+
+
+def is_special(message: Term) -> bool:
+    """True for a system message and for a library request: the node may have to answer it for the process."""
+    return is_system_message(message) or is_library_request(message)
+
+
+def may_be_special(message: Term) -> bool:
+    """False for most messages that are not special. This runs for each tuple, so it looks at the first element only."""
+    if type(message) is not tuple or not 3 <= len(message) <= 4:
+        return False
+    kind = message[0]
+    return kind is GEN_CALL or kind is SYSTEM or kind is IO_REQUEST or kind is FILE_REQUEST or type(kind) is Pid
 
 
 Mailbox: TypeAlias = PureMailbox

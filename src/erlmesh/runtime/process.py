@@ -102,13 +102,19 @@ class ProcessOps(Protocol):
     def system_message_for_handler(self, process: LocalProcess, message: Term) -> list[Term]:
         """Answer a system message for the handler of ``process``. Return the messages that it handles next."""
 
-    def system_message_arrived(self, process: LocalProcess) -> None:
-        """Answer a system message that was put into the mailbox now, if ``process`` has never received."""
+    def special_message_arrived(self, process: LocalProcess) -> None:
+        """A system message or a library request was put into the mailbox. Answer it if ``process`` never receives."""
+
+    def special_message_taken(self, process: LocalProcess, message: Term) -> None:
+        """``process`` has received a message while its mailbox needed attention."""
+
+    def receives_again(self, process: LocalProcess, match: Callable[[Term], bool] | None) -> None:
+        """``process`` receives with ``match`` while its mailbox is held."""
+
+    def request_for_handler(self, process: LocalProcess, message: Term) -> None:
+        """Pass a library request to the handler of ``process``, and answer it if the handler does not."""
 
     def unhandled(self, process: LocalProcess, message: Term) -> None: ...
-
-    def message_observed(self, process: LocalProcess, message: Term) -> None:
-        """Count or print a message that ``process`` has received, for ``sys:trace`` and others."""
 
     def monitors_with(self, ref: Ref) -> bool:
         """True while the monitor ``ref`` of a local process exists: a caller waits for its answer."""
@@ -164,6 +170,7 @@ class LocalProcess:
         "alive",
         "exit_reason",
         "group_leader",
+        "handles_library_requests",
         "handles_system_messages",
         "pid",
         "trap_exit",
@@ -197,6 +204,12 @@ class LocalProcess:
         self._system: Any = None
         self.handles_system_messages = False
         """With True, the process gets the messages of ``sys`` as all others and has to answer them itself."""
+        self.handles_library_requests = False
+        """With True, the process answers all requests of ``supervisor``, ``gen_event``, ``io`` and ``file`` itself.
+
+        Otherwise the node refuses those that it does not answer, because their callers wait without a time limit: what
+        it has taken, when it receives the next message; what it does not take, after a second.
+        """
 
     @property
     def _never_received(self) -> bool:
@@ -315,12 +328,13 @@ class LocalProcess:
     def _attend(self, match: Callable[[Term], bool] | None) -> Term:
         """Take a message while the mailbox needs attention, and answer the system messages that precede it."""
         mailbox = self._mailbox
+        if mailbox.held:
+            self._ops.receives_again(self, match)
         while self.alive:
             if not self._suspended:
                 message = mailbox.scan(match, self.handles_system_messages)
                 if message is not EMPTY:
-                    if mailbox.held:
-                        self._ops.message_observed(self, message)
+                    self._ops.special_message_taken(self, message)
                     return message
             request = EMPTY if self.handles_system_messages else mailbox.take_system()
             if request is EMPTY:

@@ -8,6 +8,7 @@ from random import Random
 from types import ModuleType
 from typing import Any, Protocol
 
+from erlmesh.core.gen import is_library_request
 from erlmesh.runtime.process import MFA, Body, LocalProcess
 from erlmesh.runtime.router import Router
 from erlmesh.terms import Atom, Pid, Ref, Term
@@ -59,7 +60,7 @@ class NodeProcessOps:
         else:
             callbacks[ref] = callback
 
-    # Most nodes never get a system message, so the module that answers them is imported for the first one.
+    # Most nodes never get a special message, so the modules that answer them are imported for the first one.
 
     def system_message(self, process: LocalProcess, message: Term) -> None:
         _system_messages().answer_system_message(process, message)
@@ -68,15 +69,27 @@ class NodeProcessOps:
         released: list[Term] = _system_messages().answer_for_handler(process, message)
         return released
 
-    def system_message_arrived(self, process: LocalProcess) -> None:
+    def special_message_arrived(self, process: LocalProcess) -> None:
         if process._never_received and not process.handles_system_messages:
             _system_messages().answer_now(process)
+        if process.alive and process._mailbox and not process.handles_library_requests:
+            _library_requests().request_arrived(process)
+
+    def special_message_taken(self, process: LocalProcess, message: Term) -> None:
+        if process._mailbox.held:
+            _system_messages().message_observed(process, message)
+        if is_library_request(message) and not process.handles_library_requests:
+            _library_requests().request_taken(process, message)
+
+    def receives_again(self, process: LocalProcess, match: Callable[[Term], bool] | None) -> None:
+        if not process.handles_library_requests:
+            _library_requests().settle(process, match)
+
+    def request_for_handler(self, process: LocalProcess, message: Term) -> None:
+        _library_requests().handle_request(process, message)
 
     def unhandled(self, process: LocalProcess, message: Term) -> None:
         _system_messages().unhandled(process, message)
-
-    def message_observed(self, process: LocalProcess, message: Term) -> None:
-        _system_messages().message_observed(process, message)
 
     def spawn(self, parent: LocalProcess, body: Body, arguments: tuple[Any, ...], name: Atom | str | None) -> Pid:
         child = self._spawn(body, arguments, name)
@@ -92,3 +105,9 @@ def _system_messages() -> ModuleType:
     from erlmesh.runtime import system_messages  # noqa: PLC0415
 
     return system_messages
+
+
+def _library_requests() -> ModuleType:
+    from erlmesh.runtime import library_requests  # noqa: PLC0415
+
+    return library_requests

@@ -113,7 +113,7 @@ class Router:
                     continue
                 if process._handler is None and not process._pending_calls:
                     if process._mailbox.put(signal.message):  # It runs no code of a process.
-                        process._ops.system_message_arrived(process)
+                        process._ops.special_message_arrived(process)
                     continue
                 deliver(process, signal.message)
             else:

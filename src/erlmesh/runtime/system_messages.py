@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from erlmesh.core.library_requests import OpenRequests, refusal
 from erlmesh.core.system_messages import Answer, SystemCallbacks, SystemState, answer_request
 from erlmesh.errors import ErlangError
 from erlmesh.runtime.mailbox import EMPTY
@@ -28,10 +29,13 @@ __all__ = [
     "answer_now",
     "answer_system_message",
     "charlist",
+    "is_observed",
     "message_observed",
     "observe",
     "status_lines",
+    "system_of",
     "unhandled",
+    "update_hold",
 ]
 
 log = logging.getLogger("erlmesh.sys")
@@ -43,7 +47,7 @@ UNDEF: Final = Atom("undef")
 class ProcessSystem:
     """What answers the system messages of one process. ``terminate(reason)`` ends it, by default at once."""
 
-    __slots__ = ("_handler", "_held_back", "_process", "callbacks", "state", "terminate")
+    __slots__ = ("_handler", "_held_back", "_process", "callbacks", "looks_later", "requests", "state", "terminate")
 
     def __init__(
         self,
@@ -52,6 +56,9 @@ class ProcessSystem:
         terminate: Callable[[Term], None] | None = None,
     ) -> None:
         self.state = SystemState()
+        self.requests = OpenRequests()
+        self.looks_later = False
+        """True while a timer runs that looks for library requests in the mailbox."""
         self.callbacks = callbacks or PlainCallbacks(process)
         self.terminate = terminate or process.stop
         self._process = process
@@ -127,10 +134,10 @@ def answer_now(process: LocalProcess) -> None:
 def answer_system_message(process: LocalProcess, message: Term) -> None:
     """Answer a system message of a process, and change or terminate the process as it asks."""
     _, caller, request = message
-    system = _system_of(process)
+    system = system_of(process)
     answer = answer_request(process.pid, request, system.state, system.callbacks, _local_time)
     process._suspended = system.state.suspended
-    process._mailbox.held = system.state.suspended or system.state.observed
+    update_hold(process)
     _send_answer(process, caller, answer)
     if answer.terminates:
         system.terminate(answer.reason)
@@ -142,7 +149,7 @@ def answer_for_handler(process: LocalProcess, message: Term) -> list[Term]:
     Return the messages that it has to handle next: those that came while it was suspended.
     """
     answer_system_message(process, message)
-    return _system_of(process).adapt_handler() if process.alive else []
+    return system_of(process).adapt_handler() if process.alive else []
 
 
 def message_observed(process: LocalProcess, message: Term) -> None:
@@ -151,28 +158,38 @@ def message_observed(process: LocalProcess, message: Term) -> None:
 
 
 def unhandled(process: LocalProcess, message: Term) -> None:
-    """Log a message that a body does not know, and answer it if it is a call. See :meth:`Process.unhandled`."""
+    """Log a message that a body does not know, and answer it if it is a request. See :meth:`Process.unhandled`."""
     log.warning("%s: unknown message: %.500r", process.label, message)
-    match message:
-        case (Atom("$gen_call"), (Pid(), _) as caller, request):
-            process.reply(caller, (Atom("error"), (Atom("unknown_call"), request)))
-        case (Pid(), (Pid(), _) as caller, request):  # A call of `gen_event`.
-            process.reply(caller, (Atom("error"), (Atom("unknown_call"), request)))
+    answer = refusal(message)
+    if answer is not None:
+        process._signals.send(process, *answer, connect=False)
+
+
+def is_observed(process: LocalProcess) -> bool:
+    """True while each message that the process receives or sends may have to be reported with :func:`observe`."""
+    return process._mailbox.held
 
 
 def observe(process: LocalProcess, event: Term) -> None:
     """Count, keep or print an event of an observed process: ``{in, Message}`` or ``{out, Reply, To}``."""
-    state: SystemState = _system_of(process).state
+    state: SystemState = system_of(process).state
     state.event(event)
     if state.trace:
         _print(process, event)
 
 
-def _system_of(process: LocalProcess) -> ProcessSystem:
+def system_of(process: LocalProcess) -> ProcessSystem:
+    """What answers for the process. It is made for the first message that needs it."""
     if process._system is None:
         process._system = ProcessSystem(process)
     system: ProcessSystem = process._system
     return system
+
+
+def update_hold(process: LocalProcess) -> None:
+    """Hold the mailbox while the process is suspended or observed, or has a library request without an answer."""
+    system = system_of(process)
+    process._mailbox.held = system.state.suspended or system.state.observed or bool(system.requests)
 
 
 def _send_answer(process: LocalProcess, caller: tuple[Pid, Term], answer: Answer) -> None:

@@ -45,6 +45,7 @@ class NodeServices:
         self._scopes: dict[Atom, Pg] = {}
         self._scopes[PG] = Pg(runtime, PG, self._scopes)
         self.pg2 = Pg2(runtime, trans)
+        self._start_global_group()
         self._add_builtins(builtins)
         for peer in config.join:
             runtime.connect_nowait(peer, partial(self._on_join_attempt, peer))
@@ -53,6 +54,18 @@ class NodeServices:
     def pg(self) -> Pg:
         """The default scope of process groups."""
         return self._scopes[PG]
+
+    def _start_global_group(self) -> None:
+        """Start ``global_group``, also after its exit."""
+        self._global_group = self._runtime.spawn_handler(
+            self._on_global_group_message, name=Atom("global_group"), on_end=self._start_global_group
+        )
+
+    def _on_global_group_message(self, message: Term) -> None:
+        # Few clusters have global groups, so the module is imported for the first message.
+        from erlmesh.services import global_group  # noqa: PLC0415
+
+        global_group.answer(self._global_group, self.global_, message)
 
     def _on_join_attempt(self, peer: Atom | str, up: bool) -> None:
         if not up:

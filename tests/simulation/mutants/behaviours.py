@@ -15,7 +15,7 @@ MUTANTS = [
         "if True:",
     ),
     Mutant(
-        "erlmesh.runtime.process_ops:NodeProcessOps.system_message_arrived",
+        "erlmesh.runtime.process_ops:NodeProcessOps.special_message_arrived",
         "a process that never receives answers no system message",
         "if process._never_received and not process.handles_system_messages:",
         "if False:",
@@ -31,6 +31,30 @@ MUTANTS = [
         "a process that was asked to terminate goes on",
         "if answer.terminates:",
         "if False:",
+    ),
+    Mutant(
+        "erlmesh.runtime.process_ops:NodeProcessOps.receives_again",
+        "a library request that a body ignores is not refused",
+        "if not process.handles_library_requests:",
+        "if False:",
+    ),
+    Mutant(
+        "erlmesh.runtime.library_requests:_look",
+        "a library request that a body does not take is not refused",
+        "refuse(process, request)",
+        "pass",
+    ),
+    Mutant(
+        "erlmesh.runtime.library_requests:ReplyWatch.send",
+        "a library request is refused although it was answered",
+        "self._requests.sent(message)",
+        "pass",
+    ),
+    Mutant(
+        "erlmesh.core.library_requests:OpenRequests.unanswered",
+        "a library request is refused while the body waits for another message",
+        "if match is None or match(request)",
+        "if True",
     ),
     Mutant(
         BOOK + "exited",

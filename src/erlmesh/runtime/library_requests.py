@@ -1,0 +1,114 @@
+"""Answers library requests for processes that do not: see :mod:`erlmesh.core.library_requests`, which decides.
+
+While a process has an open request, a :class:`ReplyWatch` stands in the place of its ``_signals`` and looks at what it
+sends. So no message of other processes costs anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from erlmesh.core.gen import is_library_request
+from erlmesh.core.library_requests import PATIENCE, OpenRequests, refusal
+from erlmesh.runtime.mailbox import EMPTY
+from erlmesh.runtime.process import LocalProcess, SignalOps
+from erlmesh.runtime.process_types import Destination
+from erlmesh.runtime.system_messages import system_of, update_hold
+from erlmesh.terms import Term
+
+__all__ = ["handle_request", "refuse", "request_arrived", "request_taken", "settle"]
+
+log = logging.getLogger("erlmesh.sys")
+
+
+class ReplyWatch:
+    """The ``_signals`` of a process with open requests: passes everything on, and notices the replies."""
+
+    def __init__(self, process: LocalProcess, signals: SignalOps, requests: OpenRequests) -> None:
+        self._process = process
+        self._requests = requests
+        self.signals = signals
+        self.link = signals.link
+        self.unlink = signals.unlink
+        self.exit_signal = signals.exit_signal
+        self.monitor = signals.monitor
+        self.demonitor = signals.demonitor
+        self.flush_down = signals.flush_down
+
+    def send(
+        self, sender: LocalProcess, to: Destination, message: Term, connect: bool = True, strict: bool = True
+    ) -> None:
+        """See :class:`SignalOps`."""
+        self.signals.send(sender, to, message, connect, strict)
+        self._requests.sent(message)
+        if not self._requests:
+            _stop_watching(self._process)
+
+
+def request_taken(process: LocalProcess, request: Term) -> None:
+    """The process has received a library request. From now on look whether it answers."""
+    if process.handles_library_requests:
+        return
+    requests = system_of(process).requests
+    requests.taken(request)
+    if not isinstance(process._signals, ReplyWatch):
+        process._signals = ReplyWatch(process, process._signals, requests)
+    update_hold(process)
+
+
+def settle(process: LocalProcess, match: Callable[[Term], bool] | None) -> None:
+    """The process receives. Refuse the open requests that this receive would take again."""
+    requests = system_of(process).requests
+    for request in requests.unanswered(match):
+        refuse(process, request)
+    if not requests:
+        _stop_watching(process)
+
+
+def handle_request(process: LocalProcess, request: Term) -> None:
+    """Pass a library request to the handler of a process. Refuse it if the handler returns without an answer."""
+    handler = process._handler
+    if handler is None:
+        return
+    request_taken(process, request)
+    try:
+        handler(request)
+    finally:
+        settle(process, None)
+
+
+def request_arrived(process: LocalProcess) -> None:
+    """A library request was put into the mailbox. Look later whether it is still there."""
+    system = system_of(process)
+    if not process.handles_library_requests and not system.looks_later:
+        system.looks_later = True
+        asyncio.get_running_loop().call_later(PATIENCE, _look, process)
+
+
+def refuse(process: LocalProcess, request: Term) -> None:
+    """Log a request that the process does not understand, and tell its caller."""
+    log.warning("%s: unknown request: %.500r", process.label, request)
+    answer = refusal(request)
+    if answer is not None:
+        process._signals.send(process, *answer, connect=False)
+
+
+def _look(process: LocalProcess) -> None:
+    """Refuse the library requests that the process does not take."""
+    system = system_of(process)
+    system.looks_later = False
+    if not process.alive or process.handles_library_requests or system.requests or system.requests.serves:
+        return
+    if process._suspended:  # It takes them when it is resumed.
+        request_arrived(process)
+        return
+    while (request := process._mailbox.scan(is_library_request, True)) is not EMPTY:
+        refuse(process, request)
+
+
+def _stop_watching(process: LocalProcess) -> None:
+    if isinstance(process._signals, ReplyWatch):
+        process._signals = process._signals.signals
+    update_hold(process)
