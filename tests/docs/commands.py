@@ -120,6 +120,10 @@ def _check_iex(words: list[str]) -> None:
     assert set(words[::2]) <= {"--name", "--cookie", "--remsh", "--erl"}, words
 
 
+def _check_erl(words: list[str]) -> None:
+    assert set(words[::2]) <= {"-name", "-sname", "-setcookie", "-proto_dist", "-ssl_dist_optfile"}, words
+
+
 def _ignore(_words: list[str]) -> None:
     """Programs of the system."""
 
@@ -132,6 +136,7 @@ _CHECKERS = {
     "python": _check_python,
     "pip": _check_pip,
     "iex": _check_iex,
+    "erl": _check_erl,
     "echo": _ignore,
     "pytest": _ignore,
 }

@@ -1,7 +1,7 @@
 """Diagnose step by step why a node cannot be reached, and say what to do.
 
-The steps are those of a connection: the name, its host, EPMD, the port, the handshake, flags and cookie. Then come
-checks on the node: ping, global, pg. The command connects as a hidden node, so the other nodes do not see it.
+The steps are those of a connection: the name, its host, EPMD, the port, TLS, the handshake, flags and cookie. Then
+come checks on the node: ping, global, pg. The command connects as a hidden node, so the other nodes do not see it.
 """
 
 from __future__ import annotations
@@ -95,6 +95,7 @@ def _target(options: argparse.Namespace) -> Target:
         local_name=None if local_name is None else complete_name(local_name, host),
         resolver=None if isinstance(resolver, Epmd) else resolver,
         cookies=chosen.get("cookies", {}),
+        tls=chosen.get("tls"),
         scopes=[parse_atom(scope) for scope in options.scope or ("pg",)],
         timeout=parse_seconds(options.timeout, "--timeout"),
     )

@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
-from erlmesh.doctor import address_checks, handshake_checks, probes, service_checks
+from erlmesh.doctor import address_checks, certificate_checks, handshake_checks, probes, service_checks, tls_probe
 from erlmesh.doctor.findings import Finding, Status, failed
 from erlmesh.errors import CallError, ConnectError, ErlmeshError, NodeStartError
 from erlmesh.net.resolvers import NoEpmd, Resolver, StaticResolver
+from erlmesh.net.tls_config import TlsConfig
 from erlmesh.node import Node, Process
 from erlmesh.records import field, record
 from erlmesh.terms import Atom, Pid, Ref, Term
@@ -38,6 +40,8 @@ class Target:
     """Finds the port of the node without EPMD; None asks EPMD."""
     cookies: dict[str, str] = field(default_factory=dict)
     """Cookies for single nodes; they take precedence over ``cookie``."""
+    tls: TlsConfig | None = None
+    """The files of this node for TLS; None connects with plain TCP."""
     scopes: Sequence[str] = ("pg",)
     timeout: float = 5.0
     """Seconds for each step."""
@@ -52,6 +56,13 @@ async def diagnose(target: Target) -> AsyncIterator[Finding]:
     yield name_finding
     if name_finding.status is Status.FAILED and not name_finding.facts:
         return  # it is not a node name at all
+    trusted: Sequence[str] = ()
+    if target.tls is not None:
+        own = tls_probe.read_own_certificate(target.tls)
+        trusted = own.authorities
+        yield (finding := certificate_checks.check_own_certificate(own, target.local_name, _now()))
+        if finding.status is Status.FAILED:
+            return
     endpoints: list[tuple[str, int]] = []
     async for finding in _find_endpoints(target, endpoints):
         yield finding
@@ -66,10 +77,25 @@ async def diagnose(target: Target) -> AsyncIterator[Finding]:
     host, sock = connected
     recorder = probes.RecordingNetwork(sock)
     try:
+        if target.tls is not None:
+            recorder.close()  # other connections come first, and a node does not wait long for a handshake
+            yield (finding := await _check_tls(target, target.tls, host, port, trusted))
+            if finding.status is Status.FAILED:
+                return
         async for finding in _check_connection(target, host, port, recorder):
             yield finding
     finally:
         recorder.close()
+
+
+async def _check_tls(target: Target, config: TlsConfig, host: str, port: int, trusted: Sequence[str]) -> Finding:
+    endpoint = tls_probe.TlsEndpoint(host, port, target.node_name.partition("@")[2], target.client_name, target.timeout)
+    outcome = await tls_probe.probe_tls(endpoint, config)
+    return certificate_checks.check_tls(target.node_name, outcome, trusted, _now(), verify_host=config.verify_host)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 async def _find_endpoints(target: Target, endpoints: list[tuple[str, int]]) -> AsyncIterator[Finding]:
@@ -121,6 +147,7 @@ async def _check_connection(
         "resolver": table,
         "network": recorder,
         "listen": "127.0.0.1",
+        "tls": target.tls,
     }
     async with Node(target.client_name, cookie=cookie, **options) as node:
         up, timed_out = False, False
@@ -131,8 +158,8 @@ async def _check_connection(
             timed_out = True
         timed_out = timed_out or node.internals.connect_timed_out(target.node_name)
         reason = node.last_connect_error(target.node_name) or ""
-        transcript = handshake_checks.parse_handshake(recorder.received)
-        if not up and transcript.status is None and transcript.other_protocol is None:
+        transcript = handshake_checks.parse_handshake(recorder.received, tls=target.tls is not None)
+        if not up and transcript.status is None and transcript.other_protocol is None and target.tls is None:
             # No handshake data: another service may wait for the client to speak its protocol first.
             other_protocol = await probes.detect_service(host, port, target.timeout)
             transcript = handshake_checks.HandshakeTranscript(other_protocol=other_protocol)

@@ -45,15 +45,19 @@ def identify_protocol(data: bytes) -> str | None:
     return next((service for prefix, service in _PROTOCOL_SIGNATURES if data.startswith(prefix)), None)
 
 
-def parse_handshake(data: bytes) -> HandshakeTranscript:
-    """Parse ``data``, everything that the peer sent since we connected. A packet that is cut off is ignored."""
-    if data and (other_protocol := identify_protocol(data)):
+def parse_handshake(data: bytes, *, tls: bool = False) -> HandshakeTranscript:
+    """Parse ``data``, everything that the peer sent since we connected. A packet that is cut off is ignored.
+
+    ``tls`` is true if the data was inside TLS.
+    """
+    if data and not tls and (other_protocol := identify_protocol(data)):
         return HandshakeTranscript(other_protocol=other_protocol)
     status: str | None = None
     transcript = HandshakeTranscript()
-    while len(data) >= 2:
-        size = int.from_bytes(data[:2], "big")
-        packet, data = data[2 : 2 + size], data[2 + size :]
+    prefix = 4 if tls else 2
+    while len(data) >= prefix:
+        size = int.from_bytes(data[:prefix], "big")
+        packet, data = data[prefix : prefix + size], data[prefix + size :]
         if not packet or len(packet) < size:
             break
         if status is None:
@@ -198,8 +202,9 @@ def _other_protocol(protocol: str) -> Finding:
         return failed(
             "handshake",
             "the node expects TLS, but we connected with plain TCP",
-            "It was started with -proto_dist inet_tls. Such a node accepts only TLS connections.",
-            "Start it without -proto_dist inet_tls, or start all nodes with it. The two kinds cannot connect.",
+            "It was started with TLS (erl -proto_dist inet_tls; erlmesh --tls-cert). Such a node accepts only TLS.",
+            "Give  --tls-cert, --tls-key  and  --tls-ca  here. For a trial,  erlmesh certs  makes the files.",
+            "Or start it without TLS. All nodes of a cluster use TLS, or none does.",
             other_protocol=protocol,
         )
     return failed(

@@ -12,6 +12,7 @@ from erlmesh.doctor.findings import ProbeFailure
 from erlmesh.doctor.handshake_checks import identify_protocol
 from erlmesh.errors import RemoteProtocolError
 from erlmesh.net import host_names
+from erlmesh.net.dist_protocol import DistProtocol
 from erlmesh.net.happy_eyeballs import first_success
 from erlmesh.net.network import TcpNetwork, attach
 from erlmesh.proto import epmd as protocol
@@ -197,7 +198,7 @@ async def detect_service(address: str, port: int, timeout: float) -> str | None:
 class RecordingNetwork(TcpNetwork):
     """A network that uses an already connected socket for the first ``dial`` and records the received bytes.
 
-    The port check has already opened that socket.
+    The port check has already opened that socket. Of a TLS connection it records what was inside TLS.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -207,30 +208,25 @@ class RecordingNetwork(TcpNetwork):
     async def dial(self, host: str, port: int, protocol: Callable[[], asyncio.Protocol]) -> None:
         sock, self._sock = self._sock, None
         if sock is None:
-            await super().dial(host, port, protocol)
+            await super().dial(host, port, lambda: self._tapped(protocol()))
             return
-        await attach(sock, lambda: _Tap(protocol(), self))
+        await attach(sock, lambda: self._tapped(protocol()))
 
     def close(self) -> None:
-        """Close the socket if ``dial`` has not used it."""
+        """Close the socket if ``dial`` has not used it. A later ``dial`` opens another one."""
         if self._sock is not None:
             self._sock.close()
+            self._sock = None
 
+    def _tapped(self, protocol: asyncio.Protocol) -> asyncio.Protocol:
+        """Return ``protocol``, whose bytes are recorded before it handles them."""
+        assert isinstance(protocol, DistProtocol)
+        handle = protocol.stream_received
 
-class _Tap(asyncio.Protocol):
-    """Forwards all callbacks to ``protocol`` and records the first received bytes."""
+        def stream_received(data: bytes) -> None:
+            if len(self.received) < RECORD_LIMIT:
+                self.received += data[: RECORD_LIMIT - len(self.received)]
+            handle(data)
 
-    def __init__(self, protocol: asyncio.Protocol, recorder: RecordingNetwork) -> None:
-        self._recorder = recorder
-        self._received = protocol.data_received
-        self.connection_made = protocol.connection_made  # type: ignore[method-assign]
-        self.connection_lost = protocol.connection_lost  # type: ignore[method-assign]
-        self.eof_received = protocol.eof_received  # type: ignore[method-assign]
-        self.pause_writing = protocol.pause_writing  # type: ignore[method-assign]
-        self.resume_writing = protocol.resume_writing  # type: ignore[method-assign]
-
-    def data_received(self, data: bytes) -> None:
-        recorder = self._recorder
-        if len(recorder.received) < RECORD_LIMIT:
-            recorder.received += data[: RECORD_LIMIT - len(recorder.received)]
-        self._received(data)
+        protocol.stream_received = stream_received  # type: ignore[method-assign]
+        return protocol
