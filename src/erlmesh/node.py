@@ -81,11 +81,24 @@ class Node:
         """Listen, and register with EPMD; if no EPMD runs, become it. Raises NodeStartError."""
         await self.internals.start()
 
-    async def stop(self) -> None:
-        """Terminate every process (``shutdown``), close every connection, and free the name. May be called again."""
-        if self._services_or_none is not None:
-            self._services_or_none.global_.node_stopping()
-        await self.internals.stop()
+    async def stop(self, grace: float | None = None) -> None:
+        """Stop in order within ``grace`` seconds (None: the option ``grace``), close every connection, free the name.
+
+        1. The node accepts no connections any more. Its processes leave their groups (``pg``, ``pg2``), so that other
+           nodes choose other members. What was on its way here is awaited for a moment.
+        2. Work of other nodes is refused as by a node that is not connected: ``erpc`` raises ``{erpc, noconnection}``,
+           ``rpc`` returns ``{badrpc, nodedown}``.
+        3. Each process is told. One that traps exits gets ``(Atom("EXIT"), pid, Atom("shutdown"))``, and may receive,
+           send and call until it returns. A GenServer replies to its callers, and ``terminate`` runs if it traps exits.
+           A supervisor stops its children in order. Calls of exposed functions finish. Any other process is terminated
+           with ``shutdown``; its task is cancelled and may clean up.
+        4. What has not ended after ``grace`` seconds is killed, with a line in the log.
+        5. Connections close when all that is queued is delivered.
+
+        With ``grace=0`` all processes are terminated at once. A second call waits for the end of the first one, and
+        shortens its time.
+        """
+        await self.internals.stop(self._config.grace if grace is None else grace, self._services_or_none)
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -30,6 +30,19 @@ async def member(me):
     async for _ in me:
         pass
 
+async def ignorant(me):
+    me.trap_exit = True
+    print("app is running", flush=True)
+    async for message in me:
+        print("was told", flush=True)
+
+async def tidy(me):
+    me.trap_exit = True
+    print("app is running", flush=True)
+    _, pid, reason = await me.receive()
+    await me.sleep(0.1)
+    print("tidied up after", reason, flush=True)
+
 async def blocked(me):
     print("app is running", flush=True)
     while True:
@@ -116,7 +129,7 @@ def test_a_node_stops_while_it_connects_to_a_silent_address(start, silent_port):
 
 @pytest.mark.parametrize("app", ["stubborn", "threaded", "blocked"])
 def test_an_app_that_does_not_stop_is_ended_by_force(start, app):
-    plato = start("--app", f"apps:{app}")
+    plato = start("--app", f"apps:{app}", "--grace", "0.2")
     plato.wait_for("app is running")
 
     assert exit_code_after(plato, signal.SIGTERM) == 0
@@ -124,8 +137,37 @@ def test_an_app_that_does_not_stop_is_ended_by_force(start, app):
     assert any("forced exit" in line for line in plato.last)
 
 
+@pytest.mark.parametrize("grace", ["--grace", "ERLMESH_GRACE"])
+def test_an_app_that_ignores_the_shutdown_is_killed_after_the_grace(start, grace):
+    options = {"ERLMESH_GRACE": "0.3"} if grace == "ERLMESH_GRACE" else {}
+    plato = start("--app", "apps:ignorant", *([] if options else ["--grace", "0.3"]), **options)
+    plato.wait_for("app is running")
+
+    assert exit_code_after(plato, signal.SIGTERM) == 0
+
+    assert [line for line in plato.last if "ignorant did not end in time" in line], plato.last
+
+
+def test_an_app_that_traps_exits_is_told_and_ends_by_itself(start):
+    plato = start("--app", "apps:tidy")
+    plato.wait_for("app is running")
+
+    assert exit_code_after(plato, signal.SIGTERM) == 0
+
+    assert any("tidied up after shutdown" in line for line in plato.last), plato.last
+
+
+def test_a_second_signal_ends_a_node_that_waits_for_its_app(start):
+    plato = start("--app", "apps:ignorant", "--grace", "60")
+    plato.wait_for("app is running")
+    plato.process.send_signal(signal.SIGTERM)
+    plato.wait_for("was told")
+
+    assert exit_code_after(plato, signal.SIGTERM) == 0
+
+
 def test_a_second_ctrl_c_exits_at_once(start):
-    plato = start("--app", "apps:blocked")
+    plato = start("--app", "apps:blocked", "--grace", "60")
     plato.wait_for("app is running")
 
     assert exit_code_after(plato, signal.SIGINT, signal.SIGINT) == 130

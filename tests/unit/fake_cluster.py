@@ -199,6 +199,8 @@ class FakeNode:
         self.cluster.tasks.append(me._task)
         return me.pid
 
+    spawn_service = spawn
+
     def monitor_nodes(self, pid, *, reasons=False):
         self.node_monitors.append(pid)
 

@@ -49,6 +49,8 @@ class FakeNode:
         process.start(body, *args)
         return process.pid
 
+    spawn_service = spawn
+
     def spawn_handler(self, receive, *, name=None, on_end=None):
         process = FakeProcess(self, name)
         process._on_end = on_end

@@ -7,6 +7,7 @@ One message at a time goes to one method::
     any other message                handle_info(message)
     {system, From, Request}          answered by erlmesh.runtime.system_messages
     {'EXIT', Parent, Reason}         terminate(reason), then the end
+    {'EXIT', Node, shutdown}         the node stops: the same, when all callers have their replies
 
 Each method is a plain or an ``async`` function. While an ``async`` method waits, later messages wait too, as in OTP.
 """
@@ -19,15 +20,17 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from inspect import iscoroutinefunction
 from typing import Any, ClassVar, Final, Literal, TypeAlias
 
+from erlmesh.behaviours.owed_replies import OwedReplies
 from erlmesh.behaviours.pending_work import PendingWork
 from erlmesh.behaviours.server_system import ServerCallbacks
 from erlmesh.behaviours.starting import start_process
 from erlmesh.behaviours.ticks import Tick, Ticks
-from erlmesh.core.exit_reasons import NORMAL
+from erlmesh.core.exit_reasons import NORMAL, SHUTDOWN
 from erlmesh.core.gen import GEN_CALL, GEN_CAST
 from erlmesh.errors import Exit
 from erlmesh.node import Node, Process
 from erlmesh.runtime.exceptions import exit_reason
+from erlmesh.runtime.process_types import StopMode
 from erlmesh.runtime.system_messages import ProcessSystem, is_observed, observe
 from erlmesh.runtime.thread_pool import PoolFull, ThreadPool
 from erlmesh.terms import Atom, Pid, Term
@@ -52,6 +55,8 @@ class _NoReply:
         return "NO_REPLY"
 
 
+SETTLED: Final = object()
+"""The message to itself when no caller waits for a later reply any more."""
 NO_REPLY: Final = _NoReply()
 """Returned by ``handle_call``: the server replies later with :meth:`GenServer.reply`."""
 
@@ -81,6 +86,7 @@ class GenServer:
     me: Process
     """The process of the server. Use it only within the methods of the server."""
 
+    _stop_mode: ClassVar[StopMode] = StopMode.DRAINS
     _stop: tuple[Term] | None
     """The reason to end for, as soon as the method that runs now has returned."""
 
@@ -112,7 +118,8 @@ class GenServer:
     def terminate(self, reason: Term) -> Any:
         """Clean up. It is called before the end for ``reason``, unless an exit signal kills the process.
 
-        As in OTP, the server must trap exits (``self.me.trap_exit = True``) to be called when its parent ends it.
+        As in OTP, the server must trap exits (``self.me.trap_exit = True``) to be called when its parent ends it, or
+        when its node stops.
         """
 
     def get_state(self) -> Term:
@@ -190,6 +197,8 @@ class GenServer:
         """Reply to a call for which ``handle_call`` returned :data:`NO_REPLY`. None becomes ``nil``."""
         answer = Atom("nil") if answer is None else answer
         self.me.reply(caller, answer)
+        if self._owed:
+            self._owed.replied(caller)
         if is_observed(self.me):
             observe(self.me, (OUT, answer, caller[0]))
 
@@ -226,6 +235,9 @@ class GenServer:
         self._stop = None
         self._continuations: list[Any] = []
         self._pending = PendingWork(self)
+        self._owed = OwedReplies(me, self._settled)
+        self._shutdown: tuple[Term] | None = None  # The reason to end for, because the node stops.
+        me._stop_mode = self._stop_mode
         self._ticks = Ticks(me)
         self._pool: ThreadPool | None = None
         me._system = ProcessSystem(me, ServerCallbacks(self, self._parent), _raise_exit)
@@ -241,6 +253,7 @@ class GenServer:
         finally:  # An exit signal cancels the task here.
             self._ticks.close()
             self._pending.close()
+            self._owed.close()
             if self._pool is not None:
                 self._pool.close()
 
@@ -270,6 +283,8 @@ class GenServer:
         except Exception as error:
             reason = exit_reason(error)
             log.exception("GenServer %s terminating\nlast message: %.500r", self.me.label, last)
+        if self._shutdown is not None and not self.me.trap_exit:
+            raise Exit(reason)  # The exit signal would have ended it without a call of `terminate`.
         try:
             await self._call(self.terminate, reason)
         except Exit as error:
@@ -283,7 +298,14 @@ class GenServer:
         """Call ``handle_continue`` as often as it was asked for. Return the reason to end, if there is one."""
         while self._continuations and self._stop is None:
             await self._call(self.handle_continue, self._continuations.pop(0))
+        if self._stop is None and self._shutdown is not None and not self._pending and not self._owed:
+            return self._shutdown
         return self._stop
+
+    def _settled(self) -> None:
+        """No caller waits for a later reply any more. If the node stops, the server can end now."""
+        if self._shutdown is not None:
+            self.me._ops.deliver(self.me, SETTLED)
 
     async def _register(self, global_name: Term, groups: list[Term]) -> None:
         node, pid = self.me.node, self.me.pid
@@ -301,12 +323,21 @@ class GenServer:
             if kind is GEN_CAST and len(message) == 2:
                 await self._call(self.handle_cast, message[1])
                 return
-            if kind is EXIT and len(message) == 3 and message[1] == self._parent:
+            if kind is EXIT and len(message) == 3 and self._is_to_end(message[1]):
+                if message[2] is SHUTDOWN and self.me.node.internals.is_stopping:
+                    self._shutdown = (SHUTDOWN,)
+                    return
                 raise Exit(message[2])  # As in OTP: a server does not outlive its parent, also if it traps exits.
+        if message is SETTLED:
+            return
         if type(message) is Tick:
             await self._call(message.take())
             return
         await self._call(self.handle_info, message)
+
+    def _is_to_end(self, sender: Term) -> bool:
+        """True for an ``EXIT`` message of the parent or of the node, and for one that stands for an exit signal."""
+        return sender in (self._parent, self.me.node.internals.pid) or not self.me.trap_exit
 
     async def _handle_call(self, request: Term, caller: Caller) -> None:
         if self.max_mailbox is not None and len(self.me._mailbox) > self.max_mailbox:
@@ -326,6 +357,8 @@ class GenServer:
             log.warning("%s: handle_call took longer than %g s: %.200r", self.me.label, self.call_timeout, request)
             answer = TIMEOUT_REPLY
         if answer is NO_REPLY:
+            if not self._pending.works_for(caller):
+                self._owed.promised(caller)
             return
         if answer is None:
             log.warning("%s: no handle_call for %.200r", self.me.label, request)

@@ -26,6 +26,9 @@ class Replier(Protocol):
 
     def reply(self, caller: tuple[Pid, Term], answer: Any) -> None: ...
 
+    def _settled(self) -> None:
+        """No work is left."""
+
 
 class PendingWork:
     """The work of one server, by task.
@@ -37,6 +40,13 @@ class PendingWork:
     def __init__(self, server: Replier) -> None:
         self._server = server
         self._tasks: dict[asyncio.Task[None], Ref | None] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._tasks)
+
+    def works_for(self, caller: tuple[Pid, Term]) -> bool:
+        """True if work for ``caller`` runs."""
+        return bool(self._tasks) and _alias_of(caller) in self._tasks.values()
 
     def is_waiting(self, caller: tuple[Pid, Term]) -> bool:
         """False if the caller does not wait any more. True for a caller whose tag has no alias."""
@@ -75,6 +85,8 @@ class PendingWork:
         ref = self._tasks.pop(task)
         if ref is not None:
             self._server.me._ops.on_demonitor(ref, None)
+        if not self._tasks:
+            self._server._settled()
 
 
 def _alias_of(caller: tuple[Pid, Term]) -> Ref | None:

@@ -19,6 +19,7 @@ from erlmesh.core.supervision import Child, ChildBook, Nothing, Restart, Strateg
 from erlmesh.errors import Exit, ProcessStartError
 from erlmesh.records import record
 from erlmesh.runtime.exceptions import exit_reason
+from erlmesh.runtime.process_types import StopMode
 from erlmesh.terms import Atom, Pid, Ref, Term
 
 __all__ = ["SupervisorServer"]
@@ -43,6 +44,7 @@ class _TryAgain:
 class SupervisorServer(GenServer):
     """See :class:`erlmesh.Supervisor`, which starts it."""
 
+    _stop_mode = StopMode.SUPERVISES
     dynamic: ClassVar[bool] = False
     """True for a DynamicSupervisor."""
 

@@ -15,6 +15,7 @@ from typing import Final
 from erlmesh.errors import ErlangError, Exit, Throw
 from erlmesh.node import Process
 from erlmesh.runtime.exceptions import exit_reason
+from erlmesh.runtime.process_types import StopMode
 from erlmesh.terms import Atom, Pid, Term
 
 __all__ = ["run_function", "wait_for_function"]
@@ -26,6 +27,7 @@ START_TIMEOUT: Final = 5.0
 
 async def run_function(me: Process, module: Atom, function: Atom, arguments: list[Term]) -> Term:
     """Run an exposed function and return its value. A fault ends the process with ``{Reason, Stack}``."""
+    me._stop_mode = StopMode.FINISHES
     try:
         return await me.node._functions.apply(me, module, function, arguments)
     except (ErlangError, Throw) as error:  # The caller on the other node reads the reason. It is no error of this node.

@@ -20,6 +20,7 @@ from types import ModuleType
 from erlmesh.cli.connecting import join_cluster, node_services
 from erlmesh.cli.settings import NodeSettings, add_node_options, read_settings
 from erlmesh.cli.shutdown import STOP_SIGNALS, run_until_signal
+from erlmesh.core.exit_reasons import KILLED, NORMAL, SHUTDOWN
 from erlmesh.net.addresses import is_loopback
 from erlmesh.net.epmd import default_port
 from erlmesh.node import Node
@@ -61,7 +62,8 @@ def run(options: argparse.Namespace) -> int:
     app = _import_function(options.app) if options.app else None
     settings, prompt = read_settings(options), options.prompt and frontend.is_interactive()
     main = partial(_run, settings=settings, exposed=exposed, app=app, prompt=prompt)
-    return run_until_signal(main, signals=() if prompt else STOP_SIGNALS)  # A prompt handles the signals itself.
+    signals = () if prompt else STOP_SIGNALS  # A prompt handles the signals itself.
+    return run_until_signal(main, signals=signals, grace=settings.config.grace)
 
 
 async def _run(
@@ -127,7 +129,8 @@ class _AppMonitor:
     def _receive(self, message: Term) -> None:
         match message:
             case (Atom("DOWN"), _, _, pid, reason):
-                if reason not in (Atom("normal"), Atom("shutdown")):
+                is_killed = reason is KILLED and self._stop_requested.is_set()  # It did not end within the grace.
+                if reason not in (NORMAL, SHUTDOWN) and not is_killed:
                     print(f"erlmesh: the process {pid} of --app ended with {reason}", file=sys.stderr)
                     self.code = 1
                 self._stop_requested.set()

@@ -300,6 +300,19 @@ class DistProtocol(asyncio.Protocol):
                 self._writable_waiter = self._loop.create_future()
             await asyncio.shield(self._writable_waiter)  # a cancelled sender must not cancel the shared future
 
+    def undelivered(self) -> int:
+        """Return how many bytes are queued, or written and not acknowledged by the peer's machine.
+
+        0 if the connection has ended.
+        """
+        channel = self.channel
+        if self._closed or self._transport is None or channel is None:
+            return 0
+        if self._socket is not None:
+            return channel.wire.queued + (self._socket.unacknowledged() or 0)
+        # A transport without a socket of its own: a simulated one knows the number itself.
+        return self._queued(channel) + (self._transport.get_extra_info("unacknowledged") or 0)
+
     def close(self) -> None:
         """Close the connection after all queued data is written. The delegate gets no event."""
         if self._closed:

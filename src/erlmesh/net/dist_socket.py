@@ -12,6 +12,7 @@ import asyncio
 import fcntl
 import os
 import socket
+import sys
 import termios
 from collections.abc import Callable
 from functools import partial
@@ -66,6 +67,14 @@ def socket_fd(transport: asyncio.BaseTransport) -> int | None:
 
 SharedSocketFactory: TypeAlias = Callable[[int, Callable[[], None], ReceiveBudget], PureSharedSocket]
 """Makes the part for the watchdog thread; the arguments are those of :class:`PureSharedSocket`."""
+
+
+def unacknowledged_bytes(fd: int) -> int | None:
+    """Return how many bytes were written to a TCP socket and not acknowledged. None if the system does not say it."""
+    try:
+        return int.from_bytes(fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4)), sys.byteorder)  # see tcp(7)
+    except OSError:
+        return None
 
 
 class DistSocket:
@@ -225,12 +234,11 @@ class DistSocket:
         """
         if self._waiting or self._retry_timer is not None or self._detached or self.error is not None:
             return False
-        try:
-            # TIOCOUTQ on a TCP socket is the number of bytes that were sent but not acknowledged, see tcp(7).
-            unacknowledged = fcntl.ioctl(self._fd, termios.TIOCOUTQ, bytes(4))
-        except OSError:
-            return False
-        return not any(unacknowledged)
+        return self.unacknowledged() == 0
+
+    def unacknowledged(self) -> int | None:
+        """Return how many written bytes the peer's machine has not acknowledged. None if that is unknown."""
+        return None if self._detached else unacknowledged_bytes(self._fd)
 
     # Reading
 

@@ -357,6 +357,17 @@ class NodeConfig:
         ),
     )
     """Calls that may wait for a thread. A further one fails with ``{overloaded, Text}``."""
+    grace: float = field(
+        default=8.0,
+        metadata=options(
+            CommandOption(
+                "--grace", "seconds that processes get to finish their work when the node stops, 8", "SECONDS"
+            ),
+            parse=parse_pause,
+        ),
+    )
+    """Seconds that processes get to finish their work when the node stops. The default is below the 10 seconds of
+    ``docker stop``. 0 ends all at once. See ``node.stop()``."""
     epmd_client_limit: int = field(
         default=CLIENT_LIMIT,
         metadata=options(
@@ -452,6 +463,8 @@ class NodeConfig:
         _validate_count(self.expose_queue_limit, "expose_queue_limit")
         if not self.guess_delay >= 0:
             raise ValueError(f"guess_delay is a number of seconds, 0 or more, not {self.guess_delay!r}")
+        if not self.grace >= 0:
+            raise ValueError(f"grace is a number of seconds, 0 or more, not {self.grace!r}")
         for name in (
             "epmd_client_limit",
             "epmd_clients_per_address",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -66,6 +67,10 @@ _LOG_LEVELS: Final[dict[type[ErlmeshError], int]] = {
 """Log levels of incoming handshakes that failed for a harmless reason. All others are warnings."""
 DIAL_QUEUE_LIMIT: Final = 1024
 """Attempts that may wait for others to end. A further one fails."""
+FLUSH_INTERVAL: Final = 0.001
+"""Seconds until the first look whether all is delivered. They double up to 16 times this."""
+FLUSH_STALL: Final = 0.25
+"""Seconds without progress after which this node closes its connections all the same."""
 CANDIDATE_GRACE: Final = 0.5
 """Seconds that a peer which seems to connect to us has for its handshake, before we dial it."""
 
@@ -236,6 +241,24 @@ class Connections:
             return False
         self._disconnected(connection, "disconnect", cause)
         return True
+
+    async def flush(self, deadline: float) -> None:
+        """Wait until the machines of all peers have what is queued for them.
+
+        Give up at ``deadline``, and earlier if no peer has taken anything for a while. A close with unread data in the
+        socket resets the connection, and what the peer has not received then is lost.
+        """
+        loop, pause, least = asyncio.get_running_loop(), FLUSH_INTERVAL, math.inf
+        end = deadline
+        while (left := self._undelivered()) and (now := loop.time()) < min(end, deadline):
+            if left < least:
+                least, end = left, now + FLUSH_STALL
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, 16 * FLUSH_INTERVAL)
+
+    def _undelivered(self) -> int:
+        connections = self._peers.established_connections().values()
+        return sum(each.protocol.undelivered() for each in connections if each.protocol is not None)
 
     def close(self) -> list[asyncio.Task[None]]:
         """End all connections and attempts, and accept and start no more. The caller awaits the tasks returned."""

@@ -35,20 +35,23 @@ from erlmesh.runtime.pending_signals import PendingSignals
 from erlmesh.runtime.process import LocalProcess, ProcessOps
 from erlmesh.runtime.process_ops import NodeProcessOps, SpawnFunction
 from erlmesh.runtime.reconnector import Reconnector
-from erlmesh.runtime.router import Router, refuse_spawn_request
+from erlmesh.runtime.router import Router, refuse_while_stopping
 from erlmesh.runtime.spawn_server import FallbackBody, SpawnServer
 from erlmesh.runtime.spawner import Spawner
 from erlmesh.terms import Atom, Pid, Term
 
 if TYPE_CHECKING:
     from erlmesh.net.tls_protocol import TlsConnections
+    from erlmesh.runtime.graceful_stop import GracefulStop
 
 __all__ = ["DISCONNECTING", "InstanceConfig", "NodeInstance", "ProcessClass"]
 
 DISCONNECTING: Final = Atom("closing")
 """Message to an erlmesh peer: this node disconnects on purpose, so the peer must not reconnect."""
-SHUTDOWN_GRACE: Final = 0.5
-"""Seconds that the cancelled tasks of processes get to clean up when the node stops."""
+CLEANUP_TIME: Final = 0.25
+"""Seconds that the cancelled tasks of processes get to clean up when the time for a stop in order is over."""
+FLUSH_TIME: Final = 0.25
+"""Seconds that a peer gets at least to receive what is queued for it, before its connection is closed."""
 
 
 @record(frozen=True)
@@ -102,6 +105,7 @@ class NodeInstance:
         is_overlap_disconnect: Callable[[str], bool],
     ) -> None:
         self.creation = creation
+        self._graceful_stop: GracefulStop | None = None
         self._is_overlap_disconnect = is_overlap_disconnect
         atom = Atom(config.name)
         self.router = Router(Identifiers(atom, creation), self._enqueue)
@@ -164,17 +168,35 @@ class NodeInstance:
             case _:
                 self.loop_monitor.on_message(message)
 
-    async def stop(self) -> None:
-        """Terminate every process with ``shutdown``, youngest first, and close every connection.
-
-        Processes with a task go first and may still send while they clean up. Handler processes go last.
-        """
-        self.spawner.close()
-        self.router.on_spawn_request = refuse_spawn_request
-        self.router.termination.node_stopping = True
+    def refuse_work(self) -> None:
+        """Refuse what other nodes want to start here, and do not reconnect to any node."""
+        self.router.on_spawn_request = refuse_while_stopping
         if self.reconnector is not None:
             self.reconnector.close()
+
+    async def finish_processes(self, deadline: float) -> None:
+        """End the processes that have a task: give them time until ``deadline``, then kill those that are left."""
+        from erlmesh.runtime.graceful_stop import GracefulStop  # noqa: PLC0415 - a node needs it once, at its end
+
+        self._graceful_stop = GracefulStop(self.router, self.spawner, self.node_process.pid, deadline)
+        await _wait_cancelled(await self._graceful_stop.run())
+
+    def hurry(self, deadline: float) -> None:
+        """End the processes at ``deadline`` if that is earlier, and do not wait for the one that calls this."""
+        if self._graceful_stop is not None:
+            self._graceful_stop.hurry(deadline, asyncio.current_task())
+
+    async def stop(self, deadline: float = 0.0) -> None:
+        """Terminate every process with ``shutdown``, youngest first, and close every connection.
+
+        Processes with a task go first and may still send while they clean up. Handler processes go last. What is queued
+        for other nodes is written first, until ``deadline`` or ``FLUSH_TIME`` from now, whichever is later.
+        """
+        self.spawner.close()
+        self.refuse_work()
+        self.router.termination.node_stopping = True
         await _wait_cancelled(self._terminate_tasks())
+        await self.connections.flush(max(deadline, asyncio.get_running_loop().time() + FLUSH_TIME))
         await _wait_cancelled(self.connections.close())
         self.loop_monitor.stop()
         for process in list(self.router.registry.processes.values()):
@@ -234,7 +256,7 @@ def _local_node(config: InstanceConfig, creation: int) -> LocalNode:
 
 
 async def _wait_cancelled(tasks: list[asyncio.Task[None]]) -> None:
-    """Wait at most ``SHUTDOWN_GRACE`` for cancelled tasks, but not for the task that stops the node."""
+    """Wait at most ``CLEANUP_TIME`` for cancelled tasks, but not for the task that stops the node."""
     others = [task for task in tasks if task is not asyncio.current_task()]
     if others:
-        await asyncio.wait(others, timeout=SHUTDOWN_GRACE)
+        await asyncio.wait(others, timeout=CLEANUP_TIME)

@@ -17,7 +17,7 @@ from erlmesh.core.exit_reasons import NORMAL
 from erlmesh.errors import Exit
 from erlmesh.runtime.deadlines import Deadlines
 from erlmesh.runtime.mailbox import EMPTY, Mailbox
-from erlmesh.runtime.process_types import MFA, Backpressure, Body, Cancellable, Destination, Timer
+from erlmesh.runtime.process_types import MFA, Backpressure, Body, Cancellable, Destination, StopMode, Timer
 from erlmesh.runtime.wakeups import Wait, Wakeups
 from erlmesh.terms import Atom, Pid, Ref, SendableTerm, Term
 from erlmesh.terms.copying import copy_term
@@ -161,9 +161,11 @@ class LocalProcess:
         "_number",
         "_on_end",
         "_ops",
+        "_parent",
         "_pending_calls",
         "_reductions_left",
         "_signals",
+        "_stop_mode",
         "_suspended",
         "_system",
         "_task",
@@ -190,6 +192,8 @@ class LocalProcess:
         self._names: list[Atom] = []  # The registry enters and removes names and aliases.
         self._aliases: dict[Ref, None] = {}  # A set that keeps its order: iteration must be deterministic.
         self.group_leader: Pid | None = None
+        self._parent: Pid | None = None  # The process that has started it, if that is known.
+        self._stop_mode = StopMode.ENDS
         self._task: Cancellable | None = None  # Cancelled at termination. Mostly an asyncio.Task.
         self._handler: Callable[[Term], None] | None = None  # Gets each message, until termination.
         self._on_end: Callable[[], object] | None = None  # Called after termination, to restart a server.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeAlias
 
 from erlmesh.terms import Atom, Pid, Ref, Term
 
-__all__ = ["MFA", "Backpressure", "Body", "Cancellable", "Destination", "RequestedBody", "Timer"]
+__all__ = ["MFA", "Backpressure", "Body", "Cancellable", "Destination", "RequestedBody", "StopMode", "Timer"]
 
 Destination: TypeAlias = "Pid | Ref | Atom | str | tuple[Atom | str, Atom | str]"
 """Where a message can go: a pid, an alias, a name registered here, or ``(name, node)`` in Erlang's order."""
@@ -24,6 +25,21 @@ not end: the body must have terminated it, or lets something else do so.
 
 MFA: TypeAlias = tuple[Atom, Atom, list[Term]]
 """Module, function, arguments."""
+
+
+class StopMode(enum.Enum):
+    """What a process does when its node stops. A process that traps exits gets the message in each case."""
+
+    ENDS = "ends"
+    """It is terminated at once with ``shutdown``."""
+    FINISHES = "finishes"
+    """It is a call of another node. It ends by itself, and the node waits for it."""
+    DRAINS = "drains"
+    """It gets ``{'EXIT', Pid, shutdown}`` as a message, replies to its callers, and ends by itself."""
+    SUPERVISES = "supervises"
+    """The same, and it stops its own children."""
+    SERVES = "serves"
+    """It belongs to a service of the node, and ends with it."""
 
 
 class Cancellable(Protocol):

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeAlias
 
-from erlmesh.core.exit_reasons import KILL, KILLED, NOPROC, NORMAL
+from erlmesh.core.exit_reasons import KILL, KILLED, NOCONNECTION, NOPROC, NORMAL, SHUTDOWN
 from erlmesh.core.identifiers import Identifiers
 from erlmesh.core.monitors import MonitorEntry
 from erlmesh.errors import NoConnection
@@ -41,14 +41,14 @@ from erlmesh.proto.control import (
 from erlmesh.runtime.gen_call import GenCalls
 from erlmesh.runtime.node_state import EnqueueSignal, NodeState
 from erlmesh.runtime.process import LocalProcess
-from erlmesh.runtime.process_types import Backpressure
+from erlmesh.runtime.process_types import Backpressure, StopMode
 from erlmesh.runtime.signal_sender import SignalSender
 from erlmesh.runtime.spawn_client import SpawnClient
 from erlmesh.runtime.termination import Termination
 from erlmesh.runtime.wakeups import ExitWait
 from erlmesh.terms import Atom, Pid, Ref, Term
 
-__all__ = ["Router", "refuse_spawn_request"]
+__all__ = ["Router", "refuse_spawn_request", "refuse_while_stopping"]
 
 DOWN: Final = Atom("DOWN")
 EXIT: Final = Atom("EXIT")
@@ -228,6 +228,10 @@ class Router:
     def _exit_received(self, process: LocalProcess, sender: Pid, reason: Term) -> None:
         if process.trap_exit:
             self.delivery.deliver(process, (EXIT, sender, reason))
+        elif reason is SHUTDOWN and self.termination.is_stopping and process._stop_mode is not StopMode.ENDS:
+            # The node stops, and this process still works for callers. Its supervisor or a linked process ends it.
+            if process._stop_mode is not StopMode.FINISHES:
+                self.delivery.deliver(process, (EXIT, sender, reason))
         elif reason is not NORMAL or sender == process.pid:  # `normal` ends only the process that sends it to itself.
             self.termination.terminate(process, reason)
 
@@ -276,5 +280,13 @@ class Router:
 
 
 def refuse_spawn_request(request: SpawnRequest) -> SpawnReply:
-    """Answer ``notsup``: for a node that does not serve SPAWN_REQUESTs, or not any more while it stops."""
+    """Answer ``notsup``: for a node that does not serve SPAWN_REQUESTs."""
     return SpawnReply(request.ref, request.sender, 0, NOTSUP)
+
+
+def refuse_while_stopping(request: SpawnRequest) -> SpawnReply:
+    """Answer ``noconnection``: the caller does what it does when a node is lost, as to ask another node.
+
+    ``erpc:call`` raises ``{erpc, noconnection}`` and ``rpc:call`` returns ``{badrpc, nodedown}``.
+    """
+    return SpawnReply(request.ref, request.sender, 0, NOCONNECTION)

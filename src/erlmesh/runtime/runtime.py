@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from erlmesh.core.allow_list import AllowList
 from erlmesh.core.cookies import Cookies
@@ -25,7 +25,7 @@ from erlmesh.runtime.instance import DISCONNECTING, InstanceConfig, NodeInstance
 from erlmesh.runtime.listener import NodeListener
 from erlmesh.runtime.loop_monitor import ERLMESH
 from erlmesh.runtime.process import Body, Destination, LocalProcess
-from erlmesh.runtime.process_types import RequestedBody
+from erlmesh.runtime.process_types import RequestedBody, StopMode
 from erlmesh.runtime.router import Router
 from erlmesh.runtime.spawn_server import FallbackBody, refuse_spawn
 from erlmesh.runtime.thread_pool import ThreadPool
@@ -39,6 +39,21 @@ if TYPE_CHECKING:
 __all__ = ["Runtime"]
 
 NET_KERNEL: Final = Atom("net_kernel")
+EXCHANGE_TIME: Final = 0.5
+"""Seconds that a node which stops waits for an answer of each connected node."""
+
+
+class StoppingServices(Protocol):
+    """The services of a node, as its stop needs them."""
+
+    async def leave_groups(self, seconds: float) -> None:
+        """Let all local processes leave their groups. Wait for other nodes at most ``seconds``."""
+
+    def refuse_calls(self) -> None:
+        """From now on refuse the calls of other nodes."""
+
+    def node_stopping(self) -> None:
+        """The node closes its connections next."""
 
 
 class Runtime:
@@ -109,13 +124,19 @@ class Runtime:
         self._is_overlap_disconnect = is_overlap_disconnect
         self._group_leader = group_leader or self._node_process_pid
         self._instance_or_none: NodeInstance | None = None
-        self._stopped = False
+        self._stopping: asyncio.Future[None] | None = None
+        """Done when the node has stopped. None until :meth:`stop` is called."""
 
     # Start and stop
 
+    @property
+    def is_stopping(self) -> bool:
+        """True from the call of :meth:`stop` on."""
+        return self._stopping is not None
+
     async def start(self) -> None:
         """Listen and register with EPMD, then start all parts and the services. Raises NodeStartError."""
-        if self._instance_or_none is not None or self._stopped:
+        if self._instance_or_none is not None or self._stopping is not None:
             raise NodeStartError("a node starts once; make a new one")
         if self._config.tls is not None:
             self._config.tls.load()
@@ -135,18 +156,53 @@ class Runtime:
             self._start_services(self)
         instance.spawner.system_processes_started()
 
-    async def stop(self) -> None:
-        """Terminate every process (``shutdown``), close every connection, and free the name. May be called again."""
-        if self._stopped:
+    async def stop(self, grace: float = 0.0, services: StoppingServices | None = None) -> None:
+        """Stop in order, see :meth:`erlmesh.Node.stop`. ``services`` are told of it."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + grace
+        if self._stopping is not None:
+            if self._instance_or_none is not None:
+                self._instance_or_none.hurry(deadline)
+            await asyncio.shield(self._stopping)
             return
-        self._stopped = True
-        self._listener.stop_accepting()
-        if self._instance_or_none is not None:
-            await self._instance_or_none.stop()
-        if self.function_pool is not None:
-            self.function_pool.close()
-        await self._listener.stop()
-        release_local(self.atom)
+        stopping = self._stopping = loop.create_future()
+        try:
+            self._listener.stop_accepting()
+            if self._instance_or_none is not None:
+                await self._stop_instance(self._instance_or_none, deadline, grace, services)
+            if self.function_pool is not None:
+                self.function_pool.close()
+            await self._listener.stop()
+            release_local(self.atom)
+        finally:
+            stopping.set_result(None)
+
+    async def _stop_instance(
+        self, instance: NodeInstance, deadline: float, grace: float, services: StoppingServices | None
+    ) -> None:
+        try:
+            if grace > 0:
+                if services is not None:
+                    await services.leave_groups(grace / 4)
+                await self._exchange_with_peers(min(EXCHANGE_TIME, grace / 4))
+                instance.refuse_work()
+                if services is not None:
+                    services.refuse_calls()
+                await instance.finish_processes(deadline)
+        finally:
+            if services is not None:
+                services.node_stopping()
+            await instance.stop(deadline)
+
+    async def _exchange_with_peers(self, seconds: float) -> None:
+        """Wait until each connected node has answered, at most ``seconds``.
+
+        The answer follows all that the node has sent before it knew that our processes have left their groups. So work
+        that was on its way is here, and is still done.
+        """
+        question = (Atom("is_auth"), self.atom)
+        calls = [self.call((NET_KERNEL, peer), question, timeout=seconds) for peer in self.nodes()]
+        await asyncio.gather(*calls, return_exceptions=True)
 
     @property
     def _instance(self) -> NodeInstance:
@@ -164,6 +220,11 @@ class Runtime:
     @property
     def _connections(self) -> Connections:
         return self._instance.connections
+
+    @property
+    def pid(self) -> Pid:
+        """The pid that sends what no process sends: messages, exit signals, and ``EXIT`` when the node stops."""
+        return self._node_process.pid
 
     @property
     def creation(self) -> int:
@@ -207,6 +268,12 @@ class Runtime:
     def spawn(self, body: Body, *arguments: Any, name: Atom | str | None = None) -> Pid:
         """See :meth:`erlmesh.Node.spawn`."""
         return self._start_process(body, arguments, name).pid
+
+    def spawn_service(self, body: Body, *arguments: Any) -> Pid:
+        """Start a process of a service: other processes may need it until they have ended."""
+        process = self._start_process(body, arguments, None)
+        process._stop_mode = StopMode.SERVES
+        return process.pid
 
     def _start_process(self, body: Body, arguments: tuple[Any, ...], name: Atom | str | None) -> LocalProcess:
         """Every process with a body starts here, also a child of another process. Simulations override it."""

@@ -10,7 +10,7 @@ from typing import Final
 
 from erlmesh.core.exit_reasons import NOCONNECTION
 from erlmesh.core.spawn_requests import LINKED, MONITORED, cancel_signals
-from erlmesh.errors import CallError, EncodeError
+from erlmesh.errors import CallError, EncodeError, NoConnection
 from erlmesh.etf import encode_term
 from erlmesh.proto.control import Link, SpawnReply, SpawnRequest
 from erlmesh.runtime.node_state import Dispatcher, NodeState
@@ -104,7 +104,7 @@ class SpawnClient:
         answer = None if parent is None else parent._pending_calls.get(reply.ref)
         if not isinstance(child, Pid):  # The result is an error reason: the peer refused.
             if answer is not None and not answer.done():
-                answer.set_exception(CallError(f"{peer.name} refused to start the process: {child}"))
+                answer.set_exception(_refusal(peer, child))
         elif answer is None or answer.done():
             for signal in cancel_signals(reply, child):
                 self._dispatcher.send_if_connected(peer, signal)
@@ -139,3 +139,10 @@ class SpawnClient:
 
     def __len__(self) -> int:
         return len(self._requests)
+
+
+def _refusal(peer: Atom, reason: Term) -> CallError:
+    """Return the error for a request that ``peer`` has refused. A node that stops refuses with ``noconnection``."""
+    if reason is NOCONNECTION:
+        return NoConnection(f"no connection to {peer.name}: it stops, and starts no process any more")
+    return CallError(f"{peer.name} refused to start the process: {reason}")

@@ -39,6 +39,8 @@ class Spawner:
         self._new_process = new_process
         self._closed = False
         """True while the node stops: no process may be started."""
+        self.on_start: Callable[[LocalProcess], None] | None = None
+        """Called with each process that :meth:`start` has started. Set while the node stops."""
         self._starting = True
         """True until the node's services run. The first process that starts after that is <0.64.0>."""
 
@@ -56,7 +58,11 @@ class Spawner:
         Raises ``ValueError`` if ``name`` is taken, and NodeNotAlive after :meth:`close`.
         """
         process = self._new(getattr(body, "__qualname__", repr(body)), name)
+        parent = RUNNING.get()
+        process._parent = None if parent is None else parent.pid
         process._task = asyncio.get_running_loop().create_task(_run(process, body, arguments))
+        if self.on_start is not None:
+            self.on_start(process)
         return process
 
     def start_without_task(

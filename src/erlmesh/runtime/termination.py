@@ -34,13 +34,20 @@ class Termination:
         self._dispatcher = dispatcher
         self._spawn_client = spawn_client
         self.node_stopping = False
-        """True while the node stops: a server that terminates is not restarted."""
+        """True while the node ends its last processes: a server that terminates is not restarted."""
+        self.on_terminated: Callable[[LocalProcess], None] | None = None
+        """Called with each process that has terminated. Set while the node stops."""
         self._exit_signals: deque[tuple[Atom, Signal]] = deque()
         """Signals caused by terminations that are still to be sent, each with its node."""
         self._restarts: deque[Callable[[], object]] = deque()
         """The ``on_end`` callbacks of terminated servers. They run when no exit signal is left to send."""
         self._sending = False
         """True while the two queues are being emptied. A termination within that only adds to them."""
+
+    @property
+    def is_stopping(self) -> bool:
+        """True while the processes of a node that stops finish their work."""
+        return self.on_terminated is not None
 
     def terminate(self, process: LocalProcess, reason: Term) -> None:
         """Terminate a process. Other processes see it as dead at once; its task is cancelled and may still clean up.
@@ -62,6 +69,8 @@ class Termination:
             process._task.cancel()
         if process._on_end is not None:
             self._restarts.append(process._on_end)
+        if self.on_terminated is not None:
+            self.on_terminated(process)
         self._queue_exit_signals(process, reason)
         # Terminations that this one causes are queued, not nested: a chain of links may be very long.
         if not self._sending:

@@ -39,7 +39,7 @@ class NodeServices:
         # The order decides the pids of the services, and with a seed the random numbers they draw.
         NetKernel(runtime)
         self.group_leader = GroupLeader(runtime, config.output or to_stdout)
-        Rex(runtime, functions.apply)
+        self._rex = Rex(runtime, functions.apply)
         erpc.serve(runtime, functions)
         self.global_ = GlobalNames(runtime, prevent_overlapping_partitions=config.prevent_overlapping_partitions)
         self._scopes: dict[Atom, Pg] = {}
@@ -66,6 +66,22 @@ class NodeServices:
         from erlmesh.services import global_group  # noqa: PLC0415
 
         global_group.answer(self._global_group, self.global_, message)
+
+    # What the node calls when it stops
+
+    async def leave_groups(self, seconds: float) -> None:
+        """Let all local processes leave the groups of each pg scope, and of pg2. See :class:`StoppingServices`."""
+        for scope in self._scopes.values():
+            scope.leave_all()
+        await self.pg2.leave_all(seconds)
+
+    def refuse_calls(self) -> None:
+        """Let rex refuse calls. The node itself refuses those of erpc."""
+        self._rex.refusing = True
+
+    def node_stopping(self) -> None:
+        """The loss of connections is not reported to other nodes from now on."""
+        self.global_.node_stopping()
 
     def _on_join_attempt(self, peer: Atom | str, up: bool) -> None:
         if not up:

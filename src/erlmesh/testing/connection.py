@@ -229,6 +229,11 @@ class SimulatedTransport(asyncio.Transport):
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:  # noqa: ARG002
         self._high_water = high or self._high_water
 
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        if name == "unacknowledged" and self._outgoing is not None:
+            return self._outgoing.unread
+        return super().get_extra_info(name, default)
+
     def get_write_buffer_size(self) -> int:
         return 0 if self._outgoing is None else max(0, self._outgoing.unread - SOCKET_BUFFERS)
 

@@ -153,7 +153,7 @@ class GlobalNames:
     async def _owner_transaction(self, lock: LockId, nodes: Iterable[Atom | str] | None) -> AsyncIterator[None]:
         """Hold the lock in a process of its own for the block of an ``async with``."""
         check_lock_id(lock)
-        owner = self._node.spawn(_own_lock, lock, None if nodes is None else list(nodes), None)
+        owner = self._node.spawn_service(_own_lock, lock, None if nodes is None else list(nodes), None)
         try:
             await self._node.call(owner, Atoms.SET_LOCK, timeout=None)
             yield
@@ -165,7 +165,7 @@ class GlobalNames:
     async def _start_lock_owner(self, lock: LockId, nodes: list[Atom | str] | None, retries: int | None) -> bool:
         """Set a lock without a process of the caller: start one that owns it until ``del_lock``."""
         check_lock_id(lock)
-        owner = self._node.spawn(_own_lock, lock, nodes, retries)
+        owner = self._node.spawn_service(_own_lock, lock, nodes, retries)
         try:
             locked = await self._node.call(owner, Atoms.SET_LOCK, timeout=None) is True
         except BaseException:

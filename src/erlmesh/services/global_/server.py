@@ -91,8 +91,8 @@ class GlobalServer:
         """Start the three processes. The server monitors the other two."""
         node = self.node
         self.process: LocalProcess = node.spawn_handler(self.handle_message, name=SERVER, on_end=self._restart)
-        self._locker = node.spawn(Locker(node.atom, self.sync.known, self.locks).run)
-        self.registrar = node.spawn(Registrar(self.sync.known, self.names.names_of, self.whereis).run)
+        self._locker = node.spawn_service(Locker(node.atom, self.sync.known, self.locks).run)
+        self.registrar = node.spawn_service(Registrar(self.sync.known, self.names.names_of, self.whereis).run)
         self.sync.locker = self._locker
         self._child_refs = [self.process.monitor(self._locker), self.process.monitor(self.registrar)]
         node.monitor_nodes(self.process.pid)
@@ -310,7 +310,7 @@ class GlobalServer:
                 case Recheck(node, seconds):
                     self.process.send_after(seconds, (Atoms.RECHECK, node))
                 case Resolve(node):
-                    self._resolvers[node] = self.node.spawn(self._resolve_conflicts, effect)
+                    self._resolvers[node] = self.node.spawn_service(self._resolve_conflicts, effect)
                 case StopResolving(node):
                     resolver = self._resolvers.pop(node, None)
                     if resolver is not None:

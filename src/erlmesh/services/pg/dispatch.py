@@ -98,7 +98,7 @@ async def multi_call_members(
         _, caller, call = await me.receive()
         me.reply(caller, await call_each(me, pids, call, timeout))
 
-    process = node.spawn(run)
+    process = node.spawn_service(run)
     try:
         replies, missing = await node.call(process, request, timeout=None)
     except BaseException:  # The caller was cancelled: no one needs the replies.

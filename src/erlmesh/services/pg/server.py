@@ -80,6 +80,8 @@ class Pg:
         self._subscribers: list[Callable[[GroupEvent], None]] = []
         # True while observers are called. A nested change only adds events to the queue.
         self._notifying = False
+        self._is_leaving = False
+        """True while the node stops: no process joins any more."""
         self._picker = Picker(node.random)
         self.scope = scope
         node.monitor_nodes(self._process.pid)
@@ -131,8 +133,11 @@ class Pg:
 
         Raises ``ValueError`` for a process of another node, which must join there. Raises ``TypeError`` for a value
         that is not a pid, ``EncodeError`` for a group that is not a term, and ``NoProcess`` if the scope has stopped.
+        While the node stops this does nothing.
         """
-        self._apply_effects(self._state.join(normalize_group_name(group), self._require_local(pids)))
+        members = self._require_local(pids)
+        if not self._is_leaving:
+            self._apply_effects(self._state.join(normalize_group_name(group), members))
 
     def leave(self, group: Term, pids: Pid | Iterable[Pid]) -> bool:
         """Remove one or several processes of this node from ``group``, once each. Return False if none was a member.
@@ -142,6 +147,12 @@ class Pg:
         left, effects = self._state.leave(group, self._require_local(pids))
         self._apply_effects(effects)
         return left
+
+    def leave_all(self) -> None:
+        """Let all local processes leave all their groups, because the node stops. From now on nobody joins."""
+        self._is_leaving = True
+        if self.alive:
+            self._apply_effects(self._state.leave_all())
 
     def get_members(self, group: Term) -> list[Pid]:
         """The members on all nodes, newest first, repeated as often as they joined. ``[]`` if there are none.

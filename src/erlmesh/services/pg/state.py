@@ -175,6 +175,14 @@ class ScopeState:
         self._remove_local(key, pids, Tag.LEAVE)
         return True, effects + self._broadcast((Tag.LEAVE, self._server, _pid_or_list(pids), [name]))
 
+    def leave_all(self) -> list[Effect]:
+        """All local members leave all their groups. Other nodes get one leave for each process."""
+        effects: list[Effect] = []
+        for pid, keys in list(self._groups_by_pid.items()):
+            del self._groups_by_pid[pid]
+            effects += [Demonitor(pid), *self._local_down(pid, keys, Tag.LEAVE)]
+        return effects
+
     def handle_down(self, pid: Pid, reason: Term) -> list[Effect]:
         """Handle the DOWN of a monitored process: a local member, or another node's server.
 

@@ -18,6 +18,8 @@ Source: pg2.erl of OTP 23.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeGuard
 
@@ -125,6 +127,19 @@ class Pg2:
         self._check_arguments(name, pid)
         await self._update_all_nodes(name, (Tag.LEAVE, name, pid))
 
+    async def leave_all(self, seconds: float) -> None:
+        """Let all local processes leave all their groups, because the node stops. Give up after ``seconds``.
+
+        A member that is left then leaves its groups when it terminates.
+        """
+        memberships = [(name, pid) for name in self._state.names() for pid in self.get_local_members(name)]
+        if not memberships:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                for name, pid in memberships:
+                    await self._update_all_nodes(name, (Tag.LEAVE, name, pid))
+
     # The API: local reads
 
     def get_members(self, name: Term) -> list[Pid]:
@@ -172,7 +187,7 @@ class Pg2:
             await self._trans(me, ((PG2, name), me.pid), self._all_nodes(), call_all_nodes)
             me.reply(caller, OK)
 
-        process = self._node.spawn(run_transaction)
+        process = self._node.spawn_service(run_transaction)
         try:
             await self._node.call(process, request, timeout=None)
         except BaseException:  # The caller was cancelled: stop the process, or it would go on asking for the lock.

@@ -29,7 +29,7 @@ from erlmesh.errors import ErlangError, Exit, Throw
 from erlmesh.etf import encode_term
 from erlmesh.runtime.exceptions import ERROR, to_erlang
 from erlmesh.runtime.peer_log import PeerLog
-from erlmesh.runtime.process_types import MFA
+from erlmesh.runtime.process_types import MFA, StopMode
 from erlmesh.runtime.spawner import continue_in_task, wait_without_task
 from erlmesh.runtime.thread_pool import Job
 from erlmesh.services.rpc.function_table import FunctionTable, value_of
@@ -106,8 +106,10 @@ class _Call:
             self._finish(_answer_of_error(error, self._mfa))
             return None
         if type(outcome) is CoroutineType:
+            self._me._stop_mode = StopMode.FINISHES
             return self._await(outcome)
         if type(outcome) is Job:
+            self._me._stop_mode = StopMode.FINISHES
             wait_without_task(self._me, outcome)
             self._is_wanted()  # Note whether it is monitored now.
         else:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final
 
 from erlmesh.core import gen
 from erlmesh.runtime.exceptions import ERROR, EXIT, THROW
+from erlmesh.runtime.process_types import StopMode
 from erlmesh.services.gen_server import BADARG
 from erlmesh.services.rpc.erpc import Apply, run_call
 from erlmesh.terms import Atom, Pid, Ref, Term
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 __all__ = ["Rex"]
 
 log = logging.getLogger("erlmesh.rex")
+
+NODEDOWN: Final = (Atom("badrpc"), Atom("nodedown"))
+"""What ``rpc:call`` returns for a node that is not connected."""
 
 
 class Tag:
@@ -61,6 +65,8 @@ class Rex:
         self._node = node
         self._features = (Tag.FEATURES_REPLY, node.atom, [Tag.ERPC])
         self._apply = apply
+        self.refusing = False
+        """True while the node stops: calls are answered as by a node that is not connected."""
         self._start()
 
     def _start(self) -> None:
@@ -102,8 +108,12 @@ class Rex:
     def _start_call(self, call: list[Term], reply: Callable[[Term], None]) -> None:
         """Run the call in a process and monitor it. ``reply`` is called once, with the result or the exit reason."""
         *mfa, leader = call
+        if self.refusing:
+            reply(NODEDOWN)
+            return
 
         async def answer(me: LocalProcess) -> None:
+            me._stop_mode = StopMode.FINISHES
             me.group_leader = leader if isinstance(leader, Pid) else None
             value = await self._run_call(me, *mfa)
             # None after a restart of the server: then the caller already got a DOWN message of the old server.
