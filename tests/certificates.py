@@ -34,7 +34,10 @@ class Authority:
         self.ca.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
     def tls(self, label: str, *hosts: str, expired: bool = False, **options: object) -> TlsConfig:
-        """Write the files of a node with a certificate for ``hosts``. An address is a DNS entry and an IP entry."""
+        """Write the files of a node with a certificate for ``hosts``.
+
+        An address is a DNS entry and an IP entry. ``DNS:10.0.0.7`` and ``IP:10.0.0.7`` are one of them only.
+        """
         cert, key = self.write(label, *hosts, expired=expired)
         return TlsConfig(cert=cert, key=key, ca=self.ca, **options)
 
@@ -101,6 +104,11 @@ def _usage(*, ca: bool) -> x509.KeyUsage:
 
 
 def _entries(host: str) -> list[x509.GeneralName]:
+    kind, _, value = host.partition(":")
+    if kind == "DNS":
+        return [x509.DNSName(value)]
+    if kind == "IP":
+        return [x509.IPAddress(ipaddress.ip_address(value))]
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

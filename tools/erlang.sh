@@ -2,7 +2,7 @@
 # Provide Erlang and Elixir for the interop tests. As root with apt-get, install the system's packages if a program is missing.
 # Then fetch OTP 23, 27 and 29 into .otp, separate from the installed OTP.
 # Print in one line what is not tested because it is not available. With CI=true this is a failure.
-packages="erlang-base erlang-dev erlang-crypto erlang-syntax-tools erlang-runtime-tools elixir"
+packages="erlang-base erlang-dev erlang-crypto erlang-asn1 erlang-public-key erlang-ssl erlang-syntax-tools erlang-runtime-tools elixir"
 # For the tests with a C node and a Java node.
 foreign_packages="gcc libc6-dev erlang-dev erlang-jinterface default-jdk-headless"
 here=$(dirname "$0")
@@ -10,6 +10,10 @@ here=$(dirname "$0")
 missing() {
     for program in erl erlc epmd iex; do
         command -v "$program" >/dev/null 2>&1 || { echo "$program"; return; }
+    done
+    # For the tests with TLS. An Erlang that is not a Debian package has all applications.
+    for application in crypto asn1 public_key ssl; do
+        [ ! -d /usr/lib/erlang/lib ] || ls -d /usr/lib/erlang/lib/$application-* >/dev/null 2>&1 || { echo "$application"; return; }
     done
 }
 

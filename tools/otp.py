@@ -13,7 +13,7 @@ from pathlib import Path
 from debian import build_once, fetch, print_paths, run, wrap_with_own_loader, write_script
 
 RELEASES = {"23": "bullseye", "25": "bookworm", "27": "trixie", "29": "forky"}
-PACKAGES = ["erlang-base", "elixir"]
+PACKAGES = ["erlang-base", "erlang-ssl", "elixir"]  # TLS needs erlang-ssl, which brings crypto, asn1 and public_key
 PROGRAMS = ["erl", "erlc", "iex", "elixir", "epmd"]
 
 

@@ -8,6 +8,7 @@ import pytest
 from certificates import Authority
 from erlmesh import NodeStartError, TlsConfig
 from erlmesh.net.tls_contexts import TlsContexts
+from erlmesh.net.tls_self_check import own_certificate_problem
 
 
 @pytest.fixture
@@ -172,3 +173,24 @@ def test_a_certificate_and_a_key_that_are_replaced_one_after_the_other_are_used_
 def test_a_wrong_value_raises_at_the_call(options):
     with pytest.raises(ValueError, match="of TlsConfig"):
         TlsConfig(**{"cert": "a", "key": "b", "ca": "c", **options})
+
+
+def problem(authority, *hosts, **options):
+    return own_certificate_problem(TlsContexts(authority.tls("plato", *hosts, **options)).load(), "127.0.0.1")
+
+
+def test_a_good_certificate_has_no_problem(authority):
+    assert problem(authority, "127.0.0.1") is None
+
+
+def test_a_certificate_that_other_nodes_will_refuse_is_found_at_the_start(authority, tmp_path):
+    foreign = Authority(tmp_path / "foreign").tls("plato", "127.0.0.1")
+    mixed = TlsConfig(cert=foreign.cert, key=foreign.key, ca=authority.ca)
+
+    expired = problem(authority, "127.0.0.1", expired=True)
+    misnamed = problem(authority, "plato.example")
+    untrusted = own_certificate_problem(TlsContexts(mixed).load(), "127.0.0.1")
+
+    assert "this node's TLS certificate has expired: renew it. Other nodes will refuse it" in expired
+    assert "is for plato.example, and not for 127.0.0.1" in misnamed
+    assert "is not signed by a CA that this node trusts" in untrusted

@@ -10,7 +10,7 @@ import pytest
 from tls_nodes import HOST, run, running, wait_until
 
 from certificates import Authority
-from erlmesh import Atom, NodeConfig
+from erlmesh import Atom, NodeConfig, NodeStartError
 from erlmesh.testing.network import SimulatedNetwork
 
 
@@ -282,3 +282,24 @@ def test_a_node_that_stops_tells_the_peer(authority, log):
 def test_a_simulated_network_has_no_tls(authority):
     with pytest.raises(ValueError, match="tls needs a real network"):
         NodeConfig("plato@h", cookie="monster", tls=authority.tls("p", HOST), network=SimulatedNetwork())
+
+
+def test_a_node_says_at_the_start_that_others_will_refuse_its_certificate(authority, log):
+    async def test(ports):
+        async with running(ports, "plato", authority.tls("p", HOST, expired=True)):
+            pass
+
+    run(test)
+
+    assert "this node's TLS certificate has expired" in log.text
+
+
+def test_a_node_without_its_files_does_not_start(authority):
+    async def test(ports):
+        tls = authority.tls("p", HOST)
+        tls.key.unlink()
+        with pytest.raises(NodeStartError, match=r"p\.key does not exist"):
+            async with running(ports, "plato", tls):
+                pass
+
+    run(test)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
@@ -30,10 +31,14 @@ class ContextPair(NamedTuple):
 
 
 class TlsContexts:
-    """The contexts of one node. Call :meth:`load` once, and then :meth:`current` for each connection."""
+    """The contexts of one node. Call :meth:`load` once, and then :meth:`current` for each connection.
 
-    def __init__(self, config: TlsConfig) -> None:
+    ``on_load(contexts)`` is called with contexts that were read, before they are used.
+    """
+
+    def __init__(self, config: TlsConfig, on_load: Callable[[ContextPair], object] = lambda _: None) -> None:
         self.config = config
+        self._on_load = on_load
         self._files = tuple(Path(path) for path in (config.cert, config.key, config.ca))
         self._signature: Signature = ()
         """What the files were when they were last read, with or without success."""
@@ -88,7 +93,9 @@ class TlsContexts:
             contexts.append(context)
         accepting, initiating = contexts
         accepting.num_tickets = 0
-        return ContextPair(accepting, initiating)
+        pair = ContextPair(accepting, initiating)
+        self._on_load(pair)
+        return pair
 
 
 def _sign_file(path: Path) -> tuple[int, int, int, int]:

@@ -9,7 +9,7 @@ from erlmesh.core.certificate_hosts import Certificate, hosts_of
 from erlmesh.errors import ConnectError, ErlmeshError, HandshakeRefused, HandshakeTimeout
 from erlmesh.net.tls_session import NotTls
 
-__all__ = ["closed_after_tls", "handshake_error", "misnamed", "stream_error", "unfinished"]
+__all__ = ["certificate_problem", "closed_after_tls", "handshake_error", "misnamed", "stream_error", "unfinished"]
 
 _VERIFY_PROBLEMS: Final = {
     9: "is not valid yet: compare the clocks of both machines",
@@ -21,7 +21,7 @@ _VERIFY_PROBLEMS: Final = {
 _UNTRUSTED: Final = (
     "is not signed by a CA that this node trusts: sign it with the CA of the cluster, or add its CA to this node's file"
 )
-_UNTRUSTED_CODES: Final = frozenset({2, 19, 20, 21, 27})
+_UNTRUSTED_CODES: Final = frozenset({2, 7, 19, 20, 21, 27})  # 7: a CA of the same name has another key
 
 _REFUSED_BY_PEER: Final = {
     "CERTIFICATE_EXPIRED": "our certificate has expired: renew it",
@@ -47,6 +47,13 @@ _LOCAL_PROBLEMS: Final = {
 }
 
 
+def certificate_problem(error: ssl.SSLCertVerificationError) -> str:
+    """Return what is wrong with a certificate, as words behind *the certificate*."""
+    if error.verify_code in _UNTRUSTED_CODES:
+        return _UNTRUSTED
+    return _VERIFY_PROBLEMS.get(error.verify_code, f"is not valid: {error.verify_message}")
+
+
 def handshake_error(error: ssl.SSLError, *, is_initiating: bool) -> ConnectError:
     """Return the error of a TLS handshake that failed with ``error``."""
     if isinstance(error, NotTls):
@@ -55,7 +62,7 @@ def handshake_error(error: ssl.SSLError, *, is_initiating: bool) -> ConnectError
             "start it with TLS (-proto_dist inet_tls), or this node without"
         )
     if isinstance(error, ssl.SSLCertVerificationError):
-        return HandshakeRefused(f"the certificate of the {_peer(is_initiating)} {_verify_problem(error)}")
+        return HandshakeRefused(f"the certificate of the {_peer(is_initiating)} {certificate_problem(error)}")
     reason = error.reason or ""
     if "ALERT_" in reason:
         return HandshakeRefused(f"the {_peer(is_initiating)} refused the TLS connection: {_alert(reason)}")
@@ -109,12 +116,6 @@ def stream_error(error: OSError) -> str:
 
 def _peer(is_initiating: bool) -> str:
     return "node" if is_initiating else "peer"
-
-
-def _verify_problem(error: ssl.SSLCertVerificationError) -> str:
-    if error.verify_code in _UNTRUSTED_CODES:
-        return _UNTRUSTED
-    return _VERIFY_PROBLEMS.get(error.verify_code, f"is not valid: {error.verify_message}")
 
 
 def _alert(reason: str) -> str:

@@ -6,6 +6,7 @@ TLS starts with the first byte, on the port that EPMD knows. The handshake of th
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import Any
 
@@ -13,14 +14,17 @@ from erlmesh.core.certificate_hosts import Certificate, fits_host
 from erlmesh.errors import ErlmeshError, HandshakeRefused
 from erlmesh.net.dist_protocol import ConnectionDelegate, DistProtocol
 from erlmesh.net.tls_config import TlsConfig
-from erlmesh.net.tls_contexts import TlsContexts
+from erlmesh.net.tls_contexts import ContextPair, TlsContexts
 from erlmesh.net.tls_errors import closed_after_tls, handshake_error, misnamed, stream_error, unfinished
+from erlmesh.net.tls_self_check import own_certificate_problem
 from erlmesh.net.tls_session import TlsSession
 from erlmesh.net.tls_socket import TlsSharedSocket
 from erlmesh.proto.handshake import HandshakeCompleted
 from erlmesh.proto.handshake_driver import HandshakeDriver, HandshakeFailed
 
 __all__ = ["TlsConnections", "TlsProtocol"]
+
+log = logging.getLogger("erlmesh")
 
 
 class TlsProtocol(DistProtocol):
@@ -103,15 +107,21 @@ class TlsProtocol(DistProtocol):
 
 
 class TlsConnections:
-    """What all TLS connections of a node have in common."""
+    """What all TLS connections of the node ``name`` have in common."""
 
-    def __init__(self, config: TlsConfig) -> None:
+    def __init__(self, config: TlsConfig, name: str) -> None:
         self.config = config
-        self._contexts = TlsContexts(config)
+        self._host = name.partition("@")[2]
+        self._contexts = TlsContexts(config, self._check)
 
     def load(self) -> None:
-        """Read the files. Raises NodeStartError."""
+        """Read the files. Raises NodeStartError. What other nodes will refuse is only logged."""
         self._contexts.load()
+
+    def _check(self, contexts: ContextPair) -> None:
+        problem = own_certificate_problem(contexts, self._host)
+        if problem is not None:
+            log.warning("%s", problem)
 
     def make_protocol(
         self, handshake: HandshakeDriver, delegate: ConnectionDelegate, *, host: str, **options: Any

@@ -512,7 +512,7 @@ def _tls_connections(config: NodeConfig) -> TlsConnections | None:
         return None
     from erlmesh.net.tls_protocol import TlsConnections  # noqa: PLC0415 - only nodes with TLS load it
 
-    return TlsConnections(config.tls)
+    return TlsConnections(config.tls, config.name)
 
 
 def _function_pool(config: NodeConfig, network: Network) -> ThreadPool | None:
