@@ -50,6 +50,7 @@ def test_the_node_loads_no_module_that_only_some_programs_use():
 
     assert "erlmesh.node" in found
     assert not found & {"erlmesh.formatting", "erlmesh.terms.elixir", "erlmesh.otp_functions", "erlmesh.discovery"}
+    assert not {module for module in found if module.startswith("erlmesh.net.tls")}
     assert not {module for module in found if module.split(".")[1:2] in (["cli"], ["shell"], ["testing"], ["doctor"])}
 
 
