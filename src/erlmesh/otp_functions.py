@@ -207,7 +207,8 @@ def start_scope(me: Process, scope: Term) -> Term:
     name = _require_atom(scope, _function_clause)
     if (taken := me.node.whereis(name)) is not None:
         return (ERROR, (Atom("already_started"), taken))
-    return (OK, me.node.pg.start_scope(name).pid)
+    # No supervisor is behind `pg:start/1`: an exit signal ends the scope, as in OTP.
+    return (OK, me.node.pg.start_scope(name, restart=False).pid)
 
 
 @_expose("pg", "start_link")

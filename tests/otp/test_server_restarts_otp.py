@@ -63,20 +63,24 @@ def test_remote_output_is_shown_here_after_the_group_leader_is_killed(pair):
     assert python.eval("await node.rpc(peer, 'io', 'format', ['shown~n'])", peer=beam.name) == Atom("ok")
 
 
-def test_a_killed_pg_scope_loses_its_members_everywhere_and_can_be_started_again(pair):
+@pytest.mark.parametrize("reason", ["kill", "shutdown"])
+def test_members_stay_when_a_beam_sends_an_exit_signal_to_our_pg(pair, reason):
     beam, python = pair
     beam.eval("case pg:start(pg) of {ok, _} -> ok; {error, {already_started, _}} -> ok end")
     member = python.eval("node.spawn(idle)")
+    theirs = beam.eval('P = spawn(fun() -> timer:sleep(infinity) end), ok = pg:join(<<"x">>, P), P')
     python.eval("node.pg.join('x', member)", member=member)
-    members = 'pg:get_members(<<"x">>)'
-    wait_until(lambda: beam.eval(members) == [member])
-    kill(beam, whereis(python, "pg"))
-    wait_until(lambda: beam.eval(members) == [])
-    assert python.eval("node.pg.alive, node.pg.which_groups()") == (False, [])
+    members = 'lists:sort(pg:get_members(<<"x">>))'
+    both = beam.eval("lists:sort(Both__)", Both__=[member, theirs])
+    wait_until(lambda: beam.eval(members) == both)
+    old = whereis(python, "pg")
+    beam.eval(f"exit(Old__, {reason})", Old__=old)
+    wait_until(lambda: whereis(python, "pg") not in (None, old))
 
-    python.eval("node.pg.start_scope('pg').join('x', member)", member=member)
-
-    wait_until(lambda: beam.eval(members) == [member])
+    wait_until(lambda: beam.eval(members) == both)
+    assert python.eval("set(node.pg.get_members('x'))") == {member, theirs}
+    python.eval("node.pg.leave('x', member)", member=member)
+    wait_until(lambda: beam.eval(members) == [theirs])
 
 
 @pytest.mark.parametrize(

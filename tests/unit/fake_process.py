@@ -41,6 +41,12 @@ class FakeNode:
     def now(self):
         return self.world.time
 
+    def is_message_from(self, node):
+        return True  # no node of these tests speaks for another
+
+    def is_message_local(self):
+        return True
+
     def make_ref(self):
         return Ref(self.atom, self.creation, (next(self._refs), 0, 0))
 

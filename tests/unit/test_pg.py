@@ -555,6 +555,7 @@ def test_watch_delivers_queued_changes_after_its_scope_has_stopped():
     changes = pg_a.watch(G)
     pg_a.join(G, p)
 
+    pg_a.stop()
     pg_a._on_exit()  # The fake runtime does not call it.
     seen = cluster.start(_all(changes))
     cluster.run()

@@ -1,6 +1,7 @@
 """Servers that are killed or fail: what is restored, and what is lost."""
 
 import asyncio
+from collections import Counter
 from contextlib import AsyncExitStack
 
 import pytest
@@ -129,19 +130,80 @@ async def test_restarted_pg2_keeps_groups_and_monitors_members(a, b):
     assert a.pg2.get_members(X) == b.pg2.get_members(X) == []
 
 
-@with_nodes("a@h", "b@h")
-async def test_killed_pg_scope_stops_and_can_be_started_again(a, b):
-    member, changes = a.spawn(idle), []
+def watched(node, group):
+    """The changes of a group that a watch has given so far, and the task that watches."""
+    changes = []
 
     async def watch():
-        changes.extend([change async for change in a.pg.watch(X)])
+        changes.extend([change async for change in node.pg.watch(group)])
 
-    watching = asyncio.ensure_future(watch())
+    return changes, asyncio.ensure_future(watch())
+
+
+@pytest.mark.parametrize("scope", ["pg", "chat"])
+@pytest.mark.parametrize("reason", [KILL, X])
+def test_members_stay_when_a_pg_scope_gets_an_exit_signal(scope, reason):
+    @with_nodes("a@h", "b@h")
+    async def run_test(a, b):
+        pg_a, pg_b = (node.pg if scope == "pg" else node.pg.start_scope(scope) for node in (a, b))
+        await run_iterations()
+        mine, theirs = a.spawn(idle), b.spawn(idle)
+        pg_a.join(X, [mine, mine])
+        pg_b.join(X, theirs)
+        await run_iterations()
+        events = []
+        pg_a.subscribe(events.append)
+        old = pg_a.pid
+
+        a.exit(old, reason)
+        await run_iterations()
+
+        assert pg_a.alive
+        assert pg_a.pid == a.whereis(scope) != old
+        for pg in (pg_a, pg_b):
+            assert Counter(pg.get_members(X)) == Counter([mine, mine, theirs])
+        assert pg_a.get_local_members(X) == [mine, mine]
+        assert events == []  # nothing has changed for the processes of this node
+
+        more = a.spawn(idle)
+        pg_a.join(X, more)
+        pg_b.leave(X, theirs)
+        a.exit(mine, KILL)
+        await run_iterations()
+        assert pg_a.get_members(X) == pg_b.get_members(X) == [more]
+
+    run_test()
+
+
+@with_nodes("a@h", "b@h")
+async def test_a_restarted_pg_scope_notices_what_ends_later(a, b):
+    theirs, member = b.spawn(idle), a.spawn(idle)
+    b.pg.join(X, theirs)
+    a.pg.join(X, member)
+    await run_iterations()
+    for _ in range(3):
+        kill(a, "pg")
+        kill(b, "pg")
+    await run_iterations()
+    assert set(a.pg.get_members(X)) == set(b.pg.get_members(X)) == {theirs, member}
+
+    a.exit(member, KILL)
+    await b.stop()
+    await run_iterations()
+
+    assert a.pg.get_members(X) == []
+    assert a.pg.which_groups() == []
+
+
+@with_nodes("a@h", "b@h")
+async def test_a_stopped_pg_scope_loses_its_members_and_can_be_started_again(a, b):
+    member = a.spawn(idle)
+    changes, watching = watched(a, X)
     await run_iterations()
     a.pg.join(X, member)
     await run_iterations()
     old = a.pg
-    kill(a, "pg")
+    old.stop()
     await asyncio.wait_for(watching, 1)
     await run_iterations()
     assert changes == [Joined((member,), X)]
@@ -154,6 +216,16 @@ async def test_killed_pg_scope_stops_and_can_be_started_again(a, b):
     await run_iterations()
 
     assert a.pg.get_members(X) == b.pg.get_members(X) == [member]
+
+
+@with_nodes("a@h")
+async def test_a_scope_that_otp_starts_without_a_supervisor_ends_with_an_exit_signal(a):
+    scope = a.pg.start_scope("chat", restart=False)
+
+    kill(a, "chat")
+
+    assert not scope.alive
+    assert a.whereis("chat") is None
 
 
 # global

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from erlmesh.core.gen import is_system_message
 from erlmesh.runtime.mailbox import EMPTY, is_special, may_be_special
+from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.runtime.process import LocalProcess
-from erlmesh.terms import ImproperList, Ref, Term
+from erlmesh.terms import Atom, ImproperList, Ref, Term
 from erlmesh.terms.foreign_text import ForeignText, loggable_error
 
 __all__ = ["Delivery"]
@@ -22,24 +23,59 @@ log = logging.getLogger("erlmesh")
 class Delivery:
     """Delivers messages on one node. Handlers run one message at a time, never nested, in order of arrival."""
 
-    def __init__(self) -> None:
-        self._queue: deque[tuple[LocalProcess, Term]] = deque()
-        """Messages for processes with a handler, over all such processes."""
+    def __init__(self, node: Atom) -> None:
+        self._node = node
+        self._peer_log = PeerLog(log)
+        self._queue: deque[tuple[LocalProcess, Term, Atom | None]] = deque()
+        """Messages for processes with a handler, over all such processes, each with the peer that sent it."""
+        self.message_peer: Atom | None = None
+        """The peer that sent the message which a handler handles now. None stands for this node.
+
+        It is the node at the other end of the connection, whatever the message says."""
         self._draining = False
         """True while a handler runs, or while :meth:`run_then_deliver` holds the handlers back."""
 
-    def deliver(self, process: LocalProcess, message: Term) -> None:
-        """Deliver now. If a handler is running, a message for any handler is queued until that one returns."""
+    def deliver(self, process: LocalProcess, message: Term, peer: Atom | None = None) -> None:
+        """Deliver now. If a handler is running, a message for any handler is queued until that one returns.
+
+        ``peer`` is the node that sent the message, None if a process of this node did.
+        """
         if process._handler is None:
             if process._pending_calls and _resolve_call(process, message):
                 return
             if process._mailbox.put(message):
                 process._ops.special_message_arrived(process)
         elif self._draining:
-            self._queue.append((process, message))
+            self._queue.append((process, message, peer))
         else:
-            self._queue.append((process, message))
+            self._queue.append((process, message, peer))
             self._drain_queue()
+
+    def is_message_from(self, node: Atom) -> bool:
+        """Return whether the message that a handler handles now came from ``node``, or from this node.
+
+        Any member of the cluster can send a message that names another node as its sender. OTP's servers name their own
+        node. So a service ignores such a message. It is logged here.
+        """
+        peer = self.message_peer
+        if peer is None or peer is node or peer is self._node:
+            return True
+        self._peer_log.write(
+            logging.WARNING,
+            peer.name,
+            "ignored a message of %s in the name of %s",
+            ForeignText(peer),
+            ForeignText(node),
+        )
+        return False
+
+    def is_message_local(self) -> bool:
+        """Return whether the message that a handler handles now came from this node, as ``nodeup`` and timers do."""
+        return self.is_message_from(self._node)
+
+    def deliver_first(self, process: LocalProcess, messages: Iterable[tuple[Term, Atom | None]]) -> None:
+        """Let the handler that runs now get these messages next, each with the peer that sent it."""
+        self._queue.extendleft((process, *each) for each in reversed(list(messages)))
 
     def run_then_deliver(self, action: Callable[..., None], *arguments: Any) -> None:
         """Call ``action(*arguments)``. Handlers get the messages that it sends later, in the next loop iteration.
@@ -68,14 +104,13 @@ class Delivery:
         self._draining = True
         try:
             while queue:
-                process, message = queue.popleft()
+                process, message, self.message_peer = queue.popleft()
                 # A process that terminated meanwhile has no handler any more.
                 if process._handler is None or (process._pending_calls and _resolve_call(process, message)):
                     continue
                 try:
                     if may_be_special(message) and is_special(message):
-                        released = _handle_special(process, message)
-                        queue.extendleft((process, each) for each in reversed(released))
+                        self.deliver_first(process, _handle_special(process, message))
                     else:
                         process._handler(message)
                 except Exception as error:
@@ -87,10 +122,11 @@ class Delivery:
                     )
         finally:
             self._draining = False
+            self.message_peer = None
 
 
-def _handle_special(process: LocalProcess, message: Term) -> list[Term]:
-    """Handle a system message or a library request. Return the messages that the handler gets next."""
+def _handle_special(process: LocalProcess, message: Term) -> list[tuple[Term, Atom | None]]:
+    """Handle a system message or a library request. Return what the handler gets next, each message with its peer."""
     if is_system_message(message):
         if not process.handles_system_messages:
             return process._ops.system_message_for_handler(process, message)

@@ -163,6 +163,8 @@ class NodeInstance:
     def _on_erlmesh_message(self, message: Term) -> None:
         """Handle a message from another erlmesh node: it disconnects, or its loop is blocked or has recovered."""
         match message:
+            case (_, Atom() as peer, *_) if not self.router.delivery.is_message_from(peer):
+                pass  # A node speaks for itself only.
             case (Atom("closing"), Atom() as peer) if self.reconnector is not None:
                 self.reconnector.suppress(peer.name)
             case _:

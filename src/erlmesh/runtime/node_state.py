@@ -70,7 +70,7 @@ class NodeState:
         return cls(
             identifiers=identifiers,
             registry=registry,
-            delivery=Delivery(),
+            delivery=Delivery(node),
             links=Links(node),
             monitors=monitors,
             spawn_requests=SpawnRequests(),

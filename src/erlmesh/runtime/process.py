@@ -8,7 +8,7 @@ for messages is asynchronous.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from random import Random
 from typing import Any, Literal, Protocol, overload
 
@@ -94,13 +94,23 @@ class ProcessOps(Protocol):
     def deliver(self, process: LocalProcess, message: Term) -> None:
         """Put a message into the mailbox, or pass it to the handler."""
 
+    def deliver_first(self, process: LocalProcess, messages: Iterable[tuple[Term, Atom | None]]) -> None:
+        """Let the handler that runs now get these messages next, each with the peer that sent it."""
+
+    @property
+    def message_peer(self) -> Atom | None:
+        """The peer that sent the message which a handler handles now; None if this node did."""
+
     def terminate(self, process: LocalProcess, reason: Term) -> None: ...
 
     def system_message(self, process: LocalProcess, message: Term) -> None:
         """Answer a system message that ``process`` has taken from its mailbox."""
 
-    def system_message_for_handler(self, process: LocalProcess, message: Term) -> list[Term]:
-        """Answer a system message for the handler of ``process``. Return the messages that it handles next."""
+    def system_message_for_handler(self, process: LocalProcess, message: Term) -> list[tuple[Term, Atom | None]]:
+        """Answer a system message for the handler of ``process``.
+
+        Return the messages that it handles next, each with the peer that sent it.
+        """
 
     def special_message_arrived(self, process: LocalProcess) -> None:
         """A system message or a library request was put into the mailbox. Answer it if ``process`` never receives."""

@@ -38,6 +38,7 @@ class NodeProcessOps:
         self.unalias = router.registry.unalias
         self.register = router.registry.register
         self.deliver = router.delivery.deliver
+        self.deliver_first = router.delivery.deliver_first
         self.terminate = router.termination.terminate
         self.make_ref = router.identifiers.ref
         self.wakeups = router.wakeups
@@ -46,6 +47,10 @@ class NodeProcessOps:
         self._router = router
         self._spawn = spawn
         self._group_leader = group_leader
+
+    @property
+    def message_peer(self) -> Atom | None:
+        return self._router.delivery.message_peer
 
     def now(self) -> float:
         return asyncio.get_running_loop().time()
@@ -65,8 +70,8 @@ class NodeProcessOps:
     def system_message(self, process: LocalProcess, message: Term) -> None:
         _system_messages().answer_system_message(process, message)
 
-    def system_message_for_handler(self, process: LocalProcess, message: Term) -> list[Term]:
-        released: list[Term] = _system_messages().answer_for_handler(process, message)
+    def system_message_for_handler(self, process: LocalProcess, message: Term) -> list[tuple[Term, Atom | None]]:
+        released: list[tuple[Term, Atom | None]] = _system_messages().answer_for_handler(process, message)
         return released
 
     def special_message_arrived(self, process: LocalProcess) -> None:

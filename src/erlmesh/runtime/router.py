@@ -115,7 +115,7 @@ class Router:
                     if process._mailbox.put(signal.message):  # It runs no code of a process.
                         process._ops.special_message_arrived(process)
                     continue
-                deliver(process, signal.message)
+                deliver(process, signal.message, peer)
             else:
                 handlers[type(signal)](signal, peer)
             if peers.get(peer) is not connection:
@@ -166,24 +166,24 @@ class Router:
 
     # Messages
 
-    def _on_send(self, signal: Send, _peer: Atom) -> None:
+    def _on_send(self, signal: Send, peer: Atom) -> None:
         process = self.registry.local(signal.to)
         if process is not None:
-            self.delivery.deliver(process, signal.message)
+            self.delivery.deliver(process, signal.message, peer)
 
-    def _on_send_name(self, signal: SendName, _peer: Atom) -> None:
+    def _on_send_name(self, signal: SendName, peer: Atom) -> None:
         process = self.registry.names.get(signal.name)
         if process is not None:
-            self.delivery.deliver(process, signal.message)
+            self.delivery.deliver(process, signal.message, peer)
 
-    def _on_send_alias(self, signal: SendAlias, _peer: Atom) -> None:
+    def _on_send_alias(self, signal: SendAlias, peer: Atom) -> None:
         """Resolve the call that waits at this alias. Without such a call the message goes to the mailbox."""
         process = self.registry.aliases.get(signal.alias)
         if process is None:
             return
         answer = process._pending_calls.get(signal.alias)
         if answer is None:
-            self.delivery.deliver(process, signal.message)
+            self.delivery.deliver(process, signal.message, peer)
         else:
             message = signal.message
             answer.set_result(message[1] if type(message) is tuple and len(message) == 2 else message)

@@ -307,6 +307,14 @@ class Runtime:
         """True if a process, here or on another node, monitors the local process ``pid``."""
         return self._router.monitors.is_monitored(pid)
 
+    def is_message_from(self, node: Atom) -> bool:
+        """True if ``node``, or this node, sent the message that a handler handles now. See :class:`Delivery`."""
+        return self._router.delivery.is_message_from(node)
+
+    def is_message_local(self) -> bool:
+        """True if this node sent the message that a handler handles now: a DOWN, a ``nodeup`` or a timer."""
+        return self._router.delivery.is_message_local()
+
     def exit(self, pid: Pid, reason: Term) -> None:
         """See :meth:`erlmesh.Node.exit`."""
         self._router.signal_sender.exit_signal(self._node_process, pid, reason)

@@ -64,10 +64,10 @@ class ProcessSystem:
         self._process = process
         self._handler: Callable[[Term], None] | None = None
         """The handler of the process while another function is in its place."""
-        self._held_back: list[Term] = []
-        """The messages for a handler that is suspended."""
+        self._held_back: list[tuple[Term, Atom | None]] = []
+        """The messages for a handler that is suspended, each with the node that sent it."""
 
-    def adapt_handler(self) -> list[Term]:
+    def adapt_handler(self) -> list[tuple[Term, Atom | None]]:
         """Put the function that fits the state in the place of the handler.
 
         Return the messages that were held back, if the handler may get them now, oldest first.
@@ -77,11 +77,14 @@ class ProcessSystem:
         assert handler is not None
         self._handler = handler
         if self.state.suspended:
-            process._handler = self._held_back.append
+            process._handler = self._hold_back
             return []
         process._handler = self._handle_observed if self.state.observed else handler
         released, self._held_back = self._held_back, []
         return released
+
+    def _hold_back(self, message: Term) -> None:
+        self._held_back.append((message, self._process._ops.message_peer))
 
     def _handle_observed(self, message: Term) -> None:
         assert self._handler is not None
@@ -143,10 +146,10 @@ def answer_system_message(process: LocalProcess, message: Term) -> None:
         system.terminate(answer.reason)
 
 
-def answer_for_handler(process: LocalProcess, message: Term) -> list[Term]:
+def answer_for_handler(process: LocalProcess, message: Term) -> list[tuple[Term, Atom | None]]:
     """Answer a system message of a process with a handler.
 
-    Return the messages that it has to handle next: those that came while it was suspended.
+    Return the messages that it has to handle next, those that came while it was suspended, each with its peer.
     """
     answer_system_message(process, message)
     return system_of(process).adapt_handler() if process.alive else []

@@ -65,16 +65,14 @@ def _status(me: LocalProcess, sys_state: Atom, get_state: Callable[[], Term]) ->
 def _suspend(me: LocalProcess, get_state: Callable[[], Term]) -> None:
     """Replace the server's handler until ``resume``. The messages that waited are handled then, in order."""
     handler = me._handler
-    queue: list[Term] = []
+    queue: list[tuple[Term, Atom | None]] = []
 
     def suspended_handler(message: Term) -> None:
         match message:
             case (Atom("system"), (Pid(), _) as caller, Atom("resume")):
                 me._handler = handler
                 me.reply(caller, OK)
-                for queued in queue:
-                    if me._handler is not None:
-                        me._handler(queued)
+                me._ops.deliver_first(me, queue)
             case (Atom("system"), (Pid(), _) as caller, Atom("suspend")):
                 me.reply(caller, OK)
             case (Atom("system"), (Pid(), _) as caller, Atom("get_status")):
@@ -82,7 +80,7 @@ def _suspend(me: LocalProcess, get_state: Callable[[], Term]) -> None:
             case (Atom("system"), (Pid(), _) as caller, request):
                 handle_system_msg(me, caller, request, get_state=get_state)
             case _:
-                queue.append(message)
+                queue.append((message, me._ops.message_peer))
 
     me._handler = suspended_handler
 

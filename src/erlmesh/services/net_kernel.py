@@ -44,6 +44,8 @@ class NetKernel:
 
     def _handle_message(self, message: Term) -> None:
         match message:
+            case (gen.GEN_CALL, (Pid() as pid, _), _) if not self._node.is_message_from(pid.node):
+                pass
             case (gen.GEN_CALL, (Pid(), _) as caller, (Atom("is_auth"), Atom())):
                 self._process.reply(caller, YES)
             case (gen.GEN_CALL, (Pid(), _) as caller, request):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Final, TypeAlias
 
+from erlmesh.core.gen import GEN_CALL, GEN_CAST
 from erlmesh.records import record
 from erlmesh.terms import Atom, Pid, Term
 
@@ -36,6 +37,7 @@ __all__ = [
     "Send",
     "SendToLocker",
     "StopResolving",
+    "claimed_sender",
 ]
 
 # Versions of the protocol between two global_name_servers (the list at the top of OTP's global.erl).
@@ -224,3 +226,36 @@ class Reply:
 Effect: TypeAlias = (
     Cast | Send | SendToLocker | Connect | Disconnect | Recheck | Monitor | Demonitor | Resolve | StopResolving | Reply
 )
+
+
+def claimed_sender(message: Term, own_node: Atom) -> Atom | None:
+    """Return the node that has sent a message to the server, as the message says.
+
+    It is ``own_node`` for what only this node sends. None is an unknown message, or ``lost_connection``: servers pass
+    that on in the name of the node that lost a connection.
+    """
+    match message:
+        case (Atoms.NODEUP | Atoms.NODEDOWN | Atoms.EXTRA_NODEDOWN | Atoms.RECHECK | Atoms.DOWN, *_):
+            return own_node
+        case (Atoms.WHEREIS, _, (Pid() as caller, _)):
+            return caller.node
+        case (Atoms.INIT_CONNECT_ACK | Atoms.CANCEL_CONNECT | Atoms.REMOVE_CONNECTION, Atom() as sender, *_):
+            return sender
+        case tuple((kind, (Pid() as caller, _), _)) if kind is GEN_CALL:
+            return caller.node
+        case tuple((kind, cast)) if kind is GEN_CAST:
+            return _claimed_sender_of_cast(cast, own_node)
+    return None
+
+
+def _claimed_sender_of_cast(cast: Term, own_node: Atom) -> Atom | None:
+    match cast:
+        case (Atoms.LOCK_IS_SET | Atoms.EXCHANGE_OPS, *_):  # Our own locker and resolver name the peer of the session.
+            return own_node
+        case (Atoms.LOCK_SET, Pid() as locker, *_):
+            return locker.node
+        case (Atoms.INIT_CONNECT, _, Atom() as sender, _):
+            return sender
+        case (Atoms.EXCHANGE | Atoms.RESOLVED | Atoms.NEW_NODES | Atoms.IN_SYNC, Atom() as sender, *_):
+            return sender
+    return None

@@ -40,6 +40,7 @@ from erlmesh.services.global_.protocol import (
     Send,
     SendToLocker,
     StopResolving,
+    claimed_sender,
 )
 from erlmesh.services.global_.registrar import Registrar
 from erlmesh.services.global_.sync import GlobalSync
@@ -120,6 +121,9 @@ class GlobalServer:
 
     def handle_message(self, message: Term) -> None:
         """Handle one message from any process."""
+        sender = claimed_sender(message, self.node.atom)
+        if sender is not None and not self.node.is_message_from(sender):
+            return
         match message:
             case (Atoms.NODEUP, node):
                 effects = self.partitions.nodeup(Atom(node))

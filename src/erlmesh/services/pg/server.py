@@ -63,18 +63,16 @@ class Pg:
         node: Runtime,
         scope: Atom = Atom("pg"),  # noqa: B008 - an atom is a constant
         scopes: dict[Atom, Pg] | None = None,
+        *,
+        restart: bool = True,
     ) -> None:
         self._node = node
         # All scopes of the node by name, running or stopped. They share the table.
         self._scopes = {} if scopes is None else scopes
-        self._process = node.spawn_handler(self._handle_message, name=scope, on_end=self._on_exit)
-        self._process.trap_exit = False  # As in pg.erl: an exit signal stops the scope.
-        self._process.handles_system_messages = True
+        self.scope = scope
+        self._restart = restart
+        self._start_process()
         self._state = ScopeState(self._process.pid)
-        # The monitors of local members and of other servers, as the effects of the state ask for them.
-        self._monitor_refs: dict[Pid, Ref] = {}
-        # The processes that called pg:monitor/1,2 or pg:monitor_scope/0,1. They have monitors of their own.
-        self._monitors = MonitorTable(self._process)
         # The watched groups by exact_key.
         self._watches: dict[Hashable, GroupWatch] = {}
         self._subscribers: list[Callable[[GroupEvent], None]] = []
@@ -83,19 +81,28 @@ class Pg:
         self._is_leaving = False
         """True while the node stops: no process joins any more."""
         self._picker = Picker(node.random)
-        self.scope = scope
-        node.monitor_nodes(self._process.pid)
         for name in node.nodes():
             self._send_discover(Atom(name))
 
+    def _start_process(self) -> None:
+        self._process = self._node.spawn_handler(self._handle_message, name=self.scope, on_end=self._on_exit)
+        self._process.trap_exit = False  # As in pg.erl: an exit signal ends the server.
+        self._process.handles_system_messages = True
+        # The monitors of local members and of other servers, as the effects of the state ask for them.
+        self._monitor_refs: dict[Pid, Ref] = {}
+        # The processes that called pg:monitor/1,2 or pg:monitor_scope/0,1. They have monitors of their own.
+        self._monitors = MonitorTable(self._process)
+        self._node.monitor_nodes(self._process.pid)
+
     # The API
 
-    def start_scope(self, name: Atom | str) -> Pg:
+    def start_scope(self, name: Atom | str, *, restart: bool = True) -> Pg:
         """Start another scope of this node (``pg:start/1``), or start it again after it has stopped.
 
-        Raises ``ValueError`` if the name is registered.
+        With ``restart``, only :meth:`stop` ends it: after an exit signal its server starts again, as under a supervisor
+        in OTP, and the members stay. Raises ``ValueError`` if the name is registered.
         """
-        scope = self._scopes[Atom(name)] = Pg(self._node, Atom(name), self._scopes)
+        scope = self._scopes[Atom(name)] = Pg(self._node, Atom(name), self._scopes, restart=restart)
         return scope
 
     def find_scope(self, name: Atom | str) -> Pg | None:
@@ -110,19 +117,32 @@ class Pg:
 
     @property
     def alive(self) -> bool:
-        """False after :meth:`stop`, after an exit signal to the server, and after the node has stopped."""
+        """False after :meth:`stop` and after the node has stopped."""
         return self._process.alive
 
     def stop(self, reason: Term = NORMAL) -> None:
         """Stop the scope.
 
-        It has no groups on this node any more, our members leave on the other nodes, and its name is free. An exit
-        signal from any process has the same effect. :meth:`start_scope` starts the scope again.
+        It has no groups on this node any more, our members leave on the other nodes, and its name is free.
+        :meth:`start_scope` starts the scope again.
         """
+        self._restart = False
         self._process.stop(reason)
 
     def _on_exit(self) -> None:
-        """Forget all members. The other nodes see the DOWN of the server and do the same."""
+        """Start the server again, or forget all members. The other nodes have seen the DOWN of the server.
+
+        Any process can send the exit signal: a pid is no secret. So it must not cost the node its groups.
+        """
+        if self._restart:
+            log.warning("the server of the pg scope %s terminated and starts again", self.scope)
+            self._start_process()
+            self._update_recording()
+            self._apply_effects(self._state.restarted(self._process.pid))
+            # A hidden node is no node of `nodes()`, but its scope may be known.
+            for node in dict.fromkeys((*map(Atom, self._node.nodes()), *self._state.peer_nodes())):
+                self._send_discover(node)
+            return
         self._state = ScopeState(self._process.pid)
         for watch in tuple(self._watches.values()):
             watch.end()
@@ -259,6 +279,17 @@ class Pg:
     def _handle_message(self, message: Term) -> None:
         """Handle one message. A message of an unknown form is ignored; a BEAM's pg would crash."""
         match message:
+            # A server speaks for its own node only. Its callers are on the node that the message comes from.
+            case (
+                (Tag.JOIN | Tag.LEAVE, Pid() as sender, _, _)
+                | (Tag.DISCOVER, Pid() as sender)
+                | (Tag.DISCOVER, Pid() as sender, _)
+                | (gen.GEN_CAST, (Tag.SYNC, Pid() as sender, _))
+                | (gen.GEN_CALL, (Pid() as sender, _), _)
+            ) if not self._node.is_message_from(sender.node):
+                pass
+            case (Atom("DOWN") | Atom("nodeup"), *_) if not self._node.is_message_local():
+                pass
             case (Tag.JOIN, Pid() as server, group, members) if pids := _parse_pids(members):
                 self._state.handle_join(server, group, pids)
                 self._notify_observers()

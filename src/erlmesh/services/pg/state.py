@@ -37,7 +37,7 @@ from erlmesh.services.multiset import EMPTY, Multiset, added, counts, listed, re
 from erlmesh.services.pg.group_table import GroupKey, GroupTable
 from erlmesh.services.pg.pick_list import PickList
 from erlmesh.services.pg.protocol import Demonitor, Effect, GroupEvent, Monitor, PgStatistics, SendTo, Tag
-from erlmesh.terms import Pid, Term, exact_key
+from erlmesh.terms import Atom, Pid, Term, exact_key
 
 __all__ = ["ScopeState"]
 
@@ -196,6 +196,21 @@ class ScopeState:
             for key, bag in peer.groups.items():
                 self._groups.remove_bag(key, bag, reason)
         return []
+
+    def restarted(self, server: Pid) -> list[Effect]:
+        """This node's server has terminated, and ``server`` takes its place. All members stay.
+
+        The other servers have removed our members with the old server. So they need a discover of the new one, and a
+        sync before anything else. They may restart at the same time: send the discover to their names.
+        """
+        self._server = server
+        for peer in self._peers.values():
+            peer.synced = False
+        return [Monitor(pid) for pid in (*self._groups_by_pid, *self._peers)]
+
+    def peer_nodes(self) -> list[Atom]:
+        """The nodes of the other servers."""
+        return [server.node for server in self._peers]
 
     # Messages from other servers
 

@@ -209,14 +209,20 @@ class Pg2:
 
     def _handle_message(self, message: Term) -> None:
         match message:
+            case (gen.GEN_CALL, (Pid() as caller, _), _) if not self._node.is_message_from(caller.node):
+                pass
             case (gen.GEN_CALL, (Pid(), _) as caller, request):
                 self._process.reply(caller, self._handle_call(request))
-            case (gen.GEN_CAST, (Tag.EXCHANGE, _, groups)) if _is_group_list(groups):
+            case (gen.GEN_CAST, (Tag.EXCHANGE, Atom() as node, groups)) if _is_group_list(
+                groups
+            ) and self._node.is_message_from(node):
                 self._monitor(self._state.merge(groups))
-            case (Atom("DOWN"), Ref() as ref, _, Pid() as pid, _) if self._monitor_refs.get(pid) == ref:
+            case (Atom("DOWN"), Ref() as ref, _, Pid() as pid, _) if (
+                self._monitor_refs.get(pid) == ref and self._node.is_message_local()
+            ):
                 del self._monitor_refs[pid]
                 self._state.handle_down(pid)
-            case (Atom("nodeup") | Tag.NEW_PG2, Atom() as node):
+            case (Atom("nodeup") | Tag.NEW_PG2, Atom() as node) if self._node.is_message_from(node):
                 self._send_exchange(node)
             case (Atom("nodedown"), _) | (gen.GEN_CAST, (Atom("del_member"), _, _)) | (Atom("DOWN"), _, _, _, _):
                 # Every member has its own monitor, so a lost node needs no action. del_member is sent by old releases

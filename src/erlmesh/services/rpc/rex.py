@@ -78,6 +78,11 @@ class Rex:
 
     def _handle_message(self, message: Term) -> None:
         match message:
+            # The answer goes to the pid, and the call runs for its node. So the pid must be of the node that asks.
+            case (gen.GEN_CALL, (Pid() as sender, _), _) | (Pid() as sender, _) if not self._node.is_message_from(
+                sender.node
+            ):
+                pass
             case (Pid() as sender, Tag.FEATURES_REQUEST):
                 self._process.send(sender, self._features)
             case (gen.GEN_CALL, (Pid(), _) as caller, (Tag.CALL | Tag.BLOCK_CALL, *call)) if len(call) == 4:
@@ -91,7 +96,7 @@ class Rex:
                 self._start_call(call, lambda answer: self._process.send(sender, (Tag.REX, answer)))
             case (Pid() as sender, (Tag.SBCAST, Atom() as name, content)):
                 self._process.send(sender, (Tag.REX, self._node.atom, self._sbcast(name, content)))
-            case (Atom("DOWN"), Ref() as ref, _, _, reason):
+            case (Atom("DOWN"), Ref() as ref, _, _, reason) if self._node.is_message_local():
                 if (reply := self._pending_replies.pop(ref, None)) is not None:
                     reply(_badrpc(reason))  # An exit signal terminated the process before it replied.
             case _:
