@@ -355,7 +355,7 @@ impl FrameReader {
         message: Term,
     ) -> Result<Option<Bound<'py, PyAny>>, GiveUp> {
         self.delivered += 1;
-        if let Err(error) = mailbox.get().put(mailbox.py(), message) {
+        if let Err(error) = Mailbox::put(mailbox, message) {
             // The event loop is closed. The message is in the mailbox.
             error.write_unraisable(mailbox.py(), Some(mailbox.as_any()));
         }

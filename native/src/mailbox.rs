@@ -15,12 +15,63 @@ use crate::wait::Wait;
 
 static EMPTY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
+/// Messages of the first notice.
+const NOTICE_FROM: usize = 10_000;
+
 #[pyclass(frozen, module = "erlmesh_native")]
-#[derive(Default)]
 pub struct Mailbox {
     messages: GilCell<VecDeque<Py<PyAny>>>,
     waiting: GilCell<Option<Py<PyAny>>>,
     attention: GilCell<Attention>,
+    notices: GilCell<Notices>,
+    /// Called with the mailbox and the number of messages.
+    grown: Option<Py<PyAny>>,
+}
+
+/// At how many messages `grown` is called.
+#[derive(Clone, Copy)]
+struct Notices {
+    /// The next time.
+    at: usize,
+    /// The first time after the mailbox was empty.
+    first: usize,
+    limit: Option<usize>,
+}
+
+impl Notices {
+    fn new(limit: Option<usize>) -> Notices {
+        let first = limit.map_or(NOTICE_FROM, |limit| NOTICE_FROM.min(limit.saturating_add(1)));
+        Notices {
+            at: first,
+            first,
+            limit,
+        }
+    }
+
+    /// `count` messages wait. Return true if `grown` is to be called.
+    #[inline]
+    fn note(&mut self, count: usize, was_waiting: bool) -> bool {
+        if count >= self.at {
+            self.pass(count);
+            return true;
+        }
+        if count == 1 && was_waiting {
+            self.at = self.first;
+        }
+        false
+    }
+
+    #[cold]
+    fn pass(&mut self, count: usize) {
+        let mut following = NOTICE_FROM;
+        while following <= count {
+            following = following.saturating_mul(10);
+        }
+        self.at = match self.limit {
+            Some(limit) if limit >= count => following.min(limit.saturating_add(1)),
+            _ => following,
+        };
+    }
 }
 
 /// Why `take` has to leave the messages to the slow branch of the process.
@@ -41,8 +92,27 @@ impl Attention {
 #[pymethods]
 impl Mailbox {
     #[new]
-    fn new() -> Mailbox {
-        Mailbox::default()
+    #[pyo3(signature = (grown = None))]
+    fn new(grown: Option<Py<PyAny>>) -> Mailbox {
+        Mailbox {
+            messages: GilCell::default(),
+            waiting: GilCell::default(),
+            attention: GilCell::default(),
+            notices: GilCell::new(Notices::new(None)),
+            grown,
+        }
+    }
+
+    #[getter]
+    fn limit(&self, py: Python<'_>) -> Option<usize> {
+        // SAFETY: nothing here runs Python code or drops an object.
+        unsafe { self.notices.with(py, |notices| notices.limit) }
+    }
+
+    #[setter]
+    fn set_limit(&self, py: Python<'_>, limit: Option<usize>) {
+        // SAFETY: as above.
+        unsafe { self.notices.with(py, |notices| *notices = Notices::new(limit)) };
     }
 
     #[getter]
@@ -79,13 +149,14 @@ impl Mailbox {
 
     /// Append a message and wake the process that waits. Return True for a special message.
     #[pyo3(name = "put")]
-    fn put_from_python(&self, py: Python<'_>, message: Py<PyAny>) -> PyResult<bool> {
+    fn put_from_python(slf: &Bound<'_, Self>, message: Py<PyAny>) -> PyResult<bool> {
+        let py = slf.py();
         let special = is_special(message.bind(py))?;
         if special {
             // SAFETY: nothing here runs Python code or drops an object.
-            unsafe { self.attention.with(py, |attention| attention.special += 1) };
+            unsafe { slf.get().attention.with(py, |attention| attention.special += 1) };
         }
-        self.put(py, message).map(|()| special)
+        Mailbox::put(slf, message).map(|()| special)
     }
 
     /// Remove and return the first message that `match` accepts, or `EMPTY`. Always `EMPTY` while it needs attention.
@@ -181,7 +252,8 @@ impl Mailbox {
         for message in messages {
             visit.call(message)?;
         }
-        visit.call(waiting)
+        visit.call(waiting)?;
+        visit.call(&self.grown)
     }
 
     fn __clear__(&self, py: Python<'_>) {
@@ -198,12 +270,21 @@ impl Mailbox {
 impl Mailbox {
     /// Append a message and wake the process that waits.
     #[inline]
-    pub fn put(&self, py: Python<'_>, message: Py<PyAny>) -> PyResult<()> {
+    pub fn put(slf: &Bound<'_, Self>, message: Py<PyAny>) -> PyResult<()> {
+        let (this, py) = (slf.get(), slf.py());
         // SAFETY: nothing here runs Python code or drops an object: the wait is moved out.
-        let waiting = unsafe {
-            self.messages.with(py, |all| all.push_back(message));
-            self.waiting.with(py, Option::take)
+        let (count, waiting, is_notice) = unsafe {
+            let count = this.messages.with(py, |all| {
+                all.push_back(message);
+                all.len()
+            });
+            let waiting = this.waiting.with(py, Option::take);
+            let is_notice = this.notices.with(py, |notices| notices.note(count, waiting.is_some()));
+            (count, waiting, is_notice)
         };
+        if is_notice {
+            Mailbox::call_grown(slf, count);
+        }
         let Some(waiting) = waiting else {
             return Ok(());
         };
@@ -212,6 +293,16 @@ impl Mailbox {
             Err(_) => waiting
                 .call_method1(py, intern!(py, "set_result"), (py.None(),))
                 .map(drop),
+        }
+    }
+
+    /// The message has arrived, so an error must not look as if it had not.
+    #[cold]
+    fn call_grown(slf: &Bound<'_, Self>, count: usize) {
+        if let Some(grown) = &slf.get().grown {
+            if let Err(error) = grown.call1(slf.py(), (slf, count)) {
+                error.write_unraisable(slf.py(), Some(slf));
+            }
         }
     }
 

@@ -129,3 +129,91 @@ def test_a_message_that_refers_to_the_mailbox_is_freed_with_it(filled):
     gc.collect()
 
     assert not [found for found in gc.get_objects() if type(found) is Message]
+
+
+# Notices
+
+
+def grown_of(make_mailbox):
+    """Return a mailbox and the counts of its notices."""
+    counts = []
+    mailbox = make_mailbox(lambda box, count: counts.append((box is mailbox, count)))
+    return mailbox, counts
+
+
+@pytest.fixture(params=["pure", pytest.param("native", marks=NATIVE)], scope="module")
+def make_mailbox(request):
+    return PureMailbox if request.param == "pure" else native.module.Mailbox
+
+
+def test_the_owner_is_told_at_each_power_of_ten_from_10000_on(make_mailbox):
+    mailbox, counts = grown_of(make_mailbox)
+    fill(mailbox, range(100_001))
+
+    assert counts == [(True, 10_000), (True, 100_000)]
+
+
+def test_a_mailbox_that_shrinks_and_grows_again_gives_no_second_notice(make_mailbox):
+    mailbox, counts = grown_of(make_mailbox)
+    fill(mailbox, range(10_001))
+    for _ in range(5_000):
+        mailbox.take()
+    fill(mailbox, range(5_000))
+
+    assert len(counts) == 1
+
+
+def test_after_the_process_has_emptied_the_mailbox_and_waits_the_notices_start_again(make_mailbox):
+    mailbox, counts = grown_of(make_mailbox)
+    fill(mailbox, range(10_000))
+    while mailbox:
+        mailbox.take()
+    mailbox.waiting = Woken()
+    fill(mailbox, range(10_000))
+
+    assert len(counts) == 2
+
+
+def test_a_process_that_waits_for_another_message_is_noticed(make_mailbox):
+    mailbox, counts = grown_of(make_mailbox)
+    for number in range(10_000):
+        mailbox.waiting = Woken()
+        mailbox.put(number)
+
+    assert len(counts) == 1
+
+
+class Woken:
+    """A wait that need not be ended."""
+
+    def set_result(self, result):
+        pass
+
+
+@pytest.mark.parametrize(("limit", "noticed"), [(1, [2, 10_000]), (500, [501, 10_000]), (20_000, [10_000, 20_001])])
+def test_the_owner_is_told_of_more_messages_than_the_limit(make_mailbox, limit, noticed):
+    mailbox, counts = grown_of(make_mailbox)
+    mailbox.limit = limit
+    fill(mailbox, range(20_001))
+
+    assert [count for _, count in counts] == noticed
+    assert mailbox.limit == limit
+
+
+def test_a_limit_can_be_removed(make_mailbox):
+    mailbox, counts = grown_of(make_mailbox)
+    mailbox.limit = 3
+    mailbox.limit = None
+    fill(mailbox, range(9_999))
+
+    assert counts == []
+    assert mailbox.limit is None
+
+
+@NATIVE
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_error_in_a_notice_does_not_lose_the_message():
+    mailbox = native.module.Mailbox(lambda _mailbox, _count: 1 / 0)
+    fill(mailbox, range(10_000))
+
+    assert len(mailbox) == 10_000

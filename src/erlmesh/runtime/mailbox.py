@@ -15,7 +15,10 @@ from erlmesh.core.gen import FILE_REQUEST, GEN_CALL, IO_REQUEST, SYSTEM, is_libr
 from erlmesh.runtime.wakeups import Wait
 from erlmesh.terms import Pid, Term
 
-__all__ = ["EMPTY", "Mailbox", "PureMailbox", "is_special", "may_be_special"]
+__all__ = ["EMPTY", "NOTICE_FROM", "Mailbox", "PureMailbox", "is_special", "may_be_special"]
+
+NOTICE_FROM: Final = 10_000
+"""Messages that a mailbox has when its owner is told for the first time. The next times are each power of ten."""
 
 
 class _Empty:
@@ -37,12 +40,28 @@ class PureMailbox(deque[Term]):
     *special*: they need attention, and so does a mailbox that is ``held``. Then :meth:`take` returns nothing, and the
     slow branch of the process uses :meth:`scan` and :meth:`take_system`. So other messages cost no more than a look at
     one field.
+
+    ``grown(mailbox, count)`` is called when so many messages wait: at each power of ten from NOTICE_FROM on, and when
+    :attr:`limit` is exceeded. It runs within :meth:`put`, so it must not run code of a process. After the process has
+    emptied the mailbox and waits, the notices start again.
     """
 
-    __slots__ = ("_held", "_special_count", "needs_attention", "waiting")
+    __slots__ = (
+        "_first_notice",
+        "_grown",
+        "_held",
+        "_limit",
+        "_notice_at",
+        "_special_count",
+        "needs_attention",
+        "waiting",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, grown: Callable[[Mailbox, int], object] | None = None) -> None:
         super().__init__()
+        self._grown = grown
+        self._limit: int | None = None
+        self._first_notice = self._notice_at = NOTICE_FROM
         self.waiting: Wait | None = None
         self.needs_attention = False
         """True if :meth:`take` returns EMPTY because of a special message, or because the mailbox is held."""
@@ -59,6 +78,16 @@ class PureMailbox(deque[Term]):
         self._held = held
         self.needs_attention = held or self._special_count > 0
 
+    @property
+    def limit(self) -> int | None:
+        """How many messages may wait; None for any number."""
+        return self._limit
+
+    @limit.setter
+    def limit(self, limit: int | None) -> None:
+        self._limit = limit
+        self._first_notice = self._notice_at = NOTICE_FROM if limit is None else min(limit + 1, NOTICE_FROM)
+
     def put(self, message: Term) -> bool:
         """Append a message and wake the process that waits. Return True for a special message."""
         self.append(message)
@@ -66,11 +95,25 @@ class PureMailbox(deque[Term]):
         if type(message) is tuple and may_be_special(message) and is_special(message):
             self._special_count += 1
             special = self.needs_attention = True
+        count = len(self)
+        if count >= self._notice_at:
+            self._pass_notice(count)
         waiting = self.waiting
         if waiting is not None:
             self.waiting = None
+            if count == 1:
+                self._notice_at = self._first_notice
             waiting.set_result(None)
         return special
+
+    def _pass_notice(self, count: int) -> None:
+        following = NOTICE_FROM
+        while following <= count:
+            following *= 10
+        limit = self._limit
+        self._notice_at = following if limit is None or limit < count else min(following, limit + 1)
+        if self._grown is not None:
+            self._grown(self, count)
 
     def take(self, match: Callable[[Term], bool] | None = None, skip: int = 0) -> Term:
         """Remove and return the first message that ``match`` accepts, or :data:`EMPTY`. None accepts any message.

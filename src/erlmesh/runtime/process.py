@@ -126,6 +126,9 @@ class ProcessOps(Protocol):
 
     def unhandled(self, process: LocalProcess, message: Term) -> None: ...
 
+    def mailbox_grown(self, mailbox: Mailbox, count: int) -> None:
+        """Warn about a mailbox with many messages, and end a process that has more than its limit, a little later."""
+
     def monitors_with(self, ref: Ref) -> bool:
         """True while the monitor ``ref`` of a local process exists: a caller waits for its answer."""
 
@@ -194,7 +197,7 @@ class LocalProcess:
         self.pid = pid
         self._number = pid.id | pid.serial << 32  # as pid_number, without a call
         self._description = description
-        self._mailbox = Mailbox()
+        self._mailbox = Mailbox(ops.mailbox_grown)
         self.trap_exit: bool = False
         """With True, exit signals become messages ``(Atom("EXIT"), pid, reason)``; ``kill`` never does."""
         self.alive = True
@@ -234,6 +237,22 @@ class LocalProcess:
     def label(self) -> str:
         """The pid and what it runs, for logs."""
         return f"{self.pid} {self._description if isinstance(self._description, str) else self._description()}"
+
+    @property
+    def mailbox_limit(self) -> int | None:
+        """How many messages may wait for this process. None, the default, is any number.
+
+        With more than that, the process is terminated with the reason ``killed``, as by OTP's ``max_heap_size``. The
+        log says so. Without a limit, the log has a warning at 10,000 messages, 100,000 and so on. A handler process has
+        no mailbox. Raises ``ValueError`` if it is set to something else than a positive whole number.
+        """
+        return self._mailbox.limit
+
+    @mailbox_limit.setter
+    def mailbox_limit(self, limit: int | None) -> None:
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+            raise ValueError(f"mailbox_limit is a positive whole number or None, not {limit!r}")
+        self._mailbox.limit = limit
 
     # Messages
 

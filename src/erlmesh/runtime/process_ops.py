@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any, Protocol
 
 from erlmesh.core.gen import is_library_request
+from erlmesh.runtime.mailbox import Mailbox
 from erlmesh.runtime.process import MFA, Body, LocalProcess
 from erlmesh.runtime.router import Router
 from erlmesh.terms import Atom, Pid, Ref, Term
@@ -44,6 +45,7 @@ class NodeProcessOps:
         self.wakeups = router.wakeups
         self.deadlines = router.deadlines
         self.call = router.gen_calls.call
+        self.mailbox_grown = self._mailbox_grown  # one object for all mailboxes
         self._router = router
         self._spawn = spawn
         self._group_leader = group_leader
@@ -96,6 +98,10 @@ class NodeProcessOps:
     def unhandled(self, process: LocalProcess, message: Term) -> None:
         _system_messages().unhandled(process, message)
 
+    def _mailbox_grown(self, mailbox: Mailbox, count: int) -> None:
+        # Later: the end of a process runs code of others, and this is in the middle of a read.
+        asyncio.get_running_loop().call_soon(_large_mailboxes().mailbox_grown, self._router, mailbox, count)
+
     def spawn(self, parent: LocalProcess, body: Body, arguments: tuple[Any, ...], name: Atom | str | None) -> Pid:
         child = self._spawn(body, arguments, name)
         child.group_leader = parent.group_leader
@@ -104,6 +110,12 @@ class NodeProcessOps:
     async def spawn_remote(self, parent: LocalProcess, node: Atom, mfa: MFA, options: list[Atom]) -> tuple[Pid, Ref]:
         leader = parent.group_leader or self._group_leader()
         return await self._router.spawn_client.spawn(parent, node, mfa, leader, options)
+
+
+def _large_mailboxes() -> ModuleType:
+    from erlmesh.runtime import large_mailboxes  # noqa: PLC0415
+
+    return large_mailboxes
 
 
 def _system_messages() -> ModuleType:
