@@ -15,12 +15,12 @@ import textwrap
 from typing import Any, Final
 
 from erlmesh.cli.build_info import build_facts, describe_build
-from erlmesh.cli.cookie import find_cookie
 from erlmesh.cli.node_options import OptionValues, client_options, default_host
 from erlmesh.cli.settings import add_node_options, complete_name, ephemeral_name
 from erlmesh.cli.term_parser import parse_atom
 from erlmesh.doctor.diagnose import Target, diagnose
 from erlmesh.doctor.findings import Finding, Status
+from erlmesh.net.cookie_files import find_cookie
 from erlmesh.net.epmd import Epmd, default_port
 from erlmesh.records import fields
 from erlmesh.runtime.option_parsers import parse_seconds

@@ -13,11 +13,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from erlmesh.cli.cookie import read_secret_file
 from erlmesh.discovery.lookup import check_sources
 from erlmesh.discovery.sources import Source, SourceKind, parse_sources
 from erlmesh.errors import NodeStartError
 from erlmesh.net.addresses import HostInfo, own_address
+from erlmesh.net.cookie_files import read_secret_file
 from erlmesh.net.epmd import Epmd
 from erlmesh.net.resolvers import FixedPort, NoEpmd, PortMapper, Resolver, StaticResolver
 from erlmesh.net.tls_config import MINIMUM_VERSIONS, TlsConfig

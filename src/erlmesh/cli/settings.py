@@ -11,7 +11,6 @@ import socket
 from collections.abc import Mapping
 from typing import Final
 
-from erlmesh.cli.cookie import find_cookie
 from erlmesh.cli.log_setup import add_verbose
 from erlmesh.cli.node_options import (
     AUTO,
@@ -28,6 +27,7 @@ from erlmesh.cli.node_options import (
 from erlmesh.cli.term_parser import parse_atom
 from erlmesh.discovery.sources import Source
 from erlmesh.errors import NodeStartError
+from erlmesh.net.cookie_files import find_cookie
 from erlmesh.proto.handshake import is_long_name
 from erlmesh.records import field, record
 from erlmesh.runtime.config import CommandOption, NodeConfig, options

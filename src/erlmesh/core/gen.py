@@ -14,9 +14,12 @@ A *library request* is a request of OTP's or Elixir's libraries whose caller wai
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from erlmesh import native
+from erlmesh.core.exit_reasons import NOCONNECTION, NOPROC
+from erlmesh.errors import CalleeExited, CallError, NoConnection, NoProcess
 from erlmesh.terms import Atom, ImproperList, Pid, Ref, Term
 
 __all__ = [
@@ -28,6 +31,7 @@ __all__ = [
     "SYSTEM",
     "call",
     "cast",
+    "down_error",
     "is_library_request",
     "is_system_message",
     "pure_reply_to",
@@ -111,6 +115,21 @@ def _as_alias(term: Term) -> Ref | None:
         return None
     elements = term.elements
     return term.tail if len(elements) == 1 and elements[0] is ALIAS else None
+
+
+def down_error(
+    target: Pid | Atom, node: Atom, reason: Term, no_connection_error: Callable[[Atom], NoConnection]
+) -> CallError:
+    """Return the error for the ``reason`` in the DOWN of ``target``, a pid or a name that is registered on ``node``.
+
+    ``no_connection_error(node)`` is called if the connection is lost.
+    """
+    callee = str(target) if isinstance(target, Pid) else f"{target} on {node.name}"
+    if reason is NOPROC:
+        return NoProcess(f"there is no process {callee}")
+    if reason is NOCONNECTION:
+        return no_connection_error(node)
+    return CalleeExited(f"{callee} exited before it answered: {reason}", reason)
 
 
 reply_to = pure_reply_to

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 from erlmesh.errors import ConnectError, ErlmeshError, NodeStartError, RemoteProtocolError
 from erlmesh.net.addresses import has_ipv6_loopback, is_loopback, local_addresses
+from erlmesh.net.epmd_port import default_port
 from erlmesh.net.happy_eyeballs import connect_host
 from erlmesh.proto import epmd as protocol
 
@@ -45,16 +46,6 @@ CLIENT_LIMIT: Final = 256
 """Clients of an embedded EPMD or a relay whose request is not complete. Registered nodes do not count."""
 CLIENTS_PER_ADDRESS: Final = 64
 """The same for the clients of one address."""
-
-
-def default_port() -> int:
-    """Return ``ERL_EPMD_PORT``, or 4369 if it is not set. Raises NodeStartError if it is not a port number."""
-    text = os.environ.get("ERL_EPMD_PORT", "")
-    if not text:
-        return protocol.DEFAULT_PORT
-    if not text.isdigit() or not 0 < int(text) < 65536:
-        raise NodeStartError(f"ERL_EPMD_PORT is {text!r}, which is not a port number")
-    return int(text)
 
 
 def configured_addresses() -> list[str] | None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from erlmesh.core import gen
-from erlmesh.core.exit_reasons import NOCONNECTION, NOPROC
 from erlmesh.core.monitors import MonitorEntry
-from erlmesh.errors import CalleeExited, CallError, CallTimeout, NoProcess
+from erlmesh.errors import CallError, CallTimeout
 from erlmesh.runtime.node_state import Dispatcher, NodeState
 from erlmesh.runtime.process import Destination, LocalProcess
 from erlmesh.runtime.signal_sender import SignalSender
 from erlmesh.runtime.wakeups import Wait
-from erlmesh.terms import Pid, Term
+from erlmesh.terms import Term
 
 __all__ = ["GenCalls"]
 
@@ -52,10 +51,4 @@ class GenCalls:
 
     def down_error(self, monitor: MonitorEntry, reason: Term) -> CallError:
         """Return the error for a caller whose callee is gone for ``reason``."""
-        target = monitor.down_object()
-        callee = str(target) if isinstance(target, Pid) else f"{target[0]} on {target[1].name}"
-        if reason is NOPROC:
-            return NoProcess(f"there is no process {callee}")
-        if reason is NOCONNECTION:
-            return self._dispatcher.no_connection_error(monitor.node)
-        return CalleeExited(f"{callee} exited before it answered: {reason}", reason)
+        return gen.down_error(monitor.target, monitor.node, reason, self._dispatcher.no_connection_error)

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from erlmesh.cli.cookie import find_cookie, read_cookie_file
 from erlmesh.errors import NodeStartError
+from erlmesh.net.cookie_files import find_cookie, read_cookie_file
 
 
 def cookie_file(path, text="secret\n", mode=0o600):
@@ -35,7 +35,7 @@ def test_options_win_over_variables_and_variables_over_files_of_the_user(tmp_pat
 
 
 def test_the_secret_of_a_container_is_the_last_source(tmp_path, monkeypatch):
-    monkeypatch.setattr("erlmesh.cli.cookie._SECRETS_DIR", tmp_path)
+    monkeypatch.setattr("erlmesh.net.cookie_files._SECRETS_DIR", tmp_path)
     cookie_file(tmp_path / "cookie", "mounted", mode=0o444)
     environment = {"HOME": str(tmp_path / "home")}
 
@@ -66,13 +66,13 @@ def test_a_file_of_another_owner_is_taken_only_where_a_container_engine_mounts_i
 
     with pytest.raises(NodeStartError, match="belongs to user 12345"):
         read_cookie_file(file)
-    monkeypatch.setattr("erlmesh.cli.cookie._SECRETS_DIR", tmp_path)
+    monkeypatch.setattr("erlmesh.net.cookie_files._SECRETS_DIR", tmp_path)
     assert read_cookie_file(file) == "secret"
 
 
 @pytest.mark.parametrize("mode", [0o666, 0o622, 0o620, 0o602])
 def test_a_mounted_file_that_others_can_write_is_refused(tmp_path, monkeypatch, mode):
-    monkeypatch.setattr("erlmesh.cli.cookie._SECRETS_DIR", tmp_path)
+    monkeypatch.setattr("erlmesh.net.cookie_files._SECRETS_DIR", tmp_path)
 
     with pytest.raises(NodeStartError, match="other users can change"):
         read_cookie_file(cookie_file(tmp_path / "cookie", mode=mode))
