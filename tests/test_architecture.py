@@ -17,6 +17,7 @@ FLOORS = [
     ["erlmesh.net"],
     ["erlmesh.runtime"],
     ["erlmesh.services"],
+    ["erlmesh.sync"],
     ["erlmesh.node"],
     ["erlmesh.behaviours"],
     ["erlmesh.otp_functions"],

@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from erlmesh.runtime.config import NodeConfig
     from erlmesh.services.pg.protocol import Joined, Left
     from erlmesh.services.rpc.function_table import expose
+    from erlmesh.sync.node import SyncNode, connect
+    from erlmesh.sync.process import SyncProcess
     from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref, SendableTerm, Term
 
 _EXPORTS: Final = {
@@ -70,6 +72,8 @@ _EXPORTS: Final = {
     "erlmesh.runtime.config": "NodeConfig",
     "erlmesh.services.rpc.function_table": "expose",
     "erlmesh.services.pg.protocol": "Joined Left",
+    "erlmesh.sync.node": "SyncNode connect",
+    "erlmesh.sync.process": "SyncProcess",
     "erlmesh.terms": "Atom BitString Export Fun ImproperList Map Pid Port Ref SendableTerm Term",
 }
 
@@ -121,11 +125,14 @@ __all__ = [
     "SendableTerm",
     "StaticResolver",
     "Supervisor",
+    "SyncNode",
+    "SyncProcess",
     "Term",
     "Throw",
     "TlsConfig",
     "Undef",
     "blocking",
+    "connect",
     "expose",
 ]
 
