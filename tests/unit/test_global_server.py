@@ -159,3 +159,17 @@ def test_name_change_does_not_reconnect_a_disconnected_node(seed):
     world.run(1)
 
     assert b.name not in a.nodes()
+
+
+@pytest.mark.parametrize("tag", ["nodeup", "nodedown", "extra_nodedown"])
+@pytest.mark.parametrize("node", [0, (Atom("b@h"), [1]), b"b@h"])
+def test_a_node_event_about_something_else_than_a_node_is_ignored(tag, node, caplog):
+    world = FakeRuntime(1)
+    nodes = cluster(world, "ab")
+
+    async def send(me):
+        me.send((SERVER, nodes[0].atom), (Atom(tag), node))
+        return await me.call((SERVER, nodes[0].atom), Atom("get_known"))
+
+    assert world.ask(nodes[1], send) == [Atom("b@h")]
+    assert not [record for record in caplog.records if record.exc_info]

@@ -125,10 +125,9 @@ class GlobalServer:
         if sender is not None and not self.node.is_message_from(sender):
             return
         match message:
-            case (Atoms.NODEUP, node):
-                effects = self.partitions.nodeup(Atom(node))
-            case (Atoms.NODEDOWN, node) | (Atoms.EXTRA_NODEDOWN, node):
-                lost = Atom(node)
+            case (Atoms.NODEUP, Atom() as node):
+                effects = self.partitions.nodeup(node)
+            case (Atoms.NODEDOWN | Atoms.EXTRA_NODEDOWN, Atom() as lost):
                 effects = [*self.partitions.nodedown(lost, self.node.now()), *self._reply_sync_waiters(lost)]
             case (Atoms.RECHECK, Atom() as node):
                 effects = self.partitions.recheck(node, connected=node.name in self.node.nodes())
