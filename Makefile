@@ -17,7 +17,7 @@ CARGO  := $(if $(filter-out 0,$(ERLMESH_PURE)),,$(shell tools/native.sh --can-bu
 NATIVE := $(if $(CARGO),$(VENV)/native.stamp)
 NATIVE_SOURCE := $(wildcard native/src/*.rs native/src/*/*.rs) native/Cargo.toml native/Cargo.lock native/pyproject.toml native/erlmesh_native.pyi
 
-.PHONY: help docs docs-tables faults demo docker-demo image elixir-image cookie docker shell test check unit coverage format hooks native fuzz leaks sanitize pythons dist otp conformance sim mutants bench bench-growth erlang engine clean
+.PHONY: help docs docs-tables faults demo docker-demo image elixir-image cookie docker shell test check unit coverage format hooks native fuzz soak leaks sanitize pythons dist otp conformance sim mutants bench bench-growth erlang engine clean
 
 help:           ## print this list
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -102,8 +102,12 @@ conformance: $(VENV)/dev.stamp erlang  ## run the conformance tests: OTP compare
 faults: $(VENV)/dev.stamp erlang  ## run all faults on real nodes and write docs/reference/faults.md (root; some minutes)
 	$(PYTEST) tests/faults --long --table docs/reference/faults.md $(ARGS)
 
-fuzz: $(VENV)/dev.stamp          ## compare the native part with pure Python on random input: make fuzz SECONDS=60 SEED=7
+fuzz: $(VENV)/dev.stamp          ## search for input that breaks a promise, and compare both builds: make fuzz SECONDS=60 SEED=7
 	@PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(or $(SECONDS),10) $(if $(SEED),--seed $(SEED)) $(ARGS)
+	@PYTHONPATH=tests $(BIN)/python -m fuzz.guided all --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED))
+
+soak: $(VENV)/dev.stamp erlang   ## load and faults on a mesh of Python nodes and BEAMs, while resources are watched: make soak MINUTES=30
+	@PYTHONPATH=tests $(BIN)/python -m soak --minutes $(or $(MINUTES),5) $(ARGS)
 
 leaks: $(VENV)/dev.stamp         ## search for leaks in the native part over a million terms and messages, many faulty: ITEMS=
 	@PYTHONPATH=tests $(BIN)/python -m fuzz.leaks --items $(or $(ITEMS),1000000)

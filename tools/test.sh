@@ -104,7 +104,7 @@ fi
 coverage
 # shellcheck disable=SC2086
 part "unit tests, simulation, documents, commands" "$cores" $options \
-    --ignore tests/otp --ignore tests/faults --ignore tests/docker "$@"
+    --ignore tests/otp --ignore tests/faults --ignore tests/docker --ignore tests/soak "$@"
 on_other_pythons "$@"
 if [ -z "$pure_tested" ]; then # there is no other Python
     pure_part "unit tests, pure" "$cores" --no-cov tests/unit "$@"
@@ -113,6 +113,7 @@ fi
 part "real Erlang and Elixir: OTP 23, 25, 27 and 29" $((cores * 2)) tests/otp --every-otp "$@" # mostly waiting
 [ "$own_build" = pure ] || pure_part "conformance with real Erlang, pure" $((cores * 2)) tests/otp/test_conformance*_otp.py "$@"
 part "real faults on real nodes" 0 tests/faults "$@"
+part "soak" 0 tests/soak "$@"
 part "containers" 0 tests/docker "$@"
 
 verdict
