@@ -7,7 +7,7 @@ from types import ModuleType, TracebackType
 from typing import Any, Self
 
 from erlmesh.core.node_names import NodeNames, NodeTable
-from erlmesh.errors import NodeNotAlive
+from erlmesh.errors import NodeNotAlive, NoProcess
 from erlmesh.records import fields
 from erlmesh.runtime.config import NodeConfig, accept_fields_of
 from erlmesh.runtime.process import Body, Destination, LocalProcess, ProcessOps
@@ -29,6 +29,21 @@ class Process(LocalProcess):
 
     node: Node
     """The node that the process runs on."""
+
+    def monitor_group(self, group: Term, *, scope: Atom | str | None = None) -> Callable[[], None]:
+        """Get ``(Atom("pg"), change)`` for each change of a group of ``pg``, in order. A change is Joined or Left.
+
+        The first one is a Joined with the present members, if there are any. ``scope`` is another scope than the
+        default one. Return a function that ends this; the end of the process does, too. If the scope stops, all members
+        have left, with the reason ``noproc``, and nothing follows.
+
+        Raises NoProcess if the scope does not run. Elixir's counterpart is ``:pg.monitor``. :meth:`Pg.watch` is the
+        same for ``async for``.
+        """
+        found = self.node.pg if scope is None else self.node.pg.find_scope(scope)
+        if found is None:
+            raise NoProcess(f"there is no pg scope {scope}")
+        return found.watch_in_mailbox(self, group)
 
 
 class Node:
@@ -186,9 +201,9 @@ class Node:
 
     # Messages that no process sends
 
-    def send(self, to: Destination, message: SendableTerm) -> None:
+    def send(self, to: Destination, message: SendableTerm, *, wait: bool = True) -> bool:
         """Send as :meth:`Process.send` does."""
-        self.internals.send(to, message)
+        return self.internals.send(to, message, wait=wait)
 
     async def call(self, to: Destination, request: SendableTerm, *, timeout: float | None = 5.0) -> Term:
         """Call as :meth:`Process.call` does."""
@@ -239,6 +254,26 @@ class Node:
         They have reported this themselves. Until the code returns they send ticks and answer nothing.
         """
         return self.internals.blocked_peers()
+
+    def silence(self, name: Atom | str) -> float:
+        """Seconds since anything came from that node. ``math.inf`` if it is not connected, 0 for this node.
+
+        A connected node that is well sends something at least every quarter of the tick time (15 s by default). So a
+        silence of half a tick time says that it is paused or cut off, long before ``nodedown``. While the event loop of
+        this node is blocked, what the watchdog thread receives counts.
+        """
+        return self.internals.silence(name)
+
+    async def joined(self, timeout: float = 5.0) -> bool:
+        """Wait until this node has met the cluster of the option ``join``. False after ``timeout`` seconds.
+
+        It is met when a node of ``join`` is connected and each other one has been tried, and when ``global`` has
+        exchanged its names with all nodes that these have introduced. A node that starts sees itself only. Code that
+        takes a role which one node of the cluster may have waits for this first. True at once without ``join``.
+        """
+        from erlmesh.services.joining import wait_until_joined  # noqa: PLC0415 - most nodes need it never
+
+        return await wait_until_joined(self.internals, self.global_, self._config.join, timeout)
 
     def on_loop_blocked(self, callback: Callable[[float], bool] | None) -> None:
         """Call ``callback(seconds)``, in another thread, at growing intervals while code blocks this node's event loop.

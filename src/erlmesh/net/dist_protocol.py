@@ -300,6 +300,14 @@ class DistProtocol(asyncio.Protocol):
                 self._writable_waiter = self._loop.create_future()
             await asyncio.shield(self._writable_waiter)  # a cancelled sender must not cancel the shared future
 
+    def silence(self) -> float:
+        """Return the seconds since anything came from the peer, also to the watchdog thread. 0 before the handshake."""
+        if self.channel is None:
+            return 0.0
+        if self._socket is not None:
+            self._record_thread(self.channel, self._socket)
+        return self.channel.silence(self._loop.time())
+
     def undelivered(self) -> int:
         """Return how many bytes are queued, or written and not acknowledged by the peer's machine.
 

@@ -235,6 +235,10 @@ class Channel:
         """Record that another thread received data from the peer at ``now``, which the caller will pass in later."""
         self._last_received_at = max(self._last_received_at, now)
 
+    def silence(self, now: float) -> float:
+        """Return the seconds since anything came from the peer, or since the connection was established."""
+        return max(0.0, now - self._last_received_at)
+
     def next_deadline(self) -> float:
         """Return when to call :meth:`handle_timeout`, if nothing is received or sent before. Infinity if never."""
         if self.lost:

@@ -228,6 +228,10 @@ class Connections:
             self._dial(name)
         return pending
 
+    def pending(self, node: Atom) -> PendingSignals | None:
+        """Return what waits for a connection to ``node``; None if nothing does."""
+        return self._pending.get(node.name)
+
     def _is_expected(self, name: str) -> bool:
         """Whether ``name`` is connected, or something is under way that may still become a connection."""
         if self._closed:

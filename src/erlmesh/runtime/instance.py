@@ -143,6 +143,7 @@ class NodeInstance:
         if config.reconnect:
             self.reconnector = Reconnector(self.reconnect_policy, self.connections.reconnect)
         self.router.last_connect_error = self.connections.last_connect_error
+        self.router.pending = self.connections.pending
         self.router.on_spawn_request = self.spawn_server.on_request
         self.node_process = self._start_node_process()
         """The first process: the sender of all signals that the node sends on its own behalf."""

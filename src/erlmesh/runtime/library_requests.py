@@ -42,6 +42,16 @@ class ReplyWatch:
     ) -> None:
         """See :class:`SignalOps`."""
         self.signals.send(sender, to, message, connect, strict)
+        self._sent(message)
+
+    def try_send(self, sender: LocalProcess, to: Destination, message: Term, connect: bool) -> bool:
+        """See :class:`SignalOps`."""
+        sent = self.signals.try_send(sender, to, message, connect)
+        if sent:
+            self._sent(message)
+        return sent
+
+    def _sent(self, message: Term) -> None:
         self._requests.sent(message)
         if not self._requests:
             _stop_watching(self._process)

@@ -134,6 +134,10 @@ class Dispatcher(Protocol):
     def send_if_connected(self, node: Atom, signal: Signal) -> bool:
         """Send to ``node`` if it is connected or is being connected. False if the signal was dropped."""
 
+    @property
+    def pending(self) -> Callable[[Atom], Backpressure | None]:
+        """Returns what waits for a node that is being connected; None if nothing does."""
+
     def apply(self, signal: Signal, node: Atom) -> None:
         """Apply one signal that came from ``node``, which may be this node."""
 

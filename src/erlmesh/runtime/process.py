@@ -46,6 +46,8 @@ class SignalOps(Protocol):
         self, sender: LocalProcess, to: Destination, message: Term, connect: bool = True, strict: bool = True
     ) -> None: ...
 
+    def try_send(self, sender: LocalProcess, to: Destination, message: Term, connect: bool) -> bool: ...
+
     def link(self, process: LocalProcess, other: Pid) -> None: ...
 
     def unlink(self, process: LocalProcess, other: Pid) -> None: ...
@@ -256,8 +258,8 @@ class LocalProcess:
 
     # Messages
 
-    def send(self, to: Destination, message: SendableTerm, *, connect: bool = True) -> None:
-        """Send a message (``!``). A message to a process that does not exist is dropped.
+    def send(self, to: Destination, message: SendableTerm, *, connect: bool = True, wait: bool = True) -> bool:
+        """Send a message (``!``), and return True. A message to a process that does not exist is dropped.
 
         A message is a value: the receiver does not see later changes to a list or dict in it, on this node or another.
         (Objects that are not terms can be sent on the same node only, and are shared.)
@@ -269,10 +271,21 @@ class LocalProcess:
         logged, the connection ends, and all hear ``nodedown``. What waits for a node that is being connected is dropped
         at the same limit, as if the node could not be reached.
 
+        With ``wait=False`` this process never waits for the receiver's node: if the connection is full, the message is
+        not sent, and the result is False (``erlang:send/3`` with ``nosuspend``). So one node that does not read does
+        not hold back messages to others.
+
+        A message is encoded at once and in one piece. Nothing else runs on the node meanwhile, the receiving node pays
+        the same, and all messages behind it wait. So split a long term into messages of up to about 64 KiB, and call
+        :meth:`drain` between them. A long binary costs little.
+
         Raises ``ValueError`` for an unregistered local name (OTP's ``badarg``), ``TypeError`` for a value that is not a
         destination, and ``EncodeError`` for a message that is not a term.
         """
+        if not wait:
+            return self._signals.try_send(self, to, message, connect)
         self._signals.send(self, to, message, connect)  # a keyword would cost as much as the call
+        return True
 
     async def receive(
         self,

@@ -79,9 +79,10 @@ class Router:
         self.gen_calls = GenCalls(state, self, self.signal_sender)
         self.spawn_client = SpawnClient(state, self, self.signal_sender)
         self.termination = Termination(state, self, self.spawn_client)
-        # The next two are set by the node instance, which makes the objects behind them after the router.
+        # The next three are set by the node instance, which makes the objects behind them after the router.
         self.on_spawn_request: SpawnRequestHandler = refuse_spawn_request
         self.last_connect_error: Callable[[str], str | None] = lambda _: None
+        self.pending: Callable[[Atom], Backpressure | None] = lambda _: None
         self._handlers: dict[type, Callable[[Any, Atom], None]] = {
             Send: self._on_send,
             SendName: self._on_send_name,

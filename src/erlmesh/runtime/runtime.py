@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import random
 from collections.abc import Callable, Iterable, Sequence
@@ -348,9 +349,13 @@ class Runtime:
     def _node_process(self) -> LocalProcess:
         return self._instance.node_process
 
-    def send(self, to: Destination, message: Term) -> None:
+    def send(self, to: Destination, message: Term, *, wait: bool = True) -> bool:
         """See :meth:`erlmesh.Node.send`."""
-        self._node_process.send(to, message)
+        return self._node_process.send(to, message, wait=wait)
+
+    def local_messages_through(self, copy: Callable[[Term], Term]) -> None:
+        """Give local receivers ``copy(message)`` of each message. Simulations use it."""
+        self._router.signal_sender.copy = copy
 
     @property
     def group_leader(self) -> Pid:
@@ -436,6 +441,13 @@ class Runtime:
     def on_loop_blocked(self, callback: Callable[[float], bool] | None) -> None:
         """See :meth:`erlmesh.Node.on_loop_blocked`."""
         self._instance.loop_monitor.on_blocked = callback
+
+    def silence(self, name: Atom | str) -> float:
+        """See :meth:`erlmesh.Node.silence`."""
+        if Atom(name) is self.atom:
+            return 0.0
+        connection = self._connections.connection(Atom(name).name)
+        return math.inf if connection is None or connection.protocol is None else connection.protocol.silence()
 
     def last_connect_error(self, name: Atom | str) -> str | None:
         """See :meth:`erlmesh.Node.last_connect_error`."""

@@ -5,6 +5,7 @@ Each method turns its call into a signal at once and passes it to the router or 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from erlmesh.core.exit_reasons import NOPROC
@@ -12,7 +13,7 @@ from erlmesh.etf import encode_term
 from erlmesh.proto.control import ExitLink, ExitSend, Send, SendAlias, SendName, Signal
 from erlmesh.runtime.node_state import Dispatcher, NodeState, Peer
 from erlmesh.runtime.process import Destination, LocalProcess
-from erlmesh.runtime.running_process import suspend_later
+from erlmesh.runtime.running_process import RUNNING, suspend_later
 from erlmesh.terms import Atom, Pid, Ref, Term
 from erlmesh.terms.copying import copy_term
 
@@ -29,6 +30,8 @@ class SignalSender:
 
     def __init__(self, state: NodeState, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
+        self.copy: Callable[[Term], Term] = copy_term
+        """Makes what a local receiver gets of a message. Simulations may pass it through the codec."""
         self._atom = state.identifiers.node
         self._identifiers = state.identifiers
         self._registry = state.registry
@@ -72,13 +75,32 @@ class SignalSender:
             if peer.busy:
                 suspend_later(sender, peer)
         elif node is self._atom:
-            self._dispatcher.apply(kind(sender.pid, target, copy_term(message)), node)
+            self._dispatcher.apply(kind(sender.pid, target, self.copy(message)), node)
         else:
             # The message is queued and encoded later. A value that is not a term must raise now, in the sender.
             size = len(encode_term(message))
             queue = self._dispatcher.enqueue(node, kind(sender.pid, target, copy_term(message)), size, dial=connect)
             if queue is not None and queue.busy:
                 suspend_later(sender, queue)
+
+    def try_send(self, sender: LocalProcess, to: Destination, message: Term, connect: bool) -> bool:
+        """Send unless the way to the node is full. ``sender`` does not wait for it later. See :meth:`Process.send`."""
+        if self._is_full(to):
+            return False
+        waiting = sender if sender._handler is None else RUNNING.get()  # as `suspend_later` chooses
+        before = None if waiting is None else waiting._blocked_on
+        self.send(sender, to, message, connect)
+        if waiting is not None:
+            waiting._blocked_on = before
+        return True
+
+    def _is_full(self, to: Destination) -> bool:
+        """Whether so much waits for the node of ``to`` that a sender would be suspended."""
+        node = to.node if isinstance(to, (Pid, Ref)) else Atom(to[1]) if type(to) is tuple and len(to) == 2 else None
+        if node is None or node is self._atom:
+            return False
+        way = self._peers.get(node) or self._dispatcher.pending(node)
+        return way is not None and way.busy
 
     def send_call(self, caller: LocalProcess, to: Destination, message: Term, ref: Ref) -> None:
         """Monitor ``to`` under ``ref``, and send it the ``message`` of a call. The arguments are as in these methods.
@@ -106,7 +128,7 @@ class SignalSender:
 
     def _send_local(self, process: LocalProcess | None, message: Term) -> None:
         if process is not None:
-            self._delivery.deliver(process, copy_term(message))
+            self._delivery.deliver(process, self.copy(message))
 
     def _send_to_local_name(self, name: Atom, message: Term, *, strict: bool) -> None:
         process = self._registry.names.get(name)

@@ -36,6 +36,7 @@ from erlmesh.terms import Atom, Term
 from erlmesh.testing.epmd import SimulatedEpmd
 from erlmesh.testing.loop import Machine, SimulatedLoop
 from erlmesh.testing.network import SimulatedNetwork
+from erlmesh.testing.wire import through_wire
 
 __all__ = ["Cluster", "NodeKilled", "SimulatedNode"]
 
@@ -89,11 +90,16 @@ class Cluster:
     """A simulated cluster. As an async context manager, it kills all nodes at the end.
 
     ``options`` are passed to each :class:`erlmesh.Node`. ``net_ticktime`` is 8 s unless they set it. ``delay`` is the
-    range of packet travel times in seconds.
+    range of packet travel times in seconds. With ``wire``, a message between processes of one node is encoded and
+    decoded as one to another node: a ``str`` arrives as ``bytes``, a ``dict`` as a ``Map``, and what is not a term
+    raises EncodeError.
     """
 
-    def __init__(self, seed: int = 0, *, delay: tuple[float, float] = (0.0002, 0.003), **options: Any) -> None:
+    def __init__(
+        self, seed: int = 0, *, delay: tuple[float, float] = (0.0002, 0.003), wire: bool = False, **options: Any
+    ) -> None:
         self.seed = seed
+        self._wire = wire
         self.random = Random(seed)
         self.network = SimulatedNetwork(self.random.getrandbits(64), delay=delay)
         self.history: list[str] = []
@@ -152,6 +158,8 @@ class Cluster:
             machine.kill()
             release_local(Atom(name))
             raise
+        if self._wire:
+            node.internals.local_messages_through(through_wire)
         self.note(f"{name} starts, creation {node.internals.creation}")
         return node
 

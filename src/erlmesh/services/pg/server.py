@@ -39,6 +39,7 @@ from erlmesh.terms.foreign_text import ForeignText
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
+    from erlmesh.runtime.process import LocalProcess
     from erlmesh.runtime.runtime import Runtime
 
 __all__ = ["GroupEvent", "GroupEvents", "Joined", "Left", "Pg"]
@@ -207,6 +208,15 @@ class Pg:
         The subscription starts with this call. Call :meth:`get_members` before the next ``await`` to get the matching
         initial state.
         """
+        return GroupEvents(self._node, self._watch(group))
+
+    def watch_in_mailbox(self, process: LocalProcess, group: Term) -> Callable[[], None]:
+        """Send the members of ``group`` and its changes to a local process. See :meth:`Process.monitor_group`."""
+        if not self.alive:
+            raise NoProcess(f"the pg scope {self.scope} has stopped")
+        return self._watch(group).add_mailbox(process, normalize_group_name(group), self._state.members(group))
+
+    def _watch(self, group: Term) -> GroupWatch:
         key = exact_key(group)
         watch = self._watches.get(key)
         if watch is None:
@@ -215,7 +225,7 @@ class Pg:
             if not self.alive:
                 watch.end()
             self._update_recording()
-        return GroupEvents(self._node, watch)
+        return watch
 
     def subscribe(self, callback: Callable[[GroupEvent], None]) -> Callable[[], None]:
         """Call ``callback`` with each change of any group. Return a function that ends the subscription.

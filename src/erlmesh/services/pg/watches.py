@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["GroupEvents", "GroupWatch"]
 
 _NOCONNECTION: Final = Atom("noconnection")
+_NOPROC: Final = Atom("noproc")
+_PG: Final = Atom("pg")
 _EVENTS_PER_TURN: Final = 1_000
 """Events that an iteration takes before other tasks get a turn."""
 
@@ -108,6 +110,32 @@ class _Feed:
                 return
 
 
+class MailboxFeed:
+    """Sends the changes of one group to a local process, as :meth:`Process.monitor_group` says.
+
+    ``watcher`` ends the feed when the process has terminated.
+    """
+
+    __slots__ = ("_group", "_process", "watcher")
+
+    def __init__(self, process: LocalProcess, group: Term, watcher: LocalProcess) -> None:
+        self._process = process
+        self._group = group
+        self.watcher = watcher
+
+    def put(self, events: Sequence[GroupEvent]) -> None:
+        for event in events:
+            self._process._ops.deliver(self._process, (_PG, event))
+
+    def put_end(self, members: tuple[Pid, ...]) -> None:
+        """The scope has stopped: nobody is a member any more."""
+        if members:
+            self.put([Left(members, _NOPROC, self._group)])
+
+    def end(self) -> None:
+        self.watcher.stop()
+
+
 class GroupWatch:
     """Finds the reasons of the changes of one group, and passes the changes to its feeds.
 
@@ -121,7 +149,7 @@ class GroupWatch:
     def __init__(self, node: Runtime, members: Iterable[Pid], on_unwatched: Callable[[], None]) -> None:
         self._node = node
         self._on_unwatched = on_unwatched
-        self._feeds: dict[_Feed, None] = {}
+        self._feeds: dict[_Feed | MailboxFeed, None] = {}
         self._ended = False
         # How often each member has joined. Its monitor is needed until the last leave.
         self._join_counts: dict[Pid, int] = {}
@@ -145,9 +173,20 @@ class GroupWatch:
             self._feeds[feed] = None
         return feed
 
-    def remove_feed(self, feed: _Feed) -> None:
+    def add_mailbox(self, process: LocalProcess, group: Term, members: tuple[Pid, ...]) -> Callable[[], None]:
+        """Send ``members``, and then all changes, to ``process``. Return a function that ends this."""
+        watcher = self._node.spawn_handler(lambda _: self.remove_feed(feed))
+        feed = MailboxFeed(process, group, watcher)
+        watcher.monitor(process.pid)
+        if members:
+            feed.put([Joined(members, group)])
+        self._feeds[feed] = None
+        return lambda: self.remove_feed(feed)
+
+    def remove_feed(self, feed: _Feed | MailboxFeed) -> None:
         """End the feed and drop its events. The watch ends with its last feed."""
-        feed.events.clear()
+        if isinstance(feed, _Feed):
+            feed.events.clear()
         feed.end()
         self._feeds.pop(feed, None)
         if not self._feeds:
@@ -159,7 +198,10 @@ class GroupWatch:
             return
         self._ended = True
         self._on_unwatched()
+        members = tuple(pid for pid, times in self._join_counts.items() for _ in range(times))
         for feed in self._feeds:
+            if isinstance(feed, MailboxFeed):
+                feed.put_end(members)
             feed.end()
         self._feeds.clear()
         if self._process is not None:

@@ -74,7 +74,7 @@ class Rex:
         self._process = self._node.spawn_handler(self._handle_message, name=Tag.REX, on_end=self._start)
         # Maps the monitor of the process that runs a call to the function that sends the reply. It starts empty: when a
         # server terminates, its callers get a DOWN message.
-        self._pending_replies: dict[Ref, Callable[[Term], None]] = {}
+        self._pending_replies: dict[Ref, Callable[[Term], object]] = {}
 
     def _handle_message(self, message: Term) -> None:
         match message:
@@ -110,7 +110,7 @@ class Rex:
         self._process.send(pid, message)
         return self._node.atom
 
-    def _start_call(self, call: list[Term], reply: Callable[[Term], None]) -> None:
+    def _start_call(self, call: list[Term], reply: Callable[[Term], object]) -> None:
         """Run the call in a process and monitor it. ``reply`` is called once, with the result or the exit reason."""
         *mfa, leader = call
         if self.refusing:
