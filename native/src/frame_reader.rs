@@ -10,6 +10,7 @@ use crate::atom_cache::ReaderCells;
 use crate::control_terms::{read_name, read_other, read_pid, read_pid_or_name, read_ref};
 use crate::decode::{decode, decode_in_two_parts, GiveUp};
 use crate::direct_delivery::{ByAlias, DirectDelivery};
+use crate::element_count::first_beyond;
 use crate::fragments::Reassembly;
 use crate::mailbox::Mailbox;
 use crate::pure::Pure;
@@ -28,6 +29,7 @@ pub struct FrameReader {
     flags: Py<PyAny>,
     max_frame: usize,
     max_unfinished: usize,
+    max_elements: usize,
     has_fragments: bool,
     has_header: bool,
     cells: ReaderCells,
@@ -45,12 +47,15 @@ pub struct FrameReader {
 }
 
 impl FrameReader {
-    pub fn new(peer: Py<PyAny>, flags: Py<PyAny>, bits: u64, max_frame: usize, max_unfinished: usize) -> Self {
+    /// `limits` are those of a frame, of all unfinished sequences, and of the elements of a message.
+    pub fn new(peer: Py<PyAny>, flags: Py<PyAny>, bits: u64, limits: (usize, usize, usize)) -> Self {
+        let (max_frame, max_unfinished, max_elements) = limits;
         FrameReader {
             peer,
             flags,
             max_frame,
             max_unfinished,
+            max_elements,
             has_fragments: bits & FLAG_FRAGMENTS != 0,
             has_header: bits & (FLAG_FRAGMENTS | FLAG_ATOM_CACHE) != 0,
             cells: ReaderCells::default(),
@@ -104,6 +109,16 @@ impl FrameReader {
             pure.frame_too_long
                 .bind(py)
                 .call_method1("of", (length, self.max_frame))
+        });
+        raised.map_or_else(|error| error, PyErr::from_value)
+    }
+
+    #[cold]
+    fn too_many(&self, py: Python<'_>, at: usize) -> PyErr {
+        let raised = Pure::get(py).and_then(|pure| {
+            pure.too_many_elements
+                .bind(py)
+                .call_method1("of", (self.max_elements, at))
         });
         raised.map_or_else(|error| error, PyErr::from_value)
     }
@@ -178,7 +193,7 @@ impl FrameReader {
         for (cell, atom) in self.cells.filled(py) {
             cells.set_item(cell, atom)?;
         }
-        let limits = (self.max_frame, self.max_unfinished);
+        let limits = (self.max_frame, self.max_unfinished, self.max_elements);
         let reader = Pure::get(py)?.frame_reader.bind(py).call_method1(
             "restored",
             (&self.peer, &self.flags, limits, cells, self.reassembly.state()),
@@ -199,6 +214,16 @@ impl FrameReader {
         atoms: &[Py<PyAny>],
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let op = frame.get(pos + 3).copied().unwrap_or_default();
+        // Each element takes at least a byte, so a shorter message need not be counted.
+        if frame.len().saturating_sub(pos) + tail.len() > self.max_elements {
+            if !tail.is_empty() {
+                let whole = [frame.get(pos..).unwrap_or_default(), tail].concat();
+                return self.read_terms(py, &whole, 0, &[], atoms);
+            }
+            if let Some(at) = first_beyond(frame, pos, self.max_elements) {
+                return Err(self.too_many(py, at));
+            }
+        }
         if !tail.is_empty() {
             if matches!(op, REG_SEND | SEND_SENDER | ALIAS_SEND) {
                 if let Ok(signal) = self.read_common(py, frame, pos, tail, atoms) {

@@ -14,6 +14,7 @@ mod control_terms;
 mod decode;
 mod direct_delivery;
 mod doors;
+mod element_count;
 mod encode;
 mod encode_rare;
 mod ffi_tools;

@@ -10,6 +10,7 @@ pub struct Pure {
     pub read_terms: Py<PyAny>,
     pub frame_reader: Py<PyAny>,
     pub frame_too_long: Py<PyAny>,
+    pub too_many_elements: Py<PyAny>,
     /// `erlmesh.proto.decode_control`
     pub decode_control: Py<PyAny>,
     /// `erlmesh.proto.encode_control`
@@ -36,6 +37,7 @@ impl Pure {
             read_terms: get("erlmesh.proto.frame_reader", "read_terms")?,
             frame_reader: get("erlmesh.proto.frame_reader", "FrameReader")?,
             frame_too_long: get("erlmesh.proto.frame_reader", "FrameTooLong")?,
+            too_many_elements: get("erlmesh.proto.frame_reader", "TooManyElements")?,
             decode_control: get("erlmesh.proto.decode_control", "decode_control")?,
             encode_control: get("erlmesh.proto.encode_control", "encode_control")?,
             encode_standalone: get("erlmesh.proto.frame_writer", "encode_standalone")?,

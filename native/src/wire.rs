@@ -114,14 +114,13 @@ impl Wire {
         peer: Bound<'_, PyAny>,
         local_name: Bound<'_, PyAny>,
         flags: Bound<'_, PyAny>,
-        max_frame: usize,
-        max_unfinished: usize,
+        limits: (usize, usize, usize),
     ) -> PyResult<Wire> {
         let bits = flags.extract::<u64>()?;
         let (peer, flags) = (peer.unbind(), flags.unbind());
         let py = local_name.py();
         let nodes = [local_name.unbind(), peer.clone_ref(py)];
-        let reader = FrameReader::new(peer.clone_ref(py), flags.clone_ref(py), bits, max_frame, max_unfinished);
+        let reader = FrameReader::new(peer.clone_ref(py), flags.clone_ref(py), bits, limits);
         Ok(Wire {
             reader: Mutex::new(Some(Box::new(reader))),
             writer: Mutex::new(Some(Box::new(FrameWriter::new(nodes, flags.clone_ref(py), bits)))),

@@ -46,7 +46,7 @@ FLAGS = [
     OFFERED & ~Flags.ALIAS & ~Flags.SPAWN & ~Flags.UNLINK_ID,
 ]
 LONG = [bytes(20_000), bytes(range(256)) * 300, bytes(70_000), bytes(140_000), bytes(300_000)]
-MAX_FRAME, MAX_UNFINISHED = 200_000, 300_000
+MAX_FRAME, MAX_UNFINISHED, MAX_ELEMENTS = 200_000, 300_000, 1_000_000
 
 
 class Number(IntEnum):
@@ -55,11 +55,11 @@ class Number(IntEnum):
     SEVEN = 7
 
 
-def wire_pair(make_wire, flags):
+def wire_pair(make_wire, flags, max_elements=MAX_ELEMENTS):
     """Return the sending wire of the local node, and the receiving wire of its peer."""
     return (
-        make_wire(PEER, LOCAL, flags, MAX_FRAME, MAX_UNFINISHED),
-        make_wire(LOCAL, PEER, flags, MAX_FRAME, MAX_UNFINISHED),
+        make_wire(PEER, LOCAL, flags, (MAX_FRAME, MAX_UNFINISHED, max_elements)),
+        make_wire(LOCAL, PEER, flags, (MAX_FRAME, MAX_UNFINISHED, max_elements)),
     )
 
 
@@ -288,7 +288,8 @@ def as_text(signal: object) -> str:
 
 def compare_readers(random: Random, flags: Flags, stream: bytes) -> None:
     """Feed the same bytes in the same pieces to both wires."""
-    pure, other = wire_pair(PureWire, flags)[1], wire_pair(native.module.Wire, flags)[1]
+    max_elements = random.choice([MAX_ELEMENTS, MAX_ELEMENTS, 250, 20])
+    pure, other = (wire_pair(make, flags, max_elements)[1] for make in (PureWire, native.module.Wire))
     if Flags.FRAGMENTS in flags and random.random() < 0.5:
         stream = refragmented(random, stream)
     stream = mutated(random, stream)

@@ -489,6 +489,51 @@ def test_a_frame_of_the_maximum_length_is_accepted():
     assert plato(max_frame=len(frame)).receive_data(framed(frame), 0.0) == [Send(HERE, THERE, bytes(100))]
 
 
+LIST_OF_100 = encode_term([[]] * 100)
+
+
+@pytest.mark.parametrize("flags", [OFFERED, OFFERED & ~Flags.DIST_HDR_ATOM_CACHE & ~Flags.FRAGMENTS])
+def test_a_message_with_too_many_elements_is_refused_before_it_is_decoded(flags):
+    head = b"\x83D\x00" if Flags.FRAGMENTS in flags else b"p\x83"
+    between = b"" if Flags.FRAGMENTS in flags else b"\x83"
+    frame = head + SENT + between + LIST_OF_100
+    announced = 3 + 101  # the control tuple, and the list with its tail
+
+    assert len(plato(flags, max_elements=announced).receive_data(framed(frame), 0.0)) == 1
+
+    (lost,) = plato(flags, max_elements=announced - 1).receive_data(framed(frame), 0.0)
+
+    assert lost.reason == "emsgsize"
+    at = frame.index(LIST_OF_100)
+    assert lost.detail == f"a message with more than the {announced - 1} elements allowed (at byte {at})"
+
+
+def test_a_message_with_a_known_prefix_is_counted_too():
+    receiver = plato(max_elements=50)
+    frame = b"\x83D\x00" + SENT
+    assert len(receiver.receive_data(framed(*[frame + b"j"] * 3), 0.0)) == 3
+
+    (lost,) = receiver.receive_data(framed(frame + LIST_OF_100), 0.0)
+
+    assert lost.reason == "emsgsize"
+
+
+def test_the_elements_of_a_message_in_fragments_are_counted_together():
+    frames = fragments(3, 1, [[]] * 1000)
+
+    assert len(plato(max_elements=1100).receive_data(framed(*frames), 0.0)) == 1
+
+    (lost,) = plato(max_elements=900).receive_data(framed(*frames), 0.0)
+
+    assert lost.reason == "emsgsize"
+
+
+def test_the_bytes_of_a_binary_are_no_elements():
+    frame = b"\x83D\x00" + SENT + encode_term([bytes(100_000)])
+
+    assert len(plato(max_elements=10).receive_data(framed(frame), 0.0)) == 1
+
+
 # Invalid signals to send
 
 

@@ -73,6 +73,8 @@ def default_host(options, environment):
             {"tls": TlsConfig(cert=f"{Path.home()}/c", key="k", ca="a", verify_host=False, verify_caller_host=True)},
         ),
         (["--send-queue-limit", "2000000"], {"ERLMESH_SEND_QUEUE_LIMIT": "2000000"}, {"send_queue_limit": 2_000_000}),
+        (["--frame-limit", "2000000"], {"ERLMESH_FRAME_LIMIT": "2000000"}, {"frame_limit": 2_000_000}),
+        (["--element-limit", "5000"], {"ERLMESH_ELEMENT_LIMIT": "5000"}, {"element_limit": 5000}),
         (
             ["--no-prevent-overlapping-partitions"],
             {"ERLMESH_PREVENT_OVERLAPPING_PARTITIONS": "off"},

@@ -107,6 +107,8 @@ def test_a_node_can_be_made_from_a_configuration():
         ("a@h", {"cookie": ""}, "a cookie is one or more ASCII characters"),
         ("a@h", {"net_ticktime": 0}, "net_ticktime is a positive number of seconds, not 0"),
         ("a@h", {"send_queue_limit": 1000}, "send_queue_limit is a number of bytes, at least 1 MiB, not 1000"),
+        ("a@h", {"frame_limit": 1000}, "frame_limit is a number of bytes, at least 1 MiB, not 1000"),
+        ("a@h", {"element_limit": 0}, "element_limit is a whole number, 1 or more, not 0"),
         ("a@h", {"join": "b@h"}, "`join` is a list of node names, not one name"),
         ("a@h", {"allow": ["@"]}, "allows no node"),
         ("a@h", {"ports": []}, "`ports` is empty"),

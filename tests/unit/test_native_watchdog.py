@@ -51,7 +51,7 @@ class LocalEnd(asyncio.Protocol):
     """A connection with a native wire. It counts the ticks that it receives."""
 
     def __init__(self):
-        self.wire = make_wire(Atom("peer@h"), Atom("own@h"), OFFERED, 1 << 20, 1 << 20)
+        self.wire = make_wire(Atom("peer@h"), Atom("own@h"), OFFERED, (1 << 20, 1 << 20, 1 << 20))
         self.budget = make_receive_budget()
         self.lost = asyncio.get_running_loop().create_future()
 

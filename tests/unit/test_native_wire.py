@@ -32,7 +32,7 @@ SMALL = [Send(HERE, THERE, (Atom("ping"), number)) for number in range(100)]
 
 
 def make_wire(flags=OFFERED):
-    return native.module.Wire(PEER, LOCAL, flags, 1 << 27, 1 << 29)
+    return native.module.Wire(PEER, LOCAL, flags, (1 << 27, 1 << 29, 1 << 22))
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_both_wires_do_the_same():
 
 def test_both_wires_write_the_same_when_their_tables_are_full():
     """More pairs than the cache of prefixes holds, then more atoms than there are cells."""
-    wires = [make(PEER, LOCAL, OFFERED, 1 << 27, 1 << 29) for make in (PureWire, native.module.Wire)]
+    wires = [make(PEER, LOCAL, OFFERED, (1 << 27, 1 << 29, 1 << 22)) for make in (PureWire, native.module.Wire)]
     pairs = [(Pid(LOCAL, number, 0, 7), Pid(PEER, number % 40, 0, 8)) for number in range(1100)]
     sent = [Send(sender, to, (Atom("ping"), number)) for number in range(3) for sender, to in pairs]
     # This atom is not in the cached prefixes, so the bytes show which pairs have one.
@@ -169,7 +169,7 @@ def test_the_signals_of_a_spawn_are_read_as_the_pure_reader_reads_them(control, 
     frame = bytes([131, 68, 0]) + payload
     outcomes = []
     for kind in (native.module.Wire, PureWire):
-        wire, signals = kind(LOCAL, PEER, OFFERED, 1 << 27, 1 << 29), []
+        wire, signals = kind(LOCAL, PEER, OFFERED, (1 << 27, 1 << 29, 1 << 22)), []
         try:
             wire.receive_data(len(frame).to_bytes(4, "big") + frame, signals)
         except RemoteProtocolError as error:
@@ -183,7 +183,7 @@ def test_the_signals_of_a_spawn_are_read_as_the_pure_reader_reads_them(control, 
 
 
 def test_signals_of_every_size_arrive_over_a_socket(pair):
-    sender, receiver = make_wire(), native.module.Wire(LOCAL, PEER, OFFERED, 1 << 27, 1 << 29)
+    sender, receiver = make_wire(), native.module.Wire(LOCAL, PEER, OFFERED, (1 << 27, 1 << 29, 1 << 22))
     random, sent = Random(7), []
     for size in [0, 5, 4000, 5000, 17_000, 70_000, 140_000, 300_000, 1_000_000] * 3:
         sent += [Send(HERE, THERE, (Atom("data"), random.randbytes(size))), *SMALL[:3]]
@@ -199,7 +199,7 @@ def test_signals_of_every_size_arrive_over_a_socket(pair):
 
 def test_a_frame_may_arrive_byte_by_byte(pair):
     here, there = pair
-    wire, reader = make_wire(), native.module.Wire(LOCAL, PEER, OFFERED, 1 << 27, 1 << 29)
+    wire, reader = make_wire(), native.module.Wire(LOCAL, PEER, OFFERED, (1 << 27, 1 << 29, 1 << 22))
     for signal in SMALL[:3]:
         wire.write(signal)
     signals, data = [], wire.data_to_send()
@@ -229,7 +229,7 @@ def test_read_raises_the_error_of_an_invalid_frame_after_the_signals_before_it(p
     here, there = pair
     wire = make_wire()
     wire.write(SMALL[0])
-    signals, reader = [], native.module.Wire(LOCAL, PEER, OFFERED, 1 << 27, 1 << 29)
+    signals, reader = [], native.module.Wire(LOCAL, PEER, OFFERED, (1 << 27, 1 << 29, 1 << 22))
     size = here.send(wire.data_to_send() + b"\0\0\0\1?")
 
     with pytest.raises(RemoteProtocolError, match="starts with 131, not 63"):
@@ -269,7 +269,7 @@ def test_flush_writes_what_the_socket_takes(pair):
     received = bytearray()
     while len(received) < written:
         received += there.recv(1 << 20)
-    reader = native.module.Wire(LOCAL, PEER, OFFERED, 1 << 27, 1 << 29)
+    reader = native.module.Wire(LOCAL, PEER, OFFERED, (1 << 27, 1 << 29, 1 << 22))
     signals = []
     reader.receive_data(bytes(received) + rest, signals)
     assert signals == [Send(HERE, THERE, data)]
@@ -374,7 +374,7 @@ def test_a_signal_may_be_written_while_another_one_is_encoded():
         wire.write(Send(HERE, THERE, Sending((Atom("outer"), 1))))
         wire.send(HERE, THERE, Sending((Atom("outer"), 2)))
 
-    PureWire(LOCAL, PEER, OFFERED, 1 << 27, 1 << 29).receive_data(wire.data_to_send(), signals)
+    PureWire(LOCAL, PEER, OFFERED, (1 << 27, 1 << 29, 1 << 22)).receive_data(wire.data_to_send(), signals)
 
     assert signals.count(SMALL[1]) >= 6
     assert [signal.message for signal in signals if signal != SMALL[1]] == [(Atom("outer"), 1), (Atom("outer"), 2)] * 3
@@ -384,9 +384,9 @@ def test_a_signal_may_be_written_while_another_one_is_encoded():
     "call",
     [
         lambda wire: native.module.Wire(),
-        lambda wire: native.module.Wire(PEER, LOCAL, "flags", 1, 1),
-        lambda wire: native.module.Wire(PEER, LOCAL, -1, 1, 1),
-        lambda wire: native.module.Wire(PEER, LOCAL, 0, -1, 1),
+        lambda wire: native.module.Wire(PEER, LOCAL, "flags", (1, 1, 1)),
+        lambda wire: native.module.Wire(PEER, LOCAL, -1, (1, 1, 1)),
+        lambda wire: native.module.Wire(PEER, LOCAL, 0, (-1, 1, 1)),
         lambda wire: wire.receive_data("text", []),
         lambda wire: wire.receive_data(b"\0\0\0\0", ()),
         lambda wire: wire.read("fd", []),

@@ -23,7 +23,7 @@ BUILDS = ["pure"] + ["native"] * (native.module is not None)
 def new_wire(request):
     """Make a wire of the local node."""
     make = PureWire if request.param == "pure" else native.module.Wire
-    return lambda flags=OFFERED: make(PEER, LOCAL, flags, 1 << 27, 1 << 29)
+    return lambda flags=OFFERED: make(PEER, LOCAL, flags, (1 << 27, 1 << 29, 1 << 22))
 
 
 def test_send_writes_the_same_bytes_as_write(new_wire):
@@ -37,7 +37,7 @@ def test_send_writes_the_same_bytes_as_write(new_wire):
 
 @pytest.mark.parametrize("message", [BINARY[:16_384], (Atom("data"), BINARY[:-20]), [BINARY, BINARY]])
 def test_a_large_binary_is_queued_without_a_copy(message):
-    wire = PureWire(PEER, LOCAL, OFFERED, 1 << 27, 1 << 29)
+    wire = PureWire(PEER, LOCAL, OFFERED, (1 << 27, 1 << 29, 1 << 22))
     for _ in range(2):  # in full, and with the cached prefix
         wire.send(HERE, THERE, message)
 

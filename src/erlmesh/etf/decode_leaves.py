@@ -297,8 +297,8 @@ def _old_port(data: bytes, offset: int, atoms: Atoms) -> tuple[Port, int]:
 
 def _newer_reference(data: bytes, offset: int, atoms: Atoms) -> tuple[Ref, int]:
     count = _word_count(data, offset)
-    node, offset = read_name(data, offset + 2, atoms)
-    numbers = _CREATION_WORDS[count].unpack_from(data, offset)  # the creation of 32 bits, then the words
+    node, offset = _NAME_READERS[data[offset + 2]](data, offset + 3, atoms)  # read_name, inlined for speed
+    numbers = _CREATION_WORDS[count](data, offset)  # the creation of 32 bits, then the words
     return unchecked_ref(node, numbers[0], numbers[1:]), offset + 4 + 4 * count
 
 
@@ -317,7 +317,7 @@ def _word_count(data: bytes, offset: int) -> int:
 
 
 _WORDS: Final = [Struct(f">{count}I") for count in range(MAX_REFERENCE_WORDS + 1)]
-_CREATION_WORDS: Final = [Struct(f">{count + 1}I") for count in range(MAX_REFERENCE_WORDS + 1)]
+_CREATION_WORDS: Final = [Struct(f">{count + 1}I").unpack_from for count in range(MAX_REFERENCE_WORDS + 1)]
 
 
 def _old_reference(data: bytes, offset: int, atoms: Atoms) -> tuple[Ref, int]:

@@ -11,22 +11,28 @@ import math
 from collections.abc import Callable
 from typing import Final
 
+from erlmesh import native
 from erlmesh.collector import without_collector
 from erlmesh.errors import DecodeError, ErlmeshError, RemoteProtocolError
 from erlmesh.proto.control import Signal
 from erlmesh.proto.encode_control import unanswered_signals, unknown_signals
 from erlmesh.proto.flags import Flags
-from erlmesh.proto.frame_reader import FrameTooLong
+from erlmesh.proto.frame_reader import FrameTooLong, TooManyElements
 from erlmesh.proto.wire import WireFactory, make_wire, socket_wire
 from erlmesh.records import record
 from erlmesh.terms import Atom, Pid, Term
 
-__all__ = ["Channel", "ChannelStatistics", "ConnectionLost", "Event"]
+__all__ = ["ELEMENT_LIMIT", "FRAME_LIMIT", "Channel", "ChannelStatistics", "ConnectionLost", "Event"]
 
 NET_TICKTIME: Final = 60.0
 """Seconds; OTP's default of ``net_ticktime``."""
-MAX_FRAME: Final = 128 * 1024 * 1024
-"""Bytes of one received frame. A longer frame closes the connection before its bytes are buffered."""
+FRAME_LIMIT: Final = 32 * 1024 * 1024
+"""Bytes of one received frame. A longer frame closes the connection before its bytes are buffered.
+
+OTP 22 and later send a message of more than 64 KiB in fragments. Nodes in C and Java send each message in one frame.
+"""
+ELEMENT_LIMIT: Final = 1 << 20 if native.module is None else 1 << 22
+"""Elements of one received message. So many are decoded in about a second, mostly in a quarter of it."""
 MAX_UNFINISHED: Final = 512 * 1024 * 1024
 """Bytes of all unfinished fragment sequences together."""
 _TICK_INTENSITY: Final = 4
@@ -94,13 +100,14 @@ class Channel:
         *,
         now: float,
         net_ticktime: float = NET_TICKTIME,
-        max_frame: int = MAX_FRAME,
+        max_frame: int = FRAME_LIMIT,
         max_unfinished: int = MAX_UNFINISHED,
+        max_elements: int = ELEMENT_LIMIT,
         make_wire: WireFactory = make_wire,
         no_answer: Callable[[Signal], object] | None = None,
     ) -> None:
         self.peer = peer
-        self.wire = make_wire(Atom(peer), Atom(local_name), flags, max_frame, max_unfinished)
+        self.wire = make_wire(Atom(peer), Atom(local_name), flags, (max_frame, max_unfinished, max_elements))
         """Frames in, and the queue of frames out."""
         self._socket_wire = socket_wire(self.wire)
         self.send: Callable[[Signal], int] = self.wire.write
@@ -174,7 +181,7 @@ class Channel:
 
     def _invalid(self, error: ErlmeshError) -> ConnectionLost:
         """Return the event for invalid data. Any other error is a fault of this node and is raised."""
-        if isinstance(error, FrameTooLong):
+        if isinstance(error, (FrameTooLong, TooManyElements)):
             return self._mark_lost("emsgsize", str(error))
         if isinstance(error, (RemoteProtocolError, DecodeError)):
             return self._mark_lost("killed", str(error))

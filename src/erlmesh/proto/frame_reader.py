@@ -22,7 +22,7 @@ from erlmesh.proto.ops import NO_MESSAGE, carries_message
 from erlmesh.proto.partial_frame import PartialFrame
 from erlmesh.terms import Atom
 
-__all__ = ["FrameReader", "FrameTooLong", "read_terms"]
+__all__ = ["FrameReader", "FrameTooLong", "TooManyElements", "read_terms"]
 
 MAX_SEQUENCES: Final = 4096
 """Unfinished fragment sequences that a peer may have."""
@@ -42,12 +42,24 @@ class FrameTooLong(RemoteProtocolError):
         return cls(f"a frame of {length} bytes is longer than the {max_frame} allowed")
 
 
+class TooManyElements(DecodeError):
+    """A message has more elements than this node reads."""
+
+    @classmethod
+    def of(cls, limit: int, offset: int) -> TooManyElements:
+        """Return the error for the container at ``offset``, with which the number exceeds the limit."""
+        return cls(f"a message with more than the {limit} elements allowed", offset)
+
+
 class FrameReader:
     """Splits a byte stream into frames and decodes them."""
 
-    def __init__(self, peer: Atom, flags: Flags, *, max_frame: int, max_unfinished: int) -> None:
+    def __init__(self, peer: Atom, flags: Flags, *, max_frame: int, max_unfinished: int, max_elements: int) -> None:
         self._peer = peer
         self._max_frame = max_frame
+        self._max_elements = max_elements
+        self._max_short = min(max_frame, max_elements)
+        """Bytes of the longest frame that cannot exceed a limit: each element takes at least one byte."""
         self._has_fragments = Flags.FRAGMENTS in flags
         self._has_header = self._has_fragments or Flags.DIST_HDR_ATOM_CACHE in flags
         self._atom_cache = AtomReader()
@@ -66,17 +78,17 @@ class FrameReader:
         cls,
         peer: Atom,
         flags: Flags,
-        limits: tuple[int, int],
+        limits: tuple[int, int, int],
         cells: dict[int, Atom],
         sequences: list[tuple[int, int, int]],
     ) -> FrameReader:
         """Return a reader in the state of another implementation, which gives up a frame.
 
-        ``limits`` are ``max_frame`` and ``max_unfinished``. ``cells`` are the filled cells of the atom cache.
-        ``sequences`` are the id, the next number and the size of each unfinished fragment sequence. Its bytes are left
-        out, so this reader cannot complete it.
+        ``limits`` are ``max_frame``, ``max_unfinished`` and ``max_elements``. ``cells`` are the filled cells of the
+        atom cache. ``sequences`` are the id, the next number and the size of each unfinished fragment sequence. Its
+        bytes are left out, so this reader cannot complete it.
         """
-        reader = cls(peer, flags, max_frame=limits[0], max_unfinished=limits[1])
+        reader = cls(peer, flags, max_frame=limits[0], max_unfinished=limits[1], max_elements=limits[2])
         reader._atom_cache.restore(cells)
         reader._reassembly.restore(sequences)
         return reader
@@ -104,12 +116,13 @@ class FrameReader:
     def _read_frames(self, data: bytes, signals: list[Signal]) -> int:
         """Decode all complete frames. Return the offset of the first incomplete one."""
         # Local names, because this is the innermost loop. The prefix cache clears its dict but never replaces it.
-        send_entries, append, max_frame = self._prefix_cache.send_entries, signals.append, self._max_frame
+        send_entries, append, max_short = self._prefix_cache.send_entries, signals.append, self._max_short
         position, end = 0, len(data)
         while (start := position + 4) <= end:
             (length,) = _u32(data, position)
-            if length > max_frame:
-                raise FrameTooLong.of(length, max_frame)
+            is_long = length > max_short
+            if is_long and length > self._max_frame:
+                raise FrameTooLong.of(length, self._max_frame)
             stop = start + length
             if stop > end:
                 self._needed = stop - position
@@ -124,7 +137,7 @@ class FrameReader:
                 control_at = start + CACHED_HEADER_SIZE[data[start + 2]]
                 at = control_at + CONTROL_SIZE[data[control_at + 3]]
                 entry = send_entries.get(data[start:at])
-                if entry is not None:
+                if entry is not None and not is_long:
                     atoms, kind, sender, target = entry
                     message, at = decode_term(data, at, atoms)
                     if at <= stop:  # the message does not run into the next frame
@@ -146,6 +159,8 @@ class FrameReader:
             raise RemoteProtocolError(f"a distribution header starts with 131, not {frame[0]}")
         layout = frame[1] if len(frame) > 1 else None
         if layout == _NORMAL:
+            if len(frame) > self._max_short:
+                return self._read_normal(frame)
             return self._prefix_cache.lookup(frame) or self._read_normal(frame)
         if not self._has_fragments or layout not in (_FIRST_FRAGMENT, _FRAGMENT):
             raise RemoteProtocolError(f"a distribution header has the unknown type {layout}")
@@ -169,6 +184,8 @@ class FrameReader:
 
     def _read_terms(self, frame: bytes, control_at: int, atoms: tuple[Atom, ...], *, cacheable: bool = False) -> Signal:
         """Decode the control tuple and the message. ``cacheable`` stores the prefix of the frame for the next ones."""
+        if len(frame) - control_at > self._max_elements:
+            _check_elements(frame, control_at, self._max_elements)
         signal, offset = read_terms(frame, control_at, atoms, self._peer)
         if cacheable:
             self._prefix_cache.store(frame, control_at, offset, atoms, signal)
@@ -177,12 +194,22 @@ class FrameReader:
     def _read_pass_through(self, frame: bytes) -> Signal:
         if frame[0] != _PASS_THROUGH:
             raise RemoteProtocolError(f"a frame without distribution header starts with 112, not {frame[0]}")
+        if len(frame) > self._max_elements:
+            _check_elements(frame, 1, self._max_elements)
         # Without a header, the control tuple and the message are two standalone terms.
         control, offset = decode_term(frame, _skip_version(frame, 1))
         if not carries_message(control):
             return decode_control(control, NO_MESSAGE, self._peer)
         message, _ = decode_term(frame, _skip_version(frame, offset))
         return decode_control(control, message, self._peer)
+
+
+def _check_elements(frame: bytes, offset: int, limit: int) -> None:
+    from erlmesh.etf.element_count import first_beyond  # noqa: PLC0415 - few nodes get such long messages
+
+    at = first_beyond(frame, offset, limit)
+    if at is not None:
+        raise TooManyElements.of(limit, at)
 
 
 def read_terms(frame: bytes, control_at: int, atoms: tuple[Atom, ...], peer: Atom) -> tuple[Signal, int]:

@@ -3,7 +3,7 @@
 There are two implementations, :class:`PureWire` and the native ``erlmesh_native.Wire``. Both write the same bytes and
 raise the same errors. The interface::
 
-    Wire(peer, local_name, flags, max_frame, max_unfinished)
+    Wire(peer, local_name, flags, limits)
 
     receive_data(data, signals)      appends the signals that data completes
     buffered, ticks_in
@@ -41,12 +41,13 @@ READ_AHEAD: Final = -1
 class PureWire:
     """The frames of the connection between ``local_name`` and ``peer``.
 
-    ``flags`` are the capabilities that both nodes have. A received frame has at most ``max_frame`` bytes, and all
-    unfinished fragment sequences together have at most ``max_unfinished`` bytes.
+    ``flags`` are the capabilities that both nodes have. ``limits`` are the bytes of a received frame, the bytes of all
+    unfinished fragment sequences together, and the elements of a message.
     """
 
-    def __init__(self, peer: Atom, local_name: Atom, flags: Flags, max_frame: int, max_unfinished: int) -> None:
-        reader = FrameReader(peer, flags, max_frame=max_frame, max_unfinished=max_unfinished)
+    def __init__(self, peer: Atom, local_name: Atom, flags: Flags, limits: tuple[int, int, int]) -> None:
+        max_frame, max_unfinished, max_elements = limits
+        reader = FrameReader(peer, flags, max_frame=max_frame, max_unfinished=max_unfinished, max_elements=max_elements)
         self._reader = reader
         self._queue = queue = SendQueue()
         self._writer = writer = FrameWriter((local_name, peer), flags, queue)
@@ -124,7 +125,7 @@ class SocketWire(Protocol):
         """Write queued data. Return the number of bytes, 0 if the socket is full. Raises OSError if it is broken."""
 
 
-WireFactory: TypeAlias = Callable[[Atom, Atom, Flags, int, int], Wire]
+WireFactory: TypeAlias = Callable[[Atom, Atom, Flags, tuple[int, int, int]], Wire]
 """Makes the wire of a connection; the arguments are those of :class:`PureWire`."""
 
 make_wire: WireFactory = PureWire if native.module is None else native.module.Wire

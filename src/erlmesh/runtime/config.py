@@ -17,6 +17,7 @@ from erlmesh.net.dist_protocol import HIGH_WATER, SEND_QUEUE_LIMIT
 from erlmesh.net.epmd import CLIENT_LIMIT, CLIENTS_PER_ADDRESS
 from erlmesh.net.network import Network, TcpNetwork
 from erlmesh.net.resolvers import PortMapper, Resolver, listen_ports, validate_port
+from erlmesh.proto.channel import FRAME_LIMIT
 from erlmesh.proto.handshake import is_node_name
 from erlmesh.proto.receive_buffer import RECEIVE_LIMIT, RECEIVE_TOTAL_LIMIT
 from erlmesh.proto.unfinished import UNFINISHED_LIMIT
@@ -280,6 +281,29 @@ class NodeConfig:
     )
     """Bytes queued to one node at which its connection ends with a warning and the ``nodedown`` reason
     ``send_queue_full``. Processes that wait now and then (``receive``, ``call``, ``drain``) do not reach it."""
+    frame_limit: int = field(
+        default=FRAME_LIMIT,
+        metadata=options(
+            CommandOption("--frame-limit", "bytes of one frame of another node, 33554432", "BYTES"), parse=parse_bytes
+        ),
+    )
+    """Bytes of one frame of another node. A longer one ends its connection. Erlang and erlmesh send a long message in
+    frames of 64 KiB, so this does not limit it. Nodes in C and Java send each message in one frame."""
+    element_limit: int | None = field(
+        default=None,
+        metadata=options(
+            CommandOption(
+                "--element-limit",
+                "elements of one message of another node, else 4194304, and 1048576 without the native part",
+                "N",
+            ),
+            parse=parse_count,
+        ),
+    )
+    """Elements of one message of another node: each atom, number, binary and identifier, and also each list, tuple and
+    map. A message with more ends its connection before it is decoded. An element takes up to about 128 bytes of memory.
+    None is 4194304, and 1048576 without the native part: so many are decoded in about a second. The bytes of binaries
+    do not count."""
     blocked_receive_limit: int = field(
         default=RECEIVE_LIMIT,
         metadata=options(
@@ -442,6 +466,10 @@ class NodeConfig:
             raise ValueError(f"net_ticktime is a positive number of seconds, not {self.net_ticktime!r}")
         if not self.send_queue_limit >= HIGH_WATER:
             raise ValueError(f"send_queue_limit is a number of bytes, at least 1 MiB, not {self.send_queue_limit!r}")
+        if not self.frame_limit >= 1 << 20:
+            raise ValueError(f"frame_limit is a number of bytes, at least 1 MiB, not {self.frame_limit!r}")
+        if self.element_limit is not None:
+            _validate_count(self.element_limit, "element_limit", least=1)
         _validate_count(self.blocked_receive_limit, "blocked_receive_limit")
         _validate_count(self.blocked_receive_total_limit, "blocked_receive_total_limit")
         _validate_count(self.unfinished_receive_limit, "unfinished_receive_limit", least=1 << 20)

@@ -24,7 +24,7 @@ from erlmesh.net.acceptor import share_of_descriptors
 from erlmesh.net.dist_protocol import SEND_QUEUE_FULL, UNFINISHED_FULL, DistProtocol
 from erlmesh.net.network import Network
 from erlmesh.net.resolvers import Resolver
-from erlmesh.proto.channel import Channel
+from erlmesh.proto.channel import ELEMENT_LIMIT, FRAME_LIMIT, Channel
 from erlmesh.proto.control import Signal
 from erlmesh.proto.flags import Flags
 from erlmesh.proto.handshake import (
@@ -114,6 +114,8 @@ class Connections:
         *,
         net_ticktime: float,
         send_queue_limit: int,
+        frame_limit: int = FRAME_LIMIT,
+        element_limit: int = ELEMENT_LIMIT,
         receive_budget: ReceiveBudget,
         unfinished_receive_limit: int = UNFINISHED_LIMIT,
         reconnect_policy: ReconnectPolicy,
@@ -130,6 +132,8 @@ class Connections:
         self._router = router
         self._net_ticktime = net_ticktime
         self._send_queue_limit = send_queue_limit
+        self._frame_limit = frame_limit
+        self._element_limit = element_limit
         self._receive_budget = receive_budget
         self._unfinished_budget = UnfinishedBudget(unfinished_receive_limit)
         self._allow_list = allow_list or AllowList()
@@ -425,6 +429,8 @@ class Connections:
             event.flags,
             now=now,
             net_ticktime=self._net_ticktime,
+            max_frame=self._frame_limit,
+            max_elements=self._element_limit,
             no_answer=partial(self._router.termination.no_answer, node=Atom(event.name)),
         )
         channel.deliver_to(self._router.state.direct)

@@ -64,6 +64,8 @@ class InstanceConfig:
     hidden: bool
     net_ticktime: float
     send_queue_limit: int
+    frame_limit: int
+    element_limit: int
     blocked_receive_limit: int
     blocked_receive_total_limit: int
     unfinished_receive_limit: int
@@ -127,6 +129,8 @@ class NodeInstance:
             config.resolver,
             net_ticktime=config.net_ticktime,
             send_queue_limit=config.send_queue_limit,
+            frame_limit=config.frame_limit,
+            element_limit=config.element_limit,
             receive_budget=make_receive_budget(config.blocked_receive_limit, config.blocked_receive_total_limit),
             unfinished_receive_limit=config.unfinished_receive_limit,
             reconnect_policy=self.reconnect_policy,

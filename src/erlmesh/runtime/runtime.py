@@ -18,6 +18,7 @@ from erlmesh.core.reconnect_policy import DisconnectCause
 from erlmesh.errors import CallError, Exit, NodeNotAlive, NodeStartError
 from erlmesh.net.epmd import Epmd
 from erlmesh.net.network import Network, TcpNetwork
+from erlmesh.proto.channel import ELEMENT_LIMIT
 from erlmesh.proto.flags import Flags
 from erlmesh.proto.handshake import is_node_name
 from erlmesh.runtime.config import NodeConfig
@@ -91,6 +92,8 @@ class Runtime:
             hidden=config.hidden,
             net_ticktime=config.net_ticktime,
             send_queue_limit=config.send_queue_limit,
+            frame_limit=config.frame_limit,
+            element_limit=ELEMENT_LIMIT if config.element_limit is None else config.element_limit,
             blocked_receive_limit=config.blocked_receive_limit,
             blocked_receive_total_limit=config.blocked_receive_total_limit,
             unfinished_receive_limit=config.unfinished_receive_limit,

@@ -32,6 +32,9 @@ _SELF_KEYED: Final = frozenset({Atom, bytes, Pid, Port, Ref, Export, BitString})
 _FLOAT: Final = object()  # these two mark keys that are not terms: no term from the wire can equal such a key
 _DIGEST: Final = object()
 
+_NO_ORIGINAL_KEYS: Final[dict[Hashable, Term]] = {}
+"""What maps share whose keys are all their own exact keys. It is never changed."""
+
 _pack_float = Struct(">d").pack
 
 
@@ -115,7 +118,13 @@ class Map(ErlangStr, Mapping[Term, Term]):
 
         Both lists must have the same length.
         """
-        made = cls(zip(keys, values, strict=True))
+        if not _SELF_KEYED.issuperset(map(type, keys)):
+            made = cls(zip(keys, values, strict=True))
+        else:  # the common case, without Python code for each pair
+            made = cls.__new__(cls)
+            made._values = dict(zip(keys, values, strict=True))
+            made._original_keys = _NO_ORIGINAL_KEYS
+            made._digest = None
         return made if len(made._values) == len(keys) else None
 
     def __getitem__(self, key: Term) -> Term:

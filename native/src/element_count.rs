@@ -1,0 +1,72 @@
+//! Counts the elements of a message before it is decoded. `erlmesh.etf.element_count` has the rules; both count alike.
+
+use crate::tags;
+
+const STRING_BYTES_OF_ELEMENT: usize = 16;
+const FUN_HEAD: usize = 30;
+const FUN_PARTS: usize = 4;
+
+/// Return the offset of the container with which the terms from `pos` on have more than `limit` elements.
+///
+/// None if they have not, or if the data ends inside a term or has an unknown tag before.
+pub fn first_beyond(data: &[u8], mut pos: usize, limit: usize) -> Option<usize> {
+    let mut count = 0usize;
+    loop {
+        let (size, elements) = extent(data.get(pos..)?)?;
+        count = count.saturating_add(elements);
+        if count > limit {
+            return Some(pos);
+        }
+        pos = pos.checked_add(size)?;
+    }
+}
+
+/// Return the bytes to skip and the elements that the term announces with which `data` starts.
+#[inline]
+fn extent(data: &[u8]) -> Option<(usize, usize)> {
+    let size = match *data.first()? {
+        tags::VERSION | tags::NIL_EXT | tags::EXPORT_EXT => 1,
+        tags::SMALL_INTEGER_EXT | tags::ATOM_CACHE_REF => 2,
+        tags::INTEGER_EXT => 5,
+        tags::NEW_FLOAT_EXT => 9,
+        tags::FLOAT_EXT => 32,
+        tags::SMALL_TUPLE_EXT => return Some((2, usize::from(*data.get(1)?))),
+        tags::LARGE_TUPLE_EXT => return Some((5, u32_at(data, 1)?)),
+        tags::LIST_EXT => return Some((5, u32_at(data, 1)? + 1)), // the tail is an element
+        tags::MAP_EXT => return Some((5, u32_at(data, 1)? * 2)),
+        tags::STRING_EXT => {
+            let length = u16_at(data, 1)?;
+            return Some((3 + length, length.div_ceil(STRING_BYTES_OF_ELEMENT)));
+        }
+        tags::BINARY_EXT => 5 + u32_at(data, 1)?,
+        tags::NEW_PID_EXT | tags::V4_PORT_EXT => identifier(data, 1, 12)?,
+        tags::PID_EXT => identifier(data, 1, 9)?,
+        tags::NEW_PORT_EXT => identifier(data, 1, 8)?,
+        tags::PORT_EXT | tags::REFERENCE_EXT => identifier(data, 1, 5)?,
+        tags::NEW_REFERENCE_EXT => identifier(data, 3, 1)? + 4 * u16_at(data, 1)?,
+        tags::NEWER_REFERENCE_EXT => identifier(data, 3, 4)? + 4 * u16_at(data, 1)?,
+        tags::SMALL_ATOM_UTF8_EXT | tags::SMALL_ATOM_EXT => 2 + usize::from(*data.get(1)?),
+        tags::ATOM_UTF8_EXT | tags::ATOM_EXT => 3 + u16_at(data, 1)?,
+        tags::SMALL_BIG_EXT => 3 + usize::from(*data.get(1)?),
+        tags::LARGE_BIG_EXT | tags::BIT_BINARY_EXT => 6 + u32_at(data, 1)?,
+        tags::NEW_FUN_EXT => return Some((FUN_HEAD, FUN_PARTS + u32_at(data, 26)?)),
+        _ => return None,
+    };
+    Some((size, 0))
+}
+
+/// The size of an identifier with `before` bytes before its node and `after` bytes behind it.
+fn identifier(data: &[u8], before: usize, after: usize) -> Option<usize> {
+    let node = extent(data.get(before..)?)?.0;
+    Some(before + node + after)
+}
+
+fn u16_at(data: &[u8], at: usize) -> Option<usize> {
+    let bytes = data.get(at..at + 2)?.try_into().ok()?;
+    Some(usize::from(u16::from_be_bytes(bytes)))
+}
+
+fn u32_at(data: &[u8], at: usize) -> Option<usize> {
+    let bytes = data.get(at..at + 4)?.try_into().ok()?;
+    Some(u32::from_be_bytes(bytes) as usize)
+}

@@ -1,0 +1,87 @@
+"""The elements of a message are counted before it is decoded."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from erlmesh.errors import DecodeError
+from erlmesh.etf import encode_term
+from erlmesh.etf.decode import decode_term
+from erlmesh.etf.element_count import first_beyond
+from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref
+from terms_strategy import terms
+
+A = Atom("a@127.0.0.1")
+PID = Pid(A, 1, 2, 3)
+
+
+def announced(data, offset=0):
+    """The least limit that lets the data pass."""
+    limit = -1
+    while True:
+        limit += 1
+        if first_beyond(data, offset, limit) is None:
+            return limit
+
+
+@pytest.mark.parametrize(
+    ("term", "count"),
+    [
+        (1, 0),
+        ([], 0),
+        ((), 0),
+        ((1, 2), 2),
+        ([[]], 2),  # the element and the tail
+        ([1, 1000, 2.0, A, b"x" * 999, 1 << 70, -(1 << 3000)], 8),
+        (ImproperList((A,), A), 2),
+        ({1: 2}, 2),
+        (Map([([1.0], 2)]), 4),
+        (tuple([PID] * 300), 300),
+        ((PID, Port(A, 1, 2), Port(A, 1 << 40, 2), Ref(A, 1, (1,)), Ref(A, 1, (1, 2, 3, 4, 5)), A), 6),
+        ((Export(A, A, 2), BitString(b"\x80", 1), True), 3),
+        ((Fun(1, bytes(16), 0, A, 0, 5, PID, (A, [])), 1), 2 + 4 + 2),
+        ([0] * 160, 10),  # a list of bytes
+        ([0] * 161, 11),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_each_part_of_a_term_is_an_element(term, count):
+    assert announced(encode_term(term) + encode_term(b"")) == count
+    assert announced(b"\x83" + encode_term(term) + b"\x83" + encode_term((1, 2))) == count + 2
+
+
+def test_old_identifiers_are_passed_over():
+    node = b"d\x00\x03a@h"
+    old = [b"g" + node + bytes(9), b"f" + node + bytes(5), b"e" + node + bytes(5), b"r\x00\x02" + node + bytes(9)]
+    old += [b"s\x01a", b"c" + b"0" * 31, b"o\x00\x00\x00\x02\x00\x01\x01", b"i\x00\x00\x00\x01j"]
+
+    assert announced(b"".join(old) + b"h\x07") == 8
+
+
+def test_a_long_run_of_leaves_is_counted_like_a_short_one():
+    run = [7, 70_000, 1.5, [], (1,)]
+    atoms = {A: 0}
+    tail = [Ref(A, 1, (1, 2, 3)), PID, [1, 2.5]]
+    short, long = (encode_term([*run * times, *tail], atoms) for times in (2, 100))
+
+    assert announced(long) - announced(short) == 98 * (len(run) + 1)  # also the element of the tuple
+
+
+@pytest.mark.parametrize("data", [b"", b"l\x00", b"m\x00\x00\x00\xff", b"Z\x00", b"P", b"h\x02\xff", b"p\x00", b"XPPP"])
+def test_invalid_data_is_left_to_the_decoder(data):
+    assert first_beyond(data, 0, 2) is None
+
+    with pytest.raises(DecodeError):
+        decode_term(data, 0)
+
+
+def test_a_false_count_is_refused_without_a_look_at_the_rest():
+    assert first_beyond(b"h\x01l\xff\xff\xff\xff", 0, 100) == 2
+
+
+@given(terms, st.integers(0, 3))
+def test_the_count_ends_with_the_data(term, extra):
+    data = encode_term(term)
+    count = announced(data)
+
+    assert announced(data + encode_term((1,) * extra)) == count + extra
