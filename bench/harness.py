@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.contenders import ROOT, Contender
+from bench.tls_files import TlsFiles
 
 sys.path.insert(0, str(ROOT / "tests" / "otp"))
 
@@ -46,7 +47,9 @@ class BenchHarness:
         self._scale = scale
         self._scratch = scratch
         self._started = 0
-        self._pairs: dict[tuple[Contender, int], Pair] = {}
+        self._pairs: dict[tuple[Contender, int, bool], Pair] = {}
+        self._tls_files: TlsFiles | None = None
+        """Made at the first use."""
         source = ROOT / "bench" / "mesh_bench.erl"
         subprocess.run([programs() / "erlc", "-o", scratch, source], check=True, stdin=subprocess.DEVNULL)
         cluster.start_epmd_once()
@@ -59,16 +62,16 @@ class BenchHarness:
         """A number of messages for this run, not 0."""
         return max(1, round(full * self._scale / multiple_of)) * multiple_of
 
-    def pair(self, contender: Contender, core: int) -> Pair:
+    def pair(self, contender: Contender, core: int, *, tls: bool = False) -> Pair:
         """The contender on ``core`` and its clock node on ``CLOCK_CORE``, connected. They start at the first use."""
-        pair = self._pairs.get((contender, core))
+        pair = self._pairs.get((contender, core, tls))
         if pair is None:
-            clock, node = self._start_beam(CLOCK_CORE), self.start(contender, core)
+            clock, node = self._start_beam(CLOCK_CORE, tls=tls), self.start(contender, core, tls=tls)
             clock.eval("mesh_bench:serve()")  # the clock node answers calls, too
             node.eval("mesh_bench:serve()" if isinstance(node, Beam) else "workload.serve(node)")
             if not clock.ping(node.name):
                 raise ProcessGone(f"{node.name} cannot be connected\n{node.recent_log()}")
-            pair = self._pairs[contender, core] = Pair(clock, node)
+            pair = self._pairs[contender, core, tls] = Pair(clock, node)
         return pair
 
     def drop_pairs(self, contender: Contender) -> None:
@@ -94,18 +97,25 @@ class BenchHarness:
         finally:
             self.close(*nodes)
 
-    def start(self, contender: Contender, core: int) -> Beam | PyNode:
+    def start(self, contender: Contender, core: int, *, tls: bool = False) -> Beam | PyNode:
         """Start a node of a contender. It is not connected. ``close`` ends it."""
         if contender.is_beam:
-            return self._start_beam(core, contender.beam_arguments)
+            return self._start_beam(core, contender.beam_arguments, tls=tls)
+        options = {"tls": self._certificates().node_options} if tls else {}
         node = self.cluster.pynode(
-            self._next_name(), core=core, environment=contender.environment, event_loop=contender.event_loop
+            self._next_name(), core=core, environment=contender.environment, event_loop=contender.event_loop, **options
         )
         node.eval("from bench import workload")
         return node
 
-    def _start_beam(self, core: int, arguments: tuple[str, ...] = ()) -> Beam:
-        return self.cluster.beam(self._next_name(), core=core, arguments=["-pa", str(self._scratch), *arguments])
+    def _start_beam(self, core: int, arguments: tuple[str, ...] = (), *, tls: bool = False) -> Beam:
+        more = self._certificates().beam_arguments if tls else ()
+        return self.cluster.beam(self._next_name(), core=core, arguments=["-pa", str(self._scratch), *arguments, *more])
+
+    def _certificates(self) -> TlsFiles:
+        if self._tls_files is None:
+            self._tls_files = TlsFiles(self._scratch / "tls")
+        return self._tls_files
 
     def _next_name(self) -> str:
         self._started += 1

@@ -27,8 +27,9 @@ IDLE_SECONDS = 4.0
 class Clock:
     """Runs functions of mesh_bench on a clock node, and measures the CPU time of the measured node meanwhile."""
 
-    def __init__(self, harness: BenchHarness, contender: Contender, core: int) -> None:
+    def __init__(self, harness: BenchHarness, contender: Contender, core: int, *, tls: bool = False) -> None:
         self._harness = harness
+        self._tls = tls
         self._contender = contender
         self._core = core
 
@@ -47,7 +48,7 @@ class Clock:
         return {row: result * factor, **numbers}
 
     def _pair(self) -> Pair:
-        return self._harness.pair(self._contender, self._core)
+        return self._harness.pair(self._contender, self._core, tls=self._tls)
 
 
 def throughput(harness: BenchHarness, contender: Contender) -> Numbers:
@@ -100,6 +101,20 @@ def latency(harness: BenchHarness, contender: Contender) -> Numbers:
         (p50, p99), cpu = Clock(harness, contender, core).run(row, "round_trips", count, operations=count)
         numbers |= {row: p50, f"trip{cores} p99": p99, **cpu}
     return numbers
+
+
+def encrypted(harness: BenchHarness, contender: Contender) -> Numbers:
+    """Messages and round trips over TLS. The BEAM uses its own TLS on both sides."""
+    clock, numbers = Clock(harness, contender, OTHER_CORE, tls=True), Numbers()
+    count, (size, full) = harness.count(MESSAGES), KILOBYTES["64K"]
+    binaries = harness.count(full)
+    for direction in ("received", "sent"):
+        numbers |= clock.rate(f"tls {direction}", direction, count, operations=count)
+        row = f"tls {direction} 64K"
+        numbers |= clock.rate(row, f"{direction}_data", binaries, size, operations=binaries, factor=size / 1e6)
+    trips = harness.count(TRIPS)
+    (p50, p99), cpu = clock.run("tls trip2 p50", "round_trips", trips, operations=trips)
+    return {**numbers, "tls trip2 p50": p50, "tls trip2 p99": p99, **cpu}
 
 
 def joins(harness: BenchHarness, contender: Contender) -> Numbers:
@@ -254,6 +269,7 @@ MEASURES: list[Callable[[BenchHarness, Contender], Numbers]] = [
     calls,
     erpc,
     latency,
+    encrypted,
     joins,
     memberships,
     churn,

@@ -84,6 +84,14 @@ _LATENCY: Final = (
     _time("trip2 p50", "round trip, two cores, median", 1.2, 1.0),
     _time("trip2 p99", "round trip, two cores, p99"),
 )
+_ENCRYPTED: Final = (
+    _rate("tls received", "small messages received over TLS"),
+    _rate("tls sent", "small messages sent over TLS"),
+    _rate("tls received 64K", "64 KB binaries received over TLS", unit="MB/s"),
+    _rate("tls sent 64K", "64 KB binaries sent over TLS", unit="MB/s"),
+    _time("tls trip2 p50", "round trip over TLS, two cores, median"),
+    _time("tls trip2 p99", "round trip over TLS, two cores, p99"),
+)
 _JOINS: Final = (
     _time("join here1", "a BEAM's join seen here, one core", 1.6, 1.0),
     _time("join here2", "a BEAM's join seen here, two cores"),
@@ -126,4 +134,4 @@ _PROCESS: Final = (
     Row("idle cpu", "processor time of an idle node", "%", 1.0),
 )
 
-ROWS: Final = [*_MESSAGES, *_CALLS, *_LATENCY, *_JOINS, *_MEMBERSHIPS, *_codec_rows(), *_PROCESS]
+ROWS: Final = [*_MESSAGES, *_CALLS, *_LATENCY, *_ENCRYPTED, *_JOINS, *_MEMBERSHIPS, *_codec_rows(), *_PROCESS]

@@ -54,6 +54,10 @@ def test_nodes_connect_in_both_directions(tls, otp):
     both_connect(tls.beam("beam", otp=otp), tls.python("python"))
 
 
+def test_nodes_connect_with_uvloop(tls):
+    both_connect(tls.beam("beam"), tls.python("python", event_loop="uvloop"))
+
+
 def test_nodes_connect_with_tls_1_2(tls, otp):
     def oldest(text):
         return text.replace("['tlsv1.3', 'tlsv1.2']", "['tlsv1.2']")
@@ -140,7 +144,10 @@ def test_a_beam_with_tls_is_refused_by_a_node_without(tls, otp):
 
     error = neither_connects(beam, python)
 
-    assert "the peer speaks TLS, and this node does not: start both with TLS, or neither" in error
+    if otp == 23:  # it closes so early that its alert may be lost
+        assert error
+    else:
+        assert "the peer speaks TLS, and this node does not: start both with TLS, or neither" in error
     wait_until(lambda: python.logged("the peer speaks TLS, and this node does not"))
 
 
@@ -274,7 +281,7 @@ def test_a_mesh_of_two_beams_and_two_python_nodes_shares_groups_and_global_names
         wait_until(lambda node=node: len(node.nodes()) == 3, what=f"a full mesh at {node.name}")
         wait_until(lambda node=node: len(node.members(Atom("group"))) == len(members))
 
-    pythons[0].eval("await node.global_.register('leader', me.pid)")
+    pythons[0].eval("await node.global_.register(Atom('leader'), me.pid)")
 
     for beam in beams:
         wait_until(lambda beam=beam: beam.eval("is_pid(global:whereis_name(leader))"))
