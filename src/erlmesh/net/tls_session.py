@@ -84,10 +84,18 @@ class TlsSession:
 
     def _read(self) -> bytes:
         pieces: list[bytes] = []
-        while self._run(lambda: pieces.append(self._tls.read(RECORD_SIZE))):
-            if not pieces[-1]:
-                self.is_ended = True
-                break
+        try:
+            while True:
+                pieces.append(self._tls.read(RECORD_SIZE))
+                if not pieces[-1]:
+                    self.is_ended = True
+                    break
+                if not self._incoming.pending:  # OpenSSL keeps no ciphertext behind a complete record
+                    break
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLError as error:
+            self.error = error
         return b"".join(pieces)
 
     def _run(self, step: Callable[[], object]) -> bool:
@@ -107,6 +115,11 @@ class TlsSession:
             done = 0
             while done < len(data):  # OpenSSL writes one record for each call
                 done += self._tls.write(view[done:])
+
+    @property
+    def has_outgoing(self) -> bool:
+        """There is ciphertext to send."""
+        return self._outgoing.pending > 0 or bool(self._alert)
 
     def take_outgoing(self) -> bytes:
         """Return the ciphertext to send: whole records."""

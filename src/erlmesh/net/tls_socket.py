@@ -60,14 +60,10 @@ class TlsSharedSocket(PureSharedSocket):
         """Decrypt. Return the data, which may be empty. At an error or ``close_notify`` this ends the reading."""
         with self._lock:
             data = self._session.receive(ciphertext)
-            self._ciphertext = b"".join((self._ciphertext, self._session.take_outgoing()))
-            if self._ciphertext and not self._closed:  # a message of the handshake, an alert, or new keys
-                self._push()
-            is_full = len(self._ciphertext) > 0
+            if self._session.has_outgoing:  # a message of the handshake, an alert, or new keys
+                self._answer()
             if not self._closed and (self._session.is_ended or self._session.error is not None):
                 shut_down(self.fd, socket.SHUT_RD)  # the transport sees the end of the stream
-        if is_full:
-            self._call_loop()
         return data
 
     def end_stream(self) -> None:
@@ -98,6 +94,14 @@ class TlsSharedSocket(PureSharedSocket):
 
     # The caller of these must hold the lock.
 
+    def _answer(self) -> None:
+        """Write what TLS itself has to say, after the ciphertext that waits."""
+        self._ciphertext = b"".join((self._ciphertext, self._session.take_outgoing()))
+        if not self._closed:
+            self._push()
+        if self._ciphertext:
+            self._call_loop()
+
     def _write_waiting(self) -> int:
         total = 0
         self._push()
@@ -117,12 +121,13 @@ class TlsSharedSocket(PureSharedSocket):
 
     def _encrypt_queue(self) -> int:
         """Encrypt the oldest data of the queue. Return its size."""
-        buffers = [] if self._queue is None else self._queue.buffers()
-        data = b"".join(_first_bytes(buffers, ENCRYPT_SIZE))
-        if data and self._queue is not None:
-            self._encrypt(data)
-            if self.error is None:
-                self._queue.advance(len(data))
+        queue = self._queue
+        if queue is None or not queue.queued:
+            return 0
+        data = b"".join(_first_bytes(queue.buffers(), ENCRYPT_SIZE))
+        self._encrypt(data)
+        if self.error is None:
+            queue.advance(len(data))
         return len(data)
 
     def _encrypt(self, data: bytes) -> None:
