@@ -176,6 +176,9 @@ class FakeNode:
     def is_message_local(self):
         return True
 
+    def is_connected(self, node, *, hidden=True):
+        return node.name in self.nodes()
+
     def make_ref(self):
         self.number += 1
         return Ref(self.atom, self.creation, (self.number, 0, 0))

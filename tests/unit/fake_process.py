@@ -81,6 +81,9 @@ class FakeNode:
     def nodes(self, *, hidden=False):
         return list(self.links)
 
+    def is_connected(self, node, *, hidden=True):
+        return node.name in self.links
+
     def monitor_nodes(self, pid, *, reasons=False):
         self._node_monitors[pid] = reasons
 

@@ -378,6 +378,11 @@ class Runtime:
         """The connected visible nodes (or the hidden ones), in order of connection."""
         return self._connections.nodes(hidden=hidden)
 
+    def is_connected(self, node: Atom, *, hidden: bool = True) -> bool:
+        """True if this node is connected with ``node``. Without ``hidden``, only if both are visible."""
+        connection = self._connections.connection(node.name)
+        return connection is not None and (hidden or not connection.hidden)
+
     async def ping(self, name: Atom | str) -> bool:
         """See :meth:`erlmesh.Node.ping`."""
         peer = Atom(name)

@@ -4,22 +4,28 @@ This is display state of the whole Python process, as it is of a whole BEAM. If 
 oldest is the local one, so that each pid prints in one way only. When it stops, the next oldest becomes the local one.
 
 All incarnations of a node name share one number. So a stale pid prints like the pid of the new incarnation, as in
-Erlang.
+Erlang. Other nodes can make this one print any names, so only the last MAX_NUMBERS names have a number. A name that has
+lost its number gets a new one when it is printed again. No number is used twice.
 """
 
 from __future__ import annotations
 
 import threading
+from typing import Final
 
 from erlmesh.terms.atoms import Atom
 
-__all__ = ["claim_local", "node_by_number", "node_number", "release_local"]
+__all__ = ["MAX_NUMBERS", "claim_local", "node_by_number", "node_number", "release_local"]
+
+MAX_NUMBERS: Final = 4096
+"""Names that have a number. They are more than a cluster has nodes."""
 
 _lock = threading.Lock()
 _local_node: Atom | None = None
 _local_nodes: list[Atom] = []  # the running nodes of this Python process, oldest first
-_numbers: dict[Atom, int] = {}
-_nodes: list[Atom] = []  # _nodes[n - 1] has the number n; never shortened, so a number keeps its node
+_numbers: dict[Atom, int] = {}  # oldest first
+_nodes: dict[int, Atom] = {}
+_last_number = 0
 
 
 def claim_local(node: Atom) -> bool:
@@ -49,13 +55,21 @@ def node_number(node: Atom) -> int:
     if node is _local_node:
         return 0
     number = _numbers.get(node)
-    if number is None:
-        with _lock:
-            number = _numbers.get(node)  # another thread may have added it since the look-up without the lock
-            if number is None:
-                _nodes.append(node)
-                number = _numbers[node] = len(_nodes)
-    return number
+    return _new_number(node) if number is None else number
+
+
+def _new_number(node: Atom) -> int:
+    global _last_number  # noqa: PLW0603
+    with _lock:
+        number = _numbers.get(node)  # another thread may have added it since the look-up without the lock
+        if number is None:
+            if len(_numbers) >= MAX_NUMBERS:
+                oldest = next(iter(_numbers))
+                del _nodes[_numbers.pop(oldest)]
+            _last_number += 1
+            number = _numbers[node] = _last_number
+            _nodes[number] = node
+        return number
 
 
 def node_by_number(number: int) -> Atom | None:
@@ -63,8 +77,4 @@ def node_by_number(number: int) -> Atom | None:
 
     Returns None if no name has this number, and for 0 if no local node runs.
     """
-    if number == 0:
-        return _local_node
-    if 0 < number <= len(_nodes):
-        return _nodes[number - 1]
-    return None
+    return _local_node if number == 0 else _nodes.get(number)

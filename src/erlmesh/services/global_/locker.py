@@ -88,7 +88,10 @@ class Locker:
     async def _handle_message(self, me: LocalProcess, message: Term) -> None:
         """Handle one message outside of a lock. ``lock_set false`` is of no interest here."""
         match message:
-            case (Atoms.HIS_THE_LOCKER, Pid() as locker, int() as vsn, peer_tag, my_tag):
+            # Any node can send this. A peer without a connection would stay without end.
+            case (Atoms.HIS_THE_LOCKER, Pid() as locker, int() as vsn, peer_tag, my_tag) if (
+                locker.node.name in me._ops.nodes()
+            ):
                 self._peers[locker.node] = _Peer(locker.node, locker, vsn, my_tag, peer_tag)
                 if self._next_attempt is None:
                     self._schedule_attempt(me)
@@ -121,7 +124,8 @@ class Locker:
     async def _attempt_lock(self, me: LocalProcess) -> None:
         """Pick a peer at random, and try to lock both partitions. Schedule the next attempt on failure."""
         # A peer that became known meanwhile was introduced by another node. It needs no session.
-        for node in [node for node in self._peers if node in self._known]:
+        connected = set(me._ops.nodes())
+        for node in [node for node in self._peers if node in self._known or node.name not in connected]:
             del self._peers[node]
         if not self._peers:
             self._next_attempt = None

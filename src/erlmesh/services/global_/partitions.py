@@ -46,6 +46,11 @@ LOSS_REPORT_SECONDS: Final = 5.0
 """Reports of one lost node within this time are taken for the same loss. It is a little longer than they take to
 arrive."""
 
+MAX_REPORTS: Final = 20_000
+"""Reports that are remembered. Above it the oldest is forgotten, so its copies would be taken for new ones."""
+MAX_LOSSES: Final = 1_000
+"""Losses within LOSS_REPORT_SECONDS that are told from each other."""
+
 LostConnection: TypeAlias = tuple[Atom, Atom, int, int, Atom]
 """``{lost_connection, Reporter, XCreation, Id, Lost}``."""
 
@@ -211,11 +216,16 @@ class Partitions:
         """
         loss_report = self._loss_reports.get(lost)
         if loss_report is None or loss_report.expires_at <= now or reporter in loss_report.reporters:
-            self._loss_reports = {node: each for node, each in self._loss_reports.items() if each.expires_at > now}
+            self._loss_reports.pop(lost, None)  # A new entry is the last: all expire after the same time.
+            while self._loss_reports and self._is_first_loss_over(now):
+                del self._loss_reports[next(iter(self._loss_reports))]
             loss_report = self._loss_reports[lost] = _LossReport(now + LOSS_REPORT_SECONDS)
         loss_report.reporters.add(reporter)
         loss_report.informed.add(reporter)
         return loss_report
+
+    def _is_first_loss_over(self, now: float) -> bool:
+        return len(self._loss_reports) >= MAX_LOSSES or next(iter(self._loss_reports.values())).expires_at <= now
 
     def _partition_peers(self, node: Atom) -> list[Atom]:
         """The other nodes that understand lost_connection."""
@@ -236,7 +246,9 @@ class Partitions:
         ):
             return False
         self._seen_reports.pop((reporter, lost), None)
-        while self._seen_reports and next(iter(self._seen_reports.values()))[2] <= now:
+        while self._seen_reports and (
+            len(self._seen_reports) >= MAX_REPORTS or next(iter(self._seen_reports.values()))[2] <= now
+        ):
             del self._seen_reports[next(iter(self._seen_reports))]
         self._seen_reports[reporter, lost] = (extended_creation, loss_id, now + LOST_CONN_INFO_SECONDS)
         return True

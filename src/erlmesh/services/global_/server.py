@@ -10,12 +10,13 @@ Calls are those of global.erl (``handle_call/3``). Casts and plain messages are 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from erlmesh.core.exit_reasons import KILL
 from erlmesh.core.gen import GEN_CALL, GEN_CAST
 from erlmesh.core.reconnect_policy import TOLD_ATTEMPTS, DisconnectCause
 from erlmesh.errors import CallError
+from erlmesh.records import record
 from erlmesh.runtime.multicast import RepeatSender
 from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.services.global_.lock_table import LockTable
@@ -44,6 +45,7 @@ from erlmesh.services.global_.protocol import (
 )
 from erlmesh.services.global_.registrar import Registrar
 from erlmesh.services.global_.sync import GlobalSync
+from erlmesh.services.global_.sync_calls import SyncCalls
 from erlmesh.terms import Atom, Pid, Ref, Term
 from erlmesh.terms.foreign_text import ForeignText
 
@@ -57,7 +59,17 @@ _log = logging.getLogger(__name__)
 _REX = Atom("rex")
 _CALL = Atom("call")
 _USER = Atom("user")
+MAX_DELAYED: Final = 10_000
+"""whereis calls that wait while ``global`` is locked. Further ones are answered at once."""
 _RESOLVE_IT = Atom("resolve_it")
+
+
+@record(frozen=True)
+class _DelayedWhereis:
+    """A whereis call that is made again. It is not a term, so no other node can send it."""
+
+    name: Term
+    caller: tuple[Pid, Term]
 
 
 class GlobalServer:
@@ -80,8 +92,9 @@ class GlobalServer:
         self._monitors: dict[Pid, tuple[Ref, int]] = {}
         # The processes that resolve conflicts, by the node in session.
         self._resolvers: dict[Atom, Pid] = {}
-        # Callers of sync, each with the nodes that it still waits for.
-        self._sync_waiters: list[tuple[dict[Atom, None], tuple[Pid, Term]]] = []
+        self._sync_calls = SyncCalls()
+        # whereis calls that wait until ``global`` is not locked.
+        self._delayed = 0
         self._start()
         for name in node.nodes():
             self._apply_effects(self.sync.nodeup(Atom(name)))
@@ -111,7 +124,7 @@ class GlobalServer:
         for pid in (self._locker, self.registrar, *self._resolvers.values()):
             self.process.exit(pid, KILL)
         self._resolvers.clear()
-        self._sync_waiters.clear()  # Their calls have failed with the server's exit.
+        self._sync_calls = SyncCalls()  # Their calls have failed with the server's exit.
         self._start()
         self._monitors = {pid: (self.process.monitor(pid), count) for pid, (_, count) in self._monitors.items()}
         # Do this before disconnecting: without known nodes, no lost_connection is sent for the others.
@@ -128,7 +141,7 @@ class GlobalServer:
             case (Atoms.NODEUP, Atom() as node):
                 effects = self.partitions.nodeup(node)
             case (Atoms.NODEDOWN | Atoms.EXTRA_NODEDOWN, Atom() as lost):
-                effects = [*self.partitions.nodedown(lost, self.node.now()), *self._reply_sync_waiters(lost)]
+                effects = [*self.partitions.nodedown(lost, self.node.now()), *self._sync_calls.node_done(lost)]
             case (Atoms.RECHECK, Atom() as node):
                 effects = self.partitions.recheck(node, connected=node.name in self.node.nodes())
             case (Atoms.DOWN, ref, _, Pid() as pid, _):
@@ -203,21 +216,12 @@ class GlobalServer:
         return effects if self.locks.global_lock_still_set(registrar) else effects + self.names.delete(name)
 
     def _wait_for_sync(self, nodes: list[Term], caller: tuple[Pid, Term]) -> list[Effect]:
-        """Reply when all ``nodes`` are in sync or lost."""
-        missing = {node: None for node in nodes if node != self.node.atom and node not in self.sync.synced}
-        if not missing:
-            return [Reply(caller, Atoms.OK)]
-        self._sync_waiters.append((missing, caller))
-        return []
-
-    def _reply_sync_waiters(self, node: Atom) -> list[Effect]:
-        """``node`` is in sync or lost: reply to the callers that wait for no other node."""
-        effects: list[Effect] = []
-        for missing, caller in self._sync_waiters:
-            if missing.pop(node, node) is None and not missing:
-                effects.append(Reply(caller, Atoms.OK))
-        self._sync_waiters = [(missing, caller) for missing, caller in self._sync_waiters if missing]
-        return effects
+        """Reply when all ``nodes`` are in sync or lost. A node that is not connected is lost."""
+        node = caller[0].node
+        if node is not self.node.atom and not self.node.is_connected(node):
+            return []  # The reply would not reach it.
+        asked = dict.fromkeys(each for each in nodes if isinstance(each, Atom) and each not in self.sync.synced)
+        return self._sync_calls.add(caller, [each for each in asked if self._is_peer(each)])
 
     # Casts and plain messages
 
@@ -225,8 +229,9 @@ class GlobalServer:
         """Handle a cast from another node, or from our own locker or resolver."""
         sync = self.sync
         match message:
+            # What is said of a node without a connection would be kept without end.
             case (Atoms.INIT_CONNECT, version, Atom() as node, init_msg):
-                return sync.init_connect(node, version, init_msg)
+                return sync.init_connect(node, version, init_msg) if self._is_peer(node) else []
             # A lock_set of an earlier session is dropped here.
             case (Atoms.LOCK_SET, Pid() as locker, _, _, tag):
                 return [SendToLocker(message)] if sync.session_tag(locker.node) == tag else []
@@ -244,7 +249,7 @@ class GlobalServer:
             case (Atoms.NEW_NODES, Atom(), operations, external, nodes, extra):
                 return sync.new_nodes(operations, external, nodes, extra)
             case (Atoms.IN_SYNC, Atom() as node, _):
-                return self._with_sync_replies(node, sync.in_sync(node))
+                return self._with_sync_replies(node, sync.in_sync(node)) if self._is_peer(node) else []
             case (Atoms.ASYNC_DEL_NAME | Atoms.ASYNC_DEL_LOCK, _, _):
                 return []  # Sent by old versions. Our monitors have the same effect.
         self._peer_log.write(logging.WARNING, "", "global_name_server ignores the cast %s", ForeignText(message))
@@ -263,19 +268,27 @@ class GlobalServer:
                 return self.partitions.remove_connection(node)
             case (Atoms.WHEREIS, name, (Pid(), _) as caller):
                 return self._reply_whereis(name, caller)
+            case _DelayedWhereis():
+                self._delayed -= 1
+                return self._reply_whereis(message.name, message.caller)
         self._peer_log.write(logging.WARNING, "", "global_name_server ignores the message %s", ForeignText(message))
         return []
 
     def _with_sync_replies(self, node: Atom, effects: list[Effect]) -> list[Effect]:
         """Add replies to sync callers if ``node`` is in sync now."""
-        return [*effects, *self._reply_sync_waiters(node)] if node in self.sync.synced else effects
+        return [*effects, *self._sync_calls.node_done(node)] if node in self.sync.synced else effects
+
+    def _is_peer(self, node: Atom) -> bool:
+        return self.node.is_connected(node, hidden=False)
 
     def _reply_whereis(self, name: Term, caller: tuple[Pid, Term]) -> list[Effect]:
         """Answer a whereis. While ``global`` is locked, names may be changing: try again after a random time, as OTP
         does.
         """
-        if self.locks.is_set(Atoms.GLOBAL):
-            self.process.send_after(self.node.random.uniform(0.001, 4.0), (Atoms.WHEREIS, name, caller))
+        if self.locks.is_set(Atoms.GLOBAL) and self._delayed < MAX_DELAYED:
+            self._delayed += 1
+            again: Any = _DelayedWhereis(name, caller)
+            self.process.send_after(self.node.random.uniform(0.001, 4.0), again)
             return []
         return [Reply(caller, self.whereis(name) or Atoms.UNDEFINED)]
 
@@ -338,6 +351,7 @@ class GlobalServer:
         if self._monitors.get(pid, (None, 0))[0] != ref:
             return []
         del self._monitors[pid]
+        self._sync_calls.caller_down(pid)
         return [*self.locks.handle_down(pid), *self.names.handle_down(pid)]
 
     def _connect(self, node: Atom) -> None:

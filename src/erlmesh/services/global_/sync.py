@@ -299,9 +299,10 @@ class GlobalSync:
 
         Usually the new_nodes of that other node has reached us already. If not, check again later.
         """
+        is_repeated = node in self.synced
         self.synced[node] = None
         effects = self._end_session(node, notify=False)
-        return effects if node in self.known else [*effects, Recheck(node, NET_SETUPTIME_SECONDS)]
+        return effects if node in self.known or is_repeated else [*effects, Recheck(node, NET_SETUPTIME_SECONDS)]
 
     def is_not_introduced(self, node: Atom) -> bool:
         """True if ``node`` sent in_sync, but no node has introduced it to us.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import Counter
+from typing import TYPE_CHECKING, Final
 
 from erlmesh.services.pg.protocol import GroupEvent, Joined, Tag
-from erlmesh.terms import Pid, Ref, Term, exact_key
+from erlmesh.terms import Atom, Pid, Ref, Term, exact_key
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from erlmesh.runtime.process import LocalProcess
 
 __all__ = ["MonitorTable"]
+
+MAX_REMOTE: Final = 1_000
+"""Monitors of the processes of one other node."""
 
 
 class MonitorTable:
@@ -29,9 +33,18 @@ class MonitorTable:
         # exact_key of the group, or None for the whole scope → monitoring processes by Ref. So a change costs only the
         # monitors that get it.
         self._by_key: dict[Hashable | None, dict[Ref, Pid]] = {}
+        # How many the processes of each node have.
+        self._of_node: Counter[Atom] = Counter()
 
     def __bool__(self) -> bool:
         return bool(self._by_ref)
+
+    def is_full(self, node: Atom) -> bool:
+        """Return whether the processes of another ``node`` have so many monitors that a further one is refused.
+
+        Only a node that makes the calls of OTP's pg module by itself has any.
+        """
+        return node is not self._process.pid.node and self._of_node[node] >= MAX_REMOTE
 
     def add_scope(self, pid: Pid) -> Ref:
         """Let ``pid`` monitor all groups. Return the reference that its messages carry."""
@@ -43,6 +56,7 @@ class MonitorTable:
 
     def _add(self, pid: Pid, key: Hashable | None, group: Term) -> Ref:
         ref = self._process.monitor(pid)
+        self._of_node[pid.node] += 1
         self._by_ref[ref] = (pid, key, group)
         self._by_key.setdefault(key, {})[ref] = pid
         return ref
@@ -64,7 +78,10 @@ class MonitorTable:
         monitor = self._by_ref.pop(ref, None)
         if monitor is None:
             return False
-        key = monitor[1]
+        pid, key, _ = monitor
+        self._of_node[pid.node] -= 1
+        if not self._of_node[pid.node]:
+            del self._of_node[pid.node]
         del self._by_key[key][ref]
         if not self._by_key[key]:
             del self._by_key[key]

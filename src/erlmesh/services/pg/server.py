@@ -339,6 +339,8 @@ class Pg:
                 left, effects = self._state.leave(group, pids)
                 self._apply_effects(effects)
                 return OK if left else NOT_JOINED
+            case Atom("monitor") | (Atom("monitor"), _) if self._monitors.is_full(caller.node):
+                return BADARG
             case Atom("monitor"):
                 members_by_group = Map((group, self.get_members(group)) for group in self._state.groups())
                 return (self._monitor_added(self._monitors.add_scope(caller)), members_by_group)

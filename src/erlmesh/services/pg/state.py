@@ -30,6 +30,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 from erlmesh.core import gen
 from erlmesh.records import field, record
@@ -40,6 +41,10 @@ from erlmesh.services.pg.protocol import Demonitor, Effect, GroupEvent, Monitor,
 from erlmesh.terms import Atom, Pid, Term, exact_key
 
 __all__ = ["ScopeState"]
+
+
+MAX_SERVERS: Final = 16
+"""Servers of one node. It has one, and for a moment the one before, whose DOWN is on the way."""
 
 
 @record
@@ -68,6 +73,8 @@ class ScopeState:
         self._groups_by_pid: dict[Pid, Multiset[GroupKey]] = {}
         # The other nodes' servers. A pid that is a key here is monitored. A restarted server has a new pid.
         self._peers: dict[Pid, _Peer] = {}
+        # How many of them are on each node: more than one only until the DOWN of an earlier one has arrived.
+        self._peers_on_node: Counter[Atom] = Counter()
         # For statistics(), with multiplicity.
         self._local_memberships = 0
 
@@ -193,6 +200,9 @@ class ScopeState:
             return self._local_down(pid, keys, reason)
         peer = self._peers.pop(pid, None)
         if peer is not None:
+            self._peers_on_node[pid.node] -= 1
+            if not self._peers_on_node[pid.node]:
+                del self._peers_on_node[pid.node]
             for key, bag in peer.groups.items():
                 self._groups.remove_bag(key, bag, reason)
         return []
@@ -216,12 +226,12 @@ class ScopeState:
 
     def handle_discover(self, server: Pid) -> list[Effect]:
         """Handle ``{discover, server}``: send a sync, and ask a new server for its own."""
-        if server.node is self._server.node:
+        if self._is_refused(server):
             return []
         effects: list[Effect] = [SendTo(server, self._sync_message())]
         peer = self._peers.get(server)
         if peer is None:
-            peer = self._peers[server] = _Peer()
+            peer = self._add_peer(server)
             # Ask back only if the server is new. Otherwise two servers would exchange discovers without end.
             effects += [Monitor(server), SendTo(server, (Tag.DISCOVER, self._server))]
         peer.synced = True
@@ -229,12 +239,12 @@ class ScopeState:
 
     def handle_sync(self, server: Pid, groups: Sequence[tuple[Term, Sequence[Pid]]]) -> list[Effect]:
         """Handle ``{sync, server, groups}``: replace all that was known of ``server``."""
-        if server.node is self._server.node:
+        if self._is_refused(server):
             return []
         peer = self._peers.get(server)
         effects: list[Effect] = []
         if peer is None:
-            peer = self._peers[server] = _Peer()
+            peer = self._add_peer(server)
             # Do not answer here. Its discover is on the way, and that one is answered with a sync.
             effects = [Monitor(server)]
         names = [name for name, _ in groups]
@@ -285,6 +295,17 @@ class ScopeState:
                 self._groups.remove_members(key, left, Tag.LEAVE, before, after)
 
     # Internals
+
+    def _is_refused(self, server: Pid) -> bool:
+        """Return whether ``server`` is of this node, or one more of a node that claims to have too many."""
+        if server.node is self._server.node:
+            return True
+        return server not in self._peers and self._peers_on_node[server.node] >= MAX_SERVERS
+
+    def _add_peer(self, server: Pid) -> _Peer:
+        self._peers_on_node[server.node] += 1
+        peer = self._peers[server] = _Peer()
+        return peer
 
     def _replace_groups(self, peer: _Peer, groups: Sequence[tuple[Term, Sequence[Pid]]]) -> None:
         """Replace what a node reported by what its new sync lists."""
