@@ -347,6 +347,16 @@ def test_two_nodes_of_a_program_have_two_names(connect):
     assert first.name != second.name
 
 
+def test_the_names_of_nodes_that_are_closed_are_used_again(connect):
+    """A BEAM never frees the atom of a name."""
+    names = set()
+    for _ in range(5):
+        with connect() as node:
+            names.add(node.name)
+
+    assert len(names) == 1
+
+
 def test_a_node_can_have_a_name_of_its_own(peer, connect):
     assert connect(name="web@127.0.0.1").name == "web@127.0.0.1"
     assert connect(name="web").name.startswith(f"web-{os.getpid() % 10_000}")

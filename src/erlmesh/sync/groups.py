@@ -1,9 +1,14 @@
 """``pg`` groups as another node knows them. A hidden node has no part in ``pg``, so it asks its main peer.
 
-Since OTP 25.1 the server of a scope answers ``{monitor, Group}`` with ``{Ref, Members}``, and sends ``{Ref, join |
-leave, Group, Pids}`` to the caller. The caller may be on any node (pg.erl, ``handle_call``). An older server would
-crash on that call, with all its groups. So the peer is asked first whether it has ``pg:monitor/2``. If not, the members
-are read once a second.
+The server of a scope reports changes to any process that asks, also on another node (pg.erl, data_publisher.erl)::
+
+    {monitor, Group}                 since OTP 25.1, and a node of erlmesh
+    {subscribe, {group, Group}}      since OTP 29
+        reply: {Ref, Members}
+    {Ref, join | leave, Group, Pids}
+
+A server that does not know the request would crash, with all its groups. So the peer is asked first which one it knows.
+If it knows none (OTP 23 and 24), the members are read once a second.
 """
 
 from __future__ import annotations
@@ -16,7 +21,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from erlmesh.core.backoff import Backoff
-from erlmesh.errors import CallError, Exit
+from erlmesh.errors import CallError, Exit, RemoteError
 from erlmesh.services.pg.protocol import GroupEvent, Joined, Left
 from erlmesh.sync.calls import deadline_after
 from erlmesh.sync.process import SyncProcess
@@ -31,6 +36,7 @@ log = logging.getLogger("erlmesh.sync")
 PG: Final = Atom("pg")
 LEAVE: Final = Atom("leave")
 MONITOR: Final = Atom("monitor")
+UNDEF: Final = Atom("undef")
 POLL_INTERVAL: Final = 1.0
 """Seconds between two readings of the members, if the peer cannot report changes."""
 _rng: Final = Random()
@@ -38,8 +44,20 @@ _rng: Final = Random()
 
 def members(session: Session, scope: Atom, group: Term, timeout: float | None) -> list[Pid]:
     """Return the members of ``group``. See :meth:`SyncNode.members`."""
-    found = rpc(session, session.peer, (PG, Atom("get_members"), [scope, group]), timeout)
+    try:
+        found = rpc(session, session.peer, (PG, Atom("get_members"), [scope, group]), timeout)
+    except RemoteError as error:
+        if error.reason is not UNDEF:
+            raise
+        # A node of erlmesh that does not expose the function.
+        with _open_process(session) as process:
+            _, found = process.call((scope, session.peer), (MONITOR, group), timeout=timeout)
     return [pid for pid in found if isinstance(pid, Pid)]
+
+
+def _open_process(session: Session) -> SyncProcess:
+    with session.lock:
+        return SyncProcess(session, session.router.open_mailbox())
 
 
 class GroupChanges:
@@ -57,8 +75,7 @@ class GroupChanges:
         self._monitor: Ref | None = None
         """Our monitor of the scope's server. None while it cannot be reached."""
         self._backoff = Backoff(0.1, 5.0, (0.5, 1.0))
-        with session.lock:
-            self._process = SyncProcess(session, session.router.open_mailbox())
+        self._process = _open_process(session)
         self._subscribe()
 
     def __iter__(self) -> Self:
@@ -93,8 +110,9 @@ class GroupChanges:
         """Ask the scope for the members and for all changes from now on."""
         self._monitor = self._process.monitor(self._server)
         try:
-            if _reports_changes(self._session):
-                self._ref, current = self._process.call(self._server, (MONITOR, self._group))
+            request = _subscription(self._session, self._group)
+            if request is not None:
+                self._ref, current = self._process.call(self._server, request)
             else:
                 current = members(self._session, self._server[0], self._group, 5.0)
         except CallError:
@@ -155,9 +173,24 @@ class GroupChanges:
                 self._compare([], reason)
 
 
-def _reports_changes(session: Session) -> bool:
-    """Whether ``pg`` of the peer has ``monitor/2``."""
-    return rpc(session, session.peer, (Atom("erlang"), Atom("function_exported"), [PG, MONITOR, 2]), 5.0) is True
+def _subscription(session: Session, group: Term) -> Term:
+    """Return the request that makes the scope's server of the peer report changes; None if it cannot."""
+    try:
+        if _has_function(session, "new_subscription", 2):
+            return (Atom("subscribe"), (Atom("group"), group))
+        # Its own gen_server, and not another one behind the same functions.
+        if _has_function(session, "monitor", 2) and _has_function(session, "handle_call", 3):
+            return (MONITOR, group)
+    except RemoteError as error:
+        if error.reason is UNDEF:  # a BEAM has the function, so this is a node of erlmesh
+            return (MONITOR, group)
+        raise
+    return None
+
+
+def _has_function(session: Session, name: str, arity: int) -> bool:
+    """Whether the module ``pg`` of the peer exports the function."""
+    return rpc(session, session.peer, (Atom("erlang"), Atom("function_exported"), [PG, Atom(name), arity]), 5.0) is True
 
 
 def _earlier(deadline: float | None, seconds: float) -> float:

@@ -91,12 +91,15 @@ class SyncNode:
         self._given_name = name
         self._output = output
         self._creator = os.getpid()
-        self._number = next(_numbers)
         self._current: Session | None = None
         self._closed = False
         self._process: SyncProcess | None = None
         self._lock = threading.Lock()
-        _nodes.add(self)
+        with _nodes_lock:
+            taken = {node._number for node in list(_nodes)}
+            self._number = next(number for number in itertools.count() if number not in taken)
+            """Differs from that of every other node of this program that is not closed."""
+            _nodes.add(self)
 
     def __enter__(self) -> Self:
         """Connect. Raises ConnectError, with the reason."""
@@ -318,12 +321,14 @@ def _mfa(module: Atom | str, function: Atom | str, arguments: Sequence[SendableT
     return Atom(module), Atom(function), list(arguments)
 
 
-_numbers: Final = itertools.count()
-"""Numbers of the nodes of this process, so that their names differ."""
 _nodes: Final[weakref.WeakSet[SyncNode]] = weakref.WeakSet()
+"""The nodes that are not closed."""
+_nodes_lock = threading.Lock()
 
 
 def _after_fork() -> None:
+    global _nodes_lock  # noqa: PLW0603 - another thread of the parent may have held it
+    _nodes_lock = threading.Lock()
     for node in list(_nodes):
         node._after_fork_hook()
 
