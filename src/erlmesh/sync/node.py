@@ -97,7 +97,7 @@ class SyncNode:
         self._lock = threading.Lock()
         with _nodes_lock:
             taken = {node._number for node in list(_nodes)}
-            self._number = next(number for number in itertools.count() if number not in taken)
+            self._number: int = next(number for number in itertools.count() if number not in taken)
             """Differs from that of every other node of this program that is not closed."""
             _nodes.add(self)
 
