@@ -8,6 +8,7 @@ import pytest
 from fake_cluster import Cluster
 
 from erlmesh.services.group_leader import GroupLeader, to_stdout
+from erlmesh.services.io_format import MAX_TEXT
 from erlmesh.terms import Atom, ImproperList
 
 OK, ERROR, PUT, UNICODE, LATIN1 = (Atom(word) for word in ("ok", "error", "put_chars", "unicode", "latin1"))
@@ -86,6 +87,17 @@ def test_nesting_of_requests_is_limited():
     assert printing.ask(nested) == (ERROR, Atom("request"))
     assert printing.ask((PUT, LATIN1, deep)) is OK
     assert printing.printed == ["x"]
+
+
+def test_the_formats_of_one_request_are_limited_together():
+    wide = (PUT, UNICODE, IO_LIB, FORMAT, [b"~9999c" * 100, [120] * 100])
+    printing = Printing()
+
+    assert printing.ask((Atom("requests"), [wide] * 20)) is OK
+    assert MAX_TEXT <= sum(map(len, printing.printed)) < MAX_TEXT + 100
+    printing.printed.clear()
+    assert printing.ask(wide) is OK
+    assert "".join(printing.printed) == "x" * 999_900
 
 
 def test_closed_output_gives_an_error_reply():

@@ -2,8 +2,9 @@
 
 import pytest
 
-from erlmesh.services.io_format import BadFormat, chardata_to_str, format_text
+from erlmesh.services.io_format import MAX_TEXT, BadFormat, chardata_to_str, format_text
 from erlmesh.terms import Atom, ImproperList, Map
+from erlmesh.terms.printing import ERLANG_FORMATTERS
 
 
 @pytest.mark.parametrize(
@@ -71,3 +72,33 @@ def test_chardata_may_be_nested_deeply():
     assert chardata_to_str(ImproperList((97,), b"b")) == "ab"
     with pytest.raises(BadFormat):
         chardata_to_str([0xD800])
+
+
+def test_the_fields_of_a_text_are_limited_together():
+    text = format_text(b"~9999c" * 1000, [120] * 1000)
+
+    assert len(text) == MAX_TEXT + 3
+    assert text.endswith("x...")
+
+
+@pytest.mark.parametrize("directive", ["~p", "~w", "~tp"])
+@pytest.mark.parametrize("term", [bytes(1000), [[bytes(100)] * 100], "é" * 1000, Map([(1, list(range(1000)))])])
+def test_a_term_that_is_longer_than_the_limit_is_cut(directive, term):
+    text = format_text(f"{directive}|", [term], 300)
+    whole = format_text(f"{directive}|", [term])
+
+    assert len(text) <= 303
+    assert text == whole or text == whole[:300] + "..."
+
+
+def test_a_text_as_long_as_the_limit_is_whole():
+    assert format_text("a~pb~s", [12, "xyz"], 5) == "a12bxyz"
+    assert format_text("a~pb~s", [12, "xyz"], 4) == "a12bxy..."
+
+
+def test_the_limit_stops_the_work(monkeypatch):
+    made = []
+    monkeypatch.setitem(ERLANG_FORMATTERS, int, lambda number: made.append(number) or str(number))
+    format_text("~p", [list(range(100_000))], 100)
+
+    assert len(made) < 101

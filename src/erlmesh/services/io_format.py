@@ -15,22 +15,30 @@ from erlmesh.terms import Atom, BitString, ImproperList, Term
 from erlmesh.terms.erlang import format_erlang
 from erlmesh.terms.printing import ERLANG_FORMATTERS, Formatters, Text, format_term, joined
 
-__all__ = ["BadFormat", "chardata_to_str", "format_text"]
+__all__ = ["MAX_TEXT", "BadFormat", "chardata_to_str", "format_text"]
 
 # ~F.P.PadModC: width, precision, pad character, modifiers, control character.
 # It is compiled at the first use, as most nodes never print.
 _DIRECTIVE: Final = r"~(-?\d+|\*)?(?:\.(\d+|\*)?)?(?:\.(\*|.))?([tlkK]*)([~cfegswpWPbBxX#+ni])"
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 MAX_WIDTH: Final = 10_000
-"""Limit of a field's width and of repeated characters, to bound the memory that a remote format can use."""
+"""Limit of a field's width and of repeated characters."""
+MAX_TEXT: Final = 1 << 22
+"""Limit of the characters that all fields of one request make together, to bound the memory that a remote format can
+use. A short format can have many wide fields.
+"""
+_CUT: Final = "..."
 
 
 class BadFormat(ValueError):
     """The arguments do not fit the format (``badarg``)."""
 
 
-def format_text(text: Term, arguments: Term) -> str:
-    """Format ``arguments`` as the format ``text`` says. Raises :class:`BadFormat`."""
+def format_text(text: Term, arguments: Term, limit: int = MAX_TEXT) -> str:
+    """Format ``arguments`` as the format ``text`` says. Raises :class:`BadFormat`.
+
+    When the fields have made ``limit`` characters, the text ends with ``...``.
+    """
     if not isinstance(arguments, list):
         raise BadFormat("the arguments are not a list")
     remaining = iter(arguments)
@@ -41,7 +49,11 @@ def format_text(text: Term, arguments: Term) -> str:
         literal = format_[position : match.start()]
         if "~" in literal:
             break  # A directive that is not valid. It is reported below.
-        out += (literal, _format_directive(match, remaining))
+        field = _format_directive(match, remaining, limit)
+        out += (literal, field[:limit])
+        if len(field) > limit:
+            return "".join([*out, _CUT])
+        limit -= len(field)
         position = match.end()
     rest = format_[position:]
     if "~" in rest or next(remaining, remaining) is not remaining:
@@ -75,8 +87,8 @@ def chardata_to_str(chardata: Term, encoding: str = "utf-8") -> str:
     return "".join(out)
 
 
-def _format_directive(match: re.Match[str], arguments: Iterator[Any]) -> str:
-    """Format one directive with its arguments."""
+def _format_directive(match: re.Match[str], arguments: Iterator[Any], limit: int) -> str:
+    """Format one directive with its arguments. A term is not continued far beyond ``limit`` characters."""
     width, precision = _parse_number(match[1], arguments), _parse_number(match[2], arguments)
     pad = match[3] or " "
     if pad == "*":
@@ -93,11 +105,12 @@ def _format_directive(match: re.Match[str], arguments: Iterator[Any]) -> str:
         count = min(precision or abs(width or 1), MAX_WIDTH)
         return _pad_field(chr(_next_argument(arguments, int)) * count, width, None, pad, is_text=False)
     if kind in "pP":  # Its width is the line length for line breaks, which are not made here.
-        return _format_value(match[4], kind, arguments, precision)
-    return _pad_field(_format_value(match[4], kind, arguments, precision), width, precision, pad, is_text=kind == "s")
+        return _format_value(match[4], kind, arguments, precision, limit)
+    value = _format_value(match[4], kind, arguments, precision, limit)
+    return _pad_field(value, width, precision, pad, is_text=kind == "s")
 
 
-def _format_value(modifiers: str, kind: str, arguments: Iterator[Any], precision: int | None) -> str:
+def _format_value(modifiers: str, kind: str, arguments: Iterator[Any], precision: int | None, limit: int) -> str:
     """Format one argument without padding."""
     term = _next_argument(arguments)
     if kind == "s":
@@ -105,7 +118,8 @@ def _format_value(modifiers: str, kind: str, arguments: Iterator[Any], precision
             return format_erlang(term).strip("'") if isinstance(term, bool) else term.name
         return chardata_to_str(term, "utf-8" if "t" in modifiers else "latin-1")
     if kind in "pPwW":
-        text = format_erlang(term) if kind in "pP" and "l" not in modifiers else format_term(term, _WRITE_NOTATION)
+        notation = ERLANG_FORMATTERS if kind in "pP" and "l" not in modifiers else _WRITE_NOTATION
+        text = format_term(term, notation, limit)
     elif kind in "feg":
         text = _format_float(kind, term, 6 if precision is None else min(precision, 300))
     else:

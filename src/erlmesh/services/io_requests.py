@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from erlmesh.services.gen_server import ERROR, OK
-from erlmesh.services.io_format import BadFormat, chardata_to_str, format_text
+from erlmesh.services.io_format import MAX_TEXT, BadFormat, chardata_to_str, format_text
 from erlmesh.terms import Atom, Term
 from erlmesh.terms.foreign_text import ForeignText
 
@@ -36,9 +36,12 @@ class IoRequests:
 
     def __init__(self, write: Callable[[str], object]) -> None:
         self._write = write
+        self._left = MAX_TEXT
+        """Characters that the formats of this request may still make."""
 
     def handle(self, request: Term) -> Term:
         """Carry out ``request`` and return its reply."""
+        self._left = MAX_TEXT
         return self._handle(request, MAX_NESTED_REQUESTS)
 
     def _handle(self, request: Term, depth: int) -> Term:
@@ -53,9 +56,9 @@ class IoRequests:
                 Atom() as function,
                 list() as arguments,
             ):
-                return self._write_chars(lambda: _apply_format(module, function, arguments))
+                return self._write_chars(lambda: self._apply_format(module, function, arguments))
             case (Atom("put_chars"), Atom() as module, Atom() as function, list() as arguments):
-                return self._write_chars(lambda: _apply_format(module, function, arguments))
+                return self._write_chars(lambda: self._apply_format(module, function, arguments))
             case (Atom("put_chars"), text):
                 return self._write_chars(lambda: _decode_chars(text, LATIN1))
             case (Atom("requests"), list() as requests) if depth:
@@ -77,6 +80,11 @@ class IoRequests:
                 break
         return answer
 
+    def _apply_format(self, module: Atom, function: Atom, arguments: list[Term]) -> str:
+        text = _apply_format(module, function, arguments, self._left)
+        self._left = max(0, self._left - len(text))
+        return text
+
     def _write_chars(self, text: Callable[[], str]) -> Term:
         """Write the text that ``text()`` returns. An error becomes the reply."""
         try:
@@ -95,17 +103,17 @@ def _decode_chars(text: Term, encoding: Atom) -> str:
     return chardata_to_str(text, "latin-1" if encoding is LATIN1 else "utf-8")
 
 
-def _apply_format(module: Atom, function: Atom, arguments: list[Term]) -> str:
+def _apply_format(module: Atom, function: Atom, arguments: list[Term], limit: int) -> str:
     """Evaluate the function that a ``put_chars`` request names. Raises :class:`BadFormat` for an unknown function.
 
     OTP applies any function. Here only the functions of io_lib are known, which the module io uses.
     """
     if module is Atom("io_lib") and function.name in ("format", "fwrite") and len(arguments) == 2:
-        return format_text(*arguments)
+        return format_text(arguments[0], arguments[1], limit)
     if module is Atom("io_lib") and function.name == "write" and len(arguments) == 1:
-        return format_text("~w", arguments)
+        return format_text("~w", arguments, limit)
     if module is Atom("io_lib") and function.name == "print" and len(arguments) == 1:
-        return format_text("~p", arguments)
+        return format_text("~p", arguments, limit)
     raise BadFormat(f"{module}:{function}/{len(arguments)} is not supported here")
 
 

@@ -35,16 +35,25 @@ Formatters: TypeAlias = "dict[type, Callable[[Any], Formatted]]"
 ERLANG_FORMATTERS: Formatters = {}
 
 
-def format_term(term: Any, formatters: Formatters) -> str:
+def format_term(term: Any, formatters: Formatters, limit: int | None = None) -> str:
     """Return the term as text on one line. A value that is not a term appears as its ``repr``.
 
-    A list or a dict inside itself appears as ``...``, so that a log line about a wrong value ends.
+    A list or a dict inside itself appears as ``...``, so that a log line about a wrong value ends. With ``limit``, the
+    text is not continued after so many characters, and is a little longer than that if something is missing.
     """
     out: list[str] = []
+    left, counted = limit, 0
     pending = [term]
     opened: set[int] = set()
     while pending:
         item = pending.pop()
+        if left is not None:
+            left -= sum(map(len, out[counted:]))
+            counted = len(out)
+            if left < 0:
+                break
+            if isinstance(item, (bytes, str)) and type(item) is not Text:
+                item = item[: left + 1]
         if type(item) is Text:
             out.append(item)
             continue
