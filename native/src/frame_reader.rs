@@ -364,13 +364,13 @@ impl FrameReader {
     fn direct_to_pid<'py>(&self, py: Python<'py>, to: &Term, message: &Term) -> Option<Bound<'py, Mailbox>> {
         let direct = self.direct.as_ref().filter(|_| self.is_first)?;
         let mailbox = direct.get().mailbox_of_pid(to.bind(py))?;
-        is_ordinary(py, message).then_some(mailbox)
+        (is_ordinary(py, message) && !mailbox.get().is_full(py)).then_some(mailbox)
     }
 
     fn direct_to_name<'py>(&self, py: Python<'py>, name: &Term, message: &Term) -> Option<Bound<'py, Mailbox>> {
         let direct = self.direct.as_ref().filter(|_| self.is_first)?;
         let mailbox = direct.get().mailbox_of_name(name.bind(py))?;
-        is_ordinary(py, message).then_some(mailbox)
+        (is_ordinary(py, message) && !mailbox.get().is_full(py)).then_some(mailbox)
     }
 
     /// Put a message into a mailbox. Nothing may follow that can give up: the message would be delivered twice.

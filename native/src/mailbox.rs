@@ -24,6 +24,8 @@ pub struct Mailbox {
     waiting: GilCell<Option<Py<PyAny>>>,
     attention: GilCell<Attention>,
     notices: GilCell<Notices>,
+    /// The number of messages above which `put` returns True.
+    call_limit: GilCell<Option<usize>>,
     /// Called with the mailbox and the number of messages.
     grown: Option<Py<PyAny>>,
 }
@@ -99,6 +101,7 @@ impl Mailbox {
             waiting: GilCell::default(),
             attention: GilCell::default(),
             notices: GilCell::new(Notices::new(None)),
+            call_limit: GilCell::default(),
             grown,
         }
     }
@@ -141,22 +144,35 @@ impl Mailbox {
         unsafe { self.attention.with(py, |attention| attention.held = held) };
     }
 
+    #[getter]
+    fn call_limit(&self, py: Python<'_>) -> Option<usize> {
+        // SAFETY: nothing here runs Python code or drops an object.
+        unsafe { self.call_limit.with(py, |limit| *limit) }
+    }
+
+    #[setter]
+    fn set_call_limit(&self, py: Python<'_>, new: Option<usize>) {
+        // SAFETY: nothing here runs Python code or drops an object.
+        unsafe { self.call_limit.with(py, |limit| *limit = new) };
+    }
+
     /// True if `take` returns `EMPTY` because of a special message or because the mailbox is held.
     #[getter]
     fn needs_attention(&self, py: Python<'_>) -> bool {
         self.attention(py).needed()
     }
 
-    /// Append a message and wake the process that waits. Return True for a special message.
+    /// Append a message and wake the process that waits. Return True for a special message, and above the limit for calls.
     #[pyo3(name = "put")]
     fn put_from_python(slf: &Bound<'_, Self>, message: Py<PyAny>) -> PyResult<bool> {
         let py = slf.py();
+        let is_above = slf.get().is_full(py);
         let special = is_special(message.bind(py))?;
         if special {
             // SAFETY: nothing here runs Python code or drops an object.
             unsafe { slf.get().attention.with(py, |attention| attention.special += 1) };
         }
-        Mailbox::put(slf, message).map(|()| special)
+        Mailbox::put(slf, message).map(|()| special || is_above)
     }
 
     /// Remove and return the first message that `match` accepts, or `EMPTY`. Always `EMPTY` while it needs attention.
@@ -220,6 +236,21 @@ impl Mailbox {
             }
         }
         empty(py)
+    }
+
+    /// Remove and return the newest message if `match` accepts it, else return `EMPTY`.
+    fn take_newest<'py>(&self, py: Python<'py>, r#match: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let Some(last) = self.__len__(py).checked_sub(1) else {
+            return empty(py);
+        };
+        let Some(message) = self.at(py, last) else {
+            return empty(py);
+        };
+        if !r#match.call1((&message,))?.is_truthy()? {
+            return empty(py);
+        }
+        self.remove(py, last);
+        self.removed(py, message)
     }
 
     /// Remove and return the first message of a mailbox that needs no attention.
@@ -304,6 +335,13 @@ impl Mailbox {
                 error.write_unraisable(slf.py(), Some(slf));
             }
         }
+    }
+
+    /// True if the next message is one above the limit for calls.
+    #[inline]
+    pub fn is_full(&self, py: Python<'_>) -> bool {
+        // SAFETY: nothing here runs Python code or drops an object.
+        unsafe { self.call_limit.with(py, |limit| *limit) }.is_some_and(|limit| self.__len__(py) >= limit)
     }
 
     #[inline]

@@ -373,8 +373,51 @@ async def test_calls_above_the_mailbox_limit_are_refused(node):
 
     answers = await asyncio.gather(*(node.call(pid, number, timeout=60) for number in range(5)))
 
-    overloaded = (ERROR, Atom("overloaded"))
-    assert answers == [overloaded, overloaded, 2, 3, 4]
+    calls = [asyncio.ensure_future(node.call(pid, number, timeout=60)) for number in range(5)]
+    await run_iterations()
+
+    refused = [call.result() for call in calls if call.done()]
+
+    assert refused == [(ERROR, Atom("overloaded"))] * 3
+    assert await asyncio.gather(*calls[:2]) == [0, 1]
+
+
+@with_node
+async def test_messages_above_the_mailbox_limit_are_kept_unless_they_are_calls(node):
+    class Busy(GenServer):
+        max_mailbox = 1
+
+        def init(self):
+            self.got = []
+
+        async def handle_call(self, request, caller):
+            await asyncio.sleep(1)
+            return self.got
+
+        def handle_cast(self, request):
+            self.got.append(request)
+
+    pid = await Busy.start(node)
+    first = asyncio.ensure_future(node.call(pid, 1))
+    await run_iterations()
+    asker = node.spawn_handler(lambda _: None)
+    for number in range(3):
+        asker.cast(pid, number)
+    asked = asyncio.get_running_loop().time()
+
+    assert await node.call(pid, 2) == (ERROR, Atom("overloaded"))
+    assert asyncio.get_running_loop().time() == asked
+    await first
+    assert await node.call(pid, 3) == [0, 1, 2]
+
+
+@with_node
+async def test_mailbox_limit_is_at_least_one(node):
+    class Wrong(GenServer):
+        max_mailbox = 0
+
+    with pytest.raises(ProcessStartError, match="1 or more"):
+        await Wrong.start(node)
 
 
 @pytest.mark.parametrize(("overlap", "calls"), [("skip", 4), ("queue", 6)])

@@ -217,3 +217,23 @@ def test_an_error_in_a_notice_does_not_lose_the_message():
     fill(mailbox, range(10_000))
 
     assert len(mailbox) == 10_000
+
+
+def test_newest_message_is_taken_only_if_it_matches(filled):
+    mailbox = filled(1, 2)
+
+    assert mailbox.take_newest(lambda n: n == 1) is EMPTY
+    assert mailbox.take_newest(lambda n: n == 2) == 2
+    assert [mailbox.take(), mailbox.take_newest(lambda _: True)] == [1, EMPTY]
+
+
+def test_message_above_the_limit_for_calls_is_reported(filled):
+    mailbox = filled()
+    assert mailbox.call_limit is None
+
+    mailbox.call_limit = 2
+
+    assert [mailbox.put(number) for number in range(4)] == [False, False, True, True]
+    mailbox.call_limit = None
+    assert mailbox.put(5) is False
+    assert len(mailbox) == 5

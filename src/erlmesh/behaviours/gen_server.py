@@ -234,13 +234,19 @@ class GenServer:
         self._parent = parent or me.pid
         self._stop = None
         self._continuations: list[Any] = []
+        if self.max_mailbox is not None and self.max_mailbox < 1:
+            raise ValueError(f"max_mailbox is 1 or more, not {self.max_mailbox}")
         self._pending = PendingWork(self)
         self._owed = OwedReplies(me, self._settled)
         self._shutdown: tuple[Term] | None = None  # The reason to end for, because the node stops.
         me._stop_mode = self._stop_mode
         self._ticks = Ticks(me)
         self._pool: ThreadPool | None = None
-        me._system = ProcessSystem(me, ServerCallbacks(self, self._parent), _raise_exit)
+        self._on_call = typed(self.handle_call, partial(GenServer.handle_call, self))
+        self._on_cast = typed(self.handle_cast, partial(GenServer.handle_cast, self))
+        self._on_info = typed(self.handle_info, partial(GenServer.handle_info, self))
+        me._system = ProcessSystem(me, ServerCallbacks(self, self._parent), _raise_exit, self._refuse_call)
+        me._mailbox.call_limit = self.max_mailbox
         me.handles_library_requests = True  # It answers every call, unknown ones too.
 
     async def _run(
@@ -340,9 +346,6 @@ class GenServer:
         return sender in (self._parent, self.me.node.internals.pid) or not self.me.trap_exit
 
     async def _handle_call(self, request: Term, caller: Caller) -> None:
-        if self.max_mailbox is not None and len(self.me._mailbox) > self.max_mailbox:
-            self.reply(caller, OVERLOADED)
-            return
         try:
             if self.call_timeout is None:
                 answer = await self._call(self.handle_call, request, caller)
@@ -369,6 +372,9 @@ class GenServer:
         """Call a method of the server, in a thread if it is marked as blocking."""
         if getattr(method, "__erlmesh_blocking__", False) and self.me.node.internals.function_pool is not None:
             if self._pool is None:
+    def _refuse_call(self, caller: Caller) -> None:
+        self.reply(caller, OVERLOADED)
+
                 self._pool = ThreadPool(f"{type(self).__name__} {self.me.pid}", self.threads, self.threads)
             return await self._pool.run(method, *arguments)
         result = method(*arguments)

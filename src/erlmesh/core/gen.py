@@ -32,6 +32,7 @@ __all__ = [
     "call",
     "cast",
     "down_error",
+    "is_call",
     "is_library_request",
     "is_system_message",
     "pure_reply_to",
@@ -62,6 +63,11 @@ def call(caller: Pid, alias: Ref, request: Term) -> tuple[Atom, tuple[Pid, Impro
 def cast(message: Term) -> tuple[Atom, Term]:
     """Return the message of a cast."""
     return (GEN_CAST, message)
+
+
+def is_call(message: Term) -> bool:
+    """True for ``{'$gen_call', {Pid, Tag}, Request}``."""
+    return type(message) is tuple and len(message) == 3 and message[0] is GEN_CALL and _is_caller(message[1])
 
 
 def is_system_message(message: Term) -> bool:

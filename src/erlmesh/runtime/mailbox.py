@@ -53,6 +53,7 @@ class PureMailbox(deque[Term]):
         "_limit",
         "_notice_at",
         "_special_count",
+        "call_limit",
         "needs_attention",
         "waiting",
     )
@@ -65,6 +66,8 @@ class PureMailbox(deque[Term]):
         self.waiting: Wait | None = None
         self.needs_attention = False
         """True if :meth:`take` returns EMPTY because of a special message, or because the mailbox is held."""
+        self.call_limit: int | None = None
+        """The number of messages above which :meth:`put` returns True. It bounds nothing by itself."""
         self._held = False
         self._special_count = 0
 
@@ -89,7 +92,10 @@ class PureMailbox(deque[Term]):
         self._first_notice = self._notice_at = NOTICE_FROM if limit is None else min(limit + 1, NOTICE_FROM)
 
     def put(self, message: Term) -> bool:
-        """Append a message and wake the process that waits. Return True for a special message."""
+        """Append a message and wake the process that waits.
+
+        Return True for a special message, and for each message above :attr:`call_limit`.
+        """
         self.append(message)
         special = False
         if type(message) is tuple and may_be_special(message) and is_special(message):
@@ -104,7 +110,7 @@ class PureMailbox(deque[Term]):
             if count == 1:
                 self._notice_at = self._first_notice
             waiting.set_result(None)
-        return special
+        return special or (self.call_limit is not None and count > self.call_limit)
 
     def _pass_notice(self, count: int) -> None:
         following = NOTICE_FROM
@@ -145,6 +151,10 @@ class PureMailbox(deque[Term]):
     def take_system(self) -> Term:
         """Remove and return the first system message, or :data:`EMPTY`."""
         return self.scan(is_system_message, True)
+
+    def take_newest(self, match: Callable[[Term], bool]) -> Term:
+        """Remove and return the newest message if ``match`` accepts it, else return :data:`EMPTY`."""
+        return self._removed(self.pop()) if self and match(self[-1]) else EMPTY
 
     def _removed(self, message: Term) -> Term:
         """Return a message that is not in the queue any more. A special message needs no attention then."""

@@ -115,7 +115,10 @@ class ProcessOps(Protocol):
         """
 
     def special_message_arrived(self, process: LocalProcess) -> None:
-        """A system message or a library request was put into the mailbox. Answer it if ``process`` never receives."""
+        """A system message or a library request was put into the mailbox, or any message above its limit.
+
+        Answer what ``process`` does not receive.
+        """
 
     def special_message_taken(self, process: LocalProcess, message: Term) -> None:
         """``process`` has received a message while its mailbox needed attention."""

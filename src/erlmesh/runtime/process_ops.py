@@ -77,6 +77,9 @@ class NodeProcessOps:
         return released
 
     def special_message_arrived(self, process: LocalProcess) -> None:
+        limit = process._mailbox.call_limit
+        if limit is not None and len(process._mailbox) > limit:
+            _system_messages().refuse_newest_call(process)
         if process._never_received and not process.handles_system_messages:
             _system_messages().answer_now(process)
         if process.alive and process._mailbox and not process.handles_library_requests:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from erlmesh.core.gen import is_call
 from erlmesh.core.library_requests import OpenRequests, refusal
 from erlmesh.core.system_messages import Answer, SystemCallbacks, SystemState, answer_request
 from erlmesh.errors import ErlangError
@@ -32,6 +33,7 @@ __all__ = [
     "is_observed",
     "message_observed",
     "observe",
+    "refuse_newest_call",
     "status_lines",
     "system_of",
     "unhandled",
@@ -47,13 +49,24 @@ UNDEF: Final = Atom("undef")
 class ProcessSystem:
     """What answers the system messages of one process. ``terminate(reason)`` ends it, by default at once."""
 
-    __slots__ = ("_handler", "_held_back", "_process", "callbacks", "looks_later", "requests", "state", "terminate")
+    __slots__ = (
+        "_handler",
+        "_held_back",
+        "_process",
+        "callbacks",
+        "looks_later",
+        "refuse_call",
+        "requests",
+        "state",
+        "terminate",
+    )
 
     def __init__(
         self,
         process: LocalProcess,
         callbacks: SystemCallbacks | None = None,
         terminate: Callable[[Term], None] | None = None,
+        refuse_call: Callable[[tuple[Pid, Term]], None] | None = None,
     ) -> None:
         self.state = SystemState()
         self.requests = OpenRequests()
@@ -61,6 +74,8 @@ class ProcessSystem:
         """True while a timer runs that looks for library requests in the mailbox."""
         self.callbacks = callbacks or PlainCallbacks(process)
         self.terminate = terminate or process.stop
+        self.refuse_call = refuse_call
+        """Replies to a call that came while more messages waited than the limit of the mailbox."""
         self._process = process
         self._handler: Callable[[Term], None] | None = None
         """The handler of the process while another function is in its place."""
@@ -144,6 +159,16 @@ def answer_system_message(process: LocalProcess, message: Term) -> None:
     _send_answer(process, caller, answer)
     if answer.terminates:
         system.terminate(answer.reason)
+
+
+def refuse_newest_call(process: LocalProcess) -> None:
+    """More messages wait than the limit of the mailbox. If the newest is a call, take it out and refuse it at once."""
+    refuse = system_of(process).refuse_call
+    if refuse is None:
+        return
+    message = process._mailbox.take_newest(is_call)
+    if message is not EMPTY:
+        refuse(message[1])
 
 
 def answer_for_handler(process: LocalProcess, message: Term) -> list[tuple[Term, Atom | None]]:
