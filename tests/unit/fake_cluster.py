@@ -192,7 +192,7 @@ class FakeNode:
             self.names[name] = me.pid
         return me
 
-    def spawn_handler(self, receive, *, name=None, on_end=None):
+    def spawn_handler(self, receive, *, name=None, on_end=None, restart=None):
         me = self.process(name)
         me._handler = receive
         return me

@@ -57,9 +57,9 @@ class FakeNode:
 
     spawn_service = spawn
 
-    def spawn_handler(self, receive, *, name=None, on_end=None):
+    def spawn_handler(self, receive, *, name=None, on_end=None, restart=None):
         process = FakeProcess(self, name)
-        process._on_end = on_end
+        process._on_end = on_end or restart
         process.handler = receive
         return process
 

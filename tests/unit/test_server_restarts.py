@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 import pytest
 from memory_network import MemoryEpmd, MemoryNetwork
 
+from erlmesh.core.server_restarts import MAX_DELAY, MAX_RESTARTS, QUIET, ServerRestarts
 from erlmesh.errors import CallError, NoProcess
 from erlmesh.node import Node
 from erlmesh.services.global_.locker import Locker
@@ -311,3 +312,44 @@ async def test_exception_in_the_locker_restarts_global(a, b):
 
     assert locker(a) != old
     assert await b.global_.register(X, b.spawn(idle))
+
+
+@with_nodes("a@h", "b@h")
+async def test_server_that_fails_at_each_start_does_not_keep_the_loop_busy(a, b):
+    starts = []
+
+    async def fails(*_):
+        starts.append(asyncio.get_running_loop().time())
+        raise ZeroDivisionError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Locker, "run", fails)
+        a.exit(locker(a), KILL)
+        await asyncio.sleep(60)
+        at_once = [time for time in starts if time == starts[0]]
+        assert len(at_once) <= MAX_RESTARTS + 1
+        assert len(starts) <= len(at_once) + 6
+    await wait_until(lambda: a.global_._server.process.alive, 2 * MAX_DELAY)
+    await wait_until(lambda: is_mesh([a, b]), 300)
+
+    assert await b.global_.register(X, b.spawn(idle))
+
+
+def test_restarts_come_at_once_up_to_the_limit_and_then_later_and_later():
+    restarts = ServerRestarts()
+
+    delays, now = [], 0.0
+    for _ in range(MAX_RESTARTS + 8):
+        delays.append(restarts.ended("pg", now))
+        now += delays[-1]
+
+    assert delays == [0.0] * MAX_RESTARTS + [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
+    assert restarts.ended("rex", now) == 0.0
+    assert restarts.ended("pg", now + QUIET - 1) == MAX_DELAY
+    assert restarts.ended("pg", now + QUIET - 1 + MAX_DELAY + QUIET + 1) == 0.0
+
+
+def test_restarts_that_are_far_apart_come_at_once():
+    restarts = ServerRestarts()
+
+    assert {restarts.ended("pg", now) for now in range(0, 1000, 2)} == {0.0}

@@ -159,11 +159,11 @@ class NodeInstance:
 
     def _start_node_process(self) -> LocalProcess:
         # An exit signal can kill it. The node then starts it again and can send as before.
-        self.node_process = self.spawner.start_handler(lambda _: None, on_end=self._start_node_process)
+        self.node_process = self.spawner.start_handler(lambda _: None, restart=self._start_node_process)
         return self.node_process
 
     def _start_erlmesh_process(self) -> None:
-        self.spawner.start_handler(self._on_erlmesh_message, ERLMESH, self._start_erlmesh_process)
+        self.spawner.start_handler(self._on_erlmesh_message, ERLMESH, restart=self._start_erlmesh_process)
 
     def _on_erlmesh_message(self, message: Term) -> None:
         """Handle a message from another erlmesh node: it disconnects, or its loop is blocked or has recovered."""

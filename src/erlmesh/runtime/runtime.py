@@ -289,9 +289,10 @@ class Runtime:
         *,
         name: Atom | str | None = None,
         on_end: Callable[[], object] | None = None,
+        restart: Callable[[], object] | None = None,
     ) -> LocalProcess:
-        """See :meth:`erlmesh.Node.spawn_handler`."""
-        return self._instance.spawner.start_handler(receive, name, on_end)
+        """See :meth:`erlmesh.Node.spawn_handler`. ``restart`` starts a server of the node again (:class:`Spawner`)."""
+        return self._instance.spawner.start_handler(receive, name, on_end, restart)
 
     def local_process(self, pid: Pid) -> LocalProcess | None:
         """The handle of a local process that is alive, to look at and not to act in its place."""

@@ -7,6 +7,7 @@ import logging
 import types
 from collections.abc import Awaitable, Callable, Generator
 from contextvars import copy_context
+from functools import partial
 from typing import Any, TypeAlias
 
 from erlmesh.core.exit_reasons import KILLED, NORMAL
@@ -85,12 +86,19 @@ class Spawner:
         receive: Callable[[Term], None],
         name: Atom | str | None = None,
         on_end: Callable[[], object] | None = None,
+        restart: Callable[[], object] | None = None,
     ) -> LocalProcess:
-        """Start a process that has a handler instead of a task and traps exits. See :meth:`Runtime.spawn_handler`."""
+        """Start a process that has a handler instead of a task and traps exits. See :meth:`Runtime.spawn_handler`.
+
+        ``restart()`` is called after its end, as ``on_end()``, but later if it ends again and again.
+        """
         process = self._new(getattr(receive, "__qualname__", repr(receive)), name)
         process._handler = receive
         process.trap_exit = True
         process._on_end = on_end
+        if restart is not None:
+            label = getattr(receive, "__qualname__", repr(receive)) if name is None else Atom(name).name
+            process._on_end = partial(self._router.termination.restart_server, label, restart)
         return process
 
     def _new(self, description: str | Callable[[], str], name: Atom | str | None = None) -> LocalProcess:

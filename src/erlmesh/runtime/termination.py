@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from erlmesh.core.exit_reasons import NOCONNECTION
 from erlmesh.errors import Exit
@@ -15,6 +15,9 @@ from erlmesh.runtime.node_state import Dispatcher, NodeState
 from erlmesh.runtime.process import LocalProcess
 from erlmesh.runtime.spawn_client import SpawnClient
 from erlmesh.terms import Atom, Term
+
+if TYPE_CHECKING:
+    from erlmesh.core.server_restarts import ServerRestarts
 
 __all__ = ["Termination"]
 
@@ -41,6 +44,8 @@ class Termination:
         """Signals caused by terminations that are still to be sent, each with its node."""
         self._restarts: deque[Callable[[], object]] = deque()
         """The ``on_end`` callbacks of terminated servers. They run when no exit signal is left to send."""
+        self._server_restarts: ServerRestarts | None = None
+        """When servers of the node start again. It exists after the first has ended."""
         self._sending = False
         """True while the two queues are being emptied. A termination within that only adds to them."""
 
@@ -109,6 +114,20 @@ class Termination:
                 restart()
             except Exception:
                 log.exception("the restart of a terminated server failed")
+
+    def restart_server(self, name: str, restart: Callable[[], object]) -> None:
+        """A server of the node has ended. Start it again, at once or later: see :mod:`erlmesh.core.server_restarts`."""
+        if self._server_restarts is None:  # Few nodes ever need the module.
+            from erlmesh.core.server_restarts import ServerRestarts  # noqa: PLC0415
+
+            self._server_restarts = ServerRestarts()
+        loop = asyncio.get_running_loop()
+        delay = self._server_restarts.ended(name, loop.time())
+        if not delay:
+            restart()
+            return
+        log.error("%s ended too often: it starts again in %g s", name, delay)
+        loop.call_later(delay, self._restart, restart)
 
     def connection_lost(self, node: Atom) -> None:
         """Break all links, monitors and spawn requests over the lost connection to ``node``, with ``noconnection``."""

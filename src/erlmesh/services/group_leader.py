@@ -57,12 +57,12 @@ class GroupLeader:
 
     def _start(self) -> None:
         """Start the server, also after its exit."""
-        self._process = self._node.spawn_handler(self._handle_message, name=Atom("user"), on_end=self._start)
+        self._process = self._node.spawn_handler(self._handle_message, name=Atom("user"), restart=self._start)
         self.pid = self._process.pid
 
     def _start_logger_proxy(self) -> None:
         """Start ``logger_proxy``, to which other nodes send crash reports of our processes."""
-        self._node.spawn_handler(_log_report, name=Atom("logger_proxy"), on_end=self._start_logger_proxy)
+        self._node.spawn_handler(_log_report, name=Atom("logger_proxy"), restart=self._start_logger_proxy)
 
     def _handle_message(self, message: Term) -> None:
         match message:

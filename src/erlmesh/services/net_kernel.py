@@ -40,7 +40,7 @@ class NetKernel:
 
     def _start(self) -> None:
         """Start the server, also after its exit."""
-        self._process = self._node.spawn_handler(self._handle_message, name=Atom("net_kernel"), on_end=self._start)
+        self._process = self._node.spawn_handler(self._handle_message, name=Atom("net_kernel"), restart=self._start)
 
     def _handle_message(self, message: Term) -> None:
         match message:

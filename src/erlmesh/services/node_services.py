@@ -58,7 +58,7 @@ class NodeServices:
     def _start_global_group(self) -> None:
         """Start ``global_group``, also after its exit."""
         self._global_group = self._runtime.spawn_handler(
-            self._on_global_group_message, name=Atom("global_group"), on_end=self._start_global_group
+            self._on_global_group_message, name=Atom("global_group"), restart=self._start_global_group
         )
 
     def _on_global_group_message(self, message: Term) -> None:

@@ -69,9 +69,10 @@ class SimulatedRuntime(Runtime):
         *,
         name: Atom | str | None = None,
         on_end: Callable[[], object] | None = None,
+        restart: Callable[[], object] | None = None,
     ) -> LocalProcess:
         with self.machine:
-            return super().spawn_handler(receive, name=name, on_end=on_end)
+            return super().spawn_handler(receive, name=name, on_end=on_end, restart=restart)
 
 
 class SimulatedNode(Node):

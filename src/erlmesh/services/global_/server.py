@@ -104,7 +104,7 @@ class GlobalServer:
     def _start(self) -> None:
         """Start the three processes. The server monitors the other two."""
         node = self.node
-        self.process: LocalProcess = node.spawn_handler(self.handle_message, name=SERVER, on_end=self._restart)
+        self.process: LocalProcess = node.spawn_handler(self.handle_message, name=SERVER, restart=self._restart)
         self._locker = node.spawn_service(Locker(node.atom, self.sync.known, self.locks).run)
         self.registrar = node.spawn_service(Registrar(self.sync.known, self.names.names_of, self.whereis).run)
         self.sync.locker = self._locker

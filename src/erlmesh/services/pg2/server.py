@@ -87,7 +87,7 @@ class Pg2:
         """
         node = self._node
         members, self._monitor_refs = list(self._monitor_refs), {}
-        self._process = node.spawn_handler(self._handle_message, name=PG2, on_end=self._start)
+        self._process = node.spawn_handler(self._handle_message, name=PG2, restart=self._start)
         node.monitor_nodes(self._process.pid)
         self._monitor(members)
         for name in node.nodes():

@@ -71,7 +71,7 @@ class Rex:
 
     def _start(self) -> None:
         """Start the server. After its exit this starts it again."""
-        self._process = self._node.spawn_handler(self._handle_message, name=Tag.REX, on_end=self._start)
+        self._process = self._node.spawn_handler(self._handle_message, name=Tag.REX, restart=self._start)
         # Maps the monitor of the process that runs a call to the function that sends the reply. It starts empty: when a
         # server terminates, its callers get a DOWN message.
         self._pending_replies: dict[Ref, Callable[[Term], object]] = {}
