@@ -1,10 +1,13 @@
 """The class GenServer, on an event loop with virtual time."""
 
 import asyncio
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import pytest
 
 from erlmesh import NO_REPLY, Atom, CalleeExited, CallTimeout, Exit, GenServer, ProcessStartError, blocking
+from erlmesh.behaviours.typed_requests import typed
 from erlmesh.testing.cluster import Cluster
 from erlmesh.testing.loop import run, run_iterations
 
@@ -370,9 +373,6 @@ async def test_calls_above_the_mailbox_limit_are_refused(node):
             return request
 
     pid = await Busy.start(node)
-
-    answers = await asyncio.gather(*(node.call(pid, number, timeout=60) for number in range(5)))
-
     calls = [asyncio.ensure_future(node.call(pid, number, timeout=60)) for number in range(5)]
     await run_iterations()
 
@@ -553,3 +553,86 @@ def test_work_is_cancelled_when_a_caller_on_another_node_leaves(leave):
             assert a.internals._router.state.demonitor_callbacks == {}
 
     run(main)
+
+
+@dataclass(frozen=True)
+class MoveMoney:
+    to: int
+    amount: int
+
+    def __post_init__(self):
+        if self.amount < 0:
+            raise ValueError(self.amount)
+
+
+class Balance(NamedTuple):
+    pass
+
+
+class Account(GenServer):
+    def init(self):
+        self.got = []
+
+    def handle_call(self, request: MoveMoney | Balance, caller):
+        return [type(request).__name__, *(vars(request).values() if isinstance(request, MoveMoney) else ())]
+
+    def handle_cast(self, request: MoveMoney):
+        self.got.append(request.amount)
+
+    def handle_info(self, message: "Balance | MoveMoney"):
+        self.got.append(type(message).__name__)
+
+
+@with_node
+async def test_annotation_makes_objects_of_requests(node):
+    pid = await Account.start(node)
+
+    assert await node.call(pid, (Atom("move_money"), 1, 2)) == ["MoveMoney", 1, 2]
+    assert await node.call(pid, Atom("balance")) == ["Balance"]
+    for unknown in (Atom("what"), (Atom("move_money"), 1), (Atom("move_money"), 1, -2), (), 5, (1, 2, 3)):
+        assert await node.call(pid, unknown) == (ERROR, (Atom("unknown_call"), unknown))
+
+
+@with_node
+async def test_annotations_of_casts_and_messages_count_too(node):
+    servers = []
+
+    class Seen(Account):
+        def init(self):
+            super().init()
+            servers.append(self)
+
+    pid = await Seen.start(node)
+    asker = node.spawn_handler(lambda _: None)
+    asker.cast(pid, (Atom("move_money"), 1, 2))
+    asker.cast(pid, Atom("unknown"))
+    node.send(pid, Atom("balance"))
+    node.send(pid, Atom("unknown"))
+    await run_iterations()
+
+    assert servers[0].got == [2, "Balance"]
+
+
+@with_node
+async def test_annotation_with_anything_but_classes_leaves_the_terms(node):
+    class Plain(GenServer):
+        def handle_call(self, request: MoveMoney | int, caller):
+            return request
+
+    class Hidden(GenServer):
+        def handle_call(self, request: "NobodyKnows", caller):  # noqa: F821
+            return request
+
+    for server in (Plain, Hidden):
+        assert await node.call(await server.start(node), (Atom("move_money"), 1, 2)) == (Atom("move_money"), 1, 2)
+
+
+def test_blocking_handler_stays_blocking_with_an_annotation():
+    class Slow(GenServer):
+        @blocking
+        def handle_call(self, request: MoveMoney, caller):
+            return None
+
+    handler = typed(Slow().handle_call, print)
+
+    assert handler.__erlmesh_blocking__

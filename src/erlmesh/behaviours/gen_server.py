@@ -9,6 +9,8 @@ One message at a time goes to one method::
     {'EXIT', Parent, Reason}         terminate(reason), then the end
     {'EXIT', Node, shutdown}         the node stops: the same, when all callers have their replies
 
+The annotation of ``request`` or ``message`` may name classes: see :mod:`erlmesh.behaviours.typed_requests`.
+
 Each method is a plain or an ``async`` function. While an ``async`` method waits, later messages wait too, as in OTP.
 """
 
@@ -17,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from functools import partial
 from inspect import iscoroutinefunction
 from typing import Any, ClassVar, Final, Literal, TypeAlias
 
@@ -25,6 +28,7 @@ from erlmesh.behaviours.pending_work import PendingWork
 from erlmesh.behaviours.server_system import ServerCallbacks
 from erlmesh.behaviours.starting import start_process
 from erlmesh.behaviours.ticks import Tick, Ticks
+from erlmesh.behaviours.typed_requests import typed
 from erlmesh.core.exit_reasons import NORMAL, SHUTDOWN
 from erlmesh.core.gen import GEN_CALL, GEN_CAST
 from erlmesh.errors import Exit
@@ -79,7 +83,7 @@ class GenServer:
     call_timeout: ClassVar[float | None] = None
     """Seconds that ``handle_call`` may take. After them it is cancelled and the caller gets ``{error, timeout}``."""
     max_mailbox: ClassVar[int | None] = None
-    """If more messages wait, a call is answered with ``{error, overloaded}`` and ``handle_call`` does not run."""
+    """If that many messages wait (1 or more), a further call is answered at once with ``{error, overloaded}``."""
     threads: ClassVar[int] = 1
     """The size of the pool for :func:`blocking` handlers."""
 
@@ -230,12 +234,12 @@ class GenServer:
 
     def _prepare(self, me: Process, parent: Pid | None) -> None:
         """Set the attributes that the methods above use. A subclass may have no ``super().__init__``."""
+        if self.max_mailbox is not None and self.max_mailbox < 1:
+            raise ValueError(f"max_mailbox is 1 or more, not {self.max_mailbox}")
         self.me = me
         self._parent = parent or me.pid
         self._stop = None
         self._continuations: list[Any] = []
-        if self.max_mailbox is not None and self.max_mailbox < 1:
-            raise ValueError(f"max_mailbox is 1 or more, not {self.max_mailbox}")
         self._pending = PendingWork(self)
         self._owed = OwedReplies(me, self._settled)
         self._shutdown: tuple[Term] | None = None  # The reason to end for, because the node stops.
@@ -327,7 +331,7 @@ class GenServer:
                 await self._handle_call(message[2], message[1])
                 return
             if kind is GEN_CAST and len(message) == 2:
-                await self._call(self.handle_cast, message[1])
+                await self._call(self._on_cast, message[1])
                 return
             if kind is EXIT and len(message) == 3 and self._is_to_end(message[1]):
                 if message[2] is SHUTDOWN and self.me.node.internals.is_stopping:
@@ -339,7 +343,7 @@ class GenServer:
         if type(message) is Tick:
             await self._call(message.take())
             return
-        await self._call(self.handle_info, message)
+        await self._call(self._on_info, message)
 
     def _is_to_end(self, sender: Term) -> bool:
         """True for an ``EXIT`` message of the parent or of the node, and for one that stands for an exit signal."""
@@ -348,10 +352,10 @@ class GenServer:
     async def _handle_call(self, request: Term, caller: Caller) -> None:
         try:
             if self.call_timeout is None:
-                answer = await self._call(self.handle_call, request, caller)
+                answer = await self._call(self._on_call, request, caller)
             else:
                 async with asyncio.timeout(self.call_timeout) as limit:
-                    answer = await self._call(self.handle_call, request, caller)
+                    answer = await self._call(self._on_call, request, caller)
         except PoolFull:
             answer = OVERLOADED
         except TimeoutError:
@@ -368,13 +372,13 @@ class GenServer:
             answer = (ERROR, (UNKNOWN_CALL, request))
         self.reply(caller, answer)
 
+    def _refuse_call(self, caller: Caller) -> None:
+        self.reply(caller, OVERLOADED)
+
     async def _call(self, method: Callable[..., Any], *arguments: Any) -> Any:
         """Call a method of the server, in a thread if it is marked as blocking."""
         if getattr(method, "__erlmesh_blocking__", False) and self.me.node.internals.function_pool is not None:
             if self._pool is None:
-    def _refuse_call(self, caller: Caller) -> None:
-        self.reply(caller, OVERLOADED)
-
                 self._pool = ThreadPool(f"{type(self).__name__} {self.me.pid}", self.threads, self.threads)
             return await self._pool.run(method, *arguments)
         result = method(*arguments)

@@ -1,0 +1,81 @@
+"""Requests as objects of classes that the annotation of a handler names.
+
+::
+
+    def handle_call(self, request: Deposit | Withdraw, caller): …
+
+    {deposit, 5}     Deposit(5): the name in snake case, and the fields in order
+    ping             Ping(), a class without fields
+    anything else    is unknown, and the handler is not called
+
+The classes are dataclasses, ``msgspec.Struct`` or NamedTuple. The values of the fields are terms and are not checked.
+A class that refuses its values with ValueError or TypeError makes the request unknown.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from functools import lru_cache
+from inspect import ismethod, signature
+from itertools import islice
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from erlmesh.terms import Atom, Term
+
+__all__ = ["typed"]
+
+
+def typed(method: Callable[..., Any], otherwise: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``method`` itself, or a function that makes its first argument from a term if its annotation says so.
+
+    That function calls ``otherwise`` with the term if it fits no class.
+    """
+    classes = _classes_by_tag(getattr(method, "__func__", method), int(ismethod(method)))
+    if not classes:
+        return method
+
+    def handle(request: Term, *rest: Any) -> Any:
+        made = _make(classes, request)
+        return otherwise(request, *rest) if made is None else method(made, *rest)
+
+    handle.__dict__.update(getattr(method, "__dict__", {}))  # the mark of @blocking
+    return handle
+
+
+def _make(classes: dict[Atom, type], request: Term) -> Any:
+    """The object that the request stands for, or None."""
+    tag, *values = request if type(request) is tuple and request else (request,)
+    found = classes.get(tag) if isinstance(tag, Atom) else None
+    if found is None:
+        return None
+    try:
+        return found(*values)
+    except (TypeError, ValueError):
+        return None
+
+
+@lru_cache(maxsize=1024)  # It takes as long as the start of a server.
+def _classes_by_tag(function: Callable[..., Any], position: int) -> dict[Atom, type]:
+    """The classes in the annotation of a parameter; none if the annotation has anything else in it."""
+    parameter = next(islice(signature(function).parameters.values(), position, None), None)
+    if parameter is None or parameter.annotation is parameter.empty:
+        return {}
+    try:
+        annotation = get_type_hints(function)[parameter.name]
+    except NameError:  # A name that only type checkers see. It is no class that could be made here.
+        return {}
+    parts = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+    return {_tag(each): each for each in parts} if all(map(_is_request_class, parts)) else {}
+
+
+def _is_request_class(annotation: Any) -> bool:
+    return isinstance(annotation, type) and any(
+        hasattr(annotation, mark) for mark in ("__dataclass_fields__", "__struct_fields__", "_fields")
+    )
+
+
+def _tag(request_class: type) -> Atom:
+    """``MoveMoney`` → ``move_money``"""
+    name = request_class.__name__
+    return Atom("".join(f"_{each.lower()}" if each.isupper() and at else each.lower() for at, each in enumerate(name)))
