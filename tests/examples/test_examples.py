@@ -1,5 +1,6 @@
 """The programs in examples/ run as their headers say, and stay short. Those that need Elixir are in tests/otp."""
 
+import asyncio
 import contextlib
 import os
 import re
@@ -8,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from erlmesh import Atom, Node
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 WITH_ELIXIR = {"chat_with_elixir.py", "expose_model.py"}  # tests/otp/test_examples_otp.py runs these
@@ -76,6 +79,39 @@ def test_worker_pool_continues_when_a_worker_is_killed(start, monkeypatch, free_
 
     assert [client.stdout.readline() for _ in range(3)] == ["5! = 120\n", "6! = 720\n", "7! = 5040\n"]
     assert client.wait(timeout=20) == 0
+
+
+def test_stops_in_order_answers_the_calls_in_flight(free_port, monkeypatch):
+    monkeypatch.setenv("ERL_EPMD_PORT", str(free_port))
+    options = ["--name", "py@127.0.0.1", "--cookie", "monster", "--app", "stops_in_order:main"]
+    app = subprocess.Popen(
+        [sys.executable, "-m", "erlmesh", "start", *options],
+        env=os.environ | {"PYTHONPATH": str(EXAMPLES.parent / "src"), "PYTHONUNBUFFERED": "1"},
+        cwd=EXAMPLES,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    answers = []
+
+    async def call_and_terminate():
+        async with Node("me@127.0.0.1", cookie="monster", join=["py@127.0.0.1"]) as node:
+            assert await node.joined(20)
+            request = (Atom("resize"), b"cat.png")
+            call = asyncio.create_task(node.call(("images", "py@127.0.0.1"), request, timeout=20))
+            await asyncio.sleep(0)  # It sends its request.
+            assert await node.ping("py@127.0.0.1")  # So the request has arrived, too.
+            app.terminate()
+            answers.append(await call)
+
+    with app:
+        lines = iter(app.stdout.readline, "")
+        assert any(line == "ready\n" for line in lines)
+        asyncio.run(call_and_terminate())
+        left = sorted(lines)
+
+    assert answers == [(Atom("ok"), b"cat.png")]
+    assert left == ["1 images done, ends with shutdown\n", "audit written after shutdown\n"]
+    assert app.returncode == 0
 
 
 def test_watcher_gives_up_after_three_restarts(start):

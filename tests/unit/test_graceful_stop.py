@@ -506,6 +506,24 @@ async def test_a_supervisor_stops_its_children_in_order_and_the_node_tells_only_
 
 
 @simulated
+async def test_a_supervisor_that_is_stopped_twice_stops_its_children_in_order(cluster, a, b):
+    """The node tells the supervisor, and so does the process that has started it."""
+    log = []
+
+    async def main(me):
+        async with Supervisor.running(me.node, [child(log, "a"), child(log, "b"), child(log, "c", 1)]):
+            await me.receive()
+
+    a.spawn(main)
+    await cluster.sleep(1)
+
+    await stop(cluster, a)
+
+    assert [name for name, _ in log] == ["c", "b", "a"]
+    assert len({pid for _, pid in log}) == 1
+
+
+@simulated
 async def test_a_process_that_a_child_has_started_is_told_when_its_supervisor_has_ended(cluster, a, b):
     log = []
 

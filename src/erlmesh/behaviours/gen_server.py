@@ -295,6 +295,8 @@ class GenServer:
             log.exception("GenServer %s terminating\nlast message: %.500r", self.me.label, last)
         if self._shutdown is not None and not self.me.trap_exit:
             raise Exit(reason)  # The exit signal would have ended it without a call of `terminate`.
+        # As in OTP: a second request to stop, which comes while `terminate` waits, is not answered and ends nothing.
+        self.me.handles_system_messages = True
         try:
             await self._call(self.terminate, reason)
         except Exit as error:
