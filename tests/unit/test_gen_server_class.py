@@ -241,7 +241,7 @@ async def test_exception_ends_the_server_with_its_reason(node):
         await node.call(pid, CRASH)
 
     (name, text), stack = raised.value.reason
-    assert (name, text) == (Atom("ValueError"), "broken")
+    assert (name, text) == (Atom("ValueError"), b"broken")
     assert stack
     assert log[0][0] == "terminate"
 

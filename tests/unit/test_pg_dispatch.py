@@ -101,7 +101,7 @@ def test_multi_call_returns_replies_and_reasons_of_missing_members(free_port):
         await wait_until(lambda: len(a.pg.get_members("g")) == 2)
 
         answers = await a.pg.multi_call("g", Atom("hello"))
-        assert (answers.replies, answers.missing) == ({one: "one", two: b"two"}, {})
+        assert (answers.replies, answers.missing) == ({one: b"one", two: b"two"}, {})
         answers = await a.pg.multi_call("g", Atom("mute"), timeout=0.02)
         assert (answers.replies, answers.missing) == ({}, {one: Atom("timeout"), two: Atom("timeout")})
         answers = await a.pg.multi_call("g", Atom("die"))

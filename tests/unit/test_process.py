@@ -366,7 +366,7 @@ async def test_body_exits_with_the_reason_it_raises(node):
     reasons = ends(node, node.spawn(body, (BOOM, 1)), node.spawn(body, KILL), node.spawn(body, object))
     await run_iterations()
 
-    assert reasons == [(BOOM, 1), KILL, "<class 'object'>"]
+    assert reasons == [(BOOM, 1), KILL, b"<class 'object'>"]
 
 
 @with_node
@@ -378,7 +378,7 @@ async def test_exception_becomes_an_exit_reason_with_a_stack(node):
     await run_iterations()
 
     ((kind, text), stack) = reasons[0]
-    assert (kind, text) == (Atom("KeyError"), "'lost'")
+    assert (kind, text) == (Atom("KeyError"), b"'lost'")
     assert stack[0][:3] == (Atom("test_process"), Atom("test_exception_becomes_an_exit_reason_with_a_stack.body"), 1)
 
 

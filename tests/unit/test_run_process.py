@@ -61,7 +61,7 @@ async def test_others_see_the_exit_of_a_process_that_raised_what_is_not_an_excep
     pid = node.spawn(body)
     with pytest.raises(NotAnException):
         await node.internals._instance.router.registry.local(pid)._task
-    assert reasons[0][0] == (Atom("NotAnException"), "broken")
+    assert reasons[0][0] == (Atom("NotAnException"), b"broken")
     assert pid not in node.internals.processes()
 
 
@@ -76,7 +76,7 @@ async def test_others_see_the_exit_reason_of_an_exception(node):
 
     with pytest.raises(ValueError, match="broken"):
         await node.run(body)
-    assert reasons[0][0] == (Atom("ValueError"), "broken")
+    assert reasons[0][0] == (Atom("ValueError"), b"broken")
 
 
 @with_node

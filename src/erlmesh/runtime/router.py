@@ -21,6 +21,7 @@ from erlmesh.core.exit_reasons import KILL, KILLED, NOCONNECTION, NOPROC, NORMAL
 from erlmesh.core.identifiers import Identifiers
 from erlmesh.core.monitors import MonitorEntry
 from erlmesh.errors import NoConnection
+from erlmesh.etf import as_received
 from erlmesh.proto.control import (
     Demonitor,
     Down,
@@ -211,20 +212,24 @@ class Router:
     def _on_unlink_ack(self, signal: UnlinkAck, _peer: Atom) -> None:
         self.links.unlink_ack_received(signal)
 
-    def _on_exit_link(self, signal: ExitLink, _peer: Atom) -> None:
+    def _on_exit_link(self, signal: ExitLink, peer: Atom) -> None:
         process = self.registry.local(signal.to)
         # An exit signal over a link that was removed meanwhile is ignored (OTP's link protocol).
         if process is not None and self.links.exit_received(signal.to, signal.sender):
-            self._exit_received(process, signal.sender, signal.reason)
+            self._exit_received(process, signal.sender, self._received_reason(signal.reason, peer))
 
-    def _on_exit_send(self, signal: ExitSend, _peer: Atom) -> None:
+    def _on_exit_send(self, signal: ExitSend, peer: Atom) -> None:
         process = self.registry.local(signal.to)
         if process is None:
             return
         if signal.reason is KILL:  # Not trappable. Links of the process see `killed`, which is.
             self.termination.terminate(process, KILLED)
         else:
-            self._exit_received(process, signal.sender, signal.reason)
+            self._exit_received(process, signal.sender, self._received_reason(signal.reason, peer))
+
+    def _received_reason(self, reason: Term, peer: Atom) -> Term:
+        """Return an exit reason in the form in which ``peer`` would send it, if it is of a process of this node."""
+        return as_received(reason) if peer is self.atom else reason
 
     def _exit_received(self, process: LocalProcess, sender: Pid, reason: Term) -> None:
         if process.trap_exit:
@@ -256,7 +261,7 @@ class Router:
     def _on_down(self, signal: Down, peer: Atom) -> None:
         entry = self.monitors.down_received(signal.ref, peer)
         if entry is not None:
-            self._deliver_down(entry, signal.ref, signal.reason)
+            self._deliver_down(entry, signal.ref, self._received_reason(signal.reason, peer))
 
     def _deliver_down(self, monitor: MonitorEntry, ref: Ref, reason: Term) -> None:
         """End the call or the wait that the monitor belongs to. Without one, send the DOWN message."""

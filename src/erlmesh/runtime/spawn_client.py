@@ -11,7 +11,7 @@ from typing import Final
 from erlmesh.core.exit_reasons import NOCONNECTION
 from erlmesh.core.spawn_requests import LINKED, MONITORED, cancel_signals
 from erlmesh.errors import CallError, EncodeError, NoConnection
-from erlmesh.etf import encode_term
+from erlmesh.etf import as_received, encode_term
 from erlmesh.proto.control import Link, SpawnReply, SpawnRequest
 from erlmesh.runtime.node_state import Dispatcher, NodeState
 from erlmesh.runtime.process import MFA, LocalProcess
@@ -41,7 +41,7 @@ class SpawnClient:
         The reference is that of the monitor if ``monitor`` is among the ``options``. Raises CallError if the node
         refuses, NoConnection, and EncodeError if an argument is not a term.
         """
-        request = self._make_request(parent, mfa, leader, options)
+        request = self._make_request(parent, node, mfa, leader, options)
         started = Wait(self._state.wakeups)
         self._send_tracked(node, request, parent, started)
         try:
@@ -55,7 +55,7 @@ class SpawnClient:
         The result is ``noconnection`` also if the node cannot be reached. Raises CallError if the node refuses, and
         EncodeError if an argument is not a term. If the caller is cancelled, the process goes on running.
         """
-        request = self._make_request(parent, mfa, leader, [MONITOR])
+        request = self._make_request(parent, node, mfa, leader, [MONITOR])
         end = ExitWait(self._state.wakeups)
         self._send_tracked(node, request, parent, end)
         try:
@@ -66,11 +66,16 @@ class SpawnClient:
 
     def spawn_nowait(self, parent: LocalProcess, node: Atom, mfa: MFA, leader: Pid) -> None:
         """Start ``mfa`` on ``node`` and ignore the reply. If the node cannot be reached, the request is dropped."""
-        self._send(node, self._make_request(parent, mfa, leader, []))
+        self._send(node, self._make_request(parent, node, mfa, leader, []))
 
-    def _make_request(self, parent: LocalProcess, mfa: MFA, leader: Pid, options: list[Atom]) -> SpawnRequest:
+    def _make_request(
+        self, parent: LocalProcess, node: Atom, mfa: MFA, leader: Pid, options: list[Atom]
+    ) -> SpawnRequest:
         ref = self._state.identifiers.ref()
         module, function, arguments = mfa
+        if node is self._state.identifiers.node:
+            # The function gets what it would get from another node. So does the caller: the result is an exit reason.
+            arguments = as_received(arguments)
         return SpawnRequest(ref, parent.pid, leader, module, function, len(arguments), [*options], arguments)
 
     def _send_tracked(self, node: Atom, request: SpawnRequest, parent: LocalProcess, answer: Wait) -> None:

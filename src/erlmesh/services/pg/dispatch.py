@@ -6,6 +6,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from erlmesh.core.exit_reasons import KILL
+from erlmesh.etf import as_received
 from erlmesh.records import record
 from erlmesh.services.gen_server import call_each
 from erlmesh.services.pg.pick_list import PickList
@@ -91,12 +92,18 @@ async def multi_call_members(
 ) -> MultiCallResult:
     """Call each of ``pids`` in a separate process, so that late replies are dropped with it.
 
-    See :meth:`erlmesh.services.pg.server.Pg.multi_call`.
+    Members of this node get the request, and give their replies, in the form of those of other nodes. See
+    :meth:`erlmesh.services.pg.server.Pg.multi_call`.
     """
+    request = as_received(request)
 
     async def run(me: LocalProcess) -> None:
         _, caller, call = await me.receive()
-        me.reply(caller, await call_each(me, pids, call, timeout))
+        replies, missing = await call_each(me, pids, call, timeout)
+        own = me.pid.node
+        me.reply(
+            caller, ({pid: as_received(reply) if pid.node is own else reply for pid, reply in replies.items()}, missing)
+        )
 
     process = node.spawn_service(run)
     try:
