@@ -38,6 +38,7 @@ from erlmesh.runtime.process_types import StopMode
 from erlmesh.runtime.system_messages import ProcessSystem, is_observed, observe
 from erlmesh.runtime.thread_pool import PoolFull, ThreadPool
 from erlmesh.terms import Atom, Pid, Term
+from erlmesh.terms.foreign_text import ForeignText
 
 __all__ = ["NO_REPLY", "Caller", "GenServer", "blocking"]
 
@@ -110,7 +111,7 @@ class GenServer:
 
     def handle_cast(self, request: Term) -> Any:
         """Handle a cast. By default it is logged."""
-        log.warning("%s: no handle_cast for %.200r", self.me.label, request)
+        log.warning("%s: no handle_cast for %s", self.me.label, ForeignText(request))
 
     def handle_info(self, message: Term) -> Any:
         """Handle any other message. By default it is logged, as Elixir does. See :meth:`Process.unhandled`."""
@@ -292,7 +293,7 @@ class GenServer:
             reason = error.reason
         except Exception as error:
             reason = exit_reason(error)
-            log.exception("GenServer %s terminating\nlast message: %.500r", self.me.label, last)
+            log.exception("GenServer %s terminating\nlast message: %s", self.me.label, ForeignText(last))
         if self._shutdown is not None and not self.me.trap_exit:
             raise Exit(reason)  # The exit signal would have ended it without a call of `terminate`.
         # As in OTP: a second request to stop, which comes while `terminate` waits, is not answered and ends nothing.
@@ -363,14 +364,16 @@ class GenServer:
         except TimeoutError:
             if self.call_timeout is None or not limit.expired():
                 raise
-            log.warning("%s: handle_call took longer than %g s: %.200r", self.me.label, self.call_timeout, request)
+            log.warning(
+                "%s: handle_call took longer than %g s: %s", self.me.label, self.call_timeout, ForeignText(request)
+            )
             answer = TIMEOUT_REPLY
         if answer is NO_REPLY:
             if not self._pending.works_for(caller):
                 self._owed.promised(caller)
             return
         if answer is None:
-            log.warning("%s: no handle_call for %.200r", self.me.label, request)
+            log.warning("%s: no handle_call for %s", self.me.label, ForeignText(request))
             answer = (ERROR, (UNKNOWN_CALL, request))
         self.reply(caller, answer)
 

@@ -25,6 +25,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
+from erlmesh.cli.output import print_error
 from erlmesh.cli.sigterm import EXIT_SIGTERM, install_sigterm_handler, sigterm_received
 from erlmesh.errors import ErlmeshError
 
@@ -116,10 +117,10 @@ def run_command(given: Sequence[str]) -> int:
             configure_log(getattr(options, "verbose", 0))
         return int(options.run(options))
     except ErlmeshError as error:
-        print(f"erlmesh: {error}", file=sys.stderr)
+        print_error(error)
         return 1
     except ValueError as error:
-        print(f"erlmesh: {error}", file=sys.stderr)
+        print_error(error)
         return 2
     except KeyboardInterrupt:
         return EXIT_SIGTERM if sigterm_received() else 130

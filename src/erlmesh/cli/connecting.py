@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from erlmesh.cli.hidden_client import connect_failure
+from erlmesh.cli.output import print_error
 from erlmesh.cli.settings import NodeSettings
 from erlmesh.discovery.discovery import Discovery
 from erlmesh.discovery.lookup import Lookup
@@ -62,5 +62,5 @@ async def join_cluster(node: Node, peers: Sequence[str]) -> None:
     """Connects to each of ``peers``. Prints why a peer cannot be reached, and keeps trying to connect to it."""
     for peer in peers:
         if not await node.ping(peer):
-            print(f"erlmesh: cannot connect yet: {connect_failure(node, peer)}", file=sys.stderr)
+            print_error(f"cannot connect yet: {connect_failure(node, peer)}")
             node.internals.keep_connecting(peer)

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from erlmesh.cli.build_info import build_facts, describe_build
 from erlmesh.cli.node_options import OptionValues, client_options, default_host
+from erlmesh.cli.output import print_lines
 from erlmesh.cli.settings import add_node_options, complete_name, ephemeral_name
 from erlmesh.cli.term_parser import parse_atom
 from erlmesh.doctor.diagnose import Target, diagnose
@@ -68,11 +69,11 @@ async def _run(options: argparse.Namespace) -> int:
     async for finding in diagnose(examined):
         findings.append(finding)
         if not options.json:
-            print(_format_finding(finding), flush=True)
+            print_lines(_format_finding(finding))
     fine = all(finding.status is not Status.FAILED for finding in findings)
     if options.json:
         found = _to_json(examined.node_name, findings, ok=fine) | {"erlmesh": build_facts(loop)}
-        json.dump(found, sys.stdout, ensure_ascii=False, indent=2)
+        json.dump(found, sys.stdout, indent=2)
         print()
     else:
         print(f"\n{examined.node_name} can be reached." if fine else f"\n{examined.node_name} cannot be reached.")

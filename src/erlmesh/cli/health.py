@@ -12,6 +12,7 @@ import json
 import os
 from typing import Any
 
+from erlmesh.cli.output import shown
 from erlmesh.errors import NodeStartError
 from erlmesh.net.health_socket import read_health, socket_folders
 from erlmesh.runtime.option_parsers import parse_seconds
@@ -44,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
     if len(found) > 1:
         raise NodeStartError(f"several nodes run here: give --name, one of {', '.join(node for node, _ in found)}")
     ((node, answer),) = found
-    print(json.dumps({"node": node, **answer}) if options.json else _format_line(node, answer))
+    print(json.dumps({"node": node, **answer}) if options.json else shown(_format_line(node, answer)))
     return 0 if answer.get("alive") is True else 1
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import shlex
-import sys
 
 from erlmesh import Atom, ErlmeshError, Node, Pid, Term
 from erlmesh.cli.hidden_client import hidden_client
+from erlmesh.cli.output import print_error
 from erlmesh.cli.settings import add_node_options
 from erlmesh.cli.term_parser import format_argument, parse_atom, parse_group
 from erlmesh.doctor.service_checks import parse_blocked_peers
 from erlmesh.formatting import format_elixir
 from erlmesh.records import record
+from erlmesh.terms.foreign_text import printable_sentence
 
 __all__ = ["EXAMPLE", "add_options", "run"]
 
@@ -86,10 +87,11 @@ async def _run(options: argparse.Namespace, question: _Question) -> int:
         blocked = await _blocked_peers(node, peer)
     if not members:
         hint = hint or f"the group {format_elixir(question.group)} has no members on {peer}{question.other_service}"
-        print(f"erlmesh: {hint}", file=sys.stderr)
+        print_error(hint)
     for pid in members or ():
         seconds = blocked.get(pid.node.name)
-        print(f"{pid.node.name} <0.{pid.id}.{pid.serial}>" + (f"  blocked for {seconds:.0f} s" if seconds else ""))
+        name = printable_sentence(pid.node.name)  # one line for each member, whatever the node calls itself
+        print(f"{name} <0.{pid.id}.{pid.serial}>" + (f"  blocked for {seconds:.0f} s" if seconds else ""))
     return 0 if members else 1
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import sys
 import time
 
 from erlmesh.cli.hidden_client import hidden_client
+from erlmesh.cli.output import print_error
 from erlmesh.cli.settings import add_node_options
 from erlmesh.errors import ConnectError
 
@@ -39,5 +39,5 @@ async def _run(options: argparse.Namespace) -> int:
             return 0
     except ConnectError as error:
         print("pang")
-        print(f"erlmesh: {error}", file=sys.stderr)
+        print_error(error)
         return 1

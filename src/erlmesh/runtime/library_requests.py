@@ -17,6 +17,7 @@ from erlmesh.runtime.process import LocalProcess, SignalOps
 from erlmesh.runtime.process_types import Destination
 from erlmesh.runtime.system_messages import system_of, update_hold
 from erlmesh.terms import Term
+from erlmesh.terms.foreign_text import ForeignText
 
 __all__ = ["handle_request", "refuse", "request_arrived", "request_taken", "settle"]
 
@@ -99,7 +100,7 @@ def request_arrived(process: LocalProcess) -> None:
 
 def refuse(process: LocalProcess, request: Term) -> None:
     """Log a request that the process does not understand, and tell its caller."""
-    log.warning("%s: unknown request: %.500r", process.label, request)
+    log.warning("%s: unknown request: %s", process.label, ForeignText(request))
     answer = refusal(request)
     if answer is not None:
         process._signals.send(process, *answer, connect=False)

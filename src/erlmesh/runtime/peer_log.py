@@ -34,3 +34,7 @@ class PeerLog:
         if left_out:
             message, arguments = message + " (and %s more)", (*arguments, f"{left_out:,}")
         self._log.log(level, message, *arguments, exc_info=None if error is None else loggable_error(error))
+
+    def debug(self, message: str, *arguments: object) -> None:
+        """Log what another node has sent and this node ignores. All peers share the lines of ``message``."""
+        self.write(logging.DEBUG, "", message, *arguments)

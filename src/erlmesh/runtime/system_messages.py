@@ -23,6 +23,7 @@ from erlmesh.errors import ErlangError
 from erlmesh.runtime.mailbox import EMPTY
 from erlmesh.runtime.process import LocalProcess
 from erlmesh.terms import Atom, Pid, Term
+from erlmesh.terms.foreign_text import ForeignText
 
 __all__ = [
     "ProcessSystem",
@@ -187,7 +188,7 @@ def message_observed(process: LocalProcess, message: Term) -> None:
 
 def unhandled(process: LocalProcess, message: Term) -> None:
     """Log a message that a body does not know, and answer it if it is a request. See :meth:`Process.unhandled`."""
-    log.warning("%s: unknown message: %.500r", process.label, message)
+    log.warning("%s: unknown message: %s", process.label, ForeignText(message))
     answer = refusal(message)
     if answer is not None:
         process._signals.send(process, *answer, connect=False)
@@ -229,7 +230,7 @@ def _send_answer(process: LocalProcess, caller: tuple[Pid, Term], answer: Answer
 def _print(process: LocalProcess, event: Term) -> None:
     # OTP prints to the standard output of the node, in these words.
     kind = "got" if event[0] is Atom("in") else "sent"
-    log.info("*DBG* %s %s %.500r", process.label, kind, event[1])
+    log.info("*DBG* %s %s %s", process.label, kind, ForeignText(event[1]))
 
 
 def _local_time() -> Term:

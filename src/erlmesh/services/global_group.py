@@ -19,6 +19,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from erlmesh.core import gen
+from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.terms import Atom, Pid, Term
 from erlmesh.terms.foreign_text import ForeignText
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["answer"]
 
 log = logging.getLogger("erlmesh.global_group")
+_peer_log = PeerLog(log)
 
 UNDEFINED: Final = Atom("undefined")
 FIRST_VERSION_WITH_PID: Final = 3
@@ -46,7 +48,7 @@ def answer(me: LocalProcess, names: GlobalNames, message: Term) -> None:
         case (gen.GEN_CALL, (Pid(), _), _):
             me.unhandled(message)
         case _:
-            log.debug("ignored %s", ForeignText(message))
+            _peer_log.debug("ignored %s", ForeignText(message))
 
 
 def _refuse_group(me: LocalProcess, version: Term, node: Atom, asker: Term) -> None:

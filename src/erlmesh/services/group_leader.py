@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.services.io_format import BadFormat, format_text
 from erlmesh.services.io_requests import IoRequests
 from erlmesh.services.output import OutputQueue
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["GroupLeader", "to_stdout"]
 
 log = logging.getLogger("erlmesh.group_leader")
+_peer_log = PeerLog(log)
 
 # Control characters, except tab, newline, carriage return, and the escape sequences for colours.
 # It is compiled at the first use.
@@ -70,7 +72,7 @@ class GroupLeader:
                 answer = self._requests.handle(request)
                 self._process.send(printer, (Atom("io_reply"), reply_as, answer), connect=False)
             case _:
-                log.debug("ignored %s", ForeignText(message))
+                _peer_log.debug("ignored %s", ForeignText(message))
 
 
 def _log_report(message: Term) -> None:
@@ -81,8 +83,8 @@ def _log_report(message: Term) -> None:
     match message:
         case (Atom("log"), level, text, list() as arguments, _) if log.isEnabledFor(logging.DEBUG):
             try:
-                log.debug("%s: %s", ForeignText(level), ForeignText(format_text(text, arguments)))
+                _peer_log.debug("%s: %s", ForeignText(level), ForeignText(format_text(text, arguments)))
             except BadFormat:
-                log.debug("%s: %s %s", ForeignText(level), ForeignText(text), ForeignText(arguments))
+                _peer_log.debug("%s: %s %s", ForeignText(level), ForeignText(text), ForeignText(arguments))
         case (Atom("log"), level, report, _):
-            log.debug("%s: %s", ForeignText(level), ForeignText(report))
+            _peer_log.debug("%s: %s", ForeignText(level), ForeignText(report))

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
+from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.services.gen_server import ERROR, OK
 from erlmesh.services.io_format import MAX_TEXT, BadFormat, chardata_to_str, format_text
 from erlmesh.terms import Atom, Term
@@ -18,7 +19,7 @@ from erlmesh.terms.foreign_text import ForeignText
 
 __all__ = ["IoRequests"]
 
-log = logging.getLogger("erlmesh.group_leader")
+_peer_log = PeerLog(logging.getLogger("erlmesh.group_leader"))
 
 ENOTSUP: Final = (ERROR, Atom("enotsup"))
 ERROR_REQUEST: Final = (ERROR, Atom("request"))
@@ -90,10 +91,10 @@ class IoRequests:
         try:
             self._write(text())
         except BadFormat as error:
-            log.debug("cannot be printed: %s", ForeignText(error))
+            _peer_log.debug("cannot be printed: %s", ForeignText(error))
             return (ERROR, PUT_CHARS)
         except (OSError, ValueError) as error:  # Our own output is closed.
-            log.debug("cannot be written: %s", error)
+            _peer_log.debug("cannot be written: %s", error)
             return (ERROR, Atom("terminated"))
         return OK
 

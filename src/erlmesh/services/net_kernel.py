@@ -13,6 +13,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from erlmesh.core import gen
+from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.services.gen_server import ERROR
 from erlmesh.terms import Atom, Pid, Term
 from erlmesh.terms.foreign_text import ForeignText
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["NetKernel"]
 
 log = logging.getLogger("erlmesh.net_kernel")
+_peer_log = PeerLog(log)
 
 YES: Final = Atom("yes")
 NOTSUP: Final = Atom("notsup")
@@ -49,7 +51,7 @@ class NetKernel:
             case (gen.GEN_CALL, (Pid(), _) as caller, (Atom("is_auth"), Atom())):
                 self._process.reply(caller, YES)
             case (gen.GEN_CALL, (Pid(), _) as caller, request):
-                log.debug("unknown call %s", ForeignText(request))
+                _peer_log.debug("unknown call %s", ForeignText(request))
                 self._process.reply(caller, (ERROR, NOTSUP))
             case _:
-                log.debug("ignored %s", ForeignText(message))
+                _peer_log.debug("ignored %s", ForeignText(message))

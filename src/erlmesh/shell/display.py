@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from erlmesh.formatting import format_elixir
 from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref
+from erlmesh.terms.foreign_text import printable_lines
 
 __all__ = ["cache_source", "format_error", "format_term", "format_value"]
 
@@ -32,7 +33,7 @@ def format_value(value: Any) -> str:
 def format_term(value: Any) -> str:
     """Return ``value`` as iex prints it, or its ``repr`` if it is not a term."""
     try:
-        return format_elixir(value)
+        return printable_lines(format_elixir(value))  # The notation keeps marks that change the direction of text.
     except (TypeError, ValueError, RecursionError):
         return repr(value)
 
@@ -49,7 +50,7 @@ def _contains_term(value: Any, depth: int = 0) -> bool:
 
 def format_error(error: BaseException) -> str:
     """Return ``** (ZeroDivisionError) division by zero``, followed by the frames of the user's own code."""
-    lines = [f"** ({type(error).__name__}) {_message(error)}".rstrip()]
+    lines = [printable_lines(f"** ({type(error).__name__}) {_message(error)}".rstrip())]
     if isinstance(error, SyntaxError) and error.text:
         lines += _caret(error)
     else:

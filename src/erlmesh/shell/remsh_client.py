@@ -15,6 +15,7 @@ from erlmesh.shell.interrupts import signal_handler
 from erlmesh.shell.remsh_server import SHELL, RemshTag
 from erlmesh.shell.session import Session
 from erlmesh.terms import Atom, Pid, Ref, Term
+from erlmesh.terms.foreign_text import printable_sentence
 
 if TYPE_CHECKING:
     from erlmesh.node import Node
@@ -142,7 +143,8 @@ class RemoteSession:
             self._opened.set_exception(ConnectError(self._refusal(reason)))
         elif self.exit_code is None and not self._closed:
             self.exit_code = 1
-            print(f"erlmesh: the shell on {self.node_name} ended: {format_erlang(reason)}", file=sys.stderr, flush=True)
+            ended = printable_sentence(format_erlang(reason))
+            print(f"erlmesh: the shell on {self.node_name} ended: {ended}", file=sys.stderr, flush=True)
             self._line_finished()
             self.on_close()
 

@@ -20,6 +20,7 @@ import logging
 from typing import TYPE_CHECKING, Final, TextIO, cast
 
 from erlmesh.errors import EncodeError
+from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.shell.session import Session
 from erlmesh.terms import Atom, Pid, Term
 from erlmesh.terms.foreign_text import ForeignText
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["SHELL", "RemshTag", "start_remsh_server"]
 
 log = logging.getLogger("erlmesh.shell")
+_peer_log = PeerLog(log)
 
 SHELL: Final = Atom("shell")
 
@@ -60,7 +62,7 @@ def start_remsh_server(node: Node) -> None:
                 log.warning("%s opens a remote shell", ForeignText(client.node))
                 node.spawn(_serve, client)
             case _:
-                log.debug("unexpected message ignored: %s", ForeignText(message))
+                _peer_log.debug("unexpected message ignored: %s", ForeignText(message))
 
     node.spawn_handler(receive, name=SHELL)
 

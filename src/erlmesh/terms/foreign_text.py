@@ -14,7 +14,15 @@ from erlmesh.terms.atoms import Atom
 from erlmesh.terms.maps import Map
 from erlmesh.terms.values import Pid, Ref
 
-__all__ = ["MAX_LENGTH", "ForeignText", "foreign_text", "loggable_error", "printable", "printable_sentence"]
+__all__ = [
+    "MAX_LENGTH",
+    "ForeignText",
+    "foreign_text",
+    "loggable_error",
+    "printable",
+    "printable_lines",
+    "printable_sentence",
+]
 
 MAX_LENGTH: Final = 200
 """Characters of a text, without the ``…`` that says that something is missing."""
@@ -76,6 +84,11 @@ def printable(text: str) -> str:
 def printable_sentence(sentence: object) -> str:
     """Return a sentence of this node, in which names that others have chosen may stand, as printable text."""
     return printable(str(sentence)[:MAX_SENTENCE])
+
+
+def printable_lines(text: str) -> str:
+    """Return a text with each of its lines :func:`printable`. The line feeds stay."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def _spelt_out(character: str) -> str:

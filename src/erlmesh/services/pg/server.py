@@ -16,6 +16,7 @@ from erlmesh.collector import without_collector
 from erlmesh.core import gen
 from erlmesh.errors import NoProcess
 from erlmesh.runtime.multicast import RepeatSender, send_to_each
+from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.services.gen_server import BADARG, ERROR, OK, handle_system_msg
 from erlmesh.services.group_names import normalize_group_name
 from erlmesh.services.pg.dispatch import Membership, MultiCallResult, Picker, multi_call_members
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["GroupEvent", "GroupEvents", "Joined", "Left", "Pg"]
 
 log = logging.getLogger("erlmesh.pg")
+_peer_log = PeerLog(log)
 
 NORMAL: Final = Atom("normal")
 NOT_JOINED: Final = Atom("not_joined")
@@ -322,7 +324,7 @@ class Pg:
             case (Atom("nodedown"), _) | (Tag.JOIN, Pid(), _, []) | (Tag.LEAVE, Pid(), [], _):
                 pass  # The monitor of the node's server reports the loss. Empty member lists change nothing.
             case _:
-                log.debug("%s: ignored %s", self.scope, ForeignText(message))
+                _peer_log.debug("%s: ignored %s", self.scope, ForeignText(message))
 
     def _handle_call(self, caller: Pid, request: Term) -> Term:
         """Answer the calls of pg.erl's own API functions.
@@ -348,7 +350,7 @@ class Pg:
                 return (self._monitor_added(self._monitors.add(caller, group)), self.get_members(group))
             case (Atom("demonitor"), Ref() as ref):
                 return OK if self._remove_monitor(ref) else False
-        log.debug("%s: unknown call %s", self.scope, ForeignText(request))
+        _peer_log.debug("%s: unknown call %s", self.scope, ForeignText(request))
         return BADARG
 
     def _sys_state(self) -> Term:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, TypeGuard
 from erlmesh.core import gen
 from erlmesh.core.exit_reasons import KILL
 from erlmesh.errors import EmptyGroup, NoSuchGroup
+from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.services.gen_server import BADARG, OK, multi_call
 from erlmesh.services.group_names import normalize_group_name
 from erlmesh.services.pg2.state import Pg2State, Pg2Statistics
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["Pg2", "Transaction"]
 
 log = logging.getLogger("erlmesh.pg2")
+_peer_log = PeerLog(log)
 
 PG2: Final = Atom("pg2")
 
@@ -229,7 +231,7 @@ class Pg2:
                 # when a member exits. A DOWN with another ref belongs to a monitor that was removed meanwhile.
                 pass
             case _:
-                log.debug("ignored %s", ForeignText(message))
+                _peer_log.debug("ignored %s", ForeignText(message))
 
     def _handle_call(self, request: Term) -> Term:
         """Make a change that a node requests under the lock. All changes get ``ok``, as in pg2.erl."""
@@ -244,7 +246,7 @@ class Pg2:
                 self._state.leave(name, pid)
                 self._demonitor([pid])
             case _:
-                log.debug("unknown call %s", ForeignText(request))
+                _peer_log.debug("unknown call %s", ForeignText(request))
                 return BADARG
         return OK
 
