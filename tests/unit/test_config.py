@@ -4,6 +4,7 @@ import argparse
 import importlib.util
 import inspect
 import pydoc
+import re
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,15 @@ def tables():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_the_limits_in_the_threat_model_are_current(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    module = importlib.import_module("docs_limits")
+
+    assert module.TARGET.read_text() == module.page(), "run `make docs-tables`"
+    assert {"send_queue_limit", "handshake_limit", "guess_delay", "dial_limit"} <= set(module.limit_fields())
+    assert {name for name in NAMES if re.search("limit|per_address|delay", name)} <= set(module.limit_fields())
 
 
 @record(frozen=True, kw_only=True)
