@@ -17,7 +17,7 @@ CARGO  := $(if $(filter-out 0,$(ERLMESH_PURE)),,$(shell tools/native.sh --can-bu
 NATIVE := $(if $(CARGO),$(VENV)/native.stamp)
 NATIVE_SOURCE := $(wildcard native/src/*.rs native/src/*/*.rs) native/Cargo.toml native/Cargo.lock native/pyproject.toml native/erlmesh_native.pyi
 
-.PHONY: help docs docs-tables faults demo docker-demo image elixir-image cookie docker shell test check unit coverage format hooks native fuzz soak leaks sanitize pythons dist otp conformance sim mutants bench bench-growth erlang engine clean
+.PHONY: help docs docs-tables faults demo docker-demo image elixir-image cookie certs docker shell test check unit coverage format hooks native fuzz soak leaks sanitize pythons dist otp conformance sim mutants bench bench-growth erlang engine clean
 
 help:           ## print this list
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -36,6 +36,9 @@ elixir-image:   ## build the Docker image localhost/erlmesh-elixir:dev, an Elixi
 
 cookie:         ## write a new cookie for compose.yaml to docker/secret/cookie, unless it exists
 	@tools/cookie.sh
+
+certs: $(VENV)/run.stamp         ## make a CA and certificates for compose.tls.yaml in docker/secret/certs, unless they exist
+	@tools/certs.sh $(BIN)/python
 
 shell: $(VENV)/run.stamp         ## start a node with a prompt: make shell ARGS='--name a@127.0.0.1 --cookie secret'
 	@$(BIN)/erlmesh shell $(ARGS)
@@ -86,6 +89,7 @@ docs: $(VENV)/docs.stamp          ## build the documentation in build/docs; a wa
 docs-tables: $(VENV)/run.stamp   ## write the tables of options and commands in docs/reference from the code
 	$(BIN)/python tools/docs_tables.py
 	$(BIN)/python tools/docs_commands.py
+	$(BIN)/python tools/docs_limits.py
 
 pythons: $(VENV)/dev.stamp       ## run the unit tests on each other Python from 3.11 to 3.14 that is installed or comes from Debian
 	@tools/test.sh pythons $(BIN)/python $(ARGS)
@@ -145,7 +149,7 @@ $(VENV)/bin/python:
 $(VENV)/run.stamp: pyproject.toml | $(VENV)/bin/python $(NATIVE)
 	@echo "setting up $(VENV) ..."
 	@$(if $(CARGO),,tools/native.sh --why-not)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[shell]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[shell,certs]'
 	@touch $@
 
 build/native.stamp: $(NATIVE_SOURCE) tools/native.sh | $(VENV)/bin/python
@@ -168,7 +172,7 @@ $(VENV)/dev.stamp: pyproject.toml $(VENV)/run.stamp
 # Another Python, for `make pythons`, with the packages of tests/unit only. A Python from Debian has no pip of its own.
 $(VENV)-3.%/packages.stamp: pyproject.toml tools/python_of.py | $(VENV)/dev.stamp
 	@python=$$($(BIN)/python tools/python_of.py 3.$*) && echo "setting up $(@D) ..." && "$$python" -m venv --clear --without-pip $(@D)
-	@$(BIN)/python -m pip --python $(@D)/bin/python install --quiet --disable-pip-version-check --editable '.[shell]' --group unit
+	@$(BIN)/python -m pip --python $(@D)/bin/python install --quiet --disable-pip-version-check --editable '.[shell,certs]' --group unit
 	@touch $@
 
 $(VENV)-3.%/unit.stamp: $(VENV)-3.%/packages.stamp $(if $(CARGO),build/native.stamp)

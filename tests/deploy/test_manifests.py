@@ -9,17 +9,22 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from erlmesh.certs.folder import AUTHORITY, CERTIFICATE, KEY, OPTFILE
 from erlmesh.cli.settings import VARIABLES
 from erlmesh.cli.shutdown import SHUTDOWN_TIMEOUT
 
 ROOT = Path(__file__).parent.parent.parent
-FILES = sorted((ROOT / "deploy" / "kubernetes").rglob("*.yaml"))
+FILES = sorted(
+    set((ROOT / "deploy" / "kubernetes").rglob("*.yaml")) - {ROOT / "deploy" / "kubernetes" / "tls" / "patch.yaml"}
+)
 OBJECTS = [
     pytest.param(each, id=f"{each['kind']}-{each['metadata']['name']}")
     for each in itertools.chain.from_iterable(yaml.safe_load_all(file.read_text()) for file in FILES)
 ]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
+COMPOSE_TLS = yaml.safe_load((ROOT / "compose.tls.yaml").read_text())
+PATCH = yaml.safe_load((ROOT / "deploy" / "kubernetes" / "tls" / "patch.yaml").read_text())
 SWARM = yaml.safe_load((ROOT / "deploy" / "swarm.yaml").read_text())
 
 
@@ -127,3 +132,94 @@ def test_the_image_and_the_pods_allow_no_remote_shell():
 def test_no_cookie_is_an_argument_or_a_variable_of_the_image():
     assert not re.search(r"^(ARG|ENV).*COOKIE", DOCKERFILE, re.MULTILINE)
     assert "ERLMESH_COOKIE=" not in DOCKERFILE
+
+
+# TLS
+
+
+def patched(value, patch):
+    """A strategic merge patch, as ``kubectl patch`` applies it: lists of named things are merged by their names."""
+    if isinstance(patch, dict):
+        merged = {**(value or {})}
+        for key, each in patch.items():
+            if each is None:
+                merged.pop(key, None)
+            else:
+                merged[key] = patched(merged.get(key), each)
+        return merged
+    if isinstance(patch, list):
+        named = {each["name"]: each for each in value or ()}
+        return list((named | {each["name"]: patched(named.get(each["name"]), each) for each in patch}).values())
+    return patch
+
+
+WITH_TLS = patched(the("StatefulSet"), PATCH)
+TLS_POD = WITH_TLS["spec"]["template"]["spec"]
+
+
+def variables_with_tls():
+    (container,) = TLS_POD["containers"]
+    return {each["name"]: each.get("value") for each in container["env"]}
+
+
+def test_the_patched_manifest_is_valid_by_the_schema():
+    kubernetes_validate.validate(WITH_TLS, kubernetes_validate.latest_version(), strict=True)
+
+
+def test_the_patch_replaces_only_what_tls_needs():
+    (container,) = TLS_POD["containers"]
+
+    names = [each["name"] for each in container["env"]]
+    assert len(names) == len(set(names))
+    assert names.index("ERLMESH_NAME") < names.index("ERLMESH_HOST")  # the host is made of it
+    assert all("value" not in each or "valueFrom" not in each for each in container["env"])
+    assert {each["name"] for each in container["volumeMounts"]} == {"cookie", "home", "tls"}
+
+
+def test_the_pods_read_the_files_of_the_secret_as_erlmesh_certs_names_them():
+    (mount,) = (each for each in TLS_POD["containers"][0]["volumeMounts"] if each["name"] == "tls")
+    variables = variables_with_tls()
+
+    assert "subPath" not in mount
+    for kind, file in (("CERT", CERTIFICATE), ("KEY", KEY), ("CA", AUTHORITY)):
+        assert variables[f"ERLMESH_TLS_{kind}"] == f"{mount['mountPath']}/{file}"
+    assert {each for each in variables if each.startswith("ERLMESH_")} <= VARIABLES
+
+
+def test_the_names_of_the_pods_are_those_that_discovery_and_the_certificate_have():
+    service = WITH_TLS["spec"]["serviceName"]
+    pods = [f"erlmesh-{number}@erlmesh-{number}.{service}" for number in range(WITH_TLS["spec"]["replicas"])]
+
+    assert variables_with_tls()["ERLMESH_HOST"] == f"$(ERLMESH_NAME).{service}"
+    assert variables_with_tls()["ERLMESH_DISCOVER"] == "static:" + ",".join(pods)
+    text = (ROOT / "deploy" / "kubernetes" / "tls" / "patch.yaml").read_text()
+    assert f"erlmesh certs --shared pods {' '.join(pods)}\n" in text
+
+
+def test_the_nodes_of_compose_have_the_certificates_that_make_certs_writes():
+    script = (ROOT / "tools" / "certs.sh").read_text()
+    mounted_at = re.search(r"--mounted-at (\S+)", script)[1]
+
+    for name, service in COMPOSE_TLS["services"].items():
+        (volume,) = service["volumes"]
+        node = f"{name}@{name}.agora"
+        assert node in script
+        assert volume == f"${{CERTS:-./docker/secret/certs}}/{node}:{mounted_at}:ro"
+        assert f"{name}.agora" in service["networks"]["agora"]["aliases"]
+        if name == "diotima":
+            assert service["environment"]["TLS_OPTFILE"] == f"{mounted_at}/{OPTFILE}"
+            continue
+        assert set(service["environment"]) <= VARIABLES
+        assert node in service["environment"]["ERLMESH_DISCOVER"]
+        assert f"{service['environment']['ERLMESH_NAME']}@{service['environment']['ERLMESH_HOST']}" == node
+        assert service["environment"]["ERLMESH_TLS_KEY"] == f"{mounted_at}/{KEY}"
+
+
+def test_only_the_nodes_reach_the_ports_of_nodes_and_only_these():
+    policy = the("NetworkPolicy")["spec"]
+    labels = the("StatefulSet")["spec"]["template"]["metadata"]["labels"]
+
+    assert policy["podSelector"]["matchLabels"].items() <= labels.items()
+    assert policy["policyTypes"] == ["Ingress"]
+    (rule,) = policy["ingress"]
+    assert rule["from"] == [{"podSelector": policy["podSelector"]}]

@@ -80,15 +80,43 @@ def lab(image: str, tmp_path: Path) -> Iterator[Lab]:
 @pytest.fixture
 def compose(image: str, elixir_image: str, tmp_path: Path) -> Iterator[Compose]:
     """``compose.yaml`` unchanged, as the test's own project."""
-    command = compose_command()
-    if command is None:
-        skip_or_fail("neither `docker compose` nor docker-compose is installed")
-    cookie = tmp_path / "secret" / "cookie"
-    subprocess.run([ROOT / "tools" / "cookie.sh", cookie], check=True, capture_output=True)
-    compose = Compose(
-        command, f"erlmesh-test-{secrets.token_hex(3)}", IMAGE=image, ELIXIR_IMAGE=elixir_image, COOKIE_FILE=str(cookie)
+    compose = _compose(tmp_path, IMAGE=image, ELIXIR_IMAGE=elixir_image)
+    try:
+        yield compose
+    finally:
+        compose.close()
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Path:
+    """The folder that ``make certs`` writes."""
+    folder = tmp_path / "secret" / "certs"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    subprocess.run([ROOT / "tools" / "certs.sh", sys.executable, folder], check=True, env=environment)
+    return folder
+
+
+@pytest.fixture
+def compose_tls(image: str, elixir_image: str, certificates: Path, tmp_path: Path) -> Iterator[Compose]:
+    """``compose.yaml`` with ``compose.tls.yaml``, both unchanged."""
+    compose = _compose(
+        tmp_path,
+        files=("compose.yaml", "compose.tls.yaml"),
+        IMAGE=image,
+        ELIXIR_IMAGE=elixir_image,
+        CERTS=str(certificates),
     )
     try:
         yield compose
     finally:
         compose.close()
+
+
+def _compose(tmp_path: Path, *, files: tuple[str, ...] = ("compose.yaml",), **variables: str) -> Compose:
+    command = compose_command()
+    if command is None:
+        skip_or_fail("neither `docker compose` nor docker-compose is installed")
+    cookie = tmp_path / "secret" / "cookie"
+    subprocess.run([ROOT / "tools" / "cookie.sh", cookie], check=True, capture_output=True)
+    project = f"erlmesh-test-{secrets.token_hex(3)}"
+    return Compose(command, project, files=files, COOKIE_FILE=str(cookie), **variables)

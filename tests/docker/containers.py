@@ -123,8 +123,11 @@ class Lab(Engine):
 class Compose:
     """A Compose project."""
 
-    def __init__(self, command: list[str], project: str, **environment: str) -> None:
+    def __init__(
+        self, command: list[str], project: str, *, files: tuple[str, ...] = ("compose.yaml",), **environment: str
+    ) -> None:
         self.project = project
+        self._files = [argument for file in files for argument in ("--file", str(ROOT / file))]
         self._environment = {**os.environ, **environment, "NET_TICKTIME": "8"}
         self._command = command
         self._shells: dict[str, ContainerShell] = {}
@@ -132,7 +135,7 @@ class Compose:
     def run(self, *arguments: str) -> str:
         done = subprocess.run(
             [*self._command, "--project-name", self.project, "--project-directory", str(ROOT), "--profile", "elixir",
-             "--file", str(ROOT / "compose.yaml"), *arguments],
+             *self._files, *arguments],
             capture_output=True, text=True, check=False, env=self._environment,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
