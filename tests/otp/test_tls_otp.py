@@ -62,7 +62,13 @@ def test_nodes_connect_with_tls_1_2(tls, otp):
     def oldest(text):
         return text.replace("['tlsv1.3', 'tlsv1.2']", "['tlsv1.2']")
 
-    both_connect(tls.beam("beam", otp=otp, options=oldest), tls.python("python"))
+    beam, python = tls.beam("beam", otp=otp, options=oldest), tls.python("python")
+
+    both_connect(beam, python)
+    for _ in range(3):  # a BEAM tries to resume its last session
+        beam.eval("erlang:disconnect_node(Name)", Name=python.atom)
+        wait_until(lambda: beam.nodes() == set() and python.nodes() == set())
+        assert beam.ping(python.name)
 
 
 def test_nodes_connect_with_tls_1_3_only(tls, otp):

@@ -11,6 +11,7 @@ from tls_nodes import HOST, run, running, wait_until
 
 from certificates import Authority
 from erlmesh import Atom, NodeConfig, NodeStartError
+from erlmesh.proto.handshake_driver import HandshakeDriver
 from erlmesh.testing.network import SimulatedNetwork
 
 
@@ -225,6 +226,49 @@ def test_a_caller_without_a_certificate_is_refused(authority, log):
                 await reader.read()
             writer.close()
             await wait_until(lambda: "it has no certificate" in log.text)
+
+    run(test)
+
+
+@pytest.fixture
+def short_limit(monkeypatch):
+    """A handshake may take a quarter of a second."""
+    monkeypatch.setitem(HandshakeDriver.__init__.__kwdefaults__, "timeout", 0.25)
+
+
+@pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01\x02\x00\x01\x00\x01"])
+def test_a_tls_handshake_has_the_time_of_the_whole_handshake(authority, log, short_limit, sent):
+    async def test(ports):
+        async with running(ports, "plato", authority.tls("p", HOST)) as plato:
+            reader, writer = await asyncio.open_connection(HOST, plato.internals.port)
+            writer.write(sent)
+            assert await reader.read() == b""
+            writer.close()
+            await wait_until(lambda: "the TLS handshake did not end in time" in log.text)
+
+    run(test)
+
+
+def test_a_called_node_that_says_nothing_is_given_up(authority, short_limit):
+    async def test(ports):
+        silent = socket.create_server((HOST, 0))
+        with silent:
+            async with running(ports, "socrates", authority.tls("s", HOST)) as socrates:
+                ports.silent["plato@127.0.0.1"] = silent.getsockname()[1]
+                assert not await socrates.ping("plato@127.0.0.1")
+                error = socrates.last_connect_error("plato@127.0.0.1")
+                assert "the TLS handshake did not end in time: a node without TLS says nothing" in error
+
+    run(test)
+
+
+def test_connections_in_the_tls_handshake_count_for_the_limit_of_an_address(authority):
+    async def test(ports):
+        async with running(ports, "plato", authority.tls("p", HOST), handshakes_per_address=2) as plato:
+            opened = [await asyncio.open_connection(HOST, plato.internals.port) for _ in range(3)]
+            assert await opened[0][0].read() == b""  # the oldest
+            for _, writer in opened:
+                writer.close()
 
     run(test)
 

@@ -282,7 +282,7 @@ async def test_a_reset_drops_what_waits(pair):
     assert pair.shared.queued == 0
 
 
-@pytest.mark.parametrize("first", [b"\0\x15N", b"GET / HTTP/1.1\r\n\r\n", b"\x80"])
+@pytest.mark.parametrize("first", [b"\0\x15N", b"GET / HTTP/1.1\r\n\r\n", b"\x80"], ids=["node", "http", "unknown"])
 def test_a_peer_without_tls_gets_an_alert_in_plain_text(contexts, first):
     session = TlsSession(contexts.accepting, None)
 

@@ -14,9 +14,11 @@ class Ports(StaticResolver):
     def __init__(self):
         super().__init__({}, NoEpmd())
         self.nodes = {}
+        self.silent = {}
+        """Ports of names that are no node."""
 
     async def resolve(self, name):
-        return HOST, self.nodes[name].internals.port
+        return HOST, self.silent.get(name) or self.nodes[name].internals.port
 
 
 @asynccontextmanager

@@ -79,8 +79,9 @@ async def _run(
         node.expose(module, as_=name)
     async with node, node_services(node, settings):
         where = described_addresses(node.internals.listen_addresses)
+        tls = " with TLS" if settings.config.tls is not None else ""
         print(
-            f"{node.name} is up: listening on port {node.internals.port}{where}, {_epmd_status(node, settings)}",
+            f"{node.name} is up: listening on port {node.internals.port}{where}{tls}, {_epmd_status(node, settings)}",
             flush=True,
         )
         join_task = asyncio.ensure_future(join_cluster(node, settings.join))

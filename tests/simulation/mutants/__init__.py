@@ -8,7 +8,7 @@ suite does not have to search.
 ``EQUIVALENT`` are mutants that change no observable behaviour, each with a proof.
 """
 
-from simulation.mutants import behaviours, connections, global_names, handshakes, links, network, pg, pg2, wakeups
+from simulation.mutants import behaviours, connections, global_names, handshakes, links, network, pg, pg2, tls, wakeups
 from simulation.mutants.mutation import Mutant
 
 __all__ = ["EQUIVALENT", "MUTANTS", "SEEDS", "UNIT_TESTS", "Mutant"]
@@ -16,6 +16,11 @@ __all__ = ["EQUIVALENT", "MUTANTS", "SEEDS", "UNIT_TESTS", "Mutant"]
 SEEDS = [*range(12), 13, 201, 472, 603, 1336]
 """The first twelve seeds, and those that once found a bug."""
 UNIT_TESTS = {
+    "erlmesh.net.tls_socket": ["test_tls_socket.py"],
+    "erlmesh.net.tls_session": ["test_tls_socket.py"],
+    "erlmesh.net.tls_contexts": ["test_tls_config.py"],
+    "erlmesh.net.tls_protocol": ["test_tls_nodes.py"],
+    "erlmesh.core.certificate_hosts": ["test_certificate_hosts.py"],
     "erlmesh.core.links": ["test_links.py", "test_router.py", "test_process.py"],
     "erlmesh.core.monitors": ["test_monitors.py", "test_router.py", "test_process.py"],
     "erlmesh.core.connection_table": ["test_connection_table.py", "test_connections.py"],
@@ -65,5 +70,6 @@ MUTANTS = [
     *global_names.MUTANTS,
     *network.MUTANTS,
     *wakeups.MUTANTS,
+    *tls.MUTANTS,
 ]
 EQUIVALENT = [*links.EQUIVALENT, *connections.EQUIVALENT, *pg.EQUIVALENT, *global_names.EQUIVALENT]
