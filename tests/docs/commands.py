@@ -91,6 +91,9 @@ def _check_docker_run(arguments: list[str]) -> None:
 def _check_compose(arguments: list[str]) -> None:
     project = yaml.safe_load((ROOT / "compose.yaml").read_text())
     rest = list(arguments)
+    while rest[0] == "-f":
+        assert (ROOT / rest[1]).exists(), rest[1]
+        rest = rest[2:]
     if rest[0] == "--profile":
         profiles = {name for each in project["services"].values() for name in each.get("profiles", [])}
         assert rest[1] in profiles, rest[1]
