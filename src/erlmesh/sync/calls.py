@@ -65,7 +65,7 @@ def call(session: Session, to: Destination, request: Term, timeout: float | None
     peer, target = address_of(session, to)
     if isinstance(target, Ref):
         raise TypeError(f"cannot call {to!r}: an alias is no process")
-    deadline = deadline_after(timeout)
+    deadline = None if timeout is None else time.monotonic() + timeout
     link = session.writable_link(peer, deadline)
     router, reader, pid = session.router, session.reader, sender or session.caller
     pending = PendingCall(peer, target)

@@ -40,7 +40,9 @@ class PeerLink:
         self.trailing = trailing
         self.wants_write = False
         """The poll object waits until the socket takes data."""
-        self.drain_waiters: list[Waiter] = []
+        self.busy = False
+        """Senders have to wait."""
+        self._senders: list[Waiter] = []
         """Threads that wait until the connection is not busy any more."""
         wire = socket_wire(channel.wire)
         self._flush_wire: Callable[[int], int] = self._flush_pure if wire is None else wire.flush
@@ -49,10 +51,6 @@ class PeerLink:
     def queued(self) -> int:
         """Bytes that are not written yet."""
         return self.channel.wire.queued
-
-    def is_busy(self) -> bool:
-        """Senders have to wait."""
-        return self.queued >= BUSY
 
     def read(self, now: float) -> list[Event]:
         """Return the events of one read. The end of the connection is a ConnectionLost."""
@@ -73,11 +71,10 @@ class PeerLink:
         """Write queued data. False if the socket did not take all of it, or is broken (then a read reports it)."""
         wire, written = self.channel.wire, 0
         try:
-            while wire.queued:
-                size = self._flush_wire(self.fd)
-                if not size:
-                    break
+            while size := self._flush_wire(self.fd):
                 written += size
+                if not wire.queued:
+                    break
         except (BlockingIOError, InterruptedError):
             pass
         except OSError:
@@ -86,19 +83,37 @@ class PeerLink:
         if written:
             self.channel.note_write(written, now)
         queued = wire.queued
-        if self.drain_waiters and queued < BUSY // 2:
+        if queued >= BUSY:
+            self.busy = True
+        elif self.busy and queued < BUSY // 2:
             self.release_senders()
         return not queued
 
+    def add_sender(self, waiter: Waiter) -> None:
+        """End ``waiter`` when the connection is not busy."""
+        if self.busy and self.lost is None:
+            self._senders.append(waiter)
+        else:
+            waiter.finish_one()
+
+    def remove_sender(self, waiter: Waiter) -> None:
+        """The thread does not wait any more."""
+        if waiter in self._senders:
+            self._senders.remove(waiter)
+
     def release_senders(self) -> None:
         """Let the threads continue that wait because the connection was busy."""
-        waiters, self.drain_waiters = self.drain_waiters, []
+        self.busy = False
+        waiters, self._senders = self._senders, []
         for waiter in waiters:
             waiter.finish_one()
 
     def _flush_pure(self, fd: int) -> int:
         wire = self.channel.wire
-        size = os.writev(fd, wire.buffers())
+        buffers = wire.buffers()
+        if not buffers:
+            return 0
+        size = os.writev(fd, buffers)
         wire.advance(size)
         return size
 

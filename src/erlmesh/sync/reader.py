@@ -150,41 +150,43 @@ class Reader:
         timeout = None if limit == math.inf else max(0.0, (limit - time.monotonic()) * 1000)
         ready = self._poll.poll(timeout)
         now = time.monotonic()
-        work: list[Callable[[], None]] = []
+        work: list[Callable[[], None]] | None = None
         with self.lock:
             self._reads += 1
             for fd, event in ready:
-                self._serve(fd, event, now, work)
+                todo = self._serve(fd, event, now)
+                if todo is not None:
+                    work = [*(work or ()), todo]
             if now >= self._next_deadline:
                 self._handle_timeouts(now)
-        for each in work:
-            each()
+        if work is not None:
+            for each in work:
+                each()
         return deadline is None or now < deadline or waiter.remaining <= 0
 
-    def _serve(self, fd: int, event: int, now: float, work: list[Callable[[], None]]) -> None:
+    def _serve(self, fd: int, event: int, now: float) -> Callable[[], None] | None:
+        """Do what the socket is ready for. Return what is to be done without the lock."""
         link = self._links.get(fd)
         if link is None:
             if fd == self._wake_fd:
                 with contextlib.suppress(OSError):
                     self._wake_receiver.recv(64)
-            return
+            return None
         if event & WRITABLE and link.flush(now):
             link.wants_write = False
             self._poll.modify(fd, READABLE)
-        if event & ~WRITABLE:
-            self._read(link, now, work)
-
-    def _read(self, link: PeerLink, now: float, work: list[Callable[[], None]]) -> None:
+        if not event & ~WRITABLE:
+            return None
         try:
-            todo = self._handle(link, link.read(now))
+            events = link.read(now)
+            todo = self._on_events(link, events) if events else None
             if link.queued and link.lost is None:
                 self.flush(link, now)
+            return todo
         except BaseException:
             # For example, Ctrl-C between reading a reply and delivering it. Another thread may wait for that reply.
             self._handle(link, [ConnectionLost("killed", "the thread that read was interrupted")])
             raise
-        if todo is not None:
-            work.append(todo)
 
     def _handle(self, link: PeerLink, events: list[Event]) -> Callable[[], None] | None:
         return self._on_events(link, events) if events else None

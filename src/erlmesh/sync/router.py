@@ -69,7 +69,7 @@ class SyncRouter:
         self._mailboxes: dict[int, Mailbox] = {}
         self._servers: dict[int, Server] = {}
         self._names: dict[Atom, Mailbox] = {}
-        self._handlers: dict[type, Callable[[Any, Atom], None]] = {
+        self.handlers: dict[type, Callable[[Any, Atom], None]] = {
             Send: self._on_send,
             SendName: self._on_send_name,
             SendAlias: self._on_send_alias,
@@ -85,6 +85,7 @@ class SyncRouter:
             SpawnRequest: self._on_spawn_request,
             SpawnReply: self._on_spawn_reply,
         }
+        """By class of a signal, what applies it: ``handlers[type(signal)](signal, peer)``."""
 
     # Local processes
 
@@ -134,7 +135,7 @@ class SyncRouter:
 
     def apply(self, signal: Signal, peer: Atom) -> None:
         """Apply one signal of the node ``peer``."""
-        self._handlers[type(signal)](signal, peer)
+        self.handlers[type(signal)](signal, peer)
 
     def connection_lost(self, peer: Atom) -> None:
         """End the calls to ``peer``, and the monitors and links."""

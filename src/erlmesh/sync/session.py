@@ -227,7 +227,11 @@ class Session:
         """Queue a signal that may wait for the next write, or drop it without a connection. Under the lock."""
         link = self._links.get(node)
         if link is not None:
-            link.channel.send(signal)
+            try:
+                link.channel.send(signal)
+            except BaseException:
+                self._lose(link, "interrupted")
+                raise
 
     def wait(self, waiter: Waiter, deadline: float | None) -> None:
         """Wait for ``waiter``, which is registered where it is finished. Called without the lock."""
@@ -243,28 +247,29 @@ class Session:
         """Return the connection to ``peer`` as :meth:`link_to` does, when it is not busy."""
         while True:
             link = self._links.get(peer) or self.link_to(peer, deadline)
-            if not link.is_busy() or link.lost is not None:
+            if not link.busy or link.lost is not None:
                 return link
             waiter = Waiter()
             with self.lock:
-                if not link.is_busy():
-                    continue
-                link.drain_waiters.append(waiter)
+                link.add_sender(waiter)
             self.wait(waiter, deadline)
             if waiter.remaining:
                 with self.lock:
-                    if waiter in link.drain_waiters:
-                        link.drain_waiters.remove(waiter)
+                    link.remove_sender(waiter)
                 raise CallTimeout(f"{peer.name} does not read: {link.queued:,} bytes wait to be sent")
 
     def _on_events(self, link: PeerLink, events: list[Event]) -> Callable[[], None] | None:
-        apply, peer = self.router.apply, link.peer
+        handlers, peer = self.router.handlers, link.peer
         for event in events:
             if type(event) is ConnectionLost:
                 log.info("the connection to %s is lost: %s", peer.name, ForeignText(event.detail))
                 self._lose(link, event.reason)
             else:
-                apply(event, peer)  # type: ignore[arg-type]
+                handlers[type(event)](event, peer)
+        return self._after_events() if self._work or self.abandoned else None
+
+    def _after_events(self) -> Callable[[], None] | None:
+        """End the processes that were dropped. Return what is to be done without the lock."""
         while self.abandoned:
             self.router.end_process(self.abandoned.popleft(), NORMAL)
         work, self._work = self._work, []
