@@ -14,6 +14,7 @@ from typing import Any
 from bench.contenders import Contender
 from bench.harness import CLOCK_CORE, OTHER_CORE, Beam, BenchHarness, Pair, PyNode, measuring
 from bench.rows import TERMS, Numbers, cpu_key
+from bench.synchronous import synchronous
 
 __all__ = ["MEASURES"]
 
@@ -274,5 +275,6 @@ MEASURES: list[Callable[[BenchHarness, Contender], Numbers]] = [
     memberships,
     churn,
     codec,
+    synchronous,
     start_and_idle,
 ]

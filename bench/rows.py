@@ -134,4 +134,19 @@ _PROCESS: Final = (
     Row("idle cpu", "processor time of an idle node", "%", 1.0),
 )
 
-ROWS: Final = [*_MESSAGES, *_CALLS, *_LATENCY, *_ENCRYPTED, *_JOINS, *_MEMBERSHIPS, *_codec_rows(), *_PROCESS]
+_SYNCHRONOUS: Final = (
+    Row("sync 1", "synchronous calls, 1 thread, over erldistpy", "×", 1.0, 1.2, True, absolute=True),
+    Row("sync 16", "synchronous calls, 16 threads, over erldistpy", "×", 1.0, 1.2, True, absolute=True),
+)
+
+ROWS: Final = [
+    *_MESSAGES,
+    *_CALLS,
+    *_LATENCY,
+    *_ENCRYPTED,
+    *_JOINS,
+    *_MEMBERSHIPS,
+    *_codec_rows(),
+    *_SYNCHRONOUS,
+    *_PROCESS,
+]

@@ -30,7 +30,8 @@ def test_every_row_gets_a_number_from_a_python_node(harness):
     for measure in MEASURES:
         numbers |= measure(harness, PURE)
 
-    assert {row.key for row in ROWS} - numbers.keys() <= {"erpc thread"}
+    # These need another version, and a package that may not be installed.
+    assert {row.key for row in ROWS} - numbers.keys() <= {"erpc thread", "sync 1", "sync 16"}
     assert numbers["received"] > 0
 
 
