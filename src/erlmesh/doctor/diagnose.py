@@ -38,7 +38,7 @@ class Target:
     """The name of the node that cannot connect, to compare the form of the names; None if that does not matter."""
     resolver: Resolver | None = None
     """Finds the port of the node without EPMD; None asks EPMD."""
-    cookies: dict[str, str] = field(default_factory=dict)
+    cookies: dict[str, str] = field(default_factory=dict, repr=False)
     """Cookies for single nodes; they take precedence over ``cookie``."""
     tls: TlsConfig | None = None
     """The files of this node for TLS; None connects with plain TCP."""

@@ -484,7 +484,9 @@ class Runtime:
         peer = Atom(name).name
         if not is_node_name(peer):
             raise ValueError(f"{peer!r} is not a node name: it looks like socrates@127.0.0.1")
-        self._config.cookies.set(None if peer == self.name else peer, Atom(cookie).name)
+        # A str does not become an atom: atoms are kept for a while, and shown.
+        text = cookie.name if isinstance(cookie, Atom) else cookie
+        self._config.cookies.set(None if peer == self.name else peer, text)
 
     def allow(self, names: Iterable[Atom | str]) -> None:
         """See :meth:`erlmesh.Node.allow`."""

@@ -20,7 +20,7 @@ from erlmesh.proto.channel import Channel
 from erlmesh.proto.flags import HIDDEN
 from erlmesh.proto.handshake import HandshakeCompleted, LocalNode, initiate, is_long_name
 from erlmesh.proto.handshake_driver import HandshakeDriver, HandshakeFailed
-from erlmesh.records import record
+from erlmesh.records import field, record
 from erlmesh.sync.peer_link import PeerLink
 
 __all__ = ["DialOptions", "NameInUse", "dial", "source_address"]
@@ -37,7 +37,7 @@ class NameInUse(ConnectError):
 class DialOptions:
     """How the nodes of a cluster are reached. ``port`` is the port of all nodes; None asks EPMD on ``epmd_port``."""
 
-    cookie: str
+    cookie: str = field(repr=False)
     epmd_port: int
     port: int | None
     net_ticktime: float
