@@ -70,4 +70,3 @@ async def test_no_object_of_a_running_node_shows_a_cookie(a, b):
 
     assert await connecting
     assert {"Node", "Runtime", "NodeConfig", "HandshakeDriver", "LocalNode", "Cookies", "Process"} <= seen
-

@@ -148,7 +148,7 @@ def _run_until_first_wait(process: LocalProcess, body: RequestedBody, arguments:
     RUNNING.set(process)
     try:
         rest = body(process, *arguments)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         process.stop(_reason_of(process, error))
         return
     if rest is not None:
@@ -156,7 +156,7 @@ def _run_until_first_wait(process: LocalProcess, body: RequestedBody, arguments:
 
 
 def _run_rest(process: LocalProcess, rest: Awaitable[Any]) -> None:
-    coroutine = _run(process, lambda _: rest, ())
+    coroutine = _run(process, lambda _: rest, (), (Exception, asyncio.CancelledError, SystemExit))
     try:
         coroutine.send(None)
     except StopIteration:
@@ -167,15 +167,24 @@ def _run_rest(process: LocalProcess, rest: Awaitable[Any]) -> None:
         task.cancel()
 
 
-async def _run(process: LocalProcess, body: Body, arguments: tuple[Any, ...]) -> None:
-    """Run the body of a process and terminate the process with the exit reason that follows from it."""
+async def _run(
+    process: LocalProcess,
+    body: Body,
+    arguments: tuple[Any, ...],
+    ends: tuple[type[BaseException], ...] = (Exception, asyncio.CancelledError),
+) -> None:
+    """Run the body of a process and terminate the process with the exit reason that follows from it.
+
+    What is not in ``ends`` goes on to the event loop. ``sys.exit()`` in a body of this program ends the program; in one
+    that another node has started it ends the process.
+    """
     RUNNING.set(process)
     try:
         await body(process, *arguments)
         reason: Term = NORMAL
-    except (Exception, asyncio.CancelledError) as error:
+    except ends as error:
         reason = _reason_of(process, error)
-    except BaseException as error:  # SystemExit, for example. It passes on, but other processes must see the exit.
+    except BaseException as error:  # Other processes must see the exit.
         process._task = None
         process.stop(_as_term(exit_reason(error)))
         raise
@@ -183,7 +192,7 @@ async def _run(process: LocalProcess, body: Body, arguments: tuple[Any, ...]) ->
     process.stop(reason)
 
 
-def _reason_of(process: LocalProcess, error: Exception | asyncio.CancelledError) -> Term:
+def _reason_of(process: LocalProcess, error: BaseException) -> Term:
     """Return the exit reason of a process whose body has raised ``error``."""
     if isinstance(error, asyncio.CancelledError):
         # A living process was not cancelled by an exit signal, so other code of this program cancelled its task.

@@ -169,7 +169,7 @@ class GlobalServer:
         """
         try:
             return self.methods.run(self.process, method, name, pid, pid2)
-        except Exception:
+        except (Exception, SystemExit):  # A conflict that another node causes must not end the program.
             _log.exception("the resolve method of the global name %s failed", ForeignText(name))
             return (Atom("EXIT"), Atom("error"))
 
