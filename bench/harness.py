@@ -68,7 +68,7 @@ class BenchHarness:
         if pair is None:
             clock, node = self._start_beam(CLOCK_CORE, tls=tls), self.start(contender, core, tls=tls)
             clock.eval("mesh_bench:serve()")  # the clock node answers calls, too
-            node.eval("mesh_bench:serve()" if isinstance(node, Beam) else "workload.serve(node)")
+            node.eval("mesh_bench:serve()" if isinstance(node, Beam) else "await workload.serve(node)")
             if not clock.ping(node.name):
                 raise ProcessGone(f"{node.name} cannot be connected\n{node.recent_log()}")
             pair = self._pairs[contender, core, tls] = Pair(clock, node)

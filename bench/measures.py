@@ -76,11 +76,21 @@ def calls(harness: BenchHarness, contender: Contender) -> Numbers:
         ("requests", "requests"),
         ("calls", "calls"),
         ("calls from", "calls_from"),
+        ("class calls", "class_calls"),
+        ("class calls from", "class_calls_from"),
         ("bare", "bare"),
         ("bare from", "bare_from"),
     ):
+        if function.startswith("class") and not has_gen_server(harness, contender):
+            continue
         numbers |= clock.rate(row, function, count, IN_FLIGHT, operations=count)
     return numbers
+
+
+def has_gen_server(harness: BenchHarness, contender: Contender) -> bool:
+    """False for a version of erlmesh before the class GenServer."""
+    node = harness.pair(contender, OTHER_CORE).node
+    return not isinstance(node, PyNode) or bool(node.eval("workload.has_gen_server()"))
 
 
 def erpc(harness: BenchHarness, contender: Contender) -> Numbers:

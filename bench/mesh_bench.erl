@@ -5,7 +5,7 @@
 
 -export([serve/0, hold/2, join_one_by_one/2, learn/2, wait_for_members/2, wait_for_groups/1, collect_garbage/0]).
 -export([received/2, sent/2, received_data/3, sent_data/3, round_trips/2, requests/3, calls/3, calls_from/3]).
--export([bare/3, bare_from/3, erpc_calls/4, joins_there/2, joins_here/2]).
+-export([class_calls/3, class_calls_from/3, bare/3, bare_from/3, erpc_calls/4, joins_there/2, joins_here/2]).
 -export([codec_terms/0, encode_time/2, decode_time/2]).
 -export([by_coroutine/1, by_thread/1, by_loop/1]).
 -export([init/1, handle_call/3, handle_cast/2]).
@@ -16,8 +16,9 @@ serve() ->
     _ = pg:start(pg),
     [register(Name, spawn(Body)) || {Name, Body} <- [
         {sink, fun sink/0}, {source, fun source/0}, {echo, fun echo/0}, {caller, fun caller/0},
-        {joiner, fun joiner/0}, {watcher, fun watcher/0}]],
+        {joiner, fun joiner/0}, {watcher, fun watcher/0}, {class_caller, fun class_caller/0}]],
     {ok, _} = gen_server:start({local, server}, ?MODULE, [], []),
+    {ok, _} = gen_server:start({local, class_server}, ?MODULE, [], []),
     ok.
 
 sink() -> receive {expect, From, N} -> count(N), From ! counted, sink() end.
@@ -55,7 +56,22 @@ watcher() ->
 
 init([]) -> {ok, none}.
 handle_call({add, N}, _From, State) -> {reply, N + 1, State}.
-handle_cast(_, State) -> {noreply, State}.
+handle_cast({call, From, Server, N}, State) ->
+    [gen_server:call(Server, {add, I}, infinity) || I <- lists:seq(1, N)],
+    From ! done,
+    {stop, normal, State}.
+
+class_caller() ->
+    receive
+        {call, From, Server, N, InFlight} ->
+            [begin
+                {ok, Pid} = gen_server:start(?MODULE, [], []),
+                gen_server:cast(Pid, {call, self(), Server, N div InFlight})
+            end || _ <- lists:seq(1, InFlight)],
+            [receive done -> ok end || _ <- lists:seq(1, InFlight)],
+            From ! called,
+            class_caller()
+    end.
 
 %% Many memberships
 
@@ -135,6 +151,13 @@ calls(Node, N, InFlight) ->
 
 calls_from(Node, N, InFlight) ->
     rate(N, fun() -> {caller, Node} ! {call, self(), {server, node()}, N, InFlight}, receive called -> ok end end).
+
+%% The same with the class GenServer of Python. On a BEAM they are gen_servers, too.
+class_calls(Node, N, InFlight) ->
+    rate(N, fun() -> call_all({class_server, Node}, N, InFlight) end).
+
+class_calls_from(Node, N, InFlight) ->
+    rate(N, fun() -> {class_caller, Node} ! {call, self(), {server, node()}, N, InFlight}, receive called -> ok end end).
 
 %% InFlight processes, each with one message open at a time. Nobody monitors anybody.
 bare(Node, N, InFlight) ->

@@ -72,6 +72,8 @@ _CALLS: Final = (
     _rate("requests", "requests answered, 100 open, one asker", 1.1),
     _rate("calls", "gen_server calls answered, 100 callers", 1.1, 1.3),
     _rate("calls from", "gen_server calls made, 100 callers", 1.15, 1.4),
+    _rate("class calls", "calls answered by a GenServer, 100 callers"),
+    _rate("class calls from", "calls made by 100 GenServers"),
     _rate("bare", "message and reply as server, 100 clients"),
     _rate("bare from", "message and reply as client, 100 clients"),
     Row("erpc coroutine", "erpc calls of async functions", "1/s", 1.5, 1.0, True, decided_by=CPU, in_chart=True),

@@ -11,6 +11,11 @@ from bench.functions import expose_functions, has_threads
 from erlmesh import Atom, Pid
 from erlmesh.etf import decode, encode
 
+try:
+    from bench import gen_servers
+except ImportError:  # this version has no class GenServer
+    gen_servers = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:
     from erlmesh import Node, Process
     from erlmesh.terms import Term
@@ -18,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "decode_time",
     "encode_time",
+    "has_gen_server",
     "has_threads",
     "join_groups",
     "learn",
@@ -34,10 +40,16 @@ MANY, MANY_BYTES = 200, 1 << 20
 """What a process sends before it waits for the connection (``drain``)."""
 
 
-def serve(node: Node) -> None:
+async def serve(node: Node) -> None:
     expose_functions()
     for body in (sink, source, echo, caller, joiner, watcher, server):
         node.spawn(body, name=body.__name__)
+    if has_gen_server():
+        await gen_servers.serve(node)
+
+
+def has_gen_server() -> bool:
+    return gen_servers is not None
 
 
 async def sink(me: Process) -> None:
