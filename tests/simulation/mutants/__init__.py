@@ -30,11 +30,12 @@ UNIT_TESTS = {
     "erlmesh.runtime.wakeups": ["test_wakeups.py", "test_read_to_write.py"],
     "erlmesh.runtime.deadlines": ["test_wakeups.py", "test_process.py"],
     "erlmesh.runtime.mailbox": ["test_process.py", "test_mailbox.py", "test_system_messages.py"],
-    "erlmesh.runtime.system_messages": ["test_system_messages.py"],
+    "erlmesh.runtime.system_messages": ["test_system_messages.py", "test_gen_server_class.py"],
     "erlmesh.runtime.process_ops": ["test_system_messages.py", "test_library_requests.py"],
     "erlmesh.runtime.library_requests": ["test_library_requests.py"],
     "erlmesh.core.library_requests": ["test_library_requests.py"],
     "erlmesh.core.supervision": ["test_supervisor.py"],
+    "erlmesh.core.server_restarts": ["test_server_restarts.py"],
     "erlmesh.behaviours": ["test_gen_server_class.py", "test_supervisor.py"],
     "erlmesh.runtime": [
         "test_router.py",

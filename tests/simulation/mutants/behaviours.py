@@ -45,7 +45,7 @@ MUTANTS = [
         "pass",
     ),
     Mutant(
-        "erlmesh.runtime.library_requests:ReplyWatch.send",
+        "erlmesh.runtime.library_requests:ReplyWatch._sent",
         "a library request is refused although it was answered",
         "self._requests.sent(message)",
         "pass",
@@ -55,6 +55,18 @@ MUTANTS = [
         "a library request is refused while the body waits for another message",
         "if match is None or match(request)",
         "if True",
+    ),
+    Mutant(
+        SYSTEM + "refuse_newest_call",
+        "a call above the limit of the mailbox is forgotten",
+        "refuse(message[1])",
+        "pass",
+    ),
+    Mutant(
+        "erlmesh.core.server_restarts:ServerRestarts.ended",
+        "a server of the node that ends again and again starts at once",
+        "if server.delay or not within_limit:",
+        "if False:",
     ),
     Mutant(
         BOOK + "exited",
@@ -99,10 +111,10 @@ MUTANTS = [
         "return",
     ),
     Mutant(
-        SERVER + "_handle",
+        SERVER + "_is_to_end",
         "a server that traps exits outlives its parent",
-        "if kind is EXIT and len(message) == 3 and message[1] == self._parent:",
-        "if False:",
+        "sender in (self._parent, self.me.node.internals.pid)",
+        "sender == self.me.node.internals.pid",
     ),
     Mutant(
         "erlmesh.behaviours.pending_work:PendingWork.start",
