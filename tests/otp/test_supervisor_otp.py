@@ -16,10 +16,17 @@ ELIXIR = b"""
 defmodule :worker do
   def start_link, do: {:ok, spawn_link(&loop/0)}
   def loop, do: receive(do: ({:end, reason} -> exit(reason)))
+  def stays do
+    {:ok, spawn_link(fn -> Process.flag(:trap_exit, true); stay() end)}
+  end
+  def stay, do: (receive(do: (_ -> stay())))
+  def leaves(reason) do
+    {:ok, spawn_link(fn -> Process.flag(:trap_exit, true); receive(do: ({:EXIT, _, _} -> exit(reason))) end)}
+  end
   def fails, do: {:error, :no_luck}
   def wrong, do: :wrong
   def start(strategy, restarts, dynamic) do
-    options = [strategy: strategy, max_restarts: restarts, max_seconds: 3600]
+    options = [strategy: strategy, max_restarts: restarts, max_seconds: 1000]
     parent = self()
     spawn(fn ->
       Process.flag(:trap_exit, true)
@@ -42,11 +49,26 @@ async def loop(me):
             raise Exit(reason)
 async def start_link(me: Process):
     return me.spawn(loop, link=True)
+async def stay(me):
+    me.trap_exit = True
+    async for _ in me:
+        pass
+async def leave(me, reason):
+    me.trap_exit = True
+    await me.receive()
+    raise Exit(reason)
+async def stays(me: Process):
+    return me.spawn(stay, link=True)
+async def leaves(me: Process, reason):
+    return me.spawn(leave, reason, link=True)
+def pass_seconds(supervisor, seconds):
+    book = node.internals.local_process(supervisor)._system.callbacks._server._book
+    book._restarts = [each - seconds for each in book._restarts]
 async def fails(me: Process):
     return (Atom("error"), Atom("no_luck"))
 async def wrong(me: Process):
     return Atom("wrong")
-for function in (start_link, fails, wrong):
+for function in (start_link, fails, wrong, stays, leaves):
     node.expose(function, as_="worker")
 """
 # `See` shows a supervisor without its pids. `End` ends a child, and returns when its supervisor knows it.
@@ -67,6 +89,11 @@ PRELUDE = """
             {_, P} -> Wait(P, fun() -> P ! {'end', Why} end)
         end
     end,
+    Pass = fun(S, Seconds) ->  % as if so many seconds had passed since all restarts until now
+        try sys:replace_state(S, fun(State) ->
+            setelement(8, State, [Time - Seconds || Time <- element(8, State)])  % the field `restarts` of #state{}
+        end) catch exit:_ -> ended end
+    end,
     Pure = fun({ok, P}) when is_pid(P) -> {ok, pid};
               ({error, {already_started, P}}) when is_pid(P) -> {error, {already_started, pid}};
               ({error, {W, C}}) when is_tuple(C), element(1, C) =:= child -> {error, W};
@@ -81,8 +108,14 @@ REASONS = ["normal", "shutdown", "{shutdown, 1}", "boom", "kill"]
 
 
 def random_step(random: Random) -> str:
-    """An Erlang expression about the supervisor S, which both kinds must answer alike."""
+    """An Erlang expression about the supervisor S, which both kinds must answer alike; or ``pass Seconds``.
+
+    Sums of 600 and 1200 are never near the 1000 seconds within which restarts count, so the time of the test itself does
+    not matter.
+    """
     child = random.choice(IDS)
+    if not random.randrange(4):
+        return f"pass {random.choice([600, 1200])}"
     kind = random.choice(["end"] * 5 + ["start"] * 3 + ["terminate", "restart", "delete", "bad"])
     if kind == "end":
         return f"End(S, {child}, {random.choice(REASONS)})"
@@ -111,7 +144,16 @@ def three(cluster, otp):
     assert judge.ping(beam.name)
     assert judge.ping(python.name)
     judge.eval(PRELUDE)
+    beam.eval(PRELUDE)
     return judge, beam, python
+
+
+def let_time_pass(three, pair, seconds):
+    """Let both supervisors of the pair believe that time has passed."""
+    _, beam, python = three
+    beam.eval("Pass(PassS__, PassN__)", PassS__=pair["beam"], PassN__=seconds)
+    if python.eval("node.internals.is_alive(S)", S=pair["python"]):
+        python.eval("pass_seconds(S, N)", S=pair["python"], N=seconds)
 
 
 @pytest.mark.parametrize("strategy", ["one_for_one", "rest_for_one", "one_for_all"])
@@ -123,18 +165,44 @@ def test_python_supervisor_does_what_one_of_elixir_does(three, strategy, rounds)
         pair = {
             "beam": beam.eval("worker:start(St, Re, false)", St=Atom(strategy), Re=restarts),
             "python": python.eval(
-                "await Supervisor.start(node, [], strategy=ST, max_restarts=RE, max_seconds=3600)",
+                "await Supervisor.start(node, [], strategy=ST, max_restarts=RE, max_seconds=1000)",
                 ST=strategy,
                 RE=restarts,
             ),
         }
         beam.eval("erlang:erase()")
-        for step in [random_step(random) for _ in range(25)]:
+        for step in [random_step(random) for _ in range(30)]:
+            if step.startswith("pass"):
+                let_time_pass(three, pair, int(step.split()[1]))
+                continue
             seen = {
                 kind: judge.text(f"(fun(S) -> {{{step}, See(S)}} end)(StepS__)", StepS__=pid)
                 for kind, pid in pair.items()
             }
             assert seen["beam"] == seen["python"], (seed, restarts, step)
+
+
+# How a child ends that is stopped, by its shutdown and by what it does with the exit signal.
+SHUTDOWNS = """
+    Kinds = [{start_link, [], Sh} || Sh <- [brutal_kill, 300, infinity]] ++
+        [{stays, [], Sh} || Sh <- [brutal_kill, 0, 300]] ++
+        [{leaves, [Why], Sh} || Sh <- [5000, infinity], Why <- [normal, shutdown, bye]],
+    [begin
+        {ok, P} = 'Elixir.Supervisor':start_child(S,
+            #{id => Restart, start => {worker, F, A}, restart => Restart, shutdown => Sh}),
+        Ended = Wait(P, fun() -> ok = 'Elixir.Supervisor':terminate_child(S, Restart) end),
+        {F, A, Sh, Restart, Ended, See(S), Ask(S, delete_child, [Restart])}
+    end || {F, A, Sh} <- Kinds, Restart <- [permanent, temporary]]
+"""
+
+
+def test_children_end_as_their_shutdown_says(three):
+    judge, beam, python = three
+    pids = (beam.eval("worker:start(one_for_one, 3, false)"), python.eval("await Supervisor.start(node, [])"))
+
+    seen = [judge.text(f"(fun(S) -> {SHUTDOWNS} end)(ShutdownS__)", ShutdownS__=pid) for pid in pids]
+
+    assert seen[0] == seen[1]
 
 
 def test_dynamic_supervisor_is_asked_as_one_of_elixir(three):
