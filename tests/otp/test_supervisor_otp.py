@@ -110,8 +110,8 @@ REASONS = ["normal", "shutdown", "{shutdown, 1}", "boom", "kill"]
 def random_step(random: Random) -> str:
     """An Erlang expression about the supervisor S, which both kinds must answer alike; or ``pass Seconds``.
 
-    Sums of 600 and 1200 are never near the 1000 seconds within which restarts count, so the time of the test itself does
-    not matter.
+    Sums of 600 and 1200 are never near the 1000 seconds within which restarts count, so the time of the test itself
+    does not matter.
     """
     child = random.choice(IDS)
     if not random.randrange(4):
