@@ -12,6 +12,7 @@ SRC = Path(__file__).parent.parent / "src"
 FLOORS = [
     ["erlmesh.version", "erlmesh.native", "erlmesh.records", "erlmesh.collector"],
     ["erlmesh.errors", "erlmesh.terms", "erlmesh.formatting", "erlmesh.etf"],
+    ["erlmesh.typed"],
     ["erlmesh.proto"],
     ["erlmesh.core"],
     ["erlmesh.net"],
@@ -27,11 +28,13 @@ FLOORS = [
     ["erlmesh.cli"],
     ["erlmesh.__main__"],
 ]
-WATERLINE = 4  # floors below this index are pure
+WATERLINE = 5  # floors below this index are pure
 PURE_IMPORTS = {
-    "__future__", "abc", "array", "base64", "bisect", "collections", "contextlib", "dataclasses", "enum", "functools",
+    "__future__", "abc", "array", "base64", "bisect", "collections", "contextlib", "dataclasses", "datetime", "decimal",
+    "enum", "functools",
     "hashlib", "heapq", "hmac", "ipaddress", "itertools", "math", "operator", "re", "reprlib", "struct", "threading",
-    "types", "typing", "unicodedata", "weakref", "zlib", "random",
+    "types", "typing", "unicodedata", "weakref", "zlib", "random", "zoneinfo",
+    "msgspec",
 }  # fmt: skip
 # It reads ERLMESH_PURE and imports erlmesh_native, once for the process. Its result never changes.
 # The collector is off during a call and as before after it. No result depends on that.

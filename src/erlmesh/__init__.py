@@ -55,6 +55,8 @@ if TYPE_CHECKING:
     from erlmesh.sync.node import SyncNode, connect
     from erlmesh.sync.process import SyncProcess
     from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref, SendableTerm, Term
+    from erlmesh.terms.atom_names import a
+    from erlmesh.typed import ConvertError, ElixirException, elixir_struct, from_term, to_term
 
 _EXPORTS: Final = {
     "erlmesh.behaviours.child_spec": "ChildSpec",
@@ -75,6 +77,8 @@ _EXPORTS: Final = {
     "erlmesh.sync.node": "SyncNode connect",
     "erlmesh.sync.process": "SyncProcess",
     "erlmesh.terms": "Atom BitString Export Fun ImproperList Map Pid Port Ref SendableTerm Term",
+    "erlmesh.terms.atom_names": "a",
+    "erlmesh.typed": "ConvertError ElixirException elixir_struct from_term to_term",
 }
 
 __all__ = [
@@ -88,8 +92,10 @@ __all__ = [
     "ChildSpec",
     "CodecError",
     "ConnectError",
+    "ConvertError",
     "DecodeError",
     "DynamicSupervisor",
+    "ElixirException",
     "EmptyGroup",
     "EncodeError",
     "Epmd",
@@ -131,9 +137,13 @@ __all__ = [
     "Throw",
     "TlsConfig",
     "Undef",
+    "a",
     "blocking",
     "connect",
+    "elixir_struct",
     "expose",
+    "from_term",
+    "to_term",
 ]
 
 

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from erlmesh.core.node_names import NodeTable
 from erlmesh.errors import CalleeExited, CallError, NoConnection, NoProcess, RemoteError, RemoteExit, RemoteThrow
-from erlmesh.terms import Atom, Ref, Term
+from erlmesh.terms import Atom, Map, Ref, Term
 from erlmesh.terms.erlang import format_erlang
 
 __all__ = ["ERPC", "EXECUTE_CALL", "MFA", "Replies", "format_mfa", "value_of_exit", "value_of_rex_answer"]
@@ -117,7 +117,13 @@ def format_mfa(mfa: MFA) -> str:
     return f"{module}:{function}/{len(arguments)}"
 
 
+def _exception_line(term: Map) -> str:
+    from erlmesh.terms.elixir_exceptions import exception_line, is_exception  # noqa: PLC0415 - few programs need it
+
+    return exception_line(term) if is_exception(term) else format_erlang(term)
+
+
 def _truncated(term: Term) -> str:
-    """Format ``term`` in at most ``MAX_REASON_LENGTH`` characters."""
-    text = format_erlang(term)
+    """Format ``term`` in at most ``MAX_REASON_LENGTH`` characters. An Elixir exception reads as in Elixir."""
+    text = _exception_line(term) if isinstance(term, Map) else format_erlang(term)
     return text if len(text) <= MAX_REASON_LENGTH else f"{text[:MAX_REASON_LENGTH]}…"

@@ -1,0 +1,165 @@
+"""Python values → terms, for values that are not terms themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date, datetime, time
+from decimal import Decimal
+from enum import Enum, IntEnum
+from typing import Any, Final
+
+from erlmesh.errors import EncodeError
+from erlmesh.terms import Atom, ImproperList, Map, Term
+from erlmesh.typed.calendar_types import calendar_to_term
+from erlmesh.typed.collection_types import decimal_to_term, map_set_to_term, range_to_term
+from erlmesh.typed.exceptions import ElixirException
+from erlmesh.typed.structs import STRUCT, struct_options
+
+__all__ = ["AtomEnum", "keyword_list", "to_term"]
+
+_NIL: Final = Atom("nil")
+
+
+class AtomEnum(Enum):
+    """An enumeration whose values are names of atoms, as Elixir and Erlang write enumerations. ::
+
+        class Side(AtomEnum):
+            BUY = "buy"  # the atom :buy
+
+    The value of each member is a ``str``.
+    """
+
+
+def to_term(value: object) -> Term:
+    """Return the term for a Python value. What is a term stays as it is, also inside of containers.
+
+    ==========================================  ==============================================================
+    Python                                      Elixir
+    ==========================================  ==============================================================
+    ``None``                                    ``nil``
+    ``str``, ``bytes``                          binary
+    ``dict``, ``list``, ``tuple``               map, list, tuple, with their elements converted
+    class with ``elixir_struct``                the struct, with all fields
+    other dataclass, other ``msgspec.Struct``   a map with atoms as keys
+    ``datetime``, ``date``, ``time``            ``DateTime`` or ``NaiveDateTime``, ``Date``, ``Time``
+    ``Decimal``                                 ``Decimal``
+    ``set``, ``frozenset``                      ``MapSet``
+    ``range``                                   ``Range``
+    ``AtomEnum``; other ``Enum``                the atom; its value
+    ``ElixirException``                         the exception
+    NumPy scalar                                integer, float or boolean
+    NumPy array, ``memoryview``                 binary: the elements in C order, without the shape and the type
+    ==========================================  ==============================================================
+
+    Raises EncodeError for any other value, and for a value that Elixir does not have, with the path to it.
+    """
+    try:
+        return _convert(value, "$")
+    except RecursionError:
+        raise EncodeError("the value is nested too deeply, or contains itself") from None
+
+
+def keyword_list(values: Mapping[str, object]) -> list[tuple[Atom, Term]]:
+    """Return a keyword list: ``keyword_list({"limit": 5})`` is ``[limit: 5]``. The values are converted, too."""
+    return [(Atom(key), _convert(value, f"$.{key}")) for key, value in values.items()]
+
+
+def _convert(value: Any, path: str) -> Term:
+    converter = _CONVERTERS.get(type(value))
+    if converter is not None:
+        return _checked(converter, value, path)
+    for kind, convert in _BASES.items():
+        if isinstance(value, kind):
+            return _checked(convert, value, path)
+    return _convert_object(value, path)
+
+
+def _checked(converter: Callable[[Any, str], Term], value: Any, path: str) -> Term:
+    try:
+        return converter(value, path)
+    except EncodeError:
+        raise
+    except (ValueError, OverflowError) as error:
+        raise EncodeError(f"{error} - at `{path}`") from None
+
+
+def _convert_object(value: Any, path: str) -> Term:
+    fields = _fields_of(value)
+    if fields is not None:
+        return _convert_fields(value, fields, path)
+    if hasattr(value, "dtype") and hasattr(value, "item"):  # NumPy and its like, which are not imported here
+        return _convert_array(value, path)
+    return value  # the codec says whether it is a term
+
+
+def _fields_of(value: Any) -> tuple[str, ...] | None:
+    """Return the names of the fields of a dataclass or a ``msgspec.Struct``; None for another object."""
+    names: Any = getattr(type(value), "__struct_fields__", None) or getattr(type(value), "__dataclass_fields__", None)
+    return None if names is None else tuple(names)
+
+
+def _convert_fields(value: Any, names: tuple[str, ...], path: str) -> Term:
+    options = struct_options(type(value))
+    rest = None if options is None else options.rest
+    pairs = [(Atom(name), _convert(getattr(value, name), f"{path}.{name}")) for name in names if name != rest]
+    if options is not None:
+        kept = getattr(value, rest) if rest is not None else {}
+        pairs = [(STRUCT, options.module), *kept.items(), *pairs]
+    return Map(pairs)
+
+
+def _convert_array(value: Any, path: str) -> Term:
+    if getattr(value, "ndim", 0) == 0:
+        return _convert(value.item(), path)
+    if value.dtype.hasobject:
+        raise EncodeError(f"an array of Python objects is not a term - at `{path}`")
+    view = memoryview(value)
+    return view.cast("B") if view.c_contiguous and view.nbytes else view
+
+
+def _convert_mapping(value: Mapping[Any, Any], path: str) -> Map:
+    return Map((_convert(key, f"{path}.key"), _convert(item, f"{path}[{key!r}]")) for key, item in value.items())
+
+
+def _convert_each(value: Iterable[Any], path: str) -> list[Term]:
+    return [_convert(item, f"{path}[{index}]") for index, item in enumerate(value)]
+
+
+def _unchanged(value: Term, _path: str) -> Term:
+    return value
+
+
+_CONVERTERS: Final[dict[type, Callable[[Any, str], Term]]] = {
+    type(None): lambda _value, _path: _NIL,
+    bool: _unchanged,
+    int: _unchanged,
+    float: _unchanged,
+    str: _unchanged,
+    bytes: _unchanged,
+    Atom: _unchanged,
+    list: _convert_each,
+    tuple: lambda value, path: tuple(_convert_each(value, path)),
+    dict: _convert_mapping,
+    Map: _convert_mapping,
+    ImproperList: _unchanged,
+    Decimal: lambda value, _path: decimal_to_term(value),
+    set: lambda value, path: map_set_to_term(_convert_each(value, path)),
+    frozenset: lambda value, path: map_set_to_term(_convert_each(value, path)),
+    range: lambda value, _path: range_to_term(value),
+    datetime: lambda value, _path: calendar_to_term(value),
+    date: lambda value, _path: calendar_to_term(value),
+    time: lambda value, _path: calendar_to_term(value),
+}
+_BASES: Final[dict[type, Callable[[Any, str], Term]]] = {
+    AtomEnum: lambda value, _path: Atom(value.value),
+    IntEnum: lambda value, _path: int(value),
+    Enum: lambda value, path: _convert(value.value, path),
+    ElixirException: lambda value, _path: value.term,
+    datetime: _CONVERTERS[datetime],  # subclasses, for example those of pandas
+    date: _CONVERTERS[date],
+    time: _CONVERTERS[time],
+    tuple: _CONVERTERS[tuple],  # named tuples
+    list: _CONVERTERS[list],
+    Mapping: _convert_mapping,
+}
+"""What subclasses become. The first one that fits counts."""
