@@ -59,3 +59,13 @@ def test_a_renewed_certificate_is_used_without_a_restart(erlmesh, files, tmp_pat
 
     assert code == 0, said
     socrates.wait_for("the TLS files have changed: new connections use the new ones")
+
+
+def test_a_command_says_nothing_about_the_host_of_its_certificate(erlmesh, files, tmp_path):
+    """The command has a name of its own on 127.0.0.1, and no node connects to it."""
+    erlmesh.run("certs", "--dir", str(tmp_path / "certs"), "--shared", "me@127.0.0.1", "--force", "me@10.0.0.8")
+    erlmesh.start("start", "--name", "socrates", *files("socrates")).wait_for("is up")
+
+    code, said, error = erlmesh.run("ping", "socrates", *files("me"))
+
+    assert (code, said[:5], error) == (0, "pong ", "")

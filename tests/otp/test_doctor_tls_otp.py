@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from erlmesh.certs.folder import CertificateFolder
+from erlmesh.terms import Atom
 from pynode import python_environment
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -216,3 +217,25 @@ def test_a_file_that_is_missing_is_reported_before_anything_else(doctor):
     assert (code, list(steps)) == (1, ["name", "certificate"])
     assert "/nowhere/tls.key does not exist" in steps["certificate"]["summary"]
     assert "erlmesh certs" in steps["certificate"]["advice"][-1]
+
+
+def test_a_node_that_checks_the_host_of_callers_accepts_the_doctor_by_its_name(cluster, doctor, ours):
+    ours.make("other@10.0.0.8", host="10.0.0.8")
+    cluster.pynode("plato", tls={**ours.make(PLATO).pynode(PLATO), "verify_caller_host": True})
+
+    code, _ = doctor(PLATO, "--name", DOCTOR)
+    assert code == 0
+    certificate = {f"ERLMESH_TLS_{kind.upper()}": path for kind, path in ours.pynode("other@10.0.0.8").items()}
+    code, steps = doctor(PLATO, "--name", DOCTOR, **certificate)
+    assert (code, list(steps)[-1]) == (1, "handshake")
+    assert "be for the host of our name" in " ".join(steps["handshake"]["advice"])
+
+
+def test_a_beam_with_an_allow_list_accepts_the_doctor_by_its_name(cluster, doctor, ours):
+    plato = cluster.beam("plato", arguments=ours.make(PLATO).erl(PLATO))
+    plato.eval("ok = net_kernel:allow([Host])", Host=Atom("127.0.0.1"))
+
+    code, steps = doctor(PLATO, "--name", DOCTOR)
+
+    assert steps["tls"]["status"] == "ok"
+    assert code == 0, steps

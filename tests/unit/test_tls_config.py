@@ -193,4 +193,6 @@ def test_a_certificate_that_other_nodes_will_refuse_is_found_at_the_start(author
 
     assert "this node's TLS certificate has expired: renew it. Other nodes will refuse it" in expired
     assert "is for plato.example, and not for 127.0.0.1" in misnamed
+    contexts = TlsContexts(authority.tls("plato", "plato.example")).load()
+    assert own_certificate_problem(contexts, "127.0.0.1", is_called=False) is None
     assert "is not signed by a CA that this node trusts" in untrusted

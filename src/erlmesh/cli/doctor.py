@@ -88,12 +88,18 @@ def _target(options: argparse.Namespace) -> Target:
     local_name = options.name or os.environ.get("ERLMESH_NAME")
     chosen = client_options(values)
     resolver = chosen["resolver"]
+    local_name = None if local_name is None else complete_name(local_name, host)
+    client_name = ephemeral_name(target)
+    if (
+        "tls" in chosen and local_name is not None
+    ):  # some nodes require that our certificate is for the host of our name
+        client_name = f"{client_name.partition('@')[0]}@{local_name.partition('@')[2]}"
     return Target(
         target,
-        ephemeral_name(target),
+        client_name,
         cookie=lambda: find_cookie(options.cookie, options.cookie_file, os.environ),
         epmd_port=default_port(),
-        local_name=None if local_name is None else complete_name(local_name, host),
+        local_name=local_name,
         resolver=None if isinstance(resolver, Epmd) else resolver,
         cookies=chosen.get("cookies", {}),
         tls=chosen.get("tls"),

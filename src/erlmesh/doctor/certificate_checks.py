@@ -275,7 +275,8 @@ def _validity_problem(info: CertificateInfo, now: datetime) -> str | None:
 
 
 def _is_for(info: CertificateInfo, host: str) -> bool:
-    return fits_host({"subjectAltName": tuple(("DNS", each) for each in info.hosts)}, host)
+    names = tuple(("DNS", each) for each in info.hosts)
+    return fits_host({"subjectAltName": names, "subject": ((("commonName", info.subject),),)}, host)
 
 
 def _facts(info: CertificateInfo) -> dict[str, Any]:

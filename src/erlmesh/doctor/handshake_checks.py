@@ -177,6 +177,7 @@ def _handshake_refused(target: str, status: str, reason: str) -> Finding:
             "Our name is not on its allow-list (net_kernel:allow/1; erlmesh: --allow), or it requires a flag that we "
             "lack.",
             "Its log shows the reason. Allow this node there, or use a name that is allowed (--name).",
+            "With TLS, our certificate may have to be for the host of our name. --name gives that host.",
             status=status,
         )
     if status.startswith("nok"):
@@ -234,6 +235,7 @@ def _no_data(failure: ProbeFailure, reason: str) -> Finding:
         "the connection was closed before any handshake data arrived",
         "The node refuses our name or is shutting down. Or a proxy or port mapping has no service behind it.",
         "Read the log of that node. In containers, check that the port is mapped to the port of the node.",
+        "With TLS and an allow-list, a BEAM closes the connection if our certificate is not for an allowed host.",
         fault=failure.value,
         detail=reason,
     )

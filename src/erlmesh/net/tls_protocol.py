@@ -107,11 +107,15 @@ class TlsProtocol(DistProtocol):
 
 
 class TlsConnections:
-    """What all TLS connections of the node ``name`` have in common."""
+    """What all TLS connections of the node ``name`` have in common.
 
-    def __init__(self, config: TlsConfig, name: str) -> None:
+    ``is_called`` is false for a node that no other node connects to: it only asks another one.
+    """
+
+    def __init__(self, config: TlsConfig, name: str, *, is_called: bool = True) -> None:
         self.config = config
         self._host = name.partition("@")[2]
+        self._is_called = is_called
         self._contexts = TlsContexts(config, self._check)
 
     def load(self) -> None:
@@ -119,7 +123,7 @@ class TlsConnections:
         self._contexts.load()
 
     def _check(self, contexts: ContextPair) -> None:
-        problem = own_certificate_problem(contexts, self._host)
+        problem = own_certificate_problem(contexts, self._host, is_called=self._is_called)
         if problem is not None:
             log.warning("%s", problem)
 

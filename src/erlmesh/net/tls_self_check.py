@@ -12,10 +12,11 @@ from erlmesh.net.tls_session import TlsSession
 __all__ = ["own_certificate_problem"]
 
 
-def own_certificate_problem(contexts: ContextPair, host: str) -> str | None:
+def own_certificate_problem(contexts: ContextPair, host: str, *, is_called: bool = True) -> str | None:
     """Return why a node with the same CAs would refuse this node, which is on ``host``; None if it would not.
 
-    The node connects to itself, in memory. So OpenSSL applies all its rules, for both directions.
+    The node connects to itself, in memory. So OpenSSL applies all its rules, for both directions. The host counts only
+    if other nodes connect to this node (``is_called``).
     """
     accepting, initiating = TlsSession(contexts.accepting, None), TlsSession(contexts.initiating, host)
     for _ in range(4):  # more than a handshake needs
@@ -26,7 +27,7 @@ def own_certificate_problem(contexts: ContextPair, host: str) -> str | None:
         if isinstance(error, ssl.SSLCertVerificationError):
             return f"this node's TLS certificate {certificate_problem(error)}. Other nodes will refuse it"
     certificate = initiating.certificate
-    if initiating.is_ready and not fits_host(certificate, host):
+    if is_called and initiating.is_ready and not fits_host(certificate, host):
         names = ", ".join(hosts_of(certificate)[:4]) or "no host"
         return (
             f"this node's TLS certificate is for {names}, and not for {host}, the host of its name. Other nodes will "

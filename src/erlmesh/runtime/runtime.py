@@ -18,6 +18,7 @@ from erlmesh.core.reconnect_policy import DisconnectCause
 from erlmesh.errors import CallError, Exit, NodeNotAlive, NodeStartError
 from erlmesh.net.epmd import Epmd
 from erlmesh.net.network import Network, TcpNetwork
+from erlmesh.net.resolvers import NoEpmd
 from erlmesh.proto.channel import ELEMENT_LIMIT
 from erlmesh.proto.flags import Flags
 from erlmesh.proto.handshake import is_node_name
@@ -543,7 +544,8 @@ def _tls_connections(config: NodeConfig) -> TlsConnections | None:
         return None
     from erlmesh.net.tls_protocol import TlsConnections  # noqa: PLC0415 - only nodes with TLS load it
 
-    return TlsConnections(config.tls, config.name)
+    is_client = config.hidden and isinstance(config.epmd, NoEpmd)
+    return TlsConnections(config.tls, config.name, is_called=not is_client)
 
 
 def _function_pool(config: NodeConfig, network: Network) -> ThreadPool | None:
