@@ -255,6 +255,7 @@ async def unhandled(me):
     async for message in me:
         me.unhandled(message)
 """
+SERVICES = ["rex", "net_kernel", "user", "global_group", "global_name_server", "pg", "pg2"]
 SERVERS = ["node.spawn(unhandled)", *(f"await {name}.start(node)" for name in ("GenServer", "Supervisor"))]
 
 
@@ -268,7 +269,7 @@ def test_no_call_with_infinity_waits_for_ever(nodes):
     beam.eval(UNANSWERED.replace("CALLS", funs))
     plain = {kind: start(python, kind) for kind in KINDS}
     servers = {source: python.eval(source) for source in [*SERVERS, "await DynamicSupervisor.start(node)"]}
-    services = {name: python.eval("node.whereis(N)", N=name) for name in ("rex", "net_kernel", "user", "global_group")}
+    services = {name: python.eval("node.whereis(N)", N=name) for name in SERVICES}
 
     for name, pid in (plain | servers | services).items():
         assert beam.eval("Unanswered(InfiniteP__)", InfiniteP__=pid, timeout=60) == [], name

@@ -22,6 +22,7 @@ async def ask(me, node, request):
         (Atom("get_known"), [Atom("b@h")]),
         (Atom("get_synced"), [Atom("b@h")]),
         (Atom("get_protocol_version"), 8),
+        (Atom("nonsense"), (Atom("error"), (Atom("unknown_call"), Atom("nonsense")))),
         (Atom("get_names_ext"), []),
         ((Atom("sync"), [Atom("b@h")]), Atom("ok")),
         ((Atom("unregister"), X), Atom("ok")),

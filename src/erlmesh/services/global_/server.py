@@ -176,7 +176,7 @@ class GlobalServer:
     # Calls
 
     def _handle_call(self, caller: tuple[Pid, Term], request: Term) -> list[Effect]:
-        """Answer a call. A call that is not understood gets no answer, as in OTP."""
+        """Answer a call, also one that is not understood: its caller may wait without a limit. (OTP's only logs it.)"""
         match request:
             case (Atoms.SET_LOCK, (resource, requester)):
                 granted, effects = self.locks.set((resource, requester), caller[0])
@@ -202,11 +202,11 @@ class GlobalServer:
         self._peer_log.write(
             logging.WARNING,
             "",
-            "global_name_server ignores the call %s of %s",
+            "global_name_server does not know the call %s of %s",
             ForeignText(request),
             ForeignText(caller[0]),
         )
-        return []
+        return [Reply(caller, (Atom("error"), (Atom("unknown_call"), request)))]
 
     def _register_name(self, registrar: Pid, name: Term, pid: Pid, method: Term, external: Atom | None) -> list[Effect]:
         """Register a name for the process ``registrar``, unless it has lost the lock."""
