@@ -1,6 +1,7 @@
 """TLS between this library and OTP: ``erl -proto_dist inet_tls -ssl_dist_optfile FILE``."""
 
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -136,6 +137,17 @@ def test_a_python_node_with_a_wrong_certificate_is_refused(tls, otp, fault):
     wait_until(lambda: python.logged("the peer refused the TLS connection: "))
 
 
+def test_a_beam_without_a_certificate_is_refused(tls, otp):
+    def anonymous(text):
+        server, client = text.split("{client,")
+        return server + "{client," + re.sub(r"\{(certfile|keyfile), [^}]*\},", "", client)
+
+    beam, python = tls.beam("beam", otp=otp, options=anonymous), tls.python("python")
+
+    assert not beam.ping(python.name)
+    wait_until(lambda: python.logged("no TLS connection with the peer: it has no certificate"))
+
+
 def test_a_beam_without_tls_is_refused(tls, otp):
     beam, python = tls.cluster.beam("beam", otp=otp), tls.python("python")
 
@@ -198,6 +210,17 @@ def test_large_messages_arrive_in_both_directions(tls, otp):
         assert python.eval("result") == (True, size, True)
 
 
+COUNT_KEY_UPDATES = """
+from collections import Counter
+updates = Counter()
+
+def count(connection, direction, version, content_type, message_type, data):
+    updates[direction] += getattr(message_type, "name", "") == "KEY_UPDATE"
+
+node.internals._config.tls._contexts.current().initiating._msg_callback = count
+"""
+
+
 def test_keys_are_updated_in_a_long_stream(tls, otp):
     """OTP makes new keys after each 100 KB, and asks the peer to do the same."""
     if otp == 23:
@@ -209,6 +232,7 @@ def test_keys_are_updated_in_a_long_stream(tls, otp):
     beam = tls.beam("beam", otp=otp, options=updating)
     python = tls.python("python")
     beam.eval(ECHO)
+    python.eval(COUNT_KEY_UPDATES)
     assert python.ping(beam.name)
 
     python.eval(
@@ -221,6 +245,7 @@ def test_keys_are_updated_in_a_long_stream(tls, otp):
     )
 
     assert python.eval("same") == 100
+    assert python.eval("updates['read'] > 10 and updates['write'] > 10")
     assert beam.nodes() == {python.name}
 
 
