@@ -766,3 +766,31 @@ def test_each_read_of_the_loop_counts_as_progress_and_none_of_a_thread():
         assert pair.socket.shared.progress > taken
 
     run_with_pair(asyncio.SelectorEventLoop, test)
+
+
+class QueueWithFinalizer(SendQueue):
+    """Sends a frame in the middle of its first write, as an object may do when the collector removes it."""
+
+    flush = None
+
+    def buffers(self):
+        found = super().buffers()
+        if self.flush is not None:
+            flush, self.flush = self.flush, None
+            self.append(b"second")
+            flush()
+        return found
+
+
+def test_a_finalizer_that_sends_during_a_write_does_not_block():
+    async def test(pair):
+        queue = QueueWithFinalizer()
+        pair.socket.use_queue(queue, "plato@h")
+        queue.append(b"first")
+        queue.flush = pair.socket.flush
+
+        pair.socket.flush()
+
+        assert pair.remote_socket.recv(100) == b"firstsecond"
+
+    run_with_pair(asyncio.SelectorEventLoop, test)

@@ -297,3 +297,28 @@ def test_any_host_part_of_a_node_name_can_be_called(contexts, host):
     session = TlsSession(contexts.initiating, host)
 
     assert session.take_outgoing()[:3] == b"\x16\x03\x01"
+
+
+@with_pair
+async def test_a_finalizer_that_sends_during_a_write_does_not_block(pair):
+    class QueueWithFinalizer(SendQueue):
+        """Sends a frame in the middle of the first write, as an object may do when the collector removes it."""
+
+        __slots__ = ("has_run",)
+
+        def buffers(self):
+            found = super().buffers()
+            if not getattr(self, "has_run", False):
+                self.has_run = True
+                self.append(b"second")
+                assert pair.shared.flush() == 0
+            return found
+
+    queue = QueueWithFinalizer()
+    pair.shared.use_queue(queue)
+    queue.append(b"first")
+
+    assert pair.shared.flush() == len(b"firstsecond")
+    pair.pump()
+
+    assert pair.received == b"firstsecond"

@@ -149,8 +149,12 @@ class PureSharedSocket:
         self.fd = fd
         self.attend = attend
         self._loop = asyncio.get_running_loop()
-        self._lock = threading.Lock()
-        """Held during every write to the socket and every change of the fields that a writing thread uses."""
+        self._lock = threading.RLock()
+        """Held during every write to the socket and every change of the fields that a writing thread uses. A finalizer
+        may run meanwhile, and send. So it is reentrant.
+        """
+        self._writing = False
+        """``_write_now`` runs. It also writes what a finalizer queues."""
         self._read_lock = threading.RLock()
         """Held during every read and every change of ``_buffer``, so that the bytes keep their order. A finalizer may
         run meanwhile, and write or close. So it is another lock, and it is reentrant.
@@ -314,7 +318,7 @@ class PureSharedSocket:
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self.attend)
 
-    # The caller of the next five must hold the lock.
+    # The caller of these must hold the lock.
 
     def _count_external(self, frames: int, size: int) -> None:
         if size:
@@ -323,6 +327,15 @@ class PureSharedSocket:
 
     def _write_waiting(self) -> int:
         """Write what waits, until the socket is full. Return the bytes written of the queue."""
+        if self._writing:
+            return 0
+        self._writing = True
+        try:
+            return self._write_now()
+        finally:
+            self._writing = False
+
+    def _write_now(self) -> int:
         total = 0
         if self._first:
             self._first = self._first[self._send((self._first,)) :]

@@ -102,7 +102,7 @@ class TlsSharedSocket(PureSharedSocket):
         if self._ciphertext:
             self._call_loop()
 
-    def _write_waiting(self) -> int:
+    def _write_now(self) -> int:
         total = 0
         self._push()
         if self.error is not None:
