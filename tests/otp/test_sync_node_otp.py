@@ -427,3 +427,44 @@ def test_gunicorn(cluster, beam, tmp_path, free_port, options):
     assert {name.startswith("python-") for _, name in answers} == {True}
     assert "Traceback" not in errors
     assert server.returncode == 0
+
+
+# TLS
+
+
+def test_tls(cluster, otp, tmp_path):
+    from certificates import Authority
+    from erlmesh import TlsConfig
+    from erlmesh.certs.optfile import optfile_text
+
+    authority = Authority(tmp_path / "ca")
+    cert, key = authority.write("wallet", "127.0.0.1")
+    optfile = tmp_path / "ssl_dist.conf"
+    optfile.write_text(optfile_text(str(cert), str(key), str(authority.ca)))
+    beam = cluster.beam("wallet", otp=otp, arguments=["-proto_dist", "inet_tls", "-ssl_dist_optfile", str(optfile)])
+    beam.eval(SERVER)
+    own_cert, own_key = authority.write("python", "127.0.0.1")
+    trusted = TlsConfig(cert=own_cert, key=own_key, ca=authority.ca)
+    foreign = TlsConfig(cert=own_cert, key=own_key, ca=Authority(tmp_path / "foreign", "another CA").ca)
+    options = {"cookie": "monster", "epmd_port": cluster.epmd_port}
+
+    with erlmesh.connect(beam.name, tls=trusted, **options) as node:
+        assert node.call("server", (Atom("echo"), 1)) == 1
+        large = os.urandom(8 << 20)
+        assert node.call("server", (Atom("echo"), large), timeout=60) == large
+        threads = [
+            threading.Thread(target=lambda: [node.call("server", (Atom("echo"), i)) for i in range(50)])
+            for _ in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert node.rpc("lists", "sum", [[1, 2, 3]]) == 6
+    with (
+        pytest.raises(erlmesh.HandshakeRefused, match="certificate"),
+        erlmesh.connect(beam.name, tls=foreign, **options),
+    ):
+        pass
+    with pytest.raises(erlmesh.ConnectError), erlmesh.connect(beam.name, **options):
+        pass

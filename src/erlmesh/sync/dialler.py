@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from erlmesh.errors import ConnectError, ErlmeshError, HandshakeTimeout, RemoteProtocolError
 from erlmesh.net.fork_guard import close_in_children
@@ -22,6 +22,10 @@ from erlmesh.proto.handshake import HandshakeCompleted, LocalNode, initiate, is_
 from erlmesh.proto.handshake_driver import HandshakeDriver, HandshakeFailed
 from erlmesh.records import field, record
 from erlmesh.sync.peer_link import PeerLink
+from erlmesh.sync.streams import PlainStream, Stream, TlsStream, time_left
+
+if TYPE_CHECKING:
+    from erlmesh.net.tls_contexts import TlsContexts
 
 __all__ = ["DialOptions", "NameInUse", "dial", "source_address"]
 
@@ -41,6 +45,7 @@ class DialOptions:
     epmd_port: int
     port: int | None
     net_ticktime: float
+    tls: TlsContexts | None = None
 
 
 def dial(
@@ -71,13 +76,14 @@ def dial(
         local = LocalNode(
             name, creation, lambda _: options.cookie, lambda: random.SystemRandom().getrandbits(32), set(), HIDDEN
         )
-        completed, trailing = _shake_hands(sock, local, peer, deadline, may_replace=may_replace)
+        stream = _open_stream(sock, options.tls, peer, deadline)
+        completed, trailing = _shake_hands(stream, local, peer, deadline, may_replace=may_replace)
         sock.setblocking(False)
     except BaseException:
         sock.close()
         raise
     channel = Channel(peer, name, completed.flags, now=time.monotonic(), net_ticktime=options.net_ticktime)
-    return PeerLink(sock, channel, completed, trailing)
+    return stream.make_link(channel, completed, trailing)
 
 
 def source_address(host: str, deadline: float) -> str:
@@ -96,7 +102,7 @@ def _look_up_port(host: str, epmd_port: int, peer: str, deadline: float) -> int:
         try:
             sock.sendall(epmd.encode_lookup(alive))
             answer = b""
-            while len(answer) < MAX_ANSWER_BYTES and (piece := _receive(sock, deadline)):
+            while len(answer) < MAX_ANSWER_BYTES and (piece := PlainStream(sock).receive(deadline)):
                 answer += piece
             info = epmd.decode_lookup_response(answer)
         except TimeoutError:
@@ -118,7 +124,7 @@ def _connect(host: str, port: int, deadline: float, what: str) -> socket.socket:
     for family, kind, protocol, _, address in _resolve(host, port, deadline):
         sock = socket.socket(family, kind, protocol)
         try:
-            sock.settimeout(_time_left(deadline))
+            sock.settimeout(time_left(deadline))
             sock.connect(address)
         except OSError as error:
             sock.close()
@@ -133,8 +139,20 @@ def _connect(host: str, port: int, deadline: float, what: str) -> socket.socket:
     raise ConnectError(f"cannot reach {what}: {failure.strerror or failure}") from None
 
 
+def _open_stream(sock: socket.socket, tls: TlsContexts | None, peer: str, deadline: float) -> Stream:
+    """Return the stream for the handshake of the distribution protocol."""
+    if tls is None:
+        return PlainStream(sock)
+    try:
+        return TlsStream(sock, tls, peer.partition("@")[2], deadline)
+    except TimeoutError:
+        raise HandshakeTimeout(f"{peer} did not complete the TLS handshake in time: does it use TLS?") from None
+    except OSError as error:
+        raise ConnectError(f"the connection to {peer} was lost: {error.strerror or error}") from None
+
+
 def _shake_hands(
-    sock: socket.socket, local: LocalNode, peer: str, deadline: float, *, may_replace: bool
+    stream: Stream, local: LocalNode, peer: str, deadline: float, *, may_replace: bool
 ) -> tuple[HandshakeCompleted, bytes]:
     """Run the handshake. Return its result and the bytes that came behind it."""
     refused = False
@@ -145,12 +163,13 @@ def _shake_hands(
         return may_replace
 
     now = time.monotonic()
-    driver = HandshakeDriver(initiate(local, peer, keep_attempt), now=now, timeout=max(0.0, deadline - now))
+    driver = HandshakeDriver(
+        initiate(local, peer, keep_attempt), now=now, timeout=max(0.0, deadline - now), tls=stream.is_tls
+    )
     while True:
         try:
-            sock.settimeout(_time_left(deadline))
-            sock.sendall(driver.data_to_send())
-            data = _receive(sock, deadline)
+            stream.send(driver.data_to_send(), deadline)
+            data = stream.receive(deadline)
             events = driver.receive_data(data, time.monotonic()) if data else driver.receive_eof()
         except TimeoutError:
             raise HandshakeTimeout(f"{peer} did not complete the handshake in time") from None
@@ -158,7 +177,7 @@ def _shake_hands(
             raise ConnectError(f"the connection to {peer} was lost: {error.strerror or error}") from None
         for event in events:
             with contextlib.suppress(OSError):
-                sock.sendall(driver.data_to_send())
+                stream.send(driver.data_to_send(), deadline)
             if isinstance(event, HandshakeFailed):
                 if refused:
                     raise NameInUse(f"{peer} has a connection with another node named {local.name}")
@@ -168,19 +187,6 @@ def _shake_hands(
 
 def _connect_error(error: ErlmeshError) -> ErlmeshError:
     return error if isinstance(error, ConnectError) else ConnectError(str(error))
-
-
-def _receive(sock: socket.socket, deadline: float) -> bytes:
-    sock.settimeout(_time_left(deadline))
-    return sock.recv(1 << 16)
-
-
-def _time_left(deadline: float) -> float:
-    """Return the seconds until ``deadline``. Raises TimeoutError if it has passed."""
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError
-    return left
 
 
 _Addresses = list[

@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from erlmesh.core import gen
 from erlmesh.errors import ConnectError, NoConnection, NodeNotAlive
@@ -29,6 +29,10 @@ from erlmesh.sync.rpc import cast, multicall, rpc
 from erlmesh.sync.session import Session
 from erlmesh.terms import Atom, Pid, SendableTerm, Term
 
+if TYPE_CHECKING:
+    from erlmesh.net.tls_config import TlsConfig
+    from erlmesh.net.tls_contexts import TlsContexts
+
 __all__ = ["SyncNode", "connect"]
 
 PG: Final = Atom("pg")
@@ -43,6 +47,7 @@ def connect(
     epmd_port: int | None = None,
     port: int | None = None,
     net_ticktime: float = NET_TICKTIME,
+    tls: TlsConfig | None = None,
     output: Callable[[str], object] = to_stdout,
 ) -> SyncNode:
     """A node for code without an event loop, beside the node ``peer``. ::
@@ -62,9 +67,11 @@ def connect(
     - ``epmd_port``: EPMD's port, by default ``ERL_EPMD_PORT`` or 4369.
     - ``port``: the port on which all nodes listen, if they use no EPMD.
     - ``net_ticktime``: see :class:`NodeConfig`.
+    - ``tls``: certificates, as for :class:`Node`. All connections of the node then use TLS.
     - ``output``: gets the text that functions print which :meth:`SyncNode.rpc` calls.
 
-    Raises NodeStartError if no cookie is found, and ``ValueError`` for malformed arguments. It does not connect.
+    Raises NodeStartError if no cookie is found or a certificate is not valid, and ``ValueError`` for malformed
+    arguments. It does not connect.
     """
     full = Atom(peer).name
     if not is_node_name(full):
@@ -72,7 +79,7 @@ def connect(
     if not net_ticktime > 0:
         raise ValueError(f"net_ticktime is a positive number of seconds, not {net_ticktime!r}")
     found = find_cookie(cookie, None if cookie_file is None else str(Path(cookie_file).expanduser()), os.environ)
-    options = DialOptions(found, default_port() if epmd_port is None else epmd_port, port, net_ticktime)
+    options = DialOptions(found, default_port() if epmd_port is None else epmd_port, port, net_ticktime, _load(tls))
     return SyncNode(options, full, name, output)
 
 
@@ -315,6 +322,16 @@ class SyncNode:
 
     def __repr__(self) -> str:
         return f"<SyncNode beside {self.peer}>"
+
+
+def _load(tls: TlsConfig | None) -> TlsContexts | None:
+    if tls is None:
+        return None
+    from erlmesh.net.tls_contexts import TlsContexts  # noqa: PLC0415 - only programs with TLS load ssl
+
+    contexts = TlsContexts(tls)
+    contexts.load()
+    return contexts
 
 
 def _mfa(module: Atom | str, function: Atom | str, arguments: Sequence[SendableTerm]) -> MFA:

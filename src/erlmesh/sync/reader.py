@@ -63,11 +63,8 @@ class Reader:
         self._reads = 0
         self._left = 0
         """Followers that have left."""
-        self._wake_receiver, self._wake_sender = (close_in_children(end) for end in socket.socketpair())
-        self._wake_fd = self._wake_receiver.fileno()
-        for end in (self._wake_receiver, self._wake_sender):
-            end.setblocking(False)
-        self._poll.register(self._wake_fd, READABLE)
+        self._wake_sockets: tuple[socket.socket, ...] = ()
+        """A pair: a byte that arrives at the first ends the wait for the sockets. It exists with the first link."""
         self._keeper: threading.Thread | None = None
         self._keeper_gate = threading.Lock()
         self._keeper_gate.acquire()
@@ -76,6 +73,11 @@ class Reader:
 
     def add_link(self, link: PeerLink) -> None:
         """Read ``link`` from now on."""
+        if not self._wake_sockets:
+            self._wake_sockets = socket.socketpair()
+            for end in self._wake_sockets:
+                close_in_children(end).setblocking(False)
+            self._poll.register(self._wake_sockets[0], READABLE)
         self._links[link.fd] = link
         self._poll.register(link.fd, READABLE)
         self._next_deadline = min(self._next_deadline, link.channel.next_deadline())
@@ -168,9 +170,9 @@ class Reader:
         """Do what the socket is ready for. Return what is to be done without the lock."""
         link = self._links.get(fd)
         if link is None:
-            if fd == self._wake_fd:
+            if fd == self._wake_sockets[0].fileno():
                 with contextlib.suppress(OSError):
-                    self._wake_receiver.recv(64)
+                    self._wake_sockets[0].recv(64)
             return None
         if event & WRITABLE and link.flush(now):
             link.wants_write = False
@@ -204,8 +206,9 @@ class Reader:
     def _interrupt(self) -> None:
         """Let the reader wait again, with the current sockets and deadlines."""
         if self._reader is not None:
-            with contextlib.suppress(OSError):
-                self._wake_sender.send(b"\0")
+            for end in self._wake_sockets[1:]:
+                with contextlib.suppress(OSError):
+                    end.send(b"\0")
         else:
             self._kick_keeper()
 
@@ -258,7 +261,7 @@ class Reader:
                 self._close_wake_sockets()
 
     def _close_wake_sockets(self) -> None:
-        for end in (self._wake_receiver, self._wake_sender):
+        for end in self._wake_sockets:
             end.close()
 
     def abandon(self) -> None:
