@@ -47,8 +47,8 @@ IO_REQUEST: Final = Atom("io_request")
 FILE_REQUEST: Final = Atom("file_request")
 
 # The requests to supervisors. `which_child` exists since OTP 28, `start_task` in Elixir's Task.Supervisor.
-SUPERVISOR_ATOMS: Final = (Atom("which_children"), Atom("count_children"))
-SUPERVISOR_PAIRS: Final = tuple(
+SUPERVISOR_ATOMS: Final = frozenset((Atom("which_children"), Atom("count_children")))
+SUPERVISOR_PAIRS: Final = frozenset(
     Atom(name)
     for name in ("start_child", "terminate_child", "restart_child", "delete_child", "get_childspec", "which_child")
 )
@@ -81,12 +81,12 @@ def is_library_request(message: Term) -> bool:
         return False
     if len(message) == 4:
         return (message[0] is IO_REQUEST or message[0] is FILE_REQUEST) and type(message[1]) is Pid
-    if len(message) != 3 or not _is_caller(message[1]):
+    if len(message) != 3:
         return False
     kind = message[0]
-    if kind is GEN_CALL:
-        return _is_supervisor_request(message[2])
-    return type(kind) is Pid and bool(kind == message[1][0])
+    if kind is GEN_CALL:  # This runs for each call, so it looks at the request first: mostly it is another one.
+        return _is_supervisor_request(message[2]) and _is_caller(message[1])
+    return type(kind) is Pid and _is_caller(message[1]) and bool(kind == message[1][0])
 
 
 def _is_caller(term: Term) -> bool:
