@@ -45,7 +45,15 @@ def test_the_sdist_contains_what_its_tests_need_and_no_secret(dist):
         files = {member.name.partition("/")[2] for member in archive if member.isfile()}
 
     assert {f"src/{file}" for file in PACKAGE} <= files
-    assert {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "Makefile", "compose.yaml"} <= files
+    assert {
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "CHANGELOG.md",
+        "Makefile",
+        "compose.yaml",
+        "compose.tls.yaml",
+    } <= files
     assert {"tests/conftest.py", "tools/test.sh", "docs/reference/faults.md", "deploy/swarm.yaml"} <= files
     assert not [file for file in files if file.startswith(("docker/secret", "docker/wheelhouse", ".venv", ".otp"))]
 
