@@ -21,6 +21,9 @@ __all__ = ["MAX_TEXT", "BadFormat", "chardata_to_str", "format_text"]
 # It is compiled at the first use, as most nodes never print.
 _DIRECTIVE: Final = r"~(-?\d+|\*)?(?:\.(\d+|\*)?)?(?:\.(\*|.))?([tlkK]*)([~cfegswpWPbBxX#+ni])"
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
+_POWERS_OF_TWO: Final = {2: "b", 8: "o", 16: "x"}
+_MAX_BITS: Final = 4096
+"""Bits of the longest number that is printed in another base than these three."""
 MAX_WIDTH: Final = 10_000
 """Limit of a field's width and of repeated characters."""
 MAX_TEXT: Final = 1 << 22
@@ -165,11 +168,13 @@ def _format_integer(kind: str, term: Term, base: int, arguments: Iterator[Any]) 
 
 
 def _to_base(number: int, base: int) -> str:
-    """Format a number that is not negative. Very large numbers are given in base 16."""
-    if base == 10 and number.bit_length() < 4096:
-        return str(number)
-    if number.bit_length() > 65536:  # The loop below takes quadratic time.
+    """Format a number that is not negative. The time is linear: large numbers in most bases are given in base 16."""
+    if base in _POWERS_OF_TWO:
+        return format(number, _POWERS_OF_TWO[base])
+    if number.bit_length() > _MAX_BITS:  # it would take quadratic time
         return f"16#{number:x}"
+    if base == 10:
+        return str(number)
     digits = [_DIGITS[number % base]]
     while number := number // base:
         digits.append(_DIGITS[number % base])

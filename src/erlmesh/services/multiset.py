@@ -10,7 +10,7 @@ tuple.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Final, TypeAlias, TypeVar
 
 __all__ = [
@@ -19,9 +19,11 @@ __all__ = [
     "Multiset",
     "added",
     "as_tuple",
+    "count_of",
     "counts",
     "listed",
     "removed",
+    "removed_counts",
     "removed_each",
     "shareable",
     "size",
@@ -92,6 +94,23 @@ def removed_each(bag: Multiset[T], values: Sequence[T]) -> tuple[list[T], Multis
     return found, bag
 
 
+def removed_counts(bag: Multiset[T], wanted: Mapping[T, int], times: int) -> tuple[list[T], Multiset[T]]:
+    """Remove each value at most ``times`` as often as ``wanted`` says. Return the removed values, and the rest to keep.
+
+    The time is that of the smaller of the two.
+    """
+    if isinstance(bag, tuple) and len(bag) > MAX_TUPLE_SIZE:
+        bag = _to_dict(bag)
+    if isinstance(bag, tuple):
+        counted = {value: bag.count(value) for value in bag if value in wanted}
+    else:
+        common = wanted if len(wanted) <= len(bag) else [value for value in bag if value in wanted]
+        counted = {value: bag.get(value, 0) for value in common}
+    return removed_each(
+        bag, [value for value, count in counted.items() for _ in range(min(count, times * wanted[value]))]
+    )
+
+
 def _removed_from_tuple(bag: tuple[T, ...], values: Sequence[T]) -> tuple[list[T], tuple[T, ...]]:
     found = []
     for value in values:
@@ -128,6 +147,11 @@ def listed(bag: Multiset[T]) -> list[T]:
 def counts(bag: Multiset[T]) -> Iterator[tuple[T, int]]:
     """Each distinct value with its number of occurrences."""
     return iter((_to_dict(bag) if isinstance(bag, tuple) else bag).items())
+
+
+def count_of(bag: Multiset[T], value: T) -> int:
+    """How often ``value`` occurs."""
+    return bag.count(value) if isinstance(bag, tuple) else bag.get(value, 0)
 
 
 def size(bag: Multiset[T]) -> int:

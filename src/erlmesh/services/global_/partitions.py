@@ -23,7 +23,7 @@ Source: global.erl, header ("Prevent Overlapping Partitions Algorithm"). OTP 25 
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from erlmesh.records import field, record
 from erlmesh.services.global_.protocol import (
@@ -37,6 +37,9 @@ from erlmesh.services.global_.protocol import (
 )
 from erlmesh.services.global_.sync import GlobalSync
 from erlmesh.terms import Atom
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 __all__ = ["Partitions"]
 
@@ -75,11 +78,19 @@ class Partitions:
     ``enabled`` is OTP's kernel parameter ``prevent_overlapping_partitions``.
     """
 
-    def __init__(self, sync: GlobalSync, *, extended_creation: int, enabled: bool = True) -> None:
+    def __init__(
+        self,
+        sync: GlobalSync,
+        *,
+        extended_creation: int,
+        enabled: bool = True,
+        connected: Callable[[], Iterable[Atom]] | None = None,
+    ) -> None:
         """``extended_creation`` is an integer that no other incarnation of this node has. A creation alone may
-        repeat.
+        repeat. ``connected`` returns the connected nodes; without it, all known nodes count as connected.
         """
         self.enabled = enabled
+        self._connected = connected
         self._sync = sync
         self._extended_creation = extended_creation
         # The counter of our own reports.
@@ -89,7 +100,7 @@ class Partitions:
         self._removing: dict[Atom, bool] = {}
         # (reporter, lost node) → (extended creation, counter, expiry) of the last report. Oldest first.
         self._seen_reports: dict[tuple[Atom, Atom], tuple[int, int, float]] = {}
-        # Lost node → its current loss.
+        # Lost node → its current loss. Oldest first.
         self._loss_reports: dict[Atom, _LossReport] = {}
 
     def nodeup(self, node: Atom) -> list[Effect]:
@@ -228,9 +239,17 @@ class Partitions:
         return len(self._loss_reports) >= MAX_LOSSES or next(iter(self._loss_reports.values())).expires_at <= now
 
     def _partition_peers(self, node: Atom) -> list[Atom]:
-        """The other nodes that understand lost_connection."""
-        all_nodes = {**self._sync.known, **self._sync.pending}
-        return [other for other, vsn in all_nodes.items() if vsn >= PARTITION_VSN and other != node]
+        """The other connected nodes that understand lost_connection.
+
+        OTP sends a report to all known nodes. A peer may introduce thousands that cannot be reached, and each attempt
+        that fails is reported. A node that is still being connected gets the report from the node that introduced it,
+        which forwards it.
+        """
+        known, pending = self._sync.known, self._sync.pending
+        others = {**known, **pending} if self._connected is None else self._connected()
+        return [
+            other for other in others if (pending.get(other) or known.get(other, 0)) >= PARTITION_VSN and other != node
+        ]
 
     def _is_new_report(self, reporter: Atom, lost: Atom, extended_creation: int, loss_id: int, now: float) -> bool:
         """True if the report has not been seen. It is remembered then, and expired ones are removed.

@@ -86,7 +86,10 @@ class GlobalServer:
         # OTP's extended creation: random bits above the 32 bits of the creation (global.erl, init/1).
         extended_creation = (rng.getrandbits(27) << 32) + node.creation
         self.partitions = Partitions(
-            self.sync, extended_creation=extended_creation, enabled=prevent_overlapping_partitions
+            self.sync,
+            extended_creation=extended_creation,
+            enabled=prevent_overlapping_partitions,
+            connected=lambda: map(Atom, node.nodes()),
         )
         # One monitor per process, with the number of reasons for it: its names and its locks.
         self._monitors: dict[Pid, tuple[Ref, int]] = {}

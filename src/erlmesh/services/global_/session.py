@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from erlmesh.records import record
+from erlmesh.records import field, record
 from erlmesh.services.global_.protocol import OLDEST_VSN, PARTITION_VSN, VSN, Atoms, LockId
 from erlmesh.terms import Atom, Pid, Term
 
@@ -55,6 +55,8 @@ class Session:
     """Changes of our own table, None until the conflicts are resolved."""
     result: Resolved | None = None
     """The peer's ``resolved``, None until it arrives."""
+    lost: set[Atom] = field(default_factory=set)
+    """Nodes that were lost after ``result`` arrived. They are not introduced."""
     resolving: bool = False
     """True while a process resolves conflicts for this session."""
 

@@ -261,8 +261,9 @@ class GlobalSync:
         operations = session.operations + session.result.operations
         external = session.result.external
         newcomers = [(node, self.node_vsn(node))]
-        newcomers += [(name, vsn or self.node_vsn(name)) for name, vsn in session.result.known]
-        new_peers = [name for name, _ in session.result.known if name not in (node, self.own_node)]
+        known = [(name, vsn) for name, vsn in session.result.known if name not in session.lost]
+        newcomers += [(name, vsn or self.node_vsn(name)) for name, vsn in known]
+        new_peers = [name for name, _ in known if name not in (node, self.own_node)]
         lock_info = [(Atoms.VSN, session.vsn), (Atoms.LOCK, session.lock)]
         effects: list[Effect] = [Connect(name) for name in new_peers]
         effects += self._apply_operations(operations, external, session.lock)
@@ -336,8 +337,7 @@ class GlobalSync:
         """
         for session in self._sessions.values():
             if session.result is not None:
-                known = [(name, vsn) for name, vsn in session.result.known if name != node]
-                session.result = session.result._replace(known=known)
+                session.lost.add(node)
 
     def _restart_session(self, node: Atom) -> list[Effect]:
         """End the session, and start a new one if the node is connected."""

@@ -69,7 +69,9 @@ class MonitorTable:
         of_groups = [(ref, pid, group) for ref, (pid, key, group) in self._by_ref.items() if key is not None]
         by_group: dict[Hashable, tuple[Term, list[Term]]] = {}
         for ref, pid, group in of_groups:
-            by_group.setdefault(exact_key(group), (group, []))[1].insert(0, (pid, ref))
+            by_group.setdefault(exact_key(group), (group, []))[1].append((pid, ref))
+        for _, newest_first in by_group.values():
+            newest_first.reverse()
         of_scope = [(ref, pid) for ref, (pid, key, _) in self._by_ref.items() if key is None]
         return of_scope, [(ref, (pid, group)) for ref, pid, group in of_groups], list(by_group.values())
 

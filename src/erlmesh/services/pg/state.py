@@ -30,17 +30,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Final
 
 from erlmesh.core import gen
 from erlmesh.records import field, record
-from erlmesh.services.multiset import EMPTY, Multiset, added, counts, listed, removed, removed_each
+from erlmesh.services.multiset import EMPTY, Multiset, added, counts, listed, removed, removed_counts, removed_each
 from erlmesh.services.pg.group_table import GroupKey, GroupTable
 from erlmesh.services.pg.pick_list import PickList
 from erlmesh.services.pg.protocol import Demonitor, Effect, GroupEvent, Monitor, PgStatistics, SendTo, Tag
 from erlmesh.terms import Atom, Pid, Term, exact_key
 
 __all__ = ["ScopeState"]
+
+_Remove = Callable[[Multiset[Pid]], tuple[list[Pid], Multiset[Pid]]]
+"""Removes members from a multiset. It returns those that it had, and the rest."""
 
 
 MAX_SERVERS: Final = 16
@@ -281,18 +285,15 @@ class ScopeState:
         peer = self._peers.get(server)
         if peer is None:
             return
-        for group in groups:
-            key = exact_key(group)
-            before = peer.groups.get(key)
-            if before is None:
-                continue
-            left, after = removed_each(before, pids)
-            if after:
-                peer.groups[key] = after
-            else:
-                del peer.groups[key]
-            if left:
-                self._groups.remove_members(key, left, Tag.LEAVE, before, after)
+        keys = [exact_key(group) for group in groups]
+        if len(pids) == 1 or len(keys) == 1:  # all that OTP sends
+            for key in keys:
+                self._leave_group(peer, key, partial(removed_each, values=pids))
+            return
+        # Each pair of a pid and a group is one membership, and there may be very many pairs.
+        wanted = Counter(pids)
+        for key, times in Counter(keys).items():
+            self._leave_group(peer, key, partial(removed_counts, wanted=wanted, times=times))
 
     # Internals
 
@@ -306,6 +307,19 @@ class ScopeState:
         self._peers_on_node[server.node] += 1
         peer = self._peers[server] = _Peer()
         return peer
+
+    def _leave_group(self, peer: _Peer, key: GroupKey, remove: _Remove) -> None:
+        """Remove members that a node reported from one of its groups."""
+        before = peer.groups.get(key)
+        if before is None:
+            return
+        left, after = remove(before)
+        if after:
+            peer.groups[key] = after
+        else:
+            del peer.groups[key]
+        if left:
+            self._groups.remove_members(key, left, Tag.LEAVE, before, after)
 
     def _replace_groups(self, peer: _Peer, groups: Sequence[tuple[Term, Sequence[Pid]]]) -> None:
         """Replace what a node reported by what its new sync lists."""

@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from erlmesh.records import record
-from erlmesh.services.multiset import EMPTY, Multiset, added, counts, listed, removed, size
+from erlmesh.services.multiset import EMPTY, Multiset, added, count_of, counts, listed, removed, size
 from erlmesh.terms import exact_key, sort_key
 
 if TYPE_CHECKING:
@@ -123,9 +123,12 @@ class Pg2State:
         to_monitor: list[Pid] = []
         for name, remote in groups:
             self.create(name)
-            local = Counter(dict(counts(self._groups[exact_key(name)].members)))
-            for pid in (Counter(remote) - local).elements():
-                to_monitor += self.join(name, pid)
+            members = self._groups[exact_key(name)].members
+            # The group is not counted as a whole: an exchange may name a large group many times.
+            lacking = {pid: times - count_of(members, pid) for pid, times in Counter(remote).items()}
+            for pid, times in lacking.items():
+                for _ in range(times):
+                    to_monitor += self.join(name, pid)
         return to_monitor
 
     def dump(self) -> list[list[Term]]:
