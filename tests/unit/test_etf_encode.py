@@ -12,6 +12,7 @@ from erlmesh import etf, native
 from erlmesh.errors import EncodeError
 from erlmesh.etf import decode, decode_term, encode, encode_term
 from erlmesh.etf.encode import _write_deep
+from erlmesh.etf.encode import encode as pure_encode
 from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref, exact_key
 from terms_strategy import nodes, terms
 
@@ -184,3 +185,16 @@ def test_a_pid_with_a_cached_node_round_trips(node):
     pid = Pid(node, 1, 2, 3)
 
     assert decode_term(encode_term(pid, {node: 0}), 0, (node,))[0] == pid
+
+
+@pytest.mark.parametrize("wrap", [lambda term: [term], lambda term: (term, 1), lambda term: ImproperList((term,), 1)])
+def test_a_deep_term_is_encoded_as_a_shallow_one_is(wrap):
+    shallow, deep = [], []
+    for _ in range(20):
+        shallow = wrap(shallow)
+    for _ in range(20_000):
+        deep = wrap(deep)
+    data = encode(deep)
+
+    assert data == pure_encode(deep)
+    assert len(data) - len(encode([])) == 1000 * (len(encode(shallow)) - len(encode([])))

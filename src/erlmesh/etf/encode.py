@@ -14,6 +14,7 @@ from struct import Struct
 from struct import error as StructError  # noqa: N812 - struct names it like a module
 from typing import Any, Final, TypeAlias
 
+from erlmesh.collector import without_collector
 from erlmesh.errors import EncodeError
 from erlmesh.etf import tags
 from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref, Term
@@ -79,7 +80,8 @@ def encode_into(term: Term, pieces: list[bytes], atoms: Atoms) -> None:
             _WRITERS[type(term)](term, pieces.append, atoms)
         except RecursionError:
             del pieces[start:]  # start again; `atoms` may be asked for the same atoms again
-            _write_deep(term, pieces, atoms)
+            # The garbage collector would look at all open containers again and again.
+            without_collector(_write_deep, term, pieces, atoms)
     except StructError as error:
         raise EncodeError(f"a number or a length is out of range: {error}") from None
 
@@ -360,11 +362,16 @@ class _Output:
 
 
 class _OpenContainer:
-    """A container whose header is written, and whose children are not all written yet."""
+    """A container whose header is written, and whose children are not all written yet. ``end`` follows the last one."""
 
-    def __init__(self, term: Term, children: Iterable[Term], close: Callable[[], object] | None = None) -> None:
+    __slots__ = ("children", "close", "end", "term")
+
+    def __init__(
+        self, term: Term, children: Iterable[Term], end: bytes = b"", close: Callable[[], object] | None = None
+    ) -> None:
         self.term = term
         self.children: Iterator[Term] = iter(children)
+        self.end = end
         self.close = close
 
 
@@ -387,21 +394,25 @@ def _write_deep(term: Term, pieces: list[bytes], atoms: Atoms) -> None:
         else:
             done = opened.pop()
             inside.discard(id(done.term))
+            if done.end:
+                output.add(done.end)
             if done.close is not None:
                 done.close()
 
 
 def _open(term: Term, output: _Output, atoms: Atoms) -> _OpenContainer | None:
     """Write the header of a container and return it. For a term without children, write nothing and return None."""
+    if type(term) in _LEAVES:
+        return None
+    if isinstance(term, tuple):
+        output.add(_SMALL_TUPLES[len(term)] if len(term) <= 255 else _tag_u32(tags.LARGE_TUPLE_EXT, len(term)))
+        return _OpenContainer(term, term)
+    if isinstance(term, list):
+        if _as_string(term) is not None:
+            return None
+        output.add(_tag_u32(tags.LIST_EXT, len(term)))
+        return _OpenContainer(term, term, _NIL)
     match term:
-        case tuple():
-            output.add(_SMALL_TUPLES[len(term)] if len(term) <= 255 else _tag_u32(tags.LARGE_TUPLE_EXT, len(term)))
-            return _OpenContainer(term, term)
-        case list():
-            if _as_string(term) is not None:
-                return None
-            output.add(_tag_u32(tags.LIST_EXT, len(term)))
-            return _OpenContainer(term, chain(term, ([],)))  # the tail of a proper list is NIL_EXT
         case ImproperList():
             output.add(_tag_u32(tags.LIST_EXT, len(term.elements)))
             return _OpenContainer(term, chain(term.elements, (term.tail,)))
@@ -423,4 +434,4 @@ def _open_fun(fun: Fun, output: _Output, atoms: Atoms) -> _OpenContainer:
         output.pieces[at] = _fun_header(fun, output.length - start)
         output.length += len(output.pieces[at])
 
-    return _OpenContainer(fun, fun.free, close)
+    return _OpenContainer(fun, fun.free, close=close)
