@@ -302,3 +302,46 @@ async def test_unknown_io_request_is_refused_by_unhandled(node):
     await run_iterations()
 
     assert got == [(Atom("io_reply"), 1, (ERROR, Atom("request")))]
+
+
+@with_node
+async def test_process_that_skips_requests_still_gets_the_message_that_it_waits_for(node):
+    got = []
+
+    async def server(me):
+        while True:
+            got.append(await me.receive(lambda message: message == "it"))
+
+    pid = node.spawn(server)
+    node.send(pid, 1)
+    await run_iterations()
+    answers = [ask(node, pid) for _ in range(3)]
+    await asyncio.sleep(PATIENCE)
+    node.send(pid, "it")  # In the same iteration as the refusals.
+    assert [await answer for answer in answers] == [REFUSED] * 3
+    await run_iterations()
+
+    assert got == ["it"]
+
+
+@with_node
+async def test_messages_that_are_not_refused_keep_their_order(node):
+    got, go = [], asyncio.Event()
+
+    async def server(me):
+        await go.wait()
+        while True:
+            got.append(await me.receive())
+
+    pid = node.spawn(server)
+    node.send(pid, 1)
+    first = ask(node, pid)
+    node.send(pid, 2)
+    second = ask(node, pid)
+    for number in (3, 4):
+        node.send(pid, number)
+    assert (await first, await second) == (REFUSED, REFUSED)
+    go.set()
+    await run_iterations()
+
+    assert got == [1, 2, 3, 4]

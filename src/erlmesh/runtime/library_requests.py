@@ -12,14 +12,13 @@ from collections.abc import Callable
 
 from erlmesh.core.gen import is_library_request
 from erlmesh.core.library_requests import PATIENCE, OpenRequests, refusal
-from erlmesh.runtime.mailbox import EMPTY
 from erlmesh.runtime.process import LocalProcess, SignalOps
 from erlmesh.runtime.process_types import Destination
 from erlmesh.runtime.system_messages import system_of, update_hold
 from erlmesh.terms import Term
 from erlmesh.terms.foreign_text import ForeignText
 
-__all__ = ["handle_request", "refuse", "request_arrived", "request_taken", "settle"]
+__all__ = ["handle_request", "refuse", "refuse_overdue", "request_arrived", "request_taken", "settle"]
 
 log = logging.getLogger("erlmesh.sys")
 
@@ -115,7 +114,27 @@ def _look(process: LocalProcess) -> None:
     if process._suspended:  # It takes them when it is resumed.
         request_arrived(process)
         return
-    while (request := process._mailbox.scan(is_library_request, True)) is not EMPTY:
+    waiting = process._mailbox.waiting
+    if waiting is None:
+        refuse_overdue(process)
+        return
+    # It has examined the messages that wait, and knows them by their number. So they change in its own step only.
+    system.overdue = True
+    process._mailbox.waiting = None
+    waiting.set_result(None)
+
+
+def refuse_overdue(process: LocalProcess) -> None:
+    """Take the library requests out of the mailbox, and refuse them. The process does not wait meanwhile."""
+    system_of(process).overdue = False
+    mailbox, overdue = process._mailbox, []
+    for _ in range(len(mailbox)):  # One pass, however many requests there are.
+        message = mailbox.scan(None, True)
+        if is_library_request(message):
+            overdue.append(message)
+        else:
+            mailbox.put(message)
+    for request in overdue:
         refuse(process, request)
 
 

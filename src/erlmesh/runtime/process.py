@@ -126,6 +126,9 @@ class ProcessOps(Protocol):
     def receives_again(self, process: LocalProcess, match: Callable[[Term], bool] | None) -> None:
         """``process`` receives with ``match`` while its mailbox is held."""
 
+    def refuse_overdue(self, process: LocalProcess) -> None:
+        """Refuse the library requests that ``process`` does not take."""
+
     def request_for_handler(self, process: LocalProcess, message: Term) -> None:
         """Pass a library request to the handler of ``process``, and answer it if the handler does not."""
 
@@ -387,6 +390,8 @@ class LocalProcess:
                     return message
             request = EMPTY if self.handles_system_messages else mailbox.take_system()
             if request is EMPTY:
+                if self._system is not None and self._system.overdue:
+                    self._ops.refuse_overdue(self)
                 break
             self._ops.system_message(self, request)
         return EMPTY

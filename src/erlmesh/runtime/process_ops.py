@@ -95,6 +95,9 @@ class NodeProcessOps:
         if not process.handles_library_requests:
             _library_requests().settle(process, match)
 
+    def refuse_overdue(self, process: LocalProcess) -> None:
+        _library_requests().refuse_overdue(process)
+
     def request_for_handler(self, process: LocalProcess, message: Term) -> None:
         _library_requests().handle_request(process, message)
 

@@ -56,6 +56,7 @@ class ProcessSystem:
         "_process",
         "callbacks",
         "looks_later",
+        "overdue",
         "refuse_call",
         "requests",
         "state",
@@ -73,6 +74,8 @@ class ProcessSystem:
         self.requests = OpenRequests()
         self.looks_later = False
         """True while a timer runs that looks for library requests in the mailbox."""
+        self.overdue = False
+        """True if the process has to refuse the library requests in its mailbox in its next step."""
         self.callbacks = callbacks or PlainCallbacks(process)
         self.terminate = terminate or process.stop
         self.refuse_call = refuse_call

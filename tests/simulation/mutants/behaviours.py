@@ -39,7 +39,7 @@ MUTANTS = [
         "if False:",
     ),
     Mutant(
-        "erlmesh.runtime.library_requests:_look",
+        "erlmesh.runtime.library_requests:refuse_overdue",
         "a library request that a body does not take is not refused",
         "refuse(process, request)",
         "pass",
