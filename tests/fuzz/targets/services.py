@@ -110,7 +110,7 @@ async def act(cluster: Cluster, me: Process, victim: Atom, action: tuple[Term, .
             me.send((name, victim), filler.fill(message))
         case (Atom("send"), int() as number, message) if 0 < number < 200:
             me.send(Pid(victim, number, 0, creation_of(cluster, victim)), filler.fill(message))
-        case (Atom("exit"), Atom() as name, reason) if name is not Atom("pg"):
+        case (Atom("exit"), Atom() as name, reason):
             process = cluster.node(victim.name).whereis(name)
             if process is not None:
                 me.exit(process, filler.fill(reason))
