@@ -129,7 +129,7 @@ def start_app(cluster: Cluster, folder, *options: str) -> OsProcess:
     cluster.start_epmd_once()
     process = OsProcess("plato", command, environment)
     cluster.processes.append(process)
-    wait_until(lambda: process.logged("the app runs"), what="an app that runs")
+    wait_until(lambda: process.logged("the app runs"), timeout=60, what="an app that runs")
     return process
 
 
@@ -171,6 +171,7 @@ def test_calls_in_the_mailbox_of_a_server_are_answered(cluster, beam, tmp_path, 
     assert app.wait() == 0
 
 
+@pytest.mark.timeout(3600)  # `--rounds 100` takes some minutes
 def test_nothing_in_flight_is_lost_at_sigterm_in_the_middle_of_everything(cluster, beam, tmp_path, rounds):
     """Callers of every kind call without a pause. What they started before the signal is answered."""
     kinds = ["{erpc, in_thread}", "{erpc, in_loop}", "{rpc, in_loop}", "{rex, in_thread}", "group"]

@@ -24,6 +24,7 @@ STOP: Final = Atom("stop")
 LEAVE: Final = Atom("leave")
 KILL: Final = Atom("kill")
 NOPROC: Final = Atom("noproc")
+SHUTDOWN: Final = Atom("shutdown")
 NOCONNECTION: Final = Atom("noconnection")
 
 
@@ -93,6 +94,8 @@ class TestProcess:
         async for message in me:
             if message is STOP:
                 raise Exit(Atom("stopped"))
+            if message == (EXIT, self.node.internals.pid, SHUTDOWN):  # the node stops
+                raise Exit(SHUTDOWN)
             self.receive(message)
 
     # Actions

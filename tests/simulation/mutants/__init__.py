@@ -8,7 +8,19 @@ suite does not have to search.
 ``EQUIVALENT`` are mutants that change no observable behaviour, each with a proof.
 """
 
-from simulation.mutants import behaviours, connections, global_names, handshakes, links, network, pg, pg2, tls, wakeups
+from simulation.mutants import (
+    behaviours,
+    connections,
+    global_names,
+    handshakes,
+    links,
+    network,
+    pg,
+    pg2,
+    stopping,
+    tls,
+    wakeups,
+)
 from simulation.mutants.mutation import Mutant
 
 __all__ = ["EQUIVALENT", "MUTANTS", "SEEDS", "UNIT_TESTS", "Mutant"]
@@ -34,15 +46,20 @@ UNIT_TESTS = {
     "erlmesh.runtime.process_ops": ["test_system_messages.py", "test_library_requests.py"],
     "erlmesh.runtime.library_requests": ["test_library_requests.py"],
     "erlmesh.core.library_requests": ["test_library_requests.py"],
+    "erlmesh.core.stop_order": ["test_stop_order.py", "test_graceful_stop.py"],
+    "erlmesh.runtime.graceful_stop": ["test_graceful_stop.py"],
+    "erlmesh.runtime.instance": ["test_graceful_stop.py"],
+    "erlmesh.runtime.runtime": ["test_graceful_stop.py"],
     "erlmesh.core.supervision": ["test_supervisor.py"],
     "erlmesh.core.server_restarts": ["test_server_restarts.py"],
-    "erlmesh.behaviours": ["test_gen_server_class.py", "test_supervisor.py"],
+    "erlmesh.behaviours": ["test_gen_server_class.py", "test_supervisor.py", "test_graceful_stop.py"],
     "erlmesh.runtime": [
         "test_router.py",
         "test_process.py",
         "test_connections.py",
         "test_system_messages.py",
         "test_gen_server_class.py",
+        "test_graceful_stop.py",
     ],
     "erlmesh.services.pg2": ["test_pg2_state.py", "test_pg2.py"],
     "erlmesh.services.pg": ["test_pg_state.py", "test_pg.py", "test_pg_growth.py"],
@@ -70,6 +87,7 @@ MUTANTS = [
     *pg2.MUTANTS,
     *global_names.MUTANTS,
     *network.MUTANTS,
+    *stopping.MUTANTS,
     *wakeups.MUTANTS,
     *tls.MUTANTS,
 ]
