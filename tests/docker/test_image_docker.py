@@ -132,6 +132,35 @@ def test_docker_stop_is_quick_and_exits_with_0(lab, terminal):
     assert min(took) < 1.0, took
 
 
+SLOW_APP = """
+from erlmesh import Atom
+
+async def main(me):
+    me.trap_exit = True
+    print("the app runs", flush=True)
+    async for message in me:
+        match message:
+            case (Atom("EXIT"), _, reason):
+                await me.sleep(2)
+                print("finished after", reason, flush=True)
+                return
+"""
+
+
+def test_docker_stop_waits_until_the_app_has_finished_its_work(lab, tmp_path):
+    (tmp_path / "slow_app.py").write_text(SLOW_APP)
+    (tmp_path / "slow_app.py").chmod(0o644)
+    mounted = f"{tmp_path / 'slow_app.py'}:/var/lib/node/slow_app.py:ro"
+    container = lab.node("plato", "--volume", mounted, command=("start", "--app", "slow_app:main"))
+    wait_until(lambda: "the app runs" in lab.logs(container))
+
+    took = lab.stop_duration(container)
+
+    assert "finished after shutdown" in lab.logs(container)
+    assert lab.inspect(container, ".State.ExitCode") == "0"
+    assert 2 <= took < 8
+
+
 def test_a_killed_container_starts_again_under_the_same_name(lab):
     container = lab.node("plato", "--ip", lab.address(3))
     lab.wait_up(container)

@@ -264,7 +264,7 @@ class LocalProcess:
 
     # Messages
 
-    def send(self, to: Destination, message: SendableTerm, *, connect: bool = True, wait: bool = True) -> bool:
+    def send(self, to: Destination, message: SendableTerm, connect: bool = True, *, wait: bool = True) -> bool:
         """Send a message (``!``), and return True. A message to a process that does not exist is dropped.
 
         A message is a value: the receiver does not see later changes to a list or dict in it, on this node or another.
@@ -288,10 +288,11 @@ class LocalProcess:
         Raises ``ValueError`` for an unregistered local name (OTP's ``badarg``), ``TypeError`` for a value that is not a
         destination, and ``EncodeError`` for a message that is not a term.
         """
-        if not wait:
-            return self._signals.try_send(self, to, message, connect)
-        self._signals.send(self, to, message, connect)  # a keyword would cost as much as the call
-        return True
+        # This is the hot path. Each keyword costs a look-up, also as a keyword-only parameter, so `connect` is none.
+        if wait:
+            self._signals.send(self, to, message, connect)
+            return True
+        return self._signals.try_send(self, to, message, connect)
 
     async def receive(
         self,
