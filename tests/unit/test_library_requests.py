@@ -8,6 +8,7 @@ from test_process import with_node
 from erlmesh import native
 from erlmesh.core.gen import is_library_request
 from erlmesh.core.library_requests import PATIENCE, is_reply, refusal
+from erlmesh.core.log_rate import BURST
 from erlmesh.runtime.mailbox import PureMailbox
 from erlmesh.terms import Atom, ImproperList, Pid, Ref
 from erlmesh.testing.loop import run_iterations
@@ -345,3 +346,14 @@ async def test_messages_that_are_not_refused_keep_their_order(node):
     await run_iterations()
 
     assert got == [1, 2, 3, 4]
+
+
+def test_many_refused_requests_cause_few_lines_in_the_log(caplog):
+    @with_node
+    async def check(node):
+        pid = node.spawn(loop)
+
+        assert [await ask(node, pid) for _ in range(50)] == [REFUSED] * 50
+
+    check()
+    assert len(caplog.records) == BURST

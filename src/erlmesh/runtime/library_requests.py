@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from erlmesh.core.gen import is_library_request
 from erlmesh.core.library_requests import PATIENCE, OpenRequests, refusal
+from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.runtime.process import LocalProcess, SignalOps
 from erlmesh.runtime.process_types import Destination
 from erlmesh.runtime.system_messages import system_of, update_hold
@@ -99,10 +100,15 @@ def request_arrived(process: LocalProcess) -> None:
 
 def refuse(process: LocalProcess, request: Term) -> None:
     """Log a request that the process does not understand, and tell its caller."""
-    log.warning("%s: unknown request: %s", process.label, ForeignText(request))
     answer = refusal(request)
-    if answer is not None:
-        process._signals.send(process, *answer, connect=False)
+    if answer is None:
+        return
+    system = system_of(process)
+    if system.peer_log is None:
+        system.peer_log = PeerLog(log)
+    peer = answer[0].node.name
+    system.peer_log.write(logging.WARNING, peer, "%s: unknown request: %s", process.label, ForeignText(request))
+    process._signals.send(process, *answer, connect=False)
 
 
 def _look(process: LocalProcess) -> None:

@@ -21,6 +21,7 @@ from erlmesh.core.library_requests import OpenRequests, refusal
 from erlmesh.core.system_messages import Answer, SystemCallbacks, SystemState, answer_request
 from erlmesh.errors import ErlangError
 from erlmesh.runtime.mailbox import EMPTY
+from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.runtime.process import LocalProcess
 from erlmesh.terms import Atom, Pid, Term
 from erlmesh.terms.foreign_text import ForeignText
@@ -57,6 +58,7 @@ class ProcessSystem:
         "callbacks",
         "looks_later",
         "overdue",
+        "peer_log",
         "refuse_call",
         "requests",
         "state",
@@ -76,6 +78,8 @@ class ProcessSystem:
         """True while a timer runs that looks for library requests in the mailbox."""
         self.overdue = False
         """True if the process has to refuse the library requests in its mailbox in its next step."""
+        self.peer_log: PeerLog | None = None
+        """Limits the lines about refused requests. It exists after the first."""
         self.callbacks = callbacks or PlainCallbacks(process)
         self.terminate = terminate or process.stop
         self.refuse_call = refuse_call
