@@ -73,6 +73,11 @@ impl FrameReader {
         self.reassembly.buffered()
     }
 
+    /// Forget the unfinished fragment sequences, and return them to be dropped.
+    pub fn take_unfinished(&mut self) -> Reassembly {
+        std::mem::replace(&mut self.reassembly, Reassembly::new(self.max_unfinished))
+    }
+
     /// Decode all complete frames and append their signals. `done` is then the offset of the first incomplete frame.
     ///
     /// Return the bytes from there on that must have arrived before another look is worth it.

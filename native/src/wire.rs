@@ -311,6 +311,14 @@ impl Wire {
         drop(dropped); // not under the lock
     }
 
+    /// Drop what has arrived in part, because the connection is lost.
+    fn drop_received(&self) {
+        let unfinished = lock(&self.reader).as_mut().map(|reader| reader.take_unfinished());
+        let buffer = std::mem::take(&mut lock(&self.io.received).buffer);
+        self.unfinished.store(0, Ordering::Relaxed);
+        drop((unfinished, buffer)); // not under the locks
+    }
+
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         // The processes of the node, which refer to this wire. While a call uses the reader, it is alive anyway.
         match self.reader.try_lock() {

@@ -99,6 +99,7 @@ def test_the_oldest_connection_ends_and_the_others_go_on(factory, fragments):
         await wait_until(lambda: peers[0].delegate.ended)
 
         assert [peer.delegate.ended for peer in peers] == [UNFINISHED_FULL, None, None]
+        assert peers[0].protocol.channel.statistics().buffered == 0  # freed, not only counted
         assert budget.used <= 2 * MIB
         assert len(budget) == 2
         if fragments:

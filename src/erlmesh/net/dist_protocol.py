@@ -556,8 +556,9 @@ class DistProtocol(asyncio.Protocol):
         self._open_channel = None
         if self._suspender is not None:
             self._suspender.close()
-        if self._unfinished:
+        if self._unfinished and self.channel is not None:
             self._unfinished_budget.remove(self)
+            self.channel.wire.drop_received()  # The collector may find this object much later.
         endpoint = self._socket or self._transport
         if self._is_dropping and endpoint is not None:
             endpoint.abort()

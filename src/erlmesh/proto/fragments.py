@@ -91,6 +91,11 @@ class Reassembly:
             self._sequences[sequence] = _Sequence((), next_number, size=size)
             self.buffered += size
 
+    def clear(self) -> None:
+        """Drop all unfinished sequences."""
+        self._sequences.clear()
+        self.buffered = 0
+
     def add_first(self, frame: bytes, offset: int, atoms: tuple[Atom, ...]) -> Reassembled | None:
         """Add the first fragment of a sequence, whose header ends at ``offset`` and lists ``atoms``.
 

@@ -98,6 +98,11 @@ class FrameReader:
         """Bytes of incomplete frames and incomplete fragmented messages."""
         return self._partial.size + self._reassembly.buffered
 
+    def drop_received(self) -> None:
+        """Drop what has arrived in part, because the connection is lost."""
+        self._reassembly.clear()
+        self._partial.take()
+
     def feed_data(self, data: bytes, signals: list[Signal]) -> None:
         """Append to ``signals`` all signals that ``data`` completes.
 

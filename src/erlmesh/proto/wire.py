@@ -16,7 +16,7 @@ raise the same errors. The interface::
     data_to_send()                   takes everything: transports that are not plain sockets
     buffers()  advance(size)         for a socket
     read(fd, signals)  flush(fd)     native only: the same without a copy, see :class:`SocketWire`
-    clear()
+    clear()  drop_received()
 """
 
 from __future__ import annotations
@@ -66,6 +66,8 @@ class PureWire:
         """See :meth:`SendQueue.buffers`."""
         self.advance = queue.advance
         """See :meth:`SendQueue.advance`."""
+        self.drop_received = reader.drop_received
+        """See :meth:`FrameReader.drop_received`."""
         self.clear = queue.clear
         """Drop everything that is queued, because the connection is lost."""
 
