@@ -19,7 +19,7 @@ class FakePeer:
 
     def __init__(self):
         self.sent = []
-        self.busy = False
+        self.busy = self.overfull = False
 
     def send(self, signal):
         self.sent.append(signal)

@@ -6,6 +6,7 @@ import socket
 
 import pytest
 from memory_network import MemoryNetwork, started
+from test_backpressure import read_all
 from test_dist_protocol import LOCAL, REMOTE, StallingLoop, established, iterations, run
 from test_dist_socket import on_every_loop
 
@@ -113,7 +114,14 @@ def test_with_a_short_tick_time_the_patience_is_short():
 # One connection on a socket
 
 
-async def asking(count, **options):
+@pytest.fixture
+def patient(monkeypatch):
+    """A suspension does not end before the peer reads, however long the test takes."""
+    monkeypatch.setattr("erlmesh.core.read_suspension.MIN_PATIENCE", 1000.0)
+    monkeypatch.setattr("erlmesh.core.read_suspension.MAX_PATIENCE", 1000.0)
+
+
+async def asking(count, request=REQUEST, **options):
     """Return a peer that has asked ``count`` times, and whose requests are answered as long as they are read."""
     peer = await established(**options)
     # Without it, the kernel may hold a tick back until the acknowledgement of the data before it.
@@ -121,13 +129,16 @@ async def asking(count, **options):
     delegate, record = peer.delegate, peer.delegate.signals_received
 
     def answer(protocol, signals):
-        record(protocol, signals)
-        for _ in signals:
+        for handled, signal in enumerate(signals, 1):
+            record(protocol, [signal])
             protocol.send_message(HERE, THERE, ANSWER)
+            if protocol.overfull:
+                return signals[handled:]
+        return []
 
     delegate.signals_received = answer
     for _ in range(count):
-        peer.channel.send(REQUEST)
+        peer.channel.send(request)
     peer.sending = asyncio.ensure_future(peer.write(peer.channel.data_to_send(0.0)))
     async with asyncio.timeout(60):
         while peer.protocol._suspender is None or not peer.protocol._suspender.is_suspended:
@@ -144,6 +155,7 @@ async def read_answers(peer, count):
 
 
 @on_every_loop
+@pytest.mark.usefixtures("patient")
 def test_a_peer_that_does_not_read_is_not_read_from_until_it_reads(factory):
     async def test(_loop):
         peer = await asking(800, ticktime=1000.0)
@@ -161,6 +173,7 @@ def test_a_peer_that_does_not_read_is_not_read_from_until_it_reads(factory):
 
 
 @on_every_loop
+@pytest.mark.usefixtures("patient")
 def test_what_a_thread_has_read_waits_too(factory):
     async def test(_loop):
         peer = await asking(800, ticktime=1000.0)
@@ -178,7 +191,7 @@ def test_what_a_thread_has_read_waits_too(factory):
 
 def test_a_peer_that_never_reads_ends_at_the_limit_of_the_queue():
     async def test(loop):
-        peer = await asking(800, send_queue_limit=8 << 20)
+        peer = await asking(800, send_queue_limit=24 << 20)
         suspensions = 0
         while peer.delegate.ended is None:
             suspensions += peer.protocol._suspender.is_suspended
@@ -250,6 +263,73 @@ def test_a_suspended_connection_closes_without_a_timer():
     run(test)
 
 
+SHORT = Send(THERE, HERE, b"x")
+
+
+@on_every_loop
+@pytest.mark.usefixtures("patient")
+def test_many_short_requests_of_one_read_wait_for_each_other(factory):
+    """128 MiB of answers to 100 KB of requests: more than the limit of what may wait."""
+
+    async def test(_loop):
+        peer = await asking(2000, SHORT, ticktime=1000.0)
+        handled, pending = len(peer.delegate.received), [peer.protocol.channel.pending]
+        await iterations(50)
+        assert len(peer.delegate.received) == handled < 300
+        loop, answers = asyncio.get_running_loop(), 0
+        while answers < 2000:
+            answers += len(peer.channel.receive_data(await loop.sock_recv(peer.connection, 1 << 20), 0.0))
+            pending.append(peer.protocol.channel.pending)
+
+        assert max(pending) < MARK + 2 * HIGH_WATER
+        assert len(peer.delegate.received) == 2000
+        assert peer.protocol._postponed == []
+        assert peer.delegate.ended is None
+        await peer.write(peer.channel.data_to_send(0.0) + TICK)
+
+    run(test, factory)
+
+
+def test_signals_that_wait_keep_their_order_and_the_end_of_the_connection():
+    async def test(_loop):
+        peer = await established(ticktime=1000.0)
+        delegate, order = peer.delegate, []
+
+        def answer(protocol, signals):
+            for handled, signal in enumerate(signals, 1):
+                order.append(signal.message)
+                protocol.send_message(HERE, THERE, ANSWER)
+                if protocol.overfull:
+                    return signals[handled:]
+            return []
+
+        delegate.signals_received = answer
+        for number in range(300):
+            peer.channel.send(Send(THERE, HERE, number))
+        await peer.write(peer.channel.data_to_send(0.0) + b"\xff\xff\xff\xff")
+        reading = asyncio.ensure_future(read_all(peer.connection, []))
+        assert await delegate.events.get() == "lost"
+        await reading
+
+        assert order == list(range(300))
+        assert delegate.ended == "emsgsize"
+
+    run(test)
+
+
+def test_a_peer_whose_signals_wait_is_not_lost():
+    async def test(loop):
+        peer = await asking(2000, SHORT, ticktime=8.0, send_queue_limit=1 << 30)
+        for _ in range(20):
+            loop.stall(1.0)
+            await iterations()
+
+        assert peer.protocol._postponed
+        assert peer.delegate.ended is None
+
+    run(test, StallingLoop)
+
+
 # Nodes
 
 
@@ -281,7 +361,7 @@ def test_two_nodes_that_do_not_read_from_each_other_answer_everything(caplog):
                     suspender = node._connections.connection(peer).protocol._suspender
                     suspended.append(suspender is not None and suspender.is_suspended)
 
-            assert max(ended) - began < 2.0  # 30 MB in each direction
+            assert max(ended) - began < 4.0  # 30 MB in each direction
             assert a.nodes() == [names[1]]
             assert b.nodes() == [names[0]]
 

@@ -865,6 +865,23 @@ def test_unlink_while_handling_a_lost_node_leaves_no_entry(harness):
     assert len(harness.router.links) == 0
 
 
+def test_signals_after_one_whose_answer_was_too_much_wait(harness):
+    peer, handled = harness.connect(), []
+
+    def handle(message):
+        handled.append(message)
+        peer.overfull = message == 2
+
+    server = harness.server(handle)
+    signals = [Send(X, server.pid, number) for number in range(1, 5)]
+
+    assert harness.router.handle_signals(signals, B) == signals[2:]
+    assert handled == [1, 2]
+    peer.overfull = False
+    assert harness.router.handle_signals(signals[2:], B) == []
+    assert handled == [1, 2, 3, 4]
+
+
 def test_signals_after_a_disconnect_are_dropped(harness):
     harness.connect()
 

@@ -1,7 +1,8 @@
 """Decides when a peer that does not read is not read from. No I/O.
 
 A peer may send requests and not read the answers. Then the answers would fill the queue of its connection, and the
-requests would fill mailboxes. So reading is suspended, and further requests wait in the peer's own socket::
+requests would fill mailboxes. So reading is suspended, and further requests wait in the peer's own socket. So do the
+signals of a read that come after the one whose answer was too much::
 
              more than `mark` bytes wait for the peer, or it has sent UNANSWERED_BYTES and has taken nothing
     reading ─────────────────────────────────────────────────────────────────────────────────► suspended
@@ -25,9 +26,9 @@ __all__ = ["MARK", "MARK_STEP", "MAX_PATIENCE", "MIN_PATIENCE", "UNANSWERED_BYTE
 
 MARK: Final = 4 << 20
 """Bytes that wait for the peer. Processes that wait for a full connection do not queue as many."""
-MARK_STEP: Final = 1 << 20
+MARK_STEP: Final = 4 << 20
 """How much more may wait after a suspension in which the peer has taken nothing."""
-UNANSWERED_BYTES: Final = 1 << 20
+UNANSWERED_BYTES: Final = 4 << 20
 """Bytes that are read from a peer which takes nothing, while the connection to it is full."""
 MIN_PATIENCE: Final = 0.02
 """Seconds in which the peer must take something. They double with each suspension in which it did not. Two nodes that
@@ -68,6 +69,11 @@ class ReadSuspension:
             self._note_progress(taken, read)
         self._since = self._checked_at = now
         return queued > self._mark or read - self._read > UNANSWERED_BYTES
+
+    @property
+    def mark(self) -> int:
+        """Bytes above which the answers to one read are enough, so that the rest of the read waits."""
+        return self._mark
 
     @property
     def next_check(self) -> float:

@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
+from erlmesh.core.read_suspension import MARK
 from erlmesh.errors import ConnectError, ErlmeshError
 from erlmesh.net.addresses import address_group
 from erlmesh.net.dist_socket import DistSocket, SharedSocketFactory, socket_fd
@@ -64,8 +65,8 @@ class ConnectionDelegate(Protocol):
     def connection_ready(self, protocol: DistProtocol) -> None:
         """Signals can be sent from now on."""
 
-    def signals_received(self, protocol: DistProtocol, signals: list[Signal]) -> None:
-        """The peer sent these signals, in this order."""
+    def signals_received(self, protocol: DistProtocol, signals: list[Signal]) -> list[Signal]:
+        """The peer sent these signals, in this order. Return those that must wait because ``protocol.overfull``."""
 
     def handshake_failed(self, protocol: DistProtocol, error: ErlmeshError) -> None:
         """The handshake failed, or the connection was closed during it. The connection is closed."""
@@ -97,6 +98,8 @@ class DistProtocol(asyncio.Protocol):
         """So much was sent that senders must wait (OTP's ``busy_dist_port``): more than HIGH_WATER bytes are queued, or
         it is time for a turn of other tasks.
         """
+        self.overfull = False
+        """So much waits for the peer that further signals of it wait, too."""
         self.peer_address = ""
         """The peer's address in readable form, for logs and reports."""
         self.address_group = ""
@@ -144,6 +147,10 @@ class DistProtocol(asyncio.Protocol):
         """Resolved when ``busy`` becomes false. All waiting senders share it."""
         self._in_read = False
         """``run_read`` runs."""
+        self._postponed: list[Event] = []
+        """What was received and waits until the peer has read more. Nothing is read meanwhile."""
+        self._overfull_at = MARK
+        """Bytes that wait for the peer above which it is ``overfull``."""
         self._suspender: ReadSuspender | None = None
         """Made when a read finds the connection full for the first time."""
         self._closed = False
@@ -207,7 +214,7 @@ class DistProtocol(asyncio.Protocol):
         finally:
             self._in_read = False
             self._flush()
-            if self._is_paused:
+            if self._is_paused or self._postponed:
                 self._after_read_while_full()
             # The other attribute: it is None if the connection has ended meanwhile.
             if self._open_channel is not None:
@@ -218,7 +225,9 @@ class DistProtocol(asyncio.Protocol):
     def events_received(self, events: list[Event]) -> None:
         """Handle the events of received data."""
         if events and type(events[-1]) is not ConnectionLost and not self._closed:  # nearly all reads
-            self._delegate.signals_received(self, events)  # type: ignore[arg-type]  # all of them are signals
+            rest = self._delegate.signals_received(self, events)  # type: ignore[arg-type]  # all of them are signals
+            if rest:
+                self._postpone([*rest])
         elif not self._closed:
             self._channel_events(events)
 
@@ -252,7 +261,7 @@ class DistProtocol(asyncio.Protocol):
         self._is_paused = self.busy = True
 
     def resume_writing(self) -> None:
-        self._is_paused = self.busy = False
+        self._is_paused = self.busy = self.overfull = False
         if self._suspender is not None:
             self._suspender.drained()
         if self._writable_waiter is not None and not self._writable_waiter.done():
@@ -381,6 +390,8 @@ class DistProtocol(asyncio.Protocol):
                 self.run_read(self._apply_data, handshake.trailing_data)
             if self._socket is not None and not self._closed:
                 self._socket.start_reading(self._read_socket if channel.can_read else None)
+                if self._postponed:
+                    self.pause_reading()
         if not self._closed:
             self._arm_timer(now)
             self._flush()
@@ -391,8 +402,10 @@ class DistProtocol(asyncio.Protocol):
     def _channel_events(self, events: list[Event]) -> None:
         if events:
             lost = events.pop() if type(events[-1]) is ConnectionLost else None
-            self._delegate.signals_received(self, events)  # type: ignore[arg-type]  # `cast` would be one more call
-            if lost is not None and not self._closed:  # a signal may have led the delegate to close the connection
+            rest = self._delegate.signals_received(self, events)  # type: ignore[arg-type]  # `cast` is one more call
+            if rest:
+                self._postpone([*rest] if lost is None else [*rest, lost])
+            elif lost is not None and not self._closed:  # a signal may have led the delegate to close the connection
                 assert isinstance(lost, ConnectionLost)
                 self._connection_ended(lost.reason, lost.detail)
 
@@ -439,7 +452,9 @@ class DistProtocol(asyncio.Protocol):
         longest = min(MAX_WRITE_THRESHOLD, TURN_SIZE - self._turn_size)
         self._write_threshold = max(WRITE_THRESHOLD, min(2 * self._write_threshold, longest))
         self._write(channel)
-        if self._queued(channel) >= self._send_queue_limit:
+        queued = self._queued(channel)
+        self.overfull = queued > self._overfull_at
+        if queued >= self._send_queue_limit:
             self._queue_is_full()
         elif self._turn_size >= TURN_SIZE or now >= self._turn_ends_at:
             self.busy = True
@@ -470,8 +485,35 @@ class DistProtocol(asyncio.Protocol):
         if self.channel is None or endpoint is None or endpoint.is_closing():
             return
         if self._suspender is None:
-            self._suspender = ReadSuspender(endpoint, self._counts, self.channel.net_ticktime)
+            self._suspender = ReadSuspender(self, self._counts, self.channel.net_ticktime)
         self._suspender.after_read()
+        if self._postponed and not self._suspender.is_suspended:  # The last write has made room.
+            self._loop.call_soon(self.resume_reading)
+
+    def _postpone(self, events: list[Event]) -> None:
+        """Keep events of a read until the peer has read more. Nothing may be read before them."""
+        if not self._closed:
+            self._postponed = events
+            self.pause_reading()
+
+    def pause_reading(self) -> None:
+        """Read nothing until :meth:`resume_reading`. For the :class:`ReadSuspender`."""
+        endpoint = self._socket or self._transport
+        if endpoint is not None and not endpoint.is_closing():
+            endpoint.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Handle what was postponed, and then read again."""
+        if self._suspender is not None:
+            self._overfull_at = self._suspender.mark
+        self.overfull = False
+        if self._postponed:
+            postponed, self._postponed = self._postponed, []
+            self.run_read(self.events_received, postponed)
+        endpoint = self._socket or self._transport
+        is_suspended = self._suspender is not None and self._suspender.is_suspended
+        if not self._postponed and not is_suspended and endpoint is not None and not endpoint.is_closing():
+            endpoint.resume_reading()
 
     def _counts(self) -> tuple[int, int, int]:
         """Return the bytes that wait for the peer, that were read from it, and that its socket has taken."""
@@ -490,7 +532,7 @@ class DistProtocol(asyncio.Protocol):
     def _end_soon(self, reason: str, detail: str) -> None:
         """End the connection in the next iteration of the event loop. What is queued is dropped."""
         self._open_channel = None
-        self._is_dropping = True
+        self._is_dropping = self.overfull = True
         self._loop.call_soon(self._end_now, reason, detail)
 
     def _end_now(self, reason: str, detail: str) -> None:
@@ -533,6 +575,8 @@ class DistProtocol(asyncio.Protocol):
         if self.channel is not None:
             if self._socket is not None:
                 self._record_thread(self.channel, self._socket)
+            if self._postponed:  # What it has sent since then is not read yet.
+                self.channel.note_external_read(due)
             self._channel_events(self.channel.handle_timeout(due))
             self._flush()
         elif self.handshake is not None:
@@ -556,6 +600,7 @@ class DistProtocol(asyncio.Protocol):
         self._open_channel = None
         if self._suspender is not None:
             self._suspender.close()
+        self._postponed = []
         if self._unfinished and self.channel is not None:
             self._unfinished_budget.remove(self)
             self.channel.wire.drop_received()  # The collector may find this object much later.

@@ -33,6 +33,11 @@ class ReadSuspender:
         """None while reading is not suspended."""
 
     @property
+    def mark(self) -> int:
+        """See :attr:`ReadSuspension.mark`."""
+        return self._state.mark
+
+    @property
     def is_suspended(self) -> bool:
         """Whether nothing is read now."""
         return self._timer is not None

@@ -453,9 +453,9 @@ class Connections:
         self._on_up(name, connection.hidden)
         pending.resolve(self.connection(name) is connection)  # a process may have disconnected it in on_up
 
-    def signals_received(self, protocol: DistProtocol, signals: list[Signal]) -> None:
+    def signals_received(self, protocol: DistProtocol, signals: list[Signal]) -> list[Signal]:
         # The protocol has started the round (`run_round`), in which the processes that these wake up run, too.
-        self._router.handle_signals(signals, Atom(self._by_protocol[protocol].name))
+        return self._router.handle_signals(signals, Atom(self._by_protocol[protocol].name))
 
     def handshake_failed(self, protocol: DistProtocol, error: ErlmeshError) -> None:
         connection = self._remove(protocol)

@@ -30,6 +30,9 @@ __all__ = ["Dispatcher", "EnqueueSignal", "NodeState", "Peer", "direct_delivery"
 class Peer(Backpressure, Protocol):
     """An established connection, as the router needs it."""
 
+    overfull: bool
+    """So much waits for the peer that its further signals must wait."""
+
     def send(self, signal: Signal) -> None:
         """Queue the signal. Raises EncodeError if a value is not a term; the connection stays usable."""
 

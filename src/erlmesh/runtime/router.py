@@ -103,11 +103,15 @@ class Router:
 
     # Incoming signals
 
-    def handle_signals(self, signals: Iterable[Signal], peer: Atom) -> None:
-        """Apply all signals of one read of the node ``peer``, in order."""
+    def handle_signals(self, signals: Iterable[Signal], peer: Atom) -> list[Signal]:
+        """Apply all signals of one read of the node ``peer``, in order.
+
+        If so much waits for the peer that its requests must wait, return those that are not applied yet.
+        """
         processes, handlers, peers, deliver = self.registry.processes, self._handlers, self.peers, self.delivery.deliver
         connection, atom, creation = peers.get(peer), self.atom, self.creation
-        for signal in signals:
+        rest = iter(signals)
+        for signal in rest:
             if type(signal) is Send:  # The hot path: `_on_send`, `pid_number` and `deliver`, inlined.
                 to = signal.to
                 process = processes.get(to.id | to.serial << 32)
@@ -123,7 +127,10 @@ class Router:
             if peers.get(peer) is not connection:
                 # A handler process that got this signal has disconnected the peer. Its DOWNs and `nodedown` have been
                 # delivered, so nothing of this connection may follow.
-                return
+                return []
+            if connection is not None and connection.overfull:
+                return list(rest)
+        return []
 
     def apply(self, signal: Signal, node: Atom) -> None:
         """Apply one signal that came from ``node``, which may be this node."""
