@@ -8,7 +8,11 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
+from erlmesh.proto.control import SendName
+from erlmesh.proto.flags import OFFERED
+from erlmesh.proto.frame_writer import FrameWriter
 from erlmesh.proto.send_queue import LARGE_PIECE, MAX_BUFFERS, MAX_JOINED, SendQueue, join_short_pieces
+from erlmesh.terms import Atom, Pid
 
 LARGE = bytes(LARGE_PIECE)
 
@@ -119,3 +123,12 @@ def test_short_neighbours_become_one_piece_and_large_pieces_stay(pieces):
     assert [piece for piece in joined if piece is LARGE] == [piece for piece in pieces if piece is LARGE]
     assert all(len(a) + len(b) >= LARGE_PIECE for a, b in pairwise(joined))
     assert b"" not in joined
+
+
+def test_a_long_term_of_many_short_pieces_waits_in_few():
+    queue = SendQueue()
+    writer = FrameWriter((Atom("a@h"), Atom("b@h")), OFFERED, queue)
+    writer.write(SendName(Pid(Atom("a@h"), 1, 0, 1), Atom("x"), list(range(-20_000, 0))))
+
+    assert queue.queued > 80_000
+    assert len(queue._pieces) < 5

@@ -22,7 +22,7 @@ from erlmesh.proto.flags import Flags
 from erlmesh.proto.fragments import MAX_UNFRAGMENTED, split
 from erlmesh.proto.frame_prefix_cache import REF_WORDS_SIZE
 from erlmesh.proto.ops import NO_MESSAGE, Op
-from erlmesh.proto.send_queue import LARGE_PIECE, Buffer, SendQueue
+from erlmesh.proto.send_queue import LARGE_PIECE, Buffer, SendQueue, join_short_pieces
 from erlmesh.terms import Atom, Pid, Ref, Term
 
 __all__ = ["TICK", "FrameWriter", "check_length", "encode_standalone"]
@@ -217,7 +217,8 @@ class FrameWriter:
         if size < LARGE_PIECE:
             self._queue.append(b"".join((_u32(size), head, *message)))
         else:
-            self._queue.extend((_u32(size), head, *message), 4 + size)
+            # Joined now: each short piece would take many times its size while it waits.
+            self._queue.extend(join_short_pieces((_u32(size), head, *message)), 4 + size)
 
     def _append_fragments(self, head: bytes, message: list[bytes]) -> None:
         self._sequence += 1
