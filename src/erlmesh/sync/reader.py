@@ -60,6 +60,8 @@ class Reader:
         """When a channel needs attention. It may be too early, never too late."""
         self._reader: Waiter | None = None
         self._followers: dict[Waiter, None] = {}
+        self._work: list[Callable[[], None]] = []
+        """What the next read does without the lock."""
         self._reads = 0
         self._left = 0
         """Followers that have left."""
@@ -156,42 +158,43 @@ class Reader:
         with self.lock:
             self._reads += 1
             for fd, event in ready:
-                todo = self._serve(fd, event, now)
-                if todo is not None:
-                    work = [*(work or ()), todo]
+                self._serve(fd, event, now)
             if now >= self._next_deadline:
                 self._handle_timeouts(now)
+            if self._work:
+                work, self._work = self._work, []
         if work is not None:
             for each in work:
                 each()
         return deadline is None or now < deadline or waiter.remaining <= 0
 
-    def _serve(self, fd: int, event: int, now: float) -> Callable[[], None] | None:
-        """Do what the socket is ready for. Return what is to be done without the lock."""
+    def _serve(self, fd: int, event: int, now: float) -> None:
+        """Do what the socket is ready for."""
         link = self._links.get(fd)
         if link is None:
             if fd == self._wake_sockets[0].fileno():
                 with contextlib.suppress(OSError):
                     self._wake_sockets[0].recv(64)
-            return None
+            return
         if event & WRITABLE and link.flush(now):
             link.wants_write = False
             self._poll.modify(fd, READABLE)
         if not event & ~WRITABLE:
-            return None
+            return
         try:
-            events = link.read(now)
-            todo = self._on_events(link, events) if events else None
+            self._handle(link, link.read(now))
             if link.queued and link.lost is None:
                 self.flush(link, now)
-            return todo
         except BaseException:
             # For example, Ctrl-C between reading a reply and delivering it. Another thread may wait for that reply.
             self._handle(link, [ConnectionLost("killed", "the thread that read was interrupted")])
             raise
 
-    def _handle(self, link: PeerLink, events: list[Event]) -> Callable[[], None] | None:
-        return self._on_events(link, events) if events else None
+    def _handle(self, link: PeerLink, events: list[Event]) -> None:
+        if events:
+            todo = self._on_events(link, events)
+            if todo is not None:
+                self._work.append(todo)
 
     def _handle_timeouts(self, now: float) -> None:
         for link in list(self._links.values()):

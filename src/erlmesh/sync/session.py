@@ -262,7 +262,9 @@ class Session:
         handlers, peer = self.router.handlers, link.peer
         for event in events:
             if type(event) is ConnectionLost:
-                log.info("the connection to %s is lost: %s", peer.name, ForeignText(event.detail))
+                detail = ForeignText(event.detail)
+                # Not under the lock: a handler of the user's log may use this node.
+                self._work.append(partial(log.info, "the connection to %s is lost: %s", peer.name, detail))
                 self._lose(link, event.reason)
             else:
                 handlers[type(event)](event, peer)
