@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -150,6 +151,16 @@ def test_a_late_reply_reaches_no_later_call(peer, node):
     assert node._session().router.pending == {}
 
 
+def test_a_call_without_a_reply_leaves_nothing_behind(peer, node):
+    node.call("server", 0)
+    peer.on_signal = lambda _connection, _signal: None
+
+    with pytest.raises(CallTimeout):
+        node.call("server", 1, timeout=0.05)
+
+    assert node._session().router.pending == {}
+
+
 def test_an_alias_cannot_be_called(node):
     with pytest.raises(TypeError, match="alias"):
         node.call(erlmesh.Ref(Atom("a@b"), 1, (1, 2, 3)), 1)
@@ -279,6 +290,22 @@ def test_a_call_during_a_loss_raises_at_once(peer, node):
     peer.listen_again()
     wait_until(lambda: peer.alive)
     assert node.call("server", 3) == 3
+
+
+def test_calls_do_not_dial_again_and_again(peer, node):
+    attempts = []
+
+    def refuse(name):
+        attempts.append(name)
+        return Status.NOT_ALLOWED
+
+    peer.status = refuse
+
+    for _ in range(200):
+        with pytest.raises(NoConnection, match="refused"):
+            node.call("server", 1, timeout=30)
+
+    assert len(attempts) < 50
 
 
 def test_a_call_that_waits_ends_with_the_connection(peer, node):
@@ -611,6 +638,21 @@ def test_a_child_is_found_without_the_hook_of_python(peer, node, monkeypatch):
 
     assert in_child(lambda: node.call("server", 2, timeout=20)) == "2"
     assert node.call("server", 3) == 3
+
+
+def test_a_child_does_not_end_the_connection_of_its_parent(peer, node):
+    """The child closes its copy of the descriptor only. A shutdown would reach the peer."""
+    node.call("server", 1)
+    session = node._session()
+    copy = socket.socket(fileno=os.dup(session._links[Atom(peer.name)].fd))
+
+    session.abandon()
+    session.reader._keeper.join(20)
+    peer.connections[0].send(Send(peer.pid, session.caller, 1))
+
+    copy.settimeout(20)
+    assert copy.recv(1) != b""
+    copy.close()
 
 
 # The end of the program
