@@ -289,7 +289,15 @@ impl ImproperList {
     }
 
     fn __hash__(&self, py: Python<'_>) -> PyResult<isize> {
-        self.parts(py)?.hash()
+        // The hash of a tuple does not limit the depth, and a peer can send a list of any depth.
+        // SAFETY: the GIL is held. A result that is not 0 means that RecursionError is set.
+        if unsafe { ffi::Py_EnterRecursiveCall(c" while a list is hashed".as_ptr()) } != 0 {
+            return Err(PyErr::fetch(py));
+        }
+        let hash = self.parts(py).and_then(|parts| parts.hash());
+        // SAFETY: it ends the call above.
+        unsafe { ffi::Py_LeaveRecursiveCall() };
+        hash
     }
 
     fn __richcmp__(&self, other: &Bound<'_, PyAny>, op: CompareOp) -> PyResult<Py<PyAny>> {

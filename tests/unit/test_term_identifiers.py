@@ -257,3 +257,12 @@ def test_a_pickle_of_one_build_is_read_by_the_other(writer, reader):
         return subprocess.run(command, input=data, check=True, capture_output=True, env={"ERLMESH_PURE": pure}).stdout
 
     run(LOAD, reader, run(DUMP, writer))
+
+
+def test_the_hash_of_a_deep_improper_list_raises_recursion_error():
+    deep = 0
+    for _ in range(100_000):
+        deep = values.ImproperList((deep,), 1)
+
+    with pytest.raises(RecursionError):
+        hash(deep)
