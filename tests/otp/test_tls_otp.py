@@ -321,3 +321,30 @@ def test_a_mesh_of_two_beams_and_two_python_nodes_shares_groups_and_global_names
         if node is not pythons[0]:
             wait_until(lambda node=node: len(node.members(Atom("group"))) == 3)
     wait_until(lambda: beams[1].eval("global:whereis_name(leader)") == Atom("undefined"))
+
+
+EXCHANGE = """
+Data = binary:copy(<<1>>, 20000),
+Self = self(),
+spawn_link(fun() -> [{echo, Node} ! {Self, {N, Data}} || N <- lists:seq(1, 2000)] end),
+[receive {N, Data} -> ok after 20000 -> exit({late, N}) end || N <- lists:seq(1, 2000)],
+ok
+"""
+
+
+@pytest.mark.parametrize("caller", ["beam", "python"])
+def test_tls_1_2_is_renegotiated_in_a_long_stream(tls, otp, caller):
+    """OTP does so after 2^28 records, and ends the connection if it is refused."""
+
+    def often(text):
+        text = text.replace("['tlsv1.3', 'tlsv1.2']", "['tlsv1.2']")
+        return text.replace("{verify, verify_peer}", "{renegotiate_at, 200}, {verify, verify_peer}")
+
+    beam, python = tls.beam("beam", otp=otp, options=often), tls.python("python")
+    python.eval("echo = node.spawn_handler(lambda message: node.send(*message), name='echo')")
+    assert beam.ping(python.name) if caller == "beam" else python.ping(beam.name)
+    beam.eval("net_kernel:monitor_nodes(true)")
+
+    assert beam.eval(EXCHANGE, Node=python.atom, timeout=60) == Atom("ok")
+
+    assert beam.eval("receive {nodedown, Gone} -> Gone after 0 -> nobody end") == Atom("nobody")

@@ -18,6 +18,10 @@ log = logging.getLogger("erlmesh")
 
 Signature: TypeAlias = tuple[tuple[int, int, int, int], ...]
 
+ALLOW_CLIENT_RENEGOTIATION: Final = 1 << 8
+"""OpenSSL's ``SSL_OP_ALLOW_CLIENT_RENEGOTIATION``, which the ``ssl`` module does not name. OTP renegotiates TLS 1.2
+after 2^28 records, and ends the connection if the other node refuses. Only a peer with a certificate gets so far.
+"""
 _VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
@@ -87,12 +91,13 @@ class TlsContexts:
             context.check_hostname = False  # done after the handshake, as OTP does it: see core/certificate_hosts.py
             context.verify_mode = ssl.CERT_REQUIRED
             context.minimum_version = _VERSIONS[self.config.minimum_version]
-            context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+            context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_COMPRESSION
             _load_own_certificate(context, cert, key)
             _load_authorities(context, ca)
             contexts.append(context)
         accepting, initiating = contexts
         accepting.num_tickets = 0
+        accepting.options |= ALLOW_CLIENT_RENEGOTIATION
         pair = ContextPair(accepting, initiating)
         self._on_load(pair)
         return pair

@@ -6,6 +6,7 @@ ciphertext leaves in the order in which it was made. The owner of a session hold
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from collections.abc import Callable
 from typing import Final
@@ -109,12 +110,16 @@ class TlsSession:
             return False
         return True
 
-    def encrypt(self, data: bytes) -> None:
-        """Encrypt ``data``, completely. Raises ``ssl.SSLError`` if the session is broken."""
-        with memoryview(data) as view:
-            done = 0
+    def encrypt(self, data: bytes) -> int:
+        """Encrypt ``data``. Return how many bytes were encrypted. Raises ``ssl.SSLError`` if the session is broken.
+
+        These are all of them, unless the peer renegotiates (TLS 1.2). Then the rest must wait for its next message.
+        """
+        done = 0
+        with memoryview(data) as view, contextlib.suppress(ssl.SSLWantReadError):
             while done < len(data):  # OpenSSL writes one record for each call
                 done += self._tls.write(view[done:])
+        return done
 
     @property
     def has_outgoing(self) -> bool:

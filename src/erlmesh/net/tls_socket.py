@@ -85,8 +85,7 @@ class TlsSharedSocket(PureSharedSocket):
             # A record that was made must be sent, and it would be stale when the socket has room again.
             if not _is_writable(self.fd):
                 return False
-            self._encrypt(frame)
-            sent = self._push()
+            sent = self._push() if self._encrypt(frame) else 0
             self._count_external(1, len(frame) if sent else 0)
             if self._ciphertext:  # the rest of the record must follow
                 self._call_loop()
@@ -111,10 +110,9 @@ class TlsSharedSocket(PureSharedSocket):
             super()._drop_waiting()
         elif self._session.is_ready:
             if self._first:
-                self._encrypt(self._first)
-                self._first = b""
+                self._first = self._first[self._encrypt(self._first) :]
                 self._push()
-            while not self._ciphertext and total < WRITE_SIZE and (size := self._encrypt_queue()):
+            while not self._first and not self._ciphertext and total < WRITE_SIZE and (size := self._encrypt_queue()):
                 total += size
                 self._push()
         return total
@@ -125,17 +123,20 @@ class TlsSharedSocket(PureSharedSocket):
         if queue is None or not queue.queued:
             return 0
         data = b"".join(_first_bytes(queue.buffers(), ENCRYPT_SIZE))
-        self._encrypt(data)
+        size = self._encrypt(data)
         if self.error is None:
-            queue.advance(len(data))
-        return len(data)
+            queue.advance(size)
+        return size
 
-    def _encrypt(self, data: bytes) -> None:
+    def _encrypt(self, data: bytes) -> int:
+        """Encrypt ``data`` into ``_ciphertext``. Return the size of what could be encrypted now, see the session."""
+        size = 0
         try:
-            self._session.encrypt(data)
+            size = self._session.encrypt(data)
         except ssl.SSLError as error:
             self._fail(error)
         self._ciphertext = b"".join((self._ciphertext, self._session.take_outgoing()))
+        return size
 
     def _push(self) -> int:
         """Write ciphertext until the socket is full. Return the bytes of it that were written."""
