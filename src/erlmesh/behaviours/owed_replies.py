@@ -15,8 +15,7 @@ __all__ = ["OwedReplies"]
 class OwedReplies:
     """The callers of one server, by the reference of their call.
 
-    ``on_settled()`` is called when the last caller has its reply or has given up. Callers of OTP 23 and before are not
-    counted: a server cannot see that they give up.
+    ``on_settled()`` is called when the last caller has its reply or has given up.
     """
 
     def __init__(self, me: Process, on_settled: Callable[[], None]) -> None:
@@ -29,14 +28,14 @@ class OwedReplies:
 
     def promised(self, caller: tuple[Pid, Term]) -> None:
         """The server replies to ``caller`` later."""
-        ref = reply_to(caller)
+        ref = _reference_of(caller)
         if type(ref) is Ref and self._me._ops.monitors_with(ref):
             self._refs.add(ref)
             self._me._ops.on_demonitor(ref, partial(self._settled, ref))
 
     def replied(self, caller: tuple[Pid, Term]) -> None:
         """The server has replied to ``caller``."""
-        ref = reply_to(caller)
+        ref = _reference_of(caller)
         if type(ref) is Ref and ref in self._refs:
             self._me._ops.on_demonitor(ref, None)
             self._settled(ref)
@@ -51,3 +50,9 @@ class OwedReplies:
         self._refs.discard(ref)
         if not self._refs:
             self._on_settled()
+
+
+def _reference_of(caller: tuple[Pid, Term]) -> Term:
+    """Return the reference of the caller's monitor: its alias. In OTP 23 and before it is the tag itself."""
+    target = reply_to(caller)
+    return target if type(target) is Ref else caller[1]
