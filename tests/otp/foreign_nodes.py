@@ -34,6 +34,17 @@ class ForeignNode(OsProcess):
         wait_until(lambda: self.logged("READY") or not self.is_running(), 60, what="ready", details=self.recent_log)
         assert self.is_running(), self.recent_log()
 
+    def stop(self) -> None:
+        """SIGSTOP. No thread of the program runs any more when this returns, so it answers nothing."""
+        super().stop()
+        wait_until(self._is_stopped, what="stopped")
+
+    def _is_stopped(self) -> bool:
+        states = [
+            path.read_text().rpartition(")")[2].split()[0] for path in Path("/proc").glob(f"{self.pid}/task/*/stat")
+        ]
+        return set(states) == {"T"}
+
 
 def c_node(program: Path, alive: str, *, epmd_port: int, peer: str | None = None) -> ForeignNode:
     """A C node, which waits for connections, or connects to ``peer``."""

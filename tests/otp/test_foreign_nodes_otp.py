@@ -26,8 +26,9 @@ def c_program(tmp_path_factory):
 def start(cluster, request):
     """``start("c")`` or ``start("java")``; a C node may get a ``peer`` to connect to."""
 
+    cluster.start_epmd_once()  # before a node of the test starts: it must not become the EPMD
+
     def start(kind, **options):
-        cluster.start_epmd_once()
         if kind == "c":
             program = request.getfixturevalue("c_program")
             node = c_node(program, "foreign", epmd_port=cluster.epmd_port, **options)
