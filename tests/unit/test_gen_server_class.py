@@ -2,12 +2,27 @@
 
 import asyncio
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import NamedTuple
 
 import pytest
 
-from erlmesh import NO_REPLY, Atom, CalleeExited, CallTimeout, Exit, GenServer, ProcessStartError, blocking
+from erlmesh import (
+    NO_REPLY,
+    Atom,
+    CalleeExited,
+    CallTimeout,
+    Exit,
+    GenServer,
+    Map,
+    ProcessStartError,
+    blocking,
+    elixir_struct,
+    from_term,
+    to_term,
+)
 from erlmesh.behaviours.typed_requests import typed
+from erlmesh.etf import decode, encode
 from erlmesh.testing.cluster import Cluster
 from erlmesh.testing.loop import run, run_iterations
 
@@ -625,6 +640,31 @@ async def test_annotation_with_anything_but_classes_leaves_the_terms(node):
 
     for server in (Plain, Hidden):
         assert await node.call(await server.start(node), (Atom("move_money"), 1, 2)) == (Atom("move_money"), 1, 2)
+
+
+@elixir_struct("Bank.Payment")
+@dataclass
+class Payment:
+    amount: Decimal
+    note: str | None = None
+
+
+@with_node
+async def test_a_struct_of_elixir_becomes_its_class(node):
+    class Bank(GenServer):
+        def handle_call(self, request: Payment | Balance, caller):
+            return to_term((type(request).__name__, request))
+
+    pid = await Bank.start(node)
+    payment = to_term(Payment(Decimal("1.50"), "rent"))
+    reply = await node.call(pid, payment)
+
+    assert reply[0] in ("Payment", b"Payment")
+    assert from_term(decode(encode(reply[1])), Payment) == Payment(Decimal("1.50"), "rent")
+    assert await node.call(pid, Atom("balance")) == ("Balance", ())
+    other = Map({**payment, Atom("__struct__"): Atom("Elixir.Other")})
+    for unknown in (Map({**payment, Atom("amount"): b"much"}), (Atom("Elixir.Bank.Payment"), 1), other):
+        assert await node.call(pid, unknown) == (ERROR, (Atom("unknown_call"), unknown))
 
 
 def test_blocking_handler_stays_blocking_with_an_annotation():

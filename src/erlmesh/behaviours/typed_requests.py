@@ -6,14 +6,17 @@
 
     {deposit, 5}     Deposit(5): the name in snake case, and the fields in order
     ping             Ping(), a class without fields
+    %Bank.Deposit{}  the class that :func:`erlmesh.elixir_struct` or its tag gives that struct
     anything else    is unknown, and the handler is not called
 
-The classes are dataclasses, ``msgspec.Struct`` or NamedTuple. The values of the fields are terms and are not checked.
-A class that refuses its values with ValueError or TypeError makes the request unknown.
+The classes are dataclasses, ``msgspec.Struct`` or NamedTuple. The fields of a struct are converted and checked by
+:func:`erlmesh.from_term`. The values in a tuple are terms and are not checked. A class that refuses its values with
+ValueError or TypeError makes the request unknown.
 """
 
 from __future__ import annotations
 
+import logging
 import types
 from collections.abc import Callable
 from functools import lru_cache
@@ -21,9 +24,15 @@ from inspect import ismethod, signature
 from itertools import islice
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from erlmesh.terms import Atom, Term
+from erlmesh.terms import Atom, Map, Term
+from erlmesh.terms.foreign_text import ForeignText
+from erlmesh.typed.convert_error import ConvertError
+from erlmesh.typed.from_terms import from_term
+from erlmesh.typed.structs import STRUCT, struct_options
 
 __all__ = ["typed"]
+
+log = logging.getLogger("erlmesh.gen_server")
 
 
 def typed(method: Callable[..., Any], otherwise: Callable[..., Any]) -> Callable[..., Any]:
@@ -45,13 +54,27 @@ def typed(method: Callable[..., Any], otherwise: Callable[..., Any]) -> Callable
 
 def _make(classes: dict[Atom, type], request: Term) -> Any:
     """The object that the request stands for, or None."""
+    if isinstance(request, Map):
+        return _make_from_struct(classes, request)
     tag, *values = request if type(request) is tuple and request else (request,)
     found = classes.get(tag) if isinstance(tag, Atom) else None
-    if found is None:
+    if found is None or struct_options(found) is not None:
         return None
     try:
         return found(*values)
     except (TypeError, ValueError):
+        return None
+
+
+def _make_from_struct(classes: dict[Atom, type], request: Map) -> Any:
+    name = request.get(STRUCT)
+    found = classes.get(name) if isinstance(name, Atom) else None
+    if found is None:
+        return None
+    try:
+        return from_term(request, found)
+    except ConvertError as error:
+        log.warning("the request is not a %s: %s", found.__qualname__, ForeignText(error))
         return None
 
 
@@ -66,13 +89,19 @@ def _classes_by_tag(function: Callable[..., Any], position: int) -> dict[Atom, t
     except NameError:  # A name that only type checkers see. It is no class that could be made here.
         return {}
     parts = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
-    return {_tag(each): each for each in parts} if all(map(_is_request_class, parts)) else {}
+    return {_key(each): each for each in parts} if all(map(_is_request_class, parts)) else {}
 
 
 def _is_request_class(annotation: Any) -> bool:
     return isinstance(annotation, type) and any(
         hasattr(annotation, mark) for mark in ("__dataclass_fields__", "__struct_fields__", "_fields")
     )
+
+
+def _key(request_class: type) -> Atom:
+    """The name of the struct that the class stands for, or the tag of its tuple."""
+    options = struct_options(request_class)
+    return _tag(request_class) if options is None else options.module
 
 
 def _tag(request_class: type) -> Atom:
