@@ -113,9 +113,14 @@ class PeerLink:
         buffers = wire.buffers()
         if not buffers:
             return 0
-        size = os.writev(fd, buffers)
-        wire.advance(size)
-        return size
+        # Ctrl-C may raise when the call returns, and then its result is lost. So C code keeps the result in a list.
+        written: list[int] = []
+        try:
+            written.extend(map(os.writev, (fd,), (buffers,)))
+        finally:
+            if written:
+                wire.advance(written[0])
+        return written[0]
 
     def close(self, *, in_child: bool = False) -> None:
         """Close the socket. In a forked child the connection of the parent stays."""

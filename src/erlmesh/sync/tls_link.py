@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from typing import Final
 
@@ -66,6 +67,10 @@ class TlsLink(PeerLink):
             wire.clear()
             self._ciphertext = b""
             return False
+        except BaseException:  # Ctrl-C, perhaps between the encryption of data and its removal from the queue
+            with contextlib.suppress(OSError):
+                self.sock.shutdown(socket.SHUT_RDWR)  # the reader sees the end
+            raise
         if self.queued >= BUSY:
             self.busy = True
         elif self.busy and self.queued < BUSY // 2:
