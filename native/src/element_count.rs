@@ -3,6 +3,8 @@
 use crate::tags;
 
 const STRING_BYTES_OF_ELEMENT: usize = 16;
+const MAP_SURCHARGE: usize = 2;
+const RARE_SURCHARGE: usize = 7;
 const FUN_HEAD: usize = 30;
 const FUN_PARTS: usize = 4;
 
@@ -25,34 +27,43 @@ pub fn first_beyond(data: &[u8], mut pos: usize, limit: usize) -> Option<usize> 
 #[inline]
 fn extent(data: &[u8]) -> Option<(usize, usize)> {
     let size = match *data.first()? {
-        tags::VERSION | tags::NIL_EXT | tags::EXPORT_EXT => 1,
+        tags::VERSION | tags::NIL_EXT => 1,
         tags::SMALL_INTEGER_EXT | tags::ATOM_CACHE_REF => 2,
         tags::INTEGER_EXT => 5,
         tags::NEW_FLOAT_EXT => 9,
-        tags::FLOAT_EXT => 32,
         tags::SMALL_TUPLE_EXT => return Some((2, usize::from(*data.get(1)?))),
         tags::LARGE_TUPLE_EXT => return Some((5, u32_at(data, 1)?)),
         tags::LIST_EXT => return Some((5, u32_at(data, 1)? + 1)), // the tail is an element
-        tags::MAP_EXT => return Some((5, u32_at(data, 1)? * 2)),
+        tags::MAP_EXT => return Some((5, u32_at(data, 1)? * 2 + MAP_SURCHARGE)),
         tags::STRING_EXT => {
             let length = u16_at(data, 1)?;
             return Some((3 + length, length.div_ceil(STRING_BYTES_OF_ELEMENT)));
         }
         tags::BINARY_EXT => 5 + u32_at(data, 1)?,
-        tags::NEW_PID_EXT | tags::V4_PORT_EXT => identifier(data, 1, 12)?,
-        tags::PID_EXT => identifier(data, 1, 9)?,
-        tags::NEW_PORT_EXT => identifier(data, 1, 8)?,
-        tags::PORT_EXT | tags::REFERENCE_EXT => identifier(data, 1, 5)?,
-        tags::NEW_REFERENCE_EXT => identifier(data, 3, 1)? + 4 * u16_at(data, 1)?,
+        tags::NEW_PID_EXT => identifier(data, 1, 12)?,
         tags::NEWER_REFERENCE_EXT => identifier(data, 3, 4)? + 4 * u16_at(data, 1)?,
         tags::SMALL_ATOM_UTF8_EXT | tags::SMALL_ATOM_EXT => 2 + usize::from(*data.get(1)?),
         tags::ATOM_UTF8_EXT | tags::ATOM_EXT => 3 + u16_at(data, 1)?,
         tags::SMALL_BIG_EXT => 3 + usize::from(*data.get(1)?),
-        tags::LARGE_BIG_EXT | tags::BIT_BINARY_EXT => 6 + u32_at(data, 1)?,
-        tags::NEW_FUN_EXT => return Some((FUN_HEAD, FUN_PARTS + u32_at(data, 26)?)),
-        _ => return None,
+        tags::NEW_FUN_EXT => return Some((FUN_HEAD, RARE_SURCHARGE + FUN_PARTS + u32_at(data, 26)?)),
+        tag => return Some((rare_size(data, tag)?, RARE_SURCHARGE)),
     };
     Some((size, 0))
+}
+
+/// The size of a term that the pure decoder reads. None for an unknown tag.
+fn rare_size(data: &[u8], tag: u8) -> Option<usize> {
+    Some(match tag {
+        tags::EXPORT_EXT => 1, // the module, the function and the arity follow with their tags
+        tags::FLOAT_EXT => 32,
+        tags::V4_PORT_EXT => identifier(data, 1, 12)?,
+        tags::PID_EXT => identifier(data, 1, 9)?,
+        tags::NEW_PORT_EXT => identifier(data, 1, 8)?,
+        tags::PORT_EXT | tags::REFERENCE_EXT => identifier(data, 1, 5)?,
+        tags::NEW_REFERENCE_EXT => identifier(data, 3, 1)? + 4 * u16_at(data, 1)?,
+        tags::LARGE_BIG_EXT | tags::BIT_BINARY_EXT => 6 + u32_at(data, 1)?,
+        _ => return None,
+    })
 }
 
 /// The size of an identifier with `before` bytes before its node and `after` bytes behind it.

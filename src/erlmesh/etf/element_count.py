@@ -4,6 +4,9 @@ Each term is an element: an atom, a number, a binary, an identifier, and also ea
 bytes of a list of bytes (STRING_EXT) count as one more. The bytes of a binary do not count: they cost what they occupy
 in the frame. So the decoded form takes at most about 128 bytes for each element, besides the binaries.
 
+Some terms take several times as long to decode as others, and count as that many more elements: maps, and the kinds
+that real messages have few of, which the native decoder leaves to the pure one.
+
 Tags are in prefix order, so the data is read as a flat sequence of tags: no nesting needs to be followed. Nothing is
 checked. At a byte that is not the start of a term the count ends, and the decoder raises the error later.
 """
@@ -21,6 +24,10 @@ from erlmesh.etf import tags
 __all__ = ["first_beyond"]
 
 STRING_BYTES_OF_ELEMENT: Final = 16
+MAP_SURCHARGE: Final = 2
+"""Elements that a map counts for, besides its keys and values."""
+RARE_SURCHARGE: Final = 7
+"""Elements that a port, an export, a fun, a bitstring, a long integer or an old form of a term counts for as well."""
 
 _TUPLE: Final = tags.SMALL_TUPLE_EXT
 _LIST: Final = tags.LIST_EXT
@@ -37,10 +44,8 @@ _FIXED_SIZES: Final = {
     tags.SMALL_INTEGER_EXT: 2,
     tags.INTEGER_EXT: 5,
     tags.NEW_FLOAT_EXT: 9,
-    tags.FLOAT_EXT: 32,
     tags.NIL_EXT: 1,
     tags.ATOM_CACHE_REF: 2,
-    tags.EXPORT_EXT: 1,  # the module, the function and the arity follow with their tags
 }
 _SIZES: Final = [_FIXED_SIZES.get(tag, 0) for tag in range(256)]
 # By tag: the size of the bytes before the node, and of those after it without the words of a reference.
@@ -54,6 +59,7 @@ _IDENTIFIERS: Final = {
     tags.NEW_REFERENCE_EXT: (3, 1),
     tags.NEWER_REFERENCE_EXT: (3, 4),
 }
+_COMMON_IDENTIFIERS: Final = (tags.NEW_PID_EXT, tags.NEWER_REFERENCE_EXT)
 _FUN_HEAD: Final = 30  # with the tag; the module, two integers, a pid and the free variables follow
 _FUN_PARTS: Final = 4
 _CACHED_PID_SIZE: Final = 15
@@ -92,7 +98,7 @@ def _first_beyond(data: bytes, offset: int, limit: int) -> int | None:
         elif tag == _LIST:
             size, elements = 5, 1 + _u32(data, offset + 1)[0]  # the tail is an element
         elif tag == _MAP:
-            size, elements = 5, 2 * _u32(data, offset + 1)[0]
+            size, elements = 5, MAP_SURCHARGE + 2 * _u32(data, offset + 1)[0]
         else:
             size, elements = _extent(data, offset, tag)
         count += elements
@@ -122,7 +128,7 @@ def _extent(data: bytes, offset: int, tag: int) -> tuple[int, int]:
         length = _u16(data, offset + 1)[0]
         return 3 + length, -(-length // STRING_BYTES_OF_ELEMENT)
     if tag in _IDENTIFIERS:
-        return _identifier_size(data, offset, tag), 0
+        return _identifier_size(data, offset, tag), 0 if tag in _COMMON_IDENTIFIERS else RARE_SURCHARGE
     if tag in (tags.SMALL_ATOM_UTF8_EXT, tags.SMALL_ATOM_EXT):
         return 2 + data[offset + 1], 0
     if tag in (tags.ATOM_UTF8_EXT, tags.ATOM_EXT):
@@ -132,9 +138,13 @@ def _extent(data: bytes, offset: int, tag: int) -> tuple[int, int]:
     if tag == tags.SMALL_BIG_EXT:
         return 3 + data[offset + 1], 0
     if tag in (tags.LARGE_BIG_EXT, tags.BIT_BINARY_EXT):
-        return 6 + _u32(data, offset + 1)[0], 0
+        return 6 + _u32(data, offset + 1)[0], RARE_SURCHARGE
     if tag == tags.NEW_FUN_EXT:
-        return _FUN_HEAD, _FUN_PARTS + _u32(data, offset + 26)[0]
+        return _FUN_HEAD, RARE_SURCHARGE + _FUN_PARTS + _u32(data, offset + 26)[0]
+    if tag == tags.FLOAT_EXT:
+        return 32, RARE_SURCHARGE
+    if tag == tags.EXPORT_EXT:
+        return 1, RARE_SURCHARGE  # the module, the function and the arity follow with their tags
     raise IndexError
 
 
