@@ -6,7 +6,8 @@ import enum
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from typing import Annotated, Any, Literal, NamedTuple
+from time import process_time
+from typing import Annotated, Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -14,7 +15,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import field as msgspec_field
 
 from erlmesh import Atom, ElixirException, Map, Pid, Ref, a, elixir_struct, from_term, to_term
 from erlmesh.errors import EncodeError
@@ -24,6 +26,7 @@ from erlmesh.typed import AtomEnum, ConvertError, keyword_list
 
 STRUCT = Atom("__struct__")
 BERLIN = ZoneInfo("Europe/Berlin")
+ItemT = TypeVar("ItemT")
 
 
 class Side(AtomEnum):
@@ -324,3 +327,109 @@ def test_atoms_stand_in_patterns_and_as_keys():
 def test_a_type_that_cannot_be_converted_to_raises_type_error():
     with pytest.raises(TypeError):
         from_term(1, Line | Order)
+
+
+# What callers' types may have besides plain fields
+
+
+class RenamedOrder(Struct, rename="camel"):
+    placed_by: str
+    note: str | UnsetType = UNSET
+
+
+@elixir_struct("Shop.Order", rest="other_fields")
+class RenamedRest(Struct, rename="camel"):
+    placed_by: str
+    other_fields: dict[Atom, object] = msgspec_field(default_factory=dict)
+
+
+class Cat(Struct, tag=True):
+    name: int
+
+
+class Dog(Struct, tag=True):
+    name: str
+
+
+@dataclass
+class WithClassVariable:
+    limit: ClassVar[int] = 5
+    number: int = 1
+
+
+@elixir_struct("Shop.Box")
+@dataclass
+class Box(Generic[ItemT]):
+    item: ItemT
+
+
+class Flag(AtomEnum):
+    YES = "true"
+    NO = "false"
+
+
+@pytest.mark.parametrize(
+    ("value", "type_"),
+    [
+        (RenamedOrder("Ada"), RenamedOrder),
+        (RenamedOrder("Ada", "x"), RenamedOrder),
+        (RenamedRest("Ada", {Atom("id"): 7}), RenamedRest),
+        (Dog("Rex"), Cat | Dog),
+        (WithClassVariable(), WithClassVariable),
+        (Box([1]), Box[list[int]]),
+        (Flag.YES, Flag),
+        (Flag.NO, Flag | None),
+        (range(10**30), range),
+    ],
+)
+def test_a_value_comes_back_as_it_was(value, type_):
+    assert from_term(decode(encode(to_term(value))), type_) == value
+
+
+def test_a_renamed_field_has_its_other_name_in_the_term():
+    assert to_term(RenamedOrder("Ada")) == Map({Atom("placedBy"): "Ada"})
+
+
+def test_only_fields_of_a_dataclass_are_sent():
+    assert to_term(WithClassVariable()) == Map({Atom("number"): 1})
+
+
+def test_the_tag_of_a_union_may_be_an_atom():
+    term = Map({Atom("type"): Atom("Dog"), Atom("name"): b"Rex"})
+    assert from_term(term, Cat | Dog) == Dog("Rex")
+
+
+def test_an_empty_list_is_an_empty_keyword_list_in_a_union():
+    assert from_term([], dict[str, int] | None) == {}
+    assert from_term([], WithClassVariable | None) == WithClassVariable()
+    assert from_term([], list[int] | dict[str, int]) == []
+
+
+@pytest.mark.parametrize(
+    ("term", "type_", "message"),
+    [
+        ([1], Literal["a", None], "Expected `str | null`"),  # noqa: PYI061 - msgspec reads it as one type
+        (Map([([1], 2)]), dict[Any, int], "Expected a hashable key, got `list`"),
+        (Map([(1, 2), (1.0, 3)]), dict[Any, int], "two keys that become 1.0"),
+        (Map([(Atom("x"), 2), (b"x", 3)]), dict[str, int], "two keys that become x"),
+        (Map([(Atom("number"), 2), (b"number", 3)]), WithClassVariable, "two keys that become number"),
+        (Map({Atom("__struct__"): Atom("Elixir.Other"), Atom("item"): 1}), Box[int], r"Expected `Shop\.Box`"),
+        (True, Literal[1], "Expected `int`"),
+    ],
+)
+def test_a_term_that_does_not_fit_is_refused(term, type_, message):
+    with pytest.raises(ConvertError, match=message):
+        from_term(term, type_)
+
+
+def test_looking_for_a_repeated_key_is_linear_work():
+    def seconds_of(count):
+        atoms = [Atom(f"key{number}") for number in range(count)]
+        started = process_time()
+        with pytest.raises(ConvertError, match="more than once"):
+            from_term([(atom, 1) for atom in [*atoms, atoms[-1]]], dict)
+        return process_time() - started
+
+    short, long = seconds_of(2_000), seconds_of(8_000)
+
+    assert long < 0.1 or long < 9 * short  # A product of the keys takes a second, and 16 times as long.

@@ -74,7 +74,7 @@ def elements_of_map_set(term: Map) -> list[Term]:
 
 def range_to_term(value: range) -> Map:
     """Return a ``Range``, whose end is a part of it in Elixir. An empty range becomes an empty one."""
-    last = value[-1] if len(value) else value.start - (1 if value.step > 0 else -1)
+    last = value[-1] if value else value.start - (1 if value.step > 0 else -1)
     return Map({STRUCT: RANGE, _FIRST: value.start, _LAST: last, _STEP: value.step})
 
 

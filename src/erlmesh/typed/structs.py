@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, get_origin
 
 from erlmesh.records import record
 from erlmesh.terms import Atom
@@ -61,6 +61,7 @@ def elixir_struct(module: str, *, rest: str | None = None) -> Callable[[ClassT],
 
 def struct_options(cls: type) -> StructOptions | None:
     """Return what :func:`elixir_struct` or the tag of a ``msgspec.Struct`` says; None for any other class."""
+    cls = get_origin(cls) or cls  # of `Box[int]`, the class `Box`
     options = cls.__dict__.get(_OPTIONS)  # not inherited: a subclass is another struct
     if isinstance(options, StructOptions):
         return options

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time
 from decimal import Decimal
 from enum import Enum, IntEnum
+from functools import lru_cache
 from typing import Any, Final
 
 from erlmesh.errors import EncodeError
@@ -84,7 +85,8 @@ def _checked(converter: Callable[[Any, str], Term], value: Any, path: str) -> Te
 
 
 def _convert_object(value: Any, path: str) -> Term:
-    fields = _fields_of(value)
+    cls: Any = type(value)
+    fields = _fields_of(cls)
     if fields is not None:
         return _convert_fields(value, fields, path)
     if hasattr(value, "dtype") and hasattr(value, "item"):  # NumPy and its like, which are not imported here
@@ -92,20 +94,43 @@ def _convert_object(value: Any, path: str) -> Term:
     return value  # the codec says whether it is a term
 
 
-def _fields_of(value: Any) -> tuple[str, ...] | None:
-    """Return the names of the fields of a dataclass or a ``msgspec.Struct``; None for another object."""
-    names: Any = getattr(type(value), "__struct_fields__", None) or getattr(type(value), "__dataclass_fields__", None)
-    return None if names is None else tuple(names)
+@lru_cache(maxsize=1024)
+def _fields_of(cls: Any) -> tuple[tuple[str, str], ...] | None:
+    """Return the attributes of a dataclass or a ``msgspec.Struct`` and their names in a term; else None."""
+    if hasattr(cls, "__struct_fields__"):  # `rename=` gives a field another name outside of Python
+        return tuple(zip(cls.__struct_fields__, cls.__struct_encode_fields__, strict=True))
+    if not hasattr(cls, "__dataclass_fields__"):
+        return None
+    from dataclasses import fields  # noqa: PLC0415 - whoever has a dataclass has loaded it
+
+    return tuple((each.name, each.name) for each in fields(cls))
 
 
-def _convert_fields(value: Any, names: tuple[str, ...], path: str) -> Term:
+def _convert_fields(value: Any, names: tuple[tuple[str, str], ...], path: str) -> Term:
     options = struct_options(type(value))
     rest = None if options is None else options.rest
-    pairs = [(Atom(name), _convert(getattr(value, name), f"{path}.{name}")) for name in names if name != rest]
+    made: list[tuple[Any, Term]] = _header(type(value))
+    for attribute, name in names:
+        field = getattr(value, attribute)
+        if attribute == rest:
+            made += field.items()
+        elif not _is_unset(field):
+            made.append((Atom(name), _convert(field, f"{path}.{name}")))
+    return Map(made)
+
+
+def _header(cls: type) -> list[tuple[Any, Term]]:
+    """Return the field that names the class: the struct, or the tag of a ``msgspec.Struct``."""
+    options = struct_options(cls)
     if options is not None:
-        kept = getattr(value, rest) if rest is not None else {}
-        pairs = [(STRUCT, options.module), *kept.items(), *pairs]
-    return Map(pairs)
+        return [(STRUCT, options.module)]
+    config: Any = getattr(cls, "__struct_config__", None)
+    return [] if config is None or config.tag is None else [(Atom(config.tag_field), config.tag)]
+
+
+def _is_unset(value: Any) -> bool:
+    """True for ``msgspec.UNSET``: the field is not there. msgspec is not imported here."""
+    return type(value).__name__ == "UnsetType" and type(value).__module__ == "msgspec"
 
 
 def _convert_array(value: Any, path: str) -> Term:

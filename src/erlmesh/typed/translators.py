@@ -7,17 +7,17 @@ would not see the fault: it takes a tuple for a list, for example.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 import msgspec
 from msgspec import inspect as types
 
 from erlmesh.terms import Atom, Map, Term
-from erlmesh.terms.foreign_text import foreign_text
 from erlmesh.typed import calendar_types, collection_types
 from erlmesh.typed.convert_error import ConvertError, Misfit
 from erlmesh.typed.exceptions import ElixirException
+from erlmesh.typed.mappings import described, field_name, is_mapping, pairs, require_new_key, text
 from erlmesh.typed.structs import STRUCT, StructOptions, module_name, struct_options
 from erlmesh.typed.to_terms import AtomEnum
 
@@ -106,7 +106,8 @@ class _Builder:
         return _UNCHANGED
 
     def _union(self, info: types.UnionType) -> _Translator:
-        members = [self._translator(member) for member in info.types]
+        # An empty list is also an empty keyword list. It is a list if the type has one.
+        members = [self._translator(member) for member in sorted(info.types, key=_is_for_mappings)]
 
         def translate(term: Term) -> Any:
             for member in members:
@@ -121,7 +122,7 @@ class _Builder:
 
         def translate(term: Term) -> Any:
             if not isinstance(term, kind):
-                raise Misfit(f"Expected `{name}`, got {_described(term)}")
+                raise Misfit(f"Expected `{name}`, got {described(term)}")
             return [_inside(f"[{index}]", translate_item, element) for index, element in enumerate(term)]
 
         return _Translator(translate, lambda term: isinstance(term, kind))
@@ -131,11 +132,11 @@ class _Builder:
 
         def translate(term: Term) -> Any:
             if not isinstance(term, tuple):
-                raise Misfit(f"Expected `tuple`, got {_described(term)}")
+                raise Misfit(f"Expected `tuple`, got {described(term)}")
             if len(term) != len(translators):
                 raise Misfit(f"Expected a tuple of {len(translators)} elements, got {len(term)}")
-            pairs = zip(translators, term, strict=True)
-            return tuple(_inside(f"[{index}]", *pair) for index, pair in enumerate(pairs))
+            each = zip(translators, term, strict=True)
+            return tuple(_inside(f"[{index}]", *pair) for index, pair in enumerate(each))
 
         return _Translator(translate, lambda term: isinstance(term, tuple) and len(term) == len(translators))
 
@@ -148,7 +149,7 @@ class _Builder:
             elif _is_struct(term, collection_types.MAP_SET):
                 elements = _read(collection_types.elements_of_map_set, term)
             else:
-                raise Misfit(f"Expected `MapSet`, got {_described(term)}")
+                raise Misfit(f"Expected `MapSet`, got {described(term)}")
             return [_inside("[...]", translate_item, element) for element in elements]
 
         return _Translator(translate, lambda term: _is_struct(term, collection_types.MAP_SET))
@@ -158,13 +159,14 @@ class _Builder:
         is_text = isinstance(_plain(info.key_type), types.StrType)
 
         def translate(term: Term) -> Any:
-            made = {}
-            for key, value in _pairs(term):
+            made: dict[Any, Any] = {}
+            for key, value in pairs(term):
                 name = key.name if is_text and type(key) is Atom else _inside(".key", translate_key, key)
+                require_new_key(name, made)
                 made[name] = _inside(f"[{name!r}]", translate_value, value)
             return made
 
-        return _Translator(translate, _is_mapping)
+        return _Translator(translate, is_mapping)
 
     def _fields(self, info: types.StructType | types.DataclassType | types.TypedDictType) -> _Translator:
         cached = self._classes.get(info.cls)
@@ -180,22 +182,28 @@ class _Builder:
 
 def _class_translator(info: Any, options: StructOptions | None, fields: dict[str, Translate]) -> _Translator:
     tag_field: str | None = getattr(info, "tag_field", None)
-    rest = None if options is None else options.rest
+    rest_names = [] if options is None else [field.encode_name for field in info.fields if field.name == options.rest]
+    rest = rest_names[0] if rest_names else None
 
     def accepts(term: Term) -> bool:
-        return _is_mapping(term) if options is None else _is_struct(term, options.module)
+        if options is not None:
+            return _is_struct(term, options.module)
+        return is_mapping(term) and (tag_field is None or _tag_of(term, tag_field) in (None, info.tag))
 
     def translate(term: Term) -> Any:
         if options is not None and isinstance(term, Map) and STRUCT in term and not accepts(term):
-            raise Misfit(f"Expected `{module_name(options.module)}`, got {_described(term)}")
+            raise Misfit(f"Expected `{module_name(options.module)}`, got {described(term)}")
         made: dict[str, Any] = {}
         unknown: dict[Atom, Term] = {}
-        for key, value in _pairs(term):
-            name = _field_name(key)
+        for key, value in pairs(term):
+            name = field_name(key)
             translate_field = fields.get(name)
+            require_new_key(name, made)
             if key is STRUCT:
                 if tag_field == STRUCT.name:
                     made[name] = info.tag
+            elif name == tag_field:
+                made[name] = _word_or_term(value)
             elif translate_field is not None and name != rest:
                 made[name] = _inside(f".{name}", translate_field, value)
             elif rest is not None:
@@ -209,47 +217,24 @@ def _class_translator(info: Any, options: StructOptions | None, fields: dict[str
     return _Translator(translate, accepts)
 
 
+def _tag_of(term: Term, tag_field: str) -> Any:
+    """Return the tag of a map or keyword list; None if it has none."""
+    return next((_word_or_term(value) for key, value in pairs(term) if _is_named(key, tag_field)), None)
+
+
+def _is_named(key: Term, name: str) -> bool:
+    return key == name.encode() or (type(key) is Atom and key.name == name)
+
+
+def _is_for_mappings(info: types.Type) -> bool:
+    return isinstance(info, (types.StructType, types.DataclassType, types.TypedDictType, types.DictType))
+
+
 def _inside(step: str, translate: Translate, term: Term) -> Any:
     try:
         return translate(term)
     except Misfit as misfit:
         raise misfit.inside(step) from None
-
-
-def _field_name(key: Term) -> str:
-    if type(key) is Atom:
-        return key.name
-    if isinstance(key, bytes):
-        return str(_text(key))
-    raise Misfit(f"Expected atoms or strings as keys, got {_described(key)}")
-
-
-def _is_mapping(term: Term) -> bool:
-    return isinstance(term, Map) or (isinstance(term, list) and bool(term) and all(map(_is_option, term)))
-
-
-def _is_option(term: Term) -> bool:
-    return isinstance(term, tuple) and len(term) == 2 and type(term[0]) is Atom
-
-
-def _pairs(term: Term) -> Iterable[tuple[Term, Term]]:
-    """Return the pairs of a map or of a keyword list. Raises Misfit for anything else, and for a repeated key."""
-    if isinstance(term, Map):
-        return term.items()
-    if not isinstance(term, list) or not all(map(_is_option, term)):
-        raise Misfit(f"Expected a map or a keyword list, got {_described(term)}")
-    keys = [key for key, _ in term]
-    if len(set(keys)) < len(keys):
-        repeated = next(key for key in keys if keys.count(key) > 1)
-        raise Misfit(f"the keyword list has the key {foreign_text(repeated.name)} more than once")
-    return term
-
-
-def _described(term: Term) -> str:
-    """Name the kind of a term, without its content."""
-    if isinstance(term, Map) and type(term.get(STRUCT)) is Atom:
-        return f"`{foreign_text(module_name(term[STRUCT]))}`"
-    return f"`{foreign_text(term.name)}`, an atom" if type(term) is Atom else f"`{type(term).__name__}`"
 
 
 def _is_struct(term: Term, *modules: Atom) -> bool:
@@ -263,27 +248,17 @@ def _read(read: Callable[[Map], Any], term: Map) -> Any:
         raise Misfit(f"invalid {module_name(term[STRUCT])}: {error}") from None
 
 
-def _text(term: Term) -> Any:
-    """Return a binary with UTF-8 as text, and anything else as it is."""
-    if not isinstance(term, bytes):
-        return term
-    try:
-        return term.decode()
-    except UnicodeDecodeError:
-        raise Misfit("Expected `str`, got a binary that is not UTF-8") from None
-
-
 def _bytes(term: Term) -> Any:
     if isinstance(term, bytes):
         return term
-    raise Misfit(f"Expected `bytes`, got {_described(term)}")  # msgspec would take a str for base64
+    raise Misfit(f"Expected `bytes`, got {described(term)}")  # msgspec would take a str for base64
 
 
 def _from_struct(read: Callable[[Map], Any], *modules: Atom) -> _Translator:
     """Return the translator of a type that is a struct in Elixir, or its text in ISO format."""
 
     def translate(term: Term) -> Any:
-        return _read(read, term) if _is_struct(term, *modules) else _text(term)
+        return _read(read, term) if _is_struct(term, *modules) else text(term)
 
     return _Translator(translate, lambda term: _is_struct(term, *modules))
 
@@ -293,9 +268,9 @@ def _enumeration(cls: Any) -> _Translator:
     takes_atoms = issubclass(cls, AtomEnum)
 
     def translate(term: Term) -> Any:
-        if type(term) is Atom:
-            return term.name
-        return term if takes_atoms else _text(term)
+        if type(term) in (Atom, bool):  # `true` and `false` are atoms, too
+            return _word(term)
+        return term if takes_atoms else text(term)
 
     return _Translator(translate, lambda term: _word(term) in values)
 
@@ -304,7 +279,7 @@ def _literal(values: tuple[Any, ...]) -> _Translator:
     def translate(term: Term) -> Any:
         if term is _NIL and None in values:
             return None
-        return _word(term)
+        return _word_or_term(term)
 
     return _Translator(translate, lambda term: translate(term) in values)
 
@@ -313,11 +288,18 @@ def _word(term: Term) -> Any:
     """Return the text of an atom or a binary, and any other simple term as it is; None if it has no text."""
     if type(term) is Atom:
         return term.name
+    if isinstance(term, bool):
+        return "true" if term else "false"
     try:
-        value = _text(term)
+        value = text(term)
     except Misfit:
         return None
     return value if isinstance(value, (str, int)) else None
+
+
+def _word_or_term(term: Term) -> Any:
+    word = _word(term)
+    return term if word is None else word
 
 
 def _custom_class(cls: Any) -> _Translator:
@@ -334,7 +316,7 @@ def _only(cls: type, translator: _Translator) -> _Translator:
     def translate(term: Term) -> Any:
         value = translator.translate(term)
         if not isinstance(value, cls):
-            raise Misfit(f"Expected `{cls.__name__}`, got {_described(term)}")
+            raise Misfit(f"Expected `{cls.__name__}`, got {described(term)}")
         return value
 
     accepts = (lambda term: isinstance(term, cls)) if translator is _UNCHANGED else translator.accepts
@@ -364,11 +346,11 @@ _SIMPLE: Final[dict[type, _Translator]] = {
     types.BoolType: _Translator(lambda term: term, lambda term: isinstance(term, bool)),
     types.IntType: _Translator(lambda term: term, lambda term: type(term) is int),
     types.FloatType: _Translator(lambda term: term, lambda term: type(term) in (int, float)),
-    types.StrType: _Translator(_text, lambda term: isinstance(term, bytes)),
+    types.StrType: _Translator(text, lambda term: isinstance(term, bytes)),
     types.BytesType: _BINARY,
     types.ByteArrayType: _BINARY,
     types.MemoryViewType: _BINARY,
-    types.UUIDType: _Translator(_text, lambda term: isinstance(term, bytes)),
+    types.UUIDType: _Translator(text, lambda term: isinstance(term, bytes)),
     types.DateTimeType: _from_struct(
         calendar_types.datetime_from_term, calendar_types.DATETIME, calendar_types.NAIVE_DATETIME
     ),
