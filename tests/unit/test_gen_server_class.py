@@ -676,3 +676,85 @@ def test_blocking_handler_stays_blocking_with_an_annotation():
     handler = typed(Slow().handle_call, print)
 
     assert handler.__erlmesh_blocking__
+
+
+@dataclass
+class GetURLOf:
+    page: int
+
+
+def test_a_name_that_only_type_checkers_know_leaves_the_request_typed():
+    class Pages(GenServer):
+        def handle_call(self, request: "GetURLOf", caller: "OnlyForTypeCheckers"):  # noqa: F821 - that is the case
+            return request
+
+    handler = typed(Pages().handle_call, print)
+
+    # The tag is that of Elixir's `Macro.underscore`.
+    assert handler((Atom("get_url_of"), 5), None) == GetURLOf(5)
+
+
+class Careless(GenServer):
+    """Its methods await what is cancelled, and return what is not a term."""
+
+    def init(self, log):
+        self._log = log
+
+    async def handle_call(self, request, caller):
+        match request:
+            case Atom("await_cancelled"):
+                await self._cancelled_work()
+            case Atom("work_is_cancelled"):
+                return self.reply_with(caller, self._cancelled_work())
+            case Atom("no_term"):
+                return self.reply_with(caller, self._no_term())
+        return None
+
+    async def _cancelled_work(self):
+        future = asyncio.get_running_loop().create_future()
+        future.cancel()
+        await future
+
+    async def _no_term(self):
+        return object()
+
+    def terminate(self, reason):
+        self._log.append(reason)
+
+
+@with_node
+async def test_a_cancelled_future_in_a_handler_is_an_error_of_the_server(node):
+    log = []
+    pid = await Careless.start(node, log)
+
+    with pytest.raises(CalleeExited) as raised:
+        await node.call(pid, Atom("await_cancelled"))
+
+    assert raised.value.reason[0][0] is Atom("RuntimeError")
+    assert len(log) == 1
+
+
+@pytest.mark.parametrize(
+    ("request_", "error"), [(Atom("work_is_cancelled"), "RuntimeError"), (Atom("no_term"), "EncodeError")]
+)
+def test_work_without_a_result_is_answered(request_, error):
+    async def main():
+        async with Cluster() as cluster:
+            a, b = await cluster.mesh(2)
+            pid = await Careless.start(a, [])
+
+            answer = await cluster.run_on(b, lambda: b.call(pid, request_, timeout=5))
+
+            assert answer[0] is ERROR
+            assert answer[1][0] is Atom(error)
+
+    run(main)
+
+
+@with_node
+async def test_a_call_from_nobody_is_an_unknown_message(node):
+    pid = await Counter.start(node)
+
+    node.send(pid, (Atom("$gen_call"), 5, GET))
+
+    assert await node.call(pid, GET) == 0

@@ -23,14 +23,15 @@ from functools import partial
 from inspect import iscoroutinefunction
 from typing import Any, ClassVar, Final, Literal, TypeAlias
 
+from erlmesh.behaviours.cancellation import require_cancelled_task
 from erlmesh.behaviours.owed_replies import OwedReplies
 from erlmesh.behaviours.pending_work import PendingWork
-from erlmesh.behaviours.server_system import ServerCallbacks
+from erlmesh.behaviours.server_system import ServerCallbacks, attributes_of
 from erlmesh.behaviours.starting import start_process
 from erlmesh.behaviours.ticks import Tick, Ticks
 from erlmesh.behaviours.typed_requests import typed
 from erlmesh.core.exit_reasons import NORMAL, SHUTDOWN
-from erlmesh.core.gen import GEN_CALL, GEN_CAST
+from erlmesh.core.gen import GEN_CALL, GEN_CAST, is_call
 from erlmesh.errors import Exit
 from erlmesh.node import Node, Process
 from erlmesh.runtime.exceptions import exit_reason
@@ -129,11 +130,7 @@ class GenServer:
 
     def get_state(self) -> Term:
         """What ``sys:get_state`` and crash reports show. By default a map of the attributes."""
-        return {
-            Atom(name): value if _is_plain(value) else repr(value)
-            for name, value in vars(self).items()
-            if name != "me" and not name.startswith("_")
-        }
+        return attributes_of(self)
 
     # Start and stop
 
@@ -330,7 +327,7 @@ class GenServer:
     async def _handle(self, message: Term) -> None:
         if type(message) is tuple and message:
             kind = message[0]
-            if kind is GEN_CALL and len(message) == 3:
+            if kind is GEN_CALL and is_call(message):
                 await self._handle_call(message[2], message[1])
                 return
             if kind is GEN_CAST and len(message) == 2:
@@ -382,20 +379,19 @@ class GenServer:
 
     async def _call(self, method: Callable[..., Any], *arguments: Any) -> Any:
         """Call a method of the server, in a thread if it is marked as blocking."""
-        if getattr(method, "__erlmesh_blocking__", False) and self.me.node.internals.function_pool is not None:
-            if self._pool is None:
-                self._pool = ThreadPool(f"{type(self).__name__} {self.me.pid}", self.threads, self.threads)
-            return await self._pool.run(method, *arguments)
-        result = method(*arguments)
-        if isinstance(result, Awaitable):
-            result = await result
-        return result
+        try:
+            if getattr(method, "__erlmesh_blocking__", False) and self.me.node.internals.function_pool is not None:
+                self._pool = self._pool or ThreadPool(
+                    f"{type(self).__name__} {self.me.pid}", self.threads, self.threads
+                )
+                return await self._pool.run(method, *arguments)
+            result = method(*arguments)
+            return await result if isinstance(result, Awaitable) else result
+        except asyncio.CancelledError:
+            require_cancelled_task()
+            raise
 
 
 def _raise_exit(reason: Term) -> None:
     """End the server from within its `receive`."""
     raise Exit(reason)
-
-
-def _is_plain(value: object) -> bool:
-    return isinstance(value, (int, float, str, bytes, Atom, Pid))

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Coroutine
 from typing import Any, Final, Protocol
 
+from erlmesh.behaviours.cancellation import require_cancelled_task
 from erlmesh.core.gen import reply_to
 from erlmesh.errors import Exit
 from erlmesh.node import Process
@@ -73,13 +74,12 @@ class PendingWork:
 
     async def _run(self, caller: tuple[Pid, Term], work: Coroutine[Any, Any, Any]) -> None:
         try:
-            answer = await work
+            self._server.reply(caller, await _result_of(work))
         except Exit as error:
-            answer = (ERROR, error.reason)
-        except Exception as error:
+            self._server.reply(caller, (ERROR, error.reason))
+        except Exception as error:  # also an answer that is not a term
             log.exception("%s: exception in the work for a caller", self._server.me.label)
-            answer = (ERROR, (Atom(type(error).__name__), str(error)))
-        self._server.reply(caller, answer)
+            self._server.reply(caller, (ERROR, (Atom(type(error).__name__), str(error))))
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         ref = self._tasks.pop(task)
@@ -87,6 +87,14 @@ class PendingWork:
             self._server.me._ops.on_demonitor(ref, None)
         if not self._tasks:
             self._server._settled()
+
+
+async def _result_of(work: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        return await work
+    except asyncio.CancelledError:
+        require_cancelled_task()
+        raise
 
 
 def _alias_of(caller: tuple[Pid, Term]) -> Ref | None:

@@ -9,7 +9,7 @@ from erlmesh.node import Process
 from erlmesh.runtime.system_messages import charlist, status_lines
 from erlmesh.terms import Atom, Pid, Term
 
-__all__ = ["Server", "ServerCallbacks"]
+__all__ = ["Server", "ServerCallbacks", "attributes_of"]
 
 
 class Server(Protocol):
@@ -46,3 +46,16 @@ class ServerCallbacks:
         header = f"Status for generic server {self._server.me.label}"
         state = (charlist("State"), self._server.get_state())
         return status_lines(header, sys_state, self.parent, events, state)
+
+
+def attributes_of(server: object) -> Term:
+    """Return a map of the attributes of a server. A value that is not a simple term is its ``repr``."""
+    return {
+        Atom(name): value if _is_plain(value) else repr(value)
+        for name, value in vars(server).items()
+        if name != "me" and not name.startswith("_")
+    }
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, (int, float, str, bytes, Atom, Pid))

@@ -17,10 +17,11 @@ ValueError or TypeError makes the request unknown.
 from __future__ import annotations
 
 import logging
+import re
 import types
 from collections.abc import Callable
 from functools import lru_cache
-from inspect import ismethod, signature
+from inspect import ismethod, signature, unwrap
 from itertools import islice
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -33,6 +34,9 @@ from erlmesh.typed.structs import STRUCT, struct_options
 __all__ = ["typed"]
 
 log = logging.getLogger("erlmesh.gen_server")
+
+WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+"""The places between two words of the name of a class."""
 
 
 def typed(method: Callable[..., Any], otherwise: Callable[..., Any]) -> Callable[..., Any]:
@@ -85,11 +89,17 @@ def _classes_by_tag(function: Callable[..., Any], position: int) -> dict[Atom, t
     if parameter is None or parameter.annotation is parameter.empty:
         return {}
     try:
-        annotation = get_type_hints(function)[parameter.name]
+        annotation = _evaluated(parameter.annotation, function)
     except NameError:  # A name that only type checkers see. It is no class that could be made here.
         return {}
     parts = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
     return {_key(each): each for each in parts} if all(map(_is_request_class, parts)) else {}
+
+
+def _evaluated(annotation: Any, function: Any) -> Any:
+    """Return an annotation without quotes. The other annotations of the function may be unknown at run time."""
+    holder = types.SimpleNamespace(__annotations__={"request": annotation})
+    return get_type_hints(holder, globalns=getattr(unwrap(function), "__globals__", {}))["request"]
 
 
 def _is_request_class(annotation: Any) -> bool:
@@ -105,6 +115,5 @@ def _key(request_class: type) -> Atom:
 
 
 def _tag(request_class: type) -> Atom:
-    """``MoveMoney`` → ``move_money``"""
-    name = request_class.__name__
-    return Atom("".join(f"_{each.lower()}" if each.isupper() and at else each.lower() for at, each in enumerate(name)))
+    """``MoveMoney`` → ``move_money``, ``GetURLOf`` → ``get_url_of``, as ``Macro.underscore`` of Elixir does."""
+    return Atom(WORD_START.sub("_", request_class.__name__).lower())
