@@ -46,7 +46,11 @@ def test_python_hashes_these_tuples_alike():
     assert largest_class([(NODE, *pair) for pair in PAIRS]) > 200
 
 
-@pytest.mark.parametrize("form", [lambda pair: pair, lambda pair: (NODE, *pair), lambda pair: [pair], Map], ids=str)
+@pytest.mark.parametrize(
+    "form",
+    [lambda pair: pair, lambda pair: (NODE, *pair), lambda pair: [pair], Map],
+    ids=["a tuple", "a longer tuple", "a list", "a map"],
+)
 def test_keys_of_such_terms_do_not_collide(form):
     terms = [Map([pair]) if form is Map else form(pair) for pair in PAIRS]
 
