@@ -66,7 +66,10 @@ class ConnectionDelegate(Protocol):
         """Signals can be sent from now on."""
 
     def signals_received(self, protocol: DistProtocol, signals: list[Signal]) -> list[Signal]:
-        """The peer sent these signals, in this order. Return those that must wait because ``protocol.overfull``."""
+        """The peer sent these signals, in this order. Return those that must wait.
+
+        They wait because ``protocol.overfull``, or because the event loop must get a turn.
+        """
 
     def handshake_failed(self, protocol: DistProtocol, error: ErlmeshError) -> None:
         """The handshake failed, or the connection was closed during it. The connection is closed."""
@@ -147,6 +150,8 @@ class DistProtocol(asyncio.Protocol):
         """Resolved when ``busy`` becomes false. All waiting senders share it."""
         self._in_read = False
         """``run_read`` runs."""
+        self._resume_scheduled = False
+        """_resume_now will run in the next iteration of the event loop."""
         self._postponed: list[Event] = []
         """What was received and waits until the peer has read more. Nothing is read meanwhile."""
         self._overfull_at = MARK
@@ -214,8 +219,10 @@ class DistProtocol(asyncio.Protocol):
         finally:
             self._in_read = False
             self._flush()
-            if self._is_paused or self._postponed:
+            if self._is_paused:
                 self._after_read_while_full()
+            if self._postponed:
+                self._resume_soon()
             # The other attribute: it is None if the connection has ended meanwhile.
             if self._open_channel is not None:
                 unfinished = self._open_channel.wire.buffered
@@ -487,11 +494,24 @@ class DistProtocol(asyncio.Protocol):
         if self._suspender is None:
             self._suspender = ReadSuspender(self, self._counts, self.channel.net_ticktime)
         self._suspender.after_read()
-        if self._postponed and not self._suspender.is_suspended:  # The last write has made room.
-            self._loop.call_soon(self.resume_reading)
+
+    def _resume_soon(self) -> None:
+        """Handle what was postponed in the next iteration of the event loop, unless reading is suspended."""
+        is_suspended = self._suspender is not None and self._suspender.is_suspended
+        if not is_suspended and not self._resume_scheduled:
+            self._resume_scheduled = True
+            self._loop.call_soon(self._resume_now)
+
+    def _resume_now(self) -> None:
+        self._resume_scheduled = False
+        if self._suspender is None or not self._suspender.is_suspended:
+            self.resume_reading()
 
     def _postpone(self, events: list[Event]) -> None:
-        """Keep events of a read until the peer has read more. Nothing may be read before them."""
+        """Keep events of a read until the peer has read more, or until the next iteration of the event loop.
+
+        Nothing may be read before them.
+        """
         if not self._closed:
             self._postponed = events
             self.pause_reading()

@@ -455,7 +455,8 @@ class Connections:
 
     def signals_received(self, protocol: DistProtocol, signals: list[Signal]) -> list[Signal]:
         # The protocol has started the round (`run_round`), in which the processes that these wake up run, too.
-        return self._router.handle_signals(signals, Atom(self._by_protocol[protocol].name))
+        name = Atom(self._by_protocol[protocol].name)
+        return self._router.handle_signals(signals, name, asyncio.get_running_loop().time)
 
     def handshake_failed(self, protocol: DistProtocol, error: ErlmeshError) -> None:
         connection = self._remove(protocol)

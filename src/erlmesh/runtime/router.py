@@ -14,7 +14,8 @@ The router connects these parts:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
 from erlmesh.core.exit_reasons import KILL, KILLED, NOCONNECTION, NOPROC, NORMAL, SHUTDOWN
@@ -56,7 +57,16 @@ EXIT: Final = Atom("EXIT")
 PROCESS: Final = Atom("process")
 NOTSUP: Final = Atom("notsup")
 
+MAX_READ_SECONDS: Final = 0.02
+"""How long signals of one read are applied before the event loop gets a turn. A short request may cost milliseconds,
+and thousands of them fit into one read.
+"""
+
 SpawnRequestHandler: TypeAlias = Callable[[SpawnRequest], SpawnReply]
+
+
+def _stopped_clock() -> float:
+    return 0.0
 
 
 class Router:
@@ -103,11 +113,16 @@ class Router:
 
     # Incoming signals
 
-    def handle_signals(self, signals: Iterable[Signal], peer: Atom) -> list[Signal]:
-        """Apply all signals of one read of the node ``peer``, in order.
+    def handle_signals(
+        self, signals: Sequence[Signal], peer: Atom, clock: Callable[[], float] = _stopped_clock
+    ) -> list[Signal]:
+        """Apply all signals of one read of the node ``peer``, in order. ``clock`` returns seconds.
 
-        If so much waits for the peer that its requests must wait, return those that are not applied yet.
+        Return those that are not applied yet, if so much waits for the peer that its requests must wait, or if it is
+        time for the other work of the event loop.
         """
+        # The clock is read after a signal that runs code, if others follow. Most reads have one signal.
+        ends_at = clock() + MAX_READ_SECONDS if len(signals) > 1 else math.inf
         processes, handlers, peers, deliver = self.registry.processes, self._handlers, self.peers, self.delivery.deliver
         connection, atom, creation = peers.get(peer), self.atom, self.creation
         rest = iter(signals)
@@ -128,7 +143,7 @@ class Router:
                 # A handler process that got this signal has disconnected the peer. Its DOWNs and `nodedown` have been
                 # delivered, so nothing of this connection may follow.
                 return []
-            if connection is not None and connection.overfull:
+            if (connection is not None and connection.overfull) or (ends_at < math.inf and clock() >= ends_at):
                 return list(rest)
         return []
 
