@@ -758,3 +758,18 @@ async def test_a_call_from_nobody_is_an_unknown_message(node):
     node.send(pid, (Atom("$gen_call"), 5, GET))
 
     assert await node.call(pid, GET) == 0
+
+
+@with_node
+async def test_init_is_not_called_if_the_global_name_is_taken(node):
+    log = []
+
+    class Singleton(GenServer):
+        def init(self):
+            log.append("init")
+
+    await Singleton.start(node, global_name=Atom("one"))
+    with pytest.raises(ProcessStartError):
+        await Singleton.start(node, global_name=Atom("one"))
+
+    assert log == ["init"]

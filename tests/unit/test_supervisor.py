@@ -267,3 +267,84 @@ def test_wrong_specification_raises(wrong):
 async def test_wrong_strategy_raises(node):
     with pytest.raises(ProcessStartError, match="strategy"):
         await Supervisor.start(node, strategy="one_for_some")
+
+
+async def idle(me):
+    async for _ in me:
+        pass
+
+
+async def returns_nothing(me):
+    return None
+
+
+async def awaits_what_is_cancelled(me):
+    future = asyncio.get_running_loop().create_future()
+    future.cancel()
+    await future
+
+
+@pytest.mark.parametrize("start", [returns_nothing, awaits_what_is_cancelled])
+def test_a_wrong_start_function_is_no_fault_of_the_supervisor(start):
+    @with_node
+    async def test(node):
+        async with Supervisor.running(node, [child(Log(), "a")]) as supervisor:
+            with pytest.raises(ProcessStartError):
+                await Supervisor.start_child(node, supervisor, ChildSpec(Atom("b"), start))
+
+            assert list(await Supervisor.which_children(node, supervisor)) == [Atom("a")]
+
+    test()
+
+
+@with_node
+async def test_a_process_with_a_taken_name_is_already_started(node):
+    async with Supervisor.running(node, [ChildSpec.process(idle, name="taken")]) as supervisor:
+        with pytest.raises(ProcessStartError) as raised:
+            await Supervisor.start_child(node, supervisor, ChildSpec.process(idle, id=Atom("other"), name="taken"))
+
+        assert raised.value.reason == (Atom("already_started"), node.whereis("taken"))
+
+
+@with_node
+async def test_a_block_that_ends_with_its_supervisor_leaves_no_cancellation(node):
+    with pytest.raises(Exit) as raised:
+        async with Supervisor.running(node, [child(Log(), "a")]) as supervisor:
+            node.exit(supervisor, KILL)
+
+    await run_iterations()
+    assert raised.value.reason is Atom("killed")
+    assert asyncio.current_task().cancelling() == 0
+
+
+async def fail_after_cancellation(node):
+    async with Supervisor.running(node, [child(Log(), "a")]) as supervisor:
+        node.exit(supervisor, KILL)
+        try:
+            await asyncio.sleep(1000)
+        finally:
+            raise ValueError("in the clean-up")
+
+
+@with_node
+async def test_an_exception_of_a_cancelled_block_leaves_no_cancellation(node):
+    with pytest.raises(ValueError, match="in the clean-up"):
+        await fail_after_cancellation(node)
+
+    assert asyncio.current_task().cancelling() == 0
+
+
+@pytest.mark.parametrize(("restart", "reason", "lines"), [("transient", BOOM, 1), ("transient", NORMAL, 0)])
+def test_a_child_that_ends_otherwise_when_stopped_is_a_line_in_the_log(restart, reason, lines, caplog):
+    @with_node
+    async def test(node):
+        async def body(me):
+            me.trap_exit = True
+            await me.receive()
+            raise Exit(reason)
+
+        async with Supervisor.running(node, [ChildSpec.process(body, restart=restart)]):
+            await run_iterations()
+
+    test()
+    assert sum("when stopped" in each.getMessage() for each in caplog.records) == lines

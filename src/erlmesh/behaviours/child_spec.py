@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, Literal, Self, TypeAlias
 
 from erlmesh.behaviours.gen_server import GenServer
+from erlmesh.behaviours.starting import require_free_name
 from erlmesh.core.supervision import RestartType, Shutdown
 from erlmesh.node import Process
 from erlmesh.records import record
@@ -87,6 +88,7 @@ class ChildSpec:
         """A plain body, ``async def body(me, *arguments)``."""
 
         async def start(me: Process) -> Pid:
+            require_free_name(me.node, name)
             return me.spawn(body, *arguments, name=name, link=True)
 
         return cls(

@@ -268,8 +268,11 @@ class GenServer:
     async def _initialize(self, arguments: tuple[Any, ...], global_name: Term, groups: list[Term]) -> None:
         """Call ``init``. As in OTP, ``terminate`` is not called if it fails."""
         try:
+            if global_name is not None:  # As in OTP: if the name is taken, `init` is not called.
+                await self._register(global_name)
             await self._call(self.init, *arguments)
-            await self._register(global_name, groups)
+            for group in groups:
+                self.me.node.pg.join(group, self.me.pid)
         except Exit:
             raise
         except Exception as error:
@@ -317,12 +320,10 @@ class GenServer:
         if self._shutdown is not None:
             self.me._ops.deliver(self.me, SETTLED)
 
-    async def _register(self, global_name: Term, groups: list[Term]) -> None:
+    async def _register(self, global_name: Term) -> None:
         node, pid = self.me.node, self.me.pid
-        if global_name is not None and not await node.global_.register(global_name, pid):
+        if not await node.global_.register(global_name, pid):
             raise Exit((Atom("already_started"), node.global_.whereis(global_name) or Atom("undefined")))
-        for group in groups:
-            node.pg.join(group, pid)
 
     async def _handle(self, message: Term) -> None:
         if type(message) is tuple and message:

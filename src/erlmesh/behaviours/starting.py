@@ -11,10 +11,17 @@ from erlmesh.node import Node, Process
 from erlmesh.runtime.process import REDUCTIONS
 from erlmesh.terms import Atom, Pid, Term
 
-__all__ = ["Body", "start_process"]
+__all__ = ["Body", "require_free_name", "start_process"]
 
 Body = Callable[[Process, Callable[[], None]], Awaitable[None]]
 """``async def body(me, started)``. It calls ``started()`` when its ``init`` has returned."""
+
+
+def require_free_name(node: Node, name: Atom | str | None) -> None:
+    """Raise ProcessStartError with ``(already_started, pid)`` if another process of the node has the name."""
+    taken = None if name is None else node.whereis(name)
+    if taken is not None:
+        raise ProcessStartError(f"the name {name} is taken by {taken}", (Atom("already_started"), taken))
 
 
 async def start_process(
@@ -27,9 +34,7 @@ async def start_process(
     process is killed.
     """
     node = starter if isinstance(starter, Node) else starter.node
-    taken = None if name is None else node.whereis(name)
-    if taken is not None:
-        raise ProcessStartError(f"the name {name} is taken by {taken}", (Atom("already_started"), taken))
+    require_free_name(node, name)
     ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def finish(error: Exception | None = None) -> None:

@@ -72,29 +72,23 @@ class Supervisor:
         The options are those of :meth:`start`. If the supervisor ends before, as after too many restarts, the block is
         cancelled, and Exit is raised with its reason.
         """
-        ended: list[Term] = []
-        block = asyncio.current_task()
-
-        def supervisor_ended(message: Term) -> None:
-            ended.append(message[4])
-            if block is not None and not leaving:
-                block.cancel()
-
-        leaving = False
+        block = _Block()
         pid = await cls.start(node, children, **options)
-        watcher = node.spawn_handler(supervisor_ended)
+        watcher = node.spawn_handler(lambda message: block.supervisor_ended(message[4]))
         watcher.monitor(pid)
         try:
-            yield pid
+            try:
+                yield pid
+            finally:
+                block.leave()
+                watcher.stop()
+                if not block.reasons:
+                    await _stop(node, pid)
         except asyncio.CancelledError:
-            if not ended or block is None or block.uncancel() > 0:
+            if not block.is_cancelled_by_supervisor:
                 raise
-            raise Exit(ended[0]) from None
-        finally:
-            leaving = True
-            watcher.stop()
-            if not ended:
-                await _stop(node, pid)
+        if block.reasons:
+            raise Exit(block.reasons[0])
 
     # Requests to a supervisor of this node
 
@@ -126,6 +120,34 @@ class Supervisor:
             running = pid if isinstance(pid, Pid) else None
             found[pid if child_id is Atom("undefined") else child_id] = running
         return found
+
+
+class _Block:
+    """The block of ``Supervisor.running``. It is cancelled when the supervisor ends."""
+
+    def __init__(self) -> None:
+        self.reasons: list[Term] = []
+        """The exit reason of the supervisor, if it has ended before the block."""
+        self.is_cancelled_by_supervisor = False
+        """True if nobody else has cancelled the block. It is known after ``leave``."""
+        self._task = asyncio.current_task()
+        self._cancelled = self._left = False
+
+    def supervisor_ended(self, reason: Term) -> None:
+        """Cancel the block when it waits next, because it may be what has ended the supervisor."""
+        self.reasons.append(reason)
+        asyncio.get_running_loop().call_soon(self._cancel)
+
+    def leave(self) -> None:
+        """The block has ended. Withdraw the cancellation."""
+        self._left = True
+        if self._cancelled and self._task is not None:
+            self.is_cancelled_by_supervisor = self._task.uncancel() == 0
+
+    def _cancel(self) -> None:
+        if not self._left and self._task is not None:
+            self._cancelled = True
+            self._task.cancel()
 
 
 class DynamicSupervisor(Supervisor):

@@ -11,11 +11,12 @@ import logging
 from collections.abc import Iterable
 from typing import Any, ClassVar, Final
 
+from erlmesh.behaviours.cancellation import require_cancelled_task
 from erlmesh.behaviours.child_requests import UNDEFINED, BadChildSpec, parse_child_spec, parse_task, spec_term
 from erlmesh.behaviours.child_spec import ChildSpec
 from erlmesh.behaviours.gen_server import Caller, GenServer
-from erlmesh.core.exit_reasons import KILL, KILLED, SHUTDOWN
-from erlmesh.core.supervision import Child, ChildBook, Nothing, Restart, Strategy
+from erlmesh.core.exit_reasons import KILL, KILLED, NORMAL, SHUTDOWN
+from erlmesh.core.supervision import Child, ChildBook, Nothing, Restart, Strategy, is_regular
 from erlmesh.errors import Exit, ProcessStartError
 from erlmesh.records import record
 from erlmesh.runtime.exceptions import exit_reason
@@ -200,7 +201,7 @@ class SupervisorServer(GenServer):
     async def _start_child(self, child: Child) -> Term | None:
         """Start a child. Return the reason if that fails."""
         try:
-            pid = await _spec(child).start(self.me)
+            pid = await self._call_start(_spec(child))
         except (ProcessStartError, Exit) as error:
             return error.reason  # The exit signal of a process that is no child is ignored later.
         except Exception as error:
@@ -209,6 +210,17 @@ class SupervisorServer(GenServer):
         self.me.link(pid)  # It is linked already, unless its start function has forgotten it.
         self._book.started(child, pid)
         return None
+
+    async def _call_start(self, spec: ChildSpec) -> Pid:
+        """Call the start function. What it does wrong is an error of this child, not of the supervisor."""
+        try:
+            pid: object = await spec.start(self.me)
+        except asyncio.CancelledError:
+            require_cancelled_task()
+            raise
+        if not isinstance(pid, Pid):
+            raise TypeError(f"the start function of a child returns its pid, not {pid!r}")
+        return pid
 
     async def _child_exited(self, child: Child, pid: Pid, reason: Term) -> None:
         what = self._book.exited(child, reason, self._now())
@@ -290,8 +302,7 @@ class SupervisorServer(GenServer):
         self.me.unlink(pid)
         exited = self.me.receive_nowait(is_exit)
         reason = down[4] if exited is None else exited[2]
-        expected = KILLED if _spec(child).shutdown == "brutal_kill" else SHUTDOWN
-        if reason is not expected and child.restart == "permanent":
+        if not _is_expected(reason, _spec(child)):
             log.warning("Supervisor %s: child %s ended with %s when stopped", self.me.label, child.id, reason)
 
     def _now(self) -> float:
@@ -301,3 +312,10 @@ class SupervisorServer(GenServer):
 def _spec(child: Child) -> ChildSpec:
     assert isinstance(child.spec, ChildSpec)
     return child.spec
+
+
+def _is_expected(reason: Term, spec: ChildSpec) -> bool:
+    """True if a child that was stopped may end so. As in OTP, ``normal`` is not expected of a permanent child."""
+    if spec.shutdown == "brutal_kill":
+        return reason is KILLED
+    return is_regular(reason) and not (reason is NORMAL and spec.restart == "permanent")

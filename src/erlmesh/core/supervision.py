@@ -27,7 +27,17 @@ from erlmesh.records import record
 from erlmesh.terms import Pid, Term
 from erlmesh.terms.maps import exact_key
 
-__all__ = ["Child", "ChildBook", "Nothing", "Restart", "RestartType", "Shutdown", "Strategy", "TooManyRestarts"]
+__all__ = [
+    "Child",
+    "ChildBook",
+    "Nothing",
+    "Restart",
+    "RestartType",
+    "Shutdown",
+    "Strategy",
+    "TooManyRestarts",
+    "is_regular",
+]
 
 RestartType: TypeAlias = Literal["permanent", "transient", "temporary"]
 Strategy: TypeAlias = Literal["one_for_one", "one_for_all", "rest_for_one"]
@@ -127,7 +137,7 @@ class ChildBook:
     def exited(self, child: Child, reason: Term, now: float) -> Nothing | Restart | TooManyRestarts:
         """The process of the child has terminated by itself."""
         self.without_process(child)
-        if child.restart == "permanent" or (child.restart == "transient" and not _is_regular(reason)):
+        if child.restart == "permanent" or (child.restart == "transient" and not is_regular(reason)):
             return self.restart(child, now)
         self.stopped(child)
         return Nothing()
@@ -160,7 +170,8 @@ class ChildBook:
             child.pid = None
 
 
-def _is_regular(reason: Term) -> bool:
+def is_regular(reason: Term) -> bool:
+    """True for ``normal``, ``shutdown`` and ``{shutdown, _}``."""
     return (
         reason is NORMAL or reason is SHUTDOWN or (type(reason) is tuple and len(reason) == 2 and reason[0] is SHUTDOWN)
     )
