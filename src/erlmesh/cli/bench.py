@@ -32,7 +32,7 @@ example:
   transfer      310 MB/s in each direction, 64 KB binaries, 16 at a time
 
 A busy machine or network changes the figures from run to run. The measured node works for them: do not measure a node
-that must not be disturbed. The exit code is 1 if the node cannot be reached, or stops to answer."""
+that must not be disturbed. The exit status is 1 if the node cannot be reached, or stops to answer."""
 
 IN_FLIGHT = 100
 """Calls that wait for an answer at the same time."""

@@ -16,7 +16,7 @@ example:
   erlmesh demo --docker
 
 Every node is a process of its own. The output is what its shell prints. If iex is installed, a real Elixir
-node takes part. The exit code is 0 if every step gave the expected result."""
+node takes part. The exit status is 0 if every step gave the expected result."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

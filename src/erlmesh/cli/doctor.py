@@ -37,7 +37,7 @@ example:
   ✗ epmd        nothing listens on EPMD's port 4369 of 127.0.0.1
                 …
 
-The exit code is 0 if the node can be reached, and 1 if a step fails. With --json, the output is one object:
+The exit status is 0 if the node can be reached, and 1 if a step fails. With --json, the output is one object:
 {"node", "ok", "erlmesh": {"version", "build", "event_loop"}, "steps": [{"step", "status", "summary", "explanation",
 "advice", "facts"}]}; status is ok, note, skipped and failed."""
 

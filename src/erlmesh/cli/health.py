@@ -24,7 +24,8 @@ example:
   erlmesh health
   ok: plato@10.0.0.7, its event loop answers in 0.2 ms, connected with 2 nodes, up for 35 s
 
-The exit code is 0 if the event loop of the node answers in time. It is 1 if the loop is blocked, or if no node runs."""
+The exit status is 0 if the event loop of the node answers in time. It is 1 if the loop is blocked, or if no node
+runs."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -30,7 +30,7 @@ GROUP is any term. Plain text is a binary, as a str is in Python and "greeters" 
   '{:room, 7}'           a tuple, or any other term in Elixir's or Erlang's notation
 
 Each line is one time that a process joined. "blocked for 5 s" behind it means that code blocks the event loop of
-its node, which then answers nothing. The exit code is 1 if the group has no members."""
+its node, which then answers nothing. The exit status is 1 if the group has no members."""
 
 
 @record(frozen=True)

@@ -1,4 +1,4 @@
-"""Check whether a node can be reached: print pong or pang, with exit code 0 or 1."""
+"""Check whether a node can be reached: print pong or pang, with exit status 0 or 1."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXAMPLE = """\
 example:
   erlmesh ping plato@127.0.0.1 && echo there
 
-The exit code is 0 for pong. It is 1 for pang, with the reason on stderr. The command connects as a hidden
+The exit status is 0 for pong. It is 1 for pang, with the reason on stderr. The command connects as a hidden
 node with a random name, so the other nodes of the cluster do not see it."""
 
 
