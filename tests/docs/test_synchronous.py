@@ -16,6 +16,7 @@ from erlmesh import Atom, Epmd, GenServer, Node
 class Wallet(GenServer):
     def init(self):
         self.balances = {7: 100}
+        self.credited = set()
 
     def handle_call(self, request, caller):
         match request:
@@ -23,6 +24,11 @@ class Wallet(GenServer):
                 return self.balances.get(user, 0)
             case (Atom("credit"), user, amount):
                 self.balances[user] = self.balances.get(user, 0) + amount
+                return self.balances[user]
+            case (Atom("credit"), key, user, amount):
+                if key not in self.credited:
+                    self.credited.add(key)
+                    self.balances[user] = self.balances.get(user, 0) + amount
                 return self.balances[user]
 
     def handle_cast(self, request):
