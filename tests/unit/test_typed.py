@@ -132,7 +132,9 @@ ROUND_TRIPS: list[tuple[object, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("value", "type_"), ROUND_TRIPS, ids=repr)
+@pytest.mark.parametrize(
+    ("value", "type_"), ROUND_TRIPS, ids=lambda value: str(getattr(value, "__name__", type(value).__name__))
+)
 def test_a_value_comes_back(value, type_):
     found = from_term(over_the_wire(value), type_)
 
