@@ -113,6 +113,8 @@ class Node:
         With ``grace=0`` all processes are terminated at once. A second call waits for the end of the first one, and
         shortens its time.
         """
+        if grace is not None and not grace >= 0:
+            raise ValueError(f"grace is a number of seconds, 0 or more, not {grace!r}")
         await self.internals.stop(self._config.grace if grace is None else grace, self._services_or_none)
 
     async def __aenter__(self) -> Self:

@@ -578,3 +578,10 @@ async def test_a_task_under_a_supervisor_finishes(cluster, a, b):
     await stop(cluster, a)
 
     assert done[0] == 7
+
+
+@simulated
+async def test_a_grace_that_is_no_time_is_refused(cluster, a, b):
+    for grace in (-1, float("nan")):
+        with pytest.raises(ValueError, match="grace is a number of seconds"):
+            await a.stop(grace=grace)

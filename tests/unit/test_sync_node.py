@@ -166,6 +166,13 @@ def test_an_alias_cannot_be_called(node):
         node.call(erlmesh.Ref(Atom("a@b"), 1, (1, 2, 3)), 1)
 
 
+def test_an_own_process_cannot_be_called(node):
+    pid = node.pid
+
+    with pytest.raises(ValueError, match="this node itself"):
+        node.call(pid, 1)
+
+
 # Threads
 
 

@@ -109,11 +109,12 @@ class Session:
         """Return the connection to ``peer``; connect first if there is none. Called without the lock.
 
         Raises NoConnection at once if the last attempt has failed and the pause before the next one is not over. Raises
-        CallTimeout at ``deadline``.
+        CallTimeout at ``deadline``, and ValueError if ``peer`` is this node itself.
         """
         while True:
             with self.lock:
                 self.require_open()
+                self._require_other_node(peer)
                 state = self._peers.setdefault(peer, PeerState(random.Random()))
                 if state.link is not None:
                     return state.link
@@ -128,6 +129,10 @@ class Session:
                     raise self.no_connection_error(peer) from state.error
             else:
                 self._wait_for_attempt(waiter, peer, deadline)
+
+    def _require_other_node(self, peer: Atom) -> None:
+        if self.has_name and peer.name == self.name:
+            raise ValueError(f"{peer.name} is this node itself: its processes only send to each other")
 
     def _wait_for_attempt(self, waiter: Waiter, peer: Atom, deadline: float | None) -> None:
         gate = waiter.gate
