@@ -20,6 +20,13 @@ def test_version_and_help_are_printed_with_an_example_for_each_command(erlmesh):
         assert f"example:\n  erlmesh {command}" in out
 
 
+def test_without_a_command_the_help_is_printed(erlmesh):
+    code, out, err = erlmesh.run()
+
+    assert (code, out) == (2, "")
+    assert "diagnose step by step why a node cannot be reached" in err
+
+
 def test_ping_prints_pong_for_a_running_node_and_pang_for_another(erlmesh):
     plato = erlmesh.start("start", "--name", "plato")
     assert plato.line().startswith("plato@127.0.0.1 is up: listening on port ")

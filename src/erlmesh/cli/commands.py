@@ -110,7 +110,10 @@ def run_command(given: Sequence[str]) -> int:
             stream.reconfigure(errors="replace")  # A terminal that cannot show a character shows a replacement.
     install_sigterm_handler()
     try:
-        options = build_parser(given[0] if given else "").parse_args(given)
+        if not given:
+            build_parser("").print_help(sys.stderr)
+            return 2
+        options = build_parser(given[0]).parse_args(given)
         if "logging" in sys.modules:  # A command that logs has imported it. `erlmesh health` does not.
             from erlmesh.cli.log_setup import configure_log  # noqa: PLC0415
 
