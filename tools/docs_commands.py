@@ -26,8 +26,8 @@ HEADER: Final = """\
 | exit status | meaning |
 |---|---|
 | 0 | The command succeeded. |
-| 1 | The command failed: for example, there is no such node, or the name is taken. |
-| 2 | The arguments or the environment are not valid. |
+| 1 | The command failed: for example, there is no such node, the name is taken, or an option has a wrong value. |
+| 2 | The command line is not valid: for example, an option is unknown, or an argument is missing. |
 | 130 | The user pressed Ctrl-C. |
 | 143 | The command got SIGTERM. |
 
