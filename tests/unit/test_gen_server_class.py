@@ -466,7 +466,7 @@ def test_ticks_that_were_missed_follow_the_overlap_policy(overlap, calls):
 
 @with_node
 async def test_tick_needs_a_period_and_a_known_policy(node):
-    for seconds, overlap in ((0, "skip"), (1, "both")):
+    for seconds, overlap in ((0, "skip"), (float("nan"), "skip"), (1, "both")):
 
         class Wrong(GenServer):
             def init(self, seconds=seconds, overlap=overlap):

@@ -5,7 +5,8 @@ import asyncio
 import pytest
 from test_gen_server_class import Counter, with_node
 
-from erlmesh import Atom, ChildSpec, DynamicSupervisor, Exit, ProcessStartError, Supervisor
+from erlmesh import Atom, ChildSpec, DynamicSupervisor, Exit, Map, ProcessStartError, Supervisor
+from erlmesh.behaviours.child_requests import BadChildSpec, modules_term, parse_child_spec
 from erlmesh.testing.loop import run_iterations
 
 NORMAL, SHUTDOWN, KILL, BOOM, ERROR, OK = map(Atom, ("normal", "shutdown", "kill", "boom", "error", "ok"))
@@ -348,3 +349,36 @@ def test_a_child_that_ends_otherwise_when_stopped_is_a_line_in_the_log(restart, 
 
     test()
     assert sum("when stopped" in each.getMessage() for each in caplog.records) == lines
+
+
+MFA = (Atom("m"), Atom("f"), [])
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("modules", 5, (Atom("invalid_modules"), 5)),
+        ("modules", [5], (Atom("invalid_module"), 5)),
+        ("significant", 5, (Atom("invalid_significant"), 5)),
+        (
+            "significant",
+            True,
+            (Atom("bad_combination"), [(Atom("auto_shutdown"), Atom("never")), (Atom("significant"), True)]),
+        ),
+    ],
+)
+def test_a_child_specification_is_refused_with_the_reason_of_otp(field, value, reason):
+    with pytest.raises(BadChildSpec) as raised:
+        parse_child_spec(Map({Atom("id"): 1, Atom("start"): MFA, Atom(field): value}))
+
+    assert raised.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("fields", "shown"),
+    [({}, [Atom("m")]), ({Atom("modules"): Atom("dynamic")}, Atom("dynamic")), ({Atom("modules"): []}, [])],
+)
+def test_the_modules_of_a_child_are_shown_as_otp_does(fields, shown):
+    spec = parse_child_spec(Map({Atom("id"): 1, Atom("start"): MFA, **fields}))
+
+    assert modules_term(spec) == shown

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from erlmesh.behaviours.child_spec import ChildSpec
+from erlmesh.behaviours.child_spec import ChildSpec, Modules
 from erlmesh.behaviours.task_bodies import run_function, wait_for_function
 from erlmesh.core.supervision import Shutdown
 from erlmesh.errors import ErlangError, Exit
@@ -23,11 +23,12 @@ from erlmesh.runtime.exceptions import to_erlang
 from erlmesh.runtime.process import Body
 from erlmesh.terms import Atom, Map, Pid, Term
 
-__all__ = ["UNDEFINED", "BadChildSpec", "parse_child_spec", "parse_task", "spec_term"]
+__all__ = ["UNDEFINED", "BadChildSpec", "modules_term", "parse_child_spec", "parse_task", "spec_term"]
 
 UNDEFINED: Final = Atom("undefined")
 INFINITY: Final = Atom("infinity")
 BRUTAL_KILL: Final = Atom("brutal_kill")
+DYNAMIC: Final = Atom("dynamic")
 OK: Final = Atom("ok")
 EXIT: Final = Atom("EXIT")
 RESTARTS: Final = ("permanent", "transient", "temporary")
@@ -61,8 +62,10 @@ def parse_child_spec(requested: Any) -> ChildSpec:
                 raise BadChildSpec(Atom("missing_id"))
             if "start" not in fields:
                 raise BadChildSpec(Atom("missing_start"))
-            shutdown = fields.get("shutdown", default)
-            return _spec(fields["id"], (fields["start"], restart, shutdown, kind, fields.get("modules", [])))
+            shutdown, modules = fields.get("shutdown", default), fields.get("modules")
+            spec = _spec(fields["id"], (fields["start"], restart, shutdown, kind, modules))
+            _refuse_significant(fields.get("significant", False))
+            return spec
         case (child_id, start, restart, shutdown, kind, modules):
             return _spec(child_id, (start, restart, shutdown, kind, modules))
         case (start, restart, shutdown, kind, modules):  # of Elixir's DynamicSupervisor, whose children have no id
@@ -110,9 +113,14 @@ def spec_term(spec: ChildSpec) -> Term:
         Atom("restart"): Atom(spec.restart),
         Atom("shutdown"): shutdown,
         Atom("type"): Atom(spec.type),
-        Atom("modules"): list(spec.modules),
+        Atom("modules"): modules_term(spec),
         Atom("significant"): False,
     }
+
+
+def modules_term(spec: ChildSpec) -> Term:
+    """The modules, as ``which_children`` shows them."""
+    return DYNAMIC if spec.modules == "dynamic" else list(spec.modules)
 
 
 def _spec(child_id: Term, rest: tuple[Term, Term, Term, Term, Term]) -> ChildSpec:
@@ -137,9 +145,29 @@ def _spec(child_id: Term, rest: tuple[Term, Term, Term, Term, Term]) -> ChildSpe
         restart.name,  # type: ignore[arg-type] # looked up in RESTARTS
         _shutdown(shutdown),
         kind.name,  # type: ignore[arg-type] # looked up in TYPES
-        tuple(modules) if isinstance(modules, list) else (),
+        (module,) if modules is None else _modules(modules),
         start,
     )
+
+
+def _modules(modules: Term) -> Modules:
+    if modules is DYNAMIC:
+        return "dynamic"
+    if not isinstance(modules, list):
+        raise BadChildSpec((Atom("invalid_modules"), modules))
+    for each in modules:
+        if not isinstance(each, Atom):
+            raise BadChildSpec((Atom("invalid_module"), each))
+    return tuple(modules)
+
+
+def _refuse_significant(significant: Term) -> None:
+    """As a supervisor of OTP whose ``auto_shutdown`` is ``never``, which is the default."""
+    if significant is True:
+        combination = [(Atom("auto_shutdown"), Atom("never")), (Atom("significant"), True)]
+        raise BadChildSpec((Atom("bad_combination"), combination))
+    if significant is not False:
+        raise BadChildSpec((Atom("invalid_significant"), significant))
 
 
 def _shutdown(shutdown: Term) -> Shutdown:

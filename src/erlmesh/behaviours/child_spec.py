@@ -12,10 +12,13 @@ from erlmesh.node import Process
 from erlmesh.records import record
 from erlmesh.terms import Atom, Pid, Term
 
-__all__ = ["ChildSpec", "StartFunction"]
+__all__ = ["ChildSpec", "Modules", "StartFunction"]
 
 StartFunction: TypeAlias = "Callable[[Process], Awaitable[Pid]]"
 """``async def start(supervisor)``: starts the child, linked to the process ``supervisor``, and returns its pid."""
+
+Modules: TypeAlias = "tuple[Atom, ...] | Literal['dynamic']"
+"""The modules of the process, or ``dynamic`` if they change."""
 
 _ServerClass: TypeAlias = type[GenServer]
 # Within the class below, `type` is one of its fields.
@@ -39,7 +42,7 @@ class ChildSpec:
     shutdown: Shutdown = 5.0
     """Seconds that it gets to end after the exit signal ``shutdown``; ``brutal_kill``, or None for any time."""
     type: Literal["worker", "supervisor"] = "worker"
-    modules: tuple[Atom, ...] = ()
+    modules: Modules = ()
     """Shown by ``which_children``."""
     mfa: Term = START
     """Shown by ``get_childspec``: the start function of a child that another node has asked for."""

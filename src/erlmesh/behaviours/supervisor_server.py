@@ -12,7 +12,14 @@ from collections.abc import Iterable
 from typing import Any, ClassVar, Final
 
 from erlmesh.behaviours.cancellation import require_cancelled_task
-from erlmesh.behaviours.child_requests import UNDEFINED, BadChildSpec, parse_child_spec, parse_task, spec_term
+from erlmesh.behaviours.child_requests import (
+    UNDEFINED,
+    BadChildSpec,
+    modules_term,
+    parse_child_spec,
+    parse_task,
+    spec_term,
+)
 from erlmesh.behaviours.child_spec import ChildSpec
 from erlmesh.behaviours.gen_server import Caller, GenServer
 from erlmesh.core.exit_reasons import KILL, KILLED, NORMAL, SHUTDOWN
@@ -124,7 +131,7 @@ class SupervisorServer(GenServer):
                 UNDEFINED if self._book.dynamic else child.id,
                 RESTARTING if child.restarting else child.pid or UNDEFINED,
                 Atom(_spec(child).type),
-                list(_spec(child).modules),
+                modules_term(_spec(child)),
             )
             for child in reversed(self._book.children())
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,8 +16,8 @@ class Tick:
     """One periodic call. It is itself the message that the server gets."""
 
     def __init__(self, me: Process, seconds: float, method: Callable[[], Any], overlap: str) -> None:
-        if seconds <= 0:
-            raise ValueError(f"a period is more than 0 seconds, not {seconds}")
+        if not 0 < seconds < math.inf:
+            raise ValueError(f"a period is a number of seconds, more than 0, not {seconds}")
         if overlap not in ("skip", "queue"):
             raise ValueError(f"overlap is 'skip' or 'queue', not {overlap!r}")
         self._me = me
