@@ -4,6 +4,8 @@ use crate::tags;
 
 const STRING_BYTES_OF_ELEMENT: usize = 16;
 const MAP_SURCHARGE: usize = 2;
+const ELEMENTS_OF_PAIR: usize = 6;
+const ATOM_SURCHARGE: usize = 7;
 const RARE_SURCHARGE: usize = 7;
 const FUN_HEAD: usize = 30;
 const FUN_PARTS: usize = 4;
@@ -34,16 +36,21 @@ fn extent(data: &[u8]) -> Option<(usize, usize)> {
         tags::SMALL_TUPLE_EXT => return Some((2, usize::from(*data.get(1)?))),
         tags::LARGE_TUPLE_EXT => return Some((5, u32_at(data, 1)?)),
         tags::LIST_EXT => return Some((5, u32_at(data, 1)? + 1)), // the tail is an element
-        tags::MAP_EXT => return Some((5, u32_at(data, 1)? * 2 + MAP_SURCHARGE)),
+        tags::MAP_EXT => return Some((5, u32_at(data, 1)? * ELEMENTS_OF_PAIR + MAP_SURCHARGE)),
         tags::STRING_EXT => {
             let length = u16_at(data, 1)?;
             return Some((3 + length, length.div_ceil(STRING_BYTES_OF_ELEMENT)));
         }
         tags::BINARY_EXT => 5 + u32_at(data, 1)?,
-        tags::NEW_PID_EXT => identifier(data, 1, 12)?,
-        tags::NEWER_REFERENCE_EXT => identifier(data, 3, 4)? + 4 * u16_at(data, 1)?,
-        tags::SMALL_ATOM_UTF8_EXT | tags::SMALL_ATOM_EXT => 2 + usize::from(*data.get(1)?),
-        tags::ATOM_UTF8_EXT | tags::ATOM_EXT => 3 + u16_at(data, 1)?,
+        tags::NEW_PID_EXT => return identifier(data, 1, 12),
+        tags::NEWER_REFERENCE_EXT => {
+            let (size, elements) = identifier(data, 3, 4)?;
+            return Some((size + 4 * u16_at(data, 1)?, elements));
+        }
+        tags::SMALL_ATOM_UTF8_EXT | tags::SMALL_ATOM_EXT => {
+            return Some((2 + usize::from(*data.get(1)?), ATOM_SURCHARGE))
+        }
+        tags::ATOM_UTF8_EXT | tags::ATOM_EXT => return Some((3 + u16_at(data, 1)?, ATOM_SURCHARGE)),
         tags::SMALL_BIG_EXT => 3 + usize::from(*data.get(1)?),
         tags::NEW_FUN_EXT => return Some((FUN_HEAD, RARE_SURCHARGE + FUN_PARTS + u32_at(data, 26)?)),
         tag => return Some((rare_size(data, tag)?, RARE_SURCHARGE)),
@@ -56,20 +63,20 @@ fn rare_size(data: &[u8], tag: u8) -> Option<usize> {
     Some(match tag {
         tags::EXPORT_EXT => 1, // the module, the function and the arity follow with their tags
         tags::FLOAT_EXT => 32,
-        tags::V4_PORT_EXT => identifier(data, 1, 12)?,
-        tags::PID_EXT => identifier(data, 1, 9)?,
-        tags::NEW_PORT_EXT => identifier(data, 1, 8)?,
-        tags::PORT_EXT | tags::REFERENCE_EXT => identifier(data, 1, 5)?,
-        tags::NEW_REFERENCE_EXT => identifier(data, 3, 1)? + 4 * u16_at(data, 1)?,
+        tags::V4_PORT_EXT => identifier(data, 1, 12)?.0,
+        tags::PID_EXT => identifier(data, 1, 9)?.0,
+        tags::NEW_PORT_EXT => identifier(data, 1, 8)?.0,
+        tags::PORT_EXT | tags::REFERENCE_EXT => identifier(data, 1, 5)?.0,
+        tags::NEW_REFERENCE_EXT => identifier(data, 3, 1)?.0 + 4 * u16_at(data, 1)?,
         tags::LARGE_BIG_EXT | tags::BIT_BINARY_EXT => 6 + u32_at(data, 1)?,
         _ => return None,
     })
 }
 
-/// The size of an identifier with `before` bytes before its node and `after` bytes behind it.
-fn identifier(data: &[u8], before: usize, after: usize) -> Option<usize> {
-    let node = extent(data.get(before..)?)?.0;
-    Some(before + node + after)
+/// The size and the elements of an identifier with `before` bytes before its node and `after` bytes behind it.
+fn identifier(data: &[u8], before: usize, after: usize) -> Option<(usize, usize)> {
+    let (node, elements) = extent(data.get(before..)?)?;
+    Some((before + node + after, elements))
 }
 
 fn u16_at(data: &[u8], at: usize) -> Option<usize> {

@@ -219,7 +219,7 @@ impl FrameReader {
         atoms: &[Py<PyAny>],
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let op = frame.get(pos + 3).copied().unwrap_or_default();
-        // Each element takes at least a byte, so a shorter message need not be counted.
+        // So few bytes hold few elements, so a shorter message need not be counted.
         if frame.len().saturating_sub(pos) + tail.len() > self.max_elements {
             if !tail.is_empty() {
                 let whole = [frame.get(pos..).unwrap_or_default(), tail].concat();

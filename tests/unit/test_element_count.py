@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from erlmesh.errors import DecodeError
 from erlmesh.etf import encode_term
 from erlmesh.etf.decode import decode_term
-from erlmesh.etf.element_count import MAP_SURCHARGE, RARE_SURCHARGE, first_beyond
+from erlmesh.etf.element_count import ATOM_SURCHARGE, ELEMENTS_OF_PAIR, MAP_SURCHARGE, RARE_SURCHARGE, first_beyond
 from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref
 from terms_strategy import terms
 
@@ -32,17 +32,17 @@ def announced(data, offset=0):
         ((), 0),
         ((1, 2), 2),
         ([[]], 2),  # the element and the tail
-        ([1, 1000, 2.0, A, b"x" * 999, 1 << 70, -(1 << 3000)], 8 + RARE_SURCHARGE),
-        (ImproperList((A,), A), 2),
-        ({1: 2}, 2 + MAP_SURCHARGE),
-        (Map([([1.0], 2)]), 4 + MAP_SURCHARGE),
-        (tuple([PID] * 300), 300),
+        ([1, 1000, 2.0, A, b"x" * 999, 1 << 70, -(1 << 3000)], 8 + ATOM_SURCHARGE + RARE_SURCHARGE),
+        (ImproperList((A,), A), 2 + 2 * ATOM_SURCHARGE),
+        ({1: 2}, ELEMENTS_OF_PAIR + MAP_SURCHARGE),
+        (Map([([1.0], 2)]), 2 + ELEMENTS_OF_PAIR + MAP_SURCHARGE),
+        (tuple([PID] * 300), 300 * (1 + ATOM_SURCHARGE)),
         (
             (PID, Port(A, 1, 2), Port(A, 1 << 40, 2), Ref(A, 1, (1,)), Ref(A, 1, (1, 2, 3, 4, 5)), A),
-            6 + 2 * RARE_SURCHARGE,
+            6 + 2 * RARE_SURCHARGE + 4 * ATOM_SURCHARGE,
         ),
-        ((Export(A, A, 2), BitString(b"\x80", 1), True), 3 + 2 * RARE_SURCHARGE),
-        ((Fun(1, bytes(16), 0, A, 0, 5, PID, (A, [])), 1), 2 + 4 + 2 + RARE_SURCHARGE),
+        ((Export(A, A, 2), BitString(b"\x80", 1), True), 3 + 2 * RARE_SURCHARGE + 3 * ATOM_SURCHARGE),
+        ((Fun(1, bytes(16), 0, A, 0, 5, PID, (A, [])), 1), 2 + 4 + 2 + RARE_SURCHARGE + 3 * ATOM_SURCHARGE),
         ([0] * 160, 10),  # a list of bytes
         ([0] * 161, 11),
     ],
@@ -58,7 +58,7 @@ def test_old_identifiers_are_passed_over():
     old = [b"g" + node + bytes(9), b"f" + node + bytes(5), b"e" + node + bytes(5), b"r\x00\x02" + node + bytes(9)]
     old += [b"s\x01a", b"c" + b"0" * 31, b"o\x00\x00\x00\x02\x00\x01\x01", b"i\x00\x00\x00\x01j"]
 
-    assert announced(b"".join(old) + b"h\x07") == 8 + 6 * RARE_SURCHARGE
+    assert announced(b"".join(old) + b"h\x07") == 8 + 6 * RARE_SURCHARGE + ATOM_SURCHARGE
 
 
 def test_a_long_run_of_leaves_is_counted_like_a_short_one():
@@ -88,3 +88,10 @@ def test_the_count_ends_with_the_data(term, extra):
     count = announced(data)
 
     assert announced(data + encode_term((1,) * extra)) == count + extra
+
+
+def test_atoms_that_are_spelt_out_cost_more_than_references_to_the_cache():
+    atoms = [Atom(f"a{number}") for number in range(100)]
+
+    assert announced(encode_term(atoms)) == 101 + 100 * ATOM_SURCHARGE
+    assert announced(encode_term(atoms, {atom: number for number, atom in enumerate(atoms)})) == 101

@@ -4,7 +4,8 @@ Each term is an element: an atom, a number, a binary, an identifier, and also ea
 bytes of a list of bytes (STRING_EXT) count as one more. The bytes of a binary do not count: they cost what they occupy
 in the frame. So the decoded form takes at most about 128 bytes for each element, besides the binaries.
 
-Some terms take several times as long to decode as others, and count as that many more elements: maps, and the kinds
+Some terms take several times as long to decode as others, and count as that many more elements: maps and their keys,
+atoms that are spelt out (a BEAM does this for few atoms of a message only: it refers to its atom cache), and the kinds
 that real messages have few of, which the native decoder leaves to the pure one.
 
 Tags are in prefix order, so the data is read as a flat sequence of tags: no nesting needs to be followed. Nothing is
@@ -26,6 +27,10 @@ __all__ = ["first_beyond"]
 STRING_BYTES_OF_ELEMENT: Final = 16
 MAP_SURCHARGE: Final = 2
 """Elements that a map counts for, besides its keys and values."""
+ELEMENTS_OF_PAIR: Final = 6
+"""Elements that a key of a map and its value count for together."""
+ATOM_SURCHARGE: Final = 7
+"""Elements that an atom which is spelt out counts for as well, also as the node of an identifier."""
 RARE_SURCHARGE: Final = 7
 """Elements that a port, an export, a fun, a bitstring, a long integer or an old form of a term counts for as well."""
 
@@ -70,8 +75,8 @@ _LONG: Final = 64
 def first_beyond(data: bytes, offset: int, limit: int) -> int | None:
     """Return the offset of the container with which the terms from ``offset`` on have more than ``limit`` elements.
 
-    None if they have not, or if the data ends inside a term or has an unknown tag before. Each element takes at least a
-    byte, so a call is not needed for shorter data.
+    None if they have not, or if the data ends inside a term or has an unknown tag before. A call is not needed for data
+    of at most ``limit`` bytes: so few bytes hold few elements.
     """
     try:
         return _first_beyond(data, offset, limit)
@@ -98,7 +103,7 @@ def _first_beyond(data: bytes, offset: int, limit: int) -> int | None:
         elif tag == _LIST:
             size, elements = 5, 1 + _u32(data, offset + 1)[0]  # the tail is an element
         elif tag == _MAP:
-            size, elements = 5, MAP_SURCHARGE + 2 * _u32(data, offset + 1)[0]
+            size, elements = 5, MAP_SURCHARGE + ELEMENTS_OF_PAIR * _u32(data, offset + 1)[0]
         else:
             size, elements = _extent(data, offset, tag)
         count += elements
@@ -128,11 +133,12 @@ def _extent(data: bytes, offset: int, tag: int) -> tuple[int, int]:
         length = _u16(data, offset + 1)[0]
         return 3 + length, -(-length // STRING_BYTES_OF_ELEMENT)
     if tag in _IDENTIFIERS:
-        return _identifier_size(data, offset, tag), 0 if tag in _COMMON_IDENTIFIERS else RARE_SURCHARGE
+        size, elements = _identifier_extent(data, offset, tag)
+        return size, elements if tag in _COMMON_IDENTIFIERS else RARE_SURCHARGE
     if tag in (tags.SMALL_ATOM_UTF8_EXT, tags.SMALL_ATOM_EXT):
-        return 2 + data[offset + 1], 0
+        return 2 + data[offset + 1], ATOM_SURCHARGE
     if tag in (tags.ATOM_UTF8_EXT, tags.ATOM_EXT):
-        return 3 + _u16(data, offset + 1)[0], 0
+        return 3 + _u16(data, offset + 1)[0], ATOM_SURCHARGE
     if tag == tags.LARGE_TUPLE_EXT:
         return 5, _u32(data, offset + 1)[0]
     if tag == tags.SMALL_BIG_EXT:
@@ -148,10 +154,10 @@ def _extent(data: bytes, offset: int, tag: int) -> tuple[int, int]:
     raise IndexError
 
 
-def _identifier_size(data: bytes, offset: int, tag: int) -> int:
+def _identifier_extent(data: bytes, offset: int, tag: int) -> tuple[int, int]:
     before, after = _IDENTIFIERS[tag]
     node = offset + before
     node_tag = data[node]
-    size = _SIZES[node_tag] or _extent(data, node, node_tag)[0]
+    size, elements = (_SIZES[node_tag], 0) if _SIZES[node_tag] else _extent(data, node, node_tag)
     words = 4 * _u16(data, offset + 1)[0] if before == 3 else 0
-    return before + size + after + words
+    return before + size + after + words, elements
