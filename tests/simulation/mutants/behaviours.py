@@ -71,7 +71,7 @@ MUTANTS = [
     Mutant(
         BOOK + "exited",
         "a transient child is restarted after a regular end",
-        "not _is_regular(reason)",
+        "not is_regular(reason)",
         "True",
     ),
     Mutant(

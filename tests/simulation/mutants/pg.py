@@ -92,13 +92,13 @@ MUTANTS = [
         "before = {}",
     ),
     Mutant(
-        SCOPE + "handle_leave",
+        SCOPE + "_leave_group",
         "one leave removes all memberships",
         "self._groups.remove_members(key, left, Tag.LEAVE, before, after)",
         "self._groups.remove_members(key, left + left if after else left, Tag.LEAVE)",
     ),
     Mutant(
-        SCOPE + "handle_leave",
+        SCOPE + "_leave_group",
         "a remote leave is ignored",
         "self._groups.remove_members(key, left, Tag.LEAVE, before, after)",
         "pass",

@@ -9,8 +9,8 @@ MUTANTS = [
     Mutant(
         PG2_STATE + "merge",
         "a merge counts common members twice",
-        "(Counter(remote) - local).elements()",
-        "Counter(remote).elements()",
+        "times - count_of(members, pid)",
+        "times",
     ),
     Mutant(
         PG2_STATE + "merge",
