@@ -1,6 +1,7 @@
 """Fixtures for all tests."""
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -41,6 +42,16 @@ def pytest_terminal_summary(terminalreporter):
 
     terminalreporter.write_line(f"tested build: {native.description}")
     report_skips(terminalreporter)
+
+
+@pytest.fixture(autouse=True)
+def log_as_before():
+    """A command that a test runs in its own process sets up the log, as in a process of its own."""
+    log = logging.getLogger("erlmesh")
+    before = log.handlers[:], log.propagate, log.level
+    yield
+    log.handlers[:], log.propagate = before[:2]
+    log.setLevel(before[2])
 
 
 @pytest.fixture(autouse=True)

@@ -149,6 +149,23 @@ def test_nobody_reads_so_the_connection_ends_at_the_limit(factory):
 
 
 @on_every_loop
+def test_one_message_may_be_longer_than_the_limit(factory):
+    async def test(_loop):
+        peer = await established(send_queue_limit=LIMIT)
+        received = []
+        reading = asyncio.ensure_future(read_all(peer.connection, received))
+        for _ in range(3):
+            peer.protocol.send_message(HERE, THERE, bytes(3 * LIMIT))
+            await peer.protocol.wait_writable()
+        peer.protocol.close()
+        await reading
+
+        assert sum(received) > 3 * 3 * LIMIT
+
+    run(test, factory)
+
+
+@on_every_loop
 def test_a_stalled_sender_is_resumed_when_the_connection_ends(factory):
     async def test(_loop):
         peer = await established()

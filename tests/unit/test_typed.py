@@ -198,7 +198,7 @@ MISFITS: list[tuple[Any, Any, str]] = [
     (Map({**to_term(date(2024, 1, 1)), a.calendar: Atom("Elixir.Other")}), date, "not Calendar.ISO"),
     (Map({**to_term(time(1)), a.microsecond: 5}), time, "microsecond"),
     (Map({**to_term(Decimal(1)), a.exp: 10**9}), Decimal, "more than 4000 digits"),
-    (Map({**to_term(Decimal(1)), a.coef: 1 << 200_000}), Decimal, "more than 4000 digits"),
+    (Map({**to_term(Decimal(1)), a.coef: 1 << 14_000}), Decimal, "more than 4000 digits"),
     (Map({**to_term(Decimal(1)), a.sign: 0}), Decimal, "sign"),
     (Map({**to_term(range(3)), a.step: 0}), range, "step"),
     (Map({STRUCT: Atom("Elixir.MapSet"), a.map: []}), set[int], "its field map is not a map"),

@@ -453,6 +453,7 @@ class DistProtocol(asyncio.Protocol):
     def _write_early(self, channel: Channel) -> None:
         """Write in the middle of an iteration, because much is queued. Suspend senders if they have sent enough."""
         now = self._loop.time()
+        before = self._queued(channel) - channel.wire.queued + self._write_at  # at most this before the last signal
         self._turn_ends_at = min(self._turn_ends_at, now + TURN_TIME)
         self._turn_size += channel.wire.queued - self._write_at + self._write_threshold
         # Not beyond the end of the turn, so that senders wait when they have queued TURN_SIZE bytes.
@@ -461,8 +462,8 @@ class DistProtocol(asyncio.Protocol):
         self._write(channel)
         queued = self._queued(channel)
         self.overfull = queued > self._overfull_at
-        if queued >= self._send_queue_limit:
-            self._queue_is_full()
+        if queued >= self._send_queue_limit and before >= self._send_queue_limit:
+            self._queue_is_full()  # one message may be longer than the limit: the peer may be reading it
         elif self._turn_size >= TURN_SIZE or now >= self._turn_ends_at:
             self.busy = True
 
