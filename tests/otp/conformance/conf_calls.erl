@@ -147,7 +147,7 @@ trim_old(Other) -> Other.
 gen_calls_to_who_does_not_answer(N) ->
     P = sleeper(N), Dead = brief(N),
     Killed = sleeper(N),
-    spawn(fun() -> timer:sleep(50), exit(Killed, reaped) end),
+    spawn(fun() -> timer:sleep(400), exit(Killed, reaped) end),
     [outcome(fun() -> gen_server:call({nobody, N}, x) end),
      outcome(fun() -> gen_server:call(Dead, x) end),
      outcome(fun() -> gen_server:call(P, x, 50) end),
