@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections import Counter
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
-__all__ = ["report_skips", "skip_or_fail"]
+__all__ = ["import_or_skip", "report_skips", "skip_or_fail"]
 
 _PREFIX = "not tested: "
 
@@ -18,6 +19,14 @@ def skip_or_fail(reason: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(f"CI must run this test, but this machine cannot: {reason}", pytrace=False)
     pytest.skip(_PREFIX + reason)
+
+
+def import_or_skip(module: str) -> Any:
+    """Return the module. Without it, skip the running test; with ``CI=true`` the test fails instead."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        skip_or_fail(f"{module} is not installed")
 
 
 def report_skips(reporter: pytest.TerminalReporter) -> None:

@@ -11,6 +11,7 @@ import pytest
 from blocks import all_blocks
 
 from erlmesh import Atom, Epmd, GenServer, Node
+from skips import import_or_skip
 
 
 class Wallet(GenServer):
@@ -94,7 +95,7 @@ def test_the_script_prints_the_replies(wallet, tmp_path):
 
 
 def test_the_django_view_answers(module):
-    django = pytest.importorskip("django")
+    django = import_or_skip("django")
     from django.conf import settings
     from django.test import RequestFactory
 
@@ -107,14 +108,14 @@ def test_the_django_view_answers(module):
 
 
 def test_the_flask_view_answers(module):
-    pytest.importorskip("flask")
+    import_or_skip("flask")
     app = module("synchronous-flask", "app").app
 
     assert app.test_client().get("/balance/7").json == {"balance": 100}
 
 
 def test_the_celery_task_returns_the_balance(module):
-    pytest.importorskip("celery")
+    import_or_skip("celery")
     tasks = module("synchronous-celery", "tasks")
 
     assert tasks.credit.apply((7, 50)).get() == 150

@@ -26,6 +26,7 @@ from erlmesh import (
     RemoteThrow,
 )
 from polling import wait_until
+from skips import import_or_skip
 
 pytestmark = [pytest.mark.timeout(120)]
 
@@ -390,7 +391,7 @@ def app(environ, start_response):
     ids=["sync", "gthread", "sync-preload", "gthread-preload"],
 )  # fmt: skip
 def test_gunicorn(cluster, beam, tmp_path, free_port, options):
-    pytest.importorskip("gunicorn")
+    import_or_skip("gunicorn")
     import http.client
     from concurrent.futures import ThreadPoolExecutor
 

@@ -280,7 +280,8 @@ class NodeConfig:
         ),
     )
     """Bytes queued to one node at which its connection ends with a warning and the ``nodedown`` reason
-    ``send_queue_full``. Processes that wait now and then (``receive``, ``call``, ``drain``) do not reach it."""
+    ``send_queue_full``. Processes that wait now and then (``receive``, ``call``, ``drain``) do not reach it. One
+    message may be longer: what was queued before it counts."""
     frame_limit: int = field(
         default=FRAME_LIMIT,
         metadata=options(

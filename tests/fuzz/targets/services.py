@@ -26,8 +26,8 @@ from erlmesh.etf import decode
 from erlmesh.terms import Atom, ImproperList, Map, Pid, Term
 from erlmesh.testing.cluster import Cluster
 from erlmesh.testing.loop import run as run_loop
+from fuzz.service_words import NAMES
 
-SERVICES = ("pg", "pg2", "global_name_server", "net_kernel", "rex", "user")
 MAX_ACTIONS = 40
 MAX_WAIT = 60_000
 
@@ -135,7 +135,7 @@ async def check_victim(cluster: Cluster, name: str, bystander: str) -> None:
             await cluster.sleep(1)
 
     def resume() -> None:
-        for service in SERVICES:  # a member may suspend them with ``sys``, on a BEAM as here
+        for service in NAMES:  # a member may suspend them with ``sys``, on a BEAM as here
             tag = third.internals.make_ref()
             third.send((service, name), (Atom("system"), (Pid(Atom(bystander), 1, 0, 1), tag), Atom("resume")))
 
