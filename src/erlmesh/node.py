@@ -270,7 +270,7 @@ class Node:
         """Wait until this node has met the cluster of the option ``join``. False after ``timeout`` seconds.
 
         It is met when a node of ``join`` is connected and each other one has been tried, and when ``global`` has
-        exchanged its names with all nodes that these have introduced. A node that starts sees itself only. Code that
+        exchanged its names with all nodes that these have reported. A node that starts sees itself only. Code that
         takes a role which one node of the cluster may have waits for this first. True at once without ``join``.
         """
         from erlmesh.services.joining import wait_until_joined  # noqa: PLC0415 - most nodes need it never

@@ -21,9 +21,9 @@ at once. A peer that never reconnects (a BEAM does not) is still dialled by its 
 
 **Deferral.** Two nodes may lose each other while both still see a third. Then ``global``
 (``prevent_overlapping_partitions``) makes one of the two disconnect from all nodes. If it reconnected at once, the
-others would introduce it to the node that it cannot reach. Then it would have to disconnect again, together with
+others would report it to the node that it cannot reach. Then it would have to disconnect again, together with
 others. So a peer that was disconnected for this reason is deferred. This ends after a while, or when a peer that was
-really lost is back: that peer then introduces all others.
+really lost is back: that peer then reports all others.
 
 The report that a node is lost may arrive before the end of our own connection to it. Then the disconnect looks like
 an overlapping partition although the node has stopped. So a deferred peer is dialled like any other, and only the
@@ -392,7 +392,7 @@ class ReconnectPolicy:
             peer.dial_at += HEAD_START
 
     def _end_deferrals(self, now: float) -> None:
-        """A peer that was really lost is back. If it does not introduce the deferred ones, they are dialled next."""
+        """A peer that was really lost is back. If it does not report the deferred ones, they are dialled next."""
         for name, peer in self._lost_in_order():
             if peer.state is PeerState.DEFERRED:
                 peer.state = PeerState.BACKING_OFF

@@ -148,7 +148,7 @@ class NodeConfig:
             parse=parse_list,
         ),
     )
-    """Nodes to connect with at the start. They introduce all others."""
+    """Nodes to connect with at the start. They report all others, and the node connects to those, too."""
     hidden: bool = field(
         default=False,
         metadata=options(

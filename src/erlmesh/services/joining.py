@@ -34,7 +34,7 @@ def _is_joined(node: Runtime, global_: GlobalNames, peers: list[str]) -> bool:
         return True
     connected = {*node.nodes(), *node.nodes(hidden=True)}
     met = [peer for peer in peers if peer in connected]
-    # A node that could not be reached does not count if another one was: that one introduces all that exist.
+    # A node that could not be reached does not count if another one was: that one reports all that exist.
     if not met or not all(peer in connected or node.last_connect_error(peer) is not None for peer in peers):
         return False
     if node.hidden:
