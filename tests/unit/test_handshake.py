@@ -136,7 +136,55 @@ def test_repeats_the_handshake_of_two_real_nodes(session):
     assert [event.name for event in events] == ["a@127.0.0.1"]
 
 
-def test_a_request_for_a_dynamic_name_is_refused():
+def naming(name, creation, challenge=0xCAFEBABE, node=None, status=Status.OK):
+    """An acceptor that gives ``name`` and ``creation`` to each node that asks for a name."""
+    node = node or local_node(PLATO, challenge=challenge)
+    make_name = lambda host: (f"{name}@{host}", creation)  # noqa: E731
+    return HandshakeDriver(accept(node, lambda _name, _flags: status, lambda _: 0.0, make_name), now=0.0)
+
+
+def test_names_a_nameless_node_byte_for_byte_as_a_real_node_does():
+    captured = CAPTURED["dynamic name (NAME_ME, name = host only)"]
+    request, reply = captured_packets(captured, "us->beam")
+    challenge = captured["frames"][2]["decoded"]
+    node = local_node(
+        challenge["name"],
+        cookie=captured["cookie"],
+        challenge=challenge["challenge"],
+        creation=challenge["creation"],
+    )
+    handshake = naming("2U6D1NTSBM4UN", 0xC970EB91, node=node)
+
+    events = handshake.receive_data(framed(request), 0.0)
+    sent = handshake.data_to_send()
+    events += handshake.receive_data(framed(reply), 0.0)
+    sent += handshake.data_to_send()
+
+    assert sent == framed(*captured_packets(captured, "beam->us"))
+    assert [(event.name, event.creation) for event in events] == [("2U6D1NTSBM4UN@127.0.0.1", 0xC970EB91)]
+
+
+@pytest.mark.parametrize("host", ["", "a@h", "a\nb", "\xe9", "h" * 254])
+def test_a_request_for_a_name_at_an_invalid_host_ends_the_handshake_without_an_answer(host):
+    handshake = naming("N", 5)
+
+    (event,) = handshake.receive_data(framed(name_packet(host, OFFERED | Flags.NAME_ME)), 0.0)
+
+    assert type(event.error) is RemoteProtocolError
+    assert handshake.data_to_send() == b""
+
+
+@pytest.mark.parametrize("status", [Status.NOT_ALLOWED, Status.NOK, Status.ALIVE, Status.OK_SIMULTANEOUS])
+def test_a_name_that_may_not_connect_is_not_given(status):
+    handshake = naming("N", 5, status=status)
+
+    (event,) = handshake.receive_data(framed(name_packet("h", OFFERED | Flags.NAME_ME)), 0.0)
+
+    assert "N@h rejected" in str(event.error)
+    assert handshake.data_to_send() == framed(b"snot_allowed")
+
+
+def test_a_nameless_node_is_refused_where_no_names_are_given():
     captured = CAPTURED["dynamic name (NAME_ME, name = host only)"]
     handshake = accepting(local_node(PLATO))
 

@@ -5,11 +5,14 @@
 
     initiator                                acceptor
     N flags creation name            ──►
-                                     ◄──     s ok | ok_simultaneous | nok | not_allowed | alive
+                                     ◄──     s ok | ok_simultaneous | nok | not_allowed | alive | named …
     s true | false  (after "alive")  ──►
                                      ◄──     N flags challenge creation name
     r challenge digest               ──►
                                      ◄──     a digest
+
+An initiator without a name (``erl -sname undefined``) sends the flag ``NAME_ME`` and its host in place of a name. The
+status ``named`` brings the name and the creation that it has from then on: a dynamic node name.
 
 A digest is the MD5 of the cookie and the other side's challenge in decimal. So each side proves that it knows the
 cookie and does not reveal it.
@@ -194,6 +197,7 @@ def accept(
     local: LocalNode,
     decide: Callable[[str, Flags], Status],
     wait_before_check: Callable[[str], float | None] = lambda _: 0.0,
+    make_dynamic_name: Callable[[str], tuple[str, int]] | None = None,
 ) -> HandshakeSteps:
     """Run the handshake on a connection that the peer opened.
 
@@ -204,18 +208,29 @@ def accept(
     ``wait_before_check(name)`` is called when the digest is there. It returns the seconds until it may be checked, or
     None to refuse it unchecked. See :mod:`erlmesh.core.guess_limiter`.
 
+    ``make_dynamic_name(host)`` returns a new name at that host and a creation, for an initiator without a name.
+    ``decide`` gets this name. Without the function such initiators are refused.
+
     Raises HandshakeRefused (:class:`WrongCookie` for a wrong digest) and RemoteProtocolError. The caller must then
     release what ``decide`` reserved.
     """
     name_packet = yield NeedPacket("the initiator's name", b"Nn")
     peer_flags, creation, name = packets.decode_name(name_packet)
+    is_dynamic = Flags.NAME_ME in peer_flags
+    if is_dynamic and make_dynamic_name is not None:
+        name, creation = make_dynamic_name(name)
     status = _preliminary_status(local, name, peer_flags) or decide(name, peer_flags)
-    yield b"s" + status.value.encode()
+    if is_dynamic and status is not Status.OK:
+        status = Status.NOT_ALLOWED  # dist_util expects no other answer from the one that gives it a name
+    is_named = is_dynamic and status is Status.OK
+    yield packets.encode_named(name, creation) if is_named else b"s" + status.value.encode()
     yield from _enforce_status(local, name, peer_flags, status)
 
     cookie = local.cookie_for(name)
+    # dist_util:publish_flag/3. The initiator takes its name only if both sides have sent NAME_ME.
+    flags = local.flags & ~Flags.PUBLISHED | Flags.NAME_ME if is_dynamic else local.flags
     with _outstanding_challenge(local) as our_challenge:
-        yield packets.encode_challenge(local.flags, our_challenge, local.creation, local.name)
+        yield packets.encode_challenge(flags, our_challenge, local.creation, local.name)
         if packets.is_old(name_packet):
             # The old name packet has only the low 32 flags and no creation. The complement brings the rest.
             high, creation = packets.decode_complement((yield NeedPacket(f"the rest of {name}'s flags", b"c")))
@@ -235,7 +250,7 @@ def accept(
             raise WrongCookie(name)
         _reject_reflected_challenge(local, challenge, name)
     yield b"a" + digest(cookie, challenge)
-    return HandshakeCompleted(name, local.flags & peer_flags, peer_flags, creation)
+    return HandshakeCompleted(name, flags & peer_flags, peer_flags, creation)
 
 
 # Parts of the two handshakes
@@ -292,21 +307,25 @@ def _enforce_status(
 def _preliminary_status(local: LocalNode, name: str, peer_flags: Flags) -> Status | None:
     """Return the status for an initiator that can never connect; None if ``decide`` must be asked.
 
-    Like OTP, we answer ``nok`` to our own name and ``not_allowed`` to missing flags. Unlike OTP, we do not assign names
-    to nodes that ask for one (``NAME_ME``, a dynamic node name).
+    Like OTP, we answer ``nok`` to our own name and ``not_allowed`` to missing flags.
     """
-    if peer_flags.missing(REQUIRED) or Flags.NAME_ME in peer_flags:
+    if peer_flags.missing(REQUIRED) or _is_nameless(name):
         return Status.NOT_ALLOWED
     return Status.NOK if name == local.name else None
 
 
+def _is_nameless(name: str) -> bool:
+    """Return whether an initiator that asks for a dynamic node name has sent its host only, and got no name."""
+    return "@" not in name
+
+
 def _require_flags(peer_flags: Flags, name: str) -> None:
-    """Raise HandshakeRefused if the peer lacks a required capability, or asks for a dynamic name."""
+    """Raise HandshakeRefused if the peer lacks a required capability, or a name."""
     if missing := peer_flags.missing(REQUIRED):
         raise HandshakeRefused(f"{name} lacks required capabilities: {', '.join(missing)} (it is older than OTP 23)")
-    if Flags.NAME_ME in peer_flags:
+    if _is_nameless(name):
         raise HandshakeRefused(
-            f"{name} asks for a dynamic node name, which this node does not assign: start it with a name"
+            f"a node at {name} asks for a dynamic node name, which this node does not assign: start it with a name"
         )
 
 

@@ -71,6 +71,11 @@ def encode_name(flags: Flags, creation: int, name: str) -> bytes:
     return _NAME.pack(b"N", flags, creation, len(name)) + name.encode()
 
 
+def encode_named(name: str, creation: int) -> bytes:
+    """The status that gives the initiator a dynamic node name, and the creation of its pids."""
+    return b"snamed:" + struct.pack(">H", len(name)) + name.encode() + struct.pack(">I", creation)
+
+
 def encode_challenge(flags: Flags, challenge: int, creation: int, name: str) -> bytes:
     return _CHALLENGE.pack(b"N", flags, challenge, creation, len(name)) + name.encode()
 
@@ -85,7 +90,10 @@ def is_old(packet: bytes) -> bool:
 
 
 def decode_name(packet: bytes) -> tuple[Flags, int, str]:
-    """Return the flags (expanded), the creation and the name of the initiator."""
+    """Return the flags (expanded), the creation and the name of the initiator.
+
+    With the flag ``NAME_ME`` it has no name yet, and this is the host part of the name that it wants.
+    """
     if is_old(packet):
         return _decode_old_name(packet)
     _, bits, creation, length = _unpack(_NAME, packet, "name")
@@ -136,11 +144,11 @@ def _unpack(layout: struct.Struct, packet: bytes, packet_kind: str, *, exact: bo
 
 
 def _node_name(packet: bytes, start: int, length: int, packet_kind: str, *, host_only: bool = False) -> str:
-    """Decode and check a name. With ``host_only`` it may be a host alone, as in a request for a dynamic node name."""
+    """Decode and check a name. With ``host_only`` it is a host alone, as in a request for a dynamic node name."""
     raw = packet[start : start + length]
     name = raw.decode("latin-1")  # never fails, so that an invalid name appears in the error text
     if len(raw) < length:
         raise RemoteProtocolError(f"its {packet_kind} message is truncated within the name {name[:60]!r}")
-    if not (is_node_name(name) or (host_only and name.isascii())):
+    if not is_node_name(f"x@{name}" if host_only else name):
         raise RemoteProtocolError(f"its {packet_kind} message has an invalid node name: {name[:60]!r}")
     return name

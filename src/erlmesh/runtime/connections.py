@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from erlmesh.core.allow_list import AllowList
 from erlmesh.core.connection_table import ConnectionTable, Dial
+from erlmesh.core.dynamic_names import dynamic_name
 from erlmesh.core.fair_share import DIAL_LIMIT, HANDSHAKE_LIMIT, HANDSHAKES_PER_ADDRESS, FairShare
 from erlmesh.core.guess_limiter import GUESS_DELAY, GuessLimiter
 from erlmesh.core.node_names import NodeNames
@@ -359,6 +360,7 @@ class Connections:
             self._local_node,
             lambda name, flags: self._decide_status(connection, name, flags),
             lambda name: self._wait_before_check(connection, name),
+            lambda host: dynamic_name(host, self._local_node.new_challenge),
         )
         protocol = self._make_protocol(connection, self._make_driver(steps, asyncio.get_running_loop().time()))
         if self._closed:
@@ -419,7 +421,9 @@ class Connections:
         for each in outdated:
             self._abort(each)
         # If either side is hidden, neither counts the other among its visible nodes (dist_util, DFLAG_PUBLISHED).
-        connection.hidden = Flags.PUBLISHED not in event.peer_flags or Flags.PUBLISHED not in self._local_node.flags
+        # Nobody can dial a node with a dynamic name, so it is hidden whatever it says.
+        both_visible = Flags.PUBLISHED in event.peer_flags and Flags.PUBLISHED in self._local_node.flags
+        connection.hidden = not both_visible or Flags.NAME_ME in event.peer_flags
         connection.flags, connection.creation, connection.connected_at = event.flags, event.creation, now
         if replaced is not None:
             self._tear_down(replaced, "wait_pending", DisconnectCause.REPLACED)

@@ -20,7 +20,8 @@ def make_driver(choice: int) -> HandshakeDriver:
         steps = initiate(local, "there@h", lambda: bool(choice & 2))
     else:
         status = STATUSES[(choice >> 2) % len(STATUSES)]
-        steps = accept(local, lambda _name, _flags: status)
+        make_name = None if choice & 32 else lambda host: (f"N@{host}", 5)
+        steps = accept(local, lambda _name, _flags: status, make_dynamic_name=make_name)
     return HandshakeDriver(steps, now=0.0, tls=bool(choice & 128))
 
 
