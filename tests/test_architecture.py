@@ -21,6 +21,7 @@ FLOORS = [
     ["erlmesh.sync"],
     ["erlmesh.node"],
     ["erlmesh.behaviours"],
+    ["erlmesh.phoenix"],
     ["erlmesh.otp_functions"],
     ["erlmesh.testing"],
     ["erlmesh"],

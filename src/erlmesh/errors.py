@@ -25,6 +25,9 @@
     ├── GroupError               a pg2 operation failed; has OTP's reason, a term
     │   ├── NoSuchGroup          the group was never created, or it was deleted
     │   └── EmptyGroup           the group has no member to choose
+    ├── PubSubError              a Phoenix.PubSub cannot do what it is asked for; says why and what to do
+    │   ├── PubSubNotReady       no other node with this PubSub is known
+    │   └── SubscriptionOverflow more messages waited for a subscriber than its limit allows
     ├── Exit                     raised by a process or an exposed function: exit(Reason)
     ├── Throw                    raised by an exposed function: throw(Value)
     └── ErlangError              raised by an exposed function: error(Reason)
@@ -61,10 +64,13 @@ __all__ = [
     "NodeStartError",
     "ProcessStartError",
     "ProtocolError",
+    "PubSubError",
+    "PubSubNotReady",
     "RemoteError",
     "RemoteExit",
     "RemoteProtocolError",
     "RemoteThrow",
+    "SubscriptionOverflow",
     "Throw",
     "Undef",
 ]
@@ -201,6 +207,18 @@ class NoSuchGroup(GroupError):
 
 class EmptyGroup(GroupError):
     """The group has no members (``{no_process, Name}``)."""
+
+
+class PubSubError(ErlmeshError):
+    """A Phoenix.PubSub cannot do what it is asked for. The message says why and what to do."""
+
+
+class PubSubNotReady(PubSubError):
+    """No other node with this PubSub is known, so a broadcast would be lost."""
+
+
+class SubscriptionOverflow(PubSubError):
+    """More messages waited for a subscriber than its limit allows, so the subscription has ended."""
 
 
 class Exit(ErlmeshError):

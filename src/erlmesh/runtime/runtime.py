@@ -358,6 +358,13 @@ class Runtime:
         """See :meth:`erlmesh.Node.send`."""
         return self._node_process.send(to, message, wait=wait)
 
+    async def wait_writable(self, nodes: Iterable[Atom]) -> None:
+        """Wait while the connection to one of ``nodes`` is so full that a BEAM would suspend a sender."""
+        for node in nodes:
+            peer = self._router.peers.get(node)
+            if peer is not None and peer.busy:
+                await peer.wait_writable()
+
     def local_messages_through(self, copy: Callable[[Term], Term]) -> None:
         """Give local receivers ``copy(message)`` of each message. Simulations use it."""
         self._router.signal_sender.copy = copy

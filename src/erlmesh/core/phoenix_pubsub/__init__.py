@@ -1,0 +1,1 @@
+"""Phoenix.PubSub: what a member decides. No I/O: tables and names."""

@@ -1,0 +1,47 @@
+"""Parts of Phoenix, the web framework of Elixir, for Python nodes. ``from erlmesh.phoenix import PubSub``.
+
+The first use of a name imports its module.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from typing import Final
+
+    from erlmesh.core.phoenix_pubsub.messages import PubSubStatistics
+    from erlmesh.errors import PubSubError, PubSubNotReady, SubscriptionOverflow
+    from erlmesh.phoenix.pubsub import PubSub
+    from erlmesh.phoenix.subscription import Gap, Subscription
+
+_EXPORTS: Final = {
+    "erlmesh.core.phoenix_pubsub.messages": "PubSubStatistics",
+    "erlmesh.errors": "PubSubError PubSubNotReady SubscriptionOverflow",
+    "erlmesh.phoenix.pubsub": "PubSub",
+    "erlmesh.phoenix.subscription": "Gap Subscription",
+}
+
+__all__ = [
+    "Gap",
+    "PubSub",
+    "PubSubError",
+    "PubSubNotReady",
+    "PubSubStatistics",
+    "Subscription",
+    "SubscriptionOverflow",
+]
+
+
+def __getattr__(name: str) -> object:
+    for home, names in _EXPORTS.items():
+        if name in names.split():
+            found = globals()[name] = getattr(importlib.import_module(home), name)
+            return found
+    raise AttributeError(f"module 'erlmesh.phoenix' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,92 @@
+"""The messages that wait for one subscriber, and the tasks that wait for a message."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from erlmesh.core.phoenix_pubsub.message_queue import MessageQueue, Overflow
+from erlmesh.core.phoenix_pubsub.messages import PubSubStatistics
+from erlmesh.runtime.peer_log import PeerLog
+from erlmesh.terms.foreign_text import ForeignText
+
+if TYPE_CHECKING:
+    from erlmesh.runtime.runtime import Runtime
+    from erlmesh.runtime.wakeups import Wait
+
+__all__ = ["Inbox", "peer_log"]
+
+log = logging.getLogger("erlmesh.phoenix")
+peer_log: Final = PeerLog(log)
+
+
+class Inbox:
+    """A bounded queue of messages. The subscription reads it, and the PubSub writes it.
+
+    The PubSub keeps the inbox and not the subscription. So a subscription that the user drops ends.
+    """
+
+    def __init__(
+        self, node: Runtime, topic: bytes, limit: int, overflow: Overflow, statistics: PubSubStatistics
+    ) -> None:
+        self.topic = topic
+        self.queue = MessageQueue(limit, overflow)
+        self.statistics = statistics
+        self.ended = False
+        """No message follows. Those that wait are still delivered."""
+        self.error: Exception | None = None
+        """Why it has ended, if that is a failure."""
+        self.on_close: Callable[[], None] = lambda: None
+        """Called once, when the subscriber has closed the subscription."""
+        self._node = node
+        self._waiters: deque[Wait] = deque()
+
+    def put(self, message: Any) -> None:
+        """Add a message, or drop one by the rule of the queue. That is counted and logged."""
+        if not self.queue.put(message):
+            self.statistics.dropped += 1
+            peer_log.write(
+                logging.WARNING,
+                "",
+                "the subscription to %s is full (%s messages): one was dropped",
+                ForeignText(self.topic),
+                self.queue.limit,
+            )
+        self._wake()
+
+    def end(self, error: Exception | None = None) -> None:
+        """End the subscription, with ``error`` if it is a failure. A second call has no effect."""
+        if not self.ended:
+            self.ended = True
+            self.error = error
+            while self._waiters:
+                self._wake()
+
+    def close(self) -> None:
+        """The subscriber wants no message any more."""
+        on_close, self.on_close = self.on_close, lambda: None
+        self.queue.clear()
+        self.end()
+        on_close()
+
+    async def wait(self) -> None:
+        """Wait until there may be a message, or the end. The caller must look again."""
+        waiter = self._node.create_wait()
+        self._waiters.append(waiter)
+        try:
+            await waiter
+        except BaseException:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+            elif self.queue:  # It was woken and cancelled in the same iteration of the event loop: wake another one.
+                self._wake()
+            raise
+
+    def _wake(self) -> None:
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return

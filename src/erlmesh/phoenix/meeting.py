@@ -1,0 +1,64 @@
+"""Waits until the members of a PubSub know each other, in both directions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from erlmesh.core.phoenix_pubsub.names import SCOPE
+from erlmesh.core.phoenix_pubsub.worker_book import WorkerBook
+from erlmesh.errors import CallError
+from erlmesh.terms import Atom, Pid, Term
+
+if TYPE_CHECKING:
+    from erlmesh.node import Node
+
+__all__ = ["Now", "wait_until_met"]
+
+LOOK_INTERVAL: Final = 0.01
+"""Seconds between two looks. pg changes by messages of several nodes."""
+
+Now = Callable[[], tuple[WorkerBook, Pid]]
+"""Returns the known workers of other nodes, and the worker of this node."""
+
+
+async def wait_until_met(node: Node, adapter: Atom, now: Now) -> None:
+    """Return when another node has the PubSub, and each connected one that has it is met.
+
+    Met means: the workers of that node are known here, and in its own pg, our worker is in each group that they are in.
+    So what either side broadcasts from now on reaches the other one. The caller sets a time limit.
+    """
+    met: dict[Atom, tuple[Pid, list[Atom]]] = {}
+    while True:
+        book, worker = now()
+        asked = [peer for peer in map(Atom, node.nodes()) if met.get(peer) != (worker, book.groups_of(peer))]
+        looks = await asyncio.gather(*[_look(node, adapter, now, peer) for peer in asked])
+        for peer, is_met in zip(asked, looks, strict=True):
+            book, worker = now()
+            if is_met:
+                met[peer] = (worker, book.groups_of(peer))
+            else:
+                met.pop(peer, None)
+        peers = [Atom(name) for name in node.nodes()]
+        if any(peer in met for peer in book.nodes()) and all(peer in met for peer in peers):
+            return
+        await asyncio.sleep(LOOK_INTERVAL)
+
+
+async def _look(node: Node, adapter: Atom, now: Now, peer: Atom) -> bool:
+    """Return whether ``peer`` is met, or has no such PubSub, or cannot be asked."""
+    groups = now()[0].groups_of(peer) or [adapter, Atom(f"{adapter.name}_1")]
+    try:
+        listed = await asyncio.gather(*[_members(node, peer, group) for group in groups])
+    except CallError:
+        return peer not in now()[0]  # It has no such function, or is lost.
+    book, worker = now()
+    if peer in book:
+        return all(worker in members for members in listed)
+    return not any(pid.node is peer for members in listed for pid in members)
+
+
+async def _members(node: Node, peer: Atom, group: Atom) -> list[Pid]:
+    listed: Term = await node.rpc(peer, "pg", "get_members", [SCOPE, group], timeout=None)
+    return [pid for pid in listed if isinstance(pid, Pid)] if isinstance(listed, list) else []
