@@ -228,6 +228,9 @@ class Exit(ErlmeshError):
         super().__init__(reason)
         self.reason = reason
 
+    def __str__(self) -> str:
+        return _reason_text(self.reason)
+
 
 class Throw(ErlmeshError):
     """Raise it in an exposed function to throw ``value``, a term, to the caller, as ``throw(Value)`` does."""
@@ -248,6 +251,15 @@ class ErlangError(ErlmeshError):
         super().__init__(reason)
         self.reason = reason
         self.stack = stack
+
+    def __str__(self) -> str:
+        return _reason_text(self.reason)
+
+
+def _reason_text(reason: Any) -> str:
+    from erlmesh.terms.exit_text import format_reason  # noqa: PLC0415 - the terms import this module
+
+    return format_reason(reason)
 
 
 class Undef(ErlangError):

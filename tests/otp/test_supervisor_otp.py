@@ -23,6 +23,15 @@ defmodule :worker do
   def leaves(reason) do
     {:ok, spawn_link(fn -> Process.flag(:trap_exit, true); receive(do: ({:EXIT, _, _} -> exit(reason))) end)}
   end
+  # What `moody` returns. It is changed while children run, so it decides about their restarts, too.
+  def mood(mood), do: :persistent_term.put(:mood, mood)
+  def moody do
+    case :persistent_term.get(:mood, :pid) do
+      :pid -> start_link()
+      :info -> Tuple.append(start_link(), :info)
+      :ignore -> :ignore
+    end
+  end
   def fails, do: {:error, :no_luck}
   def wrong, do: :wrong
   def start(strategy, restarts, dynamic) do
@@ -64,11 +73,23 @@ async def leaves(me: Process, reason):
 def pass_seconds(supervisor, seconds):
     book = node.internals.local_process(supervisor)._system.callbacks._server._book
     book._restarts = [each - seconds for each in book._restarts]
+moods = [Atom("pid")]
+def mood(value):
+    moods[0] = value
+    return Atom("ok")
+async def moody(me: Process):
+    match moods[0]:
+        case Atom("pid"):
+            return await start_link(me)
+        case Atom("info"):
+            return (Atom("ok"), await start_link(me), Atom("info"))
+        case Atom("ignore"):
+            return Atom("ignore")
 async def fails(me: Process):
     return (Atom("error"), Atom("no_luck"))
 async def wrong(me: Process):
     return Atom("wrong")
-for function in (start_link, fails, wrong, stays, leaves):
+for function in (start_link, fails, wrong, stays, leaves, moody, mood):
     node.expose(function, as_="worker")
 """
 # `See` shows a supervisor without its pids. `End` ends a child, and returns when its supervisor knows it.
@@ -95,6 +116,7 @@ PRELUDE = """
         end) catch exit:_ -> ended end
     end,
     Pure = fun({ok, P}) when is_pid(P) -> {ok, pid};
+              ({ok, P, Info}) when is_pid(P) -> {ok, pid, Info};
               ({error, {already_started, P}}) when is_pid(P) -> {error, {already_started, pid}};
               ({error, {W, C}}) when is_tuple(C), element(1, C) =:= child -> {error, W};
               (X) -> X
@@ -104,6 +126,8 @@ PRELUDE = """
 """
 IDS = ["a", "b", "c", "d"]
 RESTARTS = ["permanent", "transient", "temporary"]
+STARTS = ["start_link", "moody"]
+MOODS = ["pid", "info", "ignore", "ignore"]
 REASONS = ["normal", "shutdown", "{shutdown, 1}", "boom", "kill"]
 
 
@@ -116,11 +140,13 @@ def random_step(random: Random) -> str:
     child = random.choice(IDS)
     if not random.randrange(4):
         return f"pass {random.choice([600, 1200])}"
-    kind = random.choice(["end"] * 5 + ["start"] * 3 + ["terminate", "restart", "delete", "bad"])
+    kind = random.choice(["end"] * 5 + ["start"] * 3 + ["terminate", "restart", "delete", "bad", "mood"])
     if kind == "end":
         return f"End(S, {child}, {random.choice(REASONS)})"
     if kind == "start":
-        return f"Ask(S, start_child, [Spec({child}, {random.choice(RESTARTS)}, start_link)])"
+        return f"Ask(S, start_child, [Spec({child}, {random.choice(RESTARTS)}, {random.choice(STARTS)})])"
+    if kind == "mood":
+        return f"erpc:call(node(S), worker, mood, [{random.choice(MOODS)}])"
     if kind == "bad":
         return random.choice(
             [
@@ -228,6 +254,29 @@ def test_dynamic_supervisor_is_asked_as_one_of_elixir(three):
     ]
 
     assert seen[0] == seen[1]
+
+
+def test_dynamic_children_that_are_ignored_leave_as_in_elixir(three):
+    judge, beam, python = three
+    source = """(fun(S) ->
+        D = 'Elixir.DynamicSupervisor',
+        Count = fun() -> lists:sort(maps:to_list(D:count_children(S))) end,
+        Mood = fun(M) -> erpc:call(node(S), worker, mood, [M]) end,
+        Kinds = [{pid, permanent}, {info, permanent}, {info, temporary}, {ignore, permanent}, {ignore, temporary}],
+        Started = [{M, Mood(M), Pure(D:start_child(S, Spec(x, R, moody))), Count()} || {M, R} <- Kinds],
+        [Wait(P, fun() -> P ! {'end', boom} end) || {_, P, _, _} <- D:which_children(S)],
+        [Started, Count(), Mood(pid)]
+    end)(DynS__)"""
+    seen = [
+        judge.text(source, DynS__=pid)
+        for pid in (
+            beam.eval("worker:start(one_for_one, 3, true)"),
+            python.eval("await DynamicSupervisor.start(node, max_children=4, max_seconds=3600)"),
+        )
+    ]
+
+    assert seen[0] == seen[1]
+    assert "ignore" in seen[0]
 
 
 def test_task_supervisor_starts_tasks_of_python(three):

@@ -580,6 +580,23 @@ async def test_names_are_registered_once_and_free_after_termination(node):
 
 
 @with_node
+async def test_no_process_is_registered_as_undefined(node):
+    """As in OTP: ``whereis/1`` returns ``undefined`` for a free name."""
+    refused = pytest.raises(ValueError, match="cannot be registered as undefined")
+    pid = node.spawn(idle)
+    with refused:
+        node.spawn(idle, name="undefined")
+    with refused:
+        node.register("undefined", pid)
+    with refused:
+        node.spawn_handler(print, name="undefined")
+    assert node.whereis("undefined") is None
+    assert not node.unregister("undefined")
+    with pytest.raises(TypeError, match="an atom's name is a str"):
+        node.register(7, pid)
+
+
+@with_node
 async def test_terminated_process_cannot_register_a_name(node):
     errors = []
 

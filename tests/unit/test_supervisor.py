@@ -382,3 +382,46 @@ def test_the_modules_of_a_child_are_shown_as_otp_does(fields, shown):
     spec = parse_child_spec(Map({Atom("id"): 1, Atom("start"): MFA, **fields}))
 
     assert modules_term(spec) == shown
+
+
+async def _ignore(me):
+    return Atom("ignore")
+
+
+@with_node
+async def test_an_ignored_child_stays_without_a_process_unless_it_is_temporary(node):
+    log = Log()
+    children = [ChildSpec("kept", _ignore), ChildSpec("gone", _ignore, restart="temporary"), child(log, "a")]
+
+    async with Supervisor.running(node, children) as supervisor:
+        assert (await Supervisor.which_children(node, supervisor)).keys() == {Atom("a"), "kept"}
+        with pytest.raises(ProcessStartError, match="returned ignore") as caught:
+            await Supervisor.start_child(node, supervisor, ChildSpec("later", _ignore))
+        assert caught.value.reason == Atom("ignore")
+        found = await Supervisor.which_children(node, supervisor)
+        assert (found["later"], found["kept"]) == (None, None)
+        assert await node.call(supervisor, (Atom("restart_child"), "kept")) == (OK, Atom("undefined"))
+        assert await node.call(supervisor, (Atom("delete_child"), "kept")) == OK
+
+
+@with_node
+async def test_a_dynamic_supervisor_forgets_an_ignored_child(node):
+    async with DynamicSupervisor.running(node) as supervisor:
+        with pytest.raises(ProcessStartError, match="returned ignore"):
+            await Supervisor.start_child(node, supervisor, ChildSpec("x", _ignore))
+
+        assert await Supervisor.which_children(node, supervisor) == {}
+
+
+@with_node
+async def test_a_start_function_may_return_ok_pid_info(node):
+    async def start(me):
+        return (OK, me.spawn(lambda _: asyncio.sleep(3600), link=True), Atom("info"))
+
+    async with Supervisor.running(node) as supervisor:
+        reply = await node.call(supervisor, (Atom("start_child"), ChildSpec("x", start)))
+        assert reply[0] is OK
+        assert reply[2] is Atom("info")
+        assert reply[1] == (await Supervisor.which_children(node, supervisor))["x"]
+        one = await node.call(supervisor, (Atom("which_child"), "x"))
+        assert one == (OK, ("x", reply[1], Atom("worker"), []))

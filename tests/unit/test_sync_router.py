@@ -178,3 +178,8 @@ def test_a_library_that_stops_a_process_gets_its_answer(setup):
         Atom("ok"),
     ]
     assert mailbox.exit_reason is Atom("bye")
+
+
+def test_no_process_is_registered_as_undefined(setup):
+    with pytest.raises(ValueError, match="cannot be registered as undefined"):
+        setup.router.open_mailbox(Atom("undefined"))

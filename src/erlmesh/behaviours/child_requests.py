@@ -1,7 +1,8 @@
 """Child specifications of other nodes: maps and tuples of ``supervisor``, and those of Elixir's supervisors.
 
 The start function ``{M, F, A}`` must be an exposed function of this node. It runs in the process of the supervisor, and
-returns the pid of a process that it has started and linked (or ``{ok, Pid}``), as in OTP::
+returns the pid of a process that it has started and linked, ``{ok, Pid}``, ``{ok, Pid, Info}`` or ``ignore``, as in
+OTP::
 
     @expose
     async def start_link(me: Process, number: int) -> Pid:
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from erlmesh.behaviours.child_spec import ChildSpec, Modules
+from erlmesh.behaviours.child_spec import ChildSpec, Modules, StartResult
 from erlmesh.behaviours.task_bodies import run_function, wait_for_function
 from erlmesh.core.supervision import Shutdown
 from erlmesh.errors import ErlangError, Exit
@@ -136,7 +137,7 @@ def _spec(child_id: Term, rest: tuple[Term, Term, Term, Term, Term]) -> ChildSpe
     if not isinstance(kind, Atom) or kind.name not in TYPES:
         raise BadChildSpec((Atom("invalid_child_type"), kind))
 
-    async def start_child(me: Process) -> Pid:
+    async def start_child(me: Process) -> StartResult:
         return await _start_by_function(me, module, function, arguments)
 
     return ChildSpec(
@@ -180,7 +181,7 @@ def _shutdown(shutdown: Term) -> Shutdown:
     raise BadChildSpec((Atom("invalid_shutdown"), shutdown))
 
 
-async def _start_by_function(me: Process, module: Atom, function: Atom, arguments: list[Term]) -> Pid:
+async def _start_by_function(me: Process, module: Atom, function: Atom, arguments: list[Term]) -> StartResult:
     """Call the start function. Raises Exit with OTP's reason if it fails."""
     try:
         result = await me.node._functions.apply(me, module, function, arguments)
@@ -188,10 +189,8 @@ async def _start_by_function(me: Process, module: Atom, function: Atom, argument
         _, reason, stack = to_erlang(error)
         raise Exit((EXIT, (reason, stack))) from None
     match result:
-        case Pid() as pid:
-            return pid
-        case (Atom("ok"), Pid() as pid):
-            return pid
+        case Pid() | Atom("ignore") | (Atom("ok"), Pid()) | (Atom("ok"), Pid(), _):
+            return result
         case (Atom("error"), reason):
             raise Exit(reason)
     raise Exit(result)

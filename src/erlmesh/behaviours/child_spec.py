@@ -12,10 +12,17 @@ from erlmesh.node import Process
 from erlmesh.records import record
 from erlmesh.terms import Atom, Pid, Term
 
-__all__ = ["ChildSpec", "Modules", "StartFunction"]
+__all__ = ["ChildSpec", "Modules", "StartFunction", "StartResult"]
 
-StartFunction: TypeAlias = "Callable[[Process], Awaitable[Pid]]"
-"""``async def start(supervisor)``: starts the child, linked to the process ``supervisor``, and returns its pid."""
+StartResult: TypeAlias = "Pid | Atom | tuple[Atom, Pid] | tuple[Atom, Pid, Any]"
+"""The pid of the child, ``(Atom("ok"), pid, info)``, or ``Atom("ignore")`` if there is nothing to do for it."""
+
+StartFunction: TypeAlias = "Callable[[Process], Awaitable[StartResult]]"
+"""``async def start(supervisor)``: starts the child, linked to the process ``supervisor``, and returns its pid.
+
+A child that returns ``Atom("ignore")`` has no process, and its supervisor goes on. A temporary child is forgotten. Any
+other one stays known by its id, and is tried again with its neighbours, or by ``restart_child``.
+"""
 
 Modules: TypeAlias = "tuple[Atom, ...] | Literal['dynamic']"
 """The modules of the process, or ``dynamic`` if they change."""

@@ -10,6 +10,7 @@ from erlmesh.errors import Exit, NodeNotAlive, ProcessStartError
 from erlmesh.node import Node, Process
 from erlmesh.runtime.process import REDUCTIONS
 from erlmesh.terms import Atom, Pid, Term
+from erlmesh.terms.exit_text import format_reason
 
 __all__ = ["Body", "require_free_name", "start_process"]
 
@@ -80,5 +81,5 @@ def _give_up(starter: Node | Process, node: Node, pid: Pid) -> None:
 
 
 def _start_error(reason: Term) -> ProcessStartError:
-    what = "it ended in init" if reason is NORMAL else f"init failed: {reason}"
+    what = "it ended in init" if reason is NORMAL else f"init failed: {format_reason(reason)}"
     return ProcessStartError(what, reason)

@@ -15,6 +15,7 @@ from erlmesh.errors import Exit, ProcessStartError
 from erlmesh.node import Node, Process
 from erlmesh.runtime.process import Destination
 from erlmesh.terms import Atom, Pid, Term
+from erlmesh.terms.exit_text import format_reason
 
 __all__ = ["DynamicSupervisor", "Supervisor"]
 
@@ -94,13 +95,19 @@ class Supervisor:
 
     @staticmethod
     async def start_child(caller: Node | Process, supervisor: Destination, spec: ChildSpec) -> Pid:
-        """Add a child and start it. Raises ProcessStartError with OTP's reason, as ``{already_started, Pid}``."""
+        """Add a child and start it. Raises ProcessStartError with OTP's reason, as ``{already_started, Pid}``.
+
+        If the start function returns ``Atom("ignore")``, the reason is ``ignore``. Then the supervisor keeps the child
+        without a process, unless the child is temporary or the supervisor is a DynamicSupervisor.
+        """
         request: Any = (Atom("start_child"), spec)
         match await caller.call(supervisor, request, timeout=None):
-            case (Atom("ok"), Pid() as pid):
+            case (Atom("ok"), Pid() as pid) | (Atom("ok"), Pid() as pid, _):
                 return pid
+            case Atom("ignore") | (Atom("ok"), Atom("undefined")):
+                raise ProcessStartError(f"the start function of the child {spec.id} returned ignore", Atom("ignore"))
             case (_, reason):
-                raise ProcessStartError(f"the child {spec.id} did not start: {reason}", reason)
+                raise ProcessStartError(f"the child {spec.id} did not start: {format_reason(reason)}", reason)
         raise AssertionError("a supervisor answers {ok, Pid} or {error, Reason}")
 
     @staticmethod

@@ -29,6 +29,7 @@ from erlmesh.records import record
 from erlmesh.runtime.exceptions import exit_reason
 from erlmesh.runtime.process_types import StopMode
 from erlmesh.terms import Atom, Pid, Ref, Term
+from erlmesh.terms.exit_text import format_reason
 
 __all__ = ["SupervisorServer"]
 
@@ -36,6 +37,9 @@ log = logging.getLogger("erlmesh.supervisor")
 
 OK: Final = Atom("ok")
 ERROR: Final = Atom("error")
+IGNORE: Final = Atom("ignore")
+IGNORED: Final = (OK, UNDEFINED)
+"""OTP's reply for a child whose start function returned ``ignore``: it has no process."""
 NOT_FOUND: Final = (ERROR, Atom("not_found"))
 RESTARTING: Final = Atom("restarting")
 EXIT: Final = Atom("EXIT")
@@ -72,11 +76,11 @@ class SupervisorServer(GenServer):
                 raise Exit((Atom("start_spec"), (Atom("duplicate_child_name"), spec.id)))
             child = self._new_child(spec)
             self._book.add(child)
-            failure = await self._start_child(child)
-            if failure is not None:
+            reply = await self._start_child(child)
+            if reply[0] is ERROR:
                 self._book.remove(child)
                 await self._stop_children(reversed(self._book.children()))
-                raise Exit((SHUTDOWN, (Atom("failed_to_start_child"), spec.id, failure)))
+                raise Exit((SHUTDOWN, (Atom("failed_to_start_child"), spec.id, reply[1])))
 
     def get_state(self) -> Term:
         """What ``sys:get_state`` shows: the list of children."""
@@ -105,6 +109,9 @@ class SupervisorServer(GenServer):
                 return await self._restart_child(child_id)
             case (Atom("delete_child"), child_id) if not self._book.dynamic:
                 return self._delete_child(child_id)
+            case (Atom("which_child"), child_id) if not self._book.dynamic:
+                child = self._book.find(child_id)
+                return NOT_FOUND if child is None else (OK, self._child_term(child))
             case (Atom("get_childspec"), child_id):
                 child = self._book.find(child_id)
                 return NOT_FOUND if child is None else (OK, spec_term(_spec(child)))
@@ -126,15 +133,15 @@ class SupervisorServer(GenServer):
 
     def _which_children(self) -> Term:
         # The order of OTP: the last one first. A dynamic supervisor of Elixir has no order.
-        return [
-            (
-                UNDEFINED if self._book.dynamic else child.id,
-                RESTARTING if child.restarting else child.pid or UNDEFINED,
-                Atom(_spec(child).type),
-                modules_term(_spec(child)),
-            )
-            for child in reversed(self._book.children())
-        ]
+        return [self._child_term(child) for child in reversed(self._book.children())]
+
+    def _child_term(self, child: Child) -> Term:
+        return (
+            UNDEFINED if self._book.dynamic else child.id,
+            RESTARTING if child.restarting else child.pid or UNDEFINED,
+            Atom(_spec(child).type),
+            modules_term(_spec(child)),
+        )
 
     def _count_children(self) -> Term:
         children = self._book.children()
@@ -169,11 +176,11 @@ class SupervisorServer(GenServer):
             return (ERROR, Atom("max_children"))
         child = self._new_child(spec)
         book.add(child)
-        failure = await self._start_child(child)
-        if failure is None:
-            return (OK, child.pid)
-        book.remove(child)
-        return (ERROR, failure)
+        reply = await self._start_child(child)
+        if reply[0] is ERROR:
+            book.remove(child)
+        # Elixir's DynamicSupervisor says `ignore` where OTP's supervisor says `{ok, undefined}`.
+        return IGNORE if book.dynamic and reply == IGNORED else reply
 
     async def _terminate_child(self, child_id: Term) -> Term:
         child = self._book.find(child_id)
@@ -188,8 +195,7 @@ class SupervisorServer(GenServer):
             return NOT_FOUND
         if child.pid is not None or child.restarting:
             return (ERROR, RESTARTING if child.restarting else Atom("running"))
-        failure = await self._start_child(child)
-        return (OK, child.pid) if failure is None else (ERROR, failure)
+        return await self._start_child(child)
 
     def _delete_child(self, child_id: Term) -> Term:
         child = self._book.find(child_id)
@@ -205,34 +211,45 @@ class SupervisorServer(GenServer):
     def _new_child(self, spec: ChildSpec) -> Child:
         return Child(spec.id, spec.restart, spec)
 
-    async def _start_child(self, child: Child) -> Term | None:
-        """Start a child. Return the reason if that fails."""
+    async def _start_child(self, child: Child) -> tuple[Any, ...]:
+        """Start a child. Return ``{ok, Pid}``, ``{ok, Pid, Info}``, ``{ok, undefined}`` or ``{error, Reason}``."""
         try:
-            pid = await self._call_start(_spec(child))
+            reply = await self._call_start(_spec(child))
         except (ProcessStartError, Exit) as error:
-            return error.reason  # The exit signal of a process that is no child is ignored later.
+            return (ERROR, error.reason)  # The exit signal of a process that is no child is ignored later.
         except Exception as error:
             log.exception("%s: child %s did not start", self.me.label, child.id)
-            return (EXIT, exit_reason(error))
-        self.me.link(pid)  # It is linked already, unless its start function has forgotten it.
-        self._book.started(child, pid)
-        return None
+            return (ERROR, (EXIT, exit_reason(error)))
+        if reply == IGNORED:
+            self._book.ignored(child)
+            return reply
+        self.me.link(reply[1])  # It is linked already, unless its start function has forgotten it.
+        self._book.started(child, reply[1])
+        return reply
 
-    async def _call_start(self, spec: ChildSpec) -> Pid:
+    async def _call_start(self, spec: ChildSpec) -> tuple[Any, ...]:
         """Call the start function. What it does wrong is an error of this child, not of the supervisor."""
         try:
-            pid: object = await spec.start(self.me)
+            result: object = await spec.start(self.me)
         except asyncio.CancelledError:
             require_cancelled_task()
             raise
-        if not isinstance(pid, Pid):
-            raise TypeError(f"the start function of a child returns its pid, not {pid!r}")
-        return pid
+        match result:
+            case Pid():
+                return (OK, result)
+            case (Atom("ok"), Pid()) | (Atom("ok"), Pid(), _):
+                return result  # type: ignore[return-value] # a tuple: the patterns above say so
+            case Atom("ignore"):
+                return IGNORED
+        raise TypeError(
+            f"the start function of a child returns its pid, (Atom('ok'), pid, info) or Atom('ignore'), not {result!r}"
+        )
 
     async def _child_exited(self, child: Child, pid: Pid, reason: Term) -> None:
         what = self._book.exited(child, reason, self._now())
         if not isinstance(what, Nothing):
-            log.error("Supervisor %s: child %s (%s) terminated: %s", self.me.label, child.id, pid, reason)
+            shown = format_reason(reason)
+            log.error("Supervisor %s: child %s (%s) terminated: %s", self.me.label, child.id, pid, shown)
         await self._carry_out(child, what)
 
     async def _carry_out(self, child: Child, what: object) -> None:
@@ -248,11 +265,11 @@ class SupervisorServer(GenServer):
         failed.restarting = False
         started: list[Child] = []
         for child in children:
-            reason = await self._start_child(child)
-            if reason is None:
+            reply = await self._start_child(child)
+            if reply[0] is OK:
                 started.append(child)
                 continue
-            log.error("Supervisor %s: child %s did not start: %s", self.me.label, child.id, reason)
+            log.error("Supervisor %s: child %s did not start: %s", self.me.label, child.id, format_reason(reply[1]))
             await self._stop_children(reversed(started), keep=started)
             child.restarting = True
             self.me.send(self.me.pid, _TryAgain(child))  # type: ignore[arg-type] # an object for this process
@@ -310,7 +327,8 @@ class SupervisorServer(GenServer):
         exited = self.me.receive_nowait(is_exit)
         reason = down[4] if exited is None else exited[2]
         if not _is_expected(reason, _spec(child)):
-            log.warning("Supervisor %s: child %s ended with %s when stopped", self.me.label, child.id, reason)
+            shown = format_reason(reason)
+            log.warning("Supervisor %s: child %s ended with %s when stopped", self.me.label, child.id, shown)
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

@@ -132,7 +132,9 @@ class _AppMonitor:
             case (Atom("DOWN"), _, _, pid, reason):
                 is_killed = reason is KILLED and self._stop_requested.is_set()  # It did not end within the grace.
                 if reason not in (NORMAL, SHUTDOWN) and not is_killed:
-                    print(f"erlmesh: the process {pid} of --app ended with {reason}", file=sys.stderr)
+                    from erlmesh.terms.exit_text import format_reason  # noqa: PLC0415 - for errors only
+
+                    print(f"erlmesh: the process {pid} of --app ended with {format_reason(reason)}", file=sys.stderr)
                     self.code = 1
                 self._stop_requested.set()
 

@@ -135,7 +135,9 @@ def down_error(
         return NoProcess(f"there is no process {callee}")
     if reason is NOCONNECTION:
         return no_connection_error(node)
-    return CalleeExited(f"{callee} exited before it answered: {reason}", reason)
+    from erlmesh.terms.exit_text import format_reason  # noqa: PLC0415 - for errors only
+
+    return CalleeExited(f"{callee} exited before it answered: {format_reason(reason)}", reason)
 
 
 reply_to = pure_reply_to

@@ -123,6 +123,14 @@ class ChildBook:
         child.pid, child.restarting = pid, False
         self._by_pid[pid] = child
 
+    def ignored(self, child: Child) -> None:
+        """The start function returned ``ignore``. The child stays without a process, unless it is temporary or dynamic.
+
+        So ``restart_child``, and a restart of its neighbours, try it again (supervisor.erl, ``{ok, undefined}``).
+        """
+        child.restarting = False
+        self.stopped(child)
+
     def stopped(self, child: Child) -> None:
         """The process of the child was stopped on purpose. It keeps its place, unless it is temporary or dynamic."""
         self.without_process(child)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from erlmesh.core.identifiers import Identifiers
+from erlmesh.core.registered_names import require_registrable
 from erlmesh.runtime.process import LocalProcess
 from erlmesh.terms import Atom, Pid, Ref
 
@@ -52,11 +53,16 @@ class ProcessRegistry:
         self.register_name(name, process)
 
     def register_name(self, name: Atom, process: LocalProcess) -> None:
-        """Register ``name`` for ``process``. Raises ``ValueError`` if the name is taken."""
-        if name in self.names:
-            raise ValueError(f"the name {name} is taken by {self.names[name].pid}")
+        """Register ``name`` for ``process``. Raises as :meth:`require_free`."""
+        self.require_free(name)
         self.names[name] = process
         process._names.append(name)
+
+    def require_free(self, name: Atom) -> None:
+        """Raise ``ValueError`` if ``name`` is taken or is no name for a process."""
+        require_registrable(name)
+        if name in self.names:
+            raise ValueError(f"the name {name} is taken by {self.names[name].pid}")
 
     def unregister_name(self, name: Atom) -> bool:
         """Unregister ``name``. False if it was not registered."""

@@ -150,4 +150,6 @@ def _refusal(peer: Atom, reason: Term) -> CallError:
     """Return the error for a request that ``peer`` has refused. A node that stops refuses with ``noconnection``."""
     if reason is NOCONNECTION:
         return NoConnection(f"no connection to {peer.name}: it stops, and starts no process any more")
-    return CallError(f"{peer.name} refused to start the process: {reason}")
+    from erlmesh.terms.exit_text import format_reason  # noqa: PLC0415 - for errors only
+
+    return CallError(f"{peer.name} refused to start the process: {format_reason(reason)}")

@@ -105,8 +105,8 @@ class Spawner:
         registry = self._router.registry
         if self._closed:
             raise NodeNotAlive(f"{self._router.atom.name} has stopped")
-        if name is not None and Atom(name) in registry.names:
-            raise ValueError(f"the name {name} is taken by {registry.names[Atom(name)].pid}")
+        if name is not None:
+            registry.require_free(Atom(name))
         identifiers = registry.identifiers
         pid = identifiers.system_pid() if self._starting else identifiers.pid(registry.processes)
         process = self._new_process(pid, description)

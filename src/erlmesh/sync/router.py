@@ -15,6 +15,7 @@ from erlmesh.core.exit_reasons import KILL, KILLED, NOCONNECTION, NOPROC
 from erlmesh.core.identifiers import Identifiers, pid_number
 from erlmesh.core.links import Links
 from erlmesh.core.monitors import Monitors
+from erlmesh.core.registered_names import require_registrable
 from erlmesh.core.spawn_requests import cancel_signals
 from erlmesh.errors import CallError
 from erlmesh.proto.control import (
@@ -90,9 +91,11 @@ class SyncRouter:
     # Local processes
 
     def open_mailbox(self, name: Atom | None = None) -> Mailbox:
-        """Start a process. Raises ``ValueError`` if ``name`` is taken."""
-        if name is not None and (name in self._names or name is NET_KERNEL):
-            raise ValueError(f"the name {name} is taken")
+        """Start a process. Raises ``ValueError`` if ``name`` is taken, or is no name for a process."""
+        if name is not None:
+            require_registrable(name)
+            if name in self._names or name is NET_KERNEL:
+                raise ValueError(f"the name {name} is taken")
         mailbox = Mailbox(self.identifiers.pid(self._mailboxes))
         self._mailboxes[pid_number(mailbox.pid)] = mailbox
         if name is not None:

@@ -10,15 +10,12 @@ from typing import Final, NamedTuple, TypeAlias
 
 from erlmesh.core.node_names import NodeTable
 from erlmesh.errors import CalleeExited, CallError, NoConnection, NoProcess, RemoteError, RemoteExit, RemoteThrow
-from erlmesh.terms import Atom, Map, Ref, Term
-from erlmesh.terms.erlang import format_erlang
+from erlmesh.terms import Atom, Ref, Term
 
 __all__ = ["ERPC", "EXECUTE_CALL", "MFA", "Replies", "format_mfa", "value_of_exit", "value_of_rex_answer"]
 
 ERPC: Final = Atom("erpc")
 EXECUTE_CALL: Final = Atom("execute_call")
-MAX_REASON_LENGTH: Final = 500
-"""A longer term is truncated in the text of an exception."""
 
 MFA: TypeAlias = tuple[Atom, Atom, list[Term]]
 
@@ -50,11 +47,11 @@ def value_of_exit(
             raise _remote_error(peer, mfa, error_reason, stack)
         # erpc itself failed, for example with badarg.
         case (ref, Atom("error"), (Atom("erpc"), error_reason)) if ref == result:
-            raise CallError(f"{format_mfa(mfa)} on {peer.name}: {_truncated(error_reason)}")
+            raise CallError(f"{format_mfa(mfa)} on {peer.name}: {_text(error_reason)}")
         case Atom("noconnection"):
             raise no_connection_error(peer)
     # An exit reason without our reference: the process got an exit signal.
-    raise CalleeExited(f"{format_mfa(mfa)} on {peer.name} was ended by a signal: {_truncated(reason)}", reason)
+    raise CalleeExited(f"{format_mfa(mfa)} on {peer.name} was ended by a signal: {_text(reason)}", reason)
 
 
 def value_of_rex_answer(peer: Atom, mfa: MFA, answer: Term) -> Term:
@@ -68,47 +65,31 @@ def value_of_rex_answer(peer: Atom, mfa: MFA, answer: Term) -> Term:
         case (Atom("badrpc"), (Atom("EXIT"), error_reason)):
             raise _remote_exit(peer, mfa, error_reason)
         case (Atom("badrpc"), error_reason):
-            raise NoProcess(f"rpc to {peer.name} failed: {_truncated(error_reason)}")
+            raise NoProcess(f"rpc to {peer.name} failed: {_text(error_reason)}")
     return answer
 
 
 def _remote_throw(peer: Atom, mfa: MFA, value: Term) -> RemoteThrow:
-    return RemoteThrow(f"{format_mfa(mfa)} on {peer.name} threw {_truncated(value)}", value)
+    return RemoteThrow(f"{format_mfa(mfa)} on {peer.name} threw {_text(value)}", value)
 
 
 def _remote_exit(peer: Atom, mfa: MFA, reason: Term) -> RemoteExit:
-    return RemoteExit(f"{format_mfa(mfa)} on {peer.name} exited: {_truncated(reason)}", reason)
+    return RemoteExit(f"{format_mfa(mfa)} on {peer.name} exited: {_text(reason)}", reason)
 
 
 def _remote_error(peer: Atom, mfa: MFA, reason: Term, stack: list[Term]) -> RemoteError:
     """An error with its stack. ``undef`` of the called function itself gets a text of its own."""
     if reason is Atom("undef") and stack and _is_frame_of(stack[0], mfa):
         return RemoteError(f"there is no function {format_mfa(mfa)} on {peer.name}", reason, stack)
-    lines = "".join(f"\n    {_format_frame(frame)}" for frame in stack)
-    return RemoteError(f"{format_mfa(mfa)} on {peer.name} failed: {_truncated(reason)}{lines}", reason, stack)
+    from erlmesh.terms.exit_text import format_frame  # noqa: PLC0415 - for errors only
+
+    lines = "".join(f"\n    {format_frame(frame)}" for frame in stack)
+    return RemoteError(f"{format_mfa(mfa)} on {peer.name} failed: {_text(reason)}{lines}", reason, stack)
 
 
 def _is_frame_of(frame: Term, mfa: MFA) -> bool:
     """True if the stack frame is of the called function."""
     return isinstance(frame, tuple) and frame[:2] == mfa[:2]
-
-
-def _format_frame(frame: Term) -> str:
-    """Format a stack frame, for example ``lists:nth/2 (lists.erl, line 5)``."""
-    match frame:
-        case (Atom() as module, Atom() as function, int() as arity, info):
-            text = f"{module}:{function}/{arity}"
-        case (Atom() as module, Atom() as function, list() as arguments, info):
-            text = f"{module}:{function}({_truncated(arguments)[1:-1]})"
-        case _:
-            return _truncated(frame)
-    location = (
-        dict(pair for pair in info if isinstance(pair, tuple) and len(pair) == 2) if isinstance(info, list) else {}
-    )
-    file, line = location.get(Atom("file")), location.get(Atom("line"))
-    if isinstance(file, list) and all(isinstance(character, int) for character in file):
-        text += f" ({''.join(map(chr, file))}, line {line})"
-    return text
 
 
 def format_mfa(mfa: MFA) -> str:
@@ -117,13 +98,7 @@ def format_mfa(mfa: MFA) -> str:
     return f"{module}:{function}/{len(arguments)}"
 
 
-def _exception_line(term: Map) -> str:
-    from erlmesh.terms.elixir_exceptions import exception_line, is_exception  # noqa: PLC0415 - few programs need it
+def _text(reason: Term) -> str:
+    from erlmesh.terms.exit_text import format_reason  # noqa: PLC0415 - for errors only
 
-    return exception_line(term) if is_exception(term) else format_erlang(term)
-
-
-def _truncated(term: Term) -> str:
-    """Format ``term`` in at most ``MAX_REASON_LENGTH`` characters. An Elixir exception reads as in Elixir."""
-    text = _exception_line(term) if isinstance(term, Map) else format_erlang(term)
-    return text if len(text) <= MAX_REASON_LENGTH else f"{text[:MAX_REASON_LENGTH]}…"
+    return format_reason(reason)
