@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Final
 
 from erlmesh.core.allow_list import AllowList
 from erlmesh.core.connection_table import ConnectionTable, Dial
-from erlmesh.core.dynamic_names import dynamic_name
 from erlmesh.core.fair_share import DIAL_LIMIT, HANDSHAKE_LIMIT, HANDSHAKES_PER_ADDRESS, FairShare
 from erlmesh.core.guess_limiter import GUESS_DELAY, GuessLimiter
 from erlmesh.core.node_names import NodeNames
@@ -360,7 +359,7 @@ class Connections:
             self._local_node,
             lambda name, flags: self._decide_status(connection, name, flags),
             lambda name: self._wait_before_check(connection, name),
-            lambda host: dynamic_name(host, self._local_node.new_challenge),
+            self._make_dynamic_name,
         )
         protocol = self._make_protocol(connection, self._make_driver(steps, asyncio.get_running_loop().time()))
         if self._closed:
@@ -380,6 +379,11 @@ class Connections:
     def _wait_before_check(self, connection: Connection, name: str) -> float | None:
         address = "" if connection.protocol is None else connection.protocol.address_group
         return self._guesses.wait_before_check(address, name, asyncio.get_running_loop().time())
+
+    def _make_dynamic_name(self, host: str) -> tuple[str, int]:
+        from erlmesh.core.dynamic_names import dynamic_name  # noqa: PLC0415 - nodes without a name are rare
+
+        return dynamic_name(host, self._local_node.new_challenge)
 
     def _decide_status(self, connection: Connection, name: str, _flags: Flags) -> Status:
         if self._closed or not self._allow_list.allows(name):
