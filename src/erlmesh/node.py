@@ -236,15 +236,16 @@ class Node:
         """
         return self.internals.disconnect(name)
 
-    def monitor_nodes(self, pid: Pid, *, reasons: bool = False) -> None:
+    def monitor_nodes(self, pid: Pid, *, reasons: bool = False, hidden: bool = False) -> None:
         """From now on send ``(nodeup, node)`` and ``(nodedown, node)`` of visible nodes to ``pid``, names as atoms.
+        With ``hidden``, those of hidden nodes too. To a hidden node, every node is one.
 
         ``nodeup`` comes before any other signal of that node, ``nodedown`` after all. With ``reasons``, ``nodedown``
         has a third element, OTP's reason: ``connection_closed``, ``net_tick_timeout``, ``disconnect``, ``killed`` (the
         peer broke the protocol), or ``wait_pending`` (a newer connection replaced it). One reason is not OTP's:
         ``send_queue_full`` (the peer did not read, see the option ``send_queue_limit``).
         """
-        self.internals.monitor_nodes(pid, reasons=reasons)
+        self.internals.monitor_nodes(pid, reasons=reasons, hidden=hidden)
 
     def reconnecting(self) -> NodeNames:
         """The nodes that this node keeps connecting to."""

@@ -130,7 +130,7 @@ def client_options(values: OptionValues) -> dict[str, Any]:
     """The same for a node that only asks another one: it registers nowhere, and finds others as usual."""
     chosen = node_options(values, clients=True)
     resolver = chosen.get("resolver") or chosen.get("epmd") or Epmd()
-    return {**chosen, "epmd": NoEpmd(), "resolver": resolver}
+    return {**chosen, "epmd": NoEpmd(), "resolver": resolver, "hidden_groups": False}
 
 
 def default_host(values: OptionValues) -> str:

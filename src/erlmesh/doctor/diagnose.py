@@ -143,6 +143,7 @@ async def _check_connection(
     table = StaticResolver({target.node_name: (host, port)})
     options: dict[str, Any] = {
         "hidden": True,
+        "hidden_groups": False,
         "epmd": NoEpmd(),
         "resolver": table,
         "network": recorder,

@@ -156,6 +156,15 @@ class NodeConfig:
         ),
     )
     """Be a hidden node: out of the mesh, out of ``nodes()`` of other nodes, out of ``global``."""
+    hidden_groups: bool = field(
+        default=True,
+        metadata=options(
+            CommandOption("--hidden-groups", "a hidden node exchanges process groups with its nodes (the default)"),
+            parse=parse_switch,
+        ),
+    )
+    """A hidden node exchanges the members of its ``pg`` groups with each node that it is connected to. Without this
+    it does so only with the nodes that ``node.pg.discover()`` names."""
     allow: Iterable[Atom | str] | None = field(
         default=None,
         metadata=options(

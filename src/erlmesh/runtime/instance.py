@@ -235,8 +235,7 @@ class NodeInstance:
         self.loop_monitor.peer_connected(name)
         if self.reconnector is not None:
             self.reconnector.connected(name, hidden=hidden)
-        if not hidden:
-            self.events.node_up(name)
+        self.events.node_up(name, hidden=hidden)
 
     def _node_down(self, connection: Connection, reason: str, cause: DisconnectCause) -> None:
         name, hidden = connection.name, connection.hidden
@@ -247,8 +246,7 @@ class NodeInstance:
             if self._is_overlap_disconnect(name):
                 cause = DisconnectCause.OVERLAPPING_PARTITION
             self.reconnector.disconnected(name, connection.creation, cause)
-        if not hidden:
-            self.events.node_down(name, reason)
+        self.events.node_down(name, reason, hidden=hidden)
 
 
 def _local_node(config: InstanceConfig, creation: int) -> LocalNode:

@@ -19,27 +19,27 @@ class NodeEvents:
     def __init__(self, state: NodeState) -> None:
         self._registry = state.registry
         self._delivery = state.delivery
-        self._subscribers: dict[Pid, bool] = {}
-        """True if the subscriber wants the reason in ``nodedown``."""
+        self._subscribers: dict[Pid, tuple[bool, bool]] = {}
+        """Whether the subscriber wants the reason in ``nodedown``, and the events of hidden nodes."""
 
-    def subscribe(self, pid: Pid, *, reasons: bool) -> None:
-        """Send events to ``pid`` from now on. A second call replaces ``reasons``."""
-        self._subscribers[pid] = reasons
+    def subscribe(self, pid: Pid, *, reasons: bool, hidden: bool = False) -> None:
+        """Send events to ``pid`` from now on. A second call replaces ``reasons`` and ``hidden``."""
+        self._subscribers[pid] = (reasons, hidden)
 
-    def node_up(self, name: str) -> None:
+    def node_up(self, name: str, *, hidden: bool) -> None:
         """Send ``{nodeup, Name}``."""
         event = (NODEUP, Atom(name))
-        self._notify(event, event)
+        self._notify(event, event, hidden=hidden)
 
-    def node_down(self, name: str, reason: str) -> None:
+    def node_down(self, name: str, reason: str, *, hidden: bool) -> None:
         """Send ``{nodedown, Name}``, or ``{nodedown, Name, Reason}`` to subscribers that want reasons."""
-        self._notify((NODEDOWN, Atom(name)), (NODEDOWN, Atom(name), Atom(reason)))
+        self._notify((NODEDOWN, Atom(name)), (NODEDOWN, Atom(name), Atom(reason)), hidden=hidden)
 
-    def _notify(self, event: Term, with_reason: Term) -> None:
+    def _notify(self, event: Term, with_reason: Term, *, hidden: bool) -> None:
         # A copy: a handler that gets the event may subscribe a process.
-        for pid, reasons in list(self._subscribers.items()):
+        for pid, (reasons, also_hidden) in list(self._subscribers.items()):
             process = self._registry.local(pid)
             if process is None:
                 del self._subscribers[pid]
-            else:
+            elif also_hidden or not hidden:
                 self._delivery.deliver(process, with_reason if reasons else event)

@@ -506,9 +506,9 @@ class Runtime:
 
     # Node events
 
-    def monitor_nodes(self, pid: Pid, *, reasons: bool = False) -> None:
+    def monitor_nodes(self, pid: Pid, *, reasons: bool = False, hidden: bool = False) -> None:
         """See :meth:`erlmesh.Node.monitor_nodes`."""
-        self._instance.events.subscribe(pid, reasons=reasons)
+        self._instance.events.subscribe(pid, reasons=reasons, hidden=hidden)
 
     # Processes started across nodes
 

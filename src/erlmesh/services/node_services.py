@@ -43,7 +43,7 @@ class NodeServices:
         erpc.serve(runtime, functions)
         self.global_ = GlobalNames(runtime, prevent_overlapping_partitions=config.prevent_overlapping_partitions)
         self._scopes: dict[Atom, Pg] = {}
-        self._scopes[PG] = Pg(runtime, PG, self._scopes)
+        self._scopes[PG] = Pg(runtime, PG, self._scopes, hidden=config.hidden and config.hidden_groups)
         self.pg2 = Pg2(runtime, trans)
         self._start_global_group()
         self._add_builtins(builtins)

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from erlmesh.runtime.process import LocalProcess
     from erlmesh.runtime.runtime import Runtime
+    from erlmesh.services.pg.hidden_exchange import HiddenExchange
 
 __all__ = ["GroupEvent", "GroupEvents", "Joined", "Left", "Pg"]
 
@@ -68,8 +69,11 @@ class Pg:
         scopes: dict[Atom, Pg] | None = None,
         *,
         restart: bool = True,
+        hidden: bool = False,
     ) -> None:
+        """``hidden`` says that this node is hidden: the scope starts the exchange with each node."""
         self._node = node
+        self._hidden = hidden
         # All scopes of the node by name, running or stopped. They share the table.
         self._scopes = {} if scopes is None else scopes
         self.scope = scope
@@ -86,6 +90,8 @@ class Pg:
         self._picker = Picker(node.random)
         for name in node.nodes():
             self._send_discover(Atom(name))
+        if self._exchange is not None:
+            self._exchange.start()
 
     def _start_process(self) -> None:
         self._process = self._node.spawn_handler(self._handle_message, name=self.scope, on_end=self._on_exit)
@@ -96,6 +102,12 @@ class Pg:
         # The processes that called pg:monitor/1,2 or pg:monitor_scope/0,1. They have monitors of their own.
         self._monitors = MonitorTable(self._process)
         self._node.monitor_nodes(self._process.pid)
+        self._exchange: HiddenExchange | None = None
+        if self._hidden:
+            from erlmesh.services.pg.hidden_exchange import HiddenExchange  # noqa: PLC0415 - most nodes are visible
+
+            known = lambda: self._state.peer_nodes()  # noqa: E731, PLW0108 - there is no state yet
+            self._exchange = HiddenExchange(self._node, self._process, known, self._send_discover)
 
     # The API
 
@@ -105,7 +117,8 @@ class Pg:
         With ``restart``, only :meth:`stop` ends it: after an exit signal its server starts again, as under a supervisor
         in OTP, and the members stay. Raises ``ValueError`` if the name is registered.
         """
-        scope = self._scopes[Atom(name)] = Pg(self._node, Atom(name), self._scopes, restart=restart)
+        scope = Pg(self._node, Atom(name), self._scopes, restart=restart, hidden=self._hidden)
+        self._scopes[scope.scope] = scope
         return scope
 
     def find_scope(self, name: Atom | str) -> Pg | None:
@@ -145,6 +158,8 @@ class Pg:
             # A hidden node is no node of `nodes()`, but its scope may be known.
             for node in dict.fromkeys((*map(Atom, self._node.nodes()), *self._state.peer_nodes())):
                 self._send_discover(node)
+            if self._exchange is not None:
+                self._exchange.start()
             return
         self._state = ScopeState(self._process.pid)
         for watch in tuple(self._watches.values()):
@@ -199,8 +214,8 @@ class Pg:
     def discover(self, node: Atom | str) -> None:
         """Exchange members with the scope of the same name on ``node``.
 
-        Visible nodes do this on nodeup. A hidden node causes no nodeup in pg, so one of the two nodes must call this
-        once per connection.
+        Scopes do this by themselves when two visible nodes connect, and on a hidden erlmesh node with each connection.
+        A hidden BEAM does not: call this once for each connection with it.
         """
         self._send_discover(Atom(node))
 
@@ -300,7 +315,7 @@ class Pg:
                 | (gen.GEN_CALL, (Pid() as sender, _), _)
             ) if not self._node.is_message_from(sender.node):
                 pass
-            case (Atom("DOWN") | Atom("nodeup"), *_) if not self._node.is_message_local():
+            case (Atom("DOWN") | Atom("nodeup") | Atom("nodedown"), *_) if not self._node.is_message_local():
                 pass
             case (Tag.JOIN, Pid() as server, group, members) if pids := _parse_pids(members):
                 self._state.handle_join(server, group, pids)
@@ -321,8 +336,15 @@ class Pg:
                 self._handle_down(ref, pid, reason)
             case (Atom("nodeup"), Atom() as name):
                 self._send_discover(name)
-            case (Atom("nodedown"), _) | (Tag.JOIN, Pid(), _, []) | (Tag.LEAVE, Pid(), [], _):
-                pass  # The monitor of the node's server reports the loss. Empty member lists change nothing.
+                if self._exchange is not None:
+                    self._exchange.node_up(name)
+            case (Atom("nodedown"), Atom() as name):
+                if self._exchange is not None:  # Otherwise the monitor of the node's server reports all of the loss.
+                    self._exchange.node_down(name)
+            case Tag.DISCOVER if self._exchange is not None and self._node.is_message_local():
+                self._exchange.timer_fired()
+            case (Tag.JOIN, Pid(), _, []) | (Tag.LEAVE, Pid(), [], _):
+                pass  # Empty member lists change nothing.
             case _:
                 _peer_log.debug("%s: ignored %s", self.scope, ForeignText(message))
 
@@ -376,6 +398,8 @@ class Pg:
         if self._monitor_refs.get(pid) == ref:
             del self._monitor_refs[pid]
             self._apply_effects(self._state.handle_down(pid, reason))
+            if self._exchange is not None and pid.node is not self._process.pid.node:
+                self._exchange.server_lost(pid)
         else:
             self._remove_monitor(ref)
 
