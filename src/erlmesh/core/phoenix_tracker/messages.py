@@ -114,8 +114,8 @@ def _delta(ref: ReplicaRef, delta: Delta, clocks: Context) -> Map:
     if ref in clocks:
         # A heartbeat is about the sender's own changes, also if it only repeats removals of others.
         starts, ends = {ref: starts.get(ref, clocks[ref])}, {ref: clocks[ref]}
-    range = (Map(starts), Map(ends))
-    return _state(ref, mode=DELTA, context={}, clouds=delta.clouds, values=_values(delta.values), range=range)
+    covered = (Map(starts), Map(ends))
+    return _state(ref, mode=DELTA, context={}, clouds=delta.clouds, values=_values(delta.values), range=covered)
 
 
 def _state(ref: ReplicaRef, *, mode: Atom, context: Context, clouds: Clouds, values: Term, range: Term) -> Map:
