@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import PurePosixPath
 from typing import Any
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -46,6 +49,7 @@ class Order:
     tags: frozenset[str] = frozenset()
 
 
+START = datetime(2024, 1, 1, tzinfo=UTC)
 NAIVE = datetime(2024, 1, 1)  # noqa: DTZ001 - without a time zone
 FROM_ELIXIR: list[tuple[str, Any, object]] = [
     ("~U[2024-02-29 23:59:59.123456Z]", datetime, datetime(2024, 2, 29, 23, 59, 59, 123_456, tzinfo=UTC)),
@@ -57,6 +61,9 @@ FROM_ELIXIR: list[tuple[str, Any, object]] = [
     ("10..1//-3", range, range(10, 0, -3)),
     ("[limit: 5, offset: nil]", dict[str, int | None], {"limit": 5, "offset": None}),
     ('%{name: "x"}', dict[str, str], {"name": "x"}),
+    ("elem(:inet.parse_address(~c[10.0.0.7]), 1)", IPv4Address, ip_address("10.0.0.7")),
+    ("elem(:inet.parse_address(~c[fe80::1]), 1)", IPv6Address, ip_address("fe80::1")),
+    ('Path.join("/tmp", "x")', PurePosixPath, PurePosixPath("/tmp/x")),
     ("nil", str | None, None),
     ('"\u00fc"', str | None, "ü"),
     ("%Decimal{sign: -1, coef: 150, exp: -2}", Decimal, Decimal("-1.50")),
@@ -79,6 +86,10 @@ TO_ELIXIR: list[tuple[object, str]] = [
     (range(0), "Enum.to_list(x) == []"),
     (keyword_list({"limit": 5}), "x == [limit: 5]"),
     (Decimal("-1.50"), "x == %Decimal{sign: -1, coef: 150, exp: -2}"),
+    (UUID(int=1), 'x == "00000000-0000-0000-0000-000000000001"'),
+    (PurePosixPath("/tmp/\u00fc"), 'Path.basename(x) == "\u00fc"'),
+    (ip_address("10.0.0.7"), ":inet.ntoa(x) == ~c[10.0.0.7]"),
+    (ip_address("fe80::1"), ":inet.ntoa(x) == ~c[fe80::1]"),
     (None, "x == nil"),
     (Order(1, "c", datetime(2024, 1, 1, tzinfo=UTC)), '%Shop.Order{id: 1, customer: "c", note: nil} = x; true'),
 ]  # fmt: skip
@@ -102,6 +113,19 @@ def test_what_python_sends_is_equal_in_elixir(elixir):
     for value, condition in TO_ELIXIR:
         term = decode(encode(to_term(value)))
         assert elixir.eval("samples:holds(Text__, X__)", Text__=condition.encode(), X__=term) is True, condition
+
+
+def test_a_duration_of_elixir_is_a_timedelta(elixir):
+    if elixir.eval("code:which('Elixir.Duration')") is Atom("non_existing"):  # before Elixir 1.17
+        assert elixir.eval("code:which('Elixir.Date')") is not Atom("non_existing")
+        return
+    term = elixir.eval('samples:eval(<<"Duration.new!(week: -1, day: 2, minute: 3, microsecond: {-5, 6})">>)')
+    assert from_term(term, timedelta) == timedelta(weeks=-1, days=2, minutes=3, microseconds=-5)
+    for value in (timedelta(days=1, microseconds=7), timedelta(seconds=-1.5), timedelta()):
+        moved = f"DateTime.shift(~U[2024-01-01 00:00:00.000000Z], x) == ~U[{START + value:%Y-%m-%d %H:%M:%S.%f}Z]"
+        term = decode(encode(to_term(value)))
+        assert elixir.eval("samples:holds(Text__, X__)", Text__=moved.encode(), X__=term) is True, value
+        assert elixir.eval('samples:holds(<<"x == Duration.add(Duration.new!([]), x)">>, X__)', X__=term) is True
 
 
 def test_an_exception_reads_as_in_elixir(elixir):

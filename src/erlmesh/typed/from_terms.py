@@ -27,8 +27,8 @@ def from_term(term: Term, type: Any) -> Any:
 
     ``type`` is a dataclass, a ``msgspec.Struct``, or any type that msgspec knows: ``int``, ``str``, ``datetime``,
     ``Decimal``, ``list[Order]``, ``dict[str, int]``, ``tuple[int, str]``, ``str | None``,
-    ``Annotated[int, Meta(gt=0)]``. Also ``range``, ``ElixirException`` and the classes of terms (``Atom``, ``Pid``,
-    ``Ref``, ``Map`` …).
+    ``Annotated[int, Meta(gt=0)]``. Also ``range``, ``Path``, ``IPv4Address``, ``IPv6Address``, ``ElixirException`` and
+    the classes of terms (``Atom``, ``Pid``, ``Ref``, ``Map`` …).
 
     * ``str``: a binary with UTF-8. ``bytes``: a binary. An atom is neither.
     * ``None``: the atom ``nil``. ``X | None``: ``nil`` or an X.

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum, IntEnum
 from functools import lru_cache
+from math import isfinite
 from typing import Any, Final
 
 from erlmesh.errors import EncodeError
-from erlmesh.terms import Atom, ImproperList, Map, Term
+from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref, Term
 from erlmesh.typed.calendar_types import calendar_to_term
 from erlmesh.typed.collection_types import decimal_to_term, map_set_to_term, range_to_term
+from erlmesh.typed.duration import duration_to_term
 from erlmesh.typed.exceptions import ElixirException
+from erlmesh.typed.plain_objects import object_to_term
 from erlmesh.typed.structs import STRUCT, struct_options
 
 __all__ = ["AtomEnum", "keyword_list", "to_term"]
@@ -43,7 +46,10 @@ def to_term(value: object) -> Term:
     class with ``elixir_struct``                the struct, with all fields
     other dataclass, other ``msgspec.Struct``   a map with atoms as keys
     ``datetime``, ``date``, ``time``            ``DateTime`` or ``NaiveDateTime``, ``Date``, ``Time``
+    ``timedelta``                               ``Duration`` of Elixir 1.17 and later, in seconds
     ``Decimal``                                 ``Decimal``
+    ``UUID``; ``Path``                          binary: its text; its bytes as the file system has them
+    ``IPv4Address``, ``IPv6Address``            the tuple of ``inet:ip_address()``
     ``set``, ``frozenset``                      ``MapSet``
     ``range``                                   ``Range``
     ``AtomEnum``; other ``Enum``                the atom; its value
@@ -91,7 +97,7 @@ def _convert_object(value: Any, path: str) -> Term:
         return _convert_fields(value, fields, path)
     if hasattr(value, "dtype") and hasattr(value, "item"):  # NumPy and its like, which are not imported here
         return _convert_array(value, path)
-    return value  # the codec says whether it is a term
+    return _checked(object_to_term, value, path)
 
 
 @lru_cache(maxsize=1024)
@@ -154,11 +160,17 @@ def _unchanged(value: Term, _path: str) -> Term:
     return value
 
 
+def _finite(value: float, _path: str) -> Term:
+    if isfinite(value):
+        return value
+    raise ValueError(f"Erlang has no float {value}: send an atom, or Decimal({str(value)!r}) to Elixir's Decimal")
+
+
 _CONVERTERS: Final[dict[type, Callable[[Any, str], Term]]] = {
     type(None): lambda _value, _path: _NIL,
     bool: _unchanged,
     int: _unchanged,
-    float: _unchanged,
+    float: _finite,
     str: _unchanged,
     bytes: _unchanged,
     Atom: _unchanged,
@@ -166,7 +178,7 @@ _CONVERTERS: Final[dict[type, Callable[[Any, str], Term]]] = {
     tuple: lambda value, path: tuple(_convert_each(value, path)),
     dict: _convert_mapping,
     Map: _convert_mapping,
-    ImproperList: _unchanged,
+    **dict.fromkeys((ImproperList, BitString, Pid, Port, Ref, Fun, Export, bytearray, memoryview), _unchanged),
     Decimal: lambda value, _path: decimal_to_term(value),
     set: lambda value, path: map_set_to_term(_convert_each(value, path)),
     frozenset: lambda value, path: map_set_to_term(_convert_each(value, path)),
@@ -174,6 +186,7 @@ _CONVERTERS: Final[dict[type, Callable[[Any, str], Term]]] = {
     datetime: lambda value, _path: calendar_to_term(value),
     date: lambda value, _path: calendar_to_term(value),
     time: lambda value, _path: calendar_to_term(value),
+    timedelta: lambda value, _path: duration_to_term(value),
 }
 _BASES: Final[dict[type, Callable[[Any, str], Term]]] = {
     AtomEnum: lambda value, _path: Atom(value.value),
@@ -183,8 +196,13 @@ _BASES: Final[dict[type, Callable[[Any, str], Term]]] = {
     datetime: _CONVERTERS[datetime],  # subclasses, for example those of pandas
     date: _CONVERTERS[date],
     time: _CONVERTERS[time],
+    timedelta: _CONVERTERS[timedelta],
     tuple: _CONVERTERS[tuple],  # named tuples
     list: _CONVERTERS[list],
     Mapping: _convert_mapping,
+    int: _unchanged,
+    str: _unchanged,
+    bytes: _unchanged,
+    bytearray: _unchanged,
 }
 """What subclasses become. The first one that fits counts."""

@@ -13,8 +13,9 @@ from typing import Any, Final, TypeAlias
 import msgspec
 from msgspec import inspect as types
 
-from erlmesh.terms import Atom, Map, Term
-from erlmesh.typed import calendar_types, collection_types
+from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref, Term
+from erlmesh.terms.foreign_text import foreign_text
+from erlmesh.typed import calendar_types, collection_types, duration, plain_objects
 from erlmesh.typed.convert_error import ConvertError, Misfit
 from erlmesh.typed.exceptions import ElixirException
 from erlmesh.typed.mappings import described, field_name, is_mapping, pairs, require_new_key, text
@@ -25,6 +26,11 @@ __all__ = ["Converter"]
 
 Translate: TypeAlias = Callable[[Term], Any]
 _NIL: Final = Atom("nil")
+_TERM_CLASSES: Final = (
+    *(Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref),
+    *(bool, bytes, float, int, list, tuple),
+)
+"""The classes of what arrives. A type that none of them is an instance of fits no term."""
 
 
 class Converter:
@@ -303,7 +309,29 @@ def _custom_class(cls: Any) -> _Translator:
         return _only(range, _from_struct(collection_types.range_from_term, collection_types.RANGE))
     if cls is ElixirException:
         return _only(cls, _Translator(_exception, lambda term: isinstance(term, Map)))
+    read = plain_objects.text_types(cls)
+    if read is not None:
+        return _only(cls, _Translator(_read_plain(read, cls), lambda term: isinstance(term, (bytes, tuple))))
+    if cls.__module__ == "collections.abc" or not any(issubclass(each, cls) for each in _TERM_CLASSES):
+        raise TypeError(
+            f"from_term makes no {cls.__module__}.{cls.__qualname__}: name a dataclass, a msgspec.Struct, a class of "
+            "terms, or a type of Python such as list[int] or dict[str, int]"
+        )
     return _only(cls, _UNCHANGED)
+
+
+def _read_plain(read: Callable[[type, Any], Any], cls: type) -> Translate:
+    """Return what reads a binary or a tuple; any other term stays as it is, and does not fit."""
+
+    def translate(term: Term) -> Any:
+        if not isinstance(term, (bytes, tuple)):
+            return term
+        try:
+            return read(cls, term)
+        except ValueError as error:
+            raise Misfit(f"invalid {cls.__name__}: {foreign_text(str(error))}") from None
+
+    return translate
 
 
 def _only(cls: type, translator: _Translator) -> _Translator:
@@ -326,6 +354,12 @@ def _exception(term: Term) -> Any:
         return term
 
 
+def _uuid(term: Term) -> Any:
+    from uuid import UUID  # noqa: PLC0415 - the type that was asked for has loaded it
+
+    return _read_plain(plain_objects.uuid_from_term, UUID)(term) if isinstance(term, bytes) else text(term)
+
+
 def _nil(term: Term) -> Any:
     return None if term is _NIL else term
 
@@ -346,11 +380,12 @@ _SIMPLE: Final[dict[type, _Translator]] = {
     types.BytesType: _BINARY,
     types.ByteArrayType: _BINARY,
     types.MemoryViewType: _BINARY,
-    types.UUIDType: _Translator(text, lambda term: isinstance(term, bytes)),
+    types.UUIDType: _Translator(_uuid, lambda term: isinstance(term, bytes)),
     types.DateTimeType: _from_struct(
         calendar_types.datetime_from_term, calendar_types.DATETIME, calendar_types.NAIVE_DATETIME
     ),
     types.DateType: _from_struct(calendar_types.date_from_term, calendar_types.DATE),
     types.TimeType: _from_struct(calendar_types.time_from_term, calendar_types.TIME),
+    types.TimeDeltaType: _from_struct(duration.duration_from_term, duration.DURATION),
     types.DecimalType: _from_struct(collection_types.decimal_from_term, collection_types.DECIMAL),
 }
