@@ -1,0 +1,159 @@
+"""One shard of a Tracker on this node: carries out what :class:`ShardBook` decides."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from erlmesh.core.phoenix_pubsub.names import topic_bytes
+from erlmesh.core.phoenix_tracker.entries import Entry
+from erlmesh.core.phoenix_tracker.messages import shard_topic
+from erlmesh.core.phoenix_tracker.presence_state import Changes
+from erlmesh.core.phoenix_tracker.shard_book import (
+    Broadcast,
+    Changed,
+    Direct,
+    Effect,
+    Ignored,
+    ShardBook,
+    TrackerSettings,
+)
+from erlmesh.runtime.peer_log import PeerLog
+from erlmesh.terms import Atom, Pid, Ref, Term
+from erlmesh.terms.foreign_text import ForeignText
+
+if TYPE_CHECKING:
+    from erlmesh.phoenix.adapter import Adapter, NodeChange
+
+__all__ = ["TrackerShard"]
+
+log = logging.getLogger("erlmesh.phoenix")
+_peer_log = PeerLog(log)
+
+
+class TrackerShard:
+    """The shard ``name``. ``on_changes(changes)`` is called when the lists have changed.
+
+    It is a handler process, so that it gets the DOWN of tracked processes. A full replica registers its name.
+    """
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        name: Atom,
+        settings: TrackerSettings,
+        *,
+        speaks: bool,
+        on_changes: Callable[[Changes], None],
+    ) -> None:
+        self.name = name
+        self._adapter = adapter
+        self._node = adapter.node.internals
+        self._settings = settings
+        self._on_changes = on_changes
+        self._loop = asyncio.get_running_loop()
+        self._topic = topic_bytes(shard_topic(name))
+        self._monitors: dict[Pid, Ref] = {}
+        self._refused = 0
+        self._process = self._node.spawn_handler(self._handle_message, name=name if speaks else None)
+        # Greater in each life: a restart takes longer than a microsecond.
+        vsn = time.time_ns() // 1000
+        self.book = ShardBook(
+            (adapter.own, vsn), settings, self._loop.time(), speaks=speaks, make_id=self._node.make_ref
+        )
+        self._ends = [
+            adapter.subscribe(self._topic, self._receive),
+            adapter.watch_nodes(self._node_changed),
+        ]
+        first = self._node.random.uniform(0, settings.broadcast_period / 4)
+        self._timer = self._loop.call_later(first, self._beat)
+        for node in adapter.nodes():
+            self._apply(self.book.probe(node))
+
+    @property
+    def pid(self) -> Pid:
+        """The process of the shard."""
+        return self._process.pid
+
+    def end(self) -> None:
+        """Say farewell, so that the other nodes forget this replica at once, and end. A second call has no effect."""
+        if not self._ends:
+            return
+        self._timer.cancel()
+        for end in self._ends:
+            end()
+        self._ends = []
+        self._apply(self.book.end())
+        self._process.stop()
+
+    # Changes of this node
+
+    def track(self, entry: Entry) -> None:
+        """Add an entry. Its process is monitored: the entry leaves with it."""
+        if entry.pid not in self._monitors:
+            self._monitors[entry.pid] = self._process.monitor(entry.pid)
+        self._apply(self.book.track(entry))
+
+    def update(self, entry: Entry) -> None:
+        """Replace an entry."""
+        self._apply(self.book.update(entry))
+
+    def untrack(self, pid: Pid, topic: bytes, key: Term) -> None:
+        """Remove an entry, if there is one."""
+        self._apply(self.book.untrack(pid, topic, key))
+        self._demonitor(pid)
+
+    def untrack_pid(self, pid: Pid) -> None:
+        """Remove all entries of a process."""
+        self._apply(self.book.untrack_pid(pid))
+        self._demonitor(pid)
+
+    def _demonitor(self, pid: Pid) -> None:
+        if pid in self._monitors and not self.book.state.is_tracked(pid):
+            self._process.demonitor(self._monitors.pop(pid), flush=True)
+
+    # Events
+
+    def _handle_message(self, message: Term) -> None:
+        match message:
+            case (Atom("DOWN"), Ref() as ref, _, Pid() as pid, _) if self._monitors.get(pid) == ref:
+                del self._monitors[pid]
+                self._apply(self.book.untrack_pid(pid))
+            case _:
+                self._process.unhandled(message)
+
+    def _receive(self, _topic: bytes, message: Term) -> None:
+        self._apply(self.book.receive(message, self._loop.time(), self._node.is_message_from))
+
+    def _node_changed(self, change: NodeChange) -> None:
+        # The loss of a node is not looked at: its heartbeats decide.
+        if change.joined:
+            self._apply(self.book.probe(change.node))
+
+    def _beat(self) -> None:
+        if not self._ends or not self._process.alive:
+            return
+        self._timer = self._loop.call_later(self._settings.broadcast_period, self._beat)
+        self._apply(self.book.beat(self._loop.time()))
+        if (refused := self.book.state.refused) > self._refused:
+            self._refused = refused
+            _peer_log.write(
+                logging.ERROR, "", "the shard %s is full: %s entries of other nodes are missing", self.name, refused
+            )
+
+    def _apply(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Changed(changes):
+                    self._on_changes(changes)
+                case Broadcast(message):
+                    if self._adapter.alive:
+                        self._adapter.broadcast(self._topic, message)
+                case Direct(node, message):
+                    if self._adapter.alive:
+                        self._adapter.direct_broadcast(node, self._topic, message)
+                case Ignored(reason):
+                    _peer_log.write(logging.WARNING, "", "the shard %s ignored a %s", self.name, ForeignText(reason))
