@@ -28,6 +28,7 @@
     ├── PubSubError              a Phoenix.PubSub cannot do what it is asked for; says why and what to do
     │   ├── PubSubNotReady       no other node with this PubSub is known
     │   └── SubscriptionOverflow more messages waited for a subscriber than its limit allows
+    ├── TrackerError             a Phoenix.Tracker cannot do what it is asked for; says why and what to do
     ├── Exit                     raised by a process or an exposed function: exit(Reason)
     ├── Throw                    raised by an exposed function: throw(Value)
     └── ErlangError              raised by an exposed function: error(Reason)
@@ -72,6 +73,7 @@ __all__ = [
     "RemoteThrow",
     "SubscriptionOverflow",
     "Throw",
+    "TrackerError",
     "Undef",
 ]
 
@@ -219,6 +221,10 @@ class PubSubNotReady(PubSubError):
 
 class SubscriptionOverflow(PubSubError):
     """More messages waited for a subscriber than its limit allows, so the subscription has ended."""
+
+
+class TrackerError(ErlmeshError):
+    """A Phoenix.Tracker cannot do what it is asked for. The message says why and what to do."""
 
 
 class Exit(ErlmeshError):

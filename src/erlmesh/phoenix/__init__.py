@@ -13,25 +13,36 @@ if TYPE_CHECKING:
     from typing import Final
 
     from erlmesh.core.phoenix_pubsub.messages import PubSubStatistics
-    from erlmesh.errors import PubSubError, PubSubNotReady, SubscriptionOverflow
+    from erlmesh.core.phoenix_tracker.shard_book import TrackerSettings
+    from erlmesh.errors import PubSubError, PubSubNotReady, SubscriptionOverflow, TrackerError
+    from erlmesh.phoenix.presence import Presence, PresenceDiff
     from erlmesh.phoenix.pubsub import PubSub
     from erlmesh.phoenix.subscription import Gap, Subscription
+    from erlmesh.phoenix.tracker import Tracker
 
 _EXPORTS: Final = {
     "erlmesh.core.phoenix_pubsub.messages": "PubSubStatistics",
-    "erlmesh.errors": "PubSubError PubSubNotReady SubscriptionOverflow",
+    "erlmesh.core.phoenix_tracker.shard_book": "TrackerSettings",
+    "erlmesh.errors": "PubSubError PubSubNotReady SubscriptionOverflow TrackerError",
+    "erlmesh.phoenix.presence": "Presence PresenceDiff",
     "erlmesh.phoenix.pubsub": "PubSub",
     "erlmesh.phoenix.subscription": "Gap Subscription",
+    "erlmesh.phoenix.tracker": "Tracker",
 }
 
 __all__ = [
     "Gap",
+    "Presence",
+    "PresenceDiff",
     "PubSub",
     "PubSubError",
     "PubSubNotReady",
     "PubSubStatistics",
     "Subscription",
     "SubscriptionOverflow",
+    "Tracker",
+    "TrackerError",
+    "TrackerSettings",
 ]
 
 

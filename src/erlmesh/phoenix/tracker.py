@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -21,9 +22,9 @@ from erlmesh.core.phoenix_tracker.presence_shape import Presences, grouped
 from erlmesh.core.phoenix_tracker.presence_state import Changes
 from erlmesh.core.phoenix_tracker.shard_book import ShardCounts, TrackerSettings
 from erlmesh.core.supervision import RestartType
-from erlmesh.errors import CallError, Exit, ProcessStartError, TrackerError
+from erlmesh.errors import Exit, ProcessStartError, TrackerError
 from erlmesh.node import Process
-from erlmesh.phoenix.inbox import Inbox, peer_log
+from erlmesh.phoenix.inbox import Inbox
 from erlmesh.phoenix.presence import Presence, PresenceDiff
 from erlmesh.phoenix.subscription import Subscription
 from erlmesh.phoenix.tracker_entries import EntryMaker, Meta, pid_of, wire_term
@@ -35,8 +36,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Tracker"]
 
+log = logging.getLogger("erlmesh.phoenix")
+
 SHUTDOWN: Final = Atom("shutdown")
-LOOK_INTERVAL: Final = 0.01
+LOOK_INTERVAL: Final = 0.05
 """Seconds between two looks in ``ready``."""
 MAX_POOL_SIZE: Final = 1024
 EVENTS: Final = 10_000
@@ -59,8 +62,8 @@ class Tracker:
     * ``read``: it lists and watches what the others track. Nobody knows of it.
 
     ``pool_size`` must be that of the Elixir module, 1 unless it says otherwise. It is not on the wire: see
-    :attr:`pool_mismatch`. ``settings`` are the periods of the Elixir module, if it sets them. With ``any_key``, a key may
-    be any term. Without it, a key is a text, an atom or a number: Phoenix.Presence ends on others.
+    :attr:`pool_mismatch`. ``settings`` are the periods of the Elixir module, if it sets them. With ``any_key``, a key
+    may be any term. Without it, a key is a text, an atom or a number: Phoenix.Presence ends on others.
 
     When the node stops in order, the other nodes forget its entries at once. When it is killed, they leave after
     ``down_period``.
@@ -88,10 +91,10 @@ class Tracker:
         self._settings = settings or TrackerSettings()
         self._maker = EntryMaker(self._adapter.own, any_key=any_key)
         self._pool = PoolCheck(self.shown, pool_size)
-        self._shards: list[TrackerShard] = []
+        self._shards: builtins.list[TrackerShard] = []
         self._guard: Pid | None = None
         self._end_watch: Callable[[], None] = lambda: None
-        self._inboxes: dict[bytes | None, list[Inbox]] = {}
+        self._inboxes: dict[bytes | None, builtins.list[Inbox]] = {}
         self._statistics = PubSubStatistics()
 
     # Start and stop
@@ -187,58 +190,41 @@ class Tracker:
         try:
             async with asyncio.timeout(timeout):
                 await self._adapter.ready(None)
-                absent: set[tuple[Atom, Atom]] = set()
-                while not await self._has_all(absent):
-                    await asyncio.sleep(LOOK_INTERVAL)
+                await self._wait_for_all()
         except TimeoutError:
             self._raise_mismatch()
             return False
         self._raise_mismatch()
         return True
 
-    async def _has_all(self, absent: set[tuple[Atom, Atom]]) -> bool:
-        """Return whether each shard has what its replicas have. ``absent`` are pairs of a node and a shard it lacks."""
-        found = 0
-        for shard in self._running():
-            for node in self._adapter.nodes():
-                if shard.book.replicas.ref(node) is not None:
-                    found += 1
-                elif (node, shard.name) in absent:
-                    continue
-                elif await self._runs(node, shard.name):
-                    return False
-                else:
-                    absent.add((node, shard.name))
-            if not shard.book.is_synced():
-                return False
-        incomplete = {node for node, name in absent if name is not self._shards[0].name}
+    async def _wait_for_all(self) -> None:
+        """Return when each shard has what the replicas of all connected nodes have."""
+        while True:
+            waits = [node for shard in self._running() for node in self._adapter.nodes() if shard.waits_for(node)]
+            if not waits and self.replicas() and all(shard.book.is_synced() for shard in self._running()):
+                break
+            await asyncio.sleep(LOOK_INTERVAL)
         first = {node for node, _ in self._shards[0].book.replicas.up()}
-        self._log_mismatch(self._pool.incomplete(first & incomplete))
-        return found > 0
+        incomplete = {node for node in first for shard in self._shards if shard.is_absent(node)}
+        self._log_mismatch(self._pool.incomplete(incomplete))
 
-    async def _runs(self, node: Atom, shard: Atom) -> bool:
-        try:
-            return isinstance(await self._node.rpc(node, "erlang", "whereis", [shard], timeout=None), Pid)
-        except CallError:
-            return False
-
-    def replicas(self) -> list[str]:
+    def replicas(self) -> builtins.list[str]:
         """The other nodes that have this Tracker, and are up."""
         return sorted({ref[0].name for shard in self._running() for ref in shard.book.replicas.up()})
 
     @property
-    def statistics(self) -> list[ShardCounts]:
+    def statistics(self) -> builtins.list[ShardCounts]:
         """Counts of messages since the start, of each shard."""
         return [shard.book.counts for shard in self._running()]
 
     # What is tracked
 
-    def list(self, topic: str | bytes) -> list[Presence]:
+    def list(self, topic: str | bytes) -> builtins.list[Presence]:
         """The tracked processes of a topic, on all nodes."""
         key = topic_bytes(topic)
         return [Presence.of(entry) for entry in self._shard(key).book.state.list(key)]
 
-    def get_by_key(self, topic: str | bytes, key: object) -> list[Presence]:
+    def get_by_key(self, topic: str | bytes, key: object) -> builtins.list[Presence]:
         """The tracked processes of one key of a topic."""
         name = topic_bytes(topic)
         return [Presence.of(entry) for entry in self._shard(name).book.state.list_key(name, wire_term(key))]
@@ -247,7 +233,7 @@ class Tracker:
         """The tracked processes of a topic as ``Phoenix.Presence.list``: ``{key: {"metas": [meta, ...]}}``."""
         return grouped((each.key, each.meta) for each in self.list(topic))
 
-    def topics(self) -> list[str]:
+    def topics(self) -> builtins.list[str]:
         """The topics with a tracked process."""
         return [
             topic.decode("utf-8", "backslashreplace")
@@ -330,7 +316,7 @@ class Tracker:
 
     # Shards
 
-    def _running(self) -> list[TrackerShard]:
+    def _running(self) -> builtins.list[TrackerShard]:
         if not self._shards:
             raise TrackerError(f"the Tracker {self.shown} is not started: use `async with Tracker(pubsub, ...)`")
         return self._shards
@@ -350,7 +336,7 @@ class Tracker:
         self._log_mismatch(self._pool.entries(number, {entry.topic for entry in changes.joins}))
         if not self._inboxes:
             return
-        topics: dict[bytes, tuple[list[Entry], list[Entry]]] = {}
+        topics: dict[bytes, tuple[builtins.list[Entry], builtins.list[Entry]]] = {}
         for index, entries in enumerate((changes.joins, changes.leaves)):
             for entry in entries:
                 topics.setdefault(entry.topic, ([], []))[index].append(entry)
@@ -374,7 +360,7 @@ class Tracker:
 
     def _log_mismatch(self, found: bool) -> None:
         if found:
-            peer_log.write(logging.ERROR, "", "%s", self._pool.mismatch)
+            log.error("%s", self._pool.mismatch)
 
     def _raise_mismatch(self) -> None:
         if self._pool.mismatch is not None:

@@ -6,8 +6,9 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from erlmesh.core.exit_reasons import NOPROC
 from erlmesh.core.phoenix_pubsub.names import topic_bytes
 from erlmesh.core.phoenix_tracker.entries import Entry
 from erlmesh.core.phoenix_tracker.messages import shard_topic
@@ -33,6 +34,9 @@ __all__ = ["TrackerShard"]
 log = logging.getLogger("erlmesh.phoenix")
 _peer_log = PeerLog(log)
 
+PROBE_INTERVAL: Final = 0.5
+"""Seconds between two probes of a node that has not answered."""
+
 
 class TrackerShard:
     """The shard ``name``. ``on_changes(changes)`` is called when the lists have changed.
@@ -57,6 +61,10 @@ class TrackerShard:
         self._loop = asyncio.get_running_loop()
         self._topic = topic_bytes(shard_topic(name))
         self._monitors: dict[Pid, Ref] = {}
+        self._lookups: dict[Ref, Atom] = {}
+        self._absent: dict[Atom, None] = {}
+        """The nodes that have no process of this name."""
+        self._probed_at: dict[Atom, float] = {}
         self._refused = 0
         self._process = self._node.spawn_handler(self._handle_message, name=name if speaks else None)
         # Greater in each life: a restart takes longer than a microsecond.
@@ -71,7 +79,7 @@ class TrackerShard:
         first = self._node.random.uniform(0, settings.broadcast_period / 4)
         self._timer = self._loop.call_later(first, self._beat)
         for node in adapter.nodes():
-            self._apply(self.book.probe(node))
+            self._probe(node)
 
     @property
     def pid(self) -> Pid:
@@ -119,6 +127,10 @@ class TrackerShard:
 
     def _handle_message(self, message: Term) -> None:
         match message:
+            case (Atom("DOWN"), Ref() as ref, _, _, reason) if ref in self._lookups:
+                node = self._lookups.pop(ref)
+                if reason is NOPROC:
+                    self._absent[node] = None
             case (Atom("DOWN"), Ref() as ref, _, Pid() as pid, _) if self._monitors.get(pid) == ref:
                 del self._monitors[pid]
                 self._apply(self.book.untrack_pid(pid))
@@ -128,10 +140,35 @@ class TrackerShard:
     def _receive(self, _topic: bytes, message: Term) -> None:
         self._apply(self.book.receive(message, self._loop.time(), self._node.is_message_from))
 
+    # The other nodes
+
     def _node_changed(self, change: NodeChange) -> None:
         # The loss of a node is not looked at: its heartbeats decide.
         if change.joined:
-            self._apply(self.book.probe(change.node))
+            self._probe(change.node)
+        else:
+            self.book.forget_node(change.node)
+            self._absent.pop(change.node, None)
+
+    def _probe(self, node: Atom) -> None:
+        """Ask the replica of a node. A monitor tells if there is none, also on nodes that allow no calls."""
+        self._probed_at[node] = self._loop.time()
+        self._absent.pop(node, None)
+        if node not in self._lookups.values():
+            self._lookups[self._process.monitor((self.name, node))] = node
+        self._apply(self.book.probe(node))
+
+    def waits_for(self, node: Atom) -> bool:
+        """True if a node may have a replica that has not answered yet. It is asked again from time to time."""
+        if self.book.replicas.ref(node) is not None or node in self._absent:
+            return False
+        if self._loop.time() - self._probed_at.get(node, 0.0) > PROBE_INTERVAL:
+            self._probe(node)
+        return True
+
+    def is_absent(self, node: Atom) -> bool:
+        """True if a node has no such shard."""
+        return node in self._absent and self.book.replicas.ref(node) is None
 
     def _beat(self) -> None:
         if not self._ends or not self._process.alive:

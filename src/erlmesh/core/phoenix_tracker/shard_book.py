@@ -16,7 +16,7 @@ Source: phoenix_pubsub, ``tracker/shard.ex``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from erlmesh.core.phoenix_tracker.delta_generations import DeltaGenerations
 from erlmesh.core.phoenix_tracker.entries import Context, Delta, Entry, ReplicaRef
@@ -34,6 +34,9 @@ from erlmesh.records import record
 from erlmesh.terms import Atom, Pid, Term
 
 __all__ = ["Broadcast", "Changed", "Direct", "Effect", "Ignored", "ShardBook", "ShardCounts", "TrackerSettings"]
+
+MAX_PROBES: Final = 3
+"""How often a node is asked that may have no replica."""
 
 
 @record(frozen=True, kw_only=True)
@@ -141,8 +144,10 @@ class ShardBook:
         self._last_beat = now
         self._stated: dict[ReplicaRef, Context] = {}
         """What each replica has said to have."""
-        self._awaited: dict[ReplicaRef, None] = {}
-        """The replicas that are new, and whose first answer has not come yet."""
+        self._awaited: dict[ReplicaRef, Term] = {}
+        """The replicas that are new, and whose first answer has not come yet, with the reference of the request."""
+        self._probed: dict[Atom, int] = {}
+        """How often a node was asked whose replica is not known."""
 
     # Time
 
@@ -180,8 +185,18 @@ class ShardBook:
     # Transfers
 
     def probe(self, node: Atom) -> list[Effect]:
-        """Ask the replica of a node that is not known yet. Its answer says which life it is."""
-        return [] if self.replicas.ref(node) is not None else [self._request(node)]
+        """Ask the replica of a node that is not known yet, if there is one. Its answer says which life it is.
+
+        The next beats repeat this, because the node may not know this one yet, and then its answer is lost.
+        """
+        if self.replicas.ref(node) is not None:
+            return []
+        self._probed[node] = self._probed.get(node, 0) + 1
+        return [self._request(node)]
+
+    def forget_node(self, node: Atom) -> None:
+        """A node is gone. It is not asked any more until it is probed again."""
+        self._probed.pop(node, None)
 
     def is_behind(self, ref: ReplicaRef) -> bool:
         """True if a replica has said that it has more than this one."""
@@ -192,15 +207,19 @@ class ShardBook:
         return not self._awaited and not any(map(self.is_behind, self.replicas.up()))
 
     def _first_request(self, ref: ReplicaRef) -> Effect:
-        self._awaited[ref] = None
-        return self._request(ref[0])
+        self._awaited[ref] = request_id = self._make_id()
+        return self._request(ref[0], request_id)
 
-    def _request(self, node: Atom) -> Effect:
-        return Direct(node, checked_term(TransferRequest(self._make_id(), self.ref, self._clocks())))
+    def _request(self, node: Atom, request_id: Term = None) -> Effect:
+        request_id = self._make_id() if request_id is None else request_id
+        return Direct(node, checked_term(TransferRequest(request_id, self.ref, self._clocks())))
 
     def _requests(self) -> list[Effect]:
         """Ask as few replicas as possible for what is missing, those first that have most of it."""
-        effects: list[Effect] = [self._request(ref[0]) for ref in self._awaited]
+        effects = [self._first_request(ref) for ref in self._awaited]
+        for node, times in [*self._probed.items()]:
+            if times < MAX_PROBES:
+                effects += self.probe(node)
         offers = {ref: self._lacking(ref) for ref in self.replicas.up() if ref not in self._awaited}
         while best := max(offers, key=lambda ref: len(offers[ref]), default=None):
             found = offers.pop(best)
@@ -274,7 +293,8 @@ class ShardBook:
             changes = self.state.merge_full(answer.state)
             self._generations.clear()
             effects = _changed(changes)
-        self._awaited.pop(answer.ref, None)
+        if self._awaited.get(answer.ref) == answer.id:
+            del self._awaited[answer.ref]
         if answer.ref not in self._stated:
             # It answered a probe, and this replica did not know its life. So the answer had nothing of it.
             effects.append(self._first_request(answer.ref))
@@ -292,6 +312,7 @@ class ShardBook:
         effects: list[Effect] = []
         for status, ref in events:
             self._awaited.pop(ref, None)
+            self._probed.pop(ref[0], None)
             if status is Status.UP:
                 effects += _changed(self.state.replica_up(ref))
                 self._silent_periods = self._settings.max_silent_periods
