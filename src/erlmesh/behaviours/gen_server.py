@@ -311,9 +311,16 @@ class GenServer:
         """Call ``handle_continue`` as often as it was asked for. Return the reason to end, if there is one."""
         while self._continuations and self._stop is None:
             await self._call(self.handle_continue, self._continuations.pop(0))
-        if self._stop is None and self._shutdown is not None and not self._pending and not self._owed:
+        if self._stop is None and self._shutdown is not None and not self._is_working():
             return self._shutdown
         return self._stop
+
+    def _is_working(self) -> bool:
+        """True if callers wait for later replies. A server of a node that stops ends when this is false."""
+        return bool(self._pending or self._owed)
+
+    def _shutdown_requested(self) -> None:
+        """The node stops. The server goes on until it is not working any more."""
 
     def _settled(self) -> None:
         """No caller waits for a later reply any more. If the node stops, the server can end now."""
@@ -337,6 +344,7 @@ class GenServer:
             if kind is EXIT and len(message) == 3 and self._is_to_end(message[1]):
                 if message[2] is SHUTDOWN and self.me.node.internals.is_stopping:
                     self._shutdown = (SHUTDOWN,)
+                    self._shutdown_requested()
                     return
                 raise Exit(message[2])  # As in OTP: a server does not outlive its parent, also if it traps exits.
         if message is SETTLED:
