@@ -22,6 +22,7 @@ FLOORS = [
     ["erlmesh.node"],
     ["erlmesh.behaviours"],
     ["erlmesh.phoenix"],
+    ["erlmesh.servings"],
     ["erlmesh.otp_functions"],
     ["erlmesh.testing"],
     ["erlmesh"],

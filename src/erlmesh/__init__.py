@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         RemoteError,
         RemoteExit,
         RemoteThrow,
+        ServingError,
         Throw,
         Undef,
     )
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
     from erlmesh.runtime.config import NodeConfig
     from erlmesh.services.pg.protocol import Joined, Left
     from erlmesh.services.rpc.function_table import expose
+    from erlmesh.servings.client import ServingClient
+    from erlmesh.servings.serving import Serving, serving
     from erlmesh.sync.node import SyncNode, connect
     from erlmesh.sync.process import SyncProcess
     from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref, SendableTerm, Term
@@ -65,7 +68,7 @@ _EXPORTS: Final = {
     "erlmesh.errors": (
         "CalleeExited CallError CallTimeout CodecError ConnectError DecodeError EmptyGroup EncodeError "
         "ErlangError ErlmeshError Exit GroupError HandshakeRefused NoConnection NodeNotAlive NodeStartError "
-        "NoProcess NoSuchGroup ProcessStartError RemoteError RemoteExit RemoteThrow Throw Undef"
+        "NoProcess NoSuchGroup ProcessStartError RemoteError RemoteExit RemoteThrow ServingError Throw Undef"
     ),
     "erlmesh.net.epmd": "Epmd",
     "erlmesh.net.resolvers": "FixedPort NoEpmd StaticResolver",
@@ -74,6 +77,8 @@ _EXPORTS: Final = {
     "erlmesh.runtime.config": "NodeConfig",
     "erlmesh.services.rpc.function_table": "expose",
     "erlmesh.services.pg.protocol": "Joined Left",
+    "erlmesh.servings.client": "ServingClient",
+    "erlmesh.servings.serving": "Serving serving",
     "erlmesh.sync.node": "SyncNode connect",
     "erlmesh.sync.process": "SyncProcess",
     "erlmesh.terms": "Atom BitString Export Fun ImproperList Map Pid Port Ref SendableTerm Term",
@@ -129,6 +134,9 @@ __all__ = [
     "RemoteExit",
     "RemoteThrow",
     "SendableTerm",
+    "Serving",
+    "ServingClient",
+    "ServingError",
     "StaticResolver",
     "Supervisor",
     "SyncNode",
@@ -143,6 +151,7 @@ __all__ = [
     "elixir_struct",
     "expose",
     "from_term",
+    "serving",
     "to_term",
 ]
 

@@ -19,6 +19,7 @@
     │   ├── NoConnection         the node cannot be reached, or the connection was lost during the call
     │   ├── CallTimeout          no reply in time                                    (also a TimeoutError)
     │   ├── CalleeExited         the called process exited before it replied; has its exit reason
+    │   ├── ServingError         a serving has refused an input, or its function has failed; has the reason
     │   ├── RemoteThrow          the called function threw a value; has the value
     │   ├── RemoteExit           the called function exited; has the reason
     │   └── RemoteError          the called function failed; has the reason and Erlang's stack
@@ -71,6 +72,7 @@ __all__ = [
     "RemoteExit",
     "RemoteProtocolError",
     "RemoteThrow",
+    "ServingError",
     "SubscriptionOverflow",
     "Throw",
     "TrackerError",
@@ -149,6 +151,17 @@ class NoConnection(CallError):
 
 class CallTimeout(CallError, TimeoutError):
     """No reply arrived within the timeout. A late reply is dropped."""
+
+
+class ServingError(CallError):
+    """A serving has refused an input, or its function has failed.
+
+    ``reason`` is a term: ``overloaded``, ``timeout``, or what the exception of the function means.
+    """
+
+    def __init__(self, serving: Any, reason: Any) -> None:
+        super().__init__(f"the serving {serving} has not answered: {reason}")
+        self.reason = reason
 
 
 class CalleeExited(CallError):

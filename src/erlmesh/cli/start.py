@@ -51,7 +51,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--app",
         metavar="MODULE:FUNCTION",
-        help="run `async def FUNCTION(me)` as a process; the node stops when it ends",
+        help="run `async def FUNCTION(me)`, or a @serving, as a process; the node stops when it ends",
     )
 
 
@@ -151,6 +151,7 @@ def _import_module(text: str) -> tuple[ModuleType, str | None]:
 def _import_function(text: str) -> Body:
     name, _, function = text.partition(":")
     found = getattr(_import_module(name)[0], function or "main", None)
+    found = getattr(found, "__erlmesh_app__", found)  # a Serving
     if not inspect.iscoroutinefunction(found):
         raise ValueError(f"{text} is not an `async def` function, which a process needs: give MODULE:FUNCTION")
     return found

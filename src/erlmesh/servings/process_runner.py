@@ -1,0 +1,172 @@
+"""Worker processes for a function: each has one interpreter and one GIL of its own.
+
+A batch goes to a free worker through a pipe, in a thread that waits for the answer. If the worker ends before that (a
+segmentation fault, ``kill -9``, the out-of-memory killer), the batch fails and another worker takes its place.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import multiprocessing
+import signal
+import threading
+import weakref
+from collections.abc import AsyncGenerator, Callable
+from typing import Any, Final
+
+from erlmesh.runtime.thread_pool import ThreadPool
+from erlmesh.servings.worker_process import FAILED, READY, run_worker
+
+__all__ = ["ProcessRunner", "WorkerDied"]
+
+log = logging.getLogger("erlmesh.serving")
+
+END_TIMEOUT: Final = 5.0
+"""Seconds to wait for the exit status of a worker whose pipe has closed."""
+
+
+class WorkerDied(Exception):
+    """A worker process has ended while it ran a batch."""
+
+
+class _Worker:
+    """One worker process and the pipe to it. The methods block: only a thread calls them."""
+
+    def __init__(self, module: str, qualname: str) -> None:
+        context = multiprocessing.get_context("spawn")  # A fork would copy the node with all its sockets.
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=run_worker, args=(theirs, module, qualname), daemon=True)
+        self._process.start()
+        theirs.close()  # Now the end of the worker is the end of the pipe.
+        self._is_ready = False
+        _living.add(self)
+
+    @property
+    def pid(self) -> int | None:
+        """The pid of the operating system."""
+        return self._process.pid
+
+    def wait_ready(self) -> None:
+        """Wait until it has imported the function. Raises WorkerDied, or the exception of the import."""
+        if not self._is_ready:
+            self._receive()
+            self._is_ready = True
+
+    def run(self, inputs: list[Any]) -> Any:
+        """Return the outputs, or raise what the function has raised. Raises WorkerDied."""
+        self.wait_ready()
+        try:
+            self._pipe.send(inputs)
+        except OSError:
+            raise self._died() from None
+        return self._receive()
+
+    def kill(self) -> None:
+        """End it at once. A thread that reads the pipe notices, so the pipe is not closed here."""
+        _living.discard(self)
+        self._process.kill()
+        # The end of a process with much memory takes a while, and the event loop must not wait for it.
+        threading.Thread(target=self._process.join, daemon=True).start()
+
+    def _receive(self) -> Any:
+        try:
+            kind, value = self._pipe.recv()
+        except (EOFError, OSError):
+            raise self._died() from None
+        if kind == FAILED:
+            raise value
+        assert kind == READY or kind is True
+        return value
+
+    def _died(self) -> WorkerDied:
+        self._process.join(END_TIMEOUT)
+        code = self._process.exitcode
+        if code is not None and code < 0:
+            return WorkerDied(f"the worker process was ended by signal {_signal_name(-code)} while it ran the batch")
+        return WorkerDied(f"the worker process ended with exit status {code} while it ran the batch")
+
+
+_living: Final[weakref.WeakSet[_Worker]] = weakref.WeakSet()
+
+
+@atexit.register
+def _kill_all() -> None:
+    """Workers ignore SIGTERM, for which multiprocessing would wait at the end of the program."""
+    for worker in list(_living):
+        worker.kill()
+
+
+class ProcessRunner:
+    """Runs a function in ``size`` processes. It is found there by module and name, so it is defined at module level."""
+
+    is_streaming = False
+
+    def __init__(self, function: Callable[..., Any], name: str, size: int) -> None:
+        self._target = (function.__module__, function.__qualname__)
+        self._size = size
+        self._name = name
+        self._pool = ThreadPool(f"workers of {name}", size, size)
+        self._free: list[_Worker] = []
+        self._closed = False
+        self.replaced = 0
+        """The workers that have died and were replaced."""
+
+    async def start(self) -> None:
+        """Start the workers, and wait until all have imported the function."""
+        self._free = [_Worker(*self._target) for _ in range(self._size)]
+        try:
+            for worker in self._free:  # They import at the same time; this waits for the slowest.
+                await self._pool.run(worker.wait_ready)
+        except BaseException:
+            self.close()
+            raise
+
+    async def run(self, inputs: list[Any]) -> Any:
+        """See :class:`~erlmesh.servings.runners.Runner`. Raises WorkerDied."""
+        worker = self._free.pop()  # There are as many workers as batches at a time.
+        try:
+            outputs = await self._pool.run(worker.run, inputs)
+        except WorkerDied as error:
+            worker.kill()
+            if not self._closed:
+                self._replace(error)
+            raise
+        except Exception:
+            self._release(worker)
+            raise
+        except BaseException:  # The serving ends, and nobody reads what this worker will send.
+            worker.kill()
+            raise
+        self._release(worker)
+        return outputs
+
+    def stream(self, inputs: list[Any]) -> AsyncGenerator[Any, None]:
+        """Not possible: a generator stays in its process."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Kill the workers."""
+        self._closed = True
+        self._pool.close()
+        for worker in self._free:
+            worker.kill()
+        self._free.clear()
+
+    def _replace(self, error: WorkerDied) -> None:
+        self.replaced += 1
+        log.error("%s: %s; another one starts", self._name, error)
+        self._free.append(_Worker(*self._target))  # It imports now, and the next batch waits for the rest of it.
+
+    def _release(self, worker: _Worker) -> None:
+        if self._closed:
+            worker.kill()
+        else:
+            self._free.append(worker)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return f"{number} ({signal.Signals(number).name})"
+    except ValueError:
+        return str(number)
