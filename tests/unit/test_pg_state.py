@@ -137,6 +137,17 @@ def test_discover_from_a_known_server_is_answered_with_sync_only():
     assert effects == [SendTo(PEER, sync(ME))]
 
 
+def test_the_groups_of_a_node_are_known_after_its_sync_and_not_after_its_discover():
+    state = scope(PEER)
+
+    assert not state.has_sync_of(B)
+    state.handle_sync(PEER, [])
+    assert state.has_sync_of(B)
+    assert not state.has_sync_of(C)
+    state.handle_down(PEER, NOCONNECTION)
+    assert not state.has_sync_of(B)
+
+
 def test_sync_contains_only_local_members():
     state = scope(PEER)
     state.handle_join(PEER, G, [X])

@@ -9,7 +9,7 @@ from typing import TextIO
 
 from erlmesh.services.output import OutputQueue
 
-__all__ = ["add_verbose", "configure_log"]
+__all__ = ["LogFormatter", "add_verbose", "configure_log"]
 
 _output = OutputQueue()
 
@@ -23,7 +23,7 @@ def add_verbose(parser: argparse.ArgumentParser) -> None:
 def configure_log(verbose: int) -> None:
     """Logs to stderr: warnings; nodes that connect and disconnect if ``verbose`` is 1; everything if it is more."""
     handler = _StderrHandler()
-    handler.setFormatter(_LogFormatter("%(message)s"))
+    handler.setFormatter(LogFormatter("%(message)s"))
     log = logging.getLogger("erlmesh")
     log.handlers[:] = [handler]
     log.propagate = False
@@ -43,7 +43,7 @@ class _StderrHandler(logging.StreamHandler[TextIO]):
             self.handleError(record)
 
 
-class _LogFormatter(logging.Formatter):
+class LogFormatter(logging.Formatter):
     """Shows an exception as one line and the frames of the user's code, without those of erlmesh."""
 
     def formatException(self, ei: object) -> str:  # noqa: N802 - logging's name

@@ -15,6 +15,10 @@ def main(arguments: list[str] | None = None) -> int:
 
         print(f"erlmesh {describe_build()}")
         return 0
+    if given[:1] == ["start"] and "--under-port" in given:
+        from erlmesh.cli.port_guard import start_guard  # noqa: PLC0415 - as the header says
+
+        start_guard()  # before the imports of the node, so that the guard stays small
     from erlmesh.cli.commands import run_command  # noqa: PLC0415 - as the header says
 
     return run_command(given)

@@ -93,14 +93,20 @@ def add_node_options(parser: argparse.ArgumentParser, *, client: bool = False) -
     add_verbose(parser)
 
 
-def read_settings(arguments: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> NodeSettings:
-    """The settings of a node that keeps running. Logs misspelt variables. Raises NodeStartError."""
+def read_settings(
+    arguments: argparse.Namespace, environment: Mapping[str, str] = os.environ, cookie: str | None = None
+) -> NodeSettings:
+    """The settings of a node that keeps running. Logs misspelt variables. Raises NodeStartError.
+
+    A ``cookie`` from elsewhere comes before all options and variables.
+    """
     for sentence in unknown_variables(environment, VARIABLES):
         log.warning("%s", sentence)
     values = OptionValues(arguments, environment)
     given, host = arguments.name or environment.get("ERLMESH_NAME"), default_host(values)
     name = complete_name(given or _default_name(values), host)
-    cookie = find_cookie(arguments.cookie, arguments.cookie_file, environment)
+    if cookie is None:
+        cookie = find_cookie(arguments.cookie, arguments.cookie_file, environment)
     if arguments.cookie is not None:
         log.warning("%s", _cookie_advice(cookie))
     chosen = node_options(values)

@@ -11,11 +11,13 @@ import argparse
 import asyncio
 import importlib
 import inspect
+import logging
 import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from erlmesh.cli.connecting import join_cluster, node_services
 from erlmesh.cli.settings import NodeSettings, add_node_options, read_settings
@@ -28,6 +30,11 @@ from erlmesh.runtime.process import Body
 from erlmesh.shell import frontend
 from erlmesh.terms import Atom, Term
 
+if TYPE_CHECKING:
+    from erlmesh.cli.under_port import PortSession
+
+log = logging.getLogger("erlmesh")
+
 __all__ = ["EXAMPLE", "add_options", "run"]
 
 EXAMPLE = """\
@@ -37,6 +44,12 @@ example:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--under-port",
+        action="store_true",
+        help="run under a port of an Elixir node, as Erlmesh.Python does: the first line of stdin is the cookie, the "
+        "node stops when stdin ends, logs are lines for a program, and --join must succeed",
+    )
     parser.add_argument("--prompt", action="store_true", help="open a prompt if there is a terminal")
     add_node_options(parser)
     parser.add_argument(
@@ -58,12 +71,24 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)  # As with `python -m`, modules are found in the current folder.
+    port = _open_port(options) if options.under_port else None
     exposed = [_import_module(text) for text in options.expose]
     app = _import_function(options.app) if options.app else None
-    settings, prompt = read_settings(options), options.prompt and frontend.is_interactive()
-    main = partial(_run, settings=settings, exposed=exposed, app=app, prompt=prompt)
+    settings = read_settings(options, cookie=port.cookie if port else None)
+    prompt = options.prompt and frontend.is_interactive()
+    if port is not None:
+        port.send_grace(settings.config.grace)
+    main = partial(_run, settings=settings, exposed=exposed, app=app, prompt=prompt, port=port)
     signals = () if prompt else STOP_SIGNALS  # A prompt handles the signals itself.
     return run_until_signal(main, signals=signals, grace=settings.config.grace)
+
+
+def _open_port(options: argparse.Namespace) -> PortSession:
+    from erlmesh.cli.under_port import open_port_session  # noqa: PLC0415 - few nodes have a port
+
+    if options.prompt or options.cookie is not None or options.cookie_file is not None:
+        raise ValueError("--under-port takes the cookie from stdin: omit --cookie, --cookie-file and --prompt")
+    return open_port_session()
 
 
 async def _run(
@@ -73,6 +98,7 @@ async def _run(
     app: Body | None,
     *,
     prompt: bool = False,
+    port: PortSession | None = None,
 ) -> int:
     node = Node.from_config(settings.config)
     for module, name in exposed:
@@ -80,14 +106,19 @@ async def _run(
     async with node, node_services(node, settings):
         where = described_addresses(node.internals.listen_addresses)
         tls = " with TLS" if settings.config.tls is not None else ""
-        print(
-            f"{node.name} is up: listening on port {node.internals.port}{where}{tls}, {_epmd_status(node, settings)}",
-            flush=True,
-        )
-        join_task = asyncio.ensure_future(join_cluster(node, settings.join))
+        up = f"{node.name} is up: listening on port {node.internals.port}{where}{tls}, {_epmd_status(node, settings)}"
+        if port is None:
+            print(up, flush=True)
+            joining = join_cluster(node, settings.join)
+        else:
+            log.info("%s", up)
+            joining = port.join(node, settings.join, stop_requested)
         monitor = _AppMonitor(node, app, stop_requested) if app else None
+        join_task = asyncio.ensure_future(joining)
         exit_code = await _run_prompt(node, stop_requested) if prompt else await stop_requested.wait()
         join_task.cancel()
+    if port is not None and port.code:
+        return port.code
     return monitor.code if monitor else int(exit_code) if prompt else 0
 
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from erlmesh.errors import NodeStartError
 
-__all__ = ["find_cookie", "read_cookie_file", "read_secret_file"]
+__all__ = ["find_cookie", "read_cookie_file", "read_secret_file", "validated_cookie"]
 
 _SECRETS_DIR: Final = Path("/run/secrets")  # Container engines mount secrets here, with file modes of their own.
 _NO_COOKIE_HELP: Final = """\
@@ -31,11 +31,11 @@ def find_cookie(cookie: str | None, cookie_file: str | None, environment: Mappin
     Raises NodeStartError, which says how to make a cookie or how to protect the file.
     """
     if cookie is not None:
-        return _validated(cookie, "--cookie")
+        return validated_cookie(cookie, "--cookie")
     if named := cookie_file or environment.get("ERLMESH_COOKIE_FILE"):
         return read_cookie_file(Path(named).expanduser())
     if found := environment.get("ERLMESH_COOKIE"):
-        return _validated(found, "ERLMESH_COOKIE")
+        return validated_cookie(found, "ERLMESH_COOKIE")
     for file in (*_otp_cookie_files(environment), _SECRETS_DIR / "cookie"):
         if file.exists():
             return read_cookie_file(file)
@@ -51,7 +51,7 @@ def read_cookie_file(file: Path) -> str:
     cookie, _, rest = read_secret_file(file).replace("\r", "\n").partition("\n")
     if rest.strip(" \n"):
         cookie = f"{cookie}\n{rest}"  # it is refused, with the reason
-    return _validated(cookie, str(file))
+    return validated_cookie(cookie, str(file))
 
 
 def read_secret_file(file: Path) -> str:
@@ -110,7 +110,8 @@ def _otp_cookie_files(environment: Mapping[str, str]) -> list[Path]:
     return [*files, Path(config) / "erlang" / ".erlang.cookie"] if config else files
 
 
-def _validated(cookie: str, source: str) -> str:
+def validated_cookie(cookie: str, source: str) -> str:
+    """Return ``cookie``. Raises NodeStartError, which names ``source``, if it cannot be one."""
     if not cookie:
         raise NodeStartError(f"the cookie of {source} is empty")
     if len(cookie) > 255 or not (cookie.isascii() and cookie.isprintable()):

@@ -96,6 +96,7 @@ class NodeServices:
         table.add(self._pg2_get_members, "pg2", "get_members", inline=True)
         table.add(lambda: self._runtime.atom, "erlang", "node", inline=True)
         table.add(self._blocked_peers, "erlmesh", "blocked_peers", inline=True)
+        table.add(self._describe_functions, "erlmesh", "functions", inline=True)
         table.add(_echo, "erlmesh", "echo", inline=True)
         table.add(self._erlang_apply, "erlang", "apply")
 
@@ -110,6 +111,14 @@ class NodeServices:
     def _blocked_peers(self) -> Term:
         """``[{Node, Milliseconds}]``, for a remote shell or the command line."""
         return [(Atom(peer), round(seconds * 1000)) for peer, seconds in self._runtime.blocked_peers().items()]
+
+    def _describe_functions(self, module: Term) -> Term:
+        """``erlmesh:functions(Module)``: see :func:`~erlmesh.services.rpc.function_docs.describe_functions`."""
+        from erlmesh.services.rpc.function_docs import describe_functions  # noqa: PLC0415 - few nodes are asked
+
+        if not isinstance(module, Atom):
+            raise ErlangError(Atom("badarg"), [(Atom("erlmesh"), Atom("functions"), [module], [])])
+        return describe_functions(self._functions, module.name)
 
     def _pg_get_members(self, scope_or_group: Term, group: Term = None) -> Term:
         """``pg:get_members(Group)`` of the default scope, and ``(Scope, Group)``; ``badarg`` if that does not run.

@@ -219,6 +219,10 @@ class Pg:
         """
         self._send_discover(Atom(node))
 
+    def knows_groups_of(self, node: Atom | str) -> bool:
+        """Whether the scope of the same name on ``node`` has sent its groups since it is connected."""
+        return self._state.has_sync_of(Atom(node))
+
     def watch(self, group: Term) -> GroupEvents:
         """Return the changes of ``group``, :class:`Joined` and :class:`Left`, for ``async for``.
 

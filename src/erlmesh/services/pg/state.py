@@ -60,6 +60,8 @@ class _Peer:
     synced: bool = False
     """True once we have sent a sync. Until then never send join or leave: a BEAM's pg crashes on a leave for a member
     that it does not know (pg.erl, ``handle_info({leave, ...})``)."""
+    reported: bool = False
+    """True once its sync has arrived. A discover makes it known before that."""
 
 
 class ScopeState:
@@ -226,6 +228,10 @@ class ScopeState:
         """The nodes of the other servers."""
         return [server.node for server in self._peers]
 
+    def has_sync_of(self, node: Atom) -> bool:
+        """Whether a server on ``node`` has sent its groups since it is known."""
+        return any(peer.reported for server, peer in self._peers.items() if server.node is node)
+
     # Messages from other servers
 
     def handle_discover(self, server: Pid) -> list[Effect]:
@@ -251,6 +257,7 @@ class ScopeState:
             peer = self._add_peer(server)
             # Do not answer here. Its discover is on the way, and that one is answered with a sync.
             effects = [Monitor(server)]
+        peer.reported = True
         names = [name for name, _ in groups]
         reported: dict[GroupKey, tuple[Pid, ...]] = dict(
             zip(map(exact_key, names), [tuple(pids) for _, pids in groups], strict=True)

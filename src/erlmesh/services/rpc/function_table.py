@@ -20,7 +20,7 @@ from erlmesh.runtime.spawner import ensure_task
 from erlmesh.runtime.thread_pool import Job, NotWanted, PoolFull, ThreadPool
 from erlmesh.terms import Atom, Map, Pid, Ref, Term
 
-__all__ = ["PROCESS_WIDE", "FunctionTable", "expose", "value_of"]
+__all__ = ["PROCESS_WIDE", "FunctionTable", "expose", "is_process_annotation", "value_of"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -120,6 +120,13 @@ class FunctionTable:
     def names(self) -> list[FunctionKey]:
         """All functions that can be called, sorted."""
         return sorted({key for table in (self, *self._defaults) for key in table._functions})
+
+    def functions_of(self, module: str) -> list[tuple[str, int, Callable[..., Any]]]:
+        """Name, arity and Python function of each function that can be called under ``module``, sorted."""
+        found = {}
+        for table in (*reversed(self._defaults), self):
+            found.update({key: each.call for key, each in table._functions.items() if key[0] == module})
+        return [(name, arity, found[_, name, arity]) for _, name, arity in sorted(found)]
 
     async def apply(
         self,
@@ -303,7 +310,7 @@ def _parameters_of(function: Callable[..., Any]) -> tuple[bool, range]:
     if not callable(function):
         raise TypeError(f"only functions can be exposed, not {function!r}")
     parameters = list(inspect.signature(function).parameters.values())
-    takes_process = bool(parameters) and _is_process(parameters[0].annotation)
+    takes_process = bool(parameters) and is_process_annotation(parameters[0].annotation)
     minimum = maximum = 0
     for parameter in parameters[takes_process:]:
         required = parameter.default is parameter.empty
@@ -319,7 +326,7 @@ def _parameters_of(function: Callable[..., Any]) -> tuple[bool, range]:
     return takes_process, range(minimum, maximum + 1)
 
 
-def _is_process(annotation: Any) -> bool:
+def is_process_annotation(annotation: Any) -> bool:
     """True for the class ``Process`` or its name: annotations are text with ``from __future__ import annotations``."""
     if isinstance(annotation, str):
         return annotation.strip("'\"").rpartition(".")[2] in ("Process", "LocalProcess")

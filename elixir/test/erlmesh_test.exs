@@ -1,0 +1,279 @@
+defmodule ErlmeshTest do
+  use ExUnit.Case
+
+  import ExUnit.CaptureLog
+
+  @folder Path.expand("support", __DIR__)
+
+  defp options(more) do
+    Keyword.merge([python: System.get_env("COMPANION_PYTHON", "python3"), cd: @folder, expose: ["probe"]], more)
+  end
+
+  defp start_python(more) do
+    start_supervised!({Erlmesh.Python, options(more)}, restart: :temporary)
+  end
+
+  defp running?(pid) do
+    case File.read("/proc/#{pid}/stat") do
+      # A zombie has ended. Its parent has not asked for its status yet.
+      {:ok, stat} -> not (stat =~ ~r/\) Z /)
+      {:error, _} -> false
+    end
+  end
+
+  defp wait_until(condition, deadline \\ System.monotonic_time(:millisecond) + 10_000) do
+    cond do
+      condition.() ->
+        :ok
+
+      System.monotonic_time(:millisecond) > deadline ->
+        flunk("the condition did not become true")
+
+      true ->
+        Process.sleep(10)
+        wait_until(condition, deadline)
+    end
+  end
+
+  describe "a Python node" do
+    setup do
+      :ok = Application.ensure_started(:logger)
+      {:ok, _} = start_supervised(%{id: :pg, start: {:pg, :start_link, []}})
+      for number <- 1..2_000, do: :pg.join("group #{number}", self())
+      start_python(name: Shop.Model, app: "probe:main")
+      :ok
+    end
+
+    test "is connected, has its groups and answers calls as soon as it has started" do
+      node = Erlmesh.Python.node_name(Shop.Model)
+
+      assert node == :"#{Node.self() |> to_string() |> String.split("@") |> hd()}-shop_model@127.0.0.1"
+      assert node in Node.list()
+      assert Erlmesh.call!(Shop.Model, "probe", "members", ["group 1"]) == 1
+      assert Erlmesh.call!(Shop.Model, "probe", "members", ["group 2000"]) == 1
+      wait_until(fn -> :pg.get_members("counters") != [] end)
+      assert GenServer.call({:counter, node}, :increment) == 1
+      assert Erlmesh.call(Shop.Model, "probe", "length", ["größe"]) == {:ok, 5}
+      assert Erlmesh.call(node, :probe, :length, ["abc"]) == {:ok, 3}
+      assert Erlmesh.call(Process.whereis(Shop.Model), :probe, :length, ["abc"]) == {:ok, 3}
+      assert Erlmesh.call!(Shop.Model, "probe", "divide", [1, 2]) == 0.5
+    end
+
+    test "an error says what happened where" do
+      node = Erlmesh.Python.node_name(Shop.Model)
+
+      assert {:error, %Erlmesh.PythonError{type: :ZeroDivisionError, mfa: {:probe, :divide, 1}} = error} =
+               Erlmesh.call(Shop.Model, "probe", "divide", [1])
+
+      assert Exception.message(error) =~ ~r/\AZeroDivisionError: division by zero \(on #{node}\)\n    .*probe.py:\d+: /
+      assert_raise Erlmesh.PythonError, fn -> Erlmesh.call!(Shop.Model, "probe", "divide", [1]) end
+      assert {:error, %Erlmesh.CallError{reason: :undef} = error} = Erlmesh.call(Shop.Model, "probe", "missing", [1])
+      assert Exception.message(error) =~ "probe.missing/1 is not exposed on #{node}"
+      assert {:error, %Erlmesh.CallError{reason: :timeout}} = Erlmesh.call(Shop.Model, "probe", "wait", [2.0], 50)
+      assert {:error, %Erlmesh.CallError{reason: :noconnection}} = Erlmesh.call(:"no@127.0.0.1", "probe", "length", [1])
+      assert {:error, %Erlmesh.CallError{reason: :noproc} = error} = Erlmesh.call(Shop.Missing, "probe", "length", [1])
+      assert Exception.message(error) =~ "Shop.Missing"
+    end
+
+    test "nobody can read the cookie" do
+      cookie = Atom.to_string(Node.get_cookie())
+      {node, guard, _} = Erlmesh.call!(Shop.Model, "probe", "pids")
+
+      for pid <- [node, guard], file <- ["cmdline", "environ"] do
+        assert not String.contains?(File.read!("/proc/#{pid}/#{file}"), cookie), "#{file} of #{pid}"
+      end
+
+      assert Erlmesh.Python.os_pid(Shop.Model) == node
+      assert not Enum.any?(Erlmesh.call!(Shop.Model, "probe", "environment"), &String.contains?(&1, cookie))
+    end
+
+    test "its log lines arrive with their levels, several lines as one" do
+      log =
+        capture_log(fn ->
+          Erlmesh.call!(Shop.Model, "probe", "write_log")
+          # The next call is answered after the lines are written, and the log comes by another way.
+          Process.sleep(200)
+        end)
+
+      assert log =~ ~r/\[warn(ing)?\] +two\nlines with \\ and \\n\n/
+      assert log =~ ~r/\[info\] +printed\n/
+    end
+
+    test "nothing is left when it stops" do
+      {node, guard, child} = Erlmesh.call!(Shop.Model, "probe", "pids")
+
+      stop_supervised!(Shop.Model)
+
+      assert Enum.filter([node, guard], &running?/1) == []
+      wait_until(fn -> not running?(child) end)
+    end
+
+    test "its functions become functions of a module, with their parameters and documentation" do
+      described = Erlmesh.Module.describe(Shop.Model, "probe")
+
+      assert {:length, 1, ["text"], "Count the characters of a text.\n\nIt must be UTF-8."} in described
+      assert {:divide, 1, ["number"], nil} in described
+      assert {:divide, 2, ["number", "by"], nil} in described
+      assert {:echo_process, 1, ["tag"], "A process that answers calls."} in described
+
+      assert_raise ArgumentError, ~r/no functions of a module other/, fn ->
+        Erlmesh.Module.describe(Shop.Model, "other")
+      end
+
+      {:module, models, _, _} = Erlmesh.Module.define(Shop.Defined, python: Shop.Model, module: "probe")
+
+      assert models.length("four") == 4
+      assert_raise Erlmesh.PythonError, fn -> models.divide(1) end
+      assert models.divide(1, 4) == 0.25
+    end
+
+    test "a module is compiled without Python, from a list or a file" do
+      path = Path.join(System.tmp_dir!(), "erlmesh_functions_#{System.unique_integer([:positive])}")
+      on_exit(fn -> File.rm(path) end)
+      Code.put_compiler_option(:docs, true)
+      :ok = Erlmesh.Module.write!(Erlmesh.Module.describe(Shop.Model, "probe"), path)
+
+      [{from_list, _}, {from_file, code}] =
+        Code.compile_string("""
+        defmodule Shop.FromList do
+          use Erlmesh.Module, python: Shop.Model, module: "probe", functions: [length: 1], timeout: 9_000
+        end
+        defmodule Shop.FromFile do
+          use Erlmesh.Module, python: Shop.Model, module: "probe", from: #{inspect(path)}
+        end
+        """)
+
+      assert from_list.length("ab") == 2
+      assert from_file.divide(1, 2) == 0.5
+      assert {:ok, {_, [{~c"Docs", docs}]}} = :beam_lib.chunks(code, [~c"Docs"])
+      assert inspect(:erlang.binary_to_term(docs), limit: :infinity) =~ "Count the characters"
+    end
+
+    test "a child of a supervisor runs on it, and survives its restart" do
+      start_supervised!({Erlmesh.Child, python: Shop.Model, start: {"probe", "echo_process", [:tag]}, name: Shop.Echo})
+
+      assert Erlmesh.Child.call(Shop.Echo, :hello) == {:tag, :hello}
+      {:ok, remote} = Erlmesh.Child.pid(Shop.Echo)
+      assert node(remote) == Erlmesh.Python.node_name(Shop.Model)
+      before = Process.whereis(Shop.Echo)
+
+      stop_supervised!(Shop.Model)
+      wait_until(fn -> Erlmesh.Child.pid(Shop.Echo) == {:error, :noconnection} end)
+      assert {:noconnection, _} = catch_exit(Erlmesh.Child.call(Shop.Echo, :hello))
+      start_python(name: Shop.Model, app: "probe:main")
+
+      wait_until(fn -> match?({:ok, _}, Erlmesh.Child.pid(Shop.Echo)) end)
+      assert Process.whereis(Shop.Echo) == before
+      assert Erlmesh.Child.call(Shop.Echo, :again) == {:tag, :again}
+
+      monitor = Process.monitor(before)
+      assert capture_log(fn -> Erlmesh.Child.call(Shop.Echo, :exit) end)
+      assert_receive {:DOWN, ^monitor, _, _, {{:ValueError, "told to exit"}, _}}
+      wait_until(fn -> Process.whereis(Shop.Echo) not in [nil, before] end)
+      {:ok, remote} = Erlmesh.Child.pid(Shop.Echo)
+      monitor = Process.monitor(remote)
+      stop_supervised!(Shop.Echo)
+      assert_receive {:DOWN, ^monitor, _, _, :shutdown}
+    end
+
+    test "telemetry gets events" do
+      Code.compile_string("""
+      defmodule :telemetry do
+        def execute(event, measurements, metadata) do
+          if Process.whereis(:telemetry_probe), do: send(:telemetry_probe, {event, measurements, metadata})
+        end
+      end
+      """)
+
+      on_exit(fn -> :code.delete(:telemetry) and :code.purge(:telemetry) end)
+      Process.register(self(), :telemetry_probe)
+
+      Erlmesh.call(Shop.Model, "probe", "length", ["a"])
+      Erlmesh.call(Shop.Model, "probe", "missing")
+
+      assert_receive {[:erlmesh, :call, :stop], %{duration: _}, %{module: :probe, function: :length, arity: 1}}
+      assert_receive {[:erlmesh, :call, :exception], %{duration: _}, %{function: :missing, error: %{reason: :undef}}}
+    end
+  end
+
+  test "a supervisor restarts it after kill -9, and nothing of the first one is left" do
+    {:ok, supervisor} = Supervisor.start_link([{Erlmesh.Python, options(name: Shop.Killed)}], strategy: :one_for_one)
+
+    {node, guard, child} = Erlmesh.call!(Shop.Killed, "probe", "pids")
+    server = Process.whereis(Shop.Killed)
+    monitor = Process.monitor(server)
+
+    log =
+      capture_log(fn ->
+        Erlmesh.call(Shop.Killed, "probe", "crash")
+        assert_receive {:DOWN, ^monitor, _, _, {%Erlmesh.ExitError{status: 137}, []}}
+      end)
+
+    assert log =~ "it was killed"
+    wait_until(fn -> Process.whereis(Shop.Killed) not in [nil, server] end)
+    wait_until(fn -> Erlmesh.call(Shop.Killed, "probe", "length", ["abc"]) == {:ok, 3} end)
+    assert Enum.filter([node, guard, child], &running?/1) == []
+    Supervisor.stop(supervisor)
+  end
+
+  test "a node whose GIL is held, and an owner that is killed, leave nothing" do
+    start_python(name: Shop.Held, grace: 200)
+    pids = Tuple.to_list(Erlmesh.call!(Shop.Held, "probe", "pids"))
+    assert {:error, %{reason: :timeout}} = Erlmesh.call(Shop.Held, "probe", "hold_gil", [], 100)
+
+    log = capture_log(fn -> stop_supervised!(Shop.Held) end)
+
+    assert log =~ "did not stop in time and is killed"
+    wait_until(fn -> Enum.filter(pids, &running?/1) == [] end)
+
+    owner = start_python(name: Shop.Held, grace: 200)
+    pids = Tuple.to_list(Erlmesh.call!(Shop.Held, "probe", "pids"))
+    assert {:error, %{reason: :timeout}} = Erlmesh.call(Shop.Held, "probe", "hold_gil", [], 100)
+
+    Process.exit(owner, :kill)
+
+    wait_until(fn -> Enum.filter(pids, &running?/1) == [] end)
+  end
+
+  describe "a start that fails" do
+    setup do
+      Process.flag(:trap_exit, true)
+      :ok
+    end
+
+    defp failure(more) do
+      parent = self()
+      capture_log(fn -> send(parent, {:result, Erlmesh.Python.start_link(options(more))}) end)
+      assert_received {:result, {:error, {%Erlmesh.StartError{} = error, []}}}
+      Exception.message(error)
+    end
+
+    test "says why" do
+      assert failure(expose: ["no_such_module"]) =~ ~r/exit status 2\n.*last lines.*\n.*cannot import no_such_module/
+      assert failure(python: "/no/such/python") =~ "there is no program /no/such/python"
+      assert failure(python: ["/bin/sh", "-c", "echo oh no; exit 3"]) =~ ~r/exit status 3.*\n    oh no/s
+      assert failure(app: "probe:ends") =~ ~r/exit status 1.*the application failed/s
+      assert failure(args: ["--join", "nobody@127.0.0.1"]) =~ ~r/exit status 1.*knows no node 'nobody'/s
+      assert failure(python: ["/bin/sleep", "600"], start_timeout: 200) =~ "exit status 1"
+      assert failure(python: ["/bin/sh", "-c", "exec sleep 600"], start_timeout: 200) =~ "not ready in time"
+    end
+  end
+
+  test "a hidden node is connected, and nodes() does not show it" do
+    start_python(name: Shop.Hidden, hidden: true, node: "secret")
+
+    assert Erlmesh.Python.node_name(Shop.Hidden) == :"secret@127.0.0.1"
+    assert :"secret@127.0.0.1" in Node.list(:hidden)
+    assert Erlmesh.call(Shop.Hidden, "probe", "length", ["abc"]) == {:ok, 3}
+  end
+
+  test "the end of the application ends the server normally" do
+    server = start_python(name: Shop.Ends, app: "probe:stubborn", grace: 300)
+    monitor = Process.monitor(server)
+    os_pid = Erlmesh.Python.os_pid(Shop.Ends)
+
+    System.cmd("kill", ["-TERM", "#{os_pid}"])
+
+    assert_receive {:DOWN, ^monitor, _, _, :normal}, 15_000
+  end
+end
