@@ -112,7 +112,7 @@ async def _run(
             joining = join_cluster(node, settings.join)
         else:
             log.info("%s", up)
-            joining = port.join(node, settings.join, stop_requested)
+            joining = port.join(node, settings, stop_requested)
         monitor = _AppMonitor(node, app, stop_requested) if app else None
         join_task = asyncio.ensure_future(joining)
         exit_code = await _run_prompt(node, stop_requested) if prompt else await stop_requested.wait()

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import os
 import select
-from collections.abc import Sequence
 from typing import Final
 
 from erlmesh.cli.hidden_client import connect_failure
 from erlmesh.cli.output import print_error
 from erlmesh.cli.port_guard import GuardConnection, guard_connection
 from erlmesh.cli.port_log import configure_port_log, print_event
+from erlmesh.cli.settings import NodeSettings
 from erlmesh.errors import ErlmeshError, NodeStartError
 from erlmesh.net.cookie_files import validated_cookie
 from erlmesh.node import Node
@@ -80,27 +80,26 @@ class PortSession:
 
         loop.add_reader(self._guard.fd, on_input)
 
-    async def join(self, node: Node, peers: Sequence[str], stop_requested: asyncio.Event) -> None:
-        """Connect to ``peers``, wait until their groups are known, and print the event ``ready``.
+    async def join(self, node: Node, settings: NodeSettings, stop_requested: asyncio.Event) -> None:
+        """Connect to the peers of ``settings``, wait until their groups are known, and print the event ``ready``.
 
         If a peer cannot be reached, print the reason, set ``code`` to 1 and request the stop.
         """
         self._watch_guard(stop_requested)
-        for peer in peers:
+        for peer in settings.join:
             if not await node.ping(peer):
                 print_error(f"cannot connect: {connect_failure(node, peer)}")
                 self.code = 1
                 stop_requested.set()
                 return
-        for peer in peers:
+        has_groups = settings.config.hidden_groups or not settings.config.hidden
+        for peer in settings.join if has_groups else ():
             await _wait_for_groups(node, node.pg, Atom(peer))
         print_event("ready", node.name, str(os.getpid()))
 
 
 async def _wait_for_groups(node: Node, scope: Pg, peer: Atom) -> None:
     """Wait until the scope of ``peer`` has sent its groups. Many BEAMs do not run the default scope."""
-    if node.internals.hidden:
-        return  # its scopes exchange groups only where the program asks for it
     try:
         server = await node.rpc(peer, "erlang", "whereis", [scope.scope])
     except ErlmeshError:
