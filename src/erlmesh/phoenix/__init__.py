@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from erlmesh.core.phoenix_pubsub.messages import PubSubStatistics
     from erlmesh.core.phoenix_tracker.shard_book import TrackerSettings
     from erlmesh.errors import PubSubError, PubSubNotReady, SubscriptionOverflow, TrackerError
+    from erlmesh.phoenix.guest import PubSubGuest
     from erlmesh.phoenix.presence import Presence, PresenceDiff
     from erlmesh.phoenix.pubsub import PubSub
     from erlmesh.phoenix.subscription import Gap, Subscription
@@ -24,6 +25,7 @@ _EXPORTS: Final = {
     "erlmesh.core.phoenix_pubsub.messages": "PubSubStatistics",
     "erlmesh.core.phoenix_tracker.shard_book": "TrackerSettings",
     "erlmesh.errors": "PubSubError PubSubNotReady SubscriptionOverflow TrackerError",
+    "erlmesh.phoenix.guest": "PubSubGuest",
     "erlmesh.phoenix.presence": "Presence PresenceDiff",
     "erlmesh.phoenix.pubsub": "PubSub",
     "erlmesh.phoenix.subscription": "Gap Subscription",
@@ -36,6 +38,7 @@ __all__ = [
     "PresenceDiff",
     "PubSub",
     "PubSubError",
+    "PubSubGuest",
     "PubSubNotReady",
     "PubSubStatistics",
     "Subscription",

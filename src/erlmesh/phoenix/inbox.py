@@ -46,15 +46,18 @@ class Inbox:
     def put(self, message: Any) -> None:
         """Add a message, or drop one by the rule of the queue. That is counted and logged."""
         if not self.queue.put(message):
-            self.statistics.dropped += 1
-            peer_log.write(
-                logging.WARNING,
-                "",
-                "the subscription to %s is full (%s messages): one was dropped",
-                ForeignText(self.topic),
-                self.queue.limit,
-            )
+            self._count_dropped(1)
         self._wake()
+
+    def dropped_by_peer(self, count: int) -> None:
+        """Another node has dropped messages for this subscription, because it could not send them."""
+        self.queue.dropped += count
+        self._count_dropped(count)
+
+    def _count_dropped(self, count: int) -> None:
+        self.statistics.dropped += count
+        text = "the subscription to %s is full (%s messages): %s dropped"
+        peer_log.write(logging.WARNING, "", text, ForeignText(self.topic), self.queue.limit, count)
 
     def end(self, error: Exception | None = None) -> None:
         """End the subscription, with ``error`` if it is a failure. A second call has no effect."""

@@ -241,8 +241,8 @@ class PubSub:
         if target is self.adapter.own:
             self._subscribers.broadcast(topic_bytes(topic), term, None)
             return
-        if target not in self.adapter.nodes():
-            await self._meet()
+        if target not in self.adapter.nodes() and not self._has_met:
+            await self.ready(self._ready_timeout)
         if not self.adapter.direct_broadcast(target, topic_bytes(topic), term, chosen):
             raise PubSubNotReady(
                 f"{target.name} has no PubSub {self.adapter.shown} that is known here: pubsub.nodes() lists those"
