@@ -7,6 +7,7 @@ registered name, and the DOWN signal names it in the same way. (OTP: ``erl_monit
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 from erlmesh.proto.control import Demonitor, Down, Monitor
@@ -108,6 +109,14 @@ class Monitors:
         del self._target_by_ref[ref]
         _discard(self._targets_by_pid, process, ref)
         _discard(self._targets_by_origin_node, sender.node, ref)
+
+    def targets_of(self, origin: Pid) -> Iterator[MonitorEntry]:
+        """What the local ``origin`` monitors."""
+        return (self._origins[ref] for ref in self._origins_by_pid.get(origin, ()))
+
+    def origins_of(self, process: Pid) -> Iterator[Pid]:
+        """Who monitors the local ``process``; an origin with several monitors comes several times."""
+        return (origin for origin, _ in self._targets_by_pid.get(process, {}).values())
 
     def target_tables(self) -> tuple[dict[Ref, Pid], dict[Pid, Any], dict[Atom, Any]]:
         """Return the tables by reference, by target and by origin node.

@@ -27,6 +27,7 @@ from erlmesh.runtime.connections import Connections
 from erlmesh.runtime.instance import DISCONNECTING, InstanceConfig, NodeInstance, ProcessClass
 from erlmesh.runtime.listener import NodeListener
 from erlmesh.runtime.loop_monitor import ERLMESH
+from erlmesh.runtime.node_state import NodeState
 from erlmesh.runtime.process import Body, Destination, LocalProcess
 from erlmesh.runtime.process_types import RequestedBody, StopMode
 from erlmesh.runtime.router import Router
@@ -113,6 +114,8 @@ class Runtime:
         self.atom = Atom(config.name)
         self.hidden = config.hidden
         self.net_ticktime = config.net_ticktime
+        self.started_at = 0.0
+        """When the node has started, on the event loop's clock."""
         self._epmd = epmd
         self._listener = NodeListener(
             config.name,
@@ -146,6 +149,7 @@ class Runtime:
         if self._config.tls is not None:
             self._config.tls.load()
         creation = await self._listener.start()
+        self.started_at = self.now()
         claim_local(self.atom)
         instance = self._instance_or_none = NodeInstance(
             creation,
@@ -298,6 +302,15 @@ class Runtime:
     def local_process(self, pid: Pid) -> LocalProcess | None:
         """The handle of a local process that is alive, to look at and not to act in its place."""
         return self._router.registry.local(pid)
+
+    @property
+    def state(self) -> NodeState:
+        """The tables of the running node, to read."""
+        return self._router.state
+
+    def process_count(self) -> int:
+        """The number of local processes that are alive."""
+        return len(self._router.registry.processes)
 
     def processes(self) -> list[Pid]:
         """The local processes that are alive, oldest first."""

@@ -25,6 +25,21 @@ if TYPE_CHECKING:
 __all__ = ["NodeServices"]
 
 PG: Final = Atom("pg")
+OBSERVED_MODULES: Final = [
+    "erlang",
+    "net_kernel",
+    "net_adm",
+    "code",
+    "application",
+    "proc_lib",
+    "ets",
+    "observer_backend",
+    "appmon_info",
+    "shell",
+    "Elixir.IEx",
+    "Elixir.Phoenix.LiveDashboard.SystemInfo",
+]
+"""The modules of the functions that :mod:`erlmesh.services.observing` has."""
 
 
 class NodeServices:
@@ -99,6 +114,13 @@ class NodeServices:
         table.add(self._describe_functions, "erlmesh", "functions", inline=True)
         table.add(_echo, "erlmesh", "echo", inline=True)
         table.add(self._erlang_apply, "erlang", "apply")
+        table.add_lazily(OBSERVED_MODULES, partial(self._add_observed, table))
+
+    def _add_observed(self, table: FunctionTable) -> None:
+        # Most nodes are never looked at, so the module is imported for the first question.
+        from erlmesh.services.observing.observed_functions import add_observed_functions  # noqa: PLC0415
+
+        add_observed_functions(table, self._runtime, self._functions)
 
     async def _erlang_apply(self, me: LocalProcess, function: Term, arguments: list[Term]) -> Term:
         """``erlang:apply/2`` for the external fun of an exposed function. A local fun's code is not on this node."""

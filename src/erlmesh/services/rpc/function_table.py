@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from types import CoroutineType, ModuleType
 from typing import Any, Final, TypeAlias, TypeVar, overload
 
@@ -61,6 +61,12 @@ class FunctionTable:
         self._functions: dict[FunctionKey, _ExposedFunction] = {}
         self._defaults = defaults
         self._pool = pool
+        self._lazy_modules: frozenset[str] = frozenset()
+        self._load_lazy: Callable[[], object] | None = None
+
+    def add_lazily(self, modules: Iterable[str], load: Callable[[], object]) -> None:
+        """Call ``load()``, which adds functions here, at the first look-up of one in ``modules`` that is not there."""
+        self._lazy_modules, self._load_lazy = frozenset(modules), load
 
     def add(self, function: Callable[..., Any], module: str, name: str | None = None, *, inline: bool = False) -> None:
         """Expose ``function`` as ``module:name``, for each number of positional arguments that it takes.
@@ -112,13 +118,28 @@ class FunctionTable:
 
     def _find(self, key: FunctionKey) -> _ExposedFunction | None:
         found = self._functions.get(key)
+        if found is None and key[0] in self._lazy_modules:
+            self._load_all()
+            found = self._functions.get(key)
         if found is None:
             for table in self._defaults:
                 found = found or table._find(key)
         return found
 
+    def _load_all(self) -> None:
+        load, self._load_lazy, self._lazy_modules = self._load_lazy, None, frozenset()
+        if load is not None:
+            load()
+
+    def has_module(self, module: Atom) -> bool:
+        """Whether there is a function in ``module``."""
+        tables = (self, *self._defaults)
+        return any(module.name == key[0] for table in tables for key in table._functions)
+
     def names(self) -> list[FunctionKey]:
         """All functions that can be called, sorted."""
+        for table in (self, *self._defaults):
+            table._load_all()
         return sorted({key for table in (self, *self._defaults) for key in table._functions})
 
     def functions_of(self, module: str) -> list[tuple[str, int, Callable[..., Any]]]:

@@ -1,0 +1,85 @@
+"""The questions that the tools of Erlang ask a Python node which they show. They run without their windows."""
+
+import pytest
+
+from erlmesh.terms import Atom
+
+OK, UNDEFINED = Atom("ok"), Atom("undefined")
+ASK = "rpc:call(Peer, Module, Function, Arguments)"
+# What observer's table of processes does: its backend is linked, and ends when all processes are sent.
+COLLECT = """
+process_flag(trap_exit, true),
+Backend = spawn_link(Peer, observer_backend, procs_info, [self()]),
+Loop = fun Loop(Rows) ->
+    receive
+        {procs_info, Backend, More} -> Loop(More ++ Rows);
+        {'EXIT', Backend, Reason} -> {Reason, Rows}
+    after 10000 -> timeout
+    end
+end,
+Collected = Loop([]), process_flag(trap_exit, false), Collected
+"""
+ETOP = """
+Top = spawn_link(Peer, observer_backend, etop_collect, [self()]), receive {Top, Info} -> Info after 10000 -> late end
+"""
+STATS = """
+Stats = spawn_link(Peer, observer_backend, fetch_stats, [self(), 100]),
+Samples = [receive {stats, 1, Wall, Io, Memory} -> {Wall, Io, Memory} after 10000 -> late end || _ <- [1, 2]],
+unlink(Stats), exit(Stats, kill), Samples
+"""
+SHELL = """
+Test = self(),
+Leader = spawn(fun() ->
+    receive {io_request, From, As, {put_chars, unicode, Text}} -> From ! {io_reply, As, ok}, Test ! {printed, Text} end
+end),
+spawn(fun() -> group_leader(Leader, self()), Test ! {shell, rpc:call(Peer, shell, start, [init])} end),
+Started = receive {shell, Shell} -> is_pid(Shell) after 10000 -> late end,
+{Started, receive {printed, Text} -> Text after 10000 -> late end}
+"""
+
+
+@pytest.fixture
+def looked_at(cluster, otp):
+    """A Python node with a process that has five messages, and a BEAM that is connected to it."""
+    socrates, plato = cluster.pynode("socrates"), cluster.beam("plato", otp=otp)
+    assert plato.ping(socrates.name)
+    return socrates, plato
+
+
+def test_a_beam_looks_at_a_python_node_with_its_own_tools(looked_at):
+    socrates, plato = looked_at
+
+    def ask(module, function, *arguments):
+        call = {"Module": Atom(module), "Function": Atom(function), "Arguments": list(arguments)}
+        return plato.eval(ASK, Peer=socrates.atom, **call)
+
+    # c:ni() and the shell: every process, by process_info/1 and with the keys that they print
+    keys = [Atom(key) for key in ("initial_call", "current_function", "reductions", "heap_size", "stack_size")]
+    pids = ask("erlang", "processes")
+    described = [ask("erlang", "process_info", pid) for pid in pids]
+    assert len(described) >= 10
+    assert all(set(keys) <= dict(info).keys() for info in described if info is not UNDEFINED)
+    assert ask("erlang", "whereis", Atom("rex")) in pids
+    assert plato.eval("c:nregs() =/= 1", Peer=socrates.atom) is True
+
+    # observer and etop
+    reason, rows = plato.eval(COLLECT, Peer=socrates.atom)
+    assert reason is Atom("normal")
+    assert {row[1] for row in rows} >= {ask("erlang", "whereis", Atom("rex"))}
+    info = plato.eval(ETOP, Peer=socrates.atom)
+    assert (info[0], len(info)) == (Atom("etop_info"), 9)
+    assert len(info[8]) == len(rows)
+    samples = plato.eval(STATS, Peer=socrates.atom)
+    assert all(wall[0][0] == 1 and dict(memory)[Atom("total")] > 0 for wall, _, memory in samples)
+    assert (
+        plato.text("proplists:get_value(system_architecture, rpc:call(Peer, observer_backend, sys_info, []))") != '""'
+    )
+
+    # A remote shell
+    started, text = plato.eval(SHELL, Peer=socrates.atom)
+    assert started is True
+    assert f"erlmesh remsh {socrates.name}" in text.decode()
+    assert ask("code", "ensure_loaded", Atom("shell"))[0] is Atom("error")
+
+    # Looking has disconnected nothing.
+    assert plato.nodes() == {socrates.name}
