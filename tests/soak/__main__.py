@@ -37,17 +37,20 @@ def soak(seconds: float, seed: int, otps: tuple[int, ...]) -> int:
     """Run all phases. Return the exit status."""
     with tempfile.TemporaryDirectory() as home, running_cluster(Path(home)) as cluster:
         mesh = Mesh(cluster, seed, otps=otps)
-        measured = []
+        measured, details = [], []
         for phase in range(PHASES):
             if phase:
                 mesh.start_work(seed + 100 * phase)
             run_phase(mesh, seconds / PHASES)
             done = mesh.stop_work()
             measured.append(report.settle(mesh.measure))
+            details.append(mesh.details())
         print(report.table(measured, done, mesh.faults))
         problems = report.problems(measured[0], measured[-1])
         for problem in problems:
             print(problem, file=sys.stderr)
+        for line in report.growth(details[0], details[-1], problems):
+            print(line, file=sys.stderr)
         return 1 if problems else 0
 
 

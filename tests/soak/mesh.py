@@ -134,6 +134,10 @@ class Mesh:
         """Return the counters of each watched node."""
         return {name: node.eval("workload.measure(node)") for name, node in self.watched.items()}
 
+    def details(self) -> dict[str, dict[str, int]]:
+        """Return the descriptors and Python objects of each watched node, by kind."""
+        return {name: node.eval("workload.details()") for name, node in self.watched.items()}
+
     def stop_work(self) -> dict[str, Counter[str]]:
         """End the work of the watched nodes and the peers. Return what each watched node did."""
         done = {}

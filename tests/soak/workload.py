@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import random
 import resource
@@ -149,3 +150,12 @@ def measure(node: Node) -> dict[str, float]:
         "Python objects": len(gc.get_objects()),
         **leaked_resources(node),
     }
+
+
+def details() -> dict[str, int]:
+    """Return the number of descriptors and Python objects of each kind, to explain what has grown."""
+    kinds = Counter(f"object {type(value).__module__}.{type(value).__qualname__}" for value in gc.get_objects())
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # it is closed by now, as the one of this listing
+            kinds["descriptor " + descriptor.readlink().name.split("[")[0].split(":")[0]] += 1
+    return dict(kinds)
