@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import random
 import resource
@@ -24,6 +25,7 @@ CLIENTS = 4
 LARGE = 200_000
 """Bytes of the messages that leave in fragments."""
 TIMEOUT = 5.0
+_C = ctypes.CDLL(None)
 
 
 class Workload:
@@ -139,6 +141,8 @@ def stop() -> dict[str, int]:
 def measure(node: Node) -> dict[str, float]:
     """Return what the process and the node use now."""
     gc.collect()
+    if hasattr(_C, "malloc_trim"):  # glibc keeps freed pages, as many as the last peak left
+        _C.malloc_trim(0)
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return {
         "memory (MB)": pages * resource.getpagesize() / 1e6,

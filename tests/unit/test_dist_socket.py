@@ -6,10 +6,12 @@ import errno
 import importlib.util
 import os
 import socket
+import struct
 import threading
 
 import pytest
 
+from erlmesh.net import dist_socket
 from erlmesh.net.dist_socket import DistSocket, socket_fd
 from erlmesh.net.shared_socket import NO_WRITES, READ_SIZE, WRITE_SIZE
 from erlmesh.net.watched_sockets import WatchedSockets
@@ -399,6 +401,107 @@ def test_data_is_read_in_order(factory):
     async def test(pair):
         pair.write(b"x")
         await assert_reads_all(pair)
+
+    run_with_pair(factory, test)
+
+
+@on_every_loop
+def test_what_was_queued_and_not_flushed_before_close_is_written(factory):
+    async def test(pair):
+        pair.local_end.queue.append(b"queued")
+        pair.socket.close()
+        await asyncio.wait_for(pair.local_end.lost, 10)
+
+        assert await pair.read_later(7) == b"queued"  # and then the end of the stream
+
+    run_with_pair(factory, test)
+
+
+@on_every_loop
+def test_a_closed_connection_whose_peer_does_not_read_ends_after_a_time(factory, monkeypatch):
+    monkeypatch.setattr(dist_socket, "CLOSE_TIMEOUT", 0.05)
+
+    async def test(pair):
+        pair.write(BIG)
+        pair.socket.close()
+        await asyncio.wait_for(pair.local_end.lost, 10)
+
+    run_with_pair(factory, test)
+
+
+def reset(remote_socket):
+    """Close the socket so that the other side gets an RST."""
+    remote_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    remote_socket.close()
+
+
+SOME = BIG[:30_000]
+"""Less than the first window of a TCP connection. A reset drops what has not left the other side."""
+
+
+async def send_and_reset(pair, data):
+    """Let the local end find both at once: data and the end of the connection by an RST."""
+    await asyncio.to_thread(pair.remote_socket.sendall, data)
+    reset(pair.remote_socket)
+
+
+@on_every_loop
+@pytest.mark.parametrize("size", [0, 100, len(SOME)])
+def test_a_reset_connection_ends_after_the_data_that_had_arrived(factory, size):
+    async def test(pair):
+        pair.socket.pause_reading()
+        await send_and_reset(pair, SOME[:size])
+        pair.socket.resume_reading()
+        await asyncio.wait_for(pair.local_end.lost, 10)
+
+        assert pair.received() == SOME[:size]
+        assert pair.socket.error.errno == errno.ECONNRESET
+
+    run_with_pair(factory, test)
+
+
+@on_every_loop
+def test_a_connection_that_is_reset_while_it_is_read_ends(factory):
+    async def test(pair):
+        remote_socket, send = pair.remote_socket, threading.Event()
+
+        def peer():
+            send.wait()
+            remote_socket.sendall(SOME)
+            reset(remote_socket)
+
+        thread = threading.Thread(target=peer)
+        thread.start()
+        send.set()
+        thread.join()  # the event loop is blocked, so it finds the data and the reset at once
+        await asyncio.wait_for(pair.local_end.lost, 10)
+
+        assert pair.received() == SOME
+
+    run_with_pair(factory, test)
+
+
+@on_every_loop
+def test_a_connection_that_is_reset_while_data_waits_ends_and_its_number_can_be_used_again(factory):
+    async def test(pair):
+        number = pair.socket._duplicate
+        pair.write(BIG)
+        assert pair.socket.queued
+        remote_socket = pair.remote_socket
+        remote_socket.sendall(SOME[:100])
+        reset(remote_socket)
+        await asyncio.wait_for(pair.local_end.lost, 10)
+
+        called, (one, other) = asyncio.Event(), socket.socketpair()
+        with one, other:
+            again = os.dup2(one.fileno(), number)
+            try:
+                asyncio.get_running_loop().add_reader(again, called.set)
+                other.send(b"x")
+                await asyncio.wait_for(called.wait(), 10)
+                asyncio.get_running_loop().remove_reader(again)
+            finally:
+                os.close(again)
 
     run_with_pair(factory, test)
 

@@ -607,6 +607,8 @@ class DistProtocol(asyncio.Protocol):
 
     def _connection_ended(self, reason: str, detail: str) -> None:
         handshaking = self.handshake is not None
+        # What waits does not reach a peer that is silent or gone. In memory nothing waits.
+        self._is_dropping = self._is_dropping or (self._socket is not None and not handshaking)
         self._close_transport()  # first, so that the delegate sees a closed connection
         if handshaking:
             self._delegate.handshake_failed(self, ConnectError(detail))

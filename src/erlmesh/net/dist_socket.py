@@ -9,6 +9,7 @@ reports the end of the stream.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import socket
@@ -21,12 +22,15 @@ from typing import Final, Protocol, TypeAlias
 from erlmesh.net.native_socket import native_socket
 from erlmesh.net.read_pauses import ReadPauses
 from erlmesh.net.shared_socket import PureSharedSocket, SharedSocket, SocketQueue, shut_down
+from erlmesh.net.socket_errors import SocketErrors
 from erlmesh.proto.channel import Event
 from erlmesh.proto.receive_buffer import ReceiveBudget, make_receive_budget
 from erlmesh.proto.wire import READ_AHEAD
 
 __all__ = ["DistSocket", "SharedSocketFactory", "SocketOwner", "socket_fd"]
 
+CLOSE_TIMEOUT: Final = 30.0
+"""Seconds that the data of a connection that was closed may wait for a peer that does not read."""
 RETRY_WITHOUT_FD: Final = 0.05
 """Seconds between attempts to write if the process has no free file descriptor to wait with."""
 
@@ -134,6 +138,12 @@ class DistSocket:
         """``pause_reading`` was called."""
         self._retry_timer: asyncio.TimerHandle | None = None
         """Used in place of waiting if the process has no free descriptor."""
+        self._close_timer: asyncio.TimerHandle | None = None
+        """Ends a connection whose data waits after ``close``."""
+        self._errors = SocketErrors.of_loop(self._loop)
+        """Reports an error of the socket, if the event loop watches no socket that has one."""
+        self._is_failing = False
+        """The socket has an error, and the event loop does not watch it. What has arrived is read without waiting."""
 
     @property
     def error(self) -> OSError | None:
@@ -194,7 +204,7 @@ class DistSocket:
         return sent
 
     def close(self) -> None:
-        """Close the transport as soon as all that waits is written. Nothing more is read."""
+        """Close the transport as soon as all that waits is written, or after CLOSE_TIMEOUT. Nothing more is read."""
         if self._closing:
             return
         self._closing = True
@@ -202,6 +212,9 @@ class DistSocket:
         self._stop_reading()
         if self.queued and not self._transport.is_closing():
             self._transport.pause_reading()  # the connection is closed for its user: nothing more may arrive
+            # Nothing else may wait for the socket: what was queued in this iteration is not flushed yet.
+            self._wait_writable()
+            self._close_timer = self._loop.call_later(CLOSE_TIMEOUT, self.abort)
         else:
             self._close_transport()
 
@@ -222,8 +235,12 @@ class DistSocket:
     def detach(self) -> None:
         """Stop reading and writing, because the transport is about to close its descriptor."""
         self._detached = True
+        if self._close_timer is not None:
+            self._close_timer.cancel()
         self._stop_reading()
         self._stop_waiting()
+        if self._duplicate is not None and self._errors is not None:
+            self._loop.remove_reader(self._duplicate)  # nothing may be left for the next descriptor of this number
         self.shared.close()
         self._close_duplicate()
 
@@ -258,7 +275,7 @@ class DistSocket:
         self._transport.pause_reading()
         self._read = read = read if self._pure.is_plain else None
         assert self._duplicate is not None
-        self._loop.add_reader(self._duplicate, self._owner.run_read, self._on_readable)
+        self._watch_reader(self._duplicate)
         if read is not None and ReadPauses.available:
             # The duplicate, because it is open until `detach` has ended the pauses. The transport may close its own
             # descriptor before.
@@ -282,10 +299,38 @@ class DistSocket:
         self._is_suspended = False
         if self._reading:
             assert self._duplicate is not None
-            self._loop.add_reader(self._duplicate, self._owner.run_read, self._on_readable)
+            if self._is_failing:
+                self._loop.call_soon(self._read_to_error)
+            else:
+                self._loop.add_reader(self._duplicate, self._owner.run_read, self._on_readable)
             self._attend()
         elif not self.is_closing():
             self._transport.resume_reading()
+
+    def _watch_reader(self, fd: int) -> None:
+        """Call ``_on_readable`` when data has arrived, and ``_on_error`` when the socket has an error."""
+        self._loop.add_reader(fd, self._owner.run_read, self._on_readable)
+        if self._errors is not None:
+            with contextlib.suppress(OSError):  # no free descriptor: then the net tick time ends the connection
+                self._errors.watch(fd, self._on_error)
+
+    def _on_error(self) -> None:
+        """The socket has an error, and the event loop has stopped to watch it. See SocketErrors."""
+        if self._detached or not self._reading:
+            return
+        assert self._duplicate is not None
+        self._is_failing = True
+        self._loop.remove_reader(self._duplicate)  # the loop would use the ended handle for the next reader
+        if self._waiting:
+            self._stop_waiting()
+            self._on_writable()
+        self._read_to_error()
+
+    def _read_to_error(self) -> None:
+        """Read once in each iteration of the event loop, until the error is read."""
+        if self._is_failing and self._reading and not self._is_suspended:
+            self._loop.call_soon(self._read_to_error)
+            self._owner.run_read(self._on_readable)
 
     def _on_readable(self) -> None:
         self._receive(self._fd)
@@ -302,6 +347,9 @@ class DistSocket:
         except (BlockingIOError, InterruptedError):
             if self._pauses is not None:  # A pause has ended, and nothing has arrived.
                 self._pauses.stop()
+            if self._is_failing and fd != READ_AHEAD and self._duplicate is not None:
+                self._is_failing = False  # another call has taken the error, and the connection continues
+                self._watch_reader(self._duplicate)
             return
         except OSError as error:
             self._error, size = self._error or error, 0
@@ -362,6 +410,8 @@ class DistSocket:
             self.shared.stop_reading()
             assert self._duplicate is not None
             self._loop.remove_reader(self._duplicate)
+            if self._errors is not None:
+                self._errors.unwatch(self._duplicate)
             if self._pauses is not None:
                 self._pauses.close()
                 self._pauses = None
@@ -376,7 +426,11 @@ class DistSocket:
             self._retry_timer = self._loop.call_later(RETRY_WITHOUT_FD, self._retry)
             return
         assert self._duplicate is not None
-        self._loop.add_writer(self._duplicate, self._on_writable)
+        try:
+            self._loop.add_writer(self._duplicate, self._on_writable)
+        except RuntimeError:  # uvloop has ended its handle because of an error of the socket, see SocketErrors
+            self._loop.call_soon(self._transport.abort)
+            return
         self._waiting = True
 
     def _retry(self) -> None:
@@ -424,7 +478,9 @@ class DistSocket:
         self._duplicate = None
 
     def __del__(self) -> None:
-        self._close_duplicate()  # the event loop ended before the connection
+        if not self._detached:  # the event loop ended before the connection
+            self.shared.close()
+        self._close_duplicate()
 
     def _close_transport(self) -> None:
         if not self._transport.is_closing():
