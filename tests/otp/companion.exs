@@ -11,6 +11,7 @@ if mode == "held" do
   {:error, %{reason: :timeout}} = Erlmesh.call(Shop.Model, "probe", "hold_gil", [], 300)
 end
 
+IO.puts("node #{Erlmesh.Python.node_name(Shop.Model)}")
 IO.puts("pids #{System.pid()} #{Enum.join(pids, " ")}")
 
 case String.trim(IO.gets("")) do

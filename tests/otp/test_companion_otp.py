@@ -68,9 +68,9 @@ def start_beam(cluster, otp, environment, compiled):
     It returns the BEAM, and the pids of the run-time system, the node, its guard and a child of the node.
     """
 
-    def start(mode: str) -> tuple[OsProcess, list[int]]:
+    def start(mode: str, name: tuple[str, str] = ("--name", "shop@127.0.0.1")) -> tuple[OsProcess, list[int]]:
         command = [
-            *(elixir_program(otp), "--name", "shop@127.0.0.1", "--cookie", COOKIE, "-pa", str(compiled)),
+            *(elixir_program(otp), *name, "--cookie", COOKIE, "-pa", str(compiled)),
             *(str(Path(__file__).with_name("companion.exs")), sys.executable, str(PROBE), mode),
         ]
         beam = OsProcess("shop", command, environment)
@@ -92,6 +92,7 @@ def end(beam: OsProcess, beam_pid: int, how: str) -> None:
         beam.write(how)
 
 
+@pytest.mark.timeout(3600)  # `--rounds 50` takes some minutes
 @pytest.mark.parametrize("how", ENDS)
 def test_python_ends_with_its_beam(cluster, environment, start_beam, rounds, how):
     for _ in range(rounds(1)):
@@ -113,3 +114,12 @@ def test_python_ends_with_its_beam(cluster, environment, start_beam, rounds, how
         assert "model" not in names.stdout
         beam.wait()
         cluster.processes.remove(beam)
+
+
+def test_the_node_has_a_short_name_if_its_beam_has_one(start_beam):
+    beam, _ = start_beam("free", ("--sname", "shop@localhost"))
+
+    beam.write("stop")
+
+    assert beam.wait(30) == 0
+    assert "node model@localhost" in beam.log
