@@ -86,6 +86,20 @@ async def test_a_broadcast_without_another_node_says_why_it_is_refused(cluster):
         assert await mine.get(1) == 2
 
 
+async def test_a_hidden_node_is_a_member(cluster):
+    simulated = await cluster(1)
+    (hidden,) = await simulated.start("hidden", hidden=True)
+    (visible,) = [node for node in simulated if node is not hidden]
+    await hidden.connect(visible.name)
+    a, b = await members([hidden, visible])
+    subscriptions = [each.subscribe("t") for each in (a, b)]
+
+    await a.broadcast("t", 1)
+    await b.broadcast("t", 2)
+
+    assert [sorted(await taken(each, 2)) for each in subscriptions] == [[1, 2]] * 2
+
+
 async def test_a_node_that_may_be_alone_broadcasts_to_itself(cluster):
     (one,) = await cluster(1)
     async with PubSub(one, NAME, ready_timeout=0.1, require_peers=False) as a:

@@ -32,7 +32,7 @@ async def wait_until_met(node: Node, adapter: Atom, now: Now) -> None:
     met: dict[Atom, tuple[Pid, list[Atom]]] = {}
     while True:
         book, worker = now()
-        asked = [peer for peer in map(Atom, node.nodes()) if met.get(peer) != (worker, book.groups_of(peer))]
+        asked = [peer for peer in _peers(node, book) if met.get(peer) != (worker, book.groups_of(peer))]
         looks = await asyncio.gather(*[_look(node, adapter, now, peer) for peer in asked])
         for peer, is_met in zip(asked, looks, strict=True):
             book, worker = now()
@@ -40,10 +40,15 @@ async def wait_until_met(node: Node, adapter: Atom, now: Now) -> None:
                 met[peer] = (worker, book.groups_of(peer))
             else:
                 met.pop(peer, None)
-        peers = [Atom(name) for name in node.nodes()]
-        if any(peer in met for peer in book.nodes()) and all(peer in met for peer in peers):
+        if any(peer in met for peer in book.nodes()) and all(peer in met for peer in _peers(node, book)):
             return
         await asyncio.sleep(LOOK_INTERVAL)
+
+
+def _peers(node: Node, book: WorkerBook) -> list[Atom]:
+    """The nodes that may have the PubSub. To a hidden node every other node is a hidden one."""
+    names = [*node.nodes(), *node.nodes(hidden=True)] if node.internals.hidden else node.nodes()
+    return list(dict.fromkeys([*map(Atom, names), *book.nodes()]))
 
 
 async def _look(node: Node, adapter: Atom, now: Now, peer: Atom) -> bool:
