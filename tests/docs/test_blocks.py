@@ -51,6 +51,7 @@ def test_a_test_handles_every_block():
     handled = {"sh", "yaml", "json", "pycon", *TYPED}
     checks = {"commit-message", "otp-test", "command-examples", "blocked-loop-log", "pytest"}
     checks |= {"companion", "companion-error"}  # test_companion.py
+    checks |= {"phoenix-live-view", "phoenix-worker", "phoenix-guest"}  # test_phoenix.py
     checks |= {f"synchronous-{name}" for name in ("script", "django", "flask", "celery")}  # test_synchronous.py
 
     unhandled = [
