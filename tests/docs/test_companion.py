@@ -96,7 +96,7 @@ def release(request, tmp_path):
 
 FAILING_START = """
     Process.flag(:trap_exit, true)
-    options = Application.fetch_env!(:shop, :python) ++ [node: "other", expose: ["modle"]]
+    options = Application.fetch_env!(:shop, :python) ++ [node: "other", expose: ["models"]]
     {:error, {error, _}} = Erlmesh.Python.start_link(options)
     IO.puts("** (#{inspect(error.__struct__)}) #{Exception.message(error)}")
 """
