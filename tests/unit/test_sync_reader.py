@@ -1,8 +1,10 @@
 """Which thread reads the sockets of a synchronous node."""
 
+import time
+
 import pytest
 
-from erlmesh.sync.reader import Reader
+from erlmesh.sync.reader import SIGNAL_CHECK, Reader
 from erlmesh.sync.waiting import Waiter
 
 
@@ -60,3 +62,31 @@ def test_a_waiter_that_is_done_does_not_wait(reader):
     reader.wait(waiter, None)
 
     assert reader._reader is None
+
+
+def test_no_wait_is_longer_than_the_look_for_ctrl_c(reader, monkeypatch):
+    """CPython misses a signal that arrives just before a thread blocks: it is seen when the wait returns."""
+    waited = []
+
+    class Gate:
+        def acquire(self, timeout):
+            waited.append(timeout)
+            follower.remaining = 2 - len(waited)
+            return False
+
+    class Poll:
+        def poll(self, timeout):
+            waited.append(timeout / 1000)
+            first.remaining = 4 - len(waited)
+            return []
+
+    first, follower = Waiter(), Waiter()
+    with reader.lock:
+        reader.enter(first)
+        reader.enter(follower)
+    follower.gate = Gate()
+    reader.wait(follower, None)
+    monkeypatch.setattr(reader, "_poll", Poll())
+    reader.wait(first, time.monotonic() + 3600)
+
+    assert waited == [SIGNAL_CHECK] * 4

@@ -37,6 +37,12 @@ __all__ = ["Reader"]
 
 log = logging.getLogger("erlmesh.sync")
 
+SIGNAL_CHECK: Final = 1.0
+"""The longest wait of a thread without a look for Ctrl-C, in seconds.
+
+CPython misses a signal that arrives just before the thread blocks in C code. It raises KeyboardInterrupt when that
+code returns, so no wait may last for the whole time limit of a call.
+"""
 QUIET: Final = 0.05
 """Seconds without a read after which the keeper reads."""
 READABLE: Final = select.POLLIN
@@ -119,16 +125,18 @@ class Reader:
         """Return when ``waiter`` is done, or at ``deadline``. Called without the lock; :meth:`leave` must follow."""
         while waiter.remaining > 0:
             if self._reader is waiter:
-                if not self._read_until(waiter, deadline):
+                if not self._read_until(waiter, deadline, SIGNAL_CHECK):
                     return
                 continue
             gate = waiter.gate
             if gate is None:
                 continue  # it was woken just now: it is done, or it is the reader
-            if deadline is None:
-                gate.acquire()
-            elif not gate.acquire(timeout=max(0.0, deadline - time.monotonic())):
-                return
+            left = SIGNAL_CHECK if deadline is None else deadline - time.monotonic()
+            if left <= SIGNAL_CHECK and deadline is not None:
+                if not gate.acquire(timeout=max(0.0, left)):
+                    return
+            else:
+                gate.acquire(timeout=SIGNAL_CHECK)
 
     def leave(self, waiter: Waiter) -> None:
         """The thread of ``waiter`` does not wait any more. Called under the lock."""
@@ -146,12 +154,13 @@ class Reader:
         if self.closed and self._reader is None:
             self._close_wake_sockets()
 
-    def _read_until(self, waiter: Waiter, deadline: float | None) -> bool:
-        """Wait for the sockets once, and read them. False if ``deadline`` has passed."""
+    def _read_until(self, waiter: Waiter, deadline: float | None, longest: float) -> bool:
+        """Wait once for the sockets, at most ``longest`` seconds, and read them. False if ``deadline`` has passed."""
         limit = self._next_deadline
         if deadline is not None and deadline < limit:
             limit = deadline
-        timeout = None if limit == math.inf else max(0.0, (limit - time.monotonic()) * 1000)
+        left = min(longest, limit - time.monotonic())
+        timeout = None if left == math.inf else max(0.0, left * 1000)
         ready = self._poll.poll(timeout)
         now = time.monotonic()
         work: list[Callable[[], None]] | None = None
@@ -245,7 +254,7 @@ class Reader:
             for link in list(self._links.values()):
                 self.flush(link, now)
         while not self.closed:
-            self._read_until(me, None)
+            self._read_until(me, None, math.inf)
             with self.lock:
                 if self._left != left or any(follower.gate is None for follower in self._followers):
                     return
