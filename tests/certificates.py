@@ -7,11 +7,10 @@ import ipaddress
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives import serialization
 
 from erlmesh import TlsConfig
+from erlmesh.certs.issue import issue_certificate, make_authority, subject_names
 
 DAY = dt.timedelta(days=1)
 
@@ -22,16 +21,10 @@ class Authority:
     def __init__(self, folder: Path, name: str = "test CA") -> None:
         self.folder = folder
         folder.mkdir(exist_ok=True)
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = _subject(name)
-        certificate = (
-            _builder(self._name, self._name, self._key, expired=False)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .add_extension(_usage(ca=True), critical=True)
-            .sign(self._key, hashes.SHA256())
-        )
+        self._start = dt.datetime.now(dt.UTC) - 9 * DAY
+        self._authority = make_authority(name, self._start, 18 * DAY)
         self.ca = folder / "ca.pem"
-        self.ca.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        self.ca.write_bytes(self._authority.certificate)
 
     def tls(self, label: str, *hosts: str, expired: bool = False, **options: object) -> TlsConfig:
         """Write the files of a node with a certificate for ``hosts``.
@@ -45,22 +38,19 @@ class Authority:
         self, label: str, *hosts: str, expired: bool = False, password: bytes | None = None, common_name: str = ""
     ) -> tuple[Path, Path]:
         """Write ``label.pem`` and ``label.key``. Return both paths."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        builder = _builder(_subject(common_name or label), self._name, key, expired=expired)
-        if hosts:
-            entries = [entry for host in hosts for entry in _entries(host)]
-            builder = builder.add_extension(x509.SubjectAlternativeName(entries), critical=False)
-        builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        builder = builder.add_extension(_usage(ca=False), critical=True)
-        certificate = builder.sign(self._key, hashes.SHA256())
+        entries = [entry for host in hosts for entry in _entries(host)]
+        lifetime = (8 if expired else 18) * DAY
+        issued = issue_certificate(self._authority, common_name or label, entries, self._start, lifetime)
         cert_path, key_path = self.folder / f"{label}.pem", self.folder / f"{label}.key"
-        _replace(cert_path, certificate.public_bytes(serialization.Encoding.PEM))
-        encryption = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
-        _replace(
-            key_path,
-            key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption),
-        )
+        _replace(cert_path, issued.certificate)
+        _replace(key_path, _encrypted(issued.key, password) if password else issued.key)
         return cert_path, key_path
+
+
+def _encrypted(key: bytes, password: bytes) -> bytes:
+    loaded = serialization.load_pem_private_key(key, None)
+    encryption = serialization.BestAvailableEncryption(password)
+    return loaded.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
 
 
 def _replace(path: Path, data: bytes) -> None:
@@ -70,47 +60,10 @@ def _replace(path: Path, data: bytes) -> None:
     new.replace(path)
 
 
-def _subject(name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-
-
-def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, *, expired: bool
-) -> x509.CertificateBuilder:
-    now = dt.datetime.now(dt.UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - 9 * DAY)
-        .not_valid_after(now - DAY if expired else now + 9 * DAY)
-    )
-
-
-def _usage(*, ca: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=True,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=ca,
-        crl_sign=ca,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
 def _entries(host: str) -> list[x509.GeneralName]:
     kind, _, value = host.partition(":")
     if kind == "DNS":
         return [x509.DNSName(value)]
     if kind == "IP":
         return [x509.IPAddress(ipaddress.ip_address(value))]
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return [x509.DNSName(host)]
-    return [x509.DNSName(host), x509.IPAddress(address)]
+    return subject_names([f"node@{host}"])

@@ -24,7 +24,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from erlmesh.errors import CertificateError
 from erlmesh.records import record
 
-__all__ = ["Issued", "issue_node_certificate", "make_authority", "subject_names"]
+__all__ = ["Issued", "issue_certificate", "issue_node_certificate", "make_authority", "subject_names"]
 
 CLOCK_SKEW: Final = timedelta(minutes=5)
 """A certificate is valid this long before it is made, because the clocks of machines differ."""
@@ -64,28 +64,37 @@ def issue_node_certificate(authority: Issued, nodes: Iterable[str], now: datetim
 
     It ends with the CA at the latest. Raises CertificateError if the CA cannot sign it; the text says why.
     """
+    names = list(nodes)
+    return issue_certificate(authority, names[0], subject_names(names), now, lifetime)
+
+
+def issue_certificate(
+    authority: Issued, common_name: str, names: Iterable[x509.GeneralName], now: datetime, lifetime: timedelta
+) -> Issued:
+    """Do the same as :func:`issue_node_certificate` for any subject. Without ``names`` the certificate has none."""
     issuer, issuer_key = _load_authority(authority)
     if issuer.not_valid_after_utc <= now:
         raise CertificateError(
             f"the CA expired on {issuer.not_valid_after_utc:%Y-%m-%d}: make a new one in another folder (--dir), "
             "and give its certificates to all nodes"
         )
-    names = list(nodes)
     key = ec.generate_private_key(ec.SECP256R1())
     expires = min(now + lifetime, issuer.not_valid_after_utc)
     builder = (
-        _builder(_subject(names[0]), issuer.subject, key.public_key(), now, expires)
+        _builder(_subject(common_name), issuer.subject, key.public_key(), now, expires)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(digital_signature=True), critical=True)
         .add_extension(
             x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
         )
-        .add_extension(x509.SubjectAlternativeName(subject_names(names)), critical=False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()),
             critical=False,
         )
     )
+    alternatives = list(names)
+    if alternatives:
+        builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
     return _signed(builder, key, issuer_key)
 
 
