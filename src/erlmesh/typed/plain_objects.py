@@ -5,7 +5,6 @@ Their modules are not imported here: a program that has such a value, or names s
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from typing import Any, Final
@@ -32,8 +31,9 @@ def object_to_term(value: Any, path: str) -> Term:
         cls = _loaded(name)
         if cls is not None and isinstance(value, cls):
             return convert(value)
-    if isinstance(value, os.PathLike):
-        return os.fsencode(value)
+    if hasattr(value, "__fspath__"):  # os.PathLike; a name that is not UTF-8 has surrogates (PEP 383)
+        name: str | bytes = value.__fspath__()
+        return name.encode("utf-8", "surrogateescape") if isinstance(name, str) else name
     names = [cls.__name__ for cls in type(value).__mro__] + (["Iterator"] if hasattr(value, "__next__") else [])
     advice = next((_HELP[name] for name in names if name in _HELP), "send a dataclass, or terms")
     kind = type(value)
@@ -50,15 +50,15 @@ def _address_to_term(value: Any) -> Term:
     return tuple(packed[index] << 8 | packed[index + 1] for index in range(0, 16, 2))
 
 
-def uuid_from_term(cls: type, term: Term) -> Any:
+def uuid_from_term(term: bytes) -> Any:
     """Return the UUID of its text, or of its 16 bytes (Ecto's ``Ecto.UUID.dump/1``). Raises ValueError."""
-    assert isinstance(term, bytes)
+    cls = _loaded("uuid.UUID")
     return cls(bytes=term) if len(term) == _UUID_BYTES else cls(term.decode())
 
 
 def path_from_term(cls: type, term: bytes) -> Any:
     """Return the path. File names that are not UTF-8 are read as Python reads them (PEP 383)."""
-    return cls(os.fsdecode(term))
+    return cls(term.decode("utf-8", "surrogateescape"))
 
 
 def address_from_term(cls: type, term: Term) -> Any:

@@ -355,9 +355,12 @@ def _exception(term: Term) -> Any:
 
 
 def _uuid(term: Term) -> Any:
-    from uuid import UUID  # noqa: PLC0415 - the type that was asked for has loaded it
-
-    return _read_plain(plain_objects.uuid_from_term, UUID)(term) if isinstance(term, bytes) else text(term)
+    if not isinstance(term, bytes):
+        return term
+    try:
+        return plain_objects.uuid_from_term(term)
+    except ValueError as error:
+        raise Misfit(f"invalid UUID: {foreign_text(str(error))}") from None
 
 
 def _nil(term: Term) -> Any:
