@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from enum import IntFlag, StrEnum
-from ipaddress import IPv4Address, IPv6Address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_interface, ip_network
 from pathlib import PurePosixPath
 from typing import Generic, Literal, NamedTuple, NewType, TypedDict, TypeVar
 from uuid import UUID
@@ -101,7 +101,9 @@ DURATION = Map({
 @pytest.mark.parametrize(
     ("term", "type_", "message"),
     [
-        (b"nonsense", UUID, r"invalid UUID: badly formed hexadecimal UUID string - at `\$`"),
+        (b"nonsense", UUID, "Invalid UUID"),
+        (b"\xff" * 36, UUID, "Invalid UUID"),
+        ((127, 0, 0, 1), PurePosixPath, "invalid PurePosixPath: it is not a binary"),
         (7, UUID, "Expected `uuid`, got `int`"),
         ((1, 2, 3), IPv4Address, "invalid IPv4Address: it is not a tuple of 4 bytes or of 8 numbers"),
         ((1, 2, 3, 256), IPv4Address, "invalid IPv4Address: it is not a tuple of 4 bytes or of 8 numbers"),
@@ -128,7 +130,8 @@ def test_a_term_that_is_no_such_value_is_refused(term, type_, message):
         (deque([1]), r"collections.deque is not an Erlang term: send list\(value\)"),
         (iter([1]), r"list_iterator is not an Erlang term: send list\(value\)"),
         (1 + 2j, "builtins.complex is not an Erlang term: send a tuple of two floats"),
-        (ip_network("10.0.0.0/8"), r"IPv4Network is not an Erlang term: send its text, str\(network\)"),
+        (ip_network("10.0.0.0/8"), r"IPv4Network is not an Erlang term: send its text, str\(value\)"),
+        (ip_interface("10.0.0.1/8"), r"IPv4Interface is not an Erlang term: send its text"),
         (IPv6Address("fe80::1%eth0"), r"an address of Erlang has no scope: send str\(address\)"),
         ([float("inf")], r"Erlang has no float inf: send an atom, or Decimal\('inf'\) .* - at `\$\[0\]`"),
         (float("nan"), "Erlang has no float nan"),

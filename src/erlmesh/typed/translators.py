@@ -309,7 +309,7 @@ def _custom_class(cls: Any) -> _Translator:
         return _only(range, _from_struct(collection_types.range_from_term, collection_types.RANGE))
     if cls is ElixirException:
         return _only(cls, _Translator(_exception, lambda term: isinstance(term, Map)))
-    read = plain_objects.text_types(cls)
+    read = plain_objects.reader_of(cls)
     if read is not None:
         return _only(cls, _Translator(_read_plain(read, cls), lambda term: isinstance(term, (bytes, tuple))))
     if cls.__module__ == "collections.abc" or not any(issubclass(each, cls) for each in _TERM_CLASSES):
@@ -358,9 +358,9 @@ def _uuid(term: Term) -> Any:
     if not isinstance(term, bytes):
         return term
     try:
-        return plain_objects.uuid_from_term(term)
-    except ValueError as error:
-        raise Misfit(f"invalid UUID: {foreign_text(str(error))}") from None
+        return plain_objects.uuid_text(term)
+    except ValueError:
+        raise Misfit("Invalid UUID: it is not text") from None
 
 
 def _nil(term: Term) -> Any:
