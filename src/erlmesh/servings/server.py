@@ -105,7 +105,7 @@ class ServingServer(GenServer):
             slots=settings.processes or settings.threads,
             time_limit=settings.time_limit,
         )
-        return ServingEngine(self.me.label, runner, book, on_idle=self._settled)
+        return ServingEngine(f"serving {settings.name}", runner, book, on_idle=self._settled)
 
     # Requests
 

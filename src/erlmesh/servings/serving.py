@@ -159,7 +159,7 @@ def serving(
     """
 
     def make(function: Function) -> Serving:
-        module = as_ or getattr(function, "__module__", "").rpartition(".")[2]
+        module = as_ or (getattr(function, "__module__", None) or "__main__").rpartition(".")[2]
         return Serving(
             ServingSettings(
                 function,
