@@ -30,7 +30,9 @@ runs."""
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--name", metavar="NAME[@HOST]", help="the node to check, if this user runs several here [ERLMESH_NAME]"
+        "--name",
+        metavar="NAME[@HOST]",
+        help="the node to check, if this user runs several here; or all workers of that name [ERLMESH_NAME]",
     )
     parser.add_argument("--json", action="store_true", help="print the report of the node as JSON")
     parser.add_argument("--timeout", metavar="SECONDS", default="3", help="time to wait for the answer, 3")
@@ -39,15 +41,32 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     timeout = parse_seconds(options.timeout, "--timeout")
     name = options.name or os.environ.get("ERLMESH_NAME")
-    found = running_nodes(name, timeout)
+    found = running_nodes(name, timeout) or _running_workers(name, timeout)
     if not found:
         print(f"no node {name + ' ' if name else ''}of this user runs here")
         return 1
-    if len(found) > 1:
+    if len(found) > 1 and not _is_name_of_workers(name, found):
         raise NodeStartError(f"several nodes run here: give --name, one of {', '.join(node for node, _ in found)}")
-    ((node, answer),) = found
-    print(json.dumps({"node": node, **answer}) if options.json else shown(_format_line(node, answer)))
-    return 0 if answer.get("alive") is True else 1
+    for node, answer in found:
+        print(json.dumps({"node": node, **answer}) if options.json else shown(_format_line(node, answer)))
+    return 0 if all(answer.get("alive") is True for _, answer in found) else 1
+
+
+def _running_workers(name: str | None, timeout: float) -> list[tuple[str, dict[str, Any]]]:
+    """The workers of `erlmesh start --workers` of that name: plato-1@host, plato-2@host …"""
+    if name is None:
+        return []
+    return [(node, report) for node, report in running_nodes(None, timeout) if _is_worker(name, node)]
+
+
+def _is_worker(name: str, node: str) -> bool:
+    (alive, _, host), (own_alive, _, own_host) = name.partition("@"), node.partition("@")
+    base, _, number = own_alive.rpartition("-")
+    return base == alive and number.isdigit() and host in ("", own_host)
+
+
+def _is_name_of_workers(name: str | None, found: list[tuple[str, dict[str, Any]]]) -> bool:
+    return name is not None and all(_is_worker(name, node) for node, _ in found)
 
 
 def running_nodes(name: str | None, timeout: float) -> list[tuple[str, dict[str, Any]]]:

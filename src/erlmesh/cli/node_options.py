@@ -43,9 +43,9 @@ T = TypeVar("T")
 LOOPBACK: Final = "127.0.0.1"
 AUTO: Final = "auto"
 
-OTHER_VARIABLES: Final = ("ERLMESH_STATE", "ERLMESH_PURE")
+OTHER_VARIABLES: Final = ("ERLMESH_STATE", "ERLMESH_PURE", "ERLMESH_WORKERS")
 """Variables that are not an option's: ERLMESH_STATE is the folder of the sockets of ``erlmesh health``; ERLMESH_PURE=1
-refuses the native part."""
+refuses the native part; ERLMESH_WORKERS is --workers of ``erlmesh start``."""
 
 _SERVICE_LINK: Final = re.compile(r"ERLMESH_(SERVICE_HOST|SERVICE_PORT\w*|PORT|PORT_\d+_\w+)")
 """What Kubernetes sets in every pod if a service is called ``erlmesh``."""

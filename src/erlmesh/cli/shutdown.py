@@ -8,6 +8,7 @@ sender of the signal (a container engine, an init system) does that. A second si
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -16,7 +17,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from types import FrameType
 from typing import Any, Final
 
-__all__ = ["SHUTDOWN_TIMEOUT", "STOP_SIGNALS", "run_until_signal"]
+__all__ = ["EXIT_SIGINT", "SHUTDOWN_TIMEOUT", "STOP_SIGNALS", "run_until_signal"]
 
 SHUTDOWN_TIMEOUT: Final = 0.8
 """Seconds from the end of the grace to the forced exit. With the exit of the interpreter it is less than one second."""
@@ -29,16 +30,20 @@ def run_until_signal(
     *,
     signals: Iterable[signal.Signals] = STOP_SIGNALS,
     grace: float = 0.0,
+    watch: Callable[[Callable[[], object]], object] | None = None,
 ) -> int:
     """Runs ``main(stop_requested)`` and returns its exit code.
 
-    A signal sets the event. Then ``main`` must return within ``grace`` seconds, and a little more.
+    A signal sets the event. Then ``main`` must return within ``grace`` seconds, and a little more. ``watch`` gets a
+    function that does the same as the first signal, from any thread.
     """
     with asyncio.Runner() as runner:
         loop, stop_requested = runner.get_loop(), asyncio.Event()
         deadline = _Deadline(lambda: loop.call_soon_threadsafe(stop_requested.set), grace + SHUTDOWN_TIMEOUT)
         for number in signals:
             signal.signal(number, deadline.on_signal)
+        if watch is not None:
+            watch(deadline.request_stop)
         deadline.code = runner.run(main(stop_requested))
         deadline.hurry()  # The interpreter may also hang after the loop: it waits for threads.
     return deadline.code
@@ -50,15 +55,21 @@ class _Deadline:
     def __init__(self, request_stop: Callable[[], object], seconds: float) -> None:
         self.code = 0
         self._seconds = seconds
-        self._request_stop = request_stop
+        self._request_loop_stop = request_stop
         self._timer: threading.Timer | None = None
 
     def on_signal(self, number: int, _frame: FrameType | None) -> None:
         """Handles a signal. This also runs while Python code blocks the event loop."""
         if self._timer is not None:
             _exit_now(EXIT_SIGINT if number == signal.SIGINT else self.code)
-        self.arm()
-        self._request_stop()
+        self.request_stop()
+
+    def request_stop(self) -> None:
+        """Starts to stop, unless that has begun. Any thread may call this."""
+        if self._timer is None:
+            self.arm()
+            with contextlib.suppress(RuntimeError):  # The loop is closed: it has stopped already.
+                self._request_loop_stop()
 
     def arm(self) -> None:
         """Starts the timer, unless it runs already."""

@@ -12,20 +12,25 @@ import asyncio
 import importlib
 import inspect
 import logging
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from erlmesh.cli.connecting import join_cluster, node_services
+from erlmesh.cli.node_options import OptionValues
 from erlmesh.cli.settings import NodeSettings, add_node_options, read_settings
 from erlmesh.cli.shutdown import STOP_SIGNALS, run_until_signal
+from erlmesh.cli.worker_slot import WorkerSlot, take_worker_slot
 from erlmesh.core.exit_reasons import KILLED, NORMAL, SHUTDOWN
 from erlmesh.net.addresses import is_loopback
 from erlmesh.net.epmd import default_port
+from erlmesh.net.resolvers import FixedPort
 from erlmesh.node import Node
+from erlmesh.runtime.option_parsers import parse_count
 from erlmesh.runtime.process import Body
 from erlmesh.shell import frontend
 from erlmesh.terms import Atom, Term
@@ -50,6 +55,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="run under a port of an Elixir node, as Erlmesh.Python does: the first line of stdin is the cookie, the "
         "node stops when stdin ends, logs are lines for a program, and --join must succeed",
     )
+    parser.add_argument(
+        "--workers",
+        metavar="N",
+        help="start N nodes, each in a process of its own: NAME-1 … NAME-N. One that fails starts again "
+        "[ERLMESH_WORKERS]",
+    )
     parser.add_argument("--prompt", action="store_true", help="open a prompt if there is a terminal")
     add_node_options(parser)
     parser.add_argument(
@@ -71,16 +82,42 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)  # As with `python -m`, modules are found in the current folder.
+    slot = take_worker_slot(os.environ)
+    if slot is None and (workers := _workers(options)):
+        return _run_workers(options, workers)
     port = _open_port(options) if options.under_port else None
     exposed = [_import_module(text) for text in options.expose]
     app = _import_function(options.app) if options.app else None
     settings = read_settings(options, cookie=port.cookie if port else None)
+    settings = settings if slot is None else slot.settings(settings)
     prompt = options.prompt and frontend.is_interactive()
     if port is not None:
         port.send_grace(settings.config.grace)
-    main = partial(_run, settings=settings, exposed=exposed, app=app, prompt=prompt, port=port)
+    main = partial(_run, settings=settings, exposed=exposed, app=app, prompt=prompt, port=port, slot=slot)
     signals = () if prompt else STOP_SIGNALS  # A prompt handles the signals itself.
-    return run_until_signal(main, signals=signals, grace=settings.config.grace)
+    return run_until_signal(
+        main, signals=signals, grace=settings.config.grace, watch=None if slot is None else slot.watch
+    )
+
+
+def _workers(options: argparse.Namespace) -> int:
+    """The number of workers; 0 for one node in this process."""
+    found = OptionValues(options, os.environ).parsed("workers", parse_count)
+    if not found:
+        return 0
+    if options.prompt or options.under_port:
+        raise ValueError("--workers runs several nodes: omit --prompt and --under-port")
+    return found
+
+
+def _run_workers(options: argparse.Namespace, count: int) -> int:
+    from erlmesh.cli.worker_supervisor import run_workers  # noqa: PLC0415 - a node of its own does not need it
+
+    settings = read_settings(options)
+    ports = settings.config.ports
+    if isinstance(settings.config.epmd, FixedPort) or (ports is not None and len([*ports]) < count):
+        raise ValueError(f"{count} workers need {count} ports: give a range, --port FIRST-LAST, or omit the port")
+    return run_workers(settings.config.name, count, settings.config.grace, sys.argv[1:])
 
 
 def _open_port(options: argparse.Namespace) -> PortSession:
@@ -99,6 +136,7 @@ async def _run(
     *,
     prompt: bool = False,
     port: PortSession | None = None,
+    slot: WorkerSlot | None = None,
 ) -> int:
     node = Node.from_config(settings.config)
     for module, name in exposed:
@@ -113,7 +151,13 @@ async def _run(
         else:
             log.info("%s", up)
             joining = port.join(node, settings, stop_requested)
-        monitor = _AppMonitor(node, app, stop_requested) if app else None
+        report_ready = _report_nothing if slot is None else slot.report_ready
+        monitor = _AppMonitor(node, app, stop_requested, report_ready) if app else None
+        if slot is not None:
+            for sibling in slot.siblings():  # They start at the same time, so the first attempt may fail.
+                node.internals.keep_connecting(sibling)
+        if not _reports_ready(app):
+            report_ready()
         join_task = asyncio.ensure_future(joining)
         exit_code = await _run_prompt(node, stop_requested) if prompt else await stop_requested.wait()
         join_task.cancel()
@@ -149,14 +193,23 @@ async def _run_prompt(node: Node, stop_requested: asyncio.Event) -> int:
     return exit_code
 
 
+def _report_nothing() -> None:
+    """Nobody waits for the node to be ready."""
+
+
+def _reports_ready(app: Body | None) -> bool:
+    """True for a serving, which calls a function when it has started."""
+    return getattr(app, "__name__", "") == "__erlmesh_app__"
+
+
 class _AppMonitor:
     """Runs the user's process, and stops the node when it ends. ``code`` is the exit code: 1 if it failed."""
 
-    def __init__(self, node: Node, app: Body, stop_requested: asyncio.Event) -> None:
+    def __init__(self, node: Node, app: Body, stop_requested: asyncio.Event, ready: Callable[[], object]) -> None:
         self.code = 0
         self._stop_requested = stop_requested
         guard = node.spawn_handler(self._receive)
-        guard.monitor(node.spawn(app))
+        guard.monitor(node.spawn(app, *([ready] if _reports_ready(app) else [])))
 
     def _receive(self, message: Term) -> None:
         match message:

@@ -67,9 +67,10 @@ class Serving:
         """``async with embed.running(node):`` runs it under a supervisor, and stops it in order at the end."""
         return Supervisor.running(node, [self.child_spec()])
 
-    async def __erlmesh_app__(self, me: Process) -> None:
-        """Run it as the process of ``erlmesh start --app``."""
+    async def __erlmesh_app__(self, me: Process, ready: Callable[[], object]) -> None:
+        """Run it as the process of ``erlmesh start --app``. ``ready()`` is called when it has started."""
         await Supervisor.start_link(me, [self.child_spec()])
+        ready()
         async for message in me:
             me.unhandled(message)
 
