@@ -106,6 +106,8 @@ def failure(peer: Atom, pubsub: Atom, reason: Term) -> PubSubError:
     shown = pubsub.name.removeprefix("Elixir.")
     if isinstance(reason, CallError):
         return PubSubError(f"{peer.name} cannot be used for the PubSub {shown}: {reason}")
+    if isinstance(reason, TimeoutError):
+        return PubSubError(f"{peer.name} did not answer in time")
     if reason is Atom("noconnection"):
         return PubSubError(f"{peer.name} was lost")
     if reason is Atom("undef"):

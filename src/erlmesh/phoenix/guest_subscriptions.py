@@ -242,4 +242,4 @@ class GuestSubscriptions:
                 return
             except (PubSubError, TimeoutError) as error:
                 delay = self._peers.failed(peer, random)
-                peer_log.write(logging.WARNING, peer.name, "cannot subscribe again: %s", ForeignText(error))
+                peer_log.write(logging.WARNING, peer.name, "cannot subscribe again: %s", ForeignText(str(error)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -41,6 +42,7 @@ class Inbox:
         self.on_close: Callable[[], None] = lambda: None
         """Called once, when the subscriber has closed the subscription."""
         self._node = node
+        self._loop = asyncio.get_running_loop()
         self._waiters: deque[Wait] = deque()
 
     def put(self, message: Any) -> None:
@@ -73,6 +75,17 @@ class Inbox:
         self.queue.clear()
         self.end()
         on_close()
+
+    def close_from_anywhere(self) -> None:
+        """Do the same, in whichever thread the collector runs, and also when the event loop has ended."""
+        try:
+            here = asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            here = False
+        if here:
+            self.close()
+        elif not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self.close)
 
     async def wait(self) -> None:
         """Wait until there may be a message, or the end. The caller must look again."""

@@ -67,7 +67,7 @@ class Subscription(Generic[T]):
 
     def __del__(self) -> None:
         if hasattr(self, "_inbox"):
-            self._inbox.close()
+            self._inbox.close_from_anywhere()
 
     async def __aenter__(self) -> Self:
         return self
@@ -125,11 +125,12 @@ class Subscription(Generic[T]):
         except CodecError as error:
             self.unconverted += 1
             self._inbox.statistics.unconverted += 1
+            # As text: a log handler may keep the error, which would keep this subscription by its traceback.
             peer_log.write(
                 logging.WARNING,
                 "",
                 "skipped a message of the topic %s that does not fit its type: %s",
                 ForeignText(self._inbox.topic),
-                ForeignText(error),
+                ForeignText(str(error)),
             )
             return _NOTHING
