@@ -21,6 +21,7 @@ FLOORS = [
     ["erlmesh.sync"],
     ["erlmesh.node"],
     ["erlmesh.behaviours"],
+    ["erlmesh.gen_stage"],
     ["erlmesh.phoenix"],
     ["erlmesh.servings"],
     ["erlmesh.otp_functions"],
