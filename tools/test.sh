@@ -55,7 +55,8 @@ coverage() {
     fi
 }
 
-# The unit tests on each other Python that pyproject.toml lists and that is available. One of them runs the pure build.
+# The unit tests on each other Python that pyproject.toml lists and that is available. One of them runs the pure build. The others
+# leave out the tests that are marked as slow.
 on_other_pythons() { # PYTEST-ARGUMENT ...
     own=$python own_version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
     for version in $(sed -n 's/.*"Programming Language :: Python :: \(3\.[0-9]*\)".*/\1/p' pyproject.toml); do
@@ -76,7 +77,7 @@ on_other_pythons() { # PYTEST-ARGUMENT ...
             pure_part "unit tests on Python $version, pure" "$cores" $options tests/unit "$@"
         else
             # shellcheck disable=SC2086
-            part "unit tests on Python $version, $build" "$cores" $options tests/unit "$@"
+            part "unit tests on Python $version, $build" "$cores" $options -m 'not slow' tests/unit "$@"
         fi
         [ "$build" = native ] || pure_tested=yes
         pythons="$pythons, $(version_of "$python") ($build)"

@@ -79,6 +79,7 @@ def test_an_invalid_atom_is_an_error(text):
         AtomReader().read(encode_references([(1, text)]), 0)
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(0, CELLS - 1), st.none() | st.text(max_size=8)), max_size=20), st.data())
 def test_a_truncated_header_is_an_error(entries, data):
     header = encode_references([(cell, (text or "filled").encode()) for cell, text in entries])

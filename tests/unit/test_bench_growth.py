@@ -41,6 +41,7 @@ def received(monkeypatch):
     return kinds
 
 
+@pytest.mark.slow
 def test_a_node_gets_the_same_signals_from_light_peers_as_from_complete_nodes(received):
     run(partial(measure_joiner, SIZE, light=False))
     from_complete = Counter(received)

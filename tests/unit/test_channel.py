@@ -803,6 +803,7 @@ def as_received(signal):
     return repr(signal).replace("Atom('true')", "True")
 
 
+@pytest.mark.slow
 @settings(deadline=None)  # some examples have a megabyte of messages
 @given(st.lists(ANY_SIGNAL, max_size=12), st.sampled_from(FRAMINGS))
 def test_any_signals_round_trip(sent, flags):

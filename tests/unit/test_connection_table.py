@@ -573,6 +573,7 @@ def test_in_every_order_of_losses_both_nodes_agree_in_the_end(dials):
     assert states > 50
 
 
+@pytest.mark.slow
 @given(st.randoms(use_true_random=False), st.tuples(*[st.integers(0, 3)] * 3), st.integers(0, 3), st.booleans())
 @settings(max_examples=300, deadline=None)
 def test_in_any_order_three_nodes_end_with_one_connection_for_each_pair(chance, dials, losses, hasty):

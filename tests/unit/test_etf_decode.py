@@ -364,6 +364,7 @@ DEEP = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", DEEP)
 def test_a_very_deep_term_round_trips(kind):
     data = DEEP[kind]
@@ -387,6 +388,7 @@ def test_a_very_deep_term_round_trips(kind):
             assert encode_term(term) == data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", DEEP)
 def test_a_truncated_deep_term_is_refused(kind):
     with pytest.raises(DecodeError, match="ends inside a term"):

@@ -28,6 +28,7 @@ def test_random_input_gives_the_same_result_in_both_builds():
         seed += 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", codec.LEAK_CASES)
 def test_nothing_leaks(what):
     run = codec.LEAK_CASES[what]
@@ -44,10 +45,12 @@ def test_nothing_leaks(what):
     assert [now - then < 100 for now, then in zip(after, before, strict=True)] == [True] * 3, (before, after)
 
 
+@pytest.mark.slow
 def test_terms_and_messages_with_faults_leave_nothing_behind():
     assert leaks.LeakCheck().run(6_000) == []
 
 
+@pytest.mark.slow
 def test_the_search_for_leaks_finds_blocks_and_references(monkeypatch):
     kept, run_case = [], leaks.run_case
 

@@ -15,6 +15,7 @@ from fuzz.targets.services import parse
 CORPUS = Path(__file__).parents[1] / "fuzz/corpus"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", NAMES)
 def test_known_input_breaks_no_promise(target):
     files = sorted((CORPUS / target).iterdir())

@@ -70,6 +70,7 @@ def test_two_nodes_are_in_sync_within_a_quarter_of_a_second():
     assert is_mesh(nodes)
 
 
+@pytest.mark.slow
 def test_two_clusters_merge_and_share_all_names():
     for seed in range(30):
         world = FakeRuntime(seed)
@@ -93,6 +94,7 @@ async def register(me, name):
     assert await me.node.global_.register(Atom(name), me.spawn(idle))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protect", [True, False])
 def test_broken_connections_leave_no_state_behind(protect):
     for seed in range(150):
@@ -150,6 +152,7 @@ def test_without_prevention_partitions_may_overlap():
     assert [node.global_.known() for node in nodes] == [["c@h"], ["c@h"], ["a@h", "b@h"]]
 
 
+@pytest.mark.slow
 def test_other_nodes_stay_a_full_mesh_when_a_node_stops():
     for seed in range(60):
         world = FakeRuntime(seed)
@@ -166,6 +169,7 @@ def test_other_nodes_stay_a_full_mesh_when_a_node_stops():
         assert not any(stopped.name in node.global_.known() for node in nodes)
 
 
+@pytest.mark.slow
 def test_restarted_node_joins_the_mesh_again():
     for seed in range(20):
         world = FakeRuntime(seed)
@@ -184,6 +188,7 @@ def test_restarted_node_joins_the_mesh_again():
         assert all([name for name, _, _ in table] == ["a@h", "c@h"] for table in name_tables(nodes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vsn", [5, 6, 7])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_old_and_new_versions_form_one_mesh(vsn, shape):

@@ -184,6 +184,7 @@ def test_sync_with_a_node_without_global_times_out():
         call_global(world, node, "sync", timeout=2)
 
 
+@pytest.mark.slow
 def test_registrations_during_merges_keep_all_names():
     for seed in range(60):
         world = FakeRuntime(seed)

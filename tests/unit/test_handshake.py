@@ -595,6 +595,7 @@ BYTE_STREAMS = st.lists(
 ).map(b"".join)
 
 
+@pytest.mark.slow
 @given(BYTE_STREAMS, st.data())
 def test_any_split_of_the_bytes_gives_the_same_result(stream, data):
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))

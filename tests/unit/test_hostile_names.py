@@ -192,6 +192,7 @@ def log_calls():
                 yield f"{path.relative_to(SOURCE)}:{node.lineno}", node
 
 
+@pytest.mark.slow
 def test_no_log_call_formats_its_text_itself():
     """The text of a log call is a constant: what others say is an argument, so it can be cut and spelt out."""
     formatted = [

@@ -114,6 +114,7 @@ def hashes_of_a_process(seed):
     return subprocess.check_output([sys.executable, "-c", HASHES], env=environment, text=True).split()
 
 
+@pytest.mark.slow
 def test_the_hash_of_an_identifier_depends_on_the_secret_of_the_process():
     one, same, other = hashes_of_a_process(1), hashes_of_a_process(1), hashes_of_a_process(2)
 
@@ -124,6 +125,7 @@ def test_the_hash_of_an_identifier_depends_on_the_secret_of_the_process():
 LEAVES = (str, bytes, Atom, Pid, Port, Ref, Export, BitString)
 
 
+@pytest.mark.slow
 @given(terms)
 def test_no_part_of_a_key_has_a_hash_without_a_secret(term):
     key = exact_key(term)

@@ -64,6 +64,7 @@ def test_task_that_asyncio_cancels_silently_is_detected(monkeypatch):
     assert "forgotten" in tasks.found[0]
 
 
+@pytest.mark.slow
 def test_node_that_runs_200_times_leaks_nothing(monkeypatch, free_port):
     monkeypatch.setenv("ERL_EPMD_PORT", str(free_port))
 

@@ -230,6 +230,7 @@ async def cost(name, size):
         return times[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_the_work_for_a_message_is_linear(name):
     ratio = 0.0

@@ -262,6 +262,7 @@ ACTS = st.tuples(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @given(st.lists(ACTS, max_size=60))
 @example([("link", 0, 0, 0), ("deliver", 1, 0, 0), ("unlink", 1, 0, 0), ("link", 1, 0, 0), ("unlink", 0, 0, 0)])
 @settings(max_examples=400, deadline=None)

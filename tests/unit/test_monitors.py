@@ -220,6 +220,7 @@ ACTS = st.tuples(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @given(st.lists(ACTS, max_size=60))
 @settings(max_examples=400, deadline=None)
 def test_in_any_order_a_monitor_ends_with_one_down_or_none_if_it_is_removed(acts):

@@ -334,6 +334,7 @@ def test_a_large_binary_is_released_when_the_rest_of_the_message_is_not_a_term()
     assert (sys.getrefcount(data), wire.queued) == (before, 0)
 
 
+@pytest.mark.slow
 def test_many_messages_with_faults_leave_nothing_behind():
     def run():
         for number in range(60):

@@ -52,6 +52,7 @@ def test_what_holds_the_cookie_does_not_show_it(holder):
     assert_shows_no_cookie(HOLDERS[holder]())
 
 
+@pytest.mark.slow
 @with_nodes("a@h", "b@h", cookies={"c@h": SECRET})
 async def test_no_object_of_a_running_node_shows_a_cookie(a, b):
     """Also not the objects of a handshake that is under way."""

@@ -173,6 +173,7 @@ def test_from_distinct_returns_none_for_duplicate_keys():
     assert Map.from_distinct([True, Atom("true")], [2, 3]) is None
 
 
+@pytest.mark.slow
 def test_very_deep_terms_have_keys_and_hashes():
     deep = []
     for _ in range(100_000):

@@ -78,6 +78,7 @@ def test_a_list_that_occurs_several_times_has_a_sort_key():
     assert sort_key([part, (part, {1: part}), part]) == sort_key([[1, 2], ([1, 2], {1: [1, 2]}), [1, 2]])
 
 
+@pytest.mark.slow
 def test_a_very_deep_term_has_a_sort_key():
     deep = []
     for _ in range(200_000):

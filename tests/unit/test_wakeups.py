@@ -308,6 +308,7 @@ async def test_a_step_runs_in_the_context_of_its_task():
     assert seen == ["outside"]
 
 
+@pytest.mark.slow
 def test_a_wait_and_its_task_are_freed_together():
     class WaitWithWeakReferences(Wait):
         pass
