@@ -6,6 +6,12 @@ defmodule Phoenix.Tracker.State do
             replicas: %{}, range: {%{}, %{}}
 end
 
+defmodule Phoenix.Tracker do
+  def list(tracker, topic) do
+    for {^topic, key, _pid, meta} <- GenServer.call(:"#{tracker}_shard0", :list), do: {key, meta}
+  end
+end
+
 defmodule StandIn.Adapter do
   @doc "Passes the messages of a topic to a process."
   def loop(topic, to) do
@@ -58,6 +64,13 @@ defmodule StandIn.Tracker do
     {state, tag} = next(state)
     value = {pid, topic, key, Map.put(meta, :phx_ref, reference)}
     {:reply, {:ok, reference}, %{state | values: Map.put(state.values, tag, value), new: [tag | state.new]}}
+  end
+
+  def handle_call({:update, pid, topic, key, meta}, from, state) do
+    case for({_, {^pid, ^topic, ^key, old}} <- state.values, do: old) do
+      [] -> {:reply, {:error, :nopresence}, state}
+      [old] -> handle_call({:track, pid, topic, key, Map.put(meta, :phx_ref_prev, old.phx_ref)}, from, drop(state, pid))
+    end
   end
 
   def handle_call(:list, _from, state) do

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from erlmesh import Atom, Node, a
-from erlmesh.phoenix import PubSub, Tracker, TrackerSettings
+from erlmesh.phoenix import PubSub, Tracker, TrackerGuest, TrackerSettings
 from polling import run, wait_until_async
 from test_gen_server_otp import COMPILE
 from test_system_messages_otp import elixir_path
@@ -85,6 +85,34 @@ def test_lists_are_equal_with_elixir_through_kills_restarts_and_stops(cluster, o
             await wait_until_async(lambda: not [key for key, *_ in theirs(late) if key.startswith(b"py")])
 
     run(main(), 100)
+
+
+def test_guest_tracks_through_a_shard_and_moves_when_its_node_is_lost(cluster, otp):
+    first, second = (elixir_node(cluster, name, otp) for name in ("plato", "zeno"))
+
+    async def main():
+        async with (
+            Node("socrates@127.0.0.1", cookie="monster") as node,
+            TrackerGuest(node, [first.name, second.name], "MyTracker") as guest,
+        ):
+            process, other = (node.spawn_handler(lambda _: None) for _ in range(2))
+            await guest.track(process, "lobby", "one", {a.n: 1})
+            await guest.track(other, "lobby", "two", {a.n: 1})
+            ref = await guest.update(process, "lobby", "one", {a.n: 2})
+
+            assert {key: meta[a.n] for key, meta in await guest.list("lobby")} == {b"one": 2, b"two": 1}
+            assert (await guest.grouped("lobby"))["one"]["metas"][0][a.phx_ref] == ref
+            other.stop()
+            await wait_until_async(lambda: [key for key, *_ in theirs(first)] == [b"one"])
+
+            first.kill()
+            await wait_until_async(lambda: [key for key, *_ in theirs(second)] == [b"one"])
+            assert guest.peer == second.name
+            assert process.alive
+            process.stop()
+            await wait_until_async(lambda: theirs(second) == [])
+
+    run(main(), 60)
 
 
 def test_malformed_message_ends_the_stand_in(cluster, otp):

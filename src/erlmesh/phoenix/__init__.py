@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from erlmesh.phoenix.pubsub import PubSub
     from erlmesh.phoenix.subscription import Gap, Subscription
     from erlmesh.phoenix.tracker import Tracker
+    from erlmesh.phoenix.tracker_guest import TrackerGuest
 
 _EXPORTS: Final = {
     "erlmesh.core.phoenix_pubsub.messages": "PubSubStatistics",
@@ -30,6 +31,7 @@ _EXPORTS: Final = {
     "erlmesh.phoenix.pubsub": "PubSub",
     "erlmesh.phoenix.subscription": "Gap Subscription",
     "erlmesh.phoenix.tracker": "Tracker",
+    "erlmesh.phoenix.tracker_guest": "TrackerGuest",
 }
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "SubscriptionOverflow",
     "Tracker",
     "TrackerError",
+    "TrackerGuest",
     "TrackerSettings",
 ]
 

@@ -1,0 +1,267 @@
+"""A guest of a Phoenix.Tracker: its processes are tracked by a shard on an Elixir node.
+
+The shard links itself with each process that it tracks. If the connection is lost, that link would end the process. So
+the shard tracks a *stand-in*: a process of this node that ends with the tracked one, and survives the shard. It is
+tracked on another node then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import logging
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from erlmesh.core.phash2 import phash2
+from erlmesh.core.phoenix_pubsub.guest_peers import GuestPeers
+from erlmesh.core.phoenix_pubsub.names import pubsub_atom, topic_bytes
+from erlmesh.core.phoenix_tracker.entries import Entry
+from erlmesh.core.phoenix_tracker.messages import shard_name
+from erlmesh.core.phoenix_tracker.presence_shape import Presences, grouped
+from erlmesh.errors import CallError, TrackerError
+from erlmesh.node import Process
+from erlmesh.phoenix.tracker_entries import EntryMaker, Meta, pid_of, wire_term
+from erlmesh.terms import Atom, Map, Pid, Ref, Term, exact_key
+from erlmesh.terms.foreign_text import ForeignText, foreign_text
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from erlmesh.node import Node
+
+__all__ = ["TrackerGuest"]
+
+log = logging.getLogger("erlmesh.phoenix")
+
+TRACK, UPDATE, MOVE = Atom("track"), Atom("update"), Atom("move")
+MAX_POOL_SIZE: Final = 1024
+
+
+class _Tracked:
+    """One process under one key."""
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+        self.stand_in: Process | None = None
+        self.shard: tuple[Atom, Atom] | None = None
+        """The shard that tracks the stand-in, and its node. None while no shard does."""
+
+
+class TrackerGuest:
+    """The Phoenix.Tracker, or Phoenix.Presence, ``name`` of an Elixir node, used from outside. ::
+
+        async with TrackerGuest(node, ["web1@10.0.0.5", "web2@10.0.0.6"], "MyAppWeb.Presence") as presence:
+            await presence.track(me, "gpus", "gpu-1", {a.model: "A100"})
+            await presence.list("gpus")
+
+    This node is no replica, needs no PubSub, and gets no messages of the Tracker. The pool size is found by itself. The
+    changes of a topic come as ``presence_diff`` by :class:`PubSubGuest`, if the module is a Phoenix.Presence.
+
+    ``peers`` is the name of an Elixir node, or several in the order of preference. When the node in use is lost, the
+    processes are tracked on the next one. In between, the lists may show them twice or not at all.
+
+    The pid in the lists is not that of the process, but of one that ends with it. For ``any_key`` see :class:`Tracker`.
+    """
+
+    def __init__(
+        self, node: Node, peers: str | Atom | Iterable[str | Atom], name: str | Atom, *, any_key: bool = False
+    ) -> None:
+        self.node = node
+        self.name = pubsub_atom(name)
+        self._peers = GuestPeers(peers)
+        self._maker = EntryMaker(node.internals.atom, any_key=any_key)
+        self._pool_sizes: dict[Atom, int] = {}
+        self._tracked: dict[Hashable, _Tracked] = {}
+        self._mover: Pid | None = None
+
+    async def start(self) -> None:
+        """Start the process that tracks again what was lost. It connects to no node yet."""
+        if self._mover is None:
+            self._mover = self.node.spawn(self._move)
+
+    async def stop(self) -> None:
+        """Untrack all processes."""
+        mover, self._mover = self._mover, None
+        for tracked in [*self._tracked.values()]:
+            self._drop(tracked)
+        if mover is not None:
+            self.node.exit(mover, Atom("shutdown"))
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    @property
+    def peer(self) -> str:
+        """The Elixir node that is used now, or tried next."""
+        return self._peers.current.name
+
+    # Lists
+
+    async def list(self, topic: str | bytes, *, timeout: float = 5.0) -> builtins.list[tuple[Term, Map]]:
+        """The keys and metas of a topic, as ``Phoenix.Tracker.list``. Raises TrackerError, and CallTimeout."""
+        found = await self._any_peer(
+            lambda peer: self.node.rpc(
+                peer, "Elixir.Phoenix.Tracker", "list", [self.name, topic_bytes(topic)], timeout=timeout
+            )
+        )
+        match found:
+            case [*pairs] if all(type(pair) is tuple and len(pair) == 2 and type(pair[1]) is Map for pair in pairs):
+                return pairs
+        raise TrackerError(f"{self.peer} has answered the list of a topic with {foreign_text(found)}")
+
+    async def grouped(self, topic: str | bytes, *, timeout: float = 5.0) -> Presences:
+        """The same in the shape of ``Phoenix.Presence.list``, without what its ``fetch`` adds."""
+        return grouped(await self.list(topic, timeout=timeout))
+
+    # Tracking
+
+    async def track(
+        self, process: Pid | Process, topic: str | bytes, key: object, meta: Meta, *, timeout: float = 5.0
+    ) -> bytes:
+        """Track a process until it ends. Return its ``phx_ref``. See :meth:`Tracker.track` for the arguments.
+
+        Raises ValueError if the process has this key already, TrackerError if no node of the list has the Tracker,
+        and CallTimeout.
+        """
+        entry = self._maker.entry(process, topic, key, meta)
+        unique = _unique(entry.pid, entry.topic, entry.key)
+        if self._mover is None:
+            raise TrackerError("the guest is not started: use `async with TrackerGuest(node, ...)`")
+        if unique in self._tracked:
+            raise ValueError(f"{entry.pid!r} is tracked already under {key!r} of {topic!r}: use update")
+        tracked = self._tracked[unique] = _Tracked(entry)
+        tracked.stand_in = self._start_stand_in(tracked)
+        try:
+            ref: bytes = await self._any_peer(lambda peer: self._call(tracked, peer, TRACK, timeout))
+        except BaseException:
+            self._drop(tracked)
+            raise
+        return ref
+
+    async def update(
+        self, process: Pid | Process, topic: str | bytes, key: object, meta: Meta, *, timeout: float = 5.0
+    ) -> bytes:
+        """Replace the meta of a tracked process. Return the new ``phx_ref``. Raises KeyError if it is not tracked."""
+        entry = self._maker.entry(process, topic, key, meta)
+        tracked = self._tracked.get(_unique(entry.pid, entry.topic, entry.key))
+        if tracked is None:
+            raise KeyError(f"{entry.pid!r} is not tracked by this guest under {key!r} of {topic!r}: use track")
+        tracked.entry = entry
+        if tracked.shard is None:
+            raise TrackerError("no node can be used now. The new meta counts as soon as one can")
+        return await self._call(tracked, tracked.shard[1], UPDATE, timeout)
+
+    async def untrack(self, process: Pid | Process, topic: str | bytes | None = None, key: object = None) -> None:
+        """Stop tracking a process: under one key of a topic, or under all keys, if it is tracked."""
+        pid = pid_of(process)
+        if (topic is None) != (key is None):
+            raise TypeError("untrack takes a topic and a key, or neither")
+        if topic is None:
+            for tracked in [each for each in self._tracked.values() if each.entry.pid == pid]:
+                self._drop(tracked)
+        elif (found := self._tracked.get(_unique(pid, topic_bytes(topic), wire_term(key)))) is not None:
+            self._drop(found)
+
+    # Stand-ins
+
+    def _start_stand_in(self, tracked: _Tracked) -> Process:
+        def handle(message: Term) -> None:
+            match message:
+                case (Atom("DOWN"), Ref(), _, _, _):
+                    self._drop(tracked)
+                case (Atom("EXIT"), Pid() as other, reason) if (
+                    tracked.shard is not None and tracked.shard[1] is other.node
+                ):
+                    # The shard has ended, or its node is lost. Another node tracks the process from now on.
+                    log.warning("a shard of %s is lost (%s): %s", self.name, ForeignText(reason), other.node)
+                    self._pool_sizes.pop(other.node, None)
+                    tracked.shard = None
+                    if self._mover is not None:
+                        self.node.send(self._mover, MOVE)
+                case _:
+                    stand_in.unhandled(message)
+
+        stand_in = self.node.spawn_handler(handle)
+        stand_in.monitor(tracked.entry.pid)
+        return stand_in
+
+    def _drop(self, tracked: _Tracked) -> None:
+        """The end of the stand-in ends its presence, by the link of the shard."""
+        entry = tracked.entry
+        unique = _unique(entry.pid, entry.topic, entry.key)
+        if self._tracked.get(unique) is tracked:
+            del self._tracked[unique]
+        if tracked.stand_in is not None:
+            tracked.stand_in.stop()
+
+    async def _move(self, me: Process) -> None:
+        """Track again what was lost, until a node has all of it."""
+        async for _ in me:
+            while lost := [each for each in self._tracked.values() if each.shard is None]:
+                peer = self._peers.current
+                try:
+                    for tracked in lost:
+                        if tracked.stand_in is not None and tracked.stand_in.alive:
+                            await self._call(tracked, peer, TRACK, 5.0)
+                    self._peers.succeeded()
+                except (CallError, TrackerError) as error:
+                    log.warning("cannot track on %s: %s", peer, ForeignText(error))
+                    await asyncio.sleep(max(0.05, self._peers.failed(peer, self.node.internals.random)))
+
+    # Calls
+
+    async def _any_peer(self, work: Callable[[Atom], Any]) -> Any:
+        """Return what ``work(peer)`` returns on the first node that can be used."""
+        errors: builtins.list[str] = []
+        for _ in self._peers.all:
+            peer = self._peers.current
+            try:
+                result = await work(peer)
+            except (CallError, TrackerError) as error:
+                errors.append(f"{peer.name}: {error}")
+                self._peers.failed(peer, self.node.internals.random)
+            else:
+                self._peers.succeeded()
+                return result
+        raise TrackerError(f"no node has the Tracker {self.name.name.removeprefix('Elixir.')}. {'; '.join(errors)}")
+
+    async def _call(self, tracked: _Tracked, peer: Atom, what: Atom, timeout: float) -> bytes:
+        assert tracked.stand_in is not None
+        entry = tracked.entry
+        number = phash2(entry.topic, await self._pool_size(peer, timeout))
+        shard = (shard_name(self.name, number), peer)
+        answer = await self.node.call(
+            shard, (what, tracked.stand_in.pid, entry.topic, entry.key, entry.meta), timeout=timeout
+        )
+        match answer:
+            case (Atom("ok"), bytes() as ref):
+                tracked.shard = shard
+                return ref
+        raise TrackerError(f"{peer.name} has refused to {what.name} the process: {foreign_text(answer)}")
+
+    async def _pool_size(self, peer: Atom, timeout: float) -> int:
+        """The number of shards on a node: they are registered there."""
+        if (known := self._pool_sizes.get(peer)) is not None:
+            return known
+        size = 0
+        while size < MAX_POOL_SIZE:
+            name = shard_name(self.name, size)
+            if not isinstance(await self.node.rpc(peer, "erlang", "whereis", [name], timeout=timeout), Pid):
+                break
+            size += 1
+        if not size:
+            raise TrackerError("it has no such Tracker: check the name")
+        self._pool_sizes[peer] = size
+        return size
+
+
+def _unique(pid: Pid, topic: bytes, key: Term) -> Hashable:
+    return (pid, topic, exact_key(key))
