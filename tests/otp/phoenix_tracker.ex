@@ -59,12 +59,17 @@ defmodule StandIn.Tracker do
   # What a test calls
 
   def handle_call({:track, pid, topic, key, meta}, _from, state) do
-    Process.link(pid)
-    reference = Base.encode64(:crypto.strong_rand_bytes(9))
-    {state, tag} = next(state)
-    value = {pid, topic, key, Map.put(meta, :phx_ref, reference)}
-    {:reply, {:ok, reference}, %{state | values: Map.put(state.values, tag, value), new: [tag | state.new]}}
+    # Also an entry of another node counts, until that node is forgotten.
+    known = for {_, {^pid, ^topic, ^key, _}} <- state.values, do: key
+    if known != [], do: {:reply, {:error, {:already_tracked, pid, topic, key}}, state}, else: add(pid, topic, key, meta, state)
   end
+
+  def handle_call(:permdown, _from, state) do
+    broadcast(state, {:pub, :graceful_permdown, state.ref})
+    {:stop, :normal, :ok, state}
+  end
+
+  def handle_call(:asked, _from, state), do: {:reply, state.asked, state}
 
   def handle_call({:update, pid, topic, key, meta}, from, state) do
     case for({_, {^pid, ^topic, ^key, old}} <- state.values, do: old) do
@@ -77,12 +82,13 @@ defmodule StandIn.Tracker do
     {:reply, for({_tag, {pid, topic, key, meta}} <- state.values, do: {topic, key, pid, meta}), state}
   end
 
-  def handle_call(:permdown, _from, state) do
-    broadcast(state, {:pub, :graceful_permdown, state.ref})
-    {:stop, :normal, :ok, state}
+  defp add(pid, topic, key, meta, state) do
+    Process.link(pid)
+    reference = Base.encode64(:crypto.strong_rand_bytes(9))
+    {state, tag} = next(state)
+    value = {pid, topic, key, Map.put(meta, :phx_ref, reference)}
+    {:reply, {:ok, reference}, %{state | values: Map.put(state.values, tag, value), new: [tag | state.new]}}
   end
-
-  def handle_call(:asked, _from, state), do: {:reply, state.asked, state}
 
   # The messages of the protocol
 

@@ -1,8 +1,10 @@
 """A guest of a Phoenix.Tracker: its processes are tracked by a shard on an Elixir node.
 
 The shard links itself with each process that it tracks. If the connection is lost, that link would end the process. So
-the shard tracks a *stand-in*: a process of this node that ends with the tracked one, and survives the shard. It is
-tracked on another node then.
+the shard tracks a *stand-in*: a process of this node that ends with the tracked one, and survives the shard.
+
+Each attempt to track has a stand-in of its own. The other nodes still know the entries of a lost one. They refuse the
+same pid and key until that node is forgotten, after 20 minutes.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from erlmesh.core.phoenix_tracker.presence_shape import Presences, grouped
 from erlmesh.errors import CallError, TrackerError
 from erlmesh.node import Process
 from erlmesh.phoenix.tracker_entries import EntryMaker, Meta, pid_of, wire_term
+from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.terms import Atom, Map, Pid, Ref, Term, exact_key
 from erlmesh.terms.foreign_text import ForeignText, foreign_text
 
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TrackerGuest"]
 
-log = logging.getLogger("erlmesh.phoenix")
+_peer_log = PeerLog(logging.getLogger("erlmesh.phoenix"))
 
 TRACK, UPDATE, MOVE = Atom("track"), Atom("update"), Atom("move")
 MAX_POOL_SIZE: Final = 1024
@@ -132,15 +135,14 @@ class TrackerGuest:
         and CallTimeout.
         """
         entry = self._maker.entry(process, topic, key, meta)
-        unique = _unique(entry.pid, entry.topic, entry.key)
+        unique = _unique(entry)
         if self._mover is None:
             raise TrackerError("the guest is not started: use `async with TrackerGuest(node, ...)`")
         if unique in self._tracked:
             raise ValueError(f"{entry.pid!r} is tracked already under {key!r} of {topic!r}: use update")
         tracked = self._tracked[unique] = _Tracked(entry)
-        tracked.stand_in = self._start_stand_in(tracked)
         try:
-            ref: bytes = await self._any_peer(lambda peer: self._call(tracked, peer, TRACK, timeout))
+            ref: bytes = await self._any_peer(lambda peer: self._track(tracked, peer, timeout))
         except BaseException:
             self._drop(tracked)
             raise
@@ -151,7 +153,7 @@ class TrackerGuest:
     ) -> bytes:
         """Replace the meta of a tracked process. Return the new ``phx_ref``. Raises KeyError if it is not tracked."""
         entry = self._maker.entry(process, topic, key, meta)
-        tracked = self._tracked.get(_unique(entry.pid, entry.topic, entry.key))
+        tracked = self._tracked.get(_unique(entry))
         if tracked is None:
             raise KeyError(f"{entry.pid!r} is not tracked by this guest under {key!r} of {topic!r}: use track")
         tracked.entry = entry
@@ -167,21 +169,23 @@ class TrackerGuest:
         if topic is None:
             for tracked in [each for each in self._tracked.values() if each.entry.pid == pid]:
                 self._drop(tracked)
-        elif (found := self._tracked.get(_unique(pid, topic_bytes(topic), wire_term(key)))) is not None:
-            self._drop(found)
+        else:
+            found = self._tracked.get(_unique(Entry(pid, topic_bytes(topic), wire_term(key), Map())))
+            if found is not None:
+                self._drop(found)
 
     # Stand-ins
 
-    def _start_stand_in(self, tracked: _Tracked) -> Process:
+    def _renew_stand_in(self, tracked: _Tracked) -> None:
         def handle(message: Term) -> None:
             match message:
                 case (Atom("DOWN"), Ref(), _, _, _):
                     self._drop(tracked)
-                case (Atom("EXIT"), Pid() as other, reason) if (
-                    tracked.shard is not None and tracked.shard[1] is other.node
-                ):
+                case (Atom("EXIT"), Pid() as other, reason) if tracked.stand_in is stand_in:
                     # The shard has ended, or its node is lost. Another node tracks the process from now on.
-                    log.warning("a shard of %s is lost (%s): %s", self.name, ForeignText(reason), other.node)
+                    _peer_log.write(
+                        logging.WARNING, other.node.name, "a shard of %s is lost: %s", self.name, ForeignText(reason)
+                    )
                     self._pool_sizes.pop(other.node, None)
                     tracked.shard = None
                     if self._mover is not None:
@@ -189,18 +193,21 @@ class TrackerGuest:
                 case _:
                     stand_in.unhandled(message)
 
-        stand_in = self.node.spawn_handler(handle)
+        if tracked.stand_in is not None:
+            tracked.stand_in.stop()
+        stand_in = tracked.stand_in = self.node.spawn_handler(handle)
         stand_in.monitor(tracked.entry.pid)
-        return stand_in
 
     def _drop(self, tracked: _Tracked) -> None:
         """The end of the stand-in ends its presence, by the link of the shard."""
-        entry = tracked.entry
-        unique = _unique(entry.pid, entry.topic, entry.key)
-        if self._tracked.get(unique) is tracked:
-            del self._tracked[unique]
+        if self._is_current(tracked):
+            del self._tracked[_unique(tracked.entry)]
         if tracked.stand_in is not None:
             tracked.stand_in.stop()
+
+    def _is_current(self, tracked: _Tracked) -> bool:
+        """False if the process has ended, or was untracked, while a call was under way."""
+        return self._tracked.get(_unique(tracked.entry)) is tracked
 
     async def _move(self, me: Process) -> None:
         """Track again what was lost, until a node has all of it."""
@@ -209,11 +216,11 @@ class TrackerGuest:
                 peer = self._peers.current
                 try:
                     for tracked in lost:
-                        if tracked.stand_in is not None and tracked.stand_in.alive:
-                            await self._call(tracked, peer, TRACK, 5.0)
+                        if self._is_current(tracked):
+                            await self._track(tracked, peer, 5.0)
                     self._peers.succeeded()
                 except (CallError, TrackerError) as error:
-                    log.warning("cannot track on %s: %s", peer, ForeignText(error))
+                    _peer_log.write(logging.WARNING, peer.name, "cannot track on %s: %s", peer, ForeignText(error))
                     await asyncio.sleep(max(0.05, self._peers.failed(peer, self.node.internals.random)))
 
     # Calls
@@ -233,6 +240,10 @@ class TrackerGuest:
                 return result
         raise TrackerError(f"no node has the Tracker {self.name.name.removeprefix('Elixir.')}. {'; '.join(errors)}")
 
+    async def _track(self, tracked: _Tracked, peer: Atom, timeout: float) -> bytes:
+        self._renew_stand_in(tracked)
+        return await self._call(tracked, peer, TRACK, timeout)
+
     async def _call(self, tracked: _Tracked, peer: Atom, what: Atom, timeout: float) -> bytes:
         assert tracked.stand_in is not None
         entry = tracked.entry
@@ -244,6 +255,8 @@ class TrackerGuest:
         match answer:
             case (Atom("ok"), bytes() as ref):
                 tracked.shard = shard
+                if not self._is_current(tracked):
+                    self._drop(tracked)
                 return ref
         raise TrackerError(f"{peer.name} has refused to {what.name} the process: {foreign_text(answer)}")
 
@@ -263,5 +276,5 @@ class TrackerGuest:
         return size
 
 
-def _unique(pid: Pid, topic: bytes, key: Term) -> Hashable:
-    return (pid, topic, exact_key(key))
+def _unique(entry: Entry) -> Hashable:
+    return (entry.pid, entry.topic, exact_key(entry.key))
