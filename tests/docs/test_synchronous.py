@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import importlib
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -119,3 +121,36 @@ def test_the_celery_task_returns_the_balance(module):
     tasks = module("synchronous-celery", "tasks")
 
     assert tasks.credit.apply((7, 50)).get() == 150
+
+
+BROKER = """
+app.conf.broker_url = "filesystem://"
+app.conf.result_backend = "file://results"
+app.conf.broker_transport_options = {"data_folder_in": "queue", "data_folder_out": "queue", "control_folder": "control"}
+"""
+
+
+def test_workers_of_celery_that_were_forked_share_no_connection(wallet, tmp_path, monkeypatch):
+    """The program connects where it is loaded. Each of the two workers that are forked later connects again."""
+    import_or_skip("celery")
+    for folder in ("results", "queue", "control"):
+        (tmp_path / folder).mkdir()
+    (block,) = [each for each in all_blocks() if each.check == "synchronous-celery"]
+    used = 'wallet.call("Elixir.Wallet", (Atom("balance"), 7))\n'
+    (tmp_path / "worker_tasks.py").write_text(
+        block.text.replace('Celery("tasks")', 'Celery("worker_tasks")') + BROKER + used
+    )
+    worker_tasks = importlib.import_module("worker_tasks")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "celery", "-A", "worker_tasks", "worker", "-c", "2", "-l", "ERROR"], cwd=tmp_path
+    )
+    try:
+        results = [worker_tasks.credit.delay(7, 1) for _ in range(8)]
+        assert max(each.get(timeout=60) for each in results) == 108
+    finally:
+        worker.send_signal(signal.SIGTERM)
+        code = worker.wait(30)
+        worker_tasks.wallet.close()
+        sys.modules.pop("worker_tasks")
+    assert code == 0
