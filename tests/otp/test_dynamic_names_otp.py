@@ -1,7 +1,10 @@
 """Erlang nodes without a name (``erl -name undefined``) connect to a Python node, which gives them one."""
 
+import os
 import re
+import subprocess
 
+from beam import programs
 from erlmesh.terms import Atom
 from polling import wait_until
 
@@ -39,6 +42,23 @@ def test_nodes_without_a_name_get_one_and_are_gone_without_a_trace(cluster, otp)
     assert down[4] == Atom("noconnection")
     wait_until(lambda: hidden_nodes(socrates) == {names[1]})
     assert socrates.eval("node.reconnecting()") == []
+
+
+def test_erl_call_without_a_name_calls_a_python_node(cluster):
+    socrates = cluster.pynode("socrates")
+    command = ["erl_call", "-R", "-c", "monster", "-name", socrates.name, "-a", "erlmesh echo [hello]"]
+
+    answer = subprocess.run(
+        [str(programs() / command[0]), *command[1:]],
+        env={**os.environ, "ERL_EPMD_PORT": str(cluster.epmd_port)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+    assert (answer.stdout, answer.returncode) == ("hello", 0), answer.stderr
+    wait_until(lambda: hidden_nodes(socrates) == set())
 
 
 def test_an_allow_list_and_the_cookie_are_for_nodes_without_a_name_too(cluster):

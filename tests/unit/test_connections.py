@@ -10,9 +10,9 @@ from memory_network import MemoryNetwork, started
 
 from erlmesh.errors import CalleeExited, NoConnection, NodeNotAlive
 from erlmesh.net.dist_protocol import SEND_QUEUE_LIMIT
-from erlmesh.proto.flags import OFFERED
+from erlmesh.proto.flags import OFFERED, Flags
 from erlmesh.proto.handshake_driver import SETUP_TIMEOUT
-from erlmesh.proto.handshake_packets import encode_name, encode_reply
+from erlmesh.proto.handshake_packets import digest, encode_name, encode_reply
 from erlmesh.runtime import connections as module
 from erlmesh.runtime.last_errors import MAX_NODES
 from erlmesh.terms import Atom, Pid
@@ -693,6 +693,36 @@ async def call_as(network, node, name, digest=None):
     await network.dial("memory", node.port, lambda: stranger)
     await run_iterations()
     return stranger
+
+
+class Nameless(Stranger):
+    """A node that asks for a name, and says that it is visible. It knows the cookie."""
+
+    def connection_made(self, transport):
+        self.transport = transport
+        self.send(encode_name(OFFERED | Flags.NAME_ME, 0, "h"))
+
+    def data_received(self, data):
+        status, challenge = data[2 : 2 + data[1]], data[2 + data[1] + 2 :]
+        if status.startswith(b"snamed:"):
+            number = int.from_bytes(challenge[9:13], "big")
+            self.send(encode_reply(1, digest("monster", number)))
+
+
+@with_nodes("a@h")
+async def test_a_node_that_asks_for_a_name_is_hidden_whatever_it_says(network, a):
+    nameless = Nameless("h")
+    await network.dial("memory", a.port, lambda: nameless)
+    await run_iterations()
+
+    (name,) = a.nodes(hidden=True)
+    assert name.endswith("@h")
+    assert a.nodes() == []
+
+    nameless.transport.close()
+    await run_iterations()
+
+    assert a.nodes(hidden=True) == a.reconnecting() == []
 
 
 @pytest.mark.parametrize("names", [("a@h", "b@h"), ("b@h", "a@h")])

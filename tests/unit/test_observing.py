@@ -10,6 +10,7 @@ from erlmesh.errors import RemoteError
 from erlmesh.services.node_services import OBSERVED_MODULES
 from erlmesh.services.observing import process_table
 from erlmesh.services.observing.live_dashboard import SYSTEM_INFO
+from erlmesh.services.observing.look_limit import LOOK_LIMIT
 from erlmesh.terms import Atom, Map, Pid
 from erlmesh.testing.cluster import Cluster
 from erlmesh.testing.loop import run
@@ -274,6 +275,30 @@ async def test_the_application_monitor_shows_no_applications_and_ends_with_its_s
     ]
     await asyncio.sleep(1)
     assert not a.internals.is_alive(pid)
+
+
+@with_two_nodes
+async def test_a_node_is_looked_at_by_so_many_tools_at_a_time(a, b, ask):
+    async def tool(me):
+        await ask("appmon_info", "start_link2", me.pid, me.pid, [])
+        await me.receive(lambda _: False)
+
+    tools = [b.spawn(tool) for _ in range(LOOK_LIMIT)]
+    await asyncio.sleep(1)
+
+    for call in (
+        ("appmon_info", "start_link2", tools[0], tools[0], []),
+        ("observer_backend", "procs_info", tools[0]),
+        ("observer_backend", "etop_collect", tools[0]),
+        ("observer_backend", "fetch_stats", tools[0], 1000),
+        (SYSTEM_INFO, "processes_callback", NIL, Atom("memory"), Atom("desc"), 50, NIL),
+    ):
+        with pytest.raises(RemoteError) as raised:
+            await ask(*call)
+        assert raised.value.reason[0] is Atom("overloaded")
+    b.exit(tools[0], Atom("kill"))
+    await asyncio.sleep(1)
+    assert await ask("observer_backend", "etop_collect", tools[1]) is OK
 
 
 # LiveDashboard

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from erlmesh.errors import ErlangError
 from erlmesh.services.observing import machine
+from erlmesh.services.observing.look_limit import LookLimit
 from erlmesh.services.observing.node_figures import NodeFigures
 from erlmesh.services.observing.process_info import ProcessInfo
 from erlmesh.services.observing.process_table import ProcessTable
@@ -55,8 +56,11 @@ _MEMORY_KEYS: Final = (
 class LiveDashboard:
     """The functions for the node ``runtime``."""
 
-    def __init__(self, runtime: Runtime, figures: NodeFigures, table: ProcessTable, info: ProcessInfo) -> None:
+    def __init__(
+        self, runtime: Runtime, figures: NodeFigures, table: ProcessTable, info: ProcessInfo, limit: LookLimit
+    ) -> None:
         self._runtime = runtime
+        self._limit = limit
         self._figures = figures
         self._table = table
         self._info = info
@@ -135,9 +139,11 @@ class LiveDashboard:
         All columns that can be sorted grow with the mailbox.
         """
         text = _require_search(search)
-        rows, count = await self._table.longest_mailboxes(
-            _require_limit(limit), _process_row, search=text, shortest=direction is ASCENDING
-        )
+        number = _require_limit(limit)
+        with self._limit.look():
+            rows, count = await self._table.longest_mailboxes(
+                number, _process_row, search=text, shortest=direction is ASCENDING
+            )
         return rows, count, Map()
 
     def _process_info(self, pid: Term) -> Term:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from erlmesh.services.observing.erlang_functions import ErlangFunctions
 from erlmesh.services.observing.live_dashboard import LiveDashboard
+from erlmesh.services.observing.look_limit import LookLimit
 from erlmesh.services.observing.node_figures import NodeFigures
 from erlmesh.services.observing.observer_functions import ObserverFunctions
 from erlmesh.services.observing.process_info import ProcessInfo
@@ -27,6 +28,7 @@ def add_observed_functions(table: FunctionTable, runtime: Runtime, functions: Fu
     figures, processes = NodeFigures(runtime), ProcessTable(runtime.state.registry)
     info = ProcessInfo(runtime.state, lambda: runtime.group_leader)
     ErlangFunctions(runtime, functions, figures, info).add_to(table)
-    ObserverFunctions(runtime, figures, processes).add_to(table)
-    LiveDashboard(runtime, figures, processes, info).add_to(table)
+    limit = LookLimit()
+    ObserverFunctions(runtime, figures, processes, limit).add_to(table)
+    LiveDashboard(runtime, figures, processes, info, limit).add_to(table)
     RemoteShell(runtime).add_to(table)

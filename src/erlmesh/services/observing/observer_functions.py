@@ -16,11 +16,12 @@ from erlmesh.errors import ErlangError
 from erlmesh.runtime.process import LocalProcess
 from erlmesh.runtime.spawner import ensure_task
 from erlmesh.runtime.system_messages import charlist
+from erlmesh.services.observing.look_limit import LookLimit
 from erlmesh.services.observing.node_figures import NodeFigures
 from erlmesh.services.observing.process_table import ROW_LIMIT, ProcessTable
 from erlmesh.services.observing.process_view import current_function, initial_call, memory, name
 from erlmesh.services.rpc.function_table import FunctionTable
-from erlmesh.terms import Atom, Pid, Term
+from erlmesh.terms import Atom, Pid, Ref, Term
 
 if TYPE_CHECKING:
     from erlmesh.runtime.runtime import Runtime
@@ -62,10 +63,11 @@ _SYSTEM_ITEMS: Final = [
 class ObserverFunctions:
     """The functions for the node ``runtime``."""
 
-    def __init__(self, runtime: Runtime, figures: NodeFigures, table: ProcessTable) -> None:
+    def __init__(self, runtime: Runtime, figures: NodeFigures, table: ProcessTable, limit: LookLimit) -> None:
         self._runtime = runtime
         self._figures = figures
         self._table = table
+        self._limit = limit
 
     def add_to(self, table: FunctionTable) -> None:
         """Add all functions to ``table``."""
@@ -104,13 +106,10 @@ class ObserverFunctions:
         The caller spawns this process with a link, and takes its normal end as the end of the list.
         """
         to = _require_pid(collector)
-        sent = False
-        async for rows in self._table.slices(_etop_row):
-            me.send(to, (Atom("procs_info"), me.pid, [row for row in rows if row[1] != me.pid]))
-            sent = True
-            await me.drain()  # a collector on a slow connection sets the pace
-        if not sent:
-            me.send(to, (Atom("procs_info"), me.pid, []))
+        with self._limit.look():
+            async for rows in self._table.slices(_etop_row):
+                me.send(to, (Atom("procs_info"), me.pid, [row for row in rows if row[1] != me.pid]))
+                await me.drain()  # a collector on a slow connection sets the pace
         return Atom("ok")
 
     async def etop_collect(self, me: LocalProcess, collector: Term) -> Term:
@@ -119,7 +118,8 @@ class ObserverFunctions:
         Of many processes the message has those with the longest mailboxes. It counts all.
         """
         to = _require_pid(collector)
-        rows, count = await self._table.longest_mailboxes(ROW_LIMIT, _etop_row)
+        with self._limit.look():
+            rows, count = await self._table.longest_mailboxes(ROW_LIMIT, _etop_row)
         figures = self._figures.memory()
         info: Term = (
             Atom("etop_info"),
@@ -145,18 +145,18 @@ class ObserverFunctions:
             raise ErlangError(Atom("timeout_value"))
         await ensure_task()
         me.trap_exit = True
-        ref = me.monitor(to)  # a caller without a link must not leave a process behind
+        me.monitor(to)  # a caller without a link must not leave a process behind
         seconds = max(SHORTEST_INTERVAL_MS, min(milliseconds, LONGEST_INTERVAL_MS)) / 1000
-        while True:
-            try:
-                await me.receive(timeout=seconds)
-            except TimeoutError:
-                figures = self._figures
-                stats = (Atom("stats"), 1, figures.scheduler_wall_time(), figures.io(), figures.memory_list())
-                me.send(to, stats, wait=False)
-                continue
-            me.demonitor(ref)
-            return Atom("ok")
+        with self._limit.look():
+            while True:
+                try:
+                    await me.receive(timeout=seconds)
+                except TimeoutError:
+                    figures = self._figures
+                    stats = (Atom("stats"), 1, figures.scheduler_wall_time(), figures.io(), figures.memory_list())
+                    me.send(to, stats, wait=False)
+                else:
+                    return Atom("ok")
 
     # appmon_info
 
@@ -165,11 +165,16 @@ class ObserverFunctions:
 
         It ends with ``starter``. There are no application trees.
         """
-        return (Atom("ok"), self._runtime.spawn(_serve_applications, _require_pid(starter)))
+        self._limit.require_free()
+        return (Atom("ok"), self._runtime.spawn(_serve_applications, _require_pid(starter), self._limit))
 
 
-async def _serve_applications(me: LocalProcess, starter: Pid) -> None:
-    ref = me.monitor(starter)
+async def _serve_applications(me: LocalProcess, starter: Pid, limit: LookLimit) -> None:
+    with limit.look():
+        await _answer_for_applications(me, me.monitor(starter))
+
+
+async def _answer_for_applications(me: LocalProcess, ref: Ref) -> None:
     async for message in me:
         match message:
             case (Atom("$gen_cast"), (Pid() as client, Atom("app_ctrl"), aux, True, _)):
