@@ -129,6 +129,7 @@ def test_a_healthy_python_node_passes_every_step(cluster, doctor):
 
     assert (code, list(steps)) == (0, HEALTHY)
     assert {step["status"] for step in steps.values()} == {"ok"}
+    assert steps["release"]["facts"]["otp"] is None
     assert steps["global"]["facts"]["synced"] == [plato.name]
     assert steps["pg"]["facts"]["scopes"] == {"pg": True, "other": False}
 

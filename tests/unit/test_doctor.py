@@ -175,6 +175,15 @@ def test_lost_pings_are_a_note_and_no_answer_is_a_failure():
     assert service_checks.check_ping(PLATO, [], 5).status is FAILED
 
 
+def test_a_node_of_python_is_told_from_a_beam():
+    version = "erlmesh 0.1.0 on CPython 3.11.7"
+
+    assert version in service_checks.check_release("25", version).summary
+    assert service_checks.check_release("25", version).facts["otp"] is None
+    assert service_checks.check_release("27", "Erlang/OTP 27 [erts-15.2.7]").facts["otp"] == "27"
+    assert service_checks.check_release(None, None).facts["otp"] is None
+
+
 def test_global_is_synchronized_or_behind_or_stuck_or_not_running():
     def finding(state, *, running=True):
         return service_checks.check_global(PLATO, state, running=running)

@@ -187,7 +187,9 @@ async def _check_services(node: Node, peer: Target) -> AsyncIterator[Finding]:
     yield service_checks.check_ping(target, round_trips, PING_COUNT)
     if not round_trips:
         return
-    yield service_checks.check_release(await _query_release(node, peer))
+    yield service_checks.check_release(
+        await _query_system_info(node, peer, "otp_release"), await _query_system_info(node, peer, "system_version")
+    )
     yield service_checks.check_global(
         target, await _query_global(node, peer), running=await _is_registered(node, "global_name_server", peer)
     )
@@ -201,11 +203,13 @@ async def _check_services(node: Node, peer: Target) -> AsyncIterator[Finding]:
     yield service_checks.check_scopes(target, {scope: await _is_registered(node, scope, peer) for scope in peer.scopes})
 
 
-async def _query_release(node: Node, target: Target) -> str | None:
-    request = (Atom("call"), Atom("erlang"), Atom("system_info"), [Atom("otp_release")], Atom("user"))
+async def _query_system_info(node: Node, target: Target, item: str) -> str | None:
+    """Return a text of ``erlang:system_info/1`` of the target; None if it gives none."""
+    request = (Atom("call"), Atom("erlang"), Atom("system_info"), [Atom(item)], Atom("user"))
     answer = await _call(node, (Atom("rex"), Atom(target.node_name)), request, target.timeout)
-    if isinstance(answer, list) and answer and all(isinstance(letter, int) and 32 < letter < 127 for letter in answer):
-        return "".join(map(chr, answer))
+    if isinstance(answer, list) and answer and all(isinstance(each, int) and 0 < each < 127 for each in answer):
+        text = "".join(map(chr, answer[:200])).strip()
+        return text if text.isprintable() else None
     return None
 
 

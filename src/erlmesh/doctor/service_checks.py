@@ -49,10 +49,12 @@ def check_ping(target: str, round_trips: Sequence[float], count: int) -> Finding
     return ok("ping", summary, **facts)
 
 
-def check_release(otp_release: str | None) -> Finding:
-    """Report the OTP release of the node; None if it does not report one."""
+def check_release(otp_release: str | None, system_version: str | None) -> Finding:
+    """Report what the node runs, from two answers of ``erlang:system_info/1``; None if it does not give one."""
+    if system_version is not None and system_version.startswith("erlmesh "):
+        return ok("release", f"the node is a node of Python: {system_version}", otp=None)
     if otp_release is None:
-        return ok("release", "the node reports no OTP release: not a BEAM, perhaps an erlmesh node", otp=None)
+        return ok("release", "the node reports no OTP release: not a BEAM, perhaps an older erlmesh node", otp=None)
     return ok("release", f"the node is a BEAM with OTP {otp_release}", otp=otp_release)
 
 
