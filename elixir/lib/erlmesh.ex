@@ -263,6 +263,7 @@ defmodule Erlmesh.Python do
   ]
   @line_length 65_536
   @max_line_length 262_144
+  @max_waiting 5_000
   @log_lines 20
   @log_line_length 2_000
   @stop_margin 4_000
@@ -441,6 +442,7 @@ defmodule Erlmesh.Python do
          down_since: nil,
          warned: false,
          partial: "",
+         dropped: 0,
          log: []
        }}
     end
@@ -477,7 +479,7 @@ defmodule Erlmesh.Python do
   end
 
   defp arguments(node, options) do
-    grace = :erlang.float_to_binary(options[:grace] / 1000, decimals: 3)
+    grace = :erlang.float_to_binary(max(options[:grace], 1) / 1000, decimals: 3)
 
     ["-m", "erlmesh", "start", "--under-port", "--name", Atom.to_string(node)] ++
       ["--join", Atom.to_string(Node.self()), "--grace", grace] ++
@@ -588,7 +590,7 @@ defmodule Erlmesh.Python do
         {:stop, {exit_error(reason, nil, state), []}, state}
 
       true ->
-        unless_warned(state)
+        warn_once(state)
         # The attempt may take seconds, and this process has to read the log meanwhile.
         spawn(fn -> Node.connect(node) end)
         Process.send_after(self(), :reconnect, @reconnect_interval)
@@ -596,9 +598,9 @@ defmodule Erlmesh.Python do
     end
   end
 
-  defp unless_warned(%{warned: true}), do: :ok
+  defp warn_once(%{warned: true}), do: :ok
 
-  defp unless_warned(%{node: node}) do
+  defp warn_once(%{node: node}) do
     Logger.warning("the connection to #{node} is lost, and is made again", python: node)
     Erlmesh.telemetry([:python, :nodedown], %{system_time: System.system_time()}, %{node: node})
   end
@@ -636,8 +638,24 @@ defmodule Erlmesh.Python do
   defp handle_line(line, state), do: {:ok, write_log(:info, "stdout", line, state)}
 
   defp write_log(level, logger, text, state) do
-    Logger.log(level, text, python: state.node, python_logger: logger)
+    state =
+      if overloaded?(), do: %{state | dropped: state.dropped + 1}, else: write_to_logger(level, logger, text, state)
+
     %{state | log: Enum.take([String.slice(text, 0, @log_line_length) | state.log], @log_lines)}
+  end
+
+  # A port delivers lines as fast as Python writes them. Logger may be slower, and the mailbox must not grow without end.
+  defp overloaded? do
+    {:message_queue_len, length} = Process.info(self(), :message_queue_len)
+    length > @max_waiting
+  end
+
+  defp write_to_logger(level, logger, text, state) do
+    if state.dropped > 0,
+      do: Logger.warning("#{state.dropped} log lines of #{state.node} are dropped: too many came at once")
+
+    Logger.log(level, text, python: state.node, python_logger: logger)
+    %{state | dropped: 0}
   end
 
   defp unescape(text) do
@@ -917,7 +935,8 @@ defmodule Erlmesh.Module do
   @doc "Writes functions to a file for the option `:from`."
   @spec write!([function_description], Path.t()) :: :ok
   def write!(functions, path) do
-    File.write!(path, Enum.map(functions, &:io_lib.format(~c"~0tp.~n", [&1])))
+    text = Enum.map(functions, &:io_lib.format(~c"~0tp.~n", [&1]))
+    File.write!(path, :unicode.characters_to_binary(text))
   end
 
   @doc """

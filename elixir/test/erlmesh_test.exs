@@ -99,6 +99,25 @@ defmodule ErlmeshTest do
       assert log =~ ~r/\[info\] +printed\n/
     end
 
+    test "log lines that come too fast are counted" do
+      :sys.suspend(Shop.Model)
+      Erlmesh.call!(Shop.Model, "probe", "flood", [20_000], 60_000)
+
+      log =
+        capture_log(fn ->
+          wait_until(fn ->
+            Process.info(Process.whereis(Shop.Model), :message_queue_len) > {:message_queue_len, 19_000}
+          end)
+
+          :sys.resume(Shop.Model)
+          Erlmesh.Python.os_pid(Shop.Model)
+        end)
+
+      assert log =~ ~r/\d+ log lines of .* are dropped/
+      assert not (log =~ ~r/line 1\n/)
+      assert log =~ ~r/line 19999\n/
+    end
+
     test "nothing is left when it stops" do
       {node, guard, child} = Erlmesh.call!(Shop.Model, "probe", "pids")
 
@@ -111,7 +130,7 @@ defmodule ErlmeshTest do
     test "its functions become functions of a module, with their parameters and documentation" do
       described = Erlmesh.Module.describe(Shop.Model, "probe")
 
-      assert {:length, 1, ["text"], "Count the characters of a text.\n\nIt must be UTF-8."} in described
+      assert {:length, 1, ["text"], "Count the characters of a text.\n\n\"größe\" has 5 of them, and \"€\" has 1."} in described
       assert {:divide, 1, ["number"], nil} in described
       assert {:divide, 2, ["number", "by"], nil} in described
       assert {:echo_process, 1, ["tag"], "A process that answers calls."} in described
@@ -131,9 +150,12 @@ defmodule ErlmeshTest do
       path = Path.join(System.tmp_dir!(), "erlmesh_functions_#{System.unique_integer([:positive])}")
       on_exit(fn -> File.rm(path) end)
       Code.put_compiler_option(:docs, true)
-      :ok = Erlmesh.Module.write!(Erlmesh.Module.describe(Shop.Model, "probe"), path)
+      not_functions = [{:"no name", 0, [], nil}, {:module_info, 0, [], nil}, {:f, 1, [:x], nil}, {:f, 300, [], nil}, :f]
+      odd_parameters = [{:odd, 3, ["end", "_x", "x"], nil}, {:twice, 2, ["A", "a"], nil}]
+      described = Erlmesh.Module.describe(Shop.Model, "probe")
+      :ok = Erlmesh.Module.write!(not_functions ++ odd_parameters ++ described, path)
 
-      [{from_list, _}, {from_file, code}] =
+      [{from_list, _}, {from_file, code}, {from_node, _}] =
         Code.compile_string("""
         defmodule Shop.FromList do
           use Erlmesh.Module, python: Shop.Model, module: "probe", functions: [length: 1], timeout: 9_000
@@ -141,10 +163,17 @@ defmodule ErlmeshTest do
         defmodule Shop.FromFile do
           use Erlmesh.Module, python: Shop.Model, module: "probe", from: #{inspect(path)}
         end
+        defmodule Shop.FromNode do
+          use Erlmesh.Module, python: Shop.Model, module: "probe", from: #{inspect(Erlmesh.Python.node_name(Shop.Model))}
+        end
         """)
 
       assert from_list.length("ab") == 2
+      assert from_node.length("abc") == 3
       assert from_file.divide(1, 2) == 0.5
+      exported = from_file.__info__(:functions)
+      assert {:odd, 3} in exported and {:twice, 2} in exported
+      assert Keyword.keys(exported) -- Enum.map([{:odd}, {:twice} | described], &elem(&1, 0)) == []
       assert {:ok, {_, [{~c"Docs", docs}]}} = :beam_lib.chunks(code, [~c"Docs"])
       assert inspect(:erlang.binary_to_term(docs), limit: :infinity) =~ "Count the characters"
     end
@@ -193,6 +222,15 @@ defmodule ErlmeshTest do
 
       assert_receive {[:erlmesh, :call, :stop], %{duration: _}, %{module: :probe, function: :length, arity: 1}}
       assert_receive {[:erlmesh, :call, :exception], %{duration: _}, %{function: :missing, error: %{reason: :undef}}}
+
+      node = Erlmesh.Python.node_name(Shop.Model)
+      Node.disconnect(node)
+      assert_receive {[:erlmesh, :python, :nodedown], %{system_time: _}, %{node: ^node}}
+      assert_receive {[:erlmesh, :python, :nodeup], %{system_time: _}, %{node: ^node}}
+      assert Erlmesh.call(Shop.Model, "probe", "length", ["a"]) == {:ok, 1}
+
+      stop_supervised!(Shop.Model)
+      assert_receive {[:erlmesh, :python, :stop], %{duration: _}, %{node: ^node, reason: :shutdown}}
     end
   end
 
@@ -257,6 +295,34 @@ defmodule ErlmeshTest do
       assert failure(python: ["/bin/sleep", "600"], start_timeout: 200) =~ "exit status 1"
       assert failure(python: ["/bin/sh", "-c", "exec sleep 600"], start_timeout: 200) =~ "not ready in time"
     end
+  end
+
+  test "a node that cannot be connected for too long ends" do
+    server = start_python(name: Shop.Cut, reconnect_timeout: 1_000)
+    {os_pid, node} = {Erlmesh.Python.os_pid(Shop.Cut), Erlmesh.Python.node_name(Shop.Cut)}
+    monitor = Process.monitor(server)
+    cookie = Node.get_cookie()
+    on_exit(fn -> Node.set_cookie(node, cookie) end)
+
+    log =
+      capture_log(fn ->
+        Node.set_cookie(node, :another)
+        Node.disconnect(node)
+        assert_receive {:DOWN, ^monitor, _, _, {%Erlmesh.ExitError{status: nil}, []}}, 15_000
+      end)
+
+    assert log =~ "it runs, but has not been connected for"
+    assert not running?(os_pid)
+  end
+
+  test "a node whose guard is paused is killed" do
+    start_python(name: Shop.Paused, grace: 0)
+    {node, guard, _} = Erlmesh.call!(Shop.Paused, "probe", "pids")
+    {_, 0} = System.cmd("kill", ["-STOP", "#{guard}"])
+
+    stop_supervised!(Shop.Paused)
+
+    wait_until(fn -> Enum.filter([node, guard], &running?/1) == [] end)
   end
 
   test "a hidden node is connected, and nodes() does not show it" do

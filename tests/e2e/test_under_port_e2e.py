@@ -16,6 +16,7 @@ import asyncio, ctypes, subprocess, sys, time
 
 async def main(me):
     child = subprocess.Popen(["sleep", "600"])
+    print("stdin of the program:", repr(sys.stdin.read()))
     print("child", child.pid)
     async for _ in me:
         pass
@@ -140,6 +141,12 @@ def test_the_node_ends_with_its_guard(port):
 
     wait_until(lambda: not is_running(node))
     os.kill(child, signal.SIGKILL)
+
+
+def test_the_program_cannot_read_what_the_guard_reads(port):
+    process = port("--app", "app:main")
+
+    assert "stdin of the program: ''" in lines_until(process, "child")
 
 
 def test_the_cookie_is_the_first_line_of_stdin_and_can_be_seen_nowhere(port, erlmesh):

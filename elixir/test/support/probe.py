@@ -14,7 +14,7 @@ from erlmesh import Atom, GenServer, Process, expose
 def length(text: bytes) -> int:
     """Count the characters of a text.
 
-    It must be UTF-8.
+    "größe" has 5 of them, and "€" has 1.
     """
     return len(text.decode())
 
@@ -45,6 +45,12 @@ def pids() -> tuple[int, int, int]:
 def write_log() -> None:
     logging.getLogger("probe").warning("two\nlines with \\ and \\n")
     print("printed", flush=True)
+
+
+@expose
+def flood(lines: int) -> None:
+    for number in range(lines):
+        print(f"line {number}")
 
 
 @expose
