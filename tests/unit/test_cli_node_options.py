@@ -184,5 +184,5 @@ def test_the_help_names_every_variable():
     add_node_options(everything)
     told = everything.format_help()
 
-    # These two are no options of a node: where erlmesh keeps its files, and which build runs.
-    assert {name for name in VARIABLES if name not in told} == {"ERLMESH_PURE", "ERLMESH_STATE"}
+    # No options of a node: where erlmesh keeps its files, which build runs, and `--workers` of `start` alone.
+    assert {name for name in VARIABLES if name not in told} == {"ERLMESH_PURE", "ERLMESH_STATE", "ERLMESH_WORKERS"}
