@@ -36,6 +36,24 @@ spawn(fun() -> group_leader(Leader, self()), Test ! {shell, rpc:call(Peer, shell
 Started = receive {shell, Shell} -> is_pid(Shell) after 10000 -> late end,
 {Started, receive {printed, Text} -> Text after 10000 -> late end}
 """
+# The questions of LiveDashboard's pages, and how it reads the answers.
+DASHBOARD = """
+Dashboard = 'Elixir.Phoenix.LiveDashboard.SystemInfo',
+Page = fun(Callback, Values) -> erpc:call(Peer, Dashboard, Callback, Values) end,
+{file, _} = erpc:call(Peer, code, is_loaded, [Dashboard]),
+#{'dashboard_running?' := true, applications := [os_mon]} = Page(capabilities_callback, [[{application, os_mon}]]),
+#{system_usage := #{memory := #{total := Total, other := Other}}} = Page(info_callback, [nil, shop]),
+true = Total >= Other,
+{Shown, Count, _} = Page(processes_callback, [nil, memory, desc, 50, nil]),
+Found = [proplists:get_value(pid, Row) || Row <- Shown],
+true = Count >= length(Found),
+[begin {ok, Window} = Page(process_info_callback, [Pid]), {_, _, _} = proplists:get_value(current_function, Window) end
+ || Pid <- Found, rpc:call(Peer, erlang, is_process_alive, [Pid])],
+[{[], 0} = Page(Name, [nil, name, asc, 50]) || Name <- [ets_callback, ports_callback, sockets_callback]],
+#{disk := [{_, _, _}], system_mem := [_ | _]} = Page(os_mon_callback, []),
+{[#{name := total} | _], #{}} = Page(memory_allocators_callback, [nil]),
+Found
+"""
 
 
 @pytest.fixture
@@ -74,6 +92,9 @@ def test_a_beam_looks_at_a_python_node_with_its_own_tools(looked_at):
     assert (
         plato.text("proplists:get_value(system_architecture, rpc:call(Peer, observer_backend, sys_info, []))") != '""'
     )
+
+    # LiveDashboard
+    assert ask("erlang", "whereis", Atom("rex")) in plato.eval(DASHBOARD, Peer=socrates.atom)
 
     # A remote shell
     started, text = plato.eval(SHELL, Peer=socrates.atom)

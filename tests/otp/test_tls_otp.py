@@ -55,6 +55,14 @@ def test_nodes_connect_in_both_directions(tls, otp):
     both_connect(tls.beam("beam", otp=otp), tls.python("python"))
 
 
+def test_a_beam_without_a_name_gets_one(tls, otp):
+    beam, python = tls.beam("undefined", otp=otp), tls.python("python")
+
+    assert beam.eval("net_kernel:connect_node(Peer)", Peer=python.atom) is True
+
+    assert python.eval("node.nodes(hidden=True)") == [beam.eval("node()").name]
+
+
 def test_nodes_connect_with_uvloop(tls):
     both_connect(tls.beam("beam"), tls.python("python", event_loop="uvloop"))
 
