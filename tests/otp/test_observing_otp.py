@@ -1,8 +1,12 @@
 """The questions that the tools of Erlang ask a Python node which they show. They run without their windows."""
 
+import os
+
 import pytest
 
+from beam import otp_environment, programs
 from erlmesh.terms import Atom
+from terminal import Terminal
 
 OK, UNDEFINED = Atom("ok"), Atom("undefined")
 ASK = "rpc:call(Peer, Module, Function, Arguments)"
@@ -104,3 +108,23 @@ def test_a_beam_looks_at_a_python_node_with_its_own_tools(looked_at):
 
     # Looking has disconnected nothing.
     assert plato.nodes() == {socrates.name}
+
+
+@pytest.mark.parametrize("shell", ["erl", "iex"])
+def test_a_remote_shell_says_which_command_opens_a_shell(cluster, tmp_path, otp, shell):
+    socrates = cluster.pynode("socrates")
+    folder = programs(otp)
+    name, cookie = ("-name", "-setcookie") if shell == "erl" else ("--name", "--cookie")
+    remsh = "-remsh" if shell == "erl" else "--remsh"
+    # iex of Elixir before 1.15 calls the node by rpc without connecting to it first, so it needs a name of its own.
+    command = [str(folder / shell), name, "visitor@127.0.0.1", cookie, "monster", remsh, socrates.name]
+    # Elixir before 1.15 has a text of its own for a node that has no IEx.
+    text = (
+        "Could not find IEx" if shell == "iex" and (otp or 25) <= 25 else "Open its shell with: erlmesh remsh socrates"
+    )
+
+    terminal = Terminal(command, {**os.environ, **otp_environment(cluster.epmd_port, tmp_path, folder)})
+    try:
+        terminal.wait_for(text)
+    finally:
+        terminal.close()
