@@ -70,9 +70,11 @@ def test_only_the_dispatchers_of_phoenix_need_no_permission():
 
 # The book of workers
 
-members = st.tuples(st.sampled_from([OWN, *NODES]), st.integers(1, 3))
+# Few values, so that a worker joins the same group several times.
+members = st.tuples(st.sampled_from([*NODES[:2], OWN]), st.integers(1, 2))
 steps = st.lists(
-    st.tuples(st.sampled_from(["joined", "left"]), st.sampled_from(GROUPS), st.lists(members, max_size=3)), max_size=40
+    st.tuples(st.sampled_from(["joined", "left"]), st.sampled_from(GROUPS[:2]), st.lists(members, max_size=3)),
+    max_size=40,
 )
 
 
@@ -106,21 +108,36 @@ def test_the_book_has_the_workers_that_a_simple_count_has(history):
 
 
 def test_a_sender_keeps_its_worker_while_other_workers_come_and_go():
-    book, node = WorkerBook(OWN), NODES[0]
+    book, node, senders = WorkerBook(OWN), NODES[0], range(1000)
     book.joined(GROUPS[0], [pid(node, 1)])
-    first = book.recipient(node, 5)
+    early = [book.recipient(node, sender) for sender in senders[:3]]
     book.joined(GROUPS[1], [pid(node, 2)])
     book.joined(GROUPS[2], [pid(node, 3)])
 
-    assert first == book.recipient(node, 5) == book.recipient(node, 5 + LANES) == pid(node, 1)
-    assert {book.recipient(node, sender) for sender in range(LANES)} == {pid(node, number) for number in (1, 2, 3)}
+    before = [book.recipient(node, sender) for sender in senders]
+    assert before[:3] == early == [pid(node, 1)] * 3
+    assert len(book._nodes[node].lanes) == LANES
+    assert {*before} == {pid(node, number) for number in (1, 2, 3)}
     book.left(GROUPS[1], [pid(node, 2)])
-    assert book.recipient(node, 5) == first
+    after = [book.recipient(node, sender) for sender in senders]
+    assert all(new == old for new, old in zip(after, before, strict=True) if old != pid(node, 2))
+    assert pid(node, 2) not in after
     book.left(GROUPS[0], [pid(node, 1)])
-    assert book.recipient(node, 5) == pid(node, 3)
+    assert {book.recipient(node, sender) for sender in senders} == {pid(node, 3)}
     assert book.left(GROUPS[2], [pid(node, 3)]) == [NodeChange(node, joined=False)]
     assert book.recipient(node, 5) is None
     assert book._nodes == book._groups == book._counts == {}
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 4, 64])
+def test_processes_that_start_one_after_the_other_use_different_workers(step):
+    book, node = WorkerBook(OWN), NODES[0]
+    for number, group in enumerate(GROUPS[:2], 1):
+        book.joined(group, [pid(node, number)])
+
+    used = Counter(book.recipient(node, sender) for sender in range(100, 100 + 100 * step, step))
+
+    assert min(used[pid(node, 1)], used[pid(node, 2)]) > 25
 
 
 # The queue of a subscription

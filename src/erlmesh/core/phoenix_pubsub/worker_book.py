@@ -105,21 +105,22 @@ class WorkerBook:
     def recipient(self, node: Atom, sender: int) -> Pid | None:
         """Return the worker of ``node`` for a message of ``sender``, any number; None if the node has no worker."""
         found = self._nodes.get(node)
-        if found is None:
-            return None
-        lane = sender % LANES
-        worker = found.lanes.get(lane)
-        if worker is None:
-            workers = list(found.workers)
-            worker = found.lanes[lane] = workers[lane % len(workers)]
-        return worker
+        return None if found is None else _worker_of_lane(found, _lane(sender))
 
     def recipients(self, sender: int) -> list[Pid]:
         """Return one worker of each other node for a broadcast of ``sender``."""
-        lane = sender % LANES
-        return [found.lanes.get(lane) or self._assign(node, lane) for node, found in self._nodes.items()]
+        lane = _lane(sender)
+        return [_worker_of_lane(found, lane) for found in self._nodes.values()]
 
-    def _assign(self, node: Atom, lane: int) -> Pid:
-        worker = self.recipient(node, lane)
-        assert worker is not None
-        return worker
+
+def _lane(sender: int) -> int:
+    # Processes that start one after the other may all have even numbers. So the bits are mixed.
+    return (sender * 0x9E3779B1 & 0xFFFFFFFF) * LANES >> 32
+
+
+def _worker_of_lane(node: _Node, lane: int) -> Pid:
+    worker = node.lanes.get(lane)
+    if worker is None:
+        workers = list(node.workers)
+        worker = node.lanes[lane] = workers[lane % len(workers)]
+    return worker
