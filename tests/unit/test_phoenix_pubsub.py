@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from erlmesh import Atom, Map, Supervisor, elixir_struct
+from erlmesh import Atom, Exit, Map, Supervisor, elixir_struct
 from erlmesh.core.phoenix_pubsub.worker_book import NodeChange
 from erlmesh.errors import EncodeError, ProcessStartError
 from erlmesh.phoenix import PubSub, PubSubError, PubSubNotReady, SubscriptionOverflow
@@ -118,6 +118,20 @@ async def test_ready_waits_until_the_other_side_would_send_to_this_node(cluster)
         assert await mine.get(5) == 1
 
 
+@pytest.mark.parametrize("hidden", [False, True], ids=["visible", "hidden"])
+async def test_ready_waits_for_each_node_that_has_the_pubsub(cluster, hidden):
+    for seed in range(10):
+        mesh = await cluster(2, seed=seed, delay=(0.0002, 0.1))
+        (node,) = await mesh.start("new", hidden=hidden)
+        others = [each for each in mesh if each is not node]
+        for other in others:
+            await PubSub(other, NAME).start()
+            await node.connect(other.name)
+        async with PubSub(node, NAME) as a:
+            assert await a.ready()
+            assert sorted(a.nodes()) == sorted(other.name for other in others), seed
+
+
 async def test_messages_of_one_sender_keep_their_order_also_between_a_process_and_its_node(cluster):
     a, b = await members(await cluster(2))
     got = b.subscribe("t")
@@ -131,6 +145,59 @@ async def test_messages_of_one_sender_keep_their_order_also_between_a_process_an
         a.broadcast_nowait("t", number)
 
     assert await taken(got, 1000) == [*range(1000)]
+
+
+@pytest.mark.parametrize("send", ["broadcast", "direct_broadcast"])
+async def test_a_broadcast_waits_while_a_connection_is_full(cluster, send):
+    mesh = await cluster(2)
+    a, b = await members(mesh)
+    got, sent = b.subscribe("t"), []
+    mesh.pause(b.node)
+
+    async def sender():
+        to = () if send == "broadcast" else (b.node.name,)
+        for number in range(200):
+            await getattr(a, send)(*to, "t", (number, bytes(32_768)))
+            sent.append(number)
+
+    task = asyncio.ensure_future(sender())
+    await asyncio.sleep(0.5)
+    waits_after = len(sent)
+    mesh.resume(b.node)
+    await asyncio.wait_for(task, 60)
+
+    assert 0 < waits_after < 100
+    assert [number for number, _ in await taken(got, 200)] == [*range(200)]
+
+
+async def test_an_iteration_lets_other_tasks_run_while_messages_wait(cluster):
+    _, b = await members(await cluster(2))
+    subscription, turns = b.subscribe("t"), []
+    for number in range(3_000):
+        b.local_broadcast("t", number)
+
+    async def other():
+        while True:
+            turns.append(subscription.waiting)
+            await asyncio.sleep(0)
+
+    task = asyncio.ensure_future(other())
+    assert await taken(subscription, 3_000) == [*range(3_000)]
+    task.cancel()
+
+    assert len(turns) >= 2
+
+
+async def test_a_cancelled_reader_leaves_the_message_to_another(cluster):
+    _, b = await members(await cluster(2))
+    subscription = b.subscribe("t")
+    first, second = (asyncio.ensure_future(anext(subscription)) for _ in range(2))
+    await asyncio.sleep(0)
+
+    b.local_broadcast("t", 1)
+    first.cancel()
+
+    assert await asyncio.wait_for(second, 5) == 1
 
 
 async def test_broadcast_from_leaves_out_one_subscriber_of_this_node_only(cluster):
@@ -265,6 +332,27 @@ async def test_every_pool_and_release_gets_one_message_and_reaches_this_node(clu
         await asyncio.sleep(1)
         got = [message for _, messages in workers for message in messages]
         assert got == [(FORWARD, b"t", number, PLAIN) for number in range(20)]
+
+
+async def test_senders_share_the_workers_of_a_pool_and_each_keeps_its_own(cluster):
+    one, two = await cluster(2)
+    workers = [worker(two, group)[1] for group in (ADAPTER, ADAPTER + "_2")]
+    async with PubSub(one, NAME) as a:
+        assert await a.ready()
+
+        async def sender(me):
+            for number in range(3):
+                await a.broadcast("t", (me.pid, number))
+
+        for _ in range(10):
+            await one.run(sender)
+        await asyncio.sleep(1)
+
+    of_sender = [{message[0] for _, _, message, _ in got} for got in workers]
+    assert min(map(len, of_sender)) > 1
+    assert not of_sender[0] & of_sender[1]
+    for got in workers:
+        assert [number for _, _, (_, number), _ in got] == [0, 1, 2] * (len(got) // 3)
 
 
 async def test_other_groups_of_the_scope_are_left_alone(cluster):
@@ -441,6 +529,21 @@ async def test_it_is_a_child_of_a_supervisor(cluster):
     with pytest.raises(PubSubError, match="has ended"):
         await again.get(5)
     assert [each async for each in again] == []
+    assert mesh[0].whereis(ADAPTER) is None
+
+
+async def test_it_ends_with_the_process_that_it_is_linked_to(cluster):
+    mesh = [*await cluster(1)]
+    a = PubSub(mesh[0], NAME)
+
+    async def parent(me):
+        await a.start_link(me)
+        raise Exit(Atom("boom"))
+
+    with pytest.raises(Exit):
+        await mesh[0].run(parent)
+    await asyncio.sleep(0.1)
+    assert not a.adapter.alive
     assert mesh[0].whereis(ADAPTER) is None
 
 
