@@ -176,6 +176,24 @@ async def test_a_forwarder_that_answers_too_late_ends(cluster):
     await simulated.wait_until(lambda: elixir.count() == 0)
 
 
+async def test_a_move_that_takes_too_long_leaves_no_second_forwarder(cluster):
+    simulated, guest, (first, second) = await guest_and(cluster, 2)
+    orders = await guest.subscribe("t")
+    second.answers = False
+    simulated.kill(first.node)
+
+    await asyncio.sleep(30)
+    assert second.count() > 1
+    second.answers = True
+
+    assert await orders.get(60) == Gap(first.node.name, second.node.name)
+    await simulated.wait_until(lambda: second.count() == 1)
+    second.say("t", 1)
+    assert await orders.get(5) == 1
+    await asyncio.sleep(5)
+    assert orders.waiting == 0
+
+
 async def test_a_guest_that_stops_ends_its_forwarders_and_its_iterations(cluster):
     simulated, guest, (elixir,) = await guest_and(cluster, 1)
     ended = [await guest.subscribe("t"), await guest.subscribe("t")]

@@ -567,6 +567,8 @@ async def test_messages_are_converted_and_what_does_not_fit_is_counted_and_skipp
 
     assert await taken(orders, 3) == [Order(1), Order(2, "a note"), Order(4)]
     assert orders.unconverted == 2
+    with pytest.raises(TypeError):
+        b.subscribe("orders", type=object())
     assert counts(b) == {"received": 5, "unconverted": 2}
     assert caplog.text.count("does not fit its type") == 2
 

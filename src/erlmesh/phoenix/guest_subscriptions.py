@@ -119,6 +119,9 @@ class GuestSubscriptions:
             reason = await self._start_forwarder(place, peer)
         except CallError as error:
             reason = error
+        except BaseException:  # A time limit: a forwarder that answers later is told to end.
+            self._forget(place)
+            raise
         if reason is not None:
             self._forget(place)
             self._forms.pop(peer, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar
@@ -10,6 +11,7 @@ from typing import Any, Final, Generic, Self, TypeVar
 from erlmesh.errors import CodecError, PubSubError, SubscriptionOverflow
 from erlmesh.phoenix.inbox import Inbox, peer_log
 from erlmesh.records import record
+from erlmesh.terms import Atom
 from erlmesh.terms.foreign_text import ForeignText, foreign_text
 from erlmesh.typed import from_term
 
@@ -33,6 +35,12 @@ class Gap:
     node: str
 
 
+def _require_type(type_: Any) -> None:
+    """Raise at once what ``from_term`` raises for a type that it does not know, and without msgspec."""
+    with contextlib.suppress(CodecError):
+        from_term(Atom("nil"), type_)
+
+
 class Subscription(Generic[T]):
     """The messages of one topic, one by one, for ``async for``. It begins with the call of ``subscribe``.
 
@@ -41,11 +49,14 @@ class Subscription(Generic[T]):
     failed. A subscription that is dropped (``break``) is closed. ``async with`` closes it, too.
 
     With a type, each message is converted by ``from_term``. A message that does not fit is counted, logged and skipped.
+    Raises TypeError for a type that cannot be converted to, and ImportError without msgspec.
     """
 
     def __init__(self, inbox: Inbox, type_: Any = None) -> None:
         self._inbox = inbox
         self._type = type_
+        if type_ is not None:
+            _require_type(type_)
         self._left_in_turn = _MESSAGES_PER_TURN
         self.unconverted = 0
         """Messages that did not fit the type."""
