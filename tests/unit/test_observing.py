@@ -310,14 +310,17 @@ def keys(value):
 
 
 @with_two_nodes
-async def test_the_dashboard_finds_its_module_and_loads_nothing(a, b, ask):
+async def test_the_dashboard_finds_its_module_and_no_running_dashboard(a, b, ask):
     assert (await ask("code", "is_loaded", Atom(SYSTEM_INFO)))[0] is Atom("file")
 
     requirements = [(Atom("application"), Atom("os_mon")), (Atom("module"), Atom("X")), (Atom("process"), Atom("rex"))]
     found = await ask(SYSTEM_INFO, "capabilities_callback", requirements)
 
     assert keys(found) == {"system_info", "dashboard_running?", "applications", "modules", "processes"}
-    assert found[Atom("dashboard_running?")] is True
+    assert found[Atom("dashboard_running?")] is False  # "Metrics" would call a supervisor that is not here
+    code = (b"file", b"code")
+    assert await ask("code", "load_binary", Atom(SYSTEM_INFO), *code) == (Atom("module"), Atom(SYSTEM_INFO))
+    assert await ask("code", "load_binary", Atom("os"), *code) == (Atom("error"), Atom("badfile"))
     assert found[Atom("applications")] == [Atom("os_mon")]
 
 

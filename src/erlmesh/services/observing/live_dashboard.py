@@ -1,8 +1,10 @@
 """Phoenix LiveDashboard: the questions of each of its pages about another node.
 
-The dashboard loads a module of its own into a node that it shows, unless the node says that it has it and that a
-dashboard runs there. A node of Python says so, and answers the calls of that module: those of LiveDashboard 0.5
-to 0.8 (``lib/phoenix/live_dashboard/system_info.ex``).
+The dashboard loads a module of its own into a node that it shows, unless the same module is there or a dashboard runs
+there. A node of Python says that the module is there and no dashboard runs: then the pages "Metrics" and "Request
+Logger", which need a dashboard on the node, are not offered. So the dashboard sends its module. The node does not look
+at it, and answers the calls of that module itself: those of LiveDashboard 0.5 to 0.8
+(``lib/phoenix/live_dashboard/system_info.ex``).
 
 A page whose data has the wrong shape ends the dashboard of its user. So each shape is made here, in one place. Texts
 are binaries. The values of environment variables are never given.
@@ -85,6 +87,7 @@ class LiveDashboard:
         ):
             table.add(function, SYSTEM_INFO, name, inline=True)
         table.add(self._processes, SYSTEM_INFO, "processes_callback")
+        table.add(_load_binary, "code", "load_binary", inline=True)
         # The disk may be slow, so this runs in a thread.
         table.add(_os_data, SYSTEM_INFO, "os_mon_callback")
 
@@ -233,12 +236,17 @@ def _capabilities(requirements: Term) -> Term:
     return _atom_map(
         **{
             "system_info": b"erlmesh",
-            "dashboard_running?": True,  # otherwise the dashboard loads its own module
+            "dashboard_running?": False,
             "applications": [OS_MON] if (Atom("application"), OS_MON) in asked else [],
             "modules": [],
             "processes": [],
         }
     )
+
+
+def _load_binary(module: Term, filename: Term, binary: Term) -> Term:  # noqa: ARG001 - nothing is loaded
+    """``code:load_binary/3``: the dashboard's module counts as loaded. No other module is."""
+    return (Atom("module"), module) if module is Atom(SYSTEM_INFO) else (ERROR, Atom("badfile"))
 
 
 def _process_row(process: LocalProcess) -> Term:
