@@ -61,7 +61,8 @@ class NodeSettings:
         metadata=options(
             CommandOption(
                 "--discover",
-                "find other nodes: static:a@host,b@host, dns:NAME, srv:NAME, file:PATH; may be repeated",
+                "find other nodes: static:a@host,b@host, dns:NAME, srv:NAME, file:PATH, gossip:multicast; "
+                "may be repeated",
                 "WHERE",
                 repeated=True,
             )

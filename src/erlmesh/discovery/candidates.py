@@ -69,6 +69,11 @@ class PeerCandidates:
             self._lookup_backoff.raise_to_maximum()
         self._next_lookup = now + self._lookup_backoff.next_delay(self._random)
 
+    def found_one(self, name: str, now: float) -> None:
+        """A node has said that it exists. It is dialled soon, without a lookup."""
+        if name != self._own_name and name not in self._candidates:
+            self._candidates[name] = _Candidate(now + self._random.uniform(0.0, START_SPREAD), now)
+
     def due(self, connected: Collection[str], now: float) -> list[str]:
         """Return the names to dial now. Each gets its next turn later, unless a lookup drops it."""
         due = []

@@ -6,17 +6,27 @@ import asyncio
 import contextlib
 import logging
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from erlmesh.discovery.candidates import PeerCandidates
+from erlmesh.discovery.gossip_settings import parse_gossip
 from erlmesh.discovery.lookup import Lookup
+from erlmesh.discovery.sources import SourceKind
 from erlmesh.errors import NodeNotAlive
 from erlmesh.node import Node
+from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.terms.foreign_text import ForeignText
+
+if TYPE_CHECKING:
+    from erlmesh.discovery.gossip import Gossip
 
 __all__ = ["Discovery"]
 
 log = logging.getLogger("erlmesh.discovery")
+_peer_log = PeerLog(log)
+
+MAX_CANDIDATES = 2_000
+"""Nodes above which no further node is accepted from gossip. Anybody on the network can send names."""
 
 
 class Discovery:
@@ -33,7 +43,8 @@ class Discovery:
         self._node = node
         self._lookup = lookup
         self._candidates = PeerCandidates(node.name, node.internals.random, node.internals.now())
-        self._task: asyncio.Task[None] | None = None
+        self._gossips: list[Gossip] = []
+        self._tasks: list[asyncio.Task[None]] = []
         self._wakeup = asyncio.Event()
 
     @property
@@ -47,16 +58,39 @@ class Discovery:
         self._wakeup.set()
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._run())
+        values = [source.value for source in self._lookup.sources if source.kind is SourceKind.GOSSIP]
+        if values:
+            from erlmesh.discovery.gossip import Gossip  # noqa: PLC0415 - few nodes use it
+
+            internals = self._node.internals
+            self._gossips = [
+                Gossip(
+                    parse_gossip(value),
+                    self._node.name,
+                    rng=internals.random,
+                    now=internals.now(),
+                    found=self._heard,
+                )
+                for value in values
+            ]
+        self._tasks = [asyncio.create_task(run()) for run in (self._run, *(each.run for each in self._gossips))]
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._task is not None
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.wait(self._tasks)
+
+    def _heard(self, name: str) -> None:
+        """Another node has sent its name."""
+        if not self._node.internals.is_allowed(name):
+            _peer_log.write(logging.INFO, "", "gossip: %s is not on the allow-list of this node", ForeignText(name))
+        elif name not in self.found and len(self.found) < MAX_CANDIDATES:
+            self._candidates.found_one(name, self._node.internals.now())
+            _peer_log.write(logging.INFO, "", "discovered %s", ForeignText(name))
+            self._wakeup.set()
 
     async def _run(self) -> None:
         node, candidates = self._node, self._candidates
@@ -79,8 +113,11 @@ class Discovery:
             self._wakeup.clear()
 
     async def _run_lookup(self) -> None:
-        before = set(self.found)
         names, complete = await self._lookup.find_nodes()
+        before = set(self.found)  # Now: gossip may have found nodes meanwhile.
+        for gossip in self._gossips:
+            heard = gossip.names(self._node.internals.now())
+            names += [name for name in heard if self._node.internals.is_allowed(name)][:MAX_CANDIDATES]
         self._candidates.lookup_finished(names, complete=complete, now=self._node.internals.now())
         for name in self.found:
             if name not in before:

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from erlmesh.discovery.gossip_settings import parse_gossip
 from erlmesh.discovery.sources import Host, Source, SourceKind, parse_entries
 from erlmesh.errors import ErlmeshError, NodeStartError
 from erlmesh.net.epmd import registered_names
@@ -32,8 +33,14 @@ MAX_NAMES = 1000
 
 def check_sources(sources: Iterable[Source]) -> None:
     """Raises NodeStartError if a source needs a package that is not installed."""
+    sources = tuple(sources)
     if any(source.kind is SourceKind.SRV for source in sources) and importlib.util.find_spec("dns") is None:
         raise NodeStartError("srv: needs the package dnspython: install it with  pip install 'erlmesh[dns]'")
+    has_secret = any(source.kind is SourceKind.GOSSIP and parse_gossip(source.value).secret for source in sources)
+    if has_secret and importlib.util.find_spec("cryptography") is None:
+        raise NodeStartError(
+            "the secret of gossip: needs the package cryptography: install it with  pip install 'erlmesh[gossip]'"
+        )
 
 
 class Lookup:
@@ -89,6 +96,8 @@ class Lookup:
                 return [Host(address) for address in await resolve_host(source.value)]
             case SourceKind.SRV:
                 return await self._read_srv(source.value)
+            case SourceKind.GOSSIP:
+                return []  # Other nodes send their names: see gossip.py.
 
     async def _read_srv(self, name: str) -> list[str | Host]:
         library, faults = importlib.import_module("dns.asyncresolver"), importlib.import_module("dns.exception")

@@ -1,4 +1,4 @@
-"""Parse the sources of discovery: ``static:a@h,b@h``, ``dns:NAME``, ``srv:NAME``, ``file:PATH``.
+"""Parse the sources of discovery: ``static:a@h,b@h``, ``dns:NAME``, ``srv:NAME``, ``file:PATH``, ``gossip:multicast``.
 
 A source gives nodes (``plato@10.0.0.7``) or hosts. The EPMD of a host is asked for its nodes.
 """
@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable
 from enum import Enum
 
+from erlmesh.discovery.gossip_settings import parse_gossip
 from erlmesh.errors import NodeStartError
 from erlmesh.records import record
 
@@ -22,11 +23,12 @@ class SourceKind(Enum):
     DNS = "dns"
     SRV = "srv"
     FILE = "file"
+    GOSSIP = "gossip"
 
 
 @record(frozen=True)
 class Source:
-    """One source. ``value`` is a list, a DNS name or a path."""
+    """One source. ``value`` is a list, a DNS name, a path, or where gossip goes."""
 
     kind: SourceKind
     value: str
@@ -53,11 +55,14 @@ def _parse_source(text: str) -> Source:
     known = {each.value: each for each in SourceKind}
     if not colon or not value or kind not in known:
         raise NodeStartError(
-            f"{text!r} is not a source of nodes: write static:a@host,b@host, dns:NAME, srv:NAME or file:PATH"
+            f"{text!r} is not a source of nodes: write static:a@host,b@host, dns:NAME, srv:NAME, file:PATH or "
+            "gossip:multicast"
         )
     source = Source(known[kind], value)
     if source.kind is SourceKind.STATIC:
         parse_entries(value, str(source))
+    if source.kind is SourceKind.GOSSIP:
+        parse_gossip(value)
     return source
 
 

@@ -513,6 +513,10 @@ class Runtime:
         """See :meth:`erlmesh.Node.allow`."""
         self._config.allow_list.add(names)
 
+    def is_allowed(self, name: str) -> bool:
+        """True if the allow-list accepts the node ``name``."""
+        return self._config.allow_list.allows(name)
+
     def allowed(self) -> list[str]:
         """The entries of the allow-list; ``[]`` if every node with the cookie may connect."""
         return list(self._config.allow_list.entries)
