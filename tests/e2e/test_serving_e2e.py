@@ -12,7 +12,7 @@ MODELS = """
 import os, signal, threading, time
 from erlmesh import serving
 
-@serving(processes=2, wait=0.0, batch_size=1)
+@serving(processes=2, wait=0.0, batch_size=1, time_limit=float(os.environ.get("TIME_LIMIT", "60")))
 def work(inputs):
     (what,) = inputs
     if what == b"pid":
@@ -38,8 +38,8 @@ def start(erlmesh, tmp_path):
     (tmp_path / "models.py").write_text(MODELS)
     path = os.pathsep.join([erlmesh.environment["PYTHONPATH"], str(tmp_path)])
 
-    def start(app):
-        plato = erlmesh.start("start", "--name", "plato", "--app", app, PYTHONPATH=path)
+    def start(app, **environment):
+        plato = erlmesh.start("start", "--name", "plato", "--app", app, PYTHONPATH=path, **environment)
         plato.wait_for("is up")
         return plato, erlmesh.start("shell", "--name", "socrates", "--join", "plato")
 
@@ -81,6 +81,16 @@ def test_a_worker_that_dies_answers_its_batch_and_is_replaced(start):
 
     plato.process.kill()
     wait_until(lambda: all(map(has_ended, again)))
+
+
+def test_a_worker_that_hangs_is_replaced_at_the_time_limit(start):
+    plato, shell = start("models:work", TIME_LIMIT="1")
+    shell.until('rpc.call(:"plato@127.0.0.1", :models, :work, ["up"])', "b'up'")
+
+    assert ["timeout" in ask(shell, "work", "hang") for _ in range(3)] == [True] * 3
+
+    plato.wait_for("its worker is killed")
+    shell.until('rpc.call(:"plato@127.0.0.1", :models, :work, ["up"])', "b'up'")
 
 
 def test_no_worker_is_left_when_the_node_stops_or_is_killed_during_a_batch(start):

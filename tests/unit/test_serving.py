@@ -218,6 +218,30 @@ async def test_the_time_limit_answers_waiting_and_running_inputs(cluster, server
 
 
 @with_nodes
+async def test_a_batch_that_nobody_waits_for_any_more_frees_its_slot(cluster, server, client):
+    seen = []
+
+    @serving(name="double", time_limit=2.0, batch_size=1, wait=0.0)
+    async def double(numbers):
+        try:
+            await asyncio.sleep(numbers[0])
+        except asyncio.CancelledError:
+            seen.append("cancelled")
+            raise
+        return numbers
+
+    await double.start(server)
+    await cluster.sleep(1)
+
+    (answer,) = await asyncio.gather(*calls(client, 10_000), return_exceptions=True)
+    await cluster.sleep(0)
+
+    assert answer.reason is TIMEOUT
+    assert await asyncio.gather(*calls(client, 1)) == [1]
+    assert seen == ["cancelled"]
+
+
+@with_nodes
 async def test_without_a_serving_the_client_says_what_to_do(cluster, server, client):
     with pytest.raises(NoProcess, match="no node runs the serving double: start it"):
         await ServingClient(client, "double").run(1)

@@ -172,6 +172,26 @@ async def test_a_tensor_that_cannot_be_read_is_refused_in_words(cluster, server,
 
 
 @with_nodes
+async def test_a_caller_that_comes_while_the_node_stops_is_served_or_picks_again(cluster, server, client):
+    async def slow(numbers):
+        await asyncio.sleep(3)
+        return numbers
+
+    await make(slow).start(server)
+    first = asyncio.ensure_future(batched_run(cluster, client, server, 3))
+    await cluster.sleep(0.5)
+    stop = asyncio.ensure_future(cluster.stop(server))
+    await cluster.sleep(0.6)
+    assert server.internals.is_stopping
+
+    late = await batched_run(cluster, client, server, 4)
+
+    assert late[1] in (("own", 4), ("exit", NOPROC))
+    assert await first == ([], ("own", 3))
+    await stop
+
+
+@with_nodes
 async def test_a_node_that_stops_answers_the_callers_of_nx(cluster, server, client):
     await make(wait=4.0).start(server)
     asked = asyncio.ensure_future(batched_run(cluster, client, server, 3))

@@ -35,7 +35,7 @@ from erlmesh.runtime.pending_signals import PendingSignals
 from erlmesh.runtime.process import LocalProcess, ProcessOps
 from erlmesh.runtime.process_ops import NodeProcessOps, SpawnFunction
 from erlmesh.runtime.reconnector import Reconnector
-from erlmesh.runtime.router import Router, refuse_while_stopping
+from erlmesh.runtime.router import Router
 from erlmesh.runtime.spawn_server import FallbackBody, SpawnServer
 from erlmesh.runtime.spawner import Spawner
 from erlmesh.terms import Atom, Pid, Term
@@ -177,7 +177,7 @@ class NodeInstance:
 
     def refuse_work(self) -> None:
         """Refuse what other nodes want to start here, and do not reconnect to any node."""
-        self.router.on_spawn_request = refuse_while_stopping
+        self.router.on_spawn_request = self.spawn_server.on_request_while_stopping
         if self.reconnector is not None:
             self.reconnector.close()
 

@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
-from erlmesh.core.exit_reasons import KILL, KILLED, NOCONNECTION, NOPROC, NORMAL, SHUTDOWN
+from erlmesh.core.exit_reasons import KILL, KILLED, NOPROC, NORMAL, SHUTDOWN
 from erlmesh.core.identifiers import Identifiers
 from erlmesh.core.monitors import MonitorEntry
 from erlmesh.errors import NoConnection
@@ -50,7 +50,7 @@ from erlmesh.runtime.termination import Termination
 from erlmesh.runtime.wakeups import ExitWait
 from erlmesh.terms import Atom, Pid, Ref, Term
 
-__all__ = ["Router", "refuse_spawn_request", "refuse_while_stopping"]
+__all__ = ["Router", "refuse_spawn_request"]
 
 DOWN: Final = Atom("DOWN")
 EXIT: Final = Atom("EXIT")
@@ -310,11 +310,3 @@ class Router:
 def refuse_spawn_request(request: SpawnRequest) -> SpawnReply:
     """Answer ``notsup``: for a node that does not serve SPAWN_REQUESTs."""
     return SpawnReply(request.ref, request.sender, 0, NOTSUP)
-
-
-def refuse_while_stopping(request: SpawnRequest) -> SpawnReply:
-    """Answer ``noconnection``: the caller does what it does when a node is lost, as to ask another node.
-
-    ``erpc:call`` raises ``{erpc, noconnection}`` and ``rpc:call`` returns ``{badrpc, nodedown}``.
-    """
-    return SpawnReply(request.ref, request.sender, 0, NOCONNECTION)

@@ -558,9 +558,17 @@ class Runtime:
         known = connection is not None and connection.flags is not None and Flags.SPAWN in connection.flags
         return known or Atom(node) is self.atom
 
-    def serve_spawn_request(self, module: str, function: str, arity: int, body: RequestedBody) -> None:
-        """Run ``body(me, *arguments)`` in a process for each SPAWN_REQUEST of ``module:function/arity``."""
-        self._instance.spawn_server.bodies[module, function, arity] = body
+    def serve_spawn_request(
+        self, module: str, function: str, arity: int, body: RequestedBody, *, while_stopping: bool = False
+    ) -> None:
+        """Run ``body(me, *arguments)`` in a process for each SPAWN_REQUEST of ``module:function/arity``.
+
+        With ``while_stopping``, this goes on while the node stops, until it closes its connections.
+        """
+        server = self._instance.spawn_server
+        server.bodies[module, function, arity] = body
+        if while_stopping:
+            server.served_while_stopping.add((module, function, arity))
 
 
 def _tls_connections(config: NodeConfig) -> TlsConnections | None:

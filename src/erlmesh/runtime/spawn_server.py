@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
+from erlmesh.core.exit_reasons import NOCONNECTION
 from erlmesh.core.spawn_requests import LINKED, MONITORED, parse_spawn_options
 from erlmesh.proto.control import Link, Monitor, SpawnReply, SpawnRequest
 from erlmesh.runtime.node_state import NodeState
@@ -31,6 +32,8 @@ class SpawnServer:
 
     def __init__(self, state: NodeState, spawner: Spawner, fallback_body: FallbackBody) -> None:
         self.bodies: dict[tuple[str, str, int], RequestedBody] = {}
+        self.served_while_stopping: set[tuple[str, str, int]] = set()
+        """The functions that are started also while the node stops: they tell their callers to ask another node."""
         self._links = state.links
         self._monitors = state.monitors
         self._spawner = spawner
@@ -56,6 +59,15 @@ class SpawnServer:
         process.group_leader = request.group_leader
         self._link_and_monitor(process, request, flags)
         return SpawnReply(request.ref, request.sender, flags, process.pid)
+
+    def on_request_while_stopping(self, request: SpawnRequest) -> SpawnReply:
+        """Answer ``noconnection``: the caller does what it does when a node is lost, as to ask another node.
+
+        ``erpc:call`` raises ``{erpc, noconnection}`` and ``rpc:call`` returns ``{badrpc, nodedown}``.
+        """
+        if (request.module.name, request.function.name, request.arity) in self.served_while_stopping:
+            return self.on_request(request)
+        return SpawnReply(request.ref, request.sender, 0, NOCONNECTION)
 
     def _link_and_monitor(self, process: LocalProcess, request: SpawnRequest, flags: int) -> None:
         """Link and monitor the process before it runs, so that its parent misses no exit."""

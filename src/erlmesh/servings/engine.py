@@ -14,14 +14,15 @@ from erlmesh.behaviours.cancellation import require_cancelled_task
 from erlmesh.core.batching import FOREVER, BatchBook, Entry
 from erlmesh.errors import ErlangError, Exit, Throw
 from erlmesh.runtime.exceptions import to_erlang
+from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.servings.requests import Request
 from erlmesh.servings.runners import Runner
 from erlmesh.terms import Atom, Term
-from erlmesh.terms.foreign_text import loggable_error
 
 __all__ = ["OVERLOADED", "ServingEngine"]
 
 log = logging.getLogger("erlmesh.serving")
+_peer_log = PeerLog(log)
 
 OVERLOADED: Final = Atom("overloaded")
 TIMEOUT: Final = Atom("timeout")
@@ -46,7 +47,10 @@ class ServingEngine:
         self._runner = runner
         self.book = book
         self._on_idle = on_idle
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], list[Entry[Request]]] = {}
+        """The batches that run."""
+        self._abandoned: set[asyncio.Task[None]] = set()
+        """The tasks of batches whose requests are all over. They were cancelled."""
         self._timer: asyncio.TimerHandle | None = None
         self._closed: tuple[Term] | None = None
         self._drained = asyncio.Event()
@@ -96,18 +100,32 @@ class ServingEngine:
             return
         loop = asyncio.get_running_loop()
         now = loop.time()
-        for request in self.book.expire(now):
+        expired = self.book.expire(now)
+        for request in expired:
             request.fail(TIMEOUT)
+        if expired and self._runner.can_cancel:
+            self._abandon_batches()
         while batch := self.book.next_batch(now):
             task = loop.create_task(self._run(batch))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks[task] = batch
+            task.add_done_callback(self._task_done)
         deadline = self.book.next_deadline()
         if deadline != FOREVER:
             self._timer = loop.call_at(deadline, self._advance)
         if self.book.idle:
             self._drained.set()
             self._on_idle()
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(task)
+        self._abandoned.discard(task)
+
+    def _abandon_batches(self) -> None:
+        """Cancel the batches that nobody waits for, so that one that hangs does not keep its slot."""
+        for task, batch in self._tasks.items():
+            if task not in self._abandoned and not any(self.book.is_open(entry) for entry in batch):
+                self._abandoned.add(task)
+                task.cancel()
 
     async def _run(self, batch: list[Entry[Request]]) -> None:
         """Run one batch to its end. An exception answers the callers of this batch, and nobody else."""
@@ -121,7 +139,8 @@ class ServingEngine:
         except asyncio.CancelledError:
             if self._closed is not None:
                 raise
-            self._finished(batch, error=_own_cancellation())
+            is_abandoned = asyncio.current_task() in self._abandoned
+            self._finished(batch, error=Exit(TIMEOUT) if is_abandoned else _own_cancellation())
         except (Exception, SystemExit) as error:  # sys.exit() in the function ends the batch, not the node
             self._finished(batch, error=error)
         else:
@@ -167,7 +186,8 @@ class ServingEngine:
     def _reason_of(self, error: BaseException, size: int) -> Term:
         """Return the reason for the callers of a batch. It is logged if it does not stand for an Erlang error."""
         if not isinstance(error, (Exit, Throw, ErlangError)):
-            log.error("%s: a batch of %d failed", self._label, size, exc_info=loggable_error(error))
+            # Inputs of callers may be what fails, so they must not fill the log.
+            _peer_log.write(logging.ERROR, self._label, "%s: a batch of %d failed", self._label, size, error=error)
         return to_erlang(error)[1]
 
 
@@ -176,7 +196,7 @@ def _deliver(request: Request, how: Callable[[Any], None], output: Any) -> None:
     try:
         how(output)
     except Exception as error:
-        log.exception("an output cannot be sent to its caller")
+        _peer_log.write(logging.ERROR, "", "an output cannot be sent to its caller", error=error)
         request.fail(to_erlang(error)[1])
 
 
@@ -189,7 +209,7 @@ def _checked(outputs: Any, size: int, verb: str) -> list[Any]:
     if isinstance(outputs, (str, bytes, dict)) or len(found) != size:
         what = f"{len(found)} outputs" if hasattr(outputs, "__len__") else type(outputs).__name__
         text = f"the function {verb} {what} for {size} inputs: it must give a list with one output for each"
-        log.error("%s", text)
+        _peer_log.write(logging.ERROR, text, "%s", text)
         raise ErlangError((BAD_OUTPUT, text))
     return found
 

@@ -96,7 +96,8 @@ class NxRequest(Request):
 
 def serve(node: Node, find: Find) -> None:
     """Answer the spawn requests of Nx on ``node``. ``find(node, name)`` returns the serving, or None."""
-    node.internals.serve_spawn_request(MODULE.name, FUNCTION, 4, partial(_run, find))
+    # A caller that gets `noproc` picks again. Any other refusal ends it, also that of a node that stops.
+    node.internals.serve_spawn_request(MODULE.name, FUNCTION, 4, partial(_run, find), while_stopping=True)
 
 
 def join_groups(node: Node, name: Atom, pid: Pid, weight: int) -> None:

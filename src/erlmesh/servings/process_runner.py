@@ -6,6 +6,7 @@ segmentation fault, ``kill -9``, the out-of-memory killer), the batch fails and 
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import logging
 import multiprocessing
@@ -101,6 +102,7 @@ class ProcessRunner:
     """Runs a function in ``size`` processes. It is found there by module and name, so it is defined at module level."""
 
     is_streaming = False
+    can_cancel = True
 
     def __init__(self, function: Callable[..., Any], name: str, size: int) -> None:
         self._target = (function.__module__, function.__qualname__)
@@ -127,16 +129,13 @@ class ProcessRunner:
         worker = self._free.pop()  # There are as many workers as batches at a time.
         try:
             outputs = await self._pool.run(worker.run, inputs)
-        except WorkerDied as error:
+        except (WorkerDied, asyncio.CancelledError) as error:  # Nobody reads what a cancelled batch will return.
             worker.kill()
             if not self._closed:
                 self._replace(error)
             raise
-        except Exception:
+        except BaseException:
             self._release(worker)
-            raise
-        except BaseException:  # The serving ends, and nobody reads what this worker will send.
-            worker.kill()
             raise
         self._release(worker)
         return outputs
@@ -153,9 +152,10 @@ class ProcessRunner:
             worker.kill()
         self._free.clear()
 
-    def _replace(self, error: WorkerDied) -> None:
+    def _replace(self, error: BaseException) -> None:
         self.replaced += 1
-        log.error("%s: %s; another one starts", self._name, error)
+        text = error if isinstance(error, WorkerDied) else "the time limit of a batch is over: its worker is killed"
+        log.error("%s: %s; another one starts", self._name, text)
         self._free.append(_Worker(*self._target))  # It imports now, and the next batch waits for the rest of it.
 
     def _release(self, worker: _Worker) -> None:

@@ -22,6 +22,9 @@ class Runner(Protocol):
     is_streaming: bool
     """True for a generator function: :meth:`stream` is used, otherwise :meth:`run`."""
 
+    can_cancel: bool
+    """True if the cancellation of a batch ends it. A thread cannot be ended."""
+
     async def start(self) -> None:
         """Prepare for the first batch. What this raises ends the start of the serving."""
 
@@ -42,6 +45,8 @@ def is_streaming(function: Function) -> bool:
 
 class LoopRunner:
     """Runs a coroutine function or an ``async`` generator function in the event loop."""
+
+    can_cancel = True
 
     def __init__(self, function: Function) -> None:
         self.is_streaming = is_streaming(function)
@@ -72,6 +77,8 @@ class ThreadRunner:
 
     With ``size`` None it runs in the event loop, as in a simulation.
     """
+
+    can_cancel = False
 
     def __init__(self, function: Function, name: str, size: int | None) -> None:
         self.is_streaming = is_streaming(function)

@@ -40,10 +40,10 @@ MUTANTS = [
         "False",
     ),
     Mutant(
-        SERVER + "_continue",
+        SERVER + "_is_working",
         "a server of a node that stops ends before it has replied to its callers",
-        "and not self._pending and not self._owed",
-        "",
+        "bool(self._pending or self._owed)",
+        "False",
     ),
     Mutant(
         SERVER + "_serve",
@@ -54,7 +54,7 @@ MUTANTS = [
     Mutant(
         "erlmesh.runtime.instance:NodeInstance.refuse_work",
         "a node that stops starts processes for other nodes",
-        "self.router.on_spawn_request = refuse_while_stopping",
+        "self.router.on_spawn_request = self.spawn_server.on_request_while_stopping",
         "pass",
     ),
     Mutant(
