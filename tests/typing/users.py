@@ -24,9 +24,12 @@ from erlmesh import (
     Process,
     Ref,
     SendableTerm,
+    Serving,
+    ServingClient,
     Supervisor,
     Term,
     expose,
+    serving,
 )
 
 
@@ -121,3 +124,27 @@ async def supervise(node: Node) -> None:
         assert_type(await Supervisor.start_child(node, supervisor, children[0]), Pid)
     await Supervisor.start(node, children, strategy="one_for_some")  # type: ignore[arg-type]
     ChildSpec.process(member, restart="often")  # type: ignore[arg-type]
+
+
+@serving(batch_size=8, wait=0.0, nx=True)
+def embed(texts: list[bytes]) -> list[list[float]]:
+    return [[float(len(text))] for text in texts]
+
+
+@serving
+async def spell(texts: list[bytes]) -> AsyncIterator[list[bytes | None]]:
+    yield [text[:1] or None for text in texts]
+
+
+assert_type(embed, Serving)
+serving(batch_size="8")  # type: ignore[call-overload]
+serving(5)  # type: ignore[call-overload]
+
+
+async def use_servings(node: Node, me: Process) -> list[ChildSpec]:
+    async with embed.running(node) as pid:
+        me.link(pid)
+        print(await embed.run(me, b"text", timeout=None))
+    async for event in ServingClient(node, "spell").stream(b"hi"):
+        print(event)
+    return [embed.child_spec(), spell.child_spec(restart="transient")]

@@ -348,10 +348,31 @@ async def test_a_node_that_stops_answers_all_that_it_has_accepted(cluster, serve
     asked = asyncio.ensure_future(client.rpc(server.name, "test_serving", "double", [3]))
     await cluster.sleep(0.2)
 
+    began = asyncio.get_running_loop().time()
     await cluster.stop(server)
 
     assert await asyncio.gather(*waiting, asked) == [2, 4, 6]
     assert len(batches) == 1
+    assert asyncio.get_running_loop().time() - began < 2  # of virtual time: it does not wait for more inputs
+
+
+@with_nodes
+async def test_a_serving_of_a_node_that_stops_takes_calls_while_it_works(cluster, server, client):
+    @serving(wait=0.0, threads=2)
+    async def double(numbers):
+        await asyncio.sleep(numbers[0])
+        return numbers
+
+    pid = await double.start(server)
+    asked = asyncio.ensure_future(client.rpc(server.name, "test_serving", "double", [3]))
+    await cluster.sleep(0.5)
+    stop = asyncio.ensure_future(cluster.stop(server))
+    await cluster.sleep(1)
+    assert server.internals.is_stopping
+
+    assert await client.call(pid, (RUN, 1)) == (OK, 1)
+    assert await asked == 3
+    await stop
 
 
 @with_nodes
