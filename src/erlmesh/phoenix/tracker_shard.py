@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from erlmesh.collector import without_collector
 from erlmesh.core.exit_reasons import NOPROC
 from erlmesh.core.phoenix_pubsub.names import topic_bytes
 from erlmesh.core.phoenix_tracker.entries import Entry
@@ -138,7 +139,8 @@ class TrackerShard:
                 self._process.unhandled(message)
 
     def _receive(self, _topic: bytes, message: Term) -> None:
-        self._apply(self.book.receive(message, self._loop.time(), self._node.is_message_from))
+        # A full state has all entries of a shard.
+        self._apply(without_collector(self.book.receive, message, self._loop.time(), self._node.is_message_from))
 
     # The other nodes
 
