@@ -410,3 +410,40 @@ async def test_shard_of_a_tracker_answers_calls_it_does_not_know(cluster):
     assert answer[0] is Atom("error")
     await asyncio.sleep(0)
     assert one.list("gpus") == []
+
+
+async def test_exit_signals_cost_no_entries(cluster):
+    mesh = await cluster(2)
+    one, two = await trackers(mesh)
+    node = nth(mesh, 0)
+    process = worker(node)
+    one.track(process, "gpus", "a", {})
+    await mesh.wait_until(lambda: keys(two) == ["a"])
+    watch = two.watch()
+
+    for pid in (one._guard, one._shards[0].pid):
+        for reason in ("normal", "other", "kill"):
+            node.exit(pid, Atom(reason))
+    await mesh.sleep(60)
+
+    assert keys(one) == keys(two) == ["a"]
+    assert watch.waiting == 0
+    assert node.whereis("Elixir.MyAppWeb.Presence_shard0") == one._shards[0].pid
+    process.stop()
+    await mesh.wait_until(lambda: keys(two) == [])
+    await mesh.stop(node)
+
+
+async def test_restarted_pubsub_is_used_again(cluster):
+    mesh = await cluster(2)
+    one, two = await trackers(mesh)
+    process = worker(nth(mesh, 0))
+    one.track(process, "gpus", "a", {})
+    await mesh.wait_until(lambda: keys(two) == ["a"])
+
+    one._adapter.stop()
+    one.track(process, "gpus", "b", {})
+    await mesh.sleep(5)
+    await mesh.run_on(nth(mesh, 0), lambda: asyncio.sleep(0, one._adapter.start()))
+
+    await mesh.wait_until(lambda: keys(two) == ["a", "b"])

@@ -38,7 +38,7 @@ __all__ = ["Tracker"]
 
 log = logging.getLogger("erlmesh.phoenix")
 
-SHUTDOWN: Final = Atom("shutdown")
+KILL: Final = Atom("kill")
 LOOK_INTERVAL: Final = 0.05
 """Seconds between two looks in ``ready``."""
 MAX_POOL_SIZE: Final = 1024
@@ -93,6 +93,7 @@ class Tracker:
         self._pool = PoolCheck(self.shown, pool_size)
         self._shards: builtins.list[TrackerShard] = []
         self._guard: Pid | None = None
+        self._parent: Pid | None = None
         self._end_watch: Callable[[], None] = lambda: None
         self._inboxes: dict[bytes | None, builtins.list[Inbox]] = {}
         self._statistics = PubSubStatistics()
@@ -126,9 +127,10 @@ class Tracker:
     async def stop(self) -> None:
         """Leave: the other nodes forget the entries of this one at once. All watches end."""
         guard, self._guard = self._guard, None
+        self._parent = None
         self._leave()
         if guard is not None:
-            self._node.exit(guard, SHUTDOWN)
+            self._node.exit(guard, KILL)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -147,6 +149,7 @@ class Tracker:
             taken = self._node.whereis(shard_name(self.name, 0)) or Atom("undefined")
             raise ProcessStartError(str(error), (Atom("already_started"), taken)) from None
         assert self._guard is not None
+        self._parent = parent.pid
         parent.link(self._guard)
         return self._guard
 
@@ -155,19 +158,28 @@ class Tracker:
         return ChildSpec(self.name if id is None else id, self.start_link, restart=restart)
 
     async def _guard_body(self, me: Process) -> None:
-        """The process that is told when the node stops, while messages can still be sent."""
+        """The process that is told when the node stops, while messages can still be sent.
+
+        With a parent, it ends with it, and its own end is that of the Tracker. Without one it starts again.
+        """
         me.trap_exit = True
+        stops = False
         try:
             async for message in me:
                 match message:
-                    case (Atom("EXIT"), _, reason):
-                        raise Exit(reason)
+                    case (Atom("EXIT"), Pid() as sender, reason):
+                        stops = sender in (self._parent, self._node.internals.pid)
+                        if stops:
+                            raise Exit(reason)
                     case _:
                         me.unhandled(message)
         finally:
             if self._guard == me.pid:
-                self._guard = None
-                self._leave()
+                if stops or self._parent is not None or self._node.internals.is_stopping:
+                    self._guard = None
+                    self._leave()
+                else:
+                    self._guard = self._node.spawn(self._guard_body)
 
     def _leave(self) -> None:
         shards, self._shards = self._shards, []

@@ -42,7 +42,7 @@ PROBE_INTERVAL: Final = 0.5
 class TrackerShard:
     """The shard ``name``. ``on_changes(changes)`` is called when the lists have changed.
 
-    It is a handler process, so that it gets the DOWN of tracked processes. A full replica registers its name.
+    It has a handler process, which gets the DOWN of tracked processes. A full replica registers its name.
     """
 
     def __init__(
@@ -67,7 +67,8 @@ class TrackerShard:
         """The nodes that have no process of this name."""
         self._probed_at: dict[Atom, float] = {}
         self._refused = 0
-        self._process = self._node.spawn_handler(self._handle_message, name=name if speaks else None)
+        self._registered = name if speaks else None
+        self._spawn()
         # Greater in each life: a restart takes longer than a microsecond.
         vsn = time.time_ns() // 1000
         self.book = ShardBook(
@@ -81,6 +82,18 @@ class TrackerShard:
         self._timer = self._loop.call_later(first, self._beat)
         for node in adapter.nodes():
             self._probe(node)
+
+    def _spawn(self) -> None:
+        self._process = self._node.spawn_handler(self._handle_message, name=self._registered, restart=self._restart)
+
+    def _restart(self) -> None:
+        """Start the process again. Any process can send an exit signal, and that must not cost the entries."""
+        if not self._ends or self._node.is_stopping:
+            return
+        log.warning("the process of the tracker shard %s terminated and starts again", self.name)
+        self._spawn()
+        self._lookups.clear()
+        self._monitors = {pid: self._process.monitor(pid) for pid in self.book.state.tracked_pids()}
 
     @property
     def pid(self) -> Pid:
@@ -96,13 +109,14 @@ class TrackerShard:
             end()
         self._ends = []
         self._apply(self.book.end())
+        self._process._on_end = None
         self._process.stop()
 
     # Changes of this node
 
     def track(self, entry: Entry) -> None:
         """Add an entry. Its process is monitored: the entry leaves with it."""
-        if entry.pid not in self._monitors:
+        if entry.pid not in self._monitors and self._process.alive:
             self._monitors[entry.pid] = self._process.monitor(entry.pid)
         self._apply(self.book.track(entry))
 
@@ -121,7 +135,7 @@ class TrackerShard:
         self._demonitor(pid)
 
     def _demonitor(self, pid: Pid) -> None:
-        if pid in self._monitors and not self.book.state.is_tracked(pid):
+        if pid in self._monitors and self._process.alive and not self.book.state.is_tracked(pid):
             self._process.demonitor(self._monitors.pop(pid), flush=True)
 
     # Events
@@ -156,7 +170,7 @@ class TrackerShard:
         """Ask the replica of a node. A monitor tells if there is none, also on nodes that allow no calls."""
         self._probed_at[node] = self._loop.time()
         self._absent.pop(node, None)
-        if node not in self._lookups.values():
+        if node not in self._lookups.values() and self._process.alive:
             self._lookups[self._process.monitor((self.name, node))] = node
         self._apply(self.book.probe(node))
 
@@ -173,7 +187,7 @@ class TrackerShard:
         return node in self._absent and self.book.replicas.ref(node) is None
 
     def _beat(self) -> None:
-        if not self._ends or not self._process.alive:
+        if not self._ends:
             return
         self._timer = self._loop.call_later(self._settings.broadcast_period, self._beat)
         self._apply(self.book.beat(self._loop.time()))
