@@ -62,6 +62,18 @@ impl Out {
         self.binaries.truncate(mark.binaries);
     }
 
+    /// The bytes that were written after `mark`, with the binaries.
+    pub fn length_since(&self, mark: Mark) -> usize {
+        let binaries = self.binaries.iter().skip(mark.binaries);
+        self.bytes.len() - mark.bytes + binaries.map(|binary| binary.length).sum::<usize>()
+    }
+
+    /// Write over bytes that were written `after` bytes after `mark`.
+    pub fn overwrite(&mut self, mark: Mark, after: usize, bytes: &[u8]) {
+        let start = mark.bytes + after;
+        self.bytes[start..start + bytes.len()].copy_from_slice(bytes);
+    }
+
     #[inline]
     pub fn push(&mut self, byte: u8) {
         self.bytes.push(byte);

@@ -6,8 +6,9 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBool, PyDict, PyString, PyTuple, PyType};
+use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyString, PyTuple, PyType};
 
+use crate::digest::digest;
 use crate::ffi_tools::{clear_error, fold, hash_bytes, is_exact, GilCell, Slot};
 use crate::terms::{ImproperList, Pid, Ref};
 
@@ -27,6 +28,9 @@ pub struct Context {
     pub map_values: Slot,
     pub map_original_keys: Slot,
     pub map_digest: Slot,
+    /// `_FLOAT` and `_DIGEST` in `erlmesh.terms.maps`: the first element of keys that are not terms.
+    pub float_mark: Py<PyAny>,
+    pub digest_mark: Py<PyAny>,
     /// `exact_key` in Python
     pure_exact_key: Py<PyAny>,
     map_alloc: ffi::allocfunc,
@@ -49,7 +53,8 @@ pub struct Types {
     pub improper_list: *mut ffi::PyTypeObject,
     pub port: *mut ffi::PyTypeObject,
     pub export: *mut ffi::PyTypeObject,
-    bit_string: *mut ffi::PyTypeObject,
+    pub bit_string: *mut ffi::PyTypeObject,
+    pub fun: *mut ffi::PyTypeObject,
 }
 
 // SAFETY: the types live as long as the context, which holds them. The vector `stack` is empty whenever it lies here.
@@ -96,6 +101,7 @@ impl Context {
             port: class(values.getattr("Port")?)?,
             export: class(values.getattr("Export")?)?,
             bit_string: class(values.getattr("BitString")?)?,
+            fun: class(values.getattr("Fun")?)?,
         };
         Ok(Context {
             true_atom: atom.call1(("true",))?.unbind(),
@@ -104,6 +110,8 @@ impl Context {
             map_values: Slot::new(&map, "_values")?,
             map_original_keys: Slot::new(&map, "_original_keys")?,
             map_digest: Slot::new(&map, "_digest")?,
+            float_mark: maps.getattr("_FLOAT")?.unbind(),
+            digest_mark: maps.getattr("_DIGEST")?.unbind(),
             pure_exact_key: maps.getattr("pure_exact_key")?.unbind(),
             map_alloc: alloc_of(types.map)?,
             empty_dict: PyDict::new(py).unbind(),
@@ -121,6 +129,22 @@ impl Context {
     #[inline]
     pub fn is_atom(&self, object: &Bound<'_, PyAny>) -> bool {
         is_exact(object, self.types.atom)
+    }
+
+    pub fn port_class<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        class_at(py, self.types.port)
+    }
+
+    pub fn export_class<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        class_at(py, self.types.export)
+    }
+
+    pub fn bit_string_class<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        class_at(py, self.types.bit_string)
+    }
+
+    pub fn fun_class<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        class_at(py, self.types.fun)
     }
 
     /// Whether a term that contains no terms is its own exact key.
@@ -148,10 +172,25 @@ impl Context {
             Ok(tuple) => self.tuple_key(tuple),
             Err(_) => self.leaf_key(term),
         };
-        match found {
+        match found.or_else(|| self.digest_key(term)) {
             Some(key) => Ok(key),
             None => self.pure_exact_key.bind(term.py()).call1((term,)),
         }
+    }
+
+    /// The key of a term that contains terms; None if the pure code must make it.
+    fn digest_key<'py>(&self, term: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+        let known = match is_exact(term, self.types.map) {
+            true => self.map_digest.get(term)?.cast_into_exact::<PyBytes>().ok(),
+            false => None,
+        };
+        let digest = known.or_else(|| digest(self, term))?;
+        self.marked(&self.digest_mark, digest)
+    }
+
+    fn marked<'py>(&self, mark: &Py<PyAny>, data: Bound<'py, PyBytes>) -> Option<Bound<'py, PyAny>> {
+        let py = data.py();
+        Some((mark.bind(py), data).into_pyobject(py).ok()?.into_any())
     }
 
     /// The key of a tuple of common leaves; None for any other tuple.
@@ -190,6 +229,9 @@ impl Context {
                 clear_error(py);
             }
             return bytes;
+        }
+        if let Ok(number) = term.cast_exact::<PyFloat>() {
+            return self.marked(&self.float_mark, PyBytes::new(py, &number.value().to_be_bytes()));
         }
         None
     }
@@ -301,6 +343,12 @@ impl Context {
         let _old = unsafe { self.pids.with(py, |pids| pids[index].replace(pid)) };
         Ok(result.into_bound(py).into_any())
     }
+}
+
+/// A class of the context, which keeps it alive.
+fn class_at(py: Python<'_>, class: *mut ffi::PyTypeObject) -> Bound<'_, PyAny> {
+    // SAFETY: `Context::new` has stored a reference to it.
+    unsafe { Bound::from_borrowed_ptr(py, class.cast()) }
 }
 
 /// The function that allocates an object of a Python class.

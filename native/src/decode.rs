@@ -1,16 +1,17 @@
-//! The decoder: the bytes of common terms to Python objects.
+//! The decoder: the bytes of a term to Python objects.
 //!
-//! It gives up on rare tags (funs, ports, exports, old identifiers, bitstrings, long integers), on deep terms, and on
-//! everything that is invalid. The pure decoder then reads the same bytes and raises its own error.
+//! It gives up on everything that is invalid. The pure decoder then reads the same bytes and raises its own error.
 //!
+//! Containers are read by recursion up to a depth, and from there on with a list of open containers (`decode_deep.rs`).
 //! Finished parts of open containers lie on a stack. A container is made when all its parts are there, so a false count
 //! allocates nothing, and Python code never sees half a container.
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyTuple};
+use pyo3::types::{PyBool, PyDict, PyList, PyTuple};
 
 use crate::context::Context;
+use crate::decode_deep::{Kind, Open};
 use crate::ffi_tools::clear_error;
 use crate::integer_lists::list_of_integers;
 use crate::tags;
@@ -21,7 +22,7 @@ use crate::terms::{ImproperList, Ref, MAX_WORDS};
 #[derive(Debug)]
 pub struct GiveUp;
 
-/// Terms that are nested deeper are given up.
+/// Terms that are nested deeper are read and written without recursion.
 pub const MAX_DEPTH: u32 = 400;
 
 /// Decode the term at `pos`. `atoms` are those that the frame's header lists; each must be an `Atom`.
@@ -52,15 +53,15 @@ pub fn decode_in_two_parts<'py>(
     decoder.term(0)
 }
 
-struct Decoder<'a, 'py> {
-    py: Python<'py>,
-    context: &'a Context,
+pub struct Decoder<'a, 'py> {
+    pub py: Python<'py>,
+    pub context: &'a Context,
     data: &'a [u8],
     pos: usize,
     /// The data that follows `data`. Empty if there is none.
     tail: &'a [u8],
     atoms: &'a [Py<PyAny>],
-    stack: Stack<'a, 'py>,
+    pub stack: Stack<'a, 'py>,
 }
 
 impl<'a, 'py> Decoder<'a, 'py> {
@@ -83,22 +84,6 @@ impl<'a, 'py> Decoder<'a, 'py> {
 
     fn term(&mut self, depth: u32) -> Result<Bound<'py, PyAny>, GiveUp> {
         match self.byte()? {
-            tags::SMALL_INTEGER_EXT => {
-                let number = self.byte()?;
-                self.int(i32::from(number))
-            }
-            tags::INTEGER_EXT => {
-                let number = i32::from_be_bytes(self.array()?);
-                self.int(number)
-            }
-            tag @ (tags::ATOM_CACHE_REF
-            | tags::SMALL_ATOM_UTF8_EXT
-            | tags::ATOM_UTF8_EXT
-            | tags::SMALL_ATOM_EXT
-            | tags::ATOM_EXT) => {
-                let atom = self.name(tag)?;
-                Ok(self.atom_as_term(atom))
-            }
             tags::SMALL_TUPLE_EXT => {
                 let count = usize::from(self.byte()?);
                 self.tuple(count, depth)
@@ -107,36 +92,57 @@ impl<'a, 'py> Decoder<'a, 'py> {
                 let count = self.count()?;
                 self.tuple(count, depth)
             }
+            tags::LIST_EXT => self.list(depth),
+            tags::MAP_EXT => self.map(depth),
+            tag => self.leaf(tag),
+        }
+    }
+
+    /// Read a term after its tag. Tuples, lists and maps are read elsewhere.
+    #[inline(always)]
+    pub fn leaf(&mut self, tag: u8) -> Result<Bound<'py, PyAny>, GiveUp> {
+        match tag {
+            tags::SMALL_INTEGER_EXT => {
+                let number = self.byte()?;
+                self.int(i32::from(number))
+            }
+            tags::INTEGER_EXT => {
+                let number = i32::from_be_bytes(self.array()?);
+                self.int(number)
+            }
+            tags::ATOM_CACHE_REF
+            | tags::SMALL_ATOM_UTF8_EXT
+            | tags::ATOM_UTF8_EXT
+            | tags::SMALL_ATOM_EXT
+            | tags::ATOM_EXT => {
+                let atom = self.name(tag)?;
+                Ok(self.atom_as_term(atom))
+            }
             tags::NIL_EXT => self.owned(unsafe { ffi::PyList_New(0) }),
             tags::STRING_EXT => self.string(),
-            tags::LIST_EXT => self.list(depth),
             tags::BINARY_EXT => self.binary(),
             tags::NEW_PID_EXT => self.pid(),
             tags::NEWER_REFERENCE_EXT => self.reference(),
-            tags::MAP_EXT => self.map(depth),
             tags::NEW_FLOAT_EXT => {
                 let number = f64::from_be_bytes(self.array()?);
-                if !number.is_finite() {
-                    return Err(GiveUp);
-                }
-                self.owned(unsafe { ffi::PyFloat_FromDouble(number) })
+                self.float(number)
             }
             tags::SMALL_BIG_EXT => self.small_big(),
-            _ => Err(GiveUp),
+            _ => self.rare(tag),
         }
     }
 
     // Bytes
 
     #[inline]
-    fn byte(&mut self) -> Result<u8, GiveUp> {
+    pub fn byte(&mut self) -> Result<u8, GiveUp> {
         let byte = *self.data.get(self.pos).ok_or(GiveUp)?;
         self.pos += 1;
         Ok(byte)
     }
 
     #[inline]
-    fn slice(&mut self, length: usize) -> Result<&'a [u8], GiveUp> {
+    pub fn slice(&mut self, length: usize) -> Result<&'a [u8], GiveUp> {
         let data: &'a [u8] = self.data;
         let slice = data.get(self.pos..).and_then(|rest| rest.get(..length)).ok_or(GiveUp)?;
         self.pos += length;
@@ -144,19 +150,19 @@ impl<'a, 'py> Decoder<'a, 'py> {
     }
 
     #[inline]
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], GiveUp> {
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], GiveUp> {
         let slice = self.slice(N)?;
         slice.try_into().map_err(|_| GiveUp)
     }
 
     #[inline]
-    fn u32(&mut self) -> Result<u32, GiveUp> {
+    pub fn u32(&mut self) -> Result<u32, GiveUp> {
         Ok(u32::from_be_bytes(self.array()?))
     }
 
     /// Read a count of elements or bytes. Each takes at least one byte, so a larger count is false.
     #[inline]
-    fn count(&mut self) -> Result<usize, GiveUp> {
+    pub fn count(&mut self) -> Result<usize, GiveUp> {
         let count = self.u32()? as usize;
         if count > self.data.len() - self.pos {
             return Err(GiveUp);
@@ -168,7 +174,7 @@ impl<'a, 'py> Decoder<'a, 'py> {
 
     /// Take a new reference. Null means that a Python error is set.
     #[inline]
-    fn owned(&self, object: *mut ffi::PyObject) -> Result<Bound<'py, PyAny>, GiveUp> {
+    pub fn owned(&self, object: *mut ffi::PyObject) -> Result<Bound<'py, PyAny>, GiveUp> {
         // SAFETY: `object` is a new reference or null.
         match unsafe { Bound::from_owned_ptr_or_opt(self.py, object) } {
             Some(object) => Ok(object),
@@ -177,7 +183,7 @@ impl<'a, 'py> Decoder<'a, 'py> {
     }
 
     #[cold]
-    fn failed(&self) -> GiveUp {
+    pub fn failed(&self) -> GiveUp {
         clear_error(self.py);
         GiveUp
     }
@@ -189,8 +195,15 @@ impl<'a, 'py> Decoder<'a, 'py> {
     }
 
     #[inline]
-    fn long(&self, number: i64) -> Result<Bound<'py, PyAny>, GiveUp> {
+    pub fn long(&self, number: i64) -> Result<Bound<'py, PyAny>, GiveUp> {
         self.owned(unsafe { ffi::PyLong_FromLongLong(number) })
+    }
+
+    pub fn float(&self, number: f64) -> Result<Bound<'py, PyAny>, GiveUp> {
+        if !number.is_finite() {
+            return Err(GiveUp);
+        }
+        self.owned(unsafe { ffi::PyFloat_FromDouble(number) })
     }
 
     #[inline]
@@ -219,14 +232,14 @@ impl<'a, 'py> Decoder<'a, 'py> {
         };
         let text = self.slice(length)?;
         if (tag == tags::SMALL_ATOM_EXT || tag == tags::ATOM_EXT) && !text.is_ascii() {
-            return Err(GiveUp); // Latin-1
+            return self.latin1_atom(text);
         }
         self.context.atom(self.py, text).map_err(|_| GiveUp)
     }
 
     /// Read the atom whose tag is next.
     #[inline]
-    fn node(&mut self) -> Result<Bound<'py, PyAny>, GiveUp> {
+    pub fn node(&mut self) -> Result<Bound<'py, PyAny>, GiveUp> {
         let tag = self.byte()?;
         self.name(tag)
     }
@@ -241,6 +254,17 @@ impl<'a, 'py> Decoder<'a, 'py> {
         let count = usize::from(u16::from_be_bytes(self.array()?));
         let node = self.node()?;
         let creation = self.u32()?;
+        self.reference_of(node, creation, count)
+    }
+
+    /// Read the `count` words of a reference.
+    #[inline]
+    pub fn reference_of(
+        &mut self,
+        node: Bound<'py, PyAny>,
+        creation: u32,
+        count: usize,
+    ) -> Result<Bound<'py, PyAny>, GiveUp> {
         let mut words = [0; MAX_WORDS];
         for word in words.get_mut(..count).ok_or(GiveUp)? {
             *word = self.u32()?;
@@ -253,16 +277,20 @@ impl<'a, 'py> Decoder<'a, 'py> {
         let length = usize::from(self.byte()?);
         let is_negative = self.byte()? != 0;
         let mut magnitude = [0; 8];
-        magnitude
-            .get_mut(..length)
-            .ok_or(GiveUp)?
-            .copy_from_slice(self.slice(length)?);
+        let Some(place) = magnitude.get_mut(..length) else {
+            return self.long_integer(length, is_negative);
+        };
+        place.copy_from_slice(self.slice(length)?);
         let magnitude = u64::from_le_bytes(magnitude);
-        if is_negative {
-            let number = 0i64.checked_sub_unsigned(magnitude).ok_or(GiveUp)?;
-            self.long(number)
-        } else {
-            self.owned(unsafe { ffi::PyLong_FromUnsignedLongLong(magnitude) })
+        if !is_negative {
+            return self.owned(unsafe { ffi::PyLong_FromUnsignedLongLong(magnitude) });
+        }
+        match 0i64.checked_sub_unsigned(magnitude) {
+            Some(number) => self.long(number),
+            None => {
+                self.pos -= length;
+                self.long_integer(length, is_negative)
+            }
         }
     }
 
@@ -312,9 +340,6 @@ impl<'a, 'py> Decoder<'a, 'py> {
     /// Read `count` terms and push them onto the stack.
     #[inline]
     fn push_terms(&mut self, count: usize, depth: u32) -> Result<(), GiveUp> {
-        if depth >= MAX_DEPTH {
-            return Err(GiveUp);
-        }
         for _ in 0..count {
             let item = self.term(depth + 1)?;
             self.stack.push(item);
@@ -323,6 +348,9 @@ impl<'a, 'py> Decoder<'a, 'py> {
     }
 
     fn tuple(&mut self, count: usize, depth: u32) -> Result<Bound<'py, PyAny>, GiveUp> {
+        if depth >= MAX_DEPTH {
+            return self.deep(Open::new(Kind::Tuple, count, &self.stack));
+        }
         let base = self.stack.len();
         self.push_terms(count, depth)?;
         self.tuple_from(base)
@@ -330,7 +358,7 @@ impl<'a, 'py> Decoder<'a, 'py> {
 
     /// Make a tuple of the items from `base` on, and take them from the stack.
     #[inline]
-    fn tuple_from(&mut self, base: usize) -> Result<Bound<'py, PyAny>, GiveUp> {
+    pub fn tuple_from(&mut self, base: usize) -> Result<Bound<'py, PyAny>, GiveUp> {
         let count = self.stack.len() - base;
         let tuple = self.owned(unsafe { ffi::PyTuple_New(count as isize) })?;
         self.stack.pop_into(base, |index, item| {
@@ -341,19 +369,34 @@ impl<'a, 'py> Decoder<'a, 'py> {
     }
 
     fn list(&mut self, depth: u32) -> Result<Bound<'py, PyAny>, GiveUp> {
-        let count = self.count()?;
+        let mut count = self.count()?;
         let rest = self.data.get(self.pos..).unwrap_or_default();
         if let Some((list, size)) = list_of_integers(self.py, rest, count) {
             self.pos += size;
             return Ok(list);
         }
-        let base = self.stack.len();
-        self.push_terms(count, depth)?;
-        match *self.data.get(self.pos).ok_or(GiveUp)? {
-            tags::NIL_EXT => self.pos += 1,
-            tags::LIST_EXT | tags::STRING_EXT => return Err(GiveUp), // it continues the list
-            _ => return self.improper(base, depth),
+        if depth >= MAX_DEPTH {
+            return self.deep(Open::new(Kind::List, count + 1, &self.stack)); // the tail is one element more
         }
+        let base = self.stack.len();
+        loop {
+            self.push_terms(count, depth)?;
+            match self.byte()? {
+                tags::NIL_EXT => return self.list_from(base),
+                tags::LIST_EXT => count = self.count()?, // it continues the list
+                _ => {
+                    self.pos -= 1;
+                    let tail = self.term(depth + 1)?;
+                    return self.list_with_tail(base, tail);
+                }
+            }
+        }
+    }
+
+    /// Make a list of the items from `base` on, and take them from the stack.
+    #[inline]
+    pub fn list_from(&mut self, base: usize) -> Result<Bound<'py, PyAny>, GiveUp> {
+        let count = self.stack.len() - base;
         let list = self.owned(unsafe { ffi::PyList_New(count as isize) })?;
         self.stack.pop_into(base, |index, item| {
             // SAFETY: the list is new and has `count` places. The call takes over the reference.
@@ -362,11 +405,18 @@ impl<'a, 'py> Decoder<'a, 'py> {
         Ok(list)
     }
 
-    fn improper(&mut self, base: usize, depth: u32) -> Result<Bound<'py, PyAny>, GiveUp> {
-        if self.stack.len() == base || depth >= MAX_DEPTH {
-            return Err(GiveUp); // LIST_EXT of length 0 is its tail
+    /// Make a list of the items from `base` on, which end with a tail that is not LIST_EXT.
+    #[cold]
+    pub fn list_with_tail(&mut self, base: usize, tail: Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>, GiveUp> {
+        if self.stack.len() == base {
+            return Ok(tail); // LIST_EXT of length 0 is its tail
         }
-        let tail = self.term(depth + 1)?; // not a list: the caller has seen its tag
+        if let Ok(tail) = tail.cast_exact::<PyList>() {
+            for item in tail.iter() {
+                self.stack.push(item);
+            }
+            return self.list_from(base);
+        }
         let elements = self.tuple_from(base)?;
         // SAFETY: `tuple_from` returns a tuple.
         let elements = unsafe { elements.cast_into_unchecked::<PyTuple>() };
@@ -380,28 +430,42 @@ impl<'a, 'py> Decoder<'a, 'py> {
     fn map(&mut self, depth: u32) -> Result<Bound<'py, PyAny>, GiveUp> {
         let count = self.count()?;
         if depth >= MAX_DEPTH {
-            return Err(GiveUp);
+            return self.deep(Open::new(Kind::Map, count.checked_mul(2).ok_or(GiveUp)?, &self.stack));
         }
-        let values = PyDict::new(self.py);
-        let mut originals: Option<Bound<'py, PyDict>> = None;
+        let mut pairs = Pairs::new(self.py);
         for _ in 0..count {
             let key = self.term(depth + 1)?;
             let value = self.term(depth + 1)?;
-            if self.context.is_own_key(&key) {
-                self.set_item(&values, &key, &value)?;
-                continue;
-            }
-            let unique = self.context.exact_key(&key).map_err(|_| GiveUp)?;
-            self.set_item(&values, &unique, &value)?;
-            if !unique.is(&key) {
-                let originals = originals.get_or_insert_with(|| PyDict::new(self.py));
-                self.set_item(originals, &unique, &key)?;
-            }
+            self.add_pair(&mut pairs, key, value)?;
         }
-        if values.len() != count {
+        self.map_of(pairs, count)
+    }
+
+    /// Add a pair to a map that is read.
+    #[inline]
+    pub fn add_pair(
+        &self,
+        pairs: &mut Pairs<'py>,
+        key: Bound<'py, PyAny>,
+        value: Bound<'py, PyAny>,
+    ) -> Result<(), GiveUp> {
+        if self.context.is_own_key(&key) {
+            return self.set_item(&pairs.values, &key, &value);
+        }
+        let unique = self.context.exact_key(&key).map_err(|_| GiveUp)?;
+        self.set_item(&pairs.values, &unique, &value)?;
+        if unique.is(&key) {
+            return Ok(());
+        }
+        let originals = pairs.originals.get_or_insert_with(|| PyDict::new(self.py));
+        self.set_item(originals, &unique, &key)
+    }
+
+    pub fn map_of(&self, pairs: Pairs<'py>, count: usize) -> Result<Bound<'py, PyAny>, GiveUp> {
+        if pairs.values.len() != count {
             return Err(GiveUp); // the same key twice
         }
-        self.context.new_map(&values, originals).map_err(|_| GiveUp)
+        self.context.new_map(&pairs.values, pairs.originals).map_err(|_| GiveUp)
     }
 
     #[inline]
@@ -415,6 +479,21 @@ impl<'a, 'py> Decoder<'a, 'py> {
         match unsafe { ffi::PyDict_SetItem(dict.as_ptr(), key.as_ptr(), value.as_ptr()) } {
             0 => Ok(()),
             _ => Err(self.failed()),
+        }
+    }
+}
+
+/// The pairs of a map that is read: the values by exact key, and the keys that differ from their exact key.
+pub struct Pairs<'py> {
+    values: Bound<'py, PyDict>,
+    originals: Option<Bound<'py, PyDict>>,
+}
+
+impl<'py> Pairs<'py> {
+    pub fn new(py: Python<'py>) -> Self {
+        Pairs {
+            values: PyDict::new(py),
+            originals: None,
         }
     }
 }

@@ -58,7 +58,7 @@ fn extent(data: &[u8]) -> Option<(usize, usize)> {
     Some((size, 0))
 }
 
-/// The size of a term that the pure decoder reads. None for an unknown tag.
+/// The size of a term with a rare tag. None for an unknown tag.
 fn rare_size(data: &[u8], tag: u8) -> Option<usize> {
     Some(match tag {
         tags::EXPORT_EXT => 1, // the module, the function and the arity follow with their tags

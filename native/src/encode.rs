@@ -1,7 +1,10 @@
 //! The encoder: common Python objects to bytes.
 //!
-//! It gives up on subclasses of most types, `bytearray`, funs, bitstrings, deep terms, and everything that cannot be
-//! encoded. The pure encoder then writes the same term or raises its own error.
+//! It gives up on subclasses of most types, `bytearray`, and everything that cannot be encoded. The pure encoder then
+//! writes the same term or raises its own error.
+//!
+//! Containers are written by recursion up to a depth, and from there on with a list of open containers
+//! (`encode_deep.rs`).
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -54,7 +57,7 @@ pub struct Encoder<'a, 'py, A> {
 }
 
 impl<'py, A: AtomRefs> Encoder<'_, 'py, A> {
-    fn term(&mut self, term: Borrowed<'_, 'py, PyAny>, depth: u32) -> Result<(), GiveUp> {
+    pub fn term(&mut self, term: Borrowed<'_, 'py, PyAny>, depth: u32) -> Result<(), GiveUp> {
         let types = &self.context.types;
         // SAFETY: these are valid objects; each cast follows the check of the exact type.
         unsafe {
@@ -84,7 +87,7 @@ impl<'py, A: AtomRefs> Encoder<'_, 'py, A> {
             } else if kind == &raw mut ffi::PyDict_Type {
                 self.dict(term.cast_unchecked(), depth)
             } else if kind == types.improper_list {
-                self.improper(term.cast_unchecked::<ImproperList>().get(), depth)
+                self.improper(term, depth)
             } else {
                 self.rare(term, depth)
             }
@@ -153,7 +156,7 @@ impl<'py, A: AtomRefs> Encoder<'_, 'py, A> {
     }
 
     #[inline]
-    fn short_integer(&mut self, value: i64) {
+    pub fn short_integer(&mut self, value: i64) {
         if let Ok(byte) = u8::try_from(value) {
             self.out.extend(&[tags::SMALL_INTEGER_EXT, byte]);
         } else if let Ok(value) = i32::try_from(value) {
@@ -239,7 +242,7 @@ impl<'py, A: AtomRefs> Encoder<'_, 'py, A> {
         Ok(())
     }
 
-    fn pid(&mut self, pid: &Pid) -> Result<(), GiveUp> {
+    pub fn pid(&mut self, pid: &Pid) -> Result<(), GiveUp> {
         self.out.push(tags::NEW_PID_EXT);
         self.atom(pid.node.bind(self.py).as_borrowed())?;
         let mut numbers = [0; 12];
@@ -264,22 +267,28 @@ impl<'py, A: AtomRefs> Encoder<'_, 'py, A> {
     // Containers
 
     pub fn tuple(&mut self, tuple: Borrowed<'_, 'py, PyAny>, depth: u32) -> Result<(), GiveUp> {
+        if depth >= MAX_DEPTH {
+            return self.deep(&tuple);
+        }
         // SAFETY: it is a tuple.
         let count = unsafe { ffi::PyTuple_Size(tuple.as_ptr()) };
+        self.tuple_head(count as usize)?;
+        self.tuple_items(tuple, count, depth)
+    }
+
+    #[inline]
+    pub fn tuple_head(&mut self, count: usize) -> Result<(), GiveUp> {
         match u8::try_from(count) {
             Ok(count) => self.out.extend(&[tags::SMALL_TUPLE_EXT, count]),
             Err(_) => self
                 .out
                 .tag_u32(tags::LARGE_TUPLE_EXT, u32::try_from(count).map_err(|_| GiveUp)?),
         }
-        self.tuple_items(tuple, count, depth)
+        Ok(())
     }
 
     #[inline]
     fn tuple_items(&mut self, tuple: Borrowed<'_, 'py, PyAny>, count: isize, depth: u32) -> Result<(), GiveUp> {
-        if depth >= MAX_DEPTH {
-            return Err(GiveUp);
-        }
         for index in 0..count {
             // SAFETY: the index is in range. A tuple never changes, so it keeps its items alive.
             let item = unsafe { Borrowed::from_ptr(self.py, ffi::PyTuple_GetItem(tuple.as_ptr(), index)) };
@@ -289,22 +298,12 @@ impl<'py, A: AtomRefs> Encoder<'_, 'py, A> {
     }
 
     fn list(&mut self, list: Borrowed<'_, 'py, PyAny>, depth: u32) -> Result<(), GiveUp> {
-        // SAFETY: it is a list.
-        let count = unsafe { ffi::PyList_Size(list.as_ptr()) };
-        if count == 0 {
-            self.out.push(tags::NIL_EXT);
-            return Ok(());
-        }
         if depth >= MAX_DEPTH {
-            return Err(GiveUp);
+            return self.deep(&list);
         }
-        if let Ok(count) = u16::try_from(count) {
-            if self.string(list, count) {
-                return Ok(());
-            }
-        }
-        self.out
-            .tag_u32(tags::LIST_EXT, u32::try_from(count).map_err(|_| GiveUp)?);
+        let Some(count) = self.list_head(list)? else {
+            return Ok(());
+        };
         for index in 0..count {
             // SAFETY: it is a list. It can change while Python code runs, so the item gets a reference of its own, unless
             // it is written at once.
@@ -319,6 +318,25 @@ impl<'py, A: AtomRefs> Encoder<'_, 'py, A> {
         }
         self.out.push(tags::NIL_EXT);
         Ok(())
+    }
+
+    /// Write the head of a list and return the number of its elements. None if that was all: an empty list, or bytes.
+    #[inline]
+    pub fn list_head(&mut self, list: Borrowed<'_, 'py, PyAny>) -> Result<Option<isize>, GiveUp> {
+        // SAFETY: it is a list.
+        let count = unsafe { ffi::PyList_Size(list.as_ptr()) };
+        if count == 0 {
+            self.out.push(tags::NIL_EXT);
+            return Ok(None);
+        }
+        if let Ok(count) = u16::try_from(count) {
+            if self.string(list, count) {
+                return Ok(None);
+            }
+        }
+        self.out
+            .tag_u32(tags::LIST_EXT, u32::try_from(count).map_err(|_| GiveUp)?);
+        Ok(Some(count))
     }
 
     /// Write a list as STRING_EXT if all its elements are bytes. Otherwise write nothing and return false.
@@ -348,7 +366,11 @@ impl<'py, A: AtomRefs> Encoder<'_, 'py, A> {
         true
     }
 
-    fn improper(&mut self, list: &ImproperList, depth: u32) -> Result<(), GiveUp> {
+    fn improper(&mut self, term: Borrowed<'_, 'py, PyAny>, depth: u32) -> Result<(), GiveUp> {
+        if depth >= MAX_DEPTH {
+            return self.deep(&term);
+        }
+        let list = term.cast_exact::<ImproperList>().map_err(|_| GiveUp)?.get();
         let elements = list.elements.bind(self.py).as_any().as_borrowed();
         // SAFETY: it is a tuple.
         let count = unsafe { ffi::PyTuple_Size(elements.as_ptr()) };
@@ -359,14 +381,10 @@ impl<'py, A: AtomRefs> Encoder<'_, 'py, A> {
     }
 
     fn map(&mut self, map: Borrowed<'_, 'py, PyAny>, depth: u32) -> Result<(), GiveUp> {
-        let (Some(values), Some(originals)) = (
-            self.context.map_values.get(&map),
-            self.context.map_original_keys.get(&map),
-        ) else {
-            return Err(self.failed());
-        };
-        let values = values.cast_into_exact::<PyDict>().map_err(|_| GiveUp)?;
-        let originals = originals.cast_into_exact::<PyDict>().map_err(|_| GiveUp)?;
+        if depth >= MAX_DEPTH {
+            return self.deep(&map);
+        }
+        let (values, originals) = self.map_parts(&map)?;
         let has_originals = !originals.is_empty();
         self.pairs(values.as_borrowed(), depth, |encoder, key, depth| {
             if has_originals {
@@ -381,7 +399,31 @@ impl<'py, A: AtomRefs> Encoder<'_, 'py, A> {
         })
     }
 
+    /// The values of a `Map` by exact key, and the keys that differ from their exact key.
+    #[inline]
+    pub fn map_parts(&self, map: &Bound<'py, PyAny>) -> Result<(Bound<'py, PyDict>, Bound<'py, PyDict>), GiveUp> {
+        let (Some(values), Some(originals)) = (
+            self.context.map_values.get(map),
+            self.context.map_original_keys.get(map),
+        ) else {
+            return Err(self.failed());
+        };
+        let values = values.cast_into_exact::<PyDict>().map_err(|_| GiveUp)?;
+        let originals = originals.cast_into_exact::<PyDict>().map_err(|_| GiveUp)?;
+        Ok((values, originals))
+    }
+
+    #[inline]
+    pub fn map_head(&mut self, count: usize) -> Result<(), GiveUp> {
+        self.out
+            .tag_u32(tags::MAP_EXT, u32::try_from(count).map_err(|_| GiveUp)?);
+        Ok(())
+    }
+
     fn dict(&mut self, dict: Borrowed<'_, 'py, PyDict>, depth: u32) -> Result<(), GiveUp> {
+        if depth >= MAX_DEPTH {
+            return self.deep(dict.as_any());
+        }
         if !self.has_distinct_keys(dict) {
             return Err(GiveUp);
         }
@@ -397,12 +439,8 @@ impl<'py, A: AtomRefs> Encoder<'_, 'py, A> {
         depth: u32,
         write_key: impl Fn(&mut Self, &Bound<'py, PyAny>, u32) -> Result<(), GiveUp>,
     ) -> Result<(), GiveUp> {
-        if depth >= MAX_DEPTH {
-            return Err(GiveUp);
-        }
         let count = dict.len();
-        self.out
-            .tag_u32(tags::MAP_EXT, u32::try_from(count).map_err(|_| GiveUp)?);
+        self.map_head(count)?;
         let (mut position, mut written) = (0, 0);
         let (mut key, mut value) = (std::ptr::null_mut(), std::ptr::null_mut());
         // SAFETY: it is a dict. Python code can change it between two steps, so key and value get references of their
@@ -426,7 +464,7 @@ impl<'py, A: AtomRefs> Encoder<'_, 'py, A> {
     }
 
     /// Whether no two keys of the dict are the same term: keys of one type differ as in Erlang. Otherwise Python decides.
-    fn has_distinct_keys(&self, dict: Borrowed<'_, 'py, PyDict>) -> bool {
+    pub fn has_distinct_keys(&self, dict: Borrowed<'_, 'py, PyDict>) -> bool {
         let types = &self.context.types;
         let mut first: *mut ffi::PyTypeObject = std::ptr::null_mut();
         let mut position = 0;

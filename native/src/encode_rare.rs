@@ -1,5 +1,5 @@
-//! The encoder for values that are seldom sent: terms that are encoded already, long integers, ports, exports, and
-//! subclasses of int and tuple such as `IntEnum` and `NamedTuple`.
+//! The encoder for values that are seldom sent: terms that are encoded already, long integers, ports, exports,
+//! bitstrings, and subclasses of int and tuple such as `IntEnum` and `NamedTuple`.
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -27,6 +27,10 @@ impl<'py, A: AtomRefs> Encoder<'_, 'py, A> {
             self.port(&term)
         } else if is_exact(&term, types.export) {
             self.export(&term)
+        } else if is_exact(&term, types.bit_string) {
+            self.bit_string(&term)
+        } else if is_exact(&term, types.fun) {
+            self.deep(&term)
         } else if is_plain_subclass(&term, ffi::Py_TPFLAGS_LONG_SUBCLASS, &raw mut ffi::PyLong_Type) {
             self.integer(term)
         } else if is_plain_subclass(&term, ffi::Py_TPFLAGS_TUPLE_SUBCLASS, &raw mut ffi::PyTuple_Type) {
@@ -88,7 +92,21 @@ impl<'py, A: AtomRefs> Encoder<'_, 'py, A> {
         Ok(())
     }
 
-    fn checked_atom(&mut self, atom: &Bound<'py, PyAny>) -> Result<(), GiveUp> {
+    /// Write a bitstring.
+    fn bit_string(&mut self, bits: &Bound<'py, PyAny>) -> Result<(), GiveUp> {
+        let py = self.py;
+        let data = attribute(bits, intern!(py, "data"))?
+            .cast_into_exact::<PyBytes>()
+            .map_err(|_| GiveUp)?;
+        let used: u8 = part(&attribute(bits, intern!(py, "bits"))?)?;
+        let length = u32::try_from(data.as_bytes().len()).map_err(|_| GiveUp)?;
+        self.out.tag_u32(tags::BIT_BINARY_EXT, length);
+        self.out.push(used);
+        self.out.binary(&data);
+        Ok(())
+    }
+
+    pub fn checked_atom(&mut self, atom: &Bound<'py, PyAny>) -> Result<(), GiveUp> {
         match self.context.is_atom(atom) {
             true => self.atom(atom.as_borrowed()),
             false => Err(GiveUp),
@@ -120,7 +138,7 @@ fn is_plain_subclass(term: &Bound<'_, PyAny>, flag: std::ffi::c_ulong, base: *mu
     }
 }
 
-fn attribute<'py>(
+pub fn attribute<'py>(
     object: &Bound<'py, PyAny>,
     name: &Bound<'py, pyo3::types::PyString>,
 ) -> Result<Bound<'py, PyAny>, GiveUp> {
@@ -128,7 +146,7 @@ fn attribute<'py>(
 }
 
 /// An int of a Rust type; a number that does not fit is left to the pure encoder, which raises its error.
-fn part<'py, T: for<'a> FromPyObject<'a, 'py>>(number: &Bound<'py, PyAny>) -> Result<T, GiveUp> {
+pub fn part<'py, T: for<'a> FromPyObject<'a, 'py>>(number: &Bound<'py, PyAny>) -> Result<T, GiveUp> {
     match number.is_instance_of::<pyo3::types::PyInt>() {
         true => number.extract().map_err(|_| GiveUp),
         false => Err(GiveUp),

@@ -33,6 +33,27 @@ impl<'a, 'py> Stack<'a, 'py> {
         self.items.push(item.into_ptr());
     }
 
+    #[inline]
+    pub fn pop(&mut self) -> Option<Bound<'py, PyAny>> {
+        // SAFETY: the stack owned the reference.
+        let item = self.items.pop()?;
+        Some(unsafe { Bound::from_owned_ptr(self.py, item) })
+    }
+
+    /// The item at `index`, with a reference of its own.
+    pub fn get(&self, index: usize) -> Option<Bound<'py, PyAny>> {
+        // SAFETY: the stack owns a reference.
+        let item = *self.items.get(index)?;
+        Some(unsafe { Bound::from_borrowed_ptr(self.py, item) })
+    }
+
+    /// Release the items from `length` on.
+    pub fn truncate(&mut self, length: usize) {
+        while self.items.len() > length {
+            drop(self.pop());
+        }
+    }
+
     /// Hand the items from `base` on to `take`, with their index from 0. It owns them then.
     #[inline]
     pub fn pop_into(&mut self, base: usize, mut take: impl FnMut(isize, *mut ffi::PyObject)) {

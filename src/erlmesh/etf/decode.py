@@ -232,44 +232,34 @@ def _list(data: bytes, offset: int, atoms: Atoms) -> tuple[Term, int]:
     return _list_of(items), offset
 
 
-class _OpenContainer:
-    """A container with some elements still to be read."""
-
-    __slots__ = ("build", "count", "items")
-
-    def __init__(self, count: int, build: Build) -> None:
-        self.items: list[Term] = []
-        self.count = count
-        self.build = build
-
-    def is_at_tail(self) -> bool:
-        """Return whether this is a list and its tail is next."""
-        return self.build is _list_of and len(self.items) == self.count - 1
-
-
 def _read_deep(data: bytes, offset: int, atoms: Atoms) -> tuple[Term, int]:
     """Read a term of any depth. The containers that are still open are in a list instead of on Python's stack."""
-    opened: list[_OpenContainer] = []
+    outer: list[tuple[list[Term], int, Build]] = []
+    items: list[Term] = []  # these three are the innermost container; the outermost one holds the whole term
+    count = 1
+    build: Build = list.pop
     while True:
         tag = data[offset]
-        read_header = _HEADERS.get(tag)
-        if read_header is None:
-            item, offset = _READERS[tag](data, offset + 1, atoms)
-            if not opened:
-                return item, offset
-            opened[-1].items.append(item)
-        else:
-            count, build, offset = read_header(data, offset + 1, atoms)
-            if build is _list_of and opened and opened[-1].is_at_tail():  # extend the same list, as `_list` does
-                opened[-1].count += count - 1
+        if tag == tags.SMALL_TUPLE_EXT:  # without a header, for speed
+            outer.append((items, count, build))
+            items, count, build = [], data[offset + 1], tuple
+            offset += 2
+        elif tag in _HEADERS:
+            inner_count, inner_build, offset = _HEADERS[tag](data, offset + 1, atoms)
+            if inner_build is _list_of and build is _list_of and len(items) == count - 1:
+                count += inner_count - 1  # it is the tail of a list: extend the same list, as `_list` does
             else:
-                opened.append(_OpenContainer(count, build))
-        while len(opened[-1].items) == opened[-1].count:
-            done = opened.pop()
-            item = done.build(done.items)
-            if not opened:
+                outer.append((items, count, build))
+                items, count, build = [], inner_count, inner_build
+        else:
+            item, offset = _READERS[tag](data, offset + 1, atoms)
+            items.append(item)
+        while len(items) == count:
+            item = build(items)
+            if not outer:
                 return item, offset
-            opened[-1].items.append(item)
+            items, count, build = outer.pop()
+            items.append(item)
 
 
 def _unknown_tag(data: bytes, offset: int, _: Atoms) -> NoReturn:

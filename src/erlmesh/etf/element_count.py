@@ -6,7 +6,7 @@ in the frame. So the decoded form takes at most about 128 bytes for each element
 
 Some terms take several times as long to decode as others, and count as that many more elements: maps and their keys,
 atoms that are spelt out (a BEAM does this for few atoms of a message only: it refers to its atom cache), and the kinds
-that real messages have few of, which the native decoder leaves to the pure one.
+that real messages have few of.
 
 Tags are in prefix order, so the data is read as a flat sequence of tags: no nesting needs to be followed. Nothing is
 checked. At a byte that is not the start of a term the count ends, and the decoder raises the error later.

@@ -13,9 +13,8 @@ peer knows has no such protection.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, ItemsView, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, ItemsView, Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from itertools import chain
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,6 +33,9 @@ _DIGEST: Final = object()
 
 _NO_ORIGINAL_KEYS: Final[dict[Hashable, Term]] = {}
 """What maps share whose keys are all their own exact keys. It is never changed."""
+
+_FLAT_LENGTH: Final = 16
+"""The elements of a term that is looked at for inner containers before its digest is computed."""
 
 _pack_float = Struct(">d").pack
 
@@ -57,7 +59,7 @@ def exact_key(term: Term) -> Hashable:
     if kind is tuple:
         keys = tuple([_leaf_key(element) for element in term])
         return (_DIGEST, _digest(term)) if None in keys else keys
-    key = _leaf_key(term)
+    key = None if kind is Map or kind is list else _leaf_key(term)
     return (_DIGEST, _digest(term)) if key is None else key
 
 
@@ -118,13 +120,15 @@ class Map(ErlangStr, Mapping[Term, Term]):
 
         Both lists must have the same length.
         """
-        if not _SELF_KEYED.issuperset(map(type, keys)):
-            made = cls(zip(keys, values, strict=True))
-        else:  # the common case, without Python code for each pair
-            made = cls.__new__(cls)
+        made = cls.__new__(cls)
+        made._digest = None
+        if _SELF_KEYED.issuperset(map(type, keys)):  # the common case, without Python code for each pair
             made._values = dict(zip(keys, values, strict=True))
             made._original_keys = _NO_ORIGINAL_KEYS
-            made._digest = None
+        else:
+            unique = [*map(exact_key, keys)]
+            made._values = dict(zip(unique, values, strict=True))
+            made._original_keys = {own: key for own, key in zip(unique, keys, strict=True) if own is not key}
         return made if len(made._values) == len(keys) else None
 
     def __getitem__(self, key: Term) -> Term:
@@ -186,6 +190,9 @@ class _Items(ItemsView[Term, Term]):
 
 def _digest(term: Term) -> bytes:
     """Return the digest of a term that contains terms, built bottom-up. It is a loop because a term may be deep."""
+    known: bytes | None = term._digest if type(term) is Map else None
+    if known is not None:
+        return known
     pending: list[Any] = [term]
     parts: list[bytes] = []
     opened: set[int] = set()
@@ -195,17 +202,17 @@ def _digest(term: Term) -> bytes:
             item.finish(parts)
             opened.discard(id(item.term))
             continue
-        written = _leaf_bytes(item)
+        written = _leaf_bytes(item) or _flat_digest(item)
         if written is not None:
             parts.append(written)
             continue
-        mark, children = _mark_and_children(item)
+        opening = _PendingDigest(item)
         if isinstance(item, (list, dict)):  # every cycle goes through one of these
             if id(item) in opened:
                 raise TypeError(f"a {type(item).__name__} that contains itself is not an Erlang term")
             opened.add(id(item))
-        pending.append(_PendingDigest(item, mark, len(children)))
-        pending.extend(children)
+        pending.append(opening)
+        pending.extend(opening.children)
     return parts[0]
 
 
@@ -217,41 +224,79 @@ def _blake2b() -> Callable[..., Any]:
 
 
 class _PendingDigest:
-    """Lies on the stack below a term's children, and combines their parts into one."""
+    """Lies on the stack below a term's children, and combines their parts into one.
 
-    __slots__ = ("count", "mark", "term")
+    The children of a map are its values. Its keys need no visit: an exact key contains no terms, or is a digest.
+    """
 
-    def __init__(self, term: Term, mark: bytes, count: int) -> None:
+    __slots__ = ("children", "keys", "mark", "term")
+
+    children: Sequence[Term]
+
+    def __init__(self, term: Term) -> None:
         self.term = term
-        self.mark = mark
-        self.count = count
+        self.keys: Iterable[Hashable] | None = None
+        if isinstance(term, tuple):
+            self.mark, self.children = b"t", term
+        elif isinstance(term, list):
+            self.mark, self.children = b"l", term
+        elif isinstance(term, (Map, dict)):
+            values = (term if isinstance(term, Map) else Map(term))._values
+            self.mark, self.keys, self.children = b"m", reversed(values), [*values.values()]
+        elif isinstance(term, ImproperList):
+            self.mark, self.children = b"i", (*term.elements, term.tail)
+        elif isinstance(term, Fun):  # the parts that Erlang compares
+            self.mark, self.children = b"f", (term.module, term.index, term.old_uniq, *term.free)
+        else:
+            raise TypeError(f"{type(term).__name__} is not an Erlang term")
 
     def finish(self, parts: list[bytes]) -> None:
-        start = len(parts) - self.count
-        own_parts = parts[start:]
-        if self.mark == b"m":  # a map has no order, so sort its pairs; children are in reverse: value before key
-            own_parts = sorted(value + key for value, key in zip(own_parts[::2], own_parts[1::2], strict=True))
-        text = b"%b%d:%b" % (self.mark, len(own_parts), b"".join(own_parts))
-        parts[start:] = [b"D" + _blake2b()(text, digest_size=24).digest()]
+        start = len(parts) - len(self.children)
+        parts[start:] = [self.digest(parts[start:])]
+
+    def digest(self, parts: list[bytes]) -> bytes:
+        """Return the digest. ``parts`` are those of the children, the last one first."""
+        if self.keys is None:
+            return _digest_of(self.mark, parts)
+        digest = _map_digest(parts, self.keys)
         if type(self.term) is Map:
-            self.term._digest = parts[-1]
+            self.term._digest = digest
+        return digest
 
 
-def _mark_and_children(term: Term) -> tuple[bytes, Any]:
-    """Return the mark and the children of a term that contains terms."""
-    if isinstance(term, tuple):
-        return b"t", term
-    if isinstance(term, list):
-        return b"l", term
-    if isinstance(term, ImproperList):
-        return b"i", (*term.elements, term.tail)
-    if isinstance(term, Map):
-        return b"m", [*chain.from_iterable(term.items())]
-    if isinstance(term, dict):
-        return b"m", [*chain.from_iterable(Map(term).items())]
-    if isinstance(term, Fun):
-        return b"f", (term.module, term.index, term.old_uniq, *term.free)  # the parts that Erlang compares
-    raise TypeError(f"{type(term).__name__} is not an Erlang term")
+def _flat_digest(term: Term) -> bytes | None:
+    """Return the digest of a short term without inner containers, with less work; None for any other term.
+
+    A map whose digest is known is no inner container.
+    """
+    kind = type(term)
+    if (kind is not Map and kind is not list and kind is not tuple) or len(term) > _FLAT_LENGTH:
+        return None
+    parts = [*map(_leaf_bytes, term._values.values() if kind is Map else reversed(term))]
+    if None in parts:
+        return None
+    if kind is not Map:
+        return _digest_of(b"t" if kind is tuple else b"l", parts)  # type: ignore[arg-type]  # there is no None
+    digest = term._digest = _map_digest(parts, term._values)  # type: ignore[arg-type]
+    return digest
+
+
+def _map_digest(values: list[bytes], keys: Iterable[Hashable]) -> bytes:
+    """Return the digest of a map with the parts of its values, and its exact keys in the same order."""
+    return _digest_of(b"m", sorted(map(bytes.__add__, values, map(_key_bytes, keys))))  # a map has no order
+
+
+def _digest_of(mark: bytes, parts: list[bytes]) -> bytes:
+    text = b"%b%d:%b" % (mark, len(parts), b"".join(parts))
+    return b"D" + _blake2b()(text, digest_size=24).digest()  # type: ignore[no-any-return]
+
+
+def _key_bytes(key: Hashable) -> bytes:
+    """Return the same as ``_leaf_bytes`` or ``_digest`` for the term with this exact key."""
+    if type(key) is tuple and (not key or key[0] is not _FLOAT):
+        return key[1] if key and key[0] is _DIGEST else _digest_of(b"t", [*map(_key_bytes, reversed(key))])
+    writer: Callable[[Any], bytes] = _WRITERS[type(key)]
+    return writer(key)
 
 
 def _leaf_bytes(term: Term) -> bytes | None:
@@ -259,11 +304,23 @@ def _leaf_bytes(term: Term) -> bytes | None:
 
     No leaf's bytes equal another leaf's bytes or the start of them.
     """
+    kind = type(term)
+    if kind is int:  # as `_WRITERS` does for its key
+        return b"I%#x;" % term
+    if kind is Map:
+        return term._digest  # type: ignore[no-any-return]
+    if kind is list or kind is tuple:
+        return None if term else _empty_digest(b"t" if kind is tuple else b"l")
     key = _leaf_key(term)
     if key is None:
-        return term._digest if type(term) is Map else None
+        return None
     writer: Callable[[Any], bytes] = _WRITERS[type(key)]
     return writer(key)
+
+
+@cache
+def _empty_digest(mark: bytes) -> bytes:
+    return _digest_of(mark, [])
 
 
 def _write_atom(atom: Atom) -> bytes:
