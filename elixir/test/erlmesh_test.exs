@@ -39,7 +39,6 @@ defmodule ErlmeshTest do
     setup do
       :ok = Application.ensure_started(:logger)
       {:ok, _} = start_supervised(%{id: :pg, start: {:pg, :start_link, []}})
-      for number <- 1..2_000, do: :pg.join("group #{number}", self())
       start_python(name: Shop.Model, app: "probe:main")
       :ok
     end
@@ -49,8 +48,6 @@ defmodule ErlmeshTest do
 
       assert node == :"#{Node.self() |> to_string() |> String.split("@") |> hd()}-shop_model@127.0.0.1"
       assert node in Node.list()
-      assert Erlmesh.call!(Shop.Model, "probe", "members", ["group 1"]) == 1
-      assert Erlmesh.call!(Shop.Model, "probe", "members", ["group 2000"]) == 1
       wait_until(fn -> :pg.get_members("counters") != [] end)
       assert GenServer.call({:counter, node}, :increment) == 1
       assert Erlmesh.call(Shop.Model, "probe", "length", ["größe"]) == {:ok, 5}
@@ -232,6 +229,28 @@ defmodule ErlmeshTest do
       stop_supervised!(Shop.Model)
       assert_receive {[:erlmesh, :python, :stop], %{duration: _}, %{node: ^node, reason: :shutdown}}
     end
+  end
+
+  test "a start returns when the groups of this node are known" do
+    start_supervised!(%{id: :pg, start: {:pg, :start_link, []}})
+    :ok = :pg.join("beams", self())
+    :sys.suspend(:pg)
+
+    start =
+      Task.async(fn ->
+        {:ok, server} = Erlmesh.Python.start_link(options(name: Shop.Slow, node: "slow"))
+        members = Erlmesh.call!(Shop.Slow, "probe", "members", ["beams"])
+        GenServer.stop(server)
+        members
+      end)
+
+    wait_until(fn -> Erlmesh.call(:"slow@127.0.0.1", "probe", "members", ["beams"]) == {:ok, 0} end)
+    Erlmesh.call(:"slow@127.0.0.1", "probe", "wait", [0.1])
+    assert Task.yield(start, 0) == nil
+
+    :sys.resume(:pg)
+
+    assert Task.await(start, 15_000) == 1
   end
 
   test "a supervisor restarts it after kill -9, and nothing of the first one is left" do
