@@ -228,6 +228,8 @@ defmodule Erlmesh.Python do
       node ends.
     * `:expose` - a Python module, or a list of them, whose functions other nodes may call. `"name=module"` gives it
       another name.
+    * `:wait_for` - a registered name of Python, or a list of them. The start waits until these processes exist. Without
+      it, the process of `:app` may still load its model when `start_link/1` returns.
     * `:python` - the interpreter that has erlmesh installed. Default `"python3"`. A list is a command with its first
       arguments.
     * `:cd` - the working folder. Python finds modules there.
@@ -251,6 +253,7 @@ defmodule Erlmesh.Python do
     id: nil,
     app: nil,
     expose: [],
+    wait_for: [],
     python: "python3",
     cd: nil,
     env: [],
@@ -266,8 +269,9 @@ defmodule Erlmesh.Python do
   @max_waiting 5_000
   @log_lines 20
   @log_line_length 2_000
-  @stop_margin 4_000
-  @kill_timeout 2_000
+  # The guard of the node kills it two seconds after its grace.
+  @stop_margin 3_000
+  @kill_timeout 1_000
   @reconnect_interval 500
   # A release exports its cookie. It must not be in the environment of Python.
   @removed_variables ~w(RELEASE_COOKIE ERLMESH_COOKIE ERLMESH_COOKIE_FILE ERLMESH_NAME ERLMESH_HIDDEN)
@@ -485,7 +489,8 @@ defmodule Erlmesh.Python do
       ["--join", Atom.to_string(Node.self()), "--grace", grace] ++
       if(options[:hidden], do: ["--hidden"], else: []) ++
       if(options[:app], do: ["--app", options[:app]], else: []) ++
-      Enum.flat_map(List.wrap(options[:expose]), &["--expose", &1]) ++ options[:args]
+      Enum.flat_map(List.wrap(options[:expose]), &["--expose", &1]) ++
+      Enum.flat_map(List.wrap(options[:wait_for]), &["--wait-for", to_string(&1)]) ++ options[:args]
   end
 
   defp environment(variables) do

@@ -39,7 +39,7 @@ defmodule ErlmeshTest do
     setup do
       :ok = Application.ensure_started(:logger)
       {:ok, _} = start_supervised(%{id: :pg, start: {:pg, :start_link, []}})
-      start_python(name: Shop.Model, app: "probe:main")
+      start_python(name: Shop.Model, app: "probe:main", wait_for: :counter)
       :ok
     end
 
@@ -48,8 +48,8 @@ defmodule ErlmeshTest do
 
       assert node == :"#{Node.self() |> to_string() |> String.split("@") |> hd()}-shop_model@127.0.0.1"
       assert node in Node.list()
-      wait_until(fn -> :pg.get_members("counters") != [] end)
       assert GenServer.call({:counter, node}, :increment) == 1
+      wait_until(fn -> :pg.get_members("counters") != [] end)
       assert Erlmesh.call(Shop.Model, "probe", "length", ["größe"]) == {:ok, 5}
       assert Erlmesh.call(node, :probe, :length, ["abc"]) == {:ok, 3}
       assert Erlmesh.call(Process.whereis(Shop.Model), :probe, :length, ["abc"]) == {:ok, 3}
@@ -186,7 +186,7 @@ defmodule ErlmeshTest do
       stop_supervised!(Shop.Model)
       wait_until(fn -> Erlmesh.Child.pid(Shop.Echo) == {:error, :noconnection} end)
       assert {:noconnection, _} = catch_exit(Erlmesh.Child.call(Shop.Echo, :hello))
-      start_python(name: Shop.Model, app: "probe:main")
+      start_python(name: Shop.Model, app: "probe:main", wait_for: :counter)
 
       wait_until(fn -> match?({:ok, _}, Erlmesh.Child.pid(Shop.Echo)) end)
       assert Process.whereis(Shop.Echo) == before

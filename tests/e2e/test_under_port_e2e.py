@@ -29,6 +29,16 @@ async def held(me):
     print("held")
     await asyncio.to_thread(ctypes.PyDLL(None).sleep, 600)
 
+async def named(me):
+    for name in ("one", "two"):
+        await me.sleep(0.2)
+        me.node.spawn(waiting, name=name)
+        print("registered", name)
+    await me.receive()
+
+async def waiting(me):
+    await me.receive()
+
 async def stubborn(me):
     me.trap_exit = True
     print("child", 0)
@@ -143,6 +153,21 @@ def test_the_node_ends_with_its_guard(port):
     os.kill(child, signal.SIGKILL)
 
 
+def test_a_node_is_ready_when_the_names_are_registered(port):
+    process = port("--app", "app:named", "--wait-for", "one", "--wait-for", "two")
+
+    lines = lines_until(process, "\x1eready")
+
+    assert lines.index("registered two") > lines.index("registered one")
+
+
+def test_only_a_node_under_a_port_waits_for_names(erlmesh):
+    code, _, error = erlmesh.run("start", "--name", "model@127.0.0.1", "--wait-for", "one")
+
+    assert code == 2
+    assert "--wait-for is for a node under a port" in error
+
+
 def test_the_program_cannot_read_what_the_guard_reads(port):
     process = port("--app", "app:main")
 
@@ -165,11 +190,12 @@ def test_the_cookie_is_the_first_line_of_stdin_and_can_be_seen_nowhere(port, erl
     [
         (["--expose", "no_module"], COOKIE, 2, "cannot import no_module"),
         (["--join", "nobody@127.0.0.1"], COOKIE, 1, "cannot connect: nobody@127.0.0.1: "),
+        (["--wait-for", "x" * 300], COOKIE, 1, "erlmesh: "),
         (["--cookie", "c"], COOKIE, 2, "takes the cookie from stdin"),
         ([], b"\n", 1, "the cookie of stdin is empty"),
         ([], b"x" * 300 + b"\n", 1, "at most 255"),
     ],
-    ids=["module", "peer", "second cookie", "empty cookie", "long cookie"],
+    ids=["module", "peer", "name", "second cookie", "empty cookie", "long cookie"],
 )
 def test_a_start_that_fails_says_why(port, arguments, cookie, status, text):
     process = port(*arguments, cookie=cookie)

@@ -90,6 +90,7 @@ class Counter(GenServer):
 
 
 async def main(me: Process) -> None:
+    await me.sleep(0.2)  # it loads a model
     await Counter.start(me.node, name="counter", groups=["counters"])
     async for _ in me:
         pass

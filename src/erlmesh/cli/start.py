@@ -56,6 +56,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "node stops when stdin ends, logs are lines for a program, and --join must succeed",
     )
     parser.add_argument(
+        "--wait-for",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="with --under-port: the node is ready when a process has registered this name; may be repeated",
+    )
+    parser.add_argument(
         "--workers",
         metavar="N",
         help="start N nodes, each in a process of its own: NAME-1 … NAME-N. One that fails starts again "
@@ -86,6 +93,8 @@ def run(options: argparse.Namespace) -> int:
     if slot is None and (workers := _workers(options)):
         return _run_workers(options, workers)
     port = _open_port(options) if options.under_port else None
+    if options.wait_for and port is None:
+        raise ValueError("--wait-for is for a node under a port: omit it, or add --under-port")
     exposed = [_import_module(text) for text in options.expose]
     app = _import_function(options.app) if options.app else None
     settings = read_settings(options, cookie=port.cookie if port else None)
@@ -125,7 +134,7 @@ def _open_port(options: argparse.Namespace) -> PortSession:
 
     if options.prompt or options.cookie is not None or options.cookie_file is not None:
         raise ValueError("--under-port takes the cookie from stdin: omit --cookie, --cookie-file and --prompt")
-    return open_port_session()
+    return open_port_session(options.wait_for)
 
 
 async def _run(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import select
+from collections.abc import Sequence
 from typing import Final
 
 from erlmesh.cli.hidden_client import connect_failure
@@ -16,7 +17,7 @@ from erlmesh.cli.output import print_error
 from erlmesh.cli.port_guard import GuardConnection, guard_connection
 from erlmesh.cli.port_log import configure_port_log, print_event
 from erlmesh.cli.settings import NodeSettings
-from erlmesh.errors import ErlmeshError, NodeStartError
+from erlmesh.errors import ConnectError, ErlmeshError, NodeStartError
 from erlmesh.net.cookie_files import validated_cookie
 from erlmesh.node import Node
 from erlmesh.services.pg.server import Pg
@@ -28,17 +29,20 @@ COOKIE_TIMEOUT: Final = 30.0
 """Seconds until the first line of stdin."""
 SYNC_TIMEOUT: Final = 5.0
 """Seconds until a scope of another node has sent its groups."""
-SYNC_POLL: Final = 0.01
+POLL_INTERVAL: Final = 0.01
 MAX_COOKIE: Final = 1024
 
 
-def open_port_session() -> PortSession:
-    """Set up the log and read the cookie. Raises NodeStartError without one, and ValueError without a guard."""
+def open_port_session(wait_for: Sequence[str] = ()) -> PortSession:
+    """Set up the log and read the cookie. Raises NodeStartError without one, and ValueError without a guard.
+
+    ``wait_for`` are the registered names without which the node is not ready.
+    """
     guard = guard_connection()
     if guard is None:
         raise ValueError("--under-port must be written in full, and only in `erlmesh start`")
     configure_port_log()
-    return PortSession(guard, validated_cookie(_read_cookie(guard.fd), "stdin"))
+    return PortSession(guard, validated_cookie(_read_cookie(guard.fd), "stdin"), wait_for)
 
 
 def _read_cookie(fd: int) -> str:
@@ -59,8 +63,9 @@ def _read_cookie(fd: int) -> str:
 class PortSession:
     """The port of one node. ``cookie`` is the cookie of the BEAM that started it."""
 
-    def __init__(self, guard: GuardConnection, cookie: str) -> None:
+    def __init__(self, guard: GuardConnection, cookie: str, wait_for: Sequence[str]) -> None:
         self.cookie = cookie
+        self._wait_for = wait_for
         self.code = 0
         """The exit status that the start of the node demands."""
         self._guard = guard
@@ -81,21 +86,29 @@ class PortSession:
         loop.add_reader(self._guard.fd, on_input)
 
     async def join(self, node: Node, settings: NodeSettings, stop_requested: asyncio.Event) -> None:
-        """Connect to the peers of ``settings``, wait until their groups are known, and print the event ``ready``.
+        """Connect to the peers of ``settings``, wait until their groups and our names are known, and print ``ready``.
 
-        If a peer cannot be reached, print the reason, set ``code`` to 1 and request the stop.
+        If that fails, print the reason, set ``code`` to 1 and request the stop.
         """
-        self._watch_guard(stop_requested)
+        try:
+            self._watch_guard(stop_requested)
+            await self._connect(node, settings)
+        except Exception as error:
+            print_error(error)
+            self.code = 1
+            stop_requested.set()
+        else:
+            print_event("ready", node.name, str(os.getpid()))
+
+    async def _connect(self, node: Node, settings: NodeSettings) -> None:
         for peer in settings.join:
             if not await node.ping(peer):
-                print_error(f"cannot connect: {connect_failure(node, peer)}")
-                self.code = 1
-                stop_requested.set()
-                return
+                raise ConnectError(f"cannot connect: {connect_failure(node, peer)}")
         has_groups = settings.config.hidden_groups or not settings.config.hidden
         for peer in settings.join if has_groups else ():
             await _wait_for_groups(node, node.pg, Atom(peer))
-        print_event("ready", node.name, str(os.getpid()))
+        while any(node.whereis(name) is None for name in self._wait_for):  # noqa: ASYNC110 - a name has no event
+            await asyncio.sleep(POLL_INTERVAL)
 
 
 async def _wait_for_groups(node: Node, scope: Pg, peer: Atom) -> None:
@@ -108,5 +121,5 @@ async def _wait_for_groups(node: Node, scope: Pg, peer: Atom) -> None:
         return
     loop = asyncio.get_running_loop()
     deadline = loop.time() + SYNC_TIMEOUT
-    while not scope.knows_groups_of(peer) and loop.time() < deadline:  # noqa: ASYNC110 - a scope has no event for an empty sync
-        await asyncio.sleep(SYNC_POLL)
+    while not scope.knows_groups_of(peer) and loop.time() < deadline:  # noqa: ASYNC110 - it has no event
+        await asyncio.sleep(POLL_INTERVAL)
