@@ -17,7 +17,7 @@ from erlmesh.core.phoenix_pubsub.messages import PubSubStatistics, forward, pars
 from erlmesh.core.phoenix_pubsub.names import PLAIN_DISPATCHER, SCOPE, adapter_atom, worker_number
 from erlmesh.core.phoenix_pubsub.worker_book import NodeChange, WorkerBook
 from erlmesh.phoenix.meeting import wait_until_met
-from erlmesh.runtime.multicast import send_to_each
+from erlmesh.runtime.multicast import RepeatSender
 from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.runtime.running_process import RUNNING
 from erlmesh.services.pg.protocol import GroupEvent, Joined
@@ -251,15 +251,16 @@ class Adapter:
             _peer_log.debug("the PubSub %s ignored %s", self.shown, ForeignText(message))
             return
         self.statistics.received += 1
-        handlers = self._handlers.get(received.topic)
+        topic, content = received
+        handlers = self._handlers.get(topic)
         if handlers is None:
             self.statistics.unmatched += 1
             return
         for handler in tuple(handlers):
             try:
-                handler(received.topic, received.message)
+                handler(topic, content)
             except Exception:
-                log.exception("the PubSub %s: a handler raised on %s", self.shown, ForeignText(received.message))
+                log.exception("the PubSub %s: a handler raised on %s", self.shown, ForeignText(content))
 
     # Messages to other nodes
 
@@ -275,9 +276,11 @@ class Adapter:
         return worker is not None and bool(self._send(sender, [worker], forward(topic, message, dispatcher)))
 
     def _send(self, sender: LocalProcess, workers: list[Pid], message: Term) -> int:
-        sent = send_to_each(sender, workers, message)
-        self.statistics.sent += sent
-        return sent
+        repeat = RepeatSender(sender)
+        for worker in workers:
+            repeat.send(worker, message)
+        self.statistics.sent += len(workers)
+        return len(workers)
 
     def _sender(self) -> LocalProcess:
         """The process whose body runs now. Its messages and its broadcasts keep their order. Else the worker."""

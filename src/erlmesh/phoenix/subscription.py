@@ -109,6 +109,8 @@ class Subscription(Generic[T]):
     async def get(self, timeout: float | None = None) -> T:
         """Return the next message. Raises TimeoutError after ``timeout`` seconds, and PubSubError after the end."""
         try:
+            if timeout is None:
+                return await anext(self)
             async with asyncio.timeout(timeout):
                 return await anext(self)
         except StopAsyncIteration:

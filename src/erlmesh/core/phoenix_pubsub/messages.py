@@ -13,21 +13,12 @@ from erlmesh.records import record
 from erlmesh.terms import Atom, Map, Term
 from erlmesh.typed import to_term
 
-__all__ = ["Forward", "PubSubStatistics", "broadcast_term", "forward", "parse_forward"]
+__all__ = ["PubSubStatistics", "broadcast_term", "forward", "parse_forward"]
 
 FORWARD: Final = Atom("forward_to_local")
 STRUCT: Final = Atom("__struct__")
 BROADCAST: Final = Atom("Elixir.Phoenix.Socket.Broadcast")
 TOPIC, EVENT, PAYLOAD = Atom("topic"), Atom("event"), Atom("payload")
-
-
-@record(frozen=True)
-class Forward:
-    """A message of another member."""
-
-    topic: bytes
-    message: Term
-    dispatcher: Atom
 
 
 @record
@@ -53,14 +44,15 @@ def forward(topic: bytes, message: Term, dispatcher: Atom) -> Term:
     return (FORWARD, topic, message, dispatcher)
 
 
-def parse_forward(message: Term) -> Forward | None:
-    """Read a message to a worker. None if it has another form."""
+def parse_forward(message: Term) -> tuple[bytes, Term] | None:
+    """Read a message to a worker: its topic and its content. None if it has another form.
+
+    The dispatcher is a module that only Elixir nodes have. So every message is delivered as it is.
+    """
     if type(message) is not tuple or len(message) != 4 or message[0] is not FORWARD:
         return None
     _, topic, content, dispatcher = message
-    if type(topic) is not bytes or type(dispatcher) is not Atom:
-        return None
-    return Forward(topic, content, dispatcher)
+    return (topic, content) if type(topic) is bytes and type(dispatcher) is Atom else None
 
 
 def broadcast_term(topic: bytes, event: str, payload: object, keys: Literal["strings", "atoms"]) -> Map:
