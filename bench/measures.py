@@ -93,6 +93,22 @@ def has_gen_server(harness: BenchHarness, contender: Contender) -> bool:
     return not isinstance(node, PyNode) or bool(node.eval("workload.has_gen_server()"))
 
 
+def broadcasts(harness: BenchHarness, contender: Contender) -> Numbers:
+    """Broadcasts of Phoenix.PubSub between two nodes, with one subscriber."""
+    clock, count = Clock(harness, contender, OTHER_CORE), harness.count(MESSAGES)
+    with measuring("broadcasts received", contender):
+        pair = harness.pair(contender, OTHER_CORE)
+        pair.clock.eval("mesh_bench:serve_broadcasts()")
+        if isinstance(pair.node, Beam):
+            pair.node.eval("mesh_bench:serve_broadcasts()")
+        elif not pair.node.eval("await workload.serve_broadcasts(node)"):
+            return {}
+    return {
+        **clock.rate("broadcasts received", "broadcasts_received", count, operations=count),
+        **clock.rate("broadcasts sent", "broadcasts_sent", count, operations=count),
+    }
+
+
 def erpc(harness: BenchHarness, contender: Contender) -> Numbers:
     clock, count = Clock(harness, contender, OTHER_CORE), harness.count(ERPC_CALLS, multiple_of=IN_FLIGHT)
     numbers: Numbers = {}
@@ -278,6 +294,7 @@ MEASURES: list[Callable[[BenchHarness, Contender], Numbers]] = [
     throughput,
     binaries,
     calls,
+    broadcasts,
     erpc,
     latency,
     encrypted,

@@ -6,6 +6,7 @@
 -export([serve/0, hold/2, join_one_by_one/2, learn/2, wait_for_members/2, wait_for_groups/1, collect_garbage/0]).
 -export([received/2, sent/2, received_data/3, sent_data/3, round_trips/2, requests/3, calls/3, calls_from/3]).
 -export([class_calls/3, class_calls_from/3, bare/3, bare_from/3, erpc_calls/4, joins_there/2, joins_here/2]).
+-export([serve_broadcasts/0, broadcasts_received/2, broadcasts_sent/2]).
 -export([codec_terms/0, encode_time/2, decode_time/2]).
 -export([by_coroutine/1, by_thread/1, by_loop/1]).
 -export([init/1, handle_call/3, handle_cast/2]).
@@ -73,6 +74,46 @@ class_caller() ->
             class_caller()
     end.
 
+%% What a node does for Phoenix.PubSub: its worker looks up the subscribers of a topic and sends to each. A broadcast is a
+%% message to the worker of each other node, and the same look-up.
+-define(PUBSUB, 'Elixir.Phoenix.PubSub').
+-define(WORKER, 'Elixir.Bench.PubSub.Adapter').
+
+serve_broadcasts() ->
+    case whereis(?WORKER) of
+        undefined ->
+            _ = pg:start(?PUBSUB),
+            register(?WORKER, spawn(fun pubsub_worker/0)),
+            register(broadcaster, spawn(fun broadcaster/0)),
+            ok;
+        _ -> ok
+    end.
+
+pubsub_worker() ->
+    subscribers = ets:new(subscribers, [duplicate_bag, public, named_table, {read_concurrency, true}]),
+    ets:insert(subscribers, {<<"in">>, whereis(sink)}),
+    ok = pg:join(?PUBSUB, ?WORKER, self()),
+    forward().
+
+forward() -> receive {forward_to_local, Topic, Message, _} -> dispatch(Topic, Message), forward() end.
+
+dispatch(Topic, Message) -> [Pid ! Message || {_, Pid} <- ets:lookup(subscribers, Topic)].
+
+broadcaster() -> receive {broadcast, N} -> wait_for_workers(), broadcast(<<"out">>, N), broadcaster() end.
+
+broadcast(_, 0) -> ok;
+broadcast(Topic, N) ->
+    Message = {forward_to_local, Topic, {ping, N}, ?PUBSUB},
+    [Pid ! Message || Pid <- pg:get_members(?PUBSUB, ?WORKER), node(Pid) =/= node()],
+    dispatch(Topic, {ping, N}),
+    broadcast(Topic, N - 1).
+
+wait_for_workers() ->
+    case [Pid || Pid <- pg:get_members(?PUBSUB, ?WORKER), node(Pid) =/= node()] of
+        [] -> timer:sleep(1), wait_for_workers();
+        _ -> ok
+    end.
+
 %% Many memberships
 
 hold(Groups, Each) ->
@@ -114,6 +155,17 @@ collect_garbage() -> [erlang:garbage_collect(Pid) || Pid <- processes()], ok.
 received(Node, N) ->
     {sink, Node} ! {expect, self(), N},
     rate(N, fun() -> emit({sink, Node}, N), receive counted -> ok end end).
+
+broadcasts_received(Node, N) ->
+    wait_for_workers(),
+    ets:delete(subscribers, <<"in">>), % this node's own sink
+    rate(N, fun() -> {sink, Node} ! {expect, self(), N}, broadcast(<<"in">>, N), receive counted -> ok end end).
+
+broadcasts_sent(Node, N) ->
+    wait_for_workers(),
+    ets:delete(subscribers, <<"out">>),
+    ets:insert(subscribers, {<<"out">>, whereis(sink)}),
+    rate(N, fun() -> sink ! {expect, self(), N}, {broadcaster, Node} ! {broadcast, N}, receive counted -> ok end end).
 
 sent(Node, N) ->
     rate(N, fun() -> {source, Node} ! {emit, self(), N}, count(N) end).

@@ -80,6 +80,10 @@ _CALLS: Final = (
     Row("erpc thread", "erpc calls of plain functions (threads)", "1/s", more_is_better=True),
     Row("erpc loop", "erpc calls of plain functions on the loop", "1/s", 1.5, 1.0, True, decided_by=CPU),
 )
+_BROADCASTS: Final = (
+    _rate("broadcasts received", "broadcasts of Phoenix.PubSub received"),
+    _rate("broadcasts sent", "broadcasts of Phoenix.PubSub sent"),
+)
 _LATENCY: Final = (
     _time("trip1 p50", "round trip, one core, median", 1.1, 0.75),
     _time("trip1 p99", "round trip, one core, p99", 1.3, 1.0),
@@ -144,6 +148,7 @@ _SYNCHRONOUS: Final = (
 ROWS: Final = [
     *_MESSAGES,
     *_CALLS,
+    *_BROADCASTS,
     *_LATENCY,
     *_ENCRYPTED,
     *_JOINS,

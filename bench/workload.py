@@ -16,6 +16,11 @@ try:
 except ImportError:  # this version has no class GenServer
     gen_servers = None  # type: ignore[assignment]
 
+try:
+    from bench import broadcasts
+except ImportError:  # this version has no Phoenix.PubSub
+    broadcasts = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:
     from erlmesh import Node, Process
     from erlmesh.terms import Term
@@ -28,6 +33,7 @@ __all__ = [
     "join_groups",
     "learn",
     "serve",
+    "serve_broadcasts",
     "wait_for_groups",
     "wait_for_members",
 ]
@@ -50,6 +56,13 @@ async def serve(node: Node) -> None:
 
 def has_gen_server() -> bool:
     return gen_servers is not None
+
+
+async def serve_broadcasts(node: Node) -> bool:
+    """Start a PubSub. False for a version of erlmesh before Phoenix.PubSub."""
+    if broadcasts is not None:
+        await broadcasts.serve(node)
+    return broadcasts is not None
 
 
 async def sink(me: Process) -> None:
