@@ -1,14 +1,17 @@
 """erlmesh.phoenix.PubSub on simulated clusters: Python nodes as members, and scripted workers of other releases."""
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 
-from erlmesh import Atom, Exit, Map, Supervisor, elixir_struct
-from erlmesh.core.phoenix_pubsub.worker_book import NodeChange
+from erlmesh import Atom, Exit, Map, Pid, Supervisor, elixir_struct
+from erlmesh.core.phoenix_pubsub.worker_book import NodeChange, WorkerBook
 from erlmesh.errors import EncodeError, ProcessStartError
 from erlmesh.phoenix import PubSub, PubSubError, PubSubNotReady, SubscriptionOverflow
+from erlmesh.phoenix.meeting import wait_until_met
 
 NAME = "MyApp.PubSub"
 ADAPTER = "Elixir.MyApp.PubSub.Adapter"
@@ -410,6 +413,49 @@ async def test_nodes_of_the_adapter_are_reported_when_they_come_and_go(cluster):
         NodeChange(names[1], joined=True), NodeChange(names[2], joined=True), NodeChange(names[2], joined=False)
     ]  # fmt: skip
     assert a.nodes() == []
+
+
+async def test_a_pubsub_that_stops_reports_that_it_has_no_nodes(cluster):
+    a, b = await members(await cluster(2))
+    changes = []
+    a.adapter.watch_nodes(changes.append)
+
+    await a.stop()
+
+    assert changes == [NodeChange(b.adapter.own, joined=False)]
+    assert a.nodes() == []
+
+
+class ScriptedNode:
+    """Answers for two nodes that have the PubSub. pg of the second one is slower here than its functions."""
+
+    def __init__(self, hidden):
+        self.internals = SimpleNamespace(hidden=hidden)
+        self.worker = Pid(Atom("a@h"), 1, 0, 1)
+        self.book = WorkerBook(Atom("a@h"))
+        self.asked = Counter()
+
+    def nodes(self, *, hidden=False):
+        return ["b@h", "c@h"] if hidden is self.internals.hidden else []
+
+    async def rpc(self, peer, module, function, arguments, timeout):
+        self.asked[peer.name] += 1
+        group = arguments[1]
+        if self.asked["c@h"] == 4:
+            self.book.joined(Atom(ADAPTER), [Pid(Atom("c@h"), 1, 0, 1)])
+        return [self.worker, Pid(peer, 1, 0, 1)] if group is Atom(ADAPTER) else []
+
+
+@pytest.mark.parametrize("hidden", [False, True], ids=["visible", "hidden"])
+async def test_a_node_that_is_slow_to_report_its_workers_is_waited_for(cluster, hidden):
+    await cluster(1)
+    node = ScriptedNode(hidden)
+    node.book.joined(Atom(ADAPTER), [Pid(Atom("b@h"), 1, 0, 1)])
+
+    await wait_until_met(node, Atom(ADAPTER), lambda: (node.book, node.worker))
+
+    assert [each.name for each in node.book.nodes()] == ["b@h", "c@h"]
+    assert node.asked["b@h"] == 1
 
 
 async def test_after_a_partition_and_a_restart_messages_arrive_again(cluster):
