@@ -5,7 +5,7 @@ from fake_runtime import FakeRuntime
 
 from erlmesh.core.gen import GEN_CALL, GEN_CAST, reply_to
 from erlmesh.services.global_.lock_table import LockTable
-from erlmesh.services.global_.locker import Locker, lock_id
+from erlmesh.services.global_.locker import FromServer, Locker, lock_id
 from erlmesh.terms import Atom, Pid
 
 ME, PEER = Atom("m@h"), Atom("h@h")
@@ -54,7 +54,8 @@ class LockerHarness:
         return receive
 
     def send(self, *message):
-        self.me.send(self.locker, message)
+        is_own = message[0] is not LOCK_SET
+        self.me.send(self.locker, FromServer(message) if is_own else message)
 
     def start_session(self, *, vsn=8):
         self.send(HIS_THE_LOCKER, self.peer_locker, vsn, 7, 100)
@@ -276,3 +277,18 @@ def test_malformed_messages_do_not_end_the_locker():
     harness.run(1)
     assert harness.me.is_alive(harness.locker)
     assert "announced" in harness.casts_to("h@h")
+
+
+def test_only_the_own_server_starts_and_cancels_a_session():
+    harness = LockerHarness(["a@h"])
+    harness.nodes["h@h"].spawn_handler(lambda _: None).send(
+        harness.locker, (HIS_THE_LOCKER, harness.peer_locker, 8, 7, 100)
+    )
+    harness.nodes["h@h"].spawn_handler(lambda _: None).send(
+        harness.locker, (CANCEL, Atom("h@h"), 100, [(Atom("a@h"), Atom("forged"))])
+    )
+
+    harness.run()
+
+    assert harness.lock_calls == []
+    assert harness.casts == []

@@ -38,7 +38,14 @@ from erlmesh.terms import Atom, Pid, Term, sort_key
 if TYPE_CHECKING:
     from erlmesh.runtime.process import LocalProcess
 
-__all__ = ["Locker", "lock_id"]
+__all__ = ["FromServer", "Locker", "lock_id"]
+
+
+@record(frozen=True)
+class FromServer:
+    """A message of our own server. It is not a term, so no node can send one: ``cancel`` makes us pass messages on."""
+
+    message: Term
 
 
 @record(frozen=True)
@@ -88,14 +95,14 @@ class Locker:
     async def _handle_message(self, me: LocalProcess, message: Term) -> None:
         """Handle one message outside of a lock. ``lock_set false`` is of no interest here."""
         match message:
-            # Any node can send this. A peer without a connection would stay without end.
-            case (Atoms.HIS_THE_LOCKER, Pid() as locker, int() as vsn, peer_tag, my_tag) if (
+            # A peer without a connection would stay without end.
+            case FromServer((Atoms.HIS_THE_LOCKER, Pid() as locker, int() as vsn, peer_tag, my_tag)) if (
                 locker.node.name in me._ops.nodes()
             ):
                 self._peers[locker.node] = _Peer(locker.node, locker, vsn, my_tag, peer_tag)
                 if self._next_attempt is None:
                     self._schedule_attempt(me)
-            case (Atoms.CANCEL, Atom() as node, my_tag, list() as announce):
+            case FromServer((Atoms.CANCEL, Atom() as node, my_tag, list() as announce)):
                 self._remove_peer(node, my_tag)
                 _send_announcements(me, announce)
             case (Atoms.LOCK_SET, Pid() as locker, True, _):
@@ -155,13 +162,13 @@ class Locker:
                     return locker.node == peer.node
                 case (Atoms.LOCK_SET, Pid() as locker, bool(), _, _):
                     return locker.node == peer.node
-                case (Atoms.CANCEL, peer.node, peer.my_tag, list()):
+                case FromServer((Atoms.CANCEL, peer.node, peer.my_tag, list())):
                     return True
             return False
 
         while True:
             match await me.receive(is_lock_set_or_cancel):
-                case (Atoms.CANCEL, _, _, announce):
+                case FromServer((Atoms.CANCEL, _, _, announce)):
                     _send_announcements(me, announce)
                     self._remove_peer(peer.node, peer.my_tag)
                     return False
@@ -182,12 +189,12 @@ class Locker:
 
         def is_cancel(message: Term) -> bool:
             match message:
-                case (Atoms.CANCEL, peer.node, peer.my_tag, list()):
+                case FromServer((Atoms.CANCEL, peer.node, peer.my_tag, list())):
                     return True
             return False
 
         me.cast(SERVER, (Atoms.LOCK_IS_SET, peer.node, peer.my_tag, lock))
-        _, _, _, announce = await me.receive(is_cancel)
+        _, _, _, announce = (await me.receive(is_cancel)).message
         _send_announcements(me, announce)
         await self._unlock_partition(me, lock, locked_nodes)
         self._remove_peer(peer.node, peer.my_tag)
@@ -256,7 +263,7 @@ class Locker:
 def _send_announcements(me: LocalProcess, announce: list[Term]) -> None:
     """Send the messages of a cancel, pairs of node and message, before the lock is released.
 
-    Any node can send a cancel. What is not such a pair is ignored: an exception here would part us from all nodes.
+    What is not such a pair is ignored: an exception here would part us from all nodes.
     """
     for entry in announce:
         match entry:

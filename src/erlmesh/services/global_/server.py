@@ -20,7 +20,7 @@ from erlmesh.records import record
 from erlmesh.runtime.multicast import RepeatSender
 from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.services.global_.lock_table import LockTable
-from erlmesh.services.global_.locker import Locker
+from erlmesh.services.global_.locker import FromServer, Locker
 from erlmesh.services.global_.methods import ResolveMethods
 from erlmesh.services.global_.name_table import NameTable, conflict_operations
 from erlmesh.services.global_.partitions import Partitions
@@ -311,7 +311,8 @@ class GlobalServer:
                 case Send(node, message):
                     sender.send((SERVER, node), message)
                 case SendToLocker(message):
-                    self.process.send(self._locker, message)
+                    is_own = message[0] is not Atoms.LOCK_SET  # that is passed on from the peer's locker
+                    self.process.send(self._locker, FromServer(message) if is_own else message)  # type: ignore[arg-type]  # no term
                 case Reply(caller, answer):
                     self.process.reply(caller, answer)
                 case Monitor(pid):
