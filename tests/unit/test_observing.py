@@ -6,6 +6,7 @@ import inspect
 
 import pytest
 
+from erlmesh import GenServer
 from erlmesh.errors import RemoteError
 from erlmesh.services.node_services import OBSERVED_MODULES
 from erlmesh.services.observing import process_table
@@ -78,6 +79,26 @@ async def test_a_process_is_described(a, b, ask):
     assert await ask("erlang", "process_info", pid, Atom("messages")) == (Atom("messages"), [])
     trace = (await ask("erlang", "process_info", pid, Atom("current_stacktrace")))[1]
     assert (Atom(__name__), Atom("idle"), 1) in [frame[:3] for frame in trace]
+
+
+class Stock(GenServer):
+    async def handle_call(self, request, caller):
+        return request
+
+
+@with_two_nodes
+async def test_servers_and_functions_of_other_nodes_show_what_they_run(a, b, ask):
+    async def slow(me: "Process"):  # noqa: F821
+        await me.receive()
+
+    a.expose(slow, as_="prices")
+    call = Atom("initial_call")
+    server = await Stock.start(a)
+    running = await b.spawn_remote(A, "prices", "slow")
+
+    assert await ask("erlang", "process_info", server, call) == (call, (Atom(__name__), Atom("Stock"), 1))
+    assert await ask("erlang", "process_info", running, call) == (call, (Atom("prices"), Atom("slow"), 0))
+    assert (await ask("erlang", "process_info", a.whereis("rex"), call))[1][0] is Atom("erlmesh.services.rpc.rex")
 
 
 @with_two_nodes

@@ -186,7 +186,7 @@ class GenServer:
             server._prepare(me, parent)
             await server._run(arguments, global_name, groups, started)
 
-        body.__qualname__ = cls.__qualname__
+        body.__qualname__, body.__module__ = cls.__qualname__, cls.__module__
         return await start_process(starter, body, link=link, name=name, timeout=timeout)
 
     def stop(self, reason: Term = NORMAL) -> None:

@@ -47,7 +47,8 @@ async def start_process(
         me._reductions_left = REDUCTIONS
         await body(me, finish)
 
-    run.__qualname__ = getattr(body, "__qualname__", "server")  # The label of the process shows it.
+    run.__qualname__ = getattr(body, "__qualname__", "server")  # The label of the process shows it,
+    run.__module__ = getattr(body, "__module__", __name__)  # and the tools of other nodes show both.
     if link and isinstance(starter, Process):
         pid = starter.spawn(run, name=name, link=True)
     else:

@@ -36,6 +36,7 @@ async def run_process(runtime: Runtime, body: Body, arguments: tuple[Any, ...], 
             outcome.set_result(result)
 
     run.__qualname__ = getattr(body, "__qualname__", repr(body))
+    run.__module__ = getattr(body, "__module__", __name__)
     pid = runtime.spawn(run, name=name)
     watcher = runtime.spawn_handler(lambda message: None if ended.done() else ended.set_result(message[4]))
     watcher.monitor(pid)

@@ -38,54 +38,52 @@ class NodeFigures:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        text: Callable[[Callable[[], str]], Callable[[], Term]] = lambda make: lambda: charlist(make())  # noqa: E731
-        constant: Callable[[Term], Callable[[], Term]] = lambda value: lambda: value  # noqa: E731
         self._system: dict[Term, Callable[[], Term]] = {
-            "alloc_util_allocators": constant([]),
-            "atom_count": constant(0),
-            "atom_limit": constant(ATOM_LIMIT),
-            "build_type": constant(Atom("opt")),
+            "alloc_util_allocators": _constant([]),
+            "atom_count": _constant(0),
+            "atom_limit": _constant(ATOM_LIMIT),
+            "build_type": _constant(Atom("opt")),
             "creation": lambda: runtime.creation,
-            "delayed_node_table_gc": constant(60),
-            "dirty_cpu_schedulers": constant(0),
-            "dirty_cpu_schedulers_online": constant(0),
-            "dirty_io_schedulers": constant(0),
-            "dist_buf_busy_limit": constant(BUSY_LIMIT),
-            "dist_ctrl": constant([]),
-            "emu_flavor": constant(Atom("erlmesh")),
-            "emu_type": constant(Atom("opt")),
-            "ets_count": constant(0),
-            "ets_limit": constant(ETS_LIMIT),
-            "kernel_poll": constant(True),
+            "delayed_node_table_gc": _constant(60),
+            "dirty_cpu_schedulers": _constant(0),
+            "dirty_cpu_schedulers_online": _constant(0),
+            "dirty_io_schedulers": _constant(0),
+            "dist_buf_busy_limit": _constant(BUSY_LIMIT),
+            "dist_ctrl": _constant([]),
+            "emu_flavor": _constant(Atom("erlmesh")),
+            "emu_type": _constant(Atom("opt")),
+            "ets_count": _constant(0),
+            "ets_limit": _constant(ETS_LIMIT),
+            "kernel_poll": _constant(True),
             "logical_processors": _processors,
             "logical_processors_available": _processors,
             "logical_processors_online": _processors,
-            "machine": text(lambda: "PYTHON"),
-            "multi_scheduling": constant(Atom("disabled")),
-            "nif_version": text(lambda: "none"),
-            "otp_release": text(lambda: OTP_RELEASE),
-            "port_count": constant(0),
-            "port_limit": constant(PORT_LIMIT),
+            "machine": _text(lambda: "PYTHON"),
+            "multi_scheduling": _constant(Atom("disabled")),
+            "nif_version": _text(lambda: "none"),
+            "otp_release": _text(lambda: OTP_RELEASE),
+            "port_count": _constant(0),
+            "port_limit": _constant(PORT_LIMIT),
             "process_count": runtime.process_count,
-            "process_limit": constant(PROCESS_LIMIT),
-            "schedulers": constant(1),
-            "schedulers_online": constant(1),
-            "smp_support": constant(False),
-            "start_time": constant(0),
-            "system_architecture": text(machine.architecture),
-            "system_version": text(lambda: f"{machine.banner()}\n"),
-            "thread_pool_size": constant(0),
-            "threads": constant(True),
-            "version": text(machine.banner),
-            "wordsize": constant(8),
+            "process_limit": _constant(PROCESS_LIMIT),
+            "schedulers": _constant(1),
+            "schedulers_online": _constant(1),
+            "smp_support": _constant(False),
+            "start_time": _constant(0),
+            "system_architecture": _text(machine.architecture),
+            "system_version": _text(lambda: f"{machine.banner()}\n"),
+            "thread_pool_size": _constant(0),
+            "threads": _constant(True),
+            "version": _text(machine.banner),
+            "wordsize": _constant(8),
         }
         self._statistics: dict[str, Callable[[], Term]] = {
             "active_tasks": lambda: [self.run_queue()],
-            "context_switches": constant((0, 0)),
-            "exact_reductions": constant((0, 0)),
-            "garbage_collection": constant((0, 0, 0)),
+            "context_switches": _constant((0, 0)),
+            "exact_reductions": _constant((0, 0)),
+            "garbage_collection": _constant((0, 0, 0)),
             "io": self.io,
-            "reductions": constant((0, 0)),
+            "reductions": _constant((0, 0)),
             "run_queue": self.run_queue,
             "run_queue_lengths": lambda: [self.run_queue()],
             "run_queue_lengths_all": lambda: [self.run_queue()],
@@ -152,6 +150,15 @@ class NodeFigures:
         """One scheduler: its active time is the processor time of all threads, so it can be more than 100 %."""
         total = max(self.uptime_ms() * 1000, 1)
         return [(1, round(machine.cpu_seconds() * 1_000_000), total)]
+
+
+def _constant(value: Term) -> Callable[[], Term]:
+    return lambda: value
+
+
+def _text(make: Callable[[], str]) -> Callable[[], Term]:
+    """A figure that OTP gives as a string: a list of code points."""
+    return lambda: charlist(make())
 
 
 def _processors() -> Term:

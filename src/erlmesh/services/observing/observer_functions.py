@@ -71,7 +71,7 @@ class ObserverFunctions:
 
     def add_to(self, table: FunctionTable) -> None:
         """Add all functions to ``table``."""
-        for name_, function in (
+        for function, body in (
             ("vsn", lambda: (Atom("ok"), charlist(VERSION))),
             ("sys_info", self.sys_info),
             ("get_port_list", _nothing),
@@ -79,14 +79,14 @@ class ObserverFunctions:
             ("socket_info", _nothing),
             ("get_table_list", _no_tables),
         ):
-            table.add(function, "observer_backend", name_, inline=True)
+            table.add(body, "observer_backend", function, inline=True)
         table.add(self.procs_info, "observer_backend", "procs_info")
         table.add(self.etop_collect, "observer_backend", "etop_collect")
         table.add(self.fetch_stats, "observer_backend", "fetch_stats")
         table.add(self.start_application_monitor, "appmon_info", "start_link2")
 
     def sys_info(self) -> Term:
-        """``[{Item, Value}]``."""
+        """``[{Item, Value}]``: what observer shows of the system, and its chart of memory."""
         figures = self._figures
         return [
             (Atom("uptime"), figures.uptime_ms()),

@@ -16,7 +16,7 @@ from erlmesh.terms import Atom, Pid, Term
 if TYPE_CHECKING:
     from erlmesh.runtime.process import LocalProcess
 
-__all__ = ["MFA", "current_function", "initial_call", "memory", "name", "name_text", "stack_trace"]
+__all__ = ["MFA", "current_function", "initial_call", "memory", "name", "name_text", "pid_text", "stack_trace"]
 
 MFA: TypeAlias = tuple[Atom, Atom, int]
 
