@@ -6,12 +6,20 @@ from collections import Counter
 import pytest
 
 from erlmesh import Atom, Map
+from erlmesh.core.log_rate import LogRate
 from erlmesh.phoenix import Gap, PubSubError, PubSubGuest, SubscriptionOverflow
 from erlmesh.phoenix.forwarder import SOURCE
+from erlmesh.phoenix.inbox import peer_log
 
 OK, ERROR, DOWN, UNSUBSCRIBE = (Atom(word) for word in ("ok", "error", "DOWN", "unsubscribe"))
 SUBSCRIBED, FAILED, MESSAGE, DROPPED = (Atom(word) for word in ("subscribed", "failed", "message", "dropped"))
 PLAIN = "Elixir.Phoenix.PubSub"
+
+
+@pytest.fixture(autouse=True)
+def _all_lines_are_logged(monkeypatch):
+    """Earlier tests of this process have used up lines of the log."""
+    monkeypatch.setattr(peer_log, "_rate", LogRate())
 
 
 class ElixirNode:

@@ -8,9 +8,11 @@ from types import SimpleNamespace
 import pytest
 
 from erlmesh import Atom, Exit, Map, Pid, Supervisor, elixir_struct
+from erlmesh.core.log_rate import LogRate
 from erlmesh.core.phoenix_pubsub.worker_book import NodeChange, WorkerBook
 from erlmesh.errors import EncodeError, ProcessStartError
 from erlmesh.phoenix import PubSub, PubSubError, PubSubNotReady, SubscriptionOverflow
+from erlmesh.phoenix.inbox import peer_log
 from erlmesh.phoenix.meeting import wait_until_met
 
 NAME = "MyApp.PubSub"
@@ -19,6 +21,12 @@ SCOPE = Atom("Elixir.Phoenix.PubSub")
 FORWARD, PLAIN, CHANNEL = (
     Atom(word) for word in ("forward_to_local", "Elixir.Phoenix.PubSub", "Elixir.Phoenix.Channel.Server")
 )
+
+
+@pytest.fixture(autouse=True)
+def _all_lines_are_logged(monkeypatch):
+    """Earlier tests of this process have used up lines of the log."""
+    monkeypatch.setattr(peer_log, "_rate", LogRate())
 
 
 async def members(mesh, **options):

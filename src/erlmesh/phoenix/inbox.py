@@ -59,7 +59,8 @@ class Inbox:
     def _count_dropped(self, count: int) -> None:
         self.statistics.dropped += count
         text = "the subscription to %s is full (%s messages): %s dropped"
-        peer_log.write(logging.WARNING, "", text, ForeignText(self.topic), self.queue.limit, count)
+        topic = ForeignText(self.topic)
+        peer_log.write(logging.WARNING, str(topic), text, topic, self.queue.limit, count)
 
     def end(self, error: Exception | None = None) -> None:
         """End the subscription, with ``error`` if it is a failure. A second call has no effect."""
