@@ -7,6 +7,8 @@ import pytest
 
 from erlmesh import (
     Atom,
+    CallError,
+    Exit,
     NoProcess,
     Ref,
     RemoteError,
@@ -145,6 +147,20 @@ async def test_an_output_that_is_no_term_fails_for_its_caller_alone(cluster, ser
     assert fine == b"fine"
     with pytest.raises(RemoteError, match="EncodeError"):
         await client.rpc(server.name, "test_serving", "double", [0])
+
+
+@with_nodes
+async def test_a_reason_that_is_no_term_is_told_as_text_to_all(cluster, server, client):
+    @serving(name="double", wait=0.1)
+    def double(numbers):
+        raise Exit({1, 2})
+
+    await double.start(server)
+    await cluster.sleep(1)
+
+    answers = await asyncio.gather(*calls(client, 0, 1), return_exceptions=True)
+
+    assert [answer.reason for answer in answers] == [b"{1, 2}"] * 2
 
 
 @with_nodes
@@ -431,6 +447,65 @@ async def test_a_stopped_serving_is_no_process_for_erpc(cluster, server, client)
 
     with pytest.raises(RemoteExit, match="noproc"):
         await client.rpc(server.name, "test_serving", "double", [1])
+
+
+# Everything at once
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_every_caller_gets_an_answer_or_is_gone(seed):
+    """Callers of three nodes, some of which give up, while servings fail, are killed, and a node is lost and stops."""
+
+    async def main():
+        async with Cluster(seed) as cluster:
+            nodes = await cluster.mesh(4)
+            random = cluster.random
+            served, answers = [], []
+
+            @serving(name="double", batch_size=5, wait=0.02, limit=20, threads=2, time_limit=2.0)
+            async def double(numbers):
+                served.extend(numbers)
+                await asyncio.sleep(random.choice([0.0, 0.05, 0.3, 5.0]))
+                if random.random() < 0.1:
+                    raise ValueError("broken")
+                return [2 * number for number in numbers]
+
+            for node in nodes[:2]:
+                await cluster.run_on(node, partial(Supervisor.start, node, [double.child_spec()], max_restarts=100))
+            await cluster.sleep(1)
+
+            async def call(number):
+                node = random.choice(nodes[1:])
+                try:
+                    way = random.choice(["call", "call", "rpc"])
+                    if way == "call":
+                        answer = await ServingClient(node, "double").run(number, timeout=random.choice([0.1, 60.0]))
+                    else:
+                        answer = await node.rpc(nodes[0].name, "test_serving", "double", [number], timeout=60.0)
+                    assert answer == 2 * number
+                    answers.append(OK)
+                except CallError as error:
+                    answers.append(getattr(error, "reason", type(error)))
+
+            tasks = []
+            for number in range(300):
+                tasks.append(asyncio.ensure_future(call(number)))
+                await cluster.sleep(random.random() * 0.02)
+                if number % 60 == 59 and (pid := nodes[0].whereis("double")):
+                    nodes[0].exit(pid, KILL)
+            stop = asyncio.ensure_future(cluster.stop(nodes[0]))
+            await asyncio.wait_for(asyncio.gather(*tasks), 50)  # of virtual time: no caller waits for ever
+            await stop
+            assert len(answers) == 300
+            assert answers.count(OK) > 10
+            pid = nodes[1].whereis("double")
+            await cluster.wait_until(lambda: nodes[1].internals.is_alive(pid))
+            await cluster.sleep(5)  # Some batches run for callers that have given up.
+            statistics = await nodes[1].call(pid, STATISTICS)
+            assert (statistics[Atom("waiting")], statistics[Atom("running")]) == (0, 0)
+            assert len(served) == len(set(served))
+
+    run(main)
 
 
 # Options

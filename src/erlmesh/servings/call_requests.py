@@ -110,6 +110,7 @@ class FunctionRequest(Request):
         self._was_monitored = me.node.internals.is_monitored(me.pid)
         self.answer: asyncio.Future[Term] = asyncio.get_running_loop().create_future()
         """The output. It raises ErlangError with the reason if there is none."""
+        self.answer.add_done_callback(_mark_as_seen)
 
     def caller_waits(self) -> bool:
         """See :class:`Request`."""
@@ -126,3 +127,9 @@ class FunctionRequest(Request):
         """See :class:`Request`."""
         if not self.answer.done():
             self.answer.set_exception(ErlangError(reason, []))
+
+
+def _mark_as_seen(answer: asyncio.Future[Term]) -> None:
+    """Nobody awaits the answer of a process that was killed. asyncio would log its exception."""
+    if not answer.cancelled():
+        answer.exception()

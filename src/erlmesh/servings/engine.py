@@ -13,6 +13,7 @@ from typing import Any, Final
 from erlmesh.behaviours.cancellation import require_cancelled_task
 from erlmesh.core.batching import FOREVER, BatchBook, Entry
 from erlmesh.errors import ErlangError, Exit, Throw
+from erlmesh.etf import encode_term
 from erlmesh.runtime.exceptions import to_erlang
 from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.servings.requests import Request
@@ -88,7 +89,7 @@ class ServingEngine:
         for task in self._tasks:
             task.cancel()
         for request in self.book.take_all():
-            request.fail(reason)
+            _fail(request, reason)
         self._runner.close()
 
     def _advance(self) -> None:
@@ -102,7 +103,7 @@ class ServingEngine:
         now = loop.time()
         expired = self.book.expire(now)
         for request in expired:
-            request.fail(TIMEOUT)
+            _fail(request, TIMEOUT)
         if expired and self._runner.can_cancel:
             self._abandon_batches()
         while batch := self.book.next_batch(now):
@@ -167,7 +168,7 @@ class ServingEngine:
             self.book.statistics.failed_batches += 1
             reason = self._reason_of(error, len(batch))
             for failed in filter(None, requests):
-                failed.fail(reason)
+                _fail(failed, reason)
         else:
             # The generator of a stream ends without outputs.
             for request, output in zip(requests, outputs or [None] * len(batch), strict=True):
@@ -179,7 +180,7 @@ class ServingEngine:
         if is_stream:
             _deliver(request, lambda _: request.end_stream(), None)
         elif isinstance(output, Exception):  # The function says so for one of its inputs.
-            request.fail(to_erlang(output)[1])
+            _fail(request, to_erlang(output)[1])
         else:
             _deliver(request, request.result, output)
 
@@ -197,7 +198,19 @@ def _deliver(request: Request, how: Callable[[Any], None], output: Any) -> None:
         how(output)
     except Exception as error:
         _peer_log.write(logging.ERROR, "", "an output cannot be sent to its caller", error=error)
-        request.fail(to_erlang(error)[1])
+        _fail(request, to_erlang(error)[1])
+
+
+def _fail(request: Request, reason: Term) -> None:
+    """Give the reason to a caller. One that is not a term is told as text: it must not cost others their answers."""
+    try:
+        encode_term(reason)
+    except Exception:
+        reason = repr(reason).encode("utf-8", "backslashreplace").decode()
+    try:
+        request.fail(reason)
+    except Exception as error:
+        _peer_log.write(logging.ERROR, "", "a reason cannot be sent to its caller", error=error)
 
 
 def _checked(outputs: Any, size: int, verb: str) -> list[Any]:

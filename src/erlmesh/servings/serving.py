@@ -146,7 +146,8 @@ def serving(
     yields such a list for each step of a stream, with None for an input that has no event in this step.
 
     ``limit`` bounds the inputs that wait; a caller above it is refused at once, with ``overloaded``. ``time_limit``
-    bounds the seconds from an input to its answer. An input whose caller is gone is dropped before its batch.
+    bounds the seconds from an input to its answer, or to the end of its stream. An input whose caller is gone is
+    dropped before its batch.
 
     A plain function runs in ``threads`` threads, so it must be thread-safe if that is more than 1; or in ``processes``
     worker processes, which import its module. A coroutine function runs in the event loop, ``threads`` calls at a time.
