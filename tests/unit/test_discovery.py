@@ -87,6 +87,17 @@ def test_only_a_complete_lookup_drops_a_name_unless_the_name_is_very_old():
     assert candidates.names == []
 
 
+def test_a_node_that_says_that_it_exists_is_due_soon_once():
+    candidates = new_candidates()
+    for name in ("a@h", "me@h"):
+        candidates.found_one(name, 0.0)
+    assert candidates.due([], 0.2) == ["a@h"]
+
+    candidates.found_one("a@h", 0.2)
+
+    assert candidates.due([], 0.5) == []
+
+
 def test_lookups_are_frequent_until_a_node_is_found():
     candidates, now, lookups = new_candidates(), 0.0, []
     for _ in range(6):

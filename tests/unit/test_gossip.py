@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from erlmesh import Node
-from erlmesh.discovery.discovery import Discovery
-from erlmesh.discovery.gossip import open_socket
+from erlmesh.discovery.discovery import MAX_CANDIDATES, Discovery
+from erlmesh.discovery.gossip import Gossip, open_socket
 from erlmesh.discovery.gossip_book import INTERVAL, MAX_NAMES, QUIET, RETENTION, GossipBook
 from erlmesh.discovery.gossip_messages import GossipCipher, Malformed, encode_heartbeat, parse_heartbeat
 from erlmesh.discovery.gossip_settings import GossipSettings, parse_gossip
@@ -100,6 +100,15 @@ def test_a_heartbeat_without_encryption_says_so():
         GossipCipher(b"secret").decrypt(HEARTBEAT)
 
 
+def test_a_wrong_padding_is_malformed():
+    cipher = GossipCipher(b"secret")
+    text = HEARTBEAT.ljust(46, b" ") + b"\x01\x02"
+    vector_and_blocks = cipher.encrypt(text)[:-16]  # without the block of right padding
+
+    with pytest.raises(Malformed, match="another secret"):
+        cipher.decrypt(vector_and_blocks)
+
+
 # Settings
 
 
@@ -159,6 +168,14 @@ def test_a_name_is_new_once_and_is_forgotten():
     assert book.names(5.0 + RETENTION) == ["a@h"]
     assert book.names(6.0 + RETENTION) == []
     assert book.heard("a@h", 100.0)
+
+
+def test_each_name_is_kept_from_its_last_heartbeat():
+    book = new_book()
+    for name, now in (("a@h", 0.0), ("b@h", 10.0), ("a@h", 50.0)):
+        book.heard(name, now)
+
+    assert book.names(15.0 + RETENTION) == ["a@h"]
 
 
 def test_the_number_of_names_is_bounded():
@@ -267,6 +284,29 @@ def test_a_node_that_is_not_allowed_is_not_connected(port, caplog):
     assert [record.getMessage() for record in caplog.records] == [
         "gossip: a@127.0.0.1 is not on the allow-list of this node"
     ]
+
+
+@pytest.mark.parametrize(("target", "advice"), [("multicast", "interface="), ("broadcast", "gossip:10.0.0.255")])
+def test_the_log_says_what_to_do_without_a_route(target, advice, caplog):
+    gossip = Gossip(parse_gossip(target, {}), "me@h", rng=random.Random(1), now=0.0, found=print)
+
+    for _ in range(3):
+        gossip.failed(OSError("Network is unreachable"))
+
+    assert [advice in record.getMessage() for record in caplog.records] == [True]
+
+
+def test_what_anybody_sends_fills_no_memory_and_wakes_up_the_search(port):
+    async def main():
+        lookup = Lookup(parse_sources([own_source(port)]), epmd_port=1)
+        async with Node(f"gossip_a{port}@127.0.0.1", cookie="c", dial_limit=1) as node:
+            discovery = Discovery(node, lookup)
+            for number in range(MAX_CANDIDATES + 10):
+                discovery._heard(f"n{number}@127.0.0.1")
+            assert discovery._wakeup.is_set()
+            assert len(discovery.found) == MAX_CANDIDATES
+
+    asyncio.run(main())
 
 
 def test_a_socket_that_cannot_be_opened_is_tried_again_and_logged_once(port, caplog, monkeypatch):

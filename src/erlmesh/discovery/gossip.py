@@ -96,10 +96,12 @@ class Gossip:
         """The socket cannot be opened, or a heartbeat cannot be sent."""
         if str(fault) != self._last_fault:
             self._last_fault = str(fault)
-            log.warning(
-                "gossip %s:%d: %s; give the own address with interface=ADDRESS if this machine has several networks",
-                *(self._settings.address, self._settings.port, fault),
-            )
+            log.warning("gossip %s:%d: %s; %s", self._settings.address, self._settings.port, fault, self._advice())
+
+    def _advice(self) -> str:
+        if self._settings.is_multicast:
+            return "give the own address with interface=ADDRESS if this machine has several networks"
+        return "give the broadcast address of the network, such as gossip:10.0.0.255, if there is no default route"
 
 
 class _Receiver(asyncio.DatagramProtocol):
