@@ -8,12 +8,12 @@ from tracker_cluster import PHX_REF, TrackerCluster
 from erlmesh.core.phoenix_tracker import presence_state, replica_table
 from erlmesh.core.phoenix_tracker.delta_generations import DeltaGenerations
 from erlmesh.core.phoenix_tracker.entries import Delta, Entry, FullState, contiguous_range
-from erlmesh.core.phoenix_tracker.messages import Heartbeat, TransferAnswer, TransferRequest
+from erlmesh.core.phoenix_tracker.messages import GracefulPermdown, Heartbeat, TransferAnswer, TransferRequest
 from erlmesh.core.phoenix_tracker.pool_check import PoolCheck
 from erlmesh.core.phoenix_tracker.presence_shape import grouped, key_text
 from erlmesh.core.phoenix_tracker.presence_state import PresenceState
 from erlmesh.core.phoenix_tracker.replica_table import ReplicaTable, Status
-from erlmesh.core.phoenix_tracker.shard_book import Broadcast, Changed, Direct, ShardBook, TrackerSettings
+from erlmesh.core.phoenix_tracker.shard_book import Broadcast, Changed, Direct, Ignored, ShardBook, TrackerSettings
 from erlmesh.core.phoenix_tracker.validation import checked_term, parse_message
 from erlmesh.terms import Atom, Map, Pid
 
@@ -294,8 +294,6 @@ def test_generation_answers_for_the_named_replicas_only():
     assert [*found.values] == [(A, 1)]
     assert found.clouds == {A: {1}}
     assert generations.covering({A: 0, B: 0}, {A: 1, B: 2}) is None
-    generations.clear()
-    assert generations.covering({A: 0}, {A: 1}) is None
 
 
 # Replicas
@@ -506,6 +504,20 @@ def test_forged_entries_of_this_replica_are_not_passed_on():
     assert keys(answer.state.values.values()) == [b"next", b"own"]
 
 
+def test_kept_changes_of_a_forgotten_replica_are_not_passed_on():
+    shard = book()
+    receive(shard, Heartbeat(A, delta(A, [1], k1=b"a"), {A: 1}))
+    shard.track(entry(b"own"))
+    shard.beat(1.5)
+    receive(shard, GracefulPermdown(A))
+
+    (answer,) = sent(receive(shard, TransferRequest(1, B, {OUR: 0, A: 0})))
+
+    assert isinstance(answer.state, Delta)
+    assert answer.state.clouds == {OUR: {1}}
+    assert keys(answer.state.values.values()) == [b"own"]
+
+
 def test_changes_that_came_in_a_full_state_are_answered_with_a_full_state():
     shard = book()
     receive(shard, Heartbeat(A, delta(A, [1], k1=b"1"), {A: 1}))
@@ -526,6 +538,15 @@ def test_shard_that_did_not_run_does_not_take_the_others_for_silent():
     later = [each for number in range(1, 30) for each in shard.beat(200.0 + number * 1.5)]
     (left,) = [each.changes for each in later if isinstance(each, Changed)]
     assert keys(left.leaves) == [b"1"]
+
+
+def test_message_in_the_name_of_another_node_is_counted_and_ignored():
+    shard = book()
+
+    effects = shard.receive(checked_term(Heartbeat(A, None, {A: 1})), 1.0, lambda name: name is B[0])
+
+    assert [type(each) for each in effects] == [Ignored]
+    assert (shard.counts.forged, len(shard.replicas)) == (1, 0)
 
 
 def test_message_of_an_ended_life_is_counted_and_ignored():

@@ -31,10 +31,6 @@ class DeltaGenerations:
             else:
                 self._deltas[index] = delta.copy() if delta.size <= limit else Delta()
 
-    def clear(self) -> None:
-        """Forget all: a full state was merged, and what it changed is not known as a delta."""
-        self._deltas = [Delta() for _ in self._max_sizes]
-
     def forget(self, ref: ReplicaRef) -> None:
         """Forget all changes of a replica."""
         for delta in self._deltas:

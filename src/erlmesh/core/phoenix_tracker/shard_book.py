@@ -290,9 +290,8 @@ class ShardBook:
         if isinstance(answer.state, Delta):
             effects = self._merge_delta(answer.state)
         else:
-            changes = self.state.merge_full(answer.state)
-            self._generations.clear()
-            effects = _changed(changes)
+            # The kept changes lack what is new here. So they do not cover it, and the next answers are full states.
+            effects = _changed(self.state.merge_full(answer.state))
         if self._awaited.get(answer.ref) == answer.id:
             del self._awaited[answer.ref]
         if answer.ref not in self._stated:
