@@ -634,6 +634,10 @@ async def test_wrong_arguments_are_refused(cluster, a, b):
                 consumer.subscribe("events", **options)
         with pytest.raises(TypeError):
             consumer.subscribe(5)
+        with pytest.raises(EncodeError):
+            consumer.subscribe(("events", b.name), options={"selector": object()})
+        assert await ended(cluster, consumer) == ([], None)
+        assert consumer._by_tag == {}
         with pytest.raises(ValueError, match="manual"):
             consumer.subscribe("events").ask(1)
         assert await ended(cluster, consumer) == ([], Atom("noproc"))

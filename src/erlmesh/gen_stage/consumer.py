@@ -204,7 +204,7 @@ class Consumer:
 
         With ``resubscribe`` it subscribes again instead, after 1 to 30 seconds, until it succeeds or is cancelled.
 
-        Raises ValueError, and TypeError for a ``to`` that is none of these.
+        Raises ValueError, TypeError for a ``to`` that is none of these, and EncodeError for options that are no terms.
         """
         if cancel not in ("permanent", "transient", "temporary"):
             raise ValueError(f"cancel is permanent, transient or temporary, not {cancel!r}")
@@ -214,7 +214,12 @@ class Consumer:
             self, to, demand=(max_demand, min_demand), cancel=cancel, options=keywords, resubscribe=resubscribe
         )
         self._subscriptions[subscription] = None
-        self._start(subscription)
+        try:
+            self._start(subscription)
+        except BaseException:  # Without it the iteration would wait for a subscription that never was.
+            self._forget(subscription)
+            self._remove(subscription)
+            raise
         return subscription
 
     def __aiter__(self) -> Self:
@@ -267,10 +272,7 @@ class Consumer:
 
     def _lost(self, subscription: ProducerSubscription, reason: Term) -> None:
         """The producer has cancelled or is lost."""
-        if subscription._tag is not None:
-            del self._by_tag[subscription._tag]
-            self._process.demonitor(subscription._tag, flush=True)
-            subscription._tag = None
+        self._forget(subscription)
         if subscription._resubscribe is not None:
             pause = subscription._resubscribe.next_delay(self._node.internals.random)
             log.info("the subscription to %s ended, and starts again in %.1f s: %s", subscription.to, pause, reason)
@@ -282,6 +284,13 @@ class Consumer:
         if not (is_expected or (mode == "transient" and messages.is_regular_end(reason))):
             self._queue.append(SubscriptionLost(subscription, reason))
         self._remove(subscription)
+
+    def _forget(self, subscription: ProducerSubscription) -> None:
+        """Remove the monitor and the tag."""
+        if subscription._tag is not None:
+            del self._by_tag[subscription._tag]
+            self._process.demonitor(subscription._tag, flush=True)
+            subscription._tag = None
 
     def _remove(self, subscription: ProducerSubscription) -> None:
         self._subscriptions.pop(subscription, None)
