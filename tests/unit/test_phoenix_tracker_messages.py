@@ -130,6 +130,23 @@ def _mutations(term):
                     yield Map([(changed, value), *rest])
 
 
+def test_state_of_another_mode_is_malformed():
+    """A BEAM's shard ends at a heartbeat with a full state, and at an answer with a delta beside values."""
+    pub, kind, ref, state, clocks = checked_term(MESSAGES["heartbeat"])
+    normal = Map([*state.items(), (Atom("mode"), Atom("normal"))])
+    for wrong in ((pub, kind, ref, normal, clocks), (pub, Atom("transfer_ack"), 1, ref, (state, Map()))):
+        with pytest.raises(Malformed, match="mode"):
+            parse_message(wrong)
+
+
+def test_cloud_with_tags_of_another_replica_is_malformed():
+    pub, kind, ref, state, clocks = checked_term(MESSAGES["heartbeat"])
+    (cloud,) = state[Atom("clouds")].values()
+    moved = Map([*state.items(), (Atom("clouds"), Map({(PY, 5): cloud}))])
+    with pytest.raises(Malformed, match="its own replica"):
+        parse_message((pub, kind, ref, moved, clocks))
+
+
 @pytest.mark.parametrize(
     "message",
     [
