@@ -160,7 +160,7 @@ class ServingError(CallError):
     """
 
     def __init__(self, serving: Any, reason: Any) -> None:
-        super().__init__(f"the serving {serving} has not answered: {reason}")
+        super().__init__(f"the serving {serving} has not answered: {_reason_text(reason)}")
         self.reason = reason
 
 

@@ -74,6 +74,7 @@ def test_a_worker_that_dies_answers_its_batch_and_is_replaced(start):
     assert "WorkerDied" in (died := ask(shell, "work", "die"))
     assert "ended by signal 9 (SIGKILL)" in died
     assert "LookupError" in ask(shell, "work", "raise")
+    plato.wait_for("in a worker process, at ")
     assert ask(shell, "work", "signals") == "b'signals'"  # The node decides when its workers end.
     again = {int(ask(shell, "work", "pid")) for _ in range(4)}
     assert first != plato.process.pid

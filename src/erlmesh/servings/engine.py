@@ -188,7 +188,10 @@ class ServingEngine:
         """Return the reason for the callers of a batch. It is logged if it does not stand for an Erlang error."""
         if not isinstance(error, (Exit, Throw, ErlangError)):
             # Inputs of callers may be what fails, so they must not fill the log.
-            _peer_log.write(logging.ERROR, self._label, "%s: a batch of %d failed", self._label, size, error=error)
+            line = getattr(error, "worker_line", None)  # A stack does not leave its process.
+            where = "" if line is None else f" in a worker process, at {line}"
+            text = "%s: a batch of %d failed%s"
+            _peer_log.write(logging.ERROR, self._label, text, self._label, size, where, error=error)
         return to_erlang(error)[1]
 
 

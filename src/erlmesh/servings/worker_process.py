@@ -16,6 +16,7 @@ import os
 import pickle
 import signal
 import threading
+import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any, Final
@@ -72,8 +73,10 @@ def _send(pipe: Connection, kind: object, value: object) -> None:
 
 
 def _sendable(error: BaseException) -> Exception:
-    """Return an exception that can be sent, with the same name and text."""
+    """Return an exception that can be sent, with the same text. ``worker_line`` of it says where it was raised."""
     if isinstance(error, Exception):
+        for frame in traceback.extract_tb(error.__traceback__)[-1:]:
+            error.worker_line = f"{frame.filename}, line {frame.lineno}, in {frame.name}"  # type: ignore[attr-defined]
         try:
             if type(pickle.loads(pickle.dumps(error))) is type(error):  # noqa: S301 - its own exception
                 return error
