@@ -679,9 +679,15 @@ defmodule Erlmesh.Python do
     {ended, state} = command_and_wait("stop\n", state.grace + @stop_margin, state)
     {ended, state} = if ended, do: {true, state}, else: command_and_wait("kill\n", @kill_timeout, state)
     # The guard of the node itself does not react, for example because it is paused.
-    if not ended and state.guard_pid, do: System.cmd("kill", ["-KILL", "#{state.guard_pid}"], stderr_to_stdout: true)
+    if not ended and state.guard_pid, do: kill(state)
     close(state.port)
     %{state | port: nil}
+  end
+
+  # The group of the node comes first: the guard has not reaped the node, so its number is still its own.
+  defp kill(%{os_pid: node_pid, guard_pid: guard_pid}) do
+    group = if node_pid, do: ["-#{node_pid}"], else: []
+    System.cmd("kill", ["-KILL", "--"] ++ group ++ ["#{guard_pid}"], stderr_to_stdout: true)
   end
 
   defp command_and_wait(command, timeout, state) do

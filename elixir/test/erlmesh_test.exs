@@ -336,12 +336,12 @@ defmodule ErlmeshTest do
 
   test "a node whose guard is paused is killed" do
     start_python(name: Shop.Paused, grace: 0)
-    {node, guard, _} = Erlmesh.call!(Shop.Paused, "probe", "pids")
+    {node, guard, child} = Erlmesh.call!(Shop.Paused, "probe", "pids")
     {_, 0} = System.cmd("kill", ["-STOP", "#{guard}"])
 
     stop_supervised!(Shop.Paused)
 
-    wait_until(fn -> Enum.filter([node, guard], &running?/1) == [] end)
+    wait_until(fn -> Enum.filter([node, guard, child], &running?/1) == [] end)
   end
 
   test "a hidden node is connected, and nodes() does not show it" do

@@ -67,11 +67,14 @@ def port(erlmesh, tmp_path):
 
     yield start
     for process in started:
-        process.kill()
-        process.wait()
-        process.stdout.close()
         with contextlib.suppress(BrokenPipeError):
-            process.stdin.close()
+            process.stdin.close()  # the guard ends the node and its children
+        try:
+            process.wait(15)
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()
 
 
 def lines_until(process, start):
