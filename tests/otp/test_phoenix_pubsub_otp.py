@@ -116,6 +116,9 @@ def test_channels_live_views_and_processes_get_what_they_expect(cluster, otp):
             assert plain.eval(worker) == before
             await pubsub.broadcast("orders", 3, dispatcher="MyApp.Dispatcher", allow_dispatcher=True)
             await wait_until_async(lambda: plain.eval(worker) not in (before, Atom("undefined")))
+            members = f"lists:member({worker}, pg:get_members('Elixir.Phoenix.PubSub', 'Elixir.MyApp.PubSub.Adapter'))"
+            await wait_until_async(lambda: plain.eval(members))
+            await wait_until_async(lambda: before not in pubsub.adapter._book._groups)
             assert await pubsub.ready()
             await pubsub.direct_broadcast(plain.name, "orders", 4)
             await wait_until_async(lambda: collected(plain, there) == [2, 4])

@@ -451,6 +451,9 @@ class ScriptedNode:
         group = arguments[1]
         if self.asked["c@h"] == 4:
             self.book.joined(Atom(ADAPTER), [Pid(Atom("c@h"), 1, 0, 1)])
+        if peer.name == "b@h" and self.asked["b@h"] == 3:  # The news that its first worker has been replaced.
+            self.book.joined(Atom(ADAPTER), [Pid(peer, 1, 0, 1)])
+            self.book.left(Atom(ADAPTER), [Pid(peer, 9, 0, 1)])
         return [self.worker, Pid(peer, 1, 0, 1)] if group is Atom(ADAPTER) else []
 
 
@@ -458,12 +461,13 @@ class ScriptedNode:
 async def test_a_node_that_is_slow_to_report_its_workers_is_waited_for(cluster, hidden):
     await cluster(1)
     node = ScriptedNode(hidden)
-    node.book.joined(Atom(ADAPTER), [Pid(Atom("b@h"), 1, 0, 1)])
+    node.book.joined(Atom(ADAPTER), [Pid(Atom("b@h"), 9, 0, 1)])
 
     await wait_until_met(node, Atom(ADAPTER), lambda: (node.book, node.worker))
 
     assert [each.name for each in node.book.nodes()] == ["b@h", "c@h"]
-    assert node.asked["b@h"] == 1
+    assert node.asked["b@h"] == 3
+    assert node.book.recipients(0) == [Pid(Atom(name), 1, 0, 1) for name in ("b@h", "c@h")]
 
 
 async def test_after_a_partition_and_a_restart_messages_arrive_again(cluster):

@@ -100,6 +100,9 @@ def test_the_book_has_the_workers_that_a_simple_count_has(history):
         assert [node in book for node in NODES] == [node in nodes for node in NODES]
         for node in NODES:
             assert set(book.groups_of(node)) == {g for each, gs in alive.items() if each.node is node for g in gs}
+            for name in GROUPS:
+                workers = {each for each, gs in alive.items() if each.node is node and name in gs}
+                assert book.workers_of(node, name) == workers
         recipients = book.recipients(7)
         assert Counter(each.node for each in recipients) == Counter(dict.fromkeys(nodes, 1))
         assert set(recipients) <= set(alive)

@@ -26,8 +26,8 @@ Now = Callable[[], tuple[WorkerBook, Pid]]
 async def wait_until_met(node: Node, adapter: Atom, now: Now) -> None:
     """Return when another node has the PubSub, and each connected one that has it is met.
 
-    Met means: the workers of that node are known here, and in its own pg, our worker is in each group that they are in.
-    So what either side broadcasts from now on reaches the other one. The caller sets a time limit.
+    Met means: the workers that the pg of that node lists are known here, and it lists our worker in each of their
+    groups. So what either side broadcasts from now on reaches the other one. The caller sets a time limit.
     """
     met: dict[Atom, tuple[Pid, list[Atom]]] = {}
     while True:
@@ -60,7 +60,10 @@ async def _look(node: Node, adapter: Atom, now: Now, peer: Atom) -> bool:
         return peer not in now()[0]  # It has no such function, or is lost.
     book, worker = now()
     if peer in book:
-        return all(worker in members for members in listed)
+        return all(
+            worker in members and {pid for pid in members if pid.node is peer} == book.workers_of(peer, group)
+            for group, members in zip(groups, listed, strict=True)
+        )
     return not any(pid.node is peer for members in listed for pid in members)
 
 

@@ -60,6 +60,11 @@ class WorkerBook:
         found = self._nodes.get(node)
         return [] if found is None else list(dict.fromkeys(g for pid in found.workers for g in self._groups[pid]))
 
+    def workers_of(self, node: Atom, group: Atom) -> set[Pid]:
+        """The workers of that node in the group."""
+        found = self._nodes.get(node)
+        return set() if found is None else {pid for pid in found.workers if group in self._groups[pid]}
+
     def joined(self, group: Atom, pids: Iterable[Pid]) -> list[NodeChange]:
         """Add the workers that have joined a group, each as often as it is listed."""
         changes = []
