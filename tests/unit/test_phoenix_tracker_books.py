@@ -529,6 +529,33 @@ def test_changes_that_came_in_a_full_state_are_answered_with_a_full_state():
     assert keys(answer.state.values.values()) == [b"1", b"5"]
 
 
+def test_what_was_not_taken_is_neither_kept_nor_passed_on_as_removed():
+    shard = book(max_delta_sizes=(1000,))
+    shard.state = known(max_entries=2)
+    receive(shard, Heartbeat(A, None, {A: 0}))
+    receive(shard, Heartbeat(B, delta(B, [1], k1=b"of B"), {B: 1}))
+    receive(shard, Heartbeat(A, delta(A, [1], k1=b"a"), {A: 1}))
+    # Another entry for a tag that is known already, and one that is known as removed.
+    receive(shard, Heartbeat(A, delta(A, [2, 3]), {A: 3}))
+    for number in range(10):
+        receive(shard, Heartbeat(A, delta(A, [1, 2], k1=b"forged %d" % number, k2=b"forged"), {A: 3}))
+
+    (answer,) = sent(receive(shard, TransferRequest(1, C, {A: 0, B: 0})))
+    assert keys(answer.state.values.values()) == [b"a", b"of B"]
+    assert answer.state.clouds == {A: {1, 2, 3}, B: {1}}
+
+    receive(shard, Heartbeat(A, delta(A, [4], k4=b"one too many"), {A: 4}))
+    (answer,) = sent(receive(shard, TransferRequest(1, C, {A: 0, B: 0})))
+    assert (answer.state.context, keys(answer.state.values.values())) == ({B: 1}, [b"of B"])
+    (beat,) = sent(shard.beat(15.0))
+    assert beat.clocks == {OUR: 0, B: 1}
+    assert shard.state.clocks()[A] == 4  # It still asks for what it lacks.
+
+    receive(shard, GracefulPermdown(A))
+    receive(shard, Heartbeat((A[0], 6), delta((A[0], 6), [1], k1=b"next life"), {(A[0], 6): 1}))
+    assert (A[0], 6) in shard.state.told_clocks()
+
+
 def test_shard_that_did_not_run_does_not_take_the_others_for_silent():
     shard = book()
     receive(shard, Heartbeat(A, delta(A, [1], k1=b"1"), {A: 1}), now=1.0)

@@ -60,6 +60,8 @@ class PresenceState:
         self.clouds: Clouds = {}
         self.refused = 0
         """Entries that were not taken, because there were too many."""
+        self.incomplete: dict[ReplicaRef, None] = {}
+        """The replicas of these entries. Nothing is passed on of them: what lacks an entry would be a removal."""
         self._max_entries = max_entries
         self._max_bytes = max_bytes
         self._bytes = 0
@@ -101,6 +103,10 @@ class PresenceState:
     def clocks(self) -> Context:
         """What this replica has of the replicas that are not down."""
         return {ref: clock for ref, clock in self.context.items() if ref not in self._down}
+
+    def told_clocks(self) -> Context:
+        """Those of :meth:`clocks` that others may ask for."""
+        return {ref: clock for ref, clock in self.clocks().items() if ref not in self.incomplete}
 
     def __len__(self) -> int:
         """The number of entries of other replicas."""
@@ -198,9 +204,25 @@ class PresenceState:
         self._unite(known, full.context)
         return changes
 
+    def known_part(self, delta: Delta) -> Delta:
+        """Return what this replica has taken of a merged delta of others, to pass it on.
+
+        A tag that was not taken would be a removal for the others. An entry that was not taken would only be kept.
+        """
+        part = Delta()
+        for ref, cloud in delta.clouds.items():
+            if ref == self.ref or ref not in self.context or ref in self.incomplete:
+                continue
+            clock, beyond = self.context[ref], self.clouds.get(ref, ())
+            if noted := {each for each in cloud if each <= clock or each in beyond}:
+                part.clouds[ref] = noted
+                mine = self._entries[ref]
+                part.values |= {(ref, each): mine[each] for each in noted if each in mine}
+        return part
+
     def extract(self, asker: ReplicaRef, known: Iterable[ReplicaRef]) -> FullState:
         """All that this replica knows of the replicas ``known``, for the replica ``asker``."""
-        refs = [ref for ref in known if ref in self.context]
+        refs = [ref for ref in known if ref in self.context and ref not in self.incomplete]
         return FullState(
             {ref: self.context[ref] for ref in refs},
             {ref: self.clouds[ref] for ref in refs if self.clouds.get(ref)},
@@ -221,6 +243,7 @@ class PresenceState:
         size = _size(entry)
         if self._count >= self._max_entries or self._bytes + size > self._max_bytes:
             self.refused += 1
+            self.incomplete[ref] = None
             return
         self._count += 1
         self._bytes += size
@@ -286,6 +309,7 @@ class PresenceState:
             self._drop(ref, clock)
         self._entries.pop(ref, None)
         self._down.pop(ref, None)
+        self.incomplete.pop(ref, None)
         self.context.pop(ref, None)
         self.clouds.pop(ref, None)
         self._delta.forget(ref)

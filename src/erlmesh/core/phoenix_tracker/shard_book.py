@@ -174,7 +174,7 @@ class ShardBook:
         self._silent_periods = 0
         if delta is not None:
             self._generations.push(delta)
-        return [Broadcast(checked_term(Heartbeat(self.ref, delta, self._clocks())))]
+        return [Broadcast(checked_term(Heartbeat(self.ref, delta, self.state.told_clocks())))]
 
     def _clocks(self) -> Context:
         clocks = self.state.clocks()
@@ -303,8 +303,9 @@ class ShardBook:
     def _merge_delta(self, delta: Delta) -> list[Effect]:
         changes = self.state.merge_delta(delta)
         if self._speaks:
-            others = [ref for ref in self.state.context if ref != self.ref]
-            self._generations.push(delta.restricted(others))
+            self._generations.push(self.state.known_part(delta))
+            for ref in self.state.incomplete:
+                self._generations.forget(ref)
         return _changed(changes)
 
     def _apply(self, events: list[ReplicaEvent]) -> list[Effect]:
