@@ -604,6 +604,23 @@ async def test_a_producer_keeps_little_of_what_a_peer_says(cluster, a, b):
 
 
 @simulated
+async def test_a_consumer_cannot_speak_for_another_one(cluster, a, b):
+    one, other = Script(a), Script(b)
+    async with Producer(a, itertools.count(), name="numbers") as producer:
+        to = ("numbers", a.name)
+        one.send(to, (GEN_PRODUCER, (one.pid, 1), (SUBSCRIBE, NIL, [])))
+        for request in ((ASK, 5), (CANCEL, Atom("x"))):
+            other.send(to, (GEN_PRODUCER, (other.pid, 1), request))
+        refusal = (GEN_CONSUMER, (producer.pid, 1), (CANCEL, Atom("unknown_subscription")))
+        assert await other.next(cluster, 2) == [refusal, refusal]
+
+        other.send(to, (GEN_PRODUCER, (other.pid, 1), (SUBSCRIBE, (1, Atom("mine")), [])))  # with the same tag
+        other.send(to, (GEN_PRODUCER, (other.pid, 1), (ASK, 2)))
+        assert await other.next(cluster) == [(GEN_CONSUMER, (producer.pid, 1), [0, 1])]
+        assert (one.take(), len(producer.consumers)) == ([], 2)
+
+
+@simulated
 async def test_calls_are_answered(cluster, a, b):
     async with Producer(a, name="numbers") as producer, Consumer(a, name="consumer"):
         producer.push([1, 2])

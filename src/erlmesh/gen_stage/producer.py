@@ -95,6 +95,7 @@ class Producer:
         self._book.paused = paused
         self._stage: StageProcess | None = None
         self._by_tag: dict[Hashable, tuple[Subscription, Ref]] = {}
+        """By the consumer and its tag."""
         self._by_monitor: dict[Ref, Hashable] = {}
         self._waits: list[Wait] = []
         self._task: asyncio.Task[None] | None = None
@@ -281,7 +282,7 @@ class Producer:
                 _peer_log.debug("producer %s: ignored %s", self.pid, ForeignText(message))
 
     def _handle_request(self, consumer: Pid, tag: Term, request: Term) -> None:
-        known = self._by_tag.get(exact_key(tag))
+        known = self._by_tag.get(_key(consumer, tag))
         match request:
             case (messages.SUBSCRIBE, current, options):
                 self._subscribe(consumer, tag, current, options)
@@ -289,19 +290,19 @@ class Producer:
                 self._send(self._book.ask(known[0], count))
                 self._wake()
             case (messages.CANCEL, reason) if known is not None:
-                self._cancel(exact_key(tag), reason)
+                self._cancel(_key(consumer, tag), reason)
             case (messages.ASK | messages.CANCEL, _) if known is None:
                 self._send_cancel(consumer, tag, UNKNOWN)
             case _:
                 _peer_log.debug("producer %s: ignored %s", self.pid, ForeignText(request))
 
     def _subscribe(self, consumer: Pid, tag: Term, current: Term, options: Term) -> None:
-        key = exact_key(tag)
+        key = _key(consumer, tag)
         if key in self._by_tag:
             self._send_cancel(consumer, tag, DUPLICATED)
             return
         if isinstance(current, tuple) and len(current) == 2:  # The subscription that this one replaces.
-            self._cancel(exact_key(current[0]), current[1])
+            self._cancel(_key(consumer, current[0]), current[1])
         if len(encode(tag)) > MAX_TAG_BYTES:
             self._send_cancel(consumer, BAD_TAG, BAD_TAG)
             return
@@ -339,6 +340,11 @@ class Producer:
 
     def _send_cancel(self, consumer: Pid, tag: Term, reason: Term) -> None:
         self._process.send(consumer, messages.cancel_consumer(self.pid, tag, reason), connect=False)
+
+
+def _key(consumer: Pid, tag: Term) -> Hashable:
+    """What identifies a subscription. A tag alone would let one consumer ask and cancel for another one."""
+    return consumer, exact_key(tag)
 
 
 def _option(options: Term, name: str) -> Term:
