@@ -1,5 +1,7 @@
 """erlmesh.phoenix.TrackerGuest on simulated clusters, with scripted shards in place of Elixir's."""
 
+import asyncio
+
 import pytest
 
 from erlmesh import Atom, GenServer, Map
@@ -124,6 +126,52 @@ async def test_lost_node_or_shard_costs_no_process_and_another_node_takes_over(c
             mesh.kill(second)
             await mesh.wait_until(lambda: shown(one) == [[0, 1, 2]])
             assert all(process.alive for process in processes)
+
+    await mesh.run_on(here, scene)
+
+
+@pytest.mark.parametrize("reason", ["kill", "boom"])
+async def test_no_exit_signal_costs_a_process_its_presence(cluster, reason):
+    mesh = await cluster(2)
+    here, there = mesh
+    (entries,) = await shards(mesh, there, 1)
+
+    async def scene():
+        async with TrackerGuest(here, there.name, NAME) as guest:
+            process = worker(here)
+            await guest.track(process, "t", "k", {"n": 1})
+            (tracked,) = guest._tracked.values()
+            for _ in range(2):
+                before = tracked.stand_in.pid
+                there.exit(before, Atom(reason))
+                await asyncio.sleep(2)
+                assert [pid for pid, _, _ in entries] == [tracked.stand_in.pid]
+                mover = guest._mover
+                there.exit(mover, Atom(reason))
+                await asyncio.sleep(2)
+                assert guest._mover != mover
+            await guest.update(process, "t", "k", {"n": 2})
+        await asyncio.sleep(2)
+        assert not entries
+        assert not here.internals.is_monitored(process.pid)
+
+    await mesh.run_on(here, scene)
+
+
+async def test_process_that_is_tracked_while_others_move_is_tracked_once(cluster):
+    mesh = await cluster(2)
+    here, there = mesh
+    (entries,) = await shards(mesh, there, 1)
+
+    async def scene():
+        async with TrackerGuest(here, there.name, NAME) as guest:
+            first, second = worker(here), worker(here)
+            await guest.track(first, "t", "k", {})
+            (tracked,) = guest._tracked.values()
+            there.exit(tracked.stand_in.pid, Atom("kill"))
+            await guest.track(second, "t", "l", {})
+            await asyncio.sleep(2)
+            assert shown([entries]) == [[b"k", b"l"]]
 
     await mesh.run_on(here, scene)
 

@@ -50,6 +50,8 @@ class _Tracked:
         self.stand_in: Process | None = None
         self.shard: tuple[Atom, Atom] | None = None
         """The shard that tracks the stand-in, and its node. None while no shard does."""
+        self.lock = asyncio.Lock()
+        """Held while it is tracked, which makes a new stand-in."""
 
 
 class TrackerGuest:
@@ -142,7 +144,8 @@ class TrackerGuest:
             raise ValueError(f"{entry.pid!r} is tracked already under {key!r} of {topic!r}: use update")
         tracked = self._tracked[unique] = _Tracked(entry)
         try:
-            ref: bytes = await self._any_peer(lambda peer: self._track(tracked, peer, timeout))
+            async with tracked.lock:
+                ref: bytes = await self._any_peer(lambda peer: self._track(tracked, peer, timeout))
         except BaseException:
             self._drop(tracked)
             raise
@@ -181,22 +184,31 @@ class TrackerGuest:
             match message:
                 case (Atom("DOWN"), Ref(), _, _, _):
                     self._drop(tracked)
-                case (Atom("EXIT"), Pid() as other, reason) if tracked.stand_in is stand_in:
+                case (Atom("EXIT"), Pid() as other, reason) if tracked.shard and tracked.shard[1] is other.node:
                     # The shard has ended, or its node is lost. Another node tracks the process from now on.
                     _peer_log.write(
                         logging.WARNING, other.node.name, "a shard of %s is lost: %s", self.name, ForeignText(reason)
                     )
                     self._pool_sizes.pop(other.node, None)
-                    tracked.shard = None
-                    if self._mover is not None:
-                        self.node.send(self._mover, MOVE)
+                    lost()
                 case _:
                     stand_in.unhandled(message)
 
-        if tracked.stand_in is not None:
-            tracked.stand_in.stop()
-        stand_in = tracked.stand_in = self.node.spawn_handler(handle)
+        def lost() -> None:
+            # Also called when another process has killed the stand-in: a pid is no secret.
+            if tracked.stand_in is stand_in and self._is_current(tracked):
+                tracked.shard = None
+                self._move_lost()
+
+        before = tracked.stand_in
+        stand_in = tracked.stand_in = self.node.spawn_handler(handle, on_end=lost)
         stand_in.monitor(tracked.entry.pid)
+        if before is not None:
+            before.stop()
+
+    def _move_lost(self) -> None:
+        if self._mover is not None and not self.node.internals.is_stopping:
+            self.node.send(self._mover, MOVE)
 
     def _drop(self, tracked: _Tracked) -> None:
         """The end of the stand-in ends its presence, by the link of the shard."""
@@ -210,18 +222,27 @@ class TrackerGuest:
         return self._tracked.get(_unique(tracked.entry)) is tracked
 
     async def _move(self, me: Process) -> None:
-        """Track again what was lost, until a node has all of it."""
-        async for _ in me:
-            while lost := [each for each in self._tracked.values() if each.shard is None]:
-                peer = self._peers.current
-                try:
-                    for tracked in lost:
-                        if self._is_current(tracked):
+        """Track again what was lost, until a node has all of it. If another process ends it, it starts again."""
+        try:
+            async for _ in me:
+                await self._track_lost()
+        finally:
+            if self._mover == me.pid and not self.node.internals.is_stopping:
+                self._mover = self.node.spawn(self._move)
+                self._move_lost()
+
+    async def _track_lost(self) -> None:
+        while lost := [each for each in self._tracked.values() if each.shard is None]:
+            peer = self._peers.current
+            try:
+                for tracked in lost:
+                    async with tracked.lock:
+                        if self._is_current(tracked) and tracked.shard is None:
                             await self._track(tracked, peer, 5.0)
-                    self._peers.succeeded()
-                except (CallError, TrackerError) as error:
-                    _peer_log.write(logging.WARNING, peer.name, "cannot track on %s: %s", peer, ForeignText(error))
-                    await asyncio.sleep(max(0.05, self._peers.failed(peer, self.node.internals.random)))
+                self._peers.succeeded()
+            except (CallError, TrackerError) as error:
+                _peer_log.write(logging.WARNING, peer.name, "cannot track on %s: %s", peer, ForeignText(error))
+                await asyncio.sleep(max(0.05, self._peers.failed(peer, self.node.internals.random)))
 
     # Calls
 
