@@ -226,6 +226,26 @@ async def test_iterations_end_when_the_node_of_the_guest_stops(cluster, caplog):
     assert caplog.text == ""
 
 
+@pytest.mark.parametrize("delay", [0, 0.001, 0.01, 0.1, 1])
+async def test_a_guest_that_stops_while_it_moves_says_nothing(cluster, caplog, delay):
+    simulated, guest, (first, second) = await guest_and(cluster, 2)
+    orders = await guest.subscribe("orders")
+    second.answers = False
+    simulated.kill(first.node)
+    await asyncio.sleep(delay)
+    await guest.stop()
+    await asyncio.sleep(20)
+
+    with pytest.raises(PubSubError, match="has ended"):
+        await orders.get(5)
+    assert "Traceback" not in caplog.text
+    second.answers = True
+    await asyncio.sleep(1)
+    assert second.count() == 0
+    await guest.start()
+    assert (await guest.subscribe("orders")).topic == "orders"
+
+
 async def test_messages_that_the_elixir_node_has_dropped_are_counted(cluster, caplog):
     _, guest, (elixir,) = await guest_and(cluster, 1)
     orders = await guest.subscribe("t", limit=2, overflow="fail")

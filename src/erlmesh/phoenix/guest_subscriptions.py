@@ -132,6 +132,8 @@ class GuestSubscriptions:
         owner = self.owner
         if peer not in self._forms:
             self._forms[peer] = await parse_forwarder(self._node, peer)
+        if not owner.alive:
+            raise PubSubError("the guest has stopped")
         self._forget(place)
         ref = self._node.internals.make_ref()
         answer: asyncio.Future[Term] = asyncio.get_running_loop().create_future()
@@ -185,7 +187,8 @@ class GuestSubscriptions:
                     self._from_forwarder(place, rest)
             case (Ref() as ref, Atom("subscribed"), Pid() as forwarder):
                 # Its answer came too late, so nobody waits for its messages.
-                self.owner.send(forwarder, (ref, UNSUBSCRIBE), connect=False)
+                if self._node.internals.is_message_from(forwarder.node):
+                    self.owner.send(forwarder, (ref, UNSUBSCRIBE), connect=False)
             case (Ref(), Atom(), _):
                 pass  # The forwarder of a subscription that has moved or is closed.
             case _:
@@ -236,8 +239,10 @@ class GuestSubscriptions:
     async def _move(self, _me: LocalProcess, place: _Place) -> None:
         """Subscribe again, on whichever node can be used, until that succeeds or the subscription is closed."""
         random, delay = self._node.internals.random, 0.0
-        while not place.inbox.ended:
+        while True:
             await asyncio.sleep(delay)
+            if place.inbox.ended:  # Closed, or the guest has stopped.
+                return
             peer = self._peers.current
             try:
                 async with asyncio.timeout(MOVE_TIMEOUT):
