@@ -1,6 +1,7 @@
 """erlmesh.phoenix.PubSub on simulated clusters: Python nodes as members, and scripted workers of other releases."""
 
 import asyncio
+import logging
 from collections import Counter
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -533,10 +534,70 @@ async def test_iterations_end_when_the_pubsub_stops_and_when_its_node_stops(clus
 
     assert results == [[1], [1]]
     assert not a.adapter.alive
+    for ended in (a, b):
+        with pytest.raises(PubSubError, match="has ended"):
+            ended.subscribe("t")
+        with pytest.raises(PubSubError, match="has ended"):
+            await ended.broadcast("t", 1)
+        with pytest.raises(PubSubError, match="has ended"):
+            ended.broadcast_nowait("t", 1)
     with pytest.raises(RuntimeError, match="is not started"):
-        a.subscribe("t")
-    with pytest.raises(RuntimeError, match="is not started"):
-        await a.broadcast("t", 1)
+        PubSub(mesh[0], NAME).subscribe("t")
+
+
+async def test_a_second_start_is_refused_and_the_first_one_goes_on(cluster):
+    mesh = [*await cluster(2)]
+    a, b = await members(mesh)
+    with pytest.raises(ValueError, match="started already"):
+        await a.start()
+    with pytest.raises(ProcessStartError):
+        await a.start_link(mesh[0].spawn_handler(lambda _: None))
+    mesh[1].exit(a.adapter.process.pid, Atom("kill"))
+    await cluster.clusters[0].wait_until(lambda: a.adapter.alive)
+    assert await b.ready()
+    orders = a.subscribe("orders")
+    await b.broadcast("orders", 1)
+    assert await orders.get(5) == 1
+
+
+async def test_members_whose_loop_of_broadcasts_meets_the_stop_of_the_node_get_one_kind_of_error(cluster):
+    mesh = [*await cluster(3)]
+    a, *_ = await members(mesh)
+
+    async def broadcast():
+        while True:
+            await a.broadcast("t", 1)
+            await asyncio.sleep(0.01)
+
+    tasks = [asyncio.create_task(broadcast()), asyncio.create_task(a.ready(None))]
+    await asyncio.sleep(0.2)
+    await mesh[0].stop()
+    ends = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 10)
+    assert isinstance(ends[0], PubSubError), ends
+
+
+@pytest.mark.parametrize(
+    "nest", [lambda term: [term], lambda term: (term,), lambda term: Map({1: term})], ids=["list", "tuple", "map"]
+)
+async def test_messages_of_any_depth_reach_their_subscribers_and_the_next_ones_follow(cluster, caplog, nest):
+    """A member cannot end or delay a subscription with a term that Python's recursion limit does not allow."""
+    caplog.set_level(logging.ERROR, "erlmesh.phoenix")  # Its lines would count for the next tests.
+    mesh = [*await cluster(2)]
+    _, b = await members(mesh)
+    plain = [b.subscribe("t"), b.subscribe("t")]
+    typed = [b.subscribe("t", type=int), b.subscribe("t", type=list[int])]
+    term = 0
+    for _ in range(20_000):
+        term = nest(term)
+
+    for message in (term, 7, [8]):
+        mesh[0].send((Atom(ADAPTER), b.node.name), (FORWARD, b"t", message, PLAIN))
+
+    for each in plain:
+        assert type(await each.get(5)) is type(term)
+        assert [await each.get(5), await each.get(5)] == [7, [8]]
+    assert [await each.get(5) for each in typed] == [7, [8]]
+    assert (typed[0].unconverted, typed[1].unconverted) == (1, 2)
 
 
 async def test_a_node_that_stops_leaves_the_groups_first(cluster):

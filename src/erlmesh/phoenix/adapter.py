@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from erlmesh.core.phoenix_pubsub.messages import PubSubStatistics, forward, parse_forward
 from erlmesh.core.phoenix_pubsub.names import PLAIN_DISPATCHER, SCOPE, adapter_atom, worker_number
 from erlmesh.core.phoenix_pubsub.worker_book import NodeChange, WorkerBook
+from erlmesh.errors import PubSubError
 from erlmesh.phoenix.meeting import wait_until_met
 from erlmesh.runtime.multicast import RepeatSender
 from erlmesh.runtime.peer_log import PeerLog
@@ -96,6 +97,7 @@ class Adapter:
         self._scope: Pg | None = None
         self._unsubscribe: Callable[[], None] = lambda: None
         self._restarts = True
+        self._has_run = False
 
     @property
     def own(self) -> Atom:
@@ -104,7 +106,9 @@ class Adapter:
 
     @property
     def process(self) -> LocalProcess:
-        """The worker. Raises RuntimeError if it does not run."""
+        """The worker. Raises RuntimeError before the start, and PubSubError after the end."""
+        if self._process is None and self._has_run:
+            raise PubSubError(f"the PubSub {self.shown} has ended: it was stopped, or its node, or its supervisor")
         if self._process is None:
             raise RuntimeError(f"the PubSub {self.shown} is not started: use `async with PubSub(node, ...)`")
         return self._process
@@ -121,9 +125,12 @@ class Adapter:
 
         Raises ValueError if the name is taken: another PubSub of this name runs on this node.
         """
+        if self.alive:
+            raise ValueError(f"the PubSub {self.shown} is started already")
         self._restarts = restart
         pg = self.node.pg
         self._spawn()
+        self._has_run = True
         scope = self._scope = pg.find_scope(SCOPE) or pg.start_scope(SCOPE)
         self._unsubscribe = scope.subscribe(self._on_group_event)
         self._join(self.adapter)

@@ -162,7 +162,8 @@ class PubSub:
         With ``process``, a process of this node gets the messages themselves into its mailbox, as in Elixir. Then the
         result is a function that ends the subscription; the end of the process does, too.
 
-        Raises RuntimeError before the start, and ValueError for a process of another node: it subscribes there.
+        Raises RuntimeError before the start, PubSubError after the end, and ValueError for a process of another node:
+        it subscribes there.
         """
         key = topic_bytes(topic)
         if process is None:
@@ -188,7 +189,8 @@ class PubSub:
         Phoenix is refused with ValueError: where it is not loaded, the worker of the PubSub ends. ``allow_dispatcher``
         says that each node has it.
 
-        Raises PubSubNotReady (see the class), and EncodeError for a value that is not a term.
+        Raises PubSubNotReady (see the class), PubSubError after the end of the PubSub or its node, and EncodeError for
+        a value that is not a term.
         """
         await self._broadcast(topic, to_term(message), checked_dispatcher(dispatcher, allowed=allow_dispatcher), None)
 
@@ -273,7 +275,7 @@ class PubSub:
         ``send_queue_limit`` of :class:`NodeConfig`.
         """
         chosen = checked_dispatcher(dispatcher, allowed=allow_dispatcher)
-        if not self._has_met and self._require_peers and not self.adapter.nodes():
+        if self.adapter.process and not self._has_met and self._require_peers and not self.adapter.nodes():
             raise self._not_ready("call `await pubsub.ready()` first")
         self._send(topic_bytes(topic), to_term(message), chosen, None)
 
