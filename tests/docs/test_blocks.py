@@ -51,6 +51,7 @@ def test_a_test_handles_every_block():
     handled = {"sh", "yaml", "json", "pycon", *TYPED}
     checks = {"commit-message", "otp-test", "command-examples", "blocked-loop-log", "pytest"}
     checks |= {"companion", "companion-error"}  # test_companion.py
+    checks |= {"from-howto"}  # below
     checks |= {"phoenix-live-view", "phoenix-worker", "phoenix-guest"}  # test_phoenix.py
     checks |= {f"synchronous-{name}" for name in ("script", "django", "flask", "celery")}  # test_synchronous.py
 
@@ -96,6 +97,14 @@ def test_a_session_prints_what_the_document_shows(name, tmp_path, monkeypatch):
         skip_or_fail(str(error))
     finally:
         session.close()
+
+
+HOWTO_TEXTS = {page.name: page.read_text(encoding="utf-8") for page in (ROOT / "docs/howto").glob("*.md")}
+
+
+@checked_by("from-howto")
+def test_a_program_of_the_readme_stands_in_a_guide_which_a_test_runs(block):
+    assert any(f"\n```{block.language}\n{block.text}```\n" in text for text in HOWTO_TEXTS.values())
 
 
 # Commands and data
