@@ -195,12 +195,24 @@ impl Context {
 
     /// The key of a tuple of common leaves; None for any other tuple.
     fn tuple_key<'py>(&self, tuple: &Bound<'py, PyTuple>) -> Option<Bound<'py, PyAny>> {
-        if tuple.iter_borrowed().all(|item| self.is_own_key(&item)) {
+        let (mut others, mut small) = (0_usize, 0_usize);
+        for item in tuple.iter_borrowed() {
+            if is_small_int(&item) {
+                small += 1;
+            } else if !self.is_own_key(&item) {
+                others += 1;
+            }
+        }
+        if others == 0 && small <= 1 {
             return Some(tuple.as_any().clone());
         }
+        // Two ints could be chosen so that the hashes of the tuples collide.
         let keys = tuple
             .iter_borrowed()
-            .map(|item| self.leaf_key(&item))
+            .map(|item| match small > 1 && is_small_int(&item) {
+                true => digits_of(&item),
+                false => self.leaf_key(&item),
+            })
             .collect::<Option<Vec<_>>>()?;
         Some(PyTuple::new(tuple.py(), keys).ok()?.into_any())
     }
@@ -363,9 +375,29 @@ fn alloc_of(class: *mut ffi::PyTypeObject) -> PyResult<ffi::allocfunc> {
     }
 }
 
-/// The key of an int: `hex(number)`. The hash of an int has no secret, so a peer could choose many that collide.
+/// Whether it is an int of less than 2**60, without its sign.
+#[inline]
+fn is_small_int(term: &Bound<'_, PyAny>) -> bool {
+    if !is_exact(term, &raw mut ffi::PyLong_Type) {
+        return false;
+    }
+    let mut overflow = 0;
+    // SAFETY: it is an int. Too large an int sets `overflow` and no error.
+    let value = unsafe { ffi::PyLong_AsLongLongAndOverflow(term.as_ptr(), &mut overflow) };
+    overflow == 0 && value.unsigned_abs() < 1 << 60
+}
+
+/// The key of an int: a small one itself, and else its digits. See `erlmesh.terms.maps` for the reason.
 #[inline]
 fn integer_key<'py>(number: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    match is_small_int(number) {
+        true => Some(number.clone()),
+        false => digits_of(number),
+    }
+}
+
+/// `hex(number)`.
+fn digits_of<'py>(number: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
     let py = number.py();
     // SAFETY: it is an int. The result is a new reference, or null without memory.
     let digits = unsafe { Bound::from_owned_ptr_or_opt(py, ffi::PyNumber_ToBase(number.as_ptr(), 16)) };

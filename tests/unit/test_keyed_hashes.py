@@ -64,10 +64,70 @@ def test_a_map_from_the_wire_has_no_colliding_keys():
     assert largest_class(received._values) <= 2
 
 
-def test_small_integers_are_scattered():
-    low_bits = {hash(exact_key(number)) & 0xFFF for number in range(0x1000)}
+def mean_probes(keys):
+    """How many places of a dictionary CPython looks at for each key, on average (Objects/dictobject.c)."""
+    mask = 2 * len(keys) - 1
+    used, probes = set(), 0
+    for key in keys:
+        perturb = hash(key) % MODULUS
+        place = perturb & mask
+        probes += 1
+        while place in used:
+            perturb >>= 5
+            place = (5 * place + perturb + 1) & mask
+            probes += 1
+        used.add(place)
+    return probes / len(keys)
 
-    assert 0x800 < len(low_bits) < 0xE00  # a random function of 4096 values hits 63 % of them, the identity all
+
+def chosen_integers(count):
+    """Integers for which the lower half of the hash of a tuple is the same, if all other elements are."""
+    products = (number * UNSTEP[1] % MODULUS for number in range(1 << 20))
+    return [product for product in products if product < 1 << 60][:count]
+
+
+@pytest.mark.parametrize("shift", [0, 12, 20, 30, 40, 47])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_integers_with_equal_low_bits_need_few_probes(shift, sign):
+    keys = [exact_key(sign * number << shift) for number in range(1 << 12)]
+
+    assert mean_probes(keys) < 16
+
+
+@pytest.mark.parametrize(
+    "form", [lambda n: (NODE, n), lambda n: (n, NODE), lambda n: (n,)], ids=["last", "first", "alone"]
+)
+def test_tuples_with_one_chosen_integer_need_few_probes(form):
+    numbers = chosen_integers(1 << 12)
+    keys = [exact_key(form(number)) for number in numbers]
+
+    assert len(set(map(hash, keys))) == len(keys)
+    assert mean_probes(keys) < 16
+
+
+def test_the_chosen_integers_are_the_worst_for_a_tuple():
+    assert len({hash((NODE, number)) & 0x7FFFFFFF for number in chosen_integers(1 << 12)}) == 1
+
+
+def test_the_measure_of_probes_finds_colliding_keys():
+    assert mean_probes(PAIRS[:256]) > 50
+
+
+@pytest.mark.parametrize("number", [1 << 60, -(1 << 60), 1 << 200])
+def test_the_key_of_a_large_integer_has_a_secret(number):
+    assert exact_key(number) == hex(number)
+    assert exact_key((NODE, number, 1)) == (NODE, hex(number), 1)
+
+
+def test_integers_of_all_sizes_keep_their_order_in_a_digest():
+    """A key, a digest and a lookup agree, also where an int becomes a str."""
+    numbers = [0, 1, -1, -2, (1 << 60) - 1, 1 << 60, -(1 << 60), 1 << 61, (1 << 61) - 1, 1 << 64]
+    for form in (lambda n: n, lambda n: (NODE, n), lambda n: (n, n), lambda n: [n], lambda n: Map([(n, n)])):
+        built = Map((form(number), number) for number in numbers)
+        assert len(built) == len(numbers)
+        assert [built[form(number)] for number in numbers] == numbers
+        assert len({exact_key(Map([(form(number), 1)])) for number in numbers}) == len(numbers)
+        assert list(decode(encode(built))) == list(built)
 
 
 def test_ports_that_a_tuple_would_hash_alike_do_not_collide():
@@ -131,6 +191,11 @@ def test_no_part_of_a_key_has_a_hash_without_a_secret(term):
     key = exact_key(term)
     parts = key if type(key) is tuple else (key,)
 
+    small = [part for part in parts if type(part) is int]
+    assert len(small) <= 1
+    assert all(abs(part) < 1 << 60 for part in small)
     for part in parts:
+        if type(part) is int:
+            continue
         # A float is the pair of a mark and bytes.
         assert type(part) in LEAVES or type(part) is object or [*map(type, part)] == [object, bytes]

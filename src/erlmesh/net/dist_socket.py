@@ -17,15 +17,17 @@ import sys
 import termios
 from collections.abc import Callable
 from functools import partial
-from typing import Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from erlmesh.net.native_socket import native_socket
 from erlmesh.net.read_pauses import ReadPauses
 from erlmesh.net.shared_socket import PureSharedSocket, SharedSocket, SocketQueue, shut_down
-from erlmesh.net.socket_errors import SocketErrors
 from erlmesh.proto.channel import Event
 from erlmesh.proto.receive_buffer import ReceiveBudget, make_receive_budget
 from erlmesh.proto.wire import READ_AHEAD
+
+if TYPE_CHECKING:
+    from erlmesh.net.socket_errors import SocketErrors
 
 __all__ = ["DistSocket", "SharedSocketFactory", "SocketOwner", "socket_fd"]
 
@@ -79,6 +81,15 @@ def unacknowledged_bytes(fd: int) -> int | None:
         return int.from_bytes(fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4)), sys.byteorder)  # see tcp(7)
     except OSError:
         return None
+
+
+def socket_errors(loop: asyncio.AbstractEventLoop) -> SocketErrors | None:
+    """Return what reports the errors of sockets on ``loop``. None if the loop reports them until they are read."""
+    if type(loop).__module__.partition(".")[0] != "uvloop":
+        return None
+    from erlmesh.net.socket_errors import SocketErrors  # noqa: PLC0415 - only uvloop needs it
+
+    return SocketErrors.of_loop(loop)
 
 
 class DistSocket:
@@ -140,7 +151,7 @@ class DistSocket:
         """Used in place of waiting if the process has no free descriptor."""
         self._close_timer: asyncio.TimerHandle | None = None
         """Ends a connection whose data waits after ``close``."""
-        self._errors = SocketErrors.of_loop(self._loop)
+        self._errors = socket_errors(self._loop)
         """Reports an error of the socket, if the event loop watches no socket that has one."""
         self._is_failing = False
         """The socket has an error, and the event loop does not watch it. What has arrived is read without waiting."""

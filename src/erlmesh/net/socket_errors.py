@@ -31,8 +31,8 @@ class SocketErrors:
 
     @classmethod
     def of_loop(cls, loop: asyncio.AbstractEventLoop) -> SocketErrors | None:
-        """Return the object for ``loop``. None if ``loop`` itself reports errors until they are read."""
-        if type(loop).__module__.partition(".")[0] != "uvloop" or not hasattr(select, "epoll"):
+        """Return the object for ``loop``. None without ``epoll``: then the net tick time ends such a connection."""
+        if not hasattr(select, "epoll"):
             return None
         found = _of_loops.get(loop)
         if found is None:

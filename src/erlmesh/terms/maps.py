@@ -1,14 +1,16 @@
 """Maps, and dictionary keys that distinguish terms as Erlang's ``=:=`` does. Each of the two needs the other.
 
-A simple term is its own key, with small changes: a ``str`` becomes ``bytes``, a bool becomes its atom, an integer
+A simple term is its own key, with small changes: a ``str`` becomes ``bytes``, a bool becomes its atom, a large integer
 becomes its digits. The key of a term that contains terms is a digest of all its parts. Each part is marked with its
 type and length. So a key is small and flat, whatever the size and depth of the term. A term from the wire cannot
 overflow the stack.
 
 A peer cannot construct colliding keys. Python hashes ``bytes`` and ``str`` with a secret key (SipHash), and every key
-consists of these, of identifiers with a keyed hash, and of atoms, whose hash is an address. The hash of an ``int`` has
-no secret, and neither has that of a tuple of ints. A node in whose environment ``PYTHONHASHSEED`` has a value that a
-peer knows has no such protection.
+consists of these, of identifiers with a keyed hash, of atoms, whose hash is an address, and of at most one small
+``int``. The hash of an ``int`` has no secret. But different ints below 2**60 have different hashes, and so have tuples
+that differ in one such int. A dictionary uses all bits of a hash within 13 probes, so a peer gains a small factor only.
+Two ints in a tuple could be chosen so that the whole hashes collide; they become digits. A node in whose environment
+``PYTHONHASHSEED`` has a value that a peer knows has no such protection.
 """
 
 from __future__ import annotations
@@ -37,6 +39,9 @@ _NO_ORIGINAL_KEYS: Final[dict[Hashable, Term]] = {}
 _FLAT_LENGTH: Final = 16
 """The elements of a term that is looked at for inner containers before its digest is computed."""
 
+_SMALL: Final = 1 << 60
+"""An ``int`` that is less than this, without its sign, is its own hash, but for -1."""
+
 _pack_float = Struct(">d").pack
 
 
@@ -45,8 +50,8 @@ def exact_key(term: Term) -> Hashable:
 
     ``1``, ``1.0`` and ``True`` have three different keys. ``0.0`` and ``-0.0`` have two, as in OTP 27. A ``str`` and
     the ``bytes`` of its UTF-8 have the same key. So have ``True`` and ``Atom("true")``, and a ``dict`` and its ``Map``.
-    The key of an atom, a binary or a pid is the term itself. The same holds for a tuple of these. The key of an integer
-    is a ``str``.
+    The key of an atom, a binary, a pid or a small integer is the term itself. The same holds for a tuple of these with
+    at most one integer. The key of another integer is a ``str``.
 
     Raises ``TypeError`` for a value that is not a term, also for a list that contains itself. The time is linear in
     the size of the term; a ``Map`` caches its digest.
@@ -55,9 +60,11 @@ def exact_key(term: Term) -> Hashable:
     if kind in _SELF_KEYED:
         return term  # type: ignore[no-any-return]
     if kind is int:
-        return hex(term)
+        return term if -_SMALL < term < _SMALL else hex(term)
     if kind is tuple:
         keys = tuple([_leaf_key(element) for element in term])
+        if sum([type(key) is int for key in keys]) > 1:
+            keys = tuple([hex(key) if type(key) is int else key for key in keys])
         return (_DIGEST, _digest(term)) if None in keys else keys
     key = None if kind is Map or kind is list else _leaf_key(term)
     return (_DIGEST, _digest(term)) if key is None else key
@@ -69,7 +76,7 @@ def _leaf_key(term: Term) -> Hashable:
     if kind in _SELF_KEYED:
         return term  # type: ignore[no-any-return]
     if kind is int:
-        return hex(term)
+        return term if -_SMALL < term < _SMALL else hex(term)
     if kind is bool:
         return _TRUE if term else _FALSE
     if isinstance(term, str):
@@ -77,7 +84,7 @@ def _leaf_key(term: Term) -> Hashable:
     if isinstance(term, float):
         return (_FLOAT, _pack_float(term))
     if isinstance(term, int):
-        return hex(term)
+        return _leaf_key(int(term))
     if isinstance(term, (bytes, bytearray, memoryview)):
         return bytes(term)
     return None
@@ -330,6 +337,7 @@ def _write_atom(atom: Atom) -> bytes:
 
 _WRITERS: Final[dict[type, Any]] = {
     Atom: _write_atom,
+    int: lambda number: b"I%#x;" % number,
     str: lambda digits: b"I%b;" % digits.encode(),  # an int
     tuple: lambda marked: b"F%b" % marked[1],  # a float
     bytes: lambda data: b"b%d:%b" % (len(data), data),
