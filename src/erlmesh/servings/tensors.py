@@ -33,6 +33,12 @@ DATA, STATE, TYPE, SHAPE, NAMES, VECTORIZED_AXES, NIL = map(
 )
 MAX_RANK: Final = 32
 """Axes of a tensor. NumPy 1 has this limit."""
+MAX_SIZE: Final = 2**63 - 1
+"""The size of an axis. The product of larger numbers, which need no data at all, takes seconds."""
+MAX_BITS: Final = 1024
+"""Bits of an element that an error names."""
+MAX_EXTRA: Final = 8
+"""Further fields of a tensor. Released versions of Nx have one."""
 MAX_DEPTH: Final = 16
 """Containers around a tensor. What is deeper stays as it is."""
 
@@ -57,7 +63,11 @@ class Template:
     def learn(self, tensor: Map) -> None:
         """Take the fields of a tensor that came."""
         known = (STRUCT, DATA, TYPE, SHAPE, NAMES)
-        self.extra = {key: _default_of(value) for key, value in tensor.items() if key not in known}
+        extra = {key: _default_of(value) for key, value in tensor.items() if key not in known}
+        # Each tensor of the output has a copy of them, so they must be small.
+        if len(extra) > MAX_EXTRA or not all(type(value) in (list, bool, Atom) for value in extra.values()):
+            raise ValueError("this is not a tensor of Nx: it has fields that no version of Nx has")
+        self.extra = extra
 
 
 def _default_of(value: Term) -> Term:
@@ -115,7 +125,9 @@ def _module_name(backend: Term) -> str:
 
 def _is_shape(shape: Term) -> TypeGuard[tuple[int, ...]]:
     return (
-        isinstance(shape, tuple) and len(shape) <= MAX_RANK and all(type(size) is int and size >= 0 for size in shape)
+        isinstance(shape, tuple)
+        and len(shape) <= MAX_RANK
+        and all(type(size) is int and 0 <= size <= MAX_SIZE for size in shape)
     )
 
 
@@ -137,7 +149,11 @@ def _dtype(numpy: Any, nx_type: Term) -> Any:
                 ) from None
         case (Atom() as kind, int() as bits) if (kind.name, bits) in _DTYPES:
             return numpy.dtype(_DTYPES[kind.name, bits])
-    raise ValueError(f"NumPy has no type for tensors of type {nx_type}: send f32 or s32, for example")
+        case (Atom() as kind, int() as bits) if 0 <= bits <= MAX_BITS:
+            text = f"{{{kind.name[:100]},{bits}}}"
+        case _:  # Any term, of any length.
+            text = "this form"
+    raise ValueError(f"NumPy has no type for tensors of type {text}: send f32 or s32, for example")
 
 
 def to_wire(value: Any, template: Template) -> Any:
