@@ -8,6 +8,7 @@ import pytest
 from erlmesh import (
     Atom,
     CallError,
+    EncodeError,
     Exit,
     NoProcess,
     Ref,
@@ -332,6 +333,34 @@ async def test_a_stream_that_nobody_reads_any_more_ends_the_generator(cluster, s
 
     assert seen == ["closed"]
     assert (await client.call(pid, STATISTICS))[Atom("running")] == 0
+
+
+@with_nodes
+async def test_a_stream_whose_reader_is_slow_ends_when_its_buffer_is_full(cluster, server, client):
+    count, seen = make_stream(1000)
+    await count.start(server)
+    await cluster.sleep(1)
+
+    stream = ServingClient(client, "double").stream(1, buffer=5)
+    assert await anext(stream) == 0
+    await cluster.sleep(2)  # The body of the loop takes so long.
+
+    assert seen == ["closed"]
+    with pytest.raises(ServingError, match="overrun"):
+        await anext(stream)
+
+
+@with_nodes
+async def test_a_stream_of_what_is_no_term_leaves_no_process(cluster, server, client):
+    count, _ = make_stream()
+    await count.start(server)
+    await cluster.sleep(1)
+    before = client.internals.process_count
+
+    with pytest.raises(EncodeError):
+        await anext(ServingClient(client, "double").stream(object()))
+
+    assert client.internals.process_count == before
 
 
 @with_nodes

@@ -59,20 +59,28 @@ class ServingClient:
         early one, ends the work of the serving for it.
         """
         pid = self._pick()
+        request = (STREAM, to_wire(value, Template()))
         events: asyncio.Queue[Term] = asyncio.Queue()
-        receiver = self._node.spawn_handler(events.put_nowait)
-        monitor = receiver.monitor(pid)
-        receiver.send(pid, (GEN_CALL, (receiver.pid, monitor), (STREAM, to_wire(value, Template()))))
+
+        def receive(message: Term) -> None:
+            events.put_nowait(message)
+            if events.qsize() > buffer:
+                # The body of the loop may take any time, so the stream does not wait for it with its end.
+                receiver.stop()
+
+        receiver = self._node.spawn_handler(receive)
         try:
+            monitor = receiver.monitor(pid)
+            receiver.send(pid, (GEN_CALL, (receiver.pid, monitor), request))
             while True:
                 try:
                     message = await asyncio.wait_for(events.get(), timeout)
                 except TimeoutError:
                     raise CallTimeout(f"{self.name} has sent nothing for {timeout:g} s") from None
+                if events.qsize() >= buffer:
+                    raise ServingError(self.name, OVERRUN)
                 match message:
                     case (_, Atom("event"), event):
-                        if events.qsize() > buffer:
-                            raise ServingError(self.name, OVERRUN)
                         yield from_wire(event, Template())
                     case (_, Atom("done")):
                         return
