@@ -16,6 +16,7 @@ from erlmesh.errors import ErlangError, Exit, Throw
 from erlmesh.etf import encode_term
 from erlmesh.runtime.exceptions import to_erlang
 from erlmesh.runtime.peer_log import PeerLog
+from erlmesh.servings.outputs import checked_outputs
 from erlmesh.servings.requests import Request
 from erlmesh.servings.runners import Runner
 from erlmesh.terms import Atom, Term
@@ -27,7 +28,6 @@ _peer_log = PeerLog(log)
 
 OVERLOADED: Final = Atom("overloaded")
 TIMEOUT: Final = Atom("timeout")
-BAD_OUTPUT: Final = Atom("bad_output")
 
 
 class ServingEngine:
@@ -136,7 +136,7 @@ class ServingEngine:
                 await self._stream(batch, inputs)
                 outputs: list[Any] | None = None
             else:
-                outputs = _checked(await self._runner.run(inputs), len(inputs), "returned")
+                outputs = checked_outputs(await self._runner.run(inputs), len(inputs), "returned")
         except asyncio.CancelledError:
             if self._closed is not None:
                 raise
@@ -151,7 +151,7 @@ class ServingEngine:
         stream = self._runner.stream(inputs)
         try:
             async for step in stream:
-                for entry, event in zip(batch, _checked(step, len(batch), "yielded"), strict=True):
+                for entry, event in zip(batch, checked_outputs(step, len(batch), "yielded"), strict=True):
                     if event is not None and self.book.is_open(entry):
                         _deliver(entry.request, entry.request.event, event)
                         await entry.request.drain()
@@ -214,20 +214,6 @@ def _fail(request: Request, reason: Term) -> None:
         request.fail(reason)
     except Exception as error:
         _peer_log.write(logging.ERROR, "", "a reason cannot be sent to its caller", error=error)
-
-
-def _checked(outputs: Any, size: int, verb: str) -> list[Any]:
-    """Return the outputs as a list of one for each input. Raises ErlangError in words."""
-    try:
-        found = list(outputs)
-    except TypeError:
-        found = []
-    if isinstance(outputs, (str, bytes, dict)) or len(found) != size:
-        what = f"{len(found)} outputs" if hasattr(outputs, "__len__") else type(outputs).__name__
-        text = f"the function {verb} {what} for {size} inputs: it must give a list with one output for each"
-        _peer_log.write(logging.ERROR, text, "%s", text)
-        raise ErlangError((BAD_OUTPUT, text))
-    return found
 
 
 def _own_cancellation() -> BaseException:

@@ -1,7 +1,8 @@
 """Worker processes for a function: each has one interpreter and one GIL of its own.
 
 A batch goes to a free worker through a pipe, in a thread that waits for the answer. If the worker ends before that (a
-segmentation fault, ``kill -9``, the out-of-memory killer), the batch fails and another worker takes its place.
+segmentation fault, ``kill -9``, the out-of-memory killer), the batch fails and another worker takes its place. A worker
+that has ended between two batches fails none. If the system refuses a new process, the next batch tries it again.
 """
 
 from __future__ import annotations
@@ -10,19 +11,24 @@ import asyncio
 import atexit
 import logging
 import multiprocessing
+import pickle
 import signal
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, Final
 
+from erlmesh.errors import ErlangError
 from erlmesh.runtime.thread_pool import ThreadPool
+from erlmesh.servings.outputs import checked_outputs
 from erlmesh.servings.worker_process import FAILED, READY, run_worker
+from erlmesh.terms import Atom
 
 __all__ = ["ProcessRunner", "WorkerDied"]
 
 log = logging.getLogger("erlmesh.serving")
 
+BAD_INPUT: Final = Atom("bad_input")
 END_TIMEOUT: Final = 5.0
 """Seconds to wait for the exit status of a worker whose pipe has closed."""
 
@@ -41,6 +47,7 @@ class _Worker:
         self._process.start()
         theirs.close()  # Now the end of the worker is the end of the pipe.
         self._is_ready = False
+        self._has_failed = False
         _living.add(self)
 
     @property
@@ -48,17 +55,39 @@ class _Worker:
         """The pid of the operating system."""
         return self._process.pid
 
+    @property
+    def has_ended(self) -> bool:
+        """True if it cannot run a batch any more. This does not block."""
+        return self._has_failed or self._process.exitcode is not None
+
     def wait_ready(self) -> None:
         """Wait until it has imported the function. Raises WorkerDied, or the exception of the import."""
         if not self._is_ready:
-            self._receive()
+            try:
+                self._receive()
+            except BaseException:
+                self._has_failed = True
+                raise
             self._is_ready = True
 
     def run(self, inputs: list[Any]) -> Any:
-        """Return the outputs, or raise what the function has raised. Raises WorkerDied."""
+        """Return the outputs, or raise what the function has raised. Raises WorkerDied.
+
+        An input that cannot be passed on has an exception in its place.
+        """
         self.wait_ready()
         try:
-            self._pipe.send(inputs)
+            packed = _packed(inputs)
+        except ErlangError:  # One caller has sent what fails here, and the others get their answers.
+            good, errors = _separate(inputs)
+        else:
+            return self._run_packed(packed)
+        outputs = iter(checked_outputs(self._run_packed(_packed(good)), len(good), "returned") if good else [])
+        return [next(outputs) if error is None else error for error in errors]
+
+    def _run_packed(self, inputs: bytes) -> Any:
+        try:
+            self._pipe.send_bytes(inputs)
         except OSError:
             raise self._died() from None
         return self._receive()
@@ -86,6 +115,30 @@ class _Worker:
         if code is not None and code < 0:
             return WorkerDied(f"the worker process was ended by signal {_signal_name(-code)} while it ran the batch")
         return WorkerDied(f"the worker process ended with exit status {code} while it ran the batch")
+
+
+def _packed(value: Any) -> bytes:
+    """Raises ErlangError for what pickle cannot read, as a term of many levels."""
+    try:
+        return pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
+    except Exception as error:
+        text = f"the input cannot be passed to a worker process: {type(error).__name__}: {error}"
+        raise ErlangError((BAD_INPUT, text)) from None
+
+
+def _separate(inputs: list[Any]) -> tuple[list[Any], list[ErlangError | None]]:
+    """Return the inputs that can be passed on, and for each input what is wrong with it."""
+    good: list[Any] = []
+    errors: list[ErlangError | None] = []
+    for each in inputs:
+        try:
+            _packed([each])
+        except ErlangError as error:
+            errors.append(error)
+        else:
+            good.append(each)
+            errors.append(None)
+    return good, errors
 
 
 _living: Final[weakref.WeakSet[_Worker]] = weakref.WeakSet()
@@ -116,8 +169,9 @@ class ProcessRunner:
 
     async def start(self) -> None:
         """Start the workers, and wait until all have imported the function."""
-        self._free = [_Worker(*self._target) for _ in range(self._size)]
         try:
+            for _ in range(self._size):
+                self._free.append(_Worker(*self._target))
             for worker in self._free:  # They import at the same time; this waits for the slowest.
                 await self._pool.run(worker.wait_ready)
         except BaseException:
@@ -126,7 +180,7 @@ class ProcessRunner:
 
     async def run(self, inputs: list[Any]) -> Any:
         """See :class:`~erlmesh.servings.runners.Runner`. Raises WorkerDied."""
-        worker = self._free.pop()  # There are as many workers as batches at a time.
+        worker = self._take()
         try:
             outputs = await self._pool.run(worker.run, inputs)
         except (WorkerDied, asyncio.CancelledError) as error:  # Nobody reads what a cancelled batch will return.
@@ -152,11 +206,30 @@ class ProcessRunner:
             worker.kill()
         self._free.clear()
 
+    def _take(self) -> _Worker:
+        """Return a worker that lives. Raises OSError if it cannot be started."""
+        if not self._free:  # There are as many workers as batches at a time, so one could not be started.
+            return _Worker(*self._target)
+        worker = self._free.pop()
+        if not worker.has_ended:
+            return worker
+        worker.kill()
+        self.replaced += 1
+        log.error("%s: a worker process has ended between two batches; another one starts", self._name)
+        return _Worker(*self._target)
+
     def _replace(self, error: BaseException) -> None:
         self.replaced += 1
-        text = error if isinstance(error, WorkerDied) else "the time limit of a batch is over: its worker is killed"
+        # A log record with an exception would keep the worker, whose methods are in the traceback.
+        text = (
+            str(error) if isinstance(error, WorkerDied) else "the time limit of a batch is over: its worker is killed"
+        )
         log.error("%s: %s; another one starts", self._name, text)
-        self._free.append(_Worker(*self._target))  # It imports now, and the next batch waits for the rest of it.
+        try:
+            # It imports now, and the next batch waits for the rest of it.
+            self._free.append(_Worker(*self._target))
+        except OSError as refused:
+            log.error("%s: no worker process can be started now (%s)", self._name, str(refused))  # noqa: TRY400 - no bug
 
     def _release(self, worker: _Worker) -> None:
         if self._closed:
