@@ -10,7 +10,7 @@ import pytest
 from polling import wait_until
 
 APP = """
-import os, signal, sys
+import os, signal, subprocess, sys
 from erlmesh import serving
 
 @serving(wait=0)
@@ -18,6 +18,12 @@ def work(inputs):
     (what,) = inputs
     if what == b"exit":
         os._exit(3)
+    if what in (b"daemon", b"child"):
+        # It holds the output of this worker open.
+        process = subprocess.Popen(["sleep", "60"], start_new_session=what == b"daemon")
+        with open(os.path.join(os.path.dirname(__file__), "pid"), "w") as file:
+            file.write(str(process.pid))
+        os._exit(4)
     return [os.getpid()]
 
 signal.signal(signal.SIGUSR1, lambda *_: print("got SIGUSR1", flush=True))
@@ -100,6 +106,24 @@ def test_nothing_is_left_when_the_supervising_process_is_killed(start):
     plato.process.kill()
 
     wait_until(lambda: all(map(has_ended, pids)))
+
+
+@pytest.mark.parametrize("kind", ["child", "daemon"])
+def test_a_worker_whose_output_another_process_holds_open_starts_again(start, erlmesh, kind, tmp_path):
+    plato = start("work", "--grace", "1")
+    plato.wait_for("plato@127.0.0.1 is up")
+    shell = erlmesh.start("shell", "--name", "socrates", "--join", "plato-2")
+
+    work(shell, 2, kind)
+
+    assert "ended with exit status 4" in plato.wait_for("starts again")
+    plato.wait_for("[plato-2] plato-2@127.0.0.1 is up")
+    pid = int((tmp_path / "pid").read_text())
+    assert kind == "daemon" or has_ended(pid)
+    plato.process.send_signal(signal.SIGTERM)
+    assert plato.process.wait(timeout=15) == 0
+    if kind == "daemon":
+        os.kill(pid, signal.SIGKILL)
 
 
 def test_a_second_signal_ends_all_at_once(start):

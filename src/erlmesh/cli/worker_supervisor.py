@@ -17,7 +17,7 @@ import os
 import signal
 import socket
 import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Sequence
 from typing import Final, TextIO
 
@@ -37,6 +37,8 @@ than OTP's 5 seconds, because a program with a model takes a while to start, and
 SPARE_RESTARTS: Final = 2
 KILL_MARGIN: Final = 2.0
 """Seconds from the end of the grace to SIGKILL. A node itself forces its exit after 0.8 seconds."""
+OUTPUT_TIMEOUT: Final = 1.0
+"""Seconds to read what a worker that has ended has printed. A process that it has started may hold its output open."""
 MAX_LINE: Final = 64 * 1024
 FAILED: Final = Atom("failed")
 FORWARDED: Final = (signal.SIGUSR1, signal.SIGUSR2)
@@ -51,9 +53,11 @@ def run_workers(name: str, count: int, grace: float, arguments: Sequence[str]) -
 class _Worker:
     """One run of one worker."""
 
-    def __init__(self, process: Process, control: socket.socket) -> None:
+    def __init__(self, process: Process, control: socket.socket, outputs: tuple[int, int]) -> None:
         self.process = process
         self.control = control
+        self.outputs = outputs
+        """Where its stdout and its stderr are read."""
         self.is_ready = False
 
     def say_stop(self) -> None:
@@ -128,7 +132,11 @@ class _Supervisor:
         child = Child(number, "transient", None)
         self._book.add(child)
         while not self._stop_begun.is_set():
-            worker = await self._start(number)
+            try:
+                worker = await self._start(number)
+            except OSError as error:  # too many processes or descriptors
+                self._fail(f"{name} cannot start: {error}")
+                return
             code = await self._run_to_end(name, worker)
             del self._workers[number]
             if self._stop_begun.is_set():
@@ -147,37 +155,43 @@ class _Supervisor:
 
     async def _start(self, number: int) -> _Worker:
         ours, theirs = socket.socketpair()
-        with theirs:
-            slot = WorkerSlot(number, self._count, theirs.fileno(), self._name)
+        # Not the pipes of asyncio: before Python 3.13 it reports the end of a process only when they are closed, too.
+        (out, child_out), (err, child_err) = os.pipe(), os.pipe()
+        slot = WorkerSlot(number, self._count, theirs.fileno(), self._name)
+        try:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "erlmesh", *self._arguments),
                 stdin=DEVNULL,
-                stdout=PIPE,
-                stderr=PIPE,
+                stdout=child_out,
+                stderr=child_err,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,  # Ctrl-C in the terminal reaches this process only.
                 env={**os.environ, VARIABLE: slot.as_text(), "PYTHONUNBUFFERED": "1"},
             )
+        finally:
+            theirs.close()
+            os.close(child_out)
+            os.close(child_err)
         ours.setblocking(False)
-        worker = self._workers[number] = _Worker(process, ours)
+        worker = self._workers[number] = _Worker(process, ours, (out, err))
         if self._stop_begun.is_set():  # A signal came meanwhile.
             worker.say_stop()
         return worker
 
     async def _run_to_end(self, name: str, worker: _Worker) -> int:
         """Pass on what a worker prints until it has ended. Return its exit status, or minus its signal."""
-        process = worker.process
-        assert process.stdout is not None
-        assert process.stderr is not None
         prefix = f"[{name.partition('@')[0]}] "
         pumps = [
-            asyncio.ensure_future(self._pump(process.stdout, sys.stdout, prefix)),
-            asyncio.ensure_future(self._pump(process.stderr, sys.stderr, prefix)),
-            asyncio.ensure_future(self._await_ready(worker)),
+            asyncio.ensure_future(self._pump(fd, stream, prefix))
+            for fd, stream in zip(worker.outputs, (sys.stdout, sys.stderr), strict=True)
         ]
-        code = await process.wait()
+        ready = asyncio.ensure_future(self._await_ready(worker))
+        code = await worker.process.wait()
         worker.signal(signal.SIGKILL)  # What it has started may hold its output open.
-        await asyncio.gather(*pumps)
+        await asyncio.wait([*pumps, ready], timeout=OUTPUT_TIMEOUT)
+        for each in (*pumps, ready):
+            each.cancel()
+        await asyncio.gather(*pumps, ready, return_exceptions=True)
         worker.control.close()
         return code
 
@@ -192,15 +206,23 @@ class _Supervisor:
                 names = ", ".join(worker_name(self._name, number) for number in range(1, self._count + 1))
                 print(f"{self._name} is up: {self._count} workers, {names}", flush=True)
 
-    async def _pump(self, reader: asyncio.StreamReader, stream: TextIO, prefix: str) -> None:
+    async def _pump(self, fd: int, stream: TextIO, prefix: str) -> None:
+        reader = asyncio.StreamReader()
+        pipe = os.fdopen(fd, "rb", buffering=0)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), pipe
+        )
         rest = b""
-        while data := await reader.read(MAX_LINE):
-            *lines, rest = (rest + data).split(b"\n")
-            if len(rest) >= MAX_LINE:
-                lines.append(rest)
-                rest = b""
-            self._print(stream, prefix, lines)
-        self._print(stream, prefix, [rest] if rest else [])
+        try:
+            while data := await reader.read(MAX_LINE):
+                *lines, rest = (rest + data).split(b"\n")
+                if len(rest) >= MAX_LINE:
+                    lines.append(rest)
+                    rest = b""
+                self._print(stream, prefix, lines)
+        finally:
+            transport.close()
+            self._print(stream, prefix, [rest] if rest else [])
 
     def _print(self, stream: TextIO, prefix: str, lines: list[bytes]) -> None:
         text = "".join(f"{prefix}{shown(line.decode(errors='replace'))}\n" for line in lines)
