@@ -387,6 +387,21 @@ def test_malformed_join_or_leave_changes_nothing(members):
     assert pg_a.get_members(G) == [q]
 
 
+def test_a_node_cannot_let_processes_of_other_nodes_join():
+    cluster, a, b, pg_a, pg_b = connected_pair()
+    q, someone, victim = b.process().pid, b.process(), a.process().pid
+    third = Pid(Atom("c@h"), 1, 0, 1)
+    pg_b.join(G, q)
+    cluster.run()
+
+    for pids in ([victim], [third], [q, third]):
+        someone.send((PG, Atom("a@h")), (JOIN, b.names[PG], G, pids))
+        someone.send((PG, Atom("a@h")), (CAST, (SYNC, b.names[PG], [(G, pids)])))
+    cluster.run()
+
+    assert pg_a.get_members(G) == [q]
+
+
 def test_discover_with_protocol_version_is_accepted():
     cluster, a, b, _pg_a, _ = pair()
     cluster.links.add(frozenset(("a@h", "b@h")))

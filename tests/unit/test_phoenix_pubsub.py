@@ -793,6 +793,25 @@ async def test_a_process_gets_plain_messages_until_it_ends(cluster):
 # What other nodes send
 
 
+async def test_a_member_cannot_make_a_process_of_another_node_a_worker(cluster):
+    a, b, evil = await cluster(3)
+    first, second = await members([a, b])
+    victim = b.spawn_handler(lambda _: None)
+    forger = worker(evil, ADAPTER)[0]
+    await cluster.clusters[0].wait_until(lambda: evil.name in first.nodes())
+    for message in (
+        (Atom("join"), evil.pg.find_scope(SCOPE)._process.pid, Atom(ADAPTER), [victim.pid]),
+        (Atom("$gen_cast"), (Atom("sync"), evil.pg.find_scope(SCOPE)._process.pid, [(Atom(ADAPTER), [victim.pid])])),
+    ):
+        forger.send((SCOPE, a.name), message)
+    await asyncio.sleep(1)
+
+    assert victim.pid not in first.adapter._book._groups
+    orders = second.subscribe("orders")
+    senders = [a.spawn(lambda _, n=n: first.broadcast("orders", n)) for n in range(64)]
+    assert sorted(await taken(orders, 64)) == [*range(len(senders))]
+
+
 async def test_malformed_messages_are_counted_and_change_nothing(cluster):
     a, b = await members(await cluster(2))
     there = b.subscribe("t")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from itertools import chain
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final, TypeGuard, assert_never
 
 from erlmesh.collector import without_collector
@@ -52,6 +53,7 @@ _peer_log = PeerLog(log)
 NORMAL: Final = Atom("normal")
 NOT_JOINED: Final = Atom("not_joined")
 NOLOCAL: Final = Atom("nolocal")
+_node_of = attrgetter("node")
 _PID: Final = frozenset({Pid})
 
 
@@ -321,7 +323,9 @@ class Pg:
                 pass
             case (Atom("DOWN") | Atom("nodeup") | Atom("nodedown"), *_) if not self._node.is_message_local():
                 pass
-            case (Tag.JOIN, Pid() as server, group, members) if pids := _parse_pids(members):
+            case (Tag.JOIN, Pid() as server, group, members) if (pids := _parse_pids(members)) and _are_on(
+                server.node, pids
+            ):
                 self._state.handle_join(server, group, pids)
                 self._notify_observers()
             case (Tag.LEAVE, Pid() as server, members, list() as groups) if pids := _parse_pids(members):
@@ -330,7 +334,9 @@ class Pg:
             # The form with a protocol version is sent by later releases than OTP 25.
             case (Tag.DISCOVER, Pid() as server) | (Tag.DISCOVER, Pid() as server, _):
                 self._apply_effects(self._state.handle_discover(server))
-            case (gen.GEN_CAST, (Tag.SYNC, Pid() as server, groups)) if _is_sync_payload(groups):
+            case (gen.GEN_CAST, (Tag.SYNC, Pid() as server, groups)) if _is_sync_payload(groups) and _are_on(
+                server.node, chain.from_iterable(pids for _, pids in groups)
+            ):
                 self._apply_effects(without_collector(self._state.handle_sync, server, groups))
             case (gen.GEN_CALL, (Pid(), _) as caller, request):
                 self._process.reply(caller, self._handle_call(caller[0], request))
@@ -512,3 +518,8 @@ def _is_sync_payload(value: Term) -> TypeGuard[list[tuple[Term, list[Pid]]]]:
 
 def _are_pids(values: Iterable[Term]) -> bool:
     return {*map(type, values)} <= _PID
+
+
+def _are_on(node: Atom, pids: Iterable[Pid]) -> bool:
+    """True if all are processes of ``node``. A BEAM's pg lets only its own processes join."""
+    return {*map(_node_of, pids)} <= {node}
