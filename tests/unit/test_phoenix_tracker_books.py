@@ -397,7 +397,7 @@ def test_new_replica_with_entries_is_asked_at_once_and_others_with_every_second_
     shard = book()
     (request,) = sent(receive(shard, Heartbeat(A, None, {A: 3})))
     assert isinstance(request, TransferRequest)
-    assert request.clocks == {OUR: 0, A: 0}
+    assert request.clocks == {A: 0}
     assert not shard.is_synced()
 
     receive(shard, TransferAnswer(request.id, A, FullState({A: 3}, {}, {(A, 3): entry(b"k")})))
@@ -408,18 +408,38 @@ def test_new_replica_with_entries_is_asked_at_once_and_others_with_every_second_
     assert asked == [0, 1, 0, 1]
 
 
-def test_one_replica_is_asked_for_what_several_have():
+def test_each_replica_is_asked_for_its_own_changes_only():
     shard = book()
     for ref in (A, B, C):
         receive(shard, Heartbeat(ref, None, {ref: 0}))
     for ref in (A, B):
         receive(shard, Heartbeat(ref, None, {A: 5, B: 5, C: 1}))
-    receive(shard, Heartbeat(C, None, {A: 4, C: 2}))
+    receive(shard, Heartbeat(C, None, {A: 4, C: 0}))
     effects = shard.beat(1.5) + shard.beat(3.0)
 
-    asked = [effect.node for effect in effects if isinstance(effect, Direct)]
+    asked = [effect for effect in effects if isinstance(effect, Direct)]
 
-    assert asked == [A[0], C[0]]
+    assert [each.node for each in asked] == [A[0], B[0]]
+    assert [each.clocks for each in sent(asked)] == [{A: 0}, {B: 0}]
+
+
+def test_a_replica_cannot_add_or_remove_the_entries_of_another_one():
+    shard = book()
+    receive(shard, Heartbeat(B, None, {B: 0}))
+    receive(shard, Heartbeat(B, delta(B, [1, 2], k1=b"1", k2=b"2"), {B: 2}))
+    receive(shard, Heartbeat(A, None, {A: 0}))
+    for message in (
+        Heartbeat(A, delta(B, [1]), {A: 0, B: 1000}),
+        Heartbeat(A, delta(B, [3], k3=b"forged"), {A: 0}),
+        TransferAnswer(1, A, delta(B, [2, 4], k4=b"forged")),
+        TransferAnswer(1, A, FullState({A: 0, B: 1 << 60}, {B: {1 << 61}}, {(B, 9): entry(b"forged")})),
+    ):
+        assert not [each for each in receive(shard, message) if isinstance(each, Changed)]
+    assert keys(shard.state.list(b"t")) == [b"1", b"2"]
+
+    receive(shard, Heartbeat(B, delta(B, [3, 4], k3=b"3"), {B: 4}))
+    assert keys(shard.state.list(b"t")) == [b"1", b"2", b"3"]
+    assert shard.is_synced()
 
 
 def test_clocks_of_unknown_replicas_cause_no_requests():
@@ -435,11 +455,11 @@ def test_answer_to_a_probe_leads_to_a_request_that_names_the_replica():
     shard = book()
     (probe,) = shard.probe(A[0])
     (request,) = sent([probe])
-    assert request.clocks == {OUR: 0}
+    assert request.clocks == {}
 
     (second,) = sent(receive(shard, TransferAnswer(request.id, A, Delta())))
 
-    assert second.clocks == {OUR: 0, A: 0}
+    assert second.clocks == {A: 0}
     assert not shard.is_synced()
     receive(shard, TransferAnswer(request.id, A, Delta()))  # of an earlier probe
     assert not shard.is_synced()
@@ -623,17 +643,24 @@ def test_lost_heartbeat_is_made_good_by_a_transfer():
     assert len(b.everything()) == 1
 
 
-def test_removal_reaches_a_node_that_hears_only_another_one():
-    cluster = TrackerCluster()
-    a, b, c = (cluster.start(name) for name in "abc")
-    gone = a.track(key=b"gone")
-    cluster.run(5)
-    cluster.cuts.add(frozenset((a.name, c.name)))
-    a.untrack(gone)
+def test_removal_reaches_a_node_after_the_partition_or_with_the_end_of_the_replica():
+    for heals in (True, False):
+        cluster = TrackerCluster()
+        a, b, c = (cluster.start(name) for name in "abc")
+        gone = a.track(key=b"gone")
+        cluster.run(5)
+        cut = frozenset((a.name, c.name))
+        cluster.cuts.add(cut)
+        a.untrack(gone)
+        cluster.run(5)
+        assert b.everything() == []
+        assert c.everything() == [gone]  # Only a itself could say that it is gone.
 
-    cluster.run(5)
+        if heals:
+            cluster.cuts.remove(cut)
+        cluster.run(40)
 
-    assert b.everything() == c.everything() == []
+        assert c.everything() == []
 
 
 # Small parts

@@ -97,6 +97,15 @@ class FullState:
     clouds: Clouds
     values: dict[Tag, Entry]
 
+    def restricted(self, refs: Iterable[ReplicaRef]) -> FullState:
+        """What it says of these replicas."""
+        wanted = set(refs)
+        return FullState(
+            {ref: clock for ref, clock in self.context.items() if ref in wanted},
+            {ref: cloud for ref, cloud in self.clouds.items() if ref in wanted},
+            {tag: entry for tag, entry in self.values.items() if tag[0] in wanted},
+        )
+
 
 def contiguous_range(clouds: Mapping[ReplicaRef, set[int]]) -> tuple[Context, Context]:
     """Return the last run of clocks without a gap of each replica: the clock before it, and its last clock."""

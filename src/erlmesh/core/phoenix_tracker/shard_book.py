@@ -3,6 +3,9 @@
 A shard beats every ``broadcast_period``. With a beat it says what has changed, or after ``max_silent_periods`` beats
 only that it lives; it asks for what it lacks; and it looks for replicas that are silent.
 
+What a message says of a replica is taken from this replica only. On a BEAM, any node can add and remove the entries of
+all others, since their messages pass on what they know. So each replica that has more is asked itself.
+
 A *read replica* never sends a heartbeat, so no other replica knows of it. It only asks.
 
 A new replica is asked at once, not with a later beat. A replica that has just come up is also told of this one with the
@@ -19,7 +22,7 @@ from collections.abc import Callable
 from typing import Final, TypeAlias
 
 from erlmesh.core.phoenix_tracker.delta_generations import DeltaGenerations
-from erlmesh.core.phoenix_tracker.entries import Context, Delta, Entry, ReplicaRef
+from erlmesh.core.phoenix_tracker.entries import Delta, Entry, ReplicaRef
 from erlmesh.core.phoenix_tracker.messages import (
     GracefulPermdown,
     Heartbeat,
@@ -142,8 +145,8 @@ class ShardBook:
         self._silent_periods = settings.max_silent_periods
         self._beats_to_sample = settings.clock_sample_periods
         self._last_beat = now
-        self._stated: dict[ReplicaRef, Context] = {}
-        """What each replica has said to have."""
+        self._stated: dict[ReplicaRef, int] = {}
+        """The clock that each replica has stated of itself."""
         self._awaited: dict[ReplicaRef, Term] = {}
         """The replicas that are new, and whose first answer has not come yet, with the reference of the request."""
         self._probed: dict[Atom, int] = {}
@@ -176,12 +179,6 @@ class ShardBook:
             self._generations.push(delta)
         return [Broadcast(checked_term(Heartbeat(self.ref, delta, self.state.told_clocks())))]
 
-    def _clocks(self) -> Context:
-        clocks = self.state.clocks()
-        if not self._speaks:
-            del clocks[self.ref]
-        return clocks
-
     # Transfers
 
     def probe(self, node: Atom) -> list[Effect]:
@@ -199,8 +196,9 @@ class ShardBook:
         self._probed.pop(node, None)
 
     def is_behind(self, ref: ReplicaRef) -> bool:
-        """True if a replica has said that it has more than this one."""
-        return bool(self._lacking(ref))
+        """True if a replica that is known has said that it has more changes of its own."""
+        known = self.state.context.get(ref)
+        return known is not None and self._stated.get(ref, 0) > known
 
     def is_synced(self) -> bool:
         """True if this replica has all that the others have said to have."""
@@ -208,35 +206,22 @@ class ShardBook:
 
     def _first_request(self, ref: ReplicaRef) -> Effect:
         self._awaited[ref] = request_id = self._make_id()
-        return self._request(ref[0], request_id)
+        return self._request(ref[0], request_id, ref)
 
-    def _request(self, node: Atom, request_id: Term = None) -> Effect:
+    def _request(self, node: Atom, request_id: Term = None, ref: ReplicaRef | None = None) -> Effect:
+        """Ask a node. An answer brings only the replicas that are named: ``ref``, if it is known."""
         request_id = self._make_id() if request_id is None else request_id
-        return Direct(node, checked_term(TransferRequest(request_id, self.ref, self._clocks())))
+        clocks = {} if ref is None else {ref: self.state.context.get(ref, 0)}
+        return Direct(node, checked_term(TransferRequest(request_id, self.ref, clocks)))
 
     def _requests(self) -> list[Effect]:
-        """Ask as few replicas as possible for what is missing, those first that have most of it."""
+        """Ask each replica that has more of its own changes than this one knows."""
         effects = [self._first_request(ref) for ref in self._awaited]
         for node, times in [*self._probed.items()]:
             if times < MAX_PROBES:
                 effects += self.probe(node)
-        offers = {ref: self._lacking(ref) for ref in self.replicas.up() if ref not in self._awaited}
-        while best := max(offers, key=lambda ref: len(offers[ref]), default=None):
-            found = offers.pop(best)
-            if not found:
-                break
-            effects.append(self._request(best[0]))
-            for offer in offers.values():
-                for ref, clock in found.items():
-                    if offer.get(ref, 0) <= clock:
-                        offer.pop(ref, None)
-        return effects
-
-    def _lacking(self, other: ReplicaRef) -> Context:
-        """What a replica has and this one has not. Only known replicas count: an answer brings nothing of others."""
-        known = self.state.context
-        stated = self._stated.get(other, {})
-        return {ref: clock for ref, clock in stated.items() if ref != self.ref and clock > known.get(ref, clock)}
+        behind = [ref for ref in self.replicas.up() if ref not in self._awaited and self.is_behind(ref)]
+        return effects + [self._request(ref[0], ref=ref) for ref in behind]
 
     # Messages
 
@@ -271,8 +256,8 @@ class ShardBook:
             return effects + self._merge_answer(message)
         self.counts.heartbeats += 1
         if message.delta is not None:
-            effects += self._merge_delta(message.delta)
-        self._stated[message.ref] = message.clocks
+            effects += self._merge_delta(message.delta.restricted([message.ref]))
+        self._stated[message.ref] = message.clocks.get(message.ref, 0)
         if events and self.is_behind(message.ref):
             effects.append(self._first_request(message.ref))
         return effects
@@ -288,16 +273,16 @@ class ShardBook:
 
     def _merge_answer(self, answer: TransferAnswer) -> list[Effect]:
         if isinstance(answer.state, Delta):
-            effects = self._merge_delta(answer.state)
+            effects = self._merge_delta(answer.state.restricted([answer.ref]))
         else:
             # The kept changes lack what is new here. So they do not cover it, and the next answers are full states.
-            effects = _changed(self.state.merge_full(answer.state))
+            effects = _changed(self.state.merge_full(answer.state.restricted([answer.ref])))
         if self._awaited.get(answer.ref) == answer.id:
             del self._awaited[answer.ref]
         if answer.ref not in self._stated:
             # It answered a probe, and this replica did not know its life. So the answer had nothing of it.
             effects.append(self._first_request(answer.ref))
-            self._stated[answer.ref] = {}
+            self._stated[answer.ref] = 0
         return effects
 
     def _merge_delta(self, delta: Delta) -> list[Effect]:
