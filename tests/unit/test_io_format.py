@@ -2,7 +2,7 @@
 
 import pytest
 
-from erlmesh.services.io_format import MAX_TEXT, BadFormat, chardata_to_str, format_text
+from erlmesh.services.io_format import MAX_TEXT, BadFormat, TextBudget, chardata_to_str, format_text, print_chardata
 from erlmesh.terms import Atom, ImproperList, Map
 from erlmesh.terms.printing import ERLANG_FORMATTERS
 
@@ -84,7 +84,7 @@ def test_the_fields_of_a_text_are_limited_together():
 @pytest.mark.parametrize("directive", ["~p", "~w", "~tp"])
 @pytest.mark.parametrize("term", [bytes(1000), [[bytes(100)] * 100], "é" * 1000, Map([(1, list(range(1000)))])])
 def test_a_term_that_is_longer_than_the_limit_is_cut(directive, term):
-    text = format_text(f"{directive}|", [term], 300)
+    text = format_text(f"{directive}|", [term], TextBudget(300))
     whole = format_text(f"{directive}|", [term])
 
     assert len(text) <= 303
@@ -92,13 +92,46 @@ def test_a_term_that_is_longer_than_the_limit_is_cut(directive, term):
 
 
 def test_a_text_as_long_as_the_limit_is_whole():
-    assert format_text("a~pb~s", [12, "xyz"], 5) == "a12bxyz"
-    assert format_text("a~pb~s", [12, "xyz"], 4) == "a12bxy..."
+    assert format_text("a~pb~s", [12, "xyz"], TextBudget(7)) == "a12bxyz"
+    assert format_text("a~pb~s", [12, "xyz"], TextBudget(6)) == "a12bxy..."
 
 
 def test_the_limit_stops_the_work(monkeypatch):
     made = []
     monkeypatch.setitem(ERLANG_FORMATTERS, int, lambda number: made.append(number) or str(number))
-    format_text("~p", [list(range(100_000))], 100)
+    format_text("~p", [list(range(100_000))], TextBudget(100))
 
     assert len(made) < 101
+
+
+@pytest.mark.parametrize("chardata", [b"x" * 40, [120] * 40, [b"x"] * 40, [[120] * 20, 120, "x" * 40], "xéx" * 40])
+def test_chardata_is_cut_before_it_is_formatted(chardata):
+    whole = chardata_to_str(chardata)
+
+    assert len(chardata_to_str(chardata, budget=TextBudget(30))) == 31
+    assert print_chardata(chardata, "utf-8", TextBudget(30)) == whole[:30] + "..."
+    assert print_chardata(chardata, "utf-8", TextBudget(len(whole))) == whole
+    assert format_text(chardata, [], TextBudget(30)) == whole[:30] + "..."
+    assert format_text("~ts", [chardata], TextBudget(30)) == whole[:30] + "..."
+
+
+def test_a_long_list_of_other_things_is_not_text():
+    for items in ([True] * 40, [1.5] * 40, [0xD800] * 40, [-1] * 40, [1 << 70] * 40):
+        with pytest.raises(BadFormat):
+            chardata_to_str(items)
+
+
+def test_a_long_list_of_small_parts_takes_a_limited_number_of_steps():
+    budget = TextBudget(steps=100)
+
+    assert print_chardata([b""] * 300 + [b"x"], "utf-8", budget) == "..."
+    assert budget.steps == 0
+    assert print_chardata([b"x"], "utf-8", budget) == "..."
+
+
+def test_a_format_has_a_limited_number_of_directives():
+    assert format_text("~n~~" * 1000, [], TextBudget(steps=5)) == "\n~\n..."  # the format itself is a step
+
+
+def test_the_end_of_a_format_that_is_cut_within_a_directive_is_dropped():
+    assert format_text("ab~ccd~99999c", [120, 121], TextBudget(7)) == "abxcd..."

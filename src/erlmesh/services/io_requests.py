@@ -13,7 +13,7 @@ from typing import Final
 
 from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.services.gen_server import ERROR, OK
-from erlmesh.services.io_format import MAX_TEXT, BadFormat, chardata_to_str, format_text
+from erlmesh.services.io_format import BadFormat, TextBudget, format_text, print_chardata
 from erlmesh.terms import Atom, Term
 from erlmesh.terms.foreign_text import ForeignText
 
@@ -31,25 +31,28 @@ OPTIONS: Final = [(Atom("binary"), True), (Atom("encoding"), UNICODE)]
 MAX_NESTED_REQUESTS: Final = 16
 """Depth of ``requests`` within ``requests``. OTP has no limit; this one protects against a deep recursion."""
 
+STEPS_OF_REQUEST: Final = 16
+"""Steps of the budget that each request within ``requests`` takes, because it takes as long."""
+
 
 class IoRequests:
     """Carries out requests. ``write(text)`` is called with the printed text."""
 
     def __init__(self, write: Callable[[str], object]) -> None:
         self._write = write
-        self._left = MAX_TEXT
-        """Characters that the formats of this request may still make."""
+        self._budget = TextBudget()
+        """What this request may still print, with all requests in it."""
 
     def handle(self, request: Term) -> Term:
         """Carry out ``request`` and return its reply."""
-        self._left = MAX_TEXT
+        self._budget = TextBudget()
         return self._handle(request, MAX_NESTED_REQUESTS)
 
     def _handle(self, request: Term, depth: int) -> Term:
         """Carry out one request and return its reply. ``depth`` limits nested requests."""
         match request:
             case (Atom("put_chars"), Atom("unicode" | "latin1") as encoding, text):
-                return self._write_chars(lambda: _decode_chars(text, encoding))
+                return self._write_chars(lambda: self._decode_chars(text, encoding))
             case (
                 Atom("put_chars"),
                 Atom("unicode" | "latin1"),
@@ -61,7 +64,7 @@ class IoRequests:
             case (Atom("put_chars"), Atom() as module, Atom() as function, list() as arguments):
                 return self._write_chars(lambda: self._apply_format(module, function, arguments))
             case (Atom("put_chars"), text):
-                return self._write_chars(lambda: _decode_chars(text, LATIN1))
+                return self._write_chars(lambda: self._decode_chars(text, LATIN1))
             case (Atom("requests"), list() as requests) if depth:
                 return self._handle_requests(requests, depth - 1)
             case (Atom("setopts"), list()):
@@ -76,15 +79,20 @@ class IoRequests:
         """Carry out the requests in order, up to the first that fails."""
         answer: Term = OK
         for request in requests:
+            if self._budget.steps <= 0:
+                return ERROR_REQUEST
+            self._budget.steps -= STEPS_OF_REQUEST
             answer = self._handle(request, depth)
             if isinstance(answer, tuple) and answer[0] is ERROR:
                 break
         return answer
 
     def _apply_format(self, module: Atom, function: Atom, arguments: list[Term]) -> str:
-        text = _apply_format(module, function, arguments, self._left)
-        self._left = max(0, self._left - len(text))
-        return text
+        return _apply_format(module, function, arguments, self._budget)
+
+    def _decode_chars(self, text: Term, encoding: Atom) -> str:
+        """Convert chardata to text. Raises :class:`BadFormat`."""
+        return print_chardata(text, "latin-1" if encoding is LATIN1 else "utf-8", self._budget)
 
     def _write_chars(self, text: Callable[[], str]) -> Term:
         """Write the text that ``text()`` returns. An error becomes the reply."""
@@ -99,22 +107,17 @@ class IoRequests:
         return OK
 
 
-def _decode_chars(text: Term, encoding: Atom) -> str:
-    """Convert chardata to text. Raises :class:`BadFormat`."""
-    return chardata_to_str(text, "latin-1" if encoding is LATIN1 else "utf-8")
-
-
-def _apply_format(module: Atom, function: Atom, arguments: list[Term], limit: int) -> str:
+def _apply_format(module: Atom, function: Atom, arguments: list[Term], budget: TextBudget) -> str:
     """Evaluate the function that a ``put_chars`` request names. Raises :class:`BadFormat` for an unknown function.
 
     OTP applies any function. Here only the functions of io_lib are known, which the module io uses.
     """
     if module is Atom("io_lib") and function.name in ("format", "fwrite") and len(arguments) == 2:
-        return format_text(arguments[0], arguments[1], limit)
+        return format_text(arguments[0], arguments[1], budget)
     if module is Atom("io_lib") and function.name == "write" and len(arguments) == 1:
-        return format_text("~w", arguments, limit)
+        return format_text("~w", arguments, budget)
     if module is Atom("io_lib") and function.name == "print" and len(arguments) == 1:
-        return format_text("~p", arguments, limit)
+        return format_text("~p", arguments, budget)
     raise BadFormat(f"{module}:{function}/{len(arguments)} is not supported here")
 
 
