@@ -213,3 +213,35 @@ def test_only_a_complete_registration_of_a_registered_name_waits():
     assert not client.registers_taken_name(request[:-1])
     client.receive_data(request[:10], UNIX_TIME)
     assert client.registers_taken_name(request[10:])
+
+
+def registered(registry, name, client):
+    request = epmd.encode_register(name, 9100)[3:]
+    return isinstance(epmd.decode_register_response(registry.handle_alive2(request, client, 5)), epmd.Registered)
+
+
+def test_the_number_of_nodes_is_limited_but_known_names_return():
+    registry = epmd.EpmdRegistry(PORT, max_nodes=3, own_name="own")
+    assert registered(registry, "plato", "first")
+    registry.client_disconnected("first")
+
+    assert [registered(registry, f"stranger{number}", number) for number in range(5)] == [True] * 3 + [False] * 2
+    assert registry.refused == 2
+    assert registered(registry, "own", "own")
+    assert registered(registry, "plato", "second")
+    assert not registered(registry, "stranger5", 5)
+    assert registry.refused == 3
+
+    for client in (0, 1, "second"):
+        registry.client_disconnected(client)
+    assert registered(registry, "stranger5", 5)
+
+
+def test_names_that_return_have_a_limit_too():
+    registry = epmd.EpmdRegistry(PORT, max_nodes=3)
+    names = [f"n{number}" for number in range(200)]
+    for name in names:
+        assert registered(registry, name, name)
+        registry.client_disconnected(name)
+
+    assert sum(registered(registry, name, name) for name in names) == 3 + epmd.RETURNING_NODES

@@ -264,3 +264,21 @@ def test_closing_ends_the_connections_of_the_thread():
         assert server.registry.names() == {}
 
     run_with_server(test)
+
+
+def test_an_epmd_that_is_full_says_so_once_and_keeps_a_place_for_its_node(caplog):
+    async def test(server, port):
+        clients = [await register(port, f"n{number}") for number in range(4)]
+        for _ in range(3):
+            refused = await asyncio.to_thread(Client, port, protocol.encode_register("more", 9100))
+            assert isinstance(await asyncio.to_thread(refused.registered), protocol.NameTaken)
+            refused.close()
+        assert [record.getMessage().partition(":")[0] for record in caplog.records] == [
+            f"EPMD on port {port} refuses new nodes"
+        ]
+        clients.append(await register(port, "own"))
+        for client in clients:
+            client.close()
+        await wait_until(lambda: not server.registry.nodes)
+
+    run_with_server(test, max_nodes=4, own_name="own")

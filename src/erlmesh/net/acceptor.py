@@ -180,12 +180,12 @@ def is_scarce(fd: int) -> bool:
     return fd >= limit - min(64, limit // 8)
 
 
-def share_of_descriptors(limit: int) -> int:
-    """Return ``limit``, or less if it is more than a quarter of the descriptors that the process may have.
+def share_of_descriptors(limit: int, part: int = 4) -> int:
+    """Return ``limit``, or less if it is more than a quarter (``1 / part``) of the descriptors of the process.
 
     So strangers leave descriptors for the connections to other nodes.
     """
-    return max(4, min(limit, _descriptor_limit() // 4))
+    return max(4, min(limit, _descriptor_limit() // part))
 
 
 def _descriptor_limit() -> int:

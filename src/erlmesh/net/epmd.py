@@ -94,6 +94,7 @@ class Epmd:
         self.server: EpmdServer | None = None
         """The embedded EPMD, if this node runs it."""
         self._embedded = embedded
+        self._name = ""
         self._request = b""
         """The registration request."""
         self._hosts: Sequence[str] | None = None
@@ -120,6 +121,7 @@ class Epmd:
         ``name`` is the node name without ``@host``. ``hosts`` are this machine's addresses in the node's name; None
         means all addresses. If no EPMD runs, this starts an embedded one. Raises NodeStartError.
         """
+        self._name = name
         self._request = protocol.encode_register(name, port, hidden=hidden)
         self._hosts = hosts
         reader, answer = await self._register_with_retries()
@@ -181,7 +183,12 @@ class Epmd:
         configured = configured_addresses()
         if configured is not None:
             all_interfaces = _contains_wildcard(configured)
-        server = EpmdServer(self.port, client_limit=self._client_limit, clients_per_address=self._clients_per_address)
+        server = EpmdServer(
+            self.port,
+            client_limit=self._client_limit,
+            clients_per_address=self._clients_per_address,
+            own_name=self._name,
+        )
         try:
             await server.start(None if all_interfaces else [LOCALHOST])
         except OSError as error:

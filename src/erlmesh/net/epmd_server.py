@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import math
 import os
 import socket
 import threading
@@ -32,6 +34,8 @@ from erlmesh.proto import epmd as protocol
 
 __all__ = ["EpmdServer"]
 
+log = logging.getLogger("erlmesh.epmd")
+
 CREATION_TICKS_PER_SECOND: Final = 256
 """Creation seeds per second. OTP's epmd uses the time in seconds. An embedded EPMD may stop and start with its node
 within one second, and must still give the two incarnations different creations. The seeds repeat after 194 days, and
@@ -40,13 +44,17 @@ then only for an incarnation that starts within the same 1/256 second.
 MAX_THREAD_CLIENTS: Final = 64
 """Open connections that a thread has accepted. Others wait in the queue of the listening socket."""
 READ_SIZE: Final = 1 << 16
+FULL_LOG_INTERVAL: Final = 60.0
+"""Seconds between two log lines about nodes that were refused because too many are registered."""
 
 
 class EpmdServer:
     """An EPMD on ``port``. Call :meth:`start` to listen and :meth:`close` to stop.
 
     ``unix_time`` is the clock for creation seeds, in seconds. ``client_limit`` and ``clients_per_address`` limit the
-    clients whose request is not complete. Above a limit the oldest is closed. Registered nodes do not count.
+    clients whose request is not complete. Above a limit the oldest is closed. Registered nodes do not count: at most
+    ``max_nodes`` register, or as many as half of the descriptors that the process may have. ``own_name`` is the name of
+    the node that runs this EPMD: it always has a place.
     """
 
     def __init__(
@@ -56,8 +64,11 @@ class EpmdServer:
         *,
         client_limit: int = 256,
         clients_per_address: int = 64,
+        max_nodes: int = protocol.MAX_NODES,
+        own_name: str | None = None,
     ) -> None:
-        self.registry = protocol.EpmdRegistry(port)
+        max_nodes = share_of_descriptors(max_nodes, 2)
+        self.registry = protocol.EpmdRegistry(port, max_nodes=max_nodes, own_name=own_name)
         self._waiting: FairShare[_Client] = FairShare(share_of_descriptors(client_limit), clients_per_address)
         """The clients of the event loop whose request is not complete."""
         self.accepted = 0
@@ -78,6 +89,7 @@ class EpmdServer:
         self._native_id = new_server_id(self)
         self._answers: Any = None if native.module is None else native.module.EpmdAnswers()
         """The answers that the native thread knows; None in the pure build."""
+        self._logged_full = -math.inf
         self._published = -1
         """``registry.changes`` of these answers."""
 
@@ -132,9 +144,22 @@ class EpmdServer:
     def receive_data(self, request: protocol.ServerConnection, data: bytes) -> bytes:
         """Return the response to ``data``; see :meth:`ServerConnection.receive_data`."""
         with self.lock:
+            refused = self.registry.refused
             response = request.receive_data(data, _next_creation_seed(self._unix_time()))
             self._publish()
+            is_refused = self.registry.refused != refused
+        if is_refused:
+            self._log_full(time.monotonic())
         return response
+
+    def _log_full(self, now: float) -> None:
+        if now - self._logged_full >= FULL_LOG_INTERVAL:
+            self._logged_full = now
+            log.warning(
+                "EPMD on port %d refuses new nodes: %d are registered. Stop some, or allow more open files (ulimit -n)",
+                self.registry.port,
+                len(self.registry.nodes),
+            )
 
     def request_ended(self, request: protocol.ServerConnection) -> None:
         """The connection was closed. This ends its registration."""

@@ -36,6 +36,10 @@ __all__ = [
 DEFAULT_PORT: Final = 4369
 MAX_NAME: Final = 255
 """Bytes of a node name without its host."""
+MAX_NODES: Final = 1024
+"""Nodes of one host that may be registered."""
+RETURNING_NODES: Final = 64
+"""Nodes above that limit that may be registered, if their names were registered before."""
 REQUEST_TIMEOUT: Final = 5.0
 """Seconds for a complete request; then EPMD closes the connection. OTP's epmd waits for 60 s (``packet_timeout`` in
 ``epmd_srv.c``). A node has fewer descriptors to spare.
@@ -217,10 +221,19 @@ class EpmdRegistry:
     ``port`` is the port that EPMD listens on. ``max_creations`` limits the number of names with a stored creation. A
     name without a stored creation gets its creation from the ``creation_seed``. That number must grow over time, so
     that a creation differs from those of all earlier incarnations of the name.
+
+    At most ``max_nodes`` are registered, because each keeps a connection open. ``own_name`` is never refused for this,
+    and names that were registered before have ``RETURNING_NODES`` places more: others cannot keep them from returning.
     """
 
-    def __init__(self, port: int, *, max_creations: int = 10_000) -> None:
+    def __init__(
+        self, port: int, *, max_creations: int = 10_000, max_nodes: int = MAX_NODES, own_name: str | None = None
+    ) -> None:
         self.port = port
+        self.max_nodes = max_nodes
+        self.refused = 0
+        """How many registrations were refused because of ``max_nodes``."""
+        self._own_name = own_name.encode() if own_name is not None else None
         self.nodes: dict[bytes, _Node] = {}
         self.changes = 0
         """How many times a node was registered or unregistered."""
@@ -243,8 +256,8 @@ class EpmdRegistry:
         if node is None:
             return b""
         large = node.highest_version >= 6  # since version 6 a creation has 32 bits, and the response is ALIVE2_X_RESP
-        if len(node.name) > MAX_NAME or node.name in self.nodes:
-            return (  # result 1 is an error; the real epmd sends creation 99 with it
+        if len(node.name) > MAX_NAME or node.name in self.nodes or not self._has_room(node.name):
+            return (  # result 1 is an error, without a reason; the real epmd sends creation 99 with it
                 bytes([ALIVE2_X_RESP, 1]) + (99).to_bytes(4, "big")
                 if large
                 else bytes([ALIVE2_RESP, 1]) + (99).to_bytes(2, "big")
@@ -255,6 +268,15 @@ class EpmdRegistry:
         if large:
             return bytes([ALIVE2_X_RESP, 0]) + node.creation.to_bytes(4, "big")
         return bytes([ALIVE2_RESP, 0]) + node.creation.to_bytes(2, "big")
+
+    def _has_room(self, name: bytes) -> bool:
+        if name == self._own_name:
+            return True
+        places = self.max_nodes + (RETURNING_NODES if name in self._creations else 0)
+        if len(self.nodes) < places:
+            return True
+        self.refused += 1
+        return False
 
     def _next_creation(self, name: bytes, creation_seed: int, *, large: bool) -> int:
         last = self._creations.pop(name, None)
