@@ -27,9 +27,11 @@ LIMIT_NAME: Final = re.compile(r"limit|per_address|delay|threads")
 FIXED: Final = (
     ("seconds for a whole handshake, with TLS and the search for the node", handshake_driver.SETUP_TIMEOUT, "seconds"),
     ("seconds for the request of a client of EPMD", epmd_protocol.REQUEST_TIMEOUT, "seconds"),
+    ("nodes of one host in this node's own EPMD", epmd_protocol.MAX_NODES, ""),
     ("nodes that wait to be dialled", connections.DIAL_QUEUE_LIMIT, ""),
     ("characters of a text of others in the log and on the terminal", foreign_text.MAX_LENGTH, ""),
     ("text for an output that nobody reads", output.QUEUE_LIMIT, "bytes"),
+    ("characters that one request of `io` prints", io_format.MAX_TEXT, ""),
     ("width of a field of `io:format`", io_format.MAX_WIDTH, ""),
 )
 """Limits that are not options: what is limited, the constant, and its unit."""

@@ -2,27 +2,106 @@
 
 use crate::tags;
 
+/// A message is not counted if the limit is so many times its bytes: it is decoded quickly, whatever it holds.
+pub const UNCOUNTED_PART: usize = 4;
 const STRING_BYTES_OF_ELEMENT: usize = 16;
 const MAP_SURCHARGE: usize = 2;
 const ELEMENTS_OF_PAIR: usize = 6;
 const ATOM_SURCHARGE: usize = 7;
 const RARE_SURCHARGE: usize = 7;
+const KEY_SURCHARGE: usize = 6;
 const FUN_HEAD: usize = 30;
 const FUN_PARTS: usize = 4;
+const EXPORT_PARTS: usize = 3;
+
+/// The terms left in the open container, whether it is a map, and whether it is in a key of a map.
+#[derive(Clone, Copy)]
+struct Open {
+    left: u64,
+    in_map: bool,
+    in_key: bool,
+}
+
+impl Open {
+    /// Outside all maps no nesting is followed.
+    const OUTSIDE: Self = Self {
+        left: u64::MAX,
+        in_map: false,
+        in_key: false,
+    };
+
+    /// In one integer, because there may be very many. A container has less than 2^34 terms.
+    fn pack(self) -> u64 {
+        self.left << 2 | u64::from(self.in_map) << 1 | u64::from(self.in_key)
+    }
+
+    fn unpack(packed: u64) -> Self {
+        Self {
+            left: packed >> 2,
+            in_map: packed & 2 != 0,
+            in_key: packed & 1 != 0,
+        }
+    }
+}
 
 /// Return the offset of the container with which the terms from `pos` on have more than `limit` elements.
 ///
 /// None if they have not, or if the data ends inside a term or has an unknown tag before.
 pub fn first_beyond(data: &[u8], mut pos: usize, limit: usize) -> Option<usize> {
     let mut count = 0usize;
+    let mut open = Open::OUTSIDE;
+    let mut around: Vec<u64> = Vec::new();
     loop {
-        let (size, elements) = extent(data.get(pos..)?)?;
+        let rest = data.get(pos..)?;
+        let (size, elements) = extent(rest)?;
+        let tag = rest[0];
+        let is_map = tag == tags::MAP_EXT;
+        let is_key = open.in_key || (open.in_map && open.left & 1 == 0);
         count = count.saturating_add(elements);
+        if is_key && is_container(tag) {
+            count = count.saturating_add(KEY_SURCHARGE);
+        }
         if count > limit {
             return Some(pos);
         }
         pos = pos.checked_add(size)?;
+        let is_inside = !around.is_empty();
+        if is_inside && tag != tags::VERSION {
+            open.left -= 1;
+        }
+        if is_inside || is_map {
+            let children = children(tag, elements);
+            if children > 0 {
+                around.push(open.pack());
+                open = Open {
+                    left: children,
+                    in_map: is_map,
+                    in_key: is_key,
+                };
+            }
+            while open.left == 0 {
+                open = Open::unpack(around.pop()?);
+            }
+        }
     }
+}
+
+fn is_container(tag: u8) -> bool {
+    matches!(
+        tag,
+        tags::SMALL_TUPLE_EXT | tags::LARGE_TUPLE_EXT | tags::LIST_EXT | tags::MAP_EXT | tags::NEW_FUN_EXT
+    )
+}
+
+/// How many terms a term with this tag contains that announces `elements`.
+fn children(tag: u8, elements: usize) -> u64 {
+    (match tag {
+        tags::SMALL_TUPLE_EXT | tags::LARGE_TUPLE_EXT | tags::LIST_EXT => elements,
+        tags::MAP_EXT => (elements - MAP_SURCHARGE) / ELEMENTS_OF_PAIR * 2,
+        tags::NEW_FUN_EXT => elements - RARE_SURCHARGE,
+        tags::EXPORT_EXT => EXPORT_PARTS,
+        _ => 0,
+    }) as u64
 }
 
 /// Return the bytes to skip and the elements that the term announces with which `data` starts.

@@ -10,7 +10,7 @@ use crate::atom_cache::ReaderCells;
 use crate::control_terms::{read_name, read_other, read_pid, read_pid_or_name, read_ref};
 use crate::decode::{decode, decode_in_two_parts, GiveUp};
 use crate::direct_delivery::{ByAlias, DirectDelivery};
-use crate::element_count::first_beyond;
+use crate::element_count::{first_beyond, UNCOUNTED_PART};
 use crate::fragments::Reassembly;
 use crate::mailbox::Mailbox;
 use crate::pure::Pure;
@@ -219,8 +219,7 @@ impl FrameReader {
         atoms: &[Py<PyAny>],
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let op = frame.get(pos + 3).copied().unwrap_or_default();
-        // So few bytes hold few elements, so a shorter message need not be counted.
-        if frame.len().saturating_sub(pos) + tail.len() > self.max_elements {
+        if frame.len().saturating_sub(pos) + tail.len() > self.max_elements / UNCOUNTED_PART {
             if !tail.is_empty() {
                 let whole = [frame.get(pos..).unwrap_or_default(), tail].concat();
                 return self.read_terms(py, &whole, 0, &[], atoms);

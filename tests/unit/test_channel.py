@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from erlmesh import native
 from erlmesh.errors import EncodeError, LocalProtocolError
 from erlmesh.etf import encode_term
+from erlmesh.etf.element_count import KEY_SURCHARGE, first_beyond
 from erlmesh.proto.atom_cache import encode_references
 from erlmesh.proto.channel import Channel, ConnectionLost
 from erlmesh.proto.control import (
@@ -524,6 +525,32 @@ def test_the_elements_of_a_message_in_fragments_are_counted_together():
     assert len(plato(max_elements=1100).receive_data(framed(*frames), 0.0)) == 1
 
     (lost,) = plato(max_elements=900).receive_data(framed(*frames), 0.0)
+
+    assert lost.reason == "emsgsize"
+
+
+def test_the_containers_in_keys_are_counted_alike_in_both_builds():
+    inner = Map([((1,), (2,)), ([Map([((), 3)])], (4, [])), (5, ((6,),))])
+    message = encode_term((inner, [inner, (1,)]))
+    frame = b"\x83D\x00" + SENT + message
+    limit, start = 4, frame.index(SENT)
+
+    while (at := first_beyond(frame, start, limit)) is not None:
+        (lost,) = plato(max_elements=limit).receive_data(framed(frame), 0.0)
+        assert lost.detail == f"a message with more than the {limit} elements allowed (at byte {at})"
+        limit += 1
+    assert limit > 3 * KEY_SURCHARGE
+    (received,) = plato(max_elements=limit).receive_data(framed(frame), 0.0)
+    assert received.message == (inner, [inner, (1,)])
+
+
+def test_a_message_is_counted_from_a_quarter_of_the_limit_on():
+    """In fewer bytes than the limit, keys can cost more than it allows."""
+    message = (b"t\0\0\0\1" + b"h\1") * 50 + b"j" + b"j" * 50
+    limit = len(message) + 200
+
+    assert first_beyond(message, 0, limit) is not None
+    (lost,) = plato(max_elements=limit).receive_data(framed(b"\x83D\x00" + SENT + message), 0.0)
 
     assert lost.reason == "emsgsize"
 

@@ -1,5 +1,8 @@
 """The elements of a message are counted before it is decoded."""
 
+import time
+from bisect import bisect_left
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +10,14 @@ from hypothesis import strategies as st
 from erlmesh.errors import DecodeError
 from erlmesh.etf import encode_term
 from erlmesh.etf.decode import decode_term
-from erlmesh.etf.element_count import ATOM_SURCHARGE, ELEMENTS_OF_PAIR, MAP_SURCHARGE, RARE_SURCHARGE, first_beyond
+from erlmesh.etf.element_count import (
+    ATOM_SURCHARGE,
+    ELEMENTS_OF_PAIR,
+    KEY_SURCHARGE,
+    MAP_SURCHARGE,
+    RARE_SURCHARGE,
+    first_beyond,
+)
 from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref
 from terms_strategy import terms
 
@@ -35,7 +45,7 @@ def announced(data, offset=0):
         ([1, 1000, 2.0, A, b"x" * 999, 1 << 70, -(1 << 3000)], 8 + ATOM_SURCHARGE + RARE_SURCHARGE),
         (ImproperList((A,), A), 2 + 2 * ATOM_SURCHARGE),
         ({1: 2}, ELEMENTS_OF_PAIR + MAP_SURCHARGE),
-        (Map([([1.0], 2)]), 2 + ELEMENTS_OF_PAIR + MAP_SURCHARGE),
+        (Map([([1.0], 2)]), 2 + KEY_SURCHARGE + ELEMENTS_OF_PAIR + MAP_SURCHARGE),
         (tuple([PID] * 300), 300 * (1 + ATOM_SURCHARGE)),
         (
             (PID, Port(A, 1, 2), Port(A, 1 << 40, 2), Ref(A, 1, (1,)), Ref(A, 1, (1, 2, 3, 4, 5)), A),
@@ -95,3 +105,84 @@ def test_atoms_that_are_spelt_out_cost_more_than_references_to_the_cache():
 
     assert announced(encode_term(atoms)) == 101 + 100 * ATOM_SURCHARGE
     assert announced(encode_term(atoms, {atom: number for number, atom in enumerate(atoms)})) == 101
+
+
+PAIR = MAP_SURCHARGE + ELEMENTS_OF_PAIR
+
+
+@pytest.mark.parametrize(
+    ("term", "count"),
+    [
+        (((1,), Map([(1, (2,))])), 2 + 1 + PAIR + 1),
+        (((1,), Map([((2,), 1)]), (3,)), 3 + 1 + PAIR + 1 + KEY_SURCHARGE + 1),
+        (Map([(((),), ())]), PAIR + 1 + 2 * KEY_SURCHARGE),
+        (Map([(1, (2,)), ((3,), 4), (5, [])]), PAIR + 2 * ELEMENTS_OF_PAIR + 1 + 1 + KEY_SURCHARGE),
+        (Map([(Map([(1, (2,))]), (3,))]), 2 * PAIR + 1 + 2 * KEY_SURCHARGE + 1),  # a value within a key is in the key
+        (Map([(Map(), Map())]), PAIR + 2 * MAP_SURCHARGE + KEY_SURCHARGE),
+        (Map([(ImproperList((1,), (2,)), 3)]), PAIR + 2 + 1 + 2 * KEY_SURCHARGE),
+        (
+            Map([(PID, (3,)), (Export(A, A, 2), (4,))]),
+            PAIR + ELEMENTS_OF_PAIR + 2 + 3 * ATOM_SURCHARGE + RARE_SURCHARGE,
+        ),
+        (
+            Map([(Fun(1, bytes(16), 0, A, 0, 5, PID, ((1,),)), (3,))]),
+            PAIR + RARE_SURCHARGE + 4 + 1 + 1 + 2 * KEY_SURCHARGE + 1 + 2 * ATOM_SURCHARGE,
+        ),
+        ([Map([(b"a", (1,))]), Map([(b"b", (1,))])], 3 + 2 * (PAIR + 1)),
+        (Map([(tuple([0] * 300), 1)]), PAIR + 300 + KEY_SURCHARGE),
+    ],
+    ids=range(11),
+)
+def test_only_the_containers_in_keys_count_for_more(term, count):
+    assert announced(encode_term(term) + encode_term((1,))) == count + 1
+    assert announced(b"\x83" + encode_term(term) + b"\x83" + encode_term((1,))) == count + 1
+
+
+def cpu_seconds(data):
+    """The CPU time to decode the data, the shorter one of two."""
+    seconds = []
+    for _ in range(2):
+        start = time.thread_time()
+        _, end = decode_term(data, 0)
+        seconds.append(time.thread_time() - start)
+        assert end == len(data)
+    return min(seconds)
+
+
+def of_length(count):
+    return count.to_bytes(4, "big")
+
+
+ONE = of_length(1)
+NESTED_KEYS = {
+    "maps": lambda times: (b"t" + ONE) * times + b"j" + b"j" * times,
+    "tuples": lambda times: (b"t" + ONE + b"h\x01") * times + b"j" + b"j" * times,
+    "lists": lambda times: (b"t" + ONE + b"l" + ONE) * times + b"j" + b"jj" * times,
+    "second keys": lambda times: (b"t" + of_length(2) + b"jh\x00h\x01") * times + b"j" + b"j" * times,
+    "lists in a list of maps": lambda times: (
+        b"l" + of_length(times) + (b"t" + ONE + b"l" + ONE + b"jjj") * times + b"j"
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", NESTED_KEYS)
+def test_containers_in_keys_count_for_the_time_that_they_take(kind):
+    """The bound is generous: a key costs about three times as much for each element as a flat list."""
+    elements = 60_000
+    each = -(-announced_quickly(NESTED_KEYS[kind](100)) // 100)
+    data = NESTED_KEYS[kind](elements // each)
+    flat = b"l" + of_length(elements) + b"j" * (elements + 1)
+
+    assert elements * 0.8 < announced_quickly(data) < elements * 1.1
+    assert cpu_seconds(data) < 12 * cpu_seconds(flat)
+
+
+def announced_quickly(data):
+    """The least limit that lets the data pass."""
+    return bisect_left(range(8 * len(data)), True, key=lambda limit: first_beyond(data, 0, limit) is None)
+
+
+def test_a_hundred_thousand_ordinary_maps_pass():
+    data = b"l" + of_length(100_000) + (b"t" + ONE + b"R\x01m" + of_length(3) + b"abc") * 100_000 + b"j"
+
+    assert first_beyond(data, 0, 1 << 20) is None

@@ -8,8 +8,11 @@ Some terms take several times as long to decode as others, and count as that man
 atoms that are spelt out (a BEAM does this for few atoms of a message only: it refers to its atom cache), and the kinds
 that real messages have few of.
 
-Tags are in prefix order, so the data is read as a flat sequence of tags: no nesting needs to be followed. Nothing is
-checked. At a byte that is not the start of a term the count ends, and the decoder raises the error later.
+A container in a key of a map counts for more elements, because the map needs a digest of the key.
+
+Tags are in prefix order, so the data is read as a flat sequence of tags. The nesting is followed only in a message that
+would have too many elements if each container that can be in a key was in one. Nothing is checked. At a byte that is
+not the start of a term the count ends, and the decoder raises the error later.
 """
 
 from __future__ import annotations
@@ -33,6 +36,8 @@ ATOM_SURCHARGE: Final = 7
 """Elements that an atom which is spelt out counts for as well, also as the node of an identifier."""
 RARE_SURCHARGE: Final = 7
 """Elements that a port, an export, a fun, a bitstring, a long integer or an old form of a term counts for as well."""
+KEY_SURCHARGE: Final = 6
+"""Elements that a tuple, list, map or fun in a key of a map counts for as well."""
 
 _TUPLE: Final = tags.SMALL_TUPLE_EXT
 _LIST: Final = tags.LIST_EXT
@@ -67,7 +72,13 @@ _IDENTIFIERS: Final = {
 _COMMON_IDENTIFIERS: Final = (tags.NEW_PID_EXT, tags.NEWER_REFERENCE_EXT)
 _FUN_HEAD: Final = 30  # with the tag; the module, two integers, a pid and the free variables follow
 _FUN_PARTS: Final = 4
+_EXPORT_PARTS: Final = 3
 _CACHED_PID_SIZE: Final = 15
+_CONTAINERS: Final = frozenset(
+    {tags.SMALL_TUPLE_EXT, tags.LARGE_TUPLE_EXT, tags.LIST_EXT, tags.MAP_EXT, tags.NEW_FUN_EXT}
+)
+_ENDLESS: Final = 1 << 62
+"""The terms left outside all maps."""
 _LONG: Final = 64
 """Elements of a container from which on it is worth to look for a run of leaves."""
 
@@ -76,16 +87,19 @@ def first_beyond(data: bytes, offset: int, limit: int) -> int | None:
     """Return the offset of the container with which the terms from ``offset`` on have more than ``limit`` elements.
 
     None if they have not, or if the data ends inside a term or has an unknown tag before. A call is not needed for data
-    of at most ``limit`` bytes: so few bytes hold few elements.
+    of at most a quarter of ``limit`` bytes: so few bytes are decoded quickly.
     """
     try:
-        return _first_beyond(data, offset, limit)
+        beyond, may_exceed = _first_beyond(data, offset, limit)
+        return _first_beyond_with_keys(data, offset, limit) if may_exceed else beyond
     except (IndexError, StructError):
         return None  # the data ends inside a term
 
 
-def _first_beyond(data: bytes, offset: int, limit: int) -> int | None:
+def _first_beyond(data: bytes, offset: int, limit: int) -> tuple[int | None, bool]:
+    """Count without the keys. Return the offset, and whether the message may have too many elements with them."""
     sizes, end, count = _SIZES, len(data), 0
+    in_keys, surcharge = 0, 0  # only a container after the first map can be in a key
     while offset < end:
         tag = data[offset]
         if size := sizes[tag]:
@@ -108,11 +122,64 @@ def _first_beyond(data: bytes, offset: int, limit: int) -> int | None:
             size, elements = _extent(data, offset, tag)
         count += elements
         if count > limit:
-            return offset
+            return offset, in_keys > 0  # with keys, an earlier container may be the first beyond
+        in_keys += surcharge  # also of a term that is no container: this is a bound
+        if tag == _MAP:
+            surcharge = KEY_SURCHARGE
         offset += size
         if elements >= _LONG:
             offset = _run_of_leaves(data, offset)
+    return None, count + in_keys > limit
+
+
+def _first_beyond_with_keys(data: bytes, offset: int, limit: int) -> int | None:
+    """Count with the keys. This follows the nesting inside maps, and takes about twice as long."""
+    sizes, end, count = _SIZES, len(data), 0
+    left, in_map, in_key = _ENDLESS, False, False
+    """The terms left in the open container, whether it is a map, and whether it is in a key."""
+    opened: list[int] = []  # the containers around it, each in one integer: there may be very many
+    while offset < end:
+        tag = data[offset]
+        if tag == tags.VERSION:
+            offset += 1
+            continue
+        is_key = in_key or (in_map and not left & 1)
+        left -= 1
+        if size := sizes[tag]:
+            offset += size
+        else:
+            size, elements, children = _extent_and_children(data, offset, tag)
+            count += elements + KEY_SURCHARGE if is_key and tag in _CONTAINERS else elements
+            if count > limit:
+                return offset
+            offset += size
+            if children and (opened or tag == _MAP):
+                opened.append(left << 2 | in_map << 1 | in_key)
+                left, in_map, in_key = children, tag == _MAP, is_key
+        while not left:
+            packed = opened.pop()
+            left, in_map, in_key = packed >> 2, bool(packed & 2), bool(packed & 1)
     return None
+
+
+def _extent_and_children(data: bytes, offset: int, tag: int) -> tuple[int, int, int]:
+    """Return what :func:`_extent` returns for any term without a fixed size, and how many terms it contains."""
+    if tag == _TUPLE:
+        return 2, data[offset + 1], data[offset + 1]
+    if tag == _BINARY:
+        return 5 + _u32(data, offset + 1)[0], 0, 0
+    if tag == _LIST:
+        children = 1 + _u32(data, offset + 1)[0]
+        return 5, children, children
+    if tag == _MAP:
+        pairs = _u32(data, offset + 1)[0]
+        return 5, MAP_SURCHARGE + ELEMENTS_OF_PAIR * pairs, 2 * pairs
+    size, elements = _extent(data, offset, tag)
+    if tag == tags.NEW_FUN_EXT:
+        return size, elements, elements - RARE_SURCHARGE
+    if tag == tags.EXPORT_EXT:
+        return size, elements, _EXPORT_PARTS
+    return size, elements, elements if tag == tags.LARGE_TUPLE_EXT else 0
 
 
 @cache

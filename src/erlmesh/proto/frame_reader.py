@@ -26,6 +26,10 @@ __all__ = ["FrameReader", "FrameTooLong", "TooManyElements", "read_terms"]
 
 MAX_SEQUENCES: Final = 4096
 """Unfinished fragment sequences that a peer may have."""
+UNCOUNTED_PART: Final = 4
+"""A message is not counted if the limit of elements is so many times its bytes. Then it is decoded quickly, also if few
+of its bytes count for more elements: a key of a map does.
+"""
 
 _VERSION: Final = 131
 _NORMAL, _FIRST_FRAGMENT, _FRAGMENT, _PASS_THROUGH = b"DEFp"  # 68, 69, 70 after the version byte; 112 without it
@@ -58,8 +62,9 @@ class FrameReader:
         self._peer = peer
         self._max_frame = max_frame
         self._max_elements = max_elements
-        self._max_short = min(max_frame, max_elements)
-        """Bytes of the longest frame that cannot exceed a limit: each element takes at least one byte."""
+        self._max_uncounted = max_elements // UNCOUNTED_PART
+        self._max_short = min(max_frame, self._max_uncounted)
+        """Bytes of the longest frame that needs no check of a limit."""
         self._has_fragments = Flags.FRAGMENTS in flags
         self._has_header = self._has_fragments or Flags.DIST_HDR_ATOM_CACHE in flags
         self._atom_cache = AtomReader()
@@ -189,7 +194,7 @@ class FrameReader:
 
     def _read_terms(self, frame: bytes, control_at: int, atoms: tuple[Atom, ...], *, cacheable: bool = False) -> Signal:
         """Decode the control tuple and the message. ``cacheable`` stores the prefix of the frame for the next ones."""
-        if len(frame) - control_at > self._max_elements:
+        if len(frame) - control_at > self._max_uncounted:
             _check_elements(frame, control_at, self._max_elements)
         signal, offset = read_terms(frame, control_at, atoms, self._peer)
         if cacheable:
@@ -199,7 +204,7 @@ class FrameReader:
     def _read_pass_through(self, frame: bytes) -> Signal:
         if frame[0] != _PASS_THROUGH:
             raise RemoteProtocolError(f"a frame without distribution header starts with 112, not {frame[0]}")
-        if len(frame) > self._max_elements:
+        if len(frame) > self._max_uncounted:
             _check_elements(frame, 1, self._max_elements)
         # Without a header, the control tuple and the message are two standalone terms.
         control, offset = decode_term(frame, _skip_version(frame, 1))

@@ -311,10 +311,11 @@ class NodeConfig:
         ),
     )
     """Elements of one message of another node: each atom, number, binary and identifier, and also each list, tuple and
-    map. A map counts three times, and a key with its value six times. An atom that is spelt out, a port, a fun, a
-    bitstring or a long integer counts eight times. A message with more ends its connection before it is decoded. An
-    element takes up to about 128 bytes of memory. None is 4194304, and 1048576 without the native part: so many are
-    decoded in about a second. The bytes of binaries do not count."""
+    map. A map counts three times, and a key with its value six times. A tuple, list or map in a key counts for six
+    more. An atom that is spelt out, a port, a fun, a bitstring or a long integer counts eight times. A message with
+    more ends its connection before it is decoded. An element takes up to about 128 bytes of memory. None is
+    4194304, and 1048576 without the native part: so many are decoded in about a second. The bytes of binaries do
+    not count."""
     blocked_receive_limit: int = field(
         default=RECEIVE_LIMIT,
         metadata=options(
