@@ -26,6 +26,7 @@ COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 COMPOSE_TLS = yaml.safe_load((ROOT / "compose.tls.yaml").read_text())
 PATCH = yaml.safe_load((ROOT / "deploy" / "kubernetes" / "tls" / "patch.yaml").read_text())
 SWARM = yaml.safe_load((ROOT / "deploy" / "swarm.yaml").read_text())
+SWARM_TLS = yaml.safe_load((ROOT / "deploy" / "swarm.tls.yaml").read_text())
 
 
 def the(kind):
@@ -223,3 +224,43 @@ def test_only_the_nodes_reach_the_ports_of_nodes_and_only_these():
     assert policy["policyTypes"] == ["Ingress"]
     (rule,) = policy["ingress"]
     assert rule["from"] == [{"podSelector": policy["podSelector"]}]
+
+
+def test_the_services_of_the_swarm_have_the_names_that_discovery_and_the_certificate_have():
+    nodes = []
+    for name, service in SWARM_TLS["services"].items():
+        host = f"{name}.agora"
+        assert service["environment"]["ERLMESH_HOST"] == service["hostname"] == host
+        assert service["networks"]["agora"]["aliases"] == [host]
+        assert service["deploy"]["replicas"] == 1
+        assert service["deploy"]["endpoint_mode"] == "dnsrr"
+        nodes.append(f"{service['environment']['ERLMESH_NAME']}@{host}")
+
+    for service in SWARM_TLS["services"].values():
+        assert set(service["environment"]) <= VARIABLES
+        assert service["environment"]["ERLMESH_DISCOVER"] == "static:" + ",".join(nodes)
+    text = (ROOT / "deploy" / "swarm.tls.yaml").read_text()
+    assert f"erlmesh certs --shared nodes {' '.join(nodes)}\n" in text
+
+
+def test_the_services_of_the_swarm_read_the_secrets_that_the_first_lines_create():
+    text = (ROOT / "deploy" / "swarm.tls.yaml").read_text()
+    created = {name: Path(file).name for name, file in re.findall(r"docker secret create (\S+) (\S+)", text)}
+    user = re.search(r"USER (\d+):(\d+)", DOCKERFILE)
+
+    assert created.keys() == SWARM_TLS["secrets"].keys()
+    for service in SWARM_TLS["services"].values():
+        assert {each["source"]: each["target"] for each in service["secrets"]} == created
+        assert {(each["uid"], each["gid"], each["mode"]) for each in service["secrets"]} == {(user[1], user[2], 0o400)}
+        for kind, file in (("CERT", CERTIFICATE), ("KEY", KEY), ("CA", AUTHORITY)):
+            assert service["environment"][f"ERLMESH_TLS_{kind}"] == f"/run/secrets/{file}"
+        assert service["environment"]["ERLMESH_COOKIE_FILE"] == f"/run/secrets/{created['erlmesh_cookie']}"
+
+
+def test_tls_changes_nothing_else_of_the_nodes_of_a_swarm():
+    plain = SWARM["services"]["node"]
+
+    for service in SWARM_TLS["services"].values():
+        for key in ("image", "command", "healthcheck"):
+            assert service[key] == plain[key]
+    assert SWARM_TLS["networks"] == SWARM["networks"]
