@@ -264,16 +264,18 @@ defmodule Erlmesh.Python do
     reconnect_timeout: 30_000,
     args: []
   ]
-  @line_length 65_536
   @max_line_length 262_144
   @max_waiting 5_000
+  @max_waiting_bytes 2_000_000
+  @report_interval 1_000
   @log_lines 20
   @log_line_length 2_000
   # The guard of the node kills it two seconds after its grace.
   @stop_margin 3_000
   @kill_timeout 1_000
   @reconnect_interval 500
-  # A release exports its cookie. It must not be in the environment of Python.
+  # A release exports its cookie. It must not be in the environment of Python. Variables with flags of `erl`, such as
+  # ERL_AFLAGS, may have it too.
   @removed_variables ~w(RELEASE_COOKIE ERLMESH_COOKIE ERLMESH_COOKIE_FILE ERLMESH_NAME ERLMESH_HIDDEN)
   @levels %{
     "debug" => :debug,
@@ -378,6 +380,8 @@ defmodule Erlmesh.Python do
   end
 
   def handle_info({port, {:exit_status, status}}, %{port: port} = state) do
+    # If the guard itself was killed, children of the node may be left.
+    if status == 137, do: kill(%{state | guard_pid: nil})
     {:stop, {exit_error(describe_status(status), status, state), []}, %{state | port: nil}}
   end
 
@@ -392,6 +396,8 @@ defmodule Erlmesh.Python do
   end
 
   def handle_info(:reconnect, state), do: reconnect(state)
+  # The port of a `System.cmd`.
+  def handle_info({:EXIT, port, _reason}, state) when is_port(port), do: {:noreply, state}
   def handle_info({:EXIT, _pid, reason}, state), do: {:stop, reason, state}
   def handle_info(_message, state), do: {:noreply, state}
 
@@ -425,7 +431,6 @@ defmodule Erlmesh.Python do
         :exit_status,
         :stderr_to_stdout,
         :hide,
-        line: @line_length,
         args: first ++ arguments(node, options),
         env: environment(options[:env])
       ]
@@ -446,7 +451,9 @@ defmodule Erlmesh.Python do
          down_since: nil,
          warned: false,
          partial: "",
+         overloaded: false,
          dropped: 0,
+         reported: nil,
          log: []
        }}
     end
@@ -494,7 +501,8 @@ defmodule Erlmesh.Python do
   end
 
   defp environment(variables) do
-    removed = for name <- @removed_variables, do: {String.to_charlist(name), false}
+    flags = for {name, value} <- System.get_env(), String.contains?(value, "-setcookie"), do: name
+    removed = for name <- @removed_variables ++ flags, do: {String.to_charlist(name), false}
 
     removed ++
       for {name, value} <- variables do
@@ -594,6 +602,11 @@ defmodule Erlmesh.Python do
         reason = "it runs, but has not been connected for #{silent} ms"
         {:stop, {exit_error(reason, nil, state), []}, state}
 
+      not guard_running?(state) ->
+        # A child of the node may hold the port open, so that no exit status comes.
+        kill(%{state | guard_pid: nil})
+        {:stop, {exit_error("its guard was killed", nil, state), []}, state}
+
       true ->
         warn_once(state)
         # The attempt may take seconds, and this process has to read the log meanwhile.
@@ -601,6 +614,13 @@ defmodule Erlmesh.Python do
         Process.send_after(self(), :reconnect, @reconnect_interval)
         {:noreply, %{state | warned: true}}
     end
+  end
+
+  defp guard_running?(%{guard_pid: nil}), do: true
+
+  defp guard_running?(%{guard_pid: pid}) do
+    {_, status} = System.cmd("kill", ["-0", "#{pid}"], stderr_to_stdout: true)
+    status == 0
   end
 
   defp warn_once(%{warned: true}), do: :ok
@@ -612,15 +632,50 @@ defmodule Erlmesh.Python do
 
   # The log
 
-  defp handle_data({:noeol, part}, state) do
+  # A port delivers what Python writes as fast as it comes, and Logger may be slower. The mailbox must not grow without
+  # end, so what is too much is counted and dropped. The event `ready` is not.
+  defp handle_data(data, state) do
+    state = %{state | overloaded: overloaded?(byte_size(data))}
+
+    if state.overloaded and state.os_pid != nil do
+      dropped = state.dropped + length(:binary.matches(data, "\n"))
+      {:ok, %{state | partial: :dropped, dropped: dropped}}
+    else
+      {lines, [rest]} = Enum.split(:binary.split(data, "\n", [:global]), -1)
+      handle_lines(lines, rest, state)
+    end
+  end
+
+  defp overloaded?(size) do
+    {:message_queue_len, length} = Process.info(self(), :message_queue_len)
+    length > @max_waiting or length * size > @max_waiting_bytes
+  end
+
+  defp handle_lines([], rest, %{partial: partial} = state) do
     # The rest of an endless line is dropped.
-    if byte_size(state.partial) < @max_line_length,
-      do: {:ok, %{state | partial: state.partial <> part}},
+    if is_binary(partial) and byte_size(partial) < @max_line_length,
+      do: {:ok, %{state | partial: partial <> rest}},
       else: {:ok, state}
   end
 
-  defp handle_data({:eol, part}, state) do
-    handle_line(Erlmesh.printable(state.partial <> part), %{state | partial: ""})
+  defp handle_lines([first | lines], rest, state) do
+    lines = if state.partial == :dropped, do: lines, else: [state.partial <> first | lines]
+
+    lines
+    |> Enum.flat_map(&split_events(Erlmesh.printable(&1)))
+    |> Enum.reduce({:ok, %{state | partial: rest}}, fn line, {result, state} ->
+      {found, state} = handle_line(line, state)
+      {if(found == :ready, do: :ready, else: result), state}
+    end)
+  end
+
+  # A program may print without the end of a line, for example a progress bar. Then an event follows on the same line.
+  defp split_events(line) do
+    case String.split(line, "\x1e") do
+      [text] -> [text]
+      ["" | events] -> Enum.map(events, &("\x1e" <> &1))
+      [text | events] -> [text | Enum.map(events, &("\x1e" <> &1))]
+    end
   end
 
   defp handle_line("\x1eready " <> rest, %{os_pid: nil} = state) do
@@ -640,27 +695,39 @@ defmodule Erlmesh.Python do
   end
 
   defp handle_line("erlmesh: " <> _ = line, state), do: {:ok, write_log(:error, "erlmesh", line, state)}
-  defp handle_line(line, state), do: {:ok, write_log(:info, "stdout", line, state)}
+  defp handle_line(line, state), do: {:ok, write_log(:info, "stdout", without_cookie(line, state), state)}
+
+  # A program that is not erlmesh may print what it reads.
+  defp without_cookie(line, %{os_pid: nil}),
+    do: if(line == Atom.to_string(Node.get_cookie()), do: "(the cookie)", else: line)
+
+  defp without_cookie(line, _state), do: line
 
   defp write_log(level, logger, text, state) do
     state =
-      if overloaded?(), do: %{state | dropped: state.dropped + 1}, else: write_to_logger(level, logger, text, state)
+      if state.overloaded, do: %{state | dropped: state.dropped + 1}, else: write_to_logger(level, logger, text, state)
 
-    %{state | log: Enum.take([String.slice(text, 0, @log_line_length) | state.log], @log_lines)}
-  end
-
-  # A port delivers lines as fast as Python writes them. Logger may be slower, and the mailbox must not grow without end.
-  defp overloaded? do
-    {:message_queue_len, length} = Process.info(self(), :message_queue_len)
-    length > @max_waiting
+    # To count characters takes a while, and a short line needs no count.
+    short = if byte_size(text) <= @log_line_length, do: text, else: String.slice(text, 0, @log_line_length)
+    %{state | log: Enum.take([short | state.log], @log_lines)}
   end
 
   defp write_to_logger(level, logger, text, state) do
-    if state.dropped > 0,
-      do: Logger.warning("#{state.dropped} log lines of #{state.node} are dropped: too many came at once")
-
+    state = if state.dropped > 0, do: report_dropped(state), else: state
     Logger.log(level, text, python: state.node, python_logger: logger)
-    %{state | dropped: 0}
+    state
+  end
+
+  # A flood of lines must not become a flood of these.
+  defp report_dropped(%{dropped: dropped, reported: reported, node: node} = state) do
+    now = System.monotonic_time(:millisecond)
+
+    if reported == nil or now - reported >= @report_interval do
+      Logger.warning("#{dropped} log lines of #{node} are dropped: too many came at once")
+      %{state | dropped: 0, reported: now}
+    else
+      state
+    end
   end
 
   defp unescape(text) do
@@ -687,7 +754,8 @@ defmodule Erlmesh.Python do
   # The group of the node comes first: the guard has not reaped the node, so its number is still its own.
   defp kill(%{os_pid: node_pid, guard_pid: guard_pid}) do
     group = if node_pid, do: ["-#{node_pid}"], else: []
-    System.cmd("kill", ["-KILL", "--"] ++ group ++ ["#{guard_pid}"], stderr_to_stdout: true)
+    guard = if guard_pid, do: ["#{guard_pid}"], else: []
+    System.cmd("kill", ["-KILL", "--"] ++ group ++ guard, stderr_to_stdout: true)
   end
 
   defp command_and_wait(command, timeout, state) do

@@ -97,22 +97,31 @@ defmodule ErlmeshTest do
     end
 
     test "log lines that come too fast are counted" do
-      :sys.suspend(Shop.Model)
-      Erlmesh.call!(Shop.Model, "probe", "flood", [20_000], 60_000)
-
       log =
         capture_log(fn ->
-          wait_until(fn ->
-            Process.info(Process.whereis(Shop.Model), :message_queue_len) > {:message_queue_len, 19_000}
-          end)
-
+          :sys.suspend(Shop.Model)
+          Erlmesh.call!(Shop.Model, "probe", "flood", [20_000], 60_000)
           :sys.resume(Shop.Model)
           Erlmesh.Python.os_pid(Shop.Model)
+          wait_until(fn -> Process.info(Process.whereis(Shop.Model), :message_queue_len) == {:message_queue_len, 0} end)
         end)
 
       assert log =~ ~r/\d+ log lines of .* are dropped/
-      assert not (log =~ ~r/line 1\n/)
+      assert not (log =~ ~r/line 1000\n/)
       assert log =~ ~r/line 19999\n/
+    end
+
+    test "log lines without end neither fill the mailbox nor delay the stop" do
+      server = Process.whereis(Shop.Model)
+
+      log =
+        capture_log(fn ->
+          {:error, %{reason: :timeout}} = Erlmesh.call(Shop.Model, "probe", "flood", [0], 2_000)
+          assert Process.info(server, :message_queue_len) < {:message_queue_len, 6_000}
+          stop_supervised!(Shop.Model)
+        end)
+
+      assert log =~ ~r/\d+ log lines of .* are dropped/
     end
 
     test "nothing is left when it stops" do
@@ -332,6 +341,47 @@ defmodule ErlmeshTest do
 
     assert log =~ "it runs, but has not been connected for"
     assert not running?(os_pid)
+  end
+
+  test "a line without an end hides no event, and no variable has the cookie" do
+    cookie = Atom.to_string(Node.get_cookie())
+    before = System.get_env("ERL_AFLAGS")
+    System.put_env("ERL_AFLAGS", "-setcookie #{cookie}")
+
+    on_exit(fn ->
+      if before, do: System.put_env("ERL_AFLAGS", before), else: System.delete_env("ERL_AFLAGS")
+    end)
+
+    log = capture_log(fn -> start_python(name: Shop.Unfinished, app: "probe:unfinished_line") end)
+
+    assert log =~ "loading ...\n"
+    assert not Enum.any?(Erlmesh.call!(Shop.Unfinished, "probe", "environment"), &String.contains?(&1, cookie))
+  end
+
+  test "a program that prints what it reads puts no cookie into the log" do
+    Process.flag(:trap_exit, true)
+
+    log =
+      capture_log(fn ->
+        options = [python: ["/bin/sh", "-c", "cat; exit 3"], grace: 1, start_timeout: 500]
+        {:error, {%Erlmesh.StartError{log: lines}, []}} = Erlmesh.Python.start_link(options)
+        assert hd(lines) == "(the cookie)"
+      end)
+
+    assert not (log =~ Atom.to_string(Node.get_cookie()))
+  end
+
+  test "a guard that is killed leaves no process of the node" do
+    server = start_python(name: Shop.Guarded)
+    {node, guard, child} = Erlmesh.call!(Shop.Guarded, "probe", "pids")
+    monitor = Process.monitor(server)
+
+    capture_log(fn ->
+      System.cmd("kill", ["-KILL", "#{guard}"])
+      assert_receive {:DOWN, ^monitor, _, _, {%Erlmesh.ExitError{}, []}}, 20_000
+    end)
+
+    wait_until(fn -> not Enum.any?([node, guard, child], &running?/1) end)
   end
 
   test "a node whose guard is paused is killed" do

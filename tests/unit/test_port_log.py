@@ -27,6 +27,7 @@ def test_a_text_of_several_lines_is_one_line():
 
 def test_the_name_of_a_logger_is_one_word():
     assert record_line(logging.INFO, "my log\n", "t") == "\x1elog info mylog t"
+    assert record_line(logging.INFO, "m", "\x1eready a 1") == "\x1elog info m ␞ready a 1"  # no event within a record
     assert record_line(logging.INFO, "", "t") == "\x1elog info root t"
 
 

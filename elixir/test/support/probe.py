@@ -1,6 +1,7 @@
 """The Python side of the tests."""
 
 import ctypes
+import itertools
 import logging
 import os
 import subprocess
@@ -49,8 +50,9 @@ def write_log() -> None:
 
 @expose
 def flood(lines: int) -> None:
-    for number in range(lines):
-        print(f"line {number}")
+    """Print long lines; with 0 without end."""
+    for number in range(lines) if lines else itertools.count():
+        print(f"{'':1000}line {number}")
 
 
 @expose
@@ -103,5 +105,11 @@ async def ends(me: Process) -> None:
 
 async def stubborn(me: Process) -> None:
     me.trap_exit = True
+    async for _ in me:
+        pass
+
+
+async def unfinished_line(me: Process) -> None:
+    print("loading ...", end="", flush=True)
     async for _ in me:
         pass

@@ -1,12 +1,13 @@
 r"""The output of a node under a port: lines that a program reads.
 
-A line that starts with the control character RS is an event. Every other line is output of user code, as it is::
+What starts with the control character RS is an event, up to the end of the line. All other text is output of user code,
+as it is. It may lack the end of its line, so an event may begin within a line::
 
     RS log LEVEL LOGGER TEXT     a record of a log; LEVEL is debug, info, warning, error or critical
     RS ready NODE PID            the node can be used; PID is that of its operating system process
 
 Only TEXT contains blanks. In it, ``\n`` stands for the end of a line, ``\r`` for a carriage return and ``\\`` for a
-backslash. So a traceback is one record, also if several threads write.
+backslash. So a traceback is one record, also if several threads write. ``␞`` takes the place of RS.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def record_line(level: int, logger: str, text: str) -> str:
     name = next((name for least, name in LEVELS if level >= least), "debug")
     if len(text) > MAX_TEXT:
         text = text[:MAX_TEXT] + "…"
-    text = text.replace("\\", "\\\\").replace("\r", "\\r").replace("\n", "\\n")
+    text = text.replace("\\", "\\\\").replace("\r", "\\r").replace("\n", "\\n").replace(RS, "␞")
     return f"{RS}log {name} {''.join(logger.split()) or 'root'} {text}"
 
 
