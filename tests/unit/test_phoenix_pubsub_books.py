@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from erlmesh.core.phoenix_pubsub.guest_peers import INITIAL_DELAY, MAX_DELAY, GuestPeers
 from erlmesh.core.phoenix_pubsub.message_queue import OVERFLOWS, MessageQueue
 from erlmesh.core.phoenix_pubsub.names import adapter_atom, checked_dispatcher, pubsub_atom, worker_number
-from erlmesh.core.phoenix_pubsub.worker_book import LANES, NodeChange, WorkerBook
+from erlmesh.core.phoenix_pubsub.worker_book import LANES, MAX_WORKERS, NodeChange, WorkerBook
 from erlmesh.terms import Atom, Pid
 
 OWN = Atom("own@h")
@@ -196,3 +196,18 @@ def test_a_guest_has_one_node_at_least():
     assert GuestPeers(Atom("a@h")).all == (Atom("a@h"),)
     with pytest.raises(ValueError, match="a guest needs the name of an Elixir node"):
         GuestPeers([])
+
+
+def test_the_workers_of_one_node_are_bounded():
+    book = WorkerBook(OWN)
+    group, (node, other, _) = GROUPS[0], NODES
+    book.joined(group, [pid(node, number) for number in range(3 * MAX_WORKERS)])
+    book.joined(group, [pid(other)])
+
+    assert (len(book._nodes[node].workers), len(book._counts)) == (MAX_WORKERS, MAX_WORKERS + 1)
+    assert book.recipient(other, 1) == pid(other)
+    assert book.left(group, [pid(node, number) for number in range(3 * MAX_WORKERS)]) == [
+        NodeChange(node, joined=False)
+    ]
+    book.joined(group, [pid(node, 5), pid(node, 5)])
+    assert book.recipients(1) == [pid(other), pid(node, 5)]

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from erlmesh.core.phoenix_pubsub.names import MAX_POOL_SIZE
 from erlmesh.records import field, record
 from erlmesh.terms import Atom, Pid
 
@@ -20,6 +21,8 @@ __all__ = ["LANES", "NodeChange", "WorkerBook"]
 
 LANES: Final = 64
 """Senders of different lanes may use different workers of a node."""
+MAX_WORKERS: Final = 2 * MAX_POOL_SIZE
+"""Of one node: those of the largest pool, before and after a restart. More of them are ignored."""
 
 
 @record(frozen=True)
@@ -72,11 +75,13 @@ class WorkerBook:
             if pid.node is self._own:
                 continue
             count = self._counts.get((group, pid), 0)
+            node = self._nodes.get(pid.node)
+            if node is not None and pid not in node.workers and len(node.workers) >= MAX_WORKERS:
+                continue
             self._counts[group, pid] = count + 1
             if count:
                 continue
             self._groups.setdefault(pid, {})[group] = None
-            node = self._nodes.get(pid.node)
             if node is None:
                 node = self._nodes[pid.node] = _Node()
                 changes.append(NodeChange(pid.node, joined=True))
