@@ -108,6 +108,21 @@ def test_nothing_is_left_when_the_supervising_process_is_killed(start):
     wait_until(lambda: all(map(has_ended, pids)))
 
 
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "stopped"])
+def test_workers_that_import_for_ever_end_with_the_supervising_process(erlmesh, tmp_path, number):
+    (tmp_path / "forever.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(600)")
+    path = os.pathsep.join([erlmesh.environment["PYTHONPATH"], str(tmp_path)])
+    arguments = ["start", "--name", "plato", "--workers", "2", "--app", "forever:main", "--grace", "600"]
+    plato = erlmesh.start(*arguments, PYTHONPATH=path)
+    assert {plato.wait_for("importing") for _ in range(2)} == {"[plato-1] importing", "[plato-2] importing"}
+    pids = children(plato.process.pid)
+
+    plato.process.send_signal(number)
+
+    wait_until(lambda: all(map(has_ended, pids)))
+    plato.process.wait(timeout=10)
+
+
 @pytest.mark.parametrize("kind", ["child", "daemon"])
 def test_a_worker_whose_output_another_process_holds_open_starts_again(start, erlmesh, kind, tmp_path):
     plato = start("work", "--grace", "1")

@@ -92,6 +92,7 @@ def run(options: argparse.Namespace) -> int:
     slot = take_worker_slot(os.environ)
     if slot is None and (workers := _workers(options)):
         return _run_workers(options, workers)
+    watch = None if slot is None else slot.watch()
     port = _open_port(options) if options.under_port else None
     if options.wait_for and port is None:
         raise ValueError("--wait-for is for a node under a port: omit it, or add --under-port")
@@ -105,7 +106,7 @@ def run(options: argparse.Namespace) -> int:
     main = partial(_run, settings=settings, exposed=exposed, app=app, prompt=prompt, port=port, slot=slot)
     signals = () if prompt else STOP_SIGNALS  # A prompt handles the signals itself.
     return run_until_signal(
-        main, signals=signals, grace=settings.config.grace, watch=None if slot is None else slot.watch
+        main, signals=signals, grace=settings.config.grace, watch=None if watch is None else watch.call
     )
 
 

@@ -22,7 +22,7 @@ from erlmesh.cli.settings import NodeSettings
 from erlmesh.records import fields, record
 from erlmesh.runtime.config import NodeConfig
 
-__all__ = ["READY", "STOP", "VARIABLE", "WorkerSlot", "take_worker_slot", "worker_name"]
+__all__ = ["READY", "STOP", "VARIABLE", "StopWatch", "WorkerSlot", "take_worker_slot", "worker_name"]
 
 VARIABLE: Final = "ERLMESH_WORKER"
 READY: Final = b"ready\n"
@@ -33,6 +33,26 @@ def worker_name(name: str, number: int) -> str:
     """Return the name of a worker: the first of ``plato@host`` is ``plato-1@host``."""
     alive, _, host = name.partition("@")
     return f"{alive}-{number}@{host}"
+
+
+class StopWatch:
+    """What a stop does. While the modules of the user are imported, which may take any time, it ends the program."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._request_stop: Callable[[], object] | None = None
+
+    def call(self, request_stop: Callable[[], object]) -> None:
+        """From now on a stop calls ``request_stop()``, in another thread."""
+        with self._lock:
+            self._request_stop = request_stop
+
+    def stop(self) -> None:
+        """The supervising process says stop, or has ended."""
+        with self._lock:
+            if self._request_stop is None:
+                os._exit(0)
+        self._request_stop()
 
 
 @record(frozen=True)
@@ -60,16 +80,18 @@ class WorkerSlot:
         """The names of the other workers."""
         return [worker_name(self.name, number) for number in range(1, self.count + 1) if number != self.number]
 
-    def watch(self, request_stop: Callable[[], object]) -> None:
-        """Call ``request_stop()``, in another thread, when the supervising process says so, or has ended."""
+    def watch(self) -> StopWatch:
+        """Watch, in another thread, whether the supervising process says stop, or has ended."""
+        watch = StopWatch()
 
         def read() -> None:
             with contextlib.suppress(OSError):
                 os.read(self.fd, len(STOP))
-            request_stop()
+            watch.stop()
 
         # A thread, because code of the user may block the event loop.
         threading.Thread(target=read, name="erlmesh worker", daemon=True).start()
+        return watch
 
     def report_ready(self) -> None:
         """Tell the supervising process that this node is up."""
