@@ -15,11 +15,13 @@ from typing import Any
 from erlmesh.discovery.gossip_book import GossipBook
 from erlmesh.discovery.gossip_messages import GossipCipher, Malformed, encode_heartbeat, parse_heartbeat
 from erlmesh.discovery.gossip_settings import GossipSettings
+from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.terms.foreign_text import ForeignText
 
 __all__ = ["Gossip", "open_socket"]
 
 log = logging.getLogger("erlmesh.discovery")
+_peer_log = PeerLog(log)
 
 RETRY = 10.0
 """Seconds until the next attempt to open the socket."""
@@ -89,7 +91,7 @@ class Gossip:
             return
         self._last_fault = None
         if self._book.heard(name, asyncio.get_running_loop().time()):
-            log.debug("gossip: heard %s", ForeignText(name))
+            _peer_log.debug("gossip: heard %s", ForeignText(name))
             self._found(name)
 
     def failed(self, fault: Exception) -> None:
