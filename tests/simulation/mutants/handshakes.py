@@ -32,7 +32,7 @@ MUTANTS = [
     Mutant(
         HANDSHAKE + "accept",
         "each incarnation of a peer is taken for the first one",
-        "return HandshakeCompleted(name, local.flags & peer_flags, peer_flags, creation)",
-        "return HandshakeCompleted(name, local.flags & peer_flags, peer_flags, 4)",
+        "return HandshakeCompleted(name, flags & peer_flags, peer_flags, creation)",
+        "return HandshakeCompleted(name, flags & peer_flags, peer_flags, 4)",
     ),
 ]
