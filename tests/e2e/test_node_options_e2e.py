@@ -134,7 +134,7 @@ def test_discovery_connects_nodes(erlmesh, how):
 
 
 def test_an_unknown_kind_of_source_is_refused(erlmesh):
-    code, _, err = erlmesh.run("start", "--name", "plato", ERLMESH_DISCOVER="gossip:x")
+    code, _, err = erlmesh.run("start", "--name", "plato", ERLMESH_DISCOVER="zeroconf:x")
 
     assert code == 1
     assert "dns:NAME" in err
