@@ -109,6 +109,18 @@ def broadcasts(harness: BenchHarness, contender: Contender) -> Numbers:
     }
 
 
+def serving_requests(harness: BenchHarness, contender: Contender) -> Numbers:
+    """Requests of a hundred callers to a serving, which collects them in batches."""
+    clock, count = Clock(harness, contender, OTHER_CORE), harness.count(CALLS, multiple_of=IN_FLIGHT)
+    with measuring("serving", contender):
+        node = harness.pair(contender, OTHER_CORE).node
+        if isinstance(node, Beam):
+            node.eval("mesh_bench:serve_serving()")
+        elif not node.eval("await workload.serve_serving(node)"):
+            return {}
+    return clock.rate("serving", "serving_requests", count, IN_FLIGHT, operations=count)
+
+
 def erpc(harness: BenchHarness, contender: Contender) -> Numbers:
     clock, count = Clock(harness, contender, OTHER_CORE), harness.count(ERPC_CALLS, multiple_of=IN_FLIGHT)
     numbers: Numbers = {}
@@ -295,6 +307,7 @@ MEASURES: list[Callable[[BenchHarness, Contender], Numbers]] = [
     binaries,
     calls,
     broadcasts,
+    serving_requests,
     erpc,
     latency,
     encrypted,

@@ -6,6 +6,7 @@
 -export([serve/0, hold/2, join_one_by_one/2, learn/2, wait_for_members/2, wait_for_groups/1, collect_garbage/0]).
 -export([received/2, sent/2, received_data/3, sent_data/3, round_trips/2, requests/3, calls/3, calls_from/3]).
 -export([class_calls/3, class_calls_from/3, bare/3, bare_from/3, erpc_calls/4, joins_there/2, joins_here/2]).
+-export([serve_serving/0, serving_requests/3]).
 -export([serve_broadcasts/0, broadcasts_received/2, broadcasts_sent/2]).
 -export([codec_terms/0, encode_time/2, decode_time/2]).
 -export([by_coroutine/1, by_thread/1, by_loop/1]).
@@ -114,6 +115,26 @@ wait_for_workers() ->
         _ -> ok
     end.
 
+%% A server that collects requests in batches of 32, for a millisecond at most, and answers a whole batch at once.
+
+serve_serving() ->
+    case whereis(serving) of
+        undefined -> register(serving, spawn(fun() -> collect([], 0) end)), ok;
+        _ -> ok
+    end.
+
+collect(Batch, 32) -> answer(Batch);
+collect([], 0) -> receive {'$gen_call', From, {run, Input}} -> collect([{From, Input}], 1) end;
+collect(Batch, Size) ->
+    receive {'$gen_call', From, {run, Input}} -> collect([{From, Input} | Batch], Size + 1)
+    after 1 -> answer(Batch)
+    end.
+
+answer(Batch) ->
+    Outputs = [Input + 1 || {_, Input} <- Batch],
+    [gen_server:reply(From, {ok, Output}) || {{From, _}, Output} <- lists:zip(Batch, Outputs)],
+    collect([], 0).
+
 %% Many memberships
 
 hold(Groups, Each) ->
@@ -207,6 +228,17 @@ calls_from(Node, N, InFlight) ->
 %% The same with the class GenServer of Python. On a BEAM they are gen_servers, too.
 class_calls(Node, N, InFlight) ->
     rate(N, fun() -> call_all({class_server, Node}, N, InFlight) end).
+
+serving_requests(Node, N, InFlight) ->
+    Self = self(),
+    rate(N, fun() ->
+        [spawn(fun() ->
+            [{ok, _} = gen_server:call({serving, Node}, {run, I}, infinity) || I <- lists:seq(1, N div InFlight)],
+            Self ! asked
+        end) || _ <- lists:seq(1, InFlight)],
+        [receive asked -> ok end || _ <- lists:seq(1, InFlight)],
+        ok
+    end).
 
 class_calls_from(Node, N, InFlight) ->
     rate(N, fun() -> {class_caller, Node} ! {call, self(), {server, node()}, N, InFlight}, receive called -> ok end end).

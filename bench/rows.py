@@ -83,6 +83,7 @@ _CALLS: Final = (
 _BROADCASTS: Final = (
     _rate("broadcasts received", "broadcasts of Phoenix.PubSub received"),
     _rate("broadcasts sent", "broadcasts of Phoenix.PubSub sent"),
+    _rate("serving", "requests to a serving, 100 callers"),
 )
 _LATENCY: Final = (
     _time("trip1 p50", "round trip, one core, median", 1.1, 0.75),

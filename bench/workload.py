@@ -21,6 +21,11 @@ try:
 except ImportError:  # this version has no Phoenix.PubSub
     broadcasts = None  # type: ignore[assignment]
 
+try:
+    from bench import servings
+except ImportError:  # this version has no servings
+    servings = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:
     from erlmesh import Node, Process
     from erlmesh.terms import Term
@@ -34,6 +39,7 @@ __all__ = [
     "learn",
     "serve",
     "serve_broadcasts",
+    "serve_serving",
     "wait_for_groups",
     "wait_for_members",
 ]
@@ -63,6 +69,13 @@ async def serve_broadcasts(node: Node) -> bool:
     if broadcasts is not None:
         await broadcasts.serve(node)
     return broadcasts is not None
+
+
+async def serve_serving(node: Node) -> bool:
+    """Start a serving. False for a version of erlmesh without servings."""
+    if servings is not None:
+        await servings.serve(node)
+    return servings is not None
 
 
 async def sink(me: Process) -> None:

@@ -19,7 +19,12 @@ SECRET = "TheSecretOfTheCluster"
 
 
 def assert_shows_no_cookie(value):
-    for text in (repr(value), str(value), format(value)):
+    for show in (repr, str, format):
+        try:
+            text = show(value)
+        except ValueError as error:  # a term of another test, with an integer that Python does not print
+            assert "integer string conversion" in str(error)  # noqa: PT017
+            continue
         assert SECRET not in text, type(value)
 
 
