@@ -37,6 +37,8 @@ class ClassCaller(GenServer):
 
 
 async def serve(node: Node) -> None:
+    if node.whereis("class_server") is not None:
+        return
     await ClassServer.start(node, name="class_server")
     node.spawn(class_caller, name="class_caller")
 

@@ -90,7 +90,7 @@ def calls(harness: BenchHarness, contender: Contender) -> Numbers:
 def has_gen_server(harness: BenchHarness, contender: Contender) -> bool:
     """False for a version of erlmesh before the class GenServer."""
     node = harness.pair(contender, OTHER_CORE).node
-    return not isinstance(node, PyNode) or bool(node.eval("workload.has_gen_server()"))
+    return not isinstance(node, PyNode) or bool(node.eval("await workload.serve_part(node, 'gen_servers')"))
 
 
 def broadcasts(harness: BenchHarness, contender: Contender) -> Numbers:
@@ -101,7 +101,7 @@ def broadcasts(harness: BenchHarness, contender: Contender) -> Numbers:
         pair.clock.eval("mesh_bench:serve_broadcasts()")
         if isinstance(pair.node, Beam):
             pair.node.eval("mesh_bench:serve_broadcasts()")
-        elif not pair.node.eval("await workload.serve_broadcasts(node)"):
+        elif not pair.node.eval("await workload.serve_part(node, 'broadcasts')"):
             return {}
     return {
         **clock.rate("broadcasts received", "broadcasts_received", count, operations=count),
@@ -116,7 +116,7 @@ def serving_requests(harness: BenchHarness, contender: Contender) -> Numbers:
         node = harness.pair(contender, OTHER_CORE).node
         if isinstance(node, Beam):
             node.eval("mesh_bench:serve_serving()")
-        elif not node.eval("await workload.serve_serving(node)"):
+        elif not node.eval("await workload.serve_part(node, 'servings')"):
             return {}
     return clock.rate("serving", "serving_requests", count, IN_FLIGHT, operations=count)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -11,21 +12,6 @@ from bench.functions import expose_functions, has_threads
 from erlmesh import Atom, Pid
 from erlmesh.etf import decode, encode
 
-try:
-    from bench import gen_servers
-except ImportError:  # this version has no class GenServer
-    gen_servers = None  # type: ignore[assignment]
-
-try:
-    from bench import broadcasts
-except ImportError:  # this version has no Phoenix.PubSub
-    broadcasts = None  # type: ignore[assignment]
-
-try:
-    from bench import servings
-except ImportError:  # this version has no servings
-    servings = None  # type: ignore[assignment]
-
 if TYPE_CHECKING:
     from erlmesh import Node, Process
     from erlmesh.terms import Term
@@ -33,13 +19,11 @@ if TYPE_CHECKING:
 __all__ = [
     "decode_time",
     "encode_time",
-    "has_gen_server",
     "has_threads",
     "join_groups",
     "learn",
     "serve",
-    "serve_broadcasts",
-    "serve_serving",
+    "serve_part",
     "wait_for_groups",
     "wait_for_members",
 ]
@@ -56,26 +40,19 @@ async def serve(node: Node) -> None:
     expose_functions()
     for body in (sink, source, echo, caller, joiner, watcher, server):
         node.spawn(body, name=body.__name__)
-    if has_gen_server():
-        await gen_servers.serve(node)
 
 
-def has_gen_server() -> bool:
-    return gen_servers is not None
+async def serve_part(node: Node, name: str) -> bool:
+    """Start a part of the workload, ``bench/NAME.py``. False for a version of erlmesh without what it uses.
 
-
-async def serve_broadcasts(node: Node) -> bool:
-    """Start a PubSub. False for a version of erlmesh before Phoenix.PubSub."""
-    if broadcasts is not None:
-        await broadcasts.serve(node)
-    return broadcasts is not None
-
-
-async def serve_serving(node: Node) -> bool:
-    """Start a serving. False for a version of erlmesh without servings."""
-    if servings is not None:
-        await servings.serve(node)
-    return servings is not None
+    It is imported when it is measured, because another row measures the memory of an idle node.
+    """
+    try:
+        part = importlib.import_module(f"bench.{name}")
+    except ImportError:
+        return False
+    await part.serve(node)
+    return True
 
 
 async def sink(me: Process) -> None:
