@@ -67,7 +67,19 @@ def doctor(cluster, ours):
     }
 
     def run(node, *options, **variables):
-        command = [sys.executable, "-W", "error", "-m", "erlmesh", "doctor", "--json", "--timeout", "10", node, *options]
+        command = [
+            sys.executable,
+            "-W",
+            "error",
+            "-m",
+            "erlmesh",
+            "doctor",
+            "--json",
+            "--timeout",
+            "10",
+            node,
+            *options,
+        ]
         done = subprocess.run(
             command, env={**environment, **variables}, capture_output=True, text=True, timeout=40, check=False
         )

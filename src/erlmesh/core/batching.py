@@ -1,4 +1,4 @@
-"""When a batch of requests is due, who is in it, and who is dropped before it.
+"""When a batch of requests is due, which requests are in it, and which are dropped before it.
 
 ::
 
