@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
 
 from erlmesh.core.phoenix_pubsub.guest_peers import GuestPeers
 from erlmesh.core.phoenix_pubsub.message_queue import Overflow
@@ -19,6 +18,7 @@ from erlmesh.core.phoenix_pubsub.names import (
 from erlmesh.errors import PubSubError, RemoteError
 from erlmesh.phoenix.forwarder import failure
 from erlmesh.phoenix.guest_subscriptions import GuestSubscriptions
+from erlmesh.phoenix.start_stop import StartStop
 from erlmesh.phoenix.subscription import Gap, Subscription
 from erlmesh.terms import Atom, Term
 from erlmesh.typed import to_term
@@ -33,7 +33,7 @@ LIMIT: Final = 10_000
 OK: Final = Atom("ok")
 
 
-class PubSubGuest:
+class PubSubGuest(StartStop):
     """The Phoenix.PubSub ``name`` of an Elixir node, used from outside. ::
 
         async with PubSubGuest(node, ["web1@10.0.0.5", "web2@10.0.0.6"], "MyApp.PubSub") as guest:
@@ -61,15 +61,6 @@ class PubSubGuest:
     async def stop(self) -> None:
         """End all subscriptions, also on the Elixir node."""
         self._subscriptions.stop()
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
 
     @property
     def peer(self) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
 
 from erlmesh.behaviours.child_spec import ChildSpec
 from erlmesh.core.exit_reasons import NORMAL, SHUTDOWN
@@ -20,6 +19,7 @@ from erlmesh.core.supervision import RestartType
 from erlmesh.errors import ProcessStartError, PubSubError, PubSubNotReady
 from erlmesh.node import Node, Process
 from erlmesh.phoenix.adapter import Adapter
+from erlmesh.phoenix.start_stop import StartStop
 from erlmesh.phoenix.subscribers import Subscribers
 from erlmesh.phoenix.subscription import Subscription
 from erlmesh.terms import Atom, Pid, Term
@@ -35,7 +35,7 @@ LIMIT: Final = 10_000
 """Messages that wait for one subscriber, unless ``subscribe`` says otherwise."""
 
 
-class PubSub:
+class PubSub(StartStop):
     """The Phoenix.PubSub ``name`` on this node. ::
 
         async with PubSub(node, "MyApp.PubSub") as pubsub:
@@ -73,15 +73,6 @@ class PubSub:
     async def stop(self) -> None:
         """Leave the other nodes. All subscriptions end."""
         self.adapter.stop()
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
 
     async def start_link(self, parent: Process) -> Pid:
         """Start it with a link to ``parent``, as a child of a supervisor, and return the pid of the worker.

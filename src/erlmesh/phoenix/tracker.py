@@ -7,8 +7,7 @@ import builtins
 import logging
 from collections.abc import Callable
 from functools import partial
-from types import TracebackType
-from typing import TYPE_CHECKING, Final, Literal, Self
+from typing import TYPE_CHECKING, Final, Literal
 
 from erlmesh.behaviours.child_spec import ChildSpec
 from erlmesh.core.phash2 import phash2
@@ -26,6 +25,7 @@ from erlmesh.errors import Exit, ProcessStartError, TrackerError
 from erlmesh.node import Process
 from erlmesh.phoenix.inbox import Inbox
 from erlmesh.phoenix.presence import Presence, PresenceDiff
+from erlmesh.phoenix.start_stop import StartStop
 from erlmesh.phoenix.subscription import Subscription
 from erlmesh.phoenix.tracker_entries import EntryMaker, Meta, pid_of, wire_term
 from erlmesh.phoenix.tracker_shard import TrackerShard
@@ -48,7 +48,7 @@ EVENTS: Final = 10_000
 Mode = Literal["full", "read"]
 
 
-class Tracker:
+class Tracker(StartStop):
     """The Phoenix.Tracker, or Phoenix.Presence, ``name`` on this node. ::
 
         async with Tracker(pubsub, "MyAppWeb.Presence") as presence:
@@ -131,15 +131,6 @@ class Tracker:
         self._leave()
         if guard is not None:
             self._node.exit(guard, KILL)
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
 
     async def start_link(self, parent: Process) -> Pid:
         """Start it with a link to ``parent``, as a child of a supervisor. Raises ProcessStartError."""

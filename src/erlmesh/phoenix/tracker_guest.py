@@ -13,8 +13,7 @@ import asyncio
 import builtins
 import logging
 from collections.abc import Callable, Iterable
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
 from erlmesh.core.phash2 import phash2
 from erlmesh.core.phoenix_pubsub.guest_peers import GuestPeers
@@ -24,6 +23,7 @@ from erlmesh.core.phoenix_tracker.messages import shard_name
 from erlmesh.core.phoenix_tracker.presence_shape import Presences, grouped
 from erlmesh.errors import CallError, TrackerError
 from erlmesh.node import Process
+from erlmesh.phoenix.start_stop import StartStop
 from erlmesh.phoenix.tracker_entries import EntryMaker, Meta, pid_of, wire_term
 from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.terms import Atom, Map, Pid, Ref, Term, exact_key
@@ -54,7 +54,7 @@ class _Tracked:
         """Held while it is tracked, which makes a new stand-in."""
 
 
-class TrackerGuest:
+class TrackerGuest(StartStop):
     """The Phoenix.Tracker, or Phoenix.Presence, ``name`` of an Elixir node, used from outside. ::
 
         async with TrackerGuest(node, ["web1@10.0.0.5", "web2@10.0.0.6"], "MyAppWeb.Presence") as presence:
@@ -93,15 +93,6 @@ class TrackerGuest:
             self._drop(tracked)
         if mover is not None:
             self.node.exit(mover, Atom("shutdown"))
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
 
     @property
     def peer(self) -> str:
