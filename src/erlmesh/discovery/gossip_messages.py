@@ -6,7 +6,7 @@
 The map is read here and not by the decoder of terms. So what anybody sends to the port makes no atom.
 
 The encryption has no checksum: it hides the names, and keeps clusters with different secrets apart. It does not prove
-who has sent a datagram. Only the cookie proves that, when the nodes connect.
+which node has sent a datagram. Only the cookie proves that, when the nodes connect.
 """
 
 from __future__ import annotations
