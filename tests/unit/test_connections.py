@@ -15,6 +15,7 @@ from erlmesh.proto.handshake_driver import SETUP_TIMEOUT
 from erlmesh.proto.handshake_packets import digest, encode_name, encode_reply
 from erlmesh.runtime import connections as module
 from erlmesh.runtime.last_errors import MAX_NODES
+from erlmesh.runtime.termination import SIGNALS_AT_ONCE
 from erlmesh.terms import Atom, Pid
 from erlmesh.testing.loop import run_coroutine as run
 from erlmesh.testing.loop import run_iterations
@@ -233,6 +234,58 @@ async def test_nodedown_comes_after_everything_else_from_that_node(network, a, b
         (NODEUP, B), 1, (EXIT, q.pid, NOCONNECTION), (DOWN, ref, PROCESS, q.pid, NOCONNECTION),
         (NODEDOWN, B, Atom("connection_closed")),
     ]  # fmt: skip
+
+
+@with_nodes("a@h", "b@h")
+async def test_many_links_and_monitors_of_a_lost_node_end_in_several_iterations(network, a, b):
+    p, received = recorder(a)
+    q, _ = recorder(b, "server")
+    await a.connect("b@h")
+    p.link(q.pid)
+    refs = [p.monitor(q.pid) for _ in range(2 * SIGNALS_AT_ONCE)]
+    await run_iterations()
+
+    a.disconnect("b@h")
+    at_once = len(received)
+    await run_iterations()
+
+    assert at_once == len([(NODEUP, B)]) + SIGNALS_AT_ONCE
+    assert received == [
+        (NODEUP, B), (EXIT, q.pid, NOCONNECTION), *((DOWN, ref, PROCESS, q.pid, NOCONNECTION) for ref in refs),
+        (NODEDOWN, B, Atom("disconnect")),
+    ]  # fmt: skip
+
+
+@with_nodes("a@h", "b@h")
+async def test_links_and_monitors_of_a_lost_node_end_before_it_is_connected_again(network, a, b):
+    p, at_a = recorder(a)
+    q, _ = recorder(b)
+    await a.connect("b@h")
+    refs = [p.monitor(q.pid) for _ in range(20 * SIGNALS_AT_ONCE)]
+    await run_iterations()
+    network.pipes[0].silence()
+    b.disconnect("a@h")
+
+    assert await b.connect("a@h")
+    await run_iterations()
+
+    assert at_a == [
+        (NODEUP, B), *((DOWN, ref, PROCESS, q.pid, NOCONNECTION) for ref in refs),
+        (NODEDOWN, B, Atom("wait_pending")), (NODEUP, B),
+    ]  # fmt: skip
+
+
+@with_nodes("a@h", "b@h")
+async def test_a_node_that_stops_ends_its_many_links_and_monitors_first(network, a, b):
+    p, received = recorder(a)
+    q, _ = recorder(b)
+    await a.connect("b@h")
+    refs = [p.monitor(q.pid) for _ in range(20 * SIGNALS_AT_ONCE)]
+    await run_iterations()
+
+    await a.stop()
+
+    assert [message[1] for message in received if message[0] is DOWN] == refs
 
 
 @with_nodes("a@h", "b@h")

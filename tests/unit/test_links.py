@@ -158,12 +158,12 @@ def test_a_lost_node_ends_its_own_links_only(links):
     links.link(Q, X)
     links.unlink(P, Y)
 
-    exits = links.connection_lost(B, NOCONNECTION)
+    exits = list(links.connection_lost(B, NOCONNECTION))
 
     assert exits == [ExitLink(X, P, NOCONNECTION), ExitLink(X, Q, NOCONNECTION)]
     assert all(links.exit_received(said.to, said.sender) for said in exits)
     assert links.links_of(P) == [Q, Z]
-    assert links.connection_lost(B, NOCONNECTION) == []
+    assert list(links.connection_lost(B, NOCONNECTION)) == []
 
 
 def test_a_process_that_unlinks_on_the_first_exit_of_a_lost_node_gets_no_second(links):

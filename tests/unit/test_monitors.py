@@ -139,12 +139,12 @@ def test_a_lost_node_is_removed_in_both_directions(monitors):
     monitors.monitor_received(P, Monitor(X, P, ref(1, B)))
     monitors.monitor_received(P, Monitor(Z, P, ref(1, C)))
 
-    downs = monitors.connection_lost(B, NOCONNECTION)
+    downs = list(monitors.connection_lost(B, NOCONNECTION))
 
     assert downs == [Down(X, P, ref(1), NOCONNECTION), Down(NAME, Q, ref(2), NOCONNECTION)]
     assert monitors.monitored_by(P) == [Z]
     assert [monitors.down_received(down.ref, B) for down in downs] == [MonitorEntry(P, X, B), MonitorEntry(Q, NAME, B)]
-    assert monitors.connection_lost(B, NOCONNECTION) == []
+    assert list(monitors.connection_lost(B, NOCONNECTION)) == []
     assert len(monitors) == 2
 
 

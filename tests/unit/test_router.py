@@ -25,6 +25,7 @@ from erlmesh.proto.control import (
     Unlink,
     UnlinkAck,
 )
+from erlmesh.runtime.termination import SIGNALS_AT_ONCE
 from erlmesh.terms import Atom, ImproperList, Pid, Ref
 from erlmesh.testing.loop import run_coroutine as run
 from erlmesh.testing.loop import run_iterations
@@ -374,9 +375,40 @@ def test_long_chain_of_links_terminates_as_a_whole(harness):
     for one, next_one in itertools.pairwise(chain):
         one.link(next_one.pid)
 
-    harness.router.termination.terminate(chain[0], BOOM)
+    async def main():
+        harness.router.termination.terminate(chain[0], BOOM)
+        await run_iterations()
+
+    run(main())
 
     assert {process.exit_reason for process in chain} == {BOOM}
+
+
+def test_exit_signals_of_a_process_with_many_monitors_leave_in_slices_and_in_order(harness):
+    origin = harness.server()
+    first, second = harness.process(), harness.process()
+    refs = [origin.monitor(first.pid) for _ in range(2 * SIGNALS_AT_ONCE + 1)]
+    last = origin.monitor(second.pid)
+
+    async def main():
+        harness.router.termination.terminate(first, BOOM)
+        at_once = len(origin.received)
+        harness.router.termination.terminate(second, BOOM)
+        await run_iterations()
+        return at_once
+
+    assert run(main()) == SIGNALS_AT_ONCE
+    assert [down[1] for down in origin.received] == [*refs, last]
+
+
+def test_exit_signals_of_a_node_that_ends_leave_at_once(harness):
+    origin, process = harness.server(), harness.process()
+    refs = [origin.monitor(process.pid) for _ in range(SIGNALS_AT_ONCE + 1)]
+
+    harness.router.termination.node_stopping = True
+    harness.router.termination.terminate(process, BOOM)
+
+    assert [down[1] for down in origin.received] == refs
 
 
 def test_link_to_itself_has_no_effect(harness):

@@ -16,6 +16,7 @@ A link between two local processes has two entries, one for each end. The method
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from erlmesh.proto.control import ExitLink, Link, Unlink, UnlinkAck
@@ -101,19 +102,22 @@ class Links:
             self._unindex(local, other)
         return [ExitLink(local, other, reason) for other, state in links.items() if state == ACTIVE]
 
-    def connection_lost(self, node: Atom, reason: Term) -> list[ExitLink]:
+    def connection_lost(self, node: Atom, reason: Term) -> Iterator[ExitLink]:
         """The connection to ``node`` is lost. Return the exit signals for the local ends of the links to it.
 
         Pass each signal to :meth:`exit_received`, as if the node had sent it. A process that gets one of them may
-        unlink from the sender of the next.
+        unlink from the sender of the next. The signals are created one by one: there may be many. Links that are made
+        after the call are not among them.
         """
-        signals = []
-        for local, other in list(self._by_node.get(node, ())):
-            if self._by_pid[local][other] == ACTIVE:
-                signals.append(ExitLink(other, local, reason))
-            else:
+        return self._exits(list(self._by_node.get(node, ())), reason)
+
+    def _exits(self, ends: list[tuple[Pid, Pid]], reason: Term) -> Iterator[ExitLink]:
+        for local, other in ends:
+            state = self._by_pid.get(local, {}).get(other)
+            if state == ACTIVE:
+                yield ExitLink(other, local, reason)
+            elif state is not None:
                 self._remove(local, other)
-        return signals
 
     def __len__(self) -> int:
         return sum(map(len, self._by_pid.values()))

@@ -145,20 +145,23 @@ class Monitors:
                     demonitors.append(removed)
         return downs, demonitors
 
-    def connection_lost(self, node: Atom, reason: Term) -> list[Down]:
+    def connection_lost(self, node: Atom, reason: Term) -> Iterator[Down]:
         """The connection to ``node`` is lost. Return the DOWN signals for local origins of monitors on that node.
 
         Pass each signal to :meth:`down_received`, as if the node had sent it. A process that gets one of them may
-        remove the monitor of the next.
+        remove the monitor of the next. The signals are created one by one: there may be many. Monitors that are made
+        after the call are not among them.
         """
         for ref, process in self._targets_by_origin_node.pop(node, {}).items():
             del self._target_by_ref[ref]
             _discard(self._targets_by_pid, process, ref)
-        return [
-            Down(entry.target, entry.origin, ref, reason)
-            for ref in self._origins_by_target_node.get(node, ())
-            for entry in (self._origins[ref],)
-        ]
+        return self._downs(list(self._origins_by_target_node.get(node, ())), reason)
+
+    def _downs(self, refs: list[Ref], reason: Term) -> Iterator[Down]:
+        for ref in refs:
+            entry = self._origins.get(ref)
+            if entry is not None:
+                yield Down(entry.target, entry.origin, ref, reason)
 
     def is_monitored(self, process: Pid) -> bool:
         """True if a process monitors the local ``process``."""

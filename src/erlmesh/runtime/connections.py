@@ -431,6 +431,8 @@ class Connections:
         connection.flags, connection.creation, connection.connected_at = event.flags, event.creation, now
         if replaced is not None:
             self._tear_down(replaced, "wait_pending", DisconnectCause.REPLACED)
+        # Links and monitors of an earlier connection end before anything of this one is applied.
+        self._router.termination.finish_lost(Atom(event.name))
         channel = Channel(
             event.name,
             self._local_node.name,
@@ -540,8 +542,7 @@ class Connections:
         if self._router.peers.get(atom) is protocol:
             del self._router.peers[atom]
         self._disconnect_reasons.record(connection.name, reason)
-        self._router.termination.connection_lost(atom)
-        self._on_down(connection, reason, cause)
+        self._router.termination.connection_lost(atom, partial(self._on_down, connection, reason, cause))
 
     def _resolve_pending(self, name: str) -> None:
         """If nothing is under way any more, report to all that wait for ``name`` that it cannot be reached."""

@@ -205,6 +205,7 @@ class NodeInstance:
         await _wait_cancelled(self._terminate_tasks())
         await self.connections.flush(max(deadline, asyncio.get_running_loop().time() + FLUSH_TIME))
         await _wait_cancelled(self.connections.close())
+        self.router.termination.finish()
         self.loop_monitor.stop()
         for process in list(self.router.registry.processes.values()):
             self.router.termination.terminate(process, SHUTDOWN)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from erlmesh.core.exit_reasons import NOCONNECTION
@@ -14,7 +15,7 @@ from erlmesh.proto.control import Down, ExitLink, Link, Monitor, Signal, SpawnRe
 from erlmesh.runtime.node_state import Dispatcher, NodeState
 from erlmesh.runtime.process import LocalProcess
 from erlmesh.runtime.spawn_client import SpawnClient
-from erlmesh.terms import Atom, Term
+from erlmesh.terms import Atom, Ref, Term
 
 if TYPE_CHECKING:
     from erlmesh.core.server_restarts import ServerRestarts
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["Termination"]
 
 NOTSUP: Final = Atom("notsup")
+
+SIGNALS_AT_ONCE: Final = 2_000
+"""How many exit signals and DOWNs are sent before the event loop gets a turn: a few milliseconds of work."""
 
 log = logging.getLogger("erlmesh")
 
@@ -47,7 +51,11 @@ class Termination:
         self._server_restarts: ServerRestarts | None = None
         """When servers of the node start again. It exists after the first has ended."""
         self._sending = False
-        """True while the two queues are being emptied. A termination within that only adds to them."""
+        """True while the two queues are being emptied, or will be in the next iteration of the event loop. A
+        termination within that only adds to them.
+        """
+        self._lost_nodes: dict[Atom, Iterator[None]] = {}
+        """The nodes whose links and monitors are not all broken yet. Each item of the iterator is a slice of them."""
 
     @property
     def is_stopping(self) -> bool:
@@ -57,8 +65,9 @@ class Termination:
     def terminate(self, process: LocalProcess, reason: Term) -> None:
         """Terminate a process. Other processes see it as dead at once; its task is cancelled and may still clean up.
 
-        ``reason`` is a term. When this returns, all exit signals and DOWNs have been sent. The exception is a call from
-        a process that handles such a signal itself: then the signals that were queued first are sent first.
+        ``reason`` is a term. When this returns, all exit signals and DOWNs have been sent, with two exceptions. In a
+        call from a process that handles such a signal itself, the signals that were queued first are sent first. Of
+        more than SIGNALS_AT_ONCE signals, the rest is sent in the next iterations of the event loop, in order.
         """
         if not process.alive:
             return
@@ -79,11 +88,7 @@ class Termination:
         self._queue_exit_signals(process, reason)
         # Terminations that this one causes are queued, not nested: a chain of links may be very long.
         if not self._sending:
-            self._sending = True
-            try:
-                self._send_exit_signals()
-            finally:
-                self._sending = False
+            self._send_exit_signals()
 
     def _queue_exit_signals(self, process: LocalProcess, reason: Term) -> None:
         state, queue = self._state, self._exit_signals
@@ -101,12 +106,27 @@ class Termination:
             queue.append((entry.node, demonitor))
 
     def _send_exit_signals(self) -> None:
-        queue, restarts = self._exit_signals, self._restarts
+        self._sending = True
+        more_follows = False
+        try:
+            more_follows = self._send_slice()
+            if more_follows:
+                asyncio.get_running_loop().call_soon(self._send_exit_signals)
+        finally:
+            self._sending = more_follows
+
+    def _send_slice(self) -> bool:
+        """Send what is queued. Return True if too much is queued for one iteration of the event loop."""
+        queue, restarts, left = self._exit_signals, self._restarts, SIGNALS_AT_ONCE
         while queue or restarts:
             while queue:
+                if not left and not self.node_stopping:
+                    return True
+                left -= 1
                 self._dispatcher.send_if_connected(*queue.popleft())
             if restarts:
                 self._restart(restarts.popleft())
+        return False
 
     def _restart(self, restart: Callable[[], object]) -> None:
         if not self.node_stopping and not _loop_is_ending():
@@ -129,9 +149,13 @@ class Termination:
         log.error("%s ended too often: it starts again in %g s", name, delay)
         loop.call_later(delay, self._restart, restart)
 
-    def connection_lost(self, node: Atom) -> None:
-        """Break all links, monitors and spawn requests over the lost connection to ``node``, with ``noconnection``."""
-        state, apply = self._state, self._dispatcher.apply
+    def connection_lost(self, node: Atom, then: Callable[[], None] | None = None) -> None:
+        """Break all links, monitors and spawn requests over the lost connection to ``node``, with ``noconnection``.
+
+        Then call ``then``. More than SIGNALS_AT_ONCE are broken in several iterations of the event loop, so that a peer
+        with many of them does not hold it. Call :meth:`finish_lost` before anything of a new connection is applied.
+        """
+        state = self._state
         exits = state.links.connection_lost(node, NOCONNECTION)
         # All tables are emptied before any signal is applied: a process that gets one may monitor that node again.
         downs = state.monitors.connection_lost(node, NOCONNECTION)
@@ -139,12 +163,40 @@ class Termination:
         for ref, callback in list(state.demonitor_callbacks.items()):
             if not state.monitors.has_target(ref):
                 callback()
-        for exit_signal in exits:
-            apply(exit_signal, node)
-        for down in downs:
-            apply(down, node)
-        for ref in pending:
+        self._lost_nodes[node] = self._break(node, chain(exits, downs), pending, then)
+        self._break_slice(node)
+
+    def finish_lost(self, node: Atom) -> None:
+        """Break at once what :meth:`connection_lost` has left: ``node`` has connected again, or this node ends."""
+        self._break_slice(node, is_last=True)
+
+    def finish(self) -> None:
+        """Do at once what is left to do in later iterations of the event loop, because the node ends."""
+        for node in list(self._lost_nodes):
+            self.finish_lost(node)
+
+    def _break(
+        self, node: Atom, signals: Iterator[Signal], spawns: list[Ref], then: Callable[[], None] | None
+    ) -> Iterator[None]:
+        apply = self._dispatcher.apply
+        for count, signal in enumerate(signals, 1):
+            apply(signal, node)
+            if not count % SIGNALS_AT_ONCE:
+                yield
+        for ref in spawns:
             self._spawn_client.request_undeliverable(ref)
+        if then is not None:
+            then()
+
+    def _break_slice(self, node: Atom, *, is_last: bool = False) -> None:
+        slices = self._lost_nodes.get(node)
+        if slices is None:  # `finish_lost` has been called since
+            return
+        for _ in slices:
+            if not is_last:
+                asyncio.get_running_loop().call_soon(self._break_slice, node)
+                return
+        del self._lost_nodes[node]
 
     def undeliverable(self, signal: Signal, node: Atom) -> None:
         """Answer a queued signal whose node could not be reached as if the connection had been lost.

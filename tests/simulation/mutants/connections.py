@@ -122,13 +122,19 @@ MUTANTS = [
     Mutant(
         CONNECTIONS + "_tear_down",
         "a lost connection breaks no links and monitors",
-        "self._router.termination.connection_lost(atom)",
-        "pass",
+        "self._router.termination.connection_lost(atom, partial(self._on_down, connection, reason, cause))",
+        "self._on_down(connection, reason, cause)",
     ),
     Mutant(
         CONNECTIONS + "_tear_down",
         "no nodedown is sent",
-        "self._on_down(connection, reason, cause)",
+        "connection_lost(atom, partial(self._on_down, connection, reason, cause))",
+        "connection_lost(atom)",
+    ),
+    Mutant(
+        CONNECTIONS + "handshake_completed",
+        "a node connects again before the links of its last connection have ended",
+        "self._router.termination.finish_lost(Atom(event.name))",
         "pass",
     ),
     Mutant(

@@ -46,14 +46,14 @@ MUTANTS = [
     Mutant(
         LINKS + "connection_lost",
         "a lost node breaks no links",
-        "signals.append(ExitLink(other, local, reason))",
-        "pass",
+        "list(self._by_node.get(node, ()))",
+        "[]",
     ),
     Mutant(
         MONITORS + "connection_lost",
         "a lost node triggers no DOWN messages",
-        "for ref in self._origins_by_target_node.get(node, ())",
-        "for ref in ()",
+        "list(self._origins_by_target_node.get(node, ()))",
+        "[]",
     ),
     Mutant(
         MONITORS + "connection_lost",
