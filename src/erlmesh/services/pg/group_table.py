@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from erlmesh.services.multiset import (
     EMPTY,
@@ -20,6 +20,9 @@ from erlmesh.services.pg.listings import Listing
 from erlmesh.services.pg.pick_list import PickList
 from erlmesh.services.pg.protocol import GroupEvent, Joined, Left
 from erlmesh.terms import Pid, Term
+
+if TYPE_CHECKING:
+    from erlmesh.core.sharding.rendezvous import Rendezvous
 
 __all__ = ["GroupKey", "GroupTable"]
 
@@ -97,6 +100,19 @@ class GroupTable:
         if listing.recipients is None:
             listing.recipients = _distinct(bag)
         return listing.recipients
+
+    def rendezvous(self, key: GroupKey) -> Rendezvous | None:
+        """The nodes of the members, for owners. None for a group without members. It is kept until the next change."""
+        bag = self._members.get(key)
+        if bag is None:  # A listing of a group that does not exist would never be dropped.
+            return None
+        listing = self._listing(key)
+        if listing.rendezvous is None:
+            # Few programs ask for owners, and this loads hashlib.
+            from erlmesh.core.sharding.rendezvous import Rendezvous  # noqa: PLC0415
+
+            listing.rendezvous = Rendezvous(bag)
+        return listing.rendezvous
 
     def candidates(self, key: GroupKey) -> tuple[Pid, ...] | PickList:
         """The members, for a pick. The time does not depend on the size of the group."""

@@ -294,6 +294,37 @@ class Pg:
         state = self._state
         return self._picker.pick(group, strategy, state.candidates(group), state.local_candidates(group))
 
+    def owner(self, group: Term, key: str | bytes) -> Pid | None:
+        """Return the member that is responsible for ``key``, or None if there is none.
+
+        Nodes that see the same members give the same answer, also in Elixir. A member whose node leaves gives away its
+        own keys only; one on a new node takes an equal share from each of the others. This is no exclusion: while a
+        node starts, stops or is cut off, two nodes can see different members. ``node.shards`` is for work that only one
+        process may do.
+
+        A ``str`` is the same key as its UTF-8 bytes. Raises ``TypeError`` for a key of another type.
+        """
+        from erlmesh.core.sharding.rendezvous import key_bytes  # noqa: PLC0415 - it loads hashlib
+
+        found = self._state.rendezvous(group)
+        wanted = key_bytes(key)
+        return None if found is None else found.owner(wanted)
+
+    def owners(self, group: Term, key: str | bytes, count: int) -> list[Pid]:
+        """Return ``count`` members on different nodes, the :meth:`owner` of ``key`` first. Fewer if there are fewer
+        nodes.
+
+        The second one becomes the owner when the node of the first one leaves. Raises ``TypeError`` as :meth:`owner`,
+        and ``ValueError`` for a negative count.
+        """
+        from erlmesh.core.sharding.rendezvous import key_bytes  # noqa: PLC0415 - it loads hashlib
+
+        if count < 0:
+            raise ValueError(f"a count is 0 or more, not {count}")
+        found = self._state.rendezvous(group)
+        wanted = key_bytes(key)
+        return [] if found is None else found.owners(wanted, count)
+
     async def multi_call(self, group: Term, request: Term, *, timeout: float | None = 5.0) -> MultiCallResult:
         """Make the ``gen_server`` call ``request`` to every process in the group at the same time, once each.
 

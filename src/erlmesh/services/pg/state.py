@@ -31,7 +31,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from erlmesh.core import gen
 from erlmesh.records import field, record
@@ -40,6 +40,9 @@ from erlmesh.services.pg.group_table import GroupKey, GroupTable
 from erlmesh.services.pg.pick_list import PickList
 from erlmesh.services.pg.protocol import Demonitor, Effect, GroupEvent, Monitor, PgStatistics, SendTo, Tag
 from erlmesh.terms import Atom, Pid, Term, exact_key
+
+if TYPE_CHECKING:
+    from erlmesh.core.sharding.rendezvous import Rendezvous
 
 __all__ = ["ScopeState"]
 
@@ -107,6 +110,10 @@ class ScopeState:
     def recipients(self, group: Term) -> tuple[Pid, ...]:
         """The members on all nodes, newest first, each once."""
         return self._groups.recipients(exact_key(group))
+
+    def rendezvous(self, group: Term) -> Rendezvous | None:
+        """The nodes of the members, for owners. None for a group without members."""
+        return self._groups.rendezvous(exact_key(group))
 
     def candidates(self, group: Term) -> tuple[Pid, ...] | PickList:
         """The members on all nodes, for a pick. The time does not depend on the size of the group."""

@@ -1,0 +1,70 @@
+"""The programs of the pages about owners and shards, beside Elixir nodes."""
+
+import sys
+
+import pytest
+from blocks import all_blocks
+
+from beam import NoSuchOtp
+from cluster import running_cluster
+from os_process import OsProcess
+from polling import wait_until
+from pynode import python_environment
+from skips import skip_or_fail
+from test_gen_server_otp import COMPILE
+from test_phoenix_pubsub_otp import elixir_node
+
+pytestmark = [pytest.mark.otp, pytest.mark.timeout(120)]
+
+
+def block(check):
+    (found,) = [each for each in all_blocks() if each.check == check]
+    return found.text
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    try:
+        with running_cluster(tmp_path) as cluster:
+            yield cluster
+    except NoSuchOtp as error:
+        skip_or_fail(str(error))
+
+
+@pytest.fixture
+def program(cluster, tmp_path):
+    """Starts the Python program of a block."""
+
+    def start(check, *arguments):
+        path = tmp_path / f"{check}.py"
+        path.write_text(block(check))
+        command = [sys.executable, str(path), *arguments]
+        process = OsProcess("-".join((check, *arguments)), command, python_environment(cluster.epmd_port, tmp_path))
+        cluster.processes.append(process)
+        return process
+
+    return start
+
+
+def test_a_conversation_stays_with_its_worker_until_that_ends(cluster, program):
+    web = elixir_node(cluster, "web", None, channels=False)
+    web.eval("{ok, _} = pg:start(pg)")
+    web.eval(COMPILE, Source=block("same-worker-elixir").encode())
+    workers = {f"{name}@127.0.0.1".encode(): program("same-worker-python", name) for name in ("one", "two", "three")}
+    wait_until(lambda: web.eval("length(pg:get_members(chat))") == 3, 60)
+    conversations = [f"conversation {number}".encode() for number in range(30)]
+
+    def ask_all():
+        answers = web.eval("['Elixir.MyApp.Chat':ask(C, <<>>) || C <- Cs__]", Cs__=conversations)
+        return dict(zip(conversations, answers, strict=True))
+
+    first, second = ask_all(), ask_all()
+    assert {name for name, _ in first.values()} == set(workers)
+    assert second == {each: (name, 2) for each, (name, _) in first.items()}
+
+    workers[b"two@127.0.0.1"].kill()
+    wait_until(lambda: web.eval("length(pg:get_members(chat))") == 2)
+    for each, (name, turns) in ask_all().items():
+        moved = first[each][0] == b"two@127.0.0.1"
+        assert turns == (1 if moved else 3)
+        assert (name != first[each][0]) == moved
