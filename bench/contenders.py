@@ -14,6 +14,7 @@ __all__ = ["BEAM", "ROOT", "Contender", "available", "default_contenders", "pars
 ROOT = Path(__file__).resolve().parent.parent
 BEAM = "beam"
 BUILDS = ("pure", "native")
+OPTIONS = ("metrics",)
 QUIET = ("+sbwt", "none", "+sbwtdcpu", "none", "+sbwtdio", "none")
 
 
@@ -26,6 +27,8 @@ class Contender:
     beam_arguments: tuple[str, ...] = ()
     build: str = ""
     event_loop: str = "asyncio"
+    options: tuple[str, ...] = ()
+    """What is on in the node: ``metrics``."""
     source: Path = field(default=ROOT / "src")
 
     @property
@@ -46,16 +49,17 @@ def _parse(name: str) -> Contender:
     if name in (BEAM, "beam-quiet"):
         return Contender(name, is_beam=True, beam_arguments=() if name == BEAM else QUIET)
     kind, _, checkout = name.partition("@")
+    kind, *options = kind.split("+")
     build, _, event_loop = kind.partition("-")
-    if build not in BUILDS or event_loop not in ("", "uvloop"):
+    if build not in BUILDS or event_loop not in ("", "uvloop") or not {*options} <= {*OPTIONS}:
         raise ValueError(
             f"{name!r} is not a contender: it is beam, beam-quiet (a BEAM without busy waiting), pure, pure-uvloop, "
-            "native or native-uvloop; pure@FOLDER is the pure build of another checkout"
+            "native or native-uvloop; pure@FOLDER is the pure build of another checkout, native+metrics has metrics on"
         )
     source = Path(checkout).resolve() / "src" if checkout else ROOT / "src"
     if not (source / "erlmesh").is_dir():
         raise ValueError(f"{name!r}: there is no {source / 'erlmesh'}")
-    return Contender(name, build=build, event_loop=event_loop or "asyncio", source=source)
+    return Contender(name, build=build, event_loop=event_loop or "asyncio", options=tuple(options), source=source)
 
 
 def default_contenders() -> list[Contender]:

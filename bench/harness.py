@@ -106,6 +106,8 @@ class BenchHarness:
             self._next_name(), core=core, environment=contender.environment, event_loop=contender.event_loop, **options
         )
         node.eval("from bench import workload")
+        for option in contender.options:
+            node.eval(f"workload.switch_on_{option}(node)")
         return node
 
     def _start_beam(self, core: int, arguments: tuple[str, ...] = (), *, tls: bool = False) -> Beam:

@@ -24,6 +24,7 @@ __all__ = [
     "learn",
     "serve",
     "serve_part",
+    "switch_on_metrics",
     "wait_for_groups",
     "wait_for_members",
 ]
@@ -34,6 +35,13 @@ CALL = Atom("call")
 ATTEMPTS = 15
 MANY, MANY_BYTES = 200, 1 << 20
 """What a process sends before it waits for the connection (``drain``)."""
+
+
+def switch_on_metrics(node: Node) -> None:
+    """Measure what metrics cost while nobody reads them. A reading costs the same for any load."""
+    from prometheus_client import CollectorRegistry  # noqa: PLC0415 - an extra
+
+    node.metrics(CollectorRegistry())
 
 
 async def serve(node: Node) -> None:

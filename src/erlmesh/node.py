@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from types import ModuleType, TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from erlmesh.core.node_names import NodeNames, NodeTable
 from erlmesh.errors import NodeNotAlive, NoProcess
@@ -19,6 +19,11 @@ from erlmesh.services.pg2.server import Pg2
 from erlmesh.services.rpc.client import Rpc
 from erlmesh.services.rpc.function_table import PROCESS_WIDE, FunctionTable
 from erlmesh.terms import Atom, Pid, SendableTerm, Term
+
+if TYPE_CHECKING:
+    from prometheus_client.registry import CollectorRegistry
+
+    from erlmesh.services.metrics.node_metrics import NodeMetrics
 
 __all__ = ["Node", "Process"]
 
@@ -303,6 +308,25 @@ class Node:
         See ``allow`` of :class:`NodeConfig` for the forms of an entry. Connections that are up stay. Raises ValueError.
         """
         self.internals.allow(names)
+
+    # Metrics
+
+    def metrics(self, registry: CollectorRegistry | None = None) -> NodeMetrics:
+        """Add this node's metrics to a registry of ``prometheus_client``; None is its default registry.
+
+        Several nodes of one process can be in one registry. Each series has the label ``node``. When the node stops,
+        ``erlmesh_node_up`` is 0 and the other series end. ``close()`` of the result ends this earlier. The registry may
+        be read in any thread. While the event loop is blocked, the last values are repeated.
+
+        Raises ImportError without the package: ``pip install 'erlmesh[metrics]'``.
+        """
+        from erlmesh.services.metrics.node_metrics import NodeMetrics  # noqa: PLC0415 - an extra
+        from erlmesh.services.metrics.registry import add_to_registry, require_prometheus_client  # noqa: PLC0415
+
+        require_prometheus_client("node.metrics()")
+        metrics = NodeMetrics(self.internals, self._services)
+        add_to_registry(metrics, registry)
+        return metrics
 
     # Groups, global names, functions
 

@@ -162,9 +162,10 @@ def test_a_page_without_the_comments_has_no_section(tmp_path):
 
 
 def test_contenders_are_read_from_a_list_and_a_beam_is_always_one():
-    names = [contender.name for contender in parse_contenders("pure,native-uvloop")]
+    found = parse_contenders("pure,native-uvloop,pure+metrics")
 
-    assert names == ["beam", "pure", "native-uvloop"]
+    assert [contender.name for contender in found] == ["beam", "pure", "native-uvloop", "pure+metrics"]
+    assert [contender.options for contender in found] == [(), (), (), ("metrics",)]
 
 
 @pytest.mark.parametrize("wrong", ["fast", "pure-trio", "pure@/nowhere"])

@@ -39,6 +39,13 @@ def test_the_limits_in_the_threat_model_are_current(monkeypatch):
     assert {name for name in NAMES if re.search("limit|per_address|delay", name)} <= set(module.limit_fields())
 
 
+def test_the_table_of_metrics_is_current(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    module = importlib.import_module("docs_metrics")
+
+    assert module.TARGET.read_text() == module.page(), "run `make docs-tables`"
+
+
 @record(frozen=True, kw_only=True)
 class Extended(NodeConfig):
     """A configuration with one field more."""

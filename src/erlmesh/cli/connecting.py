@@ -49,6 +49,10 @@ async def node_services(node: Node, settings: NodeSettings) -> AsyncIterator[Non
             log.info("`erlmesh health` cannot find this node: %s", fault)
         else:
             stack.callback(server.close)
+        if settings.metrics is not None:
+            from erlmesh.cli.metrics import serve_metrics  # noqa: PLC0415 - an extra
+
+            stack.enter_context(serve_metrics(node, *settings.metrics))
         if settings.allow_remsh:
             start_remsh_server(node)
         if settings.discover:

@@ -31,7 +31,7 @@ from erlmesh.net.cookie_files import find_cookie
 from erlmesh.proto.handshake import is_long_name
 from erlmesh.records import field, record
 from erlmesh.runtime.config import CommandOption, NodeConfig, options
-from erlmesh.runtime.option_parsers import parse_switch
+from erlmesh.runtime.option_parsers import parse_endpoint, parse_switch
 
 __all__ = [
     "VARIABLES",
@@ -77,6 +77,19 @@ class NodeSettings:
         ),
     )
     """Let other nodes open a shell here (``erlmesh remsh``). Such a shell can run any code."""
+    metrics: tuple[str, int] | None = field(
+        default=None,
+        metadata=options(
+            CommandOption(
+                "--metrics",
+                "serve metrics for Prometheus over HTTP, on the loopback address without HOST",
+                "[HOST:]PORT",
+            ),
+            parse=parse_endpoint,
+        ),
+    )
+    """Host and port of the metrics for Prometheus; a worker of ``--workers`` uses the port plus its number, less 1.
+    Whoever can connect can read them."""
 
 
 VARIABLES: Final = variables_of(NodeConfig, NodeSettings)
@@ -117,6 +130,7 @@ def read_settings(
         name_generated=name != given,
         discover=tuple(discovery_sources(values)),
         allow_remsh=bool(values.parsed("allow_remsh", parse_switch)),
+        metrics=values.parsed("metrics", parse_endpoint),
     )
 
 

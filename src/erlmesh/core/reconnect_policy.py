@@ -194,6 +194,10 @@ class ReconnectPolicy:
         peer = self._peers.get(name)
         return peer is not None and peer.is_tracked()
 
+    def is_lost(self, name: str) -> bool:
+        """Whether ``name`` was lost, or could not be reached, and is to be dialled."""
+        return name in self._lost
+
     def is_deferred(self, name: str, now: float) -> bool:
         """Whether the incarnation of ``name`` that we left for an overlapping partition is still to be refused."""
         peer = self._peers.get(name)

@@ -536,6 +536,15 @@ class DistProtocol(asyncio.Protocol):
         if not self._postponed and not is_suspended and endpoint is not None and not endpoint.is_closing():
             endpoint.resume_reading()
 
+    def counts(self) -> tuple[int, int, int, int, int, int]:
+        """Return bytes in and out, signals in and out, ticks in and out, since the connection was established."""
+        if self.channel is None:
+            return 0, 0, 0, 0, 0, 0
+        if self._socket is not None:
+            self._record_thread(self.channel, self._socket)
+        each = self.channel.statistics()
+        return each.bytes_in, each.bytes_out, each.signals_in, each.signals_out, each.ticks_in, each.ticks_out
+
     def _counts(self) -> tuple[int, int, int]:
         """Return the bytes that wait for the peer, that were read from it, and that its socket has taken."""
         if self.channel is None:

@@ -17,6 +17,7 @@ from erlmesh.core.allow_list import AllowList
 from erlmesh.core.connection_table import ConnectionTable, Dial
 from erlmesh.core.fair_share import DIAL_LIMIT, HANDSHAKE_LIMIT, HANDSHAKES_PER_ADDRESS, FairShare
 from erlmesh.core.guess_limiter import GUESS_DELAY, GuessLimiter
+from erlmesh.core.node_counters import word_of
 from erlmesh.core.node_names import NodeNames
 from erlmesh.core.reconnect_policy import DisconnectCause, ReconnectPolicy
 from erlmesh.errors import ConnectError, ErlmeshError, HandshakeTimeout
@@ -96,6 +97,8 @@ class Connection:
     connected_at: float = 0.0
     refusal: ErlmeshError | None = None
     """Why this node refuses an incoming connection, if that needs more words than the status."""
+    label: str = ""
+    """The label of the peer in the metrics, from the end of the handshake on."""
 
 
 class Connections:
@@ -148,7 +151,10 @@ class Connections:
         self._reconnect_policy = reconnect_policy
         self._connect_errors = LastErrors()
         self._pending = PendingTable(
-            router.termination.undeliverable, on_overflow=self._connect_errors.record, limit=send_queue_limit
+            router.termination.undeliverable,
+            on_overflow=self._connect_errors.record,
+            limit=send_queue_limit,
+            on_dropped=self._messages_dropped,
         )
         self._disconnect_reasons = LastErrors()
         self._tasks: dict[asyncio.Task[None], None] = {}
@@ -164,6 +170,7 @@ class Connections:
         self._dial_queue: deque[Connection] = deque()
         """Outgoing attempts that wait for one of these to end."""
         self._peer_log = PeerLog(log)
+        self._counters = router.state.counters
         self._closed = False
 
     # Requests of the node
@@ -231,6 +238,18 @@ class Connections:
             self._reconnect_policy.clear_refusal(name)
             self._dial(name)
         return pending
+
+    def established(self) -> list[Connection]:
+        """Return the connections whose handshake is complete."""
+        return [each for each in self._peers.established_connections().values() if each.label]
+
+    def waiting(self) -> tuple[int, int, int, int]:
+        """Return the numbers of attempts under way, of those that wait for them, and of handshakes of others.
+
+        The last number is that of the bytes that wait for nodes without a connection.
+        """
+        bytes_pending = self._pending.size()
+        return len(self._dialling), len(self._dial_queue), len(self._pending_handshakes), bytes_pending
 
     def pending(self, node: Atom) -> PendingSignals | None:
         """Return what waits for a connection to ``node``; None if nothing does."""
@@ -452,6 +471,10 @@ class Connections:
         self._connect_errors.forget(name)
         self._reconnect_policy.clear_refusal(name)
         self._router.peers[Atom(name)] = protocol
+        # A hidden node that connected to us may be a short-lived tool, so it has no time series of its own.
+        is_own = connection.dialled or not connection.hidden
+        connection.label = self._counters.peers.connected(name, own=is_own)
+        self._counters.add("connections", "outgoing" if connection.dialled else "incoming")
         protocol.run_round = self._router.wakeups.run_round
         self._peer_log.write(
             logging.INFO, name, "connected with %s%s", ForeignText(name), " (hidden)" if connection.hidden else ""
@@ -476,6 +499,7 @@ class Connections:
             self._attempt_failed(connection, error)
             return
         error = connection.refusal or error
+        self._counters.add("refused", word_of(type(error)))
         if isinstance(error, WrongCookie):
             self._guesses.failed(protocol.address_group, error.name, asyncio.get_running_loop().time())
         level = _LOG_LEVELS.get(type(error), logging.WARNING)
@@ -528,6 +552,10 @@ class Connections:
             logging.INFO, name, "cannot connect to %s: %s", ForeignText(name), printable_sentence(str(error))
         )
         self._connect_errors.record(name, str(error), type(error))
+        self._counters.add("failed", word_of(type(error)))
+
+    def _messages_dropped(self, number: int) -> None:
+        self._counters.add("dropped", "connect_queue_full", number)
 
     def _disconnected(self, connection: Connection, reason: str, cause: DisconnectCause) -> None:
         if self._peers.connection_lost(connection.name, connection):
@@ -538,6 +566,9 @@ class Connections:
         assert protocol is not None
         self._remove(protocol)  # first: closing it must not report the same end once more
         protocol.close()
+        if connection.label:
+            self._counters.peers.ended(connection.label, protocol.counts())
+            self._counters.add("disconnects", reason)
         atom = Atom(connection.name)
         if self._router.peers.get(atom) is protocol:
             del self._router.peers[atom]

@@ -25,11 +25,19 @@ class GenCalls:
         self._registry = state.registry
         self._wakeups = state.wakeups
         self._deadlines = state.deadlines
+        self._counters = state.counters
         self._dispatcher = dispatcher
         self._signal_sender = signal_sender
 
     async def call(self, caller: LocalProcess, to: Destination, request: Term, timeout: float | None) -> Term:
         """See :meth:`Process.call`."""
+        observer = self._counters.calls
+        if observer is None:
+            return await self._call(caller, to, request, timeout)
+        with observer.outgoing("call", to, request):
+            return await self._call(caller, to, request, timeout)
+
+    async def _call(self, caller: LocalProcess, to: Destination, request: Term, timeout: float | None) -> Term:
         registry, sender = self._registry, self._signal_sender
         ref = registry.alias(caller)
         answer = caller._pending_calls[ref] = Wait(self._wakeups)

@@ -145,7 +145,9 @@ class NodeInstance:
         )
         self.reconnector: Reconnector | None = None
         if config.reconnect:
-            self.reconnector = Reconnector(self.reconnect_policy, self.connections.reconnect)
+            self.reconnector = Reconnector(
+                self.reconnect_policy, self.connections.reconnect, self.router.state.counters.add
+            )
         self.router.last_connect_error = self.connections.last_connect_error
         self.router.pending = self.connections.pending
         self.router.on_spawn_request = self.spawn_server.on_request

@@ -31,6 +31,7 @@ def mailbox_grown(router: Router, mailbox: Mailbox, count: int) -> None:
             count,
             mailbox.limit,
         )
+        router.state.counters.add("dropped", "mailbox_limit", len(mailbox))
         router.termination.terminate(process, KILLED)
 
 

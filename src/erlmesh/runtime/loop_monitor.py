@@ -66,6 +66,11 @@ class LoopMonitor:
         if self._watchdog is not None and connection is not None:
             self._watchdog.connection_ready(self, cast("DistProtocol", connection))
 
+    def blocked_for(self) -> float:
+        """Return for how many seconds the own loop has been blocked. Any thread may call this."""
+        watchdog = self._watchdog
+        return 0.0 if watchdog is None else watchdog.blocked_for()
+
     def connections(self) -> Sequence[ThreadWritable]:
         """Return the connections to report on. On a real network every :class:`Peer` is a :class:`DistProtocol`."""
         return cast("list[DistProtocol]", list(self._peers.values()))

@@ -13,6 +13,7 @@ from erlmesh import native
 from erlmesh.core.identifiers import Identifiers
 from erlmesh.core.links import Links
 from erlmesh.core.monitors import Monitors
+from erlmesh.core.node_counters import NodeCounters
 from erlmesh.core.spawn_requests import SpawnRequests
 from erlmesh.errors import NoConnection
 from erlmesh.proto.control import Signal
@@ -63,6 +64,8 @@ class NodeState:
     """What applies common signals of a connection to these tables; see :func:`direct_delivery`."""
     demonitor_callbacks: dict[Ref, Callable[[], object]]
     """What is called when the origin of a monitor of a local process gives it up, or is lost. Mostly empty."""
+    counters: NodeCounters
+    """What is counted for metrics. No message is."""
 
     @classmethod
     def empty(cls, identifiers: Identifiers) -> NodeState:
@@ -82,6 +85,7 @@ class NodeState:
             deadlines=Deadlines(),
             direct=direct_delivery(registry, monitors, demonitor_callbacks),
             demonitor_callbacks=demonitor_callbacks,
+            counters=NodeCounters(),
         )
 
 

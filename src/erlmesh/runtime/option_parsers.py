@@ -16,6 +16,7 @@ __all__ = [
     "parse_byte_count",
     "parse_bytes",
     "parse_count",
+    "parse_endpoint",
     "parse_list",
     "parse_pause",
     "parse_port",
@@ -78,6 +79,18 @@ def parse_port_range(first: str, last: str, source: str) -> range:
     if low > high:
         raise NodeStartError(f"{source} is {low}-{high}: the range is empty, the smaller number comes first")
     return range(low, high + 1)
+
+
+def parse_endpoint(text: str, source: str) -> tuple[str, int]:
+    """The host and the port to listen on, of ``[HOST:]PORT``. Without a host it is the loopback address."""
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise NodeStartError(f"{source} is {text!r}: an IPv6 address stands in brackets, [::1]:9100")
+    if colon and not host:
+        raise NodeStartError(f"{source} is {text!r}: it looks like 9100 or 127.0.0.1:9100; 0.0.0.0 is every address")
+    return host or "127.0.0.1", parse_port(port, source)
 
 
 def parse_switch(value: str | bool, source: str) -> bool:

@@ -44,7 +44,8 @@ class PendingSignals:
         """So many bytes wait that a BEAM would suspend the sender."""
         self.overflowed = False
         """The limit was reached: what waited was dropped, and what comes now is dropped, too."""
-        self._size = 0
+        self.size = 0
+        """Bytes that wait, or that were dropped at the limit."""
         self._resolved: asyncio.Event | None = None
         """Made by the first process that is held back: most connections are set up before any is."""
 
@@ -57,9 +58,9 @@ class PendingSignals:
         if self.overflowed:
             return _without_messages([signal])
         self.signals.append(signal)
-        self._size += SIGNAL_OVERHEAD + size
-        self.busy = self._size >= HIGH_WATER
-        if self._size < self._limit:
+        self.size += SIGNAL_OVERHEAD + size
+        self.busy = self.size >= HIGH_WATER
+        if self.size < self._limit:
             return []
         self.overflowed = True
         lost, self.signals = self.signals, []
@@ -87,7 +88,7 @@ class PendingTable:
     """What waits for each node.
 
     ``undeliverable(signal, node)`` is called for a signal that cannot be sent. ``on_overflow(name, error)`` is called
-    when ``limit`` bytes wait for a node.
+    when ``limit`` bytes wait for a node. ``on_dropped(number)`` is called with the messages that are dropped then.
     """
 
     def __init__(
@@ -95,8 +96,10 @@ class PendingTable:
         undeliverable: Callable[[Signal, Atom], None],
         on_overflow: Callable[[str, str], None],
         limit: int = SEND_QUEUE_LIMIT,
+        on_dropped: Callable[[int], object] = lambda _: None,
     ) -> None:
         self._limit = limit
+        self._on_dropped = on_dropped
         self._undeliverable = undeliverable
         self._on_overflow = on_overflow
         self._by_node: dict[str, PendingSignals] = {}
@@ -107,6 +110,10 @@ class PendingTable:
     def names(self) -> list[str]:
         """Return the names of the nodes that something waits for."""
         return list(self._by_node)
+
+    def size(self) -> int:
+        """Return the bytes that wait for all nodes."""
+        return sum(pending.size for pending in self._by_node.values())
 
     def get(self, name: str) -> PendingSignals | None:
         """Return what waits for ``name``; None if nothing does."""
@@ -124,8 +131,10 @@ class PendingTable:
     def enqueue(self, node: Atom, signal: Signal, size: int, *, dial: bool) -> PendingSignals:
         """Keep ``signal``, whose message has ``size`` bytes, for ``node``. With ``dial`` it causes a connection."""
         pending = self._ensure(node.name, dial=dial)
-        had_overflowed = pending.overflowed
+        had_overflowed, waited = pending.overflowed, len(pending.signals)
         lost = pending.enqueue(signal, size)
+        if pending.overflowed:
+            self._on_dropped(waited + 1 - len(lost))
         if pending.overflowed and not had_overflowed:  # once for each attempt to connect, not for each signal
             limit = self._limit >> 20
             log.warning("more than %d MiB wait for a connection to %s: they are dropped", limit, ForeignText(node))

@@ -15,12 +15,19 @@ __all__ = ["Reconnector"]
 class Reconnector:
     """Reports events to the policy, and runs the one timer for its next deadline. Call :meth:`close` in the end.
 
-    ``dial(name, done)`` starts an attempt, or joins the one under way, and calls ``done(up)`` once.
+    ``dial(name, done)`` starts an attempt, or joins the one under way, and calls ``done(up)`` once. ``count(what)``
+    counts ``attempts`` and ``reconnects``.
     """
 
-    def __init__(self, policy: ReconnectPolicy, dial: Callable[[str, Callable[[bool], None]], None]) -> None:
+    def __init__(
+        self,
+        policy: ReconnectPolicy,
+        dial: Callable[[str, Callable[[bool], None]], None],
+        count: Callable[[str], object] = lambda _: None,
+    ) -> None:
         self._policy = policy
         self._dial = dial
+        self._count = count
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
@@ -38,6 +45,8 @@ class Reconnector:
 
     def connected(self, name: str, *, hidden: bool) -> None:
         """A connection to ``name`` is up."""
+        if self._policy.is_lost(name):
+            self._count("reconnects")
         self._policy.connected(name, self._loop.time(), hidden=hidden)
         self._arm_timer()
 
@@ -62,6 +71,7 @@ class Reconnector:
     def _dial_due(self) -> None:
         self._timer = None
         for name in self._policy.begin_attempts(self._loop.time()):
+            self._count("attempts")
             self._dial(name, partial(self._attempt_finished, name))
         self._arm_timer()
 

@@ -472,6 +472,10 @@ class Runtime:
         """See :meth:`erlmesh.Node.on_loop_blocked`."""
         self._instance.loop_monitor.on_blocked = callback
 
+    def loop_blocked_for(self) -> float:
+        """For how many seconds the event loop has been blocked, as far as is known. Any thread may call this."""
+        return self._instance.loop_monitor.blocked_for()
+
     def silence(self, name: Atom | str) -> float:
         """See :meth:`erlmesh.Node.silence`."""
         if Atom(name) is self.atom:

@@ -11,7 +11,19 @@ from typing import TYPE_CHECKING, Final
 
 from erlmesh.core.exit_reasons import NOCONNECTION
 from erlmesh.errors import Exit
-from erlmesh.proto.control import Down, ExitLink, Link, Monitor, Signal, SpawnReply, SpawnRequest, Unlink
+from erlmesh.proto.control import (
+    Down,
+    ExitLink,
+    Link,
+    Monitor,
+    Send,
+    SendAlias,
+    SendName,
+    Signal,
+    SpawnReply,
+    SpawnRequest,
+    Unlink,
+)
 from erlmesh.runtime.node_state import Dispatcher, NodeState
 from erlmesh.runtime.process import LocalProcess
 from erlmesh.runtime.spawn_client import SpawnClient
@@ -212,6 +224,8 @@ class Termination:
             apply(Down(signal.target, signal.sender, signal.ref, NOCONNECTION), node)
         elif isinstance(signal, SpawnRequest):
             self._spawn_client.request_undeliverable(signal.ref)
+        elif isinstance(signal, (Send, SendName, SendAlias)):
+            self._state.counters.add("dropped", "no_connection")
 
     def no_answer(self, signal: Signal, node: Atom) -> None:
         """Answer a signal in place of the connected ``node``, which does not know it or does not answer it.

@@ -130,6 +130,11 @@ class ThreadPool:
         """The calls that were refused since the start."""
         self._closed = False
 
+    @property
+    def load(self) -> tuple[int, int]:
+        """How many calls run in threads, and how many wait for one."""
+        return self._busy, len(self._queue)
+
     async def run(
         self, function: Callable[..., Any], *arguments: Any, is_wanted: Callable[[], bool] | None = None
     ) -> Any:

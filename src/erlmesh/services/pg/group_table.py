@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
 
 from erlmesh.services.multiset import (
@@ -67,6 +68,10 @@ class GroupTable:
     def names(self) -> list[Term]:
         """The names of all groups."""
         return [self._names.get(key, key) for key in self._members]
+
+    def sizes(self, most: int) -> list[tuple[Term, int]]:
+        """The names of groups and the numbers of their members, for ``most`` groups at most."""
+        return [(self._names.get(key, key), size(bag)) for key, bag in islice(self._members.items(), most)]
 
     # Queries
 

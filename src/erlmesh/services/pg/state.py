@@ -128,6 +128,10 @@ class ScopeState:
         """The groups that have members on any node."""
         return self._groups.names()
 
+    def group_sizes(self, most: int) -> list[tuple[Term, int]]:
+        """The names of groups and the numbers of their members, for ``most`` groups at most."""
+        return self._groups.sizes(most)
+
     def local_groups(self) -> list[Term]:
         """The groups that have members on this node."""
         return [self._groups.name(key) for key in self._local_members]

@@ -89,6 +89,14 @@ async def call(
 ) -> Term:
     """Call a function on ``peer`` and return its value. See :meth:`Rpc.__call__`."""
     target, mfa = Atom(peer), (Atom(module), Atom(function), list(arguments))
+    observer = node.state.counters.calls
+    if observer is None:
+        return await _call(node, target, mfa, timeout)
+    with observer.outgoing("rpc", target, mfa):
+        return await _call(node, target, mfa, timeout)
+
+
+async def _call(node: Runtime, target: Atom, mfa: MFA, timeout: float | None) -> Term:
     try:
         async with asyncio.timeout(timeout):
             if target is not node.atom and not await node.connect(target):
