@@ -38,6 +38,8 @@ defmodule Erlmesh do
 
   Returns `{:ok, value}`, or `{:error, exception}` with an `Erlmesh.PythonError` if the function raised, or else an
   `Erlmesh.CallError`. After `timeout` milliseconds the function may still run; its result is dropped.
+
+  While the server starts for the first time, the call waits for it. `timeout` includes this.
   """
   @spec call(python, atom | String.t(), atom | String.t(), [term], timeout) ::
           {:ok, term} | {:error, Exception.t()}
@@ -46,8 +48,8 @@ defmodule Erlmesh do
     target = {to_name(module), to_name(function), arguments}
 
     {node, result} =
-      case Erlmesh.Python.fetch_node(python) do
-        {:ok, node} -> {node, call_node(node, target, timeout)}
+      case Erlmesh.Python.fetch_node(python, timeout) do
+        {:ok, node} -> {node, call_node(node, target, time_left(timeout, started))}
         {:error, exception} -> {nil, {:error, exception}}
       end
 
@@ -66,6 +68,13 @@ defmodule Erlmesh do
 
   defp to_name(name) when is_atom(name), do: name
   defp to_name(name) when is_binary(name), do: String.to_atom(name)
+
+  defp time_left(:infinity, _started), do: :infinity
+
+  defp time_left(timeout, started) do
+    spent = System.convert_time_unit(System.monotonic_time() - started, :native, :millisecond)
+    max(timeout - spent, 0)
+  end
 
   defp call_node(node, {module, function, arguments} = target, timeout) do
     {:ok, :erpc.call(node, module, function, arguments, timeout)}
@@ -323,26 +332,42 @@ defmodule Erlmesh.Python do
   def os_pid(server), do: GenServer.call(server, :os_pid)
 
   @doc false
-  def fetch_node(python) when is_atom(python) do
+  # Waits for a server that starts, for `timeout` milliseconds.
+  def fetch_node(python, timeout \\ 5_000)
+
+  def fetch_node(python, timeout) when is_atom(python) do
     # The name of the node stays while the server restarts, so a call does not have to ask the server.
     case :persistent_term.get({__MODULE__, python}, nil) do
       nil ->
-        if String.contains?(Atom.to_string(python), "@"), do: {:ok, python}, else: ask_node(python)
+        if String.contains?(Atom.to_string(python), "@"), do: {:ok, python}, else: ask_node(python, timeout)
 
       node ->
         {:ok, node}
     end
   end
 
-  def fetch_node(python), do: ask_node(python)
+  def fetch_node(python, timeout), do: ask_node(python, timeout)
 
-  defp ask_node(server) do
-    {:ok, GenServer.call(server, :node)}
+  defp ask_node(server, timeout) do
+    {:ok, GenServer.call(server, :node, timeout)}
   catch
+    :exit, {:timeout, _} ->
+      call_error(
+        :noconnection,
+        "#{inspect(server)} still starts its Python node: it was not ready within #{timeout} ms"
+      )
+
+    :exit, {{%{__exception__: true} = error, _}, _} ->
+      call_error(:noconnection, "#{inspect(server)} has ended: #{Exception.message(error)}")
+
+    :exit, {reason, _} when reason in [:normal, :shutdown, :killed] ->
+      call_error(:noconnection, "#{inspect(server)} has ended: #{reason}")
+
     :exit, _ ->
-      text = "there is no Erlmesh.Python #{inspect(server)}. Is it in the supervision tree?"
-      {:error, %Erlmesh.CallError{reason: :noproc, message: text}}
+      call_error(:noproc, "there is no Erlmesh.Python #{inspect(server)}. Is it in the supervision tree?")
   end
+
+  defp call_error(reason, text), do: {:error, %Erlmesh.CallError{reason: reason, message: text}}
 
   # The server
 
@@ -821,6 +846,8 @@ defmodule Erlmesh.Child do
   @first_delay 100
   @max_delay 5_000
   @probe_timeout 2_000
+  # While it waits, it does not answer `pid/1`.
+  @fetch_timeout 1_000
 
   @doc false
   def child_spec(options) do
@@ -907,20 +934,21 @@ defmodule Erlmesh.Child do
   end
 
   defp start_if_connected(state) do
-    with {:ok, node} <- Erlmesh.Python.fetch_node(state.python),
-         true <- node == Node.self() or node in Node.list(:connected) do
+    case Erlmesh.Python.fetch_node(state.python, @fetch_timeout) do
+      {:ok, node} -> start_or_connect(node, state)
+      {:error, _} -> start_later(state)
+    end
+  end
+
+  defp start_or_connect(node, state) do
+    if node == Node.self() or node in Node.list(:connected) do
       {module, function, arguments} = state.start
       {pid, ref} = :erlang.spawn_opt(node, module, function, arguments, [:link, :monitor])
       %{state | pid: pid, ref: ref}
     else
-      false ->
-        {:ok, node} = Erlmesh.Python.fetch_node(state.python)
-        # An attempt to connect may take seconds.
-        spawn(fn -> Node.connect(node) end)
-        start_later(state)
-
-      {:error, _} ->
-        start_later(state)
+      # An attempt to connect may take seconds.
+      spawn(fn -> Node.connect(node) end)
+      start_later(state)
     end
   end
 

@@ -1,45 +1,11 @@
 defmodule ErlmeshTest do
-  use ExUnit.Case
-
-  import ExUnit.CaptureLog
-
-  @folder Path.expand("support", __DIR__)
-
-  defp options(more) do
-    Keyword.merge([python: System.get_env("COMPANION_PYTHON", "python3"), cd: @folder, expose: ["probe"]], more)
-  end
-
-  defp start_python(more) do
-    start_supervised!({Erlmesh.Python, options(more)}, restart: :temporary)
-  end
-
-  defp running?(pid) do
-    case File.read("/proc/#{pid}/stat") do
-      # A zombie has ended. Its parent has not asked for its status yet.
-      {:ok, stat} -> not (stat =~ ~r/\) Z /)
-      {:error, _} -> false
-    end
-  end
-
-  defp wait_until(condition, deadline \\ System.monotonic_time(:millisecond) + 10_000) do
-    cond do
-      condition.() ->
-        :ok
-
-      System.monotonic_time(:millisecond) > deadline ->
-        flunk("the condition did not become true")
-
-      true ->
-        Process.sleep(10)
-        wait_until(condition, deadline)
-    end
-  end
+  use Erlmesh.Case, async: true
 
   describe "a Python node" do
-    setup do
+    setup context do
       :ok = Application.ensure_started(:logger)
       {:ok, _} = start_supervised(%{id: :pg, start: {:pg, :start_link, []}})
-      start_python(name: Shop.Model, app: "probe:main", wait_for: :counter)
+      start_python(name: Shop.Model, app: "probe:main", wait_for: :counter, grace: context[:grace] || 8_000)
       :ok
     end
 
@@ -111,6 +77,7 @@ defmodule ErlmeshTest do
       assert log =~ ~r/line 19999\n/
     end
 
+    @tag grace: 200
     test "log lines without end neither fill the mailbox nor delay the stop" do
       server = Process.whereis(Shop.Model)
 
@@ -262,153 +229,11 @@ defmodule ErlmeshTest do
     assert Task.await(start, 15_000) == 1
   end
 
-  test "a supervisor restarts it after kill -9, and nothing of the first one is left" do
-    {:ok, supervisor} = Supervisor.start_link([{Erlmesh.Python, options(name: Shop.Killed)}], strategy: :one_for_one)
-
-    {node, guard, child} = Erlmesh.call!(Shop.Killed, "probe", "pids")
-    server = Process.whereis(Shop.Killed)
-    monitor = Process.monitor(server)
-
-    log =
-      capture_log(fn ->
-        Erlmesh.call(Shop.Killed, "probe", "crash")
-        assert_receive {:DOWN, ^monitor, _, _, {%Erlmesh.ExitError{status: 137}, []}}
-      end)
-
-    assert log =~ "it was killed"
-    wait_until(fn -> Process.whereis(Shop.Killed) not in [nil, server] end)
-    wait_until(fn -> Erlmesh.call(Shop.Killed, "probe", "length", ["abc"]) == {:ok, 3} end)
-    assert Enum.filter([node, guard, child], &running?/1) == []
-    Supervisor.stop(supervisor)
-  end
-
-  test "a node whose GIL is held, and an owner that is killed, leave nothing" do
-    start_python(name: Shop.Held, grace: 200)
-    pids = Tuple.to_list(Erlmesh.call!(Shop.Held, "probe", "pids"))
-    assert {:error, %{reason: :timeout}} = Erlmesh.call(Shop.Held, "probe", "hold_gil", [], 100)
-
-    log = capture_log(fn -> stop_supervised!(Shop.Held) end)
-
-    assert log =~ "did not stop in time and is killed"
-    wait_until(fn -> Enum.filter(pids, &running?/1) == [] end)
-
-    owner = start_python(name: Shop.Held, grace: 200)
-    pids = Tuple.to_list(Erlmesh.call!(Shop.Held, "probe", "pids"))
-    assert {:error, %{reason: :timeout}} = Erlmesh.call(Shop.Held, "probe", "hold_gil", [], 100)
-
-    Process.exit(owner, :kill)
-
-    wait_until(fn -> Enum.filter(pids, &running?/1) == [] end)
-  end
-
-  describe "a start that fails" do
-    setup do
-      Process.flag(:trap_exit, true)
-      :ok
-    end
-
-    defp failure(more) do
-      parent = self()
-      capture_log(fn -> send(parent, {:result, Erlmesh.Python.start_link(options(more))}) end)
-      assert_received {:result, {:error, {%Erlmesh.StartError{} = error, []}}}
-      Exception.message(error)
-    end
-
-    test "says why" do
-      assert failure(expose: ["no_such_module"]) =~ ~r/exit status 2\n.*last lines.*\n.*cannot import no_such_module/
-      assert failure(python: "/no/such/python") =~ "there is no program /no/such/python"
-      assert failure(python: ["/bin/sh", "-c", "echo oh no; exit 3"]) =~ ~r/exit status 3.*\n    oh no/s
-      assert failure(app: "probe:ends") =~ ~r/exit status 1.*the application failed/s
-      assert failure(args: ["--join", "nobody@127.0.0.1"]) =~ ~r/exit status 1.*knows no node 'nobody'/s
-      assert failure(python: ["/bin/sleep", "600"], start_timeout: 200) =~ "exit status 1"
-      assert failure(python: ["/bin/sh", "-c", "exec sleep 600"], start_timeout: 200) =~ "not ready in time"
-    end
-  end
-
-  test "a node that cannot be connected for too long ends" do
-    server = start_python(name: Shop.Cut, reconnect_timeout: 1_000)
-    {os_pid, node} = {Erlmesh.Python.os_pid(Shop.Cut), Erlmesh.Python.node_name(Shop.Cut)}
-    monitor = Process.monitor(server)
-    cookie = Node.get_cookie()
-    on_exit(fn -> Node.set_cookie(node, cookie) end)
-
-    log =
-      capture_log(fn ->
-        Node.set_cookie(node, :another)
-        Node.disconnect(node)
-        assert_receive {:DOWN, ^monitor, _, _, {%Erlmesh.ExitError{status: nil}, []}}, 15_000
-      end)
-
-    assert log =~ "it runs, but has not been connected for"
-    assert not running?(os_pid)
-  end
-
-  test "a line without an end hides no event, and no variable has the cookie" do
-    cookie = Atom.to_string(Node.get_cookie())
-    before = System.get_env("ERL_AFLAGS")
-    System.put_env("ERL_AFLAGS", "-setcookie #{cookie}")
-
-    on_exit(fn ->
-      if before, do: System.put_env("ERL_AFLAGS", before), else: System.delete_env("ERL_AFLAGS")
-    end)
-
-    log = capture_log(fn -> start_python(name: Shop.Unfinished, app: "probe:unfinished_line") end)
-
-    assert log =~ "loading ...\n"
-    assert not Enum.any?(Erlmesh.call!(Shop.Unfinished, "probe", "environment"), &String.contains?(&1, cookie))
-  end
-
-  test "a program that prints what it reads puts no cookie into the log" do
-    Process.flag(:trap_exit, true)
-
-    log =
-      capture_log(fn ->
-        options = [python: ["/bin/sh", "-c", "cat; exit 3"], grace: 1, start_timeout: 500]
-        {:error, {%Erlmesh.StartError{log: lines}, []}} = Erlmesh.Python.start_link(options)
-        assert hd(lines) == "(the cookie)"
-      end)
-
-    assert not (log =~ Atom.to_string(Node.get_cookie()))
-  end
-
-  test "a guard that is killed leaves no process of the node" do
-    server = start_python(name: Shop.Guarded)
-    {node, guard, child} = Erlmesh.call!(Shop.Guarded, "probe", "pids")
-    monitor = Process.monitor(server)
-
-    capture_log(fn ->
-      System.cmd("kill", ["-KILL", "#{guard}"])
-      assert_receive {:DOWN, ^monitor, _, _, {%Erlmesh.ExitError{}, []}}, 20_000
-    end)
-
-    wait_until(fn -> not Enum.any?([node, guard, child], &running?/1) end)
-  end
-
-  test "a node whose guard is paused is killed" do
-    start_python(name: Shop.Paused, grace: 0)
-    {node, guard, child} = Erlmesh.call!(Shop.Paused, "probe", "pids")
-    {_, 0} = System.cmd("kill", ["-STOP", "#{guard}"])
-
-    stop_supervised!(Shop.Paused)
-
-    wait_until(fn -> Enum.filter([node, guard, child], &running?/1) == [] end)
-  end
-
   test "a hidden node is connected, and nodes() does not show it" do
     start_python(name: Shop.Hidden, hidden: true, node: "secret")
 
     assert Erlmesh.Python.node_name(Shop.Hidden) == :"secret@127.0.0.1"
     assert :"secret@127.0.0.1" in Node.list(:hidden)
     assert Erlmesh.call(Shop.Hidden, "probe", "length", ["abc"]) == {:ok, 3}
-  end
-
-  test "the end of the application ends the server normally" do
-    server = start_python(name: Shop.Ends, app: "probe:stubborn", grace: 300)
-    monitor = Process.monitor(server)
-    os_pid = Erlmesh.Python.os_pid(Shop.Ends)
-
-    System.cmd("kill", ["-TERM", "#{os_pid}"])
-
-    assert_receive {:DOWN, ^monitor, _, _, :normal}, 15_000
   end
 end
