@@ -285,7 +285,7 @@ defmodule Erlmesh.Python do
   @reconnect_interval 500
   # A release exports its cookie. It must not be in the environment of Python. Variables with flags of `erl`, such as
   # ERL_AFLAGS, may have it too.
-  @removed_variables ~w(RELEASE_COOKIE ERLMESH_COOKIE ERLMESH_COOKIE_FILE ERLMESH_NAME ERLMESH_HIDDEN)
+  @removed_variables ~w(RELEASE_COOKIE ERLMESH_COOKIE ERLMESH_COOKIE_FILE ERLMESH_NAME ERLMESH_HIDDEN ERLMESH_WORKERS)
   @levels %{
     "debug" => :debug,
     "info" => :info,

@@ -175,7 +175,7 @@ def test_the_end_of_all_apps_is_the_end(start):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--workers", "2", "--prompt"], "--workers runs several nodes: omit --prompt"),
+        (["--workers", "2", "--prompt"], "--workers (or ERLMESH_WORKERS) starts several nodes: omit --prompt"),
         (["--workers", "2", "--port", "9100"], "2 workers need 2 ports: give a range"),
         (["--workers", "2", "--erl-epmd-port", "9100"], "2 workers need 2 ports: give a range"),
         (["--workers", "two"], "--workers is 'two': it must be a whole number"),

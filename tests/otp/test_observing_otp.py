@@ -6,6 +6,7 @@ import pytest
 
 from beam import otp_environment, programs
 from erlmesh.terms import Atom
+from polling import wait_until
 from terminal import Terminal
 
 OK, UNDEFINED = Atom("ok"), Atom("undefined")
@@ -39,6 +40,15 @@ end),
 spawn(fun() -> group_leader(Leader, self()), Test ! {shell, rpc:call(Peer, shell, start, [init])} end),
 Started = receive {shell, Shell} -> is_pid(Shell) after 10000 -> late end,
 {Started, receive {printed, Text} -> Text after 10000 -> late end}
+"""
+TRACE = """
+{ok, _} = dbg:tracer(process, {fun(_, State) -> State end, none}),
+Added = dbg:n(Peer),
+{ok, Matched} = dbg:p(all, [call]),
+{ok, Patterns} = dbg:tp(lists, sum, 1, []),
+dbg:stop(),
+Found = [Error || List <- [Matched, Patterns], {matched, Node, 0, {error, Error}} <- List, Node =:= Peer],
+{Added, Found}
 """
 # The questions of LiveDashboard's pages, and how it reads the answers.
 DASHBOARD = """
@@ -111,6 +121,20 @@ def test_a_beam_looks_at_a_python_node_with_its_own_tools(looked_at):
     assert plato.nodes() == {socrates.name}
 
 
+def test_dbg_gets_an_error_from_a_node_that_it_cannot_trace(looked_at):
+    socrates, plato = looked_at
+    count = "length(rpc:call(Peer, erlang, processes, []))"
+    before = plato.eval(count, Peer=socrates.atom)
+
+    added, errors = plato.eval(TRACE, Peer=socrates.atom)
+
+    assert added == (Atom("ok"), socrates.atom)
+    assert [bytes(text).decode() for text in errors] == [
+        f"{socrates.name} is a node of Python. It cannot be traced"
+    ] * 2
+    wait_until(lambda: plato.eval(count, Peer=socrates.atom) == before, what="the end of the relay")
+
+
 @pytest.mark.parametrize("shell", ["erl", "iex"])
 def test_a_remote_shell_says_which_command_opens_a_shell(cluster, tmp_path, otp, shell):
     socrates = cluster.pynode("socrates")
@@ -119,10 +143,7 @@ def test_a_remote_shell_says_which_command_opens_a_shell(cluster, tmp_path, otp,
     remsh = "-remsh" if shell == "erl" else "--remsh"
     # iex of Elixir before 1.15 calls the node by rpc without connecting to it first, so it needs a name of its own.
     command = [str(folder / shell), name, "visitor@127.0.0.1", cookie, "monster", remsh, socrates.name]
-    # Elixir before 1.15 has a text of its own for a node that has no IEx.
-    text = (
-        "Could not find IEx" if shell == "iex" and (otp or 25) <= 25 else "Open its shell with: erlmesh remsh socrates"
-    )
+    text = "Open its shell with: erlmesh remsh socrates"
 
     terminal = Terminal(command, {**os.environ, **otp_environment(cluster.epmd_port, tmp_path, folder)})
     try:

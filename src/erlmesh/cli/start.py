@@ -116,7 +116,10 @@ def _workers(options: argparse.Namespace) -> int:
     if not found:
         return 0
     if options.prompt or options.under_port:
-        raise ValueError("--workers runs several nodes: omit --prompt and --under-port")
+        raise ValueError(
+            "--workers (or ERLMESH_WORKERS) starts several nodes: omit --prompt and --under-port. "
+            "An Elixir supervisor gets one Erlmesh.Python for each node"
+        )
     return found
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["NodeServices"]
 
 PG: Final = Atom("pg")
+DBG: Final = Atom("dbg")
 OBSERVED_MODULES: Final = [
     "erlang",
     "net_kernel",
@@ -35,6 +36,8 @@ OBSERVED_MODULES: Final = [
     "ets",
     "observer_backend",
     "appmon_info",
+    "dbg",
+    "trace",
     "shell",
     "Elixir.IEx",
     "Elixir.Phoenix.LiveDashboard.SystemInfo",
@@ -126,6 +129,8 @@ class NodeServices:
         """``erlang:apply/2`` for the external fun of an exposed function. A local fun's code is not on this node."""
         if isinstance(function, Export) and isinstance(arguments, list) and len(arguments) == function.arity:
             return await self._functions.apply(me, function.module, function.function, arguments)
+        if isinstance(function, Fun) and function.module is DBG:  # its relay, up to OTP 26
+            return await self._functions.apply(me, DBG, Atom("do_relay"), [function.pid, Atom("undefined")])
         if isinstance(function, Fun):
             raise Undef(Atom("undef"), [(function, arguments, [])], str(function))
         raise ErlangError(Atom("badarg"), [(Atom("erlang"), Atom("apply"), [function, arguments], [])])

@@ -5,14 +5,16 @@ They only read. Wrong arguments raise as in OTP.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Final
 
 from erlmesh.errors import ErlangError
+from erlmesh.runtime.process import LocalProcess
 from erlmesh.runtime.system_messages import charlist
 from erlmesh.services.observing.machine import banner
 from erlmesh.services.observing.node_figures import NodeFigures
 from erlmesh.services.observing.process_info import ProcessInfo
-from erlmesh.services.observing.remote_shell import load_refusal
+from erlmesh.services.observing.remote_shell import is_shell, load_refusal
 from erlmesh.services.rpc.function_table import FunctionTable
 from erlmesh.terms import Atom, Pid, Term
 from erlmesh.version import __version__
@@ -149,10 +151,10 @@ class ErlangFunctions:
         """``code:is_loaded/1``: ``{file, _}`` if the node has functions under that name."""
         return (Atom("file"), charlist("erlmesh")) if self._has_module(module) else False
 
-    def _ensure_loaded(self, module: Term) -> Term:
+    def _ensure_loaded(self, me: LocalProcess, module: Term) -> Term | Coroutine[Any, Any, Term]:
         """``code:ensure_loaded/1``. A remote shell asks it first, and shows the reason of a refusal."""
-        if (refusal := load_refusal(module, self._runtime.name)) is not None:
-            return refusal
+        if is_shell(module):
+            return load_refusal(self._runtime, module, me.group_leader)
         return (Atom("module"), module) if self._has_module(module) else (ERROR, Atom("nofile"))
 
     def _has_module(self, module: Term) -> bool:

@@ -12,6 +12,7 @@ from erlmesh.services.observing.observer_functions import ObserverFunctions
 from erlmesh.services.observing.process_info import ProcessInfo
 from erlmesh.services.observing.process_table import ProcessTable
 from erlmesh.services.observing.remote_shell import RemoteShell
+from erlmesh.services.observing.trace_relay import TraceRelay
 
 if TYPE_CHECKING:
     from erlmesh.runtime.runtime import Runtime
@@ -32,3 +33,4 @@ def add_observed_functions(table: FunctionTable, runtime: Runtime, functions: Fu
     ObserverFunctions(runtime, figures, processes, limit).add_to(table)
     LiveDashboard(runtime, figures, processes, info, limit).add_to(table)
     RemoteShell(runtime).add_to(table)
+    TraceRelay(runtime, limit).add_to(table)

@@ -4,7 +4,8 @@
   of the error and end (``init_remote_shell/3`` in user_drv.erl).
 * ``erl -remsh`` of OTP 25 and earlier calls ``shell:start/0,1,2``, which must return the pid of a shell (group.erl).
   This one prints the sentence and terminates.
-* ``iex --remsh`` before Elixir 1.15 asks ``code:ensure_loaded/1`` and prints that IEx cannot be found there.
+* ``iex --remsh`` of Elixir on OTP 25 and earlier asks ``code:ensure_loaded/1`` by ``rpc``. It prints the reason of a
+  ``{badrpc, Reason}`` only. OTP 26 and later would take this for success, so the release of the caller decides.
 """
 
 from __future__ import annotations
@@ -12,18 +13,23 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from erlmesh.errors import ErlmeshError
 from erlmesh.runtime.process import LocalProcess
 from erlmesh.runtime.system_messages import charlist
+from erlmesh.services.rpc.client import call
 from erlmesh.services.rpc.function_table import FunctionTable
-from erlmesh.terms import Atom, Term
+from erlmesh.terms import Atom, Pid, Term
 
 if TYPE_CHECKING:
     from erlmesh.runtime.runtime import Runtime
 
-__all__ = ["RemoteShell", "load_refusal"]
+__all__ = ["RemoteShell", "is_shell", "load_refusal"]
 
 SHELLS: Final = frozenset({"shell", "iex", "Elixir.IEx"})
 """The modules that a remote shell asks for."""
+IEX: Final = Atom("Elixir.IEx")
+RELEASE_SECONDS: Final = 2.0
+"""How long the node of a caller may take to say which OTP it has."""
 PRINT_SECONDS: Final = 5.0
 """How long the process of a shell waits until its sentence is printed."""
 
@@ -33,11 +39,30 @@ def sentence(node_name: str) -> str:
     return f"{node_name} is a node of Python. Open its shell with: erlmesh remsh {node_name}"
 
 
-def load_refusal(module: Term, node_name: str) -> Term | None:
-    """The answer of ``code:ensure_loaded/1`` for the module of a shell: ``{error, Sentence}``. None for another one."""
-    if isinstance(module, Atom) and module.name in SHELLS:
-        return (Atom("error"), charlist(sentence(node_name)))
-    return None
+def is_shell(module: Term) -> bool:
+    """Whether a remote shell asks for this module."""
+    return isinstance(module, Atom) and module.name in SHELLS
+
+
+async def load_refusal(runtime: Runtime, module: Term, group_leader: Term) -> Term:
+    """The answer of ``code:ensure_loaded/1`` for the module of a shell, which has the sentence for its user.
+
+    ``group_leader`` is that of the call: it is a process of the caller's node.
+    """
+    text = sentence(runtime.name)
+    if module is IEX and isinstance(group_leader, Pid) and await _is_before_otp_26(runtime, group_leader.node):
+        return (Atom("badrpc"), text)  # inspect() shows a binary as it is
+    return (Atom("error"), charlist(text))
+
+
+async def _is_before_otp_26(runtime: Runtime, peer: Atom) -> bool:
+    if peer.name not in (*runtime.nodes(), *runtime.nodes(hidden=True)):
+        return False  # The call names a node that did not make it.
+    try:
+        release = await call(runtime, peer, "erlang", "system_info", [Atom("otp_release")], timeout=RELEASE_SECONDS)
+        return isinstance(release, list) and bytes(release) < b"26"
+    except (ErlmeshError, TimeoutError, TypeError, ValueError):
+        return False
 
 
 class RemoteShell:
