@@ -24,7 +24,7 @@ FLOORS = [
     ["erlmesh.gen_stage"],
     ["erlmesh.phoenix"],
     ["erlmesh.servings"],
-    ["erlmesh.otp_functions"],
+    ["erlmesh.otp_functions", "erlmesh.sharding"],
     ["erlmesh.testing"],
     ["erlmesh"],
     ["erlmesh.shell", "erlmesh.demo", "erlmesh.doctor", "erlmesh.discovery", "erlmesh.certs"],

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from prometheus_client.registry import CollectorRegistry
 
     from erlmesh.services.metrics.node_metrics import NodeMetrics
+    from erlmesh.services.sharding.shards import Shards
 
 __all__ = ["Node", "Process"]
 
@@ -334,6 +335,40 @@ class Node:
     def pg(self) -> Pg:
         """Process groups as in OTP 23 and later: the default scope. ``node.pg.start_scope(name)`` starts another."""
         return self._services.pg
+
+    def shards(
+        self,
+        name: str | bytes,
+        *,
+        shards: int = 256,
+        settle: float = 0.5,
+        quorum: int = 1,
+        release_timeout: float | None = 5.0,
+        process: Process | None = None,
+    ) -> Shards:
+        """Take part in holding ``shards`` shards: each is held by one process of all nodes that call this.
+
+        Use it as ``async with``. See :class:`erlmesh.sharding.Shards` for the events. ``name`` and ``shards`` must be
+        the same on all nodes. A node waits for :meth:`joined`, and listens for ``settle`` seconds, before it takes a
+        shard. A move waits at most ``release_timeout`` seconds for the old holder (None: for ever).
+
+        After a cut, each side holds all shards. With a ``quorum``, only a side with that many nodes does: pass more
+        than half of them. A takeover from a lost node then takes ``settle`` seconds longer, or 0.75 tick times if its
+        connection timed out; a release has at most a tenth of a tick time. This is by timing, not by agreement: what
+        must never happen twice needs a store with a condition.
+
+        With ``process``, that process of this node is the holder and gets the events as messages.
+
+        Raises ``ValueError`` and ``TypeError`` for wrong arguments, and ``ValueError`` on a hidden node.
+        """
+        from erlmesh.services.sharding.shards import Shards, shard_settings  # noqa: PLC0415 - it loads hashlib
+
+        settings = shard_settings(name, shards, settle, quorum, release_timeout)
+        if self.internals.hidden:
+            raise ValueError("a hidden node does not see the groups of all nodes, so it cannot hold shards")
+        if process is not None and process.node is not self:
+            raise ValueError(f"{process.pid} is a process of another node: call node.shards there")
+        return Shards(self.internals, self.pg, settings, self.joined, process)
 
     @property
     def pg2(self) -> Pg2:

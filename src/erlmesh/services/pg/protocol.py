@@ -5,12 +5,24 @@ See ``state.py`` for the messages and rules of the protocol.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, TypeAlias
 
 from erlmesh.records import record
 from erlmesh.terms import Atom, Pid, Term
 
-__all__ = ["Demonitor", "Effect", "GroupEvent", "Joined", "Left", "Monitor", "PgStatistics", "SendTo", "Tag"]
+__all__ = [
+    "Demonitor",
+    "Effect",
+    "GroupEvent",
+    "Joined",
+    "LeavingLater",
+    "Left",
+    "Monitor",
+    "PgStatistics",
+    "SendTo",
+    "Tag",
+]
 
 
 class Tag:
@@ -80,6 +92,21 @@ class Left:
 
 
 GroupEvent: TypeAlias = Joined | Left
+
+
+class LeavingLater:
+    """The groups that a process leaves by itself when its node stops. See :meth:`Pg.leave_later`."""
+
+    __slots__ = ("_pid", "_tag", "on_stop")
+
+    def __init__(self, pid: Pid, tag: bytes, on_stop: Callable[[], None]) -> None:
+        self._pid = pid
+        self._tag = tag
+        self.on_stop = on_stop
+
+    def stays(self, pid: Pid, group: Term) -> bool:
+        """Whether the process ``pid`` stays in ``group``."""
+        return pid == self._pid and isinstance(group, tuple) and group[:1] == (self._tag,)
 
 
 @record(frozen=True)

@@ -27,6 +27,7 @@ from erlmesh.services.pg.protocol import (
     Effect,
     GroupEvent,
     Joined,
+    LeavingLater,
     Left,
     Monitor,
     PgStatistics,
@@ -89,6 +90,7 @@ class Pg:
         self._notifying = False
         self._is_leaving = False
         """True while the node stops: no process joins any more."""
+        self._leaving_later: dict[LeavingLater, None] = {}
         self._picker = Picker(node.random)
         for name in node.nodes():
             self._send_discover(Atom(name))
@@ -192,7 +194,19 @@ class Pg:
         """Let all local processes leave all their groups, because the node stops. From now on nobody joins."""
         self._is_leaving = True
         if self.alive:
-            self._apply_effects(self._state.leave_all())
+            later = list(self._leaving_later)
+            self._apply_effects(self._state.leave_all(lambda pid, group: any(each.stays(pid, group) for each in later)))
+            for each in later:
+                each.on_stop()
+
+    def leave_later(self, pid: Pid, tag: bytes, on_stop: Callable[[], None]) -> Callable[[], None]:
+        """Let a local process stay in the groups ``(tag, …)`` while the node stops, until it leaves them or ends.
+
+        ``on_stop()`` is called when all others have left. Return a function that ends this.
+        """
+        entry = LeavingLater(pid, tag, on_stop)
+        self._leaving_later[entry] = None
+        return lambda: self._leaving_later.pop(entry, None)
 
     def get_members(self, group: Term) -> list[Pid]:
         """The members on all nodes, newest first, repeated as often as they joined. ``[]`` if there are none.

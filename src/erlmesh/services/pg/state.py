@@ -199,10 +199,19 @@ class ScopeState:
         self._remove_local(key, pids, Tag.LEAVE)
         return True, effects + self._broadcast((Tag.LEAVE, self._server, _pid_or_list(pids), [name]))
 
-    def leave_all(self) -> list[Effect]:
-        """All local members leave all their groups. Other nodes get one leave for each process."""
+    def leave_all(self, stays: Callable[[Pid, Term], bool]) -> list[Effect]:
+        """All local members leave all their groups, but not those where ``stays(pid, group)`` is true.
+
+        Other nodes get one leave for each process.
+        """
         effects: list[Effect] = []
         for pid, keys in list(self._groups_by_pid.items()):
+            names = [self._groups.name(key) for key in listed(keys)]
+            leaving = [name for name in names if not stays(pid, name)]
+            if len(leaving) < len(names):
+                for name in leaving:
+                    effects += self.leave(name, [pid])[1]
+                continue
             del self._groups_by_pid[pid]
             effects += [Demonitor(pid), *self._local_down(pid, keys, Tag.LEAVE)]
         return effects

@@ -1,0 +1,1 @@
+"""Which node holds which shard: the servers of ``node.shards``."""

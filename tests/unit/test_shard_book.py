@@ -1,0 +1,435 @@
+"""The decisions about shards: candidates, the book, the fence."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from erlmesh.core.sharding.candidates import Candidates
+from erlmesh.core.sharding.fence import Fence
+from erlmesh.core.sharding.names import holders_group, shard_key, shard_of
+from erlmesh.core.sharding.rendezvous import Rendezvous
+from erlmesh.core.sharding.shard_book import (
+    JoinCandidates,
+    JoinHolders,
+    LeaveCandidates,
+    LeaveHolders,
+    LetGo,
+    ShardBook,
+    Stay,
+    Taken,
+)
+from erlmesh.terms import Atom, Pid
+
+NAME = b"feeds"
+SHARDS = 16
+NODES = [Atom(f"n{number}@10.0.0.{number}") for number in range(6)]
+
+
+def pid(node, number=100):
+    return Pid(NODES[node], number, 0, 1)
+
+
+def best_of(*nodes, shard=0):
+    """The nodes, the one that comes first for the shard at the front."""
+    found = Rendezvous(map(pid, nodes)).owners(shard_key(NAME, shard), len(nodes))
+    return [NODES.index(each.node) for each in found]
+
+
+BEST, SECOND, THIRD = best_of(0, 1, 2)
+
+
+def book(me, *others, quorum=1, shards=1):
+    """A book that has listened and joined, with candidates on the nodes ``others``."""
+    made = ShardBook(pid(me), NAME, shards, quorum)
+    for other in others:
+        made.candidate_joined(pid(other))
+    made.start()
+    assert made.decide()[:1] == [JoinCandidates()]
+    made.candidate_joined(pid(me))
+    return made
+
+
+# Names and candidates
+
+
+def test_the_shard_of_a_key_and_the_names_are_fixed_because_other_nodes_compute_them():
+    assert [shard_of(key.encode(), 256) for key in ("AAPL", "", "naïve")] == [174, 217, 107]
+    assert shard_key("é".encode(), 7) == "é/7".encode()
+    assert holders_group(b"feeds", 7) == (b"erlmesh_shards", b"feeds", 7)
+
+
+joins = st.lists(st.tuples(st.sampled_from(["join", "leave"]), st.integers(0, 3), st.integers(1, 3)), max_size=30)
+
+
+@given(joins)
+def test_the_first_candidates_are_the_owners_of_the_keys_of_the_shards(changes):
+    candidates, members = Candidates(NAME, SHARDS), []
+    for kind, node, number in changes:
+        each = pid(node, number)
+        before = [candidates.first(shard) for shard in range(SHARDS)]
+        changed = candidates.join(each) if kind == "join" else candidates.leave(each)
+        if kind == "join":
+            members.append(each)
+        elif each in members:
+            members.remove(each)
+        after = [candidates.first(shard) for shard in range(SHARDS)]
+
+        assert after == [Rendezvous(members).owner(shard_key(NAME, shard)) for shard in range(SHARDS)]
+        assert changed or after == before
+        assert len(candidates) == len({each.node for each in members})
+        for other in range(4):
+            assert candidates.shards_of(NODES[other]) == [
+                shard for shard, first in enumerate(after) if first is not None and first.node is NODES[other]
+            ]
+
+
+# The book
+
+
+def test_a_book_that_has_not_listened_takes_nothing():
+    made = ShardBook(pid(BEST), NAME, 1)
+    made.candidate_joined(pid(SECOND))
+
+    assert made.decide() == []
+    made.start()
+    assert made.decide() == [JoinCandidates()]
+    made.candidate_joined(pid(BEST))
+    assert made.decide() == [JoinHolders(0), Taken(0)]
+    assert made.may_act(0)
+
+
+def test_only_the_first_candidate_takes():
+    assert book(BEST, SECOND, THIRD).decide() == [JoinHolders(0), Taken(0)]
+    assert book(SECOND, BEST, THIRD).decide() == []
+
+
+def test_the_first_candidate_waits_until_nobody_else_holds():
+    made = book(BEST, SECOND)
+    made.holder_joined(0, pid(SECOND))
+    made.holder_joined(0, pid(SECOND))
+    made.holder_joined(0, pid(THIRD))
+
+    assert made.decide() == []
+    made.holder_left(0, pid(SECOND))
+    made.holder_left(0, pid(THIRD))
+    made.holder_left(0, pid(THIRD))
+    assert made.decide() == []
+    made.holder_left(0, pid(SECOND))
+    assert made.decide() == [JoinHolders(0), Taken(0)]
+
+
+def test_all_changes_of_one_message_count_before_a_decision():
+    made = book(BEST, quorum=2)
+    made.decide()
+
+    made.candidate_joined(pid(SECOND))  # The quorum is there, and the next change of the same message is a holder.
+    made.holder_joined(0, pid(SECOND))
+
+    assert made.decide() == []
+
+
+def test_a_holder_lets_go_for_a_better_one_and_leaves_when_it_has_released():
+    made = book(SECOND)
+    assert made.decide() == [JoinHolders(0), Taken(0)]
+    made.holder_joined(0, pid(SECOND))  # pg reports the own join, too
+
+    made.candidate_joined(pid(BEST))
+
+    assert made.decide() == [LetGo(0, pid(BEST))]
+    assert not made.may_act(0)
+    assert made.held == [0]
+    made.holder_joined(0, pid(THIRD))
+    assert made.decide() == []
+    made.released(0)
+    assert made.decide() == [LeaveHolders(0)]
+    made.released(0)
+    assert made.decide() == []
+
+
+def test_a_holder_ignores_worse_ones():
+    made = book(BEST)
+    made.decide()
+
+    made.candidate_joined(pid(SECOND))
+    made.holder_joined(0, pid(SECOND))
+
+    assert made.decide() == []
+    assert made.may_act(0)
+
+
+def test_the_heir_is_named_again_when_it_changes():
+    made = book(THIRD)
+    made.decide()
+    made.candidate_joined(pid(SECOND))
+    assert made.decide() == [LetGo(0, pid(SECOND))]
+
+    made.candidate_joined(pid(BEST))
+    assert made.decide() == [LetGo(0, pid(BEST))]
+    made.candidate_left(pid(BEST))
+    assert made.decide() == [LetGo(0, pid(SECOND))]
+
+
+def test_a_holder_may_stay_when_the_better_one_goes_meanwhile():
+    made = book(SECOND)
+    made.decide()
+    made.candidate_joined(pid(BEST))
+    made.decide()
+
+    made.candidate_left(pid(BEST))
+
+    assert made.decide() == [Stay(0)]
+    assert not made.may_act(0)
+    made.keep(0)
+    assert made.decide() == []
+    assert made.may_act(0)
+    made.released(0)
+    assert made.decide() == [], "a shard that is kept is not released"
+
+
+def test_a_holder_that_does_not_stay_takes_again():
+    made = book(SECOND)
+    made.decide()
+    made.candidate_joined(pid(BEST))
+    made.candidate_left(pid(BEST))
+    assert made.decide() == []
+    made.candidate_joined(pid(BEST))
+    made.decide()
+    made.candidate_left(pid(BEST))
+    assert made.decide() == [Stay(0)]
+
+    made.released(0)
+
+    assert made.decide() == [LeaveHolders(0), JoinHolders(0), Taken(0)]
+
+
+def test_stay_is_void_when_a_better_one_comes_before_the_answer():
+    made = book(SECOND)
+    made.decide()
+    made.candidate_joined(pid(BEST))
+    made.decide()
+    made.candidate_left(pid(BEST))
+    assert made.decide() == [Stay(0)]
+
+    made.candidate_joined(pid(BEST))
+
+    assert made.decide() == [LetGo(0, pid(BEST))]
+    made.keep(0)
+    assert not made.may_act(0)
+
+
+def test_a_stop_leaves_the_candidates_first_and_names_the_heirs():
+    made = book(BEST, SECOND)
+    made.decide()
+
+    made.stop()
+    made.stop()
+
+    assert made.decide() == [LeaveCandidates(), LetGo(0, pid(SECOND))]
+    made.candidate_left(pid(BEST))  # as pg reports it
+    assert made.decide() == []
+    assert not made.ended
+    made.released(0)
+    assert made.decide() == [LeaveHolders(0)]
+    assert made.ended
+
+
+def test_a_stop_before_the_join_joins_nothing():
+    made = ShardBook(pid(BEST), NAME, 1)
+    made.stop()
+    made.start()
+
+    assert made.decide() == []
+    assert made.ended
+
+
+def test_abandoned_shards_are_left_without_a_release():
+    made = book(BEST, SECOND, shards=1)
+    made.decide()
+
+    made.abandon()
+
+    assert made.decide() == [LeaveCandidates(), LeaveHolders(0)]
+    assert made.ended
+
+
+def test_a_quorum_counts_nodes_and_not_processes():
+    made = book(BEST, quorum=2)
+    made.candidate_joined(pid(BEST, 200))
+    assert made.decide() == []
+
+    made.candidate_joined(pid(SECOND))
+    assert made.decide() == [JoinHolders(0), Taken(0)]
+    made.candidate_left(pid(SECOND))
+    assert made.decide() == [LetGo(0, None)]
+
+
+def test_a_closed_fence_lets_go_of_all_and_an_open_one_takes_again():
+    made = book(BEST, SECOND, quorum=2)
+    made.decide()
+
+    made.fence(True)
+    assert made.decide() == [LetGo(0, None)]
+    made.released(0)
+    assert made.decide() == [LeaveHolders(0)]
+    made.fence(False)
+    assert made.decide() == [JoinHolders(0), Taken(0)]
+
+
+@pytest.mark.parametrize("was_holder", [True, False])
+def test_the_shards_of_a_lost_node_are_taken_when_it_surely_holds_nothing(was_holder):
+    made = book(SECOND, BEST, THIRD, quorum=2)
+    if was_holder:
+        made.holder_joined(0, pid(BEST))
+    made.decide()
+
+    made.candidate_lost(pid(BEST))
+    if was_holder:
+        made.holder_lost(0, pid(BEST))
+
+    assert made.decide() == []
+    made.sure(NODES[BEST])
+    assert made.decide() == [JoinHolders(0), Taken(0)]
+
+
+def test_a_lost_node_that_comes_back_says_itself_what_it_holds():
+    made = book(BEST, SECOND, THIRD, quorum=2)
+    made.holder_joined(0, pid(SECOND))
+    made.holder_lost(0, pid(SECOND))
+    made.candidate_lost(pid(SECOND))
+    assert made.decide() == []
+
+    made.candidate_joined(pid(SECOND))
+    made.holder_joined(0, pid(SECOND))
+    assert made.decide() == []
+    made.holder_left(0, pid(SECOND))
+    assert made.decide() == [JoinHolders(0), Taken(0)]
+
+
+def test_what_pg_says_of_processes_that_were_no_members_changes_nothing():
+    made = book(BEST)
+    made.decide()
+
+    made.candidate_left(pid(SECOND))
+    made.holder_left(0, pid(SECOND))
+    made.candidate_lost(pid(SECOND))
+    made.holder_lost(0, pid(SECOND))
+
+    assert made.decide() == []
+    assert made.may_act(0)
+
+
+def test_of_two_candidates_on_a_node_the_least_pid_holds_and_the_other_takes_over():
+    made = book(BEST)
+    made.decide()
+    made.candidate_joined(pid(BEST, 7))
+    assert made.decide() == [LetGo(0, pid(BEST, 7))]
+
+    other = ShardBook(pid(BEST, 7), NAME, 1)
+    other.candidate_joined(pid(BEST))
+    other.holder_joined(0, pid(BEST))
+    other.start()
+    other.candidate_joined(pid(BEST, 7))
+    assert other.decide() == [JoinCandidates()]
+    other.holder_left(0, pid(BEST))
+    assert other.decide() == [JoinHolders(0), Taken(0)]
+
+
+# The fence: quorum 2 of the nodes me, B and C, limit 6, settle 1
+
+B, C = NODES[1], NODES[2]
+
+
+def fence(quorum=2):
+    made = Fence(quorum, 6.0, 1.0)
+    made.look(100.0, {B: 0.5, C: 2.0})
+    return made
+
+
+def test_the_fence_is_open_while_one_other_node_is_heard():
+    made = fence()
+
+    for now in range(101, 130):
+        made.look(now, {B: 0.9, C: now - 98.0})
+        assert not made.closed
+        assert made.is_open(now)
+
+
+def test_the_fence_closes_when_the_last_other_node_has_been_silent_for_the_limit():
+    made = fence()
+
+    assert made.is_open(105.4)
+    assert not made.is_open(105.5)
+    made.look(105.4, {B: 5.9, C: 7.4})
+    assert not made.closed
+    made.look(105.6, {B: 6.1, C: 7.6})
+    assert made.closed
+
+
+def test_a_quorum_of_three_needs_both_others():
+    made = fence(quorum=3)
+
+    assert made.is_open(103.9)
+    assert not made.is_open(104.0)
+
+
+def test_a_look_that_comes_late_closes_whatever_has_come_meanwhile():
+    made = fence()
+
+    made.look(106.0, {B: 0.0, C: 0.0})
+
+    assert made.closed
+    assert not made.is_open(106.0)
+
+
+def test_what_has_come_since_the_last_look_counts_as_heard_then():
+    made = fence()
+
+    made.look(105.0, {B: 0.0, C: 7.0})
+
+    assert not made.closed
+    assert made.is_open(105.9)
+    assert not made.is_open(106.0), "it may have been sent at 100, and read at 105"
+
+
+def test_the_fence_opens_when_others_were_heard_for_the_time_to_settle():
+    made = fence()
+    made.look(110.0, {B: 10.0, C: 12.0})
+    assert made.closed
+
+    made.look(110.5, {B: 0.1, C: 12.5})
+    assert made.closed
+    made.look(110.7, {B: 0.1, C: 12.7})
+    made.look(111.4, {B: 0.1, C: 13.4})
+    assert made.closed
+    made.look(111.9, {B: 0.1, C: 13.9})
+    assert not made.closed
+    assert made.is_open(111.9)
+
+
+def test_a_fence_without_a_quorum_never_closes():
+    made = fence(quorum=1)
+
+    made.look(1000.0, {B: math.inf})
+
+    assert made.is_open(1e9)
+
+
+def test_too_few_others_are_no_matter_of_the_fence():
+    made = fence()
+
+    made.look(101.0, {})
+    made.look(200.0, {})
+    assert not made.closed
+    made.look(201.0, {B: 0.1})
+    assert not made.closed
+    assert made.is_open(206.8)
+
+
+def test_a_node_that_is_not_connected_is_not_heard():
+    made = Fence(2, 6.0, 1.0)
+
+    made.look(100.0, {B: math.inf})
+
+    assert made.closed
