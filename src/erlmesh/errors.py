@@ -30,6 +30,8 @@
     │   ├── PubSubNotReady       no other node with this PubSub is known
     │   └── SubscriptionOverflow more messages waited for a subscriber than its limit allows
     ├── TrackerError             a Phoenix.Tracker cannot do what it is asked for; says why and what to do
+    ├── Full                     an outbox keeps as many messages for a holder as its credit allows
+    ├── OutboxClosed             an outbox has ended, or its node has
     ├── Exit                     raised by a process or an exposed function: exit(Reason)
     ├── Throw                    raised by an exposed function: throw(Value)
     └── ErlangError              raised by an exposed function: error(Reason)
@@ -55,6 +57,7 @@ __all__ = [
     "ErlangError",
     "ErlmeshError",
     "Exit",
+    "Full",
     "GroupError",
     "HandshakeRefused",
     "HandshakeTimeout",
@@ -64,6 +67,7 @@ __all__ = [
     "NoSuchGroup",
     "NodeNotAlive",
     "NodeStartError",
+    "OutboxClosed",
     "ProcessStartError",
     "ProtocolError",
     "PubSubError",
@@ -238,6 +242,14 @@ class SubscriptionOverflow(PubSubError):
 
 class TrackerError(ErlmeshError):
     """A Phoenix.Tracker cannot do what it is asked for. The message says why and what to do."""
+
+
+class Full(ErlmeshError):
+    """An outbox keeps as many messages for a holder as its credit allows, and the caller does not want to wait."""
+
+
+class OutboxClosed(ErlmeshError):
+    """An outbox has ended, or its node has."""
 
 
 class Exit(ErlmeshError):

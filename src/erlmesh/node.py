@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from prometheus_client.registry import CollectorRegistry
 
     from erlmesh.services.metrics.node_metrics import NodeMetrics
+    from erlmesh.services.sharding.inbox import Inbox
+    from erlmesh.services.sharding.outbox import Outbox, Refusal
     from erlmesh.services.sharding.shards import Shards
 
 __all__ = ["Node", "Process"]
@@ -379,6 +381,36 @@ class Node:
     def global_(self) -> GlobalNames:
         """Names and locks of the whole cluster (OTP's ``global``)."""
         return self._services.global_
+
+    # Acknowledged delivery
+
+    def outbox(
+        self,
+        name: str | bytes,
+        *,
+        group: SendableTerm,
+        credit: int = 1024,
+        on_refused: Callable[[Refusal], object] | None = None,
+    ) -> Outbox:
+        """Send messages by key to the members of a group, with acknowledgements. See :class:`erlmesh.sharding.Outbox`.
+
+        At most ``credit`` messages are kept for each member. ``on_refused(refusal)`` is called with each message that a
+        member has refused; by default the log says so. Raises ``ValueError`` and ``TypeError`` for wrong arguments.
+        """
+        from erlmesh.services.sharding.holders import GroupHolders  # noqa: PLC0415 - few nodes need it
+        from erlmesh.services.sharding.outbox import Outbox  # noqa: PLC0415
+
+        return Outbox(self.internals, GroupHolders(self.pg, group), name, credit=credit, on_refused=on_refused)
+
+    def inbox(self, name: str | bytes, *, group: SendableTerm, forget_after: float = 3600.0) -> Inbox:
+        """Receive what outboxes of this name send to the group. See :class:`erlmesh.sharding.Inbox`.
+
+        The numbers of a source are forgotten ``forget_after`` seconds after its node was lost. Raises ``ValueError``
+        and ``TypeError`` for wrong arguments.
+        """
+        from erlmesh.services.sharding.inbox import Inbox  # noqa: PLC0415 - few nodes need it
+
+        return Inbox(self.internals, self.pg, name, group, forget_after=forget_after)
 
     def expose(
         self,

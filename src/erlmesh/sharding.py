@@ -1,8 +1,14 @@
-"""Each shard is held by one process of a group of nodes: ``node.shards``. This module exports the names for it."""
+"""Shards that one process holds each: ``node.shards``. Acknowledged delivery: ``node.outbox`` and ``node.inbox``.
+
+This module exports the names for them.
+"""
 
 from __future__ import annotations
 
+from erlmesh.errors import Full, OutboxClosed
 from erlmesh.services.sharding.events import Release, ShardEvent, Take
+from erlmesh.services.sharding.inbox import Delivery, Inbox
+from erlmesh.services.sharding.outbox import Outbox, Refusal
 from erlmesh.services.sharding.shards import Shards
 
-__all__ = ["Release", "ShardEvent", "Shards", "Take"]
+__all__ = ["Delivery", "Full", "Inbox", "Outbox", "OutboxClosed", "Refusal", "Release", "ShardEvent", "Shards", "Take"]

@@ -99,6 +99,14 @@ class EncodedTerm:
         self.term = term
         self.data = encode_term(term)
 
+    @classmethod
+    def of_data(cls, data: bytes) -> EncodedTerm:
+        """The term that ``data`` is the encoding of. Its attribute ``term`` is None."""
+        encoded = cls.__new__(cls)
+        encoded.term = None
+        encoded.data = data
+        return encoded
+
 
 def _write_encoded(encoded: EncodedTerm, add: Add, _atoms: Atoms) -> None:
     add(encoded.data)

@@ -1,1 +1,1 @@
-"""Which node holds which shard: the servers of ``node.shards``."""
+"""Which node holds which shard, and acknowledged delivery: the servers of ``node.shards`` and ``node.outbox``."""

@@ -1,0 +1,439 @@
+"""Outboxes and inboxes on simulated clusters."""
+
+import asyncio
+import logging
+
+import pytest
+
+from erlmesh import Atom, Map
+from erlmesh.core.log_rate import LogRate
+from erlmesh.core.sharding.messages import ACK, GOT, OUT, PUT
+from erlmesh.errors import EncodeError, Full, OutboxClosed
+from erlmesh.services.sharding import inbox as inbox_module
+from erlmesh.services.sharding import outbox as outbox_module
+
+
+@pytest.fixture(autouse=True)
+def _all_lines_are_logged(monkeypatch):
+    """Earlier tests of this process have used up lines of the log."""
+    for module in (outbox_module, inbox_module):
+        monkeypatch.setattr(module.peer_log, "_rate", LogRate())
+
+
+class Worker:
+    """An inbox on a node. It does what it gets while ``works`` is true."""
+
+    def __init__(self, mesh, node, name="ticks", *, works=True):
+        self.got = []
+        self.open = []
+        self.works = works
+        with mesh.machine(node):
+            self.inbox = node.inbox(name, group="workers")
+            self.inbox.start()
+            self.task = asyncio.get_running_loop().create_task(self.run())
+
+    async def run(self):
+        async for delivery in self.inbox:
+            self.got.append((delivery.key, delivery.number, delivery.message))
+            if self.works:
+                delivery.done()
+            else:
+                self.open.append(delivery)
+
+
+def opened(mesh, node, **options):
+    with mesh.machine(node):
+        return node.outbox("ticks", group="workers", **options)
+
+
+async def test_a_message_arrives_and_is_forgotten_when_it_is_done(cluster):
+    mesh = await cluster(2)
+    a, b = mesh
+    worker, outbox = Worker(mesh, b), opened(mesh, a)
+    await mesh.wait_until(lambda: a.pg.get_members("workers"))
+
+    assert [await outbox.put("x", 1), await outbox.put(b"x", 2), await outbox.put("y", 1)] == [1, 2, 1]
+    assert outbox.waiting() == {worker.inbox.pid: 3}
+    await outbox.flushed()
+
+    assert sorted(worker.got) == [(b"x", 1, 1), (b"x", 2, 2), (b"y", 1, 1)]
+    assert outbox.waiting() == {}
+    assert outbox.replays == 0
+
+
+async def test_a_message_has_the_same_form_on_this_node_and_on_another(cluster):
+    mesh = await cluster(2)
+    for node in mesh:
+        worker = Worker(mesh, node)
+        outbox = opened(mesh, next(iter(mesh)))
+        await mesh.wait_until(lambda: next(iter(mesh)).pg.get_members("workers"))
+
+        await outbox.put("x", ("AAPL", {"a": 1}, True))
+        await outbox.flushed()
+
+        assert worker.got == [(b"x", 1, (b"AAPL", Map({b"a": 1}), True))]
+        worker.inbox.close()
+        await mesh.wait_until(lambda: not next(iter(mesh)).pg.get_members("workers"))
+
+
+async def test_a_message_that_is_changed_after_put_arrives_as_it_was(cluster):
+    mesh = await cluster(1)
+    worker, outbox, message = Worker(mesh, *mesh), opened(mesh, *mesh), [1]
+    worker.works = False
+
+    await outbox.put("x", message)
+    message.append(2)
+    await mesh.wait_until(lambda: worker.got)
+
+    assert worker.got == [(b"x", 1, [1])]
+
+
+async def test_messages_wait_for_a_holder(cluster):
+    mesh = await cluster(2)
+    a, b = mesh
+    outbox = opened(mesh, a)
+    await outbox.put("x", 1)
+    assert outbox.waiting() == {None: 1}
+
+    worker = Worker(mesh, b)
+    await outbox.flushed()
+
+    assert worker.got == [(b"x", 1, 1)]
+
+
+async def test_put_waits_when_the_credit_is_used_up(cluster):
+    mesh = await cluster(2)
+    a, b = mesh
+    worker, outbox = Worker(mesh, b, works=False), opened(mesh, a, credit=2)
+    await mesh.wait_until(lambda: a.pg.get_members("workers"))
+    for number in range(2):
+        await outbox.put("x", number)
+
+    with pytest.raises(Full, match="2 messages are kept for <"):
+        await outbox.put("y", 2, wait=False)
+    waiting = [asyncio.ensure_future(outbox.put("y", number)) for number in range(3)]
+    await mesh.sleep(1)
+    assert not any(task.done() for task in waiting)
+    waiting[0].cancel()
+    worker.open[0].done()
+    await mesh.wait_until(waiting[1].done)
+    assert not waiting[2].done()
+    worker.works = True
+    for delivery in worker.open:
+        delivery.done()
+    await outbox.flushed()
+
+    assert [await task for task in waiting[1:]] == [1, 2]
+    assert worker.got == [(b"x", 1, 0), (b"x", 2, 1), (b"y", 1, 1), (b"y", 2, 2)]
+
+
+async def test_a_put_that_is_cancelled_when_it_is_woken_lets_another_go_on(cluster):
+    mesh = await cluster(1)
+    (a,) = mesh
+    worker, outbox = Worker(mesh, a, works=False), opened(mesh, a, credit=1)
+    await outbox.put("x", 0)
+    await mesh.wait_until(lambda: worker.open)
+    waiting = [asyncio.ensure_future(outbox.put("x", number)) for number in range(2)]
+    await asyncio.sleep(0)
+    wake = outbox._wake_puts
+
+    def wake_and_cancel(holder):
+        wake(holder)
+        waiting[0].cancel()
+
+    outbox._wake_puts = wake_and_cancel
+    worker.open.pop().done()
+    await mesh.wait_until(waiting[1].done)
+
+    assert waiting[0].cancelled()
+    assert await waiting[1] == 2
+
+
+@pytest.mark.parametrize("ends", ["close", "stop"])
+async def test_what_waits_for_an_outbox_ends_with_it(cluster, caplog, ends):
+    mesh = await cluster(1)
+    (a,) = mesh
+    outbox = opened(mesh, a, credit=1)
+    await outbox.put("x", 1)
+    waiting = [asyncio.ensure_future(work) for work in (outbox.put("x", 2), outbox.flushed())]
+    await asyncio.sleep(0)
+
+    if ends == "close":
+        outbox.close()
+    else:
+        await mesh.run_on(a, a.stop)
+
+    for task in waiting:
+        with pytest.raises(OutboxClosed, match="the outbox ticks has ended"):
+            await task
+    with pytest.raises(OutboxClosed):
+        await outbox.put("z", 1)
+    assert "the outbox ticks ends with 1 messages that are not acknowledged" in caplog.text
+
+
+async def test_an_inbox_ends_with_its_node(cluster):
+    mesh = await cluster(1)
+    (a,) = mesh
+    worker = Worker(mesh, a)
+
+    await mesh.run_on(a, a.stop)
+    await worker.task
+
+    assert worker.got == []
+
+
+async def test_flushed_has_a_time_limit(cluster):
+    mesh = await cluster(1)
+    outbox = opened(mesh, *mesh)
+    await outbox.flushed(0)  # Nothing is kept.
+    await outbox.put("x", 1)
+
+    with pytest.raises(TimeoutError):
+        await outbox.flushed(1.0)
+
+
+async def test_malformed_arguments_are_refused(cluster):
+    mesh = await cluster(1)
+    (a,) = mesh
+    outbox = opened(mesh, a)
+
+    with pytest.raises(ValueError, match=r"at most 65,536 bytes .* this one has 70,005"):
+        await outbox.put("x", b"x" * 70_000)
+    with pytest.raises(ValueError, match="a key has at most 1,024 bytes, not 2,000"):
+        await outbox.put("x" * 2_000, 1)
+    with pytest.raises(TypeError, match="a key is a str or bytes"):
+        await outbox.put(7, 1)
+    with pytest.raises(EncodeError):
+        await outbox.put("x", object())
+    assert outbox.kept == 0
+    for credit in (0, 1.5, True, 100_000):
+        with pytest.raises(ValueError, match="credit is a whole number from 1 to 65,536"):
+            a.outbox("ticks", group="workers", credit=credit)
+    for make in (a.outbox, a.inbox):
+        with pytest.raises(TypeError, match="is a str or bytes, not Atom"):
+            make(Atom("ticks"), group="workers")
+        with pytest.raises(ValueError, match="has 1 to 255 bytes, not 0"):
+            make("", group="workers")
+    with pytest.raises(ValueError, match="forget_after"):
+        a.inbox("ticks", group="workers", forget_after=0)
+
+
+async def test_an_inbox_starts_once(cluster):
+    mesh = await cluster(1)
+    (a,) = mesh
+    inbox = a.inbox("ticks", group="workers")
+    inbox.close()
+
+    with pytest.raises(RuntimeError, match="is not started"):
+        await anext(inbox)
+    async with inbox:
+        with pytest.raises(RuntimeError, match="starts once"):
+            inbox.start()
+
+
+async def test_a_refusal_reaches_the_source(cluster, caplog):
+    mesh = await cluster(2)
+    a, b = mesh
+    refusals = []
+    worker = Worker(mesh, b, works=False)
+    outbox, quiet = opened(mesh, a, on_refused=refusals.append), opened(mesh, a)
+    await mesh.wait_until(lambda: a.pg.get_members("workers"))
+    await outbox.put("x", ("bad", 1))
+    await quiet.put("x", 2)
+    await mesh.wait_until(lambda: len(worker.open) == 2)
+
+    with pytest.raises(EncodeError):
+        worker.open[0].refuse(object())
+    for delivery in worker.open:
+        delivery.refuse("no")
+        delivery.refuse("twice")
+        delivery.done()
+    await outbox.flushed()
+    await quiet.flushed()
+
+    (refusal,) = refusals
+    assert (refusal.key, refusal.message, refusal.reason) == (b"x", (b"bad", 1), b"no")
+    assert caplog.text.count("was refused") == 1
+
+
+async def test_another_name_is_refused(cluster, caplog):
+    mesh = await cluster(2)
+    a, b = mesh
+    Worker(mesh, b, "other")
+    refusals = []
+    outbox = opened(mesh, a, on_refused=refusals.append)
+
+    await outbox.put("x", 1)
+    await outbox.flushed()
+
+    assert [each.reason for each in refusals] == [Atom("unknown_name")]
+    assert "an inbox with the name" in caplog.text
+
+
+async def test_a_lost_holder_is_replaced_and_each_message_arrives(cluster):
+    mesh = await cluster(3, seed=3)
+    a, b, c = mesh
+    workers = {node.name: Worker(mesh, node) for node in (b, c)}
+    outbox = opened(mesh, a, credit=8)
+    await mesh.wait_until(lambda: len(a.pg.get_members("workers")) == 2)
+    for number in range(100):
+        await outbox.put(f"key {number % 5}", number)
+        if number == 50:
+            mesh.kill(b)
+    await outbox.flushed()
+
+    keys = {message: (key, number) for worker in workers.values() for key, number, message in worker.got}
+    assert len(keys) == 100
+    assert 0 < outbox.replays <= 8
+
+
+async def test_a_member_that_closes_gives_away_what_is_not_done(cluster):
+    mesh = await cluster(2)
+    a, b = mesh
+    first = Worker(mesh, b, works=False)
+    outbox = opened(mesh, a)
+    await outbox.put("x", 1)
+    await mesh.wait_until(lambda: first.open)
+
+    first.inbox.close()
+    await mesh.wait_until(lambda: outbox.waiting() == {None: 1})
+    second = Worker(mesh, a)
+    await outbox.flushed()
+    first.open[0].done()  # Too late: it has no effect.
+
+    assert second.got == [(b"x", 1, 1)]
+
+
+async def test_a_full_connection_holds_messages_back(cluster):
+    mesh = await cluster(2, send_queue_limit=4_000_000)
+    a, b = mesh
+    worker, outbox = Worker(mesh, b), opened(mesh, a, credit=1_000)
+    await mesh.wait_until(lambda: a.pg.get_members("workers"))
+    mesh.pause(b)
+
+    for _ in range(100):
+        await outbox.put("x", b"x" * 60_000)
+    await mesh.sleep(1)
+    mesh.resume(b)
+    await outbox.flushed()
+
+    assert len(worker.got) == 100
+    assert outbox.replays == 0
+
+
+async def test_a_lost_answer_is_made_good_by_a_slow_probe(cluster):
+    mesh = await cluster(2)
+    a, b = mesh
+    worker, outbox = Worker(mesh, b), opened(mesh, a)
+    await mesh.wait_until(lambda: a.pg.get_members("workers"))
+    send = worker.inbox._process.send
+    worker.inbox._send_answers_really = worker.inbox._send_answers
+    lost = []
+
+    def lose_one():
+        worker.inbox._answers_due = False
+        lost.append(worker.inbox._book.take_answers())
+        worker.inbox._send_answers = worker.inbox._send_answers_really
+
+    worker.inbox._send_answers = lose_one
+    before = asyncio.get_running_loop().time()
+
+    await outbox.put("x", 1)
+    await outbox.flushed()
+
+    assert lost
+    assert send is not None
+    assert 10 <= asyncio.get_running_loop().time() - before <= 21
+    assert len(worker.got) == 1
+    assert outbox.replays == 1
+
+
+async def test_results_are_counted_once_and_got_is_said_when_they_are_done(cluster):
+    mesh = await cluster(3)
+    a, b, c = mesh
+    sink = Worker(mesh, a, works=False)
+    source = (Atom("s@h"), 7, b"in")
+    heard = {b: [], c: []}
+    holders = {node: node.spawn_handler(heard[node].append) for node in (b, c)}
+    out = lambda node, number: (OUT, "ticks", "x", source, number, ("r", number), holders[node].pid)  # noqa: E731
+    got = lambda number: (GOT, b"ticks", b"x", source, number)  # noqa: E731
+
+    holders[b].send(sink.inbox.pid, out(b, 5))
+    holders[b].send(sink.inbox.pid, out(b, 3))
+    await mesh.wait_until(lambda: len(sink.open) == 2)
+    assert heard[b] == []
+    sink.open[0].done()
+    await mesh.wait_until(lambda: heard[b] == [got(5)])
+    for number in (3, 5):  # The heir sends again: one is not done yet, the other one is.
+        holders[c].send(sink.inbox.pid, out(c, number))
+    await mesh.wait_until(lambda: heard[c] == [got(5)])
+    sink.open[1].refuse("a result cannot be refused")
+    await mesh.wait_until(lambda: heard[c] == [got(5), got(3)])
+
+    assert [number for _, number, _ in sink.got] == [5, 3]
+    assert sink.inbox.duplicates == 2
+
+
+async def test_forged_and_malformed_messages_are_ignored(cluster, caplog):
+    caplog.set_level(logging.WARNING)
+    mesh = await cluster(3)
+    a, b, c = mesh
+    worker, outbox = Worker(mesh, b), opened(mesh, a)
+    await mesh.wait_until(lambda: a.pg.get_members("workers"))
+    enemy, mine = c.spawn_handler(lambda _: None), (Atom(c.name), 1, b"o")
+    await outbox.put("x", 1)
+    await outbox.flushed()
+    worker.works = False
+    await outbox.put("x", 2)
+    await mesh.wait_until(lambda: worker.open)
+
+    put = (PUT, b"ticks", b"x", mine, 1, b"m", enemy.pid)
+    forged = [
+        (*put[:3], outbox.source, 3, b"m", enemy.pid),
+        (*put[:6], outbox.pid),
+        *[(*put[:at], bad, *put[at + 1 :]) for at in range(1, 7) if at != 5 for bad in (1.5, [], -1, "x" * 3_000)],
+        (*put[:4], 1 << 63, b"m", enemy.pid),
+        put[:6],
+        (PUT,),
+        (),
+        b"junk",
+        (Atom("nodedown"), Atom(a.name)),
+    ]
+    for message in forged:
+        enemy.send(worker.inbox.pid, message)
+    answers = [
+        (ACK, b"ticks", b"x", outbox.source, 2),
+        (ACK, b"ticks", b"x", mine, 2),
+        (Atom("shard_refused"), b"ticks", b"x", outbox.source, 2),
+        (ACK, b"ticks", b"x", outbox.source, -1),
+        (ACK, b"ticks"),
+        [],
+    ]
+    for message in answers:
+        enemy.send(outbox.pid, message)
+    await mesh.sleep(1)
+
+    assert len(worker.got) == 2
+    assert outbox.kept == 1
+    assert 0 < len(caplog.records) < 20
+    worker.open[0].done()
+    await outbox.flushed()
+
+
+async def test_the_numbers_of_a_lost_node_are_forgotten_after_some_time(cluster):
+    mesh = await cluster(2)
+    a, b = mesh
+    with mesh.machine(b):
+        inbox = b.inbox("ticks", group="workers", forget_after=60)
+        inbox.start()
+    outbox = opened(mesh, a)
+    await outbox.put("x", 1)
+    (await anext(inbox)).done()
+    await outbox.flushed()
+
+    mesh.kill(a)
+    await mesh.sleep(50)
+    assert len(inbox._book) == 1
+    await mesh.sleep(30)
+
+    assert len(inbox._book) == 0
