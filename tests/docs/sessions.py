@@ -133,7 +133,7 @@ class Session:
             case ["erlmesh", "shell" | "remsh", *options] if "|" not in words:
                 self._shell(words[1:], options)
             case ["erlmesh", "start", *_]:
-                self.start(words[1], command, " is up: ")
+                self.start(words[1], command, " workers, " if "--workers" in words else " is up: ")
             case _:
                 self._to_the_end(command, shown, block)
 

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from erlmesh import Node
-from erlmesh.discovery.discovery import MAX_CANDIDATES, Discovery
+from erlmesh.discovery.discovery import Discovery
 from erlmesh.discovery.gossip import Gossip, open_socket
 from erlmesh.discovery.gossip_book import INTERVAL, MAX_NAMES, QUIET, RETENTION, GossipBook
 from erlmesh.discovery.gossip_messages import GossipCipher, Malformed, encode_heartbeat, parse_heartbeat
-from erlmesh.discovery.gossip_settings import GossipSettings, parse_gossip
+from erlmesh.discovery.gossip_settings import MAX_OPEN_NODES, MAX_SECRET_NODES, GossipSettings, parse_gossip
 from erlmesh.discovery.lookup import Lookup, check_sources
 from erlmesh.discovery.sources import parse_sources
 from erlmesh.errors import NodeStartError
@@ -296,15 +296,25 @@ def test_the_log_says_what_to_do_without_a_route(target, advice, caplog):
     assert [advice in record.getMessage() for record in caplog.records] == [True]
 
 
-def test_what_anybody_sends_fills_no_memory_and_wakes_up_the_search(port):
+@pytest.mark.parametrize(("secret", "limit"), [(None, MAX_OPEN_NODES), ("s", MAX_SECRET_NODES)])
+def test_what_anybody_sends_fills_no_memory_and_wakes_up_the_search(port, secret, limit, monkeypatch, tmp_path):
+    if secret is not None:
+        monkeypatch.setenv("ERLMESH_GOSSIP_SECRET", secret)
+
     async def main():
         lookup = Lookup(parse_sources([own_source(port)]), epmd_port=1)
-        async with Node(f"gossip_a{port}@127.0.0.1", cookie="c", dial_limit=1) as node:
-            discovery = Discovery(node, lookup)
-            for number in range(MAX_CANDIDATES + 10):
-                discovery._heard(f"n{number}@127.0.0.1")
+        async with (
+            Node(f"gossip_a{port}@127.0.0.1", cookie="c", dial_limit=1) as node,
+            Discovery(node, lookup) as discovery,
+        ):
+            (gossip,) = discovery._gossips
+            for number in range(limit + 10):
+                datagram = encode_heartbeat(f"n{number}@127.0.0.1")
+                gossip.received(datagram if secret is None else gossip._cipher.encrypt(datagram))
             assert discovery._wakeup.is_set()
-            assert len(discovery.found) == MAX_CANDIDATES
+            assert len(discovery.found) == limit
+            await discovery._run_lookup()
+            assert len(discovery.found) == limit
 
     asyncio.run(main())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -24,9 +25,6 @@ __all__ = ["Discovery"]
 
 log = logging.getLogger("erlmesh.discovery")
 _peer_log = PeerLog(log)
-
-MAX_CANDIDATES = 2_000
-"""Nodes above which no further node is accepted from gossip. Anybody on the network can send names."""
 
 
 class Discovery:
@@ -65,13 +63,13 @@ class Discovery:
             internals = self._node.internals
             self._gossips = [
                 Gossip(
-                    parse_gossip(value),
+                    settings,
                     self._node.name,
                     rng=internals.random,
                     now=internals.now(),
-                    found=self._heard,
+                    found=partial(self._heard, settings.max_nodes),
                 )
-                for value in values
+                for settings in map(parse_gossip, values)
             ]
         self._tasks = [asyncio.create_task(run()) for run in (self._run, *(each.run for each in self._gossips))]
         return self
@@ -83,11 +81,11 @@ class Discovery:
             task.cancel()
         await asyncio.wait(self._tasks)
 
-    def _heard(self, name: str) -> None:
-        """Another node has sent its name."""
+    def _heard(self, limit: int, name: str) -> None:
+        """Another node has sent its name. It is not used if ``limit`` nodes are found already."""
         if not self._node.internals.is_allowed(name):
             _peer_log.write(logging.INFO, "", "gossip: %s is not on the allow-list of this node", ForeignText(name))
-        elif name not in self.found and len(self.found) < MAX_CANDIDATES:
+        elif name not in self.found and len(self.found) < limit:
             self._candidates.found_one(name, self._node.internals.now())
             _peer_log.write(logging.INFO, "", "discovered %s", ForeignText(name))
             self._wakeup.set()
@@ -117,7 +115,7 @@ class Discovery:
         before = set(self.found)  # Now: gossip may have found nodes meanwhile.
         for gossip in self._gossips:
             heard = gossip.names(self._node.internals.now())
-            names += [name for name in heard if self._node.internals.is_allowed(name)][:MAX_CANDIDATES]
+            names += [name for name in heard if self._node.internals.is_allowed(name)][: gossip.max_nodes]
         self._candidates.lookup_finished(names, complete=complete, now=self._node.internals.now())
         for name in self.found:
             if name not in before:

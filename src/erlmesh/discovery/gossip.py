@@ -44,6 +44,11 @@ class Gossip:
         self._transport: asyncio.DatagramTransport | None = None
         self._last_fault: str | None = None
 
+    @property
+    def max_nodes(self) -> int:
+        """How many of the names are dialled."""
+        return self._settings.max_nodes
+
     def names(self, now: float) -> list[str]:
         """The nodes that were heard lately."""
         return self._book.names(now)

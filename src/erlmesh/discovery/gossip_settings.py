@@ -17,6 +17,13 @@ PORT: Final = 45892
 MULTICAST: Final = "233.252.1.32"
 BROADCAST: Final = "255.255.255.255"
 """The defaults of libcluster."""
+MAX_OPEN_NODES: Final = 256
+"""Nodes that are dialled of those that gossip without a secret has brought.
+
+Each name that does not answer is dialled again with a growing delay, at a host that the sender of the datagram chooses.
+So this bounds what one sender makes a node do. A full mesh is seldom larger."""
+MAX_SECRET_NODES: Final = 1_000
+"""The same with a secret: as many as are kept of what was heard."""
 SECRET_VARIABLE: Final = "ERLMESH_GOSSIP_SECRET"  # noqa: S105 - the name of a variable
 FORM: Final = (
     "write gossip:multicast, gossip:broadcast or gossip:ADDRESS, "
@@ -35,6 +42,11 @@ class GossipSettings:
     ttl: int = 1
     """How many routers a multicast passes, and one."""
     secret: bytes | None = field(default=None, repr=False)
+
+    @property
+    def max_nodes(self) -> int:
+        """How many nodes are dialled. Anybody on the network can send names of a gossip without a secret."""
+        return MAX_OPEN_NODES if self.secret is None else MAX_SECRET_NODES
 
     @property
     def is_multicast(self) -> bool:
