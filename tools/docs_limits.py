@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from docs_tables import docstrings
+from erlmesh.discovery import gossip_settings
 from erlmesh.proto import epmd as epmd_protocol
 from erlmesh.proto import handshake_driver
 from erlmesh.records import fields
@@ -29,6 +30,7 @@ FIXED: Final = (
     ("seconds for the request of a client of EPMD", epmd_protocol.REQUEST_TIMEOUT, "seconds"),
     ("nodes of one host in this node's own EPMD", epmd_protocol.MAX_NODES, ""),
     ("nodes that wait to be dialled", connections.DIAL_QUEUE_LIMIT, ""),
+    ("nodes of a gossip without a secret that are dialled", gossip_settings.MAX_OPEN_NODES, ""),
     ("characters of a text of others in the log and on the terminal", foreign_text.MAX_LENGTH, ""),
     ("text for an output that nobody reads", output.QUEUE_LIMIT, "bytes"),
     ("characters that one request of `io` prints", io_format.MAX_TEXT, ""),

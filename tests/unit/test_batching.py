@@ -122,3 +122,22 @@ def test_limits_are_positive(wrong):
 def test_times_are_not_negative(wrong):
     with pytest.raises(ValueError, match="seconds"):
         make(**wrong)
+
+
+def test_the_bytes_that_wait_are_bounded_and_counted_until_the_batch():
+    gone = set()
+    book = make(gone, limit=100, byte_limit=100, batch_size=2, slots=1)
+
+    assert book.add("larger than the limit", 0.0, 500)
+    assert not book.add("b", 0.0, 1)
+    gone.add("larger than the limit")
+    assert [book.add(name, 0.0, 40) for name in "cde"] == [True, True, False]
+    assert (book.waiting_bytes, book.statistics.overloaded) == (80, 2)
+    assert take(book, 1.0) == ["c", "d"]
+    assert book.waiting_bytes == 0
+    assert book.add("f", 1.0, 100)
+    assert book.expire(50.0) == ["c", "d", "f"]
+    assert book.waiting_bytes == 0
+    book.add("g", 50.0, 100)
+    book.take_all()
+    assert book.waiting_bytes == 0

@@ -706,14 +706,29 @@ async def test_a_full_subscription_drops_by_its_rule_and_says_so(cluster, caplog
     assert await taken(newest, 3) == [0, 1, 2]
     assert await taken(fails, 3) == [0, 1, 2]
     for _ in range(2):
-        with pytest.raises(SubscriptionOverflow, match=r"had 3 messages and got one more"):
+        with pytest.raises(SubscriptionOverflow, match=r"was full and got one more message"):
             await anext(fails)
     assert [each.dropped for each in (oldest, newest, fails)] == [7, 7, 7]
     assert counts(b) == {"received": 10, "dropped": 21}
-    assert "is full (3 messages)" in caplog.text
+    assert "is full (3 messages, 67108864 bytes)" in caplog.text
     for options in ({"limit": 0}, {"limit": True}, {"overflow": "wait"}):
         with pytest.raises(ValueError, match="is"):
             b.subscribe("t", **options)
+
+
+async def test_large_messages_fill_a_subscription_by_their_bytes(cluster, caplog):
+    a, b = await members(await cluster(2))
+    latest = b.subscribe("t", byte_limit=2_500)
+
+    for number in range(5):
+        await a.broadcast("t", (number, bytes(1_000)))
+    await asyncio.sleep(1)
+
+    assert [number for number, _ in await taken(latest, 2)] == [3, 4]
+    assert latest.dropped == 3
+    assert "is full (10000 messages, 2500 bytes)" in caplog.text
+    await a.broadcast("t", bytes(10_000))
+    assert len(await latest.get(timeout=1)) == 10_000
 
 
 async def test_a_subscription_ends_when_it_is_closed_or_dropped(cluster):

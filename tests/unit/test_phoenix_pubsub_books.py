@@ -165,6 +165,37 @@ def test_a_queue_never_holds_more_than_its_limit_and_counts_every_loss(overflow,
         assert taken + rest == [*range(len(taken) + len(rest))]
 
 
+@given(st.sampled_from(OVERFLOWS), st.lists(st.one_of(st.integers(0, 300), st.none()), max_size=40))
+def test_a_queue_never_holds_more_bytes_than_its_limit_unless_it_has_one_message(overflow, operations):
+    queue, put, taken = MessageQueue(1000, overflow, byte_limit=400), 0, 0
+    for length in operations:
+        if length is not None:
+            before = queue.dropped
+            assert queue.put(bytes(length)) is (queue.dropped == before)
+            put += 1
+        elif queue:
+            queue.take()
+            taken += 1
+        assert queue.size <= 400 or len(queue) == 1
+        assert taken + len(queue) + queue.dropped == put
+    queue.clear()
+    assert queue.size == 0
+
+
+def test_a_large_message_takes_the_place_of_several_and_an_empty_queue_takes_any():
+    queue = MessageQueue(10, "drop_oldest", byte_limit=1_000)
+    for number in range(4):
+        queue.put((number, bytes(100)))
+
+    assert not queue.put(bytes(800))
+    assert (queue.dropped, len(queue)) == (4, 1)
+    queue.take()
+    assert queue.put(bytes(10_000))
+    for wrong in (0, -1, True, 1.5):
+        with pytest.raises(ValueError, match="byte_limit"):
+            MessageQueue(10, "drop_oldest", byte_limit=wrong)
+
+
 # The nodes of a guest
 
 

@@ -197,6 +197,22 @@ async def test_a_lost_node_is_dropped_before_the_batch(cluster, server, client):
 
 
 @with_nodes
+async def test_inputs_with_too_many_bytes_are_refused_at_once(cluster, server, client):
+    double, _ = make(batch_size=1, byte_limit=2_500)
+    await double.start(server)
+    await cluster.sleep(1)
+
+    first = calls(client, bytes(1_000))
+    await cluster.sleep(0.02)
+    waiting = calls(client, bytes(1_000), bytes(1_000))
+    await cluster.sleep(0.02)
+    (refused,) = await asyncio.gather(*calls(client, bytes(1_000)), return_exceptions=True)
+
+    assert refused.reason is OVERLOADED
+    assert await asyncio.gather(*first, *waiting) == [bytes(2_000)] * 3
+
+
+@with_nodes
 async def test_an_overloaded_serving_refuses_at_once(cluster, server, client):
     double, _ = make(limit=2, batch_size=1)
     pid = await double.start(server)

@@ -4,7 +4,7 @@
 
     request                                             ends with
     ───────                                             ─────────
-    refused    more than ``limit`` wait already         False of ``add``
+    refused    ``limit`` or ``byte_limit`` is reached   False of ``add``
     waiting ── its caller is gone ──▶ dropped           (nothing)
     waiting ── its time limit ──▶ expired               ``expire``
     waiting ── its batch is due ──▶ running             ``next_batch``
@@ -21,22 +21,24 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Final, Generic, TypeVar
 
-__all__ = ["BatchBook", "BatchStatistics", "Entry"]
+__all__ = ["BYTE_LIMIT", "BatchBook", "BatchStatistics", "Entry"]
 
 R = TypeVar("R")
 
+BYTE_LIMIT: Final = 256 * 1024 * 1024
 FOREVER: Final = float("inf")
 
 
 class Entry(Generic[R]):
     """One request in the book."""
 
-    __slots__ = ("arrived", "expires", "request")
+    __slots__ = ("arrived", "expires", "request", "size")
 
-    def __init__(self, request: R, arrived: float, expires: float) -> None:
+    def __init__(self, request: R, arrived: float, expires: float, size: int) -> None:
         self.request = request
         self.arrived = arrived
         self.expires = expires
+        self.size = size
 
 
 class BatchStatistics:
@@ -65,8 +67,9 @@ class BatchStatistics:
 class BatchBook(Generic[R]):
     """The requests of one serving. ``is_wanted(request)`` is false if the caller waits no longer.
 
-    ``limit`` bounds the waiting requests, ``slots`` the batches at the same time. ``time_limit`` is the seconds from a
-    request to its answer; None is any time. Raises ValueError for a limit that is not positive.
+    ``limit`` bounds the waiting requests, ``byte_limit`` their sizes together, and ``slots`` the batches at the same
+    time. ``time_limit`` is the seconds from a request to its answer; None is any time. Raises ValueError for a limit
+    that is not positive.
     """
 
     def __init__(
@@ -78,14 +81,18 @@ class BatchBook(Generic[R]):
         limit: int,
         slots: int,
         time_limit: float | None,
+        byte_limit: int = BYTE_LIMIT,
     ) -> None:
-        if min(batch_size, limit, slots) < 1:
-            raise ValueError("batch_size, limit and the number of threads or processes are 1 or more")
+        if min(batch_size, limit, byte_limit, slots) < 1:
+            raise ValueError("batch_size, limit, byte_limit and the number of threads or processes are 1 or more")
         if wait < 0 or (time_limit is not None and time_limit <= 0):
             raise ValueError("wait is 0 or more seconds, and time_limit more than 0")
         self.batch_size = batch_size
         self.wait = wait
         self.limit = limit
+        self.byte_limit = byte_limit
+        self.waiting_bytes = 0
+        """The sizes of the requests that wait."""
         self.slots = slots
         self.time_limit = FOREVER if time_limit is None else time_limit
         self.statistics = BatchStatistics()
@@ -112,18 +119,23 @@ class BatchBook(Generic[R]):
         """True if nothing waits or runs."""
         return not self._waiting and not self._batches
 
-    def add(self, request: R, now: float) -> bool:
-        """Enter a request. False if too many wait."""
-        if len(self._waiting) >= self.limit:
+    def add(self, request: R, now: float, size: int = 0) -> bool:
+        """Enter a request of ``size`` bytes. False if too many wait. If none waits, each size is accepted."""
+        if not self._has_place(size):
             # Callers that gave up must not keep the others out. This runs for a refused request only: a full look each
             # time would cost as much as the flood itself, so it stops at the first that is wanted.
             self._drop_unwanted_head()
-            if len(self._waiting) >= self.limit:
+            if not self._has_place(size):
                 self.statistics.overloaded += 1
                 return False
         self.statistics.requests += 1
-        self._waiting[Entry(request, now, now + self.time_limit)] = None
+        self._waiting[Entry(request, now, now + self.time_limit, size)] = None
+        self.waiting_bytes += size
         return True
+
+    def _has_place(self, size: int) -> bool:
+        waiting = len(self._waiting)
+        return not waiting or (waiting < self.limit and self.waiting_bytes + size <= self.byte_limit)
 
     def expire(self, now: float) -> list[R]:
         """Remove and return the requests whose time is over."""
@@ -131,6 +143,8 @@ class BatchBook(Generic[R]):
         for table in (self._running, self._waiting):
             while table and (entry := next(iter(table))).expires <= now:
                 del table[entry]
+                if table is self._waiting:
+                    self.waiting_bytes -= entry.size
                 found.append(entry.request)
         self.statistics.expired += len(found)
         return found
@@ -147,7 +161,7 @@ class BatchBook(Generic[R]):
             return []
         batch: list[Entry[R]] = []
         while self._waiting and len(batch) < self.batch_size:
-            entry, _ = self._waiting.popitem(last=False)
+            entry = self._take_head()
             if self._is_wanted(entry.request):
                 batch.append(entry)
             else:
@@ -176,6 +190,7 @@ class BatchBook(Generic[R]):
         found = [entry.request for table in (self._running, self._waiting) for entry in table]
         self._running.clear()
         self._waiting.clear()
+        self.waiting_bytes = 0
         return found
 
     def next_deadline(self) -> float:
@@ -193,8 +208,13 @@ class BatchBook(Generic[R]):
 
     def _drop_unwanted_head(self) -> None:
         while self._waiting and not self._is_wanted(next(iter(self._waiting)).request):
-            self._waiting.popitem(last=False)
+            self._take_head()
             self.statistics.dropped += 1
+
+    def _take_head(self) -> Entry[R]:
+        entry, _ = self._waiting.popitem(last=False)
+        self.waiting_bytes -= entry.size
+        return entry
 
     def _count(self, batch: list[Entry[R]], now: float) -> None:
         seen = self.statistics

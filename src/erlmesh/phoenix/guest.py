@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
 
 from erlmesh.core.phoenix_pubsub.guest_peers import GuestPeers
-from erlmesh.core.phoenix_pubsub.message_queue import Overflow
+from erlmesh.core.phoenix_pubsub.message_queue import BYTE_LIMIT, Overflow
 from erlmesh.core.phoenix_pubsub.messages import PubSubStatistics, broadcast_term
 from erlmesh.core.phoenix_pubsub.names import (
     CHANNEL_DISPATCHER,
@@ -76,15 +76,35 @@ class PubSubGuest(StartStop):
 
     @overload
     async def subscribe(
-        self, topic: str | bytes, *, limit: int = ..., overflow: Overflow = ..., timeout: float = ...
+        self,
+        topic: str | bytes,
+        *,
+        limit: int = ...,
+        byte_limit: int = ...,
+        overflow: Overflow = ...,
+        timeout: float = ...,
     ) -> Subscription[Any]: ...
     @overload
     async def subscribe(
-        self, topic: str | bytes, *, type: type[T], limit: int = ..., overflow: Overflow = ..., timeout: float = ...
+        self,
+        topic: str | bytes,
+        *,
+        type: type[T],
+        limit: int = ...,
+        byte_limit: int = ...,
+        overflow: Overflow = ...,
+        timeout: float = ...,
     ) -> Subscription[T | Gap]: ...
     @overload
     async def subscribe(
-        self, topic: str | bytes, *, type: Any, limit: int = ..., overflow: Overflow = ..., timeout: float = ...
+        self,
+        topic: str | bytes,
+        *,
+        type: Any,
+        limit: int = ...,
+        byte_limit: int = ...,
+        overflow: Overflow = ...,
+        timeout: float = ...,
     ) -> Subscription[Any]: ...
     async def subscribe(
         self,
@@ -92,6 +112,7 @@ class PubSubGuest(StartStop):
         *,
         type: Any = None,
         limit: int = LIMIT,
+        byte_limit: int = BYTE_LIMIT,
         overflow: Overflow = "drop_oldest",
         timeout: float = 5.0,
     ) -> Subscription[Any]:
@@ -103,7 +124,7 @@ class PubSubGuest(StartStop):
 
         Raises PubSubError if no node of the list has the PubSub, and TimeoutError after ``timeout`` seconds.
         """
-        inbox = await self._subscriptions.add(topic_bytes(topic), limit, overflow, timeout)
+        inbox = await self._subscriptions.add(topic_bytes(topic), limit, overflow, timeout, byte_limit)
         return Subscription(inbox, type)
 
     # Messages

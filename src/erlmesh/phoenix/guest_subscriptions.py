@@ -86,9 +86,9 @@ class GuestSubscriptions:
             raise RuntimeError("the guest is not started: use `async with PubSubGuest(node, ...)`")
         return self._owner_or_none
 
-    async def add(self, topic: bytes, limit: int, overflow: Overflow, timeout: float) -> Inbox:
+    async def add(self, topic: bytes, limit: int, overflow: Overflow, timeout: float, byte_limit: int) -> Inbox:
         """Subscribe on the first node that can be used. Raises PubSubError and TimeoutError."""
-        inbox = Inbox(self._node.internals, topic, limit, overflow, self.statistics)
+        inbox = Inbox(self._node.internals, topic, limit, overflow, self.statistics, byte_limit=byte_limit)
         place = _Place(inbox)
         self._places[place] = None
         inbox.on_close = partial(self._close, place)

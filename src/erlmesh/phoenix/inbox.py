@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from erlmesh.core.phoenix_pubsub.message_queue import MessageQueue, Overflow
+from erlmesh.core.phoenix_pubsub.message_queue import BYTE_LIMIT, MessageQueue, Overflow
 from erlmesh.core.phoenix_pubsub.messages import PubSubStatistics
 from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.terms.foreign_text import ForeignText
@@ -30,10 +30,17 @@ class Inbox:
     """
 
     def __init__(
-        self, node: Runtime, topic: bytes, limit: int, overflow: Overflow, statistics: PubSubStatistics
+        self,
+        node: Runtime,
+        topic: bytes,
+        limit: int,
+        overflow: Overflow,
+        statistics: PubSubStatistics,
+        *,
+        byte_limit: int = BYTE_LIMIT,
     ) -> None:
         self.topic = topic
-        self.queue = MessageQueue(limit, overflow)
+        self.queue = MessageQueue(limit, overflow, byte_limit)
         self.statistics = statistics
         self.ended = False
         """No message follows. Those that wait are still delivered."""
@@ -47,8 +54,9 @@ class Inbox:
 
     def put(self, message: Any) -> None:
         """Add a message, or drop one by the rule of the queue. That is counted and logged."""
+        before = self.queue.dropped
         if not self.queue.put(message):
-            self._count_dropped(1)
+            self._count_dropped(self.queue.dropped - before)
         self._wake()
 
     def dropped_by_peer(self, count: int) -> None:
@@ -58,9 +66,9 @@ class Inbox:
 
     def _count_dropped(self, count: int) -> None:
         self.statistics.dropped += count
-        text = "the subscription to %s is full (%s messages): %s dropped"
+        text = "the subscription to %s is full (%s messages, %s bytes): %s dropped"
         topic = ForeignText(self.topic)
-        peer_log.write(logging.WARNING, str(topic), text, topic, self.queue.limit, count)
+        peer_log.write(logging.WARNING, str(topic), text, topic, self.queue.limit, self.queue.byte_limit, count)
 
     def end(self, error: Exception | None = None) -> None:
         """End the subscription, with ``error`` if it is a failure. A second call has no effect."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
 
 from erlmesh.behaviours.child_spec import ChildSpec
 from erlmesh.core.exit_reasons import NORMAL, SHUTDOWN
-from erlmesh.core.phoenix_pubsub.message_queue import Overflow
+from erlmesh.core.phoenix_pubsub.message_queue import BYTE_LIMIT, Overflow
 from erlmesh.core.phoenix_pubsub.messages import PubSubStatistics, broadcast_term
 from erlmesh.core.phoenix_pubsub.names import (
     CHANNEL_DISPATCHER,
@@ -123,14 +123,16 @@ class PubSub(StartStop):
     # Subscriptions
 
     @overload
-    def subscribe(self, topic: str | bytes, *, limit: int = ..., overflow: Overflow = ...) -> Subscription[Term]: ...
+    def subscribe(
+        self, topic: str | bytes, *, limit: int = ..., byte_limit: int = ..., overflow: Overflow = ...
+    ) -> Subscription[Term]: ...
     @overload
     def subscribe(
-        self, topic: str | bytes, *, type: type[T], limit: int = ..., overflow: Overflow = ...
+        self, topic: str | bytes, *, type: type[T], limit: int = ..., byte_limit: int = ..., overflow: Overflow = ...
     ) -> Subscription[T]: ...
     @overload
     def subscribe(
-        self, topic: str | bytes, *, type: Any, limit: int = ..., overflow: Overflow = ...
+        self, topic: str | bytes, *, type: Any, limit: int = ..., byte_limit: int = ..., overflow: Overflow = ...
     ) -> Subscription[Any]: ...
     @overload
     def subscribe(self, topic: str | bytes, process: Pid | Process) -> Unsubscribe: ...
@@ -141,14 +143,15 @@ class PubSub(StartStop):
         *,
         type: Any = None,
         limit: int = LIMIT,
+        byte_limit: int = BYTE_LIMIT,
         overflow: Overflow = "drop_oldest",
     ) -> Subscription[Any] | Unsubscribe:
         """Subscribe to a topic, from now on. The result is for ``async for``, see :class:`Subscription`.
 
-        At most ``limit`` messages wait for it. ``overflow`` says what happens to one more: ``drop_oldest`` drops the
-        message that has waited longest, ``drop_newest`` the new one, ``fail`` ends the subscription with
-        SubscriptionOverflow. What is dropped is counted and logged. With a ``type``, each message is converted to it
-        (:func:`erlmesh.from_term`).
+        At most ``limit`` messages wait for it, and together they have about ``byte_limit`` bytes (64 MiB) at most.
+        ``overflow`` says what happens to one more: ``drop_oldest`` drops those that have waited longest,
+        ``drop_newest`` the new one, ``fail`` ends the subscription with SubscriptionOverflow. What is dropped is
+        counted and logged. With a ``type``, each message is converted to it (:func:`erlmesh.from_term`).
 
         With ``process``, a process of this node gets the messages themselves into its mailbox, as in Elixir. Then the
         result is a function that ends the subscription; the end of the process does, too.
@@ -158,7 +161,7 @@ class PubSub(StartStop):
         """
         key = topic_bytes(topic)
         if process is None:
-            return Subscription(self._subscribers.add_inbox(key, limit, overflow), type)
+            return Subscription(self._subscribers.add_inbox(key, limit, overflow, byte_limit), type)
         return self._subscribers.add_process(key, process.pid if isinstance(process, Process) else process)
 
     # Messages

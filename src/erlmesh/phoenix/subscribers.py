@@ -44,10 +44,12 @@ class Subscribers:
         self._topics: dict[bytes, dict[Inbox | ProcessFeed, None]] = {}
         self._unsubscribe: dict[bytes, Unsubscribe] = {}
 
-    def add_inbox(self, topic: bytes, limit: int, overflow: Overflow) -> Inbox:
+    def add_inbox(self, topic: bytes, limit: int, overflow: Overflow, byte_limit: int) -> Inbox:
         """Add the subscriber of an iteration."""
         self._require_started()
-        inbox = Inbox(self._adapter.node.internals, topic, limit, overflow, self._adapter.statistics)
+        inbox = Inbox(
+            self._adapter.node.internals, topic, limit, overflow, self._adapter.statistics, byte_limit=byte_limit
+        )
         inbox.on_close = self._add(topic, inbox)
         return inbox
 

@@ -124,7 +124,8 @@ class Subscription(Generic[T]):
         inbox = self._inbox
         if inbox.queue.failed:
             raise SubscriptionOverflow(
-                f"the subscription to {foreign_text(inbox.topic)} had {inbox.queue.limit} messages and got one more: "
+                f"the subscription to {foreign_text(inbox.topic)} was full and got one more message "
+                f"(limit={inbox.queue.limit}, byte_limit={inbox.queue.byte_limit}): "
                 "read faster, give a greater limit, or choose overflow='drop_oldest'"
             )
         if inbox.ended:

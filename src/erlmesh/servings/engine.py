@@ -64,7 +64,7 @@ class ServingEngine:
         """Take a request. Return the reason if it is refused, and None if its caller gets the answer later."""
         if self._closed is not None:
             return self._closed[0]
-        if not self.book.add(request, asyncio.get_running_loop().time()):
+        if not self.book.add(request, asyncio.get_running_loop().time(), request.size):
             return OVERLOADED
         self._drained.clear()
         self._advance()

@@ -7,6 +7,7 @@ from typing import Any
 
 from erlmesh.servings.tensors import Template, from_wire, to_wire
 from erlmesh.terms import Term
+from erlmesh.terms.sizes import term_size
 
 __all__ = ["Request"]
 
@@ -18,6 +19,8 @@ class Request(ABC):
     """
 
     def __init__(self, term: Term) -> None:
+        self.size = term_size(term)
+        """About how many bytes the input has."""
         self._template = Template()
         self.input: Any = from_wire(term, self._template)
         """What the function gets: the term, with NumPy arrays in place of tensors."""

@@ -102,6 +102,7 @@ class ServingServer(GenServer):
             batch_size=settings.batch_size,
             wait=settings.wait,
             limit=settings.limit,
+            byte_limit=settings.byte_limit,
             slots=settings.processes or settings.threads,
             time_limit=settings.time_limit,
         )

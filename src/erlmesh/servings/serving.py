@@ -8,6 +8,7 @@ from typing import Any, overload
 
 from erlmesh.behaviours.child_spec import ChildSpec
 from erlmesh.behaviours.supervisor import Supervisor
+from erlmesh.core.batching import BYTE_LIMIT
 from erlmesh.core.supervision import RestartType, Shutdown
 from erlmesh.node import Node, Process
 from erlmesh.servings.client import ServingClient
@@ -110,6 +111,7 @@ def serving(
     batch_size: int = 32,
     wait: float = 0.01,
     limit: int = 1000,
+    byte_limit: int = BYTE_LIMIT,
     threads: int = 1,
     processes: int = 0,
     time_limit: float | None = 30.0,
@@ -125,6 +127,7 @@ def serving(
     batch_size: int = 32,
     wait: float = 0.01,
     limit: int = 1000,
+    byte_limit: int = BYTE_LIMIT,
     threads: int = 1,
     processes: int = 0,
     time_limit: float | None = 30.0,
@@ -145,9 +148,9 @@ def serving(
     returns a list with one output for each input; an exception in the list answers one caller. A generator function
     yields such a list for each step of a stream, with None for an input that has no event in this step.
 
-    ``limit`` bounds the inputs that wait; a caller above it is refused at once, with ``overloaded``. ``time_limit``
-    bounds the seconds from an input to its answer, or to the end of its stream. An input whose caller is gone is
-    dropped before its batch.
+    ``limit`` bounds the inputs that wait, and ``byte_limit`` (256 MiB) bounds about how many bytes they have together.
+    A caller above them is refused at once, with ``overloaded``. ``time_limit`` bounds the seconds from an input to its
+    answer, or to the end of its stream. An input whose caller is gone is dropped before its batch.
 
     A plain function runs in ``threads`` threads, so it must be thread-safe if that is more than 1; or in ``processes``
     worker processes, which import its module. A coroutine function runs in the event loop, ``threads`` calls at a time.
@@ -170,6 +173,7 @@ def serving(
                 batch_size=batch_size,
                 wait=wait,
                 limit=limit,
+                byte_limit=byte_limit,
                 threads=threads,
                 processes=processes,
                 time_limit=time_limit,

@@ -28,6 +28,7 @@ class ServingSettings:
     batch_size: int
     wait: float
     limit: int
+    byte_limit: int
     threads: int
     processes: int
     time_limit: float | None
@@ -38,8 +39,8 @@ class ServingSettings:
         function = self.function
         if not callable(function):
             raise TypeError(f"a serving needs a function of a list of inputs, not {function!r}")
-        if min(self.batch_size, self.limit, self.threads, self.weight) < 1 or self.processes < 0:
-            raise ValueError("batch_size, limit, threads and weight are 1 or more, and processes 0 or more")
+        if min(self.batch_size, self.limit, self.byte_limit, self.threads, self.weight) < 1 or self.processes < 0:
+            raise ValueError("batch_size, limit, byte_limit, threads and weight are 1 or more, and processes 0 or more")
         if self.wait < 0 or (self.time_limit is not None and self.time_limit <= 0):
             raise ValueError("wait is 0 or more seconds, and time_limit more than 0")
         if self.processes and (is_streaming(function) or inspect.iscoroutinefunction(function)):
