@@ -388,19 +388,23 @@ class Node:
         self,
         name: str | bytes,
         *,
-        group: SendableTerm,
+        group: SendableTerm | None = None,
+        shards: Shards | None = None,
         credit: int = 1024,
         on_refused: Callable[[Refusal], object] | None = None,
     ) -> Outbox:
-        """Send messages by key to the members of a group, with acknowledgements. See :class:`erlmesh.sharding.Outbox`.
+        """Send messages by key, with acknowledgements, to the members of a group of inboxes, or to holders of shards.
 
-        At most ``credit`` messages are kept for each member. ``on_refused(refusal)`` is called with each message that a
-        member has refused; by default the log says so. Raises ``ValueError`` and ``TypeError`` for wrong arguments.
+        See :class:`erlmesh.sharding.Outbox`. For ``shards``, this node need not take part in them: then pass what
+        :meth:`shards` returns without ``async with``. At most ``credit`` messages are kept for each process.
+        ``on_refused(refusal)`` is called with each message that was refused; by default the log says so. Raises
+        ``ValueError`` and ``TypeError`` for wrong arguments.
         """
-        from erlmesh.services.sharding.holders import GroupHolders  # noqa: PLC0415 - few nodes need it
+        from erlmesh.services.sharding.holders import find_holders  # noqa: PLC0415 - few nodes need it
         from erlmesh.services.sharding.outbox import Outbox  # noqa: PLC0415
 
-        return Outbox(self.internals, GroupHolders(self.pg, group), name, credit=credit, on_refused=on_refused)
+        holders, to = find_holders(self.pg, group, shards)
+        return Outbox(self.internals, holders, name, to=to, credit=credit, on_refused=on_refused)
 
     def inbox(self, name: str | bytes, *, group: SendableTerm, forget_after: float = 3600.0) -> Inbox:
         """Receive what outboxes of this name send to the group. See :class:`erlmesh.sharding.Inbox`.

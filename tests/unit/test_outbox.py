@@ -7,10 +7,12 @@ import pytest
 
 from erlmesh import Atom, Map
 from erlmesh.core.log_rate import LogRate
+from erlmesh.core.sharding.inbox_book import InboxBook
 from erlmesh.core.sharding.messages import ACK, GOT, OUT, PUT
 from erlmesh.errors import EncodeError, Full, OutboxClosed
 from erlmesh.services.sharding import inbox as inbox_module
 from erlmesh.services.sharding import outbox as outbox_module
+from erlmesh.sharding import Release
 
 
 @pytest.fixture(autouse=True)
@@ -437,3 +439,58 @@ async def test_the_numbers_of_a_lost_node_are_forgotten_after_some_time(cluster)
     await mesh.sleep(30)
 
     assert len(inbox._book) == 0
+
+
+class Holder:
+    """A process that holds shards, and acknowledges what it gets for those."""
+
+    def __init__(self, mesh, node):
+        self.got = []
+        self.book = InboxBook()
+        self.node = node
+        with mesh.machine(node):
+            self.process = node.spawn(self.run)
+
+    async def run(self, me):
+        async with me.node.shards("cep", shards=8, settle=0.1, process=me) as self.shards:
+            async for message in me:
+                match message:
+                    case (Atom("shards"), Release() as release):
+                        release.done()
+                    case (Atom("shard_put"), name, key, source, number, _, sender):
+                        assert name == b"cep"
+                        entry = self.book.put(source, key, number, sender)
+                        if entry is not None:
+                            self.got.append((key, number))
+                            self.book.settle(entry, number)
+                for to, *answer in self.book.take_answers():
+                    tag, source, key, number, _ = answer
+                    me.send(to, (tag, b"cep", key, source, number))
+
+
+async def test_an_outbox_sends_to_the_holders_of_shards(cluster):
+    mesh = await cluster(3)
+    a, b, c = mesh
+    holders = [Holder(mesh, node) for node in (b, c)]
+    with mesh.machine(a):
+        outbox = a.outbox("ticks", shards=a.shards("cep", shards=8), credit=16)
+    for number in range(100):
+        await outbox.put(f"key {number % 20}", number)
+        if number == 60:
+            mesh.kill(b)
+    await outbox.flushed()
+
+    numbers = {f"key {key}".encode(): 5 for key in range(20)}
+    got = [each for holder in holders for each in holder.got]
+    assert {key: max(number for at, number in got if at == key) for key, _ in got} == numbers
+    assert len(set(got)) == 100
+    assert outbox.replays <= 16
+
+
+async def test_an_outbox_has_a_group_or_shards(cluster):
+    mesh = await cluster(1)
+    (a,) = mesh
+
+    for options in ({}, {"group": "workers", "shards": a.shards("cep")}):
+        with pytest.raises(TypeError, match="pass group= or shards=, not both"):
+            a.outbox("ticks", **options)

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from erlmesh.core.sharding.names import TAG
 from erlmesh.services.group_names import normalize_group_name
 from erlmesh.terms import Pid, Term, exact_key
 
 if TYPE_CHECKING:
     from erlmesh.services.pg.protocol import GroupEvent
     from erlmesh.services.pg.server import Pg
+    from erlmesh.services.sharding.shards import Shards
 
-__all__ = ["GroupHolders", "Holders"]
+__all__ = ["GroupHolders", "Holders", "ShardHolders", "find_holders"]
 
 
 class Holders(Protocol):
@@ -21,8 +23,8 @@ class Holders(Protocol):
     def bucket_of(self, key: bytes) -> Any:
         """The bucket of a key. It never changes."""
 
-    def holder_of(self, key: bytes) -> Pid | None:
-        """The process that gets the messages of a key now."""
+    def holder_of(self, key: bytes, bucket: Any) -> Pid | None:
+        """The process that gets the messages of a key now. ``bucket`` is the bucket of the key."""
 
     def watch(self, changed: Callable[[Any], None]) -> Callable[[], None]:
         """Call ``changed(bucket)`` after each change. Return a function that ends this."""
@@ -39,7 +41,7 @@ class GroupHolders:
     def bucket_of(self, _key: bytes) -> None:
         """See :class:`Holders`."""
 
-    def holder_of(self, key: bytes) -> Pid | None:
+    def holder_of(self, key: bytes, _bucket: Any) -> Pid | None:
         """See :class:`Holders`."""
         return self._pg.owner(self._group, key)
 
@@ -51,3 +53,46 @@ class GroupHolders:
                 changed(None)
 
         return self._pg.subscribe(on_event)
+
+
+class ShardHolders:
+    """The holders of shards: each shard is a bucket. The node of the outbox need not be a candidate."""
+
+    def __init__(self, pg: Pg, shards: Shards) -> None:
+        self._pg = pg
+        self._shards = shards
+        self._prefix = (TAG, shards._settings.name)
+        self._holders: dict[int, Pid | None] = {}
+        """The holder of each shard that was asked for, until it changes."""
+
+    def bucket_of(self, key: bytes) -> int:
+        """See :class:`Holders`."""
+        return self._shards.of(key)
+
+    def holder_of(self, _key: bytes, shard: int) -> Pid | None:
+        """See :class:`Holders`."""
+        try:
+            return self._holders[shard]
+        except KeyError:
+            holder = self._holders[shard] = self._shards.holder_of(shard)
+            return holder
+
+    def watch(self, changed: Callable[[Any], None]) -> Callable[[], None]:
+        """See :class:`Holders`."""
+
+        def on_event(event: GroupEvent) -> None:
+            group = event.group
+            if type(group) is tuple and len(group) == 3 and group[:2] == self._prefix and type(group[2]) is int:
+                self._holders.pop(group[2], None)
+                changed(group[2])
+
+        return self._pg.subscribe(on_event)
+
+
+def find_holders(pg: Pg, group: Term, shards: Shards | None) -> tuple[Holders, bytes | None]:
+    """The holders that ``node.outbox`` is asked for, and the name that they have, if it is not that of the outbox."""
+    if (group is None) is (shards is None):
+        raise TypeError("an outbox sends to a group or to shards: pass group= or shards=, not both")
+    if shards is None:
+        return GroupHolders(pg, group), None
+    return ShardHolders(pg, shards), shards._settings.name

@@ -80,9 +80,9 @@ def checked_name(name: str | bytes, what: str) -> bytes:
 class Outbox:
     """Numbers messages by key, and keeps each until its holder has acknowledged it. ``node.outbox(...)`` opens one.
 
-    The holder of a key is ``pg.owner(group, key)``: an :class:`Inbox` with the same name. If it is lost, what it has
-    not acknowledged is sent to the next one, in order. So each message arrives at least once, and a receiver that gets
-    one twice drops it. What is kept here is lost with this node.
+    The holder of a key is ``pg.owner(group, key)``, which is an :class:`Inbox` with the same name, or the process that
+    holds the shard of the key. If it is lost, what it has not acknowledged is sent to the next one, in order. So each
+    message arrives at least once, and a receiver that gets one twice drops it. What is kept here is lost with the node.
 
     It works until :meth:`close`, or until the node stops. Its messages to one key keep their order.
     """
@@ -153,7 +153,7 @@ class Outbox:
             )
         book, at = self._book, key_bytes(key)
         stream = book.find(at) or self._add_stream(at)
-        holder = stream.holder if stream.messages else book.holder(self._holders.holder_of(at))
+        holder = stream.holder if stream.messages else book.holder(self._holders.holder_of(at, stream.bucket))
         if holder.kept >= book.credit or self._waiting or not self._process.alive:
             holder = await self._wait_for_room(stream, wait)
         number = book.put(stream, holder, data)
@@ -225,7 +225,9 @@ class Outbox:
         book, is_next = self._book, False
         while True:
             self._require_open()
-            holder = stream.holder if stream.messages else book.holder(self._holders.holder_of(stream.key))
+            holder = (
+                stream.holder if stream.messages else book.holder(self._holders.holder_of(stream.key, stream.bucket))
+            )
             queue = self._waiting.get(holder.pid)
             if book.has_room(holder) and (is_next or not queue):
                 return holder
@@ -332,7 +334,8 @@ class Outbox:
     # What arrives
 
     def _holders_changed(self, bucket: Any) -> None:
-        for holder in self._book.move(bucket, self._holders.holder_of):
+        holder_of = self._holders.holder_of
+        for holder in self._book.move(bucket, lambda key: holder_of(key, bucket)):
             self._send_ready(holder)
         self._wake_all()
 
