@@ -286,6 +286,7 @@ defmodule Erlmesh.Python do
   # A release exports its cookie. It must not be in the environment of Python. Variables with flags of `erl`, such as
   # ERL_AFLAGS, may have it too.
   @removed_variables ~w(RELEASE_COOKIE ERLMESH_COOKIE ERLMESH_COOKIE_FILE ERLMESH_NAME ERLMESH_HIDDEN ERLMESH_WORKERS)
+  @advice "Give the path of a Python that has erlmesh: python: \"/opt/app/bin/python\""
   @levels %{
     "debug" => :debug,
     "info" => :info,
@@ -450,7 +451,7 @@ defmodule Erlmesh.Python do
     [program | first] = List.wrap(options[:python])
     node = python_node(options)
 
-    with {:ok, executable} <- find_program(program, options[:cd]) do
+    with :ok <- check_folder(options[:cd]), {:ok, executable} <- find_program(program, options[:cd]) do
       port_options = [
         :binary,
         :exit_status,
@@ -495,6 +496,15 @@ defmodule Erlmesh.Python do
     end
   end
 
+  # The port would end with a status that says nothing.
+  defp check_folder(nil), do: :ok
+
+  defp check_folder(folder) do
+    if File.dir?(folder),
+      do: :ok,
+      else: {:error, %Erlmesh.StartError{message: "there is no folder #{folder} (cd:)", log: []}}
+  end
+
   defp find_program(program, cd) do
     found =
       if String.contains?(program, "/") do
@@ -507,10 +517,7 @@ defmodule Erlmesh.Python do
     if found do
       {:ok, found}
     else
-      text =
-        "there is no program #{program}. Give the path of a Python that has erlmesh: python: \"/opt/app/bin/python\""
-
-      {:error, %Erlmesh.StartError{message: text, log: []}}
+      {:error, %Erlmesh.StartError{message: "there is no program #{program}. #{@advice}", log: []}}
     end
   end
 
@@ -591,7 +598,8 @@ defmodule Erlmesh.Python do
 
   defp start_error(what, state) do
     lines = Enum.reverse(state.log)
-    text = "the Python node #{state.node} did not start: #{what}#{format_log(lines)}"
+    advice = if Enum.any?(lines, &(&1 =~ "No module named erlmesh")), do: "\n" <> @advice, else: ""
+    text = "the Python node #{state.node} did not start: #{what}#{format_log(lines)}#{advice}"
     %Erlmesh.StartError{message: text, log: lines}
   end
 

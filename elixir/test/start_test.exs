@@ -17,6 +17,9 @@ defmodule Erlmesh.StartTest do
     test "says why" do
       assert failure(expose: ["no_such_module"]) =~ ~r/exit status 2\n.*last lines.*\n.*cannot import no_such_module/
       assert failure(python: "/no/such/python") =~ "there is no program /no/such/python"
+      assert failure(cd: "/no/such/folder") == "there is no folder /no/such/folder (cd:)"
+      without = ["/bin/sh", "-c", "echo /usr/bin/python3: No module named erlmesh; exit 1"]
+      assert failure(python: without) =~ ~r/No module named erlmesh\nGive the path of a Python that has erlmesh/
       assert failure(python: ["/bin/sh", "-c", "echo oh no; exit 3"]) =~ ~r/exit status 3.*\n    oh no/s
       assert failure(app: "probe:ends") =~ ~r/exit status 1.*the application failed/s
       assert failure(args: ["--join", "nobody@127.0.0.1"]) =~ ~r/exit status 1.*knows no node 'nobody'/s
