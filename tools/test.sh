@@ -111,7 +111,7 @@ if [ -z "$pure_tested" ]; then # there is no other Python
     pure_part "unit tests, pure" "$cores" --no-cov tests/unit "$@"
     pythons="$pythons, $(version_of "$python") (pure)"
 fi
-part "real Erlang and Elixir: OTP 23, 25, 27 and 29" $((cores * 2)) tests/otp --every-otp "$@" # mostly waiting
+part "real Erlang and Elixir: OTP 23, 25, 27 and 29" $((cores * 2 + 1)) tests/otp --every-otp "$@" # mostly waiting
 [ "$own_build" = pure ] || pure_part "conformance with real Erlang, pure" $((cores * 2)) tests/otp/test_conformance*_otp.py "$@"
 part "real faults on real nodes" 0 tests/faults "$@"
 part "soak" 0 tests/soak "$@"
