@@ -134,31 +134,48 @@ def test_channels_live_views_and_processes_get_what_they_expect(cluster, otp):
     run(main())
 
 
-@pytest.mark.parametrize("restarted", ["elixir", "python"])
-def test_after_a_restart_of_either_side_messages_arrive_again(cluster, restarted):
-    beams = [elixir_node(cluster, name, None, ("MyApp.PubSub", 4, "2.1.1")) for name in ("plato", "zeno")]
-    assert beams[0].ping(beams[1].name)
-    start = "P = erlmesh.phoenix.PubSub(node, 'MyApp.PubSub'); await P.start(); S = P.subscribe('t')"
-    python = cluster.pynode("socrates", join=[beam.name for beam in beams])
+NAMES = ("plato", "zeno")
+
+
+def python_member(cluster):
+    python = cluster.pynode("socrates", join=[f"{name}@127.0.0.1" for name in NAMES])
     python.eval("import erlmesh.phoenix")
-    python.eval(start)
+    python.eval("P = erlmesh.phoenix.PubSub(node, 'MyApp.PubSub'); await P.start(); S = P.subscribe('t')")
+    return python
+
+
+def pubsub_node(cluster, name, pool_size=4):
+    return elixir_node(cluster, name, None, ("MyApp.PubSub", pool_size, "2.1.1"))
+
+
+@pytest.mark.parametrize("restarted", ["rolling", "python", "all of Elixir", "all", "other pool size"])
+def test_after_a_restart_of_either_side_messages_arrive_again(cluster, restarted):
+    beams = [pubsub_node(cluster, name) for name in NAMES]
+    assert beams[0].ping(beams[1].name)
+    python = python_member(cluster)
     wait_until(lambda: len(python.eval("P.nodes()")) == 2)
 
-    if restarted == "elixir":
-        for beam in list(beams):  # one after the other, as a rolling deployment
-            beam.kill()
+    if restarted in ("rolling", "other pool size"):  # one after the other, as a deployment does
+        for number, name in enumerate(NAMES):
+            beams[number].kill()
             wait_until(lambda: python.eval("len(P.nodes())") == 1)
-            beams.remove(beam)
-            new = elixir_node(cluster, beam.name.partition("@")[0], None, ("MyApp.PubSub", 4, "2.1.1"))
-            beams.append(new)
+            beams[number] = pubsub_node(cluster, name, 4 if restarted == "rolling" else 2 - number)
             wait_until(lambda: python.eval("len(P.nodes())") == 2)
-    else:
+    if restarted in ("all of Elixir", "all"):
+        for beam in beams:
+            beam.kill()
+        wait_until(lambda: python.eval("P.nodes()") == [])
+    if restarted in ("python", "all"):
         python.kill()
+    if restarted == "python":
         wait_until(lambda: [beam.nodes() & {"socrates@127.0.0.1"} for beam in beams] == [set(), set()])
-        python = cluster.pynode("socrates", join=[beam.name for beam in beams])
-        python.eval("import erlmesh.phoenix")
-        python.eval(start)
-        wait_until(lambda: len(python.eval("P.nodes()")) == 2)
+        python = python_member(cluster)
+    if restarted == "all":
+        python = python_member(cluster)  # the first one again; it finds nobody yet
+    if restarted in ("all of Elixir", "all"):
+        beams = [pubsub_node(cluster, name) for name in NAMES]
+    wait_until(lambda: len(python.eval("P.nodes()")) == 2)
+    wait_until(lambda: len(beams[0].nodes()) == 2)  # Python introduces the new ones to each other
     assert python.eval("await P.ready()")
     there = [collector(beam, "MyApp.PubSub", "t") for beam in beams]
 
