@@ -17,6 +17,10 @@ the first line         passes the cookie to the node
 
 When the node has ended, the guard kills what is left of its process group and ends with the same status. If the guard
 is killed, Linux kills the node (``PR_SET_PDEATHSIG``). Elsewhere the node stops at the end of its pipe from the guard.
+
+The kernel kills only the node then: a forked process does not inherit ``PR_SET_PDEATHSIG``. ``Erlmesh.Python`` sees the
+end of the guard and kills the process group. If the guard and the BEAM are killed together, processes that the node has
+started stay. A subreaper would not change this: it adopts orphans, and ends nothing when it is killed itself.
 """
 
 from __future__ import annotations
