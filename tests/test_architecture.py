@@ -18,6 +18,7 @@ FLOORS = [
     ["erlmesh.net"],
     ["erlmesh.runtime"],
     ["erlmesh.services"],
+    ["erlmesh.web"],
     ["erlmesh.sync"],
     ["erlmesh.node"],
     ["erlmesh.behaviours"],

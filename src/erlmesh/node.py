@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from os import PathLike
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from erlmesh.services.sharding.inbox import Inbox
     from erlmesh.services.sharding.outbox import Outbox, Refusal
     from erlmesh.services.sharding.shards import Shards
+    from erlmesh.web.cluster_map import ClusterMap, MapSettings
 
 __all__ = ["Node", "Process"]
 
@@ -330,6 +332,41 @@ class Node:
         metrics = NodeMetrics(self.internals, self._services)
         add_to_registry(metrics, registry)
         return metrics
+
+    # What tools show
+
+    def map(
+        self,
+        port: int = 0,
+        *,
+        host: str = "127.0.0.1",
+        token: str | None = None,
+        control: bool = False,
+        record: str | PathLike[str] | None = None,
+    ) -> ClusterMap:
+        """A page that shows the cluster as all its nodes see it, and what changes. ::
+
+            async with node.map(4380) as page:
+                print(page.url)
+
+        ``port`` 0 is a free one. On another ``host`` than loopback, viewers need a token: ``token``, or one that is
+        made and is part of ``page.url``. With ``control`` the page has buttons that act on the cluster. ``record`` is
+        a file that gets all changes; ``erlmesh map FILE`` opens it.
+
+        Raises NodeStartError on start if it cannot listen, and here without the extra ``web`` (aiohttp).
+        """
+        from pathlib import Path  # noqa: PLC0415
+
+        from erlmesh.web.cluster_map import MapSettings  # noqa: PLC0415 - most nodes have no map
+
+        path = None if record is None else Path(record)
+        return self._make_map(MapSettings(host=host, port=port, token=token, control=control, record=path))
+
+    def _make_map(self, settings: MapSettings) -> ClusterMap:
+        from erlmesh.web.cluster_map import ClusterMap  # noqa: PLC0415
+
+        own = None if self.internals.hidden else self._services.subscribe_view
+        return ClusterMap(self.internals, self.pg, own, settings)
 
     # Groups, global names, functions
 

@@ -66,6 +66,7 @@ class FakeNode:
         self.name = name
         self.recovered = asyncio.Event()
         self.notified_for = []
+        self.lines = []
         self.handles_notification = False
 
     def connections(self):
@@ -77,6 +78,9 @@ class FakeNode:
     def notify_blocked(self, seconds):
         self.notified_for.append(seconds)
         return self.handles_notification
+
+    def notify_line(self, seconds, line, *, gil):
+        self.lines.append((line, gil))
 
     def loop_recovered(self):
         self.recovered.set()

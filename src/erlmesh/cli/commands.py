@@ -48,6 +48,7 @@ COMMANDS: Final = {
     "ping": "check whether a node can be reached",
     "bench": "measure the connection to a node",
     "members": "print the members of a process group",
+    "map": "show the cluster in a web browser",
     "health": "check the health of a node on this machine",
     "doctor": "diagnose step by step why a node cannot be reached",
     "certs": "make certificates for TLS between nodes",

@@ -7,6 +7,7 @@ own.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +19,9 @@ from erlmesh.net.watched_node import WatchedNode
 __all__ = ["WatchdogLog"]
 
 log = logging.getLogger("erlmesh")
+
+_LIBRARY: Final = os.path.dirname(os.__file__) + os.sep  # noqa: PTH120
+"""The folder of the standard library, and of packages."""
 
 LOG_TIMEOUT: Final = 0.2
 """Seconds that ``close`` waits for the last line."""
@@ -96,16 +100,30 @@ class WatchdogLog:
 
     def _log_blocked(self, nodes: Sequence[WatchedNode], seconds: float, stack: StackSummary) -> None:
         lines = _lines(stack)
+        _notify_line(nodes, seconds, stack, gil=False)
         if not any(node.notify_blocked(seconds) for node in nodes):
             self._is_block_logged = True
             log.warning(BLOCKED_MESSAGE, _names(nodes), seconds, lines)
 
     def _log_gil_held(self, nodes: Sequence[WatchedNode], seconds: float, stack: StackSummary) -> None:
         lines = _lines(stack)
+        _notify_line(nodes, seconds, stack, gil=True)
         self._is_block_logged = True
         log.warning(GIL_HELD_MESSAGE, _names(nodes), seconds, lines)
         for node in nodes:
             node.notify_blocked(seconds)
+
+
+def _notify_line(nodes: Sequence[WatchedNode], seconds: float, stack: StackSummary, *, gil: bool) -> None:
+    """Tell the nodes the innermost line of the program itself: most calls end in the standard library."""
+    own = [frame for frame in stack if not frame.filename.startswith((_LIBRARY, "<"))]
+    for frame in (own or [*stack])[-1:]:
+        line = f"{os.path.basename(frame.filename)}:{frame.lineno} in {frame.name}"  # noqa: PTH119 - pathlib is slow to import
+        for node in nodes:
+            try:
+                node.notify_line(seconds, line, gil=gil)
+            except Exception:  # it must not cost the log its line
+                log.exception("cannot tell observers of a blocked event loop")
 
 
 def _lines(stack: StackSummary) -> str:

@@ -36,6 +36,9 @@ class WatchedNode(Protocol):
     def notify_blocked(self, seconds: float) -> bool:
         """Notify the user's callback that the loop has been blocked for ``seconds``. Return false to log it instead."""
 
+    def notify_line(self, seconds: float, line: str, *, gil: bool) -> None:
+        """Notify observers of the line that blocks the loop. ``gil`` tells that it holds the GIL, too."""
+
     def loop_recovered(self) -> None:
         """The loop runs again. Peers may have received :meth:`blocked_signal`."""
 

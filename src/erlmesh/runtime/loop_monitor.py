@@ -47,6 +47,8 @@ class LoopMonitor:
         """When the loop of each blocked peer stopped, on this node's clock."""
         self.on_blocked: Callable[[float], bool] | None = None
         """Called in the watchdog's thread with the seconds the loop has been blocked. False asks for a log entry."""
+        self.on_line: Callable[[float, str, bool], object] | None = None
+        """Called in a thread with the same seconds, the line that blocks the loop, and whether it holds the GIL."""
 
     # The loop of this node
 
@@ -84,6 +86,12 @@ class LoopMonitor:
     def notify_blocked(self, seconds: float) -> bool:
         """Call the user's callback. False if the log must report the blocking code instead."""
         return self.on_blocked is not None and self.on_blocked(seconds)
+
+    def notify_line(self, seconds: float, line: str, *, gil: bool) -> None:
+        """Pass on which line blocks the loop, if somebody looks."""
+        on_line = self.on_line  # read once: the event loop may set it to None
+        if on_line is not None:
+            on_line(seconds, line, gil)
 
     def loop_recovered(self) -> None:
         """Tell all peers that the loop runs again. The loop calls this, not the watchdog's thread."""

@@ -15,12 +15,13 @@ from erlmesh.services.pg2.server import Pg2
 from erlmesh.services.rpc import erpc
 from erlmesh.services.rpc.function_table import FunctionTable
 from erlmesh.services.rpc.rex import Rex
-from erlmesh.terms import Atom, Export, Fun, Term
+from erlmesh.terms import Atom, Export, Fun, Pid, Term
 
 if TYPE_CHECKING:
     from erlmesh.runtime.config import NodeConfig
     from erlmesh.runtime.process import LocalProcess
     from erlmesh.runtime.runtime import Runtime
+    from erlmesh.services.viewing.view_server import ViewServer
 
 __all__ = ["NodeServices"]
 
@@ -64,6 +65,8 @@ class NodeServices:
         self._scopes[PG] = Pg(runtime, PG, self._scopes, hidden=config.hidden and config.hidden_groups)
         self.pg2 = Pg2(runtime, trans)
         self._start_global_group()
+        self._view_server: ViewServer | None = None
+        """Tells observers what this node sees. None while nobody looks."""
         self._add_builtins(builtins)
         for peer in config.join:
             runtime.connect_nowait(peer, partial(self._on_join_attempt, peer))
@@ -116,6 +119,7 @@ class NodeServices:
         table.add(self._blocked_peers, "erlmesh", "blocked_peers", inline=True)
         table.add(self._describe_functions, "erlmesh", "functions", inline=True)
         table.add(_echo, "erlmesh", "echo", inline=True)
+        table.add(self.subscribe_view, "erlmesh", "subscribe_view", inline=True)
         table.add(self._erlang_apply, "erlang", "apply")
         table.add_lazily(OBSERVED_MODULES, partial(self._add_observed, table))
 
@@ -134,6 +138,20 @@ class NodeServices:
         if isinstance(function, Fun):
             raise Undef(Atom("undef"), [(function, arguments, [])], str(function))
         raise ErlangError(Atom("badarg"), [(Atom("erlang"), Atom("apply"), [function, arguments], [])])
+
+    def subscribe_view(self, observer: Term) -> Pid:
+        """``erlmesh:subscribe_view(Pid)``: see :mod:`erlmesh.services.viewing.view_server`."""
+        if not isinstance(observer, Pid):
+            raise ErlangError(Atom("badarg"), [(Atom("erlmesh"), Atom("subscribe_view"), [observer], [])])
+        if self._view_server is None:  # Most nodes are never looked at, so the modules are imported now.
+            from erlmesh.services.viewing.node_view import NodeViewer  # noqa: PLC0415
+            from erlmesh.services.viewing.view_server import ViewServer  # noqa: PLC0415
+
+            self._view_server = ViewServer(NodeViewer(self._runtime, self._scopes, self.global_), self._view_ended)
+        return self._view_server.subscribe(observer)
+
+    def _view_ended(self) -> None:
+        self._view_server = None
 
     def _blocked_peers(self) -> Term:
         """``[{Node, Milliseconds}]``, for a remote shell or the command line."""

@@ -5,7 +5,7 @@ Source: the ETS table ``global_names``, ``exchange_names`` and ``resolve_names``
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from erlmesh.records import record
@@ -34,6 +34,8 @@ class NameTable:
         self._names_by_pid: dict[Pid, dict[Any, None]] = {}
         # Names of C nodes' processes, with the node that registered them (global:register_name_external).
         self._external: dict[Any, tuple[Term, Pid, Atom]] = {}
+        self.on_change: Callable[[], object] | None = None
+        """Called after each change, also one that changes nothing. None if nobody looks."""
 
     def whereis(self, name: Term) -> Pid | None:
         """The process that has ``name``, or None."""
@@ -64,6 +66,8 @@ class NameTable:
         self._names_by_pid.setdefault(pid, {})[key] = None
         if external is not None:
             self._external[key] = (name, pid, external)
+        if self.on_change is not None:
+            self.on_change()
         # The new monitor comes first. If it is the same process, it stays monitored in between.
         return [Monitor(pid), *effects]
 
@@ -78,6 +82,8 @@ class NameTable:
         del names[key]
         if not names:
             del self._names_by_pid[entry.pid]
+        if self.on_change is not None:
+            self.on_change()
         return [Demonitor(entry.pid)]
 
     def handle_down(self, pid: Pid) -> list[Effect]:

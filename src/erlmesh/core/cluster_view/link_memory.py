@@ -1,0 +1,75 @@
+"""The links of one node between its views: bytes per second, and the links that are gone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from erlmesh.core.cluster_view.shapes import MAX_LINKS, LinkReport, LinkView
+
+__all__ = ["LOST_FOR", "LinkMemory"]
+
+RATE_INTERVAL: Final = 1.0
+"""Seconds between two looks at a counter, at least. A rate over a shorter time jumps."""
+LOST_FOR: Final = 600.0
+"""Seconds for which a link that is gone is shown as down."""
+
+
+class LinkMemory:
+    """What the last views of one node said of its links."""
+
+    def __init__(self) -> None:
+        self._counters: dict[str, tuple[float, int, int]] = {}
+        """When they were looked at, and the bytes in and out."""
+        self._rates: dict[str, tuple[float | None, float | None]] = {}
+        self._up: set[str] = set()
+        self._lost: dict[str, float] = {}
+        """When a link was seen to be gone, of which the view says nothing any more."""
+
+    def reports(self, links: Mapping[str, LinkView], now: float) -> dict[str, LinkReport]:
+        """Return the links of a view as a report has them, with those that have gone without a word."""
+        found = {peer: self._report(peer, link, now) for peer, link in links.items()}
+        for peer in self._up:
+            if peer not in links:
+                self._lost.setdefault(peer, now)
+        self._lost = {peer: at for peer, at in self._lost.items() if peer not in links and now - at < LOST_FOR}
+        for peer in list(self._lost)[: max(0, MAX_LINKS - len(found))]:
+            found[peer] = _lost_link()
+        self._up = {peer for peer, link in links.items() if link["state"] == "up"}
+        self._counters = {peer: each for peer, each in self._counters.items() if peer in self._up}
+        self._rates = {peer: each for peer, each in self._rates.items() if peer in self._up}
+        return found
+
+    def _report(self, peer: str, link: LinkView, now: float) -> LinkReport:
+        rate_in, rate_out = self._rate(peer, link, now) if link["state"] == "up" else (None, None)
+        return {
+            "state": link["state"],
+            "silent": link["silent"],
+            "in": rate_in,
+            "out": rate_out,
+            "queued": link["queued"],
+            "suspended": link["suspended"],
+            "hidden": link["hidden"],
+            "reason": link["reason"],
+            "attempt": link["attempt"],
+            "next": link["next"],
+        }
+
+    def _rate(self, peer: str, link: LinkView, now: float) -> tuple[float | None, float | None]:
+        bytes_in, bytes_out = link["bytes_in"], link["bytes_out"]
+        if bytes_in is None or bytes_out is None:
+            return None, None
+        at, old_in, old_out = self._counters.get(peer, (None, 0, 0))
+        if at is None or bytes_in < old_in or bytes_out < old_out or now < at:  # a new connection counts from 0
+            self._counters[peer], self._rates[peer] = (now, bytes_in, bytes_out), (None, None)
+        elif now - at >= RATE_INTERVAL:
+            self._counters[peer] = (now, bytes_in, bytes_out)
+            self._rates[peer] = round((bytes_in - old_in) / (now - at), 1), round((bytes_out - old_out) / (now - at), 1)
+        return self._rates[peer]
+
+
+def _lost_link() -> LinkReport:
+    return {
+        "state": "down", "silent": None, "in": None, "out": None, "queued": None, "suspended": False, "hidden": False,
+        "reason": None, "attempt": None, "next": None,
+    }  # fmt: skip

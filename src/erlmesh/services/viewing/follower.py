@@ -1,0 +1,133 @@
+"""Follows one node for a collector: it subscribes to the views of a Python node, and asks a BEAM from time to time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from erlmesh.core.cluster_view.shapes import NodeView
+from erlmesh.core.exit_reasons import KILL
+from erlmesh.errors import CallError
+from erlmesh.runtime.process import LocalProcess
+from erlmesh.services.rpc.client import call
+from erlmesh.services.viewing.beam_poll import CALL_TIMEOUT, poll_view
+from erlmesh.terms import Atom, Pid
+
+if TYPE_CHECKING:
+    from erlmesh.runtime.runtime import Runtime
+
+__all__ = ["Follower"]
+
+POLL_INTERVAL: Final = 2.0
+GROUPS_EVERY: Final = 5
+"""Each fifth look asks for groups and names, too. A change that this node hears of is asked for at once."""
+SOON: Final = 0.1
+"""Seconds between two looks that changes cause."""
+RETRY: Final = 5.0
+"""Seconds after a look that has failed."""
+
+
+class Follower:
+    """Follows the connected node ``name`` until :meth:`stop`. ``process`` gets its views and monitors who tells them.
+
+    ``local(pid)`` subscribes if it is this node itself; None for another one. ``polled(name, view)`` gets what a BEAM
+    answers.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        process: LocalProcess,
+        name: str,
+        local: Callable[[Pid], Pid] | None,
+        polled: Callable[[str, NodeView], None],
+    ) -> None:
+        self._runtime = runtime
+        self._process = process
+        self._name = name
+        self._local = local
+        self._polled = polled
+        self._server: Pid | None = None
+        self._wake = asyncio.Event()
+        self._with_groups = True
+        self._is_beam: bool | None = None
+        self.is_subscribed = False
+        """The node was asked to tell its views."""
+        self._pid = runtime.spawn_service(self._follow)
+
+    def stop(self) -> None:
+        """Follow no more. A call that is under way is not waited for."""
+        if self._runtime.is_stopping or not self._runtime.is_alive(self._pid):
+            return
+        self._process.exit(self._pid, KILL)
+
+    def ask_soon(self, *, with_groups: bool) -> None:
+        """Something has changed: if this is a BEAM, ask it now."""
+        self._with_groups |= with_groups
+        self._wake.set()
+
+    def server_ended(self, pid: Pid) -> None:
+        """The process that tells the views has ended, or the connection has."""
+        if pid == self._server:
+            self._server = None
+            self._wake.set()
+
+    async def _follow(self, me: LocalProcess) -> None:
+        while me.alive:
+            with suppress(CallError):
+                if self._local is not None:
+                    await self._subscribe_until_end(self._local(self._process.pid))
+                elif await self._tells_views():
+                    self.is_subscribed = True
+                    await self._subscribe_until_end(await self._subscribe())
+                else:
+                    await self._poll_forever()
+            await self._pause(RETRY)
+
+    async def _tells_views(self) -> bool:
+        if self._is_beam is None:
+            machine = await self._call("erlang", "system_info", Atom("machine"))
+            self._is_beam = machine != [*map(ord, "PYTHON")]
+        return not self._is_beam
+
+    async def _call(self, module: str, function: str, argument: Atom | Pid) -> object:
+        return await call(self._runtime, self._name, module, function, [argument], timeout=CALL_TIMEOUT)
+
+    async def _subscribe(self) -> Pid:
+        server = await self._call("erlmesh", "subscribe_view", self._process.pid)
+        if not isinstance(server, Pid) or server.node.name != self._name:
+            raise CallError(f"{self._name} does not tell its views")
+        return server
+
+    async def _subscribe_until_end(self, server: Pid) -> None:
+        self.is_subscribed = True
+        self._server = server
+        self._process.monitor(server)
+        while self._server is not None:
+            self._wake.clear()
+            await self._wake.wait()
+
+    async def _poll_forever(self) -> None:
+        looks = 0
+        while True:
+            with_groups = self._with_groups or looks % GROUPS_EVERY == 0
+            self._with_groups, looks = False, looks + 1
+            self._wake.clear()
+            try:
+                view = await poll_view(self._runtime, self._name, with_groups=with_groups)
+            except CallError:
+                self._with_groups = True  # what has changed meanwhile is not known
+                raise
+            self._polled(self._name, view)
+            await asyncio.sleep(SOON)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(POLL_INTERVAL - SOON):
+                    await self._wake.wait()
+
+    async def _pause(self, seconds: float) -> None:
+        self._wake.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()

@@ -1,0 +1,289 @@
+"""Which requests the page answers, and what a viewer gets. A real server and a real client on loopback."""
+
+import asyncio
+import functools
+import json
+import logging
+
+import aiohttp
+import pytest
+
+from erlmesh.core.cluster_view.cluster import Updates
+from erlmesh.web.addresses import host_of_header, is_loopback_name, parse_address
+from erlmesh.web.guard import Guard
+from erlmesh.web.server import MAX_CONNECTIONS, MAX_VIEWERS, MapServer, _Refuse
+from erlmesh.web.viewers import MAX_WAITING_EVENTS, Viewer
+
+TOKEN, CSRF = "a token of 32 characters 12345678", "csrf"
+EVENT = {"id": 1, "kind": "joined", "text": "…"}
+
+
+class FakeSource:
+    """A cluster of one node."""
+
+    recording = None
+
+    def __init__(self):
+        self.viewers = []
+        self.reports = {"plato@h": {"node": "plato@h", "groups": [1], "names": {}, "shards": {}, "more_groups": 0}}
+
+    def new_viewer(self):
+        viewer = Viewer(lambda: {"schema": 1, "reports": self.reports}, self.reports.get)
+        self.viewers.append(viewer)
+        return viewer, lambda: self.viewers.remove(viewer)
+
+    def change(self, updates):
+        for viewer in self.viewers:
+            viewer.add(updates)
+
+
+class FakeControl:
+    def __init__(self):
+        self.actions = {"ping": None}
+        self.used = []
+
+    async def run(self, action, body, viewer):
+        self.used.append((action, body))
+        return True, "done."
+
+
+def served(token=None, control=None):
+    """Run ``test(server, source, ask)``. ``ask(path, **headers)`` returns a status, the text and the headers."""
+
+    def decorate(test):
+        @functools.wraps(test)
+        def wrapped():
+            async def main():
+                source = FakeSource()
+                buttons = FakeControl() if control else None
+                server = MapServer(source, lambda port: Guard(token, CSRF, port), "127.0.0.1", 0, buttons)
+                await server.start()
+                try:
+                    async with aiohttp.ClientSession(f"http://127.0.0.1:{server.port}") as session:
+
+                        async def ask(path, method="GET", data=None, **headers):
+                            headers = {key.replace("_", "-"): value for key, value in headers.items()}
+                            async with session.request(
+                                method, path, headers=headers, data=data, allow_redirects=False
+                            ) as answer:
+                                return answer.status, await answer.text(), answer.headers
+
+                        source.session, source.control = session, buttons
+                        await test(server, source, ask)
+                finally:
+                    await server.close()
+
+            asyncio.run(main())
+
+        del wrapped.__wrapped__
+        return wrapped
+
+    return decorate
+
+
+async def read_event(answer):
+    """The next server-sent event: its kind and its data."""
+    kind = None
+    async with asyncio.timeout(10):
+        async for line in answer.content:
+            if line.startswith(b"event: "):
+                kind = line[7:].strip().decode()
+            elif line.startswith(b"data: "):
+                return kind, json.loads(line[6:])
+    raise AssertionError("the stream has ended")
+
+
+# Which requests are answered
+
+
+@served()
+async def test_every_answer_forbids_what_the_page_does_not_need(server, source, ask):
+    for path in ("/", "/static/nothing.js", "/nothing", "/recording"):
+        _, _, headers = await ask(path)
+        assert headers["Content-Security-Policy"].startswith("default-src 'self';")
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Referrer-Policy"] == "no-referrer"
+        assert headers["X-Frame-Options"] == "DENY"
+
+
+@served()
+async def test_a_name_that_resolves_to_loopback_is_refused(server, source, ask):
+    status, text, _ = await ask("/events", Host="evil.example:80")
+
+    assert status == 403
+    assert "127.0.0.1" in text
+    assert source.viewers == []
+
+
+@served()
+async def test_another_origin_is_refused(server, source, ask):
+    for header in (
+        {"Origin": "http://evil.example"},
+        {"Sec_Fetch_Site": "cross-site"},
+        {"Sec_Fetch_Site": "same-site"},
+    ):
+        status, _, _ = await ask("/events", **header)
+        assert status == 403
+
+
+@served()
+async def test_the_own_origin_is_answered(server, source, ask):
+    own = f"http://127.0.0.1:{server.port}"
+    async with source.session.get("/events", headers={"Origin": own, "Sec-Fetch-Site": "same-origin"}) as answer:
+        assert answer.status == 200
+
+
+@served(token=TOKEN)
+async def test_without_the_token_nothing_is_answered(server, source, ask):
+    for path in ("/", "/events", "/static/main.js", "/recording", "/?token=wrong", "/favicon.ico"):
+        status, text, headers = await ask(path)
+        assert status == 401
+        assert TOKEN not in text
+        assert "Set-Cookie" not in headers
+
+
+@served(token=TOKEN)
+async def test_the_token_goes_from_the_address_into_a_cookie(server, source, ask):
+    async with source.session.get("/", params={"token": TOKEN}, allow_redirects=False) as answer:
+        assert (answer.status, answer.headers["Location"]) == (303, "/")
+        cookie = answer.headers["Set-Cookie"]
+    assert "HttpOnly" in cookie and "SameSite=Strict" in cookie  # noqa: PT018
+
+    name, _, value = cookie.partition(";")[0].partition("=")
+    status, _, _ = await ask("/", Cookie=f"{name}={value}")
+    assert status == 200
+
+
+@served(token=TOKEN)
+async def test_a_program_gives_the_token_as_bearer(server, source, ask):
+    assert (await ask("/", Authorization=f"Bearer {TOKEN}"))[0] == 200
+
+
+@served()
+async def test_a_path_outside_of_the_page_is_not_found(server, source, ask):
+    for path in ("/static/../server.py", "/static/%2e%2e/server.py", "/static//etc/passwd", "/static/..%2fserver.py"):
+        assert (await ask(path))[0] == 404
+
+
+# Buttons
+
+
+@served(control=True)
+async def test_a_button_needs_the_csrf_token_and_json(server, source, ask):
+    body = json.dumps({"node": "plato@h"})
+    json_type = {"Content_Type": "application/json"}
+    assert (await ask("/control/ping", "POST", body, **json_type))[0] == 403
+    assert (await ask("/control/ping", "POST", body, X_CSRF_Token=CSRF))[0] == 415
+    assert (await ask("/control/ping", "POST", "[", X_CSRF_Token=CSRF, **json_type))[0] == 400
+    assert (await ask("/control/ping", "POST", "9" * 5000, X_CSRF_Token=CSRF, **json_type))[0] == 413
+    assert (await ask("/control/nothing", "POST", body, X_CSRF_Token=CSRF, **json_type))[0] == 404
+    assert (await ask("/control/ping", "GET", X_CSRF_Token=CSRF))[0] == 405
+    assert source.control.used == []
+
+    status, text, _ = await ask("/control/ping", "POST", body, X_CSRF_Token=CSRF, **json_type)
+    assert (status, json.loads(text)) == (200, {"ok": True, "text": "done."})
+    assert source.control.used == [("ping", {"node": "plato@h"})]
+
+
+@served()
+async def test_there_are_no_buttons_unless_they_are_allowed(server, source, ask):
+    status, text, _ = await ask("/control/ping", "POST", "{}", X_CSRF_Token=CSRF, Content_Type="application/json")
+
+    assert status == 403
+    assert "--map-control" in text
+
+
+# Viewers
+
+
+@served()
+async def test_a_viewer_gets_a_snapshot_first_and_then_changes(server, source, ask):
+    async with source.session.get("/events") as answer:
+        kind, data = await read_event(answer)
+        assert (kind, data["reports"]) == ("snapshot", source.reports)
+
+        source.change(Updates({"plato@h": False}, ["old@h"], [EVENT]))
+        assert await read_event(answer) == ("gone", {"node": "old@h"})
+        assert await read_event(answer) == ("report", {"report": {"node": "plato@h"}})
+        assert await read_event(answer) == ("event", {"event": EVENT})
+
+        source.change(Updates({"plato@h": True}))
+        assert await read_event(answer) == ("report", {"report": source.reports["plato@h"]})
+        kind, _ = await read_event(answer)
+        assert kind == "clock"
+
+
+@served()
+async def test_the_place_of_a_viewer_is_free_when_it_has_gone(server, source, ask):
+    async with source.session.get("/events") as answer:
+        await read_event(answer)
+        assert len(source.viewers) == 1
+        answer.close()
+
+    async with asyncio.timeout(10):
+        while source.viewers:
+            source.change(Updates({"plato@h": True}))  # the end is noticed by a write
+            await asyncio.sleep(0.01)
+
+
+@served()
+async def test_viewers_beyond_the_limit_are_refused(server, source, ask):
+    server._streams = dict.fromkeys(range(MAX_VIEWERS))
+
+    assert (await ask("/events"))[0] == 503
+    server._streams = {}
+
+
+def test_a_viewer_that_does_not_read_gets_a_snapshot_in_the_end():
+    viewer = Viewer(lambda: {"schema": 1}, {}.get)
+    viewer.take()
+    for _ in range(MAX_WAITING_EVENTS):
+        viewer.add(Updates({}, [], [EVENT]))
+    assert viewer._events
+    viewer.add(Updates({"plato@h": True}, [], [EVENT]))
+
+    assert not viewer._events
+    assert not viewer._reports
+    assert viewer.take().startswith(b"event: snapshot\n")
+
+
+@served()
+async def test_a_connection_beyond_the_limit_is_closed(server, source, ask):
+    assert not isinstance(server._accept(), _Refuse)
+    table = server._runner.server._connections
+    table.update(dict.fromkeys(range(MAX_CONNECTIONS)))
+    refused = server._accept()
+    table.clear()
+
+    assert isinstance(refused, _Refuse)
+
+
+# Addresses
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [("8080", ("127.0.0.1", 8080)), ("0.0.0.0:80", ("0.0.0.0", 80)), ("[::1]:8080", ("::1", 8080)), ("h:1", ("h", 1))],
+)
+def test_an_address_has_a_port_and_perhaps_a_host(text, address):
+    assert parse_address(text, "--listen") == address
+
+
+@pytest.mark.parametrize("text", ["", "host", "host:", "1:2:3", "8080 8081", "99999", "::1:80", "http://h:1"])
+def test_another_address_is_refused_with_an_example(text):
+    with pytest.raises(Exception, match="it looks like 8080"):
+        parse_address(text, "--listen")
+
+
+def test_a_header_names_a_host():
+    assert [host_of_header(text) for text in ("h:80", "[::1]:80", "http://h:1", "https://[::1]", "h")] == [
+        "h", "::1", "h", "::1", "h",
+    ]  # fmt: skip
+
+
+def test_only_addresses_and_localhost_are_loopback():
+    assert all(is_loopback_name(name) for name in ("127.0.0.1", "127.5.5.5", "::1", "localhost", "LOCALHOST"))
+    assert not any(is_loopback_name(name) for name in ("0.0.0.0", "10.0.0.1", "localhost.evil.example", "", "h"))
+
+
+logging.getLogger("aiohttp").setLevel(logging.CRITICAL)
