@@ -17,7 +17,7 @@ CARGO  := $(if $(filter-out 0,$(ERLMESH_PURE)),,$(shell tools/native.sh --can-bu
 NATIVE := $(if $(CARGO),$(VENV)/native.stamp)
 NATIVE_SOURCE := $(wildcard native/src/*.rs native/src/*/*.rs) native/Cargo.toml native/Cargo.lock native/pyproject.toml native/erlmesh_native.pyi
 
-.PHONY: help docs docs-tables faults demo docker-demo image elixir-image cookie certs docker shell test check unit coverage format hooks native fuzz soak leaks sanitize pythons dist otp conformance sim mutants bench bench-growth erlang engine clean
+.PHONY: help docs docs-tables faults demo docker-demo image elixir-image cookie certs docker shell test check unit coverage format hooks native fuzz soak leaks sanitize pythons dist otp conformance sim mutants bench bench-growth erlang engine chromium browser clean
 
 help:           ## print this list
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -43,7 +43,7 @@ certs: $(VENV)/run.stamp         ## make a CA and certificates for compose.tls.y
 shell: $(VENV)/run.stamp         ## start a node with a prompt: make shell ARGS='--name a@127.0.0.1 --cookie secret'
 	@$(BIN)/erlmesh shell $(ARGS)
 
-test: $(VENV)/docs.stamp erlang engine check  ## run all checks and tests: style, types, units, real Erlang and Elixir, real faults, containers
+test: $(VENV)/docs.stamp erlang engine chromium check  ## run all checks and tests: style, types, units, real Erlang and Elixir, real faults, containers, a browser
 	@tools/test.sh all $(BIN)/python $(ARGS)
 
 check: $(VENV)/dev.stamp         ## check format, lint, spelling, workflows, types and the layers of the architecture; takes seconds
@@ -126,6 +126,9 @@ mutants: $(VENV)/dev.stamp       ## run the scenarios against mutants and print 
 docker: $(VENV)/dev.stamp        ## run the tests with containers on this machine's Docker Engine
 	$(PYTEST) tests/docker $(ARGS)
 
+browser: $(VENV)/dev.stamp erlang chromium  ## run the tests of the page of the map in Chromium
+	$(PYTEST) tests/browser $(ARGS)
+
 bench: $(VENV)/dev.stamp erlang  ## measure erlmesh and a BEAM in turns (minutes): ARGS='--quick --contenders pure --only calls'; writes bench/latest.json
 	$(BIN)/python -m bench $(ARGS)
 
@@ -138,6 +141,9 @@ erlang:         # install Erlang, Elixir and the tools for tests/faults as root;
 
 engine:         # with CI=true, install and start a Docker Engine; otherwise print what is missing
 	@tools/engine.sh
+
+chromium:       # install Chromium as root; otherwise print what is missing
+	@tools/browser.sh
 
 clean:          ## remove everything that was built or fetched
 	rm -rf $(VENV) $(VENV)-3.* .otp .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build native/target docker/wheelhouse

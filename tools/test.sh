@@ -105,7 +105,7 @@ fi
 coverage
 # shellcheck disable=SC2086
 part "unit tests, simulation, documents, commands" "$cores" $options \
-    --ignore tests/otp --ignore tests/faults --ignore tests/docker --ignore tests/soak "$@"
+    --ignore tests/otp --ignore tests/faults --ignore tests/docker --ignore tests/soak --ignore tests/browser "$@"
 on_other_pythons "$@"
 if [ -z "$pure_tested" ]; then # there is no other Python
     pure_part "unit tests, pure" "$cores" --no-cov tests/unit "$@"
@@ -116,5 +116,6 @@ part "real Erlang and Elixir: OTP 23, 25, 27 and 29" $((cores * 2 + 1)) tests/ot
 part "real faults on real nodes" 0 tests/faults "$@"
 part "soak" 0 tests/soak "$@"
 part "containers" 0 tests/docker "$@"
+part "the page of the map in Chromium" "$cores" tests/browser "$@"
 
 verdict

@@ -1,0 +1,73 @@
+// What one node looks like: decided from its report and the time. Pure functions.
+import { byText, duration } from "./text.js";
+
+/** A report that is older than this many seconds is marked as old. */
+export const OLD_AFTER = 10;
+
+/** The seconds since the report was made. */
+export function ageOf(report, now) {
+  return Math.max(0, now - report.time);
+}
+
+/** Whether the report says what its node sees now: the node is alive, was asked, and answered recently. */
+export function isFresh(report, now) {
+  return Boolean(report) && report.alive && report.source !== "none" && ageOf(report, now) < OLD_AFTER;
+}
+
+/** All known nodes, sorted: those with a report, and those that a report has a connection to. */
+export function nodeNames(reports) {
+  const names = new Set(reports.keys());
+  for (const report of reports.values()) {
+    if (!report.alive) continue;
+    for (const [peer, link] of Object.entries(report.links ?? {})) {
+      if (link.state === "up") names.add(peer);
+    }
+  }
+  return [...names].sort(byText);
+}
+
+/**
+ * A node as the page shows it. `state` is one of
+ * - "gone": the node has ended or cannot be reached
+ * - "busy": code holds its event loop; `warning` names the line
+ * - "old": it runs, but its last report is old
+ * - "unknown": only other nodes tell of it
+ * - "up"
+ */
+export function nodeView(name, report, now) {
+  if (!report) return { name, state: "unknown", kind: "unknown", badge: "not asked", warning: "", hidden: false, age: null };
+  const age = ageOf(report, now);
+  const view = { name, state: "up", kind: report.kind, badge: badgeOf(report), warning: "", hidden: Boolean(report.hidden), age };
+  if (!report.alive) return { ...view, state: "gone", warning: "gone" };
+  if (report.source === "none") return { ...view, state: "unknown" };
+  if (report.busy) return { ...view, state: "busy", warning: busyText(report.busy, age) };
+  if (age >= OLD_AFTER) return { ...view, state: "old", warning: `${duration(age)} old` };
+  return view;
+}
+
+/** "Python 1.0 · native", "BEAM · OTP 25 · hidden". */
+function badgeOf(report) {
+  const parts = [];
+  if (report.kind === "python") {
+    parts.push("Python");
+    if (report.build) parts.push(report.build);
+  } else if (report.kind === "beam") {
+    parts.push("BEAM");
+    if (report.otp) parts.push(`OTP ${report.otp}`);
+  } else {
+    parts.push("kind unknown");
+  }
+  if (report.hidden) parts.push("hidden");
+  return parts.join(" · ");
+}
+
+function busyText(busy, age) {
+  const held = Number.isFinite(busy.for) ? ` ${duration(busy.for + age)}` : "";
+  return `busy${held}${busy.line ? `: ${busy.line}` : ""}${busy.gil ? " (holds the GIL)" : ""}`;
+}
+
+/** The words for a screen reader: "plato@host, BEAM · OTP 25, 12 s old". */
+export function nodeLabel(view) {
+  const state = view.state === "up" ? "up" : view.warning || "known from other nodes only";
+  return `${view.name}, ${view.badge}, ${state}`;
+}

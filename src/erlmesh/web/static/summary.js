@@ -1,0 +1,20 @@
+// The state of the cluster in one line. Pure functions.
+import { counted } from "./text.js";
+
+/** What is said at the top: parts with a tone, from the number of nodes to what is wrong. */
+export function summaryOf(nodes, links) {
+  const of = (list, state) => list.filter((item) => item.state === state).length;
+  const parts = [{ text: counted(nodes.length - of(nodes, "gone"), "node"), tone: "plain" }];
+  const add = (amount, text, tone) => amount > 0 && parts.push({ text, tone });
+  add(of(nodes, "gone"), `${of(nodes, "gone")} gone`, "bad");
+  add(of(nodes, "busy"), `${of(nodes, "busy")} busy`, "warn");
+  add(of(nodes, "old"), counted(of(nodes, "old"), "old report"), "warn");
+  add(of(links, "one-sided"), `${counted(of(links, "one-sided"), "connection")} one-sided`, "bad");
+  add(of(links, "silent"), `${counted(of(links, "silent"), "connection")} silent`, "warn");
+  const down = of(links, "down") + of(links, "absent");
+  add(down, `${counted(down, "connection")} down`, "bad");
+  const returning = of(links, "reconnecting") + of(links, "connecting");
+  add(returning, `${counted(returning, "connection")} reconnecting`, "warn");
+  if (parts.length === 1) parts.push({ text: "all connected", tone: "good" });
+  return parts;
+}

@@ -1,0 +1,84 @@
+"""Fixtures for tests in Chromium: the browser, a page that collects what goes wrong in it, and a server for it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from map_server import MapServer
+
+from skips import import_or_skip, skip_or_fail
+
+HERE = Path(__file__).parent
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium, started once for all tests of a process."""
+    playwright = import_or_skip("playwright.sync_api")
+    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
+    if program is None:
+        skip_or_fail("Chromium is not installed: apt-get install chromium")
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=program, args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def context(browser: Any) -> Iterator[Any]:
+    """A browser without history, on a laptop's screen."""
+    context = browser.new_context(viewport={"width": 1440, "height": 860}, locale="en-GB", timezone_id="UTC")
+    context.set_default_timeout(10_000)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(context: Any) -> Iterator[Any]:
+    """A page. An exception in it, or an error in its console, fails the test. ``page.allowed`` lists texts that may
+    be in such an error.
+    """
+    page = context.new_page()
+    page.allowed = list[str]()
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(f"{error}\n{error.stack}"))
+    page.on("console", lambda said: faults.append(said.text) if said.type in ("error", "warning") else None)
+    yield page
+    page.close()
+    assert [fault for fault in faults if not any(text in fault for text in page.allowed)] == []
+
+
+@pytest.fixture
+def server() -> Iterator[MapServer]:
+    """A server that sends what the test says."""
+    server = MapServer()
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def modules(browser: Any) -> Iterator[Any]:
+    """A page that shows nothing, for tests that call modules. To start one takes longer than such a test."""
+    server = MapServer()
+    page = browser.new_page()
+    page.goto(f"{server.url}/static/favicon.svg")
+    yield page
+    page.close()
+    server.close()

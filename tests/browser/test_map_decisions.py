@@ -1,0 +1,379 @@
+"""What the page of the map decides from reports: its modules without a document, called in the browser."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from scenes import beam, event, group, link, mesh, report, snapshot
+
+NOW = 1_000_000.0
+A, B, C = "a@h", "b@h", "c@h"
+
+
+@pytest.fixture
+def call(modules: Any) -> Any:
+    """``call("links.linkView", ...)`` calls a function of a module. A list of reports becomes a Map for ``reports``."""
+
+    def call(function: str, *arguments: Any) -> Any:
+        return modules.evaluate(
+            """async ([module, name, parameters]) => {
+                const found = (await import(`/static/${module}.js`))[name];
+                const byNode = (reports) => new Map(reports.map((one) => [one.node, one]));
+                const given = parameters.map((each) => each?.reports ? byNode(each.reports) : each);
+                return found(...given);
+            }""",
+            [*function.split("."), list(arguments)],
+        )
+
+    return call
+
+
+def reports(*entries: dict[str, Any], age: float = 1.0) -> dict[str, Any]:
+    return {"reports": [{**entry, "time": NOW - age} for entry in entries]}
+
+
+def link_of(call: Any, of_a: dict[str, Any] | None, of_b: dict[str, Any] | None, **fields: Any) -> Any:
+    """The view of the pair a and b, whose reports have the given link, or none."""
+    told = [
+        report(A, {} if of_a is None else {B: of_a}, **fields),
+        report(B, {} if of_b is None else {A: of_b}, **fields),
+    ]
+    return call("links.linkView", reports(*told), A, B, NOW)
+
+
+@pytest.mark.parametrize(
+    ("of_a", "of_b", "state"),
+    [
+        (link(), link(), "up"),
+        (link(silent=40), link(), "silent"),
+        (link(), link("down"), "one-sided"),
+        (link(), None, "one-sided"),
+        (link("down"), link("reconnecting"), "reconnecting"),
+        (link("connecting"), link("down"), "connecting"),
+        (link("down"), None, "down"),
+        (None, None, "absent"),
+    ],
+)
+def test_a_connection_has_the_state_that_both_sides_say(call, of_a, of_b, state):
+    assert link_of(call, of_a, of_b)["state"] == state
+
+
+def test_a_one_sided_connection_names_the_side_that_has_it(call):
+    assert link_of(call, link("down"), link())["seenBy"] == B
+    assert call("links.troubleText", link_of(call, link("down"), link())) == "only b has it"
+
+
+def test_an_old_report_does_not_contradict_a_current_one(call):
+    told = {
+        "reports": [{**report(A, {B: link()}), "time": NOW - 1}, {**report(B, {A: link("down")}), "time": NOW - 60}]
+    }
+
+    assert call("links.linkView", told, A, B, NOW)["state"] == "up"
+
+
+def test_silence_grows_between_reports_up_to_the_age_of_an_old_one(call):
+    told = reports(report(A, {B: link(silent=29)}), report(B, {A: link()}), age=3)
+
+    assert call("links.troubleText", call("links.linkView", told, A, B, NOW)) == "silent for 32 of 60 s"
+
+
+def test_a_shorter_net_tick_time_makes_silence_a_fault_earlier(call):
+    assert link_of(call, link(silent=2), link(), tick_time=4)["state"] == "silent"
+    assert link_of(call, link(silent=2), link(), tick_time=60)["state"] == "up"
+
+
+def test_the_countdown_of_the_next_attempt_runs_between_reports(call):
+    told = reports(report(A, {B: link("reconnecting", next=7.5, attempt=3)}), age=2)
+
+    assert call("links.troubleText", call("links.linkView", told, A, B, NOW)) == "reconnects in 6 s (attempt 3)"
+
+
+def test_a_node_named_like_a_method_of_objects_is_no_connection(call):
+    told = reports(report(A), report("constructor"))
+
+    assert call("links.linkView", told, A, "constructor", NOW)["state"] == "absent"
+
+
+def test_hidden_and_lost_nodes_are_not_expected_to_be_connected(call):
+    told = reports(report(A), report(B, hidden=True), report(C, alive=False))
+
+    assert call("links.linksToDraw", told, [A, B, C], NOW) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "age", "state", "warning"),
+    [
+        ({}, 1, "up", ""),
+        ({}, 12, "old", "12 s old"),
+        ({"alive": False}, 1, "gone", "gone"),
+        ({"source": "none"}, 1, "unknown", ""),
+        ({"busy": {"for": 2, "line": "app.py:7 in f", "gil": False}}, 1, "busy", "busy 3 s: app.py:7 in f"),
+        ({"busy": {"for": 2, "line": "", "gil": True}}, 0, "busy", "busy 2 s (holds the GIL)"),
+    ],
+)
+def test_a_node_shows_the_worst_that_is_known_of_it(call, fields, age, state, warning):
+    view = call("nodes.nodeView", A, {**report(A, **fields), "time": NOW - age}, NOW)
+
+    assert (view["state"], view["warning"]) == (state, warning)
+
+
+def test_the_badge_says_python_or_the_otp_release(call):
+    badges = [call("nodes.nodeView", A, each, NOW)["badge"] for each in (report(A), beam(A), beam(A, hidden=True))]
+
+    assert badges == ["Python · native", "BEAM · OTP 25", "BEAM · OTP 25 · hidden"]
+
+
+def test_the_same_names_have_the_same_places(call):
+    places = call("layout.places", 4)
+
+    assert places == call("layout.places", 4)
+    assert [(place["x"], place["y"]) for place in places] == [(0, -355), (355, 0), (0, 355), (-355, 0)]
+
+
+def test_members_are_listed_by_node_with_their_duplicates(call):
+    workers = group("workers", ("<0.9.0>", A), ("<0.8.0>", B))
+    workers["members"][0]["count"] = 2
+
+    (table,) = call("groups.groupTable", reports(report(A, groups=[workers])), {"now": NOW})
+
+    assert (table["total"], table["duplicates"]) == (3, 1)
+    assert [(row["node"], [member["pid"] for member in row["members"]]) for row in table["nodes"]] == [
+        (A, ["<0.9.0>"]),
+        (B, ["<0.8.0>"]),
+    ]
+
+
+def test_a_member_that_one_node_does_not_see_is_marked(call):
+    told = reports(
+        report(A, groups=[group("g", ("<0.9.0>", A), ("<0.8.0>", B))]), report(B, groups=[group("g", ("<0.8.0>", B))])
+    )
+
+    (table,) = call("groups.groupTable", told, {"now": NOW})
+
+    assert {member["pid"]: member["unseenBy"] for row in table["nodes"] for member in row["members"]} == {
+        "<0.9.0>": [B],
+        "<0.8.0>": [],
+    }
+    (as_b,) = call("groups.groupTable", told, {"now": NOW, "observer": B})
+    assert as_b["total"] == 1
+
+
+def test_a_cut_list_of_members_does_not_say_that_one_is_missing(call):
+    told = reports(report(A, groups=[group("g", ("<0.9.0>", A))]), report(B, groups=[group("g", more=300)]))
+
+    (table,) = call("groups.groupTable", told, {"now": NOW})
+
+    assert table["total"] == 301
+    assert table["nodes"][0]["members"][0]["unseenBy"] == []
+
+
+def test_the_filter_finds_groups_by_name_node_and_pid(call):
+    told = reports(report(A, groups=[group("orders", ("<0.9.0>", B)), group("mail", ("<0.7.0>", C))]))
+
+    found = [
+        [table["group"] for table in call("groups.groupTable", told, {"now": NOW, "filter": text})]
+        for text in ("ORD", "c@h", "0.9", "none")
+    ]
+
+    assert found == [["orders"], ["mail"], ["orders"], []]
+
+
+def test_shards_have_one_owner_none_or_a_conflict(call):
+    shards = {"orders": {"count": 4, "holders": {A: [0, 1], B: [1]}, "taking": [3]}}
+
+    (table,) = call("groups.shardTable", reports(report(A, shards=shards)), {"now": NOW})
+
+    assert [cell["state"] for cell in table["cells"]] == ["owned", "conflict", "free", "taking"]
+    assert table["load"] == [{"node": A, "count": 2}, {"node": B, "count": 1}]
+
+
+def test_a_name_that_nodes_give_to_two_processes_has_two_holders(call):
+    told = reports(
+        report(A, names={"leader": {"pid": "<0.9.0>", "node": A}}),
+        report(B, names={"leader": {"pid": "<0.8.0>", "node": B}}),
+    )
+
+    (name,) = call("groups.nameTable", told, {"now": NOW})
+
+    assert [holder["node"] for holder in name["holders"]] == [A, B]
+
+
+def test_the_summary_counts_what_is_wrong(call):
+    nodes = [{"state": state} for state in ("up", "up", "gone", "busy")]
+    links = [{"state": state} for state in ("up", "one-sided", "down", "silent", "silent")]
+
+    assert [part["text"] for part in call("summary.summaryOf", nodes, links)] == [
+        "3 nodes", "1 gone", "1 busy", "1 connection one-sided", "2 connections silent", "1 connection down",
+    ]  # fmt: skip
+    assert [part["text"] for part in call("summary.summaryOf", nodes[:2], links[:1])] == ["2 nodes", "all connected"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.42, "0.4 s"), (12.2, "12 s"), (59.7, "1 min"), (185, "3 min 5 s"), (7440, "2 h 4 min"), (442800, "5 d 3 h")],
+)
+def test_a_duration_has_at_most_two_units(call, seconds, text):
+    assert call("text.duration", seconds) == text
+
+
+def test_bytes_have_a_unit_that_fits(call):
+    assert [call("text.bytes", amount) for amount in (0, 312, 4100, 999_700, 25e6)] == [
+        "0 B", "312 B", "4.1 kB", "1.0 MB", "25 MB",
+    ]  # fmt: skip
+
+
+# History
+
+HISTORY = """async ([messages, question]) => {
+    const { History } = await import("/static/history.js");
+    const history = new History(question.options);
+    for (const [type, data, at] of messages) history.add(type, data, at);
+    const at = (time) => [...history.reportsAt(time)].map(([name, report]) => [name, report.alive]);
+    return { states: question.times.map(at), start: history.start, end: history.end, size: history.size,
+             lines: history.lines().map(JSON.parse), events: history.eventsUntil(question.times.at(-1)).length };
+}"""
+
+
+@pytest.fixture
+def remember(modules: Any) -> Any:
+    """``remember(messages, times)`` is what a history says of these times."""
+    return lambda messages, times, **options: modules.evaluate(
+        HISTORY, [messages, {"times": times, "options": options}]
+    )
+
+
+def test_each_moment_can_be_shown_again(remember):
+    messages = [
+        ("snapshot", snapshot([report(A), report(B)]), 10),
+        ("report", {"report": report(B, alive=False)}, 20),
+        ("gone", {"node": B}, 30),
+        ("report", {"report": report(B)}, 40),
+    ]
+
+    said = remember(messages, [9, 10, 25, 35, 45])
+
+    both, lost = [[A, True], [B, True]], [[A, True], [B, False]]
+    assert said["states"] == [[], both, lost, [[A, True]], both]
+
+
+def test_a_snapshot_after_a_reconnect_replaces_all_and_repeats_no_event(remember):
+    happened = event("node_up", "b@h is up")
+    messages = [
+        ("snapshot", snapshot([report(A), report(B)], [happened]), 10),
+        ("snapshot", snapshot([report(A)], [happened]), 20),
+    ]
+
+    said = remember(messages, [happened["time"]])
+
+    assert said["events"] == 1
+    assert [name for name, _ in remember(messages, [25])["states"][0]] == [A]
+
+
+def test_a_report_without_groups_keeps_those_before(remember):
+    first = report(A, groups=[group("workers", ("<0.9.0>", A))])
+    fast = {key: value for key, value in report(A, processes=41).items() if key not in ("groups", "names", "shards")}
+
+    said = remember([("snapshot", snapshot([first]), 10), ("report", {"report": fast}, 11)], [12])
+
+    assert said["lines"][-1]["report"]["groups"] == first["groups"]
+    assert said["lines"][-1]["report"]["processes"] == 41
+
+
+def test_figures_alone_make_a_new_version_once_in_a_while(remember):
+    messages = [("report", {"report": report(A, {B: link(silent=i)})}, 10 + i / 10) for i in range(100)]
+
+    said = remember(messages, [25])
+
+    assert 10 <= len(said["lines"]) <= 14
+
+
+def test_a_change_of_state_is_always_kept(remember):
+    states = ["up", "down"] * 20
+    messages = [("report", {"report": report(A, {B: link(each)})}, 10 + i / 10) for i, each in enumerate(states)]
+
+    said = remember(messages, [25])
+
+    assert len(said["lines"]) == 40
+
+
+def test_the_history_forgets_what_is_older_than_its_span(remember):
+    messages = [("report", {"report": report(A, {B: link("up" if i % 2 else "down")})}, i) for i in range(200)]
+
+    said = remember(messages, [199], span=60)
+
+    assert said["start"] == 199 - 60
+    assert len(said["lines"]) <= 62
+
+
+def test_the_size_of_the_history_is_bounded(remember):
+    peers = {f"n{i}@h": link() for i in range(10)}
+    messages = [("report", {"report": report(A, {**peers, B: link(reason=str(i))})}, i) for i in range(100)]
+
+    said = remember(messages, [99], budget=500)
+
+    assert said["size"] <= 500
+    assert [name for name, _ in said["states"][0]] == [A]
+
+
+def test_a_saved_history_is_a_recording_with_the_same_states(modules):
+    messages = [
+        ("snapshot", snapshot(mesh([A, B])), 10),
+        ("report", {"report": report(B, alive=False)}, 20),
+        ("event", {"event": {**event("node_down", "b@h is down"), "time": 20}}, 20),
+        ("gone", {"node": B}, 30),
+    ]
+    lines = modules.evaluate(
+        """async (messages) => {
+            const { History } = await import("/static/history.js");
+            const history = new History();
+            for (const [type, data, at] of messages) history.add(type, data, at);
+            return history.lines();
+        }""",
+        messages,
+    )
+
+    read = modules.evaluate(
+        """async (text) => {
+            const { history } = (await import("/static/recording.js")).readRecording(text);
+            const states = (time) => [...history.reportsAt(time).values()].map(({ alive }) => alive);
+            return { states: [15, 25, 35].map(states), events: history.events.map(({ text }) => text) };
+        }""",
+        "\n".join(lines),
+    )
+
+    assert read == {"states": [[True, True], [True, False], [True]], "events": ["b@h is down"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "The file is empty."),
+        ("{oops", "Line 1 is not a JSON object."),
+        ("[1]", "Line 1 is not a JSON object."),
+        ('{"at": 1, "type": "gone", "node": "a@h"}', "Line 1 is not a snapshot."),
+        ('{"schema": 2, "at": 1, "type": "snapshot"}', "Line 1 has schema 2."),
+        ('{"schema": 1, "at": 1, "type": "snapshot", "reports": [], "events": []}', "Line 1 has no reports."),
+        ('{"schema": 1, "now": 1, "reports": {}, "events": []}\n{"at": 2, "type": "report"}', "Line 2 has no report."),
+        ('{"schema": 1, "now": 1, "reports": {}, "events": []}\nrubbish\n{}', "Line 2 is not a JSON object."),
+    ],
+)
+def test_a_file_that_is_no_recording_is_refused_with_the_line(modules, text, problem):
+    said = modules.evaluate(
+        """async (text) => {
+            const { readRecording } = await import("/static/recording.js");
+            try { readRecording(text); return ""; } catch (error) { return error.message; }
+        }""",
+        text,
+    )
+
+    assert said.startswith(problem)
+
+
+def test_a_recording_that_was_cut_off_in_its_last_line_is_read(modules):
+    text = '{"schema": 1, "now": 1, "reports": {}, "events": []}\n{"at": 2, "type": "rep'
+
+    assert (
+        modules.evaluate("async (text) => (await import('/static/recording.js')).readRecording(text).history.end", text)
+        == 1
+    )
