@@ -24,6 +24,7 @@ from erlmesh.terms import Atom, Pid, SendableTerm, Term
 if TYPE_CHECKING:
     from prometheus_client.registry import CollectorRegistry
 
+    from erlmesh.core.sharding.keeper import Keeper, Merge
     from erlmesh.services.metrics.node_metrics import NodeMetrics
     from erlmesh.services.sharding.inbox import Inbox
     from erlmesh.services.sharding.outbox import Outbox, Refusal
@@ -384,6 +385,10 @@ class Node:
         quorum: int = 1,
         release_timeout: float | None = 5.0,
         process: Process | None = None,
+        keeper: Keeper[Any] | None = None,
+        backups: int = 1,
+        merge: Merge[Any] | None = None,
+        results: Term = None,
     ) -> Shards:
         """Take part in holding ``shards`` shards: each is held by one process of all nodes that call this.
 
@@ -398,16 +403,26 @@ class Node:
 
         With ``process``, that process of this node is the holder and gets the events as messages.
 
+        With a ``keeper``, the shards have a state, and there are no events: the holder gives the messages of outboxes
+        to the keeper, and ``backups`` other nodes have a copy. A move takes the state along. ``merge`` replaces the one
+        of the keeper, and ``results`` is the group whose inboxes get the results. See
+        :class:`erlmesh.sharding.Keeper`.
+
         Raises ``ValueError`` and ``TypeError`` for wrong arguments, and ``ValueError`` on a hidden node.
         """
-        from erlmesh.services.sharding.shards import Shards, shard_settings  # noqa: PLC0415 - it loads hashlib
+        from erlmesh.services.sharding.shards import (  # noqa: PLC0415 - it loads hashlib
+            Shards,
+            keep_settings,
+            shard_settings,
+        )
 
         settings = shard_settings(name, shards, settle, quorum, release_timeout)
+        keep = keep_settings(keeper, backups, merge, results, process)
         if self.internals.hidden:
             raise ValueError("a hidden node does not see the groups of all nodes, so it cannot hold shards")
         if process is not None and process.node is not self:
             raise ValueError(f"{process.pid} is a process of another node: call node.shards there")
-        return Shards(self.internals, self.pg, settings, self.joined, process)
+        return Shards(self.internals, self.pg, settings, self.joined, process=process, keep=keep)
 
     @property
     def pg2(self) -> Pg2:

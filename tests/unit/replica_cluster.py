@@ -147,7 +147,7 @@ class KeeperNode:
                 case Settled():
                     for pair, last in self.at_act.items():
                         self.settled[pair] = max(self.settled.get(pair, 0), last)
-                case Confirmed(key, source, number):
+                case Confirmed(key, source, number, _):
                     self.settled[source, key] = max(self.settled.get((source, key), 0), number)
                 case Out(key, source, number, results):
                     self.cluster.result(key, source, number, results)
@@ -299,7 +299,9 @@ class KeeperCluster:
         choices: list[object] = [
             pair
             for pair, queue in self.links.items()
-            if queue and self.all[pair[1]].alive and (self.rank_of(pair[0]), self.rank_of(pair[1])) not in self.cut_links
+            if queue
+            and self.all[pair[1]].alive
+            and (self.rank_of(pair[0]), self.rank_of(pair[1])) not in self.cut_links
         ]
         choices += [node for node in self.nodes.values() if node.book.has_work]
         if not choices:

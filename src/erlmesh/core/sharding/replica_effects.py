@@ -68,6 +68,8 @@ class Confirmed:
     key: bytes
     source: Term
     number: int
+    token: object
+    """What the caller has passed to ``apply``."""
 
 
 @record(frozen=True)

@@ -10,19 +10,22 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from erlmesh.core.sharding.names import holders_group, shard_key, shard_of
 from erlmesh.core.sharding.rendezvous import key_bytes
 from erlmesh.errors import NodeNotAlive
+from erlmesh.services.group_names import normalize_group_name
 from erlmesh.services.sharding.events import EventQueue, Release, ShardEvent, Take
 from erlmesh.services.sharding.shard_server import LOOK_INTERVAL, ShardServer, ShardSettings
 from erlmesh.terms import Atom, Pid, Term
 
 if TYPE_CHECKING:
+    from erlmesh.core.sharding.keeper import Keeper, Merge
     from erlmesh.runtime.process import LocalProcess
     from erlmesh.runtime.runtime import Runtime
     from erlmesh.services.pg.server import Pg
+    from erlmesh.services.sharding.keeping import Keeping, KeepSettings
 
 __all__ = ["Shards"]
 
@@ -47,6 +50,28 @@ def shard_settings(
     if release_timeout is not None and not release_timeout >= 0:
         raise ValueError(f"release_timeout is a number of seconds, 0 or more, or None, not {release_timeout!r}")
     return ShardSettings(key_bytes(name), shards, settle, quorum, release_timeout)
+
+
+def keep_settings(
+    keeper: Keeper[Any] | None, backups: int, merge: Merge[Any] | None, results: Term, process: LocalProcess | None
+) -> KeepSettings | None:
+    """Check the arguments of ``node.shards`` that are about state. Raises ``ValueError`` and ``TypeError``."""
+    if keeper is None:
+        if merge is not None or results is not None:
+            raise ValueError("merge= and results= are for shards with a keeper=")
+        return None
+    from erlmesh.services.sharding.keeping import KeepSettings  # noqa: PLC0415 - shards without state need it never
+
+    for function in ("new", "apply", "merge", "dump", "load"):
+        if not callable(getattr(keeper, function, None)):
+            raise TypeError(
+                f"a keeper has the functions new, apply, merge, dump and load: {keeper!r} has no {function}"
+            )
+    if isinstance(backups, bool) or not isinstance(backups, int) or backups < 0:
+        raise ValueError(f"backups is a number of nodes, 0 or more, not {backups!r}")
+    if process is not None:
+        raise ValueError("pass process= or keeper=: the messages for a keeper go to a process of its own")
+    return KeepSettings(keeper, backups, merge, None if results is None else normalize_group_name(results))
 
 
 class Shards:
@@ -74,7 +99,9 @@ class Shards:
         pg: Pg,
         settings: ShardSettings,
         joined: Callable[[], Awaitable[bool]],
+        *,
         process: LocalProcess | None = None,
+        keep: KeepSettings | None = None,
     ) -> None:
         self._node = node
         self._pg = pg
@@ -89,6 +116,12 @@ class Shards:
         self._listening: asyncio.Task[None] | None = None
         self._releases: dict[int, tuple[Release, asyncio.TimerHandle | None]] = {}
         self._finished = asyncio.Event()
+        self._lost = 0
+        self._keeping: Keeping | None = None
+        if keep is not None:
+            from erlmesh.services.sharding.keeping import Keeping  # noqa: PLC0415 - shards without state need it never
+
+            self._keeping = Keeping(node, pg, settings.name, settings.shards, keep, on_lost=self._count_lost)
 
     # Life
 
@@ -101,9 +134,10 @@ class Shards:
             raise RuntimeError("shards start once: call node.shards again")
         member = self._process
         if member is None:
-            member = self._node.spawn_handler(self._on_message, on_end=self._member_ended)
+            receive = self._on_message if self._keeping is None else self._keeping.handle
+            member = self._node.spawn_handler(receive, on_end=self._member_ended)
         self._member = member
-        self._server = ShardServer(self._node, self._pg, self._settings, member, _User(self))
+        self._server = ShardServer(self._node, self._pg, self._settings, member, _User(self, self._keeping))
         self._guard = self._node.spawn(self._run_guard, member)
 
     async def stop(self) -> None:
@@ -121,7 +155,14 @@ class Shards:
     ) -> None:
         # GeneratorExit: the event loop has closed, and the node with it.
         if self._server is not None and kind is not GeneratorExit:
-            self._server.close()
+            try:
+                if self._keeping is not None:  # The states move to other nodes.
+                    async with asyncio.timeout(self._settings.release_timeout):
+                        await self.stop()
+            except TimeoutError:
+                log.warning("%s: not all states have moved to other nodes in time", self._name)
+            finally:
+                self._server.close()
 
     def __aiter__(self) -> Self:
         return self
@@ -172,6 +213,35 @@ class Shards:
         """
         return self._server is not None and self._server.may_act(shard)
 
+    # State
+
+    @property
+    def lost(self) -> int:
+        """How many messages merges on this node have lost: by ``merge=newest``, or because a merge has raised."""
+        return self._lost
+
+    def state(self, key: str | bytes) -> Any:
+        """The state of a key, if this node acts for its shard; else None. Do not change it.
+
+        Raises ``TypeError`` if the shards have no keeper.
+        """
+        if self._keeping is None:
+            raise TypeError("these shards have no state: pass keeper= to node.shards")
+        encoded = key_bytes(key)
+        return self._keeping.state(shard_of(encoded, self._settings.shards), encoded)
+
+    def backups(self, key: str | bytes) -> list[Pid]:
+        """The processes with a confirmed copy of the shard of ``key``, if this node acts for it; else an empty list.
+
+        Raises ``TypeError`` if the shards have no keeper.
+        """
+        if self._keeping is None:
+            raise TypeError("these shards have no state: pass keeper= to node.shards")
+        return self._keeping.backups(self.of(key))
+
+    def _count_lost(self, count: int) -> None:
+        self._lost += count
+
     # The guard
 
     async def _run_guard(self, me: LocalProcess, member: LocalProcess) -> None:
@@ -180,6 +250,8 @@ class Shards:
         if server is None or self._finished.is_set():
             return  # The block was left at once.
         server.listen()
+        if self._keeping is not None:
+            self._keeping.start(server, member)
         if self._process is not None:
             me.monitor(member.pid)
         self._listening = asyncio.create_task(self._listen_then_join(server))
@@ -264,19 +336,29 @@ class Shards:
 
 
 class _User:
-    """What the server calls."""
+    """What the server calls: it acts by events, or by the keeper of the states."""
 
-    def __init__(self, shards: Shards) -> None:
+    def __init__(self, shards: Shards, keeping: Keeping | None) -> None:
         self._shards = shards
+        self._keeping = keeping
 
     def taken(self, shard: int) -> None:
-        self._shards._taken(shard)
+        if self._keeping is None:
+            self._shards._taken(shard)
+        else:
+            self._keeping.taken(shard)
 
-    def let_go(self, shard: int, to: Pid | None) -> None:  # noqa: ARG002 - the user need not know who is next
-        self._shards._let_go(shard)
+    def let_go(self, shard: int, to: Pid | None) -> None:
+        if self._keeping is None:  # The user need not know who is next.
+            self._shards._let_go(shard)
+        else:
+            self._keeping.let_go(shard, to)
 
     def stay(self, shard: int) -> None:
-        pass  # The user was told to release, and cannot be told otherwise.
+        if self._keeping is not None:  # The user was told to release, and cannot be told otherwise.
+            self._keeping.stay(shard)
 
     def ended(self) -> None:
+        if self._keeping is not None:
+            self._keeping.ended()
         self._shards._ended()

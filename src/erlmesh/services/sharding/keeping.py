@@ -1,0 +1,476 @@
+"""Carries out what the :class:`ReplicaBook` of each shard decides: groups, messages, acknowledgements, results.
+
+::
+
+    pg ──── candidates, holders, copies ────▶ ReplicaBook ── JoinCopies, LeaveHolders … ──▶ pg, ShardServer
+    sources ── shard_put ──▶ InboxBook ─────▶     │ ▲  └──── Confirmed, Out ──▶ InboxBook, ResultSender
+    other nodes ── shard_give, shard_copy … ──────┘ └─ steps, a few in each turn of the loop
+
+It is the user of a :class:`ShardServer`, and the handler of the process that joins the groups.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from erlmesh.core.sharding.inbox_book import Entry, InboxBook
+from erlmesh.core.sharding.keeper import Keeper, Merge
+from erlmesh.core.sharding.messages import GOT, PUT, REFUSED, is_answer, is_put
+from erlmesh.core.sharding.names import (
+    TAG,
+    candidates_group,
+    copies_group,
+    holders_group,
+    keepers_group,
+    shard_key,
+    shard_of,
+)
+from erlmesh.core.sharding.rendezvous import node_prefix, rank
+from erlmesh.core.sharding.replica_book import REPLICA_TAGS, Phase, ReplicaBook
+from erlmesh.core.sharding.replica_effects import (
+    Act,
+    Confirmed,
+    Ignored,
+    JoinCopies,
+    LeaveCopies,
+    LeaveHolders,
+    Lost,
+    Out,
+    Pause,
+    ReplicaEffect,
+    Send,
+    Settled,
+)
+from erlmesh.errors import NodeNotAlive, NoProcess
+from erlmesh.records import record
+from erlmesh.runtime.exceptions import to_erlang
+from erlmesh.runtime.peer_log import PeerLog
+from erlmesh.services.pg.protocol import Joined
+from erlmesh.services.sharding.result_sender import ResultSender
+from erlmesh.terms import Atom, Pid, Term, exact_key
+from erlmesh.terms.foreign_text import ForeignText
+from erlmesh.terms.order import sort_key
+
+if TYPE_CHECKING:
+    from erlmesh.runtime.process import LocalProcess
+    from erlmesh.runtime.runtime import Runtime
+    from erlmesh.services.pg.protocol import GroupEvent
+    from erlmesh.services.pg.server import Pg
+    from erlmesh.services.sharding.shard_server import ShardServer
+
+__all__ = ["KeepSettings", "Keeping"]
+
+log = logging.getLogger("erlmesh.sharding")
+peer_log: Final = PeerLog(log)
+
+STEPS_PER_TURN: Final = 4
+"""Slices that are written, and keys that are merged, before other tasks get a turn: some milliseconds."""
+FORGET_AFTER: Final = 3_600.0
+"""Seconds after which the numbers of a lost node are forgotten."""
+_NODEUP: Final = Atom("nodeup")
+_NODEDOWN: Final = Atom("nodedown")
+
+
+@record(frozen=True)
+class KeepSettings:
+    """What ``node.shards`` says of the state."""
+
+    keeper: Keeper[Any]
+    backups: int
+    merge: Merge[Any] | None
+    results: Term
+    """The group of the receivers. None: results are dropped."""
+
+
+class Keeping:
+    """The states of all shards of one name on one node."""
+
+    def __init__(
+        self, node: Runtime, pg: Pg, name: bytes, shards: int, settings: KeepSettings, *, on_lost: Callable[[int], None]
+    ) -> None:
+        self._node = node
+        self._pg = pg
+        self._name = name
+        self._shards = shards
+        self._settings = settings
+        self._on_lost = on_lost
+        self._results_group = None if settings.results is None else exact_key(settings.results)
+        self._server: ShardServer | None = None
+        self._books: list[ReplicaBook[Any]] = []
+        self._inboxes: dict[int, InboxBook] = {}
+        self._closed = InboxBook(acts=False)
+        """Answers what comes for shards that this node does not hold."""
+        self._at_act: dict[int, list[Term]] = {}
+        """The last numbers when a shard began to act, until they may be acknowledged."""
+        self._withheld: list[tuple[int, Entry, int]] = []
+        """Acknowledgements that wait because too many results do."""
+        self._candidates: dict[Pid, None] = {}
+        self._keepers: dict[Pid, None] = {}
+        self._ranks: dict[Atom, list[bytes]] = {}
+        self._dirty: dict[int, None] = {}
+        """Shards whose effects are to be carried out."""
+        self._flush_due = False
+        self._working: dict[int, None] = {}
+        self._work: asyncio.Handle | None = None
+        self._timers: set[asyncio.TimerHandle] = set()
+        self._unsubscribe: Callable[[], None] | None = None
+
+    # Life
+
+    def start(self, server: ShardServer, member: LocalProcess) -> None:
+        """Follow the groups, and offer this node as one that keeps state."""
+        self._server, self._member = server, member
+        settings, pg = self._settings, self._pg
+        self._here = self._node.atom
+        self._delivery = self._node.state.delivery
+        self._books = [
+            ReplicaBook(self._name, shard, member.pid, settings.keeper, backups=settings.backups, merge=settings.merge)
+            for shard in range(self._shards)
+        ]
+        self._results = ResultSender(self._name, member.pid, self._send, self._results_done)
+        self._unsubscribe = pg.subscribe(self._on_change)
+        self._node.monitor_nodes(member.pid, hidden=True)
+        me = member.pid
+        self._candidates = dict.fromkeys(pg.get_members(candidates_group(self._name)))
+        self._keepers = dict.fromkeys(pg.get_members(keepers_group(self._name)))
+        for shard, book in enumerate(self._books):
+            for pid in pg.get_members(holders_group(self._name, shard)):
+                if pid != me:
+                    book.holder_joined(pid)
+            for pid in pg.get_members(copies_group(self._name, shard)):
+                if pid != me:
+                    book.copy_joined(pid)
+        if settings.results is not None:
+            self._results.set_receivers(pg.get_members(settings.results))
+        self._change_group(keepers_group(self._name), joins=True)
+
+    def ended(self) -> None:
+        """This node holds nothing any more, and its copies go with it."""
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+        if self._work is not None:
+            self._work.cancel()
+        for timer in self._timers:
+            timer.cancel()
+        self._books = []
+        self._inboxes.clear()
+
+    # What the shard server says
+
+    def taken(self, shard: int) -> None:
+        """This node is the holder: take the state."""
+        if shard not in self._inboxes:
+            self._inboxes[shard] = InboxBook(acts=False)
+        self._books[shard].take()
+        self._changed(shard)
+
+    def let_go(self, shard: int, to: Pid | None) -> None:
+        """Hand over. The book does that by itself when it hears of a better node."""
+        book = self._books[shard]
+        if to is None:
+            book.drop()
+        self._carry_out(shard)
+        if book.phase is Phase.IDLE:
+            self._left(shard)
+
+    def stay(self, shard: int) -> None:
+        """The better node is gone."""
+        if self._books[shard].phase is not Phase.IDLE and self._server is not None:
+            self._server.keep(shard)
+
+    def _left(self, shard: int) -> None:
+        self._inboxes.pop(shard, None)
+        self._at_act.pop(shard, None)
+        self._withheld = [each for each in self._withheld if each[0] != shard]
+        self._results.drop(shard)
+        if self._server is not None:
+            self._server.released(shard)
+
+    # Groups
+
+    def _on_change(self, event: GroupEvent) -> None:
+        group = event.group
+        if self._results_group is not None and exact_key(group) == self._results_group:
+            self._results.set_receivers(self._pg.get_members(group))
+        if type(group) is not tuple or group[:2] != (TAG, self._name) or not self._books:
+            return
+        match group[2:]:
+            case ():
+                self._change_members(self._candidates, event)
+            case (b"keeps",):
+                self._change_members(self._keepers, event)
+            case (int(shard),) if 0 <= shard < self._shards:
+                self._change_book(shard, event, "holder")
+            case (int(shard), b"copy") if 0 <= shard < self._shards:
+                self._change_book(shard, event, "copy")
+
+    def _change_book(self, shard: int, event: GroupEvent, what: str) -> None:
+        book = self._books[shard]
+        if what == "holder":
+            change = book.holder_joined if isinstance(event, Joined) else book.holder_left
+        else:
+            change = book.copy_joined if isinstance(event, Joined) else book.copy_left
+        for pid in event.pids:
+            if pid != self._member.pid:
+                change(pid)
+        self._changed(shard)
+
+    def _change_members(self, members: dict[Pid, None], event: GroupEvent) -> None:
+        for pid in event.pids:
+            if isinstance(event, Joined):
+                members[pid] = None
+            else:
+                members.pop(pid, None)
+        self._rank()
+
+    def _rank(self) -> None:
+        """Tell each shard which nodes keep state, the best one first."""
+        first: dict[Atom, Pid] = {}
+        for pid in self._candidates:
+            other = first.get(pid.node)
+            if pid in self._keepers and (other is None or sort_key(pid) < sort_key(other)):
+                first[pid.node] = pid
+        self._ranks = {node: self._ranks.get(node) or self._ranks_of(node) for node in first}
+        for shard, book in enumerate(self._books):
+            nodes = sorted(first, key=lambda node: self._ranks[node][shard], reverse=True)
+            book.candidates([first[node] for node in nodes])
+            self._changed(shard)
+
+    def _ranks_of(self, node: Atom) -> list[bytes]:
+        prefix = node_prefix(node)
+        return [rank(prefix, shard_key(self._name, shard)) for shard in range(self._shards)]
+
+    def _change_group(self, group: Term, *, joins: bool) -> None:
+        try:
+            if joins:
+                self._pg.join(group, self._member.pid)
+            else:
+                self._pg.leave(group, self._member.pid)
+        except (NoProcess, NodeNotAlive):
+            pass  # The scope has stopped, with the node: all of its members have left.
+
+    # Messages
+
+    def handle(self, message: Term) -> None:
+        """Handle what comes to the process that holds the shards."""
+        tag = message[0] if type(message) is tuple and message else None
+        if tag is PUT and is_put(message) and message[1] == self._name:
+            self._put(message)
+        elif tag in REPLICA_TAGS:
+            self._receive(message)
+        elif tag is GOT and is_answer(message) and message[1] == self._name:
+            self._results.got(self._delivery.message_peer or self._here, message[2], message[3], message[4])
+            self._release_withheld()
+        elif (tag is _NODEUP or tag is _NODEDOWN) and self._node.is_message_local():
+            self._node_event(message)
+        else:
+            self._ignored(message)
+
+    def _ignored(self, message: Term) -> None:
+        peer = self._delivery.message_peer or self._here
+        peer_log.write(logging.WARNING, peer.name, "a holder of shards ignored the message %s", ForeignText(message))
+
+    def _receive(self, message: Any) -> None:
+        match message:
+            case (_, self._name, int(shard), *_, Pid() as sender) if 0 <= shard < len(self._books):
+                if self._node.is_message_from(sender.node):
+                    self._books[shard].receive(message)
+                    self._changed(shard)
+            case _:
+                self._ignored(message)
+
+    def _put(self, message: Any) -> None:
+        _, _, key, source, number, _, sender = message
+        peer = self._delivery.message_peer or self._here
+        if sender.node is not peer or source[0] is not peer:
+            self._node.is_message_from(source[0] if sender.node is peer else sender.node)  # It logs.
+            return
+        shard = shard_of(key, self._shards)
+        inbox = self._inboxes.get(shard)
+        if inbox is None and self._member.pid in self._pg.get_local_members(holders_group(self._name, shard)):
+            # A source on this node hears that it holds the shard before `taken` is called.
+            inbox = self._inboxes[shard] = InboxBook(acts=False)
+        if inbox is None:
+            self._closed.put(source, key, number, sender)
+            self._flush_soon()
+            return
+        if self._server is not None:
+            self._server.look_at_clock()
+        entry = inbox.put(source, key, number, sender)
+        if entry is not None:
+            book = self._books[shard]
+            if number <= book.store.last(key, source):  # The inbox has forgotten this source.
+                inbox.settle(entry, number)
+            else:
+                self._apply(book, inbox, entry, message)
+        self._changed(shard)
+
+    def _apply(self, book: ReplicaBook[Any], inbox: InboxBook, entry: Entry, message: Any) -> None:
+        _, _, key, source, number, payload, _ = message
+        try:
+            book.apply(key, source, number, payload, round(time.time() * 1000), entry)
+        except Exception as error:
+            text = "the keeper of the shards %s refuses a message with the key %s"
+            name = ForeignText(self._name)
+            peer_log.write(logging.WARNING, source[0].name, text, name, ForeignText(key), error=error)
+            inbox.refuse(entry, number, to_erlang(error)[1])
+
+    def _node_event(self, message: Term) -> None:
+        books = [self._closed, *self._inboxes.values()]
+        loop = asyncio.get_running_loop()
+        match message:
+            case (Atom("nodeup"), Atom() as node):
+                for inbox in books:
+                    inbox.node_up(node)
+            case (Atom("nodedown"), Atom() as node):
+                for inbox in books:
+                    inbox.node_down(node, loop.time())
+                self._timers = {each for each in self._timers if each.when() > loop.time()}
+                self._timers.add(loop.call_later(FORGET_AFTER + 1, self._forget))
+            case _:
+                pass
+
+    def _forget(self) -> None:
+        for inbox in [self._closed, *self._inboxes.values()]:
+            inbox.forget(asyncio.get_running_loop().time(), FORGET_AFTER)
+
+    # Effects
+
+    def _changed(self, shard: int) -> None:
+        """Carry out the effects of a shard when all of the present read is applied."""
+        self._dirty[shard] = None
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        if not self._flush_due:
+            self._flush_due = True
+            self._node.call_after_read(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_due = False
+        dirty, self._dirty = self._dirty, {}
+        for shard in dirty:
+            if self._books:
+                self._carry_out(shard)
+        self._answer(self._closed)
+        for shard in dirty:
+            if shard in self._inboxes:
+                self._answer(self._inboxes[shard])
+
+    def _answer(self, inbox: InboxBook) -> None:
+        if not inbox.has_answers():
+            return
+        for to, tag, source, key, number, reason in inbox.take_answers():
+            answer = (tag, self._name, key, source, number)
+            self._send(to, (*answer, reason) if tag is REFUSED else answer)
+
+    def _send(self, to: Pid, message: Term) -> None:
+        self._member.send(to, message, False)
+
+    def _carry_out(self, shard: int) -> None:
+        book = self._books[shard]
+        for effect in book.take_effects():
+            self._perform(shard, book, effect)
+        if book.has_work:
+            self._working[shard] = None
+            if self._work is None:
+                self._work = asyncio.get_running_loop().call_soon(self._step)
+
+    def _perform(self, shard: int, book: ReplicaBook[Any], effect: ReplicaEffect) -> None:
+        match effect:
+            case Send(to, message):
+                self._send(to, message)
+            case Confirmed(_, _, number, entry):
+                self._settle(shard, entry, number)
+            case Out(key, source, number, result):
+                if self._results_group is None:
+                    book.forget_results(key, source, number)
+                else:
+                    self._results.send(shard, key, source, number, result)
+            case JoinCopies():
+                self._change_group(copies_group(self._name, shard), joins=True)
+            case LeaveCopies():
+                self._change_group(copies_group(self._name, shard), joins=False)
+            case LeaveHolders():
+                self._left(shard)
+            case Act():
+                self._act(shard, book)
+            case Pause():
+                self._inboxes[shard].end()
+            case Settled():
+                self._inboxes[shard].merge(self._at_act.pop(shard, []), settled=True)
+            case Lost(key, count, error):
+                self._lost(key, count, error)
+            case Ignored(peer, reason, error):
+                text = "shards: a holder or a backup has sent %s"
+                peer_log.write(logging.ERROR, peer.node.name, text, ForeignText(reason), error=error)
+
+    def _act(self, shard: int, book: ReplicaBook[Any]) -> None:
+        numbers: list[Term] = [
+            (source, key, last) for key, each in book.store.keys.items() for source, last in each.lasts.items()
+        ]
+        self._at_act[shard] = numbers
+        inbox = self._inboxes[shard]
+        inbox.merge(numbers, settled=False)
+        inbox.begin()
+
+    def _lost(self, key: bytes, count: int, error: Exception | None) -> None:
+        log.error(
+            "shards %s: a merge has lost %d messages of the key %s",
+            self._name.decode(errors="replace"),
+            count,
+            ForeignText(key),
+            exc_info=error,
+        )
+        self._on_lost(count)
+
+    def _settle(self, shard: int, entry: Any, number: int) -> None:
+        if self._results.is_full or self._withheld:
+            self._withheld.append((shard, entry, number))
+        elif shard in self._inboxes:
+            self._inboxes[shard].settle(entry, number)
+
+    def _release_withheld(self) -> None:
+        if self._withheld and not self._results.is_full:
+            withheld, self._withheld = self._withheld, []
+            for shard, entry, number in withheld:
+                if shard in self._inboxes:
+                    self._inboxes[shard].settle(entry, number)
+                    self._changed(shard)
+
+    def _results_done(self, shard: int, key: bytes, source: Term, number: int) -> None:
+        self._books[shard].forget_results(key, source, number)
+        self._changed(shard)
+
+    def _step(self) -> None:
+        """Do a little of what is to be done. The loop runs before the next call."""
+        self._work = None
+        for _ in range(STEPS_PER_TURN):
+            shard = next(iter(self._working), None)
+            if shard is None or not self._books:
+                return
+            del self._working[shard]  # The next one of its turn is behind the others.
+            self._books[shard].step()
+            self._carry_out(shard)
+        if self._working and self._work is None:
+            self._work = asyncio.get_running_loop().call_soon(self._step)
+
+    # Questions
+
+    def state(self, shard: int, key: bytes) -> Any:
+        """The state of a key, if this node acts for it."""
+        book = self._books[shard] if self._books else None
+        found = book.store.keys.get(key) if book is not None and book.is_acting else None
+        return None if found is None else found.state
+
+    def phase(self, shard: int) -> Phase:
+        """What this node is for a shard."""
+        return self._books[shard].phase if self._books else Phase.IDLE
+
+    def backups(self, shard: int) -> list[Pid]:
+        """The nodes with a confirmed copy of a shard that this node holds."""
+        return list(self._books[shard].backups) if self._books else []
