@@ -82,6 +82,14 @@ class Entry:
             early.remove(self.settled)
         return True
 
+    def settle_to(self, number: int) -> bool:
+        """Settle a number and all before it. Return whether more is settled in a row than before."""
+        if number <= self.settled:
+            return False
+        self._early = {early for early in self._early if early > number}
+        self.settled = number - 1
+        return self.settle(number)
+
     def settle_all(self) -> None:
         self.settled = self.last
         self._early.clear()
@@ -282,8 +290,8 @@ class InboxBook:
     def merge(self, numbers: Iterable[Term], *, settled: bool) -> None:
         """Take over what :meth:`dump` of another book has returned. The greater last number counts.
 
-        With ``settled`` a source that sends such a number again gets its acknowledgement at once, else after
-        :meth:`settle_all`. Raises ``ValueError`` for a term of another form.
+        With ``settled`` such a number is acknowledged at once to a source that has sent something here, else after
+        :meth:`settle_all` or a second call. Raises ``ValueError`` for a term of another form.
         """
         for each in numbers:
             if not (
@@ -302,6 +310,5 @@ class InboxBook:
             if not entry.started or last > entry.last:
                 entry.started = True
                 entry.last = last
-            if settled and entry.settled < last:
-                entry.settled = last
-                entry._early = {number for number in entry._early if number > last}
+            if settled and entry.settle_to(last) and entry.sender is not None:
+                self._changed[entry] = None

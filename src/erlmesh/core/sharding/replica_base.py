@@ -93,6 +93,10 @@ class ReplicaBase(ABC, Generic[S]):
         """The nodes with a confirmed copy, while this one holds the shard."""
         return tuple(pid for pid, each in self._followers.table.items() if each.is_confirmed)
 
+    def last_numbers(self) -> list[Term]:
+        """(source, key, last number) for all that the state contains, while this node holds the shard."""
+        return [(source, key, last) for key, each in self.store.keys.items() for source, last in each.lasts.items()]
+
     def take_effects(self) -> list[ReplicaEffect]:
         """The effects since the last call."""
         for holder, count in self._copied_due.items():

@@ -7,6 +7,7 @@ from typing import TypeVar
 from erlmesh.core.sharding import replica_messages as tags
 from erlmesh.core.sharding.followers import Stream
 from erlmesh.core.sharding.keeper import Origin
+from erlmesh.core.sharding.messages import is_source
 from erlmesh.core.sharding.replica_base import Phase, ReplicaBase
 from erlmesh.core.sharding.replica_effects import Ignored
 from erlmesh.core.sharding.snapshot import MalformedSnapshot, read_versions
@@ -61,7 +62,7 @@ class CopySide(ReplicaBase[S]):
 
     def _receive_copy(self, holder: Pid, *fields: Term) -> bool:
         match fields:
-            case (int(count), bytes(key), tuple(source), int(number), int(time), message):
+            case (int(count), bytes(key), source, int(number), int(time), message) if is_source(source):
                 pass
             case _:
                 return False

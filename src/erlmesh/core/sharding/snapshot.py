@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from typing import Final, Generic, TypeVar
 
 from erlmesh.core.sharding.keeper import Keeper, Merge
+from erlmesh.core.sharding.messages import NUMBER_LIMIT, is_source
 from erlmesh.core.sharding.store import KeyState, Store, Versions
 from erlmesh.errors import DecodeError
 from erlmesh.etf import decode, encode
@@ -251,7 +252,7 @@ def _read_lasts(terms: list[Term]) -> dict[Term, int]:
     lasts: dict[Term, int] = {}
     for term in terms:
         match term:
-            case (tuple(source), int(last)):
+            case (source, int(last)) if is_source(source) and 0 < last < NUMBER_LIMIT:
                 lasts[source] = last
             case _:
                 raise MalformedSnapshot("no last number")
@@ -262,7 +263,7 @@ def _read_results(terms: list[Term]) -> dict[tuple[Term, int], list[Term]]:
     results: dict[tuple[Term, int], list[Term]] = {}
     for term in terms:
         match term:
-            case (tuple(source), int(number), list(values)):
+            case (source, int(number), list(values)) if is_source(source):
                 results[source, number] = values
             case _:
                 raise MalformedSnapshot("no results")

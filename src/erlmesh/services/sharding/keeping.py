@@ -15,21 +15,19 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from erlmesh.core.sharding.inbox_book import Entry, InboxBook
 from erlmesh.core.sharding.keeper import Keeper, Merge
-from erlmesh.core.sharding.messages import GOT, PUT, REFUSED, is_answer, is_put
+from erlmesh.core.sharding.messages import GOT, PUT, is_answer, is_put
 from erlmesh.core.sharding.names import (
     TAG,
     candidates_group,
     copies_group,
     holders_group,
     keepers_group,
-    shard_key,
     shard_of,
 )
-from erlmesh.core.sharding.rendezvous import node_prefix, rank
 from erlmesh.core.sharding.replica_book import REPLICA_TAGS, Phase, ReplicaBook
 from erlmesh.core.sharding.replica_effects import (
     Act,
@@ -50,10 +48,11 @@ from erlmesh.records import record
 from erlmesh.runtime.exceptions import to_erlang
 from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.services.pg.protocol import Joined
+from erlmesh.services.sharding.keeper_ranks import KeeperRanks
 from erlmesh.services.sharding.result_sender import ResultSender
+from erlmesh.services.sharding.shard_inboxes import ShardInboxes
 from erlmesh.terms import Atom, Pid, Term, exact_key
 from erlmesh.terms.foreign_text import ForeignText
-from erlmesh.terms.order import sort_key
 
 if TYPE_CHECKING:
     from erlmesh.runtime.process import LocalProcess
@@ -69,8 +68,6 @@ peer_log: Final = PeerLog(log)
 
 STEPS_PER_TURN: Final = 4
 """Slices that are written, and keys that are merged, before other tasks get a turn: some milliseconds."""
-FORGET_AFTER: Final = 3_600.0
-"""Seconds after which the numbers of a lost node are forgotten."""
 _NODEUP: Final = Atom("nodeup")
 _NODEDOWN: Final = Atom("nodedown")
 
@@ -101,22 +98,13 @@ class Keeping:
         self._results_group = None if settings.results is None else exact_key(settings.results)
         self._server: ShardServer | None = None
         self._books: list[ReplicaBook[Any]] = []
-        self._inboxes: dict[int, InboxBook] = {}
-        self._closed = InboxBook(acts=False)
-        """Answers what comes for shards that this node does not hold."""
-        self._at_act: dict[int, list[Term]] = {}
-        """The last numbers when a shard began to act, until they may be acknowledged."""
-        self._withheld: list[tuple[int, Entry, int]] = []
-        """Acknowledgements that wait because too many results do."""
-        self._candidates: dict[Pid, None] = {}
-        self._keepers: dict[Pid, None] = {}
-        self._ranks: dict[Atom, list[bytes]] = {}
+        self._inboxes = ShardInboxes(name, self._send)
+        self._ranks = KeeperRanks(name, shards)
         self._dirty: dict[int, None] = {}
         """Shards whose effects are to be carried out."""
         self._flush_due = False
         self._working: dict[int, None] = {}
         self._work: asyncio.Handle | None = None
-        self._timers: set[asyncio.TimerHandle] = set()
         self._unsubscribe: Callable[[], None] | None = None
 
     # Life
@@ -135,8 +123,8 @@ class Keeping:
         self._unsubscribe = pg.subscribe(self._on_change)
         self._node.monitor_nodes(member.pid, hidden=True)
         me = member.pid
-        self._candidates = dict.fromkeys(pg.get_members(candidates_group(self._name)))
-        self._keepers = dict.fromkeys(pg.get_members(keepers_group(self._name)))
+        self._ranks.candidates = dict.fromkeys(pg.get_members(candidates_group(self._name)))
+        self._ranks.keepers = dict.fromkeys(pg.get_members(keepers_group(self._name)))
         for shard, book in enumerate(self._books):
             for pid in pg.get_members(holders_group(self._name, shard)):
                 if pid != me:
@@ -154,17 +142,14 @@ class Keeping:
             self._unsubscribe()
         if self._work is not None:
             self._work.cancel()
-        for timer in self._timers:
-            timer.cancel()
+        self._inboxes.end()
         self._books = []
-        self._inboxes.clear()
 
     # What the shard server says
 
     def taken(self, shard: int) -> None:
         """This node is the holder: take the state."""
-        if shard not in self._inboxes:
-            self._inboxes[shard] = InboxBook(acts=False)
+        self._inboxes.open(shard)
         self._books[shard].take()
         self._changed(shard)
 
@@ -183,9 +168,7 @@ class Keeping:
             self._server.keep(shard)
 
     def _left(self, shard: int) -> None:
-        self._inboxes.pop(shard, None)
-        self._at_act.pop(shard, None)
-        self._withheld = [each for each in self._withheld if each[0] != shard]
+        self._inboxes.close(shard)
         self._results.drop(shard)
         if self._server is not None:
             self._server.released(shard)
@@ -200,9 +183,9 @@ class Keeping:
             return
         match group[2:]:
             case ():
-                self._change_members(self._candidates, event)
+                self._change_members(self._ranks.candidates, event)
             case (b"keeps",):
-                self._change_members(self._keepers, event)
+                self._change_members(self._ranks.keepers, event)
             case (int(shard),) if 0 <= shard < self._shards:
                 self._change_book(shard, event, "holder")
             case (int(shard), b"copy") if 0 <= shard < self._shards:
@@ -228,21 +211,9 @@ class Keeping:
         self._rank()
 
     def _rank(self) -> None:
-        """Tell each shard which nodes keep state, the best one first."""
-        first: dict[Atom, Pid] = {}
-        for pid in self._candidates:
-            other = first.get(pid.node)
-            if pid in self._keepers and (other is None or sort_key(pid) < sort_key(other)):
-                first[pid.node] = pid
-        self._ranks = {node: self._ranks.get(node) or self._ranks_of(node) for node in first}
-        for shard, book in enumerate(self._books):
-            nodes = sorted(first, key=lambda node: self._ranks[node][shard], reverse=True)
-            book.candidates([first[node] for node in nodes])
+        for shard, ranked in enumerate(self._ranks.ranked()):
+            self._books[shard].candidates(ranked)
             self._changed(shard)
-
-    def _ranks_of(self, node: Atom) -> list[bytes]:
-        prefix = node_prefix(node)
-        return [rank(prefix, shard_key(self._name, shard)) for shard in range(self._shards)]
 
     def _change_group(self, group: Term, *, joins: bool) -> None:
         try:
@@ -264,7 +235,9 @@ class Keeping:
             self._receive(message)
         elif tag is GOT and is_answer(message) and message[1] == self._name:
             self._results.got(self._delivery.message_peer or self._here, message[2], message[3], message[4])
-            self._release_withheld()
+            if not self._results.is_full:
+                for shard in self._inboxes.release():
+                    self._changed(shard)
         elif (tag is _NODEUP or tag is _NODEDOWN) and self._node.is_message_local():
             self._node_event(message)
         else:
@@ -290,12 +263,12 @@ class Keeping:
             self._node.is_message_from(source[0] if sender.node is peer else sender.node)  # It logs.
             return
         shard = shard_of(key, self._shards)
-        inbox = self._inboxes.get(shard)
+        inbox = self._inboxes.find(shard)
         if inbox is None and self._member.pid in self._pg.get_local_members(holders_group(self._name, shard)):
             # A source on this node hears that it holds the shard before `taken` is called.
-            inbox = self._inboxes[shard] = InboxBook(acts=False)
+            inbox = self._inboxes.open(shard)
         if inbox is None:
-            self._closed.put(source, key, number, sender)
+            self._inboxes.put_elsewhere(source, key, number, sender)
             self._flush_soon()
             return
         if self._server is not None:
@@ -320,23 +293,13 @@ class Keeping:
             inbox.refuse(entry, number, to_erlang(error)[1])
 
     def _node_event(self, message: Term) -> None:
-        books = [self._closed, *self._inboxes.values()]
-        loop = asyncio.get_running_loop()
         match message:
             case (Atom("nodeup"), Atom() as node):
-                for inbox in books:
-                    inbox.node_up(node)
+                self._inboxes.node_up(node)
             case (Atom("nodedown"), Atom() as node):
-                for inbox in books:
-                    inbox.node_down(node, loop.time())
-                self._timers = {each for each in self._timers if each.when() > loop.time()}
-                self._timers.add(loop.call_later(FORGET_AFTER + 1, self._forget))
+                self._inboxes.node_down(node)
             case _:
                 pass
-
-    def _forget(self) -> None:
-        for inbox in [self._closed, *self._inboxes.values()]:
-            inbox.forget(asyncio.get_running_loop().time(), FORGET_AFTER)
 
     # Effects
 
@@ -356,17 +319,7 @@ class Keeping:
         for shard in dirty:
             if self._books:
                 self._carry_out(shard)
-        self._answer(self._closed)
-        for shard in dirty:
-            if shard in self._inboxes:
-                self._answer(self._inboxes[shard])
-
-    def _answer(self, inbox: InboxBook) -> None:
-        if not inbox.has_answers():
-            return
-        for to, tag, source, key, number, reason in inbox.take_answers():
-            answer = (tag, self._name, key, source, number)
-            self._send(to, (*answer, reason) if tag is REFUSED else answer)
+        self._inboxes.answer(dirty)
 
     def _send(self, to: Pid, message: Term) -> None:
         self._member.send(to, message, False)
@@ -385,7 +338,7 @@ class Keeping:
             case Send(to, message):
                 self._send(to, message)
             case Confirmed(_, _, number, entry):
-                self._settle(shard, entry, number)
+                self._inboxes.settle(shard, cast("Entry", entry), number, withhold=self._results.is_full)
             case Out(key, source, number, result):
                 if self._results_group is None:
                     book.forget_results(key, source, number)
@@ -398,25 +351,16 @@ class Keeping:
             case LeaveHolders():
                 self._left(shard)
             case Act():
-                self._act(shard, book)
+                self._inboxes.begin(shard, book.last_numbers())
             case Pause():
-                self._inboxes[shard].end()
+                self._inboxes.pause(shard)
             case Settled():
-                self._inboxes[shard].merge(self._at_act.pop(shard, []), settled=True)
+                self._inboxes.settle_begin(shard)
             case Lost(key, count, error):
                 self._lost(key, count, error)
             case Ignored(peer, reason, error):
                 text = "shards: a holder or a backup has sent %s"
                 peer_log.write(logging.ERROR, peer.node.name, text, ForeignText(reason), error=error)
-
-    def _act(self, shard: int, book: ReplicaBook[Any]) -> None:
-        numbers: list[Term] = [
-            (source, key, last) for key, each in book.store.keys.items() for source, last in each.lasts.items()
-        ]
-        self._at_act[shard] = numbers
-        inbox = self._inboxes[shard]
-        inbox.merge(numbers, settled=False)
-        inbox.begin()
 
     def _lost(self, key: bytes, count: int, error: Exception | None) -> None:
         log.error(
@@ -427,20 +371,6 @@ class Keeping:
             exc_info=error,
         )
         self._on_lost(count)
-
-    def _settle(self, shard: int, entry: Any, number: int) -> None:
-        if self._results.is_full or self._withheld:
-            self._withheld.append((shard, entry, number))
-        elif shard in self._inboxes:
-            self._inboxes[shard].settle(entry, number)
-
-    def _release_withheld(self) -> None:
-        if self._withheld and not self._results.is_full:
-            withheld, self._withheld = self._withheld, []
-            for shard, entry, number in withheld:
-                if shard in self._inboxes:
-                    self._inboxes[shard].settle(entry, number)
-                    self._changed(shard)
 
     def _results_done(self, shard: int, key: bytes, source: Term, number: int) -> None:
         self._books[shard].forget_results(key, source, number)
