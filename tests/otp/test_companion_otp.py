@@ -116,6 +116,19 @@ def test_python_ends_with_its_beam(cluster, environment, start_beam, rounds, how
         cluster.processes.remove(beam)
 
 
+def test_the_kernel_ends_the_node_if_its_guard_is_killed_with_its_beam(cluster, start_beam):
+    beam, (beam_pid, node, guard, child) = start_beam("free")
+    try:
+        for pid in (beam_pid, guard):
+            os.kill(pid, signal.SIGKILL)
+
+        wait_until(lambda: not is_running(node), timeout=10, what="without the node")
+    finally:  # Nobody is left who ends what the node has started.
+        os.kill(child, signal.SIGKILL)
+    beam.wait()
+    cluster.processes.remove(beam)
+
+
 def test_the_node_has_a_short_name_if_its_beam_has_one(start_beam):
     beam, _ = start_beam("free", ("--sname", "shop@localhost"))
 

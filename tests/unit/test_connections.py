@@ -753,13 +753,25 @@ class Nameless(Stranger):
 
     def connection_made(self, transport):
         self.transport = transport
-        self.send(encode_name(OFFERED | Flags.NAME_ME, 0, "h"))
+        self.send(encode_name(OFFERED | Flags.NAME_ME, 0, self.name))
 
     def data_received(self, data):
-        status, challenge = data[2 : 2 + data[1]], data[2 + data[1] + 2 :]
+        length = int.from_bytes(data[:2], "big")
+        status, challenge = data[2 : 2 + length], data[2 + length + 2 :]
         if status.startswith(b"snamed:"):
             number = int.from_bytes(challenge[9:13], "big")
             self.send(encode_reply(1, digest("monster", number)))
+
+
+@pytest.mark.parametrize(("length", "connects"), [(200, True), (250, False)])
+@with_nodes("a@h")
+async def test_a_dynamic_name_is_never_longer_than_an_atom(network, a, length, connects):
+    nameless = Nameless("x" * length)
+    await network.dial("memory", a.port, lambda: nameless)
+    await run_iterations()
+
+    assert len(a.nodes(hidden=True)) == connects
+    assert nameless.closed is not connects
 
 
 @with_nodes("a@h")

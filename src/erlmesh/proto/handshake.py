@@ -219,6 +219,8 @@ def accept(
     is_dynamic = Flags.NAME_ME in peer_flags
     if is_dynamic and make_dynamic_name is not None:
         name, creation = make_dynamic_name(name)
+        if not is_node_name(name):  # the host alone has nearly the length of a name
+            raise RemoteProtocolError(f"asks for a dynamic node name that would have {len(name)} characters")
     status = _preliminary_status(local, name, peer_flags) or decide(name, peer_flags)
     if is_dynamic and status is not Status.OK:
         status = Status.NOT_ALLOWED  # dist_util expects no other answer from the one that gives it a name
