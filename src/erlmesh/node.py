@@ -397,9 +397,10 @@ class Node:
         shard. A move waits at most ``release_timeout`` seconds for the old holder (None: for ever).
 
         After a cut, each side holds all shards. With a ``quorum``, only a side with that many nodes does: pass more
-        than half of them. A takeover from a lost node then takes ``settle`` seconds longer, or 0.75 tick times if its
-        connection timed out; a release has at most a tenth of a tick time. This is by timing, not by agreement: what
-        must never happen twice needs a store with a condition.
+        than half of them, the same number on all nodes. A takeover from a lost node then takes ``settle`` seconds
+        longer, or 0.75 tick times if its connection timed out. While some nodes see one that others do not, shards
+        wait. A release has at most a tenth of a tick time. This is by timing, not by agreement: what must never happen
+        twice needs a store with a condition.
 
         With ``process``, that process of this node is the holder and gets the events as messages.
 

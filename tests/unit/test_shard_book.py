@@ -45,6 +45,7 @@ def book(me, *others, quorum=1, shards=1):
     made = ShardBook(pid(me), NAME, shards, quorum)
     for other in others:
         made.candidate_joined(pid(other))
+        made.sight_joined(NODES[other], NODES[me])
     made.start()
     assert made.decide()[:1] == [JoinCandidates()]
     made.candidate_joined(pid(me))
@@ -260,8 +261,51 @@ def test_a_quorum_counts_nodes_and_not_processes():
     assert made.decide() == []
 
     made.candidate_joined(pid(SECOND))
+    assert made.decide() == []
+    made.sight_joined(NODES[SECOND], NODES[BEST])
     assert made.decide() == [JoinHolders(0), Taken(0)]
     made.candidate_left(pid(SECOND))
+    assert made.decide() == [LetGo(0, None)]
+
+
+def test_a_node_that_does_not_see_this_one_does_not_count_for_the_quorum():
+    made = book(BEST, SECOND, quorum=2)
+    made.sight_joined(NODES[SECOND], NODES[BEST])
+    assert made.decide() == [JoinHolders(0), Taken(0)]
+
+    made.sight_left(NODES[SECOND], NODES[BEST])
+    assert made.decide() == []
+    made.sight_left(NODES[SECOND], NODES[BEST])
+    made.sight_left(NODES[SECOND], NODES[BEST])
+    assert made.decide() == [LetGo(0, None)]
+
+
+def test_nothing_is_taken_while_another_node_sees_one_that_this_one_does_not():
+    made = book(SECOND, THIRD, quorum=2)
+    made.sight_joined(NODES[THIRD], NODES[BEST])
+    made.sight_joined(NODES[5], NODES[4])
+    assert made.decide() == []
+
+    made.sight_left(NODES[THIRD], NODES[BEST])
+    assert made.decide() == [JoinHolders(0), Taken(0)]
+    made.sight_joined(NODES[THIRD], NODES[BEST])
+    assert made.decide() == [], "a holder goes on"
+
+
+def test_while_it_waits_a_book_takes_nothing_and_lets_go_for_nobody_better():
+    made = book(SECOND, THIRD, quorum=2)
+    made.wait(True)
+    assert made.decide() == []
+    made.wait(False)
+    assert made.decide() == [JoinHolders(0), Taken(0)]
+
+    made.wait(True)
+    made.candidate_joined(pid(BEST))
+    assert made.decide() == []
+    made.wait(False)
+    assert made.decide() == [LetGo(0, pid(BEST))]
+    made.wait(True)
+    made.fence(True)
     assert made.decide() == [LetGo(0, None)]
 
 

@@ -29,6 +29,10 @@ class Worker:
         """The shards that it acts for: from Take to the end of the release."""
         self.events: list[ShardEvent] = []
         self.ended = False
+        self.changed_at = mesh.now()
+        """When it has taken or released a shard at last."""
+        self.version = 0
+        """How often it has done so."""
         self.shards = node.shards(name, **options)
         with mesh.machine(node):
             self._task = asyncio.get_running_loop().create_task(self._run())
@@ -38,6 +42,7 @@ class Worker:
         async with self.shards:
             async for event in self.shards:
                 self.events.append(event)
+                self._changed()
                 match event:
                     case Take(shard):
                         assert shard not in self.running, f"shard {shard} is taken twice"
@@ -46,10 +51,15 @@ class Worker:
                         releases.append(asyncio.create_task(self._release(event)))
         self.ended = True
 
+    def _changed(self) -> None:
+        self.changed_at = self.mesh.now()
+        self.version += 1
+
     async def _release(self, event: Release) -> None:
         if self.release_time:
             await asyncio.sleep(self.release_time)
         self.running.discard(event.shard)
+        self._changed()
         event.done()
 
     @property
@@ -57,6 +67,11 @@ class Worker:
         """True while the program of this node runs: it was not killed, and the node was not started again."""
         name = self.node.name
         return self.mesh.is_up(name) and self.mesh.node(name) is self.node and not self.ended
+
+    @property
+    def is_candidate(self) -> bool:
+        """True while its own node sees it in G."""
+        return bool(self.node.pg.get_local_members((b"erlmesh_shards", NAME.encode())))
 
     @property
     def acting(self) -> set[int]:

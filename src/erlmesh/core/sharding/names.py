@@ -9,12 +9,23 @@ from functools import partial
 from hashlib import md5
 from typing import Final
 
-from erlmesh.terms import Term
+from erlmesh.terms import Atom, Term
 
-__all__ = ["TAG", "candidates_group", "copies_group", "holders_group", "keepers_group", "shard_key", "shard_of"]
+__all__ = [
+    "SEES",
+    "TAG",
+    "candidates_group",
+    "copies_group",
+    "holders_group",
+    "keepers_group",
+    "sees_group",
+    "shard_key",
+    "shard_of",
+]
 
 TAG: Final = b"erlmesh_shards"
 """The first element of each group's name."""
+SEES: Final = b"sees"
 
 _md5: Final = partial(md5, usedforsecurity=False)
 
@@ -37,6 +48,11 @@ def copies_group(name: bytes, shard: int) -> Term:
 def keepers_group(name: bytes) -> Term:
     """The group of the candidates that can keep a state."""
     return (TAG, name, b"keeps")
+
+
+def sees_group(name: bytes, node: Atom) -> Term:
+    """The group of the candidates that see ``node`` in the group of candidates. Only candidates with a quorum join."""
+    return (TAG, name, SEES, node)
 
 
 def shard_of(key: bytes, shards: int) -> int:

@@ -7,7 +7,8 @@ To hold a shard is to be in its group H(s). All candidates are in the group G. T
       │                                                   └──────────── keep(shard), after Stay ─────────────────┘  │
       └──────────────────────────────────────── released(shard): leave H(s) ────────────────────────────────────────┘
 
-Other reasons to release: fewer nodes in G than the quorum, the fence (see ``fence.py``), and the stop.
+Other reasons to release: fewer nodes in G see this one than the quorum asks for (``sight.py``), the fence
+(``fence.py``), and the stop.
 
 Rules:
 
@@ -29,6 +30,7 @@ from enum import Enum
 from typing import TypeAlias
 
 from erlmesh.core.sharding.candidates import Candidates
+from erlmesh.core.sharding.sight import Sight
 from erlmesh.records import record
 from erlmesh.terms import Atom, Pid
 
@@ -111,8 +113,8 @@ class _State(Enum):
 class ShardBook:
     """The shards of ``name``, as the candidate ``me`` sees them.
 
-    ``quorum`` is the number of nodes with candidates, this one included, that must be in G for this one to hold a
-    shard.
+    ``quorum`` is the number of nodes that must be in G for this one to hold a shard, this one included. With more than
+    one, only nodes that see this one count.
     """
 
     def __init__(self, me: Pid, name: bytes, shards: int, quorum: int = 1) -> None:
@@ -120,6 +122,7 @@ class ShardBook:
         self.shards = shards
         self._quorum = quorum
         self._candidates = Candidates(name, shards)
+        self._sight = Sight(me.node)
         self._holders: list[Counter[Pid]] = [Counter() for _ in range(shards)]
         """The other processes in H(s)."""
         self._held: dict[int, _State] = {}
@@ -133,6 +136,7 @@ class ShardBook:
         self._started = False
         self._stopping = False
         self._fenced = False
+        self._waiting = False
 
     # Queries
 
@@ -195,6 +199,16 @@ class ShardBook:
             self._fenced = closed
             self._all_changed()
 
+    def wait(self, waiting: bool) -> None:
+        """While True, take nothing, and let go for nobody better.
+
+        The caller waits after a node has joined G, if there is a quorum: two nodes may have joined, or met again, and
+        not all others know both.
+        """
+        if waiting is not self._waiting:
+            self._waiting = waiting
+            self._all_changed()
+
     def released(self, shard: int) -> None:
         """After :class:`LetGo`: nothing acts for the shard any more. It has no effect if the shard is not released."""
         if self._held.get(shard) in (_State.RELEASING, _State.STAYING):
@@ -251,6 +265,16 @@ class ShardBook:
             self._unsure.setdefault(shard, set()).add(pid.node)
         self.holder_left(shard, pid)
 
+    def sight_joined(self, by: Atom, node: Atom) -> None:
+        """A candidate of the node ``by`` sees the candidates of ``node``."""
+        self._sight.joined(by, node)
+        self._all_changed()
+
+    def sight_left(self, by: Atom, node: Atom) -> None:
+        """A candidate of the node ``by`` does not see those of ``node`` any more, or is gone."""
+        self._sight.left(by, node)
+        self._all_changed()
+
     def sure(self, node: Atom) -> None:
         """A lost node holds nothing any more, or reports itself what it holds."""
         for shard in [shard for shard, nodes in self._unsure.items() if node in nodes]:
@@ -264,16 +288,25 @@ class ShardBook:
     def decide(self) -> list[Effect]:
         """Return what follows from all changes since the last call."""
         changed, self._changed = self._changed, set()
-        sound = not self._fenced and len(self._candidates) >= self._quorum
+        sound, waiting = not self._fenced, False
+        if self._quorum > 1:
+            nodes = self._candidates.nodes
+            sound = sound and self._sight.confirmed(nodes) >= self._quorum
+            waiting = not self._stopping and (self._waiting or self._sight.overlaps(nodes))
         for shard in sorted(changed):
-            self._look_at(shard, sound)
+            self._look_at(shard, sound, waiting)
         effects, self._effects = self._effects, []
         return effects
 
-    def _look_at(self, shard: int, sound: bool) -> None:
-        """Decide about one shard. ``sound`` says that this node sees the quorum, and that others hear of it."""
+    def _look_at(self, shard: int, sound: bool, waiting: bool) -> None:
+        """Decide about one shard.
+
+        ``sound`` says that this node and the quorum see each other. ``waiting`` says that it must not take now.
+        """
         first = self._candidates.first(shard)
         state = self._held.get(shard)
+        if sound and waiting and state is not _State.RELEASING:
+            return
         if sound and first == self.me and not self._stopping:
             if state is None and not self._holders[shard] and shard not in self._unsure:
                 self._held[shard] = _State.HOLDING

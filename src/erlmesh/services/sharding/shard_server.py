@@ -13,10 +13,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, Protocol, assert_never
 
 from erlmesh.core.sharding.fence import Fence
-from erlmesh.core.sharding.names import TAG, candidates_group, holders_group
+from erlmesh.core.sharding.names import SEES, TAG, candidates_group, holders_group, sees_group
 from erlmesh.core.sharding.shard_book import (
     JoinCandidates,
     JoinHolders,
@@ -91,10 +92,15 @@ class ShardServer:
         self.book = ShardBook(member.pid, settings.name, settings.shards, settings.quorum)
         self._fence = Fence(settings.quorum, FENCE_LIMIT * node.net_ticktime, settings.settle)
         self._looking: asyncio.TimerHandle | None = None
-        self._waits: dict[Atom, asyncio.TimerHandle] = {}
+        self._lost: dict[Atom, asyncio.TimerHandle] = {}
         """For each lost node, the time after which it holds nothing."""
+        self._seen: dict[Atom, None] = {}
+        """The nodes that others know this one sees."""
+        self._settling: asyncio.TimerHandle | None = None
+        """The time until all others know the node that has joined at last."""
         self._deciding = False
         """True while a decision is scheduled."""
+        self._is_candidate = False
         self._nodes_changed = True
         """True until the fence knows the nodes that are to be heard."""
         self._ended = False
@@ -113,6 +119,9 @@ class ShardServer:
             for pid in pg.get_members(holders_group(settings.name, shard)):
                 self.book.holder_joined(shard, pid)
         if settings.quorum > 1:
+            for group in pg.which_groups():
+                if isinstance(group, tuple) and len(group) == 4 and group[:3] == (*self._prefix, SEES):
+                    self._apply_sight(group[3], Joined(tuple(pg.get_members(group)), group))
             self._schedule_look()
 
     def join(self) -> None:
@@ -159,6 +168,8 @@ class ShardServer:
             self._apply_candidates(event)
         elif len(group) == 3 and type(group[2]) is int:
             self._apply_holders(group[2], event)
+        elif len(group) == 4 and group[2] == SEES and self._settings.quorum > 1:
+            self._apply_sight(group[3], event)
         else:
             return
         if not self._deciding:
@@ -172,6 +183,7 @@ class ShardServer:
             if isinstance(event, Joined):
                 book.candidate_joined(pid)
                 self._is_sure(pid.node)
+                self._wait_until_known()
             elif self._is_loss(pid, event.reason):
                 book.candidate_lost(pid)
                 self._wait_for(pid.node)
@@ -192,27 +204,50 @@ class ShardServer:
             else:
                 book.holder_left(shard, pid)
 
+    def _apply_sight(self, node: Term, event: GroupEvent) -> None:
+        if not isinstance(node, Atom):
+            return
+        for pid in event.pids:
+            if isinstance(event, Joined):
+                self.book.sight_joined(pid.node, node)
+            else:
+                self.book.sight_left(pid.node, node)
+
     def _is_loss(self, pid: Pid, reason: Term) -> bool:
         """Whether the process may live. Without a quorum each side of a cut acts, so there is nothing to wait for."""
         return self._settings.quorum > 1 and reason is not Tag.LEAVE and pid.node is not self._node.atom
 
     def _wait_for(self, node: Atom) -> None:
         """Wait until a lost node has closed its fence, or knows that we have lost it."""
-        if node in self._waits:
+        if node in self._lost:
             return
         if self._node.last_disconnect_reason(node) == "connection_closed" or self._node.is_connected(node):
             seconds = self._settings.settle  # Its process has ended, or it has given us up before we did.
         else:
             seconds = LOST_TIME * self._node.net_ticktime
-        self._waits[node] = asyncio.get_running_loop().call_later(seconds, self._wait_is_over, node)
+        self._lost[node] = asyncio.get_running_loop().call_later(seconds, self._lost_long_ago, node)
 
-    def _wait_is_over(self, node: Atom) -> None:
-        self._waits.pop(node, None)
+    def _wait_until_known(self) -> None:
+        """Wait until all others know the node that has joined, and this one knows what they hold."""
+        if self._settings.quorum > 1:
+            if self._settling is not None:
+                self._settling.cancel()
+            self._settling = asyncio.get_running_loop().call_later(self._settings.settle, self._is_known)
+            self.book.wait(True)
+
+    def _is_known(self) -> None:
+        self._settling = None
+        self.book.wait(False)
+        self._decide()
+
+    def _lost_long_ago(self, node: Atom) -> None:
+        self._lost.pop(node, None)
         self.book.sure(node)
+        self._show_sight()
         self._decide()
 
     def _is_sure(self, node: Atom) -> None:
-        timer = self._waits.pop(node, None)
+        timer = self._lost.pop(node, None)
         if timer is not None:
             timer.cancel()
 
@@ -243,12 +278,25 @@ class ShardServer:
         self._fence.look(self._node.now(), {node: self._node.silence(node) for node in others})
         self.book.fence(self._fence.closed)
 
+    # What others know of this node
+
+    def _show_sight(self) -> None:
+        """Tell the others which nodes this one sees. A lost node counts until it surely holds nothing."""
+        nodes = {*self.book.nodes, *self._lost} if self._is_candidate else set()
+        for node in [node for node in self._seen if node not in nodes]:
+            del self._seen[node]
+            self._call_pg(self._pg.leave, sees_group(self._settings.name, node))
+        for node in sorted(nodes - {*self._seen, self._node.atom}, key=lambda each: each.name):
+            self._seen[node] = None
+            self._call_pg(self._pg.join, sees_group(self._settings.name, node))
+
     # Effects
 
     def _decide(self) -> None:
         self._deciding = False
-        if self._nodes_changed:
+        if self._nodes_changed and self._settings.quorum > 1:
             self._look()
+            self._show_sight()
         if not self._ended:
             self._carry_out()
 
@@ -269,25 +317,27 @@ class ShardServer:
             self._end()
 
     def _change_group(self, effect: JoinCandidates | LeaveCandidates | JoinHolders | LeaveHolders) -> None:
-        name, pid = self._settings.name, self._member.pid
         match effect:
             case JoinCandidates() | LeaveCandidates():
-                group = candidates_group(name)
+                group = candidates_group(self._settings.name)
+                self._is_candidate = isinstance(effect, JoinCandidates)
+                self._nodes_changed = True
             case JoinHolders(shard) | LeaveHolders(shard):
-                group = holders_group(name, shard)
-        try:
-            if isinstance(effect, JoinCandidates | JoinHolders):
-                self._pg.join(group, pid)
-            else:
-                self._pg.leave(group, pid)
-        except (NoProcess, NodeNotAlive):
-            pass  # The scope has stopped, with the node: all of its members have left.
+                group = holders_group(self._settings.name, shard)
+        joins = isinstance(effect, JoinCandidates | JoinHolders)
+        self._call_pg(self._pg.join if joins else self._pg.leave, group)
+
+    def _call_pg(self, change: Callable[[Term, Pid], object], group: Term) -> None:
+        # If the scope has stopped, with the node, all of its members have left.
+        with suppress(NoProcess, NodeNotAlive):
+            change(group, self._member.pid)
 
     def _end(self) -> None:
         self._ended = True
+        self._show_sight()
         self._unsubscribe()
         self._stay_in_groups()
-        for timer in (self._looking, *self._waits.values()):
+        for timer in (self._looking, self._settling, *self._lost.values()):
             if timer is not None:
                 timer.cancel()
         self._user.ended()
