@@ -99,6 +99,21 @@ def test_a_source_that_has_forgotten_the_missing_numbers_begins_with_later_ones(
     assert answers(book) == [(ACK, 7)]
 
 
+def test_after_a_change_of_the_group_wait_and_go_are_said_again(book):
+    """Another holder has taken 5 to 7 meanwhile, and the source goes on with 8. It looks like a part of the run."""
+    take(book, 1, 2)
+    take(book, 5, 6, 7)
+    answers(book)
+
+    book.group_changed()
+    assert answers(book) == [(WAIT, 2), (GO, 2), (ACK, 2)]
+    assert take(book, 8, 9) == []
+    assert answers(book) == [(WAIT, 2), (GO, 2), (ACK, 2)]
+    assert take(book, 8, 9, 10) == [8, 9, 10]
+    book.group_changed()
+    assert answers(book) == [(ACK, 10)]
+
+
 def test_late_settlements_of_numbers_before_a_new_begin_are_not_acknowledged(book):
     entry = book.put(SOURCE, b"x", 1, SENDER)
     put(book, 5)

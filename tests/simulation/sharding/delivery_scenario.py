@@ -85,12 +85,15 @@ def _acts(world: DeliveryWorld) -> list[Callable[[], Awaitable[None]]]:
             cluster.resume(name)
 
     async def cut(*, both: bool) -> None:
+        if len(cluster) < 2:
+            return
         one, two = random.sample(cluster.names(), 2)
         cluster.cut(one, two, both=both)
         asyncio.get_running_loop().call_later(random.uniform(0.1, 2.5) * TICK_TIME, cluster.heal, one, two)
 
     async def reset() -> None:
-        cluster.reset(*random.sample(cluster.names(), 2))
+        if len(cluster) > 1:
+            cluster.reset(*random.sample(cluster.names(), 2))
 
     return [
         kill, kill, start, start, start, close, stop, kill_source,

@@ -148,8 +148,8 @@ class DeliveryWorld:
     async def __aexit__(self, *error: object) -> None:
         assert self._looker is not None
         self._looker.cancel()
-        tasks = [each.task for each in [*self.workers, *self.sources]]
-        await self.cluster.__aexit__(*error)
+        tasks = [worker.task for worker in self.workers] + [source.task for source in self.sources]
+        await self.cluster.__aexit__(None, None, None)
         if error[0] is None:
             for task in [*tasks, self._looker]:
                 if task.done() and not task.cancelled():
@@ -177,7 +177,8 @@ class DeliveryWorld:
 
     def look(self) -> None:
         """Raise DeliveryViolation if an invariant does not hold, or what a task has raised."""
-        for each in [*self.workers, *self.sources]:
+        everything: list[Worker | Source] = [*self.workers, *self.sources]
+        for each in everything:
             if each.task.done() and not each.task.cancelled() and self.is_up(each.node):
                 each.task.result()
         for source in self.sources:

@@ -9,9 +9,11 @@
     more                                  numbers are missing: `wait`, then `go` with the last number
     any, while the inbox takes nothing    `wait`, and `go` when it does
 
-`wait` and `go` are said once per run. A *run* is what the source has sent before it has heard `wait`: its numbers
+`wait` and `go` are said once per run. A *run* is what the source has sent before it has heard `wait`. Its numbers
 follow each other, so a number that does not follow is the begin of what the source sends again. Whatever that is, it is
-taken: the source has forgotten the numbers before it, because a holder before this one has acknowledged them.
+taken: the source has forgotten the numbers before it, because a holder before this one has acknowledged them. If
+another holder has acknowledged all of the run, what the source sends next looks like a part of it. Holders change only
+when the group does. So after such a change both are said once more: see :meth:`InboxBook.group_changed`.
 
 An acknowledgement is for a number and all before it. So :meth:`InboxBook.take_answers` has one per source and key,
 however many messages were settled since its last call.
@@ -42,7 +44,7 @@ InboxAnswer: TypeAlias = "tuple[Pid, Atom, Source, bytes, int, Term]"
 class Entry:
     """One source with one key."""
 
-    __slots__ = ("_early", "key", "last", "run", "sender", "settled", "source", "started", "used")
+    __slots__ = ("_early", "key", "last", "repeats", "run", "sender", "settled", "source", "started", "used")
 
     def __init__(self, source: Source, key: bytes, sender: Pid | None) -> None:
         self.source = source
@@ -59,6 +61,8 @@ class Entry:
         """Settled numbers above the first one that is not."""
         self.run = 0
         """The greatest number of the run that is dropped. 0 if none is."""
+        self.repeats = False
+        """The next number of the run is answered with `wait` and `go`."""
         self.used = True
 
     def start(self, number: int) -> None:
@@ -98,13 +102,15 @@ class Entry:
 class _Node:
     """The entries of the sources of one node."""
 
-    __slots__ = ("entries", "gone_since", "held", "open")
+    __slots__ = ("entries", "gone_since", "held", "open", "runs")
 
     def __init__(self) -> None:
         self.entries: dict[tuple[Source, bytes], Entry] = {}
         self.gone_since: float | None = None
         self.held: dict[Entry, None] = {}
         """Those that were told to wait, and not yet to go."""
+        self.runs: dict[Entry, None] = {}
+        """Those of which a run is dropped."""
         self.open = 0
         """Messages that are taken and neither settled nor refused."""
 
@@ -145,11 +151,15 @@ class InboxBook:
             # If the run has no new number, nothing is missing, and what follows it may be taken.
             if not begins and (entry.run > entry.last or not self.acts):
                 entry.run = number  # The source has not heard `wait` yet.
+                if entry.repeats:
+                    self._say_again(node, entry)
                 return None
         if not self.acts or node.open >= self._open_limit:
             self._wait(node, entry, number)
             return None
-        entry.run = 0
+        if entry.run:
+            entry.run = 0
+            del node.runs[entry]
         if entry.started and number <= entry.last:
             self.duplicates += 1
             self._changed[entry] = None
@@ -167,13 +177,18 @@ class InboxBook:
 
     def _wait(self, node: _Node, entry: Entry, number: int) -> None:
         entry.run = number
-        node.held[entry] = None
+        entry.repeats = False
+        node.held[entry] = node.runs[entry] = None
         self._answer(entry, WAIT, entry.last)
 
     def _go(self, node: _Node, entry: Entry) -> None:
         node.held.pop(entry, None)
         self._answer(entry, GO, entry.last)
         self._changed[entry] = None  # The source does not send again what is here, so it must hear that it is settled.
+
+    def _say_again(self, node: _Node, entry: Entry) -> None:
+        self._wait(node, entry, entry.run)
+        self._go(node, entry)
 
     def _answer(self, entry: Entry, tag: Atom, number: int, reason: Term = None) -> None:
         if entry.sender is not None:
@@ -196,6 +211,7 @@ class InboxBook:
             entry.used = False
             entries[at] = entry
         node.held.pop(entry, None)
+        node.runs.pop(entry, None)
         self.forgotten += 1
 
     # What the receiver does
@@ -236,6 +252,17 @@ class InboxBook:
             for entry in list(node.held):
                 self._go(node, entry)
 
+    def group_changed(self) -> None:
+        """Sources may have other holders now: say `wait` and `go` again for each run, now and with its next number.
+
+        A source that has heard them before sends again a little more than it must.
+        """
+        for node in self._nodes.values():
+            for entry in node.runs:
+                if self.acts and entry not in node.held:
+                    self._say_again(node, entry)
+                    entry.repeats = True
+
     def end(self) -> None:
         """Take no messages from now on."""
         self.acts = False
@@ -267,8 +294,9 @@ class InboxBook:
         if found is not None:
             found.gone_since = now
             found.held.clear()  # They send again when they come back.
-            for entry in found.entries.values():
+            for entry in found.runs:
                 entry.run = 0
+            found.runs.clear()
 
     def forget(self, now: float, after: float) -> None:
         """Forget the sources of the nodes that have been gone for ``after`` seconds, and have nothing open."""

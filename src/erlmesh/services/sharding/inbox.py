@@ -18,8 +18,9 @@ from erlmesh.core.sharding.receipt_book import ReceiptBook
 from erlmesh.etf import encode_term
 from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.runtime.spawner import wait_without_task
+from erlmesh.services.group_names import normalize_group_name
 from erlmesh.services.sharding.outbox import checked_name
-from erlmesh.terms import Atom, Pid, SendableTerm, Term
+from erlmesh.terms import Atom, Pid, SendableTerm, Term, exact_key
 from erlmesh.terms.foreign_text import ForeignText
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from erlmesh.runtime.runtime import Runtime
     from erlmesh.runtime.wakeups import Wait
+    from erlmesh.services.pg.protocol import GroupEvent
     from erlmesh.services.pg.server import Pg
 
 __all__ = ["FORGET_AFTER", "Delivery", "Inbox"]
@@ -115,7 +117,8 @@ class Inbox:
             raise ValueError(f"forget_after is a positive number of seconds, not {forget_after!r}")
         self._runtime = runtime
         self._pg = pg
-        self._group = group
+        self._group = normalize_group_name(group)
+        self._exact = exact_key(self._group)
         self._forget_after = forget_after
         self._book = InboxBook()
         self._receipts = ReceiptBook()
@@ -157,6 +160,7 @@ class Inbox:
         self._here = self._runtime.atom
         self._runtime.monitor_nodes(self._process.pid, hidden=True)
         self._pg.join(self._group, self._process.pid)
+        self._unsubscribe = self._pg.subscribe(self._on_change)
 
     def close(self) -> None:
         """Leave the group and end. The sources send to other members what was not done here."""
@@ -261,6 +265,12 @@ class Inbox:
         if self._waiters:
             self._wake()
 
+    def _on_change(self, event: GroupEvent) -> None:
+        if exact_key(event.group) == self._exact:
+            self._book.group_changed()
+            if not self._answers_due and self._book.has_answers():
+                self._answer_soon()
+
     def _node_event(self, message: Term) -> None:
         match message:
             case (Atom("nodeup"), Atom() as node):
@@ -313,6 +323,7 @@ class Inbox:
     def ended(self) -> None:
         """The process has ended: nothing comes any more, and what waits is sent to others."""
         self._ended = True
+        self._unsubscribe()
         self._queue.clear()
         self._open_results.clear()
         for timer in self._timers:

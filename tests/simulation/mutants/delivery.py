@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable
 from simulation.mutants.mutation import Mutant
 from simulation.sharding import delivery_scenario as histories
 
-__all__ = ["MUTANTS"]
+__all__ = ["DELIVERY_MUTANTS"]
 
 OUTBOX = "erlmesh.core.sharding.outbox_book:OutboxBook."
 INBOX = "erlmesh.core.sharding.inbox_book:InboxBook."
 
-MUTANTS: list[tuple[Mutant, Callable[[], Awaitable[object]]]] = [
+DELIVERY_MUTANTS: list[tuple[Mutant, Callable[[], Awaitable[object]]]] = [
     (
         Mutant(
             OUTBOX + "refused",
@@ -98,8 +98,8 @@ MUTANTS: list[tuple[Mutant, Callable[[], Awaitable[object]]]] = [
         Mutant(
             INBOX + "put",
             "`wait` is the answer to every message",
-            "entry.run = number\n                return None",
-            "self._wait(node, entry, number)\n                return None",
+            "if entry.repeats:",
+            "if True:",
         ),
         histories.a_holder_returns_and_misses_numbers,
     ),

@@ -3,7 +3,7 @@
 import pytest
 
 from erlmesh.testing.loop import run
-from simulation.sharding.delivery_mutants import MUTANTS
+from simulation.mutants.delivery import DELIVERY_MUTANTS
 from simulation.sharding.delivery_scenario import DIRECTED, random_history
 
 SEEDS = range(12)
@@ -23,7 +23,7 @@ def test_directed_history(history):
     run(history)
 
 
-@pytest.mark.parametrize(("mutant", "history"), MUTANTS, ids=lambda each: getattr(each, "description", ""))
+@pytest.mark.parametrize(("mutant", "history"), DELIVERY_MUTANTS, ids=lambda each: getattr(each, "description", ""))
 def test_a_history_finds_a_wrong_version(mutant, history):
     run(history)
 
