@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -26,8 +26,13 @@ log = logging.getLogger("erlmesh")
 
 
 @asynccontextmanager
-async def node_services(node: Node, settings: NodeSettings) -> AsyncIterator[None]:
-    """The services of a node that keeps running: the health socket and, if asked for, remsh and discovery."""
+async def node_services(
+    node: Node, settings: NodeSettings, announce: Callable[[str], object] = print
+) -> AsyncIterator[None]:
+    """The services of a node that keeps running: the health socket and, if asked for, others.
+
+    ``announce`` gets a line for the user: where the map is.
+    """
     async with AsyncExitStack() as stack:
         started = node.internals.now()
 
@@ -53,6 +58,11 @@ async def node_services(node: Node, settings: NodeSettings) -> AsyncIterator[Non
             from erlmesh.cli.metrics import serve_metrics  # noqa: PLC0415 - an extra
 
             stack.enter_context(serve_metrics(node, *settings.metrics))
+        if settings.map is not None:
+            from erlmesh.cli.map_options import settings_of_map  # noqa: PLC0415 - an extra
+
+            page = await stack.enter_async_context(node._make_map(settings_of_map(settings, settings.map)))
+            announce(f"the map of the cluster is at {page.url}")
         if settings.allow_remsh:
             start_remsh_server(node)
         if settings.discover:

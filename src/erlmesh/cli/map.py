@@ -22,6 +22,7 @@ from erlmesh.cli.shutdown import run_until_signal
 from erlmesh.errors import NodeStartError
 from erlmesh.node import Node
 from erlmesh.records import fields
+from erlmesh.runtime.option_parsers import parse_endpoint
 
 if TYPE_CHECKING:
     from erlmesh.runtime.config import NodeConfig
@@ -54,12 +55,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="[HOST:]PORT",
         help=f"where the page is, else 127.0.0.1:{DEFAULT_PORT}, or a free port if that is taken",
     )
-    add_map_options(parser, record="--record")
+    add_map_options(parser)
     add_node_options(parser, client=True)
 
 
 def run(options: argparse.Namespace) -> int:
-    settings = map_settings(options, options.listen or f"{DEFAULT_PORT}", "--listen", options.record)
+    settings = map_settings(options, parse_endpoint(options.listen or str(DEFAULT_PORT), "--listen"))
     found = [Path(text) for text in options.where if _is_file(text)]
     if found:
         if len(options.where) > 1 or settings.record is not None or settings.control:

@@ -3,45 +3,64 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from erlmesh.cli.node_options import OptionValues
+from erlmesh.cli.settings import NodeSettings
 from erlmesh.net.cookie_files import read_secret_file
-from erlmesh.web.addresses import parse_address
+from erlmesh.runtime.option_parsers import parse_switch, parse_text
 
 if TYPE_CHECKING:
     from erlmesh.web.cluster_map import MapSettings
 
-__all__ = ["add_map_options", "map_settings"]
+__all__ = ["add_map_options", "map_settings", "settings_of_map"]
 
 
-def add_map_options(parser: argparse.ArgumentParser, *, record: str) -> None:
-    """Add the options that both commands have. ``record`` is the name of the option for a recording."""
+def add_map_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``erlmesh map`` that ``erlmesh start`` has, too."""
     parser.add_argument(
         "--map-token-file",
         metavar="FILE",
-        help="the token that viewers of the map need; without it, one is made and printed if others can reach the page",
+        help="the token that viewers need, at least 16 characters; without it, one is made and printed if it is needed "
+        "[ERLMESH_MAP_TOKEN_FILE]",
     )
     parser.add_argument(
         "--map-control",
-        action="store_true",
-        help="give the map buttons: ping a node, disconnect two nodes, end a process",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="give the page buttons: ping a node, disconnect two nodes, end a process [ERLMESH_MAP_CONTROL]",
     )
-    parser.add_argument(record, metavar="FILE", help="record what the map shows; `erlmesh map FILE` opens it")
+    parser.add_argument("--record", metavar="FILE", help="record what the page shows, to open it later")
 
 
-def map_settings(options: argparse.Namespace, address: str, source: str, record: str | None) -> MapSettings:
-    """Return the settings of a map at ``address``, which the option ``source`` gives. Raises NodeStartError."""
+def map_settings(options: argparse.Namespace, address: tuple[str, int]) -> MapSettings:
+    """Return the settings of ``erlmesh map``. Raises NodeStartError."""
+    values = OptionValues(options, os.environ)
+    return _settings(
+        address,
+        values.parsed("map_token_file", parse_text),
+        control=bool(values.parsed("map_control", parse_switch)),
+        record=options.record,
+    )
+
+
+def settings_of_map(settings: NodeSettings, address: tuple[str, int]) -> MapSettings:
+    """Return the settings of the map of a node that keeps running. Raises NodeStartError."""
+    return _settings(address, settings.map_token_file, control=settings.map_control, record=settings.map_record)
+
+
+def _settings(address: tuple[str, int], token_file: str | None, *, control: bool, record: str | None) -> MapSettings:
     from erlmesh.web.cluster_map import MapSettings  # noqa: PLC0415 - most nodes have no map
 
-    host, port = parse_address(address, source)
     token = None
-    if options.map_token_file is not None:
-        token = read_secret_file(Path(options.map_token_file).expanduser()).strip()
+    if token_file is not None:
+        token = read_secret_file(Path(token_file).expanduser(), "token").strip()
     return MapSettings(
-        host=host,
-        port=port,
+        host=address[0],
+        port=address[1],
         token=token,
-        control=options.map_control,
+        control=control,
         record=None if record is None else Path(record).expanduser(),
     )

@@ -31,7 +31,7 @@ from erlmesh.net.cookie_files import find_cookie
 from erlmesh.proto.handshake import is_long_name
 from erlmesh.records import field, record
 from erlmesh.runtime.config import CommandOption, NodeConfig, options
-from erlmesh.runtime.option_parsers import parse_endpoint, parse_switch
+from erlmesh.runtime.option_parsers import parse_endpoint, parse_switch, parse_text
 
 __all__ = [
     "VARIABLES",
@@ -90,6 +90,47 @@ class NodeSettings:
     )
     """Host and port of the metrics for Prometheus; a worker of ``--workers`` uses the port plus its number, less 1.
     Whoever can connect can read them."""
+    map: tuple[str, int] | None = field(
+        default=None,
+        metadata=options(
+            CommandOption(
+                "--map",
+                "serve a page that shows the cluster, on the loopback address without HOST; others need a token",
+                "[HOST:]PORT",
+            ),
+            parse=parse_endpoint,
+        ),
+    )
+    """Host and port of the map; of the workers of ``--workers``, the first one has it."""
+    map_token_file: str | None = field(
+        default=None,
+        metadata=options(
+            CommandOption(
+                "--map-token-file",
+                "the token that viewers of the map need, at least 16 characters; without it, one is made and printed "
+                "if it is needed",
+                "FILE",
+            ),
+            parse=parse_text,
+        ),
+    )
+    """The file with the token of the map. Other users must not be able to read it."""
+    map_control: bool = field(
+        default=False,
+        metadata=options(
+            CommandOption("--map-control", "give the map buttons: ping a node, disconnect two nodes, end a process"),
+            parse=parse_switch,
+        ),
+    )
+    """Let viewers of the map act on the cluster."""
+    map_record: str | None = field(
+        default=None,
+        metadata=options(
+            CommandOption("--map-record", "record what the map shows; `erlmesh map FILE` opens it", "FILE"),
+            parse=parse_text,
+        ),
+    )
+    """Where the map is recorded. The file and the one before it, ``FILE.1``, have at most 64 MiB together."""
 
 
 VARIABLES: Final = variables_of(NodeConfig, NodeSettings)
@@ -131,6 +172,10 @@ def read_settings(
         discover=tuple(discovery_sources(values)),
         allow_remsh=bool(values.parsed("allow_remsh", parse_switch)),
         metrics=values.parsed("metrics", parse_endpoint),
+        map=values.parsed("map", parse_endpoint),
+        map_token_file=values.parsed("map_token_file", parse_text),
+        map_control=bool(values.parsed("map_control", parse_switch)),
+        map_record=values.parsed("map_record", parse_text),
     )
 
 

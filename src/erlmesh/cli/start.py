@@ -154,7 +154,8 @@ async def _run(
     node = Node.from_config(settings.config)
     for module, name in exposed:
         node.expose(module, as_=name)
-    async with node, node_services(node, settings):
+    announce = partial(print, flush=True) if port is None else partial(log.info, "%s")
+    async with node, node_services(node, settings, announce):
         where = described_addresses(node.internals.listen_addresses)
         tls = " with TLS" if settings.config.tls is not None else ""
         up = f"{node.name} is up: listening on port {node.internals.port}{where}{tls}, {_epmd_status(node, settings)}"

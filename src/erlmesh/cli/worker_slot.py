@@ -70,13 +70,15 @@ class WorkerSlot:
         return f"{self.number} {self.count} {self.fd} {self.name}"
 
     def settings(self, settings: NodeSettings) -> NodeSettings:
-        """Return ``settings`` with the name of this worker, and with its port for metrics."""
+        """Return ``settings`` with the name of this worker, its port for metrics, and the map for the first one."""
         config = {each.name: getattr(settings.config, each.name) for each in fields(NodeConfig)}
         own = {each.name: getattr(settings, each.name) for each in fields(NodeSettings)}
         config["name"] = worker_name(self.name, self.number)
         if settings.metrics is not None:
             host, port = settings.metrics
             own["metrics"] = host, port + self.number - 1
+        if self.number != 1:
+            own["map"] = None
         return NodeSettings(**{**own, "config": NodeConfig(**config)})
 
     def siblings(self) -> list[str]:

@@ -54,24 +54,24 @@ def read_cookie_file(file: Path) -> str:
     return validated_cookie(cookie, str(file))
 
 
-def read_secret_file(file: Path) -> str:
+def read_secret_file(file: Path, what: str = "cookie") -> str:
     """The text of a file with a secret. Raises NodeStartError if it cannot be read, or if other users can read it."""
     try:
         status = file.stat()
         _check_owner(file, status)
         if _is_readable_by_others(file, status):
-            raise NodeStartError(f"other users can read the cookie in {file}: protect it with\n    chmod 600 {file}")
+            raise NodeStartError(f"other users can read the {what} in {file}: protect it with\n    chmod 600 {file}")
         return file.read_text(encoding="latin-1")
     except FileNotFoundError:
-        raise NodeStartError(f"there is no cookie file {file}: check the path, or make the file") from None
+        raise NodeStartError(f"there is no {what} file {file}: check the path, or make the file") from None
     except PermissionError:
         raise NodeStartError(
-            f"the cookie file {file} belongs to user {_owner(file)}, and user {os.geteuid()} may not read it. "
+            f"the {what} file {file} belongs to user {_owner(file)}, and user {os.geteuid()} may not read it. "
             "A file that is mounted into a container keeps its owner and mode: chmod 444 it in a folder of mode 700"
         ) from None
     except IsADirectoryError:
         raise NodeStartError(
-            f"the cookie file {file} is a folder: Docker makes one if the file to mount does not exist. Remove the "
+            f"the {what} file {file} is a folder: Docker makes one if the file to mount does not exist. Remove the "
             "folder, make the file, and start a new container"
         ) from None
     except OSError as error:

@@ -23,6 +23,7 @@ __all__ = [
     "parse_port_range",
     "parse_seconds",
     "parse_switch",
+    "parse_text",
 ]
 
 _TRUE: Final = ("1", "true", "yes", "on")
@@ -100,6 +101,11 @@ def parse_switch(value: str | bool, source: str) -> bool:
     if value.lower() not in _TRUE + _FALSE:
         raise NodeStartError(f"{source} is {value!r}: it must be true or false")
     return value.lower() in _TRUE
+
+
+def parse_text(text: str, _source: str) -> str:
+    """A text as it is: a path, for example."""
+    return text
 
 
 def parse_list(value: str | Sequence[str], _source: str) -> list[str]:

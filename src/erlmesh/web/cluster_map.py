@@ -109,8 +109,8 @@ class ClusterMap:
         """The address of the page. It ends with the token, if one is needed."""
         return self._page.url
 
-    recording: Path | None = None
-    """A running cluster has no recording to show."""
+    def recording_parts(self) -> None:
+        """A running cluster has no recording to show."""
 
     async def start(self) -> None:
         """Start to look, and serve the page. Raises NodeStartError."""

@@ -39,6 +39,7 @@ FLUSH_INTERVAL: Final = 0.1
 """Seconds between two writes to a viewer, at least."""
 CLOCK_INTERVAL: Final = 1.0
 STALL: Final = 20.0
+READ_SIZE: Final = 256 * 1024
 WRITE_BUFFER: Final = 64 * 1024
 """Bytes that wait for a viewer in this process, beside those in the kernel."""
 NO_PAGE: Final = "The files of the page are not installed. /events has the data."
@@ -50,9 +51,8 @@ class Source(Protocol):
     def new_viewer(self) -> tuple[Viewer, Callable[[], None]]:
         """Return a viewer, and a function that removes it."""
 
-    @property
-    def recording(self) -> Path | None:
-        """The file that is shown; None for a cluster that runs."""
+    def recording_parts(self) -> list[tuple[Path, int]] | None:
+        """Return the files of a recording, each with the bytes to send of it; None for a cluster that runs."""
 
 
 class ControlActions(Protocol):
@@ -172,11 +172,24 @@ class MapServer:
     async def _no_icon(self, _request: web.Request) -> web.StreamResponse:
         return web.Response(status=204)
 
-    async def _recording(self, _request: web.Request) -> web.StreamResponse:
-        path = self._source.recording
-        if path is None:
+    async def _recording(self, request: web.Request) -> web.StreamResponse:
+        parts = self._source.recording_parts()
+        if parts is None:
             return _text(404, "This page shows a running cluster. There is no recording.")
-        return web.FileResponse(path, headers={**HEADERS, "Content-Type": "application/x-ndjson"})
+        response = web.StreamResponse(headers={**HEADERS, "Content-Type": "application/x-ndjson"})
+        response.content_length = sum(length for _, length in parts)
+        await response.prepare(request)
+        with suppress(ConnectionError, TimeoutError):
+            for path, length in parts:
+                await self._send_file(response, path, length)
+        return response
+
+    async def _send_file(self, response: web.StreamResponse, path: Path, length: int) -> None:
+        with path.open("rb") as file:
+            while length and (piece := file.read(min(length, READ_SIZE))):
+                length -= len(piece)
+                async with asyncio.timeout(STALL):
+                    await response.write(piece)
 
     async def _control_request(self, request: web.Request) -> web.StreamResponse:
         action = request.match_info["action"]
