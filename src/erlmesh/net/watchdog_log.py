@@ -116,7 +116,7 @@ class WatchdogLog:
 
 def _notify_line(nodes: Sequence[WatchedNode], seconds: float, stack: StackSummary, *, gil: bool) -> None:
     """Tell the nodes the innermost line of the program itself: most calls end in the standard library."""
-    own = [frame for frame in stack if not frame.filename.startswith((_LIBRARY, "<"))]
+    own = [frame for frame in stack if not frame.filename.startswith((_LIBRARY, "<frozen"))]
     for frame in (own or [*stack])[-1:]:
         line = f"{os.path.basename(frame.filename)}:{frame.lineno} in {frame.name}"  # noqa: PTH119 - pathlib is slow to import
         for node in nodes:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote
 
 from erlmesh.errors import NodeStartError
 from erlmesh.records import record
@@ -77,7 +78,8 @@ class Page:
         """The address to open. It ends with the token, if one is needed."""
         host = self._settings.host
         shown = LOOPBACK if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host  # noqa: S104 - compared
-        return f"http://{shown}:{self._server.port}/" + ("" if self._token is None else f"?token={self._token}")
+        query = "" if self._token is None else f"?token={quote(self._token, safe='')}"
+        return f"http://{shown}:{self._server.port}/{query}"
 
 
 class ClusterMap:
