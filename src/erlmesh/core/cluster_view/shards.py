@@ -1,4 +1,4 @@
-"""Which node holds which shard, read from the names of groups: a holder of shard ``s`` is in ``{Prefix, Name, s}``."""
+"""Which node holds which shard, read from the names of groups; see :mod:`erlmesh.core.sharding.names`."""
 
 from __future__ import annotations
 
@@ -7,25 +7,36 @@ from typing import Final
 
 from erlmesh.core.cluster_view.shapes import ShardView
 from erlmesh.core.cluster_view.texts import plain_text, term_text
+from erlmesh.core.sharding.names import TAG
 from erlmesh.terms import Atom, Pid, Term
 
-__all__ = ["MAX_SHARDS", "ShardTable", "shard_of"]
+__all__ = ["MAX_SHARDS", "ShardTable", "is_inner_group", "shard_of"]
 
-_PREFIX: Final = b"erlmesh_shards"
 MAX_SHARDS: Final = 4096
 """The first number that is not taken for a shard."""
 MAX_TABLES: Final = 64
 
 
 def shard_of(group: Term) -> tuple[str, int] | None:
-    """Return the name and the shard that a group stands for; None for another group."""
+    """Return the name and the shard whose holders are in this group; None for another group."""
     match group:
-        case (bytes() | str() as prefix, name, int() as shard) if (
-            not isinstance(shard, bool) and 0 <= shard < MAX_SHARDS
+        case (bytes() | str() as tag, name, int() as shard) if (
+            _is_tag(tag) and not isinstance(shard, bool) and 0 <= shard < MAX_SHARDS
         ):
-            if prefix in (_PREFIX, _PREFIX.decode()):
-                return (plain_text(name) if isinstance(name, (bytes, str, Atom)) else term_text(name)), shard
+            return (plain_text(name) if isinstance(name, (bytes, str, Atom)) else term_text(name)), shard
     return None
+
+
+def is_inner_group(group: Term) -> bool:
+    """Whether a group serves the shards alone. There may be one for each shard, so it is not listed as a group.
+
+    The candidates for the shards of a name are a group as any other.
+    """
+    return isinstance(group, tuple) and len(group) > 2 and _is_tag(group[0])
+
+
+def _is_tag(tag: Term) -> bool:
+    return isinstance(tag, (bytes, str)) and tag in (TAG, TAG.decode())
 
 
 class ShardTable:
@@ -35,10 +46,10 @@ class ShardTable:
         self._holders: dict[str, dict[str, set[int]]] = {}
 
     def add(self, group: Term, members: Iterable[Pid]) -> bool:
-        """Note the members of a group. False if it is no shard's."""
+        """Note the members of a group. False if it is to be listed as a group."""
         found = shard_of(group)
         if found is None:
-            return False
+            return is_inner_group(group)
         name, shard = found
         if name in self._holders or len(self._holders) < MAX_TABLES:
             for pid in members:

@@ -15,7 +15,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from erlmesh.core.cluster_view.shapes import MAX_GROUPS, MAX_LINKS, MAX_NAMES, LinkView, NodeView
-from erlmesh.core.cluster_view.shards import ShardTable, shard_of
+from erlmesh.core.cluster_view.shards import ShardTable, is_inner_group, shard_of
 from erlmesh.core.cluster_view.texts import plain_text
 from erlmesh.errors import CallError
 from erlmesh.services.rpc.client import call
@@ -145,7 +145,7 @@ async def _add_groups(ask: _Asker, view: NodeView) -> None:
 def _listed_groups(groups: list[Term]) -> list[Term]:
     """Return the groups whose members are asked for. Shards are not counted as groups."""
     shards = [group for group in groups if shard_of(group) is not None]
-    return [group for group in groups if shard_of(group) is None][:MAX_GROUPS] + shards[:MAX_SHARD_GROUPS]
+    return [group for group in groups if not is_inner_group(group)][:MAX_GROUPS] + shards[:MAX_SHARD_GROUPS]
 
 
 async def _add_names(ask: _Asker, view: NodeView) -> None:
