@@ -10,18 +10,10 @@ from typing import Any
 import pytest
 from map_server import SERVER_STOPPED, MapServer
 from scenes import beam, event, group, link, mesh, report, snapshot
+from selectors_of_page import connection, count, node
 
 HERE = Path(__file__).parent
 S, P, A = "socrates@127.0.0.1", "plato@127.0.0.1", "aristotle@127.0.0.1"
-
-
-def node(name: str, **attributes: str) -> str:
-    return f"[data-node={json.dumps(name)}]" + "".join(f'[data-{key}="{value}"]' for key, value in attributes.items())
-
-
-def connection(one: str, other: str, **attributes: str) -> str:
-    found = "".join(f'[data-{key}="{value}"]' for key, value in attributes.items())
-    return f"[data-link={json.dumps('|'.join(sorted((one, other))))}]" + found
 
 
 @pytest.fixture
@@ -35,12 +27,6 @@ def show(page: Any, server: MapServer) -> Any:
         return page
 
     return show
-
-
-def count(page: Any, selector: str, expected: int) -> None:
-    page.wait_for_function(
-        "([selector, expected]) => document.querySelectorAll(selector).length === expected", arg=[selector, expected]
-    )
 
 
 # The mesh
@@ -67,9 +53,9 @@ def test_a_lost_node_becomes_grey_and_its_connections_red(show, server):
     server.send("event", event=event("node_down", f"{P} is down.", subject=P, reason="connection closed"))
 
     page.wait_for_selector(node(P, state="gone"))
-    page.wait_for_selector(connection(S, P, state="down"))
-    page.wait_for_selector(connection(A, P, state="down"))
-    page.wait_for_selector(connection(S, A, state="up"))
+    count(page, connection(S, P, state="down"), 1)
+    count(page, connection(A, P, state="down"), 1)
+    count(page, connection(S, A, state="up"), 1)
     row = page.locator('[data-event="node_down"]')
     assert "connection closed" in row.inner_text()
     assert page.locator("#summary").inner_text().split("\n") == ["2 nodes", "1 gone", "2 connections down"]
@@ -80,7 +66,7 @@ def test_a_lost_node_becomes_grey_and_its_connections_red(show, server):
 def test_a_one_sided_fault_is_drawn_from_the_side_that_has_the_connection(show):
     page = show([report(S, {P: link()}), report(P, {S: link("down")})])
 
-    page.wait_for_selector(f"{connection(S, P, state='one-sided')}[data-seen-by={json.dumps(S)}]")
+    count(page, f"{connection(S, P, state='one-sided')}[data-seen-by={json.dumps(S)}]", 1)
     views = {half.get_attribute("data-side"): half.get_attribute("data-view") for half in page.locator(".half").all()}
     assert views == {S: "up", P: "down"}
 
@@ -113,7 +99,7 @@ def test_a_node_says_that_it_is_busy_old_or_hidden(show):
 
 
 def test_the_age_of_a_report_grows_without_news(show, server):
-    page = show([report(S, age=8.5)])
+    page = show([report(S, age=4.5)])
 
     page.wait_for_selector(node(S, state="up"))
     page.wait_for_selector(node(S, state="old"))

@@ -1,8 +1,8 @@
 // What one node looks like: decided from its report and the time. Pure functions.
 import { byText, duration } from "./text.js";
 
-/** A report that is older than this many seconds is marked as old. */
-export const OLD_AFTER = 10;
+/** A report that is older than this many seconds is marked as old. The server has a new one every two seconds. */
+export const OLD_AFTER = 6;
 
 /** The seconds since the report was made. */
 export function ageOf(report, now) {
