@@ -44,7 +44,7 @@ def _acts(world: DeliveryWorld) -> list[Callable[[], Awaitable[None]]]:
 
     async def kill() -> None:
         found = workers()
-        if len(found) > 1:
+        if len({worker.node for worker in found}) > 1:
             cluster.kill(random.choice(found).node, silently=random.random() < 0.3)
 
     async def kill_source() -> None:
@@ -52,9 +52,8 @@ def _acts(world: DeliveryWorld) -> list[Callable[[], Awaitable[None]]]:
             cluster.kill(random.choice(living).node)
 
     async def start() -> None:
-        for worker in list(world.workers):
+        for worker in world.workers:
             if not cluster.is_up(worker.node.name):
-                world.workers.remove(worker)
                 (node,) = await cluster.start(worker.node.name.partition("@")[0], join=cluster.names())
                 world.workers.append(Worker(world, node, worker.seconds))
                 return
@@ -71,7 +70,7 @@ def _acts(world: DeliveryWorld) -> list[Callable[[], Awaitable[None]]]:
 
     async def stop() -> None:
         found = [worker for worker in workers() if worker.node.name in running()]
-        if len(found) > 1:
+        if len({worker.node for worker in found}) > 1:
             await cluster.stop(random.choice(found).node)
 
     async def pause_for(seconds: float) -> None:

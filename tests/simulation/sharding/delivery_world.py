@@ -148,12 +148,12 @@ class DeliveryWorld:
     async def __aexit__(self, *error: object) -> None:
         assert self._looker is not None
         self._looker.cancel()
-        tasks = [worker.task for worker in self.workers] + [source.task for source in self.sources]
+        tasks = [worker.task for worker in self.workers] + [source.task for source in self.sources] + [self._looker]
         await self.cluster.__aexit__(None, None, None)
-        if error[0] is None:
-            for task in [*tasks, self._looker]:
-                if task.done() and not task.cancelled():
-                    task.result()
+        failures = [task.exception() for task in tasks if task.done() and not task.cancelled()]
+        found = next((failure for failure in failures if failure is not None), None)
+        if error[0] is None and found is not None:
+            raise found
 
     async def start(
         self, sources: int, workers: int, *, seconds: float = 0.001, keys: int = 6, pause: float = 0.004
