@@ -11,7 +11,7 @@ from typing import Any
 
 from cep.symbol import CLOCK, END, Refused, Settings, Symbol
 from cep.window import Tick
-from erlmesh.core.sharding.keeper import Origin, Results
+from erlmesh.sharding import Origin, Results
 
 __all__ = ["Averages", "source_name"]
 

@@ -159,6 +159,7 @@ class Symbol:
             merged._count(source, number)
         ours, theirs = set(self.window.rows()), set(other.window.rows())
         merged.window = Window(self.settings.span, sorted([*self.window.rows(), *(theirs - ours)]))
+        merged.window.gone = max(filter(None, (self.window.gone, other.window.gone)), default=None)
         merged._set_frontier(max(filter(None, (self.frontier, other.frontier)), default=None))
         # A settled tick that both have, and that neither owes, has left.
         doubtful = {*map(Tick._make, ours ^ theirs), *self.owed, *other.owed}
@@ -181,9 +182,14 @@ class Symbol:
     def _left(self, tick: Tick, other: Self) -> bool:
         """Whether the final mean of ``tick`` has left one of the two sides."""
         return any(
-            side._is_settled(tick) and tick not in side.owed and tick.number <= side.numbers.get(tick.source, -1)
+            side._is_settled(tick) and tick not in side.owed and (tick in side.window or side._has_trimmed(tick))
             for side in (self, other)
         )
+
+    def _has_trimmed(self, tick: Tick) -> bool:
+        """Whether the tick was in the window. Without the tick itself, its number is the best evidence."""
+        gone = self.window.gone
+        return gone is not None and tick <= gone and tick.number <= self.numbers.get(tick.source, -1)
 
     def _count(self, source: bytes, number: int) -> None:
         self.numbers[source] = number
@@ -206,6 +212,7 @@ class Symbol:
             [(source, *times) for source, times in sorted(mark.sources.items())],
             [tuple(tick) for tick in (self.frontier,) if tick is not None],
             [tuple(tick) for tick in (self.searched_from,) if tick is not None],
+            [tuple(tick) for tick in (self.window.gone,) if tick is not None],
         )
         rows = self.window.rows()
         parts = {
@@ -222,7 +229,7 @@ class Symbol:
     @classmethod
     def load(cls, settings: Settings, pieces: Iterable[Any]) -> Self:
         """The state that :meth:`dump` has described."""
-        (times, sources, frontier, searched), *rest = pieces
+        (times, sources, frontier, searched, gone), *rest = pieces
         parts: dict[Any, list[Any]] = {}
         for name, items in rest:
             parts.setdefault(name, []).extend(items)
@@ -230,6 +237,7 @@ class Symbol:
         time, clock, ended = times
         state.watermark.merge(time, clock, ended, {source: (last, silence) for source, last, silence in sources})
         state.window = Window(settings.span, parts.get(Atom("ticks"), ()))
+        state.window.gone = Tick._make(gone[0]) if gone else None
         state._set_frontier(Tick._make(frontier[0]) if frontier else None)
         state.owed = {Tick._make(row) for row in parts.get(Atom("owed"), ())}
         state.revisions = {(source, number): count for source, number, count in parts.get(Atom("revisions"), ())}

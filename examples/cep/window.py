@@ -55,6 +55,7 @@ class Window:
         self._ticks = list(rows)
         self._sums = [*accumulate(map(itemgetter(3), self._ticks), initial=0)]  # [i]: the prices before tick i
         self._first = 0  # Ticks before it are trimmed.
+        self.gone: Tick | None = None  # The last tick that was trimmed.
 
     def __len__(self) -> int:
         return len(self._ticks) - self._first
@@ -109,6 +110,10 @@ class Window:
         """The position of the first tick that is greater than ``tick``."""
         return bisect_right(self._ticks, tick, self._first) - self._first
 
+    def __contains__(self, tick: Tick) -> bool:
+        index = bisect_left(self._ticks, tick, self._first)
+        return index < len(self._ticks) and self._ticks[index] == tick
+
     def trim(self, time: int, settled: int) -> int:
         """Forget the ticks that no later mean needs, and return their number.
 
@@ -119,6 +124,8 @@ class Window:
                 gone = min(self.count_until(time - duration), settled)
             case Sized(length):
                 gone = max(0, settled - length)
+        if gone:
+            self.gone = self[gone - 1]
         self._first += gone
         if self._first >= max(_COMPACT_AT, len(self)):
             del self._ticks[: self._first]

@@ -467,3 +467,17 @@ def test_the_keeper_is_short():
     source = Path(__file__).parents[2] / "examples" / "cep" / "processor.py"
 
     assert len(source.read_text().splitlines()) <= 60
+
+
+def test_a_source_that_has_moved_between_the_sides_gets_all_final_means():
+    """A stale owner wakes up and gets some ticks, and then the other owner gets those after them."""
+    stale, other = symbol(LONG, lateness=5), symbol(LONG, lateness=5)
+    ticks = [Tick(time, b"a", number, 1) for number, time in enumerate(range(0, 200, 5))]
+    results = feed(stale, ticks[:10])
+    feed(other, ticks[:10])
+    results += feed(other, ticks[10:20]) + feed(stale, ticks[20:25]) + feed(other, ticks[25:])
+
+    merged = stale.merge(other)
+    results += merged.end(b"a")
+
+    assert set(finals(results)) == {(tick.source, tick.number) for tick in ticks}

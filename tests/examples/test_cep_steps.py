@@ -59,6 +59,21 @@ def test_an_owner_has_all_ticks_until_its_node_stops(run_step):
     assert [line for line in lines if line in shown("step2_owner")] == shown("step2_owner")
 
 
+def test_an_outbox_brings_all_ticks_to_an_owner(run_step):
+    lines = run_step("step4_outbox")
+
+    assert lines[-1:] == shown("step4_outbox")
+
+
+def test_a_state_survives_the_loss_of_its_owner(run_step):
+    lost, *symbols = run_step("step5_state")
+
+    assert [lost, *symbols[:2]] == shown("step5_state")
+    assert len(symbols) == 6
+    for line in symbols:
+        assert re.search(r": (\d+) of \1 means are those of one process$", line), line
+
+
 def test_one_node_at_a_time_holds_a_shard(run_step):
     lines = [line for line in run_step("step3_shards") if not line.startswith("  ")]
 
